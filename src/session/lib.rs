@@ -1,0 +1,2 @@
+#![forbid(unsafe_code)]
+//! DST session engine.

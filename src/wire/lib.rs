@@ -1,0 +1,49 @@
+//! DST's wire format: every byte that crosses the network, and nothing else.
+//!
+//! A connection carries *frames* in both directions. A frame is a [`Header`] of [`HEADER_LEN`] bytes,
+//! followed by [`Header::data_len`] bytes of data. What the data is depends on the header's [`Kind`]:
+//! nested type-length-value attributes for the messages of the handshake and for events
+//! ([`attribute`]), the blocks themselves for requests and answers.
+//!
+//! Integers are little-endian, as in NVMe. `docs/protocol.md` is the specification; this crate is one
+//! implementation of it.
+//!
+//! Nothing here does I/O, reads a clock or trusts its input: a decoder returns an error for every
+//! byte string that is not a message, and never panics.
+
+#![forbid(unsafe_code)]
+
+pub mod attribute;
+mod error;
+mod header;
+pub mod hello;
+mod op;
+mod status;
+
+pub use error::WireError;
+pub use header::{Flags, HEADER_LEN, Header, Kind};
+pub use hello::{Event, Hello, Refusal, RefusalReason, Welcome};
+pub use op::{Op, OpSet};
+pub use status::Status;
+
+/// The protocol version that this crate speaks. A client offers a range, the target chooses.
+pub const VERSION: u16 = 1;
+
+/// Most bytes of attributes that a handshake message or an event may carry.
+///
+/// A peer may send this much before it is known, so it is small: a hello with every attribute and two
+/// names of [`hello::NAME_MAX`] takes less than 700 bytes.
+pub const ATTRIBUTES_MAX: u32 = 4096;
+
+/// Most bytes of data that any frame may carry, whatever is negotiated: 16 MiB.
+///
+/// Twice the largest [`Welcome::max_transfer`], for compare-and-write, which carries two blocks' worth.
+pub const DATA_MAX: u32 = 2 * TRANSFER_MAX;
+
+/// Largest transfer that a target may offer, in bytes: 8 MiB.
+pub const TRANSFER_MAX: u32 = 8 << 20;
+
+/// Most transactions that may be outstanding on one connection.
+///
+/// The slot is the low 16 bits of a transaction's id; 4,096 is eight times what a fast device takes.
+pub const CREDITS_MAX: u16 = 4096;
