@@ -22,7 +22,7 @@ mod status;
 
 pub use error::WireError;
 pub use header::{Flags, HEADER_LEN, Header, Kind};
-pub use hello::{Event, Hello, Refusal, RefusalReason, Welcome};
+pub use hello::{Cipher, Device, Digest, Event, Hello, Refusal, RefusalReason, SessionRef, Welcome};
 pub use op::{Op, OpSet};
 pub use status::Status;
 
