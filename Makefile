@@ -1,0 +1,57 @@
+# The project's commands: make, make test, make demo, make bench [QUICK=1], make clean.
+# SPDK_DIR=/path make ... uses a built SPDK tree of your own; otherwise one is fetched and built on first use.
+# The work is in spdk/provision/ (packages, SPDK, hugepages) and spdk/apps/ (building and linking).
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := all
+
+# rustup's default place, which a bare environment (CI, sudo) has not on PATH.
+export PATH := $(PATH):$(HOME)/.cargo/bin
+
+# Debian's by its full path: the packages installed for it (pytest) are in no other python3 that may be on PATH.
+PYTHON := /usr/bin/python3
+
+.PHONY: all test demo bench clean packages ready check
+
+all: packages
+	@spdk/provision/env.sh build
+	@$(MAKE) -f spdk/apps/build.mk
+
+packages:
+	@spdk/provision/packages.sh build
+	@command -v cargo >/dev/null || { \
+	    echo "dst: error: cargo is not on PATH, nor in ~/.cargo/bin" >&2; \
+	    echo "dst:   install Rust with rustup or your distribution's packages, then try again" >&2; \
+	    exit 1; }
+
+# What runs SPDK needs more than a build: more packages, and hugepages.
+ready: all
+	@spdk/provision/packages.sh test
+	@spdk/provision/env.sh build reserve
+
+# pytest last, so that its summary line ends the output.
+test: ready check
+	@. build/env.sh; $(PYTHON) -m pytest tests
+
+# Everything that needs no SPDK process.
+check: all
+	@. build/env.sh; \
+	step() { echo "dst: $$*"; "$$@"; }; \
+	step cargo fmt --all --check; \
+	step cargo clippy --quiet --workspace --all-targets -- -D warnings; \
+	step cargo test --quiet --workspace; \
+	if [ -f fuzz/run.sh ]; then step bash fuzz/run.sh; fi; \
+	if command -v cargo-deny >/dev/null; then step cargo deny check; \
+	else echo "dst: note: cargo-deny is not installed, so licences and advisories are not checked"; fi
+
+demo: ready
+	@. build/env.sh; $(PYTHON) demo/demo.py
+
+bench: ready
+	@. build/env.sh; $(PYTHON) bench/bench.py $(if $(QUICK),--quick)
+
+# The SPDK in the cache stays: it is not this checkout's.
+clean:
+	rm -rf build $(or $(CARGO_TARGET_DIR),target)

@@ -1,0 +1,30 @@
+# Builds DST's library and links SPDK's applications with it. Run by the Makefile at the top, in the top folder,
+# after spdk/provision/env.sh has written build/env.sh: a makefile of its own, because only then it is known where
+# SPDK is.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -eu -o pipefail -c
+
+export SPDK_DIR := $(shell cat build/spdk-dir)
+cargo_target := $(or $(CARGO_TARGET_DIR),target)
+lib := build/lib/libspdk_dst.a
+apps := build/bin/spdk_tgt build/bin/bdevperf build/bin/bdevio
+
+.PHONY: all cargo
+all: $(apps) $(lib)
+
+# cargo knows best whether there is something to do.
+cargo:
+	@cargo build --release --package dst
+
+# Copied only when it changed, so that nothing is linked anew for nothing.
+$(lib): cargo
+	@mkdir -p $(@D); cmp -s $(cargo_target)/release/libspdk_dst.a $@ || cp $(cargo_target)/release/libspdk_dst.a $@
+
+build/obj/lcores.o: spdk/apps/lcores.c
+	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -c -o $@ $<
+
+# Linked anew when DST, the choice of SPDK tree, or that tree's build changed.
+$(apps): build/bin/%: $(lib) build/obj/lcores.o spdk/apps/link.sh spdk/apps/link.mk build/spdk-dir \
+    $(wildcard $(SPDK_DIR)/build/lib/*.a)
+	@mkdir -p $(@D); spdk/apps/link.sh $* $@ build/obj/lcores.o $(lib)

@@ -1,0 +1,31 @@
+# Links one of SPDK's applications with DST. Run from the top as
+#   make -C $SPDK_DIR/app/spdk_tgt -f link.mk OUT=/abs/spdk_tgt DST_OBJS=/abs/lcores.o DST_LIB=/abs/libspdk_dst.a
+#
+# The application's own makefile says which of SPDK's libraries, and which of DPDK's and the system's, it is linked
+# from. That differs with every SPDK version and configuration, so it is included rather than repeated here.
+# Nothing is written into the SPDK tree.
+
+.DEFAULT_GOAL := dst_link
+
+include Makefile
+
+# Not a prerequisite, so that SPDK's own rules never recompile the objects of the user's tree.
+dst_objects := $(abspath $(OBJS))
+dst_missing := $(filter-out $(wildcard $(dst_objects)),$(dst_objects))
+ifneq ($(dst_missing),)
+$(error $(dst_missing) is missing: run make in this SPDK tree)
+endif
+
+# What Rust's standard library needs (rustc --print native-static-libs).
+dst_rust_libs := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
+
+# Whole, because DST registers itself with SPDK in constructors that nothing refers to.
+LIBS += -Wl,--whole-archive $(DST_LIB) -Wl,--no-whole-archive
+SYS_LIBS += $(dst_rust_libs)
+LDFLAGS += -Wl,--wrap=rte_eal_init
+OBJS := $(dst_objects) $(DST_OBJS)
+
+.PHONY: dst_link $(OUT)
+dst_link: $(OUT)
+$(OUT):
+	$(LINK_C)

@@ -1,0 +1,24 @@
+#!/bin/bash
+# link.sh APP OUT LCORES_O LIBSPDK_DST_A: links SPDK's application APP (spdk_tgt, bdevperf or bdevio) of the tree
+# SPDK_DIR with DST into OUT.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+app=$1 out=$(readlink -f "$2") lcores=$(readlink -f "$3") lib=$(readlink -f "$4")
+: "${SPDK_DIR:?}"
+
+# bdevperf is a test in 20.07 and an example in newer versions.
+for folder in "app/$app" "test/bdev/$app" "examples/bdev/$app"; do
+    [ -f "$SPDK_DIR/$folder/Makefile" ] && break
+done
+
+rm -f "$out"
+# MAKEFLAGS is ours and none of SPDK's makefiles' business; SPDK's own linker flags come from its tree.
+env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u CFLAGS -u LDFLAGS -u LIBS \
+    make --no-print-directory -C "$SPDK_DIR/$folder" -f "$here/link.mk" \
+    OUT="$out" DST_OBJS="$lcores" DST_LIB="$lib" || {
+    rm -f "$out"
+    echo "dst: error: $app could not be linked with SPDK in $SPDK_DIR" >&2
+    echo "dst:   undefined spdk_ or rte_ names: that tree was configured differently after it was built; make it again" >&2
+    echo "dst:   undefined names of DST: 'make clean', then 'make'" >&2
+    exit 1
+}

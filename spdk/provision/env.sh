@@ -1,0 +1,60 @@
+#!/bin/bash
+# env.sh BUILD_FOLDER [reserve]: finds SPDK (and builds it on first use) and writes what tests, demo
+# and benchmarks have to know into BUILD_FOLDER/env.sh. With 'reserve', hugepages are reserved first.
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source-path=SCRIPTDIR source=say.sh
+. "$here/say.sh"
+build=$(readlink -m "$1")
+
+spdk_dir=$("$here/locate.sh")
+pages=$("$here/hugepages.sh" "${2:-status}")
+
+# number NAME: the value of a macro of version.h, without the leading zero that would make it octal.
+number() {
+    awk -v name="SPDK_VERSION_$1" '$1 == "#define" && $2 == name { print $3 + 0; exit }' \
+        "$spdk_dir/include/spdk/version.h"
+}
+version=$(printf '%02d.%02d' "$(number MAJOR)" "$(number MINOR)")
+
+# SPDK's NVMe perf tool, which moved.
+perf=
+for file in build/examples/perf build/bin/spdk_nvme_perf; do
+    [ ! -x "$spdk_dir/$file" ] || perf=$spdk_dir/$file
+done
+
+args="-s 512"
+no_huge=0
+if [ "$pages" = none ]; then
+    # Where SPDK knows --no-huge itself it also prepares for it; in older versions spdk/apps/lcores.c
+    # tells DPDK.
+    if grep -q no_huge "$spdk_dir/include/spdk/env.h"; then
+        args="--no-huge -s 512"
+    else
+        no_huge=1
+    fi
+fi
+
+mkdir -p "$build"
+cat >"$build/env.sh.new" <<END
+# Written by spdk/provision/env.sh; every SPDK process should get these in its environment.
+export SPDK_DIR='$spdk_dir'
+export SPDK_VERSION='$version'
+export SPDK_NVME_PERF='$perf'
+export DST_CACHE='$DST_CACHE'
+export DST_BUILD='$build'
+# 'reserved' or 'none': whether hugepages can be used.
+export DST_HUGEPAGES='$pages'
+# To be given to each SPDK application: memory, and --no-huge where there are no hugepages.
+export DST_SPDK_ARGS='$args'
+# Read by the applications in build/bin, for the same where SPDK has no --no-huge.
+export DST_NO_HUGE='$no_huge'
+END
+
+# Only touched when something changed: what depends on these files is built anew then.
+keep() {
+    if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
+}
+keep "$build/env.sh"
+echo "$spdk_dir" >"$build/spdk-dir.new"
+keep "$build/spdk-dir"

@@ -1,0 +1,58 @@
+#!/bin/bash
+# hugepages.sh reserve|status: prints 'reserved' when SPDK can use hugepages and 'none' when not.
+# With 'reserve', reserves and mounts them first where they are missing and this user may.
+# DST_HUGEPAGES_MIB says how many (2048, that is four SPDK processes of the tests, unless set).
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source-path=SCRIPTDIR source=say.sh
+. "$here/say.sh"
+# shellcheck source-path=SCRIPTDIR source=apt.sh
+. "$here/apt.sh" # as_root
+
+wanted_mib=${DST_HUGEPAGES_MIB:-2048}
+# What two processes need, a target and a client; with less nothing useful runs.
+least_mib=1024
+
+meminfo() {
+    awk -v name="$1:" '$1 == name { print $2 }' /proc/meminfo
+}
+
+page_kib=$(meminfo Hugepagesize)
+total_mib() {
+    echo $(($(meminfo HugePages_Total) * ${page_kib:-0} / 1024))
+}
+mounted() {
+    awk '$3 == "hugetlbfs" { found = 1 } END { exit !found }' /proc/mounts
+}
+
+if [ -z "$page_kib" ]; then
+    [ "$1" = status ] || say "warning: this kernel has no hugepages; SPDK runs on ordinary pages, somewhat slower"
+    echo none
+    exit
+fi
+
+if [ "$1" = reserve ]; then
+    if [ "$(total_mib)" -lt "$wanted_mib" ]; then
+        say "reserving $wanted_mib MiB of hugepages"
+        # The kernel reserves as many as it finds room for; dropping caches makes room.
+        # shellcheck disable=SC2016  # expanded by the inner shell
+        as_root sh -c 'echo 1 >/proc/sys/vm/compact_memory; echo "$1" >/proc/sys/vm/nr_hugepages' \
+            sh $((wanted_mib * 1024 / page_kib)) 2>/dev/null || true
+    fi
+    if ! mounted; then
+        say "mounting /dev/hugepages"
+        as_root sh -c 'mkdir -p /dev/hugepages && mount -t hugetlbfs nodev /dev/hugepages' 2>/dev/null || true
+    fi
+fi
+
+if [ "$(total_mib)" -ge "$least_mib" ] && mounted; then
+    echo reserved
+    exit
+fi
+if [ "$1" = reserve ]; then
+    say "warning: no hugepages ($(total_mib) MiB reserved, $(mounted && echo mounted || echo not mounted)):" \
+        "SPDK runs on ordinary pages, somewhat slower"
+    say "  to have them, as root: echo $((wanted_mib * 1024 / page_kib)) >/proc/sys/vm/nr_hugepages;" \
+        "mkdir -p /dev/hugepages; mount -t hugetlbfs nodev /dev/hugepages"
+fi
+echo none

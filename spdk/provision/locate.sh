@@ -1,0 +1,37 @@
+#!/bin/bash
+# locate.sh: prints the folder of the built SPDK tree to use. In this order: the user's SPDK_DIR, an
+# SPDK that pkg-config knows, Debian's copy (fetched and built on first use).
+set -euo pipefail
+here=$(dirname "$(readlink -f "$0")")
+# shellcheck source-path=SCRIPTDIR source=say.sh
+. "$here/say.sh"
+
+if [ -n "${SPDK_DIR:-}" ]; then
+    [ -d "$SPDK_DIR" ] || die "SPDK_DIR=$SPDK_DIR is not a folder" \
+        "set it to the top folder of an SPDK source tree that has been built, or leave it unset"
+    tree=$(readlink -f "$SPDK_DIR")
+    case $tree in
+        *[[:space:]]*) die "SPDK_DIR=$tree has a space in it, which SPDK's makefiles cannot handle" "move the tree" ;;
+    esac
+    "$here/check-tree.sh" "$tree" || die "SPDK_DIR=$tree is not a complete build of SPDK" \
+        "in it, run './configure --disable-unit-tests && make' (tests must stay enabled: bdevio is one)" \
+        "or leave SPDK_DIR unset to have Debian's copy fetched and built"
+    echo "$tree"
+    exit
+fi
+
+if command -v pkg-config >/dev/null && pkg-config --exists spdk_event; then
+    version=$(pkg-config --modversion spdk_event)
+    pc=$(pkg-config --variable=pcfiledir spdk_event)
+    # A tree's own pkg-config files lie in it, under build/lib/pkgconfig.
+    tree=${pc%/build/lib/pkgconfig}
+    if [ "$tree" != "$pc" ] && "$here/check-tree.sh" "$tree"; then
+        say "using SPDK $version, found by pkg-config in $tree"
+        echo "$tree"
+        exit
+    fi
+    say "pkg-config finds SPDK $version ($pc), but an installed SPDK does not have the objects of its applications,"
+    say "which DST is linked into; Debian's copy is used instead. Set SPDK_DIR to the tree it was built in to use that."
+fi
+
+exec "$here/build-spdk.sh"

@@ -1,0 +1,54 @@
+# shellcheck shell=bash
+# Sourced by the other scripts here: how they speak, and where they keep things.
+# Messages go to stderr, because a script's stdout is its answer (a path, mostly).
+
+# Everything fetched or built that outlives a checkout.
+DST_CACHE=${DST_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set; set it, or DST_CACHE}/.cache}/dst}
+case $DST_CACHE in
+    *[[:space:]]*)
+        echo "dst: error: DST_CACHE=$DST_CACHE has a space in it, which SPDK's makefiles cannot handle; set DST_CACHE to another folder" >&2
+        exit 1
+        ;;
+    /*) ;;
+    *) DST_CACHE=$PWD/$DST_CACHE ;;
+esac
+
+say() {
+    printf 'dst: %s\n' "$*" >&2
+}
+
+# die WHAT WHAT-TO-DO...: the first line says what is wrong, the others what to do about it.
+die() {
+    printf 'dst: error: %s\n' "$1" >&2
+    shift
+    [ $# -eq 0 ] || printf 'dst:   %s\n' "$@" >&2
+    exit 1
+}
+
+# long_step WHAT LOG COMMAND...: runs COMMAND with its output in LOG, prints a line every 15 s so
+# that nobody takes it for hung, and the end of LOG if it fails.
+long_step() {
+    local what=$1 log=$2 start=$SECONDS pid status=0 waited=0
+    shift 2
+    mkdir -p "$(dirname "$log")"
+    say "$what (log: $log)"
+    # stdin from /dev/null: a step that asks a question would otherwise hang in CI.
+    "$@" >"$log" 2>&1 </dev/null &
+    pid=$!
+    # Ctrl-C ends this script; the step must not go on behind its back.
+    # shellcheck disable=SC2064  # the id is wanted as it is now
+    trap "kill $pid 2>/dev/null" EXIT
+    while kill -0 "$pid" 2>/dev/null; do
+        sleep 0.5
+        waited=$((waited + 1))
+        [ $((waited % 30)) -ne 0 ] || say "  $what: $((SECONDS - start)) s ..."
+    done
+    wait "$pid" || status=$?
+    trap - EXIT
+    if [ "$status" -ne 0 ]; then
+        say "  $what: failed with status $status; the end of $log:"
+        tail -n 25 "$log" >&2
+        return "$status"
+    fi
+    say "  $what: done in $((SECONDS - start)) s"
+}
