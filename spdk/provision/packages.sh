@@ -44,7 +44,7 @@ missing_of() {
 
 # install OPTION... PACKAGE...
 install() {
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends \
+    as_root env DEBIAN_FRONTEND=noninteractive apt-get -q -y --no-install-recommends --no-remove \
         -o DPkg::Lock::Timeout=300 install "$@"
 }
 
@@ -61,7 +61,8 @@ if ! apt_lists_present || ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
         say "  going on with the lists that are there"
 fi
 
-if ! apt-get -qq -s install --no-install-recommends "${missing[@]}" >/dev/null 2>&1; then
+# --no-remove here and above: nothing that somebody installed is taken away for our tests.
+if ! apt-get -qq -s --no-remove --no-install-recommends install "${missing[@]}" >/dev/null 2>&1; then
     # Happens when one of QEMU's packages is installed from backports while apt has no such source:
     # the others must be of the very same version. Backports come from the same Debian archive.
     # shellcheck source=/dev/null

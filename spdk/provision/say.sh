@@ -28,23 +28,26 @@ die() {
 # long_step WHAT LOG COMMAND...: runs COMMAND with its output in LOG, prints a line every 15 s so
 # that nobody takes it for hung, and the end of LOG if it fails.
 long_step() {
-    local what=$1 log=$2 start=$SECONDS pid status=0 waited=0
+    local what=$1 log=$2 start=$SECONDS pid status=0 waited=0 outer_trap
     shift 2
     mkdir -p "$(dirname "$log")"
     say "$what (log: $log)"
+    # In a process group of its own, so that Ctrl-C, which ends this script, ends all of the step too.
     # stdin from /dev/null: a step that asks a question would otherwise hang in CI.
+    set -m
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
-    # Ctrl-C ends this script; the step must not go on behind its back.
+    set +m
+    outer_trap=$(trap -p EXIT)
     # shellcheck disable=SC2064  # the id is wanted as it is now
-    trap "kill $pid 2>/dev/null" EXIT
+    trap "kill -- -$pid 2>/dev/null || true; ${outer_trap:+$(eval "set -- $outer_trap" && echo "$3")}" EXIT
     while kill -0 "$pid" 2>/dev/null; do
         sleep 0.5
         waited=$((waited + 1))
         [ $((waited % 30)) -ne 0 ] || say "  $what: $((SECONDS - start)) s ..."
     done
     wait "$pid" || status=$?
-    trap - EXIT
+    eval "${outer_trap:-trap - EXIT}"
     if [ "$status" -ne 0 ]; then
         say "  $what: failed with status $status; the end of $log:"
         tail -n 25 "$log" >&2
