@@ -1,2 +1,79 @@
+//! DST's protocol engine: what both sides decide, without doing it.
+//!
+//! Headers, addresses and time go in; decisions, headers and deadlines come out. Nothing here does I/O,
+//! reads a clock, or touches the blocks themselves, which is why it can be tested without a network.
+//! Times are microseconds of any clock that only goes forward.
+//!
+//! | module | what | side |
+//! | --- | --- | --- |
+//! | [`deframer`] | splits the byte stream into headers and runs of data | both |
+//! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
+//! | [`retry`] | when to try again, when to give up | client |
+//! | [`access`] | which host may do what from which address | target |
+//! | [`negotiate`] | what a hello is answered with | both |
+//! | [`slots`] | which transactions are executing or were answered | target |
+//! | [`request`] | whether a request is one that can be executed | target |
+//! | [`keep_alive`] | when to show a sign of life, when to give a silent peer up | both |
+
 #![forbid(unsafe_code)]
-//! DST session engine.
+
+pub mod access;
+pub mod deframer;
+pub mod keep_alive;
+pub mod negotiate;
+pub mod request;
+pub mod retry;
+pub mod slots;
+pub mod transactions;
+
+use thiserror::Error;
+
+/// What a peer may not do. The connection is closed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Violation {
+    /// Bytes that are no message.
+    #[error(transparent)]
+    Wire(#[from] dst_wire::WireError),
+    /// A frame that has no place in this state of the connection.
+    #[error("a frame of kind {0:?} has no place here")]
+    Unexpected(dst_wire::Kind),
+    /// A slot that was not granted.
+    #[error("transaction {id:#x} uses slot {slot}, {credits} were granted")]
+    Slot {
+        /// The transaction.
+        id: u64,
+        /// Its slot.
+        slot: u16,
+        /// Slots granted.
+        credits: u16,
+    },
+    /// A slot that is in use by an unanswered transaction.
+    #[error("transaction {id:#x} uses the slot of {other:#x}, which is not answered yet")]
+    SlotBusy {
+        /// The transaction.
+        id: u64,
+        /// The one that has the slot.
+        other: u64,
+    },
+    /// A sequence that goes backwards.
+    #[error("transaction {id:#x} is older than {last:#x}, the last one in its slot")]
+    Old {
+        /// The transaction.
+        id: u64,
+        /// The newest one that its slot has seen.
+        last: u64,
+    },
+    /// An answer to something that was not asked, or not completely sent yet.
+    #[error("an answer to transaction {0:#x}, which is not waiting for one")]
+    Answer(u64),
+    /// A frame with another amount of data than its transaction has.
+    #[error("transaction {id:#x} carries {found} bytes of data, it has {expected}")]
+    Data {
+        /// The transaction.
+        id: u64,
+        /// Bytes announced.
+        found: u32,
+        /// Bytes that it has.
+        expected: u64,
+    },
+}

@@ -1,0 +1,156 @@
+//! Which host may do what from which address.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::str::FromStr;
+
+use thiserror::Error;
+
+/// The name that stands for every host.
+pub const ANY_HOST: &str = "*";
+
+/// What a host may do with an export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Read only.
+    ReadOnly,
+    /// Read and write.
+    ReadWrite,
+}
+
+/// A network: an address and how many of its leading bits count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Prefix {
+    addr: IpAddr,
+    len: u8,
+}
+
+/// Why a text is not a [`Prefix`].
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("`{0}` is not an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32")]
+pub struct PrefixError(String);
+
+impl FromStr for Prefix {
+    type Err = PrefixError;
+
+    /// Reads `ADDRESS` or `ADDRESS/LENGTH`. Bits behind the length must be zero, so that a typing error
+    /// does not let in more than was meant.
+    fn from_str(text: &str) -> Result<Prefix, PrefixError> {
+        let error = || PrefixError(text.to_owned());
+        let (addr, len) = match text.split_once('/') {
+            Some((addr, len)) if !len.is_empty() && len.bytes().all(|b| b.is_ascii_digit()) => {
+                (addr, Some(len.parse().map_err(|_| error())?))
+            }
+            Some(_) => return Err(error()),
+            None => (text, None),
+        };
+        let addr: IpAddr = addr.parse().map_err(|_| error())?;
+        let max = if addr.is_ipv4() { 32 } else { 128 };
+        let len: u8 = len.unwrap_or(max);
+        if len > max || bits(addr) & !mask(len) != 0 {
+            return Err(error());
+        }
+        Ok(Prefix { addr, len })
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.addr, self.len)
+    }
+}
+
+/// The address's bits, the first one on top of 128.
+fn bits(addr: IpAddr) -> u128 {
+    match addr {
+        IpAddr::V4(addr) => u128::from(u32::from(addr)) << 96,
+        IpAddr::V6(addr) => u128::from(addr),
+    }
+}
+
+/// The `len` leading bits. (An IPv4 address has no bits set behind its 32.)
+fn mask(len: u8) -> u128 {
+    if len == 0 { 0 } else { u128::MAX << (128 - u32::from(len)) }
+}
+
+impl Prefix {
+    /// Whether `addr` is in the network. An IPv4 address that came over an IPv6 socket counts as IPv4.
+    pub fn contains(&self, addr: IpAddr) -> bool {
+        let addr = addr.to_canonical();
+        addr.is_ipv4() == self.addr.is_ipv4() && (bits(addr) ^ bits(self.addr)) & mask(self.len) == 0
+    }
+}
+
+/// A host's entry at an export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Host {
+    /// Its identity, or [`ANY_HOST`].
+    pub name: String,
+    /// What it may do.
+    pub access: Access,
+    /// From where; empty: from anywhere.
+    pub addresses: Vec<Prefix>,
+}
+
+/// What `host` may do from `addr`; `None`: nothing.
+///
+/// The entry with the host's own name decides alone if there is one: `*` does not give back what that
+/// entry withholds.
+pub fn rights(hosts: &[Host], host: &str, addr: IpAddr) -> Option<Access> {
+    let entry = hosts
+        .iter()
+        .find(|entry| entry.name == host && host != ANY_HOST)
+        .or_else(|| hosts.iter().find(|entry| entry.name == ANY_HOST))?;
+    let inside = entry.addresses.is_empty() || entry.addresses.iter().any(|prefix| prefix.contains(addr));
+    inside.then_some(entry.access)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn host(name: &str, access: Access, addresses: &[&str]) -> Host {
+        Host {
+            name: name.to_owned(),
+            access,
+            addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        }
+    }
+
+    #[test]
+    fn prefixes() {
+        let inside =
+            |prefix: &str, addr: &str| prefix.parse::<Prefix>().unwrap().contains(addr.parse().unwrap());
+        assert!(inside("10.0.0.0/8", "10.255.0.1"));
+        assert!(!inside("10.0.0.0/8", "11.0.0.1"));
+        assert!(inside("10.1.2.3", "10.1.2.3"));
+        assert!(!inside("10.1.2.3", "10.1.2.2"));
+        assert!(inside("10.0.0.0/8", "::ffff:10.1.1.1"));
+        assert!(inside("0.0.0.0/0", "1.2.3.4"));
+        assert!(!inside("0.0.0.0/0", "::1"));
+        assert!(inside("2001:db8::/32", "2001:db8:1::"));
+        assert!(!inside("2001:db8::/32", "2001:db9::"));
+        assert!(inside("::/0", "::1"));
+        for bad in
+            ["", "x", "10.0.0.1/8", "10.0.0.0/33", "10.0.0.0/", "10.0.0.0/-1", "10.0.0.0/+8", "::1/129"]
+        {
+            assert!(bad.parse::<Prefix>().is_err(), "{bad}");
+        }
+        assert_eq!("10.0.0.0/8".parse::<Prefix>().unwrap().to_string(), "10.0.0.0/8");
+    }
+
+    #[test]
+    fn nobody_gets_in_by_default_and_the_own_entry_decides() {
+        let from: IpAddr = "192.0.2.1".parse().unwrap();
+        assert_eq!(rights(&[], "a", from), None);
+        let hosts = [
+            host("*", Access::ReadOnly, &[]),
+            host("a", Access::ReadWrite, &["192.0.2.0/24"]),
+            host("b", Access::ReadWrite, &["198.51.100.0/24"]),
+        ];
+        assert_eq!(rights(&hosts, "a", from), Some(Access::ReadWrite));
+        assert_eq!(rights(&hosts, "b", from), None);
+        assert_eq!(rights(&hosts, "c", from), Some(Access::ReadOnly));
+        assert_eq!(rights(&hosts[1..], "*", from), None, "`*` is not a name that a client may use");
+    }
+}

@@ -1,0 +1,166 @@
+//! What a hello is answered with, and whether the answer will do.
+
+use dst_wire::{
+    CREDITS_MAX, Cipher, Device, Digest, Hello, Refusal, RefusalReason, VERSION, Welcome, hello::TEXT_MAX,
+};
+use thiserror::Error;
+
+/// Shortest keep-alive time-out: shorter ones mistake a busy reactor for a dead peer.
+pub const KEEP_ALIVE_MIN_MS: u32 = 100;
+
+/// Longest keep-alive time-out: an hour.
+pub const KEEP_ALIVE_MAX_MS: u32 = 3_600_000;
+
+/// What the two sides have in common.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Agreed {
+    /// The protocol version.
+    pub version: u16,
+    /// Slots granted.
+    pub credits: u16,
+    /// The digest.
+    pub digest: Digest,
+    /// The cipher.
+    pub cipher: Cipher,
+    /// The keep-alive time-out.
+    pub keep_alive_ms: u32,
+}
+
+/// A refusal whose text fits.
+pub fn refuse(reason: RefusalReason, text: impl Into<String>) -> Refusal {
+    let mut text: String = text.into();
+    let mut len = text.len().min(TEXT_MAX);
+    while !text.is_char_boundary(len) {
+        len -= 1;
+    }
+    text.truncate(len);
+    Refusal { reason, text }
+}
+
+/// Chooses from what a client offers.
+///
+/// # Errors
+/// The refusal to send when there is nothing in common.
+pub fn agree(hello: &Hello, credits_max: u16) -> Result<Agreed, Refusal> {
+    let (min, max) = hello.versions;
+    if !(min..=max).contains(&VERSION) {
+        let text = format!("the target speaks version {VERSION}, the client {min} to {max}");
+        return Err(refuse(RefusalReason::Version, text));
+    }
+    // Neither is there yet on this side: whoever insists on one is told so.
+    if !hello.digests.contains(&(Digest::None as u8)) {
+        return Err(refuse(RefusalReason::Protection, "the target has no digest, the client demands one"));
+    }
+    if !hello.ciphers.contains(&(Cipher::None as u8)) {
+        return Err(refuse(RefusalReason::Protection, "the target has no cipher, the client demands one"));
+    }
+    Ok(Agreed {
+        version: VERSION,
+        credits: hello.credits.clamp(1, credits_max.min(CREDITS_MAX)),
+        digest: Digest::None,
+        cipher: Cipher::None,
+        keep_alive_ms: hello.keep_alive_ms.clamp(KEEP_ALIVE_MIN_MS, KEEP_ALIVE_MAX_MS),
+    })
+}
+
+/// Why a client does not take a welcome.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Unacceptable {
+    /// A version that was not offered.
+    #[error("the target chose version {0}, which was not offered")]
+    Version(u16),
+    /// A digest that was not offered.
+    #[error("the target chose digest {0}, which was not offered")]
+    Digest(u8),
+    /// A cipher that was not offered.
+    #[error("the target chose cipher {0}, which was not offered")]
+    Cipher(u8),
+    /// Another device than before.
+    #[error("the export is another device now: {what} was {before}, is {now}")]
+    OtherDevice {
+        /// What differs.
+        what: &'static str,
+        /// Its value when the bdev was made.
+        before: String,
+        /// Its value now.
+        now: String,
+    },
+}
+
+/// Checks that a welcome chooses only what `hello` offered.
+///
+/// # Errors
+/// See [`Unacceptable`].
+pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptable> {
+    if !(hello.versions.0..=hello.versions.1).contains(&welcome.version) {
+        return Err(Unacceptable::Version(welcome.version));
+    }
+    if !hello.digests.contains(&welcome.digest) {
+        return Err(Unacceptable::Digest(welcome.digest));
+    }
+    if !hello.ciphers.contains(&welcome.cipher) {
+        return Err(Unacceptable::Cipher(welcome.cipher));
+    }
+    Ok(())
+}
+
+/// Checks that a device is the one from before. It may have grown.
+///
+/// # Errors
+/// [`Unacceptable::OtherDevice`]: another UUID or block size, or a smaller size.
+pub fn check_same_device(before: &Device, now: &Device) -> Result<(), Unacceptable> {
+    let other = |what, before: String, now: String| Err(Unacceptable::OtherDevice { what, before, now });
+    if before.uuid != now.uuid {
+        return other("its UUID", format!("{:02x?}", before.uuid), format!("{:02x?}", now.uuid));
+    }
+    if before.block_size != now.block_size {
+        return other("the block size", before.block_size.to_string(), now.block_size.to_string());
+    }
+    if now.num_blocks < before.num_blocks {
+        return other("the size in blocks", before.num_blocks.to_string(), now.num_blocks.to_string());
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hello() -> Hello {
+        Hello {
+            versions: (1, 1),
+            export: "disk".to_owned(),
+            host: "client".to_owned(),
+            session: None,
+            credits: 64,
+            digests: vec![0],
+            ciphers: vec![0],
+            keep_alive_ms: 3000,
+        }
+    }
+
+    #[test]
+    fn the_target_grants_what_it_has() {
+        let agreed = agree(&hello(), 32).unwrap();
+        assert_eq!((agreed.credits, agreed.version, agreed.keep_alive_ms), (32, 1, 3000));
+        let greedy = Hello { credits: u16::MAX, keep_alive_ms: 0, ..hello() };
+        let agreed = agree(&greedy, u16::MAX).unwrap();
+        assert_eq!((agreed.credits, agreed.keep_alive_ms), (CREDITS_MAX, KEEP_ALIVE_MIN_MS));
+        assert_eq!(agree(&Hello { credits: 0, ..hello() }, 32).unwrap().credits, 1);
+    }
+
+    #[test]
+    fn demands_that_cannot_be_met_are_refused() {
+        let reason = |hello: Hello| agree(&hello, 32).unwrap_err().reason;
+        assert_eq!(reason(Hello { versions: (2, 9), ..hello() }), RefusalReason::Version);
+        assert_eq!(reason(Hello { versions: (1, 0), ..hello() }), RefusalReason::Version);
+        assert_eq!(reason(Hello { digests: vec![1], ..hello() }), RefusalReason::Protection);
+        assert_eq!(reason(Hello { ciphers: vec![], ..hello() }), RefusalReason::Protection);
+    }
+
+    #[test]
+    fn a_long_refusal_is_cut_at_a_character() {
+        let refusal = refuse(RefusalReason::Busy, "ä".repeat(200));
+        assert_eq!(refusal.text.len(), 254);
+    }
+}

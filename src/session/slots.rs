@@ -1,0 +1,125 @@
+//! The target's record of a queue's transactions: one slot each, as in an NFSv4.1 session (RFC 8881,
+//! section 2.10.6). A client uses a slot again only after its answer, so remembering the last answer of
+//! each slot is remembering every answer that may still be asked for.
+
+use dst_wire::{Op, Status};
+
+use crate::Violation;
+use crate::transactions::slot_of;
+
+#[derive(Debug, Clone, Copy, Default)]
+struct Slot {
+    /// The transaction that has the slot and is not answered; 0: none.
+    busy: u64,
+    /// The transaction that was answered last, and how.
+    answered: Option<(u64, Status)>,
+}
+
+/// What is to be done with a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Arrival {
+    /// Execute it.
+    Execute,
+    /// It was executed before: give this answer again.
+    Repeat(Status),
+}
+
+/// The slots of one queue of a session. They outlive its connections.
+#[derive(Debug)]
+pub struct Slots {
+    slots: Box<[Slot]>,
+}
+
+impl Slots {
+    /// `credits` slots, none of them used yet.
+    pub fn new(credits: u16) -> Slots {
+        Slots { slots: vec![Slot::default(); credits.into()].into() }
+    }
+
+    /// How many there are.
+    pub fn credits(&self) -> u16 {
+        self.slots.len() as u16
+    }
+
+    /// A request arrived. Its slot is busy until [`Slots::answered`] or [`Slots::withdraw`].
+    ///
+    /// A read is executed each time: its answer needs the data, and doing it twice changes nothing.
+    ///
+    /// # Errors
+    /// A slot that was not granted, that is busy, or that has seen a newer transaction.
+    pub fn arrive(&mut self, id: u64, op: Op) -> Result<Arrival, Violation> {
+        let (slot, credits) = (slot_of(id), self.credits());
+        let entry = self.slots.get_mut(usize::from(slot)).ok_or(Violation::Slot { id, slot, credits })?;
+        if entry.busy != 0 {
+            return Err(Violation::SlotBusy { id, other: entry.busy });
+        }
+        let arrival = match entry.answered {
+            Some((last, _)) if id < last => return Err(Violation::Old { id, last }),
+            Some((last, status)) if id == last && op != Op::Read => Arrival::Repeat(status),
+            _ => Arrival::Execute,
+        };
+        if id >> 16 == 0 {
+            return Err(Violation::Old { id, last: 0 });
+        }
+        entry.busy = id;
+        Ok(arrival)
+    }
+
+    /// The transaction in this slot has its outcome.
+    pub fn answered(&mut self, slot: u16, status: Status) {
+        let entry = &mut self.slots[usize::from(slot)];
+        assert!(entry.busy != 0, "slot {slot} is not busy");
+        entry.answered = Some((entry.busy, status));
+        entry.busy = 0;
+    }
+
+    /// The transaction in this slot was not executed and is forgotten.
+    pub fn withdraw(&mut self, slot: u16) {
+        self.slots[usize::from(slot)].busy = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id(sequence: u64, slot: u16) -> u64 {
+        sequence << 16 | u64::from(slot)
+    }
+
+    #[test]
+    fn each_transaction_is_executed_once_and_answered_as_often_as_asked() {
+        let mut slots = Slots::new(2);
+        assert_eq!(slots.arrive(id(1, 0), Op::Write), Ok(Arrival::Execute));
+        assert!(matches!(slots.arrive(id(1, 0), Op::Write), Err(Violation::SlotBusy { .. })));
+        assert!(matches!(slots.arrive(id(2, 0), Op::Write), Err(Violation::SlotBusy { .. })));
+        slots.answered(0, Status::Miscompare);
+        for _ in 0..2 {
+            assert_eq!(slots.arrive(id(1, 0), Op::Write), Ok(Arrival::Repeat(Status::Miscompare)));
+            slots.answered(0, Status::Miscompare);
+        }
+        assert_eq!(slots.arrive(id(5, 0), Op::Read), Ok(Arrival::Execute));
+        slots.answered(0, Status::Success);
+        assert_eq!(slots.arrive(id(5, 0), Op::Read), Ok(Arrival::Execute), "a read's answer needs data");
+        slots.answered(0, Status::Success);
+        assert!(matches!(slots.arrive(id(4, 0), Op::Write), Err(Violation::Old { .. })));
+    }
+
+    #[test]
+    fn what_was_not_executed_is_executed_when_it_comes_again() {
+        let mut slots = Slots::new(1);
+        assert_eq!(slots.arrive(id(1, 0), Op::Write), Ok(Arrival::Execute));
+        slots.withdraw(0);
+        assert_eq!(slots.arrive(id(1, 0), Op::Write), Ok(Arrival::Execute));
+    }
+
+    #[test]
+    fn slots_that_were_not_granted_are_refused() {
+        let mut slots = Slots::new(2);
+        assert!(matches!(slots.arrive(id(1, 2), Op::Read), Err(Violation::Slot { slot: 2, credits: 2, .. })));
+        assert!(
+            matches!(slots.arrive(id(0, 1), Op::Read), Err(Violation::Old { .. })),
+            "sequences begin at 1"
+        );
+    }
+}

@@ -1,0 +1,400 @@
+//! The client's slab of outstanding transactions, and the order in which they go on the wire.
+
+use std::collections::VecDeque;
+
+use dst_wire::{CREDITS_MAX, Flags, HEADER_LEN, Header, Kind, Op, Status};
+
+use crate::Violation;
+
+/// What a transaction asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Request {
+    /// The operation.
+    pub op: Op,
+    /// First block.
+    pub start: u64,
+    /// Blocks.
+    pub count: u64,
+    /// Bytes of data that go with the request.
+    pub request_len: u32,
+    /// Bytes of data that come with a successful answer.
+    pub answer_len: u32,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum State {
+    Free,
+    ToSend,
+    Sent,
+}
+
+#[derive(Debug)]
+struct Slot<T> {
+    state: State,
+    id: u64,
+    header: [u8; HEADER_LEN],
+    request: Request,
+    begun_us: u64,
+    user: Option<T>,
+}
+
+/// Outstanding transactions, each with the `T` that it is for (the user's I/O).
+///
+/// A transaction is begun, sent, answered, finished; the position in the slab is the low 16 bits of its
+/// id, so an answer finds it without a search. Everything is allocated by [`Transactions::new`].
+#[derive(Debug)]
+pub struct Transactions<T> {
+    slots: Box<[Slot<T>]>,
+    free: Vec<u16>,
+    to_send: VecDeque<u16>,
+    /// Bytes of the first frame in `to_send` that are on the wire already.
+    sent_of_first: usize,
+    sequence: u64,
+    outstanding: usize,
+}
+
+/// A frame, or the rest of one, that waits to be sent.
+#[derive(Debug)]
+pub struct Outgoing<'a, T> {
+    /// What is left of the header.
+    pub header: &'a [u8],
+    /// Whose data follows.
+    pub user: &'a T,
+    /// From where on its data is left.
+    pub data_from: usize,
+    /// How much data is left.
+    pub data_len: usize,
+}
+
+/// An answer that fits a transaction.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Answer {
+    /// The transaction's slot.
+    pub slot: u16,
+    /// How it ended.
+    pub status: Status,
+    /// Bytes of data that follow.
+    pub data_len: u32,
+}
+
+/// The slot in a transaction's id.
+pub fn slot_of(id: u64) -> u16 {
+    (id & 0xffff) as u16
+}
+
+impl<T> Transactions<T> {
+    /// A slab for `credits` transactions, 1 to [`CREDITS_MAX`]. None can begin before
+    /// [`Transactions::grant`].
+    pub fn new(credits: u16) -> Transactions<T> {
+        assert!((1..=CREDITS_MAX).contains(&credits), "{credits} credits");
+        let slot = || Slot {
+            state: State::Free,
+            id: 0,
+            header: [0; HEADER_LEN],
+            request: Request { op: Op::Read, start: 0, count: 0, request_len: 0, answer_len: 0 },
+            begun_us: 0,
+            user: None,
+        };
+        Transactions {
+            slots: (0..credits).map(|_| slot()).collect(),
+            free: Vec::with_capacity(credits.into()),
+            to_send: VecDeque::with_capacity(credits.into()),
+            sent_of_first: 0,
+            sequence: 0,
+            outstanding: 0,
+        }
+    }
+
+    /// Slots in the slab.
+    pub fn capacity(&self) -> u16 {
+        self.slots.len() as u16
+    }
+
+    /// Transactions that have begun and not finished.
+    pub fn outstanding(&self) -> usize {
+        self.outstanding
+    }
+
+    /// Whether one more may begin.
+    pub fn has_credit(&self) -> bool {
+        !self.free.is_empty()
+    }
+
+    /// The target granted slots 0 to `credits - 1` on a new connection. Everything that was outstanding is
+    /// to be sent again, in the order in which it began. `false`, and nothing changed: one that is
+    /// outstanding has a slot that was not granted.
+    pub fn grant(&mut self, credits: u16) -> bool {
+        let credits = usize::from(credits).min(self.slots.len());
+        if self.slots[credits..].iter().any(|slot| slot.state != State::Free) {
+            return false;
+        }
+        self.free.clear();
+        self.to_send.clear();
+        self.sent_of_first = 0;
+        for (i, slot) in self.slots[..credits].iter_mut().enumerate().rev() {
+            match slot.state {
+                State::Free => self.free.push(i as u16),
+                State::ToSend | State::Sent => {
+                    slot.state = State::ToSend;
+                    slot.header = slot.encode(Flags::RESENT);
+                    self.to_send.push_back(i as u16);
+                }
+            }
+        }
+        let slots = &self.slots;
+        self.to_send.make_contiguous().sort_unstable_by_key(|&i| slots[usize::from(i)].id);
+        true
+    }
+
+    /// The connection is gone: nothing begins or is sent until the next [`Transactions::grant`].
+    pub fn disconnected(&mut self) {
+        self.free.clear();
+        self.to_send.clear();
+        self.sent_of_first = 0;
+    }
+
+    /// Begins a transaction, or gives `user` back when all granted slots are in use.
+    pub fn begin(&mut self, request: Request, user: T, now_us: u64) -> Result<u16, T> {
+        let Some(index) = self.free.pop() else { return Err(user) };
+        self.sequence += 1;
+        let slot = &mut self.slots[usize::from(index)];
+        assert!(slot.state == State::Free && slot.user.is_none(), "slot {index} is in use");
+        slot.id = self.sequence << 16 | u64::from(index);
+        slot.request = request;
+        slot.header = slot.encode(Flags::NONE);
+        slot.begun_us = now_us;
+        slot.user = Some(user);
+        slot.state = State::ToSend;
+        self.to_send.push_back(index);
+        self.outstanding += 1;
+        Ok(index)
+    }
+
+    /// Whether anything waits to be sent.
+    pub fn wants_to_send(&self) -> bool {
+        !self.to_send.is_empty()
+    }
+
+    /// The frames that wait to be sent, in order, the first one without what is sent of it already.
+    pub fn outgoing(&self) -> impl Iterator<Item = Outgoing<'_, T>> {
+        self.to_send.iter().enumerate().map(|(i, &index)| {
+            let slot = &self.slots[usize::from(index)];
+            let sent = if i == 0 { self.sent_of_first } else { 0 };
+            let data_from = sent.saturating_sub(HEADER_LEN);
+            Outgoing {
+                header: &slot.header[sent.min(HEADER_LEN)..],
+                user: slot.user.as_ref().expect("a slot that is to be sent has a user"),
+                data_from,
+                data_len: slot.request.request_len as usize - data_from,
+            }
+        })
+    }
+
+    /// Notes that `bytes` of [`Transactions::outgoing`] are on the wire. Gives how many frames are
+    /// complete by that.
+    pub fn sent(&mut self, mut bytes: usize) -> usize {
+        let mut frames = 0;
+        while bytes > 0 {
+            let index = *self.to_send.front().expect("more was sent than there was");
+            let slot = &mut self.slots[usize::from(index)];
+            let left = HEADER_LEN + slot.request.request_len as usize - self.sent_of_first;
+            if bytes < left {
+                self.sent_of_first += bytes;
+                break;
+            }
+            bytes -= left;
+            slot.state = State::Sent;
+            self.sent_of_first = 0;
+            self.to_send.pop_front();
+            frames += 1;
+        }
+        frames
+    }
+
+    /// Checks an answer's header. The transaction stays outstanding until [`Transactions::finish`], for
+    /// its data to come.
+    ///
+    /// # Errors
+    /// An answer to what was not asked or not sent, or with another amount of data than asked for.
+    pub fn answer(&self, header: &Header) -> Result<Answer, Violation> {
+        if header.kind != Kind::Answer {
+            return Err(Violation::Unexpected(header.kind));
+        }
+        let slot = slot_of(header.id);
+        let found = self
+            .slots
+            .get(usize::from(slot))
+            .filter(|found| found.state == State::Sent && found.id == header.id)
+            .ok_or(Violation::Answer(header.id))?;
+        let status = Status::from_code(header.code);
+        let expected = if status == Status::Success { found.request.answer_len } else { 0 };
+        if header.data_len != expected {
+            return Err(Violation::Data { id: header.id, found: header.data_len, expected: expected.into() });
+        }
+        Ok(Answer { slot, status, data_len: header.data_len })
+    }
+
+    /// The user of an outstanding transaction.
+    pub fn user_mut(&mut self, slot: u16) -> &mut T {
+        self.slots[usize::from(slot)].user.as_mut().expect("the slot is in use")
+    }
+
+    /// Ends an answered transaction: its slot is free again. Gives its user and when it began.
+    pub fn finish(&mut self, slot: u16) -> (T, Request, u64) {
+        let found = &mut self.slots[usize::from(slot)];
+        assert!(found.state == State::Sent, "slot {slot} is not waiting for an answer");
+        found.state = State::Free;
+        self.free.push(slot);
+        self.outstanding -= 1;
+        (found.user.take().expect("the slot is in use"), found.request, found.begun_us)
+    }
+
+    /// Takes one outstanding transaction out, any, sent or not. Only without a connection: an answer may
+    /// still come otherwise.
+    pub fn abandon_one(&mut self) -> Option<(T, Request)> {
+        assert!(self.free.is_empty() && self.to_send.is_empty(), "only without a connection");
+        let slot = self.slots.iter_mut().find(|slot| slot.state != State::Free)?;
+        slot.state = State::Free;
+        self.outstanding -= 1;
+        slot.user.take().map(|user| (user, slot.request))
+    }
+}
+
+impl<T> Slot<T> {
+    fn encode(&self, flags: Flags) -> [u8; HEADER_LEN] {
+        Header {
+            kind: Kind::Request,
+            code: self.request.op as u8,
+            flags,
+            data_len: self.request.request_len,
+            id: self.id,
+            start: self.request.start,
+            count: self.request.count,
+            digest: 0,
+        }
+        .encode()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn write(len: u32) -> Request {
+        Request { op: Op::Write, start: 0, count: 1, request_len: len, answer_len: 0 }
+    }
+
+    const READ: Request = Request { op: Op::Read, start: 5, count: 1, request_len: 0, answer_len: 512 };
+
+    fn answer_to(header: &[u8], status: Status, data_len: u32) -> Header {
+        let mut answer = Header::decode(header.try_into().unwrap()).unwrap();
+        answer.kind = Kind::Answer;
+        answer.code = status as u8;
+        answer.data_len = data_len;
+        answer
+    }
+
+    #[test]
+    fn nothing_begins_without_credit() {
+        let mut slab = Transactions::new(2);
+        assert_eq!(slab.begin(READ, 'a', 0), Err('a'));
+        assert!(slab.grant(2));
+        assert!(slab.begin(READ, 'a', 0).is_ok() && slab.begin(READ, 'b', 0).is_ok());
+        assert_eq!(slab.begin(READ, 'c', 0), Err('c'));
+        assert_eq!(slab.outstanding(), 2);
+    }
+
+    #[test]
+    fn an_answer_must_fit_its_transaction() {
+        let mut slab = Transactions::new(2);
+        slab.grant(2);
+        slab.begin(READ, 'a', 7).unwrap();
+        let header = slab.outgoing().next().unwrap().header.to_vec();
+        let good = answer_to(&header, Status::Success, 512);
+        assert_eq!(slab.answer(&good), Err(Violation::Answer(good.id)), "before it was sent");
+        assert_eq!(slab.sent(HEADER_LEN), 1);
+        let short = answer_to(&header, Status::Success, 511);
+        assert!(matches!(slab.answer(&short), Err(Violation::Data { found: 511, expected: 512, .. })));
+        let failed = answer_to(&header, Status::Failed, 0);
+        assert_eq!(slab.answer(&failed), Ok(Answer { slot: 0, status: Status::Failed, data_len: 0 }));
+        let mut other = good;
+        other.id += 1 << 16;
+        assert_eq!(slab.answer(&other), Err(Violation::Answer(other.id)));
+        other.id = u64::MAX;
+        assert_eq!(slab.answer(&other), Err(Violation::Answer(other.id)));
+        assert!(slab.answer(&good).is_ok());
+        assert_eq!(slab.finish(0), ('a', READ, 7));
+        assert_eq!(slab.answer(&good), Err(Violation::Answer(good.id)), "a second time");
+    }
+
+    #[test]
+    fn a_new_connection_sends_all_again_in_order() {
+        let mut slab = Transactions::new(4);
+        slab.grant(4);
+        for user in ['a', 'b', 'c'] {
+            slab.begin(write(100), user, 0).unwrap();
+        }
+        slab.sent(HEADER_LEN + 100 + 3);
+        slab.disconnected();
+        assert_eq!(slab.begin(READ, 'd', 0), Err('d'));
+        assert!(!slab.grant(2), "slot 2 is in use");
+        assert!(slab.grant(3));
+        let users: Vec<char> = slab.outgoing().map(|out| *out.user).collect();
+        assert_eq!(users, ['a', 'b', 'c']);
+        for out in slab.outgoing() {
+            let header = Header::decode(out.header.try_into().unwrap()).unwrap();
+            assert!(header.flags.contains(Flags::RESENT));
+            assert_eq!((out.data_from, out.data_len), (0, 100));
+        }
+        assert_eq!(slab.begin(READ, 'd', 0), Err('d'), "three were granted, three are in use");
+    }
+
+    #[test]
+    fn abandoning_gives_every_user_back_once() {
+        let mut slab = Transactions::new(3);
+        slab.grant(3);
+        for user in 0..3 {
+            slab.begin(write(10), user, 0).unwrap();
+        }
+        slab.sent(HEADER_LEN + 10);
+        slab.disconnected();
+        let mut users: Vec<i32> = std::iter::from_fn(|| slab.abandon_one()).map(|(user, _)| user).collect();
+        users.sort_unstable();
+        assert_eq!(users, [0, 1, 2]);
+        assert_eq!(slab.outstanding(), 0);
+    }
+
+    proptest! {
+        #[test]
+        fn all_bytes_go_out_once_in_order(
+            lens in proptest::collection::vec(0u32..300, 1..30),
+            cuts in proptest::collection::vec(1usize..500, 1..200),
+        ) {
+            let mut slab = Transactions::new(30);
+            slab.grant(30);
+            for (i, &len) in lens.iter().enumerate() {
+                slab.begin(write(len), i, 0).unwrap();
+            }
+            // For each user: the bytes seen, header first.
+            let mut seen = vec![0; lens.len()];
+            let mut cuts = cuts.into_iter().cycle();
+            while slab.wants_to_send() {
+                let mut budget = cuts.next().unwrap();
+                let mut moved = 0;
+                for out in slab.outgoing() {
+                    prop_assert_eq!(seen[*out.user], HEADER_LEN - out.header.len() + out.data_from);
+                    let take = budget.min(out.header.len() + out.data_len);
+                    seen[*out.user] += take;
+                    budget -= take;
+                    moved += take;
+                    if budget == 0 { break; }
+                }
+                slab.sent(moved);
+            }
+            for (i, &len) in lens.iter().enumerate() {
+                prop_assert_eq!(seen[i], HEADER_LEN + len as usize);
+            }
+        }
+    }
+}
