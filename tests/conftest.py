@@ -1,0 +1,86 @@
+"""Fixtures, the watchdog, and the logs of a failed test's processes."""
+
+from __future__ import annotations
+
+import signal
+from typing import Any, Iterator
+
+import pytest
+
+from harness.environment import environment
+from harness.lab import Lab
+from harness.transport import Transport, chosen_transport
+
+
+class WatchdogExpired(Exception):
+    """The test took longer than it may."""
+
+
+def _on_alarm(_number: int, _frame: Any) -> None:
+    raise WatchdogExpired("the test took longer than its watchdog allows")
+
+
+def _on_term(_number: int, _frame: Any) -> None:
+    # So that fixtures still clean up when the whole run is told to end.
+    raise KeyboardInterrupt("SIGTERM")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    signal.signal(signal.SIGALRM, _on_alarm)
+    signal.signal(signal.SIGTERM, _on_term)
+
+
+def pytest_report_header(config: pytest.Config) -> str:
+    env = environment()
+    version = "%02d.%02d" % env.spdk_version
+    return f"dst: transport {env.transport}, SPDK {version}, arguments {' '.join(env.spdk_args)}"
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if environment().transport == "dst":
+        return
+    skip = pytest.mark.skip(reason="tests DST itself; this run uses a stand-in transport")
+    for item in items:
+        if item.get_closest_marker("needs_dst"):
+            item.add_marker(skip)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    marker = item.get_closest_marker("watchdog")
+    signal.setitimer(signal.ITIMER_REAL, marker.args[0] if marker else 60)
+    yield
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
+    # Everything that cleans up has a deadline of its own; this is for what was overlooked.
+    signal.setitimer(signal.ITIMER_REAL, 45)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    outcome: Any = yield
+    report = outcome.get_result()
+    lab = getattr(item, "funcargs", {}).get("lab")
+    if report.failed and lab is not None:
+        for process in lab.processes:
+            if process.log.exists():
+                state = "running" if process.exit_code is None else f"exit code {process.exit_code}"
+                report.sections.append((f"log of {process.name} ({state})", process.tail()))
+
+
+@pytest.fixture
+def transport() -> Transport:
+    return chosen_transport()
+
+
+@pytest.fixture
+def lab(transport: Transport) -> Iterator[Lab]:
+    lab = Lab(transport)
+    yield lab
+    lab.close()

@@ -1,0 +1,105 @@
+"""Processes that tests start: each has its own process group, a log file, and an end."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import signal
+import subprocess
+from pathlib import Path
+from typing import Mapping, Sequence
+
+from harness.waiting import wait_until
+
+_PR_SET_PDEATHSIG = 1
+_libc = ctypes.CDLL(None)
+
+
+def _die_with_parent() -> None:
+    # Not even a killed test run leaves a process behind that polls a core for ever.
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+
+
+class Process:
+    def __init__(
+        self, name: str, command: Sequence[str | os.PathLike[str]], log: Path, env: Mapping[str, str] | None = None
+    ) -> None:
+        self.name = name
+        self.log = log
+        self.command = [os.fspath(part) for part in command]
+        with open(log, "ab") as output:
+            output.write(("$ " + " ".join(self.command) + "\n").encode())
+            output.flush()
+            self._popen = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                env=None if env is None else dict(env),
+                start_new_session=True,
+                preexec_fn=_die_with_parent,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self._popen.pid
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while it runs."""
+        return self._popen.poll()
+
+    def text(self) -> str:
+        """All it has printed so far."""
+        return self.log.read_text(errors="replace")
+
+    def assert_running(self) -> None:
+        code = self.exit_code
+        assert code is None, f"{self.name} ended by itself, exit code {code}:\n{self.tail()}"
+
+    def tail(self, lines: int = 60) -> str:
+        return "\n".join(self.text().splitlines()[-lines:])
+
+    def wait_for_text(self, text: str, timeout: float = 20.0) -> None:
+        def there() -> bool:
+            if text in self.text():
+                return True
+            self.assert_running()
+            return False
+
+        wait_until(there, f"{self.name} to print {text!r}", timeout)
+
+    def wait(self, timeout: float = 30.0) -> int:
+        """Its exit code, once it has ended by itself."""
+        try:
+            return self._popen.wait(timeout)
+        except subprocess.TimeoutExpired:
+            raise AssertionError(f"{self.name} still runs after {timeout:g} s:\n{self.tail()}") from None
+
+    def signal(self, number: int) -> None:
+        os.killpg(self.pid, number)
+
+    def stop(self, timeout: float = 10.0) -> int:
+        """Asks it to end, insists when it does not, and returns the exit code."""
+        if self._popen.poll() is None:
+            self.signal(signal.SIGTERM)
+            try:
+                return self._popen.wait(timeout)
+            except subprocess.TimeoutExpired:
+                self.kill()
+        return self._popen.returncode
+
+    def kill(self) -> None:
+        if self._popen.poll() is None:
+            self.signal(signal.SIGKILL)
+        self._popen.wait(10)
+
+    def rss_mib(self) -> float:
+        """Resident memory that is not hugepages or shared."""
+        for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
+            if line.startswith("RssAnon:"):
+                return int(line.split()[1]) / 1024
+        raise AssertionError(f"no RssAnon for {self.name}")
+
+    def open_files(self) -> int:
+        return len(os.listdir(f"/proc/{self.pid}/fd"))

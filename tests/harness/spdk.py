@@ -1,0 +1,155 @@
+"""SPDK's applications, with DST linked in."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.environment import environment
+from harness.process import Process
+from harness.rpc import PendingCall, RpcClient, RpcError
+from harness.waiting import wait_until
+
+# Each reactor polls a whole core: the target has one core to itself, the client the other.
+TARGET_CORES = "0x2"
+CLIENT_CORES = "0x1"
+# The client's second reactor shares the target's core.
+BOTH_CORES = "0x3"
+
+
+class Application(Process):
+    """A running SPDK application that answers on its RPC socket."""
+
+    def __init__(
+        self,
+        binary: str,
+        name: str,
+        folder: Path,
+        cores: str,
+        arguments: list[str] | None = None,
+        config: dict[str, Any] | Path | None = None,
+        variables: dict[str, str] | None = None,
+    ) -> None:
+        env = environment()
+        socket_path = folder / f"{name}.sock"
+        command: list[str | os.PathLike[str]] = [env.binary(binary), "-m", cores, "-r", socket_path, *env.spdk_args]
+        if env.spdk_version >= (22, 1):
+            # Reactors of two applications share a core here; newer versions lock theirs.
+            command.append("--disable-cpumask-locks")
+        if config is not None:
+            if isinstance(config, dict):
+                path = folder / f"{name}.json"
+                path.write_text(json.dumps(config, indent=2))
+                config = path
+            command += ["--json", config]
+        super().__init__(
+            name, command + (arguments or []), folder / f"{name}.log", dict(env.variables) | (variables or {})
+        )
+        self.socket_path = socket_path
+        self.rpc = RpcClient(socket_path)
+
+    def wait_ready(self, timeout: float = 30.0) -> None:
+        """Until all subsystems run, and what was in the configuration is there."""
+
+        def answers() -> bool:
+            self.assert_running()
+            try:
+                self.rpc.call("framework_wait_init")
+                return True
+            except (OSError, AssertionError, RpcError):
+                return False
+
+        wait_until(answers, f"{self.name} to answer on its RPC socket", timeout)
+
+    def bdev(self, name: str) -> dict[str, Any] | None:
+        """The bdev's description, or None when there is none of that name."""
+        try:
+            return self.rpc.call("bdev_get_bdevs", name=name)[0]
+        except RpcError:
+            return None
+
+    def bdev_bytes(self, name: str) -> int:
+        bdev = self.bdev(name)
+        return bdev["num_blocks"] * bdev["block_size"] if bdev else 0
+
+
+@dataclass(frozen=True)
+class Job:
+    """What bdevperf does to a bdev."""
+
+    workload: str = "verify"
+    depth: int = 32
+    size: int = 4096
+    seconds: int = 2
+
+    def write(self, path: Path, bdev: str, reactors: int, blocks: int) -> None:
+        """As a job file, a job a reactor, each on a part of its own of the bdev's `blocks`.
+
+        On the command line bdevperf refuses to verify I/O larger than its largest pool buffer.
+        """
+        share = blocks // reactors
+        lines: list[str] = []
+        for reactor in range(reactors):
+            lines += [
+                f"[job{reactor}]",
+                f"filename={bdev}",
+                f"rw={self.workload}",
+                f"bs={self.size}",
+                f"iodepth={self.depth}",
+                f"offset={reactor * share}",
+                f"length={share}",
+                f"cpumask={1 << reactor:#x}",
+            ]
+        path.write_text("\n".join(lines) + "\n")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    clean: bool
+    """Every I/O succeeded and, with verify, gave back what was written."""
+    iops: float
+    output: str
+
+
+class Bdevperf(Application):
+    """bdevperf, waiting for bdevs to be attached and then for its jobs to be started."""
+
+    def __init__(self, name: str, folder: Path, job: Job, bdev: str, blocks: int, reactors: int = 1, **kw: Any) -> None:
+        jobs = folder / f"{name}.jobs"
+        job.write(jobs, bdev, reactors, blocks)
+        cores = kw.pop("cores", CLIENT_CORES if reactors == 1 else BOTH_CORES)
+        self.job = job
+        # -x: no zero-copy API, which large I/O has no pool buffers for; -t: the job file has no time.
+        arguments = ["-z", "-x", "-t", str(job.seconds), "-j", os.fspath(jobs)]
+        super().__init__("bdevperf", name, folder, cores, arguments, **kw)
+        self._call: PendingCall | None = None
+
+    def begin(self) -> None:
+        """Starts the jobs and returns."""
+        self._call = self.rpc.start("perform_tests")
+
+    def outcome(self, timeout: float | None = None) -> Outcome:
+        """Once the jobs have ended."""
+        assert self._call is not None, "begin() first"
+        answered = True
+        try:
+            self._call.result(timeout or self.job.seconds + 30.0)
+        except RpcError:
+            answered = False
+        output = self.text()
+        total = re.findall(r"^\W*Total\W+([\d.]+)", output.replace("\r", "\n"), re.MULTILINE)
+        complaints = re.search(r"Fail/s|[Mm]iscompare|mismatch|not read the|I/O error|Error while", output)
+        return Outcome(answered and bool(total) and complaints is None, float(total[-1]) if total else 0.0, output)
+
+    def run(self) -> Outcome:
+        self.begin()
+        return self.outcome()
+
+
+def assert_clean(outcome: Outcome) -> None:
+    assert outcome.clean, f"bdevperf was not clean:\n{outcome.output[-4000:]}"
+    assert outcome.iops > 0, f"bdevperf moved nothing:\n{outcome.output[-4000:]}"

@@ -1,0 +1,114 @@
+"""The ways to carry a bdev from the target process to the client process.
+
+Tests take `transport` and do not care which; DST_TEST_TRANSPORT chooses.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from harness.environment import environment
+from harness.ports import free_port
+from harness.spdk import Application
+
+
+@dataclass(frozen=True)
+class Remote:
+    """Where a client finds an exported bdev."""
+
+    address: str
+    port: int
+    export: str
+
+
+class Transport(Protocol):
+    name: str
+
+    def serve(self, target: Application, bdev: str) -> Remote:
+        """Exports a bdev of the target to everybody, read and write."""
+
+    def attach_call(self, name: str, remote: Remote) -> tuple[str, dict[str, Any]]:
+        """The RPC, as it also stands in a configuration file, that attaches the bdev to a client."""
+
+    def bdev_name(self, name: str) -> str:
+        """What the bdev is called that is attached as `name`."""
+
+
+def attach(transport: Transport, client: Application, remote: Remote, name: str = "remote0") -> str:
+    """Attaches the bdev and returns what it is called in the client."""
+    method, params = transport.attach_call(name, remote)
+    client.rpc.call(method, **params)
+    bdev = transport.bdev_name(name)
+    assert client.bdev(bdev), f"{bdev} is not there after {method}"
+    return bdev
+
+
+class Dst:
+    name = "dst"
+
+    def serve(self, target: Application, bdev: str) -> Remote:
+        remote = Remote("127.0.0.1", free_port(), f"export-{bdev}")
+        target.rpc.call("dst_create_listener", traddr=remote.address, trsvcid=str(remote.port))
+        target.rpc.call("dst_create_export", name=remote.export, bdev_name=bdev)
+        target.rpc.call("dst_export_add_host", export=remote.export, host="*", access="rw")
+        return remote
+
+    def attach_call(self, name: str, remote: Remote) -> tuple[str, dict[str, Any]]:
+        return "bdev_dst_create", {
+            "name": name,
+            "traddr": remote.address,
+            "trsvcid": str(remote.port),
+            "export": remote.export,
+            "host": "test-client",
+        }
+
+    def bdev_name(self, name: str) -> str:
+        return name
+
+
+class Nvmf:
+    """SPDK's own NVMe/TCP."""
+
+    name = "nvmf"
+
+    def serve(self, target: Application, bdev: str) -> Remote:
+        remote = Remote("127.0.0.1", free_port(), f"nqn.2016-06.io.spdk:{bdev}")
+        serve_nvmf(target, bdev, remote)
+        return remote
+
+    def attach_call(self, name: str, remote: Remote) -> tuple[str, dict[str, Any]]:
+        return "bdev_nvme_attach_controller", {
+            "name": name,
+            "trtype": "TCP",
+            "adrfam": "IPv4",
+            "traddr": remote.address,
+            "trsvcid": str(remote.port),
+            "subnqn": remote.export,
+        }
+
+    def bdev_name(self, name: str) -> str:
+        return f"{name}n1"
+
+
+def serve_nvmf(application: Application, bdev: str, remote: Remote) -> None:
+    """Exports a bdev of any SPDK application over NVMe/TCP."""
+    call = application.rpc.call
+    call("nvmf_create_transport", trtype="TCP")
+    call("nvmf_create_subsystem", nqn=remote.export, allow_any_host=True)
+    call("nvmf_subsystem_add_ns", nqn=remote.export, namespace={"bdev_name": bdev})
+    call(
+        "nvmf_subsystem_add_listener",
+        nqn=remote.export,
+        listen_address={
+            "trtype": "TCP",
+            "adrfam": "IPv4",
+            "traddr": remote.address,
+            "trsvcid": str(remote.port),
+        },
+    )
+
+
+def chosen_transport() -> Transport:
+    transports: dict[str, Transport] = {"dst": Dst(), "nvmf": Nvmf()}
+    return transports[environment().transport]

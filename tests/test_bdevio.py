@@ -1,0 +1,33 @@
+"""SPDK's own bdev suite, every case, on a remote bdev."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from harness.environment import environment
+from harness.lab import Lab
+from harness.spdk import Application
+from harness.transport import attach
+
+
+@pytest.mark.parametrize("block_size", [512, 4096])
+def test_bdevio(lab: Lab, block_size: int) -> None:
+    _, remote = lab.malloc_target(64, block_size)
+    # bdevio wants three reactors; the machine may have fewer CPUs.
+    bdevio = Application(
+        "bdevio", "bdevio", lab.folder, "0x7", ["-w"], variables={"DST_LCORES": "(0,1,2)@(0,1)"}
+    )
+    lab.adopt(bdevio)
+    bdevio.wait_ready()
+    bdev = attach(lab.transport, bdevio, remote)
+    failures = bdevio.rpc.call("perform_tests", name=bdev)
+    output = bdevio.text()
+    assert failures == 0, output[-6000:]
+    # CUnit's summary: total, ran, passed, failed, inactive.
+    summary = re.search(r"tests\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)\s+(\d+)", output)
+    assert summary, output[-3000:]
+    total, ran, passed, failed, inactive = map(int, summary.groups())
+    print(f"bdevio: {passed} of {total} cases passed")
+    assert total >= 20 and (ran, passed, failed, inactive) == (total, total, 0, 0)

@@ -1,0 +1,25 @@
+"""bdevperf writes, reads back and compares, at the depths and sizes DST promises."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.lab import Lab
+from harness.spdk import Job, assert_clean
+
+MIB = 2**20
+BLOCK = 512
+
+
+@pytest.mark.parametrize("reactors", [1, 2], ids=["1-reactor", "2-reactors"])
+@pytest.mark.parametrize("size", [4096, MIB], ids=["4KiB", "1MiB"])
+@pytest.mark.parametrize("depth", [1, 32, 256])
+def test_verify(lab: Lab, depth: int, size: int, reactors: int) -> None:
+    # bdevperf keeps no two I/Os on one place, so each reactor's part must have room for the depth.
+    mib = 64 if size < MIB else max(64, depth * 5 // 4)
+    # At depth 256 each job has 256 MiB of buffers: two jobs share the depth, or memory runs out.
+    job = Job(depth=depth if size < MIB else max(1, depth // reactors), size=size)
+    _, remote = lab.malloc_target(mib, BLOCK)
+    perf = lab.bdevperf(remote, job, mib * MIB // BLOCK, reactors)
+    assert_clean(perf.run())
+    assert perf.stop() == 0
