@@ -7,9 +7,22 @@
 //! | length | value |
 //!
 //! A value may itself be a list of attributes. Types are counted from 1 in each message and each nested
-//! list; a reader passes over types that it does not know, which is how the protocol grows.
+//! list; a reader passes over types that it does not know, which is how the protocol grows. A type below
+//! 64 may be there once in a list; from 64 on, what a repetition means is said where the type is.
 
-use crate::WireError;
+use crate::{Place, WireError};
+
+/// Whether `text` may be sent as text: 1 to `max` bytes without control characters (Unicode's category
+/// Cc: C0, DEL and C1). Names and reasons are logged as they come, so a line's end in one would let a
+/// peer write log lines.
+pub fn is_text(text: &str, max: usize) -> bool {
+    (1..=max).contains(&text.len()) && !text.chars().any(char::is_control)
+}
+
+/// What `found` is, or the error that says it is missing.
+pub(crate) fn required<T>(found: Option<T>, list: &'static str, kind: u16) -> Result<T, WireError> {
+    found.ok_or(WireError::Missing(Place { list, kind }))
+}
 
 /// Appends attributes to a message.
 #[derive(Debug, Default)]
@@ -63,6 +76,7 @@ impl Writer {
 
     /// The message.
     pub fn finish(self) -> Vec<u8> {
+        debug_assert!(self.bytes.len() <= crate::ATTRIBUTES_MAX as usize, "no peer would take it");
         self.bytes
     }
 }
@@ -70,6 +84,8 @@ impl Writer {
 /// One attribute of a message, as it was received.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute<'a> {
+    /// The list that it is in, for errors.
+    pub list: &'static str,
     /// Its type.
     pub kind: u16,
     /// Its bytes.
@@ -77,8 +93,13 @@ pub struct Attribute<'a> {
 }
 
 impl<'a> Attribute<'a> {
+    /// The error that says the value is not allowed.
+    pub fn refused(&self) -> WireError {
+        WireError::Value(Place { list: self.list, kind: self.kind })
+    }
+
     fn array<const N: usize>(&self) -> Result<[u8; N], WireError> {
-        self.value.try_into().map_err(|_| WireError::Value(self.kind))
+        self.value.try_into().map_err(|_| self.refused())
     }
 
     /// The value as a number of one byte.
@@ -106,27 +127,30 @@ impl<'a> Attribute<'a> {
         self.array()
     }
 
-    /// The value as text: UTF-8 without control characters, 1 to `max` bytes.
+    /// The value as a list of one-byte codes, at most `max` of them.
+    pub fn codes(&self, max: usize) -> Result<&'a [u8], WireError> {
+        if self.value.len() <= max { Ok(self.value) } else { Err(self.refused()) }
+    }
+
+    /// The value as text: UTF-8 for which [`is_text`] holds.
     pub fn text(&self, max: usize) -> Result<&'a str, WireError> {
-        let text = std::str::from_utf8(self.value).map_err(|_| WireError::Value(self.kind))?;
-        if text.is_empty() || text.len() > max || text.chars().any(char::is_control) {
-            return Err(WireError::Value(self.kind));
-        }
-        Ok(text)
+        let text = std::str::from_utf8(self.value).map_err(|_| self.refused())?;
+        if is_text(text, max) { Ok(text) } else { Err(self.refused()) }
     }
 }
 
 /// Splits a message into its attributes.
 #[derive(Debug, Clone)]
 pub struct Reader<'a> {
+    list: &'static str,
     rest: &'a [u8],
     seen: u64,
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the attributes of `message`.
-    pub fn new(message: &'a [u8]) -> Reader<'a> {
-        Reader { rest: message, seen: 0 }
+    /// Reads the attributes of `message`, which errors call `list`.
+    pub fn new(list: &'static str, message: &'a [u8]) -> Reader<'a> {
+        Reader { list, rest: message, seen: 0 }
     }
 
     /// The next attribute, `None` after the last one.
@@ -139,21 +163,25 @@ impl<'a> Reader<'a> {
             return Ok(None);
         }
         let Some((head, rest)) = self.rest.split_first_chunk::<4>() else {
-            return Err(WireError::Cut { kind: 0, len: 4, left: self.rest.len() });
+            return Err(WireError::Cut { place: self.place(0), len: 4, left: self.rest.len() });
         };
         let kind = u16::from_le_bytes([head[0], head[1]]);
         let len = usize::from(u16::from_le_bytes([head[2], head[3]]));
         let Some((value, rest)) = rest.split_at_checked(len) else {
-            return Err(WireError::Cut { kind, len, left: rest.len() });
+            return Err(WireError::Cut { place: self.place(kind), len, left: rest.len() });
         };
         if kind < 64 {
             if self.seen & 1 << kind != 0 {
-                return Err(WireError::Twice(kind));
+                return Err(WireError::Twice(self.place(kind)));
             }
             self.seen |= 1 << kind;
         }
         self.rest = rest;
-        Ok(Some(Attribute { kind, value }))
+        Ok(Some(Attribute { list: self.list, kind, value }))
+    }
+
+    fn place(&self, kind: u16) -> Place {
+        Place { list: self.list, kind }
     }
 }
 
@@ -173,11 +201,42 @@ mod tests {
 
     #[test]
     fn cut_off_and_repeated_attributes_are_errors() {
-        assert_eq!(Reader::new(&[1, 0, 2]).next(), Err(WireError::Cut { kind: 0, len: 4, left: 3 }));
-        assert_eq!(Reader::new(&[1, 0, 2, 0, 9]).next(), Err(WireError::Cut { kind: 1, len: 2, left: 1 }));
-        let mut twice = Reader::new(&[5, 0, 0, 0, 5, 0, 0, 0]);
+        let place = |kind| Place { list: "test", kind };
+        let next = |bytes| Reader::new("test", bytes).next();
+        assert_eq!(next(&[1, 0, 2]), Err(WireError::Cut { place: place(0), len: 4, left: 3 }));
+        assert_eq!(next(&[1, 0, 2, 0, 9]), Err(WireError::Cut { place: place(1), len: 2, left: 1 }));
+        let mut twice = Reader::new("test", &[63, 0, 0, 0, 63, 0, 0, 0]);
         assert!(twice.next().is_ok());
-        assert_eq!(twice.next(), Err(WireError::Twice(5)));
+        assert_eq!(twice.next(), Err(WireError::Twice(place(63))));
+        let mut many = Reader::new("test", &[64, 0, 0, 0, 64, 0, 0, 0]);
+        assert!(many.next().is_ok() && many.next().is_ok());
+        assert_eq!(many.next(), Ok(None));
+    }
+
+    #[test]
+    fn values_of_another_length_are_refused() {
+        for len in 0..20 {
+            let a = Attribute { list: "test", kind: 5, value: &[0; 20][..len] };
+            let refused = Err(a.refused());
+            assert_eq!(a.u8().map(|_| ()), if len == 1 { Ok(()) } else { refused });
+            assert_eq!(a.u16().map(|_| ()), if len == 2 { Ok(()) } else { refused });
+            assert_eq!(a.u32().map(|_| ()), if len == 4 { Ok(()) } else { refused });
+            assert_eq!(a.u64().map(|_| ()), if len == 8 { Ok(()) } else { refused });
+            assert_eq!(a.uuid().map(|_| ()), if len == 16 { Ok(()) } else { refused });
+            assert_eq!(a.codes(9).map(|_| ()), if len <= 9 { Ok(()) } else { refused });
+        }
+    }
+
+    #[test]
+    fn text_is_printable_and_short() {
+        for good in ["a", "nqn.2014-08.org:x", "größe ≠ 0", "a b"] {
+            assert!(is_text(good, 16.max(good.len())), "{good}");
+        }
+        for bad in ["", "a\n", "\0", "\u{1b}[2J", "\u{7f}", "\u{85}", "four+"] {
+            assert!(!is_text(bad, 4), "{bad:?}");
+        }
+        let not_utf8 = Attribute { list: "test", kind: 1, value: &[b'a', 0xff] };
+        assert_eq!(not_utf8.text(9), Err(not_utf8.refused()));
     }
 
     proptest! {
@@ -188,16 +247,16 @@ mod tests {
                 writer.bytes(*kind, value);
             }
             let message = writer.finish();
-            let mut reader = Reader::new(&message);
+            let mut reader = Reader::new("test", &message);
             for (kind, value) in &list {
-                prop_assert_eq!(reader.next(), Ok(Some(Attribute { kind: *kind, value })));
+                prop_assert_eq!(reader.next(), Ok(Some(Attribute { list: "test", kind: *kind, value })));
             }
             prop_assert_eq!(reader.next(), Ok(None));
         }
 
         #[test]
         fn any_bytes_end(bytes in any::<Vec<u8>>()) {
-            let mut reader = Reader::new(&bytes);
+            let mut reader = Reader::new("test", &bytes);
             while let Ok(Some(_)) = reader.next() {}
         }
     }

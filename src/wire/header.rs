@@ -16,7 +16,7 @@
 //! 48 bytes: large enough for every message's fixed part, so that there is one header to parse, and
 //! 1.2 % of a 4 KiB block.
 
-use crate::{ATTRIBUTES_MAX, DATA_MAX, WireError};
+use crate::{ATTRIBUTES_MAX, DATA_MAX, TRANSFER_MAX, WireError};
 use crc_fast::{CrcAlgorithm, checksum};
 
 /// Bytes of a header.
@@ -80,13 +80,15 @@ impl Kind {
     pub fn data_max(self) -> u32 {
         match self {
             Kind::Hello | Kind::Welcome | Kind::Refusal | Kind::Event => ATTRIBUTES_MAX,
-            Kind::Request | Kind::Answer => DATA_MAX,
+            Kind::Request => DATA_MAX,
+            Kind::Answer => TRANSFER_MAX,
             Kind::KeepAlive | Kind::KeepAliveAck | Kind::Goodbye => 0,
         }
     }
 }
 
-/// Bits that change what a frame means. Unknown bits are ignored.
+/// Bits that say more about a frame. Unknown bits are ignored, so one that a reader must not ignore is sent
+/// only after the handshake has shown that the peer knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags(pub u16);
 
@@ -249,14 +251,27 @@ mod tests {
         }
 
         #[test]
-        fn any_bytes_decode_without_panic(bytes in any::<[u8; 32]>()) {
+        fn any_bytes_with_a_good_crc_decode_without_panic(bytes in any::<[u8; 32]>(), reserved in any::<[u8; 12]>()) {
             let mut header = [0; HEADER_LEN];
             header[..32].copy_from_slice(&bytes);
+            header[32..44].copy_from_slice(&reserved);
             let crc = crc32c(&header[..44]);
             header[44..].copy_from_slice(&crc.to_le_bytes());
-            if let Ok(decoded) = Header::decode(&header) {
-                prop_assert!(decoded.data_len <= decoded.kind.data_max());
+            match Header::decode(&header) {
+                Ok(decoded) => {
+                    prop_assert!(decoded.data_len <= decoded.kind.data_max());
+                    prop_assert_eq!(Header::decode(&decoded.encode()), Ok(decoded));
+                }
+                Err(WireError::Kind(kind)) => prop_assert!(kind == 0 || kind > 9),
+                Err(WireError::DataLen { len, max, .. }) => prop_assert!(len > max),
+                Err(other) => prop_assert!(false, "{}", other),
             }
+        }
+
+        #[test]
+        fn crc_is_that_of_another_implementation(bytes in any::<Vec<u8>>(), header in any::<[[u8; 22]; 2]>()) {
+            prop_assert_eq!(crc32c(&bytes), ::crc32c::crc32c(&bytes));
+            prop_assert_eq!(crc32c(header.as_flattened()), ::crc32c::crc32c(header.as_flattened()));
         }
     }
 }

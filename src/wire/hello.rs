@@ -1,76 +1,52 @@
-//! The handshake's messages and the target's events.
+//! The client's first message.
 //!
-//! A connection begins with the client's [`Hello`]; the target says [`Welcome`] or [`Refusal`]. The first
-//! connection of a client has no [`SessionRef`]: it opens a session, and the target's welcome names it.
-//! It carries no requests, only keep-alives and events. Each further connection joins the session as a
-//! queue of its own.
+//! A connection begins with the client's [`Hello`]; the target says [`crate::Welcome`] or
+//! [`crate::Refusal`]. The first connection of a client has no [`SessionRef`]: it opens a session, and the
+//! target's welcome names it. It carries no requests, only keep-alives and events. Each further connection
+//! joins the session as a queue of its own.
 
-use crate::attribute::{Reader, Writer};
-use crate::{CREDITS_MAX, OpSet, TRANSFER_MAX, WireError};
+use crate::attribute::{Reader, Writer, is_text, required};
+use crate::{KEEP_ALIVE_MS, WireError};
+
+pub use crate::{Cipher, Device, Digest, SessionRef, TEXT_MAX};
 
 /// Longest name of an export or a host, in bytes: NVMe's limit for a qualified name.
 pub const NAME_MAX: usize = 223;
 
-/// Longest text that explains a refusal, in bytes.
-pub const TEXT_MAX: usize = 255;
+/// Most digests or ciphers that a client may offer.
+pub const OFFERS_MAX: usize = 32;
 
-/// A checksum over the data of a frame. The number is the one on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Digest {
-    /// None.
-    None = 0,
-    /// CRC32C.
-    Crc32c = 1,
-}
-
-/// Protection of everything after the handshake. The number is the one on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Cipher {
-    /// None: all can be read on the way.
-    None = 0,
-    /// AES-128 in Galois/counter mode.
-    Aes128Gcm = 1,
-    /// AES-256 in Galois/counter mode.
-    Aes256Gcm = 2,
-    /// ChaCha20 with Poly1305.
-    ChaCha20Poly1305 = 3,
-}
-
-/// Which connection of which session this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct SessionRef {
-    /// Given by the target in its first welcome.
-    pub id: [u8; 16],
-    /// 0 is the session's first connection; each thread of the client has one number above it.
-    pub queue: u16,
-    /// Counts the connections that this queue has had, so that a late one is known as such.
-    pub epoch: u32,
+/// Whether `name` can be the name of an export or a host: 1 to [`NAME_MAX`] bytes, no control characters.
+pub fn is_name(name: &str) -> bool {
+    is_text(name, NAME_MAX)
 }
 
 /// The client's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// Lowest and highest protocol version that the client speaks.
+    /// Lowest and highest protocol version that the client speaks; 1 or more, in this order.
     pub versions: (u16, u16),
-    /// The export that it wants.
+    /// The export that it wants; [`is_name`] holds.
     pub export: String,
-    /// Who it says it is.
+    /// Who it says it is; [`is_name`] holds.
     pub host: String,
     /// The session that it joins; none: a new one.
     pub session: Option<SessionRef>,
-    /// Transactions that it would like to have outstanding on this connection.
+    /// Transactions that it would like to have outstanding on this connection, at least 1.
     pub credits: u16,
-    /// Digests that it can do, the preferred one first, as wire codes (unknown ones are passed over).
+    /// Digests that it can do, the preferred one first, as wire codes (unknown ones are passed over). At
+    /// most [`OFFERS_MAX`].
     pub digests: Vec<u8>,
     /// Ciphers that it can do, likewise.
     pub ciphers: Vec<u8>,
-    /// After how many milliseconds without a sign of life each side gives the connection up.
+    /// After how many milliseconds without a sign of life each side gives the connection up. Within
+    /// [`KEEP_ALIVE_MS`].
     pub keep_alive_ms: u32,
 }
 
-mod hello_attr {
+const LIST: &str = "hello";
+
+mod attr {
     pub const VERSION_MIN: u16 = 1;
     pub const VERSION_MAX: u16 = 2;
     pub const EXPORT: u16 = 3;
@@ -82,60 +58,20 @@ mod hello_attr {
     pub const KEEP_ALIVE: u16 = 9;
 }
 
-mod session_attr {
-    pub const ID: u16 = 1;
-    pub const QUEUE: u16 = 2;
-    pub const EPOCH: u16 = 3;
-}
-
-/// What `found` is, or the error that says it is missing.
-fn required<T>(found: Option<T>, kind: u16) -> Result<T, WireError> {
-    found.ok_or(WireError::Missing(kind))
-}
-
-impl SessionRef {
-    fn write(&self) -> Writer {
-        let mut w = Writer::new();
-        w.bytes(session_attr::ID, &self.id)
-            .u16(session_attr::QUEUE, self.queue)
-            .u32(session_attr::EPOCH, self.epoch);
-        w
-    }
-
-    fn read(message: &[u8]) -> Result<SessionRef, WireError> {
-        let (mut id, mut queue, mut epoch) = (None, None, None);
-        let mut reader = Reader::new(message);
-        while let Some(a) = reader.next()? {
-            match a.kind {
-                session_attr::ID => id = Some(a.uuid()?),
-                session_attr::QUEUE => queue = Some(a.u16()?),
-                session_attr::EPOCH => epoch = Some(a.u32()?),
-                _ => {}
-            }
-        }
-        Ok(SessionRef {
-            id: required(id, session_attr::ID)?,
-            queue: required(queue, session_attr::QUEUE)?,
-            epoch: required(epoch, session_attr::EPOCH)?,
-        })
-    }
-}
-
 impl Hello {
-    /// The message's attributes.
+    /// The message's attributes. What the fields' descriptions demand must hold, or no target reads it.
     pub fn encode(&self) -> Vec<u8> {
-        use hello_attr::*;
         let mut w = Writer::new();
-        w.u16(VERSION_MIN, self.versions.0)
-            .u16(VERSION_MAX, self.versions.1)
-            .bytes(EXPORT, self.export.as_bytes())
-            .bytes(HOST, self.host.as_bytes())
-            .u16(CREDITS, self.credits)
-            .bytes(DIGESTS, &self.digests)
-            .bytes(CIPHERS, &self.ciphers)
-            .u32(KEEP_ALIVE, self.keep_alive_ms);
+        w.u16(attr::VERSION_MIN, self.versions.0)
+            .u16(attr::VERSION_MAX, self.versions.1)
+            .bytes(attr::EXPORT, self.export.as_bytes())
+            .bytes(attr::HOST, self.host.as_bytes())
+            .u16(attr::CREDITS, self.credits)
+            .bytes(attr::DIGESTS, &self.digests)
+            .bytes(attr::CIPHERS, &self.ciphers)
+            .u32(attr::KEEP_ALIVE, self.keep_alive_ms);
         if let Some(session) = &self.session {
-            w.nested(SESSION, session.write());
+            w.nested(attr::SESSION, session.write());
         }
         w.finish()
     }
@@ -143,351 +79,195 @@ impl Hello {
     /// Reads a message's attributes.
     ///
     /// # Errors
-    /// See [`WireError`]; a hello without versions, export, host, credits or keep-alive is one.
+    /// See [`WireError`]; a hello without versions, export, host, credits or keep-alive is one, and
+    /// whatever the fields' descriptions exclude.
     pub fn decode(message: &[u8]) -> Result<Hello, WireError> {
-        use hello_attr::*;
         let (mut min, mut max, mut export, mut host) = (None, None, None, None);
         let (mut session, mut credits, mut keep_alive) = (None, None, None);
         let (mut digests, mut ciphers) = (Vec::new(), Vec::new());
-        let mut reader = Reader::new(message);
+        let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
-                VERSION_MIN => min = Some(a.u16()?),
-                VERSION_MAX => max = Some(a.u16()?),
-                EXPORT => export = Some(a.text(NAME_MAX)?.to_owned()),
-                HOST => host = Some(a.text(NAME_MAX)?.to_owned()),
-                SESSION => session = Some(SessionRef::read(a.value)?),
-                CREDITS => credits = Some(a.u16()?),
-                DIGESTS => digests = a.value.to_vec(),
-                CIPHERS => ciphers = a.value.to_vec(),
-                KEEP_ALIVE => keep_alive = Some(a.u32()?),
+                attr::VERSION_MIN => min = Some(a.u16()?),
+                attr::VERSION_MAX => max = Some(a.u16()?),
+                attr::EXPORT => export = Some(a.text(NAME_MAX)?.to_owned()),
+                attr::HOST => host = Some(a.text(NAME_MAX)?.to_owned()),
+                attr::SESSION => session = Some(SessionRef::read(a.value)?),
+                attr::CREDITS => credits = Some(a.u16()?),
+                attr::DIGESTS => digests = a.codes(OFFERS_MAX)?.to_vec(),
+                attr::CIPHERS => ciphers = a.codes(OFFERS_MAX)?.to_vec(),
+                attr::KEEP_ALIVE => keep_alive = Some(a.u32()?),
                 _ => {}
             }
         }
-        Ok(Hello {
-            versions: (required(min, VERSION_MIN)?, required(max, VERSION_MAX)?),
-            export: required(export, EXPORT)?,
-            host: required(host, HOST)?,
+        let hello = Hello {
+            versions: (required(min, LIST, attr::VERSION_MIN)?, required(max, LIST, attr::VERSION_MAX)?),
+            export: required(export, LIST, attr::EXPORT)?,
+            host: required(host, LIST, attr::HOST)?,
             session,
-            credits: required(credits, CREDITS)?,
+            credits: required(credits, LIST, attr::CREDITS)?,
             digests,
             ciphers,
-            keep_alive_ms: required(keep_alive, KEEP_ALIVE)?,
-        })
-    }
-}
-
-/// What a client must know of the device behind an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Device {
-    /// The export's identity; the same for as long as it is the same data.
-    pub uuid: [u8; 16],
-    /// Size in blocks.
-    pub num_blocks: u64,
-    /// Bytes in a block: a power of two from 512.
-    pub block_size: u32,
-    /// Writes come in multiples of this many blocks.
-    pub write_unit_size: u32,
-    /// I/O that crosses a multiple of this many blocks is slower; 0: no such boundary.
-    pub optimal_io_boundary: u32,
-    /// Most blocks of one compare-and-write; 0: not supported.
-    pub compare_and_write_max: u32,
-    /// Whether completed writes may be lost with the backend's power until they are flushed.
-    pub write_cache: bool,
-    /// Whether modifying operations are refused.
-    pub read_only: bool,
-    /// The operations that this connection may ask for.
-    pub ops: OpSet,
-}
-
-mod device_attr {
-    pub const UUID: u16 = 1;
-    pub const NUM_BLOCKS: u16 = 2;
-    pub const BLOCK_SIZE: u16 = 3;
-    pub const WRITE_UNIT: u16 = 4;
-    pub const BOUNDARY: u16 = 5;
-    pub const COMPARE_AND_WRITE_MAX: u16 = 6;
-    pub const WRITE_CACHE: u16 = 7;
-    pub const READ_ONLY: u16 = 8;
-    pub const OPS: u16 = 9;
-}
-
-impl Device {
-    fn write(&self) -> Writer {
-        use device_attr::*;
-        let mut w = Writer::new();
-        w.bytes(UUID, &self.uuid)
-            .u64(NUM_BLOCKS, self.num_blocks)
-            .u32(BLOCK_SIZE, self.block_size)
-            .u32(WRITE_UNIT, self.write_unit_size)
-            .u32(BOUNDARY, self.optimal_io_boundary)
-            .u32(COMPARE_AND_WRITE_MAX, self.compare_and_write_max)
-            .u8(WRITE_CACHE, self.write_cache.into())
-            .u8(READ_ONLY, self.read_only.into())
-            .u32(OPS, self.ops.bits());
-        w
-    }
-
-    fn read(message: &[u8]) -> Result<Device, WireError> {
-        use device_attr::*;
-        let (mut uuid, mut num_blocks, mut block_size, mut ops) = (None, None, None, None);
-        let (mut write_unit_size, mut optimal_io_boundary, mut compare_and_write_max) = (1, 0, 0);
-        let (mut write_cache, mut read_only) = (false, false);
-        let mut reader = Reader::new(message);
-        while let Some(a) = reader.next()? {
-            match a.kind {
-                UUID => uuid = Some(a.uuid()?),
-                NUM_BLOCKS => num_blocks = Some(a.u64()?),
-                BLOCK_SIZE => block_size = Some(a.u32()?),
-                WRITE_UNIT => write_unit_size = a.u32()?,
-                BOUNDARY => optimal_io_boundary = a.u32()?,
-                COMPARE_AND_WRITE_MAX => compare_and_write_max = a.u32()?,
-                WRITE_CACHE => write_cache = a.u8()? != 0,
-                READ_ONLY => read_only = a.u8()? != 0,
-                OPS => ops = Some(OpSet::from_bits(a.u32()?)),
-                _ => {}
-            }
-        }
-        let device = Device {
-            uuid: required(uuid, UUID)?,
-            num_blocks: required(num_blocks, NUM_BLOCKS)?,
-            block_size: required(block_size, BLOCK_SIZE)?,
-            write_unit_size,
-            optimal_io_boundary,
-            compare_and_write_max,
-            write_cache,
-            read_only,
-            ops: required(ops, OPS)?,
+            keep_alive_ms: required(keep_alive, LIST, attr::KEEP_ALIVE)?,
         };
-        if !device.block_size.is_power_of_two() || !(512..=65_536).contains(&device.block_size) {
-            return Err(WireError::Value(BLOCK_SIZE));
-        }
-        let bytes = device.num_blocks.checked_mul(device.block_size.into());
-        if device.num_blocks == 0 || bytes.is_none_or(|bytes| bytes > i64::MAX as u64) {
-            return Err(WireError::Value(NUM_BLOCKS));
-        }
-        if device.write_unit_size == 0 {
-            return Err(WireError::Value(WRITE_UNIT));
-        }
-        Ok(device)
+        let allowed = [
+            (hello.versions.0 >= 1, attr::VERSION_MIN),
+            (hello.versions.1 >= hello.versions.0, attr::VERSION_MAX),
+            (hello.credits >= 1, attr::CREDITS),
+            (KEEP_ALIVE_MS.contains(&hello.keep_alive_ms), attr::KEEP_ALIVE),
+        ];
+        WireError::unless_all(LIST, &allowed)?;
+        Ok(hello)
     }
 }
 
-/// The target's answer to a hello that it accepts.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Welcome {
-    /// The protocol version that both speak from here on.
-    pub version: u16,
-    /// The target's start: another value after each.
-    pub instance: [u8; 16],
-    /// The session and the connection's place in it.
-    pub session: SessionRef,
-    /// What is exported.
-    pub device: Device,
-    /// Transactions that may be outstanding on this connection: slots 0 to `credits - 1`.
-    pub credits: u16,
-    /// Most bytes of blocks in one request.
-    pub max_transfer: u32,
-    /// The digest in use, a wire code of [`Digest`].
-    pub digest: u8,
-    /// The cipher in use, a wire code of [`Cipher`].
-    pub cipher: u8,
-    /// After how many milliseconds without a sign of life each side gives the connection up.
-    pub keep_alive_ms: u32,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use crate::{ATTRIBUTES_MAX, Place};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
 
-mod welcome_attr {
-    pub const VERSION: u16 = 1;
-    pub const INSTANCE: u16 = 2;
-    pub const SESSION: u16 = 3;
-    pub const DEVICE: u16 = 4;
-    pub const CREDITS: u16 = 5;
-    pub const MAX_TRANSFER: u16 = 6;
-    pub const DIGEST: u16 = 7;
-    pub const CIPHER: u16 = 8;
-    pub const KEEP_ALIVE: u16 = 9;
-}
-
-impl Welcome {
-    /// The message's attributes.
-    pub fn encode(&self) -> Vec<u8> {
-        use welcome_attr::*;
-        let mut w = Writer::new();
-        w.u16(VERSION, self.version)
-            .bytes(INSTANCE, &self.instance)
-            .nested(SESSION, self.session.write())
-            .nested(DEVICE, self.device.write())
-            .u16(CREDITS, self.credits)
-            .u32(MAX_TRANSFER, self.max_transfer)
-            .u8(DIGEST, self.digest)
-            .u8(CIPHER, self.cipher)
-            .u32(KEEP_ALIVE, self.keep_alive_ms);
-        w.finish()
+    fn any_hello() -> impl Strategy<Value = Hello> {
+        let offers = || vec(any::<u8>(), 0..=OFFERS_MAX);
+        let numbers = (1u16.., any::<u16>(), 1u16.., KEEP_ALIVE_MS);
+        (numbers, any_name(), any_name(), proptest::option::of(any_session()), offers(), offers()).prop_map(
+            |((min, more, credits, keep_alive_ms), export, host, session, digests, ciphers)| Hello {
+                versions: (min, min.saturating_add(more)),
+                export,
+                host,
+                session,
+                credits,
+                digests,
+                ciphers,
+                keep_alive_ms,
+            },
+        )
     }
 
-    /// Reads a message's attributes.
-    ///
-    /// # Errors
-    /// See [`WireError`]; impossible values (no credits, a block of 3 bytes) are among them.
-    pub fn decode(message: &[u8]) -> Result<Welcome, WireError> {
-        use welcome_attr::*;
-        let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
-        let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
-        let (mut digest, mut cipher) = (0, 0);
-        let mut reader = Reader::new(message);
-        while let Some(a) = reader.next()? {
-            match a.kind {
-                VERSION => version = Some(a.u16()?),
-                INSTANCE => instance = Some(a.uuid()?),
-                SESSION => session = Some(SessionRef::read(a.value)?),
-                DEVICE => device = Some(Device::read(a.value)?),
-                CREDITS => credits = Some(a.u16()?),
-                MAX_TRANSFER => max_transfer = Some(a.u32()?),
-                DIGEST => digest = a.u8()?,
-                CIPHER => cipher = a.u8()?,
-                KEEP_ALIVE => keep_alive = Some(a.u32()?),
-                _ => {}
+    fn example() -> Hello {
+        Hello {
+            versions: (1, 1),
+            export: "vol".into(),
+            host: "me".into(),
+            session: Some(SessionRef { id: [7; 16], queue: 1, epoch: 1 }),
+            credits: 128,
+            digests: vec![1, 0],
+            ciphers: vec![0],
+            keep_alive_ms: 10_000,
+        }
+    }
+
+    fn value(kind: u16) -> Result<Hello, WireError> {
+        Err(WireError::Value(Place { list: LIST, kind }))
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let bytes = example().encode();
+        for kind in [1, 2, 3, 4, 6, 9] {
+            let missing = WireError::Missing(Place { list: "hello", kind });
+            assert_eq!(Hello::decode(&without(&bytes, &[], kind)), Err(missing));
+        }
+        for kind in 1..=3 {
+            let missing = WireError::Missing(Place { list: "session", kind });
+            assert_eq!(Hello::decode(&without(&bytes, &[5], kind)), Err(missing));
+        }
+        assert!(Hello::decode(&[]).is_err());
+    }
+
+    #[test]
+    fn what_may_be_missing_has_a_default() {
+        let mut bytes = example().encode();
+        for kind in [5, 7, 8] {
+            bytes = without(&bytes, &[], kind);
+        }
+        let bare = Hello { session: None, digests: vec![], ciphers: vec![], ..example() };
+        assert_eq!(Hello::decode(&bytes), Ok(bare));
+    }
+
+    #[test]
+    fn names_are_printable_and_not_too_long() {
+        let bytes = example().encode();
+        for kind in [attr::EXPORT, attr::HOST] {
+            let longest = "n".repeat(NAME_MAX);
+            assert!(Hello::decode(&with(&bytes, &[], kind, longest.as_bytes())).is_ok());
+            let too_long = "n".repeat(NAME_MAX + 1);
+            for name in [too_long.as_bytes(), b"", b"a\nb", b"\x1b[2J", b"\0", "\u{9b}".as_bytes(), b"\xff"] {
+                assert_eq!(Hello::decode(&with(&bytes, &[], kind, name)), value(kind));
             }
         }
-        let welcome = Welcome {
-            version: required(version, VERSION)?,
-            instance: required(instance, INSTANCE)?,
-            session: required(session, SESSION)?,
-            device: required(device, DEVICE)?,
-            credits: required(credits, CREDITS)?,
-            max_transfer: required(max_transfer, MAX_TRANSFER)?,
-            digest,
-            cipher,
-            keep_alive_ms: required(keep_alive, KEEP_ALIVE)?,
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        let bytes = example().encode();
+        let refused = |kind, bad: &[u8]| {
+            assert_eq!(Hello::decode(&with(&bytes, &[], kind, bad)), value(kind), "{kind} {bad:?}");
         };
-        if welcome.credits == 0 || welcome.credits > CREDITS_MAX {
-            return Err(WireError::Value(CREDITS));
-        }
-        let block_size = welcome.device.block_size;
-        if welcome.max_transfer < block_size
-            || welcome.max_transfer > TRANSFER_MAX
-            || !welcome.max_transfer.is_multiple_of(block_size)
-        {
-            return Err(WireError::Value(MAX_TRANSFER));
-        }
-        Ok(welcome)
-    }
-}
-
-/// Why a target refuses. The number is the one on the wire; an unknown one is read as `NotAllowed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum RefusalReason {
-    /// No such export, or not for this host from this address: the client is not told which.
-    NotAllowed = 1,
-    /// No protocol version in common.
-    Version = 2,
-    /// No digest or cipher in common, or the export demands another one.
-    Protection = 3,
-    /// A limit of the target is reached; trying again later may help.
-    Busy = 4,
-    /// The hello could not be read.
-    Malformed = 5,
-    /// The session that the client wants to join does not exist any more.
-    NoSession = 6,
-}
-
-/// The target's answer to a hello that it does not accept.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refusal {
-    /// Why.
-    pub reason: RefusalReason,
-    /// The same for people; at most [`TEXT_MAX`] bytes.
-    pub text: String,
-}
-
-mod refusal_attr {
-    pub const REASON: u16 = 1;
-    pub const TEXT: u16 = 2;
-}
-
-impl Refusal {
-    /// The message's attributes.
-    pub fn encode(&self) -> Vec<u8> {
-        let mut w = Writer::new();
-        w.u16(refusal_attr::REASON, self.reason as u16).bytes(refusal_attr::TEXT, self.text.as_bytes());
-        w.finish()
+        refused(attr::VERSION_MIN, &[0, 0]);
+        refused(attr::VERSION_MAX, &[0, 0]);
+        refused(attr::CREDITS, &[0, 0]);
+        refused(attr::DIGESTS, &[1; OFFERS_MAX + 1]);
+        refused(attr::CIPHERS, &[1; OFFERS_MAX + 1]);
+        refused(attr::KEEP_ALIVE, &0u32.to_le_bytes());
+        refused(attr::KEEP_ALIVE, &(KEEP_ALIVE_MS.start() - 1).to_le_bytes());
+        refused(attr::KEEP_ALIVE, &(KEEP_ALIVE_MS.end() + 1).to_le_bytes());
+        // Wrong lengths, one of each type.
+        refused(attr::CREDITS, &[1]);
+        refused(attr::KEEP_ALIVE, &[0; 5]);
     }
 
-    /// Reads a message's attributes.
-    ///
-    /// # Errors
-    /// See [`WireError`].
-    pub fn decode(message: &[u8]) -> Result<Refusal, WireError> {
-        let (mut reason, mut text) = (None, "no reason given");
-        let mut reader = Reader::new(message);
-        while let Some(a) = reader.next()? {
-            match a.kind {
-                refusal_attr::REASON => {
-                    reason = Some(match a.u16()? {
-                        2 => RefusalReason::Version,
-                        3 => RefusalReason::Protection,
-                        4 => RefusalReason::Busy,
-                        5 => RefusalReason::Malformed,
-                        6 => RefusalReason::NoSession,
-                        _ => RefusalReason::NotAllowed,
-                    });
-                }
-                refusal_attr::TEXT => text = a.text(TEXT_MAX)?,
-                _ => {}
+    #[test]
+    fn the_longest_hello_leaves_room_for_more_attributes() {
+        let hello = Hello {
+            export: "e".repeat(NAME_MAX),
+            host: "h".repeat(NAME_MAX),
+            digests: vec![1; OFFERS_MAX],
+            ciphers: vec![1; OFFERS_MAX],
+            ..example()
+        };
+        assert!(hello.encode().len() < 700 && 700 < ATTRIBUTES_MAX);
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(hello in any_hello()) {
+            prop_assert_eq!(Hello::decode(&hello.encode()), Ok(hello));
+        }
+
+        #[test]
+        fn unknown_attributes_are_passed_over(hello in any_hello(), unknown in any_unknown()) {
+            let bytes = with_unknown(&hello.encode(), &[], &unknown);
+            prop_assert_eq!(&Hello::decode(&bytes), &Ok(hello.clone()));
+            if hello.session.is_some() {
+                let nested = with_unknown(&bytes, &[attr::SESSION], &unknown);
+                prop_assert_eq!(Hello::decode(&nested), Ok(hello));
             }
         }
-        Ok(Refusal { reason: required(reason, refusal_attr::REASON)?, text: text.to_owned() })
-    }
-}
 
-/// Something about the export changed. The header's code says which event, its attributes the details.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Event {
-    /// The device has another size now, in blocks.
-    Resized(u64),
-    /// The export is gone, or this host's right to it; the session ends.
-    Removed,
-}
-
-const EVENT_RESIZED: u8 = 1;
-const EVENT_REMOVED: u8 = 2;
-const EVENT_ATTR_NUM_BLOCKS: u16 = 1;
-
-impl Event {
-    /// The header's code.
-    pub fn code(self) -> u8 {
-        match self {
-            Event::Resized(_) => EVENT_RESIZED,
-            Event::Removed => EVENT_REMOVED,
-        }
-    }
-
-    /// The message's attributes.
-    pub fn encode(self) -> Vec<u8> {
-        let mut w = Writer::new();
-        if let Event::Resized(num_blocks) = self {
-            w.u64(EVENT_ATTR_NUM_BLOCKS, num_blocks);
-        }
-        w.finish()
-    }
-
-    /// Reads an event; `None` for one that is not known here, which is passed over.
-    ///
-    /// # Errors
-    /// See [`WireError`].
-    pub fn decode(code: u8, message: &[u8]) -> Result<Option<Event>, WireError> {
-        let mut num_blocks = None;
-        let mut reader = Reader::new(message);
-        while let Some(a) = reader.next()? {
-            if a.kind == EVENT_ATTR_NUM_BLOCKS {
-                num_blocks = Some(a.u64()?);
+        #[test]
+        fn a_cut_hello_is_an_error_or_lacks_only_what_may_be_missing(hello in any_hello(), cut in any::<prop::sample::Index>()) {
+            let bytes = hello.encode();
+            if let Ok(read) = Hello::decode(&bytes[..cut.index(bytes.len())]) {
+                prop_assert_eq!(read, Hello { session: None, ..hello });
             }
         }
-        match code {
-            EVENT_RESIZED => Ok(Some(Event::Resized(required(num_blocks, EVENT_ATTR_NUM_BLOCKS)?))),
-            EVENT_REMOVED => Ok(Some(Event::Removed)),
-            _ => Ok(None),
+
+        #[test]
+        fn any_bytes_decode_without_panic(bytes in vec(any::<u8>(), 0..512)) {
+            let _ = Hello::decode(&bytes);
+        }
+
+        #[test]
+        fn any_change_of_a_byte_decodes_without_panic(hello in any_hello(), at in any::<prop::sample::Index>(), byte: u8) {
+            let mut bytes = hello.encode();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(read) = Hello::decode(&bytes) {
+                prop_assert_eq!(Hello::decode(&read.encode()), Ok(read));
+            }
         }
     }
 }

@@ -14,17 +14,33 @@
 #![forbid(unsafe_code)]
 
 pub mod attribute;
+mod device;
 mod error;
+mod event;
 mod header;
 pub mod hello;
 mod op;
+mod protection;
+mod refusal;
+mod session_ref;
 mod status;
+#[cfg(test)]
+mod testing;
+mod welcome;
 
-pub use error::WireError;
+pub use device::{BLOCK_SIZES, Device};
+pub use error::{Place, WireError};
+pub use event::Event;
 pub use header::{Flags, HEADER_LEN, Header, Kind};
-pub use hello::{Cipher, Device, Digest, Event, Hello, Refusal, RefusalReason, SessionRef, Welcome};
+pub use hello::{Hello, NAME_MAX, OFFERS_MAX, is_name};
 pub use op::{Op, OpSet};
+pub use protection::{Cipher, Digest};
+pub use refusal::{Refusal, RefusalReason, TEXT_MAX};
+pub use session_ref::SessionRef;
 pub use status::Status;
+pub use welcome::Welcome;
+
+use std::ops::RangeInclusive;
 
 /// The protocol version that this crate speaks. A client offers a range, the target chooses.
 pub const VERSION: u16 = 1;
@@ -32,7 +48,7 @@ pub const VERSION: u16 = 1;
 /// Most bytes of attributes that a handshake message or an event may carry.
 ///
 /// A peer may send this much before it is known, so it is small: a hello with every attribute and two
-/// names of [`hello::NAME_MAX`] takes less than 700 bytes.
+/// names of [`NAME_MAX`] takes less than 700 bytes.
 pub const ATTRIBUTES_MAX: u32 = 4096;
 
 /// Most bytes of data that any frame may carry, whatever is negotiated: 16 MiB.
@@ -47,3 +63,8 @@ pub const TRANSFER_MAX: u32 = 8 << 20;
 ///
 /// The slot is the low 16 bits of a transaction's id; 4,096 is eight times what a fast device takes.
 pub const CREDITS_MAX: u16 = 4096;
+
+/// Keep-alive times that may be asked for and offered, in milliseconds: 10 ms to an hour.
+///
+/// Less would be all keep-alives, more would leave what a vanished peer held in place for too long.
+pub const KEEP_ALIVE_MS: RangeInclusive<u32> = 10..=3_600_000;

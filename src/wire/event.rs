@@ -1,0 +1,114 @@
+//! What a target tells of its own accord.
+
+use crate::attribute::{Reader, Writer, required};
+use crate::{Place, WireError, device};
+
+/// Something about the export changed. The header's code says which event, its attributes the details.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    /// The device has another size now, in blocks; whether its block size allows it,
+    /// [`crate::Device::resized`] says.
+    Resized(u64),
+    /// The export is gone, or this host's right to it; the session ends.
+    Removed,
+}
+
+const RESIZED: u8 = 1;
+const REMOVED: u8 = 2;
+
+const LIST: &str = "resized";
+
+mod attr {
+    pub const NUM_BLOCKS: u16 = 1;
+}
+
+impl Event {
+    /// The header's code.
+    pub fn code(self) -> u8 {
+        match self {
+            Event::Resized(_) => RESIZED,
+            Event::Removed => REMOVED,
+        }
+    }
+
+    /// The message's attributes.
+    pub fn encode(self) -> Vec<u8> {
+        let mut w = Writer::new();
+        if let Event::Resized(num_blocks) = self {
+            w.u64(attr::NUM_BLOCKS, num_blocks);
+        }
+        w.finish()
+    }
+
+    /// Reads an event; `None` for one that is not known here, which is passed over whatever is in it.
+    ///
+    /// # Errors
+    /// See [`WireError`].
+    pub fn decode(code: u8, message: &[u8]) -> Result<Option<Event>, WireError> {
+        match code {
+            RESIZED => Event::resized(message).map(Some),
+            REMOVED => Ok(Some(Event::Removed)),
+            _ => Ok(None),
+        }
+    }
+
+    fn resized(message: &[u8]) -> Result<Event, WireError> {
+        let mut num_blocks = None;
+        let mut reader = Reader::new(LIST, message);
+        while let Some(a) = reader.next()? {
+            if a.kind == attr::NUM_BLOCKS {
+                num_blocks = Some(a.u64()?);
+            }
+        }
+        let num_blocks = required(num_blocks, LIST, attr::NUM_BLOCKS)?;
+        if !(1..=i64::MAX as u64 / u64::from(*device::BLOCK_SIZES.start())).contains(&num_blocks) {
+            return Err(WireError::Value(Place { list: LIST, kind: attr::NUM_BLOCKS }));
+        }
+        Ok(Event::Resized(num_blocks))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    #[test]
+    fn a_size_is_required_and_possible() {
+        let place = Place { list: "resized", kind: 1 };
+        assert_eq!(Event::decode(RESIZED, &[]), Err(WireError::Missing(place)));
+        for num_blocks in [0, i64::MAX as u64 / 512 + 1, u64::MAX] {
+            let bytes = Event::Resized(num_blocks).encode();
+            assert_eq!(Event::decode(RESIZED, &bytes), Err(WireError::Value(place)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_event_is_passed_over_whatever_is_in_it() {
+        // Attribute 1 with 2 bytes: in a resize, an error.
+        let bytes = [1, 0, 2, 0, 7, 7];
+        assert!(Event::decode(RESIZED, &bytes).is_err());
+        for code in (0..=u8::MAX).filter(|code| ![RESIZED, REMOVED].contains(code)) {
+            assert_eq!(Event::decode(code, &bytes), Ok(None));
+        }
+        assert_eq!(Event::decode(REMOVED, &bytes), Ok(Some(Event::Removed)));
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(num_blocks in 1..=i64::MAX as u64 / 512, unknown in any_unknown()) {
+            for event in [Event::Resized(num_blocks), Event::Removed] {
+                prop_assert_eq!(Event::decode(event.code(), &event.encode()), Ok(Some(event)));
+                let more = with_unknown(&event.encode(), &[], &unknown);
+                prop_assert_eq!(Event::decode(event.code(), &more), Ok(Some(event)));
+            }
+        }
+
+        #[test]
+        fn any_bytes_decode_without_panic(code: u8, bytes in vec(any::<u8>(), 0..64)) {
+            let _ = Event::decode(code, &bytes);
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! The target's answer to a hello that it does not accept.
+
+use crate::WireError;
+use crate::attribute::{Reader, Writer, required};
+
+/// Longest text that explains a refusal, in bytes.
+pub const TEXT_MAX: usize = 255;
+
+/// Why a target refuses. The number is the one on the wire; an unknown one is read as `NotAllowed`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[repr(u16)]
+pub enum RefusalReason {
+    /// No such export, or not for this host from this address: the client is not told which.
+    NotAllowed = 1,
+    /// No protocol version in common.
+    Version = 2,
+    /// No digest or cipher in common, or the export demands another one.
+    Protection = 3,
+    /// A limit of the target is reached; trying again later may help.
+    Busy = 4,
+    /// The hello could not be read.
+    Malformed = 5,
+    /// The session that the client wants to join does not exist any more.
+    NoSession = 6,
+}
+
+impl RefusalReason {
+    /// All reasons, in the order of their codes.
+    pub const ALL: [RefusalReason; 6] = [
+        RefusalReason::NotAllowed,
+        RefusalReason::Version,
+        RefusalReason::Protection,
+        RefusalReason::Busy,
+        RefusalReason::Malformed,
+        RefusalReason::NoSession,
+    ];
+
+    /// The reason of a code.
+    pub fn from_code(code: u16) -> RefusalReason {
+        RefusalReason::ALL
+            .into_iter()
+            .find(|&reason| reason as u16 == code)
+            .unwrap_or(RefusalReason::NotAllowed)
+    }
+}
+
+/// The target's answer to a hello that it does not accept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refusal {
+    /// Why.
+    pub reason: RefusalReason,
+    /// The same for people. On the wire it has at most [`TEXT_MAX`] bytes and no control characters.
+    pub text: String,
+}
+
+const LIST: &str = "refusal";
+
+mod attr {
+    pub const REASON: u16 = 1;
+    pub const TEXT: u16 = 2;
+}
+
+impl Refusal {
+    /// The message's attributes.
+    ///
+    /// A text that could not be sent as it is, because a name from the hello is in it or it got long, is
+    /// made to fit: it must not be what keeps the reason from the client.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u16(attr::REASON, self.reason as u16);
+        let mut text: String = self.text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect();
+        text.truncate(text.floor_char_boundary(TEXT_MAX));
+        if !text.is_empty() {
+            w.bytes(attr::TEXT, text.as_bytes());
+        }
+        w.finish()
+    }
+
+    /// Reads a message's attributes.
+    ///
+    /// # Errors
+    /// See [`WireError`].
+    pub fn decode(message: &[u8]) -> Result<Refusal, WireError> {
+        let (mut reason, mut text) = (None, "no reason given");
+        let mut reader = Reader::new(LIST, message);
+        while let Some(a) = reader.next()? {
+            match a.kind {
+                attr::REASON => reason = Some(RefusalReason::from_code(a.u16()?)),
+                attr::TEXT => text = a.text(TEXT_MAX)?,
+                _ => {}
+            }
+        }
+        Ok(Refusal { reason: required(reason, LIST, attr::REASON)?, text: text.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Place;
+    use crate::testing::*;
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    #[test]
+    fn every_code_names_one_reason() {
+        for reason in RefusalReason::ALL {
+            assert_eq!(RefusalReason::from_code(reason as u16), reason);
+        }
+        assert_eq!(RefusalReason::from_code(0), RefusalReason::NotAllowed);
+        assert_eq!(RefusalReason::from_code(7), RefusalReason::NotAllowed);
+    }
+
+    #[test]
+    fn the_reason_is_required_and_the_text_is_not() {
+        let bytes = Refusal { reason: RefusalReason::Busy, text: "later".into() }.encode();
+        let missing = WireError::Missing(Place { list: "refusal", kind: attr::REASON });
+        assert_eq!(Refusal::decode(&without(&bytes, &[], attr::REASON)), Err(missing));
+        let bare = Refusal { reason: RefusalReason::Busy, text: "no reason given".into() };
+        assert_eq!(Refusal::decode(&without(&bytes, &[], attr::TEXT)), Ok(bare));
+        for text in [&b""[..], b"a\nb", &[b'a'; TEXT_MAX + 1]] {
+            assert!(Refusal::decode(&with(&bytes, &[], attr::TEXT, text)).is_err());
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(code in 1u16..=6, text in any_name()) {
+            let refusal = Refusal { reason: RefusalReason::from_code(code), text };
+            prop_assert_eq!(Refusal::decode(&refusal.encode()), Ok(refusal));
+        }
+
+        #[test]
+        fn whatever_the_text_the_reason_arrives(code in 1u16..=6, text in ".{0,300}|\\PC{0,300}|[\\x00-\\x1f]{0,9}") {
+            let refusal = Refusal { reason: RefusalReason::from_code(code), text };
+            prop_assert_eq!(Refusal::decode(&refusal.encode()).map(|r| r.reason), Ok(refusal.reason));
+        }
+
+        #[test]
+        fn unknown_attributes_are_passed_over(text in any_name(), unknown in any_unknown()) {
+            let refusal = Refusal { reason: RefusalReason::Busy, text };
+            prop_assert_eq!(Refusal::decode(&with_unknown(&refusal.encode(), &[], &unknown)), Ok(refusal));
+        }
+
+        #[test]
+        fn any_bytes_decode_without_panic(bytes in vec(any::<u8>(), 0..64)) {
+            let _ = Refusal::decode(&bytes);
+        }
+    }
+}

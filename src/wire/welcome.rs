@@ -1,0 +1,241 @@
+//! The target's answer to a hello that it accepts.
+
+use crate::attribute::{Reader, Writer, required};
+use crate::{CREDITS_MAX, Device, KEEP_ALIVE_MS, SessionRef, TRANSFER_MAX, WireError};
+
+/// The target's answer to a hello that it accepts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Welcome {
+    /// The protocol version that both speak from here on, at least 1.
+    pub version: u16,
+    /// The target's start: another value after each.
+    pub instance: [u8; 16],
+    /// The session and the connection's place in it.
+    pub session: SessionRef,
+    /// What is exported.
+    pub device: Device,
+    /// Transactions that may be outstanding on this connection: slots 0 to `credits - 1`. 1 to
+    /// [`CREDITS_MAX`].
+    pub credits: u16,
+    /// Most bytes of blocks in one request: whole write units, at most [`TRANSFER_MAX`].
+    pub max_transfer: u32,
+    /// The digest in use, a wire code of [`crate::Digest`].
+    pub digest: u8,
+    /// The cipher in use, a wire code of [`crate::Cipher`].
+    pub cipher: u8,
+    /// After how many milliseconds without a sign of life each side gives the connection up. Within
+    /// [`KEEP_ALIVE_MS`].
+    pub keep_alive_ms: u32,
+}
+
+const LIST: &str = "welcome";
+
+mod attr {
+    pub const VERSION: u16 = 1;
+    pub const INSTANCE: u16 = 2;
+    pub const SESSION: u16 = 3;
+    pub const DEVICE: u16 = 4;
+    pub const CREDITS: u16 = 5;
+    pub const MAX_TRANSFER: u16 = 6;
+    pub const DIGEST: u16 = 7;
+    pub const CIPHER: u16 = 8;
+    pub const KEEP_ALIVE: u16 = 9;
+}
+
+impl Welcome {
+    /// The message's attributes. What the fields' descriptions demand must hold, or no client reads it.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut w = Writer::new();
+        w.u16(attr::VERSION, self.version)
+            .bytes(attr::INSTANCE, &self.instance)
+            .nested(attr::SESSION, self.session.write())
+            .nested(attr::DEVICE, self.device.write())
+            .u16(attr::CREDITS, self.credits)
+            .u32(attr::MAX_TRANSFER, self.max_transfer)
+            .u8(attr::DIGEST, self.digest)
+            .u8(attr::CIPHER, self.cipher)
+            .u32(attr::KEEP_ALIVE, self.keep_alive_ms);
+        w.finish()
+    }
+
+    /// Reads a message's attributes.
+    ///
+    /// # Errors
+    /// See [`WireError`]; impossible values (no credits, a block of 3 bytes) are among them.
+    pub fn decode(message: &[u8]) -> Result<Welcome, WireError> {
+        let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
+        let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
+        let (mut digest, mut cipher) = (0, 0);
+        let mut reader = Reader::new(LIST, message);
+        while let Some(a) = reader.next()? {
+            match a.kind {
+                attr::VERSION => version = Some(a.u16()?),
+                attr::INSTANCE => instance = Some(a.uuid()?),
+                attr::SESSION => session = Some(SessionRef::read(a.value)?),
+                attr::DEVICE => device = Some(Device::read(a.value)?),
+                attr::CREDITS => credits = Some(a.u16()?),
+                attr::MAX_TRANSFER => max_transfer = Some(a.u32()?),
+                attr::DIGEST => digest = a.u8()?,
+                attr::CIPHER => cipher = a.u8()?,
+                attr::KEEP_ALIVE => keep_alive = Some(a.u32()?),
+                _ => {}
+            }
+        }
+        let welcome = Welcome {
+            version: required(version, LIST, attr::VERSION)?,
+            instance: required(instance, LIST, attr::INSTANCE)?,
+            session: required(session, LIST, attr::SESSION)?,
+            device: required(device, LIST, attr::DEVICE)?,
+            credits: required(credits, LIST, attr::CREDITS)?,
+            max_transfer: required(max_transfer, LIST, attr::MAX_TRANSFER)?,
+            digest,
+            cipher,
+            keep_alive_ms: required(keep_alive, LIST, attr::KEEP_ALIVE)?,
+        };
+        // A transfer that no write unit fits into would be a device that can't be written.
+        let unit = u64::from(welcome.device.block_size) * u64::from(welcome.device.write_unit_size);
+        let max_transfer = u64::from(welcome.max_transfer);
+        let transfer =
+            (unit..=TRANSFER_MAX.into()).contains(&max_transfer) && max_transfer.is_multiple_of(unit);
+        let allowed = [
+            (welcome.version >= 1, attr::VERSION),
+            ((1..=CREDITS_MAX).contains(&welcome.credits), attr::CREDITS),
+            (transfer, attr::MAX_TRANSFER),
+            (KEEP_ALIVE_MS.contains(&welcome.keep_alive_ms), attr::KEEP_ALIVE),
+        ];
+        WireError::unless_all(LIST, &allowed)?;
+        Ok(welcome)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::*;
+    use crate::{OpSet, Place};
+    use proptest::collection::vec;
+    use proptest::prelude::*;
+
+    fn any_welcome() -> impl Strategy<Value = Welcome> {
+        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(u8, u8)>());
+        (any::<[u8; 16]>(), any_session(), any_device(), numbers).prop_map(
+            |(instance, session, device, (version, credits, units, keep_alive_ms, (digest, cipher)))| {
+                Welcome {
+                    version,
+                    instance,
+                    session,
+                    device,
+                    credits,
+                    max_transfer: units * device.block_size * device.write_unit_size,
+                    digest,
+                    cipher,
+                    keep_alive_ms,
+                }
+            },
+        )
+    }
+
+    fn example() -> Welcome {
+        Welcome {
+            version: 1,
+            instance: [9; 16],
+            session: SessionRef { id: [7; 16], queue: 0, epoch: 0 },
+            device: Device {
+                uuid: [3; 16],
+                num_blocks: 1 << 20,
+                block_size: 4096,
+                write_unit_size: 2,
+                optimal_io_boundary: 0,
+                compare_and_write_max: 0,
+                write_cache: true,
+                read_only: false,
+                ops: OpSet::from_bits(0xfe),
+            },
+            credits: 128,
+            max_transfer: 1 << 20,
+            digest: 0,
+            cipher: 0,
+            keep_alive_ms: 10_000,
+        }
+    }
+
+    #[test]
+    fn what_is_missing_is_named_or_has_a_default() {
+        let bytes = example().encode();
+        for kind in 1..=9 {
+            let read = Welcome::decode(&without(&bytes, &[], kind));
+            if [attr::DIGEST, attr::CIPHER].contains(&kind) {
+                assert_eq!(read, Ok(example()));
+            } else {
+                assert_eq!(read, Err(WireError::Missing(Place { list: "welcome", kind })));
+            }
+        }
+        for kind in [1, 2, 3, 9] {
+            let missing = WireError::Missing(Place { list: "device", kind });
+            assert_eq!(Welcome::decode(&without(&bytes, &[attr::DEVICE], kind)), Err(missing));
+        }
+        for kind in 1..=3 {
+            let missing = WireError::Missing(Place { list: "session", kind });
+            assert_eq!(Welcome::decode(&without(&bytes, &[attr::SESSION], kind)), Err(missing));
+        }
+    }
+
+    #[test]
+    fn impossible_values_are_refused() {
+        let refused = |kind, welcome: Welcome| {
+            let error = Err(WireError::Value(Place { list: LIST, kind }));
+            assert_eq!(Welcome::decode(&welcome.encode()), error, "{welcome:?}");
+        };
+        refused(attr::VERSION, Welcome { version: 0, ..example() });
+        for credits in [0, CREDITS_MAX + 1, u16::MAX] {
+            refused(attr::CREDITS, Welcome { credits, ..example() });
+        }
+        // Nothing, half a write unit, one and a half, more than is allowed at all.
+        for max_transfer in [0, 4096, 12_288, TRANSFER_MAX + 8192, u32::MAX] {
+            refused(attr::MAX_TRANSFER, Welcome { max_transfer, ..example() });
+        }
+        let device = Device { write_unit_size: u32::MAX, ..example().device };
+        refused(attr::MAX_TRANSFER, Welcome { device, ..example() });
+        for keep_alive_ms in [0, KEEP_ALIVE_MS.start() - 1, KEEP_ALIVE_MS.end() + 1, u32::MAX] {
+            refused(attr::KEEP_ALIVE, Welcome { keep_alive_ms, ..example() });
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn decode_undoes_encode(welcome in any_welcome()) {
+            prop_assert_eq!(Welcome::decode(&welcome.encode()), Ok(welcome));
+        }
+
+        #[test]
+        fn unknown_attributes_are_passed_over(welcome in any_welcome(), unknown in any_unknown()) {
+            let mut bytes = welcome.encode();
+            for path in [&[] as &[u16], &[attr::SESSION], &[attr::DEVICE]] {
+                bytes = with_unknown(&bytes, path, &unknown);
+                prop_assert_eq!(&Welcome::decode(&bytes), &Ok(welcome.clone()));
+            }
+        }
+
+        #[test]
+        fn a_cut_welcome_is_an_error(welcome in any_welcome(), cut in any::<prop::sample::Index>()) {
+            // The keep-alive, which can't be missing, is at the end.
+            let bytes = welcome.encode();
+            prop_assert!(Welcome::decode(&bytes[..cut.index(bytes.len())]).is_err());
+        }
+
+        #[test]
+        fn any_bytes_decode_without_panic(bytes in vec(any::<u8>(), 0..512)) {
+            let _ = Welcome::decode(&bytes);
+        }
+
+        #[test]
+        fn any_change_of_a_byte_decodes_without_panic(welcome in any_welcome(), at in any::<prop::sample::Index>(), byte: u8) {
+            let mut bytes = welcome.encode();
+            let at = at.index(bytes.len());
+            bytes[at] = byte;
+            if let Ok(read) = Welcome::decode(&bytes) {
+                prop_assert_eq!(Welcome::decode(&read.encode()), Ok(read));
+            }
+        }
+    }
+}
