@@ -6,8 +6,6 @@ set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
 . "$here/say.sh"
-# shellcheck source-path=SCRIPTDIR source=apt.sh
-. "$here/apt.sh" # as_root
 
 wanted_mib=${DST_HUGEPAGES_MIB:-2048}
 # What two processes need, a target and a client; with less nothing useful runs.
@@ -16,6 +14,16 @@ least_mib=1024
 meminfo() {
     awk -v name="$1:" '$1 == name { print $2 }' /proc/meminfo
 }
+
+# Only root sees physical addresses, without which DPDK cannot use hugepages on a machine that has no IOMMU.
+if [ "$(id -u)" -ne 0 ]; then
+    if [ "$1" = reserve ]; then
+        say "warning: not root, so no hugepages; SPDK runs on ordinary pages, somewhat slower"
+        say "  SPDK still locks some memory: if it says 'Could not mlock', raise that limit ('ulimit -l unlimited')"
+    fi
+    echo none
+    exit
+fi
 
 page_kib=$(meminfo Hugepagesize)
 total_mib() {
@@ -34,14 +42,14 @@ fi
 if [ "$1" = reserve ]; then
     if [ "$(total_mib)" -lt "$wanted_mib" ]; then
         say "reserving $wanted_mib MiB of hugepages"
-        # The kernel reserves as many as it finds room for; dropping caches makes room.
+        # The kernel reserves as many as it finds room for; compacting makes room.
         # shellcheck disable=SC2016  # expanded by the inner shell
-        as_root sh -c 'echo 1 >/proc/sys/vm/compact_memory; echo "$1" >/proc/sys/vm/nr_hugepages' \
+        sh -c 'echo 1 >/proc/sys/vm/compact_memory; echo "$1" >/proc/sys/vm/nr_hugepages' \
             sh $((wanted_mib * 1024 / page_kib)) 2>/dev/null || true
     fi
     if ! mounted; then
         say "mounting /dev/hugepages"
-        as_root sh -c 'mkdir -p /dev/hugepages && mount -t hugetlbfs nodev /dev/hugepages' 2>/dev/null || true
+        sh -c 'mkdir -p /dev/hugepages && mount -t hugetlbfs nodev /dev/hugepages' 2>/dev/null || true
     fi
 fi
 
