@@ -5,8 +5,8 @@
 //! target's welcome names it. It carries no requests, only keep-alives and events. Each further connection
 //! joins the session as a queue of its own.
 
+use crate::WireError;
 use crate::attribute::{Reader, Writer, is_text, required};
-use crate::{KEEP_ALIVE_MS, WireError};
 
 pub use crate::{Cipher, Device, Digest, SessionRef, TEXT_MAX};
 
@@ -32,15 +32,16 @@ pub struct Hello {
     pub host: String,
     /// The session that it joins; none: a new one.
     pub session: Option<SessionRef>,
-    /// Transactions that it would like to have outstanding on this connection, at least 1.
+    /// Transactions that it would like to have outstanding on this connection. The welcome says how many
+    /// it may: any number is a wish.
     pub credits: u16,
     /// Digests that it can do, the preferred one first, as wire codes (unknown ones are passed over). At
-    /// most [`OFFERS_MAX`].
+    /// most [`OFFERS_MAX`]; a hello without this attribute offers [`Digest::None`] alone.
     pub digests: Vec<u8>,
     /// Ciphers that it can do, likewise.
     pub ciphers: Vec<u8>,
-    /// After how many milliseconds without a sign of life each side gives the connection up. Within
-    /// [`KEEP_ALIVE_MS`].
+    /// After how many milliseconds without a sign of life each side should give the connection up: a wish
+    /// too, of which the welcome makes a time within [`crate::KEEP_ALIVE_MS`].
     pub keep_alive_ms: u32,
 }
 
@@ -84,7 +85,7 @@ impl Hello {
     pub fn decode(message: &[u8]) -> Result<Hello, WireError> {
         let (mut min, mut max, mut export, mut host) = (None, None, None, None);
         let (mut session, mut credits, mut keep_alive) = (None, None, None);
-        let (mut digests, mut ciphers) = (Vec::new(), Vec::new());
+        let (mut digests, mut ciphers) = (vec![Digest::None as u8], vec![Cipher::None as u8]);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
@@ -113,8 +114,6 @@ impl Hello {
         let allowed = [
             (hello.versions.0 >= 1, attr::VERSION_MIN),
             (hello.versions.1 >= hello.versions.0, attr::VERSION_MAX),
-            (hello.credits >= 1, attr::CREDITS),
-            (KEEP_ALIVE_MS.contains(&hello.keep_alive_ms), attr::KEEP_ALIVE),
         ];
         WireError::unless_all(LIST, &allowed)?;
         Ok(hello)
@@ -131,9 +130,9 @@ mod tests {
 
     fn any_hello() -> impl Strategy<Value = Hello> {
         let offers = || vec(any::<u8>(), 0..=OFFERS_MAX);
-        let numbers = (1u16.., any::<u16>(), 1u16.., KEEP_ALIVE_MS);
+        let numbers = (1u16.., any::<(u16, u16, u32)>());
         (numbers, any_name(), any_name(), proptest::option::of(any_session()), offers(), offers()).prop_map(
-            |((min, more, credits, keep_alive_ms), export, host, session, digests, ciphers)| Hello {
+            |((min, (more, credits, keep_alive_ms)), export, host, session, digests, ciphers)| Hello {
                 versions: (min, min.saturating_add(more)),
                 export,
                 host,
@@ -183,7 +182,7 @@ mod tests {
         for kind in [5, 7, 8] {
             bytes = without(&bytes, &[], kind);
         }
-        let bare = Hello { session: None, digests: vec![], ciphers: vec![], ..example() };
+        let bare = Hello { session: None, digests: vec![0], ciphers: vec![0], ..example() };
         assert_eq!(Hello::decode(&bytes), Ok(bare));
     }
 
@@ -208,12 +207,8 @@ mod tests {
         };
         refused(attr::VERSION_MIN, &[0, 0]);
         refused(attr::VERSION_MAX, &[0, 0]);
-        refused(attr::CREDITS, &[0, 0]);
         refused(attr::DIGESTS, &[1; OFFERS_MAX + 1]);
         refused(attr::CIPHERS, &[1; OFFERS_MAX + 1]);
-        refused(attr::KEEP_ALIVE, &0u32.to_le_bytes());
-        refused(attr::KEEP_ALIVE, &(KEEP_ALIVE_MS.start() - 1).to_le_bytes());
-        refused(attr::KEEP_ALIVE, &(KEEP_ALIVE_MS.end() + 1).to_le_bytes());
         // Wrong lengths, one of each type.
         refused(attr::CREDITS, &[1]);
         refused(attr::KEEP_ALIVE, &[0; 5]);

@@ -64,7 +64,8 @@ pub const TRANSFER_MAX: u32 = 8 << 20;
 /// The slot is the low 16 bits of a transaction's id; 4,096 is eight times what a fast device takes.
 pub const CREDITS_MAX: u16 = 4096;
 
-/// Keep-alive times that may be asked for and offered, in milliseconds: 10 ms to an hour.
+/// Keep-alive times that a target may choose, in milliseconds: 100 ms to an hour.
 ///
-/// Less would be all keep-alives, more would leave what a vanished peer held in place for too long.
-pub const KEEP_ALIVE_MS: RangeInclusive<u32> = 10..=3_600_000;
+/// A shorter one mistakes a busy reactor for a dead peer, a longer one leaves what a vanished peer held in
+/// place.
+pub const KEEP_ALIVE_MS: RangeInclusive<u32> = 100..=3_600_000;
