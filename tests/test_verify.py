@@ -19,7 +19,8 @@ def test_verify(lab: Lab, depth: int, size: int, reactors: int) -> None:
     mib = 64 if size < MIB else max(64, depth * 5 // 4)
     # At depth 256 each job has 256 MiB of buffers: two jobs share the depth, or memory runs out.
     job = Job(depth=depth if size < MIB else max(1, depth // reactors), size=size)
-    _, remote = lab.malloc_target(mib, BLOCK)
+    # The large ones need the hugepages for buffers, so their volume is a file.
+    _, remote = lab.malloc_target(mib, BLOCK) if mib == 64 else lab.aio_target(mib, BLOCK)
     perf = lab.bdevperf(remote, job, mib * MIB // BLOCK, reactors)
     assert_clean(perf.run())
     assert perf.stop() == 0

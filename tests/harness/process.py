@@ -69,6 +69,9 @@ class Process:
 
         wait_until(there, f"{self.name} to print {text!r}", timeout)
 
+    def after_end(self) -> None:
+        """Takes away what a killed process of this kind leaves behind."""
+
     def wait(self, timeout: float = 30.0) -> int:
         """Its exit code, once it has ended by itself."""
         try:
@@ -84,15 +87,19 @@ class Process:
         if self._popen.poll() is None:
             self.signal(signal.SIGTERM)
             try:
-                return self._popen.wait(timeout)
+                self._popen.wait(timeout)
             except subprocess.TimeoutExpired:
+                with open(self.log, "a") as log:
+                    log.write(f"(still running {timeout:g} s after SIGTERM: killed)\n")
                 self.kill()
+        self.after_end()
         return self._popen.returncode
 
     def kill(self) -> None:
         if self._popen.poll() is None:
             self.signal(signal.SIGKILL)
         self._popen.wait(10)
+        self.after_end()
 
     def rss_mib(self) -> float:
         """Resident memory that is not hugepages or shared."""

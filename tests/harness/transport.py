@@ -94,7 +94,8 @@ class Nvmf:
 def serve_nvmf(application: Application, bdev: str, remote: Remote) -> None:
     """Exports a bdev of any SPDK application over NVMe/TCP."""
     call = application.rpc.call
-    call("nvmf_create_transport", trtype="TCP")
+    # The default number of buffers takes half a GiB of hugepages.
+    call("nvmf_create_transport", trtype="TCP", num_shared_buffers=1023)
     call("nvmf_create_subsystem", nqn=remote.export, allow_any_host=True)
     call("nvmf_subsystem_add_ns", nqn=remote.export, namespace={"bdev_name": bdev})
     call(
