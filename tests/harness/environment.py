@@ -40,7 +40,7 @@ class Environment:
 def environment() -> Environment:
     variables = _build_variables() | dict(os.environ)
     return Environment(
-        bin=Path(variables.get("DST_TEST_BIN", ROOT / "build" / "bin")),
+        bin=Path(variables.get("DST_TEST_BIN", ROOT / "build" / "bin")).absolute(),
         transport=variables.get("DST_TEST_TRANSPORT", "dst"),
         spdk_args=shlex.split(variables.get("DST_SPDK_ARGS", "-s 512")),
         variables=variables,

@@ -36,6 +36,8 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=None if env is None else dict(env),
+                # A core file goes where it is cleaned up.
+                cwd=log.parent,
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
             )

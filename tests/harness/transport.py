@@ -31,6 +31,9 @@ class Transport(Protocol):
     def attach_call(self, name: str, remote: Remote) -> tuple[str, dict[str, Any]]:
         """The RPC, as it also stands in a configuration file, that attaches the bdev to a client."""
 
+    def detach(self, client: Application, name: str) -> None:
+        """Takes the bdev attached as `name` away again."""
+
     def bdev_name(self, name: str) -> str:
         """What the bdev is called that is attached as `name`."""
 
@@ -63,6 +66,9 @@ class Dst:
             "host": "test-client",
         }
 
+    def detach(self, client: Application, name: str) -> None:
+        client.rpc.call("bdev_dst_delete", name=name)
+
     def bdev_name(self, name: str) -> str:
         return name
 
@@ -86,6 +92,9 @@ class Nvmf:
             "trsvcid": str(remote.port),
             "subnqn": remote.export,
         }
+
+    def detach(self, client: Application, name: str) -> None:
+        client.rpc.call("bdev_nvme_detach_controller", name=name)
 
     def bdev_name(self, name: str) -> str:
         return f"{name}n1"
