@@ -1,0 +1,67 @@
+#!/usr/bin/env bash
+# Fuzzes each target over its kept corpus: fuzz/run.sh [SECONDS each, default 5] [TARGET...]
+#
+# FUZZ_SEED=N  another seed than 1
+# FUZZ_KEEP=1  puts what was found into fuzz/corpus/, minimised
+#
+# Works with a stable Rust: the instrumentation is LLVM's own, the runtime comes with libfuzzer-sys, which
+# needs a C++ compiler.
+set -euo pipefail
+cd "$(dirname "$0")"
+
+seconds=${1:-5}
+[[ $seconds =~ ^[0-9]+$ ]] || { echo "usage: fuzz/run.sh [SECONDS] [TARGET...]" >&2; exit 2; }
+shift || true
+targets=("$@")
+[[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer)
+seed=${FUZZ_SEED:-1}
+
+if ! command -v "${CXX:-c++}" >/dev/null; then
+    echo "fuzz: no C++ compiler; install Debian's package g++" >&2
+    exit 2
+fi
+
+# As cargo-fuzz builds, without the address sanitizer (it needs a nightly; there is no unsafe code here).
+# A target triple, so that build scripts and macros are not instrumented.
+triple=$(rustc -vV | sed -n 's/^host: //p')
+flags="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module"
+for option in level=4 inline-8bit-counters pc-table trace-compares; do
+    flags+=" -Cllvm-args=-sanitizer-coverage-$option"
+done
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/fuzz
+echo "fuzz: building"
+RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$triple"
+bin=$CARGO_TARGET_DIR/$triple/release
+
+work=$CARGO_TARGET_DIR/run
+for target in "${targets[@]}"; do
+    found=$work/$target/found log=$work/$target/log artefacts=$work/$target/artefacts
+    rm -rf "$found" && mkdir -p "$found" "$artefacts" "corpus/$target"
+    options=(-max_len=1024 -timeout=5 -rss_limit_mb=1024 -seed="$seed")
+    if ! "$bin/$target" "${options[@]}" -max_total_time="$seconds" -print_final_stats=1 \
+        -artifact_prefix="$artefacts/" "$found" "corpus/$target" >"$log" 2>&1; then
+        grep -m 1 -A 4 'panicked at' "$log" >&2 || tail -n 30 "$log" >&2
+        input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
+        echo "fuzz: $target FAILED with seed $seed, input: ${input:-none was written}" >&2
+        echo "fuzz: again: $bin/$target $input" >&2
+        exit 1
+    fi
+    # The last line of progress tells how much of the code was seen. Without instrumentation it has none.
+    cov=$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1) || true
+    first=$(grep -E 'INITED' "$log" | grep -oE 'cov: [0-9]+') || true
+    runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
+    if [[ -z $cov || ${cov#cov: } -lt 20 ]]; then
+        echo "fuzz: $target sees no coverage (${cov:-none}): was it built with the flags above?" >&2
+        exit 1
+    fi
+    echo "fuzz: $target passed, seed $seed, $runs runs, ${first:-cov: ?} -> ${cov#cov: }"
+    if [[ ${FUZZ_KEEP:-} == 1 ]]; then
+        kept=$work/$target/kept
+        rm -rf "$kept" && mkdir "$kept"
+        # A smallest set that sees all the code, however often each part of it.
+        "$bin/$target" "${options[@]}" -set_cover_merge=1 -use_counters=0 "$kept" "corpus/$target" "$found" >"$log" 2>&1
+        rm -rf "corpus/$target" && cp -r "$kept" "corpus/$target"
+        echo "fuzz: $target keeps $(find "corpus/$target" -type f | wc -l) inputs"
+    fi
+done
+echo "fuzz: ${#targets[@]} targets passed"
