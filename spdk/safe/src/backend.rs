@@ -1,0 +1,344 @@
+//! I/O to a bdev from one SPDK thread. Nothing in here allocates after the [`BackendIo`] was made.
+
+use std::ffi::{c_int, c_void};
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use libc::iovec;
+use spdk_sys as sys;
+
+use crate::bdev::{Shared, release};
+use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
+use crate::thread;
+
+/// How an I/O ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoStatus {
+    /// Done.
+    Success,
+    /// Not done, or only in part.
+    Failed,
+    /// Not begun, for lack of something; worth another try.
+    Nomem,
+    /// Compare-and-write found other data. Nothing was written.
+    Miscompare,
+    /// Aborted, by a reset for one.
+    Aborted,
+}
+
+/// An I/O to a bdev: the data, what its owner needs to know when it is done, and what SPDK needs meanwhile.
+/// Made once and used again and again.
+pub struct BackendIo<T> {
+    /// For a read, room of the exact length; for a write the data; for compare-and-write what to compare, then what to
+    /// write.
+    pub data: DmaVec,
+    /// The owner's.
+    pub ctx: T,
+    request: Option<Request>,
+    wait: sys::spdk_bdev_io_wait_entry,
+    /// The two halves of a compare-and-write; they may share a chunk.
+    halves: [iovec; DMA_VEC_MAX + 1],
+}
+
+/// Who hears of the end of an I/O.
+pub trait BackendDone: Sized + 'static {
+    /// The I/O has ended. Called on the thread that submitted it, never inside the submission.
+    fn done(io: Box<BackendIo<Self>>, status: IoStatus);
+}
+
+/// A way to the bdev for one SPDK thread. I/O in flight keeps it open.
+pub struct Channel(Rc<Open>);
+
+struct Open {
+    ch: NonNull<sys::spdk_io_channel>,
+    desc: Arc<Shared>,
+}
+
+struct Request {
+    channel: Rc<Open>,
+    op: Op,
+    offset_blocks: u64,
+    num_blocks: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Op {
+    Read,
+    Write,
+    Flush,
+    Unmap,
+    WriteZeroes,
+    CompareAndWrite,
+    Reset,
+}
+
+impl<T> BackendIo<T> {
+    /// An I/O without data.
+    pub fn new(ctx: T) -> BackendIo<T> {
+        BackendIo {
+            data: DmaVec::empty(),
+            ctx,
+            request: None,
+            // SAFETY: pointers and an optional function; all zero is valid.
+            wait: unsafe { std::mem::zeroed() },
+            halves: [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; DMA_VEC_MAX + 1],
+        }
+    }
+}
+
+impl Channel {
+    pub(crate) fn new(ch: NonNull<sys::spdk_io_channel>, desc: Arc<Shared>) -> Channel {
+        Channel(Rc::new(Open { ch, desc }))
+    }
+
+    /// Bytes in a block.
+    pub fn block_size(&self) -> u32 {
+        self.0.desc.block_size
+    }
+
+    /// Reads into `io.data`, which is `num_blocks` long. HOT.
+    pub fn read<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, Op::Read, offset_blocks, num_blocks);
+    }
+
+    /// Writes `io.data`, which is `num_blocks` long. HOT.
+    pub fn write<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, Op::Write, offset_blocks, num_blocks);
+    }
+
+    /// Flushes the volatile cache for the range. HOT.
+    pub fn flush<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, Op::Flush, offset_blocks, num_blocks);
+    }
+
+    /// Discards the range. HOT.
+    pub fn unmap<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, Op::Unmap, offset_blocks, num_blocks);
+    }
+
+    /// Writes zeroes to the range. HOT.
+    pub fn write_zeroes<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, Op::WriteZeroes, offset_blocks, num_blocks);
+    }
+
+    /// Writes the second half of `io.data` if the range holds the first; each half is `num_blocks` long, at most
+    /// the bdev's `acwu`. HOT.
+    pub fn compare_and_write<T: BackendDone>(
+        &self,
+        io: Box<BackendIo<T>>,
+        offset_blocks: u64,
+        num_blocks: u64,
+    ) {
+        self.submit(io, Op::CompareAndWrite, offset_blocks, num_blocks);
+    }
+
+    /// Resets the bdev: all I/O to it ends, aborted or done, before this does. HOT.
+    pub fn reset<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
+        self.submit(io, Op::Reset, 0, 0);
+    }
+
+    #[inline]
+    fn submit<T: BackendDone>(&self, mut io: Box<BackendIo<T>>, op: Op, offset_blocks: u64, num_blocks: u64) {
+        let channel = Rc::clone(&self.0);
+        let halves = match op {
+            Op::Read | Op::Write => 1,
+            Op::CompareAndWrite => 2,
+            Op::Flush | Op::Unmap | Op::WriteZeroes | Op::Reset => 0,
+        };
+        // SPDK takes the length from the blocks and trusts the vectors to be as long.
+        let wanted = u128::from(num_blocks) * u128::from(self.block_size()) * halves;
+        let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
+        io.request = Some(Request { channel, op, offset_blocks, num_blocks });
+        let io = Box::into_raw(io);
+        if fits {
+            // SAFETY: a box with its request, on the channel's thread.
+            unsafe { issue(io) }
+        } else {
+            crate::error!("a backend I/O of {num_blocks} blocks has data of another length");
+            // SAFETY: as above.
+            unsafe { fail_later(io) }
+        }
+    }
+}
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        // SAFETY: got on this thread; no I/O is in flight, as each holds a count of this.
+        unsafe { sys::spdk_put_io_channel(self.ch.as_ptr()) };
+        release(&self.desc);
+    }
+}
+
+/// Hands an I/O to SPDK.
+///
+/// # Safety
+/// `io` comes from `Box::into_raw`, has its request, and is SPDK's from here on; on the channel's thread.
+unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
+    // SAFETY: the box is valid; nothing in it moves until it is completed. The channel and descriptor are open since the
+    // request has a count. The vectors are those of `data` and `halves`, whose length `submit` has checked.
+    let rc = unsafe {
+        let Some(request) = (*io).request.as_ref() else { return };
+        let (offset, blocks) = (request.offset_blocks, request.num_blocks);
+        let (desc, ch) = (request.channel.desc.raw.as_ptr(), request.channel.ch.as_ptr());
+        let op = request.op;
+        let block_size = request.channel.desc.block_size;
+        let data = &(*io).data;
+        let (iovs, count) = (data.entries().as_ptr().cast_mut(), data.entries().len() as c_int);
+        let cb: sys::spdk_bdev_io_completion_cb = Some(completed::<T>);
+        let arg = io.cast::<c_void>();
+        match op {
+            Op::Read => sys::spdk_bdev_readv_blocks(desc, ch, iovs, count, offset, blocks, cb, arg),
+            Op::Write => sys::spdk_bdev_writev_blocks(desc, ch, iovs, count, offset, blocks, cb, arg),
+            Op::Flush => sys::spdk_bdev_flush_blocks(desc, ch, offset, blocks, cb, arg),
+            Op::Unmap => sys::spdk_bdev_unmap_blocks(desc, ch, offset, blocks, cb, arg),
+            Op::WriteZeroes => sys::spdk_bdev_write_zeroes_blocks(desc, ch, offset, blocks, cb, arg),
+            Op::Reset => sys::spdk_bdev_reset(desc, ch, cb, arg),
+            Op::CompareAndWrite => {
+                let half = blocks as usize * block_size as usize;
+                let halves = ptr::addr_of_mut!((*io).halves).cast::<iovec>();
+                let first = fill(halves, &(*io).data, 0, half);
+                // A chunk that both halves share is there twice: one entry more than chunks, which fits.
+                let second = fill(halves.add(first), &(*io).data, half, half);
+                sys::spdk_bdev_comparev_and_writev_blocks(
+                    desc,
+                    ch,
+                    halves,
+                    first as c_int,
+                    halves.add(first),
+                    second as c_int,
+                    offset,
+                    blocks,
+                    cb,
+                    arg,
+                )
+            }
+        }
+    };
+    // SAFETY: not taken by SPDK, so still ours.
+    match rc {
+        // Maybe completed and gone by now: not to be touched.
+        0 => {}
+        _ if rc == -libc::ENOMEM => unsafe { wait(io) },
+        _ => unsafe { fail_later(io) },
+    }
+}
+
+/// Writes the vectors of a part of `data`; their number.
+///
+/// # Safety
+/// `to` has room for them.
+unsafe fn fill(to: *mut iovec, data: &DmaVec, skip: usize, len: usize) -> usize {
+    let entries = data.entries().iter().map(|v| (v.iov_base.cast::<u8>(), v.iov_len));
+    let mut count = 0;
+    for (base, len) in cut(entries, skip, len) {
+        // SAFETY: the caller's.
+        unsafe { to.add(count).write(iovec { iov_base: base.cast(), iov_len: len }) };
+        count += 1;
+    }
+    count
+}
+
+/// SPDK has no `spdk_bdev_io` left: try again when it has.
+///
+/// # Safety
+/// As [`issue`].
+unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
+    extern "C" fn retry<T: BackendDone>(io: *mut c_void) {
+        // SAFETY: the box that was left with SPDK, on the same thread.
+        unsafe { issue(io.cast::<BackendIo<T>>()) }
+    }
+
+    // SAFETY: the entry is inside the box, which stays where it is; SPDK takes it off its list before it calls.
+    let rc = unsafe {
+        let Some(request) = (*io).request.as_ref() else { return };
+        let (bdev, ch) = (request.channel.desc.bdev.as_ptr(), request.channel.ch.as_ptr());
+        let entry = ptr::addr_of_mut!((*io).wait);
+        (*entry).bdev = bdev;
+        (*entry).cb_fn = Some(retry::<T>);
+        (*entry).cb_arg = io.cast();
+        sys::spdk_bdev_queue_io_wait(bdev, ch, entry)
+    };
+    if rc != 0 {
+        // It was something else that was short, and nobody says when it is there again: after what is queued now.
+        // SAFETY: a running thread; `retry` gets the box.
+        let rc = unsafe { sys::spdk_thread_send_msg(thread::current_ptr(), Some(retry::<T>), io.cast()) };
+        if rc != 0 {
+            // SAFETY: not sent, so still ours.
+            unsafe { finish(io, IoStatus::Nomem) }
+        }
+    }
+}
+
+/// Ends an I/O that SPDK refused, by a message: an owner that submits from `done` must not recurse.
+///
+/// # Safety
+/// As [`issue`].
+unsafe fn fail_later<T: BackendDone>(io: *mut BackendIo<T>) {
+    extern "C" fn fail<T: BackendDone>(io: *mut c_void) {
+        // SAFETY: the box that was sent.
+        unsafe { finish(io.cast::<BackendIo<T>>(), IoStatus::Failed) }
+    }
+
+    // SAFETY: a running thread; `fail` gets the box.
+    let rc = unsafe { sys::spdk_thread_send_msg(thread::current_ptr(), Some(fail::<T>), io.cast()) };
+    if rc != 0 {
+        // SAFETY: not sent, so still ours.
+        unsafe { finish(io, IoStatus::Failed) }
+    }
+}
+
+extern "C" fn completed<T: BackendDone>(bdev_io: *mut sys::spdk_bdev_io, success: bool, arg: *mut c_void) {
+    // SAFETY: SPDK completes an I/O once, with the argument it was given; `bdev_io` is ours to look at and to free.
+    unsafe {
+        let status = if success { IoStatus::Success } else { failure(bdev_io) };
+        sys::spdk_bdev_free_io(bdev_io);
+        finish(arg.cast::<BackendIo<T>>(), status);
+    }
+}
+
+/// # Safety
+/// `io` comes from `Box::into_raw`, and SPDK has it no more.
+unsafe fn finish<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
+    // SAFETY: the caller's.
+    let mut io = unsafe { Box::from_raw(io) };
+    let request = io.request.take();
+    T::done(io, status);
+    // After `done`, which often submits on the same channel: its count must not go to 0 and up again.
+    drop(request);
+}
+
+/// Why an I/O failed.
+///
+/// # Safety
+/// `bdev_io` has completed and is not yet freed.
+unsafe fn failure(bdev_io: *mut sys::spdk_bdev_io) -> IoStatus {
+    /// NVMe base specification, status code types and codes.
+    const MEDIA_ERROR: c_int = 2;
+    const COMPARE_FAILURE: c_int = 0x85;
+    const GENERIC: c_int = 0;
+    const ABORTED_BY_REQUEST: c_int = 0x07;
+    /// SCSI primary commands, sense keys.
+    const MISCOMPARE: c_int = 0x0e;
+
+    let (mut cdw0, mut sct, mut sc, mut other_sct, mut other_sc) = (0, 0, 0, 0, 0);
+    let (mut status, mut key, mut asc, mut ascq) = (0, 0, 0, 0);
+    // SAFETY: a completed bdev_io; the rest are places for the answers. 20.07 tells a miscompare only to those who ask
+    // for the two statuses of a fused command.
+    unsafe {
+        sys::spdk_bdev_io_get_nvme_fused_status(
+            bdev_io,
+            &mut cdw0,
+            &mut sct,
+            &mut sc,
+            &mut other_sct,
+            &mut other_sc,
+        );
+        sys::spdk_bdev_io_get_scsi_status(bdev_io, &mut status, &mut key, &mut asc, &mut ascq);
+        if (sct, sc) == (MEDIA_ERROR, COMPARE_FAILURE) || key == MISCOMPARE {
+            return IoStatus::Miscompare;
+        }
+        sys::spdk_bdev_io_get_nvme_status(bdev_io, &mut cdw0, &mut sct, &mut sc);
+    }
+    if (sct, sc) == (GENERIC, ABORTED_BY_REQUEST) { IoStatus::Aborted } else { IoStatus::Failed }
+}

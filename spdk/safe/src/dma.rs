@@ -1,0 +1,245 @@
+//! Memory that devices can reach: pools of chunks, and buffers made of a few chunks.
+
+use std::cell::RefCell;
+use std::ffi::c_void;
+use std::ptr::{self, NonNull};
+use std::rc::Rc;
+
+use libc::iovec;
+use spdk_sys as sys;
+
+use crate::errno::{Errno, Result};
+
+/// Chunks that a [`DmaVec`] can hold.
+pub const DMA_VEC_MAX: usize = 16;
+
+/// Alignment of a pool's memory: what any bdev may require (a page).
+const ALIGNMENT: usize = 4096;
+
+/// A fixed number of chunks of one size, all allocated when the pool is made. It belongs to one SPDK thread.
+pub struct DmaPool {
+    base: NonNull<u8>,
+    chunk_size: usize,
+    count: usize,
+    /// Chunk numbers; has room for all, so that giving back never allocates.
+    free: RefCell<Vec<u32>>,
+}
+
+impl DmaPool {
+    /// `count` chunks of `chunk_size` bytes, aligned to 4 KiB each when `chunk_size` is a multiple of that; zeroed.
+    ///
+    /// `EINVAL` for a zero or an overflow, `ENOMEM` when SPDK has not that much DMA memory in one piece.
+    pub fn new(chunk_size: usize, count: usize) -> Result<Rc<DmaPool>> {
+        let numbers = u32::try_from(count).map_err(|_| Errno::EINVAL)?;
+        let bytes = chunk_size.checked_mul(count).filter(|n| *n > 0).ok_or(Errno::EINVAL)?;
+        // SAFETY: asks for memory of a nonzero size; the physical address is not wanted.
+        let base = unsafe { sys::spdk_dma_zmalloc(bytes, ALIGNMENT, ptr::null_mut()) };
+        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::ENOMEM)?;
+        Ok(Rc::new(DmaPool { base, chunk_size, count, free: RefCell::new((0..numbers).rev().collect()) }))
+    }
+
+    /// Chunks that are free.
+    pub fn available(&self) -> usize {
+        self.free.borrow().len()
+    }
+
+    /// Chunks in all.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes in a chunk.
+    pub fn chunk_size(&self) -> usize {
+        self.chunk_size
+    }
+
+    fn chunk(&self, number: u32) -> *mut u8 {
+        // SAFETY: numbers come from `free`, which holds those below `count` only.
+        unsafe { self.base.as_ptr().add(number as usize * self.chunk_size) }
+    }
+}
+
+impl Drop for DmaPool {
+    fn drop(&mut self) {
+        // SAFETY: allocated in `new`, freed once; every DmaVec with a chunk holds an Rc of the pool.
+        unsafe { sys::spdk_dma_free(self.base.as_ptr().cast()) }
+    }
+}
+
+/// Up to [`DMA_VEC_MAX`] chunks of a pool, with a length in bytes.
+pub struct DmaVec {
+    pool: Option<Rc<DmaPool>>,
+    len: usize,
+    chunks: usize,
+    numbers: [u32; DMA_VEC_MAX],
+    /// Ready for the backend: one entry a chunk, `len` bytes together.
+    iov: [iovec; DMA_VEC_MAX],
+}
+
+impl DmaVec {
+    /// No memory.
+    pub const fn empty() -> DmaVec {
+        DmaVec {
+            pool: None,
+            len: 0,
+            chunks: 0,
+            numbers: [0; DMA_VEC_MAX],
+            iov: [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; DMA_VEC_MAX],
+        }
+    }
+
+    /// Takes `len` bytes from `pool`, after giving back what it has. All or nothing: false when the pool is short, or
+    /// `len` is more than [`DMA_VEC_MAX`] chunks. The bytes hold whatever was there before. HOT.
+    pub fn take(&mut self, pool: &Rc<DmaPool>, len: usize) -> bool {
+        self.release();
+        let chunks = len.div_ceil(pool.chunk_size);
+        if chunks > DMA_VEC_MAX {
+            return false;
+        }
+        let mut free = pool.free.borrow_mut();
+        let Some(rest) = free.len().checked_sub(chunks) else {
+            return false;
+        };
+        let mut left = len;
+        for (i, number) in free.drain(rest..).enumerate() {
+            let piece = left.min(pool.chunk_size);
+            self.numbers[i] = number;
+            self.iov[i] = iovec { iov_base: pool.chunk(number).cast::<c_void>(), iov_len: piece };
+            left -= piece;
+        }
+        drop(free);
+        self.chunks = chunks;
+        self.len = len;
+        if chunks > 0 {
+            self.pool = Some(Rc::clone(pool));
+        }
+        true
+    }
+
+    /// Gives all memory back. HOT.
+    pub fn release(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            // Never grows: the pool's list has room for all its chunks.
+            pool.free.borrow_mut().extend_from_slice(&self.numbers[..self.chunks]);
+        }
+        self.chunks = 0;
+        self.len = 0;
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.len
+    }
+
+    /// No bytes.
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies `src` to byte `offset`.
+    ///
+    /// # Panics
+    /// When it does not fit.
+    pub fn copy_in(&mut self, offset: usize, src: &[u8]) {
+        assert!(offset.checked_add(src.len()).is_some_and(|end| end <= self.len), "past the end of a DmaVec");
+        let mut done = 0;
+        for (base, len) in self.pieces(offset, src.len()) {
+            // SAFETY: `pieces` gives parts of this vector's chunks, which nobody else has; `src` is another object.
+            unsafe { ptr::copy_nonoverlapping(src[done..done + len].as_ptr(), base, len) };
+            done += len;
+        }
+    }
+
+    /// Copies the bytes from `offset` on to `dst`.
+    ///
+    /// # Panics
+    /// When there are not as many.
+    pub fn copy_out(&self, offset: usize, dst: &mut [u8]) {
+        assert!(offset.checked_add(dst.len()).is_some_and(|end| end <= self.len), "past the end of a DmaVec");
+        let mut done = 0;
+        for (base, len) in self.pieces(offset, dst.len()) {
+            // SAFETY: as in `copy_in`, the other way round.
+            unsafe { ptr::copy_nonoverlapping(base, dst[done..done + len].as_mut_ptr(), len) };
+            done += len;
+        }
+    }
+
+    /// The longest slice of contiguous bytes from `offset` on, empty at the end: for digests. HOT.
+    pub fn slice(&self, offset: usize) -> &[u8] {
+        match self.pieces(offset, usize::MAX).next() {
+            // SAFETY: a part of one of this vector's chunks, initialised when the pool was made, borrowed with `self`.
+            Some((base, len)) => unsafe { std::slice::from_raw_parts(base, len) },
+            None => &[],
+        }
+    }
+
+    /// As [`DmaVec::slice`], to write to.
+    pub fn slice_mut(&mut self, offset: usize) -> &mut [u8] {
+        match self.pieces(offset, usize::MAX).next() {
+            // SAFETY: as in `slice`, borrowed mutably with `self`.
+            Some((base, len)) => unsafe { std::slice::from_raw_parts_mut(base, len) },
+            None => &mut [],
+        }
+    }
+
+    /// The contiguous pieces of `[skip, skip + max)`, cut at the end.
+    #[inline]
+    pub(crate) fn pieces(&self, skip: usize, max: usize) -> impl Iterator<Item = (*mut u8, usize)> + '_ {
+        cut(self.entries().iter().map(|v| (v.iov_base.cast::<u8>(), v.iov_len)), skip, max)
+    }
+
+    /// The entries in use.
+    #[inline]
+    pub(crate) fn entries(&self) -> &[iovec] {
+        &self.iov[..self.chunks]
+    }
+}
+
+impl Drop for DmaVec {
+    fn drop(&mut self) {
+        self.release();
+    }
+}
+
+impl Default for DmaVec {
+    fn default() -> Self {
+        Self::empty()
+    }
+}
+
+/// The part `[skip, skip + max)` of a list of buffers.
+#[inline]
+pub(crate) fn cut(
+    entries: impl Iterator<Item = (*mut u8, usize)>,
+    mut skip: usize,
+    max: usize,
+) -> impl Iterator<Item = (*mut u8, usize)> {
+    let mut left = max;
+    entries
+        .map(move |(base, len)| {
+            let before = skip.min(len);
+            skip -= before;
+            // No access, and `before` is at most `len`: stays inside the buffer.
+            (base.wrapping_add(before), len - before)
+        })
+        .filter(|(_, len)| *len > 0)
+        .map_while(move |(base, len)| {
+            let len = len.min(left);
+            left -= len;
+            (len > 0).then_some((base, len))
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn cuts_out_the_middle() {
+        let base = ptr::null_mut::<u8>();
+        let entries = [(base, 4), (base.wrapping_add(100), 0), (base.wrapping_add(200), 8)];
+        let part: Vec<_> = cut(entries.into_iter(), 3, 4).collect();
+        assert_eq!(part, [(base.wrapping_add(3), 1), (base.wrapping_add(200), 3)]);
+        assert_eq!(cut(entries.into_iter(), 12, 4).count(), 0);
+    }
+}

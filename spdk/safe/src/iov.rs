@@ -1,0 +1,178 @@
+//! Lists of buffers for one socket call: fixed capacity, on the stack, nothing allocated.
+
+use std::ffi::c_void;
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+
+use libc::iovec;
+
+use crate::bdev_io::BdevIo;
+use crate::dma::DmaVec;
+
+/// Buffers that one call takes at most; well below the kernel's `UIO_MAXIOV` (1024).
+pub const IOV_MAX_BATCH: usize = 256;
+
+struct List {
+    entries: [MaybeUninit<iovec>; IOV_MAX_BATCH],
+    len: usize,
+    bytes: usize,
+}
+
+impl List {
+    const fn new() -> List {
+        List { entries: [const { MaybeUninit::uninit() }; IOV_MAX_BATCH], len: 0, bytes: 0 }
+    }
+
+    /// False when the list is full. Empty pieces take no entry.
+    #[inline]
+    fn push(&mut self, base: *mut u8, len: usize) -> bool {
+        if len == 0 {
+            return true;
+        }
+        if self.len == IOV_MAX_BATCH {
+            return false;
+        }
+        self.entries[self.len].write(iovec { iov_base: base.cast::<c_void>(), iov_len: len });
+        self.len += 1;
+        self.bytes += len;
+        true
+    }
+
+    /// Pushes pieces until the list is full; the bytes pushed.
+    #[inline]
+    fn push_all(&mut self, pieces: impl Iterator<Item = (*mut u8, usize)>) -> usize {
+        let before = self.bytes;
+        for (base, len) in pieces {
+            if !self.push(base, len) {
+                break;
+            }
+        }
+        self.bytes - before
+    }
+
+    fn as_mut_ptr(&self) -> *mut iovec {
+        self.entries.as_ptr().cast::<iovec>().cast_mut()
+    }
+}
+
+/// Buffers to send from.
+pub struct Iov<'a> {
+    list: List,
+    _buffers: PhantomData<&'a [u8]>,
+}
+
+/// Buffers to receive into.
+pub struct IovMut<'a> {
+    list: List,
+    _buffers: PhantomData<&'a mut [u8]>,
+}
+
+macro_rules! common {
+    ($name:ident) => {
+        impl<'a> $name<'a> {
+            /// An empty list.
+            #[inline]
+            pub const fn new() -> Self {
+                Self { list: List::new(), _buffers: PhantomData }
+            }
+
+            /// Bytes in all buffers together.
+            #[inline]
+            pub fn len_bytes(&self) -> usize {
+                self.list.bytes
+            }
+
+            /// No buffer in it.
+            #[inline]
+            pub fn is_empty(&self) -> bool {
+                self.list.len == 0
+            }
+
+            /// No room for another buffer.
+            #[inline]
+            pub fn is_full(&self) -> bool {
+                self.list.len == IOV_MAX_BATCH
+            }
+
+            /// Buffers that still fit.
+            #[inline]
+            pub fn remaining_capacity(&self) -> usize {
+                IOV_MAX_BATCH - self.list.len
+            }
+
+            /// For the C call. The entries are initialised up to `count`.
+            #[inline]
+            pub(crate) fn as_raw(&self) -> (*mut iovec, i32) {
+                (self.list.as_mut_ptr(), self.list.len as i32)
+            }
+        }
+
+        impl Default for $name<'_> {
+            fn default() -> Self {
+                Self::new()
+            }
+        }
+    };
+}
+
+common!(Iov);
+common!(IovMut);
+
+impl<'a> Iov<'a> {
+    /// Adds a buffer; false when the list is full. HOT.
+    #[inline]
+    pub fn push(&mut self, buf: &'a [u8]) -> bool {
+        self.list.push(buf.as_ptr().cast_mut(), buf.len())
+    }
+
+    /// Adds up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added: fewer when the list
+    /// gets full or the data ends. HOT.
+    #[inline]
+    pub fn push_io(&mut self, io: &'a BdevIo, skip: usize, max_len: usize) -> usize {
+        self.list.push_all(io.pieces(skip, max_len))
+    }
+
+    /// Adds `len` bytes of `data`, from byte `skip` on. The bytes added, as in [`Iov::push_io`]. HOT.
+    #[inline]
+    pub fn push_dma(&mut self, data: &'a DmaVec, skip: usize, len: usize) -> usize {
+        self.list.push_all(data.pieces(skip, len))
+    }
+}
+
+impl<'a> IovMut<'a> {
+    /// Adds a buffer; false when the list is full. HOT.
+    #[inline]
+    pub fn push(&mut self, buf: &'a mut [u8]) -> bool {
+        self.list.push(buf.as_mut_ptr(), buf.len())
+    }
+
+    /// Adds room for up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added: fewer when
+    /// the list gets full or the data ends. HOT.
+    #[inline]
+    pub fn push_io(&mut self, io: &'a mut BdevIo, skip: usize, max_len: usize) -> usize {
+        self.list.push_all(io.pieces(skip, max_len))
+    }
+
+    /// Adds `len` bytes of `data`, from byte `skip` on. The bytes added, as in [`IovMut::push_io`]. HOT.
+    #[inline]
+    pub fn push_dma(&mut self, data: &'a mut DmaVec, skip: usize, len: usize) -> usize {
+        self.list.push_all(data.pieces(skip, len))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_and_refuses_when_full() {
+        let bytes = [7u8; 3];
+        let mut iov = Iov::new();
+        assert!(iov.push(&[]), "an empty buffer takes no room");
+        for _ in 0..IOV_MAX_BATCH {
+            assert!(iov.push(&bytes));
+        }
+        assert!(iov.is_full() && !iov.push(&bytes));
+        assert_eq!(iov.len_bytes(), 3 * IOV_MAX_BATCH);
+    }
+}

@@ -1,0 +1,118 @@
+//! SPDK's log. Use the macros [`error!`](crate::error!), [`warn!`](crate::warn!), [`notice!`](crate::notice!),
+//! [`info!`](crate::info!) and [`debug!`](crate::debug!): one line each, with the caller's file and line. Nothing is
+//! allocated; a line is cut at 1 KiB, SPDK's own limit.
+
+use std::ffi::{CStr, c_int};
+use std::fmt::{self, Write};
+
+use spdk_sys as sys;
+
+/// How much a line matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+#[repr(i32)]
+pub enum Level {
+    /// Something failed.
+    Error = sys::SPDK_LOG_ERROR,
+    /// Something is not as it should be.
+    Warn = sys::SPDK_LOG_WARN,
+    /// What an operator wants to know; the least that is printed by default.
+    Notice = sys::SPDK_LOG_NOTICE,
+    /// What helps to follow events.
+    Info = sys::SPDK_LOG_INFO,
+    /// What helps to find a bug.
+    Debug = sys::SPDK_LOG_DEBUG,
+}
+
+/// Whether a line of that level would be printed or sent to syslog.
+pub fn enabled(level: Level) -> bool {
+    // SAFETY: both read one integer.
+    let most = unsafe { sys::spdk_log_get_print_level().max(sys::spdk_log_get_level()) };
+    level as i32 <= most
+}
+
+/// What the macros call. `file` and `module` end in a NUL.
+#[doc(hidden)]
+pub fn write(level: Level, file: &'static str, line: u32, module: &'static str, text: fmt::Arguments<'_>) {
+    if !enabled(level) {
+        return;
+    }
+    let mut buf = Line { bytes: [0; LINE_MAX], len: 0 };
+    // The only error is a full line; then its beginning is what gets printed.
+    let _ = buf.write_fmt(text);
+    let c_str = |s: &'static str| CStr::from_bytes_until_nul(s.as_bytes()).unwrap_or(c"?");
+    // SAFETY: all three end in a NUL; the last byte of `buf` is never written, so stays 0.
+    unsafe {
+        sys::dst_spdk_log(
+            level as c_int,
+            c_str(file).as_ptr(),
+            line as c_int,
+            c_str(module).as_ptr(),
+            buf.bytes.as_ptr().cast(),
+        );
+    }
+}
+
+const LINE_MAX: usize = 1024;
+
+struct Line {
+    bytes: [u8; LINE_MAX],
+    len: usize,
+}
+
+impl Write for Line {
+    fn write_str(&mut self, s: &str) -> fmt::Result {
+        for byte in s.bytes() {
+            if self.len == LINE_MAX - 1 {
+                return Err(fmt::Error);
+            }
+            // Nothing that a peer or a user names may start a line of its own, or end this one.
+            self.bytes[self.len] = if byte.is_ascii_control() { b' ' } else { byte };
+            self.len += 1;
+        }
+        Ok(())
+    }
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_line {
+    ($level:ident, $($arg:tt)+) => {
+        $crate::log::write(
+            $crate::log::Level::$level,
+            concat!(file!(), "\0"),
+            line!(),
+            concat!(module_path!(), "\0"),
+            format_args!($($arg)+),
+        )
+    };
+}
+
+/// Logs a line at level error.
+#[macro_export]
+macro_rules! error { ($($arg:tt)+) => { $crate::log_line!(Error, $($arg)+) }; }
+/// Logs a line at level warning.
+#[macro_export]
+macro_rules! warn { ($($arg:tt)+) => { $crate::log_line!(Warn, $($arg)+) }; }
+/// Logs a line at level notice.
+#[macro_export]
+macro_rules! notice { ($($arg:tt)+) => { $crate::log_line!(Notice, $($arg)+) }; }
+/// Logs a line at level info.
+#[macro_export]
+macro_rules! info { ($($arg:tt)+) => { $crate::log_line!(Info, $($arg)+) }; }
+/// Logs a line at level debug.
+#[macro_export]
+macro_rules! debug { ($($arg:tt)+) => { $crate::log_line!(Debug, $($arg)+) }; }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_line_is_one_line_and_ends_in_nul() {
+        let mut line = Line { bytes: [0; LINE_MAX], len: 0 };
+        assert!(write!(line, "a\nb{}", "x".repeat(2 * LINE_MAX)).is_err());
+        assert_eq!(&line.bytes[..4], b"a bx");
+        assert_eq!(line.bytes[LINE_MAX - 1], 0);
+        assert_eq!(line.bytes[LINE_MAX - 2], b'x');
+    }
+}

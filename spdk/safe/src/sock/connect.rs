@@ -1,0 +1,237 @@
+//! Connecting without holding up the reactor.
+//!
+//! `spdk_sock_connect` blocks until the peer answers or the kernel gives up, two minutes later. So helper threads call it,
+//! a bounded number of them, which the first attempts start and which then stay.
+
+use std::collections::VecDeque;
+use std::marker::PhantomData;
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
+use std::time::Duration;
+
+use spdk_sys as sys;
+
+use super::{Endpoint, Sock};
+use crate::errno::{Errno, Result};
+use crate::thread::{Local, Thread};
+
+/// Attempts at once. More wait, the first come the first served.
+const HELPERS_MAX: usize = 32;
+
+/// How long a helper waits before it tries again to report to a thread whose message queue is full.
+const REPORT_RETRY: Duration = Duration::from_millis(10);
+
+type Done = Box<dyn FnOnce(Result<Sock>)>;
+
+/// An attempt under way. Dropping it gives it up: `done` is never called, and a socket that comes late is closed.
+pub struct Connecting {
+    attempt: Arc<Attempt>,
+    _not_send: PhantomData<*mut ()>,
+}
+
+struct Attempt {
+    to: Endpoint,
+    home: Thread,
+    state: Mutex<State>,
+}
+
+struct State {
+    /// Gone once it was called or the attempt given up.
+    done: Option<Local<Done>>,
+    result: Option<Result<Sock>>,
+    /// The helper that is inside `spdk_sock_connect` for it.
+    helper: Option<libc::pthread_t>,
+}
+
+/// Starts to connect to an IP address and calls `done` on this SPDK thread with what came of it, later, never inside this
+/// call. Without the [`Connecting`] being dropped that takes as long as the kernel takes. The errno is the kernel's
+/// as far as SPDK let it through, else `EIO`. `EINVAL` at once: not an address.
+pub fn connect(
+    addr: &str,
+    port: u16,
+    sock_impl: Option<&str>,
+    done: impl FnOnce(Result<Sock>) + 'static,
+) -> Result<Connecting> {
+    let home = Thread::current().ok_or(Errno::ESRCH)?;
+    let state = State { done: Some(Local::new(Box::new(done))), result: None, helper: None };
+    let to = Endpoint::new(addr, port, sock_impl)?;
+    let attempt = Arc::new(Attempt { to, home, state: Mutex::new(state) });
+    POOL.start(&attempt)?;
+    Ok(Connecting { attempt, _not_send: PhantomData })
+}
+
+impl Drop for Connecting {
+    fn drop(&mut self) {
+        let mut state = lock(&self.attempt.state);
+        let done = state.done.take();
+        let result = state.result.take();
+        state.interrupt();
+        drop(state);
+        // Outside the lock: what they own may connect anew.
+        drop(done);
+        drop(result);
+    }
+}
+
+impl State {
+    /// Gets the helper out of `connect(2)`, if it is in there.
+    fn interrupt(&self) {
+        if let Some(helper) = self.helper {
+            // SAFETY: helpers never end, so the id is good. The helper cannot have gone on to another attempt: for that
+            // it needs the lock that the caller holds.
+            unsafe { libc::pthread_kill(helper, INTERRUPT) };
+        }
+    }
+}
+
+impl Attempt {
+    /// On a helper.
+    fn run(self: &Arc<Self>) {
+        {
+            let mut state = lock(&self.state);
+            if state.done.is_none() {
+                return;
+            }
+            // SAFETY: names the calling thread.
+            state.helper = Some(unsafe { libc::pthread_self() });
+        }
+        let result = self.connect_blocking();
+        let mut state = lock(&self.state);
+        state.helper = None;
+        if state.done.is_some() {
+            state.result = Some(result);
+        }
+        // While the lock is held and `done` is there the `Connecting` has not been dropped, so its thread lives.
+        while state.done.is_some() {
+            let attempt = Arc::clone(self);
+            match self.home.send(move || attempt.deliver()) {
+                Ok(()) => return,
+                Err(Errno::ESRCH) => {
+                    state.result = None;
+                    return;
+                }
+                Err(_) => {
+                    drop(state);
+                    std::thread::sleep(REPORT_RETRY);
+                    state = lock(&self.state);
+                }
+            }
+        }
+    }
+
+    fn connect_blocking(&self) -> Result<Sock> {
+        Errno::clear_last();
+        let (ip, port) = (self.to.c_ip.as_ptr(), self.to.port.into());
+        // SAFETY: two strings (or null for the second), valid during the call. It uses nothing of the SPDK thread.
+        let raw = unsafe { sys::spdk_sock_connect(ip, port, self.to.impl_ptr()) };
+        Sock::from_raw(raw).ok_or_else(|| Errno::last_or(Errno::EIO))
+    }
+
+    /// On the thread that asked.
+    fn deliver(&self) {
+        let mut state = lock(&self.state);
+        let (done, result) = (state.done.take(), state.result.take());
+        drop(state);
+        if let (Some(done), Some(result)) = (done, result) {
+            done.into_inner()(result);
+        }
+    }
+}
+
+static POOL: Pool = Pool {
+    state: Mutex::new(PoolState { queue: VecDeque::new(), running: Vec::new(), helpers: 0, idle: 0 }),
+    wake: Condvar::new(),
+};
+
+struct Pool {
+    state: Mutex<PoolState>,
+    wake: Condvar,
+}
+
+struct PoolState {
+    queue: VecDeque<Arc<Attempt>>,
+    running: Vec<Arc<Attempt>>,
+    helpers: usize,
+    idle: usize,
+}
+
+impl Pool {
+    fn start(&'static self, attempt: &Arc<Attempt>) -> Result<()> {
+        let mut state = lock(&self.state);
+        // The signal for an attempt given up may have come just before its helper entered connect(2): once more.
+        for running in &state.running {
+            let running = lock(&running.state);
+            if running.done.is_none() {
+                running.interrupt();
+            }
+        }
+        // Those given up while they waited must not pile up behind 32 that hang.
+        state.queue.retain(|queued| lock(&queued.state).done.is_some());
+        if state.idle <= state.queue.len() && state.helpers < HELPERS_MAX {
+            let spawned =
+                std::thread::Builder::new().name("dst_connect".to_owned()).spawn(move || self.help());
+            match spawned {
+                Ok(_) => state.helpers += 1,
+                Err(_) if state.helpers == 0 => return Err(Errno::EAGAIN),
+                Err(_) => {}
+            }
+        }
+        state.queue.push_back(Arc::clone(attempt));
+        self.wake.notify_one();
+        Ok(())
+    }
+
+    /// A helper's life.
+    fn help(&self) {
+        catch_interrupt();
+        // Born on a reactor's core, it would take that core's time. SAFETY: touches the calling thread only.
+        unsafe { sys::spdk_unaffinitize_thread() };
+        let mut state = lock(&self.state);
+        loop {
+            let Some(attempt) = state.queue.pop_front() else {
+                state.idle += 1;
+                state = self.wake.wait(state).unwrap_or_else(PoisonError::into_inner);
+                state.idle -= 1;
+                continue;
+            };
+            state.running.push(Arc::clone(&attempt));
+            drop(state);
+            attempt.run();
+            state = lock(&self.state);
+            state.running.retain(|running| !Arc::ptr_eq(running, &attempt));
+        }
+    }
+}
+
+/// The signal that gets a helper out of `connect(2)`. Its default is to be ignored, so one that goes astray does no harm.
+const INTERRUPT: libc::c_int = libc::SIGURG;
+
+/// Lets [`INTERRUPT`] end system calls of the calling thread. Somebody else's handler is left as it is.
+fn catch_interrupt() {
+    extern "C" fn nothing(_: libc::c_int) {}
+    static HANDLER: Once = Once::new();
+
+    HANDLER.call_once(|| {
+        // SAFETY: both structures are plain data for which all zero is valid; the handler does nothing at all.
+        unsafe {
+            let mut old: libc::sigaction = std::mem::zeroed();
+            libc::sigaction(INTERRUPT, std::ptr::null(), &mut old);
+            if matches!(old.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
+                let mut new: libc::sigaction = std::mem::zeroed();
+                new.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
+                // No SA_RESTART: the call is to end.
+                libc::sigaction(INTERRUPT, &new, std::ptr::null_mut());
+            }
+        }
+    });
+    // SAFETY: changes the calling thread's mask only.
+    unsafe {
+        let mut set: libc::sigset_t = std::mem::zeroed();
+        libc::sigaddset(&mut set, INTERRUPT);
+        libc::pthread_sigmask(libc::SIG_UNBLOCK, &set, std::ptr::null_mut());
+    }
+}
+
+/// A panic aborts, so no lock is ever poisoned.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

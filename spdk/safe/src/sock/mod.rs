@@ -1,0 +1,226 @@
+//! Sockets: connections and listeners. Groups are in [`group`], making a connection in [`connect`](mod@connect).
+
+pub mod connect;
+pub mod group;
+
+use std::cell::Cell;
+use std::ffi::{CStr, CString, c_char};
+use std::marker::PhantomData;
+use std::net::{IpAddr, SocketAddr};
+use std::ptr::{self, NonNull};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use spdk_sys as sys;
+
+pub use connect::{Connecting, connect};
+pub use group::{Group, Member, SockReady};
+
+use crate::errno::{Errno, Result};
+use crate::iov::{Iov, IovMut};
+use crate::thread;
+
+/// A connection. Closed when dropped, and when the [`Member`] that put it into a group is gone too.
+///
+/// It may move to another thread while it is in no group. While it is in one, use on another thread aborts.
+pub struct Sock {
+    inner: Arc<SockInner>,
+    /// Not `Sync`: one thread at a time.
+    _not_sync: PhantomData<Cell<()>>,
+}
+
+pub(crate) struct SockInner {
+    raw: NonNull<sys::spdk_sock>,
+    /// The SPDK thread of the group that it is in; null when in none.
+    pinned: AtomicPtr<sys::spdk_thread>,
+}
+
+// SAFETY: SPDK's sockets know no threads, only groups do. Outside a group the one `Sock`, which is not `Sync`, has all
+// access; inside one `pinned` keeps it, and the group, on one SPDK thread.
+unsafe impl Send for SockInner {}
+// SAFETY: as above.
+unsafe impl Sync for SockInner {}
+
+impl Drop for SockInner {
+    fn drop(&mut self) {
+        let mut raw = self.raw.as_ptr();
+        // SAFETY: open, and in no group: a group's member holds a reference to this.
+        unsafe { sys::spdk_sock_close(&mut raw) };
+    }
+}
+
+impl Sock {
+    /// Takes over what SPDK returned; `None` for null.
+    fn from_raw(raw: *mut sys::spdk_sock) -> Option<Sock> {
+        let raw = NonNull::new(raw)?;
+        let inner = SockInner { raw, pinned: AtomicPtr::new(ptr::null_mut()) };
+        Some(Sock { inner: Arc::new(inner), _not_sync: PhantomData })
+    }
+
+    #[inline]
+    fn raw(&self) -> *mut sys::spdk_sock {
+        // Relaxed: a thread that pinned it sees its own store, and another that reads the old value would have had to
+        // be given this `Sock` (a synchronisation) before the store.
+        let pinned = self.inner.pinned.load(Ordering::Relaxed);
+        assert!(
+            pinned.is_null() || pinned == thread::current_ptr(),
+            "a socket was used away from the thread of its group"
+        );
+        self.inner.raw.as_ptr()
+    }
+
+    /// Receives into `buf`. `None`: nothing there. `Some(0)`: the peer has closed, for a `buf` that is not empty. HOT.
+    #[inline]
+    pub fn recv(&self, buf: &mut [u8]) -> Result<Option<usize>> {
+        if buf.is_empty() {
+            return Ok(None);
+        }
+        // SAFETY: an open socket on its thread; `buf` is writable for its length.
+        let rc = unsafe { sys::spdk_sock_recv(self.raw(), buf.as_mut_ptr().cast(), buf.len()) };
+        transferred(rc)
+    }
+
+    /// Receives into `iovs`, otherwise as [`Sock::recv`]. HOT.
+    #[inline]
+    pub fn readv(&self, iovs: &mut IovMut<'_>) -> Result<Option<usize>> {
+        if iovs.is_empty() {
+            return Ok(None);
+        }
+        let (entries, count) = iovs.as_raw();
+        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows mutably.
+        let rc = unsafe { sys::spdk_sock_readv(self.raw(), entries, count) };
+        transferred(rc)
+    }
+
+    /// Sends from `iovs`: the bytes taken, maybe not all. `None`: no room for any now. HOT.
+    #[inline]
+    pub fn writev(&self, iovs: &Iov<'_>) -> Result<Option<usize>> {
+        if iovs.is_empty() {
+            return Ok(Some(0));
+        }
+        let (entries, count) = iovs.as_raw();
+        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows, which are only read.
+        let rc = unsafe { sys::spdk_sock_writev(self.raw(), entries, count) };
+        transferred(rc)
+    }
+
+    /// The peer's address.
+    pub fn peer_addr(&self) -> Result<SocketAddr> {
+        addresses(self.raw()).1
+    }
+
+    /// Our own address.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        addresses(self.raw()).0
+    }
+}
+
+/// Bytes of a socket call; `None` when it would block or was interrupted.
+#[inline]
+fn transferred(rc: isize) -> Result<Option<usize>> {
+    if let Ok(bytes) = usize::try_from(rc) {
+        return Ok(Some(bytes));
+    }
+    match Errno::last_or(Errno::EIO) {
+        Errno(libc::EAGAIN | libc::EINTR) => Ok(None),
+        errno => Err(errno),
+    }
+}
+
+/// Local and peer address.
+fn addresses(sock: *mut sys::spdk_sock) -> (Result<SocketAddr>, Result<SocketAddr>) {
+    let (mut local, mut peer) = ([0 as c_char; 64], [0 as c_char; 64]);
+    let (mut local_port, mut peer_port) = (0, 0);
+    // SAFETY: an open socket; the buffers are as long as said, more than an IPv6 address takes.
+    unsafe {
+        sys::spdk_sock_getaddr(
+            sock,
+            local.as_mut_ptr(),
+            local.len() as i32,
+            &mut local_port,
+            peer.as_mut_ptr(),
+            peer.len() as i32,
+            &mut peer_port,
+        )
+    };
+    // What it found out before it failed is there: a listener has no peer, a dead connection neither.
+    (address(&local, local_port), address(&peer, peer_port))
+}
+
+fn address(text: &[c_char; 64], port: u16) -> Result<SocketAddr> {
+    // SAFETY: the buffer began as zeroes and inet_ntop leaves a string in it.
+    let text = unsafe { CStr::from_ptr(text.as_ptr()) };
+    let ip: IpAddr = text.to_str().ok().and_then(|t| t.parse().ok()).ok_or(Errno::ENOTCONN)?;
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// Where to connect or listen, checked, in C's form.
+struct Endpoint {
+    ip: IpAddr,
+    c_ip: CString,
+    port: u16,
+    sock_impl: Option<CString>,
+}
+
+impl Endpoint {
+    /// `addr` is an IP address, IPv6 also in brackets; SPDK's sockets resolve no names.
+    fn new(addr: &str, port: u16, sock_impl: Option<&str>) -> Result<Endpoint> {
+        let plain = addr.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(addr);
+        let ip: IpAddr = plain.parse().map_err(|_| Errno::EINVAL)?;
+        let c_ip = CString::new(ip.to_string()).map_err(|_| Errno::EINVAL)?;
+        let sock_impl = sock_impl.map(CString::new).transpose().map_err(|_| Errno::EINVAL)?;
+        Ok(Endpoint { ip, c_ip, port, sock_impl })
+    }
+
+    /// For C, which takes null for SPDK's default.
+    fn impl_ptr(&self) -> *mut c_char {
+        // Older versions forgot the `const`; none writes there.
+        self.sock_impl.as_ref().map_or(ptr::null_mut(), |name| name.as_ptr().cast_mut())
+    }
+}
+
+/// A listening socket, closed when dropped.
+pub struct Listener {
+    sock: Sock,
+    at: SocketAddr,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Listener {
+    /// Listens at an IP address; port 0 lets the kernel choose. `sock_impl` names an SPDK socket implementation, `None` is
+    /// SPDK's choice. `EINVAL`: not an address.
+    pub fn listen(addr: &str, port: u16, sock_impl: Option<&str>) -> Result<Listener> {
+        let end = Endpoint::new(addr, port, sock_impl)?;
+        Errno::clear_last();
+        // SAFETY: two strings (or null for the second), valid during the call.
+        let raw = unsafe { sys::spdk_sock_listen(end.c_ip.as_ptr(), port.into(), end.impl_ptr()) };
+        let sock = Sock::from_raw(raw).ok_or_else(|| Errno::last_or(Errno::EADDRINUSE))?;
+        let at = if port == 0 { addresses(raw).0? } else { SocketAddr::new(end.ip, port) };
+        Ok(Listener { sock, at, _not_send: PhantomData })
+    }
+
+    /// The next connection that waits, if any.
+    pub fn accept(&self) -> Option<Sock> {
+        // SAFETY: an open listening socket.
+        Sock::from_raw(unsafe { sys::spdk_sock_accept(self.sock.raw()) })
+    }
+
+    /// Where it listens, with the real port.
+    pub fn local_addr(&self) -> Result<SocketAddr> {
+        Ok(self.at)
+    }
+}
+
+/// Whether SPDK has a socket implementation of that name.
+pub fn impl_exists(name: &str) -> bool {
+    let Ok(name) = CString::new(name) else {
+        return false;
+    };
+    // SAFETY: plain numbers, flags and pointers; all zero is valid.
+    let mut opts: sys::spdk_sock_impl_opts = unsafe { std::mem::zeroed() };
+    let mut len = size_of::<sys::spdk_sock_impl_opts>();
+    // SAFETY: `opts` is writable for `len` bytes.
+    let rc = unsafe { sys::spdk_sock_impl_get_opts(name.as_ptr(), &mut opts, &mut len) };
+    // An implementation without options says ENOTSUP.
+    rc == 0 || Errno::last_or(Errno::EINVAL) == Errno::ENOTSUP
+}

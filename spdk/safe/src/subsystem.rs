@@ -1,0 +1,158 @@
+//! Subsystems: what SPDK starts, stops and saves in the order of their dependencies.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::sync::{Mutex, PoisonError};
+
+use serde_json::Value;
+use spdk_sys as sys;
+
+use crate::errno::{Errno, Result};
+use crate::json;
+
+/// Called to start a subsystem.
+pub type Init = fn(InitDone);
+/// Called to stop it.
+pub type Fini = fn(FiniDone);
+/// Called for the RPCs, `{"method": …, "params": {…}}`, that restore its state.
+pub type Config = fn() -> Vec<Value>;
+
+/// Adds a subsystem. Call it from a [`constructor!`](crate::constructor!).
+///
+/// # Panics
+/// After too many.
+pub fn register(
+    name: &'static CStr,
+    depends_on: &'static [&'static CStr],
+    init: Init,
+    fini: Fini,
+    config: Config,
+) {
+    let slot = {
+        let mut slots = OPS.lock().unwrap_or_else(PoisonError::into_inner);
+        let slot = slots.iter().position(Option::is_none);
+        let slot = slot.expect("no slot left for a subsystem: make SLOTS larger");
+        slots[slot] = Some(Ops { init, fini, config });
+        slot
+    };
+    let entry = &ENTRIES[slot];
+    // SAFETY: pointers and optional functions; all zero is valid, and means "not given".
+    let mut subsystem: sys::spdk_subsystem = unsafe { std::mem::zeroed() };
+    subsystem.name = name.as_ptr();
+    subsystem.init = Some(entry.init);
+    subsystem.fini = Some(entry.fini);
+    subsystem.write_config_json = Some(entry.config);
+    // SAFETY: SPDK keeps these in lists, so they live for ever; constructors run before anything reads the lists.
+    unsafe { sys::spdk_add_subsystem(Box::leak(Box::new(subsystem))) };
+    for other in depends_on {
+        // SAFETY: as above.
+        unsafe {
+            let mut depend: sys::spdk_subsystem_depend = std::mem::zeroed();
+            depend.name = name.as_ptr();
+            depend.depends_on = other.as_ptr();
+            sys::spdk_add_subsystem_depend(Box::leak(Box::new(depend)));
+        }
+    }
+}
+
+/// Says that a subsystem has started. Dropped, it says that it could not.
+pub struct InitDone(Once);
+
+/// Says that a subsystem has stopped, also when it is dropped.
+pub struct FiniDone(Once);
+
+/// A report that is due, on the thread where it was asked for.
+struct Once {
+    due: bool,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Once {
+    const fn new() -> Once {
+        Once { due: true, _not_send: PhantomData }
+    }
+}
+
+impl InitDone {
+    /// Goes on with the next subsystem, or ends the application if this one failed.
+    pub fn done(mut self, result: Result<()>) {
+        self.report(result);
+    }
+
+    fn report(&mut self, result: Result<()>) {
+        if std::mem::take(&mut self.0.due) {
+            // SAFETY: SPDK waits for it, on this thread, once.
+            unsafe { sys::spdk_subsystem_init_next(Errno::to_rc(result)) };
+        }
+    }
+}
+
+impl Drop for InitDone {
+    fn drop(&mut self) {
+        self.report(Err(Errno::ECANCELED));
+    }
+}
+
+impl FiniDone {
+    /// Goes on with the next subsystem.
+    pub fn done(self) {}
+}
+
+impl Drop for FiniDone {
+    fn drop(&mut self) {
+        if std::mem::take(&mut self.0.due) {
+            // SAFETY: SPDK waits for it, on this thread, once.
+            unsafe { sys::spdk_subsystem_fini_next() };
+        }
+    }
+}
+
+#[derive(Clone, Copy)]
+struct Ops {
+    init: Init,
+    fini: Fini,
+    config: Config,
+}
+
+/// SPDK passes no context, so each subsystem has C functions of its own.
+const SLOTS: usize = 4;
+
+static OPS: Mutex<[Option<Ops>; SLOTS]> = Mutex::new([None; SLOTS]);
+
+fn ops(slot: usize) -> Option<Ops> {
+    OPS.lock().unwrap_or_else(PoisonError::into_inner)[slot]
+}
+
+struct Entry {
+    init: unsafe extern "C" fn(),
+    fini: unsafe extern "C" fn(),
+    config: unsafe extern "C" fn(*mut sys::spdk_json_write_ctx),
+}
+
+impl Entry {
+    const fn of<const SLOT: usize>() -> Entry {
+        Entry { init: init::<SLOT>, fini: fini::<SLOT>, config: config::<SLOT> }
+    }
+}
+
+static ENTRIES: [Entry; SLOTS] = [Entry::of::<0>(), Entry::of::<1>(), Entry::of::<2>(), Entry::of::<3>()];
+
+unsafe extern "C" fn init<const SLOT: usize>() {
+    let done = InitDone(Once::new());
+    if let Some(ops) = ops(SLOT) {
+        (ops.init)(done);
+    }
+}
+
+unsafe extern "C" fn fini<const SLOT: usize>() {
+    let done = FiniDone(Once::new());
+    if let Some(ops) = ops(SLOT) {
+        (ops.fini)(done);
+    }
+}
+
+unsafe extern "C" fn config<const SLOT: usize>(w: *mut sys::spdk_json_write_ctx) {
+    let calls = ops(SLOT).map_or(Vec::new(), |ops| (ops.config)());
+    // SAFETY: SPDK's writer, where the array of this subsystem's calls goes.
+    unsafe { json::write(w, &Value::Array(calls)) };
+}

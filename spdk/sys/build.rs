@@ -1,0 +1,131 @@
+//! Binds the SPDK tree that `SPDK_DIR` names and decides, once for all crates, what that version can do.
+//!
+//! Dependants read the decision from `DEP_SPDK_CFGS`; no other file looks at SPDK's version.
+
+use std::path::{Path, PathBuf};
+use std::{env, fs};
+
+/// `cfg`s for what not every version has: the name, the first version that has it, the first that has it no more.
+const FEATURES: &[(&str, Version, Version)] = &[
+    // `spdk_sock_group_poll_count`.
+    ("spdk_sock_group_poll_count", OLDEST, (26, 9)),
+    // A socket group notes removals in an array of fixed size until the next poll.
+    ("spdk_sock_removal_list", OLDEST, (21, 4)),
+];
+
+/// Major and minor.
+type Version = (u32, u32);
+
+/// The oldest version that is known to work.
+const OLDEST: Version = (20, 7);
+
+fn main() {
+    println!("cargo::rerun-if-env-changed=SPDK_DIR");
+    println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=shim.h");
+    println!("cargo::rerun-if-changed=shim.c");
+    for (name, _, _) in FEATURES {
+        println!("cargo::rustc-check-cfg=cfg({name})");
+    }
+
+    if let Err(message) = run() {
+        println!("cargo::error={message}");
+    }
+}
+
+fn run() -> Result<(), String> {
+    let spdk_dir = env::var_os("SPDK_DIR").map(PathBuf::from).ok_or(
+        "SPDK_DIR is not set: run `make`, which finds or builds SPDK and sets it, \
+         or set it to a built SPDK tree",
+    )?;
+    let include = spdk_dir.join("include");
+    let version = version(&include)?;
+    if version < OLDEST {
+        return Err(format!(
+            "SPDK {}.{:02} in {} is too old: DST needs {}.{:02} or newer",
+            version.0,
+            version.1,
+            spdk_dir.display(),
+            OLDEST.0,
+            OLDEST.1
+        ));
+    }
+
+    let cfgs: Vec<&str> = FEATURES
+        .iter()
+        .filter(|(_, since, until)| (*since..*until).contains(&version))
+        .map(|(name, _, _)| *name)
+        .collect();
+    for name in &cfgs {
+        println!("cargo::rustc-cfg={name}");
+    }
+    let all: Vec<&str> = FEATURES.iter().map(|(name, _, _)| *name).collect();
+    println!("cargo::metadata=CFGS={}", cfgs.join(","));
+    println!("cargo::metadata=ALL_CFGS={}", all.join(","));
+    println!("cargo::metadata=VERSION={}.{:02}", version.0, version.1);
+
+    bind(&include)?;
+    cc::Build::new()
+        .file("shim.c")
+        .include(&include)
+        .include(".")
+        .flag_if_supported("-Wno-unused-parameter")
+        .compile("dst_spdk_shim");
+    Ok(())
+}
+
+/// Major and minor from spdk/version.h, read as text: it holds plain numbers in every version.
+fn version(include: &Path) -> Result<Version, String> {
+    let path = include.join("spdk/version.h");
+    println!("cargo::rerun-if-changed={}", path.display());
+    let text = fs::read_to_string(&path).map_err(|e| {
+        format!(
+            "cannot read {}: {e}. SPDK_DIR must name a built SPDK tree; without it, run `make`",
+            path.display()
+        )
+    })?;
+    let number = |name: &str| {
+        text.lines()
+            .filter_map(|line| line.strip_prefix("#define "))
+            .find_map(|rest| rest.trim_start().strip_prefix(name))
+            .and_then(|value| value.trim().parse::<u32>().ok())
+            .ok_or_else(|| format!("no {name} in {}", path.display()))
+    };
+    Ok((number("SPDK_VERSION_MAJOR")?, number("SPDK_VERSION_MINOR")?))
+}
+
+fn bind(include: &Path) -> Result<(), String> {
+    let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
+    bindgen::Builder::default()
+        .header("wrapper.h")
+        .clang_arg(format!("-I{}", include.display()))
+        .allowlist_function("spdk_(bdev|json|jsonrpc|rpc|sock|thread|poller|io_device)_.*")
+        .allowlist_function("spdk_(get|set|put)_(thread|io_channel)")
+        .allowlist_function("spdk_io_channel_.*")
+        .allowlist_function("spdk_cpuset_.*")
+        .allowlist_function("spdk_dma_.*")
+        .allowlist_function("spdk_env_get_.*")
+        .allowlist_function("spdk_get_ticks.*")
+        .allowlist_function("spdk_log_(get|set)_.*")
+        .allowlist_function("spdk_add_subsystem.*")
+        .allowlist_function("spdk_subsystem_(init|fini)_next")
+        .allowlist_function("spdk_unaffinitize_thread")
+        .allowlist_function("dst_spdk_.*")
+        .allowlist_type("spdk_subsystem.*|spdk_thread_poller_rc")
+        .allowlist_var("SPDK_(JSON|JSONRPC|RPC|BDEV|LOG|POLLER|VERSION)_.*")
+        // Some are packed and aligned at once, which Rust cannot express; nothing here looks inside.
+        .opaque_type("spdk_nvme_.*")
+        .blocklist_item("SPDK_VERSION_(STRING|SUFFIX|.*_STRING)")
+        // The one from libc, so that vectors pass between crates.
+        .blocklist_type("iovec")
+        .raw_line("use libc::iovec;")
+        .use_core()
+        .prepend_enum_name(false)
+        .derive_debug(false)
+        .generate_comments(false)
+        .layout_tests(true)
+        .generate()
+        .map_err(|e| format!("bindgen cannot read SPDK's headers: {e}"))?
+        .write_to_file(out.join("bindings.rs"))
+        .map_err(|e| format!("cannot write the bindings: {e}"))
+}

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* What bindgen reads: every SPDK header that spdk/ needs, whatever the version. */
+
+#include <stddef.h>
+
+#include "spdk/version.h"
+
+#include "spdk/bdev.h"
+#include "spdk/bdev_module.h"
+#include "spdk/cpuset.h"
+#include "spdk/env.h"
+#include "spdk/json.h"
+#include "spdk/jsonrpc.h"
+#include "spdk/log.h"
+#include "spdk/rpc.h"
+#include "spdk/sock.h"
+#include "spdk/thread.h"
+#include "spdk/uuid.h"
+
+/* The subsystem list has lived in three headers. */
+#if __has_include("spdk_internal/init.h")
+#include "spdk_internal/init.h"
+#elif SPDK_VERSION < SPDK_VERSION_NUM(21, 1, 0)
+#include "spdk_internal/event.h"
+#else
+#include "spdk/init.h"
+#endif
+
+#include "shim.h"
