@@ -73,9 +73,21 @@ class Lab:
         self, remote: Remote, job: Job, blocks: int, reactors: int = 1, name: str = "bdevperf", **kw: Any
     ) -> Bdevperf:
         """bdevperf with the remote bdev attached, its jobs not yet started."""
-        bdev = self.transport.bdev_name("remote0")
-        perf = Bdevperf(name, self.folder, job, bdev, blocks, reactors, **kw)
+        perf = self.bdevperf_unattached(job, blocks, reactors, name, **kw)
+        attach(self.transport, perf, remote)
+        return perf
+
+    def bdevperf_unattached(
+        self,
+        job: Job,
+        blocks: int,
+        reactors: int = 1,
+        name: str = "bdevperf",
+        bdevs: list[str] | None = None,
+        **kw: Any,
+    ) -> Bdevperf:
+        bdevs = bdevs or [self.transport.bdev_name("remote0")]
+        perf = Bdevperf(name, self.folder, job, bdevs, blocks, reactors, **kw)
         self.adopt(perf)
         perf.wait_ready()
-        attach(self.transport, perf, remote)
         return perf

@@ -83,6 +83,12 @@ class Application(Process):
         except RpcError:
             return None
 
+    def io_count(self, name: str) -> int:
+        """Reads and writes that the bdev has completed."""
+        found = self.rpc.call("bdev_get_iostat", name=name)
+        stats = next(entry for entry in found["bdevs"] if entry.get("name") == name)
+        return stats["num_read_ops"] + stats["num_write_ops"]
+
     def bdev_bytes(self, name: str) -> int:
         bdev = self.bdev(name)
         return bdev["num_blocks"] * bdev["block_size"] if bdev else 0
@@ -97,21 +103,23 @@ class Job:
     size: int = 4096
     seconds: int = 2
 
-    def write(self, path: Path, bdev: str, reactors: int, blocks: int) -> None:
-        """As a job file, a job a reactor, each on a part of its own of the bdev's `blocks`.
+    def write(self, path: Path, bdevs: list[str], reactors: int, blocks: int) -> None:
+        """As a job file: a job for each bdev and reactor, each on a part of its own of the `blocks`.
 
-        On the command line bdevperf refuses to verify I/O larger than its largest pool buffer.
+        (The bdevs may all be the same device. On the command line bdevperf refuses to verify I/O larger than
+        its largest pool buffer.)
         """
-        share = blocks // reactors
+        jobs = [(bdev, reactor) for bdev in bdevs for reactor in range(reactors)]
+        share = blocks // len(jobs)
         lines: list[str] = []
-        for reactor in range(reactors):
+        for number, (bdev, reactor) in enumerate(jobs):
             lines += [
-                f"[job{reactor}]",
+                f"[job{number}]",
                 f"filename={bdev}",
                 f"rw={self.workload}",
                 f"bs={self.size}",
                 f"iodepth={self.depth}",
-                f"offset={reactor * share}",
+                f"offset={number * share}",
                 f"length={share}",
                 f"cpumask={1 << reactor:#x}",
             ]
@@ -129,10 +137,12 @@ class Outcome:
 class Bdevperf(Application):
     """bdevperf, waiting for bdevs to be attached and then for its jobs to be started."""
 
-    def __init__(self, name: str, folder: Path, job: Job, bdev: str, blocks: int, reactors: int = 1, **kw: Any) -> None:
+    def __init__(
+        self, name: str, folder: Path, job: Job, bdevs: list[str], blocks: int, reactors: int = 1, **kw: Any
+    ) -> None:
         jobs = folder / f"{name}.jobs"
-        job.write(jobs, bdev, reactors, blocks)
-        cores = kw.pop("cores", CLIENT_CORES if reactors == 1 else BOTH_CORES)
+        job.write(jobs, bdevs, reactors, blocks)
+        cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
         self.job = job
         # -x: no zero-copy API, which large I/O has no pool buffers for; -t: the job file has no time.
         arguments = ["-z", "-x", "-t", str(job.seconds), "-j", os.fspath(jobs)]
@@ -158,6 +168,16 @@ class Bdevperf(Application):
         total = re.findall(r"^\W*Total\W+([\d.]+)", output.replace("\r", "\n"), re.MULTILINE)
         complaints = re.search(r"Fail/s|[Mm]iscompare|mismatch|not read the|I/O error|Error while", output)
         return Outcome(answered and bool(total) and complaints is None, float(total[-1]) if total else 0.0, output)
+
+    def begin_and_flow(self, bdev: str) -> None:
+        """Starts the jobs and returns when I/O flows."""
+        before = self.io_count(bdev)
+        self.begin()
+        wait_until(lambda: self.io_count(bdev) > before + 100, "I/O to flow")
+
+    def end_of_jobs(self, timeout: float = 30.0) -> None:
+        """Waits until the jobs have ended, well or not."""
+        self.outcome(timeout)
 
     def run(self) -> Outcome:
         self.begin()

@@ -1,0 +1,106 @@
+"""What save_config writes brings back what was there; a client may start before its target."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from harness.lab import Lab
+from harness.rpc import RpcError
+from harness.ports import free_port
+from harness.spdk import Application, Job, assert_clean
+from harness.transport import Remote, attach
+from harness.waiting import wait_until
+
+
+def saved(application: Application) -> dict[str, Any]:
+    """What scripts/rpc.py save_config writes."""
+    names = [entry["subsystem"] for entry in application.rpc.call("framework_get_subsystems")]
+    return {
+        "subsystems": [
+            {"subsystem": name, "config": application.rpc.call("framework_get_config", name=name)} for name in names
+        ]
+    }
+
+
+def save(application: Application, path: Path) -> dict[str, Any]:
+    config = saved(application)
+    path.write_text(json.dumps(config))
+    return config
+
+
+def test_target_and_client_come_back(lab: Lab) -> None:
+    target, remote = lab.aio_target(64)
+    client = lab.client()
+    bdev = attach(lab.transport, client, remote)
+    before = client.bdev(bdev)
+    assert before is not None
+    target_config = save(target, lab.folder / "saved-target.json")
+    client_config = save(client, lab.folder / "saved-client.json")
+    assert client.stop() == 0
+    assert target.stop() == 0
+
+    target = lab.target(config=lab.folder / "saved-target.json")
+    client = lab.client(config=lab.folder / "saved-client.json")
+    wait_until(lambda: client.bdev(bdev), "the bdev to come back")
+    after = client.bdev(bdev)
+    assert after is not None
+    for key in ("name", "uuid", "block_size", "num_blocks", "supported_io_types"):
+        assert after.get(key) == before.get(key), key
+    assert saved(target) == target_config
+    assert saved(client) == client_config
+
+
+@pytest.mark.needs_dst
+def test_exports_come_back_whole(lab: Lab) -> None:
+    target, remote = lab.aio_target(64)
+    call = target.rpc.call
+    call("dst_create_listener", traddr="::1", trsvcid=str(free_port("::1")), adrfam="ipv6")
+    call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=4096)
+    call("dst_create_export", name="second", bdev_name="Malloc1", read_only=True)
+    call("dst_export_add_host", export="second", host="alpha", access="ro", addresses=["127.0.0.0/8", "::1/128"])
+    call("dst_export_add_host", export="second", host="beta", access="rw")
+    config = save(target, lab.folder / "saved.json")
+    listeners, exports = call("dst_get_listeners"), call("dst_get_exports")
+    assert target.stop() == 0
+
+    target = lab.target(config=lab.folder / "saved.json")
+    assert target.rpc.call("dst_get_listeners") == listeners
+    assert target.rpc.call("dst_get_exports") == exports
+    assert saved(target) == config
+
+
+@pytest.mark.needs_dst
+def test_client_before_target(lab: Lab) -> None:
+    mib, port = 64, free_port()
+    remote = Remote("127.0.0.1", port, "late")
+    method, params = lab.transport.attach_call("remote0", remote)
+    params |= {"wait": False, "reconnect_delay_ms": 100}
+    config = {"subsystems": [{"subsystem": "bdev", "config": [{"method": method, "params": params}]}]}
+    perf = lab.bdevperf_unattached(Job(), mib * 2048, config=config)
+    info = perf.rpc.call("bdev_dst_get_info", name="remote0")[0]
+    assert info["state"] != "connected"
+    assert perf.bdev("remote0") is None
+
+    target = lab.target()
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=mib * 2048, block_size=512)
+    target.rpc.call("dst_create_listener", traddr=remote.address, trsvcid=str(port))
+    # A moment without the export: the client must not take the refusal for the last word.
+    target.rpc.call("dst_create_export", name="late", bdev_name="Malloc0")
+    target.rpc.call("dst_export_add_host", export="late", host="*", access="rw")
+    wait_until(lambda: perf.bdev("remote0"), "the bdev to appear")
+    assert_clean(perf.run())
+
+
+@pytest.mark.needs_dst
+def test_attach_gives_up(lab: Lab) -> None:
+    """With `wait`, and no target, there is an error in time and nothing is left behind."""
+    client = lab.client()
+    method, params = lab.transport.attach_call("remote0", Remote("127.0.0.1", free_port(), "nobody"))
+    with pytest.raises(RpcError):
+        client.rpc.call(method, **params, attach_timeout_ms=500)
+    assert client.rpc.call("bdev_dst_get_info") == []
+    assert client.bdev("remote0") is None

@@ -1,0 +1,238 @@
+"""Bdevs, exports and hosts that come, change and go, most of them while I/O runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from harness.environment import environment
+from harness.lab import Lab
+from harness.ports import free_port
+from harness.rpc import RpcError
+from harness.spdk import Application, Bdevperf, Job, assert_clean
+from harness.transport import Remote, attach
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+MIB = 64
+BLOCKS = MIB * 2048
+# Far longer than any of these tests: what ends the jobs is what the test does.
+ENDLESS = Job("randrw", depth=64, seconds=300)
+
+
+def target_with_malloc(lab: Lab) -> Application:
+    target = lab.target()
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=BLOCKS, block_size=512)
+    return target
+
+
+def listen(target: Application, address: str = "127.0.0.1") -> int:
+    port = free_port(address)
+    target.rpc.call(
+        "dst_create_listener", traddr=address, trsvcid=str(port), adrfam="ipv6" if ":" in address else "ipv4"
+    )
+    return port
+
+
+def create(client: Application, name: str, port: int, export: str, **more: Any) -> str:
+    params: dict[str, Any] = {"traddr": "127.0.0.1", "host": "test-client", "attach_timeout_ms": 5000}
+    return client.rpc.call("bdev_dst_create", name=name, trsvcid=str(port), export=export, **(params | more))
+
+
+def assert_refused(client: Application, port: int, export: str, **more: Any) -> None:
+    with pytest.raises(RpcError):
+        create(client, "refused", port, export, attach_timeout_ms=500, **more)
+    assert client.bdev("refused") is None
+    assert all(info["name"] != "refused" for info in client.rpc.call("bdev_dst_get_info"))
+
+
+def no_sessions(target: Application) -> bool:
+    return all(session["connections"] in (0, []) for session in target.rpc.call("dst_get_sessions"))
+
+
+def attached_under_io(lab: Lab) -> tuple[Application, Bdevperf]:
+    target, remote = lab.malloc_target(MIB)
+    perf = lab.bdevperf(remote, ENDLESS, BLOCKS)
+    perf.begin_and_flow("remote0")
+    return target, perf
+
+
+def test_delete_bdev_under_io(lab: Lab) -> None:
+    target, perf = attached_under_io(lab)
+    assert perf.rpc.call("bdev_dst_delete", name="remote0") is True
+    assert perf.bdev("remote0") is None
+    assert perf.rpc.call("bdev_dst_get_info") == []
+    perf.end_of_jobs()
+    wait_until(lambda: no_sessions(target), "the session to end")
+    assert perf.stop() == 0
+
+
+def test_delete_bdev_while_target_is_gone(lab: Lab) -> None:
+    """Nobody answers what is in flight; the deletion ends all the same."""
+    target, perf = attached_under_io(lab)
+    target.kill()
+    assert perf.rpc.call("bdev_dst_delete", name="remote0") is True
+    assert perf.rpc.call("bdev_dst_get_info") == []
+    perf.end_of_jobs()
+
+
+def test_delete_export_under_io(lab: Lab) -> None:
+    target, perf = attached_under_io(lab)
+    assert target.rpc.call("dst_delete_export", name="export-Malloc0") is True
+    assert target.rpc.call("dst_get_exports") == []
+    wait_until(lambda: no_sessions(target), "the session to end")
+    # Nothing of the export holds the bdev any more.
+    assert target.rpc.call("bdev_malloc_delete", name="Malloc0") is True
+    perf.end_of_jobs()
+    perf.assert_running()
+
+
+def test_backend_removed_under_io(lab: Lab) -> None:
+    target, perf = attached_under_io(lab)
+    assert target.rpc.call("bdev_malloc_delete", name="Malloc0") is True
+    assert target.bdev("Malloc0") is None
+    perf.end_of_jobs()
+    target.assert_running()
+    perf.assert_running()
+
+    # The client heard that it is gone: its bdev went too, or says so.
+    def gone() -> bool:
+        return perf.bdev("remote0") is None or all(
+            info["state"] == "failed" for info in perf.rpc.call("bdev_dst_get_info", name="remote0")
+        )
+
+    wait_until(gone, "the client to notice")
+
+
+def test_resize_reaches_client(lab: Lab) -> None:
+    target = target_with_malloc(lab)
+    in_mib = environment().spdk_version >= (23, 5)
+
+    def size(mib: int) -> dict[str, int]:
+        return {"size_in_mib": mib} if in_mib else {"size": mib * 2**20}
+
+    call = target.rpc.call
+    call("bdev_lvol_create_lvstore", bdev_name="Malloc0", lvs_name="lvs", cluster_sz=2**20)
+    call("bdev_lvol_create", lvs_name="lvs", lvol_name="volume", **size(16))
+    remote = lab.transport.serve(target, "lvs/volume")
+    client = lab.client()
+    bdev = attach(lab.transport, client, remote)
+    assert client.bdev_bytes(bdev) == 16 * 2**20
+    call("bdev_lvol_resize", name="lvs/volume", **size(32))
+    wait_until(lambda: client.bdev_bytes(bdev) == 32 * 2**20, "the client's bdev to grow")
+
+
+@pytest.mark.parametrize("how", ["export", "host"])
+def test_read_only(lab: Lab, how: str) -> None:
+    target = target_with_malloc(lab)
+    port = listen(target)
+    target.rpc.call("dst_create_export", name="fixed", bdev_name="Malloc0", read_only=how == "export")
+    target.rpc.call("dst_export_add_host", export="fixed", host="*", access="ro" if how == "host" else "rw")
+    reader = lab.bdevperf_unattached(Job("randread", seconds=1), BLOCKS)
+    create(reader, "remote0", port, "fixed")
+    bdev = reader.bdev("remote0")
+    assert bdev is not None
+    types = bdev["supported_io_types"]
+    assert types["read"]
+    assert not any(types[kind] for kind in ("write", "unmap", "write_zeroes")), types
+    assert_clean(reader.run())
+    reader.stop()
+
+    writer = lab.bdevperf_unattached(Job("randwrite", seconds=1), BLOCKS, name="writer")
+    create(writer, "remote0", port, "fixed")
+    writer.begin()
+    assert not writer.outcome().clean
+    writer.assert_running()
+    assert target.io_count("Malloc0") > 0
+    written = next(s for s in target.rpc.call("bdev_get_iostat", name="Malloc0")["bdevs"] if s.get("name") == "Malloc0")
+    assert written["num_write_ops"] == 0
+
+
+def test_hosts_and_addresses(lab: Lab) -> None:
+    target = target_with_malloc(lab)
+    call = target.rpc.call
+    port = listen(target)
+    client = lab.client()
+
+    call("dst_create_export", name="volume", bdev_name="Malloc0")
+    assert_refused(client, port, "volume")  # the default is nobody
+    call("dst_export_add_host", export="volume", host="somebody-else", access="rw")
+    assert_refused(client, port, "volume")
+    call("dst_export_add_host", export="volume", host="test-client", access="rw", addresses=["10.0.0.0/8"])
+    assert_refused(client, port, "volume")
+    call("dst_export_remove_host", export="volume", host="test-client")
+    call("dst_export_add_host", export="volume", host="test-client", access="rw", addresses=["127.0.0.0/8"])
+    assert_refused(client, port, "another-volume")
+    assert_refused(client, port, "volume", host="an-impostor")
+
+    create(client, "remote0", port, "volume")
+    session = wait_until(lambda: call("dst_get_sessions", export="volume"), "the session")[0]
+    assert session["host"] == "test-client"
+    call("dst_export_remove_host", export="volume", host="test-client")
+    wait_until(lambda: no_sessions(target), "the session of the removed host to end")
+    assert_refused(client, port, "volume")
+    assert client.rpc.call("bdev_dst_delete", name="remote0") is True
+
+
+def test_ipv6(lab: Lab) -> None:
+    target = target_with_malloc(lab)
+    port = listen(target, "::1")
+    target.rpc.call("dst_create_export", name="volume", bdev_name="Malloc0")
+    target.rpc.call("dst_export_add_host", export="volume", host="*", access="rw", addresses=["::1/128"])
+    perf = lab.bdevperf_unattached(Job(seconds=1), BLOCKS)
+    create(perf, "remote0", port, "volume", traddr="::1", adrfam="ipv6")
+    assert_clean(perf.run())
+
+
+def test_listener_goes_and_its_port_is_free_again(lab: Lab) -> None:
+    target, remote = lab.malloc_target(MIB)
+    client = lab.client()
+    attach(lab.transport, client, remote)
+    client.rpc.call("bdev_dst_delete", name="remote0")
+    where = {"traddr": remote.address, "trsvcid": str(remote.port)}
+    for _ in range(3):
+        target.rpc.call("dst_delete_listener", **where)
+        assert target.rpc.call("dst_get_listeners") == []
+        target.rpc.call("dst_create_listener", **where)
+    attach(lab.transport, client, remote)
+
+
+def test_two_sessions_on_one_export(lab: Lab) -> None:
+    target, remote = lab.malloc_target(MIB)
+    # Each verifies a half of its own, both at once.
+    perf = lab.bdevperf_unattached(Job(seconds=2), BLOCKS, bdevs=["remote0", "remote1"])
+    for name, host in (("remote0", "first"), ("remote1", "second")):
+        create(perf, name, remote.port, remote.export, host=host)
+    sessions = target.rpc.call("dst_get_sessions", export=remote.export)
+    assert sorted(session["host"] for session in sessions) == ["first", "second"]
+    uuids = {bdev["uuid"] for name in ("remote0", "remote1") if (bdev := perf.bdev(name)) and bdev.get("uuid")}
+    assert len(uuids) <= 1, "one export, one identity"
+    assert_clean(perf.run())
+    perf.rpc.call("bdev_dst_delete", name="remote0")
+    wait_until(
+        lambda: [s["host"] for s in target.rpc.call("dst_get_sessions") if s["connections"]] == ["second"],
+        "only the second session to be left",
+    )
+
+
+def test_attach_and_delete_again_and_again(lab: Lab) -> None:
+    """Nothing is left of an attachment: neither files nor memory nor sessions."""
+    target, remote = lab.malloc_target(MIB)
+    client = lab.client()
+
+    def cycle() -> None:
+        attach(lab.transport, client, remote)
+        assert client.rpc.call("bdev_dst_delete", name="remote0") is True
+
+    for _ in range(5):
+        cycle()
+    wait_until(lambda: no_sessions(target), "the sessions to end")
+    before = [(process, process.open_files(), process.rss_mib()) for process in (client, target)]
+    for _ in range(100):
+        cycle()
+    wait_until(lambda: no_sessions(target), "the sessions to end")
+    for process, files, rss in before:
+        wait_until(lambda p=process, n=files: p.open_files() <= n, f"{process.name} to close its sockets")
+        assert process.rss_mib() < rss + 16, process.name
