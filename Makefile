@@ -13,6 +13,8 @@ export PATH := $(PATH):$(HOME)/.cargo/bin
 # Debian's by its full path: the packages installed for it (pytest) are in no other python3 that may be on PATH.
 PYTHON := /usr/bin/python3
 
+cargo_target := $(or $(CARGO_TARGET_DIR),target)
+
 .PHONY: all test demo bench clean packages ready check
 
 all: packages
@@ -35,14 +37,18 @@ ready: all
 test: ready check
 	@. build/env.sh; $(PYTHON) -m pytest tests
 
-# Everything that needs no SPDK process.
+# Everything that needs no SPDK process. fuzz/ is a workspace of its own, so the commands for all leave it out.
 check: all
 	@. build/env.sh; \
 	step() { echo "dst: $$*"; "$$@"; }; \
 	step cargo fmt --all --check; \
 	step cargo clippy --quiet --workspace --all-targets -- -D warnings; \
 	step cargo test --quiet --workspace; \
-	if [ -f fuzz/run.sh ]; then step bash fuzz/run.sh; fi; \
+	if [ -f fuzz/Cargo.toml ]; then \
+	    step cargo fmt --manifest-path fuzz/Cargo.toml --check; \
+	    step cargo clippy --quiet --manifest-path fuzz/Cargo.toml --target-dir $(cargo_target)/fuzz -- -D warnings; \
+	    step bash fuzz/run.sh; \
+	fi; \
 	if command -v cargo-deny >/dev/null; then step cargo deny check; \
 	else echo "dst: note: cargo-deny is not installed, so licences and advisories are not checked"; fi
 
@@ -54,4 +60,4 @@ bench: ready
 
 # The SPDK in the cache stays: it is not this checkout's.
 clean:
-	rm -rf build $(or $(CARGO_TARGET_DIR),target)
+	rm -rf build $(cargo_target)
