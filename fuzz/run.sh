@@ -37,7 +37,8 @@ work=$CARGO_TARGET_DIR/run
 for target in "${targets[@]}"; do
     found=$work/$target/found log=$work/$target/log artefacts=$work/$target/artefacts
     rm -rf "$found" && mkdir -p "$found" "$artefacts" "corpus/$target"
-    options=(-max_len=1024 -timeout=5 -rss_limit_mb=1024 -seed="$seed")
+    # A little more than the longest list of attributes.
+    options=(-max_len=4200 -timeout=5 -rss_limit_mb=1024 -seed="$seed")
     if ! "$bin/$target" "${options[@]}" -max_total_time="$seconds" -print_final_stats=1 \
         -artifact_prefix="$artefacts/" "$found" "corpus/$target" >"$log" 2>&1; then
         grep -m 1 -A 4 'panicked at' "$log" >&2 || tail -n 30 "$log" >&2
