@@ -12,6 +12,9 @@ from harness.lab import Lab
 from harness.transport import Transport, chosen_transport
 
 
+STAND_IN = "tests DST itself; this run uses a stand-in transport"
+
+
 class WatchdogExpired(Exception):
     """The test took longer than it may."""
 
@@ -39,7 +42,7 @@ def pytest_report_header(config: pytest.Config) -> str:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if environment().transport == "dst":
         return
-    skip = pytest.mark.skip(reason="tests DST itself; this run uses a stand-in transport")
+    skip = pytest.mark.skip(reason=STAND_IN)
     for item in items:
         if item.get_closest_marker("needs_dst"):
             item.add_marker(skip)
@@ -66,21 +69,36 @@ def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
 def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
     outcome: Any = yield
     report = outcome.get_result()
-    lab = getattr(item, "funcargs", {}).get("lab")
-    if report.failed and lab is not None:
-        for process in lab.processes:
+    labs = [value for value in getattr(item, "funcargs", {}).values() if isinstance(value, Lab)]
+    if report.failed:
+        for process in (process for lab in labs for process in lab.processes):
             if process.log.exists():
                 state = "running" if process.exit_code is None else f"exit code {process.exit_code}"
                 report.sections.append((f"log of {process.name} ({state})", process.tail()))
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def transport() -> Transport:
     return chosen_transport()
 
 
+@pytest.fixture(scope="session")
+def needs_dst(transport: Transport) -> None:
+    """For fixtures, which cannot have the marker."""
+    if transport.name != "dst":
+        pytest.skip(STAND_IN)
+
+
 @pytest.fixture
 def lab(transport: Transport) -> Iterator[Lab]:
+    lab = Lab(transport)
+    yield lab
+    lab.close()
+
+
+@pytest.fixture(scope="module")
+def module_lab(transport: Transport) -> Iterator[Lab]:
+    """For tests that can share their processes with all others in their file."""
     lab = Lab(transport)
     yield lab
     lab.close()

@@ -92,6 +92,7 @@ def test_xfs_survives_detach(lab: Lab) -> None:
             "--fsync=64",
             "--verify=crc32c",
             "--verify_fatal=1",
+            "--verify_state_save=0",
             "--randseed=1",
         ],
         timeout=90,

@@ -1,0 +1,190 @@
+"""A DST client written from docs/protocol.md alone, to talk to the target without the client that it was made with."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+from typing import Any
+
+from harness.transport import Remote
+
+HEADER_LEN = 48
+
+HELLO, WELCOME, REFUSAL, REQUEST, ANSWER, KEEP_ALIVE, KEEP_ALIVE_ACK, EVENT, GOODBYE = range(1, 10)
+READ, WRITE, FLUSH, UNMAP, WRITE_ZEROES, COMPARE_AND_WRITE, RESET = range(1, 8)
+SUCCESS, FAILED, MISCOMPARE, ABORTED, NOT_SUPPORTED, OUT_OF_RANGE, READ_ONLY = range(7)
+REMOVED = 2
+NOT_ALLOWED, VERSION, PROTECTION, BUSY, MALFORMED, NO_SESSION = range(1, 7)
+
+_CRC_TABLE = []
+for _value in range(256):
+    for _ in range(8):
+        _value = (_value >> 1) ^ (0x82F63B78 if _value & 1 else 0)
+    _CRC_TABLE.append(_value)
+
+
+def crc32c(data: bytes) -> int:
+    crc = 0xFFFFFFFF
+    for byte in data:
+        crc = (crc >> 8) ^ _CRC_TABLE[(crc ^ byte) & 0xFF]
+    return crc ^ 0xFFFFFFFF
+
+
+def header(kind: int, code: int = 0, flags: int = 0, length: int = 0, ident: int = 0, start: int = 0, count: int = 0) -> bytes:
+    """A header with a good checksum, whatever its fields say."""
+    begin = struct.pack("<BBHIQQQI", kind, code, flags, length, ident, start, count, 0) + bytes(8)
+    return begin + struct.pack("<I", crc32c(begin))
+
+
+def attribute(kind: int, value: bytes) -> bytes:
+    return struct.pack("<HH", kind, len(value)) + value
+
+
+def attributes(data: bytes) -> dict[int, bytes]:
+    found: dict[int, bytes] = {}
+    while data:
+        kind, length = struct.unpack_from("<HH", data)
+        assert len(data) >= 4 + length, "an attribute runs past the end of its list"
+        found[kind] = data[4 : 4 + length]
+        data = data[4 + length :]
+    return found
+
+
+@dataclass(frozen=True)
+class SessionRef:
+    id: bytes
+    queue: int
+    epoch: int
+
+
+def hello(
+    export: str,
+    host: str,
+    session: SessionRef | None = None,
+    versions: tuple[int, int] = (1, 1),
+    digests: bytes = b"\0",
+    ciphers: bytes = b"\0",
+    credits: int = 128,
+    keep_alive_ms: int = 10_000,
+    more: bytes = b"",
+) -> bytes:
+    """A whole Hello frame. `more`: further attributes, as bytes."""
+    data = attribute(1, struct.pack("<H", versions[0])) + attribute(2, struct.pack("<H", versions[1]))
+    data += attribute(3, export.encode()) + attribute(4, host.encode())
+    data += attribute(6, struct.pack("<H", credits))
+    data += attribute(7, digests) + attribute(8, ciphers)
+    data += attribute(9, struct.pack("<I", keep_alive_ms))
+    if session is not None:
+        place = attribute(1, session.id) + attribute(2, struct.pack("<H", session.queue))
+        data += attribute(5, place + attribute(3, struct.pack("<I", session.epoch)))
+    data += more
+    return header(HELLO, length=len(data)) + data
+
+
+@dataclass(frozen=True)
+class Frame:
+    kind: int
+    code: int
+    ident: int
+    data: bytes
+
+
+class Closed(Exception):
+    """The target has closed the connection."""
+
+
+class Connection:
+    """A connection, of which the test says every frame."""
+
+    def __init__(self, remote: Remote, timeout: float = 20.0) -> None:
+        self.session: Session | None = None
+        self._socket = socket.create_connection((remote.address, remote.port), timeout=timeout)
+
+    def __enter__(self) -> Connection:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def send(self, data: bytes) -> None:
+        try:
+            self._socket.sendall(data)
+        except OSError as error:
+            raise Closed from error
+
+    def receive(self) -> Frame:
+        head = self._exactly(HEADER_LEN)
+        assert struct.unpack_from("<I", head, 44)[0] == crc32c(head[:44]), "a header with a wrong CRC"
+        kind, code, _, length, ident, _, _, _ = struct.unpack_from("<BBHIQQQI", head)
+        return Frame(kind, code, ident, self._exactly(length))
+
+    def assert_closed(self) -> None:
+        """Until the target has closed the connection; frames that come before are passed over."""
+        try:
+            while True:
+                self.receive()
+        except Closed:
+            pass
+
+    def request(self, code: int, ident: int, start: int = 0, count: int = 0, data: bytes = b"") -> Frame:
+        """Sends a request and returns its answer, which must be the next one."""
+        self.send(header(REQUEST, code, 0, len(data), ident, start, count) + data)
+        answer = self.receive()
+        assert (answer.kind, answer.ident) == (ANSWER, ident), answer
+        return answer
+
+    def _exactly(self, count: int) -> bytes:
+        received = bytearray()
+        while len(received) < count:
+            try:
+                chunk = self._socket.recv(count - len(received))
+            except TimeoutError:
+                raise AssertionError("the target said nothing in time") from None
+            except OSError as error:
+                raise Closed from error
+            if not chunk:
+                raise Closed
+            received += chunk
+        return bytes(received)
+
+
+class Session:
+    """A session's first connection, queue 0."""
+
+    def __init__(self, remote: Remote, host: str = "test-script", export: str | None = None) -> None:
+        self.remote = remote
+        self.host = host
+        self.export = export or remote.export
+        self.control = Connection(remote)
+        self.control.send(hello(self.export, host))
+        welcome = self.control.receive()
+        assert welcome.kind == WELCOME, refusal_of(welcome)
+        self.welcome = attributes(welcome.data)
+        self.id = attributes(self.welcome[3])[1]
+        device = attributes(self.welcome[4])
+        self.blocks, self.block_size = struct.unpack("<Q", device[2])[0], struct.unpack("<I", device[3])[0]
+        self.max_transfer: int = struct.unpack("<I", self.welcome[6])[0]
+
+    def join(self, queue: int, epoch: int = 1) -> Connection:
+        """A connection that carries requests."""
+        connection = Connection(self.remote)
+        # The session lasts at least as long as the connection.
+        connection.session = self
+        connection.send(hello(self.export, self.host, SessionRef(self.id, queue, epoch)))
+        welcome = connection.receive()
+        assert welcome.kind == WELCOME, refusal_of(welcome)
+        return connection
+
+
+def ident(slot: int, sequence: int) -> int:
+    return sequence << 16 | slot
+
+
+def refusal_of(frame: Frame) -> tuple[int, str]:
+    assert frame.kind == REFUSAL, frame
+    found = attributes(frame.data)
+    return struct.unpack("<H", found[1])[0], found[2].decode()
