@@ -15,7 +15,7 @@ PYTHON := /usr/bin/python3
 
 cargo_target := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all test demo bench clean packages ready check
+.PHONY: all test demo bench clean packages test-packages ready check
 
 all: packages
 	@spdk/provision/env.sh build
@@ -28,13 +28,15 @@ packages:
 	    echo "dst:   install Rust with rustup or your distribution's packages, then try again" >&2; \
 	    exit 1; }
 
-# What runs SPDK needs more than a build: more packages, and hugepages.
+# What runs SPDK wants hugepages.
 ready: all
-	@spdk/provision/packages.sh test
 	@spdk/provision/env.sh build reserve
 
+test-packages: packages
+	@spdk/provision/packages.sh test
+
 # pytest last, so that its summary line ends the output.
-test: ready check
+test: test-packages ready check
 	@. build/env.sh; $(PYTHON) -m pytest tests
 
 # Everything that needs no SPDK process. fuzz/ is a workspace of its own, so the commands for all leave it out.

@@ -6,7 +6,7 @@
  *   DST_LCORES   DPDK's --lcores value, in place of the core mask: "(0,1,2)@(0,1)" puts three lcores on two
  *                CPUs, so that bdevio, which wants three, runs on a two-core machine. The lcores named must
  *                be those of the application's own -m.
- *   DST_NO_HUGE  "1": run on ordinary pages. SPDK has --no-huge for this only since 21.10 or so.
+ *   DST_NO_HUGE  "1": run on ordinary pages. SPDK 20.07 has no --no-huge for this; newer ones do.
  */
 #include <stdbool.h>
 #include <stddef.h>

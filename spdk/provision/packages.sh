@@ -1,6 +1,6 @@
 #!/bin/bash
 # packages.sh build|test: makes sure that the Debian packages are there which building needs, or
-# which tests, demo and benchmarks need beyond that. Touches neither apt nor the network when they are.
+# which the tests need beyond that. Touches neither apt nor the network when they are.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
