@@ -34,8 +34,11 @@ RUSTFLAGS=$flags cargo build --quiet --release --locked --target "$triple"
 bin=$CARGO_TARGET_DIR/$triple/release
 
 work=$CARGO_TARGET_DIR/run
-for target in "${targets[@]}"; do
-    found=$work/$target/found log=$work/$target/log artefacts=$work/$target/artefacts
+mkdir -p "$work"
+
+fuzz() {
+    local target=$1 options cov first runs input
+    local found=$work/$target/found log=$work/$target/log artefacts=$work/$target/artefacts
     rm -rf "$found" && mkdir -p "$found" "$artefacts" "corpus/$target"
     # A little more than the longest list of attributes.
     options=(-max_len=4200 -timeout=5 -rss_limit_mb=1024 -seed="$seed")
@@ -45,7 +48,7 @@ for target in "${targets[@]}"; do
         input=$(sed -n 's/.*Test unit written to //p' "$log" | tail -n 1)
         echo "fuzz: $target FAILED with seed $seed, input: ${input:-none was written}" >&2
         echo "fuzz: again: $bin/$target $input" >&2
-        exit 1
+        return 1
     fi
     # The last line of progress tells how much of the code was seen. Without instrumentation it has none.
     cov=$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1) || true
@@ -53,16 +56,32 @@ for target in "${targets[@]}"; do
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
     if [[ -z $cov || ${cov#cov: } -lt 20 ]]; then
         echo "fuzz: $target sees no coverage (${cov:-none}): was it built with the flags above?" >&2
-        exit 1
+        return 1
     fi
     echo "fuzz: $target passed, seed $seed, $runs runs, ${first:-cov: ?} -> ${cov#cov: }"
     if [[ ${FUZZ_KEEP:-} == 1 ]]; then
-        kept=$work/$target/kept
+        local kept=$work/$target/kept
         rm -rf "$kept" && mkdir "$kept"
         # A smallest set that sees all the code, however often each part of it.
-        "$bin/$target" "${options[@]}" -set_cover_merge=1 -use_counters=0 "$kept" "corpus/$target" "$found" >"$log" 2>&1
+        "$bin/$target" "${options[@]}" -set_cover_merge=1 -use_counters=0 \
+            "$kept" "corpus/$target" "$found" >"$log" 2>&1 || { cat "$log" >&2; return 1; }
         rm -rf "corpus/$target" && cp -r "$kept" "corpus/$target"
         echo "fuzz: $target keeps $(find "corpus/$target" -type f | wc -l) inputs"
     fi
+}
+
+# Two at a time: each is one thread.
+failed=0 running=()
+for target in "${targets[@]}"; do
+    if [[ ${#running[@]} -eq 2 ]]; then
+        wait "${running[0]}" || failed=1
+        running=("${running[1]}")
+    fi
+    fuzz "$target" &
+    running+=($!)
 done
+for pid in "${running[@]}"; do
+    wait "$pid" || failed=1
+done
+[[ $failed == 0 ]] || exit 1
 echo "fuzz: ${#targets[@]} targets passed"
