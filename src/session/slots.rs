@@ -65,12 +65,13 @@ impl Slots {
         Ok(arrival)
     }
 
-    /// The transaction in this slot has its outcome.
-    pub fn answered(&mut self, slot: u16, status: Status) {
+    /// The transaction in this slot has its outcome. Gives its id.
+    pub fn answered(&mut self, slot: u16, status: Status) -> u64 {
         let entry = &mut self.slots[usize::from(slot)];
         assert!(entry.busy != 0, "slot {slot} is not busy");
-        entry.answered = Some((entry.busy, status));
-        entry.busy = 0;
+        let id = std::mem::take(&mut entry.busy);
+        entry.answered = Some((id, status));
+        id
     }
 
     /// The transaction in this slot was not executed and is forgotten.

@@ -170,6 +170,11 @@ impl<T> Transactions<T> {
         Ok(index)
     }
 
+    /// Whether the first frame to be sent is on the wire in part.
+    pub fn is_mid_frame(&self) -> bool {
+        self.sent_of_first > 0
+    }
+
     /// Whether anything waits to be sent.
     pub fn wants_to_send(&self) -> bool {
         !self.to_send.is_empty()
@@ -249,14 +254,15 @@ impl<T> Transactions<T> {
         (found.user.take().expect("the slot is in use"), found.request, found.begun_us)
     }
 
-    /// Takes one outstanding transaction out, any, sent or not. Only without a connection: an answer may
-    /// still come otherwise.
-    pub fn abandon_one(&mut self) -> Option<(T, Request)> {
+    /// Takes one outstanding transaction out for which `which` says so, sent or not. Only without a
+    /// connection: an answer may still come otherwise.
+    pub fn abandon_one(&mut self, which: impl Fn(&Request) -> bool) -> Option<T> {
         assert!(self.free.is_empty() && self.to_send.is_empty(), "only without a connection");
-        let slot = self.slots.iter_mut().find(|slot| slot.state != State::Free)?;
+        let found = |slot: &&mut Slot<T>| slot.state != State::Free && which(&slot.request);
+        let slot = self.slots.iter_mut().find(found)?;
         slot.state = State::Free;
         self.outstanding -= 1;
-        slot.user.take().map(|user| (user, slot.request))
+        slot.user.take()
     }
 }
 
@@ -359,7 +365,7 @@ mod tests {
         }
         slab.sent(HEADER_LEN + 10);
         slab.disconnected();
-        let mut users: Vec<i32> = std::iter::from_fn(|| slab.abandon_one()).map(|(user, _)| user).collect();
+        let mut users: Vec<i32> = std::iter::from_fn(|| slab.abandon_one(|_| true)).collect();
         users.sort_unstable();
         assert_eq!(users, [0, 1, 2]);
         assert_eq!(slab.outstanding(), 0);

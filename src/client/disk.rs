@@ -1,0 +1,124 @@
+//! The bdev that SPDK sees.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+
+use dst_wire::{Device, Op};
+use serde_json::{Value, json};
+use spdk::bdev_io::{BdevIo, IoKind};
+use spdk::bdev_module::{DestructDone, Disk, DiskInfo};
+use spdk::thread::Thread;
+
+use crate::channel::Channel;
+use crate::registry;
+use crate::shared::Shared;
+
+/// A DST bdev.
+pub struct DstDisk {
+    pub shared: Arc<Shared>,
+    pub device: Device,
+    /// The control thread, which has the [`crate::Client`].
+    pub control: Thread,
+}
+
+impl Disk for DstDisk {
+    type Channel = Channel;
+
+    fn create_channel(&self) -> spdk::Result<Rc<Channel>> {
+        Channel::open(&self.shared, self.device)
+    }
+
+    fn destroy_channel(channel: Rc<Channel>) {
+        channel.close();
+    }
+
+    fn submit(channel: &Rc<Channel>, io: BdevIo) {
+        channel.submit(io);
+    }
+
+    fn supports(&self, kind: IoKind) -> bool {
+        let op = match kind {
+            IoKind::Read => Op::Read,
+            IoKind::Write => Op::Write,
+            IoKind::Flush => Op::Flush,
+            IoKind::Unmap => Op::Unmap,
+            IoKind::WriteZeroes => Op::WriteZeroes,
+            IoKind::CompareAndWrite => Op::CompareAndWrite,
+            IoKind::Reset => Op::Reset,
+            IoKind::Other => return false,
+        };
+        self.device.ops.contains(op)
+    }
+
+    fn dump_info(&self) -> Value {
+        let peer = &self.shared.peer;
+        json!({
+            "traddr": peer.addr.to_string(),
+            "trsvcid": peer.port.to_string(),
+            "export": peer.export,
+            "host": peer.host,
+            "read_only": self.device.read_only,
+        })
+    }
+
+    /// The module's own configuration has all clients, those without a bdev too.
+    fn write_config(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn destruct(&self, done: DestructDone) {
+        self.shared.closing.store(true, Ordering::Relaxed);
+        let shared = Arc::clone(&self.shared);
+        if let Err(errno) = self.control.send(move || registry::forget(&shared)) {
+            spdk::error!("DST bdev {}: its connection stays open: {errno}", self.shared.name);
+        }
+        done.done();
+    }
+}
+
+/// The bdev's UUID: the export's, made another one, so that a process that has both sees two.
+///
+/// The same after every attach, as it is a function of the export's alone: its bits inverted, then marked
+/// as version 8 ("vendor specific", RFC 9562, section 5.8).
+pub fn uuid_of(export: [u8; 16]) -> [u8; 16] {
+    let mut uuid = export.map(|byte| !byte);
+    uuid[6] = uuid[6] & 0x0f | 0x80;
+    uuid[8] = uuid[8] & 0x3f | 0x80;
+    uuid
+}
+
+/// What SPDK is told of the bdev.
+pub fn disk_info(name: &str, device: &Device, max_transfer: u32) -> DiskInfo {
+    // SPDK splits I/O at the boundary, so nothing longer than the target takes arrives; a boundary of the
+    // backend that is nearer is kept.
+    let max_blocks = max_transfer / device.block_size;
+    let backend = device.optimal_io_boundary;
+    let boundary = if backend > 0 && backend <= max_blocks { backend } else { max_blocks };
+    DiskInfo {
+        name: name.to_owned(),
+        product_name: "DST Disk",
+        uuid: uuid_of(device.uuid),
+        block_size: device.block_size,
+        num_blocks: device.num_blocks,
+        write_unit_size: device.write_unit_size,
+        optimal_io_boundary: boundary,
+        split_on_boundary: true,
+        acwu: device.compare_and_write_max.clamp(1, u16::MAX.into()) as u16,
+        write_cache: device.write_cache,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_uuid_is_another_one_and_always_the_same() {
+        let export = [7; 16];
+        assert_eq!(uuid_of(export), uuid_of(export));
+        assert_ne!(uuid_of(export), export);
+        assert_eq!(uuid_of(export)[6] >> 4, 8);
+        assert_ne!(uuid_of([8; 16]), uuid_of(export));
+    }
+}

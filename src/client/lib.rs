@@ -1,0 +1,26 @@
+//! The DST client: SPDK bdevs whose blocks live on DST targets.
+//!
+//! A [`Client`] lives on the control thread (SPDK's app thread). It has the session's first connection,
+//! which carries no I/O: it learns what the device is, registers the bdev, and hears of changes. Each SPDK
+//! thread that opens a channel on the bdev has a connection of its own (`channel::Channel`), with a slab
+//! of transactions that only this thread touches.
+
+#![forbid(unsafe_code)]
+
+mod answers;
+mod channel;
+mod client;
+mod disk;
+mod error;
+mod info;
+mod link;
+mod message;
+mod options;
+mod registry;
+mod shared;
+
+pub use client::Client;
+pub use error::Error;
+pub use info::Info;
+pub use options::{Options, Params, Peer};
+pub use registry::{create, delete, find, list, options, set_options, stop_all};

@@ -1,0 +1,247 @@
+//! One connection's way up: connect, hello, welcome; and again, when it was lost.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+use std::sync::Arc;
+
+use dst_session::keep_alive::{Due, KeepAlive};
+use dst_session::negotiate::check_welcome;
+use dst_session::retry::Retry;
+use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver};
+use dst_wire::{Header, Hello, Kind, RefusalReason, SessionRef, Welcome};
+use spdk::iov::Iov;
+use spdk::sock::Connecting;
+use spdk::sock::Sock;
+
+use crate::message::{Message, Messages};
+use crate::shared::Shared;
+
+/// A handshake that takes longer is given up, ms. The target's own limit is the same by default.
+const HANDSHAKE_TIMEOUT_MS: u32 = 5000;
+
+/// Where a connecting socket is put by its callback.
+type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
+
+/// A connection with a socket.
+pub struct Connection {
+    pub sock: Sock,
+    pub receiver: Receiver,
+    pub outbox: Outbox,
+    pub keep_alive: KeepAlive,
+}
+
+enum State {
+    /// Waiting for the next attempt.
+    Down,
+    Connecting {
+        _attempt: Connecting,
+        mailbox: Mailbox,
+        since_us: u64,
+    },
+    Greeting {
+        connection: Connection,
+        hello: Hello,
+        messages: Messages,
+    },
+    Up(Connection),
+}
+
+/// What became of an attempt.
+pub enum Step {
+    /// Nothing new.
+    Nothing,
+    /// The target let us in.
+    Up(Box<Welcome>),
+    /// The attempt failed; the reason, and whether the target refused for good.
+    Failed { why: String, refused: Option<RefusalReason> },
+}
+
+/// A connection, or the attempts to have one.
+pub struct Link {
+    shared: Arc<Shared>,
+    state: State,
+    /// When to try.
+    pub retry: Retry,
+    /// The receive buffer of all its connections, one after the other.
+    pub buffer: Box<[u8]>,
+}
+
+impl Link {
+    /// One that begins to connect at its first [`Link::advance`].
+    pub fn new(shared: Arc<Shared>, retry: Retry, buffer: usize) -> Link {
+        Link { shared, state: State::Down, retry, buffer: vec![0; buffer.min(RECEIVE_BUFFER)].into() }
+    }
+
+    /// Whether the target has let us in.
+    pub fn is_up(&self) -> bool {
+        matches!(self.state, State::Up(_))
+    }
+
+    /// The connection and the buffer, when it is up.
+    pub fn up(&mut self) -> Option<(&mut Connection, &mut [u8])> {
+        match &mut self.state {
+            State::Up(connection) => Some((connection, &mut self.buffer)),
+            _ => None,
+        }
+    }
+
+    /// The connection is over; the next attempt is when `retry` says.
+    pub fn lost(&mut self, retry: Retry) {
+        self.state = State::Down;
+        self.retry = retry;
+    }
+
+    /// Goes on with connecting, if the link is not up. `session` is what the hello will join; when it is
+    /// called with `None` for a link that must join one, nothing begins.
+    pub fn advance(&mut self, now_us: u64, session: Option<Option<SessionRef>>) -> Step {
+        match std::mem::replace(&mut self.state, State::Down) {
+            State::Up(connection) => {
+                self.state = State::Up(connection);
+                Step::Nothing
+            }
+            State::Down => match session {
+                Some(_) if self.retry.begin(now_us) => self.connect(now_us),
+                _ => Step::Nothing,
+            },
+            State::Connecting { _attempt, mailbox, since_us } => {
+                let arrived = mailbox.borrow_mut().take();
+                match (arrived, session) {
+                    (Some(Ok(sock)), Some(session)) => {
+                        self.greet(sock, session, now_us);
+                        Step::Nothing
+                    }
+                    (Some(Ok(_)), None) => self.failed(now_us, "the session is gone".to_owned(), None),
+                    (Some(Err(errno)), _) => self.failed(now_us, errno.to_string(), None),
+                    (None, _)
+                        if now_us.saturating_sub(since_us) >= u64::from(HANDSHAKE_TIMEOUT_MS) * 1000 =>
+                    {
+                        self.failed(now_us, "connecting takes too long".to_owned(), None)
+                    }
+                    (None, _) => {
+                        self.state = State::Connecting { _attempt, mailbox, since_us };
+                        Step::Nothing
+                    }
+                }
+            }
+            State::Greeting { connection, hello, messages } => {
+                self.await_welcome(connection, hello, messages, now_us)
+            }
+        }
+    }
+
+    fn failed(&mut self, now_us: u64, why: String, refused: Option<RefusalReason>) -> Step {
+        self.state = State::Down;
+        self.retry.failed(now_us);
+        Step::Failed { why, refused }
+    }
+
+    fn connect(&mut self, now_us: u64) -> Step {
+        let mailbox = Mailbox::default();
+        let arrived = Rc::clone(&mailbox);
+        let peer = &self.shared.peer;
+        let put = move |result| *arrived.borrow_mut() = Some(result);
+        match spdk::sock::connect(&peer.addr.to_string(), peer.port, peer.sock_impl.as_deref(), put) {
+            Ok(attempt) => {
+                self.state = State::Connecting { _attempt: attempt, mailbox, since_us: now_us };
+                Step::Nothing
+            }
+            Err(errno) => self.failed(now_us, errno.to_string(), None),
+        }
+    }
+
+    fn greet(&mut self, sock: Sock, session: Option<SessionRef>, now_us: u64) {
+        let hello = self.shared.hello(session);
+        let mut outbox = Outbox::new();
+        outbox.push(Header::new(Kind::Hello), &hello.encode());
+        let connection = Connection {
+            sock,
+            receiver: Receiver::new(),
+            outbox,
+            keep_alive: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
+        };
+        self.state = State::Greeting { connection, hello, messages: Messages::default() };
+    }
+
+    fn await_welcome(
+        &mut self,
+        mut connection: Connection,
+        hello: Hello,
+        mut messages: Messages,
+        now_us: u64,
+    ) -> Step {
+        let outcome = connection
+            .send_control()
+            .and_then(|()| connection.receiver.pump(&connection.sock, &mut self.buffer, &mut messages));
+        if let Err(broken) = outcome
+            && messages.inbox.is_empty()
+        {
+            return self.failed(now_us, broken.to_string(), None);
+        }
+        let first = messages.inbox.drain(..).next();
+        match first {
+            Some(Message::Welcome(welcome)) => match check_welcome(&hello, &welcome) {
+                Ok(()) => {
+                    connection.keep_alive = KeepAlive::new(welcome.keep_alive_ms, now_us);
+                    self.state = State::Up(connection);
+                    Step::Up(welcome)
+                }
+                Err(error) => self.failed(now_us, error.to_string(), None),
+            },
+            Some(Message::Refusal(refusal)) => {
+                let why = format!("the target refused: {}", refusal.text);
+                self.failed(now_us, why, Some(refusal.reason))
+            }
+            Some(Message::Event(_)) => self.failed(now_us, "an event before the welcome".to_owned(), None),
+            None if connection.keep_alive.due(now_us) == Due::Dead => {
+                self.failed(now_us, "the handshake takes too long".to_owned(), None)
+            }
+            None => {
+                self.state = State::Greeting { connection, hello, messages };
+                Step::Nothing
+            }
+        }
+    }
+}
+
+impl Connection {
+    /// Sends what the outbox has, as much as the socket takes.
+    pub fn send_control(&mut self) -> Result<(), Broken> {
+        if self.outbox.is_empty() {
+            return Ok(());
+        }
+        let mut iov = Iov::new();
+        iov.push(self.outbox.pending());
+        let sent = self.sock.writev(&iov).map_err(Broken::Socket)?.unwrap_or(0);
+        drop(iov);
+        self.outbox.sent(sent);
+        Ok(())
+    }
+
+    /// Shows a sign of life when it is time to.
+    ///
+    /// # Errors
+    /// The target was silent for too long.
+    pub fn keep_alive(&mut self, now_us: u64) -> Result<(), Broken> {
+        match self.keep_alive.due(now_us) {
+            Due::Nothing => {}
+            Due::Dead => {
+                let silence_us = now_us.saturating_sub(self.keep_alive.heard_us());
+                return Err(Broken::Silent(silence_us / 1000));
+            }
+            Due::Send => {
+                self.keep_alive.sent(now_us);
+                if self.outbox.is_empty() {
+                    self.outbox.push(Header::new(Kind::KeepAlive), &[]);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Says that the connection ends on purpose, if the socket takes it now.
+    pub fn goodbye(&mut self) {
+        self.outbox.push(Header::new(Kind::Goodbye), &[]);
+        // The connection is closed next: if this does not get through, the target notices the close.
+        let _ = self.send_control();
+    }
+}

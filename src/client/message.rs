@@ -1,0 +1,65 @@
+//! Frames of the handshake and of events on their way in.
+
+use dst_session::Violation;
+use dst_transport::{Flow, Frames};
+use dst_wire::{Event, Header, Kind, Refusal, Welcome};
+use spdk::iov::IovMut;
+
+/// A frame that is no answer to a transaction.
+#[derive(Debug)]
+pub enum Message {
+    /// The target lets us in.
+    Welcome(Box<Welcome>),
+    /// It does not.
+    Refusal(Refusal),
+    /// Something about the export changed.
+    Event(Event),
+}
+
+/// Collects the frames of a connection that carries no transactions (yet).
+#[derive(Debug, Default)]
+pub struct Messages {
+    frame: Option<Header>,
+    data: Vec<u8>,
+    /// What came, in order. The caller takes it out after each call.
+    pub inbox: Vec<Message>,
+}
+
+impl Frames for Messages {
+    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
+        match header.kind {
+            Kind::Welcome | Kind::Refusal | Kind::Event | Kind::KeepAliveAck | Kind::Goodbye => {
+                self.frame = Some(*header);
+                self.data.clear();
+                Ok(Flow::Go)
+            }
+            other => Err(Violation::Unexpected(other)),
+        }
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        self.data.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    fn place<'a>(&'a mut self, _iov: &mut IovMut<'a>) -> usize {
+        0
+    }
+
+    fn placed(&mut self, _len: usize) {}
+
+    fn end(&mut self) -> Result<(), Violation> {
+        let Some(header) = self.frame.take() else { return Ok(()) };
+        match header.kind {
+            Kind::Welcome => {
+                self.inbox.push(Message::Welcome(Box::new(Welcome::decode(&self.data)?)));
+            }
+            Kind::Refusal => self.inbox.push(Message::Refusal(Refusal::decode(&self.data)?)),
+            Kind::Event => {
+                self.inbox.extend(Event::decode(header.code, &self.data)?.map(Message::Event));
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,63 @@
+//! What a user says of a bdev, and the module-wide defaults for what is left out.
+
+use std::net::IpAddr;
+
+/// Times and depths. Module-wide defaults, each of which a bdev can have otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// How long I/O waits for a target that is lost before it fails, ms. 1,000 to 86,400,000.
+    pub transaction_timeout_ms: u32,
+    /// How often a lost target is tried before I/O fails; 0: as often as the time allows.
+    pub max_retries: u32,
+    /// Time between two attempts, ms. 10 to 60,000.
+    pub reconnect_delay_ms: u32,
+    /// After how long without a sign of life the target counts as lost, ms. 100 to 3,600,000.
+    pub keep_alive_timeout_ms: u32,
+    /// How long `bdev_dst_create` waits for the target, ms. 10 to 3,600,000.
+    pub attach_timeout_ms: u32,
+    /// Transactions that a thread may have outstanding. 1 to 4,096; the target may grant less.
+    pub queue_depth: u16,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            // Rides out a reboot of the target.
+            transaction_timeout_ms: 60_000,
+            max_retries: 0,
+            reconnect_delay_ms: 500,
+            // A dead target is noticed in less than 5 s.
+            keep_alive_timeout_ms: 4000,
+            attach_timeout_ms: 10_000,
+            queue_depth: 256,
+        }
+    }
+}
+
+/// Where a target is and what is wanted of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Peer {
+    /// The target's address.
+    pub addr: IpAddr,
+    /// Its port.
+    pub port: u16,
+    /// The export.
+    pub export: String,
+    /// This client's identity.
+    pub host: String,
+    /// SPDK's socket implementation; none: SPDK's choice.
+    pub sock_impl: Option<String>,
+}
+
+/// A bdev to make.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Params {
+    /// Its name.
+    pub name: String,
+    /// Where its blocks are.
+    pub peer: Peer,
+    /// Times and depths.
+    pub options: Options,
+    /// Whether to answer only when it is attached.
+    pub wait: bool,
+}

@@ -1,0 +1,81 @@
+//! The clients of this process, on the control thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::sync::Arc;
+
+use crate::client::Client;
+use crate::error::Error;
+use crate::options::{Options, Params};
+use crate::shared::Shared;
+
+thread_local! {
+    static CLIENTS: RefCell<Vec<Rc<Client>>> = const { RefCell::new(Vec::new()) };
+    static OPTIONS: Cell<Option<Options>> = const { Cell::new(None) };
+}
+
+/// The module-wide defaults.
+pub fn options() -> Options {
+    OPTIONS.with(|options| options.get().unwrap_or_default())
+}
+
+/// Sets the defaults for bdevs created from now on.
+pub fn set_options(options: Options) {
+    OPTIONS.with(|slot| slot.set(Some(options)));
+}
+
+/// Makes a bdev. `done` is called when it is attached, or can't be; with `params.wait` false at once.
+pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
+    let name = params.name.clone();
+    if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
+        return done(Err(Error::Exists(name)));
+    }
+    match Client::start(params, Box::new(done)) {
+        Ok(client) => {
+            CLIENTS.with(|clients| clients.borrow_mut().push(Rc::clone(&client)));
+            client.answer_if_not_waiting();
+        }
+        Err((error, done)) => done(Err(error)),
+    }
+}
+
+/// Takes a bdev away. `done` is called when nothing of it is left.
+pub fn delete(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
+    match find(name) {
+        Ok(client) => client.delete(Box::new(done)),
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// The client of this name.
+///
+/// # Errors
+/// There is none.
+pub fn find(name: &str) -> Result<Rc<Client>, Error> {
+    let found = CLIENTS.with(|all| all.borrow().iter().find(|client| client.name() == name).cloned());
+    found.ok_or_else(|| Error::NotFound(name.to_owned()))
+}
+
+/// All clients, in the order in which they were made.
+pub fn list() -> Vec<Rc<Client>> {
+    CLIENTS.with(|clients| clients.borrow().clone())
+}
+
+/// The client of this bdev is no more.
+pub(crate) fn forget(shared: &Arc<Shared>) {
+    let gone = CLIENTS.with(|clients| {
+        let mut clients = clients.borrow_mut();
+        let index = clients.iter().position(|client| client.is_of(shared))?;
+        Some(clients.remove(index))
+    });
+    if let Some(client) = gone {
+        client.stop();
+    }
+}
+
+/// The application ends: clients that have no bdev yet, which SPDK will not end, go.
+pub fn stop_all() {
+    for client in list() {
+        forget(client.shared());
+    }
+}

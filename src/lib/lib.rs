@@ -1,0 +1,38 @@
+//! What applications link (`--whole-archive`): registers DST with SPDK before `main`.
+
+#![forbid(unsafe_code)]
+
+use dst_target::Target;
+use spdk::bdev_module::{ModuleOps, register_module};
+use spdk::subsystem::{self, FiniDone, InitDone};
+
+/// The client, as SPDK's bdev layer knows it.
+static MODULE: ModuleOps = ModuleOps {
+    name: c"dst",
+    init: || Ok(()),
+    fini_start: || {},
+    fini: dst_client::stop_all,
+    config: dst_rpc::client_config,
+};
+
+fn start(done: InitDone) {
+    Target::start();
+    done.done(Ok(()));
+}
+
+fn stop(done: FiniDone) {
+    match Target::get() {
+        Some(target) => target.stop(move || done.done()),
+        None => done.done(),
+    }
+}
+
+/// Runs before `main`, when SPDK's own modules register, too.
+fn register() {
+    register_module(&MODULE);
+    // Exports need bdevs and connections need sockets: the target starts after both and stops before them.
+    subsystem::register(c"dst", &[c"bdev", c"sock"], start, stop, dst_rpc::target_config);
+    dst_rpc::register_all();
+}
+
+spdk::constructor!(register);

@@ -1,0 +1,184 @@
+//! The client's methods.
+
+use dst_client::{Info, Options, Params as BdevParams, Peer};
+use serde_json::{Value, json};
+use spdk::rpc::Reply;
+
+use crate::params::{Params, Result};
+use crate::{answer, call, uuid_text};
+
+/// Takes the options out of a call, what is missing from `defaults`.
+fn take_options(params: &mut Params, defaults: Options) -> Result<Options> {
+    let mut o = defaults;
+    o.transaction_timeout_ms =
+        params.number("transaction_timeout_ms", o.transaction_timeout_ms, 1000..=86_400_000)?;
+    o.max_retries = params.number("max_retries", o.max_retries, 0..=1_000_000)?;
+    o.reconnect_delay_ms = params.number("reconnect_delay_ms", o.reconnect_delay_ms, 10..=60_000)?;
+    o.keep_alive_timeout_ms =
+        params.number("keep_alive_timeout_ms", o.keep_alive_timeout_ms, 100..=3_600_000)?;
+    o.attach_timeout_ms = params.number("attach_timeout_ms", o.attach_timeout_ms, 10..=3_600_000)?;
+    o.queue_depth = params.number("queue_depth", o.queue_depth, 1..=4096)?;
+    Ok(o)
+}
+
+fn show_options(o: &Options) -> Value {
+    json!({
+        "transaction_timeout_ms": o.transaction_timeout_ms,
+        "max_retries": o.max_retries,
+        "reconnect_delay_ms": o.reconnect_delay_ms,
+        "keep_alive_timeout_ms": o.keep_alive_timeout_ms,
+        "attach_timeout_ms": o.attach_timeout_ms,
+        "queue_depth": o.queue_depth,
+    })
+}
+
+/// This machine's name, for clients that are not given an identity.
+fn default_host() -> String {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
+    let name = name.trim();
+    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
+}
+
+fn take_create(params: Option<Value>) -> Result<BdevParams> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let addr = params.address()?;
+    let port = params.port()?;
+    let export = params.text("export")?;
+    let host = params.opt_text("host")?.unwrap_or_else(default_host);
+    let sock_impl = params.sock_impl()?;
+    params.not_yet("psk_file", Value::Null)?;
+    params.not_yet("digest", json!("none"))?;
+    params.not_yet("cipher", json!("none"))?;
+    let options = take_options(&mut params, dst_client::options())?;
+    let wait = params.flag("wait", true)?;
+    params.finish()?;
+    Ok(BdevParams { name, peer: Peer { addr, port, export, host, sock_impl }, options, wait })
+}
+
+pub fn create(params: Option<Value>, reply: Reply) {
+    match take_create(params) {
+        Ok(params) => {
+            dst_client::create(params, |result| answer(reply, result.map(Value::from).map_err(Into::into)));
+        }
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+fn take_name(params: Option<Value>) -> Result<String> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    params.finish()?;
+    Ok(name)
+}
+
+pub fn delete(params: Option<Value>, reply: Reply) {
+    match take_name(params) {
+        Ok(name) => {
+            dst_client::delete(&name, |result| {
+                answer(reply, result.map(|()| true.into()).map_err(Into::into));
+            });
+        }
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+fn show_info(info: &Info) -> Value {
+    let mut shown = show_peer(&info.params);
+    let more = json!({
+        "state": info.state,
+        "connections": info.connections,
+        "channels": info.channels,
+        "options": show_options(&info.params.options),
+        "counters": {
+            "transactions": info.transactions,
+            "errors": info.errors,
+            "connections_lost": info.lost,
+            "reconnects": info.reconnects,
+            "resent": info.resent,
+        },
+    });
+    let negotiated = info.device.map(|device| {
+        json!({
+            "export_uuid": uuid_text(&device.uuid),
+            "num_blocks": device.num_blocks,
+            "block_size": device.block_size,
+            "read_only": device.read_only,
+            "write_cache": device.write_cache,
+            "max_transfer": info.max_transfer,
+            "queue_depth": info.credits,
+            "digest": "none",
+            "cipher": "none",
+            "operations": device.ops.iter().map(|op| format!("{op:?}")).collect::<Vec<_>>(),
+        })
+    });
+    if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
+        shown.extend(more);
+        shown.insert("negotiated".to_owned(), negotiated.into());
+        shown.insert("last_error".to_owned(), info.last_error.clone().into());
+    }
+    shown
+}
+
+fn show_peer(params: &BdevParams) -> Value {
+    let peer = &params.peer;
+    let mut shown = json!({
+        "name": params.name,
+        "traddr": peer.addr.to_string(),
+        "trsvcid": peer.port.to_string(),
+        "adrfam": if peer.addr.is_ipv4() { "ipv4" } else { "ipv6" },
+        "export": peer.export,
+        "host": peer.host,
+    });
+    if let Some(sock_impl) = &peer.sock_impl {
+        shown["sock_impl"] = json!(sock_impl);
+    }
+    shown
+}
+
+fn info_of(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.opt_text("name")?;
+    params.finish()?;
+    let clients = match name {
+        Some(name) => vec![dst_client::find(&name)?],
+        None => dst_client::list(),
+    };
+    Ok(clients.iter().map(|client| show_info(&client.info())).collect())
+}
+
+pub fn get_info(params: Option<Value>, reply: Reply) {
+    answer(reply, info_of(params));
+}
+
+fn apply_options(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let options = take_options(&mut params, dst_client::options())?;
+    params.finish()?;
+    dst_client::set_options(options);
+    Ok(true.into())
+}
+
+pub fn set_options(params: Option<Value>, reply: Reply) {
+    answer(reply, apply_options(params));
+}
+
+pub fn get_options(params: Option<Value>, reply: Reply) {
+    let no_params = Params::new(params).and_then(Params::finish);
+    answer(reply, no_params.map(|()| show_options(&dst_client::options())));
+}
+
+/// The calls that make the present state again, without waiting for targets.
+pub fn config() -> Vec<Value> {
+    let mut calls = vec![call("bdev_dst_set_options", show_options(&dst_client::options()))];
+    for client in dst_client::list() {
+        let params = client.params();
+        let mut saved = show_peer(params);
+        if let (Value::Object(saved), Value::Object(options)) = (&mut saved, show_options(&params.options)) {
+            saved.extend(options);
+            saved.insert("wait".to_owned(), false.into());
+        }
+        calls.push(call("bdev_dst_create", saved));
+    }
+    calls
+}

@@ -1,0 +1,294 @@
+//! The target's methods.
+
+use std::rc::Rc;
+
+use dst_session::access::{Access, Host};
+use dst_target::{ExportInfo, ListenAddress, Options, SessionInfo, Stats, Target};
+use serde_json::{Value, json};
+use spdk::rpc::Reply;
+
+use crate::params::{Params, Result, RpcError};
+use crate::{answer, call, uuid_text};
+
+/// Most address prefixes of one host.
+const PREFIXES_MAX: usize = 1024;
+
+fn target() -> Result<Rc<Target>> {
+    let error = || RpcError { code: -19, message: "the DST target is not running".to_owned() };
+    Target::get().ok_or_else(error)
+}
+
+fn take_listener(params: Option<Value>) -> Result<ListenAddress> {
+    let mut params = Params::new(params)?;
+    let addr = params.address()?;
+    let port = params.port()?;
+    let sock_impl = params.sock_impl()?;
+    params.finish()?;
+    Ok(ListenAddress { addr, port, sock_impl })
+}
+
+pub fn create_listener(params: Option<Value>, reply: Reply) {
+    let made = take_listener(params).and_then(|address| Ok(target()?.create_listener(address)?));
+    answer(reply, made.map(|()| true.into()));
+}
+
+pub fn delete_listener(params: Option<Value>, reply: Reply) {
+    let gone = take_listener(params).and_then(|address| Ok(target()?.delete_listener(&address)?));
+    answer(reply, gone.map(|()| true.into()));
+}
+
+fn show_listener(address: &ListenAddress) -> Value {
+    let mut shown = json!({
+        "traddr": address.addr.to_string(),
+        "trsvcid": address.port.to_string(),
+        "adrfam": if address.addr.is_ipv4() { "ipv4" } else { "ipv6" },
+    });
+    if let Some(sock_impl) = &address.sock_impl {
+        shown["sock_impl"] = json!(sock_impl);
+    }
+    shown
+}
+
+pub fn get_listeners(params: Option<Value>, reply: Reply) {
+    let list = Params::new(params)
+        .and_then(Params::finish)
+        .and_then(|()| Ok(target()?.listeners().iter().map(show_listener).collect()));
+    answer(reply, list);
+}
+
+fn make_export(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let bdev_name = params.text("bdev_name")?;
+    let read_only = params.flag("read_only", false)?;
+    params.not_yet("require_digest", json!(false))?;
+    params.not_yet("require_cipher", json!(false))?;
+    params.finish()?;
+    target()?.create_export(&name, &bdev_name, read_only)?;
+    Ok(name.into())
+}
+
+pub fn create_export(params: Option<Value>, reply: Reply) {
+    answer(reply, make_export(params));
+}
+
+fn take_name(params: Option<Value>) -> Result<(Rc<Target>, String)> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    params.finish()?;
+    Ok((target()?, name))
+}
+
+pub fn delete_export(params: Option<Value>, reply: Reply) {
+    // `reply` is answered by whoever comes to it: the end of the deletion, or the error.
+    let reply = Rc::new(std::cell::Cell::new(Some(reply)));
+    let late = Rc::clone(&reply);
+    let answer_once = |slot: &std::cell::Cell<Option<Reply>>, result| {
+        if let Some(reply) = slot.take() {
+            answer(reply, result);
+        }
+    };
+    let done = move || answer_once(&late, Ok(true.into()));
+    let begun = take_name(params).and_then(|(target, name)| Ok(target.delete_export(&name, done)?));
+    if let Err(error) = begun {
+        answer_once(&reply, Err(error));
+    }
+}
+
+fn show_access(access: Access) -> &'static str {
+    match access {
+        Access::ReadOnly => "ro",
+        Access::ReadWrite => "rw",
+    }
+}
+
+fn show_host(host: &Host) -> Value {
+    json!({
+        "host": host.name,
+        "access": show_access(host.access),
+        "addresses": host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
+    })
+}
+
+fn show_export(export: &ExportInfo) -> Value {
+    json!({
+        "name": export.name,
+        "bdev_name": export.bdev_name,
+        "uuid": uuid_text(&export.uuid),
+        "read_only": export.read_only,
+        "block_size": export.block_size,
+        "num_blocks": export.num_blocks,
+        "hosts": export.hosts.iter().map(show_host).collect::<Vec<_>>(),
+        "sessions": export.sessions,
+    })
+}
+
+fn exports(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.opt_text("name")?;
+    params.finish()?;
+    let exports = target()?.exports(name.as_deref())?;
+    Ok(exports.iter().map(show_export).collect())
+}
+
+pub fn get_exports(params: Option<Value>, reply: Reply) {
+    answer(reply, exports(params));
+}
+
+fn let_in(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let export = params.text("export")?;
+    let name = params.text("host")?;
+    let access = match params.text("access")?.as_str() {
+        "ro" => Access::ReadOnly,
+        "rw" => Access::ReadWrite,
+        other => return Err(RpcError::invalid("access", format!("{other:?} is neither ro nor rw"))),
+    };
+    let addresses = params.list("addresses", PREFIXES_MAX)?;
+    params.not_yet("psk_file", Value::Null)?;
+    params.finish()?;
+    target()?.add_host(&export, Host { name, access, addresses })?;
+    Ok(true.into())
+}
+
+pub fn add_host(params: Option<Value>, reply: Reply) {
+    answer(reply, let_in(params));
+}
+
+fn shut_out(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let export = params.text("export")?;
+    let host = params.text("host")?;
+    params.finish()?;
+    target()?.remove_host(&export, &host)?;
+    Ok(true.into())
+}
+
+pub fn remove_host(params: Option<Value>, reply: Reply) {
+    answer(reply, shut_out(params));
+}
+
+fn show_stats(stats: &Stats) -> Value {
+    json!({
+        "reads": stats.reads,
+        "read_bytes": stats.read_bytes,
+        "writes": stats.writes,
+        "written_bytes": stats.written_bytes,
+        "other_operations": stats.others,
+        "errors": stats.errors,
+        "answered_from_record": stats.repeated,
+    })
+}
+
+fn show_session(session: &SessionInfo) -> Value {
+    json!({
+        "id": uuid_text(&session.id),
+        "export": session.export,
+        "host": session.host,
+        "peer": session.peer.to_string(),
+        "connections": session.connections,
+        "digest": "none",
+        "cipher": "none",
+        "counters": show_stats(&session.stats),
+    })
+}
+
+fn take_export(params: Option<Value>) -> Result<Option<String>> {
+    let mut params = Params::new(params)?;
+    let export = params.opt_text("export")?;
+    params.finish()?;
+    Ok(export)
+}
+
+pub fn get_sessions(params: Option<Value>, reply: Reply) {
+    let asked = take_export(params).and_then(|export| Ok((target()?, export)));
+    match asked {
+        Err(error) => answer(reply, Err(error)),
+        Ok((target, export)) => {
+            if let Some(name) = &export
+                && let Err(error) = target.exports(Some(name))
+            {
+                return answer(reply, Err(error.into()));
+            }
+            target.sessions(export, |list| reply.ok(list.iter().map(show_session).collect()));
+        }
+    }
+}
+
+pub fn get_stats(params: Option<Value>, reply: Reply) {
+    match Params::new(params).and_then(Params::finish).and_then(|()| target()) {
+        Err(error) => answer(reply, Err(error)),
+        Ok(target) => target.stats(|stats, connections, sessions| {
+            let mut shown = show_stats(&stats);
+            shown["connections"] = connections.into();
+            shown["sessions"] = sessions.into();
+            reply.ok(shown);
+        }),
+    }
+}
+
+fn show_options(o: &Options) -> Value {
+    json!({
+        "max_connections": o.max_connections,
+        "max_handshakes": o.max_handshakes,
+        "handshake_timeout_ms": o.handshake_timeout_ms,
+        "max_sessions": o.max_sessions,
+        "session_timeout_ms": o.session_timeout_ms,
+        "queue_depth": o.queue_depth,
+        "max_transfer": o.max_transfer,
+        "buffer_mib": o.buffer_mib,
+    })
+}
+
+fn apply_options(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let target = target()?;
+    let mut o = target.options();
+    o.max_connections = params.number("max_connections", o.max_connections, 1..=65_536)?;
+    o.max_handshakes = params.number("max_handshakes", o.max_handshakes, 1..=65_536)?;
+    o.handshake_timeout_ms = params.number("handshake_timeout_ms", o.handshake_timeout_ms, 100..=60_000)?;
+    o.max_sessions = params.number("max_sessions", o.max_sessions, 1..=65_536)?;
+    o.session_timeout_ms = params.number("session_timeout_ms", o.session_timeout_ms, 1000..=3_600_000)?;
+    o.queue_depth = params.number("queue_depth", o.queue_depth, 1..=4096)?;
+    o.max_transfer = params.number("max_transfer", o.max_transfer, 65_536..=1 << 20)?;
+    if !o.max_transfer.is_power_of_two() {
+        return Err(RpcError::invalid("max_transfer", format!("{} is not a power of two", o.max_transfer)));
+    }
+    o.buffer_mib = params.number("buffer_mib", o.buffer_mib, 4..=65_536)?;
+    params.finish()?;
+    target.set_options(o)?;
+    Ok(true.into())
+}
+
+pub fn set_options(params: Option<Value>, reply: Reply) {
+    answer(reply, apply_options(params));
+}
+
+pub fn get_options(params: Option<Value>, reply: Reply) {
+    let shown =
+        Params::new(params).and_then(Params::finish).and_then(|()| Ok(show_options(&target()?.options())));
+    answer(reply, shown);
+}
+
+/// The calls that make the present state again. Listeners come last: nobody is refused because an
+/// export is not there yet.
+pub fn config() -> Vec<Value> {
+    let Some(target) = Target::get() else { return Vec::new() };
+    let mut calls = vec![call("dst_set_options", show_options(&target.options()))];
+    for export in target.exports(None).unwrap_or_default() {
+        let params = json!({
+            "name": export.name,
+            "bdev_name": export.bdev_name,
+            "read_only": export.read_only,
+        });
+        calls.push(call("dst_create_export", params));
+        for host in &export.hosts {
+            let mut params = show_host(host);
+            params["export"] = json!(export.name);
+            calls.push(call("dst_export_add_host", params));
+        }
+    }
+    calls
+        .extend(target.listeners().iter().map(|address| call("dst_create_listener", show_listener(address))));
+    calls
+}

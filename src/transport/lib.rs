@@ -1,0 +1,37 @@
+//! Moves frames over an SPDK socket, in batches: one system call for as many as are there.
+//!
+//! Both sides use it: [`Receiver`] for what comes in, [`Outbox`] for the few control frames that go out
+//! between requests and answers.
+
+#![forbid(unsafe_code)]
+
+mod outbox;
+mod receiver;
+
+pub use outbox::Outbox;
+pub use receiver::{Flow, Frames, Pumped, RECEIVE_BUFFER, Receiver};
+
+use thiserror::Error;
+
+/// Why a connection is over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Broken {
+    /// The peer closed it.
+    #[error("the peer closed the connection")]
+    Closed,
+    /// The socket failed.
+    #[error("{0}")]
+    Socket(spdk::Errno),
+    /// The peer sent what it may not.
+    #[error("protocol violation: {0}")]
+    Violation(#[from] dst_session::Violation),
+    /// Nothing was heard for the keep-alive time-out.
+    #[error("nothing heard for {0} ms")]
+    Silent(u64),
+}
+
+impl From<dst_wire::WireError> for Broken {
+    fn from(error: dst_wire::WireError) -> Broken {
+        Broken::Violation(error.into())
+    }
+}
