@@ -6,7 +6,6 @@ import re
 
 import pytest
 
-from harness.environment import environment
 from harness.lab import Lab
 from harness.spdk import Application
 from harness.transport import attach

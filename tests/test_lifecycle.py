@@ -11,7 +11,7 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.rpc import RpcError
 from harness.spdk import Application, Bdevperf, Job, assert_clean
-from harness.transport import Remote, attach
+from harness.transport import attach
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst

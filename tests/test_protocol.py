@@ -6,7 +6,7 @@ import os
 import random
 import re
 import struct
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
@@ -199,9 +199,10 @@ def test_random_frames_in_a_session(served: Served) -> None:
     ],
     ids=["version", "digest", "cipher", "export", "session"],
 )
-def test_refusals(served: Served, offer: dict[str, object], reason: int) -> None:
+def test_refusals(served: Served, offer: dict[str, Any], reason: int) -> None:
     with Connection(served[1]) as connection:
-        connection.send(hello(**({"export": served[1].export, "host": "test-script"} | offer)))  # type: ignore[arg-type]
+        fields: dict[str, Any] = {"export": served[1].export, "host": "test-script"}
+        connection.send(hello(**(fields | offer)))
         assert refusal_of(connection.receive())[0] == reason
         connection.assert_closed()
 

@@ -13,8 +13,8 @@ from harness.transport import attach
 
 MIB = 64
 
-# Everything is read back from the disk, not from the cache, after unmounting; -f because a file system that was unmounted
-# cleanly would not be looked at.
+# After unmounting, everything is read back from the disk and not from the cache; -f because e2fsck would not look at
+# a file system that was unmounted cleanly.
 SCRIPT = f"""
 set -e
 trap 'echo guest: FAILED' EXIT

@@ -31,7 +31,9 @@ def crc32c(data: bytes) -> int:
     return crc ^ 0xFFFFFFFF
 
 
-def header(kind: int, code: int = 0, flags: int = 0, length: int = 0, ident: int = 0, start: int = 0, count: int = 0) -> bytes:
+def header(
+    kind: int, code: int = 0, flags: int = 0, length: int = 0, ident: int = 0, start: int = 0, count: int = 0
+) -> bytes:
     """A header with a good checksum, whatever its fields say."""
     begin = struct.pack("<BBHIQQQI", kind, code, flags, length, ident, start, count, 0) + bytes(8)
     return begin + struct.pack("<I", crc32c(begin))
