@@ -330,7 +330,6 @@ fn flush(
         }
         let wanted = iov.len_bytes();
         let sent = connection.sock.writev(&iov).map_err(Broken::Socket)?.unwrap_or(0);
-        drop(iov);
         if sent > 0 {
             connection.keep_alive.sent(now);
         }

@@ -357,11 +357,11 @@ impl Inner {
         connection.keep_alive(now)?;
         connection.send_control()?;
         // Of several the last one counts: the newest size, or that there is none any more.
-        let events = self.messages.inbox.drain(..).filter_map(|message| match message {
+        let mut events = self.messages.inbox.drain(..).filter_map(|message| match message {
             Message::Event(event) => Some(event),
             _ => None,
         });
-        Ok(events.last())
+        Ok(events.next_back())
     }
 
     /// A channel found that the target does not know the session any more.

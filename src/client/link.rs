@@ -38,12 +38,15 @@ enum State {
         mailbox: Mailbox,
         since_us: u64,
     },
-    Greeting {
-        connection: Connection,
-        hello: Hello,
-        messages: Messages,
-    },
-    Up(Connection),
+    Greeting(Box<Greeting>),
+    Up(Box<Connection>),
+}
+
+/// A hello was sent, a welcome is awaited.
+struct Greeting {
+    connection: Box<Connection>,
+    hello: Hello,
+    messages: Messages,
 }
 
 /// What became of an attempt.
@@ -123,9 +126,7 @@ impl Link {
                     }
                 }
             }
-            State::Greeting { connection, hello, messages } => {
-                self.await_welcome(connection, hello, messages, now_us)
-            }
+            State::Greeting(greeting) => self.await_welcome(greeting, now_us),
         }
     }
 
@@ -153,25 +154,21 @@ impl Link {
         let hello = self.shared.hello(session);
         let mut outbox = Outbox::new();
         outbox.push(Header::new(Kind::Hello), &hello.encode());
-        let connection = Connection {
+        let connection = Box::new(Connection {
             sock,
             receiver: Receiver::new(),
             outbox,
             keep_alive: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
-        };
-        self.state = State::Greeting { connection, hello, messages: Messages::default() };
+        });
+        let greeting = Greeting { connection, hello, messages: Messages::default() };
+        self.state = State::Greeting(Box::new(greeting));
     }
 
-    fn await_welcome(
-        &mut self,
-        mut connection: Connection,
-        hello: Hello,
-        mut messages: Messages,
-        now_us: u64,
-    ) -> Step {
+    fn await_welcome(&mut self, mut greeting: Box<Greeting>, now_us: u64) -> Step {
+        let Greeting { connection, hello, messages } = &mut *greeting;
         let outcome = connection
             .send_control()
-            .and_then(|()| connection.receiver.pump(&connection.sock, &mut self.buffer, &mut messages));
+            .and_then(|()| connection.receiver.pump(&connection.sock, &mut self.buffer, messages));
         if let Err(broken) = outcome
             && messages.inbox.is_empty()
         {
@@ -179,10 +176,10 @@ impl Link {
         }
         let first = messages.inbox.drain(..).next();
         match first {
-            Some(Message::Welcome(welcome)) => match check_welcome(&hello, &welcome) {
+            Some(Message::Welcome(welcome)) => match check_welcome(hello, &welcome) {
                 Ok(()) => {
                     connection.keep_alive = KeepAlive::new(welcome.keep_alive_ms, now_us);
-                    self.state = State::Up(connection);
+                    self.state = State::Up(greeting.connection);
                     Step::Up(welcome)
                 }
                 Err(error) => self.failed(now_us, error.to_string(), None),
@@ -196,7 +193,7 @@ impl Link {
                 self.failed(now_us, "the handshake takes too long".to_owned(), None)
             }
             None => {
-                self.state = State::Greeting { connection, hello, messages };
+                self.state = State::Greeting(greeting);
                 Step::Nothing
             }
         }
@@ -212,7 +209,6 @@ impl Connection {
         let mut iov = Iov::new();
         iov.push(self.outbox.pending());
         let sent = self.sock.writev(&iov).map_err(Broken::Socket)?.unwrap_or(0);
-        drop(iov);
         self.outbox.sent(sent);
         Ok(())
     }
@@ -229,7 +225,7 @@ impl Connection {
                 return Err(Broken::Silent(silence_us / 1000));
             }
             Due::Send => {
-                self.keep_alive.sent(now_us);
+                self.keep_alive.asked(now_us);
                 if self.outbox.is_empty() {
                     self.outbox.push(Header::new(Kind::KeepAlive), &[]);
                 }

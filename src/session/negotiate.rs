@@ -1,15 +1,9 @@
 //! What a hello is answered with, and whether the answer will do.
 
 use dst_wire::{
-    CREDITS_MAX, Cipher, Device, Digest, Hello, Refusal, RefusalReason, VERSION, Welcome, hello::TEXT_MAX,
+    CREDITS_MAX, Cipher, Device, Digest, Hello, KEEP_ALIVE_MS, Refusal, RefusalReason, VERSION, Welcome,
 };
 use thiserror::Error;
-
-/// Shortest keep-alive time-out: shorter ones mistake a busy reactor for a dead peer.
-pub const KEEP_ALIVE_MIN_MS: u32 = 100;
-
-/// Longest keep-alive time-out: an hour.
-pub const KEEP_ALIVE_MAX_MS: u32 = 3_600_000;
 
 /// What the two sides have in common.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -26,15 +20,9 @@ pub struct Agreed {
     pub keep_alive_ms: u32,
 }
 
-/// A refusal whose text fits.
+/// A refusal. Its text is made to fit when it is encoded.
 pub fn refuse(reason: RefusalReason, text: impl Into<String>) -> Refusal {
-    let mut text: String = text.into();
-    let mut len = text.len().min(TEXT_MAX);
-    while !text.is_char_boundary(len) {
-        len -= 1;
-    }
-    text.truncate(len);
-    Refusal { reason, text }
+    Refusal { reason, text: text.into() }
 }
 
 /// Chooses from what a client offers.
@@ -59,7 +47,7 @@ pub fn agree(hello: &Hello, credits_max: u16) -> Result<Agreed, Refusal> {
         credits: hello.credits.clamp(1, credits_max.min(CREDITS_MAX)),
         digest: Digest::None,
         cipher: Cipher::None,
-        keep_alive_ms: hello.keep_alive_ms.clamp(KEEP_ALIVE_MIN_MS, KEEP_ALIVE_MAX_MS),
+        keep_alive_ms: hello.keep_alive_ms.clamp(*KEEP_ALIVE_MS.start(), *KEEP_ALIVE_MS.end()),
     })
 }
 
@@ -145,7 +133,7 @@ mod tests {
         assert_eq!((agreed.credits, agreed.version, agreed.keep_alive_ms), (32, 1, 3000));
         let greedy = Hello { credits: u16::MAX, keep_alive_ms: 0, ..hello() };
         let agreed = agree(&greedy, u16::MAX).unwrap();
-        assert_eq!((agreed.credits, agreed.keep_alive_ms), (CREDITS_MAX, KEEP_ALIVE_MIN_MS));
+        assert_eq!((agreed.credits, agreed.keep_alive_ms), (CREDITS_MAX, *KEEP_ALIVE_MS.start()));
         assert_eq!(agree(&Hello { credits: 0, ..hello() }, 32).unwrap().credits, 1);
     }
 
@@ -156,11 +144,5 @@ mod tests {
         assert_eq!(reason(Hello { versions: (1, 0), ..hello() }), RefusalReason::Version);
         assert_eq!(reason(Hello { digests: vec![1], ..hello() }), RefusalReason::Protection);
         assert_eq!(reason(Hello { ciphers: vec![], ..hello() }), RefusalReason::Protection);
-    }
-
-    #[test]
-    fn a_long_refusal_is_cut_at_a_character() {
-        let refusal = refuse(RefusalReason::Busy, "ä".repeat(200));
-        assert_eq!(refusal.text.len(), 254);
     }
 }
