@@ -60,7 +60,11 @@ class Process:
         assert code is None, f"{self.name} ended by itself, exit code {code}:\n{self.tail()}"
 
     def tail(self, lines: int = 60) -> str:
-        return "\n".join(self.text().splitlines()[-lines:])
+        """What it printed last, and the beginning if there is more between."""
+        printed = self.text().splitlines()
+        if len(printed) > 2 * lines:
+            printed[lines:-lines] = [f"({len(printed) - 2 * lines} lines left out)"]
+        return "\n".join(printed)
 
     def wait_for_text(self, text: str, timeout: float = 20.0) -> None:
         def there() -> bool:

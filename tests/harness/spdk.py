@@ -185,5 +185,5 @@ class Bdevperf(Application):
 
 
 def assert_clean(outcome: Outcome) -> None:
-    assert outcome.clean, f"bdevperf was not clean:\n{outcome.output[-4000:]}"
-    assert outcome.iops > 0, f"bdevperf moved nothing:\n{outcome.output[-4000:]}"
+    assert outcome.clean, "bdevperf was not clean, see its log"
+    assert outcome.iops > 0, "bdevperf moved nothing, see its log"
