@@ -5,7 +5,8 @@
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// `cfg`s for what not every version has: the name, the first version that has it, the first that has it no more.
+/// `cfg`s for what not every version has: the name, the first version that has it, the first that has it no
+/// more.
 const FEATURES: &[(&str, Version, Version)] = &[
     // `spdk_sock_group_poll_count`.
     ("spdk_sock_group_poll_count", OLDEST, (26, 9)),
@@ -114,7 +115,7 @@ fn bind(include: &Path) -> Result<(), String> {
         .allowlist_type("spdk_subsystem.*|spdk_thread_poller_rc")
         .allowlist_var("SPDK_(JSON|JSONRPC|RPC|BDEV|LOG|POLLER|VERSION)_.*")
         // Some are packed and aligned at once, which Rust cannot express; nothing here looks inside.
-        .opaque_type("spdk_nvme_.*")
+        .opaque_type("spdk_nvme_.*|spdk_bdev_nvme_.*|spdk_bdev_ext_io_opts")
         .blocklist_item("SPDK_VERSION_(STRING|SUFFIX|.*_STRING)")
         // The one from libc, so that vectors pass between crates.
         .blocklist_type("iovec")

@@ -1,8 +1,14 @@
 /* SPDX-License-Identifier: BSD-3-Clause */
 
 #include "spdk/stdinc.h"
+#include "spdk/bdev_module.h"
 #include "spdk/log.h"
 #include "spdk/thread.h"
+
+/* Where flags are declared in 20.07 and 20.10; later in spdk/log.h. */
+#if __has_include("spdk_internal/log.h")
+#include "spdk_internal/log.h"
+#endif
 
 #include "shim.h"
 
@@ -12,8 +18,30 @@ dst_spdk_log(int level, const char *file, int line, const char *func, const char
 	spdk_log((enum spdk_log_level)level, file, line, func, "%s\n", message);
 }
 
+static struct spdk_log_flag g_flag = {
+	.name = "dst",
+};
+
+void
+dst_spdk_log_register_flag(void)
+{
+	spdk_log_register_flag(g_flag.name, &g_flag);
+}
+
+bool
+dst_spdk_log_flag(void)
+{
+	return g_flag.enabled;
+}
+
 void *
 dst_spdk_io_channel_get_ctx(struct spdk_io_channel *ch)
 {
 	return spdk_io_channel_get_ctx(ch);
+}
+
+void
+dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split)
+{
+	bdev->split_on_optimal_io_boundary = split;
 }

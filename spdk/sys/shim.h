@@ -4,9 +4,10 @@
 #ifndef DST_SPDK_SHIM_H
 #define DST_SPDK_SHIM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-struct spdk_bdev_io;
+struct spdk_bdev;
 struct spdk_io_channel;
 
 /*
@@ -15,7 +16,16 @@ struct spdk_io_channel;
  */
 void dst_spdk_log(int level, const char *file, int line, const char *func, const char *message);
 
+/* Makes the log flag "dst" known. Once, before main(). */
+void dst_spdk_log_register_flag(void);
+
+/* Whether the log flag "dst" is set: with -L dst, or with the RPC log_set_flag. */
+bool dst_spdk_log_flag(void);
+
 /* The context that the create callback of the channel's io_device filled. */
 void *dst_spdk_io_channel_get_ctx(struct spdk_io_channel *ch);
+
+/* Whether SPDK splits reads and writes at the optimal boundary: a bool, or a bit of an unnamed struct. */
+void dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split);
 
 #endif

@@ -20,10 +20,10 @@
 /* The subsystem list has lived in three headers. */
 #if __has_include("spdk_internal/init.h")
 #include "spdk_internal/init.h"
-#elif SPDK_VERSION < SPDK_VERSION_NUM(21, 1, 0)
-#include "spdk_internal/event.h"
-#else
+#elif __has_include("spdk/init.h")
 #include "spdk/init.h"
+#else
+#include "spdk_internal/event.h"
 #endif
 
 #include "shim.h"

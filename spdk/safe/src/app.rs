@@ -1,12 +1,13 @@
 //! Being part of an application whose `main` is SPDK's.
 
-/// Calls a function, `fn()`, when the program is loaded, before `main`: where SPDK's modules, subsystems and RPCs are
-/// registered. SPDK is not there yet, so the function may do nothing else.
+/// Calls a function, `fn()`, when the program is loaded, before `main`: where SPDK's modules, subsystems and
+/// RPCs are registered. SPDK is not there yet, so the function may do nothing else.
 #[macro_export]
 macro_rules! constructor {
     ($function:path) => {
         const _: () = {
             extern "C" fn run() {
+                $crate::log::register_flag();
                 $function();
             }
             // SAFETY: the section of functions without arguments that the C runtime calls before `main`.

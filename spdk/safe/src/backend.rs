@@ -30,8 +30,8 @@ pub enum IoStatus {
 /// An I/O to a bdev: the data, what its owner needs to know when it is done, and what SPDK needs meanwhile.
 /// Made once and used again and again.
 pub struct BackendIo<T> {
-    /// For a read, room of the exact length; for a write the data; for compare-and-write what to compare, then what to
-    /// write.
+    /// For a read, room of the exact length; for a write the data; for compare-and-write what to compare,
+    /// then what to write.
     pub data: DmaVec,
     /// The owner's.
     pub ctx: T,
@@ -122,8 +122,8 @@ impl Channel {
         self.submit(io, Op::WriteZeroes, offset_blocks, num_blocks);
     }
 
-    /// Writes the second half of `io.data` if the range holds the first; each half is `num_blocks` long, at most
-    /// the bdev's `acwu`. HOT.
+    /// Writes the second half of `io.data` if the range holds the first; each half is `num_blocks` long, at
+    /// most the bdev's `acwu`. HOT.
     pub fn compare_and_write<T: BackendDone>(
         &self,
         io: Box<BackendIo<T>>,
@@ -175,8 +175,9 @@ impl Drop for Open {
 /// # Safety
 /// `io` comes from `Box::into_raw`, has its request, and is SPDK's from here on; on the channel's thread.
 unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
-    // SAFETY: the box is valid; nothing in it moves until it is completed. The channel and descriptor are open since the
-    // request has a count. The vectors are those of `data` and `halves`, whose length `submit` has checked.
+    // SAFETY: the box is valid; nothing in it moves until it is completed. The channel and descriptor are
+    // open since the request has a count. The vectors are those of `data` and `halves`, whose length `submit`
+    // has checked.
     let rc = unsafe {
         let Some(request) = (*io).request.as_ref() else { return };
         let (offset, blocks) = (request.offset_blocks, request.num_blocks);
@@ -249,7 +250,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
         unsafe { issue(io.cast::<BackendIo<T>>()) }
     }
 
-    // SAFETY: the entry is inside the box, which stays where it is; SPDK takes it off its list before it calls.
+    // SAFETY: the entry is inside the box, which stays where it is; SPDK takes it off its list before it
+    // calls.
     let rc = unsafe {
         let Some(request) = (*io).request.as_ref() else { return };
         let (bdev, ch) = (request.channel.desc.bdev.as_ptr(), request.channel.ch.as_ptr());
@@ -260,7 +262,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
         sys::spdk_bdev_queue_io_wait(bdev, ch, entry)
     };
     if rc != 0 {
-        // It was something else that was short, and nobody says when it is there again: after what is queued now.
+        // It was something else that was short, and nobody says when it is there again: after what is queued
+        // now.
         // SAFETY: a running thread; `retry` gets the box.
         let rc = unsafe { sys::spdk_thread_send_msg(thread::current_ptr(), Some(retry::<T>), io.cast()) };
         if rc != 0 {
@@ -289,7 +292,8 @@ unsafe fn fail_later<T: BackendDone>(io: *mut BackendIo<T>) {
 }
 
 extern "C" fn completed<T: BackendDone>(bdev_io: *mut sys::spdk_bdev_io, success: bool, arg: *mut c_void) {
-    // SAFETY: SPDK completes an I/O once, with the argument it was given; `bdev_io` is ours to look at and to free.
+    // SAFETY: SPDK completes an I/O once, with the argument it was given; `bdev_io` is ours to look at and to
+    // free.
     unsafe {
         let status = if success { IoStatus::Success } else { failure(bdev_io) };
         sys::spdk_bdev_free_io(bdev_io);
@@ -323,8 +327,8 @@ unsafe fn failure(bdev_io: *mut sys::spdk_bdev_io) -> IoStatus {
 
     let (mut cdw0, mut sct, mut sc, mut other_sct, mut other_sc) = (0, 0, 0, 0, 0);
     let (mut status, mut key, mut asc, mut ascq) = (0, 0, 0, 0);
-    // SAFETY: a completed bdev_io; the rest are places for the answers. 20.07 tells a miscompare only to those who ask
-    // for the two statuses of a fused command.
+    // SAFETY: a completed bdev_io; the rest are places for the answers. 20.07 tells a miscompare only to
+    // those who ask for the two statuses of a fused command.
     unsafe {
         sys::spdk_bdev_io_get_nvme_fused_status(
             bdev_io,

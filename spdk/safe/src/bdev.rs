@@ -7,7 +7,7 @@ use std::ops::BitOr;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use spdk_sys as sys;
 
@@ -87,7 +87,8 @@ impl BdevInfo {
     /// # Safety
     /// `bdev` is registered, and stays so during the call.
     unsafe fn read(bdev: *mut sys::spdk_bdev) -> BdevInfo {
-        // SAFETY: the bdev is valid (the caller's promise), so are its name and UUID; all of these only read it.
+        // SAFETY: the bdev is valid (the caller's promise), so are its name and UUID; all of these only read
+        // it.
         unsafe {
             let type_of = |set: IoTypes, (types, raw): (IoTypes, sys::spdk_bdev_io_type)| {
                 set.with(types, sys::spdk_bdev_io_type_supported(bdev, raw))
@@ -119,7 +120,8 @@ const RAW_TYPES: [(IoTypes, sys::spdk_bdev_io_type); 7] = [
     (IoTypes::COMPARE_AND_WRITE, sys::SPDK_BDEV_IO_TYPE_COMPARE_AND_WRITE),
 ];
 
-/// Looks a bdev up by name or alias without opening it. On the thread that handles RPCs, where bdevs come and go.
+/// Looks a bdev up by name or alias without opening it. On the thread that handles RPCs, where bdevs come and
+/// go.
 pub fn info(name: &str) -> Option<BdevInfo> {
     let name = CString::new(name).ok()?;
     // SAFETY: a string that lives during the call.
@@ -162,12 +164,14 @@ pub(crate) struct Shared {
     opener: Thread,
     /// The `Desc` and the channels. At 0 it is closed, or about to be.
     holders: AtomicUsize,
+    /// The `Desc` is gone: no more channels.
+    closing: AtomicBool,
     /// One count of the `Rc`, for the callback; given back on the opener's thread.
     events: *const Events,
 }
 
-// SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see `release`. `events` is
-// only touched there.
+// SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see `release`.
+// `events` is only touched there.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
@@ -175,11 +179,10 @@ unsafe impl Sync for Shared {}
 impl Desc {
     /// Opens a bdev by name or alias, and calls `on_event` on this thread from then on.
     ///
-    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: to be written to, and a module has claimed it.
+    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: to be written to, and a module has claimed
+    /// it.
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let opener = Thread::current().ok_or(Errno::ESRCH)?;
-        // Before SPDK logs an error of its own, with one errno or another.
-        info(name).ok_or(Errno::ENODEV)?;
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let events = Rc::new(Events(RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>))));
         let ctx = Rc::into_raw(Rc::clone(&events));
@@ -198,6 +201,8 @@ impl Desc {
         let raw = match opened {
             Ok(raw) => raw,
             Err(e) => {
+                // 20.07's word for a name that it does not know.
+                let e = if e == Errno::EINVAL { Errno::ENODEV } else { e };
                 // SAFETY: the count made above, which nobody took.
                 drop(unsafe { Rc::from_raw(ctx) });
                 return Err(e);
@@ -208,7 +213,15 @@ impl Desc {
             let bdev = sys::spdk_bdev_desc_get_bdev(raw.as_ptr());
             (NonNull::new_unchecked(bdev), sys::spdk_bdev_get_block_size(bdev))
         };
-        let shared = Shared { raw, bdev, block_size, opener, holders: AtomicUsize::new(1), events: ctx };
+        let shared = Shared {
+            raw,
+            bdev,
+            block_size,
+            opener,
+            holders: AtomicUsize::new(1),
+            closing: AtomicBool::new(false),
+            events: ctx,
+        };
         Ok(Desc { shared: Arc::new(shared), events, _not_send: PhantomData })
     }
 
@@ -227,6 +240,7 @@ impl Desc {
 impl Drop for Desc {
     fn drop(&mut self) {
         let on_event = self.events.0.borrow_mut().take();
+        self.shared.closing.store(true, Ordering::Relaxed);
         release(&self.shared);
         // Maybe we are inside it: then the one who called it has a count.
         drop(on_event);
@@ -234,8 +248,13 @@ impl Drop for Desc {
 }
 
 impl DescRef {
-    /// A channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone. `ENOMEM`: the bdev has no more.
+    /// A channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone. `ENOMEM`: the bdev has no
+    /// more.
     pub fn channel(&self) -> Result<Channel> {
+        if self.0.closing.load(Ordering::Relaxed) {
+            return Err(Errno::ENODEV);
+        }
+        // Closed meanwhile: harmless, the channel then is one of those that the descriptor waits for.
         self.0
             .holders
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n > 0).then_some(n + 1))
@@ -270,8 +289,8 @@ pub(crate) fn release(shared: &Arc<Shared>) {
 impl Shared {
     /// On the opener's thread, once.
     fn close(&self) {
-        // SAFETY: open until here, on the thread that opened it, and no channel is left. After that SPDK calls
-        // `on_bdev_event` no more, so the callback's count can go.
+        // SAFETY: open until here, on the thread that opened it, and no channel is left. After that SPDK
+        // calls `on_bdev_event` no more, so the callback's count can go.
         unsafe {
             sys::spdk_bdev_close(self.raw.as_ptr());
             drop(Rc::from_raw(self.events));

@@ -7,6 +7,7 @@ use libc::iovec;
 use spdk_sys as sys;
 
 use crate::backend::IoStatus;
+use crate::vectors::{Cursor, Pieces, Vectors, bytes};
 
 /// What an I/O wants.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,8 +56,9 @@ impl IoKind {
 
 /// An I/O that was submitted to us and must be completed, on the same thread. Dropped without, it fails.
 ///
-/// Its data is one range of bytes, whatever the vectors: `num_blocks` long for read and write; for compare-and-write
-/// what to compare, then what to write. SPDK's user owns the memory and leaves it alone until completion.
+/// Its data is one range of bytes, whatever the vectors: `num_blocks` long for read and write; for
+/// compare-and-write what to compare, then what to write. SPDK's user owns the memory and leaves it alone
+/// until completion.
 pub struct BdevIo {
     raw: NonNull<sys::spdk_bdev_io>,
     _not_send: PhantomData<*mut ()>,
@@ -67,9 +69,7 @@ pub struct BdevIo {
 pub(crate) struct DriverCtx {
     next: *mut sys::spdk_bdev_io,
     data_len: usize,
-    /// The vector entry that holds byte `entry_start`, its first, of the data.
-    entry: usize,
-    entry_start: usize,
+    cursor: Cursor,
 }
 
 // SPDK puts the driver's bytes at the end of its structure and promises no alignment for them.
@@ -88,13 +88,13 @@ impl BdevIo {
         // SAFETY: SPDK submits no null pointers.
         let raw = unsafe { NonNull::new_unchecked(raw) };
         let io = BdevIo { raw, _not_send: PhantomData };
-        // SAFETY: the context has room for ours (`get_ctx_size`), aligned (asserted above), and is ours until completion.
-        // The bdev lives while it has I/O.
+        // SAFETY: the context has room for ours (`get_ctx_size`), aligned (asserted above), and is ours until
+        // completion. The bdev lives while it has I/O.
         let data_len = unsafe {
             let block_size = u64::from((*(*raw.as_ptr()).bdev).blocklen);
-            let bytes = io.num_blocks().checked_mul(block_size * io.kind().data_factor())?;
-            let data_len = usize::try_from(bytes).ok()?;
-            io.ctx().write(DriverCtx { next: ptr::null_mut(), data_len, entry: 0, entry_start: 0 });
+            let len = io.num_blocks().checked_mul(block_size * io.kind().data_factor())?;
+            let data_len = usize::try_from(len).ok()?;
+            io.ctx().write(DriverCtx { next: ptr::null_mut(), data_len, cursor: Cursor::default() });
             data_len
         };
         if data_len > 0 && !io.vectors_hold_data() {
@@ -120,7 +120,8 @@ impl BdevIo {
     /// First block. HOT.
     #[inline]
     pub fn offset_blocks(&self) -> u64 {
-        // SAFETY: a valid bdev_io; SPDK fills this member of the union for every kind but reset, where it is a number too.
+        // SAFETY: a valid bdev_io; SPDK fills this member of the union for every kind but reset, where it is
+        // a number too.
         unsafe { (*self.raw.as_ptr()).u.bdev.offset_blocks }
     }
 
@@ -141,35 +142,28 @@ impl BdevIo {
     /// Entries in the user's vectors. HOT.
     #[inline]
     pub fn iov_count(&self) -> usize {
-        let (first, second) = self.vectors();
-        first.len() + second.len()
+        self.vectors().count()
     }
 
     /// The vectors of a read or write, or of both halves of a compare-and-write.
     #[inline]
-    fn vectors(&self) -> (&[iovec], &[iovec]) {
+    fn vectors(&self) -> Vectors<'_> {
         let kind = self.kind();
         if kind.data_factor() == 0 {
-            return (&[], &[]);
+            return Vectors { first: &[], second: &[] };
         }
         // SAFETY: for these kinds SPDK has filled in the vectors, valid until completion.
         unsafe {
             let bdev = &(*self.raw.as_ptr()).u.bdev;
             let first = vector(bdev.iovs, bdev.iovcnt);
             let fused = kind == IoKind::CompareAndWrite;
-            (first, if fused { vector(bdev.fused_iovs, bdev.fused_iovcnt) } else { &[] })
+            let second = if fused { vector(bdev.fused_iovs, bdev.fused_iovcnt) } else { &[] };
+            Vectors { first, second }
         }
     }
 
-    #[inline]
-    fn entry(&self, index: usize) -> Option<iovec> {
-        let (first, second) = self.vectors();
-        first.get(index).or_else(|| second.get(index - first.len())).copied()
-    }
-
     fn vectors_hold_data(&self) -> bool {
-        let bytes = |vector: &[iovec]| vector.iter().map(|v| v.iov_len).sum::<usize>();
-        let (first, second) = self.vectors();
+        let Vectors { first, second } = self.vectors();
         let len = self.data_len_bytes();
         if self.kind() == IoKind::CompareAndWrite {
             // Exact, because the second half of the data begins where the first vector ends.
@@ -179,28 +173,14 @@ impl BdevIo {
         }
     }
 
-    /// The contiguous pieces of the data's `[skip, skip + max)`. Going on where the last call began or further costs no
-    /// search through the vectors.
+    /// The contiguous pieces of the data's `[skip, skip + max)`, cut at its end. Going on from where the last
+    /// call began costs no search through the vectors.
     #[inline]
     pub(crate) fn pieces(&self, skip: usize, max: usize) -> Pieces<'_> {
         let left = self.data_len_bytes().saturating_sub(skip).min(max);
-        // SAFETY: filled when the I/O came; nobody else has a reference to it, for longer than a line.
-        let (mut entry, mut start) = unsafe { ((*self.ctx()).entry, (*self.ctx()).entry_start) };
-        if skip < start {
-            (entry, start) = (0, 0);
-        }
-        if left > 0 {
-            while let Some(v) = self.entry(entry) {
-                if skip - start < v.iov_len {
-                    break;
-                }
-                start += v.iov_len;
-                entry += 1;
-            }
-            // SAFETY: as above.
-            unsafe { ((*self.ctx()).entry, (*self.ctx()).entry_start) = (entry, start) };
-        }
-        Pieces { io: self, entry, skip: skip.saturating_sub(start), left }
+        // SAFETY: filled when the I/O came; nobody else has a reference to it during this call.
+        let cursor = unsafe { &mut (*self.ctx()).cursor };
+        self.vectors().pieces(cursor, skip, left)
     }
 
     /// Copies `src` to byte `offset` of the data; the bytes copied, fewer at its end. HOT.
@@ -234,8 +214,8 @@ impl BdevIo {
         }
     }
 
-    /// Ends it. `Nomem` makes SPDK submit it again after another I/O of this thread's channel has ended: not to be used
-    /// when none is in flight, nor for a reset. HOT.
+    /// Ends it. `Nomem` makes SPDK submit it again after another I/O of this thread's channel has ended: not
+    /// to be used when none is in flight, nor for a reset. HOT.
     #[inline]
     pub fn complete(self, status: IoStatus) {
         let raw = self.raw;
@@ -279,35 +259,8 @@ unsafe fn vector<'a>(iovs: *mut iovec, count: i32) -> &'a [iovec] {
     }
 }
 
-pub(crate) struct Pieces<'a> {
-    io: &'a BdevIo,
-    entry: usize,
-    /// Bytes of the entry that come before the piece.
-    skip: usize,
-    left: usize,
-}
-
-impl Iterator for Pieces<'_> {
-    type Item = (*mut u8, usize);
-
-    #[inline]
-    fn next(&mut self) -> Option<(*mut u8, usize)> {
-        while self.left > 0 {
-            let v = self.io.entry(self.entry)?;
-            let skip = std::mem::take(&mut self.skip);
-            self.entry += 1;
-            let len = v.iov_len.saturating_sub(skip).min(self.left);
-            if len > 0 {
-                self.left -= len;
-                // `skip` is less than the entry's length.
-                return Some((v.iov_base.cast::<u8>().wrapping_add(skip), len));
-            }
-        }
-        None
-    }
-}
-
-/// Submitted I/O in order, first in first out. Costs no memory: each knows the next. Dropped, it fails what is left.
+/// Submitted I/O in order, first in first out. Costs no memory: each knows the next. Dropped, it fails what
+/// is left.
 pub struct BdevIoQueue {
     head: *mut sys::spdk_bdev_io,
     tail: *mut sys::spdk_bdev_io,

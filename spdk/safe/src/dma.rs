@@ -26,7 +26,8 @@ pub struct DmaPool {
 }
 
 impl DmaPool {
-    /// `count` chunks of `chunk_size` bytes, aligned to 4 KiB each when `chunk_size` is a multiple of that; zeroed.
+    /// `count` chunks of `chunk_size` bytes, aligned to 4 KiB each when `chunk_size` is a multiple of that;
+    /// zeroed.
     ///
     /// `EINVAL` for a zero or an overflow, `ENOMEM` when SPDK has not that much DMA memory in one piece.
     pub fn new(chunk_size: usize, count: usize) -> Result<Rc<DmaPool>> {
@@ -88,8 +89,8 @@ impl DmaVec {
         }
     }
 
-    /// Takes `len` bytes from `pool`, after giving back what it has. All or nothing: false when the pool is short, or
-    /// `len` is more than [`DMA_VEC_MAX`] chunks. The bytes hold whatever was there before. HOT.
+    /// Takes `len` bytes from `pool`, after giving back what it has. All or nothing: false when the pool is
+    /// short, or `len` is more than [`DMA_VEC_MAX`] chunks. The bytes hold whatever was there before. HOT.
     pub fn take(&mut self, pool: &Rc<DmaPool>, len: usize) -> bool {
         self.release();
         let chunks = len.div_ceil(pool.chunk_size);
@@ -144,7 +145,8 @@ impl DmaVec {
         assert!(offset.checked_add(src.len()).is_some_and(|end| end <= self.len), "past the end of a DmaVec");
         let mut done = 0;
         for (base, len) in self.pieces(offset, src.len()) {
-            // SAFETY: `pieces` gives parts of this vector's chunks, which nobody else has; `src` is another object.
+            // SAFETY: `pieces` gives parts of this vector's chunks, which nobody else has; `src` is another
+            // object.
             unsafe { ptr::copy_nonoverlapping(src[done..done + len].as_ptr(), base, len) };
             done += len;
         }
@@ -167,7 +169,8 @@ impl DmaVec {
     /// The longest slice of contiguous bytes from `offset` on, empty at the end: for digests. HOT.
     pub fn slice(&self, offset: usize) -> &[u8] {
         match self.pieces(offset, usize::MAX).next() {
-            // SAFETY: a part of one of this vector's chunks, initialised when the pool was made, borrowed with `self`.
+            // SAFETY: a part of one of this vector's chunks, initialised when the pool was made, borrowed
+            // with `self`.
             Some((base, len)) => unsafe { std::slice::from_raw_parts(base, len) },
             None => &[],
         }

@@ -106,7 +106,8 @@ impl Errno {
 impl fmt::Display for Errno {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut buf = [0 as libc::c_char; 128];
-        // SAFETY: `buf` is writable for the length given; this is the XSI variant, which leaves a string there.
+        // SAFETY: `buf` is writable for the length given; this is the XSI variant, which leaves a string
+        // there.
         let rc = unsafe { libc::strerror_r(self.0, buf.as_mut_ptr(), buf.len()) };
         if rc != 0 {
             return write!(f, "error {}", self.0);

@@ -125,8 +125,8 @@ impl<'a> Iov<'a> {
         self.list.push(buf.as_ptr().cast_mut(), buf.len())
     }
 
-    /// Adds up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added: fewer when the list
-    /// gets full or the data ends. HOT.
+    /// Adds up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added: fewer when
+    /// the list gets full or the data ends. HOT.
     #[inline]
     pub fn push_io(&mut self, io: &'a BdevIo, skip: usize, max_len: usize) -> usize {
         self.list.push_all(io.pieces(skip, max_len))
@@ -146,8 +146,8 @@ impl<'a> IovMut<'a> {
         self.list.push(buf.as_mut_ptr(), buf.len())
     }
 
-    /// Adds room for up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added: fewer when
-    /// the list gets full or the data ends. HOT.
+    /// Adds room for up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added:
+    /// fewer when the list gets full or the data ends. HOT.
     #[inline]
     pub fn push_io(&mut self, io: &'a mut BdevIo, skip: usize, max_len: usize) -> usize {
         self.list.push_all(io.pieces(skip, max_len))

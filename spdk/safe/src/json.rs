@@ -88,7 +88,8 @@ fn bytes(val: &sys::spdk_json_val) -> &[u8] {
     if val.start.is_null() {
         return &[];
     }
-    // SAFETY: for strings, names and numbers SPDK points to their bytes, in a buffer that lives as long as the values.
+    // SAFETY: for strings, names and numbers SPDK points to their bytes, in a buffer that lives as long as
+    // the values.
     unsafe { slice::from_raw_parts(val.start.cast::<u8>(), val.len as usize) }
 }
 
@@ -144,5 +145,64 @@ pub(crate) unsafe fn write_member(w: *mut sys::spdk_json_write_ctx, name: &str, 
     unsafe {
         sys::spdk_json_write_name_raw(w, name.as_ptr().cast(), name.len());
         write(w, value);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn val(type_: sys::spdk_json_val_type, text: &'static str) -> sys::spdk_json_val {
+        let start = text.as_ptr().cast_mut().cast();
+        sys::spdk_json_val { start, len: text.len() as u32, type_ }
+    }
+
+    fn begin(type_: sys::spdk_json_val_type) -> sys::spdk_json_val {
+        sys::spdk_json_val { start: std::ptr::null_mut(), len: 0, type_ }
+    }
+
+    fn convert(values: &[sys::spdk_json_val]) -> Result<Value, JsonError> {
+        Reader { left: values }.value(0)
+    }
+
+    const OBJECT: u32 = sys::SPDK_JSON_VAL_OBJECT_BEGIN;
+    const OBJECT_END: u32 = sys::SPDK_JSON_VAL_OBJECT_END;
+    const ARRAY: u32 = sys::SPDK_JSON_VAL_ARRAY_BEGIN;
+    const NAME: u32 = sys::SPDK_JSON_VAL_NAME;
+    const NUMBER: u32 = sys::SPDK_JSON_VAL_NUMBER;
+
+    #[test]
+    fn reads_members() {
+        let values = [
+            begin(OBJECT),
+            val(NAME, "a"),
+            val(NUMBER, "18446744073709551615"),
+            val(NAME, "b"),
+            val(sys::SPDK_JSON_VAL_STRING, ""),
+            begin(OBJECT_END),
+        ];
+        assert_eq!(convert(&values), Ok(serde_json::json!({"a": u64::MAX, "b": ""})));
+    }
+
+    #[test]
+    fn names_what_is_there_twice() {
+        let values = [
+            begin(OBJECT),
+            val(NAME, "a"),
+            val(NUMBER, "1"),
+            val(NAME, "a"),
+            val(NUMBER, "2"),
+            begin(OBJECT_END),
+        ];
+        assert_eq!(convert(&values), Err(JsonError::Duplicate("a".to_owned())));
+    }
+
+    #[test]
+    fn refuses_what_is_deep_cut_off_or_no_value() {
+        let deep: Vec<_> = (0..=DEPTH_MAX + 1).map(|_| begin(ARRAY)).collect();
+        assert_eq!(convert(&deep), Err(JsonError::TooDeep));
+        assert_eq!(convert(&[begin(OBJECT), val(NAME, "a")]), Err(JsonError::Malformed));
+        assert_eq!(convert(&[begin(OBJECT_END)]), Err(JsonError::Malformed));
+        assert_eq!(convert(&[val(NUMBER, "1x")]), Err(JsonError::Malformed));
     }
 }

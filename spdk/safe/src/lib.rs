@@ -1,11 +1,11 @@
-//! Safe wrappers for the parts of SPDK that DST uses. All `unsafe`, all raw pointers and all that depends on SPDK's
-//! version are in here and in `spdk-sys`.
+//! Safe wrappers for the parts of SPDK that DST uses. All `unsafe`, all raw pointers and all that depends on
+//! SPDK's version are in here and in `spdk-sys`.
 //!
 //! An object belongs to the SPDK thread on which it was made, and is not `Send`, unless it says otherwise.
 //! What is marked HOT allocates nothing, takes no lock and writes no log.
 //!
-//! Callbacks from C are `extern "C"` functions: a panic below one does not unwind into C but aborts the process, after
-//! its message went to stderr.
+//! Callbacks from C are `extern "C"` functions: a panic below one does not unwind into C but aborts the
+//! process, after its message went to stderr.
 
 pub mod app;
 pub mod backend;
@@ -13,6 +13,7 @@ pub mod bdev;
 pub mod bdev_io;
 pub mod bdev_module;
 pub mod clock;
+pub mod disk;
 pub mod dma;
 pub mod errno;
 pub mod iov;
@@ -23,5 +24,6 @@ pub mod rpc;
 pub mod sock;
 pub mod subsystem;
 pub mod thread;
+mod vectors;
 
 pub use errno::{Errno, Result};

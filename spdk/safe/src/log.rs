@@ -1,9 +1,10 @@
-//! SPDK's log. Use the macros [`error!`](crate::error!), [`warn!`](crate::warn!), [`notice!`](crate::notice!),
-//! [`info!`](crate::info!) and [`debug!`](crate::debug!): one line each, with the caller's file and line. Nothing is
-//! allocated; a line is cut at 1 KiB, SPDK's own limit.
+//! SPDK's log. Use the macros [`error!`](crate::error!), [`warn!`](crate::warn!),
+//! [`notice!`](crate::notice!), [`info!`](crate::info!) and [`debug!`](crate::debug!): one line each, with
+//! the caller's file and line. Nothing is allocated; a line is cut at 1 KiB, SPDK's own limit.
 
 use std::ffi::{CStr, c_int};
 use std::fmt::{self, Write};
+use std::sync::Once;
 
 use spdk_sys as sys;
 
@@ -23,11 +24,24 @@ pub enum Level {
     Debug = sys::SPDK_LOG_DEBUG,
 }
 
-/// Whether a line of that level would be printed or sent to syslog.
+/// Whether a line of that level would be printed or sent to syslog. As with SPDK's own lines, info and debug
+/// also take the log flag, here `dst`.
 pub fn enabled(level: Level) -> bool {
+    // SAFETY: reads one variable.
+    if level > Level::Notice && !unsafe { sys::dst_spdk_log_flag() } {
+        return false;
+    }
     // SAFETY: both read one integer.
     let most = unsafe { sys::spdk_log_get_print_level().max(sys::spdk_log_get_level()) };
     level as i32 <= most
+}
+
+/// Makes the flag known, before `main`, where SPDK's `-L` looks for it. What `constructor!` calls first.
+#[doc(hidden)]
+pub fn register_flag() {
+    static ONCE: Once = Once::new();
+    // SAFETY: a constructor, so nothing reads SPDK's list of flags yet.
+    ONCE.call_once(|| unsafe { sys::dst_spdk_log_register_flag() });
 }
 
 /// What the macros call. `file` and `module` end in a NUL.

@@ -8,8 +8,8 @@ use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
 
-/// A registered poller. Dropping it ends it, also from inside its own closure, which is then freed after it returned.
-/// It must be dropped before its thread exits.
+/// A registered poller. Dropping it ends it, also from inside its own closure, which is then freed after it
+/// returned. It must be dropped before its thread exits.
 pub struct Poller {
     raw: *mut sys::spdk_poller,
     state: Rc<State>,
@@ -39,7 +39,8 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         self.state.ended.set(true);
-        // SAFETY: registered and not yet unregistered; on its own thread, since it is not `Send`. SPDK calls it no more.
+        // SAFETY: registered and not yet unregistered; on its own thread, since it is not `Send`. SPDK calls
+        // it no more.
         unsafe { sys::spdk_poller_unregister(&mut self.raw) };
         // When it is running the closure is not in there, and `poll` drops it.
         let f = self.state.f.borrow_mut().take();
@@ -49,8 +50,8 @@ impl Drop for Poller {
 
 extern "C" fn poll(arg: *mut c_void) -> c_int {
     let state = arg.cast::<State>().cast_const();
-    // SAFETY: SPDK calls registered pollers only, and until `Poller::drop` its `Rc` keeps the state alive; the
-    // count taken here keeps it during the call, in which the `Poller` may go.
+    // SAFETY: SPDK calls registered pollers only, and until `Poller::drop` its `Rc` keeps the state alive;
+    // the count taken here keeps it during the call, in which the `Poller` may go.
     let state = unsafe {
         Rc::increment_strong_count(state);
         Rc::from_raw(state)

@@ -57,7 +57,8 @@ pub fn register(method: &'static CStr, handler: Handler, phase: Phase) {
     unsafe { sys::spdk_rpc_register_method(method.as_ptr(), Some(ENTRIES[slot]), mask) };
 }
 
-/// An answer that somebody waits for. May be kept, on its thread. Dropped, it says that something went wrong here.
+/// An answer that somebody waits for. May be kept, on its thread. Dropped, it says that something went wrong
+/// here.
 pub struct Reply {
     request: Option<NonNull<sys::spdk_jsonrpc_request>>,
     _not_send: PhantomData<*mut ()>,

@@ -42,7 +42,8 @@ pub fn register(
     subsystem.init = Some(entry.init);
     subsystem.fini = Some(entry.fini);
     subsystem.write_config_json = Some(entry.config);
-    // SAFETY: SPDK keeps these in lists, so they live for ever; constructors run before anything reads the lists.
+    // SAFETY: SPDK keeps these in lists, so they live for ever; constructors run before anything reads the
+    // lists.
     unsafe { sys::spdk_add_subsystem(Box::leak(Box::new(subsystem))) };
     for other in depends_on {
         // SAFETY: as above.

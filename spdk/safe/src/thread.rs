@@ -1,7 +1,7 @@
 //! SPDK threads, and values that belong to one of them.
 //!
-//! An SPDK thread is a queue of messages and a list of pollers which some OS thread runs. Whatever in this crate
-//! is not `Send` belongs to the SPDK thread on which it was made; nothing here may be kept in a
+//! An SPDK thread is a queue of messages and a list of pollers which some OS thread runs. Whatever in this
+//! crate is not `Send` belongs to the SPDK thread on which it was made; nothing here may be kept in a
 //! `thread_local!`, because several SPDK threads share an OS thread.
 
 use std::ffi::{CString, c_void};
@@ -134,8 +134,8 @@ pub fn current_core() -> u32 {
     unsafe { sys::spdk_env_get_current_core() }
 }
 
-/// A value that stays on the SPDK thread where it was wrapped, but whose wrapper may travel: the way for the closure of
-/// [`Thread::send`] to carry a reference that is only good at home.
+/// A value that stays on the SPDK thread where it was wrapped, but whose wrapper may travel: the way for the
+/// closure of [`Thread::send`] to carry a reference that is only good at home.
 ///
 /// Opening it elsewhere panics. Dropped elsewhere, the value is leaked, with a line in the log.
 pub struct Local<T> {
@@ -143,8 +143,8 @@ pub struct Local<T> {
     value: ManuallyDrop<T>,
 }
 
-// SAFETY: the value is reached, and dropped, only on the SPDK thread where it was wrapped: `home` is checked each
-// time. SPDK runs a thread on one OS thread at a time, and hands over with the barriers that takes.
+// SAFETY: the value is reached, and dropped, only on the SPDK thread where it was wrapped: `home` is checked
+// each time. SPDK runs a thread on one OS thread at a time, and hands over with the barriers that takes.
 unsafe impl<T> Send for Local<T> {}
 // SAFETY: as above; a reference to the wrapper gives access at home only.
 unsafe impl<T> Sync for Local<T> {}

@@ -1,7 +1,7 @@
 //! Connecting without holding up the reactor.
 //!
-//! `spdk_sock_connect` blocks until the peer answers or the kernel gives up, two minutes later. So helper threads call it,
-//! a bounded number of them, which the first attempts start and which then stay.
+//! `spdk_sock_connect` blocks until the peer answers or the kernel gives up, two minutes later. So helper
+//! threads call it, a bounded number of them, which the first attempts start and which then stay.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -22,7 +22,8 @@ const REPORT_RETRY: Duration = Duration::from_millis(10);
 
 type Done = Box<dyn FnOnce(Result<Sock>)>;
 
-/// An attempt under way. Dropping it gives it up: `done` is never called, and a socket that comes late is closed.
+/// An attempt under way. Dropping it gives it up: `done` is never called, and a socket that comes late is
+/// closed.
 pub struct Connecting {
     attempt: Arc<Attempt>,
     _not_send: PhantomData<*mut ()>,
@@ -42,9 +43,9 @@ struct State {
     helper: Option<libc::pthread_t>,
 }
 
-/// Starts to connect to an IP address and calls `done` on this SPDK thread with what came of it, later, never inside this
-/// call. Without the [`Connecting`] being dropped that takes as long as the kernel takes. The errno is the kernel's
-/// as far as SPDK let it through, else `EIO`. `EINVAL` at once: not an address.
+/// Starts to connect to an IP address and calls `done` on this SPDK thread with what came of it, later, never
+/// inside this call. Without the [`Connecting`] being dropped that takes as long as the kernel takes. The
+/// errno is the kernel's as far as SPDK let it through, else `EIO`. `EINVAL` at once: not an address.
 pub fn connect(
     addr: &str,
     port: u16,
@@ -76,8 +77,8 @@ impl State {
     /// Gets the helper out of `connect(2)`, if it is in there.
     fn interrupt(&self) {
         if let Some(helper) = self.helper {
-            // SAFETY: helpers never end, so the id is good. The helper cannot have gone on to another attempt: for that
-            // it needs the lock that the caller holds.
+            // SAFETY: helpers never end, so the id is good. The helper cannot have gone on to another
+            // attempt: for that it needs the lock that the caller holds.
             unsafe { libc::pthread_kill(helper, INTERRUPT) };
         }
     }
@@ -100,7 +101,8 @@ impl Attempt {
         if state.done.is_some() {
             state.result = Some(result);
         }
-        // While the lock is held and `done` is there the `Connecting` has not been dropped, so its thread lives.
+        // While the lock is held and `done` is there the `Connecting` has not been dropped, so its thread
+        // lives.
         while state.done.is_some() {
             let attempt = Arc::clone(self);
             match self.home.send(move || attempt.deliver()) {
@@ -121,7 +123,8 @@ impl Attempt {
     fn connect_blocking(&self) -> Result<Sock> {
         Errno::clear_last();
         let (ip, port) = (self.to.c_ip.as_ptr(), self.to.port.into());
-        // SAFETY: two strings (or null for the second), valid during the call. It uses nothing of the SPDK thread.
+        // SAFETY: two strings (or null for the second), valid during the call. It uses nothing of the SPDK
+        // thread.
         let raw = unsafe { sys::spdk_sock_connect(ip, port, self.to.impl_ptr()) };
         Sock::from_raw(raw).ok_or_else(|| Errno::last_or(Errno::EIO))
     }
@@ -157,7 +160,8 @@ struct PoolState {
 impl Pool {
     fn start(&'static self, attempt: &Arc<Attempt>) -> Result<()> {
         let mut state = lock(&self.state);
-        // The signal for an attempt given up may have come just before its helper entered connect(2): once more.
+        // The signal for an attempt given up may have come just before its helper entered connect(2): once
+        // more.
         for running in &state.running {
             let running = lock(&running.state);
             if running.done.is_none() {
@@ -202,7 +206,8 @@ impl Pool {
     }
 }
 
-/// The signal that gets a helper out of `connect(2)`. Its default is to be ignored, so one that goes astray does no harm.
+/// The signal that gets a helper out of `connect(2)`. Its default is to be ignored, so one that goes astray
+/// does no harm.
 const INTERRUPT: libc::c_int = libc::SIGURG;
 
 /// Lets [`INTERRUPT`] end system calls of the calling thread. Somebody else's handler is left as it is.
@@ -211,7 +216,8 @@ fn catch_interrupt() {
     static HANDLER: Once = Once::new();
 
     HANDLER.call_once(|| {
-        // SAFETY: both structures are plain data for which all zero is valid; the handler does nothing at all.
+        // SAFETY: both structures are plain data for which all zero is valid; the handler does nothing at
+        // all.
         unsafe {
             let mut old: libc::sigaction = std::mem::zeroed();
             libc::sigaction(INTERRUPT, std::ptr::null(), &mut old);

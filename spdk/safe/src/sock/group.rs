@@ -15,8 +15,8 @@ use crate::thread;
 
 /// Who owns a socket in a group.
 pub trait SockReady {
-    /// The socket has something to receive, or its connection ended. Called inside [`Group::poll`], at each one until all is
-    /// received. It may drop its own [`Member`], and others.
+    /// The socket has something to receive, or its connection ended. Called inside [`Group::poll`], at each
+    /// one until all is received. It may drop its own [`Member`], and others.
     fn readable(self: Rc<Self>);
 }
 
@@ -25,8 +25,8 @@ pub struct Group(Rc<Inner>);
 
 /// A socket's place in a group, and a share in its owner. Dropping it ends both.
 ///
-/// An owner that stores its `Member` and is kept by nothing else is a cycle: drop the `Member` to end it. `Member` and
-/// [`Sock`] may be dropped in any order, during a poll too.
+/// An owner that stores its `Member` and is kept by nothing else is a cycle: drop the `Member` to end it.
+/// `Member` and [`Sock`] may be dropped in any order, during a poll too.
 pub struct Member(Rc<Place>);
 
 struct Inner {
@@ -35,7 +35,8 @@ struct Inner {
     polling: Cell<bool>,
     /// The place whose owner is being called, null when none is.
     current: Cell<*const Place>,
-    /// Places to give up when the poll is over: SPDK has a list of ready sockets in hand, and must not find one gone.
+    /// Places to give up when the poll is over: SPDK has a list of ready sockets in hand, and must not find
+    /// one gone.
     leaving: Cell<Option<Rc<Place>>>,
 }
 
@@ -68,8 +69,8 @@ impl Group {
         })))
     }
 
-    /// Puts `sock` into the group: from now on [`Group::poll`] calls `owner` when it is readable. `EBUSY`: it is in a
-    /// group, or was dropped from one in the poll that is going on.
+    /// Puts `sock` into the group: from now on [`Group::poll`] calls `owner` when it is readable. `EBUSY`: it
+    /// is in a group, or was dropped from one in the poll that is going on.
     pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>) -> Result<Member> {
         let inner = &sock.inner;
         inner
@@ -84,8 +85,8 @@ impl Group {
         });
         let arg = Rc::as_ptr(&place).cast_mut().cast::<c_void>();
         Errno::clear_last();
-        // SAFETY: group and socket are open, and on this thread; `arg` stays valid until the socket is removed, since
-        // until then the `Member` or the list `leaving` holds a count.
+        // SAFETY: group and socket are open, and on this thread; `arg` stays valid until the socket is
+        // removed, since until then the `Member` or the list `leaving` holds a count.
         let rc = unsafe { sys::spdk_sock_group_add_sock(self.0.raw, inner.raw.as_ptr(), Some(ready), arg) };
         if rc != 0 {
             inner.pinned.store(ptr::null_mut(), Ordering::Relaxed);
@@ -94,8 +95,8 @@ impl Group {
         Ok(Member(place))
     }
 
-    /// Calls the owners of readable sockets, at most `max_events` (SPDK's own limit is 32) of them. The number called.
-    /// `EBUSY` when called from an owner. HOT.
+    /// Calls the owners of readable sockets, at most `max_events` (SPDK's own limit is 32) of them. The
+    /// number called. `EBUSY` when called from an owner. HOT.
     pub fn poll(&self, max_events: usize) -> Result<usize> {
         let group = &*self.0;
         if group.polling.replace(true) {
@@ -127,8 +128,8 @@ unsafe fn poll_raw(group: *mut sys::spdk_sock_group, _max_events: usize) -> i32 
 impl Place {
     /// Takes the socket out of the group.
     fn leave(&self) {
-        // SPDK up to 21.01 notes each removal in an array of 32 that only a poll empties: a 33rd without a poll would
-        // be written past its end. This poll calls nobody, see `ready`.
+        // SPDK up to 21.01 notes each removal in an array of 32 that only a poll empties: a 33rd without a
+        // poll would be written past its end. This poll calls nobody, see `ready`.
         #[cfg(spdk_sock_removal_list)]
         if !self.group.polling.get() {
             // SAFETY: an open group on its thread.
@@ -167,8 +168,8 @@ impl Drop for Inner {
 
 extern "C" fn ready(arg: *mut c_void, _: *mut sys::spdk_sock_group, _: *mut sys::spdk_sock) {
     let place = arg.cast::<Place>().cast_const();
-    // SAFETY: the socket is in the group, so its place exists (see `add`); the count taken here keeps it during the
-    // call, in which the `Member` may go.
+    // SAFETY: the socket is in the group, so its place exists (see `add`); the count taken here keeps it
+    // during the call, in which the `Member` may go.
     let place = unsafe {
         Rc::increment_strong_count(place);
         Rc::from_raw(place)

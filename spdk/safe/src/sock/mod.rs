@@ -1,4 +1,5 @@
-//! Sockets: connections and listeners. Groups are in [`group`], making a connection in [`connect`](mod@connect).
+//! Sockets: connections and listeners. Groups are in [`group`], making a connection in
+//! [`connect`](mod@connect).
 
 pub mod connect;
 pub mod group;
@@ -35,8 +36,8 @@ pub(crate) struct SockInner {
     pinned: AtomicPtr<sys::spdk_thread>,
 }
 
-// SAFETY: SPDK's sockets know no threads, only groups do. Outside a group the one `Sock`, which is not `Sync`, has all
-// access; inside one `pinned` keeps it, and the group, on one SPDK thread.
+// SAFETY: SPDK's sockets know no threads, only groups do. Outside a group the one `Sock`, which is not
+// `Sync`, has all access; inside one `pinned` keeps it, and the group, on one SPDK thread.
 unsafe impl Send for SockInner {}
 // SAFETY: as above.
 unsafe impl Sync for SockInner {}
@@ -59,8 +60,8 @@ impl Sock {
 
     #[inline]
     fn raw(&self) -> *mut sys::spdk_sock {
-        // Relaxed: a thread that pinned it sees its own store, and another that reads the old value would have had to
-        // be given this `Sock` (a synchronisation) before the store.
+        // Relaxed: a thread that pinned it sees its own store, and another that reads the old value would
+        // have had to be given this `Sock` (a synchronisation) before the store.
         let pinned = self.inner.pinned.load(Ordering::Relaxed);
         assert!(
             pinned.is_null() || pinned == thread::current_ptr(),
@@ -69,7 +70,8 @@ impl Sock {
         self.inner.raw.as_ptr()
     }
 
-    /// Receives into `buf`. `None`: nothing there. `Some(0)`: the peer has closed, for a `buf` that is not empty. HOT.
+    /// Receives into `buf`. `None`: nothing there. `Some(0)`: the peer has closed, for a `buf` that is not
+    /// empty. HOT.
     #[inline]
     pub fn recv(&self, buf: &mut [u8]) -> Result<Option<usize>> {
         if buf.is_empty() {
@@ -99,7 +101,8 @@ impl Sock {
             return Ok(Some(0));
         }
         let (entries, count) = iovs.as_raw();
-        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows, which are only read.
+        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows, which are
+        // only read.
         let rc = unsafe { sys::spdk_sock_writev(self.raw(), entries, count) };
         transferred(rc)
     }
@@ -187,8 +190,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at an IP address; port 0 lets the kernel choose. `sock_impl` names an SPDK socket implementation, `None` is
-    /// SPDK's choice. `EINVAL`: not an address.
+    /// Listens at an IP address; port 0 lets the kernel choose. `sock_impl` names an SPDK socket
+    /// implementation, `None` is SPDK's choice. `EINVAL`: not an address.
     pub fn listen(addr: &str, port: u16, sock_impl: Option<&str>) -> Result<Listener> {
         let end = Endpoint::new(addr, port, sock_impl)?;
         Errno::clear_last();

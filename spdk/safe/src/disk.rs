@@ -1,0 +1,379 @@
+//! Being a bdev: disks, and SPDK's calls to them.
+
+use std::ffi::{CString, c_int, c_void};
+use std::marker::PhantomData;
+use std::mem::MaybeUninit;
+use std::ptr;
+use std::rc::Rc;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde_json::Value;
+use spdk_sys as sys;
+
+use crate::bdev_io::{BdevIo, IoKind};
+use crate::errno::{Errno, Result};
+use crate::{bdev_module, json};
+
+/// What a new bdev is like.
+#[derive(Clone, Debug)]
+pub struct DiskInfo {
+    /// Name of the bdev; not empty, no NUL.
+    pub name: String,
+    /// The kind of product, for people to read.
+    pub product_name: &'static str,
+    /// Raw bytes, in SPDK's order; all zero: SPDK makes one up.
+    pub uuid: [u8; 16],
+    /// Bytes.
+    pub block_size: u32,
+    /// Blocks.
+    pub num_blocks: u64,
+    /// Blocks that a write must be a multiple of; 0 means 1.
+    pub write_unit_size: u32,
+    /// Blocks; 0: none.
+    pub optimal_io_boundary: u32,
+    /// SPDK splits reads and writes at multiples of `optimal_io_boundary`.
+    pub split_on_boundary: bool,
+    /// Blocks that compare-and-write takes at most; 0 means 1.
+    pub acwu: u16,
+    /// It has a volatile write cache.
+    pub write_cache: bool,
+}
+
+/// A bdev. SPDK calls it from all its threads; what belongs to one is in the `Channel`.
+pub trait Disk: Send + Sync + 'static {
+    /// What a thread needs for I/O.
+    type Channel: 'static;
+
+    /// Makes the channel of the current SPDK thread: when that first opens one, maybe inside [`register`].
+    fn create_channel(&self) -> Result<Rc<Self::Channel>>;
+
+    /// Takes back a thread's channel, on that thread, after its last I/O has completed. This may happen after
+    /// [`Disk::destruct`] was called, but not after its end was reported and done.
+    fn destroy_channel(channel: Rc<Self::Channel>);
+
+    /// Executes an I/O of a supported kind; a read has its buffer. HOT.
+    fn submit(channel: &Rc<Self::Channel>, io: BdevIo);
+
+    /// Whether it does that kind of I/O. Never asked for [`IoKind::Other`].
+    fn supports(&self, kind: IoKind) -> bool;
+
+    /// The value of `dst` in what `bdev_get_bdevs` shows as `driver_specific`.
+    fn dump_info(&self) -> Value;
+
+    /// RPCs, `{"method": …, "params": {…}}`, that make this bdev again. Called under SPDK's lock: use no bdev
+    /// in it.
+    fn write_config(&self) -> Vec<Value>;
+
+    /// The bdev was unregistered, by [`Registered::unregister`] or by SPDK, and nobody has it open. Called on
+    /// the thread where it was unregistered. `done` is called there too when the disk needs to be no more.
+    fn destruct(&self, done: DestructDone);
+}
+
+/// Owned by SPDK from registration to the end of destruction.
+#[repr(C)]
+struct DiskBox<D: Disk> {
+    bdev: sys::spdk_bdev,
+    disk: Arc<D>,
+    /// What `bdev` points to.
+    _name: CString,
+    _product_name: CString,
+    handle: Arc<Handle>,
+}
+
+/// Null once the bdev is on its way out.
+struct Handle(Mutex<*mut sys::spdk_bdev>);
+
+// SAFETY: the pointer is handed to SPDK's functions only, on the thread that registered the bdev; see
+// `Registered`.
+unsafe impl Send for Handle {}
+// SAFETY: as above.
+unsafe impl Sync for Handle {}
+
+impl Handle {
+    fn replace(&self, bdev: *mut sys::spdk_bdev) -> *mut sys::spdk_bdev {
+        std::mem::replace(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner), bdev)
+    }
+
+    fn get(&self) -> Result<*mut sys::spdk_bdev> {
+        let bdev = *self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if bdev.is_null() { Err(Errno::ENODEV) } else { Ok(bdev) }
+    }
+}
+
+/// A bdev that SPDK has. Dropping this leaves it there, until SPDK ends. Use it on the thread that handles
+/// RPCs.
+pub struct Registered<D> {
+    handle: Arc<Handle>,
+    name: String,
+    _not_send: PhantomData<*mut D>,
+}
+
+/// Registers a bdev. Modules that look at new bdevs do so at once: channels may be made and I/O come before
+/// this returns.
+///
+/// `EEXIST`: a bdev or alias has that name. `EINVAL`: the name is empty or holds a NUL, or a size is 0.
+pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
+    let module = bdev_module::raw().ok_or(Errno::ENODEV)?;
+    if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
+        return Err(Errno::EINVAL);
+    }
+    let name = CString::new(info.name.as_str()).map_err(|_| Errno::EINVAL)?;
+    let product_name = CString::new(info.product_name).map_err(|_| Errno::EINVAL)?;
+    // Before SPDK logs an error of its own.
+    if crate::bdev::info(&info.name).is_some() {
+        return Err(Errno::EEXIST);
+    }
+    // SAFETY: pointers, flags and numbers; all zero is valid, and means "not given".
+    let mut bdev: sys::spdk_bdev = unsafe { MaybeUninit::zeroed().assume_init() };
+    bdev.name = name.as_ptr().cast_mut();
+    bdev.product_name = product_name.as_ptr().cast_mut();
+    bdev.blocklen = info.block_size;
+    bdev.blockcnt = info.num_blocks;
+    bdev.write_unit_size = info.write_unit_size;
+    bdev.optimal_io_boundary = info.optimal_io_boundary;
+    let split = info.split_on_boundary && info.optimal_io_boundary > 0;
+    // SAFETY: writes to the structure.
+    unsafe { sys::dst_spdk_bdev_set_split(&mut bdev, split) };
+    bdev.acwu = info.acwu;
+    bdev.write_cache = info.write_cache.into();
+    bdev.module = module;
+    bdev.fn_table = DiskBox::<D>::FN_TABLE;
+    // SAFETY: both are 16 bytes, whose order SPDK does not interpret.
+    bdev.uuid = unsafe { std::mem::transmute::<[u8; 16], sys::spdk_uuid>(info.uuid) };
+
+    let handle = Arc::new(Handle(Mutex::new(ptr::null_mut())));
+    let this = Box::into_raw(Box::new(DiskBox {
+        bdev,
+        disk,
+        _name: name.clone(),
+        _product_name: product_name,
+        handle: Arc::clone(&handle),
+    }));
+    // SAFETY: `this` is valid until destruction, or until taken back below; it is the io_device's address and
+    // the bdev's context. SPDK copies the io_device's name. The bdev's name is the one kept in `this`, not
+    // the one that goes.
+    let rc = unsafe {
+        (*this).bdev.name = (*this)._name.as_ptr().cast_mut();
+        (*this).bdev.ctxt = this.cast::<c_void>();
+        sys::spdk_io_device_register(
+            this.cast::<c_void>(),
+            Some(create_channel::<D>),
+            Some(destroy_channel::<D>),
+            size_of::<Rc<D::Channel>>() as u32,
+            name.as_ptr(),
+        );
+        handle.replace(ptr::addr_of_mut!((*this).bdev));
+        sys::spdk_bdev_register(ptr::addr_of_mut!((*this).bdev))
+    };
+    if rc != 0 {
+        handle.replace(ptr::null_mut());
+        // SAFETY: registered above; SPDK did not take the bdev, so nobody else refers to `this`.
+        unsafe { sys::spdk_io_device_unregister(this.cast(), Some(free::<D>)) };
+        return Err(Errno(-rc));
+    }
+    Ok(Registered { handle, name: info.name, _not_send: PhantomData })
+}
+
+impl<D: Disk> Registered<D> {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Removes the bdev. Everybody who has it open is told; when all have closed it, and the disk has been
+    /// destructed, `done` is called on this thread. `ENODEV`: it is gone, or going, already. `EBUSY`: being
+    /// unregistered.
+    pub fn unregister(&self, done: impl FnOnce(Result<()>) + 'static) {
+        extern "C" fn unregistered<F: FnOnce(Result<()>)>(ctx: *mut c_void, rc: c_int) {
+            // SAFETY: the box given below; SPDK calls this once.
+            let done = unsafe { Box::from_raw(ctx.cast::<F>()) };
+            done(Errno::check(rc));
+        }
+        fn callback<F: FnOnce(Result<()>)>(_: &F) -> extern "C" fn(*mut c_void, c_int) {
+            unregistered::<F>
+        }
+
+        let bdev = match self.handle.get() {
+            Ok(bdev) => bdev,
+            Err(e) => return done(Err(e)),
+        };
+        let cb = callback(&done);
+        let ctx = Box::into_raw(Box::new(done)).cast::<c_void>();
+        // SAFETY: not destructed yet, since the handle had it, and that would be on this thread.
+        unsafe { sys::spdk_bdev_unregister(bdev, Some(cb), ctx) };
+    }
+
+    /// Changes the number of blocks and tells everybody who has it open. `EBUSY`: it would shrink, and is
+    /// open.
+    pub fn resize(&self, num_blocks: u64) -> Result<()> {
+        let bdev = self.handle.get()?;
+        // SAFETY: as for `unregister`.
+        Errno::check(unsafe { sys::spdk_bdev_notify_blockcnt_change(bdev, num_blocks) })
+    }
+}
+
+/// Says that a disk needs to be no more.
+#[must_use = "the bdev is not gone until done() is called"]
+pub struct DestructDone {
+    end: unsafe fn(*mut c_void),
+    this: *mut c_void,
+}
+
+impl DestructDone {
+    /// Frees the bdev, once its last channel is gone, and reports that to who unregistered it. On the thread
+    /// that [`Disk::destruct`] was called on.
+    pub fn done(self) {
+        // SAFETY: given to one `destruct` for its own disk; called once, since that consumes it.
+        unsafe { (self.end)(self.this) }
+    }
+}
+
+impl<D: Disk> DiskBox<D> {
+    const FN_TABLE: &'static sys::spdk_bdev_fn_table = &{
+        // SAFETY: optional functions; all zero is valid, and means "none".
+        let mut table: sys::spdk_bdev_fn_table = unsafe { MaybeUninit::zeroed().assume_init() };
+        table.destruct = Some(destruct::<D>);
+        table.submit_request = Some(submit_request::<D>);
+        table.io_type_supported = Some(io_type_supported::<D>);
+        table.get_io_channel = Some(get_io_channel);
+        table.dump_info_json = Some(dump_info_json::<D>);
+        table.write_config_json = Some(write_config_json::<D>);
+        table
+    };
+
+    /// # Safety
+    /// `ctx` is the context of a bdev of this kind that is not destructed.
+    unsafe fn disk<'a>(ctx: *mut c_void) -> &'a D {
+        // SAFETY: the caller's; the disk lives as long as the box.
+        unsafe { &*Arc::as_ptr(&(*ctx.cast::<DiskBox<D>>()).disk) }
+    }
+}
+
+/// # Safety
+/// `ch` is a channel of a disk of this kind.
+#[inline]
+unsafe fn channel_of<'a, D: Disk>(ch: *mut sys::spdk_io_channel) -> &'a Rc<D::Channel> {
+    // SAFETY: `create_channel` left it there; SPDK destroys the channel by a message, never inside a call to
+    // us.
+    unsafe { &*sys::dst_spdk_io_channel_get_ctx(ch).cast::<Rc<D::Channel>>() }
+}
+
+extern "C" fn create_channel<D: Disk>(this: *mut c_void, ctx: *mut c_void) -> c_int {
+    // SAFETY: the io_device is registered, so its box is there.
+    match unsafe { DiskBox::<D>::disk(this) }.create_channel() {
+        Ok(channel) => {
+            // SAFETY: room for a pointer, aligned as one: it follows a structure of pointers.
+            unsafe { ctx.cast::<Rc<D::Channel>>().write(channel) };
+            0
+        }
+        Err(e) => Errno::to_rc(Err(e)),
+    }
+}
+
+extern "C" fn destroy_channel<D: Disk>(_this: *mut c_void, ctx: *mut c_void) {
+    // SAFETY: written by `create_channel`, never read again.
+    D::destroy_channel(unsafe { ctx.cast::<Rc<D::Channel>>().read() });
+}
+
+extern "C" fn get_io_channel(ctx: *mut c_void) -> *mut sys::spdk_io_channel {
+    // SAFETY: the bdev's context is its io_device too.
+    unsafe { sys::spdk_get_io_channel(ctx) }
+}
+
+extern "C" fn submit_request<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bdev_io) {
+    // SAFETY: a submitted I/O of our module; for a read SPDK has filled in the vectors.
+    unsafe {
+        let bdev_io = &(*raw);
+        if u32::from(bdev_io.type_) == sys::SPDK_BDEV_IO_TYPE_READ {
+            let iovs = bdev_io.u.bdev.iovs;
+            if iovs.is_null() || (*iovs).iov_base.is_null() {
+                let bytes = bdev_io.u.bdev.num_blocks * u64::from((*bdev_io.bdev).blocklen);
+                sys::spdk_bdev_io_get_buf(raw, Some(got_buffer::<D>), bytes);
+                return;
+            }
+        }
+        submit::<D>(ch, raw);
+    }
+}
+
+extern "C" fn got_buffer<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bdev_io, success: bool) {
+    // SAFETY: the I/O of `submit_request`, with a buffer now, or with none and to be completed.
+    unsafe {
+        if success {
+            submit::<D>(ch, raw);
+        } else {
+            sys::spdk_bdev_io_complete(raw, sys::SPDK_BDEV_IO_STATUS_FAILED);
+        }
+    }
+}
+
+/// # Safety
+/// `raw` was submitted to `ch`, a channel of a disk of this kind, on this thread.
+#[inline]
+unsafe fn submit<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bdev_io) {
+    // SAFETY: the caller's.
+    if let Some(io) = unsafe { BdevIo::from_submitted(raw) } {
+        // Not asked of the disk: SPDK submits what `io_type_supported` allows, and Other it never does.
+        if io.kind() != IoKind::Other {
+            // SAFETY: the caller's.
+            D::submit(unsafe { channel_of::<D>(ch) }, io);
+        }
+    }
+}
+
+extern "C" fn io_type_supported<D: Disk>(ctx: *mut c_void, raw: sys::spdk_bdev_io_type) -> bool {
+    match IoKind::from_raw(raw) {
+        IoKind::Other => false,
+        // SAFETY: SPDK asks of registered bdevs.
+        kind => unsafe { DiskBox::<D>::disk(ctx) }.supports(kind),
+    }
+}
+
+extern "C" fn dump_info_json<D: Disk>(ctx: *mut c_void, w: *mut sys::spdk_json_write_ctx) -> c_int {
+    // SAFETY: SPDK asks of registered bdevs; its writer is inside an object.
+    unsafe {
+        let info = DiskBox::<D>::disk(ctx).dump_info();
+        json::write_member(w, "dst", &info);
+    }
+    0
+}
+
+extern "C" fn write_config_json<D: Disk>(bdev: *mut sys::spdk_bdev, w: *mut sys::spdk_json_write_ctx) {
+    // SAFETY: SPDK asks of registered bdevs; its writer is inside an array.
+    unsafe {
+        for call in DiskBox::<D>::disk((*bdev).ctxt).write_config() {
+            json::write(w, &call);
+        }
+    }
+}
+
+extern "C" fn destruct<D: Disk>(ctx: *mut c_void) -> c_int {
+    let this = ctx.cast::<DiskBox<D>>();
+    // SAFETY: the box is freed at the end of `DestructDone::done`, at the earliest after this thread's next
+    // message; `disk` has a count of its own, as the last may go there.
+    let disk = unsafe {
+        (*this).handle.replace(ptr::null_mut());
+        Arc::clone(&(*this).disk)
+    };
+    disk.destruct(DestructDone { end: end_destruct::<D>, this: ctx });
+    // Says that the end comes later, with spdk_bdev_destruct_done().
+    1
+}
+
+/// # Safety
+/// `this` is a `DiskBox<D>` whose `destruct` has been called.
+unsafe fn end_destruct<D: Disk>(this: *mut c_void) {
+    // SAFETY: registered in `register`; the callback comes by a message, when the last channel has gone.
+    unsafe { sys::spdk_io_device_unregister(this, Some(destructed::<D>)) };
+}
+
+extern "C" fn destructed<D: Disk>(this: *mut c_void) {
+    // SAFETY: SPDK waits for this call, and uses the bdev no more after it.
+    unsafe { sys::spdk_bdev_destruct_done(ptr::addr_of_mut!((*this.cast::<DiskBox<D>>()).bdev), 0) };
+    free::<D>(this);
+}
+
+extern "C" fn free<D: Disk>(this: *mut c_void) {
+    // SAFETY: made by `Box::into_raw` in `register`; neither SPDK nor the io_device refers to it any more.
+    drop(unsafe { Box::from_raw(this.cast::<DiskBox<D>>()) });
+}
