@@ -1,0 +1,57 @@
+"""Latencies from the histogram that SPDK keeps of a bdev's I/O."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+from typing import Any
+
+from harness.spdk import Application
+
+
+@dataclass(frozen=True)
+class Latencies:
+    """In microseconds, as exact as the histogram's buckets: to 1 %. All 0 when there was no I/O."""
+
+    mean: float
+    percentiles: list[float]
+
+
+def enable(application: Application, bdev: str) -> None:
+    """Begins a new, empty histogram."""
+    application.rpc.call("bdev_enable_histogram", name=bdev, enable=True)
+
+
+def read(application: Application, bdev: str, percents: list[float]) -> Latencies:
+    """Of all I/O that completed since enable()."""
+    return decode(application.rpc.call("bdev_get_histogram", name=bdev), percents)
+
+
+def decode(histogram: dict[str, Any], percents: list[float]) -> Latencies:
+    raw = base64.b64decode(histogram["histogram"])
+    counts = memoryview(raw).cast("Q")
+    used = [(_ends(i, histogram["bucket_shift"]), count) for i, count in enumerate(counts) if count]
+    total = sum(count for _, count in used)
+    to_us = 1e6 / histogram["tsc_rate"]
+
+    def percentile(percent: float) -> float:
+        seen = 0
+        for (_, upper), count in used:
+            seen += count
+            if seen >= total * percent / 100:
+                return upper * to_us
+        return 0.0
+
+    sum_ticks = sum((lower + upper) / 2 * count for (lower, upper), count in used)
+    return Latencies(sum_ticks / total * to_us if total else 0.0, [percentile(p) for p in percents])
+
+
+def _ends(index: int, shift: int) -> tuple[int, int]:
+    # spdk/histogram_data.h: ranges of 2^shift buckets; a bucket is one tick wide in ranges 0 and 1, and twice as
+    # wide as in the one before in each further range.
+    number, bucket = index >> shift, index & ((1 << shift) - 1)
+    if number == 0:
+        return bucket, bucket + 1
+    width = 1 << (number - 1)
+    lower = (width << shift) + bucket * width
+    return lower, lower + width
