@@ -1,0 +1,143 @@
+//! The pools of a group: objects for backend I/O, memory for its data, receive buffers.
+
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use dst_session::transactions::Request;
+use dst_transport::RECEIVE_BUFFER;
+use dst_wire::{Op, Status};
+use spdk::backend::{BackendDone, BackendIo, Channel, IoStatus};
+use spdk::dma::DmaPool;
+
+use crate::connection::Connection;
+use crate::group::Group;
+use crate::options::Options;
+
+/// Data up to this many bytes has a small buffer: 4 KiB blocks, and two of them for compare-and-write.
+const SMALL: usize = 8 << 10;
+
+/// Longer data is put together from chunks of this size: 16 of them are [`Options::max_transfer`]'s
+/// upper limit of 2 MiB.
+pub const LARGE: usize = 128 << 10;
+
+/// I/O objects of a group. One is needed for each request that is in the backend or being received.
+const OBJECTS: usize = 4096;
+
+/// Receive buffers of a group. A connection holds one only while it has bytes that it can't go on with.
+const RECEIVE_BUFFERS: usize = 32;
+
+/// An I/O object, with all that the backend needs while the I/O is under way.
+pub type Io = Box<BackendIo<Owner>>;
+
+/// Who gets an I/O object back.
+#[derive(Default)]
+pub struct Owner {
+    /// The connection, while the I/O is in the backend.
+    pub connection: Option<Rc<Connection>>,
+    /// The connection's slot.
+    pub slot: u16,
+}
+
+impl BackendDone for Owner {
+    /// Only notes it: the connection may be borrowed up the stack, when a backend answers at once.
+    fn done(io: Io, status: IoStatus) {
+        let connection = io.ctx.connection.as_ref().expect("an I/O in the backend has a connection");
+        let group = Rc::clone(connection.group());
+        group.pools.completed.borrow_mut().push_back((io, status));
+    }
+}
+
+/// The pools. Everything is allocated by [`Pools::new`].
+pub struct Pools {
+    objects: RefCell<Vec<Io>>,
+    small: Rc<DmaPool>,
+    large: Rc<DmaPool>,
+    receive: RefCell<Vec<Box<[u8]>>>,
+    /// What the backend has finished and the group has not looked at yet.
+    pub completed: RefCell<VecDeque<(Io, IoStatus)>>,
+}
+
+impl Pools {
+    /// The pools of one core.
+    ///
+    /// # Errors
+    /// Not enough memory.
+    pub fn new(options: &Options) -> spdk::Result<Pools> {
+        let bytes = (options.buffer_mib as usize) << 20;
+        // A quarter for small data: as many buffers as 4 KiB requests can be under way.
+        let small = (bytes / 4 / SMALL).clamp(1, OBJECTS);
+        let large = ((bytes - small * SMALL) / LARGE).max(2 * options.max_transfer as usize / LARGE);
+        Ok(Pools {
+            objects: RefCell::new((0..OBJECTS).map(|_| Box::new(BackendIo::new(Owner::default()))).collect()),
+            small: DmaPool::new(SMALL, small)?,
+            large: DmaPool::new(LARGE, large)?,
+            receive: RefCell::new((0..RECEIVE_BUFFERS).map(|_| vec![0; RECEIVE_BUFFER].into()).collect()),
+            completed: RefCell::new(VecDeque::with_capacity(OBJECTS)),
+        })
+    }
+
+    /// An I/O object with room for `len` bytes; `None` when the pools are short.
+    pub fn take(&self, len: usize) -> Option<Io> {
+        let mut io = self.objects.borrow_mut().pop()?;
+        let pool = if len <= SMALL { &self.small } else { &self.large };
+        if len > 0 && !io.data.take(pool, len) {
+            self.objects.borrow_mut().push(io);
+            return None;
+        }
+        Some(io)
+    }
+
+    /// Puts an I/O object back, and its memory.
+    pub fn put(&self, mut io: Io) {
+        io.data.release();
+        io.ctx.connection = None;
+        self.objects.borrow_mut().push(io);
+    }
+
+    /// A receive buffer; `None` when all are held.
+    pub fn take_receive(&self) -> Option<Box<[u8]>> {
+        self.receive.borrow_mut().pop()
+    }
+
+    /// Puts a receive buffer back.
+    pub fn put_receive(&self, buffer: Box<[u8]>) {
+        self.receive.borrow_mut().push(buffer);
+    }
+}
+
+/// Hands a request to the backend. A flush is of all of the device's `num_blocks`.
+pub fn submit(channel: &Channel, io: Io, request: &Request, num_blocks: u64) {
+    let (start, count) = (request.start, request.count);
+    match request.op {
+        Op::Read => channel.read(io, start, count),
+        Op::Write => channel.write(io, start, count),
+        Op::Flush => channel.flush(io, 0, num_blocks),
+        Op::Unmap => channel.unmap(io, start, count),
+        Op::WriteZeroes => channel.write_zeroes(io, start, count),
+        Op::CompareAndWrite => channel.compare_and_write(io, start, count),
+        Op::Reset => channel.reset(io),
+    }
+}
+
+/// What the client is told of a backend's status.
+pub fn status(status: IoStatus) -> Status {
+    match status {
+        IoStatus::Success => Status::Success,
+        IoStatus::Miscompare => Status::Miscompare,
+        IoStatus::Aborted => Status::Aborted,
+        IoStatus::Failed | IoStatus::Nomem => Status::Failed,
+    }
+}
+
+/// Looks at what the backend has finished. Gives how many there were.
+pub fn collect(group: &Rc<Group>) -> usize {
+    let mut count = 0;
+    loop {
+        let next = group.pools.completed.borrow_mut().pop_front();
+        let Some((mut io, result)) = next else { return count };
+        let connection = io.ctx.connection.take().expect("an I/O in the backend has a connection");
+        connection.completed(io, status(result));
+        count += 1;
+    }
+}

@@ -1,0 +1,419 @@
+//! One connection at the target, on its group's thread.
+//!
+//! Its life: handshake → (control decides) → ready → shut → finished. Shut closes the socket at once and
+//! executes nothing more; finished is when the backend has nothing of it any more, and only then is
+//! control told, so that a queue's next connection can't overtake it.
+
+use std::cell::{Cell, RefCell};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use dst_session::Violation;
+use dst_session::keep_alive::{Due, KeepAlive};
+use dst_session::slots::Slots;
+use dst_transport::{Broken, Flow, Frames, Outbox, Receiver};
+use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
+use spdk::iov::{Iov, IovMut};
+use spdk::sock::Sock;
+use spdk::sock::{Member, SockReady};
+
+use crate::backend::Io;
+use crate::group::Group;
+use crate::queue::{Queue, Setup};
+use crate::stats::Stats;
+
+/// Bytes of control frames that may wait to be sent; a peer that does not take its keep-alives' answers
+/// gets no more of them.
+const OUTBOX_MAX: usize = 4096;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Waiting for a hello.
+    Handshake,
+    /// Control has the hello.
+    Asking,
+    /// Carrying requests (or, for a session's first connection, keep-alives).
+    Ready,
+    /// Refused: ends as soon as the refusal is sent.
+    Refused,
+    /// The socket is closed.
+    Shut,
+}
+
+/// A connection.
+pub struct Connection {
+    /// Unique in this target.
+    pub id: u64,
+    /// The client's address.
+    pub peer: SocketAddr,
+    group: Rc<Group>,
+    dirty: Cell<bool>,
+    stalled: Cell<bool>,
+    state: RefCell<State>,
+}
+
+struct State {
+    /// Declared so that the membership ends before the socket.
+    link: Option<(Member, Sock)>,
+    receiver: Receiver,
+    /// The receive buffer, while it has bytes that could not be gone on with.
+    held: Option<Box<[u8]>>,
+    body: Body,
+}
+
+/// What the frames of a connection change.
+struct Body {
+    phase: Phase,
+    begun_us: u64,
+    frame: Option<Header>,
+    message: Vec<u8>,
+    hello: Option<Hello>,
+    queue: Option<Queue>,
+    outbox: Outbox,
+    keep_alive: KeepAlive,
+    goodbye: bool,
+    doomed: bool,
+}
+
+/// What is left of a connection.
+pub struct Remains {
+    /// The record of its queue, if it had one.
+    pub slots: Option<Slots>,
+    /// Whether the client ended it on purpose.
+    pub goodbye: bool,
+    /// What it did.
+    pub stats: Stats,
+}
+
+impl Connection {
+    pub fn new(id: u64, peer: SocketAddr, group: Rc<Group>, now_us: u64) -> Connection {
+        let timeout_ms = group.options.handshake_timeout_ms;
+        Connection {
+            id,
+            peer,
+            group,
+            dirty: Cell::new(false),
+            stalled: Cell::new(false),
+            state: RefCell::new(State {
+                link: None,
+                receiver: Receiver::new(),
+                held: None,
+                body: Body {
+                    phase: Phase::Handshake,
+                    begun_us: now_us,
+                    frame: None,
+                    message: Vec::new(),
+                    hello: None,
+                    queue: None,
+                    outbox: Outbox::new(),
+                    keep_alive: KeepAlive::new(timeout_ms, now_us),
+                    goodbye: false,
+                    doomed: false,
+                },
+            }),
+        }
+    }
+
+    pub fn group(&self) -> &Rc<Group> {
+        &self.group
+    }
+
+    pub fn set_link(&self, member: Member, sock: Sock) {
+        self.state.borrow_mut().link = Some((member, sock));
+    }
+
+    /// What it did so far.
+    pub fn stats(&self) -> Stats {
+        self.state.borrow().body.queue.as_ref().map_or(Stats::default(), |queue| queue.stats)
+    }
+
+    /// Takes what the socket has.
+    pub fn receive(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        let State { link: Some((_, sock)), receiver, held, body } = &mut *state else { return };
+        if body.doomed {
+            return;
+        }
+        let pools = &self.group.pools;
+        // Without a buffer the socket stays readable and is looked at again in the next poll.
+        let Some(mut buffer) = held.take().or_else(|| pools.take_receive()) else { return };
+        let result = receiver.pump(sock, &mut buffer, &mut Incoming { connection: self, body });
+        if receiver.holds_bytes() {
+            *held = Some(buffer);
+        } else {
+            pools.put_receive(buffer);
+        }
+        match result {
+            Ok(pumped) => {
+                if pumped.received > 0 {
+                    body.keep_alive.heard(self.group.now_us());
+                }
+                if pumped.stalled && !self.stalled.replace(true) {
+                    self.group.stalled.borrow_mut().push(Rc::clone(self));
+                }
+            }
+            Err(broken) => self.doom(body, broken),
+        }
+        if let Some(hello) = body.hello.take() {
+            body.phase = Phase::Asking;
+            self.group.ask_control(self.id, hello, self.peer);
+        }
+        self.mark_dirty(body);
+    }
+
+    /// There may be room again for a frame that could not be taken.
+    pub fn resume(self: &Rc<Self>) {
+        self.stalled.set(false);
+        self.receive();
+    }
+
+    /// The backend has finished one of its transactions.
+    pub fn completed(self: &Rc<Self>, io: Io, status: Status) {
+        let mut state = self.state.borrow_mut();
+        let body = &mut state.body;
+        let pools = &self.group.pools;
+        let queue = body.queue.as_mut().expect("only a queue's requests reach the backend");
+        queue.completed(io, status, pools);
+        if body.phase == Phase::Shut {
+            queue.drop_answers(pools);
+            if queue.in_backend() == 0 {
+                drop(state);
+                self.finish();
+            }
+            return;
+        }
+        self.mark_dirty(body);
+    }
+
+    /// Sends what waits, as much as the socket takes.
+    pub fn flush(self: &Rc<Self>) {
+        self.dirty.set(false);
+        let mut state = self.state.borrow_mut();
+        let State { link: Some((_, sock)), body, .. } = &mut *state else { return };
+        loop {
+            let mut iov = Iov::new();
+            let mid_frame = body.queue.as_ref().is_some_and(Queue::is_mid_frame);
+            let control = if mid_frame { &[] } else { body.outbox.pending() };
+            let control_len = control.len();
+            iov.push(control);
+            if let Some(queue) = &body.queue {
+                queue.outgoing(&mut iov);
+            }
+            let wanted = iov.len_bytes();
+            if wanted == 0 {
+                break;
+            }
+            let sent = match sock.writev(&iov) {
+                Ok(sent) => sent.unwrap_or(0),
+                Err(errno) => return self.doom(body, Broken::Socket(errno)),
+            };
+            let of_control = sent.min(control_len);
+            body.outbox.sent(of_control);
+            if let Some(queue) = &mut body.queue {
+                queue.sent(sent - of_control, &self.group.pools);
+            }
+            if sent < wanted {
+                break;
+            }
+        }
+        if body.phase == Phase::Refused && body.outbox.is_empty() {
+            self.doom(body, Broken::Closed);
+        }
+        self.mark_dirty(body);
+    }
+
+    /// What time asks for: a handshake that takes too long, a client that is silent.
+    pub fn tick(self: &Rc<Self>, now_us: u64) {
+        let mut state = self.state.borrow_mut();
+        let body = &mut state.body;
+        if body.phase == Phase::Shut || body.doomed {
+            return;
+        }
+        if self.stalled.get() {
+            // It is we who do not listen, for lack of memory: that is no silence of the client's, and it
+            // should not take it for one of ours.
+            body.keep_alive.heard(now_us);
+            if body.keep_alive.due(now_us) == Due::Send && body.outbox.is_empty() {
+                body.keep_alive.asked(now_us);
+                body.outbox.push(Header::new(Kind::KeepAliveAck), &[]);
+                self.mark_dirty(body);
+            }
+            return;
+        }
+        let timeout_us = u64::from(self.group.options.handshake_timeout_ms) * 1000;
+        let slow = body.phase != Phase::Ready && now_us.saturating_sub(body.begun_us) >= timeout_us;
+        if slow || body.phase == Phase::Ready && body.keep_alive.due(now_us) == Due::Dead {
+            let silence_ms = now_us.saturating_sub(body.keep_alive.heard_us()) / 1000;
+            self.doom(body, Broken::Silent(silence_ms));
+        }
+    }
+
+    /// Control lets it in.
+    pub fn welcome(self: &Rc<Self>, welcome: &Welcome, setup: Option<Setup>) {
+        let mut state = self.state.borrow_mut();
+        let body = &mut state.body;
+        if body.phase == Phase::Shut {
+            return;
+        }
+        body.phase = Phase::Ready;
+        body.keep_alive = KeepAlive::new(welcome.keep_alive_ms, self.group.now_us());
+        body.queue = setup.map(Queue::new);
+        body.message = Vec::new();
+        body.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
+        self.mark_dirty(body);
+    }
+
+    /// Control does not let it in.
+    pub fn refuse(self: &Rc<Self>, refusal: &Refusal) {
+        let mut state = self.state.borrow_mut();
+        let body = &mut state.body;
+        if body.phase == Phase::Shut {
+            return;
+        }
+        body.phase = Phase::Refused;
+        body.outbox.push(Header::new(Kind::Refusal), &refusal.encode());
+        self.mark_dirty(body);
+    }
+
+    /// Tells the client that something changed.
+    pub fn event(self: &Rc<Self>, event: Event) {
+        let mut state = self.state.borrow_mut();
+        let body = &mut state.body;
+        if let (Event::Resized(num_blocks), Some(queue)) = (event, &mut body.queue) {
+            queue.resized(num_blocks);
+        }
+        if body.phase == Phase::Ready && body.queue.is_none() {
+            let mut header = Header::new(Kind::Event);
+            header.code = event.code();
+            body.outbox.push(header, &event.encode());
+            self.mark_dirty(body);
+        }
+    }
+
+    /// Closes the socket. What is in the backend goes on; nothing more is executed or answered.
+    /// Not inside the socket group's poll.
+    pub fn shut(self: &Rc<Self>) {
+        let mut state = self.state.borrow_mut();
+        if state.body.phase == Phase::Shut {
+            return;
+        }
+        state.body.phase = Phase::Shut;
+        state.link = None;
+        let pools = &self.group.pools;
+        if let Some(buffer) = state.held.take() {
+            pools.put_receive(buffer);
+        }
+        let busy = state.body.queue.as_mut().is_some_and(|queue| {
+            queue.disconnected(pools);
+            queue.in_backend() > 0
+        });
+        drop(state);
+        if !busy {
+            self.finish();
+        }
+    }
+
+    /// Nothing of it is left anywhere: tells control.
+    fn finish(self: &Rc<Self>) {
+        let (queue, goodbye) = {
+            let body = &mut self.state.borrow_mut().body;
+            (body.queue.take(), body.goodbye)
+        };
+        let stats = queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
+        let slots = queue.map(Queue::into_slots);
+        self.group.finished(self.id, Remains { slots, goodbye, stats });
+    }
+
+    /// It is over: the group shuts it after its poll.
+    fn doom(self: &Rc<Self>, body: &mut Body, why: Broken) {
+        if std::mem::replace(&mut body.doomed, true) {
+            return;
+        }
+        let expected = body.goodbye || body.phase == Phase::Refused;
+        if !expected {
+            self.group.log.warn(format_args!("DST connection from {} ended: {why}", self.peer));
+        }
+        self.group.doomed.borrow_mut().push(Rc::clone(self));
+    }
+
+    fn mark_dirty(self: &Rc<Self>, body: &Body) {
+        let wants = !body.outbox.is_empty() || body.queue.as_ref().is_some_and(Queue::wants_to_send);
+        if wants && !body.doomed && !self.dirty.replace(true) {
+            self.group.dirty.borrow_mut().push(Rc::clone(self));
+        }
+    }
+}
+
+impl SockReady for Connection {
+    fn readable(self: Rc<Self>) {
+        self.receive();
+    }
+}
+
+/// A connection's frames on their way in.
+struct Incoming<'a> {
+    connection: &'a Rc<Connection>,
+    body: &'a mut Body,
+}
+
+impl Incoming<'_> {
+    fn queue(&mut self) -> Option<&mut Queue> {
+        let is_request = self.body.frame.is_some_and(|header| header.kind == Kind::Request);
+        self.body.queue.as_mut().filter(|_| is_request)
+    }
+}
+
+impl Frames for Incoming<'_> {
+    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
+        let body = &mut *self.body;
+        body.frame = Some(*header);
+        match (body.phase, header.kind, &mut body.queue) {
+            (Phase::Handshake, Kind::Hello, _) if body.hello.is_none() => {
+                body.message.clear();
+                Ok(Flow::Go)
+            }
+            (Phase::Ready, Kind::Request, Some(queue)) if !body.goodbye => {
+                queue.header(header, &self.connection.group.pools)
+            }
+            (Phase::Ready, Kind::KeepAlive | Kind::Goodbye, _) => Ok(Flow::Go),
+            _ => Err(Violation::Unexpected(header.kind)),
+        }
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        match self.queue() {
+            Some(queue) => queue.data(bytes),
+            None => self.body.message.extend_from_slice(bytes),
+        }
+        Ok(())
+    }
+
+    fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
+        self.queue().map_or(0, |queue| queue.place(iov))
+    }
+
+    fn placed(&mut self, len: usize) {
+        if let Some(queue) = self.queue() {
+            queue.placed(len);
+        }
+    }
+
+    fn end(&mut self) -> Result<(), Violation> {
+        let connection = self.connection;
+        if let Some(queue) = self.queue() {
+            queue.end(connection);
+            return Ok(());
+        }
+        let body = &mut *self.body;
+        let Some(header) = body.frame else { return Ok(()) };
+        match header.kind {
+            Kind::Hello => body.hello = Some(Hello::decode(&body.message)?),
+            Kind::KeepAlive if body.outbox.pending().len() < OUTBOX_MAX => {
+                body.outbox.push(Header { kind: Kind::KeepAliveAck, ..header }, &[]);
+            }
+            Kind::Goodbye => body.goodbye = true,
+            _ => {}
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,103 @@
+//! What is exported, and to whom.
+
+use dst_session::access::{Access, Host};
+use dst_wire::{Device, Op, OpSet};
+use spdk::bdev::{BdevInfo, Desc};
+
+use crate::error::Error;
+
+/// Most hosts at one export.
+pub const HOSTS_MAX: usize = 4096;
+
+/// An export.
+pub struct Export {
+    /// Its bdev's name.
+    pub bdev_name: String,
+    /// Whether nobody may write.
+    pub read_only: bool,
+    /// Who may do what; nobody else may anything.
+    pub hosts: Vec<Host>,
+    /// The open bdev. Closed when the last connection is gone.
+    pub desc: Desc,
+    /// What the bdev is like.
+    pub info: BdevInfo,
+    /// Called when the last connection of a deleted export is gone.
+    pub deleting: Option<Vec<Box<dyn FnOnce()>>>,
+}
+
+/// An export as `dst_get_exports` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ExportInfo {
+    /// Its name.
+    pub name: String,
+    /// Its bdev's name.
+    pub bdev_name: String,
+    /// Its UUID, the bdev's.
+    pub uuid: [u8; 16],
+    /// Whether nobody may write.
+    pub read_only: bool,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// Blocks.
+    pub num_blocks: u64,
+    /// Who may do what.
+    pub hosts: Vec<Host>,
+    /// Sessions open.
+    pub sessions: usize,
+}
+
+/// Whether a bdev can be exported.
+pub fn check_suitable(info: &BdevInfo, max_transfer: u32) -> Result<(), Error> {
+    let unsuitable = |why| Err(Error::Unsuitable { name: info.name.clone(), why });
+    if info.md_size > 0 {
+        return unsuitable("it has metadata in or beside its blocks");
+    }
+    if !info.block_size.is_power_of_two() || !(512..=65_536).contains(&info.block_size) {
+        return unsuitable("its block size is not a power of two from 512 to 65536");
+    }
+    if u64::from(info.block_size) * u64::from(info.write_unit_size.max(1)) > max_transfer.into() {
+        return unsuitable("it is written in units longer than max_transfer (dst_set_options)");
+    }
+    if !info.supports.contains(spdk::bdev::IoTypes::READ) {
+        return unsuitable("it can't be read");
+    }
+    Ok(())
+}
+
+impl Export {
+    /// What a client with this access is told of the device.
+    pub fn device(&self, access: Access) -> Device {
+        let info = &self.info;
+        let read_only = self.read_only || access == Access::ReadOnly;
+        let mut ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
+        if read_only {
+            ops = Op::ALL.into_iter().filter(|op| op.modifies()).fold(ops, OpSet::without);
+        }
+        Device {
+            uuid: info.uuid,
+            num_blocks: info.num_blocks,
+            block_size: info.block_size,
+            write_unit_size: info.write_unit_size.max(1),
+            optimal_io_boundary: info.optimal_io_boundary,
+            compare_and_write_max: if ops.contains(Op::CompareAndWrite) { info.acwu.max(1) } else { 0 },
+            write_cache: info.write_cache,
+            read_only,
+            ops,
+        }
+    }
+}
+
+fn supports(info: &BdevInfo, op: Op) -> bool {
+    use spdk::bdev::IoTypes;
+    let wanted = match op {
+        Op::Read => IoTypes::READ,
+        Op::Write => IoTypes::WRITE,
+        Op::Flush => IoTypes::FLUSH,
+        Op::Unmap => IoTypes::UNMAP,
+        Op::WriteZeroes => IoTypes::WRITE_ZEROES,
+        // SPDK's bdev layer does it under a lock on the range, whatever the backend is.
+        Op::CompareAndWrite => IoTypes::READ | IoTypes::WRITE,
+        Op::Reset => IoTypes::RESET,
+    };
+    info.supports.contains(wanted)
+}

@@ -1,0 +1,284 @@
+//! The connections of one core.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use dst_session::slots::Slots;
+use dst_wire::{Device, Event, Hello, Refusal, Welcome};
+use spdk::bdev::DescRef;
+use spdk::clock::now_us;
+use spdk::poller::Poller;
+use spdk::sock::Group as SockGroup;
+use spdk::sock::Sock;
+use spdk::thread::Thread;
+
+use crate::backend::{Pools, collect};
+use crate::connection::{Connection, Remains};
+use crate::control::Target;
+use crate::options::Options;
+use crate::queue::Setup;
+use crate::rate::RateLimit;
+use crate::sessions::SessionId;
+use crate::stats::Stats;
+
+/// Sockets looked at in one poll; more wait for the next one.
+const SOCKETS_A_POLL: usize = 32;
+
+/// How often silent connections are looked for.
+const TICK_US: u64 = 50_000;
+
+thread_local! {
+    /// The group of this thread. Groups have a core, and so an OS thread, of their own.
+    static GROUP: RefCell<Option<Rc<Group>>> = const { RefCell::new(None) };
+}
+
+/// What a connection that joins a queue needs, on its way between threads.
+pub struct Join {
+    /// The export's bdev.
+    pub bdev: DescRef,
+    /// What was negotiated.
+    pub device: Device,
+    /// Most bytes of one request.
+    pub max_transfer: u32,
+    /// The record of the queue.
+    pub slots: Slots,
+}
+
+/// One core's connections and the pools they are served from.
+pub struct Group {
+    pub options: Options,
+    pub pools: Pools,
+    pub log: RateLimit,
+    /// Connections with something to send.
+    pub dirty: RefCell<Vec<Rc<Connection>>>,
+    /// Connections with a frame that could not be taken.
+    pub stalled: RefCell<Vec<Rc<Connection>>>,
+    /// Connections that are over.
+    pub doomed: RefCell<Vec<Rc<Connection>>>,
+    sockets: SockGroup,
+    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    poller: RefCell<Option<Poller>>,
+    now_us: Cell<u64>,
+    next_tick_us: Cell<u64>,
+    control: Thread,
+    index: usize,
+}
+
+/// Runs `f` with this thread's group; not at all when it was stopped.
+pub fn with(f: impl FnOnce(&Rc<Group>)) {
+    let group = GROUP.with(|slot| slot.borrow().clone());
+    if let Some(group) = group {
+        f(&group);
+    }
+}
+
+/// This thread has no group (it could not be started): a connection that was given to it is closed.
+pub fn absent(control: Thread, id: u64) {
+    let remains = Remains { slots: None, goodbye: false, stats: Stats::default() };
+    let told = control.send(move || Target::with(|target| target.finished(id, remains)));
+    assert!(told.is_ok(), "a target thread can't send to the control thread");
+}
+
+impl Group {
+    /// Makes this thread's group.
+    ///
+    /// # Errors
+    /// Not enough memory.
+    pub fn start(options: Options, control: Thread, index: usize) -> spdk::Result<()> {
+        let room = options.max_connections as usize;
+        let group = Rc::new(Group {
+            options,
+            pools: Pools::new(&options)?,
+            log: RateLimit::default(),
+            dirty: RefCell::new(Vec::with_capacity(room)),
+            stalled: RefCell::new(Vec::with_capacity(room)),
+            doomed: RefCell::new(Vec::with_capacity(room)),
+            sockets: SockGroup::create()?,
+            connections: RefCell::new(HashMap::new()),
+            poller: RefCell::new(None),
+            now_us: Cell::new(now_us()),
+            next_tick_us: Cell::new(0),
+            control,
+            index,
+        });
+        GROUP.with(|slot| *slot.borrow_mut() = Some(group));
+        Ok(())
+    }
+
+    /// Takes this thread's group away. It must have no connections any more.
+    pub fn stop() {
+        GROUP.with(|slot| {
+            if let Some(group) = slot.borrow_mut().take() {
+                assert!(group.connections.borrow().is_empty(), "a group is stopped after its connections");
+                group.poller.borrow_mut().take();
+            }
+        });
+    }
+
+    /// The time of this poll.
+    pub fn now_us(&self) -> u64 {
+        self.now_us.get()
+    }
+
+    /// Takes a new connection.
+    pub fn add(self: &Rc<Self>, id: u64, sock: Sock, peer: SocketAddr) {
+        self.now_us.set(now_us());
+        let connection = Rc::new(Connection::new(id, peer, Rc::clone(self), self.now_us()));
+        self.connections.borrow_mut().insert(id, Rc::clone(&connection));
+        match self.sockets.add(&sock, Rc::clone(&connection)) {
+            Ok(member) => connection.set_link(member, sock),
+            Err(errno) => {
+                self.log.warn(format_args!("DST connection from {peer} can't be polled: {errno}"));
+                connection.shut();
+                return;
+            }
+        }
+        if self.poller.borrow().is_none() {
+            let group = Rc::clone(self);
+            // A poller is a small allocation; without one nothing here can go on.
+            let poller = Poller::register(0, move || group.poll()).expect("a poller can be registered");
+            *self.poller.borrow_mut() = Some(poller);
+        }
+    }
+
+    fn poll(self: &Rc<Self>) -> bool {
+        let now = now_us();
+        self.now_us.set(now);
+        let events = self.sockets.poll(SOCKETS_A_POLL).unwrap_or_else(|errno| {
+            self.log.warn(format_args!("DST sockets can't be polled: {errno}"));
+            0
+        });
+        let completed = collect(self);
+        if completed > 0 && !self.stalled.borrow().is_empty() {
+            self.resume_stalled();
+        }
+        let sent = self.flush_dirty();
+        if now >= self.next_tick_us.get() {
+            self.next_tick_us.set(now + TICK_US);
+            for connection in self.connections.borrow().values() {
+                connection.tick(now);
+            }
+            // Memory that others gave back.
+            self.resume_stalled();
+        }
+        self.shut_doomed();
+        events > 0 || completed > 0 || sent
+    }
+
+    fn resume_stalled(self: &Rc<Self>) {
+        let count = self.stalled.borrow().len();
+        for _ in 0..count {
+            // The front is taken and a connection that stalls again goes to the back: first come, first served.
+            let connection = self.stalled.borrow_mut().remove(0);
+            connection.resume();
+        }
+    }
+
+    fn flush_dirty(self: &Rc<Self>) -> bool {
+        let count = self.dirty.borrow().len();
+        for i in 0..count {
+            let connection = Rc::clone(&self.dirty.borrow()[i]);
+            connection.flush();
+        }
+        self.dirty.borrow_mut().drain(..count);
+        count > 0
+    }
+
+    fn shut_doomed(self: &Rc<Self>) {
+        loop {
+            let connection = self.doomed.borrow_mut().pop();
+            match connection {
+                Some(connection) => connection.shut(),
+                None => return,
+            }
+        }
+    }
+
+    /// Asks control what to do with a connection.
+    pub fn ask_control(&self, id: u64, hello: Hello, peer: SocketAddr) {
+        self.tell_control(move |target| target.hello(id, hello, peer));
+    }
+
+    /// A connection is gone and nothing of it is left.
+    pub fn finished(&self, id: u64, remains: Remains) {
+        self.connections.borrow_mut().remove(&id);
+        if self.connections.borrow().is_empty() {
+            // Dropped inside its own call or not: an idle core is not polled.
+            self.poller.borrow_mut().take();
+        }
+        self.tell_control(move |target| target.finished(id, remains));
+    }
+
+    fn tell_control(&self, f: impl FnOnce(&Rc<Target>) + Send + 'static) {
+        if let Err(errno) = self.control.send(move || Target::with(f)) {
+            // Control would wait for ever for what it was not told.
+            panic!("group {} can't send to the control thread: {errno}", self.index);
+        }
+    }
+
+    fn connection(&self, id: u64) -> Option<Rc<Connection>> {
+        self.connections.borrow().get(&id).cloned()
+    }
+
+    /// Control lets a connection in.
+    pub fn welcome(&self, id: u64, welcome: &Welcome, join: Option<Join>) {
+        self.now_us.set(now_us());
+        let place = (welcome.session.id, welcome.session.queue);
+        let connection = self.connection(id);
+        let setup = match (join, &connection) {
+            (None, _) => None,
+            (Some(join), None) => return self.return_slots(id, place, join.slots),
+            (Some(join), Some(connection)) => match join.bdev.channel() {
+                Ok(channel) => Some(Setup {
+                    channel,
+                    device: join.device,
+                    max_transfer: join.max_transfer,
+                    slots: join.slots,
+                }),
+                Err(errno) => {
+                    let peer = connection.peer;
+                    self.log.warn(format_args!("DST connection from {peer}: no I/O channel: {errno}"));
+                    connection.shut();
+                    return self.return_slots(id, place, join.slots);
+                }
+            },
+        };
+        if let Some(connection) = connection {
+            connection.welcome(welcome, setup);
+        }
+    }
+
+    /// The connection that a record was meant for is gone already.
+    fn return_slots(&self, id: u64, place: (SessionId, u16), slots: Slots) {
+        self.tell_control(move |target| target.returned(id, place, slots));
+    }
+
+    /// Control does not let a connection in.
+    pub fn refuse(&self, id: u64, refusal: &Refusal) {
+        if let Some(connection) = self.connection(id) {
+            connection.refuse(refusal);
+        }
+    }
+
+    /// Tells a connection's client that something changed.
+    pub fn event(&self, id: u64, event: Event) {
+        if let Some(connection) = self.connection(id) {
+            connection.event(event);
+        }
+    }
+
+    /// Ends a connection, after sending what it can send at once.
+    pub fn close(&self, id: u64) {
+        if let Some(connection) = self.connection(id) {
+            connection.flush();
+            connection.shut();
+        }
+    }
+
+    /// What each connection did so far.
+    pub fn stats(&self) -> Vec<(u64, Stats)> {
+        self.connections.borrow().iter().map(|(&id, connection)| (id, connection.stats())).collect()
+    }
+}

@@ -1,0 +1,32 @@
+//! The DST target: exports SPDK bdevs over the network.
+//!
+//! Two kinds of threads, and messages between them, no locks:
+//!
+//! - the *control* thread (SPDK's app thread) has [`Target`]: listeners, exports, hosts, sessions. It
+//!   decides who gets in.
+//! - one *group* thread a core has `group::Group`: the connections that were given to it, for their
+//!   whole life, and the pools that their I/O is served from.
+
+#![forbid(unsafe_code)]
+
+mod admission;
+mod backend;
+mod connection;
+mod control;
+mod error;
+mod export;
+mod group;
+mod listener;
+mod options;
+mod queue;
+mod rate;
+mod sessions;
+mod stats;
+
+pub use control::Target;
+pub use error::Error;
+pub use export::ExportInfo;
+pub use listener::ListenAddress;
+pub use options::Options;
+pub use sessions::SessionInfo;
+pub use stats::Stats;

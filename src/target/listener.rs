@@ -1,0 +1,85 @@
+//! Where the target listens.
+
+use std::fmt;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use spdk::poller::Poller;
+use spdk::sock::Listener as SockListener;
+use spdk::sock::Sock;
+
+use crate::control::Target;
+use crate::error::Error;
+
+/// How often new connections are looked for.
+const ACCEPT_PERIOD_US: u64 = 1000;
+
+/// Connections accepted in one go.
+const ACCEPTS_A_POLL: usize = 32;
+
+/// Address, port and socket implementation of a listener.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenAddress {
+    /// The address; unspecified: all of its family.
+    pub addr: IpAddr,
+    /// The port.
+    pub port: u16,
+    /// SPDK's socket implementation; none: SPDK's choice.
+    pub sock_impl: Option<String>,
+}
+
+impl ListenAddress {
+    /// Whether the other is the same place.
+    pub fn is_same_place(&self, other: &ListenAddress) -> bool {
+        self.addr == other.addr && self.port == other.port
+    }
+}
+
+impl fmt::Display for ListenAddress {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", std::net::SocketAddr::new(self.addr, self.port))
+    }
+}
+
+/// A listening socket, polled on the control thread.
+pub struct Listener {
+    /// Where.
+    pub address: ListenAddress,
+    /// Its poller has the socket.
+    _poller: Poller,
+}
+
+impl Listener {
+    /// Listens.
+    ///
+    /// # Errors
+    /// The address is in use, not of this machine, or not allowed.
+    pub fn start(address: ListenAddress, target: &Rc<Target>) -> Result<Listener, Error> {
+        let text = address.to_string();
+        let error = move |errno| Error::Listen { address: text.clone(), errno };
+        let listener =
+            SockListener::listen(&address.addr.to_string(), address.port, address.sock_impl.as_deref())
+                .map_err(error.clone())?;
+        let target = Rc::downgrade(target);
+        let poller = Poller::register(ACCEPT_PERIOD_US, move || {
+            let Some(target) = target.upgrade() else { return false };
+            let mut accepted = 0;
+            while accepted < ACCEPTS_A_POLL
+                && let Some(sock) = listener.accept()
+            {
+                accepted += 1;
+                accept(&target, sock);
+            }
+            accepted > 0
+        })
+        .map_err(error)?;
+        Ok(Listener { address, _poller: poller })
+    }
+}
+
+fn accept(target: &Rc<Target>, sock: Sock) {
+    // A peer that has gone already has no address; there is nobody to tell.
+    if let Ok(peer) = sock.peer_addr() {
+        target.accepted(sock, peer);
+    }
+}

@@ -1,0 +1,38 @@
+//! Target-wide limits and defaults.
+
+/// Set by `dst_set_options` before the first listener is created; the pools are made then.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    /// Most connections at once, handshakes included. 1 to 65,536.
+    pub max_connections: u32,
+    /// Most connections at once that have not finished their handshake. 1 to 65,536.
+    pub max_handshakes: u32,
+    /// How long a handshake may take, ms. 100 to 60,000.
+    pub handshake_timeout_ms: u32,
+    /// Most sessions at once. 1 to 65,536.
+    pub max_sessions: u32,
+    /// How long a session without connections is remembered, ms. 1,000 to 3,600,000.
+    pub session_timeout_ms: u32,
+    /// Transactions granted to a connection. 1 to 4,096.
+    pub queue_depth: u16,
+    /// Most bytes of one request. 64 KiB to 2 MiB, a power of two.
+    pub max_transfer: u32,
+    /// Memory for data, MiB a core. 4 to 65,536.
+    pub buffer_mib: u32,
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            max_connections: 4096,
+            max_handshakes: 256,
+            handshake_timeout_ms: 5000,
+            max_sessions: 1024,
+            session_timeout_ms: 60_000,
+            // As many as an NVMe/TCP queue of SPDK's target, twice: deep queues are what batches live on.
+            queue_depth: 256,
+            max_transfer: 1 << 20,
+            buffer_mib: 64,
+        }
+    }
+}

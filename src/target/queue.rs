@@ -1,0 +1,262 @@
+//! One connection's transactions at the target: received, in the backend, waiting to be sent.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use dst_session::Violation;
+use dst_session::request::{Checked, check};
+use dst_session::slots::{Arrival, Slots};
+use dst_session::transactions::{Request, slot_of};
+use dst_transport::Flow;
+use dst_wire::{Device, HEADER_LEN, Header, Kind, Op, Status};
+use spdk::backend::Channel;
+use spdk::iov::{Iov, IovMut};
+
+use crate::backend::{Io, Pools, submit};
+use crate::connection::Connection;
+use crate::stats::Stats;
+
+/// An answer, from the backend's completion until it is sent.
+struct Work {
+    header: [u8; HEADER_LEN],
+    /// Holds the answer's data.
+    io: Option<Io>,
+    data_len: usize,
+}
+
+/// The request whose data is coming in.
+enum Incoming {
+    /// None.
+    Nothing,
+    /// It will be executed.
+    Execute { request: Request, slot: u16, io: Io, at: usize },
+    /// It will be answered with this; its data is passed over.
+    Answer { slot: u16, status: Status },
+}
+
+/// What control gives a connection that may carry requests.
+pub struct Setup {
+    /// The export's bdev, on this thread.
+    pub channel: Channel,
+    /// What was negotiated.
+    pub device: Device,
+    /// Most bytes of one request.
+    pub max_transfer: u32,
+    /// The record of the session's queue.
+    pub slots: Slots,
+}
+
+/// A connection's transactions.
+pub struct Queue {
+    setup: Setup,
+    work: Box<[Work]>,
+    incoming: Incoming,
+    to_send: VecDeque<u16>,
+    sent_of_first: usize,
+    in_backend: usize,
+    pub stats: Stats,
+}
+
+impl Queue {
+    pub fn new(setup: Setup) -> Queue {
+        let credits = setup.slots.credits();
+        let work = || Work { header: [0; HEADER_LEN], io: None, data_len: 0 };
+        Queue {
+            setup,
+            work: (0..credits).map(|_| work()).collect(),
+            incoming: Incoming::Nothing,
+            to_send: VecDeque::with_capacity(credits.into()),
+            sent_of_first: 0,
+            in_backend: 0,
+            stats: Stats::default(),
+        }
+    }
+
+    /// The device has another size now.
+    pub fn resized(&mut self, num_blocks: u64) {
+        self.setup.device.num_blocks = num_blocks;
+    }
+
+    /// Transactions in the backend.
+    pub fn in_backend(&self) -> usize {
+        self.in_backend
+    }
+
+    /// Whether an answer waits to be sent.
+    pub fn wants_to_send(&self) -> bool {
+        !self.to_send.is_empty()
+    }
+
+    /// Whether the first answer is on the wire in part.
+    pub fn is_mid_frame(&self) -> bool {
+        self.sent_of_first > 0
+    }
+
+    /// A request's header came. Takes what executing it needs, so that its data has a place.
+    pub fn header(&mut self, header: &Header, pools: &Pools) -> Result<Flow, Violation> {
+        let slot = slot_of(header.id);
+        let request = match check(header, &self.setup.device, self.setup.max_transfer)? {
+            Checked::Execute(request) => request,
+            Checked::Reject(status, _) => {
+                self.setup.slots.arrive(header.id, Op::Read)?;
+                self.incoming = Incoming::Answer { slot, status };
+                return Ok(Flow::Go);
+            }
+        };
+        let Some(io) = pools.take(request.request_len.max(request.answer_len) as usize) else {
+            return Ok(Flow::Stall);
+        };
+        match self.setup.slots.arrive(header.id, request.op) {
+            Ok(Arrival::Execute) => self.incoming = Incoming::Execute { request, slot, io, at: 0 },
+            Ok(Arrival::Repeat(status)) => {
+                pools.put(io);
+                self.stats.repeated += 1;
+                self.incoming = Incoming::Answer { slot, status };
+            }
+            Err(violation) => {
+                pools.put(io);
+                return Err(violation);
+            }
+        }
+        Ok(Flow::Go)
+    }
+
+    /// Bytes of the request's data.
+    pub fn data(&mut self, bytes: &[u8]) {
+        if let Incoming::Execute { io, at, .. } = &mut self.incoming {
+            io.data.copy_in(*at, bytes);
+            *at += bytes.len();
+        }
+    }
+
+    /// Where the rest of the request's data belongs.
+    pub fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
+        match &mut self.incoming {
+            Incoming::Execute { request, io, at, .. } => {
+                iov.push_dma(&mut io.data, *at, request.request_len as usize - *at)
+            }
+            _ => 0,
+        }
+    }
+
+    /// Bytes of the request's data were received to their place.
+    pub fn placed(&mut self, len: usize) {
+        if let Incoming::Execute { at, .. } = &mut self.incoming {
+            *at += len;
+        }
+    }
+
+    /// The request is complete: to the backend with it, or its answer to the client.
+    pub fn end(&mut self, connection: &Rc<Connection>) {
+        match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
+            Incoming::Nothing => {}
+            Incoming::Answer { slot, status } => self.answer(slot, status, None),
+            Incoming::Execute { request, slot, mut io, .. } => {
+                self.stats.begin(&request);
+                self.work[usize::from(slot)].data_len = request.answer_len as usize;
+                io.ctx.connection = Some(Rc::clone(connection));
+                io.ctx.slot = slot;
+                self.in_backend += 1;
+                submit(&self.setup.channel, io, &request, self.setup.device.num_blocks);
+            }
+        }
+    }
+
+    /// The backend has finished a transaction.
+    pub fn completed(&mut self, io: Io, status: Status, pools: &Pools) {
+        self.in_backend -= 1;
+        if status != Status::Success {
+            self.stats.errors += 1;
+        }
+        let slot = io.ctx.slot;
+        let has_data = status == Status::Success && self.work[usize::from(slot)].data_len > 0;
+        if has_data {
+            self.answer(slot, status, Some(io));
+        } else {
+            pools.put(io);
+            self.answer(slot, status, None);
+        }
+    }
+
+    fn answer(&mut self, slot: u16, status: Status, io: Option<Io>) {
+        let id = self.setup.slots.answered(slot, status);
+        let work = &mut self.work[usize::from(slot)];
+        if io.is_none() {
+            work.data_len = 0;
+        }
+        work.io = io;
+        let mut header = Header::new(Kind::Answer);
+        header.code = status as u8;
+        header.id = id;
+        header.data_len = work.data_len as u32;
+        work.header = header.encode();
+        self.to_send.push_back(slot);
+    }
+
+    /// Adds what waits to be sent, as far as there is room.
+    pub fn outgoing<'a>(&'a self, iov: &mut Iov<'a>) {
+        for (i, &slot) in self.to_send.iter().enumerate() {
+            if iov.remaining_capacity() < 2 {
+                return;
+            }
+            let work = &self.work[usize::from(slot)];
+            let sent = if i == 0 { self.sent_of_first } else { 0 };
+            iov.push(&work.header[sent.min(HEADER_LEN)..]);
+            if let Some(io) = &work.io {
+                let from = sent.saturating_sub(HEADER_LEN);
+                let len = work.data_len - from;
+                if iov.push_dma(&io.data, from, len) < len {
+                    return;
+                }
+            }
+        }
+    }
+
+    /// So many bytes of [`Queue::outgoing`] are on the wire.
+    pub fn sent(&mut self, mut bytes: usize, pools: &Pools) {
+        while bytes > 0 {
+            let slot = *self.to_send.front().expect("more was sent than there was");
+            let work = &mut self.work[usize::from(slot)];
+            let left = HEADER_LEN + work.data_len - self.sent_of_first;
+            if bytes < left {
+                self.sent_of_first += bytes;
+                return;
+            }
+            bytes -= left;
+            self.sent_of_first = 0;
+            self.to_send.pop_front();
+            if let Some(io) = work.io.take() {
+                pools.put(io);
+            }
+        }
+    }
+
+    /// The connection is gone: puts back what only it needed. The backend's I/O goes on.
+    pub fn disconnected(&mut self, pools: &Pools) {
+        match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
+            Incoming::Nothing => {}
+            Incoming::Answer { slot, .. } => self.setup.slots.withdraw(slot),
+            Incoming::Execute { slot, io, .. } => {
+                self.setup.slots.withdraw(slot);
+                pools.put(io);
+            }
+        }
+        self.drop_answers(pools);
+    }
+
+    /// Forgets answers that nobody waits for any more.
+    pub fn drop_answers(&mut self, pools: &Pools) {
+        self.sent_of_first = 0;
+        while let Some(slot) = self.to_send.pop_front() {
+            if let Some(io) = self.work[usize::from(slot)].io.take() {
+                pools.put(io);
+            }
+        }
+    }
+
+    /// The record, for the queue's next connection.
+    pub fn into_slots(self) -> Slots {
+        assert_eq!(self.in_backend, 0, "the record is not final while the backend works");
+        self.setup.slots
+    }
+}
