@@ -26,6 +26,14 @@ use crate::shared::{Counters, Shared};
 /// How often a connection without outstanding I/O is looked at, and every connection's silence.
 const IDLE_PERIOD_US: u64 = 10_000;
 
+/// With this many transactions outstanding, looking for answers waits a little after each look, so that
+/// more come at once: an empty look takes the socket's lock from the side that is about to fill it.
+const BUSY: usize = 16;
+
+/// How long it waits. A sixteenth of what 128 transactions take; measured over loopback with 4 KiB reads
+/// at depth 128: 575 k IOPS without, 580 k with 2 µs, 640 k with 5 to 20 µs.
+const BUSY_GAP_US: u64 = 10;
+
 /// A thread's channel.
 pub struct Channel {
     /// Submitted and not begun: there was no credit, or no connection. Apart from the rest, because a
@@ -49,6 +57,7 @@ struct Inner {
     /// I/O is not waiting for the target any more: it took too long.
     gave_up: bool,
     next_check_us: u64,
+    next_look_us: u64,
 }
 
 impl Channel {
@@ -70,6 +79,7 @@ impl Channel {
             counters: shared.add_counters(),
             gave_up: false,
             next_check_us: 0,
+            next_look_us: 0,
         };
         let channel = Rc::new(Channel {
             waiting: RefCell::new(BdevIoQueue::new()),
@@ -125,7 +135,8 @@ impl Inner {
         let check = now >= self.next_check_us;
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let mut did_work = false;
-        if check || self.transactions.outstanding() > 0 {
+        let outstanding = self.transactions.outstanding();
+        if check || outstanding > 0 && now >= self.next_look_us {
             let mut answers = Answers {
                 transactions: &mut self.transactions,
                 incoming: &mut self.incoming,
@@ -136,6 +147,7 @@ impl Inner {
                 connection.keep_alive.heard(now);
                 did_work = true;
             }
+            self.next_look_us = if outstanding >= BUSY { now + BUSY_GAP_US } else { now };
         }
         if check {
             self.next_check_us = now + IDLE_PERIOD_US;
