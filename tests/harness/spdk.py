@@ -68,6 +68,8 @@ class Application(Process):
 
         def answers() -> bool:
             self.assert_running()
+            # 20.07 does not always end after a subsystem could not be set up.
+            assert "spdk_app_stop'd on non-zero" not in self.text(), f"{self.name} could not start, see its log"
             try:
                 self.rpc.call("framework_wait_init")
                 return True

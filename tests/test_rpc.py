@@ -1,0 +1,512 @@
+"""Every method with every parameter wrong in every way: an error that names the parameter, and nothing is left of it."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from harness.lab import Lab
+from harness.ports import free_port
+from harness.rpc import PendingCall, RpcError
+from harness.spdk import Application
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+# Longest name of an export or a host, bytes.
+NAME_MAX = 223
+# Nothing that is asked for in vain comes back with all of a long value in it.
+MESSAGE_MAX = 1000
+
+OF_EACH_TYPE: dict[str, list[Any]] = {
+    "null": [None],
+    "bool": [True, False],
+    "number": [0, 5],
+    "string": ["x"],
+    "list": [[], ["x"]],
+    "object": [{}, {"x": "x"}],
+}
+
+
+@dataclass(frozen=True)
+class Parameter:
+    good: Any
+    types: tuple[str, ...]
+    bad: list[Any]
+    """Of the right type, and wrong all the same."""
+    required: bool = False
+
+    def wrong_values(self) -> Iterator[Any]:
+        for kind, values in OF_EACH_TYPE.items():
+            if kind not in self.types:
+                yield from values
+        yield from self.bad
+
+
+BAD_TEXTS = ["", "x" * (NAME_MAX + 1), "ä" * (NAME_MAX // 2 + 1), "x" * 5000, "a\nb", "\0", "a\x7f", "a\x85", "\x1b[0m"]
+
+
+def text(good: str, *bad: Any, required: bool = False) -> Parameter:
+    return Parameter(good, ("string",), BAD_TEXTS + list(bad), required)
+
+
+def name(good: str) -> Parameter:
+    return text(good, required=True)
+
+
+def number(low: int, high: int) -> Parameter:
+    numbers = [low - 1, high + 1, low + 0.5, -1, -low, 2**31, 2**32, 2**63, 2**64, 10**30, -(10**30)]
+    return Parameter(low, ("number",), [n for n in numbers if not (low <= n <= high and n == int(n))])
+
+
+def flag(good: bool) -> Parameter:
+    return Parameter(good, ("bool",), ["true", "false", 1])
+
+
+def not_yet(good: Any, *asked: Any) -> Parameter:
+    """What this version does not have; `good` is the value for not wanting it."""
+    kind = "bool" if isinstance(good, bool) else "string"
+    return Parameter(good, (kind,), [*asked, *(BAD_TEXTS if kind == "string" else [])])
+
+
+PREFIXES = Parameter(
+    ["10.0.0.0/8", "::1/128"],
+    ("list",),
+    [
+        *([value] for value in (None, True, 5, [], {}, "", "x", "10.0.0.0/33", "10.0.0.1/8", "10/8", "10.0.0.0/")),
+        *([value] for value in ("10.0.0.0/-1", "::1/129", "::1/0", "x" * 5000, "10.0.0.0/8\n", "10.0.0.0/8,::1")),
+        ["10.0.0.0/8", 5],
+        ["10.0.0.0/8"] * 1025,
+    ],
+)
+
+# The world that the calls are made in; see the fixture.
+EXPORT, BDEV, SPARE, CLAIMED, ATTACHED, HOST = "volume", "Malloc0", "Malloc1", "Malloc2", "attached", "somebody"
+
+CLIENT_OPTIONS = {
+    "transaction_timeout_ms": number(1000, 86_400_000),
+    "max_retries": number(0, 1_000_000),
+    "reconnect_delay_ms": number(10, 60_000),
+    "keep_alive_timeout_ms": number(100, 3_600_000),
+    "attach_timeout_ms": number(10, 3_600_000),
+    "queue_depth": number(1, 4096),
+}
+
+
+def place(port: int) -> dict[str, Parameter]:
+    bad_addresses = ["localhost", "256.0.0.1", "1.2.3", "::g", " 127.0.0.1", "127.0.0.1:80", "[::1]", "::1%lo"]
+    ports = ["", "0", "65536", "-1", "+80", "1.5", " 80", "0x50", "http", "٣", "9" * 5000, "80\n", "\0"]
+    ports += [0, 65536, -1, 1.5, 2**64, 10**30]
+    return {
+        "traddr": text("127.0.0.1", *bad_addresses, required=True),
+        "trsvcid": Parameter(str(port), ("string", "number"), ports, required=True),
+        "adrfam": text("ipv4", "ipv6", "ipv5", "ib", "4"),
+        "sock_impl": text("posix", "there-is-none"),
+    }
+
+
+def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
+    """All methods and their parameters. `port` has a listener, `other_port` has none."""
+    return {
+        "bdev_dst_create": {
+            "name": name("new"),
+            **place(port),
+            "export": name(EXPORT),
+            "host": text(HOST),
+            "psk_file": not_yet(None, "/tmp/key"),
+            "digest": not_yet("none", "crc32c", "md5"),
+            "cipher": not_yet("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13"),
+            "wait": flag(True),
+            **CLIENT_OPTIONS,
+        },
+        "bdev_dst_delete": {"name": name(ATTACHED)},
+        "bdev_dst_get_info": {"name": text(ATTACHED)},
+        "bdev_dst_set_options": CLIENT_OPTIONS,
+        "bdev_dst_get_options": {},
+        "dst_create_listener": place(other_port),
+        "dst_delete_listener": place(port),
+        "dst_get_listeners": {},
+        "dst_create_export": {
+            "name": name("new"),
+            "bdev_name": name(SPARE),
+            "read_only": flag(True),
+            "require_digest": not_yet(False, True),
+            "require_cipher": not_yet(False, True),
+        },
+        "dst_delete_export": {"name": name(EXPORT)},
+        "dst_get_exports": {"name": text(EXPORT)},
+        "dst_export_add_host": {
+            "export": name(EXPORT),
+            "host": name("new"),
+            "access": text("rw", "wo", "RW", "rw ", required=True),
+            "addresses": PREFIXES,
+            "psk_file": not_yet(None, "/tmp/key"),
+        },
+        "dst_export_remove_host": {"export": name(EXPORT), "host": name(HOST)},
+        "dst_get_sessions": {"export": text(EXPORT)},
+        "dst_get_stats": {},
+        "dst_set_options": {
+            "max_connections": number(1, 65_536),
+            "max_handshakes": number(1, 65_536),
+            "handshake_timeout_ms": number(100, 60_000),
+            "max_sessions": number(1, 65_536),
+            "session_timeout_ms": number(1000, 3_600_000),
+            "queue_depth": number(1, 4096),
+            "max_transfer": Parameter(
+                65_536, ("number",), [65_535, 65_537, 131_071, 1_048_577, 2_097_152, -1, 65_536.5, 2**32, 10**30]
+            ),
+            "buffer_mib": number(4, 65_536),
+        },
+        "dst_get_options": {},
+    }
+
+
+# The same for every port: what the tests are called comes from here.
+NAMES = {method: list(parameters) for method, parameters in methods(1, 2).items()}
+EVERY_METHOD = pytest.mark.parametrize("method", NAMES)
+EVERY_PARAMETER = pytest.mark.parametrize(
+    "method, parameter", [(method, parameter) for method, parameters in NAMES.items() for parameter in parameters]
+)
+
+
+class World:
+    """One process, target and client of itself, with one of everything."""
+
+    def __init__(self, lab: Lab) -> None:
+        self.app: Application = lab.target()
+        self.call = self.app.rpc.call
+        self.port, self.free_port = free_port(), free_port()
+        self.methods = methods(self.port, self.free_port)
+        for bdev in (BDEV, SPARE, CLAIMED):
+            self.call("bdev_malloc_create", name=bdev, num_blocks=2048, block_size=512)
+        self.call("bdev_passthru_create", name="Passthru0", base_bdev_name=CLAIMED)
+        self.call("dst_create_export", name=EXPORT, bdev_name=BDEV)
+        self.call("dst_export_add_host", export=EXPORT, host=HOST, access="rw")
+        self.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(self.port))
+        self.call("bdev_dst_create", **(self.good("bdev_dst_create") | {"name": ATTACHED, "host": HOST}))
+        everything = self.call("rpc_get_methods")
+        self.getters = [m for m in everything if re.match(r"(bdev_)?dst_get_", m)] + ["bdev_get_bdevs"]
+
+    def good(self, method: str) -> dict[str, Any]:
+        """What the method needs at least."""
+        return {key: parameter.good for key, parameter in self.methods[method].items() if parameter.required}
+
+    def shown(self) -> dict[str, Any]:
+        return {getter: self.call(getter) for getter in self.getters}
+
+    def call_text(self, method: str, params: str) -> Any:
+        """With parameters as text, for what json.dumps does not write."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock.settimeout(10)
+        sock.connect(str(self.app.socket_path))
+        sock.sendall(f'{{"jsonrpc": "2.0", "id": 1, "method": "{method}", "params": {params}}}'.encode())
+        return PendingCall(sock, method, 1).result()
+
+    def complaint(self, call: Callable[[], Any], parameter: str) -> str | None:
+        """What is wrong with how the call fails; None when all is well."""
+        try:
+            result = call()
+        except RpcError as error:
+            if not names(error.message, parameter):
+                return f"the error does not name {parameter}: {error.message}"
+            if len(error.message) > MESSAGE_MAX:
+                return f"the error has {len(error.message)} characters: {error.message[:100]}..."
+            return None
+        return f"no error; the answer is {result!r}"
+
+
+def names(message: str, parameter: str) -> bool:
+    """A message begins with the parameters that it is about, or has one in quotes."""
+    return parameter in message.split(": ")[0].split(", ") or f"'{parameter}'" in message
+
+
+@pytest.fixture(scope="module")
+def world(needs_dst: None, module_lab: Lab) -> World:
+    return World(module_lab)
+
+
+@pytest.fixture
+def unchanged(world: World) -> Iterator[None]:
+    """After the test everything must look as before it."""
+    before = world.shown()
+    yield
+    world.app.assert_running()
+    after: dict[str, Any] = {}
+
+    def as_before() -> bool:
+        # A connection that was refused takes a moment to go.
+        after.update(world.shown())
+        return after == before
+
+    try:
+        wait_until(as_before, "everything to look as before", timeout=5)
+    except AssertionError:
+        assert after == before
+
+
+def refuse(world: World, method: str, parameter: str, **params: Any) -> str:
+    """A call that must fail and name the parameter; returns the message."""
+    with pytest.raises(RpcError) as caught:
+        world.call(method, **params)
+    message = caught.value.message
+    assert names(message, parameter), message
+    return message
+
+
+def test_every_method_is_here(world: World) -> None:
+    assert {m for m in world.call("rpc_get_methods") if re.match(r"(bdev_)?dst_", m)} == set(NAMES)
+
+
+@EVERY_PARAMETER
+@pytest.mark.usefixtures("unchanged")
+def test_wrong_values(world: World, method: str, parameter: str) -> None:
+    complaints = {}
+    for value in world.methods[method][parameter].wrong_values():
+        params = json.dumps(world.good(method) | {parameter: value})
+        complaints[repr(value)[:60]] = world.complaint(lambda: world.call_text(method, params), parameter)
+    assert {value: complaint for value, complaint in complaints.items() if complaint} == {}
+
+
+@EVERY_PARAMETER
+@pytest.mark.usefixtures("unchanged")
+def test_numbers_beyond_all_numbers(world: World, method: str, parameter: str) -> None:
+    if "number" not in world.methods[method][parameter].types:
+        pytest.skip("not a number")
+    for number in ("1e400", "-1e400", "1e-400", "9" * 500, "0." + "0" * 500 + "1"):
+        params = json.dumps(world.good(method) | {parameter: "NUMBER"}).replace('"NUMBER"', number)
+        assert world.complaint(lambda: world.call_text(method, params), parameter) is None, number
+
+
+@EVERY_PARAMETER
+@pytest.mark.usefixtures("unchanged")
+def test_missing(world: World, method: str, parameter: str) -> None:
+    if not world.methods[method][parameter].required:
+        pytest.skip("not required")
+    params = world.good(method)
+    del params[parameter]
+    assert "missing" in refuse(world, method, parameter, **params)
+
+
+@EVERY_PARAMETER
+@pytest.mark.usefixtures("unchanged")
+def test_there_twice_in_the_call(world: World, method: str, parameter: str) -> None:
+    params = world.good(method) | {parameter: world.methods[method][parameter].good}
+    pairs = [f"{json.dumps(key)}: {json.dumps(value)}" for key, value in params.items()]
+    pairs.append(f'"{parameter}": {json.dumps(params[parameter])}')
+    text = "{" + ", ".join(pairs) + "}"
+    assert world.complaint(lambda: world.call_text(method, text), parameter) is None
+
+
+@EVERY_METHOD
+@pytest.mark.usefixtures("unchanged")
+def test_unknown_parameter(world: World, method: str) -> None:
+    for key in ("frobnicate", "Name", "traddr ", "x" * 5000, "\n", ""):
+        params = json.dumps(world.good(method) | {key: 1})
+        complaint = world.complaint(lambda: world.call_text(method, params), key)
+        if key.isalpha() and len(key) < NAME_MAX:
+            assert complaint is None, complaint
+        else:
+            # Shortened or escaped; but there is an error.
+            assert complaint and complaint.startswith("the error does not name"), complaint
+            assert len(complaint) < MESSAGE_MAX + len(key)
+
+
+@EVERY_METHOD
+@pytest.mark.usefixtures("unchanged")
+def test_parameters_that_are_no_object(world: World, method: str) -> None:
+    for params in ("[]", '["x"]'):
+        assert world.complaint(lambda: world.call_text(method, params), "params") is None
+
+
+@pytest.mark.parametrize(
+    "method, parameter, value",
+    [
+        ("bdev_dst_delete", "name", "nobody"),
+        ("bdev_dst_delete", "name", BDEV),
+        ("bdev_dst_get_info", "name", "nobody"),
+        ("bdev_dst_get_info", "name", BDEV),
+        ("dst_create_export", "bdev_name", "nobody"),
+        ("dst_delete_export", "name", "nobody"),
+        ("dst_get_exports", "name", "nobody"),
+        ("dst_get_sessions", "export", "nobody"),
+        ("dst_export_add_host", "export", "nobody"),
+        ("dst_export_remove_host", "export", "nobody"),
+        ("dst_export_remove_host", "host", "nobody"),
+        ("dst_export_remove_host", "host", "*"),
+    ],
+)
+@pytest.mark.usefixtures("unchanged")
+def test_not_there(world: World, method: str, parameter: str, value: str) -> None:
+    assert value in refuse(world, method, parameter, **(world.good(method) | {parameter: value}))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_no_such_listener(world: World) -> None:
+    for place in ({"trsvcid": str(world.free_port)}, {"traddr": "127.0.0.2"}, {"traddr": "::1"}):
+        refuse(world, "dst_delete_listener", "trsvcid", **(world.good("dst_delete_listener") | place))
+
+
+@pytest.mark.parametrize(
+    "method, parameter, params",
+    [
+        ("bdev_dst_create", "name", {"name": ATTACHED}),
+        ("bdev_dst_create", "name", {"name": BDEV}),
+        ("bdev_dst_create", "name", {"name": BDEV, "wait": False}),
+        ("dst_create_export", "name", {"name": EXPORT}),
+        ("dst_export_add_host", "host", {"host": HOST}),
+        ("dst_create_export", "bdev_name", {"bdev_name": CLAIMED}),
+    ],
+)
+@pytest.mark.usefixtures("unchanged")
+def test_there_already(world: World, method: str, parameter: str, params: dict[str, Any]) -> None:
+    assert params[parameter] in refuse(world, method, parameter, **(world.good(method) | params))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_listener_there_already(world: World) -> None:
+    params = world.good("dst_create_listener")
+    refuse(world, "dst_create_listener", "trsvcid", **(params | {"trsvcid": str(world.port)}))
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        port = str(other.getsockname()[1])
+        assert port in refuse(world, "dst_create_listener", "trsvcid", **(params | {"trsvcid": port}))
+    # An address for documentation, of no machine.
+    assert "192.0.2.1" in refuse(world, "dst_create_listener", "traddr", **(params | {"traddr": "192.0.2.1"}))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_address_of_another_family(world: World) -> None:
+    for method in ("bdev_dst_create", "dst_create_listener", "dst_delete_listener"):
+        for traddr, adrfam in (("127.0.0.1", "ipv6"), ("::1", "ipv4")):
+            refuse(world, method, "adrfam", **(world.good(method) | {"traddr": traddr, "adrfam": adrfam}))
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_options_in_use(world: World) -> None:
+    with pytest.raises(RpcError, match="before the first listener"):
+        world.call("dst_set_options", queue_depth=8)
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_limits_themselves_are_allowed(world: World) -> None:
+    long = "x" * NAME_MAX
+    world.call("dst_create_export", name=long, bdev_name=SPARE, read_only=True)
+    world.call("dst_export_add_host", export=long, host=long, access="ro", addresses=["127.0.0.0/8"] * 1024)
+    params = world.good("bdev_dst_create") | {"name": long, "export": long, "host": long, "adrfam": "IPv4"}
+    assert world.call("bdev_dst_create", **(params | {"trsvcid": world.port})) == long
+    assert world.call("bdev_dst_delete", name=long) is True
+    assert world.call("dst_delete_export", name=long) is True
+
+    before = world.call("bdev_dst_get_options")
+    limits = {"transaction_timeout_ms": 86_400_000, "max_retries": 1_000_000, "reconnect_delay_ms": 60_000}
+    limits |= {"keep_alive_timeout_ms": 3_600_000, "attach_timeout_ms": 3_600_000, "queue_depth": 4096}
+    for options in ({key: parameter.good for key, parameter in CLIENT_OPTIONS.items()}, limits, before):
+        assert world.call("bdev_dst_set_options", **options) is True
+        assert world.call("bdev_dst_get_options") == options
+
+
+def test_a_listener_that_fails_leaves_the_options_free(lab: Lab) -> None:
+    target = lab.target()
+    with pytest.raises(RpcError):
+        target.rpc.call("dst_create_listener", traddr="192.0.2.1", trsvcid=str(free_port()))
+    threads = [thread["name"] for thread in target.rpc.call("thread_get_stats")["threads"]]
+    assert not any(thread.startswith("dst") for thread in threads)
+    assert target.rpc.call("dst_set_options", queue_depth=8, max_transfer=65_536) is True
+    options = target.rpc.call("dst_get_options")
+    assert (options["queue_depth"], options["max_transfer"]) == (8, 65_536)
+
+
+# Attaching in vain.
+
+TIMEOUT_MS = 500
+# What a busy machine may add, seconds.
+LATENESS = 2.0
+
+
+def attach_in_vain(world: World, **params: Any) -> str:
+    """Returns the error's message."""
+    call = world.good("bdev_dst_create") | {"host": HOST, "attach_timeout_ms": TIMEOUT_MS} | params
+    begun = time.monotonic()
+    pending = world.app.rpc.start("bdev_dst_create", **call)
+    # It holds up nobody meanwhile.
+    world.call("rpc_get_methods", rpc_timeout=LATENESS)
+    with pytest.raises(RpcError) as caught:
+        pending.result()
+    assert time.monotonic() - begun < TIMEOUT_MS / 1000 + LATENESS
+    assert world.app.bdev(call["name"]) is None
+    return caught.value.message
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_attach_where_nobody_listens(world: World) -> None:
+    message = attach_in_vain(world, trsvcid=str(world.free_port))
+    assert names(message, "attach_timeout_ms") and str(TIMEOUT_MS) in message, message
+
+
+@pytest.mark.parametrize("params", [{"export": "wrong"}, {"host": "stranger"}, {"export": SPARE}, {"host": "*"}])
+@pytest.mark.usefixtures("unchanged")
+def test_attach_refused(world: World, params: dict[str, str]) -> None:
+    message = attach_in_vain(world, **params)
+    assert names(message, "export") and names(message, "host"), message
+    assert all(value in message for value in params.values()), message
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_attach_to_somebody_who_never_answers(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        message = attach_in_vain(world, trsvcid=str(mute.getsockname()[1]))
+    assert names(message, "attach_timeout_ms"), message
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_attach_to_a_black_hole(world: World) -> None:
+    """The connection is not even made: with its backlog full a listener drops what else comes."""
+    with ExitStack() as sockets, socket.create_server(("127.0.0.1", 0), backlog=1) as full:
+        for _ in range(4):
+            filler = sockets.enter_context(socket.socket())
+            filler.setblocking(False)
+            filler.connect_ex(full.getsockname())
+        message = attach_in_vain(world, trsvcid=str(full.getsockname()[1]))
+    assert names(message, "attach_timeout_ms"), message
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_attach_to_another_protocol(world: World) -> None:
+    """A server that talks, and hangs up: here the RPC client's own idea of one."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        server.settimeout(10)
+        call = world.good("bdev_dst_create") | {"attach_timeout_ms": TIMEOUT_MS}
+        pending = world.app.rpc.start("bdev_dst_create", **(call | {"trsvcid": str(server.getsockname()[1])}))
+        peer, _ = server.accept()
+        with peer:
+            peer.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n" * 10)
+        with pytest.raises(RpcError) as caught:
+            pending.result()
+    assert names(caught.value.message, "attach_timeout_ms"), caught.value.message
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_delete_while_attaching(world: World) -> None:
+    params = world.good("bdev_dst_create") | {"trsvcid": str(world.free_port), "attach_timeout_ms": 60_000}
+    pending = world.app.rpc.start("bdev_dst_create", **params)
+    wait_until(lambda: len(world.call("bdev_dst_get_info")) == 2, "the attempt to be shown")
+    refuse(world, "bdev_dst_create", "name", **params)
+    assert world.call("bdev_dst_delete", name=params["name"]) is True
+    with pytest.raises(RpcError, match="deleted"):
+        pending.result()
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_no_wait(world: World) -> None:
+    params = world.good("bdev_dst_create") | {"trsvcid": str(world.free_port), "wait": False}
+    assert world.call("bdev_dst_create", **params) == params["name"]
+    refuse(world, "bdev_dst_create", "name", **params)
+    assert world.call("bdev_dst_get_info", name=params["name"])[0]["state"] == "attaching"
+    assert world.app.bdev(params["name"]) is None
+    assert world.call("bdev_dst_delete", name=params["name"]) is True
