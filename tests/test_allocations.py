@@ -1,0 +1,126 @@
+"""The I/O path allocates nothing: two processes whose every heap allocation is counted while I/O flows.
+
+The whole process is counted, SPDK and bdevperf included, because neither allocates while it does nothing but I/O.
+RPCs do; so the counters, which are read from shared memory, are read while no RPC is under way.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from harness.commands import run
+from harness.environment import ROOT, environment
+from harness.lab import Lab
+from harness.requirements import require_tool
+from harness.spdk import Application, Job
+
+pytestmark = pytest.mark.needs_dst
+
+MIB = 64
+IOS = 100_000
+# Pools, queues and vectors have their size after this; the rate is steady.
+WARM_UP_S = 2.0
+# What an RPC leaves behind (its connection's end) is over.
+SETTLE_S = 0.3
+LONGEST_S = 60.0
+CALLERS = 16
+
+
+@dataclass
+class Counter:
+    """One process's allocations, in memory that it shares with this one."""
+
+    memory: mmap.mmap
+
+    def read(self) -> int:
+        return struct.unpack_from("<Q", self.memory)[0]
+
+    def callers(self, binary: Path) -> str:
+        """Where the latest allocations came from."""
+        addresses = sorted(set(struct.unpack_from(f"<{CALLERS}Q", self.memory, 8)))
+        try:
+            return run(["addr2line", "-Cfpie", binary, *map(hex, addresses)])
+        except (AssertionError, OSError):
+            return " ".join(map(hex, addresses))
+
+
+def counted(lab: Lab, name: str) -> tuple[Counter, dict[str, str]]:
+    """A counter, and the variables that make a process count in it."""
+    library = lab.folder / "alloc_count.so"
+    if not library.exists():
+        source = ROOT / "tests" / "alloc_count.c"
+        run([require_tool("cc"), "-O2", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o", library, source])
+    path = lab.folder / f"{name}.allocations"
+    path.write_bytes(bytes(mmap.PAGESIZE))
+    with open(path, "r+b") as file:
+        counter = Counter(mmap.mmap(file.fileno(), mmap.PAGESIZE))
+    return counter, {"LD_PRELOAD": os.fspath(library), "ALLOC_COUNT_FILE": os.fspath(path)}
+
+
+def operations(target: Application) -> int:
+    stats = target.rpc.call("dst_get_stats")
+    return stats["reads"] + stats["writes"]
+
+
+def seconds_for(target: Application, ios: int) -> float:
+    """How long that many I/Os take, with something to spare, going by how many a second takes."""
+    before = operations(target)
+    time.sleep(1)
+    rate = operations(target) - before
+    seconds = 1.3 * ios / max(rate, 1)
+    assert seconds < LONGEST_S, f"{rate} I/Os a second are too few for this test"
+    return max(seconds, 2.0)
+
+
+@pytest.mark.watchdog(150)
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(workload, depth=128, size=size, seconds=300)
+        for size in (4096, 128 * 1024)
+        for workload in ("randread", "randwrite")
+    ],
+    ids=lambda job: f"{job.workload}-{job.size // 1024}KiB",
+)
+def test_io_allocates_nothing(lab: Lab, job: Job) -> None:
+    at_target, target_variables = counted(lab, "target")
+    at_client, client_variables = counted(lab, "client")
+    target = lab.target(variables=target_variables)
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=MIB * 2048, block_size=512)
+    remote = lab.transport.serve(target, "Malloc0")
+    perf = lab.bdevperf(remote, job, MIB * 2048, variables=client_variables)
+    assert at_target.read() > 100 and at_client.read() > 100, "the shim counts"
+
+    perf.begin_and_flow("remote0")
+    time.sleep(WARM_UP_S)
+    window = seconds_for(target, IOS)
+    first_asked = time.monotonic()
+    first = operations(target)
+    time.sleep(SETTLE_S)
+
+    began = time.monotonic()
+    before = at_target.read(), at_client.read()
+    time.sleep(window)
+    after = at_target.read(), at_client.read()
+    ended = time.monotonic()
+
+    last = operations(target)
+    last_answered = time.monotonic()
+    perf.assert_running()
+    # The I/Os between the two readings; the RPCs that count them lie outside, so this takes their share off.
+    ios = (last - first) * (ended - began) / (last_answered - first_asked)
+    assert ios >= IOS, f"only {ios:.0f} I/Os in {ended - began:.1f} s"
+    for name, counter, binary, old, new in (
+        ("target", at_target, "spdk_tgt", before[0], after[0]),
+        ("client", at_client, "bdevperf", before[1], after[1]),
+    ):
+        where = "" if old == new else counter.callers(environment().binary(binary))
+        assert new == old, f"{new - old} allocations at the {name} in {ios:.0f} I/Os, the latest from:\n{where}"
+    print(f"{ios:.0f} I/Os, no allocation")
