@@ -10,6 +10,7 @@ use dst_session::transactions::{Request, slot_of};
 use dst_transport::Flow;
 use dst_wire::{Device, HEADER_LEN, Header, Kind, Op, Status};
 use spdk::backend::Channel;
+use spdk::clock::now_us;
 use spdk::iov::{Iov, IovMut};
 
 use crate::backend::{Io, Pools, submit};
@@ -22,6 +23,8 @@ struct Work {
     /// Holds the answer's data.
     io: Option<Io>,
     data_len: usize,
+    op: Op,
+    begun_us: u64,
 }
 
 /// The request whose data is coming in.
@@ -60,7 +63,7 @@ pub struct Queue {
 impl Queue {
     pub fn new(setup: Setup) -> Queue {
         let credits = setup.slots.credits();
-        let work = || Work { header: [0; HEADER_LEN], io: None, data_len: 0 };
+        let work = || Work { header: [0; HEADER_LEN], io: None, data_len: 0, op: Op::Read, begun_us: 0 };
         Queue {
             setup,
             work: (0..credits).map(|_| work()).collect(),
@@ -153,7 +156,10 @@ impl Queue {
             Incoming::Answer { slot, status } => self.answer(slot, status, None),
             Incoming::Execute { request, slot, mut io, .. } => {
                 self.stats.begin(&request);
-                self.work[usize::from(slot)].data_len = request.answer_len as usize;
+                let work = &mut self.work[usize::from(slot)];
+                work.data_len = request.answer_len as usize;
+                work.op = request.op;
+                work.begun_us = now_us();
                 io.ctx.connection = Some(Rc::clone(connection));
                 io.ctx.slot = slot;
                 self.in_backend += 1;
@@ -169,7 +175,9 @@ impl Queue {
             self.stats.errors += 1;
         }
         let slot = io.ctx.slot;
-        let has_data = status == Status::Success && self.work[usize::from(slot)].data_len > 0;
+        let work = &self.work[usize::from(slot)];
+        self.stats.end(work.op, now_us().saturating_sub(work.begun_us));
+        let has_data = status == Status::Success && work.data_len > 0;
         if has_data {
             self.answer(slot, status, Some(io));
         } else {

@@ -3,6 +3,8 @@
 use dst_session::transactions::Request;
 use dst_wire::Op;
 
+use crate::histogram::Histogram;
+
 /// What a connection, or all of them, did since it began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
@@ -20,6 +22,12 @@ pub struct Stats {
     pub errors: u64,
     /// Requests answered from the record because they had been executed before.
     pub repeated: u64,
+    /// How long the backend took for reads.
+    pub read_latency: Histogram,
+    /// How long it took for writes and compare-and-writes.
+    pub write_latency: Histogram,
+    /// How long it took for all other operations.
+    pub other_latency: Histogram,
 }
 
 impl Stats {
@@ -38,6 +46,16 @@ impl Stats {
         }
     }
 
+    /// Counts how long the backend took for an operation.
+    pub fn end(&mut self, op: Op, latency_us: u64) {
+        let histogram = match op {
+            Op::Read => &mut self.read_latency,
+            Op::Write | Op::CompareAndWrite => &mut self.write_latency,
+            _ => &mut self.other_latency,
+        };
+        histogram.record(latency_us);
+    }
+
     /// Adds another's counts.
     pub fn add(&mut self, other: &Stats) {
         self.reads += other.reads;
@@ -47,5 +65,8 @@ impl Stats {
         self.others += other.others;
         self.errors += other.errors;
         self.repeated += other.repeated;
+        self.read_latency.add(&other.read_latency);
+        self.write_latency.add(&other.write_latency);
+        self.other_latency.add(&other.other_latency);
     }
 }
