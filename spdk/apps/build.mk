@@ -24,7 +24,13 @@ $(lib): cargo
 build/obj/lcores.o: spdk/apps/lcores.c
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -c -o $@ $<
 
+build/obj/bdevperf_large_reads.o: spdk/apps/bdevperf_large_reads.c build/spdk-dir
+	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -I$(SPDK_DIR)/include -c -o $@ $<
+
+objects := build/obj/lcores.o build/obj/bdevperf_large_reads.o
+
 # Linked anew when DST, the choice of SPDK tree, or that tree's build changed.
-$(apps): build/bin/%: $(lib) build/obj/lcores.o spdk/apps/link.sh spdk/apps/link.mk build/spdk-dir \
+$(apps): build/bin/%: $(lib) $(objects) spdk/apps/link.sh spdk/apps/link.mk build/spdk-dir \
     $(wildcard $(SPDK_DIR)/build/lib/*.a)
-	@mkdir -p $(@D); spdk/apps/link.sh $* $@ build/obj/lcores.o $(lib)
+	@mkdir -p $(@D); spdk/apps/link.sh $* $@ $(lib) build/obj/lcores.o \
+	    $(if $(filter bdevperf,$*),build/obj/bdevperf_large_reads.o)

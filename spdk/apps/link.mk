@@ -1,5 +1,6 @@
 # Links one of SPDK's applications with DST. Run from the top as
-#   make -C $SPDK_DIR/app/spdk_tgt -f link.mk OUT=/abs/spdk_tgt DST_OBJS=/abs/lcores.o DST_LIB=/abs/libspdk_dst.a
+#   make -C $SPDK_DIR/app/spdk_tgt -f link.mk OUT=/abs/spdk_tgt DST_OBJS=/abs/lcores.o DST_LIB=/abs/libspdk_dst.a \
+#       DST_WRAPS=-Wl,--wrap=rte_eal_init
 #
 # The application's own makefile says which of SPDK's libraries, and which of DPDK's and the system's, it is linked
 # from. That differs with every SPDK version and configuration, so it is included rather than repeated here.
@@ -22,7 +23,7 @@ dst_rust_libs := -lgcc_s -lutil -lrt -lpthread -lm -ldl -lc
 # Whole, because DST registers itself with SPDK in constructors that nothing refers to.
 LIBS += -Wl,--whole-archive $(DST_LIB) -Wl,--no-whole-archive
 SYS_LIBS += $(dst_rust_libs)
-LDFLAGS += -Wl,--wrap=rte_eal_init
+LDFLAGS += $(DST_WRAPS)
 OBJS := $(dst_objects) $(DST_OBJS)
 
 .PHONY: dst_link $(OUT)

@@ -1,9 +1,13 @@
 #!/bin/bash
-# link.sh APP OUT LCORES_O LIBSPDK_DST_A: links SPDK's application APP (spdk_tgt, bdevperf or bdevio) of the tree
-# SPDK_DIR with DST into OUT.
+# link.sh APP OUT LIBSPDK_DST_A OBJECT…: links SPDK's application APP (spdk_tgt, bdevperf or bdevio) of the tree SPDK_DIR
+# with DST and these objects of ours into OUT.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
-app=$1 out=$(readlink -f "$2") lcores=$(readlink -f "$3") lib=$(readlink -f "$4")
+app=$1 out=$(readlink -f "$2") lib=$(readlink -f "$3")
+shift 3
+objects=$(readlink -f "$@" | tr '\n' ' ')
+wraps=-Wl,--wrap=rte_eal_init
+[ "$app" != bdevperf ] || wraps+=" -Wl,--wrap=spdk_bdev_read_blocks"
 : "${SPDK_DIR:?}"
 
 # bdevperf is a test in 20.07 and an example in newer versions.
@@ -15,7 +19,7 @@ rm -f "$out"
 # MAKEFLAGS is ours and none of SPDK's makefiles' business; SPDK's own linker flags come from its tree.
 env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u CFLAGS -u LDFLAGS -u LIBS \
     make --no-print-directory -C "$SPDK_DIR/$folder" -f "$here/link.mk" \
-    OUT="$out" DST_OBJS="$lcores" DST_LIB="$lib" || {
+    OUT="$out" DST_OBJS="$objects" DST_LIB="$lib" DST_WRAPS="$wraps" || {
     rm -f "$out"
     echo "dst: error: $app could not be linked with SPDK in $SPDK_DIR" >&2
     echo "dst:   undefined spdk_ or rte_ names: that tree was configured differently after it was built; make it again" >&2

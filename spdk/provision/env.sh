@@ -26,10 +26,12 @@ done
 args="-s 512"
 no_huge=0
 if [ "$pages" = none ]; then
+    # Without hugepages the iSCSI target's pools need more.
+    args="-s 1024"
     # Where SPDK knows --no-huge itself it also prepares for it; in older versions spdk/apps/lcores.c
     # tells DPDK.
     if grep -q no_huge "$spdk_dir/include/spdk/env.h"; then
-        args="--no-huge -s 512"
+        args="--no-huge -s 1024"
     else
         no_huge=1
     fi
