@@ -406,7 +406,8 @@ impl Inner {
             Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
         );
         if self.waiting.is_some() && final_no {
-            return After::GiveUp(Error::Refused(why));
+            let (export, host) = (shared.peer.export.clone(), shared.peer.host.clone());
+            return After::GiveUp(Error::Refused { export, host, why });
         }
         // Later on even a "not allowed" is tried again: a target that was just started may not have its
         // exports yet.

@@ -27,8 +27,15 @@ pub enum Error {
         last: String,
     },
     /// The target refused in a way that trying again will not change.
-    #[error("{0}")]
-    Refused(String),
+    #[error("export, host: export `{export}`, host `{host}`: {why}")]
+    Refused {
+        /// The export that was asked for.
+        export: String,
+        /// Who asked.
+        host: String,
+        /// What the target said.
+        why: String,
+    },
     /// SPDK does not take the bdev.
     #[error("name: bdev `{name}` can't be registered: {errno}")]
     Register {
@@ -70,7 +77,7 @@ impl Error {
             Error::Deleting(_) => EBUSY,
             Error::Deleted(_) => ECANCELED,
             Error::Timeout { .. } => ETIMEDOUT,
-            Error::Refused(_) => EACCES,
+            Error::Refused { .. } => EACCES,
             Error::Register { errno, .. }
             | Error::Unregister { errno, .. }
             | Error::Resources { errno, .. } => -errno.0,

@@ -47,9 +47,9 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
     let sock_impl = params.sock_impl()?;
-    params.not_yet("psk_file", Value::Null)?;
-    params.not_yet("digest", json!("none"))?;
-    params.not_yet("cipher", json!("none"))?;
+    params.no_psk_file()?;
+    params.only_first("digest", &["none", "crc32c"])?;
+    params.only_first("cipher", &["none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"])?;
     let options = take_options(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
     params.finish()?;

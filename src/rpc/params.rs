@@ -5,11 +5,14 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use dst_wire::hello::NAME_MAX;
+use dst_wire::{NAME_MAX, is_name};
 use serde_json::{Map, Value};
 
 /// JSON-RPC's code for parameters that can't be used.
 const INVALID_PARAMS: i32 = -32602;
+
+/// Characters of a value that an error shows.
+const SHOWN_MAX: usize = 64;
 
 /// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +71,10 @@ impl Params {
     pub fn finish(self) -> Result<()> {
         match self.0.keys().next() {
             None => Ok(()),
-            Some(name) => Err(RpcError::invalid(name, "there is no such parameter")),
+            Some(name) => {
+                let name = clip(&name.escape_debug().to_string());
+                Err(RpcError::invalid(&name, "there is no such parameter"))
+            }
         }
     }
 
@@ -76,7 +82,7 @@ impl Params {
         self.0.remove(name)
     }
 
-    /// A text that must be there: 1 to 223 bytes without control characters.
+    /// A text that must be there; [`is_name`] holds for all that are taken, whatever they name.
     pub fn text(&mut self, name: &str) -> Result<String> {
         self.opt_text(name)?.ok_or_else(|| RpcError::invalid(name, "missing"))
     }
@@ -87,11 +93,19 @@ impl Params {
         let Value::String(text) = value else {
             return Err(RpcError::invalid(name, format!("{} given, a string is wanted", kind(&value))));
         };
-        if text.is_empty() || text.len() > NAME_MAX || text.chars().any(char::is_control) {
-            let problem = format!("{text:?} is not 1 to {NAME_MAX} bytes of printable text");
-            return Err(RpcError::invalid(name, problem));
-        }
+        check_text(name, &text)?;
         Ok(Some(text))
+    }
+
+    /// A UUID that may be there: 32 hexadecimal digits, with or without dashes, not all zero.
+    pub fn opt_uuid(&mut self, name: &str) -> Result<Option<[u8; 16]>> {
+        let Some(text) = self.opt_text(name)? else { return Ok(None) };
+        let digits: String = text.chars().filter(|&c| c != '-').collect();
+        let is_hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
+        match u128::from_str_radix(&digits, 16) {
+            Ok(bits) if is_hex && bits != 0 => Ok(Some(bits.to_be_bytes())),
+            _ => Err(RpcError::invalid(name, format!("{text:?} is not a UUID"))),
+        }
     }
 
     /// A truth value that may be there.
@@ -116,7 +130,8 @@ impl Params {
         }
         let number = value.as_u64().and_then(|number| T::try_from(number).ok());
         number.filter(|number| range.contains(number)).ok_or_else(|| {
-            let problem = format!("{value} is not a whole number from {} to {}", range.start(), range.end());
+            let (value, low, high) = (show(&value), range.start(), range.end());
+            let problem = format!("{value} is not a whole number from {low} to {high}");
             RpcError::invalid(name, problem)
         })
     }
@@ -142,6 +157,7 @@ impl Params {
                 let text = item.as_str().ok_or_else(|| {
                     RpcError::invalid(name, format!("{} in the list, strings are wanted", kind(item)))
                 })?;
+                check_text(name, text)?;
                 text.parse().map_err(|error| RpcError::invalid(name, error))
             })
             .collect()
@@ -151,20 +167,22 @@ impl Params {
     pub fn address(&mut self) -> Result<IpAddr> {
         let text = self.text("traddr")?;
         let family = self.opt_text("adrfam")?;
-        let addr: IpAddr = text
-            .parse()
-            .map_err(|_| RpcError::invalid("traddr", format!("{text:?} is not an IPv4 or IPv6 address")))?;
+        let addr: IpAddr = text.parse().map_err(|_| {
+            RpcError::invalid("traddr", format!("{} is not an IPv4 or IPv6 address", quote(&text)))
+        })?;
         let fits = match family.as_deref().map(str::to_ascii_lowercase).as_deref() {
             None => true,
             Some("ipv4") => addr.is_ipv4(),
             Some("ipv6") => addr.is_ipv6(),
             Some(other) => {
-                return Err(RpcError::invalid("adrfam", format!("{other:?} is neither ipv4 nor ipv6")));
+                let problem = format!("{} is neither ipv4 nor ipv6", quote(other));
+                return Err(RpcError::invalid("adrfam", problem));
             }
         };
         if !fits {
             let family = family.unwrap_or_default();
-            return Err(RpcError::invalid("adrfam", format!("{family} given, traddr {addr} is none")));
+            let problem = format!("{family} given, but traddr {addr} is of the other family");
+            return Err(RpcError::invalid("adrfam", problem));
         }
         Ok(addr)
     }
@@ -181,8 +199,9 @@ impl Params {
                 return Err(RpcError::invalid("trsvcid", problem));
             }
         };
-        port.filter(|&port| port > 0)
-            .ok_or_else(|| RpcError::invalid("trsvcid", format!("{value} is not a port from 1 to 65535")))
+        port.filter(|&port| port > 0).ok_or_else(|| {
+            RpcError::invalid("trsvcid", format!("{} is not a port from 1 to 65535", show(&value)))
+        })
     }
 
     /// The socket implementation of `sock_impl`, if it is there: one that SPDK has.
@@ -191,22 +210,64 @@ impl Params {
         if let Some(name) = &name
             && !spdk::sock::impl_exists(name)
         {
-            let problem = format!("SPDK has no socket implementation {name:?} here");
+            let problem = format!("SPDK has no socket implementation {} here", quote(name));
             return Err(RpcError::invalid("sock_impl", problem));
         }
         Ok(name)
     }
 
-    /// A parameter of something that this version does not have: only its value for "off" may be given.
-    pub fn not_yet(&mut self, name: &str, off: Value) -> Result<()> {
-        match self.take(name) {
-            None => Ok(()),
-            Some(value) if value == off => Ok(()),
-            Some(value) => {
-                let problem = format!("{value} is not supported in this version, leave it out");
-                Err(RpcError::invalid(name, problem))
-            }
+    /// One of a few words of which this version has only the first, and which may be left out.
+    pub fn only_first(&mut self, name: &str, words: &[&str]) -> Result<()> {
+        let Some(text) = self.opt_text(name)? else { return Ok(()) };
+        let problem = match words.iter().position(|word| *word == text) {
+            Some(0) => return Ok(()),
+            Some(_) => format!("{} is not supported in this version, leave it out", quote(&text)),
+            None => format!("{} is none of {}", quote(&text), words.join(", ")),
+        };
+        Err(RpcError::invalid(name, problem))
+    }
+
+    /// A flag that this version can't honour: it may be false, or left out.
+    pub fn only_false(&mut self, name: &str) -> Result<()> {
+        if self.flag(name, false)? {
+            return Err(RpcError::invalid(name, "true is not supported in this version, leave it out"));
         }
+        Ok(())
+    }
+
+    /// A key's file, of which this version can make no use.
+    pub fn no_psk_file(&mut self) -> Result<()> {
+        let Some(file) = self.opt_text("psk_file")? else { return Ok(()) };
+        let problem = format!("{}: keys are not supported in this version, leave it out", quote(&file));
+        Err(RpcError::invalid("psk_file", problem))
+    }
+}
+
+fn check_text(name: &str, text: &str) -> Result<()> {
+    if is_name(text) {
+        return Ok(());
+    }
+    let problem = format!("{} is not 1 to {NAME_MAX} bytes without control characters", quote(text));
+    Err(RpcError::invalid(name, problem))
+}
+
+/// A text, but of a long one only its beginning.
+fn clip(text: &str) -> String {
+    match text.char_indices().nth(SHOWN_MAX) {
+        None => text.to_owned(),
+        Some((end, _)) => format!("{}... ({} bytes)", &text[..end], text.len()),
+    }
+}
+
+/// A text as JSON has it: in quotes, and nothing in it unprintable.
+fn quote(text: &str) -> String {
+    clip(&format!("{text:?}"))
+}
+
+fn show(value: &Value) -> String {
+    match value {
+        Value::String(text) => quote(text),
+        other => clip(&other.to_string()),
     }
 }
 
@@ -218,5 +279,57 @@ fn kind(value: &Value) -> &'static str {
         Value::String(_) => "a string",
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    fn params(value: Value) -> Params {
+        Params::new(Some(value)).unwrap()
+    }
+
+    fn message<T: std::fmt::Debug>(result: Result<T>) -> String {
+        result.unwrap_err().message
+    }
+
+    #[test]
+    fn values_are_shown_shortened_and_escaped() {
+        let text = message(params(json!({ "name": "x".repeat(5000) })).text("name"));
+        assert!(text.starts_with("name: \"xxx") && text.contains("(5002 bytes)"), "{text}");
+        assert!(text.len() < 200, "{text}");
+        let text = message(params(json!({ "name": "a\nb" })).text("name"));
+        assert!(text.starts_with(r#"name: "a\nb" is not"#), "{text}");
+        let text = message(params(json!({ "a\nb": 1 })).finish());
+        assert_eq!(text, r"a\nb: there is no such parameter");
+        assert_eq!(clip(&"ä".repeat(65)).matches('ä').count(), SHOWN_MAX);
+    }
+
+    #[test]
+    fn numbers_are_whole_and_in_range() {
+        let number = |value: Value| params(json!({ "n": value })).number("n", 7u16, 1..=4096);
+        assert_eq!(number(json!(4096)), Ok(4096));
+        assert_eq!(params(json!({})).number("n", 7u16, 1..=4096), Ok(7));
+        for bad in [json!(0), json!(4097), json!(-1), json!(1.5), json!(65_537), json!(u64::MAX), json!(1e30)]
+        {
+            let wanted = format!("n: {bad} is not a whole number from 1 to 4096");
+            assert_eq!(message(number(bad)), wanted);
+        }
+        assert_eq!(message(number(Value::Null)), "n: null given, a number is wanted");
+    }
+
+    #[test]
+    fn what_is_not_there_yet_may_be_off() {
+        let digest =
+            |value: &str| params(json!({ "digest": value })).only_first("digest", &["none", "crc32c"]);
+        assert_eq!(digest("none"), Ok(()));
+        let text = message(digest("crc32c"));
+        assert_eq!(text, r#"digest: "crc32c" is not supported in this version, leave it out"#);
+        assert_eq!(message(digest("md5")), r#"digest: "md5" is none of none, crc32c"#);
+        let flag = |value: bool| params(json!({ "x": value })).only_false("x");
+        assert_eq!(flag(false), Ok(()));
+        assert!(message(flag(true)).starts_with("x: true is not supported"));
     }
 }

@@ -3,15 +3,15 @@
 use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
-use dst_target::{ExportInfo, ListenAddress, Options, SessionInfo, Stats, Target};
+use dst_target::{Error, ExportInfo, Histogram, ListenAddress, Options, SessionInfo, Stats, Target};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
 use crate::params::{Params, Result, RpcError};
 use crate::{answer, call, uuid_text};
 
-/// Most address prefixes of one host.
-const PREFIXES_MAX: usize = 1024;
+/// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
+const PREFIXES_MAX: usize = 512;
 
 fn target() -> Result<Rc<Target>> {
     let error = || RpcError { code: -19, message: "the DST target is not running".to_owned() };
@@ -60,16 +60,26 @@ fn make_export(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
     let bdev_name = params.text("bdev_name")?;
+    let uuid = params.opt_uuid("uuid")?;
     let read_only = params.flag("read_only", false)?;
-    params.not_yet("require_digest", json!(false))?;
-    params.not_yet("require_cipher", json!(false))?;
+    params.only_false("require_digest")?;
+    params.only_false("require_cipher")?;
     params.finish()?;
-    target()?.create_export(&name, &bdev_name, read_only)?;
+    target()?.create_export(&name, &bdev_name, uuid, read_only)?;
     Ok(name.into())
 }
 
 pub fn create_export(params: Option<Value>, reply: Reply) {
     answer(reply, make_export(params));
+}
+
+/// The error of a method whose parameter for the export is `name`.
+fn of_name(error: Error) -> RpcError {
+    let code = error.code();
+    match error {
+        Error::NoExport(name) => RpcError { code, message: format!("name: there is no export `{name}`") },
+        other => other.into(),
+    }
 }
 
 fn take_name(params: Option<Value>) -> Result<(Rc<Target>, String)> {
@@ -89,7 +99,8 @@ pub fn delete_export(params: Option<Value>, reply: Reply) {
         }
     };
     let done = move || answer_once(&late, Ok(true.into()));
-    let begun = take_name(params).and_then(|(target, name)| Ok(target.delete_export(&name, done)?));
+    let begun =
+        take_name(params).and_then(|(target, name)| target.delete_export(&name, done).map_err(of_name));
     if let Err(error) = begun {
         answer_once(&reply, Err(error));
     }
@@ -127,7 +138,7 @@ fn exports(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let name = params.opt_text("name")?;
     params.finish()?;
-    let exports = target()?.exports(name.as_deref())?;
+    let exports = target()?.exports(name.as_deref()).map_err(of_name)?;
     Ok(exports.iter().map(show_export).collect())
 }
 
@@ -145,7 +156,7 @@ fn let_in(params: Option<Value>) -> Result<Value> {
         other => return Err(RpcError::invalid("access", format!("{other:?} is neither ro nor rw"))),
     };
     let addresses = params.list("addresses", PREFIXES_MAX)?;
-    params.not_yet("psk_file", Value::Null)?;
+    params.no_psk_file()?;
     params.finish()?;
     target()?.add_host(&export, Host { name, access, addresses })?;
     Ok(true.into())
@@ -178,6 +189,11 @@ fn show_stats(stats: &Stats) -> Value {
         "errors": stats.errors,
         "answered_from_record": stats.repeated,
     })
+}
+
+/// A histogram as a list: below how many µs, how many operations.
+fn show_histogram(histogram: &Histogram) -> Value {
+    histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
 }
 
 fn show_session(session: &SessionInfo) -> Value {
@@ -222,6 +238,11 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
             let mut shown = show_stats(&stats);
             shown["connections"] = connections.into();
             shown["sessions"] = sessions.into();
+            shown["backend_latency"] = json!({
+                "reads": show_histogram(&stats.read_latency),
+                "writes": show_histogram(&stats.write_latency),
+                "other_operations": show_histogram(&stats.other_latency),
+            });
             reply.ok(shown);
         }),
     }
@@ -279,6 +300,7 @@ pub fn config() -> Vec<Value> {
         let params = json!({
             "name": export.name,
             "bdev_name": export.bdev_name,
+            "uuid": uuid_text(&export.uuid),
             "read_only": export.read_only,
         });
         calls.push(call("dst_create_export", params));

@@ -217,8 +217,9 @@ impl Target {
         if self.state.borrow().listeners.iter().any(|l| l.address.is_same_place(&address)) {
             return Err(Error::ListenerExists(address.to_string()));
         }
-        self.start_groups()?;
+        // The groups second: an address that can't be listened on leaves nothing behind.
         let listener = Listener::start(address, self)?;
+        self.start_groups()?;
         spdk::notice!("DST target listens on {}", listener.address);
         self.state.borrow_mut().listeners.push(listener);
         Ok(())
@@ -241,11 +242,18 @@ impl Target {
         self.state.borrow().listeners.iter().map(|l| l.address.clone()).collect()
     }
 
-    /// Exports a bdev, to nobody yet.
+    /// Exports a bdev, to nobody yet. Without a `uuid` it has the bdev's: some bdevs have another one after
+    /// each start, and clients take that for another device.
     ///
     /// # Errors
     /// See [`Error`].
-    pub fn create_export(&self, name: &str, bdev_name: &str, read_only: bool) -> Result<(), Error> {
+    pub fn create_export(
+        &self,
+        name: &str,
+        bdev_name: &str,
+        uuid: Option<[u8; 16]>,
+        read_only: bool,
+    ) -> Result<(), Error> {
         if self.state.borrow().exports.contains_key(name) {
             return Err(Error::ExportExists(name.to_owned()));
         }
@@ -257,6 +265,7 @@ impl Target {
             .map_err(|errno| Error::Open { name: bdev_name.to_owned(), errno })?;
         let export = Export {
             bdev_name: bdev_name.to_owned(),
+            uuid: uuid.unwrap_or(info.uuid),
             read_only,
             hosts: Vec::new(),
             info: desc.info(),
@@ -322,7 +331,7 @@ impl Target {
         let show = |(name, export): (&String, &Export)| ExportInfo {
             name: name.clone(),
             bdev_name: export.bdev_name.clone(),
-            uuid: export.info.uuid,
+            uuid: export.uuid,
             read_only: export.read_only,
             block_size: export.info.block_size,
             num_blocks: export.info.num_blocks,

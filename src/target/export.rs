@@ -13,6 +13,8 @@ pub const HOSTS_MAX: usize = 4096;
 pub struct Export {
     /// Its bdev's name.
     pub bdev_name: String,
+    /// Its identity.
+    pub uuid: [u8; 16],
     /// Whether nobody may write.
     pub read_only: bool,
     /// Who may do what; nobody else may anything.
@@ -32,7 +34,7 @@ pub struct ExportInfo {
     pub name: String,
     /// Its bdev's name.
     pub bdev_name: String,
-    /// Its UUID, the bdev's.
+    /// Its identity: the UUID that the operator gave it, or else the one that its bdev had.
     pub uuid: [u8; 16],
     /// Whether nobody may write.
     pub read_only: bool,
@@ -74,7 +76,7 @@ impl Export {
             ops = Op::ALL.into_iter().filter(|op| op.modifies()).fold(ops, OpSet::without);
         }
         Device {
-            uuid: info.uuid,
+            uuid: self.uuid,
             num_blocks: info.num_blocks,
             block_size: info.block_size,
             write_unit_size: info.write_unit_size.max(1),

@@ -151,16 +151,17 @@ impl Group {
             0
         });
         let completed = collect(self);
-        if completed > 0 && !self.stalled.borrow().is_empty() {
+        let sent = self.flush_dirty();
+        // Completions and sent answers give memory back.
+        if (completed > 0 || sent) && !self.stalled.borrow().is_empty() {
             self.resume_stalled();
         }
-        let sent = self.flush_dirty();
         if now >= self.next_tick_us.get() {
             self.next_tick_us.set(now + TICK_US);
             for connection in self.connections.borrow().values() {
                 connection.tick(now);
             }
-            // Memory that others gave back.
+            // Connections that ended give memory back, too.
             self.resume_stalled();
         }
         self.shut_doomed();

@@ -15,8 +15,10 @@ pub(crate) enum JsonError {
     Duplicate(String),
     /// Nested more deeply than [`DEPTH_MAX`].
     TooDeep,
-    /// A number that is none, or a value that SPDK should not have passed.
+    /// A number beyond all that there are, or a value that SPDK should not have passed.
     Malformed,
+    /// That, in this member.
+    MalformedMember(String),
 }
 
 /// Converts a parsed value; `None` for a null pointer.
@@ -70,7 +72,10 @@ impl<'a> Reader<'a> {
                 let mut members = Map::new();
                 while !self.at_end(sys::SPDK_JSON_VAL_OBJECT_END) {
                     let name = text(self.next()?)?;
-                    let value = self.value(depth + 1)?;
+                    let value = self.value(depth + 1).map_err(|error| match error {
+                        JsonError::Malformed => JsonError::MalformedMember(name.clone()),
+                        other => other,
+                    })?;
                     if members.contains_key(&name) {
                         return Err(JsonError::Duplicate(name));
                     }
@@ -201,7 +206,8 @@ mod tests {
     fn refuses_what_is_deep_cut_off_or_no_value() {
         let deep: Vec<_> = (0..=DEPTH_MAX + 1).map(|_| begin(ARRAY)).collect();
         assert_eq!(convert(&deep), Err(JsonError::TooDeep));
-        assert_eq!(convert(&[begin(OBJECT), val(NAME, "a")]), Err(JsonError::Malformed));
+        let cut_off = [begin(OBJECT), val(NAME, "a")];
+        assert_eq!(convert(&cut_off), Err(JsonError::MalformedMember("a".to_owned())));
         assert_eq!(convert(&[begin(OBJECT_END)]), Err(JsonError::Malformed));
         assert_eq!(convert(&[val(NUMBER, "1x")]), Err(JsonError::Malformed));
     }

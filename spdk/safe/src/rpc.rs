@@ -117,6 +117,10 @@ unsafe extern "C" fn entry<const SLOT: usize>(
         Err(JsonError::Duplicate(name)) => {
             reply.fail(code::INVALID_PARAMS, &format!("parameter '{name}' is there twice"));
         }
+        Err(JsonError::MalformedMember(name)) => {
+            let message = format!("parameter '{name}' has a value that is malformed or out of range");
+            reply.fail(code::INVALID_PARAMS, &message);
+        }
         Err(JsonError::TooDeep) => reply.fail(code::INVALID_PARAMS, "parameters are nested too deeply"),
         Err(JsonError::Malformed) => reply.fail(code::INVALID_PARAMS, "parameters are malformed"),
     }
