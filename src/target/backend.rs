@@ -1,6 +1,6 @@
 //! The pools of a group: objects for backend I/O, memory for its data, receive buffers.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -54,6 +54,8 @@ pub struct Pools {
     small: Rc<DmaPool>,
     large: Rc<DmaPool>,
     receive: RefCell<Vec<Box<[u8]>>>,
+    /// I/O objects that the backend has, or has finished and the group has not looked at yet.
+    pub in_backend: Cell<usize>,
     /// What the backend has finished and the group has not looked at yet.
     pub completed: RefCell<VecDeque<(Io, IoStatus)>>,
 }
@@ -73,6 +75,7 @@ impl Pools {
             small: DmaPool::new(SMALL, small)?,
             large: DmaPool::new(LARGE, large)?,
             receive: RefCell::new((0..RECEIVE_BUFFERS).map(|_| vec![0; RECEIVE_BUFFER].into()).collect()),
+            in_backend: Cell::new(0),
             completed: RefCell::new(VecDeque::with_capacity(OBJECTS)),
         })
     }
@@ -137,6 +140,8 @@ pub fn collect(group: &Rc<Group>) -> usize {
         let next = group.pools.completed.borrow_mut().pop_front();
         let Some((mut io, result)) = next else { return count };
         let connection = io.ctx.connection.take().expect("an I/O in the backend has a connection");
+        let in_backend = &group.pools.in_backend;
+        in_backend.set(in_backend.get() - 1);
         connection.completed(io, status(result));
         count += 1;
     }

@@ -48,6 +48,8 @@ pub struct Connection {
     pub peer: SocketAddr,
     group: Rc<Group>,
     dirty: Cell<bool>,
+    /// Since when it has something to send.
+    dirty_since_us: Cell<u64>,
     stalled: Cell<bool>,
     state: RefCell<State>,
 }
@@ -93,6 +95,7 @@ impl Connection {
             peer,
             group,
             dirty: Cell::new(false),
+            dirty_since_us: Cell::new(0),
             stalled: Cell::new(false),
             state: RefCell::new(State {
                 link: None,
@@ -149,7 +152,7 @@ impl Connection {
                     body.keep_alive.heard(self.group.now_us());
                 }
                 if pumped.stalled && !self.stalled.replace(true) {
-                    self.group.stalled.borrow_mut().push(Rc::clone(self));
+                    self.group.stalled.borrow_mut().push_back(Rc::clone(self));
                 }
             }
             Err(broken) => self.doom(body, broken),
@@ -183,6 +186,14 @@ impl Connection {
             return;
         }
         self.mark_dirty(body);
+    }
+
+    /// Whether what waits to be sent may wait a little longer, for more to go with it.
+    pub fn gathers(&self, now_us: u64, most_us: u64) -> bool {
+        let state = self.state.borrow();
+        now_us.saturating_sub(self.dirty_since_us.get()) < most_us
+            && state.body.outbox.is_empty()
+            && state.body.queue.as_ref().is_some_and(Queue::gathers)
     }
 
     /// Sends what waits, as much as the socket takes.
@@ -339,7 +350,8 @@ impl Connection {
     fn mark_dirty(self: &Rc<Self>, body: &Body) {
         let wants = !body.outbox.is_empty() || body.queue.as_ref().is_some_and(Queue::wants_to_send);
         if wants && !body.doomed && !self.dirty.replace(true) {
-            self.group.dirty.borrow_mut().push(Rc::clone(self));
+            self.dirty_since_us.set(self.group.now_us());
+            self.group.dirty.borrow_mut().push_back(Rc::clone(self));
         }
     }
 }

@@ -15,6 +15,7 @@ use spdk::iov::{Iov, IovMut};
 
 use crate::backend::{Io, Pools, submit};
 use crate::connection::Connection;
+use crate::group::GATHERED;
 use crate::stats::Stats;
 
 /// An answer, from the backend's completion until it is sent.
@@ -90,6 +91,11 @@ impl Queue {
         !self.to_send.is_empty()
     }
 
+    /// Whether more answers are worth waiting for: some will come, and there are not many yet.
+    pub fn gathers(&self) -> bool {
+        self.in_backend > 0 && self.to_send.len() < GATHERED
+    }
+
     /// Whether the first answer is on the wire in part.
     pub fn is_mid_frame(&self) -> bool {
         self.sent_of_first > 0
@@ -163,6 +169,8 @@ impl Queue {
                 io.ctx.connection = Some(Rc::clone(connection));
                 io.ctx.slot = slot;
                 self.in_backend += 1;
+                let in_backend = &connection.group().pools.in_backend;
+                in_backend.set(in_backend.get() + 1);
                 submit(&self.setup.channel, io, &request, self.setup.device.num_blocks);
             }
         }
