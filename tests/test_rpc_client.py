@@ -22,47 +22,45 @@ import test_rpc
 
 pytestmark = pytest.mark.needs_dst
 
-BLOCKS = 2048
+OWN = ROOT / "rpc" / "rpc.py"
 
 
 def plugin() -> ModuleType:
     # Not by way of sys.path: rpc/rpc.py would come along as `rpc`.
-    spec = importlib.util.spec_from_file_location("dst_rpc", ROOT / "rpc" / "dst_rpc.py")
+    spec = importlib.util.spec_from_file_location("dst_rpc", OWN.with_name("dst_rpc.py"))
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
+def run(command: list[str | os.PathLike[str]], variables: dict[str, str], folder: Path) -> tuple[int, str, str]:
+    """Exit code, output, error output."""
+    ended = subprocess.run(
+        command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, env=variables, cwd=folder
+    )
+    return ended.returncode, ended.stdout, ended.stderr
+
+
 class CommandLine:
     def __init__(self, kind: str, application: Application) -> None:
         variables = dict(environment().variables)
-        stock = Path(variables["SPDK_DIR"]) / "scripts" / "rpc.py"
         if kind == "own":
+            command: list[str | os.PathLike[str]] = [OWN]
             # It finds SPDK by what the build has written.
             del variables["SPDK_DIR"]
-            self._command = [ROOT / "rpc" / "rpc.py"]
         else:
-            variables["PYTHONPATH"] = str(ROOT / "rpc")
-            self._command = [Path(sys.executable), stock, "--plugin", "dst_rpc"]
+            stock = Path(variables["SPDK_DIR"]) / "scripts" / "rpc.py"
+            command = [sys.executable, stock, "--plugin", "dst_rpc"]
+            variables["PYTHONPATH"] = str(OWN.parent)
+        self._command = [*command, "-s", application.socket_path]
         self._variables = variables
-        self._application = application
+        self._folder = application.socket_path.parent
         self.called: set[str] = set()
 
     def run(self, *arguments: str) -> tuple[int, str, str]:
-        """Exit code, output, error output."""
-        command: list[str | os.PathLike[str]] = [*self._command, "-s", self._application.socket_path, *arguments]
-        ended = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=30,
-            env=self._variables,
-            cwd=self._application.socket_path.parent,
-        )
         self.called.add(arguments[0])
-        return ended.returncode, ended.stdout, ended.stderr
+        return run([*self._command, *arguments], self._variables, self._folder)
 
     def __call__(self, *arguments: str) -> str:
         code, output, errors = self.run(*arguments)
@@ -89,8 +87,9 @@ def test_every_command(lab: Lab, kind: str) -> None:
     rpc = CommandLine(kind, application)
     port = str(free_port())
     place = ("-a", "127.0.0.1", "-s", port, "-f", "ipv4", "--sock-impl", "posix")
+    application.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=512)
     # SPDK's own commands are there too.
-    assert rpc("bdev_malloc_create", "-b", "Malloc0", "1", "512") == "Malloc0\n"
+    assert [bdev["name"] for bdev in rpc.shown("bdev_get_bdevs", "-b", "Malloc0")] == ["Malloc0"]
 
     assert rpc("dst_set_options", "--max-connections", "64", "--queue-depth", "32", "--max-transfer", "131072") == ""
     options = rpc.shown("dst_get_options")
@@ -134,15 +133,11 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert {method.name for method in plugin().METHODS} <= rpc.called
 
 
-def test_help_names_every_parameter(lab: Lab) -> None:
-    variables = dict(environment().variables)
-    shown = subprocess.run(
-        [ROOT / "rpc" / "rpc.py", "bdev_dst_create", "--help"],
-        capture_output=True, text=True, timeout=30, check=True, env=variables,
-    ).stdout
+def test_help_names_every_parameter() -> None:
+    code, output, _ = run([OWN, "bdev_dst_create", "--help"], environment().variables, ROOT)
+    assert code == 0
     for parameter in test_rpc.NAMES["bdev_dst_create"]:
-        option = "--no-wait" if parameter == "wait" else "--" + parameter.replace("_", "-")
-        assert option in shown
+        assert ("--no-wait" if parameter == "wait" else "--" + parameter.replace("_", "-")) in output
 
 
 def test_with_a_plugin_of_the_user(lab: Lab) -> None:
@@ -150,20 +145,13 @@ def test_with_a_plugin_of_the_user(lab: Lab) -> None:
         "def spdk_rpc_plugin_initialize(subparsers):\n"
         "    subparsers.add_parser('greet').set_defaults(func=lambda args: print('hello'))\n"
     )
-    application = lab.target()
-    for command, printed in (("greet", "hello\n"), ("dst_get_listeners", "[]\n")):
-        shown = subprocess.run(
-            [ROOT / "rpc" / "rpc.py", "-s", application.socket_path, "--plugin", "of_user", command],
-            capture_output=True, text=True, timeout=30,
-            env=environment().variables | {"PYTHONPATH": str(lab.folder)},
-        )
-        assert (shown.returncode, shown.stdout) == (0, printed), shown.stderr
+    command = [OWN, "-s", lab.target().socket_path, "--plugin", "of_user"]
+    variables = environment().variables | {"PYTHONPATH": str(lab.folder)}
+    assert run([*command, "greet"], variables, lab.folder) == (0, "hello\n", "")
+    assert run([*command, "dst_get_listeners"], variables, lab.folder) == (0, "[]\n", "")
 
 
-def test_without_spdk(lab: Lab) -> None:
-    shown = subprocess.run(
-        [ROOT / "rpc" / "rpc.py", "dst_get_stats"],
-        capture_output=True, text=True, timeout=30,
-        env=environment().variables | {"SPDK_DIR": str(lab.folder)},
-    )
-    assert shown.returncode == 1 and "SPDK_DIR" in shown.stderr
+def test_without_spdk(tmp_path: Path) -> None:
+    code, _, errors = run([OWN, "dst_get_stats"], environment().variables | {"SPDK_DIR": str(tmp_path)}, ROOT)
+    assert code == 1
+    assert "set SPDK_DIR" in errors and "Traceback" not in errors

@@ -1,0 +1,193 @@
+"""DST's JSON-RPC methods as commands of SPDK's rpc.py.
+
+For a stock rpc.py, of SPDK 20.07 or newer:
+
+    PYTHONPATH=/path/to/dst/rpc rpc.py --plugin dst_rpc bdev_dst_get_info
+
+rpc/rpc.py, beside this file, needs neither the variable nor the option.
+"""
+
+import json
+from functools import partial
+from typing import Any, Dict, NamedTuple, Optional, Tuple
+
+
+class Parameter(NamedTuple):
+    """A parameter of a method, and how it is spelled as an option: by default, `--` and its name with dashes."""
+
+    name: str
+    help: str
+    short: Optional[str] = None
+    required: bool = False
+    # What argparse makes of the text; a flag has no text.
+    type: Any = str
+    # A flag is sent only when it is given, with this value.
+    flag: Optional[bool] = None
+    # A flag's option, where it is not the parameter's name.
+    option: Optional[str] = None
+    # Takes one or more texts.
+    is_list: bool = False
+    metavar: Optional[str] = None
+
+
+class Method(NamedTuple):
+    name: str
+    help: str
+    parameters: Tuple[Parameter, ...] = ()
+
+
+def number(name: str, help: str) -> Parameter:
+    return Parameter(name, help, type=int, metavar="N")
+
+
+def switch(name: str, help: str) -> Parameter:
+    return Parameter(name, help, flag=True)
+
+
+def text(name: str, help: str, short: Optional[str] = None, **more: Any) -> Parameter:
+    return Parameter(name, help, short, **more)
+
+
+def required(name: str, help: str, short: Optional[str] = None, **more: Any) -> Parameter:
+    return Parameter(name, help, short, required=True, **more)
+
+
+# The same letter means the same thing in every method: -b a bdev, -e an export, -q a host (as NVMe-oF's host
+# in rpc.py), -a, -s and -f an address.
+PLACE = (
+    required("traddr", "IPv4 or IPv6 address", "-a"),
+    required("trsvcid", "TCP port, 1 to 65535", "-s"),
+    text("adrfam", "address family: ipv4 or ipv6; by default the one of traddr", "-f"),
+    text("sock_impl", "SPDK's socket implementation, such as posix; by default SPDK's choice"),
+)
+
+PSK_FILE = text("psk_file", "file with the key that both sides share", metavar="FILE")
+
+CLIENT_OPTIONS = (
+    number("transaction_timeout_ms", "how long I/O waits for a lost target before it fails, 1000 to 86400000"),
+    number("max_retries", "how often a lost target is tried before I/O fails; 0: as often as the time allows"),
+    number("reconnect_delay_ms", "time between two attempts to reach a lost target, 10 to 60000"),
+    number("keep_alive_timeout_ms", "how long a target may be silent before it counts as lost, 100 to 3600000"),
+    number(
+        "attach_timeout_ms",
+        "how long bdev_dst_create waits for the target, 10 to 3600000; rpc.py itself waits for 60 s, or what -t says",
+    ),
+    number("queue_depth", "transactions that a thread may have outstanding, 1 to 4096"),
+)
+
+METHODS = (
+    Method(
+        "bdev_dst_create",
+        "Attach an export of a DST target as a bdev",
+        (required("name", "name of the bdev", "-b"),)
+        + PLACE
+        + (
+            required("export", "name of the export at the target", "-e"),
+            text("host", "identity of this client; by default this machine's name", "-q"),
+            PSK_FILE,
+            text("digest", "digest of the data: crc32c or none"),
+            text("cipher", "none, aes-128-gcm, aes-256-gcm or chacha20-poly1305"),
+            Parameter(
+                "wait",
+                "return at once, and go on trying until the bdev is attached or deleted",
+                flag=False,
+                option="--no-wait",
+            ),
+        )
+        + CLIENT_OPTIONS,
+    ),
+    Method("bdev_dst_delete", "Detach a DST bdev", (required("name", "name of the bdev", "-b"),)),
+    Method("bdev_dst_get_info", "Show DST bdevs", (text("name", "name of the bdev; by default all are shown", "-b"),)),
+    Method("bdev_dst_set_options", "Set the defaults for DST bdevs created from now on", CLIENT_OPTIONS),
+    Method("bdev_dst_get_options", "Show the defaults for DST bdevs"),
+    Method("dst_create_listener", "Let the DST target listen on an address", PLACE),
+    Method("dst_delete_listener", "Stop listening; connections stay", PLACE),
+    Method("dst_get_listeners", "Show where the DST target listens"),
+    Method(
+        "dst_create_export",
+        "Export a bdev, to nobody before dst_export_add_host",
+        (
+            required("name", "name of the export", "-e"),
+            required("bdev_name", "name of the bdev", "-b"),
+            text("uuid", "identity of the export; by default that of the bdev"),
+            switch("read_only", "nobody may write"),
+            switch("require_digest", "refuse clients that do not use a digest"),
+            switch("require_cipher", "refuse clients that do not use a cipher"),
+        ),
+    ),
+    Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),
+    Method("dst_get_exports", "Show exports", (text("name", "name of the export; by default all are shown", "-e"),)),
+    Method(
+        "dst_export_add_host",
+        "Let a host attach an export",
+        (
+            required("export", "name of the export", "-e"),
+            required("host", "identity of the host; *: any", "-q"),
+            required("access", "ro or rw"),
+            text(
+                "addresses",
+                "prefixes that the host may come from, such as 192.0.2.0/24; by default any",
+                is_list=True,
+                metavar="PREFIX",
+            ),
+            PSK_FILE,
+        ),
+    ),
+    Method(
+        "dst_export_remove_host",
+        "Let a host attach an export no more, and close its sessions",
+        (required("export", "name of the export", "-e"), required("host", "identity of the host; *: any", "-q")),
+    ),
+    Method(
+        "dst_get_sessions",
+        "Show sessions of the DST target",
+        (text("export", "name of the export; by default the sessions of all are shown", "-e"),),
+    ),
+    Method("dst_get_stats", "Show totals of the DST target"),
+    Method(
+        "dst_set_options",
+        "Set limits and defaults of the DST target, before its first listener and export",
+        (
+            number("max_connections", "most connections at once, 1 to 65536"),
+            number("max_handshakes", "most connections at once that are not yet let in, 1 to 65536"),
+            number("handshake_timeout_ms", "how long a connection may take to be let in, 100 to 60000"),
+            number("max_sessions", "most sessions at once, 1 to 65536"),
+            number("session_timeout_ms", "how long a session without connections is kept, 1000 to 3600000"),
+            number("queue_depth", "transactions that a connection may have outstanding, 1 to 4096"),
+            number("max_transfer", "most bytes of one request, 65536 to 1048576, a power of two"),
+            number("buffer_mib", "memory for data, in MiB a core, 4 to 65536"),
+        ),
+    ),
+    Method("dst_get_options", "Show limits and defaults of the DST target"),
+)
+
+
+def _add_option(parser: Any, parameter: Parameter) -> None:
+    long = parameter.option or "--" + parameter.name.replace("_", "-")
+    spellings = [parameter.short, long] if parameter.short else [long]
+    how: Dict[str, Any] = {"dest": parameter.name, "help": parameter.help, "required": parameter.required}
+    if parameter.flag is not None:
+        how.update(action="store_const", const=parameter.flag)
+    else:
+        how.update(type=parameter.type, metavar=parameter.metavar)
+        if parameter.is_list:
+            how.update(nargs="+")
+    parser.add_argument(*spellings, **how)
+
+
+def _call(method: Method, args: Any) -> None:
+    given = {p.name: getattr(args, p.name) for p in method.parameters if getattr(args, p.name) is not None}
+    result = args.client.call(method.name, given)
+    # As SPDK's own commands: a method that only says that it worked prints nothing, and so does --dry-run.
+    if result is None or result is True:
+        return
+    print(result if isinstance(result, str) else json.dumps(result, indent=2))
+
+
+def spdk_rpc_plugin_initialize(subparsers: Any) -> None:
+    """What rpc.py calls."""
+    for method in METHODS:
+        parser = subparsers.add_parser(method.name, help=method.help)
+        for parameter in method.parameters:
+            _add_option(parser, parameter)
+        parser.set_defaults(func=partial(_call, method))
