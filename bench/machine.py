@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import subprocess
+import time
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +22,22 @@ def describe() -> dict[str, Any]:
         "hugepages": environment().variables.get("DST_HUGEPAGES", "unknown"),
         "spdk": environment().variables.get("SPDK_VERSION", "unknown"),
         "commit": _commit(),
-        # More than 0 before the start: others take part of the cores, and the figures are worth less.
-        "load_before": os.getloadavg()[0],
+        # The less the cores were left alone before the start, the less the figures are worth.
+        "busy_before": round(busy_cores(), 2),
     }
+
+
+def busy_cores(seconds: float = 0.5) -> float:
+    """How many cores others use, the machine's host included."""
+
+    def used() -> int:
+        # user, nice, system, idle, iowait, irq, softirq, steal: proc(5), in hundredths of a second.
+        times = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
+        return sum(times) - times[3] - times[4]
+
+    before = used()
+    time.sleep(seconds)
+    return (used() - before) / os.sysconf("SC_CLK_TCK") / seconds
 
 
 def _field(file: str, name: str) -> str:

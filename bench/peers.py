@@ -64,10 +64,11 @@ class NvmfPeer:
     """Parameters of nvmf_create_transport; what is left out has SPDK's default."""
     sizes: range = range(1 << 30)
     """Of I/O, in bytes, for which it is meant."""
+    least_depth: int = 1
     rival: str = "nvmf"
 
     def suits(self, case: Case) -> bool:
-        return case.size in self.sizes
+        return case.size in self.sizes and case.depth >= self.least_depth
 
     def serve(self, target: Application, bdev: str) -> Remote:
         remote = Remote("127.0.0.1", free_port(), f"nqn.2016-06.io.spdk:{bdev}")
@@ -97,12 +98,13 @@ PEERS: list[Peer] = [
     NvmfPeer(
         "nvmf-small",
         {"max_queue_depth": 256, "io_unit_size": 8 * KIB, "num_shared_buffers": 4095, "buf_cache_size": 256},
-        range(16 * KIB),
+        sizes=range(16 * KIB),
+        least_depth=2,
     ),
     # Writes carry their data at once, up to the largest I/O; buffers for as many requests as are under way.
     NvmfPeer(
         "nvmf-large",
         {"max_queue_depth": 256, "in_capsule_data_size": 128 * KIB, "num_shared_buffers": 1023, "buf_cache_size": 128},
-        range(16 * KIB, 1 << 30),
+        sizes=range(16 * KIB, 1 << 30),
     ),
 ]

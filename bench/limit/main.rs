@@ -16,9 +16,8 @@ use std::time::{Duration, Instant};
 /// Bytes of a receive buffer, as DST's own.
 const RECEIVE_BUFFER: usize = 256 << 10;
 
-/// Most bytes in one send: what there is to send is cut to this, as a full pipeline of large frames would
-/// otherwise be copied into one buffer.
-const SEND_BUFFER: usize = 1 << 20;
+/// Most bytes in one send. Where data is large, more at once is slower: the receiver begins later.
+const SEND_BUFFER: usize = 512 << 10;
 
 /// The clock is read once in so many turns; it costs as much as a small message.
 const TURNS_A_CLOCK: u64 = 64;
