@@ -26,14 +26,17 @@ use crate::stats::Stats;
 /// Sockets looked at in one poll; more wait for the next one.
 const SOCKETS_A_POLL: usize = 32;
 
-/// How long the sockets may go unlooked at, and an answer unsent, while the backend works for the group or
-/// the connection: SPDK hands completions over eight at a time, and a system call for each eight is what
-/// a 4 KiB read can't pay. A connection with nothing more in the backend is answered at once. Measured with
-/// 4 KiB reads at depth 128: see docs/performance.md.
-const GATHER_US: u64 = 5;
+/// How long the sockets may go unlooked at while the backend works for the group, and an answer unsent
+/// while it works for the connection. SPDK hands completions over eight messages a turn, and a system
+/// call for each eight is what small I/O can't pay. Measured at 4 KiB, depth 128, thousand IOPS for reads /
+/// writes: 676 / 575 without, 773 / 747 with 5 µs and 32 answers, 855 / 757 with 15 µs and 64.
+const GATHER_US: u64 = 15;
 
 /// With so many answers waiting, sending them need not wait for more.
-pub const GATHERED: usize = 32;
+pub const GATHERED: usize = 64;
+
+/// With fewer transactions in the backend an answer is sent at once: there latency is what counts.
+pub const GATHER_FROM: usize = 8;
 
 /// How often silent connections are looked for.
 const TICK_US: u64 = 50_000;

@@ -15,7 +15,7 @@ use spdk::iov::{Iov, IovMut};
 
 use crate::backend::{Io, Pools, submit};
 use crate::connection::Connection;
-use crate::group::GATHERED;
+use crate::group::{GATHER_FROM, GATHERED};
 use crate::stats::Stats;
 
 /// An answer, from the backend's completion until it is sent.
@@ -91,9 +91,9 @@ impl Queue {
         !self.to_send.is_empty()
     }
 
-    /// Whether more answers are worth waiting for: some will come, and there are not many yet.
+    /// Whether more answers are worth waiting for: several will come, and there are not many yet.
     pub fn gathers(&self) -> bool {
-        self.in_backend > 0 && self.to_send.len() < GATHERED
+        self.in_backend >= GATHER_FROM && self.to_send.len() < GATHERED
     }
 
     /// Whether the first answer is on the wire in part.
