@@ -139,7 +139,11 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "dst_create_export": {
             "name": name("new"),
             "bdev_name": name(SPARE),
-            "uuid": text("00010203-0405-0607-0809-0a0b0c0d0e0f", "x", "1" * 31, "0" * 32, "g" * 32, "+" + "1" * 31),
+            "uuid": text(
+                "00010203-0405-0607-0809-0a0b0c0d0e0f",
+                *("x", "1" * 32, "1-1", "0001020-30405-0607-0809-0a0b0c0d0e0f", "g001020-0405-0607-0809-0a0b0c0d0e0f"),
+                "00000000-0000-0000-0000-000000000000",
+            ),
             "read_only": flag(True),
             "require_digest": not_yet(False, True),
             "require_cipher": not_yet(False, True),

@@ -97,14 +97,15 @@ impl Params {
         Ok(Some(text))
     }
 
-    /// A UUID that may be there: 32 hexadecimal digits, with or without dashes, not all zero.
+    /// A UUID that may be there, as people write it (8-4-4-4-12 hexadecimal digits); not all zero.
     pub fn opt_uuid(&mut self, name: &str) -> Result<Option<[u8; 16]>> {
         let Some(text) = self.opt_text(name)? else { return Ok(None) };
-        let digits: String = text.chars().filter(|&c| c != '-').collect();
-        let is_hex = digits.len() == 32 && digits.bytes().all(|byte| byte.is_ascii_hexdigit());
-        match u128::from_str_radix(&digits, 16) {
-            Ok(bits) if is_hex && bits != 0 => Ok(Some(bits.to_be_bytes())),
-            _ => Err(RpcError::invalid(name, format!("{text:?} is not a UUID"))),
+        let lens = [8, 4, 4, 4, 12];
+        let is_uuid = text.split('-').map(str::len).eq(lens)
+            && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+        match u128::from_str_radix(&text.replace('-', ""), 16) {
+            Ok(bits) if is_uuid && bits != 0 => Ok(Some(bits.to_be_bytes())),
+            _ => Err(RpcError::invalid(name, format!("{text:?} is not a UUID of 8-4-4-4-12 digits"))),
         }
     }
 

@@ -27,7 +27,9 @@ pub struct Prefix {
 
 /// Why a text is not a [`Prefix`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error("`{0}` is not an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32")]
+#[error(
+    "`{0}` is not an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32, with no bits set behind its length"
+)]
 pub struct PrefixError(String);
 
 impl FromStr for Prefix {

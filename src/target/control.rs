@@ -17,7 +17,7 @@ use crate::group::{self, Group};
 use crate::listener::{ListenAddress, Listener};
 use crate::options::Options;
 use crate::rate::RateLimit;
-use crate::sessions::{SessionId, SessionInfo, Sessions};
+use crate::sessions::{SessionId, Sessions};
 use crate::stats::Stats;
 
 /// How often abandoned sessions are looked for.
@@ -74,6 +74,21 @@ pub(crate) fn random_id() -> [u8; 16] {
     id
 }
 
+/// Ends the groups' threads. They have no connections.
+fn stop_groups(groups: Vec<GroupHandle>) {
+    for group in groups {
+        let stop = move || {
+            Group::stop();
+            if let Some(thread) = Thread::current() {
+                thread.exit();
+            }
+        };
+        if let Err(errno) = group.thread.send(stop) {
+            spdk::error!("a DST target thread can't be told to stop: {errno}");
+        }
+    }
+}
+
 impl Target {
     /// Makes the process's target, without listeners and exports. On the app thread, once.
     pub fn start() {
@@ -128,17 +143,7 @@ impl Target {
         let Some(done) = state.stopping.take() else { return };
         let groups = std::mem::take(&mut state.groups);
         drop(state);
-        for group in groups {
-            let stop = move || {
-                Group::stop();
-                if let Some(thread) = Thread::current() {
-                    thread.exit();
-                }
-            };
-            if let Err(errno) = group.thread.send(stop) {
-                spdk::error!("a DST target thread can't be told to stop: {errno}");
-            }
-        }
+        stop_groups(groups);
         self.ticker.borrow_mut().take();
         TARGET.with(|slot| slot.borrow_mut().take());
         done();
@@ -168,25 +173,37 @@ impl Target {
             return Ok(());
         }
         let resources = |errno| Error::Resources { what: "threads of the target", errno };
-        let (options, control) = (self.options.get(), self.thread);
-        for (index, core) in cores().into_iter().enumerate() {
-            let thread = Thread::create(&format!("dst_target_{core}"), core).map_err(resources)?;
-            let start = move || {
-                if let Err(errno) = Group::start(options, control, index) {
-                    spdk::error!(
-                        "DST target: not enough memory on core {core} for buffer_mib {}: {errno}; \
-                         connections on it are refused",
-                        options.buffer_mib
-                    );
-                }
-            };
-            thread.send(start).map_err(resources)?;
-            self.state.borrow_mut().groups.push(GroupHandle { thread });
-        }
         let target = Rc::downgrade(self);
         let ticker = Poller::register(TICK_US, move || target.upgrade().is_some_and(|target| target.tick()));
-        *self.ticker.borrow_mut() = Some(ticker.map_err(resources)?);
+        let ticker = ticker.map_err(resources)?;
+        let mut groups = Vec::new();
+        for (index, core) in cores().into_iter().enumerate() {
+            match self.start_group(index, core) {
+                Ok(thread) => groups.push(GroupHandle { thread }),
+                Err(errno) => {
+                    stop_groups(groups);
+                    return Err(resources(errno));
+                }
+            }
+        }
+        self.state.borrow_mut().groups = groups;
+        *self.ticker.borrow_mut() = Some(ticker);
         Ok(())
+    }
+
+    fn start_group(&self, index: usize, core: u32) -> spdk::Result<Thread> {
+        let (options, control) = (self.options.get(), self.thread);
+        let thread = Thread::create(&format!("dst_target_{core}"), core)?;
+        thread.send(move || {
+            if let Err(errno) = Group::start(options, control, index) {
+                spdk::error!(
+                    "DST target: not enough memory on core {core} for buffer_mib {}: {errno}; \
+                     connections on it are refused",
+                    options.buffer_mib
+                );
+            }
+        })?;
+        Ok(thread)
     }
 
     /// Ends sessions that nobody came back to.
@@ -412,87 +429,6 @@ impl Target {
                     self.on_group(group, move |group| group.event(id, event));
                 }
             }
-        }
-    }
-
-    /// The sessions, of one export or all, once the groups have told their counts.
-    pub fn sessions(self: &Rc<Self>, export: Option<String>, done: impl FnOnce(Vec<SessionInfo>) + 'static) {
-        self.gather(move |target, counts| {
-            let state = target.state.borrow();
-            let wanted =
-                state.sessions.iter().filter(|(_, s)| export.as_ref().is_none_or(|e| *e == s.export));
-            let show = |(id, session): (&SessionId, &crate::sessions::Session)| {
-                let mut stats = session.stats;
-                session.connections().filter_map(|id| counts.get(&id)).for_each(|count| stats.add(count));
-                SessionInfo {
-                    id: *id,
-                    export: session.export.clone(),
-                    host: session.host.clone(),
-                    peer: session.peer,
-                    connections: session.connections().count(),
-                    stats,
-                }
-            };
-            let list = wanted.map(show).collect();
-            drop(state);
-            done(list);
-        });
-    }
-
-    /// Totals since the start, and connections and sessions now, once the groups have told their counts.
-    pub fn stats(self: &Rc<Self>, done: impl FnOnce(Stats, usize, usize) + 'static) {
-        self.gather(|target, counts| {
-            let state = target.state.borrow();
-            let mut total = state.past;
-            state.sessions.iter().for_each(|(_, session)| total.add(&session.stats));
-            counts.values().for_each(|count| total.add(count));
-            let (connections, sessions) = (state.connections.len(), state.sessions.len());
-            drop(state);
-            done(total, connections, sessions);
-        });
-    }
-
-    /// Asks every group for its connections' counts.
-    fn gather(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, HashMap<u64, Stats>) + 'static) {
-        let groups = self.state.borrow().groups.len();
-        if groups == 0 {
-            return done(self, HashMap::new());
-        }
-        // What comes back is looked up by number: a closure that holds `done` can't leave this thread.
-        thread_local! {
-            static GATHERINGS: RefCell<HashMap<u64, Gathering>> = RefCell::default();
-        }
-        type Gathered = Box<dyn FnOnce(&Rc<Target>, HashMap<u64, Stats>)>;
-        struct Gathering {
-            missing: usize,
-            counts: HashMap<u64, Stats>,
-            done: Gathered,
-        }
-        let key = self.next_id();
-        let gathering = Gathering { missing: groups, counts: HashMap::new(), done: Box::new(done) };
-        GATHERINGS.with(|all| all.borrow_mut().insert(key, gathering));
-        fn told(target: &Rc<Target>, key: u64, counts: Vec<(u64, Stats)>) {
-            let complete = GATHERINGS.with(|all| {
-                let mut all = all.borrow_mut();
-                let gathering = all.get_mut(&key)?;
-                gathering.counts.extend(counts);
-                gathering.missing -= 1;
-                if gathering.missing == 0 { all.remove(&key) } else { None }
-            });
-            if let Some(gathering) = complete {
-                (gathering.done)(target, gathering.counts);
-            }
-        }
-        for index in 0..groups {
-            let (thread, control) = (self.state.borrow().groups[index].thread, self.thread);
-            let ask = move || {
-                // A group that could not be started has no connections.
-                let mut counts = Vec::new();
-                group::with(|group| counts = group.stats());
-                let answer = control.send(move || Target::with(|target| told(target, key, counts)));
-                assert!(answer.is_ok(), "a target thread can't send to the control thread");
-            };
-            assert!(thread.send(ask).is_ok(), "control can't send to target thread {index}");
         }
     }
 

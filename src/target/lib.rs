@@ -21,6 +21,7 @@ mod listener;
 mod options;
 mod queue;
 mod rate;
+mod report;
 mod sessions;
 mod stats;
 
