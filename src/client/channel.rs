@@ -14,12 +14,13 @@ use dst_session::transactions::{Request, Transactions};
 use dst_transport::{Broken, RECEIVE_BUFFER};
 use dst_wire::{Device, Op, RefusalReason, SessionRef, Welcome};
 use spdk::backend::IoStatus;
-use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
+use spdk::bdev_io::{BdevIo, BdevIoQueue};
 use spdk::clock::now_us;
 use spdk::iov::Iov;
 use spdk::poller::Poller;
 
 use crate::answers::{Answers, Incoming};
+use crate::disk::op_of;
 use crate::link::{Connection, Link, Step};
 use crate::shared::{Counters, Shared};
 
@@ -286,20 +287,10 @@ fn begin(
     io: BdevIo,
     now: u64,
 ) {
-    let op = match io.kind() {
-        IoKind::Read => Op::Read,
-        IoKind::Write => Op::Write,
-        IoKind::Flush => Op::Flush,
-        IoKind::Unmap => Op::Unmap,
-        IoKind::WriteZeroes => Op::WriteZeroes,
-        IoKind::CompareAndWrite => Op::CompareAndWrite,
-        IoKind::Reset => Op::Reset,
-        IoKind::Other => return io.complete(IoStatus::Failed),
-    };
-    if !device.ops.contains(op) {
+    let Some(op) = op_of(io.kind()).filter(|&op| device.ops.contains(op)) else {
         Counters::add(&counters.errors, 1);
         return io.complete(IoStatus::Failed);
-    }
+    };
     let (start, count) = if op.has_range() { (io.offset_blocks(), io.num_blocks()) } else { (0, 0) };
     let bytes = count.saturating_mul(device.block_size.into());
     let (request_len, answer_len) = (op.request_data(bytes), op.answer_data(bytes));

@@ -38,17 +38,7 @@ impl Disk for DstDisk {
     }
 
     fn supports(&self, kind: IoKind) -> bool {
-        let op = match kind {
-            IoKind::Read => Op::Read,
-            IoKind::Write => Op::Write,
-            IoKind::Flush => Op::Flush,
-            IoKind::Unmap => Op::Unmap,
-            IoKind::WriteZeroes => Op::WriteZeroes,
-            IoKind::CompareAndWrite => Op::CompareAndWrite,
-            IoKind::Reset => Op::Reset,
-            IoKind::Other => return false,
-        };
-        self.device.ops.contains(op)
+        op_of(kind).is_some_and(|op| self.device.ops.contains(op))
     }
 
     fn dump_info(&self) -> Value {
@@ -75,6 +65,20 @@ impl Disk for DstDisk {
         }
         done.done();
     }
+}
+
+/// The operation that does an I/O of this kind.
+pub fn op_of(kind: IoKind) -> Option<Op> {
+    Some(match kind {
+        IoKind::Read => Op::Read,
+        IoKind::Write => Op::Write,
+        IoKind::Flush => Op::Flush,
+        IoKind::Unmap => Op::Unmap,
+        IoKind::WriteZeroes => Op::WriteZeroes,
+        IoKind::CompareAndWrite => Op::CompareAndWrite,
+        IoKind::Reset => Op::Reset,
+        IoKind::Other => return None,
+    })
 }
 
 /// The bdev's UUID: the export's, made another one, so that a process that has both sees two.
