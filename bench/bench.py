@@ -30,7 +30,7 @@ from harness.spdk import Bdevperf, Job  # noqa: E402
 from harness.transport import Dst  # noqa: E402
 from measure import Figures, measure  # noqa: E402
 from peers import BDEV, PEERS, Peer  # noqa: E402
-from report import LIMIT, Report, Run, best_variant  # noqa: E402
+from report import DISTURBED, LIMIT, Report, Run, best_variant  # noqa: E402
 
 BLOCK = 4096
 # More than the caches hold.
@@ -56,31 +56,33 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run_peer(perf: Bdevperf, peer: Peer) -> Figures:
+def run_peer(perf: Bdevperf, peer: Peer) -> tuple[Figures, float]:
+    """Its figures, and how much it was disturbed."""
     with closing(Lab(Dst())) as lab:
         target = lab.target(arguments=MEMORY)
         target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=VOLUME_MIB * 2**20 // BLOCK, block_size=BLOCK)
         peer.attach(perf, peer.serve(target, "Malloc0"))
         try:
-            return measure(perf, BDEV)
+            return machine.watch([perf.pid, target.pid], lambda: measure(perf, BDEV))
         finally:
             peer.detach(perf)
             # Its end is none of the benchmark's business, and a clean one takes its time.
             target.kill()
 
 
-def run_limit(program: Path, case: Case, seconds: int) -> Figures:
+def run_limit(program: Path, case: Case, seconds: int) -> tuple[Figures, float]:
     with closing(Lab(Dst())) as lab:
-        iops = limit.measure_limit(lab, program, case, seconds)
-    return Figures(iops, case.depth / iops * 1e6, 0.0, 0.0, 0.0, True)
+        iops, disturbed = limit.measure_limit(lab, program, case, seconds)
+    return Figures(iops, case.depth / iops * 1e6, 0.0, 0.0, 0.0, True), disturbed
 
 
 def run_case(case: Case, plan: Plan, program: Path) -> list[Run]:
     runs: list[Run] = []
 
-    def note(peer: str, rival: str, number: int, figures: Figures) -> None:
-        runs.append(Run(case, peer, rival, number, figures))
-        say(f"  round {number + 1}  {peer:<14} {figures.iops:>10,.0f} IOPS  {figures.mean_us:>8,.1f} µs")
+    def note(peer: str, rival: str, number: int, figures: Figures, disturbed: float) -> None:
+        runs.append(Run(case, peer, rival, number, figures, disturbed))
+        shown = f"  disturbed {disturbed:.0%}" if disturbed > DISTURBED else ""
+        say(f"  round {number + 1}  {peer:<14} {figures.iops:>10,.0f} IOPS  {figures.mean_us:>8,.1f} µs{shown}")
 
     say(f"{case.name}:")
     peers = [peer for peer in PEERS if peer.suits(case)]
@@ -89,16 +91,16 @@ def run_case(case: Case, plan: Plan, program: Path) -> list[Run]:
         perf = lab.bdevperf_unattached(job, VOLUME_MIB * 2**20 // BLOCK, bdevs=[BDEV])
         for number in range(plan.rounds):
             for peer in peers:
-                figures = run_peer(perf, peer)
+                figures, disturbed = run_peer(perf, peer)
                 assert figures.clean, f"I/O failed on {peer.name}:\n{perf.tail()}"
-                note(peer.name, peer.rival, number, figures)
+                note(peer.name, peer.rival, number, figures, disturbed)
             # bdevperf polls its core even without a bdev.
             perf.signal(signal.SIGSTOP)
             try:
-                note(LIMIT, LIMIT, number, run_limit(program, case, plan.limit_seconds))
+                note(LIMIT, LIMIT, number, *run_limit(program, case, plan.limit_seconds))
             finally:
                 perf.signal(signal.SIGCONT)
-            if not plan.all_rounds:
+            if number == 0 and not plan.all_rounds:
                 peers = [peer for peer in peers if peer.name == best_variant(runs, peer.rival)]
     return runs
 
@@ -108,13 +110,13 @@ def bench(plan: Plan, cases: list[Case], quick: bool) -> None:
     described = machine.describe()
     report = Report(described, quick)
     program = limit.build()
-    if described["busy_before"] > 0.3:
-        say(f"note: others keep {described['busy_before']:.1f} cores busy; only the ratios mean something")
     lines = []
     for case in cases:
         runs = run_case(case, plan, program)
         lines.append(report.add(case, runs, ["nvmf", LIMIT]))
         say(lines[-1])
+    if report.disturbed() > DISTURBED:
+        say(f"note: others had up to {report.disturbed():.0%} of a core; run it again when the machine is idle")
     folder = Path(os.environ.get("DST_BUILD", ROOT / "build")) / "bench"
     report.write(folder)
     say("\n" + report.table())

@@ -7,9 +7,11 @@ import platform
 import subprocess
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, Callable, TypeVar
 
 from harness.environment import ROOT, environment
+
+T = TypeVar("T")
 
 
 def describe() -> dict[str, Any]:
@@ -22,22 +24,25 @@ def describe() -> dict[str, Any]:
         "hugepages": environment().variables.get("DST_HUGEPAGES", "unknown"),
         "spdk": environment().variables.get("SPDK_VERSION", "unknown"),
         "commit": _commit(),
-        # The less the cores were left alone before the start, the less the figures are worth.
-        "busy_before": round(busy_cores(), 2),
     }
 
 
-def busy_cores(seconds: float = 0.5) -> float:
-    """How many cores others use, the machine's host included."""
+def watch(pids: list[int], work: Callable[[], T]) -> tuple[T, float]:
+    """Does the work. Gives its result, and the largest part of the time that one of the processes, each of which
+    polls a core, could have run and did not, because another one had its core."""
+    before, begun = [_waited(pid) for pid in pids], time.monotonic()
+    result = work()
+    lasted = time.monotonic() - begun
+    return result, max(_waited(pid) - was for pid, was in zip(pids, before)) / lasted
 
-    def used() -> int:
-        # user, nice, system, idle, iowait, irq, softirq, steal: proc(5), in hundredths of a second.
-        times = [int(value) for value in Path("/proc/stat").read_text().splitlines()[0].split()[1:9]]
-        return sum(times) - times[3] - times[4]
 
-    before = used()
-    time.sleep(seconds)
-    return (used() - before) / os.sysconf("SC_CLK_TCK") / seconds
+def _waited(pid: int) -> float:
+    """Seconds, of the process's main thread, which is SPDK's first reactor; 0 once it is gone."""
+    try:
+        # Nanoseconds on the core, nanoseconds waiting for it, time slices: Documentation/scheduler/sched-stats.rst
+        return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
+    except OSError:
+        return 0.0
 
 
 def _field(file: str, name: str) -> str:
