@@ -27,6 +27,10 @@ const OBJECTS: usize = 4096;
 /// Receive buffers of a group. A connection holds one only while it has bytes that it can't go on with.
 const RECEIVE_BUFFERS: usize = 32;
 
+/// Bytes of a receive buffer made for a connection that finds none: those that can't go on must not keep
+/// the others from being heard. At most one a connection, and given back to the system.
+const SPARE_RECEIVE_BUFFER: usize = 16 << 10;
+
 /// An I/O object, with all that the backend needs while the I/O is under way.
 pub type Io = Box<BackendIo<Owner>>;
 
@@ -48,7 +52,24 @@ impl BackendDone for Owner {
     }
 }
 
-/// The pools. Everything is allocated by [`Pools::new`].
+/// What one connection has of its group's pools.
+#[derive(Debug, Default)]
+pub struct Share {
+    objects: usize,
+    small: usize,
+    large: usize,
+}
+
+/// Whether a connection that has `held` of a pool may take `need` more of the `free` that are left.
+///
+/// Never more than what it leaves to the others. Among those who give back, that is an equal share; one
+/// who keeps all it gets (it does not take its answers) leaves half of what it found, until it is closed for
+/// that.
+fn may_take(held: usize, need: usize, free: usize) -> bool {
+    need <= free && (held == 0 || held + need <= free)
+}
+
+/// The pools. Everything is allocated by [`Pools::new`], spare receive buffers excepted.
 pub struct Pools {
     objects: RefCell<Vec<Io>>,
     small: Rc<DmaPool>,
@@ -80,33 +101,59 @@ impl Pools {
         })
     }
 
-    /// An I/O object with room for `len` bytes; `None` when the pools are short.
-    pub fn take(&self, len: usize) -> Option<Io> {
-        let mut io = self.objects.borrow_mut().pop()?;
-        let pool = if len <= SMALL { &self.small } else { &self.large };
-        if len > 0 && !io.data.take(pool, len) {
-            self.objects.borrow_mut().push(io);
+    /// An I/O object with room for `len` bytes; `None` when the pools are short, or `share`, which notes
+    /// it, is large enough already.
+    pub fn take(&self, len: usize, share: &mut Share) -> Option<Io> {
+        let mut objects = self.objects.borrow_mut();
+        if !may_take(share.objects, 1, objects.len()) {
             return None;
         }
+        let (small, large) = chunks(len);
+        if !may_take(share.small, small, self.small.available())
+            || !may_take(share.large, large, self.large.available())
+        {
+            return None;
+        }
+        let mut io = objects.pop()?;
+        let pool = if small > 0 { &self.small } else { &self.large };
+        if len > 0 && !io.data.take(pool, len) {
+            objects.push(io);
+            return None;
+        }
+        share.objects += 1;
+        share.small += small;
+        share.large += large;
         Some(io)
     }
 
     /// Puts an I/O object back, and its memory.
-    pub fn put(&self, mut io: Io) {
+    pub fn put(&self, mut io: Io, share: &mut Share) {
+        let (small, large) = chunks(io.data.len());
+        share.objects -= 1;
+        share.small -= small;
+        share.large -= large;
         io.data.release();
         io.ctx.connection = None;
         self.objects.borrow_mut().push(io);
     }
 
-    /// A receive buffer; `None` when all are held.
-    pub fn take_receive(&self) -> Option<Box<[u8]>> {
-        self.receive.borrow_mut().pop()
+    /// A receive buffer.
+    pub fn take_receive(&self) -> Box<[u8]> {
+        let buffer = self.receive.borrow_mut().pop();
+        buffer.unwrap_or_else(|| vec![0; SPARE_RECEIVE_BUFFER].into())
     }
 
     /// Puts a receive buffer back.
     pub fn put_receive(&self, buffer: Box<[u8]>) {
-        self.receive.borrow_mut().push(buffer);
+        if buffer.len() == RECEIVE_BUFFER {
+            self.receive.borrow_mut().push(buffer);
+        }
     }
+}
+
+/// Small and large chunks that `len` bytes take.
+fn chunks(len: usize) -> (usize, usize) {
+    if len <= SMALL { (usize::from(len > 0), 0) } else { (0, len.div_ceil(LARGE)) }
 }
 
 /// Hands a request to the backend. A flush is of all of the device's `num_blocks`.
@@ -144,5 +191,25 @@ pub fn collect(group: &Rc<Group>) -> usize {
         in_backend.set(in_backend.get() - 1);
         connection.completed(io, status(result));
         count += 1;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::may_take;
+
+    #[test]
+    fn whoever_takes_all_it_can_leaves_something() {
+        let mut free = 384;
+        for _ in 0..5 {
+            let (mut held, found) = (0, free);
+            while may_take(held, 8, free) {
+                held += 8;
+                free -= 8;
+            }
+            assert!(held > 0 && free >= found / 2 - 8, "{held} of {found} taken");
+        }
+        assert!(may_take(0, 8, free), "nothing is left for the sixth");
+        assert!(may_take(0, 8, 8) && !may_take(0, 8, 7) && !may_take(8, 8, 15));
     }
 }

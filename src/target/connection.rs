@@ -26,6 +26,10 @@ use crate::stats::Stats;
 /// gets no more of them.
 const OUTBOX_MAX: usize = 4096;
 
+/// A client that takes nothing of what waits for it is closed after its keep-alive time, or this if that is
+/// longer, ms: it holds memory that others want.
+const NOT_TAKING_MS: u32 = 30_000;
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Phase {
     /// Waiting for a hello.
@@ -73,8 +77,16 @@ struct Body {
     queue: Option<Queue>,
     outbox: Outbox,
     keep_alive: KeepAlive,
+    /// As `keep_alive`, for what the client takes.
+    taking: KeepAlive,
     goodbye: bool,
     doomed: bool,
+}
+
+impl Body {
+    fn wants_to_send(&self) -> bool {
+        !self.outbox.is_empty() || self.queue.as_ref().is_some_and(Queue::wants_to_send)
+    }
 }
 
 /// What is left of a connection.
@@ -110,6 +122,7 @@ impl Connection {
                     queue: None,
                     outbox: Outbox::new(),
                     keep_alive: KeepAlive::new(timeout_ms, now_us),
+                    taking: KeepAlive::new(timeout_ms, now_us),
                     goodbye: false,
                     doomed: false,
                 },
@@ -138,8 +151,7 @@ impl Connection {
             return;
         }
         let pools = &self.group.pools;
-        // Without a buffer the socket stays readable and is looked at again in the next poll.
-        let Some(mut buffer) = held.take().or_else(|| pools.take_receive()) else { return };
+        let mut buffer = held.take().unwrap_or_else(|| pools.take_receive());
         let result = receiver.pump(sock, &mut buffer, &mut Incoming { connection: self, body });
         if receiver.holds_bytes() {
             *held = Some(buffer);
@@ -218,6 +230,9 @@ impl Connection {
                 Ok(sent) => sent.unwrap_or(0),
                 Err(errno) => return self.doom(body, Broken::Socket(errno)),
             };
+            if sent > 0 {
+                body.taking.heard(self.group.now_us());
+            }
             let of_control = sent.min(control_len);
             body.outbox.sent(of_control);
             if let Some(queue) = &mut body.queue {
@@ -233,12 +248,18 @@ impl Connection {
         self.mark_dirty(body);
     }
 
-    /// What time asks for: a handshake that takes too long, a client that is silent.
+    /// What time asks for: a handshake that takes too long, a client that is silent or takes no answers.
     pub fn tick(self: &Rc<Self>, now_us: u64) {
         let mut state = self.state.borrow_mut();
         let body = &mut state.body;
         if body.phase == Phase::Shut || body.doomed {
             return;
+        }
+        if !body.wants_to_send() {
+            body.taking.heard(now_us);
+        } else if body.phase == Phase::Ready && body.taking.due(now_us) == Due::Dead {
+            let since_ms = now_us.saturating_sub(body.taking.heard_us()) / 1000;
+            return self.doom(body, Broken::NotTaking(since_ms));
         }
         if self.stalled.get() {
             // It is we who do not listen, for lack of memory: that is no silence of the client's, and it
@@ -268,6 +289,7 @@ impl Connection {
         }
         body.phase = Phase::Ready;
         body.keep_alive = KeepAlive::new(welcome.keep_alive_ms, self.group.now_us());
+        body.taking = KeepAlive::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
         body.queue = setup.map(Queue::new);
         body.message = Vec::new();
         body.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
@@ -348,8 +370,7 @@ impl Connection {
     }
 
     fn mark_dirty(self: &Rc<Self>, body: &Body) {
-        let wants = !body.outbox.is_empty() || body.queue.as_ref().is_some_and(Queue::wants_to_send);
-        if wants && !body.doomed && !self.dirty.replace(true) {
+        if body.wants_to_send() && !body.doomed && !self.dirty.replace(true) {
             self.dirty_since_us.set(self.group.now_us());
             self.group.dirty.borrow_mut().push_back(Rc::clone(self));
         }

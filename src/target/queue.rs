@@ -13,13 +13,15 @@ use spdk::backend::Channel;
 use spdk::clock::now_us;
 use spdk::iov::{Iov, IovMut};
 
-use crate::backend::{Io, Pools, submit};
+use crate::backend::{Io, Pools, Share, submit};
 use crate::connection::Connection;
 use crate::group::{GATHER_FROM, GATHERED};
 use crate::stats::Stats;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {
+    /// The transaction whose answer waits to be sent, or is on the wire in part; 0: none.
+    unsent: u64,
     header: [u8; HEADER_LEN],
     /// Holds the answer's data.
     io: Option<Io>,
@@ -58,13 +60,15 @@ pub struct Queue {
     to_send: VecDeque<u16>,
     sent_of_first: usize,
     in_backend: usize,
+    share: Share,
     pub stats: Stats,
 }
 
 impl Queue {
     pub fn new(setup: Setup) -> Queue {
         let credits = setup.slots.credits();
-        let work = || Work { header: [0; HEADER_LEN], io: None, data_len: 0, op: Op::Read, begun_us: 0 };
+        let work =
+            || Work { unsent: 0, header: [0; HEADER_LEN], io: None, data_len: 0, op: Op::Read, begun_us: 0 };
         Queue {
             setup,
             work: (0..credits).map(|_| work()).collect(),
@@ -72,6 +76,7 @@ impl Queue {
             to_send: VecDeque::with_capacity(credits.into()),
             sent_of_first: 0,
             in_backend: 0,
+            share: Share::default(),
             stats: Stats::default(),
         }
     }
@@ -104,26 +109,37 @@ impl Queue {
     /// A request's header came. Takes what executing it needs, so that its data has a place.
     pub fn header(&mut self, header: &Header, pools: &Pools) -> Result<Flow, Violation> {
         let slot = slot_of(header.id);
+        if let Some(&Work { unsent: other, .. }) = self.work.get(usize::from(slot))
+            && other != 0
+        {
+            // The client can't have the answer yet, so the slot is not its to use.
+            return Err(Violation::SlotBusy { id: header.id, other });
+        }
         let request = match check(header, &self.setup.device, self.setup.max_transfer)? {
             Checked::Execute(request) => request,
             Checked::Reject(status, _) => {
-                self.setup.slots.arrive(header.id, Op::Read)?;
+                // One that was executed when it still could be has the answer that it had.
+                let status = match self.setup.slots.arrive(header.id, Op::from_code(header.code)?)? {
+                    Arrival::Execute => status,
+                    Arrival::Repeat(recorded) => recorded,
+                };
                 self.incoming = Incoming::Answer { slot, status };
                 return Ok(Flow::Go);
             }
         };
-        let Some(io) = pools.take(request.request_len.max(request.answer_len) as usize) else {
+        let room = request.request_len.max(request.answer_len) as usize;
+        let Some(io) = pools.take(room, &mut self.share) else {
             return Ok(Flow::Stall);
         };
         match self.setup.slots.arrive(header.id, request.op) {
             Ok(Arrival::Execute) => self.incoming = Incoming::Execute { request, slot, io, at: 0 },
             Ok(Arrival::Repeat(status)) => {
-                pools.put(io);
+                pools.put(io, &mut self.share);
                 self.stats.repeated += 1;
                 self.incoming = Incoming::Answer { slot, status };
             }
             Err(violation) => {
-                pools.put(io);
+                pools.put(io, &mut self.share);
                 return Err(violation);
             }
         }
@@ -189,7 +205,7 @@ impl Queue {
         if has_data {
             self.answer(slot, status, Some(io));
         } else {
-            pools.put(io);
+            pools.put(io, &mut self.share);
             self.answer(slot, status, None);
         }
     }
@@ -201,6 +217,7 @@ impl Queue {
             work.data_len = 0;
         }
         work.io = io;
+        work.unsent = id;
         let mut header = Header::new(Kind::Answer);
         header.code = status as u8;
         header.id = id;
@@ -241,8 +258,9 @@ impl Queue {
             bytes -= left;
             self.sent_of_first = 0;
             self.to_send.pop_front();
+            work.unsent = 0;
             if let Some(io) = work.io.take() {
-                pools.put(io);
+                pools.put(io, &mut self.share);
             }
         }
     }
@@ -254,7 +272,7 @@ impl Queue {
             Incoming::Answer { slot, .. } => self.setup.slots.withdraw(slot),
             Incoming::Execute { slot, io, .. } => {
                 self.setup.slots.withdraw(slot);
-                pools.put(io);
+                pools.put(io, &mut self.share);
             }
         }
         self.drop_answers(pools);
@@ -264,8 +282,10 @@ impl Queue {
     pub fn drop_answers(&mut self, pools: &Pools) {
         self.sent_of_first = 0;
         while let Some(slot) = self.to_send.pop_front() {
-            if let Some(io) = self.work[usize::from(slot)].io.take() {
-                pools.put(io);
+            let work = &mut self.work[usize::from(slot)];
+            work.unsent = 0;
+            if let Some(io) = work.io.take() {
+                pools.put(io, &mut self.share);
             }
         }
     }

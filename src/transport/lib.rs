@@ -28,6 +28,9 @@ pub enum Broken {
     /// Nothing was heard for the keep-alive time-out.
     #[error("nothing heard for {0} ms")]
     Silent(u64),
+    /// The peer took nothing of what waits for it for the keep-alive time-out.
+    #[error("the peer took nothing for {0} ms")]
+    NotTaking(u64),
 }
 
 impl From<dst_wire::WireError> for Broken {
