@@ -21,6 +21,9 @@ impl Outbox {
     /// Appends a frame; the header's `data_len` is set from `data`.
     pub fn push(&mut self, mut header: Header, data: &[u8]) {
         header.data_len = data.len() as u32;
+        // Otherwise a peer that never quite lets it get empty would make it grow for ever.
+        self.bytes.drain(..self.sent);
+        self.sent = 0;
         self.bytes.extend_from_slice(&header.encode());
         self.bytes.extend_from_slice(data);
     }
@@ -49,5 +52,23 @@ impl Outbox {
 impl Default for Outbox {
     fn default() -> Outbox {
         Outbox::new()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dst_wire::{HEADER_LEN, Kind};
+
+    #[test]
+    fn what_was_sent_takes_no_room() {
+        let mut outbox = Outbox::new();
+        outbox.push(Header::new(Kind::KeepAliveAck), &[]);
+        for _ in 0..10_000 {
+            outbox.push(Header::new(Kind::KeepAliveAck), &[]);
+            outbox.sent(HEADER_LEN);
+            assert_eq!(outbox.pending().len(), HEADER_LEN);
+        }
+        assert!(outbox.bytes.capacity() <= 256, "{}", outbox.bytes.capacity());
     }
 }
