@@ -15,7 +15,7 @@ pub type SessionId = [u8; 16];
 /// One queue: a connection at a time, and the record that outlives it.
 #[derive(Default)]
 pub struct Queue {
-    /// Counts its connections.
+    /// Counts its connections: of the newest one that it has seen.
     pub epoch: u32,
     /// The connection that it has.
     pub connection: Option<u64>,
@@ -142,17 +142,15 @@ impl Sessions {
             self.queues += 1;
         }
         let queue = session.queues.entry(reference.queue).or_default();
-        let waiting_epoch = queue.waiting.as_ref().and_then(|(_, hello, _)| hello.session).map(|s| s.epoch);
-        let newest = waiting_epoch.unwrap_or(queue.epoch);
-        if reference.epoch < newest || queue.connection.is_some() && reference.epoch == newest {
+        if reference.epoch < queue.epoch || queue.connection.is_some() && reference.epoch == queue.epoch {
             return Err(refuse(RefusalReason::NoSession, "a newer connection has this queue"));
         }
+        queue.epoch = reference.epoch;
         session.idle_since_us = None;
         if let Some(predecessor) = queue.connection {
             let superseded = queue.waiting.replace((connection, hello.clone(), peer)).map(|(id, ..)| id);
             return Ok(Joined::After { predecessor, superseded });
         }
-        queue.epoch = reference.epoch;
         queue.connection = Some(connection);
         Ok(Joined::Now(queue.slots.take()))
     }
