@@ -9,8 +9,8 @@ use thiserror::Error;
 /// The name that stands for every host.
 pub const ANY_HOST: &str = "*";
 
-/// What a host may do with an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// What a host may do with an export, the lesser right first.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Read only.
     ReadOnly,

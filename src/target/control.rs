@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, HashMap};
 use std::rc::Rc;
 
-use dst_session::access::Host;
+use dst_session::access::{ANY_HOST, Host, rights};
 use dst_wire::Event;
 use spdk::bdev::{BdevEvent, Desc};
 use spdk::clock::now_us;
@@ -17,7 +17,7 @@ use crate::group::{self, Group};
 use crate::listener::{ListenAddress, Listener};
 use crate::options::Options;
 use crate::rate::RateLimit;
-use crate::sessions::{SessionId, Sessions};
+use crate::sessions::{Session, SessionId, Sessions};
 use crate::stats::Stats;
 
 /// How often abandoned sessions are looked for.
@@ -308,13 +308,8 @@ impl Target {
             return Err(Error::ExportBusy(name.to_owned()));
         }
         export.deleting = Some(vec![Box::new(done)]);
-        let of_export =
-            |(id, session): (&SessionId, &crate::sessions::Session)| (session.export == name).then_some(*id);
-        let ids: Vec<SessionId> = state.sessions.iter().filter_map(of_export).collect();
         drop(state);
-        for id in &ids {
-            self.end_session(id);
-        }
+        self.end_sessions(name, |_| true);
         self.export_idle(name);
         Ok(())
     }
@@ -362,7 +357,7 @@ impl Target {
     ///
     /// # Errors
     /// No such export, or it has an entry for this host already.
-    pub fn add_host(&self, export: &str, host: Host) -> Result<(), Error> {
+    pub fn add_host(self: &Rc<Self>, export: &str, host: Host) -> Result<(), Error> {
         let mut state = self.state.borrow_mut();
         let entry = state.exports.get_mut(export).ok_or_else(|| Error::NoExport(export.to_owned()))?;
         if entry.hosts.iter().any(|other| other.name == host.name) {
@@ -373,8 +368,26 @@ impl Target {
             return Err(Error::Resources { what: "host: an export has at most 4096 hosts", errno });
         }
         spdk::notice!("DST export {export}: host {} may attach without a key", host.name);
-        entry.hosts.push(host);
+        entry.hosts.push(host.clone());
+        let any = entry.hosts.iter().find(|other| other.name == ANY_HOST).cloned();
+        drop(state);
+        // Its own entry may give a host less than `*` gave it.
+        self.end_sessions(export, |session| {
+            let of = |entry: &Host| rights(std::slice::from_ref(entry), &session.host, session.peer.ip());
+            session.host == host.name && of(&host) < any.as_ref().and_then(of)
+        });
         Ok(())
+    }
+
+    /// Ends those sessions of an export of which `which` says so.
+    fn end_sessions(&self, export: &str, which: impl Fn(&Session) -> bool) {
+        let state = self.state.borrow();
+        let found = state.sessions.iter().filter(|(_, session)| session.export == export && which(session));
+        let ids: Vec<SessionId> = found.map(|(id, _)| *id).collect();
+        drop(state);
+        for id in &ids {
+            self.end_session(id);
+        }
     }
 
     /// Lets a host in no more; its sessions end at once.
@@ -389,18 +402,11 @@ impl Target {
             found.ok_or_else(|| Error::NoHost { export: export.to_owned(), host: host.to_owned() })?;
         entry.hosts.remove(index);
         let hosts = entry.hosts.clone();
-        // Whoever is not let in by what is left: the host itself, or all that came in by `*`.
-        let shut_out: Vec<SessionId> = state
-            .sessions
-            .iter()
-            .filter(|(_, session)| session.export == export)
-            .filter(|(_, s)| dst_session::access::rights(&hosts, &s.host, s.peer.ip()).is_none())
-            .map(|(id, _)| *id)
-            .collect();
         drop(state);
-        for id in &shut_out {
-            self.end_session(id);
-        }
+        // The host itself, whatever else lets it in from now on, and whoever came in by `*`.
+        self.end_sessions(export, |session| {
+            session.host == host || rights(&hosts, &session.host, session.peer.ip()).is_none()
+        });
         Ok(())
     }
 
