@@ -190,8 +190,10 @@ impl Inner {
             self.shared.session().map(|id| Some(SessionRef { id, queue: self.queue, epoch: self.epoch }));
         match self.link.advance(now, session) {
             Step::Nothing => {}
-            Step::Up(welcome) => self.up(&welcome, now),
+            Step::Up(welcome, _) => self.up(&welcome, now),
             Step::Failed { refused, .. } => {
+                // The target may have had its hello all the same: the next one must be a newer one.
+                self.epoch += 1;
                 // A session that the target does not know any more: control opens another one.
                 if refused == Some(RefusalReason::NoSession)
                     && session.flatten().map(|s| s.id) == self.shared.session()
@@ -211,13 +213,13 @@ impl Inner {
         if let Err(error) = check_same_device(&self.device, &welcome.device) {
             spdk::error!("DST bdev {}: {error}; its I/O fails", self.shared.name);
             self.shared.failed.store(true, Ordering::Relaxed);
-            self.link.lost(retry(&self.shared, now));
+            self.unusable(now);
             return;
         }
-        if self.session.is_some_and(|session| session != welcome.session.id) {
+        let before = self.session.replace(welcome.session.id);
+        if before.is_some_and(|session| session != welcome.session.id) {
             self.end_unrepeatable();
         }
-        self.session = Some(welcome.session.id);
         let again = self.transactions.outstanding();
         if !self.transactions.grant(welcome.credits) {
             spdk::error!(
@@ -225,17 +227,24 @@ impl Inner {
                 self.shared.name,
                 welcome.credits
             );
-            self.link.lost(retry(&self.shared, now));
+            self.unusable(now);
             return;
         }
         Counters::add(&self.counters.resent, again as u64);
-        if self.epoch > 0 {
+        if before.is_some() {
             Counters::add(&self.counters.reconnects, 1);
         }
         self.counters.set_connected(true);
-        self.gave_up = false;
+        if std::mem::take(&mut self.gave_up) {
+            self.link.retry = retry(&self.shared, now);
+        }
         self.incoming = Incoming::default();
         self.next_check_us = 0;
+    }
+
+    fn unusable(&mut self, now: u64) {
+        self.link.unusable(now);
+        self.epoch += 1;
     }
 
     /// The target does not know any more what it has executed: what must not be done twice fails.
@@ -257,7 +266,7 @@ impl Inner {
             self.transactions.outstanding()
         );
         self.transactions.disconnected();
-        self.link.lost(retry(&self.shared, now));
+        self.link.lost(retry(&self.shared, now), now);
         self.epoch += 1;
         self.counters.set_connected(false);
         Counters::add(&self.counters.lost, 1);

@@ -197,8 +197,7 @@ impl Client {
         if let Some((connection, _)) = inner.link.up() {
             connection.goodbye();
         }
-        let now = now_us();
-        inner.link.lost(Retry::new(0, Some(0), now));
+        inner.link.close();
         let waiting = inner.waiting.take();
         drop(inner);
         if let Some(waiting) = waiting {
@@ -332,8 +331,9 @@ impl Inner {
         }
         let reference = shared.session().map(|id| SessionRef { id, queue: 0, epoch: self.epoch });
         match self.link.advance(now, Some(reference)) {
-            Step::Up(welcome) => {
-                if self.epoch > 0 {
+            Step::Up(welcome, messages) => {
+                self.messages = messages;
+                if self.disk.is_some() {
                     self.reconnects += 1;
                 }
                 After::Attach(welcome)
@@ -376,7 +376,7 @@ impl Inner {
         self.messages = Messages::default();
         self.epoch += 1;
         self.lost += 1;
-        self.link.lost(Retry::new(shared.options.reconnect_delay_ms, None, now));
+        self.link.lost(Retry::new(shared.options.reconnect_delay_ms, None, now), now);
     }
 
     fn attempt_failed(
@@ -387,6 +387,8 @@ impl Inner {
         refused: Option<RefusalReason>,
     ) -> After {
         self.last_error = Some(why.clone());
+        // The target may have had its hello all the same: the next one must be a newer one.
+        self.epoch += 1;
         if refused == Some(RefusalReason::NoSession) {
             shared.set_session(None);
             self.link.retry = Retry::new(shared.options.reconnect_delay_ms, None, now);

@@ -53,8 +53,8 @@ struct Greeting {
 pub enum Step {
     /// Nothing new.
     Nothing,
-    /// The target let us in.
-    Up(Box<Welcome>),
+    /// The target let us in. What came right behind the welcome, maybe in part, is in the messages.
+    Up(Box<Welcome>, Messages),
     /// The attempt failed; the reason, and whether the target refused for good.
     Failed { why: String, refused: Option<RefusalReason> },
 }
@@ -63,6 +63,7 @@ pub enum Step {
 pub struct Link {
     shared: Arc<Shared>,
     state: State,
+    up_since_us: u64,
     /// When to try.
     pub retry: Retry,
     /// The receive buffer of all its connections, one after the other.
@@ -72,7 +73,8 @@ pub struct Link {
 impl Link {
     /// One that begins to connect at its first [`Link::advance`].
     pub fn new(shared: Arc<Shared>, retry: Retry, buffer: usize) -> Link {
-        Link { shared, state: State::Down, retry, buffer: vec![0; buffer.min(RECEIVE_BUFFER)].into() }
+        let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
+        Link { shared, state: State::Down, up_since_us: 0, retry, buffer }
     }
 
     /// Whether the target has let us in.
@@ -88,10 +90,27 @@ impl Link {
         }
     }
 
-    /// The connection is over; the next attempt is when `retry` says.
-    pub fn lost(&mut self, retry: Retry) {
+    /// The connection is over; the next attempt is when `retry` says. One that lasted for less than the
+    /// time between two attempts was a failed attempt: else a target that lets us in and closes again
+    /// would be tried without a pause, and without an end.
+    pub fn lost(&mut self, retry: Retry, now_us: u64) {
+        let lasted_us = now_us.saturating_sub(self.up_since_us);
+        if lasted_us < u64::from(self.shared.options.reconnect_delay_ms) * 1000 {
+            return self.unusable(now_us);
+        }
         self.state = State::Down;
         self.retry = retry;
+    }
+
+    /// The target let us in, but to something that we can't use: a failed attempt.
+    pub fn unusable(&mut self, now_us: u64) {
+        self.state = State::Down;
+        self.retry.failed(now_us);
+    }
+
+    /// Closes the connection, or ends the attempt to have one.
+    pub fn close(&mut self) {
+        self.state = State::Down;
     }
 
     /// Goes on with connecting, if the link is not up. `session` is what the hello will join; when it is
@@ -174,13 +193,15 @@ impl Link {
         {
             return self.failed(now_us, broken.to_string(), None);
         }
-        let first = messages.inbox.drain(..).next();
+        let first = (!messages.inbox.is_empty()).then(|| messages.inbox.remove(0));
         match first {
             Some(Message::Welcome(welcome)) => match check_welcome(hello, &welcome) {
                 Ok(()) => {
                     connection.keep_alive = KeepAlive::new(welcome.keep_alive_ms, now_us);
-                    self.state = State::Up(greeting.connection);
-                    Step::Up(welcome)
+                    let Greeting { connection, messages, .. } = *greeting;
+                    self.state = State::Up(connection);
+                    self.up_since_us = now_us;
+                    Step::Up(welcome, messages)
                 }
                 Err(error) => self.failed(now_us, error.to_string(), None),
             },

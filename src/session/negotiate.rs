@@ -63,6 +63,9 @@ pub enum Unacceptable {
     /// A cipher that was not offered.
     #[error("the target chose cipher {0}, which was not offered")]
     Cipher(u8),
+    /// Another session, queue or epoch than was asked for.
+    #[error("the target let us into another session than the one to be joined")]
+    Session,
     /// Another device than before.
     #[error("the export is another device now: {what} was {before}, is {now}")]
     OtherDevice {
@@ -75,7 +78,7 @@ pub enum Unacceptable {
     },
 }
 
-/// Checks that a welcome chooses only what `hello` offered.
+/// Checks that a welcome chooses only what `hello` offered, and is for the session that it asked for.
 ///
 /// # Errors
 /// See [`Unacceptable`].
@@ -88,6 +91,9 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     }
     if !hello.ciphers.contains(&welcome.cipher) {
         return Err(Unacceptable::Cipher(welcome.cipher));
+    }
+    if hello.session.is_some_and(|asked| asked != welcome.session) {
+        return Err(Unacceptable::Session);
     }
     Ok(())
 }
@@ -113,6 +119,7 @@ pub fn check_same_device(before: &Device, now: &Device) -> Result<(), Unacceptab
 #[cfg(test)]
 mod tests {
     use super::*;
+    use dst_wire::SessionRef;
 
     fn hello() -> Hello {
         Hello {
@@ -135,6 +142,42 @@ mod tests {
         let agreed = agree(&greedy, u16::MAX).unwrap();
         assert_eq!((agreed.credits, agreed.keep_alive_ms), (CREDITS_MAX, *KEEP_ALIVE_MS.start()));
         assert_eq!(agree(&Hello { credits: 0, ..hello() }, 32).unwrap().credits, 1);
+    }
+
+    #[test]
+    fn a_welcome_is_for_the_session_that_was_asked_for() {
+        let asked = SessionRef { id: [7; 16], queue: 2, epoch: 3 };
+        let welcome = |session| Welcome {
+            version: 1,
+            instance: [0; 16],
+            session,
+            device: Device {
+                uuid: [0; 16],
+                num_blocks: 1,
+                block_size: 512,
+                write_unit_size: 1,
+                optimal_io_boundary: 0,
+                compare_and_write_max: 0,
+                write_cache: false,
+                read_only: false,
+                ops: dst_wire::OpSet::NONE,
+            },
+            credits: 1,
+            max_transfer: 512,
+            digest: 0,
+            cipher: 0,
+            keep_alive_ms: 1000,
+        };
+        let join = Hello { session: Some(asked), ..hello() };
+        assert_eq!(check_welcome(&join, &welcome(asked)), Ok(()));
+        for other in [
+            SessionRef { id: [8; 16], ..asked },
+            SessionRef { queue: 1, ..asked },
+            SessionRef { epoch: 4, ..asked },
+        ] {
+            assert_eq!(check_welcome(&join, &welcome(other)), Err(Unacceptable::Session));
+            assert_eq!(check_welcome(&hello(), &welcome(other)), Ok(()), "any new one will do");
+        }
     }
 
     #[test]
