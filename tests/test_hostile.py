@@ -1,0 +1,435 @@
+"""A client that was let in and breaks the rules on purpose, or is merely slow; and a target that does not keep them.
+
+Whatever it does, the target lives, loses nothing of others', and serves them.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from typing import Iterator
+
+import pytest
+
+from harness.lab import Lab
+from harness.protocol import (
+    ANSWER,
+    Closed,
+    Connection,
+    EVENT,
+    KEEP_ALIVE,
+    NO_SESSION,
+    READ,
+    REQUEST,
+    SUCCESS,
+    Session,
+    SessionRef,
+    WELCOME,
+    WRITE,
+    attribute,
+    header,
+    hello,
+    ident,
+    refusal_of,
+)
+from harness.spdk import Application
+from harness.transport import Remote
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+MIB = 16
+BLOCK = 512
+# How long the slow backend takes for each I/O.
+SLOW_S = 1.0
+
+Served = tuple[Application, Remote]
+
+
+@pytest.fixture(scope="module")
+def target(needs_dst: None, module_lab: Lab) -> Served:
+    return module_lab.malloc_target(MIB, BLOCK)
+
+
+@pytest.fixture
+def served(target: Served) -> Iterator[Served]:
+    application, remote = target
+    yield application, remote
+    application.assert_running()
+    assert_serves(remote)
+
+
+@pytest.fixture
+def slow(served: Served) -> Iterator[Remote]:
+    """An export whose backend takes a second for each I/O."""
+    application, remote = served
+    call = application.rpc.call
+    microseconds = int(SLOW_S * 1e6)
+    call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=BLOCK)
+    call(
+        "bdev_delay_create",
+        base_bdev_name="Malloc1",
+        name="Slow0",
+        **{f"{kind}_{which}_latency": microseconds for kind in ("avg", "p99") for which in ("read", "write")},
+    )
+    call("dst_create_export", name="slow", bdev_name="Slow0")
+    call("dst_export_add_host", export="slow", host="*", access="rw")
+    yield Remote(remote.address, remote.port, "slow")
+    if any(export["name"] == "slow" for export in call("dst_get_exports")):
+        call("dst_delete_export", name="slow")
+    call("bdev_delay_delete", name="Slow0")
+    call("bdev_malloc_delete", name="Malloc1")
+
+
+def assert_serves(remote: Remote, host: str = "afterwards") -> None:
+    """Small and large requests of somebody else are answered, and soon."""
+    session = Session(remote, host)
+    with session.join(1) as queue:
+        began = time.monotonic()
+        blocks = session.max_transfer // BLOCK
+        for sequence in range(1, 20):
+            assert queue.request(READ, ident(0, 2 * sequence), 0, 8).code == SUCCESS
+            assert queue.request(READ, ident(0, 2 * sequence + 1), 0, blocks).code == SUCCESS
+        assert time.monotonic() - began < 5
+
+
+def read(slot: int, sequence: int, count: int) -> bytes:
+    return header(REQUEST, READ, ident=ident(slot, sequence), count=count)
+
+
+def connect(remote: Remote, receive_buffer: int | None = None) -> Connection:
+    """With a small buffer the target can't send much before it is read."""
+    connection = Connection(remote)
+    if receive_buffer is not None:
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer)
+        sock.settimeout(20)
+        sock.connect((remote.address, remote.port))
+        connection.close()
+        connection._socket = sock
+    return connection
+
+
+def deaf(session: Session, queue: int, keep_alive_ms: int = 10_000) -> Connection:
+    """A queue's connection that takes little before it is read from."""
+    connection = connect(session.remote, 4096)
+    connection.session = session
+    place = SessionRef(session.id, queue, 1)
+    connection.send(hello(session.export, session.host, place, keep_alive_ms=keep_alive_ms))
+    assert connection.receive().kind == WELCOME
+    return connection
+
+
+def ask_for_all(queue: Connection, session: Session, slots: int = 128) -> None:
+    blocks = session.max_transfer // BLOCK
+    queue.send(b"".join(read(slot, 1, blocks) for slot in range(slots)))
+
+
+def test_slot_used_again_before_its_answer_is_sent(served: Served) -> None:
+    """The answer waits to be sent: the slot is still taken, and what waits must not change."""
+    for attempt in range(10):
+        session = Session(served[1], f"hasty-{attempt}")
+        with deaf(session, 1) as queue:
+            ask_for_all(queue, session, 8)
+            time.sleep(0.1)
+            # Slot 7's answer is behind 7 MiB that do not fit into the sockets.
+            queue.send(read(7, 2, 1))
+            queue.assert_closed()
+
+
+def test_answers_that_are_not_taken(served: Served) -> None:
+    """Who asks for much and reads nothing may keep its own share of the memory, not everybody's."""
+    greedy = Session(served[1], "greedy")
+    queues = [deaf(greedy, number) for number in range(1, 5)]
+    for queue in queues:
+        ask_for_all(queue, greedy)
+    time.sleep(0.3)
+    assert_serves(served[1], "modest")
+    for queue in queues:
+        queue.close()
+
+
+def test_many_who_take_nothing_do_not_silence_the_others(served: Served) -> None:
+    """More connections that can't go on, with requests left to be looked at, than the target has buffers."""
+    greedy = Session(served[1], "crowd")
+    queues = [deaf(greedy, number) for number in range(1, 41)]
+    for queue in queues:
+        ask_for_all(queue, greedy)
+    time.sleep(0.3)
+    with Session(served[1], "modest").join(1) as queue:
+        assert queue.request(READ, ident(0, 1), 0, 8).code == SUCCESS
+    for queue in queues:
+        queue.close()
+
+
+def test_who_takes_nothing_is_closed(served: Served) -> None:
+    """Signs of life do not help: the memory of its answers is wanted back."""
+    session = Session(served[1], "undead")
+    queue = deaf(session, 1, keep_alive_ms=1000)
+    ask_for_all(queue, session)
+    began = time.monotonic()
+
+    def closed() -> bool:
+        session.control.send(header(KEEP_ALIVE))
+        try:
+            queue.send(header(KEEP_ALIVE))
+            return False
+        except Closed:
+            return True
+
+    wait_until(closed, "the target to give the connection up", 10)
+    assert time.monotonic() - began > 0.9
+
+
+def test_keep_alives_without_end(served: Served) -> None:
+    """What a slow reader leaves of the answers does not pile up."""
+    application, remote = served
+    session = Session(remote, "chatty")
+    before = application.rss_mib()
+    with deaf(session, 1) as queue:
+        flood = header(KEEP_ALIVE) * 1000
+        for _ in range(300):
+            queue.send(flood)
+            # A little is taken, so that the rest never quite is.
+            queue._socket.recv(4096)
+    assert application.rss_mib() < before + 8
+
+
+def test_half_a_write_holds_up_nobody(served: Served) -> None:
+    session = Session(served[1], "half")
+    blocks = session.max_transfer // BLOCK
+    queues = [session.join(number) for number in range(1, 17)]
+    for queue in queues:
+        queue.send(header(REQUEST, WRITE, 0, blocks * BLOCK, ident(0, 1), 0, blocks) + bytes(100))
+    assert_serves(served[1], "modest")
+    for queue in queues:
+        queue.close()
+
+
+def test_session_of_another(served: Served) -> None:
+    application, remote = served
+    session = Session(remote, "owner")
+    application.rpc.call("bdev_malloc_create", name="Malloc2", num_blocks=2048, block_size=BLOCK)
+    application.rpc.call("dst_create_export", name="other", bdev_name="Malloc2")
+    application.rpc.call("dst_export_add_host", export="other", host="*", access="rw")
+    for export, host in ((remote.export, "thief"), ("other", "owner")):
+        with connect(remote) as connection:
+            connection.send(hello(export, host, SessionRef(session.id, 1, 1)))
+            assert refusal_of(connection.receive())[0] == NO_SESSION
+            connection.assert_closed()
+    with session.join(1) as queue:
+        assert queue.request(READ, ident(0, 1), 0, 1).code == SUCCESS
+    application.rpc.call("dst_delete_export", name="other")
+    application.rpc.call("bdev_malloc_delete", name="Malloc2")
+
+
+def test_greatest_queue_and_epoch(served: Served) -> None:
+    session = Session(served[1], "extreme")
+    with session.join(65535, epoch=2**32 - 1) as queue:
+        assert queue.request(READ, ident(0, 2**48 - 1), 0, 1).code == SUCCESS
+    with session.join(0, epoch=2**32 - 1) as control:
+        session.control.assert_closed()
+        control.send(header(KEEP_ALIVE))
+        control.receive()
+
+
+def writes_at(application: Application, bdev: str) -> int:
+    stats = application.rpc.call("bdev_get_iostat", name=bdev)["bdevs"]
+    return next(entry["num_write_ops"] for entry in stats if entry.get("name") == bdev)
+
+
+def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slow: Remote) -> None:
+    """Connections of a queue that come and go while the first one's write is still in the backend."""
+    application = served[0]
+    session = Session(slow, "hectic")
+    write = header(REQUEST, WRITE, 0, BLOCK, ident(3, 1), 0, 1) + os.urandom(BLOCK)
+    before = writes_at(application, "Slow0")
+    first = session.join(1, epoch=1)
+    began = time.monotonic()
+    first.send(write)
+    time.sleep(0.1)
+
+    def say_hello(epoch: int) -> Connection:
+        connection = connect(slow)
+        connection.send(hello("slow", "hectic", SessionRef(session.id, 1, epoch)))
+        return connection
+
+    gone = say_hello(2)
+    time.sleep(0.05)
+    gone.close()
+    superseded = say_hello(3)
+    time.sleep(0.05)
+    waiting = say_hello(5)
+    superseded.assert_closed()
+    with say_hello(4) as late:
+        assert refusal_of(late.receive())[0] == NO_SESSION
+    first.assert_closed()
+    assert waiting.receive().kind == WELCOME
+    assert time.monotonic() - began > 0.9 * SLOW_S, "welcomed while the old connection's write was in the backend"
+    # The one that waited for its turn and left does not take the record along.
+    waiting.send(write)
+    answer = waiting.receive()
+    assert (answer.kind, answer.code, answer.ident) == (ANSWER, SUCCESS, ident(3, 1))
+    assert writes_at(application, "Slow0") == before + 1
+    waiting.close()
+
+
+def test_join_and_leave_at_once_keeps_the_record(served: Served) -> None:
+    """The record travels to a connection that is gone when it arrives, and has to come back."""
+    application, remote = served
+    session = Session(remote, "fleeting")
+    data = os.urandom(BLOCK)
+    write = header(REQUEST, WRITE, 0, BLOCK, ident(0, 1), 9, 1) + data
+    with session.join(1, epoch=1) as queue:
+        assert queue.request(WRITE, ident(0, 1), 9, 1, data).code == SUCCESS
+    before = writes_at(application, "Malloc0")
+    for epoch in range(2, 302):
+        with connect(remote) as connection:
+            connection.send(hello(session.export, session.host, SessionRef(session.id, 1, epoch)))
+    with session.join(1, epoch=302) as queue:
+        queue.send(write)
+        assert queue.receive().code == SUCCESS
+    assert writes_at(application, "Malloc0") == before
+
+
+@pytest.mark.parametrize("while_joining", [False, True], ids=["", "while-joining"])
+def test_export_is_deleted_under_slow_requests(served: Served, slow: Remote, while_joining: bool) -> None:
+    application = served[0]
+    session = Session(slow, "surprised")
+    queue = session.join(1, epoch=1)
+    queue.send(b"".join(read(slot, 1, 1) for slot in range(64)))
+    time.sleep(0.1)
+    if while_joining:
+        with connect(slow) as connection:
+            connection.send(hello("slow", "surprised", SessionRef(session.id, 1, 2)))
+            time.sleep(0.05)
+            assert application.rpc.call("dst_delete_export", name="slow") is True
+            connection.assert_closed()
+    else:
+        assert application.rpc.call("dst_delete_export", name="slow") is True
+    queue.assert_closed()
+    session.control.assert_closed()
+
+
+def test_rights_that_get_less_end_the_session(served: Served) -> None:
+    """What a host may do is looked at when it attaches: a session must not outlive what it was attached with."""
+    application, remote = served
+    call = application.rpc.call
+    call("bdev_malloc_create", name="Malloc3", num_blocks=2048, block_size=BLOCK)
+    call("dst_create_export", name="rights", bdev_name="Malloc3")
+    call("dst_export_add_host", export="rights", host="*", access="ro")
+    call("dst_export_add_host", export="rights", host="writer", access="rw")
+    other = Session(remote, "reader", "rights")
+    # Its own entry goes; `*`, which may only read, would still let it in.
+    session = Session(remote, "writer", "rights")
+    queue = session.join(1)
+    call("dst_export_remove_host", export="rights", host="writer")
+    queue.assert_closed()
+    session.control.assert_closed()
+    # It gets an entry of its own, which gives less than `*` does.
+    call("dst_export_remove_host", export="rights", host="*")
+    other.control.assert_closed()
+    call("dst_export_add_host", export="rights", host="*", access="rw")
+    session, other = Session(remote, "writer", "rights"), Session(remote, "reader", "rights")
+    call("dst_export_add_host", export="rights", host="writer", access="ro")
+    session.control.assert_closed()
+    other.control.send(header(KEEP_ALIVE))
+    other.control.receive()
+    call("dst_delete_export", name="rights")
+    call("bdev_malloc_delete", name="Malloc3")
+
+
+class FakeTarget:
+    """Lets everybody in, and does then what the test says."""
+
+    def __init__(self, behind_welcome: bytes = b"", close: bool = False) -> None:
+        self.connections = 0
+        self.hellos: list[SessionRef | None] = []
+        self._behind, self._close = behind_welcome, close
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self._listener.settimeout(0.1)
+        self._ended = False
+        self._kept: list[socket.socket] = []
+        self._thread = threading.Thread(target=self._serve, daemon=True)
+        self._thread.start()
+
+    @property
+    def port(self) -> int:
+        return self._listener.getsockname()[1]
+
+    def end(self) -> None:
+        self._ended = True
+        self._thread.join()
+        for sock in (self._listener, *self._kept):
+            sock.close()
+
+    def _serve(self) -> None:
+        while not self._ended:
+            try:
+                sock, _ = self._listener.accept()
+            except TimeoutError:
+                continue
+            self.connections += 1
+            sock.settimeout(5)
+            self._greet(sock)
+            if self._close:
+                sock.close()
+            else:
+                self._kept.append(sock)
+
+    def _greet(self, sock: socket.socket) -> None:
+        head = sock.recv(48, socket.MSG_WAITALL)
+        data = sock.recv(struct.unpack_from("<I", head, 4)[0], socket.MSG_WAITALL)
+        session = self._session(data)
+        sock.sendall(welcome(session) + self._behind)
+
+    def _session(self, data: bytes) -> bytes:
+        """The session that the hello names, or a new one, as a list of attributes."""
+        while data:
+            kind, length = struct.unpack_from("<HH", data)
+            if kind == 5:
+                return data[4 : 4 + length]
+            data = data[4 + length :]
+        return attribute(1, os.urandom(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
+
+
+def welcome(session: bytes) -> bytes:
+    device = attribute(1, bytes(range(16))) + attribute(2, struct.pack("<Q", 2048))
+    device += attribute(3, struct.pack("<I", BLOCK)) + attribute(9, struct.pack("<I", 0xFE))
+    data = attribute(1, struct.pack("<H", 1)) + attribute(2, bytes(16)) + attribute(3, session)
+    data += attribute(4, device) + attribute(5, struct.pack("<H", 32)) + attribute(6, struct.pack("<I", 65536))
+    data += attribute(9, struct.pack("<I", 10_000))
+    return header(WELCOME, length=len(data)) + data
+
+
+def attach_to(client: Application, fake: FakeTarget, **more: object) -> None:
+    client.rpc.call(
+        "bdev_dst_create", name="fake0", traddr="127.0.0.1", trsvcid=str(fake.port), export="x", host="test", **more
+    )
+
+
+def test_event_right_behind_the_welcome(lab: Lab) -> None:
+    """It comes with the same call of the socket, and is not lost."""
+    resized = attribute(1, struct.pack("<Q", 4096))
+    fake = FakeTarget(header(EVENT, 1, length=len(resized)) + resized)
+    lab.on_end(fake.end)
+    client = lab.client()
+    attach_to(client, fake)
+    wait_until(lambda: client.bdev_bytes("fake0") == 4096 * BLOCK, "the client to notice the new size", 5)
+
+
+def test_target_that_lets_in_and_closes(lab: Lab) -> None:
+    """It is tried again after a pause each time, by each of the client's connections."""
+    fake = FakeTarget(close=True)
+    lab.on_end(fake.end)
+    client = lab.client()
+    attach_to(client, fake, wait=False, reconnect_delay_ms=200)
+    wait_until(lambda: fake.connections, "the first connection")
+    before = fake.connections
+    time.sleep(3)
+    client.assert_running()
+    assert 5 <= fake.connections - before <= 2 * 3000 / 200
+    assert client.rpc.call("bdev_dst_delete", name="fake0") is True
