@@ -148,7 +148,8 @@ impl Inner {
                 connection.keep_alive.heard(now);
                 did_work = true;
             }
-            self.next_look_us = if outstanding >= BUSY { now + BUSY_GAP_US } else { now };
+            let gathers = outstanding >= BUSY && !connection.receiver.is_in_large_data();
+            self.next_look_us = if gathers { now + BUSY_GAP_US } else { now };
         }
         if check {
             self.next_check_us = now + IDLE_PERIOD_US;

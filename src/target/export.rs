@@ -73,7 +73,8 @@ impl Export {
         let read_only = self.read_only || access == Access::ReadOnly;
         let mut ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
         if read_only {
-            ops = Op::ALL.into_iter().filter(|op| op.modifies()).fold(ops, OpSet::without);
+            // A reset ends the I/O of everybody who uses the bdev: not for those who may only read.
+            ops = Op::ALL.into_iter().filter(|op| op.modifies()).fold(ops, OpSet::without).without(Op::Reset);
         }
         Device {
             uuid: self.uuid,

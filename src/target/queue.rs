@@ -18,6 +18,9 @@ use crate::connection::Connection;
 use crate::group::{GATHER_FROM, GATHERED};
 use crate::stats::Stats;
 
+/// From so many bytes of data on an answer is worth a system call of its own.
+const LARGE_ANSWER: usize = 16 << 10;
+
 /// An answer, from the backend's completion until it is sent.
 struct Work {
     /// The transaction whose answer waits to be sent, or is on the wire in part; 0: none.
@@ -59,6 +62,8 @@ pub struct Queue {
     incoming: Incoming,
     to_send: VecDeque<u16>,
     sent_of_first: usize,
+    /// Whether an answer that is a batch by itself waits to be sent.
+    has_large: bool,
     in_backend: usize,
     share: Share,
     pub stats: Stats,
@@ -75,6 +80,7 @@ impl Queue {
             incoming: Incoming::Nothing,
             to_send: VecDeque::with_capacity(credits.into()),
             sent_of_first: 0,
+            has_large: false,
             in_backend: 0,
             share: Share::default(),
             stats: Stats::default(),
@@ -98,7 +104,7 @@ impl Queue {
 
     /// Whether more answers are worth waiting for: several will come, and there are not many yet.
     pub fn gathers(&self) -> bool {
-        self.in_backend >= GATHER_FROM && self.to_send.len() < GATHERED
+        self.in_backend >= GATHER_FROM && self.to_send.len() < GATHERED && !self.has_large
     }
 
     /// Whether the first answer is on the wire in part.
@@ -223,6 +229,7 @@ impl Queue {
         header.id = id;
         header.data_len = work.data_len as u32;
         work.header = header.encode();
+        self.has_large |= work.data_len >= LARGE_ANSWER;
         self.to_send.push_back(slot);
     }
 
@@ -263,6 +270,7 @@ impl Queue {
                 pools.put(io, &mut self.share);
             }
         }
+        self.has_large &= !self.to_send.is_empty();
     }
 
     /// The connection is gone: puts back what only it needed. The backend's I/O goes on.

@@ -88,6 +88,11 @@ impl Receiver {
         !self.unread.is_empty()
     }
 
+    /// Whether the next bytes go straight to their place: there is nothing to gain by letting more gather.
+    pub fn is_in_large_data(&self) -> bool {
+        self.deframer.data_left() >= DIRECT_MIN
+    }
+
     /// Receives what is there and hands it to `frames`, until the socket is drained, a frame can't be
     /// taken, or it has been long enough.
     ///
