@@ -241,6 +241,16 @@ def writes_at(application: Application, bdev: str) -> int:
     return next(entry["num_write_ops"] for entry in stats if entry.get("name") == bdev)
 
 
+def await_requests(application: Application, host: str, counter: str, count: int) -> None:
+    """Until the target has given so many requests of this host to the backend."""
+
+    def begun() -> bool:
+        sessions = application.rpc.call("dst_get_sessions")
+        return any(s["host"] == host and s["counters"][counter] >= count for s in sessions)
+
+    wait_until(begun, f"{count} {counter} of {host} in the backend")
+
+
 def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slow: Remote) -> None:
     """Connections of a queue that come and go while the first one's write is still in the backend."""
     application = served[0]
@@ -250,7 +260,7 @@ def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slo
     first = session.join(1, epoch=1)
     began = time.monotonic()
     first.send(write)
-    time.sleep(0.1)
+    await_requests(application, "hectic", "writes", 1)
 
     def say_hello(epoch: int) -> Connection:
         connection = connect(slow)
@@ -301,7 +311,7 @@ def test_export_is_deleted_under_slow_requests(served: Served, slow: Remote, whi
     session = Session(slow, "surprised")
     queue = session.join(1, epoch=1)
     queue.send(b"".join(read(slot, 1, 1) for slot in range(64)))
-    time.sleep(0.1)
+    await_requests(application, "surprised", "reads", 64)
     if while_joining:
         with connect(slow) as connection:
             connection.send(hello("slow", "surprised", SessionRef(session.id, 1, 2)))
