@@ -9,7 +9,7 @@ use crate::error::Error;
 use crate::options::{Options, Params};
 use crate::shared::Shared;
 
-thread_local! {
+spdk::thread_local! {
     static CLIENTS: RefCell<Vec<Rc<Client>>> = const { RefCell::new(Vec::new()) };
     static OPTIONS: Cell<Option<Options>> = const { Cell::new(None) };
 }

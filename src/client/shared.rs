@@ -140,6 +140,7 @@ impl Shared {
             export: self.peer.export.clone(),
             host: self.peer.host.clone(),
             session,
+            previous: None,
             credits: self.options.queue_depth,
             digests: vec![dst_wire::Digest::None as u8],
             ciphers: vec![dst_wire::Cipher::None as u8],

@@ -3,7 +3,8 @@
 use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
-use dst_target::{Error, ExportInfo, Histogram, ListenAddress, Options, SessionInfo, Stats, Target};
+use dst_session::histogram::Histogram;
+use dst_target::{Error, ExportInfo, ListenAddress, Options, SessionInfo, Stats, Target};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 

@@ -14,12 +14,18 @@
 //! | [`slots`] | which transactions are executing or were answered | target |
 //! | [`request`] | whether a request is one that can be executed | target |
 //! | [`keep_alive`] | when to show a sign of life, when to give a silent peer up | both |
+//! | [`histogram`] | latencies, counted | both |
+//! | [`lease`] | until when a target executes what a connection sends | both |
+//! | [`mutation`] | protections that the simulator takes away, to see that it notices | both |
 
 #![forbid(unsafe_code)]
 
 pub mod access;
 pub mod deframer;
+pub mod histogram;
 pub mod keep_alive;
+pub mod lease;
+pub mod mutation;
 pub mod negotiate;
 pub mod request;
 pub mod retry;
@@ -37,6 +43,14 @@ pub enum Violation {
     /// A frame that has no place in this state of the connection.
     #[error("a frame of kind {0:?} has no place here")]
     Unexpected(dst_wire::Kind),
+    /// A keep-alive whose number does not rise.
+    #[error("keep-alive {id} after keep-alive {last}")]
+    KeepAlive {
+        /// Its number.
+        id: u64,
+        /// The number of the one before.
+        last: u64,
+    },
     /// A slot that was not granted.
     #[error("transaction {id:#x} uses slot {slot}, {credits} were granted")]
     Slot {

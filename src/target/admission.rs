@@ -152,6 +152,7 @@ impl Target {
             instance: self.instance,
             session,
             device,
+            previous_ended: false,
             credits,
             max_transfer,
             digest: agreed.digest as u8,

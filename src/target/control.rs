@@ -1,7 +1,7 @@
 //! The control thread's side: what operators configure, and the start and the end of it all.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use dst_session::access::{ANY_HOST, Host, rights};
@@ -23,7 +23,7 @@ use crate::stats::Stats;
 /// How often abandoned sessions are looked for.
 const TICK_US: u64 = 500_000;
 
-thread_local! {
+spdk::thread_local! {
     static TARGET: RefCell<Option<Rc<Target>>> = const { RefCell::new(None) };
 }
 
@@ -50,7 +50,7 @@ pub(crate) struct State {
     pub listeners: Vec<Listener>,
     pub exports: BTreeMap<String, Export>,
     pub sessions: Sessions,
-    pub connections: HashMap<u64, ConnectionEntry>,
+    pub connections: BTreeMap<u64, ConnectionEntry>,
     pub next_id: u64,
     /// Counts of sessions that are gone.
     pub past: Stats,
@@ -70,7 +70,7 @@ pub struct Target {
 /// 16 random bytes.
 pub(crate) fn random_id() -> [u8; 16] {
     let mut id = [0; 16];
-    getrandom::fill(&mut id).expect("the system has random numbers");
+    spdk::random::fill(&mut id);
     id
 }
 

@@ -1,7 +1,7 @@
 //! The connections of one core.
 
 use std::cell::{Cell, RefCell};
-use std::collections::{HashMap, VecDeque};
+use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
@@ -41,7 +41,7 @@ pub const GATHER_FROM: usize = 8;
 /// How often silent connections are looked for.
 const TICK_US: u64 = 50_000;
 
-thread_local! {
+spdk::thread_local! {
     /// The group of this thread. Groups have a core, and so an OS thread, of their own.
     static GROUP: RefCell<Option<Rc<Group>>> = const { RefCell::new(None) };
 }
@@ -70,7 +70,7 @@ pub struct Group {
     /// Connections that are over.
     pub doomed: RefCell<Vec<Rc<Connection>>>,
     sockets: SockGroup,
-    connections: RefCell<HashMap<u64, Rc<Connection>>>,
+    connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     poller: RefCell<Option<Poller>>,
     now_us: Cell<u64>,
     next_tick_us: Cell<u64>,
@@ -109,7 +109,7 @@ impl Group {
             stalled: RefCell::new(VecDeque::with_capacity(room)),
             doomed: RefCell::new(Vec::with_capacity(room)),
             sockets: SockGroup::create()?,
-            connections: RefCell::new(HashMap::new()),
+            connections: RefCell::new(BTreeMap::new()),
             poller: RefCell::new(None),
             now_us: Cell::new(now_us()),
             next_tick_us: Cell::new(0),

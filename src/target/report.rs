@@ -1,7 +1,7 @@
 //! What the groups' connections did, for those who ask.
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use crate::control::Target;
@@ -48,23 +48,23 @@ impl Target {
     }
 
     /// Asks every group for its connections' counts.
-    fn gather(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, HashMap<u64, Stats>) + 'static) {
+    fn gather(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, BTreeMap<u64, Stats>) + 'static) {
         let groups = self.state.borrow().groups.len();
         if groups == 0 {
-            return done(self, HashMap::new());
+            return done(self, BTreeMap::new());
         }
         // What comes back is looked up by number: a closure that holds `done` can't leave this thread.
-        thread_local! {
-            static GATHERINGS: RefCell<HashMap<u64, Gathering>> = RefCell::default();
+        spdk::thread_local! {
+            static GATHERINGS: RefCell<BTreeMap<u64, Gathering>> = RefCell::default();
         }
-        type Gathered = Box<dyn FnOnce(&Rc<Target>, HashMap<u64, Stats>)>;
+        type Gathered = Box<dyn FnOnce(&Rc<Target>, BTreeMap<u64, Stats>)>;
         struct Gathering {
             missing: usize,
-            counts: HashMap<u64, Stats>,
+            counts: BTreeMap<u64, Stats>,
             done: Gathered,
         }
         let key = self.next_id();
-        let gathering = Gathering { missing: groups, counts: HashMap::new(), done: Box::new(done) };
+        let gathering = Gathering { missing: groups, counts: BTreeMap::new(), done: Box::new(done) };
         GATHERINGS.with(|all| all.borrow_mut().insert(key, gathering));
         fn told(target: &Rc<Target>, key: u64, counts: Vec<(u64, Stats)>) {
             let complete = GATHERINGS.with(|all| {

@@ -1,6 +1,6 @@
 //! The sessions of all exports.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use dst_session::negotiate::refuse;
@@ -72,7 +72,7 @@ pub struct SessionInfo {
 /// All sessions.
 #[derive(Default)]
 pub struct Sessions {
-    map: HashMap<SessionId, Session>,
+    map: BTreeMap<SessionId, Session>,
     queues: usize,
 }
 

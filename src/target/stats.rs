@@ -3,7 +3,7 @@
 use dst_session::transactions::Request;
 use dst_wire::Op;
 
-use crate::histogram::Histogram;
+use dst_session::histogram::Histogram;
 
 /// What a connection, or all of them, did since it began.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]

@@ -8,7 +8,7 @@
 use crate::WireError;
 use crate::attribute::{Reader, Writer, is_text, required};
 
-pub use crate::{Cipher, Device, Digest, SessionRef, TEXT_MAX};
+pub use crate::{Cipher, Device, Digest, Previous, SessionRef, TEXT_MAX};
 
 /// Longest name of an export or a host, in bytes: NVMe's limit for a qualified name.
 pub const NAME_MAX: usize = 223;
@@ -32,6 +32,8 @@ pub struct Hello {
     pub host: String,
     /// The session that it joins; none: a new one.
     pub session: Option<SessionRef>,
+    /// The session whose place a new one takes, if the client had one before.
+    pub previous: Option<Previous>,
     /// Transactions that it would like to have outstanding on this connection. The welcome says how many
     /// it may: any number is a wish.
     pub credits: u16,
@@ -57,6 +59,7 @@ mod attr {
     pub const DIGESTS: u16 = 7;
     pub const CIPHERS: u16 = 8;
     pub const KEEP_ALIVE: u16 = 9;
+    pub const PREVIOUS: u16 = 10;
 }
 
 impl Hello {
@@ -74,6 +77,9 @@ impl Hello {
         if let Some(session) = &self.session {
             w.nested(attr::SESSION, session.write());
         }
+        if let Some(previous) = &self.previous {
+            w.nested(attr::PREVIOUS, previous.write());
+        }
         w.finish()
     }
 
@@ -84,7 +90,7 @@ impl Hello {
     /// whatever the fields' descriptions exclude.
     pub fn decode(message: &[u8]) -> Result<Hello, WireError> {
         let (mut min, mut max, mut export, mut host) = (None, None, None, None);
-        let (mut session, mut credits, mut keep_alive) = (None, None, None);
+        let (mut session, mut previous, mut credits, mut keep_alive) = (None, None, None, None);
         let (mut digests, mut ciphers) = (vec![Digest::None as u8], vec![Cipher::None as u8]);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
@@ -94,6 +100,7 @@ impl Hello {
                 attr::EXPORT => export = Some(a.text(NAME_MAX)?.to_owned()),
                 attr::HOST => host = Some(a.text(NAME_MAX)?.to_owned()),
                 attr::SESSION => session = Some(SessionRef::read(a.value)?),
+                attr::PREVIOUS => previous = Some(Previous::read(a.value)?),
                 attr::CREDITS => credits = Some(a.u16()?),
                 attr::DIGESTS => digests = a.codes(OFFERS_MAX)?.to_vec(),
                 attr::CIPHERS => ciphers = a.codes(OFFERS_MAX)?.to_vec(),
@@ -106,6 +113,7 @@ impl Hello {
             export: required(export, LIST, attr::EXPORT)?,
             host: required(host, LIST, attr::HOST)?,
             session,
+            previous,
             credits: required(credits, LIST, attr::CREDITS)?,
             digests,
             ciphers,
@@ -131,16 +139,20 @@ mod tests {
     fn any_hello() -> impl Strategy<Value = Hello> {
         let offers = || vec(any::<u8>(), 0..=OFFERS_MAX);
         let numbers = (1u16.., any::<(u16, u16, u32)>());
-        (numbers, any_name(), any_name(), proptest::option::of(any_session()), offers(), offers()).prop_map(
-            |((min, (more, credits, keep_alive_ms)), export, host, session, digests, ciphers)| Hello {
-                versions: (min, min.saturating_add(more)),
-                export,
-                host,
-                session,
-                credits,
-                digests,
-                ciphers,
-                keep_alive_ms,
+        let sessions = (proptest::option::of(any_session()), proptest::option::of(any_previous()));
+        (numbers, any_name(), any_name(), sessions, offers(), offers()).prop_map(
+            |((min, (more, credits, keep_alive_ms)), export, host, (session, previous), digests, ciphers)| {
+                Hello {
+                    versions: (min, min.saturating_add(more)),
+                    export,
+                    host,
+                    session,
+                    previous,
+                    credits,
+                    digests,
+                    ciphers,
+                    keep_alive_ms,
+                }
             },
         )
     }
@@ -151,6 +163,7 @@ mod tests {
             export: "vol".into(),
             host: "me".into(),
             session: Some(SessionRef { id: [7; 16], queue: 1, epoch: 1 }),
+            previous: Some(Previous { session: [5; 16], instance: [6; 16] }),
             credits: 128,
             digests: vec![1, 0],
             ciphers: vec![0],
@@ -173,16 +186,20 @@ mod tests {
             let missing = WireError::Missing(Place { list: "session", kind });
             assert_eq!(Hello::decode(&without(&bytes, &[5], kind)), Err(missing));
         }
+        for kind in 1..=2 {
+            let missing = WireError::Missing(Place { list: "previous session", kind });
+            assert_eq!(Hello::decode(&without(&bytes, &[10], kind)), Err(missing));
+        }
         assert!(Hello::decode(&[]).is_err());
     }
 
     #[test]
     fn what_may_be_missing_has_a_default() {
         let mut bytes = example().encode();
-        for kind in [5, 7, 8] {
+        for kind in [5, 7, 8, 10] {
             bytes = without(&bytes, &[], kind);
         }
-        let bare = Hello { session: None, digests: vec![0], ciphers: vec![0], ..example() };
+        let bare = Hello { session: None, previous: None, digests: vec![0], ciphers: vec![0], ..example() };
         assert_eq!(Hello::decode(&bytes), Ok(bare));
     }
 
@@ -246,7 +263,9 @@ mod tests {
         fn a_cut_hello_is_an_error_or_lacks_only_what_may_be_missing(hello in any_hello(), cut in any::<prop::sample::Index>()) {
             let bytes = hello.encode();
             if let Ok(read) = Hello::decode(&bytes[..cut.index(bytes.len())]) {
-                prop_assert_eq!(read, Hello { session: None, ..hello });
+                let without_last = Hello { previous: None, ..hello };
+                let without_both = Hello { session: None, ..without_last.clone() };
+                prop_assert!(read == without_last || read == without_both, "{:?}", read);
             }
         }
 

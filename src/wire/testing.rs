@@ -1,7 +1,7 @@
 //! For tests: takes messages apart, changes them, generates what is in them.
 
 use crate::attribute::{Reader, Writer};
-use crate::{Device, OpSet, SessionRef};
+use crate::{Device, OpSet, Previous, SessionRef};
 use proptest::prelude::*;
 
 pub type List = Vec<(u16, Vec<u8>)>;
@@ -67,6 +67,10 @@ pub fn any_name() -> impl Strategy<Value = String> {
 
 pub fn any_session() -> impl Strategy<Value = SessionRef> {
     any::<([u8; 16], u16, u32)>().prop_map(|(id, queue, epoch)| SessionRef { id, queue, epoch })
+}
+
+pub fn any_previous() -> impl Strategy<Value = Previous> {
+    any::<([u8; 16], [u8; 16])>().prop_map(|(session, instance)| Previous { session, instance })
 }
 
 pub fn any_device() -> impl Strategy<Value = Device> {

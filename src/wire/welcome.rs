@@ -14,6 +14,9 @@ pub struct Welcome {
     pub session: SessionRef,
     /// What is exported.
     pub device: Device,
+    /// Whether nothing of the session that the hello named as its previous one is executed any more, and
+    /// never will be. `false`: the target can't tell, its lease has to run out.
+    pub previous_ended: bool,
     /// Transactions that may be outstanding on this connection: slots 0 to `credits - 1`. 1 to
     /// [`CREDITS_MAX`].
     pub credits: u16,
@@ -40,6 +43,7 @@ mod attr {
     pub const DIGEST: u16 = 7;
     pub const CIPHER: u16 = 8;
     pub const KEEP_ALIVE: u16 = 9;
+    pub const PREVIOUS_ENDED: u16 = 10;
 }
 
 impl Welcome {
@@ -53,8 +57,11 @@ impl Welcome {
             .u16(attr::CREDITS, self.credits)
             .u32(attr::MAX_TRANSFER, self.max_transfer)
             .u8(attr::DIGEST, self.digest)
-            .u8(attr::CIPHER, self.cipher)
-            .u32(attr::KEEP_ALIVE, self.keep_alive_ms);
+            .u8(attr::CIPHER, self.cipher);
+        if self.previous_ended {
+            w.u8(attr::PREVIOUS_ENDED, 1);
+        }
+        w.u32(attr::KEEP_ALIVE, self.keep_alive_ms);
         w.finish()
     }
 
@@ -65,7 +72,7 @@ impl Welcome {
     pub fn decode(message: &[u8]) -> Result<Welcome, WireError> {
         let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
         let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
-        let (mut digest, mut cipher) = (0, 0);
+        let (mut digest, mut cipher, mut previous_ended) = (0, 0, false);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
@@ -78,6 +85,7 @@ impl Welcome {
                 attr::DIGEST => digest = a.u8()?,
                 attr::CIPHER => cipher = a.u8()?,
                 attr::KEEP_ALIVE => keep_alive = Some(a.u32()?),
+                attr::PREVIOUS_ENDED => previous_ended = a.u8()? != 0,
                 _ => {}
             }
         }
@@ -86,6 +94,7 @@ impl Welcome {
             instance: required(instance, LIST, attr::INSTANCE)?,
             session: required(session, LIST, attr::SESSION)?,
             device: required(device, LIST, attr::DEVICE)?,
+            previous_ended,
             credits: required(credits, LIST, attr::CREDITS)?,
             max_transfer: required(max_transfer, LIST, attr::MAX_TRANSFER)?,
             digest,
@@ -117,14 +126,20 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_welcome() -> impl Strategy<Value = Welcome> {
-        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(u8, u8)>());
+        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(u8, u8, bool)>());
         (any::<[u8; 16]>(), any_session(), any_device(), numbers).prop_map(
-            |(instance, session, device, (version, credits, units, keep_alive_ms, (digest, cipher)))| {
+            |(
+                instance,
+                session,
+                device,
+                (version, credits, units, keep_alive_ms, (digest, cipher, previous_ended)),
+            )| {
                 Welcome {
                     version,
                     instance,
                     session,
                     device,
+                    previous_ended,
                     credits,
                     max_transfer: units * device.block_size * device.write_unit_size,
                     digest,
@@ -151,6 +166,7 @@ mod tests {
                 read_only: false,
                 ops: OpSet::from_bits(0xfe),
             },
+            previous_ended: false,
             credits: 128,
             max_transfer: 1 << 20,
             digest: 0,

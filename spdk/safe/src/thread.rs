@@ -203,3 +203,10 @@ impl<T> Drop for Local<T> {
         }
     }
 }
+
+/// `std::thread_local!`, for what belongs to a reactor's OS thread. A macro of this crate's, so that the
+/// simulator, which has many reactors on one OS thread, can mean something else by it.
+#[macro_export]
+macro_rules! thread_local {
+    ($($declarations:tt)*) => { ::std::thread_local! { $($declarations)* } };
+}
