@@ -61,13 +61,19 @@ PLACE = (
     text("sock_impl", "SPDK's socket implementation, such as posix; by default SPDK's choice"),
 )
 
+# A client's target may have several addresses.
+ADDRESSES = required("traddr", "IPv4 or IPv6 addresses, of which the next is tried when one fails", "-a", is_list=True)
+
 PSK_FILE = text("psk_file", "file with the key that both sides share", metavar="FILE")
 
 CLIENT_OPTIONS = (
-    number("transaction_timeout_ms", "how long I/O waits for a lost target before it fails, 1000 to 86400000"),
-    number("max_retries", "how often a lost target is tried before I/O fails; 0: as often as the time allows"),
-    number("reconnect_delay_ms", "time between two attempts to reach a lost target, 10 to 60000"),
-    number("keep_alive_timeout_ms", "how long a target may be silent before it counts as lost, 100 to 3600000"),
+    number("transaction_timeout_ms", "how long after its submission unanswered I/O fails, 1000 to 86400000"),
+    number("max_retries", "how often an I/O is sent again before it fails; 0: as often as its time allows"),
+    number("reconnect_delay_ms", "longest time between two attempts to reach a lost target, 10 to 60000"),
+    number(
+        "keep_alive_timeout_ms",
+        "how long a target may be silent before it counts as lost, and the length of its leases, 100 to 3600000",
+    ),
     number(
         "attach_timeout_ms",
         "how long bdev_dst_create waits for the target, 10 to 3600000; rpc.py itself waits for 60 s, or what -t says",
@@ -79,8 +85,8 @@ METHODS = (
     Method(
         "bdev_dst_create",
         "Attach an export of a DST target as a bdev",
-        (required("name", "name of the bdev", "-b"),)
-        + PLACE
+        (required("name", "name of the bdev", "-b"), ADDRESSES)
+        + PLACE[1:]
         + (
             required("export", "name of the export at the target", "-e"),
             text("host", "identity of this client; by default this machine's name", "-q"),

@@ -1,36 +1,61 @@
 //! Answers on their way in: data goes to the user's vectors, completions to the user.
 
-use std::sync::atomic::Ordering;
-
 use dst_session::Violation;
-use dst_session::transactions::{Answer, Transactions};
+use dst_session::durability::Durability;
+use dst_session::transactions::{Answer, Request, Transactions};
 use dst_transport::{Flow, Frames};
-use dst_wire::{Header, Kind, Status};
+use dst_wire::{Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::BdevIo;
 use spdk::iov::IovMut;
 
-use crate::shared::Counters;
+use crate::counters::Counters;
+
+/// An I/O while it is a transaction.
+pub struct Pending {
+    pub io: BdevIo,
+    /// Of a flush: its number.
+    pub flush: u64,
+}
 
 /// The answer that is coming in.
 #[derive(Debug, Default)]
 pub struct Incoming {
     answer: Option<Answer>,
     at: usize,
+    /// The newest acknowledgement of a keep-alive that came. The caller takes it.
+    pub acknowledged: Option<u64>,
+}
+
+/// What a connection's answers are recorded for.
+#[derive(Debug, Clone, Copy)]
+pub struct Record<'a> {
+    pub durability: &'a Durability,
+    /// The target's start that answers.
+    pub start: u64,
+    /// Whether the device forgets writes that were not flushed when the target dies.
+    pub is_volatile: bool,
 }
 
 /// Takes a channel's frames.
 pub struct Answers<'a> {
-    pub transactions: &'a mut Transactions<BdevIo>,
+    pub transactions: &'a mut Transactions<Pending>,
     pub incoming: &'a mut Incoming,
     pub counters: &'a Counters,
+    pub record: Record<'a>,
+    /// The time as deadlines are counted.
+    pub patient_us: u64,
 }
 
 impl Frames for Answers<'_> {
     fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
         self.incoming.answer = match header.kind {
             Kind::Answer => Some(self.transactions.answer(header)?),
-            Kind::KeepAliveAck | Kind::Event | Kind::Goodbye => None,
+            Kind::KeepAliveAck => {
+                self.incoming.acknowledged = Some(header.id);
+                None
+            }
+            Kind::Event | Kind::Goodbye => None,
             other => return Err(Violation::Unexpected(other)),
         };
         self.incoming.at = 0;
@@ -39,7 +64,7 @@ impl Frames for Answers<'_> {
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         if let Some(answer) = self.incoming.answer {
-            self.transactions.user_mut(answer.slot).copy_in(self.incoming.at, bytes);
+            self.transactions.user_mut(answer.slot).io.copy_in(self.incoming.at, bytes);
             self.incoming.at += bytes.len();
         }
         Ok(())
@@ -48,7 +73,7 @@ impl Frames for Answers<'_> {
     fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
         let Some(answer) = self.incoming.answer else { return 0 };
         let at = self.incoming.at;
-        iov.push_io(self.transactions.user_mut(answer.slot), at, answer.data_len as usize - at)
+        iov.push_io(&mut self.transactions.user_mut(answer.slot).io, at, answer.data_len as usize - at)
     }
 
     fn placed(&mut self, len: usize) {
@@ -57,13 +82,28 @@ impl Frames for Answers<'_> {
 
     fn end(&mut self) -> Result<(), Violation> {
         let Some(answer) = self.incoming.answer.take() else { return Ok(()) };
-        let (io, ..) = self.transactions.finish(answer.slot);
+        let (pending, request, begun_us) = self.transactions.finish(answer.slot);
+        self.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
             Counters::add(&self.counters.errors, 1);
+        } else if self.record.is_volatile {
+            self.note(&request, &pending);
         }
         // The user may submit its next I/O inside this: that only touches the channel's waiting queue.
-        io.complete(io_status(answer.status));
+        pending.io.complete(io_status(answer.status));
         Ok(())
+    }
+}
+
+impl Answers<'_> {
+    /// What a restart of the target could lose from now on, or can't lose any more.
+    fn note(&self, request: &Request, pending: &Pending) {
+        let Record { durability, start, .. } = self.record;
+        if request.op == Op::Flush {
+            durability.flushed(start, pending.flush);
+        } else if request.op.modifies() {
+            durability.wrote(&self.counters.written, start);
+        }
     }
 }
 
@@ -73,12 +113,5 @@ fn io_status(status: Status) -> IoStatus {
         Status::Miscompare => IoStatus::Miscompare,
         Status::Aborted => IoStatus::Aborted,
         Status::Failed | Status::NotSupported | Status::OutOfRange | Status::ReadOnly => IoStatus::Failed,
-    }
-}
-
-impl Counters {
-    /// Whether the channel's connection is up.
-    pub fn set_connected(&self, connected: bool) {
-        self.connected.store(connected, Ordering::Relaxed);
     }
 }

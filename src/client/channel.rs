@@ -2,29 +2,32 @@
 //!
 //! A submission only queues. The channel's poller does the rest, so that all that was submitted in one
 //! turn of the reactor goes out with one system call, and all answers that are there come in with one.
+//! What happens without a connection is in `outage.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::Ordering::{Relaxed, Release};
 
-use dst_session::negotiate::check_same_device;
-use dst_session::retry::Retry;
+use dst_session::patience::Patience;
 use dst_session::transactions::{Request, Transactions};
 use dst_transport::{Broken, RECEIVE_BUFFER};
-use dst_wire::{Device, Op, RefusalReason, SessionRef, Welcome};
+use dst_wire::{Device, Op};
 use spdk::backend::IoStatus;
-use spdk::bdev_io::{BdevIo, BdevIoQueue};
+use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::clock::now_us;
 use spdk::iov::Iov;
 use spdk::poller::Poller;
 
-use crate::answers::{Answers, Incoming};
+use crate::answers::{Answers, Incoming, Pending, Record};
+use crate::counters::Counters;
 use crate::disk::op_of;
-use crate::link::{Connection, Link, Step};
-use crate::shared::{Counters, Shared};
+use crate::link::{Connection, Link};
+use crate::log::Limit;
+use crate::shared::{Session, Shared};
 
-/// How often a connection without outstanding I/O is looked at, and every connection's silence.
+/// How often a connection without outstanding I/O is looked at, and every connection's silence, lease and
+/// deadlines.
 const IDLE_PERIOD_US: u64 = 10_000;
 
 /// With this many transactions outstanding, looking for answers waits a little after each look, so that
@@ -37,26 +40,84 @@ const BUSY_GAP_US: u64 = 10;
 
 /// A thread's channel.
 pub struct Channel {
-    /// Submitted and not begun: there was no credit, or no connection. Apart from the rest, because a
-    /// completion may submit while the rest is borrowed.
-    waiting: RefCell<BdevIoQueue>,
+    /// Submitted and not begun. Apart from the rest, because a completion may submit while the rest is
+    /// borrowed.
+    waiting: Waiting,
     inner: RefCell<Inner>,
     poller: RefCell<Option<Poller>>,
 }
 
-struct Inner {
-    shared: Arc<Shared>,
-    device: Device,
-    queue: u16,
-    epoch: u32,
-    /// The session in which the outstanding transactions were begun.
-    session: Option<[u8; 16]>,
-    link: Link,
-    transactions: Transactions<BdevIo>,
-    incoming: Incoming,
-    counters: Arc<Counters>,
-    /// I/O is not waiting for the target any more: it took too long.
-    gave_up: bool,
+/// I/O that waits for a credit or a connection, in the order of submission. Each has its submission's time
+/// as its stamp.
+#[derive(Default)]
+pub struct Waiting {
+    queue: RefCell<BdevIoQueue>,
+    /// How many of them are resets.
+    resets: Cell<usize>,
+    /// The time that submissions get: of the channel's last turn.
+    patient_us: Cell<u64>,
+}
+
+impl Waiting {
+    fn push(&self, mut io: BdevIo) {
+        io.set_stamp(self.patient_us.get());
+        if io.kind() == IoKind::Reset {
+            self.resets.set(self.resets.get() + 1);
+        }
+        self.queue.borrow_mut().push_back(io);
+    }
+
+    pub fn pop(&self) -> Option<BdevIo> {
+        let io = self.queue.borrow_mut().pop_front()?;
+        if io.kind() == IoKind::Reset {
+            self.resets.set(self.resets.get() - 1);
+        }
+        Some(io)
+    }
+
+    pub fn len(&self) -> usize {
+        self.queue.borrow().len()
+    }
+
+    /// When the first was submitted.
+    pub fn oldest_us(&self) -> Option<u64> {
+        self.queue.borrow().first_stamp()
+    }
+
+    pub fn has_reset(&self) -> bool {
+        self.resets.get() > 0
+    }
+}
+
+/// What a channel is, but for the queue of what waits.
+pub struct Inner {
+    pub shared: Arc<Shared>,
+    pub device: Device,
+    pub queue: u16,
+    /// The session in which the outstanding transactions were sent last.
+    pub session: Option<Session>,
+    /// The count of changes of the session that this one was seen with.
+    pub session_change: u64,
+    pub link: Link,
+    pub transactions: Transactions<Pending>,
+    pub incoming: Incoming,
+    pub counters: Arc<Counters>,
+    pub patience: Patience,
+    /// From when on nothing is executed any more that was sent on connections that are lost.
+    pub fenced_us: u64,
+    /// Whether everything has to end: a reset came while there was no connection.
+    pub aborting: bool,
+    /// Resets that complete when all else has.
+    pub resets: BdevIoQueue,
+    /// How many such ends of the bdev's this channel has taken part in.
+    pub aborts_seen: u64,
+    /// How many losses of the target's cache this channel has reported.
+    pub losses_seen: u64,
+    /// Since when the bdev is being deleted, as deadlines are counted.
+    pub closing_since_us: Option<u64>,
+    /// Whether it was logged, in this outage, that I/O fails.
+    pub told_expired: bool,
+    pub log: Limit,
     next_check_us: u64,
     next_look_us: u64,
 }
@@ -65,31 +126,43 @@ impl Channel {
     /// A channel that begins to connect.
     ///
     /// # Errors
-    /// Not enough memory.
+    /// Not enough memory, or too many channels.
     pub fn open(shared: &Arc<Shared>, device: Device) -> spdk::Result<Rc<Channel>> {
         let now = now_us();
+        let queue = shared.take_queue().ok_or(spdk::Errno::ENOMEM)?;
         let inner = Inner {
             shared: Arc::clone(shared),
             device,
-            queue: shared.next_queue(),
-            epoch: 0,
+            queue,
             session: None,
-            link: Link::new(Arc::clone(shared), retry(shared, now), RECEIVE_BUFFER),
+            session_change: shared.session_changes(),
+            link: Link::new(Arc::clone(shared), queue, RECEIVE_BUFFER, now),
             transactions: Transactions::new(shared.options.queue_depth),
             incoming: Incoming::default(),
             counters: shared.add_counters(),
-            gave_up: false,
+            patience: Patience::new(now),
+            fenced_us: 0,
+            aborting: false,
+            resets: BdevIoQueue::new(),
+            aborts_seen: shared.aborts.load(Relaxed),
+            losses_seen: shared.durability.reported(),
+            closing_since_us: None,
+            told_expired: false,
+            log: Limit::default(),
             next_check_us: 0,
             next_look_us: 0,
         };
-        let channel = Rc::new(Channel {
-            waiting: RefCell::new(BdevIoQueue::new()),
-            inner: RefCell::new(inner),
-            poller: RefCell::new(None),
-        });
+        let waiting = Waiting::default();
+        waiting.patient_us.set(inner.patience.now_us());
+        let channel = Rc::new(Channel { waiting, inner: RefCell::new(inner), poller: RefCell::new(None) });
         let polled = Rc::downgrade(&channel);
-        let poller = Poller::register(0, move || polled.upgrade().is_some_and(|channel| channel.poll()))?;
-        *channel.poller.borrow_mut() = Some(poller);
+        match Poller::register(0, move || polled.upgrade().is_some_and(|channel| channel.poll())) {
+            Ok(poller) => *channel.poller.borrow_mut() = Some(poller),
+            Err(errno) => {
+                channel.close();
+                return Err(errno);
+            }
+        }
         Ok(channel)
     }
 
@@ -99,21 +172,29 @@ impl Channel {
         let inner = &mut *self.inner.borrow_mut();
         if let Some((connection, _)) = inner.link.up() {
             connection.goodbye();
+            inner.shared.connected.fetch_sub(1, Release);
         }
-        inner.shared.remove_counters(&inner.counters);
+        inner.link.close();
+        inner.shared.remove_channel(inner.queue, &inner.counters);
     }
 
     /// Queues an I/O.
     pub fn submit(&self, io: BdevIo) {
-        self.waiting.borrow_mut().push_back(io);
+        self.waiting.push(io);
     }
 
     fn poll(&self) -> bool {
         let now = now_us();
         let inner = &mut *self.inner.borrow_mut();
+        let stalled = inner.patience.turn(now);
+        self.waiting.patient_us.set(inner.patience.now_us());
         if !inner.link.is_up() {
-            inner.reconnect(now, &self.waiting);
-            return !self.waiting.borrow().is_empty();
+            inner.outage(now, &self.waiting);
+            return self.waiting.len() > 0;
+        }
+        if stalled && let Some((connection, _)) = inner.link.up() {
+            // It was we who did not listen.
+            connection.silence.heard(now);
         }
         match inner.work(now, &self.waiting) {
             Ok(did_work) => did_work,
@@ -125,27 +206,29 @@ impl Channel {
     }
 }
 
-/// The attempts after a loss.
-fn retry(shared: &Shared, now_us: u64) -> Retry {
-    Retry::new(shared.options.reconnect_delay_ms, Some(shared.options.transaction_timeout_ms), now_us)
-}
-
 impl Inner {
     /// A turn with a connection.
-    fn work(&mut self, now: u64, waiting: &RefCell<BdevIoQueue>) -> Result<bool, Broken> {
+    fn work(&mut self, now: u64, waiting: &Waiting) -> Result<bool, Broken> {
         let check = now >= self.next_check_us;
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let mut did_work = false;
         let outstanding = self.transactions.outstanding();
         if check || outstanding > 0 && now >= self.next_look_us {
+            let record = Record {
+                durability: &self.shared.durability,
+                start: self.session.expect("a link that is up has a session").start,
+                is_volatile: self.device.write_cache,
+            };
             let mut answers = Answers {
                 transactions: &mut self.transactions,
                 incoming: &mut self.incoming,
                 counters: &self.counters,
+                record,
+                patient_us: self.patience.now_us(),
             };
             let pumped = connection.receiver.pump(&connection.sock, buffer, &mut answers)?;
             if pumped.received > 0 {
-                connection.keep_alive.heard(now);
+                connection.silence.heard(now);
                 did_work = true;
             }
             let gathers = outstanding >= BUSY && !connection.receiver.is_in_large_data();
@@ -153,174 +236,72 @@ impl Inner {
         }
         if check {
             self.next_check_us = now + IDLE_PERIOD_US;
-            connection.keep_alive(now)?;
+            connection.keep_alive(self.incoming.acknowledged.take(), now)?;
+            self.check(waiting)?;
         }
         while self.transactions.has_credit() {
-            let Some(io) = waiting.borrow_mut().pop_front() else { break };
-            begin(&mut self.transactions, &self.device, &self.counters, io, now);
+            let Some(io) = waiting.pop() else { break };
+            self.begin(io);
             did_work = true;
         }
-        flush(connection, &mut self.transactions, now)?;
+        let (connection, _) = self.link.up().expect("it still is");
+        flush(connection, &mut self.transactions)?;
         Ok(did_work)
     }
 
-    /// A turn without a connection.
-    fn reconnect(&mut self, now: u64, waiting: &RefCell<BdevIoQueue>) {
-        let closing = self.shared.closing.load(Ordering::Relaxed);
-        let failed = self.shared.failed.load(Ordering::Relaxed);
-        if !self.gave_up && (closing || failed || self.given_up(now)) {
-            self.gave_up = true;
-            if !closing {
-                spdk::error!(
-                    "DST bdev {}: target {}:{} not reached for {} ms, I/O fails until it is back",
-                    self.shared.name,
-                    self.shared.peer.addr,
-                    self.shared.peer.port,
-                    self.shared.options.transaction_timeout_ms
-                );
-            }
-            self.link.retry = Retry::new(self.shared.options.reconnect_delay_ms, None, now);
+    /// What is looked at now and then: deadlines, the session, the numbers that people see.
+    fn check(&mut self, waiting: &Waiting) -> Result<(), Broken> {
+        self.counters.outstanding.store(self.transactions.outstanding() as u64, Relaxed);
+        self.counters.waiting.store(waiting.len() as u64, Relaxed);
+        if self.shared.session_changes() != self.session_change {
+            return Err(Broken::SessionOver);
         }
-        if self.gave_up {
-            self.fail_all(waiting, if closing { IoStatus::Aborted } else { IoStatus::Failed });
-        }
-        if closing || failed {
-            return;
-        }
-        let session =
-            self.shared.session().map(|id| Some(SessionRef { id, queue: self.queue, epoch: self.epoch }));
-        match self.link.advance(now, session) {
-            Step::Nothing => {}
-            Step::Up(welcome, _) => self.up(&welcome, now),
-            Step::Failed { refused, .. } => {
-                // The target may have had its hello all the same: the next one must be a newer one.
-                self.epoch += 1;
-                // A session that the target does not know any more: control opens another one.
-                if refused == Some(RefusalReason::NoSession)
-                    && session.flatten().map(|s| s.id) == self.shared.session()
-                {
-                    self.shared.set_session(None);
-                }
-            }
-        }
+        self.expire_waiting(waiting);
+        let now = self.patience.now_us();
+        let since = self.transactions.oldest_us();
+        let Some(since) = since.filter(|&since| self.is_overdue(since)) else { return Ok(()) };
+        // What was sent may still be executed: only a fence, or the end of the lease, lets it fail.
+        Err(Broken::Unanswered(now.saturating_sub(since) / 1000))
     }
 
-    fn given_up(&self, now: u64) -> bool {
-        let max_retries = self.shared.options.max_retries;
-        self.link.retry.is_over(now) || max_retries > 0 && self.link.retry.attempts() > max_retries
-    }
-
-    fn up(&mut self, welcome: &Welcome, now: u64) {
-        if let Err(error) = check_same_device(&self.device, &welcome.device) {
-            spdk::error!("DST bdev {}: {error}; its I/O fails", self.shared.name);
-            self.shared.failed.store(true, Ordering::Relaxed);
-            self.unusable(now);
-            return;
-        }
-        let before = self.session.replace(welcome.session.id);
-        if before.is_some_and(|session| session != welcome.session.id) {
-            self.end_unrepeatable();
-        }
-        let again = self.transactions.outstanding();
-        if !self.transactions.grant(welcome.credits) {
-            spdk::error!(
-                "DST bdev {}: the target grants {} slots, fewer than are in use",
-                self.shared.name,
-                welcome.credits
-            );
-            self.unusable(now);
-            return;
-        }
-        Counters::add(&self.counters.resent, again as u64);
-        if before.is_some() {
-            Counters::add(&self.counters.reconnects, 1);
-        }
-        self.counters.set_connected(true);
-        if std::mem::take(&mut self.gave_up) {
-            self.link.retry = retry(&self.shared, now);
-        }
-        self.incoming = Incoming::default();
+    /// The next turn does all there is to do.
+    pub fn look_at_once(&mut self) {
         self.next_check_us = 0;
+        self.next_look_us = 0;
     }
 
-    fn unusable(&mut self, now: u64) {
-        self.link.unusable(now);
-        self.epoch += 1;
-    }
-
-    /// The target does not know any more what it has executed: what must not be done twice fails.
-    fn end_unrepeatable(&mut self) {
-        let unrepeatable = |request: &Request| request.op == Op::CompareAndWrite;
-        while let Some(io) = self.transactions.abandon_one(unrepeatable) {
+    /// Makes a transaction of an I/O. There is credit.
+    fn begin(&mut self, io: BdevIo) {
+        let fail = |io: BdevIo| {
             Counters::add(&self.counters.errors, 1);
             io.complete(IoStatus::Failed);
+        };
+        let Some(op) = op_of(io.kind()).filter(|&op| self.device.ops.contains(op)) else { return fail(io) };
+        let (start, count) = if op.has_range() { (io.offset_blocks(), io.num_blocks()) } else { (0, 0) };
+        let bytes = count.saturating_mul(self.device.block_size.into());
+        let (request_len, answer_len) = (op.request_data(bytes), op.answer_data(bytes));
+        let (Ok(request_len), Ok(answer_len)) = (request_len.try_into(), answer_len.try_into()) else {
+            return fail(io);
+        };
+        let mut flush = 0;
+        if op == Op::Flush && self.device.write_cache {
+            let durability = &self.shared.durability;
+            if durability.must_report(&mut self.losses_seen) {
+                return fail(io);
+            }
+            flush = durability.flush_begins();
         }
-    }
-
-    fn lost(&mut self, why: Broken, now: u64) {
-        spdk::warn!(
-            "DST bdev {}: connection {} to {}:{} lost: {why}; {} transactions outstanding",
-            self.shared.name,
-            self.queue,
-            self.shared.peer.addr,
-            self.shared.peer.port,
-            self.transactions.outstanding()
-        );
-        self.transactions.disconnected();
-        self.link.lost(retry(&self.shared, now), now);
-        self.epoch += 1;
-        self.counters.set_connected(false);
-        Counters::add(&self.counters.lost, 1);
-    }
-
-    /// Everything ends without the target.
-    fn fail_all(&mut self, waiting: &RefCell<BdevIoQueue>, status: IoStatus) {
-        while let Some(io) = self.transactions.abandon_one(|_| true) {
-            Counters::add(&self.counters.errors, 1);
-            io.complete(status);
+        Counters::add(&self.counters.transactions, 1);
+        let request = Request { op, start, count, request_len, answer_len };
+        let stamp = io.stamp();
+        if let Err(pending) = self.transactions.begin(request, Pending { io, flush }, stamp) {
+            pending.io.complete(IoStatus::Failed);
         }
-        // Not more than there is now: a user may submit again at once.
-        let count = waiting.borrow().len();
-        for _ in 0..count {
-            let Some(io) = waiting.borrow_mut().pop_front() else { break };
-            Counters::add(&self.counters.errors, 1);
-            io.complete(status);
-        }
-    }
-}
-
-/// Makes a transaction of an I/O. There is credit.
-fn begin(
-    transactions: &mut Transactions<BdevIo>,
-    device: &Device,
-    counters: &Counters,
-    io: BdevIo,
-    now: u64,
-) {
-    let Some(op) = op_of(io.kind()).filter(|&op| device.ops.contains(op)) else {
-        Counters::add(&counters.errors, 1);
-        return io.complete(IoStatus::Failed);
-    };
-    let (start, count) = if op.has_range() { (io.offset_blocks(), io.num_blocks()) } else { (0, 0) };
-    let bytes = count.saturating_mul(device.block_size.into());
-    let (request_len, answer_len) = (op.request_data(bytes), op.answer_data(bytes));
-    let (Ok(request_len), Ok(answer_len)) = (request_len.try_into(), answer_len.try_into()) else {
-        Counters::add(&counters.errors, 1);
-        return io.complete(IoStatus::Failed);
-    };
-    Counters::add(&counters.transactions, 1);
-    let request = Request { op, start, count, request_len, answer_len };
-    if let Err(io) = transactions.begin(request, io, now) {
-        io.complete(IoStatus::Failed);
     }
 }
 
 /// Sends what waits, as much as the socket takes.
-fn flush(
-    connection: &mut Connection,
-    transactions: &mut Transactions<BdevIo>,
-    now: u64,
-) -> Result<(), Broken> {
+fn flush(connection: &mut Connection, transactions: &mut Transactions<Pending>) -> Result<(), Broken> {
     loop {
         if connection.outbox.is_empty() && !transactions.wants_to_send() {
             return Ok(());
@@ -337,15 +318,12 @@ fn flush(
                 break;
             }
             iov.push(out.header);
-            if iov.push_io(out.user, out.data_from, out.data_len) < out.data_len {
+            if iov.push_io(&out.user.io, out.data_from, out.data_len) < out.data_len {
                 break;
             }
         }
         let wanted = iov.len_bytes();
         let sent = connection.sock.writev(&iov).map_err(Broken::Socket)?.unwrap_or(0);
-        if sent > 0 {
-            connection.keep_alive.sent(now);
-        }
         let of_control = sent.min(control);
         connection.outbox.sent(of_control);
         transactions.sent(sent - of_control);

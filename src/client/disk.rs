@@ -44,7 +44,7 @@ impl Disk for DstDisk {
     fn dump_info(&self) -> Value {
         let peer = &self.shared.peer;
         json!({
-            "traddr": peer.addr.to_string(),
+            "traddr": self.shared.address().to_string(),
             "trsvcid": peer.port.to_string(),
             "export": peer.export,
             "host": peer.host,

@@ -1,7 +1,11 @@
 //! A bdev as `bdev_dst_get_info` shows it.
 
+use std::net::IpAddr;
+
+use dst_session::histogram::Histogram;
 use dst_wire::Device;
 
+use crate::control::State;
 use crate::options::Params;
 
 /// What is known of a bdev at one moment.
@@ -9,28 +13,48 @@ use crate::options::Params;
 pub struct Info {
     /// What the user asked for.
     pub params: Params,
-    /// `attaching`, `connected`, `reconnecting` or `failed`.
-    pub state: &'static str,
+    /// The target's address that is in use.
+    pub address: IpAddr,
+    /// What it does.
+    pub state: State,
+    /// For how long, ms.
+    pub state_age_ms: u64,
     /// What the target said of the device, once it did.
     pub device: Option<Device>,
     /// Most bytes of one request.
     pub max_transfer: u32,
     /// Transactions granted to a connection.
     pub credits: u16,
+    /// The keep-alive time, which is the length of a lease, ms.
+    pub keep_alive_ms: u32,
     /// Connections that are up, the session's first included.
     pub connections: usize,
     /// Channels: threads that have the bdev open.
     pub channels: usize,
     /// Transactions begun.
     pub transactions: u64,
-    /// Transactions that ended with an error.
+    /// I/O that ended with an error.
     pub errors: u64,
+    /// Those of them whose time was up, or that were sent too often.
+    pub expired: u64,
     /// Connections lost.
     pub lost: u64,
     /// Connections made after one was lost.
     pub reconnects: u64,
     /// Transactions sent again.
     pub resent: u64,
+    /// How often a restart of the target may have lost completed writes.
+    pub lost_caches: u64,
+    /// Transactions outstanding now.
+    pub outstanding: u64,
+    /// I/O that waits now, for a connection or for others to end.
+    pub waiting: u64,
+    /// How long reads took, from submission to completion.
+    pub read_latency: Histogram,
+    /// How long writes and compare-and-writes took.
+    pub write_latency: Histogram,
+    /// How long everything else took.
+    pub other_latency: Histogram,
     /// Why the last attempt failed.
     pub last_error: Option<String>,
 }

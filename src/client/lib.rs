@@ -3,23 +3,29 @@
 //! A [`Client`] lives on the control thread (SPDK's app thread). It has the session's first connection,
 //! which carries no I/O: it learns what the device is, registers the bdev, and hears of changes. Each SPDK
 //! thread that opens a channel on the bdev has a connection of its own (`channel::Channel`), with a slab
-//! of transactions that only this thread touches.
+//! of transactions that only this thread touches. What becomes of them while the target is lost is in
+//! `outage`, what becomes of the session in `control`.
 
 #![forbid(unsafe_code)]
 
 mod answers;
 mod channel;
 mod client;
+mod control;
+mod counters;
 mod disk;
 mod error;
 mod info;
 mod link;
+mod log;
 mod message;
 mod options;
+mod outage;
 mod registry;
 mod shared;
 
 pub use client::Client;
+pub use control::State;
 pub use error::Error;
 pub use info::Info;
 pub use options::{Options, Params, Peer};

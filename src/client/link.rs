@@ -5,10 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dst_session::keep_alive::{Due, KeepAlive};
+use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
 use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver};
-use dst_wire::{Header, Hello, Kind, RefusalReason, SessionRef, Welcome};
+use dst_wire::{Header, Hello, Kind, Previous, RefusalReason, Welcome};
+use spdk::clock;
 use spdk::iov::Iov;
 use spdk::sock::Connecting;
 use spdk::sock::Sock;
@@ -16,8 +18,10 @@ use spdk::sock::Sock;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
-/// A handshake that takes longer is given up, ms. The target's own limit is the same by default.
-const HANDSHAKE_TIMEOUT_MS: u32 = 5000;
+/// A connect, and then a handshake, that takes longer is given up, ms. After 1 s and 3 s Linux repeats a lost
+/// SYN (RFC 6298, section 2): with 2 s the network is tried at least once a second, whatever it lost. A
+/// target that has to wait for its backend before it answers goes on waiting when the next hello comes.
+const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
 /// Where a connecting socket is put by its callback.
 type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
@@ -27,7 +31,21 @@ pub struct Connection {
     pub sock: Sock,
     pub receiver: Receiver,
     pub outbox: Outbox,
-    pub keep_alive: KeepAlive,
+    /// How long the target has been silent.
+    pub silence: KeepAlive,
+    /// Until when it executes what is sent here.
+    pub lease: Held,
+}
+
+/// What a link's next hello asks for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Wanted {
+    /// Nothing yet: there is no session to join.
+    Nothing,
+    /// A new session, in place of the previous one.
+    Open(Option<Previous>),
+    /// This session.
+    Join([u8; 16]),
 }
 
 enum State {
@@ -62,6 +80,7 @@ pub enum Step {
 /// A connection, or the attempts to have one.
 pub struct Link {
     shared: Arc<Shared>,
+    queue: u16,
     state: State,
     up_since_us: u64,
     /// When to try.
@@ -71,10 +90,14 @@ pub struct Link {
 }
 
 impl Link {
-    /// One that begins to connect at its first [`Link::advance`].
-    pub fn new(shared: Arc<Shared>, retry: Retry, buffer: usize) -> Link {
+    /// The link of a queue; 0 is the control connection's. It begins to connect at its first
+    /// [`Link::advance`]. The receive buffer has `buffer` bytes, at most [`RECEIVE_BUFFER`].
+    pub fn new(shared: Arc<Shared>, queue: u16, buffer: usize, now_us: u64) -> Link {
+        let mut seed = [0; 8];
+        spdk::random::fill(&mut seed);
+        let retry = Retry::new(shared.options.reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
         let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
-        Link { shared, state: State::Down, up_since_us: 0, retry, buffer }
+        Link { shared, queue, state: State::Down, up_since_us: 0, retry, buffer }
     }
 
     /// Whether the target has let us in.
@@ -90,16 +113,16 @@ impl Link {
         }
     }
 
-    /// The connection is over; the next attempt is when `retry` says. One that lasted for less than the
+    /// The connection is over; the next attempt is due at once. One that lasted for less than the longest
     /// time between two attempts was a failed attempt: else a target that lets us in and closes again
-    /// would be tried without a pause, and without an end.
-    pub fn lost(&mut self, retry: Retry, now_us: u64) {
+    /// would be tried without a pause.
+    pub fn lost(&mut self, now_us: u64) {
         let lasted_us = now_us.saturating_sub(self.up_since_us);
         if lasted_us < u64::from(self.shared.options.reconnect_delay_ms) * 1000 {
             return self.unusable(now_us);
         }
         self.state = State::Down;
-        self.retry = retry;
+        self.retry.restart(now_us);
     }
 
     /// The target let us in, but to something that we can't use: a failed attempt.
@@ -113,33 +136,24 @@ impl Link {
         self.state = State::Down;
     }
 
-    /// Goes on with connecting, if the link is not up. `session` is what the hello will join; when it is
-    /// called with `None` for a link that must join one, nothing begins.
-    pub fn advance(&mut self, now_us: u64, session: Option<Option<SessionRef>>) -> Step {
+    /// Goes on with connecting, if the link is not up.
+    pub fn advance(&mut self, now_us: u64, wanted: Wanted) -> Step {
         match std::mem::replace(&mut self.state, State::Down) {
             State::Up(connection) => {
                 self.state = State::Up(connection);
                 Step::Nothing
             }
-            State::Down => match session {
-                Some(_) if self.retry.begin(now_us) => self.connect(now_us),
-                _ => Step::Nothing,
-            },
+            State::Down if wanted == Wanted::Nothing || !self.retry.begin(now_us) => Step::Nothing,
+            State::Down => self.connect(now_us),
             State::Connecting { _attempt, mailbox, since_us } => {
                 let arrived = mailbox.borrow_mut().take();
-                match (arrived, session) {
-                    (Some(Ok(sock)), Some(session)) => {
-                        self.greet(sock, session, now_us);
-                        Step::Nothing
-                    }
-                    (Some(Ok(_)), None) => self.failed(now_us, "the session is gone".to_owned(), None),
-                    (Some(Err(errno)), _) => self.failed(now_us, errno.to_string(), None),
-                    (None, _)
-                        if now_us.saturating_sub(since_us) >= u64::from(HANDSHAKE_TIMEOUT_MS) * 1000 =>
-                    {
+                match arrived {
+                    Some(Ok(sock)) => self.greet(sock, wanted, now_us),
+                    Some(Err(errno)) => self.failed(now_us, errno.to_string(), None),
+                    None if now_us.saturating_sub(since_us) >= u64::from(HANDSHAKE_TIMEOUT_MS) * 1000 => {
                         self.failed(now_us, "connecting takes too long".to_owned(), None)
                     }
-                    (None, _) => {
+                    None => {
                         self.state = State::Connecting { _attempt, mailbox, since_us };
                         Step::Nothing
                     }
@@ -160,7 +174,8 @@ impl Link {
         let arrived = Rc::clone(&mailbox);
         let peer = &self.shared.peer;
         let put = move |result| *arrived.borrow_mut() = Some(result);
-        match spdk::sock::connect(&peer.addr.to_string(), peer.port, peer.sock_impl.as_deref(), put) {
+        let addr = self.shared.address().to_string();
+        match spdk::sock::connect(&addr, peer.port, peer.sock_impl.as_deref(), put) {
             Ok(attempt) => {
                 self.state = State::Connecting { _attempt: attempt, mailbox, since_us: now_us };
                 Step::Nothing
@@ -169,18 +184,24 @@ impl Link {
         }
     }
 
-    fn greet(&mut self, sock: Sock, session: Option<SessionRef>, now_us: u64) {
-        let hello = self.shared.hello(session);
+    fn greet(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> Step {
+        let hello = match wanted {
+            Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
+            Wanted::Open(previous) => self.shared.hello_open(previous),
+            Wanted::Join(id) => self.shared.hello_join(id, self.queue),
+        };
         let mut outbox = Outbox::new();
         outbox.push(Header::new(Kind::Hello), &hello.encode());
         let connection = Box::new(Connection {
             sock,
             receiver: Receiver::new(),
             outbox,
-            keep_alive: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
+            silence: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
+            lease: Held::new(0, now_us),
         });
         let greeting = Greeting { connection, hello, messages: Messages::default() };
         self.state = State::Greeting(Box::new(greeting));
+        Step::Nothing
     }
 
     fn await_welcome(&mut self, mut greeting: Box<Greeting>, now_us: u64) -> Step {
@@ -197,7 +218,9 @@ impl Link {
         match first {
             Some(Message::Welcome(welcome)) => match check_welcome(hello, &welcome) {
                 Ok(()) => {
-                    connection.keep_alive = KeepAlive::new(welcome.keep_alive_ms, now_us);
+                    connection.silence = KeepAlive::new(welcome.keep_alive_ms, now_us);
+                    // Not this turn's time: if we were stopped since, the welcome may be younger.
+                    connection.lease = Held::new(welcome.keep_alive_ms, clock::now_us());
                     let Greeting { connection, messages, .. } = *greeting;
                     self.state = State::Up(connection);
                     self.up_since_us = now_us;
@@ -210,7 +233,7 @@ impl Link {
                 self.failed(now_us, why, Some(refusal.reason))
             }
             Some(Message::Event(_)) => self.failed(now_us, "an event before the welcome".to_owned(), None),
-            None if connection.keep_alive.due(now_us) == Due::Dead => {
+            None if connection.silence.due(now_us) == Due::Dead => {
                 self.failed(now_us, "the handshake takes too long".to_owned(), None)
             }
             None => {
@@ -234,23 +257,20 @@ impl Connection {
         Ok(())
     }
 
-    /// Shows a sign of life when it is time to.
+    /// Renews the lease when it is time to. `acknowledged` is a keep-alive's acknowledgement that has come.
     ///
     /// # Errors
     /// The target was silent for too long.
-    pub fn keep_alive(&mut self, now_us: u64) -> Result<(), Broken> {
-        match self.keep_alive.due(now_us) {
-            Due::Nothing => {}
-            Due::Dead => {
-                let silence_us = now_us.saturating_sub(self.keep_alive.heard_us());
-                return Err(Broken::Silent(silence_us / 1000));
-            }
-            Due::Send => {
-                self.keep_alive.asked(now_us);
-                if self.outbox.is_empty() {
-                    self.outbox.push(Header::new(Kind::KeepAlive), &[]);
-                }
-            }
+    pub fn keep_alive(&mut self, acknowledged: Option<u64>, now_us: u64) -> Result<(), Broken> {
+        if let Some(id) = acknowledged {
+            // Not this turn's time: if we were stopped since, the acknowledgement may be younger.
+            self.lease.acknowledged(id, clock::now_us());
+        }
+        if self.silence.due(now_us) == Due::Dead {
+            return Err(Broken::Silent(now_us.saturating_sub(self.silence.heard_us()) / 1000));
+        }
+        if let Some((id, has)) = self.lease.ask(now_us) {
+            self.outbox.push(Header { id, start: has, ..Header::new(Kind::KeepAlive) }, &[]);
         }
         Ok(())
     }

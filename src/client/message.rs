@@ -23,6 +23,8 @@ pub struct Messages {
     data: Vec<u8>,
     /// What came, in order. The caller takes it out after each call.
     pub inbox: Vec<Message>,
+    /// The newest acknowledgement of a keep-alive that came. The caller takes it.
+    pub acknowledged: Option<u64>,
 }
 
 impl Frames for Messages {
@@ -54,6 +56,7 @@ impl Frames for Messages {
             Kind::Welcome => {
                 self.inbox.push(Message::Welcome(Box::new(Welcome::decode(&self.data)?)));
             }
+            Kind::KeepAliveAck => self.acknowledged = Some(header.id),
             Kind::Refusal => self.inbox.push(Message::Refusal(Refusal::decode(&self.data)?)),
             Kind::Event => {
                 self.inbox.extend(Event::decode(header.code, &self.data)?.map(Message::Event));

@@ -5,13 +5,17 @@ use std::net::IpAddr;
 /// Times and depths. Module-wide defaults, each of which a bdev can have otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// How long I/O waits for a target that is lost before it fails, ms. 1,000 to 86,400,000.
+    /// How long after its submission an I/O fails that was not answered, ms. 1,000 to 86,400,000.
     pub transaction_timeout_ms: u32,
-    /// How often a lost target is tried before I/O fails; 0: as often as the time allows.
+    /// How often an I/O is sent again, each time on another connection, before it fails; 0: as often as its
+    /// time allows.
     pub max_retries: u32,
-    /// Time between two attempts, ms. 10 to 60,000.
+    /// Longest time between two attempts to reach a lost target, ms. 10 to 60,000. The first is made at once, the
+    /// next after an eighth of this, then after twice as long each time.
     pub reconnect_delay_ms: u32,
-    /// After how long without a sign of life the target counts as lost, ms. 100 to 3,600,000.
+    /// After how long without a sign of life the target counts as lost, and how long it goes on executing
+    /// what was sent by a client that it does not hear any more, ms. 100 to 3,600,000; the target may allow
+    /// less.
     pub keep_alive_timeout_ms: u32,
     /// How long `bdev_dst_create` waits for the target, ms. 10 to 3,600,000.
     pub attach_timeout_ms: u32,
@@ -37,8 +41,8 @@ impl Default for Options {
 /// Where a target is and what is wanted of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The target's address.
-    pub addr: IpAddr,
+    /// The target's addresses, one at least. The first that answers is used until it does not.
+    pub addrs: Vec<IpAddr>,
     /// Its port.
     pub port: u16,
     /// The export.

@@ -1,47 +1,24 @@
 //! What the control thread and a bdev's channels, on whatever threads, have in common.
 
-use std::sync::atomic::{AtomicBool, AtomicU16, AtomicU64, Ordering};
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use dst_wire::{Device, Hello, SessionRef, VERSION};
+use dst_session::durability::Durability;
+use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 
+use crate::counters::Counters;
 use crate::options::{Options, Peer};
 
-/// One channel's counters. Its thread alone writes them; others may read.
-#[derive(Debug, Default)]
-pub struct Counters {
-    /// Whether its connection is up.
-    pub connected: AtomicBool,
-    /// Transactions begun.
-    pub transactions: AtomicU64,
-    /// Transactions that ended with an error.
-    pub errors: AtomicU64,
-    /// Connections lost.
-    pub lost: AtomicU64,
-    /// Connections made after one was lost.
-    pub reconnects: AtomicU64,
-    /// Transactions sent again.
-    pub resent: AtomicU64,
-}
-
-impl Counters {
-    /// Adds to a counter that only this thread writes: no bus lock.
-    pub fn add(counter: &AtomicU64, n: u64) {
-        counter.store(counter.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
-    }
-
-    /// Adds another's counts, from any thread.
-    pub fn add_all(&self, other: &Counters) {
-        for (to, from) in [
-            (&self.transactions, &other.transactions),
-            (&self.errors, &other.errors),
-            (&self.lost, &other.lost),
-            (&self.reconnects, &other.reconnects),
-            (&self.resent, &other.resent),
-        ] {
-            to.fetch_add(from.load(Ordering::Relaxed), Ordering::Relaxed);
-        }
-    }
+/// The session that channels join.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Session {
+    /// Its id.
+    pub id: [u8; 16],
+    /// Which of the target's starts it belongs to, as [`Durability`] counts them.
+    pub start: u64,
 }
 
 /// A bdev's constant facts, and the few that change. The locks are for the control path only.
@@ -57,12 +34,37 @@ pub struct Shared {
     pub closing: AtomicBool,
     /// Set when the device can't be had any more (another one is there, or it was removed): I/O fails.
     pub failed: AtomicBool,
+    /// Set by a channel that the target told that there is no such session: control looks into it.
+    pub doubted: AtomicBool,
+    /// Counts the resets that ended I/O without the target: channels without a connection end theirs.
+    pub aborts: AtomicU64,
+    /// What a restart of the target may have lost.
+    pub durability: Durability,
+    /// Most bytes of one request that SPDK will give us: what the target took when the bdev was made.
+    pub max_transfer: AtomicU32,
     device: Mutex<Option<Device>>,
-    session: Mutex<Option<[u8; 16]>>,
-    next_queue: AtomicU16,
+    session: Mutex<Option<Session>>,
+    /// Counts the changes of `session`, so that channels see one without the lock.
+    session_changes: AtomicU64,
+    /// The address in use, an index.
+    address: AtomicUsize,
+    /// When the last lease of the channels' lost connections is over.
+    leases_over_us: AtomicU64,
+    next_epoch: AtomicU32,
+    queues: Mutex<Queues>,
     counters: Mutex<Vec<Arc<Counters>>>,
+    /// How many channels there are, and how many of them are connected.
+    pub channels: AtomicUsize,
+    pub connected: AtomicUsize,
     /// Sums of channels that are gone.
     pub past: Counters,
+}
+
+/// Which numbers the channels' queues have.
+#[derive(Debug, Default)]
+struct Queues {
+    in_use: BTreeSet<u16>,
+    last: u16,
 }
 
 /// A lock whose data is valid whatever became of the thread that had it.
@@ -78,10 +80,21 @@ impl Shared {
             options,
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            doubted: AtomicBool::new(false),
+            aborts: AtomicU64::new(0),
+            durability: Durability::default(),
+            max_transfer: AtomicU32::new(0),
             device: Mutex::new(None),
             session: Mutex::new(None),
-            next_queue: AtomicU16::new(1),
+            session_changes: AtomicU64::new(0),
+            address: AtomicUsize::new(0),
+            leases_over_us: AtomicU64::new(0),
+            // The connection that opens a session has epoch 0.
+            next_epoch: AtomicU32::new(1),
+            queues: Mutex::default(),
             counters: Mutex::new(Vec::new()),
+            channels: AtomicUsize::new(0),
+            connected: AtomicUsize::new(0),
             past: Counters::default(),
         }
     }
@@ -96,21 +109,56 @@ impl Shared {
     }
 
     /// The session that channels join.
-    pub fn session(&self) -> Option<[u8; 16]> {
+    pub fn session(&self) -> Option<Session> {
         *lock(&self.session)
     }
 
-    pub fn set_session(&self, id: Option<[u8; 16]>) {
-        *lock(&self.session) = id;
+    /// Changes it. Control only.
+    pub fn set_session(&self, session: Option<Session>) {
+        *lock(&self.session) = session;
+        self.session_changes.fetch_add(1, Release);
     }
 
-    /// A number for a new channel's queue, 1 to 65,535. After as many channels numbers come again; the
-    /// target then hands the queue over from a channel that is long gone.
-    pub fn next_queue(&self) -> u16 {
+    /// Another number after each change of the session. HOT.
+    pub fn session_changes(&self) -> u64 {
+        self.session_changes.load(Acquire)
+    }
+
+    /// The address to connect to.
+    pub fn address(&self) -> IpAddr {
+        self.peer.addrs[self.address.load(Relaxed)]
+    }
+
+    /// The address in use does not answer: the next one is. Whether all were tried by that.
+    pub fn next_address(&self) -> bool {
+        let next = (self.address.load(Relaxed) + 1) % self.peer.addrs.len();
+        self.address.store(next, Relaxed);
+        next == 0
+    }
+
+    /// A channel has lost its connection, on which something may be executed until then. Called before the
+    /// channel counts as not connected.
+    pub fn lease_until(&self, over_us: u64) {
+        self.leases_over_us.fetch_max(over_us, Release);
+    }
+
+    /// From when on nothing is executed that channels sent on connections that they have lost; `None` while
+    /// one of them has a connection.
+    pub fn leases_over_us(&self) -> Option<u64> {
+        (self.connected.load(Acquire) == 0).then(|| self.leases_over_us.load(Acquire))
+    }
+
+    /// A number for a new channel's queue, 1 to 65,535, that no other channel has; `None`: all are in use.
+    pub fn take_queue(&self) -> Option<u16> {
+        let queues = &mut *lock(&self.queues);
+        if queues.in_use.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        // Not the lowest free one: the target may not have heard yet that its last user is gone.
         loop {
-            let queue = self.next_queue.fetch_add(1, Ordering::Relaxed);
-            if queue != 0 {
-                return queue;
+            queues.last = queues.last.checked_add(1).unwrap_or(1);
+            if queues.in_use.insert(queues.last) {
+                return Some(queues.last);
             }
         }
     }
@@ -119,13 +167,16 @@ impl Shared {
     pub fn add_counters(&self) -> Arc<Counters> {
         let counters = Arc::new(Counters::default());
         lock(&self.counters).push(Arc::clone(&counters));
+        self.channels.fetch_add(1, Relaxed);
         counters
     }
 
     /// A channel is gone: its counts stay in the sum.
-    pub fn remove_counters(&self, gone: &Arc<Counters>) {
-        lock(&self.counters).retain(|counters| !Arc::ptr_eq(counters, gone));
+    pub fn remove_channel(&self, queue: u16, gone: &Arc<Counters>) {
+        lock(&self.queues).in_use.remove(&queue);
         self.past.add_all(gone);
+        lock(&self.counters).retain(|counters| !Arc::ptr_eq(counters, gone));
+        self.channels.fetch_sub(1, Relaxed);
     }
 
     /// The counters of all channels.
@@ -133,14 +184,25 @@ impl Shared {
         lock(&self.counters).clone()
     }
 
-    /// The hello for a connection: the session's first when `queue` is none.
-    pub fn hello(&self, session: Option<SessionRef>) -> Hello {
+    /// The hello that opens a session, in place of the previous one if there was one.
+    pub fn hello_open(&self, previous: Option<Previous>) -> Hello {
+        self.hello(None, previous)
+    }
+
+    /// The hello that joins a session. Each has a newer epoch than all before, because the target may have
+    /// had one whose welcome never came.
+    pub fn hello_join(&self, id: [u8; 16], queue: u16) -> Hello {
+        let epoch = self.next_epoch.fetch_add(1, Relaxed);
+        self.hello(Some(SessionRef { id, queue, epoch }), None)
+    }
+
+    fn hello(&self, session: Option<SessionRef>, previous: Option<Previous>) -> Hello {
         Hello {
             versions: (VERSION, VERSION),
             export: self.peer.export.clone(),
             host: self.peer.host.clone(),
             session,
-            previous: None,
+            previous,
             credits: self.options.queue_depth,
             digests: vec![dst_wire::Digest::None as u8],
             ciphers: vec![dst_wire::Cipher::None as u8],

@@ -1,10 +1,13 @@
 //! The client's methods.
 
-use dst_client::{Info, Options, Params as BdevParams, Peer};
+use std::net::IpAddr;
+
+use dst_client::{Info, Options, Params as BdevParams, Peer, State};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
 use crate::params::{Params, Result};
+use crate::target::show_histogram;
 use crate::{answer, call, uuid_text};
 
 /// Takes the options out of a call, what is missing from `defaults`.
@@ -42,7 +45,7 @@ fn default_host() -> String {
 fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
-    let addr = params.address()?;
+    let addrs = params.addresses()?;
     let port = params.port()?;
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
@@ -53,7 +56,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let options = take_options(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
     params.finish()?;
-    Ok(BdevParams { name, peer: Peer { addr, port, export, host, sock_impl }, options, wait })
+    Ok(BdevParams { name, peer: Peer { addrs, port, export, host, sock_impl }, options, wait })
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
@@ -85,17 +88,34 @@ pub fn delete(params: Option<Value>, reply: Reply) {
 
 fn show_info(info: &Info) -> Value {
     let mut shown = show_peer(&info.params);
+    let state = match info.state {
+        State::Attaching => "attaching",
+        State::Connected => "connected",
+        State::Reconnecting => "reconnecting",
+        State::Failed => "failed",
+    };
     let more = json!({
-        "state": info.state,
+        "state": state,
+        "state_age_ms": info.state_age_ms,
+        "address": info.address.to_string(),
         "connections": info.connections,
         "channels": info.channels,
         "options": show_options(&info.params.options),
         "counters": {
             "transactions": info.transactions,
             "errors": info.errors,
+            "expired": info.expired,
             "connections_lost": info.lost,
             "reconnects": info.reconnects,
             "resent": info.resent,
+            "lost_caches": info.lost_caches,
+        },
+        "outstanding": info.outstanding,
+        "waiting": info.waiting,
+        "latency_us": {
+            "read": show_histogram(&info.read_latency),
+            "write": show_histogram(&info.write_latency),
+            "other": show_histogram(&info.other_latency),
         },
     });
     let negotiated = info.device.map(|device| {
@@ -107,6 +127,7 @@ fn show_info(info: &Info) -> Value {
             "write_cache": device.write_cache,
             "max_transfer": info.max_transfer,
             "queue_depth": info.credits,
+            "keep_alive_timeout_ms": info.keep_alive_ms,
             "digest": "none",
             "cipher": "none",
             "operations": device.ops.iter().map(|op| format!("{op:?}")).collect::<Vec<_>>(),
@@ -122,14 +143,22 @@ fn show_info(info: &Info) -> Value {
 
 fn show_peer(params: &BdevParams) -> Value {
     let peer = &params.peer;
+    let addrs: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
     let mut shown = json!({
         "name": params.name,
-        "traddr": peer.addr.to_string(),
+        "traddr": if let [addr] = &addrs[..] { json!(addr) } else { json!(addrs) },
         "trsvcid": peer.port.to_string(),
-        "adrfam": if peer.addr.is_ipv4() { "ipv4" } else { "ipv6" },
         "export": peer.export,
         "host": peer.host,
     });
+    // Addresses of both families have none in common.
+    for (family, all) in
+        [("ipv4", peer.addrs.iter().all(IpAddr::is_ipv4)), ("ipv6", peer.addrs.iter().all(IpAddr::is_ipv6))]
+    {
+        if all {
+            shown["adrfam"] = json!(family);
+        }
+    }
     if let Some(sock_impl) = &peer.sock_impl {
         shown["sock_impl"] = json!(sock_impl);
     }

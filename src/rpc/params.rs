@@ -14,6 +14,9 @@ const INVALID_PARAMS: i32 = -32602;
 /// Characters of a value that an error shows.
 const SHOWN_MAX: usize = 64;
 
+/// Most addresses of one target.
+const ADDRESSES_MAX: usize = 8;
+
 /// An error answer.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcError {
@@ -168,24 +171,20 @@ impl Params {
     pub fn address(&mut self) -> Result<IpAddr> {
         let text = self.text("traddr")?;
         let family = self.opt_text("adrfam")?;
-        let addr: IpAddr = text.parse().map_err(|_| {
-            RpcError::invalid("traddr", format!("{} is not an IPv4 or IPv6 address", quote(&text)))
-        })?;
-        let fits = match family.as_deref().map(str::to_ascii_lowercase).as_deref() {
-            None => true,
-            Some("ipv4") => addr.is_ipv4(),
-            Some("ipv6") => addr.is_ipv6(),
-            Some(other) => {
-                let problem = format!("{} is neither ipv4 nor ipv6", quote(other));
-                return Err(RpcError::invalid("adrfam", problem));
-            }
-        };
-        if !fits {
-            let family = family.unwrap_or_default();
-            let problem = format!("{family} given, but traddr {addr} is of the other family");
-            return Err(RpcError::invalid("adrfam", problem));
+        address(&text, family.as_deref())
+    }
+
+    /// The addresses of `traddr`, a text or a list of 1 to [`ADDRESSES_MAX`] texts, likewise.
+    pub fn addresses(&mut self) -> Result<Vec<IpAddr>> {
+        if !matches!(self.0.get("traddr"), Some(Value::Array(_))) {
+            return Ok(vec![self.address()?]);
         }
-        Ok(addr)
+        let texts: Vec<String> = self.list("traddr", ADDRESSES_MAX)?;
+        if texts.is_empty() {
+            return Err(RpcError::invalid("traddr", "an empty list given"));
+        }
+        let family = self.opt_text("adrfam")?;
+        texts.iter().map(|text| address(text, family.as_deref())).collect()
     }
 
     /// The port of `trsvcid`: a string of digits as SPDK has it, or a number.
@@ -242,6 +241,28 @@ impl Params {
         let problem = format!("{}: keys are not supported in this version, leave it out", quote(&file));
         Err(RpcError::invalid("psk_file", problem))
     }
+}
+
+/// An address, of a family if one is given.
+fn address(text: &str, family: Option<&str>) -> Result<IpAddr> {
+    let addr: IpAddr = text.parse().map_err(|_| {
+        RpcError::invalid("traddr", format!("{} is not an IPv4 or IPv6 address", quote(text)))
+    })?;
+    let fits = match family.map(str::to_ascii_lowercase).as_deref() {
+        None => true,
+        Some("ipv4") => addr.is_ipv4(),
+        Some("ipv6") => addr.is_ipv6(),
+        Some(other) => {
+            let problem = format!("{} is neither ipv4 nor ipv6", quote(other));
+            return Err(RpcError::invalid("adrfam", problem));
+        }
+    };
+    if !fits {
+        let family = family.unwrap_or_default();
+        let problem = format!("{family} given, but traddr {addr} is of the other family");
+        return Err(RpcError::invalid("adrfam", problem));
+    }
+    Ok(addr)
 }
 
 fn check_text(name: &str, text: &str) -> Result<()> {

@@ -193,7 +193,7 @@ fn show_stats(stats: &Stats) -> Value {
 }
 
 /// A histogram as a list: below how many µs, how many operations.
-fn show_histogram(histogram: &Histogram) -> Value {
+pub fn show_histogram(histogram: &Histogram) -> Value {
     histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
 }
 

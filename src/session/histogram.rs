@@ -1,5 +1,7 @@
 //! Latencies, counted in powers of two.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
 /// Buckets: the last one has all that took 2^30 µs (18 minutes) and longer.
 pub const BUCKETS: usize = 32;
 
@@ -9,11 +11,14 @@ pub struct Histogram {
     counts: [u64; BUCKETS],
 }
 
+fn bucket(latency_us: u64) -> usize {
+    ((u64::BITS - latency_us.leading_zeros()) as usize).min(BUCKETS - 1)
+}
+
 impl Histogram {
     /// Counts one operation.
     pub fn record(&mut self, latency_us: u64) {
-        let bucket = (u64::BITS - latency_us.leading_zeros()) as usize;
-        self.counts[bucket.min(BUCKETS - 1)] += 1;
+        self.counts[bucket(latency_us)] += 1;
     }
 
     /// Adds another's counts.
@@ -26,6 +31,32 @@ impl Histogram {
     /// The buckets that are not empty: below how many µs, and how many operations.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         self.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(i, &count)| (1 << i, count))
+    }
+}
+
+/// A histogram that one thread counts in and any may read.
+#[derive(Debug, Default)]
+pub struct SharedHistogram {
+    counts: [AtomicU64; BUCKETS],
+}
+
+impl SharedHistogram {
+    /// Counts one operation. Its owner's thread only: no bus lock.
+    pub fn record(&self, latency_us: u64) {
+        let count = &self.counts[bucket(latency_us)];
+        count.store(count.load(Relaxed) + 1, Relaxed);
+    }
+
+    /// What was counted so far.
+    pub fn get(&self) -> Histogram {
+        Histogram { counts: std::array::from_fn(|i| self.counts[i].load(Relaxed)) }
+    }
+
+    /// Adds another's counts, from any thread.
+    pub fn add(&self, other: &SharedHistogram) {
+        for (count, more) in self.counts.iter().zip(&other.counts) {
+            count.fetch_add(more.load(Relaxed), Relaxed);
+        }
     }
 }
 

@@ -8,7 +8,9 @@
 //! | --- | --- | --- |
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
-//! | [`retry`] | when to try again, when to give up | client |
+//! | [`retry`] | when to try again | client |
+//! | [`patience`] | the time that deadlines are counted in | client |
+//! | [`durability`] | which writes a target's restart may have lost | client |
 //! | [`access`] | which host may do what from which address | target |
 //! | [`negotiate`] | what a hello is answered with | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
@@ -22,11 +24,13 @@
 
 pub mod access;
 pub mod deframer;
+pub mod durability;
 pub mod histogram;
 pub mod keep_alive;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
+pub mod patience;
 pub mod request;
 pub mod retry;
 pub mod slots;

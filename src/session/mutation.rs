@@ -32,8 +32,6 @@ pub enum Mutation {
     NoPatience,
     /// The client's I/O has no deadline.
     NoDeadline,
-    /// The client completes an I/O twice.
-    CompletesTwice,
     /// The client begins more transactions than it was granted.
     NoCredits,
     /// The target answers a read before it has the data.
@@ -44,7 +42,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 17] = [
+    pub const ALL: [Mutation; 16] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -58,7 +56,6 @@ impl Mutation {
         Mutation::NoAccess,
         Mutation::NoPatience,
         Mutation::NoDeadline,
-        Mutation::CompletesTwice,
         Mutation::NoCredits,
         Mutation::StaleRead,
         Mutation::NoRemoval,

@@ -1,48 +1,75 @@
 //! When a client tries again.
 
+/// A first delay is this part of the longest: a target that was gone for a moment is back sooner, a
+/// network that a thousand clients lost at once is not filled with their attempts.
+const FIRST_PART: u64 = 8;
+
 /// The times of a client's attempts to reach its target, from the moment it lost it.
+///
+/// The first attempt is made at once; each delay is twice the one before, up to the longest, and up to a
+/// quarter more or less by chance, so that clients that lost a target together do not come back together.
 #[derive(Debug, Clone)]
 pub struct Retry {
+    longest_us: u64,
     delay_us: u64,
-    give_up_us: Option<u64>,
     attempts: u32,
     next_us: u64,
+    random: u64,
 }
 
 impl Retry {
-    /// Tries at once, then every `delay_ms`, until `give_up_ms` from now (none: for ever).
-    pub fn new(delay_ms: u32, give_up_ms: Option<u32>, now_us: u64) -> Retry {
+    /// Tries at once, then with delays of up to `longest_ms`. `seed` is what chance is made of.
+    pub fn new(longest_ms: u32, seed: u64, now_us: u64) -> Retry {
+        let longest_us = u64::from(longest_ms) * 1000;
         Retry {
-            delay_us: u64::from(delay_ms) * 1000,
-            give_up_us: give_up_ms.map(|ms| now_us.saturating_add(u64::from(ms) * 1000)),
+            longest_us,
+            delay_us: longest_us / FIRST_PART,
             attempts: 0,
             next_us: now_us,
+            random: seed | 1,
         }
+    }
+
+    /// Begins anew: the next attempt is due at once.
+    pub fn restart(&mut self, now_us: u64) {
+        self.delay_us = self.longest_us / FIRST_PART;
+        self.attempts = 0;
+        self.next_us = now_us;
     }
 
     /// Whether an attempt is due; if so it counts as begun.
     pub fn begin(&mut self, now_us: u64) -> bool {
-        if now_us < self.next_us || self.is_over(now_us) {
+        if now_us < self.next_us {
             return false;
         }
-        self.attempts += 1;
+        self.attempts = self.attempts.saturating_add(1);
         self.next_us = u64::MAX;
         true
     }
 
     /// The attempt failed: the next one is due after the delay.
     pub fn failed(&mut self, now_us: u64) {
-        self.next_us = now_us.saturating_add(self.delay_us);
+        let delay_us = self.delay_us * 3 / 4 + self.chance(self.delay_us / 2 + 1);
+        self.next_us = now_us.saturating_add(delay_us);
+        self.delay_us = (self.delay_us * 2).min(self.longest_us);
     }
 
-    /// Whether the time is used up.
-    pub fn is_over(&self, now_us: u64) -> bool {
-        self.give_up_us.is_some_and(|at| now_us >= at)
+    /// The attempt failed, and there is another address that was not tried yet: at once.
+    pub fn failed_here(&mut self, now_us: u64) {
+        self.next_us = now_us;
     }
 
     /// Attempts begun so far.
     pub fn attempts(&self) -> u32 {
         self.attempts
+    }
+
+    /// A number below `limit`. Marsaglia's xorshift64 (2003): chance enough to spread attempts.
+    fn chance(&mut self, limit: u64) -> u64 {
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        self.random % limit
     }
 }
 
@@ -51,16 +78,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn tries_at_once_then_after_each_delay_until_the_time_is_up() {
-        let mut retry = Retry::new(2, Some(5), 0);
+    fn delays_double_to_the_longest_and_are_spread() {
+        let mut retry = Retry::new(800, 7, 0);
         assert!(retry.begin(0));
-        assert!(!retry.begin(4000), "one attempt at a time");
-        retry.failed(1000);
-        assert!(!retry.begin(2999));
-        assert!(retry.begin(3000));
-        retry.failed(3000);
-        assert!(retry.is_over(5000));
-        assert!(!retry.begin(5000));
-        assert_eq!(retry.attempts(), 2);
+        assert!(!retry.begin(u64::MAX - 1), "one attempt at a time");
+        for (attempt, delay_us) in [100_000, 200_000, 400_000, 800_000, 800_000].into_iter().enumerate() {
+            let now = attempt as u64 * 10_000_000;
+            retry.failed(now);
+            assert!(!retry.begin(now + delay_us * 3 / 4 - 1));
+            assert!(retry.begin(now + delay_us * 5 / 4));
+        }
+        assert_eq!(retry.attempts(), 6);
+        retry.restart(99);
+        assert!(!retry.begin(98) && retry.begin(99));
+        let first = |seed| {
+            let mut retry = Retry::new(800, seed, 0);
+            retry.failed(0);
+            (0..).find(|&now| retry.clone().begin(now)).unwrap()
+        };
+        assert_ne!(first(1), first(2));
     }
 }

@@ -5,6 +5,7 @@ use std::collections::VecDeque;
 use dst_wire::{CREDITS_MAX, Flags, HEADER_LEN, Header, Kind, Op, Status};
 
 use crate::Violation;
+use crate::mutation::{self, Mutation};
 
 /// What a transaction asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -35,8 +36,16 @@ struct Slot<T> {
     header: [u8; HEADER_LEN],
     request: Request,
     begun_us: u64,
+    /// On how many connections after its first it was sent.
+    resends: u32,
+    /// Its neighbours in the order of beginning, while it is in use.
+    older: u16,
+    newer: u16,
     user: Option<T>,
 }
+
+/// No slot.
+const NONE: u16 = u16::MAX;
 
 /// Outstanding transactions, each with the `T` that it is for (the user's I/O).
 ///
@@ -51,6 +60,10 @@ pub struct Transactions<T> {
     sent_of_first: usize,
     sequence: u64,
     outstanding: usize,
+    /// The two ends of the order of beginning: a list through the slots, so that the oldest one, whose
+    /// deadline is the next, is found without a search.
+    oldest: u16,
+    newest: u16,
 }
 
 /// A frame, or the rest of one, that waits to be sent.
@@ -93,6 +106,9 @@ impl<T> Transactions<T> {
             header: [0; HEADER_LEN],
             request: Request { op: Op::Read, start: 0, count: 0, request_len: 0, answer_len: 0 },
             begun_us: 0,
+            resends: 0,
+            older: NONE,
+            newer: NONE,
             user: None,
         };
         Transactions {
@@ -102,6 +118,8 @@ impl<T> Transactions<T> {
             sent_of_first: 0,
             sequence: 0,
             outstanding: 0,
+            oldest: NONE,
+            newest: NONE,
         }
     }
 
@@ -124,6 +142,7 @@ impl<T> Transactions<T> {
     /// to be sent again, in the order in which it began. `false`, and nothing changed: one that is
     /// outstanding has a slot that was not granted.
     pub fn grant(&mut self, credits: u16) -> bool {
+        let credits = if mutation::is_on(Mutation::NoCredits) { CREDITS_MAX } else { credits };
         let credits = usize::from(credits).min(self.slots.len());
         if self.slots[credits..].iter().any(|slot| slot.state != State::Free) {
             return false;
@@ -136,6 +155,7 @@ impl<T> Transactions<T> {
                 State::Free => self.free.push(i as u16),
                 State::ToSend | State::Sent => {
                     slot.state = State::ToSend;
+                    slot.resends += 1;
                     slot.header = slot.encode(Flags::RESENT);
                     self.to_send.push_back(i as u16);
                 }
@@ -153,7 +173,8 @@ impl<T> Transactions<T> {
         self.sent_of_first = 0;
     }
 
-    /// Begins a transaction, or gives `user` back when all granted slots are in use.
+    /// Begins a transaction, or gives `user` back when all granted slots are in use. `now_us` is not
+    /// before that of the one before.
     pub fn begin(&mut self, request: Request, user: T, now_us: u64) -> Result<u16, T> {
         let Some(index) = self.free.pop() else { return Err(user) };
         self.sequence += 1;
@@ -163,8 +184,16 @@ impl<T> Transactions<T> {
         slot.request = request;
         slot.header = slot.encode(Flags::NONE);
         slot.begun_us = now_us;
+        slot.resends = 0;
         slot.user = Some(user);
         slot.state = State::ToSend;
+        slot.older = self.newest;
+        slot.newer = NONE;
+        match self.newest {
+            NONE => self.oldest = index,
+            newest => self.slots[usize::from(newest)].newer = index,
+        }
+        self.newest = index;
         self.to_send.push_back(index);
         self.outstanding += 1;
         Ok(index)
@@ -248,21 +277,63 @@ impl<T> Transactions<T> {
     pub fn finish(&mut self, slot: u16) -> (T, Request, u64) {
         let found = &mut self.slots[usize::from(slot)];
         assert!(found.state == State::Sent, "slot {slot} is not waiting for an answer");
-        found.state = State::Free;
+        let (request, begun_us) = (found.request, found.begun_us);
         self.free.push(slot);
-        self.outstanding -= 1;
-        (found.user.take().expect("the slot is in use"), found.request, found.begun_us)
+        (self.take_out(slot), request, begun_us)
     }
 
-    /// Takes one outstanding transaction out for which `which` says so, sent or not. Only without a
-    /// connection: an answer may still come otherwise.
-    pub fn abandon_one(&mut self, which: impl Fn(&Request) -> bool) -> Option<T> {
-        assert!(self.free.is_empty() && self.to_send.is_empty(), "only without a connection");
-        let found = |slot: &&mut Slot<T>| slot.state != State::Free && which(&slot.request);
-        let slot = self.slots.iter_mut().find(found)?;
-        slot.state = State::Free;
+    /// Frees a slot in use, in constant time.
+    fn take_out(&mut self, slot: u16) -> T {
+        let found = &mut self.slots[usize::from(slot)];
+        found.state = State::Free;
+        let (older, newer) = (found.older, found.newer);
+        let user = found.user.take().expect("the slot is in use");
+        match older {
+            NONE => self.oldest = newer,
+            older => self.slots[usize::from(older)].newer = newer,
+        }
+        match newer {
+            NONE => self.newest = older,
+            newer => self.slots[usize::from(newer)].older = older,
+        }
         self.outstanding -= 1;
-        slot.user.take()
+        user
+    }
+
+    /// When the oldest outstanding transaction began.
+    pub fn oldest_us(&self) -> Option<u64> {
+        (self.oldest != NONE).then(|| self.slots[usize::from(self.oldest)].begun_us)
+    }
+
+    /// Takes the oldest outstanding transaction out, sent or not. Only without a connection: an answer may
+    /// still come otherwise.
+    pub fn abandon_oldest(&mut self) -> Option<T> {
+        self.assert_disconnected();
+        (self.oldest != NONE).then(|| self.take_out(self.oldest))
+    }
+
+    /// Takes out all outstanding transactions of which `which` says so, given what they ask for and how
+    /// often they were sent again. Only without a connection, as above.
+    pub fn abandon(&mut self, which: impl Fn(&Request, u32) -> bool, mut each: impl FnMut(T)) {
+        self.assert_disconnected();
+        let mut next = self.oldest;
+        while next != NONE {
+            let slot = &self.slots[usize::from(next)];
+            let (this, wanted) = (next, which(&slot.request, slot.resends));
+            next = slot.newer;
+            if wanted {
+                each(self.take_out(this));
+            }
+        }
+    }
+
+    /// Whether `which` says so of any outstanding transaction.
+    pub fn any(&self, which: impl Fn(&Request) -> bool) -> bool {
+        self.slots.iter().any(|slot| slot.state != State::Free && which(&slot.request))
+    }
+
+    fn assert_disconnected(&self) {
+        assert!(self.free.is_empty() && self.to_send.is_empty(), "only without a connection");
     }
 }
 
@@ -357,18 +428,38 @@ mod tests {
     }
 
     #[test]
-    fn abandoning_gives_every_user_back_once() {
-        let mut slab = Transactions::new(3);
-        slab.grant(3);
-        for user in 0..3 {
-            slab.begin(write(10), user, 0).unwrap();
+    fn abandoning_gives_every_user_back_once_the_oldest_first() {
+        let mut slab = Transactions::new(4);
+        slab.grant(4);
+        for user in 0..4 {
+            slab.begin(write(user), user, u64::from(user) * 10).unwrap();
         }
-        slab.sent(HEADER_LEN + 10);
+        slab.sent(3 * HEADER_LEN + 10);
+        slab.finish(1);
         slab.disconnected();
-        let mut users: Vec<i32> = std::iter::from_fn(|| slab.abandon_one(|_| true)).collect();
-        users.sort_unstable();
-        assert_eq!(users, [0, 1, 2]);
-        assert_eq!(slab.outstanding(), 0);
+        assert_eq!(slab.oldest_us(), Some(0));
+        assert_eq!(slab.abandon_oldest(), Some(0));
+        assert_eq!(slab.oldest_us(), Some(20), "the second was answered");
+        let mut users = Vec::new();
+        slab.abandon(|request, resends| request.request_len == 3 && resends == 0, |user| users.push(user));
+        assert_eq!(users, [3]);
+        assert_eq!((slab.abandon_oldest(), slab.abandon_oldest()), (Some(2), None));
+        assert_eq!((slab.outstanding(), slab.oldest_us()), (0, None));
+        slab.grant(4);
+        assert!(slab.begin(READ, 9, 50).is_ok());
+        assert_eq!(slab.oldest_us(), Some(50));
+    }
+
+    #[test]
+    fn connections_are_counted() {
+        let mut slab = Transactions::new(1);
+        slab.grant(1);
+        slab.begin(write(1), 'a', 0).unwrap();
+        for resends in 0..3 {
+            slab.disconnected();
+            slab.abandon(|_, found| found != resends, |user| panic!("{user} was sent again {resends} times"));
+            slab.grant(1);
+        }
     }
 
     proptest! {

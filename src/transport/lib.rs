@@ -28,6 +28,12 @@ pub enum Broken {
     /// Nothing was heard for the keep-alive time-out.
     #[error("nothing heard for {0} ms")]
     Silent(u64),
+    /// A transaction was not answered in its time.
+    #[error("a transaction was not answered for {0} ms")]
+    Unanswered(u64),
+    /// The session was given up.
+    #[error("the session is over")]
+    SessionOver,
     /// The peer took nothing of what waits for it for the keep-alive time-out.
     #[error("the peer took nothing for {0} ms")]
     NotTaking(u64),

@@ -64,12 +64,13 @@ pub struct BdevIo {
     _not_send: PhantomData<*mut ()>,
 }
 
-/// Ours inside each `spdk_bdev_io`: where we are in the vectors, and the next in a [`BdevIoQueue`].
+/// Ours inside each `spdk_bdev_io`: where we are in the vectors, the next in a [`BdevIoQueue`], the stamp.
 #[repr(C)]
 pub(crate) struct DriverCtx {
     next: *mut sys::spdk_bdev_io,
     data_len: usize,
     cursor: Cursor,
+    stamp: u64,
 }
 
 // SPDK puts the driver's bytes at the end of its structure and promises no alignment for them.
@@ -94,7 +95,12 @@ impl BdevIo {
             let block_size = u64::from((*(*raw.as_ptr()).bdev).blocklen);
             let len = io.num_blocks().checked_mul(block_size * io.kind().data_factor())?;
             let data_len = usize::try_from(len).ok()?;
-            io.ctx().write(DriverCtx { next: ptr::null_mut(), data_len, cursor: Cursor::default() });
+            io.ctx().write(DriverCtx {
+                next: ptr::null_mut(),
+                data_len,
+                cursor: Cursor::default(),
+                stamp: 0,
+            });
             data_len
         };
         if data_len > 0 && !io.vectors_hold_data() {
@@ -137,6 +143,20 @@ impl BdevIo {
     pub fn data_len_bytes(&self) -> usize {
         // SAFETY: filled when the I/O came.
         unsafe { (*self.ctx()).data_len }
+    }
+
+    /// A number of its owner's, as the time of its submission; 0 at first. HOT.
+    #[inline]
+    pub fn stamp(&self) -> u64 {
+        // SAFETY: filled when the I/O came.
+        unsafe { (*self.ctx()).stamp }
+    }
+
+    /// Sets it. HOT.
+    #[inline]
+    pub fn set_stamp(&mut self, stamp: u64) {
+        // SAFETY: filled when the I/O came, and ours until completion.
+        unsafe { (*self.ctx()).stamp = stamp };
     }
 
     /// Entries in the user's vectors. HOT.
@@ -283,6 +303,16 @@ impl BdevIoQueue {
     #[inline]
     pub fn len(&self) -> usize {
         self.len
+    }
+
+    /// The first one's [`BdevIo::stamp`]. HOT.
+    #[inline]
+    pub fn first_stamp(&self) -> Option<u64> {
+        if self.head.is_null() {
+            return None;
+        }
+        // SAFETY: the queue has its token, and the context was filled when the I/O came.
+        Some(unsafe { (*ptr::addr_of!((*self.head).driver_ctx).cast::<DriverCtx>()).stamp })
     }
 
     /// Adds one at the end. HOT.

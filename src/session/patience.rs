@@ -1,0 +1,54 @@
+//! A clock for deadlines, that leaves out the time in which its owner did not run.
+
+/// How long a reactor's turn may take until it counts as a stall, µs. A turn takes microseconds; one that
+/// takes half a second was stopped, or blocked by something that is not the target's fault.
+const STALL_US: u64 = 500_000;
+
+/// The time that passes while its owner runs.
+///
+/// A process that is stopped for a minute has not waited a minute for its target: nothing that the
+/// target said meanwhile was read. So deadlines are counted in this time. Leases are not: the target
+/// counts them in its own.
+#[derive(Debug, Clone)]
+pub struct Patience {
+    last_us: u64,
+    left_out_us: u64,
+}
+
+impl Patience {
+    /// Begins at `now_us`.
+    pub fn new(now_us: u64) -> Patience {
+        Patience { last_us: now_us, left_out_us: 0 }
+    }
+
+    /// A turn begins. Whether there was a stall since the last one.
+    pub fn turn(&mut self, now_us: u64) -> bool {
+        let turn_us = now_us.saturating_sub(self.last_us);
+        self.last_us = now_us;
+        let stalled = turn_us >= STALL_US;
+        if stalled {
+            self.left_out_us += turn_us;
+        }
+        stalled
+    }
+
+    /// The time at the beginning of this turn.
+    pub fn now_us(&self) -> u64 {
+        self.last_us - self.left_out_us
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stalls_are_left_out() {
+        let mut patience = Patience::new(1_000_000);
+        assert!(!patience.turn(1_400_000));
+        assert!(patience.turn(61_400_000));
+        assert_eq!(patience.now_us(), 1_400_000);
+        assert!(!patience.turn(61_800_000));
+        assert_eq!(patience.now_us(), 1_800_000);
+    }
+}
