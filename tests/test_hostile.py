@@ -14,6 +14,7 @@ from typing import Iterator
 
 import pytest
 
+from harness.backends import await_requests, slow_export, writes_at
 from harness.lab import Lab
 from harness.protocol import (
     ANSWER,
@@ -65,23 +66,8 @@ def served(target: Served) -> Iterator[Served]:
 @pytest.fixture
 def slow(served: Served) -> Iterator[Remote]:
     """An export whose backend takes a second for each I/O."""
-    application, remote = served
-    call = application.rpc.call
-    microseconds = int(SLOW_S * 1e6)
-    call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=BLOCK)
-    call(
-        "bdev_delay_create",
-        base_bdev_name="Malloc1",
-        name="Slow0",
-        **{f"{kind}_{which}_latency": microseconds for kind in ("avg", "p99") for which in ("read", "write")},
-    )
-    call("dst_create_export", name="slow", bdev_name="Slow0")
-    call("dst_export_add_host", export="slow", host="*", access="rw")
-    yield Remote(remote.address, remote.port, "slow")
-    if any(export["name"] == "slow" for export in call("dst_get_exports")):
-        call("dst_delete_export", name="slow")
-    call("bdev_delay_delete", name="Slow0")
-    call("bdev_malloc_delete", name="Malloc1")
+    with slow_export(*served, SLOW_S) as remote:
+        yield remote
 
 
 def assert_serves(remote: Remote, host: str = "afterwards") -> None:
@@ -173,9 +159,9 @@ def test_who_takes_nothing_is_closed(served: Served) -> None:
     began = time.monotonic()
 
     def closed() -> bool:
-        session.control.send(header(KEEP_ALIVE))
+        session.control.send_keep_alive()
         try:
-            queue.send(header(KEEP_ALIVE))
+            queue.send_keep_alive()
             return False
         except Closed:
             return True
@@ -190,9 +176,8 @@ def test_keep_alives_without_end(served: Served) -> None:
     session = Session(remote, "chatty")
     before = application.rss_mib()
     with deaf(session, 1) as queue:
-        flood = header(KEEP_ALIVE) * 1000
-        for _ in range(300):
-            queue.send(flood)
+        for round in range(300):
+            queue.send(b"".join(header(KEEP_ALIVE, ident=1000 * round + number) for number in range(1, 1001)))
             # A little is taken, so that the rest never quite is.
             queue._socket.recv(4096)
     assert application.rss_mib() < before + 8
@@ -232,23 +217,7 @@ def test_greatest_queue_and_epoch(served: Served) -> None:
         assert queue.request(READ, ident(0, 2**48 - 1), 0, 1).code == SUCCESS
     with session.join(0, epoch=2**32 - 1) as control:
         session.control.assert_closed()
-        control.send(header(KEEP_ALIVE))
-        control.receive()
-
-
-def writes_at(application: Application, bdev: str) -> int:
-    stats = application.rpc.call("bdev_get_iostat", name=bdev)["bdevs"]
-    return next(entry["num_write_ops"] for entry in stats if entry.get("name") == bdev)
-
-
-def await_requests(application: Application, host: str, counter: str, count: int) -> None:
-    """Until the target has given so many requests of this host to the backend."""
-
-    def begun() -> bool:
-        sessions = application.rpc.call("dst_get_sessions")
-        return any(s["host"] == host and s["counters"][counter] >= count for s in sessions)
-
-    wait_until(begun, f"{count} {counter} of {host} in the backend")
+        control.keep_alive()
 
 
 def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slow: Remote) -> None:
@@ -346,8 +315,7 @@ def test_rights_that_get_less_end_the_session(served: Served) -> None:
     session, other = Session(remote, "writer", "rights"), Session(remote, "reader", "rights")
     call("dst_export_add_host", export="rights", host="writer", access="ro")
     session.control.assert_closed()
-    other.control.send(header(KEEP_ALIVE))
-    other.control.receive()
+    other.control.keep_alive()
     call("dst_delete_export", name="rights")
     call("bdev_malloc_delete", name="Malloc3")
 

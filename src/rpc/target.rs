@@ -189,6 +189,8 @@ fn show_stats(stats: &Stats) -> Value {
         "other_operations": stats.others,
         "errors": stats.errors,
         "answered_from_record": stats.repeated,
+        "dropped": stats.dropped,
+        "lease_expiries": stats.lease_expiries,
     })
 }
 

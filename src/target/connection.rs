@@ -10,6 +10,7 @@ use std::rc::Rc;
 
 use dst_session::Violation;
 use dst_session::keep_alive::{Due, KeepAlive};
+use dst_session::lease::Granted;
 use dst_session::slots::Slots;
 use dst_transport::{Broken, Flow, Frames, Outbox, Receiver};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
@@ -19,7 +20,7 @@ use spdk::sock::{Member, SockReady};
 
 use crate::backend::Io;
 use crate::group::Group;
-use crate::queue::{Queue, Setup};
+use crate::queue::{Queue, Setup, is_over};
 use crate::stats::Stats;
 
 /// Bytes of control frames that may wait to be sent; a peer that does not take its keep-alives' answers
@@ -70,20 +71,43 @@ struct State {
 /// What the frames of a connection change.
 struct Body {
     phase: Phase,
-    begun_us: u64,
     frame: Option<Header>,
     message: Vec<u8>,
     hello: Option<Hello>,
     queue: Option<Queue>,
     outbox: Outbox,
-    keep_alive: KeepAlive,
-    /// As `keep_alive`, for what the client takes.
+    /// Until the welcome: the time that the handshake may take.
+    lease: Granted,
+    /// What the lease is granted for each time, ms.
+    lease_ms: u32,
+    lease_expired: bool,
+    /// When it last showed a sign of life that was not asked for.
+    spoke_us: u64,
+    /// Watches what the client takes.
     taking: KeepAlive,
     goodbye: bool,
+    /// What a frame has shown, for whoever comes out of the receiver.
+    broken: Option<Broken>,
     doomed: bool,
 }
 
 impl Body {
+    /// Nothing of it is executed any more, and why.
+    fn lease_over(&self, now_us: u64) -> Broken {
+        let since_us = now_us.saturating_sub(self.lease.until_us()) + u64::from(self.lease_ms) * 1000;
+        if self.phase == Phase::Ready {
+            Broken::LeaseOver(since_us / 1000)
+        } else {
+            Broken::Silent(since_us / 1000)
+        }
+    }
+
+    fn stats(&self) -> Stats {
+        let mut stats = self.queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
+        stats.lease_expiries = self.lease_expired.into();
+        stats
+    }
+
     fn wants_to_send(&self) -> bool {
         !self.outbox.is_empty() || self.queue.as_ref().is_some_and(Queue::wants_to_send)
     }
@@ -115,15 +139,18 @@ impl Connection {
                 held: None,
                 body: Body {
                     phase: Phase::Handshake,
-                    begun_us: now_us,
                     frame: None,
                     message: Vec::new(),
                     hello: None,
                     queue: None,
                     outbox: Outbox::new(),
-                    keep_alive: KeepAlive::new(timeout_ms, now_us),
+                    lease: Granted::new(timeout_ms, now_us),
+                    lease_ms: timeout_ms,
+                    lease_expired: false,
+                    spoke_us: now_us,
                     taking: KeepAlive::new(timeout_ms, now_us),
                     goodbye: false,
+                    broken: None,
                     doomed: false,
                 },
             }),
@@ -140,7 +167,7 @@ impl Connection {
 
     /// What it did so far.
     pub fn stats(&self) -> Stats {
-        self.state.borrow().body.queue.as_ref().map_or(Stats::default(), |queue| queue.stats)
+        self.state.borrow().body.stats()
     }
 
     /// Takes what the socket has.
@@ -158,16 +185,13 @@ impl Connection {
         } else {
             pools.put_receive(buffer);
         }
-        match result {
-            Ok(pumped) => {
-                if pumped.received > 0 {
-                    body.keep_alive.heard(self.group.now_us());
-                }
+        match (result, body.broken.take()) {
+            (Err(broken), _) | (_, Some(broken)) => self.doom(body, broken),
+            (Ok(pumped), None) => {
                 if pumped.stalled && !self.stalled.replace(true) {
                     self.group.stalled.borrow_mut().push_back(Rc::clone(self));
                 }
             }
-            Err(broken) => self.doom(body, broken),
         }
         if let Some(hello) = body.hello.take() {
             body.phase = Phase::Asking;
@@ -248,7 +272,8 @@ impl Connection {
         self.mark_dirty(body);
     }
 
-    /// What time asks for: a handshake that takes too long, a client that is silent or takes no answers.
+    /// What time asks for: a handshake that takes too long, a lease that is over, a client that takes no
+    /// answers.
     pub fn tick(self: &Rc<Self>, now_us: u64) {
         let mut state = self.state.borrow_mut();
         let body = &mut state.body;
@@ -261,22 +286,17 @@ impl Connection {
             let since_ms = now_us.saturating_sub(body.taking.heard_us()) / 1000;
             return self.doom(body, Broken::NotTaking(since_ms));
         }
-        if self.stalled.get() {
-            // It is we who do not listen, for lack of memory: that is no silence of the client's, and it
-            // should not take it for one of ours.
-            body.keep_alive.heard(now_us);
-            if body.keep_alive.due(now_us) == Due::Send && body.outbox.is_empty() {
-                body.keep_alive.asked(now_us);
-                body.outbox.push(Header::new(Kind::KeepAliveAck), &[]);
-                self.mark_dirty(body);
-            }
-            return;
+        if is_over(&body.lease, now_us) {
+            let broken = body.lease_over(now_us);
+            return self.doom(body, broken);
         }
-        let timeout_us = u64::from(self.group.options.handshake_timeout_ms) * 1000;
-        let slow = body.phase != Phase::Ready && now_us.saturating_sub(body.begun_us) >= timeout_us;
-        if slow || body.phase == Phase::Ready && body.keep_alive.due(now_us) == Due::Dead {
-            let silence_ms = now_us.saturating_sub(body.keep_alive.heard_us()) / 1000;
-            self.doom(body, Broken::Silent(silence_ms));
+        let third_us = u64::from(body.lease_ms) * 1000 / 3;
+        if self.stalled.get() && now_us.saturating_sub(body.spoke_us) >= third_us && body.outbox.is_empty() {
+            // It is we who do not listen, for lack of memory, until the lease ends. Until then the client
+            // should not take it for our death.
+            body.spoke_us = now_us;
+            body.outbox.push(Header::new(Kind::KeepAliveAck), &[]);
+            self.mark_dirty(body);
         }
     }
 
@@ -288,7 +308,8 @@ impl Connection {
             return;
         }
         body.phase = Phase::Ready;
-        body.keep_alive = KeepAlive::new(welcome.keep_alive_ms, self.group.now_us());
+        body.lease = Granted::new(welcome.keep_alive_ms, self.group.now_us());
+        body.lease_ms = welcome.keep_alive_ms;
         body.taking = KeepAlive::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
         body.queue = setup.map(Queue::new);
         body.message = Vec::new();
@@ -348,11 +369,11 @@ impl Connection {
 
     /// Nothing of it is left anywhere: tells control.
     fn finish(self: &Rc<Self>) {
-        let (queue, goodbye) = {
+        let (queue, goodbye, stats) = {
             let body = &mut self.state.borrow_mut().body;
-            (body.queue.take(), body.goodbye)
+            let stats = body.stats();
+            (body.queue.take(), body.goodbye, stats)
         };
-        let stats = queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
         let slots = queue.map(Queue::into_slots);
         self.group.finished(self.id, Remains { slots, goodbye, stats });
     }
@@ -362,6 +383,7 @@ impl Connection {
         if std::mem::replace(&mut body.doomed, true) {
             return;
         }
+        body.lease_expired = matches!(why, Broken::LeaseOver(_));
         let expected = body.goodbye || body.phase == Phase::Refused;
         if !expected {
             self.group.log.warn(format_args!("DST connection from {} ended: {why}", self.peer));
@@ -399,6 +421,9 @@ impl Incoming<'_> {
 impl Frames for Incoming<'_> {
     fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
         let body = &mut *self.body;
+        if body.broken.is_some() {
+            return Ok(Flow::Stall);
+        }
         body.frame = Some(*header);
         match (body.phase, header.kind, &mut body.queue) {
             (Phase::Handshake, Kind::Hello, _) if body.hello.is_none() => {
@@ -432,17 +457,22 @@ impl Frames for Incoming<'_> {
     }
 
     fn end(&mut self) -> Result<(), Violation> {
-        let connection = self.connection;
-        if let Some(queue) = self.queue() {
-            queue.end(connection);
-            return Ok(());
-        }
         let body = &mut *self.body;
         let Some(header) = body.frame else { return Ok(()) };
         match header.kind {
+            Kind::Request => {
+                let Some(queue) = &mut body.queue else { return Ok(()) };
+                if let Err(now_us) = queue.end(self.connection, &body.lease) {
+                    body.broken = Some(body.lease_over(now_us));
+                }
+            }
             Kind::Hello => body.hello = Some(Hello::decode(&body.message)?),
+            // Without room for the answer it has not arrived.
             Kind::KeepAlive if body.outbox.pending().len() < OUTBOX_MAX => {
-                body.outbox.push(Header { kind: Kind::KeepAliveAck, ..header }, &[]);
+                // A moment that is past is too early rather than too late.
+                body.lease.keep_alive(header.id, header.start, self.connection.group.now_us())?;
+                let ack = Header { id: header.id, ..Header::new(Kind::KeepAliveAck) };
+                body.outbox.push(ack, &[]);
             }
             Kind::Goodbye => body.goodbye = true,
             _ => {}

@@ -4,6 +4,8 @@ use std::collections::VecDeque;
 use std::rc::Rc;
 
 use dst_session::Violation;
+use dst_session::lease::Granted;
+use dst_session::mutation::{Mutation, is_on};
 use dst_session::request::{Checked, check};
 use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
@@ -53,6 +55,12 @@ pub struct Setup {
     pub max_transfer: u32,
     /// The record of the session's queue.
     pub slots: Slots,
+}
+
+/// Whether nothing that came under this lease may be executed any more.
+#[inline]
+pub fn is_over(lease: &Granted, now_us: u64) -> bool {
+    lease.is_over(now_us) && !is_on(Mutation::NoLeaseAtTarget)
 }
 
 /// A connection's transactions.
@@ -178,16 +186,27 @@ impl Queue {
     }
 
     /// The request is complete: to the backend with it, or its answer to the client.
-    pub fn end(&mut self, connection: &Rc<Connection>) {
+    ///
+    /// # Errors
+    /// The lease is over, so it is dropped. What the clock showed is given: this process may have been
+    /// stopped since the group last looked, in the middle of a poll even.
+    pub fn end(&mut self, connection: &Rc<Connection>, lease: &Granted) -> Result<(), u64> {
         match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
             Incoming::Nothing => {}
             Incoming::Answer { slot, status } => self.answer(slot, status, None),
             Incoming::Execute { request, slot, mut io, .. } => {
+                let now_us = now_us();
+                if is_over(lease, now_us) {
+                    self.setup.slots.withdraw(slot);
+                    connection.group().pools.put(io, &mut self.share);
+                    self.stats.dropped += 1;
+                    return Err(now_us);
+                }
                 self.stats.begin(&request);
                 let work = &mut self.work[usize::from(slot)];
                 work.data_len = request.answer_len as usize;
                 work.op = request.op;
-                work.begun_us = now_us();
+                work.begun_us = now_us;
                 io.ctx.connection = Some(Rc::clone(connection));
                 io.ctx.slot = slot;
                 self.in_backend += 1;
@@ -196,6 +215,7 @@ impl Queue {
                 submit(&self.setup.channel, io, &request, self.setup.device.num_blocks);
             }
         }
+        Ok(())
     }
 
     /// The backend has finished a transaction.

@@ -22,6 +22,10 @@ pub struct Stats {
     pub errors: u64,
     /// Requests answered from the record because they had been executed before.
     pub repeated: u64,
+    /// Requests received and not executed because their connection's lease was over.
+    pub dropped: u64,
+    /// Connections whose lease ran out.
+    pub lease_expiries: u64,
     /// How long the backend took for reads.
     pub read_latency: Histogram,
     /// How long it took for writes and compare-and-writes.
@@ -65,6 +69,8 @@ impl Stats {
         self.others += other.others;
         self.errors += other.errors;
         self.repeated += other.repeated;
+        self.dropped += other.dropped;
+        self.lease_expiries += other.lease_expiries;
         self.read_latency.add(&other.read_latency);
         self.write_latency.add(&other.write_latency);
         self.other_latency.add(&other.other_latency);

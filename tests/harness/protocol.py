@@ -101,6 +101,9 @@ class Connection:
 
     def __init__(self, remote: Remote, timeout: float = 20.0) -> None:
         self.session: Session | None = None
+        # Numbers of keep-alives: the newest one sent, and the newest whose acknowledgement was received.
+        self.asked = 0
+        self.acknowledged = 0
         self._socket = socket.create_connection((remote.address, remote.port), timeout=timeout)
 
     def __enter__(self) -> Connection:
@@ -122,6 +125,8 @@ class Connection:
         head = self._exactly(HEADER_LEN)
         assert struct.unpack_from("<I", head, 44)[0] == crc32c(head[:44]), "a header with a wrong CRC"
         kind, code, _, length, ident, _, _, _ = struct.unpack_from("<BBHIQQQI", head)
+        if kind == KEEP_ALIVE_ACK and ident:
+            self.acknowledged = ident
         return Frame(kind, code, ident, self._exactly(length))
 
     def assert_closed(self) -> None:
@@ -138,6 +143,17 @@ class Connection:
         answer = self.receive()
         assert (answer.kind, answer.ident) == (ANSWER, ident), answer
         return answer
+
+    def send_keep_alive(self, has: int | None = None) -> None:
+        """The next one, which renews the lease if `has`, the acknowledgement that it shows, is the newest."""
+        self.asked += 1
+        self.send(header(KEEP_ALIVE, ident=self.asked, start=self.acknowledged if has is None else has))
+
+    def keep_alive(self) -> None:
+        """Shows the newest acknowledgement and receives the next one, which must be the next frame."""
+        self.send_keep_alive()
+        ack = self.receive()
+        assert (ack.kind, ack.ident) == (KEEP_ALIVE_ACK, self.asked), ack
 
     def _exactly(self, count: int) -> bytes:
         received = bytearray()
@@ -157,12 +173,21 @@ class Connection:
 class Session:
     """A session's first connection, queue 0."""
 
-    def __init__(self, remote: Remote, host: str = "test-script", export: str | None = None) -> None:
+    def __init__(
+        self,
+        remote: Remote,
+        host: str = "test-script",
+        export: str | None = None,
+        # Longer than any test: who wants a lease to end says so.
+        keep_alive_ms: int = 120_000,
+        more: bytes = b"",
+    ) -> None:
         self.remote = remote
         self.host = host
         self.export = export or remote.export
+        self.keep_alive_ms = keep_alive_ms
         self.control = Connection(remote)
-        self.control.send(hello(self.export, host))
+        self.control.send(hello(self.export, host, keep_alive_ms=keep_alive_ms, more=more))
         welcome = self.control.receive()
         assert welcome.kind == WELCOME, refusal_of(welcome)
         self.welcome = attributes(welcome.data)
@@ -171,15 +196,32 @@ class Session:
         self.blocks, self.block_size = struct.unpack("<Q", device[2])[0], struct.unpack("<I", device[3])[0]
         self.max_transfer: int = struct.unpack("<I", self.welcome[6])[0]
 
-    def join(self, queue: int, epoch: int = 1) -> Connection:
+    def join(self, queue: int, epoch: int = 1, keep_alive_ms: int | None = None) -> Connection:
         """A connection that carries requests."""
-        connection = Connection(self.remote)
-        # The session lasts at least as long as the connection.
-        connection.session = self
-        connection.send(hello(self.export, self.host, SessionRef(self.id, queue, epoch)))
+        connection = self.say_hello(queue, epoch, keep_alive_ms)
         welcome = connection.receive()
         assert welcome.kind == WELCOME, refusal_of(welcome)
         return connection
+
+    def say_hello(self, queue: int, epoch: int = 1, keep_alive_ms: int | None = None) -> Connection:
+        """A connection that asks to be let in."""
+        connection = Connection(self.remote)
+        # The session lasts at least as long as the connection.
+        connection.session = self
+        place = SessionRef(self.id, queue, epoch)
+        connection.send(hello(self.export, self.host, place, keep_alive_ms=keep_alive_ms or self.keep_alive_ms))
+        return connection
+
+
+def previous(session: bytes, instance: bytes) -> bytes:
+    """The attribute of a Hello that names the session before."""
+    return attribute(10, attribute(1, session) + attribute(2, instance))
+
+
+def write(slot: int, sequence: int, start: int, data: bytes, block_size: int = 512, flags: int = 0) -> bytes:
+    """A whole Write frame."""
+    count = len(data) // block_size
+    return header(REQUEST, WRITE, flags, len(data), ident(slot, sequence), start, count) + data
 
 
 def ident(slot: int, sequence: int) -> int:

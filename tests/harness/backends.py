@@ -1,0 +1,53 @@
+"""Exports whose backends are slow or hang, and what backends and sessions have done."""
+
+from __future__ import annotations
+
+from contextlib import contextmanager
+from typing import Any, Iterator
+
+from harness.spdk import Application
+from harness.transport import Remote
+from harness.waiting import wait_until
+
+
+@contextmanager
+def slow_export(application: Application, remote: Remote, seconds: float) -> Iterator[Remote]:
+    """The export `slow` of a bdev `Slow0` of 1 MiB that takes so long for each I/O."""
+    call = application.rpc.call
+    microseconds = int(seconds * 1e6)
+    call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=512)
+    call(
+        "bdev_delay_create",
+        base_bdev_name="Malloc1",
+        name="Slow0",
+        **{f"{kind}_{which}_latency": microseconds for kind in ("avg", "p99") for which in ("read", "write")},
+    )
+    call("dst_create_export", name="slow", bdev_name="Slow0")
+    call("dst_export_add_host", export="slow", host="*", access="rw")
+    yield Remote(remote.address, remote.port, "slow")
+    if any(export["name"] == "slow" for export in call("dst_get_exports")):
+        call("dst_delete_export", name="slow")
+    call("bdev_delay_delete", name="Slow0")
+    call("bdev_malloc_delete", name="Malloc1")
+
+
+def writes_at(application: Application, bdev: str) -> int:
+    """Writes that the bdev has completed."""
+    stats = application.rpc.call("bdev_get_iostat", name=bdev)["bdevs"]
+    return next(entry["num_write_ops"] for entry in stats if entry.get("name") == bdev)
+
+
+def session_of(application: Application, host: str) -> dict[str, Any] | None:
+    """The session of this host as the target shows it."""
+    sessions = application.rpc.call("dst_get_sessions")
+    return next((session for session in sessions if session["host"] == host), None)
+
+
+def await_requests(application: Application, host: str, counter: str, count: int) -> None:
+    """Until the target has given so many requests of this host to the backend."""
+
+    def begun() -> bool:
+        session = session_of(application, host)
+        return session is not None and session["counters"][counter] >= count
+
+    wait_until(begun, f"{count} {counter} of {host} in the backend")
