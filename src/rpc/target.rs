@@ -4,7 +4,9 @@ use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
 use dst_session::histogram::Histogram;
-use dst_target::{Error, ExportInfo, ListenAddress, Options, SessionInfo, Stats, Target};
+use dst_target::{
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Options, SessionInfo, Stats, Target,
+};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
@@ -191,6 +193,8 @@ fn show_stats(stats: &Stats) -> Value {
         "answered_from_record": stats.repeated,
         "dropped": stats.dropped,
         "lease_expiries": stats.lease_expiries,
+        "reconnects": stats.reconnects,
+        "fences": stats.fences,
     })
 }
 
@@ -199,13 +203,30 @@ pub fn show_histogram(histogram: &Histogram) -> Value {
     histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
 }
 
+fn show_connection(connection: &ConnectionInfo) -> Value {
+    json!({
+        "queue": connection.queue,
+        "epoch": connection.epoch,
+        "peer": connection.peer.to_string(),
+        "age_ms": connection.age_ms,
+        "in_flight": connection.in_flight,
+        "state": match connection.state {
+            ConnectionState::Waiting => "waiting",
+            ConnectionState::Ready => "ready",
+            ConnectionState::Closing => "closing",
+        },
+    })
+}
+
 fn show_session(session: &SessionInfo) -> Value {
     json!({
         "id": uuid_text(&session.id),
         "export": session.export,
         "host": session.host,
         "peer": session.peer.to_string(),
-        "connections": session.connections,
+        "age_ms": session.age_ms,
+        "connections": session.connections.len(),
+        "queues": session.connections.iter().map(show_connection).collect::<Vec<_>>(),
         "digest": "none",
         "cipher": "none",
         "counters": show_stats(&session.stats),
@@ -237,10 +258,15 @@ pub fn get_sessions(params: Option<Value>, reply: Reply) {
 pub fn get_stats(params: Option<Value>, reply: Reply) {
     match Params::new(params).and_then(Params::finish).and_then(|()| target()) {
         Err(error) => answer(reply, Err(error)),
-        Ok(target) => target.stats(|stats, connections, sessions| {
-            let mut shown = show_stats(&stats);
-            shown["connections"] = connections.into();
-            shown["sessions"] = sessions.into();
+        Ok(target) => target.totals(|totals| {
+            let stats = &totals.stats;
+            let mut shown = show_stats(stats);
+            shown["connections"] = totals.connections.into();
+            shown["handshakes"] = totals.handshakes.into();
+            shown["closing"] = totals.closing.into();
+            shown["sessions"] = totals.sessions.into();
+            shown["in_flight"] = totals.in_flight.into();
+            shown["refused_hellos"] = totals.refused_hellos.into();
             shown["backend_latency"] = json!({
                 "reads": show_histogram(&stats.read_latency),
                 "writes": show_histogram(&stats.write_latency),

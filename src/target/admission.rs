@@ -1,27 +1,33 @@
-//! Who gets in, and what becomes of those who leave.
+//! Who gets in.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_session::access::rights;
-use dst_session::negotiate::{agree, refuse};
+use dst_session::access::{Access, rights};
+use dst_session::mutation::{Mutation, is_on};
+use dst_session::negotiate::{Agreed, agree, refuse};
 use dst_session::slots::Slots;
-use dst_wire::{Event, Hello, Refusal, RefusalReason, SessionRef, Welcome};
+use dst_wire::{Device, Hello, Previous, Refusal, RefusalReason, SessionRef, Welcome};
+use spdk::bdev::DescRef;
+use spdk::clock::now_us;
 use spdk::sock::Sock;
 
-use crate::connection::Remains;
-use crate::control::{ConnectionEntry, Target, random_id};
+use crate::control::{ConnectionEntry, State, Target};
 use crate::group::Join;
-use crate::sessions::{Joined, SessionId};
+use crate::sessions::{Joined, Owner, Standing, random_id, short};
 
 /// What is answered to a hello.
 enum Answer {
     Welcome(Box<Welcome>, Option<Join>),
-    /// Later, when the connection before it is gone; this one is refused, it came too late.
-    Later {
-        predecessor: u64,
-        superseded: Option<u64>,
-    },
+    /// Later, when these are gone, which are closed now if they are not yet.
+    Later(Vec<u64>),
+}
+
+/// What a hello may have: the export, as far as its host may use it.
+struct Admitted {
+    agreed: Agreed,
+    device: Device,
+    bdev: DescRef,
 }
 
 impl Target {
@@ -44,7 +50,7 @@ impl Target {
         state.next_group = group + 1;
         state.next_id += 1;
         let id = state.next_id;
-        let entry = ConnectionEntry { group, place: None, export: None, welcomed: false };
+        let entry = ConnectionEntry::new(group, peer, now_us());
         state.connections.insert(id, entry);
         let (thread, control) = (state.groups[group].thread, self.thread);
         drop(state);
@@ -72,13 +78,9 @@ impl Target {
             Ok(Answer::Welcome(welcome, join)) => {
                 self.on_group(group, move |group| group.welcome(id, &welcome, join));
             }
-            Ok(Answer::Later { predecessor, superseded }) => {
-                if let Some(superseded) = superseded {
-                    self.close(superseded);
-                }
-                self.close(predecessor);
-            }
+            Ok(Answer::Later(others)) => others.into_iter().for_each(|other| self.close(other)),
             Err(refusal) => {
+                self.state.borrow_mut().refused_hellos += 1;
                 self.log.warn(format_args!(
                     "DST host {:?} from {peer} refused at export {:?}: {}",
                     hello.host, hello.export, refusal.text
@@ -94,8 +96,17 @@ impl Target {
     }
 
     fn answer(&self, id: u64, hello: &Hello, peer: SocketAddr) -> Result<Answer, Refusal> {
+        let admitted = self.admit(hello, peer)?;
+        match hello.session {
+            None => self.open(id, hello, peer, admitted),
+            Some(reference) => self.join(id, hello, peer, reference, admitted),
+        }
+    }
+
+    /// Whether this host may use the export that it asks for, and how.
+    fn admit(&self, hello: &Hello, peer: SocketAddr) -> Result<Admitted, Refusal> {
         let options = self.options.get();
-        let mut state = self.state.borrow_mut();
+        let state = self.state.borrow();
         let not_allowed = |why: &str| refuse(RefusalReason::NotAllowed, why);
         let export = state
             .exports
@@ -104,40 +115,110 @@ impl Target {
             .ok_or_else(|| not_allowed("there is no such export"))?;
         let access = rights(&export.hosts, &hello.host, peer.ip())
             .ok_or_else(|| not_allowed("the export has no entry that lets this host in from there"))?;
+        let access = if is_on(Mutation::NoAccess) { Access::ReadWrite } else { access };
         let agreed = agree(hello, options.queue_depth)?;
-        let device = export.device(access);
-        let bdev = export.desc.handle();
-        let mut credits = agreed.credits;
-        let (session, slots) = match hello.session {
-            None => {
-                if state.sessions.len() >= options.max_sessions as usize {
-                    return Err(refuse(RefusalReason::Busy, "the target has too many sessions"));
-                }
-                let session = random_id();
-                state.sessions.open(session, id, hello, peer);
-                (SessionRef { id: session, queue: 0, epoch: 0 }, None)
-            }
-            Some(reference) => {
-                let joined = state.sessions.join(id, hello, peer, options.max_connections as usize)?;
-                let entry = state.connections.get_mut(&id).expect("its hello came just now");
-                entry.place = Some((reference.id, reference.queue));
-                entry.export = Some(hello.export.clone());
-                match joined {
-                    Joined::After { predecessor, superseded } => {
-                        return Ok(Answer::Later { predecessor, superseded });
-                    }
-                    Joined::Now(_) if reference.queue == 0 => (reference, None),
-                    Joined::Now(slots) => {
-                        let slots = slots.unwrap_or_else(|| Slots::new(credits));
-                        credits = slots.credits();
-                        (reference, Some(slots))
-                    }
-                }
-            }
+        Ok(Admitted { agreed, device: export.device(access), bdev: export.desc.handle() })
+    }
+
+    /// A hello that opens a session. It waits until nothing is left in the backend of what its host had at
+    /// this export before.
+    fn open(&self, id: u64, hello: &Hello, peer: SocketAddr, admitted: Admitted) -> Result<Answer, Refusal> {
+        let owner = Owner { export: hello.export.clone(), host: hello.host.clone() };
+        let ours = |state: &State, previous: &Previous| {
+            state.sessions.get(&previous.session).map(|session| session.owner == owner)
         };
+        let found = hello.previous.and_then(|previous| ours(&self.state.borrow(), &previous));
+        if let (Some(previous), Some(true)) = (hello.previous, found) {
+            self.close_session(&previous.session, "its client opens another one");
+        }
+        let mut state = self.state.borrow_mut();
+        let waited = state.openers.remove(&id).is_some();
+        if state.is_draining(&owner) && !is_on(Mutation::NoSessionFence) {
+            if !waited {
+                self.log.notice(format_args!(
+                    "DST host {:?} from {peer}: its new session at export {:?} waits until the backend has \
+                     finished what is left of the ones before",
+                    hello.host, hello.export
+                ));
+            }
+            state.openers.insert(id, (hello.clone(), peer));
+            return Ok(Answer::Later(Vec::new()));
+        }
+        if state.sessions.len() >= self.options.get().max_sessions as usize {
+            return Err(refuse(RefusalReason::Busy, "the target has too many sessions"));
+        }
+        // What is said of another's session would be said to whoever has no right to know.
+        let previous_ended = hello.previous.is_some_and(|previous| {
+            let is_ours = previous.instance == self.instance.id();
+            found != Some(false) && (is_ours || self.instance.has_ended(previous.instance))
+        });
+        let session = random_id();
+        self.log.notice(format_args!(
+            "DST host {:?} from {peer} opens session {} at export {:?}{}",
+            hello.host,
+            short(&session),
+            hello.export,
+            match hello.previous {
+                None => "",
+                Some(_) if previous_ended => ", the one before has ended",
+                Some(_) => ", whether the one before has ended is not known here",
+            }
+        ));
+        state.sessions.open(session, id, owner, peer, now_us(), waited);
+        let place = SessionRef { id: session, queue: 0, epoch: 0 };
+        Ok(self.welcome(&mut state, id, place, previous_ended, None, admitted))
+    }
+
+    /// A hello that joins a session. It waits until the connection that its queue had before has finished.
+    fn join(
+        &self,
+        id: u64,
+        hello: &Hello,
+        peer: SocketAddr,
+        reference: SessionRef,
+        admitted: Admitted,
+    ) -> Result<Answer, Refusal> {
+        let mut state = self.state.borrow_mut();
+        let queues_max = self.options.get().max_connections as usize;
+        let Joined { is_again, standing } = state.sessions.join(id, hello, peer, queues_max)?;
+        let entry = state.connections.get_mut(&id).expect("its hello came just now");
+        entry.place = Some((reference.id, reference.queue));
+        entry.owner = Some(Owner { export: hello.export.clone(), host: hello.host.clone() });
+        if is_again {
+            let waits = matches!(standing, Standing::After { .. });
+            self.log.notice(format_args!(
+                "DST host {:?} from {peer} comes back as queue {} of session {}, epoch {}{}",
+                hello.host,
+                reference.queue,
+                short(&reference.id),
+                reference.epoch,
+                if waits { ": it waits for the connection before it" } else { "" }
+            ));
+        }
+        let slots = match standing {
+            Standing::After { predecessor, superseded } => {
+                return Ok(Answer::Later(superseded.into_iter().chain([predecessor]).collect()));
+            }
+            Standing::Now(_) if reference.queue == 0 => None,
+            Standing::Now(slots) => Some(slots.unwrap_or_else(|| Slots::new(admitted.agreed.credits))),
+        };
+        Ok(self.welcome(&mut state, id, reference, false, slots, admitted))
+    }
+
+    /// The welcome of a connection that has its place. With the record of its queue it may carry requests.
+    fn welcome(
+        &self,
+        state: &mut State,
+        id: u64,
+        session: SessionRef,
+        previous_ended: bool,
+        slots: Option<Slots>,
+        admitted: Admitted,
+    ) -> Answer {
+        let Admitted { agreed, device, bdev } = admitted;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
         entry.place = Some((session.id, session.queue));
-        entry.export = Some(hello.export.clone());
+        entry.owner = state.sessions.get(&session.id).map(|session| session.owner.clone());
         entry.welcomed = true;
         if slots.is_some()
             && let Some(session_entry) = state.sessions.get_mut(&session.id)
@@ -146,114 +227,20 @@ impl Target {
             queue.lent = true;
         }
         let unit = device.block_size * device.write_unit_size;
-        let max_transfer = options.max_transfer / unit * unit;
+        let max_transfer = self.options.get().max_transfer / unit * unit;
         let welcome = Welcome {
             version: agreed.version,
-            instance: self.instance,
+            instance: self.instance.id(),
             session,
             device,
-            previous_ended: false,
-            credits,
+            previous_ended,
+            credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
             max_transfer,
             digest: agreed.digest as u8,
             cipher: agreed.cipher as u8,
             keep_alive_ms: agreed.keep_alive_ms,
         };
         let join = slots.map(|slots| Join { bdev, device, max_transfer, slots });
-        Ok(Answer::Welcome(Box::new(welcome), join))
-    }
-
-    /// A connection is gone, and the backend has nothing of it any more.
-    pub(crate) fn finished(self: &Rc<Self>, id: u64, remains: Remains) {
-        let mut state = self.state.borrow_mut();
-        let Some(entry) = state.connections.remove(&id) else { return };
-        let Some((session_id, queue_number)) = entry.place else {
-            drop(state);
-            return self.stop_if_idle();
-        };
-        match state.sessions.get_mut(&session_id) {
-            None => state.past.add(&remains.stats),
-            Some(session) => {
-                session.stats.add(&remains.stats);
-                if let Some(queue) = session.queues.get_mut(&queue_number)
-                    && queue.connection == Some(id)
-                {
-                    if remains.slots.is_none() && queue.lent {
-                        // The record is still on its way to a connection that was gone already: the
-                        // queue is free when it has come back.
-                        drop(state);
-                        return self.export_gone(entry);
-                    }
-                    queue.slots = remains.slots;
-                }
-            }
-        }
-        drop(state);
-        self.left(&session_id, queue_number, id, remains.goodbye);
-        self.export_gone(entry);
-    }
-
-    /// A record comes back from a connection that was gone before it could have it.
-    pub(crate) fn returned(self: &Rc<Self>, id: u64, place: (SessionId, u16), slots: Slots) {
-        let (session_id, queue_number) = place;
-        if let Some(session) = self.state.borrow_mut().sessions.get_mut(&session_id)
-            && let Some(queue) = session.queues.get_mut(&queue_number)
-            && queue.connection == Some(id)
-        {
-            queue.slots = Some(slots);
-        }
-        self.left(&session_id, queue_number, id, false);
-    }
-
-    /// A queue is free: the connection that waited for it is next.
-    fn left(self: &Rc<Self>, session: &SessionId, queue: u16, id: u64, goodbye: bool) {
-        let next = self.state.borrow_mut().sessions.left(session, queue, id, spdk::clock::now_us());
-        match next {
-            Some((id, hello, peer)) => self.hello(id, hello, peer),
-            None if goodbye && queue == 0 => self.close_session(session),
-            None if goodbye => self.state.borrow_mut().sessions.forget_queue(session, queue),
-            None => {}
-        }
-    }
-
-    fn export_gone(self: &Rc<Self>, entry: ConnectionEntry) {
-        if let Some(export) = entry.export {
-            self.export_idle(&export);
-        }
-        self.stop_if_idle();
-    }
-
-    /// Closes one connection.
-    pub(crate) fn close(&self, id: u64) {
-        let group = self.state.borrow().connections.get(&id).map(|entry| entry.group);
-        if let Some(group) = group {
-            self.on_group(group, move |group| group.close(id));
-        }
-    }
-
-    /// Ends a session and closes its connections.
-    pub(crate) fn close_session(&self, id: &SessionId) {
-        let mut state = self.state.borrow_mut();
-        if let Some(session) = state.sessions.get(id) {
-            let stats = session.stats;
-            state.past.add(&stats);
-        }
-        let connections = state.sessions.close(id);
-        drop(state);
-        for id in connections {
-            self.close(id);
-        }
-    }
-
-    /// Ends a session for good: its client is told that it need not come back.
-    pub(crate) fn end_session(&self, id: &SessionId) {
-        let state = self.state.borrow();
-        let first = state.sessions.get(id).and_then(|session| session.queues.get(&0)?.connection);
-        let group = first.and_then(|id| Some((id, state.connections.get(&id)?.group)));
-        drop(state);
-        if let Some((id, group)) = group {
-            self.on_group(group, move |group| group.event(id, Event::Removed));
-        }
-        self.close_session(id);
+        Answer::Welcome(Box::new(welcome), join)
     }
 }

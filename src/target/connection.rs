@@ -21,6 +21,7 @@ use spdk::sock::{Member, SockReady};
 use crate::backend::Io;
 use crate::group::Group;
 use crate::queue::{Queue, Setup, is_over};
+use crate::report::Activity;
 use crate::stats::Stats;
 
 /// Bytes of control frames that may wait to be sent; a peer that does not take its keep-alives' answers
@@ -165,9 +166,10 @@ impl Connection {
         self.state.borrow_mut().link = Some((member, sock));
     }
 
-    /// What it did so far.
-    pub fn stats(&self) -> Stats {
-        self.state.borrow().body.stats()
+    /// What it did so far, and does.
+    pub fn activity(&self) -> Activity {
+        let body = &self.state.borrow().body;
+        Activity { stats: body.stats(), in_flight: body.queue.as_ref().map_or(0, Queue::in_backend) }
     }
 
     /// Takes what the socket has.
@@ -362,7 +364,9 @@ impl Connection {
             queue.in_backend() > 0
         });
         drop(state);
-        if !busy {
+        if busy {
+            self.group.draining(self.id);
+        } else {
             self.finish();
         }
     }

@@ -20,6 +20,7 @@ use crate::control::Target;
 use crate::options::Options;
 use crate::queue::Setup;
 use crate::rate::RateLimit;
+use crate::report::Activity;
 use crate::sessions::SessionId;
 use crate::stats::Stats;
 
@@ -225,6 +226,11 @@ impl Group {
         self.tell_control(move |target| target.hello(id, hello, peer));
     }
 
+    /// A connection's socket is shut; the backend still has something of it.
+    pub fn draining(&self, id: u64) {
+        self.tell_control(move |target| target.draining(id));
+    }
+
     /// A connection is gone and nothing of it is left.
     pub fn finished(&self, id: u64, remains: Remains) {
         self.connections.borrow_mut().remove(&id);
@@ -301,8 +307,8 @@ impl Group {
         }
     }
 
-    /// What each connection did so far.
-    pub fn stats(&self) -> Vec<(u64, Stats)> {
-        self.connections.borrow().iter().map(|(&id, connection)| (id, connection.stats())).collect()
+    /// What each connection did so far, and does.
+    pub fn activities(&self) -> Vec<(u64, Activity)> {
+        self.connections.borrow().iter().map(|(&id, connection)| (id, connection.activity())).collect()
     }
 }

@@ -28,12 +28,21 @@ impl RateLimit {
         Some(self.left_out.replace(0))
     }
 
-    /// Logs a warning, unless there were too many; says so if some were left out.
+    /// Logs a warning, unless there were too many lines; says so if some were left out.
     pub fn warn(&self, text: std::fmt::Arguments<'_>) {
         match self.pass(spdk::clock::now_us()) {
             None => {}
             Some(0) => spdk::warn!("{text}"),
-            Some(left_out) => spdk::warn!("{text} ({left_out} lines like it were left out)"),
+            Some(left_out) => spdk::warn!("{text} ({left_out} lines before it were left out)"),
+        }
+    }
+
+    /// Logs a change of state, likewise.
+    pub fn notice(&self, text: std::fmt::Arguments<'_>) {
+        match self.pass(spdk::clock::now_us()) {
+            None => {}
+            Some(0) => spdk::notice!("{text}"),
+            Some(left_out) => spdk::notice!("{text} ({left_out} lines before it were left out)"),
         }
     }
 }

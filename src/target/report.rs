@@ -2,53 +2,128 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::rc::Rc;
 
-use crate::control::Target;
+use spdk::clock::now_us;
+
+use crate::control::{State, Target};
 use crate::group;
-use crate::sessions::{Session, SessionId, SessionInfo};
+use crate::sessions::{Session, SessionId};
 use crate::stats::Stats;
+
+/// What one connection did and does, as its group tells it.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Activity {
+    /// Since it began.
+    pub stats: Stats,
+    /// Requests that the backend has now.
+    pub in_flight: usize,
+}
+
+/// A session as `dst_get_sessions` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SessionInfo {
+    /// Its id.
+    pub id: SessionId,
+    /// The export.
+    pub export: String,
+    /// The client's identity.
+    pub host: String,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Since when it is open, ms.
+    pub age_ms: u64,
+    /// Its connections, those that wait to be let in included.
+    pub connections: Vec<ConnectionInfo>,
+    /// What all its connections did.
+    pub stats: Stats,
+}
+
+/// A connection as `dst_get_sessions` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ConnectionInfo {
+    /// Which one of the session.
+    pub queue: u16,
+    /// Counts the connections that this queue has had.
+    pub epoch: u32,
+    /// The client's address.
+    pub peer: SocketAddr,
+    /// Since when it is connected, ms.
+    pub age_ms: u64,
+    /// Requests that the backend has now.
+    pub in_flight: usize,
+    /// How it is.
+    pub state: ConnectionState,
+}
+
+/// How a connection is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ConnectionState {
+    /// It waits for the one before it.
+    Waiting,
+    /// It carries requests, or will.
+    Ready,
+    /// It is closed, and the backend still has something of it.
+    Closing,
+}
+
+/// All of the target, as `dst_get_stats` shows it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Totals {
+    /// Since the start.
+    pub stats: Stats,
+    /// Since the start: hellos that were refused.
+    pub refused_hellos: u64,
+    /// Now, handshakes and those that are closing included.
+    pub connections: usize,
+    /// Now: connections that are not let in yet.
+    pub handshakes: usize,
+    /// Now: closed connections of which the backend still has something.
+    pub closing: usize,
+    /// Now.
+    pub sessions: usize,
+    /// Requests that the backend has now.
+    pub in_flight: usize,
+}
 
 impl Target {
     /// The sessions, of one export or all, once the groups have told their counts.
     pub fn sessions(self: &Rc<Self>, export: Option<String>, done: impl FnOnce(Vec<SessionInfo>) + 'static) {
         self.gather(move |target, counts| {
             let state = target.state.borrow();
+            let now_us = now_us();
             let wanted =
-                state.sessions.iter().filter(|(_, s)| export.as_ref().is_none_or(|e| *e == s.export));
-            let show = |(id, session): (&SessionId, &Session)| {
-                let mut stats = session.stats;
-                session.connections().filter_map(|id| counts.get(&id)).for_each(|count| stats.add(count));
-                SessionInfo {
-                    id: *id,
-                    export: session.export.clone(),
-                    host: session.host.clone(),
-                    peer: session.peer,
-                    connections: session.connections().count(),
-                    stats,
-                }
-            };
-            let list = wanted.map(show).collect();
+                state.sessions.iter().filter(|(_, s)| export.as_ref().is_none_or(|e| *e == s.owner.export));
+            let list = wanted.map(|(id, session)| show(&state, id, session, &counts, now_us)).collect();
             drop(state);
             done(list);
         });
     }
 
-    /// Totals since the start, and connections and sessions now, once the groups have told their counts.
-    pub fn stats(self: &Rc<Self>, done: impl FnOnce(Stats, usize, usize) + 'static) {
+    /// All that is known of the whole, once the groups have told their counts.
+    pub fn totals(self: &Rc<Self>, done: impl FnOnce(Totals) + 'static) {
         self.gather(|target, counts| {
             let state = target.state.borrow();
-            let mut total = state.past;
-            state.sessions.iter().for_each(|(_, session)| total.add(&session.stats));
-            counts.values().for_each(|count| total.add(count));
-            let (connections, sessions) = (state.connections.len(), state.sessions.len());
+            let mut stats = state.past;
+            state.sessions.iter().for_each(|(_, session)| stats.add(&session.stats));
+            counts.values().for_each(|count| stats.add(&count.stats));
+            let totals = Totals {
+                stats,
+                refused_hellos: state.refused_hellos,
+                connections: state.connections.len(),
+                handshakes: state.connections.values().filter(|entry| !entry.welcomed).count(),
+                closing: state.connections.values().filter(|entry| entry.closed).count(),
+                sessions: state.sessions.len(),
+                in_flight: counts.values().map(|count| count.in_flight).sum(),
+            };
             drop(state);
-            done(total, connections, sessions);
+            done(totals);
         });
     }
 
     /// Asks every group for its connections' counts.
-    fn gather(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, BTreeMap<u64, Stats>) + 'static) {
+    fn gather(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, BTreeMap<u64, Activity>) + 'static) {
         let groups = self.state.borrow().groups.len();
         if groups == 0 {
             return done(self, BTreeMap::new());
@@ -57,16 +132,16 @@ impl Target {
         spdk::thread_local! {
             static GATHERINGS: RefCell<BTreeMap<u64, Gathering>> = RefCell::default();
         }
-        type Gathered = Box<dyn FnOnce(&Rc<Target>, BTreeMap<u64, Stats>)>;
+        type Gathered = Box<dyn FnOnce(&Rc<Target>, BTreeMap<u64, Activity>)>;
         struct Gathering {
             missing: usize,
-            counts: BTreeMap<u64, Stats>,
+            counts: BTreeMap<u64, Activity>,
             done: Gathered,
         }
         let key = self.next_id();
         let gathering = Gathering { missing: groups, counts: BTreeMap::new(), done: Box::new(done) };
         GATHERINGS.with(|all| all.borrow_mut().insert(key, gathering));
-        fn told(target: &Rc<Target>, key: u64, counts: Vec<(u64, Stats)>) {
+        fn told(target: &Rc<Target>, key: u64, counts: Vec<(u64, Activity)>) {
             let complete = GATHERINGS.with(|all| {
                 let mut all = all.borrow_mut();
                 let gathering = all.get_mut(&key)?;
@@ -83,11 +158,52 @@ impl Target {
             let ask = move || {
                 // A group that could not be started has no connections.
                 let mut counts = Vec::new();
-                group::with(|group| counts = group.stats());
+                group::with(|group| counts = group.activities());
                 let answer = control.send(move || Target::with(|target| told(target, key, counts)));
                 assert!(answer.is_ok(), "a target thread can't send to the control thread");
             };
             assert!(thread.send(ask).is_ok(), "control can't send to target thread {index}");
         }
+    }
+}
+
+fn show(
+    state: &State,
+    id: &SessionId,
+    session: &Session,
+    counts: &BTreeMap<u64, Activity>,
+    now_us: u64,
+) -> SessionInfo {
+    let age_ms = |since_us: u64| now_us.saturating_sub(since_us) / 1000;
+    let mut stats = session.stats;
+    let mut connections = Vec::new();
+    for (&queue, place) in &session.queues {
+        for connection in place.connections() {
+            let activity = counts.get(&connection).copied().unwrap_or_default();
+            stats.add(&activity.stats);
+            let Some(entry) = state.connections.get(&connection) else { continue };
+            let how = match (entry.closed, entry.welcomed) {
+                (true, _) => ConnectionState::Closing,
+                (false, true) => ConnectionState::Ready,
+                (false, false) => ConnectionState::Waiting,
+            };
+            connections.push(ConnectionInfo {
+                queue,
+                epoch: place.epoch,
+                peer: entry.peer,
+                age_ms: age_ms(entry.since_us),
+                in_flight: activity.in_flight,
+                state: how,
+            });
+        }
+    }
+    SessionInfo {
+        id: *id,
+        export: session.owner.export.clone(),
+        host: session.owner.host.clone(),
+        peer: session.peer,
+        age_ms: age_ms(session.since_us),
+        connections,
+        stats,
     }
 }

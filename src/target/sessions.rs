@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
+use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::refuse;
 use dst_session::slots::Slots;
 use dst_wire::{Hello, Refusal, RefusalReason};
@@ -27,12 +28,40 @@ pub struct Queue {
     pub waiting: Option<(u64, Hello, SocketAddr)>,
 }
 
+impl Queue {
+    /// The connection that it has, and the one that waits.
+    pub fn connections(&self) -> impl Iterator<Item = u64> {
+        self.connection.into_iter().chain(self.waiting.as_ref().map(|(id, ..)| *id))
+    }
+}
+
+/// Whose something is: what one host has at one export.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Owner {
+    /// The export's name.
+    pub export: String,
+    /// The host's.
+    pub host: String,
+}
+
+/// 16 random bytes.
+pub fn random_id() -> SessionId {
+    let mut id = [0; 16];
+    spdk::random::fill(&mut id);
+    id
+}
+
+/// A session's name in the log: the beginning of its id.
+pub fn short(id: &SessionId) -> String {
+    id[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
 /// A client's session.
 pub struct Session {
-    /// The export it is for.
-    pub export: String,
-    /// Who has it.
-    pub host: String,
+    /// Whose it is.
+    pub owner: Owner,
+    /// When it was opened.
+    pub since_us: u64,
     /// From where its first connection came.
     pub peer: SocketAddr,
     /// Its queues; queue 0 carries no requests.
@@ -46,27 +75,8 @@ pub struct Session {
 impl Session {
     /// Its live connections, those that wait included.
     pub fn connections(&self) -> impl Iterator<Item = u64> {
-        self.queues
-            .values()
-            .flat_map(|queue| queue.connection.into_iter().chain(queue.waiting.as_ref().map(|(id, ..)| *id)))
+        self.queues.values().flat_map(Queue::connections)
     }
-}
-
-/// A session as `dst_get_sessions` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct SessionInfo {
-    /// Its id.
-    pub id: SessionId,
-    /// The export.
-    pub export: String,
-    /// The client's identity.
-    pub host: String,
-    /// The client's address.
-    pub peer: SocketAddr,
-    /// Live connections.
-    pub connections: usize,
-    /// What all its connections did.
-    pub stats: Stats,
 }
 
 /// All sessions.
@@ -76,8 +86,16 @@ pub struct Sessions {
     queues: usize,
 }
 
+/// What joining a queue came to.
+pub struct Joined {
+    /// The queue had a connection before.
+    pub is_again: bool,
+    /// Where the connection stands.
+    pub standing: Standing,
+}
+
 /// Where a joining connection stands.
-pub enum Joined {
+pub enum Standing {
     /// It has the queue now, with the record of the one before it, if there was one.
     Now(Option<Slots>),
     /// It has to wait until this connection is gone, and then this one that waited before it is too late.
@@ -101,15 +119,23 @@ impl Sessions {
         self.map.iter()
     }
 
-    /// Opens a session for a connection, which becomes its queue 0.
-    pub fn open(&mut self, id: SessionId, connection: u64, hello: &Hello, peer: SocketAddr) {
+    /// Opens a session for a connection, which becomes its queue 0. `waited`: it had to wait for that.
+    pub fn open(
+        &mut self,
+        id: SessionId,
+        connection: u64,
+        owner: Owner,
+        peer: SocketAddr,
+        now_us: u64,
+        waited: bool,
+    ) {
         let first = Queue { connection: Some(connection), ..Queue::default() };
         let session = Session {
-            export: hello.export.clone(),
-            host: hello.host.clone(),
+            owner,
+            since_us: now_us,
             peer,
             queues: BTreeMap::from([(0, first)]),
-            stats: Stats::default(),
+            stats: Stats { fences: waited.into(), ..Stats::default() },
             idle_since_us: None,
         };
         self.map.insert(id, session);
@@ -133,9 +159,10 @@ impl Sessions {
         let session = self
             .map
             .get_mut(&reference.id)
-            .filter(|session| session.export == hello.export && session.host == hello.host)
+            .filter(|session| session.owner.export == hello.export && session.owner.host == hello.host)
             .ok_or_else(no_session)?;
-        if !session.queues.contains_key(&reference.queue) {
+        let is_known = session.queues.contains_key(&reference.queue);
+        if !is_known {
             if self.queues >= queues_max {
                 return Err(refuse(RefusalReason::Busy, "the target has too many queues"));
             }
@@ -145,14 +172,18 @@ impl Sessions {
         if reference.epoch < queue.epoch || queue.connection.is_some() && reference.epoch == queue.epoch {
             return Err(refuse(RefusalReason::NoSession, "a newer connection has this queue"));
         }
+        // One that has waited comes here twice.
+        let is_again = is_known && reference.epoch > queue.epoch;
         queue.epoch = reference.epoch;
+        session.stats.reconnects += u64::from(is_again);
         session.idle_since_us = None;
-        if let Some(predecessor) = queue.connection {
+        if let Some(predecessor) = queue.connection.filter(|_| !is_on(Mutation::NoFence)) {
+            session.stats.fences += 1;
             let superseded = queue.waiting.replace((connection, hello.clone(), peer)).map(|(id, ..)| id);
-            return Ok(Joined::After { predecessor, superseded });
+            return Ok(Joined { is_again, standing: Standing::After { predecessor, superseded } });
         }
         queue.connection = Some(connection);
-        Ok(Joined::Now(queue.slots.take()))
+        Ok(Joined { is_again, standing: Standing::Now(queue.slots.take()) })
     }
 
     /// A connection of a queue is gone. Gives the one that waited for that.
@@ -191,11 +222,11 @@ impl Sessions {
         }
     }
 
-    /// Ends a session. Its connections, which the caller closes, are given.
-    pub fn close(&mut self, id: &SessionId) -> Vec<u64> {
-        let Some(session) = self.map.remove(id) else { return Vec::new() };
+    /// Ends a session and gives it. Its connections are the caller's to close.
+    pub fn close(&mut self, id: &SessionId) -> Option<Session> {
+        let session = self.map.remove(id)?;
         self.queues -= session.queues.len();
-        session.connections().collect()
+        Some(session)
     }
 
     /// Sessions that have had no connection since before `before_us`.

@@ -26,6 +26,10 @@ pub struct Stats {
     pub dropped: u64,
     /// Connections whose lease ran out.
     pub lease_expiries: u64,
+    /// Connections of queues that had one before.
+    pub reconnects: u64,
+    /// Connections that had to wait until what their client had before was over.
+    pub fences: u64,
     /// How long the backend took for reads.
     pub read_latency: Histogram,
     /// How long it took for writes and compare-and-writes.
@@ -71,6 +75,8 @@ impl Stats {
         self.repeated += other.repeated;
         self.dropped += other.dropped;
         self.lease_expiries += other.lease_expiries;
+        self.reconnects += other.reconnects;
+        self.fences += other.fences;
         self.read_latency.add(&other.read_latency);
         self.write_latency.add(&other.write_latency);
         self.other_latency.add(&other.other_latency);

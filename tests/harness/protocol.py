@@ -191,6 +191,9 @@ class Session:
         welcome = self.control.receive()
         assert welcome.kind == WELCOME, refusal_of(welcome)
         self.welcome = attributes(welcome.data)
+        self.instance = self.welcome[2]
+        # The target says that nothing of the previous session is executed any more.
+        self.previous_ended = self.welcome.get(10) not in (None, b"\0")
         self.id = attributes(self.welcome[3])[1]
         device = attributes(self.welcome[4])
         self.blocks, self.block_size = struct.unpack("<Q", device[2])[0], struct.unpack("<I", device[3])[0]

@@ -1,0 +1,198 @@
+//! Exports, and who may attach them: what operators configure.
+
+use std::rc::Rc;
+
+use dst_session::access::{ANY_HOST, Host, rights};
+use dst_wire::Event;
+use spdk::bdev::{BdevEvent, Desc};
+
+use crate::control::Target;
+use crate::error::Error;
+use crate::export::{Export, ExportInfo, HOSTS_MAX, check_suitable};
+use crate::sessions::{Session, SessionId};
+
+impl Target {
+    /// Exports a bdev, to nobody yet. Without a `uuid` it has the bdev's: some bdevs have another one after
+    /// each start, and clients take that for another device.
+    ///
+    /// # Errors
+    /// See [`Error`].
+    pub fn create_export(
+        &self,
+        name: &str,
+        bdev_name: &str,
+        uuid: Option<[u8; 16]>,
+        read_only: bool,
+    ) -> Result<(), Error> {
+        if self.state.borrow().exports.contains_key(name) {
+            return Err(Error::ExportExists(name.to_owned()));
+        }
+        let info = spdk::bdev::info(bdev_name).ok_or_else(|| Error::NoBdev(bdev_name.to_owned()))?;
+        check_suitable(&info, self.options.get().max_transfer)?;
+        let export = name.to_owned();
+        let on_event = move |event| Target::with(|target| target.bdev_event(&export, event));
+        let desc = Desc::open(bdev_name, !read_only, on_event)
+            .map_err(|errno| Error::Open { name: bdev_name.to_owned(), errno })?;
+        let export = Export {
+            bdev_name: bdev_name.to_owned(),
+            uuid: uuid.unwrap_or(info.uuid),
+            read_only,
+            hosts: Vec::new(),
+            info: desc.info(),
+            desc,
+            deleting: None,
+        };
+        self.state.borrow_mut().exports.insert(name.to_owned(), export);
+        spdk::notice!(
+            "DST export {name} of bdev {bdev_name} is there; nobody can attach before dst_export_add_host"
+        );
+        Ok(())
+    }
+
+    /// Takes an export away: its sessions end, and `done` is called when the backend has finished what it
+    /// had of them and the bdev is closed.
+    ///
+    /// # Errors
+    /// There is no such export, or it is being deleted already; `done` is not called then.
+    pub fn delete_export(self: &Rc<Self>, name: &str, done: impl FnOnce() + 'static) -> Result<(), Error> {
+        let mut state = self.state.borrow_mut();
+        let export = state.exports.get_mut(name).ok_or_else(|| Error::NoExport(name.to_owned()))?;
+        if export.deleting.is_some() {
+            return Err(Error::ExportBusy(name.to_owned()));
+        }
+        export.deleting = Some(vec![Box::new(done)]);
+        drop(state);
+        self.end_sessions(name, "its export is deleted", |_| true);
+        self.export_idle(name);
+        Ok(())
+    }
+
+    /// The last step of [`Target::delete_export`], when its last connection is gone.
+    pub(crate) fn export_idle(self: &Rc<Self>, name: &str) {
+        let mut state = self.state.borrow_mut();
+        let in_use = state
+            .connections
+            .values()
+            .any(|entry| entry.owner.as_ref().is_some_and(|owner| owner.export == name));
+        if in_use || state.exports.get(name).is_none_or(|export| export.deleting.is_none()) {
+            return;
+        }
+        let export = state.exports.remove(name).expect("it was just there");
+        drop(state);
+        let Export { desc, deleting, .. } = export;
+        drop(desc);
+        for done in deleting.into_iter().flatten() {
+            done();
+        }
+        self.stop_if_idle();
+    }
+
+    /// The exports, or the one with this name.
+    pub fn exports(&self, name: Option<&str>) -> Result<Vec<ExportInfo>, Error> {
+        let state = self.state.borrow();
+        if let Some(name) = name
+            && !state.exports.contains_key(name)
+        {
+            return Err(Error::NoExport(name.to_owned()));
+        }
+        let wanted = state.exports.iter().filter(|(key, _)| name.is_none_or(|name| name == *key));
+        let show = |(name, export): (&String, &Export)| ExportInfo {
+            name: name.clone(),
+            bdev_name: export.bdev_name.clone(),
+            uuid: export.uuid,
+            read_only: export.read_only,
+            block_size: export.info.block_size,
+            num_blocks: export.info.num_blocks,
+            hosts: export.hosts.clone(),
+            sessions: state.sessions.iter().filter(|(_, session)| session.owner.export == *name).count(),
+        };
+        Ok(wanted.map(show).collect())
+    }
+
+    /// Lets a host in.
+    ///
+    /// # Errors
+    /// No such export, or it has an entry for this host already.
+    pub fn add_host(self: &Rc<Self>, export: &str, host: Host) -> Result<(), Error> {
+        let mut state = self.state.borrow_mut();
+        let entry = state.exports.get_mut(export).ok_or_else(|| Error::NoExport(export.to_owned()))?;
+        if entry.hosts.iter().any(|other| other.name == host.name) {
+            return Err(Error::HostExists { export: export.to_owned(), host: host.name });
+        }
+        if entry.hosts.len() >= HOSTS_MAX {
+            let errno = spdk::Errno(28);
+            return Err(Error::Resources { what: "host: an export has at most 4096 hosts", errno });
+        }
+        spdk::notice!("DST export {export}: host {} may attach without a key", host.name);
+        entry.hosts.push(host.clone());
+        let any = entry.hosts.iter().find(|other| other.name == ANY_HOST).cloned();
+        drop(state);
+        // Its own entry may give a host less than `*` gave it.
+        self.end_sessions(export, "its host has less rights now", |session| {
+            let of =
+                |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, session.peer.ip());
+            session.owner.host == host.name && of(&host) < any.as_ref().and_then(of)
+        });
+        Ok(())
+    }
+
+    /// Ends those sessions of an export of which `which` says so.
+    fn end_sessions(&self, export: &str, why: &str, which: impl Fn(&Session) -> bool) {
+        let state = self.state.borrow();
+        let found =
+            state.sessions.iter().filter(|(_, session)| session.owner.export == export && which(session));
+        let ids: Vec<SessionId> = found.map(|(id, _)| *id).collect();
+        drop(state);
+        for id in &ids {
+            self.end_session(id, why);
+        }
+    }
+
+    /// Lets a host in no more; its sessions end at once.
+    ///
+    /// # Errors
+    /// No such export, or it has no entry for this host.
+    pub fn remove_host(self: &Rc<Self>, export: &str, host: &str) -> Result<(), Error> {
+        let mut state = self.state.borrow_mut();
+        let entry = state.exports.get_mut(export).ok_or_else(|| Error::NoExport(export.to_owned()))?;
+        let found = entry.hosts.iter().position(|other| other.name == host);
+        let index =
+            found.ok_or_else(|| Error::NoHost { export: export.to_owned(), host: host.to_owned() })?;
+        entry.hosts.remove(index);
+        let hosts = entry.hosts.clone();
+        drop(state);
+        // The host itself, whatever else lets it in from now on, and whoever came in by `*`.
+        self.end_sessions(export, "its host was removed", |session| {
+            session.owner.host == host || rights(&hosts, &session.owner.host, session.peer.ip()).is_none()
+        });
+        Ok(())
+    }
+
+    /// Something happened to an export's bdev.
+    fn bdev_event(self: &Rc<Self>, name: &str, event: BdevEvent) {
+        match event {
+            BdevEvent::Remove => {
+                spdk::warn!("DST export {name}: its bdev was removed, so the export is deleted");
+                // One that is being deleted already goes on with that.
+                let _ = self.delete_export(name, || {});
+            }
+            BdevEvent::Resize => {
+                let mut state = self.state.borrow_mut();
+                let Some(export) = state.exports.get_mut(name) else { return };
+                export.info = export.desc.info();
+                let event = Event::Resized(export.info.num_blocks);
+                spdk::notice!("DST export {name} has {} blocks now", export.info.num_blocks);
+                let connections: Vec<(u64, usize)> = state
+                    .connections
+                    .iter()
+                    .filter(|(_, entry)| entry.owner.as_ref().is_some_and(|owner| owner.export == name))
+                    .map(|(&id, entry)| (id, entry.group))
+                    .collect();
+                drop(state);
+                for (id, group) in connections {
+                    self.on_group(group, move |group| group.event(id, event));
+                }
+            }
+        }
+    }
+}
