@@ -103,12 +103,15 @@ CLIENT_OPTIONS = {
 }
 
 
+BAD_ADDRESSES = ["localhost", "256.0.0.1", "1.2.3", "::g", " 127.0.0.1", "127.0.0.1:80", "[::1]", "::1%lo"]
+BAD_ADDRESS_LISTS: list[Any] = [[], ["localhost"], ["127.0.0.1", "::g"], ["127.0.0.1", 5], ["127.0.0.1"] * 9]
+
+
 def place(port: int) -> dict[str, Parameter]:
-    bad_addresses = ["localhost", "256.0.0.1", "1.2.3", "::g", " 127.0.0.1", "127.0.0.1:80", "[::1]", "::1%lo"]
     ports = ["", "0", "65536", "-1", "+80", "1.5", " 80", "0x50", "http", "٣", "9" * 5000, "80\n", "\0"]
     ports += [0, 65536, -1, 1.5, 2**64, 10**30]
     return {
-        "traddr": text("127.0.0.1", *bad_addresses, required=True),
+        "traddr": text("127.0.0.1", *BAD_ADDRESSES, required=True),
         "trsvcid": Parameter(str(port), ("string", "number"), ports, required=True),
         "adrfam": text("ipv4", "ipv6", "ipv5", "ib", "4"),
         "sock_impl": text("posix", "there-is-none"),
@@ -121,6 +124,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_create": {
             "name": name("new"),
             **place(port),
+            "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_ADDRESSES, *BAD_ADDRESS_LISTS], required=True),
             "export": name(EXPORT),
             "host": text(HOST),
             "psk_file": not_yet(None, "/tmp/key"),
@@ -190,7 +194,7 @@ def every_parameter(such: Callable[[Parameter], bool] = lambda _: True) -> pytes
 def steady(shown: Any) -> Any:
     """What is shown without what grows by itself, or by each attempt."""
     if isinstance(shown, dict):
-        return {key: steady(value) for key, value in shown.items() if key not in ("age_ms", "refused_hellos")}
+        return {key: steady(value) for key, value in shown.items() if key not in ("age_ms", "state_age_ms", "refused_hellos")}
     return [steady(value) for value in shown] if isinstance(shown, list) else shown
 
 

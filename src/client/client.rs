@@ -198,8 +198,10 @@ impl Client {
         }
         inner.joined(welcome);
         inner.welcome = Some(welcome.clone());
+        if let Some(tail) = inner.log.pass(now_us()) {
+            spdk::notice!("DST bdev {}: control connection is back{tail}", self.params.name);
+        }
         drop(inner);
-        spdk::notice!("DST bdev {}: control connection is back", self.params.name);
         if welcome.device.num_blocks > before.num_blocks {
             self.resized(welcome.device.num_blocks);
         }

@@ -13,6 +13,7 @@ use crate::client::Attached;
 use crate::disk::DstDisk;
 use crate::error::Error;
 use crate::link::{Link, Step, Wanted};
+use crate::log::Limit;
 use crate::message::{Message, Messages};
 use crate::shared::{Session, Shared};
 
@@ -38,6 +39,7 @@ pub struct Control {
     attach_deadline_us: u64,
     pub last_error: Option<String>,
     next_log_us: u64,
+    pub log: Limit,
     /// Connections made after one was lost, and connections lost.
     pub reconnects: u64,
     pub lost: u64,
@@ -82,6 +84,7 @@ impl Control {
             attach_deadline_us: now + u64::from(shared.options.attach_timeout_ms) * 1000,
             last_error: None,
             next_log_us: 0,
+            log: Limit::default(),
             reconnects: 0,
             lost: 0,
             state: State::Attaching,
@@ -98,7 +101,10 @@ impl Control {
                 Ok(None) => self.watch(now),
                 Ok(Some(event)) => After::Event(event),
                 Err(broken) => {
-                    spdk::warn!("DST bdev {}: control connection lost: {broken}", self.shared.name);
+                    if let Some(tail) = self.log.pass(now) {
+                        let name = &self.shared.name;
+                        spdk::warn!("DST bdev {name}: control connection lost: {broken}{tail}");
+                    }
                     self.lost(now);
                     After::Nothing
                 }
