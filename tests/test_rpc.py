@@ -128,7 +128,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "export": name(EXPORT),
             "host": text(HOST),
             "psk_file": not_yet(None, "/tmp/key"),
-            "digest": not_yet("none", "crc32c", "md5"),
+            "digest": text("none", "md5", "CRC32C"),
             "cipher": not_yet("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13"),
             "wait": flag(True),
             **CLIENT_OPTIONS,

@@ -4,7 +4,7 @@ use dst_session::Violation;
 use dst_session::durability::Durability;
 use dst_session::transactions::{Answer, Request, Transactions};
 use dst_transport::{Flow, Frames};
-use dst_wire::{Header, Kind, Op, Status};
+use dst_wire::{Crc32c, Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::BdevIo;
 use spdk::iov::IovMut;
@@ -16,6 +16,11 @@ pub struct Pending {
     pub io: BdevIo,
     /// Of a flush: its number.
     pub flush: u64,
+}
+
+/// The digest of the first `len` bytes of an I/O's data.
+pub fn digest_of(io: &BdevIo, len: usize) -> u32 {
+    Crc32c::of_pieces(len, |at| io.slice(at))
 }
 
 /// The answer that is coming in.
@@ -82,6 +87,11 @@ impl Frames for Answers<'_> {
 
     fn end(&mut self) -> Result<(), Violation> {
         let Some(answer) = self.incoming.answer.take() else { return Ok(()) };
+        if self.is_corrupt(&answer) {
+            Counters::add(&self.counters.corrupt, 1);
+            let digest = self.transactions.has_digests().then(|| self.request_digest(answer.slot)).flatten();
+            return self.transactions.repeat(answer.slot, digest);
+        }
         let (pending, request, begun_us) = self.transactions.finish(answer.slot);
         self.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
@@ -96,6 +106,20 @@ impl Frames for Answers<'_> {
 }
 
 impl Answers<'_> {
+    /// Whether data was changed on the way, there or back.
+    fn is_corrupt(&mut self, answer: &Answer) -> bool {
+        let Some(digest) = answer.digest.filter(|_| answer.data_len > 0) else {
+            return answer.status == Status::Corrupt;
+        };
+        let io = &self.transactions.user_mut(answer.slot).io;
+        digest_of(io, answer.data_len as usize) != digest
+    }
+
+    fn request_digest(&mut self, slot: u16) -> Option<u32> {
+        let len = self.transactions.request(slot).request_len as usize;
+        (len > 0).then(|| digest_of(&self.transactions.user_mut(slot).io, len))
+    }
+
     /// What a restart of the target could lose from now on, or can't lose any more.
     fn note(&self, request: &Request, pending: &Pending) {
         let Record { durability, start, .. } = self.record;
@@ -112,6 +136,8 @@ fn io_status(status: Status) -> IoStatus {
         Status::Success => IoStatus::Success,
         Status::Miscompare => IoStatus::Miscompare,
         Status::Aborted => IoStatus::Aborted,
-        Status::Failed | Status::NotSupported | Status::OutOfRange | Status::ReadOnly => IoStatus::Failed,
+        Status::Failed | Status::NotSupported | Status::OutOfRange | Status::ReadOnly | Status::Corrupt => {
+            IoStatus::Failed
+        }
     }
 }

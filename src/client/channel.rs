@@ -19,7 +19,7 @@ use spdk::clock::now_us;
 use spdk::iov::Iov;
 use spdk::poller::Poller;
 
-use crate::answers::{Answers, Incoming, Pending, Record};
+use crate::answers::{Answers, Incoming, Pending, Record, digest_of};
 use crate::counters::Counters;
 use crate::disk::op_of;
 use crate::link::{Connection, Link};
@@ -294,7 +294,9 @@ impl Inner {
         Counters::add(&self.counters.transactions, 1);
         let request = Request { op, start, count, request_len, answer_len };
         let stamp = io.stamp();
-        if let Err(pending) = self.transactions.begin(request, Pending { io, flush }, stamp) {
+        let has_digest = request_len > 0 && self.transactions.has_digests();
+        let digest = has_digest.then(|| digest_of(&io, request_len as usize));
+        if let Err(pending) = self.transactions.begin(request, Pending { io, flush }, stamp, digest) {
             pending.io.complete(IoStatus::Failed);
         }
     }

@@ -111,6 +111,8 @@ impl Client {
             lost: sum.lost.into_inner() + inner.lost,
             reconnects: sum.reconnects.into_inner() + inner.reconnects,
             resent: sum.resent.into_inner(),
+            corrupt: sum.corrupt.into_inner(),
+            digest: inner.welcome.as_ref().map_or(0, |welcome| welcome.digest),
             lost_caches: self.shared.durability.losses(),
             outstanding: sum.outstanding.into_inner(),
             waiting: sum.waiting.into_inner(),

@@ -22,6 +22,8 @@ pub struct Counters {
     pub reconnects: AtomicU64,
     /// Transactions sent again.
     pub resent: AtomicU64,
+    /// Transactions sent again because data did not match its digest.
+    pub corrupt: AtomicU64,
     /// Transactions outstanding now.
     pub outstanding: AtomicU64,
     /// I/O that waits now, for a connection or a credit.
@@ -61,6 +63,7 @@ impl Counters {
             (&self.lost, &other.lost),
             (&self.reconnects, &other.reconnects),
             (&self.resent, &other.resent),
+            (&self.corrupt, &other.corrupt),
             (&self.outstanding, &other.outstanding),
             (&self.waiting, &other.waiting),
         ] {

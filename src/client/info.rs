@@ -43,6 +43,10 @@ pub struct Info {
     pub reconnects: u64,
     /// Transactions sent again.
     pub resent: u64,
+    /// Transactions sent again because data did not match its digest.
+    pub corrupt: u64,
+    /// The digest in use, a wire code.
+    pub digest: u8,
     /// How often a restart of the target may have lost completed writes.
     pub lost_caches: u64,
     /// Transactions outstanding now.

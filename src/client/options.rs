@@ -2,6 +2,8 @@
 
 use std::net::IpAddr;
 
+use dst_wire::Digest;
+
 /// Times and depths. Module-wide defaults, each of which a bdev can have otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
@@ -49,6 +51,8 @@ pub struct Peer {
     pub export: String,
     /// This client's identity.
     pub host: String,
+    /// Digests of data that will do, the preferred one first.
+    pub digests: Vec<Digest>,
     /// SPDK's socket implementation; none: SPDK's choice.
     pub sock_impl: Option<String>,
 }

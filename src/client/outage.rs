@@ -8,12 +8,13 @@ use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::check_same_device;
+use dst_session::transactions::DigestOf;
 use dst_transport::Broken;
-use dst_wire::{Op, RefusalReason, Welcome};
+use dst_wire::{Digest, Op, RefusalReason, Welcome};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, IoKind};
 
-use crate::answers::{Incoming, Pending};
+use crate::answers::{Incoming, Pending, digest_of};
 use crate::channel::{Inner, Waiting};
 use crate::counters::Counters;
 use crate::link::{Step, Wanted};
@@ -195,7 +196,10 @@ impl Inner {
             self.abort(true, waiting);
         }
         let again = self.transactions.outstanding();
-        if !self.transactions.grant(welcome.credits) {
+        let digest = |pending: &Pending, len: usize| digest_of(&pending.io, len);
+        let digest: Option<DigestOf<'_, Pending>> =
+            if welcome.digest == Digest::Crc32c as u8 { Some(&digest) } else { None };
+        if !self.transactions.grant(welcome.credits, digest) {
             if let Some(tail) = self.log.pass(now) {
                 spdk::error!(
                     "DST bdev {}: the target grants {} slots, fewer than are in use{tail}",

@@ -204,7 +204,7 @@ impl Shared {
             session,
             previous,
             credits: self.options.queue_depth,
-            digests: vec![dst_wire::Digest::None as u8],
+            digests: self.peer.digests.iter().map(|&digest| digest as u8).collect(),
             ciphers: vec![dst_wire::Cipher::None as u8],
             keep_alive_ms: self.options.keep_alive_timeout_ms,
         }

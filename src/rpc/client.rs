@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use dst_client::{Info, Options, Params as BdevParams, Peer, State};
+use dst_wire::Digest;
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
@@ -51,12 +52,15 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
     let sock_impl = params.sock_impl()?;
     params.no_psk_file()?;
-    params.only_first("digest", &["none", "crc32c"])?;
+    let digests = match params.one_of("digest", &["crc32c", "none"])? {
+        0 => vec![Digest::Crc32c, Digest::None],
+        _ => vec![Digest::None],
+    };
     params.only_first("cipher", &["none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"])?;
     let options = take_options(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
     params.finish()?;
-    Ok(BdevParams { name, peer: Peer { addrs, port, export, host, sock_impl }, options, wait })
+    Ok(BdevParams { name, peer: Peer { addrs, port, export, host, digests, sock_impl }, options, wait })
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
@@ -108,6 +112,7 @@ fn show_info(info: &Info) -> Value {
             "connections_lost": info.lost,
             "reconnects": info.reconnects,
             "resent": info.resent,
+            "corrupt": info.corrupt,
             "lost_caches": info.lost_caches,
         },
         "outstanding": info.outstanding,
@@ -128,7 +133,7 @@ fn show_info(info: &Info) -> Value {
             "max_transfer": info.max_transfer,
             "queue_depth": info.credits,
             "keep_alive_timeout_ms": info.keep_alive_ms,
-            "digest": "none",
+            "digest": digest_name(info.digest),
             "cipher": "none",
             "operations": device.ops.iter().map(|op| format!("{op:?}")).collect::<Vec<_>>(),
         })
@@ -141,6 +146,11 @@ fn show_info(info: &Info) -> Value {
     shown
 }
 
+/// A digest's name, of its wire code.
+pub fn digest_name(code: u8) -> &'static str {
+    if code == Digest::Crc32c as u8 { "crc32c" } else { "none" }
+}
+
 fn show_peer(params: &BdevParams) -> Value {
     let peer = &params.peer;
     let addrs: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
@@ -150,6 +160,7 @@ fn show_peer(params: &BdevParams) -> Value {
         "trsvcid": peer.port.to_string(),
         "export": peer.export,
         "host": peer.host,
+        "digest": digest_name(peer.digests.first().map_or(0, |&digest| digest as u8)),
     });
     // Addresses of both families have none in common.
     for (family, all) in

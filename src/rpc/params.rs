@@ -216,6 +216,14 @@ impl Params {
         Ok(name)
     }
 
+    /// Which of a few words it is; the first if it is not there.
+    pub fn one_of(&mut self, name: &str, words: &[&str]) -> Result<usize> {
+        let Some(text) = self.opt_text(name)? else { return Ok(0) };
+        words.iter().position(|word| *word == text).ok_or_else(|| {
+            RpcError::invalid(name, format!("{} is none of {}", quote(&text), words.join(", ")))
+        })
+    }
+
     /// One of a few words of which this version has only the first, and which may be left out.
     pub fn only_first(&mut self, name: &str, words: &[&str]) -> Result<()> {
         let Some(text) = self.opt_text(name)? else { return Ok(()) };
@@ -344,12 +352,15 @@ mod tests {
 
     #[test]
     fn what_is_not_there_yet_may_be_off() {
-        let digest =
-            |value: &str| params(json!({ "digest": value })).only_first("digest", &["none", "crc32c"]);
-        assert_eq!(digest("none"), Ok(()));
-        let text = message(digest("crc32c"));
-        assert_eq!(text, r#"digest: "crc32c" is not supported in this version, leave it out"#);
-        assert_eq!(message(digest("md5")), r#"digest: "md5" is none of none, crc32c"#);
+        let cipher =
+            |value: &str| params(json!({ "cipher": value })).only_first("cipher", &["none", "aes-128-gcm"]);
+        assert_eq!(cipher("none"), Ok(()));
+        let text = message(cipher("aes-128-gcm"));
+        assert_eq!(text, r#"cipher: "aes-128-gcm" is not supported in this version, leave it out"#);
+        assert_eq!(message(cipher("rot13")), r#"cipher: "rot13" is none of none, aes-128-gcm"#);
+        let one_of = |value: Value| params(json!({ "x": value })).one_of("x", &["a", "b"]);
+        assert_eq!((one_of(json!("b")), params(json!({})).one_of("x", &["a", "b"])), (Ok(1), Ok(0)));
+        assert_eq!(message(one_of(json!("c"))), r#"x: "c" is none of a, b"#);
         let flag = |value: bool| params(json!({ "x": value })).only_false("x");
         assert_eq!(flag(false), Ok(()));
         assert!(message(flag(true)).starts_with("x: true is not supported"));

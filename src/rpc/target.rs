@@ -191,6 +191,7 @@ fn show_stats(stats: &Stats) -> Value {
         "other_operations": stats.others,
         "errors": stats.errors,
         "answered_from_record": stats.repeated,
+        "corrupt": stats.corrupt,
         "dropped": stats.dropped,
         "lease_expiries": stats.lease_expiries,
         "reconnects": stats.reconnects,

@@ -55,6 +55,12 @@ pub enum Violation {
         /// The number of the one before.
         last: u64,
     },
+    /// Data without a digest although one was agreed, or with one although none was.
+    #[error("transaction {0:#x} carries data {with} a digest, which is not what was agreed", with = if *.1 { "with" } else { "without" })]
+    Digest(u64, bool),
+    /// Data that was corrupt each time.
+    #[error("the data of transaction {0:#x} did not match its digest {1} times")]
+    Corrupt(u64, u32),
     /// A slot that was not granted.
     #[error("transaction {id:#x} uses slot {slot}, {credits} were granted")]
     Slot {

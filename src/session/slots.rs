@@ -74,9 +74,9 @@ impl Slots {
         id
     }
 
-    /// The transaction in this slot was not executed and is forgotten.
-    pub fn withdraw(&mut self, slot: u16) {
-        self.slots[usize::from(slot)].busy = 0;
+    /// The transaction in this slot was not executed and is forgotten. Gives its id.
+    pub fn withdraw(&mut self, slot: u16) -> u64 {
+        std::mem::take(&mut self.slots[usize::from(slot)].busy)
     }
 }
 

@@ -36,13 +36,21 @@ struct Slot<T> {
     header: [u8; HEADER_LEN],
     request: Request,
     begun_us: u64,
+    /// Of the request's data, if there is one and the connection has digests.
+    digest: Option<u32>,
     /// On how many connections after its first it was sent.
     resends: u32,
+    /// How often it was sent again on this connection, because data was corrupt.
+    repeats: u32,
     /// Its neighbours in the order of beginning, while it is in use.
     older: u16,
     newer: u16,
     user: Option<T>,
 }
+
+/// How often a transaction is sent again on one connection because its data was corrupt. A network that corrupts
+/// one frame in ten does so eight times running once in 10^8 frames.
+const REPEATS_MAX: u32 = 8;
 
 /// No slot.
 const NONE: u16 = u16::MAX;
@@ -60,6 +68,8 @@ pub struct Transactions<T> {
     sent_of_first: usize,
     sequence: u64,
     outstanding: usize,
+    /// Whether data has digests on this connection.
+    has_digests: bool,
     /// The two ends of the order of beginning: a list through the slots, so that the oldest one, whose
     /// deadline is the next, is found without a search.
     oldest: u16,
@@ -88,7 +98,12 @@ pub struct Answer {
     pub status: Status,
     /// Bytes of data that follow.
     pub data_len: u32,
+    /// Their digest, if they have one.
+    pub digest: Option<u32>,
 }
+
+/// Computes the digest of so many bytes of a user's data.
+pub type DigestOf<'a, T> = &'a dyn Fn(&T, usize) -> u32;
 
 /// The slot in a transaction's id.
 pub fn slot_of(id: u64) -> u16 {
@@ -106,7 +121,9 @@ impl<T> Transactions<T> {
             header: [0; HEADER_LEN],
             request: Request { op: Op::Read, start: 0, count: 0, request_len: 0, answer_len: 0 },
             begun_us: 0,
+            digest: None,
             resends: 0,
+            repeats: 0,
             older: NONE,
             newer: NONE,
             user: None,
@@ -118,6 +135,7 @@ impl<T> Transactions<T> {
             sent_of_first: 0,
             sequence: 0,
             outstanding: 0,
+            has_digests: false,
             oldest: NONE,
             newest: NONE,
         }
@@ -141,12 +159,15 @@ impl<T> Transactions<T> {
     /// The target granted slots 0 to `credits - 1` on a new connection. Everything that was outstanding is
     /// to be sent again, in the order in which it began. `false`, and nothing changed: one that is
     /// outstanding has a slot that was not granted.
-    pub fn grant(&mut self, credits: u16) -> bool {
+    ///
+    /// With a `digest`, which computes one of what a transaction carries, data has digests in both directions.
+    pub fn grant(&mut self, credits: u16, digest: Option<DigestOf<'_, T>>) -> bool {
         let credits = if mutation::is_on(Mutation::NoCredits) { CREDITS_MAX } else { credits };
         let credits = usize::from(credits).min(self.slots.len());
         if self.slots[credits..].iter().any(|slot| slot.state != State::Free) {
             return false;
         }
+        self.has_digests = digest.is_some();
         self.free.clear();
         self.to_send.clear();
         self.sent_of_first = 0;
@@ -156,6 +177,8 @@ impl<T> Transactions<T> {
                 State::ToSend | State::Sent => {
                     slot.state = State::ToSend;
                     slot.resends += 1;
+                    slot.repeats = 0;
+                    slot.digest = slot.digest(digest);
                     slot.header = slot.encode(Flags::RESENT);
                     self.to_send.push_back(i as u16);
                 }
@@ -173,18 +196,26 @@ impl<T> Transactions<T> {
         self.sent_of_first = 0;
     }
 
+    /// Whether the data of what begins now has digests.
+    #[inline]
+    pub fn has_digests(&self) -> bool {
+        self.has_digests
+    }
+
     /// Begins a transaction, or gives `user` back when all granted slots are in use. `now_us` is not
-    /// before that of the one before.
-    pub fn begin(&mut self, request: Request, user: T, now_us: u64) -> Result<u16, T> {
+    /// before that of the one before; the `digest` is that of the data, if it has one.
+    pub fn begin(&mut self, request: Request, user: T, now_us: u64, digest: Option<u32>) -> Result<u16, T> {
         let Some(index) = self.free.pop() else { return Err(user) };
         self.sequence += 1;
         let slot = &mut self.slots[usize::from(index)];
         assert!(slot.state == State::Free && slot.user.is_none(), "slot {index} is in use");
         slot.id = self.sequence << 16 | u64::from(index);
         slot.request = request;
+        slot.digest = digest;
         slot.header = slot.encode(Flags::NONE);
         slot.begun_us = now_us;
         slot.resends = 0;
+        slot.repeats = 0;
         slot.user = Some(user);
         slot.state = State::ToSend;
         slot.older = self.newest;
@@ -265,7 +296,36 @@ impl<T> Transactions<T> {
         if header.data_len != expected {
             return Err(Violation::Data { id: header.id, found: header.data_len, expected: expected.into() });
         }
-        Ok(Answer { slot, status, data_len: header.data_len })
+        let has_digest = header.flags.contains(Flags::DIGEST);
+        if header.data_len > 0 && has_digest != self.has_digests {
+            return Err(Violation::Digest(header.id, has_digest));
+        }
+        Ok(Answer { slot, status, data_len: header.data_len, digest: has_digest.then_some(header.digest) })
+    }
+
+    /// Data was corrupt on the way, there or back: the transaction is sent again. `digest` is that of its data,
+    /// computed anew (its owner may have changed it meanwhile, which is another reason for a digest that
+    /// does not match).
+    ///
+    /// # Errors
+    /// It happened too often: the connection is of no use.
+    pub fn repeat(&mut self, slot: u16, digest: Option<u32>) -> Result<(), Violation> {
+        let found = &mut self.slots[usize::from(slot)];
+        assert!(found.state == State::Sent, "slot {slot} is not waiting for an answer");
+        found.repeats += 1;
+        if found.repeats >= REPEATS_MAX {
+            return Err(Violation::Corrupt(found.id, found.repeats));
+        }
+        found.digest = digest;
+        found.header = found.encode(Flags::RESENT);
+        found.state = State::ToSend;
+        self.to_send.push_back(slot);
+        Ok(())
+    }
+
+    /// What a transaction asks for.
+    pub fn request(&self, slot: u16) -> Request {
+        self.slots[usize::from(slot)].request
     }
 
     /// The user of an outstanding transaction.
@@ -338,7 +398,14 @@ impl<T> Transactions<T> {
 }
 
 impl<T> Slot<T> {
+    fn digest(&self, digest: Option<DigestOf<'_, T>>) -> Option<u32> {
+        let len = self.request.request_len as usize;
+        let user = self.user.as_ref().filter(|_| len > 0)?;
+        digest.map(|digest| digest(user, len))
+    }
+
     fn encode(&self, flags: Flags) -> [u8; HEADER_LEN] {
+        let flags = if self.digest.is_some() { Flags(flags.0 | Flags::DIGEST.0) } else { flags };
         Header {
             kind: Kind::Request,
             code: self.request.op as u8,
@@ -347,7 +414,7 @@ impl<T> Slot<T> {
             id: self.id,
             start: self.request.start,
             count: self.request.count,
-            digest: 0,
+            digest: self.digest.unwrap_or(0),
         }
         .encode()
     }
@@ -375,18 +442,18 @@ mod tests {
     #[test]
     fn nothing_begins_without_credit() {
         let mut slab = Transactions::new(2);
-        assert_eq!(slab.begin(READ, 'a', 0), Err('a'));
-        assert!(slab.grant(2));
-        assert!(slab.begin(READ, 'a', 0).is_ok() && slab.begin(READ, 'b', 0).is_ok());
-        assert_eq!(slab.begin(READ, 'c', 0), Err('c'));
+        assert_eq!(slab.begin(READ, 'a', 0, None), Err('a'));
+        assert!(slab.grant(2, None));
+        assert!(slab.begin(READ, 'a', 0, None).is_ok() && slab.begin(READ, 'b', 0, None).is_ok());
+        assert_eq!(slab.begin(READ, 'c', 0, None), Err('c'));
         assert_eq!(slab.outstanding(), 2);
     }
 
     #[test]
     fn an_answer_must_fit_its_transaction() {
         let mut slab = Transactions::new(2);
-        slab.grant(2);
-        slab.begin(READ, 'a', 7).unwrap();
+        slab.grant(2, None);
+        slab.begin(READ, 'a', 7, None).unwrap();
         let header = slab.outgoing().next().unwrap().header.to_vec();
         let good = answer_to(&header, Status::Success, 512);
         assert_eq!(slab.answer(&good), Err(Violation::Answer(good.id)), "before it was sent");
@@ -394,7 +461,10 @@ mod tests {
         let short = answer_to(&header, Status::Success, 511);
         assert!(matches!(slab.answer(&short), Err(Violation::Data { found: 511, expected: 512, .. })));
         let failed = answer_to(&header, Status::Failed, 0);
-        assert_eq!(slab.answer(&failed), Ok(Answer { slot: 0, status: Status::Failed, data_len: 0 }));
+        assert_eq!(
+            slab.answer(&failed),
+            Ok(Answer { slot: 0, status: Status::Failed, data_len: 0, digest: None })
+        );
         let mut other = good;
         other.id += 1 << 16;
         assert_eq!(slab.answer(&other), Err(Violation::Answer(other.id)));
@@ -408,15 +478,15 @@ mod tests {
     #[test]
     fn a_new_connection_sends_all_again_in_order() {
         let mut slab = Transactions::new(4);
-        slab.grant(4);
+        slab.grant(4, None);
         for user in ['a', 'b', 'c'] {
-            slab.begin(write(100), user, 0).unwrap();
+            slab.begin(write(100), user, 0, None).unwrap();
         }
         slab.sent(HEADER_LEN + 100 + 3);
         slab.disconnected();
-        assert_eq!(slab.begin(READ, 'd', 0), Err('d'));
-        assert!(!slab.grant(2), "slot 2 is in use");
-        assert!(slab.grant(3));
+        assert_eq!(slab.begin(READ, 'd', 0, None), Err('d'));
+        assert!(!slab.grant(2, None), "slot 2 is in use");
+        assert!(slab.grant(3, None));
         let users: Vec<char> = slab.outgoing().map(|out| *out.user).collect();
         assert_eq!(users, ['a', 'b', 'c']);
         for out in slab.outgoing() {
@@ -424,15 +494,15 @@ mod tests {
             assert!(header.flags.contains(Flags::RESENT));
             assert_eq!((out.data_from, out.data_len), (0, 100));
         }
-        assert_eq!(slab.begin(READ, 'd', 0), Err('d'), "three were granted, three are in use");
+        assert_eq!(slab.begin(READ, 'd', 0, None), Err('d'), "three were granted, three are in use");
     }
 
     #[test]
     fn abandoning_gives_every_user_back_once_the_oldest_first() {
         let mut slab = Transactions::new(4);
-        slab.grant(4);
+        slab.grant(4, None);
         for user in 0..4 {
-            slab.begin(write(user), user, u64::from(user) * 10).unwrap();
+            slab.begin(write(user), user, u64::from(user) * 10, None).unwrap();
         }
         slab.sent(3 * HEADER_LEN + 10);
         slab.finish(1);
@@ -445,20 +515,20 @@ mod tests {
         assert_eq!(users, [3]);
         assert_eq!((slab.abandon_oldest(), slab.abandon_oldest()), (Some(2), None));
         assert_eq!((slab.outstanding(), slab.oldest_us()), (0, None));
-        slab.grant(4);
-        assert!(slab.begin(READ, 9, 50).is_ok());
+        slab.grant(4, None);
+        assert!(slab.begin(READ, 9, 50, None).is_ok());
         assert_eq!(slab.oldest_us(), Some(50));
     }
 
     #[test]
     fn connections_are_counted() {
         let mut slab = Transactions::new(1);
-        slab.grant(1);
-        slab.begin(write(1), 'a', 0).unwrap();
+        slab.grant(1, None);
+        slab.begin(write(1), 'a', 0, None).unwrap();
         for resends in 0..3 {
             slab.disconnected();
             slab.abandon(|_, found| found != resends, |user| panic!("{user} was sent again {resends} times"));
-            slab.grant(1);
+            slab.grant(1, None);
         }
     }
 
@@ -469,9 +539,9 @@ mod tests {
             cuts in proptest::collection::vec(1usize..500, 1..200),
         ) {
             let mut slab = Transactions::new(30);
-            slab.grant(30);
+            slab.grant(30, None);
             for (i, &len) in lens.iter().enumerate() {
-                slab.begin(write(len), i, 0).unwrap();
+                slab.begin(write(len), i, 0, None).unwrap();
             }
             // For each user: the bytes seen, header first.
             let mut seen = vec![0; lens.len()];

@@ -7,7 +7,7 @@ use dst_session::access::{Access, rights};
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::{Agreed, agree, refuse};
 use dst_session::slots::Slots;
-use dst_wire::{Device, Hello, Previous, Refusal, RefusalReason, SessionRef, Welcome};
+use dst_wire::{Device, Digest, Hello, Previous, Refusal, RefusalReason, SessionRef, Welcome};
 use spdk::bdev::DescRef;
 use spdk::clock::now_us;
 use spdk::sock::Sock;
@@ -240,7 +240,13 @@ impl Target {
             cipher: agreed.cipher as u8,
             keep_alive_ms: agreed.keep_alive_ms,
         };
-        let join = slots.map(|slots| Join { bdev, device, max_transfer, slots });
+        let join = slots.map(|slots| Join {
+            bdev,
+            device,
+            max_transfer,
+            has_digests: agreed.digest == Digest::Crc32c,
+            slots,
+        });
         Answer::Welcome(Box::new(welcome), join)
     }
 }

@@ -55,6 +55,8 @@ pub struct Join {
     pub device: Device,
     /// Most bytes of one request.
     pub max_transfer: u32,
+    /// Whether data has digests.
+    pub has_digests: bool,
     /// The record of the queue.
     pub slots: Slots,
 }
@@ -265,6 +267,7 @@ impl Group {
                     channel,
                     device: join.device,
                     max_transfer: join.max_transfer,
+                    has_digests: join.has_digests,
                     slots: join.slots,
                 }),
                 Err(errno) => {

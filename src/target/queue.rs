@@ -10,7 +10,7 @@ use dst_session::request::{Checked, check};
 use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
 use dst_transport::Flow;
-use dst_wire::{Device, HEADER_LEN, Header, Kind, Op, Status};
+use dst_wire::{Crc32c, Device, Flags, HEADER_LEN, Header, Kind, Op, Status};
 use spdk::backend::Channel;
 use spdk::clock::now_us;
 use spdk::iov::{Iov, IovMut};
@@ -40,7 +40,7 @@ enum Incoming {
     /// None.
     Nothing,
     /// It will be executed.
-    Execute { request: Request, slot: u16, io: Io, at: usize },
+    Execute { request: Request, slot: u16, digest: u32, io: Io, at: usize },
     /// It will be answered with this; its data is passed over.
     Answer { slot: u16, status: Status },
 }
@@ -53,6 +53,8 @@ pub struct Setup {
     pub device: Device,
     /// Most bytes of one request.
     pub max_transfer: u32,
+    /// Whether data has digests.
+    pub has_digests: bool,
     /// The record of the session's queue.
     pub slots: Slots,
 }
@@ -61,6 +63,11 @@ pub struct Setup {
 #[inline]
 pub fn is_over(lease: &Granted, now_us: u64) -> bool {
     lease.is_over(now_us) && !is_on(Mutation::NoLeaseAtTarget)
+}
+
+/// The digest of the first `len` bytes of an I/O's data.
+fn digest_of(io: &Io, len: usize) -> u32 {
+    Crc32c::of_pieces(len, |at| io.data.slice(at))
 }
 
 /// A connection's transactions.
@@ -129,6 +136,10 @@ impl Queue {
             // The client can't have the answer yet, so the slot is not its to use.
             return Err(Violation::SlotBusy { id: header.id, other });
         }
+        let has_digest = header.flags.contains(Flags::DIGEST);
+        if header.data_len > 0 && has_digest != self.setup.has_digests {
+            return Err(Violation::Digest(header.id, has_digest));
+        }
         let request = match check(header, &self.setup.device, self.setup.max_transfer)? {
             Checked::Execute(request) => request,
             Checked::Reject(status, _) => {
@@ -146,7 +157,10 @@ impl Queue {
             return Ok(Flow::Stall);
         };
         match self.setup.slots.arrive(header.id, request.op) {
-            Ok(Arrival::Execute) => self.incoming = Incoming::Execute { request, slot, io, at: 0 },
+            Ok(Arrival::Execute) => {
+                let digest = header.digest;
+                self.incoming = Incoming::Execute { request, slot, digest, io, at: 0 };
+            }
             Ok(Arrival::Repeat(status)) => {
                 pools.put(io, &mut self.share);
                 self.stats.repeated += 1;
@@ -194,7 +208,12 @@ impl Queue {
         match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
             Incoming::Nothing => {}
             Incoming::Answer { slot, status } => self.answer(slot, status, None),
-            Incoming::Execute { request, slot, mut io, .. } => {
+            Incoming::Execute { request, slot, digest, mut io, .. } => {
+                let len = request.request_len as usize;
+                if self.setup.has_digests && len > 0 && digest_of(&io, len) != digest {
+                    self.corrupt(slot, io, &connection.group().pools);
+                    return Ok(());
+                }
                 let now_us = now_us();
                 if is_over(lease, now_us) {
                     self.setup.slots.withdraw(slot);
@@ -238,13 +257,31 @@ impl Queue {
 
     fn answer(&mut self, slot: u16, status: Status, io: Option<Io>) {
         let id = self.setup.slots.answered(slot, status);
+        self.send(slot, id, status, io);
+    }
+
+    /// A request's data is not what the client sent: it is to send it again.
+    fn corrupt(&mut self, slot: u16, io: Io, pools: &Pools) {
+        pools.put(io, &mut self.share);
+        self.stats.corrupt += 1;
+        let id = self.setup.slots.withdraw(slot);
+        self.send(slot, id, Status::Corrupt, None);
+    }
+
+    fn send(&mut self, slot: u16, id: u64, status: Status, io: Option<Io>) {
         let work = &mut self.work[usize::from(slot)];
         if io.is_none() {
             work.data_len = 0;
         }
+        let mut header = Header::new(Kind::Answer);
+        if let Some(io) = &io
+            && self.setup.has_digests
+        {
+            header.flags = Flags::DIGEST;
+            header.digest = digest_of(io, work.data_len);
+        }
         work.io = io;
         work.unsent = id;
-        let mut header = Header::new(Kind::Answer);
         header.code = status as u8;
         header.id = id;
         header.data_len = work.data_len as u32;
@@ -297,7 +334,9 @@ impl Queue {
     pub fn disconnected(&mut self, pools: &Pools) {
         match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
             Incoming::Nothing => {}
-            Incoming::Answer { slot, .. } => self.setup.slots.withdraw(slot),
+            Incoming::Answer { slot, .. } => {
+                self.setup.slots.withdraw(slot);
+            }
             Incoming::Execute { slot, io, .. } => {
                 self.setup.slots.withdraw(slot);
                 pools.put(io, &mut self.share);

@@ -30,6 +30,8 @@ pub struct Stats {
     pub reconnects: u64,
     /// Connections that had to wait until what their client had before was over.
     pub fences: u64,
+    /// Requests whose data did not match its digest.
+    pub corrupt: u64,
     /// How long the backend took for reads.
     pub read_latency: Histogram,
     /// How long it took for writes and compare-and-writes.
@@ -73,6 +75,7 @@ impl Stats {
         self.others += other.others;
         self.errors += other.errors;
         self.repeated += other.repeated;
+        self.corrupt += other.corrupt;
         self.dropped += other.dropped;
         self.lease_expiries += other.lease_expiries;
         self.reconnects += other.reconnects;

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attribute;
+mod crc;
 mod device;
 mod error;
 mod event;
@@ -29,6 +30,7 @@ mod status;
 mod testing;
 mod welcome;
 
+pub use crc::Crc32c;
 pub use device::{BLOCK_SIZES, Device};
 pub use error::{Place, WireError};
 pub use event::Event;

@@ -19,6 +19,8 @@ pub enum Status {
     OutOfRange = 5,
     /// A modifying operation on a read-only connection.
     ReadOnly = 6,
+    /// The request's data did not match its digest: nothing was executed, it is to be sent again.
+    Corrupt = 7,
 }
 
 impl Status {
@@ -31,6 +33,7 @@ impl Status {
             4 => Status::NotSupported,
             5 => Status::OutOfRange,
             6 => Status::ReadOnly,
+            7 => Status::Corrupt,
             _ => Status::Failed,
         }
     }
