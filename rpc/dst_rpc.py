@@ -159,6 +159,12 @@ METHODS = (
             number("handshake_timeout_ms", "how long a connection may take to be let in, 100 to 60000"),
             number("max_sessions", "most sessions at once, 1 to 65536"),
             number("session_timeout_ms", "how long a session without connections is kept, 1000 to 3600000"),
+            number("max_keep_alive_ms", "longest keep-alive time that a client gets, 100 to 3600000"),
+            number(
+                "drain_timeout_ms",
+                "how long dst_delete_export waits for a bdev before it resets it, and again before it gives up, "
+                "100 to 600000",
+            ),
             number("queue_depth", "transactions that a connection may have outstanding, 1 to 4096"),
             number("max_transfer", "most bytes of one request, 65536 to 1048576, a power of two"),
             number("buffer_mib", "memory for data, in MiB a core, 4 to 65536"),

@@ -18,6 +18,7 @@ from harness.backends import await_requests, slow_export, writes_at
 from harness.lab import Lab
 from harness.protocol import (
     ANSWER,
+    BUSY,
     Closed,
     Connection,
     EVENT,
@@ -244,7 +245,7 @@ def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slo
     waiting = say_hello(5)
     superseded.assert_closed()
     with say_hello(4) as late:
-        assert refusal_of(late.receive())[0] == NO_SESSION
+        assert refusal_of(late.receive())[0] == BUSY
     first.assert_closed()
     assert waiting.receive().kind == WELCOME
     assert time.monotonic() - began > 0.9 * SLOW_S, "welcomed while the old connection's write was in the backend"

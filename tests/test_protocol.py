@@ -14,6 +14,7 @@ from harness.environment import ROOT
 from harness.lab import Lab
 from harness.protocol import (
     ANSWER,
+    BUSY,
     Closed,
     Connection,
     EVENT,
@@ -139,7 +140,7 @@ def test_late_connection_is_refused(served: Served) -> None:
     session = Session(served[1])
     with session.join(1, epoch=5), Connection(served[1]) as late:
         late.send(hello(session.export, session.host, SessionRef(session.id, 1, 4)))
-        assert refusal_of(late.receive())[0] == NO_SESSION
+        assert refusal_of(late.receive()) == (BUSY, "a newer connection has this queue")
         late.assert_closed()
 
 

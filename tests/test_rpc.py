@@ -170,6 +170,8 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "handshake_timeout_ms": number(100, 60_000),
             "max_sessions": number(1, 65_536),
             "session_timeout_ms": number(1000, 3_600_000),
+            "max_keep_alive_ms": number(100, 3_600_000),
+            "drain_timeout_ms": number(100, 600_000),
             "queue_depth": number(1, 4096),
             "max_transfer": Parameter(
                 65_536, ("number",), [65_535, 65_537, 131_071, 1_048_577, 2_097_152, -1, 65_536.5, 2**32, 10**30]
@@ -436,9 +438,10 @@ def test_a_listener_that_fails_leaves_the_options_free(lab: Lab) -> None:
         target.rpc.call("dst_create_listener", traddr="192.0.2.1", trsvcid=str(free_port()))
     threads = [thread["name"] for thread in target.rpc.call("thread_get_stats")["threads"]]
     assert not any(thread.startswith("dst") for thread in threads)
-    assert target.rpc.call("dst_set_options", queue_depth=8, max_transfer=65_536) is True
+    chosen = {"queue_depth": 8, "max_transfer": 65_536, "max_keep_alive_ms": 2000, "drain_timeout_ms": 700}
+    assert target.rpc.call("dst_set_options", **chosen) is True
     options = target.rpc.call("dst_get_options")
-    assert (options["queue_depth"], options["max_transfer"]) == (8, 65_536)
+    assert {key: options[key] for key in chosen} == chosen
 
 
 # Attaching in vain.

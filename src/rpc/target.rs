@@ -285,6 +285,8 @@ fn show_options(o: &Options) -> Value {
         "handshake_timeout_ms": o.handshake_timeout_ms,
         "max_sessions": o.max_sessions,
         "session_timeout_ms": o.session_timeout_ms,
+        "max_keep_alive_ms": o.max_keep_alive_ms,
+        "drain_timeout_ms": o.drain_timeout_ms,
         "queue_depth": o.queue_depth,
         "max_transfer": o.max_transfer,
         "buffer_mib": o.buffer_mib,
@@ -300,6 +302,8 @@ fn apply_options(params: Option<Value>) -> Result<Value> {
     o.handshake_timeout_ms = params.number("handshake_timeout_ms", o.handshake_timeout_ms, 100..=60_000)?;
     o.max_sessions = params.number("max_sessions", o.max_sessions, 1..=65_536)?;
     o.session_timeout_ms = params.number("session_timeout_ms", o.session_timeout_ms, 1000..=3_600_000)?;
+    o.max_keep_alive_ms = params.number("max_keep_alive_ms", o.max_keep_alive_ms, 100..=3_600_000)?;
+    o.drain_timeout_ms = params.number("drain_timeout_ms", o.drain_timeout_ms, 100..=600_000)?;
     o.queue_depth = params.number("queue_depth", o.queue_depth, 1..=4096)?;
     o.max_transfer = params.number("max_transfer", o.max_transfer, 65_536..=1 << 20)?;
     if !o.max_transfer.is_power_of_two() {

@@ -25,11 +25,11 @@ pub fn refuse(reason: RefusalReason, text: impl Into<String>) -> Refusal {
     Refusal { reason, text: text.into() }
 }
 
-/// Chooses from what a client offers.
+/// Chooses from what a client offers, within what the target grants: slots, and ms that a lease lasts.
 ///
 /// # Errors
 /// The refusal to send when there is nothing in common.
-pub fn agree(hello: &Hello, credits_max: u16) -> Result<Agreed, Refusal> {
+pub fn agree(hello: &Hello, credits_max: u16, keep_alive_max_ms: u32) -> Result<Agreed, Refusal> {
     let (min, max) = hello.versions;
     if !(min..=max).contains(&VERSION) {
         let text = format!("the target speaks version {VERSION}, the client {min} to {max}");
@@ -47,7 +47,10 @@ pub fn agree(hello: &Hello, credits_max: u16) -> Result<Agreed, Refusal> {
         credits: hello.credits.clamp(1, credits_max.min(CREDITS_MAX)),
         digest: Digest::None,
         cipher: Cipher::None,
-        keep_alive_ms: hello.keep_alive_ms.clamp(*KEEP_ALIVE_MS.start(), *KEEP_ALIVE_MS.end()),
+        keep_alive_ms: hello
+            .keep_alive_ms
+            .min(keep_alive_max_ms)
+            .clamp(*KEEP_ALIVE_MS.start(), *KEEP_ALIVE_MS.end()),
     })
 }
 
@@ -137,12 +140,15 @@ mod tests {
 
     #[test]
     fn the_target_grants_what_it_has() {
-        let agreed = agree(&hello(), 32).unwrap();
+        let agreed = agree(&hello(), 32, 60_000).unwrap();
         assert_eq!((agreed.credits, agreed.version, agreed.keep_alive_ms), (32, 1, 3000));
         let greedy = Hello { credits: u16::MAX, keep_alive_ms: 0, ..hello() };
-        let agreed = agree(&greedy, u16::MAX).unwrap();
+        let agreed = agree(&greedy, u16::MAX, 60_000).unwrap();
         assert_eq!((agreed.credits, agreed.keep_alive_ms), (CREDITS_MAX, *KEEP_ALIVE_MS.start()));
-        assert_eq!(agree(&Hello { credits: 0, ..hello() }, 32).unwrap().credits, 1);
+        assert_eq!(agree(&Hello { credits: 0, ..hello() }, 32, 60_000).unwrap().credits, 1);
+        let patient = Hello { keep_alive_ms: u32::MAX, ..hello() };
+        assert_eq!(agree(&patient, 32, 60_000).unwrap().keep_alive_ms, 60_000);
+        assert_eq!(agree(&patient, 32, 0).unwrap().keep_alive_ms, *KEEP_ALIVE_MS.start());
     }
 
     #[test]
@@ -184,7 +190,7 @@ mod tests {
 
     #[test]
     fn demands_that_cannot_be_met_are_refused() {
-        let reason = |hello: Hello| agree(&hello, 32).unwrap_err().reason;
+        let reason = |hello: Hello| agree(&hello, 32, 60_000).unwrap_err().reason;
         assert_eq!(reason(Hello { versions: (2, 9), ..hello() }), RefusalReason::Version);
         assert_eq!(reason(Hello { versions: (1, 0), ..hello() }), RefusalReason::Version);
         assert_eq!(reason(Hello { digests: vec![1], ..hello() }), RefusalReason::Protection);

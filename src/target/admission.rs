@@ -116,7 +116,7 @@ impl Target {
         let access = rights(&export.hosts, &hello.host, peer.ip())
             .ok_or_else(|| not_allowed("the export has no entry that lets this host in from there"))?;
         let access = if is_on(Mutation::NoAccess) { Access::ReadWrite } else { access };
-        let agreed = agree(hello, options.queue_depth)?;
+        let agreed = agree(hello, options.queue_depth, options.max_keep_alive_ms)?;
         Ok(Admitted { agreed, device: export.device(access), bdev: export.desc.handle() })
     }
 

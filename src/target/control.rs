@@ -224,10 +224,11 @@ impl Target {
         Ok(thread)
     }
 
-    /// Ends sessions that nobody came back to.
+    /// Ends sessions that nobody came back to, and queues.
     fn tick(self: &Rc<Self>) -> bool {
         let timeout_us = u64::from(self.options.get().session_timeout_ms) * 1000;
         let Some(before) = now_us().checked_sub(timeout_us) else { return false };
+        self.state.borrow_mut().sessions.give_up_queues(before);
         let abandoned = self.state.borrow().sessions.abandoned(before);
         for id in &abandoned {
             self.close_session(id, "nobody came back to it in time");

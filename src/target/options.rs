@@ -13,6 +13,12 @@ pub struct Options {
     pub max_sessions: u32,
     /// How long a session without connections is remembered, ms. 1,000 to 3,600,000.
     pub session_timeout_ms: u32,
+    /// Longest keep-alive time that a client gets, ms: how long others may have to wait until it is certain
+    /// that a lost client's requests are over. 100 to 3,600,000.
+    pub max_keep_alive_ms: u32,
+    /// How long the deletion of an export waits for the backend before it resets the bdev, and again
+    /// before it tells that the backend hangs, ms. 100 to 600,000.
+    pub drain_timeout_ms: u32,
     /// Transactions granted to a connection. 1 to 4,096.
     pub queue_depth: u16,
     /// Most bytes of one request. 64 KiB to 2 MiB, a power of two.
@@ -29,6 +35,8 @@ impl Default for Options {
             handshake_timeout_ms: 5000,
             max_sessions: 1024,
             session_timeout_ms: 60_000,
+            max_keep_alive_ms: 60_000,
+            drain_timeout_ms: 5000,
             // As many as an NVMe/TCP queue of SPDK's target, twice: deep queues are what batches live on.
             queue_depth: 256,
             max_transfer: 1 << 20,

@@ -1,6 +1,6 @@
 //! The sessions of all exports.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::SocketAddr;
 
 use dst_session::mutation::{Mutation, is_on};
@@ -12,6 +12,10 @@ use crate::stats::Stats;
 
 /// A session's 16 random bytes.
 pub type SessionId = [u8; 16];
+
+/// Queues of one session of which it is remembered that their record was given up. With so many no further
+/// one is given up; the limit of queues in all holds all the same.
+const LOST_MAX: usize = 1024;
 
 /// One queue: a connection at a time, and the record that outlives it.
 #[derive(Default)]
@@ -26,6 +30,8 @@ pub struct Queue {
     pub lent: bool,
     /// A connection that waits for the one before it to be gone.
     pub waiting: Option<(u64, Hello, SocketAddr)>,
+    /// Since when it has no connection.
+    idle_since_us: Option<u64>,
 }
 
 impl Queue {
@@ -66,6 +72,9 @@ pub struct Session {
     pub peer: SocketAddr,
     /// Its queues; queue 0 carries no requests.
     pub queues: BTreeMap<u16, Queue>,
+    /// Queues whose record was given up, because nobody came back to them for so long. Whoever does cannot
+    /// be told any more what was executed: it has to open another session.
+    lost: BTreeSet<u16>,
     /// What its ended connections did.
     pub stats: Stats,
     /// Since when it has no connection.
@@ -135,6 +144,7 @@ impl Sessions {
             since_us: now_us,
             peer,
             queues: BTreeMap::from([(0, first)]),
+            lost: BTreeSet::new(),
             stats: Stats { fences: waited.into(), ..Stats::default() },
             idle_since_us: None,
         };
@@ -161,6 +171,9 @@ impl Sessions {
             .get_mut(&reference.id)
             .filter(|session| session.owner.export == hello.export && session.owner.host == hello.host)
             .ok_or_else(no_session)?;
+        if session.lost.contains(&reference.queue) {
+            return Err(refuse(RefusalReason::NoSession, "the record of this queue was given up"));
+        }
         let is_known = session.queues.contains_key(&reference.queue);
         if !is_known {
             if self.queues >= queues_max {
@@ -170,12 +183,13 @@ impl Sessions {
         }
         let queue = session.queues.entry(reference.queue).or_default();
         if reference.epoch < queue.epoch || queue.connection.is_some() && reference.epoch == queue.epoch {
-            return Err(refuse(RefusalReason::NoSession, "a newer connection has this queue"));
+            return Err(refuse(RefusalReason::Busy, "a newer connection has this queue"));
         }
         // One that has waited comes here twice.
         let is_again = is_known && reference.epoch > queue.epoch;
         queue.epoch = reference.epoch;
         session.stats.reconnects += u64::from(is_again);
+        queue.idle_since_us = None;
         session.idle_since_us = None;
         if let Some(predecessor) = queue.connection.filter(|_| !is_on(Mutation::NoFence)) {
             session.stats.fences += 1;
@@ -199,6 +213,7 @@ impl Sessions {
         let next = if queue.connection == Some(connection) {
             queue.connection = None;
             queue.lent = false;
+            queue.idle_since_us = Some(now_us);
             queue.waiting.take()
         } else {
             if queue.waiting.as_ref().is_some_and(|(id, ..)| *id == connection) {
@@ -222,6 +237,27 @@ impl Sessions {
         }
     }
 
+    /// Gives up the records of queues that have had no connection since before `before_us`: their client
+    /// has ended them, and its goodbye was lost. Queue 0 has none.
+    pub fn give_up_queues(&mut self, before_us: u64) {
+        for session in self.map.values_mut() {
+            let Session { queues, lost, .. } = session;
+            let is_idle = |queue: &Queue| queue.idle_since_us.is_some_and(|since| since <= before_us);
+            queues.retain(|&number, queue| {
+                // One that waits has the queue as soon as the last one's end is known.
+                let keeps = number == 0
+                    || !is_idle(queue)
+                    || queue.connections().next().is_some()
+                    || lost.len() >= LOST_MAX;
+                if !keeps {
+                    lost.insert(number);
+                    self.queues -= 1;
+                }
+                keeps
+            });
+        }
+    }
+
     /// Ends a session and gives it. Its connections are the caller's to close.
     pub fn close(&mut self, id: &SessionId) -> Option<Session> {
         let session = self.map.remove(id)?;
@@ -233,5 +269,92 @@ impl Sessions {
     pub fn abandoned(&self, before_us: u64) -> Vec<SessionId> {
         let is_old = |session: &Session| session.idle_since_us.is_some_and(|since| since <= before_us);
         self.map.iter().filter(|(_, session)| is_old(session)).map(|(id, _)| *id).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dst_wire::SessionRef;
+
+    const ID: SessionId = [7; 16];
+
+    fn peer() -> SocketAddr {
+        SocketAddr::from(([127, 0, 0, 1], 1))
+    }
+
+    fn hello(queue: u16, epoch: u32) -> Hello {
+        Hello {
+            versions: (1, 1),
+            export: "disk".to_owned(),
+            host: "client".to_owned(),
+            session: Some(SessionRef { id: ID, queue, epoch }),
+            previous: None,
+            credits: 64,
+            digests: vec![0],
+            ciphers: vec![0],
+            keep_alive_ms: 3000,
+        }
+    }
+
+    /// A session whose queue 0 has connection 1.
+    fn sessions() -> Sessions {
+        let mut sessions = Sessions::default();
+        let owner = Owner { export: "disk".to_owned(), host: "client".to_owned() };
+        sessions.open(ID, 1, owner, peer(), 0, false);
+        sessions
+    }
+
+    fn join(
+        sessions: &mut Sessions,
+        connection: u64,
+        queue: u16,
+        epoch: u32,
+    ) -> Result<Joined, RefusalReason> {
+        sessions.join(connection, &hello(queue, epoch), peer(), 4).map_err(|refusal| refusal.reason)
+    }
+
+    #[test]
+    fn a_queue_has_one_connection_and_the_newest_gets_it_next() {
+        let mut sessions = sessions();
+        assert!(matches!(join(&mut sessions, 2, 1, 5).unwrap().standing, Standing::Now(None)));
+        assert_eq!(join(&mut sessions, 3, 1, 5).err(), Some(RefusalReason::Busy));
+        assert_eq!(join(&mut sessions, 3, 1, 4).err(), Some(RefusalReason::Busy));
+        let second = join(&mut sessions, 4, 1, 6).unwrap();
+        assert!(second.is_again);
+        assert!(matches!(second.standing, Standing::After { predecessor: 2, superseded: None }));
+        let third = join(&mut sessions, 5, 1, 7).unwrap().standing;
+        assert!(matches!(third, Standing::After { predecessor: 2, superseded: Some(4) }));
+        assert!(sessions.left(&ID, 1, 4, 0).is_none());
+        sessions.get_mut(&ID).unwrap().queues.get_mut(&1).unwrap().slots = Some(Slots::new(3));
+        let (next, hello, _) = sessions.left(&ID, 1, 2, 0).unwrap();
+        assert_eq!((next, hello.session.unwrap().epoch), (5, 7));
+        let joined = join(&mut sessions, 5, 1, 7).unwrap();
+        assert!(!joined.is_again, "it was counted when it came");
+        assert!(matches!(joined.standing, Standing::Now(Some(slots)) if slots.credits() == 3));
+        let stats = sessions.get(&ID).unwrap().stats;
+        assert_eq!((stats.reconnects, stats.fences), (2, 2));
+    }
+
+    #[test]
+    fn records_that_nobody_comes_back_for_are_given_up_and_never_begun_anew() {
+        let mut sessions = sessions();
+        for queue in 1..4 {
+            join(&mut sessions, 10 + u64::from(queue), queue, 1).unwrap();
+        }
+        assert_eq!(join(&mut sessions, 20, 4, 1).err(), Some(RefusalReason::Busy), "four queues at most");
+        assert!(sessions.left(&ID, 1, 11, 1000).is_none());
+        assert!(sessions.left(&ID, 2, 12, 2000).is_none());
+        assert!(sessions.left(&ID, 3, 13, 1000).is_none());
+        join(&mut sessions, 23, 3, 2).unwrap();
+        sessions.give_up_queues(999);
+        assert_eq!(sessions.queues, 4);
+        sessions.give_up_queues(1000);
+        assert_eq!(sessions.queues, 3);
+        assert_eq!(join(&mut sessions, 21, 1, 2).err(), Some(RefusalReason::NoSession));
+        assert!(join(&mut sessions, 22, 2, 2).is_ok());
+        assert!(join(&mut sessions, 24, 4, 1).is_ok(), "there is room for another one");
+        sessions.give_up_queues(u64::MAX);
+        assert_eq!(sessions.queues, 4, "all have connections");
     }
 }
