@@ -36,7 +36,7 @@ class Peer(Protocol):
 
 @dataclass(frozen=True)
 class DstPeer:
-    """With its defaults, which are what users get."""
+    """With its defaults, which are what users get, but for digests, which the peers have not by default either."""
 
     name: str = "dst"
     rival: str = "dst"
@@ -49,7 +49,7 @@ class DstPeer:
 
     def attach(self, client: Application, remote: Remote) -> None:
         method, params = Dst().attach_call(BDEV, remote)
-        client.rpc.call(method, **params)
+        client.rpc.call(method, **params, digest="none")
 
     def detach(self, client: Application) -> None:
         Dst().detach(client, BDEV)

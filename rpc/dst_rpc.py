@@ -91,7 +91,7 @@ METHODS = (
             required("export", "name of the export at the target", "-e"),
             text("host", "identity of this client; by default this machine's name", "-q"),
             PSK_FILE,
-            text("digest", "digest of the data: crc32c or none"),
+            text("digest", "digest of data: crc32c (the default) or none"),
             text("cipher", "none, aes-128-gcm, aes-256-gcm or chacha20-poly1305"),
             Parameter(
                 "wait",

@@ -149,7 +149,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
                 "00000000-0000-0000-0000-000000000000",
             ),
             "read_only": flag(True),
-            "require_digest": not_yet(False, True),
+            "require_digest": flag(True),
             "require_cipher": not_yet(False, True),
         },
         "dst_delete_export": {"name": name(EXPORT)},

@@ -10,6 +10,7 @@ use dst_target::{
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
+use crate::client::digest_name;
 use crate::params::{Params, Result, RpcError};
 use crate::{answer, call, uuid_text};
 
@@ -65,10 +66,10 @@ fn make_export(params: Option<Value>) -> Result<Value> {
     let bdev_name = params.text("bdev_name")?;
     let uuid = params.opt_uuid("uuid")?;
     let read_only = params.flag("read_only", false)?;
-    params.only_false("require_digest")?;
+    let require_digest = params.flag("require_digest", false)?;
     params.only_false("require_cipher")?;
     params.finish()?;
-    target()?.create_export(&name, &bdev_name, uuid, read_only)?;
+    target()?.create_export(&name, &bdev_name, uuid, read_only, require_digest)?;
     Ok(name.into())
 }
 
@@ -130,6 +131,7 @@ fn show_export(export: &ExportInfo) -> Value {
         "bdev_name": export.bdev_name,
         "uuid": uuid_text(&export.uuid),
         "read_only": export.read_only,
+        "require_digest": export.require_digest,
         "block_size": export.block_size,
         "num_blocks": export.num_blocks,
         "hosts": export.hosts.iter().map(show_host).collect::<Vec<_>>(),
@@ -228,7 +230,7 @@ fn show_session(session: &SessionInfo) -> Value {
         "age_ms": session.age_ms,
         "connections": session.connections.len(),
         "queues": session.connections.iter().map(show_connection).collect::<Vec<_>>(),
-        "digest": "none",
+        "digest": digest_name(session.digest as u8),
         "cipher": "none",
         "counters": show_stats(&session.stats),
     })
@@ -336,6 +338,7 @@ pub fn config() -> Vec<Value> {
             "bdev_name": export.bdev_name,
             "uuid": uuid_text(&export.uuid),
             "read_only": export.read_only,
+            "require_digest": export.require_digest,
         });
         calls.push(call("dst_create_export", params));
         for host in &export.hosts {

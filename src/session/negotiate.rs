@@ -25,31 +25,52 @@ pub fn refuse(reason: RefusalReason, text: impl Into<String>) -> Refusal {
     Refusal { reason, text: text.into() }
 }
 
-/// Chooses from what a client offers, within what the target grants: slots, and ms that a lease lasts.
+/// What a target grants and demands.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Terms {
+    /// Most slots.
+    pub credits_max: u16,
+    /// Longest keep-alive time, ms.
+    pub keep_alive_max_ms: u32,
+    /// Whether data must have digests.
+    pub require_digest: bool,
+}
+
+/// Chooses from what a client offers: of the digests that the target has, the one that the client prefers.
 ///
 /// # Errors
 /// The refusal to send when there is nothing in common.
-pub fn agree(hello: &Hello, credits_max: u16, keep_alive_max_ms: u32) -> Result<Agreed, Refusal> {
+pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
     let (min, max) = hello.versions;
     if !(min..=max).contains(&VERSION) {
         let text = format!("the target speaks version {VERSION}, the client {min} to {max}");
         return Err(refuse(RefusalReason::Version, text));
     }
-    // Neither is there yet on this side: whoever insists on one is told so.
-    if !hello.digests.contains(&(Digest::None as u8)) {
-        return Err(refuse(RefusalReason::Protection, "the target has no digest, the client demands one"));
-    }
+    let has = |code: &u8| {
+        [Digest::Crc32c, Digest::None]
+            .into_iter()
+            .find(|&digest| digest as u8 == *code && !(terms.require_digest && digest == Digest::None))
+    };
+    let Some(digest) = hello.digests.iter().find_map(has) else {
+        let text = if terms.require_digest {
+            "the export demands a digest of data, CRC32C, that the client does not offer"
+        } else {
+            "the target has none of the digests of data that the client offers"
+        };
+        return Err(refuse(RefusalReason::Protection, text));
+    };
+    // There is none yet on this side: whoever insists on one is told so.
     if !hello.ciphers.contains(&(Cipher::None as u8)) {
         return Err(refuse(RefusalReason::Protection, "the target has no cipher, the client demands one"));
     }
     Ok(Agreed {
         version: VERSION,
-        credits: hello.credits.clamp(1, credits_max.min(CREDITS_MAX)),
-        digest: Digest::None,
+        credits: hello.credits.clamp(1, terms.credits_max.min(CREDITS_MAX)),
+        digest,
         cipher: Cipher::None,
         keep_alive_ms: hello
             .keep_alive_ms
-            .min(keep_alive_max_ms)
+            .min(terms.keep_alive_max_ms)
             .clamp(*KEEP_ALIVE_MS.start(), *KEEP_ALIVE_MS.end()),
     })
 }
@@ -124,6 +145,8 @@ mod tests {
     use super::*;
     use dst_wire::SessionRef;
 
+    const TERMS: Terms = Terms { credits_max: 32, keep_alive_max_ms: 60_000, require_digest: false };
+
     fn hello() -> Hello {
         Hello {
             versions: (1, 1),
@@ -140,15 +163,18 @@ mod tests {
 
     #[test]
     fn the_target_grants_what_it_has() {
-        let agreed = agree(&hello(), 32, 60_000).unwrap();
+        let agreed = agree(&hello(), &TERMS).unwrap();
         assert_eq!((agreed.credits, agreed.version, agreed.keep_alive_ms), (32, 1, 3000));
         let greedy = Hello { credits: u16::MAX, keep_alive_ms: 0, ..hello() };
-        let agreed = agree(&greedy, u16::MAX, 60_000).unwrap();
+        let agreed = agree(&greedy, &Terms { credits_max: u16::MAX, ..TERMS }).unwrap();
         assert_eq!((agreed.credits, agreed.keep_alive_ms), (CREDITS_MAX, *KEEP_ALIVE_MS.start()));
-        assert_eq!(agree(&Hello { credits: 0, ..hello() }, 32, 60_000).unwrap().credits, 1);
+        assert_eq!(agree(&Hello { credits: 0, ..hello() }, &TERMS).unwrap().credits, 1);
         let patient = Hello { keep_alive_ms: u32::MAX, ..hello() };
-        assert_eq!(agree(&patient, 32, 60_000).unwrap().keep_alive_ms, 60_000);
-        assert_eq!(agree(&patient, 32, 0).unwrap().keep_alive_ms, *KEEP_ALIVE_MS.start());
+        assert_eq!(agree(&patient, &TERMS).unwrap().keep_alive_ms, 60_000);
+        assert_eq!(
+            agree(&patient, &Terms { keep_alive_max_ms: 0, ..TERMS }).unwrap().keep_alive_ms,
+            *KEEP_ALIVE_MS.start()
+        );
     }
 
     #[test]
@@ -190,10 +216,23 @@ mod tests {
 
     #[test]
     fn demands_that_cannot_be_met_are_refused() {
-        let reason = |hello: Hello| agree(&hello, 32, 60_000).unwrap_err().reason;
+        let reason = |hello: Hello| agree(&hello, &TERMS).unwrap_err().reason;
         assert_eq!(reason(Hello { versions: (2, 9), ..hello() }), RefusalReason::Version);
         assert_eq!(reason(Hello { versions: (1, 0), ..hello() }), RefusalReason::Version);
-        assert_eq!(reason(Hello { digests: vec![1], ..hello() }), RefusalReason::Protection);
+        assert_eq!(reason(Hello { digests: vec![9], ..hello() }), RefusalReason::Protection);
         assert_eq!(reason(Hello { ciphers: vec![], ..hello() }), RefusalReason::Protection);
+    }
+
+    #[test]
+    fn digests_are_the_clients_choice_unless_they_are_demanded() {
+        let digest = |digests: &[u8], require_digest| {
+            let terms = Terms { require_digest, ..TERMS };
+            agree(&Hello { digests: digests.to_vec(), ..hello() }, &terms).map(|agreed| agreed.digest)
+        };
+        assert_eq!(digest(&[1, 0], false), Ok(Digest::Crc32c));
+        assert_eq!(digest(&[0, 1], false), Ok(Digest::None));
+        assert_eq!(digest(&[9, 0], false), Ok(Digest::None));
+        assert_eq!(digest(&[0, 1], true), Ok(Digest::Crc32c));
+        assert_eq!(digest(&[0], true).unwrap_err().reason, RefusalReason::Protection);
     }
 }

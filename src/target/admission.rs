@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use dst_session::access::{Access, rights};
 use dst_session::mutation::{Mutation, is_on};
-use dst_session::negotiate::{Agreed, agree, refuse};
+use dst_session::negotiate::{Agreed, Terms, agree, refuse};
 use dst_session::slots::Slots;
 use dst_wire::{Device, Digest, Hello, Previous, Refusal, RefusalReason, SessionRef, Welcome};
 use spdk::bdev::DescRef;
@@ -116,7 +116,12 @@ impl Target {
         let access = rights(&export.hosts, &hello.host, peer.ip())
             .ok_or_else(|| not_allowed("the export has no entry that lets this host in from there"))?;
         let access = if is_on(Mutation::NoAccess) { Access::ReadWrite } else { access };
-        let agreed = agree(hello, options.queue_depth, options.max_keep_alive_ms)?;
+        let terms = Terms {
+            credits_max: options.queue_depth,
+            keep_alive_max_ms: options.max_keep_alive_ms,
+            require_digest: export.require_digest,
+        };
+        let agreed = agree(hello, &terms)?;
         Ok(Admitted { agreed, device: export.device(access), bdev: export.desc.handle() })
     }
 
@@ -218,7 +223,10 @@ impl Target {
         let Admitted { agreed, device, bdev } = admitted;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
         entry.place = Some((session.id, session.queue));
-        entry.owner = state.sessions.get(&session.id).map(|session| session.owner.clone());
+        if let Some(known) = state.sessions.get_mut(&session.id) {
+            known.digest = agreed.digest;
+            entry.owner = Some(known.owner.clone());
+        }
         entry.welcomed = true;
         if slots.is_some()
             && let Some(session_entry) = state.sessions.get_mut(&session.id)

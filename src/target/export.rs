@@ -17,6 +17,8 @@ pub struct Export {
     pub uuid: [u8; 16],
     /// Whether nobody may write.
     pub read_only: bool,
+    /// Whether nobody may attach without digests of data.
+    pub require_digest: bool,
     /// Who may do what; nobody else may anything.
     pub hosts: Vec<Host>,
     /// The open bdev. Closed when the last connection is gone.
@@ -38,6 +40,8 @@ pub struct ExportInfo {
     pub uuid: [u8; 16],
     /// Whether nobody may write.
     pub read_only: bool,
+    /// Whether nobody may attach without digests of data.
+    pub require_digest: bool,
     /// Bytes in a block.
     pub block_size: u32,
     /// Blocks.

@@ -23,6 +23,7 @@ impl Target {
         bdev_name: &str,
         uuid: Option<[u8; 16]>,
         read_only: bool,
+        require_digest: bool,
     ) -> Result<(), Error> {
         if self.state.borrow().exports.contains_key(name) {
             return Err(Error::ExportExists(name.to_owned()));
@@ -37,6 +38,7 @@ impl Target {
             bdev_name: bdev_name.to_owned(),
             uuid: uuid.unwrap_or(info.uuid),
             read_only,
+            require_digest,
             hosts: Vec::new(),
             info: desc.info(),
             desc,
@@ -101,6 +103,7 @@ impl Target {
             bdev_name: export.bdev_name.clone(),
             uuid: export.uuid,
             read_only: export.read_only,
+            require_digest: export.require_digest,
             block_size: export.info.block_size,
             num_blocks: export.info.num_blocks,
             hosts: export.hosts.clone(),

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use dst_wire::Digest;
 use spdk::clock::now_us;
 
 use crate::control::{State, Target};
@@ -34,6 +35,8 @@ pub struct SessionInfo {
     pub peer: SocketAddr,
     /// Since when it is open, ms.
     pub age_ms: u64,
+    /// The digest of data that its newest connection has.
+    pub digest: Digest,
     /// Its connections, those that wait to be let in included.
     pub connections: Vec<ConnectionInfo>,
     /// What all its connections did.
@@ -203,6 +206,7 @@ fn show(
         host: session.owner.host.clone(),
         peer: session.peer,
         age_ms: age_ms(session.since_us),
+        digest: session.digest,
         connections,
         stats,
     }

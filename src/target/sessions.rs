@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::refuse;
 use dst_session::slots::Slots;
-use dst_wire::{Hello, Refusal, RefusalReason};
+use dst_wire::{Digest, Hello, Refusal, RefusalReason};
 
 use crate::stats::Stats;
 
@@ -75,6 +75,8 @@ pub struct Session {
     /// Queues whose record was given up, because nobody came back to them for so long. Whoever does cannot
     /// be told any more what was executed: it has to open another session.
     lost: BTreeSet<u16>,
+    /// The digest of data that its newest connection has.
+    pub digest: Digest,
     /// What its ended connections did.
     pub stats: Stats,
     /// Since when it has no connection.
@@ -145,6 +147,7 @@ impl Sessions {
             peer,
             queues: BTreeMap::from([(0, first)]),
             lost: BTreeSet::new(),
+            digest: Digest::None,
             stats: Stats { fences: waited.into(), ..Stats::default() },
             idle_since_us: None,
         };
