@@ -152,6 +152,7 @@ impl Channel {
             next_check_us: 0,
             next_look_us: 0,
         };
+        inner.counters.aborts_done.store(inner.aborts_seen, Relaxed);
         let waiting = Waiting::default();
         waiting.patient_us.set(inner.patience.now_us());
         let channel = Rc::new(Channel { waiting, inner: RefCell::new(inner), poller: RefCell::new(None) });
@@ -253,6 +254,7 @@ impl Inner {
     fn check(&mut self, waiting: &Waiting) -> Result<(), Broken> {
         self.counters.outstanding.store(self.transactions.outstanding() as u64, Relaxed);
         self.counters.waiting.store(waiting.len() as u64, Relaxed);
+        self.pass_aborts();
         if self.shared.session_changes() != self.session_change {
             return Err(Broken::SessionOver);
         }

@@ -34,6 +34,8 @@ pub struct Counters {
     pub write_latency: SharedHistogram,
     /// How long everything else took.
     pub other_latency: SharedHistogram,
+    /// Up to which of the bdev's aborts ([`crate::shared::Shared::aborts`]) it has ended what it had.
+    pub aborts_done: AtomicU64,
     /// The newest write.
     pub written: Written,
 }

@@ -4,6 +4,7 @@
 //! fail before that is out of the question: the lease of its last connection is over, or the target has let
 //! us in again, which it does only when nothing of that connection is left.
 
+use std::sync::Arc;
 use std::sync::atomic::Ordering::{Relaxed, Release};
 
 use dst_session::mutation::{self, Mutation};
@@ -32,6 +33,7 @@ impl Inner {
         if self.aborting {
             self.abort(is_fenced, waiting);
         }
+        self.complete_resets();
         if is_fenced {
             self.expire_outstanding();
         }
@@ -131,16 +133,40 @@ impl Inner {
 
     /// A reset while there is no connection: everything of the bdev's that has none ends, then the reset.
     fn join_abort(&mut self, waiting: &Waiting) {
-        let aborts = &self.shared.aborts;
         if waiting.has_reset() && !self.aborting {
-            self.aborting = true;
-            self.aborts_seen = aborts.fetch_add(1, Relaxed) + 1;
+            self.begin_abort();
         }
-        let seen = aborts.load(Relaxed);
-        self.aborting |= std::mem::replace(&mut self.aborts_seen, seen) != seen;
+        let aborts = self.shared.aborts.load(Relaxed);
+        self.aborting |= std::mem::replace(&mut self.aborts_seen, aborts) != aborts;
     }
 
-    /// Ends all that can end, and then the resets.
+    fn begin_abort(&mut self) {
+        self.aborting = true;
+        self.aborts_seen = self.shared.aborts.fetch_add(1, Relaxed) + 1;
+    }
+
+    /// A channel with a connection has nothing to end: its reset would go to the target.
+    pub fn pass_aborts(&mut self) {
+        self.aborts_seen = self.shared.aborts.load(Relaxed);
+        self.counters.aborts_done.store(self.aborts_seen, Relaxed);
+        self.complete_resets();
+    }
+
+    /// The resets complete when every channel has ended what it had: what is submitted after that is not
+    /// meant by them.
+    fn complete_resets(&mut self) {
+        if self.resets.is_empty() || self.aborting {
+            return;
+        }
+        let done = |counters: &Arc<Counters>| counters.aborts_done.load(Relaxed) >= self.aborts_seen;
+        if self.shared.counters().iter().all(done) {
+            while let Some(reset) = self.resets.pop_front() {
+                reset.complete(IoStatus::Success);
+            }
+        }
+    }
+
+    /// Ends all that can end, and keeps the resets for then.
     fn abort(&mut self, is_fenced: bool, waiting: &Waiting) {
         let counters = &self.counters;
         let resets = &mut self.resets;
@@ -161,9 +187,7 @@ impl Inner {
         }
         if self.transactions.outstanding() == 0 {
             self.aborting = false;
-            while let Some(reset) = self.resets.pop_front() {
-                reset.complete(IoStatus::Success);
-            }
+            self.counters.aborts_done.store(self.aborts_seen, Relaxed);
         }
     }
 
@@ -229,8 +253,10 @@ impl Inner {
     /// In another session the target does not know any more what it has executed: what must not be done
     /// twice fails, and so does a flush of what was lost.
     fn end_unrepeatable(&mut self) {
-        let lost_writes =
-            self.device.write_cache && self.shared.durability.must_report(&mut self.losses_seen);
+        // Without a flush here the next one that begins reports it.
+        let lost_writes = self.device.write_cache
+            && self.transactions.any(|request| request.op == Op::Flush)
+            && self.shared.durability.must_report(&mut self.losses_seen);
         let repeats = mutation::is_on(Mutation::RepeatUnrepeatable);
         let counters = &self.counters;
         self.transactions.abandon(
@@ -280,8 +306,9 @@ impl Inner {
         self.shared.lease_until(self.fenced_us);
         self.shared.connected.fetch_sub(1, Release);
         Counters::add(&self.counters.lost, 1);
-        self.aborts_seen = self.shared.aborts.load(Relaxed);
-        self.aborting |= self.transactions.any(|request| request.op == Op::Reset);
+        if self.transactions.any(|request| request.op == Op::Reset) {
+            self.begin_abort();
+        }
         if mutation::is_on(Mutation::LossAnswers) || mutation::is_on(Mutation::NoPatience) {
             let answered = mutation::is_on(Mutation::LossAnswers);
             let status = if answered { IoStatus::Success } else { IoStatus::Failed };
