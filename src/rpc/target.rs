@@ -102,7 +102,9 @@ pub fn delete_export(params: Option<Value>, reply: Reply) {
             answer(reply, result);
         }
     };
-    let done = move || answer_once(&late, Ok(true.into()));
+    let done = move |result: std::result::Result<(), Error>| {
+        answer_once(&late, result.map(|()| true.into()).map_err(of_name));
+    };
     let begun =
         take_name(params).and_then(|(target, name)| target.delete_export(&name, done).map_err(of_name));
     if let Err(error) = begun {
@@ -136,6 +138,7 @@ fn show_export(export: &ExportInfo) -> Value {
         "num_blocks": export.num_blocks,
         "hosts": export.hosts.iter().map(show_host).collect::<Vec<_>>(),
         "sessions": export.sessions,
+        "deleting": export.deleting,
     })
 }
 
@@ -332,7 +335,7 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
 pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls = vec![call("dst_set_options", show_options(&target.options()))];
-    for export in target.exports(None).unwrap_or_default() {
+    for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
         let params = json!({
             "name": export.name,
             "bdev_name": export.bdev_name,

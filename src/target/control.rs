@@ -144,7 +144,7 @@ impl Target {
         drop(state);
         for name in names {
             // One that is being deleted already goes on with that.
-            let _ = self.delete_export(&name, || {});
+            let _ = self.delete_export(&name, |_| {});
         }
         for id in ids {
             self.close(id);

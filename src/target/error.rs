@@ -67,6 +67,21 @@ pub enum Error {
     /// Too late to change these.
     #[error("options can be set only before the first listener and export are created")]
     OptionsInUse,
+    /// The backend does not give back what it has of an export that is being deleted.
+    #[error(
+        "name: export `{export}` is not gone yet after {waited_ms} ms: the backend still has {in_flight} I/Os \
+         of bdev `{bdev}`, a reset did not help; the deletion goes on, and closes the bdev when they come back"
+    )]
+    Hangs {
+        /// The export.
+        export: String,
+        /// Its bdev.
+        bdev: String,
+        /// I/Os that the backend has.
+        in_flight: usize,
+        /// Since the deletion began, ms.
+        waited_ms: u64,
+    },
     /// Memory is short.
     #[error("{what}: {errno}")]
     Resources {
@@ -86,6 +101,7 @@ impl Error {
         const EEXIST: i32 = -17;
         const ENODEV: i32 = -19;
         const EINVAL: i32 = -22;
+        const ETIMEDOUT: i32 = -110;
         match self {
             Error::NoExport(_) | Error::NoHost { .. } | Error::NoListener(_) => ENOENT,
             Error::ExportExists(_) | Error::HostExists { .. } | Error::ListenerExists(_) => EEXIST,
@@ -93,6 +109,7 @@ impl Error {
             Error::ExportBusy(_) | Error::OptionsInUse => EBUSY,
             Error::Unsuitable { .. } => EINVAL,
             Error::Open { errno, .. } | Error::Listen { errno, .. } => -errno.0,
+            Error::Hangs { .. } => ETIMEDOUT,
             Error::Resources { .. } => ENOMEM,
         }
     }

@@ -4,6 +4,7 @@ use dst_session::access::{Access, Host};
 use dst_wire::{Device, Op, OpSet};
 use spdk::bdev::{BdevInfo, Desc};
 
+use crate::deletion::Deletion;
 use crate::error::Error;
 
 /// Most hosts at one export.
@@ -25,8 +26,8 @@ pub struct Export {
     pub desc: Desc,
     /// What the bdev is like.
     pub info: BdevInfo,
-    /// Called when the last connection of a deleted export is gone.
-    pub deleting: Option<Vec<Box<dyn FnOnce()>>>,
+    /// Its deletion, if that is under way.
+    pub deleting: Option<Deletion>,
 }
 
 /// An export as `dst_get_exports` shows it.
@@ -50,6 +51,8 @@ pub struct ExportInfo {
     pub hosts: Vec<Host>,
     /// Sessions open.
     pub sessions: usize,
+    /// Whether it is being deleted, and waits for its backend.
+    pub deleting: bool,
 }
 
 /// Whether a bdev can be exported.

@@ -51,44 +51,6 @@ impl Target {
         Ok(())
     }
 
-    /// Takes an export away: its sessions end, and `done` is called when the backend has finished what it
-    /// had of them and the bdev is closed.
-    ///
-    /// # Errors
-    /// There is no such export, or it is being deleted already; `done` is not called then.
-    pub fn delete_export(self: &Rc<Self>, name: &str, done: impl FnOnce() + 'static) -> Result<(), Error> {
-        let mut state = self.state.borrow_mut();
-        let export = state.exports.get_mut(name).ok_or_else(|| Error::NoExport(name.to_owned()))?;
-        if export.deleting.is_some() {
-            return Err(Error::ExportBusy(name.to_owned()));
-        }
-        export.deleting = Some(vec![Box::new(done)]);
-        drop(state);
-        self.end_sessions(name, "its export is deleted", |_| true);
-        self.export_idle(name);
-        Ok(())
-    }
-
-    /// The last step of [`Target::delete_export`], when its last connection is gone.
-    pub(crate) fn export_idle(self: &Rc<Self>, name: &str) {
-        let mut state = self.state.borrow_mut();
-        let in_use = state
-            .connections
-            .values()
-            .any(|entry| entry.owner.as_ref().is_some_and(|owner| owner.export == name));
-        if in_use || state.exports.get(name).is_none_or(|export| export.deleting.is_none()) {
-            return;
-        }
-        let export = state.exports.remove(name).expect("it was just there");
-        drop(state);
-        let Export { desc, deleting, .. } = export;
-        drop(desc);
-        for done in deleting.into_iter().flatten() {
-            done();
-        }
-        self.stop_if_idle();
-    }
-
     /// The exports, or the one with this name.
     pub fn exports(&self, name: Option<&str>) -> Result<Vec<ExportInfo>, Error> {
         let state = self.state.borrow();
@@ -107,6 +69,7 @@ impl Target {
             block_size: export.info.block_size,
             num_blocks: export.info.num_blocks,
             hosts: export.hosts.clone(),
+            deleting: export.deleting.is_some(),
             sessions: state.sessions.iter().filter(|(_, session)| session.owner.export == *name).count(),
         };
         Ok(wanted.map(show).collect())
@@ -140,7 +103,7 @@ impl Target {
     }
 
     /// Ends those sessions of an export of which `which` says so.
-    fn end_sessions(&self, export: &str, why: &str, which: impl Fn(&Session) -> bool) {
+    pub(crate) fn end_sessions(&self, export: &str, why: &str, which: impl Fn(&Session) -> bool) {
         let state = self.state.borrow();
         let found =
             state.sessions.iter().filter(|(_, session)| session.owner.export == export && which(session));
@@ -177,7 +140,11 @@ impl Target {
             BdevEvent::Remove => {
                 spdk::warn!("DST export {name}: its bdev was removed, so the export is deleted");
                 // One that is being deleted already goes on with that.
-                let _ = self.delete_export(name, || {});
+                let _ = self.delete_export(name, |result| {
+                    if let Err(error) = result {
+                        spdk::error!("{error}");
+                    }
+                });
             }
             BdevEvent::Resize => {
                 let mut state = self.state.borrow_mut();

@@ -13,6 +13,7 @@ mod admission;
 mod backend;
 mod connection;
 mod control;
+mod deletion;
 mod departure;
 mod error;
 mod export;

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use dst_wire::Digest;
 use spdk::clock::now_us;
 
-use crate::control::{State, Target};
+use crate::control::{ConnectionEntry, State, Target};
 use crate::group;
 use crate::sessions::{Session, SessionId};
 use crate::stats::Stats;
@@ -122,6 +122,19 @@ impl Target {
             };
             drop(state);
             done(totals);
+        });
+    }
+
+    /// How many requests the backend has of an export, once the groups have told.
+    pub(crate) fn in_flight(self: &Rc<Self>, export: &str, done: impl FnOnce(usize) + 'static) {
+        let export = export.to_owned();
+        self.gather(move |target, counts| {
+            let state = target.state.borrow();
+            let is_of = |entry: &ConnectionEntry| entry.owner.as_ref().is_some_and(|o| o.export == export);
+            let found = state.connections.iter().filter(|(_, entry)| is_of(entry));
+            let sum = found.filter_map(|(id, _)| counts.get(id)).map(|count| count.in_flight).sum();
+            drop(state);
+            done(sum);
         });
     }
 

@@ -31,6 +31,22 @@ def slow_export(application: Application, remote: Remote, seconds: float) -> Ite
     call("bdev_malloc_delete", name="Malloc1")
 
 
+@contextmanager
+def hanging_export(application: Application, remote: Remote, base: str = "Malloc2") -> Iterator[Remote]:
+    """The export `hanging` of a bdev whose writes never end, but for a reset."""
+    call = application.rpc.call
+    if base == "Malloc2":
+        call("bdev_malloc_create", name=base, num_blocks=2048, block_size=512)
+    call("bdev_error_create", base_name=base)
+    call("dst_create_export", name="hanging", bdev_name=f"EE_{base}")
+    call("dst_export_add_host", export="hanging", host="*", access="rw")
+    yield Remote(remote.address, remote.port, "hanging")
+    wait_until(lambda: "hanging" not in {export["name"] for export in call("dst_get_exports")}, "the deletion")
+    call("bdev_error_delete", name=f"EE_{base}")
+    if base == "Malloc2":
+        call("bdev_malloc_delete", name=base)
+
+
 def writes_at(application: Application, bdev: str) -> int:
     """Writes that the bdev has completed."""
     stats = application.rpc.call("bdev_get_iostat", name=bdev)["bdevs"]
