@@ -1,0 +1,142 @@
+use super::*;
+use proptest::prelude::*;
+
+fn write(len: u32) -> Request {
+    Request { op: Op::Write, start: 0, count: 1, request_len: len, answer_len: 0 }
+}
+
+const READ: Request = Request { op: Op::Read, start: 5, count: 1, request_len: 0, answer_len: 512 };
+
+fn answer_to(header: &[u8], status: Status, data_len: u32) -> Header {
+    let mut answer = Header::decode(header.try_into().unwrap()).unwrap();
+    answer.kind = Kind::Answer;
+    answer.code = status as u8;
+    answer.data_len = data_len;
+    answer
+}
+
+#[test]
+fn nothing_begins_without_credit() {
+    let mut slab = Transactions::new(2);
+    assert_eq!(slab.begin(READ, 'a', 0, None), Err('a'));
+    assert!(slab.grant(2, None));
+    assert!(slab.begin(READ, 'a', 0, None).is_ok() && slab.begin(READ, 'b', 0, None).is_ok());
+    assert_eq!(slab.begin(READ, 'c', 0, None), Err('c'));
+    assert_eq!(slab.outstanding(), 2);
+}
+
+#[test]
+fn an_answer_must_fit_its_transaction() {
+    let mut slab = Transactions::new(2);
+    slab.grant(2, None);
+    slab.begin(READ, 'a', 7, None).unwrap();
+    let header = slab.outgoing().next().unwrap().header.to_vec();
+    let good = answer_to(&header, Status::Success, 512);
+    assert_eq!(slab.answer(&good), Err(Violation::Answer(good.id)), "before it was sent");
+    assert_eq!(slab.sent(HEADER_LEN), 1);
+    let short = answer_to(&header, Status::Success, 511);
+    assert!(matches!(slab.answer(&short), Err(Violation::Data { found: 511, expected: 512, .. })));
+    let failed = answer_to(&header, Status::Failed, 0);
+    assert_eq!(
+        slab.answer(&failed),
+        Ok(Answer { slot: 0, status: Status::Failed, data_len: 0, digest: None })
+    );
+    let mut other = good;
+    other.id += 1 << 16;
+    assert_eq!(slab.answer(&other), Err(Violation::Answer(other.id)));
+    other.id = u64::MAX;
+    assert_eq!(slab.answer(&other), Err(Violation::Answer(other.id)));
+    assert!(slab.answer(&good).is_ok());
+    assert_eq!(slab.finish(0), ('a', READ, 7));
+    assert_eq!(slab.answer(&good), Err(Violation::Answer(good.id)), "a second time");
+}
+
+#[test]
+fn a_new_connection_sends_all_again_in_order() {
+    let mut slab = Transactions::new(4);
+    slab.grant(4, None);
+    for user in ['a', 'b', 'c'] {
+        slab.begin(write(100), user, 0, None).unwrap();
+    }
+    slab.sent(HEADER_LEN + 100 + 3);
+    slab.disconnected();
+    assert_eq!(slab.begin(READ, 'd', 0, None), Err('d'));
+    assert!(!slab.grant(2, None), "slot 2 is in use");
+    assert!(slab.grant(3, None));
+    let users: Vec<char> = slab.outgoing().map(|out| *out.user).collect();
+    assert_eq!(users, ['a', 'b', 'c']);
+    for out in slab.outgoing() {
+        let header = Header::decode(out.header.try_into().unwrap()).unwrap();
+        assert!(header.flags.contains(Flags::RESENT));
+        assert_eq!((out.data_from, out.data_len), (0, 100));
+    }
+    assert_eq!(slab.begin(READ, 'd', 0, None), Err('d'), "three were granted, three are in use");
+}
+
+#[test]
+fn abandoning_gives_every_user_back_once_the_oldest_first() {
+    let mut slab = Transactions::new(4);
+    slab.grant(4, None);
+    for user in 0..4 {
+        slab.begin(write(user), user, u64::from(user) * 10, None).unwrap();
+    }
+    slab.sent(3 * HEADER_LEN + 10);
+    slab.finish(1);
+    slab.disconnected();
+    assert_eq!(slab.oldest_us(), Some(0));
+    assert_eq!(slab.abandon_oldest(), Some(0));
+    assert_eq!(slab.oldest_us(), Some(20), "the second was answered");
+    let mut users = Vec::new();
+    slab.abandon(|request, resends| request.request_len == 3 && resends == 0, |user| users.push(user));
+    assert_eq!(users, [3]);
+    assert_eq!((slab.abandon_oldest(), slab.abandon_oldest()), (Some(2), None));
+    assert_eq!((slab.outstanding(), slab.oldest_us()), (0, None));
+    slab.grant(4, None);
+    assert!(slab.begin(READ, 9, 50, None).is_ok());
+    assert_eq!(slab.oldest_us(), Some(50));
+}
+
+#[test]
+fn connections_are_counted() {
+    let mut slab = Transactions::new(1);
+    slab.grant(1, None);
+    slab.begin(write(1), 'a', 0, None).unwrap();
+    for resends in 0..3 {
+        slab.disconnected();
+        slab.abandon(|_, found| found != resends, |user| panic!("{user} was sent again {resends} times"));
+        slab.grant(1, None);
+    }
+}
+
+proptest! {
+    #[test]
+    fn all_bytes_go_out_once_in_order(
+        lens in proptest::collection::vec(0u32..300, 1..30),
+        cuts in proptest::collection::vec(1usize..500, 1..200),
+    ) {
+        let mut slab = Transactions::new(30);
+        slab.grant(30, None);
+        for (i, &len) in lens.iter().enumerate() {
+            slab.begin(write(len), i, 0, None).unwrap();
+        }
+        // For each user: the bytes seen, header first.
+        let mut seen = vec![0; lens.len()];
+        let mut cuts = cuts.into_iter().cycle();
+        while slab.wants_to_send() {
+            let mut budget = cuts.next().unwrap();
+            let mut moved = 0;
+            for out in slab.outgoing() {
+                prop_assert_eq!(seen[*out.user], HEADER_LEN - out.header.len() + out.data_from);
+                let take = budget.min(out.header.len() + out.data_len);
+                seen[*out.user] += take;
+                budget -= take;
+                moved += take;
+                if budget == 0 { break; }
+            }
+            slab.sent(moved);
+        }
+        for (i, &len) in lens.iter().enumerate() {
+            prop_assert_eq!(seen[i], HEADER_LEN + len as usize);
+        }
+    }
+}
