@@ -193,7 +193,7 @@ def test_random_frames_in_a_session(served: Served) -> None:
     "offer, reason",
     [
         ({"versions": (2, 9)}, VERSION),
-        ({"digests": b"\1"}, PROTECTION),
+        ({"digests": b"\x09"}, PROTECTION),
         ({"ciphers": b"\1\2\3"}, PROTECTION),
         ({"export": "no-such-export"}, NOT_ALLOWED),
         ({"session": SessionRef(bytes(16), 1, 1)}, NO_SESSION),

@@ -13,7 +13,10 @@ HEADER_LEN = 48
 
 HELLO, WELCOME, REFUSAL, REQUEST, ANSWER, KEEP_ALIVE, KEEP_ALIVE_ACK, EVENT, GOODBYE = range(1, 10)
 READ, WRITE, FLUSH, UNMAP, WRITE_ZEROES, COMPARE_AND_WRITE, RESET = range(1, 8)
-SUCCESS, FAILED, MISCOMPARE, ABORTED, NOT_SUPPORTED, OUT_OF_RANGE, READ_ONLY = range(7)
+SUCCESS, FAILED, MISCOMPARE, ABORTED, NOT_SUPPORTED, OUT_OF_RANGE, READ_ONLY, CORRUPT = range(8)
+# The flag of a header whose data has a digest, and the digest's code in the handshake.
+DIGEST = 1
+CRC32C = 1
 REMOVED = 2
 NOT_ALLOWED, VERSION, PROTECTION, BUSY, MALFORMED, NO_SESSION = range(1, 7)
 
@@ -32,10 +35,17 @@ def crc32c(data: bytes) -> int:
 
 
 def header(
-    kind: int, code: int = 0, flags: int = 0, length: int = 0, ident: int = 0, start: int = 0, count: int = 0
+    kind: int,
+    code: int = 0,
+    flags: int = 0,
+    length: int = 0,
+    ident: int = 0,
+    start: int = 0,
+    count: int = 0,
+    digest: int = 0,
 ) -> bytes:
     """A header with a good checksum, whatever its fields say."""
-    begin = struct.pack("<BBHIQQQI", kind, code, flags, length, ident, start, count, 0) + bytes(8)
+    begin = struct.pack("<BBHIQQQI", kind, code, flags, length, ident, start, count, digest) + bytes(8)
     return begin + struct.pack("<I", crc32c(begin))
 
 
@@ -90,6 +100,8 @@ class Frame:
     code: int
     ident: int
     data: bytes
+    # Of the data; none without the flag.
+    digest: int | None = None
 
 
 class Closed(Exception):
@@ -124,10 +136,10 @@ class Connection:
     def receive(self) -> Frame:
         head = self._exactly(HEADER_LEN)
         assert struct.unpack_from("<I", head, 44)[0] == crc32c(head[:44]), "a header with a wrong CRC"
-        kind, code, _, length, ident, _, _, _ = struct.unpack_from("<BBHIQQQI", head)
+        kind, code, flags, length, ident, _, _, digest = struct.unpack_from("<BBHIQQQI", head)
         if kind == KEEP_ALIVE_ACK and ident:
             self.acknowledged = ident
-        return Frame(kind, code, ident, self._exactly(length))
+        return Frame(kind, code, ident, self._exactly(length), digest if flags & DIGEST else None)
 
     def assert_closed(self) -> None:
         """Until the target has closed the connection; frames that come before are passed over."""
@@ -181,13 +193,15 @@ class Session:
         # Longer than any test: who wants a lease to end says so.
         keep_alive_ms: int = 120_000,
         more: bytes = b"",
+        digests: bytes = b"\0",
     ) -> None:
         self.remote = remote
+        self.digests = digests
         self.host = host
         self.export = export or remote.export
         self.keep_alive_ms = keep_alive_ms
         self.control = Connection(remote)
-        self.control.send(hello(self.export, host, keep_alive_ms=keep_alive_ms, more=more))
+        self.control.send(hello(self.export, host, keep_alive_ms=keep_alive_ms, more=more, digests=digests))
         welcome = self.control.receive()
         assert welcome.kind == WELCOME, refusal_of(welcome)
         self.welcome = attributes(welcome.data)
@@ -212,7 +226,8 @@ class Session:
         # The session lasts at least as long as the connection.
         connection.session = self
         place = SessionRef(self.id, queue, epoch)
-        connection.send(hello(self.export, self.host, place, keep_alive_ms=keep_alive_ms or self.keep_alive_ms))
+        keep_alive_ms = keep_alive_ms or self.keep_alive_ms
+        connection.send(hello(self.export, self.host, place, keep_alive_ms=keep_alive_ms, digests=self.digests))
         return connection
 
 

@@ -1,0 +1,109 @@
+"""Digests of data: agreed, checked at both ends, and what does not match is sent again."""
+
+from __future__ import annotations
+
+import os
+
+import pytest
+
+from harness.lab import Lab
+from harness.protocol import (
+    ANSWER,
+    CORRUPT,
+    CRC32C,
+    DIGEST,
+    PROTECTION,
+    READ,
+    REQUEST,
+    SUCCESS,
+    WELCOME,
+    WRITE,
+    Connection,
+    Session,
+    crc32c,
+    header,
+    hello,
+    ident,
+    refusal_of,
+)
+from harness.spdk import Application
+from harness.transport import Remote
+
+pytestmark = pytest.mark.needs_dst
+
+BLOCK = 512
+OFFER = bytes([CRC32C, 0])
+
+
+@pytest.fixture(scope="module")
+def served(needs_dst: None, module_lab: Lab) -> tuple[Application, Remote]:
+    return module_lab.malloc_target(16, BLOCK)
+
+
+def write(sequence: int, data: bytes, digest: int, flags: int = DIGEST) -> bytes:
+    count = len(data) // BLOCK
+    return header(REQUEST, WRITE, flags, len(data), ident(0, sequence), 8, count, digest) + data
+
+
+def test_a_write_that_was_changed_is_not_executed(served: tuple[Application, Remote]) -> None:
+    target, remote = served
+    before = target.rpc.call("dst_get_stats")["corrupt"]
+    # One that is received through the buffer, one straight to its place.
+    for blocks in (1, 200):
+        with Session(remote, digests=OFFER).join(1) as queue:
+            old, new = os.urandom(blocks * BLOCK), os.urandom(blocks * BLOCK)
+            queue.send(write(1, old, crc32c(old)))
+            assert queue.receive().code == SUCCESS
+            changed = bytes([new[0] ^ 1]) + new[1:]
+            queue.send(write(2, changed, crc32c(new)))
+            answer = queue.receive()
+            assert (answer.kind, answer.code, answer.ident) == (ANSWER, CORRUPT, ident(0, 2))
+            read = queue.request(READ, ident(1, 3), 8, blocks)
+            assert read.data == old and read.digest == crc32c(old)
+            # The same transaction again, as it was meant.
+            queue.send(write(2, new, crc32c(new)))
+            assert queue.receive().code == SUCCESS
+            assert queue.request(READ, ident(1, 4), 8, blocks).data == new
+    assert target.rpc.call("dst_get_stats")["corrupt"] == before + 2
+
+
+def test_a_digest_is_there_if_and_only_if_it_was_agreed(served: tuple[Application, Remote]) -> None:
+    data = bytes(BLOCK)
+    with Session(served[1], digests=OFFER).join(1) as queue:
+        queue.send(write(1, data, 0, flags=0))
+        queue.assert_closed()
+    with Session(served[1]).join(1) as queue:
+        queue.send(write(1, data, crc32c(data)))
+        queue.assert_closed()
+    with Session(served[1]).join(1) as queue:
+        assert queue.request(READ, ident(0, 1), 0, 1).digest is None
+
+
+def test_an_export_may_demand_digests(served: tuple[Application, Remote]) -> None:
+    target, remote = served
+    target.rpc.call("bdev_malloc_create", name="Careful", num_blocks=2048, block_size=BLOCK)
+    target.rpc.call("dst_create_export", name="careful", bdev_name="Careful", require_digest=True)
+    target.rpc.call("dst_export_add_host", export="careful", host="*", access="rw")
+    for offer in (b"\0", b"\x09\0"):
+        with Connection(remote) as connection:
+            connection.send(hello("careful", "test-script", digests=offer))
+            assert refusal_of(connection.receive())[0] == PROTECTION
+    # Even if the client would rather have none.
+    with Connection(remote) as connection:
+        connection.send(hello("careful", "test-script", digests=bytes([0, CRC32C])))
+        assert connection.receive().kind == WELCOME
+    target.rpc.call("dst_delete_export", name="careful")
+
+
+def test_what_was_agreed_is_shown(served: tuple[Application, Remote], lab: Lab) -> None:
+    target, remote = served
+    client = lab.client()
+    for name, digest in (("with", {}), ("without", {"digest": "none"})):
+        method, params = lab.transport.attach_call(name, remote)
+        client.rpc.call(method, **params | digest)
+        wanted = digest.get("digest", "crc32c")
+        (info,) = client.rpc.call("bdev_dst_get_info", name=name)
+        assert info["negotiated"]["digest"] == info["digest"] == wanted
+        (session,) = [s for s in target.rpc.call("dst_get_sessions") if s["host"] == "test-client"]
+        assert session["digest"] == wanted
+        client.rpc.call("bdev_dst_delete", name=name)
