@@ -8,7 +8,7 @@ SHELL := /bin/bash
 export SPDK_DIR := $(shell cat build/spdk-dir)
 cargo_target := $(or $(CARGO_TARGET_DIR),target)
 lib := build/lib/libspdk_dst.a
-apps := build/bin/spdk_tgt build/bin/bdevperf build/bin/bdevio
+apps := build/bin/spdk_tgt build/bin/bdevperf build/bin/bdevio build/bin/dst_check
 
 .PHONY: all cargo
 all: $(apps) $(lib)
@@ -27,10 +27,16 @@ build/obj/lcores.o: spdk/apps/lcores.c
 build/obj/bdevperf_large_reads.o: spdk/apps/bdevperf_large_reads.c build/spdk-dir
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -I$(SPDK_DIR)/include -c -o $@ $<
 
-objects := build/obj/lcores.o build/obj/bdevperf_large_reads.o
+# The tests' own application.
+check := $(patsubst spdk/apps/check/%.c,build/obj/check_%.o,$(wildcard spdk/apps/check/*.c))
+
+$(check): build/obj/check_%.o: spdk/apps/check/%.c $(wildcard spdk/apps/check/*.h) build/spdk-dir
+	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -I$(SPDK_DIR)/include -c -o $@ $<
+
+objects := build/obj/lcores.o build/obj/bdevperf_large_reads.o $(check)
 
 # Linked anew when DST, the choice of SPDK tree, or that tree's build changed.
 $(apps): build/bin/%: $(lib) $(objects) spdk/apps/link.sh spdk/apps/link.mk build/spdk-dir \
     $(wildcard $(SPDK_DIR)/build/lib/*.a)
 	@mkdir -p $(@D); spdk/apps/link.sh $* $@ $(lib) build/obj/lcores.o \
-	    $(if $(filter bdevperf,$*),build/obj/bdevperf_large_reads.o)
+	    $(if $(filter bdevperf,$*),build/obj/bdevperf_large_reads.o) $(if $(filter dst_check,$*),$(check))

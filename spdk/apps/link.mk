@@ -1,6 +1,7 @@
 # Links one of SPDK's applications with DST. Run from the top as
 #   make -C $SPDK_DIR/app/spdk_tgt -f link.mk OUT=/abs/spdk_tgt DST_OBJS=/abs/lcores.o DST_LIB=/abs/libspdk_dst.a \
-#       DST_WRAPS=-Wl,--wrap=rte_eal_init
+#       DST_WRAPS=-Wl,--wrap=rte_eal_init DST_THEIRS=1
+# Without DST_THEIRS the application's own objects are left out: only what it is linked with is taken from it.
 #
 # The application's own makefile says which of SPDK's libraries, and which of DPDK's and the system's, it is linked
 # from. That differs with every SPDK version and configuration, so it is included rather than repeated here.
@@ -11,7 +12,7 @@
 include Makefile
 
 # Not a prerequisite, so that SPDK's own rules never recompile the objects of the user's tree.
-dst_objects := $(abspath $(OBJS))
+dst_objects := $(if $(DST_THEIRS),$(abspath $(OBJS)))
 dst_missing := $(filter-out $(wildcard $(dst_objects)),$(dst_objects))
 ifneq ($(dst_missing),)
 $(error $(dst_missing) is missing: run make in this SPDK tree)

@@ -1,0 +1,103 @@
+"""dst_check (spdk/apps/check): a client that writes blocks which say what they are, and knows what must be there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from harness.lab import Lab
+from harness.rpc import PendingCall
+from harness.spdk import BOTH_CORES, CLIENT_CORES, Application
+from harness.waiting import wait_until
+
+# A few blocks, so that each of them is written again and again.
+BLOCKS = 1024
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Of a run so far."""
+
+    done: dict[str, int]
+    failed: dict[str, int]
+    slowest_ms: int
+    """Of I/O that succeeded."""
+    failed_fastest_ms: int
+    failed_slowest_ms: int
+    bad_blocks: int
+    compared_blocks: int
+    settled_blocks: int
+    """Whose outcome was not known to the user, and decided by a read."""
+    complaints: list[str]
+    active: bool
+    removed: bool
+
+    @property
+    def all_done(self) -> int:
+        return sum(self.done.values())
+
+    @property
+    def all_failed(self) -> int:
+        return sum(self.failed.values())
+
+    def assert_no_bad_block(self) -> None:
+        assert self.bad_blocks == 0, f"{self.bad_blocks} bad blocks, among them: {'; '.join(self.complaints)}"
+
+    def assert_clean(self) -> None:
+        self.assert_no_bad_block()
+        assert self.all_failed == 0, f"I/O failed: {self.failed}"
+
+
+class Checker(Application):
+    """One at a time drives a bdev; the journal outlives the process."""
+
+    def __init__(self, name: str, folder: Path, journal: Path | None = None, reactors: int = 1) -> None:
+        cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
+        self.reactors = reactors
+        self.journal = journal or folder / "journal"
+        super().__init__("dst_check", name, folder, cores)
+
+    def begin(self, bdev: str = "remote0", **options: Any) -> None:
+        """Starts I/O that goes on until `end`: depth, io_blocks, and reads, zeroes, compares, flushes in percent."""
+        self.rpc.call("check_start", **self._place(bdev), **options)
+
+    def begin_and_flow(self, bdev: str = "remote0", **options: Any) -> None:
+        self.begin(bdev, **options)
+        self.wait_flow()
+
+    def wait_flow(self, count: int = 200, timeout: float = 30.0) -> None:
+        """Until so many more I/Os have succeeded."""
+        before = self.findings().all_done
+        wait_until(lambda: self.findings().all_done >= before + count, "I/O to flow", timeout)
+
+    def findings(self, again: bool = False) -> Findings:
+        """`again`: the slowest I/O is counted anew from here on."""
+        return Findings(**self.rpc.call("check_stats", again=again))
+
+    def end(self, timeout: float = 60.0) -> Findings:
+        """No new I/O; once what is outstanding has completed, what was found."""
+        return Findings(**self.rpc.call("check_stop", rpc_timeout=timeout))
+
+    def start_end(self) -> PendingCall:
+        return self.rpc.start("check_stop")
+
+    def verify(self, bdev: str = "remote0", timeout: float = 60.0) -> Findings:
+        """Reads all blocks back."""
+        found = Findings(**self.rpc.call("check_verify", rpc_timeout=timeout, **self._place(bdev)))
+        assert found.compared_blocks == BLOCKS or found.all_failed, found
+        return found
+
+    def flush(self, bdev: str = "remote0") -> bool:
+        """One flush, on a channel of its own: whether it succeeded."""
+        return self.rpc.call("check_flush", bdev=bdev)["success"]
+
+    def _place(self, bdev: str) -> dict[str, Any]:
+        return {"bdev": bdev, "journal": str(self.journal), "blocks": BLOCKS, "reactors": self.reactors}
+
+
+def start_checker(lab: Lab, name: str = "checker", **kw: Any) -> Checker:
+    checker = Checker(name, lab.folder, **kw)
+    lab.adopt(checker)
+    checker.wait_ready()
+    return checker

@@ -1,0 +1,105 @@
+"""A target that can be killed and started again as it was: the same ports, configuration and data."""
+
+from __future__ import annotations
+
+import json
+import time
+import uuid
+from dataclasses import dataclass
+from typing import Any
+
+from harness.lab import Lab
+from harness.ports import free_port
+from harness.transport import Remote
+
+BLOCK = 4096
+# The longest that a target takes to start is a matter of the machine, not of the tests.
+START_S = 30.0
+
+
+@dataclass
+class Backend:
+    """RPCs that make the bdev `name`."""
+
+    name: str
+    calls: list[tuple[str, dict[str, Any]]]
+
+
+def file_backend(lab: Lab, mib: int = 64) -> Backend:
+    """Files, which keep what the killed process wrote. SPDK calls them a volatile cache, so flushes count."""
+    volume = lab.folder / "volume.img"
+    with open(volume, "wb") as file:
+        file.truncate(mib * 2**20)
+    return Backend("Aio0", [("bdev_aio_create", {"name": "Aio0", "filename": str(volume), "block_size": BLOCK})])
+
+
+def durable_backend(lab: Lab, mib: int = 64) -> Backend:
+    """Two files, striped: SPDK's raid says that it has no write cache, so a restart can lose nothing."""
+    calls: list[tuple[str, dict[str, Any]]] = []
+    for number in range(2):
+        volume = lab.folder / f"volume{number}.img"
+        with open(volume, "wb") as file:
+            file.truncate(mib * 2**20 // 2)
+        calls.append(
+            ("bdev_aio_create", {"name": f"Aio{number}", "filename": str(volume), "block_size": BLOCK})
+        )
+    raid = {"name": "Raid0", "raid_level": "0", "strip_size_kb": 64, "base_bdevs": ["Aio0", "Aio1"]}
+    return Backend("Raid0", [*calls, ("bdev_raid_create", raid)])
+
+
+def memory_backend(mib: int = 64) -> Backend:
+    """Memory, which forgets everything: a volatile cache with no disk behind it."""
+    blocks = mib * 2**20 // BLOCK
+    return Backend("Malloc0", [("bdev_malloc_create", {"name": "Malloc0", "num_blocks": blocks, "block_size": BLOCK})])
+
+
+def slow(backend: Backend, write_us: int) -> Backend:
+    """The same, each write after a time; reads are not delayed."""
+    delay: dict[str, Any] = {"base_bdev_name": backend.name, "name": "Slow0"}
+    delay |= {"avg_read_latency": 0, "p99_read_latency": 0, "avg_write_latency": write_us, "p99_write_latency": write_us}
+    return Backend("Slow0", [*backend.calls, ("bdev_delay_create", delay)])
+
+
+class Service:
+    def __init__(self, lab: Lab, backend: Backend) -> None:
+        self._lab = lab
+        self.backend = backend
+        self.remote = Remote("127.0.0.1", free_port(), "volume")
+        self._config = lab.folder / "service.json"
+        self.application = lab.target()
+        call = self.application.rpc.call
+        for method, params in backend.calls:
+            call(method, **params)
+        # Some bdevs have another UUID after each start; the export is to be the same.
+        call("dst_create_export", name="volume", bdev_name=backend.name, uuid=str(uuid.uuid4()))
+        call("dst_export_add_host", export="volume", host="*", access="rw")
+        call("dst_create_listener", traddr=self.remote.address, trsvcid=str(self.remote.port))
+        self._save()
+
+    def set_options(self, **options: Any) -> None:
+        """Of the target; before its first client."""
+        self.application.rpc.call("dst_set_options", **options)
+        self._save()
+
+    def _save(self) -> None:
+        # As `save_config` of rpc.py writes it.
+        call = self.application.rpc.call
+        subsystems = [entry["subsystem"] for entry in call("framework_get_subsystems")]
+        configs = [{"subsystem": name, "config": call("framework_get_config", name=name)} for name in subsystems]
+        self._config.write_text(json.dumps({"subsystems": configs}))
+
+    def kill(self) -> None:
+        self.application.kill()
+
+    def start(self) -> None:
+        """Starts it again, and returns when it is there."""
+        self.application = self._lab.target(config=self._config)
+
+    def restart(self, pause_s: float = 0.0) -> float:
+        """Killed, gone for a time, and there again: returns for how long it was away, in seconds."""
+        began = time.monotonic()
+        self.kill()
+        # Not a hope: the time for which the target is to be away.
+        time.sleep(pause_s)
+        self.start()
+        return time.monotonic() - began
