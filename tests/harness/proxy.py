@@ -1,0 +1,293 @@
+"""A hostile network: forwards connections to a target, and cuts, delays, holds back or corrupts them on command.
+
+The forwarding is done by a thread of its own; the methods of `Proxy` may be called from the test's.
+"""
+
+from __future__ import annotations
+
+import select
+import socket
+import struct
+import threading
+from concurrent.futures import Future
+from typing import Callable, Literal, TypeVar
+
+from harness.stream import CLIENT, SIDES, TARGET, Side, Stream, other
+from harness.transport import Remote
+
+T = TypeVar("T")
+
+How = Literal["rst", "fin"]
+
+_READ = 256 * 1024
+# Closing such a socket sends RST, and what waits in it is lost.
+_LINGER_NONE = struct.pack("ii", 1, 0)
+
+
+class Link:
+    """One forwarded connection. Only the proxy's thread touches it, but for `number`."""
+
+    def __init__(self, number: int, client: socket.socket, target: socket.socket) -> None:
+        self.number = number
+        self.sockets: dict[Side, socket.socket] = {CLIENT: client, TARGET: target}
+        # By where the bytes come from.
+        self.streams = {side: Stream() for side in SIDES}
+        self.open = {side: True for side in SIDES}
+
+    @property
+    def is_open(self) -> bool:
+        return any(self.open.values())
+
+    def end(self, how: How, sides: tuple[Side, ...] = SIDES) -> None:
+        """Ends the connections to these sides. Another side, if left, finds that nothing comes and nothing goes."""
+        for side in sides:
+            self._close(side, how)
+            self.streams[side].drop()
+
+    def left(self, side: Side) -> None:
+        """This side has closed its connection. What it said before is still passed on, once it may be."""
+        self._close(side, "fin")
+        self.streams[side].take_end()
+
+    def _close(self, side: Side, how: How) -> None:
+        if self.open[side]:
+            self.open[side] = False
+            if how == "rst":
+                self.sockets[side].setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+            self.sockets[side].close()
+            self.streams[other(side)].sink_is_gone()
+
+
+class Proxy:
+    """Listens on a free port and forwards to `to`; `remote` is what a client is to be told."""
+
+    def __init__(self, to: Remote) -> None:
+        self._to = to
+        self._listener: socket.socket | None = None
+        self._port = 0
+        self._links: list[Link] = []
+        self._commands: list[Callable[[], None]] = []
+        self._lock = threading.Lock()
+        self._wake, self._woken = socket.socketpair()
+        self._ended = False
+        self.accepted = 0
+        self.corrupted = 0
+        """Headers so far."""
+        self._delay_s = 0.0
+        self._held: tuple[Side, ...] = ()
+        self._listen()
+        self._thread = threading.Thread(target=self._run, name="proxy", daemon=True)
+        self._thread.start()
+
+    @property
+    def remote(self) -> Remote:
+        return Remote("127.0.0.1", self._port, self._to.export)
+
+    # Commands. `links`: of which connections, by number; all that there are by default.
+
+    def links(self) -> list[int]:
+        """The numbers of the connections that have at least one side."""
+        return self._do(lambda: [link.number for link in self._links if link.is_open])
+
+    def whole_links(self) -> list[int]:
+        """The numbers of the connections that have both sides."""
+        return self._do(lambda: [link.number for link in self._links if all(link.open.values())])
+
+    def forwarded(self, link: int, source: Side) -> int:
+        """Bytes from this side that have been passed on."""
+        return self._do(lambda: sum(each.streams[source].forwarded for each in self._chosen([link])))
+
+    def waiting(self, source: Side) -> int:
+        """Bytes from this side that the proxy has and has not passed on."""
+        return self._do(lambda: sum(link.streams[source].waiting for link in self._links))
+
+    def cut(self, how: How = "rst", sides: tuple[Side, ...] = SIDES, links: list[int] | None = None) -> None:
+        """Now. With one side only, the other keeps a connection with nobody behind."""
+        self._each(links, lambda link: link.end(how, sides))
+
+    def cut_after(
+        self, count: int, source: Side, how: How = "rst", sides: tuple[Side, ...] = SIDES, links: list[int] | None = None
+    ) -> None:
+        """Once exactly `count` more bytes from `source` have been passed on."""
+        self._each(links, lambda link: link.streams[source].end_after(count, lambda: link.end(how, sides)))
+
+    def hold(self, *sources: Side, links: list[int] | None = None) -> None:
+        """Black hole: connections stay, bytes from these sides (both by default) are kept and not passed on."""
+        self._each(links, lambda link: [link.streams[side].hold() for side in sources or SIDES])
+
+    def hold_new(self, *sources: Side) -> None:
+        """Black hole for the connections to come; with no side, no longer."""
+        self._do(lambda: setattr(self, "_held", sources))
+
+    def release(self, links: list[int] | None = None) -> None:
+        """Passes on what was held, and what comes after it."""
+        self._each(links, lambda link: [stream.release() for stream in link.streams.values()])
+
+    def drop(self, links: list[int] | None = None) -> None:
+        """Throws away what was held; it goes on being held."""
+        self._each(links, lambda link: [stream.drop() for stream in link.streams.values()])
+
+    def delay(self, seconds: float, links: list[int] | None = None) -> None:
+        """All bytes, both ways, come that much later; for new connections too. 0: no longer."""
+        self._do(lambda: setattr(self, "_delay_s", seconds))
+        self._each(links, lambda link: [stream.set_delay(seconds) for stream in link.streams.values()])
+
+    def corrupt_header(self, source: Side, frames: int = 0, links: list[int] | None = None) -> None:
+        """One bit of the header that follows after so many more whole frames from `source`."""
+
+        def count() -> None:
+            self.corrupted += 1
+
+        self._each(links, lambda link: link.streams[source].corrupt_header(frames, count))
+
+    def refuse(self) -> None:
+        """No new connections: the port is closed."""
+        self._do(self._close_listener)
+
+    def accept(self) -> None:
+        self._do(self._listen)
+
+    def end(self) -> None:
+        def stop() -> None:
+            self._ended = True
+
+        self._do(stop)
+        self._thread.join(10)
+
+    # The thread.
+
+    def _do(self, action: Callable[[], T]) -> T:
+        future: Future[T] = Future()
+
+        def command() -> None:
+            try:
+                future.set_result(action())
+            except BaseException as error:
+                future.set_exception(error)
+
+        with self._lock:
+            self._commands.append(command)
+        self._wake.send(b"!")
+        return future.result(20)
+
+    def _chosen(self, links: list[int] | None) -> list[Link]:
+        return [link for link in self._links if links is None or link.number in links]
+
+    def _each(self, links: list[int] | None, action: Callable[[Link], object]) -> None:
+        def all_of_them() -> None:
+            for link in self._chosen(links):
+                action(link)
+
+        self._do(all_of_them)
+
+    def _listen(self) -> None:
+        if self._listener is None:
+            self._listener = socket.create_server(("127.0.0.1", self._port))
+            self._listener.setblocking(False)
+            self._port = self._listener.getsockname()[1]
+
+    def _close_listener(self) -> None:
+        if self._listener is not None:
+            self._listener.close()
+            self._listener = None
+
+    def _run(self) -> None:
+        while not self._ended:
+            self._wait()
+            with self._lock:
+                commands, self._commands = self._commands, []
+            for command in commands:
+                command()
+            for link in self._links:
+                for side in SIDES:
+                    self._forward(link, side)
+        self._close_listener()
+        for link in self._links:
+            link.end("rst")
+        for sock in (self._wake, self._woken):
+            sock.close()
+
+    def _accept(self) -> None:
+        assert self._listener is not None
+        try:
+            client, _ = self._listener.accept()
+        except OSError:
+            return
+        try:
+            target = socket.create_connection((self._to.address, self._to.port), timeout=2)
+        except OSError:
+            # As the target itself would: nobody is there.
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
+            client.close()
+            return
+        for sock in (client, target):
+            sock.setblocking(False)
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.accepted += 1
+        link = Link(self.accepted, client, target)
+        for side in SIDES:
+            link.streams[side].set_delay(self._delay_s)
+            if side in self._held:
+                link.streams[side].hold()
+        self._links = [each for each in self._links if each.is_open] + [link]
+
+    def _wait(self) -> None:
+        """Until something can be done, and takes what has come."""
+        # Made anew each time: a handful of sockets, and nothing to be forgotten when one is closed.
+        poll = select.poll()
+        poll.register(self._woken, select.POLLIN)
+        if self._listener is not None:
+            poll.register(self._listener, select.POLLIN)
+        receivers: dict[int, tuple[Link, Side]] = {}
+        for link in self._links:
+            for side in SIDES:
+                if link.open[side]:
+                    events = 0
+                    if link.streams[side].has_room:
+                        events |= select.POLLIN
+                        receivers[link.sockets[side].fileno()] = link, side
+                    if link.streams[other(side)].can_forward():
+                        events |= select.POLLOUT
+                    if events:
+                        poll.register(link.sockets[side], events)
+        patience = self._patience()
+        ready = poll.poll(None if patience is None else patience * 1000 + 1)
+        for fd, events in ready:
+            if fd == self._woken.fileno():
+                self._woken.recv(4096)
+            elif self._listener is not None and fd == self._listener.fileno():
+                self._accept()
+            elif fd in receivers and events & ~select.POLLOUT:
+                self._receive(*receivers[fd])
+
+    def _patience(self) -> float | None:
+        """Until the first delayed bytes are due."""
+        dues = [stream.due_in() for link in self._links for stream in link.streams.values()]
+        return min((due for due in dues if due is not None), default=None)
+
+    def _receive(self, link: Link, side: Side) -> None:
+        try:
+            data = link.sockets[side].recv(_READ)
+        except BlockingIOError:
+            return
+        except OSError:
+            data = b""
+        if data:
+            link.streams[side].take(data)
+        else:
+            link.left(side)
+
+    def _forward(self, link: Link, source: Side) -> None:
+        stream, sink = link.streams[source], other(source)
+        while link.open[sink] and (data := stream.next_bytes()):
+            try:
+                sent = link.sockets[sink].send(data)
+            except BlockingIOError:
+                return
+            except OSError:
+                link.left(sink)
+                return
+            stream.sent(sent)
+        if stream.ended and not stream.waiting and not stream.holds:
+            # An end is passed on behind the bytes that came before it, like them.
+            link.end("fin")
