@@ -7,6 +7,7 @@ from typing import Any, Iterator
 
 import pytest
 
+from harness.cycles import watchdog_factor
 from harness.environment import environment
 from harness.lab import Lab
 from harness.transport import Transport, chosen_transport
@@ -51,7 +52,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     marker = item.get_closest_marker("watchdog")
-    signal.setitimer(signal.ITIMER_REAL, marker.args[0] if marker else 60)
+    signal.setitimer(signal.ITIMER_REAL, (marker.args[0] if marker else 60) * watchdog_factor())
     yield
 
 

@@ -52,9 +52,12 @@ class Findings:
 class Checker(Application):
     """One at a time drives a bdev; the journal outlives the process."""
 
-    def __init__(self, name: str, folder: Path, journal: Path | None = None, reactors: int = 1) -> None:
+    def __init__(
+        self, name: str, folder: Path, journal: Path | None = None, reactors: int = 1, blocks: int = BLOCKS
+    ) -> None:
         cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
         self.reactors = reactors
+        self.blocks = blocks
         self.journal = journal or folder / "journal"
         super().__init__("dst_check", name, folder, cores)
 
@@ -85,7 +88,7 @@ class Checker(Application):
     def verify(self, bdev: str = "remote0", timeout: float = 60.0) -> Findings:
         """Reads all blocks back."""
         found = Findings(**self.rpc.call("check_verify", rpc_timeout=timeout, **self._place(bdev)))
-        assert found.compared_blocks == BLOCKS or found.all_failed, found
+        assert found.compared_blocks == self.blocks or found.all_failed, found
         return found
 
     def flush(self, bdev: str = "remote0") -> bool:
@@ -93,7 +96,7 @@ class Checker(Application):
         return self.rpc.call("check_flush", bdev=bdev)["success"]
 
     def _place(self, bdev: str) -> dict[str, Any]:
-        return {"bdev": bdev, "journal": str(self.journal), "blocks": BLOCKS, "reactors": self.reactors}
+        return {"bdev": bdev, "journal": str(self.journal), "blocks": self.blocks, "reactors": self.reactors}
 
 
 def start_checker(lab: Lab, name: str = "checker", **kw: Any) -> Checker:

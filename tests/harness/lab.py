@@ -42,11 +42,11 @@ class Lab:
         self.adopt(process)
         return process
 
-    def spdk_tgt(self, name: str, cores: str = CLIENT_CORES, **kw: Any) -> Application:
+    def spdk_tgt(self, name: str, cores: str = CLIENT_CORES, binary: str = "spdk_tgt", **kw: Any) -> Application:
         # A second one of a name, after the first was stopped, has a log of its own.
         earlier = sum(process.name.split("-")[0] == name for process in self.processes)
         name += f"-{earlier + 1}" if earlier else ""
-        application = Application("spdk_tgt", name, self.folder, cores, **kw)
+        application = Application(binary, name, self.folder, cores, **kw)
         self.adopt(application)
         application.wait_ready()
         return application

@@ -10,11 +10,10 @@ from typing import Any
 
 from harness.lab import Lab
 from harness.ports import free_port
+from harness.spdk import Application
 from harness.transport import Remote
 
 BLOCK = 4096
-# The longest that a target takes to start is a matter of the machine, not of the tests.
-START_S = 30.0
 
 
 @dataclass
@@ -23,6 +22,7 @@ class Backend:
 
     name: str
     calls: list[tuple[str, dict[str, Any]]]
+    binary: str = "spdk_tgt"
 
 
 def file_backend(lab: Lab, mib: int = 64) -> Backend:
@@ -40,9 +40,7 @@ def durable_backend(lab: Lab, mib: int = 64) -> Backend:
         volume = lab.folder / f"volume{number}.img"
         with open(volume, "wb") as file:
             file.truncate(mib * 2**20 // 2)
-        calls.append(
-            ("bdev_aio_create", {"name": f"Aio{number}", "filename": str(volume), "block_size": BLOCK})
-        )
+        calls.append(("bdev_aio_create", {"name": f"Aio{number}", "filename": str(volume), "block_size": BLOCK}))
     raid = {"name": "Raid0", "raid_level": "0", "strip_size_kb": 64, "base_bdevs": ["Aio0", "Aio1"]}
     return Backend("Raid0", [*calls, ("bdev_raid_create", raid)])
 
@@ -53,11 +51,16 @@ def memory_backend(mib: int = 64) -> Backend:
     return Backend("Malloc0", [("bdev_malloc_create", {"name": "Malloc0", "num_blocks": blocks, "block_size": BLOCK})])
 
 
-def slow(backend: Backend, write_us: int) -> Backend:
-    """The same, each write after a time; reads are not delayed."""
-    delay: dict[str, Any] = {"base_bdev_name": backend.name, "name": "Slow0"}
-    delay |= {"avg_read_latency": 0, "p99_read_latency": 0, "avg_write_latency": write_us, "p99_write_latency": write_us}
-    return Backend("Slow0", [*backend.calls, ("bdev_delay_create", delay)])
+def late_backend(write_ms: int, mib: int = 64) -> Backend:
+    """Memory, and writes that are executed up to so much later, in any order; for a target that is a dst_check."""
+    params = {"name": "Late0", "blocks": mib * 2**20 // BLOCK, "block_size": BLOCK, "write_ms": write_ms}
+    return Backend("Late0", [("check_late_create", params)], "dst_check")
+
+
+def attach_to(client: Application, remote: Remote, name: str = "remote0", **options: Any) -> None:
+    """`options`: those of bdev_dst_create."""
+    place = {"traddr": remote.address, "trsvcid": str(remote.port), "export": remote.export}
+    client.rpc.call("bdev_dst_create", name=name, **place, **({"host": "test-client"} | options))
 
 
 class Service:
@@ -66,7 +69,7 @@ class Service:
         self.backend = backend
         self.remote = Remote("127.0.0.1", free_port(), "volume")
         self._config = lab.folder / "service.json"
-        self.application = lab.target()
+        self.application = lab.target(binary=backend.binary)
         call = self.application.rpc.call
         for method, params in backend.calls:
             call(method, **params)
@@ -92,7 +95,7 @@ class Service:
         self.application.kill()
 
     def start(self) -> None:
-        """Starts it again, and returns when it is there."""
+        """Starts it again, and returns when it is there. (Not for a late backend, which no configuration has.)"""
         self.application = self._lab.target(config=self._config)
 
     def restart(self, pause_s: float = 0.0) -> float:

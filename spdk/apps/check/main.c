@@ -8,6 +8,8 @@
  *   check_stop    ends it once all its I/O has completed; the same result
  *   check_verify  bdev, journal, blocks, depth, io_blocks, reactors: reads all back; the same result
  *   check_flush   bdev: one flush; {"success": bool, "ms": N}
+ *
+ * As a target it has a backend of its own, see late.c.
  */
 #include <stdlib.h>
 #include <string.h>
