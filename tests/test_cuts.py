@@ -1,0 +1,152 @@
+"""A network that cuts, delays and corrupts: latency, and nothing else, reaches the user."""
+
+from __future__ import annotations
+
+import time
+from random import Random
+
+import pytest
+
+from harness.checker import Checker, start_checker
+from harness.cycles import cycles, report, seeded_random
+from harness.lab import Lab
+from harness.proxy import How, Proxy
+from harness.service import BLOCK, Service, attach_to, durable_backend
+from harness.spdk import Job, assert_clean
+from harness.stream import CLIENT, SIDES, TARGET, Side
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+MIB = 64
+# Short, because who is not told of a cut finds out when nothing is heard for so long.
+KEEP_ALIVE_MS = 1000
+SOME: list[tuple[Side, ...]] = [SIDES, (CLIENT,), (TARGET,)]
+HOWS: list[How] = ["rst", "fin"]
+
+
+def proxied(lab: Lab) -> tuple[Service, Proxy]:
+    service = Service(lab, durable_backend(lab, MIB))
+    proxy = Proxy(service.remote)
+    lab.on_end(proxy.end)
+    return service, proxy
+
+
+def proxied_checker(lab: Lab, reactors: int = 1) -> tuple[Checker, Proxy]:
+    _, proxy = proxied(lab)
+    checker = start_checker(lab, reactors=reactors)
+    attach_to(checker, proxy.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS)
+    return checker, proxy
+
+
+def cut_somewhere(proxy: Proxy, random: Random) -> tuple[Side, ...]:
+    """At a random byte of one direction; returns the sides that are told, once all connections are there again."""
+    before = proxy.whole_links()
+    told = random.choice(SOME)
+    # The control connection carries little, so a small count hits it too.
+    count = random.randrange(300_000) if random.random() < 0.7 else random.randrange(200)
+    proxy.cut_after(count, random.choice(SIDES), random.choice(HOWS), told)
+    wait_until(lambda: proxy.whole_links() != before, "the cut")
+    wait_until(lambda: len(proxy.whole_links()) >= len(before), "the client to come back")
+    return told
+
+
+@pytest.mark.watchdog(60)
+@pytest.mark.parametrize("reactors", [1, 2], ids=["1-reactor", "2-reactors"])
+def test_cuts_under_the_checker(lab: Lab, reactors: int) -> None:
+    random = seeded_random()
+    checker, proxy = proxied_checker(lab, reactors)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    heard: list[float] = []
+    unheard: list[float] = []
+    for _ in range(cycles(20 if reactors == 1 else 10)):
+        checker.wait_flow(random.randrange(500))
+        checker.findings(again=True)
+        told = cut_somewhere(proxy, random)
+        checker.wait_flow()
+        slowest = checker.findings(again=True).slowest_ms
+        if CLIENT in told:
+            heard.append(slowest)
+        else:
+            unheard.append(slowest - KEEP_ALIVE_MS)
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    for what, waits in (("the client is told", heard), ("it is not, beyond the keep-alive time", unheard)):
+        if waits:
+            report(f"connections cut, {reactors} reactors, {what}", waits, 2000)
+
+
+@pytest.mark.watchdog(60)
+def test_cuts_under_bdevperf(lab: Lab) -> None:
+    random = seeded_random()
+    count = cycles(5)
+    _, proxy = proxied(lab)
+    perf = lab.bdevperf_unattached(Job(seconds=2 + 3 * count // 2), MIB * 2**20 // BLOCK)
+    attach_to(perf, proxy.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS)
+    perf.begin_and_flow("remote0")
+    for _ in range(count):
+        cut_somewhere(proxy, random)
+        before = perf.io_count("remote0")
+        wait_until(lambda: perf.io_count("remote0") > before + 100, "I/O to flow again")
+    assert_clean(perf.outcome())
+    print(f"connections cut under bdevperf: {count} times, no error")
+
+
+@pytest.mark.watchdog(60)
+def test_corrupted_headers(lab: Lab) -> None:
+    """Seen by whoever receives it, who closes: the same as a cut."""
+    random = seeded_random()
+    checker, proxy = proxied_checker(lab)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    beyond: list[float] = []
+    for _ in range(cycles(10)):
+        before, corrupted = proxy.accepted, proxy.corrupted
+        checker.findings(again=True)
+        # Small, so that it is over soon for the connection that carries keep-alives only, too.
+        proxy.corrupt_header(random.choice(SIDES), random.randrange(3))
+        wait_until(lambda: proxy.corrupted > corrupted, "a header to be corrupted")
+        wait_until(lambda: proxy.accepted > before, "a new connection")
+        checker.wait_flow()
+        beyond.append(checker.findings(again=True).slowest_ms)
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    report("headers corrupted", beyond, 2000)
+
+
+@pytest.mark.watchdog(60)
+def test_black_holes(lab: Lab) -> None:
+    """One way or both, and what was held comes late, when the client has long gone elsewhere."""
+    random = seeded_random()
+    checker, proxy = proxied_checker(lab)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    beyond: list[float] = []
+    for _ in range(cycles(4)):
+        old = proxy.whole_links()
+        checker.findings(again=True)
+        proxy.hold(*random.choice(SOME), links=old)
+        wait_until(lambda: len(set(proxy.whole_links()) - set(old)) >= 2, "the client to come back")
+        checker.wait_flow()
+        beyond.append(checker.findings(again=True).slowest_ms - KEEP_ALIVE_MS)
+        proxy.release(old)
+        checker.wait_flow()
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    report("black holes, beyond the keep-alive time", beyond, 2000)
+
+
+def test_slow_network(lab: Lab) -> None:
+    """Slower than the keep-alives are apart: nothing is lost over it."""
+    checker, proxy = proxied_checker(lab)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    before = proxy.accepted
+    # There and back.
+    delay_s = KEEP_ALIVE_MS / 1000 / 4
+    proxy.delay(delay_s)
+    began = time.monotonic()
+    checker.wait_flow(200)
+    assert time.monotonic() - began > 2 * delay_s
+    proxy.delay(0)
+    checker.wait_flow()
+    assert proxy.accepted == before, "the connection was given up though something was heard"
+    checker.end().assert_clean()
+    checker.verify().assert_clean()

@@ -1,0 +1,74 @@
+"""Targets that are killed and started again, and clients that are: nothing acknowledged is lost, nothing fails."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.checker import start_checker
+from harness.cycles import cycles, report, seeded_random
+from harness.lab import Lab
+from harness.service import BLOCK, Service, attach_to, durable_backend
+from harness.spdk import Job, assert_clean
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+MIB = 64
+
+
+@pytest.mark.watchdog(60)
+@pytest.mark.parametrize("reactors", [1, 2], ids=["1-reactor", "2-reactors"])
+def test_target_is_killed_under_the_checker(lab: Lab, reactors: int) -> None:
+    random = seeded_random()
+    service = Service(lab, durable_backend(lab))
+    checker = start_checker(lab, reactors=reactors)
+    attach_to(checker, service.remote)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    beyond: list[float] = []
+    for _ in range(cycles(5 if reactors == 1 else 3)):
+        checker.wait_flow(random.randrange(2000))
+        checker.findings(again=True)
+        outage_s = service.restart(random.uniform(0, 0.5))
+        checker.wait_flow()
+        beyond.append(checker.findings(again=True).slowest_ms - outage_s * 1000)
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    report(f"target killed and restarted, checker on {reactors} reactors", beyond, 2000)
+
+
+@pytest.mark.watchdog(60)
+def test_target_is_killed_under_bdevperf(lab: Lab) -> None:
+    random = seeded_random()
+    count = cycles(3)
+    service = Service(lab, durable_backend(lab, MIB))
+    perf = lab.bdevperf_unattached(Job(seconds=2 + 3 * count // 2), MIB * 2**20 // BLOCK)
+    attach_to(perf, service.remote)
+    perf.begin_and_flow("remote0")
+    for _ in range(count):
+        service.restart(random.uniform(0, 0.5))
+        before = perf.io_count("remote0")
+        wait_until(lambda: perf.io_count("remote0") > before + 100, "I/O to flow again")
+    assert_clean(perf.outcome())
+    print(f"target killed and restarted under bdevperf: {count} times, no error")
+
+
+@pytest.mark.watchdog(60)
+def test_client_is_killed(lab: Lab) -> None:
+    """What was acknowledged to the killed process is there for the next one."""
+    random = seeded_random()
+    service = Service(lab, durable_backend(lab))
+    unknown = 0
+    for _ in range(cycles(3)):
+        checker = start_checker(lab)
+        attach_to(checker, service.remote)
+        checker.verify().assert_clean()
+        checker.begin_and_flow(zeroes=5)
+        checker.wait_flow(random.randrange(3000))
+        checker.kill()
+        unknown += 1
+    checker = start_checker(lab)
+    attach_to(checker, service.remote)
+    found = checker.verify()
+    found.assert_clean()
+    assert found.settled_blocks > 0, "nothing was outstanding when the client was killed"
+    print(f"client killed: {unknown} times; outcomes unknown after the last: {found.settled_blocks} blocks")
