@@ -2,48 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import os
-import shutil
-from pathlib import Path
-
 import pytest
 
-from harness.commands import attempt, run
-from harness.environment import ROOT
+from harness.commands import run
+from harness.filesystem import checksums, mount, source_tree
 from harness.kernel_disk import KernelDisk, require_kernel_disk
 from harness.lab import Lab
 from harness.requirements import require_filesystem, require_tool
 from harness.transport import attach
-
-
-def checksums(folder: Path) -> dict[str, str]:
-    """What is in each file, and where each link leads."""
-    found: dict[str, str] = {}
-    for parent, folders, files in os.walk(folder):
-        for name in folders + files:
-            path = Path(parent, name)
-            key = str(path.relative_to(folder))
-            if path.is_symlink():
-                found[key] = "-> " + os.readlink(path)
-            elif path.is_file():
-                found[key] = hashlib.sha256(path.read_bytes()).hexdigest()
-            else:
-                found[key] = "folder"
-    return found
-
-
-def source_tree(to: Path) -> None:
-    """This repository's sources and some of the system's headers: some 1,000 files."""
-    headers = Path("/usr/include")
-    for folder in (ROOT / "src", ROOT / "spdk", ROOT / "tests", headers / "linux", headers / "c++"):
-        if folder.is_dir():
-            shutil.copytree(folder, to / folder.name, symlinks=True)
-
-
-def mount(lab: Lab, device: str, point: Path) -> None:
-    run(["mount", "-t", "xfs", device, point])
-    lab.on_end(attempt, ["umount", point])
 
 
 @pytest.mark.watchdog(120)

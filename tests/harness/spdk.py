@@ -33,10 +33,16 @@ class Application(Process):
         arguments: list[str] | None = None,
         config: dict[str, Any] | Path | None = None,
         variables: dict[str, str] | None = None,
+        shm_id: int | None = None,
     ) -> None:
+        """`shm_id`: for an iSCSI target. 20.07 keeps its connections in memory that all processes without such a
+        number have in common: the next one that starts wipes them out."""
         env = environment()
         socket_path = folder / f"{name}.sock"
         command: list[str | os.PathLike[str]] = [env.binary(binary), "-m", cores, "-r", socket_path, *env.spdk_args]
+        if shm_id is not None:
+            command += ["-i", str(shm_id)]
+        self._shm_id = shm_id
         if env.spdk_version >= (22, 1):
             # Reactors of two applications share a core here; newer versions lock theirs.
             command.append("--disable-cpumask-locks")
@@ -55,12 +61,13 @@ class Application(Process):
     def after_end(self) -> None:
         # In 20.07 even a clean exit leaves hugepages taken, in files named after the process; an unclean one
         # its trace buffer too.
-        for trace in Path("/dev/shm").glob(f"*_trace.pid{self.pid}"):
-            trace.unlink(missing_ok=True)
+        ident = f"pid{self.pid}" if self._shm_id is None else str(self._shm_id)
+        for left in [*Path("/dev/shm").glob(f"*_trace.{ident}"), Path(f"/dev/shm/spdk_iscsi_conns.{ident}")]:
+            left.unlink(missing_ok=True)
         for line in Path("/proc/mounts").read_text().splitlines():
             _, folder, kind = line.split()[:3]
             if kind == "hugetlbfs":
-                for page in Path(folder).glob(f"spdk_pid{self.pid}map_*"):
+                for page in Path(folder).glob(f"spdk_{ident}map_*" if self._shm_id is None else f"spdk{ident}map_*"):
                     page.unlink(missing_ok=True)
 
     def wait_ready(self, timeout: float = 30.0) -> None:

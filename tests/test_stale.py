@@ -1,0 +1,168 @@
+"""The stale write: nothing that was sent before a connection was given up may be executed after what came later.
+
+Writes are left on their way, in the proxy, in the target's sockets and in a backend that executes them late and out of order. The
+client comes back on another way and overwrites the same blocks. Then the old ones are let go.
+"""
+
+from __future__ import annotations
+
+import signal
+import time
+
+import pytest
+
+from harness.checker import Checker, start_checker
+from harness.cycles import cycles, seeded_random
+from harness.lab import Lab
+from harness.proxy import Proxy
+from harness.service import Service, attach_to, late_backend
+from harness.stream import CLIENT, SIDES, TARGET
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+KEEP_ALIVE_MS = 500
+# So few that each is overwritten many times a second, and so long a wait in the backend that a write may be
+# overtaken by several later ones.
+BLOCKS = 64
+WRITE_MS = 150
+LOAD = {"depth": 24, "io_blocks": 2, "reads": 25}
+
+
+class Setup:
+    """A target with a late backend, a proxy before it, and a checker."""
+
+    def __init__(self, lab: Lab, **options: object) -> None:
+        self.service = Service(lab, late_backend(WRITE_MS))
+        self.proxy = Proxy(self.service.remote)
+        lab.on_end(self.proxy.end)
+        self.checker: Checker = start_checker(lab, blocks=BLOCKS)
+        attach_to(self.checker, self.proxy.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS, **options)
+
+    def hold_backend(self, hold: bool) -> None:
+        self.service.application.rpc.call("check_late_hold", hold=hold)
+
+    def flow(self) -> None:
+        """Until every block has been overwritten, most of them more than once."""
+        self.checker.wait_flow(4 * BLOCKS)
+
+    def assert_nothing_stale(self) -> None:
+        self.checker.end().assert_clean()
+        self.settle()
+        self.checker.verify().assert_clean()
+
+    def settle(self) -> None:
+        """Until whatever is left in the backend has been executed."""
+        time.sleep(2 * WRITE_MS / 1000)
+
+
+@pytest.mark.watchdog(60)
+def test_old_connection_is_cut_with_writes_in_the_backend(lab: Lab) -> None:
+    setup = Setup(lab)
+    setup.checker.begin_and_flow(**LOAD)
+    for _ in range(cycles(8)):
+        setup.proxy.cut()
+        setup.flow()
+        setup.checker.findings().assert_clean()
+    setup.assert_nothing_stale()
+
+
+@pytest.mark.watchdog(60)
+def test_old_connection_is_black_holed(lab: Lab) -> None:
+    """Its bytes are released at some moment: before, while and after the client comes back."""
+    random = seeded_random()
+    setup = Setup(lab)
+    setup.checker.begin_and_flow(**LOAD)
+    for _ in range(cycles(5)):
+        old, before = setup.proxy.whole_links(), setup.proxy.accepted
+        # Only what the client says, so that the old connection looks alive to the client for as long as possible; or both.
+        setup.proxy.hold(*random.choice([SIDES, (CLIENT,)]), links=old)
+        if random.random() < 0.3:
+            wait_until(lambda: setup.proxy.accepted > before, "the client to come back")
+            setup.flow()
+        else:
+            time.sleep(random.uniform(0.5, 1.5) * KEEP_ALIVE_MS / 1000)
+        setup.proxy.release(old)
+        wait_until(lambda: setup.proxy.accepted > before, "the client to come back")
+        setup.flow()
+        setup.checker.findings().assert_clean()
+    setup.assert_nothing_stale()
+
+
+@pytest.mark.watchdog(60)
+def test_new_connection_waits_for_the_backend(lab: Lab) -> None:
+    """As long as writes of the old connection are in the backend, nothing of the new one is executed."""
+    setup = Setup(lab)
+    for _ in range(cycles(3)):
+        setup.checker.begin_and_flow(**LOAD)
+        setup.hold_backend(True)
+        setup.checker.findings()
+        accepted = setup.proxy.accepted
+        setup.proxy.cut()
+        wait_until(lambda: setup.proxy.accepted > accepted, "the client to come back")
+        held = setup.checker.findings().done
+        time.sleep(0.5)
+        assert setup.checker.findings().done == held, "I/O went on while the old connection's writes were held"
+        setup.hold_backend(False)
+        setup.flow()
+        setup.assert_nothing_stale()
+
+
+@pytest.mark.watchdog(60)
+def test_target_is_stopped_past_the_lease(lab: Lab) -> None:
+    """What came on the old connections waits in its sockets, and is older than their leases when it goes on."""
+    setup = Setup(lab)
+    setup.checker.begin_and_flow(**LOAD)
+    for number in range(cycles(5)):
+        old, before = setup.proxy.whole_links(), setup.proxy.accepted
+        setup.service.application.signal(signal.SIGSTOP)
+        try:
+            # So that the target does not hear that the client has left.
+            setup.proxy.hold(TARGET, links=old)
+            wait_until(lambda: setup.proxy.accepted >= before + 2, "the client to try another connection")
+            time.sleep(2 * KEEP_ALIVE_MS / 1000)
+        finally:
+            setup.service.application.signal(signal.SIGCONT)
+        setup.flow()
+        setup.proxy.release(old)
+        setup.checker.findings().assert_clean()
+    setup.assert_nothing_stale()
+
+
+@pytest.mark.watchdog(90)
+@pytest.mark.parametrize("where", ["network", "stopped-target"])
+def test_write_that_failed_stays_away(lab: Lab, where: str) -> None:
+    """I/O fails at its deadline; the same blocks are written on another way; then the failed writes arrive."""
+    setup = Setup(lab, transaction_timeout_ms=1500)
+    proxy, checker = setup.proxy, setup.checker
+    for number in range(cycles(4)):
+        other = f"other{number}"
+        checker.begin_and_flow(**LOAD)
+        if where == "network":
+            old = proxy.whole_links()
+            proxy.refuse()
+            proxy.hold(CLIENT, links=old)
+        else:
+            # Another session, which is there already when the target goes on.
+            attach_to(checker, setup.service.remote, other, keep_alive_timeout_ms=KEEP_ALIVE_MS, host="other")
+            setup.service.application.signal(signal.SIGSTOP)
+        found = checker.findings()
+        wait_until(lambda: checker.findings().failed["write"] > 0, "writes to fail", 10)
+        found = checker.end()
+        found.assert_no_bad_block()
+        assert found.failed_fastest_ms >= 1490, "an I/O failed before its deadline"
+        if where == "network":
+            attach_to(checker, setup.service.remote, other, host="other")
+            checker.begin_and_flow(other, **LOAD)
+            checker.wait_flow(3 * BLOCKS)
+            proxy.release(old)
+        else:
+            checker.begin(other, **LOAD)
+            setup.service.application.signal(signal.SIGCONT)
+        checker.wait_flow(4 * BLOCKS)
+        checker.end().assert_clean()
+        setup.settle()
+        checker.verify(other).assert_clean()
+        checker.rpc.call("bdev_dst_delete", name=other)
+        proxy.accept()
+        wait_until(lambda: checker.verify().all_failed == 0, "the first way to work again")
