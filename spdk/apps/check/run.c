@@ -34,11 +34,11 @@ run_complain(const char *what, uint64_t block)
 	char *text = spdk_sprintf_alloc("block %lu: %s", (unsigned long)block, what);
 	int i;
 
-	SPDK_ERRLOG("%s\n", text);
 	pthread_mutex_lock(&g_run.lock);
 	for (i = 0; i < RUN_MAX_COMPLAINTS && g_run.complaints[i] != NULL; i++) {
 	}
 	if (i < RUN_MAX_COMPLAINTS) {
+		SPDK_ERRLOG("%s\n", text);
 		g_run.complaints[i] = text;
 		text = NULL;
 	}
