@@ -5,6 +5,7 @@
 use dst_wire::{Op, Status};
 
 use crate::Violation;
+use crate::mutation::{Mutation, is_on};
 use crate::transactions::slot_of;
 
 #[derive(Debug, Clone, Copy, Default)]
@@ -55,7 +56,9 @@ impl Slots {
         }
         let arrival = match entry.answered {
             Some((last, _)) if id < last => return Err(Violation::Old { id, last }),
-            Some((last, status)) if id == last && op != Op::Read => Arrival::Repeat(status),
+            Some((last, status)) if id == last && op != Op::Read && !is_on(Mutation::NoRecord) => {
+                Arrival::Repeat(status)
+            }
             _ => Arrival::Execute,
         };
         if id >> 16 == 0 {

@@ -187,7 +187,7 @@ impl Target {
         let queues_max = self.options.get().max_connections as usize;
         let Joined { is_again, standing } = state.sessions.join(id, hello, peer, queues_max)?;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
-        entry.place = Some((reference.id, reference.queue));
+        entry.place = Some(reference);
         entry.owner = Some(Owner { export: hello.export.clone(), host: hello.host.clone() });
         if is_again {
             let waits = matches!(standing, Standing::After { .. });
@@ -222,7 +222,7 @@ impl Target {
     ) -> Answer {
         let Admitted { agreed, device, bdev } = admitted;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
-        entry.place = Some((session.id, session.queue));
+        entry.place = Some(session);
         if let Some(known) = state.sessions.get_mut(&session.id) {
             known.digest = agreed.digest;
             entry.owner = Some(known.owner.clone());

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_wire::Hello;
+use dst_wire::{Hello, SessionRef};
 use spdk::clock::now_us;
 use spdk::instance::Instance;
 use spdk::poller::Poller;
@@ -17,7 +17,7 @@ use crate::group::{self, Group};
 use crate::listener::{ListenAddress, Listener};
 use crate::options::Options;
 use crate::rate::RateLimit;
-use crate::sessions::{Owner, SessionId, Sessions};
+use crate::sessions::{Owner, Sessions};
 use crate::stats::Stats;
 
 /// How often abandoned sessions are looked for.
@@ -38,8 +38,8 @@ pub(crate) struct ConnectionEntry {
     pub peer: SocketAddr,
     /// When it was accepted.
     pub since_us: u64,
-    /// Session and queue, once it was let in or waits to be.
-    pub place: Option<(SessionId, u16)>,
+    /// Its place in a session, once it was let in or waits to be.
+    pub place: Option<SessionRef>,
     /// Whose that session is.
     pub owner: Option<Owner>,
     /// Whether it was let in.

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use dst_session::slots::Slots;
-use dst_wire::{Event, Hello};
+use dst_wire::{Event, Hello, SessionRef};
 
 use crate::connection::Remains;
 use crate::control::Target;
@@ -37,7 +37,8 @@ impl Target {
     }
 
     /// A connection that is gone leaves its queue.
-    fn leave(self: &Rc<Self>, id: u64, (session_id, queue_number): (SessionId, u16), remains: Remains) {
+    fn leave(self: &Rc<Self>, id: u64, place: SessionRef, remains: Remains) {
+        let SessionRef { id: session_id, queue: queue_number, .. } = place;
         let mut state = self.state.borrow_mut();
         match state.sessions.get_mut(&session_id) {
             None => state.past.add(&remains.stats),

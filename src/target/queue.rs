@@ -226,6 +226,10 @@ impl Queue {
                 work.data_len = request.answer_len as usize;
                 work.op = request.op;
                 work.begun_us = now_us;
+                if is_on(Mutation::StaleRead) && request.op == Op::Read {
+                    self.answer(slot, Status::Success, Some(io));
+                    return Ok(());
+                }
                 io.ctx.connection = Some(Rc::clone(connection));
                 io.ctx.slot = slot;
                 self.in_backend += 1;

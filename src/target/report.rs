@@ -193,8 +193,8 @@ fn show(
     let age_ms = |since_us: u64| now_us.saturating_sub(since_us) / 1000;
     let mut stats = session.stats;
     let mut connections = Vec::new();
-    for (&queue, place) in &session.queues {
-        for connection in place.connections() {
+    for (&number, queue) in &session.queues {
+        for connection in queue.connections() {
             let activity = counts.get(&connection).copied().unwrap_or_default();
             stats.add(&activity.stats);
             let Some(entry) = state.connections.get(&connection) else { continue };
@@ -204,8 +204,8 @@ fn show(
                 (false, false) => ConnectionState::Waiting,
             };
             connections.push(ConnectionInfo {
-                queue,
-                epoch: place.epoch,
+                queue: number,
+                epoch: entry.place.map_or(0, |place| place.epoch),
                 peer: entry.peer,
                 age_ms: age_ms(entry.since_us),
                 in_flight: activity.in_flight,
