@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import struct
 import time
 from typing import Iterator
 
@@ -88,6 +89,15 @@ def test_delayed_echoes_renew_from_the_acknowledgement(served: Served) -> None:
         queue.assert_closed()
         # From the echo's arrival it would be 7 s.
         assert time.monotonic() - acknowledged < 6
+
+
+def test_the_target_limits_the_lease(lab: Lab) -> None:
+    target = lab.target()
+    target.rpc.call("dst_set_options", max_keep_alive_ms=400)
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=BLOCK)
+    session = Session(lab.transport.serve(target, "Malloc0"), keep_alive_ms=60_000)
+    assert struct.unpack("<I", session.welcome[9])[0] == 400
+    session.control.assert_closed()
 
 
 def test_numbers_rise(served: Served) -> None:

@@ -99,7 +99,7 @@ impl Body {
         if self.phase == Phase::Ready {
             Broken::LeaseOver(since_us / 1000)
         } else {
-            Broken::Silent(since_us / 1000)
+            Broken::HandshakeTime(since_us / 1000)
         }
     }
 

@@ -37,6 +37,9 @@ pub enum Broken {
     /// The peer took nothing of what waits for it for the keep-alive time-out.
     #[error("the peer took nothing for {0} ms")]
     NotTaking(u64),
+    /// The handshake was not over in its time.
+    #[error("it was not let in within {0} ms")]
+    HandshakeTime(u64),
     /// The client did not renew its lease: nothing that it sent is executed any more.
     #[error("its lease is over, it was last renewed {0} ms ago")]
     LeaseOver(u64),
