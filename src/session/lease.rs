@@ -76,19 +76,20 @@ impl Granted {
 #[derive(Debug, Clone)]
 pub struct Held {
     timeout_us: u64,
-    /// The number of the newest keep-alive, and when it was sent.
+    /// The number of the newest keep-alive.
     asked: u64,
-    asked_us: u64,
+    next_us: u64,
     /// The newest acknowledgement, and when it came.
     acknowledged: u64,
     acknowledged_us: u64,
 }
 
 impl Held {
-    /// The welcome came.
+    /// The welcome came. The first keep-alive is due at once: the lease is not renewed before its
+    /// acknowledgement was echoed, two round trips after the welcome was sent.
     pub fn new(timeout_ms: u32, now_us: u64) -> Held {
         let timeout_us = u64::from(timeout_ms) * 1000;
-        Held { timeout_us, asked: 0, asked_us: now_us, acknowledged: 0, acknowledged_us: now_us }
+        Held { timeout_us, asked: 0, next_us: now_us, acknowledged: 0, acknowledged_us: now_us }
     }
 
     /// The next keep-alive, if it is time for it: its number, and that of the newest acknowledgement. Not
@@ -96,11 +97,11 @@ impl Held {
     /// several.
     pub fn ask(&mut self, now_us: u64) -> Option<(u64, u64)> {
         let waits = self.asked > self.acknowledged;
-        if waits || now_us < self.asked_us + self.timeout_us / PARTS {
+        if waits || now_us < self.next_us {
             return None;
         }
         self.asked += 1;
-        self.asked_us = now_us;
+        self.next_us = now_us + self.timeout_us / PARTS;
         Some((self.asked, self.acknowledged))
     }
 
@@ -139,14 +140,15 @@ mod tests {
     #[test]
     fn a_client_asks_four_times_in_the_time_and_one_at_a_time() {
         let mut held = Held::new(4, 0);
-        assert_eq!(held.ask(999), None);
-        assert_eq!(held.ask(1000), Some((1, 0)));
+        assert_eq!(held.ask(0), Some((1, 0)));
         assert_eq!(held.ask(5000), None);
         held.acknowledged(0, 5000);
         held.acknowledged(2, 5000);
         assert_eq!((held.over_us(), held.ask(5000)), (4200, None), "neither was asked for");
         held.acknowledged(1, 5000);
         assert_eq!((held.over_us(), held.ask(5000)), (9200, Some((2, 1))));
+        held.acknowledged(2, 5500);
+        assert_eq!((held.ask(5999), held.ask(6000)), (None, Some((3, 2))));
     }
 
     proptest! {
