@@ -52,19 +52,28 @@ pub struct Channel {
 #[derive(Default)]
 pub struct Waiting {
     queue: RefCell<BdevIoQueue>,
-    /// How many of them are resets.
+    /// Submitted since the channel looked last, without a stamp. The time of that look is no stamp: the
+    /// process may have been stopped since.
+    new: RefCell<BdevIoQueue>,
+    /// How many of all are resets.
     resets: Cell<usize>,
-    /// The time that submissions get: of the channel's last turn.
-    patient_us: Cell<u64>,
 }
 
 impl Waiting {
-    fn push(&self, mut io: BdevIo) {
-        io.set_stamp(self.patient_us.get());
+    fn push(&self, io: BdevIo) {
         if io.kind() == IoKind::Reset {
             self.resets.set(self.resets.get() + 1);
         }
-        self.queue.borrow_mut().push_back(io);
+        self.new.borrow_mut().push_back(io);
+    }
+
+    /// Stamps what came since the last time.
+    fn look(&self, patient_us: u64) {
+        let (mut new, mut queue) = (self.new.borrow_mut(), self.queue.borrow_mut());
+        while let Some(mut io) = new.pop_front() {
+            io.set_stamp(patient_us);
+            queue.push_back(io);
+        }
     }
 
     pub fn pop(&self) -> Option<BdevIo> {
@@ -76,7 +85,7 @@ impl Waiting {
     }
 
     pub fn len(&self) -> usize {
-        self.queue.borrow().len()
+        self.queue.borrow().len() + self.new.borrow().len()
     }
 
     /// When the first was submitted.
@@ -154,7 +163,6 @@ impl Channel {
         };
         inner.counters.aborts_done.store(inner.aborts_seen, Relaxed);
         let waiting = Waiting::default();
-        waiting.patient_us.set(inner.patience.now_us());
         let channel = Rc::new(Channel { waiting, inner: RefCell::new(inner), poller: RefCell::new(None) });
         let polled = Rc::downgrade(&channel);
         match Poller::register(0, move || polled.upgrade().is_some_and(|channel| channel.poll())) {
@@ -188,7 +196,7 @@ impl Channel {
         let now = now_us();
         let inner = &mut *self.inner.borrow_mut();
         let stalled = inner.patience.turn(now);
-        self.waiting.patient_us.set(inner.patience.now_us());
+        self.waiting.look(inner.patience.now_us());
         if !inner.link.is_up() {
             inner.outage(now, &self.waiting);
             return self.waiting.len() > 0;
@@ -240,6 +248,8 @@ impl Inner {
             connection.keep_alive(self.incoming.acknowledged.take(), now)?;
             self.check(waiting)?;
         }
+        // Completions have led to more.
+        waiting.look(self.patience.now_us());
         while self.transactions.has_credit() {
             let Some(io) = waiting.pop() else { break };
             self.begin(io);
