@@ -11,7 +11,7 @@ import pytest
 from harness.backends import await_requests, session_of, slow_export, writes_at
 from harness.lab import Lab
 from harness.ports import free_port
-from harness.protocol import Connection, NOT_ALLOWED, PROTECTION, READ, SUCCESS, Session, WELCOME
+from harness.protocol import Connection, NOT_ALLOWED, NO_SESSION, PROTECTION, READ, SUCCESS, Session, WELCOME
 from harness.protocol import hello, ident, previous, refusal_of, write
 from harness.spdk import Application, CLIENT_CORES
 from harness.transport import Remote
@@ -112,7 +112,7 @@ def test_session_of_another_is_left_alone(served: Served, slow: Remote) -> None:
 
 @pytest.mark.parametrize(
     "offer, reason",
-    [({"export": "no-such-export"}, NOT_ALLOWED), ({"digests": b"\1"}, PROTECTION)],
+    [({"export": "no-such-export"}, NOT_ALLOWED), ({"ciphers": b"\1"}, PROTECTION)],
     ids=["not-allowed", "protection"],
 )
 def test_who_is_refused_ends_nothing(served: Served, offer: dict[str, object], reason: int) -> None:
@@ -168,3 +168,30 @@ def test_who_waits_has_the_time_of_a_handshake(lab: Lab) -> None:
         with Connection(slow) as connection:
             connection.send(hello("slow", "impatient", more=named(old)))
             assert connection.receive().kind == WELCOME
+
+
+def test_queue_that_comes_back_after_its_record_was_given_up(lab: Lab) -> None:
+    """The target can't say any more what was executed: the session ends, rather than begin the queue anew."""
+    target = lab.target()
+    target.rpc.call("dst_set_options", session_timeout_ms=1000)
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=BLOCK)
+    remote = lab.transport.serve(target, "Malloc0")
+    session = Session(remote, "forgetful")
+    other = session.join(2)
+    with session.join(1) as queue:
+        queue.send(write(0, 1, 0, bytes(BLOCK)))
+        assert queue.receive().code == SUCCESS
+    time.sleep(2.5)
+    # The others have noticed nothing.
+    other.keep_alive()
+    session.control.keep_alive()
+    before = writes_at(target, "Malloc0")
+    with session.say_hello(1, epoch=2) as late:
+        late.send(write(0, 1, 0, bytes(BLOCK)))
+        assert refusal_of(late.receive())[0] == NO_SESSION
+    for connection in (other, session.control):
+        connection.assert_closed()
+    with session.say_hello(0, epoch=1) as control:
+        assert refusal_of(control.receive())[0] == NO_SESSION
+    assert Session(remote, "forgetful", more=named(session)).previous_ended
+    assert writes_at(target, "Malloc0") == before

@@ -183,12 +183,24 @@ impl Target {
         reference: SessionRef,
         admitted: Admitted,
     ) -> Result<Answer, Refusal> {
+        let owner = Owner { export: hello.export.clone(), host: hello.host.clone() };
+        let is_late = self
+            .state
+            .borrow()
+            .sessions
+            .get(&reference.id)
+            .is_some_and(|session| session.owner == owner && session.has_given_up(reference.queue));
+        if is_late {
+            // What of its last transactions was executed is not known any more. Its client has to begin
+            // anew, with all queues: another connection of this session would tell it that all is well.
+            self.close_session(&reference.id, "a queue came back after its record was given up");
+        }
         let mut state = self.state.borrow_mut();
         let queues_max = self.options.get().max_connections as usize;
         let Joined { is_again, standing } = state.sessions.join(id, hello, peer, queues_max)?;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
         entry.place = Some(reference);
-        entry.owner = Some(Owner { export: hello.export.clone(), host: hello.host.clone() });
+        entry.owner = Some(owner);
         if is_again {
             let waits = matches!(standing, Standing::After { .. });
             self.log.notice(format_args!(

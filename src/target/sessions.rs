@@ -72,8 +72,7 @@ pub struct Session {
     pub peer: SocketAddr,
     /// Its queues; queue 0 carries no requests.
     pub queues: BTreeMap<u16, Queue>,
-    /// Queues whose record was given up, because nobody came back to them for so long. Whoever does cannot
-    /// be told any more what was executed: it has to open another session.
+    /// Queues whose record was given up, because nobody came back to them for so long.
     lost: BTreeSet<u16>,
     /// The digest of data that its newest connection has.
     pub digest: Digest,
@@ -84,6 +83,11 @@ pub struct Session {
 }
 
 impl Session {
+    /// Whether a queue's record was given up: it must not be joined any more.
+    pub fn has_given_up(&self, queue: u16) -> bool {
+        self.lost.contains(&queue)
+    }
+
     /// Its live connections, those that wait included.
     pub fn connections(&self) -> impl Iterator<Item = u64> {
         self.queues.values().flat_map(Queue::connections)
@@ -174,9 +178,6 @@ impl Sessions {
             .get_mut(&reference.id)
             .filter(|session| session.owner.export == hello.export && session.owner.host == hello.host)
             .ok_or_else(no_session)?;
-        if session.lost.contains(&reference.queue) {
-            return Err(refuse(RefusalReason::NoSession, "the record of this queue was given up"));
-        }
         let is_known = session.queues.contains_key(&reference.queue);
         if !is_known {
             if self.queues >= queues_max {
@@ -354,7 +355,8 @@ mod tests {
         assert_eq!(sessions.queues, 4);
         sessions.give_up_queues(1000);
         assert_eq!(sessions.queues, 3);
-        assert_eq!(join(&mut sessions, 21, 1, 2).err(), Some(RefusalReason::NoSession));
+        let session = sessions.get(&ID).unwrap();
+        assert!(session.has_given_up(1) && !session.has_given_up(2));
         assert!(join(&mut sessions, 22, 2, 2).is_ok());
         assert!(join(&mut sessions, 24, 4, 1).is_ok(), "there is room for another one");
         sessions.give_up_queues(u64::MAX);
