@@ -72,3 +72,23 @@ def test_client_is_killed(lab: Lab) -> None:
     found.assert_clean()
     assert found.settled_blocks > 0, "nothing was outstanding when the client was killed"
     print(f"client killed: {unknown} times; outcomes unknown after the last: {found.settled_blocks} blocks")
+
+
+@pytest.mark.watchdog(60)
+def test_compare_and_write_when_the_target_is_killed(lab: Lab) -> None:
+    """Whether it was executed cannot be known any more: it fails rather than to be executed twice. All else goes on."""
+    random = seeded_random()
+    service = Service(lab, durable_backend(lab))
+    checker = start_checker(lab)
+    attach_to(checker, service.remote)
+    checker.begin_and_flow(compares=30)
+    for _ in range(cycles(3)):
+        checker.wait_flow(random.randrange(1000))
+        service.restart()
+        checker.wait_flow()
+    found = checker.end()
+    found.assert_no_bad_block()
+    others = found.all_failed - found.failed["compare_and_write"]
+    assert others == 0, found.failed
+    checker.verify().assert_clean()
+    print(f"compare-and-write: {found.failed['compare_and_write']} of unknown outcome in {cycles(3)} restarts")

@@ -128,9 +128,10 @@ static bool
 is_miscompare(struct spdk_bdev_io *io)
 {
 	uint32_t cdw0;
-	int sct, sc;
+	int sct, sc, write_sct, write_sc;
 
-	spdk_bdev_io_get_nvme_status(io, &cdw0, &sct, &sc);
+	/* The plain status does not tell it in 20.07. */
+	spdk_bdev_io_get_nvme_fused_status(io, &cdw0, &sct, &sc, &write_sct, &write_sc);
 	return sct == SPDK_NVME_SCT_MEDIA_ERROR && sc == SPDK_NVME_SC_COMPARE_FAILURE;
 }
 
