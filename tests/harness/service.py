@@ -59,8 +59,8 @@ def late_backend(write_ms: int, mib: int = 64) -> Backend:
 
 def attach_to(client: Application, remote: Remote, name: str = "remote0", **options: Any) -> None:
     """`options`: those of bdev_dst_create."""
-    place = {"traddr": remote.address, "trsvcid": str(remote.port), "export": remote.export}
-    client.rpc.call("bdev_dst_create", name=name, **place, **({"host": "test-client"} | options))
+    place = {"traddr": remote.address, "trsvcid": str(remote.port), "export": remote.export, "host": "test-client"}
+    client.rpc.call("bdev_dst_create", name=name, **(place | options))
 
 
 class Service:
@@ -106,3 +106,11 @@ class Service:
         time.sleep(pause_s)
         self.start()
         return time.monotonic() - began
+
+    def restart_with(self, old: str, new: str) -> None:
+        """Killed, and started with another text in its configuration."""
+        self.kill()
+        text = self._config.read_text()
+        assert old in text, f"{old} is not in the target's configuration"
+        self._config.write_text(text.replace(old, new))
+        self.start()
