@@ -29,7 +29,11 @@ Served = tuple[Application, Remote]
 
 @pytest.fixture(scope="module")
 def target(needs_dst: None, module_lab: Lab) -> Served:
-    return module_lab.malloc_target(MIB, BLOCK)
+    application = module_lab.target()
+    # No test waits for that long, so what ends has another reason.
+    application.rpc.call("dst_set_options", handshake_timeout_ms=60_000)
+    application.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=MIB * 2048, block_size=BLOCK)
+    return application, module_lab.transport.serve(application, "Malloc0")
 
 
 @pytest.fixture

@@ -137,8 +137,10 @@ impl Target {
             self.close_session(&previous.session, "its client opens another one");
         }
         let mut state = self.state.borrow_mut();
-        let waited = state.openers.remove(&id).is_some();
-        if state.is_draining(&owner) && !is_on(Mutation::NoSessionFence) {
+        let must_wait = state.is_draining(&owner) && !is_on(Mutation::NoSessionFence);
+        let entry = state.connections.get_mut(&id).expect("its hello came just now");
+        let waited = entry.opens.take().is_some();
+        if must_wait {
             if !waited {
                 self.log.notice(format_args!(
                     "DST host {:?} from {peer}: its new session at export {:?} waits until the backend has \
@@ -146,7 +148,7 @@ impl Target {
                     hello.host, hello.export
                 ));
             }
-            state.openers.insert(id, (hello.clone(), peer));
+            entry.opens = Some(Box::new(hello.clone()));
             return Ok(Answer::Later(Vec::new()));
         }
         if state.sessions.len() >= self.options.get().max_sessions as usize {

@@ -42,6 +42,9 @@ pub(crate) struct ConnectionEntry {
     pub place: Option<SessionRef>,
     /// Whose that session is.
     pub owner: Option<Owner>,
+    /// Its hello, which opens a session once the backend has finished what is left of the closed
+    /// connections that its host had at the export.
+    pub opens: Option<Box<Hello>>,
     /// Whether it was let in.
     pub welcomed: bool,
     /// Its socket is shut, or about to be: what is left of it is in the backend.
@@ -50,7 +53,16 @@ pub(crate) struct ConnectionEntry {
 
 impl ConnectionEntry {
     pub fn new(group: usize, peer: SocketAddr, since_us: u64) -> ConnectionEntry {
-        ConnectionEntry { group, peer, since_us, place: None, owner: None, welcomed: false, closed: false }
+        ConnectionEntry {
+            group,
+            peer,
+            since_us,
+            place: None,
+            owner: None,
+            opens: None,
+            welcomed: false,
+            closed: false,
+        }
     }
 }
 
@@ -62,10 +74,6 @@ pub(crate) struct State {
     pub exports: BTreeMap<String, Export>,
     pub sessions: Sessions,
     pub connections: BTreeMap<u64, ConnectionEntry>,
-    /// Connections whose hello opens a session, once the backend has finished what is left of their owner's
-    /// closed connections. They are in their handshake, so no more than `max_handshakes`, and for no longer
-    /// than that may take.
-    pub openers: BTreeMap<u64, (Hello, SocketAddr)>,
     pub next_id: u64,
     /// Since the start.
     pub refused_hellos: u64,

@@ -1,6 +1,5 @@
 //! What becomes of connections and sessions that end.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use dst_session::slots::Slots;
@@ -21,10 +20,8 @@ impl Target {
     /// A connection is gone, and the backend has nothing of it any more.
     pub(crate) fn finished(self: &Rc<Self>, id: u64, remains: Remains) {
         let mut state = self.state.borrow_mut();
-        if state.openers.remove(&id).is_some() {
-            state.past.fences += 1;
-        }
         let Some(entry) = state.connections.remove(&id) else { return };
+        state.past.fences += u64::from(entry.opens.is_some());
         drop(state);
         if let Some(place) = entry.place {
             self.leave(id, place, remains);
@@ -63,10 +60,15 @@ impl Target {
     /// Something of this owner is gone: those of its hellos that waited for it may go on.
     fn ask_openers(self: &Rc<Self>, owner: &Owner) {
         let state = self.state.borrow();
-        let is_of = |hello: &Hello| hello.export == owner.export && hello.host == owner.host;
-        let waiting = state.openers.iter().filter(|(_, (hello, _))| is_of(hello));
-        let waiting: Vec<(u64, Hello, SocketAddr)> =
-            waiting.map(|(id, (hello, peer))| (*id, hello.clone(), *peer)).collect();
+        let mut waiting = Vec::new();
+        for (&id, entry) in &state.connections {
+            if let Some(hello) = &entry.opens
+                && hello.export == owner.export
+                && hello.host == owner.host
+            {
+                waiting.push((id, Hello::clone(hello), entry.peer));
+            }
+        }
         drop(state);
         for (id, hello, peer) in waiting {
             self.hello(id, hello, peer);
