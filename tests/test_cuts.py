@@ -11,7 +11,7 @@ from harness.checker import Checker, start_checker
 from harness.cycles import cycles, report, seeded_random
 from harness.lab import Lab
 from harness.proxy import How, Proxy
-from harness.service import BLOCK, Service, attach_to, durable_backend
+from harness.service import BLOCK, Backend, Service, answering_late, attach_to, durable_backend
 from harness.spdk import Job, assert_clean
 from harness.stream import CLIENT, SIDES, TARGET, Side
 from harness.waiting import wait_until
@@ -25,15 +25,15 @@ SOME: list[tuple[Side, ...]] = [SIDES, (CLIENT,), (TARGET,)]
 HOWS: list[How] = ["rst", "fin"]
 
 
-def proxied(lab: Lab) -> tuple[Service, Proxy]:
-    service = Service(lab, durable_backend(lab, MIB))
+def proxied(lab: Lab, backend: Backend | None = None) -> tuple[Service, Proxy]:
+    service = Service(lab, backend or durable_backend(lab, MIB))
     proxy = Proxy(service.remote)
     lab.on_end(proxy.end)
     return service, proxy
 
 
-def proxied_checker(lab: Lab, reactors: int = 1) -> tuple[Checker, Proxy]:
-    _, proxy = proxied(lab)
+def proxied_checker(lab: Lab, reactors: int = 1, backend: Backend | None = None) -> tuple[Checker, Proxy]:
+    _, proxy = proxied(lab, backend)
     checker = start_checker(lab, reactors=reactors)
     attach_to(checker, proxy.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS)
     return checker, proxy
@@ -90,6 +90,18 @@ def test_cuts_under_bdevperf(lab: Lab) -> None:
         wait_until(lambda: perf.io_count("remote0") > before + 100, "I/O to flow again")
     assert_clean(perf.outcome())
     print(f"connections cut under bdevperf: {count} times, no error")
+
+
+@pytest.mark.watchdog(60)
+def test_compare_and_write_is_executed_once(lab: Lab) -> None:
+    """Its answer is lost with the connection, as a rule: sent again, it is answered from what the target remembers."""
+    checker, proxy = proxied_checker(lab, backend=answering_late(durable_backend(lab, MIB), 20))
+    checker.begin_and_flow(compares=50, reads=10)
+    for _ in range(cycles(5)):
+        proxy.cut()
+        checker.wait_flow()
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
 
 
 @pytest.mark.watchdog(60)

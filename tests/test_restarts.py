@@ -7,7 +7,7 @@ import pytest
 from harness.checker import start_checker
 from harness.cycles import cycles, report, seeded_random
 from harness.lab import Lab
-from harness.service import BLOCK, Service, attach_to, durable_backend
+from harness.service import BLOCK, Service, answering_late, attach_to, durable_backend
 from harness.spdk import Job, assert_clean
 from harness.waiting import wait_until
 
@@ -78,12 +78,13 @@ def test_client_is_killed(lab: Lab) -> None:
 def test_compare_and_write_when_the_target_is_killed(lab: Lab) -> None:
     """Whether it was executed cannot be known any more: it fails rather than to be executed twice. All else goes on."""
     random = seeded_random()
-    service = Service(lab, durable_backend(lab))
+    # Most of what is outstanding has been executed.
+    service = Service(lab, answering_late(durable_backend(lab), 20))
     checker = start_checker(lab)
     attach_to(checker, service.remote)
-    checker.begin_and_flow(compares=30)
+    checker.begin_and_flow(compares=50)
     for _ in range(cycles(3)):
-        checker.wait_flow(random.randrange(1000))
+        checker.wait_flow(random.randrange(500))
         service.restart()
         checker.wait_flow()
     found = checker.end()

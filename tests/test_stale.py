@@ -33,11 +33,12 @@ class Setup:
     """A target with a late backend, a proxy before it, and a checker."""
 
     def __init__(self, lab: Lab, **options: object) -> None:
+        options = {"keep_alive_timeout_ms": KEEP_ALIVE_MS, "reconnect_delay_ms": 50} | options
         self.service = Service(lab, late_backend(WRITE_MS))
         self.proxy = Proxy(self.service.remote)
         lab.on_end(self.proxy.end)
         self.checker: Checker = start_checker(lab, blocks=BLOCKS)
-        attach_to(self.checker, self.proxy.remote, **({"keep_alive_timeout_ms": KEEP_ALIVE_MS} | options))
+        attach_to(self.checker, self.proxy.remote, **options)
 
     def hold_backend(self, hold: bool) -> None:
         self.service.application.rpc.call("check_late_hold", hold=hold)
@@ -48,6 +49,18 @@ class Setup:
     def connections(self) -> int:
         """Of the client's, those that were let in."""
         return self.checker.rpc.call("bdev_dst_get_info", name="remote0")[0]["connections"]
+
+    def stop_target_with_writes_in_its_sockets(self) -> None:
+        """They have arrived there, and the target has not looked at them when it is stopped."""
+        links = self.proxy.whole_links()
+        self.proxy.hold(CLIENT, links=links)
+        # What was on its way before is executed and answered, and all new writes are held.
+        self.settle()
+        self.service.application.signal(signal.SIGSTOP)
+        held = self.proxy.waiting(CLIENT)
+        assert held > 0
+        self.proxy.release(links)
+        wait_until(lambda: self.proxy.waiting(CLIENT) <= held // 2, "the writes to arrive in the sockets")
 
     def flow(self) -> None:
         """Until every block has been overwritten, most of them more than once."""
@@ -60,7 +73,7 @@ class Setup:
 
     def settle(self) -> None:
         """Until whatever is left in the backend has been executed."""
-        time.sleep(2 * WRITE_MS / 1000)
+        time.sleep(1.5 * WRITE_MS / 1000)
 
 
 @pytest.mark.watchdog(60)
@@ -104,9 +117,10 @@ def test_new_connection_waits_for_the_backend(lab: Lab) -> None:
         setup.checker.begin_and_flow(**LOAD)
         setup.hold_backend(True)
         wait_until(setup.has_writes_in_the_backend, "writes to be held")
+        accepted = setup.proxy.accepted
         setup.proxy.cut()
-        wait_until(lambda: setup.connections() == 1, "the control connection to come back")
-        # Only as long as a target that does not wait would need to let it in, and much longer.
+        wait_until(lambda: setup.proxy.accepted >= accepted + 2, "the client to knock")
+        # Much longer than a target that does not wait would take to let it in.
         time.sleep(0.7)
         assert setup.connections() == 1, "let in while the old connection's writes were in the backend"
         setup.hold_backend(False)
@@ -121,7 +135,7 @@ def test_target_is_stopped_past_the_lease(lab: Lab) -> None:
     setup.checker.begin_and_flow(**LOAD)
     for number in range(cycles(5)):
         old, before = setup.proxy.whole_links(), setup.proxy.accepted
-        setup.service.application.signal(signal.SIGSTOP)
+        setup.stop_target_with_writes_in_its_sockets()
         try:
             # So that the target does not hear that the client has left.
             setup.proxy.hold(TARGET, links=old)
@@ -138,7 +152,7 @@ def test_target_is_stopped_past_the_lease(lab: Lab) -> None:
 @pytest.mark.watchdog(90)
 @pytest.mark.parametrize("where", ["network", "stopped-target"])
 @pytest.mark.parametrize(
-    "timeout_ms, keep_alive_ms", [(1500, KEEP_ALIVE_MS), (1000, 2000)], ids=["after-the-lease", "within-the-lease"]
+    "timeout_ms, keep_alive_ms", [(1500, KEEP_ALIVE_MS), (1000, 3000)], ids=["after-the-lease", "within-the-lease"]
 )
 def test_write_that_failed_stays_away(lab: Lab, where: str, timeout_ms: int, keep_alive_ms: int) -> None:
     """I/O fails at its deadline; the same blocks are written on another way; then the failed writes arrive.
@@ -157,7 +171,7 @@ def test_write_that_failed_stays_away(lab: Lab, where: str, timeout_ms: int, kee
         else:
             # Another session, which is there already when the target goes on.
             attach_to(checker, setup.service.remote, other, keep_alive_timeout_ms=KEEP_ALIVE_MS, host="other")
-            setup.service.application.signal(signal.SIGSTOP)
+            setup.stop_target_with_writes_in_its_sockets()
         wait_until(lambda: checker.findings().failed["write"] > 0, "writes to fail", 10)
         found = checker.end()
         found.assert_no_bad_block()
@@ -165,7 +179,7 @@ def test_write_that_failed_stays_away(lab: Lab, where: str, timeout_ms: int, kee
         if where == "network":
             attach_to(checker, setup.service.remote, other, host="other")
             checker.begin_and_flow(other, **LOAD)
-            checker.wait_flow(3 * BLOCKS)
+            checker.wait_flow(BLOCKS)
             proxy.release(old)
         else:
             checker.begin(other, **LOAD)

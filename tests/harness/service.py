@@ -57,6 +57,13 @@ def late_backend(write_ms: int, mib: int = 64) -> Backend:
     return Backend("Late0", [("check_late_create", params)], "dst_check")
 
 
+def answering_late(backend: Backend, ms: int) -> Backend:
+    """The same; reads and writes are executed at once, and answered that much later."""
+    delay: dict[str, Any] = {f"{kind}_{op}_latency": ms * 1000 for kind in ("avg", "p99") for op in ("read", "write")}
+    delay |= {"base_bdev_name": backend.name, "name": "Delay0"}
+    return Backend("Delay0", [*backend.calls, ("bdev_delay_create", delay)])
+
+
 def attach_to(client: Application, remote: Remote, name: str = "remote0", **options: Any) -> None:
     """`options`: those of bdev_dst_create."""
     place = {"traddr": remote.address, "trsvcid": str(remote.port), "export": remote.export, "host": "test-client"}

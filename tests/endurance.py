@@ -1,0 +1,38 @@
+#!/usr/bin/python3
+"""The hostile tests, by hand and for long: every cycle of each of them so many times, timing asserted, figures printed.
+
+    . build/env.sh; tests/endurance.py [--cycles 100] [-k EXPRESSION]
+
+DST_SEED=N repeats the random choices of a run (not the timing of the processes).
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+HERE = Path(__file__).resolve().parent
+FILES = ["test_restarts.py", "test_cuts.py", "test_stale.py", "test_deadlines.py", "test_filesystem_outages.py"]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--cycles", type=int, default=100)
+    parser.add_argument("-k", default="", metavar="EXPRESSION", help="only these tests, as pytest's -k")
+    arguments = parser.parse_args()
+    began = time.monotonic()
+    # -s: the figures are what this is for.
+    command = [sys.executable, "-m", "pytest", "-s", "-v", "--durations=0", *(str(HERE / file) for file in FILES)]
+    if arguments.k:
+        command += ["-k", arguments.k]
+    result = subprocess.run(command, env=os.environ | {"DST_CYCLES": str(arguments.cycles)}, check=False)
+    print(f"{arguments.cycles} cycles of each: {time.monotonic() - began:.0f} s")
+    return result.returncode
+
+
+if __name__ == "__main__":
+    sys.exit(main())
