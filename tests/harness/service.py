@@ -92,11 +92,13 @@ class Service:
         self._save()
 
     def _save(self) -> None:
-        # As `save_config` of rpc.py writes it.
+        # As `save_config` of rpc.py writes it; but 20.07 can't say how a delay bdev was made.
         call = self.application.rpc.call
-        subsystems = [entry["subsystem"] for entry in call("framework_get_subsystems")]
-        configs = [{"subsystem": name, "config": call("framework_get_config", name=name)} for name in subsystems]
-        self._config.write_text(json.dumps({"subsystems": configs}))
+        bdevs = [{"method": method, "params": params} for method, params in self.backend.calls]
+        names = [entry["subsystem"] for entry in call("framework_get_subsystems")]
+        configs = {name: bdevs if name == "bdev" else call("framework_get_config", name=name) for name in names}
+        subsystems = [{"subsystem": name, "config": config} for name, config in configs.items()]
+        self._config.write_text(json.dumps({"subsystems": subsystems}))
 
     def kill(self) -> None:
         self.application.kill()
