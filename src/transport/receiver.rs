@@ -163,6 +163,15 @@ impl Receiver {
 
     /// Hands over what is in the buffer. `false`: a frame could not be taken.
     fn parse(&mut self, buf: &[u8], frames: &mut impl Frames) -> Result<bool, Broken> {
+        let result = self.parse_unread(buf, frames);
+        if self.unread.is_empty() {
+            // The next call may come with another buffer, and a shorter one.
+            self.unread = 0..0;
+        }
+        result
+    }
+
+    fn parse_unread(&mut self, buf: &[u8], frames: &mut impl Frames) -> Result<bool, Broken> {
         if let Some(header) = self.stalled {
             if frames.header(&header)? == Flow::Stall {
                 return Ok(false);
