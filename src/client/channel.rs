@@ -184,6 +184,9 @@ impl Channel {
             inner.shared.connected.fetch_sub(1, Release);
         }
         inner.link.close();
+        // All I/O has completed: these say what is now, and are in the sum of those before from here on.
+        inner.counters.outstanding.store(0, Relaxed);
+        inner.counters.waiting.store(0, Relaxed);
         inner.shared.remove_channel(inner.queue, &inner.counters);
     }
 
