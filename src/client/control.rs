@@ -96,6 +96,9 @@ impl Control {
     /// A turn of the poller.
     pub fn turn(&mut self, now: u64, deleting: bool) -> After {
         self.note_state(now);
+        if self.shared.given_up.swap(false, Relaxed) {
+            self.give_up_session(now);
+        }
         if self.link.is_up() {
             return match self.listen(now) {
                 Ok(None) => self.watch(now),
@@ -168,6 +171,16 @@ impl Control {
         After::Nothing
     }
 
+    /// The session ends: another one is opened when nothing of it is left at the target.
+    fn give_up_session(&mut self, now: u64) {
+        let (Some(session), Some(welcome)) = (self.shared.session(), &self.welcome) else { return };
+        self.previous = Some(Previous { session: session.id, instance: welcome.instance });
+        self.shared.set_session(None);
+        if self.link.is_up() {
+            self.lost(now);
+        }
+    }
+
     fn publish(&mut self, session: Session) {
         self.held_back = None;
         self.shared.set_session(Some(session));
@@ -222,10 +235,7 @@ impl Control {
         self.last_error = Some(why.clone());
         let mut all_tried = false;
         if refused == Some(RefusalReason::NoSession) {
-            if let (Some(session), Some(welcome)) = (self.shared.session(), &self.welcome) {
-                self.previous = Some(Previous { session: session.id, instance: welcome.instance });
-                self.shared.set_session(None);
-            }
+            self.give_up_session(now);
             self.link.retry.restart(now);
         } else {
             all_tried = self.shared.next_address();

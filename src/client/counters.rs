@@ -34,6 +34,9 @@ pub struct Counters {
     pub write_latency: SharedHistogram,
     /// How long everything else took.
     pub other_latency: SharedHistogram,
+    /// A change of the session ([`crate::shared::Shared::session_changes`]) since which the channel has had no
+    /// connection of a session before.
+    pub session_change: AtomicU64,
     /// Up to which of the bdev's aborts ([`crate::shared::Shared::aborts`]) it has ended what it had.
     pub aborts_done: AtomicU64,
     /// The newest write.

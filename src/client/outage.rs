@@ -3,9 +3,13 @@
 //! An I/O that was sent may still be executed, by a target that is only slow to get to it. So it does not
 //! fail before that is out of the question: the lease of its last connection is over, or the target has let
 //! us in again, which it does only when nothing of that connection is left.
+//!
+//! No lease covers what the backend has already. So before an I/O fails by a lease alone, the whole session is given
+//! up: every channel has to leave it, and the next one is opened when the backend has nothing of this one
+//! any more. Whatever a user submits after the failure, on any thread, comes after what failed.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::check_same_device;
@@ -28,8 +32,9 @@ impl Inner {
     pub fn outage(&mut self, now: u64, waiting: &Waiting) {
         self.counters.outstanding.store(self.transactions.outstanding() as u64, Relaxed);
         self.counters.waiting.store(waiting.len() as u64, Relaxed);
-        let is_fenced = now >= self.fenced_us || mutation::is_on(Mutation::NoLeaseAtClient);
+        self.counters.session_change.store(self.shared.session_changes(), Release);
         self.join_abort(waiting);
+        let is_fenced = self.may_fail_sent(now);
         if self.aborting {
             self.abort(is_fenced, waiting);
         }
@@ -56,6 +61,29 @@ impl Inner {
                 if refused == Some(RefusalReason::NoSession) && session.is_some() {
                     self.shared.doubted.store(true, Relaxed);
                 }
+            }
+        }
+    }
+
+    /// Whether what was sent may fail. If something has to, whatever stands in the way is seen to.
+    fn may_fail_sent(&mut self, now: u64) -> bool {
+        if self.fenced_us == 0 || mutation::is_on(Mutation::NoLeaseAtClient) {
+            return true;
+        }
+        let Some(oldest_us) = self.transactions.oldest_us() else { return true };
+        let has_to = self.aborting || self.is_over() || self.is_overdue(oldest_us);
+        if now < self.fenced_us || !has_to {
+            return false;
+        }
+        let session = self.session.expect("what was sent was sent in a session");
+        match self.shared.left_since(session) {
+            Some(change) => {
+                let has_left = |counters: &Arc<Counters>| counters.session_change.load(Acquire) >= change;
+                self.shared.counters().iter().all(has_left) || mutation::is_on(Mutation::NoSessionGivenUp)
+            }
+            None => {
+                self.shared.given_up.store(true, Relaxed);
+                mutation::is_on(Mutation::NoSessionGivenUp)
             }
         }
     }

@@ -36,6 +36,8 @@ pub struct Shared {
     pub failed: AtomicBool,
     /// Set by a channel that the target told that there is no such session: control looks into it.
     pub doubted: AtomicBool,
+    /// Set by a channel whose I/O has to fail although the backend may have it: control gives the session up.
+    pub given_up: AtomicBool,
     /// Counts the resets that ended I/O without the target: channels without a connection end theirs.
     pub aborts: AtomicU64,
     /// What a restart of the target may have lost.
@@ -81,6 +83,7 @@ impl Shared {
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
+            given_up: AtomicBool::new(false),
             aborts: AtomicU64::new(0),
             durability: Durability::default(),
             max_transfer: AtomicU32::new(0),
@@ -115,13 +118,20 @@ impl Shared {
 
     /// Changes it. Control only.
     pub fn set_session(&self, session: Option<Session>) {
-        *lock(&self.session) = session;
+        let mut current = lock(&self.session);
+        *current = session;
         self.session_changes.fetch_add(1, Release);
     }
 
     /// Another number after each change of the session. HOT.
     pub fn session_changes(&self) -> u64 {
         self.session_changes.load(Acquire)
+    }
+
+    /// The change by which `session` was left behind; a later one will do. `None`: it is the session still.
+    pub fn left_since(&self, session: Session) -> Option<u64> {
+        let current = lock(&self.session);
+        (*current != Some(session)).then(|| self.session_changes())
     }
 
     /// The address to connect to.

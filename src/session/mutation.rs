@@ -14,6 +14,8 @@ pub enum Mutation {
     NoLeaseAtTarget,
     /// The client fails an I/O at its deadline, whether or not it may still be executed.
     NoLeaseAtClient,
+    /// The client fails an I/O that the backend may have, and goes on with the session.
+    NoSessionGivenUp,
     /// The client uses another target at once, whether or not the one before may still execute.
     NoLeaseAtFailover,
     /// The target executes a repeated request again.
@@ -42,11 +44,12 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 16] = [
+    pub const ALL: [Mutation; 17] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
         Mutation::NoLeaseAtClient,
+        Mutation::NoSessionGivenUp,
         Mutation::NoLeaseAtFailover,
         Mutation::NoRecord,
         Mutation::RepeatUnrepeatable,

@@ -21,6 +21,8 @@ pub struct Deletion {
     done: Option<Done>,
     /// How often the drain time-out has passed.
     late: u64,
+    /// The bdev is being reset: what comes after the deletion is not meant by that.
+    is_resetting: bool,
     timer: Option<Poller>,
 }
 
@@ -32,6 +34,14 @@ impl BackendDone for ResetOf {
         if status != IoStatus::Success {
             spdk::error!("DST export {}: its bdev could not be reset", io.ctx.0);
         }
+        Target::with(|target| {
+            if let Some(export) = target.state.borrow_mut().exports.get_mut(&io.ctx.0)
+                && let Some(deletion) = &mut export.deleting
+            {
+                deletion.is_resetting = false;
+            }
+            target.export_idle(&io.ctx.0);
+        });
     }
 }
 
@@ -58,7 +68,7 @@ impl Target {
         };
         let timer = Poller::register(period_us, late)
             .map_err(|errno| Error::Resources { what: "a timer for the deletion", errno })?;
-        export.deleting = Some(Deletion { done: Some(Box::new(done)), late: 0, timer: Some(timer) });
+        export.deleting = Some(Deletion { done: Some(Box::new(done)), late: 0, is_resetting: false, timer: Some(timer) });
         drop(state);
         self.end_sessions(name, "its export is deleted", |_| true);
         self.export_idle(name);
@@ -71,7 +81,8 @@ impl Target {
         let is_of = |owner: Option<&str>| owner == Some(name);
         let in_use =
             state.connections.values().any(|entry| is_of(entry.owner.as_ref().map(|o| o.export.as_str())));
-        if in_use || state.exports.get(name).is_none_or(|export| export.deleting.is_none()) {
+        let can_go = |export: &Export| export.deleting.as_ref().is_some_and(|deletion| !deletion.is_resetting);
+        if in_use || !state.exports.get(name).is_some_and(can_go) {
             return;
         }
         let export = state.exports.remove(name).expect("it was just there");
@@ -113,17 +124,22 @@ impl Target {
 
     /// Everybody's I/O to the bdev ends: what else could still help.
     fn reset_backend(&self, name: &str, in_flight: usize, waited_ms: u64) {
-        let state = self.state.borrow();
-        let Some(export) = state.exports.get(name).filter(|export| export.deleting.is_some()) else { return };
+        let mut state = self.state.borrow_mut();
+        let Some(export) = state.exports.get_mut(name) else { return };
+        let Some(deletion) = &mut export.deleting else { return };
         spdk::warn!(
             "DST export {name} is being deleted: after {waited_ms} ms the backend still has {in_flight} I/Os; \
              bdev {} is reset",
             export.bdev_name
         );
-        match export.desc.handle().channel() {
-            Ok(channel) => channel.reset(Box::new(BackendIo::new(ResetOf(name.to_owned())))),
-            Err(errno) => spdk::error!("DST export {name}: no channel to reset its bdev: {errno}"),
-        }
+        let channel = match export.desc.handle().channel() {
+            Ok(channel) => channel,
+            Err(errno) => return spdk::error!("DST export {name}: no channel to reset its bdev: {errno}"),
+        };
+        deletion.is_resetting = true;
+        drop(state);
+        // It may come back before this call does.
+        channel.reset(Box::new(BackendIo::new(ResetOf(name.to_owned()))));
     }
 
     fn give_up_waiting(&self, name: String, in_flight: usize, waited_ms: u64) {
