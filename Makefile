@@ -39,7 +39,7 @@ test-packages: packages
 test: test-packages ready check
 	@. build/env.sh; $(PYTHON) -m pytest tests
 
-# Everything that needs no SPDK process. fuzz/ is a workspace of its own, so the commands for all leave it out.
+# Everything that needs no SPDK process. fuzz/ and sim/ are workspaces of their own, so the commands for all leave them out.
 check: all
 	@. build/env.sh; \
 	step() { echo "dst: $$*"; "$$@"; }; \
@@ -50,6 +50,11 @@ check: all
 	    step cargo fmt --manifest-path fuzz/Cargo.toml --check; \
 	    step cargo clippy --quiet --manifest-path fuzz/Cargo.toml --target-dir $(cargo_target)/fuzz -- -D warnings; \
 	    step bash fuzz/run.sh; \
+	fi; \
+	if [ -f sim/Cargo.toml ]; then \
+	    step cargo fmt --manifest-path sim/Cargo.toml --all --check; \
+	    step cargo clippy --quiet --manifest-path sim/Cargo.toml --target-dir $(cargo_target)/sim --release --workspace --all-targets -- -D warnings; \
+	    step bash sim/run.sh; \
 	fi; \
 	if command -v cargo-deny >/dev/null; then step cargo deny check; \
 	else echo "dst: note: cargo-deny is not installed, so licences and advisories are not checked"; fi

@@ -22,14 +22,14 @@ const SMALL: usize = 8 << 10;
 pub const LARGE: usize = 128 << 10;
 
 /// I/O objects of a group. One is needed for each request that is in the backend or being received.
-const OBJECTS: usize = 4096;
+const OBJECTS: usize = if cfg!(feature = "simulator") { 24 } else { 4096 };
 
 /// Receive buffers of a group. A connection holds one only while it has bytes that it can't go on with.
-const RECEIVE_BUFFERS: usize = 32;
+const RECEIVE_BUFFERS: usize = if cfg!(feature = "simulator") { 3 } else { 32 };
 
 /// Bytes of a receive buffer made for a connection that finds none: those that can't go on must not keep
 /// the others from being heard. At most one a connection, and given back to the system.
-const SPARE_RECEIVE_BUFFER: usize = 16 << 10;
+const SPARE_RECEIVE_BUFFER: usize = if cfg!(feature = "simulator") { 2 << 10 } else { 16 << 10 };
 
 /// An I/O object, with all that the backend needs while the I/O is under way.
 pub type Io = Box<BackendIo<Owner>>;

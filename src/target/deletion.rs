@@ -68,7 +68,8 @@ impl Target {
         };
         let timer = Poller::register(period_us, late)
             .map_err(|errno| Error::Resources { what: "a timer for the deletion", errno })?;
-        export.deleting = Some(Deletion { done: Some(Box::new(done)), late: 0, is_resetting: false, timer: Some(timer) });
+        export.deleting =
+            Some(Deletion { done: Some(Box::new(done)), late: 0, is_resetting: false, timer: Some(timer) });
         drop(state);
         self.end_sessions(name, "its export is deleted", |_| true);
         self.export_idle(name);
@@ -81,7 +82,8 @@ impl Target {
         let is_of = |owner: Option<&str>| owner == Some(name);
         let in_use =
             state.connections.values().any(|entry| is_of(entry.owner.as_ref().map(|o| o.export.as_str())));
-        let can_go = |export: &Export| export.deleting.as_ref().is_some_and(|deletion| !deletion.is_resetting);
+        let can_go =
+            |export: &Export| export.deleting.as_ref().is_some_and(|deletion| !deletion.is_resetting);
         if in_use || !state.exports.get(name).is_some_and(can_go) {
             return;
         }

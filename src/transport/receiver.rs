@@ -9,7 +9,7 @@ use spdk::sock::Sock;
 use crate::Broken;
 
 /// Bytes of a receive buffer. 256 KiB is about 60 answers of 4 KiB a system call.
-pub const RECEIVE_BUFFER: usize = 256 << 10;
+pub const RECEIVE_BUFFER: usize = if cfg!(feature = "simulator") { 8 << 10 } else { 256 << 10 };
 
 /// From how many bytes on the rest of a frame's data is received straight to its place. Below, one more
 /// system call costs more than the copy.

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Runs the simulator as CI does: 10,000 seeds, then what shows that it would notice. A minute or two on two slow cores.
+#
+# usage: sim/run.sh [SEEDS [FROM]]
+set -euo pipefail
+cd "$(dirname "$0")"
+export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
+cargo run --quiet --release -- --seeds "${1:-10000}" --from "${2:-0}"
+cargo test --quiet --release

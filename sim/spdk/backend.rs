@@ -1,0 +1,147 @@
+//! I/O to a bdev from one SPDK thread, as `spdk/safe` has it.
+
+use crate::bdev_io::IoKind;
+use crate::dma::DmaVec;
+use crate::store::{self, PendingIo, Request};
+use crate::world::{with, with_in_drop};
+
+/// How an I/O ended.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum IoStatus {
+    /// Done.
+    Success,
+    /// Not done, or only in part.
+    Failed,
+    /// Not begun, for lack of something; worth another try.
+    Nomem,
+    /// Compare-and-write found other data. Nothing was written.
+    Miscompare,
+    /// Aborted, by a reset for one.
+    Aborted,
+}
+
+/// An I/O to a bdev.
+pub struct BackendIo<T> {
+    /// The data.
+    pub data: DmaVec,
+    /// The owner's.
+    pub ctx: T,
+    /// Keeps the descriptor open while it is under way.
+    share: Option<Share>,
+}
+
+/// Who hears of the end of an I/O.
+pub trait BackendDone: Sized + 'static {
+    /// The I/O has ended. Called on the thread that submitted it, never inside the submission.
+    fn done(io: Box<BackendIo<Self>>, status: IoStatus);
+}
+
+/// One holder of a descriptor.
+pub(crate) struct Share {
+    pub process: u32,
+    pub desc: u64,
+}
+
+impl Share {
+    fn again(&self) -> Share {
+        let Share { process, desc } = *self;
+        with(|w| crate::bdev::hold(w, process, desc));
+        Share { process, desc }
+    }
+}
+
+impl Drop for Share {
+    fn drop(&mut self) {
+        with_in_drop(|w| crate::bdev::release(w, self.process, self.desc));
+    }
+}
+
+/// A way to the bdev for one SPDK thread. I/O in flight keeps it open.
+pub struct Channel {
+    pub(crate) share: Share,
+    pub(crate) store: u32,
+    pub(crate) block_size: u32,
+    pub(crate) write: bool,
+    pub(crate) thread: u64,
+}
+
+impl<T> BackendIo<T> {
+    /// An I/O without data.
+    pub fn new(ctx: T) -> BackendIo<T> {
+        BackendIo { data: DmaVec::empty(), ctx, share: None }
+    }
+}
+
+impl<T: BackendDone> PendingIo for BackendIo<T> {
+    fn data(&mut self) -> &mut [u8] {
+        self.data.bytes_mut()
+    }
+
+    fn done(mut self: Box<Self>, status: IoStatus) {
+        let share = self.share.take();
+        T::done(self, status);
+        drop(share);
+    }
+}
+
+impl Channel {
+    /// Bytes in a block.
+    pub fn block_size(&self) -> u32 {
+        self.block_size
+    }
+
+    /// Reads into `io.data`.
+    pub fn read<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, IoKind::Read, offset_blocks, num_blocks);
+    }
+
+    /// Writes `io.data`.
+    pub fn write<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, IoKind::Write, offset_blocks, num_blocks);
+    }
+
+    /// Flushes the volatile cache for the range.
+    pub fn flush<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, IoKind::Flush, offset_blocks, num_blocks);
+    }
+
+    /// Discards the range.
+    pub fn unmap<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, IoKind::Unmap, offset_blocks, num_blocks);
+    }
+
+    /// Writes zeroes to the range.
+    pub fn write_zeroes<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, IoKind::WriteZeroes, offset_blocks, num_blocks);
+    }
+
+    /// Writes the second half of `io.data` if the range holds the first.
+    pub fn compare_and_write<T: BackendDone>(
+        &self,
+        io: Box<BackendIo<T>>,
+        offset_blocks: u64,
+        num_blocks: u64,
+    ) {
+        self.submit(io, IoKind::CompareAndWrite, offset_blocks, num_blocks);
+    }
+
+    /// Resets the bdev: all I/O to it ends, aborted or done, before this does.
+    pub fn reset<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
+        self.submit(io, IoKind::Reset, 0, 0);
+    }
+
+    fn submit<T: BackendDone>(&self, mut io: Box<BackendIo<T>>, kind: IoKind, offset: u64, count: u64) {
+        assert!(with(|w| w.current) == Some(self.thread), "a channel was used away from its thread");
+        let halves = match kind {
+            IoKind::Read | IoKind::Write => 1,
+            IoKind::CompareAndWrite => 2,
+            _ => 0,
+        };
+        let wanted = u128::from(count) * u128::from(self.block_size) * halves;
+        let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
+        assert!(fits, "a backend I/O of {count} blocks has {} bytes", io.data.len());
+        io.share = Some(self.share.again());
+        let request = Request { store: self.store, kind, offset, count, read_only: !self.write };
+        with(|w| store::submit(w, request, io));
+    }
+}

@@ -1,0 +1,129 @@
+//! Memory that devices can reach: here only the count of its chunks is real.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use crate::errno::{Errno, Result};
+
+/// Chunks that a [`DmaVec`] can hold.
+pub const DMA_VEC_MAX: usize = 16;
+
+/// What is in memory that nobody has written to yet. A tag that no write has.
+const STALE: u8 = 0xa5;
+
+/// A fixed number of chunks of one size.
+pub struct DmaPool {
+    chunk_size: usize,
+    count: usize,
+    free: Cell<usize>,
+}
+
+impl DmaPool {
+    /// `count` chunks of `chunk_size` bytes.
+    pub fn new(chunk_size: usize, count: usize) -> Result<Rc<DmaPool>> {
+        if chunk_size == 0 || count == 0 {
+            return Err(Errno::EINVAL);
+        }
+        Ok(Rc::new(DmaPool { chunk_size, count, free: Cell::new(count) }))
+    }
+
+    /// Chunks that are free.
+    pub fn available(&self) -> usize {
+        self.free.get()
+    }
+
+    /// Chunks in all.
+    pub fn count(&self) -> usize {
+        self.count
+    }
+
+    /// Bytes in a chunk.
+    pub fn chunk_size(&self) -> usize {
+        self.chunk_size
+    }
+}
+
+/// Up to [`DMA_VEC_MAX`] chunks of a pool, with a length in bytes.
+#[derive(Default)]
+pub struct DmaVec {
+    pool: Option<Rc<DmaPool>>,
+    chunks: usize,
+    data: Vec<u8>,
+}
+
+impl DmaVec {
+    /// No memory.
+    pub const fn empty() -> DmaVec {
+        DmaVec { pool: None, chunks: 0, data: Vec::new() }
+    }
+
+    /// Takes `len` bytes from `pool`, after giving back what it has. All or nothing.
+    pub fn take(&mut self, pool: &Rc<DmaPool>, len: usize) -> bool {
+        self.release();
+        let chunks = len.div_ceil(pool.chunk_size);
+        if chunks > DMA_VEC_MAX || chunks > pool.free.get() {
+            return false;
+        }
+        pool.free.set(pool.free.get() - chunks);
+        self.chunks = chunks;
+        self.data.clear();
+        self.data.resize(len, STALE);
+        self.pool = Some(Rc::clone(pool));
+        true
+    }
+
+    /// Gives all memory back.
+    pub fn release(&mut self) {
+        if let Some(pool) = self.pool.take() {
+            pool.free.set(pool.free.get() + self.chunks);
+            assert!(pool.free.get() <= pool.count, "more was given back than there was");
+        }
+        self.chunks = 0;
+        self.data.clear();
+    }
+
+    /// Bytes.
+    pub fn len(&self) -> usize {
+        self.data.len()
+    }
+
+    /// No bytes.
+    pub fn is_empty(&self) -> bool {
+        self.data.is_empty()
+    }
+
+    /// Copies `src` to byte `offset`.
+    pub fn copy_in(&mut self, offset: usize, src: &[u8]) {
+        self.data[offset..offset + src.len()].copy_from_slice(src);
+    }
+
+    /// Copies the bytes from `offset` on to `dst`.
+    pub fn copy_out(&self, offset: usize, dst: &mut [u8]) {
+        dst.copy_from_slice(&self.data[offset..offset + dst.len()]);
+    }
+
+    /// The bytes from `offset` on.
+    pub fn slice(&self, offset: usize) -> &[u8] {
+        &self.data[offset.min(self.data.len())..]
+    }
+
+    /// As [`DmaVec::slice`], to write to.
+    pub fn slice_mut(&mut self, offset: usize) -> &mut [u8] {
+        let from = offset.min(self.data.len());
+        &mut self.data[from..]
+    }
+
+    pub(crate) fn bytes(&self) -> &[u8] {
+        &self.data
+    }
+
+    pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        &mut self.data
+    }
+}
+
+impl Drop for DmaVec {
+    fn drop(&mut self) {
+        self.release();
+    }
+}

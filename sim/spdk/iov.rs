@@ -1,0 +1,111 @@
+//! Lists of buffers for one socket call.
+
+use crate::bdev_io::BdevIo;
+use crate::dma::DmaVec;
+
+/// Buffers that one call takes at most.
+pub const IOV_MAX_BATCH: usize = 256;
+
+/// Buffers to send from.
+#[derive(Default)]
+pub struct Iov<'a>(pub(crate) Vec<&'a [u8]>);
+
+/// Buffers to receive into.
+#[derive(Default)]
+pub struct IovMut<'a>(pub(crate) Vec<&'a mut [u8]>);
+
+macro_rules! common {
+    ($name:ident) => {
+        impl<'a> $name<'a> {
+            /// An empty list.
+            pub const fn new() -> Self {
+                Self(Vec::new())
+            }
+
+            /// Bytes in all buffers together.
+            pub fn len_bytes(&self) -> usize {
+                self.0.iter().map(|buf| buf.len()).sum()
+            }
+
+            /// No buffer in it.
+            pub fn is_empty(&self) -> bool {
+                self.0.is_empty()
+            }
+
+            /// No room for another buffer.
+            pub fn is_full(&self) -> bool {
+                self.0.len() == IOV_MAX_BATCH
+            }
+
+            /// Buffers that still fit.
+            pub fn remaining_capacity(&self) -> usize {
+                IOV_MAX_BATCH - self.0.len()
+            }
+        }
+    };
+}
+
+common!(Iov);
+common!(IovMut);
+
+/// The part `[skip, skip + max)` of a length, cut at its end.
+fn part(len: usize, skip: usize, max: usize) -> std::ops::Range<usize> {
+    let from = skip.min(len);
+    from..from.saturating_add(max).min(len)
+}
+
+impl<'a> Iov<'a> {
+    /// Adds a buffer; false when the list is full.
+    pub fn push(&mut self, buf: &'a [u8]) -> bool {
+        if buf.is_empty() {
+            return true;
+        }
+        if self.is_full() {
+            return false;
+        }
+        self.0.push(buf);
+        true
+    }
+
+    /// Adds up to `max_len` bytes of the user's data, from byte `skip` on. The bytes added.
+    pub fn push_io(&mut self, io: &'a BdevIo, skip: usize, max_len: usize) -> usize {
+        let range = part(io.data().len(), skip, max_len);
+        let len = range.len();
+        if self.push(&io.data()[range]) { len } else { 0 }
+    }
+
+    /// Adds `len` bytes of `data`, from byte `skip` on. The bytes added.
+    pub fn push_dma(&mut self, data: &'a DmaVec, skip: usize, len: usize) -> usize {
+        let range = part(data.len(), skip, len);
+        let len = range.len();
+        if self.push(&data.bytes()[range]) { len } else { 0 }
+    }
+}
+
+impl<'a> IovMut<'a> {
+    /// Adds a buffer; false when the list is full.
+    pub fn push(&mut self, buf: &'a mut [u8]) -> bool {
+        if buf.is_empty() {
+            return true;
+        }
+        if self.is_full() {
+            return false;
+        }
+        self.0.push(buf);
+        true
+    }
+
+    /// Adds room for up to `max_len` bytes of the user's data, from byte `skip` on. The bytes added.
+    pub fn push_io(&mut self, io: &'a mut BdevIo, skip: usize, max_len: usize) -> usize {
+        let range = part(io.data().len(), skip, max_len);
+        let len = range.len();
+        if self.push(&mut io.data_mut()[range]) { len } else { 0 }
+    }
+
+    /// Adds `len` bytes of `data`, from byte `skip` on. The bytes added.
+    pub fn push_dma(&mut self, data: &'a mut DmaVec, skip: usize, len: usize) -> usize {
+        let range = part(data.len(), skip, len);
+        let len = range.len();
+        if self.push(&mut data.bytes_mut()[range]) { len } else { 0 }
+    }
+}

@@ -1,0 +1,92 @@
+//! `spdk::thread_local!`: values of a reactor, of which the world has many on one OS thread.
+
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+
+use crate::world::with;
+
+/// As `std::thread::LocalKey`, for one core of one simulated process.
+pub struct LocalKey<T: 'static> {
+    init: fn() -> T,
+    /// Two statics of no size could share an address.
+    _unique: u8,
+}
+
+impl<T: 'static> LocalKey<T> {
+    #[doc(hidden)]
+    pub const fn new(init: fn() -> T) -> LocalKey<T> {
+        LocalKey { init, _unique: 0 }
+    }
+
+    /// Runs `f` with this reactor's value.
+    pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        let address = std::ptr::from_ref(self).addr();
+        let (key, found) = with(|w| {
+            let thread = w.current.and_then(|id| w.threads.get(&id));
+            let thread = thread.expect("a reactor's value is used on a thread of it");
+            let key = (thread.process, thread.core, address);
+            (key, w.locals.get(&key).cloned())
+        });
+        let value = found.unwrap_or_else(|| {
+            let value: Rc<dyn std::any::Any> = Rc::new((self.init)());
+            with(|w| w.locals.insert(key, Rc::clone(&value)));
+            value
+        });
+        f(value.downcast_ref().expect("a static has one type"))
+    }
+}
+
+impl<T: 'static> LocalKey<Cell<T>> {
+    /// Sets it.
+    pub fn set(&'static self, value: T) {
+        self.with(|cell| cell.set(value));
+    }
+
+    /// Reads it.
+    pub fn get(&'static self) -> T
+    where
+        T: Copy,
+    {
+        self.with(Cell::get)
+    }
+
+    /// Takes it.
+    pub fn take(&'static self) -> T
+    where
+        T: Default,
+    {
+        self.with(Cell::take)
+    }
+}
+
+impl<T: 'static> LocalKey<RefCell<T>> {
+    /// Borrows it.
+    pub fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
+        self.with(|cell| f(&cell.borrow()))
+    }
+
+    /// Borrows it mutably.
+    pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
+        self.with(|cell| f(&mut cell.borrow_mut()))
+    }
+}
+
+/// What `spdk/safe` has for what belongs to a reactor's OS thread.
+#[macro_export]
+macro_rules! thread_local {
+    () => {};
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $t:ty = const $init:block; $($rest:tt)*) => {
+        $(#[$attr])* $vis static $name: $crate::local::LocalKey<$t> = $crate::local::LocalKey::new(|| $init);
+        $crate::thread_local!($($rest)*);
+    };
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $t:ty = const $init:block) => {
+        $crate::thread_local!($(#[$attr])* $vis static $name: $t = const $init;);
+    };
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $t:ty = $init:expr; $($rest:tt)*) => {
+        $(#[$attr])* $vis static $name: $crate::local::LocalKey<$t> = $crate::local::LocalKey::new(|| $init);
+        $crate::thread_local!($($rest)*);
+    };
+    ($(#[$attr:meta])* $vis:vis static $name:ident: $t:ty = $init:expr) => {
+        $crate::thread_local!($(#[$attr])* $vis static $name: $t = $init;);
+    };
+}

@@ -1,0 +1,47 @@
+//! The log: lines of the history.
+
+use std::fmt;
+
+/// How much a line matters.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum Level {
+    /// Something failed.
+    Error,
+    /// Something is not as it should be.
+    Warn,
+    /// What an operator wants to know.
+    Notice,
+    /// What helps to follow events.
+    Info,
+    /// What helps to find a bug.
+    Debug,
+}
+
+#[doc(hidden)]
+pub fn write(level: Level, file: &'static str, line: u32, text: fmt::Arguments<'_>) {
+    crate::world::note(|| format!("{level:?} {}:{line}: {text}", file.rsplit('/').next().unwrap_or(file)));
+}
+
+#[doc(hidden)]
+#[macro_export]
+macro_rules! log_line {
+    ($level:ident, $($arg:tt)+) => {
+        $crate::log::write($crate::log::Level::$level, file!(), line!(), format_args!($($arg)+))
+    };
+}
+
+/// Logs a line at level error.
+#[macro_export]
+macro_rules! error { ($($arg:tt)+) => { $crate::log_line!(Error, $($arg)+) }; }
+/// Logs a line at level warning.
+#[macro_export]
+macro_rules! warn { ($($arg:tt)+) => { $crate::log_line!(Warn, $($arg)+) }; }
+/// Logs a line at level notice.
+#[macro_export]
+macro_rules! notice { ($($arg:tt)+) => { $crate::log_line!(Notice, $($arg)+) }; }
+/// Logs a line at level info.
+#[macro_export]
+macro_rules! info { ($($arg:tt)+) => { $crate::log_line!(Info, $($arg)+) }; }
+/// Logs a line at level debug.
+#[macro_export]
+macro_rules! debug { ($($arg:tt)+) => { $crate::log_line!(Debug, $($arg)+) }; }

@@ -1,0 +1,13 @@
+//! Random numbers.
+
+use crate::world::with;
+
+/// Fills `bytes` with random ones, from the seed.
+pub fn fill(bytes: &mut [u8]) {
+    with(|w| {
+        for chunk in bytes.chunks_mut(8) {
+            let bits = w.rng.bits().to_le_bytes();
+            chunk.copy_from_slice(&bits[..chunk.len()]);
+        }
+    });
+}

@@ -1,0 +1,70 @@
+//! SPDK threads.
+
+use crate::errno::{Errno, Result};
+use crate::process::Message;
+use crate::world::with;
+
+/// A handle of an SPDK thread. It does not keep the thread alive.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+pub struct Thread {
+    id: u64,
+}
+
+impl Thread {
+    /// The SPDK thread that is running, if one is.
+    pub fn current() -> Option<Thread> {
+        with(|w| w.current).map(|id| Thread { id })
+    }
+
+    /// Makes a thread that runs on `core` only.
+    pub fn create(name: &str, core: u32) -> Result<Thread> {
+        with(|w| {
+            let process = w.current_process().ok_or(Errno::ESRCH)?;
+            if core >= w.processes[&process].cores {
+                return Err(Errno::EINVAL);
+            }
+            Ok(Thread { id: w.new_thread(process, core, name) })
+        })
+    }
+
+    /// Runs `f` on this thread, later, in the order of sending.
+    pub fn send(&self, f: impl FnOnce() + Send + 'static) -> Result<()> {
+        post(self.id, Box::new(f))
+    }
+
+    /// Ends the thread, once its messages so far are done.
+    pub fn exit(self) {
+        with(|w| {
+            if let Some(thread) = w.threads.get_mut(&self.id) {
+                assert!(thread.pollers.is_empty(), "a thread exits with pollers");
+                thread.exiting = true;
+            }
+        });
+    }
+}
+
+fn post(thread: u64, message: Message) -> Result<()> {
+    let back = with(|w| {
+        let from = w.current_process();
+        let to = w.threads.get(&thread).map(|t| t.process);
+        assert!(from.is_none() || to.is_none() || from == to, "a message to another process");
+        w.post(thread, message)
+    });
+    // Dropped with nothing borrowed.
+    if back.is_some() { Err(Errno::ESRCH) } else { Ok(()) }
+}
+
+/// Runs `f` on the current SPDK thread when what runs now has returned.
+pub fn defer(f: impl FnOnce() + 'static) -> Result<()> {
+    post(Thread::current().ok_or(Errno::ESRCH)?.id, Box::new(f))
+}
+
+/// All cores of the application.
+pub fn cores() -> Vec<u32> {
+    with(|w| w.current_process().map_or(Vec::new(), |p| (0..w.processes[&p].cores).collect()))
+}
+
+/// The core that the caller runs on.
+pub fn current_core() -> u32 {
+    with(|w| w.current.and_then(|id| w.threads.get(&id)).map_or(u32::MAX, |thread| thread.core))
+}

@@ -1,0 +1,222 @@
+//! What goes wrong, done to the world; and undone.
+
+use spdk::net;
+use spdk::process::{self, Death};
+use spdk::store;
+use spdk::world;
+
+use crate::fleet::{BDEV, new_store};
+use crate::plan::Fault;
+use crate::run::Run;
+
+impl Run {
+    /// Does it.
+    pub(crate) fn strike(&mut self, index: usize) {
+        let fault = self.plan.faults[index].1;
+        world::note(|| format!("FAULT {index}: {fault:?}"));
+        self.sessions_may_end();
+        match fault {
+            Fault::Cut => {
+                if let Some(connection) = some_connection() {
+                    net::cut(connection);
+                }
+            }
+            Fault::BlackHole { there, back, for_us } => {
+                if let Some(connection) = some_connection() {
+                    net::black_hole(connection, there, back, for_us);
+                }
+            }
+            Fault::Corrupt { from_client, data } => {
+                if let Some(connection) = some_connection() {
+                    net::corrupt(connection, from_client, data);
+                }
+            }
+            Fault::Partition { client, target, for_us } => {
+                let (client, target) = (self.clients[client].process, &self.targets[target]);
+                for connection in net::between(client, target.process) {
+                    net::black_hole(connection, true, true, for_us);
+                }
+                net::block(client, target.address(), for_us);
+            }
+            Fault::Sever { client, target, late_us, for_us } => {
+                let (client, target) = (self.clients[client].process, &self.targets[target]);
+                for connection in net::between(client, target.process) {
+                    net::sever(connection, late_us);
+                }
+                net::refuse(client, target.address(), for_us);
+            }
+            Fault::StopTarget { target, .. } => process::set_stopped(self.targets[target].process, true),
+            Fault::StopClient { client, .. } => self.stop_client(client),
+            Fault::KillTarget { target, vanish, lose, .. } => self.kill_target(target, vanish, lose),
+            Fault::KillClient { client, vanish, .. } => self.kill_client(client, vanish),
+            Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, true),
+            Fault::DeleteBdev { client, .. } => self.delete_bdev(client),
+            Fault::DeleteExport { target, .. } => {
+                self.all_may_fail();
+                self.targets[target].delete_export();
+                self.exports_change = true;
+            }
+            Fault::RemoveHost { target, client, .. } => {
+                self.trouble_us = world::now();
+                self.model.clients[client].may_fail = true;
+                self.targets[target].remove_host(client);
+            }
+            Fault::Grow { target, by } => {
+                let store = self.targets[target].store;
+                store::grow(store, store::num_blocks(store) + by);
+                for target in self.targets.iter().filter(|t| t.exported_store() == store) {
+                    spdk::bdev::resized(target.process, BDEV);
+                }
+            }
+            Fault::Reopen { client, thread, .. } => self.seats[client][thread].wanted = false,
+            Fault::OtherDevice { target, .. } => {
+                if self.plan.failover || self.targets[target].other.is_some() {
+                    return;
+                }
+                self.all_may_fail();
+                self.kill_target(target, false, false);
+                // One other device in a run, as there is one identity for it.
+                let other = self.targets[target].last_other.unwrap_or_else(|| new_store(&self.plan, 50));
+                self.targets[target].other = Some(other);
+                self.targets[target].start(&self.plan);
+            }
+        }
+        let for_us = match fault {
+            Fault::StopTarget { for_us, .. }
+            | Fault::StopClient { for_us, .. }
+            | Fault::KillTarget { for_us, .. }
+            | Fault::KillClient { for_us, .. }
+            | Fault::Hang { for_us, .. }
+            | Fault::DeleteBdev { for_us, .. }
+            | Fault::DeleteExport { for_us, .. }
+            | Fault::RemoveHost { for_us, .. }
+            | Fault::Reopen { for_us, .. }
+            | Fault::OtherDevice { for_us, .. } => for_us,
+            _ => return,
+        };
+        self.undo_at(for_us, index);
+    }
+
+    /// Undoes it. To be called more than once.
+    pub(crate) fn undo(&mut self, fault: Fault) {
+        match fault {
+            Fault::StopTarget { target, .. } => process::set_stopped(self.targets[target].process, false),
+            Fault::StopClient { client, .. } => self.continue_client(client),
+            Fault::KillTarget { target, .. } => self.start_target(target),
+            Fault::KillClient { client, .. } => self.start_client(client),
+            Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, false),
+            Fault::DeleteBdev { client, .. } => self.clients[client].wanted = true,
+            Fault::DeleteExport { target, .. } => self.targets[target].make_export(&self.plan),
+            Fault::RemoveHost { target, client, .. } => self.targets[target].add_host(&self.plan, client),
+            Fault::Reopen { client, thread, .. } => self.seats[client][thread].wanted = true,
+            Fault::OtherDevice { target, .. } if self.targets[target].other.is_some() => {
+                self.all_may_fail();
+                self.kill_target(target, false, false);
+                self.targets[target].other = None;
+                self.start_target(target);
+            }
+            _ => {}
+        }
+    }
+
+    /// From now on a compare-and-write may have an unknown outcome.
+    fn sessions_may_end(&mut self) {
+        self.model.excuses.session_lost = world::stamp();
+        if self.plan.failover {
+            // The other target is another start, as far as a client can see.
+            self.model.excuses.restarted = world::stamp();
+        }
+    }
+
+    fn all_may_fail(&mut self) {
+        self.trouble_us = world::now();
+        self.model.clients.iter_mut().for_each(|client| client.may_fail = true);
+    }
+
+    fn kill_target(&mut self, target: usize, vanish: bool, lose: bool) {
+        let side = &self.targets[target];
+        if !process::is_alive(side.process) {
+            return;
+        }
+        self.model.excuses.restarted = world::stamp();
+        process::kill(side.process, if vanish { Death::Vanished } else { Death::Killed });
+        // The other target's clients could not know that the cache they share has forgotten something.
+        if lose && !self.plan.failover {
+            store::lose_cache(side.store);
+        }
+    }
+
+    fn start_target(&mut self, target: usize) {
+        if !process::is_alive(self.targets[target].process) {
+            self.targets[target].start(&self.plan);
+        }
+    }
+
+    fn kill_client(&mut self, client: usize, vanish: bool) {
+        let process = self.clients[client].process;
+        if process::is_alive(process) {
+            process::kill(process, if vanish { Death::Vanished } else { Death::Killed });
+            // What it did until now is to be judged as of a living one.
+            self.judge();
+            self.model.client_died(client);
+            self.clients[client].disk = None;
+        }
+    }
+
+    fn start_client(&mut self, client: usize) {
+        if !process::is_alive(self.clients[client].process) {
+            self.stops[client] = Default::default();
+            self.clients[client].start(&self.plan);
+            self.model.clients[client].may_fail = false;
+            self.seats[client].iter_mut().for_each(|seat| seat.posted = false);
+        }
+    }
+
+    fn stop_client(&mut self, client: usize) {
+        let process = self.clients[client].process;
+        if process::is_alive(process) && !process::is_stopped(process) {
+            self.stops[client].began_us = process::clock(process);
+            process::set_stopped(process, true);
+        }
+    }
+
+    fn continue_client(&mut self, client: usize) {
+        let process = self.clients[client].process;
+        if process::is_alive(process) && process::is_stopped(process) {
+            process::set_stopped(process, false);
+            let stopped_us = process::clock(process) - self.stops[client].began_us;
+            // Shorter ones are not told from a busy reactor.
+            if stopped_us >= 500_000 {
+                self.stops[client].total_us += stopped_us;
+            }
+        }
+    }
+
+    pub(crate) fn delete_bdev(&mut self, client: usize) {
+        if self.clients[client].deleted.is_some() || !process::is_alive(self.clients[client].process) {
+            return;
+        }
+        self.model.clients[client].may_fail = true;
+        self.clients[client].delete_began = self.running_us(client);
+        self.clients[client].delete();
+    }
+
+    /// All faults end.
+    pub(crate) fn heal(&mut self) {
+        world::note(|| "all faults end".to_owned());
+        net::heal();
+        for (_, fault) in self.plan.faults.clone() {
+            self.undo(fault);
+        }
+        for target in &self.targets {
+            process::set_hiccups(target.process, 0, 0);
+            store::set_errors(target.store, 0);
+        }
+        self.clients.iter_mut().for_each(|client| client.wanted = true);
+    }
+}
+
+fn some_connection() -> Option<u64> {
+    let all = net::connections();
+    if all.is_empty() { None } else { Some(world::dice(|r| r.pick(&all))) }
+}

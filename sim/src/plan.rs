@@ -1,0 +1,348 @@
+//! What a seed decides before anything begins: who is there, what they are set to, what goes wrong when.
+
+use spdk::bdev::IoTypes;
+use spdk::net::NetConfig;
+use spdk::rng::Rng;
+
+/// Something that goes wrong, or that an operator does: which target or client, for how long.
+#[allow(missing_docs, reason = "each says it in one line")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A connection is cut.
+    Cut,
+    /// A connection carries nothing for a time, in the directions given.
+    BlackHole { there: bool, back: bool, for_us: u64 },
+    /// A client and a target can't reach each other for a time.
+    Partition { client: usize, target: usize, for_us: u64 },
+    /// A client's connections to a target are reset at the client; what it had sent arrives later. New ones
+    /// are refused for a time.
+    Sever { client: usize, target: usize, late_us: u64, for_us: u64 },
+    /// A bit of a header is wrong, or of data that has a digest.
+    Corrupt { from_client: bool, data: bool },
+    /// A target is stopped for a time.
+    StopTarget { target: usize, for_us: u64 },
+    /// A client is stopped for a time.
+    StopClient { client: usize, for_us: u64 },
+    /// A target dies, and is started again after a time; a volatile cache may forget.
+    KillTarget { target: usize, vanish: bool, lose: bool, for_us: u64 },
+    /// A client dies, and is started again after a time.
+    KillClient { client: usize, vanish: bool, for_us: u64 },
+    /// The backend answers nothing for a time.
+    Hang { target: usize, for_us: u64 },
+    /// A user deletes a bdev and makes it again after a time.
+    DeleteBdev { client: usize, for_us: u64 },
+    /// An operator deletes the export and makes it again after a time.
+    DeleteExport { target: usize, for_us: u64 },
+    /// A host loses its right, and gets it back after a time.
+    RemoveHost { target: usize, client: usize, for_us: u64 },
+    /// The backend grows.
+    Grow { target: usize, by: u64 },
+    /// A thread gives its channel back and opens another one after a time.
+    Reopen { client: usize, thread: usize, for_us: u64 },
+    /// The target comes back with another device under the same name, for a time.
+    OtherDevice { target: usize, for_us: u64 },
+}
+
+/// All that a seed decides.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// Clients.
+    pub clients: usize,
+    /// Cores of each.
+    pub client_cores: u32,
+    /// Threads of each that use the bdev.
+    pub client_threads: usize,
+    /// Targets.
+    pub targets: usize,
+    /// Two targets export the same store, and clients may use either.
+    pub failover: bool,
+    /// Cores of each.
+    pub target_cores: u32,
+    /// Clocks, ppm.
+    pub skews: [i64; 4],
+    /// Whether all run on one machine, where the end of one can be seen.
+    pub one_machine: bool,
+    /// Blocks of a store.
+    pub num_blocks: u64,
+    /// Bytes of a block.
+    pub block_size: u32,
+    /// A volatile cache.
+    pub write_cache: bool,
+    /// The backend is in the target's process.
+    pub in_process: bool,
+    /// A backend's latency, µs.
+    pub latency_us: (u64, u64),
+    /// Backend errors, of 1000.
+    pub errors: u64,
+    /// Whether a reset ends what hangs.
+    pub reset_works: bool,
+    /// What backends can do.
+    pub supports: IoTypes,
+    /// The network.
+    pub net: NetConfig,
+    /// Keep-alive and lease, ms.
+    pub keep_alive_ms: u32,
+    /// How long I/O waits, ms.
+    pub transaction_timeout_ms: u32,
+    /// How often an I/O is sent again, at most; 0: without a limit.
+    pub max_retries: u32,
+    /// Between attempts, ms.
+    pub reconnect_delay_ms: u32,
+    /// Transactions at once, as the client wants.
+    pub client_depth: u16,
+    /// As the target grants.
+    pub target_depth: u16,
+    /// How long the target remembers a session, ms.
+    pub session_timeout_ms: u32,
+    /// Whether the second client may only read.
+    pub read_only: bool,
+    /// I/O of each thread at once.
+    pub user_depth: usize,
+    /// I/O in all.
+    pub ios: u64,
+    /// I/O comes all the time, not as fast as it can.
+    pub paced: bool,
+    /// Between I/Os of a thread, µs, at most.
+    pub think_us: u64,
+    /// How often a target is held up in the middle of a turn, of a million looks at its clock.
+    pub hiccups: u64,
+    /// Data has digests.
+    pub digests: bool,
+    /// Whether users reset.
+    pub resets: bool,
+    /// How long faults come, µs.
+    pub length_us: u64,
+    /// What goes wrong when.
+    pub faults: Vec<(u64, Fault)>,
+    /// Whether all is taken down at the end.
+    pub tear_down: bool,
+}
+
+impl Plan {
+    /// The plan of a seed.
+    pub fn new(seed: u64) -> Plan {
+        let mut rng = Rng::new(seed ^ 0x51a7_e5ee_d000_0000);
+        let r = &mut rng;
+        let clients = if r.chance(350) { 2 } else { 1 };
+        let write_cache = r.chance(600);
+        let keep_alive_ms = r.pick(&[100, 200, 400]);
+        let failover = r.chance(250);
+        let in_process = !failover && r.chance(500);
+        // What an outside device still does of a dead target has to end before the lease does.
+        let most = r.pick(&[200, 2000, 20_000]).min(u64::from(keep_alive_ms) * 100);
+        let skew = |r: &mut Rng| r.below(20_001) as i64 - 10_000;
+        let mut supports = IoTypes::ALL;
+        for optional in [IoTypes::UNMAP, IoTypes::WRITE_ZEROES, IoTypes::COMPARE_AND_WRITE] {
+            supports = supports.with(optional, !r.chance(100));
+        }
+        let mut plan = Plan {
+            seed,
+            clients,
+            client_cores: r.range(1, 2) as u32,
+            client_threads: r.range(1, 3) as usize,
+            targets: if failover { 2 } else { 1 },
+            failover,
+            target_cores: r.range(1, 2) as u32,
+            skews: [skew(r), skew(r), skew(r), skew(r)],
+            one_machine: r.chance(500),
+            num_blocks: r.pick(&[8, 16, 32]),
+            block_size: if r.chance(150) { 4096 } else { 512 },
+            write_cache,
+            in_process,
+            latency_us: (r.pick(&[1, 10, 100]), most.max(100)),
+            errors: if r.chance(100) { r.range(1, 100) } else { 0 },
+            reset_works: r.chance(500),
+            supports,
+            net: NetConfig {
+                delay_us: r.pick(&[20, 200, 2000, 10_000]),
+                buffer: r.pick(&[(600, 2000), (4096, 16_384), (16_384, 200_000)]),
+                partial: r.pick(&[0, 50, 300]),
+            },
+            keep_alive_ms,
+            transaction_timeout_ms: if r.chance(300) { r.range(150, 1500) as u32 } else { 60_000 },
+            max_retries: if r.chance(100) { r.range(1, 3) as u32 } else { 0 },
+            reconnect_delay_ms: r.pick(&[10, 50, 200]),
+            client_depth: r.pick(&[1, 2, 4, 16]),
+            target_depth: r.pick(&[1, 3, 8, 32]),
+            session_timeout_ms: r.pick(&[150, 1000, 5000, 60_000]),
+            read_only: clients == 2 && r.chance(300),
+            user_depth: r.pick(&[1, 2, 4, 8]),
+            ios: r.range(20, 200),
+            paced: r.chance(500),
+            think_us: r.pick(&[200, 2000, 20_000]),
+            hiccups: if r.chance(200) { r.pick(&[100, 1000]) } else { 0 },
+            digests: r.chance(400),
+            resets: r.chance(250),
+            length_us: r.range(200_000, 1_500_000),
+            faults: Vec::new(),
+            tear_down: r.chance(600),
+        };
+        // A network on which nothing gets through within a lease is not what is to be shown.
+        if plan.net.delay_us >= 10_000 {
+            plan.keep_alive_ms = 400;
+        }
+        if plan.net.delay_us >= 10_000 || plan.block_size == 4096 {
+            plan.net.buffer = (16_384, 200_000);
+        }
+        plan.add_faults(r);
+        plan.add_recipe(r);
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    fn add_faults(&mut self, r: &mut Rng) {
+        let kinds = r.bits() | r.bits();
+        for _ in 0..r.pick(&[0, 1, 2, 3, 5, 8, 12]) {
+            let at = r.below(self.length_us);
+            let kind = r.below(22);
+            // Each seed leaves some kinds out, so that others come together more often.
+            if kinds >> kind & 1 == 0 {
+                continue;
+            }
+            let lease = u64::from(self.keep_alive_ms) * 1000;
+            let for_us = match r.below(4) {
+                0 => r.below(2000),
+                1 => r.below(lease / 2),
+                2 => r.below(2 * lease),
+                _ => r.below(6 * lease),
+            };
+            let client = r.index(self.clients);
+            let target = r.index(self.targets);
+            let fault = match kind {
+                0..=2 => Fault::Cut,
+                3..=6 => Fault::BlackHole { there: r.chance(700), back: r.chance(700), for_us },
+                7 | 8 => Fault::Partition { client, target, for_us },
+                9 => Fault::Corrupt { from_client: r.chance(500), data: self.digests && r.chance(700) },
+                10 | 11 => Fault::StopTarget { target, for_us },
+                12 => Fault::StopClient { client, for_us },
+                13 | 14 => {
+                    let (vanish, lose) = (r.chance(200), r.chance(700));
+                    Fault::KillTarget { target, vanish, lose, for_us }
+                }
+                15 => Fault::KillClient { client, vanish: r.chance(300), for_us },
+                // What a target has given to a backend that hangs, no other target can fence.
+                16 if self.failover => Fault::Cut,
+                16 => Fault::Hang { target, for_us },
+                17 => Fault::DeleteBdev { client, for_us },
+                18 => Fault::DeleteExport { target, for_us },
+                19 => Fault::RemoveHost { target, client, for_us },
+                20 if r.chance(300) => Fault::OtherDevice { target, for_us },
+                20 => Fault::Grow { target, by: r.range(1, 8) },
+                _ => Fault::Reopen { client, thread: r.index(self.client_threads), for_us },
+            };
+            self.faults.push((at, fault));
+        }
+    }
+
+    /// Faults that are rare together and belong together: what leases and fences are for.
+    fn add_recipe(&mut self, r: &mut Rng) {
+        let lease = self.lease_us();
+        let client = r.index(self.clients);
+        let target = client % self.targets;
+        let at = r.range(20_000, self.length_us / 2);
+        match r.below(12) {
+            // A session that ends while the backend has something of it.
+            0 | 8 | 9 if !self.failover => {
+                self.be_busy();
+                let at = r.range(12_000, 50_000);
+                let away = r.range(5_000, lease / 2);
+                let late_us = r.below(lease);
+                self.faults.push((at, Fault::Hang { target, for_us: r.range(lease, 4 * lease) }));
+                let at = at + r.below(10_000);
+                self.faults.push((at, Fault::Sever { client, target, late_us, for_us: away }));
+                let at = at + r.below(away);
+                self.faults.push((at, Fault::RemoveHost { target, client, for_us: r.below(5_000) }));
+                self.in_process = true;
+            }
+            // I/O that is overdue while its request is under way.
+            1 | 2 => {
+                self.transaction_timeout_ms = r.range(20, u64::from(self.keep_alive_ms) / 2) as u32;
+                for _ in 0..3 {
+                    let at = at + r.below(self.length_us / 2);
+                    let for_us = r.range(u64::from(self.transaction_timeout_ms) * 1000, lease);
+                    let fault = match r.below(3) {
+                        0 => Fault::StopTarget { target, for_us },
+                        _ => Fault::BlackHole { there: true, back: r.chance(300), for_us },
+                    };
+                    self.faults.push((at, fault));
+                }
+            }
+            // Another target takes over while the first still has requests.
+            3 | 4 | 8 | 9 if self.failover => {
+                self.be_busy();
+                let at = r.range(12_000, 50_000);
+                let late_us = r.range(lease / 4, lease * 9 / 10);
+                self.faults.push((at, Fault::Sever { client, target, late_us, for_us: 4 * lease }));
+                if r.chance(500) {
+                    self.faults
+                        .push((at.saturating_sub(2000), Fault::StopTarget { target, for_us: late_us }));
+                }
+            }
+            // A target that is dead for longer than anybody waits.
+            5 => {
+                self.transaction_timeout_ms = r.range(100, 600) as u32;
+                let for_us = self.deadline_us() + 3 * lease + 1_000_000;
+                self.faults
+                    .push((at, Fault::KillTarget { target, vanish: r.chance(500), lose: true, for_us }));
+                self.length_us = at + for_us + 100_000;
+            }
+            // A target that was stopped for longer than its leases.
+            6 => {
+                self.faults.push((at, Fault::StopTarget { target, for_us: r.range(lease, 3 * lease) }));
+                let fault = match r.below(3) {
+                    0 => Fault::Sever { client, target, late_us: r.below(lease), for_us: r.below(lease) },
+                    1 => Fault::Partition { client, target, for_us: r.below(2 * lease) },
+                    _ => Fault::Cut,
+                };
+                self.faults.push((at + r.below(lease), fault));
+            }
+            // I/O of one thread that fails while the backend has it, and then another thread's.
+            9 | 10 if !self.failover => {
+                self.client_threads = 3;
+                self.num_blocks = 8;
+                self.user_depth = 1;
+                self.ios = 100;
+                self.transaction_timeout_ms = r.range(40, 120) as u32;
+                self.latency_us = (1, 20_000);
+                // Seldom enough that a thread may have nothing that hangs, and still comes before the end of it.
+                let hangs_us = self.deadline_us() + 2 * lease;
+                self.think_us = 2 * hangs_us;
+                self.length_us = 12 * hangs_us;
+                self.faults.clear();
+                for i in 0..4 {
+                    self.faults.push((3 * i * hangs_us + at, Fault::Hang { target, for_us: hangs_us }));
+                }
+            }
+            // Connections lost again and again, with answers under way.
+            7 => {
+                for _ in 0..10 {
+                    self.faults.push((r.below(self.length_us), Fault::Cut));
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Enough goes on for something to be under way at the wrong moment.
+    fn be_busy(&mut self) {
+        self.user_depth = self.user_depth.max(4);
+        self.client_depth = self.client_depth.max(4);
+        self.ios = self.ios.max(120);
+        self.paced = false;
+        self.think_us = self.think_us.min(2000);
+        self.net.delay_us = self.net.delay_us.min(2000);
+        self.reconnect_delay_ms = self.reconnect_delay_ms.min(50);
+    }
+
+    /// The lease, µs.
+    pub fn lease_us(&self) -> u64 {
+        u64::from(self.keep_alive_ms) * 1000
+    }
+
+    /// The most virtual time for which an I/O may be outstanding with its client running, µs.
+    pub fn deadline_us(&self) -> u64 {
+        u64::from(self.transaction_timeout_ms) * 1000
+    }
+}

@@ -1,0 +1,506 @@
+//! One seed from its beginning to its end.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::rc::Rc;
+
+use dst_session::mutation::{self, Mutation};
+use spdk::bdev_io::IoKind;
+use spdk::net;
+use spdk::process;
+use spdk::store;
+use spdk::user::{self, Record};
+use spdk::world::{self, Violation};
+
+use crate::fleet::{ClientSide, DRAIN_MS, TargetSide, new_store};
+use crate::model::{ClientFacts, Model};
+use crate::plan::{Fault, Plan};
+use crate::users::{self, Place, UsedRanges};
+
+/// How often things are looked after, µs.
+const TICK_US: u64 = 20_000;
+
+/// How long it may take, once nothing goes wrong any more, until all is well, µs.
+const RECOVERY_US: u64 = 20_000_000;
+
+/// How long after its deadline I/O may be outstanding, beside twice the lease, µs.
+const GRACE_US: u64 = 400_000;
+
+/// For so many ticks all has to be well: what was just continued may not have heard yet.
+const WELL: u32 = 8;
+
+/// What became of a seed.
+#[derive(Debug, Default)]
+pub struct Outcome {
+    /// The first thing that must not be.
+    pub violation: Option<Violation>,
+    /// Turns and events.
+    pub steps: u64,
+    /// The same for the same seed.
+    pub digest: u64,
+    /// I/Os that ended.
+    pub ios: u64,
+    /// Of these, with an error.
+    pub failed: u64,
+    /// What happened, the last of it.
+    pub history: Vec<String>,
+}
+
+/// A thread's use of its client's bdev.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    /// Whether it should have a channel.
+    pub wanted: bool,
+    /// It was asked to open or close.
+    pub posted: bool,
+    was_open: bool,
+}
+
+/// How long a client was stopped, on its own clock.
+#[derive(Debug, Default)]
+pub(crate) struct Stops {
+    pub began_us: u64,
+    pub total_us: u64,
+}
+
+/// What the run is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Things go wrong.
+    Faults,
+    /// Nothing does any more; all has to get well until then.
+    Recovery {
+        until: u64,
+    },
+    /// All blocks are read.
+    ReadBack {
+        until: u64,
+    },
+    /// All is taken down.
+    TearDown {
+        until: u64,
+    },
+    Over,
+}
+
+pub(crate) struct Run {
+    pub plan: Plan,
+    pub targets: Vec<TargetSide>,
+    pub clients: Vec<ClientSide>,
+    pub seats: Vec<Vec<Seat>>,
+    pub stops: Vec<Stops>,
+    pub model: Model,
+    pub exports_change: bool,
+    /// When exports or hosts last came or went.
+    pub trouble_us: u64,
+    used: UsedRanges,
+    began_us: u64,
+    ios_left: u64,
+    states: Vec<Rc<RefCell<String>>>,
+    stage: Stage,
+    /// For how many ticks all has been well.
+    well: u32,
+    read_back: Vec<u64>,
+    stopped: Vec<crate::fleet::Told>,
+}
+
+const THINK: u64 = 1 << 32;
+const STRIKE: u64 = 2 << 32;
+const UNDO: u64 = 3 << 32;
+const TICK: u64 = 4 << 32;
+
+/// Runs a plan, with a protection taken away or none.
+pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
+    mutation::set(mutation);
+    world::begin(plan.seed, history);
+    let mut outcome = Outcome::default();
+    let result = catch_unwind(AssertUnwindSafe(|| {
+        let mut run = Run::new(plan.clone());
+        let violation = run.finish();
+        outcome.ios = run.model.completed;
+        outcome.failed = run.model.failed;
+        violation
+    }));
+    outcome.violation = match result {
+        Ok(violation) => violation,
+        Err(panic) => {
+            let text = panic.downcast_ref::<String>().cloned();
+            let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
+            let text = format!("panic: {}", text.unwrap_or_default());
+            world::note(|| text.clone());
+            Some(Violation { property: "no panic", text })
+        }
+    };
+    outcome.steps = world::steps();
+    outcome.digest = world::digest();
+    outcome.history = world::history();
+    // What is left of a panic may panic again.
+    let _ = catch_unwind(world::end);
+    mutation::set(None);
+    outcome
+}
+
+impl Run {
+    fn new(plan: Plan) -> Run {
+        net::configure(plan.net.clone());
+        let first = new_store(&plan, 0);
+        let store =
+            |number: usize| if plan.failover || number == 0 { first } else { new_store(&plan, number as u8) };
+        let targets: Vec<TargetSide> =
+            (0..plan.targets).map(|number| TargetSide::new(&plan, number, store(number))).collect();
+        let clients: Vec<ClientSide> = (0..plan.clients).map(|n| ClientSide::new(&plan, n)).collect();
+        let seat = || Seat { wanted: true, ..Seat::default() };
+        let seats = clients.iter().map(|c| c.threads.iter().map(|_| seat()).collect()).collect();
+        let facts = ClientFacts { deadline_us: plan.deadline_us(), ..ClientFacts::default() };
+        let mut model = Model { clients: vec![facts; plan.clients], ..Model::default() };
+        model.excuses.errors = plan.errors > 0;
+        model.excuses.retries = plan.max_retries > 0;
+        for client in 0..plan.clients {
+            for thread in 0..plan.client_threads {
+                let at = world::now() + world::dice(|r| r.below(20_000));
+                world::timer(at, THINK | (client as u64) << 8 | thread as u64);
+            }
+        }
+        for (index, (at, _)) in plan.faults.iter().enumerate() {
+            world::timer(world::now() + at, STRIKE | index as u64);
+        }
+        world::timer(world::now() + TICK_US, TICK);
+        Run {
+            states: clients.iter().map(|_| Rc::default()).collect(),
+            stops: clients.iter().map(|_| Stops::default()).collect(),
+            ios_left: plan.ios,
+            targets,
+            clients,
+            seats,
+            model,
+            exports_change: false,
+            trouble_us: 0,
+            used: UsedRanges::default(),
+            began_us: world::now(),
+            stage: Stage::Faults,
+            well: 0,
+            read_back: Vec::new(),
+            stopped: Vec::new(),
+            plan,
+        }
+    }
+
+    fn finish(&mut self) -> Option<Violation> {
+        let faults_end = world::now() + self.plan.length_us;
+        while self.stage != Stage::Over {
+            world::step();
+            self.judge();
+            while let Some(key) = world::next_timer() {
+                self.timer(key);
+                self.judge();
+            }
+            if self.stage == Stage::Faults && world::now() >= faults_end {
+                self.heal();
+                self.stage = Stage::Recovery { until: world::now() + RECOVERY_US };
+            }
+            if let Some(violation) = world::take_violations().into_iter().next() {
+                return Some(violation);
+            }
+        }
+        None
+    }
+
+    /// A client's clock, without the time in which it was stopped.
+    pub(crate) fn running_us(&self, client: usize) -> u64 {
+        let process = self.clients[client].process;
+        let stops = &self.stops[client];
+        let now = if process::is_stopped(process) { stops.began_us } else { process::clock(process) };
+        now - stops.total_us
+    }
+
+    /// Checks what happened since the last call.
+    pub(crate) fn judge(&mut self) {
+        let records = user::take_records();
+        if records.is_empty() {
+            return;
+        }
+        for client in 0..self.clients.len() {
+            self.model.clients[client].running_us = self.running_us(client);
+        }
+        for record in records {
+            self.model.check(&record);
+            self.follow(&record);
+        }
+    }
+
+    fn follow(&mut self, record: &Record) {
+        let by_disk = |clients: &[ClientSide], disk: u64| clients.iter().position(|c| c.disk == Some(disk));
+        match *record {
+            Record::DiskIsThere { process, disk, .. } => {
+                if let Some(client) = self.clients.iter().position(|c| c.process == process) {
+                    let target = &self.targets[self.clients[client].target];
+                    self.clients[client].store = target.store_of(user::uuid(disk));
+                    self.clients[client].disk = Some(disk);
+                    // One that was let in by a target that is another one by now will soon fail.
+                    self.model.clients[client].may_fail = target.other.is_some()
+                        || self.clients[client].store != target.exported_store()
+                        || world::now() < self.trouble_us + 3 * self.plan.lease_us();
+                    self.seats[client]
+                        .iter_mut()
+                        .for_each(|seat| *seat = Seat { wanted: true, ..Seat::default() });
+                    self.tend(client);
+                }
+            }
+            Record::DiskGoes { disk } => {
+                if let Some(client) = by_disk(&self.clients, disk) {
+                    self.model.clients[client].may_fail = true;
+                    self.tend(client);
+                }
+            }
+            Record::DiskGone { disk } => {
+                if let Some(client) = by_disk(&self.clients, disk) {
+                    self.clients[client].disk = None;
+                    self.model.forget_losses(client);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    pub(crate) fn undo_at(&self, for_us: u64, index: usize) {
+        world::timer(world::now() + for_us, UNDO | index as u64);
+    }
+
+    fn timer(&mut self, key: u64) {
+        let index = (key & 0xffff_ffff) as usize;
+        match key & !0xffff_ffff {
+            THINK => self.think(index >> 8, index & 0xff),
+            STRIKE if self.stage == Stage::Faults => self.strike(index),
+            UNDO if self.stage == Stage::Faults => self.undo(self.plan.faults[index].1),
+            TICK => {
+                self.tick();
+                world::timer(world::now() + TICK_US, TICK);
+            }
+            _ => {}
+        }
+    }
+
+    /// A thread thinks of its next I/O.
+    fn think(&mut self, client: usize, thread: usize) {
+        let again = world::now() + 1 + world::dice(|r| r.below(self.plan.think_us));
+        if self.ios_left > 0 && matches!(self.stage, Stage::Faults | Stage::Recovery { .. }) {
+            world::timer(again, THINK | (client as u64) << 8 | thread as u64);
+        }
+        let Some(place) = self.place(client, thread) else { return };
+        let outstanding = self.model.outstanding.iter().filter(|&&number| {
+            let io = &self.model.ios[number as usize - 1];
+            io.client == client && io.thread == place.thread
+        });
+        let mut room = self.plan.user_depth.saturating_sub(outstanding.count());
+        if self.plan.paced && self.stage == Stage::Faults {
+            let since_us = world::now() - self.began_us;
+            let due = self.plan.ios * since_us / self.plan.length_us + self.plan.user_depth as u64;
+            let done = self.plan.ios - self.ios_left;
+            room = room.min(due.saturating_sub(done) as usize);
+        }
+        for _ in 0..room.min(1 + world::dice(|r| r.index(2))) {
+            if self.ios_left > 0 {
+                self.ios_left -= 1;
+                users::submit_random(&self.plan, &mut self.model, &mut self.used, place);
+            }
+        }
+    }
+
+    fn place(&self, client: usize, thread: usize) -> Option<Place> {
+        let side = &self.clients[client];
+        let disk = side.disk?;
+        let id = side.threads[thread];
+        let ready = self.seats[client][thread].wanted && user::is_open(disk, id) && !user::is_going(disk);
+        ready.then_some(Place { client, disk, thread: id, store: side.store })
+    }
+
+    /// Opens and closes what should be.
+    fn tend(&mut self, client: usize) {
+        let Some(disk) = self.clients[client].disk else { return };
+        let going = user::is_going(disk);
+        for (seat, &thread) in self.seats[client].iter_mut().zip(&self.clients[client].threads) {
+            let open = user::is_open(disk, thread);
+            let wanted = seat.wanted && !going;
+            if open != seat.was_open {
+                seat.was_open = open;
+                seat.posted = false;
+            }
+            if wanted && !open && !seat.posted {
+                seat.posted = true;
+                process::on(thread, move || {
+                    if !user::has_channel(disk) {
+                        let _ = user::open(disk);
+                    }
+                });
+            } else if !wanted && open {
+                // Again and again, until its I/O has ended.
+                process::on(thread, move || user::close(disk));
+            }
+        }
+    }
+
+    fn tick(&mut self) {
+        for client in 0..self.clients.len() {
+            self.model.clients[client].running_us = self.running_us(client);
+            self.tend(client);
+            self.look_after(client);
+        }
+        self.model.check_deadlines(2 * self.plan.lease_us() + GRACE_US);
+        self.check_targets();
+        if self.exports_change {
+            for target in &mut self.targets {
+                if target.exported {
+                    target.make_export(&self.plan);
+                }
+            }
+        }
+        match self.stage {
+            Stage::Recovery { until } => {
+                self.well = if self.is_well() { self.well + 1 } else { 0 };
+                if self.well > WELL {
+                    self.begin_read_back();
+                    self.stage = Stage::ReadBack { until: world::now() + RECOVERY_US };
+                } else if world::now() > until {
+                    let states: Vec<String> = self.states.iter().map(|s| s.borrow().clone()).collect();
+                    let text = format!(
+                        "{} s after the last fault {} I/Os are outstanding, clients are {states:?}",
+                        RECOVERY_US / 1_000_000,
+                        self.model.outstanding.len()
+                    );
+                    world::violation("5 (recovery)", text);
+                }
+            }
+            Stage::ReadBack { until } => self.check_read_back(until),
+            Stage::TearDown { until } => self.check_tear_down(until),
+            Stage::Faults | Stage::Over => {}
+        }
+    }
+
+    /// What targets may take: time for a deletion, sockets.
+    fn check_targets(&mut self) {
+        let held_up = self.plan.hiccups > 0
+            || self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::StopTarget { .. }));
+        // Each thread's connection and the control connection, each with one that waits for it to be fenced, and
+        // some whose end has not been heard of yet.
+        let most = 4 * self.plan.clients * (self.plan.client_threads + 1) + 16;
+        for target in &mut self.targets {
+            let deleting_us = target.deleting_for_us();
+            if !held_up && deleting_us > 2 * u64::from(DRAIN_MS) * 1000 + GRACE_US {
+                let text =
+                    format!("an export is not deleted after {deleting_us} us, and nobody was told why");
+                world::violation("10 (removal ends)", text);
+            }
+            let sockets = net::open_sockets(target.process);
+            if sockets > most {
+                world::violation("9 (bounded)", format!("a target has {sockets} sockets"));
+            }
+        }
+    }
+
+    /// Makes bdevs that should be there and are not, and the other way round.
+    fn look_after(&mut self, client: usize) {
+        let lease_us = self.plan.lease_us();
+        let running = self.running_us(client);
+        let side = &mut self.clients[client];
+        if !process::is_alive(side.process) {
+            side.deleted = None;
+            return;
+        }
+        if let Some(deleted) = side.deleted.clone() {
+            if deleted.borrow().is_some() {
+                side.deleted = None;
+                side.created = None;
+            } else if running - side.delete_began > 3 * lease_us + 2 * GRACE_US {
+                let text = format!(
+                    "bdev of client {client} is not deleted after {} us",
+                    running - side.delete_began
+                );
+                world::violation("10 (removal ends)", text);
+            }
+            return;
+        }
+        let failed = side.created.as_ref().is_none_or(|told| matches!(*told.borrow(), Some(Err(_))));
+        let removed = side.created.as_ref().is_some_and(|told| matches!(*told.borrow(), Some(Ok(()))));
+        if side.wanted && side.disk.is_none() && (failed || removed) {
+            side.create(&self.plan);
+        }
+        side.ask_state(&self.states[client]);
+        let is_failed = *self.states[client].borrow() == "failed";
+        if is_failed && matches!(self.stage, Stage::Recovery { .. }) {
+            self.delete_bdev(client);
+            self.clients[client].wanted = true;
+        }
+    }
+
+    /// Whether all is as if nothing had been.
+    fn is_well(&self) -> bool {
+        let seated = |client: usize| {
+            let side = &self.clients[client];
+            side.deleted.is_none()
+                && side.disk.is_some_and(|disk| side.threads.iter().all(|&t| user::is_open(disk, t)))
+        };
+        self.model.outstanding.is_empty()
+            && (0..self.clients.len()).all(seated)
+            && self.states.iter().all(|state| *state.borrow() == "connected")
+    }
+
+    fn begin_read_back(&mut self) {
+        world::note(|| "all is well; all blocks are read".to_owned());
+        self.ios_left = 0;
+        user::forget_inside();
+        for client in 0..self.clients.len() {
+            let Some(place) = self.place(client, 0) else { continue };
+            let blocks = user::num_blocks(place.disk);
+            for offset in (0..blocks).step_by(8) {
+                let what = (IoKind::Read, offset, 8.min(blocks - offset));
+                self.read_back.push(users::submit(&self.plan, &mut self.model, place, what, false));
+            }
+        }
+    }
+
+    fn check_read_back(&mut self, until: u64) {
+        let mut missing = 0;
+        for &number in &self.read_back {
+            match self.model.ios[number as usize - 1].completed {
+                None => missing += 1,
+                Some((_, spdk::backend::IoStatus::Success)) => {}
+                // Less time than a slow network takes.
+                Some(_) if self.plan.deadline_us() < 1_000_000 => {}
+                Some((_, status)) => {
+                    world::violation("5 (recovery)", format!("the last read {number} ends with {status:?}"));
+                }
+            }
+        }
+        if missing > 0 || !self.model.outstanding.is_empty() {
+            if world::now() > until {
+                world::violation("5 (recovery)", format!("{missing} of the last reads never end"));
+            }
+            return;
+        }
+        if !self.plan.tear_down {
+            self.stage = Stage::Over;
+            return;
+        }
+        self.stage = Stage::TearDown { until: world::now() + RECOVERY_US };
+        self.exports_change = false;
+        for client in 0..self.clients.len() {
+            self.delete_bdev(client);
+        }
+    }
+
+    fn check_tear_down(&mut self, until: u64) {
+        let gone = self.clients.iter().all(|c| c.deleted.is_none() && c.disk.is_none());
+        if gone && self.stopped.is_empty() {
+            self.stopped = self.targets.iter().map(TargetSide::stop).collect();
+        }
+        let all_told = !self.stopped.is_empty() && self.stopped.iter().all(|told| told.borrow().is_some());
+        let open: usize = self.targets.iter().map(|t| spdk::bdev::open_count(t.process)).sum();
+        if all_told && open == 0 && !self.targets.iter().any(|t| store::is_busy(t.store)) {
+            self.stage = Stage::Over;
+        } else if world::now() > until {
+            let text =
+                format!("not all is taken down: bdevs gone {gone}, targets stopped {all_told}, {open} open");
+            world::violation("10 (removal ends)", text);
+        }
+    }
+}

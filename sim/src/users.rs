@@ -1,0 +1,137 @@
+//! The users of the bdevs: random I/O to few blocks, so that much of it overlaps.
+
+use std::collections::BTreeSet;
+
+use spdk::bdev_io::IoKind;
+use spdk::process;
+use spdk::store::{self, Content};
+use spdk::user::{self, UserIo};
+use spdk::world;
+
+use crate::model::{Io, Model};
+use crate::plan::Plan;
+
+/// What thread of which client does the I/O.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    /// The client.
+    pub client: usize,
+    /// Its bdev.
+    pub disk: u64,
+    /// Its thread.
+    pub thread: u64,
+    /// The store that it should be.
+    pub store: u32,
+}
+
+/// Writes without data can be told apart by their range only, so each range comes once.
+pub type UsedRanges = BTreeSet<(u32, IoKind, u64, u64)>;
+
+/// Most blocks of one I/O.
+const BLOCKS_MAX: u64 = 8;
+
+/// Most blocks of a compare-and-write.
+const COMPARE_MAX: u64 = 4;
+
+/// Makes a random I/O and submits it.
+pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, place: Place) {
+    let read_only = plan.read_only && place.client == 1;
+    let blocks = user::num_blocks(place.disk);
+    if blocks == 0 {
+        return;
+    }
+    let (kind, offset, count, inside) = world::dice(|r| {
+        let kind = match r.below(100) {
+            0..=29 => IoKind::Read,
+            30..=64 => IoKind::Write,
+            65..=72 => IoKind::Flush,
+            73..=78 => IoKind::WriteZeroes,
+            79..=84 => IoKind::Unmap,
+            85..=97 => IoKind::CompareAndWrite,
+            _ if plan.resets => IoKind::Reset,
+            _ => IoKind::Flush,
+        };
+        let most = if kind == IoKind::CompareAndWrite { COMPARE_MAX } else { BLOCKS_MAX };
+        let most = if r.chance(600) { 2 } else { most };
+        let count = r.range(1, most).min(blocks);
+        // The first blocks more than others.
+        let last = if r.chance(500) { (blocks - count).min(3) } else { blocks - count };
+        (kind, r.range(0, last), count, r.chance(100))
+    });
+    // Writes of one who may only read are tried all the same.
+    if !(user::supports(place.disk, kind) || read_only && kind == IoKind::Write) {
+        return;
+    }
+    let bare = matches!(kind, IoKind::WriteZeroes | IoKind::Unmap);
+    if bare && !used.insert((place.store, kind, offset, count)) {
+        return;
+    }
+    submit(plan, model, place, (kind, offset, count), inside);
+}
+
+/// Submits an I/O; `inside` has it wait for a completion, to come from there.
+pub fn submit(plan: &Plan, model: &mut Model, place: Place, what: (IoKind, u64, u64), inside: bool) -> u64 {
+    let (kind, offset, count) = what;
+    let ranged = !matches!(kind, IoKind::Flush | IoKind::Reset);
+    let (offset, count) = if ranged { (offset, count) } else { (0, 0) };
+    let number = model.add(Io {
+        client: place.client,
+        disk: place.disk,
+        thread: place.thread,
+        store: place.store,
+        kind,
+        offset,
+        count,
+        read_only: plan.read_only && place.client == 1,
+        submitted: None,
+        completed: None,
+        orphan: false,
+        handed: Vec::new(),
+        executed: Vec::new(),
+    });
+    let size = plan.block_size as usize;
+    let bytes = count as usize * size;
+    let mut data = match kind {
+        IoKind::Read => vec![0x5a; bytes],
+        IoKind::Write => vec![0; bytes],
+        IoKind::CompareAndWrite => vec![0; 2 * bytes],
+        _ => Vec::new(),
+    };
+    let new = Content { write: number, zero: false };
+    match kind {
+        IoKind::Write => fill(&mut data, size, offset, |_| new),
+        IoKind::CompareAndWrite => {
+            let (old, rest) = data.split_at_mut(bytes);
+            // What is there now, mostly: so it often is still there when the backend looks.
+            let right = world::dice(|r| r.chance(800));
+            fill(old, size, offset, |block| {
+                if right && block < store::num_blocks(place.store) {
+                    store::content(place.store, block)
+                } else {
+                    Content { write: number, zero: false }
+                }
+            });
+            fill(rest, size, offset, |_| new);
+        }
+        IoKind::WriteZeroes | IoKind::Unmap => store::expect(place.store, kind, offset, count, number),
+        _ => {}
+    }
+    let io = UserIo { id: number, kind, offset, count, data };
+    let Place { disk, thread, .. } = place;
+    if inside {
+        user::submit_inside(disk, thread, io);
+    } else {
+        process::on(thread, move || {
+            if user::has_channel(disk) {
+                user::submit(disk, io);
+            }
+        });
+    }
+    number
+}
+
+fn fill(data: &mut [u8], size: usize, offset: u64, content: impl Fn(u64) -> Content) {
+    for (bytes, block) in data.chunks_exact_mut(size).zip(offset..) {
+        store::fill(bytes, block, content(block));
+    }
+}

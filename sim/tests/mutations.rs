@@ -1,0 +1,56 @@
+//! Each protection, taken away: the simulator has to notice within 1,000 seeds.
+//!
+//! What it notices has to be the mutation's doing: the same seed is good with the protection in place.
+
+use dst_session::mutation::Mutation;
+use dst_sim::{Plan, run};
+
+const SEEDS: u64 = 1000;
+
+fn is_found(mutation: Mutation) {
+    std::panic::set_hook(Box::new(|_| {}));
+    let found = (0..SEEDS).find_map(|seed| {
+        let plan = Plan::new(seed);
+        let violation = run(&plan, Some(mutation), false).violation?;
+        run(&plan, None, false).violation.is_none().then_some((seed, violation))
+    });
+    let _ = std::panic::take_hook();
+    match found {
+        Some((seed, violation)) => {
+            println!("{mutation:?}: seed {seed} violates {}: {}", violation.property, violation.text);
+        }
+        None => panic!("{mutation:?} is not noticed within {SEEDS} seeds"),
+    }
+}
+
+macro_rules! mutations {
+    ($($name:ident $mutation:ident,)*) => {
+        $(#[test] fn $name() { is_found(Mutation::$mutation) })*
+
+        #[test]
+        fn none_is_left_out() {
+            let tested = [$(Mutation::$mutation),*];
+            assert!(Mutation::ALL.iter().all(|mutation| tested.contains(mutation)));
+        }
+    };
+}
+
+mutations! {
+    no_fence NoFence,
+    no_session_fence NoSessionFence,
+    no_lease_at_target NoLeaseAtTarget,
+    no_lease_at_client NoLeaseAtClient,
+    no_session_given_up NoSessionGivenUp,
+    no_lease_at_failover NoLeaseAtFailover,
+    no_record NoRecord,
+    repeat_unrepeatable RepeatUnrepeatable,
+    loss_answers LossAnswers,
+    no_lost_cache_rule NoLostCacheRule,
+    no_identity NoIdentity,
+    no_access NoAccess,
+    no_patience NoPatience,
+    no_deadline NoDeadline,
+    no_credits NoCredits,
+    stale_read StaleRead,
+    no_removal NoRemoval,
+}
