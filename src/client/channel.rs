@@ -67,6 +67,18 @@ impl Waiting {
         self.new.borrow_mut().push_back(io);
     }
 
+    /// The first, with its stamp; `patient_us` if it has none yet.
+    #[inline]
+    fn next(&self, patient_us: u64) -> Option<BdevIo> {
+        if let Some(io) = self.pop() {
+            return Some(io);
+        }
+        let mut io = self.new.borrow_mut().pop_front()?;
+        io.set_stamp(patient_us);
+        self.count_out(&io);
+        Some(io)
+    }
+
     /// Stamps what came since the last time.
     fn look(&self, patient_us: u64) {
         let (mut new, mut queue) = (self.new.borrow_mut(), self.queue.borrow_mut());
@@ -78,10 +90,14 @@ impl Waiting {
 
     pub fn pop(&self) -> Option<BdevIo> {
         let io = self.queue.borrow_mut().pop_front()?;
+        self.count_out(&io);
+        Some(io)
+    }
+
+    fn count_out(&self, io: &BdevIo) {
         if io.kind() == IoKind::Reset {
             self.resets.set(self.resets.get() - 1);
         }
-        Some(io)
     }
 
     pub fn len(&self) -> usize {
@@ -199,8 +215,8 @@ impl Channel {
         let now = now_us();
         let inner = &mut *self.inner.borrow_mut();
         let stalled = inner.patience.turn(now);
-        self.waiting.look(inner.patience.now_us());
         if !inner.link.is_up() {
+            self.waiting.look(inner.patience.now_us());
             inner.outage(now, &self.waiting);
             return self.waiting.len() > 0;
         }
@@ -251,10 +267,8 @@ impl Inner {
             connection.keep_alive(self.incoming.acknowledged.take(), now)?;
             self.check(waiting)?;
         }
-        // Completions have led to more.
-        waiting.look(self.patience.now_us());
         while self.transactions.has_credit() {
-            let Some(io) = waiting.pop() else { break };
+            let Some(io) = waiting.next(self.patience.now_us()) else { break };
             self.begin(io);
             did_work = true;
         }
@@ -271,8 +285,9 @@ impl Inner {
         if self.shared.session_changes() != self.session_change {
             return Err(Broken::SessionOver);
         }
-        self.expire_waiting(waiting);
         let now = self.patience.now_us();
+        waiting.look(now);
+        self.expire_waiting(waiting);
         let since = self.transactions.oldest_us();
         let Some(since) = since.filter(|&since| self.is_overdue(since)) else { return Ok(()) };
         // What was sent may still be executed: only a fence, or the end of the lease, lets it fail.
