@@ -118,6 +118,10 @@ METHODS = (
             text("uuid", "identity of the export; by default that of the bdev"),
             switch("read_only", "nobody may write"),
             switch("require_digest", "refuse clients that do not use a digest"),
+            switch(
+                "cache_outlives_target",
+                "what the bdev has completed survives the target's process, flushed or not, as with a file or a disk",
+            ),
             switch("require_cipher", "refuse clients that do not use a cipher"),
         ),
     ),

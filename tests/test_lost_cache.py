@@ -7,7 +7,7 @@ import pytest
 from harness.checker import Checker, start_checker
 from harness.lab import Lab
 from harness.proxy import Proxy
-from harness.service import Backend, Service, attach_to, durable_backend, memory_backend
+from harness.service import Backend, Service, attach_to, durable_backend, file_backend, memory_backend
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -15,8 +15,8 @@ pytestmark = pytest.mark.needs_dst
 LOAD = {"depth": 16, "reads": 10}
 
 
-def served(lab: Lab, backend: Backend, reactors: int = 1) -> tuple[Service, Checker]:
-    service = Service(lab, backend)
+def served(lab: Lab, backend: Backend, reactors: int = 1, **export: bool) -> tuple[Service, Checker]:
+    service = Service(lab, backend, **export)
     checker = start_checker(lab, reactors=reactors)
     attach_to(checker, service.remote)
     return service, checker
@@ -78,6 +78,17 @@ def test_nothing_is_told_when_all_was_flushed(lab: Lab) -> None:
 
 def test_nothing_is_told_when_the_backend_has_no_cache(lab: Lab) -> None:
     service, checker = served(lab, durable_backend(lab))
+    checker.begin_and_flow(**LOAD, flushes=2)
+    restart_and_return(service, checker)
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    assert lost_caches(checker) == 0
+    assert not warned(checker)
+
+
+def test_nothing_is_told_when_the_cache_outlives_the_target(lab: Lab) -> None:
+    """A file: the operator says so, and the target that it was only the process that ended."""
+    service, checker = served(lab, file_backend(lab), cache_outlives_target=True)
     checker.begin_and_flow(**LOAD, flushes=2)
     restart_and_return(service, checker)
     checker.end().assert_clean()

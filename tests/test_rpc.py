@@ -150,6 +150,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             ),
             "read_only": flag(True),
             "require_digest": flag(True),
+            "cache_outlives_target": flag(True),
             "require_cipher": not_yet(False, True),
         },
         "dst_delete_export": {"name": name(EXPORT)},

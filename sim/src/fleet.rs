@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use dst_client::{Options as ClientOptions, Params, Peer};
 use dst_session::access::{Access, Host};
-use dst_target::{ListenAddress, Options as TargetOptions, Target};
+use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
 use dst_wire::Digest;
 use spdk::process;
 use spdk::store::{self, StoreConfig};
@@ -266,7 +266,7 @@ impl TargetSide {
 
 /// Exports the bdev to these hosts, unless the export is there.
 fn export(target: &Rc<Target>, uuid: [u8; 16], hosts: &[Host]) {
-    if target.create_export(EXPORT, BDEV, Some(uuid), false, false).is_ok() {
+    if target.create_export(EXPORT, BDEV, Some(uuid), Rules::default()).is_ok() {
         for host in hosts {
             target.add_host(EXPORT, host.clone()).expect("the export is new");
         }

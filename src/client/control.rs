@@ -193,7 +193,7 @@ impl Control {
             return;
         }
         let instance = self.welcome.as_ref().map(|before| before.instance);
-        if instance.is_some_and(|before| before != welcome.instance) {
+        if instance.is_some_and(|before| before != welcome.instance) && !welcome.cache_kept {
             self.restarted(&welcome.device);
         }
         let session = Session { id, start: self.shared.durability.start() };

@@ -5,7 +5,8 @@ use std::rc::Rc;
 use dst_session::access::{Access, Host};
 use dst_session::histogram::Histogram;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Options, SessionInfo, Stats, Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Options, Rules, SessionInfo, Stats,
+    Target,
 };
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
@@ -65,11 +66,14 @@ fn make_export(params: Option<Value>) -> Result<Value> {
     let name = params.text("name")?;
     let bdev_name = params.text("bdev_name")?;
     let uuid = params.opt_uuid("uuid")?;
-    let read_only = params.flag("read_only", false)?;
-    let require_digest = params.flag("require_digest", false)?;
+    let rules = Rules {
+        read_only: params.flag("read_only", false)?,
+        require_digest: params.flag("require_digest", false)?,
+        cache_outlives_target: params.flag("cache_outlives_target", false)?,
+    };
     params.only_false("require_cipher")?;
     params.finish()?;
-    target()?.create_export(&name, &bdev_name, uuid, read_only, require_digest)?;
+    target()?.create_export(&name, &bdev_name, uuid, rules)?;
     Ok(name.into())
 }
 
@@ -132,8 +136,9 @@ fn show_export(export: &ExportInfo) -> Value {
         "name": export.name,
         "bdev_name": export.bdev_name,
         "uuid": uuid_text(&export.uuid),
-        "read_only": export.read_only,
-        "require_digest": export.require_digest,
+        "read_only": export.rules.read_only,
+        "require_digest": export.rules.require_digest,
+        "cache_outlives_target": export.rules.cache_outlives_target,
         "block_size": export.block_size,
         "num_blocks": export.num_blocks,
         "hosts": export.hosts.iter().map(show_host).collect::<Vec<_>>(),
@@ -340,8 +345,9 @@ pub fn config() -> Vec<Value> {
             "name": export.name,
             "bdev_name": export.bdev_name,
             "uuid": uuid_text(&export.uuid),
-            "read_only": export.read_only,
-            "require_digest": export.require_digest,
+            "read_only": export.rules.read_only,
+            "require_digest": export.rules.require_digest,
+            "cache_outlives_target": export.rules.cache_outlives_target,
         });
         calls.push(call("dst_create_export", params));
         for host in &export.hosts {

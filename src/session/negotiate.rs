@@ -196,6 +196,7 @@ mod tests {
                 ops: dst_wire::OpSet::NONE,
             },
             previous_ended: false,
+            cache_kept: false,
             credits: 1,
             max_transfer: 512,
             digest: 0,

@@ -28,6 +28,7 @@ struct Admitted {
     agreed: Agreed,
     device: Device,
     bdev: DescRef,
+    cache_outlives_target: bool,
 }
 
 impl Target {
@@ -119,10 +120,15 @@ impl Target {
         let terms = Terms {
             credits_max: options.queue_depth,
             keep_alive_max_ms: options.max_keep_alive_ms,
-            require_digest: export.require_digest,
+            require_digest: export.rules.require_digest,
         };
         let agreed = agree(hello, &terms)?;
-        Ok(Admitted { agreed, device: export.device(access), bdev: export.desc.handle() })
+        Ok(Admitted {
+            agreed,
+            device: export.device(access),
+            bdev: export.desc.handle(),
+            cache_outlives_target: export.rules.cache_outlives_target,
+        })
     }
 
     /// A hello that opens a session. It waits until nothing is left in the backend of what its host had at
@@ -234,7 +240,7 @@ impl Target {
         slots: Option<Slots>,
         admitted: Admitted,
     ) -> Answer {
-        let Admitted { agreed, device, bdev } = admitted;
+        let Admitted { agreed, device, bdev, cache_outlives_target } = admitted;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
         entry.place = Some(session);
         if let Some(known) = state.sessions.get_mut(&session.id) {
@@ -256,6 +262,8 @@ impl Target {
             session,
             device,
             previous_ended,
+            // That the one before has ended is only known of one on this machine, since it was started.
+            cache_kept: previous_ended && cache_outlives_target,
             credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
             max_transfer,
             digest: agreed.digest as u8,

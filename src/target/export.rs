@@ -10,16 +10,26 @@ use crate::error::Error;
 /// Most hosts at one export.
 pub const HOSTS_MAX: usize = 4096;
 
+/// What an operator says of an export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Rules {
+    /// Nobody may write.
+    pub read_only: bool,
+    /// Nobody may attach without digests of data.
+    pub require_digest: bool,
+    /// The bdev's volatile cache is not this process's memory: what completed survives the process, though
+    /// not the machine.
+    pub cache_outlives_target: bool,
+}
+
 /// An export.
 pub struct Export {
     /// Its bdev's name.
     pub bdev_name: String,
     /// Its identity.
     pub uuid: [u8; 16],
-    /// Whether nobody may write.
-    pub read_only: bool,
-    /// Whether nobody may attach without digests of data.
-    pub require_digest: bool,
+    /// What goes for all who attach.
+    pub rules: Rules,
     /// Who may do what; nobody else may anything.
     pub hosts: Vec<Host>,
     /// The open bdev. Closed when the last connection is gone.
@@ -39,10 +49,8 @@ pub struct ExportInfo {
     pub bdev_name: String,
     /// Its identity: the UUID that the operator gave it, or else the one that its bdev had.
     pub uuid: [u8; 16],
-    /// Whether nobody may write.
-    pub read_only: bool,
-    /// Whether nobody may attach without digests of data.
-    pub require_digest: bool,
+    /// What goes for all who attach.
+    pub rules: Rules,
     /// Bytes in a block.
     pub block_size: u32,
     /// Blocks.
@@ -77,7 +85,7 @@ impl Export {
     /// What a client with this access is told of the device.
     pub fn device(&self, access: Access) -> Device {
         let info = &self.info;
-        let read_only = self.read_only || access == Access::ReadOnly;
+        let read_only = self.rules.read_only || access == Access::ReadOnly;
         let mut ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
         if read_only {
             // A reset ends the I/O of everybody who uses the bdev: not for those who may only read.

@@ -8,7 +8,7 @@ use spdk::bdev::{BdevEvent, Desc};
 
 use crate::control::Target;
 use crate::error::Error;
-use crate::export::{Export, ExportInfo, HOSTS_MAX, check_suitable};
+use crate::export::{Export, ExportInfo, HOSTS_MAX, Rules, check_suitable};
 use crate::sessions::{Session, SessionId};
 
 impl Target {
@@ -22,8 +22,7 @@ impl Target {
         name: &str,
         bdev_name: &str,
         uuid: Option<[u8; 16]>,
-        read_only: bool,
-        require_digest: bool,
+        rules: Rules,
     ) -> Result<(), Error> {
         if self.state.borrow().exports.contains_key(name) {
             return Err(Error::ExportExists(name.to_owned()));
@@ -32,13 +31,12 @@ impl Target {
         check_suitable(&info, self.options.get().max_transfer)?;
         let export = name.to_owned();
         let on_event = move |event| Target::with(|target| target.bdev_event(&export, event));
-        let desc = Desc::open(bdev_name, !read_only, on_event)
+        let desc = Desc::open(bdev_name, !rules.read_only, on_event)
             .map_err(|errno| Error::Open { name: bdev_name.to_owned(), errno })?;
         let export = Export {
             bdev_name: bdev_name.to_owned(),
             uuid: uuid.unwrap_or(info.uuid),
-            read_only,
-            require_digest,
+            rules,
             hosts: Vec::new(),
             info: desc.info(),
             desc,
@@ -64,8 +62,7 @@ impl Target {
             name: name.clone(),
             bdev_name: export.bdev_name.clone(),
             uuid: export.uuid,
-            read_only: export.read_only,
-            require_digest: export.require_digest,
+            rules: export.rules,
             block_size: export.info.block_size,
             num_blocks: export.info.num_blocks,
             hosts: export.hosts.clone(),

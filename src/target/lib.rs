@@ -29,7 +29,7 @@ mod stats;
 
 pub use control::Target;
 pub use error::Error;
-pub use export::ExportInfo;
+pub use export::{ExportInfo, Rules};
 pub use listener::ListenAddress;
 pub use options::Options;
 pub use report::{ConnectionInfo, ConnectionState, SessionInfo, Totals};

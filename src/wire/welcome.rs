@@ -17,6 +17,9 @@ pub struct Welcome {
     /// Whether nothing of the session that the hello named as its previous one is executed any more, and
     /// never will be. `false`: the target can't tell, its lease has to run out.
     pub previous_ended: bool,
+    /// Whether what that session's target completed is in the backend, flushed or not, although that target
+    /// has ended.
+    pub cache_kept: bool,
     /// Transactions that may be outstanding on this connection: slots 0 to `credits - 1`. 1 to
     /// [`CREDITS_MAX`].
     pub credits: u16,
@@ -44,6 +47,7 @@ mod attr {
     pub const CIPHER: u16 = 8;
     pub const KEEP_ALIVE: u16 = 9;
     pub const PREVIOUS_ENDED: u16 = 10;
+    pub const CACHE_KEPT: u16 = 11;
 }
 
 impl Welcome {
@@ -61,6 +65,9 @@ impl Welcome {
         if self.previous_ended {
             w.u8(attr::PREVIOUS_ENDED, 1);
         }
+        if self.cache_kept {
+            w.u8(attr::CACHE_KEPT, 1);
+        }
         w.u32(attr::KEEP_ALIVE, self.keep_alive_ms);
         w.finish()
     }
@@ -72,7 +79,7 @@ impl Welcome {
     pub fn decode(message: &[u8]) -> Result<Welcome, WireError> {
         let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
         let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
-        let (mut digest, mut cipher, mut previous_ended) = (0, 0, false);
+        let (mut digest, mut cipher, mut previous_ended, mut cache_kept) = (0, 0, false, false);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
@@ -86,6 +93,7 @@ impl Welcome {
                 attr::CIPHER => cipher = a.u8()?,
                 attr::KEEP_ALIVE => keep_alive = Some(a.u32()?),
                 attr::PREVIOUS_ENDED => previous_ended = a.u8()? != 0,
+                attr::CACHE_KEPT => cache_kept = a.u8()? != 0,
                 _ => {}
             }
         }
@@ -95,6 +103,7 @@ impl Welcome {
             session: required(session, LIST, attr::SESSION)?,
             device: required(device, LIST, attr::DEVICE)?,
             previous_ended,
+            cache_kept,
             credits: required(credits, LIST, attr::CREDITS)?,
             max_transfer: required(max_transfer, LIST, attr::MAX_TRANSFER)?,
             digest,
@@ -126,13 +135,13 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_welcome() -> impl Strategy<Value = Welcome> {
-        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(u8, u8, bool)>());
+        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(u8, u8, bool, bool)>());
         (any::<[u8; 16]>(), any_session(), any_device(), numbers).prop_map(
             |(
                 instance,
                 session,
                 device,
-                (version, credits, units, keep_alive_ms, (digest, cipher, previous_ended)),
+                (version, credits, units, keep_alive_ms, (digest, cipher, previous_ended, cache_kept)),
             )| {
                 Welcome {
                     version,
@@ -140,6 +149,7 @@ mod tests {
                     session,
                     device,
                     previous_ended,
+                    cache_kept,
                     credits,
                     max_transfer: units * device.block_size * device.write_unit_size,
                     digest,
@@ -167,6 +177,7 @@ mod tests {
                 ops: OpSet::from_bits(0xfe),
             },
             previous_ended: false,
+            cache_kept: false,
             credits: 128,
             max_transfer: 1 << 20,
             digest: 0,

@@ -74,6 +74,7 @@ fn welcome() {
             ops: Op::ALL.into_iter().collect(),
         },
         previous_ended: false,
+        cache_kept: false,
         credits: 128,
         max_transfer: 1 << 20,
         digest: 0,
