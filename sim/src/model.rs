@@ -339,11 +339,18 @@ impl Model {
                 // is begun before that.
                 && (other.orphan
                     || other.client != io.client
-                    || other.completed.is_none_or(|(at, _)| at > submitted))
+                    // One whose own time was up may still be noticed by another thread's channel.
+                    || other.completed.is_none_or(|(at, s)| at > submitted || s != IoStatus::Success))
         });
-        let unknown = io.kind == IoKind::CompareAndWrite && self.excuses.session_lost > 0;
+        // A session is given up when an I/O fails whose time is up.
+        let gave_up = self.ios.iter().any(|other| {
+            other.client == io.client
+                && other.completed.is_some_and(|(at, status)| at < seq && status != IoStatus::Success)
+        });
+        let unknown = io.kind == IoKind::CompareAndWrite && (self.excuses.session_lost > 0 || gave_up);
         let lost = io.kind == IoKind::Flush && self.excuses.restarted > 0;
-        let retried = self.excuses.retries && self.excuses.session_lost > 0;
+        // Lost connections need no fault: a slow network outlasts a short lease.
+        let retried = self.excuses.retries;
         let denied = io.read_only && modifies(io.kind);
         let failed = deadline || taken_away || self.excuses.errors || unknown || lost || denied || retried;
         let excused = match status {

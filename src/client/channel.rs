@@ -132,6 +132,8 @@ pub struct Inner {
     pub fenced_us: u64,
     /// Whether everything has to end: a reset came while there was no connection.
     pub aborting: bool,
+    /// The same of what waits: what is submitted later is not meant.
+    pub aborting_waiting: bool,
     /// Resets that complete when all else has.
     pub resets: BdevIoQueue,
     /// How many such ends of the bdev's this channel has taken part in.
@@ -168,6 +170,7 @@ impl Channel {
             patience: Patience::new(now),
             fenced_us: 0,
             aborting: false,
+            aborting_waiting: false,
             resets: BdevIoQueue::new(),
             aborts_seen: shared.aborts.load(Relaxed),
             losses_seen: shared.durability.reported(),

@@ -164,15 +164,19 @@ impl Inner {
 
     /// A reset while there is no connection: everything of the bdev's that has none ends, then the reset.
     fn join_abort(&mut self, waiting: &Waiting) {
-        if waiting.has_reset() && !self.aborting {
+        if waiting.has_reset() {
             self.begin_abort();
         }
         let aborts = self.shared.aborts.load(Relaxed);
-        self.aborting |= std::mem::replace(&mut self.aborts_seen, aborts) != aborts;
+        if std::mem::replace(&mut self.aborts_seen, aborts) != aborts {
+            self.aborting = true;
+            self.aborting_waiting = true;
+        }
     }
 
     fn begin_abort(&mut self) {
         self.aborting = true;
+        self.aborting_waiting = true;
         self.aborts_seen = self.shared.aborts.fetch_add(1, Relaxed) + 1;
     }
 
@@ -209,7 +213,8 @@ impl Inner {
             io.complete(IoStatus::Aborted);
         };
         // Not more than there is now: a user may submit again at once.
-        for _ in 0..waiting.len() {
+        let count = if std::mem::take(&mut self.aborting_waiting) { waiting.len() } else { 0 };
+        for _ in 0..count {
             let Some(io) = waiting.pop() else { break };
             end(io);
         }
