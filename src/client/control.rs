@@ -177,8 +177,11 @@ impl Control {
         self.previous = Some(Previous { session: session.id, instance: welcome.instance });
         self.shared.set_session(None);
         if self.link.is_up() {
-            self.lost(now);
+            return self.lost(now);
         }
+        // An attempt under way asks for the session that was just given up, and might get it.
+        self.link.close();
+        self.link.retry.restart(now);
     }
 
     fn publish(&mut self, session: Session) {
