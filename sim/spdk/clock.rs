@@ -21,6 +21,7 @@ pub fn now_us() -> u64 {
         if per_million > 0 && w.rng.below(1_000_000) < per_million {
             let held_up_us = w.rng.below(most_us);
             w.now += held_up_us;
+            w.held_up_us += held_up_us;
             w.note(|| format!("held up for {held_up_us} us"));
         }
         w.processes[&process].clock(w.now)

@@ -53,6 +53,8 @@ pub struct Violation {
 
 pub(crate) struct World {
     pub now: u64,
+    /// How much of it was a process's being held up: nobody had a turn meanwhile.
+    pub held_up_us: u64,
     /// Orders all that happens, also what happens at the same time.
     pub seq: u64,
     pub rng: Rng,
@@ -90,6 +92,7 @@ impl World {
     fn new(seed: u64) -> World {
         World {
             now: 1_000_000,
+            held_up_us: 0,
             seq: 0,
             rng: Rng::new(seed),
             processes: BTreeMap::new(),
@@ -231,6 +234,12 @@ pub(crate) fn set_ghost(on: bool) -> bool {
 /// Time, µs.
 pub fn now() -> u64 {
     with(|w| w.now)
+}
+
+/// How long, so far, a process was held up in the middle of a turn, µs. In that time nobody else had a turn either, who
+/// in a real world would have had: bounds of how long something takes leave it out.
+pub fn held_up_us() -> u64 {
+    with(|w| w.held_up_us)
 }
 
 /// A number that is larger than that of all that happened before.

@@ -197,7 +197,7 @@ impl Run {
             return;
         }
         self.model.clients[client].may_fail = true;
-        self.clients[client].delete_began = self.running_us(client);
+        self.clients[client].delete_began = self.active_us(client);
         self.clients[client].delete();
     }
 

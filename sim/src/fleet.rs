@@ -10,6 +10,7 @@ use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
 use dst_wire::Digest;
 use spdk::process;
 use spdk::store::{self, StoreConfig};
+use spdk::world;
 
 use crate::plan::Plan;
 
@@ -197,7 +198,7 @@ impl TargetSide {
     pub fn delete_export(&mut self) {
         self.exported = false;
         let told = Told::default();
-        self.deleting = Some((Rc::clone(&told), process::clock(self.process)));
+        self.deleting = Some((Rc::clone(&told), self.active_us()));
         process::on(self.app, move || {
             Target::with(|target| {
                 let tell = Rc::clone(&told);
@@ -219,7 +220,12 @@ impl TargetSide {
         {
             self.deleting = None;
         }
-        self.deleting.as_ref().map_or(0, |(_, began)| process::clock(self.process).saturating_sub(*began))
+        self.deleting.as_ref().map_or(0, |(_, began)| self.active_us().saturating_sub(*began))
+    }
+
+    /// Its clock, without the time in which it was held up.
+    fn active_us(&self) -> u64 {
+        process::clock(self.process).saturating_sub(world::held_up_us())
     }
 
     /// Makes the export again, if it is gone; to be repeated until it is there.

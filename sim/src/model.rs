@@ -33,6 +33,8 @@ pub struct Io {
     pub read_only: bool,
     /// When it was submitted: the world's stamp, and the client's running time.
     pub submitted: Option<(u64, u64)>,
+    /// The client's active time at that moment.
+    pub submitted_active_us: u64,
     /// When and how it ended.
     pub completed: Option<(u64, IoStatus)>,
     /// Its process died before it ended.
@@ -61,6 +63,8 @@ pub struct Excuses {
 pub struct ClientFacts {
     /// Its running time now, µs.
     pub running_us: u64,
+    /// The same without the time in which a target was held up and with it all the world, µs.
+    pub active_us: u64,
     /// Its bdev is being taken away, or can't be had: all may fail.
     pub may_fail: bool,
     /// How long its I/O waits, µs.
@@ -117,8 +121,10 @@ impl Model {
         match *record {
             Record::Submitted { seq, io } => {
                 let client = self.io(io)?.client;
-                let running = self.clients[client].running_us;
-                self.io(io)?.submitted = Some((seq, running));
+                let ClientFacts { running_us, active_us, .. } = self.clients[client];
+                let submitted = self.io(io)?;
+                submitted.submitted = Some((seq, running_us));
+                submitted.submitted_active_us = active_us;
                 self.outstanding.push(io);
             }
             Record::Completed { seq, io, status, ref data, by_layer } => {
@@ -372,8 +378,7 @@ impl Model {
         for &number in &self.outstanding {
             let io = &self.ios[number as usize - 1];
             let client = &self.clients[io.client];
-            let Some((_, began)) = io.submitted else { continue };
-            let waited = client.running_us.saturating_sub(began);
+            let waited = client.active_us.saturating_sub(io.submitted_active_us);
             if waited > client.deadline_us + grace_us {
                 let text = format!(
                     "{:?} {number} is outstanding for {waited} us, its deadline was {}",

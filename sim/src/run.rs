@@ -213,15 +213,25 @@ impl Run {
         now - stops.total_us
     }
 
+    /// The same without the time in which all the world stood still.
+    pub(crate) fn active_us(&self, client: usize) -> u64 {
+        self.running_us(client).saturating_sub(world::held_up_us())
+    }
+
+    fn set_clocks(&mut self) {
+        for client in 0..self.clients.len() {
+            self.model.clients[client].running_us = self.running_us(client);
+            self.model.clients[client].active_us = self.active_us(client);
+        }
+    }
+
     /// Checks what happened since the last call.
     pub(crate) fn judge(&mut self) {
         let records = user::take_records();
         if records.is_empty() {
             return;
         }
-        for client in 0..self.clients.len() {
-            self.model.clients[client].running_us = self.running_us(client);
-        }
+        self.set_clocks();
         for record in records {
             self.model.check(&record);
             self.follow(&record);
@@ -340,8 +350,8 @@ impl Run {
     }
 
     fn tick(&mut self) {
+        self.set_clocks();
         for client in 0..self.clients.len() {
-            self.model.clients[client].running_us = self.running_us(client);
             self.tend(client);
             self.look_after(client);
         }
@@ -378,14 +388,13 @@ impl Run {
 
     /// What targets may take: time for a deletion, sockets.
     fn check_targets(&mut self) {
-        let held_up = self.plan.hiccups > 0
-            || self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::StopTarget { .. }));
+        let is_stopped = self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::StopTarget { .. }));
         // Each thread's connection and the control connection, each with one that waits for it to be fenced, and
         // some whose end has not been heard of yet.
         let most = 4 * self.plan.clients * (self.plan.client_threads + 1) + 16;
         for target in &mut self.targets {
             let deleting_us = target.deleting_for_us();
-            if !held_up && deleting_us > 2 * u64::from(DRAIN_MS) * 1000 + GRACE_US {
+            if !is_stopped && deleting_us > 2 * u64::from(DRAIN_MS) * 1000 + GRACE_US {
                 let text =
                     format!("an export is not deleted after {deleting_us} us, and nobody was told why");
                 world::violation("10 (removal ends)", text);
@@ -400,8 +409,10 @@ impl Run {
     /// Makes bdevs that should be there and are not, and the other way round.
     fn look_after(&mut self, client: usize) {
         let lease_us = self.plan.lease_us();
-        let running = self.running_us(client);
+        let active = self.active_us(client);
         let side = &mut self.clients[client];
+        // A clock that is slow falls behind the time that is left out.
+        let deleting_us = active.saturating_sub(side.delete_began);
         if !process::is_alive(side.process) {
             side.deleted = None;
             return;
@@ -410,11 +421,8 @@ impl Run {
             if deleted.borrow().is_some() {
                 side.deleted = None;
                 side.created = None;
-            } else if running - side.delete_began > 3 * lease_us + 2 * GRACE_US {
-                let text = format!(
-                    "bdev of client {client} is not deleted after {} us",
-                    running - side.delete_began
-                );
+            } else if deleting_us > 3 * lease_us + 2 * GRACE_US {
+                let text = format!("bdev of client {client} is not deleted after {deleting_us} us");
                 world::violation("10 (removal ends)", text);
             }
             return;
@@ -438,6 +446,8 @@ impl Run {
             let side = &self.clients[client];
             side.deleted.is_none()
                 && side.disk.is_some_and(|disk| side.threads.iter().all(|&t| user::is_open(disk, t)))
+                // It has not heard yet that the target has another device now.
+                && side.store == self.targets[side.target].exported_store()
         };
         self.model.outstanding.is_empty()
             && (0..self.clients.len()).all(seated)
