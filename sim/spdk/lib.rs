@@ -31,6 +31,7 @@ pub mod poller;
 pub mod process;
 pub mod random;
 pub mod rng;
+pub mod secret_file;
 pub mod sock;
 pub mod store;
 pub mod thread;

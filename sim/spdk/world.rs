@@ -7,6 +7,7 @@
 use std::any::Any;
 use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
 use std::rc::Rc;
 
 use crate::net::{self, Net};
@@ -65,6 +66,7 @@ pub(crate) struct World {
     pub ops: BTreeMap<u64, Op>,
     pub disks: BTreeMap<u64, SimDisk>,
     pub instances: BTreeMap<[u8; 16], u32>,
+    pub secret_files: BTreeMap<PathBuf, Vec<u8>>,
     pub locals: BTreeMap<(u32, u32, usize), Rc<dyn Any>>,
     /// The thread whose turn it is.
     pub current: Option<u64>,
@@ -102,6 +104,7 @@ impl World {
             ops: BTreeMap::new(),
             disks: BTreeMap::new(),
             instances: BTreeMap::new(),
+            secret_files: BTreeMap::new(),
             locals: BTreeMap::new(),
             current: None,
             violations: Vec::new(),

@@ -23,6 +23,7 @@ pub mod log;
 pub mod poller;
 pub mod random;
 pub mod rpc;
+pub mod secret_file;
 pub mod sock;
 pub mod subsystem;
 pub mod thread;

@@ -1,0 +1,211 @@
+//! Files with secrets: read whole, and only if nobody else can have read or written them.
+
+use std::fs::{File, FileType, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileTypeExt, MetadataExt, OpenOptionsExt};
+use std::path::Path;
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Most bytes of such a file.
+pub const SECRET_FILE_MAX: usize = 4096;
+
+/// Permission bits of those who are neither the owner nor root.
+const OTHERS: u32 = 0o077;
+
+/// Permission bits that are shown.
+const PERMISSIONS: u32 = 0o7777;
+
+/// Why a file is not taken. Said so that the file's name can stand in front of it; never a byte of what is in it.
+#[derive(Debug, Error)]
+pub enum SecretFileError {
+    /// It can't be opened.
+    #[error("can't be opened: {0}")]
+    Open(io::Error),
+    /// It can't be read.
+    #[error("can't be read: {0}")]
+    Read(io::Error),
+    /// It is something else than a file.
+    #[error("is {0}, a regular file is wanted")]
+    NotAFile(&'static str),
+    /// It is too long.
+    #[error("has {0} bytes, at most {SECRET_FILE_MAX} are taken")]
+    TooLong(u64),
+    /// Others may use it.
+    #[error(
+        "has mode {0:04o}: others than its owner may use it; chmod 600 it, and make another key if they may have read it"
+    )]
+    OpenToOthers(u32),
+    /// Somebody else could change it.
+    #[error("belongs to user {owner}, but this process runs as user {user}: chown it to {user} or to root")]
+    OtherOwner {
+        /// Whose it is.
+        owner: u32,
+        /// Who this process is.
+        user: u32,
+    },
+}
+
+/// Reads a file that holds a secret. Any thread. It takes a few system calls: not for where I/O waits.
+///
+/// # Errors
+/// See [`SecretFileError`]: only a regular file will do, of at most [`SECRET_FILE_MAX`] bytes, that belongs to the
+/// process's user or to root, and that nobody else has any right to.
+pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    // What is checked is what was opened, whatever has its name by then. A FIFO must not make us wait for a writer.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(SecretFileError::Open)?;
+    let metadata = file.metadata().map_err(SecretFileError::Read)?;
+    if !metadata.is_file() {
+        return Err(SecretFileError::NotAFile(kind(metadata.file_type())));
+    }
+    if metadata.mode() & OTHERS != 0 {
+        return Err(SecretFileError::OpenToOthers(metadata.mode() & PERMISSIONS));
+    }
+    check_owner(metadata.uid(), user())?;
+    if metadata.len() > SECRET_FILE_MAX as u64 {
+        return Err(SecretFileError::TooLong(metadata.len()));
+    }
+    read_whole(file)
+}
+
+/// One buffer from the beginning: one that grows would leave copies behind.
+fn read_whole(mut file: File) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
+    let mut bytes = Zeroizing::new(vec![0; SECRET_FILE_MAX + 1]);
+    let mut len = 0;
+    while len < bytes.len() {
+        match file.read(&mut bytes[len..]) {
+            Ok(0) => break,
+            Ok(count) => len += count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(SecretFileError::Read(error)),
+        }
+    }
+    // It may have grown since it was looked at.
+    if len > SECRET_FILE_MAX {
+        return Err(SecretFileError::TooLong(len as u64));
+    }
+    bytes.truncate(len);
+    Ok(bytes)
+}
+
+fn check_owner(owner: u32, user: u32) -> Result<(), SecretFileError> {
+    const ROOT: u32 = 0;
+    if owner == user || owner == ROOT { Ok(()) } else { Err(SecretFileError::OtherOwner { owner, user }) }
+}
+
+/// The user whose files this process may use. (The owner of `/proc/self` is root for one that has capabilities of
+/// its executable.)
+fn user() -> u32 {
+    // SAFETY: asks the kernel for a number; can't fail.
+    unsafe { libc::geteuid() }
+}
+
+fn kind(file_type: FileType) -> &'static str {
+    if file_type.is_dir() {
+        "a directory"
+    } else if file_type.is_fifo() {
+        "a FIFO"
+    } else if file_type.is_char_device() || file_type.is_block_device() {
+        "a device"
+    } else {
+        "not a file"
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::ffi::CString;
+    use std::fs::{self, Permissions};
+    use std::os::unix::ffi::OsStrExt;
+    use std::os::unix::fs::PermissionsExt;
+    use std::path::PathBuf;
+
+    /// A folder for one test, which goes with it.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("dst-secret-file-{}-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Folder(path)
+        }
+
+        fn file(&self, content: &[u8], mode: u32) -> PathBuf {
+            let path = self.0.join("key");
+            fs::write(&path, content).unwrap();
+            fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+            path
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    fn problem(path: &Path) -> String {
+        read(path).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn a_private_file_is_read_whole() {
+        let folder = Folder::new("whole");
+        for content in [&b""[..], b"x", &[7; SECRET_FILE_MAX]] {
+            assert_eq!(*read(&folder.file(content, 0o600)).unwrap(), content);
+        }
+        assert_eq!(*read(&folder.file(b"x", 0o400)).unwrap(), b"x");
+    }
+
+    #[test]
+    fn who_else_may_use_it_is_looked_at() {
+        let folder = Folder::new("others");
+        for mode in [0o601, 0o602, 0o604, 0o610, 0o620, 0o640] {
+            let text = problem(&folder.file(b"secret", mode));
+            assert!(
+                text.starts_with(&format!("has mode {mode:04o}")) && text.contains("chmod 600"),
+                "{text}"
+            );
+        }
+    }
+
+    #[test]
+    fn it_belongs_to_us_or_to_root() {
+        assert!(check_owner(7, 7).is_ok() && check_owner(0, 7).is_ok() && check_owner(0, 0).is_ok());
+        let text = check_owner(7, 0).unwrap_err().to_string();
+        assert!(text.contains("user 7") && text.contains("as user 0"), "{text}");
+        assert!(check_owner(7, 8).is_err());
+        let folder = Folder::new("owner");
+        let path = folder.file(b"secret", 0o600);
+        assert_eq!(fs::metadata(&path).unwrap().uid(), user());
+        // Only root can give a file away.
+        if std::os::unix::fs::chown(&path, Some(user() + 1), None).is_ok() {
+            assert!(problem(&path).starts_with(&format!("belongs to user {}", user() + 1)));
+        }
+    }
+
+    #[test]
+    fn long_ones_are_not_read() {
+        let folder = Folder::new("long");
+        let path = folder.file(&[7; SECRET_FILE_MAX + 1], 0o600);
+        assert!(problem(&path).starts_with("has 4097 bytes"));
+        // One that grew after it was looked at.
+        assert!(matches!(read_whole(File::open(&path).unwrap()), Err(SecretFileError::TooLong(4097))));
+    }
+
+    #[test]
+    fn what_is_no_file_is_said_so_at_once() {
+        let folder = Folder::new("kinds");
+        assert!(problem(&folder.0.join("nowhere")).starts_with("can't be opened: No such file"));
+        assert!(problem(&folder.0).starts_with("is a directory"));
+        assert!(problem(Path::new("/dev/null")).starts_with("is a device"));
+        let fifo = folder.0.join("fifo");
+        let name = CString::new(fifo.as_os_str().as_bytes()).unwrap();
+        // SAFETY: the name ends with a NUL and lives until after the call.
+        assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
+        assert!(problem(&fifo).starts_with("is a FIFO"), "and nobody waited for its writer");
+    }
+}
