@@ -64,7 +64,11 @@ PLACE = (
 # A client's target may have several addresses.
 ADDRESSES = required("traddr", "IPv4 or IPv6 addresses, of which the next is tried when one fails", "-a", is_list=True)
 
-PSK_FILE = text("psk_file", "file with the key that both sides share", metavar="FILE")
+PSK_FILE = text(
+    "psk_file",
+    "absolute path of the file with the key that both sides share; it is read at each handshake",
+    metavar="FILE",
+)
 
 CLIENT_OPTIONS = (
     number("transaction_timeout_ms", "how long after its submission unanswered I/O fails, 1000 to 86400000"),
@@ -92,7 +96,7 @@ METHODS = (
             text("host", "identity of this client; by default this machine's name", "-q"),
             PSK_FILE,
             text("digest", "digest of data: crc32c (the default) or none"),
-            text("cipher", "none, aes-128-gcm, aes-256-gcm or chacha20-poly1305"),
+            text("cipher", "with a key: aes-256-gcm (the default), aes-128-gcm or chacha20-poly1305; without: none"),
             Parameter(
                 "wait",
                 "return at once, and go on trying until the bdev is attached or deleted",
@@ -122,7 +126,7 @@ METHODS = (
                 "cache_outlives_target",
                 "what the bdev has completed survives the target's process, flushed or not, as with a file or a disk",
             ),
-            switch("require_cipher", "refuse clients that do not use a cipher"),
+            switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file"),
         ),
     ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),

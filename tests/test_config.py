@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from harness.keys import key_file
 from harness.lab import Lab
 from harness.rpc import RpcError
 from harness.ports import free_port
@@ -61,16 +63,38 @@ def test_exports_come_back_whole(lab: Lab) -> None:
     call("dst_create_listener", traddr="::1", trsvcid=str(free_port("::1")), adrfam="ipv6")
     call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=4096)
     call("dst_create_export", name="second", bdev_name="Malloc1", read_only=True)
+    call("bdev_malloc_create", name="Malloc2", num_blocks=2048, block_size=4096)
+    call("dst_create_export", name="third", bdev_name="Malloc2", require_digest=True, require_cipher=True)
+    key = os.urandom(32)
+    file = key_file(lab.folder / "key", key)
+    call("dst_export_add_host", export="third", host="gamma", access="rw", psk_file=file)
     call("dst_export_add_host", export="second", host="alpha", access="ro", addresses=["127.0.0.0/8", "::1/128"])
     call("dst_export_add_host", export="second", host="beta", access="rw")
     config = save(target, lab.folder / "saved.json")
     listeners, exports = call("dst_get_listeners"), call("dst_get_exports")
+    assert file in json.dumps(config) and key.hex()[:8] not in json.dumps([config, exports])
     assert target.stop() == 0
 
     target = lab.target(config=lab.folder / "saved.json")
     assert target.rpc.call("dst_get_listeners") == listeners
     assert target.rpc.call("dst_get_exports") == exports
     assert saved(target) == config
+
+
+@pytest.mark.needs_dst
+def test_keys_and_ciphers_of_clients_come_back(lab: Lab) -> None:
+    client = lab.client()
+    file = key_file(lab.folder / "key")
+    for name, more in (("default0", {}), ("chosen0", {"cipher": "chacha20-poly1305"})):
+        params = lab.transport.attach_call(name, Remote("127.0.0.1", free_port(), "nobody"))[1]
+        client.rpc.call("bdev_dst_create", **params, **more, psk_file=file, wait=False)
+    config = save(client, lab.folder / "saved.json")
+    assert client.stop() == 0
+
+    client = lab.client(config=lab.folder / "saved.json")
+    shown = {info["name"]: (info["psk_file"], info["cipher"]) for info in client.rpc.call("bdev_dst_get_info")}
+    assert shown == {"default0": (file, "aes-256-gcm"), "chosen0": (file, "chacha20-poly1305")}
+    assert saved(client) == config
 
 
 @pytest.mark.needs_dst

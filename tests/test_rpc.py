@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import socket
 import time
 from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, Callable, Iterator
 
 import pytest
 
+from harness.keys import key_file
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.rpc import PendingCall, RpcError
@@ -73,11 +76,8 @@ def flag(good: bool) -> Parameter:
     return Parameter(good, ("bool",), ["true", "false", 1])
 
 
-def not_yet(good: Any, *asked: Any) -> Parameter:
-    """What this version does not have; `good` is the value for not wanting it."""
-    kind = "bool" if isinstance(good, bool) else "string"
-    return Parameter(good, (kind,), [*asked, *(BAD_TEXTS if kind == "string" else [])])
-
+# A key's file that is none, whatever its text.
+PSK_FILE = text("/nowhere/key", "/nowhere/key", "key", "./key", "/", "/dev/null", "/tmp\n/key", "/" + "x" * 600)
 
 PREFIXES = Parameter(
     ["10.0.0.0/8", "::1/128"],
@@ -127,9 +127,10 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_ADDRESSES, *BAD_ADDRESS_LISTS], required=True),
             "export": name(EXPORT),
             "host": text(HOST),
-            "psk_file": not_yet(None, "/tmp/key"),
+            "psk_file": PSK_FILE,
             "digest": text("none", "md5", "CRC32C"),
-            "cipher": not_yet("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13"),
+            # Without a key there is none.
+            "cipher": text("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13", "NONE"),
             "wait": flag(True),
             **CLIENT_OPTIONS,
         },
@@ -151,7 +152,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "read_only": flag(True),
             "require_digest": flag(True),
             "cache_outlives_target": flag(True),
-            "require_cipher": not_yet(False, True),
+            "require_cipher": flag(True),
         },
         "dst_delete_export": {"name": name(EXPORT)},
         "dst_get_exports": {"name": text(EXPORT)},
@@ -160,7 +161,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "host": name("new"),
             "access": text("rw", "wo", "RW", "rw ", required=True),
             "addresses": PREFIXES,
-            "psk_file": not_yet(None, "/tmp/key"),
+            "psk_file": PSK_FILE,
         },
         "dst_export_remove_host": {"export": name(EXPORT), "host": name(HOST)},
         "dst_get_sessions": {"export": text(EXPORT)},
@@ -405,6 +406,60 @@ def test_address_of_another_family(world: World) -> None:
     for method in ("bdev_dst_create", "dst_create_listener", "dst_delete_listener"):
         for traddr, adrfam in (("127.0.0.1", "ipv6"), ("::1", "ipv4")):
             refuse(world, method, "adrfam", **(world.good(method) | {"traddr": traddr, "adrfam": adrfam}))
+
+
+@pytest.mark.parametrize("method", ["bdev_dst_create", "dst_export_add_host"])
+@pytest.mark.usefixtures("unchanged")
+def test_key_files_that_will_not_do(world: World, method: str, tmp_path: Path) -> None:
+    """Said at once, with the file's name and what to do, and nothing of what is in it."""
+    path = tmp_path / "key"
+    key = os.urandom(32)
+    key_file(path, key)
+
+    def complaint(problem: str) -> str:
+        message = refuse(world, method, "psk_file", **world.good(method), psk_file=str(path))
+        assert str(path) in message and problem in message, message
+        assert key.hex()[:8] not in message
+        return message
+
+    for mode in (0o640, 0o604, 0o620):
+        path.chmod(mode)
+        assert "chmod 600" in complaint(f"{mode:04o}")
+    path.chmod(0o600)
+    if os.geteuid() == 0:
+        os.chown(path, 12345, -1)
+        assert "chown" in complaint("12345")
+        os.chown(path, 0, -1)
+    path.write_text(key.hex() * 65)
+    complaint("4160 bytes")
+    path.unlink()
+    complaint("No such file")
+    os.mkfifo(path, 0o600)
+    complaint("FIFO")
+    path.unlink()
+    path.mkdir(0o700)
+    complaint("directory")
+    path.rmdir()
+    path.symlink_to(tmp_path / "elsewhere")
+    complaint("No such file")
+    # The file counts, not its name's own rights.
+    key_file(tmp_path / "elsewhere", key)
+    path.resolve().chmod(0o644)
+    complaint("0644")
+
+
+@pytest.mark.usefixtures("unchanged")
+def test_key_and_cipher_belong_together(world: World, tmp_path: Path) -> None:
+    good, file = world.good("bdev_dst_create"), key_file(tmp_path / "key")
+    assert "psk_file" in refuse(world, "bdev_dst_create", "cipher", **good, cipher="aes-128-gcm")
+    assert "leave it out" in refuse(world, "bdev_dst_create", "cipher", **good, cipher="none", psk_file=file)
+    assert world.call("dst_create_export", name="strict", bdev_name=SPARE, require_cipher=True) == "strict"
+    host = {"export": "strict", "host": HOST, "access": "rw"}
+    assert "psk_file" in refuse(world, "dst_export_add_host", "host", **host)
+    assert world.call("dst_export_add_host", **host, psk_file=file) is True
+    (export,) = world.call("dst_get_exports", name="strict")
+    assert export["require_cipher"] is True and export["hosts"][0]["psk_file"] == file
+    assert world.call("dst_delete_export", name="strict") is True
 
 
 @pytest.mark.usefixtures("unchanged")

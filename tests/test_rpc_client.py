@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from harness.environment import ROOT, environment
+from harness.keys import key_file
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.spdk import Application
@@ -87,7 +88,8 @@ def test_every_command(lab: Lab, kind: str) -> None:
     rpc = CommandLine(kind, application)
     port = str(free_port())
     place = ("-a", "127.0.0.1", "-s", port, "-f", "ipv4", "--sock-impl", "posix")
-    application.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=512)
+    for bdev in ("Malloc0", "Malloc1"):
+        application.rpc.call("bdev_malloc_create", name=bdev, num_blocks=2048, block_size=512)
     # SPDK's own commands are there too.
     assert [bdev["name"] for bdev in rpc.shown("bdev_get_bdevs", "-b", "Malloc0")] == ["Malloc0"]
 
@@ -99,6 +101,10 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc("dst_create_export", "-e", "volume", "-b", "Malloc0", "--read-only") == "volume\n"
     networks = ["127.0.0.0/8", "192.168.0.0/16"]
     assert rpc("dst_export_add_host", "-e", "volume", "-q", "me", "--access", "rw", "--addresses", *networks) == ""
+    assert rpc("dst_create_export", "-e", "strict", "-b", "Malloc1", "--require-cipher") == "strict\n"
+    host = ("dst_export_add_host", "-e", "strict", "-q", "me", "--access", "rw")
+    assert rpc(*host, "--psk-file", key_file(lab.folder / "key")) == ""
+    assert rpc("dst_delete_export", "-e", "strict") == ""
     (export,) = rpc.shown("dst_get_exports", "-e", "volume")
     assert export["read_only"] is True
     assert export["hosts"] == [{"host": "me", "access": "rw", "addresses": networks}]
@@ -116,6 +122,13 @@ def test_every_command(lab: Lab, kind: str) -> None:
 
     code, output, errors = rpc.run(*create, "--name", "refused", "--psk-file", "/nowhere/key")
     assert code == 1 and "psk_file: " in output + errors
+    code, output, errors = rpc.run(*create, "--name", "refused", "--cipher", "aes-128-gcm")
+    assert code == 1 and "cipher: " in output + errors
+    file = key_file(lab.folder / "key")
+    assert rpc(*create, "--name", "keyed0", "--psk-file", file, "--cipher", "aes-128-gcm", "--no-wait") == "keyed0\n"
+    (info,) = rpc.shown("bdev_dst_get_info", "-b", "keyed0")
+    assert (info["psk_file"], info["cipher"]) == (file, "aes-128-gcm")
+    assert rpc("bdev_dst_delete", "-b", "keyed0") == ""
     code, output, errors = rpc.run(*create, "--name", "refused", "--max-retries", "often")
     assert code == 2 and "--max-retries" in output + errors
     code, output, errors = rpc.run("bdev_dst_create", "-b", "refused")

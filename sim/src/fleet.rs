@@ -7,7 +7,7 @@ use std::rc::Rc;
 use dst_client::{Options as ClientOptions, Params, Peer};
 use dst_session::access::{Access, Host};
 use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
-use dst_wire::Digest;
+use dst_wire::{Cipher, Digest};
 use spdk::process;
 use spdk::store::{self, StoreConfig};
 use spdk::world;
@@ -191,7 +191,7 @@ impl TargetSide {
     fn host(&self, plan: &Plan, client: usize) -> Host {
         let access = if plan.read_only && client == 1 { Access::ReadOnly } else { Access::ReadWrite };
         let all = "0.0.0.0/0".parse().expect("a prefix");
-        Host { name: host(client), access, addresses: vec![all] }
+        Host { name: host(client), access, addresses: vec![all], psk_file: None }
     }
 
     /// Deletes the export.
@@ -343,6 +343,8 @@ impl ClientSide {
                 export: EXPORT.to_owned(),
                 host: host(self.number),
                 digests: if plan.digests { vec![Digest::Crc32c] } else { vec![Digest::None] },
+                psk_file: None,
+                ciphers: vec![Cipher::None],
                 sock_impl: None,
             },
             options: ClientOptions {

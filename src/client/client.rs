@@ -113,6 +113,7 @@ impl Client {
             resent: sum.resent.into_inner(),
             corrupt: sum.corrupt.into_inner(),
             digest: inner.welcome.as_ref().map_or(0, |welcome| welcome.digest),
+            cipher: inner.welcome.as_ref().map_or(0, |welcome| welcome.cipher),
             lost_caches: self.shared.durability.losses(),
             outstanding: sum.outstanding.into_inner(),
             waiting: sum.waiting.into_inner(),

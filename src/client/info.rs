@@ -47,6 +47,8 @@ pub struct Info {
     pub corrupt: u64,
     /// The digest in use, a wire code.
     pub digest: u8,
+    /// The cipher in use, a wire code.
+    pub cipher: u8,
     /// How often a restart of the target may have lost completed writes.
     pub lost_caches: u64,
     /// Transactions outstanding now.

@@ -215,7 +215,7 @@ impl Shared {
             previous,
             credits: self.options.queue_depth,
             digests: self.peer.digests.iter().map(|&digest| digest as u8).collect(),
-            ciphers: vec![dst_wire::Cipher::None as u8],
+            ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),
             keep_alive_ms: self.options.keep_alive_timeout_ms,
         }
     }

@@ -3,13 +3,21 @@
 use std::net::IpAddr;
 
 use dst_client::{Info, Options, Params as BdevParams, Peer, State};
-use dst_wire::Digest;
+use dst_wire::{Cipher, Digest};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
-use crate::params::{Params, Result};
+use crate::params::{Params, Result, RpcError};
 use crate::target::show_histogram;
 use crate::{answer, call, uuid_text};
+
+/// The ciphers and their names.
+const CIPHERS: [(&str, Cipher); 4] = [
+    ("none", Cipher::None),
+    ("aes-128-gcm", Cipher::Aes128Gcm),
+    ("aes-256-gcm", Cipher::Aes256Gcm),
+    ("chacha20-poly1305", Cipher::ChaCha20Poly1305),
+];
 
 /// Takes the options out of a call, what is missing from `defaults`.
 fn take_options(params: &mut Params, defaults: Options) -> Result<Options> {
@@ -43,6 +51,23 @@ fn default_host() -> String {
     if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
 }
 
+/// The cipher of a connection, of what the user named: one with a key, none without.
+fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
+    match (has_key, named) {
+        (false, None | Some(Cipher::None)) => Ok(Cipher::None),
+        (true, None) => Ok(Cipher::Aes256Gcm),
+        (true, Some(Cipher::None)) => {
+            let problem = "none given, but with a psk_file all is encrypted: name a cipher or leave it out";
+            Err(RpcError::invalid("cipher", problem))
+        }
+        (true, Some(cipher)) => Ok(cipher),
+        (false, Some(cipher)) => {
+            let problem = format!("{} needs a key: give a psk_file too", cipher_name(cipher as u8));
+            Err(RpcError::invalid("cipher", problem))
+        }
+    }
+}
+
 fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
@@ -51,16 +76,18 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
     let sock_impl = params.sock_impl()?;
-    params.no_psk_file()?;
     let digests = match params.one_of("digest", &["crc32c", "none"])? {
-        0 => vec![Digest::Crc32c, Digest::None],
-        _ => vec![Digest::None],
+        None | Some(0) => vec![Digest::Crc32c, Digest::None],
+        Some(_) => vec![Digest::None],
     };
-    params.only_first("cipher", &["none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305"])?;
+    let psk_file = params.psk_file()?;
+    let cipher = params.one_of("cipher", &CIPHERS.map(|(name, _)| name))?.map(|index| CIPHERS[index].1);
+    let ciphers = vec![cipher_for(psk_file.is_some(), cipher)?];
     let options = take_options(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
     params.finish()?;
-    Ok(BdevParams { name, peer: Peer { addrs, port, export, host, digests, sock_impl }, options, wait })
+    let peer = Peer { addrs, port, export, host, digests, psk_file, ciphers, sock_impl };
+    Ok(BdevParams { name, peer, options, wait })
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
@@ -134,7 +161,7 @@ fn show_info(info: &Info) -> Value {
             "queue_depth": info.credits,
             "keep_alive_timeout_ms": info.keep_alive_ms,
             "digest": digest_name(info.digest),
-            "cipher": "none",
+            "cipher": cipher_name(info.cipher),
             "operations": device.ops.iter().map(|op| format!("{op:?}")).collect::<Vec<_>>(),
         })
     });
@@ -151,6 +178,11 @@ pub fn digest_name(code: u8) -> &'static str {
     if code == Digest::Crc32c as u8 { "crc32c" } else { "none" }
 }
 
+/// A cipher's name, of its wire code.
+pub fn cipher_name(code: u8) -> &'static str {
+    CIPHERS.iter().find(|(_, cipher)| *cipher as u8 == code).map_or("unknown", |(name, _)| name)
+}
+
 fn show_peer(params: &BdevParams) -> Value {
     let peer = &params.peer;
     let addrs: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
@@ -161,6 +193,7 @@ fn show_peer(params: &BdevParams) -> Value {
         "export": peer.export,
         "host": peer.host,
         "digest": digest_name(peer.digests.first().map_or(0, |&digest| digest as u8)),
+        "cipher": cipher_name(peer.ciphers.first().map_or(0, |&cipher| cipher as u8)),
     });
     // Addresses of both families have none in common.
     for (family, all) in
@@ -169,6 +202,9 @@ fn show_peer(params: &BdevParams) -> Value {
         if all {
             shown["adrfam"] = json!(family);
         }
+    }
+    if let Some(psk_file) = &peer.psk_file {
+        shown["psk_file"] = json!(psk_file);
     }
     if let Some(sock_impl) = &peer.sock_impl {
         shown["sock_impl"] = json!(sock_impl);
@@ -221,4 +257,27 @@ pub fn config() -> Vec<Value> {
         calls.push(call("bdev_dst_create", saved));
     }
     calls
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_comes_with_a_cipher_and_a_cipher_with_a_key() {
+        assert_eq!(cipher_for(false, None), Ok(Cipher::None));
+        assert_eq!(cipher_for(false, Some(Cipher::None)), Ok(Cipher::None));
+        assert_eq!(cipher_for(true, None), Ok(Cipher::Aes256Gcm));
+        assert_eq!(cipher_for(true, Some(Cipher::ChaCha20Poly1305)), Ok(Cipher::ChaCha20Poly1305));
+        let text = cipher_for(false, Some(Cipher::Aes128Gcm)).unwrap_err().message;
+        assert_eq!(text, "cipher: aes-128-gcm needs a key: give a psk_file too");
+        let text = cipher_for(true, Some(Cipher::None)).unwrap_err().message;
+        assert!(text.starts_with("cipher: none given"), "{text}");
+    }
+
+    #[test]
+    fn ciphers_have_the_names_of_their_codes() {
+        let names = [0, 1, 2, 3, 4].map(cipher_name);
+        assert_eq!(names, ["none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "unknown"]);
+    }
 }

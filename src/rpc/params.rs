@@ -3,6 +3,7 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
+use std::path::Path;
 use std::str::FromStr;
 
 use dst_wire::{NAME_MAX, is_name};
@@ -13,6 +14,9 @@ const INVALID_PARAMS: i32 = -32602;
 
 /// Characters of a value that an error shows.
 const SHOWN_MAX: usize = 64;
+
+/// Longest path of a file, bytes: an error has room for all of it.
+const PATH_MAX: usize = 512;
 
 /// Most addresses of one target.
 const ADDRESSES_MAX: usize = 8;
@@ -216,39 +220,39 @@ impl Params {
         Ok(name)
     }
 
-    /// Which of a few words it is; the first if it is not there.
-    pub fn one_of(&mut self, name: &str, words: &[&str]) -> Result<usize> {
-        let Some(text) = self.opt_text(name)? else { return Ok(0) };
-        words.iter().position(|word| *word == text).ok_or_else(|| {
+    /// Which of a few words it is, if it is there.
+    pub fn one_of(&mut self, name: &str, words: &[&str]) -> Result<Option<usize>> {
+        let Some(text) = self.opt_text(name)? else { return Ok(None) };
+        let found = words.iter().position(|word| *word == text).ok_or_else(|| {
             RpcError::invalid(name, format!("{} is none of {}", quote(&text), words.join(", ")))
-        })
+        });
+        found.map(Some)
     }
 
-    /// One of a few words of which this version has only the first, and which may be left out.
-    pub fn only_first(&mut self, name: &str, words: &[&str]) -> Result<()> {
-        let Some(text) = self.opt_text(name)? else { return Ok(()) };
-        let problem = match words.iter().position(|word| *word == text) {
-            Some(0) => return Ok(()),
-            Some(_) => format!("{} is not supported in this version, leave it out", quote(&text)),
-            None => format!("{} is none of {}", quote(&text), words.join(", ")),
+    /// The file of a key that may be there: an absolute path to one that can be used now.
+    pub fn psk_file(&mut self) -> Result<Option<String>> {
+        const NAME: &str = "psk_file";
+        let Some(value) = self.take(NAME) else { return Ok(None) };
+        let Value::String(path) = value else {
+            return Err(RpcError::invalid(NAME, format!("{} given, a string is wanted", kind(&value))));
         };
-        Err(RpcError::invalid(name, problem))
-    }
-
-    /// A flag that this version can't honour: it may be false, or left out.
-    pub fn only_false(&mut self, name: &str) -> Result<()> {
-        if self.flag(name, false)? {
-            return Err(RpcError::invalid(name, "true is not supported in this version, leave it out"));
+        let is_path = path.starts_with('/') && path.len() <= PATH_MAX && !path.chars().any(char::is_control);
+        if !is_path {
+            let problem = format!(
+                "{} is not an absolute path of at most {PATH_MAX} bytes without control characters",
+                quote(&path)
+            );
+            return Err(RpcError::invalid(NAME, problem));
         }
-        Ok(())
+        check_psk_file(NAME, &path)?;
+        Ok(Some(path))
     }
+}
 
-    /// A key's file, of which this version can make no use.
-    pub fn no_psk_file(&mut self) -> Result<()> {
-        let Some(file) = self.opt_text("psk_file")? else { return Ok(()) };
-        let problem = format!("{}: keys are not supported in this version, leave it out", quote(&file));
-        Err(RpcError::invalid("psk_file", problem))
-    }
+/// Whether a key's file can be used as it is now. It may be another one at each handshake.
+fn check_psk_file(name: &str, path: &str) -> Result<()> {
+    let read = spdk::secret_file::read(Path::new(path));
+    read.map(drop).map_err(|error| RpcError::invalid(name, format!("{path} {error}")))
 }
 
 /// An address, of a family if one is given.
@@ -315,6 +319,9 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
     use serde_json::json;
 
     fn params(value: Value) -> Params {
@@ -351,18 +358,34 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_there_yet_may_be_off() {
-        let cipher =
-            |value: &str| params(json!({ "cipher": value })).only_first("cipher", &["none", "aes-128-gcm"]);
-        assert_eq!(cipher("none"), Ok(()));
-        let text = message(cipher("aes-128-gcm"));
-        assert_eq!(text, r#"cipher: "aes-128-gcm" is not supported in this version, leave it out"#);
-        assert_eq!(message(cipher("rot13")), r#"cipher: "rot13" is none of none, aes-128-gcm"#);
+    fn words_are_of_those_that_there_are() {
         let one_of = |value: Value| params(json!({ "x": value })).one_of("x", &["a", "b"]);
-        assert_eq!((one_of(json!("b")), params(json!({})).one_of("x", &["a", "b"])), (Ok(1), Ok(0)));
+        assert_eq!(one_of(json!("b")), Ok(Some(1)));
+        assert_eq!(params(json!({})).one_of("x", &["a", "b"]), Ok(None));
         assert_eq!(message(one_of(json!("c"))), r#"x: "c" is none of a, b"#);
-        let flag = |value: bool| params(json!({ "x": value })).only_false("x");
-        assert_eq!(flag(false), Ok(()));
-        assert!(message(flag(true)).starts_with("x: true is not supported"));
+    }
+
+    #[test]
+    fn the_file_of_a_key_is_looked_at_at_once() {
+        let psk_file = |value: Value| params(json!({ "psk_file": value })).psk_file();
+        assert_eq!(params(json!({})).psk_file(), Ok(None));
+        for bad in ["", "key", "./key", "/a\nb", &"/x".repeat(PATH_MAX)] {
+            let text = message(psk_file(json!(bad)));
+            assert!(text.contains("is not an absolute path"), "{text}");
+        }
+        assert_eq!(message(psk_file(json!(1))), "psk_file: a number given, a string is wanted");
+        let text = message(psk_file(json!("/nowhere/key")));
+        assert!(text.starts_with("psk_file: /nowhere/key can't be opened: No such file"), "{text}");
+
+        let path = std::env::temp_dir().join(format!("dst-rpc-key-{}", std::process::id()));
+        let text = path.to_str().unwrap();
+        std::fs::write(&path, "00112233").unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        let problem = message(psk_file(json!(text)));
+        assert!(problem.contains(text) && problem.contains("mode 0640"), "{problem}");
+        assert!(!problem.contains("0011"), "{problem}");
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(psk_file(json!(text)), Ok(Some(text.to_owned())));
+        std::fs::remove_file(&path).unwrap();
     }
 }

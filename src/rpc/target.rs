@@ -11,7 +11,7 @@ use dst_target::{
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
-use crate::client::digest_name;
+use crate::client::{cipher_name, digest_name};
 use crate::params::{Params, Result, RpcError};
 use crate::{answer, call, uuid_text};
 
@@ -69,9 +69,9 @@ fn make_export(params: Option<Value>) -> Result<Value> {
     let rules = Rules {
         read_only: params.flag("read_only", false)?,
         require_digest: params.flag("require_digest", false)?,
+        require_cipher: params.flag("require_cipher", false)?,
         cache_outlives_target: params.flag("cache_outlives_target", false)?,
     };
-    params.only_false("require_cipher")?;
     params.finish()?;
     target()?.create_export(&name, &bdev_name, uuid, rules)?;
     Ok(name.into())
@@ -124,11 +124,15 @@ fn show_access(access: Access) -> &'static str {
 }
 
 fn show_host(host: &Host) -> Value {
-    json!({
+    let mut shown = json!({
         "host": host.name,
         "access": show_access(host.access),
         "addresses": host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    })
+    });
+    if let Some(psk_file) = &host.psk_file {
+        shown["psk_file"] = json!(psk_file);
+    }
+    shown
 }
 
 fn show_export(export: &ExportInfo) -> Value {
@@ -138,6 +142,7 @@ fn show_export(export: &ExportInfo) -> Value {
         "uuid": uuid_text(&export.uuid),
         "read_only": export.rules.read_only,
         "require_digest": export.rules.require_digest,
+        "require_cipher": export.rules.require_cipher,
         "cache_outlives_target": export.rules.cache_outlives_target,
         "block_size": export.block_size,
         "num_blocks": export.num_blocks,
@@ -169,9 +174,9 @@ fn let_in(params: Option<Value>) -> Result<Value> {
         other => return Err(RpcError::invalid("access", format!("{other:?} is neither ro nor rw"))),
     };
     let addresses = params.list("addresses", PREFIXES_MAX)?;
-    params.no_psk_file()?;
+    let psk_file = params.psk_file()?;
     params.finish()?;
-    target()?.add_host(&export, Host { name, access, addresses })?;
+    target()?.add_host(&export, Host { name, access, addresses, psk_file })?;
     Ok(true.into())
 }
 
@@ -239,7 +244,7 @@ fn show_session(session: &SessionInfo) -> Value {
         "connections": session.connections.len(),
         "queues": session.connections.iter().map(show_connection).collect::<Vec<_>>(),
         "digest": digest_name(session.digest as u8),
-        "cipher": "none",
+        "cipher": cipher_name(session.cipher as u8),
         "counters": show_stats(&session.stats),
     })
 }
@@ -347,6 +352,7 @@ pub fn config() -> Vec<Value> {
             "uuid": uuid_text(&export.uuid),
             "read_only": export.rules.read_only,
             "require_digest": export.rules.require_digest,
+            "require_cipher": export.rules.require_cipher,
             "cache_outlives_target": export.rules.cache_outlives_target,
         });
         calls.push(call("dst_create_export", params));

@@ -92,6 +92,9 @@ pub struct Host {
     pub access: Access,
     /// From where; empty: from anywhere.
     pub addresses: Vec<Prefix>,
+    /// The file with the keys of which it must know one; none: it attaches without. The keys are read anew at
+    /// each handshake, never kept.
+    pub psk_file: Option<String>,
 }
 
 /// What `host` may do from `addr`; `None`: nothing.
@@ -116,6 +119,7 @@ mod tests {
             name: name.to_owned(),
             access,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+            psk_file: None,
         }
     }
 

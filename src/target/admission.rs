@@ -245,6 +245,7 @@ impl Target {
         entry.place = Some(session);
         if let Some(known) = state.sessions.get_mut(&session.id) {
             known.digest = agreed.digest;
+            known.cipher = agreed.cipher;
             entry.owner = Some(known.owner.clone());
         }
         entry.welcomed = true;

@@ -42,6 +42,9 @@ pub enum Error {
         /// The host.
         host: String,
     },
+    /// The host would attach without a key.
+    #[error("host: the export demands a cipher, so each host needs a psk_file")]
+    NeedsKey,
     /// The host has no entry at this export.
     #[error("host: export `{export}` has no entry for host `{host}`")]
     NoHost {
@@ -107,7 +110,7 @@ impl Error {
             Error::ExportExists(_) | Error::HostExists { .. } | Error::ListenerExists(_) => EEXIST,
             Error::NoBdev(_) => ENODEV,
             Error::ExportBusy(_) | Error::OptionsInUse => EBUSY,
-            Error::Unsuitable { .. } => EINVAL,
+            Error::Unsuitable { .. } | Error::NeedsKey => EINVAL,
             Error::Open { errno, .. } | Error::Listen { errno, .. } => -errno.0,
             Error::Hangs { .. } => ETIMEDOUT,
             Error::Resources { .. } => ENOMEM,

@@ -17,6 +17,8 @@ pub struct Rules {
     pub read_only: bool,
     /// Nobody may attach without digests of data.
     pub require_digest: bool,
+    /// Nobody may attach without a cipher, so nobody without a key.
+    pub require_cipher: bool,
     /// The bdev's volatile cache is not this process's memory: what completed survives the process, though
     /// not the machine.
     pub cache_outlives_target: bool,

@@ -75,10 +75,13 @@ impl Target {
     /// Lets a host in.
     ///
     /// # Errors
-    /// No such export, or it has an entry for this host already.
+    /// No such export, it has an entry for this host already, or it demands a cipher and the host has no key.
     pub fn add_host(self: &Rc<Self>, export: &str, host: Host) -> Result<(), Error> {
         let mut state = self.state.borrow_mut();
         let entry = state.exports.get_mut(export).ok_or_else(|| Error::NoExport(export.to_owned()))?;
+        if entry.rules.require_cipher && host.psk_file.is_none() {
+            return Err(Error::NeedsKey);
+        }
         if entry.hosts.iter().any(|other| other.name == host.name) {
             return Err(Error::HostExists { export: export.to_owned(), host: host.name });
         }
@@ -86,15 +89,17 @@ impl Target {
             let errno = spdk::Errno(28);
             return Err(Error::Resources { what: "host: an export has at most 4096 hosts", errno });
         }
-        spdk::notice!("DST export {export}: host {} may attach without a key", host.name);
+        let with = if host.psk_file.is_some() { "with" } else { "without" };
+        spdk::notice!("DST export {export}: host {} may attach {with} a key", host.name);
         entry.hosts.push(host.clone());
         let any = entry.hosts.iter().find(|other| other.name == ANY_HOST).cloned();
         drop(state);
-        // Its own entry may give a host less than `*` gave it.
+        // Its own entry may give a host less than `*` gave it, or demand another key.
+        let has_other_key = any.as_ref().is_some_and(|any| any.psk_file != host.psk_file);
         self.end_sessions(export, "its host has less rights now", |session| {
             let of =
                 |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, session.peer.ip());
-            session.owner.host == host.name && of(&host) < any.as_ref().and_then(of)
+            session.owner.host == host.name && (has_other_key || of(&host) < any.as_ref().and_then(of))
         });
         Ok(())
     }

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_wire::Digest;
+use dst_wire::{Cipher, Digest};
 use spdk::clock::now_us;
 
 use crate::control::{ConnectionEntry, State, Target};
@@ -37,6 +37,8 @@ pub struct SessionInfo {
     pub age_ms: u64,
     /// The digest of data that its newest connection has.
     pub digest: Digest,
+    /// The cipher that it has.
+    pub cipher: Cipher,
     /// Its connections, those that wait to be let in included.
     pub connections: Vec<ConnectionInfo>,
     /// What all its connections did.
@@ -220,6 +222,7 @@ fn show(
         peer: session.peer,
         age_ms: age_ms(session.since_us),
         digest: session.digest,
+        cipher: session.cipher,
         connections,
         stats,
     }

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::refuse;
 use dst_session::slots::Slots;
-use dst_wire::{Digest, Hello, Refusal, RefusalReason};
+use dst_wire::{Cipher, Digest, Hello, Refusal, RefusalReason};
 
 use crate::stats::Stats;
 
@@ -76,6 +76,8 @@ pub struct Session {
     lost: BTreeSet<u16>,
     /// The digest of data that its newest connection has.
     pub digest: Digest,
+    /// The cipher that it has.
+    pub cipher: Cipher,
     /// What its ended connections did.
     pub stats: Stats,
     /// Since when it has no connection.
@@ -152,6 +154,7 @@ impl Sessions {
             queues: BTreeMap::from([(0, first)]),
             lost: BTreeSet::new(),
             digest: Digest::None,
+            cipher: Cipher::None,
             stats: Stats { fences: waited.into(), ..Stats::default() },
             idle_since_us: None,
         };
