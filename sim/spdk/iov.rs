@@ -55,6 +55,11 @@ fn part(len: usize, skip: usize, max: usize) -> std::ops::Range<usize> {
 }
 
 impl<'a> Iov<'a> {
+    /// The buffer of this number, if there are so many.
+    pub fn slice(&self, index: usize) -> Option<&'a [u8]> {
+        self.0.get(index).copied()
+    }
+
     /// Adds a buffer; false when the list is full.
     pub fn push(&mut self, buf: &'a [u8]) -> bool {
         if buf.is_empty() {
@@ -83,6 +88,11 @@ impl<'a> Iov<'a> {
 }
 
 impl<'a> IovMut<'a> {
+    /// The buffer of this number, if there are so many.
+    pub fn slice_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        self.0.get_mut(index).map(|buf| &mut **buf)
+    }
+
     /// Adds a buffer; false when the list is full.
     pub fn push(&mut self, buf: &'a mut [u8]) -> bool {
         if buf.is_empty() {

@@ -257,7 +257,7 @@ impl Inner {
                 record,
                 patient_us: self.patience.now_us(),
             };
-            let pumped = connection.receiver.pump(&connection.sock, buffer, &mut answers)?;
+            let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut answers)?;
             if pumped.received > 0 {
                 connection.silence.heard(now);
                 did_work = true;
@@ -339,6 +339,9 @@ impl Inner {
 fn flush(connection: &mut Connection, transactions: &mut Transactions<Pending>) -> Result<(), Broken> {
     loop {
         if connection.outbox.is_empty() && !transactions.wants_to_send() {
+            if connection.stream.unsent() > 0 {
+                connection.stream.writev(&Iov::new())?;
+            }
             return Ok(());
         }
         let mut iov = Iov::new();
@@ -358,7 +361,7 @@ fn flush(connection: &mut Connection, transactions: &mut Transactions<Pending>) 
             }
         }
         let wanted = iov.len_bytes();
-        let sent = connection.sock.writev(&iov).map_err(Broken::Socket)?.unwrap_or(0);
+        let sent = connection.stream.writev(&iov)?;
         let of_control = sent.min(control);
         connection.outbox.sent(of_control);
         transactions.sent(sent - of_control);

@@ -141,7 +141,7 @@ impl Control {
     /// Takes what came, renews the lease.
     fn listen(&mut self, now: u64) -> Result<Option<Event>, Broken> {
         let (connection, buffer) = self.link.up().expect("the caller has looked");
-        let pumped = connection.receiver.pump(&connection.sock, buffer, &mut self.messages)?;
+        let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut self.messages)?;
         if pumped.received > 0 {
             connection.silence.heard(now);
         }

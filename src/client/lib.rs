@@ -16,6 +16,7 @@ mod counters;
 mod disk;
 mod error;
 mod info;
+mod key;
 mod link;
 mod log;
 mod message;

@@ -4,17 +4,21 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dst_security::handshake::ENTROPY_LEN;
+use dst_security::{Initiator, Secured};
 use dst_session::keep_alive::{Due, KeepAlive};
 use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
-use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver};
+use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream};
 use dst_wire::{Header, Hello, Kind, Previous, RefusalReason, Welcome};
 use spdk::clock;
 use spdk::iov::Iov;
 use spdk::sock::Connecting;
 use spdk::sock::Sock;
+use zeroize::Zeroizing;
 
+use crate::key;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
@@ -28,7 +32,7 @@ type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
 /// A connection with a socket.
 pub struct Connection {
-    pub sock: Sock,
+    pub stream: Stream,
     pub receiver: Receiver,
     pub outbox: Outbox,
     /// How long the target has been silent.
@@ -56,8 +60,16 @@ enum State {
         mailbox: Mailbox,
         since_us: u64,
     },
+    Securing(Box<Securing>),
     Greeting(Box<Greeting>),
     Up(Box<Connection>),
+}
+
+/// Our part of the key agreement was sent, the target's is awaited.
+struct Securing {
+    connection: Box<Connection>,
+    initiator: Initiator,
+    messages: Messages,
 }
 
 /// A hello was sent, a welcome is awaited.
@@ -148,7 +160,7 @@ impl Link {
             State::Connecting { _attempt, mailbox, since_us } => {
                 let arrived = mailbox.borrow_mut().take();
                 match arrived {
-                    Some(Ok(sock)) => self.greet(sock, wanted, now_us),
+                    Some(Ok(sock)) => self.connected(sock, wanted, now_us),
                     Some(Err(errno)) => self.failed(now_us, errno.to_string(), None),
                     None if now_us.saturating_sub(since_us) >= u64::from(HANDSHAKE_TIMEOUT_MS) * 1000 => {
                         self.failed(now_us, "connecting takes too long".to_owned(), None)
@@ -159,6 +171,7 @@ impl Link {
                     }
                 }
             }
+            State::Securing(securing) => self.await_secured(securing, wanted, now_us),
             State::Greeting(greeting) => self.await_welcome(greeting, now_us),
         }
     }
@@ -184,21 +197,86 @@ impl Link {
         }
     }
 
-    fn greet(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> Step {
-        let hello = match wanted {
+    /// There is a connection: to be secured first, if there is a key.
+    fn connected(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> Step {
+        let mut connection = Box::new(Connection {
+            stream: Stream::new(sock),
+            receiver: Receiver::new(),
+            outbox: Outbox::new(),
+            silence: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
+            lease: Held::new(0, now_us),
+        });
+        let Some(path) = &self.shared.peer.psk_file else { return self.greet(connection, wanted, now_us) };
+        // Read for each connection, so that it can be replaced, and kept by nobody.
+        let psk = match key::read(path) {
+            Ok(psk) => psk,
+            Err(why) => return self.failed(now_us, why, None),
+        };
+        let mut entropy = Zeroizing::new([0; ENTROPY_LEN]);
+        spdk::random::fill(&mut entropy[..]);
+        let (initiator, message) = Initiator::begin(&psk, &self.shared.offer(), &entropy);
+        connection.outbox.push(Header::new(Kind::Secure), &message);
+        let securing = Securing { connection, initiator, messages: Messages::default() };
+        self.state = State::Securing(Box::new(securing));
+        Step::Nothing
+    }
+
+    fn await_secured(&mut self, mut securing: Box<Securing>, wanted: Wanted, now_us: u64) -> Step {
+        let Securing { connection, messages, .. } = &mut *securing;
+        let (first, outcome) = connection.await_first(&mut self.buffer, messages);
+        match (first, outcome) {
+            (Some(Message::Secured(message)), _) => {
+                let Securing { mut connection, initiator, messages } = *securing;
+                // Nothing was asked of it yet that more could be an answer to.
+                if !messages.inbox.is_empty()
+                    || connection.receiver.is_mid_stream()
+                    || !connection.outbox.is_empty()
+                {
+                    return self.failed(now_us, "the target said more than it was asked".to_owned(), None);
+                }
+                match initiator.finish(&message) {
+                    Ok(secured) => {
+                        connection.secure(secured);
+                        self.greet(connection, wanted, now_us)
+                    }
+                    Err(error) => self.failed(now_us, error.to_string(), None),
+                }
+            }
+            (Some(message), _) => self.not_expected(&message, now_us),
+            (None, Err(broken)) => self.failed(now_us, broken.to_string(), None),
+            (None, Ok(())) if connection.silence.due(now_us) == Due::Dead => {
+                self.failed(now_us, "the handshake takes too long".to_owned(), None)
+            }
+            (None, Ok(())) => {
+                self.state = State::Securing(securing);
+                Step::Nothing
+            }
+        }
+    }
+
+    /// A refusal, or what has no place in a handshake.
+    fn not_expected(&mut self, message: &Message, now_us: u64) -> Step {
+        match message {
+            Message::Refusal(refusal) => {
+                let why = format!("the target refused: {}", refusal.text);
+                self.failed(now_us, why, Some(refusal.reason))
+            }
+            _ => self.failed(
+                now_us,
+                "the target sent something else than its part of the handshake".to_owned(),
+                None,
+            ),
+        }
+    }
+
+    fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> Step {
+        let mut hello = match wanted {
             Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
             Wanted::Open(previous) => self.shared.hello_open(previous),
             Wanted::Join(id) => self.shared.hello_join(id, self.queue),
         };
-        let mut outbox = Outbox::new();
-        outbox.push(Header::new(Kind::Hello), &hello.encode());
-        let connection = Box::new(Connection {
-            sock,
-            receiver: Receiver::new(),
-            outbox,
-            silence: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
-            lease: Held::new(0, now_us),
-        });
+        hello.ciphers = vec![connection.stream.cipher() as u8];
+        connection.outbox.push(Header::new(Kind::Hello), &hello.encode());
         let greeting = Greeting { connection, hello, messages: Messages::default() };
         self.state = State::Greeting(Box::new(greeting));
         Step::Nothing
@@ -206,15 +284,7 @@ impl Link {
 
     fn await_welcome(&mut self, mut greeting: Box<Greeting>, now_us: u64) -> Step {
         let Greeting { connection, hello, messages } = &mut *greeting;
-        let outcome = connection
-            .send_control()
-            .and_then(|()| connection.receiver.pump(&connection.sock, &mut self.buffer, messages));
-        if let Err(broken) = outcome
-            && messages.inbox.is_empty()
-        {
-            return self.failed(now_us, broken.to_string(), None);
-        }
-        let first = (!messages.inbox.is_empty()).then(|| messages.inbox.remove(0));
+        let (first, outcome) = connection.await_first(&mut self.buffer, messages);
         match first {
             Some(Message::Welcome(welcome)) => match check_welcome(hello, &welcome) {
                 Ok(()) => {
@@ -228,11 +298,11 @@ impl Link {
                 }
                 Err(error) => self.failed(now_us, error.to_string(), None),
             },
-            Some(Message::Refusal(refusal)) => {
-                let why = format!("the target refused: {}", refusal.text);
-                self.failed(now_us, why, Some(refusal.reason))
+            Some(message) => self.not_expected(&message, now_us),
+            None if outcome.is_err() => {
+                let why = outcome.map_or_else(|broken| broken.to_string(), |()| String::new());
+                self.failed(now_us, why, None)
             }
-            Some(Message::Event(_)) => self.failed(now_us, "an event before the welcome".to_owned(), None),
             None if connection.silence.due(now_us) == Due::Dead => {
                 self.failed(now_us, "the handshake takes too long".to_owned(), None)
             }
@@ -247,14 +317,31 @@ impl Link {
 impl Connection {
     /// Sends what the outbox has, as much as the socket takes.
     pub fn send_control(&mut self) -> Result<(), Broken> {
-        if self.outbox.is_empty() {
+        if self.outbox.is_empty() && self.stream.unsent() == 0 {
             return Ok(());
         }
         let mut iov = Iov::new();
         iov.push(self.outbox.pending());
-        let sent = self.sock.writev(&iov).map_err(Broken::Socket)?.unwrap_or(0);
+        let sent = self.stream.writev(&iov)?;
         self.outbox.sent(sent);
         Ok(())
+    }
+
+    /// Goes on with a handshake: the first message that came, if one did, and whether the connection is still there.
+    fn await_first(
+        &mut self,
+        buffer: &mut [u8],
+        messages: &mut Messages,
+    ) -> (Option<Message>, Result<(), Broken>) {
+        let sent = self.send_control();
+        let pumped = sent.and_then(|()| self.receiver.pump(&mut self.stream, buffer, messages));
+        let first = (!messages.inbox.is_empty()).then(|| messages.inbox.remove(0));
+        (first, pumped.map(|_| ()))
+    }
+
+    /// From here on records are sent and received.
+    fn secure(&mut self, secured: Secured) {
+        self.stream.secure(secured);
     }
 
     /// Renews the lease when it is time to. `acknowledged` is a keep-alive's acknowledgement that has come.

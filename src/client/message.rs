@@ -12,6 +12,8 @@ pub enum Message {
     Welcome(Box<Welcome>),
     /// It does not.
     Refusal(Refusal),
+    /// Its part of the key agreement: the attributes.
+    Secured(Vec<u8>),
     /// Something about the export changed.
     Event(Event),
 }
@@ -30,7 +32,12 @@ pub struct Messages {
 impl Frames for Messages {
     fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
         match header.kind {
-            Kind::Welcome | Kind::Refusal | Kind::Event | Kind::KeepAliveAck | Kind::Goodbye => {
+            Kind::Welcome
+            | Kind::Refusal
+            | Kind::Secured
+            | Kind::Event
+            | Kind::KeepAliveAck
+            | Kind::Goodbye => {
                 self.frame = Some(*header);
                 self.data.clear();
                 Ok(Flow::Go)
@@ -56,6 +63,7 @@ impl Frames for Messages {
             Kind::Welcome => {
                 self.inbox.push(Message::Welcome(Box::new(Welcome::decode(&self.data)?)));
             }
+            Kind::Secured => self.inbox.push(Message::Secured(std::mem::take(&mut self.data))),
             Kind::KeepAliveAck => self.acknowledged = Some(header.id),
             Kind::Refusal => self.inbox.push(Message::Refusal(Refusal::decode(&self.data)?)),
             Kind::Event => {

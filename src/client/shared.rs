@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dst_session::durability::Durability;
+use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 
 use crate::counters::Counters;
@@ -204,6 +205,16 @@ impl Shared {
     pub fn hello_join(&self, id: [u8; 16], queue: u16) -> Hello {
         let epoch = self.next_epoch.fetch_add(1, Relaxed);
         self.hello(Some(SessionRef { id, queue, epoch }), None)
+    }
+
+    /// What a connection is to be secured with.
+    pub fn offer(&self) -> Offer {
+        Offer {
+            versions: (VERSION, VERSION),
+            export: self.peer.export.clone(),
+            host: self.peer.host.clone(),
+            ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),
+        }
     }
 
     fn hello(&self, session: Option<SessionRef>, previous: Option<Previous>) -> Hello {

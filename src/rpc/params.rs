@@ -251,8 +251,10 @@ impl Params {
 
 /// Whether a key's file can be used as it is now. It may be another one at each handshake.
 fn check_psk_file(name: &str, path: &str) -> Result<()> {
-    let read = spdk::secret_file::read(Path::new(path));
-    read.map(drop).map_err(|error| RpcError::invalid(name, format!("{path} {error}")))
+    let text = spdk::secret_file::read(Path::new(path))
+        .map_err(|error| RpcError::invalid(name, format!("{path} {error}")))?;
+    let keys = dst_security::psk::parse(&text);
+    keys.map(drop).map_err(|error| RpcError::invalid(name, format!("{path}: {error}")))
 }
 
 /// An address, of a family if one is given.
@@ -385,6 +387,9 @@ mod tests {
         assert!(problem.contains(text) && problem.contains("mode 0640"), "{problem}");
         assert!(!problem.contains("0011"), "{problem}");
         std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        let problem = message(psk_file(json!(text)));
+        assert_eq!(problem, format!("psk_file: {text}: its first line is not DST-PSK-1"));
+        std::fs::write(&path, format!("DST-PSK-1\n{}\n", "5a".repeat(32))).unwrap();
         assert_eq!(psk_file(json!(text)), Ok(Some(text.to_owned())));
         std::fs::remove_file(&path).unwrap();
     }

@@ -97,17 +97,22 @@ pub struct Host {
     pub psk_file: Option<String>,
 }
 
-/// What `host` may do from `addr`; `None`: nothing.
+/// The entry that lets `host` in from `addr`; `None`: it is not let in.
 ///
 /// The entry with the host's own name decides alone if there is one: `*` does not give back what that
 /// entry withholds.
-pub fn rights(hosts: &[Host], host: &str, addr: IpAddr) -> Option<Access> {
+pub fn entry<'a>(hosts: &'a [Host], host: &str, addr: IpAddr) -> Option<&'a Host> {
     let entry = hosts
         .iter()
         .find(|entry| entry.name == host && host != ANY_HOST)
         .or_else(|| hosts.iter().find(|entry| entry.name == ANY_HOST))?;
     let inside = entry.addresses.is_empty() || entry.addresses.iter().any(|prefix| prefix.contains(addr));
-    inside.then_some(entry.access)
+    inside.then_some(entry)
+}
+
+/// What `host` may do from `addr`; `None`: nothing.
+pub fn rights(hosts: &[Host], host: &str, addr: IpAddr) -> Option<Access> {
+    entry(hosts, host, addr).map(|entry| entry.access)
 }
 
 #[cfg(test)]

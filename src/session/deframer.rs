@@ -45,6 +45,11 @@ impl Deframer {
         self.data_left
     }
 
+    /// Whether a frame has begun and not ended.
+    pub fn is_mid_frame(&self) -> bool {
+        self.partial_len > 0 || self.data_left > 0
+    }
+
     /// Notes that `len` bytes of the current frame's data were received elsewhere.
     ///
     /// # Panics

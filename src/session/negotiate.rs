@@ -34,6 +34,8 @@ pub struct Terms {
     pub keep_alive_max_ms: u32,
     /// Whether data must have digests.
     pub require_digest: bool,
+    /// What the connection is secured with already.
+    pub cipher: Cipher,
 }
 
 /// Chooses from what a client offers: of the digests that the target has, the one that the client prefers.
@@ -59,15 +61,17 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
         };
         return Err(refuse(RefusalReason::Protection, text));
     };
-    // There is none yet on this side: whoever insists on one is told so.
-    if !hello.ciphers.contains(&(Cipher::None as u8)) {
-        return Err(refuse(RefusalReason::Protection, "the target has no cipher, the client demands one"));
+    // It was agreed on when the connection was secured. Whoever wants one without that is told so.
+    if !hello.ciphers.contains(&(terms.cipher as u8)) {
+        let text =
+            format!("the connection has the cipher {:?}, which the client does not offer", terms.cipher);
+        return Err(refuse(RefusalReason::Protection, text));
     }
     Ok(Agreed {
         version: VERSION,
         credits: hello.credits.clamp(1, terms.credits_max.min(CREDITS_MAX)),
         digest,
-        cipher: Cipher::None,
+        cipher: terms.cipher,
         keep_alive_ms: hello
             .keep_alive_ms
             .min(terms.keep_alive_max_ms)
@@ -145,7 +149,8 @@ mod tests {
     use super::*;
     use dst_wire::SessionRef;
 
-    const TERMS: Terms = Terms { credits_max: 32, keep_alive_max_ms: 60_000, require_digest: false };
+    const TERMS: Terms =
+        Terms { credits_max: 32, keep_alive_max_ms: 60_000, require_digest: false, cipher: Cipher::None };
 
     fn hello() -> Hello {
         Hello {
@@ -222,6 +227,20 @@ mod tests {
         assert_eq!(reason(Hello { versions: (1, 0), ..hello() }), RefusalReason::Version);
         assert_eq!(reason(Hello { digests: vec![9], ..hello() }), RefusalReason::Protection);
         assert_eq!(reason(Hello { ciphers: vec![], ..hello() }), RefusalReason::Protection);
+    }
+
+    #[test]
+    fn the_cipher_is_the_one_that_the_connection_has() {
+        let cipher = |ciphers: &[u8], cipher| {
+            let terms = Terms { cipher, ..TERMS };
+            agree(&Hello { ciphers: ciphers.to_vec(), ..hello() }, &terms).map(|agreed| agreed.cipher)
+        };
+        assert_eq!(cipher(&[2, 0], Cipher::Aes256Gcm), Ok(Cipher::Aes256Gcm));
+        assert_eq!(cipher(&[2, 0], Cipher::None), Ok(Cipher::None));
+        for (offered, is) in [(&[0][..], Cipher::Aes256Gcm), (&[2], Cipher::None), (&[2], Cipher::Aes128Gcm)]
+        {
+            assert_eq!(cipher(offered, is).unwrap_err().reason, RefusalReason::Protection);
+        }
     }
 
     #[test]

@@ -3,17 +3,18 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_session::access::{Access, rights};
+use dst_session::access::{Access, entry};
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::{Agreed, Terms, agree, refuse};
 use dst_session::slots::Slots;
-use dst_wire::{Device, Digest, Hello, Previous, Refusal, RefusalReason, SessionRef, Welcome};
+use dst_wire::{Cipher, Device, Digest, Hello, Previous, Refusal, RefusalReason, SessionRef, Welcome};
 use spdk::bdev::DescRef;
 use spdk::clock::now_us;
 use spdk::sock::Sock;
 
 use crate::control::{ConnectionEntry, State, Target};
 use crate::group::Join;
+use crate::secure::Proof;
 use crate::sessions::{Joined, Owner, Standing, random_id, short};
 
 /// What is answered to a hello.
@@ -97,7 +98,8 @@ impl Target {
     }
 
     fn answer(&self, id: u64, hello: &Hello, peer: SocketAddr) -> Result<Answer, Refusal> {
-        let admitted = self.admit(hello, peer)?;
+        let proof = self.state.borrow().connections.get(&id).and_then(|entry| entry.proof.clone());
+        let admitted = self.admit(hello, peer, proof.as_ref())?;
         match hello.session {
             None => self.open(id, hello, peer, admitted),
             Some(reference) => self.join(id, hello, peer, reference, admitted),
@@ -105,7 +107,7 @@ impl Target {
     }
 
     /// Whether this host may use the export that it asks for, and how.
-    fn admit(&self, hello: &Hello, peer: SocketAddr) -> Result<Admitted, Refusal> {
+    fn admit(&self, hello: &Hello, peer: SocketAddr, proof: Option<&Proof>) -> Result<Admitted, Refusal> {
         let options = self.options.get();
         let state = self.state.borrow();
         let not_allowed = |why: &str| refuse(RefusalReason::NotAllowed, why);
@@ -114,13 +116,23 @@ impl Target {
             .get(&hello.export)
             .filter(|export| export.deleting.is_none())
             .ok_or_else(|| not_allowed("there is no such export"))?;
-        let access = rights(&export.hosts, &hello.host, peer.ip())
+        let entry = entry(&export.hosts, &hello.host, peer.ip())
             .ok_or_else(|| not_allowed("the export has no entry that lets this host in from there"))?;
+        // Both at once: no hello in clear where there is a key, and no key but that of this entry.
+        let shown = proof.filter(|proof| proof.owner == Owner::of(hello)).map(|proof| &proof.psk_file);
+        if shown != entry.psk_file.as_ref() || proof.is_some() != entry.psk_file.is_some() {
+            return Err(not_allowed(match (&entry.psk_file, proof) {
+                (Some(_), None) => "its entry demands a key, it has shown none",
+                _ => "it has not shown the key of this entry, but another one",
+            }));
+        }
+        let access = entry.access;
         let access = if is_on(Mutation::NoAccess) { Access::ReadWrite } else { access };
         let terms = Terms {
             credits_max: options.queue_depth,
             keep_alive_max_ms: options.max_keep_alive_ms,
             require_digest: export.rules.require_digest,
+            cipher: proof.map_or(Cipher::None, |proof| proof.cipher),
         };
         let agreed = agree(hello, &terms)?;
         Ok(Admitted {
@@ -134,7 +146,7 @@ impl Target {
     /// A hello that opens a session. It waits until nothing is left in the backend of what its host had at
     /// this export before.
     fn open(&self, id: u64, hello: &Hello, peer: SocketAddr, admitted: Admitted) -> Result<Answer, Refusal> {
-        let owner = Owner { export: hello.export.clone(), host: hello.host.clone() };
+        let owner = Owner::of(hello);
         let ours = |state: &State, previous: &Previous| {
             state.sessions.get(&previous.session).map(|session| session.owner == owner)
         };
@@ -191,7 +203,7 @@ impl Target {
         reference: SessionRef,
         admitted: Admitted,
     ) -> Result<Answer, Refusal> {
-        let owner = Owner { export: hello.export.clone(), host: hello.host.clone() };
+        let owner = Owner::of(hello);
         let is_late = self
             .state
             .borrow()

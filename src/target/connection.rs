@@ -1,6 +1,6 @@
 //! One connection at the target, on its group's thread.
 //!
-//! Its life: handshake → (control decides) → ready → shut → finished. Shut closes the socket at once and
+//! Its life: (securing →) handshake → (control decides) → ready → shut → finished. Shut closes the socket at once and
 //! executes nothing more; finished is when the backend has nothing of it any more, and only then is
 //! control told, so that a queue's next connection can't overtake it.
 
@@ -8,11 +8,13 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use dst_security::Secured;
 use dst_session::Violation;
 use dst_session::keep_alive::{Due, KeepAlive};
 use dst_session::lease::Granted;
 use dst_session::slots::Slots;
-use dst_transport::{Broken, Flow, Frames, Outbox, Receiver};
+use dst_transport::{Broken, Flow, Frames, Outbox, Receiver, Stream};
+use dst_wire::secure::Secure;
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
 use spdk::iov::{Iov, IovMut};
 use spdk::sock::Sock;
@@ -36,8 +38,10 @@ const NOT_TAKING_MS: u32 = 30_000;
 enum Phase {
     /// Waiting for a hello.
     Handshake,
-    /// Control has the hello.
+    /// Control has the hello, or what it is to be secured with.
     Asking,
+    /// The last message in clear is on its way.
+    Securing,
     /// Carrying requests (or, for a session's first connection, keep-alives).
     Ready,
     /// Refused: ends as soon as the refusal is sent.
@@ -62,7 +66,7 @@ pub struct Connection {
 
 struct State {
     /// Declared so that the membership ends before the socket.
-    link: Option<(Member, Sock)>,
+    link: Option<(Member, Stream)>,
     receiver: Receiver,
     /// The receive buffer, while it has bytes that could not be gone on with.
     held: Option<Box<[u8]>>,
@@ -74,9 +78,16 @@ struct Body {
     phase: Phase,
     frame: Option<Header>,
     message: Vec<u8>,
+    /// What it is to be secured with, as the client sent it.
+    secure: Option<Vec<u8>>,
+    /// Its keys, until the last message in clear is sent.
+    secured: Option<Secured>,
+    is_secured: bool,
     hello: Option<Hello>,
     queue: Option<Queue>,
     outbox: Outbox,
+    /// Whether the stream has bytes that the socket did not take yet.
+    has_unsent: bool,
     /// Until the welcome: the time that the handshake may take.
     lease: Granted,
     /// What the lease is granted for each time, ms.
@@ -110,7 +121,7 @@ impl Body {
     }
 
     fn wants_to_send(&self) -> bool {
-        !self.outbox.is_empty() || self.queue.as_ref().is_some_and(Queue::wants_to_send)
+        !self.outbox.is_empty() || self.has_unsent || self.queue.as_ref().is_some_and(Queue::wants_to_send)
     }
 }
 
@@ -142,9 +153,13 @@ impl Connection {
                     phase: Phase::Handshake,
                     frame: None,
                     message: Vec::new(),
+                    secure: None,
+                    secured: None,
+                    is_secured: false,
                     hello: None,
                     queue: None,
                     outbox: Outbox::new(),
+                    has_unsent: false,
                     lease: Granted::new(timeout_ms, now_us),
                     lease_ms: timeout_ms,
                     lease_expired: false,
@@ -163,7 +178,7 @@ impl Connection {
     }
 
     pub fn set_link(&self, member: Member, sock: Sock) {
-        self.state.borrow_mut().link = Some((member, sock));
+        self.state.borrow_mut().link = Some((member, Stream::new(sock)));
     }
 
     /// What it did so far, and does.
@@ -175,13 +190,13 @@ impl Connection {
     /// Takes what the socket has.
     pub fn receive(self: &Rc<Self>) {
         let mut state = self.state.borrow_mut();
-        let State { link: Some((_, sock)), receiver, held, body } = &mut *state else { return };
+        let State { link: Some((_, stream)), receiver, held, body } = &mut *state else { return };
         if body.doomed {
             return;
         }
         let pools = &self.group.pools;
         let mut buffer = held.take().unwrap_or_else(|| pools.take_receive());
-        let result = receiver.pump(sock, &mut buffer, &mut Incoming { connection: self, body });
+        let result = receiver.pump(stream, &mut buffer, &mut Incoming { connection: self, body });
         if receiver.holds_bytes() {
             *held = Some(buffer);
         } else {
@@ -198,6 +213,10 @@ impl Connection {
         if let Some(hello) = body.hello.take() {
             body.phase = Phase::Asking;
             self.group.ask_control(self.id, hello, self.peer);
+        }
+        if let Some(message) = body.secure.take() {
+            body.phase = Phase::Asking;
+            self.group.ask_to_secure(self.id, message, self.peer);
         }
         self.mark_dirty(body);
     }
@@ -238,7 +257,8 @@ impl Connection {
     pub fn flush(self: &Rc<Self>) {
         self.dirty.set(false);
         let mut state = self.state.borrow_mut();
-        let State { link: Some((_, sock)), body, .. } = &mut *state else { return };
+        let State { link: Some((_, stream)), receiver, body, .. } = &mut *state else { return };
+        let unsent = stream.unsent();
         loop {
             let mut iov = Iov::new();
             let mid_frame = body.queue.as_ref().is_some_and(Queue::is_mid_frame);
@@ -249,14 +269,14 @@ impl Connection {
                 queue.outgoing(&mut iov);
             }
             let wanted = iov.len_bytes();
-            if wanted == 0 {
+            if wanted == 0 && stream.unsent() == 0 {
                 break;
             }
-            let sent = match sock.writev(&iov) {
-                Ok(sent) => sent.unwrap_or(0),
-                Err(errno) => return self.doom(body, Broken::Socket(errno)),
+            let sent = match stream.writev(&iov) {
+                Ok(sent) => sent,
+                Err(broken) => return self.doom(body, broken),
             };
-            if sent > 0 {
+            if sent > 0 || stream.unsent() < unsent {
                 body.taking.heard(self.group.now_us());
             }
             let of_control = sent.min(control_len);
@@ -264,12 +284,22 @@ impl Connection {
             if let Some(queue) = &mut body.queue {
                 queue.sent(sent - of_control, &self.group.pools);
             }
-            if sent < wanted {
+            if sent < wanted || wanted == 0 {
                 break;
             }
         }
-        if body.phase == Phase::Refused && body.outbox.is_empty() {
+        body.has_unsent = stream.unsent() > 0;
+        if body.phase == Phase::Refused && body.outbox.is_empty() && !body.has_unsent {
             self.doom(body, Broken::Closed);
+        }
+        if let Some(secured) = body.secured.take_if(|_| body.outbox.is_empty()) {
+            // Behind its part of the key agreement a client can't have anything to say in clear.
+            if receiver.is_mid_stream() {
+                return self.doom(body, Violation::Unexpected(Kind::Secure).into());
+            }
+            stream.secure(secured);
+            body.is_secured = true;
+            body.phase = Phase::Handshake;
         }
         self.mark_dirty(body);
     }
@@ -300,6 +330,19 @@ impl Connection {
             body.outbox.push(Header::new(Kind::KeepAliveAck), &[]);
             self.mark_dirty(body);
         }
+    }
+
+    /// Its client has the key: from behind the answer on, everything is encrypted.
+    pub fn secure(self: &Rc<Self>, answer: &[u8], secured: Secured) {
+        let mut state = self.state.borrow_mut();
+        let body = &mut state.body;
+        if body.phase == Phase::Shut {
+            return;
+        }
+        body.phase = Phase::Securing;
+        body.secured = Some(secured);
+        body.outbox.push(Header::new(Kind::Secured), answer);
+        self.mark_dirty(body);
     }
 
     /// Control lets it in.
@@ -430,7 +473,13 @@ impl Frames for Incoming<'_> {
         }
         body.frame = Some(*header);
         match (body.phase, header.kind, &mut body.queue) {
-            (Phase::Handshake, Kind::Hello, _) if body.hello.is_none() => {
+            (Phase::Handshake, Kind::Hello, _) if body.hello.is_none() && body.secure.is_none() => {
+                body.message.clear();
+                Ok(Flow::Go)
+            }
+            (Phase::Handshake, Kind::Secure, _)
+                if body.hello.is_none() && body.secure.is_none() && !body.is_secured =>
+            {
                 body.message.clear();
                 Ok(Flow::Go)
             }
@@ -471,6 +520,10 @@ impl Frames for Incoming<'_> {
                 }
             }
             Kind::Hello => body.hello = Some(Hello::decode(&body.message)?),
+            Kind::Secure => {
+                Secure::decode(&body.message)?;
+                body.secure = Some(std::mem::take(&mut body.message));
+            }
             // Without room for the answer it has not arrived.
             Kind::KeepAlive if body.outbox.pending().len() < OUTBOX_MAX => {
                 // A moment that is past is too early rather than too late.

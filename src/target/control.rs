@@ -17,6 +17,7 @@ use crate::group::{self, Group};
 use crate::listener::{ListenAddress, Listener};
 use crate::options::Options;
 use crate::rate::RateLimit;
+use crate::secure::Proof;
 use crate::sessions::{Owner, Sessions};
 use crate::stats::Stats;
 
@@ -45,6 +46,8 @@ pub(crate) struct ConnectionEntry {
     /// Its hello, which opens a session once the backend has finished what is left of the closed
     /// connections that its host had at the export.
     pub opens: Option<Box<Hello>>,
+    /// What its client has shown to have, if the connection is secured.
+    pub proof: Option<Proof>,
     /// Whether it was let in.
     pub welcomed: bool,
     /// Its socket is shut, or about to be: what is left of it is in the backend.
@@ -60,6 +63,7 @@ impl ConnectionEntry {
             place: None,
             owner: None,
             opens: None,
+            proof: None,
             welcomed: false,
             closed: false,
         }

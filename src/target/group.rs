@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use dst_security::Secured;
 use dst_session::slots::Slots;
 use dst_wire::{Device, Event, Hello, Refusal, Welcome};
 use spdk::bdev::DescRef;
@@ -228,6 +229,11 @@ impl Group {
         self.tell_control(move |target| target.hello(id, hello, peer));
     }
 
+    /// Asks control whether a connection's client has the key that it says to have.
+    pub fn ask_to_secure(&self, id: u64, message: Vec<u8>, peer: SocketAddr) {
+        self.tell_control(move |target| target.secure(id, &message, peer));
+    }
+
     /// A connection's socket is shut; the backend still has something of it.
     pub fn draining(&self, id: u64) {
         self.tell_control(move |target| target.draining(id));
@@ -286,6 +292,13 @@ impl Group {
     /// The connection that a record was meant for is gone already.
     fn return_slots(&self, id: u64, place: (SessionId, u16), slots: Slots) {
         self.tell_control(move |target| target.returned(id, place, slots));
+    }
+
+    /// A connection's client has the key.
+    pub fn secure(&self, id: u64, answer: &[u8], secured: Secured) {
+        if let Some(connection) = self.connection(id) {
+            connection.secure(answer, secured);
+        }
     }
 
     /// Control does not let a connection in.

@@ -24,6 +24,7 @@ mod options;
 mod queue;
 mod rate;
 mod report;
+mod secure;
 mod sessions;
 mod stats;
 

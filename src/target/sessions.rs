@@ -50,6 +50,13 @@ pub struct Owner {
     pub host: String,
 }
 
+impl Owner {
+    /// Who says this hello.
+    pub fn of(hello: &Hello) -> Owner {
+        Owner { export: hello.export.clone(), host: hello.host.clone() }
+    }
+}
+
 /// 16 random bytes.
 pub fn random_id() -> SessionId {
     let mut id = [0; 16];

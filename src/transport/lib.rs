@@ -1,15 +1,17 @@
 //! Moves frames over an SPDK socket, in batches: one system call for as many as are there.
 //!
 //! Both sides use it: [`Receiver`] for what comes in, [`Outbox`] for the few control frames that go out
-//! between requests and answers.
+//! between requests and answers, [`Stream`] for the bytes of both, encrypted or not.
 
 #![forbid(unsafe_code)]
 
 mod outbox;
 mod receiver;
+mod stream;
 
 pub use outbox::Outbox;
 pub use receiver::{Flow, Frames, Pumped, RECEIVE_BUFFER, Receiver};
+pub use stream::Stream;
 
 use thiserror::Error;
 
@@ -25,6 +27,9 @@ pub enum Broken {
     /// The peer sent what it may not.
     #[error("protocol violation: {0}")]
     Violation(#[from] dst_session::Violation),
+    /// A record that the peer did not send so.
+    #[error("not secure: {0}")]
+    Record(#[from] dst_security::RecordError),
     /// Nothing was heard for the keep-alive time-out.
     #[error("nothing heard for {0} ms")]
     Silent(u64),

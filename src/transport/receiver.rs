@@ -4,9 +4,8 @@ use dst_session::Violation;
 use dst_session::deframer::{Deframer, Piece};
 use dst_wire::Header;
 use spdk::iov::IovMut;
-use spdk::sock::Sock;
 
-use crate::Broken;
+use crate::{Broken, Stream};
 
 /// Bytes of a receive buffer. 256 KiB is about 60 answers of 4 KiB a system call.
 pub const RECEIVE_BUFFER: usize = if cfg!(feature = "simulator") { 8 << 10 } else { 256 << 10 };
@@ -88,6 +87,11 @@ impl Receiver {
         !self.unread.is_empty()
     }
 
+    /// Whether a frame has begun, or bytes that were received wait to be looked at.
+    pub fn is_mid_stream(&self) -> bool {
+        self.holds_bytes() || self.deframer.is_mid_frame()
+    }
+
     /// Whether the next bytes go straight to their place: there is nothing to gain by letting more gather.
     pub fn is_in_large_data(&self) -> bool {
         self.deframer.data_left() >= DIRECT_MIN
@@ -98,13 +102,23 @@ impl Receiver {
     ///
     /// # Errors
     /// The connection is over.
-    pub fn pump(&mut self, sock: &Sock, buf: &mut [u8], frames: &mut impl Frames) -> Result<Pumped, Broken> {
+    pub fn pump(
+        &mut self,
+        stream: &mut Stream,
+        buf: &mut [u8],
+        frames: &mut impl Frames,
+    ) -> Result<Pumped, Broken> {
         let mut received = 0;
-        for _ in 0..ROUNDS {
+        stream.begin_turn(ROUNDS);
+        for round in 0.. {
             if !self.parse(buf, frames)? {
                 return Ok(Pumped { received, stalled: true });
             }
-            let (got, wanted) = self.receive(sock, buf, frames)?;
+            // What the stream holds, the socket tells nobody of any more.
+            if round >= ROUNDS && !stream.holds_bytes() {
+                break;
+            }
+            let (got, wanted) = self.receive(stream, buf, frames)?;
             received += got;
             if got < wanted {
                 break;
@@ -117,7 +131,7 @@ impl Receiver {
     /// One system call. Gives the bytes that came and the bytes that there was room for.
     fn receive(
         &mut self,
-        sock: &Sock,
+        stream: &mut Stream,
         buf: &mut [u8],
         frames: &mut impl Frames,
     ) -> Result<(usize, usize), Broken> {
@@ -140,11 +154,11 @@ impl Receiver {
             } else {
                 iov.push(&mut buf[..limit]);
             }
-            sock.readv(&mut iov)
+            stream.readv(&mut iov)
         } else {
-            sock.recv(&mut buf[..limit])
+            stream.recv(&mut buf[..limit])
         };
-        let got = match got.map_err(Broken::Socket)? {
+        let got = match got? {
             None => return Ok((0, wanted)),
             Some(0) => return Err(Broken::Closed),
             Some(got) => got,

@@ -58,6 +58,10 @@ pub enum Kind {
     Event = 8,
     /// Either: the connection ends on purpose; nothing follows.
     Goodbye = 9,
+    /// Client: the connection is to be secured with this host's key. Comes before the hello.
+    Secure = 10,
+    /// Target: it is, from the next byte on, in both directions.
+    Secured = 11,
 }
 
 impl Kind {
@@ -72,6 +76,8 @@ impl Kind {
             7 => Kind::KeepAliveAck,
             8 => Kind::Event,
             9 => Kind::Goodbye,
+            10 => Kind::Secure,
+            11 => Kind::Secured,
             _ => return Err(WireError::Kind(code)),
         })
     }
@@ -79,7 +85,9 @@ impl Kind {
     /// Most bytes of data that may follow a header of this kind.
     pub fn data_max(self) -> u32 {
         match self {
-            Kind::Hello | Kind::Welcome | Kind::Refusal | Kind::Event => ATTRIBUTES_MAX,
+            Kind::Hello | Kind::Welcome | Kind::Refusal | Kind::Event | Kind::Secure | Kind::Secured => {
+                ATTRIBUTES_MAX
+            }
             Kind::Request => DATA_MAX,
             Kind::Answer => TRANSFER_MAX,
             Kind::KeepAlive | Kind::KeepAliveAck | Kind::Goodbye => 0,
@@ -262,7 +270,7 @@ mod tests {
                     prop_assert!(decoded.data_len <= decoded.kind.data_max());
                     prop_assert_eq!(Header::decode(&decoded.encode()), Ok(decoded));
                 }
-                Err(WireError::Kind(kind)) => prop_assert!(kind == 0 || kind > 9),
+                Err(WireError::Kind(kind)) => prop_assert!(kind == 0 || kind > 11),
                 Err(WireError::DataLen { len, max, .. }) => prop_assert!(len > max),
                 Err(other) => prop_assert!(false, "{}", other),
             }

@@ -24,6 +24,7 @@ mod op;
 mod previous;
 mod protection;
 mod refusal;
+pub mod secure;
 mod session_ref;
 mod status;
 #[cfg(test)]

@@ -50,6 +50,15 @@ impl List {
         self.bytes - before
     }
 
+    fn get(&self, index: usize) -> Option<(*mut u8, usize)> {
+        if index >= self.len {
+            return None;
+        }
+        // SAFETY: entries below `len` are initialised.
+        let entry = unsafe { self.entries[index].assume_init_ref() };
+        Some((entry.iov_base.cast::<u8>(), entry.iov_len))
+    }
+
     fn as_mut_ptr(&self) -> *mut iovec {
         self.entries.as_ptr().cast::<iovec>().cast_mut()
     }
@@ -119,6 +128,13 @@ common!(Iov);
 common!(IovMut);
 
 impl<'a> Iov<'a> {
+    /// The buffer of this number, if there are so many. HOT.
+    #[inline]
+    pub fn slice(&self, index: usize) -> Option<&'a [u8]> {
+        // SAFETY: it was pushed as memory that can be read for as long as 'a.
+        self.list.get(index).map(|(base, len)| unsafe { std::slice::from_raw_parts(base, len) })
+    }
+
     /// Adds a buffer; false when the list is full. HOT.
     #[inline]
     pub fn push(&mut self, buf: &'a [u8]) -> bool {
@@ -140,6 +156,14 @@ impl<'a> Iov<'a> {
 }
 
 impl<'a> IovMut<'a> {
+    /// The buffer of this number, if there are so many. HOT.
+    #[inline]
+    pub fn slice_mut(&mut self, index: usize) -> Option<&mut [u8]> {
+        // SAFETY: it was pushed as memory that can be written for as long as 'a. While the slice is there, nobody gets
+        // at another one: users' vectors may name the same memory twice.
+        self.list.get(index).map(|(base, len)| unsafe { std::slice::from_raw_parts_mut(base, len) })
+    }
+
     /// Adds a buffer; false when the list is full. HOT.
     #[inline]
     pub fn push(&mut self, buf: &'a mut [u8]) -> bool {

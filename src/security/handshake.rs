@@ -1,0 +1,231 @@
+//! The key agreement that secures a connection: Noise's pattern NNpsk0, one message each way.
+//!
+//! ```text
+//! client                                                                 target
+//!   | -- Secure:  offer, in clear | psk, e                                  |  knows the key, or is refused here
+//!   | <- Secured:                   e, ee, what was chosen, encrypted       |
+//!   | == records in both directions, first the client's hello ============ |
+//! ```
+//!
+//! The first message's tag shows the target that its sender, or whom it was copied from, has the key, before
+//! the target has done any of the expensive part. The second one shows the client that the target has
+//! it. Only the first record shows the target that the client is there now: so nothing that changes anything is asked
+//! for before. The keys of the records depend on two secrets that are forgotten at once, so whoever steals the key
+//! later can't read them.
+
+use dst_wire::secure::{Chosen, Offer, Secure, decode_secured, encode_secure, encode_secured};
+use dst_wire::{Cipher, VERSION, WireError};
+use snow::params::{CipherChoice, DHChoice, HashChoice};
+use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::types::{Dh, Hash, Random};
+use snow::{Builder, HandshakeState};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::psk::{Psk, wipe_stack};
+use crate::record::Keys;
+use crate::secret::Secret;
+
+/// The Noise protocol. 25519 and ChaChaPoly because they take the same time for every key, in pure Rust too.
+const PROTOCOL: &str = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
+
+/// The prologue: this text, then the offer as it was sent.
+const PROLOGUE: &[u8] = b"DST secure connection 1";
+
+/// Random bytes that one side's part takes: its ephemeral secret.
+pub const ENTROPY_LEN: usize = 32;
+
+/// Most bytes of a Noise message here.
+const MESSAGE_MAX: usize = dst_wire::secure::NOISE_MAX;
+
+/// A connection that is secured from here on.
+pub struct Secured {
+    /// What the target has chosen.
+    pub cipher: Cipher,
+    /// Keys for what is sent.
+    pub send: Keys,
+    /// Keys for what is received.
+    pub receive: Keys,
+}
+
+/// Why a target does not go on. For its log: the client is told nothing of this.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Rejected {
+    /// It was changed on the way, or the client has another key.
+    #[error("it does not have the key of its entry")]
+    Key,
+    /// Nothing in common.
+    #[error("it offers none of the target's ciphers")]
+    Cipher,
+    /// Nothing in common.
+    #[error("it speaks versions {0} to {1}, the target {VERSION}")]
+    Version(u16, u16),
+}
+
+/// Why a client does not go on.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Untrusted {
+    /// Not a message.
+    #[error(transparent)]
+    Wire(#[from] WireError),
+    /// It was changed on the way, or the target has another key.
+    #[error("the target does not have our key, or what we sent was changed on the way")]
+    Key,
+    /// It chose what it was not offered.
+    #[error("the target chose version {0} and cipher {1}, which were not offered")]
+    Chosen(u16, u8),
+}
+
+/// The cipher of a wire code; none for 0 and unknown ones.
+fn cipher_of(code: u8) -> Option<Cipher> {
+    [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305]
+        .into_iter()
+        .find(|&cipher| cipher as u8 == code)
+}
+
+/// Gives the ephemeral secret out, once.
+struct Entropy(Zeroizing<[u8; ENTROPY_LEN]>);
+
+impl Random for Entropy {
+    fn try_fill_bytes(&mut self, dest: &mut [u8]) -> Result<(), snow::Error> {
+        if dest.len() != ENTROPY_LEN || *self.0 == [0; ENTROPY_LEN] {
+            return Err(snow::Error::Rng);
+        }
+        dest.copy_from_slice(&self.0[..]);
+        self.0.fill(0);
+        Ok(())
+    }
+}
+
+/// snow's own primitives, but for the randomness.
+struct Resolver(Zeroizing<[u8; ENTROPY_LEN]>);
+
+impl CryptoResolver for Resolver {
+    fn resolve_rng(&self) -> Option<Box<dyn Random>> {
+        Some(Box::new(Entropy(self.0.clone())))
+    }
+
+    fn resolve_dh(&self, choice: &DHChoice) -> Option<Box<dyn Dh>> {
+        DefaultResolver.resolve_dh(choice)
+    }
+
+    fn resolve_hash(&self, choice: &HashChoice) -> Option<Box<dyn Hash>> {
+        DefaultResolver.resolve_hash(choice)
+    }
+
+    fn resolve_cipher(&self, choice: &CipherChoice) -> Option<Box<dyn snow::types::Cipher>> {
+        DefaultResolver.resolve_cipher(choice)
+    }
+}
+
+/// One side's state. Boxed, so that it is not copied around.
+fn state(psk: &Psk, bound: &[u8], entropy: &[u8; ENTROPY_LEN], initiates: bool) -> Box<HandshakeState> {
+    let prologue = [PROLOGUE, bound].concat();
+    let resolver = Resolver(Zeroizing::new(*entropy));
+    let params = PROTOCOL.parse().expect("the protocol's name is right");
+    let builder = Builder::with_resolver(params, Box::new(resolver))
+        .psk(0, psk.bytes())
+        .and_then(|builder| builder.prologue(&prologue))
+        .expect("the builder has neither yet");
+    let built = if initiates { builder.build_initiator() } else { builder.build_responder() };
+    Box::new(built.expect("the pattern needs a key and a prologue"))
+}
+
+/// The keys that both sides have now, the client's first.
+fn split(state: &mut HandshakeState, cipher: Cipher) -> (Keys, Keys) {
+    let (client, target) = state.dangerously_get_raw_split();
+    let (client, target) = (Zeroizing::new(client), Zeroizing::new(target));
+    (Keys::new(cipher, Secret::new(client)), Keys::new(cipher, Secret::new(target)))
+}
+
+/// A client's part.
+pub struct Initiator {
+    state: Box<HandshakeState>,
+    offered: Vec<u8>,
+    versions: (u16, u16),
+}
+
+impl Initiator {
+    /// Begins. Gives the attributes of the message to send. `entropy` are random bytes, used for this alone.
+    pub fn begin(psk: &Psk, offer: &Offer, entropy: &[u8; ENTROPY_LEN]) -> (Initiator, Vec<u8>) {
+        let begun = Initiator::compute(psk, offer, entropy);
+        wipe_stack();
+        begun
+    }
+
+    #[inline(never)]
+    fn compute(psk: &Psk, offer: &Offer, entropy: &[u8; ENTROPY_LEN]) -> (Initiator, Vec<u8>) {
+        let bound = offer.encode();
+        let mut state = state(psk, &bound, entropy, true);
+        let mut noise = [0; MESSAGE_MAX];
+        let len = state.write_message(&[], &mut noise).expect("the first message has 48 bytes");
+        let message = encode_secure(&bound, &noise[..len]);
+        (Initiator { state, offered: offer.ciphers.clone(), versions: offer.versions }, message)
+    }
+
+    /// Ends with the target's message, its attributes.
+    ///
+    /// # Errors
+    /// See [`Untrusted`].
+    pub fn finish(self, message: &[u8]) -> Result<Secured, Untrusted> {
+        let finished = self.compute_end(message);
+        wipe_stack();
+        finished
+    }
+
+    #[inline(never)]
+    fn compute_end(mut self, message: &[u8]) -> Result<Secured, Untrusted> {
+        let noise = decode_secured(message)?;
+        let mut payload = [0; MESSAGE_MAX];
+        let len = self.state.read_message(noise, &mut payload).map_err(|_| Untrusted::Key)?;
+        let chosen = Chosen::decode(&payload[..len])?;
+        let cipher = cipher_of(chosen.cipher).filter(|_| self.offered.contains(&chosen.cipher));
+        let is_offered = (self.versions.0..=self.versions.1).contains(&chosen.version);
+        let Some(cipher) = cipher.filter(|_| is_offered) else {
+            return Err(Untrusted::Chosen(chosen.version, chosen.cipher));
+        };
+        let (send, receive) = split(&mut self.state, cipher);
+        Ok(Secured { cipher, send, receive })
+    }
+}
+
+/// A target's part, all of it: checks the client's message against the keys that its host may have, and gives the
+/// attributes of the answer. `entropy` are random bytes, used for this alone.
+///
+/// # Errors
+/// See [`Rejected`].
+pub fn accept(
+    psks: &[Psk],
+    secure: &Secure<'_>,
+    entropy: &[u8; ENTROPY_LEN],
+) -> Result<(Vec<u8>, Secured), Rejected> {
+    let accepted = compute_accept(psks, secure, entropy);
+    wipe_stack();
+    accepted
+}
+
+#[inline(never)]
+fn compute_accept(
+    psks: &[Psk],
+    secure: &Secure<'_>,
+    entropy: &[u8; ENTROPY_LEN],
+) -> Result<(Vec<u8>, Secured), Rejected> {
+    let mut payload = [0; MESSAGE_MAX];
+    let reads = |psk: &Psk| {
+        let mut state = state(psk, secure.bound, entropy, false);
+        state.read_message(secure.noise, &mut payload).is_ok().then_some(state)
+    };
+    let mut state = psks.iter().find_map(reads).ok_or(Rejected::Key)?;
+    let (min, max) = secure.offer.versions;
+    if !(min..=max).contains(&VERSION) {
+        return Err(Rejected::Version(min, max));
+    }
+    let cipher = secure.offer.ciphers.iter().find_map(|&code| cipher_of(code)).ok_or(Rejected::Cipher)?;
+    let chosen = Chosen { version: VERSION, cipher: cipher as u8 }.encode();
+    let mut noise = [0; MESSAGE_MAX];
+    // An ephemeral key of low order, which no client makes, gives a shared secret of zeroes: the PSK still
+    // stands in front of the session keys.
+    let len = state.write_message(&chosen, &mut noise).map_err(|_| Rejected::Key)?;
+    let (receive, send) = split(&mut state, cipher);
+    Ok((encode_secured(&noise[..len]), Secured { cipher, send, receive }))
+}
