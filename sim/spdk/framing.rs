@@ -7,6 +7,9 @@ const HEADER: usize = 48;
 const WELCOME: u8 = 2;
 const REQUEST: u8 = 4;
 const ANSWER: u8 = 5;
+/// Behind the first of these, and of these alone, everything is encrypted.
+const SECURE: u8 = 10;
+const SECURED: u8 = 11;
 /// The flag of data that has a digest.
 const DIGEST: u8 = 1;
 /// Welcome's attribute `credits`.
@@ -40,17 +43,27 @@ pub(crate) struct Follower {
     data_left: usize,
     welcome: Option<Vec<u8>>,
     lost: bool,
+    /// What goes by can't be read any more.
+    sealed: bool,
 }
 
 impl Follower {
     pub fn new() -> Follower {
-        Follower { header: [0; HEADER], have: 0, data_left: 0, welcome: None, lost: false }
+        Follower { header: [0; HEADER], have: 0, data_left: 0, welcome: None, lost: false, sealed: false }
     }
 
     /// Passes bytes on. With `corrupt` a bit of the first bytes of that sort is changed, and `corrupt` reset.
     pub fn pass(&mut self, bytes: &mut [u8], corrupt: &mut Option<Corruption>, mut seen: impl FnMut(Seen)) {
         let mut at = 0;
         while at < bytes.len() && !self.lost {
+            if self.sealed {
+                // No bit of it may be changed unnoticed, whatever it belongs to.
+                if let Some(found) = corrupt.take() {
+                    let which = usize::from(found.bit) % ((bytes.len() - at) * 8);
+                    bytes[at + which / 8] ^= 1 << (which % 8);
+                }
+                return;
+            }
             if self.data_left > 0 {
                 let n = self.data_left.min(bytes.len() - at);
                 if let Some(welcome) = &mut self.welcome {
@@ -63,6 +76,7 @@ impl Follower {
                 }
                 self.data_left -= n;
                 at += n;
+                self.sealed = self.data_left == 0 && matches!(self.header[0], SECURE | SECURED);
                 if self.data_left == 0
                     && let Some(welcome) = self.welcome.take()
                 {
@@ -92,7 +106,7 @@ impl Follower {
             REQUEST => seen(Seen::Request),
             ANSWER => seen(Seen::Answer),
             WELCOME => self.welcome = Some(Vec::new()),
-            1..=9 => {}
+            1..=11 => {}
             _ => self.lost = true,
         }
     }

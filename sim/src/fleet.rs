@@ -17,6 +17,9 @@ use crate::plan::Plan;
 /// The name of every export.
 pub const EXPORT: &str = "vol";
 
+/// The file with the key of all hosts.
+pub const KEY_FILE: &str = "/key";
+
 /// The longest time for which a target is held up, µs. Less than what a client takes for its own being stopped,
 /// as nobody else has a turn meanwhile.
 const HICCUP_US: u64 = 400_000;
@@ -191,7 +194,8 @@ impl TargetSide {
     fn host(&self, plan: &Plan, client: usize) -> Host {
         let access = if plan.read_only && client == 1 { Access::ReadOnly } else { Access::ReadWrite };
         let all = "0.0.0.0/0".parse().expect("a prefix");
-        Host { name: host(client), access, addresses: vec![all], psk_file: None }
+        let psk_file = plan.cipher.map(|_| KEY_FILE.to_owned());
+        Host { name: host(client), access, addresses: vec![all], psk_file }
     }
 
     /// Deletes the export.
@@ -343,8 +347,8 @@ impl ClientSide {
                 export: EXPORT.to_owned(),
                 host: host(self.number),
                 digests: if plan.digests { vec![Digest::Crc32c] } else { vec![Digest::None] },
-                psk_file: None,
-                ciphers: vec![Cipher::None],
+                psk_file: plan.cipher.map(|_| KEY_FILE.to_owned()),
+                ciphers: vec![plan.cipher.unwrap_or(Cipher::None)],
                 sock_impl: None,
             },
             options: ClientOptions {

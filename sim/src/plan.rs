@@ -1,5 +1,6 @@
 //! What a seed decides before anything begins: who is there, what they are set to, what goes wrong when.
 
+use dst_wire::Cipher;
 use spdk::bdev::IoTypes;
 use spdk::net::NetConfig;
 use spdk::rng::Rng;
@@ -110,6 +111,8 @@ pub struct Plan {
     pub hiccups: u64,
     /// Data has digests.
     pub digests: bool,
+    /// Connections are secured, with this cipher.
+    pub cipher: Option<Cipher>,
     /// Whether users reset.
     pub resets: bool,
     /// How long faults come, µs.
@@ -174,6 +177,7 @@ impl Plan {
             think_us: r.pick(&[200, 2000, 20_000]),
             hiccups: if r.chance(200) { r.pick(&[100, 1000]) } else { 0 },
             digests: r.chance(400),
+            cipher: None,
             resets: r.chance(250),
             length_us: r.range(200_000, 1_500_000),
             faults: Vec::new(),
@@ -189,6 +193,12 @@ impl Plan {
         plan.add_faults(r);
         plan.add_recipe(r);
         plan.faults.sort_by_key(|(at, _)| *at);
+        // Last, so that a seed is otherwise the same.
+        if r.chance(150) {
+            plan.cipher = Some(r.pick(&[Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305]));
+            // Less than a record would take very long.
+            plan.net.buffer = (16_384, 200_000);
+        }
         plan
     }
 

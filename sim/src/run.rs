@@ -8,11 +8,12 @@ use dst_session::mutation::{self, Mutation};
 use spdk::bdev_io::IoKind;
 use spdk::net;
 use spdk::process;
+use spdk::secret_file;
 use spdk::store;
 use spdk::user::{self, Record};
 use spdk::world::{self, Violation};
 
-use crate::fleet::{ClientSide, DRAIN_MS, TargetSide, new_store};
+use crate::fleet::{ClientSide, DRAIN_MS, KEY_FILE, TargetSide, new_store};
 use crate::model::{ClientFacts, Model};
 use crate::plan::{Fault, Plan};
 use crate::users::{self, Place, UsedRanges};
@@ -143,6 +144,7 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
 impl Run {
     fn new(plan: Plan) -> Run {
         net::configure(plan.net.clone());
+        secret_file::put(KEY_FILE, format!("DST-PSK-1\n{}\n", "5d".repeat(32)));
         let first = new_store(&plan, 0);
         let store =
             |number: usize| if plan.failover || number == 0 { first } else { new_store(&plan, number as u8) };
