@@ -2,9 +2,17 @@
 
 #![forbid(unsafe_code)]
 
+use std::alloc::System;
+
 use dst_target::Target;
 use spdk::bdev_module::{ModuleOps, register_module};
 use spdk::subsystem::{self, FiniDone, InitDone};
+use zeroizing_alloc::ZeroAlloc;
+
+/// What Rust code frees is overwritten first: keys, and what was decrypted, are in no memory that is not in use. On the I/O
+/// path nothing is freed.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 /// The client, as SPDK's bdev layer knows it.
 static MODULE: ModuleOps = ModuleOps {

@@ -12,12 +12,12 @@
 
 #![forbid(unsafe_code)]
 
+#[cfg(test)]
+mod both_ends;
 pub mod handshake;
 pub mod psk;
 pub mod record;
 mod secret;
-#[cfg(test)]
-mod tests;
 
 pub use handshake::{Initiator, Rejected, Secured, accept};
 pub use psk::Psk;
