@@ -13,6 +13,8 @@ from harness.lab import Lab
 from harness.transport import Transport, chosen_transport
 
 
+pytest_plugins = ["harness.served"]
+
 STAND_IN = "tests DST itself; this run uses a stand-in transport"
 
 

@@ -15,7 +15,7 @@ from harness.checker import BLOCKS, Checker, start_checker
 from harness.lab import Lab
 from harness.protocol import HEADER_LEN, KEEP_ALIVE, header
 from harness.proxy import Proxy
-from harness.stream import CLIENT, TARGET
+from harness.stream import CLIENT
 from harness.transport import Remote
 from harness.waiting import wait_until
 

@@ -26,18 +26,11 @@ from harness.protocol import (
     ident,
     refusal_of,
 )
-from harness.spdk import Application
-from harness.transport import Remote
+from harness.served import BLOCK, Served
 
 pytestmark = pytest.mark.needs_dst
 
-BLOCK = 512
 OFFER = bytes([CRC32C, 0])
-
-
-@pytest.fixture(scope="module")
-def served(needs_dst: None, module_lab: Lab) -> tuple[Application, Remote]:
-    return module_lab.malloc_target(16, BLOCK)
 
 
 def write(sequence: int, data: bytes, digest: int, flags: int = DIGEST) -> bytes:
@@ -45,7 +38,7 @@ def write(sequence: int, data: bytes, digest: int, flags: int = DIGEST) -> bytes
     return header(REQUEST, WRITE, flags, len(data), ident(0, sequence), 8, count, digest) + data
 
 
-def test_a_write_that_was_changed_is_not_executed(served: tuple[Application, Remote]) -> None:
+def test_a_write_that_was_changed_is_not_executed(served: Served) -> None:
     target, remote = served
     before = target.rpc.call("dst_get_stats")["corrupt"]
     # One that is received through the buffer, one straight to its place.
@@ -67,7 +60,7 @@ def test_a_write_that_was_changed_is_not_executed(served: tuple[Application, Rem
     assert target.rpc.call("dst_get_stats")["corrupt"] == before + 2
 
 
-def test_a_digest_is_there_if_and_only_if_it_was_agreed(served: tuple[Application, Remote]) -> None:
+def test_a_digest_is_there_if_and_only_if_it_was_agreed(served: Served) -> None:
     data = bytes(BLOCK)
     with Session(served[1], digests=OFFER).join(1) as queue:
         queue.send(write(1, data, 0, flags=0))
@@ -79,7 +72,7 @@ def test_a_digest_is_there_if_and_only_if_it_was_agreed(served: tuple[Applicatio
         assert queue.request(READ, ident(0, 1), 0, 1).digest is None
 
 
-def test_an_export_may_demand_digests(served: tuple[Application, Remote]) -> None:
+def test_an_export_may_demand_digests(served: Served) -> None:
     target, remote = served
     target.rpc.call("bdev_malloc_create", name="Careful", num_blocks=2048, block_size=BLOCK)
     target.rpc.call("dst_create_export", name="careful", bdev_name="Careful", require_digest=True)
@@ -95,7 +88,7 @@ def test_an_export_may_demand_digests(served: tuple[Application, Remote]) -> Non
     target.rpc.call("dst_delete_export", name="careful")
 
 
-def test_what_was_agreed_is_shown(served: tuple[Application, Remote], lab: Lab) -> None:
+def test_what_was_agreed_is_shown(served: Served, lab: Lab) -> None:
     target, remote = served
     client = lab.client()
     for name, digest in (("with", {}), ("without", {"digest": "none"})):

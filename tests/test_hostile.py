@@ -8,13 +8,13 @@ from __future__ import annotations
 import os
 import socket
 import struct
-import threading
 import time
 from typing import Iterator
 
 import pytest
 
 from harness.backends import await_requests, slow_export, writes_at
+from harness.fake_target import FakeTarget
 from harness.lab import Lab
 from harness.protocol import (
     ANSWER,
@@ -37,31 +37,22 @@ from harness.protocol import (
     ident,
     refusal_of,
 )
-from harness.spdk import Application
+from harness.served import BLOCK, Served
+from harness.service import attach_to
 from harness.transport import Remote
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-MIB = 16
-BLOCK = 512
 # How long the slow backend takes for each I/O.
 SLOW_S = 1.0
 
-Served = tuple[Application, Remote]
-
-
-@pytest.fixture(scope="module")
-def target(needs_dst: None, module_lab: Lab) -> Served:
-    return module_lab.malloc_target(MIB, BLOCK)
-
 
 @pytest.fixture
-def served(target: Served) -> Iterator[Served]:
-    application, remote = target
-    yield application, remote
-    application.assert_running()
-    assert_serves(remote)
+def served(served: Served) -> Iterator[Served]:
+    yield served
+    served[0].assert_running()
+    assert_serves(served[1])
 
 
 @pytest.fixture
@@ -96,7 +87,7 @@ def connect(remote: Remote, receive_buffer: int | None = None) -> Connection:
         sock.settimeout(20)
         sock.connect((remote.address, remote.port))
         connection.close()
-        connection._socket = sock
+        connection.channel.socket = sock
     return connection
 
 
@@ -180,7 +171,7 @@ def test_keep_alives_without_end(served: Served) -> None:
         for round in range(300):
             queue.send(b"".join(header(KEEP_ALIVE, ident=1000 * round + number) for number in range(1, 1001)))
             # A little is taken, so that the rest never quite is.
-            queue._socket.recv(4096)
+            queue.channel.socket.recv(4096)
     assert application.rss_mib() < before + 8
 
 
@@ -321,82 +312,13 @@ def test_rights_that_get_less_end_the_session(served: Served) -> None:
     call("bdev_malloc_delete", name="Malloc3")
 
 
-class FakeTarget:
-    """Lets everybody in, and does then what the test says."""
-
-    def __init__(self, behind_welcome: bytes = b"", close: bool = False) -> None:
-        self.connections = 0
-        self.hellos: list[SessionRef | None] = []
-        self._behind, self._close = behind_welcome, close
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self._listener.settimeout(0.1)
-        self._ended = False
-        self._kept: list[socket.socket] = []
-        self._thread = threading.Thread(target=self._serve, daemon=True)
-        self._thread.start()
-
-    @property
-    def port(self) -> int:
-        return self._listener.getsockname()[1]
-
-    def end(self) -> None:
-        self._ended = True
-        self._thread.join()
-        for sock in (self._listener, *self._kept):
-            sock.close()
-
-    def _serve(self) -> None:
-        while not self._ended:
-            try:
-                sock, _ = self._listener.accept()
-            except TimeoutError:
-                continue
-            self.connections += 1
-            sock.settimeout(5)
-            self._greet(sock)
-            if self._close:
-                sock.close()
-            else:
-                self._kept.append(sock)
-
-    def _greet(self, sock: socket.socket) -> None:
-        head = sock.recv(48, socket.MSG_WAITALL)
-        data = sock.recv(struct.unpack_from("<I", head, 4)[0], socket.MSG_WAITALL)
-        session = self._session(data)
-        sock.sendall(welcome(session) + self._behind)
-
-    def _session(self, data: bytes) -> bytes:
-        """The session that the hello names, or a new one, as a list of attributes."""
-        while data:
-            kind, length = struct.unpack_from("<HH", data)
-            if kind == 5:
-                return data[4 : 4 + length]
-            data = data[4 + length :]
-        return attribute(1, os.urandom(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
-
-
-def welcome(session: bytes) -> bytes:
-    device = attribute(1, bytes(range(16))) + attribute(2, struct.pack("<Q", 2048))
-    device += attribute(3, struct.pack("<I", BLOCK)) + attribute(9, struct.pack("<I", 0xFE))
-    data = attribute(1, struct.pack("<H", 1)) + attribute(2, bytes(16)) + attribute(3, session)
-    data += attribute(4, device) + attribute(5, struct.pack("<H", 32)) + attribute(6, struct.pack("<I", 65536))
-    data += attribute(9, struct.pack("<I", 10_000))
-    return header(WELCOME, length=len(data)) + data
-
-
-def attach_to(client: Application, fake: FakeTarget, **more: object) -> None:
-    client.rpc.call(
-        "bdev_dst_create", name="fake0", traddr="127.0.0.1", trsvcid=str(fake.port), export="x", host="test", **more
-    )
-
-
 def test_event_right_behind_the_welcome(lab: Lab) -> None:
     """It comes with the same call of the socket, and is not lost."""
     resized = attribute(1, struct.pack("<Q", 4096))
     fake = FakeTarget(header(EVENT, 1, length=len(resized)) + resized)
     lab.on_end(fake.end)
     client = lab.client()
-    attach_to(client, fake)
+    attach_to(client, fake.remote, "fake0")
     wait_until(lambda: client.bdev_bytes("fake0") == 4096 * BLOCK, "the client to notice the new size", 5)
 
 
@@ -405,7 +327,7 @@ def test_target_that_lets_in_and_closes(lab: Lab) -> None:
     fake = FakeTarget(close=True)
     lab.on_end(fake.end)
     client = lab.client()
-    attach_to(client, fake, wait=False, reconnect_delay_ms=200)
+    attach_to(client, fake.remote, "fake0", wait=False, reconnect_delay_ms=200)
     wait_until(lambda: fake.connections, "the first connection")
     before = fake.connections
     time.sleep(3)

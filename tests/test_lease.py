@@ -6,7 +6,6 @@ import os
 import signal
 import struct
 import time
-from typing import Iterator
 
 import pytest
 
@@ -14,26 +13,10 @@ from harness.backends import slow_export, writes_at
 from harness.lab import Lab
 from harness.protocol import ANSWER, Closed, Connection, KEEP_ALIVE, KEEP_ALIVE_ACK, READ, REQUEST, SUCCESS, Session
 from harness.protocol import header, ident, write
+from harness.served import BLOCK, Served
 from harness.spdk import Application
-from harness.transport import Remote
 
 pytestmark = pytest.mark.needs_dst
-
-MIB = 16
-BLOCK = 512
-
-Served = tuple[Application, Remote]
-
-
-@pytest.fixture(scope="module")
-def target(needs_dst: None, module_lab: Lab) -> Served:
-    return module_lab.malloc_target(MIB, BLOCK)
-
-
-@pytest.fixture
-def served(target: Served) -> Iterator[Served]:
-    yield target
-    target[0].assert_running()
 
 
 def counter(application: Application, name: str) -> int:

@@ -13,18 +13,15 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.protocol import Connection, NOT_ALLOWED, NO_SESSION, PROTECTION, READ, SUCCESS, Session, WELCOME
 from harness.protocol import hello, ident, previous, refusal_of, write
+from harness.served import BLOCK, MIB, Served
 from harness.spdk import Application, CLIENT_CORES
 from harness.transport import Remote
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-MIB = 16
-BLOCK = 512
 # Long enough for several steps of a test.
 SLOW_S = 2.0
-
-Served = tuple[Application, Remote]
 
 
 @pytest.fixture(scope="module")
@@ -34,12 +31,6 @@ def target(needs_dst: None, module_lab: Lab) -> Served:
     application.rpc.call("dst_set_options", handshake_timeout_ms=60_000)
     application.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=MIB * 2048, block_size=BLOCK)
     return application, module_lab.transport.serve(application, "Malloc0")
-
-
-@pytest.fixture
-def served(target: Served) -> Iterator[Served]:
-    yield target
-    target[0].assert_running()
 
 
 @pytest.fixture

@@ -11,7 +11,6 @@ from typing import Any, Iterator
 import pytest
 
 from harness.environment import ROOT
-from harness.lab import Lab
 from harness.protocol import (
     ANSWER,
     BUSY,
@@ -42,11 +41,7 @@ from harness.protocol import (
     ident,
     refusal_of,
 )
-from harness.spdk import Application
-from harness.transport import Remote
-
-MIB = 16
-BLOCK = 512
+from harness.served import BLOCK, MIB, Served
 
 
 def example(name: str) -> bytes:
@@ -67,22 +62,15 @@ def test_examples() -> None:
     assert header(KEEP_ALIVE, ident=7) == example("keep-alive")
 
 
-@pytest.fixture(scope="module")
-def target(needs_dst: None, module_lab: Lab) -> tuple[Application, Remote]:
-    return module_lab.malloc_target(MIB, BLOCK)
-
-
 @pytest.fixture
-def served(target: tuple[Application, Remote], module_lab: Lab) -> Iterator[tuple[Application, Remote]]:
-    application, remote = target
-    yield application, remote
-    application.assert_running()
+def served(served: Served) -> Iterator[Served]:
+    yield served
+    served[0].assert_running()
     # Whatever was done to it, it still serves.
-    with Session(remote, "afterwards").join(1) as queue:
+    with Session(served[1], "afterwards").join(1) as queue:
         assert queue.request(READ, ident(0, 1), 0, 1).code == SUCCESS
 
 
-Served = tuple[Application, Remote]
 
 
 def test_reads_what_it_wrote(served: Served) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from typing import Iterator
 
 import pytest
 
@@ -12,16 +11,14 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.protocol import Connection, NOT_ALLOWED, Session, hello, refusal_of, write
 from harness.rpc import RpcError
+from harness.served import BLOCK, Served
 from harness.spdk import Application
 from harness.transport import Remote
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-BLOCK = 512
 DRAIN_MS = 700
-
-Served = tuple[Application, Remote]
 
 
 @pytest.fixture(scope="module")
@@ -31,12 +28,6 @@ def target(needs_dst: None, module_lab: Lab) -> Served:
     port = free_port()
     application.rpc.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(port))
     return application, Remote("127.0.0.1", port, "")
-
-
-@pytest.fixture
-def served(target: Served) -> Iterator[Served]:
-    yield target
-    target[0].assert_running()
 
 
 def busy(application: Application, remote: Remote, host: str, writes: int) -> tuple[Session, Connection]:

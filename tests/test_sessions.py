@@ -3,35 +3,18 @@
 from __future__ import annotations
 
 import os
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 
 from harness.backends import await_requests, hanging_export, session_of
-from harness.lab import Lab
 from harness.protocol import Connection, FLUSH, NOT_ALLOWED, READ, SUCCESS, Session, hello, ident, previous, refusal_of
 from harness.protocol import write
+from harness.served import BLOCK, Served
 from harness.spdk import Application
-from harness.transport import Remote
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
-
-MIB = 16
-BLOCK = 512
-
-Served = tuple[Application, Remote]
-
-
-@pytest.fixture(scope="module")
-def target(needs_dst: None, module_lab: Lab) -> Served:
-    return module_lab.malloc_target(MIB, BLOCK)
-
-
-@pytest.fixture
-def served(target: Served) -> Iterator[Served]:
-    yield target
-    target[0].assert_running()
 
 
 def shown(application: Application, host: str) -> dict[str, Any]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import socket
 import struct
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Callable
 
+from harness.channel import Channel, Closed
 from harness.transport import Remote
 
 HEADER_LEN = 48
@@ -104,19 +105,22 @@ class Frame:
     digest: int | None = None
 
 
-class Closed(Exception):
-    """The target has closed the connection."""
+def receive_frame(channel: Channel) -> Frame:
+    head = channel.exactly(HEADER_LEN)
+    assert struct.unpack_from("<I", head, 44)[0] == crc32c(head[:44]), "a header with a wrong CRC"
+    kind, code, flags, length, ident, _, _, digest = struct.unpack_from("<BBHIQQQI", head)
+    return Frame(kind, code, ident, channel.exactly(length), digest if flags & DIGEST else None)
 
 
 class Connection:
     """A connection, of which the test says every frame."""
 
-    def __init__(self, remote: Remote, timeout: float = 20.0) -> None:
+    def __init__(self, remote: Remote, timeout: float = 20.0, channel: Channel | None = None) -> None:
         self.session: Session | None = None
         # Numbers of keep-alives: the newest one sent, and the newest whose acknowledgement was received.
         self.asked = 0
         self.acknowledged = 0
-        self._socket = socket.create_connection((remote.address, remote.port), timeout=timeout)
+        self.channel = channel or Channel(socket.create_connection((remote.address, remote.port), timeout=timeout))
 
     def __enter__(self) -> Connection:
         return self
@@ -125,21 +129,16 @@ class Connection:
         self.close()
 
     def close(self) -> None:
-        self._socket.close()
+        self.channel.close()
 
     def send(self, data: bytes) -> None:
-        try:
-            self._socket.sendall(data)
-        except OSError as error:
-            raise Closed from error
+        self.channel.send(data)
 
     def receive(self) -> Frame:
-        head = self._exactly(HEADER_LEN)
-        assert struct.unpack_from("<I", head, 44)[0] == crc32c(head[:44]), "a header with a wrong CRC"
-        kind, code, flags, length, ident, _, _, digest = struct.unpack_from("<BBHIQQQI", head)
-        if kind == KEEP_ALIVE_ACK and ident:
-            self.acknowledged = ident
-        return Frame(kind, code, ident, self._exactly(length), digest if flags & DIGEST else None)
+        frame = receive_frame(self.channel)
+        if frame.kind == KEEP_ALIVE_ACK and frame.ident:
+            self.acknowledged = frame.ident
+        return frame
 
     def assert_closed(self) -> None:
         """Until the target has closed the connection; frames that come before are passed over."""
@@ -167,19 +166,13 @@ class Connection:
         ack = self.receive()
         assert (ack.kind, ack.ident) == (KEEP_ALIVE_ACK, self.asked), ack
 
-    def _exactly(self, count: int) -> bytes:
-        received = bytearray()
-        while len(received) < count:
-            try:
-                chunk = self._socket.recv(count - len(received))
-            except TimeoutError:
-                raise AssertionError("the target said nothing in time") from None
-            except OSError as error:
-                raise Closed from error
-            if not chunk:
-                raise Closed
-            received += chunk
-        return bytes(received)
+
+# Connects a host to an export, as far as a hello.
+Dial = Callable[[Remote, str, str], Connection]
+
+
+def plain(remote: Remote, _export: str, _host: str) -> Connection:
+    return Connection(remote)
 
 
 class Session:
@@ -194,14 +187,17 @@ class Session:
         keep_alive_ms: int = 120_000,
         more: bytes = b"",
         digests: bytes = b"\0",
+        dial: Dial = plain,
+        ciphers: bytes = b"\0",
     ) -> None:
         self.remote = remote
-        self.digests = digests
+        self.dial = dial
+        self.offers = {"digests": digests, "ciphers": ciphers}
         self.host = host
         self.export = export or remote.export
         self.keep_alive_ms = keep_alive_ms
-        self.control = Connection(remote)
-        self.control.send(hello(self.export, host, keep_alive_ms=keep_alive_ms, more=more, digests=digests))
+        self.control = dial(remote, self.export, host)
+        self.control.send(hello(self.export, host, keep_alive_ms=keep_alive_ms, more=more, **self.offers))
         welcome = self.control.receive()
         assert welcome.kind == WELCOME, refusal_of(welcome)
         self.welcome = attributes(welcome.data)
@@ -222,12 +218,12 @@ class Session:
 
     def say_hello(self, queue: int, epoch: int = 1, keep_alive_ms: int | None = None) -> Connection:
         """A connection that asks to be let in."""
-        connection = Connection(self.remote)
+        connection = self.dial(self.remote, self.export, self.host)
         # The session lasts at least as long as the connection.
         connection.session = self
         place = SessionRef(self.id, queue, epoch)
         keep_alive_ms = keep_alive_ms or self.keep_alive_ms
-        connection.send(hello(self.export, self.host, place, keep_alive_ms=keep_alive_ms, digests=self.digests))
+        connection.send(hello(self.export, self.host, place, keep_alive_ms=keep_alive_ms, **self.offers))
         return connection
 
 
