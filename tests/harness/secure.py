@@ -1,0 +1,112 @@
+"""Secured connections for the tests' scripts, at either end, by the key agreement and the records of noise.py."""
+
+from __future__ import annotations
+
+import socket
+import struct
+from dataclasses import dataclass
+
+from harness.channel import Channel
+from harness.noise import AES_256_GCM, RECORD_HEAD_LEN, RECORD_MAX, REKEY, TAG_LEN, Handshake, Records
+from harness.fake_target import Opens
+from harness.protocol import Connection, Frame, attribute, attributes, header, receive_frame
+from harness.transport import Remote
+
+SECURE, SECURED = 10, 11
+NOISE = 11
+PROLOGUE = b"DST secure connection 1"
+
+
+class SecureChannel(Channel):
+    """Bytes in records."""
+
+    def __init__(self, sock: socket.socket, sends: Records, receives: Records) -> None:
+        super().__init__(sock)
+        self.sends, self.receives = sends, receives
+        self._opened = b""
+
+    def send(self, data: bytes) -> None:
+        parts = range(0, len(data), RECORD_MAX)
+        self.send_raw(b"".join(self.sends.seal(data[at : at + RECORD_MAX]) for at in parts))
+
+    def send_raw(self, data: bytes) -> None:
+        """Not in records."""
+        super().send(data)
+
+    def exactly(self, count: int) -> bytes:
+        while len(self._opened) < count:
+            head = super().exactly(RECORD_HEAD_LEN)
+            length = struct.unpack("<I", head)[0] & ~REKEY
+            assert 1 <= length <= RECORD_MAX, f"a record of {length} bytes"
+            self._opened += self.receives.open(head, super().exactly(length + TAG_LEN))
+        taken, self._opened = self._opened[:count], self._opened[count:]
+        return taken
+
+
+def offer(
+    export: str, host: str, ciphers: bytes | None = bytes([AES_256_GCM]), versions: tuple[int, int] = (1, 1)
+) -> bytes:
+    """The attributes of a Secure, but for the Noise message."""
+    data = attribute(1, struct.pack("<H", versions[0])) + attribute(2, struct.pack("<H", versions[1]))
+    data += attribute(3, export.encode()) + attribute(4, host.encode())
+    return data if ciphers is None else data + attribute(8, ciphers)
+
+
+def secure(bound: bytes, noise: bytes) -> bytes:
+    """A whole Secure frame."""
+    data = bound + attribute(NOISE, noise)
+    return header(SECURE, length=len(data)) + data
+
+
+class Initiator:
+    """A client's part of the key agreement."""
+
+    def __init__(self, psk: bytes, bound: bytes, ephemeral: bytes | None = None) -> None:
+        self._handshake = Handshake(PROLOGUE + bound, psk, ephemeral)
+        self.frame = secure(bound, self._handshake.write())
+        self.chosen: dict[int, bytes] = {}
+
+    def finish(self, answer: Frame) -> tuple[Records, Records]:
+        """For what is sent and for what is received."""
+        assert answer.kind == SECURED, answer
+        self.chosen = attributes(self._handshake.read(attributes(answer.data)[NOISE]))
+        client, target = self._handshake.split()
+        cipher = self.chosen[8][0]
+        return Records(cipher, client), Records(cipher, target)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A client that has one."""
+
+    psk: bytes
+    ciphers: bytes | None = bytes([AES_256_GCM])
+
+    def dial(self, remote: Remote, export: str, host: str) -> Connection:
+        """A connection that is secured, and has said no hello yet."""
+        connection = Connection(remote)
+        initiator = Initiator(self.psk, offer(export, host, self.ciphers))
+        connection.send(initiator.frame)
+        sends, receives = initiator.finish(connection.receive())
+        connection.channel = SecureChannel(connection.channel.socket, sends, receives)
+        return connection
+
+
+def accept(psk: bytes, cipher: int | None = None, version: int = 1) -> Opens:
+    """A target's part; by default it chooses the first cipher that it is offered."""
+
+    def opens(sock: socket.socket) -> Channel:
+        plain = Channel(sock)
+        asked = receive_frame(plain)
+        assert asked.kind == SECURE, asked
+        wanted = attributes(asked.data)
+        bound = asked.data[: -len(attribute(NOISE, wanted[NOISE]))]
+        handshake = Handshake(PROLOGUE + bound, psk)
+        handshake.read(wanted[NOISE])
+        chosen = wanted[8][0] if cipher is None else cipher
+        noise = attribute(NOISE, handshake.write(attribute(1, struct.pack("<H", version)) + attribute(8, bytes([chosen]))))
+        plain.send(header(SECURED, length=len(noise)) + noise)
+        client, target = handshake.split()
+        return SecureChannel(sock, Records(chosen, target), Records(chosen, client))
+
+    return opens

@@ -1,0 +1,72 @@
+"""The tests' own key agreement and records: against a published vector of Noise's, and against themselves."""
+
+from __future__ import annotations
+
+import pytest
+
+from harness.noise import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, Forged, Handshake, Records, TAG_LEN
+from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+# Of Noise_NNpsk0_25519_ChaChaPoly_SHA256, from cacophony's vectors, as snow has them too.
+PROLOGUE = bytes.fromhex("4a6f686e2047616c74")
+PSK = bytes.fromhex("54686973206973206d7920417573747269616e20706572737065637469766521")
+CLIENT_EPHEMERAL = bytes.fromhex("893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a")
+TARGET_EPHEMERAL = bytes.fromhex("bbdb4cdbd309f1a1f2e1456967fe288cadd6f712d65dc7b7793d5e63da6b375b")
+HASH = bytes.fromhex("f4d03dc34495c95729ea6de9e1b59004b59733102488b3e24bc441e0be208eaf")
+FIRST = b"Ludwig von Mises", bytes.fromhex(
+    "ca35def5ae56cec33dc2036731ab14896bc4c75dbb07a61f879f8e3afa4c7944"
+    "79b962b8aff8485742ac32f905ba45369e2465fb59e138a93d67a0d1266b6a54"
+)
+SECOND = b"Murray Rothbard", bytes.fromhex(
+    "95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f144808843"
+    "d6062704d5a9c422a8e834423f8c1feada7e8d0d910a1a2cd030fb584221e3"
+)
+# Transport messages: the first of each direction.
+THIRD = b"F. A. Hayek", bytes.fromhex("e632c3763d7669067383433197a3baddf146e9e70ad4b4e9e59e0f")
+FOURTH = b"Carl Menger", bytes.fromhex("64c6bee32ea91c8474bb4c21d7a700109ad45af77b29764ba5eb1e")
+
+CIPHERS = [AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305]
+
+
+def test_published_vector() -> None:
+    client, target = Handshake(PROLOGUE, PSK, CLIENT_EPHEMERAL), Handshake(PROLOGUE, PSK, TARGET_EPHEMERAL)
+    assert client.write(FIRST[0]) == FIRST[1]
+    assert target.read(FIRST[1]) == FIRST[0]
+    assert target.write(SECOND[0]) == SECOND[1]
+    assert client.read(SECOND[1]) == SECOND[0]
+    assert client.hash == target.hash == HASH
+    assert client.split() == target.split()
+    for secret, (payload, sealed) in zip(client.split(), (THIRD, FOURTH)):
+        assert ChaCha20Poly1305(secret).encrypt(bytes(12), payload, b"") == sealed
+
+
+def test_every_byte_counts() -> None:
+    message = Handshake(b"x", PSK).write()
+    Handshake(b"x", PSK).read(message)
+    for at in range(len(message)):
+        with pytest.raises(Forged):
+            Handshake(b"x", PSK).read(message[:at] + bytes([message[at] ^ 0x80]) + message[at + 1 :])
+    for prologue, psk in ((b"y", PSK), (b"x", bytes(32))):
+        with pytest.raises(Forged):
+            Handshake(prologue, psk).read(message)
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_records(cipher: int) -> None:
+    sends, receives = Records(cipher, PSK), Records(cipher, PSK)
+    for number in range(10):
+        data = bytes([number]) * (number + 1)
+        record = sends.seal(data, changes_key=number % 3 == 2)
+        assert len(record) == 4 + len(data) + TAG_LEN
+        assert receives.open(record[:4], record[4:]) == data
+
+
+@pytest.mark.parametrize("cipher", CIPHERS)
+def test_records_have_their_place_and_their_cipher(cipher: int) -> None:
+    first, second = (sends := Records(cipher, PSK)).seal(b"one"), sends.seal(b"two")
+    later = Records(cipher, PSK)
+    with pytest.raises(Forged):
+        later.open(second[:4], second[4:])
+    other = Records(cipher % 3 + 1, PSK)
+    with pytest.raises(Forged):
+        other.open(first[:4], first[4:])
