@@ -7,15 +7,15 @@ import struct
 import threading
 import time
 from pathlib import Path
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from harness.checker import BLOCKS, Checker, start_checker
 from harness.lab import Lab
 from harness.protocol import HEADER_LEN, KEEP_ALIVE, header
-from harness.proxy import Proxy
-from harness.stream import CLIENT
+from harness.proxy import Flip, Proxy
+from harness.stream import CLIENT, TARGET
 from harness.transport import Remote
 from harness.waiting import wait_until
 
@@ -76,10 +76,11 @@ def test_checker_sees(checked: tuple[Checker, Path], damage: str) -> None:
 class Pair:
     """A connection through a proxy, to a listener of the test's own."""
 
-    def __init__(self) -> None:
+    def __init__(self, **options: Any) -> None:
+        """`options`: the proxy's."""
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(5)
-        self.proxy = Proxy(Remote("127.0.0.1", self.listener.getsockname()[1], ""))
+        self.proxy = Proxy(Remote("127.0.0.1", self.listener.getsockname()[1], ""), **options)
         self.client, self.target = self.connect()
 
     def connect(self) -> tuple[socket.socket, socket.socket]:
@@ -201,3 +202,69 @@ def test_proxy_corrupts_one_header(pair: Pair) -> None:
     assert len(wrong) == 1 and begin <= wrong[0] < begin + HEADER_LEN
     assert struct.pack("B", got[wrong[0]] ^ rest[wrong[0]]).hex().strip("0") in {"1", "2", "4", "8"}
     assert pair.proxy.corrupted == 1
+
+
+def test_proxy_records() -> None:
+    pair = Pair(record=1000)
+    try:
+        pair.client.sendall(bytes(range(100)))
+        assert exactly(pair.target, 100) == bytes(range(100))
+        pair.target.sendall(b"y" * 2000)
+        exactly(pair.client, 2000)
+        second = pair.connect()
+        second[0].sendall(b"second")
+        exactly(second[1], 6)
+        first, other = pair.proxy.recordings()
+        assert (first.client, first.target) == (bytes(range(100)), b"y" * 1000)
+        assert (other.number, other.client, other.target) == (2, b"second", b"")
+        for sock in second:
+            sock.close()
+    finally:
+        pair.close()
+
+
+def test_proxy_flips_a_bit_of_each_new_connection(pair: Pair) -> None:
+    pair.proxy.flip_new([Flip(CLIENT, 3, 0), Flip(TARGET, 0, 7)])
+    for client_gets, target_gets in ((b"\0" * 8, b"\0\0\0\1" + b"\0" * 4), (b"\x80" + b"\0" * 7, b"\0" * 8), (b"\0" * 8,) * 2):
+        client, target = pair.connect()
+        for part in (bytes(3), bytes(5)):
+            client.sendall(part)
+            target.sendall(part)
+        assert (exactly(client, 8), exactly(target, 8)) == (client_gets, target_gets)
+        client.close()
+        target.close()
+    assert pair.proxy.corrupted == 2
+
+
+def test_proxy_puts_another_frame_in_the_first_ones_place(pair: Pair) -> None:
+    pair.proxy.edit_new(CLIENT, lambda frame: header(KEEP_ALIVE, length=1) + frame[-1:])
+    client, target = pair.connect()
+    frame = header(KEEP_ALIVE, length=100) + bytes(99) + b"!"
+    for at in range(0, len(frame), 50):
+        client.sendall(frame[at : at + 50])
+    client.sendall(frame)
+    new = header(KEEP_ALIVE, length=1) + b"!"
+    assert exactly(target, len(new) + len(frame)) == new + frame
+    client.close()
+    target.close()
+
+
+def test_proxy_corrupts_one_record() -> None:
+    pair = Pair(secured=True)
+    try:
+        clear = header(KEEP_ALIVE, length=10) + bytes(10)
+        records = [struct.pack("<I", length) + bytes(length + 16) for length in (10, 500, 10, 600, 700)]
+        places = [2, -1, 10]
+        pair.client.sendall(clear + records[0])
+        assert exactly(pair.target, len(clear + records[0])) == clear + records[0]
+        for place in places:
+            pair.proxy.corrupt_record(CLIENT, place, 4, least=400)
+            for at in range(0, len(records[1]), 7):
+                pair.client.sendall(records[1][at : at + 7])
+            pair.client.sendall(records[2])
+            got = exactly(pair.target, len(records[1] + records[2]))
+            wrong = [at for at, byte in enumerate(got) if byte != (records[1] + records[2])[at]]
+            assert wrong == [place % len(records[1])]
+        assert pair.proxy.corrupted == len(places)
+    finally:
+        pair.close()

@@ -1,4 +1,4 @@
-"""A hostile network: forwards connections to a target, and cuts, delays, holds back or corrupts them on command.
+"""A hostile network: forwards connections to a target, and cuts, delays, holds back, corrupts or records them on command.
 
 The forwarding is done by a thread of its own; the methods of `Proxy` may be called from the test's.
 """
@@ -10,8 +10,10 @@ import socket
 import struct
 import threading
 from concurrent.futures import Future
-from typing import Callable, Literal, TypeVar
+from dataclasses import dataclass
+from typing import Callable, Iterable, Iterator, Literal, TypeVar
 
+from harness.damage import FirstFrame, FlippedBit
 from harness.stream import CLIENT, SIDES, TARGET, Side, Stream, other
 from harness.transport import Remote
 
@@ -24,19 +26,44 @@ _READ = 256 * 1024
 _LINGER_NONE = struct.pack("ii", 1, 0)
 
 
+@dataclass(frozen=True)
+class Flip:
+    """Of one bit of a connection."""
+
+    source: Side
+    at: int
+    """Bytes from the beginning."""
+    bit: int
+
+
+@dataclass(frozen=True)
+class Recording:
+    """What a connection's two sides have said, as far as it was kept."""
+
+    number: int
+    client: bytes
+    target: bytes
+
+
 class Link:
     """One forwarded connection. Only the proxy's thread touches it, but for `number`."""
 
-    def __init__(self, number: int, client: socket.socket, target: socket.socket) -> None:
+    def __init__(
+        self, number: int, client: socket.socket, target: socket.socket, secured: bool, record: int
+    ) -> None:
         self.number = number
         self.sockets: dict[Side, socket.socket] = {CLIENT: client, TARGET: target}
         # By where the bytes come from.
-        self.streams = {side: Stream() for side in SIDES}
+        self.streams = {side: Stream(secured, record) for side in SIDES}
         self.open = {side: True for side in SIDES}
 
     @property
     def is_open(self) -> bool:
         return any(self.open.values())
+
+    def recording(self) -> Recording:
+        client, target = (bytes(self.streams[side].recorded) for side in (CLIENT, TARGET))
+        return Recording(self.number, client, target)
 
     def end(self, how: How, sides: tuple[Side, ...] = SIDES) -> None:
         """Ends the connections to these sides. Another side, if left, finds that nothing comes and nothing goes."""
@@ -61,8 +88,14 @@ class Link:
 class Proxy:
     """Listens on a free port and forwards to `to`; `remote` is what a client is to be told."""
 
-    def __init__(self, to: Remote) -> None:
+    def __init__(self, to: Remote, secured: bool = False, record: int = 0) -> None:
+        """`secured`: the connections carry records behind their first frames. `record`: so many bytes of each side of
+        each connection are kept."""
         self._to = to
+        self._secured, self._record = secured, record
+        self._recordings: list[Recording] = []
+        self._flips: Iterator[Flip] = iter(())
+        self._edits: dict[Side, Callable[[bytes], bytes]] = {}
         self._listener: socket.socket | None = None
         self._port = 0
         self._links: list[Link] = []
@@ -72,7 +105,7 @@ class Proxy:
         self._ended = False
         self.accepted = 0
         self.corrupted = 0
-        """Headers so far."""
+        """Headers, records and single bits so far."""
         self._delay_s = 0.0
         self._held: tuple[Side, ...] = ()
         self._listen()
@@ -135,10 +168,26 @@ class Proxy:
     def corrupt_header(self, source: Side, frames: int = 0, links: list[int] | None = None) -> None:
         """One bit of the header that follows after so many more whole frames from `source`."""
 
-        def count() -> None:
-            self.corrupted += 1
+        self._each(links, lambda link: link.streams[source].corrupt_header(frames, self._count))
 
-        self._each(links, lambda link: link.streams[source].corrupt_header(frames, count))
+    def corrupt_record(
+        self, source: Side, place: int, bit: int, least: int = 0, links: list[int] | None = None
+    ) -> None:
+        """One bit of the next record from `source` that has at least so many bytes of data. A negative place counts from
+        the record's end. Of secured connections only."""
+        self._each(links, lambda link: link.streams[source].corrupt_record(least, place, bit, self._count))
+
+    def flip_new(self, flips: Iterable[Flip]) -> None:
+        """Each connection to come takes the next one of these, until there are none left."""
+        self._do(lambda: setattr(self, "_flips", iter(flips)))
+
+    def edit_new(self, source: Side, edit: Callable[[bytes], bytes] | None) -> None:
+        """In each connection to come, puts what `edit` makes of the first frame into that one's place; None: no longer."""
+        self._do(lambda: self._edits.pop(source, None) if edit is None else self._edits.update({source: edit}))
+
+    def recordings(self) -> list[Recording]:
+        """Of all connections so far."""
+        return self._do(lambda: self._recordings + [link.recording() for link in self._links])
 
     def refuse(self) -> None:
         """No new connections: the port is closed."""
@@ -155,6 +204,9 @@ class Proxy:
         self._thread.join(10)
 
     # The thread.
+
+    def _count(self) -> None:
+        self.corrupted += 1
 
     def _do(self, action: Callable[[], T]) -> T:
         future: Future[T] = Future()
@@ -224,11 +276,18 @@ class Proxy:
             sock.setblocking(False)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self.accepted += 1
-        link = Link(self.accepted, client, target)
+        link = Link(self.accepted, client, target, self._secured, self._record)
         for side in SIDES:
             link.streams[side].set_delay(self._delay_s)
             if side in self._held:
                 link.streams[side].hold()
+            if side in self._edits:
+                link.streams[side].change(FirstFrame(self._edits[side]))
+        flip = next(self._flips, None)
+        if flip is not None:
+            link.streams[flip.source].change(FlippedBit(flip.at, flip.bit, self._count))
+        if self._record:
+            self._recordings += [each.recording() for each in self._links if not each.is_open]
         self._links = [each for each in self._links if each.is_open] + [link]
 
     def _wait(self) -> None:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import random
-import struct
 import time
 from collections import deque
 from typing import Callable, Literal
 
-from harness.protocol import HEADER_LEN
+from harness.damage import Change, Headers, Records
 
 Side = Literal["client", "target"]
 CLIENT: Side = "client"
@@ -23,51 +21,17 @@ def other(side: Side) -> Side:
     return TARGET if side == CLIENT else CLIENT
 
 
-class _Frames:
-    """Follows docs/protocol.md's framing, and damages the header that it was told to."""
-
-    def __init__(self) -> None:
-        self._header = bytearray()
-        self._data_left = 0
-        self._until_damage: int | None = None
-        self._on_damage: Callable[[], None] = lambda: None
-        self._bit = 0
-
-    def damage(self, frames: int, on_damage: Callable[[], None]) -> None:
-        # The header that is under way is half gone already.
-        self._until_damage = frames + (1 if self._header else 0)
-        self._on_damage = on_damage
-        self._bit = random.randrange(HEADER_LEN * 8)
-
-    def follow(self, data: bytes) -> bytes:
-        at, damaged = 0, None
-        while at < len(data):
-            if self._data_left:
-                step = min(self._data_left, len(data) - at)
-                self._data_left -= step
-            else:
-                known = len(self._header)
-                step = min(HEADER_LEN - known, len(data) - at)
-                self._header += data[at : at + step]
-                if self._until_damage == 0 and known <= self._bit // 8 < known + step:
-                    damaged = damaged or bytearray(data)
-                    damaged[at + self._bit // 8 - known] ^= 1 << self._bit % 8
-                    self._until_damage = None
-                    self._on_damage()
-                if len(self._header) == HEADER_LEN:
-                    self._data_left = struct.unpack_from("<I", self._header, 4)[0]
-                    self._header.clear()
-                    if self._until_damage:
-                        self._until_damage -= 1
-            at += step
-        return data if damaged is None else bytes(damaged)
-
-
 class Stream:
-    def __init__(self) -> None:
+    def __init__(self, secured: bool = False, record: int = 0) -> None:
+        """`secured`: it carries records behind its first frame. The first `record` bytes are kept."""
         # Each with the time from which it may be passed on.
         self._chunks: deque[tuple[float, memoryview]] = deque()
-        self._frames = _Frames()
+        self._headers = Headers()
+        self._records = Records()
+        self._changes: list[Change] = [self._records if secured else self._headers]
+        self._record = record
+        self.recorded = bytearray()
+        """As its sender said it."""
         self._delay_s = 0.0
         self._sink_gone = False
         self._until_cut: int | None = None
@@ -85,9 +49,12 @@ class Stream:
     def take(self, data: bytes) -> None:
         if self._sink_gone:
             return
-        data = self._frames.follow(data)
-        self._chunks.append((time.monotonic() + self._delay_s, memoryview(data)))
-        self.waiting += len(data)
+        self.recorded += data[: max(0, self._record - len(self.recorded))]
+        for change in self._changes:
+            data = change.follow(data)
+        if data:
+            self._chunks.append((time.monotonic() + self._delay_s, memoryview(data)))
+            self.waiting += len(data)
 
     def take_end(self) -> None:
         self.ended = True
@@ -118,7 +85,14 @@ class Stream:
             self._until_cut, self._cut = count, cut
 
     def corrupt_header(self, frames: int, on_damage: Callable[[], None]) -> None:
-        self._frames.damage(frames, on_damage)
+        self._headers.damage(frames, on_damage)
+
+    def corrupt_record(self, least: int, place: int, bit: int, on_damage: Callable[[], None]) -> None:
+        self._records.damage(least, place, bit, on_damage)
+
+    def change(self, change: Change) -> None:
+        """From here on; for a new connection: all of it."""
+        self._changes.append(change)
 
     def due_in(self) -> float | None:
         """Seconds until there is something to pass on; None if that is not a matter of time."""
