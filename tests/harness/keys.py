@@ -1,14 +1,70 @@
-"""Key files."""
+"""Key files, as `psk_file` names them."""
 
 from __future__ import annotations
 
+import base64
 import os
 from pathlib import Path
+from typing import Any
+
+from harness.lab import Lab
+from harness.service import Backend, Service, attach_to, memory_backend
+from harness.spdk import Application
+from harness.transport import Remote
+
+HEADER = "DST-PSK-1"
+HOST = "test-client"
 
 
-def key_file(path: Path, *keys: bytes) -> str:
-    """Writes a file with these keys, or with a new one; gives its name."""
-    lines = ["DST-PSK-1", *(key.hex() for key in keys or (os.urandom(32),))]
-    path.write_text("\n".join(lines) + "\n")
-    path.chmod(0o600)
-    return str(path)
+class KeyFile:
+    def __init__(self, folder: Path, name: str, *keys: bytes) -> None:
+        """Without a key: a random one."""
+        self._path = folder / name
+        self.keys: tuple[bytes, ...] = ()
+        self.write(*(keys or [os.urandom(32)]))
+
+    @property
+    def path(self) -> str:
+        return str(self._path)
+
+    @property
+    def key(self) -> bytes:
+        return self.keys[0]
+
+    def write(self, *keys: bytes) -> None:
+        """Puts these in the place of what is there, at once: nobody finds half a file."""
+        self.keys = keys
+        text = "\n".join([HEADER, "# of a test", *(key.hex() for key in keys), ""])
+        new = self._path.with_suffix(".new")
+        new.touch(0o600)
+        new.write_text(text)
+        new.replace(self._path)
+
+
+def forms(key: bytes) -> dict[str, bytes]:
+    """All that a key might be found as."""
+    found = {"raw": key, "hex": key.hex().encode(), "HEX": key.hex().upper().encode(), "base64": base64.b64encode(key)}
+    # As a debug print of bytes would show it.
+    found["list"] = ", ".join(str(byte) for byte in key).encode()
+    return found
+
+
+class KeyedService(Service):
+    """A target whose only host has a key; and its client's file with the same key."""
+
+    def __init__(self, lab: Lab, backend: Backend | None = None, **export: Any) -> None:
+        self.at_target, self.at_client = KeyFile(lab.folder, "target.psk"), KeyFile(lab.folder, "client.psk")
+        self.at_client.write(self.at_target.key)
+        entry = {"host": HOST, "access": "rw", "psk_file": self.at_target.path}
+        super().__init__(lab, backend or memory_backend(), entry, **export)
+
+    def attach(
+        self, client: Application, name: str = "remote0", remote: Remote | None = None, **options: Any
+    ) -> None:
+        """`remote`: a proxy's."""
+        attach_to(client, remote or self.remote, name, **({"psk_file": self.at_client.path} | options))
+
+    def session(self) -> dict[str, Any]:
+        """The only one that there is, as the target shows it."""
+        (session,) = self.application.rpc.call("dst_get_sessions")
+        return session
