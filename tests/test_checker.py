@@ -233,7 +233,7 @@ def test_proxy_flips_a_bit_of_each_new_connection(pair: Pair) -> None:
         assert (exactly(client, 8), exactly(target, 8)) == (client_gets, target_gets)
         client.close()
         target.close()
-    assert pair.proxy.corrupted == 2
+    assert pair.proxy.flipped == [Flip(CLIENT, 3, 0), Flip(TARGET, 0, 7)]
 
 
 def test_proxy_puts_another_frame_in_the_first_ones_place(pair: Pair) -> None:

@@ -52,11 +52,12 @@ def forms(key: bytes) -> dict[str, bytes]:
 class KeyedService(Service):
     """A target whose only host has a key; and its client's file with the same key."""
 
-    def __init__(self, lab: Lab, backend: Backend | None = None, **export: Any) -> None:
+    def __init__(self, lab: Lab, backend: Backend | None = None, **more: Any) -> None:
+        """`more`: as Service has it."""
         self.at_target, self.at_client = KeyFile(lab.folder, "target.psk"), KeyFile(lab.folder, "client.psk")
         self.at_client.write(self.at_target.key)
         entry = {"host": HOST, "access": "rw", "psk_file": self.at_target.path}
-        super().__init__(lab, backend or memory_backend(), entry, **export)
+        super().__init__(lab, backend or memory_backend(), entry, **more)
 
     def attach(
         self, client: Application, name: str = "remote0", remote: Remote | None = None, **options: Any

@@ -105,7 +105,9 @@ class Proxy:
         self._ended = False
         self.accepted = 0
         self.corrupted = 0
-        """Headers, records and single bits so far."""
+        """Headers and records so far."""
+        self.flipped: list[Flip] = []
+        """Those that have happened."""
         self._delay_s = 0.0
         self._held: tuple[Side, ...] = ()
         self._listen()
@@ -178,7 +180,8 @@ class Proxy:
         self._each(links, lambda link: link.streams[source].corrupt_record(least, place, bit, self._count))
 
     def flip_new(self, flips: Iterable[Flip]) -> None:
-        """Each connection to come takes the next one of these, until there are none left."""
+        """Each connection to come takes the next one of these, until there are none left. It happens if the connection
+        gets so far."""
         self._do(lambda: setattr(self, "_flips", iter(flips)))
 
     def edit_new(self, source: Side, edit: Callable[[bytes], bytes] | None) -> None:
@@ -285,7 +288,7 @@ class Proxy:
                 link.streams[side].change(FirstFrame(self._edits[side]))
         flip = next(self._flips, None)
         if flip is not None:
-            link.streams[flip.source].change(FlippedBit(flip.at, flip.bit, self._count))
+            link.streams[flip.source].change(FlippedBit(flip.at, flip.bit, lambda: self.flipped.append(flip)))
         if self._record:
             self._recordings += [each.recording() for each in self._links if not each.is_open]
         self._links = [each for each in self._links if each.is_open] + [link]

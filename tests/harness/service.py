@@ -71,8 +71,16 @@ def attach_to(client: Application, remote: Remote, name: str = "remote0", **opti
 
 
 class Service:
-    def __init__(self, lab: Lab, backend: Backend, entry: dict[str, Any] | None = None, **export: Any) -> None:
-        """`entry`: of dst_export_add_host, by default everybody's. `export`: options of dst_create_export."""
+    def __init__(
+        self,
+        lab: Lab,
+        backend: Backend,
+        entry: dict[str, Any] | None = None,
+        options: dict[str, Any] | None = None,
+        **export: Any,
+    ) -> None:
+        """`entry`: of dst_export_add_host, by default everybody's. `options`: of the target. `export`: of
+        dst_create_export."""
         self._lab = lab
         self.backend = backend
         self.remote = Remote("127.0.0.1", free_port(), "volume")
@@ -81,15 +89,12 @@ class Service:
         call = self.application.rpc.call
         for method, params in backend.calls:
             call(method, **params)
+        if options:
+            call("dst_set_options", **options)
         # Some bdevs have another UUID after each start; the export is to be the same.
         call("dst_create_export", name="volume", bdev_name=backend.name, uuid=str(uuid.uuid4()), **export)
         call("dst_export_add_host", export="volume", **(entry or {"host": "*", "access": "rw"}))
         call("dst_create_listener", traddr=self.remote.address, trsvcid=str(self.remote.port))
-        self._save()
-
-    def set_options(self, **options: Any) -> None:
-        """Of the target; before its first client."""
-        self.application.rpc.call("dst_set_options", **options)
         self._save()
 
     def _save(self) -> None:
