@@ -1,0 +1,315 @@
+//! Tests of the pool as its users see it.
+
+mod measure;
+mod stress;
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::{Arc, Barrier};
+use std::thread::{self, ThreadId};
+use std::time::{Duration, Instant};
+
+use crate::{Job, PORT_DEPTH, Pool, Port, RING, WORKERS_MAX, WorkersError};
+
+/// For tests that are not about CPUs: of those there may be fewer than workers here.
+fn anywhere(_: u32) -> Result<(), String> {
+    Ok(())
+}
+
+/// The machine of these tests has even CPUs only.
+fn even(cpu: u32) -> Result<(), String> {
+    if cpu.is_multiple_of(2) { Ok(()) } else { Err("it is odd".to_owned()) }
+}
+
+/// What the jobs of a test share.
+#[derive(Default)]
+struct World {
+    /// Jobs that were made and not dropped.
+    live: AtomicUsize,
+    /// See [`Hold`].
+    hold: AtomicBool,
+    /// Jobs that began.
+    begun: AtomicUsize,
+}
+
+struct Task {
+    world: Arc<World>,
+    runs: u32,
+    ran_on: Option<(ThreadId, String)>,
+}
+
+impl Task {
+    fn new(world: &Arc<World>) -> Box<Task> {
+        world.live.fetch_add(1, Relaxed);
+        Box::new(Task { world: Arc::clone(world), runs: 0, ran_on: None })
+    }
+}
+
+impl Job for Task {
+    fn run(&mut self) {
+        self.runs += 1;
+        let thread = thread::current();
+        self.ran_on = Some((thread.id(), thread.name().unwrap_or_default().to_owned()));
+        self.world.begun.fetch_add(1, Relaxed);
+        while self.world.hold.load(Relaxed) {
+            thread::yield_now();
+        }
+    }
+}
+
+impl Drop for Task {
+    fn drop(&mut self) {
+        self.world.live.fetch_sub(1, Relaxed);
+    }
+}
+
+/// While it is there, jobs do not come to an end. Made after the pool: so that a test that fails lets the workers go.
+struct Hold<'a>(&'a World);
+
+impl<'a> Hold<'a> {
+    fn new(world: &'a World) -> Hold<'a> {
+        world.hold.store(true, Relaxed);
+        Hold(world)
+    }
+}
+
+impl Drop for Hold<'_> {
+    fn drop(&mut self) {
+        self.0.hold.store(false, Relaxed);
+    }
+}
+
+fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
+    let begun = Instant::now();
+    while !reached() {
+        assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
+        thread::yield_now();
+    }
+}
+
+/// Hands a job over, as soon as a worker is awake to take it.
+fn hand_over(port: &mut Port<Task>, world: &Arc<World>) {
+    wait_until("a job to be taken", || port.submit(Task::new(world)).is_ok());
+}
+
+fn get_back(port: &mut Port<Task>) -> Box<Task> {
+    let mut job = None;
+    wait_until("a job to come back", || {
+        job = port.poll();
+        job.is_some()
+    });
+    job.unwrap()
+}
+
+fn cpus(pool: &Pool<Task>) -> Vec<u32> {
+    pool.stats().iter().map(|worker| worker.cpu).collect()
+}
+
+#[test]
+fn without_workers_jobs_are_given_back() {
+    let world = Arc::default();
+    let pool = Pool::new(anywhere);
+    let mut port = pool.port();
+    assert_eq!(port.submit(Task::new(&world)).unwrap_err().runs, 0);
+    assert_eq!((port.in_flight(), pool.workers(), pool.stats().len()), (0, 0, 0));
+    assert!(port.poll().is_none());
+}
+
+#[test]
+fn a_job_is_done_on_a_worker_and_counted() {
+    let world = Arc::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[3]).unwrap();
+    let mut port = pool.port();
+    hand_over(&mut port, &world);
+    assert_eq!(port.in_flight(), 1);
+    // Not polled before, so nobody but the worker runs it.
+    wait_until("the job to be run", || world.begun.load(Relaxed) == 1);
+    let job = get_back(&mut port);
+    assert_eq!(job.runs, 1);
+    let (thread, name) = job.ran_on.clone().unwrap();
+    assert_ne!(thread, thread::current().id());
+    assert_eq!(name, "dst_crypto_3");
+    assert_eq!(port.in_flight(), 0);
+    wait_until("the job to be counted", || pool.stats()[0].jobs == 1);
+    assert_eq!(pool.stats()[0].cpu, 3);
+    assert!(pool.stats()[0].busy > Duration::ZERO);
+}
+
+#[test]
+fn a_port_takes_no_more_than_it_can_give_back_and_the_ring_no_more_than_fits() {
+    let world = Arc::<World>::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[0]).unwrap();
+    let hold = Hold::new(&world);
+    let (mut one, mut two) = (pool.port(), pool.port());
+    hand_over(&mut one, &world);
+    wait_until("the worker to have a job", || world.begun.load(Relaxed) == 1);
+    // One is with the worker, all others in the ring.
+    while one.in_flight() < PORT_DEPTH {
+        hand_over(&mut one, &world);
+    }
+    assert!(one.submit(Task::new(&world)).is_err());
+    while two.in_flight() < RING + 1 - PORT_DEPTH {
+        hand_over(&mut two, &world);
+    }
+    assert!(two.submit(Task::new(&world)).is_err());
+    drop(hold);
+    for port in [&mut one, &mut two] {
+        while port.in_flight() > 0 {
+            assert_eq!(get_back(port).runs, 1);
+        }
+    }
+    assert_eq!(world.live.load(Relaxed), 0);
+}
+
+#[test]
+fn workers_come_go_and_stay() {
+    let world = Arc::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[4, 2, 4]).unwrap();
+    assert_eq!((cpus(&pool), pool.workers()), (vec![2, 4], 2));
+    let mut port = pool.port();
+    hand_over(&mut port, &world);
+    get_back(&mut port);
+    let jobs = || pool.stats().iter().map(|worker| worker.jobs).sum::<u64>();
+    wait_until("the job to be counted", || jobs() == 1);
+    pool.set_cpus(&[1, 2, 4]).unwrap();
+    assert_eq!((cpus(&pool), jobs()), (vec![1, 2, 4], 1), "those that stay go on counting");
+    pool.set_cpus(&[1]).unwrap();
+    assert_eq!((cpus(&pool), jobs()), (vec![1], 0));
+    pool.set_cpus(&[]).unwrap();
+    assert_eq!((cpus(&pool), pool.workers()), (vec![], 0));
+    assert!(port.submit(Task::new(&world)).is_err());
+}
+
+#[test]
+fn what_cannot_be_leaves_all_as_it_was() {
+    let world = Arc::default();
+    let pool = Pool::new(even);
+    pool.set_cpus(&[2, 6]).unwrap();
+    let error = pool.set_cpus(&[2, 4, 5, 8]).unwrap_err();
+    assert_eq!(error, WorkersError::Pin { cpu: 5, problem: "it is odd".to_owned() });
+    assert_eq!(error.to_string(), "CPU 5: it is odd");
+    let many: Vec<u32> = (0..=WORKERS_MAX as u32).collect();
+    assert_eq!(pool.set_cpus(&many), Err(WorkersError::TooMany(WORKERS_MAX + 1)));
+    assert_eq!((cpus(&pool), pool.workers()), (vec![2, 6], 2));
+    assert_eq!(Arc::strong_count(pool.shared()), 1 + 2, "none but the pool and those two is there");
+    let mut port = pool.port();
+    hand_over(&mut port, &world);
+    assert_eq!(get_back(&mut port).runs, 1);
+    // One too many, but none twice as many: a CPU that is named twice is one CPU.
+    pool.set_cpus(&[0; WORKERS_MAX + 1]).unwrap();
+    assert_eq!(cpus(&pool), [0]);
+}
+
+#[test]
+fn leaving_workers_leave_nothing_behind() {
+    let world = Arc::<World>::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[0]).unwrap();
+    let hold = Hold::new(&world);
+    let mut port = pool.port();
+    hand_over(&mut port, &world);
+    wait_until("the worker to have a job", || world.begun.load(Relaxed) == 1);
+    for _ in 1..10 {
+        hand_over(&mut port, &world);
+    }
+    thread::scope(|scope| {
+        scope.spawn(|| pool.set_cpus(&[]).unwrap());
+        wait_until("the worker to be told", || pool.workers() == 0);
+        drop(hold);
+    });
+    // All are finished, and not by this port.
+    assert_eq!((pool.shared().ring.len(), world.begun.load(Relaxed)), (0, 10));
+    for _ in 0..10 {
+        assert_eq!(port.poll().expect("a finished job").runs, 1);
+    }
+}
+
+/// Puts a job into the ring when no worker is there, as a submission does that was overtaken by a departure.
+fn submit_too_late(port: &mut Port<Task>, pool: &Pool<Task>, world: &Arc<World>) {
+    pool.shared().awake.fetch_add(1, Relaxed);
+    assert!(port.submit(Task::new(world)).is_ok());
+    pool.shared().awake.fetch_sub(1, Relaxed);
+}
+
+#[test]
+fn who_polls_does_what_no_worker_will() {
+    let world = Arc::default();
+    let pool = Pool::new(anywhere);
+    let (mut one, mut two) = (pool.port(), pool.port());
+    submit_too_late(&mut one, &pool, &world);
+    submit_too_late(&mut two, &pool, &world);
+    // The first in the ring is the other port's.
+    assert!(two.poll().is_none());
+    assert_eq!(world.begun.load(Relaxed), 1);
+    let (id, _) = two.poll().expect("its own job").ran_on.clone().unwrap();
+    assert_eq!(id, thread::current().id());
+    assert_eq!(one.poll().expect("the job that the other did").runs, 1);
+}
+
+#[test]
+fn a_dropped_port_leaves_nothing_in_the_ring() {
+    let world = Arc::default();
+    let pool = Pool::new(anywhere);
+    let (mut one, mut two) = (pool.port(), pool.port());
+    submit_too_late(&mut one, &pool, &world);
+    submit_too_late(&mut two, &pool, &world);
+    drop(one);
+    assert_eq!((pool.shared().ring.len(), world.live.load(Relaxed)), (0, 1));
+    assert_eq!(two.poll().expect("finished by the other").runs, 1);
+    assert_eq!(world.live.load(Relaxed), 0);
+}
+
+#[test]
+fn a_port_may_go_while_its_jobs_are_under_way() {
+    let world = Arc::<World>::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[0]).unwrap();
+    let hold = Hold::new(&world);
+    let mut port = pool.port();
+    hand_over(&mut port, &world);
+    wait_until("the worker to have a job", || world.begun.load(Relaxed) == 1);
+    for _ in 1..100 {
+        hand_over(&mut port, &world);
+    }
+    drop(port);
+    assert_eq!(world.live.load(Relaxed), 100);
+    drop(hold);
+    wait_until("the jobs to be dropped", || world.live.load(Relaxed) == 0);
+}
+
+#[test]
+fn a_port_outlives_its_pool() {
+    let world = Arc::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[0, 1]).unwrap();
+    let mut port = pool.port();
+    hand_over(&mut port, &world);
+    drop(pool.clone());
+    hand_over(&mut port, &world);
+    drop(pool);
+    assert_eq!((get_back(&mut port).runs, get_back(&mut port).runs), (1, 1));
+    assert!(port.submit(Task::new(&world)).is_err());
+}
+
+#[test]
+fn many_ports_on_as_many_threads() {
+    let world = Arc::<World>::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[0]).unwrap();
+    let start = Barrier::new(4);
+    thread::scope(|scope| {
+        for _ in 0..4 {
+            scope.spawn(|| {
+                let mut port = pool.port();
+                start.wait();
+                for _ in 0..if cfg!(miri) { 3 } else { 200 } {
+                    hand_over(&mut port, &world);
+                    assert_eq!(get_back(&mut port).runs, 1);
+                }
+            });
+        }
+    });
+    assert_eq!(world.live.load(Relaxed), 0);
+}
