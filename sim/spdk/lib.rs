@@ -18,6 +18,7 @@ pub mod bdev;
 pub mod bdev_io;
 pub mod bdev_module;
 pub mod clock;
+pub mod cpu;
 pub mod disk;
 pub mod dma;
 pub mod errno;

@@ -136,6 +136,11 @@ pub struct Ticket {
 }
 
 impl Ticket {
+    /// Bytes of the record.
+    pub fn record_len(&self) -> usize {
+        self.header.record_len()
+    }
+
     /// Makes a record of `record`, which has the data behind room for the header, and room for the tag behind it.
     ///
     /// # Panics

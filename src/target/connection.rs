@@ -61,6 +61,7 @@ pub struct Connection {
     /// Since when it has something to send.
     dirty_since_us: Cell<u64>,
     stalled: Cell<bool>,
+    away: Cell<bool>,
     state: RefCell<State>,
 }
 
@@ -145,6 +146,7 @@ impl Connection {
             dirty: Cell::new(false),
             dirty_since_us: Cell::new(0),
             stalled: Cell::new(false),
+            away: Cell::new(false),
             state: RefCell::new(State {
                 link: None,
                 receiver: Receiver::new(),
@@ -197,6 +199,9 @@ impl Connection {
         let pools = &self.group.pools;
         let mut buffer = held.take().unwrap_or_else(|| pools.take_receive());
         let result = receiver.pump(stream, &mut buffer, &mut Incoming { connection: self, body });
+        if stream.is_away() && !self.away.replace(true) {
+            self.group.away.borrow_mut().push_back(Rc::clone(self));
+        }
         if receiver.holds_bytes() {
             *held = Some(buffer);
         } else {
@@ -224,6 +229,12 @@ impl Connection {
     /// There may be room again for a frame that could not be taken.
     pub fn resume(self: &Rc<Self>) {
         self.stalled.set(false);
+        self.receive();
+    }
+
+    /// Workers may have finished with what came.
+    pub fn back(self: &Rc<Self>) {
+        self.away.set(false);
         self.receive();
     }
 

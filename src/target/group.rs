@@ -71,6 +71,8 @@ pub struct Group {
     pub dirty: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections with a frame that could not be taken.
     pub stalled: RefCell<VecDeque<Rc<Connection>>>,
+    /// Connections of which workers have some of what came.
+    pub away: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections that are over.
     pub doomed: RefCell<Vec<Rc<Connection>>>,
     sockets: SockGroup,
@@ -111,6 +113,7 @@ impl Group {
             log: RateLimit::default(),
             dirty: RefCell::new(VecDeque::with_capacity(room)),
             stalled: RefCell::new(VecDeque::with_capacity(room)),
+            away: RefCell::new(VecDeque::with_capacity(room)),
             doomed: RefCell::new(Vec::with_capacity(room)),
             sockets: SockGroup::create()?,
             connections: RefCell::new(BTreeMap::new()),
@@ -172,6 +175,7 @@ impl Group {
                 0
             });
         }
+        events += self.look_after_away();
         let completed = collect(self);
         let sent = self.flush_dirty();
         // Completions and sent answers give memory back.
@@ -188,6 +192,16 @@ impl Group {
         }
         self.shut_doomed();
         events > 0 || completed > 0 || sent
+    }
+
+    /// Workers may be done with what came on some connections.
+    fn look_after_away(self: &Rc<Self>) -> usize {
+        let count = self.away.borrow().len();
+        for _ in 0..count {
+            let Some(connection) = self.away.borrow_mut().pop_front() else { break };
+            connection.back();
+        }
+        count
     }
 
     /// First come, first served: a connection that stalls again goes to the back.

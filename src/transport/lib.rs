@@ -5,13 +5,17 @@
 
 #![forbid(unsafe_code)]
 
+mod batch;
 mod outbox;
 mod receiver;
+mod records;
 mod stream;
+mod workers;
 
 pub use outbox::Outbox;
 pub use receiver::{Flow, Frames, Pumped, RECEIVE_BUFFER, Receiver};
 pub use stream::Stream;
+pub use workers::{set_workers, workers};
 
 use thiserror::Error;
 

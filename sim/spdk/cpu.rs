@@ -1,0 +1,11 @@
+//! The machine's CPUs: the world has none that threads of its own could run on.
+
+use crate::errno::{Errno, Result};
+
+/// Never does.
+///
+/// # Errors
+/// `EINVAL`, always: what runs beside the world's one thread could not be played again.
+pub fn pin_current_thread(_cpu: u32) -> Result<()> {
+    Err(Errno::EINVAL)
+}

@@ -1,0 +1,90 @@
+//! The machine's CPUs, for OS threads that are not SPDK's.
+
+use std::fs;
+use std::mem::{size_of, zeroed};
+
+use crate::errno::{Errno, Result};
+
+/// Where Linux lists the CPUs that are switched on, as `0-3,8`.
+const ONLINE: &str = "/sys/devices/system/cpu/online";
+
+/// Keeps the calling OS thread on one CPU from now on. Not for a thread of DPDK's.
+///
+/// `EINVAL`: there is no such CPU, or none that this process may use (a container's set of CPUs, for one).
+pub fn pin_current_thread(cpu: u32) -> Result<()> {
+    let cpu = cpu as usize;
+    if cpu >= libc::CPU_SETSIZE as usize {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: the set is plain data for which all zero is valid, and `cpu` is one that has a bit in it; the call
+    // reads the set, of the size given, and changes the calling thread only, which exists.
+    let rc = unsafe {
+        let mut set: libc::cpu_set_t = zeroed();
+        libc::CPU_SET(cpu, &mut set);
+        libc::pthread_setaffinity_np(libc::pthread_self(), size_of::<libc::cpu_set_t>(), &set)
+    };
+    // It returns the error, and a positive one.
+    if rc == 0 { Ok(()) } else { Err(Errno(rc)) }
+}
+
+/// Whether the machine has this CPU and it is switched on. What the calling thread may use says nothing of that:
+/// a reactor's is pinned to its core. Reads a file.
+pub fn may_use(cpu: u32) -> bool {
+    match fs::read_to_string(ONLINE) {
+        Ok(list) => lists(&list, cpu),
+        Err(_) => {
+            // SAFETY: asks for a number.
+            let count = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+            i64::from(cpu) < count
+        }
+    }
+}
+
+/// Whether a list such as `0-3,8` has this number.
+fn lists(list: &str, cpu: u32) -> bool {
+    list.trim().split(',').any(|part| {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        matches!((first.parse::<u32>(), last.parse::<u32>()), (Ok(first), Ok(last)) if (first..=last).contains(&cpu))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lists_as_linux_writes_them() {
+        let of = |list: &str| (0..12).filter(|cpu| lists(list, *cpu)).collect::<Vec<_>>();
+        assert_eq!(of("0-1\n"), [0, 1]);
+        assert_eq!(of("0\n"), [0]);
+        assert_eq!(of("0-2,4,7-8,1023\n"), [0, 1, 2, 4, 7, 8]);
+        assert!(of("").is_empty());
+    }
+
+    #[test]
+    fn a_thread_runs_where_it_is_pinned() {
+        let cpus: Vec<u32> = (0..1024).filter(|cpu| may_use(*cpu)).collect();
+        assert!(!cpus.is_empty());
+        let mut pinned = 0;
+        for cpu in cpus {
+            // A thread of its own: others must not be pinned for it.
+            let ran_on = std::thread::spawn(move || {
+                // SAFETY: asks for a number.
+                pin_current_thread(cpu).map(|()| unsafe { libc::sched_getcpu() })
+            });
+            // Where this runs there may be fewer that it may use than there are.
+            if let Ok(ran_on) = ran_on.join().unwrap() {
+                assert_eq!(ran_on, cpu as i32);
+                pinned += 1;
+            }
+        }
+        assert!(pinned > 0);
+    }
+
+    #[test]
+    fn a_cpu_that_is_not_there() {
+        assert!(!may_use(1023) && !may_use(u32::MAX));
+        assert_eq!(pin_current_thread(1023), Err(Errno::EINVAL));
+        assert_eq!(pin_current_thread(u32::MAX), Err(Errno::EINVAL));
+    }
+}

@@ -1,0 +1,239 @@
+//! Both directions of a secured connection.
+
+use dst_security::{Keys, RECORD_HEADER_LEN, record::RecordHeader};
+use spdk::iov::{Iov, IovMut};
+use spdk::sock::Sock;
+
+use crate::Broken;
+use crate::batch::{BUFFER, Batch, Pieces, RECORDS_MAX, Work};
+use crate::workers::{DEPTH, HAND_OVER, Line, has_workers};
+
+/// Records on their way to the socket.
+pub struct Outgoing {
+    keys: Keys,
+    line: Line,
+    /// Bytes of the first batch that are with the socket.
+    sent: usize,
+    /// Bytes of all batches that are not.
+    pub unsent: usize,
+}
+
+impl Outgoing {
+    pub fn new(keys: Keys) -> Outgoing {
+        let mut line = Line::new();
+        line.free.push(Batch::new(Work::Seal));
+        Outgoing { keys, line, sent: 0, unsent: 0 }
+    }
+
+    /// Takes bytes, and sends what the socket takes. Gives how many were taken.
+    pub fn writev(&mut self, sock: &Sock, iov: &Iov<'_>) -> Result<usize, Broken> {
+        let mut taken = 0;
+        let mut pieces = Pieces::new(iov);
+        loop {
+            self.flush(sock)?;
+            let is_handed_over = pieces.left() >= HAND_OVER && has_workers();
+            // Without workers there is nothing to be gained by having more than one.
+            if pieces.left() == 0 || self.line.len() >= if is_handed_over { DEPTH } else { 1 } {
+                return Ok(taken);
+            }
+            let mut batch = self.line.free.pop().unwrap_or_else(|| Batch::new(Work::Seal));
+            taken += batch.fill(&mut pieces, |len| self.keys.send(len), !is_handed_over);
+            self.unsent += batch.filled;
+            if is_handed_over {
+                self.line.hand_over(batch);
+            } else {
+                self.line.push(batch);
+            }
+        }
+    }
+
+    /// Sends what is ready, in order, as much as the socket takes.
+    fn flush(&mut self, sock: &Sock) -> Result<(), Broken> {
+        while let Some(batch) = self.line.front() {
+            let mut iov = Iov::new();
+            iov.push(&batch.buffer[self.sent..batch.filled]);
+            let sent = sock.writev(&iov).map_err(Broken::Socket)?.unwrap_or(0);
+            if sent == 0 {
+                return Ok(());
+            }
+            self.sent += sent;
+            self.unsent -= sent;
+            if self.sent == batch.filled {
+                self.sent = 0;
+                self.line.pop();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Records that came from the socket.
+pub struct Incoming {
+    keys: Keys,
+    buffer: Box<[u8]>,
+    /// What of the buffer is not decrypted yet.
+    sealed: std::ops::Range<usize>,
+    /// What is decrypted and was not taken yet. In front of `sealed`.
+    opened: std::ops::Range<usize>,
+    /// What came before all that.
+    line: Line,
+    /// System calls that it may make yet.
+    pub calls: usize,
+    /// The peer has closed.
+    has_ended: bool,
+}
+
+impl Incoming {
+    pub fn new(keys: Keys) -> Incoming {
+        let buffer = vec![0; BUFFER].into();
+        Incoming { keys, buffer, sealed: 0..0, opened: 0..0, line: Line::new(), calls: 0, has_ended: false }
+    }
+
+    /// The next record, if all of it is there.
+    fn next(&self) -> Result<Option<RecordHeader>, Broken> {
+        self.record_at(self.sealed.start)
+    }
+
+    fn record_at(&self, start: usize) -> Result<Option<RecordHeader>, Broken> {
+        let sealed = &self.buffer[start..self.sealed.end];
+        let Some(&bytes) = sealed.first_chunk::<RECORD_HEADER_LEN>() else { return Ok(None) };
+        let header = RecordHeader::decode(bytes)?;
+        Ok((sealed.len() >= header.record_len()).then_some(header))
+    }
+
+    /// Whether it holds what can be read at once.
+    pub fn holds_bytes(&self) -> bool {
+        // One that is none has to be looked at, too.
+        !self.opened.is_empty() || self.line.is_empty() && !matches!(self.next(), Ok(None))
+    }
+
+    /// Whether workers have some of it.
+    pub fn is_away(&self) -> bool {
+        !self.line.is_empty()
+    }
+
+    /// Reads into the pieces of `iov`.
+    pub fn readv(&mut self, sock: &Sock, iov: &mut IovMut<'_>) -> Result<Option<usize>, Broken> {
+        let (mut index, mut at, mut got) = (0, 0, 0);
+        while let Some(room) = iov.slice_mut(index) {
+            let room = &mut room[at..];
+            let len = if !self.line.is_empty() {
+                self.take_first(room)?
+            } else if !self.opened.is_empty() {
+                self.take_opened(room)
+            } else if let Some(header) = self.next()? {
+                if has_workers() && self.hand_over()? {
+                    continue;
+                }
+                self.open(header, room)?
+            } else {
+                0
+            };
+            got += len;
+            at += len;
+            if len == room.len() {
+                index += 1;
+                at = 0;
+            }
+            if len == 0 && !self.more(sock)? {
+                break;
+            }
+        }
+        Ok(if got == 0 && self.has_ended && self.line.is_empty() {
+            Some(0)
+        } else {
+            (got > 0).then_some(got)
+        })
+    }
+
+    /// Bytes of the first batch of the line, if its records are decrypted.
+    fn take_first(&mut self, room: &mut [u8]) -> Result<usize, Broken> {
+        let Some(batch) = self.line.front() else { return Ok(0) };
+        if let Some(error) = batch.error {
+            return Err(error.into());
+        }
+        let len = batch.take(room);
+        if batch.is_used_up() {
+            self.line.pop();
+        }
+        Ok(len)
+    }
+
+    fn take_opened(&mut self, room: &mut [u8]) -> usize {
+        let len = room.len().min(self.opened.len());
+        let from = self.opened.start;
+        room[..len].copy_from_slice(&self.buffer[from..from + len]);
+        self.opened.start += len;
+        len
+    }
+
+    /// Decrypts the next record: to where it belongs if all of it does. Gives how many bytes are there.
+    fn open(&mut self, header: RecordHeader, room: &mut [u8]) -> Result<usize, Broken> {
+        let record = self.sealed.start..self.sealed.start + header.record_len();
+        let ticket = self.keys.receive(header)?;
+        self.sealed.start = record.end;
+        if header.len <= room.len() {
+            ticket.open_to(&self.buffer[record], &mut room[..header.len])?;
+            return Ok(header.len);
+        }
+        let from = record.start + RECORD_HEADER_LEN;
+        ticket.open(&mut self.buffer[record])?;
+        self.opened = from..from + header.len;
+        Ok(self.take_opened(room))
+    }
+
+    /// Hands the records over that are there, if that is worth it. Nothing else of the buffer is in use.
+    fn hand_over(&mut self) -> Result<bool, Broken> {
+        let (mut end, mut records) = (self.sealed.start, 0);
+        while records < RECORDS_MAX
+            && let Some(header) = self.record_at(end)?
+        {
+            end += header.record_len();
+            records += 1;
+        }
+        if end - self.sealed.start < HAND_OVER || self.line.len() >= DEPTH {
+            return Ok(false);
+        }
+        let mut batch = self.line.free.pop().unwrap_or_else(|| Batch::new(Work::Open));
+        std::mem::swap(&mut batch.buffer, &mut self.buffer);
+        batch.begin_at(self.sealed.start);
+        while batch.filled < end {
+            let bytes = *batch.buffer[batch.filled..].first_chunk().expect("it was looked at");
+            batch.add(self.keys.receive(RecordHeader::decode(bytes)?)?);
+        }
+        let rest = &batch.buffer[end..self.sealed.end];
+        self.buffer[..rest.len()].copy_from_slice(rest);
+        self.sealed = 0..rest.len();
+        self.line.hand_over(batch);
+        Ok(true)
+    }
+
+    /// Nothing can be read as it is. Whether it is worth another look.
+    fn more(&mut self, sock: &Sock) -> Result<bool, Broken> {
+        if self.calls == 0 || self.line.len() >= DEPTH {
+            return Ok(false);
+        }
+        if self.sealed.start > 0 {
+            self.buffer.copy_within(self.sealed.clone(), 0);
+            self.sealed = 0..self.sealed.len();
+        }
+        if self.sealed.end == self.buffer.len() {
+            return Ok(false);
+        }
+        self.calls -= 1;
+        match sock.recv(&mut self.buffer[self.sealed.end..]).map_err(Broken::Socket)? {
+            None => Ok(false),
+            Some(0) => {
+                self.has_ended = true;
+                Ok(false)
+            }
+            Some(got) => {
+                self.sealed.end += got;
+                if !self.line.is_empty() && has_workers() {
+                    self.hand_over()?;
+                }
+                Ok(true)
+            }
+        }
+    }
+}
