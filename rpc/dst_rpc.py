@@ -163,7 +163,13 @@ METHODS = (
         "Set limits and defaults of the DST target, before its first listener and export",
         (
             number("max_connections", "most connections at once, 1 to 65536"),
-            number("max_handshakes", "most connections at once that are not yet let in, 1 to 65536"),
+            number("max_connections_per_host", "most connections at once of one host at one export, 1 to 65536"),
+            number(
+                "max_handshakes",
+                "most connections at once that are not yet let in, 1 to 65536; beyond it the oldest is closed for the newest",
+            ),
+            number("max_handshakes_per_address", "most of them from one address, likewise, 1 to 65536"),
+            number("max_handshake_bytes", "most bytes of data of a connection's first frame, 512 to 4096"),
             number("handshake_timeout_ms", "how long a connection may take to be let in, 100 to 60000"),
             number("max_sessions", "most sessions at once, 1 to 65536"),
             number("session_timeout_ms", "how long a session without connections is kept, 1000 to 3600000"),

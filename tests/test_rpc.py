@@ -168,7 +168,10 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "dst_get_stats": {},
         "dst_set_options": {
             "max_connections": number(1, 65_536),
+            "max_connections_per_host": number(1, 65_536),
             "max_handshakes": number(1, 65_536),
+            "max_handshakes_per_address": number(1, 65_536),
+            "max_handshake_bytes": number(512, 4096),
             "handshake_timeout_ms": number(100, 60_000),
             "max_sessions": number(1, 65_536),
             "session_timeout_ms": number(1000, 3_600_000),

@@ -28,6 +28,7 @@ pub mod iov;
 pub mod local;
 pub mod log;
 pub mod net;
+pub mod open_files;
 pub mod poller;
 pub mod process;
 pub mod random;

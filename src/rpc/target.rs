@@ -282,7 +282,12 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
             shown["closing"] = totals.closing.into();
             shown["sessions"] = totals.sessions.into();
             shown["in_flight"] = totals.in_flight.into();
+            shown["max_connections"] = totals.max_connections.into();
             shown["refused_hellos"] = totals.refused_hellos.into();
+            shown["refused_busy"] = totals.refused_busy.into();
+            shown["connections_refused"] = totals.connections_refused.into();
+            shown["handshakes_evicted"] = totals.handshakes_evicted.into();
+            shown["handshake_timeouts"] = stats.handshake_timeouts.into();
             shown["backend_latency"] = json!({
                 "reads": show_histogram(&stats.read_latency),
                 "writes": show_histogram(&stats.write_latency),
@@ -296,7 +301,10 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
 fn show_options(o: &Options) -> Value {
     json!({
         "max_connections": o.max_connections,
+        "max_connections_per_host": o.max_connections_per_host,
         "max_handshakes": o.max_handshakes,
+        "max_handshakes_per_address": o.max_handshakes_per_address,
+        "max_handshake_bytes": o.max_handshake_bytes,
         "handshake_timeout_ms": o.handshake_timeout_ms,
         "max_sessions": o.max_sessions,
         "session_timeout_ms": o.session_timeout_ms,
@@ -313,7 +321,12 @@ fn apply_options(params: Option<Value>) -> Result<Value> {
     let target = target()?;
     let mut o = target.options();
     o.max_connections = params.number("max_connections", o.max_connections, 1..=65_536)?;
+    o.max_connections_per_host =
+        params.number("max_connections_per_host", o.max_connections_per_host, 1..=65_536)?;
     o.max_handshakes = params.number("max_handshakes", o.max_handshakes, 1..=65_536)?;
+    o.max_handshakes_per_address =
+        params.number("max_handshakes_per_address", o.max_handshakes_per_address, 1..=65_536)?;
+    o.max_handshake_bytes = params.number("max_handshake_bytes", o.max_handshake_bytes, 512..=4096)?;
     o.handshake_timeout_ms = params.number("handshake_timeout_ms", o.handshake_timeout_ms, 100..=60_000)?;
     o.max_sessions = params.number("max_sessions", o.max_sessions, 1..=65_536)?;
     o.session_timeout_ms = params.number("session_timeout_ms", o.session_timeout_ms, 1000..=3_600_000)?;

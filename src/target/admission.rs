@@ -14,6 +14,7 @@ use spdk::sock::Sock;
 
 use crate::control::{ConnectionEntry, State, Target};
 use crate::group::Join;
+use crate::room::Place;
 use crate::secure::Proof;
 use crate::sessions::{Joined, Owner, Standing, random_id, short};
 
@@ -35,18 +36,28 @@ struct Admitted {
 impl Target {
     /// A listener has a new connection: a group gets it, if there is room.
     pub(crate) fn accepted(self: &Rc<Self>, sock: Sock, peer: SocketAddr) {
-        let options = self.options.get();
         let mut state = self.state.borrow_mut();
-        let handshakes = state.connections.values().filter(|entry| !entry.welcomed).count();
-        if state.stopping.is_some()
-            || state.connections.len() >= options.max_connections as usize
-            || handshakes >= options.max_handshakes as usize
-        {
-            self.log.warn(format_args!(
-                "DST connection from {peer} closed: {} connections, {handshakes} of them in their handshake",
-                state.connections.len()
-            ));
+        if state.stopping.is_some() {
             return;
+        }
+        let max = self.max_connections() as usize;
+        let place = state.room.look(peer.ip(), state.connections.len(), max, &self.options.get());
+        match place {
+            Place::Free => {}
+            Place::InsteadOf(oldest) => {
+                state.room.evict(oldest);
+                drop(state);
+                self.evict(oldest);
+                state = self.state.borrow_mut();
+            }
+            Place::None => {
+                state.room.refused += 1;
+                let connections = state.connections.len();
+                self.flood_log.warn(format_args!(
+                    "DST connection from {peer} closed: there are {connections}, none of which can go for it"
+                ));
+                return;
+            }
         }
         let group = state.next_group % state.groups.len();
         state.next_group = group + 1;
@@ -54,6 +65,7 @@ impl Target {
         let id = state.next_id;
         let entry = ConnectionEntry::new(group, peer, now_us());
         state.connections.insert(id, entry);
+        state.room.enter(id, peer.ip());
         let (thread, control) = (state.groups[group].thread, self.thread);
         drop(state);
         let give = move || {
@@ -69,20 +81,44 @@ impl Target {
         };
         if let Err(errno) = thread.send(give) {
             self.log.warn(format_args!("DST connection from {peer} closed: {errno}"));
-            self.state.borrow_mut().connections.remove(&id);
+            let mut state = self.state.borrow_mut();
+            state.connections.remove(&id);
+            state.room.leave(id);
         }
+    }
+
+    /// Whether listeners should wait for connections to be closed that were evicted.
+    pub(crate) fn is_clearing(&self) -> bool {
+        self.state.borrow().room.is_clearing()
+    }
+
+    /// Closes a connection that was not let in yet, for a newer one.
+    fn evict(&self, id: u64) {
+        let state = self.state.borrow();
+        let handshakes = state.room.handshakes();
+        let Some(peer) = state.connections.get(&id).map(|entry| entry.peer) else { return };
+        drop(state);
+        self.flood_log.warn(format_args!(
+            "DST connection from {peer} closed for a newer one before it was let in: {handshakes} others are not either"
+        ));
+        self.close(id);
     }
 
     /// A connection says hello.
     pub(crate) fn hello(self: &Rc<Self>, id: u64, hello: Hello, peer: SocketAddr) {
-        let Some(group) = self.state.borrow().connections.get(&id).map(|entry| entry.group) else { return };
+        // One that was evicted meanwhile gets nothing.
+        let of_open = |entry: &ConnectionEntry| (!entry.closed).then_some(entry.group);
+        let Some(group) = self.state.borrow().connections.get(&id).and_then(of_open) else { return };
         match self.answer(id, &hello, peer) {
             Ok(Answer::Welcome(welcome, join)) => {
                 self.on_group(group, move |group| group.welcome(id, &welcome, join));
             }
             Ok(Answer::Later(others)) => others.into_iter().for_each(|other| self.close(other)),
             Err(refusal) => {
-                self.state.borrow_mut().refused_hellos += 1;
+                let mut state = self.state.borrow_mut();
+                state.refused_hellos += 1;
+                state.refused_busy += u64::from(refusal.reason == RefusalReason::Busy);
+                drop(state);
                 self.log.warn(format_args!(
                     "DST host {:?} from {peer} refused at export {:?}: {}",
                     hello.host, hello.export, refusal.text
@@ -100,10 +136,30 @@ impl Target {
     fn answer(&self, id: u64, hello: &Hello, peer: SocketAddr) -> Result<Answer, Refusal> {
         let proof = self.state.borrow().connections.get(&id).and_then(|entry| entry.proof.clone());
         let admitted = self.admit(hello, peer, proof.as_ref())?;
-        match hello.session {
+        self.count_in(id, hello)?;
+        let answer = match hello.session {
             None => self.open(id, hello, peer, admitted),
             Some(reference) => self.join(id, hello, peer, reference, admitted),
+        }?;
+        self.state.borrow_mut().room.settle(id);
+        Ok(answer)
+    }
+
+    /// Counts a connection among its host's, unless these are too many.
+    fn count_in(&self, id: u64, hello: &Hello) -> Result<(), Refusal> {
+        let owner = Owner::of(hello);
+        let State { room, sessions, .. } = &mut *self.state.borrow_mut();
+        // One that takes another's place adds none. The other is closed for it, and so is a third one that waits.
+        let replaces = hello.session.is_some_and(|place| {
+            let session = sessions.get(&place.id).filter(|session| session.owner == owner);
+            let queue = session.and_then(|session| session.queues.get(&place.queue));
+            queue.is_some_and(|queue| queue.connection.is_some())
+        });
+        let max = self.options.get().max_connections_per_host as usize;
+        if room.count_in(id, &owner, if replaces { usize::MAX } else { max }) {
+            return Ok(());
         }
+        Err(refuse(RefusalReason::Busy, format!("the host has {max} connections, more are not allowed")))
     }
 
     /// Whether this host may use the export that it asks for, and how.

@@ -13,29 +13,25 @@ use dst_session::Violation;
 use dst_session::keep_alive::{Due, KeepAlive};
 use dst_session::lease::Granted;
 use dst_session::slots::Slots;
-use dst_transport::{Broken, Flow, Frames, Outbox, Receiver, Stream};
-use dst_wire::secure::Secure;
+use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
-use spdk::iov::{Iov, IovMut};
+use spdk::iov::Iov;
 use spdk::sock::Sock;
 use spdk::sock::{Member, SockReady};
 
 use crate::backend::Io;
+use crate::frames::Incoming;
 use crate::group::Group;
 use crate::queue::{Queue, Setup, is_over};
 use crate::report::Activity;
 use crate::stats::Stats;
-
-/// Bytes of control frames that may wait to be sent; a peer that does not take its keep-alives' answers
-/// gets no more of them.
-const OUTBOX_MAX: usize = 4096;
 
 /// A client that takes nothing of what waits for it is closed after its keep-alive time, or this if that is
 /// longer, ms: it holds memory that others want.
 const NOT_TAKING_MS: u32 = 30_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Phase {
+pub(crate) enum Phase {
     /// Waiting for a hello.
     Handshake,
     /// Control has the hello, or what it is to be secured with.
@@ -75,38 +71,39 @@ struct State {
 }
 
 /// What the frames of a connection change.
-struct Body {
-    phase: Phase,
-    frame: Option<Header>,
-    message: Vec<u8>,
+pub(crate) struct Body {
+    pub phase: Phase,
+    pub frame: Option<Header>,
+    pub message: Vec<u8>,
     /// What it is to be secured with, as the client sent it.
-    secure: Option<Vec<u8>>,
+    pub secure: Option<Vec<u8>>,
     /// Its keys, until the last message in clear is sent.
-    secured: Option<Secured>,
-    is_secured: bool,
-    hello: Option<Hello>,
-    queue: Option<Queue>,
-    outbox: Outbox,
+    pub secured: Option<Secured>,
+    pub is_secured: bool,
+    pub hello: Option<Hello>,
+    pub queue: Option<Queue>,
+    pub outbox: Outbox,
     /// Whether the stream has bytes that the socket did not take yet.
-    has_unsent: bool,
+    pub has_unsent: bool,
     /// Until the welcome: the time that the handshake may take.
-    lease: Granted,
+    pub lease: Granted,
     /// What the lease is granted for each time, ms.
-    lease_ms: u32,
-    lease_expired: bool,
+    pub lease_ms: u32,
+    pub lease_expired: bool,
+    pub handshake_timed_out: bool,
     /// When it last showed a sign of life that was not asked for.
-    spoke_us: u64,
+    pub spoke_us: u64,
     /// Watches what the client takes.
-    taking: KeepAlive,
-    goodbye: bool,
+    pub taking: KeepAlive,
+    pub goodbye: bool,
     /// What a frame has shown, for whoever comes out of the receiver.
-    broken: Option<Broken>,
-    doomed: bool,
+    pub broken: Option<Broken>,
+    pub doomed: bool,
 }
 
 impl Body {
     /// Nothing of it is executed any more, and why.
-    fn lease_over(&self, now_us: u64) -> Broken {
+    pub fn lease_over(&self, now_us: u64) -> Broken {
         let since_us = now_us.saturating_sub(self.lease.until_us()) + u64::from(self.lease_ms) * 1000;
         if self.phase == Phase::Ready {
             Broken::LeaseOver(since_us / 1000)
@@ -118,6 +115,7 @@ impl Body {
     fn stats(&self) -> Stats {
         let mut stats = self.queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
         stats.lease_expiries = self.lease_expired.into();
+        stats.handshake_timeouts = self.handshake_timed_out.into();
         stats
     }
 
@@ -165,6 +163,7 @@ impl Connection {
                     lease: Granted::new(timeout_ms, now_us),
                     lease_ms: timeout_ms,
                     lease_expired: false,
+                    handshake_timed_out: false,
                     spoke_us: now_us,
                     taking: KeepAlive::new(timeout_ms, now_us),
                     goodbye: false,
@@ -442,6 +441,7 @@ impl Connection {
             return;
         }
         body.lease_expired = matches!(why, Broken::LeaseOver(_));
+        body.handshake_timed_out = matches!(why, Broken::HandshakeTime(_));
         let expected = body.goodbye || body.phase == Phase::Refused;
         if !expected {
             self.group.log.warn(format_args!("DST connection from {} ended: {why}", self.peer));
@@ -460,91 +460,5 @@ impl Connection {
 impl SockReady for Connection {
     fn readable(self: Rc<Self>) {
         self.receive();
-    }
-}
-
-/// A connection's frames on their way in.
-struct Incoming<'a> {
-    connection: &'a Rc<Connection>,
-    body: &'a mut Body,
-}
-
-impl Incoming<'_> {
-    fn queue(&mut self) -> Option<&mut Queue> {
-        let is_request = self.body.frame.is_some_and(|header| header.kind == Kind::Request);
-        self.body.queue.as_mut().filter(|_| is_request)
-    }
-}
-
-impl Frames for Incoming<'_> {
-    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
-        let body = &mut *self.body;
-        if body.broken.is_some() {
-            return Ok(Flow::Stall);
-        }
-        body.frame = Some(*header);
-        match (body.phase, header.kind, &mut body.queue) {
-            (Phase::Handshake, Kind::Hello, _) if body.hello.is_none() && body.secure.is_none() => {
-                body.message.clear();
-                Ok(Flow::Go)
-            }
-            (Phase::Handshake, Kind::Secure, _)
-                if body.hello.is_none() && body.secure.is_none() && !body.is_secured =>
-            {
-                body.message.clear();
-                Ok(Flow::Go)
-            }
-            (Phase::Ready, Kind::Request, Some(queue)) if !body.goodbye => {
-                queue.header(header, &self.connection.group.pools)
-            }
-            (Phase::Ready, Kind::KeepAlive | Kind::Goodbye, _) => Ok(Flow::Go),
-            _ => Err(Violation::Unexpected(header.kind)),
-        }
-    }
-
-    fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
-        match self.queue() {
-            Some(queue) => queue.data(bytes),
-            None => self.body.message.extend_from_slice(bytes),
-        }
-        Ok(())
-    }
-
-    fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
-        self.queue().map_or(0, |queue| queue.place(iov))
-    }
-
-    fn placed(&mut self, len: usize) {
-        if let Some(queue) = self.queue() {
-            queue.placed(len);
-        }
-    }
-
-    fn end(&mut self) -> Result<(), Violation> {
-        let body = &mut *self.body;
-        let Some(header) = body.frame else { return Ok(()) };
-        match header.kind {
-            Kind::Request => {
-                let Some(queue) = &mut body.queue else { return Ok(()) };
-                if let Err(now_us) = queue.end(self.connection, &body.lease) {
-                    body.broken = Some(body.lease_over(now_us));
-                }
-            }
-            Kind::Hello => body.hello = Some(Hello::decode(&body.message)?),
-            Kind::Secure => {
-                Secure::decode(&body.message)?;
-                body.secure = Some(std::mem::take(&mut body.message));
-            }
-            // Without room for the answer it has not arrived.
-            Kind::KeepAlive if body.outbox.pending().len() < OUTBOX_MAX => {
-                // A moment that is past is too early rather than too late.
-                body.lease.keep_alive(header.id, header.start, self.connection.group.now_us())?;
-                let ack = Header { id: header.id, ..Header::new(Kind::KeepAliveAck) };
-                body.outbox.push(ack, &[]);
-            }
-            Kind::Goodbye => body.goodbye = true,
-            _ => {}
-        }
-        Ok(())
     }
 }

@@ -17,12 +17,17 @@ use crate::group::{self, Group};
 use crate::listener::{ListenAddress, Listener};
 use crate::options::Options;
 use crate::rate::RateLimit;
+use crate::room::{EVICTIONS_MAX, Room};
 use crate::secure::Proof;
 use crate::sessions::{Owner, Sessions};
 use crate::stats::Stats;
 
 /// How often abandoned sessions are looked for.
 const TICK_US: u64 = 500_000;
+
+/// Open files that are left to everything else than connections, and to those that were evicted and are not closed yet.
+const SPARE_FILES: u64 = 64;
+const _: () = assert!(SPARE_FILES >= 2 * EVICTIONS_MAX as u64);
 
 spdk::thread_local! {
     static TARGET: RefCell<Option<Rc<Target>>> = const { RefCell::new(None) };
@@ -79,8 +84,11 @@ pub(crate) struct State {
     pub sessions: Sessions,
     pub connections: BTreeMap<u64, ConnectionEntry>,
     pub next_id: u64,
+    pub room: Room,
     /// Since the start.
     pub refused_hellos: u64,
+    /// Those of them who may come later.
+    pub refused_busy: u64,
     /// Counts of sessions that are gone.
     pub past: Stats,
     pub stopping: Option<Box<dyn FnOnce()>>,
@@ -99,7 +107,11 @@ pub struct Target {
     /// This start of the process. Known to others until the last of its I/O has ended.
     pub(crate) instance: Instance,
     pub(crate) state: RefCell<State>,
+    /// Most connections that there can be open files for; known from the first listener on.
+    files: Cell<u32>,
     pub(crate) log: RateLimit,
+    /// For what anybody can cause by connecting: it must not hide why somebody is refused.
+    pub(crate) flood_log: RateLimit,
     pub(crate) thread: Thread,
     ticker: RefCell<Option<Poller>>,
 }
@@ -127,7 +139,9 @@ impl Target {
             options: Cell::default(),
             instance: Instance::new(),
             state: RefCell::default(),
+            files: Cell::new(u32::MAX),
             log: RateLimit::default(),
+            flood_log: RateLimit::default(),
             thread,
             ticker: RefCell::default(),
         });
@@ -202,6 +216,7 @@ impl Target {
         if !self.state.borrow().groups.is_empty() {
             return Ok(());
         }
+        self.limit_connections();
         let resources = |errno| Error::Resources { what: "threads of the target", errno };
         let target = Rc::downgrade(self);
         let ticker = Poller::register(TICK_US, move || target.upgrade().is_some_and(|target| target.tick()));
@@ -219,6 +234,28 @@ impl Target {
         self.state.borrow_mut().groups = groups;
         *self.ticker.borrow_mut() = Some(ticker);
         Ok(())
+    }
+
+    /// Most connections at once.
+    pub(crate) fn max_connections(&self) -> u32 {
+        self.options.get().max_connections.min(self.files.get())
+    }
+
+    /// No more connections than the process may have open files.
+    fn limit_connections(&self) {
+        let wanted = self.options.get().max_connections;
+        let (files, in_use) = (spdk::open_files::raise(), spdk::open_files::in_use());
+        let left = files.saturating_sub(in_use + SPARE_FILES);
+        self.files.set(left.clamp(1, u32::MAX.into()) as u32);
+        let max = self.max_connections();
+        if max < wanted {
+            spdk::warn!(
+                "DST target: max_connections is {wanted}, but this process may have {files} open files, of which \
+                 {in_use} are in use and {SPARE_FILES} are kept: only {max} connections are taken. Raise the hard \
+                 limit of open files (LimitNOFILE= of systemd, ulimit -Hn) to {} at least, or lower max_connections",
+                u64::from(wanted) + in_use + SPARE_FILES
+            );
+        }
     }
 
     fn start_group(&self, index: usize, core: u32) -> spdk::Result<Thread> {

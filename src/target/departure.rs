@@ -21,7 +21,11 @@ impl Target {
     pub(crate) fn finished(self: &Rc<Self>, id: u64, remains: Remains) {
         let mut state = self.state.borrow_mut();
         let Some(entry) = state.connections.remove(&id) else { return };
+        state.room.leave(id);
         state.past.fences += u64::from(entry.opens.is_some());
+        if entry.place.is_none() {
+            state.past.add(&remains.stats);
+        }
         drop(state);
         if let Some(place) = entry.place {
             self.leave(id, place, remains);

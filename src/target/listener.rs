@@ -65,6 +65,7 @@ impl Listener {
             let Some(target) = target.upgrade() else { return false };
             let mut accepted = 0;
             while accepted < ACCEPTS_A_POLL
+                && !target.is_clearing()
                 && let Some(sock) = listener.accept()
             {
                 accepted += 1;

@@ -5,10 +5,17 @@
 pub struct Options {
     /// Most connections at once, handshakes included. 1 to 65,536.
     pub max_connections: u32,
-    /// Most connections at once that have not finished their handshake. 1 to 65,536.
+    /// Most connections at once that neither were let in nor wait to be; beyond it the oldest of them is closed. 1
+    /// to 65,536.
     pub max_handshakes: u32,
+    /// Most of them from one address, likewise. 1 to 65,536.
+    pub max_handshakes_per_address: u32,
+    /// Most bytes of data of the first frame. 512 to 4,096.
+    pub max_handshake_bytes: u32,
     /// How long a handshake may take, ms. 100 to 60,000.
     pub handshake_timeout_ms: u32,
+    /// Most connections at once of one host at one export, those that wait to be let in included. 1 to 65,536.
+    pub max_connections_per_host: u32,
     /// Most sessions at once. 1 to 65,536.
     pub max_sessions: u32,
     /// How long a session without connections is remembered, ms. 1,000 to 3,600,000.
@@ -32,7 +39,10 @@ impl Default for Options {
         Options {
             max_connections: 4096,
             max_handshakes: 256,
+            max_handshakes_per_address: 64,
+            max_handshake_bytes: 4096,
             handshake_timeout_ms: 5000,
+            max_connections_per_host: 1024,
             max_sessions: 1024,
             session_timeout_ms: 60_000,
             max_keep_alive_ms: 60_000,

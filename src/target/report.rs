@@ -80,6 +80,14 @@ pub struct Totals {
     pub stats: Stats,
     /// Since the start: hellos that were refused.
     pub refused_hellos: u64,
+    /// Since the start: those of them that may come again later.
+    pub refused_busy: u64,
+    /// Since the start: connections that were closed for a newer one before they were let in.
+    pub handshakes_evicted: u64,
+    /// Since the start: connections for which there was no room.
+    pub connections_refused: u64,
+    /// Most connections, as far as there can be open files.
+    pub max_connections: u32,
     /// Now, handshakes and those that are closing included.
     pub connections: usize,
     /// Now: connections that are not let in yet.
@@ -116,6 +124,10 @@ impl Target {
             let totals = Totals {
                 stats,
                 refused_hellos: state.refused_hellos,
+                refused_busy: state.refused_busy,
+                handshakes_evicted: state.room.evictions,
+                connections_refused: state.room.refused,
+                max_connections: target.max_connections(),
                 connections: state.connections.len(),
                 handshakes: state.connections.values().filter(|entry| !entry.welcomed).count(),
                 closing: state.connections.values().filter(|entry| entry.closed).count(),

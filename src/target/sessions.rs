@@ -42,7 +42,7 @@ impl Queue {
 }
 
 /// Whose something is: what one host has at one export.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Owner {
     /// The export's name.
     pub export: String,

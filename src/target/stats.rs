@@ -26,6 +26,8 @@ pub struct Stats {
     pub dropped: u64,
     /// Connections whose lease ran out.
     pub lease_expiries: u64,
+    /// Connections that were not let in within their time.
+    pub handshake_timeouts: u64,
     /// Connections of queues that had one before.
     pub reconnects: u64,
     /// Connections that had to wait until what their client had before was over.
@@ -78,6 +80,7 @@ impl Stats {
         self.corrupt += other.corrupt;
         self.dropped += other.dropped;
         self.lease_expiries += other.lease_expiries;
+        self.handshake_timeouts += other.handshake_timeouts;
         self.reconnects += other.reconnects;
         self.fences += other.fences;
         self.read_latency.add(&other.read_latency);

@@ -21,6 +21,7 @@ pub mod instance;
 pub mod iov;
 mod json;
 pub mod log;
+pub mod open_files;
 pub mod poller;
 pub mod random;
 pub mod rpc;

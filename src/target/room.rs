@@ -1,0 +1,208 @@
+//! Room for connections: who may have how many, and who has to go when there is none left.
+//!
+//! Anybody can connect and say nothing. Such connections cost those who are let in nothing but this: when there are
+//! too many, the oldest goes for the newest. A client that means it needs a round trip to be let in.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use crate::options::Options;
+use crate::sessions::Owner;
+
+/// Evicted connections whose socket may be open still while others are accepted.
+pub const EVICTIONS_MAX: usize = 32;
+
+/// What a new connection finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place {
+    /// There is room.
+    Free,
+    /// There is room when this one is evicted.
+    InsteadOf(u64),
+    /// There is none, and nobody who could be evicted.
+    None,
+}
+
+/// Connections that are not let in yet, and how many each host has. Their numbers rise: the least is the oldest.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// Those that may be evicted: neither let in nor waiting to be.
+    handshakes: BTreeMap<u64, IpAddr>,
+    of_addresses: BTreeMap<IpAddr, BTreeSet<u64>>,
+    /// Those whose end is not known yet.
+    evicted: BTreeSet<u64>,
+    /// Whose a connection is that was let in or waits to be.
+    owners: BTreeMap<u64, Owner>,
+    of_owners: BTreeMap<Owner, usize>,
+    /// Since the start: connections that had to make room for another one.
+    pub evictions: u64,
+    /// Since the start: connections for which there was no room.
+    pub refused: u64,
+}
+
+impl Room {
+    /// What a new connection from `address` finds, besides `connections` that are there.
+    pub fn look(
+        &self,
+        address: IpAddr,
+        connections: usize,
+        max_connections: usize,
+        options: &Options,
+    ) -> Place {
+        let address = address.to_canonical();
+        let is_full = connections - self.evicted.len() >= max_connections;
+        if let Some(its) = self.of_addresses.get(&address)
+            && its.len() >= options.max_handshakes_per_address as usize
+        {
+            return its.first().map_or(Place::None, |&id| Place::InsteadOf(id));
+        }
+        if is_full || self.handshakes.len() >= options.max_handshakes as usize {
+            return self.handshakes.first_key_value().map_or(Place::None, |(&id, _)| Place::InsteadOf(id));
+        }
+        Place::Free
+    }
+
+    /// Whether so many evicted connections are still there that no other should be accepted now.
+    pub fn is_clearing(&self) -> bool {
+        self.evicted.len() >= EVICTIONS_MAX
+    }
+
+    /// Connections that may be evicted.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    /// A connection has begun its handshake.
+    pub fn enter(&mut self, id: u64, address: IpAddr) {
+        let address = address.to_canonical();
+        self.handshakes.insert(id, address);
+        self.of_addresses.entry(address).or_default().insert(id);
+    }
+
+    /// A connection is evicted.
+    pub fn evict(&mut self, id: u64) {
+        self.settle(id);
+        self.evicted.insert(id);
+        self.evictions += 1;
+    }
+
+    /// A connection was let in, or waits to be: it is not evicted any more.
+    pub fn settle(&mut self, id: u64) {
+        let Some(address) = self.handshakes.remove(&id) else { return };
+        if let Some(its) = self.of_addresses.get_mut(&address) {
+            its.remove(&id);
+            if its.is_empty() {
+                self.of_addresses.remove(&address);
+            }
+        }
+    }
+
+    /// Counts a connection among those of its host, unless these are `max` already. One that is counted stays so.
+    pub fn count_in(&mut self, id: u64, owner: &Owner, max: usize) -> bool {
+        if self.owners.contains_key(&id) {
+            return true;
+        }
+        let count = self.of_owners.entry(owner.clone()).or_default();
+        let fits = *count < max;
+        if fits {
+            *count += 1;
+            self.owners.insert(id, owner.clone());
+        }
+        fits
+    }
+
+    /// A connection is gone.
+    pub fn leave(&mut self, id: u64) {
+        self.settle(id);
+        self.evicted.remove(&id);
+        let Some(owner) = self.owners.remove(&id) else { return };
+        if let Some(count) = self.of_owners.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_owners.remove(&owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const CONNECTIONS: usize = 10;
+
+    fn options() -> Options {
+        Options { max_handshakes: 4, max_handshakes_per_address: 2, ..Options::default() }
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn look(room: &Room, last: u8, connections: usize) -> Place {
+        room.look(ip(last), connections, CONNECTIONS, &options())
+    }
+
+    fn owner(host: &str) -> Owner {
+        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    }
+
+    #[test]
+    fn the_oldest_of_an_address_then_the_oldest_of_all() {
+        let mut room = Room::default();
+        room.enter(1, ip(9));
+        room.enter(2, ip(1));
+        room.enter(3, ip(1));
+        assert_eq!(look(&room, 1, 3), Place::InsteadOf(2));
+        assert_eq!(look(&room, 2, 3), Place::Free);
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(room.look(mapped, 3, CONNECTIONS, &options()), Place::InsteadOf(2));
+        room.enter(4, ip(2));
+        assert_eq!(look(&room, 3, 4), Place::InsteadOf(1));
+        room.evict(1);
+        assert_eq!((look(&room, 3, 4), room.handshakes(), room.evictions), (Place::Free, 3, 1));
+        room.enter(5, ip(3));
+        assert_eq!(look(&room, 4, 5), Place::InsteadOf(2));
+    }
+
+    #[test]
+    fn who_was_let_in_is_safe() {
+        let mut room = Room::default();
+        (1..=4).for_each(|id| room.enter(id, ip(id as u8)));
+        (1..=3).for_each(|id| room.settle(id));
+        assert_eq!(look(&room, 5, CONNECTIONS), Place::InsteadOf(4), "the one that has not been");
+        room.settle(4);
+        assert_eq!(look(&room, 5, CONNECTIONS), Place::None);
+        room.leave(4);
+        assert_eq!(look(&room, 5, CONNECTIONS - 1), Place::Free);
+        assert!(room.of_addresses.is_empty());
+    }
+
+    #[test]
+    fn evicted_ones_take_no_room_but_there_are_few_of_them() {
+        let mut room = Room::default();
+        for id in 1..=EVICTIONS_MAX as u64 {
+            assert!(!room.is_clearing());
+            room.enter(id, ip(1));
+            room.evict(id);
+        }
+        assert!(room.is_clearing());
+        assert_eq!(look(&room, 1, CONNECTIONS - 1 + EVICTIONS_MAX), Place::Free);
+        assert_eq!(look(&room, 1, CONNECTIONS + EVICTIONS_MAX), Place::None);
+        room.leave(7);
+        assert!(!room.is_clearing());
+    }
+
+    #[test]
+    fn a_host_has_so_many_and_no_more() {
+        let mut room = Room::default();
+        assert!(room.count_in(1, &owner("a"), 2) && room.count_in(2, &owner("a"), 2));
+        assert!(room.count_in(1, &owner("a"), 2), "counted already");
+        assert!(!room.count_in(3, &owner("a"), 2));
+        assert!(room.count_in(3, &owner("b"), 2));
+        room.leave(1);
+        assert!(room.count_in(4, &owner("a"), 2) && !room.count_in(5, &owner("a"), 2));
+        (2..=4).for_each(|id| room.leave(id));
+        assert!(room.owners.is_empty() && room.of_owners.is_empty());
+    }
+}

@@ -1,0 +1,303 @@
+"""Limits against the unfriendly: anybody may connect and say nothing, and keeps nobody out by that."""
+
+from __future__ import annotations
+
+import resource
+import socket
+import threading
+import time
+from contextlib import ExitStack
+from typing import Any, Iterator
+
+import pytest
+
+from harness.backends import await_requests, slow_export
+from harness.lab import Lab
+from harness.ports import free_port
+from harness.protocol import BUSY, HELLO, WELCOME, Closed, Connection, Session, attribute, header, hello, refusal_of, write
+from harness.spdk import Application
+from harness.transport import Remote, attach
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+BLOCK = 512
+SLOW_S = 1.0
+# Connections that are let in, or closed, are so within this time, seconds: far less than a handshake may take here.
+SOON = 5.0
+# Where silence comes from when it does not come from where clients do.
+ELSEWHERE = "127.0.0.2"
+
+# Files that the target leaves to others.
+SPARE_FILES = 64
+
+Served = tuple[Application, Remote]
+
+
+def served(lab: Lab, **options: int) -> Served:
+    """A target with these options, and a patience with handshakes that no test outlasts."""
+    target = lab.target()
+    target.rpc.call("dst_set_options", **({"handshake_timeout_ms": 60_000} | options))
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * 2048, block_size=BLOCK)
+    return target, lab.transport.serve(target, "Malloc0")
+
+
+def stat(target: Application, name: str) -> int:
+    return target.rpc.call("dst_get_stats")[name]
+
+
+def await_stat(target: Application, name: str, value: int) -> None:
+    wait_until(lambda: stat(target, name) == value, f"{name} to be {value}, not {stat(target, name)}", SOON)
+
+
+class Silent:
+    """Connections that say nothing."""
+
+    def __init__(self, remote: Remote) -> None:
+        self._remote = remote
+        self.socks: list[socket.socket] = []
+
+    def __enter__(self) -> Silent:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for sock in self.socks:
+            sock.close()
+
+    def come(self, count: int, source: str = ELSEWHERE) -> None:
+        place = (self._remote.address, self._remote.port)
+        for _ in range(count):
+            sock = socket.create_connection(place, 10, (source, 0))
+            sock.setblocking(False)
+            self.socks.append(sock)
+
+    def closed(self) -> list[int]:
+        """Which of them the target has closed, by the order in which they came."""
+
+        def is_closed(sock: socket.socket) -> bool:
+            try:
+                return not sock.recv(1)
+            except BlockingIOError:
+                return False
+            except ConnectionError:
+                return True
+
+        return [number for number, sock in enumerate(self.socks) if is_closed(sock)]
+
+
+@pytest.fixture(autouse=True)
+def many_files() -> Iterator[None]:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < 4096:
+        pytest.skip(f"this user may open {hard} files only")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (4096, hard))
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+def test_silence_of_one_address(lab: Lab) -> None:
+    """A thousand connections of one address hold as many places as that address may have."""
+    target, remote = served(lab)
+    files, lines = target.open_files(), len(target.text().splitlines())
+    client = lab.client()
+    with Silent(remote) as silent:
+        silent.come(1000)
+        await_stat(target, "handshakes", 64)
+        assert stat(target, "handshakes_evicted") == 1000 - 64
+        assert silent.closed() == list(range(1000 - 64)), "the oldest go first"
+        assert target.open_files() == files + 64
+        # The lines of ten a second.
+        assert len(target.text().splitlines()) - lines < 100
+        begun = time.monotonic()
+        attach(lab.transport, client, remote)
+        assert time.monotonic() - begun < SOON
+        await_stat(target, "handshakes", 64)
+    assert stat(target, "connections_refused") == 0
+
+
+def test_silence_of_many_addresses(lab: Lab) -> None:
+    """A place for each address is not one for everybody: the oldest of all goes."""
+    target, remote = served(lab, max_handshakes=32, max_handshakes_per_address=2)
+    with Silent(remote) as silent:
+        for number in range(200):
+            silent.come(1, f"127.0.1.{1 + number}")
+        await_stat(target, "handshakes", 32)
+        assert silent.closed() == list(range(168))
+        assert stat(target, "handshakes_evicted") == 168
+        begun = time.monotonic()
+        with Session(remote).join(1):
+            assert time.monotonic() - begun < SOON
+
+
+def test_attach_while_silent_ones_come(lab: Lab) -> None:
+    """Even from the client's own address, of which the oldest has to go for the newest all the time."""
+    target, remote = served(lab)
+    client = lab.client()
+    ended = threading.Event()
+    came = 0
+
+    def flood() -> None:
+        nonlocal came
+        while not ended.is_set():
+            with Silent(remote) as silent:
+                silent.come(50, "127.0.0.1")
+                came += 50
+                # A client's SYN that finds the kernel's queue full is sent again only after a second.
+                time.sleep(0.01)
+
+    with Silent(remote) as silent:
+        silent.come(300, "127.0.0.1")
+        thread = threading.Thread(target=flood)
+        thread.start()
+        try:
+            for number in range(10):
+                begun = time.monotonic()
+                attach(lab.transport, client, remote, f"remote{number}")
+                assert time.monotonic() - begun < SOON
+            wait_until(lambda: came > 1000, "the flood", 20)
+        finally:
+            ended.set()
+            thread.join()
+    assert stat(target, "sessions") == 10
+
+
+def test_who_waits_is_not_evicted(lab: Lab) -> None:
+    """It has a right to come in, and comes in when the backend has finished what its queue had before."""
+    target, remote = served(lab, max_handshakes=4)
+    with slow_export(target, remote, SLOW_S) as slow, Silent(remote) as silent:
+        session = Session(slow, "patient")
+        first = session.join(1)
+        first.send(write(0, 1, 0, bytes(BLOCK)))
+        await_requests(target, "patient", "writes", 1)
+        waiting = session.say_hello(1, epoch=2)
+        first.assert_closed()
+        silent.come(50, "127.0.0.1")
+        await_stat(target, "handshakes_evicted", 46)
+        assert waiting.receive().kind == WELCOME
+        waiting.close()
+        session.control.close()
+
+
+def test_place_of_all_connections(lab: Lab) -> None:
+    """Silent ones make room for others also when all places are taken; those that were let in never do."""
+    target, remote = served(lab, max_connections=4)
+    with Silent(remote) as silent, ExitStack() as joined:
+        session = Session(remote)
+        silent.come(3)
+        await_stat(target, "connections", 4)
+        for number in range(1, 4):
+            joined.enter_context(session.join(number))
+        wait_until(lambda: silent.closed() == [0, 1, 2], "the silent ones to make room", SOON)
+        assert (stat(target, "handshakes_evicted"), stat(target, "connections_refused")) == (3, 0)
+        silent.come(2)
+        wait_until(lambda: silent.closed() == [0, 1, 2, 3, 4], "the new ones to be closed", SOON)
+        assert (stat(target, "handshakes_evicted"), stat(target, "connections_refused")) == (3, 2)
+        session.control.keep_alive()
+
+
+def test_connections_of_a_host(lab: Lab) -> None:
+    target, remote = served(lab, max_connections_per_host=3)
+    session, other = Session(remote, "greedy"), Session(remote, "modest")
+    queues = [session.join(number) for number in (1, 2)]
+    with session.say_hello(3) as late:
+        reason, text = refusal_of(late.receive())
+        assert (reason, "3 connections" in text) == (BUSY, True)
+    with Connection(remote) as late:
+        late.send(hello(remote.export, "greedy"))
+        assert refusal_of(late.receive())[0] == BUSY
+    assert (stat(target, "refused_busy"), stat(target, "refused_hellos")) == (2, 2)
+    other.join(1).close()
+    # One in another's place is none more.
+    again = session.join(2, epoch=2)
+    queues[1].assert_closed()
+    # And one less makes room for another.
+    again.close()
+    await_stat(target, "connections", 3)
+    with session.join(3):
+        assert stat(target, "refused_busy") == 2
+
+
+def test_bytes_before_being_let_in(lab: Lab) -> None:
+    target, remote = served(lab, max_handshake_bytes=512)
+
+    def say_hello(length: int) -> Connection:
+        """A hello with so many bytes of data, of which the last are of an attribute of another version's."""
+        spare = length - (len(hello(remote.export, "me")) - 48)
+        connection = Connection(remote)
+        connection.send(hello(remote.export, "me", more=attribute(1000, bytes(spare - 4))))
+        return connection
+
+    with say_hello(512) as connection:
+        assert connection.receive().kind == WELCOME
+    with say_hello(513) as connection, pytest.raises(Closed):
+        connection.receive()
+    # Its length is enough.
+    with Connection(remote) as connection:
+        connection.send(header(HELLO, length=4096))
+        connection.assert_closed()
+    assert "announces 513 bytes of data, at most 512" in target.text()
+
+
+def test_time_until_being_let_in(lab: Lab) -> None:
+    target, remote = served(lab, handshake_timeout_ms=300)
+    with Silent(remote) as silent:
+        begun = time.monotonic()
+        silent.come(5)
+        wait_until(lambda: len(silent.closed()) == 5, "the target to lose patience", SOON)
+        assert time.monotonic() - begun > 0.2
+    await_stat(target, "handshake_timeouts", 5)
+    assert stat(target, "handshakes_evicted") == 0
+
+
+def test_open_files_are_as_many_as_allowed(lab: Lab) -> None:
+    """The soft limit is raised; the hard one holds, and is told before it is reached."""
+    target = lab.target()
+    call = target.rpc.call
+    call("dst_set_options", max_connections=1000, handshake_timeout_ms=60_000)
+    call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=BLOCK)
+    # Each of DPDK's hugepages is one.
+    soft = target.open_files() + 32
+    hard = soft + SPARE_FILES
+    resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    assert "open files" not in target.text()
+    remote = lab.transport.serve(target, "Malloc0")
+    assert resource.prlimit(target.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    most = stat(target, "max_connections")
+    assert 24 <= most <= 32 and call("dst_get_options")["max_connections"] == 1000
+    lines = [line for line in target.text().splitlines() if "open files" in line]
+    assert len(lines) == 1 and all(word in lines[0] for word in ("1000", str(hard), f"only {most}")), lines
+    with ExitStack() as joined, Silent(remote) as silent:
+        session = Session(remote)
+        for number in range(1, most):
+            joined.enter_context(session.join(number))
+        silent.come(100)
+        await_stat(target, "connections_refused", 100)
+        session.control.keep_alive()
+
+
+def test_open_files_that_suffice_are_not_talked_about(lab: Lab) -> None:
+    target = lab.target()
+    soft = target.open_files() + 32
+    hard = soft + SPARE_FILES + 1000
+    resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (soft, hard))
+    target.rpc.call("dst_set_options", max_connections=1000)
+    target.rpc.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(free_port()))
+    assert resource.prlimit(target.pid, resource.RLIMIT_NOFILE) == (hard, hard)
+    assert stat(target, "max_connections") == 1000
+    assert "open files" not in target.text()
+
+
+def test_options_are_shown_and_saved(lab: Lab) -> None:
+    target = lab.target()
+    chosen = {"max_handshakes": 5, "max_handshakes_per_address": 6, "max_handshake_bytes": 700}
+    chosen |= {"max_connections": 50, "max_connections_per_host": 8}
+    target.rpc.call("dst_set_options", **chosen)
+    saved = [
+        entry["params"]
+        for subsystem in target.rpc.call("framework_get_subsystems")
+        for entry in target.rpc.call("framework_get_config", name=subsystem["subsystem"]) or []
+        if entry["method"] == "dst_set_options"
+    ]
+    for options in (target.rpc.call("dst_get_options"), *saved):
+        assert {key: options[key] for key in chosen} == chosen
+    assert len(saved) == 1
