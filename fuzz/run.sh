@@ -13,7 +13,7 @@ seconds=${1:-5}
 [[ $seconds =~ ^[0-9]+$ ]] || { echo "usage: fuzz/run.sh [SECONDS] [TARGET...]" >&2; exit 2; }
 shift || true
 targets=("$@")
-[[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer)
+[[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer secure secured records)
 seed=${FUZZ_SEED:-1}
 
 if ! command -v "${CXX:-c++}" >/dev/null; then
@@ -21,7 +21,7 @@ if ! command -v "${CXX:-c++}" >/dev/null; then
     exit 2
 fi
 
-# As cargo-fuzz builds, without the address sanitizer (it needs a nightly; there is no unsafe code here).
+# As cargo-fuzz builds, without the address sanitizer (it needs a nightly; there is no unsafe Rust of ours here).
 # A target triple, so that build scripts and macros are not instrumented.
 triple=$(rustc -vV | sed -n 's/^host: //p')
 flags="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module"
