@@ -10,11 +10,13 @@ fuzz_target!(|input: &[u8]| {
     let key = || Psk::new(Zeroizing::new([7; 32]));
     let Some((&mode, bytes)) = input.split_first() else { return };
     let offer = Offer { versions: (1, 1), export: "vol".into(), host: "me".into(), ciphers: vec![2, 3] };
-    let (initiator, message) = Initiator::begin(&key(), &offer, &[8; 32]);
     if mode % 2 == 0 {
+        // Not the one below: from the comparison there the fuzzer learns the bytes of an honest answer.
+        let (initiator, _) = Initiator::begin(&key(), &offer, &[5; 32]);
         assert!(initiator.finish(bytes).is_err(), "nobody guesses a tag");
         return;
     }
+    let (initiator, message) = Initiator::begin(&key(), &offer, &[8; 32]);
     let secure = Secure::decode(&message).expect("it is honest");
     let (mut answer, _) = accept(&[key()], &secure, &[9; 32]).expect("it is honest");
     let honest = answer.clone();

@@ -242,6 +242,10 @@ impl Link {
                     Err(error) => self.failed(now_us, error.to_string(), None),
                 }
             }
+            // In clear anybody on the way may have said it: that must not end a session.
+            (Some(Message::Refusal(refusal)), _) if refusal.reason == RefusalReason::NoSession => {
+                self.failed(now_us, "the target refused before it was asked".to_owned(), None)
+            }
             (Some(message), _) => self.not_expected(&message, now_us),
             (None, Err(broken)) => self.failed(now_us, broken.to_string(), None),
             (None, Ok(())) if connection.silence.due(now_us) == Due::Dead => {
