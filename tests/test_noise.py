@@ -1,11 +1,14 @@
-"""The tests' own key agreement and records: against a published vector of Noise's, and against themselves."""
+"""The tests' own key agreement and records: against a published vector of Noise's, and the examples in docs/protocol.md."""
 
 from __future__ import annotations
 
 import pytest
-
-from harness.noise import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, Forged, Handshake, Records, TAG_LEN
 from cryptography.hazmat.primitives.ciphers.aead import ChaCha20Poly1305
+
+from harness.noise import AES_256_GCM, CIPHER_NAMES, Forged, Handshake, Records, TAG_LEN
+from harness.protocol import HEADER_LEN, KEEP_ALIVE, attribute, attributes, header
+from harness.secure import NOISE, PROLOGUE as DST_PROLOGUE, SECURED, offer, secure
+from harness.specification import example
 
 # Of Noise_NNpsk0_25519_ChaChaPoly_SHA256, from cacophony's vectors, as snow has them too.
 PROLOGUE = bytes.fromhex("4a6f686e2047616c74")
@@ -25,7 +28,7 @@ SECOND = b"Murray Rothbard", bytes.fromhex(
 THIRD = b"F. A. Hayek", bytes.fromhex("e632c3763d7669067383433197a3baddf146e9e70ad4b4e9e59e0f")
 FOURTH = b"Carl Menger", bytes.fromhex("64c6bee32ea91c8474bb4c21d7a700109ad45af77b29764ba5eb1e")
 
-CIPHERS = [AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305]
+CIPHERS = list(CIPHER_NAMES)
 
 
 def test_published_vector() -> None:
@@ -38,6 +41,32 @@ def test_published_vector() -> None:
     assert client.split() == target.split()
     for secret, (payload, sealed) in zip(client.split(), (THIRD, FOURTH)):
         assert ChaCha20Poly1305(secret).encrypt(bytes(12), payload, b"") == sealed
+
+
+def agree(cipher: int) -> tuple[bytes, bytes, Handshake]:
+    """The frames of the document's handshake, and the client's end of it."""
+    bound = offer("vol0", "alpha", bytes([cipher]))
+    psk, client_secret, target_secret = (bytes(range(start, start + 32)) for start in (0, 0x20, 0x40))
+    client = Handshake(DST_PROLOGUE + bound, psk, client_secret)
+    target = Handshake(DST_PROLOGUE + bound, psk, target_secret)
+    first = client.write()
+    assert target.read(first) == b""
+    second = target.write(attribute(1, b"\1\0") + attribute(8, bytes([cipher])))
+    assert attributes(client.read(second)) == {1: b"\1\0", 8: bytes([cipher])}
+    answer = attribute(NOISE, second)
+    return secure(bound, first), header(SECURED, length=len(answer)) + answer, client
+
+
+def test_examples_of_the_handshake() -> None:
+    assert agree(AES_256_GCM)[:2] == (example("secure"), example("secured"))
+
+
+@pytest.mark.parametrize("cipher", CIPHERS, ids=CIPHER_NAMES.values())
+def test_examples_of_records(cipher: int) -> None:
+    client = agree(cipher)[2]
+    record = Records(cipher, client.split()[0]).seal(header(KEEP_ALIVE, ident=1))
+    assert len(record) == 4 + HEADER_LEN + TAG_LEN
+    assert record == example(f"record-{CIPHER_NAMES[cipher]}")
 
 
 def test_every_byte_counts() -> None:

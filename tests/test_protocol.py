@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import random
-import re
 import struct
 from typing import Any, Iterator
 
 import pytest
 
-from harness.environment import ROOT
 from harness.protocol import (
     ANSWER,
     BUSY,
@@ -42,14 +40,7 @@ from harness.protocol import (
     refusal_of,
 )
 from harness.served import BLOCK, MIB, Served
-
-
-def example(name: str) -> bytes:
-    """The bytes of one of the document's examples."""
-    text = (ROOT / "docs" / "protocol.md").read_text()
-    block = re.search(rf"```hex {name}\n(.*?)```", text, re.DOTALL)
-    assert block, f"docs/protocol.md has no example {name}"
-    return bytes.fromhex(" ".join(line.split(";")[0] for line in block.group(1).splitlines()))
+from harness.specification import example
 
 
 def test_examples() -> None:

@@ -21,7 +21,12 @@ Opens = Callable[[socket.socket], Channel]
 
 class FakeTarget:
     def __init__(
-        self, behind_welcome: bytes = b"", close: bool = False, opens: Opens = Channel, cipher: int = 0
+        self,
+        behind_welcome: bytes = b"",
+        close: bool = False,
+        opens: Opens = Channel,
+        cipher: int = 0,
+        keep_alive_ms: int = 10_000,
     ) -> None:
         """`behind_welcome` is sent with it; `close`: each connection after that."""
         self.connections = 0
@@ -29,10 +34,12 @@ class FakeTarget:
         self.errors: list[BaseException] = []
         """Of connections that did not get as far as a welcome."""
         self._behind, self._close, self._opens, self._cipher = behind_welcome, close, opens, cipher
+        self._keep_alive_ms = keep_alive_ms
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.1)
         self._ended = False
-        self._kept: list[Channel] = []
+        self.channels: list[Channel] = []
+        """Of the connections that got as far as a welcome."""
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -44,7 +51,7 @@ class FakeTarget:
         self._ended = True
         self._thread.join()
         self._listener.close()
-        for channel in self._kept:
+        for channel in self.channels:
             channel.close()
 
     def _serve(self) -> None:
@@ -62,25 +69,24 @@ class FakeTarget:
                 self.errors.append(error)
                 sock.close()
                 continue
+            self.channels.append(channel)
             if self._close:
                 channel.close()
-            else:
-                self._kept.append(channel)
 
     def _greet(self, channel: Channel) -> None:
         hello = receive_frame(channel)
         self.hellos.append(hello)
         new = attribute(1, os.urandom(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
-        channel.send(welcome(attributes(hello.data).get(5, new), self._cipher) + self._behind)
+        channel.send(welcome(attributes(hello.data).get(5, new), self._cipher, self._keep_alive_ms) + self._behind)
 
 
-def welcome(session: bytes, cipher: int = 0) -> bytes:
+def welcome(session: bytes, cipher: int = 0, keep_alive_ms: int = 10_000) -> bytes:
     """The frame. `session`: a list of attributes."""
     device = attribute(1, bytes(range(16))) + attribute(2, struct.pack("<Q", BLOCKS))
     device += attribute(3, struct.pack("<I", BLOCK)) + attribute(9, struct.pack("<I", 0xFE))
     data = attribute(1, struct.pack("<H", 1)) + attribute(2, bytes(16)) + attribute(3, session)
     data += attribute(4, device) + attribute(5, struct.pack("<H", 32)) + attribute(6, struct.pack("<I", 65536))
-    data += attribute(9, struct.pack("<I", 10_000))
+    data += attribute(9, struct.pack("<I", keep_alive_ms))
     if cipher:
         data += attribute(8, bytes([cipher]))
     return header(WELCOME, length=len(data)) + data

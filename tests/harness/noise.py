@@ -60,6 +60,8 @@ class Handshake:
         self._own = X25519PrivateKey.from_private_bytes(ephemeral) if ephemeral else X25519PrivateKey.generate()
         self._other: X25519PublicKey | None = None
         self._messages = 0
+        self.secrets: dict[str, bytes] = {}
+        """What both sides have computed."""
         # The name is longer than a hash, so its hash stands for it.
         self.hash = self._chaining_key = hashlib.sha256(PROTOCOL).digest()
         self._mix_hash(prologue)
@@ -90,6 +92,7 @@ class Handshake:
     def split(self) -> tuple[bytes, bytes]:
         """The secrets of the two directions, the initiator's first."""
         first, second = _hkdf(self._chaining_key, b"", 2)
+        self.secrets |= {"the client's secret": first, "the target's secret": second}
         return first, second
 
     def _take_public(self, public: bytes) -> None:
@@ -99,7 +102,9 @@ class Handshake:
         self._messages += 1
         if self._messages == 2:
             assert self._other is not None
-            self._mix_key(self._own.exchange(self._other))
+            shared = self._own.exchange(self._other)
+            self._mix_key(shared)
+            self.secrets |= {"ee": shared, "the chaining key": self._chaining_key, "the last Noise key": self._key}
 
     def _mix_hash(self, data: bytes) -> None:
         self.hash = hashlib.sha256(self.hash + data).digest()
@@ -113,6 +118,9 @@ class Records:
 
     def __init__(self, cipher: int, secret: bytes) -> None:
         self._cipher, self._secret = cipher, secret
+        self.secrets: dict[str, bytes] = {}
+        """All that there were so far."""
+        self._keys = 0
         self._begin()
 
     def seal(self, data: bytes, changes_key: bool = False) -> bytes:
@@ -140,6 +148,8 @@ class Records:
         self._iv = expand(self._secret, b"dst iv", 12)
         self._aead = ChaCha20Poly1305(key) if self._cipher == CHACHA20_POLY1305 else AESGCM(key)
         self._number = 0
+        self._keys += 1
+        self.secrets |= {f"key {self._keys}": key, f"secret {self._keys}": self._secret}
 
     def _next_key(self) -> None:
         self._secret = expand(self._secret, b"dst next", 32)

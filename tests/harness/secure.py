@@ -23,7 +23,13 @@ class SecureChannel(Channel):
     def __init__(self, sock: socket.socket, sends: Records, receives: Records) -> None:
         super().__init__(sock)
         self.sends, self.receives = sends, receives
+        self.agreed: dict[str, bytes] = {}
+        """Secrets of the key agreement."""
         self._opened = b""
+
+    def secrets(self) -> dict[str, bytes]:
+        sent = {f"sent, {name}": value for name, value in self.sends.secrets.items()}
+        return self.agreed | sent | {f"received, {name}": value for name, value in self.receives.secrets.items()}
 
     def send(self, data: bytes) -> None:
         parts = range(0, len(data), RECORD_MAX)
@@ -66,13 +72,14 @@ class Initiator:
         self.frame = secure(bound, self._handshake.write())
         self.chosen: dict[int, bytes] = {}
 
-    def finish(self, answer: Frame) -> tuple[Records, Records]:
-        """For what is sent and for what is received."""
+    def finish(self, answer: Frame, sock: socket.socket) -> SecureChannel:
         assert answer.kind == SECURED, answer
         self.chosen = attributes(self._handshake.read(attributes(answer.data)[NOISE]))
         client, target = self._handshake.split()
         cipher = self.chosen[8][0]
-        return Records(cipher, client), Records(cipher, target)
+        channel = SecureChannel(sock, Records(cipher, client), Records(cipher, target))
+        channel.agreed = self._handshake.secrets
+        return channel
 
 
 @dataclass(frozen=True)
@@ -87,8 +94,7 @@ class Key:
         connection = Connection(remote)
         initiator = Initiator(self.psk, offer(export, host, self.ciphers))
         connection.send(initiator.frame)
-        sends, receives = initiator.finish(connection.receive())
-        connection.channel = SecureChannel(connection.channel.socket, sends, receives)
+        connection.channel = initiator.finish(connection.receive(), connection.channel.socket)
         return connection
 
 
@@ -107,6 +113,8 @@ def accept(psk: bytes, cipher: int | None = None, version: int = 1) -> Opens:
         noise = attribute(NOISE, handshake.write(attribute(1, struct.pack("<H", version)) + attribute(8, bytes([chosen]))))
         plain.send(header(SECURED, length=len(noise)) + noise)
         client, target = handshake.split()
-        return SecureChannel(sock, Records(chosen, target), Records(chosen, client))
+        channel = SecureChannel(sock, Records(chosen, target), Records(chosen, client))
+        channel.agreed = handshake.secrets
+        return channel
 
     return opens

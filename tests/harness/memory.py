@@ -1,0 +1,46 @@
+"""What a process has in its memory, as a core file would show it."""
+
+from __future__ import annotations
+
+import re
+from typing import Iterator
+
+from harness.process import Process
+
+_CHUNK = 2**20
+_NOTHING = bytes(_CHUNK)
+
+
+# DPDK's hugepages, in which the data of I/O is, and SPDK's trace buffer: large, and never anything but that.
+_PASSED_OVER = re.compile(r"map_\d+$|_trace\.")
+
+
+def _readable(process: Process) -> Iterator[tuple[int, int, str]]:
+    """Begin, end and name of each mapping that is worth reading."""
+    with open(f"/proc/{process.pid}/maps") as maps:
+        for line in maps:
+            place, rights, _, _, _, *name = line.split(maxsplit=5)
+            path = name[0].strip() if name else "anonymous"
+            if "r" in rights and not _PASSED_OVER.search(path):
+                begin, end = (int(part, 16) for part in place.split("-"))
+                yield begin, end, path
+
+
+def find(process: Process, wanted: dict[str, bytes]) -> dict[str, str]:
+    """Where in the process's memory the bytes of which name are, of those that are there."""
+    found: dict[str, str] = {}
+    longest = max(map(len, wanted.values()))
+    with open(f"/proc/{process.pid}/mem", "rb", buffering=0) as memory:
+        for begin, end, name in _readable(process):
+            for at in range(begin, end, _CHUNK):
+                try:
+                    memory.seek(max(begin, at - longest))
+                    # With the end of the one before, for what lies across the two.
+                    data = memory.read(min(at + _CHUNK, end) - memory.tell())
+                except (OSError, OverflowError):
+                    # The kernel's own, or nothing is behind it.
+                    continue
+                if data.endswith(_NOTHING) or _NOTHING.startswith(data):
+                    continue
+                found |= {what: f"{name}, near {at:#x}" for what, value in wanted.items() if value in data}
+    return found
