@@ -1,0 +1,350 @@
+"""Who has a key and breaks the rules of the secured connection, and who has none and repeats what he has heard."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+from typing import Any, Iterator
+
+import pytest
+
+from harness.channel import Channel, Closed
+from harness.checker import Checker, start_checker
+from harness.fake_target import FakeTarget
+from harness.keys import HOST, KeyFile, KeyedService
+from harness.lab import Lab
+from harness.noise import AES_256_GCM, RECORD_MAX, REKEY, TAG_LEN
+from harness.protocol import ANSWER, Connection, HEADER_LEN, NO_SESSION, READ, REQUEST, SUCCESS, Session, SessionRef
+from harness.protocol import attribute, header, hello, ident, receive_frame, refusal_of, write
+from harness.proxy import Proxy
+from harness.rpc import RpcError
+from harness.secure import NOISE, SECURE, SECURED, Initiator, Key, SecureChannel, offer
+from harness.service import BLOCK
+from harness.transport import Remote
+from harness.waiting import wait_until
+
+pytestmark = pytest.mark.needs_dst
+
+CIPHERS = bytes([AES_256_GCM])
+
+
+@pytest.fixture(scope="module")
+def service(needs_dst: None, module_lab: Lab) -> KeyedService:
+    service = KeyedService(module_lab, options={"handshake_timeout_ms": 1000})
+    other = KeyFile(module_lab.folder, "other.psk", service.at_target.key)
+    service.application.rpc.call(
+        "dst_export_add_host", export="volume", host="other", access="rw", psk_file=other.path
+    )
+    return service
+
+
+@pytest.fixture
+def keyed(service: KeyedService) -> Iterator[KeyedService]:
+    """The target lives, and lets in who keeps to the rules."""
+    yield service
+    service.application.assert_running()
+    with open_session(service).join(1) as queue:
+        assert queue.request(READ, ident(0, 1), 0, 256).code == SUCCESS
+
+
+def open_session(service: KeyedService, host: str = HOST) -> Session:
+    return Session(service.remote, host, dial=Key(service.at_target.key).dial, ciphers=CIPHERS)
+
+
+def secured(service: KeyedService, host: str = HOST) -> tuple[Connection, SecureChannel]:
+    """A connection that has said no hello yet."""
+    connection = Key(service.at_target.key).dial(service.remote, "volume", host)
+    assert isinstance(connection.channel, SecureChannel)
+    return connection, connection.channel
+
+
+def channel_of(connection: Connection) -> SecureChannel:
+    assert isinstance(connection.channel, SecureChannel)
+    return connection.channel
+
+
+def read(sequence: int, slot: int = 0) -> bytes:
+    return header(REQUEST, READ, ident=ident(slot, sequence), count=1)
+
+
+def assert_nothing_more(connection: Connection) -> None:
+    """The target closes, and does not answer what it should not have believed."""
+    with pytest.raises(Closed):
+        frame = connection.receive()
+        raise AssertionError(f"answered with {frame}")
+
+
+# Of a queue that has been answered once. Each makes bytes that the target must not take.
+def replayed(channel: SecureChannel) -> bytes:
+    record = channel.sends.seal(read(2))
+    channel.send_raw(record)
+    assert receive_frame(channel).kind == ANSWER
+    return record
+
+
+def reordered(channel: SecureChannel) -> bytes:
+    first, second = channel.sends.seal(read(2)), channel.sends.seal(read(3))
+    return second + first
+
+
+def left_out(channel: SecureChannel) -> bytes:
+    channel.sends.seal(read(2))
+    return channel.sends.seal(read(3))
+
+
+def in_clear(channel: SecureChannel) -> bytes:
+    return b"".join(read(sequence) for sequence in range(2, 20))
+
+
+def with_a_wrong_tag(channel: SecureChannel) -> bytes:
+    record = channel.sends.seal(read(2))
+    return record[:-TAG_LEN] + bytes(TAG_LEN)
+
+
+def with_a_flag_that_is_not_meant(channel: SecureChannel) -> bytes:
+    record = channel.sends.seal(read(2))
+    return struct.pack("<I", struct.unpack_from("<I", record)[0] | REKEY) + record[4:]
+
+
+def with_the_next_key_too_early(channel: SecureChannel) -> bytes:
+    channel.sends.seal(b"not sent", changes_key=True)
+    return channel.sends.seal(read(2))
+
+
+def with_the_key_of_the_other_direction(channel: SecureChannel) -> bytes:
+    return channel.receives.seal(read(2))
+
+
+def empty(channel: SecureChannel) -> bytes:
+    return channel.sends.seal(b"")
+
+
+def too_long(channel: SecureChannel) -> bytes:
+    return channel.sends.seal(read(2) + bytes(RECORD_MAX))
+
+
+def as_long_as_can_be(channel: SecureChannel) -> bytes:
+    return struct.pack("<I", REKEY - 1) + bytes(100)
+
+
+def a_hello_again(channel: SecureChannel) -> bytes:
+    return channel.sends.seal(hello("volume", HOST, ciphers=CIPHERS))
+
+
+def a_secure_again(channel: SecureChannel) -> bytes:
+    return channel.sends.seal(Initiator(bytes(32), offer("volume", HOST)).frame)
+
+
+RECORDS = [
+    replayed,
+    reordered,
+    left_out,
+    in_clear,
+    with_a_wrong_tag,
+    with_a_flag_that_is_not_meant,
+    with_the_next_key_too_early,
+    with_the_key_of_the_other_direction,
+    empty,
+    too_long,
+    as_long_as_can_be,
+    a_hello_again,
+    a_secure_again,
+]
+
+
+@pytest.mark.parametrize("make", RECORDS, ids=[make.__name__ for make in RECORDS])
+def test_records_that_have_no_place(keyed: KeyedService, make: Any) -> None:
+    session = open_session(keyed)
+    with session.join(1) as queue:
+        assert queue.request(READ, ident(0, 1), 0, 1).code == SUCCESS
+        queue.channel.socket.sendall(make(channel_of(queue)))
+        assert_nothing_more(queue)
+    # The session is not harmed: who has its keys comes back.
+    with session.join(1, epoch=2) as queue:
+        assert queue.request(READ, ident(0, 9), 0, 1).code == SUCCESS
+
+
+def test_a_record_that_is_cut(keyed: KeyedService) -> None:
+    """At each of its bytes."""
+    session = open_session(keyed)
+    data = os.urandom(BLOCK)
+    for epoch, left in enumerate(range(1, 100), start=1):
+        with session.join(1, epoch=epoch) as queue:
+            record = channel_of(queue).sends.seal(write(0, 1, 8, data, BLOCK))
+            queue.channel.socket.sendall(record[:-left])
+            queue.channel.socket.shutdown(socket.SHUT_WR)
+            assert_nothing_more(queue)
+    with session.join(1, epoch=1000) as queue:
+        assert queue.request(READ, ident(1, 2), 8, 1).data == bytes(BLOCK)
+
+
+def test_frames_may_be_cut_into_records_anyhow(keyed: KeyedService) -> None:
+    with open_session(keyed).join(1) as queue:
+        data, sends = os.urandom(4 * BLOCK), channel_of(queue).sends
+        frames = write(0, 1, 0, data, BLOCK) + read(1, slot=1)
+        # A byte each; then with a new key each; then both frames in one record.
+        queue.channel.socket.sendall(b"".join(sends.seal(frames[at : at + 1]) for at in range(len(frames))))
+        assert [queue.receive().code for _ in range(2)] == [SUCCESS, SUCCESS]
+        frames = write(0, 2, 0, data, BLOCK) + read(2, slot=1)
+        parts = [frames[at : at + 10] for at in range(0, len(frames), 10)]
+        queue.channel.socket.sendall(b"".join(sends.seal(part, changes_key=True) for part in parts))
+        assert [queue.receive().code for _ in range(2)] == [SUCCESS, SUCCESS]
+        queue.channel.socket.sendall(sends.seal(write(0, 3, 0, data[:BLOCK], BLOCK) + read(3, slot=1)))
+        assert [queue.receive().code for _ in range(2)] == [SUCCESS, SUCCESS]
+        assert queue.request(READ, ident(0, 4), 0, 4).data == data
+
+
+def test_secure_that_can_not_be_read(keyed: KeyedService) -> None:
+    good = Initiator(keyed.at_target.key, offer("volume", HOST)).frame
+    bound, noise = offer("volume", HOST), good[-48:]
+
+    def frame(data: bytes) -> bytes:
+        return header(SECURE, length=len(data)) + data
+
+    for bad in (
+        frame(b""),
+        frame(bound),
+        frame(attribute(NOISE, noise)),
+        frame(bound + attribute(NOISE, noise) + attribute(70, b"behind")),
+        frame(bound + attribute(NOISE, bytes(257))),
+        frame(bound + bound + attribute(NOISE, noise)),
+        frame((bound + attribute(NOISE, noise))[:-1]),
+        header(SECURE, length=5000) + bytes(5000),
+        # What a client could not know yet to be right.
+        good + good,
+        good + b"\0",
+        good + hello("volume", HOST),
+        header(SECURED, length=len(good) - 48) + good[48:],
+    ):
+        with Connection(keyed.remote) as connection:
+            connection.send(bad)
+            with pytest.raises(Closed):
+                # It may have been answered before the rest was seen.
+                assert connection.receive().kind == SECURED
+                connection.receive()
+    # These are refused like a wrong key.
+    for short in (b"", noise[:1], noise[:47], noise + b"\0", bytes(48), bytes(256)):
+        with Connection(keyed.remote) as connection:
+            connection.send(frame(bound + attribute(NOISE, short)))
+            assert refusal_of(connection.receive())[1] == "not allowed"
+            connection.assert_closed()
+
+
+def test_hello_in_clear_behind_the_key_agreement(keyed: KeyedService) -> None:
+    connection, channel = secured(keyed)
+    with connection:
+        channel.send_raw(hello("volume", HOST))
+        assert_nothing_more(connection)
+
+
+def test_session_of_another_with_the_same_key(keyed: KeyedService) -> None:
+    session = open_session(keyed)
+    connection, _ = secured(keyed, "other")
+    with connection:
+        connection.send(hello("volume", "other", SessionRef(session.id, 1, 1), ciphers=CIPHERS))
+        assert refusal_of(connection.receive())[0] == NO_SESSION
+        connection.assert_closed()
+    with session.join(1) as queue:
+        assert queue.request(READ, ident(0, 1), 0, 1).code == SUCCESS
+
+
+def test_half_a_record_holds_up_nobody(keyed: KeyedService) -> None:
+    session = open_session(keyed)
+    queues = [session.join(number) for number in range(1, 17)]
+    for queue in queues:
+        record = channel_of(queue).sends.seal(write(0, 1, 0, bytes(4 * BLOCK), BLOCK)[:RECORD_MAX])
+        queue.channel.socket.sendall(record[:-1])
+    with open_session(keyed, "other").join(1) as other:
+        for sequence in range(1, 20):
+            assert other.request(READ, ident(0, sequence), 0, 256).code == SUCCESS
+    for queue in queues:
+        queue.close()
+
+
+def test_silence_behind_the_key_agreement(keyed: KeyedService) -> None:
+    """It counts as a handshake for as long as it takes."""
+    connections = [secured(keyed)[0] for _ in range(20)]
+    assert keyed.application.rpc.call("dst_get_stats")["handshakes"] >= 20
+    for connection in connections:
+        assert_nothing_more(connection)
+    assert keyed.application.rpc.call("dst_get_stats")["handshakes"] == 0
+
+
+# What anybody can repeat who was on the way.
+
+
+def heard(lab: Lab) -> tuple[KeyedService, Checker, Proxy]:
+    """A session under load, some of whose connections are over, all of them recorded."""
+    service = KeyedService(lab)
+    proxy = Proxy(service.remote, secured=True, record=2**20)
+    lab.on_end(proxy.end)
+    checker = start_checker(lab)
+    service.attach(checker, remote=proxy.remote, reconnect_delay_ms=10)
+    checker.begin_and_flow(compares=10, zeroes=5)
+    proxy.cut()
+    checker.wait_flow()
+    return service, checker, proxy
+
+
+def standing(service: KeyedService, checker: Checker) -> tuple[Any, ...]:
+    """What must not change."""
+    session = service.session()
+    queues = [(queue["queue"], queue["epoch"], queue["peer"], queue["state"]) for queue in session["queues"]]
+    (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+    return session["host"], queues, info["state"], info["counters"]["connections_lost"]
+
+
+def repeat(remote: Remote, secure: bytes, records: bytes) -> bytes:
+    """What the target answers the first frame; it closes without an answer to what comes behind it."""
+    with Connection(remote) as connection:
+        connection.send(secure)
+        answer = connection.receive()
+        assert answer.kind == SECURED
+        try:
+            connection.send(records)
+        except Closed:
+            # At the first of the records.
+            return answer.data
+        assert_nothing_more(connection)
+        return answer.data
+
+
+def test_replayed_connections(lab: Lab) -> None:
+    """Each takes part in the key agreement, with the target's own new key, and is a replay from the first record on."""
+    service, checker, proxy = heard(lab)
+    before = standing(service, checker)
+    recordings = proxy.recordings()
+    assert len(recordings) >= 4
+    # Those of the session that lives among them, and Secures with the records of other connections behind them.
+    for first in recordings:
+        length = HEADER_LEN + struct.unpack_from("<I", first.client, 4)[0]
+        for other in recordings:
+            answer = repeat(service.remote, first.client[:length], other.client[length:])
+            assert answer not in first.target
+    assert standing(service, checker) == before
+    checker.wait_flow()
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    wait_until(lambda: service.application.rpc.call("dst_get_stats")["handshakes"] == 0, "the replays to be forgotten")
+
+
+def test_replayed_target(lab: Lab) -> None:
+    """What a target once said is no answer to a client that has made a new key."""
+    service, checker, proxy = heard(lab)
+    checker.end().assert_clean()
+    recording = proxy.recordings()[0]
+
+    def opens(sock: socket.socket) -> Channel:
+        channel = Channel(sock)
+        assert receive_frame(channel).kind == SECURE
+        channel.send(recording.target)
+        return channel
+
+    fake = FakeTarget(opens=opens)
+    lab.on_end(fake.end)
+    client = lab.client()
+    with pytest.raises(RpcError, match="attach_timeout_ms"):
+        service.attach(client, "remote1", Remote("127.0.0.1", fake.remote.port, "volume"), attach_timeout_ms=1000)
+    assert fake.connections > 1 and not fake.hellos
+    assert client.bdev("remote1") is None and client.rpc.call("bdev_dst_get_info") == []
