@@ -41,6 +41,11 @@ class KeyFile:
         new.replace(self._path)
 
 
+def key_file(path: Path, *keys: bytes) -> str:
+    """Writes a file with these keys, or with a new one; gives its name."""
+    return KeyFile(path.parent, path.name, *keys).path
+
+
 def forms(key: bytes) -> dict[str, bytes]:
     """All that a key might be found as."""
     found = {"raw": key, "hex": key.hex().encode(), "HEX": key.hex().upper().encode(), "base64": base64.b64encode(key)}
