@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from harness.keys import key_file
+from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.protocol import Session
 
@@ -15,7 +15,7 @@ def test_own_entry_with_a_key_ends_what_came_in_without(lab: Lab) -> None:
     """Who came in by `*` has not shown that he knows the key of the entry that is the host's from now on."""
     target, remote = lab.malloc_target(16)
     session, other = Session(remote, "anybody"), Session(remote, "other")
-    file = key_file(lab.folder / "key")
+    file = KeyFile(lab.folder, "key").path
     target.rpc.call("dst_export_add_host", export=remote.export, host="anybody", access="rw", psk_file=file)
     session.control.assert_closed()
     other.control.keep_alive()

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from harness.keys import key_file
+from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.rpc import RpcError
 from harness.ports import free_port
@@ -66,7 +66,7 @@ def test_exports_come_back_whole(lab: Lab) -> None:
     call("bdev_malloc_create", name="Malloc2", num_blocks=2048, block_size=4096)
     call("dst_create_export", name="third", bdev_name="Malloc2", require_digest=True, require_cipher=True)
     key = os.urandom(32)
-    file = key_file(lab.folder / "key", key)
+    file = KeyFile(lab.folder, "key", key).path
     call("dst_export_add_host", export="third", host="gamma", access="rw", psk_file=file)
     call("dst_export_add_host", export="second", host="alpha", access="ro", addresses=["127.0.0.0/8", "::1/128"])
     call("dst_export_add_host", export="second", host="beta", access="rw")
@@ -84,7 +84,7 @@ def test_exports_come_back_whole(lab: Lab) -> None:
 @pytest.mark.needs_dst
 def test_keys_and_ciphers_of_clients_come_back(lab: Lab) -> None:
     client = lab.client()
-    file = key_file(lab.folder / "key")
+    file = KeyFile(lab.folder, "key").path
     for name, more in (("default0", {}), ("chosen0", {"cipher": "chacha20-poly1305"})):
         params = lab.transport.attach_call(name, Remote("127.0.0.1", free_port(), "nobody"))[1]
         client.rpc.call("bdev_dst_create", **params, **more, psk_file=file, wait=False)

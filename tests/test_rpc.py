@@ -14,7 +14,7 @@ from typing import Any, Callable, Iterator
 
 import pytest
 
-from harness.keys import key_file
+from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.rpc import PendingCall, RpcError
@@ -417,7 +417,7 @@ def test_key_files_that_will_not_do(world: World, method: str, tmp_path: Path) -
     """Said at once, with the file's name and what to do, and nothing of what is in it."""
     path = tmp_path / "key"
     key = os.urandom(32)
-    key_file(path, key)
+    KeyFile(tmp_path, "key", key)
 
     def complaint(problem: str) -> str:
         message = refuse(world, method, "psk_file", **world.good(method), psk_file=str(path))
@@ -446,14 +446,14 @@ def test_key_files_that_will_not_do(world: World, method: str, tmp_path: Path) -
     path.symlink_to(tmp_path / "elsewhere")
     complaint("No such file")
     # The file counts, not its name's own rights.
-    key_file(tmp_path / "elsewhere", key)
+    KeyFile(tmp_path, "elsewhere", key)
     path.resolve().chmod(0o644)
     complaint("0644")
 
 
 @pytest.mark.usefixtures("unchanged")
 def test_key_and_cipher_belong_together(world: World, tmp_path: Path) -> None:
-    good, file = world.good("bdev_dst_create"), key_file(tmp_path / "key")
+    good, file = world.good("bdev_dst_create"), KeyFile(tmp_path, "key").path
     assert "psk_file" in refuse(world, "bdev_dst_create", "cipher", **good, cipher="aes-128-gcm")
     assert "leave it out" in refuse(world, "bdev_dst_create", "cipher", **good, cipher="none", psk_file=file)
     assert world.call("dst_create_export", name="strict", bdev_name=SPARE, require_cipher=True) == "strict"

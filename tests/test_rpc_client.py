@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from harness.environment import ROOT, environment
-from harness.keys import key_file
+from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.spdk import Application
@@ -103,7 +103,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc("dst_export_add_host", "-e", "volume", "-q", "me", "--access", "rw", "--addresses", *networks) == ""
     assert rpc("dst_create_export", "-e", "strict", "-b", "Malloc1", "--require-cipher") == "strict\n"
     host = ("dst_export_add_host", "-e", "strict", "-q", "me", "--access", "rw")
-    assert rpc(*host, "--psk-file", key_file(lab.folder / "key")) == ""
+    assert rpc(*host, "--psk-file", KeyFile(lab.folder, "key").path) == ""
     assert rpc("dst_delete_export", "-e", "strict") == ""
     (export,) = rpc.shown("dst_get_exports", "-e", "volume")
     assert export["read_only"] is True
@@ -124,7 +124,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert code == 1 and "psk_file: " in output + errors
     code, output, errors = rpc.run(*create, "--name", "refused", "--cipher", "aes-128-gcm")
     assert code == 1 and "cipher: " in output + errors
-    file = key_file(lab.folder / "key")
+    file = KeyFile(lab.folder, "key").path
     assert rpc(*create, "--name", "keyed0", "--psk-file", file, "--cipher", "aes-128-gcm", "--no-wait") == "keyed0\n"
     (info,) = rpc.shown("bdev_dst_get_info", "-b", "keyed0")
     assert (info["psk_file"], info["cipher"]) == (file, "aes-128-gcm")

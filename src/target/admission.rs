@@ -104,11 +104,15 @@ impl Target {
         self.close(id);
     }
 
+    /// The group of a connection that has something to say. One that was evicted meanwhile gets no answer.
+    pub(crate) fn group_of_open(&self, id: u64) -> Option<usize> {
+        let of_open = |entry: &ConnectionEntry| (!entry.closed).then_some(entry.group);
+        self.state.borrow().connections.get(&id).and_then(of_open)
+    }
+
     /// A connection says hello.
     pub(crate) fn hello(self: &Rc<Self>, id: u64, hello: Hello, peer: SocketAddr) {
-        // One that was evicted meanwhile gets nothing.
-        let of_open = |entry: &ConnectionEntry| (!entry.closed).then_some(entry.group);
-        let Some(group) = self.state.borrow().connections.get(&id).and_then(of_open) else { return };
+        let Some(group) = self.group_of_open(id) else { return };
         match self.answer(id, &hello, peer) {
             Ok(Answer::Welcome(welcome, join)) => {
                 self.on_group(group, move |group| group.welcome(id, &welcome, join));

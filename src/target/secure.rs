@@ -52,7 +52,7 @@ fn read_keys(path: &str) -> Result<Vec<Psk>, Refused> {
 impl Target {
     /// A connection is to be secured.
     pub(crate) fn secure(self: &Rc<Self>, id: u64, message: &[u8], peer: SocketAddr) {
-        let Some(group) = self.state.borrow().connections.get(&id).map(|entry| entry.group) else { return };
+        let Some(group) = self.group_of_open(id) else { return };
         // The connection has read it already.
         let Ok(secure) = Secure::decode(message) else { return self.close(id) };
         match self.prove(&secure, peer) {
