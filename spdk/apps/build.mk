@@ -11,15 +11,18 @@ lib := build/lib/libspdk_dst.a
 apps := build/bin/spdk_tgt build/bin/bdevperf build/bin/bdevio build/bin/dst_check
 
 .PHONY: all cargo
-all: $(apps) $(lib)
+all: $(apps) $(lib) build/bin/dst-keygen
 
 # cargo knows best whether there is something to do.
 cargo:
-	@cargo build --release --package dst
+	@cargo build --release --package dst --package dst-keygen
 
 # Copied only when it changed, so that nothing is linked anew for nothing.
 $(lib): cargo
 	@mkdir -p $(@D); cmp -s $(cargo_target)/release/libspdk_dst.a $@ || cp $(cargo_target)/release/libspdk_dst.a $@
+
+build/bin/dst-keygen: cargo
+	@mkdir -p $(@D); cmp -s $(cargo_target)/release/dst-keygen $@ || cp $(cargo_target)/release/dst-keygen $@
 
 build/obj/lcores.o: spdk/apps/lcores.c
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -c -o $@ $<

@@ -1,0 +1,132 @@
+//! `dst-keygen`: makes a key that a host and a target share, in a file as `psk_file` names it.
+
+#![forbid(unsafe_code)]
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, ErrorKind, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use clap::Parser;
+use dst_security::psk::{self, PSK_LEN, Psk};
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+/// Makes a key for a host and a target of DST: 32 random bytes, in a file that only its owner may read.
+///
+/// The same file goes to both machines, by a way that nobody can listen to. At the target it is the psk_file of
+/// dst_export_add_host, at the client that of bdev_dst_create.
+#[derive(Parser)]
+#[command(version, override_usage = "dst-keygen FILE\n       dst-keygen --print")]
+struct Arguments {
+    /// The file to make; one that is there already is never overwritten
+    #[arg(required_unless_present = "print", conflicts_with = "print")]
+    file: Option<PathBuf>,
+    /// Write the file's text to standard output instead
+    #[arg(long)]
+    print: bool,
+}
+
+/// Why there is no new key.
+#[derive(Debug, Error)]
+enum Failure {
+    #[error("the system has no random numbers: {0}")]
+    Random(getrandom::Error),
+    #[error(
+        "{0} is there already and is not overwritten: choose another name, or take it away first if nobody uses its \
+         key any more"
+    )]
+    Exists(PathBuf),
+    #[error("{0} can't be made: {1}; choose a folder that is there and that you may write to")]
+    Create(PathBuf, io::Error),
+    #[error("{0} can't be written: {1}; it was taken away again")]
+    Write(PathBuf, io::Error),
+    #[error("standard output can't be written: {0}; nothing was kept of the key")]
+    Print(io::Error),
+}
+
+fn main() -> ExitCode {
+    match run(Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            eprintln!("dst-keygen: {failure}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(arguments: Arguments) -> Result<(), Failure> {
+    let text = new_text()?;
+    match arguments.file {
+        Some(path) => write_file(&path, text.as_bytes()),
+        None => print(text.as_bytes()).map_err(Failure::Print),
+    }
+}
+
+/// The text of a file with a new key.
+fn new_text() -> Result<Zeroizing<String>, Failure> {
+    let mut bytes = Zeroizing::new([0; PSK_LEN]);
+    getrandom::fill(&mut bytes[..]).map_err(Failure::Random)?;
+    Ok(psk::format(&Psk::new(bytes)))
+}
+
+fn print(text: &[u8]) -> io::Result<()> {
+    let mut output = io::stdout().lock();
+    output.write_all(text)?;
+    output.flush()
+}
+
+/// Makes the file, with all of the text in it and on the disk, or not at all.
+fn write_file(path: &Path, text: &[u8]) -> Result<(), Failure> {
+    // Private from the first moment on; and whatever has the name already, a link that leads elsewhere included, stays.
+    let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
+    let file = made.map_err(|error| match error.kind() {
+        ErrorKind::AlreadyExists => Failure::Exists(path.to_owned()),
+        _ => Failure::Create(path.to_owned(), error),
+    })?;
+    fill(file, text).map_err(|error| {
+        // Half a key is of no use; that the rest could not be written is what there is to tell.
+        let _ = fs::remove_file(path);
+        Failure::Write(path.to_owned(), error)
+    })
+}
+
+fn fill(mut file: File, text: &[u8]) -> io::Result<()> {
+    file.write_all(text)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn arguments(words: &[&str]) -> Result<Arguments, clap::error::ErrorKind> {
+        let words = ["dst-keygen"].iter().chain(words);
+        Arguments::try_parse_from(words).map_err(|error| error.kind())
+    }
+
+    #[test]
+    fn one_file_or_standard_output() {
+        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, UnknownArgument};
+        assert!(arguments(&["key"]).is_ok_and(|given| given.file.is_some() && !given.print));
+        assert!(arguments(&["--print"]).is_ok_and(|given| given.file.is_none() && given.print));
+        assert_eq!(arguments(&[]).err(), Some(MissingRequiredArgument));
+        assert_eq!(arguments(&["key", "--print"]).err(), Some(ArgumentConflict));
+        assert_eq!(arguments(&["key", "other"]).err(), Some(UnknownArgument));
+    }
+
+    #[test]
+    fn each_key_is_another_one_that_can_be_used() {
+        let texts = [new_text().unwrap(), new_text().unwrap()];
+        assert_ne!(texts[0], texts[1]);
+        assert!(texts.iter().all(|text| psk::parse(text.as_bytes()).is_ok_and(|keys| keys.len() == 1)));
+    }
+
+    #[test]
+    fn a_full_disk_is_noticed() {
+        // A device that is always full.
+        let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
+        assert!(fill(full, b"text").is_err());
+    }
+}
