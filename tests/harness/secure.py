@@ -6,8 +6,8 @@ import socket
 import struct
 from dataclasses import dataclass
 
-from harness.channel import Channel
-from harness.noise import AES_256_GCM, RECORD_HEAD_LEN, RECORD_MAX, REKEY, TAG_LEN, Handshake, Records
+from harness.channel import Channel, Closed
+from harness.noise import AES_256_GCM, RECORD_HEAD_LEN, RECORD_MAX, REKEY, TAG_LEN, Forged, Handshake, Records
 from harness.fake_target import Opens
 from harness.protocol import Connection, Frame, attribute, attributes, header, receive_frame
 from harness.transport import Remote
@@ -108,7 +108,10 @@ def accept(psk: bytes, cipher: int | None = None, version: int = 1) -> Opens:
         wanted = attributes(asked.data)
         bound = asked.data[: -len(attribute(NOISE, wanted[NOISE]))]
         handshake = Handshake(PROLOGUE + bound, psk)
-        handshake.read(wanted[NOISE])
+        try:
+            handshake.read(wanted[NOISE])
+        except Forged as error:
+            raise Closed from error
         chosen = wanted[8][0] if cipher is None else cipher
         noise = attribute(NOISE, handshake.write(attribute(1, struct.pack("<H", version)) + attribute(8, bytes([chosen]))))
         plain.send(header(SECURED, length=len(noise)) + noise)
