@@ -322,6 +322,26 @@ def test_event_right_behind_the_welcome(lab: Lab) -> None:
     wait_until(lambda: client.bdev_bytes("fake0") == 4096 * BLOCK, "the client to notice the new size", 5)
 
 
+def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
+    """Its sizes are taken, but not all told: a log that others need must not be filled by it."""
+    fake = FakeTarget(keep_alive_ms=3000)
+    lab.on_end(fake.end)
+    client = lab.client()
+    attach_to(client, fake.remote, "fake0")
+    lines = len(client.text().splitlines())
+    size = 2048
+    ended = time.monotonic() + 3
+    while time.monotonic() < ended:
+        size += 1
+        resized = attribute(1, struct.pack("<Q", size))
+        fake.channels[0].send(header(EVENT, 1, length=len(resized)) + resized)
+        time.sleep(0.002)
+    wait_until(lambda: client.bdev_bytes("fake0") == size * BLOCK, "the client to notice the last size", 5)
+    assert size > 2048 + 100
+    assert len(client.text().splitlines()) - lines < 10, client.tail()
+    assert "lines like it were left out" in client.text()
+
+
 def test_target_that_lets_in_and_closes(lab: Lab) -> None:
     """It is tried again after a pause each time, by each of the client's connections."""
     fake = FakeTarget(close=True)

@@ -260,12 +260,15 @@ impl Client {
     fn resized(&self, num_blocks: u64) {
         let Some(before) = self.shared.device() else { return };
         self.shared.set_device(Device { num_blocks, ..before });
-        let inner = self.inner.borrow();
-        let Some(disk) = &inner.disk else { return };
-        match disk.resize(num_blocks) {
-            Ok(()) => spdk::notice!("DST bdev {} has {num_blocks} blocks now", self.params.name),
+        let taken = match &self.inner.borrow().disk {
+            Some(disk) => disk.resize(num_blocks),
+            None => return,
+        };
+        let Some(tail) = self.inner.borrow_mut().sizes.pass(now_us()) else { return };
+        match taken {
+            Ok(()) => spdk::notice!("DST bdev {} has {num_blocks} blocks now{tail}", self.params.name),
             Err(errno) => spdk::error!(
-                "DST bdev {}: the target's size is {num_blocks} blocks now, SPDK does not take it: {errno}",
+                "DST bdev {}: the target's size is {num_blocks} blocks now, SPDK does not take it: {errno}{tail}",
                 self.params.name
             ),
         }

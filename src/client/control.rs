@@ -40,6 +40,8 @@ pub struct Control {
     pub last_error: Option<String>,
     next_log_us: u64,
     pub log: Limit,
+    /// For changes of the size, which must not hide that a connection was lost.
+    pub sizes: Limit,
     /// Connections made after one was lost, and connections lost.
     pub reconnects: u64,
     pub lost: u64,
@@ -85,6 +87,7 @@ impl Control {
             last_error: None,
             next_log_us: 0,
             log: Limit::default(),
+            sizes: Limit::default(),
             reconnects: 0,
             lost: 0,
             state: State::Attaching,
