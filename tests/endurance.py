@@ -3,7 +3,7 @@
 
     . build/env.sh; tests/endurance.py [--cycles 100] [-k EXPRESSION]
 
-DST_SEED=N repeats the random choices of a run (not the timing of the processes).
+`-k "aes or chacha"`: only with a cipher. DST_SEED=N repeats the random choices of a run (not the timing of the processes).
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import time
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-FILES = ["test_restarts.py", "test_cuts.py", "test_stale.py", "test_deadlines.py", "test_filesystem_outages.py"]
+FILES = ["test_restarts.py", "test_cuts.py", "test_stale.py", "test_deadlines.py", "test_filesystem_outages.py", "test_flips.py"]
 
 
 def main() -> int:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from harness.backends import session_of, writes_at
 from harness.checker import Checker, start_checker
 from harness.keys import HOST, KeyFile, KeyedService
 from harness.lab import Lab
-from harness.noise import CIPHER_NAMES
+from harness.noise import AES_256_GCM, CIPHER_NAMES
+from harness.protocol import Connection, READ, SUCCESS, Session, ident
 from harness.proxy import Proxy
 from harness.rpc import RpcError
+from harness.secure import Key
 from harness.service import BLOCK, attach_to
 from harness.spdk import Job, assert_clean
 from harness.waiting import wait_until
@@ -97,3 +100,51 @@ def test_a_key_means_a_cipher_and_a_cipher_a_key(lab: Lab) -> None:
         with pytest.raises(RpcError, match="cipher"):
             client.rpc.call("bdev_dst_create", **call, **options)
     assert client.rpc.call("bdev_dst_get_info") == []
+
+
+def test_rights_that_get_less_end_the_session(lab: Lab) -> None:
+    """Of secured sessions too, and at once: what was attached with a right does not outlive it."""
+    service = KeyedService(lab)
+    call = service.application.rpc.call
+    group, own = service.at_target, KeyFile(lab.folder, "own.psk")
+
+    def attach(host: str, key: KeyFile) -> tuple[Session, Connection]:
+        session = Session(service.remote, host, dial=Key(key.key).dial, ciphers=bytes([AES_256_GCM]))
+        queue = session.join(1)
+        assert queue.request(READ, ident(0, 1), 0, 1).code == SUCCESS
+        return session, queue
+
+    def add(host: str, access: str, key: KeyFile) -> None:
+        call("dst_export_add_host", export="volume", host=host, access=access, psk_file=key.path)
+
+    def assert_ended(session: Session, queue: Connection) -> None:
+        queue.assert_closed()
+        session.control.assert_closed()
+        assert session_of(service.application, session.host) is None
+
+    add("*", "rw", group)
+    other = attach("other", group)
+    for access, key in (("ro", group), ("rw", own)):
+        # An entry of its own that gives less than everybody has, or wants another key.
+        session = attach("somebody", group)
+        add("somebody", access, key)
+        assert_ended(*session)
+        session = attach("somebody", key)
+        call("dst_export_remove_host", export="volume", host="somebody")
+        assert_ended(*session)
+    other[0].control.keep_alive()
+    call("dst_export_remove_host", export="volume", host="*")
+    assert_ended(*other)
+
+
+def test_client_whose_entry_goes(lab: Lab) -> None:
+    service, client = KeyedService(lab), start_checker(lab)
+    service.attach(client, transaction_timeout_ms=1000)
+    client.begin_and_flow()
+    call = service.application.rpc.call
+    call("dst_export_remove_host", export="volume", host=HOST)
+    assert call("dst_get_sessions") == []
+    before = writes_at(service.application, service.backend.name)
+    wait_until(lambda: client.findings().all_failed > 0 or client.findings().removed, "the client's user to notice")
+    assert writes_at(service.application, service.backend.name) == before
+    client.assert_running()

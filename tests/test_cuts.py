@@ -8,7 +8,8 @@ from random import Random
 import pytest
 
 from harness.checker import Checker, start_checker
-from harness.cycles import cycles, report, seeded_random
+from harness.cycles import by_hand, cycles, report, seeded_random
+from harness.keys import service_with
 from harness.lab import Lab
 from harness.proxy import How, Proxy
 from harness.service import BLOCK, Backend, Service, answering_late, attach_to, durable_backend
@@ -25,17 +26,19 @@ SOME: list[tuple[Side, ...]] = [SIDES, (CLIENT,), (TARGET,)]
 HOWS: list[How] = ["rst", "fin"]
 
 
-def proxied(lab: Lab, backend: Backend | None = None) -> tuple[Service, Proxy]:
-    service = Service(lab, backend or durable_backend(lab, MIB))
-    proxy = Proxy(service.remote)
+def proxied(lab: Lab, backend: Backend | None = None, cipher: str | None = None) -> tuple[Service, Proxy]:
+    service = service_with(lab, backend or durable_backend(lab, MIB), cipher)
+    proxy = Proxy(service.remote, secured=cipher is not None)
     lab.on_end(proxy.end)
     return service, proxy
 
 
-def proxied_checker(lab: Lab, reactors: int = 1, backend: Backend | None = None) -> tuple[Checker, Proxy]:
-    _, proxy = proxied(lab, backend)
+def proxied_checker(
+    lab: Lab, reactors: int = 1, backend: Backend | None = None, cipher: str | None = None
+) -> tuple[Checker, Proxy]:
+    service, proxy = proxied(lab, backend, cipher)
     checker = start_checker(lab, reactors=reactors)
-    attach_to(checker, proxy.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS)
+    service.attach(checker, remote=proxy.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS)
     return checker, proxy
 
 
@@ -52,14 +55,18 @@ def cut_somewhere(proxy: Proxy, random: Random) -> tuple[Side, ...]:
 
 
 @pytest.mark.watchdog(60)
-@pytest.mark.parametrize("reactors", [1, 2], ids=["1-reactor", "2-reactors"])
-def test_cuts_under_the_checker(lab: Lab, reactors: int) -> None:
+@pytest.mark.parametrize(
+    "reactors, cipher",
+    [(1, None), (2, None), (1, "aes-256-gcm"), *by_hand((2, "chacha20-poly1305"))],
+    ids=lambda value: str(value or "plain"),
+)
+def test_cuts_under_the_checker(lab: Lab, reactors: int, cipher: str | None) -> None:
     random = seeded_random()
-    checker, proxy = proxied_checker(lab, reactors)
+    checker, proxy = proxied_checker(lab, reactors, cipher=cipher)
     checker.begin_and_flow(zeroes=5, compares=10, flushes=1)
     heard: list[float] = []
     unheard: list[float] = []
-    for _ in range(cycles(20 if reactors == 1 else 10)):
+    for _ in range(cycles(20 if reactors == 1 and cipher is None else 10)):
         checker.wait_flow(random.randrange(500))
         checker.findings(again=True)
         told = cut_somewhere(proxy, random)
@@ -73,7 +80,7 @@ def test_cuts_under_the_checker(lab: Lab, reactors: int) -> None:
     checker.verify().assert_clean()
     for what, waits in (("the client is told", heard), ("it is not, beyond the keep-alive time", unheard)):
         if waits:
-            report(f"connections cut, {reactors} reactors, {what}", waits, 2000)
+            report(f"connections cut, {reactors} reactors, cipher {cipher}, {what}", waits, 2000)
 
 
 @pytest.mark.watchdog(60)
@@ -126,10 +133,11 @@ def test_corrupted_headers(lab: Lab) -> None:
 
 
 @pytest.mark.watchdog(60)
-def test_black_holes(lab: Lab) -> None:
+@pytest.mark.parametrize("cipher", [None, *by_hand("aes-256-gcm")], ids=lambda cipher: cipher or "plain")
+def test_black_holes(lab: Lab, cipher: str | None) -> None:
     """One way or both, and what was held comes late, when the client has long gone elsewhere."""
     random = seeded_random()
-    checker, proxy = proxied_checker(lab)
+    checker, proxy = proxied_checker(lab, cipher=cipher)
     checker.begin_and_flow(zeroes=5, compares=10, flushes=1)
     beyond: list[float] = []
     for _ in range(cycles(4)):

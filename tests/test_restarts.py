@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from harness.checker import start_checker
-from harness.cycles import cycles, report, seeded_random
+from harness.cycles import by_hand, cycles, report, seeded_random
+from harness.keys import service_with
 from harness.lab import Lab
 from harness.service import BLOCK, Service, answering_late, attach_to, durable_backend
 from harness.spdk import Job, assert_clean
@@ -17,15 +18,19 @@ MIB = 64
 
 
 @pytest.mark.watchdog(60)
-@pytest.mark.parametrize("reactors", [1, 2], ids=["1-reactor", "2-reactors"])
-def test_target_is_killed_under_the_checker(lab: Lab, reactors: int) -> None:
+@pytest.mark.parametrize(
+    "reactors, cipher",
+    [(1, None), (2, None), (1, "aes-256-gcm"), *by_hand((2, "chacha20-poly1305"))],
+    ids=lambda value: str(value or "plain"),
+)
+def test_target_is_killed_under_the_checker(lab: Lab, reactors: int, cipher: str | None) -> None:
     random = seeded_random()
-    service = Service(lab, durable_backend(lab))
+    service = service_with(lab, durable_backend(lab), cipher)
     checker = start_checker(lab, reactors=reactors)
-    attach_to(checker, service.remote)
+    service.attach(checker)
     checker.begin_and_flow(zeroes=5, flushes=1)
     beyond: list[float] = []
-    for _ in range(cycles(5 if reactors == 1 else 3)):
+    for _ in range(cycles(5 if reactors == 1 and cipher is None else 3)):
         checker.wait_flow(random.randrange(2000))
         checker.findings(again=True)
         outage_s = service.restart(random.uniform(0, 0.5))
@@ -33,7 +38,7 @@ def test_target_is_killed_under_the_checker(lab: Lab, reactors: int) -> None:
         beyond.append(checker.findings(again=True).slowest_ms - outage_s * 1000)
     checker.end().assert_clean()
     checker.verify().assert_clean()
-    report(f"target killed and restarted, checker on {reactors} reactors", beyond, 2000)
+    report(f"target killed and restarted, checker on {reactors} reactors, cipher {cipher}", beyond, 2000)
 
 
 @pytest.mark.watchdog(60)
@@ -53,21 +58,22 @@ def test_target_is_killed_under_bdevperf(lab: Lab) -> None:
 
 
 @pytest.mark.watchdog(60)
-def test_client_is_killed(lab: Lab) -> None:
+@pytest.mark.parametrize("cipher", [None, *by_hand("aes-256-gcm")], ids=lambda cipher: cipher or "plain")
+def test_client_is_killed(lab: Lab, cipher: str | None) -> None:
     """What was acknowledged to the killed process is there for the next one."""
     random = seeded_random()
-    service = Service(lab, durable_backend(lab))
+    service = service_with(lab, durable_backend(lab), cipher)
     unknown = 0
     for _ in range(cycles(3)):
         checker = start_checker(lab)
-        attach_to(checker, service.remote)
+        service.attach(checker)
         checker.verify().assert_clean()
         checker.begin_and_flow(zeroes=5)
         checker.wait_flow(random.randrange(3000))
         checker.kill()
         unknown += 1
     checker = start_checker(lab)
-    attach_to(checker, service.remote)
+    service.attach(checker)
     found = checker.verify()
     found.assert_clean()
     assert found.settled_blocks > 0, "nothing was outstanding when the client was killed"

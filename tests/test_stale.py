@@ -12,10 +12,11 @@ import time
 import pytest
 
 from harness.checker import Checker, start_checker
-from harness.cycles import cycles, seeded_random
+from harness.cycles import by_hand, cycles, seeded_random
+from harness.keys import service_with
 from harness.lab import Lab
 from harness.proxy import Proxy
-from harness.service import Service, attach_to, late_backend
+from harness.service import attach_to, late_backend
 from harness.stream import CLIENT, SIDES, TARGET
 from harness.waiting import wait_until
 
@@ -28,17 +29,19 @@ BLOCKS = 64
 WRITE_MS = 150
 LOAD = {"depth": 24, "io_blocks": 2, "reads": 25}
 
+WITH_AND_WITHOUT = pytest.mark.parametrize("cipher", [None, *by_hand("aes-256-gcm")], ids=lambda cipher: cipher or "plain")
+
 
 class Setup:
     """A target with a late backend, a proxy before it, and a checker."""
 
-    def __init__(self, lab: Lab, **options: object) -> None:
+    def __init__(self, lab: Lab, cipher: str | None = None, **options: object) -> None:
         options = {"keep_alive_timeout_ms": KEEP_ALIVE_MS, "reconnect_delay_ms": 50} | options
-        self.service = Service(lab, late_backend(WRITE_MS))
-        self.proxy = Proxy(self.service.remote)
+        self.service = service_with(lab, late_backend(WRITE_MS), cipher)
+        self.proxy = Proxy(self.service.remote, secured=cipher is not None)
         lab.on_end(self.proxy.end)
         self.checker: Checker = start_checker(lab, blocks=BLOCKS)
-        attach_to(self.checker, self.proxy.remote, **options)
+        self.service.attach(self.checker, remote=self.proxy.remote, **options)
 
     def hold_backend(self, hold: bool) -> None:
         self.service.application.rpc.call("check_late_hold", hold=hold)
@@ -77,8 +80,9 @@ class Setup:
 
 
 @pytest.mark.watchdog(60)
-def test_old_connection_is_cut_with_writes_in_the_backend(lab: Lab) -> None:
-    setup = Setup(lab)
+@WITH_AND_WITHOUT
+def test_old_connection_is_cut_with_writes_in_the_backend(lab: Lab, cipher: str | None) -> None:
+    setup = Setup(lab, cipher)
     setup.checker.begin_and_flow(**LOAD)
     for _ in range(cycles(8)):
         setup.proxy.cut()
@@ -88,10 +92,11 @@ def test_old_connection_is_cut_with_writes_in_the_backend(lab: Lab) -> None:
 
 
 @pytest.mark.watchdog(60)
-def test_old_connection_is_black_holed(lab: Lab) -> None:
+@WITH_AND_WITHOUT
+def test_old_connection_is_black_holed(lab: Lab, cipher: str | None) -> None:
     """Its bytes are released at some moment: before, while and after the client comes back."""
     random = seeded_random()
-    setup = Setup(lab)
+    setup = Setup(lab, cipher)
     setup.checker.begin_and_flow(**LOAD)
     for _ in range(cycles(5)):
         old, before = setup.proxy.whole_links(), setup.proxy.accepted
@@ -129,9 +134,10 @@ def test_new_connection_waits_for_the_backend(lab: Lab) -> None:
 
 
 @pytest.mark.watchdog(60)
-def test_target_is_stopped_past_the_lease(lab: Lab) -> None:
+@WITH_AND_WITHOUT
+def test_target_is_stopped_past_the_lease(lab: Lab, cipher: str | None) -> None:
     """What came on the old connections waits in its sockets, and is older than their leases when it goes on."""
-    setup = Setup(lab)
+    setup = Setup(lab, cipher)
     setup.checker.begin_and_flow(**LOAD)
     for number in range(cycles(5)):
         old, before = setup.proxy.whole_links(), setup.proxy.accepted

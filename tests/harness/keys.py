@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from harness.lab import Lab
-from harness.service import Backend, Service, attach_to, memory_backend
+from harness.service import Backend, Service, memory_backend
 from harness.spdk import Application
 from harness.transport import Remote
 
@@ -57,8 +57,9 @@ def forms(key: bytes) -> dict[str, bytes]:
 class KeyedService(Service):
     """A target whose only host has a key; and its client's file with the same key."""
 
-    def __init__(self, lab: Lab, backend: Backend | None = None, **more: Any) -> None:
-        """`more`: as Service has it."""
+    def __init__(self, lab: Lab, backend: Backend | None = None, cipher: str | None = None, **more: Any) -> None:
+        """`cipher`: that attach() names, if not told otherwise. `more`: as Service has it."""
+        self._cipher = {} if cipher is None else {"cipher": cipher}
         self.at_target, self.at_client = KeyFile(lab.folder, "target.psk"), KeyFile(lab.folder, "client.psk")
         self.at_client.write(self.at_target.key)
         entry = {"host": HOST, "access": "rw", "psk_file": self.at_target.path}
@@ -67,10 +68,14 @@ class KeyedService(Service):
     def attach(
         self, client: Application, name: str = "remote0", remote: Remote | None = None, **options: Any
     ) -> None:
-        """`remote`: a proxy's."""
-        attach_to(client, remote or self.remote, name, **({"psk_file": self.at_client.path} | options))
+        super().attach(client, name, remote, **({"psk_file": self.at_client.path} | self._cipher | options))
 
     def session(self) -> dict[str, Any]:
         """The only one that there is, as the target shows it."""
         (session,) = self.application.rpc.call("dst_get_sessions")
         return session
+
+
+def service_with(lab: Lab, backend: Backend, cipher: str | None) -> Service:
+    """With a key and this cipher, or without both."""
+    return Service(lab, backend) if cipher is None else KeyedService(lab, backend, cipher)

@@ -106,6 +106,12 @@ class Service:
         subsystems = [{"subsystem": name, "config": config} for name, config in configs.items()]
         self._config.write_text(json.dumps({"subsystems": subsystems}))
 
+    def attach(
+        self, client: Application, name: str = "remote0", remote: Remote | None = None, **options: Any
+    ) -> None:
+        """`remote`: a proxy's. `options`: those of bdev_dst_create."""
+        attach_to(client, remote or self.remote, name, **options)
+
     def kill(self) -> None:
         self.application.kill()
 
