@@ -9,17 +9,16 @@ from typing import Any, Callable
 
 import pytest
 
+from harness.checker import start_checker
 from harness.keys import HEADER, HOST, KeyedService
 from harness.lab import Lab
 from harness.proxy import Proxy
 from harness.rpc import RpcError
-from harness.service import BLOCK
-from harness.spdk import Application, Job, assert_clean
+from harness.spdk import Application
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-MIB = 64
 KEY = bytes(range(32)).hex()
 NOBODY = 65534
 
@@ -129,19 +128,18 @@ def test_keys_are_replaced_while_io_runs(lab: Lab) -> None:
     proxy = Proxy(service.remote, secured=True)
     lab.on_end(proxy.end)
     at_target, at_client = service.at_target, service.at_client
-    perf = lab.bdevperf_unattached(Job(seconds=6), MIB * 2**20 // BLOCK)
-    service.attach(perf, remote=proxy.remote)
-    perf.begin_and_flow("remote0")
+    checker = start_checker(lab)
+    service.attach(checker, remote=proxy.remote)
+    checker.begin_and_flow()
 
     def reconnect() -> None:
         """All connections are new ones, made with what is in the files now."""
         links = proxy.whole_links()
         proxy.cut()
-        wait_until(lambda: set(proxy.whole_links()).isdisjoint(links) and connected(perf), "the client to come back")
-        before = perf.io_count("remote0")
-        wait_until(lambda: perf.io_count("remote0") > before + 100, "I/O to flow again")
+        wait_until(lambda: set(proxy.whole_links()).isdisjoint(links) and connected(checker), "the client to come back")
+        checker.wait_flow()
 
-    for _ in range(3):
+    for _ in range(2):
         old, new = at_target.key, os.urandom(32)
         for target_has, client_has in (([old, new], [old]), ([old, new], [new, old]), ([new], [new])):
             at_target.write(*target_has)
@@ -153,26 +151,26 @@ def test_keys_are_replaced_while_io_runs(lab: Lab) -> None:
         proxy.cut()
         refused = "it does not have the key of its entry"
         wait_until(lambda: refused in service.application.text()[before:], "the old key to be refused")
-        assert not connected(perf)
+        assert not connected(checker)
         at_client.write(new)
-        wait_until(lambda: connected(perf), "the client to come back")
-    assert_clean(perf.outcome())
+        wait_until(lambda: connected(checker), "the client to come back")
+    checker.end().assert_clean()
 
 
 def test_file_that_is_gone_when_the_client_comes_back(lab: Lab) -> None:
     service = KeyedService(lab)
     proxy = Proxy(service.remote, secured=True)
     lab.on_end(proxy.end)
-    perf = lab.bdevperf_unattached(Job(seconds=4), MIB * 2**20 // BLOCK)
-    service.attach(perf, remote=proxy.remote)
-    perf.begin_and_flow("remote0")
-    for file, process in ((service.at_client, perf), (service.at_target, service.application)):
+    checker = start_checker(lab)
+    service.attach(checker, remote=proxy.remote)
+    checker.begin_and_flow()
+    for file, process in ((service.at_client, checker), (service.at_target, service.application)):
         os.rename(file.path, file.path + ".away")
         before = len(process.text())
         proxy.cut()
         wait_until(lambda: f"{file.path} can't be opened" in process.text()[before:], "a line about the file")
         os.rename(file.path + ".away", file.path)
-        wait_until(lambda: connected(perf), "the client to come back")
+        wait_until(lambda: connected(checker), "the client to come back")
     # The other side's user is told nothing of the target's file.
-    assert service.at_target.path not in perf.text()
-    assert_clean(perf.outcome())
+    assert service.at_target.path not in checker.text()
+    checker.end().assert_clean()
