@@ -4,7 +4,7 @@
 //! too many, the oldest goes for the newest. A client that means it needs a round trip to be let in.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 
 use crate::options::Options;
 use crate::sessions::Owner;
@@ -40,6 +40,15 @@ pub struct Room {
     pub refused: u64,
 }
 
+/// What counts as one address: of IPv6 a network of 64 bits, as whoever has one address has all of those (RFC 4291,
+/// section 2.5.4).
+fn place(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
 impl Room {
     /// What a new connection from `address` finds, besides `connections` that are there.
     pub fn look(
@@ -49,7 +58,7 @@ impl Room {
         max_connections: usize,
         options: &Options,
     ) -> Place {
-        let address = address.to_canonical();
+        let address = place(address);
         let is_full = connections - self.evicted.len() >= max_connections;
         if let Some(its) = self.of_addresses.get(&address)
             && its.len() >= options.max_handshakes_per_address as usize
@@ -74,7 +83,7 @@ impl Room {
 
     /// A connection has begun its handshake.
     pub fn enter(&mut self, id: u64, address: IpAddr) {
-        let address = address.to_canonical();
+        let address = place(address);
         self.handshakes.insert(id, address);
         self.of_addresses.entry(address).or_default().insert(id);
     }
@@ -128,6 +137,15 @@ impl Room {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let place = |address: &str| place(address.parse().unwrap());
+        assert_eq!(place("2001:db8::1"), place("2001:db8::ffff:0:0:2"));
+        assert_ne!(place("2001:db8::1"), place("2001:db8:0:1::1"));
+        assert_ne!(place("192.0.2.1"), place("192.0.2.2"));
+        assert_eq!(place("::ffff:192.0.2.1"), place("192.0.2.1"));
+    }
 
     const CONNECTIONS: usize = 10;
 
