@@ -15,8 +15,9 @@ import sys
 import time
 from contextlib import closing
 from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
-from typing import Any
+from typing import Any, Iterator
 
 ROOT = Path(__file__).resolve().parents[1]
 # Processes, RPC and ports as in the tests; nothing of it needs more than Python itself.
@@ -44,28 +45,37 @@ class Plan:
     rounds: int
     seconds: int
     limit_seconds: int
+    limit_rounds: int
+    """In how many of the rounds the limit is measured."""
     all_rounds: bool
     """Whether variants that lost the first round still run in the next ones."""
 
 
-FULL = Plan(rounds=5, seconds=4, limit_seconds=2, all_rounds=True)
-QUICK = Plan(rounds=3, seconds=2, limit_seconds=1, all_rounds=False)
+FULL = Plan(rounds=5, seconds=4, limit_seconds=2, limit_rounds=5, all_rounds=True)
+QUICK = Plan(rounds=2, seconds=1, limit_seconds=1, limit_rounds=1, all_rounds=False)
+
+# What safety costs, and what it gives for that.
+COMPARED = [("dst-crc32c", "dst"), ("dst-aes-256-gcm", "dst"), ("dst-aes-256-gcm", "nvmf-tls")]
 
 
 def say(text: str) -> None:
     print(text, flush=True)
 
 
-def run_peer(perf: Bdevperf, peer: Peer) -> tuple[Figures, float]:
-    """Its figures, and how much it was disturbed."""
+def run_peers(perf: Bdevperf, peers: list[Peer]) -> Iterator[tuple[Peer, Figures, float]]:
+    """Of peers that share a target process: their figures, and how much each was disturbed."""
     with closing(Lab(Dst())) as lab:
         target = lab.target(arguments=MEMORY)
         target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=VOLUME_MIB * 2**20 // BLOCK, block_size=BLOCK)
-        peer.attach(perf, peer.serve(target, "Malloc0"))
+        remote = peers[0].serve(target, "Malloc0")
         try:
-            return machine.watch([perf.pid, target.pid], lambda: measure(perf, BDEV))
+            for peer in peers:
+                peer.attach(perf, remote)
+                try:
+                    yield peer, *machine.watch([perf.pid, target.pid], lambda: measure(perf, BDEV))
+                finally:
+                    peer.detach(perf)
         finally:
-            peer.detach(perf)
             # Its end is none of the benchmark's business, and a clean one takes its time.
             target.kill()
 
@@ -76,33 +86,37 @@ def run_limit(program: Path, case: Case, seconds: int) -> tuple[Figures, float]:
     return Figures(iops, case.depth / iops * 1e6, 0.0, 0.0, 0.0, True), disturbed
 
 
-def run_case(case: Case, plan: Plan, program: Path) -> list[Run]:
+def run_case(case: Case, plan: Plan, program: Path) -> tuple[list[Run], dict[str, str]]:
+    """The runs, and the peers that can't be measured here, with the reason."""
     runs: list[Run] = []
 
     def note(peer: str, rival: str, number: int, figures: Figures, disturbed: float) -> None:
         runs.append(Run(case, peer, rival, number, figures, disturbed))
         shown = f"  disturbed {disturbed:.0%}" if disturbed > DISTURBED else ""
-        say(f"  round {number + 1}  {peer:<14} {figures.iops:>10,.0f} IOPS  {figures.mean_us:>8,.1f} µs{shown}")
+        say(f"  round {number + 1}  {peer:<15} {figures.iops:>10,.0f} IOPS  {figures.mean_us:>8,.1f} µs{shown}")
 
     say(f"{case.name}:")
-    peers = [peer for peer in PEERS if peer.suits(case)]
     with closing(Lab(Dst())) as lab:
         job = Job(case.workload, case.depth, case.size, plan.seconds)
         perf = lab.bdevperf_unattached(job, VOLUME_MIB * 2**20 // BLOCK, bdevs=[BDEV])
+        suitable = [peer for peer in PEERS if peer.suits(case)]
+        missing = {peer.name: why for peer in suitable if (why := peer.missing(perf))}
+        peers = [peer for peer in suitable if peer.name not in missing]
         for number in range(plan.rounds):
-            for peer in peers:
-                figures, disturbed = run_peer(perf, peer)
-                assert figures.clean, f"I/O failed on {peer.name}:\n{perf.tail()}"
-                note(peer.name, peer.rival, number, figures, disturbed)
-            # bdevperf polls its core even without a bdev.
-            perf.signal(signal.SIGSTOP)
-            try:
-                note(LIMIT, LIMIT, number, *run_limit(program, case, plan.limit_seconds))
-            finally:
-                perf.signal(signal.SIGCONT)
+            for _, sharing in groupby(peers, lambda peer: peer.target):
+                for peer, figures, disturbed in run_peers(perf, list(sharing)):
+                    assert figures.clean, f"I/O failed on {peer.name}:\n{perf.tail()}"
+                    note(peer.name, peer.rival, number, figures, disturbed)
+            if number < plan.limit_rounds:
+                # bdevperf polls its core even without a bdev.
+                perf.signal(signal.SIGSTOP)
+                try:
+                    note(LIMIT, LIMIT, number, *run_limit(program, case, plan.limit_seconds))
+                finally:
+                    perf.signal(signal.SIGCONT)
             if number == 0 and not plan.all_rounds:
                 peers = [peer for peer in peers if peer.name == best_variant(runs, peer.rival)]
-    return runs
+    return runs, missing
 
 
 def bench(plan: Plan, cases: list[Case], quick: bool) -> None:
@@ -111,10 +125,15 @@ def bench(plan: Plan, cases: list[Case], quick: bool) -> None:
     report = Report(described, quick)
     program = limit.build()
     lines = []
+    missing: dict[str, str] = {}
     for case in cases:
-        runs = run_case(case, plan, program)
-        lines.append(report.add(case, runs, ["nvmf", LIMIT]))
-        say(lines[-1])
+        runs, missing_here = run_case(case, plan, program)
+        missing |= missing_here
+        for line in (report.add(case, runs, ["nvmf", LIMIT]), report.compare(case, runs, COMPARED)):
+            if line:
+                lines.append(line)
+                say(line)
+    lines += [f"{peer} not measured: {why}" for peer, why in missing.items()]
     if report.disturbed() > DISTURBED:
         say(f"note: others had up to {report.disturbed():.0%} of a core; run it again when the machine is idle")
     folder = Path(os.environ.get("DST_BUILD", ROOT / "build")) / "bench"

@@ -25,12 +25,17 @@ class Case:
     def is_write(self) -> bool:
         return "write" in self.workload
 
+    @property
+    def is_deep(self) -> bool:
+        """Whether there is enough to do at once that bytes a second count, and what is done with each of them."""
+        return self.depth >= 32
+
 
 CASES = [
     Case("randread", 4 * KIB, 128, quick=True),
     Case("randwrite", 4 * KIB, 128, quick=True),
     Case("randread", 4 * KIB, 1, quick=True),
     Case("randwrite", 4 * KIB, 1),
-    Case("randread", 128 * KIB, 32),
+    Case("randread", 128 * KIB, 32, quick=True),
     Case("randwrite", 128 * KIB, 32, quick=True),
 ]

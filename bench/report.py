@@ -44,7 +44,7 @@ class Ratio:
     def __str__(self) -> str:
         doubt = "" if self.quiet else ", all of them disturbed"
         spread = f"{min(self.values):.2f} to {max(self.values):.2f}"
-        return f"{self.median:.2f} ({spread}; {len(self.values)} rounds{doubt})"
+        return f"{self.median:.2f} ({spread}; rounds: {len(self.values)}{doubt})"
 
 
 def ratio(runs: Iterable[Run], peer: str, other: str) -> Ratio:
@@ -83,9 +83,22 @@ class Report:
             found = ratio(runs, "dst", peer)
             line += f" dst/{rival} {found.median:.2f}"
             entry[f"dst/{rival}"] = {"median": found.median, "variant": peer} | asdict(found)
-            self._lines.append(f"{case.name:<22} dst/{peer:<14} {found}")
+            self._lines.append(f"{case.name:<22} {f'dst/{peer}':<24} {found}")
         self._ratios.append(entry)
         return line
+
+    def compare(self, case: Case, runs: list[Run], pairs: list[tuple[str, str]]) -> str:
+        """The line of ratios between two of our own variants, or between one of them and somebody else's; empty if
+        none of them ran."""
+        ran = {run.peer for run in runs}
+        line = ""
+        for ours, theirs in pairs:
+            if {ours, theirs} <= ran:
+                found = ratio(runs, ours, theirs)
+                line += f" {ours}/{theirs} {found.median:.2f}"
+                self._ratios[-1][f"{ours}/{theirs}"] = {"median": found.median} | asdict(found)
+                self._lines.append(f"{case.name:<22} {f'{ours}/{theirs}':<24} {found}")
+        return f"ratio {case.name}{line}" if line else ""
 
     def disturbed(self) -> float:
         """Of the run that was disturbed most."""
@@ -93,7 +106,7 @@ class Report:
 
     def table(self) -> str:
         """Medians of each peer's runs, then the ratios with their spread."""
-        heading = f"{'case':<22} {'peer':<14} {'runs':>4} {'IOPS':>10} {'MiB/s':>8}"
+        heading = f"{'case':<22} {'peer':<15} {'runs':>4} {'IOPS':>10} {'MiB/s':>8}"
         heading += "".join(f"{name:>10}" for name in ("mean µs", "p50 µs", "p99 µs", "p99.9 µs"))
         heading += f"{'disturbed':>11}"
         lines = [heading]
@@ -101,7 +114,7 @@ class Report:
             mine = [run for run in self._runs if run.case == case and run.peer == peer]
             found = [run.figures for run in mine]
             iops = median(f.iops for f in found)
-            line = f"{case.name:<22} {peer:<14} {len(found):>4} {iops:>10,.0f} {iops * case.size / 2**20:>8,.0f}"
+            line = f"{case.name:<22} {peer:<15} {len(found):>4} {iops:>10,.0f} {iops * case.size / 2**20:>8,.0f}"
             for name in ("mean_us", "p50_us", "p99_us", "p999_us"):
                 value = median(getattr(f, name) for f in found)
                 line += f"{value:>10,.1f}" if value else f"{'':>10}"
