@@ -28,13 +28,13 @@ build/obj/lcores.o: spdk/apps/lcores.c
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -c -o $@ $<
 
 build/obj/bdevperf_large_reads.o: spdk/apps/bdevperf_large_reads.c build/spdk-dir
-	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -I$(SPDK_DIR)/include -c -o $@ $<
+	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -isystem $(SPDK_DIR)/include -c -o $@ $<
 
 # The tests' own application.
 check := $(patsubst spdk/apps/check/%.c,build/obj/check_%.o,$(wildcard spdk/apps/check/*.c))
 
 $(check): build/obj/check_%.o: spdk/apps/check/%.c $(wildcard spdk/apps/check/*.h) build/spdk-dir
-	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -I$(SPDK_DIR)/include -c -o $@ $<
+	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -isystem $(SPDK_DIR)/include -c -o $@ $<
 
 objects := build/obj/lcores.o build/obj/bdevperf_large_reads.o $(check)
 
