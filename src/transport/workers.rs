@@ -19,12 +19,12 @@ static POOL: OnceLock<Pool<Batch>> = OnceLock::new();
 
 fn pool() -> &'static Pool<Batch> {
     POOL.get_or_init(|| {
-        Pool::new(|cpu| spdk::cpu::pin_current_thread(cpu).map_err(|errno| errno.to_string()))
+        Pool::new(|thread, cpu| spdk::cpu::pin_thread(thread, cpu).map_err(|errno| errno.to_string()))
     })
 }
 
-/// One worker on each of these CPUs, and none elsewhere, while records go on being encrypted. Blocks for as long as the
-/// workers that leave need for what they have in hand.
+/// One worker on each of these CPUs, and none elsewhere, while records go on being encrypted. Waits for none of
+/// them.
 ///
 /// # Errors
 /// See [`WorkersError`]: all is as before.
@@ -37,9 +37,9 @@ pub fn workers() -> Vec<WorkerStats> {
     POOL.get().map(Pool::stats).unwrap_or_default()
 }
 
-/// Whether there are workers. HOT.
+/// Whether there are workers, and one of them is awake. HOT.
 pub fn has_workers() -> bool {
-    POOL.get().is_some_and(|pool| pool.workers() > 0)
+    POOL.get().is_some_and(Pool::is_ready)
 }
 
 /// The batches of one direction, in their order, some of them with workers.

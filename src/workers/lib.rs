@@ -6,8 +6,8 @@
 //!
 //! Workers come, go and move while jobs are under way. That loses nothing, because a job is always in exactly
 //! one place (the ring, whoever runs it, its port's ring), and because whoever waits for a job that no worker
-//! is awake to run takes it out of the ring again ([`Port::poll`]). So it does not matter whether a submission
-//! or the departure of the last worker comes first.
+//! is awake to run, or for too long, takes it out of the ring again ([`Port::poll`]). So it does not matter whether
+//! a submission or the departure of the last worker comes first.
 //!
 //! | module | what |
 //! | --- | --- |
@@ -32,7 +32,7 @@ pub use port::Port;
 /// What a worker does with a job. A panic in it ends the process.
 pub trait Job: Send + 'static {
     /// Does the work. On a worker's thread, or on an I/O thread: that of the job's port, or of another port of
-    /// the pool when no worker is awake.
+    /// the pool.
     fn run(&mut self);
 }
 
@@ -40,12 +40,12 @@ pub trait Job: Send + 'static {
 pub const WORKERS_MAX: usize = 64;
 
 /// Jobs that wait for a worker, of all ports together. Beyond that the workers are what is short, and an I/O
-/// thread that does the work itself helps more than one that waits. With jobs of 16 KiB (some 4 µs each) a
-/// full ring is a millisecond's work for one worker.
-pub const RING: usize = 256;
+/// thread that does the work itself helps more than one that waits: with jobs of 128 KiB (some 20 µs each) a full
+/// ring is a millisecond's work for one worker.
+pub const RING: usize = 64;
 
 /// Jobs that one port may have under way.
-pub const PORT_DEPTH: usize = 256;
+pub const PORT_DEPTH: usize = 64;
 
 /// Why the pool has not the workers that were asked for. It has those that it had before.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]

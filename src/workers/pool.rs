@@ -1,7 +1,6 @@
 //! The rings, and which workers there are.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::sync::mpsc::{self, Receiver};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
@@ -12,8 +11,8 @@ use crate::port::Port;
 use crate::worker::{self, Seat};
 use crate::{Job, RING, WORKERS_MAX, WorkersError};
 
-/// Puts the calling thread on a CPU, and says why if it cannot.
-pub type Pin = fn(u32) -> Result<(), String>;
+/// Puts a thread on a CPU, and says why if it cannot. Called where the workers are set, not on the thread.
+pub type Pin = fn(&JoinHandle<()>, u32) -> Result<(), String>;
 
 /// Where a port's finished jobs wait for it. It outlives the port for as long as jobs are under way.
 pub(crate) type Finished<J> = ArrayQueue<Box<J>>;
@@ -42,6 +41,23 @@ pub(crate) struct Shared<J> {
     pub wanted: AtomicBool,
     /// Workers, napping or not; without those that were told to leave.
     pub workers: AtomicUsize,
+}
+
+impl<J> Shared<J> {
+    /// Whether somebody takes jobs from the ring now, and will go on. HOT.
+    pub fn has_takers(&self) -> bool {
+        self.awake.load(Relaxed) > 0 && self.workers.load(Relaxed) > 0
+    }
+
+    /// The same, for who has a job: if all workers nap, one is told to wake up. HOT.
+    pub fn is_ready(&self) -> bool {
+        let is_ready = self.has_takers();
+        // The look first: several I/O threads can have the line in their caches as long as none writes it.
+        if !is_ready && !self.wanted.load(Relaxed) {
+            self.wanted.store(true, Relaxed);
+        }
+        is_ready
+    }
 }
 
 /// A pool of workers for one kind of job. Clones are handles of the same pool; with the last one the workers
@@ -81,7 +97,7 @@ pub struct WorkerStats {
 }
 
 impl<J: Job> Pool<J> {
-    /// A pool without workers, and with its rings. `pin` is called on each worker's thread before it works.
+    /// A pool without workers, and with its ring.
     pub fn new(pin: Pin) -> Pool<J> {
         let shared = Arc::new(Shared {
             ring: ArrayQueue::new(RING),
@@ -95,8 +111,9 @@ impl<J: Job> Pool<J> {
     /// One worker on each of `cpus`, of which none twice, and none elsewhere. Workers on a CPU that stays are
     /// not touched; new ones work before old ones go.
     ///
-    /// Blocks until the old ones are gone: for what a job takes, and, of the last worker of all, for what the
-    /// jobs in the ring take, which are at most [`RING`].
+    /// Waits for none of them. A CPU that others use can keep a thread from running for longer than the caller, on
+    /// a reactor's thread, can be away: seconds were seen. So new workers help from when they are there, and one
+    /// that goes does so after the job that it has in hand, the last of all after those in the ring.
     ///
     /// # Errors
     /// All workers are as before.
@@ -110,10 +127,10 @@ impl<J: Job> Pool<J> {
         let Control { shared, pin, workers } = &*self.control;
         let mut workers = lock(workers);
         let new = cpus.iter().filter(|cpu| !workers.iter().any(|worker| worker.seat.cpu == **cpu));
-        let mut added = hire(shared, *pin, new.copied())?;
+        let hired = hire(shared, *pin, new.copied())?;
         let (kept, gone) = workers.drain(..).partition(|worker| cpus.contains(&worker.seat.cpu));
         *workers = kept;
-        workers.append(&mut added);
+        workers.extend(hired);
         workers.sort_unstable_by_key(|worker| worker.seat.cpu);
         shared.workers.store(workers.len(), Relaxed);
         dismiss(gone);
@@ -123,6 +140,12 @@ impl<J: Job> Pool<J> {
     /// How many workers there are. HOT.
     pub fn workers(&self) -> usize {
         self.control.shared.workers.load(Relaxed)
+    }
+
+    /// Whether a worker is awake to take a job now. For who has one, and does it better without packing it up if
+    /// that is for nothing: no worker is awake for long without being asked, here or by a submission. HOT.
+    pub fn is_ready(&self) -> bool {
+        self.control.shared.is_ready()
     }
 
     /// A new port. One for each I/O thread, which polls it for as long as it has anything in flight.
@@ -155,61 +178,37 @@ fn hire<J: Job>(
     cpus: impl Iterator<Item = u32>,
 ) -> Result<Vec<Worker>, WorkersError> {
     let mut hired = Vec::new();
-    let mut starts = Vec::new();
-    let mut result = Ok(());
     for cpu in cpus {
-        match start(shared, pin, cpu) {
-            Ok((worker, started)) => {
-                hired.push(worker);
-                starts.push((cpu, started));
-            }
-            Err(e) => {
-                result = Err(WorkersError::Spawn { cpu, problem: e.to_string() });
-                break;
-            }
+        let begun = start(shared, cpu).and_then(|worker| {
+            let pinned = pin(&worker.thread, cpu);
+            hired.push(worker);
+            pinned.map_err(|problem| WorkersError::Pin { cpu, problem })
+        });
+        if let Err(error) = begun {
+            dismiss(hired);
+            return Err(error);
         }
-    }
-    for (cpu, started) in starts {
-        let pinned = started.recv().expect("a new worker says whether it is on its CPU");
-        result = result.and(pinned.map_err(|problem| WorkersError::Pin { cpu, problem }));
-    }
-    if let Err(error) = result {
-        dismiss(hired);
-        return Err(error);
     }
     Ok(hired)
 }
 
-type Started = Receiver<Result<(), String>>;
-
-fn start<J: Job>(shared: &Arc<Shared<J>>, pin: Pin, cpu: u32) -> std::io::Result<(Worker, Started)> {
+fn start<J: Job>(shared: &Arc<Shared<J>>, cpu: u32) -> Result<Worker, WorkersError> {
     let seat = Arc::new(Seat::new(cpu));
-    let (starting, started) = mpsc::channel();
     let life = {
         let (shared, seat) = (Arc::clone(shared), Arc::clone(&seat));
-        move || {
-            let pinned = pin(cpu);
-            let failed = pinned.is_err();
-            // Nobody is told only when the one who waits panicked.
-            let _ = starting.send(pinned);
-            if !failed {
-                worker::work(&shared, &seat);
-            }
-        }
+        move || worker::work(&shared, &seat)
     };
-    // Linux shows 15 characters of it.
-    let thread = thread::Builder::new().name(format!("dst_crypto_{cpu}")).spawn(life)?;
-    Ok((Worker { seat, thread }, started))
+    // Linux shows 15 characters of the name.
+    let thread = thread::Builder::new().name(format!("dst_crypto_{cpu}")).spawn(life);
+    let thread = thread.map_err(|error| WorkersError::Spawn { cpu, problem: error.to_string() })?;
+    Ok(Worker { seat, thread })
 }
 
-/// Ends workers, when each has done the job it has in hand.
+/// Tells workers to go, each after the job that it has in hand.
 fn dismiss(workers: Vec<Worker>) {
-    for worker in &workers {
+    for worker in workers {
         worker.seat.leave();
         worker.thread.thread().unpark();
-    }
-    for worker in workers {
-        worker.thread.join().expect("a panic on a worker ends the process");
     }
 }
 

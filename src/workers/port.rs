@@ -1,12 +1,18 @@
 //! An I/O thread's side of a pool.
 
 use std::sync::Arc;
-use std::sync::atomic::{Ordering::Relaxed, Ordering::SeqCst, fence};
+use std::sync::atomic::{Ordering::SeqCst, fence};
+use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::pool::{Finished, Shared, Ticket};
 use crate::{Job, PORT_DEPTH};
+
+/// How long a port waits for any of its jobs before it does some itself: five times what a worker takes for 128 KiB.
+/// Either the workers are what is short, then it helps; or one that counts as awake does not run, because others have
+/// its CPU, then what is in the ring does not have to wait for it.
+const PATIENCE: Duration = Duration::from_micros(100);
 
 /// Hands jobs over and gets them back. It belongs to one I/O thread, which polls it for as long as anything is
 /// in flight.
@@ -16,11 +22,13 @@ pub struct Port<J: Job> {
     shared: Arc<Shared<J>>,
     finished: Arc<Finished<J>>,
     in_flight: usize,
+    /// The first poll in vain since a job came back.
+    waits_since: Option<Instant>,
 }
 
 impl<J: Job> Port<J> {
     pub(crate) fn new(shared: Arc<Shared<J>>) -> Port<J> {
-        Port { shared, finished: Arc::new(ArrayQueue::new(PORT_DEPTH)), in_flight: 0 }
+        Port { shared, finished: Arc::new(ArrayQueue::new(PORT_DEPTH)), in_flight: 0, waits_since: None }
     }
 
     /// Hands a job over. Gives it back, for the caller to run it at once, when there are no workers, when all
@@ -29,11 +37,7 @@ impl<J: Job> Port<J> {
         if self.in_flight == PORT_DEPTH {
             return Err(job);
         }
-        if self.shared.awake.load(Relaxed) == 0 {
-            // The look first: several I/O threads can have the line in their caches as long as none writes it.
-            if !self.shared.wanted.load(Relaxed) {
-                self.shared.wanted.store(true, Relaxed);
-            }
+        if !self.shared.is_ready() {
             return Err(job);
         }
         let home = Arc::clone(&self.finished);
@@ -45,14 +49,15 @@ impl<J: Job> Port<J> {
     /// A finished job, if there is one. In any order: jobs carry what their owner needs to put them in order.
     /// HOT.
     ///
-    /// With no worker awake it does one job of the ring itself, this port's or another's: the last worker may
-    /// have left, or fallen asleep, between the look and the push of [`Port::submit`].
+    /// With no worker awake, or none that comes to an end, it does one job of the ring itself, this port's or
+    /// another's: the last worker may have left, or fallen asleep, between the look and the push of
+    /// [`Port::submit`].
     pub fn poll(&mut self) -> Option<Box<J>> {
         if self.in_flight == 0 {
             return None;
         }
         self.take().or_else(|| {
-            if self.shared.awake.load(Relaxed) != 0 {
+            if self.shared.has_takers() && !self.is_impatient() {
                 return None;
             }
             self.shared.ring.pop()?.run();
@@ -68,7 +73,13 @@ impl<J: Job> Port<J> {
     fn take(&mut self) -> Option<Box<J>> {
         let job = self.finished.pop()?;
         self.in_flight -= 1;
+        self.waits_since = None;
         Some(job)
+    }
+
+    fn is_impatient(&mut self) -> bool {
+        let now = Instant::now();
+        now - *self.waits_since.get_or_insert(now) >= PATIENCE
     }
 }
 

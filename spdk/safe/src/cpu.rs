@@ -2,26 +2,28 @@
 
 use std::fs;
 use std::mem::{size_of, zeroed};
+use std::os::unix::thread::JoinHandleExt;
+use std::thread::JoinHandle;
 
 use crate::errno::{Errno, Result};
 
 /// Where Linux lists the CPUs that are switched on, as `0-3,8`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// Keeps the calling OS thread on one CPU from now on. Not for a thread of DPDK's.
+/// Keeps an OS thread on one CPU from now on. It is moved there at once, and need not run for that.
 ///
 /// `EINVAL`: there is no such CPU, or none that this process may use (a container's set of CPUs, for one).
-pub fn pin_current_thread(cpu: u32) -> Result<()> {
+pub fn pin_thread<T>(thread: &JoinHandle<T>, cpu: u32) -> Result<()> {
     let cpu = cpu as usize;
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(Errno::EINVAL);
     }
     // SAFETY: the set is plain data for which all zero is valid, and `cpu` is one that has a bit in it; the call
-    // reads the set, of the size given, and changes the calling thread only, which exists.
+    // reads the set, of the size given. The thread's id is good, run or over, until its handle is joined or dropped.
     let rc = unsafe {
         let mut set: libc::cpu_set_t = zeroed();
         libc::CPU_SET(cpu, &mut set);
-        libc::pthread_setaffinity_np(libc::pthread_self(), size_of::<libc::cpu_set_t>(), &set)
+        libc::pthread_setaffinity_np(thread.as_pthread_t(), size_of::<libc::cpu_set_t>(), &set)
     };
     // It returns the error, and a positive one.
     if rc == 0 { Ok(()) } else { Err(Errno(rc)) }
@@ -67,13 +69,17 @@ mod tests {
         assert!(!cpus.is_empty());
         let mut pinned = 0;
         for cpu in cpus {
-            // A thread of its own: others must not be pinned for it.
-            let ran_on = std::thread::spawn(move || {
+            let (go, wait) = std::sync::mpsc::channel();
+            let thread = std::thread::spawn(move || {
+                wait.recv().unwrap();
                 // SAFETY: asks for a number.
-                pin_current_thread(cpu).map(|()| unsafe { libc::sched_getcpu() })
+                unsafe { libc::sched_getcpu() }
             });
+            let result = pin_thread(&thread, cpu);
+            go.send(()).unwrap();
+            let ran_on = thread.join().unwrap();
             // Where this runs there may be fewer that it may use than there are.
-            if let Ok(ran_on) = ran_on.join().unwrap() {
+            if result.is_ok() {
                 assert_eq!(ran_on, cpu as i32);
                 pinned += 1;
             }
@@ -84,7 +90,9 @@ mod tests {
     #[test]
     fn a_cpu_that_is_not_there() {
         assert!(!may_use(1023) && !may_use(u32::MAX));
-        assert_eq!(pin_current_thread(1023), Err(Errno::EINVAL));
-        assert_eq!(pin_current_thread(u32::MAX), Err(Errno::EINVAL));
+        let thread = std::thread::spawn(|| ());
+        assert_eq!(pin_thread(&thread, 1023), Err(Errno::EINVAL));
+        assert_eq!(pin_thread(&thread, u32::MAX), Err(Errno::EINVAL));
+        thread.join().unwrap();
     }
 }

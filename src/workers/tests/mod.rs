@@ -5,18 +5,18 @@ mod stress;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
-use std::thread::{self, ThreadId};
+use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
 
 use crate::{Job, PORT_DEPTH, Pool, Port, RING, WORKERS_MAX, WorkersError};
 
 /// For tests that are not about CPUs: of those there may be fewer than workers here.
-fn anywhere(_: u32) -> Result<(), String> {
+fn anywhere(_: &JoinHandle<()>, _: u32) -> Result<(), String> {
     Ok(())
 }
 
 /// The machine of these tests has even CPUs only.
-fn even(cpu: u32) -> Result<(), String> {
+fn even(_: &JoinHandle<()>, cpu: u32) -> Result<(), String> {
     if cpu.is_multiple_of(2) { Ok(()) } else { Err("it is odd".to_owned()) }
 }
 
@@ -193,7 +193,7 @@ fn what_cannot_be_leaves_all_as_it_was() {
     let many: Vec<u32> = (0..=WORKERS_MAX as u32).collect();
     assert_eq!(pool.set_cpus(&many), Err(WorkersError::TooMany(WORKERS_MAX + 1)));
     assert_eq!((cpus(&pool), pool.workers()), (vec![2, 6], 2));
-    assert_eq!(Arc::strong_count(pool.shared()), 1 + 2, "none but the pool and those two is there");
+    wait_until("all but those two to be gone", || Arc::strong_count(pool.shared()) == 1 + 2);
     let mut port = pool.port();
     hand_over(&mut port, &world);
     assert_eq!(get_back(&mut port).runs, 1);
@@ -214,11 +214,11 @@ fn leaving_workers_leave_nothing_behind() {
     for _ in 1..10 {
         hand_over(&mut port, &world);
     }
-    thread::scope(|scope| {
-        scope.spawn(|| pool.set_cpus(&[]).unwrap());
-        wait_until("the worker to be told", || pool.workers() == 0);
-        drop(hold);
-    });
+    // Nobody waits for it, or this would never end.
+    pool.set_cpus(&[]).unwrap();
+    assert_eq!((pool.workers(), world.begun.load(Relaxed)), (0, 1));
+    drop(hold);
+    wait_until("the worker to be gone", || Arc::strong_count(pool.shared()) == 1 + 1);
     // All are finished, and not by this port.
     assert_eq!((pool.shared().ring.len(), world.begun.load(Relaxed)), (0, 10));
     for _ in 0..10 {
@@ -228,9 +228,12 @@ fn leaving_workers_leave_nothing_behind() {
 
 /// Puts a job into the ring when no worker is there, as a submission does that was overtaken by a departure.
 fn submit_too_late(port: &mut Port<Task>, pool: &Pool<Task>, world: &Arc<World>) {
-    pool.shared().awake.fetch_add(1, Relaxed);
+    let shared = pool.shared();
+    shared.awake.fetch_add(1, Relaxed);
+    shared.workers.store(1, Relaxed);
     assert!(port.submit(Task::new(world)).is_ok());
-    pool.shared().awake.fetch_sub(1, Relaxed);
+    shared.workers.store(0, Relaxed);
+    shared.awake.fetch_sub(1, Relaxed);
 }
 
 #[test]
@@ -246,6 +249,22 @@ fn who_polls_does_what_no_worker_will() {
     let (id, _) = two.poll().expect("its own job").ran_on.clone().unwrap();
     assert_eq!(id, thread::current().id());
     assert_eq!(one.poll().expect("the job that the other did").runs, 1);
+}
+
+#[test]
+fn nobody_waits_for_a_worker_that_does_not_get_on() {
+    let (stuck, free) = (Arc::<World>::default(), Arc::default());
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[0]).unwrap();
+    let hold = Hold::new(&stuck);
+    let (mut one, mut two) = (pool.port(), pool.port());
+    hand_over(&mut one, &stuck);
+    wait_until("the worker to have a job", || stuck.begun.load(Relaxed) == 1);
+    hand_over(&mut two, &free);
+    let (id, _) = get_back(&mut two).ran_on.clone().unwrap();
+    assert_eq!(id, thread::current().id());
+    drop(hold);
+    assert_eq!(get_back(&mut one).runs, 1);
 }
 
 #[test]
@@ -270,11 +289,11 @@ fn a_port_may_go_while_its_jobs_are_under_way() {
     let mut port = pool.port();
     hand_over(&mut port, &world);
     wait_until("the worker to have a job", || world.begun.load(Relaxed) == 1);
-    for _ in 1..100 {
+    for _ in 1..PORT_DEPTH {
         hand_over(&mut port, &world);
     }
     drop(port);
-    assert_eq!(world.live.load(Relaxed), 100);
+    assert_eq!(world.live.load(Relaxed), PORT_DEPTH);
     drop(hold);
     wait_until("the jobs to be dropped", || world.live.load(Relaxed) == 0);
 }
