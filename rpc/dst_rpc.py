@@ -159,6 +159,11 @@ METHODS = (
     ),
     Method("dst_get_stats", "Show totals of the DST target"),
     Method(
+        "dst_set_workers",
+        "Encrypt and decrypt on these CPUs, too; while I/O runs",
+        (required("cpumask", "mask such as 0x6, or list such as [1,2-3]; [] for no workers", "-m"),),
+    ),
+    Method(
         "dst_set_options",
         "Set limits and defaults of the DST target, before its first listener and export",
         (

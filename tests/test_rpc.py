@@ -106,6 +106,11 @@ CLIENT_OPTIONS = {
 BAD_ADDRESSES = ["localhost", "256.0.0.1", "1.2.3", "::g", " 127.0.0.1", "127.0.0.1:80", "[::1]", "::1%lo"]
 BAD_ADDRESS_LISTS: list[Any] = [[], ["localhost"], ["127.0.0.1", "::g"], ["127.0.0.1", 5], ["127.0.0.1"] * 9]
 
+BAD_CPUMASKS: list[Any] = ["", " ", "x", "0x", "0x6g", "-1", "0x-1", "1-2", "1,2", "1 2", "６", "\0", "1\n", "f" * 5000]
+BAD_CPUMASKS += ["[", "]", "[1", "1]", "[,]", "[0,]", "[0,,1]", "[-1]", "[0-]", "[1-0]", "[0-1-2]", "[+1]", "[0x1]", "[٣]"]
+# CPUs that are not there.
+BAD_CPUMASKS += ["[1023]", "[0,1023]", "[0-1023]", "0x1" + "0" * 255, "[1024]", "0x1" + "0" * 256, "[9" + "9" * 30 + "]"]
+
 
 def place(port: int) -> dict[str, Parameter]:
     ports = ["", "0", "65536", "-1", "+80", "1.5", " 80", "0x50", "http", "٣", "9" * 5000, "80\n", "\0"]
@@ -166,6 +171,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "dst_export_remove_host": {"export": name(EXPORT), "host": name(HOST)},
         "dst_get_sessions": {"export": text(EXPORT)},
         "dst_get_stats": {},
+        "dst_set_workers": {"cpumask": Parameter("0x0", ("string",), BAD_CPUMASKS, required=True)},
         "dst_set_options": {
             "max_connections": number(1, 65_536),
             "max_connections_per_host": number(1, 65_536),

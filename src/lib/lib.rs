@@ -5,6 +5,7 @@
 use std::alloc::System;
 
 use dst_target::Target;
+use dst_transport::set_workers;
 use spdk::bdev_module::{ModuleOps, register_module};
 use spdk::subsystem::{self, FiniDone, InitDone};
 use zeroizing_alloc::ZeroAlloc;
@@ -29,9 +30,14 @@ fn start(done: InitDone) {
 }
 
 fn stop(done: FiniDone) {
+    let finish = move || {
+        // Clients may have connections yet. They do without.
+        set_workers(&[]).expect("none can always be had");
+        done.done();
+    };
     match Target::get() {
-        Some(target) => target.stop(move || done.done()),
-        None => done.done(),
+        Some(target) => target.stop(finish),
+        None => finish(),
     }
 }
 

@@ -3,8 +3,10 @@
 #![forbid(unsafe_code)]
 
 mod client;
+mod cpumask;
 mod params;
 mod target;
+mod workers;
 
 use serde_json::{Value, json};
 use spdk::rpc::{Phase, Reply, register};
@@ -31,6 +33,7 @@ pub fn register_all() {
     register(c"dst_export_remove_host", target::remove_host, Phase::Runtime);
     register(c"dst_get_sessions", target::get_sessions, Phase::Runtime);
     register(c"dst_get_stats", target::get_stats, Phase::Runtime);
+    register(c"dst_set_workers", workers::set_workers, Phase::Runtime);
     register(c"dst_set_options", target::set_options, Phase::Runtime);
     register(c"dst_get_options", target::get_options, Phase::Runtime);
 }

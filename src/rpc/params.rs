@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::str::FromStr;
 
+use crate::cpumask;
 use dst_wire::{NAME_MAX, is_name};
 use serde_json::{Map, Value};
 
@@ -208,6 +209,20 @@ impl Params {
         })
     }
 
+    /// CPUs that the machine has, in order, none twice: SPDK's mask (`0x6`) or list (`[1,2-3]`).
+    pub fn cpus(&mut self, name: &str) -> Result<Vec<u32>> {
+        let value = self.take(name).ok_or_else(|| RpcError::invalid(name, "missing"))?;
+        let Value::String(text) = &value else {
+            return Err(RpcError::invalid(name, format!("{} given, a string is wanted", kind(&value))));
+        };
+        let problem = |problem: String| RpcError::invalid(name, format!("{}: {problem}", quote(text)));
+        let cpus = cpumask::parse(text).map_err(|error| problem(error.to_owned()))?;
+        match cpus.iter().find(|cpu| !spdk::cpu::may_use(**cpu)) {
+            Some(cpu) => Err(problem(format!("this machine has no CPU {cpu}"))),
+            None => Ok(cpus),
+        }
+    }
+
     /// The socket implementation of `sock_impl`, if it is there: one that SPDK has.
     pub fn sock_impl(&mut self) -> Result<Option<String>> {
         let name = self.opt_text("sock_impl")?;
@@ -357,6 +372,21 @@ mod tests {
             assert_eq!(message(number(bad)), wanted);
         }
         assert_eq!(message(number(Value::Null)), "n: null given, a number is wanted");
+    }
+
+    #[test]
+    fn cpus_are_some_of_the_machine() {
+        let cpus = |value: Value| params(json!({ "mask": value })).cpus("mask");
+        assert_eq!((cpus(json!("0x1")), cpus(json!("[]"))), (Ok(vec![0]), Ok(vec![])));
+        assert_eq!(message(cpus(json!("[0,1023]"))), r#"mask: "[0,1023]": this machine has no CPU 1023"#);
+        assert_eq!(
+            message(cpus(json!("[2-1]"))),
+            r#"mask: "[2-1]": a range goes from the lower to the higher number"#
+        );
+        assert_eq!(message(cpus(json!(6))), "mask: a number given, a string is wanted");
+        assert_eq!(message(params(json!({})).cpus("mask")), "mask: missing");
+        let text = message(cpus(json!(format!("a\n{}", "f".repeat(5000)))));
+        assert!(text.starts_with(r#"mask: "a\nff"#) && text.len() < 200, "{text}");
     }
 
     #[test]

@@ -13,7 +13,7 @@ use spdk::rpc::Reply;
 
 use crate::client::{cipher_name, digest_name};
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, uuid_text};
+use crate::{answer, call, uuid_text, workers};
 
 /// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
 const PREFIXES_MAX: usize = 512;
@@ -283,6 +283,7 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
             shown["sessions"] = totals.sessions.into();
             shown["in_flight"] = totals.in_flight.into();
             shown["max_connections"] = totals.max_connections.into();
+            shown["workers"] = workers::show();
             shown["refused_hellos"] = totals.refused_hellos.into();
             shown["refused_busy"] = totals.refused_busy.into();
             shown["connections_refused"] = totals.connections_refused.into();
@@ -358,6 +359,7 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
 pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls = vec![call("dst_set_options", show_options(&target.options()))];
+    calls.extend(workers::config());
     for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
         let params = json!({
             "name": export.name,
