@@ -30,7 +30,10 @@ def read(application: Application, bdev: str, percents: list[float]) -> Latencie
 def decode(histogram: dict[str, Any], percents: list[float]) -> Latencies:
     raw = base64.b64decode(histogram["histogram"])
     counts = memoryview(raw).cast("Q")
-    used = [(_ends(i, histogram["bucket_shift"]), count) for i, count in enumerate(counts) if count]
+    # Newer versions have another name for it, and leave out ranges at the beginning.
+    shift = histogram["bucket_shift"] if "bucket_shift" in histogram else histogram["granularity"]
+    first = histogram.get("min_range", 0) << shift
+    used = [(_ends(first + i, shift), count) for i, count in enumerate(counts) if count]
     total = sum(count for _, count in used)
     to_us = 1e6 / histogram["tsc_rate"]
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import re
+import subprocess
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -143,6 +145,13 @@ class Outcome:
     output: str
 
 
+@cache
+def _without_zero_copy() -> list[str]:
+    """bdevperf's option for no zero-copy API, which large I/O has no pool buffers for: newer ones have to be told to use it."""
+    shown = subprocess.run([environment().binary("bdevperf"), "--help"], capture_output=True, text=True, check=False)
+    return ["-x"] if " -x " in shown.stdout + shown.stderr else []
+
+
 class Bdevperf(Application):
     """bdevperf, waiting for bdevs to be attached and then for its jobs to be started."""
 
@@ -153,8 +162,8 @@ class Bdevperf(Application):
         job.write(jobs, bdevs, reactors, blocks)
         cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
         self.job = job
-        # -x: no zero-copy API, which large I/O has no pool buffers for; -t: the job file has no time.
-        arguments = ["-z", "-x", "-t", str(job.seconds), "-j", os.fspath(jobs)]
+        # -t: the job file has no time.
+        arguments = ["-z", *_without_zero_copy(), "-t", str(job.seconds), "-j", os.fspath(jobs)]
         if job.depth * job.size * reactors > 64 * 2**20:
             # Room for the buffers (twice: written and read back); this -s comes later, so it wins.
             arguments += ["-s", "1024"]
@@ -173,10 +182,13 @@ class Bdevperf(Application):
             self._call.result(timeout or self.job.seconds + 30.0)
         except RpcError:
             answered = False
-        output = self.text()
-        total = re.findall(r"^\W*Total\W+([\d.]+)", output.replace("\r", "\n"), re.MULTILINE)
-        complaints = re.search(r"Fail/s|[Mm]iscompare|mismatch|not read the|I/O error|Error while", output)
-        return Outcome(answered and bool(total) and complaints is None, float(total[-1]) if total else 0.0, output)
+        output = self.text().replace("\r", "\n")
+        total = re.findall(r"^\W*Total\W+([\d.]+)", output, re.MULTILINE)
+        complaints = re.search(r"\d Fail/s|[Mm]iscompare|mismatch|not read the|I/O error|Error while", output)
+        # Newer ones have a column for it, and one for what took too long.
+        rates = re.findall(r"^\W*Total *: +[\d.]+ +[\d.]+ +([\d.]+) +([\d.]+)", output, re.MULTILINE)
+        clean = answered and bool(total) and complaints is None and not any(float(rate) for row in rates for rate in row)
+        return Outcome(clean, float(total[-1]) if total else 0.0, output)
 
     def begin_and_flow(self, bdev: str) -> None:
         """Starts the jobs and returns when I/O flows."""
