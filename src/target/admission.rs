@@ -123,7 +123,7 @@ impl Target {
                 state.refused_hellos += 1;
                 state.refused_busy += u64::from(refusal.reason == RefusalReason::Busy);
                 drop(state);
-                self.log.warn(format_args!(
+                self.refusal_log.warn(format_args!(
                     "DST host {:?} from {peer} refused at export {:?}: {}",
                     hello.host, hello.export, refusal.text
                 ));

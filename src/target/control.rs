@@ -112,6 +112,8 @@ pub struct Target {
     pub(crate) log: RateLimit,
     /// For what anybody can cause by connecting: it must not hide why somebody is refused.
     pub(crate) flood_log: RateLimit,
+    /// For those who are told no: the reason is only here, so other lines must not crowd it out.
+    pub(crate) refusal_log: RateLimit,
     pub(crate) thread: Thread,
     ticker: RefCell<Option<Poller>>,
 }
@@ -142,6 +144,7 @@ impl Target {
             files: Cell::new(u32::MAX),
             log: RateLimit::default(),
             flood_log: RateLimit::default(),
+            refusal_log: RateLimit::default(),
             thread,
             ticker: RefCell::default(),
         });

@@ -64,7 +64,7 @@ impl Target {
             }
             Err(why) => {
                 self.state.borrow_mut().refused_hellos += 1;
-                self.log.warn(format_args!(
+                self.refusal_log.warn(format_args!(
                     "DST host {:?} from {peer} refused at export {:?}: {why}",
                     secure.offer.host, secure.offer.export
                 ));
