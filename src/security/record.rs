@@ -128,7 +128,9 @@ impl RecordKey {
 }
 
 /// A record's key and number: all that encrypting or checking it takes, on whatever thread.
-#[derive(Clone)]
+///
+/// Used up by that: a record's number is for one record only.
+#[cfg_attr(test, derive(Clone))]
 pub struct Ticket {
     key: Arc<RecordKey>,
     number: u64,
