@@ -17,6 +17,7 @@ from harness.protocol import HEADER_LEN
 from harness.proxy import Flip, Proxy, Recording
 from harness.rpc import RpcError
 from harness.service import BLOCK
+from harness.spdk import CLIENT_CORES, TARGET_CORES, Application
 from harness.stream import CLIENT, SIDES, TARGET, Side
 from harness.waiting import wait_until
 
@@ -119,6 +120,24 @@ def test_records_of_writes_and_of_read_data(lab: Lab) -> None:
                 damage_one_record(setup, side, place, random.randrange(8))
         setup.assert_unharmed()
         setup.detach()
+
+
+@pytest.mark.watchdog(100)
+def test_records_that_workers_decrypt(lab: Lab) -> None:
+    """Of large I/O, one among others that are with a worker at the same time: what came behind it is not believed either."""
+    random = seeded_random()
+    setup = Setup(lab)
+    processes: list[Application] = [setup.service.application, setup.checker]
+    for process, cores in zip(processes, (CLIENT_CORES, TARGET_CORES)):
+        process.rpc.call("dst_set_workers", cpumask=cores)
+    setup.attach()
+    setup.checker.begin_and_flow(**LOAD | {"depth": 16, "io_blocks": 64})
+    for _ in range(cycles(10)):
+        for side in SIDES:
+            damage_one_record(setup, side, random.choice([0, 1, 2, 3, 4, 5000, -1, -16]), random.randrange(8))
+    for process in processes:
+        assert sum(worker["jobs"] for worker in process.rpc.call("dst_get_stats")["workers"]) > 0, process.name
+    setup.assert_unharmed()
 
 
 def damage_one_record(setup: Setup, side: Side, place: int, bit: int) -> None:
