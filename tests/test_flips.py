@@ -60,9 +60,18 @@ def handshake_len(stream: bytes) -> int:
     return clear + RECORD_HEAD_LEN + (struct.unpack_from("<I", stream, clear)[0] & ~REKEY) + TAG_LEN
 
 
+def is_whole(stream: bytes) -> bool:
+    """Whether both are there. (How long it is says nothing: keep-alives come behind them, as many as there was time for.)"""
+    return (
+        len(stream) >= HEADER_LEN
+        and len(stream) >= frame_len(stream) + RECORD_HEAD_LEN
+        and len(stream) >= handshake_len(stream)
+    )
+
+
 def handshakes(recordings: list[Recording]) -> dict[Side, int]:
     """How long the longest ones were."""
-    whole = [each for each in recordings if len(each.client) > 400 and len(each.target) > 400]
+    whole = [each for each in recordings if is_whole(each.client) and is_whole(each.target)]
     return {
         CLIENT: max(handshake_len(each.client) for each in whole),
         TARGET: max(handshake_len(each.target) for each in whole),
@@ -143,8 +152,20 @@ def test_records_that_workers_decrypt(lab: Lab) -> None:
 def damage_one_record(setup: Setup, side: Side, place: int, bit: int) -> None:
     proxy = setup.proxy
     before, corrupted = proxy.accepted, proxy.corrupted
-    proxy.corrupt_record(side, place, bit, least=BLOCK)
-    wait_until(lambda: proxy.corrupted > corrupted, "a record to be damaged")
+    armed: list[int] = []
+
+    def is_damaged() -> bool:
+        nonlocal armed, before
+        if proxy.corrupted > corrupted:
+            return True
+        # Those that were told may have ended meanwhile, for another reason, and others have come.
+        links = proxy.whole_links()
+        if links != armed:
+            armed, before = links, proxy.accepted
+            proxy.corrupt_record(side, place, bit, least=BLOCK)
+        return False
+
+    wait_until(is_damaged, "a record to be damaged")
     wait_until(lambda: proxy.accepted > before, f"a new connection after byte {place} of the {side}'s record")
     setup.checker.wait_flow(20)
 
