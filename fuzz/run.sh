@@ -41,7 +41,7 @@ fuzz() {
     local found=$work/$target/found log=$work/$target/log artefacts=$work/$target/artefacts
     rm -rf "$found" && mkdir -p "$found" "$artefacts" "corpus/$target"
     # A little more than the longest list of attributes.
-    options=(-max_len=4200 -timeout=30 -rss_limit_mb=1024 -seed="$seed")
+    options=(-max_len=4200 -timeout=5 -rss_limit_mb=1024 -seed="$seed")
     if ! "$bin/$target" "${options[@]}" -max_total_time="$seconds" -print_final_stats=1 \
         -artifact_prefix="$artefacts/" "$found" "corpus/$target" >"$log" 2>&1; then
         grep -m 1 -A 4 'panicked at' "$log" >&2 || tail -n 30 "$log" >&2
