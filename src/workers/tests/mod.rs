@@ -3,7 +3,7 @@
 mod measure;
 mod stress;
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Acquire, Ordering::Relaxed, fence};
 use std::sync::{Arc, Barrier};
 use std::thread::{self, JoinHandle, ThreadId};
 use std::time::{Duration, Instant};
@@ -84,6 +84,13 @@ fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(60), "waited in vain: {what}");
         thread::yield_now();
     }
+}
+
+/// Waits until there are no more than so many who know the pool: itself, its ports, its workers. What those did that
+/// are gone can be seen then.
+fn wait_until_gone(pool: &Pool<impl Job>, left: usize) {
+    wait_until("the workers to be gone", || Arc::strong_count(pool.shared()) == left);
+    fence(Acquire);
 }
 
 /// Hands a job over, as soon as a worker is awake to take it.
@@ -193,7 +200,7 @@ fn what_cannot_be_leaves_all_as_it_was() {
     let many: Vec<u32> = (0..=WORKERS_MAX as u32).collect();
     assert_eq!(pool.set_cpus(&many), Err(WorkersError::TooMany(WORKERS_MAX + 1)));
     assert_eq!((cpus(&pool), pool.workers()), (vec![2, 6], 2));
-    wait_until("all but those two to be gone", || Arc::strong_count(pool.shared()) == 1 + 2);
+    wait_until_gone(&pool, 1 + 2);
     let mut port = pool.port();
     hand_over(&mut port, &world);
     assert_eq!(get_back(&mut port).runs, 1);
@@ -218,7 +225,7 @@ fn leaving_workers_leave_nothing_behind() {
     pool.set_cpus(&[]).unwrap();
     assert_eq!((pool.workers(), world.begun.load(Relaxed)), (0, 1));
     drop(hold);
-    wait_until("the worker to be gone", || Arc::strong_count(pool.shared()) == 1 + 1);
+    wait_until_gone(&pool, 1 + 1);
     // All are finished, and not by this port.
     assert_eq!((pool.shared().ring.len(), world.begun.load(Relaxed)), (0, 10));
     for _ in 0..10 {
@@ -265,6 +272,36 @@ fn nobody_waits_for_a_worker_that_does_not_get_on() {
     assert_eq!(id, thread::current().id());
     drop(hold);
     assert_eq!(get_back(&mut one).runs, 1);
+}
+
+#[test]
+#[cfg_attr(miri, ignore = "there everything takes that long")]
+fn a_worker_that_lost_its_cpu_keeps_out_of_the_way() {
+    let world = Arc::<World>::default();
+    let pool = Pool::new(anywhere);
+    pool.set_cpus(&[0]).unwrap();
+    let mut port = pool.port();
+    // As it looks to the worker.
+    let mut lose_cpu = |time: Duration| {
+        let begun = world.begun.load(Relaxed);
+        let hold = Hold::new(&world);
+        hand_over(&mut port, &world);
+        wait_until("the worker to have a job", || world.begun.load(Relaxed) > begun);
+        thread::sleep(time);
+        let over = Instant::now();
+        drop(hold);
+        get_back(&mut port);
+        wait_until("the worker to rest", || pool.shared().awake.load(Relaxed) == 0);
+        over
+    };
+    let over = lose_cpu(Duration::from_millis(20));
+    wait_until("the worker to be ready again", || pool.is_ready());
+    assert!(over.elapsed() >= 16 * Duration::from_millis(20), "after {:?}", over.elapsed());
+    // That does not keep it from leaving.
+    let over = lose_cpu(Duration::from_millis(500));
+    pool.set_cpus(&[]).unwrap();
+    wait_until_gone(&pool, 1 + 1);
+    assert!(over.elapsed() < 16 * Duration::from_millis(500), "after {:?}", over.elapsed());
 }
 
 #[test]

@@ -5,7 +5,7 @@ use std::sync::{Arc, Barrier};
 use std::thread::{self, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
-use super::{anywhere, wait_until};
+use super::{anywhere, wait_until_gone};
 use crate::{Job, Pool, Port};
 
 /// Jobs in all, of as many threads.
@@ -230,6 +230,6 @@ fn ports_that_go_take_their_jobs_with_them() {
     });
     // Nobody polls any more, and there are no workers: what was late is gone all the same.
     pool.set_cpus(&[]).unwrap();
-    wait_until("the workers to be gone", || Arc::strong_count(pool.shared()) == 1);
+    wait_until_gone(&pool, 1);
     assert_eq!((pool.shared().ring.len(), live.load(Relaxed)), (0, 0));
 }
