@@ -34,9 +34,9 @@ const IDLE_PERIOD_US: u64 = 10_000;
 /// more come at once: an empty look takes the socket's lock from the side that is about to fill it.
 const BUSY: usize = 16;
 
-/// How long it waits. A sixteenth of what 128 transactions take; measured over loopback with 4 KiB reads
-/// at depth 128: 575 k IOPS without, 580 k with 2 µs, 640 k with 5 to 20 µs.
-const BUSY_GAP_US: u64 = 10;
+/// How long it waits: long enough for a batch, short enough that the target does not run out of work. See
+/// docs/performance.md.
+const BUSY_GAP_US: u64 = 5;
 
 /// A thread's channel.
 pub struct Channel {
@@ -262,8 +262,7 @@ impl Inner {
                 connection.silence.heard(now);
                 did_work = true;
             }
-            let gathers = outstanding >= BUSY && !connection.receiver.is_in_large_data();
-            self.next_look_us = if gathers { now + BUSY_GAP_US } else { now };
+            self.next_look_us = if outstanding >= BUSY { now + BUSY_GAP_US } else { now };
         }
         if check {
             self.next_check_us = now + IDLE_PERIOD_US;

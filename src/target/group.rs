@@ -10,6 +10,7 @@ use dst_session::slots::Slots;
 use dst_wire::{Device, Event, Hello, Refusal, Welcome};
 use spdk::bdev::DescRef;
 use spdk::clock::now_us;
+use spdk::iov::IOV_MAX_BATCH;
 use spdk::poller::Poller;
 use spdk::sock::Group as SockGroup;
 use spdk::sock::Sock;
@@ -28,14 +29,21 @@ use crate::stats::Stats;
 /// Sockets looked at in one poll; more wait for the next one.
 const SOCKETS_A_POLL: usize = 32;
 
-/// How long the sockets may go unlooked at while the backend works for the group, and an answer unsent
-/// while it works for the connection. SPDK hands completions over eight messages a turn, and a system
-/// call for each eight is what small I/O can't pay. Measured at 4 KiB, depth 128, thousand IOPS for reads /
-/// writes: 676 / 575 without, 773 / 747 with 5 µs and 32 answers, 855 / 757 with 15 µs and 64.
-const GATHER_US: u64 = 15;
+/// How long the sockets may go unlooked at while the backend works for the group: what comes meanwhile is
+/// received with one system call.
+const LOOK_US: u64 = 10;
 
-/// With so many answers waiting, sending them need not wait for more.
-pub const GATHERED: usize = 64;
+/// How long an answer may wait for others while the backend works for the connection. SPDK hands completions
+/// over eight messages a turn, and a system call for each eight is what small I/O can't pay. A turn that
+/// brings nothing ends the wait, so it is this long only where the core has no idle moment; see
+/// docs/performance.md for what each of these numbers gives.
+const GATHER_US: u64 = 40;
+
+/// With so many answers waiting, sending them need not wait for more: they fill one system call's vectors.
+pub const GATHERED: usize = IOV_MAX_BATCH / 2;
+
+/// The same for so many bytes. Of large answers fewer at once are slower, more are not faster.
+pub const GATHERED_BYTES: usize = 1 << 20;
 
 /// With fewer transactions in the backend an answer is sent at once: there latency is what counts.
 pub const GATHER_FROM: usize = 8;
@@ -169,7 +177,7 @@ impl Group {
         self.now_us.set(now);
         let mut events = 0;
         if self.pools.in_backend.get() == 0 || now >= self.next_sockets_us.get() {
-            self.next_sockets_us.set(now + GATHER_US);
+            self.next_sockets_us.set(now + LOOK_US);
             events = self.sockets.poll(SOCKETS_A_POLL).unwrap_or_else(|errno| {
                 self.log.warn(format_args!("DST sockets can't be polled: {errno}"));
                 0
@@ -177,7 +185,7 @@ impl Group {
         }
         events += self.look_after_away();
         let completed = collect(self);
-        let sent = self.flush_dirty();
+        let sent = self.flush_dirty(events > 0 || completed > 0);
         // Completions and sent answers give memory back.
         if (completed > 0 || sent) && !self.stalled.borrow().is_empty() {
             self.resume_stalled();
@@ -213,12 +221,13 @@ impl Group {
         }
     }
 
-    fn flush_dirty(self: &Rc<Self>) -> bool {
+    /// Sends what waits, but for answers that others are to go with: as long as each turn brings some.
+    fn flush_dirty(self: &Rc<Self>, more_to_come: bool) -> bool {
         let count = self.dirty.borrow().len();
         let mut sent = false;
         for _ in 0..count {
             let Some(connection) = self.dirty.borrow_mut().pop_front() else { break };
-            if connection.gathers(self.now_us(), GATHER_US) {
+            if more_to_come && connection.gathers(self.now_us(), GATHER_US) {
                 self.dirty.borrow_mut().push_back(connection);
             } else {
                 connection.flush();

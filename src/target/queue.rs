@@ -17,11 +17,8 @@ use spdk::iov::{Iov, IovMut};
 
 use crate::backend::{Io, Pools, Share, submit};
 use crate::connection::Connection;
-use crate::group::{GATHER_FROM, GATHERED};
+use crate::group::{GATHER_FROM, GATHERED, GATHERED_BYTES};
 use crate::stats::Stats;
-
-/// From so many bytes of data on an answer is worth a system call of its own.
-const LARGE_ANSWER: usize = 16 << 10;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {
@@ -77,8 +74,8 @@ pub struct Queue {
     incoming: Incoming,
     to_send: VecDeque<u16>,
     sent_of_first: usize,
-    /// Whether an answer that is a batch by itself waits to be sent.
-    has_large: bool,
+    /// Bytes of all in `to_send`.
+    to_send_bytes: usize,
     in_backend: usize,
     share: Share,
     pub stats: Stats,
@@ -95,7 +92,7 @@ impl Queue {
             incoming: Incoming::Nothing,
             to_send: VecDeque::with_capacity(credits.into()),
             sent_of_first: 0,
-            has_large: false,
+            to_send_bytes: 0,
             in_backend: 0,
             share: Share::default(),
             stats: Stats::default(),
@@ -119,7 +116,9 @@ impl Queue {
 
     /// Whether more answers are worth waiting for: several will come, and there are not many yet.
     pub fn gathers(&self) -> bool {
-        self.in_backend >= GATHER_FROM && self.to_send.len() < GATHERED && !self.has_large
+        self.in_backend >= GATHER_FROM
+            && self.to_send.len() < GATHERED
+            && self.to_send_bytes < GATHERED_BYTES
     }
 
     /// Whether the first answer is on the wire in part.
@@ -290,7 +289,7 @@ impl Queue {
         header.id = id;
         header.data_len = work.data_len as u32;
         work.header = header.encode();
-        self.has_large |= work.data_len >= LARGE_ANSWER;
+        self.to_send_bytes += HEADER_LEN + work.data_len;
         self.to_send.push_back(slot);
     }
 
@@ -318,7 +317,8 @@ impl Queue {
         while bytes > 0 {
             let slot = *self.to_send.front().expect("more was sent than there was");
             let work = &mut self.work[usize::from(slot)];
-            let left = HEADER_LEN + work.data_len - self.sent_of_first;
+            let len = HEADER_LEN + work.data_len;
+            let left = len - self.sent_of_first;
             if bytes < left {
                 self.sent_of_first += bytes;
                 return;
@@ -326,12 +326,12 @@ impl Queue {
             bytes -= left;
             self.sent_of_first = 0;
             self.to_send.pop_front();
+            self.to_send_bytes -= len;
             work.unsent = 0;
             if let Some(io) = work.io.take() {
                 pools.put(io, &mut self.share);
             }
         }
-        self.has_large &= !self.to_send.is_empty();
     }
 
     /// The connection is gone: puts back what only it needed. The backend's I/O goes on.
@@ -352,6 +352,7 @@ impl Queue {
     /// Forgets answers that nobody waits for any more.
     pub fn drop_answers(&mut self, pools: &Pools) {
         self.sent_of_first = 0;
+        self.to_send_bytes = 0;
         while let Some(slot) = self.to_send.pop_front() {
             let work = &mut self.work[usize::from(slot)];
             work.unsent = 0;
