@@ -13,8 +13,7 @@ if [ -n "${SPDK_DIR:-}" ]; then
     case $tree in
         *[[:space:]]*) die "SPDK_DIR=$tree has a space in it, which SPDK's makefiles cannot handle" "move the tree" ;;
     esac
-    "$here/check-tree.sh" "$tree" || die "SPDK_DIR=$tree is not a complete build of SPDK" \
-        "in it, run './configure --disable-unit-tests && make' (tests must stay enabled: bdevio is one)" \
+    "$here/check-tree.sh" "$tree" || die "SPDK_DIR=$tree cannot be used, see above" \
         "or leave SPDK_DIR unset to have Debian's copy fetched and built"
     echo "$tree"
     exit
