@@ -10,12 +10,20 @@ use std::{env, fs};
 const FEATURES: &[(&str, Version, Version)] = &[
     // `spdk_sock_group_poll_count`.
     ("spdk_sock_group_poll_count", OLDEST, (26, 9)),
+    // The functions on sockets return a negative errno, where they returned -1 and set `errno`.
+    ("spdk_sock_returns_errno", (26, 1), NEWEST),
+    // A group of sockets can wake a thread in interrupt mode: registered as a whole, or by its descriptor.
+    ("spdk_sock_interrupts", (24, 9), NEWEST),
+    ("spdk_sock_interruptfd", (26, 1), NEWEST),
     // A socket group notes removals in an array of fixed size until the next poll.
     ("spdk_sock_removal_list", OLDEST, (21, 4)),
 ];
 
 /// Major and minor.
 type Version = (u32, u32);
+
+/// Of a feature that no version has dropped.
+const NEWEST: Version = (u32::MAX, 0);
 
 /// The oldest version that is known to work.
 const OLDEST: Version = (20, 7);
@@ -100,7 +108,7 @@ fn bind(include: &Path) -> Result<(), String> {
     bindgen::Builder::default()
         .header("wrapper.h")
         .clang_arg(format!("-I{}", include.display()))
-        .allowlist_function("spdk_(bdev|json|jsonrpc|rpc|sock|thread|poller|io_device)_.*")
+        .allowlist_function("spdk_(bdev|json|jsonrpc|rpc|sock|thread|poller|interrupt|io_device)_.*")
         .allowlist_function("spdk_(get|set|put)_(thread|io_channel)")
         .allowlist_function("spdk_io_channel_.*")
         .allowlist_function("spdk_cpuset_.*")
@@ -112,7 +120,7 @@ fn bind(include: &Path) -> Result<(), String> {
         .allowlist_function("spdk_subsystem_(init|fini)_next")
         .allowlist_function("spdk_unaffinitize_thread")
         .allowlist_function("dst_spdk_.*")
-        .allowlist_type("spdk_subsystem.*|spdk_thread_poller_rc")
+        .allowlist_type("spdk_subsystem.*|spdk_thread_poller_rc|spdk_interrupt_event_types")
         .allowlist_var("SPDK_(JSON|JSONRPC|RPC|BDEV|LOG|POLLER|VERSION)_.*")
         // Some are packed and aligned at once, which Rust cannot express; nothing here looks inside.
         .opaque_type("spdk_nvme_.*|spdk_bdev_nvme_.*|spdk_bdev_ext_io_opts")
