@@ -1,4 +1,4 @@
-"""The methods as commands: rpc/rpc.py, and SPDK's own rpc.py with the plugin."""
+"""The methods as commands: rpc/rpc.py, and SPDK's own rpc.py with the plugin: this version's and the newest one's."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.spdk import Application
+from harness.spdk_package import spdk_rpc
 
 import test_rpc
 
@@ -52,7 +53,8 @@ class CommandLine:
             del variables["SPDK_DIR"]
         else:
             stock = Path(variables["SPDK_DIR"]) / "scripts" / "rpc.py"
-            command = [sys.executable, stock, "--plugin", "dst_rpc"]
+            command = [sys.executable, stock] if kind == "plugin" else [spdk_rpc()]
+            command += ["--plugin", "dst_rpc"]
             variables["PYTHONPATH"] = str(OWN.parent)
         self._command = [*command, "-s", application.socket_path]
         self._variables = variables
@@ -82,7 +84,8 @@ def test_table_is_complete() -> None:
         assert sorted(required[name]) == sorted(key for key, parameter in parameters.items() if parameter.required)
 
 
-@pytest.mark.parametrize("kind", ["own", "plugin"])
+@pytest.mark.watchdog(240)
+@pytest.mark.parametrize("kind", ["own", "plugin", "package"])
 def test_every_command(lab: Lab, kind: str) -> None:
     application = lab.target()
     rpc = CommandLine(kind, application)

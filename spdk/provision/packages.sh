@@ -14,9 +14,10 @@ build=(
     uuid-dev libaio-dev libnuma-dev libssl-dev libncurses-dev libcunit1-dev libiscsi-dev
     nasm meson ninja-build python3-pyelftools autoconf automake libtool libclang-dev
 )
-# The real clients of the tests: a kernel filesystem, a virtual machine, fio; and what their scripts encrypt with.
+# The real clients of the tests: a kernel filesystem, a virtual machine, fio; what their scripts encrypt with; and
+# where the newest `spdk` of Python's package index goes.
 test=(
-    python3-pytest python3-cryptography xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
+    python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
     qemu-utils qemu-block-extra qemu-system-x86
 )
 
