@@ -12,6 +12,8 @@ const FEATURES: &[(&str, Version, Version)] = &[
     ("spdk_sock_group_poll_count", OLDEST, (26, 9)),
     // The functions on sockets return a negative errno, where they returned -1 and set `errno`.
     ("spdk_sock_returns_errno", (26, 1), NEWEST),
+    // A socket that connects while it is looked at.
+    ("spdk_sock_connect_async", (25, 9), NEWEST),
     // A group of sockets can wake a thread in interrupt mode: registered as a whole, or by its descriptor.
     ("spdk_sock_interrupts", (24, 9), NEWEST),
     ("spdk_sock_interruptfd", (26, 1), NEWEST),

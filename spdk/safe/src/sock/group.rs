@@ -9,6 +9,7 @@ use std::sync::atomic::Ordering;
 
 use spdk_sys as sys;
 
+use super::failure::failure;
 use super::{Sock, SockInner};
 use crate::errno::{Errno, Result};
 use crate::thread;
@@ -20,7 +21,8 @@ pub trait SockReady {
     fn readable(self: Rc<Self>);
 }
 
-/// Sockets that one SPDK thread polls together.
+/// Sockets that one SPDK thread polls together. Clones are the same group.
+#[derive(Clone)]
 pub struct Group(Rc<Inner>);
 
 /// A socket's place in a group, and a share in its owner. Dropping it ends both.
@@ -69,6 +71,11 @@ impl Group {
         })))
     }
 
+    #[cfg_attr(not(spdk_sock_interrupts), expect(dead_code, reason = "nothing is watched"))]
+    pub(crate) fn raw(&self) -> *mut sys::spdk_sock_group {
+        self.0.raw
+    }
+
     /// Puts `sock` into the group: from now on [`Group::poll`] calls `owner` when it is readable. `EBUSY`: it
     /// is in a group, or was dropped from one in the poll that is going on.
     pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>) -> Result<Member> {
@@ -90,7 +97,7 @@ impl Group {
         let rc = unsafe { sys::spdk_sock_group_add_sock(self.0.raw, inner.raw.as_ptr(), Some(ready), arg) };
         if rc != 0 {
             inner.pinned.store(ptr::null_mut(), Ordering::Relaxed);
-            return Err(Errno::last_or(Errno::EIO));
+            return Err(failure(rc as isize));
         }
         Ok(Member(place))
     }
@@ -109,7 +116,7 @@ impl Group {
             group.leaving.set(place.next_leaving.take());
             place.leave();
         }
-        usize::try_from(rc).map_err(|_| Errno::last_or(Errno::EIO))
+        usize::try_from(rc).map_err(|_| failure(rc as isize))
     }
 }
 

@@ -2,6 +2,7 @@
 //! [`connect`](mod@connect).
 
 pub mod connect;
+mod failure;
 pub mod group;
 
 use std::cell::Cell;
@@ -124,7 +125,7 @@ fn transferred(rc: isize) -> Result<Option<usize>> {
     if let Ok(bytes) = usize::try_from(rc) {
         return Ok(Some(bytes));
     }
-    match Errno::last_or(Errno::EIO) {
+    match failure::failure(rc) {
         Errno(libc::EAGAIN | libc::EINTR) => Ok(None),
         errno => Err(errno),
     }
@@ -208,6 +209,10 @@ impl Listener {
         Sock::from_raw(unsafe { sys::spdk_sock_accept(self.sock.raw()) })
     }
 
+    pub(crate) fn sock(&self) -> &Sock {
+        &self.sock
+    }
+
     /// Where it listens, with the real port.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         Ok(self.at)
@@ -225,5 +230,5 @@ pub fn impl_exists(name: &str) -> bool {
     // SAFETY: `opts` is writable for `len` bytes.
     let rc = unsafe { sys::spdk_sock_impl_get_opts(name.as_ptr(), &mut opts, &mut len) };
     // An implementation without options says ENOTSUP.
-    rc == 0 || Errno::last_or(Errno::EINVAL) == Errno::ENOTSUP
+    rc == 0 || failure::failure(rc as isize) == Errno::ENOTSUP
 }

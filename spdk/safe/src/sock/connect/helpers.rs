@@ -1,7 +1,5 @@
-//! Connecting without holding up the reactor.
-//!
-//! `spdk_sock_connect` blocks until the peer answers or the kernel gives up, two minutes later. So helper
-//! threads call it, a bounded number of them, which the first attempts start and which then stay.
+//! Connecting by helper threads, a bounded number of them, which the first attempts start and which then stay:
+//! `spdk_sock_connect` blocks until the peer answers or the kernel gives up, two minutes later.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -10,8 +8,9 @@ use std::time::Duration;
 
 use spdk_sys as sys;
 
-use super::{Endpoint, Sock};
+use super::Done;
 use crate::errno::{Errno, Result};
+use crate::sock::{Endpoint, Sock};
 use crate::thread::{Local, Thread};
 
 /// Attempts at once. More wait, the first come the first served.
@@ -20,11 +19,8 @@ const HELPERS_MAX: usize = 32;
 /// How long a helper waits before it tries again to report to a thread whose message queue is full.
 const REPORT_RETRY: Duration = Duration::from_millis(10);
 
-type Done = Box<dyn FnOnce(Result<Sock>)>;
-
-/// An attempt under way. Dropping it gives it up: `done` is never called, and a socket that comes late is
-/// closed.
-pub struct Connecting {
+/// An attempt under way. Dropping it gives it up; a socket that comes late is closed.
+pub(super) struct Connecting {
     attempt: Arc<Attempt>,
     _not_send: PhantomData<*mut ()>,
 }
@@ -43,18 +39,10 @@ struct State {
     helper: Option<libc::pthread_t>,
 }
 
-/// Starts to connect to an IP address and calls `done` on this SPDK thread with what came of it, later, never
-/// inside this call. Without the [`Connecting`] being dropped that takes as long as the kernel takes. The
-/// errno is the kernel's as far as SPDK let it through, else `EIO`. `EINVAL` at once: not an address.
-pub fn connect(
-    addr: &str,
-    port: u16,
-    sock_impl: Option<&str>,
-    done: impl FnOnce(Result<Sock>) + 'static,
-) -> Result<Connecting> {
+/// As [`connect`](super::connect), from a thread of its own.
+pub(super) fn start(to: Endpoint, done: Done) -> Result<Connecting> {
     let home = Thread::current().ok_or(Errno::ESRCH)?;
-    let state = State { done: Some(Local::new(Box::new(done))), result: None, helper: None };
-    let to = Endpoint::new(addr, port, sock_impl)?;
+    let state = State { done: Some(Local::new(done)), result: None, helper: None };
     let attempt = Arc::new(Attempt { to, home, state: Mutex::new(state) });
     POOL.start(&attempt)?;
     Ok(Connecting { attempt, _not_send: PhantomData })

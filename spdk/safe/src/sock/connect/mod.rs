@@ -1,0 +1,54 @@
+//! Connecting without holding up the reactor: asked of SPDK where it can, by helper threads where it can't.
+
+#[cfg(spdk_sock_connect_async)]
+mod polled;
+
+mod helpers;
+
+use std::marker::PhantomData;
+
+use super::{Endpoint, Sock};
+use crate::errno::Result;
+
+type Done = Box<dyn FnOnce(Result<Sock>)>;
+
+/// An attempt under way. Dropping it gives it up: `done` is never called, and a socket that comes late is
+/// closed.
+pub struct Connecting {
+    _attempt: Attempt,
+    _not_send: PhantomData<*mut ()>,
+}
+
+#[expect(dead_code, reason = "held for what its end does")]
+enum Attempt {
+    #[cfg(spdk_sock_connect_async)]
+    Polled(polled::Connecting),
+    Helper(helpers::Connecting),
+}
+
+/// Starts to connect to an IP address and calls `done` on this SPDK thread with what came of it, later, never
+/// inside this call. Without the [`Connecting`] being dropped that takes as long as the kernel takes. The
+/// errno is the kernel's as far as SPDK let it through, else `EIO`. `EINVAL` at once: not an address.
+pub fn connect(
+    addr: &str,
+    port: u16,
+    sock_impl: Option<&str>,
+    done: impl FnOnce(Result<Sock>) + 'static,
+) -> Result<Connecting> {
+    let to = Endpoint::new(addr, port, sock_impl)?;
+    let attempt = begin(to, Box::new(done))?;
+    Ok(Connecting { _attempt: attempt, _not_send: PhantomData })
+}
+
+#[cfg(spdk_sock_connect_async)]
+fn begin(to: Endpoint, done: Done) -> Result<Attempt> {
+    match polled::start(&to, done)? {
+        Ok(attempt) => Ok(Attempt::Polled(attempt)),
+        Err(done) => helpers::start(to, done).map(Attempt::Helper),
+    }
+}
+
+#[cfg(not(spdk_sock_connect_async))]
+fn begin(to: Endpoint, done: Done) -> Result<Attempt> {
+    helpers::start(to, done).map(Attempt::Helper)
+}

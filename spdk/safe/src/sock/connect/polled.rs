@@ -1,0 +1,92 @@
+//! Connecting by SPDK, from 25.09 on: it returns a socket at once, which connects whenever it is looked at.
+//!
+//! There `spdk_sock_connect`, which the helpers call, looks again and again without a pause, and uses all of a
+//! CPU until it is connected.
+
+use std::cell::{Cell, RefCell};
+use std::ffi::{c_int, c_void};
+use std::rc::Rc;
+
+use spdk_sys as sys;
+
+use super::Done;
+use crate::errno::{Errno, Result};
+use crate::poller::Poller;
+use crate::sock::{Endpoint, Sock};
+
+/// How often it is looked at, µs: a connection over a local network takes about half as long.
+const PERIOD_US: u64 = 200;
+
+/// An attempt under way. Fields in the order in which they have to go.
+pub(super) struct Connecting {
+    _poller: Poller,
+    _state: Rc<State>,
+}
+
+struct State {
+    /// Closed before the rest goes: until then SPDK may report to `status`.
+    sock: RefCell<Option<Sock>>,
+    /// 0 or a negative errno, once SPDK has said so.
+    status: Cell<Option<c_int>>,
+    done: RefCell<Option<Done>>,
+}
+
+/// Gives `done` back where the implementation of the sockets can't do this.
+pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<Connecting, Done>> {
+    let state =
+        Rc::new(State { sock: RefCell::new(None), status: Cell::new(None), done: RefCell::new(None) });
+    let arg = Rc::as_ptr(&state).cast_mut().cast::<c_void>();
+    // SAFETY: numbers, flags and pointers, all zero is valid; SPDK fills in as much as the size says. Two strings (or
+    // null for the second) and the options, for the call; `arg` is valid until the socket is connected or
+    // closed, see `State`.
+    let raw = unsafe {
+        let mut opts: sys::spdk_sock_opts = std::mem::zeroed();
+        opts.opts_size = size_of::<sys::spdk_sock_opts>();
+        sys::spdk_sock_get_default_opts(&mut opts);
+        let (ip, port) = (to.c_ip.as_ptr(), to.port.into());
+        sys::spdk_sock_connect_async(ip, port, to.impl_ptr(), &mut opts, Some(finished), arg)
+    };
+    let Some(sock) = Sock::from_raw(raw) else {
+        return match state.status.get() {
+            Some(status) => Err(errno(status)),
+            None => Ok(Err(done)),
+        };
+    };
+    *state.sock.borrow_mut() = Some(sock);
+    *state.done.borrow_mut() = Some(done);
+    let polled = Rc::clone(&state);
+    let poller = Poller::register(PERIOD_US, move || polled.look())?;
+    Ok(Ok(Connecting { _poller: poller, _state: state }))
+}
+
+impl State {
+    fn look(&self) -> bool {
+        if let Some(sock) = &*self.sock.borrow() {
+            // For what it does on the way; what it says is also no when the peer has closed already.
+            // SAFETY: an open socket on its thread.
+            unsafe { sys::spdk_sock_is_connected(sock.raw()) };
+        }
+        let Some(status) = self.status.get() else { return false };
+        let (sock, done) = (self.sock.borrow_mut().take(), self.done.borrow_mut().take());
+        let (Some(sock), Some(done)) = (sock, done) else { return false };
+        done(if status == 0 { Ok(sock) } else { Err(errno(status)) });
+        true
+    }
+}
+
+impl Drop for State {
+    fn drop(&mut self) {
+        // While `status` is still there.
+        self.sock.get_mut().take();
+    }
+}
+
+/// SPDK's status as an error.
+fn errno(status: c_int) -> Errno {
+    if status < 0 { Errno(-status) } else { Errno::EIO }
+}
+
+extern "C" fn finished(state: *mut c_void, status: c_int) {
+    // SAFETY: the state is there until it is connected, or closed.
+    unsafe { &*state.cast::<State>() }.status.set(Some(status));
+}
