@@ -24,6 +24,7 @@ pub mod dma;
 pub mod errno;
 mod framing;
 pub mod instance;
+pub mod interrupt;
 pub mod iov;
 pub mod local;
 pub mod log;

@@ -4,6 +4,32 @@ use crate::errno::{Errno, Result};
 use crate::process::PollerEntry;
 use crate::world::{with, with_in_drop};
 
+/// What came of a poller's turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// It found work.
+    Worked,
+    /// It found none, and is to look again at once.
+    Waiting,
+    /// It found none.
+    Nothing,
+}
+
+impl From<bool> for Turn {
+    fn from(worked: bool) -> Turn {
+        if worked { Turn::Worked } else { Turn::Nothing }
+    }
+}
+
+/// Nobody rests, so it has nothing to do.
+#[derive(Clone, Default)]
+pub struct Waker(());
+
+impl Waker {
+    /// Does nothing.
+    pub fn wake(&self) {}
+}
+
 /// A registered poller. Dropping it ends it, also from inside its own closure.
 pub struct Poller {
     thread: u64,
@@ -23,6 +49,19 @@ impl Poller {
             found.pollers.push(PollerEntry { id, period_us, due, f: f.take() });
             Ok(Poller { thread, id })
         })
+    }
+
+    /// As [`Poller::register`].
+    pub fn resting(period_us: u64, _rest_us: u64, mut f: impl FnMut() -> Turn + 'static) -> Result<Poller> {
+        Self::register(period_us, move || f() == Turn::Worked)
+    }
+
+    /// Does nothing.
+    pub fn wake(&self) {}
+
+    /// One that does nothing.
+    pub fn waker(&self) -> Waker {
+        Waker(())
     }
 }
 

@@ -17,7 +17,7 @@ use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::clock::now_us;
 use spdk::iov::Iov;
-use spdk::poller::Poller;
+use spdk::poller::{Poller, Turn};
 
 use crate::answers::{Answers, Incoming, Pending, Record, digest_of};
 use crate::counters::Counters;
@@ -184,8 +184,12 @@ impl Channel {
         let waiting = Waiting::default();
         let channel = Rc::new(Channel { waiting, inner: RefCell::new(inner), poller: RefCell::new(None) });
         let polled = Rc::downgrade(&channel);
-        match Poller::register(0, move || polled.upgrade().is_some_and(|channel| channel.poll())) {
-            Ok(poller) => *channel.poller.borrow_mut() = Some(poller),
+        let turn = move || polled.upgrade().map_or(Turn::Nothing, |channel| channel.poll());
+        match Poller::resting(0, IDLE_PERIOD_US, turn) {
+            Ok(poller) => {
+                channel.inner.borrow_mut().link.waker = poller.waker();
+                *channel.poller.borrow_mut() = Some(poller);
+            }
             Err(errno) => {
                 channel.close();
                 return Err(errno);
@@ -212,16 +216,20 @@ impl Channel {
     /// Queues an I/O.
     pub fn submit(&self, io: BdevIo) {
         self.waiting.push(io);
+        if let Some(poller) = &*self.poller.borrow() {
+            poller.wake();
+        }
     }
 
-    fn poll(&self) -> bool {
+    fn poll(&self) -> Turn {
         let now = now_us();
         let inner = &mut *self.inner.borrow_mut();
         let stalled = inner.patience.turn(now);
         if !inner.link.is_up() {
             self.waiting.look(inner.patience.now_us());
             inner.outage(now, &self.waiting);
-            return self.waiting.len() > 0;
+            // Until there is a connection nothing can be done for what waits but to look at the time.
+            return Turn::Nothing;
         }
         if stalled && let Some((connection, _)) = inner.link.up() {
             // It was we who did not listen.
@@ -231,7 +239,7 @@ impl Channel {
             Ok(did_work) => did_work,
             Err(broken) => {
                 inner.lost(broken, now);
-                true
+                Turn::Worked
             }
         }
     }
@@ -239,12 +247,13 @@ impl Channel {
 
 impl Inner {
     /// A turn with a connection.
-    fn work(&mut self, now: u64, waiting: &Waiting) -> Result<bool, Broken> {
+    fn work(&mut self, now: u64, waiting: &Waiting) -> Result<Turn, Broken> {
         let check = now >= self.next_check_us;
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let mut did_work = false;
         let outstanding = self.transactions.outstanding();
-        if check || outstanding > 0 && now >= self.next_look_us {
+        // Where the poller rests it was the socket that woke it.
+        if check || (outstanding > 0 || connection.rests()) && now >= self.next_look_us {
             let record = Record {
                 durability: &self.shared.durability,
                 start: self.session.expect("a link that is up has a session").start,
@@ -276,7 +285,11 @@ impl Inner {
         }
         let (connection, _) = self.link.up().expect("it still is");
         flush(connection, &mut self.transactions)?;
-        Ok(did_work)
+        if did_work {
+            return Ok(Turn::Worked);
+        }
+        let is_waiting = connection.has_more() || self.transactions.wants_to_send();
+        Ok(if is_waiting { Turn::Waiting } else { Turn::Nothing })
     }
 
     /// What is looked at now and then: deadlines, the session, the numbers that people see.

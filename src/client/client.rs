@@ -10,7 +10,7 @@ use dst_session::negotiate::check_same_device;
 use dst_wire::{Device, Event, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
-use spdk::poller::Poller;
+use spdk::poller::{Poller, Turn};
 use spdk::thread::Thread;
 
 use crate::control::{After, Control};
@@ -24,6 +24,9 @@ use crate::shared::Shared;
 
 /// How often the control connection is looked at: what it carries is rare, and may wait this long.
 const PERIOD_US: u64 = 1000;
+
+/// How often it is looked at when its poller rests, for what no socket tells.
+const REST_US: u64 = 10_000;
 
 /// Who waits for an attach.
 pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
@@ -51,8 +54,13 @@ impl Client {
         let client =
             Rc::new(Client { params, shared, inner: RefCell::new(inner), deleting: Cell::new(false) });
         let polled = Rc::downgrade(&client);
-        match Poller::register(PERIOD_US, move || polled.upgrade().is_some_and(|client| client.poll())) {
-            Ok(poller) => client.inner.borrow_mut().poller = Some(poller),
+        let turn = move || Turn::from(polled.upgrade().is_some_and(|client| client.poll()));
+        match Poller::resting(PERIOD_US, REST_US, turn) {
+            Ok(poller) => {
+                let mut inner = client.inner.borrow_mut();
+                inner.link.waker = poller.waker();
+                inner.poller = Some(poller);
+            }
             Err(errno) => return Err((Error::Resources { what: "a poller", errno }, waiting)),
         }
         client.inner.borrow_mut().waiting = Some(waiting);

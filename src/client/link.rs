@@ -13,7 +13,9 @@ use dst_session::retry::Retry;
 use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream};
 use dst_wire::{Header, Hello, Kind, Previous, RefusalReason, Welcome};
 use spdk::clock;
+use spdk::interrupt::Watch;
 use spdk::iov::Iov;
+use spdk::poller::Waker;
 use spdk::sock::Connecting;
 use spdk::sock::Sock;
 use zeroize::Zeroizing;
@@ -32,6 +34,8 @@ type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
 /// A connection with a socket.
 pub struct Connection {
+    /// Before the socket goes, nobody is woken by it any more.
+    watch: Watch,
     pub stream: Stream,
     pub receiver: Receiver,
     pub outbox: Outbox,
@@ -97,6 +101,8 @@ pub struct Link {
     up_since_us: u64,
     /// When to try.
     pub retry: Retry,
+    /// Of the poller that advances this link.
+    pub waker: Waker,
     /// The receive buffer of all its connections, one after the other.
     pub buffer: Box<[u8]>,
 }
@@ -109,7 +115,7 @@ impl Link {
         spdk::random::fill(&mut seed);
         let retry = Retry::new(shared.options.reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
         let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
-        Link { shared, queue, state: State::Down, up_since_us: 0, retry, buffer }
+        Link { shared, queue, state: State::Down, up_since_us: 0, retry, waker: Waker::default(), buffer }
     }
 
     /// Whether the target has let us in.
@@ -186,7 +192,11 @@ impl Link {
         let mailbox = Mailbox::default();
         let arrived = Rc::clone(&mailbox);
         let peer = &self.shared.peer;
-        let put = move |result| *arrived.borrow_mut() = Some(result);
+        let waker = self.waker.clone();
+        let put = move |result| {
+            *arrived.borrow_mut() = Some(result);
+            waker.wake();
+        };
         let addr = self.shared.address().to_string();
         match spdk::sock::connect(&addr, peer.port, peer.sock_impl.as_deref(), put) {
             Ok(attempt) => {
@@ -199,7 +209,12 @@ impl Link {
 
     /// There is a connection: to be secured first, if there is a key.
     fn connected(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> Step {
+        let watch = match sock.watch(&self.waker) {
+            Ok(watch) => watch,
+            Err(errno) => return self.failed(now_us, errno.to_string(), None),
+        };
         let mut connection = Box::new(Connection {
+            watch,
             stream: Stream::new(sock),
             receiver: Receiver::new(),
             outbox: Outbox::new(),
@@ -329,6 +344,19 @@ impl Connection {
         let sent = self.stream.writev(&iov)?;
         self.outbox.sent(sent);
         Ok(())
+    }
+
+    /// Whether its poller rests, and is woken by the socket.
+    pub fn rests(&self) -> bool {
+        self.watch.is_on()
+    }
+
+    /// Whether there is something to do for it of which the socket does not tell.
+    pub fn has_more(&self) -> bool {
+        !self.outbox.is_empty()
+            || self.stream.unsent() > 0
+            || self.stream.is_away()
+            || self.stream.holds_bytes()
     }
 
     /// Goes on with a handshake: the first message that came, if one did, and whether the connection is still there.

@@ -49,6 +49,7 @@ impl BackendDone for Owner {
         let connection = io.ctx.connection.as_ref().expect("an I/O in the backend has a connection");
         let group = Rc::clone(connection.group());
         group.pools.completed.borrow_mut().push_back((io, status));
+        group.wake();
     }
 }
 

@@ -10,8 +10,9 @@ use dst_session::slots::Slots;
 use dst_wire::{Device, Event, Hello, Refusal, Welcome};
 use spdk::bdev::DescRef;
 use spdk::clock::now_us;
+use spdk::interrupt::Watch;
 use spdk::iov::IOV_MAX_BATCH;
-use spdk::poller::Poller;
+use spdk::poller::{Poller, Turn};
 use spdk::sock::Group as SockGroup;
 use spdk::sock::Sock;
 use spdk::thread::Thread;
@@ -85,7 +86,7 @@ pub struct Group {
     pub doomed: RefCell<Vec<Rc<Connection>>>,
     sockets: SockGroup,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
-    poller: RefCell<Option<Poller>>,
+    poller: RefCell<Option<(Poller, Watch)>>,
     now_us: Cell<u64>,
     next_tick_us: Cell<u64>,
     next_sockets_us: Cell<u64>,
@@ -167,12 +168,21 @@ impl Group {
         if self.poller.borrow().is_none() {
             let group = Rc::clone(self);
             // A poller is a small allocation; without one nothing here can go on.
-            let poller = Poller::register(0, move || group.poll()).expect("a poller can be registered");
-            *self.poller.borrow_mut() = Some(poller);
+            let poller =
+                Poller::resting(0, TICK_US, move || group.poll()).expect("a poller can be registered");
+            let watch = self.sockets.watch(&poller.waker()).expect("sockets can be watched");
+            *self.poller.borrow_mut() = Some((poller, watch));
         }
     }
 
-    fn poll(self: &Rc<Self>) -> bool {
+    /// There is something to do of which no socket tells. HOT.
+    pub fn wake(&self) {
+        if let Some((poller, _)) = &*self.poller.borrow() {
+            poller.wake();
+        }
+    }
+
+    fn poll(self: &Rc<Self>) -> Turn {
         let now = now_us();
         self.now_us.set(now);
         let mut events = 0;
@@ -199,7 +209,13 @@ impl Group {
             self.resume_stalled();
         }
         self.shut_doomed();
-        events > 0 || completed > 0 || sent
+        if events > 0 || completed > 0 || sent {
+            Turn::Worked
+        } else if !self.dirty.borrow().is_empty() || !self.away.borrow().is_empty() {
+            Turn::Waiting
+        } else {
+            Turn::Nothing
+        }
     }
 
     /// Workers may be done with what came on some connections.
@@ -279,7 +295,9 @@ impl Group {
         }
     }
 
+    /// A connection that control has something for.
     fn connection(&self, id: u64) -> Option<Rc<Connection>> {
+        self.wake();
         self.connections.borrow().get(&id).cloned()
     }
 

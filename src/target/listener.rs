@@ -4,7 +4,8 @@ use std::fmt;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use spdk::poller::Poller;
+use spdk::interrupt::Watch;
+use spdk::poller::{Poller, Turn};
 use spdk::sock::Listener as SockListener;
 use spdk::sock::Sock;
 
@@ -13,6 +14,9 @@ use crate::error::Error;
 
 /// How often new connections are looked for.
 const ACCEPT_PERIOD_US: u64 = 1000;
+
+/// How often when the poller rests, for what the socket does not tell.
+const REST_US: u64 = 1_000_000;
 
 /// Connections accepted in one go.
 const ACCEPTS_A_POLL: usize = 32;
@@ -45,7 +49,8 @@ impl fmt::Display for ListenAddress {
 pub struct Listener {
     /// Where.
     pub address: ListenAddress,
-    /// Its poller has the socket.
+    _watch: Watch,
+    /// Its closure has the socket.
     _poller: Poller,
 }
 
@@ -60,21 +65,24 @@ impl Listener {
         let listener =
             SockListener::listen(&address.addr.to_string(), address.port, address.sock_impl.as_deref())
                 .map_err(error.clone())?;
+        let listener = Rc::new(listener);
+        let socket = Rc::clone(&listener);
         let target = Rc::downgrade(target);
-        let poller = Poller::register(ACCEPT_PERIOD_US, move || {
-            let Some(target) = target.upgrade() else { return false };
+        let poller = Poller::resting(ACCEPT_PERIOD_US, REST_US, move || {
+            let Some(target) = target.upgrade() else { return Turn::Nothing };
             let mut accepted = 0;
             while accepted < ACCEPTS_A_POLL
                 && !target.is_clearing()
-                && let Some(sock) = listener.accept()
+                && let Some(sock) = socket.accept()
             {
                 accepted += 1;
                 accept(&target, sock);
             }
-            accepted > 0
+            Turn::from(accepted > 0)
         })
-        .map_err(error)?;
-        Ok(Listener { address, _poller: poller })
+        .map_err(error.clone())?;
+        let watch = listener.watch(&poller.waker()).map_err(error)?;
+        Ok(Listener { address, _watch: watch, _poller: poller })
     }
 }
 

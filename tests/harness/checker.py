@@ -53,13 +53,19 @@ class Checker(Application):
     """One at a time drives a bdev; the journal outlives the process."""
 
     def __init__(
-        self, name: str, folder: Path, journal: Path | None = None, reactors: int = 1, blocks: int = BLOCKS
+        self,
+        name: str,
+        folder: Path,
+        journal: Path | None = None,
+        reactors: int = 1,
+        blocks: int = BLOCKS,
+        arguments: list[str] | None = None,
     ) -> None:
         cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
         self.reactors = reactors
         self.blocks = blocks
         self.journal = journal or folder / "journal"
-        super().__init__("dst_check", name, folder, cores)
+        super().__init__("dst_check", name, folder, cores, arguments)
 
     def begin(self, bdev: str = "remote0", **options: Any) -> None:
         """Starts I/O that goes on until `end`: depth, io_blocks, and reads, zeroes, compares, flushes in percent."""

@@ -18,6 +18,7 @@ pub mod disk;
 pub mod dma;
 pub mod errno;
 pub mod instance;
+pub mod interrupt;
 pub mod iov;
 mod json;
 pub mod log;

@@ -2,66 +2,225 @@
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
-use std::rc::Rc;
+use std::ptr;
+use std::rc::{Rc, Weak};
 
 use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
+use crate::{interrupt, thread};
+
+/// What came of a poller's turn.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Turn {
+    /// It found work.
+    Worked,
+    /// It found none, and is to look again at once: something is due of which nothing tells.
+    Waiting,
+    /// It found none, and needs to look when something that it watches tells, when it is woken, or when its
+    /// rest is over.
+    Nothing,
+}
+
+impl From<bool> for Turn {
+    /// Whether it found work.
+    fn from(worked: bool) -> Turn {
+        if worked { Turn::Worked } else { Turn::Nothing }
+    }
+}
 
 /// A registered poller. Dropping it ends it, also from inside its own closure, which is then freed after it
 /// returned. It must be dropped before its thread exits.
 pub struct Poller {
     raw: *mut sys::spdk_poller,
+    /// Null where the application polls.
+    rest: *mut sys::spdk_poller,
     state: Rc<State>,
 }
 
-struct State {
+/// Lets a poller that rests look at once. The default one wakes nobody.
+#[derive(Clone, Default)]
+pub struct Waker(Weak<State>);
+
+type Closure = dyn FnMut() -> Turn;
+
+pub(crate) struct State {
     /// Taken out while it runs, so that dropping the `Poller` from inside cannot free it.
-    f: RefCell<Option<Box<dyn FnMut() -> bool>>>,
+    f: RefCell<Option<Box<Closure>>>,
     ended: Cell<bool>,
+    /// SPDK's thread sleeps when there is nothing to do: it calls nobody by itself.
+    rests: Cell<bool>,
+    /// Woken during a turn.
+    woken: Cell<bool>,
+    /// A message is under way that makes a turn.
+    is_due: Cell<bool>,
 }
 
 impl Poller {
     /// Calls `f` on the current SPDK thread every `period_us` microseconds; 0: on every turn of the reactor.
     /// `f` says whether it found work to do.
-    pub fn register(period_us: u64, f: impl FnMut() -> bool + 'static) -> Result<Poller> {
-        if crate::thread::current_ptr().is_null() {
+    pub fn register(period_us: u64, mut f: impl FnMut() -> bool + 'static) -> Result<Poller> {
+        Self::new(Box::new(move || f().into()), period_us)
+    }
+
+    /// As [`Poller::register`]; but where the application is in interrupt mode `f` is not called again after
+    /// [`Turn::Nothing`] until something that it watches is readable, it is woken, or `rest_us` microseconds
+    /// are over.
+    pub fn resting(period_us: u64, rest_us: u64, f: impl FnMut() -> Turn + 'static) -> Result<Poller> {
+        let mut poller = Self::new(Box::new(f), period_us)?;
+        if interrupt::enabled() {
+            let arg = poller.arg();
+            // SAFETY: as in `new`; and the poller is registered, here.
+            unsafe {
+                let name = c"dst_rest".as_ptr();
+                poller.rest = sys::spdk_poller_register_named(Some(poll), arg, rest_us, name);
+                if poller.rest.is_null() {
+                    return Err(Errno::ENOMEM);
+                }
+                interrupt::rest_when_asked(poller.raw, arg);
+            }
+        }
+        Ok(poller)
+    }
+
+    fn new(f: Box<Closure>, period_us: u64) -> Result<Poller> {
+        if thread::current_ptr().is_null() {
             return Err(Errno::ESRCH);
         }
-        let state = Rc::new(State { f: RefCell::new(Some(Box::new(f))), ended: Cell::new(false) });
-        let arg = Rc::as_ptr(&state).cast_mut().cast::<c_void>();
+        let state = Rc::new(State {
+            f: RefCell::new(Some(f)),
+            ended: Cell::new(false),
+            rests: Cell::new(false),
+            woken: Cell::new(false),
+            is_due: Cell::new(false),
+        });
+        let mut poller = Poller { raw: ptr::null_mut(), rest: ptr::null_mut(), state };
+        let (arg, name) = (poller.arg(), c"dst".as_ptr());
         // SAFETY: `arg` is valid until the poller is unregistered: `state` is dropped after that, in `drop`.
-        let raw = unsafe { sys::spdk_poller_register_named(Some(poll), arg, period_us, c"dst".as_ptr()) };
-        if raw.is_null() { Err(Errno::ENOMEM) } else { Ok(Poller { raw, state }) }
+        poller.raw = unsafe { sys::spdk_poller_register_named(Some(poll), arg, period_us, name) };
+        if poller.raw.is_null() { Err(Errno::ENOMEM) } else { Ok(poller) }
+    }
+
+    fn arg(&self) -> *mut c_void {
+        Rc::as_ptr(&self.state).cast_mut().cast::<c_void>()
+    }
+
+    /// Ends the rest, if it rests. On its thread. HOT.
+    #[inline]
+    pub fn wake(&self) {
+        if self.state.rests.get() {
+            self.state.wake();
+        }
+    }
+
+    /// For those who have to wake it. On its thread.
+    pub fn waker(&self) -> Waker {
+        Waker(Rc::downgrade(&self.state))
+    }
+}
+
+impl Waker {
+    /// As [`Poller::wake`]; nothing when the poller is gone.
+    pub fn wake(&self) {
+        if let Some(state) = self.0.upgrade().filter(|state| state.rests.get()) {
+            state.wake();
+        }
+    }
+
+    #[cfg_attr(not(spdk_sock_interrupts), expect(dead_code, reason = "nothing is watched"))]
+    pub(crate) fn state(&self) -> Option<Rc<State>> {
+        self.0.upgrade()
     }
 }
 
 impl Drop for Poller {
     fn drop(&mut self) {
         self.state.ended.set(true);
-        // SAFETY: registered and not yet unregistered; on its own thread, since it is not `Send`. SPDK calls
-        // it no more.
-        unsafe { sys::spdk_poller_unregister(&mut self.raw) };
-        // When it is running the closure is not in there, and `poll` drops it.
+        self.state.rests.set(false);
+        // SAFETY: registered, or null, and not yet unregistered; on its own thread, since it is not `Send`.
+        // SPDK calls it no more.
+        unsafe {
+            sys::spdk_poller_unregister(&mut self.raw);
+            sys::spdk_poller_unregister(&mut self.rest);
+        }
+        // When it is running the closure is not in there, and `run` drops it.
         let f = self.state.f.borrow_mut().take();
         drop(f);
     }
 }
 
-extern "C" fn poll(arg: *mut c_void) -> c_int {
-    let state = arg.cast::<State>().cast_const();
-    // SAFETY: SPDK calls registered pollers only, and until `Poller::drop` its `Rc` keeps the state alive;
-    // the count taken here keeps it during the call, in which the `Poller` may go.
-    let state = unsafe {
-        Rc::increment_strong_count(state);
-        Rc::from_raw(state)
-    };
-    let Some(mut f) = state.f.borrow_mut().take() else {
-        return sys::SPDK_POLLER_IDLE as c_int;
-    };
-    let busy = f();
-    if !state.ended.get() {
-        *state.f.borrow_mut() = Some(f);
+impl State {
+    /// The state that a poller's argument points to, with a count of its own: the `Poller` may go meanwhile.
+    ///
+    /// # Safety
+    /// Somebody else has a count.
+    pub(crate) unsafe fn borrowed(arg: *mut c_void) -> Rc<State> {
+        let state = arg.cast::<State>().cast_const();
+        // SAFETY: the caller's.
+        unsafe {
+            Rc::increment_strong_count(state);
+            Rc::from_raw(state)
+        }
     }
-    (if busy { sys::SPDK_POLLER_BUSY } else { sys::SPDK_POLLER_IDLE }) as c_int
+
+    /// The thread goes to interrupt mode, or comes back.
+    #[cfg_attr(not(spdk_sock_interrupts), expect(dead_code, reason = "no thread does"))]
+    pub(crate) fn set_rests(self: &Rc<Self>, rests: bool) {
+        self.rests.set(rests);
+        if rests {
+            self.wake();
+        }
+    }
+
+    #[cold]
+    fn wake(self: &Rc<Self>) {
+        if self.f.borrow().is_none() {
+            self.woken.set(true);
+        } else {
+            self.again();
+        }
+    }
+
+    /// Makes a turn by a message, which the thread does not sleep over.
+    fn again(self: &Rc<Self>) {
+        extern "C" fn due(state: *mut c_void) {
+            // SAFETY: the count that the message carries.
+            let state = unsafe { Rc::from_raw(state.cast::<State>().cast_const()) };
+            state.is_due.set(false);
+            state.run();
+        }
+
+        if self.ended.get() || self.is_due.replace(true) {
+            return;
+        }
+        let count = Rc::into_raw(Rc::clone(self)).cast_mut().cast::<c_void>();
+        // SAFETY: a running thread; `due` gets the count.
+        let rc = unsafe { sys::spdk_thread_send_msg(thread::current_ptr(), Some(due), count) };
+        if rc != 0 {
+            // Too many messages are under way. Its rest will be over.
+            self.is_due.set(false);
+            // SAFETY: not sent, so still ours.
+            drop(unsafe { Rc::from_raw(count.cast::<State>().cast_const()) });
+        }
+    }
+
+    /// A turn. HOT.
+    pub(crate) fn run(self: &Rc<Self>) -> c_int {
+        let Some(mut f) = self.f.borrow_mut().take() else {
+            return sys::SPDK_POLLER_IDLE as c_int;
+        };
+        let turn = f();
+        if !self.ended.get() {
+            *self.f.borrow_mut() = Some(f);
+            if self.rests.get() && (self.woken.take() || turn != Turn::Nothing) {
+                self.again();
+            }
+        }
+        (if turn == Turn::Worked { sys::SPDK_POLLER_BUSY } else { sys::SPDK_POLLER_IDLE }) as c_int
+    }
+}
+
+extern "C" fn poll(arg: *mut c_void) -> c_int {
+    // SAFETY: SPDK calls registered pollers only, and until `Poller::drop` its `Rc` keeps the state alive.
+    unsafe { State::borrowed(arg) }.run()
 }

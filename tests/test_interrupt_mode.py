@@ -1,0 +1,145 @@
+"""A target and a client in interrupt mode: idle ones use no CPU, and nothing is lost.
+
+Both are dst_check: spdk_tgt has SPDK's iSCSI target, which polls in interrupt mode too.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+
+import pytest
+
+from harness.checker import BLOCKS, Checker, start_checker
+from harness.environment import environment
+from harness.keys import KeyFile
+from harness.lab import Lab
+from harness.process import Process
+from harness.spdk import Application
+from harness.transport import Remote
+from harness.ports import free_port
+from harness.waiting import wait_until
+
+pytestmark = [pytest.mark.needs_dst, pytest.mark.watchdog(120)]
+
+# For how long they are idle, s: several keep-alive times.
+IDLE = 3.0
+KEEP_ALIVE_MS = 500
+# Of a core that an idle process may use; one that polls uses all of it. SPDK itself wakes up every 4 ms for RPCs.
+IDLE_SHARE = 0.1
+
+
+@pytest.fixture(autouse=True)
+def has_interrupt_mode() -> None:
+    version = environment().spdk_version
+    if version < (24, 9):
+        pytest.skip("SPDK %02d.%02d: its sockets can't wake a thread, so nothing that uses them can sleep" % version)
+
+
+def cpu_seconds(process: Process) -> float:
+    fields = Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def start_target(lab: Lab, name: str = "target") -> Application:
+    """With a file, because SPDK's bdev in memory polls."""
+    target = lab.target(binary="dst_check", arguments=["--interrupt-mode"])
+    volume = lab.folder / "volume.img"
+    with open(volume, "ab") as file:
+        file.truncate(BLOCKS * 4096)
+    target.rpc.call("bdev_aio_create", name="Aio0", filename=str(volume), block_size=4096)
+    return target
+
+
+def serve(target: Application, port: int, key: str | None = None) -> None:
+    target.rpc.call("dst_create_export", name="volume", bdev_name="Aio0")
+    host = {"psk_file": key} if key else {}
+    target.rpc.call("dst_export_add_host", export="volume", host="me", access="rw", **host)
+    target.rpc.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(port))
+
+
+def attach(client: Application, remote: Remote, key: str | None = None) -> None:
+    params = {"psk_file": key} if key else {}
+    client.rpc.call(
+        "bdev_dst_create",
+        name="remote0",
+        traddr=remote.address,
+        trsvcid=str(remote.port),
+        export=remote.export,
+        host="me",
+        keep_alive_timeout_ms=KEEP_ALIVE_MS,
+        reconnect_delay_ms=100,
+        **params,
+    )
+
+
+def assert_idle(*processes: Process) -> None:
+    began, before = time.monotonic(), [cpu_seconds(process) for process in processes]
+    time.sleep(IDLE)
+    elapsed = time.monotonic() - began
+    for process, used in zip(processes, before, strict=True):
+        share = (cpu_seconds(process) - used) / elapsed
+        print(f"{process.name}, idle: {100 * share:.1f} % of a core")
+        assert share < IDLE_SHARE, f"{process.name} uses {share:.0%} of a core with nothing to do"
+
+
+def info(client: Application) -> dict[str, object]:
+    (found,) = client.rpc.call("bdev_dst_get_info", name="remote0")
+    return found
+
+
+@pytest.mark.parametrize("secured", [False, True], ids=["clear", "cipher"])
+def test_idle_and_busy(lab: Lab, secured: bool) -> None:
+    key = KeyFile(lab.folder, "key").path if secured else None
+    target = start_target(lab)
+    remote = Remote("127.0.0.1", free_port(), "volume")
+    serve(target, remote.port, key)
+    client = start_checker(lab, arguments=["--interrupt-mode"])
+    attach(client, remote, key)
+    assert_idle(target, client)
+    for _ in range(2):
+        # A channel, which comes with the I/O and goes after it, is idle too.
+        client.begin_and_flow(depth=16)
+        client.end().assert_clean()
+        assert_idle(target, client)
+    client.verify().assert_clean()
+    counters = info(client)["counters"]
+    assert isinstance(counters, dict) and counters["connections_lost"] == 0, counters
+
+
+def test_depth_one(lab: Lab) -> None:
+    """Each I/O is answered before the next: one that nobody is woken for would wait for a timer."""
+    target = start_target(lab)
+    remote = Remote("127.0.0.1", free_port(), "volume")
+    serve(target, remote.port)
+    client = start_checker(lab, arguments=["--interrupt-mode"])
+    attach(client, remote)
+    client.begin(depth=1, reads=50)
+    client.wait_flow(1000)
+    client.end().assert_clean()
+    # Half of all took less than the shortest rest.
+    latency = info(client)["latency_us"]
+    assert isinstance(latency, dict)
+    print(latency)
+    assert_idle(target, client)
+
+
+def test_outage(lab: Lab) -> None:
+    """The target is killed under I/O and started again: nothing is lost, and then both are idle again."""
+    target = start_target(lab)
+    remote = Remote("127.0.0.1", free_port(), "volume")
+    serve(target, remote.port)
+    client: Checker = start_checker(lab, arguments=["--interrupt-mode"])
+    attach(client, remote)
+    client.begin_and_flow(depth=16)
+    target.kill()
+    wait_until(lambda: info(client)["state"] != "connected", "the client to notice")
+    # Nothing comes to wake it while it waits for the target.
+    assert_idle(client)
+    target = start_target(lab)
+    serve(target, remote.port)
+    client.wait_flow()
+    client.end().assert_clean()
+    client.verify().assert_clean()
+    assert_idle(target, client)
