@@ -26,6 +26,7 @@ pytestmark = [pytest.mark.needs_dst, pytest.mark.watchdog(120)]
 # For how long they are idle, s: several keep-alive times.
 IDLE = 3.0
 KEEP_ALIVE_MS = 500
+UUID = "6f2f1d43-8d55-4b0e-9d4c-7c1e3f0a5b21"
 # Of a core that an idle process may use; one that polls uses all of it. SPDK itself wakes up every 4 ms for RPCs.
 IDLE_SHARE = 0.1
 
@@ -53,7 +54,8 @@ def start_target(lab: Lab, name: str = "target") -> Application:
 
 
 def serve(target: Application, port: int, key: str | None = None) -> None:
-    target.rpc.call("dst_create_export", name="volume", bdev_name="Aio0")
+    # A file's bdev has another UUID at each start.
+    target.rpc.call("dst_create_export", name="volume", bdev_name="Aio0", uuid=UUID)
     host = {"psk_file": key} if key else {}
     target.rpc.call("dst_export_add_host", export="volume", host="me", access="rw", **host)
     target.rpc.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(port))
@@ -116,12 +118,9 @@ def test_depth_one(lab: Lab) -> None:
     client = start_checker(lab, arguments=["--interrupt-mode"])
     attach(client, remote)
     client.begin(depth=1, reads=50)
-    client.wait_flow(1000)
+    # Rests last for 10 ms at the client and 50 ms at the target.
+    client.wait_flow(4000)
     client.end().assert_clean()
-    # Half of all took less than the shortest rest.
-    latency = info(client)["latency_us"]
-    assert isinstance(latency, dict)
-    print(latency)
     assert_idle(target, client)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 from pathlib import Path
 
@@ -162,6 +163,48 @@ def test_another_environment(tree: Tree) -> None:
     tree.configure(ENV="/elsewhere/env_own")
     tree.remove("build/lib/libspdk_env_dpdk.a")
     assert "--with-env=/elsewhere/env_own" in refused(tree.folder)
+
+
+class Provision:
+    """The scripts, with a SPDK_DIR that is unset; instead of getting and building Debian's SPDK one says so."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder / "provision"
+        shutil.copytree(ROOT / "spdk" / "provision", self.folder)
+        (self.folder / "build-spdk.sh").write_text("#!/bin/bash\necho of-debian\n")
+
+    def locate(self, pkg_config: Path) -> tuple[str, str]:
+        """The tree, and what was said, when pkg-config knows what is in a folder."""
+        environ = variables(self.folder) | {"PKG_CONFIG_PATH": str(pkg_config), "PKG_CONFIG_LIBDIR": ""}
+        del environ["SPDK_DIR"]
+        ran = subprocess.run(
+            [self.folder / "locate.sh"], env=environ, capture_output=True, text=True, check=True, timeout=30
+        )
+        return ran.stdout.strip(), ran.stderr
+
+
+PACKAGE = "Name: spdk_event\nDescription: a test's\nVersion: 26.05\n"
+
+
+def test_pkg_config_knows_a_tree(tmp_path: Path) -> None:
+    tree = Tree(tmp_path / "spdk")
+    tree.write("build/lib/pkgconfig/spdk_event.pc", PACKAGE)
+    found, said = Provision(tmp_path).locate(tree.folder / "build" / "lib" / "pkgconfig")
+    assert found == str(tree.folder) and "using SPDK 26.05, found by pkg-config" in said
+
+
+def test_pkg_config_knows_an_installed_one(tmp_path: Path) -> None:
+    """It has no objects of applications."""
+    installed = tmp_path / "usr" / "lib" / "pkgconfig"
+    installed.mkdir(parents=True)
+    (installed / "spdk_event.pc").write_text(PACKAGE)
+    found, said = Provision(tmp_path).locate(installed)
+    assert found == "of-debian"
+    assert "does not have the objects of its applications" in said and "Set SPDK_DIR" in said
+
+
+def test_pkg_config_knows_none(tmp_path: Path) -> None:
+    assert Provision(tmp_path).locate(tmp_path) == ("of-debian", "")
 
 
 def test_place_with_a_space(tmp_path: Path) -> None:

@@ -1,7 +1,8 @@
 # SPDK from 20.10 on, where it has pkg-config files. Static libraries; LINK=shared takes SPDK's and DPDK's shared ones,
 # of an SPDK that was configured --with-shared.
 
-spdk_cflags := $(shell $(pkg_config) --cflags $(modules))
+# As a system's headers, whose warnings are not ours.
+spdk_cflags := $(patsubst -I%,-isystem %,$(shell $(pkg_config) --cflags $(modules)))
 spdk_system := $(shell $(pkg_config) --libs --static spdk_syslibs)
 
 ifeq ($(LINK),shared)

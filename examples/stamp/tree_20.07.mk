@@ -4,7 +4,7 @@ ifeq ($(wildcard $(SPDK_DIR)/build/lib/libspdk_event.a),)
 $(error SPDK is not known to pkg-config; set SPDK_DIR to a built SPDK tree)
 endif
 
-spdk_cflags := -I$(SPDK_DIR)/include
+spdk_cflags := -isystem $(SPDK_DIR)/include
 
 names := bdev_malloc bdev_aio event_bdev event_accel event_vmd event_sock sock_posix bdev accel event thread util conf \
     trace log json jsonrpc rpc sock notify vmd env_dpdk

@@ -27,6 +27,9 @@ build/bin/dst-keygen: cargo
 build/obj/lcores.o: spdk/apps/lcores.c
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -c -o $@ $<
 
+build/obj/shared.o: spdk/apps/shared.c
+	@mkdir -p $(@D); $(CC) -std=gnu11 -D_GNU_SOURCE -O2 -g -fPIC -Wall -Wextra -Werror -c -o $@ $<
+
 build/obj/bdevperf_large_reads.o: spdk/apps/bdevperf_large_reads.c build/spdk-dir
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -isystem $(SPDK_DIR)/include -c -o $@ $<
 
@@ -36,10 +39,14 @@ check := $(patsubst spdk/apps/check/%.c,build/obj/check_%.o,$(wildcard spdk/apps
 $(check): build/obj/check_%.o: spdk/apps/check/%.c $(wildcard spdk/apps/check/*.h) build/spdk-dir
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -isystem $(SPDK_DIR)/include -c -o $@ $<
 
-objects := build/obj/lcores.o build/obj/bdevperf_large_reads.o $(check)
+# How that tree was configured.
+shared := $(shell awk -F'[?]=' '$$1 == "CONFIG_SHARED" && $$2 == "y"' $(SPDK_DIR)/mk/config.mk)
+of_all := build/obj/lcores.o $(if $(shared),build/obj/shared.o)
+
+objects := $(of_all) build/obj/bdevperf_large_reads.o $(check)
 
 # Linked anew when DST, the choice of SPDK tree, or that tree's build changed.
 $(apps): build/bin/%: $(lib) $(objects) spdk/apps/link.sh spdk/apps/link.mk build/spdk-dir \
-    $(wildcard $(SPDK_DIR)/build/lib/*.a)
-	@mkdir -p $(@D); spdk/apps/link.sh $* $@ $(lib) build/obj/lcores.o \
+    $(wildcard $(SPDK_DIR)/build/lib/*.a $(SPDK_DIR)/build/lib/*.so)
+	@mkdir -p $(@D); spdk/apps/link.sh $* $@ $(lib) $(of_all) \
 	    $(if $(filter bdevperf,$*),build/obj/bdevperf_large_reads.o) $(if $(filter dst_check,$*),$(check))

@@ -45,7 +45,7 @@ class Application(Process):
         if shm_id is not None:
             command += ["-i", str(shm_id)]
         self._shm_id = shm_id
-        if env.spdk_version >= (22, 1):
+        if env.spdk_version >= (23, 1):
             # Reactors of two applications share a core here; newer versions lock theirs.
             command.append("--disable-cpumask-locks")
         if config is not None:

@@ -257,6 +257,15 @@ started(void *arg)
 	(void)arg;
 }
 
+/* It has none, which newer SPDK wants to be told so. */
+static int
+take_option(int option, char *value)
+{
+	(void)option;
+	(void)value;
+	return -1;
+}
+
 int
 main(int argc, char **argv)
 {
@@ -270,7 +279,7 @@ main(int argc, char **argv)
 #endif
 	opts.name = "dst_check";
 	opts.shutdown_cb = on_shutdown;
-	if (spdk_app_parse_args(argc, argv, &opts, "", NULL, NULL, NULL) != SPDK_APP_PARSE_ARGS_SUCCESS) {
+	if (spdk_app_parse_args(argc, argv, &opts, "", NULL, take_option, NULL) != SPDK_APP_PARSE_ARGS_SUCCESS) {
 		return 1;
 	}
 	rc = spdk_app_start(&opts, started, NULL);
