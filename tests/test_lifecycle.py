@@ -144,7 +144,7 @@ def test_read_only(lab: Lab, how: str) -> None:
     assert not writer.outcome().clean
     writer.assert_running()
     assert target.io_count("Malloc0") > 0
-    written = next(s for s in target.rpc.call("bdev_get_iostat", name="Malloc0")["bdevs"] if s.get("name") == "Malloc0")
+    written = next(s for s in target.rpc.call("bdev_get_iostat")["bdevs"] if s.get("name") == "Malloc0")
     assert written["num_write_ops"] == 0
 
 

@@ -49,7 +49,7 @@ def hanging_export(application: Application, remote: Remote, base: str = "Malloc
 
 def writes_at(application: Application, bdev: str) -> int:
     """Writes that the bdev has completed."""
-    stats = application.rpc.call("bdev_get_iostat", name=bdev)["bdevs"]
+    stats = application.rpc.call("bdev_get_iostat")["bdevs"]
     return next(entry["num_write_ops"] for entry in stats if entry.get("name") == bdev)
 
 

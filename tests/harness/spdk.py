@@ -96,7 +96,8 @@ class Application(Process):
 
     def io_count(self, name: str) -> int:
         """Reads and writes that the bdev has completed."""
-        found = self.rpc.call("bdev_get_iostat", name=name)
+        # Of all: newer versions have another parameter for one.
+        found = self.rpc.call("bdev_get_iostat")
         stats = next(entry for entry in found["bdevs"] if entry.get("name") == name)
         return stats["num_read_ops"] + stats["num_write_ops"]
 

@@ -81,7 +81,7 @@ impl Interrupt {
             if fd < 0 {
                 return Err(Errno(-fd));
             }
-            let events = sys::SPDK_INTERRUPT_EVENT_IN as u32;
+            let events = sys::SPDK_INTERRUPT_EVENT_IN;
             sys::spdk_interrupt_register_for_events(fd, events, Some(readable), state, c"dst".as_ptr())
         };
         if raw.is_null() { Err(Errno::ENOMEM) } else { Ok(Interrupt { raw, _group: group }) }
@@ -105,7 +105,7 @@ impl Interrupt {
     fn register(group: Group, state: *mut c_void) -> Result<Interrupt> {
         // SAFETY: an open group on its thread; `state` outlives the interrupt, see `Watch`.
         let rc = unsafe {
-            let events = sys::SPDK_INTERRUPT_EVENT_IN as u32;
+            let events = sys::SPDK_INTERRUPT_EVENT_IN;
             sys::spdk_sock_group_register_interrupt(
                 group.raw(),
                 events,
