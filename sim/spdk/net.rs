@@ -323,6 +323,22 @@ pub(crate) fn close(w: &mut World, sock: u64) {
     tidy(w, sock);
 }
 
+/// A connection between two processes, which has an end at each of these addresses.
+fn make_pair(w: &mut World, near: (u32, SocketAddr), far: (u32, SocketAddr)) -> (u64, u64) {
+    let (low, high) = w.net.config.buffer;
+    let (a, b) = (w.id(), w.id());
+    let rooms = (w.rng.range(low, high) as usize, w.rng.range(low, high) as usize);
+    w.net.socks.insert(a, SockState { peer: b, ..SockState::new(near.0, near.1, far.1, rooms.0) });
+    w.net.socks.insert(b, SockState { peer: a, ..SockState::new(far.0, far.1, near.1, rooms.1) });
+    (a, b)
+}
+
+/// A connection of nobody with nobody, for who wants nothing of the world but that.
+pub(crate) fn pair(w: &mut World) -> (u64, u64) {
+    let nobody = SocketAddr::new([127, 0, 0, 1].into(), 1);
+    make_pair(w, (u32::MAX, nobody), (u32::MAX, nobody))
+}
+
 /// A connecting attempt begins.
 pub(crate) fn connect_begins(w: &mut World, attempt: u64) {
     let delay = w.rng.below(2 * w.net.config.delay_us.max(1));
@@ -353,13 +369,7 @@ pub(crate) fn connect_arrives(w: &mut World, id: u64) {
         Some((listener, server)) => {
             w.net.ports = w.net.ports.wrapping_add(1).max(1024);
             let from = SocketAddr::new([10, 0, 1, process as u8].into(), w.net.ports);
-            let (low, high) = w.net.config.buffer;
-            let (a, b) = (w.id(), w.id());
-            let rooms = (w.rng.range(low, high) as usize, w.rng.range(low, high) as usize);
-            let near = SockState { peer: b, ..SockState::new(process, from, to, rooms.0) };
-            let far = SockState { peer: a, ..SockState::new(server, to, from, rooms.1) };
-            w.net.socks.insert(a, near);
-            w.net.socks.insert(b, far);
+            let (a, b) = make_pair(w, (process, from), (server, to));
             if let Some(state) = w.net.listeners.get_mut(&listener) {
                 state.backlog.push_back(b);
             }

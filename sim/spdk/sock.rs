@@ -23,6 +23,12 @@ fn outcome(received: Received) -> Result<Option<usize>> {
 }
 
 impl Sock {
+    /// Both ends of a connection that belong to no process: the fuzzer's, who has no other world.
+    pub fn pair() -> (Sock, Sock) {
+        let (a, b) = with(net::pair);
+        (Sock { id: a }, Sock { id: b })
+    }
+
     /// Receives into `buf`. `None`: nothing there. `Some(0)`: the peer has closed.
     pub fn recv(&self, buf: &mut [u8]) -> Result<Option<usize>> {
         if buf.is_empty() {

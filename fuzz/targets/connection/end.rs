@@ -1,0 +1,269 @@
+//! One of the two ends, with the library's code for its bytes; what is decided is as src/client and src/target decide it.
+
+use std::collections::VecDeque;
+
+use dst_security::handshake::ENTROPY_LEN;
+use dst_security::{Initiator, Psk, Secured, accept};
+use dst_session::Violation;
+use dst_transport::{Flow, Frames, RECEIVE_BUFFER, Receiver, Stream};
+use dst_wire::secure::{Offer, Secure};
+use dst_wire::{Cipher, Header, Kind};
+use spdk::iov::{Iov, IovMut};
+use spdk::sock::Sock;
+use zeroize::Zeroizing;
+
+fn key() -> Psk {
+    Psk::new(Zeroizing::new([7; 32]))
+}
+
+/// A frame.
+type Frame = (Header, Vec<u8>);
+
+/// What came in.
+pub struct Taken {
+    /// What may come in clear, once.
+    expects: Option<Kind>,
+    frame: Option<Frame>,
+    filled: usize,
+    /// The message in clear.
+    message: Option<Vec<u8>>,
+    /// Frames that came in records.
+    pub taken: Vec<Frame>,
+    is_secured: bool,
+    /// Headers for which there is no room at first.
+    pub stalls: u8,
+}
+
+impl Frames for Taken {
+    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
+        if !self.is_secured && self.expects.take_if(|kind| *kind == header.kind).is_none() {
+            return Err(Violation::Unexpected(header.kind));
+        }
+        if self.is_secured && self.stalls > 0 {
+            self.stalls -= 1;
+            return Ok(Flow::Stall);
+        }
+        self.frame = Some((*header, vec![0; header.data_len as usize]));
+        self.filled = 0;
+        Ok(Flow::Go)
+    }
+
+    fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
+        let (_, data) = self.frame.as_mut().expect("data belongs to a frame");
+        data[self.filled..][..bytes.len()].copy_from_slice(bytes);
+        self.filled += bytes.len();
+        Ok(())
+    }
+
+    fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
+        let (_, data) = self.frame.as_mut().expect("data belongs to a frame");
+        let room = &mut data[self.filled..];
+        let len = room.len();
+        // In two pieces, as a user's buffer may be.
+        let (first, second) = room.split_at_mut(len / 3);
+        iov.push(first);
+        iov.push(second);
+        len
+    }
+
+    fn placed(&mut self, len: usize) {
+        self.filled += len;
+    }
+
+    fn end(&mut self) -> Result<(), Violation> {
+        let frame = self.frame.take().expect("a frame ends once");
+        assert_eq!(self.filled, frame.1.len(), "a frame is complete");
+        if self.is_secured {
+            self.taken.push(frame);
+        } else {
+            self.message = Some(frame.1);
+        }
+        Ok(())
+    }
+}
+
+/// Where an end is.
+enum Stage {
+    /// The client has sent Secure.
+    Securing(Initiator),
+    /// The target waits for it.
+    Waiting([u8; ENTROPY_LEN]),
+    /// The target's answer is on its way, in clear.
+    Answering(Secured),
+    Secured,
+}
+
+/// One end.
+pub struct End {
+    stream: Stream,
+    receiver: Receiver,
+    buffer: Vec<u8>,
+    stage: Stage,
+    pub frames: Taken,
+    /// Frames that are to be sent, header and data each; and bytes of the first piece that are gone.
+    out: VecDeque<Vec<u8>>,
+    gone: usize,
+    /// Frames that were sent in records, or will be.
+    pub sent: Vec<Frame>,
+    /// Whether it may send in records: a target not before its client has.
+    is_released: bool,
+    /// Changes with all that comes in or goes out.
+    pub moved: usize,
+    pub is_broken: bool,
+    /// The client's part of the key agreement.
+    pub begun_with: Option<Vec<u8>>,
+    /// The part of a client with which the target has agreed.
+    pub agreed_with: Option<Vec<u8>>,
+}
+
+impl End {
+    fn new(sock: Sock, stage: Stage, expects: Kind) -> End {
+        End {
+            stream: Stream::new(sock),
+            receiver: Receiver::new(),
+            buffer: vec![0; RECEIVE_BUFFER],
+            stage,
+            frames: Taken {
+                expects: Some(expects),
+                frame: None,
+                filled: 0,
+                message: None,
+                taken: Vec::new(),
+                is_secured: false,
+                stalls: 0,
+            },
+            out: VecDeque::new(),
+            gone: 0,
+            sent: Vec::new(),
+            is_released: false,
+            moved: 0,
+            is_broken: false,
+            begun_with: None,
+            agreed_with: None,
+        }
+    }
+
+    pub fn client(sock: Sock, cipher: u8, entropy: &[u8; ENTROPY_LEN]) -> End {
+        let offer = Offer { versions: (1, 1), export: "v".into(), host: "h".into(), ciphers: vec![cipher] };
+        let (initiator, message) = Initiator::begin(&key(), &offer, entropy);
+        let mut end = End::new(sock, Stage::Securing(initiator), Kind::Secured);
+        end.push(Header::new(Kind::Secure), &message);
+        end.begun_with = Some(message);
+        // Its hello.
+        end.send(100, 1);
+        end
+    }
+
+    pub fn target(sock: Sock, entropy: [u8; ENTROPY_LEN]) -> End {
+        End::new(sock, Stage::Waiting(entropy), Kind::Secure)
+    }
+
+    pub fn is_secured(&self) -> bool {
+        self.frames.is_secured
+    }
+
+    /// Sends a frame, once it may.
+    pub fn send(&mut self, len: usize, value: u8) {
+        let mut header = Header::new(if self.begun_with.is_some() { Kind::Request } else { Kind::Answer });
+        header.id = self.sent.len() as u64;
+        header.data_len = len as u32;
+        let data: Vec<u8> = (0..len).map(|at| value.wrapping_add((at / 251) as u8)).collect();
+        if self.is_released {
+            self.push(header, &data);
+        }
+        self.sent.push((header, data));
+    }
+
+    fn push(&mut self, mut header: Header, data: &[u8]) {
+        header.data_len = data.len() as u32;
+        self.out.push_back(header.encode().to_vec());
+        self.out.extend((!data.is_empty()).then(|| data.to_vec()));
+    }
+
+    /// Receives and sends what it can.
+    pub fn turn(&mut self) {
+        if self.is_broken {
+            return;
+        }
+        let pumped = self.receiver.pump(&mut self.stream, &mut self.buffer, &mut self.frames);
+        self.moved += pumped.map_or(0, |pumped| pumped.received);
+        let goes_on = pumped.is_ok() && self.agree();
+        self.release();
+        self.is_broken = !(goes_on && self.flush());
+    }
+
+    /// Goes on with the key agreement. False: it is over.
+    fn agree(&mut self) -> bool {
+        let Some(message) = self.frames.message.take() else { return true };
+        match std::mem::replace(&mut self.stage, Stage::Secured) {
+            Stage::Securing(initiator) => {
+                let is_all = !self.receiver.is_mid_stream() && self.out.is_empty();
+                let secured = initiator.finish(&message).ok().filter(|_| is_all);
+                secured.map(|secured| self.secure(secured)).is_some()
+            }
+            Stage::Waiting(entropy) => {
+                let Ok(secure) = Secure::decode(&message) else { return false };
+                let Ok((answer, secured)) = accept(&[key()], &secure, &entropy) else { return false };
+                self.push(Header::new(Kind::Secured), &answer);
+                self.agreed_with = Some(message);
+                self.stage = Stage::Answering(secured);
+                true
+            }
+            Stage::Answering(_) | Stage::Secured => unreachable!("one message in clear is taken"),
+        }
+    }
+
+    fn secure(&mut self, secured: Secured) {
+        assert_ne!(secured.cipher, Cipher::None);
+        self.stream.secure(secured);
+        self.frames.is_secured = true;
+    }
+
+    fn release(&mut self) {
+        let is_client = self.begun_with.is_some();
+        if self.is_secured() && !self.is_released && (is_client || !self.frames.taken.is_empty()) {
+            self.is_released = true;
+            for (header, data) in self.sent.clone() {
+                self.push(header, &data);
+            }
+        }
+    }
+
+    /// Sends. False: the connection is over.
+    fn flush(&mut self) -> bool {
+        loop {
+            let mut iov = Iov::new();
+            for (number, piece) in self.out.iter().enumerate() {
+                iov.push(if number == 0 { &piece[self.gone..] } else { piece });
+            }
+            let (wanted, unsent) = (iov.len_bytes(), self.stream.unsent());
+            if wanted == 0 && unsent == 0 {
+                break;
+            }
+            let Ok(taken) = self.stream.writev(&iov) else { return false };
+            drop(iov);
+            // What the stream took and still has is not the socket's; records have a little more than what is in them.
+            self.moved = self.moved.wrapping_add(taken + unsent).wrapping_sub(self.stream.unsent());
+            self.gone += taken;
+            while let Some(piece) = self.out.front()
+                && piece.len() <= self.gone
+            {
+                self.gone -= piece.len();
+                self.out.pop_front();
+            }
+            if taken == 0 {
+                break;
+            }
+        }
+        if self.out.is_empty() && matches!(self.stage, Stage::Answering(_)) {
+            let Stage::Answering(secured) = std::mem::replace(&mut self.stage, Stage::Secured) else {
+                unreachable!("it was just now")
+            };
+            if self.receiver.is_mid_stream() {
+                return false;
+            }
+            self.secure(secured);
+        }
+        true
+    }
+}
