@@ -75,6 +75,28 @@ def assert_nothing_more(connection: Connection) -> None:
         raise AssertionError(f"answered with {frame}")
 
 
+def test_second_key_agreement(keyed: KeyedService) -> None:
+    """In records there is no other: who it is has been shown, once."""
+    connection, _ = secured(keyed)
+    connection.send(Initiator(keyed.at_target.key, offer("volume", "other")).frame)
+    assert_nothing_more(connection)
+
+
+@pytest.mark.parametrize("length", [1, HEADER_LEN - 1, HEADER_LEN, HEADER_LEN + 1])
+def test_frame_that_begins_in_clear(keyed: KeyedService, length: int) -> None:
+    """What somebody on the way puts behind Secure must not become the beginning of what comes in records."""
+    first = hello("volume", HOST, ciphers=CIPHERS)
+    connection = Connection(keyed.remote)
+    initiator = Initiator(keyed.at_target.key, offer("volume", HOST))
+    connection.send(initiator.frame + first[:length])
+    try:
+        connection.channel = initiator.finish(connection.receive(), connection.channel.socket)
+        connection.send(first[length:])
+    except (Closed, OSError):
+        return
+    assert_nothing_more(connection)
+
+
 # Of a queue that has been answered once. Each makes bytes that the target must not take.
 def replayed(channel: SecureChannel) -> bytes:
     record = channel.sends.seal(read(2))
