@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import socket
 import struct
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
@@ -15,8 +17,8 @@ from harness.fake_target import FakeTarget
 from harness.keys import HOST, KeyFile, KeyedService
 from harness.lab import Lab
 from harness.noise import AES_256_GCM, RECORD_MAX, REKEY, TAG_LEN
-from harness.protocol import ANSWER, Connection, HEADER_LEN, NO_SESSION, READ, REQUEST, SUCCESS, Session, SessionRef
-from harness.protocol import attribute, header, hello, ident, receive_frame, refusal_of, write
+from harness.protocol import ANSWER, Connection, HEADER_LEN, NO_SESSION, READ, REQUEST, SUCCESS, WELCOME, Session
+from harness.protocol import SessionRef, attribute, header, hello, ident, receive_frame, refusal_of, write
 from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.secure import NOISE, SECURE, SECURED, Initiator, Key, SecureChannel, offer
@@ -95,6 +97,26 @@ def test_frame_that_begins_in_clear(keyed: KeyedService, length: int) -> None:
     except (Closed, OSError):
         return
     assert_nothing_more(connection)
+
+
+def test_key_that_was_shown_for_an_entry_that_is_gone(keyed: KeyedService) -> None:
+    """It is of no use for the next one, which may have another key under the same file name."""
+    rpc, key = keyed.application.rpc, KeyFile(Path(keyed.at_target.path).parent, "other.psk", keyed.at_target.key)
+    connection, _ = secured(keyed, "other")
+    stays, _ = secured(keyed)
+    rpc.call("dst_export_remove_host", export="volume", host="other")
+    key.write(os.urandom(32))
+    rpc.call("dst_export_add_host", export="volume", host="other", access="rw", psk_file=key.path)
+    with contextlib.suppress(Closed, OSError):
+        connection.send(hello("volume", "other", ciphers=CIPHERS))
+    assert_nothing_more(connection)
+    # That one has nothing to do with another's.
+    stays.send(hello("volume", HOST, ciphers=CIPHERS))
+    assert stays.receive().kind == WELCOME
+    stays.close()
+    rpc.call("dst_export_remove_host", export="volume", host="other")
+    key.write(keyed.at_target.key)
+    rpc.call("dst_export_add_host", export="volume", host="other", access="rw", psk_file=key.path)
 
 
 # Of a queue that has been answered once. Each makes bytes that the target must not take.

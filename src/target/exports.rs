@@ -6,7 +6,7 @@ use dst_session::access::{ANY_HOST, Host, rights};
 use dst_wire::Event;
 use spdk::bdev::{BdevEvent, Desc};
 
-use crate::control::Target;
+use crate::control::{ConnectionEntry, Target};
 use crate::error::Error;
 use crate::export::{Export, ExportInfo, HOSTS_MAX, Rules, check_suitable};
 use crate::sessions::{Session, SessionId};
@@ -133,7 +133,24 @@ impl Target {
         self.end_sessions(export, "its host was removed", |session| {
             session.owner.host == host || rights(&hosts, &session.owner.host, session.peer.ip()).is_none()
         });
+        self.end_handshakes(export, |name| {
+            name == host || host == ANY_HOST && !hosts.iter().any(|entry| entry.name == name)
+        });
         Ok(())
+    }
+
+    /// Closes the connections that were not let in yet and have shown the key of an entry that is gone: another entry with a
+    /// file of the same name may have another key by then.
+    pub(crate) fn end_handshakes(&self, export: &str, is_of: impl Fn(&str) -> bool) {
+        let state = self.state.borrow();
+        let shown = |entry: &ConnectionEntry| {
+            let proof = entry.proof.as_ref().filter(|_| !entry.welcomed);
+            proof.is_some_and(|proof| proof.owner.export == export && is_of(&proof.owner.host))
+        };
+        let ids: Vec<u64> =
+            state.connections.iter().filter(|(_, entry)| shown(entry)).map(|(&id, _)| id).collect();
+        drop(state);
+        ids.into_iter().for_each(|id| self.close(id));
     }
 
     /// Something happened to an export's bdev.
