@@ -119,6 +119,29 @@ def test_target_without_the_key(lab: Lab, client: Application) -> None:
         assert_does_not_attach(client, fake, key, "")
 
 
+@pytest.mark.parametrize(
+    "said", [header(GOODBYE), header(KEEP_ALIVE_ACK), header(WELCOME)], ids=["goodbye", "acknowledgement", "welcome"]
+)
+def test_something_else_in_place_of_the_answer(lab: Lab, client: Application, said: bytes) -> None:
+    """It ends the attempt at once: nobody waits for what may still come behind it."""
+    key, held = KeyFile(lab.folder, "key"), []
+
+    def opens(sock: socket.socket) -> Channel:
+        channel = Channel(sock)
+        receive_frame(channel)
+        channel.send(said)
+        # Open, and silent.
+        held.append(channel)
+        return channel
+
+    fake = FakeTarget(opens=opens)
+    lab.on_end(fake.end)
+    attach(client, fake, key, wait=False, reconnect_delay_ms=20)
+    wait_until(lambda: len(held) >= 3, "three attempts")
+    detach(client)
+    assert "the handshake takes too long" not in client.text()
+
+
 def test_welcome_that_names_another_cipher(lab: Lab, client: Application) -> None:
     key = KeyFile(lab.folder, "key")
     fake = FakeTarget(opens=accept(key.key), cipher=AES_128_GCM)

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Initiator, Secured};
+use dst_session::Violation;
 use dst_session::keep_alive::{Due, KeepAlive};
 use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
@@ -367,6 +368,10 @@ impl Connection {
     ) -> (Option<Message>, Result<(), Broken>) {
         let sent = self.send_control();
         let pumped = sent.and_then(|()| self.receiver.pump(&mut self.stream, buffer, messages));
+        if messages.inbox.is_empty() && messages.acknowledged.is_some() {
+            // Nothing was asked yet that it could be an answer to.
+            return (None, Err(Violation::Unexpected(Kind::KeepAliveAck).into()));
+        }
         let first = (!messages.inbox.is_empty()).then(|| messages.inbox.remove(0));
         (first, pumped.map(|_| ()))
     }

@@ -16,6 +16,8 @@ pub enum Message {
     Secured(Vec<u8>),
     /// Something about the export changed.
     Event(Event),
+    /// The connection ends on purpose.
+    Goodbye,
 }
 
 /// Collects the frames of a connection that carries no transactions (yet).
@@ -64,6 +66,7 @@ impl Frames for Messages {
                 self.inbox.push(Message::Welcome(Box::new(Welcome::decode(&self.data)?)));
             }
             Kind::Secured => self.inbox.push(Message::Secured(std::mem::take(&mut self.data))),
+            Kind::Goodbye => self.inbox.push(Message::Goodbye),
             Kind::KeepAliveAck => self.acknowledged = Some(header.id),
             Kind::Refusal => self.inbox.push(Message::Refusal(Refusal::decode(&self.data)?)),
             Kind::Event => {
