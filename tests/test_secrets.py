@@ -10,16 +10,17 @@ import pytest
 
 from harness.channel import Channel
 from harness.checker import start_checker
+from harness.environment import environment
 from harness.fake_target import FakeTarget
 from harness.keys import HOST, KeyFile, KeyedService, forms
 from harness.lab import Lab
-from harness.memory import find
-from harness.noise import CIPHER_NAMES
+from harness.memory import find, mappings
+from harness.noise import AES_256_GCM, CIPHER_NAMES
 from harness.process import Process
-from harness.protocol import READ, SUCCESS, Session, ident
+from harness.protocol import READ, SUCCESS, Session, ident, write
 from harness.rpc import RpcError
 from harness.secure import Key, SecureChannel, accept
-from harness.service import attach_to
+from harness.service import BLOCK, attach_to
 from harness.spdk import Application
 from harness.waiting import wait_until
 
@@ -103,6 +104,18 @@ def test_no_key_is_told_or_kept(lab: Lab) -> None:
     for name, value in unwanted.items():
         assert all(value not in text.encode() for text in texts), name
         assert value[:-4] not in "".join(texts).encode(), f"most of {name}"
+
+
+def test_all_memory_is_searched(lab: Lab) -> None:
+    """What was written to a memory bdev is in hugepages, if there are any, and is found there."""
+    service, data = KeyedService(lab), os.urandom(BLOCK)
+    with Session(service.remote, HOST, dial=Key(service.at_target.key).dial, ciphers=bytes([AES_256_GCM])).join(1) as queue:
+        queue.send(write(0, 1, 0, data, BLOCK))
+        assert queue.receive().code == SUCCESS
+    where = find(service.application, {"data": data})
+    assert "map_" in where["data"] or environment().variables.get("DST_HUGEPAGES") != "reserved", where
+    # SPDK's trace buffer is a file that each of its processes maps.
+    assert any("_trace." in name for _, _, name in mappings(service.application))
 
 
 @pytest.mark.parametrize("cipher", CIPHER_NAMES, ids=CIPHER_NAMES.values())

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from typing import Iterator
 
 from harness.process import Process
@@ -11,17 +10,13 @@ _CHUNK = 2**20
 _NOTHING = bytes(_CHUNK)
 
 
-# DPDK's hugepages, in which the data of I/O is, and SPDK's trace buffer: large, and never anything but that.
-_PASSED_OVER = re.compile(r"map_\d+$|_trace\.")
-
-
-def _readable(process: Process) -> Iterator[tuple[int, int, str]]:
-    """Begin, end and name of each mapping that is worth reading."""
+def mappings(process: Process) -> Iterator[tuple[int, int, str]]:
+    """Begin, end and name of each mapping: DPDK's hugepages and SPDK's trace buffer are among them."""
     with open(f"/proc/{process.pid}/maps") as maps:
         for line in maps:
             place, rights, _, _, _, *name = line.split(maxsplit=5)
             path = name[0].strip() if name else "anonymous"
-            if "r" in rights and not _PASSED_OVER.search(path):
+            if "r" in rights:
                 begin, end = (int(part, 16) for part in place.split("-"))
                 yield begin, end, path
 
@@ -31,7 +26,7 @@ def find(process: Process, wanted: dict[str, bytes]) -> dict[str, str]:
     found: dict[str, str] = {}
     longest = max(map(len, wanted.values()))
     with open(f"/proc/{process.pid}/mem", "rb", buffering=0) as memory:
-        for begin, end, name in _readable(process):
+        for begin, end, name in mappings(process):
             for at in range(begin, end, _CHUNK):
                 try:
                     memory.seek(max(begin, at - longest))
