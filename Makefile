@@ -44,19 +44,22 @@ check: all
 	@. build/env.sh; \
 	step() { echo "dst: $$*"; "$$@"; }; \
 	step cargo fmt --all --check; \
-	step cargo clippy --quiet --workspace --all-targets -- -D warnings; \
-	step cargo test --quiet --workspace; \
+	step cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; \
+	step cargo test --quiet --locked --workspace; \
 	if [ -f fuzz/Cargo.toml ]; then \
 	    step cargo fmt --manifest-path fuzz/Cargo.toml --check; \
-	    step cargo clippy --quiet --manifest-path fuzz/Cargo.toml --target-dir $(cargo_target)/fuzz -- -D warnings; \
+	    step cargo clippy --quiet --locked --manifest-path fuzz/Cargo.toml --target-dir $(cargo_target)/fuzz -- -D warnings; \
 	    step bash fuzz/run.sh; \
 	fi; \
 	if [ -f sim/Cargo.toml ]; then \
 	    step cargo fmt --manifest-path sim/Cargo.toml --all --check; \
-	    step cargo clippy --quiet --manifest-path sim/Cargo.toml --target-dir $(cargo_target)/sim --release --workspace --all-targets -- -D warnings; \
+	    step cargo clippy --quiet --locked --manifest-path sim/Cargo.toml --target-dir $(cargo_target)/sim --release --workspace --all-targets -- -D warnings; \
 	    step bash sim/run.sh; \
 	fi; \
-	if command -v cargo-deny >/dev/null; then step cargo deny check; \
+	if command -v cargo-deny >/dev/null; then \
+	    for workspace in . sim fuzz; do \
+	        step cargo deny --locked --manifest-path $$workspace/Cargo.toml check --config deny.toml; \
+	    done; \
 	else echo "dst: note: cargo-deny is not installed, so licences and advisories are not checked"; fi
 
 demo: ready

@@ -5,5 +5,5 @@
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
-cargo run --quiet --release -- --seeds "${1:-10000}" --from "${2:-0}"
-cargo test --quiet --release
+cargo run --quiet --release --locked -- --seeds "${1:-10000}" --from "${2:-0}"
+cargo test --quiet --release --locked

@@ -15,7 +15,7 @@ all: $(apps) $(lib) build/bin/dst-keygen
 
 # cargo knows best whether there is something to do.
 cargo:
-	@cargo build --release --package dst --package dst-keygen
+	@cargo build --release --locked --package dst --package dst-keygen
 
 # Copied only when it changed, so that nothing is linked anew for nothing.
 $(lib): cargo
