@@ -58,7 +58,7 @@ check: all
 	fi; \
 	if command -v cargo-deny >/dev/null; then \
 	    for workspace in . sim fuzz; do \
-	        step cargo deny --locked --manifest-path $$workspace/Cargo.toml check --config deny.toml; \
+	        step cargo deny --locked --manifest-path $$workspace/Cargo.toml --config deny.toml check; \
 	    done; \
 	else echo "dst: note: cargo-deny is not installed, so licences and advisories are not checked"; fi
 
