@@ -70,6 +70,12 @@ PSK_FILE = text(
     metavar="FILE",
 )
 
+PSK = text(
+    "psk",
+    "name of that key in SPDK's keyring, where SPDK has one, in place of a file",
+    metavar="KEY",
+)
+
 CLIENT_OPTIONS = (
     number("transaction_timeout_ms", "how long after its submission unanswered I/O fails, 1000 to 86400000"),
     number("max_retries", "how often an I/O is sent again before it fails; 0: as often as its time allows"),
@@ -95,6 +101,7 @@ METHODS = (
             required("export", "name of the export at the target", "-e"),
             text("host", "identity of this client; by default this machine's name", "-q"),
             PSK_FILE,
+            PSK,
             text("digest", "digest of data: crc32c (the default) or none"),
             text("cipher", "with a key: aes-256-gcm (the default), aes-128-gcm or chacha20-poly1305; without: none"),
             Parameter(
@@ -126,7 +133,7 @@ METHODS = (
                 "cache_outlives_target",
                 "what the bdev has completed survives the target's process, flushed or not, as with a file or a disk",
             ),
-            switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file"),
+            switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
         ),
     ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),
@@ -145,6 +152,7 @@ METHODS = (
                 metavar="PREFIX",
             ),
             PSK_FILE,
+            PSK,
         ),
     ),
     Method(

@@ -11,6 +11,7 @@ import pytest
 from harness.keys import HOST, KeyFile
 from harness.lab import Lab
 from harness.noise import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305
+from harness.opened import Opened
 from harness.ports import free_port
 from harness.protocol import Connection, HEADER_LEN, NOT_ALLOWED, PROTECTION, READ, SUCCESS, Session, VERSION
 from harness.protocol import attribute, header, hello, ident, refusal_of
@@ -125,6 +126,26 @@ CASES = {
 @pytest.mark.parametrize("export, host, key, reason", CASES.values(), ids=CASES.keys())
 def test_client_is_refused(world: World, export: str, host: str, key: str | None, reason: str) -> None:
     until_told(world, reason, lambda: assert_refused(world, world.of(export), host, key))
+
+
+NOT_SECURED = ("wrong-key", "key-for-a-host-without", "no-such-host", "no-such-export")
+
+
+@pytest.mark.parametrize("case", NOT_SECURED)
+def test_no_entry_costs_what_a_wrong_key_costs(world: World, case: str) -> None:
+    """Else who asks could tell by the time. (What is done with the keys of the file is counted in a unit test.)"""
+    export, host, key, reason = CASES[case]
+    opened = Opened(*(file.path for file in world.keys.values()))
+
+    def attempt() -> None:
+        opened.take()
+        with Connection(world.remote) as connection:
+            connection.send(Initiator(world.keys[key].key, offer(export, host)).frame)
+            assert_refusal(connection)
+        assert opened.take() == 1
+
+    until_told(world, reason, attempt)
+    opened.close()
 
 
 # Of the Secure's ciphers, and versions.

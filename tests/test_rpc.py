@@ -79,6 +79,9 @@ def flag(good: bool) -> Parameter:
 # A key's file that is none, whatever its text.
 PSK_FILE = text("/nowhere/key", "/nowhere/key", "key", "./key", "/", "/dev/null", "/tmp\n/key", "/" + "x" * 600)
 
+# A key that is in no keyring, if there is one at all.
+PSK = text("there-is-none", "there-is-none", ":there-is-none")
+
 PREFIXES = Parameter(
     ["10.0.0.0/8", "::1/128"],
     ("list",),
@@ -133,6 +136,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "export": name(EXPORT),
             "host": text(HOST),
             "psk_file": PSK_FILE,
+            "psk": PSK,
             "digest": text("none", "md5", "CRC32C"),
             # Without a key there is none.
             "cipher": text("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13", "NONE"),
@@ -167,6 +171,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "access": text("rw", "wo", "RW", "rw ", required=True),
             "addresses": PREFIXES,
             "psk_file": PSK_FILE,
+            "psk": PSK,
         },
         "dst_export_remove_host": {"export": name(EXPORT), "host": name(HOST)},
         "dst_get_sessions": {"export": text(EXPORT)},

@@ -26,6 +26,7 @@ mod framing;
 pub mod instance;
 pub mod interrupt;
 pub mod iov;
+pub mod keyring;
 pub mod local;
 pub mod log;
 pub mod net;

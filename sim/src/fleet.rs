@@ -5,7 +5,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use dst_client::{Options as ClientOptions, Params, Peer};
-use dst_session::access::{Access, Host};
+use dst_session::access::{Access, Host, KeySource};
 use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use spdk::process;
@@ -194,8 +194,8 @@ impl TargetSide {
     fn host(&self, plan: &Plan, client: usize) -> Host {
         let access = if plan.read_only && client == 1 { Access::ReadOnly } else { Access::ReadWrite };
         let all = "0.0.0.0/0".parse().expect("a prefix");
-        let psk_file = plan.cipher.map(|_| KEY_FILE.to_owned());
-        Host { name: host(client), access, addresses: vec![all], psk_file }
+        let keys = plan.cipher.map(|_| KeySource::File(KEY_FILE.to_owned()));
+        Host { name: host(client), access, addresses: vec![all], keys }
     }
 
     /// Deletes the export.
@@ -347,7 +347,7 @@ impl ClientSide {
                 export: EXPORT.to_owned(),
                 host: host(self.number),
                 digests: if plan.digests { vec![Digest::Crc32c] } else { vec![Digest::None] },
-                psk_file: plan.cipher.map(|_| KEY_FILE.to_owned()),
+                key: plan.cipher.map(|_| KeySource::File(KEY_FILE.to_owned())),
                 ciphers: vec![plan.cipher.unwrap_or(Cipher::None)],
                 sock_impl: None,
             },

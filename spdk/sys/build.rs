@@ -17,6 +17,8 @@ const FEATURES: &[(&str, Version, Version)] = &[
     // A group of sockets can wake a thread in interrupt mode: registered as a whole, or by its descriptor.
     ("spdk_sock_interrupts", (24, 9), NEWEST),
     ("spdk_sock_interruptfd", (26, 1), NEWEST),
+    // A keyring, with keys by name.
+    ("spdk_keyring", (24, 1), NEWEST),
     // A socket group notes removals in an array of fixed size until the next poll.
     ("spdk_sock_removal_list", OLDEST, (21, 4)),
 ];
@@ -118,6 +120,7 @@ fn bind(include: &Path) -> Result<(), String> {
         .allowlist_function("spdk_env_get_.*")
         .allowlist_function("spdk_get_ticks.*")
         .allowlist_function("spdk_log_(get|set)_.*")
+        .allowlist_function("spdk_keyring_(get|put)_key|spdk_key_get_key")
         .allowlist_function("spdk_add_subsystem.*")
         .allowlist_function("spdk_subsystem_(init|fini)_next")
         .allowlist_function("spdk_unaffinitize_thread")

@@ -17,6 +17,11 @@
 #include "spdk/thread.h"
 #include "spdk/uuid.h"
 
+/* Newer versions only. */
+#if __has_include("spdk/keyring.h")
+#include "spdk/keyring.h"
+#endif
+
 /* The subsystem list has lived in three headers. */
 #if __has_include("spdk_internal/init.h")
 #include "spdk_internal/init.h"

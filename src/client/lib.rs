@@ -16,7 +16,6 @@ mod counters;
 mod disk;
 mod error;
 mod info;
-mod key;
 mod link;
 mod log;
 mod message;

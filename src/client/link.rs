@@ -11,7 +11,7 @@ use dst_session::keep_alive::{Due, KeepAlive};
 use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
-use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream};
+use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
 use dst_wire::{Header, Hello, Kind, Previous, RefusalReason, Welcome};
 use spdk::clock;
 use spdk::interrupt::Watch;
@@ -21,7 +21,6 @@ use spdk::sock::Connecting;
 use spdk::sock::Sock;
 use zeroize::Zeroizing;
 
-use crate::key;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
@@ -222,15 +221,15 @@ impl Link {
             silence: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
             lease: Held::new(0, now_us),
         });
-        let Some(path) = &self.shared.peer.psk_file else { return self.greet(connection, wanted, now_us) };
-        // Read for each connection, so that it can be replaced, and kept by nobody.
-        let psk = match key::read(path) {
-            Ok(psk) => psk,
-            Err(why) => return self.failed(now_us, why, None),
+        let Some(source) = &self.shared.peer.key else { return self.greet(connection, wanted, now_us) };
+        let keys = match read_keys(source) {
+            Ok(keys) => keys,
+            Err(why) => return self.failed(now_us, format!("{}: {why}", source.parameter().0), None),
         };
+        let psk = keys.first().expect("there is one, or it was refused");
         let mut entropy = Zeroizing::new([0; ENTROPY_LEN]);
         spdk::random::fill(&mut entropy[..]);
-        let (initiator, message) = Initiator::begin(&psk, &self.shared.offer(), &entropy);
+        let (initiator, message) = Initiator::begin(psk, &self.shared.offer(), &entropy);
         connection.outbox.push(Header::new(Kind::Secure), &message);
         let securing = Securing { connection, initiator, messages: Messages::default() };
         self.state = State::Securing(Box::new(securing));

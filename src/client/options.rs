@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 
+use dst_session::access::KeySource;
 use dst_wire::{Cipher, Digest};
 
 /// Times and depths. Module-wide defaults, each of which a bdev can have otherwise.
@@ -53,8 +54,8 @@ pub struct Peer {
     pub host: String,
     /// Digests of data that will do, the preferred one first.
     pub digests: Vec<Digest>,
-    /// The file with the key that both sides share; none: there is none. It is read anew at each handshake.
-    pub psk_file: Option<String>,
+    /// Where the key is that both sides share, the first one there; none: there is none.
+    pub key: Option<KeySource>,
     /// Ciphers that will do, the preferred one first; only [`Cipher::None`] without a key, and never with one.
     pub ciphers: Vec<Cipher>,
     /// SPDK's socket implementation; none: SPDK's choice.

@@ -57,12 +57,12 @@ fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
         (false, None | Some(Cipher::None)) => Ok(Cipher::None),
         (true, None) => Ok(Cipher::Aes256Gcm),
         (true, Some(Cipher::None)) => {
-            let problem = "none given, but with a psk_file all is encrypted: name a cipher or leave it out";
+            let problem = "none given, but with a key all is encrypted: name a cipher or leave it out";
             Err(RpcError::invalid("cipher", problem))
         }
         (true, Some(cipher)) => Ok(cipher),
         (false, Some(cipher)) => {
-            let problem = format!("{} needs a key: give a psk_file too", cipher_name(cipher as u8));
+            let problem = format!("{} needs a key: give a psk_file or a psk too", cipher_name(cipher as u8));
             Err(RpcError::invalid("cipher", problem))
         }
     }
@@ -80,13 +80,13 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
         None | Some(0) => vec![Digest::Crc32c, Digest::None],
         Some(_) => vec![Digest::None],
     };
-    let psk_file = params.psk_file()?;
+    let key = params.key_source()?;
     let cipher = params.one_of("cipher", &CIPHERS.map(|(name, _)| name))?.map(|index| CIPHERS[index].1);
-    let ciphers = vec![cipher_for(psk_file.is_some(), cipher)?];
+    let ciphers = vec![cipher_for(key.is_some(), cipher)?];
     let options = take_options(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
     params.finish()?;
-    let peer = Peer { addrs, port, export, host, digests, psk_file, ciphers, sock_impl };
+    let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
     Ok(BdevParams { name, peer, options, wait })
 }
 
@@ -203,8 +203,9 @@ fn show_peer(params: &BdevParams) -> Value {
             shown["adrfam"] = json!(family);
         }
     }
-    if let Some(psk_file) = &peer.psk_file {
-        shown["psk_file"] = json!(psk_file);
+    if let Some(key) = &peer.key {
+        let (name, value) = key.parameter();
+        shown[name] = json!(value);
     }
     if let Some(sock_impl) = &peer.sock_impl {
         shown["sock_impl"] = json!(sock_impl);
@@ -270,7 +271,7 @@ mod tests {
         assert_eq!(cipher_for(true, None), Ok(Cipher::Aes256Gcm));
         assert_eq!(cipher_for(true, Some(Cipher::ChaCha20Poly1305)), Ok(Cipher::ChaCha20Poly1305));
         let text = cipher_for(false, Some(Cipher::Aes128Gcm)).unwrap_err().message;
-        assert_eq!(text, "cipher: aes-128-gcm needs a key: give a psk_file too");
+        assert_eq!(text, "cipher: aes-128-gcm needs a key: give a psk_file or a psk too");
         let text = cipher_for(true, Some(Cipher::None)).unwrap_err().message;
         assert!(text.starts_with("cipher: none given"), "{text}");
     }

@@ -3,10 +3,11 @@
 use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::str::FromStr;
 
 use crate::cpumask;
+use dst_session::access::KeySource;
+use dst_transport::read_keys;
 use dst_wire::{NAME_MAX, is_name};
 use serde_json::{Map, Value};
 
@@ -244,8 +245,7 @@ impl Params {
         found.map(Some)
     }
 
-    /// The file of a key that may be there: an absolute path to one that can be used now.
-    pub fn psk_file(&mut self) -> Result<Option<String>> {
+    fn psk_file(&mut self) -> Result<Option<String>> {
         const NAME: &str = "psk_file";
         let Some(value) = self.take(NAME) else { return Ok(None) };
         let Value::String(path) = value else {
@@ -259,17 +259,25 @@ impl Params {
             );
             return Err(RpcError::invalid(NAME, problem));
         }
-        check_psk_file(NAME, &path)?;
         Ok(Some(path))
     }
-}
 
-/// Whether a key's file can be used as it is now. It may be another one at each handshake.
-fn check_psk_file(name: &str, path: &str) -> Result<()> {
-    let text = spdk::secret_file::read(Path::new(path))
-        .map_err(|error| RpcError::invalid(name, format!("{path} {error}")))?;
-    let keys = dst_security::psk::parse(&text);
-    keys.map(drop).map_err(|error| RpcError::invalid(name, format!("{path}: {error}")))
+    /// Where a key is that may be there: a file, `psk_file`, or the name of a key in SPDK's keyring, `psk`. It can be used
+    /// as it is now; it may be another one at each handshake.
+    pub fn key_source(&mut self) -> Result<Option<KeySource>> {
+        let source = match (self.psk_file()?, self.opt_text("psk")?) {
+            (None, None) => return Ok(None),
+            (Some(path), None) => KeySource::File(path),
+            (None, Some(name)) => KeySource::Keyring(name),
+            (Some(_), Some(_)) => {
+                return Err(RpcError::invalid("psk", "given together with psk_file, name one of them"));
+            }
+        };
+        match read_keys(&source) {
+            Ok(_) => Ok(Some(source)),
+            Err(why) => Err(RpcError::invalid(source.parameter().0, why)),
+        }
+    }
 }
 
 /// An address, of a family if one is given.
@@ -399,8 +407,8 @@ mod tests {
 
     #[test]
     fn the_file_of_a_key_is_looked_at_at_once() {
-        let psk_file = |value: Value| params(json!({ "psk_file": value })).psk_file();
-        assert_eq!(params(json!({})).psk_file(), Ok(None));
+        let psk_file = |value: Value| params(json!({ "psk_file": value })).key_source();
+        assert_eq!(params(json!({})).key_source(), Ok(None));
         for bad in ["", "key", "./key", "/a\nb", &"/x".repeat(PATH_MAX)] {
             let text = message(psk_file(json!(bad)));
             assert!(text.contains("is not an absolute path"), "{text}");
@@ -420,7 +428,9 @@ mod tests {
         let problem = message(psk_file(json!(text)));
         assert_eq!(problem, format!("psk_file: {text}: its first line is not DST-PSK-1"));
         std::fs::write(&path, format!("DST-PSK-1\n{}\n", "5a".repeat(32))).unwrap();
-        assert_eq!(psk_file(json!(text)), Ok(Some(text.to_owned())));
+        assert_eq!(psk_file(json!(text)), Ok(Some(KeySource::File(text.to_owned()))));
+        let both = params(json!({ "psk_file": text, "psk": "key0" })).key_source();
+        assert_eq!(message(both), "psk: given together with psk_file, name one of them");
         std::fs::remove_file(&path).unwrap();
     }
 }

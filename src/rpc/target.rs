@@ -129,8 +129,9 @@ fn show_host(host: &Host) -> Value {
         "access": show_access(host.access),
         "addresses": host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
-    if let Some(psk_file) = &host.psk_file {
-        shown["psk_file"] = json!(psk_file);
+    if let Some(keys) = &host.keys {
+        let (name, value) = keys.parameter();
+        shown[name] = json!(value);
     }
     shown
 }
@@ -174,9 +175,9 @@ fn let_in(params: Option<Value>) -> Result<Value> {
         other => return Err(RpcError::invalid("access", format!("{other:?} is neither ro nor rw"))),
     };
     let addresses = params.list("addresses", PREFIXES_MAX)?;
-    let psk_file = params.psk_file()?;
+    let keys = params.key_source()?;
     params.finish()?;
-    target()?.add_host(&export, Host { name, access, addresses, psk_file })?;
+    target()?.add_host(&export, Host { name, access, addresses, keys })?;
     Ok(true.into())
 }
 

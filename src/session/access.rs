@@ -83,6 +83,25 @@ impl Prefix {
     }
 }
 
+/// Where keys are kept that two sides share. They are read anew at each handshake, never kept.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeySource {
+    /// A file, by its absolute path.
+    File(String),
+    /// SPDK's keyring, by the key's name there.
+    Keyring(String),
+}
+
+impl KeySource {
+    /// The parameter that says it, and its value.
+    pub fn parameter(&self) -> (&'static str, &str) {
+        match self {
+            KeySource::File(path) => ("psk_file", path),
+            KeySource::Keyring(name) => ("psk", name),
+        }
+    }
+}
+
 /// A host's entry at an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
@@ -92,9 +111,8 @@ pub struct Host {
     pub access: Access,
     /// From where; empty: from anywhere.
     pub addresses: Vec<Prefix>,
-    /// The file with the keys of which it must know one; none: it attaches without. The keys are read anew at
-    /// each handshake, never kept.
-    pub psk_file: Option<String>,
+    /// The keys of which it must know one; none: it attaches without.
+    pub keys: Option<KeySource>,
 }
 
 /// The entry that lets `host` in from `addr`; `None`: it is not let in.
@@ -124,7 +142,7 @@ mod tests {
             name: name.to_owned(),
             access,
             addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
-            psk_file: None,
+            keys: None,
         }
     }
 

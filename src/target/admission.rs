@@ -179,9 +179,9 @@ impl Target {
         let entry = entry(&export.hosts, &hello.host, peer.ip())
             .ok_or_else(|| not_allowed("the export has no entry that lets this host in from there"))?;
         // Both at once: no hello in clear where there is a key, and no key but that of this entry.
-        let shown = proof.filter(|proof| proof.owner == Owner::of(hello)).map(|proof| &proof.psk_file);
-        if shown != entry.psk_file.as_ref() || proof.is_some() != entry.psk_file.is_some() {
-            return Err(not_allowed(match (&entry.psk_file, proof) {
+        let shown = proof.filter(|proof| proof.owner == Owner::of(hello)).map(|proof| &proof.keys);
+        if shown != entry.keys.as_ref() || proof.is_some() != entry.keys.is_some() {
+            return Err(not_allowed(match (&entry.keys, proof) {
                 (Some(_), None) => "its entry demands a key, it has shown none",
                 _ => "it has not shown the key of this entry, but another one",
             }));

@@ -43,7 +43,7 @@ pub enum Error {
         host: String,
     },
     /// The host would attach without a key.
-    #[error("host: the export demands a cipher, so each host needs a psk_file")]
+    #[error("host: the export demands a cipher, so each host needs a psk_file or a psk")]
     NeedsKey,
     /// The host has no entry at this export.
     #[error("host: export `{export}` has no entry for host `{host}`")]

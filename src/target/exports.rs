@@ -79,7 +79,7 @@ impl Target {
     pub fn add_host(self: &Rc<Self>, export: &str, host: Host) -> Result<(), Error> {
         let mut state = self.state.borrow_mut();
         let entry = state.exports.get_mut(export).ok_or_else(|| Error::NoExport(export.to_owned()))?;
-        if entry.rules.require_cipher && host.psk_file.is_none() {
+        if entry.rules.require_cipher && host.keys.is_none() {
             return Err(Error::NeedsKey);
         }
         if entry.hosts.iter().any(|other| other.name == host.name) {
@@ -89,13 +89,13 @@ impl Target {
             let errno = spdk::Errno(28);
             return Err(Error::Resources { what: "host: an export has at most 4096 hosts", errno });
         }
-        let with = if host.psk_file.is_some() { "with" } else { "without" };
+        let with = if host.keys.is_some() { "with" } else { "without" };
         spdk::notice!("DST export {export}: host {} may attach {with} a key", host.name);
         entry.hosts.push(host.clone());
         let any = entry.hosts.iter().find(|other| other.name == ANY_HOST).cloned();
         drop(state);
         // Its own entry may give a host less than `*` gave it, or demand another key.
-        let has_other_key = any.as_ref().is_some_and(|any| any.psk_file != host.psk_file);
+        let has_other_key = any.as_ref().is_some_and(|any| any.keys != host.keys);
         self.end_sessions(export, "its host has less rights now", |session| {
             let of =
                 |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, session.peer.ip());

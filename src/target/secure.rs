@@ -2,13 +2,13 @@
 //! done for it.
 
 use std::net::SocketAddr;
-use std::path::Path;
 use std::rc::Rc;
 
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Psk, Rejected, Secured, accept, psk};
-use dst_session::access::entry;
+use dst_session::access::{KeySource, entry};
 use dst_session::negotiate::refuse;
+use dst_transport::read_keys;
 use dst_wire::secure::Secure;
 use dst_wire::{Cipher, RefusalReason};
 use thiserror::Error;
@@ -22,8 +22,8 @@ use crate::sessions::Owner;
 pub struct Proof {
     /// Who it is and what it wants: its hello has to say the same.
     pub owner: Owner,
-    /// The file whose key it has.
-    pub psk_file: String,
+    /// Where its key is kept.
+    pub keys: KeySource,
     /// The cipher.
     pub cipher: Cipher,
 }
@@ -34,19 +34,45 @@ enum Refused {
     /// There is nothing that it could be secured for.
     #[error("{0}")]
     NoEntry(&'static str),
-    /// The entry's key can't be had.
-    #[error("its key's file {0}")]
-    File(String),
+    /// The entry's keys can't be had: by which parameter, and why.
+    #[error("{0}: {1}")]
+    Keys(&'static str, String),
     /// It does not have the key, or nothing else in common.
     #[error(transparent)]
     Rejected(#[from] Rejected),
 }
 
-/// The keys in a file, read for this handshake alone.
-fn read_keys(path: &str) -> Result<Vec<Psk>, Refused> {
-    let text =
-        spdk::secret_file::read(Path::new(path)).map_err(|error| Refused::File(format!("{path} {error}")))?;
-    psk::parse(&text).map_err(|error| Refused::File(format!("{path} is of no use: {error}")))
+/// Checks a client's key against those of its entry, with `read` and `agree`.
+///
+/// Who has no entry with a key must not learn that from how soon he is told no. So all that a wrong key costs is done for him,
+/// too: the keys of `decoy`, another entry, are read, and as many that nobody has are tried.
+fn check<'a, T>(
+    entry: Result<&'a KeySource, Refused>,
+    decoy: Option<&KeySource>,
+    read: impl FnOnce(&KeySource) -> Result<Vec<Psk>, Refused>,
+    agree: impl FnOnce(&[Psk]) -> Result<T, Rejected>,
+) -> Result<(&'a KeySource, T), Refused> {
+    let keys = entry.as_ref().ok().copied().or(decoy).map(read);
+    let (why, tries) = match (entry, keys) {
+        (Ok(source), Some(Ok(keys))) => return Ok((source, agree(&keys)?)),
+        (Ok(_), Some(Err(why))) | (Err(why), None | Some(Err(_))) => (why, 1),
+        (Err(why), Some(Ok(keys))) => (why, keys.len()),
+        (Ok(_), None) => unreachable!("an entry's keys are read"),
+    };
+    let nobodys: Vec<Psk> = (0..tries).map(|_| random_key()).collect();
+    drop(agree(&nobodys));
+    Err(why)
+}
+
+fn random_key() -> Psk {
+    let mut key = Zeroizing::new([0; psk::PSK_LEN]);
+    spdk::random::fill(&mut key[..]);
+    Psk::new(key)
+}
+
+/// The keys of a source, read for this handshake alone.
+fn read(source: &KeySource) -> Result<Vec<Psk>, Refused> {
+    read_keys(source).map_err(|why| Refused::Keys(source.parameter().0, why))
 }
 
 impl Target {
@@ -84,22 +110,80 @@ impl Target {
 
     fn prove(&self, secure: &Secure<'_>, peer: SocketAddr) -> Result<(Proof, Vec<u8>, Secured), Refused> {
         let offer = &secure.offer;
-        let psk_file = {
-            let state = self.state.borrow();
-            let export = state.exports.get(&offer.export).filter(|export| export.deleting.is_none());
-            let hosts = &export.ok_or(Refused::NoEntry("there is no such export"))?.hosts;
-            let entry = entry(hosts, &offer.host, peer.ip())
-                .ok_or(Refused::NoEntry("the export has no entry that lets this host in from there"))?;
-            entry
-                .psk_file
-                .clone()
-                .ok_or(Refused::NoEntry("it wants to be let in with a key, but its entry has none"))?
+        let state = self.state.borrow();
+        let export = state.exports.get(&offer.export).filter(|export| export.deleting.is_none());
+        let found = match export.map(|export| entry(&export.hosts, &offer.host, peer.ip())) {
+            None => Err(Refused::NoEntry("there is no such export")),
+            Some(None) => Err(Refused::NoEntry("the export has no entry that lets this host in from there")),
+            Some(Some(entry)) => entry
+                .keys
+                .as_ref()
+                .ok_or(Refused::NoEntry("it wants to be let in with a key, but its entry has none")),
         };
-        let keys = read_keys(&psk_file)?;
+        let mut hosts = state.exports.values().flat_map(|export| &export.hosts);
+        let decoy = hosts.find_map(|host| host.keys.as_ref());
         let mut entropy = Zeroizing::new([0; ENTROPY_LEN]);
         spdk::random::fill(&mut entropy[..]);
-        let (answer, secured) = accept(&keys, secure, &entropy)?;
+        let agree = |keys: &[Psk]| accept(keys, secure, &entropy);
+        let (keys, (answer, secured)) = check(found, decoy, read, agree)?;
         let owner = Owner { export: offer.export.clone(), host: offer.host.clone() };
-        Ok((Proof { owner, psk_file, cipher: secured.cipher }, answer, secured))
+        Ok((Proof { owner, keys: keys.clone(), cipher: secured.cipher }, answer, secured))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::cell::{Cell, RefCell};
+
+    /// What [`check`] does: what is read, how many keys are tried, and what comes of it.
+    fn done(entry: Option<&str>, decoy: Option<&str>, key_is_right: bool) -> (Vec<String>, usize, String) {
+        let (was_read, tried) = (RefCell::new(Vec::new()), Cell::new(0));
+        let file = |path: &str| KeySource::File(path.to_owned());
+        let (entry, decoy) = (entry.map(file), decoy.map(file));
+        let read = |source: &KeySource| {
+            let (parameter, path) = source.parameter();
+            was_read.borrow_mut().push(path.to_owned());
+            match path {
+                "gone" => Err(Refused::Keys(parameter, "gone".to_owned())),
+                _ => Ok([1, 2].map(|key| Psk::new(Zeroizing::new([key; 32]))).to_vec()),
+            }
+        };
+        let agree = |keys: &[Psk]| {
+            tried.set(keys.len());
+            if key_is_right { Ok(()) } else { Err(Rejected::Key) }
+        };
+        let entry = entry.as_ref().ok_or(Refused::NoEntry("no entry"));
+        let outcome = match check(entry, decoy.as_ref(), read, agree) {
+            Ok((source, ())) => format!("in, with {}", source.parameter().1),
+            Err(why) => why.to_string(),
+        };
+        (was_read.take(), tried.get(), outcome)
+    }
+
+    #[test]
+    fn who_has_no_entry_costs_as_much_as_a_wrong_key() {
+        let (was_read, tried, why) = done(Some("a"), Some("other"), false);
+        assert_eq!(
+            (was_read, tried, why.as_str()),
+            (vec!["a".into()], 2, "it does not have the key of its entry")
+        );
+        let (was_read, tried, why) = done(None, Some("other"), false);
+        assert_eq!((was_read, tried, why.as_str()), (vec!["other".into()], 2, "no entry"));
+        // Nor is it told by a file that can't be read.
+        let (was_read, tried, why) = done(Some("gone"), Some("other"), false);
+        assert_eq!((was_read, tried, why.as_str()), (vec!["gone".into()], 1, "psk_file: gone"));
+        let (was_read, tried, why) = done(None, Some("gone"), false);
+        assert_eq!((was_read, tried, why.as_str()), (vec!["gone".into()], 1, "no entry"));
+        // No entry of this target has a key: there is nothing to read, and nothing to hide.
+        assert_eq!(done(None, None, false), (vec![], 1, "no entry".to_owned()));
+    }
+
+    #[test]
+    fn nobody_gets_in_without_an_entry_whatever_is_tried() {
+        assert_eq!(done(Some("a"), Some("other"), true).2, "in, with a");
+        assert_eq!(done(None, Some("other"), true).2, "no entry");
+        assert_eq!(done(None, None, true).2, "no entry");
+        assert_eq!(done(Some("gone"), None, true).2, "psk_file: gone");
     }
 }

@@ -1,17 +1,20 @@
 //! Moves frames over an SPDK socket, in batches: one system call for as many as are there.
 //!
 //! Both sides use it: [`Receiver`] for what comes in, [`Outbox`] for the few control frames that go out
-//! between requests and answers, [`Stream`] for the bytes of both, encrypted or not.
+//! between requests and answers, [`Stream`] for the bytes of both, encrypted or not, with keys that come from
+//! [`read_keys`].
 
 #![forbid(unsafe_code)]
 
 mod batch;
+mod key;
 mod outbox;
 mod receiver;
 mod records;
 mod stream;
 mod workers;
 
+pub use key::read_keys;
 pub use outbox::Outbox;
 pub use receiver::{Flow, Frames, Pumped, RECEIVE_BUFFER, Receiver};
 pub use stream::Stream;

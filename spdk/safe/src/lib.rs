@@ -21,6 +21,7 @@ pub mod instance;
 pub mod interrupt;
 pub mod iov;
 mod json;
+pub mod keyring;
 pub mod log;
 pub mod open_files;
 pub mod poller;

@@ -1,0 +1,69 @@
+//! SPDK's keyring, where the version has one: keys that are named rather than their files.
+
+use thiserror::Error;
+use zeroize::Zeroizing;
+
+use crate::errno::Errno;
+
+/// Why a key is not taken. Said so that its name can stand in front of it; never a byte of it.
+#[derive(Debug, Error)]
+pub enum KeyringError {
+    /// There is no keyring.
+    #[error(
+        "can't be looked up: SPDK {0} has no keyring, 24.01 is the first that has one; give a psk_file instead"
+    )]
+    NoKeyring(String),
+    /// There is no such key.
+    #[error("is not in SPDK's keyring")]
+    Missing,
+    /// Its keyring does not give it.
+    #[error("can't be had from SPDK's keyring ({0}); SPDK's log may tell more")]
+    Get(Errno),
+    /// It is too long.
+    #[error("has more than {KEYRING_MAX} bytes")]
+    TooLong,
+}
+
+/// Most bytes that are taken of a key.
+pub const KEYRING_MAX: usize = crate::secret_file::SECRET_FILE_MAX;
+
+/// Reads what the keyring holds under a name, now: who replaces it there has replaced it here. Any thread. It may read a
+/// file: not for where I/O waits.
+///
+/// # Errors
+/// See [`KeyringError`].
+#[cfg(spdk_keyring)]
+pub fn read(name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    let name = std::ffi::CString::new(name).map_err(|_| KeyringError::Missing)?;
+    let mut bytes = Zeroizing::new(vec![0; KEYRING_MAX]);
+    // SAFETY: the name is a C string; what is given is a reference of ours, until it is put back below.
+    let key = unsafe { spdk_sys::spdk_keyring_get_key(name.as_ptr()) };
+    if key.is_null() {
+        return Err(KeyringError::Missing);
+    }
+    // SAFETY: the key is the one that was just got, and as many bytes as are said may be written to the buffer. The reference
+    // is not used any more behind it.
+    let len = unsafe {
+        let len = spdk_sys::spdk_key_get_key(key, bytes.as_mut_ptr().cast(), KEYRING_MAX as i32);
+        spdk_sys::spdk_keyring_put_key(key);
+        len
+    };
+    match usize::try_from(len) {
+        Ok(len) => {
+            bytes.truncate(len);
+            Ok(bytes)
+        }
+        Err(_) if -len == libc::ENOBUFS => Err(KeyringError::TooLong),
+        Err(_) => Err(KeyringError::Get(Errno(-len))),
+    }
+}
+
+/// There is no keyring to read from.
+///
+/// # Errors
+/// Always.
+#[cfg(not(spdk_keyring))]
+pub fn read(_name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
+    let (major, minor) = (spdk_sys::SPDK_VERSION_MAJOR, spdk_sys::SPDK_VERSION_MINOR);
+    Err(KeyringError::NoKeyring(format!("{major}.{minor:02}")))
+}
