@@ -172,6 +172,9 @@ pub struct Member {
     id: u64,
 }
 
+/// Many sockets: here one group polls any number.
+pub type Groups = Group;
+
 impl Group {
     /// A group for the current SPDK thread.
     pub fn create() -> Result<Group> {

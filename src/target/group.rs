@@ -13,8 +13,7 @@ use spdk::clock::now_us;
 use spdk::interrupt::Watch;
 use spdk::iov::IOV_MAX_BATCH;
 use spdk::poller::{Poller, Turn};
-use spdk::sock::Group as SockGroup;
-use spdk::sock::Sock;
+use spdk::sock::{Groups, Sock};
 use spdk::thread::Thread;
 
 use crate::backend::{Pools, collect};
@@ -84,7 +83,7 @@ pub struct Group {
     pub away: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections that are over.
     pub doomed: RefCell<Vec<Rc<Connection>>>,
-    sockets: SockGroup,
+    sockets: Groups,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     poller: RefCell<Option<(Poller, Watch)>>,
     now_us: Cell<u64>,
@@ -124,7 +123,7 @@ impl Group {
             stalled: RefCell::new(VecDeque::with_capacity(room)),
             away: RefCell::new(VecDeque::with_capacity(room)),
             doomed: RefCell::new(Vec::with_capacity(room)),
-            sockets: SockGroup::create()?,
+            sockets: Groups::create()?,
             connections: RefCell::new(BTreeMap::new()),
             poller: RefCell::new(None),
             now_us: Cell::new(now_us()),

@@ -116,9 +116,7 @@ impl Queue {
 
     /// Whether more answers are worth waiting for: several will come, and there are not many yet.
     pub fn gathers(&self) -> bool {
-        self.in_backend >= GATHER_FROM
-            && self.to_send.len() < GATHERED
-            && self.to_send_bytes < GATHERED_BYTES
+        self.in_backend >= GATHER_FROM && self.to_send.len() < GATHERED && self.to_send_bytes < GATHERED_BYTES
     }
 
     /// Whether the first answer is on the wire in part.

@@ -35,6 +35,8 @@ struct Inner {
     raw: *mut sys::spdk_sock_group,
     thread: *mut sys::spdk_thread,
     polling: Cell<bool>,
+    /// Sockets in it.
+    sockets: Cell<usize>,
     /// The place whose owner is being called, null when none is.
     current: Cell<*const Place>,
     /// Places to give up when the poll is over: SPDK has a list of ready sockets in hand, and must not find
@@ -66,6 +68,7 @@ impl Group {
             raw,
             thread,
             polling: Cell::new(false),
+            sockets: Cell::new(0),
             current: Cell::new(ptr::null()),
             leaving: Cell::new(None),
         })))
@@ -74,6 +77,11 @@ impl Group {
     #[cfg_attr(not(spdk_sock_interrupts), expect(dead_code, reason = "nothing is watched"))]
     pub(crate) fn raw(&self) -> *mut sys::spdk_sock_group {
         self.0.raw
+    }
+
+    /// Sockets in it.
+    pub(crate) fn len(&self) -> usize {
+        self.0.sockets.get()
     }
 
     /// Puts `sock` into the group: from now on [`Group::poll`] calls `owner` when it is readable. `EBUSY`: it
@@ -99,6 +107,7 @@ impl Group {
             inner.pinned.store(ptr::null_mut(), Ordering::Relaxed);
             return Err(failure(rc as isize));
         }
+        self.0.sockets.set(self.0.sockets.get() + 1);
         Ok(Member(place))
     }
 
@@ -145,6 +154,7 @@ impl Place {
         // SAFETY: group and socket are open; the socket is in this group until here.
         let rc = unsafe { sys::spdk_sock_group_remove_sock(self.group.raw, self.sock.raw.as_ptr()) };
         assert!(rc == 0, "a socket could not be taken out of its group");
+        self.group.sockets.set(self.group.sockets.get() - 1);
         self.sock.pinned.store(ptr::null_mut(), Ordering::Relaxed);
     }
 }

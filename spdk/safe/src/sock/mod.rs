@@ -4,6 +4,7 @@
 pub mod connect;
 mod failure;
 pub mod group;
+pub mod groups;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
@@ -17,6 +18,7 @@ use spdk_sys as sys;
 
 pub use connect::{Connecting, connect};
 pub use group::{Group, Member, SockReady};
+pub use groups::Groups;
 
 use crate::errno::{Errno, Result};
 use crate::iov::{Iov, IovMut};
