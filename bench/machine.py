@@ -1,4 +1,4 @@
-"""What the figures were measured on."""
+"""What the figures were measured on, and what else it was doing."""
 
 from __future__ import annotations
 
@@ -6,12 +6,17 @@ import os
 import platform
 import subprocess
 import time
+from functools import cache
 from pathlib import Path
 from typing import Any, Callable, TypeVar
 
+import cycles
 from harness.environment import ROOT, environment
 
 T = TypeVar("T")
+
+# CPUs of the client and of the target; with more a side, the first of each: see stage.core_masks.
+CLIENT_CPU, TARGET_CPU = 0, 1
 
 
 def describe() -> dict[str, Any]:
@@ -24,7 +29,21 @@ def describe() -> dict[str, Any]:
         "hugepages": environment().variables.get("DST_HUGEPAGES", "unknown"),
         "spdk": environment().variables.get("SPDK_VERSION", "unknown"),
         "commit": _commit(),
+        "cycles": cycles.missing() or "counted",
     }
+
+
+@cache
+def limit_program() -> Path:
+    """dst-limit, built."""
+    subprocess.run(["cargo", "build", "--quiet", "--release", "--package", "dst-limit"], cwd=ROOT, check=True)
+    return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "dst-limit"
+
+
+def round_trip_ns() -> float:
+    """Of a cache line between the client's and the target's CPU. Nothing else may run on either."""
+    command = [str(limit_program()), "cores", str(CLIENT_CPU), str(TARGET_CPU)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout)
 
 
 def watch(pids: list[int], work: Callable[[], T]) -> tuple[T, float]:

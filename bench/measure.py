@@ -6,6 +6,7 @@ import re
 import time
 from dataclasses import dataclass
 
+import cycles
 import latency
 from harness.spdk import Bdevperf, Outcome
 
@@ -15,25 +16,37 @@ BEFORE_THE_END = 0.2
 
 @dataclass(frozen=True)
 class Figures:
+    """Times in microseconds; 0 is what was not measured."""
+
     iops: float
     mean_us: float
-    p50_us: float
-    p99_us: float
-    p999_us: float
-    clean: bool
-    """No I/O failed and, with verify, every one gave back what was written."""
+    p50_us: float = 0.0
+    p99_us: float = 0.0
+    p999_us: float = 0.0
+    client_cycles: float = 0.0
+    """Of the client's process, an I/O."""
+    target_cycles: float = 0.0
+    clean: bool = True
+    """No I/O failed."""
 
 
-def measure(perf: Bdevperf, bdev: str) -> Figures:
+def of_rate(iops: float, depth: int) -> Figures:
+    """Of something that keeps so many I/O outstanding: Little's law gives the mean latency."""
+    return Figures(iops, depth / iops * 1e6)
+
+
+def measure(perf: Bdevperf, bdev: str, target_pid: int) -> Figures:
     """Runs bdevperf's job to its end. May be called again, on another bdev of the same name too."""
     latency.enable(perf, bdev)
-    perf.begin()
-    time.sleep(perf.job.seconds - BEFORE_THE_END)
-    found = latency.read(perf, bdev, [50, 99, 99.9])
-    outcome = perf.outcome()
-    p50, p99, p999 = found.percentiles
+    with cycles.counted([perf.pid, target_pid]) as counted:
+        perf.begin()
+        time.sleep(perf.job.seconds - BEFORE_THE_END)
+        found = latency.read(perf, bdev, [50, 99, 99.9])
+        outcome = perf.outcome()
     iops = _iops(outcome)
-    return Figures(iops, found.mean, p50, p99, p999, outcome.clean and iops > 0)
+    ios = iops * perf.job.seconds
+    client, target = (each / ios if ios else 0.0 for each in counted)
+    return Figures(iops, found.mean, *found.percentiles, client, target, outcome.clean and iops > 0)
 
 
 def _iops(outcome: Outcome) -> float:

@@ -1,135 +1,129 @@
-"""Figures of runs, ratios of runs that were neighbours in time, and how both are shown."""
+"""What the runs say: lines of ratios, a table, and all of it as JSON."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from statistics import median
-from typing import Any, Iterable
+from typing import Any
 
 from cases import Case
-from measure import Figures
+from peers.registry import BASE, COMPARED
+from runs import FAR, MIXED, NEAR, Ratio, Run, best_variant, ratio
 
-LIMIT = "limit"
-
-# A run in which others had a larger part of a core's time than this is disturbed.
-DISTURBED = 0.05
-
-
-@dataclass(frozen=True)
-class Run:
-    case: Case
-    peer: str
-    rival: str
-    round: int
-    figures: Figures
-    disturbed: float = 0.0
-    """Part of the time in which other processes had the cores of one of the two sides."""
+VALUES = {
+    "IOPS": lambda figures: figures.iops,
+    "mean": lambda figures: figures.mean_us,
+    "p99": lambda figures: figures.p99_us,
+}
 
 
-@dataclass(frozen=True)
-class Ratio:
-    """Of IOPS, a value a round."""
-
-    values: list[float]
-    quiet: bool
-    """Whether these are rounds that other processes left alone; else there was none."""
-
-    @property
-    def median(self) -> float:
-        return median(self.values)
-
-    def __str__(self) -> str:
-        doubt = "" if self.quiet else ", all of them disturbed"
-        spread = f"{min(self.values):.2f} to {max(self.values):.2f}"
-        return f"{self.median:.2f} ({spread}; rounds: {len(self.values)}{doubt})"
-
-
-def ratio(runs: Iterable[Run], peer: str, other: str) -> Ratio:
-    """Of the rounds in which both ran, left alone by other processes if there is any such round."""
-    by_round: dict[int, dict[str, Run]] = {}
-    for run in runs:
-        by_round.setdefault(run.round, {})[run.peer] = run
-    pairs = [(both[peer], both[other]) for both in by_round.values() if peer in both and other in both]
-    quiet = [pair for pair in pairs if all(run.disturbed <= DISTURBED for run in pair)]
-    return Ratio([ours.figures.iops / theirs.figures.iops for ours, theirs in quiet or pairs], bool(quiet))
-
-
-def best_variant(runs: Iterable[Run], rival: str) -> str:
-    """The rival's variant that DST looks worst beside, of those that ran in most rounds."""
-    runs = list(runs)
-    rounds = Counter(run.peer for run in runs if run.rival == rival)
-    most = [peer for peer, count in rounds.items() if count == max(rounds.values())]
-    return min(most, key=lambda peer: ratio(runs, "dst", peer).median)
+def modes_of(runs: list[Run]) -> list[str]:
+    return [mode for mode in (NEAR, FAR) if any(run.mode == mode for run in runs)]
 
 
 class Report:
-    def __init__(self, machine: dict[str, Any], quick: bool) -> None:
+    def __init__(self, machine: dict[str, Any]) -> None:
         self._machine = machine
-        self._quick = quick
-        self._runs: list[Run] = []
-        self._ratios: list[dict[str, Any]] = []
-        self._lines: list[str] = []
+        self.runs: list[Run] = []
+        self.ratios: list[dict[str, Any]] = []
 
-    def add(self, case: Case, runs: list[Run], rivals: list[str]) -> str:
-        """Takes all runs of a case. Gives the line that says how it went."""
-        self._runs += runs
-        line = f"ratio {case.name}"
-        entry: dict[str, Any] = {"case": case.name}
-        for rival in rivals:
-            peer = best_variant(runs, rival)
-            found = ratio(runs, "dst", peer)
-            line += f" dst/{rival} {found.median:.2f}"
-            entry[f"dst/{rival}"] = {"median": found.median, "variant": peer} | asdict(found)
-            self._lines.append(f"{case.name:<22} {f'dst/{peer}':<24} {found}")
-        self._ratios.append(entry)
-        return line
+    def add(self, case: Case, runs: list[Run]) -> list[str]:
+        """Takes all runs of a case. Gives the lines that say how it went."""
+        self.runs += runs
+        lines = self._lines(case, runs, "ratio")
+        if len(modes_of(runs)) > 1:
+            for mode in modes_of(runs):
+                lines += self._lines(case, [run for run in runs if run.mode == mode], f"ratio-{mode}", mode)
+        return lines
 
-    def compare(self, case: Case, runs: list[Run], pairs: list[tuple[str, str]]) -> str:
-        """The line of ratios between two of our own variants, or between one of them and somebody else's; empty if
-        none of them ran."""
-        ran = {run.peer for run in runs}
-        line = ""
-        for ours, theirs in pairs:
-            if {ours, theirs} <= ran:
-                found = ratio(runs, ours, theirs)
-                line += f" {ours}/{theirs} {found.median:.2f}"
-                self._ratios[-1][f"{ours}/{theirs}"] = {"median": found.median} | asdict(found)
-                self._lines.append(f"{case.name:<22} {f'{ours}/{theirs}':<24} {found}")
-        return f"ratio {case.name}{line}" if line else ""
+    def _lines(self, case: Case, runs: list[Run], title: str, mode: str = "all") -> list[str]:
+        """The first is of IOPS against others, the next ones of latency, and of DST with digests and ciphers."""
+        theirs, safety = "", ""
+        latencies = []
+        for ours, family in COMPARED:
+            peer = best_variant(runs, ours, family)
+            if peer is None:
+                continue
+            found = {name: ratio(runs, ours, peer, value) for name, value in VALUES.items()}
+            rates = found["IOPS"]
+            assert rates is not None
+            shown = f" {ours}/{family} {rates.median:.2f}"
+            if ours == BASE:
+                theirs += shown
+            else:
+                safety += shown
+            if case.depth == 1 and found["mean"]:
+                line = f"latency{title[5:]} {case.name} {ours}/{family} mean {found['mean'].median:.2f}"
+                latencies.append(line + (f" p99 {found['p99'].median:.2f}" if found["p99"] else ""))
+            self.ratios += [self._entry(case, ours, family, peer, mode, name, r) for name, r in found.items() if r]
+        return [f"{title} {case.name}{shown}" for shown in (theirs, safety) if shown] + latencies
+
+    def _entry(
+        self, case: Case, ours: str, family: str, peer: str, mode: str, value: str, found: Ratio
+    ) -> dict[str, Any]:
+        return {
+            "case": case.name,
+            "ours": ours,
+            "theirs": family,
+            "variant": peer,
+            "mode": mode,
+            "of": value,
+            "median": found.median,
+            "least": min(found.values),
+            "most": max(found.values),
+            "quiet": found.quiet,
+            "values": found.values,
+        }
 
     def disturbed(self) -> float:
         """Of the run that was disturbed most."""
-        return max(run.disturbed for run in self._runs)
+        return max((run.disturbed for run in self.runs), default=0.0)
+
+    def modes(self) -> str:
+        """A line for the machine's description."""
+        said = []
+        for mode in (NEAR, FAR, MIXED):
+            trips = [ns for run in self.runs if run.mode == mode for ns in (run.before_ns, run.after_ns)]
+            if trips:
+                said.append(f"{mode} in {len(trips) // 2} runs ({min(trips):.0f} to {max(trips):.0f} ns)")
+        return "a cache line between the cores and back: " + (", ".join(said) or "not measured")
 
     def table(self) -> str:
-        """Medians of each peer's runs, then the ratios with their spread."""
-        heading = f"{'case':<22} {'peer':<15} {'runs':>4} {'IOPS':>10} {'MiB/s':>8}"
+        """Medians of each peer's runs in each mode, then the ratios with their spread."""
+        heading = f"{'case':<28} {'peer':<18} {'mode':<5} {'runs':>4} {'IOPS':>10} {'MiB/s':>8}"
         heading += "".join(f"{name:>10}" for name in ("mean µs", "p50 µs", "p99 µs", "p99.9 µs"))
         heading += f"{'disturbed':>11}"
         lines = [heading]
-        for case, peer in dict.fromkeys((run.case, run.peer) for run in self._runs):
-            mine = [run for run in self._runs if run.case == case and run.peer == peer]
-            found = [run.figures for run in mine]
-            iops = median(f.iops for f in found)
-            line = f"{case.name:<22} {peer:<15} {len(found):>4} {iops:>10,.0f} {iops * case.size / 2**20:>8,.0f}"
-            for name in ("mean_us", "p50_us", "p99_us", "p999_us"):
-                value = median(getattr(f, name) for f in found)
-                line += f"{value:>10,.1f}" if value else f"{'':>10}"
-            lines.append(f"{line}{max(run.disturbed for run in mine):>11.0%}")
-        lines += ["", "Ratios of IOPS in the same round: median (least to most); of a rival's variants the best one"]
-        return "\n".join(lines + self._lines) + "\n"
+        for case, peer, mode in dict.fromkeys((run.case, run.peer, run.mode) for run in self.runs):
+            if mode != MIXED:
+                lines.append(self._row([r for r in self.runs if (r.case, r.peer, r.mode) == (case, peer, mode)]))
+        lines += ["", "Ratios of neighbours in the same mode: median (least to most); of variants the best one"]
+        for entry in self.ratios:
+            found = Ratio(entry["values"], entry["quiet"])
+            who = f"{entry['ours']}/{entry['variant']}"
+            mode = "" if entry["mode"] == "all" else entry["mode"]
+            lines.append(f"{entry['case']:<28} {who:<32} {entry['of']:<5} {mode:<5} {found}")
+        return "\n".join(lines) + "\n"
+
+    def _row(self, runs: list[Run]) -> str:
+        case, found = runs[0].case, [run.figures for run in runs]
+        iops = median(f.iops for f in found)
+        line = f"{case.name:<28} {runs[0].peer:<18} {runs[0].mode:<5} {len(found):>4} {iops:>10,.0f}"
+        line += f" {iops * case.size / 2**20:>8,.0f}"
+        for name in ("mean_us", "p50_us", "p99_us", "p999_us"):
+            value = median(getattr(f, name) for f in found)
+            line += f"{value:>10,.1f}" if value else f"{'':>10}"
+        line += f"{max(run.disturbed for run in runs):>11.0%}"
+        cycles = median(f.client_cycles for f in found), median(f.target_cycles for f in found)
+        return line + (f"  cycles an I/O: client {cycles[0]:,.0f}, target {cycles[1]:,.0f}" if all(cycles) else "")
 
     def write(self, folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
-        whole = {
-            "machine": self._machine,
-            "quick": self._quick,
-            "ratios": self._ratios,
-            "runs": [asdict(run) for run in self._runs],
-        }
+        machine = self._machine | {"cores": self.modes()}
+        runs = [asdict(run) | {"case": run.case.name, "mode": run.mode} for run in self.runs]
+        whole = {"machine": machine, "ratios": self.ratios, "runs": runs}
         (folder / "results.json").write_text(json.dumps(whole, indent=2) + "\n")
-        machine = "\n".join(f"{key}: {value}" for key, value in self._machine.items())
-        (folder / "results.txt").write_text(f"{machine}\n\n{self.table()}")
+        described = "\n".join(f"{key}: {value}" for key, value in machine.items())
+        (folder / "results.txt").write_text(f"{described}\n\n{self.table()}")

@@ -1,154 +1,25 @@
-//! The limit that DST is measured against: the same request and reply bytes over a plain socket, in poll
-//! mode, batched, with no storage behind and nobody who looks at the bytes.
+//! What the machine gives at most, for DST to be measured against.
 //!
-//! `dst-limit serve` prints the port it listens on, answers one client, and ends with it.
-//! `dst-limit drive --port P --request BYTES --reply BYTES --depth N --seconds S` keeps N requests
-//! outstanding and prints `{"iops": …}`.
-//!
+//! `dst-limit serve` and `dst-limit drive` are two processes that move the same request and reply bytes over a plain
+//! socket, in poll mode, batched, with no storage behind and nobody who looks at the bytes. `serve` prints the port it
+//! listens on, answers one client, and ends with it. `drive` keeps N requests outstanding and prints `{"iops": …}`.
 //! Both are one thread; who starts them chooses their cores.
+//!
+//! `dst-limit cores A B` prints how many nanoseconds a cache line takes from CPU A to CPU B and back.
+
+mod cores;
+mod sockets;
 
 use std::env;
-use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::ExitCode;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
-/// Bytes of a receive buffer, as DST's own.
-const RECEIVE_BUFFER: usize = 256 << 10;
+use sockets::Job;
 
-/// Most bytes in one send. Where data is large, more at once is slower: the receiver begins later.
-const SEND_BUFFER: usize = 512 << 10;
-
-/// The clock is read once in so many turns; it costs as much as a small message.
-const TURNS_A_CLOCK: u64 = 64;
-
-/// Counts of frames of one length, on a socket whose bytes nobody looks at.
-struct Frames {
-    len: usize,
-    /// Bytes of the frame that is coming in or going out already.
-    part: usize,
-}
-
-impl Frames {
-    /// Frames that are complete by `bytes` more.
-    fn advance(&mut self, bytes: usize) -> usize {
-        let all = self.part + bytes;
-        self.part = all % self.len;
-        all / self.len
-    }
-}
-
-/// One end of the connection: takes frames of one length, sends frames of another.
-struct End {
-    stream: TcpStream,
-    incoming: Frames,
-    outgoing: Frames,
-    /// Frames that are to be sent, the one that is sent in part included.
-    to_send: usize,
-    receive: Vec<u8>,
-    send: Vec<u8>,
-}
-
-impl End {
-    fn new(stream: TcpStream, incoming: usize, outgoing: usize) -> io::Result<End> {
-        stream.set_nodelay(true)?;
-        stream.set_nonblocking(true)?;
-        Ok(End {
-            stream,
-            incoming: Frames { len: incoming, part: 0 },
-            outgoing: Frames { len: outgoing, part: 0 },
-            to_send: 0,
-            receive: vec![0; RECEIVE_BUFFER],
-            send: vec![0x5a; SEND_BUFFER],
-        })
-    }
-
-    /// One system call. Gives the frames that came in completely; `None` when the peer has gone.
-    fn receive(&mut self) -> io::Result<Option<usize>> {
-        match self.stream.read(&mut self.receive) {
-            Ok(0) => Ok(None),
-            Ok(bytes) => Ok(Some(self.incoming.advance(bytes))),
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Some(0)),
-            Err(error) => Err(error),
-        }
-    }
-
-    /// One system call, if there is something to send.
-    fn flush(&mut self) -> io::Result<()> {
-        let left = self.to_send * self.outgoing.len - self.outgoing.part;
-        if left == 0 {
-            return Ok(());
-        }
-        match self.stream.write(&self.send[..left.min(SEND_BUFFER)]) {
-            Ok(bytes) => {
-                self.to_send -= self.outgoing.advance(bytes);
-                Ok(())
-            }
-            Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(()),
-            Err(error) => Err(error),
-        }
-    }
-}
-
-/// Answers a client until it goes. Its first eight bytes say how long requests and replies are.
-fn serve() -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    println!("{}", listener.local_addr()?.port());
-    let (mut stream, _) = listener.accept()?;
-    let mut lengths = [[0; 4]; 2];
-    for length in &mut lengths {
-        stream.read_exact(length)?;
-    }
-    let [request, reply] = lengths.map(|bytes| u32::from_le_bytes(bytes) as usize);
-    if request == 0 || reply == 0 {
-        return Err(io::Error::other("a request or reply of no bytes"));
-    }
-    let mut end = End::new(stream, request, reply)?;
-    match answer(&mut end) {
-        // How a client goes that had replies to come.
-        Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
-        done => done,
-    }
-}
-
-fn answer(end: &mut End) -> io::Result<()> {
-    while let Some(requests) = end.receive()? {
-        end.to_send += requests;
-        end.flush()?;
-    }
-    Ok(())
-}
-
-/// What `drive` is to do.
-struct Job {
-    port: u16,
-    request: usize,
-    reply: usize,
-    depth: usize,
-    time: Duration,
-}
-
-/// Keeps `depth` requests outstanding for `time`. Gives the replies a second.
-fn drive(job: &Job) -> io::Result<f64> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, job.port))?;
-    for length in [job.request, job.reply] {
-        stream.write_all(&(length as u32).to_le_bytes())?;
-    }
-    let mut end = End::new(stream, job.reply, job.request)?;
-    end.to_send = job.depth;
-    let begun = Instant::now();
-    let mut replies = 0;
-    for turn in 1u64.. {
-        end.flush()?;
-        let Some(more) = end.receive()? else { return Err(ErrorKind::UnexpectedEof.into()) };
-        replies += more;
-        end.to_send += more;
-        if turn.is_multiple_of(TURNS_A_CLOCK) && begun.elapsed() >= job.time {
-            break;
-        }
-    }
-    Ok(replies as f64 / begun.elapsed().as_secs_f64())
-}
+const USAGE: &str = "\
+usage: dst-limit serve
+       dst-limit drive --port P --request BYTES --reply BYTES --depth N --ms TIME
+       dst-limit cores CPU CPU";
 
 fn parse(args: &[String]) -> Option<Job> {
     let number = |name: &str| {
@@ -160,26 +31,24 @@ fn parse(args: &[String]) -> Option<Job> {
         request: number("--request")? as usize,
         reply: number("--reply")? as usize,
         depth: number("--depth")? as usize,
-        time: Duration::from_secs(number("--seconds")?.into()),
+        time: Duration::from_millis(number("--ms")?.into()),
     })
 }
 
 fn main() -> ExitCode {
     let args: Vec<String> = env::args().skip(1).collect();
-    let done = match args.split_first() {
-        Some((first, [])) if first == "serve" => serve(),
-        Some((first, rest))
-            if first == "drive"
-                && let Some(job) = parse(rest) =>
-        {
-            drive(&job).map(|iops| println!("{{\"iops\": {iops:.0}}}"))
-        }
-        _ => {
-            eprintln!(
-                "usage: dst-limit serve | drive --port P --request BYTES --reply BYTES --depth N --seconds S"
-            );
-            return ExitCode::from(2);
-        }
+    let words: Vec<&str> = args.iter().map(String::as_str).collect();
+    let done = match words[..] {
+        ["serve"] => sockets::serve(),
+        ["drive", ..] => match parse(&args[1..]) {
+            Some(job) => sockets::drive(&job).map(|iops| println!("{{\"iops\": {iops:.0}}}")),
+            None => return usage(),
+        },
+        ["cores", here, there] => match (here.parse(), there.parse()) {
+            (Ok(here), Ok(there)) => cores::round_trip(here, there).map(|ns| println!("{ns:.0}")),
+            _ => return usage(),
+        },
+        _ => return usage(),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -188,4 +57,9 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn usage() -> ExitCode {
+    eprintln!("{USAGE}");
+    ExitCode::from(2)
 }

@@ -114,6 +114,8 @@ class Job:
     depth: int = 32
     size: int = 4096
     seconds: int = 2
+    read_percent: int = 50
+    """Of a mixture, which bdevperf calls randrw."""
 
     def write(self, path: Path, bdevs: list[str], reactors: int, blocks: int) -> None:
         """As a job file: a job for each bdev and reactor, each on a part of its own of the `blocks`.
@@ -130,6 +132,7 @@ class Job:
                 f"filename={bdev}",
                 f"rw={self.workload}",
                 f"bs={self.size}",
+                *([f"rwmixread={self.read_percent}"] if self.workload in ("rw", "randrw") else []),
                 f"iodepth={self.depth}",
                 f"offset={number * share}",
                 f"length={share}",
@@ -157,7 +160,15 @@ class Bdevperf(Application):
     """bdevperf, waiting for bdevs to be attached and then for its jobs to be started."""
 
     def __init__(
-        self, name: str, folder: Path, job: Job, bdevs: list[str], blocks: int, reactors: int = 1, **kw: Any
+        self,
+        name: str,
+        folder: Path,
+        job: Job,
+        bdevs: list[str],
+        blocks: int,
+        reactors: int = 1,
+        binary: str = "bdevperf",
+        **kw: Any,
     ) -> None:
         jobs = folder / f"{name}.jobs"
         job.write(jobs, bdevs, reactors, blocks)
@@ -168,7 +179,7 @@ class Bdevperf(Application):
         if job.depth * job.size * reactors > 64 * 2**20:
             # Room for the buffers (twice: written and read back); this -s comes later, so it wins.
             arguments += ["-s", "1024"]
-        super().__init__("bdevperf", name, folder, cores, arguments, **kw)
+        super().__init__(binary, name, folder, cores, arguments, **kw)
         self._call: PendingCall | None = None
 
     def begin(self) -> None:

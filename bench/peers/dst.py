@@ -1,0 +1,57 @@
+"""DST, with its defaults, which are what users get, but for digests, which the peers have not by default either."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from cases import Case
+from harness.ports import free_port
+from harness.spdk import Application
+from harness.transport import Dst, Remote
+from peers import SpdkPeer
+from peers.keys import KEY, key_file
+from stage import BDEV, Setup
+
+# Hosts of the export: one without and one with a key.
+PLAIN, KEYED = "plain", "keyed"
+
+
+class DstPeer(SpdkPeer):
+    service = "dst"
+
+    def __init__(self, name: str = "dst", safety: bool = False, folder: Path | None = None, **options: Any) -> None:
+        """`options` of bdev_dst_create; `safety`: one with digests or a cipher, only where bytes a second count."""
+        self.name = self.family = name
+        self.setup = Setup(folder) if folder else self.setup
+        self.safety = safety
+        self._options = options
+
+    def suits(self, case: Case) -> bool:
+        return case.is_deep or not self.safety
+
+    def missing(self, methods: set[str]) -> str | None:
+        return None
+
+    def serve(self, target: Application, bdev: str) -> Remote:
+        remote = Remote("127.0.0.1", free_port(), "bench")
+        call = target.rpc.call
+        call("dst_create_listener", traddr=remote.address, trsvcid=str(remote.port))
+        call("dst_create_export", name=remote.export, bdev_name=bdev)
+        call("dst_export_add_host", export=remote.export, host=PLAIN, access="rw")
+        call("dst_export_add_host", export=remote.export, host=KEYED, access="rw", psk_file=_key_file())
+        return remote
+
+    def attach(self, client: Application, remote: Remote) -> None:
+        method, params = Dst().attach_call(BDEV, remote)
+        params |= {"digest": "none", "host": PLAIN} | self._options
+        if "cipher" in params:
+            params |= {"host": KEYED, "psk_file": _key_file()}
+        client.rpc.call(method, **params)
+
+    def detach(self, client: Application) -> None:
+        Dst().detach(client, BDEV)
+
+
+def _key_file() -> str:
+    return key_file(f"DST-PSK-1\n{KEY.hex()}\n")

@@ -1,0 +1,44 @@
+"""Every peer there is, in the order in which a round takes them, and who is compared with whom."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from peers import Peer
+from peers.dst import DstPeer
+from peers.limit import LimitPeer
+from peers.nvmf import NVMF
+
+BASE = "dst"
+SECOND = "dst-b"
+"""DST of another build, beside the first."""
+
+# Families, and the first of the pair is always one peer. What DST gains, then what safety costs and what it gains.
+COMPARED = [
+    (BASE, "nvmf"),
+    (BASE, "limit"),
+    (BASE, "iscsi"),
+    (BASE, "nbd"),
+    ("dst-crc32c", BASE),
+    ("dst-aes-256-gcm", BASE),
+    ("dst-crc32c", "nvmf-digest"),
+    ("dst-aes-256-gcm", "nvmf-tls"),
+    (SECOND, BASE),
+    (SECOND, "nvmf"),
+]
+
+# Who DST is measured beside in every case; the others in the main cases only.
+ALWAYS = {BASE, SECOND, "nvmf", "limit"}
+
+
+def peers(dst_bin: Path | None = None, dst_bin_b: Path | None = None) -> list[Peer]:
+    """`dst_bin`, `dst_bin_b`: folders with spdk_tgt and bdevperf of a first and of a second build of DST."""
+    second = [DstPeer(SECOND, folder=dst_bin_b)] if dst_bin_b else []
+    return [
+        DstPeer(BASE, folder=dst_bin),
+        LimitPeer(),
+        *second,
+        *NVMF,
+        DstPeer("dst-crc32c", safety=True, folder=dst_bin, digest="crc32c"),
+        DstPeer("dst-aes-256-gcm", safety=True, folder=dst_bin, cipher="aes-256-gcm"),
+    ]

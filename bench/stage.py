@@ -1,0 +1,168 @@
+"""The processes of the peers of a case: all stopped but the two that are being measured.
+
+Each polls a core whole. Starting and ending one takes longer than a short run, so they stay for the next round, as many
+of them as memory has room for.
+"""
+
+from __future__ import annotations
+
+import signal
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Iterator
+
+from cases import READ_PERCENT, Case
+from harness.environment import environment
+from harness.lab import Lab
+from harness.process import Process
+from harness.rpc import RpcError
+from harness.spdk import Application, Bdevperf, Job
+from harness.transport import Dst
+
+BLOCK = 4096
+# More than the caches hold.
+VOLUME_MIB = 256
+BLOCKS = VOLUME_MIB * 2**20 // BLOCK
+
+# What bdevperf finds; NVMe/TCP's module calls a controller's first namespace so.
+CONTROLLER = "Remote0"
+BDEV = f"{CONTROLLER}n1"
+
+# Of bdevperf, in MiB: its own pools, and its buffers, which are read and written.
+CLIENT_MIB = 512
+
+
+def core_masks(cores: int) -> tuple[str, str]:
+    """The client's and the target's."""
+    return ("0x1", "0x2") if cores == 1 else ("0x3", "0xc")
+
+
+@dataclass(frozen=True)
+class Sockets:
+    """SPDK's options for its sockets; with none, its defaults."""
+
+    zero_copy: bool | None = None
+
+    def config(self) -> dict[str, Any] | None:
+        if self.zero_copy is None:
+            return None
+        names = ["enable_zerocopy_send_server", "enable_zerocopy_send_client"]
+        if environment().spdk_version < (22, 1):
+            names = ["enable_zerocopy_send"]
+        params = {"impl_name": "posix"} | {name: self.zero_copy for name in names}
+        return {"subsystem": "sock", "config": [{"method": "sock_impl_set_options", "params": params}]}
+
+
+# For those who do not use it: SPDK's iSCSI target takes 700 MiB for its defaults, in every application.
+SMALL_ISCSI = {"subsystem": "iscsi", "config": [{"method": "iscsi_set_options", "params": {"max_sessions": 16}}]}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """How an SPDK application is started."""
+
+    folder: Path
+    """Where spdk_tgt and bdevperf are."""
+    sockets: Sockets = Sockets()
+    iscsi: bool = False
+    """Whether its iSCSI target is used, with its defaults."""
+
+    def config(self, target: bool) -> dict[str, Any]:
+        # bdevperf has no iSCSI target.
+        parts = [self.sockets.config(), SMALL_ISCSI if target and not self.iscsi else None]
+        return {"subsystems": [part for part in parts if part]}
+
+
+class Stage:
+    def __init__(self, case: Case, seconds: int, limit_ms: int) -> None:
+        """`seconds` and `limit_ms` are for how long peers run, and the limit, which is steady sooner."""
+        self.case = case
+        self.seconds = seconds
+        self.limit_ms = limit_ms
+        self.lab = Lab(Dst())
+        self._kept: dict[Any, tuple[Process, Any]] = {}
+
+    def close(self) -> None:
+        # Their end is none of the benchmark's business, and a clean one takes its time.
+        for process, _ in self._kept.values():
+            process.kill()
+        self.lab.close()
+
+    def client(self, setup: Setup) -> Bdevperf:
+        """bdevperf with this case's job, asleep; without a bdev when it is new."""
+
+        def start() -> tuple[Bdevperf, None]:
+            case = self.case
+            job = Job(case.workload, case.depth, case.size, self.seconds, READ_PERCENT)
+            return (
+                self.lab.bdevperf_unattached(
+                    job,
+                    BLOCKS,
+                    case.cores,
+                    name=f"bdevperf{len(self.lab.processes)}",
+                    bdevs=[BDEV],
+                    binary=str(setup.folder / "bdevperf"),
+                    config=setup.config(target=False),
+                ),
+                None,
+            )
+
+        buffers = 2 * self.case.depth * self.case.size * self.case.cores // 2**20
+        return self._keep(("client", setup), CLIENT_MIB if buffers <= 128 else 1024, start)[0]
+
+    def target(self, key: Any, mib: int, serve: Any, setup: Setup, **kw: Any) -> tuple[Application, Any]:
+        """spdk_tgt with that much memory and a bdev of the case's kind, asleep, and what `serve` made of it."""
+
+        def start() -> tuple[Application, Any]:
+            target = self.lab.target(
+                core_masks(self.case.cores)[1],
+                binary=str(setup.folder / "spdk_tgt"),
+                arguments=["-s", str(mib)],
+                config=setup.config(target=True),
+                **kw,
+            )
+            bdev = f"{self.case.backend.capitalize()}0"
+            target.rpc.call(f"bdev_{self.case.backend}_create", name=bdev, num_blocks=BLOCKS, block_size=BLOCK)
+            try:
+                return target, serve(target, bdev)
+            except RpcError as error:
+                raise AssertionError(f"{error}\n{target.tail()}") from error
+
+        return self._keep(("target", key, setup), mib, start)
+
+    @contextmanager
+    def awake(self, *processes: Process) -> Iterator[None]:
+        for process in processes:
+            process.signal(signal.SIGCONT)
+        try:
+            yield
+        finally:
+            for process in processes:
+                if process.exit_code is None:
+                    process.signal(signal.SIGSTOP)
+
+    def _keep(self, key: Any, mib: int, start: Any) -> tuple[Any, Any]:
+        if key in self._kept:
+            # To the end: it is the one that was used last.
+            self._kept[key] = self._kept.pop(key)
+            return self._kept[key]
+        self._make_room(mib)
+        process, made = start()
+        process.signal(signal.SIGSTOP)
+        self._kept[key] = process, made
+        return process, made
+
+    def _make_room(self, mib: int) -> None:
+        """Ends those that were not used for longest, but not the last one, which is the other half of this pair, while
+        there are not enough free hugepages."""
+        while environment().variables.get("DST_HUGEPAGES") == "reserved" and _free_hugepages_mib() < mib:
+            if len(self._kept) < 2:
+                return
+            self._kept.pop(next(iter(self._kept)))[0].kill()
+
+
+def _free_hugepages_mib() -> int:
+    fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
+    page_kib = int(fields.get("Hugepagesize", "0 kB").split()[0])
+    return int(fields.get("HugePages_Free", "0")) * page_kib // 1024
