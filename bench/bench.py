@@ -14,6 +14,7 @@ import os
 import signal
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -31,9 +32,10 @@ from peers.registry import ALWAYS, peers  # noqa: E402
 from report import Report  # noqa: E402
 from rounds import Plan, run_case  # noqa: E402
 from runs import DISTURBED  # noqa: E402
+from stage import Stage  # noqa: E402
 
-FULL = Plan(pairs=5, seconds=2, limit_ms=1000, all_rounds=True, safety_rounds=5)
-QUICK = Plan(pairs=3, seconds=1, limit_ms=400, all_rounds=False, safety_rounds=1, seconds_in_all=75)
+FULL = Plan(pairs=5, seconds=2, limit_ms=1000, safety_rounds=5)
+QUICK = Plan(pairs=3, seconds=1, limit_ms=400, safety_rounds=1, seconds_in_all=75)
 
 
 def say(text: str) -> None:
@@ -69,6 +71,15 @@ def chosen_peers(args: argparse.Namespace, missing: dict[str, str]) -> list[Peer
     return [peer for peer in asked if peer.name not in missing]
 
 
+def those_of(case: Case, known: list[Peer], args: argparse.Namespace) -> list[Peer]:
+    suitable = [peer for peer in known if peer.suits(case)]
+    if args.peers:
+        return suitable
+    if args.quick:
+        return [peer for peer in suitable if peer.quick(case)]
+    return [peer for peer in suitable if args.cases or case in MAIN or peer.family in ALWAYS]
+
+
 def bench(args: argparse.Namespace, plan: Plan) -> None:
     began = time.monotonic()
     report = Report(machine.describe())
@@ -77,17 +88,19 @@ def bench(args: argparse.Namespace, plan: Plan) -> None:
     known = chosen_peers(args, missing)
     cases = chosen_cases(args)
     lines = []
-    for number, case in enumerate(cases):
-        wide = case in MAIN or args.cases or args.peers
-        here = [peer for peer in known if peer.suits(case) and (wide or peer.family in ALWAYS)]
-        # Each case has its part of the time; what one leaves is the next ones'.
-        share = (number + 1) / len(cases)
-        until = began + plan.seconds_in_all * share if plan.seconds_in_all else float("inf")
-        for line in report.add(case, run_case(case, here, plan, say, until)):
-            lines.append(line)
-            say(line)
-        # After each case: who interrupts it still has what there was.
-        report.write(args.results)
+    with closing(Stage(cases[0], plan.seconds, plan.limit_ms)) as stage:
+        for number, case in enumerate(cases):
+            # Each case has its part of the time; what one leaves is the next ones'.
+            until = began + plan.seconds_in_all * (number + 1) / len(cases) if plan.seconds_in_all else float("inf")
+            stage.case = case
+            for line in report.add(case, run_case(stage, those_of(case, known, args), plan, say, until)):
+                lines.append(line)
+                say(line)
+            # After each case: who interrupts it still has what there was.
+            report.write(args.results)
+            if not args.quick:
+                # New processes have their luck anew.
+                stage.clear()
     lines += [f"{peer} not measured: {why}" for peer, why in missing.items()]
     if report.disturbed() > DISTURBED:
         say(f"note: others had up to {report.disturbed():.0%} of a core; run it again when the machine is idle")

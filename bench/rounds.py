@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import time
-from contextlib import closing
 from dataclasses import dataclass
 from typing import Callable
 
 import machine
-from cases import Case
 from peers import Peer
 from peers.registry import BASE
-from runs import DISTURBED, MIXED, Run, best_variant, interleaved
+from runs import DISTURBED, MIXED, Run, interleaved
 from stage import Stage
 
 
@@ -21,8 +19,6 @@ class Plan:
     """Rounds, if the machine keeps to its mode and others let it alone."""
     seconds: int
     limit_ms: int
-    all_rounds: bool
-    """Whether variants that lost the first round still run in the next ones."""
     safety_rounds: int
     """In how many of the rounds peers run that are compared with DST's digests and ciphers, and these."""
     seconds_in_all: float | None = None
@@ -34,30 +30,26 @@ class Plan:
         return 2 * self.pairs
 
 
-def run_case(case: Case, peers: list[Peer], plan: Plan, say: Callable[[str], None], until: float) -> list[Run]:
-    """`until`: monotonic time after which no more rounds begin, nor is a run repeated."""
+def run_case(stage: Stage, peers: list[Peer], plan: Plan, say: Callable[[str], None], until: float) -> list[Run]:
+    """Of the stage's case. `until`: monotonic time after which no more rounds begin, nor is a run repeated."""
     runs: list[Run] = []
-    by_name = {peer.name: peer for peer in peers}
-    say(f"{case.name}:")
-    with closing(Stage(case, plan.seconds, plan.limit_ms)) as stage:
-        done = number = 0
-        while done < plan.pairs and number < plan.most_rounds and (number == 0 or time.monotonic() < until):
-            names = _round(list(by_name.values()), number, plan)
-            these = [_run(stage, by_name[name], number, place, say, until) for place, name in enumerate(names)]
-            runs += these
-            done += all(run.mode == these[0].mode != MIXED for run in these)
-            if number == 0 and not plan.all_rounds:
-                by_name = _without_losers(by_name, runs)
-            number += 1
+    say(f"{stage.case.name}:")
+    done = number = 0
+    while done < plan.pairs and number < plan.most_rounds and (number == 0 or time.monotonic() < until):
+        order = _round(peers, number, plan)
+        these = [_run(stage, peer, number, place, say, until) for place, peer in enumerate(order)]
+        runs += these
+        done += all(run.mode == these[0].mode != MIXED for run in these)
+        number += 1
     return runs
 
 
-def _round(peers: list[Peer], number: int, plan: Plan) -> list[str]:
-    names = [peer.name for peer in peers if number < plan.safety_rounds or not peer.safety]
-    base = BASE if BASE in names else None
-    order = interleaved(base, [name for name in names if name != base])
+def _round(peers: list[Peer], number: int, plan: Plan) -> list[Peer]:
+    here = {peer.name: peer for peer in peers if number < plan.safety_rounds or not peer.safety}
+    base = BASE if BASE in here else None
+    order = interleaved(base, [name for name in here if name != base])
     # What drifts in one direction is not always for the same one's good.
-    return order if number % 2 == 0 else order[::-1]
+    return [here[name] for name in (order if number % 2 == 0 else order[::-1])]
 
 
 def _run(stage: Stage, peer: Peer, number: int, place: int, say: Callable[[str], None], until: float) -> Run:
@@ -76,10 +68,3 @@ def _run_once(stage: Stage, peer: Peer, number: int, place: int, say: Callable[[
     rates = f"{figures.iops:>10,.0f} IOPS  {figures.mean_us:>8,.1f} µs"
     say(f"  round {number + 1}  {peer.name:<17} {rates}  {run.mode}{shown}")
     return run
-
-
-def _without_losers(peers: dict[str, Peer], runs: list[Run]) -> dict[str, Peer]:
-    """Only the best variant of each family."""
-    families = {peer.family for peer in peers.values()}
-    best = {family: best_variant(runs, BASE, family) for family in families - {BASE}}
-    return {name: peer for name, peer in peers.items() if best.get(peer.family) in (None, name)}

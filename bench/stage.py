@@ -1,4 +1,4 @@
-"""The processes of the peers of a case: all stopped but the two that are being measured.
+"""The processes of the peers: all stopped but the two that are being measured.
 
 Each polls a core whole. Starting and ending one takes longer than a short run, so they stay for the next round, as many
 of them as memory has room for.
@@ -76,7 +76,8 @@ class Setup:
 
 class Stage:
     def __init__(self, case: Case, seconds: int, limit_ms: int) -> None:
-        """`seconds` and `limit_ms` are for how long peers run, and the limit, which is steady sooner."""
+        """`seconds` and `limit_ms` are for how long peers run, and the limit, which is steady sooner. The case may
+        be set to another one at any time."""
         self.case = case
         self.seconds = seconds
         self.limit_ms = limit_ms
@@ -84,10 +85,14 @@ class Stage:
         self._kept: dict[Any, tuple[Process, Any]] = {}
 
     def close(self) -> None:
-        # Their end is none of the benchmark's business, and a clean one takes its time.
-        for process, _ in self._kept.values():
-            process.kill()
+        self.clear()
         self.lab.close()
+
+    def clear(self) -> None:
+        """Ends all of them."""
+        # Their end is none of the benchmark's business, and a clean one takes its time.
+        while self._kept:
+            self._kept.popitem()[1][0].kill()
 
     def client(self, setup: Setup) -> Bdevperf:
         """bdevperf with this case's job, asleep; without a bdev when it is new."""
@@ -109,7 +114,7 @@ class Stage:
             )
 
         buffers = 2 * self.case.depth * self.case.size * self.case.cores // 2**20
-        return self._keep(("client", setup), CLIENT_MIB if buffers <= 128 else 1024, start)[0]
+        return self._keep(("client", self.case, setup), CLIENT_MIB if buffers <= 128 else 1024, start)[0]
 
     def target(self, key: Any, mib: int, serve: Any, setup: Setup, **kw: Any) -> tuple[Application, Any]:
         """spdk_tgt with that much memory and a bdev of the case's kind, asleep, and what `serve` made of it."""
@@ -129,7 +134,7 @@ class Stage:
             except RpcError as error:
                 raise AssertionError(f"{error}\n{target.tail()}") from error
 
-        return self._keep(("target", key, setup), mib, start)
+        return self._keep(("target", key, self.case.backend, self.case.cores, setup), mib, start)
 
     @contextmanager
     def awake(self, *processes: Process) -> Iterator[None]:

@@ -28,6 +28,10 @@ class Peer(ABC):
         """Whether this variant may win in this case."""
         return True
 
+    def quick(self, case: Case) -> bool:
+        """Whether QUICK=1 measures it too: of variants the one that wins most often."""
+        return self.suits(case)
+
     @abstractmethod
     def missing(self, methods: set[str]) -> str | None:
         """Why it can't be measured on this machine, with an SPDK that has these RPC methods."""

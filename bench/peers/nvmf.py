@@ -29,12 +29,13 @@ class NvmfPeer(SpdkPeer):
         family: str = "nvmf",
         sizes: range = range(1 << 30),
         least_depth: int = 1,
+        quick_sizes: range = range(0),
         sockets: Sockets = Sockets(),
         digest: bool = False,
         tls: bool = False,
     ) -> None:
-        """`transport`: parameters of nvmf_create_transport. `sizes`: of I/O, in bytes, for which it is meant.
-        `digest`: over headers and data. `tls`: TLS 1.3 with a pre-shared key."""
+        """`transport`: parameters of nvmf_create_transport. `sizes`: of I/O, in bytes, for which it is meant,
+        and for which QUICK=1 measures it. `digest`: over headers and data. `tls`: TLS 1.3 with a pre-shared key."""
         self.name = name
         self.family = family
         # In-capsule data has room of its own for each request of each connection.
@@ -43,6 +44,7 @@ class NvmfPeer(SpdkPeer):
         self.setup = Setup(self.setup.folder, sockets)
         self._transport = transport or {}
         self._sizes = sizes
+        self._quick_sizes = quick_sizes
         self._least_depth = least_depth
         self.safety = digest or tls
         self._digest = digest
@@ -50,6 +52,9 @@ class NvmfPeer(SpdkPeer):
 
     def suits(self, case: Case) -> bool:
         return case.size in self._sizes and case.depth >= self._least_depth and (case.is_deep or not self.safety)
+
+    def quick(self, case: Case) -> bool:
+        return case.size in self._quick_sizes and self.suits(case)
 
     def missing(self, methods: set[str]) -> str | None:
         if self._tls and "keyring_file_add_key" not in methods:
@@ -103,16 +108,17 @@ SMALL_SIZES = range(16 * KIB)
 # Writes carry their data at once, up to the largest I/O; buffers for as many requests as are under way.
 LARGE = {"max_queue_depth": 256, "in_capsule_data_size": 128 * KIB, "num_shared_buffers": 1023, "buf_cache_size": 128}
 LARGE_SIZES = range(16 * KIB, 1 << 30)
+ALL_SIZES = range(1 << 30)
 COPY, ZERO_COPY = Sockets(zero_copy=False), Sockets(zero_copy=True)
 
 NVMF = [
-    NvmfPeer("nvmf-default"),
+    NvmfPeer("nvmf-default", quick_sizes=SMALL_SIZES),
     NvmfPeer("nvmf-small", SMALL, sizes=SMALL_SIZES, least_depth=2, sockets=COPY),
     NvmfPeer("nvmf-small-zc", SMALL, sizes=SMALL_SIZES, least_depth=2, sockets=ZERO_COPY),
-    NvmfPeer("nvmf-large", LARGE, sizes=LARGE_SIZES, sockets=COPY),
+    NvmfPeer("nvmf-large", LARGE, sizes=LARGE_SIZES, sockets=COPY, quick_sizes=LARGE_SIZES),
     NvmfPeer("nvmf-large-zc", LARGE, sizes=LARGE_SIZES, sockets=ZERO_COPY),
-    NvmfPeer("nvmf-digest", family="nvmf-digest", digest=True),
+    NvmfPeer("nvmf-digest", family="nvmf-digest", digest=True, quick_sizes=SMALL_SIZES),
     NvmfPeer("nvmf-digest-small", SMALL, "nvmf-digest", SMALL_SIZES, 2, digest=True),
-    NvmfPeer("nvmf-digest-large", LARGE, "nvmf-digest", LARGE_SIZES, digest=True),
-    NvmfPeer("nvmf-tls", {"max_queue_depth": 256}, "nvmf-tls", tls=True),
+    NvmfPeer("nvmf-digest-large", LARGE, "nvmf-digest", LARGE_SIZES, digest=True, quick_sizes=LARGE_SIZES),
+    NvmfPeer("nvmf-tls", {"max_queue_depth": 256}, "nvmf-tls", tls=True, quick_sizes=ALL_SIZES),
 ]
