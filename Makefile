@@ -15,7 +15,7 @@ PYTHON := /usr/bin/python3
 
 cargo_target := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all test demo bench clean packages test-packages ready check
+.PHONY: all test demo bench clean packages test-packages bench-packages ready check
 
 all: packages
 	@spdk/provision/env.sh build
@@ -34,6 +34,9 @@ ready: all
 
 test-packages: packages
 	@spdk/provision/packages.sh test
+
+bench-packages: packages
+	@spdk/provision/packages.sh bench
 
 # pytest last, so that its summary line ends the output.
 test: test-packages ready check
@@ -65,8 +68,13 @@ check: all
 demo: ready
 	@. build/env.sh; $(PYTHON) demo/demo.py
 
-bench: ready
-	@. build/env.sh; $(PYTHON) bench/bench.py $(if $(QUICK),--quick)
+# CASES="…" and PEERS="…" choose, PAIRS=n and BENCH_SECONDS=n say how often and how long: bench/bench.py --help.
+bench_options = $(if $(QUICK),--quick) $(if $(CASES),--cases "$(CASES)") $(if $(PEERS),--peers "$(PEERS)") \
+    $(if $(PAIRS),--pairs $(PAIRS)) $(if $(BENCH_SECONDS),--seconds $(BENCH_SECONDS))
+
+bench: bench-packages ready
+	@cargo build --quiet --release --package dst-limit
+	@. build/env.sh; $(PYTHON) bench/bench.py $(bench_options)
 
 # The SPDK in the cache stays: it is not this checkout's.
 clean:

@@ -6,7 +6,9 @@ from pathlib import Path
 
 from peers import Peer
 from peers.dst import DstPeer
+from peers.iscsi import IscsiPeer
 from peers.limit import LimitPeer
+from peers.nbd import NbdPeer
 from peers.nvmf import NVMF
 
 BASE = "dst"
@@ -41,4 +43,7 @@ def peers(dst_bin: Path | None = None, dst_bin_b: Path | None = None) -> list[Pe
         *NVMF,
         DstPeer("dst-crc32c", safety=True, folder=dst_bin, digest="crc32c"),
         DstPeer("dst-aes-256-gcm", safety=True, folder=dst_bin, cipher="aes-256-gcm"),
+        IscsiPeer(),
+        NbdPeer("nbdkit"),
+        NbdPeer("qemu-nbd"),
     ]

@@ -1,6 +1,6 @@
 #!/bin/bash
-# packages.sh build|test: makes sure that the Debian packages are there which building needs, or
-# which the tests need beyond that. Touches neither apt nor the network when they are.
+# packages.sh build|test|bench: makes sure that the Debian packages are there which building needs, or
+# which the tests or the benchmark need beyond that. Touches neither apt nor the network when they are.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
@@ -20,11 +20,14 @@ test=(
     python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
     qemu-utils qemu-block-extra qemu-system-x86
 )
+# NBD's servers and its client.
+bench=(fio iproute2 qemu-utils nbdkit)
 
 case ${1:-} in
     build) wanted=("${build[@]}") ;;
     test) wanted=("${test[@]}") ;;
-    *) die "usage: packages.sh build|test" ;;
+    bench) wanted=("${bench[@]}") ;;
+    *) die "usage: packages.sh build|test|bench" ;;
 esac
 
 [ "${DST_PACKAGES:-}" != skip ] || exit 0
