@@ -93,9 +93,7 @@ def bench(args: argparse.Namespace, plan: Plan) -> None:
             # Each case has its part of the time; what one leaves is the next ones'.
             until = began + plan.seconds_in_all * (number + 1) / len(cases) if plan.seconds_in_all else float("inf")
             stage.case = case
-            for line in report.add(case, run_case(stage, those_of(case, known, args), plan, say, until)):
-                lines.append(line)
-                say(line)
+            lines += report.add(case, run_case(stage, those_of(case, known, args), plan, say, until))
             # After each case: who interrupts it still has what there was.
             report.write(args.results)
             if not args.quick:
@@ -107,7 +105,7 @@ def bench(args: argparse.Namespace, plan: Plan) -> None:
     say("\n" + report.table())
     say(report.modes())
     say("\n".join(lines))
-    say(f"{time.monotonic() - began:.0f} s; results.json and results.txt are in {os.path.relpath(args.results)}")
+    say(f"{time.monotonic() - began:.0f} s; results.json, results.txt and charts (*.svg) are in {os.path.relpath(args.results)}")
 
 
 def on_term(_number: int, _frame: Any) -> None:

@@ -9,6 +9,7 @@ from statistics import median
 from typing import Any
 
 from cases import Case
+from charts import draw
 from peers.registry import BASE, COMPARED
 from runs import FAR, MIXED, NEAR, Ratio, Run, best_variant, ratio
 
@@ -126,4 +127,5 @@ class Report:
         whole = {"machine": machine, "ratios": self.ratios, "runs": runs}
         (folder / "results.json").write_text(json.dumps(whole, indent=2) + "\n")
         described = "\n".join(f"{key}: {value}" for key, value in machine.items())
+        draw(whole, folder)
         (folder / "results.txt").write_text(f"{described}\n\n{self.table()}")

@@ -1,0 +1,159 @@
+"""Charts of results.json: what DST gains in each case, how many I/O a second each peer does, and its latencies."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from statistics import median
+from typing import Any, Callable
+
+from cases import parse
+from svg import COLOURS, Page
+
+WIDTH = 900
+LABELS = 290
+"""Pixels at the left, for names."""
+RIGHT = WIDTH - 120
+"""Where the longest bar ends."""
+
+# Of ratios.svg; the order is that of the colours.
+AGAINST = ["nvmf", "limit", "iscsi", "nbd"]
+
+
+def draw(results: dict[str, Any], folder: Path) -> list[Path]:
+    """Writes the charts; gives their files."""
+    machine = described(results["machine"])
+    # Medians of both modes of a machine would be of neither.
+    modes = [run["mode"] for run in results["runs"] if run["mode"] != "mixed"]
+    mode = max(modes, key=modes.count, default="")
+    runs = [run for run in results["runs"] if run["mode"] == mode]
+    charts = {
+        "ratios.svg": ratios(results["ratios"], machine),
+        "iops.svg": bars(runs, f"{machine}; cores {mode}. Each case has its own scale."),
+        "latency.svg": latencies(runs, f"{machine}; cores {mode}."),
+    }
+    files = []
+    for name, source in charts.items():
+        if source:
+            (folder / name).write_text(source)
+            files.append(folder / name)
+    return files
+
+
+def described(machine: dict[str, Any]) -> str:
+    virtual = ", virtual" if machine["virtual"] else ""
+    return f"{machine['cpu']} ({machine['cpus']} CPUs{virtual}), Linux {machine['kernel']}, SPDK {machine['spdk']}"
+
+
+def _page(title: str, subtitle: str) -> Page:
+    page = Page(WIDTH)
+    page.text(20, 30, title, size=18, bold=True)
+    page.text(20, 50, subtitle, size=11)
+    return page
+
+
+def ratios(entries: list[dict[str, Any]], machine: str) -> str | None:
+    """A row a case, a dot a peer, with a line from the least to the most that was seen. Logarithmic."""
+    iops = [e for e in entries if e["of"] == "IOPS" and e["mode"] == "all"]
+    shown = [e for e in iops if e["ours"] == "dst" and e["theirs"] in AGAINST]
+    if not shown:
+        return None
+    colours = {name: COLOURS[AGAINST.index(name)] for name in AGAINST if any(e["theirs"] == name for e in shown)}
+    low = min(0.5, *(e["least"] for e in shown))
+    high = max(2.0, *(e["most"] for e in shown))
+
+    def across(value: float) -> float:
+        return LABELS + (RIGHT - LABELS) * math.log(value / low) / math.log(high / low)
+
+    page = _page("DST's I/O a second, as a multiple of its peers'", machine)
+    top = page.legend(20, 76, {f"DST / {name}": colour for name, colour in colours.items()}) + 14
+    cases = list(dict.fromkeys(e["case"] for e in shown))
+    y = top + 6
+    for case in cases:
+        page.line(20, y - 2, RIGHT, y - 2, "#eeeeee")
+        page.text(20, y + 14, case)
+        for entry in (e for e in shown if e["case"] == case):
+            colour = colours[entry["theirs"]]
+            page.line(across(entry["least"]), y + 9, across(entry["most"]), y + 9, colour, 2)
+            page.dot(across(entry["median"]), y + 9, colour)
+            page.text(RIGHT + 8, y + 13, f"{entry['median']:.2f} {entry['theirs']}", size=11)
+            y += 17
+        y += 8
+    _ticks(page, [0.25, 0.5, 0.75, 1, 1.5, 2, 3, 5, 10, 20], (low, high), across, top, y)
+    return page.source()
+
+
+def bars(runs: list[dict[str, Any]], subtitle: str) -> str | None:
+    """A group a case, a bar a peer: medians, with a line from the least to the most. Each group has its own scale."""
+    if not runs:
+        return None
+    families = list(dict.fromkeys(run["family"] for run in runs))
+    colours = {family: COLOURS[number % len(COLOURS)] for number, family in enumerate(families)}
+    page = _page("I/O a second: medians, least and most", subtitle)
+    y = page.legend(20, 76, colours) + 8
+    for case in dict.fromkeys(run["case"] for run in runs):
+        page.text(20, y + 12, case, bold=True)
+        y += 20
+        here = [run for run in runs if run["case"] == case]
+        most = max(run["figures"]["iops"] for run in here)
+        for peer in dict.fromkeys(run["peer"] for run in here):
+            found = [run["figures"]["iops"] for run in here if run["peer"] == peer]
+            family = next(run["family"] for run in here if run["peer"] == peer)
+            page.text(LABELS - 100, y + 11, peer, size=11, anchor="end")
+            left, scale = LABELS - 92, (RIGHT - LABELS + 92) / most
+            page.box(left, y + 1, median(found) * scale, 12, colours[family])
+            page.line(left + min(found) * scale, y + 7, left + max(found) * scale, y + 7, "#333333")
+            page.text(left + max(found) * scale + 6, y + 11, f"{median(found):,.0f}", size=11)
+            y += 16
+        y += 8
+    return page.source()
+
+
+def latencies(runs: list[dict[str, Any]], subtitle: str) -> str | None:
+    """Of I/O one at a time: p50, p99 and p99.9 of each peer, logarithmic."""
+    names = {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9"}
+    colours = dict(zip(names, COLOURS))
+    found: dict[tuple[str, str], list[dict[str, float]]] = {}
+    for run in runs:
+        if parse(run["case"]).depth == 1 and run["figures"]["p50_us"]:
+            found.setdefault((run["case"], run["peer"]), []).append(run["figures"])
+    if not found:
+        return None
+    medians = {key: {name: median(f[name] for f in figures) for name in names} for key, figures in found.items()}
+    values = [value for row in medians.values() for value in row.values()]
+    low, high = min(values) * 0.9, max(values) * 1.1
+
+    def across(value: float) -> float:
+        return LABELS + (RIGHT - LABELS) * math.log(value / low) / math.log(high / low)
+
+    page = _page("Latency of one I/O at a time, in µs: medians of the runs", subtitle)
+    top = page.legend(20, 76, {names[name]: colour for name, colour in colours.items()}) + 10
+    y, before = top, ""
+    for (case, peer), row in medians.items():
+        if case != before:
+            y += 8 if before else 0
+            page.text(20, y + 14, case, bold=True)
+            before = case
+        page.text(LABELS - 10, y + 14, peer, size=11, anchor="end")
+        page.line(across(row["p50_us"]), y + 10, across(row["p999_us"]), y + 10)
+        for name, value in row.items():
+            page.dot(across(value), y + 10, colours[name])
+        page.text(RIGHT + 8, y + 14, " / ".join(f"{value:.0f}" for value in row.values()), size=11)
+        y += 18
+    _ticks(page, [5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000], (low, high), across, top, y)
+    return page.source()
+
+
+def _ticks(
+    page: Page,
+    ticks: list[float],
+    ends: tuple[float, float],
+    across: Callable[[float], float],
+    top: float,
+    bottom: float,
+) -> None:
+    """Those that are between the ends; the one at 1 is dark."""
+    for tick in ticks:
+        if ends[0] <= tick <= ends[1]:
+            page.line(across(tick), top, across(tick), bottom, "#444444" if tick == 1 else "#dddddd")
+            page.text(across(tick), bottom + 14, f"{tick:g}", size=11, anchor="middle")

@@ -1,0 +1,179 @@
+"""The benchmark's own arithmetic: what counts as a pair, which ratio is shown, and what is read from others' output."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bench"))
+
+import charts  # noqa: E402
+import cycles  # noqa: E402
+import latency  # noqa: E402
+from cases import MAIN, MORE, TWO_CORES, Case, parse  # noqa: E402
+from measure import Figures, of_rate  # noqa: E402
+from peers import nbd  # noqa: E402
+from peers.registry import BASE, COMPARED, peers  # noqa: E402
+from report import Report  # noqa: E402
+from runs import FAR, MIXED, NEAR, Run, best_variant, interleaved, mode, pairs, ratio  # noqa: E402
+
+CASE = parse("randread-4k-qd128")
+NEAR_NS, FAR_NS = 65.0, 320.0
+
+
+def run(peer: str, place: int, iops: float, number: int = 0, ns: float = NEAR_NS, **more: Any) -> Run:
+    values = {"family": peer, "before_ns": ns, "after_ns": ns} | more
+    return Run(case=CASE, peer=peer, round=number, place=place, figures=Figures(iops, 1e6 / iops), **values)
+
+
+def test_a_mode_is_what_was_there_before_and_after() -> None:
+    assert mode(NEAR_NS, NEAR_NS) == NEAR
+    assert mode(FAR_NS, FAR_NS) == FAR
+    assert mode(NEAR_NS, FAR_NS) == mode(FAR_NS, NEAR_NS) == MIXED
+
+
+@pytest.mark.parametrize("others", [[], ["a"], ["a", "b"], ["a", "b", "c"], list("abcdefg")])
+def test_the_base_runs_beside_every_other(others: list[str]) -> None:
+    order = interleaved("base", others)
+    assert sorted(set(order)) == sorted(["base", *others])
+    for other in others:
+        at = order.index(other)
+        assert "base" in order[max(at - 1, 0) : at + 2], order
+    assert interleaved(None, others) == others
+
+
+def test_pairs_are_neighbours_of_the_same_round_and_mode() -> None:
+    first, near, far_away = run("dst", 0, 100), run("dst", 3, 110), run("dst", 9, 120)
+    other = run("nvmf", 4, 50)
+    assert pairs([first, near, far_away, other], "dst", "nvmf") == [(near, other)]
+    # The neighbour had another mode: the next one has not.
+    assert pairs([first, run("dst", 3, 30, ns=FAR_NS), other], "dst", "nvmf") == [(first, other)]
+    # Nobody is compared with another round, nor with a run during which the mode changed.
+    assert pairs([first, run("nvmf", 1, 50, number=1)], "dst", "nvmf") == []
+    assert pairs([first, run("nvmf", 1, 50, before_ns=FAR_NS)], "dst", "nvmf") == []
+
+
+def test_a_ratio_is_the_median_of_the_pairs_that_were_left_alone() -> None:
+    runs = [run("dst", 0, 200, 0), run("nvmf", 1, 100, 0), run("dst", 0, 300, 1), run("nvmf", 1, 100, 1)]
+    runs += [run("dst", 0, 900, 2, disturbed=0.3), run("nvmf", 1, 100, 2)]
+    found = ratio(runs, "dst", "nvmf")
+    assert found is not None and found.quiet
+    assert sorted(found.values) == [2.0, 3.0] and found.median == 2.5
+    # With nothing else there, the disturbed one is better than none, and says so.
+    doubtful = ratio(runs[4:], "dst", "nvmf")
+    assert doubtful is not None and not doubtful.quiet and doubtful.median == 9.0
+    assert "disturbed" in str(doubtful)
+    assert ratio(runs, "dst", "limit") is None
+    assert ratio(runs, "dst", "nvmf", lambda figures: figures.p99_us) is None, "what was not measured has no ratio"
+
+
+def test_of_variants_the_one_counts_that_is_hardest_to_beat() -> None:
+    runs = [run("dst", 1, 100), run("a", 0, 50, family="nvmf"), run("b", 2, 80, family="nvmf"), run("c", 3, 99)]
+    assert best_variant(runs, "dst", "nvmf") == "b"
+    assert best_variant(runs, "dst", "iscsi") is None
+
+
+def test_names_of_cases() -> None:
+    everything = MAIN + MORE + TWO_CORES
+    assert [parse(case.name) for case in everything] == everything
+    assert len(set(everything)) == len(everything)
+    assert parse("randrw-16k-qd32-null-2cores") == Case("randrw", 16384, 32, "null", 2)
+    for wrong in ("randread-4k", "randread-0k-qd1", "read-4k-qd1", "randread-4k-qd0", "randread-4k-qd1-aio", ""):
+        with pytest.raises(ValueError, match="no such case"):
+            parse(wrong)
+
+
+def test_every_comparison_has_its_peers() -> None:
+    known = peers(dst_bin_b=Path("/nowhere"))
+    assert len({peer.name for peer in known}) == len(known)
+    for ours, family in COMPARED:
+        assert ours in {peer.name for peer in known} and family in {peer.family for peer in known}
+    for case in MAIN:
+        quick = [peer.family for peer in known if peer.quick(case) and peer.family != BASE]
+        assert "nvmf" in quick and len(set(quick)) == len(quick), f"{case.name}: one variant each in QUICK=1"
+
+
+def test_lines_of_ratios() -> None:
+    report = Report(machine())
+    runs = []
+    for number, ns in enumerate([NEAR_NS, FAR_NS]):
+        scale = 1 + number
+        runs += [run("limit", 0, 400, number, ns), run("dst", 1, 200 / scale, number, ns)]
+        runs += [run("nvmf-default", 2, 100 / scale, number, ns, family="nvmf"), run("dst-crc32c", 3, 150, number, ns)]
+    assert report.add(CASE, runs) == [
+        "ratio randread-4k-qd128 dst/nvmf 2.00 dst/limit 0.38",
+        "ratio randread-4k-qd128 dst-crc32c/dst 1.12",
+        "ratio-near randread-4k-qd128 dst/nvmf 2.00 dst/limit 0.50",
+        "ratio-near randread-4k-qd128 dst-crc32c/dst 0.75",
+        "ratio-far randread-4k-qd128 dst/nvmf 2.00 dst/limit 0.25",
+        "ratio-far randread-4k-qd128 dst-crc32c/dst 1.50",
+    ]
+
+
+def test_what_is_written(tmp_path: Path) -> None:
+    report = Report(machine())
+    alone = parse("randread-4k-qd1")
+    figures = Figures(50_000.0, 20.0, 19.0, 30.0, 80.0)
+    runs = [Run(alone, peer, peer, 0, place, figures, 65, 65) for place, peer in enumerate(["dst", "limit", "<&>"])]
+    report.add(alone, runs)
+    report.write(tmp_path)
+    assert {file.name for file in tmp_path.iterdir()} == {
+        "results.json", "results.txt", "ratios.svg", "iops.svg", "latency.svg"
+    }  # fmt: skip
+    results = json.loads((tmp_path / "results.json").read_text())
+    assert [found["case"] for found in results["runs"]] == [alone.name] * 3
+    assert "near in 3 runs (65 to 65 ns)" in results["machine"]["cores"]
+    for chart in tmp_path.glob("*.svg"):
+        ElementTree.parse(chart)
+
+
+def machine() -> dict[str, Any]:
+    return {"cpu": "a CPU", "cpus": 2, "virtual": True, "kernel": "6.1", "spdk": "20.07"}
+
+
+def histogram(counts: dict[int, int], **more: Any) -> dict[str, Any]:
+    # Two ranges of 4 buckets of one tick, then ranges whose buckets are twice as wide each.
+    numbers = [counts.get(bucket, 0) for bucket in range(16)]
+    coded = base64.b64encode(struct.pack("16Q", *numbers)).decode()
+    return {"histogram": coded, "bucket_shift": 2, "tsc_rate": 1_000_000} | more
+
+
+def test_percentiles_of_a_histogram() -> None:
+    # 90 I/Os of 2 to 3 µs, 10 of 8 to 10 (the first bucket of the range that begins at 8).
+    found = latency.decode(histogram({2: 90, 8: 10}), [50, 90, 99])
+    assert found.percentiles == [3.0, 3.0, 10.0]
+    assert found.mean == pytest.approx((90 * 2.5 + 10 * 9) / 100)
+    assert latency.decode(histogram({}), [50]) == latency.Latencies(0.0, [0.0])
+
+
+def test_littles_law() -> None:
+    assert of_rate(100_000, 10).mean_us == pytest.approx(100)
+
+
+def test_what_perf_says() -> None:
+    assert cycles.parse("1234567,,cycles,100,100.00,,\n") == 1234567
+    assert cycles.parse("1234567,,cycles:u,100,100.00,,\n") == 1234567
+    assert cycles.parse("<not supported>,,cycles,0,100.00,,\n") == 0
+    assert cycles.parse("") == 0
+
+
+def test_what_fio_says() -> None:
+    mixed = {
+        "iops": 5000.0,
+        "lat_ns": {"mean": 20_000.0},
+        "clat_ns": {"percentile": {"50.000000": 19_000, "99.000000": 40_000, "99.900000": 90_000}},
+    }
+    log = f"$ fio\nfio: a note about {{}}\n{json.dumps({'jobs': [{'mixed': mixed}]}, indent=1)}\n"
+    assert nbd.parse(log) == Figures(5000.0, 20.0, 19.0, 40.0, 90.0)
+
+
+def test_charts_of_nothing(tmp_path: Path) -> None:
+    assert charts.draw({"machine": machine(), "runs": [], "ratios": []}, tmp_path) == []
