@@ -59,6 +59,8 @@ def test_pairs_are_neighbours_of_the_same_round_and_mode() -> None:
     # Nobody is compared with another round, nor with a run during which the mode changed.
     assert pairs([first, run("nvmf", 1, 50, number=1)], "dst", "nvmf") == []
     assert pairs([first, run("nvmf", 1, 50, before_ns=FAR_NS)], "dst", "nvmf") == []
+    changed = {"before_ns": FAR_NS, "after_ns": NEAR_NS}
+    assert pairs([run("dst", 0, 100, **changed), run("nvmf", 1, 50, **changed)], "dst", "nvmf") == []
 
 
 def test_a_ratio_is_the_median_of_the_pairs_that_were_left_alone() -> None:

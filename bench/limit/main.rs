@@ -3,11 +3,12 @@
 //! `dst-limit serve` and `dst-limit drive` are two processes that move the same request and reply bytes over a plain
 //! socket, in poll mode, batched, with no storage behind and nobody who looks at the bytes. `serve` prints the port it
 //! listens on, answers one client, and ends with it. `drive` keeps N requests outstanding and prints `{"iops": …}`.
-//! Both are one thread; who starts them chooses their cores.
+//! With `--connections` they have many, and depth is of all of them. Both are one thread; who starts them chooses their cores.
 //!
 //! `dst-limit cores A B` prints how many nanoseconds a cache line takes from CPU A to CPU B and back.
 
 mod cores;
+mod many;
 mod sockets;
 
 use std::env;
@@ -17,22 +18,25 @@ use std::time::Duration;
 use sockets::Job;
 
 const USAGE: &str = "\
-usage: dst-limit serve
-       dst-limit drive --port P --request BYTES --reply BYTES --depth N --ms TIME
+usage: dst-limit serve [--connections C]
+       dst-limit drive --port P --request BYTES --reply BYTES --depth N --ms TIME [--connections C]
        dst-limit cores CPU CPU";
 
-fn parse(args: &[String]) -> Option<Job> {
+/// The job, and over how many connections.
+fn parse(args: &[String]) -> Option<(Job, usize)> {
     let number = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;
         args.get(at + 1)?.parse::<u32>().ok().filter(|&value| value > 0)
     };
-    Some(Job {
+    let job = Job {
         port: number("--port")?.try_into().ok()?,
         request: number("--request")? as usize,
         reply: number("--reply")? as usize,
         depth: number("--depth")? as usize,
         time: Duration::from_millis(number("--ms")?.into()),
-    })
+    };
+    let given = args.iter().any(|arg| arg == "--connections");
+    Some((job, if given { number("--connections")? as usize } else { 1 }))
 }
 
 fn main() -> ExitCode {
@@ -40,8 +44,13 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.iter().map(String::as_str).collect();
     let done = match words[..] {
         ["serve"] => sockets::serve(),
+        ["serve", "--connections", count] => match count.parse() {
+            Ok(count) => many::serve(count),
+            Err(_) => return usage(),
+        },
         ["drive", ..] => match parse(&args[1..]) {
-            Some(job) => sockets::drive(&job).map(|iops| println!("{{\"iops\": {iops:.0}}}")),
+            Some((job, 1)) => sockets::drive(&job).map(show),
+            Some((job, connections)) => many::drive(&job, connections).map(show),
             None => return usage(),
         },
         ["cores", here, there] => match (here.parse(), there.parse()) {
@@ -57,6 +66,10 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn show(iops: f64) {
+    println!("{{\"iops\": {iops:.0}}}");
 }
 
 fn usage() -> ExitCode {

@@ -30,14 +30,24 @@ impl Frames {
 }
 
 /// One end of the connection: takes frames of one length, sends frames of another.
-struct End {
-    stream: TcpStream,
+pub struct End {
+    pub stream: TcpStream,
     incoming: Frames,
     outgoing: Frames,
     /// Frames that are to be sent, the one that is sent in part included.
-    to_send: usize,
+    pub to_send: usize,
+}
+
+/// What all ends of a thread receive into and send from.
+pub struct Buffers {
     receive: Vec<u8>,
     send: Vec<u8>,
+}
+
+impl Buffers {
+    pub fn new() -> Buffers {
+        Buffers { receive: vec![0; RECEIVE_BUFFER], send: vec![0x5a; SEND_BUFFER] }
+    }
 }
 
 impl End {
@@ -49,14 +59,12 @@ impl End {
             incoming: Frames { len: incoming, part: 0 },
             outgoing: Frames { len: outgoing, part: 0 },
             to_send: 0,
-            receive: vec![0; RECEIVE_BUFFER],
-            send: vec![0x5a; SEND_BUFFER],
         })
     }
 
     /// One system call. Gives the frames that came in completely; `None` when the peer has gone.
-    fn receive(&mut self) -> io::Result<Option<usize>> {
-        match self.stream.read(&mut self.receive) {
+    pub fn receive(&mut self, buffers: &mut Buffers) -> io::Result<Option<usize>> {
+        match self.stream.read(&mut buffers.receive) {
             Ok(0) => Ok(None),
             Ok(bytes) => Ok(Some(self.incoming.advance(bytes))),
             Err(error) if error.kind() == ErrorKind::WouldBlock => Ok(Some(0)),
@@ -65,12 +73,12 @@ impl End {
     }
 
     /// One system call, if there is something to send.
-    fn flush(&mut self) -> io::Result<()> {
+    pub fn flush(&mut self, buffers: &Buffers) -> io::Result<()> {
         let left = self.to_send * self.outgoing.len - self.outgoing.part;
         if left == 0 {
             return Ok(());
         }
-        match self.stream.write(&self.send[..left.min(SEND_BUFFER)]) {
+        match self.stream.write(&buffers.send[..left.min(SEND_BUFFER)]) {
             Ok(bytes) => {
                 self.to_send -= self.outgoing.advance(bytes);
                 Ok(())
@@ -81,11 +89,8 @@ impl End {
     }
 }
 
-/// Answers a client until it goes. Its first eight bytes say how long requests and replies are.
-pub fn serve() -> io::Result<()> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
-    println!("{}", listener.local_addr()?.port());
-    let (mut stream, _) = listener.accept()?;
+/// The serving end of a connection. Its first eight bytes say how long requests and replies are.
+pub fn learn(mut stream: TcpStream) -> io::Result<End> {
     let mut lengths = [[0; 4]; 2];
     for length in &mut lengths {
         stream.read_exact(length)?;
@@ -94,7 +99,22 @@ pub fn serve() -> io::Result<()> {
     if request == 0 || reply == 0 {
         return Err(io::Error::other("a request or reply of no bytes"));
     }
-    let mut end = End::new(stream, request, reply)?;
+    End::new(stream, request, reply)
+}
+
+/// The driving end of a connection.
+pub fn announce(mut stream: TcpStream, job: &Job) -> io::Result<End> {
+    for length in [job.request, job.reply] {
+        stream.write_all(&(length as u32).to_le_bytes())?;
+    }
+    End::new(stream, job.reply, job.request)
+}
+
+/// Answers a client until it goes.
+pub fn serve() -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+    println!("{}", listener.local_addr()?.port());
+    let mut end = learn(listener.accept()?.0)?;
     match answer(&mut end) {
         // How a client goes that had replies to come.
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
@@ -103,9 +123,10 @@ pub fn serve() -> io::Result<()> {
 }
 
 fn answer(end: &mut End) -> io::Result<()> {
-    while let Some(requests) = end.receive()? {
+    let mut buffers = Buffers::new();
+    while let Some(requests) = end.receive(&mut buffers)? {
         end.to_send += requests;
-        end.flush()?;
+        end.flush(&buffers)?;
     }
     Ok(())
 }
@@ -121,17 +142,14 @@ pub struct Job {
 
 /// Keeps `depth` requests outstanding for `time`. Gives the replies a second.
 pub fn drive(job: &Job) -> io::Result<f64> {
-    let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, job.port))?;
-    for length in [job.request, job.reply] {
-        stream.write_all(&(length as u32).to_le_bytes())?;
-    }
-    let mut end = End::new(stream, job.reply, job.request)?;
+    let mut end = announce(TcpStream::connect((Ipv4Addr::LOCALHOST, job.port))?, job)?;
     end.to_send = job.depth;
     let begun = Instant::now();
     let mut replies = 0;
+    let mut buffers = Buffers::new();
     for turn in 1u64.. {
-        end.flush()?;
-        let Some(more) = end.receive()? else { return Err(ErrorKind::UnexpectedEof.into()) };
+        end.flush(&buffers)?;
+        let Some(more) = end.receive(&mut buffers)? else { return Err(ErrorKind::UnexpectedEof.into()) };
         replies += more;
         end.to_send += more;
         if turn.is_multiple_of(TURNS_A_CLOCK) && begun.elapsed() >= job.time {

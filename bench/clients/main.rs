@@ -1,0 +1,86 @@
+//! Many DST clients in one thread, as light as they can be, to see what a target makes of them.
+//!
+//! `dst-clients --port P --export E --clients N --outstanding T --op read|write --bytes B --ms TIME` attaches N clients,
+//! each a session of its own with a control connection and one for I/O, prints `attached`, and waits for a line on its
+//! standard input: meanwhile they are idle. Then it keeps T requests outstanding in all, at random places of the export,
+//! prints what came of it as JSON, and ends.
+//!
+//! With more requests than clients, each client has its part of them outstanding all the time. With fewer, a request is
+//! the next client's in turn, and most of them are idle at any moment.
+
+mod client;
+mod load;
+
+use std::env;
+use std::io::{self, BufRead};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use dst_wire::Op;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use client::Client;
+use load::Load;
+
+const USAGE: &str = "\
+usage: dst-clients --port P --export E --clients N --outstanding T --op read|write --bytes B --ms TIME";
+
+struct Args {
+    port: u16,
+    export: String,
+    clients: usize,
+    load: Load,
+}
+
+fn parse(args: &[String]) -> Option<Args> {
+    let value = |name: &str| {
+        let at = args.iter().position(|arg| arg == name)?;
+        args.get(at + 1)
+    };
+    let number = |name: &str| value(name)?.parse::<u32>().ok().filter(|&number| number > 0);
+    let op = match value("--op")?.as_str() {
+        "read" => Op::Read,
+        "write" => Op::Write,
+        _ => return None,
+    };
+    Some(Args {
+        port: number("--port")?.try_into().ok()?,
+        export: value("--export")?.clone(),
+        clients: number("--clients")? as usize,
+        load: Load {
+            op,
+            bytes: number("--bytes")?,
+            outstanding: number("--outstanding")? as usize,
+            time: Duration::from_millis(number("--ms")?.into()),
+        },
+    })
+}
+
+fn run(args: &Args) -> io::Result<()> {
+    // Two files a client: what the system gives at most.
+    let limit = getrlimit(Resource::Nofile);
+    setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
+    let mut clients = Vec::new();
+    for number in 0..args.clients {
+        clients.push(Client::attach(args.port, &args.export, &format!("client-{number}"))?);
+    }
+    println!("attached");
+    io::stdin().lock().read_line(&mut String::new())?;
+    println!("{}", args.load.run(&mut clients)?);
+    clients.iter_mut().try_for_each(Client::leave)
+}
+
+fn main() -> ExitCode {
+    let args: Vec<String> = env::args().skip(1).collect();
+    let Some(args) = parse(&args) else {
+        eprintln!("{USAGE}");
+        return ExitCode::from(2);
+    };
+    match run(&args) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dst-clients: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
