@@ -69,12 +69,15 @@ demo: ready
 	@. build/env.sh; $(PYTHON) demo/demo.py
 
 # CASES="…" and PEERS="…" choose, PAIRS=n and BENCH_SECONDS=n say how often and how long: bench/bench.py --help.
+# SCALE=1 measures many connections instead, which all of it does too.
 bench_options = $(if $(QUICK),--quick) $(if $(CASES),--cases "$(CASES)") $(if $(PEERS),--peers "$(PEERS)") \
     $(if $(PAIRS),--pairs $(PAIRS)) $(if $(BENCH_SECONDS),--seconds $(BENCH_SECONDS))
 
 bench: bench-packages ready
-	@cargo build --quiet --release --package dst-limit
-	@. build/env.sh; $(PYTHON) bench/bench.py $(bench_options)
+	@cargo build --quiet --release --package dst-limit --package dst-clients
+	@. build/env.sh; \
+	if [ -z "$(SCALE)" ]; then $(PYTHON) bench/bench.py $(bench_options); fi; \
+	if [ -z "$(QUICK)$(CASES)$(PEERS)" ]; then $(PYTHON) bench/scale.py $(if $(PAIRS),--pairs $(PAIRS)); fi
 
 # The SPDK in the cache stays: it is not this checkout's.
 clean:

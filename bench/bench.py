@@ -91,9 +91,11 @@ def bench(args: argparse.Namespace, plan: Plan) -> None:
     with closing(Stage(cases[0], plan.seconds, plan.limit_ms)) as stage:
         for number, case in enumerate(cases):
             # Each case has its part of the time; what one leaves is the next ones'.
-            until = began + plan.seconds_in_all * (number + 1) / len(cases) if plan.seconds_in_all else float("inf")
+            share = (number + 1) / len(cases)
+            until = began + plan.seconds_in_all * share if plan.seconds_in_all else float("inf")
             stage.case = case
-            lines += report.add(case, run_case(stage, those_of(case, known, args), plan, say, until))
+            runs = run_case(stage, those_of(case, known, args), plan, say, until)
+            lines += report.add(case, runs)
             # After each case: who interrupts it still has what there was.
             report.write(args.results)
             if not args.quick:

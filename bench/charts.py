@@ -157,3 +157,44 @@ def _ticks(
         if ends[0] <= tick <= ends[1]:
             page.line(across(tick), top, across(tick), bottom, "#444444" if tick == 1 else "#dddddd")
             page.text(across(tick), bottom + 14, f"{tick:g}", size=11, anchor="middle")
+
+
+def scale_chart(rows: list[dict[str, Any]], machine: str) -> str:
+    """Total I/O a second over the number of connections, both logarithmic; a line a load and peer."""
+    modes = [row["mode"] for row in rows]
+    mode = max(modes, key=modes.count, default="")
+    series: dict[str, list[tuple[int, float]]] = {}
+    for row in rows:
+        if row["mode"] == mode and row["exports"] == 1:
+            series.setdefault(f"{row['peer']}, {row['load']}", []).append((row["connections"], row["iops"]))
+    page = _page("I/O a second in all, by the number of connections to one target", f"{machine}; cores {mode}.")
+    colours = {name: COLOURS[number % len(COLOURS)] for number, name in enumerate(series)}
+    top = page.legend(20, 76, colours) + 16
+    left, bottom = 90.0, top + 320
+    values = [iops for points in series.values() for _, iops in points] or [1.0]
+    high, low = max(values) * 1.3, min(values) / 1.3
+    most = max((count for points in series.values() for count, _ in points), default=1)
+
+    def across(count: float) -> float:
+        return left + (RIGHT - left) * math.log(count) / math.log(max(most, 2))
+
+    def up(iops: float) -> float:
+        return bottom - (bottom - top) * math.log(iops / low) / math.log(high / low)
+
+    for tick in (10_000, 20_000, 50_000, 100_000, 200_000, 500_000, 1_000_000, 2_000_000):
+        if low <= tick <= high:
+            page.line(left, up(tick), RIGHT, up(tick), "#dddddd")
+            page.text(left - 8, up(tick) + 4, f"{tick:,}", size=11, anchor="end")
+    for count in sorted({count for points in series.values() for count, _ in points}):
+        page.line(across(count), top, across(count), bottom, "#dddddd")
+        page.text(across(count), bottom + 16, f"{count:,}", size=11, anchor="middle")
+    for name, points in series.items():
+        places = [(across(count), up(iops)) for count, iops in sorted(points)]
+        page.path(places, colours[name])
+        for place in places:
+            page.dot(*place, colours[name])
+    page.text((left + RIGHT) / 2, bottom + 34, "connections", anchor="middle")
+    idle = {row["connections"]: row["memory_kib"] + row["hugepages_kib"] for row in rows if row["peer"] == "dst"}
+    shown = ", ".join(f"{kib:.0f} KiB with {count:,}" for count, kib in sorted(idle.items()))
+    page.text(20, bottom + 60, f"Memory of the target a client (two connections) while all are idle: {shown}", size=11)
+    return page.source()

@@ -161,13 +161,13 @@ class Stage:
     def _make_room(self, mib: int) -> None:
         """Ends those that were not used for longest, but not the last one, which is the other half of this pair, while
         there are not enough free hugepages."""
-        while environment().variables.get("DST_HUGEPAGES") == "reserved" and _free_hugepages_mib() < mib:
+        while environment().variables.get("DST_HUGEPAGES") == "reserved" and free_hugepages_mib() < mib:
             if len(self._kept) < 2:
                 return
             self._kept.pop(next(iter(self._kept)))[0].kill()
 
 
-def _free_hugepages_mib() -> int:
+def free_hugepages_mib() -> int:
     fields = dict(line.split(":", 1) for line in Path("/proc/meminfo").read_text().splitlines())
     page_kib = int(fields.get("Hugepagesize", "0 kB").split()[0])
     return int(fields.get("HugePages_Free", "0")) * page_kib // 1024

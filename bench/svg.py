@@ -21,7 +21,8 @@ class Page:
     def text(self, x: float, y: float, text: str, size: int = 12, anchor: str = "start", bold: bool = False) -> None:
         """`y` is of the line that letters stand on; `anchor` is start, middle or end."""
         weight = " font-weight='bold'" if bold else ""
-        self._add(y + size / 2, f"<text x='{x:.1f}' y='{y:.1f}' font-size='{size}' text-anchor='{anchor}'{weight}>", text)
+        place = f"x='{x:.1f}' y='{y:.1f}'"
+        self._add(y + size / 2, f"<text {place} font-size='{size}' text-anchor='{anchor}'{weight}>", text)
 
     def line(self, x1: float, y1: float, x2: float, y2: float, colour: str = "#bbbbbb", width: float = 1) -> None:
         place = f"x1='{x1:.1f}' y1='{y1:.1f}' x2='{x2:.1f}' y2='{y2:.1f}'"

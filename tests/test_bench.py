@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 import charts  # noqa: E402
 import cycles  # noqa: E402
 import latency  # noqa: E402
+import scale  # noqa: E402
 from cases import MAIN, MORE, TWO_CORES, Case, parse  # noqa: E402
 from measure import Figures, of_rate  # noqa: E402
 from peers import nbd  # noqa: E402
@@ -135,6 +136,19 @@ def test_what_is_written(tmp_path: Path) -> None:
     assert "near in 3 runs (65 to 65 ns)" in results["machine"]["cores"]
     for chart in tmp_path.glob("*.svg"):
         ElementTree.parse(chart)
+
+
+def test_scale_is_beside_one_connection_of_the_same_load_peer_and_mode() -> None:
+    one, many = (next(p for p in scale.POINTS if p.load == "4 each" and p.connections == n) for n in (1, 1000))
+    found = [scale.Measured(one, "dst", iops, 0.5, NEAR) for iops in (90, 100, 300)]
+    found += [scale.Measured(one, "dst", 10, 0.5, FAR), scale.Measured(one, "limit", 400, 0.0, NEAR)]
+    found += [scale.Measured(many, "dst", 70, 0.5, NEAR), scale.Measured(many, "dst", 1, 0.5, MIXED)]
+    rows = scale.summed_up(found)
+    assert [(row["connections"], row["peer"], row["mode"], row["of_one"]) for row in rows] == [
+        (1, "dst", NEAR, 1.0), (1, "dst", FAR, 1.0), (1, "limit", NEAR, 1.0), (1000, "dst", NEAR, 0.7)
+    ]  # fmt: skip
+    assert "scale 1000 (4 each) dst near: 70 IOPS of one's 0.70" in scale.lines(rows)[3]
+    ElementTree.fromstring(charts.scale_chart(rows, "a machine"))
 
 
 def machine() -> dict[str, Any]:

@@ -1,9 +1,11 @@
 //! Many DST clients in one thread, as light as they can be, to see what a target makes of them.
 //!
-//! `dst-clients --port P --export E --clients N --outstanding T --op read|write --bytes B --ms TIME` attaches N clients,
+//! `dst-clients --port P --export E --exports X --clients N --outstanding T --op read|write --bytes B --ms TIME` attaches N clients,
 //! each a session of its own with a control connection and one for I/O, prints `attached`, and waits for a line on its
 //! standard input: meanwhile they are idle. Then it keeps T requests outstanding in all, at random places of the export,
 //! prints what came of it as JSON, and ends.
+//!
+//! With X of 1 all attach export E, otherwise they are spread over E0 to E(X-1).
 //!
 //! With more requests than clients, each client has its part of them outstanding all the time. With fewer, a request is
 //! the next client's in turn, and most of them are idle at any moment.
@@ -23,11 +25,12 @@ use client::Client;
 use load::Load;
 
 const USAGE: &str = "\
-usage: dst-clients --port P --export E --clients N --outstanding T --op read|write --bytes B --ms TIME";
+usage: dst-clients --port P --export E --exports X --clients N --outstanding T --op read|write --bytes B --ms TIME";
 
 struct Args {
     port: u16,
     export: String,
+    exports: usize,
     clients: usize,
     load: Load,
 }
@@ -46,6 +49,7 @@ fn parse(args: &[String]) -> Option<Args> {
     Some(Args {
         port: number("--port")?.try_into().ok()?,
         export: value("--export")?.clone(),
+        exports: number("--exports")? as usize,
         clients: number("--clients")? as usize,
         load: Load {
             op,
@@ -56,13 +60,17 @@ fn parse(args: &[String]) -> Option<Args> {
     })
 }
 
+fn export(args: &Args, client: usize) -> String {
+    if args.exports == 1 { args.export.clone() } else { format!("{}{}", args.export, client % args.exports) }
+}
+
 fn run(args: &Args) -> io::Result<()> {
     // Two files a client: what the system gives at most.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     let mut clients = Vec::new();
     for number in 0..args.clients {
-        clients.push(Client::attach(args.port, &args.export, &format!("client-{number}"))?);
+        clients.push(Client::attach(args.port, &export(args, number), &format!("client-{number}"))?);
     }
     println!("attached");
     io::stdin().lock().read_line(&mut String::new())?;
