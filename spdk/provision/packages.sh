@@ -14,11 +14,11 @@ build=(
     uuid-dev libaio-dev libnuma-dev libssl-dev libncurses-dev libcunit1-dev libiscsi-dev
     nasm meson ninja-build python3-pyelftools autoconf automake libtool libclang-dev
 )
-# The real clients of the tests: a kernel filesystem, a virtual machine, fio; what their scripts encrypt with; and
-# where the newest `spdk` of Python's package index goes.
+# The real clients of the tests: a kernel filesystem, a virtual machine, fio; what their scripts encrypt with; where the
+# newest `spdk` of Python's package index goes; what counts instructions.
 test=(
     python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
-    qemu-utils qemu-block-extra qemu-system-x86
+    qemu-utils qemu-block-extra qemu-system-x86 valgrind
 )
 # NBD's servers and its client.
 bench=(fio iproute2 qemu-utils nbdkit)

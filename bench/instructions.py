@@ -1,0 +1,116 @@
+#!/usr/bin/python3
+"""Instructions of an I/O's hot paths, counted by callgrind in bench/paths, beside their bounds (bench/paths/bounds.txt).
+
+`bench/instructions.py` shows them, `bench/instructions.py --write` makes what is there today the bounds: do that when the
+change is meant, and say why in the commit.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+BOUNDS = ROOT / "bench" / "paths" / "bounds.txt"
+
+BATCHES = 200
+# BATCH in bench/paths/main.rs, of reads and of writes.
+IOS = 2 * 64 * BATCHES
+
+# The compiler's choices change a little with whatever is near.
+SLACK = 1.03
+# Another compiler makes other choices, and another library other detours: then only what is grossly more is noticed.
+OTHER_COMPILER_SLACK = 1.3
+
+# A step, and how many it was done for: a digest is of one I/O in each batch.
+STEPS = {
+    "client::Client::submit": IOS,
+    "client::Client::send": IOS,
+    "client::Client::complete": IOS,
+    "target::Target::parse": IOS,
+    "target::Target::answer": IOS,
+    "digest": 2 * BATCHES,
+}
+
+
+@dataclass(frozen=True)
+class Bounds:
+    compiler: str
+    counts: dict[str, int]
+
+    def allowed(self, step: str, compiler: str) -> int:
+        return int(self.counts[step] * (SLACK if compiler == self.compiler else OTHER_COMPILER_SLACK))
+
+
+def parse_bounds(text: str) -> Bounds:
+    rows = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return Bounds(rows[0], {step: int(count) for step, count in (row.split() for row in rows[1:])})
+
+
+def bounds() -> Bounds:
+    return parse_bounds(BOUNDS.read_text())
+
+
+def write_bounds(compiler: str, counts: dict[str, int]) -> None:
+    comments = [line for line in BOUNDS.read_text().splitlines() if line.startswith("#")]
+    rows = [f"{step} {count}" for step, count in counts.items()]
+    BOUNDS.write_text("\n".join([*comments, compiler, *rows]) + "\n")
+
+
+def compiler() -> str:
+    return subprocess.run(["rustc", "--version"], cwd=ROOT, check=True, capture_output=True, text=True).stdout.strip()
+
+
+def parse(annotated: str) -> dict[str, int]:
+    """Instructions of each step, an I/O, from what callgrind_annotate prints with --inclusive=yes."""
+    found: dict[str, int] = {}
+    # "8,664,832 (28.80%)  …/bench/paths/target.rs:dst_paths::target::Target::parse […/dst-paths]"; of several lines of a
+    # step the first is its whole, the others are parts of it that come from other files.
+    row = re.compile(r"^ *([\d,]+) .*bench/paths/\w+\.rs:dst_paths::(\S+)", re.MULTILINE)
+    for count, name in row.findall(annotated):
+        if name in STEPS and name not in found:
+            found[name] = round(int(count.replace(",", "")) / STEPS[name])
+    assert found.keys() == STEPS.keys(), f"steps are missing in the profile: {STEPS.keys() - found.keys()}"
+    return {step: found[step] for step in STEPS}
+
+
+def count() -> dict[str, int]:
+    """Builds the program and runs it, some 5 s."""
+    build = ["cargo", "build", "--quiet", "--release", "--package", "dst-paths"]
+    subprocess.run(build, cwd=ROOT, check=True)
+    target_folder = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+    with tempfile.TemporaryDirectory(prefix="dst-paths-") as folder:
+        profile = Path(folder) / "profile"
+        program = [str(target_folder / "release" / "dst-paths"), str(BATCHES)]
+        valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={profile}"]
+        # It shortens names of files below the folder that it runs in, and then does not know their functions any more.
+        subprocess.run([*valgrind, *program], cwd=folder, check=True)
+        annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--auto=no", str(profile)]
+        return parse(subprocess.run(annotate, cwd=folder, check=True, capture_output=True, text=True).stdout)
+
+
+def table(counts: dict[str, int], limits: Bounds, with_compiler: str) -> str:
+    lines = [f"{'instructions an I/O':<28}{'now':>8}{'bound':>8}{'allowed':>9}"]
+    for step, now in counts.items():
+        over = "  TOO MANY" if now > limits.allowed(step, with_compiler) else ""
+        lines.append(f"{step:<28}{now:>8}{limits.counts[step]:>8}{limits.allowed(step, with_compiler):>9}{over}")
+    if with_compiler != limits.compiler:
+        lines.append(f"(bounds are of {limits.compiler}, this is {with_compiler}: more is allowed)")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    counts, with_compiler = count(), compiler()
+    print(table(counts, bounds(), with_compiler))
+    if sys.argv[1:] == ["--write"]:
+        write_bounds(with_compiler, counts)
+        print(f"written to {BOUNDS}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,67 @@
+//! The hot paths of an I/O through the pure layers, both sides, without sockets and SPDK: for counting instructions.
+//!
+//! `dst-paths BATCHES` moves that many batches of [`BATCH`] reads and as many of writes from a client's slab to a target's
+//! record and back. The steps are functions that are not inlined, so that a profiler tells what each takes;
+//! `bench/instructions.py` runs it under callgrind and divides.
+
+mod client;
+mod target;
+
+use std::env;
+use std::hint::black_box;
+use std::process::ExitCode;
+
+use dst_session::transactions::Request;
+use dst_wire::{Crc32c, Op};
+
+use client::Client;
+use target::Target;
+
+/// I/Os that one system call moves: half of a queue of 128 that is always full.
+const BATCH: usize = 64;
+
+/// Bytes of an I/O.
+const BYTES: u32 = 4096;
+
+const BLOCK: u32 = 512;
+
+fn request(op: Op, number: u64) -> Request {
+    let blocks = u64::from(BYTES / BLOCK);
+    let (request_len, answer_len) = if op == Op::Write { (BYTES, 0) } else { (0, BYTES) };
+    Request { op, start: number % 1000 * blocks, count: blocks, request_len, answer_len }
+}
+
+/// Of one I/O's data: what a digest costs besides.
+#[inline(never)]
+fn digest(data: &[u8]) -> u32 {
+    Crc32c::of(data)
+}
+
+fn main() -> ExitCode {
+    let Some(batches) = env::args().nth(1).and_then(|word| word.parse::<usize>().ok()) else {
+        eprintln!("usage: dst-paths BATCHES");
+        return ExitCode::from(2);
+    };
+    let mut client = Client::new();
+    let mut target = Target::new();
+    // What is on the wire, in one direction and the other.
+    let (mut requests, mut answers) = (Vec::with_capacity(1 << 20), Vec::with_capacity(1 << 20));
+    let data = [0x5a; BYTES as usize];
+    let mut number = 0;
+    for batch in 0..2 * batches {
+        let op = if batch % 2 == 0 { Op::Read } else { Op::Write };
+        for _ in 0..BATCH {
+            client.submit(request(op, number), number);
+            number += 1;
+        }
+        requests.clear();
+        client.send(&mut requests);
+        target.parse(&requests);
+        answers.clear();
+        target.answer(&mut answers);
+        client.complete(&answers);
+        black_box(digest(black_box(&data)));
+    }
+    assert_eq!(client.completed, number, "every I/O comes back once");
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,49 @@
+"""The hot paths take no more instructions than they did: bench/paths under callgrind, with a bound for each step."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import pytest
+
+from harness.requirements import require_tool
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "bench"))
+
+import instructions  # noqa: E402
+
+
+@pytest.mark.watchdog(240)
+def test_hot_paths_stay_within_their_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    require_tool("valgrind")
+    counts, compiler, bounds = instructions.count(), instructions.compiler(), instructions.bounds()
+    with capsys.disabled():
+        print("\n" + instructions.table(counts, bounds, compiler))
+    over = [step for step, count in counts.items() if count > bounds.allowed(step, compiler)]
+    assert not over, f"{', '.join(over)}: faster, or if it is worth it, move the bound: bench/instructions.py --write"
+
+
+def test_what_callgrind_says_is_divided_by_the_ios() -> None:
+    names = ["client::Client::submit", "client::Client::send", "client::Client::complete"]
+    names += ["target::Target::parse", "target::Target::answer", "digest"]
+    assert list(instructions.STEPS) == names
+    lines = [
+        f"{100 * instructions.STEPS[name]:,} (28.80%)  /x/bench/paths/{name.split(':')[0]}.rs:dst_paths::{name} [/x/dst-paths]"
+        for name in names
+    ]
+    # Parts of a step, which are inlined from elsewhere, are in its line already.
+    lines.append(" 5,000 ( 1.00%)  /x/src/wire/header.rs:dst_paths::target::Target::answer")
+    lines.append(" 5,000 ( 1.00%)  /x/bench/paths/main.rs:dst_paths::target::Target::answer [/x/dst-paths]")
+    assert instructions.parse("\n".join(lines)) == dict.fromkeys(names, 100)
+    with pytest.raises(AssertionError, match="client::Client::submit"):
+        instructions.parse("\n".join(lines[1:]))
+
+
+def test_another_compiler_is_allowed_more() -> None:
+    bounds = instructions.parse_bounds("# a comment\nrustc 1.2.3\ndigest 1000\n")
+    assert bounds.allowed("digest", "rustc 1.2.3") == 1030
+    assert bounds.allowed("digest", "rustc 1.2.4") == 1300
+    assert "TOO MANY" in instructions.table({"digest": 1031}, bounds, "rustc 1.2.3")
+    assert "TOO MANY" not in instructions.table({"digest": 1030}, bounds, "rustc 1.2.3")
