@@ -34,7 +34,7 @@ from rounds import Plan, run_case  # noqa: E402
 from runs import DISTURBED  # noqa: E402
 from stage import Stage  # noqa: E402
 
-FULL = Plan(pairs=5, seconds=2, limit_ms=1000, safety_rounds=5)
+FULL = Plan(pairs=5, seconds=2, limit_ms=1000, safety_rounds=5, seconds_in_all=2400)
 QUICK = Plan(pairs=3, seconds=1, limit_ms=400, safety_rounds=1, seconds_in_all=75)
 
 
@@ -86,15 +86,16 @@ def bench(args: argparse.Namespace, plan: Plan) -> None:
     machine.limit_program()
     missing: dict[str, str] = {}
     known = chosen_peers(args, missing)
-    cases = chosen_cases(args)
+    cases = [(case, those_of(case, known, args)) for case in chosen_cases(args)]
+    total, so_far = sum(len(here) for _, here in cases), 0
     lines = []
-    with closing(Stage(cases[0], plan.seconds, plan.limit_ms)) as stage:
-        for number, case in enumerate(cases):
-            # Each case has its part of the time; what one leaves is the next ones'.
-            share = (number + 1) / len(cases)
-            until = began + plan.seconds_in_all * share if plan.seconds_in_all else float("inf")
+    with closing(Stage(cases[0][0], plan.seconds, plan.limit_ms)) as stage:
+        for case, here in cases:
+            # Each case has its part of the time, by its peers; what one leaves is the next ones'.
+            so_far += len(here)
+            until = began + plan.seconds_in_all * so_far / total
             stage.case = case
-            runs = run_case(stage, those_of(case, known, args), plan, say, until)
+            runs = run_case(stage, here, plan, say, until)
             lines += report.add(case, runs)
             # After each case: who interrupts it still has what there was.
             report.write(args.results)
@@ -152,6 +153,9 @@ def main() -> None:
         sys.exit("dst: error: benchmarks want two cores, one for the target and one for the client")
     plan = QUICK if args.quick else FULL
     changes = {"pairs": args.pairs, "seconds": args.seconds, "safety_rounds": args.pairs}
+    if args.cases or args.peers or args.pairs:
+        # As much as was asked for.
+        changes["seconds_in_all"] = float("inf")
     plan = Plan(**(vars(plan) | {name: value for name, value in changes.items() if value}))
     signal.signal(signal.SIGTERM, on_term)
     try:

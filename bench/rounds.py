@@ -21,7 +21,7 @@ class Plan:
     limit_ms: int
     safety_rounds: int
     """In how many of the rounds peers run that are compared with DST's digests and ciphers, and these."""
-    seconds_in_all: float | None = None
+    seconds_in_all: float
     """After how long no case begins another round, beyond its first."""
 
     @property
