@@ -48,6 +48,10 @@ pub const GATHERED_BYTES: usize = 1 << 20;
 /// With fewer transactions in the backend an answer is sent at once: there latency is what counts.
 pub const GATHER_FROM: usize = 8;
 
+/// Most stalled connections that are tried again in a turn: with thousands of them each turn would only find out
+/// that there is still no memory for most.
+const RESUMED_A_TURN: usize = 32;
+
 /// How often silent connections are looked for.
 const TICK_US: u64 = 50_000;
 
@@ -89,6 +93,8 @@ pub struct Group {
     now_us: Cell<u64>,
     next_tick_us: Cell<u64>,
     next_sockets_us: Cell<u64>,
+    /// Stalled connections to be tried again: of those that there were when memory was given back.
+    to_resume: Cell<usize>,
     control: Thread,
     index: usize,
 }
@@ -129,6 +135,7 @@ impl Group {
             now_us: Cell::new(now_us()),
             next_tick_us: Cell::new(0),
             next_sockets_us: Cell::new(0),
+            to_resume: Cell::new(0),
             control,
             index,
         });
@@ -195,22 +202,26 @@ impl Group {
         events += self.look_after_away();
         let completed = collect(self);
         let sent = self.flush_dirty(events > 0 || completed > 0);
-        // Completions and sent answers give memory back.
-        if (completed > 0 || sent) && !self.stalled.borrow().is_empty() {
-            self.resume_stalled();
-        }
+        let mut gave_back = completed > 0 || sent;
         if now >= self.next_tick_us.get() {
             self.next_tick_us.set(now + TICK_US);
             for connection in self.connections.borrow().values() {
                 connection.tick(now);
             }
             // Connections that ended give memory back, too.
-            self.resume_stalled();
+            gave_back = true;
         }
+        if gave_back {
+            self.to_resume.set(self.stalled.borrow().len());
+        }
+        self.resume_stalled();
         self.shut_doomed();
         if events > 0 || completed > 0 || sent {
             Turn::Worked
-        } else if !self.dirty.borrow().is_empty() || !self.away.borrow().is_empty() {
+        } else if !self.dirty.borrow().is_empty()
+            || !self.away.borrow().is_empty()
+            || self.to_resume.get() > 0
+        {
             Turn::Waiting
         } else {
             Turn::Nothing
@@ -229,7 +240,8 @@ impl Group {
 
     /// First come, first served: a connection that stalls again goes to the back.
     fn resume_stalled(self: &Rc<Self>) {
-        let count = self.stalled.borrow().len();
+        let count = self.to_resume.get().min(RESUMED_A_TURN);
+        self.to_resume.set(self.to_resume.get() - count);
         for _ in 0..count {
             let Some(connection) = self.stalled.borrow_mut().pop_front() else { return };
             connection.resume();
