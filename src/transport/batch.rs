@@ -1,6 +1,7 @@
 //! Some records in one buffer, to be encrypted or decrypted together: here, or by a worker.
 
 use dst_security::{RECORD_HEADER_LEN, RECORD_MAX, RECORD_OVERHEAD, RecordError, Ticket};
+use dst_wire::HEADER_LEN;
 use dst_workers::Job;
 use spdk::iov::Iov;
 
@@ -9,6 +10,9 @@ const FULL_RECORDS: usize = if cfg!(feature = "simulator") { 2 } else { 8 };
 
 /// Bytes of a buffer.
 pub const BUFFER: usize = FULL_RECORDS * (RECORD_MAX + RECORD_OVERHEAD);
+
+/// Bytes of one large I/O with its header: about what a buffer takes, and a socket at once.
+pub const AT_ONCE: usize = FULL_RECORDS * RECORD_MAX + HEADER_LEN;
 
 /// Most records in a batch that is handed over. Of smaller ones, fewer bytes are.
 pub const RECORDS_MAX: usize = 64;

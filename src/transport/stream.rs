@@ -66,7 +66,7 @@ impl Stream {
     /// Begins a turn, in which records are received with so many system calls at most.
     pub fn begin_turn(&mut self, calls: usize) {
         if let Some(records) = &mut self.secured {
-            records.incoming.calls = calls;
+            records.incoming.begin_turn(calls);
         }
     }
 

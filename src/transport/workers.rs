@@ -7,7 +7,7 @@ use dst_workers::{Job, Pool, Port, WorkerStats, WorkersError};
 
 use crate::batch::Batch;
 
-/// Bytes of records from which on a batch is worth handing over: to hand it over and to take it back costs an I/O thread
+/// Bytes from which on what has to wait anyway is worth handing over: to hand it over and to take it back costs an I/O thread
 /// some 50 ns and one more copy of the data, encrypting 16 KiB costs it 2 µs.
 pub const HAND_OVER: usize = 16 << 10;
 
