@@ -173,7 +173,12 @@ fuzz_target!(|input: &[u8]| {
         let [client, target] = &connection.ends;
         assert!(client.is_secured() && target.is_secured(), "nobody did anything");
         for (taker, sender) in [(client, target), (target, client)] {
-            assert!(!taker.is_broken && taker.frames.taken.len() == sender.sent.len(), "all of it arrives");
+            let (taken, sent) = (taker.frames.taken.len(), sender.sent.len());
+            assert!(
+                taken == sent,
+                "{taken} of {sent} frames arrive, the connection is over: {}",
+                taker.is_broken
+            );
         }
     }
 });

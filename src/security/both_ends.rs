@@ -183,9 +183,20 @@ fn keys_change_in_time() {
     for (i, record) in records.iter().enumerate() {
         assert_eq!(open(&mut receive, record), Ok(vec![i as u8; 5]));
     }
-    // Large ones sooner: 1,024 blocks of 16 bytes.
+    // Large ones sooner: as many blocks as a record of full size has.
     let (mut send, _) = pair(Cipher::Aes128Gcm);
     assert_ne!(seal(&mut send, &[0; RECORD_MAX])[3] & 0x80, 0);
+}
+
+#[test]
+fn an_honest_sender_never_wears_a_key_out() {
+    // One block less than makes it take the next key, and then as many at once as there can be.
+    let (mut send, mut receive) = pair(Cipher::Aes128Gcm);
+    for len in [RECORD_MAX - 16, RECORD_MAX, RECORD_MAX - 16, RECORD_MAX] {
+        let record = seal(&mut send, &vec![0; len]);
+        assert_eq!(record[3] & 0x80 != 0, len == RECORD_MAX);
+        assert_eq!(open(&mut receive, &record).map(|data| data.len()), Ok(len));
+    }
 }
 
 #[test]

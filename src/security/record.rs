@@ -39,7 +39,17 @@ const KEY_CHANGES: u32 = 1 << 31;
 /// Blocks of 16 bytes after which a sender takes its next key: 2^33, 128 GiB. AES-GCM's confidentiality limit is 2^24.5 records
 /// of 2^10 blocks a key (RFC 8446, section 5.5): half of that. ChaCha20-Poly1305 has none within reach, and the same
 /// treatment.
-const KEY_BLOCKS: u64 = if cfg!(any(test, feature = "simulator")) { 1 << 10 } else { 1 << 33 };
+const KEY_BLOCKS: u64 = if cfg!(any(test, feature = "simulator")) { RECORD_BLOCKS } else { 1 << 33 };
+
+/// Blocks of a record of full size: the header and the length take one each.
+const RECORD_BLOCKS: u64 = blocks(RECORD_MAX);
+
+// A receiver gives up at twice a sender's limit, which a sender passes with its last record.
+const _: () = assert!(KEY_BLOCKS - 1 + RECORD_BLOCKS <= 2 * KEY_BLOCKS);
+
+const fn blocks(len: usize) -> u64 {
+    len.div_ceil(16) as u64 + 2
+}
 
 /// Records after which it does, whatever their size: half of RFC 8446's number.
 const KEY_RECORDS: u64 = if cfg!(any(test, feature = "simulator")) { 7 } else { 11_863_283 };
@@ -247,8 +257,7 @@ impl Keys {
 
     fn count(&mut self, len: usize) {
         self.number += 1;
-        // The header and the length take a block each.
-        self.blocks += len.div_ceil(16) as u64 + 2;
+        self.blocks += blocks(len);
     }
 
     fn ticket(&mut self, header: RecordHeader) -> Ticket {

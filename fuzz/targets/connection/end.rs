@@ -110,6 +110,8 @@ pub struct End {
     /// Changes with all that comes in or goes out.
     pub moved: usize,
     pub is_broken: bool,
+    /// Why, if bytes that came are the reason.
+    pub why: String,
     /// The client's part of the key agreement.
     pub begun_with: Option<Vec<u8>>,
     /// The part of a client with which the target has agreed.
@@ -138,6 +140,7 @@ impl End {
             is_released: false,
             moved: 0,
             is_broken: false,
+            why: String::new(),
             begun_with: None,
             agreed_with: None,
         }
@@ -187,6 +190,9 @@ impl End {
         }
         let pumped = self.receiver.pump(&mut self.stream, &mut self.buffer, &mut self.frames);
         self.moved += pumped.map_or(0, |pumped| pumped.received);
+        if let Err(broken) = &pumped {
+            self.why = broken.to_string();
+        }
         let goes_on = pumped.is_ok() && self.agree();
         self.release();
         self.is_broken = !(goes_on && self.flush());
