@@ -11,6 +11,7 @@ from harness.environment import environment
 from harness.keys import HOST, KeyFile
 from harness.lab import Lab
 from harness.ports import free_port
+from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.service import attach_to
 from harness.spdk import Application
@@ -91,22 +92,27 @@ def test_a_named_key_is_replaced_like_any_other(lab: Lab) -> None:
     add_key(target, "key0", at_target)
     add_key(client, "key0", at_client)
     let_in(target, psk="key0")
-    attach_to(client, remote, psk="key0")
+    proxy = Proxy(remote, secured=True)
+    lab.on_end(proxy.end)
+    attach_to(client, proxy.remote, psk="key0")
     old, new = at_target.key, os.urandom(32)
 
-    def come_back() -> None:
-        before = client.rpc.call("bdev_dst_get_info")[0]["counters"]["reconnects"]
-        target.rpc.call("dst_export_remove_host", export="volume", host=HOST)
-        let_in(target, psk="key0")
-        wait_until(lambda: client.rpc.call("bdev_dst_get_info")[0]["counters"]["reconnects"] > before, "the client to come back")
-        wait_until(lambda: client.rpc.call("bdev_dst_get_info")[0]["state"] == "connected", "the client to be back")
+    def state() -> str:
+        (info,) = client.rpc.call("bdev_dst_get_info", name="remote0")
+        found: str = info["state"]
+        return found
 
-    at_target.write(old, new)
-    come_back()
-    at_client.write(new)
-    come_back()
-    at_target.write(new)
-    come_back()
+    def come_back() -> None:
+        """All connections are new ones, made with what the keyrings have now."""
+        links = proxy.whole_links()
+        proxy.cut()
+        back = lambda: set(proxy.whole_links()).isdisjoint(links) and state() == "connected"
+        wait_until(back, "the client to come back")
+
+    for target_has, client_has in (([old, new], old), ([old, new], new), ([new], new)):
+        at_target.write(*target_has)
+        at_client.write(client_has)
+        come_back()
     # One that is gone from the keyring lets nobody in any more, and the log says why.
     assert target.rpc.call("keyring_file_remove_key", name="key0") is True
     said = len(target.text())

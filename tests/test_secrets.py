@@ -140,7 +140,7 @@ def test_target_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -
 def test_client_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -> None:
     """A script is the target."""
     key = KeyFile(lab.folder, "key")
-    fake = FakeTarget(opens=accept(key.key), cipher=cipher, keep_alive_ms=1000)
+    fake = FakeTarget(opens=accept(key.key), cipher=cipher, keep_alive_ms=20_000)
     lab.on_end(fake.end)
     client = lab.client()
     attach_to(client, fake.remote, psk_file=key.path, cipher=CIPHER_NAMES[cipher])

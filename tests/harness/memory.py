@@ -37,5 +37,6 @@ def find(process: Process, wanted: dict[str, bytes]) -> dict[str, str]:
                     continue
                 if data.endswith(_NOTHING) or _NOTHING.startswith(data):
                     continue
-                found |= {what: f"{name}, near {at:#x}" for what, value in wanted.items() if value in data}
+                # The first place counts.
+                found = {what: f"{name}, near {at:#x}" for what, value in wanted.items() if value in data} | found
     return found
