@@ -50,6 +50,7 @@ def assert_not_in_memory(process: Process, unwanted: dict[str, bytes], present: 
     assert not found, f"in the memory of {process.name}: {found}"
 
 
+@pytest.mark.watchdog(150)
 def test_no_key_is_told_or_kept(lab: Lab) -> None:
     service = KeyedService(lab)
     target, checker = service.application, start_checker(lab)
@@ -118,6 +119,7 @@ def test_all_memory_is_searched(lab: Lab) -> None:
     assert any("_trace." in name for _, _, name in mappings(service.application))
 
 
+@pytest.mark.watchdog(100)
 @pytest.mark.parametrize("cipher", CIPHER_NAMES, ids=CIPHER_NAMES.values())
 def test_target_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -> None:
     """A script is the client, so that they are known."""
@@ -136,6 +138,7 @@ def test_target_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -
         assert_not_in_memory(service.application, channel.secrets(), service.at_target.path)
 
 
+@pytest.mark.watchdog(100)
 @pytest.mark.parametrize("cipher", CIPHER_NAMES, ids=CIPHER_NAMES.values())
 def test_client_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -> None:
     """A script is the target."""
