@@ -251,7 +251,15 @@ impl Client {
                     waiting(Ok(self.params.name.clone()));
                 }
             }
-            Err(errno) => self.give_up(Error::Register { name: self.params.name.clone(), errno }),
+            Err(errno) => {
+                let name = self.params.name.clone();
+                let is_new_name = spdk::bdev::info(&name).is_none();
+                self.give_up(if errno == spdk::Errno::EEXIST && is_new_name {
+                    Error::SameUuid(name)
+                } else {
+                    Error::Register { name, errno }
+                });
+            }
         }
     }
 

@@ -44,6 +44,11 @@ pub enum Error {
         /// What SPDK says.
         errno: Errno,
     },
+    /// SPDK does not take a second bdev with the export's UUID.
+    #[error(
+        "name: bdev `{0}` can't be registered: a bdev with this export's UUID is there already, and this SPDK takes each only once"
+    )]
+    SameUuid(String),
     /// SPDK could not take the bdev away.
     #[error("name: bdev `{name}` can't be unregistered: {errno}")]
     Unregister {
@@ -72,7 +77,7 @@ impl Error {
         const ETIMEDOUT: i32 = -110;
         const ECANCELED: i32 = -125;
         match self {
-            Error::Exists(_) => EEXIST,
+            Error::Exists(_) | Error::SameUuid(_) => EEXIST,
             Error::NotFound(_) => ENODEV,
             Error::Deleting(_) => EBUSY,
             Error::Deleted(_) => ECANCELED,

@@ -28,7 +28,7 @@ class PendingCall:
         self._ident = ident
 
     def result(self, timeout: float = 30.0) -> Any:
-        """The answer; raises RpcError for an error answer, and AssertionError when there is none."""
+        """The answer; raises RpcError for an error answer, AssertionError when there is none, OSError when there will be none."""
         self._socket.settimeout(timeout)
         received = b""
         with self._socket:
@@ -38,7 +38,7 @@ class PendingCall:
                 except TimeoutError:
                     raise AssertionError(f"no answer to {self._method} in {timeout:g} s") from None
                 if not chunk:
-                    raise AssertionError(f"connection closed before the answer to {self._method}")
+                    raise ConnectionResetError(f"connection closed before the answer to {self._method}")
                 received += chunk
                 # SPDK does not delimit its answers: one is there when what came is a whole value.
                 try:

@@ -192,7 +192,8 @@ class Bdevperf(Application):
         answered = True
         try:
             self._call.result(timeout or self.job.seconds + 30.0)
-        except RpcError:
+        except (RpcError, OSError):
+            # Newer ones end when a job has failed.
             answered = False
         output = self.text().replace("\r", "\n")
         total = re.findall(r"^\W*Total\W+([\d.]+)", output, re.MULTILINE)
@@ -207,10 +208,6 @@ class Bdevperf(Application):
         before = self.io_count(bdev)
         self.begin()
         wait_until(lambda: self.io_count(bdev) > before + 100, "I/O to flow")
-
-    def end_of_jobs(self, timeout: float = 30.0) -> None:
-        """Waits until the jobs have ended, well or not."""
-        self.outcome(timeout)
 
     def run(self) -> Outcome:
         self.begin()
