@@ -11,7 +11,7 @@ from harness.environment import environment
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.rpc import RpcError
-from harness.spdk import TARGET_CORES, Application, Job, assert_clean
+from harness.spdk import Application, Job, assert_clean
 from harness.transport import attach
 from harness.waiting import wait_until
 
@@ -215,7 +215,8 @@ def test_two_sessions_on_one_export(lab: Lab) -> None:
     """Of two processes, one with I/O."""
     target, remote = lab.malloc_target(MIB)
     perf = lab.bdevperf_unattached(Job(seconds=2), BLOCKS)
-    other = lab.client(cores=TARGET_CORES)
+    # Not another spdk_tgt, whose iSCSI target wants much memory.
+    other = start_checker(lab)
     create(perf, "remote0", remote.port, remote.export, host="first")
     create(other, "remote0", remote.port, remote.export, host="second")
     sessions = target.rpc.call("dst_get_sessions", export=remote.export)
