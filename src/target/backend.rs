@@ -14,8 +14,11 @@ use crate::connection::Connection;
 use crate::group::Group;
 use crate::options::Options;
 
-/// Data up to this many bytes has a small buffer: 4 KiB blocks, and two of them for compare-and-write.
-const SMALL: usize = 8 << 10;
+/// Bytes of a small buffer: a block of 4 KiB. As many requests of that size can be under way as there are I/O objects.
+const SMALL: usize = 4 << 10;
+
+/// Data up to this many bytes has small buffers: the two blocks of a compare-and-write, for instance.
+const SMALL_MAX: usize = 2 * SMALL;
 
 /// Longer data is put together from chunks of this size: 16 of them are [`Options::max_transfer`]'s
 /// upper limit of 2 MiB.
@@ -154,7 +157,7 @@ impl Pools {
 
 /// Small and large chunks that `len` bytes take.
 fn chunks(len: usize) -> (usize, usize) {
-    if len <= SMALL { (usize::from(len > 0), 0) } else { (0, len.div_ceil(LARGE)) }
+    if len <= SMALL_MAX { (len.div_ceil(SMALL), 0) } else { (0, len.div_ceil(LARGE)) }
 }
 
 /// Hands a request to the backend. A flush is of all of the device's `num_blocks`.
