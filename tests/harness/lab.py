@@ -57,9 +57,11 @@ class Lab:
     def client(self, cores: str = CLIENT_CORES, **kw: Any) -> Application:
         return self.spdk_tgt("client", cores, **kw)
 
-    def malloc_target(self, mib: int = 64, block_size: int = 512, name: str = "Malloc0") -> tuple[Application, Remote]:
+    def malloc_target(
+        self, mib: int = 64, block_size: int = 512, name: str = "Malloc0", **kw: Any
+    ) -> tuple[Application, Remote]:
         """A target that exports a bdev in memory."""
-        target = self.target()
+        target = self.target(**kw)
         target.rpc.call("bdev_malloc_create", name=name, num_blocks=mib * 2**20 // block_size, block_size=block_size)
         return target, self.transport.serve(target, name)
 
