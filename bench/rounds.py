@@ -9,8 +9,12 @@ from typing import Callable
 import machine
 from peers import Peer
 from peers.registry import BASE
-from runs import DISTURBED, MIXED, Run, interleaved
+from runs import DISTURBED, MIXED, Run, interleaved, pairs
 from stage import Stage
+
+
+# So many rounds are made, if need be, to have a pair of each, even when there is no time for them.
+LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
@@ -35,13 +39,21 @@ def run_case(stage: Stage, peers: list[Peer], plan: Plan, say: Callable[[str], N
     runs: list[Run] = []
     say(f"{stage.case.name}:")
     done = number = 0
-    while done < plan.pairs and number < plan.most_rounds and (number == 0 or time.monotonic() < until):
+    while done < plan.pairs and number < plan.most_rounds:
+        if time.monotonic() >= until and not (number < LEAST_ROUNDS and _lacks_pairs(runs, peers)):
+            break
         order = _round(peers, number, plan)
         these = [_run(stage, peer, number, place, say, until) for place, peer in enumerate(order)]
         runs += these
         done += all(run.mode == these[0].mode != MIXED for run in these)
         number += 1
     return runs
+
+
+def _lacks_pairs(runs: list[Run], peers: list[Peer]) -> bool:
+    """Whether one that is always measured has no run beside DST's yet, in the same mode."""
+    names = [peer.name for peer in peers if not peer.safety and peer.name != BASE]
+    return not runs or any(not pairs(runs, BASE, name) for name in names)
 
 
 def _round(peers: list[Peer], number: int, plan: Plan) -> list[Peer]:

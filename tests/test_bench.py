@@ -18,6 +18,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 import charts  # noqa: E402
 import cycles  # noqa: E402
 import latency  # noqa: E402
+import rounds  # noqa: E402
 import scale  # noqa: E402
 from cases import MAIN, MORE, TWO_CORES, Case, parse  # noqa: E402
 from measure import Figures, of_rate  # noqa: E402
@@ -193,3 +194,27 @@ def test_what_fio_says() -> None:
 
 def test_charts_of_nothing(tmp_path: Path) -> None:
     assert charts.draw({"machine": machine(), "runs": [], "ratios": []}, tmp_path) == []
+
+
+def test_rounds_go_on_until_each_has_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also when time is over: a ratio that is missing says less than one that took longer."""
+    case = parse("randread-4k-qd1")
+    known = [peer for peer in peers() if peer.name in ("dst", "nvmf-default")]
+    modes: list[float] = []
+
+    def run_once(_stage: Any, peer: Any, number: int, place: int, _say: Any) -> Run:
+        ns = modes.pop(0) if modes else NEAR_NS
+        return Run(case, peer.name, peer.family, number, place, Figures(100, 10), ns, ns)
+
+    monkeypatch.setattr(rounds, "_run_once", run_once)
+    plan = rounds.Plan(pairs=5, seconds=1, limit_ms=1, safety_rounds=0, seconds_in_all=0)
+    stage: Any = type("Stage", (), {"case": case})
+
+    def numbers() -> set[int]:
+        return {run.round for run in rounds.run_case(stage, known, plan, lambda _: None, until=0.0)}
+
+    assert numbers() == {0}
+    modes[:] = [FAR_NS, NEAR_NS]
+    assert numbers() == {0, 1}
+    modes[:] = [FAR_NS, NEAR_NS] * 2 + [NEAR_NS, FAR_NS]
+    assert numbers() == {0, 1, 2}
