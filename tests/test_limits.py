@@ -105,7 +105,8 @@ def test_silence_of_one_address(lab: Lab) -> None:
         await_stat(target, "handshakes", 64)
         assert stat(target, "handshakes_evicted") == 1000 - 64
         assert silent.closed() == list(range(1000 - 64)), "the oldest go first"
-        assert target.open_files() == files + 64
+        # Sockets are in groups of 32, which have a file or two each.
+        assert files + 64 <= target.open_files() <= files + 64 + 6
         # The lines of ten a second.
         assert len(target.text().splitlines()) - lines < 100
         begun = time.monotonic()
@@ -154,11 +155,12 @@ def test_attach_while_silent_ones_come(lab: Lab) -> None:
                 begun = time.monotonic()
                 attach(lab.transport, client, remote, f"remote{number}")
                 assert time.monotonic() - begun < SOON
+                lab.transport.detach(client, f"remote{number}")
             wait_until(lambda: came > 1000, "the flood", 20)
         finally:
             ended.set()
             thread.join()
-    assert stat(target, "sessions") == 10
+    await_stat(target, "sessions", 0)
 
 
 def test_who_waits_is_not_evicted(lab: Lab) -> None:
