@@ -8,6 +8,11 @@ here=$(dirname "$(readlink -f "$0")")
 build=$(readlink -m "$1")
 
 spdk_dir=$("$here/locate.sh")
+
+# Newer versions know --no-huge; and they take more memory, iSCSI's and iobuf's pools most of it.
+newer=
+! grep -q no_huge "$spdk_dir/include/spdk/env.h" || newer=1
+[ -z "$newer" ] || export DST_HUGEPAGES_MIB=${DST_HUGEPAGES_MIB:-3072}
 pages=$("$here/hugepages.sh" "${2:-status}")
 
 # number NAME: the value of a macro of version.h, without the leading zero that would make it octal.
@@ -30,7 +35,7 @@ if [ "$pages" = none ]; then
     args="-s 1024"
     # Where SPDK knows --no-huge itself it also prepares for it; in older versions spdk/apps/lcores.c
     # tells DPDK.
-    if grep -q no_huge "$spdk_dir/include/spdk/env.h"; then
+    if [ -n "$newer" ]; then
         args="--no-huge -s 1024"
     else
         no_huge=1

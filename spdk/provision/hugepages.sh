@@ -1,7 +1,7 @@
 #!/bin/bash
 # hugepages.sh reserve|status: prints 'reserved' when SPDK can use hugepages and 'none' when not.
 # With 'reserve', reserves and mounts them first where they are missing and this user may.
-# DST_HUGEPAGES_MIB says how many (2048, that is four SPDK processes of the tests, unless set).
+# DST_HUGEPAGES_MIB says how many (2048, that is four SPDK processes of the tests, unless set; env.sh does for newer versions).
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
