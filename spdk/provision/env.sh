@@ -12,7 +12,7 @@ spdk_dir=$("$here/locate.sh")
 # Newer versions know --no-huge; and they take more memory, iSCSI's and iobuf's pools most of it.
 newer=
 ! grep -q no_huge "$spdk_dir/include/spdk/env.h" || newer=1
-[ -z "$newer" ] || export DST_HUGEPAGES_MIB=${DST_HUGEPAGES_MIB:-3072}
+[ -z "$newer" ] || export DST_HUGEPAGES_MIB=${DST_HUGEPAGES_MIB:-4096}
 pages=$("$here/hugepages.sh" "${2:-status}")
 
 # number NAME: the value of a macro of version.h, without the leading zero that would make it octal.

@@ -1,13 +1,13 @@
 #!/bin/bash
 # hugepages.sh reserve|status: prints 'reserved' when SPDK can use hugepages and 'none' when not.
 # With 'reserve', reserves and mounts them first where they are missing and this user may.
-# DST_HUGEPAGES_MIB says how many (2048, that is four SPDK processes of the tests, unless set; env.sh does for newer versions).
+# DST_HUGEPAGES_MIB says how many (3072, that is three SPDK processes of the tests, unless set; env.sh sets it for newer versions).
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
 . "$here/say.sh"
 
-wanted_mib=${DST_HUGEPAGES_MIB:-2048}
+wanted_mib=${DST_HUGEPAGES_MIB:-3072}
 # What two processes need, a target and a client; with less nothing useful runs.
 least_mib=1024
 

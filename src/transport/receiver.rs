@@ -148,7 +148,9 @@ impl Receiver {
             } else if direct > 0 {
                 wanted = direct;
             } else {
-                iov.push(&mut buf[..limit]);
+                // Nobody wants it: the more at once, the better.
+                wanted = buf.len();
+                iov.push(buf);
             }
             stream.readv(&mut iov)
         } else {

@@ -75,16 +75,24 @@ impl Groups {
     pub fn poll(&self, max_events: usize) -> Result<usize> {
         let parts = self.parts.borrow();
         let mut events = 0;
-        if let Some(part) = following(&parts, &self.next_quiet, Part::is_quiet) {
-            events += part.look(max_events)?;
+        let mut empty = None;
+        if let Some(index) = following(&parts, &self.next_quiet, Part::is_quiet) {
+            events += parts[index].look(max_events)?;
+            // Not the last one: it is what may be watched.
+            empty = (parts[index].group.len() == 0 && parts.len() > 1).then_some(index);
         }
         let busy = parts.iter().filter(|part| !part.is_quiet()).count();
         for _ in 0..busy {
             if events >= max_events {
                 break;
             }
-            let Some(part) = following(&parts, &self.next, |part| !part.is_quiet()) else { break };
-            events += part.look(max_events)?;
+            let Some(index) = following(&parts, &self.next, |part| !part.is_quiet()) else { break };
+            events += parts[index].look(max_events)?;
+        }
+        drop(parts);
+        if let Some(index) = empty {
+            // Its descriptor goes with it. Nothing was put into it since: whoever adds is told `EBUSY` meanwhile.
+            self.parts.borrow_mut().swap_remove(index);
         }
         Ok(events)
     }
@@ -96,9 +104,9 @@ impl Groups {
 }
 
 /// The first from `next` on of which `which` is true; `next` is behind it then.
-fn following<'a>(parts: &'a [Part], next: &Cell<usize>, which: impl Fn(&Part) -> bool) -> Option<&'a Part> {
+fn following(parts: &[Part], next: &Cell<usize>, which: impl Fn(&Part) -> bool) -> Option<usize> {
     let from = next.get();
     let index = (0..parts.len()).map(|i| (from + i) % parts.len()).find(|&i| which(&parts[i]))?;
     next.set(index + 1);
-    Some(&parts[index])
+    Some(index)
 }
