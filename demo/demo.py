@@ -90,7 +90,7 @@ def start_target(lab: Lab) -> tuple[Application, Remote]:
     return target, remote
 
 
-def run(lab: Lab, remote: Remote, job: Job, show: bool) -> Row:
+def run(lab: Lab, target: Application, remote: Remote, job: Job, show: bool) -> Row:
     """A client process with the export attached does its I/O, and ends."""
     perf = lab.bdevperf_unattached(job, VOLUME_MIB * MIB // BLOCK, bdevs=[BDEV])
     method, params = lab.transport.attach_call(BDEV, remote)
@@ -104,7 +104,7 @@ def run(lab: Lab, remote: Remote, job: Job, show: bool) -> Row:
         say(HEADING)
     else:
         perf.rpc.call(method, **params)
-    figures = measure(perf, BDEV)
+    figures = measure(perf, BDEV, target.pid)
     counters = perf.rpc.call("bdev_dst_get_info", name=BDEV)[0]["counters"]
     lab.transport.detach(perf, BDEV)
     clean = figures.clean and perf.stop() == 0
@@ -126,7 +126,7 @@ def demo() -> bool:
         say()
         say(f"2. The client: another process (bdevperf, core mask {CLIENT_CORES}). It attaches the export:")
         try:
-            rows = [run(lab, remote, job, show=job is JOBS[0]) for job in JOBS]
+            rows = [run(lab, target, remote, job, show=job is JOBS[0]) for job in JOBS]
             target.assert_running()
             stats = target.rpc.call("dst_get_stats")
             ended_well = target.stop() == 0
