@@ -155,6 +155,8 @@ def test_attach_while_silent_ones_come(lab: Lab) -> None:
                 begun = time.monotonic()
                 attach(lab.transport, client, remote, f"remote{number}")
                 assert time.monotonic() - begun < SOON
+                # The one before may still be ending.
+                await_stat(target, "sessions", 1)
                 lab.transport.detach(client, f"remote{number}")
             wait_until(lambda: came > 1000, "the flood", 20)
         finally:
