@@ -175,6 +175,15 @@ pub struct Member {
 /// Many sockets: here one group polls any number.
 pub type Groups = Group;
 
+/// How much is to come through a socket: all the same here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// A word now and then.
+    Little,
+    /// Requests.
+    Much,
+}
+
 impl Group {
     /// A group for the current SPDK thread.
     pub fn create() -> Result<Group> {
@@ -187,7 +196,7 @@ impl Group {
     }
 
     /// Puts `sock` into the group.
-    pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>) -> Result<Member> {
+    pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>, _: Traffic) -> Result<Member> {
         with(|w| {
             let id = w.id();
             let group = w.net.groups.get_mut(&self.id).ok_or(Errno::EIO)?;

@@ -17,7 +17,7 @@ use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
 use spdk::iov::Iov;
 use spdk::sock::Sock;
-use spdk::sock::{Member, SockReady};
+use spdk::sock::{Member, SockReady, Traffic};
 
 use crate::backend::Io;
 use crate::frames::Incoming;
@@ -358,9 +358,18 @@ impl Connection {
     /// Control lets it in.
     pub fn welcome(self: &Rc<Self>, welcome: &Welcome, setup: Option<Setup>) {
         let mut state = self.state.borrow_mut();
-        let body = &mut state.body;
+        let State { link, body, .. } = &mut *state;
         if body.phase == Phase::Shut {
             return;
+        }
+        if setup.is_some()
+            && let Some((member, stream)) = link.take()
+        {
+            drop(member);
+            match self.group.sockets.add(stream.sock(), Rc::clone(self), Traffic::Much) {
+                Ok(member) => *link = Some((member, stream)),
+                Err(errno) => self.doom(body, Broken::Socket(errno)),
+            }
         }
         body.phase = Phase::Ready;
         body.lease = Granted::new(welcome.keep_alive_ms, self.group.now_us());

@@ -25,6 +25,10 @@ use crate::stats::Stats;
 /// How often abandoned sessions are looked for.
 const TICK_US: u64 = 500_000;
 
+/// For so many connections one more open file is left to their groups: a group has a file or two (`epoll`, for each of SPDK's
+/// socket implementations) and 32 sockets, but those that requests come through are not with the others, and not all are full.
+const CONNECTIONS_A_FILE: u64 = 8;
+
 /// Open files that are left to everything else than connections, and to those that were evicted and are not closed yet.
 const SPARE_FILES: u64 = 64;
 const _: () = assert!(SPARE_FILES >= 2 * EVICTIONS_MAX as u64);
@@ -249,14 +253,16 @@ impl Target {
         let wanted = self.options.get().max_connections;
         let (files, in_use) = (spdk::open_files::raise(), spdk::open_files::in_use());
         let left = files.saturating_sub(in_use + SPARE_FILES);
+        let left = left - left.div_ceil(CONNECTIONS_A_FILE + 1);
         self.files.set(left.clamp(1, u32::MAX.into()) as u32);
         let max = self.max_connections();
         if max < wanted {
             spdk::warn!(
                 "DST target: max_connections is {wanted}, but this process may have {files} open files, of which \
-                 {in_use} are in use and {SPARE_FILES} are kept: only {max} connections are taken. Raise the hard \
-                 limit of open files (LimitNOFILE= of systemd, ulimit -Hn) to {} at least, or lower max_connections",
-                u64::from(wanted) + in_use + SPARE_FILES
+                 {in_use} are in use and {SPARE_FILES} are kept, and {CONNECTIONS_A_FILE} connections take one more: only \
+                 {max} connections are taken. Raise the hard limit of open files (LimitNOFILE= of systemd, ulimit -Hn) \
+                 to {} at least, or lower max_connections",
+                u64::from(wanted) + u64::from(wanted).div_ceil(CONNECTIONS_A_FILE) + in_use + SPARE_FILES
             );
         }
     }

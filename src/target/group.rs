@@ -13,7 +13,7 @@ use spdk::clock::now_us;
 use spdk::interrupt::Watch;
 use spdk::iov::IOV_MAX_BATCH;
 use spdk::poller::{Poller, Turn};
-use spdk::sock::{Groups, Sock};
+use spdk::sock::{Groups, Sock, Traffic};
 use spdk::thread::Thread;
 
 use crate::backend::{Pools, collect};
@@ -87,7 +87,8 @@ pub struct Group {
     pub away: RefCell<VecDeque<Rc<Connection>>>,
     /// Connections that are over.
     pub doomed: RefCell<Vec<Rc<Connection>>>,
-    sockets: Groups,
+    /// Where its connections are looked at.
+    pub sockets: Groups,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
     poller: RefCell<Option<(Poller, Watch)>>,
     now_us: Cell<u64>,
@@ -163,7 +164,7 @@ impl Group {
         self.now_us.set(now_us());
         let connection = Rc::new(Connection::new(id, peer, Rc::clone(self), self.now_us()));
         self.connections.borrow_mut().insert(id, Rc::clone(&connection));
-        match self.sockets.add(&sock, Rc::clone(&connection)) {
+        match self.sockets.add(&sock, Rc::clone(&connection), Traffic::Little) {
             Ok(member) => connection.set_link(member, sock),
             Err(errno) => {
                 self.log.warn(format_args!("DST connection from {peer} can't be polled: {errno}"));

@@ -40,6 +40,11 @@ impl Stream {
         }));
     }
 
+    /// To be put among others that are looked at together.
+    pub fn sock(&self) -> &Sock {
+        &self.sock
+    }
+
     /// How it is secured.
     pub fn cipher(&self) -> Cipher {
         self.secured.as_ref().map_or(Cipher::None, |records| records.cipher)

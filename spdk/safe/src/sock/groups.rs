@@ -15,8 +15,20 @@ use crate::poller::Waker;
 /// Sockets of a group: as many as one poll can tell of.
 const SOCKETS: usize = 32;
 
-/// A group in which so many looks found nothing is quiet: of such, each poll looks at one.
+/// A group in which so many looks found nothing is quiet.
 const QUIET_AFTER: u32 = 256;
+
+/// So seldom a poll looks at a quiet group, at one of them, if there are others: a look is a system call.
+const QUIET_EVERY: u32 = 8;
+
+/// How much is to come through a socket. Those of which little is are not with the others, so that their groups get quiet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Traffic {
+    /// A word now and then.
+    Little,
+    /// Requests.
+    Much,
+}
 
 /// Sockets that one SPDK thread polls, any number.
 pub struct Groups {
@@ -24,17 +36,19 @@ pub struct Groups {
     /// Where the next look at those that are not quiet begins, and at those that are.
     next: Cell<usize>,
     next_quiet: Cell<usize>,
+    polls: Cell<u32>,
 }
 
 struct Part {
     group: Group,
+    traffic: Traffic,
     /// Looks that found nothing, one after the other.
     empty_looks: Cell<u32>,
 }
 
 impl Part {
-    fn new() -> Result<Part> {
-        Ok(Part { group: Group::create()?, empty_looks: Cell::new(0) })
+    fn new(traffic: Traffic) -> Result<Part> {
+        Ok(Part { group: Group::create()?, traffic, empty_looks: Cell::new(0) })
     }
 
     fn is_quiet(&self) -> bool {
@@ -51,18 +65,24 @@ impl Part {
 impl Groups {
     /// None yet, for the current SPDK thread.
     pub fn create() -> Result<Groups> {
-        Ok(Groups { parts: RefCell::new(vec![Part::new()?]), next: Cell::new(0), next_quiet: Cell::new(0) })
+        Ok(Groups {
+            parts: RefCell::new(vec![Part::new(Traffic::Little)?]),
+            next: Cell::new(0),
+            next_quiet: Cell::new(0),
+            polls: Cell::new(0),
+        })
     }
 
     /// Puts `sock` into one of the groups, as [`Group::add`]. `EBUSY` also when called from an owner.
-    pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>) -> Result<Member> {
-        // What wakes a sleeping thread is one group's descriptor, and a thread that sleeps walks seldom.
-        let most = if interrupt::enabled() { usize::MAX } else { SOCKETS };
+    pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>, traffic: Traffic) -> Result<Member> {
         let mut parts = self.parts.try_borrow_mut().map_err(|_| Errno::EBUSY)?;
-        let part = match parts.iter().position(|part| part.group.len() < most) {
+        // What wakes a sleeping thread is one group's descriptor, and a thread that sleeps walks seldom.
+        let takes =
+            |part: &Part| interrupt::enabled() || part.traffic == traffic && part.group.len() < SOCKETS;
+        let part = match parts.iter().position(takes) {
             Some(index) => &parts[index],
             None => {
-                parts.push(Part::new()?);
+                parts.push(Part::new(traffic)?);
                 &parts[parts.len() - 1]
             }
         };
@@ -76,12 +96,14 @@ impl Groups {
         let parts = self.parts.borrow();
         let mut events = 0;
         let mut empty = None;
-        if let Some(index) = following(&parts, &self.next_quiet, Part::is_quiet) {
+        let busy = parts.iter().filter(|part| !part.is_quiet()).count();
+        self.polls.set(self.polls.get().wrapping_add(1));
+        let is_their_turn = busy == 0 || self.polls.get().is_multiple_of(QUIET_EVERY);
+        if is_their_turn && let Some(index) = following(&parts, &self.next_quiet, Part::is_quiet) {
             events += parts[index].look(max_events)?;
             // Not the last one: it is what may be watched.
             empty = (parts[index].group.len() == 0 && parts.len() > 1).then_some(index);
         }
-        let busy = parts.iter().filter(|part| !part.is_quiet()).count();
         for _ in 0..busy {
             if events >= max_events {
                 break;

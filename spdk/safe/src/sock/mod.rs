@@ -18,7 +18,7 @@ use spdk_sys as sys;
 
 pub use connect::{Connecting, connect};
 pub use group::{Group, Member, SockReady};
-pub use groups::Groups;
+pub use groups::{Groups, Traffic};
 
 use crate::errno::{Errno, Result};
 use crate::iov::{Iov, IovMut};
