@@ -262,17 +262,21 @@ impl Params {
         Ok(Some(path))
     }
 
-    /// Where a key is that may be there: a file, `psk_file`, or the name of a key in SPDK's keyring, `psk`. It can be used
-    /// as it is now; it may be another one at each handshake.
-    pub fn key_source(&mut self) -> Result<Option<KeySource>> {
-        let source = match (self.psk_file()?, self.opt_text("psk")?) {
-            (None, None) => return Ok(None),
-            (Some(path), None) => KeySource::File(path),
-            (None, Some(name)) => KeySource::Keyring(name),
+    /// Where a key is said to be, if it is: in a file, `psk_file`, or under a name in SPDK's keyring, `psk`.
+    fn named_key(&mut self) -> Result<Option<KeySource>> {
+        match (self.psk_file()?, self.opt_text("psk")?) {
+            (None, None) => Ok(None),
+            (Some(path), None) => Ok(Some(KeySource::File(path))),
+            (None, Some(name)) => Ok(Some(KeySource::Keyring(name))),
             (Some(_), Some(_)) => {
-                return Err(RpcError::invalid("psk", "given together with psk_file, name one of them"));
+                Err(RpcError::invalid("psk", "given together with psk_file, name one of them"))
             }
-        };
+        }
+    }
+
+    /// The same, of a key that can be used as it is now; it may be another one at each handshake.
+    pub fn key_source(&mut self) -> Result<Option<KeySource>> {
+        let Some(source) = self.named_key()? else { return Ok(None) };
         match read_keys(&source) {
             Ok(_) => Ok(Some(source)),
             Err(why) => Err(RpcError::invalid(source.parameter().0, why)),
@@ -344,8 +348,6 @@ fn kind(value: &Value) -> &'static str {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::fs::Permissions;
-    use std::os::unix::fs::PermissionsExt;
 
     use serde_json::json;
 
@@ -406,31 +408,17 @@ mod tests {
     }
 
     #[test]
-    fn the_file_of_a_key_is_looked_at_at_once() {
-        let psk_file = |value: Value| params(json!({ "psk_file": value })).key_source();
-        assert_eq!(params(json!({})).key_source(), Ok(None));
+    fn a_key_is_in_a_file_or_has_a_name() {
+        let named = |value: Value| params(value).named_key();
+        assert_eq!(named(json!({})), Ok(None));
         for bad in ["", "key", "./key", "/a\nb", &"/x".repeat(PATH_MAX)] {
-            let text = message(psk_file(json!(bad)));
+            let text = message(named(json!({ "psk_file": bad })));
             assert!(text.contains("is not an absolute path"), "{text}");
         }
-        assert_eq!(message(psk_file(json!(1))), "psk_file: a number given, a string is wanted");
-        let text = message(psk_file(json!("/nowhere/key")));
-        assert!(text.starts_with("psk_file: /nowhere/key can't be opened: No such file"), "{text}");
-
-        let path = std::env::temp_dir().join(format!("dst-rpc-key-{}", std::process::id()));
-        let text = path.to_str().unwrap();
-        std::fs::write(&path, "00112233").unwrap();
-        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
-        let problem = message(psk_file(json!(text)));
-        assert!(problem.contains(text) && problem.contains("mode 0640"), "{problem}");
-        assert!(!problem.contains("0011"), "{problem}");
-        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
-        let problem = message(psk_file(json!(text)));
-        assert_eq!(problem, format!("psk_file: {text}: its first line is not DST-PSK-1"));
-        std::fs::write(&path, format!("DST-PSK-1\n{}\n", "5a".repeat(32))).unwrap();
-        assert_eq!(psk_file(json!(text)), Ok(Some(KeySource::File(text.to_owned()))));
-        let both = params(json!({ "psk_file": text, "psk": "key0" })).key_source();
+        assert_eq!(message(named(json!({ "psk_file": 1 }))), "psk_file: a number given, a string is wanted");
+        assert_eq!(named(json!({ "psk_file": "/k" })), Ok(Some(KeySource::File("/k".to_owned()))));
+        assert_eq!(named(json!({ "psk": "key0" })), Ok(Some(KeySource::Keyring("key0".to_owned()))));
+        let both = named(json!({ "psk_file": "/k", "psk": "key0" }));
         assert_eq!(message(both), "psk: given together with psk_file, name one of them");
-        std::fs::remove_file(&path).unwrap();
     }
 }
