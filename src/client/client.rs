@@ -15,7 +15,7 @@ use spdk::thread::Thread;
 
 use crate::control::{After, Control};
 use crate::counters::Counters;
-use crate::disk::{DstDisk, disk_info};
+use crate::disk::{DstDisk, disk_info, longest};
 use crate::error::Error;
 use crate::info::Info;
 use crate::options::Params;
@@ -196,7 +196,7 @@ impl Client {
             inner.last_error = Some(error.to_string());
             return;
         }
-        let needed = self.shared.max_transfer.load(Ordering::Relaxed);
+        let needed = self.shared.longest.load(Ordering::Relaxed);
         if welcome.max_transfer < needed {
             let why = format!(
                 "the target takes {} bytes at most now, the bdev was made for {needed}",
@@ -221,7 +221,8 @@ impl Client {
     fn register(self: &Rc<Self>, welcome: &Welcome) {
         let device = welcome.device;
         self.shared.set_device(device);
-        self.shared.max_transfer.store(welcome.max_transfer, Ordering::Relaxed);
+        let longest = longest(&device, welcome.max_transfer);
+        self.shared.longest.store(longest, Ordering::Relaxed);
         {
             let mut inner = self.inner.borrow_mut();
             inner.joined(welcome);
@@ -229,7 +230,7 @@ impl Client {
         }
         let control = Thread::current().expect("clients live on an SPDK thread");
         let disk = Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control });
-        match register(disk, disk_info(&self.params.name, &device, welcome.max_transfer)) {
+        match register(disk, disk_info(&self.params.name, &device, longest)) {
             Ok(disk) => {
                 let peer = &self.params.peer;
                 spdk::notice!(

@@ -237,7 +237,7 @@ impl Inner {
             self.shared.failed.store(true, Relaxed);
             return self.link.unusable(now);
         }
-        if welcome.max_transfer < self.shared.max_transfer.load(Relaxed) {
+        if welcome.max_transfer < self.shared.longest.load(Relaxed) {
             // Control, which is refused the same, says so.
             return self.link.unusable(now);
         }

@@ -43,8 +43,8 @@ pub struct Shared {
     pub aborts: AtomicU64,
     /// What a restart of the target may have lost.
     pub durability: Durability,
-    /// Most bytes of one request that SPDK will give us: what the target took when the bdev was made.
-    pub max_transfer: AtomicU32,
+    /// Most bytes of one request that SPDK will give us: no more than the target took when the bdev was made.
+    pub longest: AtomicU32,
     device: Mutex<Option<Device>>,
     session: Mutex<Option<Session>>,
     /// Counts the changes of `session`, so that channels see one without the lock.
@@ -87,7 +87,7 @@ impl Shared {
             given_up: AtomicBool::new(false),
             aborts: AtomicU64::new(0),
             durability: Durability::default(),
-            max_transfer: AtomicU32::new(0),
+            longest: AtomicU32::new(0),
             device: Mutex::new(None),
             session: Mutex::new(None),
             session_changes: AtomicU64::new(0),

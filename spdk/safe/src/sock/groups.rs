@@ -15,11 +15,11 @@ use crate::poller::Waker;
 /// Sockets of a group: as many as one poll can tell of.
 const SOCKETS: usize = 32;
 
-/// A group in which so many looks found nothing is quiet.
+/// A group in which so many looks found nothing is quiet: of such, each poll looks at one.
 const QUIET_AFTER: u32 = 256;
 
-/// So seldom a poll looks at a quiet group, at one of them, if there are others: a look is a system call.
-const QUIET_EVERY: u32 = 8;
+/// Of quiet groups of which little is to come anyway, every so many polls look at one: a look is a system call.
+const LITTLE_EVERY: u32 = 8;
 
 /// How much is to come through a socket. Those of which little is are not with the others, so that their groups get quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -33,9 +33,10 @@ pub enum Traffic {
 /// Sockets that one SPDK thread polls, any number.
 pub struct Groups {
     parts: RefCell<Vec<Part>>,
-    /// Where the next look at those that are not quiet begins, and at those that are.
+    /// Where the next look at those that are not quiet begins, and at those that are, of much and of little traffic.
     next: Cell<usize>,
     next_quiet: Cell<usize>,
+    next_little: Cell<usize>,
     polls: Cell<u32>,
 }
 
@@ -66,9 +67,11 @@ impl Groups {
     /// None yet, for the current SPDK thread.
     pub fn create() -> Result<Groups> {
         Ok(Groups {
-            parts: RefCell::new(vec![Part::new(Traffic::Little)?]),
+            // In interrupt mode this one has all of them: what wakes its thread is to be looked at, then and there.
+            parts: RefCell::new(vec![Part::new(Traffic::Much)?]),
             next: Cell::new(0),
             next_quiet: Cell::new(0),
+            next_little: Cell::new(0),
             polls: Cell::new(0),
         })
     }
@@ -98,11 +101,16 @@ impl Groups {
         let mut empty = None;
         let busy = parts.iter().filter(|part| !part.is_quiet()).count();
         self.polls.set(self.polls.get().wrapping_add(1));
-        let is_their_turn = busy == 0 || self.polls.get().is_multiple_of(QUIET_EVERY);
-        if is_their_turn && let Some(index) = following(&parts, &self.next_quiet, Part::is_quiet) {
-            events += parts[index].look(max_events)?;
-            // Not the last one: it is what may be watched.
-            empty = (parts[index].group.len() == 0 && parts.len() > 1).then_some(index);
+        for (traffic, next) in [(Traffic::Much, &self.next_quiet), (Traffic::Little, &self.next_little)] {
+            let is_due = traffic == Traffic::Much || self.polls.get().is_multiple_of(LITTLE_EVERY);
+            let which = |part: &Part| part.traffic == traffic && part.is_quiet();
+            if is_due && let Some(index) = following(&parts, next, which) {
+                events += parts[index].look(max_events)?;
+                // Not the last one: it is what may be watched.
+                if parts[index].group.len() == 0 && parts.len() > 1 {
+                    empty = Some(index);
+                }
+            }
         }
         for _ in 0..busy {
             if events >= max_events {
