@@ -1,7 +1,7 @@
 /*
  * LD_PRELOAD library that counts a process's heap allocations, for tests/test_allocations.py.
  *
- * The file named by ALLOC_COUNT_FILE, which the test has made, is mapped and holds struct record: whoever reads it
+ * The file named by COUNT_FILE, which the test has made, is mapped and holds struct record: whoever reads it
  * disturbs nothing. What SPDK takes from its own memory pools and hugepages is no heap allocation and not counted.
  */
 #include <errno.h>
@@ -49,7 +49,7 @@ program_base(void)
 __attribute__((constructor)) static void
 start(void)
 {
-	const char *path = getenv("ALLOC_COUNT_FILE");
+	const char *path = getenv("COUNT_FILE");
 	int fd = path ? open(path, O_RDWR | O_CLOEXEC) : -1;
 	void *map = fd < 0 ? MAP_FAILED : mmap(NULL, sizeof(*record), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 

@@ -328,7 +328,12 @@ def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
     lab.on_end(fake.end)
     client = lab.client()
     attach_to(client, fake.remote, "fake0")
-    lines = len(client.text().splitlines())
+
+    def told() -> int:
+        """Lines of DST's: newer SPDKs say themselves that a bdev has another size, each time."""
+        return sum("DST" in line for line in client.text().splitlines())
+
+    lines = told()
     size = 2048
     ended = time.monotonic() + 3
     while time.monotonic() < ended:
@@ -338,7 +343,7 @@ def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
         time.sleep(0.002)
     wait_until(lambda: client.bdev_bytes("fake0") == size * BLOCK, "the client to notice the last size", 5)
     assert size > 2048 + 100
-    assert len(client.text().splitlines()) - lines < 10, client.tail()
+    assert told() - lines < 10, client.tail()
     assert "lines like it were left out" in client.text()
 
 

@@ -9,7 +9,7 @@ import subprocess
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Sequence
 
 from harness.environment import environment
 from harness.process import Process
@@ -168,6 +168,7 @@ class Bdevperf(Application):
         blocks: int,
         reactors: int = 1,
         binary: str = "bdevperf",
+        arguments: Sequence[str] = (),
         **kw: Any,
     ) -> None:
         jobs = folder / f"{name}.jobs"
@@ -175,11 +176,11 @@ class Bdevperf(Application):
         cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
         self.job = job
         # -t: the job file has no time.
-        arguments = ["-z", *_without_zero_copy(), "-t", str(job.seconds), "-j", os.fspath(jobs)]
+        all_arguments = ["-z", *_without_zero_copy(), "-t", str(job.seconds), "-j", os.fspath(jobs), *arguments]
         if job.depth * job.size * reactors > 64 * 2**20:
             # Room for the buffers (twice: written and read back); this -s comes later, so it wins.
-            arguments += ["-s", "1024"]
-        super().__init__(binary, name, folder, cores, arguments, **kw)
+            all_arguments += ["-s", "1024"]
+        super().__init__(binary, name, folder, cores, all_arguments, **kw)
         self._call: PendingCall | None = None
 
     def begin(self) -> None:
