@@ -82,8 +82,9 @@ def those_of(case: Case, known: list[Peer], args: argparse.Namespace) -> list[Pe
 
 def bench(args: argparse.Namespace, plan: Plan) -> None:
     began = time.monotonic()
-    report = Report(machine.describe())
+    # What is not built yet may have to be fetched.
     machine.limit_program()
+    report = Report(machine.describe() | {"congestion_control": machine.own_network()})
     missing: dict[str, str] = {}
     known = chosen_peers(args, missing)
     cases = [(case, those_of(case, known, args)) for case in chosen_cases(args)]

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import ctypes
+import fcntl
 import os
 import platform
+import socket
+import struct
 import subprocess
 import time
 from functools import cache
@@ -15,8 +19,33 @@ from harness.environment import ROOT, environment
 
 T = TypeVar("T")
 
+# Linux's own choice. Another one can be the machine's, for the networks that it talks to.
+CONGESTION_CONTROL = "cubic"
+CONTROL_FILE = Path("/proc/sys/net/ipv4/tcp_congestion_control")
+
+# From Linux's <sched.h>, <linux/sockios.h> and <linux/if.h>.
+CLONE_NEWNET = 0x40000000
+SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
+IFF_UP = 1
+
 # CPUs of the client and of the target; with more a side, the first of each: see stage.core_masks.
 CLIENT_CPU, TARGET_CPU = 0, 1
+
+
+def own_network() -> str:
+    """Puts this process, and what it starts from now on, into a network of its own, with Linux's own congestion control: one
+    that paces, as `bbr`, is for other networks than these, and hides what the peers can do. Gives what it is now."""
+    machines = CONTROL_FILE.read_text().strip()
+    libc = ctypes.CDLL(None, use_errno=True)
+    if libc.unshare(CLONE_NEWNET) != 0:
+        return f"{machines}, the machine's ({os.strerror(ctypes.get_errno())} for a network of its own)"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as some:
+        # struct ifreq: a name of 16 bytes, the flags, and what other requests need.
+        asked = fcntl.ioctl(some, SIOCGIFFLAGS, struct.pack("16sH22x", b"lo", 0))
+        flags = struct.unpack_from("16sH", asked)[1]
+        fcntl.ioctl(some, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | IFF_UP))
+    CONTROL_FILE.write_text(CONGESTION_CONTROL)
+    return f"{CONGESTION_CONTROL}, in a network of the benchmark's own; the machine's is {machines}"
 
 
 def describe() -> dict[str, Any]:

@@ -207,8 +207,9 @@ def main() -> None:
     args = parser.parse_args()
     build = ["cargo", "build", "--quiet", "--release", "-p", "dst-limit", "-p", "dst-clients"]
     subprocess.run(build, cwd=ROOT, check=True)
-    described_machine = machine.describe()
-    found = measure(args.pairs, machine.limit_program().parent)
+    programs = machine.limit_program().parent
+    described_machine = machine.describe() | {"congestion_control": machine.own_network()}
+    found = measure(args.pairs, programs)
     rows = summed_up(found)
     args.results.mkdir(parents=True, exist_ok=True)
     whole = {"machine": described_machine, "rows": rows, "runs": [asdict(one) for one in found]}
