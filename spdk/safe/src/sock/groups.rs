@@ -19,7 +19,7 @@ const SOCKETS: usize = 32;
 const QUIET_AFTER: u32 = 256;
 
 /// Of quiet groups of which little is to come anyway, every so many polls look at one: a look is a system call.
-const LITTLE_EVERY: u32 = 8;
+const LITTLE_EVERY: u32 = 32;
 
 /// How much is to come through a socket. Those of which little is are not with the others, so that their groups get quiet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
