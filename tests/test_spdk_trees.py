@@ -190,7 +190,7 @@ def test_pkg_config_knows_a_tree(tmp_path: Path) -> None:
     tree = Tree(tmp_path / "spdk")
     tree.write("build/lib/pkgconfig/spdk_event.pc", PACKAGE)
     found, said = Provision(tmp_path).locate(tree.folder / "build" / "lib" / "pkgconfig")
-    assert found == str(tree.folder) and "using SPDK 26.05, found by pkg-config" in said
+    assert found == str(tree.folder) and "using the SPDK that pkg-config finds" in said
 
 
 def test_pkg_config_knows_an_installed_one(tmp_path: Path) -> None:

@@ -20,16 +20,15 @@ if [ -n "${SPDK_DIR:-}" ]; then
 fi
 
 if command -v pkg-config >/dev/null && pkg-config --exists spdk_event; then
-    version=$(pkg-config --modversion spdk_event)
     pc=$(pkg-config --variable=pcfiledir spdk_event)
     # A tree's own pkg-config files lie in it, under build/lib/pkgconfig.
     tree=${pc%/build/lib/pkgconfig}
     if [ "$tree" != "$pc" ] && "$here/check-tree.sh" "$tree"; then
-        say "using SPDK $version, found by pkg-config in $tree"
+        say "using the SPDK that pkg-config finds in $tree"
         echo "$tree"
         exit
     fi
-    say "pkg-config finds SPDK $version ($pc), but an installed SPDK does not have the objects of its applications,"
+    say "pkg-config finds an SPDK ($pc), but an installed SPDK does not have the objects of its applications,"
     say "which DST is linked into; Debian's copy is used instead. Set SPDK_DIR to the tree it was built in to use that."
 fi
 

@@ -365,6 +365,7 @@ impl Connection {
         if setup.is_some()
             && let Some((member, stream)) = link.take()
         {
+            // Requests will come through it.
             drop(member);
             match self.group.sockets.add(stream.sock(), Rc::clone(self), Traffic::Much) {
                 Ok(member) => *link = Some((member, stream)),
