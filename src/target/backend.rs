@@ -8,6 +8,7 @@ use dst_session::transactions::Request;
 use dst_transport::RECEIVE_BUFFER;
 use dst_wire::{Op, Status};
 use spdk::backend::{BackendDone, BackendIo, Channel, IoStatus};
+use spdk::clock::now_us;
 use spdk::dma::DmaPool;
 
 use crate::connection::Connection;
@@ -187,13 +188,15 @@ pub fn status(status: IoStatus) -> Status {
 /// Looks at what the backend has finished. Gives how many there were.
 pub fn collect(group: &Rc<Group>) -> usize {
     let mut count = 0;
+    // One look at the clock for all: it is for the statistics only.
+    let now_us = if group.pools.completed.borrow().is_empty() { 0 } else { now_us() };
     loop {
         let next = group.pools.completed.borrow_mut().pop_front();
         let Some((mut io, result)) = next else { return count };
         let connection = io.ctx.connection.take().expect("an I/O in the backend has a connection");
         let in_backend = &group.pools.in_backend;
         in_backend.set(in_backend.get() - 1);
-        connection.completed(io, status(result));
+        connection.completed(io, status(result), now_us);
         count += 1;
     }
 }

@@ -238,12 +238,12 @@ impl Connection {
     }
 
     /// The backend has finished one of its transactions.
-    pub fn completed(self: &Rc<Self>, io: Io, status: Status) {
+    pub fn completed(self: &Rc<Self>, io: Io, status: Status, now_us: u64) {
         let mut state = self.state.borrow_mut();
         let body = &mut state.body;
         let pools = &self.group.pools;
         let queue = body.queue.as_mut().expect("only a queue's requests reach the backend");
-        queue.completed(io, status, pools);
+        queue.completed(io, status, now_us, pools);
         if body.phase == Phase::Shut {
             queue.drop_answers(pools);
             if queue.in_backend() == 0 {

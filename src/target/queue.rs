@@ -239,14 +239,14 @@ impl Queue {
     }
 
     /// The backend has finished a transaction.
-    pub fn completed(&mut self, io: Io, status: Status, pools: &Pools) {
+    pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
         if status != Status::Success {
             self.stats.errors += 1;
         }
         let slot = io.ctx.slot;
         let work = &self.work[usize::from(slot)];
-        self.stats.end(work.op, now_us().saturating_sub(work.begun_us));
+        self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
         let has_data = status == Status::Success && work.data_len > 0;
         if has_data {
             self.answer(slot, status, Some(io));
