@@ -42,13 +42,17 @@ def test_flush_fails_on_the_channels_that_were_there(lab: Lab, reactors: int) ->
     checker.begin_and_flow(**LOAD, flushes=2)
     checker.findings().assert_clean()
     restart_and_return(service, checker)
-    wait_until(lambda: checker.findings().failed["flush"] >= reactors, "a flush of each reactor to fail")
+    wait_until(lambda: checker.findings().failed_reactors == reactors, "a flush of each reactor to fail")
     checker.wait_flow()
+    told = checker.findings()
+    # A few if several were in flight: each of them may have covered what was lost.
+    assert reactors <= told.failed["flush"] <= reactors * LOAD["depth"], told.failed
+    assert told.all_failed == told.failed["flush"], told.failed
+    checker.wait_flow(5000)
     found = checker.end()
     # Memory forgets everything, so there are bad blocks; the point is that the user was told.
     assert found.bad_blocks > 0
-    assert found.failed["flush"] == reactors, found.failed
-    assert found.all_failed == reactors, found.failed
+    assert found.failed == told.failed, "it is told once"
     assert lost_caches(checker) == 1
     assert warned(checker)
 

@@ -25,6 +25,8 @@ class Findings:
     """Of I/O that succeeded."""
     failed_fastest_ms: int
     failed_slowest_ms: int
+    failed_reactors: int
+    """Of which an I/O failed."""
     bad_blocks: int
     compared_blocks: int
     settled_blocks: int

@@ -84,6 +84,7 @@ reply_stats(struct spdk_jsonrpc_request *request, bool again)
 	write_ms(w, "slowest_ms", stats.slowest);
 	write_ms(w, "failed_fastest_ms", stats.failed_fastest);
 	write_ms(w, "failed_slowest_ms", stats.failed_slowest);
+	spdk_json_write_named_uint64(w, "failed_reactors", stats.failed_reactors);
 	spdk_json_write_named_uint64(w, "bad_blocks", stats.bad_blocks);
 	spdk_json_write_named_uint64(w, "compared_blocks", stats.compared);
 	spdk_json_write_named_uint64(w, "settled_blocks", stats.settled);

@@ -273,11 +273,14 @@ run_stats(bool again)
 		uint64_t slowest = again ? __atomic_exchange_n(&stats->slowest, 0, __ATOMIC_RELAXED) : get(&stats->slowest);
 		uint64_t fastest = get(&stats->failed_fastest);
 		uint64_t failed_slowest = get(&stats->failed_slowest);
+		bool has_failed = false;
 
 		for (kind = 0; kind < RUN_KINDS; kind++) {
 			sum.done[kind] += get(&stats->done[kind]);
 			sum.failed[kind] += get(&stats->failed[kind]);
+			has_failed |= get(&stats->failed[kind]) != 0;
 		}
+		sum.failed_reactors += has_failed;
 		sum.slowest = slowest > sum.slowest ? slowest : sum.slowest;
 		sum.failed_slowest = failed_slowest > sum.failed_slowest ? failed_slowest : sum.failed_slowest;
 		if (fastest != 0 && (sum.failed_fastest == 0 || fastest < sum.failed_fastest)) {

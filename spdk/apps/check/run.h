@@ -37,6 +37,8 @@ struct run_stats {
 	/* Ticks. Of I/O that succeeded, since it was last asked for; and of I/O that failed, of all time. */
 	uint64_t slowest;
 	uint64_t failed_fastest, failed_slowest;
+	/* Workers of which an I/O failed. Only in the sum. */
+	uint64_t failed_reactors;
 	uint64_t bad_blocks;
 	/* Blocks that were read and compared. */
 	uint64_t compared;
