@@ -1,4 +1,4 @@
-"""Small I/O is answered in batches: how often the target sends, counted, not timed.
+"""Small I/O is answered in batches, long I/O goes in parts: counted, not timed.
 
 SPDK 20.07 hands completions over eight a turn, so a target that sends in each turn does it for every eighth answer, however
 the machine runs; one that gathers them for every fiftieth, as long as the two sides keep up with each other.
@@ -12,12 +12,13 @@ import pytest
 
 from harness.counting import counted
 from harness.lab import Lab
-from harness.spdk import Job
+from harness.spdk import Job, assert_clean
 
 pytestmark = pytest.mark.needs_dst
 
 MIB = 64
 ANSWERS_A_SEND = 16
+PART = 256 << 10
 WINDOW_S = 0.5
 WINDOWS = 20
 
@@ -47,3 +48,21 @@ def test_a_send_is_for_many(lab: Lab) -> None:
         found.append((now[0] - last[0]) / (now[1] - last[1]))
         last = now
     print(f"{max(found):.0f} answers for each send of the target")
+
+
+def test_long_io_goes_in_parts(lab: Lab) -> None:
+    """While one part is on the wire the backend works for another, and small I/O is not behind all of it."""
+    target = lab.target()
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=MIB * 256, block_size=4096)
+    remote = lab.transport.serve(target, "Malloc0")
+    perf = lab.bdevperf(remote, Job("randrw", depth=4, size=1 << 20, seconds=1), MIB * 256)
+
+    def moved() -> dict[str, int]:
+        return {name: target.rpc.call("dst_get_stats")[name] for name in ("reads", "read_bytes", "writes", "written_bytes")}
+
+    before = moved()
+    assert_clean(perf.run())
+    done = {name: count - before[name] for name, count in moved().items()}
+    assert done["reads"] > 0 and done["writes"] > 0
+    assert done["read_bytes"] == done["reads"] * PART
+    assert done["written_bytes"] == done["writes"] * PART
