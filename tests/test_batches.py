@@ -58,7 +58,8 @@ def test_long_io_goes_in_parts(lab: Lab) -> None:
     perf = lab.bdevperf(remote, Job("randrw", depth=4, size=1 << 20, seconds=1), MIB * 256)
 
     def moved() -> dict[str, int]:
-        return {name: target.rpc.call("dst_get_stats")[name] for name in ("reads", "read_bytes", "writes", "written_bytes")}
+        stats = target.rpc.call("dst_get_stats")
+        return {name: stats[name] for name in ("reads", "read_bytes", "writes", "written_bytes")}
 
     before = moved()
     assert_clean(perf.run())
