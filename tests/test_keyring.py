@@ -21,7 +21,7 @@ from test_config import save, saved
 
 pytestmark = pytest.mark.needs_dst
 
-FIRST = (24, 1)
+FIRST = (24, 5)
 VERSION = "{}.{:02}".format(*environment().spdk_version)
 
 needs_keyring = pytest.mark.skipif(environment().spdk_version < FIRST, reason=f"SPDK {VERSION} has no keyring")
@@ -57,7 +57,7 @@ ENTRY = {"export": "volume", "host": HOST, "access": "rw"}
 def test_without_a_keyring(lab: Lab) -> None:
     target = lab.target()
     export(target)
-    told = f"psk: key key0 can't be looked up: SPDK {VERSION} has no keyring, 24.01 is the first that has one; "
+    told = f"psk: key key0 can't be looked up: SPDK {VERSION} has no keyring, 24.05 is the first that has one; "
     told += "give a psk_file instead"
     assert refused(target, "bdev_dst_create", **PLACE, psk="key0") == told
     assert refused(target, "dst_export_add_host", **ENTRY, psk="key0") == told

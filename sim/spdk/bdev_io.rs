@@ -66,22 +66,10 @@ impl BdevIo {
         self.data.len()
     }
 
-    /// Entries in the user's vectors.
-    pub fn iov_count(&self) -> usize {
-        usize::from(!self.data.is_empty())
-    }
-
     /// Copies `src` to byte `offset` of the data; the bytes copied, fewer at its end.
     pub fn copy_in(&mut self, offset: usize, src: &[u8]) -> usize {
         let n = src.len().min(self.data.len().saturating_sub(offset));
         self.data[offset..offset + n].copy_from_slice(&src[..n]);
-        n
-    }
-
-    /// Copies the data from byte `offset` on to `dst`; the bytes copied, fewer at its end.
-    pub fn copy_out(&self, offset: usize, dst: &mut [u8]) -> usize {
-        let n = dst.len().min(self.data.len().saturating_sub(offset));
-        dst[..n].copy_from_slice(&self.data[offset..offset + n]);
         n
     }
 
@@ -149,11 +137,6 @@ impl BdevIoQueue {
     /// Adds one at the end.
     pub fn push_back(&mut self, io: BdevIo) {
         self.0.push_back(io);
-    }
-
-    /// Puts one back at the beginning.
-    pub fn push_front(&mut self, io: BdevIo) {
-        self.0.push_front(io);
     }
 
     /// The stamp of the first.

@@ -97,11 +97,6 @@ impl DmaVec {
         self.data[offset..offset + src.len()].copy_from_slice(src);
     }
 
-    /// Copies the bytes from `offset` on to `dst`.
-    pub fn copy_out(&self, offset: usize, dst: &mut [u8]) {
-        dst.copy_from_slice(&self.data[offset..offset + dst.len()]);
-    }
-
     /// The bytes from `offset` on.
     pub fn slice(&self, offset: usize) -> &[u8] {
         &self.data[offset.min(self.data.len())..]

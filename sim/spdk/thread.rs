@@ -54,17 +54,10 @@ fn post(thread: u64, message: Message) -> Result<()> {
     if back.is_some() { Err(Errno::ESRCH) } else { Ok(()) }
 }
 
-/// Runs `f` on the current SPDK thread when what runs now has returned.
-pub fn defer(f: impl FnOnce() + 'static) -> Result<()> {
-    post(Thread::current().ok_or(Errno::ESRCH)?.id, Box::new(f))
-}
+/// A simulated thread never moves.
+pub fn stay() {}
 
 /// All cores of the application.
 pub fn cores() -> Vec<u32> {
     with(|w| w.current_process().map_or(Vec::new(), |p| (0..w.processes[&p].cores).collect()))
-}
-
-/// The core that the caller runs on.
-pub fn current_core() -> u32 {
-    with(|w| w.current.and_then(|id| w.threads.get(&id)).map_or(u32::MAX, |thread| thread.core))
 }

@@ -7,10 +7,10 @@ use std::sync::Arc;
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Initiator, Secured};
 use dst_session::Violation;
-use dst_session::keep_alive::{Due, KeepAlive};
 use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
+use dst_session::silence::Silence;
 use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
 use dst_wire::{Header, Hello, Kind, Previous, RefusalReason, Welcome};
 use spdk::clock;
@@ -40,7 +40,7 @@ pub struct Connection {
     pub receiver: Receiver,
     pub outbox: Outbox,
     /// How long the target has been silent.
-    pub silence: KeepAlive,
+    pub silence: Silence,
     /// Until when it executes what is sent here.
     pub lease: Held,
 }
@@ -218,7 +218,7 @@ impl Link {
             stream: Stream::new(sock),
             receiver: Receiver::new(),
             outbox: Outbox::new(),
-            silence: KeepAlive::new(HANDSHAKE_TIMEOUT_MS, now_us),
+            silence: Silence::new(HANDSHAKE_TIMEOUT_MS, now_us),
             lease: Held::new(0, now_us),
         });
         let Some(source) = &self.shared.peer.key else { return self.greet(connection, wanted, now_us) };
@@ -263,7 +263,7 @@ impl Link {
             }
             (Some(message), _) => self.not_expected(&message, now_us),
             (None, Err(broken)) => self.failed(now_us, broken.to_string(), None),
-            (None, Ok(())) if connection.silence.due(now_us) == Due::Dead => {
+            (None, Ok(())) if connection.silence.is_too_long(now_us) => {
                 self.failed(now_us, "the handshake takes too long".to_owned(), None)
             }
             (None, Ok(())) => {
@@ -307,7 +307,7 @@ impl Link {
         match first {
             Some(Message::Welcome(welcome)) => match check_welcome(hello, &welcome) {
                 Ok(()) => {
-                    connection.silence = KeepAlive::new(welcome.keep_alive_ms, now_us);
+                    connection.silence = Silence::new(welcome.keep_alive_ms, now_us);
                     // Not this turn's time: if we were stopped since, the welcome may be younger.
                     connection.lease = Held::new(welcome.keep_alive_ms, clock::now_us());
                     let Greeting { connection, messages, .. } = *greeting;
@@ -322,7 +322,7 @@ impl Link {
                 let why = outcome.map_or_else(|broken| broken.to_string(), |()| String::new());
                 self.failed(now_us, why, None)
             }
-            None if connection.silence.due(now_us) == Due::Dead => {
+            None if connection.silence.is_too_long(now_us) => {
                 self.failed(now_us, "the handshake takes too long".to_owned(), None)
             }
             None => {
@@ -389,7 +389,7 @@ impl Connection {
             // Not this turn's time: if we were stopped since, the acknowledgement may be younger.
             self.lease.acknowledged(id, clock::now_us());
         }
-        if self.silence.due(now_us) == Due::Dead {
+        if self.silence.is_too_long(now_us) {
             return Err(Broken::Silent(now_us.saturating_sub(self.silence.heard_us()) / 1000));
         }
         if let Some((id, has)) = self.lease.ask(now_us) {

@@ -8,6 +8,7 @@ use dst_target::Target;
 use dst_transport::set_workers;
 use spdk::bdev_module::{ModuleOps, register_module};
 use spdk::subsystem::{self, FiniDone, InitDone};
+use spdk::thread;
 use zeroizing_alloc::ZeroAlloc;
 
 /// What Rust code frees is overwritten first: keys, and what was decrypted, are in no memory that is not in use. On the I/O
@@ -25,6 +26,8 @@ static MODULE: ModuleOps = ModuleOps {
 };
 
 fn start(done: InitDone) {
+    // Target and clients are known to this thread's reactor only.
+    thread::stay();
     Target::start();
     done.done(Ok(()));
 }

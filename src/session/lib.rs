@@ -15,7 +15,7 @@
 //! | [`negotiate`] | what a hello is answered with | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
 //! | [`request`] | whether a request is one that can be executed | target |
-//! | [`keep_alive`] | when to show a sign of life, when to give a silent peer up | both |
+//! | [`silence`] | when to give a silent peer up | both |
 //! | [`histogram`] | latencies, counted | both |
 //! | [`lease`] | until when a target executes what a connection sends | both |
 //! | [`mutation`] | protections that the simulator takes away, to see that it notices | both |
@@ -26,13 +26,13 @@ pub mod access;
 pub mod deframer;
 pub mod durability;
 pub mod histogram;
-pub mod keep_alive;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
 pub mod patience;
 pub mod request;
 pub mod retry;
+pub mod silence;
 pub mod slots;
 pub mod transactions;
 

@@ -12,7 +12,6 @@ const FIRST_PART: u64 = 8;
 pub struct Retry {
     longest_us: u64,
     delay_us: u64,
-    attempts: u32,
     next_us: u64,
     random: u64,
 }
@@ -21,19 +20,12 @@ impl Retry {
     /// Tries at once, then with delays of up to `longest_ms`. `seed` is what chance is made of.
     pub fn new(longest_ms: u32, seed: u64, now_us: u64) -> Retry {
         let longest_us = u64::from(longest_ms) * 1000;
-        Retry {
-            longest_us,
-            delay_us: longest_us / FIRST_PART,
-            attempts: 0,
-            next_us: now_us,
-            random: seed | 1,
-        }
+        Retry { longest_us, delay_us: longest_us / FIRST_PART, next_us: now_us, random: seed | 1 }
     }
 
     /// Begins anew: the next attempt is due at once.
     pub fn restart(&mut self, now_us: u64) {
         self.delay_us = self.longest_us / FIRST_PART;
-        self.attempts = 0;
         self.next_us = now_us;
     }
 
@@ -42,7 +34,6 @@ impl Retry {
         if now_us < self.next_us {
             return false;
         }
-        self.attempts = self.attempts.saturating_add(1);
         self.next_us = u64::MAX;
         true
     }
@@ -57,11 +48,6 @@ impl Retry {
     /// The attempt failed, and there is another address that was not tried yet: at once.
     pub fn failed_here(&mut self, now_us: u64) {
         self.next_us = now_us;
-    }
-
-    /// Attempts begun so far.
-    pub fn attempts(&self) -> u32 {
-        self.attempts
     }
 
     /// A number below `limit`. Marsaglia's xorshift64 (2003): chance enough to spread attempts.
@@ -88,7 +74,6 @@ mod tests {
             assert!(!retry.begin(now + delay_us * 3 / 4 - 1));
             assert!(retry.begin(now + delay_us * 5 / 4));
         }
-        assert_eq!(retry.attempts(), 6);
         retry.restart(99);
         assert!(!retry.begin(98) && retry.begin(99));
         let first = |seed| {

@@ -10,8 +10,8 @@ use std::rc::Rc;
 
 use dst_security::Secured;
 use dst_session::Violation;
-use dst_session::keep_alive::{Due, KeepAlive};
 use dst_session::lease::Granted;
+use dst_session::silence::Silence;
 use dst_session::slots::Slots;
 use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
@@ -94,7 +94,7 @@ pub(crate) struct Body {
     /// When it last showed a sign of life that was not asked for.
     pub spoke_us: u64,
     /// Watches what the client takes.
-    pub taking: KeepAlive,
+    pub taking: Silence,
     pub goodbye: bool,
     /// What a frame has shown, for whoever comes out of the receiver.
     pub broken: Option<Broken>,
@@ -165,7 +165,7 @@ impl Connection {
                     lease_expired: false,
                     handshake_timed_out: false,
                     spoke_us: now_us,
-                    taking: KeepAlive::new(timeout_ms, now_us),
+                    taking: Silence::new(timeout_ms, now_us),
                     goodbye: false,
                     broken: None,
                     doomed: false,
@@ -324,7 +324,7 @@ impl Connection {
         }
         if !body.wants_to_send() {
             body.taking.heard(now_us);
-        } else if body.phase == Phase::Ready && body.taking.due(now_us) == Due::Dead {
+        } else if body.phase == Phase::Ready && body.taking.is_too_long(now_us) {
             let since_ms = now_us.saturating_sub(body.taking.heard_us()) / 1000;
             return self.doom(body, Broken::NotTaking(since_ms));
         }
@@ -375,7 +375,7 @@ impl Connection {
         body.phase = Phase::Ready;
         body.lease = Granted::new(welcome.keep_alive_ms, self.group.now_us());
         body.lease_ms = welcome.keep_alive_ms;
-        body.taking = KeepAlive::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
+        body.taking = Silence::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
         body.queue = setup.map(Queue::new);
         body.message = Vec::new();
         body.outbox.push(Header::new(Kind::Welcome), &welcome.encode());

@@ -159,12 +159,6 @@ impl BdevIo {
         unsafe { (*self.ctx()).stamp = stamp };
     }
 
-    /// Entries in the user's vectors. HOT.
-    #[inline]
-    pub fn iov_count(&self) -> usize {
-        self.vectors().count()
-    }
-
     /// The vectors of a read or write, or of both halves of a compare-and-write.
     #[inline]
     fn vectors(&self) -> Vectors<'_> {
@@ -209,17 +203,6 @@ impl BdevIo {
         for (base, len) in self.pieces(offset, src.len()) {
             // SAFETY: a piece of the user's buffer, ours to write to until completion; `src` is other memory.
             unsafe { ptr::copy_nonoverlapping(src[done..done + len].as_ptr(), base, len) };
-            done += len;
-        }
-        done
-    }
-
-    /// Copies the data from byte `offset` on to `dst`; the bytes copied, fewer at its end. HOT.
-    pub fn copy_out(&self, offset: usize, dst: &mut [u8]) -> usize {
-        let mut done = 0;
-        for (base, len) in self.pieces(offset, dst.len()) {
-            // SAFETY: a piece of the user's buffer, there until completion; `dst` is other memory.
-            unsafe { ptr::copy_nonoverlapping(base, dst[done..done + len].as_mut_ptr(), len) };
             done += len;
         }
         done
@@ -329,19 +312,6 @@ impl BdevIoQueue {
             }
         }
         self.tail = raw;
-        self.len += 1;
-    }
-
-    /// Puts one back at the beginning. HOT.
-    #[inline]
-    pub fn push_front(&mut self, io: BdevIo) {
-        let raw = io.into_raw().as_ptr();
-        // SAFETY: an I/O whose token this queue has taken.
-        unsafe { *next(raw) = self.head };
-        if self.head.is_null() {
-            self.tail = raw;
-        }
-        self.head = raw;
         self.len += 1;
     }
 

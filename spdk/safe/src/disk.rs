@@ -12,6 +12,7 @@ use spdk_sys as sys;
 
 use crate::bdev_io::{BdevIo, IoKind};
 use crate::errno::{Errno, Result};
+use crate::thread::Thread;
 use crate::{bdev_module, json};
 
 /// What a new bdev is like.
@@ -65,7 +66,8 @@ pub trait Disk: Send + Sync + 'static {
     fn write_config(&self) -> Vec<Value>;
 
     /// The bdev was unregistered, by [`Registered::unregister`] or by SPDK, and nobody has it open. Called on
-    /// the thread where it was unregistered. `done` is called there too when the disk needs to be no more.
+    /// the thread where it was unregistered; before SPDK 23.01, on the one where it was closed last. `done` is called
+    /// there too when the disk needs to be no more.
     fn destruct(&self, done: DestructDone);
 }
 
@@ -183,24 +185,15 @@ impl<D: Disk> Registered<D> {
     /// Removes the bdev. Everybody who has it open is told; when all have closed it, and the disk has been
     /// destructed, `done` is called on this thread. `ENODEV`: it is gone, or going, already. `EBUSY`: being
     /// unregistered.
-    pub fn unregister(&self, done: impl FnOnce(Result<()>) + 'static) {
-        extern "C" fn unregistered<F: FnOnce(Result<()>)>(ctx: *mut c_void, rc: c_int) {
-            // SAFETY: the box given below; SPDK calls this once.
-            let done = unsafe { Box::from_raw(ctx.cast::<F>()) };
-            done(Errno::check(rc));
-        }
-        fn callback<F: FnOnce(Result<()>)>(_: &F) -> extern "C" fn(*mut c_void, c_int) {
-            unregistered::<F>
-        }
-
+    pub fn unregister<F: FnOnce(Result<()>) + 'static>(&self, done: F) {
         let bdev = match self.handle.get() {
             Ok(bdev) => bdev,
             Err(e) => return done(Err(e)),
         };
-        let cb = callback(&done);
-        let ctx = Box::into_raw(Box::new(done)).cast::<c_void>();
-        // SAFETY: not destructed yet, since the handle had it, and that would be on this thread.
-        unsafe { sys::spdk_bdev_unregister(bdev, Some(cb), ctx) };
+        let home = Thread::current().expect("bdevs are unregistered on an SPDK thread");
+        let ctx = Box::into_raw(Box::new(Unregistering { home, rc: 0, done })).cast::<c_void>();
+        // SAFETY: not destructed yet, since the handle had it.
+        unsafe { sys::spdk_bdev_unregister(bdev, Some(unregistered::<F>), ctx) };
     }
 
     /// Changes the number of blocks and tells everybody who has it open. `EBUSY`: it would shrink, and is
@@ -210,6 +203,35 @@ impl<D: Disk> Registered<D> {
         // SAFETY: as for `unregister`.
         Errno::check(unsafe { sys::spdk_bdev_notify_blockcnt_change(bdev, num_blocks) })
     }
+}
+
+/// Who waits for the end of a bdev, and where.
+struct Unregistering<F> {
+    home: Thread,
+    rc: c_int,
+    done: F,
+}
+
+/// SPDK's call at the end, on the thread that unregistered the bdev, but before SPDK 23.01 on that of its last user.
+extern "C" fn unregistered<F: FnOnce(Result<()>)>(ctx: *mut c_void, rc: c_int) {
+    let this = ctx.cast::<Unregistering<F>>();
+    // SAFETY: the box of `Registered::unregister`; SPDK calls this once, and `report` only comes after it. `done` is not
+    // touched here.
+    let home = unsafe {
+        (*this).rc = rc;
+        (*this).home
+    };
+    if Thread::current() == Some(home) {
+        report::<F>(ctx);
+    } else if let Err(e) = home.send_raw(report::<F>, ctx) {
+        crate::error!("nobody is told that a bdev is unregistered: {e}");
+    }
+}
+
+extern "C" fn report<F: FnOnce(Result<()>)>(ctx: *mut c_void) {
+    // SAFETY: the box of `Registered::unregister`, at home; called once.
+    let this = *unsafe { Box::from_raw(ctx.cast::<Unregistering<F>>()) };
+    (this.done)(Errno::check(this.rc));
 }
 
 /// Says that a disk needs to be no more.

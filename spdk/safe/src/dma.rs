@@ -152,20 +152,6 @@ impl DmaVec {
         }
     }
 
-    /// Copies the bytes from `offset` on to `dst`.
-    ///
-    /// # Panics
-    /// When there are not as many.
-    pub fn copy_out(&self, offset: usize, dst: &mut [u8]) {
-        assert!(offset.checked_add(dst.len()).is_some_and(|end| end <= self.len), "past the end of a DmaVec");
-        let mut done = 0;
-        for (base, len) in self.pieces(offset, dst.len()) {
-            // SAFETY: as in `copy_in`, the other way round.
-            unsafe { ptr::copy_nonoverlapping(base, dst[done..done + len].as_mut_ptr(), len) };
-            done += len;
-        }
-    }
-
     /// The longest slice of contiguous bytes from `offset` on, empty at the end: for digests. HOT.
     pub fn slice(&self, offset: usize) -> &[u8] {
         match self.pieces(offset, usize::MAX).next() {

@@ -10,7 +10,7 @@ use crate::errno::Errno;
 pub enum KeyringError {
     /// There is no keyring.
     #[error(
-        "can't be looked up: SPDK {0} has no keyring, 24.01 is the first that has one; give a psk_file instead"
+        "can't be looked up: SPDK {0} has no keyring, 24.05 is the first that has one; give a psk_file instead"
     )]
     NoKeyring(String),
     /// There is no such key.

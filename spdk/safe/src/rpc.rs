@@ -3,6 +3,7 @@
 use std::ffi::{CStr, CString};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::sync::{Mutex, PoisonError};
 
 use serde_json::Value;
@@ -57,17 +58,31 @@ pub fn register(method: &'static CStr, handler: Handler, phase: Phase) {
     unsafe { sys::spdk_rpc_register_method(method.as_ptr(), Some(ENTRIES[slot]), mask) };
 }
 
+/// Whether SPDK's RPC server is gone.
+static CLOSED: AtomicBool = AtomicBool::new(false);
+
+/// SPDK stops its subsystems, and has stopped its RPC server before: nobody can be answered any more.
+pub(crate) fn close() {
+    CLOSED.store(true, Relaxed);
+}
+
 /// An answer that somebody waits for. May be kept, on its thread. Dropped, it says that something went wrong
-/// here.
+/// here. One that is kept until SPDK stops goes nowhere.
 pub struct Reply {
     request: Option<NonNull<sys::spdk_jsonrpc_request>>,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl Reply {
+    /// The request, if it is not answered yet and can be. Before 23.09 SPDK frees the connections of requests when it
+    /// stops, and answering one would use its connection.
+    fn take(&mut self) -> Option<NonNull<sys::spdk_jsonrpc_request>> {
+        self.request.take().filter(|_| !CLOSED.load(Relaxed))
+    }
+
     /// Answers with a result.
     pub fn ok(mut self, result: Value) {
-        if let Some(request) = self.request.take() {
+        if let Some(request) = self.take() {
             // SAFETY: not answered yet; SPDK keeps a request until then, even when its connection is lost.
             unsafe {
                 let w = sys::spdk_jsonrpc_begin_result(request.as_ptr());
@@ -83,7 +98,7 @@ impl Reply {
     }
 
     fn fail(&mut self, code: i32, message: &str) {
-        if let Some(request) = self.request.take() {
+        if let Some(request) = self.take() {
             let message = CString::new(message.replace('\0', " ")).unwrap_or_default();
             // SAFETY: as in `ok`; SPDK copies the message.
             unsafe { sys::spdk_jsonrpc_send_error_response(request.as_ptr(), code, message.as_ptr()) };

@@ -146,6 +146,7 @@ unsafe extern "C" fn init<const SLOT: usize>() {
 }
 
 unsafe extern "C" fn fini<const SLOT: usize>() {
+    crate::rpc::close();
     let done = FiniDone(Once::new());
     if let Some(ops) = ops(SLOT) {
         (ops.fini)(done);

@@ -2,7 +2,8 @@
 //!
 //! An SPDK thread is a queue of messages and a list of pollers which some OS thread runs. Whatever in this
 //! crate is not `Send` belongs to the SPDK thread on which it was made; nothing here may be kept in a
-//! `thread_local!`, because several SPDK threads share an OS thread.
+//! `thread_local!`, because several SPDK threads share an OS thread: unless its thread stays on its core, and
+//! is the only one there that keeps such a thing.
 
 use std::ffi::{CString, c_void};
 use std::mem::ManuallyDrop;
@@ -53,6 +54,7 @@ impl Thread {
         if thread.is_null() {
             return Err(Errno::ENOMEM);
         }
+        bind(thread);
         // SAFETY: it was just made, and exits only when somebody who has its handle says so.
         let id = unsafe { sys::spdk_thread_get_id(thread) };
         Ok(Thread { id })
@@ -62,8 +64,31 @@ impl Thread {
     ///
     /// When it cannot be sent (`ESRCH`: the thread is gone; else SPDK is short of messages) `f` is dropped
     /// at once, here. The caller sees to it that the thread does not exit during the call.
-    pub fn send(&self, f: impl FnOnce() + Send + 'static) -> Result<()> {
-        send_boxed(*self, f)
+    pub fn send<F: FnOnce() + Send + 'static>(&self, f: F) -> Result<()> {
+        extern "C" fn run<F: FnOnce()>(ctx: *mut c_void) {
+            // SAFETY: `ctx` is the box sent below; SPDK runs a message once.
+            let f = unsafe { Box::from_raw(ctx.cast::<F>()) };
+            f();
+        }
+
+        let ctx = Box::into_raw(Box::new(f)).cast::<c_void>();
+        let sent = self.send_raw(run::<F>, ctx);
+        if sent.is_err() {
+            // SAFETY: not sent, so the box is still ours.
+            drop(unsafe { Box::from_raw(ctx.cast::<F>()) });
+        }
+        sent
+    }
+
+    /// Calls `run` with `ctx` on this thread, later. When that can't be sent, nothing is done with `ctx`.
+    pub(crate) fn send_raw(&self, run: extern "C" fn(*mut c_void), ctx: *mut c_void) -> Result<()> {
+        let to = self.lookup();
+        if to.is_null() {
+            return Err(Errno::ESRCH);
+        }
+        // SAFETY: the thread exists (the caller keeps it from exiting meanwhile). What `run` does with `ctx` is its
+        // own affair.
+        Errno::check(unsafe { sys::spdk_thread_send_msg(to, Some(run), ctx) })
     }
 
     /// Ends the thread, once its messages so far are done. Its pollers, channels and sockets must be gone.
@@ -83,37 +108,31 @@ impl Thread {
     }
 }
 
+/// The running thread stays where it is, whatever mask of CPUs it is given, as those of [`Thread::create`] do: for
+/// who keeps something in a [`thread_local!`](crate::thread_local!). Before SPDK 23.05 that can't be said.
+pub fn stay() {
+    let thread = current_ptr();
+    if !thread.is_null() {
+        bind(thread);
+    }
+}
+
+/// Binds a thread, which exists, to its core.
+fn bind(thread: *mut sys::spdk_thread) {
+    #[cfg(spdk_thread_bind)]
+    // SAFETY: the caller's; writes to the thread.
+    unsafe {
+        sys::spdk_thread_bind(thread, true);
+    }
+    #[cfg(not(spdk_thread_bind))]
+    let _ = thread;
+}
+
 /// The running SPDK thread, null when there is none. HOT.
 #[inline]
 pub(crate) fn current_ptr() -> *mut sys::spdk_thread {
     // SAFETY: reads a thread-local variable of SPDK.
     unsafe { sys::spdk_get_thread() }
-}
-
-/// Runs `f` on the current SPDK thread when what runs now has returned. As [`Thread::send`], without `Send`.
-pub fn defer(f: impl FnOnce() + 'static) -> Result<()> {
-    send_boxed(Thread::current().ok_or(Errno::ESRCH)?, f)
-}
-
-fn send_boxed<F: FnOnce() + 'static>(thread: Thread, f: F) -> Result<()> {
-    extern "C" fn run<F: FnOnce()>(ctx: *mut c_void) {
-        // SAFETY: `ctx` is the box sent below; SPDK runs a message once.
-        let f = unsafe { Box::from_raw(ctx.cast::<F>()) };
-        f();
-    }
-
-    let to = thread.lookup();
-    if to.is_null() {
-        return Err(Errno::ESRCH);
-    }
-    let ctx = Box::into_raw(Box::new(f));
-    // SAFETY: the thread exists (the caller keeps it from exiting meanwhile); `run::<F>` takes this box.
-    let rc = unsafe { sys::spdk_thread_send_msg(to, Some(run::<F>), ctx.cast()) };
-    if rc != 0 {
-        // SAFETY: not sent, so the box is still ours.
-        drop(unsafe { Box::from_raw(ctx) });
-    }
-    Errno::check(rc)
 }
 
 /// All cores of the application, in SPDK's order.
@@ -126,12 +145,6 @@ pub fn cores() -> Vec<u32> {
     })
     .take_while(|core| *core != u32::MAX)
     .collect()
-}
-
-/// The core that the caller runs on; `u32::MAX` on an OS thread that is not one of SPDK's.
-pub fn current_core() -> u32 {
-    // SAFETY: reads a thread-local variable of the environment.
-    unsafe { sys::spdk_env_get_current_core() }
 }
 
 /// A value that stays on the SPDK thread where it was wrapped, but whose wrapper may travel: the way for the

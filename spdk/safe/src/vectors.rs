@@ -22,12 +22,6 @@ impl<'a> Vectors<'a> {
         self.first.get(index).or_else(|| self.second.get(index - self.first.len()))
     }
 
-    /// Entries.
-    #[inline]
-    pub(crate) fn count(&self) -> usize {
-        self.first.len() + self.second.len()
-    }
-
     /// The contiguous pieces of `[skip, skip + max)`, without empty ones. From where the last walk with this
     /// cursor began, or further on, no entry is looked at twice.
     #[inline]
