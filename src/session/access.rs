@@ -18,6 +18,9 @@ pub enum Access {
     ReadWrite,
 }
 
+/// Bits in front of an IPv4 address in its IPv6 form (RFC 4291, section 2.5.5.2).
+const MAPPED_LEN: u8 = 96;
+
 /// A network: an address and how many of its leading bits count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
@@ -27,18 +30,27 @@ pub struct Prefix {
 
 /// Why a text is not a [`Prefix`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
-#[error(
-    "`{0}` is not an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32, with no bits set behind its length"
-)]
-pub struct PrefixError(String);
+pub enum PrefixError {
+    /// It is none.
+    #[error(
+        "`{0}` is not an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32, with no bits set behind its length"
+    )]
+    NotAPrefix(String),
+    /// IPv4 in its IPv6 form, with a length that takes in more than IPv4.
+    #[error(
+        "`{0}` is an IPv4 address in its IPv6 form, whose length is 96 or more; write it as IPv4, such as 192.0.2.0/24"
+    )]
+    ShortIpv4(String),
+}
 
 impl FromStr for Prefix {
     type Err = PrefixError;
 
     /// Reads `ADDRESS` or `ADDRESS/LENGTH`. Bits behind the length must be zero, so that a typing error
-    /// does not let in more than was meant.
+    /// does not let in more than was meant. IPv4 in its IPv6 form (`::ffff:192.0.2.0/120`) becomes IPv4, because
+    /// [`Prefix::contains`] takes addresses of that form for IPv4.
     fn from_str(text: &str) -> Result<Prefix, PrefixError> {
-        let error = || PrefixError(text.to_owned());
+        let error = || PrefixError::NotAPrefix(text.to_owned());
         let (addr, len) = match text.split_once('/') {
             Some((addr, len)) if !len.is_empty() && len.bytes().all(|b| b.is_ascii_digit()) => {
                 (addr, Some(len.parse().map_err(|_| error())?))
@@ -49,7 +61,17 @@ impl FromStr for Prefix {
         let addr: IpAddr = addr.parse().map_err(|_| error())?;
         let max = if addr.is_ipv4() { 32 } else { 128 };
         let len: u8 = len.unwrap_or(max);
-        if len > max || bits(addr) & !mask(len) != 0 {
+        if len > max {
+            return Err(error());
+        }
+        let (addr, len) = match addr.to_canonical() {
+            ipv4 @ IpAddr::V4(_) if addr.is_ipv6() => {
+                let short = || PrefixError::ShortIpv4(text.to_owned());
+                (ipv4, len.checked_sub(MAPPED_LEN).ok_or_else(short)?)
+            }
+            _ => (addr, len),
+        };
+        if bits(addr) & !mask(len) != 0 {
             return Err(error());
         }
         Ok(Prefix { addr, len })
@@ -166,6 +188,32 @@ mod tests {
             assert!(bad.parse::<Prefix>().is_err(), "{bad}");
         }
         assert_eq!("10.0.0.0/8".parse::<Prefix>().unwrap().to_string(), "10.0.0.0/8");
+    }
+
+    #[test]
+    fn ipv4_written_as_ipv6_is_ipv4() {
+        for (text, is) in [
+            ("::ffff:192.0.2.0/120", "192.0.2.0/24"),
+            ("::ffff:192.0.2.1", "192.0.2.1/32"),
+            ("::ffff:c000:201/128", "192.0.2.1/32"),
+            ("::ffff:0:0/96", "0.0.0.0/0"),
+        ] {
+            let prefix: Prefix = text.parse().unwrap();
+            assert_eq!(prefix.to_string(), is, "{text}");
+            for from in ["192.0.2.1", "::ffff:192.0.2.1"] {
+                assert!(prefix.contains(from.parse().unwrap()), "{text} has {from}");
+            }
+            assert!(!prefix.contains("2001:db8::1".parse().unwrap()), "{text}");
+        }
+        assert!("::ffff:192.0.2.1/120".parse::<Prefix>().is_err(), "bits behind the length");
+        for short in ["::ffff:0:0/95", "::ffff:192.0.2.0/24", "::ffff:0.0.0.0/0"] {
+            let error = short.parse::<Prefix>().unwrap_err().to_string();
+            assert!(error.contains(short) && error.contains("write it as IPv4"), "{error}");
+        }
+        // Those around them are IPv6.
+        for ipv6 in ["::/0", "::fffe:0:0/95", "::192.0.2.0/120"] {
+            assert!(!ipv6.parse::<Prefix>().unwrap().contains("192.0.2.1".parse().unwrap()), "{ipv6}");
+        }
     }
 
     #[test]
