@@ -53,6 +53,7 @@ debian_archive() {
 
 # private_apt STATE TYPE SUITE...: makes the apt state STATE (a folder) for these suites and updates
 # it. TYPE is deb or deb-src. Sets the array private_apt_options for the calls that follow.
+# Each script names a folder of its own: no lock is common to them.
 private_apt() {
     local state=$1 type=$2 archive suite
     shift 2

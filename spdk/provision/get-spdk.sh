@@ -28,7 +28,7 @@ matches() {
 # fetch SUITE UPSTREAM SHA256: downloads the tarball; fails with a message when this suite has it not.
 fetch() {
     local suite=$1 upstream=$2 sha256=$3 version orig=ceph_$2.orig.tar.xz work
-    private_apt "$DST_CACHE/apt/$suite" deb-src "$suite" || return 1
+    private_apt "$DST_CACHE/apt/$suite-sources" deb-src "$suite" || return 1
     version=$(apt-cache "${private_apt_options[@]}" showsrc ceph |
         awk -v prefix="$upstream-" '$1 == "Version:" && index($2, prefix) == 1 { print $2 }' |
         sort -V | tail -n 1)

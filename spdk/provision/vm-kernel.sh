@@ -37,7 +37,7 @@ if [ -d "$folder" ]; then
     exit
 fi
 
-private_apt "$DST_CACHE/apt/$codename" deb "$codename" 9>&- ||
+private_apt "$DST_CACHE/apt/$codename-kernel" deb "$codename" 9>&- ||
     die "Debian $codename's package lists could not be read" "check that this machine reaches its Debian archive ('apt-get update')"
 # The package named above is empty and depends on the current kernel's.
 image=$(apt-cache "${private_apt_options[@]}" depends "$meta" |
