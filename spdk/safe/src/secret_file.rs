@@ -1,4 +1,7 @@
-//! Files with secrets: read whole, and only if nobody else can have read or written them.
+//! Files with secrets: read whole, and only if they give nobody else a right to read or write them.
+//!
+//! Only the file is looked at, not the folders above it: who may write to one of them can put another file that passes in
+//! its place.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
