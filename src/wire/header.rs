@@ -40,7 +40,7 @@ mod field {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Kind {
-    /// Client: who it is and what it wants. First frame of a connection.
+    /// Client: who it is and what it wants. First frame of a connection, or of its records.
     Hello = 1,
     /// Target: what was agreed. The connection may carry requests from here on.
     Welcome = 2,
@@ -105,7 +105,7 @@ impl Flags {
     pub const NONE: Flags = Flags(0);
     /// [`Header::digest`] is the CRC32C of the data.
     pub const DIGEST: Flags = Flags(1);
-    /// The request was sent before, on this connection or an earlier one of its session.
+    /// The request was sent before, on this connection or an earlier one of its queue.
     pub const RESENT: Flags = Flags(2);
 
     /// Whether all bits of `other` are set.

@@ -10,7 +10,7 @@ pub enum Digest {
     Crc32c = 1,
 }
 
-/// Protection of everything after the handshake. The number is the one on the wire.
+/// Protection of everything from the hello on. The number is the one on the wire.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Cipher {
