@@ -62,7 +62,9 @@ PLACE = (
 )
 
 # A client's target may have several addresses.
-ADDRESSES = required("traddr", "IPv4 or IPv6 addresses, of which the next is tried when one fails", "-a", is_list=True)
+ADDRESSES = required(
+    "traddr", "1 to 8 IPv4 or IPv6 addresses, of which the next is tried when one fails", "-a", is_list=True
+)
 
 PSK_FILE = text(
     "psk_file",
@@ -78,7 +80,7 @@ PSK = text(
 
 CLIENT_OPTIONS = (
     number("transaction_timeout_ms", "how long after its submission unanswered I/O fails, 1000 to 86400000"),
-    number("max_retries", "how often an I/O is sent again before it fails; 0: as often as its time allows"),
+    number("max_retries", "how often an I/O is sent again before it fails, 0 to 1000000; 0: as often as its time allows"),
     number("reconnect_delay_ms", "longest time between two attempts to reach a lost target, 10 to 60000"),
     number(
         "keep_alive_timeout_ms",
@@ -126,7 +128,7 @@ METHODS = (
         (
             required("name", "name of the export", "-e"),
             required("bdev_name", "name of the bdev", "-b"),
-            text("uuid", "identity of the export; by default that of the bdev"),
+            text("uuid", "identity of the export; by default the bdev's UUID, which may be another one after each start"),
             switch("read_only", "nobody may write"),
             switch("require_digest", "refuse clients that do not use a digest"),
             switch(
@@ -140,14 +142,14 @@ METHODS = (
     Method("dst_get_exports", "Show exports", (text("name", "name of the export; by default all are shown", "-e"),)),
     Method(
         "dst_export_add_host",
-        "Let a host attach an export",
+        "Let a host attach an export, which has at most 4096 hosts",
         (
             required("export", "name of the export", "-e"),
             required("host", "identity of the host; *: any", "-q"),
             required("access", "ro or rw"),
             text(
                 "addresses",
-                "prefixes that the host may come from, such as 192.0.2.0/24; by default any",
+                "up to 512 prefixes that the host may come from, such as 192.0.2.0/24; by default any",
                 is_list=True,
                 metavar="PREFIX",
             ),
@@ -169,7 +171,7 @@ METHODS = (
     Method(
         "dst_set_workers",
         "Encrypt and decrypt on these CPUs, too; while I/O runs",
-        (required("cpumask", "mask such as 0x6, or list such as [1,2-3]; [] for no workers", "-m"),),
+        (required("cpumask", "mask such as 0x6, or list such as [1,2-3], of at most 64 CPUs; [] for no workers", "-m"),),
     ),
     Method(
         "dst_set_options",
