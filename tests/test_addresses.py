@@ -59,7 +59,7 @@ def test_a_target_that_takes_less_than_before(lab: Lab) -> None:
     """I/O that it would not take is not sent to it: all waits for one that does, and it is said why."""
     service = Service(lab, durable_backend(lab))
     checker = start_checker(lab)
-    attach_to(checker, service.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS)
+    attach_to(checker, service.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS, reconnect_delay_ms=50)
     checker.begin_and_flow()
     service.restart_with('"max_transfer": 1048576', '"max_transfer": 65536')
 
@@ -68,6 +68,9 @@ def test_a_target_that_takes_less_than_before(lab: Lab) -> None:
         return info["state"] == "reconnecting" and "65536" in (info["last_error"] or "")
 
     wait_until(is_told, "the client to say what is wrong", 20)
+    # It tries again and again, and no session is left behind.
+    wait_until(lambda: service.application.text().count("ends: its client said goodbye") >= 5, "attempts to end", 20)
+    assert len(service.application.rpc.call("dst_get_sessions")) <= 1
     service.restart_with('"max_transfer": 65536', '"max_transfer": 1048576')
     checker.wait_flow()
     checker.end().assert_clean()

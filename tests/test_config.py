@@ -14,7 +14,7 @@ from harness.lab import Lab
 from harness.rpc import RpcError
 from harness.ports import free_port
 from harness.spdk import Application, Job, assert_clean
-from harness.transport import Remote, attach
+from harness.transport import Remote, attach, serve_nvmf
 from harness.waiting import wait_until
 
 
@@ -54,6 +54,23 @@ def test_target_and_client_come_back(lab: Lab) -> None:
         assert after.get(key) == before.get(key), key
     assert saved(target) == target_config
     assert saved(client) == client_config
+
+
+@pytest.mark.needs_dst
+def test_what_is_on_top_of_a_client_comes_back(lab: Lab) -> None:
+    """It needs the bdev when the configuration is loaded, and the target is there."""
+    _, remote = lab.malloc_target(64)
+    client = lab.client()
+    bdev = attach(lab.transport, client, remote)
+    namespace = Remote("127.0.0.1", free_port(), "nqn.2016-06.io.spdk:again")
+    serve_nvmf(client, bdev, namespace)
+    config = save(client, lab.folder / "saved.json")
+    assert client.stop() == 0
+
+    client = lab.client(config=lab.folder / "saved.json")
+    (subsystem,) = [s for s in client.rpc.call("nvmf_get_subsystems") if s["nqn"] == namespace.export]
+    assert [ns["bdev_name"] for ns in subsystem["namespaces"]] == [bdev]
+    assert saved(client) == config
 
 
 @pytest.mark.needs_dst

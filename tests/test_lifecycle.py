@@ -76,6 +76,23 @@ def test_delete_bdev_under_io(lab: Lab) -> None:
     assert client.stop() == 0
 
 
+def test_stop_while_an_attach_is_waited_for(lab: Lab) -> None:
+    """SPDK has closed the call's connection by the time that the attempt ends."""
+    client = lab.client()
+    pending = client.rpc.start(
+        "bdev_dst_create",
+        name="never0",
+        traddr="127.0.0.1",
+        trsvcid=str(free_port()),
+        export="none",
+        attach_timeout_ms=60_000,
+    )
+    wait_until(lambda: client.rpc.call("bdev_dst_get_info"), "the attempt to be shown")
+    assert client.stop() == 0, client.tail()
+    with pytest.raises((RpcError, OSError)):
+        pending.result()
+
+
 def test_delete_bdev_while_target_is_gone(lab: Lab) -> None:
     """Nobody answers what is in flight; the deletion ends all the same."""
     target, client = attached_under_io(lab)

@@ -594,6 +594,16 @@ def test_delete_while_attaching(world: World) -> None:
 
 
 @pytest.mark.usefixtures("unchanged")
+def test_no_wait_for_a_target_that_says_nothing(world: World) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        port = silent.getsockname()[1]
+        params = world.good("bdev_dst_create") | {"trsvcid": str(port), "wait": False, "attach_timeout_ms": 60_000}
+        assert world.call("bdev_dst_create", **params) == params["name"]
+        assert world.call("bdev_dst_get_info", name=params["name"])[0]["state"] == "attaching"
+        assert world.call("bdev_dst_delete", name=params["name"]) is True
+
+
+@pytest.mark.usefixtures("unchanged")
 def test_no_wait(world: World) -> None:
     params = world.good("bdev_dst_create") | {"trsvcid": str(world.free_port), "wait": False}
     assert world.call("bdev_dst_create", **params) == params["name"]

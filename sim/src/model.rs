@@ -251,7 +251,7 @@ impl Model {
         match (status, io.kind) {
             (IoStatus::Success, IoKind::Read) => self.read(seq, number, &io, data),
             (IoStatus::Success, IoKind::Flush) => self.flushed(seq, number, &io),
-            (IoStatus::Success, IoKind::Reset) => {}
+            (IoStatus::Success, IoKind::Reset) => self.reset(number, &io),
             (IoStatus::Success, _) => {
                 if !io.executed.iter().any(|&(at, count)| at > submitted.0 && count == io.count) {
                     let text = format!("write {number} is acknowledged, it is in no backend");
@@ -299,6 +299,17 @@ impl Model {
                     world::violation("4 (reads are current)", text);
                 }
             }
+        }
+    }
+
+    /// SPDK demands that nothing of the bdev is outstanding any more: what is submitted meanwhile it ends itself.
+    fn reset(&self, number: u64, io: &Io) {
+        let left = self.outstanding.iter().find(|&&other| {
+            let other = &self.ios[other as usize - 1];
+            other.disk == io.disk && other.client == io.client && !other.orphan
+        });
+        if let Some(left) = left {
+            world::violation("5 (a reset ends all)", format!("reset {number} has ended, I/O {left} has not"));
         }
     }
 

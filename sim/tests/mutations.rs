@@ -53,4 +53,5 @@ mutations! {
     no_credits NoCredits,
     stale_read StaleRead,
     no_removal NoRemoval,
+    reset_alone ResetAlone,
 }

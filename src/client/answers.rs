@@ -6,7 +6,7 @@ use dst_session::transactions::{Answer, Request, Transactions};
 use dst_transport::{Flow, Frames};
 use dst_wire::{Crc32c, Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
-use spdk::bdev_io::BdevIo;
+use spdk::bdev_io::{BdevIo, BdevIoQueue};
 use spdk::iov::IovMut;
 
 use crate::counters::Counters;
@@ -47,6 +47,8 @@ pub struct Answers<'a> {
     pub transactions: &'a mut Transactions<Pending>,
     pub incoming: &'a mut Incoming,
     pub counters: &'a Counters,
+    /// Where a reset goes that the target has done.
+    pub resets: &'a mut BdevIoQueue,
     pub record: Record<'a>,
     /// The time as deadlines are counted.
     pub patient_us: u64,
@@ -57,7 +59,7 @@ impl Frames for Answers<'_> {
         self.incoming.answer = match header.kind {
             Kind::Answer => Some(self.transactions.answer(header)?),
             Kind::KeepAliveAck => {
-                self.incoming.acknowledged = Some(header.id);
+                self.incoming.acknowledged = self.incoming.acknowledged.max(Some(header.id));
                 None
             }
             Kind::Event | Kind::Goodbye => None,
@@ -98,6 +100,10 @@ impl Frames for Answers<'_> {
             Counters::add(&self.counters.errors, 1);
         } else if self.record.is_volatile {
             self.note(&request, &pending);
+        }
+        if request.op == Op::Reset && answer.status == Status::Success {
+            self.resets.push_back(pending.io);
+            return Ok(());
         }
         // The user may submit its next I/O inside this: that only touches the channel's waiting queue.
         pending.io.complete(io_status(answer.status));

@@ -7,7 +7,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::{Relaxed, Release};
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use dst_session::patience::Patience;
 use dst_session::transactions::{Request, Transactions};
@@ -80,7 +80,7 @@ impl Waiting {
     }
 
     /// Stamps what came since the last time.
-    fn look(&self, patient_us: u64) {
+    pub fn look(&self, patient_us: u64) {
         let (mut new, mut queue) = (self.new.borrow_mut(), self.queue.borrow_mut());
         while let Some(mut io) = new.pop_front() {
             io.set_stamp(patient_us);
@@ -130,14 +130,14 @@ pub struct Inner {
     pub patience: Patience,
     /// From when on nothing is executed any more that was sent on connections that are lost.
     pub fenced_us: u64,
-    /// Whether everything has to end: a reset came while there was no connection.
+    /// Whether, for a reset, what is outstanding has to end without the target: there was no connection, or it was lost.
     pub aborting: bool,
-    /// The same of what waits: what is submitted later is not meant.
-    pub aborting_waiting: bool,
+    /// Whether, for a reset, what is outstanding is waited for.
+    pub draining: bool,
     /// Resets that complete when all else has.
     pub resets: BdevIoQueue,
-    /// How many such ends of the bdev's this channel has taken part in.
-    pub aborts_seen: u64,
+    /// The newest of the bdev's resets ([`Shared::resets`]) that this channel takes part in.
+    pub resets_seen: u64,
     /// How many losses of the target's cache this channel has reported.
     pub losses_seen: u64,
     /// Since when the bdev is being deleted, as deadlines are counted.
@@ -145,6 +145,8 @@ pub struct Inner {
     /// Whether it was logged, in this outage, that I/O fails.
     pub told_expired: bool,
     pub log: Limit,
+    /// For I/O that fails, which what is said of connections must not hide.
+    pub ended_log: Limit,
     next_check_us: u64,
     next_look_us: u64,
 }
@@ -170,17 +172,18 @@ impl Channel {
             patience: Patience::new(now),
             fenced_us: 0,
             aborting: false,
-            aborting_waiting: false,
+            draining: false,
             resets: BdevIoQueue::new(),
-            aborts_seen: shared.aborts.load(Relaxed),
+            resets_seen: shared.resets.load(Acquire),
             losses_seen: shared.durability.reported(),
             closing_since_us: None,
             told_expired: false,
             log: Limit::default(),
+            ended_log: Limit::default(),
             next_check_us: 0,
             next_look_us: 0,
         };
-        inner.counters.aborts_done.store(inner.aborts_seen, Relaxed);
+        inner.counters.resets_joined.store(inner.resets_seen, Release);
         let waiting = Waiting::default();
         let channel = Rc::new(Channel { waiting, inner: RefCell::new(inner), poller: RefCell::new(None) });
         let polled = Rc::downgrade(&channel);
@@ -263,6 +266,7 @@ impl Inner {
                 transactions: &mut self.transactions,
                 incoming: &mut self.incoming,
                 counters: &self.counters,
+                resets: &mut self.resets,
                 record,
                 patient_us: self.patience.now_us(),
             };
@@ -278,7 +282,11 @@ impl Inner {
             connection.keep_alive(self.incoming.acknowledged.take(), now)?;
             self.check(waiting)?;
         }
-        while self.transactions.has_credit() {
+        if check || waiting.has_reset() || self.draining || !self.resets.is_empty() {
+            self.join_resets(waiting)?;
+        }
+        // A reset is no transaction like others: the next turn begins with it.
+        while self.transactions.has_credit() && !waiting.has_reset() {
             let Some(io) = waiting.next(self.patience.now_us()) else { break };
             self.begin(io);
             did_work = true;
@@ -296,7 +304,6 @@ impl Inner {
     fn check(&mut self, waiting: &Waiting) -> Result<(), Broken> {
         self.counters.outstanding.store(self.transactions.outstanding() as u64, Relaxed);
         self.counters.waiting.store(waiting.len() as u64, Relaxed);
-        self.pass_aborts();
         if self.shared.session_changes() != self.session_change {
             return Err(Broken::SessionOver);
         }
@@ -316,7 +323,7 @@ impl Inner {
     }
 
     /// Makes a transaction of an I/O. There is credit.
-    fn begin(&mut self, io: BdevIo) {
+    pub fn begin(&mut self, io: BdevIo) {
         let fail = |io: BdevIo| {
             Counters::add(&self.counters.errors, 1);
             io.complete(IoStatus::Failed);

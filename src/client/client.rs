@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
 use dst_session::mutation::{self, Mutation};
-use dst_session::negotiate::check_same_device;
+use dst_session::negotiate::{check_same_device, check_still_usable};
 use dst_wire::{Device, Event, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
@@ -50,7 +50,7 @@ impl Client {
     pub(crate) fn start(params: Params, waiting: Attached) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
         let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
-        let inner = Control::new(&shared, now);
+        let inner = Control::new(&shared, params.wait, now);
         let client =
             Rc::new(Client { params, shared, inner: RefCell::new(inner), deleting: Cell::new(false) });
         let polled = Rc::downgrade(&client);
@@ -65,16 +65,6 @@ impl Client {
         }
         client.inner.borrow_mut().waiting = Some(waiting);
         Ok(client)
-    }
-
-    /// With `wait` false nobody waits for the attach.
-    pub(crate) fn answer_if_not_waiting(&self) {
-        if !self.params.wait {
-            let waiting = self.inner.borrow_mut().waiting.take();
-            if let Some(waiting) = waiting {
-                waiting(Ok(self.params.name.clone()));
-            }
-        }
     }
 
     /// The bdev's name.
@@ -128,7 +118,7 @@ impl Client {
             read_latency: sum.read_latency.get(),
             write_latency: sum.write_latency.get(),
             other_latency: sum.other_latency.get(),
-            last_error: inner.last_error.clone(),
+            last_error: self.shared.last_error(),
         }
     }
 
@@ -176,6 +166,7 @@ impl Client {
         match after {
             After::Nothing => return false,
             After::Attach(welcome) => self.attach(&welcome),
+            After::Answer => self.answer(),
             After::GiveUp(error) => self.give_up(error),
             After::Event(Event::Resized(num_blocks)) => self.resized(num_blocks),
             After::Event(Event::Removed) => self.removed(),
@@ -191,21 +182,16 @@ impl Client {
         if let Err(error) = same
             && !mutation::is_on(Mutation::NoIdentity)
         {
-            spdk::error!("DST bdev {}: {error}; its I/O fails", self.params.name);
-            self.shared.failed.store(true, Ordering::Relaxed);
-            inner.last_error = Some(error.to_string());
-            return;
+            return self.shared.fail(&error.to_string());
         }
-        let needed = self.shared.longest.load(Ordering::Relaxed);
-        if welcome.max_transfer < needed {
-            let why = format!(
-                "the target takes {} bytes at most now, the bdev was made for {needed}",
-                welcome.max_transfer
-            );
-            spdk::error!("DST bdev {}: {why}; I/O waits for a target that takes them", self.params.name);
-            inner.last_error = Some(why);
-            inner.link.unusable(now_us());
-            return;
+        let longest = self.shared.longest.load(Ordering::Relaxed);
+        if let Err(error) = check_still_usable(&before, longest, welcome) {
+            self.shared.attempt_failed(error.to_string(), now_us());
+            if let Some((connection, _)) = inner.link.up() {
+                // Or the target would keep the session for a client that does not come back to it.
+                connection.goodbye();
+            }
+            return inner.link.unusable(now_us());
         }
         inner.joined(welcome);
         inner.welcome = Some(welcome.clone());
@@ -245,12 +231,9 @@ impl Client {
                 );
                 let mut inner = self.inner.borrow_mut();
                 inner.disk = Some(disk);
-                inner.last_error = None;
-                let waiting = inner.waiting.take();
                 drop(inner);
-                if let Some(waiting) = waiting {
-                    waiting(Ok(self.params.name.clone()));
-                }
+                self.shared.forget_error();
+                self.answer();
             }
             Err(errno) => {
                 let name = self.params.name.clone();
@@ -261,6 +244,14 @@ impl Client {
                     Error::Register { name, errno }
                 });
             }
+        }
+    }
+
+    /// Who waits is told that it is attached, or will be.
+    fn answer(&self) {
+        let waiting = self.inner.borrow_mut().waiting.take();
+        if let Some(waiting) = waiting {
+            waiting(Ok(self.params.name.clone()));
         }
     }
 

@@ -17,8 +17,9 @@ use crate::log::Limit;
 use crate::message::{Message, Messages};
 use crate::shared::{Session, Shared};
 
-/// How often an attach that goes on failing is logged again.
-const LOG_PERIOD_US: u64 = 10_000_000;
+/// How long an answer waits for the first attempt where nobody waits for the attach, ms. It is here within a few round
+/// trips if the target is: then whatever comes next in a configuration, an export of the bdev for one, finds the bdev.
+const FIRST_ATTEMPT_MS: u32 = 500;
 
 /// Bytes of the control connection's receive buffer.
 const BUFFER: usize = 8 << 10;
@@ -36,9 +37,9 @@ pub struct Control {
     /// A session that channels may not join yet, because of what they sent in the one before.
     held_back: Option<Session>,
     pub waiting: Option<Attached>,
+    /// Whether who waits wants to know that it is attached, rather than that it is tried.
+    wait: bool,
     attach_deadline_us: u64,
-    pub last_error: Option<String>,
-    next_log_us: u64,
     pub log: Limit,
     /// For changes of the size, which must not hide that a connection was lost.
     pub sizes: Limit,
@@ -67,13 +68,16 @@ pub enum State {
 pub enum After {
     Nothing,
     Attach(Box<Welcome>),
+    /// Who waits may go on.
+    Answer,
     GiveUp(Error),
     Event(Event),
 }
 
 impl Control {
     /// One that begins to connect.
-    pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
+    pub fn new(shared: &Arc<Shared>, wait: bool, now: u64) -> Control {
+        let patience_ms = if wait { shared.options.attach_timeout_ms } else { FIRST_ATTEMPT_MS };
         Control {
             shared: Arc::clone(shared),
             link: Link::new(Arc::clone(shared), 0, BUFFER, now),
@@ -83,9 +87,8 @@ impl Control {
             previous: None,
             held_back: None,
             waiting: None,
-            attach_deadline_us: now + u64::from(shared.options.attach_timeout_ms) * 1000,
-            last_error: None,
-            next_log_us: 0,
+            wait,
+            attach_deadline_us: now + u64::from(patience_ms) * 1000,
             log: Limit::default(),
             sizes: Limit::default(),
             reconnects: 0,
@@ -134,7 +137,10 @@ impl Control {
             }
             Step::Failed { why, refused } => self.attempt_failed(now, why, refused),
             Step::Nothing if self.waiting.is_some() && now >= self.attach_deadline_us => {
-                let last = self.last_error.clone().unwrap_or_else(|| "no answer yet".to_owned());
+                if !self.wait {
+                    return After::Answer;
+                }
+                let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
                 After::GiveUp(Error::Timeout { ms: self.shared.options.attach_timeout_ms, last })
             }
             Step::Nothing => After::Nothing,
@@ -238,9 +244,9 @@ impl Control {
     }
 
     fn attempt_failed(&mut self, now: u64, why: String, refused: Option<RefusalReason>) -> After {
-        self.last_error = Some(why.clone());
+        self.shared.attempt_failed(why.clone(), now);
         let mut all_tried = false;
-        if refused == Some(RefusalReason::NoSession) {
+        if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
             self.give_up_session(now);
             self.link.retry.restart(now);
         } else {
@@ -249,21 +255,13 @@ impl Control {
                 self.link.retry.failed_here(now);
             }
         }
-        if now >= self.next_log_us {
-            self.next_log_us = now + LOG_PERIOD_US;
-            let peer = &self.shared.peer;
-            let addrs: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
-            spdk::warn!(
-                "DST bdev {}: target {} port {} not reached ({why}), trying again",
-                self.shared.name,
-                addrs.join(" or "),
-                peer.port
-            );
-        }
         let final_no = matches!(
             refused,
             Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
         );
+        if self.waiting.is_some() && !self.wait && all_tried {
+            return After::Answer;
+        }
         if self.waiting.is_some() && final_no && all_tried {
             let (export, host) = (self.shared.peer.export.clone(), self.shared.peer.host.clone());
             return After::GiveUp(Error::Refused { export, host, why });
@@ -283,6 +281,9 @@ impl Control {
             Some(_) => State::Reconnecting,
         };
         if state != self.state {
+            if state == State::Connected {
+                self.shared.forget_error();
+            }
             self.state = state;
             self.state_since_us = now;
         }

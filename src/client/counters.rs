@@ -37,8 +37,8 @@ pub struct Counters {
     /// A change of the session ([`crate::shared::Shared::session_changes`]) since which the channel has had no
     /// connection of a session before.
     pub session_change: AtomicU64,
-    /// Up to which of the bdev's aborts ([`crate::shared::Shared::aborts`]) it has ended what it had.
-    pub aborts_done: AtomicU64,
+    /// Up to which of the bdev's resets ([`crate::shared::Shared::resets`]) it has ended what it had.
+    pub resets_joined: AtomicU64,
     /// The newest write.
     pub written: Written,
 }

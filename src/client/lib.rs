@@ -22,6 +22,7 @@ mod message;
 mod options;
 mod outage;
 mod registry;
+mod reset;
 mod shared;
 
 pub use client::Client;

@@ -67,7 +67,7 @@ impl Frames for Messages {
             }
             Kind::Secured => self.inbox.push(Message::Secured(std::mem::take(&mut self.data))),
             Kind::Goodbye => self.inbox.push(Message::Goodbye),
-            Kind::KeepAliveAck => self.acknowledged = Some(header.id),
+            Kind::KeepAliveAck => self.acknowledged = self.acknowledged.max(Some(header.id)),
             Kind::Refusal => self.inbox.push(Message::Refusal(Refusal::decode(&self.data)?)),
             Kind::Event => {
                 self.inbox.extend(Event::decode(header.code, &self.data)?.map(Message::Event));

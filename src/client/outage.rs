@@ -12,12 +12,12 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use dst_session::mutation::{self, Mutation};
-use dst_session::negotiate::check_same_device;
+use dst_session::negotiate::{check_same_device, check_still_usable};
 use dst_session::transactions::DigestOf;
 use dst_transport::Broken;
 use dst_wire::{Digest, Op, RefusalReason, Welcome};
 use spdk::backend::IoStatus;
-use spdk::bdev_io::{BdevIo, IoKind};
+use spdk::bdev_io::BdevIo;
 
 use crate::answers::{Incoming, Pending, digest_of};
 use crate::channel::{Inner, Waiting};
@@ -33,12 +33,8 @@ impl Inner {
         self.counters.outstanding.store(self.transactions.outstanding() as u64, Relaxed);
         self.counters.waiting.store(waiting.len() as u64, Relaxed);
         self.counters.session_change.store(self.shared.session_changes(), Release);
-        self.join_abort(waiting);
         let is_fenced = self.may_fail_sent(now);
-        if self.aborting {
-            self.abort(is_fenced, waiting);
-        }
-        self.complete_resets();
+        self.join_resets_alone(is_fenced, waiting);
         if is_fenced {
             self.expire_outstanding();
         }
@@ -56,11 +52,14 @@ impl Inner {
         let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Join(session.id));
         match self.link.advance(now, wanted) {
             Step::Nothing => {}
-            Step::Up(welcome, _) => self.up(&welcome, now, waiting),
-            Step::Failed { refused, .. } => {
-                if refused == Some(RefusalReason::NoSession) && session.is_some() {
+            Step::Up(welcome, _) => self.up(&welcome, now),
+            Step::Failed { refused: Some(RefusalReason::NoSession), .. } => {
+                if session.is_some() {
                     self.shared.doubted.store(true, Relaxed);
                 }
+            }
+            Step::Failed { why, .. } => {
+                self.shared.attempt_failed(format!("connection {}: {why}", self.queue), now);
             }
         }
     }
@@ -115,18 +114,20 @@ impl Inner {
         now >= since_us + u64::from(options.transaction_timeout_ms) * 1000
     }
 
-    /// Fails what was sent and whose time is up. Nothing of it is executed any more.
-    fn expire_outstanding(&mut self) {
+    /// Fails what was sent and whose time is up, so many of them. Nothing of it is executed any more. Whether there may be
+    /// more.
+    fn expire_outstanding(&mut self) -> bool {
         for _ in 0..EXPIRE_A_TURN {
-            let Some(since_us) = self.transactions.oldest_us() else { return };
+            let Some(since_us) = self.transactions.oldest_us() else { return false };
             let is_over = self.is_over();
             if !is_over && !self.is_overdue(since_us) {
-                return;
+                return false;
             }
             if let Some(pending) = self.transactions.abandon_oldest() {
                 self.fail(pending.io, !is_over);
             }
         }
+        true
     }
 
     /// Fails what was not sent yet and whose time is up.
@@ -162,83 +163,18 @@ impl Inner {
         io.complete(if closing { IoStatus::Aborted } else { IoStatus::Failed });
     }
 
-    /// A reset while there is no connection: everything of the bdev's that has none ends, then the reset.
-    fn join_abort(&mut self, waiting: &Waiting) {
-        if waiting.has_reset() {
-            self.begin_abort();
-        }
-        let aborts = self.shared.aborts.load(Relaxed);
-        if std::mem::replace(&mut self.aborts_seen, aborts) != aborts {
-            self.aborting = true;
-            self.aborting_waiting = true;
-        }
-    }
-
-    fn begin_abort(&mut self) {
-        self.aborting = true;
-        self.aborting_waiting = true;
-        self.aborts_seen = self.shared.aborts.fetch_add(1, Relaxed) + 1;
-    }
-
-    /// A channel with a connection has nothing to end: its reset would go to the target.
-    pub fn pass_aborts(&mut self) {
-        self.aborts_seen = self.shared.aborts.load(Relaxed);
-        self.counters.aborts_done.store(self.aborts_seen, Relaxed);
-        self.complete_resets();
-    }
-
-    /// The resets complete when every channel has ended what it had: what is submitted after that is not
-    /// meant by them.
-    fn complete_resets(&mut self) {
-        if self.resets.is_empty() || self.aborting {
-            return;
-        }
-        let done = |counters: &Arc<Counters>| counters.aborts_done.load(Relaxed) >= self.aborts_seen;
-        if self.shared.counters().iter().all(done) {
-            while let Some(reset) = self.resets.pop_front() {
-                reset.complete(IoStatus::Success);
-            }
-        }
-    }
-
-    /// Ends all that can end, and keeps the resets for then.
-    fn abort(&mut self, is_fenced: bool, waiting: &Waiting) {
-        let counters = &self.counters;
-        let resets = &mut self.resets;
-        let mut end = |io: BdevIo| {
-            if io.kind() == IoKind::Reset {
-                return resets.push_back(io);
-            }
-            Counters::add(&counters.errors, 1);
-            io.complete(IoStatus::Aborted);
-        };
-        // Not more than there is now: a user may submit again at once.
-        let count = if std::mem::take(&mut self.aborting_waiting) { waiting.len() } else { 0 };
-        for _ in 0..count {
-            let Some(io) = waiting.pop() else { break };
-            end(io);
-        }
-        if is_fenced {
-            self.transactions.abandon(|_, _| true, |pending| end(pending.io));
-        }
-        if self.transactions.outstanding() == 0 {
-            self.aborting = false;
-            self.counters.aborts_done.store(self.aborts_seen, Relaxed);
-        }
-    }
-
     /// The target let us in: nothing of the connections before is left.
-    fn up(&mut self, welcome: &Welcome, now: u64, waiting: &Waiting) {
+    fn up(&mut self, welcome: &Welcome, now: u64) {
         let same = check_same_device(&self.device, &welcome.device);
         if let Err(error) = same
             && !mutation::is_on(Mutation::NoIdentity)
         {
-            spdk::error!("DST bdev {}: {error}; its I/O fails", self.shared.name);
-            self.shared.failed.store(true, Relaxed);
+            self.shared.fail(&error.to_string());
             return self.link.unusable(now);
         }
-        if welcome.max_transfer < self.shared.longest.load(Relaxed) {
-            // Control, which is refused the same, says so.
+        let longest = self.shared.longest.load(Relaxed);
+        if let Err(error) = check_still_usable(&self.device, longest, welcome) {
+            self.shared.attempt_failed(format!("connection {}: {error}", self.queue), now);
             return self.link.unusable(now);
         }
         let Some(session) = self.shared.session().filter(|session| session.id == welcome.session.id) else {
@@ -248,13 +184,12 @@ impl Inner {
         self.fenced_us = 0;
         let before = self.session.replace(session);
         if before.is_some_and(|before| before != session) {
-            self.end_unrepeatable();
+            self.end_unrepeatable(now);
         }
-        self.expire_outstanding();
-        self.end_too_often_repeated();
-        if self.aborting {
-            self.abort(true, waiting);
-        }
+        // All that is overdue: with one left the connection would be given up again.
+        while self.expire_outstanding() {}
+        self.end_too_often_repeated(now);
+        self.abort(true);
         let again = self.transactions.outstanding();
         let digest = |pending: &Pending, len: usize| digest_of(&pending.io, len);
         let digest: Option<DigestOf<'_, Pending>> =
@@ -288,13 +223,14 @@ impl Inner {
 
     /// In another session the target does not know any more what it has executed: what must not be done
     /// twice fails, and so does a flush of what was lost.
-    fn end_unrepeatable(&mut self) {
+    fn end_unrepeatable(&mut self, now: u64) {
         // Without a flush here the next one that begins reports it.
         let lost_writes = self.device.write_cache
             && self.transactions.any(|request| request.op == Op::Flush)
             && self.shared.durability.must_report(&mut self.losses_seen);
         let repeats = mutation::is_on(Mutation::RepeatUnrepeatable);
         let counters = &self.counters;
+        let mut ended = 0;
         self.transactions.abandon(
             |request, _| match request.op {
                 Op::CompareAndWrite => !repeats,
@@ -302,24 +238,45 @@ impl Inner {
                 _ => false,
             },
             |pending| {
+                ended += 1;
                 Counters::add(&counters.errors, 1);
                 pending.io.complete(IoStatus::Failed);
             },
         );
+        self.tell_ended(
+            now,
+            ended,
+            "their session is over, and a compare-and-write is not done twice, a flush may cover lost writes",
+        );
     }
 
-    fn end_too_often_repeated(&mut self) {
+    fn end_too_often_repeated(&mut self, now: u64) {
         let most = self.shared.options.max_retries;
         if most == 0 {
             return;
         }
         let counters = &self.counters;
+        let mut ended = 0;
         let fail = |pending: Pending| {
+            ended += 1;
             Counters::add(&counters.errors, 1);
             Counters::add(&counters.expired, 1);
             pending.io.complete(IoStatus::Failed);
         };
         self.transactions.abandon(|_, resends| resends >= most, fail);
+        self.tell_ended(now, ended, "they were sent again max_retries times");
+    }
+
+    fn tell_ended(&mut self, now: u64, count: usize, why: &str) {
+        if count > 0
+            && let Some(tail) = self.ended_log.pass(now)
+        {
+            spdk::error!(
+                "DST bdev {}: {count} I/Os of connection {} fail: {why}{tail}",
+                self.shared.name,
+                self.queue
+            );
+        }
     }
 
     /// The connection is over.
@@ -342,9 +299,7 @@ impl Inner {
         self.shared.lease_until(self.fenced_us);
         self.shared.connected.fetch_sub(1, Release);
         Counters::add(&self.counters.lost, 1);
-        if self.transactions.any(|request| request.op == Op::Reset) {
-            self.begin_abort();
-        }
+        self.lost_in_reset();
         if mutation::is_on(Mutation::LossAnswers) || mutation::is_on(Mutation::NoPatience) {
             let answered = mutation::is_on(Mutation::LossAnswers);
             let status = if answered { IoStatus::Success } else { IoStatus::Failed };

@@ -24,7 +24,8 @@ pub fn set_options(options: Options) {
     OPTIONS.with(|slot| slot.set(Some(options)));
 }
 
-/// Makes a bdev. `done` is called when it is attached, or can't be; with `params.wait` false at once.
+/// Makes a bdev. `done` is called when it is attached, or can't be; with `params.wait` false at the end of the first attempt
+/// to attach, or soon.
 pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
     let name = params.name.clone();
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
@@ -32,8 +33,7 @@ pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static
     }
     match Client::start(params, Box::new(done)) {
         Ok(client) => {
-            CLIENTS.with(|clients| clients.borrow_mut().push(Rc::clone(&client)));
-            client.answer_if_not_waiting();
+            CLIENTS.with(|clients| clients.borrow_mut().push(client));
         }
         Err((error, done)) => done(Err(error)),
     }

@@ -13,6 +13,9 @@ use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 use crate::counters::Counters;
 use crate::options::{Options, Peer};
 
+/// How often attempts that go on failing are logged again.
+const LOG_PERIOD_US: u64 = 10_000_000;
+
 /// The session that channels join.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Session {
@@ -39,8 +42,8 @@ pub struct Shared {
     pub doubted: AtomicBool,
     /// Set by a channel whose I/O has to fail although the backend may have it: control gives the session up.
     pub given_up: AtomicBool,
-    /// Counts the resets that ended I/O without the target: channels without a connection end theirs.
-    pub aborts: AtomicU64,
+    /// Counts the resets: every channel ends what it has.
+    pub resets: AtomicU64,
     /// What a restart of the target may have lost.
     pub durability: Durability,
     /// Most bytes of one request that SPDK will give us: no more than the target took when the bdev was made.
@@ -56,6 +59,10 @@ pub struct Shared {
     next_epoch: AtomicU32,
     queues: Mutex<Queues>,
     counters: Mutex<Vec<Arc<Counters>>>,
+    /// Why the last attempt to connect failed, or the device can't be had any more; none when all connections are there.
+    last_error: Mutex<Option<String>>,
+    /// When a failed attempt is logged again.
+    next_log_us: AtomicU64,
     /// How many channels there are, and how many of them are connected.
     pub channels: AtomicUsize,
     pub connected: AtomicUsize,
@@ -85,7 +92,7 @@ impl Shared {
             failed: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
-            aborts: AtomicU64::new(0),
+            resets: AtomicU64::new(0),
             durability: Durability::default(),
             longest: AtomicU32::new(0),
             device: Mutex::new(None),
@@ -97,10 +104,50 @@ impl Shared {
             next_epoch: AtomicU32::new(1),
             queues: Mutex::default(),
             counters: Mutex::new(Vec::new()),
+            last_error: Mutex::default(),
+            next_log_us: AtomicU64::new(0),
             channels: AtomicUsize::new(0),
             connected: AtomicUsize::new(0),
             past: Counters::default(),
         }
+    }
+
+    /// An attempt to connect failed, of whichever connection. One that goes on failing is logged now and then.
+    pub fn attempt_failed(&self, why: String, now_us: u64) {
+        let next_us = self.next_log_us.load(Relaxed);
+        if now_us >= next_us
+            && self.next_log_us.compare_exchange(next_us, now_us + LOG_PERIOD_US, Relaxed, Relaxed).is_ok()
+        {
+            let addrs: Vec<String> = self.peer.addrs.iter().map(ToString::to_string).collect();
+            spdk::warn!(
+                "DST bdev {}: target {} port {} not reached ({why}), trying again",
+                self.name,
+                addrs.join(" or "),
+                self.peer.port
+            );
+        }
+        *lock(&self.last_error) = Some(why);
+    }
+
+    /// The device can't be had any more.
+    pub fn fail(&self, why: &str) {
+        if !self.failed.swap(true, Relaxed) {
+            spdk::error!(
+                "DST bdev {}: {why}; its I/O fails, until the bdev is deleted and made anew",
+                self.name
+            );
+        }
+        *lock(&self.last_error) = Some(why.to_owned());
+    }
+
+    /// All connections are there.
+    pub fn forget_error(&self) {
+        *lock(&self.last_error) = None;
+    }
+
+    /// Why the last attempt to connect failed.
+    pub fn last_error(&self) -> Option<String> {
+        lock(&self.last_error).clone()
     }
 
     /// What the target said of the device, once it did.

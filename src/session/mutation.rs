@@ -40,11 +40,13 @@ pub enum Mutation {
     StaleRead,
     /// The client's deletion leaves I/O behind.
     NoRemoval,
+    /// The client's reset does not wait for other threads' I/O.
+    ResetAlone,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 17] = [
+    pub const ALL: [Mutation; 18] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -62,6 +64,7 @@ impl Mutation {
         Mutation::NoCredits,
         Mutation::StaleRead,
         Mutation::NoRemoval,
+        Mutation::ResetAlone,
     ];
 }
 

@@ -104,6 +104,19 @@ pub enum Unacceptable {
         /// Its value now.
         now: String,
     },
+    /// Shorter requests than the bdev has.
+    #[error("the target takes {now} bytes at most now, the bdev was made for {longest}")]
+    MaxTransfer {
+        /// What it takes, bytes.
+        now: u32,
+        /// What the bdev was made for.
+        longest: u32,
+    },
+    /// A volatile cache that was not there before.
+    #[error(
+        "the device has a volatile write cache now and had none when the bdev was made, so nobody would flush it"
+    )]
+    WriteCache,
 }
 
 /// Checks that a welcome chooses only what `hello` offered, and is for the session that it asked for.
@@ -122,6 +135,21 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     }
     if hello.session.is_some_and(|asked| asked != welcome.session) {
         return Err(Unacceptable::Session);
+    }
+    Ok(())
+}
+
+/// Checks that a bdev that was made for one welcome, with requests of up to `longest` bytes, can be used as another one says.
+///
+/// # Errors
+/// [`Unacceptable::MaxTransfer`]: the target takes less. [`Unacceptable::WriteCache`]: there is a volatile cache now, which
+/// nobody above would flush.
+pub fn check_still_usable(before: &Device, longest: u32, welcome: &Welcome) -> Result<(), Unacceptable> {
+    if welcome.max_transfer < longest {
+        return Err(Unacceptable::MaxTransfer { now: welcome.max_transfer, longest });
+    }
+    if welcome.device.write_cache && !before.write_cache {
+        return Err(Unacceptable::WriteCache);
     }
     Ok(())
 }
@@ -182,24 +210,26 @@ mod tests {
         );
     }
 
-    #[test]
-    fn a_welcome_is_for_the_session_that_was_asked_for() {
-        let asked = SessionRef { id: [7; 16], queue: 2, epoch: 3 };
-        let welcome = |session| Welcome {
+    fn device() -> Device {
+        Device {
+            uuid: [0; 16],
+            num_blocks: 1,
+            block_size: 512,
+            write_unit_size: 1,
+            optimal_io_boundary: 0,
+            compare_and_write_max: 0,
+            write_cache: false,
+            read_only: false,
+            ops: dst_wire::OpSet::NONE,
+        }
+    }
+
+    fn welcome(session: SessionRef) -> Welcome {
+        Welcome {
             version: 1,
             instance: [0; 16],
             session,
-            device: Device {
-                uuid: [0; 16],
-                num_blocks: 1,
-                block_size: 512,
-                write_unit_size: 1,
-                optimal_io_boundary: 0,
-                compare_and_write_max: 0,
-                write_cache: false,
-                read_only: false,
-                ops: dst_wire::OpSet::NONE,
-            },
+            device: device(),
             previous_ended: false,
             cache_kept: false,
             credits: 1,
@@ -207,7 +237,12 @@ mod tests {
             digest: 0,
             cipher: 0,
             keep_alive_ms: 1000,
-        };
+        }
+    }
+
+    #[test]
+    fn a_welcome_is_for_the_session_that_was_asked_for() {
+        let asked = SessionRef { id: [7; 16], queue: 2, epoch: 3 };
         let join = Hello { session: Some(asked), ..hello() };
         assert_eq!(check_welcome(&join, &welcome(asked)), Ok(()));
         for other in [
@@ -218,6 +253,23 @@ mod tests {
             assert_eq!(check_welcome(&join, &welcome(other)), Err(Unacceptable::Session));
             assert_eq!(check_welcome(&hello(), &welcome(other)), Ok(()), "any new one will do");
         }
+    }
+
+    #[test]
+    fn a_bdev_goes_on_with_what_it_was_made_for() {
+        let (before, mut now) = (device(), welcome(SessionRef { id: [0; 16], queue: 0, epoch: 0 }));
+        now.max_transfer = 4096;
+        assert_eq!(check_still_usable(&before, 4096, &now), Ok(()));
+        assert_eq!(
+            check_still_usable(&before, 4097, &now),
+            Err(Unacceptable::MaxTransfer { now: 4096, longest: 4097 })
+        );
+        now.device.write_cache = true;
+        assert_eq!(check_still_usable(&before, 4096, &now), Err(Unacceptable::WriteCache));
+        assert_eq!(check_still_usable(&now.device, 4096, &now), Ok(()));
+        now.device.write_cache = false;
+        let cached = Device { write_cache: true, ..before };
+        assert_eq!(check_still_usable(&cached, 4096, &now), Ok(()), "flushes do no harm");
     }
 
     #[test]

@@ -46,6 +46,9 @@ pub enum Broken {
     /// The session was given up.
     #[error("the session is over")]
     SessionOver,
+    /// A reset has to wait for a credit, which what it is to end has.
+    #[error("a reset came while all its requests are outstanding")]
+    ResetWaits,
     /// The peer took nothing of what waits for it for the keep-alive time-out.
     #[error("the peer took nothing for {0} ms")]
     NotTaking(u64),
