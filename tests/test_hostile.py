@@ -347,6 +347,26 @@ def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
     assert "lines like it were left out" in client.text()
 
 
+def test_device_that_has_a_volatile_cache_now(lab: Lab) -> None:
+    """Nobody above would flush it: I/O waits for the device that was there, and it is said why."""
+    fake = FakeTarget()
+    lab.on_end(fake.end)
+    client = lab.client()
+    attach_to(client, fake.remote, "fake0", reconnect_delay_ms=50)
+
+    def state() -> tuple[str, str | None]:
+        (info,) = client.rpc.call("bdev_dst_get_info", name="fake0")
+        return info["state"], info["last_error"]
+
+    assert state() == ("connected", None)
+    fake.write_cache = True
+    fake.channels[-1].close()
+    wait_until(lambda: "volatile" in (state()[1] or "") and state()[0] == "reconnecting", "the client to say so", 10)
+    fake.write_cache = False
+    # What it said is no more than what is.
+    wait_until(lambda: state() == ("connected", None), "the client to come back", 10)
+
+
 def test_target_that_lets_in_and_closes(lab: Lab) -> None:
     """It is tried again after a pause each time, by each of the client's connections."""
     fake = FakeTarget(close=True)

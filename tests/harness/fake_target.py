@@ -27,6 +27,7 @@ class FakeTarget:
         opens: Opens = Channel,
         cipher: int = 0,
         keep_alive_ms: int = 10_000,
+        write_cache: bool = False,
     ) -> None:
         """`behind_welcome` is sent with it; `close`: each connection after that."""
         self.connections = 0
@@ -35,6 +36,7 @@ class FakeTarget:
         """Of connections that did not get as far as a welcome."""
         self._behind, self._close, self._opens, self._cipher = behind_welcome, close, opens, cipher
         self._keep_alive_ms = keep_alive_ms
+        self.write_cache = write_cache
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.1)
         self._ended = False
@@ -77,13 +79,15 @@ class FakeTarget:
         hello = receive_frame(channel)
         self.hellos.append(hello)
         new = attribute(1, os.urandom(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
-        channel.send(welcome(attributes(hello.data).get(5, new), self._cipher, self._keep_alive_ms) + self._behind)
+        session = attributes(hello.data).get(5, new)
+        channel.send(welcome(session, self._cipher, self._keep_alive_ms, self.write_cache) + self._behind)
 
 
-def welcome(session: bytes, cipher: int = 0, keep_alive_ms: int = 10_000) -> bytes:
+def welcome(session: bytes, cipher: int = 0, keep_alive_ms: int = 10_000, write_cache: bool = False) -> bytes:
     """The frame. `session`: a list of attributes."""
     device = attribute(1, bytes(range(16))) + attribute(2, struct.pack("<Q", BLOCKS))
     device += attribute(3, struct.pack("<I", BLOCK)) + attribute(9, struct.pack("<I", 0xFE))
+    device += attribute(7, bytes([write_cache]))
     data = attribute(1, struct.pack("<H", 1)) + attribute(2, bytes(16)) + attribute(3, session)
     data += attribute(4, device) + attribute(5, struct.pack("<H", 32)) + attribute(6, struct.pack("<I", 65536))
     data += attribute(9, struct.pack("<I", keep_alive_ms))
