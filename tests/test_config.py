@@ -13,6 +13,7 @@ from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.rpc import RpcError
 from harness.ports import free_port
+from harness.proxy import Proxy
 from harness.spdk import Application, Job, assert_clean
 from harness.transport import Remote, attach, serve_nvmf
 from harness.waiting import wait_until
@@ -58,10 +59,13 @@ def test_target_and_client_come_back(lab: Lab) -> None:
 
 @pytest.mark.needs_dst
 def test_what_is_on_top_of_a_client_comes_back(lab: Lab) -> None:
-    """It needs the bdev when the configuration is loaded, and the target is there."""
+    """It needs the bdev when the configuration is loaded; the target is there, but not near."""
     _, remote = lab.malloc_target(64)
+    proxy = Proxy(remote)
+    lab.on_end(proxy.end)
+    proxy.delay(0.15)
     client = lab.client()
-    bdev = attach(lab.transport, client, remote)
+    bdev = attach(lab.transport, client, proxy.remote)
     namespace = Remote("127.0.0.1", free_port(), "nqn.2016-06.io.spdk:again")
     serve_nvmf(client, bdev, namespace)
     config = save(client, lab.folder / "saved.json")
