@@ -108,7 +108,7 @@ METHODS = (
             text("cipher", "with a key: aes-256-gcm (the default), aes-128-gcm or chacha20-poly1305; without: none"),
             Parameter(
                 "wait",
-                "return at once, and go on trying until the bdev is attached or deleted",
+                "return after the first attempt, or half a second, and go on trying until the bdev is attached or deleted",
                 flag=False,
                 option="--no-wait",
             ),

@@ -12,10 +12,12 @@ from typing import Any, Iterator
 import pytest
 
 from harness.backends import await_requests, slow_export
+from harness.checker import start_checker
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.protocol import BUSY, HELLO, WELCOME, Closed, Connection, Session, attribute, header, hello, refusal_of, write
 from harness.spdk import Application
+from harness.service import attach_to
 from harness.transport import Remote, attach
 from harness.waiting import wait_until
 
@@ -223,6 +225,21 @@ def test_connections_of_a_host(lab: Lab) -> None:
     with session.join(3):
         assert stat(target, "refused_busy") == 2
 
+
+def test_a_thread_that_is_not_let_in_says_why(lab: Lab) -> None:
+    """The control connection is, so nobody else would. What was said is forgotten when all is well."""
+    _, remote = served(lab, max_connections_per_host=1)
+    checker = start_checker(lab)
+    attach_to(checker, remote, reconnect_delay_ms=100)
+    checker.begin(depth=4)
+
+    def shown() -> tuple[str, str]:
+        (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+        return info["state"], info["last_error"] or ""
+
+    wait_until(lambda: "1 connections" in shown()[1] and shown()[1].startswith("connection "), "the reason", SOON)
+    assert shown()[0] == "reconnecting"
+    assert "1 connections" in checker.text(), "and the log has it"
 
 def test_bytes_before_being_let_in(lab: Lab) -> None:
     target, remote = served(lab, max_handshake_bytes=512)
