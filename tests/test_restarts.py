@@ -42,6 +42,21 @@ def test_target_is_killed_under_the_checker(lab: Lab, reactors: int, cipher: str
 
 
 @pytest.mark.watchdog(60)
+def test_target_is_stopped_and_started_again(lab: Lab) -> None:
+    """As a service manager restarts it. Its exports are not deleted by that: its clients keep their bdevs."""
+    service = Service(lab, durable_backend(lab))
+    checker = start_checker(lab, reactors=2)
+    attach_to(checker, service.remote)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    for _ in range(cycles(2)):
+        assert service.application.stop() == 0
+        service.start()
+        checker.wait_flow()
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+
+
+@pytest.mark.watchdog(60)
 def test_target_is_killed_under_bdevperf(lab: Lab) -> None:
     random = seeded_random()
     count = cycles(3)

@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::rate::RateLimit;
 use crate::room::{EVICTIONS_MAX, Room};
 use crate::secure::Proof;
-use crate::sessions::{Owner, Sessions};
+use crate::sessions::{Owner, SessionId, Sessions};
 use crate::stats::Stats;
 
 /// How often abandoned sessions are looked for.
@@ -174,7 +174,13 @@ impl Target {
         state.listeners.clear();
         let names: Vec<String> = state.exports.keys().cloned().collect();
         let ids: Vec<u64> = state.connections.keys().copied().collect();
+        let sessions: Vec<SessionId> = state.sessions.iter().map(|(id, _)| *id).collect();
         drop(state);
+        // Before the exports are deleted, or their clients would be told that they are gone for good. For them this is as a
+        // death of the process: another one may come.
+        for id in &sessions {
+            self.close_session(id, "the target stops");
+        }
         for name in names {
             // One that is being deleted already goes on with that.
             let _ = self.delete_export(&name, |_| {});
