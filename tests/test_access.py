@@ -2,13 +2,29 @@
 
 from __future__ import annotations
 
+import socket
+
 import pytest
 
+from harness.channel import Channel
 from harness.keys import KeyFile
 from harness.lab import Lab
-from harness.protocol import Session
+from harness.protocol import Connection, Dial, Session
+from harness.transport import Remote
 
 pytestmark = pytest.mark.needs_dst
+
+HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
+
+
+def dial_from(source: str) -> Dial:
+    """Connects from this address."""
+
+    def dial(remote: Remote, _export: str, _host: str) -> Connection:
+        sock = socket.create_connection((remote.address, remote.port), 20, (source, 0))
+        return Connection(remote, channel=Channel(sock))
+
+    return dial
 
 
 def test_own_entry_with_a_key_ends_what_came_in_without(lab: Lab) -> None:
@@ -22,3 +38,27 @@ def test_own_entry_with_a_key_ends_what_came_in_without(lab: Lab) -> None:
     # Without a key, and with the same rights, nothing changes.
     target.rpc.call("dst_export_add_host", export=remote.export, host="other", access="rw")
     other.control.keep_alive()
+
+
+def test_each_connection_counts_with_the_address_that_it_has(lab: Lab) -> None:
+    """A client of two addresses, of which one may not come in any more; or is not used any more."""
+    target, remote = lab.malloc_target(16)
+    # One connection from where nobody may come from is enough.
+    for number, (first, second) in enumerate([(HERE, ELSEWHERE), (ELSEWHERE, HERE)]):
+        host = f"both-{number}"
+        session = Session(remote, host, dial=dial_from(first))
+        session.dial = dial_from(second)
+        with session.join(1) as queue:
+            target.rpc.call("dst_export_add_host", export=remote.export, host=host, access="rw", addresses=[HERE])
+            session.control.assert_closed()
+            queue.assert_closed()
+    # That it was opened from there does not matter when nothing comes from there any more.
+    session = Session(remote, "moved", dial=dial_from(ELSEWHERE))
+    session.control.close()
+    session.dial = dial_from(HERE)
+    with session.join(0) as control, session.join(1) as queue:
+        target.rpc.call("dst_export_add_host", export=remote.export, host="moved", access="rw", addresses=[HERE])
+        control.keep_alive()
+        target.rpc.call("dst_export_remove_host", export=remote.export, host="*")
+        control.keep_alive()
+        queue.keep_alive()

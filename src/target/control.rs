@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use dst_wire::{Hello, SessionRef};
@@ -19,7 +19,7 @@ use crate::options::Options;
 use crate::rate::RateLimit;
 use crate::room::{EVICTIONS_MAX, Room};
 use crate::secure::Proof;
-use crate::sessions::{Owner, SessionId, Sessions};
+use crate::sessions::{Owner, Session, SessionId, Sessions};
 use crate::stats::Stats;
 
 /// How often abandoned sessions are looked for.
@@ -102,6 +102,13 @@ impl State {
     /// Whether something may be left in the backend of a connection that this owner had and that is closed.
     pub fn is_draining(&self, owner: &Owner) -> bool {
         self.connections.values().any(|entry| entry.closed && entry.owner.as_ref() == Some(owner))
+    }
+
+    /// Where a session is used from now: each of its connections may come from another address than the first, and one that
+    /// has none has to show anew what it may do when it comes back.
+    pub fn addresses(&self, session: &Session) -> impl Iterator<Item = IpAddr> {
+        let entries = session.connections().filter_map(|id| self.connections.get(&id));
+        entries.filter(|entry| entry.welcomed && !entry.closed).map(|entry| entry.peer.ip())
     }
 }
 

@@ -71,7 +71,7 @@ impl Target {
         export.deleting =
             Some(Deletion { done: Some(Box::new(done)), late: 0, is_resetting: false, timer: Some(timer) });
         drop(state);
-        self.end_sessions(name, "its export is deleted", |_| true);
+        self.end_sessions(name, "its export is deleted", |_, _| true);
         self.end_handshakes(name, |_| true);
         self.export_idle(name);
         Ok(())

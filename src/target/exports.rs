@@ -1,12 +1,13 @@
 //! Exports, and who may attach them: what operators configure.
 
+use std::net::IpAddr;
 use std::rc::Rc;
 
 use dst_session::access::{ANY_HOST, Host, rights};
 use dst_wire::Event;
 use spdk::bdev::{BdevEvent, Desc};
 
-use crate::control::{ConnectionEntry, Target};
+use crate::control::{ConnectionEntry, State, Target};
 use crate::error::Error;
 use crate::export::{Export, ExportInfo, HOSTS_MAX, Rules, check_suitable};
 use crate::sessions::{Session, SessionId};
@@ -96,19 +97,21 @@ impl Target {
         drop(state);
         // Its own entry may give a host less than `*` gave it, or demand another key.
         let has_other_key = any.as_ref().is_some_and(|any| any.keys != host.keys);
-        self.end_sessions(export, "its host has less rights now", |session| {
-            let of =
-                |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, session.peer.ip());
-            session.owner.host == host.name && (has_other_key || of(&host) < any.as_ref().and_then(of))
+        self.end_sessions(export, "its host has less rights now", |state, session| {
+            let has_less = |address: IpAddr| {
+                let of = |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, address);
+                of(&host) < any.as_ref().and_then(of)
+            };
+            session.owner.host == host.name && (has_other_key || state.addresses(session).any(has_less))
         });
         Ok(())
     }
 
     /// Ends those sessions of an export of which `which` says so.
-    pub(crate) fn end_sessions(&self, export: &str, why: &str, which: impl Fn(&Session) -> bool) {
+    pub(crate) fn end_sessions(&self, export: &str, why: &str, which: impl Fn(&State, &Session) -> bool) {
         let state = self.state.borrow();
-        let found =
-            state.sessions.iter().filter(|(_, session)| session.owner.export == export && which(session));
+        let is_one = |session: &Session| session.owner.export == export && which(&state, session);
+        let found = state.sessions.iter().filter(|(_, session)| is_one(session));
         let ids: Vec<SessionId> = found.map(|(id, _)| *id).collect();
         drop(state);
         for id in &ids {
@@ -130,8 +133,9 @@ impl Target {
         let hosts = entry.hosts.clone();
         drop(state);
         // The host itself, whatever else lets it in from now on, and whoever came in by `*`.
-        self.end_sessions(export, "its host was removed", |session| {
-            session.owner.host == host || rights(&hosts, &session.owner.host, session.peer.ip()).is_none()
+        self.end_sessions(export, "its host was removed", |state, session| {
+            let is_out = |address: IpAddr| rights(&hosts, &session.owner.host, address).is_none();
+            session.owner.host == host || state.addresses(session).any(is_out)
         });
         self.end_handshakes(export, |name| {
             name == host || host == ANY_HOST && !hosts.iter().any(|entry| entry.name == name)
