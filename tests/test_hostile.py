@@ -22,6 +22,7 @@ from harness.protocol import (
     Closed,
     Connection,
     EVENT,
+    HEADER_LEN,
     KEEP_ALIVE,
     NO_SESSION,
     READ,
@@ -184,6 +185,16 @@ def test_half_a_write_holds_up_nobody(served: Served) -> None:
     assert_serves(served[1], "modest")
     for queue in queues:
         queue.close()
+
+
+def test_hello_in_front_of_what_ends_the_connection(served: Served) -> None:
+    """Both come with one read: nobody would be there for the session that it opens."""
+    application, remote = served
+    with connect(remote) as connection:
+        connection.send(hello(remote.export, "too-hasty") + bytes(HEADER_LEN))
+        connection.assert_closed()
+    Session(remote, "afterwards")
+    assert 'host "too-hasty"' not in application.text()
 
 
 def test_session_of_another(served: Served) -> None:

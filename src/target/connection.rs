@@ -214,6 +214,10 @@ impl Connection {
                 }
             }
         }
+        if body.doomed {
+            // What came before that with the same read is not acted on: nobody would be there for what comes of it.
+            return;
+        }
         if let Some(hello) = body.hello.take() {
             body.phase = Phase::Asking;
             self.group.ask_control(self.id, hello, self.peer);
