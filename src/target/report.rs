@@ -8,10 +8,13 @@ use std::rc::Rc;
 use dst_wire::{Cipher, Digest};
 use spdk::clock::now_us;
 
-use crate::control::{ConnectionEntry, State, Target};
+use crate::control::{ConnectionEntry, Target};
 use crate::group;
-use crate::sessions::{Session, SessionId};
+use crate::sessions::{Session, SessionId, Sessions};
 use crate::stats::Stats;
+
+/// All connections, as control sees them.
+type Connections = BTreeMap<u64, ConnectionEntry>;
 
 /// What one connection did and does, as its group tells it.
 #[derive(Debug, Clone, Copy, Default)]
@@ -108,7 +111,8 @@ impl Target {
             let now_us = now_us();
             let wanted =
                 state.sessions.iter().filter(|(_, s)| export.as_ref().is_none_or(|e| *e == s.owner.export));
-            let list = wanted.map(|(id, session)| show(&state, id, session, &counts, now_us)).collect();
+            let list =
+                wanted.map(|(id, session)| show(&state.connections, id, session, &counts, now_us)).collect();
             drop(state);
             done(list);
         });
@@ -118,9 +122,7 @@ impl Target {
     pub fn totals(self: &Rc<Self>, done: impl FnOnce(Totals) + 'static) {
         self.gather(|target, counts| {
             let state = target.state.borrow();
-            let mut stats = state.past;
-            state.sessions.iter().for_each(|(_, session)| stats.add(&session.stats));
-            counts.values().for_each(|count| stats.add(&count.stats));
+            let (stats, in_flight) = sum(state.past, &state.sessions, &state.connections, &counts);
             let totals = Totals {
                 stats,
                 refused_hellos: state.refused_hellos,
@@ -132,7 +134,7 @@ impl Target {
                 handshakes: state.connections.values().filter(|entry| !entry.welcomed).count(),
                 closing: state.connections.values().filter(|entry| entry.closed).count(),
                 sessions: state.sessions.len(),
-                in_flight: counts.values().map(|count| count.in_flight).sum(),
+                in_flight,
             };
             drop(state);
             done(totals);
@@ -197,8 +199,25 @@ impl Target {
     }
 }
 
+/// What all did, and how many requests the backend has. One that ended while the groups were asked has left its counts
+/// already.
+fn sum(
+    past: Stats,
+    sessions: &Sessions,
+    connections: &Connections,
+    counts: &BTreeMap<u64, Activity>,
+) -> (Stats, usize) {
+    let (mut stats, mut in_flight) = (past, 0);
+    sessions.iter().for_each(|(_, session)| stats.add(&session.stats));
+    for (_, count) in counts.iter().filter(|(id, _)| connections.contains_key(id)) {
+        stats.add(&count.stats);
+        in_flight += count.in_flight;
+    }
+    (stats, in_flight)
+}
+
 fn show(
-    state: &State,
+    entries: &Connections,
     id: &SessionId,
     session: &Session,
     counts: &BTreeMap<u64, Activity>,
@@ -210,8 +229,9 @@ fn show(
     for (&number, queue) in &session.queues {
         for connection in queue.connections() {
             let activity = counts.get(&connection).copied().unwrap_or_default();
+            // One that is gone has left its counts to the session.
+            let Some(entry) = entries.get(&connection) else { continue };
             stats.add(&activity.stats);
-            let Some(entry) = state.connections.get(&connection) else { continue };
             let how = match (entry.closed, entry.welcomed) {
                 (true, _) => ConnectionState::Closing,
                 (false, true) => ConnectionState::Ready,
@@ -237,5 +257,31 @@ fn show(
         cipher: session.cipher,
         connections,
         stats,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sessions::Owner;
+
+    #[test]
+    fn who_ends_while_all_are_asked_is_counted_once() {
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let reads = |reads| Stats { reads, ..Stats::default() };
+        let (mut sessions, mut connections) = (Sessions::default(), Connections::new());
+        let owner = Owner { export: "disk".to_owned(), host: "client".to_owned() };
+        sessions.open([7; 16], 1, owner, peer, 0, false);
+        let session = sessions.get_mut(&[7; 16]).unwrap();
+        // Connection 2 has told, and ended; its queue is not free yet, as its record is on its way.
+        session.queues.entry(1).or_default().connection = Some(2);
+        session.stats.add(&reads(10));
+        connections.insert(1, ConnectionEntry::new(0, peer, 0));
+        let count = |count| Activity { stats: reads(count), in_flight: 1 };
+        let counts = BTreeMap::from([(1, count(100)), (2, count(10)), (3, count(1))]);
+        let (stats, in_flight) = sum(reads(1), &sessions, &connections, &counts);
+        assert_eq!((stats.reads, in_flight), (111, 1));
+        let session = sessions.get(&[7; 16]).unwrap();
+        assert_eq!(show(&connections, &[7; 16], session, &counts, 0).stats.reads, 110);
     }
 }
