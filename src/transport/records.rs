@@ -12,6 +12,11 @@ use crate::workers::{DEPTH, HAND_OVER, Line, has_workers};
 /// large I/O, or 32 of 4 KiB, fill it once: who waits for these has them sooner if they are decrypted at once.
 const FILLS_MIN: u32 = 2;
 
+/// Most records that are opened in one turn, so that one connection can't keep a reactor for itself. As many bytes as a turn
+/// receives, 1 MiB, are 64 records of full size, or this many of 1 KiB; but 50,000 of one byte. If each of those changes the
+/// key, it takes 4 µs: this many take 4 ms.
+const RECORDS_A_TURN: usize = if cfg!(feature = "simulator") { 4 } else { 1024 };
+
 /// Records on their way to the socket.
 pub struct Outgoing {
     keys: Keys,
@@ -90,6 +95,8 @@ pub struct Incoming {
     line: Line,
     /// System calls that it may make yet.
     calls: usize,
+    /// Records that it may open yet.
+    records: usize,
     /// How many of this turn's receives have filled the buffer, and whether there were any others.
     fills: u32,
     has_received: bool,
@@ -109,6 +116,7 @@ impl Incoming {
             opened: 0..0,
             line: Line::new(),
             calls: 0,
+            records: 0,
             fills: 0,
             has_received: false,
             is_deep: false,
@@ -119,6 +127,7 @@ impl Incoming {
     /// Begins a turn, in which it may make so many system calls.
     pub fn begin_turn(&mut self, calls: usize) {
         self.calls = calls;
+        self.records = RECORDS_A_TURN;
         self.is_deep &= self.fills > 0 || !self.has_received;
         (self.fills, self.has_received) = (0, false);
     }
@@ -138,16 +147,25 @@ impl Incoming {
     /// Whether it holds what can be read at once.
     pub fn holds_bytes(&self) -> bool {
         // One that is none has to be looked at, too.
-        !self.opened.is_empty() || self.line.is_empty() && !matches!(self.next(), Ok(None))
+        let may_open = self.line.is_empty() && self.records > 0;
+        !self.opened.is_empty() || may_open && !matches!(self.next(), Ok(None))
     }
 
-    /// Whether workers have some of it.
+    /// Whether workers have some of it, or there was more than a turn may open.
     pub fn is_away(&self) -> bool {
-        !self.line.is_empty()
+        !self.line.is_empty() || self.records == 0 && !matches!(self.next(), Ok(None))
     }
 
     /// Reads into the pieces of `iov`.
     pub fn readv(&mut self, sock: &Sock, iov: &mut IovMut<'_>) -> Result<Option<usize>, Broken> {
+        self.read(|buffer| sock.recv(buffer), iov)
+    }
+
+    fn read(
+        &mut self,
+        mut recv: impl FnMut(&mut [u8]) -> spdk::Result<Option<usize>>,
+        iov: &mut IovMut<'_>,
+    ) -> Result<Option<usize>, Broken> {
         let (mut index, mut at, mut got) = (0, 0, 0);
         while let Some(room) = iov.slice_mut(index) {
             let room = &mut room[at..];
@@ -156,6 +174,9 @@ impl Incoming {
             } else if !self.opened.is_empty() {
                 self.take_opened(room)
             } else if let Some(header) = self.next()? {
+                if self.records == 0 {
+                    break;
+                }
                 if self.is_deep && has_workers() && self.hand_over()? {
                     continue;
                 }
@@ -169,7 +190,7 @@ impl Incoming {
                 index += 1;
                 at = 0;
             }
-            if len == 0 && !self.more(sock)? {
+            if len == 0 && !self.more(&mut recv)? {
                 break;
             }
         }
@@ -205,6 +226,7 @@ impl Incoming {
     fn open(&mut self, header: RecordHeader, room: &mut [u8]) -> Result<usize, Broken> {
         let record = self.sealed.start..self.sealed.start + header.record_len();
         let ticket = self.keys.receive(header)?;
+        self.records -= 1;
         self.sealed.start = record.end;
         if header.len <= room.len() {
             ticket.open_to(&self.buffer[record], &mut room[..header.len])?;
@@ -219,7 +241,8 @@ impl Incoming {
     /// Hands the records over that are there, if they are worth it. Nothing else of the buffer is in use.
     fn hand_over(&mut self) -> Result<bool, Broken> {
         let (mut end, mut records) = (self.sealed.start, 0);
-        while records < RECORDS_MAX
+        // Their keys are made here.
+        while records < RECORDS_MAX.min(self.records)
             && let Some(header) = self.record_at(end)?
         {
             end += header.record_len();
@@ -228,6 +251,7 @@ impl Incoming {
         if end - self.sealed.start < HAND_OVER || self.line.len() >= DEPTH {
             return Ok(false);
         }
+        self.records -= records;
         let mut batch = self.line.free.pop().unwrap_or_else(|| Batch::new(Work::Open));
         std::mem::swap(&mut batch.buffer, &mut self.buffer);
         batch.begin_at(self.sealed.start);
@@ -243,7 +267,10 @@ impl Incoming {
     }
 
     /// Nothing can be read as it is. Whether it is worth another look.
-    fn more(&mut self, sock: &Sock) -> Result<bool, Broken> {
+    fn more(
+        &mut self,
+        recv: &mut impl FnMut(&mut [u8]) -> spdk::Result<Option<usize>>,
+    ) -> Result<bool, Broken> {
         if self.calls == 0 || self.line.len() >= DEPTH {
             return Ok(false);
         }
@@ -255,7 +282,7 @@ impl Incoming {
             return Ok(false);
         }
         self.calls -= 1;
-        match sock.recv(&mut self.buffer[self.sealed.end..]).map_err(Broken::Socket)? {
+        match recv(&mut self.buffer[self.sealed.end..]).map_err(Broken::Socket)? {
             None => Ok(false),
             Some(0) => {
                 self.has_ended = true;
@@ -272,5 +299,74 @@ impl Incoming {
                 Ok(true)
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dst_security::{Initiator, accept, psk};
+    use dst_wire::Cipher;
+    use dst_wire::secure::{Offer, Secure};
+
+    /// What a client sends with, and what its target receives with.
+    fn keys() -> (Keys, Keys) {
+        let psks = psk::parse(format!("DST-PSK-1\n{}\n", "5a".repeat(32)).as_bytes()).unwrap();
+        let ciphers = vec![Cipher::Aes128Gcm as u8];
+        let offer = Offer { versions: (1, 1), export: "disk".into(), host: "me".into(), ciphers };
+        let (initiator, message) = Initiator::begin(&psks[0], &offer, &[1; 32]);
+        let (answer, target) = accept(&psks, &Secure::decode(&message).unwrap(), &[2; 32]).unwrap();
+        (initiator.finish(&answer).unwrap().send, target.receive)
+    }
+
+    /// Records of one byte each: the bytes of `data`.
+    fn seal(keys: &mut Keys, data: &[u8]) -> Vec<u8> {
+        let mut sealed = Vec::new();
+        for &byte in data {
+            let mut record = [0; 1 + RECORD_HEADER_LEN + 16];
+            record[RECORD_HEADER_LEN] = byte;
+            keys.send(1).seal(&mut record);
+            sealed.extend_from_slice(&record);
+        }
+        sealed
+    }
+
+    #[test]
+    fn many_small_records_take_several_turns_and_none_is_forgotten() {
+        let (mut client, target) = keys();
+        let data: Vec<u8> = (0..2 * RECORDS_A_TURN + 100).map(|i| i as u8).collect();
+        let sealed = seal(&mut client, &data);
+        let mut incoming = Incoming::new(target);
+        // A socket that has all of it at once, and then tells nothing more.
+        let mut at = 0;
+        let mut recv = |buffer: &mut [u8]| {
+            let len = buffer.len().min(sealed.len() - at);
+            buffer[..len].copy_from_slice(&sealed[at..at + len]);
+            at += len;
+            Ok((len > 0).then_some(len))
+        };
+        let (mut received, mut turns) = (Vec::new(), 0);
+        loop {
+            incoming.begin_turn(8);
+            turns += 1;
+            let before = received.len();
+            // As a receiver does it, for whose frames one read may be too little.
+            loop {
+                let mut buffer = [0; 1000];
+                let mut iov = IovMut::new();
+                iov.push(&mut buffer);
+                let got = incoming.read(&mut recv, &mut iov).unwrap();
+                received.extend_from_slice(&buffer[..got.unwrap_or(0)]);
+                if got.is_none() && !incoming.holds_bytes() {
+                    break;
+                }
+            }
+            assert!(received.len() - before <= RECORDS_A_TURN, "{} in one turn", received.len() - before);
+            if !incoming.is_away() {
+                break;
+            }
+        }
+        assert!(received == data, "{} of {} bytes", received.len(), data.len());
+        assert_eq!(turns, 3);
     }
 }
