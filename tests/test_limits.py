@@ -15,7 +15,8 @@ from harness.backends import await_requests, slow_export
 from harness.checker import start_checker
 from harness.lab import Lab
 from harness.ports import free_port
-from harness.protocol import BUSY, HELLO, WELCOME, Closed, Connection, Session, attribute, header, hello, refusal_of, write
+from harness.protocol import BUSY, HELLO, NO_SESSION, WELCOME, Closed, Connection, Session, attribute, header, hello
+from harness.protocol import refusal_of, write
 from harness.spdk import Application
 from harness.service import attach_to
 from harness.transport import Remote, attach
@@ -49,6 +50,10 @@ def served(lab: Lab, **options: int) -> Served:
 
 def stat(target: Application, name: str) -> int:
     return target.rpc.call("dst_get_stats")[name]
+
+
+def sessions(target: Application, host: str) -> list[dict[str, Any]]:
+    return [session for session in target.rpc.call("dst_get_sessions") if session["host"] == host]
 
 
 def await_stat(target: Application, name: str, value: int) -> None:
@@ -240,6 +245,51 @@ def test_a_thread_that_is_not_let_in_says_why(lab: Lab) -> None:
     wait_until(lambda: "1 connections" in shown()[1] and shown()[1].startswith("connection "), "the reason", SOON)
     assert shown()[0] == "reconnecting"
     assert "1 connections" in checker.text(), "and the log has it"
+
+
+def test_sessions_that_are_left_behind(lab: Lab) -> None:
+    """Whoever opens one after the other keeps nobody else out, and loses none that is in use."""
+    target, remote = served(lab, max_sessions=4)
+    left = Session(remote, "modest")
+    left.control.close()
+
+    def await_idle(host: str) -> None:
+        in_use = lambda: [session for session in sessions(target, host) if session["connections"]]
+        wait_until(lambda: not in_use(), f"the sessions of {host} to be left behind", SOON)
+
+    for _ in range(20):
+        Session(remote, "greedy").control.close()
+        await_idle("greedy")
+    assert (len(sessions(target, "greedy")), stat(target, "refused_busy")) == (3, 0)
+    # It has more of them, so it is one of its own that goes; what another one has left behind is there still.
+    left.join(1).close()
+    used = [Session(remote, "greedy") for _ in range(3)]
+    with Connection(remote) as late:
+        late.send(hello(remote.export, "greedy"))
+        assert refusal_of(late.receive())[0] == BUSY
+    left.join(1, epoch=2).close()
+    # Somebody who has less gets its place.
+    await_idle("modest")
+    Session(remote, "newcomer").control.close()
+    assert not sessions(target, "modest")
+    for session in used:
+        session.control.keep_alive()
+
+
+def test_queues_that_are_left_behind(lab: Lab) -> None:
+    """Records that nobody comes back for keep nobody out: their session ends, and its client is told so."""
+    target, remote = served(lab, max_connections=16)
+    greedy, modest = Session(remote, "greedy"), Session(remote, "modest")
+    for number in range(1, 15):
+        greedy.join(number).close()
+    await_stat(target, "connections", 2)
+    with modest.join(1):
+        greedy.control.assert_closed()
+        with greedy.say_hello(1, epoch=2) as late:
+            assert refusal_of(late.receive())[0] == NO_SESSION
+        modest.control.keep_alive()
+    assert stat(target, "refused_busy") == 0
+
 
 def test_bytes_before_being_let_in(lab: Lab) -> None:
     target, remote = served(lab, max_handshake_bytes=512)

@@ -230,7 +230,13 @@ impl Target {
             return Ok(Answer::Later(Vec::new()));
         }
         if state.sessions.len() >= self.options.get().max_sessions as usize {
-            return Err(refuse(RefusalReason::Busy, "the target has too many sessions"));
+            let other = state.sessions.least_needed(&owner);
+            let too_many =
+                || refuse(RefusalReason::Busy, "the target has too many sessions, all of them in use");
+            let other = other.ok_or_else(too_many)?;
+            drop(state);
+            self.close_session(&other, "it has no connection, and another one needs its place");
+            state = self.state.borrow_mut();
         }
         // What is said of another's session would be said to whoever has no right to know.
         let previous_ended = hello.previous.is_some_and(|previous| {
@@ -275,8 +281,9 @@ impl Target {
             // anew, with all queues: another connection of this session would tell it that all is well.
             self.close_session(&reference.id, "a queue came back after its record was given up");
         }
-        let mut state = self.state.borrow_mut();
         let queues_max = self.options.get().max_connections as usize;
+        self.make_room_for_queue(hello, queues_max);
+        let mut state = self.state.borrow_mut();
         let Joined { is_again, standing } = state.sessions.join(id, hello, peer, queues_max)?;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
         entry.place = Some(reference);
@@ -300,6 +307,17 @@ impl Target {
             Standing::Now(slots) => Some(slots.unwrap_or_else(|| Slots::new(admitted.agreed.credits))),
         };
         Ok(self.welcome(&mut state, id, reference, false, slots, admitted))
+    }
+
+    /// Ends a session if there are too many queues for this hello's to join: else records that nobody comes back for would
+    /// keep all others out. Its client begins anew, like one whose record was given up.
+    fn make_room_for_queue(&self, hello: &Hello, queues_max: usize) {
+        let state = self.state.borrow();
+        let other = state.sessions.lacks_room(hello, queues_max).then(|| state.sessions.least_used());
+        drop(state);
+        if let Some(other) = other.flatten() {
+            self.close_session(&other, "most of its queues have no connection, and others need their place");
+        }
     }
 
     /// The welcome of a connection that has its place. With the record of its queue it may carry requests.

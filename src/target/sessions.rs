@@ -97,6 +97,11 @@ impl Session {
         self.lost.contains(&queue)
     }
 
+    /// Queues of which there is only the record.
+    fn idle_queues(&self) -> usize {
+        self.queues.values().filter(|queue| queue.connections().next().is_none()).count()
+    }
+
     /// Its live connections, those that wait included.
     pub fn connections(&self) -> impl Iterator<Item = u64> {
         self.queues.values().flat_map(Queue::connections)
@@ -279,6 +284,47 @@ impl Sessions {
         Some(session)
     }
 
+    /// The session to be ended for another one of `owner`: of those who have most sessions without a connection, the oldest
+    /// such. Nothing of it is in the backend.
+    ///
+    /// Nobody loses one to somebody who has more of them himself: for him it is time to end his own.
+    pub fn least_needed(&self, owner: &Owner) -> Option<SessionId> {
+        let mut counts: BTreeMap<&Owner, (usize, usize)> = BTreeMap::new();
+        for session in self.map.values() {
+            let (idle, all) = counts.entry(&session.owner).or_default();
+            *idle += usize::from(session.idle_since_us.is_some());
+            *all += 1;
+        }
+        let own = counts.get(owner).map_or(0, |&(_, all)| all);
+        counts.retain(|_, &mut (idle, all)| idle > 0 && all >= own);
+        let (&whose, _) = counts.iter().max_by_key(|(_, (idle, _))| *idle)?;
+        let its = self.map.iter().filter(|(_, s)| s.idle_since_us.is_some() && s.owner == *whose);
+        its.min_by_key(|(_, session)| session.since_us).map(|(id, _)| *id)
+    }
+
+    /// Whether the only thing that keeps a connection with this hello from joining its queue is that there are
+    /// `queues_max` already.
+    pub fn lacks_room(&self, hello: &Hello, queues_max: usize) -> bool {
+        let joins = hello.session.as_ref();
+        let session = joins.and_then(|place| Some((place.queue, self.map.get(&place.id)?)));
+        self.queues >= queues_max
+            && session.is_some_and(|(queue, session)| {
+                session.owner == Owner::of(hello) && !session.queues.contains_key(&queue)
+            })
+    }
+
+    /// The session to be ended for more queues: of those who have most queues without a connection, the one that
+    /// has most of them. What its other queues have in the backend has to be waited for, as whenever a session ends.
+    pub fn least_used(&self) -> Option<SessionId> {
+        let mut counts: BTreeMap<&Owner, usize> = BTreeMap::new();
+        for session in self.map.values() {
+            *counts.entry(&session.owner).or_default() += session.idle_queues();
+        }
+        let (&whose, _) = counts.iter().filter(|(_, idle)| **idle > 0).max_by_key(|(_, idle)| **idle)?;
+        let its = self.map.iter().filter(|(_, session)| session.owner == *whose);
+        its.max_by_key(|(_, session)| session.idle_queues()).map(|(id, _)| *id)
+    }
+
     /// Sessions that have had no connection since before `before_us`.
     pub fn abandoned(&self, before_us: u64) -> Vec<SessionId> {
         let is_old = |session: &Session| session.idle_since_us.is_some_and(|since| since <= before_us);
@@ -314,9 +360,72 @@ mod tests {
     /// A session whose queue 0 has connection 1.
     fn sessions() -> Sessions {
         let mut sessions = Sessions::default();
-        let owner = Owner { export: "disk".to_owned(), host: "client".to_owned() };
-        sessions.open(ID, 1, owner, peer(), 0, false);
+        sessions.open(ID, 1, owner("client"), peer(), 0, false);
         sessions
+    }
+
+    fn owner(host: &str) -> Owner {
+        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    }
+
+    /// Opens the session `id` of a host, whose queue 0 has the connection of the same number. Its time is its id.
+    fn open(sessions: &mut Sessions, id: u8, host: &str) {
+        sessions.open([id; 16], id.into(), owner(host), peer(), id.into(), false);
+    }
+
+    /// That connection is gone.
+    fn leave(sessions: &mut Sessions, id: u8) {
+        assert!(sessions.left(&[id; 16], 0, id.into(), 100).is_none());
+    }
+
+    #[test]
+    fn who_left_most_sessions_behind_makes_room() {
+        let mut sessions = Sessions::default();
+        for (id, host) in [(1, "a"), (2, "b"), (3, "b"), (4, "b"), (5, "c")] {
+            open(&mut sessions, id, host);
+        }
+        assert_eq!(sessions.least_needed(&owner("d")), None, "all are in use");
+        leave(&mut sessions, 1);
+        assert_eq!(sessions.least_needed(&owner("d")), Some([1; 16]));
+        leave(&mut sessions, 4);
+        leave(&mut sessions, 3);
+        assert_eq!(
+            sessions.least_needed(&owner("d")),
+            Some([3; 16]),
+            "of whom has most, the oldest, not in use"
+        );
+        assert_eq!(sessions.least_needed(&owner("b")), Some([3; 16]), "his own");
+        sessions.close(&[3; 16]);
+        sessions.close(&[4; 16]);
+        open(&mut sessions, 6, "b");
+        assert_eq!(sessions.least_needed(&owner("b")), None, "he has two, a has one");
+        assert_eq!(sessions.least_needed(&owner("c")), Some([1; 16]));
+    }
+
+    #[test]
+    fn who_left_most_queues_behind_makes_room() {
+        let mut sessions = Sessions::default();
+        for (id, host) in [(1, "other"), (7, "client"), (8, "client"), (9, "other")] {
+            open(&mut sessions, id, host);
+        }
+        let mut queue = |session: u8, number: u16, connection: Option<u64>| {
+            let session = sessions.get_mut(&[session; 16]).unwrap();
+            session.queues.insert(number, Queue { connection, ..Queue::default() });
+            sessions.queues += 1;
+            sessions.least_used()
+        };
+        assert_eq!(queue(7, 1, Some(20)), None, "all have connections");
+        assert_eq!(queue(9, 1, None), Some([9; 16]));
+        assert_eq!(queue(9, 2, None), Some([9; 16]));
+        // Spreading them over sessions does not help.
+        assert_eq!(queue(7, 2, None), Some([9; 16]));
+        assert!(queue(8, 2, None).is_some());
+        assert_eq!(queue(8, 3, None), Some([8; 16]));
+        let lacks = |session, max| sessions.lacks_room(&hello(session, 1), max);
+        assert_eq!(sessions.queues, 10);
+        assert!(lacks(3, 10) && !lacks(3, 11) && !lacks(2, 10), "a queue that is there already");
+        let strange = Hello { host: "other".to_owned(), ..hello(3, 1) };
+        assert!(!sessions.lacks_room(&strange, 10), "another's session");
     }
 
     fn join(
