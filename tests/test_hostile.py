@@ -144,6 +144,38 @@ def test_many_who_take_nothing_do_not_silence_the_others(served: Served) -> None
         queue.close()
 
 
+def test_many_of_one_host_leave_something_to_the_others(served: Served) -> None:
+    """Each of its connections may take what it leaves to the others, but many of them would leave nothing to anybody else."""
+    greedy = Session(served[1], "crowd")
+    queues = [deaf(greedy, number) for number in range(1, 41)]
+    for queue in queues:
+        ask_for_all(queue, greedy)
+    time.sleep(0.3)
+    assert_serves(served[1], "modest")
+    for queue in queues:
+        queue.close()
+
+
+def test_who_takes_a_little_now_and_then_is_closed(served: Served) -> None:
+    """What waits for it is in the others' way as long as that of one who takes nothing."""
+    session = Session(served[1], "trickle")
+    queue = deaf(session, 1, keep_alive_ms=2000)
+    ask_for_all(queue, session, 8)
+    began = time.monotonic()
+
+    def closed() -> bool:
+        try:
+            # It can say what it will be told, and so keeps its lease.
+            queue.send_keep_alive(has=queue.asked)
+            time.sleep(0.2)
+            return not queue.channel.socket.recv(2048)
+        except (Closed, OSError):
+            return True
+
+    wait_until(closed, "the target to give the connection up", 10)
+    assert time.monotonic() - began > 1.9
+
+
 def test_who_takes_nothing_is_closed(served: Served) -> None:
     """Signs of life do not help: the memory of its answers is wanted back."""
     session = Session(served[1], "undead")

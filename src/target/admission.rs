@@ -339,6 +339,7 @@ impl Target {
             entry.owner = Some(known.owner.clone());
         }
         entry.welcomed = true;
+        let owner = entry.owner.clone();
         if slots.is_some()
             && let Some(session_entry) = state.sessions.get_mut(&session.id)
             && let Some(queue) = session_entry.queues.get_mut(&session.queue)
@@ -361,12 +362,13 @@ impl Target {
             cipher: agreed.cipher as u8,
             keep_alive_ms: agreed.keep_alive_ms,
         };
-        let join = slots.map(|slots| Join {
+        let join = slots.zip(owner).map(|(slots, owner)| Join {
             bdev,
             device,
             max_transfer,
             has_digests: agreed.digest == Digest::Crc32c,
             slots,
+            owner,
         });
         Answer::Welcome(Box::new(welcome), join)
     }

@@ -57,12 +57,37 @@ impl BackendDone for Owner {
     }
 }
 
-/// What one connection has of its group's pools.
-#[derive(Debug, Default)]
-pub struct Share {
+/// What somebody has of a group's pools.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Held {
     objects: usize,
     small: usize,
     large: usize,
+}
+
+/// What all connections have that one host has at one export and that are of this group.
+pub type OwnerShare = Cell<Held>;
+
+/// What one connection has of its group's pools.
+#[derive(Debug)]
+pub struct Share {
+    held: Held,
+    /// The same of all of its owner's, itself included.
+    owner: Rc<OwnerShare>,
+}
+
+impl Share {
+    /// Of a connection of this owner, which has nothing yet.
+    pub fn new(owner: Rc<OwnerShare>) -> Share {
+        Share { held: Held::default(), owner }
+    }
+
+    fn note(&mut self, change: impl Fn(&mut Held)) {
+        change(&mut self.held);
+        let mut of_owner = self.owner.get();
+        change(&mut of_owner);
+        self.owner.set(of_owner);
+    }
 }
 
 /// Whether a connection that has `held` of a pool may take `need` more of the `free` that are left.
@@ -72,6 +97,14 @@ pub struct Share {
 /// that.
 fn may_take(held: usize, need: usize, free: usize) -> bool {
     need <= free && (held == 0 || held + need <= free)
+}
+
+/// The same for all connections of one owner together: many of them may not take what one may not.
+///
+/// An eighth of what it and the free ones make is left to the others, who may be none: one host alone should not be
+/// much slower for it.
+fn owner_may_take(held: usize, need: usize, free: usize) -> bool {
+    need <= free && (held == 0 || need == 0 || held + need <= 7 * (free - need))
 }
 
 /// The pools. Everything is allocated by [`Pools::new`], spare receive buffers excepted.
@@ -107,15 +140,17 @@ impl Pools {
     }
 
     /// An I/O object with room for `len` bytes; `None` when the pools are short, or `share`, which notes
-    /// it, is large enough already.
+    /// it, is large enough already, or its owner's is.
     pub fn take(&self, len: usize, share: &mut Share) -> Option<Io> {
         let mut objects = self.objects.borrow_mut();
-        if !may_take(share.objects, 1, objects.len()) {
-            return None;
-        }
         let (small, large) = chunks(len);
-        if !may_take(share.small, small, self.small.available())
-            || !may_take(share.large, large, self.large.available())
+        let (held, of_owner) = (share.held, share.owner.get());
+        let may_take = |of: fn(&Held) -> usize, need, free| {
+            may_take(of(&held), need, free) && owner_may_take(of(&of_owner), need, free)
+        };
+        if !may_take(|held| held.objects, 1, objects.len())
+            || !may_take(|held| held.small, small, self.small.available())
+            || !may_take(|held| held.large, large, self.large.available())
         {
             return None;
         }
@@ -125,18 +160,22 @@ impl Pools {
             objects.push(io);
             return None;
         }
-        share.objects += 1;
-        share.small += small;
-        share.large += large;
+        share.note(|held| {
+            held.objects += 1;
+            held.small += small;
+            held.large += large;
+        });
         Some(io)
     }
 
     /// Puts an I/O object back, and its memory.
     pub fn put(&self, mut io: Io, share: &mut Share) {
         let (small, large) = chunks(io.data.len());
-        share.objects -= 1;
-        share.small -= small;
-        share.large -= large;
+        share.note(|held| {
+            held.objects -= 1;
+            held.small -= small;
+            held.large -= large;
+        });
         io.data.release();
         io.ctx.connection = None;
         self.objects.borrow_mut().push(io);
@@ -203,7 +242,7 @@ pub fn collect(group: &Rc<Group>) -> usize {
 
 #[cfg(test)]
 mod tests {
-    use super::may_take;
+    use super::{may_take, owner_may_take};
 
     #[test]
     fn whoever_takes_all_it_can_leaves_something() {
@@ -218,5 +257,24 @@ mod tests {
         }
         assert!(may_take(0, 8, free), "nothing is left for the sixth");
         assert!(may_take(0, 8, 8) && !may_take(0, 8, 7) && !may_take(8, 8, 15));
+    }
+
+    #[test]
+    fn many_connections_of_one_owner_leave_something() {
+        let (mut free, mut of_owner) = (384, 0);
+        for _ in 0..100 {
+            let mut held = 0;
+            while may_take(held, 8, free) && owner_may_take(of_owner, 8, free) {
+                held += 8;
+                of_owner += 8;
+                free -= 8;
+            }
+        }
+        assert_eq!((of_owner, free), (336, 48));
+        assert!(owner_may_take(0, 8, free), "another one finds nothing");
+        // What it needs nothing of is no reason to wait.
+        assert!(owner_may_take(336, 0, 0));
+        assert!(owner_may_take(0, 8, 8) && !owner_may_take(0, 8, 7), "who has nothing may have all");
+        assert!(owner_may_take(6, 1, 2) && !owner_may_take(7, 1, 2) && !owner_may_take(1, 1, 1));
     }
 }

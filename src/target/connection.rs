@@ -11,7 +11,6 @@ use std::rc::Rc;
 use dst_security::Secured;
 use dst_session::Violation;
 use dst_session::lease::Granted;
-use dst_session::silence::Silence;
 use dst_session::slots::Slots;
 use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
@@ -25,9 +24,10 @@ use crate::group::Group;
 use crate::queue::{Queue, Setup, is_over};
 use crate::report::Activity;
 use crate::stats::Stats;
+use crate::taking::Taking;
 
-/// A client that takes nothing of what waits for it is closed after its keep-alive time, or this if that is
-/// longer, ms: it holds memory that others want.
+/// A client that takes next to nothing of what waits for it is closed after its keep-alive time, or after this if that is
+/// longer than this, ms: it holds memory that others want.
 const NOT_TAKING_MS: u32 = 30_000;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -93,8 +93,7 @@ pub(crate) struct Body {
     pub handshake_timed_out: bool,
     /// When it last showed a sign of life that was not asked for.
     pub spoke_us: u64,
-    /// Watches what the client takes.
-    pub taking: Silence,
+    pub taking: Taking,
     pub goodbye: bool,
     /// What a frame has shown, for whoever comes out of the receiver.
     pub broken: Option<Broken>,
@@ -165,7 +164,7 @@ impl Connection {
                     lease_expired: false,
                     handshake_timed_out: false,
                     spoke_us: now_us,
-                    taking: Silence::new(timeout_ms, now_us),
+                    taking: Taking::new(timeout_ms, now_us),
                     goodbye: false,
                     broken: None,
                     doomed: false,
@@ -272,7 +271,6 @@ impl Connection {
         self.dirty.set(false);
         let mut state = self.state.borrow_mut();
         let State { link: Some((_, stream)), receiver, body, .. } = &mut *state else { return };
-        let unsent = stream.unsent();
         loop {
             let mut iov = Iov::new();
             let mid_frame = body.queue.as_ref().is_some_and(Queue::is_mid_frame);
@@ -286,13 +284,14 @@ impl Connection {
             if wanted == 0 && stream.unsent() == 0 {
                 break;
             }
+            let unsent = stream.unsent();
             let sent = match stream.writev(&iov) {
                 Ok(sent) => sent,
                 Err(broken) => return self.doom(body, broken),
             };
-            if sent > 0 || stream.unsent() < unsent {
-                body.taking.heard(self.group.now_us());
-            }
+            // What is encrypted and waits here was not taken by anybody yet.
+            let taken = (unsent + sent).saturating_sub(stream.unsent());
+            body.taking.took(taken, self.group.now_us());
             let of_control = sent.min(control_len);
             body.outbox.sent(of_control);
             if let Some(queue) = &mut body.queue {
@@ -303,6 +302,9 @@ impl Connection {
             }
         }
         body.has_unsent = stream.unsent() > 0;
+        if !body.wants_to_send() {
+            body.taking.has_all(self.group.now_us());
+        }
         if body.phase == Phase::Refused && body.outbox.is_empty() && !body.has_unsent {
             self.doom(body, Broken::Closed);
         }
@@ -327,9 +329,10 @@ impl Connection {
             return;
         }
         if !body.wants_to_send() {
-            body.taking.heard(now_us);
-        } else if body.phase == Phase::Ready && body.taking.is_too_long(now_us) {
-            let since_ms = now_us.saturating_sub(body.taking.heard_us()) / 1000;
+            body.taking.has_all(now_us);
+        } else if body.phase == Phase::Ready
+            && let Some(since_ms) = body.taking.is_too_long(now_us)
+        {
             return self.doom(body, Broken::NotTaking(since_ms));
         }
         if is_over(&body.lease, now_us) {
@@ -379,7 +382,7 @@ impl Connection {
         body.phase = Phase::Ready;
         body.lease = Granted::new(welcome.keep_alive_ms, self.group.now_us());
         body.lease_ms = welcome.keep_alive_ms;
-        body.taking = Silence::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
+        body.taking = Taking::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
         body.queue = setup.map(Queue::new);
         body.message = Vec::new();
         body.outbox.push(Header::new(Kind::Welcome), &welcome.encode());

@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 
 use dst_security::Secured;
 use dst_session::slots::Slots;
@@ -16,14 +16,14 @@ use spdk::poller::{Poller, Turn};
 use spdk::sock::{Groups, Sock, Traffic};
 use spdk::thread::Thread;
 
-use crate::backend::{Pools, collect};
+use crate::backend::{OwnerShare, Pools, collect};
 use crate::connection::{Connection, Remains};
 use crate::control::Target;
 use crate::options::Options;
 use crate::queue::Setup;
 use crate::rate::RateLimit;
 use crate::report::Activity;
-use crate::sessions::SessionId;
+use crate::sessions::{Owner, SessionId};
 use crate::stats::Stats;
 
 /// Sockets looked at in one poll; more wait for the next one.
@@ -72,6 +72,8 @@ pub struct Join {
     pub has_digests: bool,
     /// The record of the queue.
     pub slots: Slots,
+    /// Whose the session is.
+    pub owner: Owner,
 }
 
 /// One core's connections and the pools they are served from.
@@ -90,6 +92,8 @@ pub struct Group {
     /// Where its connections are looked at.
     pub sockets: Groups,
     connections: RefCell<BTreeMap<u64, Rc<Connection>>>,
+    /// What each owner has of the pools, as long as one of its connections is here.
+    owners: RefCell<BTreeMap<Owner, Weak<OwnerShare>>>,
     poller: RefCell<Option<(Poller, Watch)>>,
     now_us: Cell<u64>,
     next_tick_us: Cell<u64>,
@@ -132,6 +136,7 @@ impl Group {
             doomed: RefCell::new(Vec::with_capacity(room)),
             sockets: Groups::create()?,
             connections: RefCell::new(BTreeMap::new()),
+            owners: RefCell::default(),
             poller: RefCell::new(None),
             now_us: Cell::new(now_us()),
             next_tick_us: Cell::new(0),
@@ -328,6 +333,7 @@ impl Group {
                     max_transfer: join.max_transfer,
                     has_digests: join.has_digests,
                     slots: join.slots,
+                    owner: self.share_of(join.owner),
                 }),
                 Err(errno) => {
                     let peer = connection.peer;
@@ -340,6 +346,19 @@ impl Group {
         if let Some(connection) = connection {
             connection.welcome(welcome, setup);
         }
+    }
+
+    /// What this owner has of the pools.
+    fn share_of(&self, owner: Owner) -> Rc<OwnerShare> {
+        let mut owners = self.owners.borrow_mut();
+        if let Some(share) = owners.get(&owner).and_then(Weak::upgrade) {
+            return share;
+        }
+        // Here, and not when its last connection goes: that may be on the I/O path.
+        owners.retain(|_, share| share.strong_count() > 0);
+        let share = Rc::default();
+        owners.insert(owner, Rc::downgrade(&share));
+        share
     }
 
     /// The connection that a record was meant for is gone already.

@@ -29,6 +29,7 @@ mod room;
 mod secure;
 mod sessions;
 mod stats;
+mod taking;
 
 pub use control::Target;
 pub use error::Error;

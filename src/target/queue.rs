@@ -15,7 +15,7 @@ use spdk::backend::Channel;
 use spdk::clock::now_us;
 use spdk::iov::{Iov, IovMut};
 
-use crate::backend::{Io, Pools, Share, submit};
+use crate::backend::{Io, OwnerShare, Pools, Share, submit};
 use crate::connection::Connection;
 use crate::group::{GATHER_FROM, GATHERED, GATHERED_BYTES};
 use crate::stats::Stats;
@@ -54,6 +54,8 @@ pub struct Setup {
     pub has_digests: bool,
     /// The record of the session's queue.
     pub slots: Slots,
+    /// What its owner has of the group's pools.
+    pub owner: Rc<OwnerShare>,
 }
 
 /// Whether nothing that came under this lease may be executed any more.
@@ -86,6 +88,7 @@ impl Queue {
         let credits = setup.slots.credits();
         let work =
             || Work { unsent: 0, header: [0; HEADER_LEN], io: None, data_len: 0, op: Op::Read, begun_us: 0 };
+        let share = Share::new(Rc::clone(&setup.owner));
         Queue {
             setup,
             work: (0..credits).map(|_| work()).collect(),
@@ -94,7 +97,7 @@ impl Queue {
             sent_of_first: 0,
             to_send_bytes: 0,
             in_backend: 0,
-            share: Share::default(),
+            share,
             stats: Stats::default(),
         }
     }
