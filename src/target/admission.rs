@@ -29,6 +29,8 @@ enum Answer {
 struct Admitted {
     agreed: Agreed,
     device: Device,
+    /// The size that its client is told of, in blocks.
+    told_blocks: u64,
     bdev: DescRef,
     cache_outlives_target: bool,
 }
@@ -198,6 +200,7 @@ impl Target {
         Ok(Admitted {
             agreed,
             device: export.device(access),
+            told_blocks: export.told_blocks,
             bdev: export.desc.handle(),
             cache_outlives_target: export.rules.cache_outlives_target,
         })
@@ -330,7 +333,7 @@ impl Target {
         slots: Option<Slots>,
         admitted: Admitted,
     ) -> Answer {
-        let Admitted { agreed, device, bdev, cache_outlives_target } = admitted;
+        let Admitted { agreed, device, told_blocks, bdev, cache_outlives_target } = admitted;
         let entry = state.connections.get_mut(&id).expect("its hello came just now");
         entry.place = Some(session);
         if let Some(known) = state.sessions.get_mut(&session.id) {
@@ -352,7 +355,7 @@ impl Target {
             version: agreed.version,
             instance: self.instance.id(),
             session,
-            device,
+            device: Device { num_blocks: told_blocks, ..device },
             previous_ended,
             // That the one before has ended is only known of one on this machine, since it was started.
             cache_kept: previous_ended && cache_outlives_target,

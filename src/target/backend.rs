@@ -200,7 +200,7 @@ fn chunks(len: usize) -> (usize, usize) {
     if len <= SMALL_MAX { (len.div_ceil(SMALL), 0) } else { (0, len.div_ceil(LARGE)) }
 }
 
-/// Hands a request to the backend. A flush is of all of the device's `num_blocks`.
+/// Hands a request to the backend. A flush is of all of the device's `num_blocks`: as many as the client may know of, or more.
 pub fn submit(channel: &Channel, io: Io, request: &Request, num_blocks: u64) {
     let (start, count) = (request.start, request.count);
     match request.op {

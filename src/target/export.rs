@@ -38,6 +38,8 @@ pub struct Export {
     pub desc: Desc,
     /// What the bdev is like.
     pub info: BdevInfo,
+    /// The size that clients are told of, in blocks: when the bdev has grown, only once all that carry requests know.
+    pub told_blocks: u64,
     /// Its deletion, if that is under way.
     pub deleting: Option<Deletion>,
 }

@@ -39,7 +39,8 @@ impl Target {
             uuid: uuid.unwrap_or(info.uuid),
             rules,
             hosts: Vec::new(),
-            info: desc.info(),
+            told_blocks: info.num_blocks,
+            info,
             desc,
             deleting: None,
         };
@@ -173,19 +174,42 @@ impl Target {
                 let mut state = self.state.borrow_mut();
                 let Some(export) = state.exports.get_mut(name) else { return };
                 export.info = export.desc.info();
-                let event = Event::Resized(export.info.num_blocks);
-                spdk::notice!("DST export {name} has {} blocks now", export.info.num_blocks);
-                let connections: Vec<(u64, usize)> = state
-                    .connections
-                    .iter()
-                    .filter(|(_, entry)| entry.owner.as_ref().is_some_and(|owner| owner.export == name))
-                    .map(|(&id, entry)| (id, entry.group))
-                    .collect();
+                let num_blocks = export.info.num_blocks;
+                spdk::notice!("DST export {name} has {num_blocks} blocks now");
                 drop(state);
-                for (id, group) in connections {
-                    self.on_group(group, move |group| group.event(id, event));
-                }
+                // A client that hears of it uses it, on all its connections: these know it first.
+                self.tell_resized(name, num_blocks, |queue| queue != 0);
+                let export = name.to_owned();
+                // Groups do what they are told in its order: those that have answered have done that.
+                self.gather(move |target, _| target.announce_size(&export, num_blocks));
             }
+        }
+    }
+
+    /// All connections that carry requests know the export's new size: now their clients may.
+    fn announce_size(&self, name: &str, num_blocks: u64) {
+        let mut state = self.state.borrow_mut();
+        // Not if it has changed again, or if it is another export: what was told of that goes.
+        let export = state.exports.get_mut(name).filter(|export| export.info.num_blocks == num_blocks);
+        let Some(export) = export else { return };
+        export.told_blocks = num_blocks;
+        drop(state);
+        self.tell_resized(name, num_blocks, |queue| queue == 0);
+    }
+
+    /// Tells an export's connections of its size, those of these queues.
+    fn tell_resized(&self, name: &str, num_blocks: u64, which: impl Fn(u16) -> bool) {
+        let state = self.state.borrow();
+        let is_one = |entry: &ConnectionEntry| {
+            entry.owner.as_ref().is_some_and(|owner| owner.export == name)
+                && entry.place.is_some_and(|place| which(place.queue))
+        };
+        let found = state.connections.iter().filter(|(_, entry)| is_one(entry));
+        let connections: Vec<(u64, usize)> = found.map(|(&id, entry)| (id, entry.group)).collect();
+        drop(state);
+        let event = Event::Resized(num_blocks);
+        for (id, group) in connections {
+            self.on_group(group, move |group| group.event(id, event));
         }
     }
 }

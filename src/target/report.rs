@@ -155,7 +155,7 @@ impl Target {
     }
 
     /// Asks every group for its connections' counts.
-    fn gather(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, BTreeMap<u64, Activity>) + 'static) {
+    pub(crate) fn gather(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, BTreeMap<u64, Activity>) + 'static) {
         let groups = self.state.borrow().groups.len();
         if groups == 0 {
             return done(self, BTreeMap::new());
