@@ -1,8 +1,10 @@
 //! Room for connections: who may have how many, and who has to go when there is none left.
 //!
 //! Anybody can connect and say nothing. Such connections cost those who are let in nothing but this: when there are
-//! too many, the oldest goes for the newest. A client that means it needs a round trip to be let in.
+//! too many, the oldest goes for the newest, of the address that has most. A client that means it needs a round trip to be
+//! let in, two with a key; after the first it has something to show, and others go before it.
 
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -23,12 +25,67 @@ pub enum Place {
     None,
 }
 
+/// Handshakes, by their addresses.
+#[derive(Debug, Default)]
+struct Crowd {
+    of_addresses: BTreeMap<IpAddr, BTreeSet<u64>>,
+    /// How many each address has and which is its oldest: the last address has most, among equals the oldest of all.
+    by_count: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
+    len: usize,
+}
+
+impl Crowd {
+    /// Changes an address's handshakes.
+    fn change(&mut self, address: IpAddr, f: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let key = |its: &BTreeSet<u64>| its.first().map(|&oldest| (its.len(), Reverse(oldest), address));
+        let its = self.of_addresses.entry(address).or_default();
+        self.len -= its.len();
+        if let Some(before) = key(its) {
+            self.by_count.remove(&before);
+        }
+        f(its);
+        self.len += its.len();
+        match key(its) {
+            Some(after) => drop(self.by_count.insert(after)),
+            None => drop(self.of_addresses.remove(&address)),
+        }
+    }
+
+    fn insert(&mut self, id: u64, address: IpAddr) {
+        self.change(address, |its| its.insert(id));
+    }
+
+    fn remove(&mut self, id: u64, address: IpAddr) {
+        self.change(address, |its| its.remove(&id));
+    }
+
+    /// How many this address has, and the oldest of them.
+    fn of(&self, address: IpAddr) -> (usize, Option<u64>) {
+        let its = self.of_addresses.get(&address);
+        its.map_or((0, None), |its| (its.len(), its.first().copied()))
+    }
+
+    /// How many there are, and the oldest of the address that has most.
+    fn all(&self) -> (usize, Option<u64>) {
+        (self.len, self.by_count.last().map(|&(_, Reverse(oldest), _)| oldest))
+    }
+}
+
+/// Which of `max` handshakes has to go: of those that have shown nothing, or of the others, which are so many each. Those that have
+/// shown a key go last, as long as they are not more than half. What shows a key can be heard on the way and repeated, and
+/// whoever does that must not have all places.
+fn victim(unknown: (usize, Option<u64>), proven: (usize, Option<u64>), max: u32) -> Option<u64> {
+    let (first, then) = if 2 * proven.0 > max as usize { (proven, unknown) } else { (unknown, proven) };
+    first.1.or(then.1)
+}
+
 /// Connections that are not let in yet, and how many each host has. Their numbers rise: the least is the oldest.
 #[derive(Debug, Default)]
 pub struct Room {
-    /// Those that may be evicted: neither let in nor waiting to be.
-    handshakes: BTreeMap<u64, IpAddr>,
-    of_addresses: BTreeMap<IpAddr, BTreeSet<u64>>,
+    /// Those that may be evicted, neither let in nor waiting to be, and whether they have shown a key.
+    handshakes: BTreeMap<u64, (IpAddr, bool)>,
+    unknown: Crowd,
+    proven: Crowd,
     /// Those whose end is not known yet.
     evicted: BTreeSet<u64>,
     /// Whose a connection is that was let in or waits to be.
@@ -60,13 +117,14 @@ impl Room {
     ) -> Place {
         let address = place(address);
         let is_full = connections - self.evicted.len() >= max_connections;
-        if let Some(its) = self.of_addresses.get(&address)
-            && its.len() >= options.max_handshakes_per_address as usize
-        {
-            return its.first().map_or(Place::None, |&id| Place::InsteadOf(id));
+        let (unknown, proven) = (self.unknown.of(address), self.proven.of(address));
+        let max = options.max_handshakes_per_address;
+        if unknown.0 + proven.0 >= max as usize {
+            return victim(unknown, proven, max).map_or(Place::None, Place::InsteadOf);
         }
-        if is_full || self.handshakes.len() >= options.max_handshakes as usize {
-            return self.handshakes.first_key_value().map_or(Place::None, |(&id, _)| Place::InsteadOf(id));
+        let max = options.max_handshakes;
+        if is_full || self.handshakes.len() >= max as usize {
+            return victim(self.unknown.all(), self.proven.all(), max).map_or(Place::None, Place::InsteadOf);
         }
         Place::Free
     }
@@ -84,8 +142,17 @@ impl Room {
     /// A connection has begun its handshake.
     pub fn enter(&mut self, id: u64, address: IpAddr) {
         let address = place(address);
-        self.handshakes.insert(id, address);
-        self.of_addresses.entry(address).or_default().insert(id);
+        self.handshakes.insert(id, (address, false));
+        self.unknown.insert(id, address);
+    }
+
+    /// A connection's client has shown a key, though not yet that it did not hear that from somebody else.
+    pub fn prove(&mut self, id: u64) {
+        if let Some((address, is_proven @ false)) = self.handshakes.get_mut(&id) {
+            *is_proven = true;
+            self.unknown.remove(id, *address);
+            self.proven.insert(id, *address);
+        }
     }
 
     /// A connection is evicted.
@@ -97,13 +164,9 @@ impl Room {
 
     /// A connection was let in, or waits to be: it is not evicted any more.
     pub fn settle(&mut self, id: u64) {
-        let Some(address) = self.handshakes.remove(&id) else { return };
-        if let Some(its) = self.of_addresses.get_mut(&address) {
-            its.remove(&id);
-            if its.is_empty() {
-                self.of_addresses.remove(&address);
-            }
-        }
+        let Some((address, is_proven)) = self.handshakes.remove(&id) else { return };
+        let crowd = if is_proven { &mut self.proven } else { &mut self.unknown };
+        crowd.remove(id, address);
     }
 
     /// Counts a connection among those of its host, unless these are `max` already. One that is counted stays so.
@@ -166,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_of_an_address_then_the_oldest_of_all() {
+    fn the_oldest_of_the_address_that_has_most() {
         let mut room = Room::default();
         room.enter(1, ip(9));
         room.enter(2, ip(1));
@@ -176,11 +239,36 @@ mod tests {
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
         assert_eq!(room.look(mapped, 3, CONNECTIONS, &options()), Place::InsteadOf(2));
         room.enter(4, ip(2));
-        assert_eq!(look(&room, 3, 4), Place::InsteadOf(1));
-        room.evict(1);
+        assert_eq!(look(&room, 3, 4), Place::InsteadOf(2), "not the oldest of all");
+        room.evict(2);
         assert_eq!((look(&room, 3, 4), room.handshakes(), room.evictions), (Place::Free, 3, 1));
         room.enter(5, ip(3));
-        assert_eq!(look(&room, 4, 5), Place::InsteadOf(2));
+        assert_eq!(look(&room, 4, 5), Place::InsteadOf(1), "all have one");
+        room.evict(1);
+        room.enter(6, ip(3));
+        assert_eq!(look(&room, 4, 6), Place::InsteadOf(5));
+    }
+
+    #[test]
+    fn who_has_shown_a_key_goes_last_unless_these_are_most() {
+        let mut room = Room::default();
+        (1..=4).for_each(|id| room.enter(id, ip(id as u8)));
+        room.prove(1);
+        assert_eq!(look(&room, 5, 4), Place::InsteadOf(2));
+        room.prove(2);
+        assert_eq!((look(&room, 5, 4), room.handshakes()), (Place::InsteadOf(3), 4));
+        room.prove(3);
+        assert_eq!(look(&room, 5, 4), Place::InsteadOf(1), "more than half");
+        room.evict(1);
+        room.enter(5, ip(2));
+        assert_eq!(look(&room, 2, 5), Place::InsteadOf(5), "of one address, likewise");
+        room.prove(5);
+        assert_eq!(look(&room, 2, 5), Place::InsteadOf(2));
+        (2..=5).for_each(|id| room.leave(id));
+        assert_eq!((room.unknown.len, room.proven.len, room.proven.by_count.len()), (0, 0, 0));
+        // One that was let in before that is known has no place to lose.
+        room.prove(3);
+        assert_eq!(room.handshakes(), 0);
     }
 
     #[test]
@@ -193,7 +281,7 @@ mod tests {
         assert_eq!(look(&room, 5, CONNECTIONS), Place::None);
         room.leave(4);
         assert_eq!(look(&room, 5, CONNECTIONS - 1), Place::Free);
-        assert!(room.of_addresses.is_empty());
+        assert!(room.unknown.of_addresses.is_empty() && room.unknown.by_count.is_empty());
     }
 
     #[test]

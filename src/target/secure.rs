@@ -83,9 +83,12 @@ impl Target {
         let Ok(secure) = Secure::decode(message) else { return self.close(id) };
         match self.prove(&secure, peer) {
             Ok((proof, answer, secured)) => {
-                if let Some(entry) = self.state.borrow_mut().connections.get_mut(&id) {
+                let mut state = self.state.borrow_mut();
+                if let Some(entry) = state.connections.get_mut(&id) {
                     entry.proof = Some(proof);
+                    state.room.prove(id);
                 }
+                drop(state);
                 self.on_group(group, move |group| group.secure(id, &answer, secured));
             }
             Err(why) => {
