@@ -5,7 +5,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use dst_security::handshake::ENTROPY_LEN;
-use dst_security::{Psk, Rejected, Secured, accept, psk};
+use dst_security::psk::{KEYS_MAX, PSK_LEN};
+use dst_security::{Psk, Rejected, Secured, accept};
 use dst_session::access::{KeySource, entry};
 use dst_session::negotiate::refuse;
 use dst_transport::read_keys;
@@ -45,7 +46,8 @@ enum Refused {
 /// Checks a client's key against those of its entry, with `read` and `agree`.
 ///
 /// Who has no entry with a key must not learn that from how soon he is told no. So all that a wrong key costs is done for him,
-/// too: the keys of `decoy`, another entry, are read, and as many that nobody has are tried.
+/// too: the keys of `decoy`, another entry, are read, and as many that nobody has are tried. And nobody should learn how many
+/// keys an entry has: it is always as many as it can have.
 fn check<'a, T>(
     entry: Result<&'a KeySource, Refused>,
     decoy: Option<&KeySource>,
@@ -53,19 +55,26 @@ fn check<'a, T>(
     agree: impl FnOnce(&[Psk]) -> Result<T, Rejected>,
 ) -> Result<(&'a KeySource, T), Refused> {
     let keys = entry.as_ref().ok().copied().or(decoy).map(read);
-    let (why, tries) = match (entry, keys) {
-        (Ok(source), Some(Ok(keys))) => return Ok((source, agree(&keys)?)),
-        (Ok(_), Some(Err(why))) | (Err(why), None | Some(Err(_))) => (why, 1),
-        (Err(why), Some(Ok(keys))) => (why, keys.len()),
+    let why = match (entry, keys) {
+        (Ok(source), Some(Ok(keys))) => return Ok((source, agree(&fill_up(keys))?)),
+        (Ok(_), Some(Err(why))) | (Err(why), _) => why,
         (Ok(_), None) => unreachable!("an entry's keys are read"),
     };
-    let nobodys: Vec<Psk> = (0..tries).map(|_| random_key()).collect();
-    drop(agree(&nobodys));
+    drop(agree(&fill_up(Vec::new())));
     Err(why)
 }
 
+/// These keys first, then some that nobody has.
+fn fill_up(keys: Vec<Psk>) -> Vec<Psk> {
+    // With room for all: a list that grows leaves copies behind.
+    let mut all = Vec::with_capacity(KEYS_MAX);
+    all.extend(keys);
+    all.resize_with(KEYS_MAX, random_key);
+    all
+}
+
 fn random_key() -> Psk {
-    let mut key = Zeroizing::new([0; psk::PSK_LEN]);
+    let mut key = Zeroizing::new([0; PSK_LEN]);
     spdk::random::fill(&mut key[..]);
     Psk::new(key)
 }
@@ -139,7 +148,7 @@ mod tests {
     use super::*;
     use std::cell::{Cell, RefCell};
 
-    /// What [`check`] does: what is read, how many keys are tried, and what comes of it.
+    /// What [`check`] does: what is read, how many keys are tried, and what comes of it. The file `one` has one key, others two.
     fn done(entry: Option<&str>, decoy: Option<&str>, key_is_right: bool) -> (Vec<String>, usize, String) {
         let (was_read, tried) = (RefCell::new(Vec::new()), Cell::new(0));
         let file = |path: &str| KeySource::File(path.to_owned());
@@ -149,6 +158,7 @@ mod tests {
             was_read.borrow_mut().push(path.to_owned());
             match path {
                 "gone" => Err(Refused::Keys(parameter, "gone".to_owned())),
+                "one" => Ok(vec![Psk::new(Zeroizing::new([1; 32]))]),
                 _ => Ok([1, 2].map(|key| Psk::new(Zeroizing::new([key; 32]))).to_vec()),
             }
         };
@@ -169,17 +179,19 @@ mod tests {
         let (was_read, tried, why) = done(Some("a"), Some("other"), false);
         assert_eq!(
             (was_read, tried, why.as_str()),
-            (vec!["a".into()], 2, "it does not have the key of its entry")
+            (vec!["a".into()], 4, "it does not have the key of its entry")
         );
+        // However many keys either has.
+        assert_eq!(done(Some("one"), Some("other"), false).1, 4);
         let (was_read, tried, why) = done(None, Some("other"), false);
-        assert_eq!((was_read, tried, why.as_str()), (vec!["other".into()], 2, "no entry"));
+        assert_eq!((was_read, tried, why.as_str()), (vec!["other".into()], 4, "no entry"));
         // Nor is it told by a file that can't be read.
         let (was_read, tried, why) = done(Some("gone"), Some("other"), false);
-        assert_eq!((was_read, tried, why.as_str()), (vec!["gone".into()], 1, "psk_file: gone"));
+        assert_eq!((was_read, tried, why.as_str()), (vec!["gone".into()], 4, "psk_file: gone"));
         let (was_read, tried, why) = done(None, Some("gone"), false);
-        assert_eq!((was_read, tried, why.as_str()), (vec!["gone".into()], 1, "no entry"));
+        assert_eq!((was_read, tried, why.as_str()), (vec!["gone".into()], 4, "no entry"));
         // No entry of this target has a key: there is nothing to read, and nothing to hide.
-        assert_eq!(done(None, None, false), (vec![], 1, "no entry".to_owned()));
+        assert_eq!(done(None, None, false), (vec![], 4, "no entry".to_owned()));
     }
 
     #[test]
