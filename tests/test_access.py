@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import socket
 
 import pytest
@@ -10,11 +11,15 @@ from harness.channel import Channel
 from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.protocol import Connection, Dial, Session
+from harness.rpc import RpcError
 from harness.transport import Remote
 
 pytestmark = pytest.mark.needs_dst
 
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
+
+# Most hosts at one export.
+HOSTS_MAX = 4096
 
 
 def dial_from(source: str) -> Dial:
@@ -62,3 +67,22 @@ def test_each_connection_counts_with_the_address_that_it_has(lab: Lab) -> None:
         target.rpc.call("dst_export_remove_host", export=remote.export, host="*")
         control.keep_alive()
         queue.keep_alive()
+
+
+def test_what_an_export_can_not_have_is_said(lab: Lab) -> None:
+    """Which export, which host, what to do."""
+    target, remote = lab.malloc_target(16)
+    call = target.rpc.call
+    call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=512)
+    call("dst_create_export", name="secret", bdev_name="Malloc1", require_cipher=True)
+    with pytest.raises(RpcError) as caught:
+        call("dst_export_add_host", export="secret", host="me", access="rw")
+    assert caught.value.code == -errno.EINVAL
+    assert all(word in caught.value.message for word in ("`secret`", "`me`", "psk_file"))
+    # One is there.
+    for number in range(HOSTS_MAX - 1):
+        call("dst_export_add_host", export=remote.export, host=f"host-{number}", access="ro")
+    with pytest.raises(RpcError) as caught:
+        call("dst_export_add_host", export=remote.export, host="one-more", access="ro")
+    assert caught.value.code == -errno.ENOSPC
+    assert all(word in caught.value.message for word in (f"`{remote.export}`", str(HOSTS_MAX), "dst_export_remove_host"))

@@ -21,8 +21,8 @@ const SMALL: usize = 4 << 10;
 /// Data up to this many bytes has small buffers: the two blocks of a compare-and-write, for instance.
 const SMALL_MAX: usize = 2 * SMALL;
 
-/// Longer data is put together from chunks of this size: 16 of them are [`Options::max_transfer`]'s
-/// upper limit of 2 MiB.
+/// Longer data is put together from chunks of this size: 8 of them are [`Options::max_transfer`]'s
+/// upper limit of 1 MiB.
 pub const LARGE: usize = 128 << 10;
 
 /// I/O objects of a group. One is needed for each request that is in the backend or being received.

@@ -43,8 +43,26 @@ pub enum Error {
         host: String,
     },
     /// The host would attach without a key.
-    #[error("host: the export demands a cipher, so each host needs a psk_file or a psk")]
-    NeedsKey,
+    #[error(
+        "host: export `{export}` demands a cipher, so host `{host}` needs a key: give it a psk_file or a psk"
+    )]
+    NeedsKey {
+        /// The export.
+        export: String,
+        /// The host.
+        host: String,
+    },
+    /// The export has as many hosts as it may have.
+    #[error(
+        "host: export `{export}` has {max} hosts already, more are not possible; remove some \
+         (dst_export_remove_host), or let many in with one entry, `*`"
+    )]
+    TooManyHosts {
+        /// The export.
+        export: String,
+        /// The limit.
+        max: usize,
+    },
     /// The host has no entry at this export.
     #[error("host: export `{export}` has no entry for host `{host}`")]
     NoHost {
@@ -104,13 +122,15 @@ impl Error {
         const EEXIST: i32 = -17;
         const ENODEV: i32 = -19;
         const EINVAL: i32 = -22;
+        const ENOSPC: i32 = -28;
         const ETIMEDOUT: i32 = -110;
         match self {
             Error::NoExport(_) | Error::NoHost { .. } | Error::NoListener(_) => ENOENT,
             Error::ExportExists(_) | Error::HostExists { .. } | Error::ListenerExists(_) => EEXIST,
             Error::NoBdev(_) => ENODEV,
             Error::ExportBusy(_) | Error::OptionsInUse => EBUSY,
-            Error::Unsuitable { .. } | Error::NeedsKey => EINVAL,
+            Error::Unsuitable { .. } | Error::NeedsKey { .. } => EINVAL,
+            Error::TooManyHosts { .. } => ENOSPC,
             Error::Open { errno, .. } | Error::Listen { errno, .. } => -errno.0,
             Error::Hangs { .. } => ETIMEDOUT,
             Error::Resources { .. } => ENOMEM,

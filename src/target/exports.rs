@@ -34,6 +34,7 @@ impl Target {
         let on_event = move |event| Target::with(|target| target.bdev_event(&export, event));
         let desc = Desc::open(bdev_name, !rules.read_only, on_event)
             .map_err(|errno| Error::Open { name: bdev_name.to_owned(), errno })?;
+        let info = desc.info();
         let export = Export {
             bdev_name: bdev_name.to_owned(),
             uuid: uuid.unwrap_or(info.uuid),
@@ -77,19 +78,19 @@ impl Target {
     /// Lets a host in.
     ///
     /// # Errors
-    /// No such export, it has an entry for this host already, or it demands a cipher and the host has no key.
+    /// No such export, it has an entry for this host or as many as it can have already, or it demands a cipher and the host has
+    /// no key.
     pub fn add_host(self: &Rc<Self>, export: &str, host: Host) -> Result<(), Error> {
         let mut state = self.state.borrow_mut();
         let entry = state.exports.get_mut(export).ok_or_else(|| Error::NoExport(export.to_owned()))?;
         if entry.rules.require_cipher && host.keys.is_none() {
-            return Err(Error::NeedsKey);
+            return Err(Error::NeedsKey { export: export.to_owned(), host: host.name });
         }
         if entry.hosts.iter().any(|other| other.name == host.name) {
             return Err(Error::HostExists { export: export.to_owned(), host: host.name });
         }
         if entry.hosts.len() >= HOSTS_MAX {
-            let errno = spdk::Errno(28);
-            return Err(Error::Resources { what: "host: an export has at most 4096 hosts", errno });
+            return Err(Error::TooManyHosts { export: export.to_owned(), max: HOSTS_MAX });
         }
         let with = if host.keys.is_some() { "with" } else { "without" };
         spdk::notice!("DST export {export}: host {} may attach {with} a key", host.name);

@@ -28,7 +28,7 @@ pub struct Options {
     pub drain_timeout_ms: u32,
     /// Transactions granted to a connection. 1 to 4,096.
     pub queue_depth: u16,
-    /// Most bytes of one request. 64 KiB to 2 MiB, a power of two.
+    /// Most bytes of one request. 64 KiB to 1 MiB, a power of two.
     pub max_transfer: u32,
     /// Memory for data, MiB a core. 4 to 65,536.
     pub buffer_mib: u32,
