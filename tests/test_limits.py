@@ -12,11 +12,12 @@ from typing import Any, Iterator
 import pytest
 
 from harness.backends import await_requests, slow_export
+from harness.channel import Channel
 from harness.checker import start_checker
 from harness.lab import Lab
 from harness.ports import free_port
-from harness.protocol import BUSY, HELLO, NO_SESSION, WELCOME, Closed, Connection, Session, attribute, header, hello
-from harness.protocol import refusal_of, write
+from harness.protocol import BUSY, GOODBYE, HELLO, NO_SESSION, OUT_OF_RANGE, READ, REQUEST, WELCOME, Closed, Connection, Session
+from harness.protocol import attribute, header, hello, ident, refusal_of, write
 from harness.spdk import Application
 from harness.service import attach_to
 from harness.transport import Remote, attach
@@ -127,7 +128,7 @@ def test_silence_of_one_address(lab: Lab) -> None:
 
 
 def test_silence_of_many_addresses(lab: Lab) -> None:
-    """A place for each address is not one for everybody: the oldest of all goes."""
+    """A place for each address is not one for everybody: where all have as many, the oldest of all goes."""
     target, remote = served(lab, max_handshakes=32, max_handshakes_per_address=2)
     with Silent(remote) as silent:
         for number in range(200):
@@ -310,6 +311,8 @@ def test_bytes_before_being_let_in(lab: Lab) -> None:
         connection.send(header(HELLO, length=4096))
         connection.assert_closed()
     assert "announces 513 bytes of data, at most 512" in target.text()
+    await_stat(target, "handshake_bytes_exceeded", 2)
+    assert stat(target, "violations") == 0
 
 
 def test_time_until_being_let_in(lab: Lab) -> None:
@@ -321,6 +324,58 @@ def test_time_until_being_let_in(lab: Lab) -> None:
         assert time.monotonic() - begun > 0.2
     await_stat(target, "handshake_timeouts", 5)
     assert stat(target, "handshakes_evicted") == 0
+
+
+def test_time_until_a_session_is_forgotten(lab: Lab) -> None:
+    target, remote = served(lab, session_timeout_ms=1000)
+    ended, lost = Session(remote, "ended"), Session(remote, "lost")
+    ended.control.send(header(GOODBYE))
+    ended.control.close()
+    lost.control.close()
+    await_stat(target, "sessions", 0)
+    assert stat(target, "sessions_timed_out") == 1
+
+
+def test_violations_are_counted(lab: Lab) -> None:
+    target, remote = served(lab, max_transfer=65536, queue_depth=2)
+    session = Session(remote)
+    with session.join(1) as queue:
+        # This is answered.
+        assert queue.request(READ, ident(0, 1), 0, 65536 // BLOCK + 1).code == OUT_OF_RANGE
+        queue.send(header(REQUEST, READ, ident=ident(2, 1), count=1))
+        queue.assert_closed()
+    with session.join(1, epoch=2) as queue:
+        queue.send(hello(remote.export, session.host))
+        queue.assert_closed()
+    # It was not let in.
+    with Connection(remote) as stranger:
+        stranger.send(header(REQUEST, READ, ident=ident(0, 1), count=1))
+        stranger.assert_closed()
+    await_stat(target, "violations", 2)
+    assert sessions(target, session.host)[0]["counters"]["violations"] == 2
+
+
+def test_requests_that_wait_for_memory_are_counted_once(lab: Lab) -> None:
+    target, remote = served(lab, buffer_mib=4)
+
+    def dial(remote: Remote, _export: str, _host: str) -> Connection:
+        """Takes little before it is read from."""
+        sock = socket.socket()
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+        sock.settimeout(20)
+        sock.connect((remote.address, remote.port))
+        return Connection(remote, channel=Channel(sock))
+
+    session = Session(remote)
+    session.dial = dial
+    with session.join(1) as queue:
+        blocks = session.max_transfer // BLOCK
+        queue.send(b"".join(header(REQUEST, READ, ident=ident(slot, 1), count=blocks) for slot in range(16)))
+        wait_until(lambda: stat(target, "stalls"), "one of them to wait", SOON)
+        # Some 40 looks at whether there is memory now.
+        time.sleep(2)
+        assert 1 <= stat(target, "stalls") <= 16
+        assert sessions(target, session.host)[0]["counters"]["stalls"] == stat(target, "stalls")
 
 
 def test_open_files_are_as_many_as_allowed(lab: Lab) -> None:

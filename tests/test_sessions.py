@@ -73,7 +73,7 @@ def test_what_is_in_the_backend_and_who_waits_for_it(served: Served) -> None:
             (1, 2, 0, "waiting"),
         ]
         now = application.rpc.call("dst_get_stats")
-        assert (now["in_flight"], now["handshakes"], now["closing"]) == (5, 1, 1)
+        assert (now["in_flight"], now["handshakes"], now["waiting"], now["closing"]) == (5, 0, 1, 1)
         assert now["fences"] == stats["fences"] + 1
         assert "comes back as queue 1 of session" in application.text()
         # The deletion resets what hangs, and closes the one that waits.

@@ -212,6 +212,8 @@ fn show_stats(stats: &Stats) -> Value {
         "lease_expiries": stats.lease_expiries,
         "reconnects": stats.reconnects,
         "fences": stats.fences,
+        "stalls": stats.stalls,
+        "violations": stats.violations,
     })
 }
 
@@ -280,6 +282,7 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
             let mut shown = show_stats(stats);
             shown["connections"] = totals.connections.into();
             shown["handshakes"] = totals.handshakes.into();
+            shown["waiting"] = totals.waiting.into();
             shown["closing"] = totals.closing.into();
             shown["sessions"] = totals.sessions.into();
             shown["in_flight"] = totals.in_flight.into();
@@ -290,6 +293,8 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
             shown["connections_refused"] = totals.connections_refused.into();
             shown["handshakes_evicted"] = totals.handshakes_evicted.into();
             shown["handshake_timeouts"] = stats.handshake_timeouts.into();
+            shown["handshake_bytes_exceeded"] = stats.handshake_bytes_exceeded.into();
+            shown["sessions_timed_out"] = totals.sessions_timed_out.into();
             shown["backend_latency"] = json!({
                 "reads": show_histogram(&stats.read_latency),
                 "writes": show_histogram(&stats.write_latency),

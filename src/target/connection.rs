@@ -13,7 +13,7 @@ use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_session::slots::Slots;
 use dst_transport::{Broken, Outbox, Receiver, Stream};
-use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
+use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome, WireError};
 use spdk::iov::Iov;
 use spdk::sock::Sock;
 use spdk::sock::{Member, SockReady, Traffic};
@@ -89,8 +89,8 @@ pub(crate) struct Body {
     pub lease: Granted,
     /// What the lease is granted for each time, ms.
     pub lease_ms: u32,
-    pub lease_expired: bool,
-    pub handshake_timed_out: bool,
+    /// Why it is over, and how far it had come.
+    pub ended: Option<(Broken, Phase)>,
     /// When it last showed a sign of life that was not asked for.
     pub spoke_us: u64,
     pub taking: Taking,
@@ -113,8 +113,18 @@ impl Body {
 
     fn stats(&self) -> Stats {
         let mut stats = self.queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
-        stats.lease_expiries = self.lease_expired.into();
-        stats.handshake_timeouts = self.handshake_timed_out.into();
+        let Some((why, phase)) = self.ended else { return stats };
+        match why {
+            Broken::LeaseOver(_) => stats.lease_expiries = 1,
+            Broken::HandshakeTime(_) => stats.handshake_timeouts = 1,
+            Broken::Violation(Violation::Wire(WireError::DataLen { kind, .. }))
+                if phase == Phase::Handshake && [Kind::Hello as u8, Kind::Secure as u8].contains(&kind) =>
+            {
+                stats.handshake_bytes_exceeded = 1;
+            }
+            Broken::Violation(_) if phase == Phase::Ready => stats.violations = 1,
+            _ => {}
+        }
         stats
     }
 
@@ -161,8 +171,7 @@ impl Connection {
                     has_unsent: false,
                     lease: Granted::new(timeout_ms, now_us),
                     lease_ms: timeout_ms,
-                    lease_expired: false,
-                    handshake_timed_out: false,
+                    ended: None,
                     spoke_us: now_us,
                     taking: Taking::new(timeout_ms, now_us),
                     goodbye: false,
@@ -457,8 +466,7 @@ impl Connection {
         if std::mem::replace(&mut body.doomed, true) {
             return;
         }
-        body.lease_expired = matches!(why, Broken::LeaseOver(_));
-        body.handshake_timed_out = matches!(why, Broken::HandshakeTime(_));
+        body.ended = Some((why, body.phase));
         let expected = body.goodbye || body.phase == Phase::Refused;
         if !expected {
             self.group.log.warn(format_args!("DST connection from {} ended: {why}", self.peer));

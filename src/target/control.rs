@@ -64,6 +64,11 @@ pub(crate) struct ConnectionEntry {
 }
 
 impl ConnectionEntry {
+    /// Whether it may come in, once the backend has finished what is left of others.
+    pub fn is_waiting(&self) -> bool {
+        !self.welcomed && !self.closed && (self.place.is_some() || self.opens.is_some())
+    }
+
     pub fn new(group: usize, peer: SocketAddr, since_us: u64) -> ConnectionEntry {
         ConnectionEntry {
             group,
@@ -93,6 +98,8 @@ pub(crate) struct State {
     pub refused_hellos: u64,
     /// Those of them who may come later.
     pub refused_busy: u64,
+    /// Since the start: sessions that nobody came back to.
+    pub sessions_timed_out: u64,
     /// Counts of sessions that are gone.
     pub past: Stats,
     pub stopping: Option<Box<dyn FnOnce()>>,
@@ -301,6 +308,7 @@ impl Target {
         let Some(before) = now_us().checked_sub(timeout_us) else { return false };
         self.state.borrow_mut().sessions.give_up_queues(before);
         let abandoned = self.state.borrow().sessions.abandoned(before);
+        self.state.borrow_mut().sessions_timed_out += abandoned.len() as u64;
         for id in &abandoned {
             self.close_session(id, "nobody came back to it in time");
         }

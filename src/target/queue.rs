@@ -80,6 +80,8 @@ pub struct Queue {
     to_send_bytes: usize,
     in_backend: usize,
     share: Share,
+    /// The newest request that had to wait for memory; 0: none.
+    stalled: u64,
     pub stats: Stats,
 }
 
@@ -98,6 +100,7 @@ impl Queue {
             to_send_bytes: 0,
             in_backend: 0,
             share,
+            stalled: 0,
             stats: Stats::default(),
         }
     }
@@ -154,6 +157,11 @@ impl Queue {
         };
         let room = request.request_len.max(request.answer_len) as usize;
         let Some(io) = pools.take(room, &mut self.share) else {
+            if self.stalled != header.id {
+                // It will come here again, perhaps more than once.
+                self.stalled = header.id;
+                self.stats.stalls += 1;
+            }
             return Ok(Flow::Stall);
         };
         match self.setup.slots.arrive(header.id, request.op) {

@@ -89,12 +89,16 @@ pub struct Totals {
     pub handshakes_evicted: u64,
     /// Since the start: connections for which there was no room.
     pub connections_refused: u64,
+    /// Since the start: sessions that nobody came back to.
+    pub sessions_timed_out: u64,
     /// Most connections, as far as there can be open files.
     pub max_connections: u32,
     /// Now, handshakes and those that are closing included.
     pub connections: usize,
-    /// Now: connections that are not let in yet.
+    /// Now: connections that have not shown yet that they may come in, those that are being closed left out.
     pub handshakes: usize,
+    /// Now: connections that may come in, once the backend has finished what is left of others.
+    pub waiting: usize,
     /// Now: closed connections of which the backend still has something.
     pub closing: usize,
     /// Now.
@@ -129,9 +133,11 @@ impl Target {
                 refused_busy: state.refused_busy,
                 handshakes_evicted: state.room.evictions,
                 connections_refused: state.room.refused,
+                sessions_timed_out: state.sessions_timed_out,
                 max_connections: target.max_connections(),
                 connections: state.connections.len(),
-                handshakes: state.connections.values().filter(|entry| !entry.welcomed).count(),
+                handshakes: state.room.handshakes(),
+                waiting: state.connections.values().filter(|entry| entry.is_waiting()).count(),
                 closing: state.connections.values().filter(|entry| entry.closed).count(),
                 sessions: state.sessions.len(),
                 in_flight,

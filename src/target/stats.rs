@@ -28,6 +28,12 @@ pub struct Stats {
     pub lease_expiries: u64,
     /// Connections that were not let in within their time.
     pub handshake_timeouts: u64,
+    /// Connections whose first frame was longer than it may be.
+    pub handshake_bytes_exceeded: u64,
+    /// Connections that broke the protocol after they were let in.
+    pub violations: u64,
+    /// Requests that had to wait for memory.
+    pub stalls: u64,
     /// Connections of queues that had one before.
     pub reconnects: u64,
     /// Connections that had to wait until what their client had before was over.
@@ -81,6 +87,9 @@ impl Stats {
         self.dropped += other.dropped;
         self.lease_expiries += other.lease_expiries;
         self.handshake_timeouts += other.handshake_timeouts;
+        self.handshake_bytes_exceeded += other.handshake_bytes_exceeded;
+        self.violations += other.violations;
+        self.stalls += other.stalls;
         self.reconnects += other.reconnects;
         self.fences += other.fences;
         self.read_latency.add(&other.read_latency);
