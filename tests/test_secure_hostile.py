@@ -315,6 +315,21 @@ def test_silence_behind_the_key_agreement(keyed: KeyedService) -> None:
     assert keyed.application.rpc.call("dst_get_stats")["handshakes"] == 0
 
 
+def test_who_has_shown_a_key_does_not_make_room_for_silence(lab: Lab) -> None:
+    """Though it was there first, and nobody has more connections."""
+    service = KeyedService(lab, options={"handshake_timeout_ms": 60_000, "max_handshakes": 4})
+    connection, _ = secured(service)
+    place = (service.remote.address, service.remote.port)
+    with contextlib.ExitStack() as silent:
+        for number in range(20):
+            silent.enter_context(socket.create_connection(place, 10, (f"127.0.1.{1 + number}", 0)))
+        evicted = lambda: service.application.rpc.call("dst_get_stats")["handshakes_evicted"]
+        wait_until(lambda: evicted() == 17, "most of the silent ones to be evicted")
+        connection.send(hello("volume", HOST, ciphers=CIPHERS))
+        assert connection.receive().kind == WELCOME
+    connection.close()
+
+
 # What anybody can repeat who was on the way.
 
 
