@@ -46,8 +46,8 @@ enum Refused {
 /// Checks a client's key against those of its entry, with `read` and `agree`.
 ///
 /// Who has no entry with a key must not learn that from how soon he is told no. So all that a wrong key costs is done for him,
-/// too: the keys of `decoy`, another entry, are read, and as many that nobody has are tried. And nobody should learn how many
-/// keys an entry has: it is always as many as it can have.
+/// too: the keys of `decoy`, another entry, are read, and keys that nobody has are tried. It is always as many as an entry can
+/// have, so that nobody learns how many it has.
 fn check<'a, T>(
     entry: Result<&'a KeySource, Refused>,
     decoy: Option<&KeySource>,
@@ -65,12 +65,10 @@ fn check<'a, T>(
 }
 
 /// These keys first, then some that nobody has.
-fn fill_up(keys: Vec<Psk>) -> Vec<Psk> {
-    // With room for all: a list that grows leaves copies behind.
-    let mut all = Vec::with_capacity(KEYS_MAX);
-    all.extend(keys);
-    all.resize_with(KEYS_MAX, random_key);
-    all
+fn fill_up(mut keys: Vec<Psk>) -> Vec<Psk> {
+    // What was read has room for all: a list that grows would leave copies behind.
+    keys.resize_with(KEYS_MAX, random_key);
+    keys
 }
 
 fn random_key() -> Psk {
