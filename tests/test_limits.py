@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import resource
 import socket
 import threading
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
+from pathlib import Path
 from typing import Any, Iterator
 
 import pytest
@@ -125,6 +127,32 @@ def test_silence_of_one_address(lab: Lab) -> None:
         assert time.monotonic() - begun < SOON
         await_stat(target, "handshakes", 64)
     assert stat(target, "connections_refused") == 0
+
+
+def test_control_connections_are_looked_at_apart(lab: Lab) -> None:
+    """In groups of sockets of their own: a thousand of them, which say nothing, would slow those down that requests
+    come through."""
+    target, remote = served(lab)
+
+    def polls() -> int:
+        """What its groups wait with, one or more each."""
+        kinds = []
+        for file in Path(f"/proc/{target.pid}/fd").iterdir():
+            # That of a call may be closed meanwhile.
+            with suppress(FileNotFoundError):
+                kinds.append(os.readlink(file))
+        return kinds.count("anon_inode:[eventpoll]")
+
+    session = Session(remote, "me")
+    of_control = polls()
+    queues = [session.join(1)]
+    of_all = polls()
+    assert of_all > of_control
+    queues += [session.join(number) for number in range(2, 6)]
+    others = [Session(remote, "me") for _ in range(4)]
+    assert polls() == of_all
+    for connection in [session.control, *queues, *(other.control for other in others)]:
+        connection.keep_alive()
 
 
 def test_silence_of_many_addresses(lab: Lab) -> None:
