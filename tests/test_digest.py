@@ -6,6 +6,8 @@ import os
 
 import pytest
 
+from harness.checker import Findings, start_checker
+from harness.fake_target import FakeTarget, Memory, answer
 from harness.lab import Lab
 from harness.protocol import (
     ANSWER,
@@ -15,10 +17,12 @@ from harness.protocol import (
     PROTECTION,
     READ,
     REQUEST,
+    RESENT,
     SUCCESS,
     WELCOME,
     WRITE,
     Connection,
+    Frame,
     Session,
     crc32c,
     header,
@@ -27,6 +31,7 @@ from harness.protocol import (
     refusal_of,
 )
 from harness.served import BLOCK, Served
+from harness.service import attach_to
 
 pytestmark = pytest.mark.needs_dst
 
@@ -86,6 +91,46 @@ def test_an_export_may_demand_digests(served: Served) -> None:
         connection.send(hello("careful", "test-script", digests=bytes([0, CRC32C])))
         assert connection.receive().kind == WELCOME
     target.rpc.call("dst_delete_export", name="careful")
+
+
+def test_a_read_that_was_changed_is_asked_for_again(lab: Lab) -> None:
+    """One that is received straight to its place: what was wrong there must not stay."""
+    blocks = 128
+
+    class Changed(Memory):
+        reads: list[Frame] | None = None
+
+        def answer(self, request: Frame) -> bytes:
+            if request.code != READ or self.reads is None:
+                return super().answer(request)
+            self.reads.append(request)
+            data = bytes(self.data[: blocks * BLOCK])
+            said = data if len(self.reads) > 1 else data[:-1] + bytes([data[-1] ^ 1])
+            return answer(request, said, crc32c(data))
+
+    memory = Changed(has_digests=True)
+    fake = FakeTarget(digest=CRC32C, serves=memory)
+    lab.on_end(fake.end)
+    checker = start_checker(lab, blocks=blocks)
+    attach_to(checker, fake.remote)
+    checker.begin("remote0", reads=0, io_blocks=blocks, depth=4)
+    checker.wait_flow(50)
+    checker.end().assert_clean()
+    reads = memory.reads = []
+
+    def corrupt() -> int:
+        (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+        return info["counters"]["corrupt"]
+
+    assert corrupt() == 0
+    place = {"bdev": "remote0", "journal": str(checker.journal), "blocks": blocks, "reactors": 1}
+    found = Findings(**checker.rpc.call("check_verify", io_blocks=blocks, depth=1, **place))
+    found.assert_clean()
+    assert found.compared_blocks == blocks and [request.count for request in reads] == [blocks] * 2
+    assert [request.flags & RESENT for request in reads] == [0, RESENT] and reads[0].ident == reads[1].ident
+    assert corrupt() == 1
+    (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+    assert info["counters"]["connections_lost"] == 0
 
 
 def test_what_was_agreed_is_shown(served: Served, lab: Lab) -> None:

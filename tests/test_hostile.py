@@ -9,12 +9,13 @@ import os
 import socket
 import struct
 import time
-from typing import Iterator
+from typing import Any, Iterator
 
 import pytest
 
 from harness.backends import await_requests, slow_export, writes_at
-from harness.fake_target import FakeTarget
+from harness.checker import start_checker
+from harness.fake_target import BLOCKS, FakeTarget, Memory
 from harness.lab import Lab
 from harness.protocol import (
     ANSWER,
@@ -22,11 +23,13 @@ from harness.protocol import (
     Closed,
     Connection,
     EVENT,
+    Frame,
     HEADER_LEN,
     KEEP_ALIVE,
     NO_SESSION,
     READ,
     REQUEST,
+    RESENT,
     SUCCESS,
     Session,
     SessionRef,
@@ -408,6 +411,69 @@ def test_device_that_has_a_volatile_cache_now(lab: Lab) -> None:
     fake.write_cache = False
     # What it said is no more than what is.
     wait_until(lambda: state() == ("connected", None), "the client to come back", 10)
+
+
+@pytest.mark.parametrize(
+    "what, other, why",
+    [
+        ("uuid", bytes(15) + b"\1", "its UUID was"),
+        ("block_size", 4096, f"the block size was {BLOCK}, is 4096"),
+        ("blocks", BLOCKS - 1, f"the size in blocks was {BLOCKS}, is {BLOCKS - 1}"),
+    ],
+)
+def test_another_device_in_its_place(lab: Lab, what: str, other: Any, why: str) -> None:
+    """Under the same name: nothing is written to it, or read, until somebody has looked."""
+    memory = Memory()
+    fake = FakeTarget(serves=memory)
+    lab.on_end(fake.end)
+    checker = start_checker(lab)
+    attach_to(checker, fake.remote, reconnect_delay_ms=50)
+
+    def state() -> tuple[str, str | None]:
+        (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+        return info["state"], info["last_error"]
+
+    assert state() == ("connected", None) and checker.flush()
+    setattr(fake, what, other)
+    for channel in fake.channels:
+        channel.close()
+    wait_until(lambda: state()[0] == "failed", "the client to notice", 10)
+    assert f"the export is another device now: {why}" in (state()[1] or "")
+    assert not checker.flush()
+    # It is not had again by waiting, nor by the old one coming back.
+    setattr(fake, what, getattr(FakeTarget, what))
+    before = fake.connections
+    assert not checker.flush() and state()[0] == "failed"
+    assert fake.connections == before
+    setattr(fake, what, other)
+    memory.block_size = fake.block_size
+    assert checker.rpc.call("bdev_dst_delete", name="remote0") is True
+    attach_to(checker, fake.remote)
+    assert state() == ("connected", None) and checker.flush()
+
+
+def test_request_whose_connection_is_closed_each_time(lab: Lab) -> None:
+    """It is sent, and sent again max_retries times, and fails then."""
+    seen: list[tuple[int, int]] = []
+
+    class Closes(Memory):
+        def answer(self, request: Frame) -> bytes:
+            # SPDK's own readers of the bdev are served.
+            if request.code != WRITE:
+                return super().answer(request)
+            seen.append((request.ident, request.flags & RESENT))
+            raise Closed
+
+    fake = FakeTarget(serves=Closes())
+    lab.on_end(fake.end)
+    checker = start_checker(lab)
+    attach_to(checker, fake.remote, reconnect_delay_ms=20, max_retries=2)
+    checker.begin(depth=1, reads=0)
+    wait_until(lambda: checker.findings().all_failed >= 2, "I/O to fail")
+    for at in (0, 3):
+        ident, _ = seen[at]
+        assert seen[at : at + 3] == [(ident, 0), (ident, RESENT), (ident, RESENT)]
+    assert seen[0] != seen[3]
 
 
 def test_target_that_lets_in_and_closes(lab: Lab) -> None:

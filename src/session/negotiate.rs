@@ -273,6 +273,27 @@ mod tests {
     }
 
     #[test]
+    fn a_device_may_grow_and_change_in_nothing_else_that_says_which_it_is() {
+        let before = Device { num_blocks: 8, ..device() };
+        assert_eq!(check_same_device(&before, &before), Ok(()));
+        assert_eq!(check_same_device(&before, &Device { num_blocks: 9, ..before }), Ok(()));
+        let differs = |now: Device| match check_same_device(&before, &now) {
+            Err(Unacceptable::OtherDevice { what, before, now }) => (what, before, now),
+            other => panic!("{now:?} is taken for the same: {other:?}"),
+        };
+        let mut uuid = before.uuid;
+        uuid[15] = 1;
+        assert_eq!(differs(Device { uuid, ..before }).0, "its UUID");
+        let told = |what, before: &str, now: &str| (what, before.to_owned(), now.to_owned());
+        // Also a larger one, and with as many bytes in all.
+        for (block_size, num_blocks) in [(4096, 8), (256, 16)] {
+            let now = Device { block_size, num_blocks, ..before };
+            assert_eq!(differs(now), told("the block size", "512", &block_size.to_string()));
+        }
+        assert_eq!(differs(Device { num_blocks: 7, ..before }), told("the size in blocks", "8", "7"));
+    }
+
+    #[test]
     fn demands_that_cannot_be_met_are_refused() {
         let reason = |hello: Hello| agree(&hello, &TERMS).unwrap_err().reason;
         assert_eq!(reason(Hello { versions: (2, 9), ..hello() }), RefusalReason::Version);

@@ -9,17 +9,25 @@ import threading
 from typing import Callable
 
 from harness.channel import Channel, Closed
-from harness.protocol import Frame, WELCOME, attribute, attributes, header, receive_frame
+from harness.protocol import ANSWER, DIGEST, FLUSH, Frame, KEEP_ALIVE, KEEP_ALIVE_ACK, NOT_SUPPORTED, READ, REQUEST
+from harness.protocol import SUCCESS, WELCOME, WRITE, attribute, attributes, crc32c, header, receive_frame
 from harness.served import BLOCK
 from harness.transport import Remote
 
 BLOCKS = 2048
+UUID = bytes(range(16))
 
 # Gives a connection that was just made a channel, of whatever kind.
 Opens = Callable[[socket.socket], Channel]
 
+# What becomes of a connection that carries requests, once it was let in. Closed ends it.
+Serves = Callable[[Channel], None]
+
 
 class FakeTarget:
+    # Of the device, and may be changed.
+    uuid, blocks, block_size = UUID, BLOCKS, BLOCK
+
     def __init__(
         self,
         behind_welcome: bytes = b"",
@@ -28,8 +36,11 @@ class FakeTarget:
         cipher: int = 0,
         keep_alive_ms: int = 10_000,
         write_cache: bool = False,
+        digest: int = 0,
+        serves: Serves | None = None,
     ) -> None:
-        """`behind_welcome` is sent with it; `close`: each connection after that."""
+        """`behind_welcome` is sent with it; `close`: each connection after that; `serves`: each that carries requests, on
+        a thread of its own."""
         self.connections = 0
         self.hellos: list[Frame] = []
         self.errors: list[BaseException] = []
@@ -37,6 +48,7 @@ class FakeTarget:
         self._behind, self._close, self._opens, self._cipher = behind_welcome, close, opens, cipher
         self._keep_alive_ms = keep_alive_ms
         self.write_cache = write_cache
+        self._digest, self._serves = digest, serves
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._listener.settimeout(0.1)
         self._ended = False
@@ -66,7 +78,7 @@ class FakeTarget:
             sock.settimeout(5)
             try:
                 channel = self._opens(sock)
-                self._greet(channel)
+                queue = self._greet(channel)
             except (Closed, AssertionError) as error:
                 self.errors.append(error)
                 sock.close()
@@ -74,23 +86,78 @@ class FakeTarget:
             self.channels.append(channel)
             if self._close:
                 channel.close()
+            elif queue and self._serves:
+                threading.Thread(target=self._serve_requests, args=(channel,), daemon=True).start()
 
-    def _greet(self, channel: Channel) -> None:
+    def _serve_requests(self, channel: Channel) -> None:
+        assert self._serves
+        # As long as the client wants; at the test's end it has been closed.
+        channel.socket.settimeout(None)
+        try:
+            self._serves(channel)
+        except (Closed, OSError):
+            pass
+        channel.close()
+
+    def _greet(self, channel: Channel) -> int:
+        """Gives the connection's queue."""
         hello = receive_frame(channel)
         self.hellos.append(hello)
         new = attribute(1, os.urandom(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
         session = attributes(hello.data).get(5, new)
-        channel.send(welcome(session, self._cipher, self._keep_alive_ms, self.write_cache) + self._behind)
+        device = device_of(self.uuid, self.blocks, self.block_size, self.write_cache)
+        said = welcome(session, device, self._cipher, self._digest, self._keep_alive_ms)
+        channel.send(said + self._behind)
+        queue: int = struct.unpack("<H", attributes(session)[2])[0]
+        return queue
 
 
-def welcome(session: bytes, cipher: int = 0, keep_alive_ms: int = 10_000, write_cache: bool = False) -> bytes:
-    """The frame. `session`: a list of attributes."""
-    device = attribute(1, bytes(range(16))) + attribute(2, struct.pack("<Q", BLOCKS))
-    device += attribute(3, struct.pack("<I", BLOCK)) + attribute(9, struct.pack("<I", 0xFE))
-    device += attribute(7, bytes([write_cache]))
+class Memory:
+    """Serves requests from memory. Without digests, if not told otherwise."""
+
+    def __init__(self, has_digests: bool = False) -> None:
+        self.data = bytearray(BLOCKS * BLOCK)
+        self.block_size = BLOCK
+        self._has_digests = has_digests
+
+    def __call__(self, channel: Channel) -> None:
+        while True:
+            request = receive_frame(channel)
+            if request.kind == KEEP_ALIVE:
+                channel.send(header(KEEP_ALIVE_ACK, ident=request.ident))
+            elif request.kind == REQUEST:
+                channel.send(self.answer(request))
+
+    def answer(self, request: Frame) -> bytes:
+        at, end = request.start * self.block_size, (request.start + request.count) * self.block_size
+        if request.code == WRITE:
+            self.data[at:end] = request.data
+        data = bytes(self.data[at:end]).ljust(end - at, b"\0") if request.code == READ else b""
+        status = SUCCESS if request.code in (READ, WRITE, FLUSH) else NOT_SUPPORTED
+        return answer(request, data, crc32c(data) if data and self._has_digests else None, status)
+
+
+def answer(request: Frame, data: bytes = b"", digest: int | None = None, status: int = SUCCESS) -> bytes:
+    """The frame."""
+    flags = 0 if digest is None else DIGEST
+    return header(ANSWER, status, flags, len(data), request.ident, digest=digest or 0) + data
+
+
+def device_of(
+    uuid: bytes = UUID, blocks: int = BLOCKS, block_size: int = BLOCK, write_cache: bool = False
+) -> bytes:
+    """A welcome's attributes of the device."""
+    device = attribute(1, uuid) + attribute(2, struct.pack("<Q", blocks)) + attribute(3, struct.pack("<I", block_size))
+    return device + attribute(9, struct.pack("<I", 0xFE)) + attribute(7, bytes([write_cache]))
+
+
+def welcome(session: bytes, device: bytes = device_of(), cipher: int = 0, digest: int = 0, keep_alive_ms: int = 10_000) -> bytes:
+    """The frame. `session`, `device`: lists of attributes."""
     data = attribute(1, struct.pack("<H", 1)) + attribute(2, bytes(16)) + attribute(3, session)
     data += attribute(4, device) + attribute(5, struct.pack("<H", 32)) + attribute(6, struct.pack("<I", 65536))
     data += attribute(9, struct.pack("<I", keep_alive_ms))
+    if digest:
+        data += attribute(7, bytes([digest]))
     if cipher:
         data += attribute(8, bytes([cipher]))
     return header(WELCOME, length=len(data)) + data

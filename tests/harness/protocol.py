@@ -18,6 +18,8 @@ SUCCESS, FAILED, MISCOMPARE, ABORTED, NOT_SUPPORTED, OUT_OF_RANGE, READ_ONLY, CO
 # The flag of a header whose data has a digest, and the digest's code in the handshake.
 DIGEST = 1
 CRC32C = 1
+# The flag of a request that was sent before.
+RESENT = 2
 REMOVED = 2
 NOT_ALLOWED, VERSION, PROTECTION, BUSY, MALFORMED, NO_SESSION = range(1, 7)
 
@@ -103,13 +105,17 @@ class Frame:
     data: bytes
     # Of the data; none without the flag.
     digest: int | None = None
+    flags: int = 0
+    start: int = 0
+    count: int = 0
 
 
 def receive_frame(channel: Channel) -> Frame:
     head = channel.exactly(HEADER_LEN)
     assert struct.unpack_from("<I", head, 44)[0] == crc32c(head[:44]), "a header with a wrong CRC"
-    kind, code, flags, length, ident, _, _, digest = struct.unpack_from("<BBHIQQQI", head)
-    return Frame(kind, code, ident, channel.exactly(length), digest if flags & DIGEST else None)
+    kind, code, flags, length, ident, start, count, digest = struct.unpack_from("<BBHIQQQI", head)
+    data = channel.exactly(length)
+    return Frame(kind, code, ident, data, digest if flags & DIGEST else None, flags, start, count)
 
 
 class Connection:
