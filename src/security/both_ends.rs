@@ -209,6 +209,16 @@ fn a_worn_out_key_is_not_taken() {
 }
 
 #[test]
+fn large_records_wear_a_key_out_sooner() {
+    // Two have as many blocks as a receiver bears here, and are far from as many records.
+    let (_, mut receive) = pair(Cipher::Aes128Gcm);
+    let header = RecordHeader::decode((RECORD_MAX as u32).to_le_bytes()).unwrap();
+    let taken = (0..100).take_while(|_| receive.receive(header).is_ok()).count();
+    assert_eq!(taken, 2);
+    assert!(matches!(receive.receive(header), Err(RecordError::KeyWornOut)));
+}
+
+#[test]
 fn impossible_lengths_are_refused() {
     for len in [0, RECORD_MAX as u32 + 1, 1 << 30] {
         assert_eq!(RecordHeader::decode(len.to_le_bytes()), Err(RecordError::Len(len)));

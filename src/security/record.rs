@@ -36,10 +36,30 @@ pub const RECORD_OVERHEAD: usize = RECORD_HEADER_LEN + TAG_LEN;
 /// The flag in a record's first 4 bytes.
 const KEY_CHANGES: u32 = 1 << 31;
 
-/// Blocks of 16 bytes after which a sender takes its next key: 2^33, 128 GiB. AES-GCM's confidentiality limit is 2^24.5 records
-/// of 2^10 blocks a key (RFC 8446, section 5.5): half of that. ChaCha20-Poly1305 has none within reach, and the same
-/// treatment.
-const KEY_BLOCKS: u64 = if cfg!(any(test, feature = "simulator")) { RECORD_BLOCKS } else { 1 << 33 };
+/// Records of full size that AES-GCM may make with one key: 2^24.5 (RFC 8446, section 5.5; RFC 9147, section 4.5.3).
+/// ChaCha20-Poly1305 has no limit within reach, and the same treatment.
+const AES_GCM_RECORDS: u64 = 23_726_566;
+
+/// The same in blocks of 16 bytes: a record of 16 KiB has 2^10.
+const AES_GCM_BLOCKS: u64 = AES_GCM_RECORDS << 10;
+
+/// Blocks of 16 bytes after which a sender takes its next key, as built: 128 GiB.
+const USUAL_KEY_BLOCKS: u64 = 1 << 33;
+
+/// Records after which it does, whatever their size, as built.
+const USUAL_KEY_RECORDS: u64 = 11_863_283;
+
+// A receiver gives up at twice that, which is no more than the cipher bears: nor are the tests' limits.
+const _: () = assert!(2 * USUAL_KEY_BLOCKS <= AES_GCM_BLOCKS && KEY_BLOCKS <= USUAL_KEY_BLOCKS);
+const _: () = assert!(2 * USUAL_KEY_RECORDS <= AES_GCM_RECORDS && KEY_RECORDS <= USUAL_KEY_RECORDS);
+
+/// Blocks after which a sender takes its next key here: in tests soon.
+const KEY_BLOCKS: u64 = if HAS_SMALL_LIMITS { RECORD_BLOCKS } else { USUAL_KEY_BLOCKS };
+
+/// Records after which it does.
+const KEY_RECORDS: u64 = if HAS_SMALL_LIMITS { 7 } else { USUAL_KEY_RECORDS };
+
+const HAS_SMALL_LIMITS: bool = cfg!(any(test, feature = "simulator"));
 
 /// Blocks of a record of full size: the header and the length take one each.
 const RECORD_BLOCKS: u64 = blocks(RECORD_MAX);
@@ -50,9 +70,6 @@ const _: () = assert!(KEY_BLOCKS - 1 + RECORD_BLOCKS <= 2 * KEY_BLOCKS);
 const fn blocks(len: usize) -> u64 {
     len.div_ceil(16) as u64 + 2
 }
-
-/// Records after which it does, whatever their size: half of RFC 8446's number.
-const KEY_RECORDS: u64 = if cfg!(any(test, feature = "simulator")) { 7 } else { 11_863_283 };
 
 /// What is wrong with a record. The connection is over: nothing that comes behind can be believed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
