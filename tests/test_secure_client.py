@@ -11,12 +11,12 @@ import pytest
 
 from harness.channel import Channel
 from harness.checker import start_checker
-from harness.fake_target import FakeTarget
+from harness.fake_target import FakeTarget, welcome
 from harness.keys import KeyFile, KeyedService
 from harness.lab import Lab
 from harness.noise import AES_128_GCM, AES_256_GCM, CHACHA20_POLY1305, REKEY
-from harness.protocol import BUSY, EVENT, GOODBYE, KEEP_ALIVE_ACK, MALFORMED, NOT_ALLOWED, NO_SESSION, PROTECTION, REFUSAL
-from harness.protocol import REMOVED, VERSION, WELCOME, attribute, header, receive_frame
+from harness.protocol import BUSY, EVENT, GOODBYE, HEADER_LEN, KEEP_ALIVE_ACK, MALFORMED, NOT_ALLOWED, NO_SESSION
+from harness.protocol import PROTECTION, REFUSAL, REMOVED, VERSION, WELCOME, attribute, header, receive_frame
 from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.secure import SECURE, SecureChannel, accept
@@ -141,6 +141,24 @@ def test_something_else_in_place_of_the_answer(lab: Lab, client: Application, sa
     wait_until(lambda: len(held) >= 3, "three attempts")
     detach(client)
     assert "the handshake takes too long" not in client.text()[before:]
+
+
+@pytest.mark.parametrize("length", [1, HEADER_LEN - 1, HEADER_LEN, HEADER_LEN + 1])
+def test_welcome_that_begins_in_clear(lab: Lab, client: Application, length: int) -> None:
+    """What somebody on the way puts behind Secured must not become the beginning of what comes in records."""
+    key = KeyFile(lab.folder, "key")
+    place = attribute(1, bytes(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
+    said = welcome(place, cipher=AES_256_GCM)
+    secured = accept(key.key, behind=said[:length])
+
+    def opens(sock: socket.socket) -> Channel:
+        channel = secured(sock)
+        channel.send(said[length:])
+        return channel
+
+    fake = FakeTarget(opens=opens)
+    lab.on_end(fake.end)
+    assert_does_not_attach(client, fake, key, "the target said more than it was asked")
 
 
 def test_welcome_that_names_another_cipher(lab: Lab, client: Application) -> None:

@@ -119,6 +119,37 @@ def test_key_that_was_shown_for_an_entry_that_is_gone(keyed: KeyedService) -> No
     rpc.call("dst_export_add_host", export="volume", host="other", access="rw", psk_file=key.path)
 
 
+def test_key_that_was_shown_for_an_export_that_is_gone(keyed: KeyedService) -> None:
+    """Nor is it for another export of that name."""
+    rpc, folder = keyed.application.rpc, Path(keyed.at_target.path).parent
+    old = os.urandom(32)
+    key = KeyFile(folder, "again.psk", old)
+
+    def create() -> None:
+        rpc.call("dst_create_export", name="again", bdev_name="Malloc1")
+        rpc.call("dst_export_add_host", export="again", host=HOST, access="rw", psk_file=key.path)
+
+    rpc.call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=BLOCK)
+    create()
+    connection = Key(old).dial(keyed.remote, "again", HOST)
+    stays, _ = secured(keyed)
+    assert rpc.call("dst_delete_export", name="again") is True
+    key.write(os.urandom(32))
+    create()
+    with contextlib.suppress(Closed, OSError):
+        connection.send(hello("again", HOST, ciphers=CIPHERS))
+    assert_nothing_more(connection)
+    # Of another export.
+    stays.send(hello("volume", HOST, ciphers=CIPHERS))
+    assert stays.receive().kind == WELCOME
+    stays.close()
+    with Key(key.key).dial(keyed.remote, "again", HOST) as newer:
+        newer.send(hello("again", HOST, ciphers=CIPHERS))
+        assert newer.receive().kind == WELCOME
+    rpc.call("dst_delete_export", name="again")
+    rpc.call("bdev_malloc_delete", name="Malloc1")
+
+
 # Of a queue that has been answered once. Each makes bytes that the target must not take.
 def replayed(channel: SecureChannel) -> bytes:
     record = channel.sends.seal(read(2))

@@ -98,8 +98,8 @@ class Key:
         return connection
 
 
-def accept(psk: bytes, cipher: int | None = None, version: int = 1) -> Opens:
-    """A target's part; by default it chooses the first cipher that it is offered."""
+def accept(psk: bytes, cipher: int | None = None, version: int = 1, behind: bytes = b"") -> Opens:
+    """A target's part; by default it chooses the first cipher that it is offered. `behind`: sent in clear with it."""
 
     def opens(sock: socket.socket) -> Channel:
         plain = Channel(sock)
@@ -114,7 +114,7 @@ def accept(psk: bytes, cipher: int | None = None, version: int = 1) -> Opens:
             raise Closed from error
         chosen = wanted[8][0] if cipher is None else cipher
         noise = attribute(NOISE, handshake.write(attribute(1, struct.pack("<H", version)) + attribute(8, bytes([chosen]))))
-        plain.send(header(SECURED, length=len(noise)) + noise)
+        plain.send(header(SECURED, length=len(noise)) + noise + behind)
         client, target = handshake.split()
         channel = SecureChannel(sock, Records(chosen, target), Records(chosen, client))
         channel.agreed = handshake.secrets
