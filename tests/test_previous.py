@@ -23,6 +23,9 @@ pytestmark = pytest.mark.needs_dst
 # Long enough for several steps of a test.
 SLOW_S = 2.0
 
+# The attribute of a Welcome.
+CACHE_KEPT = 11
+
 
 @pytest.fixture(scope="module")
 def target(needs_dst: None, module_lab: Lab) -> Served:
@@ -137,6 +140,27 @@ def test_other_starts_on_this_machine(served: Served, module_lab: Lab) -> None:
     assert not Session(served[1], more=named(old)).previous_ended
     other.kill()
     assert Session(served[1], more=named(old)).previous_ended
+
+
+def test_cache_is_kept_by_what_has_ended_here_only(lab: Lab) -> None:
+    """Of another machine the rule of the export says nothing: whatever became of its cache, it is not this one."""
+    target, other = lab.target(), lab.spdk_tgt("other", CLIENT_CORES)
+    for application in (target, other):
+        for bdev in ("Malloc0", "Malloc1"):
+            application.rpc.call("bdev_malloc_create", name=bdev, num_blocks=2048, block_size=BLOCK)
+    elsewhere, here = lab.transport.serve(other, "Malloc0"), lab.transport.serve(target, "Malloc0")
+    target.rpc.call("dst_create_export", name="kept", bdev_name="Malloc1", cache_outlives_target=True)
+    target.rpc.call("dst_export_add_host", export="kept", host="*", access="rw")
+    kept = Remote(here.address, here.port, "kept")
+    assert CACHE_KEPT not in Session(kept).welcome
+    strange = previous(os.urandom(16), os.urandom(16))
+    assert CACHE_KEPT not in Session(kept, more=strange).welcome
+    old = Session(elsewhere)
+    assert CACHE_KEPT not in Session(kept, more=named(old)).welcome, "it runs"
+    other.kill()
+    assert Session(kept, more=named(old)).welcome[CACHE_KEPT] == b"\1"
+    # Without the rule it is not, whatever has ended.
+    assert CACHE_KEPT not in Session(here, more=named(old)).welcome
 
 
 def test_who_waits_has_the_time_of_a_handshake(lab: Lab) -> None:
