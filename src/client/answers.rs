@@ -1,7 +1,7 @@
 //! Answers on their way in: data goes to the user's vectors, completions to the user.
 
 use dst_session::Violation;
-use dst_session::durability::Durability;
+use dst_session::durability::{Durability, Effect};
 use dst_session::transactions::{Answer, Request, Transactions};
 use dst_transport::{Flow, Frames};
 use dst_wire::{Crc32c, Header, Kind, Op, Status};
@@ -129,10 +129,10 @@ impl Answers<'_> {
     /// What a restart of the target could lose from now on, or can't lose any more.
     fn note(&self, request: &Request, pending: &Pending) {
         let Record { durability, start, .. } = self.record;
-        if request.op == Op::Flush {
-            durability.flushed(start, pending.flush);
-        } else if request.op.modifies() {
-            durability.wrote(&self.counters.written, start);
+        match Effect::of(request.op) {
+            Effect::Write => durability.wrote(&self.counters.written, start),
+            Effect::Flush => durability.flushed(start, pending.flush),
+            Effect::Nothing => {}
         }
     }
 }

@@ -10,7 +10,31 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
+use dst_wire::Op;
+
 use crate::mutation::{self, Mutation};
+
+/// What the success of an operation means for what a restart of the target may lose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    Nothing,
+    /// There is something that was not flushed.
+    Write,
+    /// What completed before it began is durable.
+    Flush,
+}
+
+impl Effect {
+    /// The effect of an operation.
+    pub fn of(op: Op) -> Effect {
+        match op {
+            Op::Write | Op::Unmap | Op::WriteZeroes | Op::CompareAndWrite => Effect::Write,
+            Op::Flush => Effect::Flush,
+            Op::Read | Op::Reset => Effect::Nothing,
+        }
+    }
+}
 
 /// Bits of a flush's number in a moment; the start is above. 2^40 flushes are a million a second for 12 days,
 /// 2^24 starts one a second for half a year; both then only cost a flush that fails without need.
@@ -142,6 +166,14 @@ mod tests {
     fn flush(all: &Durability) {
         let flush = all.flush_begins();
         all.flushed(all.start(), flush);
+    }
+
+    #[test]
+    fn whatever_changes_blocks_may_be_lost() {
+        for op in Op::ALL {
+            assert_eq!(Effect::of(op) == Effect::Write, op.modifies(), "{op:?}");
+            assert_eq!(Effect::of(op) == Effect::Flush, op == Op::Flush, "{op:?}");
+        }
     }
 
     #[test]
