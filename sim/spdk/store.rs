@@ -3,6 +3,8 @@
 //! A block's bytes are a function of the number of the user's write and of the block, so a store keeps numbers
 //! only, and sees at once when bytes are not what one write wrote to one block.
 
+use std::collections::BTreeSet;
+
 use crate::backend::IoStatus;
 use crate::bdev::IoTypes;
 use crate::bdev_io::IoKind;
@@ -61,6 +63,8 @@ pub(crate) struct Store {
     pub config: StoreConfig,
     pub blocks: Vec<Block>,
     hung: bool,
+    /// Operations that hang although the store goes on.
+    stuck: BTreeSet<u64>,
     held: Vec<u64>,
     /// Writes without data, by kind and range: which of the user's they are.
     zeroes: Vec<((IoKind, u64, u64), u64)>,
@@ -128,7 +132,15 @@ pub fn create(config: StoreConfig) -> u32 {
         let from = w.stamp();
         let block = || Block { versions: vec![Version { from, content: EMPTY }], durable: 0 };
         let blocks = (0..config.num_blocks).map(|_| block()).collect();
-        w.stores.insert(id, Store { config, blocks, hung: false, held: Vec::new(), zeroes: Vec::new() });
+        let store = Store {
+            config,
+            blocks,
+            hung: false,
+            stuck: BTreeSet::new(),
+            held: Vec::new(),
+            zeroes: Vec::new(),
+        };
+        w.stores.insert(id, store);
         id
     })
 }
@@ -186,6 +198,11 @@ pub fn is_busy(store: u32) -> bool {
     with(|w| w.ops.values().any(|op| op.store == store))
 }
 
+/// Whether anything of this process is under way in a store.
+pub fn is_busy_for(store: u32, process: u32) -> bool {
+    with(|w| w.ops.values().any(|op| op.store == store && op.process == process))
+}
+
 /// Lets the store hang, or go on.
 pub fn set_hung(store: u32, hung: bool) {
     with(|w| {
@@ -193,6 +210,22 @@ pub fn set_hung(store: u32, hung: bool) {
         let Some(found) = w.stores.get_mut(&store) else { return };
         found.hung = hung;
         let held = if hung { Vec::new() } else { std::mem::take(&mut found.held) };
+        for op in held {
+            resume(w, op);
+        }
+    });
+}
+
+/// Lets what is in the store now hang, while what comes later goes on; or lets it go on too.
+pub fn set_stuck(store: u32, stuck: bool) {
+    with(|w| {
+        let ops: BTreeSet<u64> =
+            w.ops.iter().filter(|(_, op)| stuck && op.store == store).map(|(&id, _)| id).collect();
+        w.note(|| format!("store {store}: stuck are {ops:?}"));
+        let Some(found) = w.stores.get_mut(&store) else { return };
+        found.stuck = ops;
+        let held = if stuck { Vec::new() } else { std::mem::take(&mut found.held) };
+        // If the store hangs they are held again.
         for op in held {
             resume(w, op);
         }
@@ -264,7 +297,8 @@ pub(crate) fn submit(w: &mut World, request: Request, mut io: Box<dyn PendingIo>
     let modifies =
         matches!(kind, IoKind::Write | IoKind::Unmap | IoKind::WriteZeroes | IoKind::CompareAndWrite);
     let has_range = modifies || kind == IoKind::Read;
-    if has_range && (count == 0 || offset + count > found.config.num_blocks) || read_only && modifies {
+    let is_outside = kind != IoKind::Reset && offset + count > found.config.num_blocks;
+    if is_outside || has_range && count == 0 || read_only && modifies {
         finish(w, thread, io, IoStatus::Failed);
         return;
     }
@@ -322,7 +356,8 @@ fn hold(w: &mut World, id: u64) -> bool {
     // Of a dead process: the world's promise is that this ends before its leases do.
     let orphan = op.thread == 0;
     let Some(found) = w.stores.get_mut(&store) else { return true };
-    if found.hung && !orphan && !(reset && found.config.reset_works) {
+    let hangs = found.hung || found.stuck.contains(&id);
+    if hangs && !orphan && !(reset && found.config.reset_works) {
         found.held.push(id);
         return true;
     }
@@ -374,7 +409,7 @@ pub(crate) fn execute(w: &mut World, id: u64) {
             return;
         }
         (IoKind::Flush, _) => {
-            store.blocks.iter_mut().for_each(|block| block.durable = block.versions.len() - 1);
+            store.blocks[range].iter_mut().for_each(|block| block.durable = block.versions.len() - 1);
             return;
         }
         (IoKind::Reset, _) => return reset(w, id),
@@ -419,6 +454,7 @@ fn reset(w: &mut World, id: u64) {
     for other in others {
         if let Some(found) = w.stores.get_mut(&store) {
             found.held.retain(|held| *held != other);
+            found.stuck.remove(&other);
         }
         let runs = w.rng.chance(300);
         if runs && w.ops.get(&other).is_some_and(|op| op.kind != IoKind::Reset) {

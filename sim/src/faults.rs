@@ -50,6 +50,20 @@ impl Run {
             Fault::KillTarget { target, vanish, lose, .. } => self.kill_target(target, vanish, lose),
             Fault::KillClient { client, vanish, .. } => self.kill_client(client, vanish),
             Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, true),
+            Fault::HoldCurrent { target, .. } => store::set_stuck(self.targets[target].store, true),
+            Fault::CutAll { client, target } => {
+                for connection in net::between(self.clients[client].process, self.targets[target].process) {
+                    net::cut(connection);
+                }
+            }
+            Fault::KeepBack { client, target, for_us } => {
+                for connection in net::between(self.clients[client].process, self.targets[target].process) {
+                    net::black_hole(connection, false, true, for_us);
+                }
+            }
+            Fault::Refuse { client, target, for_us } => {
+                net::refuse(self.clients[client].process, self.targets[target].address(), for_us);
+            }
             Fault::DeleteBdev { client, .. } => self.delete_bdev(client),
             Fault::DeleteExport { target, .. } => {
                 self.all_may_fail();
@@ -87,6 +101,7 @@ impl Run {
             | Fault::KillTarget { for_us, .. }
             | Fault::KillClient { for_us, .. }
             | Fault::Hang { for_us, .. }
+            | Fault::HoldCurrent { for_us, .. }
             | Fault::DeleteBdev { for_us, .. }
             | Fault::DeleteExport { for_us, .. }
             | Fault::RemoveHost { for_us, .. }
@@ -105,6 +120,7 @@ impl Run {
             Fault::KillTarget { target, .. } => self.start_target(target),
             Fault::KillClient { client, .. } => self.start_client(client),
             Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, false),
+            Fault::HoldCurrent { target, .. } => store::set_stuck(self.targets[target].store, false),
             Fault::DeleteBdev { client, .. } => self.clients[client].wanted = true,
             Fault::DeleteExport { target, .. } => self.targets[target].make_export(&self.plan),
             Fault::RemoveHost { target, client, .. } => self.targets[target].add_host(&self.plan, client),

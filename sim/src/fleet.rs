@@ -203,10 +203,15 @@ impl TargetSide {
         self.exported = false;
         let told = Told::default();
         self.deleting = Some((Rc::clone(&told), self.active_us()));
+        let (store, process) = (self.exported_store(), self.process);
         process::on(self.app, move || {
             Target::with(|target| {
                 let tell = Rc::clone(&told);
                 let done = move |result: Result<(), _>| {
+                    if result.is_ok() && store::is_busy_for(store, process) {
+                        let text = "an export is said to be gone, the backend has something of it".to_owned();
+                        world::violation("10 (removal ends)", text);
+                    }
                     *tell.borrow_mut() = Some(result.map_err(|error| format!("{error:?}")));
                 };
                 // It may be gone, or on its way out already.

@@ -30,6 +30,14 @@ pub enum Fault {
     KillClient { client: usize, vanish: bool, for_us: u64 },
     /// The backend answers nothing for a time.
     Hang { target: usize, for_us: u64 },
+    /// What the backend has at that moment is not answered for a time; what comes later is.
+    HoldCurrent { target: usize, for_us: u64 },
+    /// All of a client's connections to a target are cut.
+    CutAll { client: usize, target: usize },
+    /// What a target says on the connections that a client has now comes after a time.
+    KeepBack { client: usize, target: usize, for_us: u64 },
+    /// A client's new connections to a target are refused for a time.
+    Refuse { client: usize, target: usize, for_us: u64 },
     /// A user deletes a bdev and makes it again after a time.
     DeleteBdev { client: usize, for_us: u64 },
     /// An operator deletes the export and makes it again after a time.
@@ -115,6 +123,8 @@ pub struct Plan {
     pub cipher: Option<Cipher>,
     /// Whether users reset.
     pub resets: bool,
+    /// What is written is written by compare-and-writes alone.
+    pub compares_only: bool,
     /// How long faults come, µs.
     pub length_us: u64,
     /// What goes wrong when.
@@ -179,6 +189,7 @@ impl Plan {
             digests: r.chance(400),
             cipher: None,
             resets: r.chance(250),
+            compares_only: false,
             length_us: r.range(200_000, 1_500_000),
             faults: Vec::new(),
             tear_down: r.chance(600),
@@ -198,6 +209,10 @@ impl Plan {
             plan.cipher = Some(r.pick(&[Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305]));
             // Less than a record would take very long.
             plan.net.buffer = (16_384, 200_000);
+        }
+        plan.compares_only = supports.contains(IoTypes::COMPARE_AND_WRITE) && r.chance(80);
+        if !plan.failover && r.chance(100) {
+            plan.hold_some(r);
         }
         plan
     }
@@ -333,6 +348,52 @@ impl Plan {
             }
             _ => {}
         }
+    }
+
+    /// Some I/O fails while the backend has it, and other threads' goes on all the time. With cuts, what the target said
+    /// of the session comes when it has been given up for that I/O.
+    fn hold_some(&mut self, r: &mut Rng) {
+        let (client, target) = (r.index(self.clients), 0);
+        self.client_threads = 3;
+        self.num_blocks = 8;
+        // What hangs must not keep a thread from going on.
+        self.user_depth = 2;
+        self.client_depth = self.client_depth.max(4);
+        self.target_depth = self.target_depth.max(8);
+        self.resets = false;
+        self.transaction_timeout_ms = r.range(40, 120) as u32;
+        self.session_timeout_ms = 60_000;
+        self.reconnect_delay_ms = 10;
+        self.latency_us = (1, 2000);
+        let lease = self.lease_us();
+        let cuts = r.chance(600);
+        if cuts {
+            // An attempt takes a while.
+            self.net.delay_us = lease / 40;
+            self.net.buffer = (16_384, 200_000);
+            self.user_depth = 4;
+        }
+        let fails_us = self.deadline_us() + lease;
+        // Long enough for all leases to be over once more.
+        let hangs_us = fails_us + 2 * lease;
+        self.faults.clear();
+        for i in 0..4 {
+            let at = 20_000 + i * (hangs_us + lease) + r.below(10_000);
+            self.faults.push((at, Fault::HoldCurrent { target, for_us: hangs_us }));
+            if cuts {
+                let at = at + r.range(fails_us - lease / 2, fails_us - lease / 10);
+                self.faults.push((at, Fault::CutAll { client, target }));
+                // Welcomes that are under way come when what they are for was given up; nothing else comes before.
+                let at = at + 2 * self.net.delay_us;
+                let for_us = r.range(lease / 4, lease / 2);
+                self.faults.push((at, Fault::KeepBack { client, target, for_us }));
+                self.faults.push((at, Fault::Refuse { client, target, for_us: for_us + lease / 8 }));
+            }
+        }
+        self.length_us = 4 * (hangs_us + lease) + 50_000;
+        self.think_us = 2000;
+        self.paced = true;
+        self.ios = self.length_us / 1000;
     }
 
     /// Enough goes on for something to be under way at the wrong moment.

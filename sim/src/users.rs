@@ -51,6 +51,8 @@ pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, plac
             _ if plan.resets => IoKind::Reset,
             _ => IoKind::Flush,
         };
+        let writes = matches!(kind, IoKind::Write | IoKind::WriteZeroes | IoKind::Unmap);
+        let kind = if writes && plan.compares_only { IoKind::CompareAndWrite } else { kind };
         let most = if kind == IoKind::CompareAndWrite { COMPARE_MAX } else { BLOCKS_MAX };
         let most = if r.chance(600) { 2 } else { most };
         let count = r.range(1, most).min(blocks);

@@ -189,7 +189,9 @@ impl Control {
             return self.lost(now);
         }
         // An attempt under way asks for the session that was just given up, and might get it.
-        self.link.close();
+        if !mutation::is_on(Mutation::AttemptGoesOn) {
+            self.link.close();
+        }
         self.link.retry.restart(now);
     }
 

@@ -79,6 +79,7 @@ impl Inner {
         }
         let session = self.session.expect("what was sent was sent in a session");
         match self.shared.left_since(session) {
+            Some(_) if mutation::is_on(Mutation::NoOthersLeft) => true,
             Some(change) => {
                 let has_left = |counters: &Arc<Counters>| counters.session_change.load(Acquire) >= change;
                 self.shared.counters().iter().all(has_left)
@@ -177,7 +178,9 @@ impl Inner {
             self.shared.attempt_failed(format!("connection {}: {error}", self.queue), now);
             return self.link.unusable(now);
         }
-        let Some(session) = self.shared.session().filter(|session| session.id == welcome.session.id) else {
+        let session = self.shared.session().filter(|session| session.id == welcome.session.id);
+        let old = self.session.filter(|_| mutation::is_on(Mutation::OldWelcome));
+        let Some(session) = session.or(old) else {
             // It was given up while we joined it.
             return self.link.unusable(now);
         };

@@ -16,6 +16,12 @@ pub enum Mutation {
     NoLeaseAtClient,
     /// The client fails an I/O that the backend may have, and goes on with the session.
     NoSessionGivenUp,
+    /// The client fails an I/O that the backend may have before all its channels have left the session.
+    NoOthersLeft,
+    /// The client goes on with an attempt to have a connection of a session that it has given up.
+    AttemptGoesOn,
+    /// The client's channel takes a welcome to a session that was given up meanwhile.
+    OldWelcome,
     /// The client uses another target at once, whether or not the one before may still execute.
     NoLeaseAtFailover,
     /// The target executes a repeated request again.
@@ -46,12 +52,15 @@ pub enum Mutation {
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 18] = [
+    pub const ALL: [Mutation; 21] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
         Mutation::NoLeaseAtClient,
         Mutation::NoSessionGivenUp,
+        Mutation::NoOthersLeft,
+        Mutation::AttemptGoesOn,
+        Mutation::OldWelcome,
         Mutation::NoLeaseAtFailover,
         Mutation::NoRecord,
         Mutation::RepeatUnrepeatable,
