@@ -31,7 +31,7 @@ def test_no_more_sessions_than_there_may_be(lab: Lab) -> None:
         return connection
 
     with say_hello() as third:
-        assert refusal_of(third.receive()) == (BUSY, "the target has too many sessions")
+        assert refusal_of(third.receive()) == (BUSY, "the target has too many sessions, all of them in use")
         third.assert_closed()
     assert call("dst_get_stats")["refused_busy"] == refused + 1
     # The others have not noticed; a session that is there may have more connections.
