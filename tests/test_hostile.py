@@ -9,6 +9,7 @@ import os
 import socket
 import struct
 import time
+from contextlib import contextmanager
 from typing import Any, Iterator
 
 import pytest
@@ -134,29 +135,28 @@ def test_answers_that_are_not_taken(served: Served) -> None:
         queue.close()
 
 
-def test_many_who_take_nothing_do_not_silence_the_others(served: Served) -> None:
-    """More connections that can't go on, with requests left to be looked at, than the target has buffers."""
+@contextmanager
+def crowd(served: Served) -> Iterator[None]:
+    """More connections of one host that can't go on, with requests left to be looked at, than the target has buffers."""
     greedy = Session(served[1], "crowd")
     queues = [deaf(greedy, number) for number in range(1, 41)]
     for queue in queues:
         ask_for_all(queue, greedy)
     time.sleep(0.3)
-    with Session(served[1], "modest").join(1) as queue:
-        assert queue.request(READ, ident(0, 1), 0, 8).code == SUCCESS
+    yield
     for queue in queues:
         queue.close()
+
+
+def test_many_who_take_nothing_do_not_silence_the_others(served: Served) -> None:
+    with crowd(served), Session(served[1], "modest").join(1) as queue:
+        assert queue.request(READ, ident(0, 1), 0, 8).code == SUCCESS
 
 
 def test_many_of_one_host_leave_something_to_the_others(served: Served) -> None:
     """Each of its connections may take what it leaves to the others, but many of them would leave nothing to anybody else."""
-    greedy = Session(served[1], "crowd")
-    queues = [deaf(greedy, number) for number in range(1, 41)]
-    for queue in queues:
-        ask_for_all(queue, greedy)
-    time.sleep(0.3)
-    assert_serves(served[1], "modest")
-    for queue in queues:
-        queue.close()
+    with crowd(served):
+        assert_serves(served[1], "modest")
 
 
 def test_who_takes_a_little_now_and_then_is_closed(served: Served) -> None:

@@ -14,6 +14,7 @@ use dst_wire::Op;
 use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, IoKind};
 
+use crate::answers::Pending;
 use crate::channel::{Inner, Waiting};
 use crate::counters::Counters;
 
@@ -84,17 +85,16 @@ impl Inner {
         if !self.aborting {
             return;
         }
-        let (counters, resets) = (&self.counters, &mut self.resets);
-        let end = |io: BdevIo| {
-            if io.kind() == IoKind::Reset {
-                return resets.push_back(io);
-            }
-            Counters::add(&counters.errors, 1);
-            io.complete(IoStatus::Aborted);
-        };
         if is_fenced {
-            let mut end = end;
-            self.transactions.abandon(|_, _| true, |pending| end(pending.io));
+            let (counters, resets) = (&self.counters, &mut self.resets);
+            let end = |Pending { io, .. }: Pending| {
+                if io.kind() == IoKind::Reset {
+                    return resets.push_back(io);
+                }
+                Counters::add(&counters.errors, 1);
+                io.complete(IoStatus::Aborted);
+            };
+            self.transactions.abandon(|_, _| true, end);
         }
         if self.transactions.outstanding() == 0 {
             self.aborting = false;
