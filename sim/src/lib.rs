@@ -1,6 +1,6 @@
 //! DST's simulator: clients and targets as users run them, in a world that is out to break them.
 //!
-//! The crates `src/transport`, `src/client` and `src/target` are compiled here against a simulated SPDK
+//! The crates `src/transport`, `src/client` and `src/dst-target` are compiled here against a simulated SPDK
 //! (`sim/spdk`, which has the same name and API). A seed decides everything: how many clients and targets there
 //! are, what they are set to ([`plan`]), what the users do ([`users`]), and what goes wrong when ([`faults`]).
 //! After each step [`model`] checks what must hold, the ten properties of the design. A seed replays

@@ -1,4 +1,4 @@
-//! One of the two ends, with the library's code for its bytes; what is decided is as src/client and src/target decide it.
+//! One of the two ends, with the library's code for its bytes; what is decided is as src/client and src/dst-target decide it.
 
 use std::collections::VecDeque;
 
