@@ -1,0 +1,99 @@
+//! Counters.
+
+use dst_session::transactions::Request;
+use dst_wire::Op;
+
+use dst_session::histogram::Histogram;
+
+/// What a connection, or all of them, did since it began.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Stats {
+    /// Reads given to the backend.
+    pub reads: u64,
+    /// Their bytes.
+    pub read_bytes: u64,
+    /// Writes, and compare-and-writes, given to the backend.
+    pub writes: u64,
+    /// Their bytes.
+    pub written_bytes: u64,
+    /// All other operations given to the backend.
+    pub others: u64,
+    /// Operations that the backend did not complete with success.
+    pub errors: u64,
+    /// Requests answered from the record because they had been executed before.
+    pub repeated: u64,
+    /// Requests received and not executed because their connection's lease was over.
+    pub dropped: u64,
+    /// Connections whose lease ran out.
+    pub lease_expiries: u64,
+    /// Connections that were not let in within their time.
+    pub handshake_timeouts: u64,
+    /// Connections whose first frame was longer than it may be.
+    pub handshake_bytes_exceeded: u64,
+    /// Connections that broke the protocol after they were let in.
+    pub violations: u64,
+    /// Requests that had to wait for memory.
+    pub stalls: u64,
+    /// Connections of queues that had one before.
+    pub reconnects: u64,
+    /// Connections that had to wait until what their client had before was over.
+    pub fences: u64,
+    /// Requests whose data did not match its digest.
+    pub corrupt: u64,
+    /// How long the backend took for reads.
+    pub read_latency: Histogram,
+    /// How long it took for writes and compare-and-writes.
+    pub write_latency: Histogram,
+    /// How long it took for all other operations.
+    pub other_latency: Histogram,
+}
+
+impl Stats {
+    /// Counts a request that goes to the backend.
+    pub fn begin(&mut self, request: &Request) {
+        match request.op {
+            Op::Read => {
+                self.reads += 1;
+                self.read_bytes += u64::from(request.answer_len);
+            }
+            Op::Write | Op::CompareAndWrite => {
+                self.writes += 1;
+                self.written_bytes += u64::from(request.request_len);
+            }
+            _ => self.others += 1,
+        }
+    }
+
+    /// Counts how long the backend took for an operation.
+    pub fn end(&mut self, op: Op, latency_us: u64) {
+        let histogram = match op {
+            Op::Read => &mut self.read_latency,
+            Op::Write | Op::CompareAndWrite => &mut self.write_latency,
+            _ => &mut self.other_latency,
+        };
+        histogram.record(latency_us);
+    }
+
+    /// Adds another's counts.
+    pub fn add(&mut self, other: &Stats) {
+        self.reads += other.reads;
+        self.read_bytes += other.read_bytes;
+        self.writes += other.writes;
+        self.written_bytes += other.written_bytes;
+        self.others += other.others;
+        self.errors += other.errors;
+        self.repeated += other.repeated;
+        self.corrupt += other.corrupt;
+        self.dropped += other.dropped;
+        self.lease_expiries += other.lease_expiries;
+        self.handshake_timeouts += other.handshake_timeouts;
+        self.handshake_bytes_exceeded += other.handshake_bytes_exceeded;
+        self.violations += other.violations;
+        self.stalls += other.stalls;
+        self.reconnects += other.reconnects;
+        self.fences += other.fences;
+        self.read_latency.add(&other.read_latency);
+        self.write_latency.add(&other.write_latency);
+        self.other_latency.add(&other.other_latency);
+    }
+}
