@@ -1,7 +1,7 @@
 //! Counters.
 
 use dst_session::transactions::Request;
-use dst_wire::Op;
+use dst_wire::{Class, Op};
 
 use dst_session::histogram::Histogram;
 
@@ -51,25 +51,25 @@ pub struct Stats {
 impl Stats {
     /// Counts a request that goes to the backend.
     pub fn begin(&mut self, request: &Request) {
-        match request.op {
-            Op::Read => {
+        match request.op.describe().class {
+            Class::Read => {
                 self.reads += 1;
                 self.read_bytes += u64::from(request.answer_len);
             }
-            Op::Write | Op::CompareAndWrite => {
+            Class::Write => {
                 self.writes += 1;
                 self.written_bytes += u64::from(request.request_len);
             }
-            _ => self.others += 1,
+            Class::Other => self.others += 1,
         }
     }
 
     /// Counts how long the backend took for an operation.
     pub fn end(&mut self, op: Op, latency_us: u64) {
-        let histogram = match op {
-            Op::Read => &mut self.read_latency,
-            Op::Write | Op::CompareAndWrite => &mut self.write_latency,
-            _ => &mut self.other_latency,
+        let histogram = match op.describe().class {
+            Class::Read => &mut self.read_latency,
+            Class::Write => &mut self.write_latency,
+            Class::Other => &mut self.other_latency,
         };
         histogram.record(latency_us);
     }

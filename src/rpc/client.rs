@@ -3,21 +3,12 @@
 use std::net::IpAddr;
 
 use dst_client::{Info, Options, Params as BdevParams, Peer, State};
-use dst_wire::{Cipher, Digest};
+use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
 use crate::params::{Params, Result, RpcError};
-use crate::target::show_histogram;
-use crate::{answer, call, uuid_text};
-
-/// The ciphers and their names.
-const CIPHERS: [(&str, Cipher); 4] = [
-    ("none", Cipher::None),
-    ("aes-128-gcm", Cipher::Aes128Gcm),
-    ("aes-256-gcm", Cipher::Aes256Gcm),
-    ("chacha20-poly1305", Cipher::ChaCha20Poly1305),
-];
+use crate::{answer, call, show_histogram, uuid_text};
 
 /// Takes the options out of a call, what is missing from `defaults`.
 fn take_options(params: &mut Params, defaults: Options) -> Result<Options> {
@@ -62,7 +53,7 @@ fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
         }
         (true, Some(cipher)) => Ok(cipher),
         (false, Some(cipher)) => {
-            let problem = format!("{} needs a key: give a psk_file or a psk too", cipher_name(cipher as u8));
+            let problem = format!("{cipher} needs a key: give a psk_file or a psk too");
             Err(RpcError::invalid("cipher", problem))
         }
     }
@@ -76,12 +67,14 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
     let sock_impl = params.sock_impl()?;
-    let digests = match params.one_of("digest", &["crc32c", "none"])? {
-        None | Some(0) => vec![Digest::Crc32c, Digest::None],
-        Some(_) => vec![Digest::None],
+    let digest =
+        params.one_of("digest", &[Digest::Crc32c, Digest::None].map(|digest| (digest.name(), digest)))?;
+    let digests = match digest.unwrap_or(Digest::Crc32c) {
+        Digest::Crc32c => vec![Digest::Crc32c, Digest::None],
+        Digest::None => vec![Digest::None],
     };
     let key = params.key_source()?;
-    let cipher = params.one_of("cipher", &CIPHERS.map(|(name, _)| name))?.map(|index| CIPHERS[index].1);
+    let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
     let options = take_options(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
@@ -160,9 +153,9 @@ fn show_info(info: &Info) -> Value {
             "max_transfer": info.max_transfer,
             "queue_depth": info.credits,
             "keep_alive_timeout_ms": info.keep_alive_ms,
-            "digest": digest_name(info.digest),
-            "cipher": cipher_name(info.cipher),
-            "operations": device.ops.iter().map(|op| format!("{op:?}")).collect::<Vec<_>>(),
+            "digest": info.digest.name(),
+            "cipher": info.cipher.name(),
+            "operations": device.ops.iter().map(Op::name).collect::<Vec<_>>(),
         })
     });
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
@@ -171,16 +164,6 @@ fn show_info(info: &Info) -> Value {
         shown.insert("last_error".to_owned(), info.last_error.clone().into());
     }
     shown
-}
-
-/// A digest's name, of its wire code.
-pub fn digest_name(code: u8) -> &'static str {
-    if code == Digest::Crc32c as u8 { "crc32c" } else { "none" }
-}
-
-/// A cipher's name, of its wire code.
-pub fn cipher_name(code: u8) -> &'static str {
-    CIPHERS.iter().find(|(_, cipher)| *cipher as u8 == code).map_or("unknown", |(name, _)| name)
 }
 
 fn show_peer(params: &BdevParams) -> Value {
@@ -192,8 +175,8 @@ fn show_peer(params: &BdevParams) -> Value {
         "trsvcid": peer.port.to_string(),
         "export": peer.export,
         "host": peer.host,
-        "digest": digest_name(peer.digests.first().map_or(0, |&digest| digest as u8)),
-        "cipher": cipher_name(peer.ciphers.first().map_or(0, |&cipher| cipher as u8)),
+        "digest": peer.digests.first().map_or(Digest::None.name(), |digest| digest.name()),
+        "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });
     // Addresses of both families have none in common.
     for (family, all) in
@@ -274,11 +257,5 @@ mod tests {
         assert_eq!(text, "cipher: aes-128-gcm needs a key: give a psk_file or a psk too");
         let text = cipher_for(true, Some(Cipher::None)).unwrap_err().message;
         assert!(text.starts_with("cipher: none given"), "{text}");
-    }
-
-    #[test]
-    fn ciphers_have_the_names_of_their_codes() {
-        let names = [0, 1, 2, 3, 4].map(cipher_name);
-        assert_eq!(names, ["none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "unknown"]);
     }
 }

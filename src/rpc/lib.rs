@@ -8,6 +8,7 @@ mod params;
 mod target;
 mod workers;
 
+use dst_session::histogram::Histogram;
 use serde_json::{Value, json};
 use spdk::rpc::{Phase, Reply, register};
 
@@ -55,6 +56,11 @@ fn call(method: &str, params: Value) -> Value {
 fn uuid_text(uuid: &[u8; 16]) -> String {
     let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// Returns a histogram as a list: below how many microseconds, how many operations.
+fn show_histogram(histogram: &Histogram) -> Value {
+    histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
 }
 
 #[cfg(test)]

@@ -236,13 +236,16 @@ impl Params {
         Ok(name)
     }
 
-    /// Which of a few words it is, if it is there.
-    pub fn one_of(&mut self, name: &str, words: &[&str]) -> Result<Option<usize>> {
+    /// Returns the value that a text names, one of `words`, if the text is there.
+    pub fn one_of<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
         let Some(text) = self.opt_text(name)? else { return Ok(None) };
-        let found = words.iter().position(|word| *word == text).ok_or_else(|| {
-            RpcError::invalid(name, format!("{} is none of {}", quote(&text), words.join(", ")))
-        });
-        found.map(Some)
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(Some(*value)),
+            None => {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                Err(RpcError::invalid(name, format!("{} is none of {}", quote(&text), words.join(", "))))
+            }
+        }
     }
 
     fn psk_file(&mut self) -> Result<Option<String>> {
@@ -401,9 +404,9 @@ mod tests {
 
     #[test]
     fn words_are_of_those_that_there_are() {
-        let one_of = |value: Value| params(json!({ "x": value })).one_of("x", &["a", "b"]);
-        assert_eq!(one_of(json!("b")), Ok(Some(1)));
-        assert_eq!(params(json!({})).one_of("x", &["a", "b"]), Ok(None));
+        let one_of = |value: Value| params(json!({ "x": value })).one_of("x", &[("a", 1), ("b", 2)]);
+        assert_eq!(one_of(json!("b")), Ok(Some(2)));
+        assert_eq!(params(json!({})).one_of("x", &[("a", 1), ("b", 2)]), Ok(None));
         assert_eq!(message(one_of(json!("c"))), r#"x: "c" is none of a, b"#);
     }
 

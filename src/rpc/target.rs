@@ -3,7 +3,6 @@
 use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
-use dst_session::histogram::Histogram;
 use dst_target::{
     ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Options, Rules, SessionInfo, Stats,
     Target,
@@ -11,9 +10,8 @@ use dst_target::{
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
-use crate::client::{cipher_name, digest_name};
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, uuid_text, workers};
+use crate::{answer, call, show_histogram, uuid_text, workers};
 
 /// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
 const PREFIXES_MAX: usize = 512;
@@ -217,11 +215,6 @@ fn show_stats(stats: &Stats) -> Value {
     })
 }
 
-/// A histogram as a list: below how many µs, how many operations.
-pub fn show_histogram(histogram: &Histogram) -> Value {
-    histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
-}
-
 fn show_connection(connection: &ConnectionInfo) -> Value {
     json!({
         "queue": connection.queue,
@@ -246,8 +239,8 @@ fn show_session(session: &SessionInfo) -> Value {
         "age_ms": session.age_ms,
         "connections": session.connections.len(),
         "queues": session.connections.iter().map(show_connection).collect::<Vec<_>>(),
-        "digest": digest_name(session.digest as u8),
-        "cipher": cipher_name(session.cipher as u8),
+        "digest": session.digest.name(),
+        "cipher": session.cipher.name(),
         "counters": show_stats(&session.stats),
     })
 }
