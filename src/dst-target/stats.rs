@@ -76,24 +76,46 @@ impl Stats {
 
     /// Adds another's counts.
     pub fn add(&mut self, other: &Stats) {
-        self.reads += other.reads;
-        self.read_bytes += other.read_bytes;
-        self.writes += other.writes;
-        self.written_bytes += other.written_bytes;
-        self.others += other.others;
-        self.errors += other.errors;
-        self.repeated += other.repeated;
-        self.corrupt += other.corrupt;
-        self.dropped += other.dropped;
-        self.lease_expiries += other.lease_expiries;
-        self.handshake_timeouts += other.handshake_timeouts;
-        self.handshake_bytes_exceeded += other.handshake_bytes_exceeded;
-        self.violations += other.violations;
-        self.stalls += other.stalls;
-        self.reconnects += other.reconnects;
-        self.fences += other.fences;
-        self.read_latency.add(&other.read_latency);
-        self.write_latency.add(&other.write_latency);
-        self.other_latency.add(&other.other_latency);
+        // Without `..`, so that a forgotten counter does not compile.
+        let Stats {
+            reads,
+            read_bytes,
+            writes,
+            written_bytes,
+            others,
+            errors,
+            repeated,
+            dropped,
+            lease_expiries,
+            handshake_timeouts,
+            handshake_bytes_exceeded,
+            violations,
+            stalls,
+            reconnects,
+            fences,
+            corrupt,
+            read_latency,
+            write_latency,
+            other_latency,
+        } = other;
+        self.reads += reads;
+        self.read_bytes += read_bytes;
+        self.writes += writes;
+        self.written_bytes += written_bytes;
+        self.others += others;
+        self.errors += errors;
+        self.repeated += repeated;
+        self.dropped += dropped;
+        self.lease_expiries += lease_expiries;
+        self.handshake_timeouts += handshake_timeouts;
+        self.handshake_bytes_exceeded += handshake_bytes_exceeded;
+        self.violations += violations;
+        self.stalls += stalls;
+        self.reconnects += reconnects;
+        self.fences += fences;
+        self.corrupt += corrupt;
+        self.read_latency.add(read_latency);
+        self.write_latency.add(write_latency);
+        self.other_latency.add(other_latency);
     }
 }

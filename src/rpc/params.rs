@@ -41,13 +41,43 @@ impl RpcError {
 
 impl From<dst_target::Error> for RpcError {
     fn from(error: dst_target::Error) -> RpcError {
-        RpcError { code: error.code(), message: error.to_string() }
+        use dst_target::Error;
+        let parameter = match &error {
+            Error::NoExport(_) => "export: ",
+            Error::ExportExists(_) | Error::ExportBusy(_) | Error::Hangs { .. } => "name: ",
+            Error::NoBdev(_) | Error::Open { .. } | Error::Unsuitable { .. } => "bdev_name: ",
+            Error::HostExists { .. }
+            | Error::NeedsKey { .. }
+            | Error::TooManyHosts { .. }
+            | Error::NoHost { .. } => "host: ",
+            Error::ListenerExists(_) | Error::NoListener(_) | Error::Listen { .. } => "traddr, trsvcid: ",
+            Error::OptionsInUse | Error::Resources { .. } => "",
+        };
+        let advice = match &error {
+            Error::NeedsKey { .. } => ": give it a psk_file or a psk",
+            Error::TooManyHosts { .. } => " (dst_export_remove_host removes a host)",
+            _ => "",
+        };
+        RpcError { code: -error.errno().0, message: format!("{parameter}{error}{advice}") }
     }
 }
 
 impl From<dst_client::Error> for RpcError {
     fn from(error: dst_client::Error) -> RpcError {
-        RpcError { code: error.code(), message: error.to_string() }
+        use dst_client::Error;
+        let parameter = match &error {
+            Error::Exists(_)
+            | Error::NotFound(_)
+            | Error::Deleting(_)
+            | Error::Deleted(_)
+            | Error::Register { .. }
+            | Error::SameUuid(_)
+            | Error::Unregister { .. } => "name: ",
+            Error::Timeout { .. } => "attach_timeout_ms: ",
+            Error::Refused { .. } => "export, host: ",
+            Error::Resources { .. } => "",
+        };
+        RpcError { code: -error.errno().0, message: format!("{parameter}{error}") }
     }
 }
 
