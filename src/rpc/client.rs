@@ -2,38 +2,13 @@
 
 use std::net::IpAddr;
 
-use dst_client::{Info, Options, Params as BdevParams, Peer, State};
+use dst_client::{Info, Params as BdevParams, Peer, State};
 use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, show_histogram, uuid_text};
-
-/// Takes the options out of a call, what is missing from `defaults`.
-fn take_options(params: &mut Params, defaults: Options) -> Result<Options> {
-    let mut o = defaults;
-    o.transaction_timeout_ms =
-        params.number("transaction_timeout_ms", o.transaction_timeout_ms, 1000..=86_400_000)?;
-    o.max_retries = params.number("max_retries", o.max_retries, 0..=1_000_000)?;
-    o.reconnect_delay_ms = params.number("reconnect_delay_ms", o.reconnect_delay_ms, 10..=60_000)?;
-    o.keep_alive_timeout_ms =
-        params.number("keep_alive_timeout_ms", o.keep_alive_timeout_ms, 100..=3_600_000)?;
-    o.attach_timeout_ms = params.number("attach_timeout_ms", o.attach_timeout_ms, 10..=3_600_000)?;
-    o.queue_depth = params.number("queue_depth", o.queue_depth, 1..=4096)?;
-    Ok(o)
-}
-
-fn show_options(o: &Options) -> Value {
-    json!({
-        "transaction_timeout_ms": o.transaction_timeout_ms,
-        "max_retries": o.max_retries,
-        "reconnect_delay_ms": o.reconnect_delay_ms,
-        "keep_alive_timeout_ms": o.keep_alive_timeout_ms,
-        "attach_timeout_ms": o.attach_timeout_ms,
-        "queue_depth": o.queue_depth,
-    })
-}
+use crate::{answer, call, options, show_histogram, uuid_text};
 
 /// This machine's name, for clients that are not given an identity.
 fn default_host() -> String {
@@ -76,7 +51,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let key = params.key_source()?;
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
-    let options = take_options(&mut params, dst_client::options())?;
+    let options = options::client::take(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
     params.finish()?;
     let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
@@ -124,7 +99,7 @@ fn show_info(info: &Info) -> Value {
         "address": info.address.to_string(),
         "connections": info.connections,
         "channels": info.channels,
-        "options": show_options(&info.params.options),
+        "options": options::client::show(&info.params.options),
         "counters": {
             "transactions": info.transactions,
             "errors": info.errors,
@@ -213,7 +188,7 @@ pub fn get_info(params: Option<Value>, reply: Reply) {
 
 fn apply_options(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
-    let options = take_options(&mut params, dst_client::options())?;
+    let options = options::client::take(&mut params, dst_client::options())?;
     params.finish()?;
     dst_client::set_options(options);
     Ok(true.into())
@@ -225,17 +200,17 @@ pub fn set_options(params: Option<Value>, reply: Reply) {
 
 pub fn get_options(params: Option<Value>, reply: Reply) {
     let no_params = Params::new(params).and_then(Params::finish);
-    answer(reply, no_params.map(|()| show_options(&dst_client::options())));
+    answer(reply, no_params.map(|()| options::client::show(&dst_client::options()).into()));
 }
 
 /// The calls that make the present state again, without waiting for targets.
 pub fn config() -> Vec<Value> {
-    let mut calls = vec![call("bdev_dst_set_options", show_options(&dst_client::options()))];
+    let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {
         let params = client.params();
         let mut saved = show_peer(params);
-        if let (Value::Object(saved), Value::Object(options)) = (&mut saved, show_options(&params.options)) {
-            saved.extend(options);
+        if let Value::Object(saved) = &mut saved {
+            saved.extend(options::client::show(&params.options));
             saved.insert("wait".to_owned(), false.into());
         }
         calls.push(call("bdev_dst_create", saved));

@@ -4,6 +4,7 @@
 
 mod client;
 mod cpumask;
+mod options;
 mod params;
 mod target;
 mod workers;

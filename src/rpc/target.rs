@@ -4,15 +4,14 @@ use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Options, Rules, SessionInfo, Stats,
-    Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rules, SessionInfo, Stats, Target,
 };
 use serde_json::{Value, json};
 use spdk::Errno;
 use spdk::rpc::Reply;
 
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, show_histogram, uuid_text, workers};
+use crate::{answer, call, options, show_histogram, uuid_text, workers};
 
 /// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
 const PREFIXES_MAX: usize = 512;
@@ -322,46 +321,13 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
     }
 }
 
-fn show_options(o: &Options) -> Value {
-    json!({
-        "max_connections": o.max_connections,
-        "max_connections_per_host": o.max_connections_per_host,
-        "max_handshakes": o.max_handshakes,
-        "max_handshakes_per_address": o.max_handshakes_per_address,
-        "max_handshake_bytes": o.max_handshake_bytes,
-        "handshake_timeout_ms": o.handshake_timeout_ms,
-        "max_sessions": o.max_sessions,
-        "session_timeout_ms": o.session_timeout_ms,
-        "max_keep_alive_ms": o.max_keep_alive_ms,
-        "drain_timeout_ms": o.drain_timeout_ms,
-        "queue_depth": o.queue_depth,
-        "max_transfer": o.max_transfer,
-        "buffer_mib": o.buffer_mib,
-    })
-}
-
 fn apply_options(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let target = target()?;
-    let mut o = target.options();
-    o.max_connections = params.number("max_connections", o.max_connections, 1..=65_536)?;
-    o.max_connections_per_host =
-        params.number("max_connections_per_host", o.max_connections_per_host, 1..=65_536)?;
-    o.max_handshakes = params.number("max_handshakes", o.max_handshakes, 1..=65_536)?;
-    o.max_handshakes_per_address =
-        params.number("max_handshakes_per_address", o.max_handshakes_per_address, 1..=65_536)?;
-    o.max_handshake_bytes = params.number("max_handshake_bytes", o.max_handshake_bytes, 512..=4096)?;
-    o.handshake_timeout_ms = params.number("handshake_timeout_ms", o.handshake_timeout_ms, 100..=60_000)?;
-    o.max_sessions = params.number("max_sessions", o.max_sessions, 1..=65_536)?;
-    o.session_timeout_ms = params.number("session_timeout_ms", o.session_timeout_ms, 1000..=3_600_000)?;
-    o.max_keep_alive_ms = params.number("max_keep_alive_ms", o.max_keep_alive_ms, 100..=3_600_000)?;
-    o.drain_timeout_ms = params.number("drain_timeout_ms", o.drain_timeout_ms, 100..=600_000)?;
-    o.queue_depth = params.number("queue_depth", o.queue_depth, 1..=4096)?;
-    o.max_transfer = params.number("max_transfer", o.max_transfer, 65_536..=1 << 20)?;
+    let o = options::target::take(&mut params, target.options())?;
     if !o.max_transfer.is_power_of_two() {
         return Err(RpcError::invalid("max_transfer", format!("{} is not a power of two", o.max_transfer)));
     }
-    o.buffer_mib = params.number("buffer_mib", o.buffer_mib, 4..=65_536)?;
     params.finish()?;
     target.set_options(o)?;
     Ok(true.into())
@@ -372,8 +338,9 @@ pub fn set_options(params: Option<Value>, reply: Reply) {
 }
 
 pub fn get_options(params: Option<Value>, reply: Reply) {
-    let shown =
-        Params::new(params).and_then(Params::finish).and_then(|()| Ok(show_options(&target()?.options())));
+    let shown = Params::new(params)
+        .and_then(Params::finish)
+        .and_then(|()| Ok(options::target::show(&target()?.options()).into()));
     answer(reply, shown);
 }
 
@@ -381,7 +348,7 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
 /// export is not there yet.
 pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
-    let mut calls = vec![call("dst_set_options", show_options(&target.options()))];
+    let mut calls = vec![call("dst_set_options", options::target::show(&target.options()).into())];
     calls.extend(workers::config());
     for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
         let params = json!({
