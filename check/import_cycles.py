@@ -22,8 +22,6 @@ ALLOWED = {
     "src/client",
     "src/dst-target",
     "src/rpc",
-    "src/workers",
-    "spdk/safe/src",
     "sim/spdk",
 }
 

@@ -8,8 +8,8 @@ use std::sync::Arc;
 use libc::iovec;
 use spdk_sys as sys;
 
-use crate::bdev::{Shared, release};
 use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
+use crate::open_bdev::{Shared, release};
 use crate::thread;
 
 /// How an I/O ended.

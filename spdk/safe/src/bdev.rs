@@ -13,6 +13,8 @@ use spdk_sys as sys;
 
 pub use crate::backend::{BackendDone, BackendIo, Channel, IoStatus};
 use crate::errno::{Errno, Result};
+pub use crate::open_bdev::BdevEvent;
+use crate::open_bdev::{Events, OnEvent, Shared, on_bdev_event, release};
 use crate::thread::Thread;
 
 /// A set of I/O types.
@@ -130,15 +132,6 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     (!bdev.is_null()).then(|| unsafe { BdevInfo::read(bdev) })
 }
 
-/// What happens to an open bdev.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BdevEvent {
-    /// It is being removed and waits for everybody to close it.
-    Remove,
-    /// Its number of blocks changed.
-    Resize,
-}
-
 /// An open bdev. Belongs to the SPDK thread that opened it.
 ///
 /// Dropped, no event comes any more and no new [`Channel`] can be made; SPDK's descriptor is closed once
@@ -152,29 +145,6 @@ pub struct Desc {
 /// An open bdev as other threads see it: good for making channels while the [`Desc`] is there.
 #[derive(Clone)]
 pub struct DescRef(Arc<Shared>);
-
-type OnEvent = dyn Fn(BdevEvent);
-
-struct Events(RefCell<Option<Rc<OnEvent>>>);
-
-pub(crate) struct Shared {
-    pub(crate) raw: NonNull<sys::spdk_bdev_desc>,
-    pub(crate) bdev: NonNull<sys::spdk_bdev>,
-    pub(crate) block_size: u32,
-    opener: Thread,
-    /// The `Desc` and the channels. At 0 it is closed, or about to be.
-    holders: AtomicUsize,
-    /// The `Desc` is gone: no more channels.
-    closing: AtomicBool,
-    /// One count of the `Rc`, for the callback; given back on the opener's thread.
-    events: *const Events,
-}
-
-// SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see `release`.
-// `events` is only touched there.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
 
 impl Desc {
     /// Opens a bdev by name or alias, and calls `on_event` on this thread from then on.
@@ -268,46 +238,5 @@ impl DescRef {
                 Err(Errno::ENOMEM)
             }
         }
-    }
-}
-
-/// Gives a holder's share back, and closes the descriptor after the last.
-pub(crate) fn release(shared: &Arc<Shared>) {
-    if shared.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
-        return;
-    }
-    if Thread::current() == Some(shared.opener) {
-        shared.close();
-        return;
-    }
-    let last = Arc::clone(shared);
-    if let Err(e) = shared.opener.send(move || last.close()) {
-        crate::error!("cannot close a bdev, its thread does not answer: {e}");
-    }
-}
-
-impl Shared {
-    /// On the opener's thread, once.
-    fn close(&self) {
-        // SAFETY: open until here, on the thread that opened it, and no channel is left. After that SPDK
-        // calls `on_bdev_event` no more, so the callback's count can go.
-        unsafe {
-            sys::spdk_bdev_close(self.raw.as_ptr());
-            drop(Rc::from_raw(self.events));
-        }
-    }
-}
-
-extern "C" fn on_bdev_event(event: sys::spdk_bdev_event_type, _bdev: *mut sys::spdk_bdev, ctx: *mut c_void) {
-    // SAFETY: the descriptor is open, so its count of `Events` is there; this is the opener's thread.
-    let events = unsafe { &*ctx.cast::<Events>() };
-    let on_event = events.0.borrow().clone();
-    let event = match event {
-        sys::SPDK_BDEV_EVENT_REMOVE => BdevEvent::Remove,
-        sys::SPDK_BDEV_EVENT_RESIZE => BdevEvent::Resize,
-        _ => return,
-    };
-    if let Some(on_event) = on_event {
-        on_event(event);
     }
 }

@@ -13,7 +13,7 @@ use spdk_sys as sys;
 use crate::bdev_io::{BdevIo, IoKind};
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;
-use crate::{bdev_module, json};
+use crate::{json, module_address};
 
 /// What a new bdev is like.
 #[derive(Clone, Debug)]
@@ -115,7 +115,7 @@ pub struct Registered<D> {
 ///
 /// `EEXIST`: a bdev or alias has that name. `EINVAL`: the name is empty or holds a NUL, or a size is 0.
 pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
-    let module = bdev_module::raw().ok_or(Errno::ENODEV)?;
+    let module = module_address::get().ok_or(Errno::ENODEV)?;
     if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
         return Err(Errno::EINVAL);
     }

@@ -8,8 +8,8 @@ use std::rc::Rc;
 
 use super::{Group, Member, Sock, SockReady};
 use crate::errno::{Errno, Result};
-use crate::interrupt;
 use crate::interrupt::Watch;
+use crate::interrupt_mode;
 use crate::poller::Waker;
 
 /// Sockets of a group: as many as one poll can tell of.
@@ -81,7 +81,7 @@ impl Groups {
         let mut parts = self.parts.try_borrow_mut().map_err(|_| Errno::EBUSY)?;
         // What wakes a sleeping thread is one group's descriptor, and a thread that sleeps walks seldom.
         let takes =
-            |part: &Part| interrupt::enabled() || part.traffic == traffic && part.group.len() < SOCKETS;
+            |part: &Part| interrupt_mode::enabled() || part.traffic == traffic && part.group.len() < SOCKETS;
         let part = match parts.iter().position(takes) {
             Some(index) => &parts[index],
             None => {
