@@ -15,8 +15,9 @@ use std::rc::Rc;
 use crate::errno::Result;
 use crate::framing::{Corruption, Follower, Seen};
 use crate::process::Death;
-use crate::sock::{Sock, SockReady};
+use crate::sock::Sock;
 use crate::world::{Event, World, with};
+use spdk_contract::sock::SockReady;
 
 /// What connections are like in this world.
 #[derive(Debug, Clone)]

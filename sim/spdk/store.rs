@@ -5,12 +5,12 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::IoStatus;
-use crate::bdev::IoTypes;
-use crate::bdev_io::IoKind;
 use crate::process;
 use crate::user::Record;
 use crate::world::{Event, World, with};
+use spdk_contract::bdev::IoTypes;
+use spdk_contract::io::IoKind;
+use spdk_contract::io::IoStatus;
 
 /// What a store is like.
 #[derive(Debug, Clone)]

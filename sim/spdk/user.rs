@@ -4,12 +4,13 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use crate::backend::IoStatus;
-use crate::bdev_io::{BdevIo, IoKind};
+use crate::bdev_io::BdevIo;
 use crate::disk::{AnyChannel, AnyDisk, DestructDone, DiskInfo};
 use crate::errno::{Errno, Result};
 use crate::process;
 use crate::world::{World, with};
+use spdk_contract::io::IoKind;
+use spdk_contract::io::IoStatus;
 
 type Unregistered = Box<dyn FnOnce(Result<()>)>;
 

@@ -7,18 +7,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use spdk_contract::bdev::BdevEvent;
 use spdk_sys as sys;
 
 use crate::thread::Thread;
-
-/// What happens to an open bdev.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BdevEvent {
-    /// It is being removed and waits for everybody to close it.
-    Remove,
-    /// Its number of blocks changed.
-    Resize,
-}
 
 pub(crate) type OnEvent = dyn Fn(BdevEvent);
 

@@ -5,29 +5,11 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::rc::{Rc, Weak};
 
+pub use spdk_contract::poller::Turn;
 use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
 use crate::{interrupt_mode, thread};
-
-/// What came of a poller's turn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
-    /// It found work.
-    Worked,
-    /// It found none, and is to look again at once: something is due of which nothing tells.
-    Waiting,
-    /// It found none, and needs to look when something that it watches tells, when it is woken, or when its
-    /// rest is over.
-    Nothing,
-}
-
-impl From<bool> for Turn {
-    /// Whether it found work.
-    fn from(worked: bool) -> Turn {
-        if worked { Turn::Worked } else { Turn::Nothing }
-    }
-}
 
 /// A registered poller. Dropping it ends it, also from inside its own closure, which is then freed after it
 /// returned. It must be dropped before its thread exits.

@@ -6,6 +6,8 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+pub use spdk_contract::sock::Traffic;
+
 use super::{Group, Member, Sock, SockReady};
 use crate::errno::{Errno, Result};
 use crate::interrupt::Watch;
@@ -20,15 +22,6 @@ const QUIET_AFTER: u32 = 256;
 
 /// Of quiet groups of which little is to come anyway, every so many polls look at one: a look is a system call.
 const LITTLE_EVERY: u32 = 32;
-
-/// How much is to come through a socket. Those of which little is are not with the others, so that their groups get quiet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Traffic {
-    /// A word now and then.
-    Little,
-    /// Requests.
-    Much,
-}
 
 /// Sockets that one SPDK thread polls, any number.
 pub struct Groups {

@@ -109,12 +109,12 @@ impl Request {
     }
 
     fn connect_blocking(&self) -> Result<Sock> {
-        Errno::clear_last();
+        crate::errno::clear_last();
         let (ip, port) = (self.to.c_ip.as_ptr(), self.to.port.into());
         // SAFETY: two strings (or null for the second), valid during the call. It uses nothing of the SPDK
         // thread.
         let raw = unsafe { sys::spdk_sock_connect(ip, port, self.to.impl_ptr()) };
-        Sock::from_raw(raw).ok_or_else(|| Errno::last_or(Errno::EIO))
+        Sock::from_raw(raw).ok_or_else(|| crate::errno::last_or(Errno::EIO))
     }
 
     /// On the thread that asked.
