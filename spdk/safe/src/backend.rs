@@ -6,26 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use libc::iovec;
+pub use spdk_contract::io::IoStatus;
 use spdk_sys as sys;
 
-use crate::bdev::{Shared, release};
 use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
+use crate::open_bdev::{Shared, release};
 use crate::thread;
-
-/// How an I/O ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IoStatus {
-    /// Done.
-    Success,
-    /// Not done, or only in part.
-    Failed,
-    /// Not begun, for lack of something; worth another try.
-    Nomem,
-    /// Compare-and-write found other data. Nothing was written.
-    Miscompare,
-    /// Aborted, by a reset for one.
-    Aborted,
-}
 
 /// An I/O to a bdev: the data, what its owner needs to know when it is done, and what SPDK needs meanwhile.
 /// Made once and used again and again.
