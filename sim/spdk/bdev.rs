@@ -123,6 +123,11 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     })
 }
 
+/// The module that has claimed a bdev: there are no other modules here.
+pub fn claimed_by(_name: &str) -> Option<String> {
+    None
+}
+
 /// What happens to an open bdev.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BdevEvent {

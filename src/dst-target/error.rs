@@ -26,6 +26,26 @@ pub enum Error {
         /// What SPDK says.
         errno: Errno,
     },
+    /// Another module of this process has the bdev.
+    #[error(
+        "bdev_name: bdev `{name}` can't be exported: module `{module}` has it. Delete what that module has made of it \
+         first (an lvstore or a raid, for instance), or export that instead"
+    )]
+    Claimed {
+        /// Its name.
+        name: String,
+        /// The module.
+        module: String,
+    },
+    /// Somebody else has the bdev open.
+    #[error(
+        "bdev_name: bdev `{name}` can't be exported: this process uses it otherwise, or still examines it. An export is \
+         the only one to use its bdev"
+    )]
+    InUse {
+        /// Its name.
+        name: String,
+    },
     /// The bdev is of a kind that can't be exported.
     #[error("bdev_name: bdev `{name}` can't be exported: {why}")]
     Unsuitable {
@@ -116,6 +136,7 @@ pub enum Error {
 impl Error {
     /// The code for the JSON-RPC answer, a negative errno as in SPDK.
     pub fn code(&self) -> i32 {
+        const EPERM: i32 = -1;
         const ENOENT: i32 = -2;
         const ENOMEM: i32 = -12;
         const EBUSY: i32 = -16;
@@ -128,7 +149,8 @@ impl Error {
             Error::NoExport(_) | Error::NoHost { .. } | Error::NoListener(_) => ENOENT,
             Error::ExportExists(_) | Error::HostExists { .. } | Error::ListenerExists(_) => EEXIST,
             Error::NoBdev(_) => ENODEV,
-            Error::ExportBusy(_) | Error::OptionsInUse => EBUSY,
+            Error::ExportBusy(_) | Error::OptionsInUse | Error::InUse { .. } => EBUSY,
+            Error::Claimed { .. } => EPERM,
             Error::Unsuitable { .. } | Error::NeedsKey { .. } => EINVAL,
             Error::TooManyHosts { .. } => ENOSPC,
             Error::Open { errno, .. } | Error::Listen { errno, .. } => -errno.0,

@@ -1,13 +1,14 @@
 //! Using a bdev: looking it up, opening it, events. I/O is in [`backend`](crate::backend).
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ops::BitOr;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use spdk_sys as sys;
 
@@ -130,6 +131,21 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     (!bdev.is_null()).then(|| unsafe { BdevInfo::read(bdev) })
 }
 
+/// The module that has claimed a bdev, so that nobody else may write to it.
+pub fn claimed_by(name: &str) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a string that lives during the call; a bdev that was found just now; a module's name lives for ever.
+    unsafe {
+        let bdev = NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr()))?;
+        let module = NonNull::new(sys::dst_spdk_bdev_claimed_by(bdev.as_ptr()).cast_mut())?;
+        Some(CStr::from_ptr(module.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// How many descriptors of ours share the claim of a bdev, by its address. SPDK lets a module claim a bdev once. An open
+/// descriptor keeps its bdev, so no address here is another bdev's.
+static CLAIMS: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
+
 /// What happens to an open bdev.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BdevEvent {
@@ -177,14 +193,35 @@ unsafe impl Send for Shared {}
 unsafe impl Sync for Shared {}
 
 impl Desc {
-    /// Opens a bdev by name or alias, and calls `on_event` on this thread from then on.
+    /// Opens a bdev by name or alias, claims it, and calls `on_event` on this thread from then on. While descriptors of
+    /// ours are open, no other module may write to the bdev. Call it on the thread that handles RPCs.
     ///
-    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: to be written to, and a module has claimed
-    /// it.
+    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: another module has claimed it, see [`claimed_by`]. `EBUSY`:
+    /// somebody else has it open; if that is an examination, it ends by itself.
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let opener = Thread::current().ok_or(Errno::ESRCH)?;
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let events = Rc::new(Events(RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>))));
+        let module = crate::bdev_module::raw().ok_or(Errno::ENODEV)?;
+        let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: a string for the call; a bdev that was found just now, and stays during this call.
+        let found =
+            unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
+        let key = found.as_ptr() as usize;
+        let shared_by = claims.get(&key).copied().unwrap_or(0);
+        // SAFETY: as above.
+        unsafe {
+            if shared_by > 0 {
+                // SPDK lets nobody write to a claimed bdev, not even the module that has claimed it.
+                sys::spdk_bdev_module_release_bdev(found.as_ptr());
+            } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
+                return Err(Errno::EPERM);
+            } else if sys::dst_spdk_bdev_is_open(found.as_ptr()) {
+                // 20.07's lvol, for one, opens for writing what it examines, and writes to it when the bdev was claimed
+                // meanwhile.
+                return Err(Errno::EBUSY);
+            }
+        }
         let ctx = Rc::into_raw(Rc::clone(&events));
         let mut raw = ptr::null_mut();
         // SAFETY: a string for the call; `ctx` is valid until the descriptor is closed.
@@ -197,7 +234,23 @@ impl Desc {
                 &mut raw,
             )
         };
-        let opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
+        let mut opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
+        if shared_by > 0 || opened.is_ok() {
+            // Without the descriptor, which would become one for writing.
+            // SAFETY: the bdev is there, and nobody has claimed it; the module's structure lives for ever.
+            let rc = unsafe { sys::spdk_bdev_module_claim_bdev(found.as_ptr(), ptr::null_mut(), module) };
+            if let Err(e) = Errno::check(rc) {
+                if let Ok(raw) = opened {
+                    // SAFETY: opened just now, on this thread.
+                    unsafe { sys::spdk_bdev_close(raw.as_ptr()) };
+                }
+                opened = Err(e);
+            }
+        }
+        if opened.is_ok() {
+            claims.insert(key, shared_by + 1);
+        }
+        drop(claims);
         let raw = match opened {
             Ok(raw) => raw,
             Err(e) => {
@@ -289,6 +342,16 @@ pub(crate) fn release(shared: &Arc<Shared>) {
 impl Shared {
     /// On the opener's thread, once.
     fn close(&self) {
+        let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.bdev.as_ptr() as usize;
+        let left = claims.get(&key).map_or(0, |count| count - 1);
+        if left > 0 {
+            claims.insert(key, left);
+        } else if claims.remove(&key).is_some() {
+            // SAFETY: claimed by this module; open, so still there.
+            unsafe { sys::spdk_bdev_module_release_bdev(self.bdev.as_ptr()) };
+        }
+        drop(claims);
         // SAFETY: open until here, on the thread that opened it, and no channel is left. After that SPDK
         // calls `on_bdev_event` no more, so the callback's count can go.
         unsafe {

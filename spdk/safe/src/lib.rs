@@ -26,6 +26,7 @@ pub mod log;
 pub mod open_files;
 pub mod poller;
 pub mod random;
+mod resets;
 pub mod rpc;
 pub mod secret_file;
 pub mod sock;
