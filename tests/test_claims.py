@@ -83,6 +83,43 @@ def test_examination_is_waited_for(lab: Lab) -> None:
         pending[1].result()
 
 
+def test_a_restart_leaves_a_clients_lvstore_alone(lab: Lab) -> None:
+    """What `save_config` gave reserves the bdev before it exists, so the target's own lvol module never sees it."""
+    target = lab.target()
+    aio(target, volume(lab))
+    remote = lab.transport.serve(target, "Aio0")
+    client = lab.client()
+    lvstore(client, attach(lab.transport, client, remote))
+    assert client.stop() == 0
+    names = [entry["subsystem"] for entry in target.rpc.call("framework_get_subsystems")]
+    saved = [{"subsystem": name, "config": target.rpc.call("framework_get_config", name=name)} for name in names]
+    assert target.stop() == 0
+    before = volume(lab).read_bytes()
+
+    target = lab.target(config={"subsystems": saved})
+    assert [export["bdev_name"] for export in target.rpc.call("dst_get_exports")] == ["Aio0"]
+    assert target.rpc.call("bdev_lvol_get_lvstores") == []
+    assert volume(lab).read_bytes() == before
+    target.rpc.call("dst_delete_export", name=remote.export)
+    lvs = target.rpc.call("bdev_lvol_get_lvstores")
+    assert lvs == []
+    assert target.stop() == 0
+
+
+def test_a_reserved_bdev_is_claimed_when_it_appears(lab: Lab) -> None:
+    target = lab.target()
+    target.rpc.call("dst_reserve_bdev", name="Aio0")
+    aio(target, volume(lab))
+    with pytest.raises(RpcError):
+        lvstore(target, "Aio0")
+    target.rpc.call("bdev_aio_delete", name="Aio0")
+    aio(target, volume(lab))
+    target.rpc.call("dst_create_export", name="volume", bdev_name="Aio0")
+    target.rpc.call("dst_delete_export", name="volume")
+    lvstore(target, "Aio0")
+    assert target.stop() == 0
+
+
 def test_streams_of_resets(lab: Lab) -> None:
     """SPDK 20.07's bdev layer does not stand two resets of a bdev at once."""
     target, remote = lab.malloc_target(16)

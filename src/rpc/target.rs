@@ -64,6 +64,30 @@ pub fn get_listeners(params: Option<Value>, reply: Reply) {
     answer(reply, list);
 }
 
+fn reserve(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    params.finish()?;
+    spdk::bdev::reserve(&name);
+    Ok(true.into())
+}
+
+pub fn reserve_bdev(params: Option<Value>, reply: Reply) {
+    answer(reply, reserve(params));
+}
+
+/// The calls that reserve the bdevs of all exports. They come before the bdevs are made.
+pub fn reservations() -> Vec<Value> {
+    let exports = Target::get().and_then(|target| target.exports(None).ok()).unwrap_or_default();
+    let exported = exports.into_iter().filter(|export| !export.deleting);
+    // An alias is not known yet when a bdev appears.
+    let name = |export: ExportInfo| spdk::bdev::info(&export.bdev_name).map(|info| info.name);
+    let mut names: Vec<String> = exported.filter_map(name).chain(spdk::bdev::reserved()).collect();
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| call("dst_reserve_bdev", json!({ "name": name }))).collect()
+}
+
 /// How long a bdev that is in use, by its examination for one, is waited for: less than the 10 s in which SPDK's
 /// configuration file must be answered.
 const IN_USE_WAIT_US: u64 = 5_000_000;

@@ -1,7 +1,7 @@
 //! Using a bdev: looking it up, opening it, events. I/O is in [`backend`](crate::backend).
 
 use std::cell::RefCell;
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ops::BitOr;
@@ -146,6 +146,51 @@ pub fn claimed_by(name: &str) -> Option<String> {
 /// descriptor keeps its bdev, so no address here is another bdev's.
 static CLAIMS: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
 
+/// Names of bdevs that are claimed when they appear, before other modules examine them.
+static RESERVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Reserves a bdev that does not exist yet: it is claimed as soon as it does, until [`Desc::open`] takes it. Names that SPDK
+/// knows already are not reserved: whoever examines that bdev has begun.
+pub fn reserve(name: &str) {
+    if info(name).is_none() {
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+}
+
+/// The names that are reserved, and not taken yet.
+pub fn reserved() -> Vec<String> {
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// A bdev has appeared. Claims it if it is reserved.
+///
+/// # Safety
+/// `bdev` is being registered, on this thread; `module` is registered.
+pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) {
+    // SAFETY: the caller's.
+    let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy() };
+    if !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref()) {
+        return;
+    }
+    // SAFETY: the caller's; SPDK says so if another module was faster.
+    if let Err(e) = Errno::check(unsafe { sys::spdk_bdev_module_claim_bdev(bdev, ptr::null_mut(), module) }) {
+        crate::warn!("DST: bdev {name}, which is reserved, can't be claimed: {e}");
+    }
+}
+
+/// Whether this module has claimed a bdev that is reserved.
+///
+/// # Safety
+/// Both exist.
+unsafe fn holds_reserved(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        let name = CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy();
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref())
+            && sys::dst_spdk_bdev_claimed_by(bdev) == (*module).name
+    }
+}
+
 /// What happens to an open bdev.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BdevEvent {
@@ -209,9 +254,11 @@ impl Desc {
             unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
         let key = found.as_ptr() as usize;
         let shared_by = claims.get(&key).copied().unwrap_or(0);
+        // SAFETY: as above; the module's structure lives for ever.
+        let is_ours = shared_by > 0 || unsafe { holds_reserved(found.as_ptr(), module) };
         // SAFETY: as above.
         unsafe {
-            if shared_by > 0 {
+            if is_ours {
                 // SPDK lets nobody write to a claimed bdev, not even the module that has claimed it.
                 sys::spdk_bdev_module_release_bdev(found.as_ptr());
             } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
@@ -235,7 +282,7 @@ impl Desc {
             )
         };
         let mut opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
-        if shared_by > 0 || opened.is_ok() {
+        if is_ours || opened.is_ok() {
             // Without the descriptor, which would become one for writing.
             // SAFETY: the bdev is there, and nobody has claimed it; the module's structure lives for ever.
             let rc = unsafe { sys::spdk_bdev_module_claim_bdev(found.as_ptr(), ptr::null_mut(), module) };
@@ -249,6 +296,9 @@ impl Desc {
         }
         if opened.is_ok() {
             claims.insert(key, shared_by + 1);
+            // SAFETY: as above.
+            let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(found.as_ptr())) }.to_string_lossy();
+            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_ref());
         }
         drop(claims);
         let raw = match opened {
