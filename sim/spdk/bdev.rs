@@ -54,6 +54,11 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     })
 }
 
+/// The module that has claimed a bdev: there are no other modules here.
+pub fn claimed_by(_name: &str) -> Option<String> {
+    None
+}
+
 type OnEvent = Rc<dyn Fn(BdevEvent)>;
 
 pub(crate) struct OpenDesc {

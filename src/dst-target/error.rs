@@ -26,6 +26,26 @@ pub enum Error {
         /// What SPDK says.
         errno: Errno,
     },
+    /// Another module of this process has the bdev.
+    #[error(
+        "bdev `{name}` can't be exported: module `{module}` has it. Delete what that module has made of it \
+         first (an lvstore or a raid, for instance), or export that instead"
+    )]
+    Claimed {
+        /// Its name.
+        name: String,
+        /// The module.
+        module: String,
+    },
+    /// Somebody else has the bdev open.
+    #[error(
+        "bdev `{name}` can't be exported: this process uses it otherwise, or still examines it. An export is \
+         the only one to use its bdev"
+    )]
+    InUse {
+        /// Its name.
+        name: String,
+    },
     /// The bdev is of a kind that can't be exported.
     #[error("bdev `{name}` can't be exported: {why}")]
     Unsuitable {
@@ -118,7 +138,8 @@ impl Error {
             Error::NoExport(_) | Error::NoHost { .. } | Error::NoListener(_) => Errno::ENOENT,
             Error::ExportExists(_) | Error::HostExists { .. } | Error::ListenerExists(_) => Errno::EEXIST,
             Error::NoBdev(_) => Errno::ENODEV,
-            Error::ExportBusy(_) | Error::OptionsInUse => Errno::EBUSY,
+            Error::ExportBusy(_) | Error::OptionsInUse | Error::InUse { .. } => Errno::EBUSY,
+            Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } | Error::NeedsKey { .. } => Errno::EINVAL,
             Error::TooManyHosts { .. } => Errno::ENOSPC,
             Error::Hangs { .. } => Errno::ETIMEDOUT,

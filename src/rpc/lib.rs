@@ -29,6 +29,7 @@ pub fn register_all() {
     register(c"dst_delete_listener", target::delete_listener, Phase::Runtime);
     register(c"dst_get_listeners", target::get_listeners, Phase::Runtime);
     register(c"dst_create_export", target::create_export, Phase::Runtime);
+    register(c"dst_reserve_bdev", target::reserve_bdev, Phase::Runtime);
     register(c"dst_delete_export", target::delete_export, Phase::Runtime);
     register(c"dst_get_exports", target::get_exports, Phase::Runtime);
     register(c"dst_export_add_host", target::add_host, Phase::Runtime);

@@ -45,7 +45,11 @@ impl From<dst_target::Error> for RpcError {
         let parameter = match &error {
             Error::NoExport(_) => "export: ",
             Error::ExportExists(_) | Error::ExportBusy(_) | Error::Hangs { .. } => "name: ",
-            Error::NoBdev(_) | Error::Open { .. } | Error::Unsuitable { .. } => "bdev_name: ",
+            Error::NoBdev(_)
+            | Error::Open { .. }
+            | Error::Claimed { .. }
+            | Error::InUse { .. }
+            | Error::Unsuitable { .. } => "bdev_name: ",
             Error::HostExists { .. }
             | Error::NeedsKey { .. }
             | Error::TooManyHosts { .. }

@@ -1,5 +1,6 @@
 //! The target's methods.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
@@ -8,6 +9,8 @@ use dst_target::{
 };
 use serde_json::{Value, json};
 use spdk::Errno;
+use spdk::clock::now_us;
+use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
 use crate::params::{Params, Result, RpcError};
@@ -59,7 +62,39 @@ pub fn get_listeners(params: Option<Value>, reply: Reply) {
     answer(reply, list);
 }
 
-fn make_export(params: Option<Value>) -> Result<Value> {
+fn reserve(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    params.finish()?;
+    spdk::bdev::reserve(&name);
+    Ok(true.into())
+}
+
+pub fn reserve_bdev(params: Option<Value>, reply: Reply) {
+    answer(reply, reserve(params));
+}
+
+/// The calls that reserve the bdevs of all exports. They come before the bdevs are made.
+pub fn reservations() -> Vec<Value> {
+    let exports = Target::get().and_then(|target| target.exports(None).ok()).unwrap_or_default();
+    let exported = exports.into_iter().filter(|export| !export.deleting);
+    // An alias is not known yet when a bdev appears.
+    let name = |export: ExportInfo| spdk::bdev::info(&export.bdev_name).map(|info| info.name);
+    let mut names: Vec<String> = exported.filter_map(name).chain(spdk::bdev::reserved()).collect();
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| call("dst_reserve_bdev", json!({ "name": name }))).collect()
+}
+
+/// How long a bdev that is in use, by its examination for one, is waited for: less than the 10 s in which SPDK's
+/// configuration file must be answered.
+const IN_USE_WAIT_US: u64 = 5_000_000;
+/// How often it is looked at meanwhile.
+const IN_USE_POLL_US: u64 = 5_000;
+
+type Make = Box<dyn Fn() -> std::result::Result<(), Error>>;
+
+fn take_new_export(params: Option<Value>) -> Result<(String, Make)> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
     let bdev_name = params.text("bdev_name")?;
@@ -71,12 +106,44 @@ fn make_export(params: Option<Value>) -> Result<Value> {
         cache_outlives_target: params.flag("cache_outlives_target", false)?,
     };
     params.finish()?;
-    target()?.create_export(&name, &bdev_name, uuid, rules)?;
-    Ok(name.into())
+    let target = target()?;
+    let export = name.clone();
+    Ok((name, Box::new(move || target.create_export(&export, &bdev_name, uuid, rules))))
 }
 
 pub fn create_export(params: Option<Value>, reply: Reply) {
-    answer(reply, make_export(params));
+    let (name, make) = match take_new_export(params) {
+        Ok(taken) => taken,
+        Err(error) => return answer(reply, Err(error)),
+    };
+    match make() {
+        Err(Error::InUse { .. }) => make_export_later(name, make, reply),
+        made => answer(reply, made.map(|()| name.into()).map_err(Into::into)),
+    }
+}
+
+/// Makes an export when nobody else uses its bdev any more.
+fn make_export_later(name: String, make: Make, reply: Reply) {
+    let began = now_us();
+    let timer: Rc<Cell<Option<Poller>>> = Rc::default();
+    let mine = Rc::clone(&timer);
+    let mut reply = Some(reply);
+    let look = move || {
+        let Some(waiting) = reply.take() else { return false };
+        match make() {
+            Err(Error::InUse { .. }) if now_us() - began < IN_USE_WAIT_US => reply = Some(waiting),
+            made => {
+                // Dropped inside its own call, which it stands.
+                drop(mine.take());
+                answer(waiting, made.map(|()| name.clone().into()).map_err(Into::into));
+            }
+        }
+        true
+    };
+    // If there is no timer, the reply goes with the closure, and says that something went wrong.
+    if let Ok(poller) = Poller::register(IN_USE_POLL_US, look) {
+        timer.set(Some(poller));
+    }
 }
 
 /// The error of a method whose parameter for the export is `name`.
@@ -96,9 +163,9 @@ fn take_name(params: Option<Value>) -> Result<(Rc<Target>, String)> {
 
 pub fn delete_export(params: Option<Value>, reply: Reply) {
     // `reply` is answered by whoever comes to it: the end of the deletion, or the error.
-    let reply = Rc::new(std::cell::Cell::new(Some(reply)));
+    let reply = Rc::new(Cell::new(Some(reply)));
     let late = Rc::clone(&reply);
-    let answer_once = |slot: &std::cell::Cell<Option<Reply>>, result| {
+    let answer_once = |slot: &Cell<Option<Reply>>, result| {
         if let Some(reply) = slot.take() {
             answer(reply, result);
         }

@@ -1,19 +1,20 @@
 //! Using a bdev: looking it up, opening it, events. I/O is in [`backend`](crate::backend).
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
 use spdk_sys as sys;
 
 pub use crate::backend::{BackendDone, BackendIo, Channel, IoStatus};
 use crate::errno::{Errno, Result};
-use crate::open_bdev::{Events, OnEvent, Shared, on_bdev_event, release};
+use crate::open_bdev::{CLAIMS, Events, OnEvent, Shared, on_bdev_event, release};
 use crate::thread::Thread;
 
 /// Returns what SPDK says about a bdev.
@@ -63,6 +64,62 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     (!bdev.is_null()).then(|| unsafe { read_info(bdev) })
 }
 
+/// The module that has claimed a bdev, so that nobody else may write to it.
+pub fn claimed_by(name: &str) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a string that lives during the call; a bdev that was found just now; a module's name lives for ever.
+    unsafe {
+        let bdev = NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr()))?;
+        let module = NonNull::new(sys::dst_spdk_bdev_claimed_by(bdev.as_ptr()).cast_mut())?;
+        Some(CStr::from_ptr(module.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// Names of bdevs that are claimed when they appear, before other modules examine them.
+static RESERVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Reserves a bdev that does not exist yet: it is claimed as soon as it does, until [`Desc::open`] takes it. Names that SPDK
+/// knows already are not reserved: whoever examines that bdev has begun.
+pub fn reserve(name: &str) {
+    if info(name).is_none() {
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+}
+
+/// The names that are reserved, and not taken yet.
+pub fn reserved() -> Vec<String> {
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// A bdev has appeared. Claims it if it is reserved.
+///
+/// # Safety
+/// `bdev` is being registered, on this thread; `module` is registered.
+pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) {
+    // SAFETY: the caller's.
+    let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy() };
+    if !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref()) {
+        return;
+    }
+    // SAFETY: the caller's; SPDK says so if another module was faster.
+    if let Err(e) = Errno::check(unsafe { sys::spdk_bdev_module_claim_bdev(bdev, ptr::null_mut(), module) }) {
+        crate::warn!("DST: bdev {name}, which is reserved, can't be claimed: {e}");
+    }
+}
+
+/// Whether this module has claimed a bdev that is reserved.
+///
+/// # Safety
+/// Both exist.
+unsafe fn holds_reserved(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        let name = CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy();
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref())
+            && sys::dst_spdk_bdev_claimed_by(bdev) == (*module).name
+    }
+}
+
 /// An open bdev. Belongs to the SPDK thread that opened it.
 ///
 /// Dropped, no event comes any more and no new [`Channel`] can be made; SPDK's descriptor is closed once
@@ -78,14 +135,37 @@ pub struct Desc {
 pub struct DescRef(Arc<Shared>);
 
 impl Desc {
-    /// Opens a bdev by name or alias, and calls `on_event` on this thread from then on.
+    /// Opens a bdev by name or alias, claims it, and calls `on_event` on this thread from then on. While descriptors of
+    /// ours are open, no other module may write to the bdev. Call it on the thread that handles RPCs.
     ///
-    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: to be written to, and a module has claimed
-    /// it.
+    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: another module has claimed it, see [`claimed_by`]. `EBUSY`:
+    /// somebody else has it open; if that is an examination, it ends by itself.
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let opener = Thread::current().ok_or(Errno::ESRCH)?;
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let events = Rc::new(Events(RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>))));
+        let module = crate::module_address::get().ok_or(Errno::ENODEV)?;
+        let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: a string for the call; a bdev that was found just now, and stays during this call.
+        let found =
+            unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
+        let key = found.as_ptr() as usize;
+        let shared_by = claims.get(&key).copied().unwrap_or(0);
+        // SAFETY: as above; the module's structure lives for ever.
+        let is_ours = shared_by > 0 || unsafe { holds_reserved(found.as_ptr(), module) };
+        // SAFETY: as above.
+        unsafe {
+            if is_ours {
+                // SPDK lets nobody write to a claimed bdev, not even the module that has claimed it.
+                sys::spdk_bdev_module_release_bdev(found.as_ptr());
+            } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
+                return Err(Errno::EPERM);
+            } else if sys::dst_spdk_bdev_is_open(found.as_ptr()) {
+                // 20.07's lvol, for one, opens for writing what it examines, and writes to it when the bdev was claimed
+                // meanwhile.
+                return Err(Errno::EBUSY);
+            }
+        }
         let ctx = Rc::into_raw(Rc::clone(&events));
         let mut raw = ptr::null_mut();
         // SAFETY: a string for the call; `ctx` is valid until the descriptor is closed.
@@ -98,7 +178,26 @@ impl Desc {
                 &mut raw,
             )
         };
-        let opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
+        let mut opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
+        if is_ours || opened.is_ok() {
+            // Without the descriptor, which would become one for writing.
+            // SAFETY: the bdev is there, and nobody has claimed it; the module's structure lives for ever.
+            let rc = unsafe { sys::spdk_bdev_module_claim_bdev(found.as_ptr(), ptr::null_mut(), module) };
+            if let Err(e) = Errno::check(rc) {
+                if let Ok(raw) = opened {
+                    // SAFETY: opened just now, on this thread.
+                    unsafe { sys::spdk_bdev_close(raw.as_ptr()) };
+                }
+                opened = Err(e);
+            }
+        }
+        if opened.is_ok() {
+            claims.insert(key, shared_by + 1);
+            // SAFETY: as above.
+            let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(found.as_ptr())) }.to_string_lossy();
+            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_ref());
+        }
+        drop(claims);
         let raw = match opened {
             Ok(raw) => raw,
             Err(e) => {

@@ -39,6 +39,7 @@ pub fn register_module(ops: &'static ModuleOps) {
     module.fini_start = Some(module_fini_start);
     module.module_fini = Some(module_fini);
     module.config_json = Some(module_config_json);
+    module.examine_config = Some(module_examine_config);
     module.get_ctx_size = Some(module_ctx_size);
     let raw = Box::into_raw(Box::new(module));
     assert!(MODULE.set(ops).is_ok(), "there is one bdev module");
@@ -71,6 +72,17 @@ extern "C" fn module_config_json(w: *mut sys::spdk_json_write_ctx) -> c_int {
         }
     }
     0
+}
+
+/// SPDK asks this of each bdev that appears, before any module reads from it.
+extern "C" fn module_examine_config(bdev: *mut sys::spdk_bdev) {
+    if let Some(module) = module_address::get() {
+        // SAFETY: SPDK passes a bdev that is being registered; the module is registered, and SPDK waits for it.
+        unsafe {
+            crate::bdev::appeared(bdev, module);
+            sys::spdk_bdev_module_examine_done(module);
+        }
+    }
 }
 
 extern "C" fn module_ctx_size() -> c_int {

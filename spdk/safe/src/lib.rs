@@ -29,6 +29,7 @@ mod open_bdev;
 pub mod open_files;
 pub mod poller;
 pub mod random;
+mod resets;
 pub mod rpc;
 pub mod secret_file;
 pub mod sock;

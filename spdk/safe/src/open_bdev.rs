@@ -1,16 +1,21 @@
 //! An open descriptor of a bdev, as its [`Desc`](crate::bdev::Desc) and its channels share it.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::ffi::c_void;
 use std::ptr::NonNull;
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 
 use spdk_contract::bdev::BdevEvent;
 use spdk_sys as sys;
 
 use crate::thread::Thread;
+
+/// How many descriptors of ours share the claim of a bdev, by its address. SPDK lets a module claim a bdev once. An open
+/// descriptor keeps its bdev, so no address here is another bdev's.
+pub(crate) static CLAIMS: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
 
 pub(crate) type OnEvent = dyn Fn(BdevEvent);
 
@@ -53,6 +58,16 @@ pub(crate) fn release(shared: &Arc<Shared>) {
 impl Shared {
     /// On the opener's thread, once.
     fn close(&self) {
+        let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+        let key = self.bdev.as_ptr() as usize;
+        let left = claims.get(&key).map_or(0, |count| count - 1);
+        if left > 0 {
+            claims.insert(key, left);
+        } else if claims.remove(&key).is_some() {
+            // SAFETY: claimed by this module; open, so still there.
+            unsafe { sys::spdk_bdev_module_release_bdev(self.bdev.as_ptr()) };
+        }
+        drop(claims);
         // SAFETY: open until here, on the thread that opened it, and no channel is left. After that SPDK
         // calls `on_bdev_event` no more, so the callback's count can go.
         unsafe {
