@@ -46,6 +46,7 @@ test: test-packages ready check
 check: all
 	@. build/env.sh; \
 	step() { echo "dst: $$*"; "$$@"; }; \
+	step $(PYTHON) check/import_cycles.py; \
 	step cargo fmt --all --check; \
 	step cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; \
 	step cargo test --quiet --locked --workspace; \

@@ -1,7 +1,7 @@
 #!/usr/bin/python3
 """make demo: a file in one process becomes a block device in another, over TCP.
 
-Exits 0 only if every I/O succeeded and gave back what was written.
+Exits 0 only if every I/O succeeded and all data read back matched what was written.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# Processes, RPC and ports as in the tests, figures as in the benchmarks. Nothing of it needs more than Python itself.
+# The demo shares code with the tests and the benchmarks; none of it needs more than the standard library.
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 from harness.environment import environment  # noqa: E402
@@ -49,7 +49,7 @@ class Row:
     job: Job
     figures: Figures
     errors: int
-    """I/O that failed; at least 1 when bdevperf was not content for another reason (data that differs)."""
+    """Number of failed I/Os; at least 1 if bdevperf failed for another reason, such as a miscompare."""
 
     def __str__(self) -> str:
         found = self.figures
@@ -67,18 +67,18 @@ def say(text: str = "") -> None:
 
 
 def call(application: Application, method: str, **params: Any) -> Any:
-    """Calls an RPC method, and shows it."""
+    """Calls an RPC method and prints the call."""
     say(f"      {method} " + " ".join(f"{key}={value}" for key, value in params.items()))
     return application.rpc.call(method, **params)
 
 
 def start_target(lab: Lab) -> tuple[Application, Remote]:
-    # The target polls a core of its own, where there is more than one.
+    # The target polls a core of its own if the machine has more than one.
     cores = TARGET_CORES if len(os.sched_getaffinity(0)) > 1 else CLIENT_CORES
     say(f"1. The target: a process (spdk_tgt, core mask {cores}) with a file of {VOLUME_MIB} MiB. It exports the file:")
     target = lab.target(cores)
     volume = lab.folder / "volume.img"
-    # Written in full: reads are of real blocks, and the space is known to be there.
+    # The file is written in full, so that reads find allocated blocks and the disk space is known to suffice.
     with open(volume, "wb") as file:
         for _ in range(VOLUME_MIB):
             file.write(b"\xd5" * MIB)
@@ -91,14 +91,14 @@ def start_target(lab: Lab) -> tuple[Application, Remote]:
 
 
 def run(lab: Lab, target: Application, remote: Remote, job: Job, show: bool) -> Row:
-    """A client process with the export attached does its I/O, and ends."""
+    """Starts a client process, attaches the export, runs `job`, and stops the process."""
     perf = lab.bdevperf_unattached(job, VOLUME_MIB * MIB // BLOCK, bdevs=[BDEV])
     method, params = lab.transport.attach_call(BDEV, remote)
     if show:
         call(perf, method, **params)
         device = perf.bdev(BDEV)
         assert device is not None
-        say(f"   {BDEV} is there: {device['num_blocks']} blocks of {device['block_size']} bytes, UUID {device['uuid']}")
+        say(f"   {BDEV} is attached: {device['num_blocks']} blocks of {device['block_size']} bytes, UUID {device['uuid']}")
         say()
         say(f"3. I/O through it, {SECONDS} s of each kind:")
         say(HEADING)
@@ -111,7 +111,7 @@ def run(lab: Lab, target: Application, remote: Remote, job: Job, show: bool) -> 
     row = Row(job, figures, max(counters["errors"], 0 if clean else 1))
     say(str(row))
     if row.errors:
-        say(f"   The end of the client's log:\n{perf.tail()}")
+        say(f"   Last lines of the client's log:\n{perf.tail()}")
     return row
 
 
@@ -119,7 +119,7 @@ def demo() -> bool:
     began = time.monotonic()
     say("DST demo: a file in one process becomes a block device in another, over TCP.")
     if environment().variables.get("DST_HUGEPAGES") == "none":
-        say("(There are no hugepages here, which costs some speed.)")
+        say("(No hugepages are available, which costs some speed.)")
     say()
     with closing(Lab(Dst())) as lab:
         target, remote = start_target(lab)
@@ -132,18 +132,18 @@ def demo() -> bool:
             ended_well = target.stop() == 0
         except Exception:
             for process in lab.processes:
-                say(f"\n   The end of the log of {process.name}:\n{process.tail()}")
+                say(f"\n   Last lines of the log of {process.name}:\n{process.tail()}")
             raise
     say()
     errors = sum(row.errors for row in rows) + (0 if ended_well else 1)
-    say(f"The target has executed {stats['reads']:,} reads and {stats['writes']:,} writes of these clients.")
-    verdict = "All I/O succeeded, and all data was what had been written." if not errors else f"{errors} errors."
+    say(f"The target executed {stats['reads']:,} reads and {stats['writes']:,} writes for these clients.")
+    verdict = "All I/O succeeded, and all data read back matched what was written." if not errors else f"{errors} errors."
     say(f"{verdict} ({time.monotonic() - began:.0f} s)")
     return not errors
 
 
 def on_term(_number: int, _frame: Any) -> None:
-    # Told to end, it still ends its processes.
+    # The exception runs the `with` block's cleanup, which stops the processes.
     raise KeyboardInterrupt
 
 

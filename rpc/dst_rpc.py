@@ -138,6 +138,11 @@ METHODS = (
             switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
         ),
     ),
+    Method(
+        "dst_reserve_bdev",
+        "Keep a bdev that does not exist yet for an export: no other module reads or writes what is on it",
+        (required("name", "name of the bdev, not an alias", "-b"),),
+    ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),
     Method("dst_get_exports", "Show exports", (text("name", "name of the export; by default all are shown", "-e"),)),
     Method(

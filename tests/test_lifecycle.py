@@ -222,7 +222,7 @@ def test_one_export_twice(lab: Lab) -> None:
     _, remote = lab.malloc_target(MIB)
     client = lab.client()
     create(client, "remote0", remote.port, remote.export)
-    with pytest.raises(RpcError, match="with this export's UUID is there already") as error:
+    with pytest.raises(RpcError, match="with this export's UUID already exists") as error:
         create(client, "remote1", remote.port, remote.export)
     assert error.value.code == -17
     assert [info["name"] for info in client.rpc.call("bdev_dst_get_info")] == ["remote0"]

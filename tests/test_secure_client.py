@@ -89,11 +89,11 @@ def test_never_without_the_key(lab: Lab, client: Application, reason: int) -> No
 @pytest.mark.parametrize(
     "cipher, version, why",
     [
-        (AES_128_GCM, 1, "chose version 1 and cipher 1, which were not offered"),
-        (CHACHA20_POLY1305, 1, "chose version 1 and cipher 3, which were not offered"),
-        (0, 1, "chose version 1 and cipher 0, which were not offered"),
-        (AES_256_GCM, 2, "chose version 2 and cipher 2, which were not offered"),
-        (AES_256_GCM, 0, "chose version 0 and cipher 2, which were not offered"),
+        (AES_128_GCM, 1, "chose version 1 and cipher aes-128-gcm, which were not offered"),
+        (CHACHA20_POLY1305, 1, "chose version 1 and cipher chacha20-poly1305, which were not offered"),
+        (0, 1, "chose version 1 and cipher none, which were not offered"),
+        (AES_256_GCM, 2, "chose version 2 and cipher aes-256-gcm, which were not offered"),
+        (AES_256_GCM, 0, "chose version 0 and cipher aes-256-gcm, which were not offered"),
     ],
 )
 def test_choice_that_was_not_offered(lab: Lab, client: Application, cipher: int, version: int, why: str) -> None:
@@ -165,7 +165,7 @@ def test_welcome_that_names_another_cipher(lab: Lab, client: Application) -> Non
     key = KeyFile(lab.folder, "key")
     fake = FakeTarget(opens=accept(key.key), cipher=AES_128_GCM)
     lab.on_end(fake.end)
-    assert_does_not_attach(client, fake, key, "cipher 1, which was not offered")
+    assert_does_not_attach(client, fake, key, "cipher aes-128-gcm, which was not offered")
 
 
 # What comes behind the welcome, and must end the connection.

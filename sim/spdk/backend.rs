@@ -1,24 +1,11 @@
 //! I/O to a bdev from one SPDK thread, as `spdk/safe` has it.
 
-use crate::bdev_io::IoKind;
+use spdk_contract::io::IoKind;
+pub use spdk_contract::io::IoStatus;
+
 use crate::dma::DmaVec;
 use crate::store::{self, PendingIo, Request};
 use crate::world::{with, with_in_drop};
-
-/// How an I/O ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IoStatus {
-    /// Done.
-    Success,
-    /// Not done, or only in part.
-    Failed,
-    /// Not begun, for lack of something; worth another try.
-    Nomem,
-    /// Compare-and-write found other data. Nothing was written.
-    Miscompare,
-    /// Aborted, by a reset for one.
-    Aborted,
-}
 
 /// An I/O to a bdev.
 pub struct BackendIo<T> {

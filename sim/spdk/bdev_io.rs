@@ -2,29 +2,10 @@
 
 use std::collections::VecDeque;
 
-use crate::backend::IoStatus;
-use crate::user;
+pub use spdk_contract::io::IoKind;
+use spdk_contract::io::IoStatus;
 
-/// What an I/O wants.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum IoKind {
-    /// Read.
-    Read,
-    /// Write.
-    Write,
-    /// Flush a volatile cache.
-    Flush,
-    /// Discard.
-    Unmap,
-    /// Write zeroes.
-    WriteZeroes,
-    /// Compare, and write if equal.
-    CompareAndWrite,
-    /// Abort all I/O of the bdev.
-    Reset,
-    /// Anything else; never submitted to a [`Disk`](crate::bdev_module::Disk).
-    Other,
-}
+use crate::user;
 
 /// An I/O that was submitted to us and must be completed, on the same thread. Dropped without, it fails.
 pub struct BdevIo {

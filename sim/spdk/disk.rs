@@ -5,36 +5,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use serde_json::Value;
+pub use spdk_contract::disk::DiskInfo;
 
 use crate::bdev_io::{BdevIo, IoKind};
 use crate::errno::{Errno, Result};
 use crate::user::{self, Record, SimDisk};
 use crate::world::with;
-
-/// What a new bdev is like.
-#[derive(Clone, Debug)]
-pub struct DiskInfo {
-    /// Name of the bdev.
-    pub name: String,
-    /// The kind of product, for people to read.
-    pub product_name: &'static str,
-    /// Raw bytes.
-    pub uuid: [u8; 16],
-    /// Bytes.
-    pub block_size: u32,
-    /// Blocks.
-    pub num_blocks: u64,
-    /// Blocks that a write must be a multiple of; 0 means 1.
-    pub write_unit_size: u32,
-    /// Blocks; 0: none.
-    pub optimal_io_boundary: u32,
-    /// SPDK splits reads and writes at multiples of `optimal_io_boundary`.
-    pub split_on_boundary: bool,
-    /// Blocks that compare-and-write takes at most; 0 means 1.
-    pub acwu: u16,
-    /// It has a volatile write cache.
-    pub write_cache: bool,
-}
 
 /// A bdev. SPDK calls it from all its threads; what belongs to one is in the `Channel`.
 pub trait Disk: Send + Sync + 'static {

@@ -10,6 +10,7 @@
 //! | [`process`] | processes: start, stop, continue, die |
 //! | [`net`] | connections, and all that can happen to them |
 //! | [`store`] | the devices behind the targets' bdevs, and what the world knows of each write |
+//! | [`promise`] | what must hold, by the numbers of docs/failures.md |
 //! | [`user`] | who uses the clients' bdevs |
 //! | the rest | as in `spdk/safe`, for the code under test |
 
@@ -33,6 +34,7 @@ pub mod net;
 pub mod open_files;
 pub mod poller;
 pub mod process;
+pub mod promise;
 pub mod random;
 pub mod rng;
 pub mod secret_file;

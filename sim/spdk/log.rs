@@ -2,20 +2,7 @@
 
 use std::fmt;
 
-/// How much a line matters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-pub enum Level {
-    /// Something failed.
-    Error,
-    /// Something is not as it should be.
-    Warn,
-    /// What an operator wants to know.
-    Notice,
-    /// What helps to follow events.
-    Info,
-    /// What helps to find a bug.
-    Debug,
-}
+pub use spdk_contract::log::Level;
 
 #[doc(hidden)]
 pub fn write(level: Level, file: &'static str, line: u32, text: fmt::Arguments<'_>) {

@@ -15,8 +15,10 @@ use std::rc::Rc;
 use crate::errno::Result;
 use crate::framing::{Corruption, Follower, Seen};
 use crate::process::Death;
-use crate::sock::{Sock, SockReady};
+use crate::promise;
+use crate::sock::Sock;
 use crate::world::{Event, World, with};
+use spdk_contract::sock::SockReady;
 
 /// What connections are like in this world.
 #[derive(Debug, Clone)]
@@ -243,7 +245,7 @@ fn follow(w: &mut World, sock: u64, peer: u64, bytes: &mut [u8]) {
                 state.outstanding += 1;
                 let (now, most) = (state.outstanding, state.credits.unwrap_or(0));
                 if now > most {
-                    w.violation("9 (bounded)", format!("{now} requests outstanding, {most} were granted"));
+                    w.violation(promise::BOUNDED, format!("{now} requests outstanding, {most} were granted"));
                 }
             }
             Seen::Answer => {

@@ -1,25 +1,10 @@
 //! Pollers: closures that an SPDK thread calls again and again.
 
+pub use spdk_contract::poller::Turn;
+
 use crate::errno::{Errno, Result};
 use crate::process::PollerEntry;
 use crate::world::{with, with_in_drop};
-
-/// What came of a poller's turn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
-    /// It found work.
-    Worked,
-    /// It found none, and is to look again at once.
-    Waiting,
-    /// It found none.
-    Nothing,
-}
-
-impl From<bool> for Turn {
-    fn from(worked: bool) -> Turn {
-        if worked { Turn::Worked } else { Turn::Nothing }
-    }
-}
 
 /// Nobody rests, so it has nothing to do.
 #[derive(Clone, Default)]

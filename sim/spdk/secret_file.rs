@@ -3,18 +3,10 @@
 use std::io;
 use std::path::{Path, PathBuf};
 
-use thiserror::Error;
+pub use spdk_contract::secret_file::SecretFileError;
 use zeroize::Zeroizing;
 
 use crate::world::with;
-
-/// Why a file is not taken.
-#[derive(Debug, Error)]
-pub enum SecretFileError {
-    /// It can't be opened.
-    #[error("can't be opened: {0}")]
-    Open(io::Error),
-}
 
 /// Reads a file that holds a secret.
 ///

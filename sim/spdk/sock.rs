@@ -3,6 +3,8 @@
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
+pub use spdk_contract::sock::{SockReady, Traffic};
+
 use crate::errno::{Errno, Result};
 use crate::iov::{Iov, IovMut};
 use crate::net::{self, Attempt, GroupState, MemberState, Received};
@@ -155,12 +157,6 @@ pub fn impl_exists(name: &str) -> bool {
     name == "posix"
 }
 
-/// Who owns a socket in a group.
-pub trait SockReady {
-    /// The socket has something to receive, or its connection ended.
-    fn readable(self: Rc<Self>);
-}
-
 /// Sockets that one SPDK thread polls together.
 pub struct Group {
     id: u64,
@@ -174,15 +170,6 @@ pub struct Member {
 
 /// Many sockets: here one group polls any number.
 pub type Groups = Group;
-
-/// How much is to come through a socket: all the same here.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Traffic {
-    /// A word now and then.
-    Little,
-    /// Requests.
-    Much,
-}
 
 impl Group {
     /// A group for the current SPDK thread.

@@ -5,12 +5,13 @@
 
 use std::collections::BTreeSet;
 
-use crate::backend::IoStatus;
-use crate::bdev::IoTypes;
-use crate::bdev_io::IoKind;
 use crate::process;
+use crate::promise;
 use crate::user::Record;
 use crate::world::{Event, World, with};
+use spdk_contract::bdev::IoTypes;
+use spdk_contract::io::IoKind;
+use spdk_contract::io::IoStatus;
 
 /// What a store is like.
 #[derive(Debug, Clone)]
@@ -332,7 +333,7 @@ fn identify(w: &mut World, store: u32, kind: IoKind, offset: u64, count: u64, da
             let first = blocks.next().flatten().unwrap_or(0);
             if first == 0 || blocks.any(|other| other != Some(first)) {
                 w.violation(
-                    "1 (data)",
+                    promise::DATA,
                     format!("what is written to {offset}+{count} is not one write's data"),
                 );
             }
@@ -341,7 +342,7 @@ fn identify(w: &mut World, store: u32, kind: IoKind, offset: u64, count: u64, da
         _ => {
             let found = found.zeroes.iter().rev().find(|(key, _)| *key == (kind, offset, count)).map(|z| z.1);
             if found.is_none() {
-                w.violation("3 (once)", format!("nobody asked for {kind:?} of {offset}+{count}"));
+                w.violation(promise::UNASKED, format!("nobody asked for {kind:?} of {offset}+{count}"));
             }
             found.unwrap_or(0)
         }

@@ -4,12 +4,14 @@ use std::cell::RefCell;
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
-use crate::backend::IoStatus;
-use crate::bdev_io::{BdevIo, IoKind};
+use crate::bdev_io::BdevIo;
 use crate::disk::{AnyChannel, AnyDisk, DestructDone, DiskInfo};
 use crate::errno::{Errno, Result};
 use crate::process;
+use crate::promise;
 use crate::world::{World, with};
+use spdk_contract::io::IoKind;
+use spdk_contract::io::IoStatus;
 
 type Unregistered = Box<dyn FnOnce(Result<()>)>;
 
@@ -283,7 +285,7 @@ pub(crate) fn completed(io: &mut BdevIo, status: IoStatus) {
             *busy -= 1;
         }
         if w.current != Some(io.thread) {
-            w.violation("5 (one completion)", format!("{io:?} is completed on another thread"));
+            w.violation(promise::ONE_COMPLETION, format!("{io:?} is completed on another thread"));
         }
         w.active();
         let seq = w.stamp();

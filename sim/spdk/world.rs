@@ -46,7 +46,7 @@ pub(crate) enum Event {
 /// What the world saw that must not be.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// Which of the ten properties, or "bound" and the like.
+    /// The broken promise, one of the labels in [`promise`](crate::promise).
     pub property: &'static str,
     /// What happened.
     pub text: String,

@@ -9,6 +9,7 @@ use dst_session::access::{Access, Host, KeySource};
 use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use spdk::process;
+use spdk::promise;
 use spdk::store::{self, StoreConfig};
 use spdk::world;
 
@@ -210,7 +211,7 @@ impl TargetSide {
                 let done = move |result: Result<(), _>| {
                     if result.is_ok() && store::is_busy_for(store, process) {
                         let text = "an export is said to be gone, the backend has something of it".to_owned();
-                        world::violation("10 (removal ends)", text);
+                        world::violation(promise::REMOVAL, text);
                     }
                     *tell.borrow_mut() = Some(result.map_err(|error| format!("{error:?}")));
                 };

@@ -3,7 +3,7 @@
 //! The crates `src/transport`, `src/client` and `src/dst-target` are compiled here against a simulated SPDK
 //! (`sim/spdk`, which has the same name and API). A seed decides everything: how many clients and targets there
 //! are, what they are set to ([`plan`]), what the users do ([`users`]), and what goes wrong when ([`faults`]).
-//! After each step [`model`] checks what must hold, the ten properties of the design. A seed replays
+//! After each step [`model`] checks what must hold, the promises of docs/failures.md, by their numbers there. A seed replays
 //! exactly.
 //!
 //! That the checks can find something is shown by mutations: `dst_session::mutation` takes one protection

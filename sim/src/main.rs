@@ -27,7 +27,8 @@ struct Args {
     keep_going: bool,
 }
 
-fn parse() -> Result<Args, String> {
+/// Returns what the command line asks for; none if it asks for help.
+fn parse() -> Result<Option<Args>, String> {
     let mut args = Args::default();
     let mut words = std::env::args().skip(1);
     while let Some(word) = words.next() {
@@ -50,19 +51,23 @@ fn parse() -> Result<Args, String> {
                 args.mutation =
                     Some(found.ok_or(format!("no mutation {name}, there are {:?}", Mutation::ALL))?);
             }
-            "--help" | "-h" => return Err(String::new()),
-            other => return Err(format!("{other}?")),
+            "--help" | "-h" => return Ok(None),
+            other => return Err(format!("unknown option {other}")),
         }
     }
-    Ok(args)
+    Ok(Some(args))
 }
 
 fn main() -> ExitCode {
     let args = match parse() {
-        Ok(args) => args,
+        Ok(Some(args)) => args,
+        Ok(None) => {
+            print!("{HELP}");
+            return ExitCode::SUCCESS;
+        }
         Err(error) => {
-            eprintln!("{error}\n{HELP}");
-            return ExitCode::FAILURE;
+            eprint!("dst-sim: {error}\n\n{HELP}");
+            return ExitCode::from(2);
         }
     };
     // A panic is a violation, and told as one.

@@ -1,4 +1,4 @@
-//! What must hold: checks all that the world records against the ten properties.
+//! What must hold: checks all that the world records against the promises of docs/failures.md.
 //!
 //! The world knows of every block which of the user's writes it is from, since when, and when the backend was
 //! given each write. So nothing has to be guessed from values: a write that is given to a backend
@@ -8,6 +8,7 @@ use std::collections::BTreeMap;
 
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
+use spdk::promise;
 use spdk::store;
 use spdk::user::Record;
 use spdk::world;
@@ -175,7 +176,7 @@ impl Model {
     fn handed(&mut self, seq: u64, store: u32, what: (IoKind, u64, u64), write: u64) {
         let Some(io) = self.io(write) else {
             return world::violation(
-                "1 (data)",
+                promise::DATA,
                 format!("a backend is given write {write}, which nobody made"),
             );
         };
@@ -184,23 +185,23 @@ impl Model {
         let io = io.clone();
         if (io.kind, io.offset, io.count) != what {
             let text = format!("write {write} is {:?} {}+{}, not {what:?}", io.kind, io.offset, io.count);
-            return world::violation("1 (data)", text);
+            return world::violation(promise::DATA, text);
         }
         if io.store != store {
             let text = format!("write {write} for store {} is given to store {store}", io.store);
-            world::violation("7 (the right device)", text);
+            world::violation(promise::DEVICE, text);
         }
         if io.read_only {
-            world::violation("8 (rights)", format!("write {write} is of a host that may only read"));
+            world::violation(promise::RIGHTS, format!("write {write} is of a host that may only read"));
         }
         if twice {
             let text = format!("compare-and-write {write} is given to a backend again");
-            world::violation("3 (at most once)", text);
+            world::violation(promise::ONCE, text);
         }
         if let Some((ended, status)) = io.completed.filter(|(ended, _)| *ended < seq) {
             let text =
                 format!("write {write} ended with {status:?} at {ended}, a backend is given it at {seq}");
-            world::violation("2 (nothing old)", text);
+            world::violation(promise::OLD, text);
         }
     }
 
@@ -214,7 +215,7 @@ impl Model {
         }
         if status == IoStatus::Success {
             let text = format!("write {write} ended at {ended}, it is executed at {seq}");
-            return world::violation("2 (nothing old)", text);
+            return world::violation(promise::OLD, text);
         }
         // It failed while the backend had it. That may come late, but not after a newer one.
         let newer = self.ios.iter().zip(1..).find(|(other, _)| {
@@ -228,7 +229,7 @@ impl Model {
         if let Some((_, newer)) = newer {
             let text =
                 format!("write {write} failed at {ended} and is executed at {seq}, after write {newer}");
-            world::violation("2 (nothing old)", text);
+            world::violation(promise::OLD, text);
         }
     }
 
@@ -236,17 +237,17 @@ impl Model {
         self.outstanding.retain(|other| *other != number);
         self.completed += 1;
         let Some(io) = self.io(number) else {
-            return world::violation("5 (one completion)", format!("I/O {number} was never submitted"));
+            return world::violation(promise::ONE_COMPLETION, format!("I/O {number} was never submitted"));
         };
         if io.orphan {
             return;
         }
         if io.completed.replace((seq, status)).is_some() {
-            return world::violation("5 (one completion)", format!("I/O {number} is completed twice"));
+            return world::violation(promise::ONE_COMPLETION, format!("I/O {number} is completed twice"));
         }
         let io = io.clone();
         let Some(submitted) = io.submitted else {
-            return world::violation("5 (one completion)", format!("I/O {number} was never submitted"));
+            return world::violation(promise::ONE_COMPLETION, format!("I/O {number} was never submitted"));
         };
         match (status, io.kind) {
             (IoStatus::Success, IoKind::Read) => self.read(seq, number, &io, data),
@@ -255,17 +256,17 @@ impl Model {
             (IoStatus::Success, _) => {
                 if !io.executed.iter().any(|&(at, count)| at > submitted.0 && count == io.count) {
                     let text = format!("write {number} is acknowledged, it is in no backend");
-                    world::violation("1 (nothing acknowledged is lost)", text);
+                    world::violation(promise::LOST, text);
                 }
             }
             (IoStatus::Miscompare, IoKind::CompareAndWrite) => {
                 if io.executed.iter().any(|&(_, count)| count > 0) {
                     let text = format!("compare-and-write {number} found other blocks, and wrote");
-                    world::violation("3 (at most once)", text);
+                    world::violation(promise::ONCE, text);
                 }
                 if io.executed.is_empty() {
                     let text = format!("compare-and-write {number} found other blocks without looking");
-                    world::violation("3 (at most once)", text);
+                    world::violation(promise::ONCE, text);
                 }
             }
             _ => {
@@ -296,7 +297,7 @@ impl Model {
                 found => {
                     let text =
                         format!("read {number} finds {found:?} in block {block}, which has had {allowed:?}");
-                    world::violation("4 (reads are current)", text);
+                    world::violation(promise::CURRENT, text);
                 }
             }
         }
@@ -309,7 +310,7 @@ impl Model {
             other.disk == io.disk && other.client == io.client && !other.orphan
         });
         if let Some(left) = left {
-            world::violation("5 (a reset ends all)", format!("reset {number} has ended, I/O {left} has not"));
+            world::violation(promise::RESET, format!("reset {number} has ended, I/O {left} has not"));
         }
     }
 
@@ -330,12 +331,12 @@ impl Model {
             .find(|(at, w)| *at < seq && covers(*w) && of_disk(*w))
         {
             let text = format!("flush {number} succeeds, write {write} was lost and nobody was told");
-            world::violation("6 (flush means flush)", text);
+            world::violation(promise::FLUSH, text);
         }
         for (block, write) in store::not_durable(io.store) {
             if covers(write) {
                 let text = format!("flush {number} succeeds, write {write} in block {block} is not durable");
-                world::violation("6 (flush means flush)", text);
+                world::violation(promise::FLUSH, text);
             }
         }
     }
@@ -380,7 +381,7 @@ impl Model {
                 "{:?} {number} ends with {status:?} after {waited_us} us of {}, for no reason",
                 io.kind, client.deadline_us
             );
-            world::violation("5 (invisible while short)", text);
+            world::violation(promise::SHORT, text);
         }
     }
 
@@ -395,7 +396,7 @@ impl Model {
                     "{:?} {number} is outstanding for {waited} us, its deadline was {}",
                     io.kind, client.deadline_us
                 );
-                return world::violation("5 (deadline)", text);
+                return world::violation(promise::DEADLINE, text);
             }
         }
     }

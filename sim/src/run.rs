@@ -8,6 +8,7 @@ use dst_session::mutation::{self, Mutation};
 use spdk::bdev_io::IoKind;
 use spdk::net;
 use spdk::process;
+use spdk::promise;
 use spdk::secret_file;
 use spdk::store;
 use spdk::user::{self, Record};
@@ -129,7 +130,7 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             let text = format!("panic: {}", text.unwrap_or_default());
             world::note(|| text.clone());
-            Some(Violation { property: "no panic", text })
+            Some(Violation { property: promise::NO_PANIC, text })
         }
     };
     outcome.steps = world::steps();
@@ -379,7 +380,7 @@ impl Run {
                         RECOVERY_US / 1_000_000,
                         self.model.outstanding.len()
                     );
-                    world::violation("5 (recovery)", text);
+                    world::violation(promise::RECOVERY, text);
                 }
             }
             Stage::ReadBack { until } => self.check_read_back(until),
@@ -399,11 +400,11 @@ impl Run {
             if !is_stopped && deleting_us > 2 * u64::from(DRAIN_MS) * 1000 + GRACE_US {
                 let text =
                     format!("an export is not deleted after {deleting_us} us, and nobody was told why");
-                world::violation("10 (removal ends)", text);
+                world::violation(promise::REMOVAL, text);
             }
             let sockets = net::open_sockets(target.process);
             if sockets > most {
-                world::violation("9 (bounded)", format!("a target has {sockets} sockets"));
+                world::violation(promise::BOUNDED, format!("a target has {sockets} sockets"));
             }
         }
     }
@@ -425,7 +426,7 @@ impl Run {
                 side.created = None;
             } else if deleting_us > 3 * lease_us + 2 * GRACE_US {
                 let text = format!("bdev of client {client} is not deleted after {deleting_us} us");
-                world::violation("10 (removal ends)", text);
+                world::violation(promise::REMOVAL, text);
             }
             return;
         }
@@ -479,13 +480,16 @@ impl Run {
                 // Less time than a slow network takes.
                 Some(_) if self.plan.deadline_us() < 1_000_000 => {}
                 Some((_, status)) => {
-                    world::violation("5 (recovery)", format!("the last read {number} ends with {status:?}"));
+                    world::violation(
+                        promise::RECOVERY,
+                        format!("the last read {number} ends with {status:?}"),
+                    );
                 }
             }
         }
         if missing > 0 || !self.model.outstanding.is_empty() {
             if world::now() > until {
-                world::violation("5 (recovery)", format!("{missing} of the last reads never end"));
+                world::violation(promise::RECOVERY, format!("{missing} of the last reads never end"));
             }
             return;
         }
@@ -512,7 +516,7 @@ impl Run {
         } else if world::now() > until {
             let text =
                 format!("not all is taken down: bdevs gone {gone}, targets stopped {all_told}, {open} open");
-            world::violation("10 (removal ends)", text);
+            world::violation(promise::REMOVAL, text);
         }
     }
 }

@@ -23,6 +23,10 @@ const FEATURES: &[(&str, Version, Version)] = &[
     ("spdk_thread_bind", (23, 5), NEWEST),
     // A socket group notes removals in an array of fixed size until the next poll.
     ("spdk_sock_removal_list", OLDEST, (21, 4)),
+    // A stop frees the connections of RPCs that are not answered yet.
+    ("spdk_rpc_frees_connections", OLDEST, (23, 9)),
+    // Claims of several kinds, in a union.
+    ("spdk_bdev_claim_types", (23, 1), NEWEST),
 ];
 
 /// Major and minor.
@@ -80,8 +84,11 @@ fn run() -> Result<(), String> {
     println!("cargo::metadata=VERSION={}.{:02}", version.0, version.1);
 
     bind(&include)?;
-    cc::Build::new()
-        .file("shim.c")
+    let mut shim = cc::Build::new();
+    for name in &cfgs {
+        shim.define(&format!("DST_{name}"), None);
+    }
+    shim.file("shim.c")
         .include(&include)
         .include(".")
         .flag_if_supported("-Wno-unused-parameter")

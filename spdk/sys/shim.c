@@ -45,3 +45,35 @@ dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split)
 {
 	bdev->split_on_optimal_io_boundary = split;
 }
+
+const char *
+dst_spdk_bdev_claimed_by(struct spdk_bdev *bdev)
+{
+#ifdef DST_spdk_bdev_claim_types
+	switch (bdev->internal.claim_type) {
+	case SPDK_BDEV_CLAIM_NONE:
+		return NULL;
+	case SPDK_BDEV_CLAIM_EXCL_WRITE:
+		return bdev->internal.claim.v1.module->name;
+	default:
+		return "another module";
+	}
+#else
+	return bdev->internal.claim_module ? bdev->internal.claim_module->name : NULL;
+#endif
+}
+
+bool
+dst_spdk_bdev_is_open(struct spdk_bdev *bdev)
+{
+	return !TAILQ_EMPTY(&bdev->internal.open_descs);
+}
+
+struct spdk_bdev *
+dst_spdk_bdev_whole(struct spdk_bdev *bdev)
+{
+	while (strcmp(bdev->module->name, "split") == 0 || strcmp(bdev->module->name, "gpt") == 0) {
+		bdev = spdk_bdev_part_base_get_bdev(spdk_bdev_part_get_base(bdev->ctxt));
+	}
+	return bdev;
+}

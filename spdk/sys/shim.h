@@ -28,4 +28,16 @@ void *dst_spdk_io_channel_get_ctx(struct spdk_io_channel *ch);
 /* Whether SPDK splits reads and writes at the optimal boundary: a bool, or a bit of an unnamed struct. */
 void dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split);
 
+/*
+ * The name of the module that has claimed a bdev; null if none has. Newer claims keep their owner private, and are
+ * named by what they are.
+ */
+const char *dst_spdk_bdev_claimed_by(struct spdk_bdev *bdev);
+
+/* Whether anybody has the bdev open, an examination for one. */
+bool dst_spdk_bdev_is_open(struct spdk_bdev *bdev);
+
+/* The bdev whose part this one is (of the modules split and gpt); the bdev itself if it is no part. */
+struct spdk_bdev *dst_spdk_bdev_whole(struct spdk_bdev *bdev);
+
 #endif

@@ -7,7 +7,7 @@ use std::sync::atomic::Ordering;
 
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
-use dst_wire::{Device, Event, Welcome};
+use dst_wire::{Cipher, Device, Digest, Event, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
@@ -110,8 +110,8 @@ impl Client {
             reconnects: sum.reconnects.into_inner() + inner.reconnects,
             resent: sum.resent.into_inner(),
             corrupt: sum.corrupt.into_inner(),
-            digest: inner.welcome.as_ref().map_or(0, |welcome| welcome.digest),
-            cipher: inner.welcome.as_ref().map_or(0, |welcome| welcome.cipher),
+            digest: inner.welcome.as_ref().map_or(Digest::None, |welcome| welcome.digest),
+            cipher: inner.welcome.as_ref().map_or(Cipher::None, |welcome| welcome.cipher),
             lost_caches: self.shared.durability.losses(),
             outstanding: sum.outstanding.into_inner(),
             waiting: sum.waiting.into_inner(),

@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use dst_session::durability::Written;
 use dst_session::histogram::SharedHistogram;
-use dst_wire::Op;
+use dst_wire::{Class, Op};
 
 /// One channel's counters. Its thread alone writes them; others may read.
 #[derive(Debug, Default)]
@@ -51,10 +51,10 @@ impl Counters {
 
     /// Counts how long an operation took.
     pub fn took(&self, op: Op, latency_us: u64) {
-        let histogram = match op {
-            Op::Read => &self.read_latency,
-            Op::Write | Op::CompareAndWrite => &self.write_latency,
-            _ => &self.other_latency,
+        let histogram = match op.describe().class {
+            Class::Read => &self.read_latency,
+            Class::Write => &self.write_latency,
+            Class::Other => &self.other_latency,
         };
         histogram.record(latency_us);
     }

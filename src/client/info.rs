@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 
 use dst_session::histogram::Histogram;
-use dst_wire::Device;
+use dst_wire::{Cipher, Device, Digest};
 
 use crate::control::State;
 use crate::options::Params;
@@ -45,10 +45,10 @@ pub struct Info {
     pub resent: u64,
     /// Transactions sent again because data did not match its digest.
     pub corrupt: u64,
-    /// The digest in use, a wire code.
-    pub digest: u8,
-    /// The cipher in use, a wire code.
-    pub cipher: u8,
+    /// The digest in use.
+    pub digest: Digest,
+    /// The cipher in use.
+    pub cipher: Cipher,
     /// How often a restart of the target may have lost completed writes.
     pub lost_caches: u64,
     /// Transactions outstanding now.

@@ -15,7 +15,7 @@ use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
 use dst_session::transactions::DigestOf;
 use dst_transport::Broken;
-use dst_wire::{Digest, Op, RefusalReason, Welcome};
+use dst_wire::{Digest, InNewSession, Op, RefusalReason, Welcome};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::BdevIo;
 
@@ -196,7 +196,7 @@ impl Inner {
         let again = self.transactions.outstanding();
         let digest = |pending: &Pending, len: usize| digest_of(&pending.io, len);
         let digest: Option<DigestOf<'_, Pending>> =
-            if welcome.digest == Digest::Crc32c as u8 { Some(&digest) } else { None };
+            if welcome.digest == Digest::Crc32c { Some(&digest) } else { None };
         if !self.transactions.grant(welcome.credits, digest) {
             if let Some(tail) = self.log.pass(now) {
                 spdk::error!(
@@ -235,10 +235,10 @@ impl Inner {
         let counters = &self.counters;
         let mut ended = 0;
         self.transactions.abandon(
-            |request, _| match request.op {
-                Op::CompareAndWrite => !repeats,
-                Op::Flush => lost_writes,
-                _ => false,
+            |request, _| match request.op.describe().in_new_session {
+                InNewSession::SentAgain => false,
+                InNewSession::SentAgainUnlessWritesWereLost => lost_writes,
+                InNewSession::Fails => !repeats,
             },
             |pending| {
                 ended += 1;

@@ -33,7 +33,7 @@ impl Target {
         let export = name.to_owned();
         let on_event = move |event| Target::with(|target| target.bdev_event(&export, event));
         let desc = Desc::open(bdev_name, !rules.read_only, on_event)
-            .map_err(|errno| Error::Open { name: bdev_name.to_owned(), errno })?;
+            .map_err(|errno| cannot_open(bdev_name, errno))?;
         let info = desc.info();
         let export = Export {
             bdev_name: bdev_name.to_owned(),
@@ -212,5 +212,14 @@ impl Target {
         for (id, group) in connections {
             self.on_group(group, move |group| group.event(id, event));
         }
+    }
+}
+
+fn cannot_open(bdev_name: &str, errno: spdk::Errno) -> Error {
+    let name = bdev_name.to_owned();
+    match (spdk::bdev::claimed_by(bdev_name), errno) {
+        (Some(module), spdk::Errno::EPERM) => Error::Claimed { name, module },
+        (_, spdk::Errno::EBUSY) => Error::InUse { name },
+        _ => Error::Open { name, errno },
     }
 }

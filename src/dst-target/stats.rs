@@ -1,7 +1,7 @@
 //! Counters.
 
 use dst_session::transactions::Request;
-use dst_wire::Op;
+use dst_wire::{Class, Op};
 
 use dst_session::histogram::Histogram;
 
@@ -51,49 +51,71 @@ pub struct Stats {
 impl Stats {
     /// Counts a request that goes to the backend.
     pub fn begin(&mut self, request: &Request) {
-        match request.op {
-            Op::Read => {
+        match request.op.describe().class {
+            Class::Read => {
                 self.reads += 1;
                 self.read_bytes += u64::from(request.answer_len);
             }
-            Op::Write | Op::CompareAndWrite => {
+            Class::Write => {
                 self.writes += 1;
                 self.written_bytes += u64::from(request.request_len);
             }
-            _ => self.others += 1,
+            Class::Other => self.others += 1,
         }
     }
 
     /// Counts how long the backend took for an operation.
     pub fn end(&mut self, op: Op, latency_us: u64) {
-        let histogram = match op {
-            Op::Read => &mut self.read_latency,
-            Op::Write | Op::CompareAndWrite => &mut self.write_latency,
-            _ => &mut self.other_latency,
+        let histogram = match op.describe().class {
+            Class::Read => &mut self.read_latency,
+            Class::Write => &mut self.write_latency,
+            Class::Other => &mut self.other_latency,
         };
         histogram.record(latency_us);
     }
 
     /// Adds another's counts.
     pub fn add(&mut self, other: &Stats) {
-        self.reads += other.reads;
-        self.read_bytes += other.read_bytes;
-        self.writes += other.writes;
-        self.written_bytes += other.written_bytes;
-        self.others += other.others;
-        self.errors += other.errors;
-        self.repeated += other.repeated;
-        self.corrupt += other.corrupt;
-        self.dropped += other.dropped;
-        self.lease_expiries += other.lease_expiries;
-        self.handshake_timeouts += other.handshake_timeouts;
-        self.handshake_bytes_exceeded += other.handshake_bytes_exceeded;
-        self.violations += other.violations;
-        self.stalls += other.stalls;
-        self.reconnects += other.reconnects;
-        self.fences += other.fences;
-        self.read_latency.add(&other.read_latency);
-        self.write_latency.add(&other.write_latency);
-        self.other_latency.add(&other.other_latency);
+        // Without `..`, so that a forgotten counter does not compile.
+        let Stats {
+            reads,
+            read_bytes,
+            writes,
+            written_bytes,
+            others,
+            errors,
+            repeated,
+            dropped,
+            lease_expiries,
+            handshake_timeouts,
+            handshake_bytes_exceeded,
+            violations,
+            stalls,
+            reconnects,
+            fences,
+            corrupt,
+            read_latency,
+            write_latency,
+            other_latency,
+        } = other;
+        self.reads += reads;
+        self.read_bytes += read_bytes;
+        self.writes += writes;
+        self.written_bytes += written_bytes;
+        self.others += others;
+        self.errors += errors;
+        self.repeated += repeated;
+        self.dropped += dropped;
+        self.lease_expiries += lease_expiries;
+        self.handshake_timeouts += handshake_timeouts;
+        self.handshake_bytes_exceeded += handshake_bytes_exceeded;
+        self.violations += violations;
+        self.stalls += stalls;
+        self.reconnects += reconnects;
+        self.fences += fences;
+        self.corrupt += corrupt;
+        self.read_latency.add(read_latency);
+        self.write_latency.add(write_latency);
+        self.other_latency.add(other_latency);
     }
 }

@@ -2,47 +2,13 @@
 
 use std::net::IpAddr;
 
-use dst_client::{Info, Options, Params as BdevParams, Peer, State};
-use dst_wire::{Cipher, Digest};
+use dst_client::{Info, Params as BdevParams, Peer, State};
+use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
 use crate::params::{Params, Result, RpcError};
-use crate::target::show_histogram;
-use crate::{answer, call, uuid_text};
-
-/// The ciphers and their names.
-const CIPHERS: [(&str, Cipher); 4] = [
-    ("none", Cipher::None),
-    ("aes-128-gcm", Cipher::Aes128Gcm),
-    ("aes-256-gcm", Cipher::Aes256Gcm),
-    ("chacha20-poly1305", Cipher::ChaCha20Poly1305),
-];
-
-/// Takes the options out of a call, what is missing from `defaults`.
-fn take_options(params: &mut Params, defaults: Options) -> Result<Options> {
-    let mut o = defaults;
-    o.transaction_timeout_ms =
-        params.number("transaction_timeout_ms", o.transaction_timeout_ms, 1000..=86_400_000)?;
-    o.max_retries = params.number("max_retries", o.max_retries, 0..=1_000_000)?;
-    o.reconnect_delay_ms = params.number("reconnect_delay_ms", o.reconnect_delay_ms, 10..=60_000)?;
-    o.keep_alive_timeout_ms =
-        params.number("keep_alive_timeout_ms", o.keep_alive_timeout_ms, 100..=3_600_000)?;
-    o.attach_timeout_ms = params.number("attach_timeout_ms", o.attach_timeout_ms, 10..=3_600_000)?;
-    o.queue_depth = params.number("queue_depth", o.queue_depth, 1..=4096)?;
-    Ok(o)
-}
-
-fn show_options(o: &Options) -> Value {
-    json!({
-        "transaction_timeout_ms": o.transaction_timeout_ms,
-        "max_retries": o.max_retries,
-        "reconnect_delay_ms": o.reconnect_delay_ms,
-        "keep_alive_timeout_ms": o.keep_alive_timeout_ms,
-        "attach_timeout_ms": o.attach_timeout_ms,
-        "queue_depth": o.queue_depth,
-    })
-}
+use crate::{answer, call, options, show_histogram, uuid_text};
 
 /// This machine's name, for clients that are not given an identity.
 fn default_host() -> String {
@@ -62,7 +28,7 @@ fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
         }
         (true, Some(cipher)) => Ok(cipher),
         (false, Some(cipher)) => {
-            let problem = format!("{} needs a key: give a psk_file or a psk too", cipher_name(cipher as u8));
+            let problem = format!("{cipher} needs a key: give a psk_file or a psk too");
             Err(RpcError::invalid("cipher", problem))
         }
     }
@@ -76,14 +42,16 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
     let sock_impl = params.sock_impl()?;
-    let digests = match params.one_of("digest", &["crc32c", "none"])? {
-        None | Some(0) => vec![Digest::Crc32c, Digest::None],
-        Some(_) => vec![Digest::None],
+    let digest =
+        params.one_of("digest", &[Digest::Crc32c, Digest::None].map(|digest| (digest.name(), digest)))?;
+    let digests = match digest.unwrap_or(Digest::Crc32c) {
+        Digest::Crc32c => vec![Digest::Crc32c, Digest::None],
+        Digest::None => vec![Digest::None],
     };
     let key = params.key_source()?;
-    let cipher = params.one_of("cipher", &CIPHERS.map(|(name, _)| name))?.map(|index| CIPHERS[index].1);
+    let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
-    let options = take_options(&mut params, dst_client::options())?;
+    let options = options::client::take(&mut params, dst_client::options())?;
     let wait = params.flag("wait", true)?;
     params.finish()?;
     let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
@@ -131,7 +99,7 @@ fn show_info(info: &Info) -> Value {
         "address": info.address.to_string(),
         "connections": info.connections,
         "channels": info.channels,
-        "options": show_options(&info.params.options),
+        "options": options::client::show(&info.params.options),
         "counters": {
             "transactions": info.transactions,
             "errors": info.errors,
@@ -160,9 +128,9 @@ fn show_info(info: &Info) -> Value {
             "max_transfer": info.max_transfer,
             "queue_depth": info.credits,
             "keep_alive_timeout_ms": info.keep_alive_ms,
-            "digest": digest_name(info.digest),
-            "cipher": cipher_name(info.cipher),
-            "operations": device.ops.iter().map(|op| format!("{op:?}")).collect::<Vec<_>>(),
+            "digest": info.digest.name(),
+            "cipher": info.cipher.name(),
+            "operations": device.ops.iter().map(Op::name).collect::<Vec<_>>(),
         })
     });
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
@@ -171,16 +139,6 @@ fn show_info(info: &Info) -> Value {
         shown.insert("last_error".to_owned(), info.last_error.clone().into());
     }
     shown
-}
-
-/// A digest's name, of its wire code.
-pub fn digest_name(code: u8) -> &'static str {
-    if code == Digest::Crc32c as u8 { "crc32c" } else { "none" }
-}
-
-/// A cipher's name, of its wire code.
-pub fn cipher_name(code: u8) -> &'static str {
-    CIPHERS.iter().find(|(_, cipher)| *cipher as u8 == code).map_or("unknown", |(name, _)| name)
 }
 
 fn show_peer(params: &BdevParams) -> Value {
@@ -192,8 +150,8 @@ fn show_peer(params: &BdevParams) -> Value {
         "trsvcid": peer.port.to_string(),
         "export": peer.export,
         "host": peer.host,
-        "digest": digest_name(peer.digests.first().map_or(0, |&digest| digest as u8)),
-        "cipher": cipher_name(peer.ciphers.first().map_or(0, |&cipher| cipher as u8)),
+        "digest": peer.digests.first().map_or(Digest::None.name(), |digest| digest.name()),
+        "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });
     // Addresses of both families have none in common.
     for (family, all) in
@@ -230,7 +188,7 @@ pub fn get_info(params: Option<Value>, reply: Reply) {
 
 fn apply_options(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
-    let options = take_options(&mut params, dst_client::options())?;
+    let options = options::client::take(&mut params, dst_client::options())?;
     params.finish()?;
     dst_client::set_options(options);
     Ok(true.into())
@@ -242,17 +200,19 @@ pub fn set_options(params: Option<Value>, reply: Reply) {
 
 pub fn get_options(params: Option<Value>, reply: Reply) {
     let no_params = Params::new(params).and_then(Params::finish);
-    answer(reply, no_params.map(|()| show_options(&dst_client::options())));
+    answer(reply, no_params.map(|()| options::client::show(&dst_client::options()).into()));
 }
 
 /// The calls that make the present state again, without waiting for targets.
 pub fn config() -> Vec<Value> {
-    let mut calls = vec![call("bdev_dst_set_options", show_options(&dst_client::options()))];
+    // This is the part of the configuration that comes before all bdevs.
+    let mut calls = crate::target::reservations();
+    calls.push(call("bdev_dst_set_options", options::client::show(&dst_client::options()).into()));
     for client in dst_client::list() {
         let params = client.params();
         let mut saved = show_peer(params);
-        if let (Value::Object(saved), Value::Object(options)) = (&mut saved, show_options(&params.options)) {
-            saved.extend(options);
+        if let Value::Object(saved) = &mut saved {
+            saved.extend(options::client::show(&params.options));
             saved.insert("wait".to_owned(), false.into());
         }
         calls.push(call("bdev_dst_create", saved));
@@ -274,11 +234,5 @@ mod tests {
         assert_eq!(text, "cipher: aes-128-gcm needs a key: give a psk_file or a psk too");
         let text = cipher_for(true, Some(Cipher::None)).unwrap_err().message;
         assert!(text.starts_with("cipher: none given"), "{text}");
-    }
-
-    #[test]
-    fn ciphers_have_the_names_of_their_codes() {
-        let names = [0, 1, 2, 3, 4].map(cipher_name);
-        assert_eq!(names, ["none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "unknown"]);
     }
 }

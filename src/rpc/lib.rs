@@ -4,10 +4,12 @@
 
 mod client;
 mod cpumask;
+mod options;
 mod params;
 mod target;
 mod workers;
 
+use dst_session::histogram::Histogram;
 use serde_json::{Value, json};
 use spdk::rpc::{Phase, Reply, register};
 
@@ -27,6 +29,7 @@ pub fn register_all() {
     register(c"dst_delete_listener", target::delete_listener, Phase::Runtime);
     register(c"dst_get_listeners", target::get_listeners, Phase::Runtime);
     register(c"dst_create_export", target::create_export, Phase::Runtime);
+    register(c"dst_reserve_bdev", target::reserve_bdev, Phase::Runtime);
     register(c"dst_delete_export", target::delete_export, Phase::Runtime);
     register(c"dst_get_exports", target::get_exports, Phase::Runtime);
     register(c"dst_export_add_host", target::add_host, Phase::Runtime);
@@ -55,6 +58,11 @@ fn call(method: &str, params: Value) -> Value {
 fn uuid_text(uuid: &[u8; 16]) -> String {
     let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
     format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
+}
+
+/// Returns a histogram as a list: below how many microseconds, how many operations.
+fn show_histogram(histogram: &Histogram) -> Value {
+    histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
 }
 
 #[cfg(test)]

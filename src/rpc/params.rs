@@ -41,13 +41,47 @@ impl RpcError {
 
 impl From<dst_target::Error> for RpcError {
     fn from(error: dst_target::Error) -> RpcError {
-        RpcError { code: error.code(), message: error.to_string() }
+        use dst_target::Error;
+        let parameter = match &error {
+            Error::NoExport(_) => "export: ",
+            Error::ExportExists(_) | Error::ExportBusy(_) | Error::Hangs { .. } => "name: ",
+            Error::NoBdev(_)
+            | Error::Open { .. }
+            | Error::Claimed { .. }
+            | Error::InUse { .. }
+            | Error::Unsuitable { .. } => "bdev_name: ",
+            Error::HostExists { .. }
+            | Error::NeedsKey { .. }
+            | Error::TooManyHosts { .. }
+            | Error::NoHost { .. } => "host: ",
+            Error::ListenerExists(_) | Error::NoListener(_) | Error::Listen { .. } => "traddr, trsvcid: ",
+            Error::OptionsInUse | Error::Resources { .. } => "",
+        };
+        let advice = match &error {
+            Error::NeedsKey { .. } => ": give it a psk_file or a psk",
+            Error::TooManyHosts { .. } => " (dst_export_remove_host removes a host)",
+            _ => "",
+        };
+        RpcError { code: -error.errno().0, message: format!("{parameter}{error}{advice}") }
     }
 }
 
 impl From<dst_client::Error> for RpcError {
     fn from(error: dst_client::Error) -> RpcError {
-        RpcError { code: error.code(), message: error.to_string() }
+        use dst_client::Error;
+        let parameter = match &error {
+            Error::Exists(_)
+            | Error::NotFound(_)
+            | Error::Deleting(_)
+            | Error::Deleted(_)
+            | Error::Register { .. }
+            | Error::SameUuid(_)
+            | Error::Unregister { .. } => "name: ",
+            Error::Timeout { .. } => "attach_timeout_ms: ",
+            Error::Refused { .. } => "export, host: ",
+            Error::Resources { .. } => "",
+        };
+        RpcError { code: -error.errno().0, message: format!("{parameter}{error}") }
     }
 }
 
@@ -236,13 +270,16 @@ impl Params {
         Ok(name)
     }
 
-    /// Which of a few words it is, if it is there.
-    pub fn one_of(&mut self, name: &str, words: &[&str]) -> Result<Option<usize>> {
+    /// Returns the value that a text names, one of `words`, if the text is there.
+    pub fn one_of<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
         let Some(text) = self.opt_text(name)? else { return Ok(None) };
-        let found = words.iter().position(|word| *word == text).ok_or_else(|| {
-            RpcError::invalid(name, format!("{} is none of {}", quote(&text), words.join(", ")))
-        });
-        found.map(Some)
+        match words.iter().find(|(word, _)| *word == text) {
+            Some((_, value)) => Ok(Some(*value)),
+            None => {
+                let words: Vec<&str> = words.iter().map(|(word, _)| *word).collect();
+                Err(RpcError::invalid(name, format!("{} is none of {}", quote(&text), words.join(", "))))
+            }
+        }
     }
 
     fn psk_file(&mut self) -> Result<Option<String>> {
@@ -401,9 +438,9 @@ mod tests {
 
     #[test]
     fn words_are_of_those_that_there_are() {
-        let one_of = |value: Value| params(json!({ "x": value })).one_of("x", &["a", "b"]);
-        assert_eq!(one_of(json!("b")), Ok(Some(1)));
-        assert_eq!(params(json!({})).one_of("x", &["a", "b"]), Ok(None));
+        let one_of = |value: Value| params(json!({ "x": value })).one_of("x", &[("a", 1), ("b", 2)]);
+        assert_eq!(one_of(json!("b")), Ok(Some(2)));
+        assert_eq!(params(json!({})).one_of("x", &[("a", 1), ("b", 2)]), Ok(None));
         assert_eq!(message(one_of(json!("c"))), r#"x: "c" is none of a, b"#);
     }
 

@@ -1,25 +1,26 @@
 //! The target's methods.
 
+use std::cell::Cell;
 use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
-use dst_session::histogram::Histogram;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Options, Rules, SessionInfo, Stats,
-    Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rules, SessionInfo, Stats, Target,
 };
 use serde_json::{Value, json};
+use spdk::Errno;
+use spdk::clock::now_us;
+use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
-use crate::client::{cipher_name, digest_name};
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, uuid_text, workers};
+use crate::{answer, call, options, show_histogram, uuid_text, workers};
 
 /// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
 const PREFIXES_MAX: usize = 512;
 
 fn target() -> Result<Rc<Target>> {
-    let error = || RpcError { code: -19, message: "the DST target is not running".to_owned() };
+    let error = || RpcError { code: -Errno::ENODEV.0, message: "the DST target is not running".to_owned() };
     Target::get().ok_or_else(error)
 }
 
@@ -61,7 +62,39 @@ pub fn get_listeners(params: Option<Value>, reply: Reply) {
     answer(reply, list);
 }
 
-fn make_export(params: Option<Value>) -> Result<Value> {
+fn reserve(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    params.finish()?;
+    spdk::bdev::reserve(&name);
+    Ok(true.into())
+}
+
+pub fn reserve_bdev(params: Option<Value>, reply: Reply) {
+    answer(reply, reserve(params));
+}
+
+/// The calls that reserve the bdevs of all exports. They come before the bdevs are made.
+pub fn reservations() -> Vec<Value> {
+    let exports = Target::get().and_then(|target| target.exports(None).ok()).unwrap_or_default();
+    let exported = exports.into_iter().filter(|export| !export.deleting);
+    // An alias is not known yet when a bdev appears.
+    let name = |export: ExportInfo| spdk::bdev::info(&export.bdev_name).map(|info| info.name);
+    let mut names: Vec<String> = exported.filter_map(name).chain(spdk::bdev::reserved()).collect();
+    names.sort();
+    names.dedup();
+    names.into_iter().map(|name| call("dst_reserve_bdev", json!({ "name": name }))).collect()
+}
+
+/// How long a bdev that is in use, by its examination for one, is waited for: less than the 10 s in which SPDK's
+/// configuration file must be answered.
+const IN_USE_WAIT_US: u64 = 5_000_000;
+/// How often it is looked at meanwhile.
+const IN_USE_POLL_US: u64 = 5_000;
+
+type Make = Box<dyn Fn() -> std::result::Result<(), Error>>;
+
+fn take_new_export(params: Option<Value>) -> Result<(String, Make)> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
     let bdev_name = params.text("bdev_name")?;
@@ -73,19 +106,50 @@ fn make_export(params: Option<Value>) -> Result<Value> {
         cache_outlives_target: params.flag("cache_outlives_target", false)?,
     };
     params.finish()?;
-    target()?.create_export(&name, &bdev_name, uuid, rules)?;
-    Ok(name.into())
+    let target = target()?;
+    let export = name.clone();
+    Ok((name, Box::new(move || target.create_export(&export, &bdev_name, uuid, rules))))
 }
 
 pub fn create_export(params: Option<Value>, reply: Reply) {
-    answer(reply, make_export(params));
+    let (name, make) = match take_new_export(params) {
+        Ok(taken) => taken,
+        Err(error) => return answer(reply, Err(error)),
+    };
+    match make() {
+        Err(Error::InUse { .. }) => make_export_later(name, make, reply),
+        made => answer(reply, made.map(|()| name.into()).map_err(Into::into)),
+    }
+}
+
+/// Makes an export when nobody else uses its bdev any more.
+fn make_export_later(name: String, make: Make, reply: Reply) {
+    let began = now_us();
+    let timer: Rc<Cell<Option<Poller>>> = Rc::default();
+    let mine = Rc::clone(&timer);
+    let mut reply = Some(reply);
+    let look = move || {
+        let Some(waiting) = reply.take() else { return false };
+        match make() {
+            Err(Error::InUse { .. }) if now_us() - began < IN_USE_WAIT_US => reply = Some(waiting),
+            made => {
+                // Dropped inside its own call, which it stands.
+                drop(mine.take());
+                answer(waiting, made.map(|()| name.clone().into()).map_err(Into::into));
+            }
+        }
+        true
+    };
+    // If there is no timer, the reply goes with the closure, and says that something went wrong.
+    if let Ok(poller) = Poller::register(IN_USE_POLL_US, look) {
+        timer.set(Some(poller));
+    }
 }
 
 /// The error of a method whose parameter for the export is `name`.
 fn of_name(error: Error) -> RpcError {
-    let code = error.code();
     match error {
-        Error::NoExport(name) => RpcError { code, message: format!("name: there is no export `{name}`") },
+        Error::NoExport(_) => RpcError { code: -error.errno().0, message: format!("name: {error}") },
         other => other.into(),
     }
 }
@@ -99,9 +163,9 @@ fn take_name(params: Option<Value>) -> Result<(Rc<Target>, String)> {
 
 pub fn delete_export(params: Option<Value>, reply: Reply) {
     // `reply` is answered by whoever comes to it: the end of the deletion, or the error.
-    let reply = Rc::new(std::cell::Cell::new(Some(reply)));
+    let reply = Rc::new(Cell::new(Some(reply)));
     let late = Rc::clone(&reply);
-    let answer_once = |slot: &std::cell::Cell<Option<Reply>>, result| {
+    let answer_once = |slot: &Cell<Option<Reply>>, result| {
         if let Some(reply) = slot.take() {
             answer(reply, result);
         }
@@ -198,28 +262,47 @@ pub fn remove_host(params: Option<Value>, reply: Reply) {
     answer(reply, shut_out(params));
 }
 
+/// Returns the counters that a session and the whole target have in common.
 fn show_stats(stats: &Stats) -> Value {
+    // A new counter is shown here or, like those bound to `_`, by `get_stats` alone: without `..` a forgotten one
+    // does not compile.
+    let Stats {
+        reads,
+        read_bytes,
+        writes,
+        written_bytes,
+        others,
+        errors,
+        repeated,
+        dropped,
+        lease_expiries,
+        handshake_timeouts: _,
+        handshake_bytes_exceeded: _,
+        violations,
+        stalls,
+        reconnects,
+        fences,
+        corrupt,
+        read_latency: _,
+        write_latency: _,
+        other_latency: _,
+    } = stats;
     json!({
-        "reads": stats.reads,
-        "read_bytes": stats.read_bytes,
-        "writes": stats.writes,
-        "written_bytes": stats.written_bytes,
-        "other_operations": stats.others,
-        "errors": stats.errors,
-        "answered_from_record": stats.repeated,
-        "corrupt": stats.corrupt,
-        "dropped": stats.dropped,
-        "lease_expiries": stats.lease_expiries,
-        "reconnects": stats.reconnects,
-        "fences": stats.fences,
-        "stalls": stats.stalls,
-        "violations": stats.violations,
+        "reads": reads,
+        "read_bytes": read_bytes,
+        "writes": writes,
+        "written_bytes": written_bytes,
+        "other_operations": others,
+        "errors": errors,
+        "answered_from_record": repeated,
+        "corrupt": corrupt,
+        "dropped": dropped,
+        "lease_expiries": lease_expiries,
+        "reconnects": reconnects,
+        "fences": fences,
+        "stalls": stalls,
+        "violations": violations,
     })
-}
-
-/// A histogram as a list: below how many µs, how many operations.
-pub fn show_histogram(histogram: &Histogram) -> Value {
-    histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
 }
 
 fn show_connection(connection: &ConnectionInfo) -> Value {
@@ -246,8 +329,8 @@ fn show_session(session: &SessionInfo) -> Value {
         "age_ms": session.age_ms,
         "connections": session.connections.len(),
         "queues": session.connections.iter().map(show_connection).collect::<Vec<_>>(),
-        "digest": digest_name(session.digest as u8),
-        "cipher": cipher_name(session.cipher as u8),
+        "digest": session.digest.name(),
+        "cipher": session.cipher.name(),
         "counters": show_stats(&session.stats),
     })
 }
@@ -305,46 +388,13 @@ pub fn get_stats(params: Option<Value>, reply: Reply) {
     }
 }
 
-fn show_options(o: &Options) -> Value {
-    json!({
-        "max_connections": o.max_connections,
-        "max_connections_per_host": o.max_connections_per_host,
-        "max_handshakes": o.max_handshakes,
-        "max_handshakes_per_address": o.max_handshakes_per_address,
-        "max_handshake_bytes": o.max_handshake_bytes,
-        "handshake_timeout_ms": o.handshake_timeout_ms,
-        "max_sessions": o.max_sessions,
-        "session_timeout_ms": o.session_timeout_ms,
-        "max_keep_alive_ms": o.max_keep_alive_ms,
-        "drain_timeout_ms": o.drain_timeout_ms,
-        "queue_depth": o.queue_depth,
-        "max_transfer": o.max_transfer,
-        "buffer_mib": o.buffer_mib,
-    })
-}
-
 fn apply_options(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let target = target()?;
-    let mut o = target.options();
-    o.max_connections = params.number("max_connections", o.max_connections, 1..=65_536)?;
-    o.max_connections_per_host =
-        params.number("max_connections_per_host", o.max_connections_per_host, 1..=65_536)?;
-    o.max_handshakes = params.number("max_handshakes", o.max_handshakes, 1..=65_536)?;
-    o.max_handshakes_per_address =
-        params.number("max_handshakes_per_address", o.max_handshakes_per_address, 1..=65_536)?;
-    o.max_handshake_bytes = params.number("max_handshake_bytes", o.max_handshake_bytes, 512..=4096)?;
-    o.handshake_timeout_ms = params.number("handshake_timeout_ms", o.handshake_timeout_ms, 100..=60_000)?;
-    o.max_sessions = params.number("max_sessions", o.max_sessions, 1..=65_536)?;
-    o.session_timeout_ms = params.number("session_timeout_ms", o.session_timeout_ms, 1000..=3_600_000)?;
-    o.max_keep_alive_ms = params.number("max_keep_alive_ms", o.max_keep_alive_ms, 100..=3_600_000)?;
-    o.drain_timeout_ms = params.number("drain_timeout_ms", o.drain_timeout_ms, 100..=600_000)?;
-    o.queue_depth = params.number("queue_depth", o.queue_depth, 1..=4096)?;
-    o.max_transfer = params.number("max_transfer", o.max_transfer, 65_536..=1 << 20)?;
+    let o = options::target::take(&mut params, target.options())?;
     if !o.max_transfer.is_power_of_two() {
         return Err(RpcError::invalid("max_transfer", format!("{} is not a power of two", o.max_transfer)));
     }
-    o.buffer_mib = params.number("buffer_mib", o.buffer_mib, 4..=65_536)?;
     params.finish()?;
     target.set_options(o)?;
     Ok(true.into())
@@ -355,8 +405,9 @@ pub fn set_options(params: Option<Value>, reply: Reply) {
 }
 
 pub fn get_options(params: Option<Value>, reply: Reply) {
-    let shown =
-        Params::new(params).and_then(Params::finish).and_then(|()| Ok(show_options(&target()?.options())));
+    let shown = Params::new(params)
+        .and_then(Params::finish)
+        .and_then(|()| Ok(options::target::show(&target()?.options()).into()));
     answer(reply, shown);
 }
 
@@ -364,7 +415,7 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
 /// export is not there yet.
 pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
-    let mut calls = vec![call("dst_set_options", show_options(&target.options()))];
+    let mut calls = vec![call("dst_set_options", options::target::show(&target.options()).into())];
     calls.extend(workers::config());
     for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
         let params = json!({

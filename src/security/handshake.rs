@@ -73,14 +73,12 @@ pub enum Untrusted {
     Key,
     /// It chose what it was not offered.
     #[error("the target chose version {0} and cipher {1}, which were not offered")]
-    Chosen(u16, u8),
+    Chosen(u16, Cipher),
 }
 
-/// The cipher of a wire code; none for 0 and unknown ones.
+/// Returns the cipher of a wire code, or `None` for no cipher and for unknown codes.
 fn cipher_of(code: u8) -> Option<Cipher> {
-    [Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305]
-        .into_iter()
-        .find(|&cipher| cipher as u8 == code)
+    Cipher::try_from_code(code).filter(|&cipher| cipher != Cipher::None)
 }
 
 /// Gives the ephemeral secret out, once.
@@ -179,7 +177,8 @@ impl Initiator {
         let mut payload = [0; MESSAGE_MAX];
         let len = self.state.read_message(noise, &mut payload).map_err(|_| Untrusted::Key)?;
         let chosen = Chosen::decode(&payload[..len])?;
-        let cipher = cipher_of(chosen.cipher).filter(|_| self.offered.contains(&chosen.cipher));
+        let code = chosen.cipher.code();
+        let cipher = cipher_of(code).filter(|_| self.offered.contains(&code));
         let is_offered = (self.versions.0..=self.versions.1).contains(&chosen.version);
         let Some(cipher) = cipher.filter(|_| is_offered) else {
             return Err(Untrusted::Chosen(chosen.version, chosen.cipher));
@@ -221,7 +220,7 @@ fn compute_accept(
         return Err(Rejected::Version(min, max));
     }
     let cipher = secure.offer.ciphers.iter().find_map(|&code| cipher_of(code)).ok_or(Rejected::Cipher)?;
-    let chosen = Chosen { version: VERSION, cipher: cipher as u8 }.encode();
+    let chosen = Chosen { version: VERSION, cipher }.encode();
     let mut noise = [0; MESSAGE_MAX];
     // An ephemeral key of low order, which no client makes, gives a shared secret of zeroes: the PSK still
     // stands in front of the session keys.

@@ -17,6 +17,7 @@
 //! | [`request`] | whether a request is one that can be executed | target |
 //! | [`silence`] | when to give a silent peer up | both |
 //! | [`histogram`] | latencies, counted | both |
+//! | [`rate`] | how many log lines a peer can cause | both |
 //! | [`lease`] | until when a target executes what a connection sends | both |
 //! | [`mutation`] | protections that the simulator takes away, to see that it notices | both |
 
@@ -30,6 +31,7 @@ pub mod lease;
 pub mod mutation;
 pub mod negotiate;
 pub mod patience;
+pub mod rate;
 pub mod request;
 pub mod retry;
 pub mod silence;

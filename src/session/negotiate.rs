@@ -49,9 +49,7 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
         return Err(refuse(RefusalReason::Version, text));
     }
     let has = |code: &u8| {
-        [Digest::Crc32c, Digest::None]
-            .into_iter()
-            .find(|&digest| digest as u8 == *code && !(terms.require_digest && digest == Digest::None))
+        Digest::try_from_code(*code).filter(|&digest| !(terms.require_digest && digest == Digest::None))
     };
     let Some(digest) = hello.digests.iter().find_map(has) else {
         let text = if terms.require_digest {
@@ -62,9 +60,8 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
         return Err(refuse(RefusalReason::Protection, text));
     };
     // It was agreed on when the connection was secured. Whoever wants one without that is told so.
-    if !hello.ciphers.contains(&(terms.cipher as u8)) {
-        let text =
-            format!("the connection has the cipher {:?}, which the client does not offer", terms.cipher);
+    if !hello.ciphers.contains(&terms.cipher.code()) {
+        let text = format!("the connection has the cipher {}, which the client does not offer", terms.cipher);
         return Err(refuse(RefusalReason::Protection, text));
     }
     Ok(Agreed {
@@ -87,10 +84,10 @@ pub enum Unacceptable {
     Version(u16),
     /// A digest that was not offered.
     #[error("the target chose digest {0}, which was not offered")]
-    Digest(u8),
+    Digest(Digest),
     /// A cipher that was not offered.
     #[error("the target chose cipher {0}, which was not offered")]
-    Cipher(u8),
+    Cipher(Cipher),
     /// Another session, queue or epoch than was asked for.
     #[error("the target let us into another session than the one to be joined")]
     Session,
@@ -127,10 +124,10 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     if !(hello.versions.0..=hello.versions.1).contains(&welcome.version) {
         return Err(Unacceptable::Version(welcome.version));
     }
-    if !hello.digests.contains(&welcome.digest) {
+    if !hello.digests.contains(&welcome.digest.code()) {
         return Err(Unacceptable::Digest(welcome.digest));
     }
-    if !hello.ciphers.contains(&welcome.cipher) {
+    if !hello.ciphers.contains(&welcome.cipher.code()) {
         return Err(Unacceptable::Cipher(welcome.cipher));
     }
     if hello.session.is_some_and(|asked| asked != welcome.session) {
@@ -234,8 +231,8 @@ mod tests {
             cache_kept: false,
             credits: 1,
             max_transfer: 512,
-            digest: 0,
-            cipher: 0,
+            digest: Digest::None,
+            cipher: Cipher::None,
             keep_alive_ms: 1000,
         }
     }

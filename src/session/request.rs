@@ -38,8 +38,7 @@ pub fn check(header: &Header, device: &Device, max_transfer: u32) -> Result<Chec
     }
     if op.has_range() {
         let inside = header.start.checked_add(header.count).is_some_and(|end| end <= device.num_blocks);
-        let carries_data = matches!(op, Op::Read | Op::Write | Op::CompareAndWrite);
-        let too_long = carries_data && bytes > max_transfer.into()
+        let too_long = op.carries_data() && bytes > max_transfer.into()
             || op == Op::CompareAndWrite && header.count > device.compare_and_write_max.into();
         if !inside || too_long || header.count == 0 {
             return reject(Status::OutOfRange);

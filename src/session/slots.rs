@@ -56,7 +56,9 @@ impl Slots {
         }
         let arrival = match entry.answered {
             Some((last, _)) if id < last => return Err(Violation::Old { id, last }),
-            Some((last, status)) if id == last && op != Op::Read && !is_on(Mutation::NoRecord) => {
+            Some((last, status))
+                if id == last && op.describe().answer_copies == 0 && !is_on(Mutation::NoRecord) =>
+            {
                 Arrival::Repeat(status)
             }
             _ => Arrival::Execute,

@@ -127,6 +127,11 @@ impl<'a> Attribute<'a> {
         self.array()
     }
 
+    /// Returns the value as a code of one byte that `decode` knows.
+    pub fn code<T>(&self, decode: fn(u8) -> Option<T>) -> Result<T, WireError> {
+        decode(self.u8()?).ok_or(self.refused())
+    }
+
     /// The value as a list of one-byte codes, at most `max` of them.
     pub fn codes(&self, max: usize) -> Result<&'a [u8], WireError> {
         if self.value.len() <= max { Ok(self.value) } else { Err(self.refused()) }

@@ -1,6 +1,7 @@
 //! What a target tells of its own accord.
 
 use crate::attribute::{Reader, Writer, required};
+use crate::codes::codes;
 use crate::{Place, WireError, device};
 
 /// Something about the export changed. The header's code says which event, its attributes the details.
@@ -13,8 +14,15 @@ pub enum Event {
     Removed,
 }
 
-const RESIZED: u8 = 1;
-const REMOVED: u8 = 2;
+codes! {
+    /// The code of an event in its header.
+    EventCode: u8 {
+        /// The code of [`Event::Resized`].
+        Resized = 1 "resized",
+        /// The code of [`Event::Removed`].
+        Removed = 2 "removed",
+    }
+}
 
 const LIST: &str = "resized";
 
@@ -26,8 +34,8 @@ impl Event {
     /// The header's code.
     pub fn code(self) -> u8 {
         match self {
-            Event::Resized(_) => RESIZED,
-            Event::Removed => REMOVED,
+            Event::Resized(_) => EventCode::Resized.code(),
+            Event::Removed => EventCode::Removed.code(),
         }
     }
 
@@ -45,10 +53,10 @@ impl Event {
     /// # Errors
     /// See [`WireError`].
     pub fn decode(code: u8, message: &[u8]) -> Result<Option<Event>, WireError> {
-        match code {
-            RESIZED => Event::resized(message).map(Some),
-            REMOVED => Ok(Some(Event::Removed)),
-            _ => Ok(None),
+        match EventCode::try_from_code(code) {
+            Some(EventCode::Resized) => Event::resized(message).map(Some),
+            Some(EventCode::Removed) => Ok(Some(Event::Removed)),
+            None => Ok(None),
         }
     }
 
@@ -74,6 +82,9 @@ mod tests {
     use crate::testing::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
+
+    const RESIZED: u8 = EventCode::Resized.code();
+    const REMOVED: u8 = EventCode::Removed.code();
 
     #[test]
     fn a_size_is_required_and_possible() {

@@ -16,6 +16,7 @@
 //! 48 bytes: large enough for every message's fixed part, so that there is one header to parse, and
 //! 1.2 % of a 4 KiB block.
 
+use crate::codes::codes;
 use crate::{ATTRIBUTES_MAX, DATA_MAX, TRANSFER_MAX, WireError};
 use crc_fast::{CrcAlgorithm, checksum};
 
@@ -36,52 +37,35 @@ mod field {
     pub const CRC: Range<usize> = 44..48;
 }
 
-/// What a frame is. The number is the one on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Kind {
-    /// Client: who it is and what it wants. First frame of a connection, or of its records.
-    Hello = 1,
-    /// Target: what was agreed. The connection may carry requests from here on.
-    Welcome = 2,
-    /// Target: no, and the reason. Last frame of a connection.
-    Refusal = 3,
-    /// Client: one transaction.
-    Request = 4,
-    /// Target: how a transaction ended.
-    Answer = 5,
-    /// Client: are you there. Carries an id that the answer repeats.
-    KeepAlive = 6,
-    /// Target: yes.
-    KeepAliveAck = 7,
-    /// Target: something about the export changed.
-    Event = 8,
-    /// Either: the connection ends on purpose; nothing follows.
-    Goodbye = 9,
-    /// Client: the connection is to be secured with this host's key. Comes before the hello.
-    Secure = 10,
-    /// Target: it is, from the next byte on, in both directions.
-    Secured = 11,
+codes! {
+    /// What a frame is. The number is the one on the wire.
+    Kind: u8 {
+        /// Client: its identity and what it wants. First frame of a connection, or of its records.
+        Hello = 1 "hello",
+        /// Target: what was agreed. The connection may carry requests from here on.
+        Welcome = 2 "welcome",
+        /// Target: the hello is refused, and why. Last frame of a connection.
+        Refusal = 3 "refusal",
+        /// Client: one transaction.
+        Request = 4 "request",
+        /// Target: how a transaction ended.
+        Answer = 5 "answer",
+        /// Client: asks for a sign of life. Carries an id that the acknowledgement repeats.
+        KeepAlive = 6 "keep-alive",
+        /// Target: acknowledges a keep-alive.
+        KeepAliveAck = 7 "keep-alive acknowledgement",
+        /// Target: something about the export changed.
+        Event = 8 "event",
+        /// Either: the connection ends on purpose; nothing follows.
+        Goodbye = 9 "goodbye",
+        /// Client: the connection is to be secured with this host's key. Comes before the hello.
+        Secure = 10 "secure",
+        /// Target: the connection is secured from the next byte on, in both directions.
+        Secured = 11 "secured",
+    }
 }
 
 impl Kind {
-    fn from_code(code: u8) -> Result<Kind, WireError> {
-        Ok(match code {
-            1 => Kind::Hello,
-            2 => Kind::Welcome,
-            3 => Kind::Refusal,
-            4 => Kind::Request,
-            5 => Kind::Answer,
-            6 => Kind::KeepAlive,
-            7 => Kind::KeepAliveAck,
-            8 => Kind::Event,
-            9 => Kind::Goodbye,
-            10 => Kind::Secure,
-            11 => Kind::Secured,
-            _ => return Err(WireError::Kind(code)),
-        })
-    }
-
     /// Most bytes of data that may follow a header of this kind.
     pub fn data_max(self) -> u32 {
         match self {
@@ -168,7 +152,8 @@ impl Header {
         if found != computed {
             return Err(WireError::HeaderCrc { found, computed });
         }
-        let kind = Kind::from_code(bytes[field::KIND])?;
+        let code = bytes[field::KIND];
+        let kind = Kind::try_from_code(code).ok_or(WireError::Kind(code))?;
         let data_len = u32_at(bytes, field::DATA_LEN.start);
         if data_len > kind.data_max() {
             return Err(WireError::DataLen { kind: kind as u8, len: data_len, max: kind.data_max() });
@@ -209,9 +194,9 @@ mod tests {
     use proptest::prelude::*;
 
     fn any_header() -> impl Strategy<Value = Header> {
-        (1u8..=9, any::<(u8, u16, u32, u64, u64, u64, u32)>()).prop_map(
+        let kinds = proptest::sample::select(Kind::ALL.to_vec());
+        (kinds, any::<(u8, u16, u32, u64, u64, u64, u32)>()).prop_map(
             |(kind, (code, flags, data_len, id, start, count, digest))| {
-                let kind = Kind::from_code(kind).expect("1 to 9 are kinds");
                 let data_len = data_len % (kind.data_max() + 1);
                 Header { kind, code, flags: Flags(flags), data_len, id, start, count, digest }
             },
@@ -222,6 +207,13 @@ mod tests {
     fn crc32c_is_castagnoli() {
         // RFC 3720, appendix B.4: 32 bytes of zeroes.
         assert_eq!(crc32c(&[0; 32]), 0x8a91_36aa);
+    }
+
+    #[test]
+    fn every_kind_is_read_back() {
+        for kind in Kind::ALL {
+            assert_eq!(Header::decode(&Header::new(kind).encode()), Ok(Header::new(kind)));
+        }
     }
 
     #[test]
@@ -270,7 +262,7 @@ mod tests {
                     prop_assert!(decoded.data_len <= decoded.kind.data_max());
                     prop_assert_eq!(Header::decode(&decoded.encode()), Ok(decoded));
                 }
-                Err(WireError::Kind(kind)) => prop_assert!(kind == 0 || kind > 11),
+                Err(WireError::Kind(kind)) => prop_assert!(Kind::ALL.iter().all(|known| *known as u8 != kind)),
                 Err(WireError::DataLen { len, max, .. }) => prop_assert!(len > max),
                 Err(other) => prop_assert!(false, "{}", other),
             }

@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 pub mod attribute;
+mod codes;
 mod crc;
 mod device;
 mod error;
@@ -34,10 +35,10 @@ mod welcome;
 pub use crc::Crc32c;
 pub use device::{BLOCK_SIZES, Device};
 pub use error::{Place, WireError};
-pub use event::Event;
+pub use event::{Event, EventCode};
 pub use header::{Flags, HEADER_LEN, Header, Kind};
 pub use hello::{Hello, NAME_MAX, OFFERS_MAX, is_name};
-pub use op::{Op, OpSet};
+pub use op::{Class, Description, InNewSession, Op, OpSet};
 pub use previous::Previous;
 pub use protection::{Cipher, Digest};
 pub use refusal::{Refusal, RefusalReason, TEXT_MAX};

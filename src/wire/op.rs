@@ -1,66 +1,173 @@
 //! The operations of a block device.
 
 use crate::WireError;
+use crate::codes::codes;
 
-/// What a request asks for. The number is the one on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Op {
-    /// Blocks travel with the answer.
-    Read = 1,
-    /// Blocks travel with the request.
-    Write = 2,
-    /// All writes completed before it, on every connection, become durable.
-    Flush = 3,
-    /// The blocks' content is no longer needed.
-    Unmap = 4,
-    /// The blocks become zeroes.
-    WriteZeroes = 5,
-    /// The request carries the expected blocks, then the new ones; they are written if the expected ones
-    /// are there, as one step that no other operation can come between.
-    CompareAndWrite = 6,
-    /// Whatever the backend has outstanding is ended.
-    Reset = 7,
+codes! {
+    /// What a request asks for. The number is the one on the wire.
+    Op: u8 {
+        /// Blocks travel with the answer.
+        Read = 1 "Read",
+        /// Blocks travel with the request.
+        Write = 2 "Write",
+        /// All writes completed before the flush, on every connection, become durable.
+        Flush = 3 "Flush",
+        /// The blocks' content is no longer needed.
+        Unmap = 4 "Unmap",
+        /// The blocks become zeroes.
+        WriteZeroes = 5 "WriteZeroes",
+        /// The request carries the expected blocks, then the new ones; the new ones are written if the expected
+        /// ones are there, as one step that no other operation can come between.
+        CompareAndWrite = 6 "CompareAndWrite",
+        /// Whatever the backend has outstanding is ended.
+        Reset = 7 "Reset",
+    }
+}
+
+/// What is true of an operation wherever it is handled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Description {
+    /// Whether the operation can change what a later read returns. A read-only connection may not ask for those.
+    pub modifies: bool,
+    /// Whether the operation names a range of blocks.
+    pub has_range: bool,
+    /// How many times the range's blocks travel with the request.
+    pub request_copies: u8,
+    /// How many times the range's blocks travel with a successful answer.
+    pub answer_copies: u8,
+    /// Whether a request without an answer may be sent again in a new session, whose target does not know
+    /// whether the operation was executed.
+    pub in_new_session: InNewSession,
+    /// The counters and histograms that the operation belongs to.
+    pub class: Class,
+}
+
+/// What becomes of a request without an answer when its client has to begin a new session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum InNewSession {
+    /// The request is sent again: executing the operation twice is as good as once.
+    SentAgain,
+    /// The request is sent again unless the target may have lost completed writes.
+    SentAgainUnlessWritesWereLost,
+    /// The request fails: the operation must not be executed twice.
+    Fails,
+}
+
+/// A class of operations that are counted together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Class {
+    /// Blocks travel to the client.
+    Read,
+    /// Blocks travel to the target.
+    Write,
+    /// No blocks travel.
+    Other,
 }
 
 impl Op {
-    /// All operations, in the order of their codes.
-    pub const ALL: [Op; 7] =
-        [Op::Read, Op::Write, Op::Flush, Op::Unmap, Op::WriteZeroes, Op::CompareAndWrite, Op::Reset];
+    /// Returns what is true of the operation wherever it is handled. A new operation is described here.
+    #[inline]
+    pub const fn describe(self) -> Description {
+        use InNewSession::{Fails, SentAgain, SentAgainUnlessWritesWereLost};
+        match self {
+            Op::Read => Description {
+                modifies: false,
+                has_range: true,
+                request_copies: 0,
+                answer_copies: 1,
+                in_new_session: SentAgain,
+                class: Class::Read,
+            },
+            Op::Write => Description {
+                modifies: true,
+                has_range: true,
+                request_copies: 1,
+                answer_copies: 0,
+                in_new_session: SentAgain,
+                class: Class::Write,
+            },
+            Op::Flush => Description {
+                modifies: false,
+                has_range: false,
+                request_copies: 0,
+                answer_copies: 0,
+                in_new_session: SentAgainUnlessWritesWereLost,
+                class: Class::Other,
+            },
+            Op::Unmap => Description {
+                modifies: true,
+                has_range: true,
+                request_copies: 0,
+                answer_copies: 0,
+                in_new_session: SentAgain,
+                class: Class::Other,
+            },
+            Op::WriteZeroes => Description {
+                modifies: true,
+                has_range: true,
+                request_copies: 0,
+                answer_copies: 0,
+                in_new_session: SentAgain,
+                class: Class::Other,
+            },
+            Op::CompareAndWrite => Description {
+                modifies: true,
+                has_range: true,
+                request_copies: 2,
+                answer_copies: 0,
+                in_new_session: Fails,
+                class: Class::Write,
+            },
+            Op::Reset => Description {
+                modifies: false,
+                has_range: false,
+                request_copies: 0,
+                answer_copies: 0,
+                in_new_session: SentAgain,
+                class: Class::Other,
+            },
+        }
+    }
 
-    /// The operation of a request's code.
+    /// Returns the operation of a request's code.
+    ///
+    /// # Errors
+    /// This version has no such operation.
+    #[inline]
     pub fn from_code(code: u8) -> Result<Op, WireError> {
-        match code {
-            1..=7 => Ok(Op::ALL[usize::from(code) - 1]),
-            _ => Err(WireError::Op(code)),
-        }
+        Op::try_from_code(code).ok_or(WireError::Op(code))
     }
 
-    /// Whether it can change what a later read returns. A read-only connection may not ask for these.
-    pub fn modifies(self) -> bool {
-        matches!(self, Op::Write | Op::Unmap | Op::WriteZeroes | Op::CompareAndWrite)
+    /// Returns whether the operation can change what a later read returns. A read-only connection may not ask for
+    /// those.
+    #[inline]
+    pub const fn modifies(self) -> bool {
+        self.describe().modifies
     }
 
-    /// Whether it names a range of blocks.
-    pub fn has_range(self) -> bool {
-        !matches!(self, Op::Flush | Op::Reset)
+    /// Returns whether the operation names a range of blocks.
+    #[inline]
+    pub const fn has_range(self) -> bool {
+        self.describe().has_range
     }
 
-    /// Bytes of data that travel with a request for `bytes` bytes of blocks.
-    pub fn request_data(self, bytes: u64) -> u64 {
-        match self {
-            Op::Write => bytes,
-            Op::CompareAndWrite => bytes.saturating_mul(2),
-            _ => 0,
-        }
+    /// Returns whether blocks travel with the request or with its answer.
+    #[inline]
+    pub const fn carries_data(self) -> bool {
+        let Description { request_copies, answer_copies, .. } = self.describe();
+        request_copies > 0 || answer_copies > 0
     }
 
-    /// Bytes of data that travel with a successful answer to a request for `bytes` bytes of blocks.
-    pub fn answer_data(self, bytes: u64) -> u64 {
-        match self {
-            Op::Read => bytes,
-            _ => 0,
-        }
+    /// Returns how many bytes of data travel with a request for `bytes` bytes of blocks.
+    #[inline]
+    pub const fn request_data(self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.describe().request_copies as u64)
+    }
+
+    /// Returns how many bytes of data travel with a successful answer to a request for `bytes` bytes of blocks.
+    #[inline]
+    pub const fn answer_data(self, bytes: u64) -> u64 {
+        bytes.saturating_mul(self.describe().answer_copies as u64)
     }
 }
 
@@ -116,12 +223,24 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_code_names_one_operation() {
-        for op in Op::ALL {
-            assert_eq!(Op::from_code(op as u8), Ok(op));
-        }
+    fn unknown_codes_are_errors() {
+        assert_eq!(Op::from_code(7), Ok(Op::Reset));
         assert_eq!(Op::from_code(0), Err(WireError::Op(0)));
         assert_eq!(Op::from_code(8), Err(WireError::Op(8)));
+    }
+
+    #[test]
+    fn descriptions_do_not_contradict_themselves() {
+        for op in Op::ALL {
+            let Description { modifies, has_range, request_copies, answer_copies, class, .. } = op.describe();
+            assert!(has_range || !op.carries_data(), "{op}: blocks of no range");
+            assert!(modifies || request_copies == 0, "{op}: blocks for the target that change nothing");
+            assert_eq!(class == Class::Write, request_copies > 0, "{op}");
+            assert_eq!(class == Class::Read, answer_copies > 0, "{op}");
+        }
+        let fails = |op: &Op| op.describe().in_new_session == InNewSession::Fails;
+        assert_eq!(Op::ALL.into_iter().filter(fails).collect::<Vec<_>>(), [Op::CompareAndWrite]);
+        assert_eq!((Op::CompareAndWrite.request_data(512), Op::Read.answer_data(512)), (1024, 512));
     }
 
     #[test]

@@ -1,25 +1,27 @@
-//! How data is protected: the codes of digests and ciphers.
+//! How data is protected: digests and ciphers.
 
-/// A checksum over the data of a frame. The number is the one on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Digest {
-    /// None.
-    None = 0,
-    /// CRC32C.
-    Crc32c = 1,
+use crate::codes::codes;
+
+codes! {
+    /// A checksum over the data of a frame. The number is the one on the wire.
+    Digest: u8 {
+        /// No checksum.
+        None = 0 "none",
+        /// CRC32C.
+        Crc32c = 1 "crc32c",
+    }
 }
 
-/// Protection of everything from the hello on. The number is the one on the wire.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Cipher {
-    /// None: all can be read on the way.
-    None = 0,
-    /// AES-128 in Galois/counter mode.
-    Aes128Gcm = 1,
-    /// AES-256 in Galois/counter mode.
-    Aes256Gcm = 2,
-    /// ChaCha20 with Poly1305.
-    ChaCha20Poly1305 = 3,
+codes! {
+    /// The protection of everything from the hello on. The number is the one on the wire.
+    Cipher: u8 {
+        /// No encryption: everything can be read on the way.
+        None = 0 "none",
+        /// AES-128 in Galois/counter mode.
+        Aes128Gcm = 1 "aes-128-gcm",
+        /// AES-256 in Galois/counter mode.
+        Aes256Gcm = 2 "aes-256-gcm",
+        /// ChaCha20 with Poly1305.
+        ChaCha20Poly1305 = 3 "chacha20-poly1305",
+    }
 }

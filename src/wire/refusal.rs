@@ -2,45 +2,33 @@
 
 use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
+use crate::codes::codes;
 
 /// Longest text that explains a refusal, in bytes.
 pub const TEXT_MAX: usize = 255;
 
-/// Why a target refuses. The number is the one on the wire; an unknown one is read as `NotAllowed`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u16)]
-pub enum RefusalReason {
-    /// No such export, or not for this host from this address: the client is not told which.
-    NotAllowed = 1,
-    /// No protocol version in common.
-    Version = 2,
-    /// No digest or cipher in common, or the export demands another one.
-    Protection = 3,
-    /// A limit of the target is reached; trying again later may help.
-    Busy = 4,
-    /// The hello could not be read.
-    Malformed = 5,
-    /// The session that the client wants to join does not exist any more.
-    NoSession = 6,
+codes! {
+    /// Why a target refuses. The number is the one on the wire; an unknown one is read as `NotAllowed`.
+    RefusalReason: u16 {
+        /// There is no such export, or not for this host from this address: the client is not told which.
+        NotAllowed = 1 "not allowed",
+        /// There is no protocol version in common.
+        Version = 2 "version",
+        /// There is no digest or cipher in common, or the export demands another one.
+        Protection = 3 "protection",
+        /// A limit of the target is reached; trying again later may help.
+        Busy = 4 "busy",
+        /// The hello could not be read.
+        Malformed = 5 "malformed",
+        /// The session that the client wants to join does not exist any more.
+        NoSession = 6 "no session",
+    }
 }
 
 impl RefusalReason {
-    /// All reasons, in the order of their codes.
-    pub const ALL: [RefusalReason; 6] = [
-        RefusalReason::NotAllowed,
-        RefusalReason::Version,
-        RefusalReason::Protection,
-        RefusalReason::Busy,
-        RefusalReason::Malformed,
-        RefusalReason::NoSession,
-    ];
-
-    /// The reason of a code.
+    /// Returns the reason of a code.
     pub fn from_code(code: u16) -> RefusalReason {
-        RefusalReason::ALL
-            .into_iter()
-            .find(|&reason| reason as u16 == code)
-            .unwrap_or(RefusalReason::NotAllowed)
+        RefusalReason::try_from_code(code).unwrap_or(RefusalReason::NotAllowed)
     }
 }
 

@@ -6,7 +6,7 @@
 
 use crate::attribute::{Reader, Writer, required};
 use crate::hello::OFFERS_MAX;
-use crate::{NAME_MAX, WireError};
+use crate::{Cipher, NAME_MAX, WireError};
 
 /// Longest Noise message that is taken, in bytes: twice what the handshake of version 1 needs.
 pub const NOISE_MAX: usize = 256;
@@ -40,8 +40,8 @@ pub struct Secure<'a> {
 pub struct Chosen {
     /// The protocol version.
     pub version: u16,
-    /// The cipher, as its wire code.
-    pub cipher: u8,
+    /// The cipher.
+    pub cipher: Cipher,
 }
 
 const SECURE: &str = "secure";
@@ -155,7 +155,7 @@ impl Chosen {
     /// The attributes.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
-        w.u16(chosen::VERSION, self.version).u8(chosen::CIPHER, self.cipher);
+        w.u16(chosen::VERSION, self.version).u8(chosen::CIPHER, self.cipher.code());
         w.finish()
     }
 
@@ -169,7 +169,7 @@ impl Chosen {
         while let Some(a) = reader.next()? {
             match a.kind {
                 chosen::VERSION => version = Some(a.u16()?),
-                chosen::CIPHER => cipher = Some(a.u8()?),
+                chosen::CIPHER => cipher = Some(a.code(Cipher::try_from_code)?),
                 _ => {}
             }
         }
@@ -213,11 +213,14 @@ mod tests {
         let bare = without(&example(), &[], 8);
         assert_eq!(Secure::decode(&bare).unwrap().offer.ciphers, vec![0; 0]);
         for kind in [1, 8] {
-            let chosen = Chosen { version: 1, cipher: 2 }.encode();
+            let chosen = Chosen { version: 1, cipher: Cipher::Aes256Gcm }.encode();
             let missing = WireError::Missing(Place { list: "chosen", kind });
             assert_eq!(Chosen::decode(&without(&chosen, &[], kind)), Err(missing));
         }
         assert!(decode_secured(&[]).is_err());
+        let chosen = Chosen { version: 1, cipher: Cipher::Aes256Gcm }.encode();
+        let unknown = WireError::Value(Place { list: "chosen", kind: 8 });
+        assert_eq!(Chosen::decode(&with(&chosen, &[], 8, &[4])), Err(unknown));
     }
 
     #[test]

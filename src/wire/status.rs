@@ -1,41 +1,35 @@
 //! How a transaction ended.
 
-/// The outcome that an answer carries. The number is the one on the wire; a code that is not known here
-/// is read as [`Status::Failed`].
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-#[repr(u8)]
-pub enum Status {
-    /// Done.
-    Success = 0,
-    /// The backend failed it.
-    Failed = 1,
-    /// Compare-and-write found other blocks than expected; nothing was written.
-    Miscompare = 2,
-    /// A reset or the removal of the export ended it. It may have been executed.
-    Aborted = 3,
-    /// The backend has no such operation.
-    NotSupported = 4,
-    /// The range is not inside the device, or longer than was negotiated.
-    OutOfRange = 5,
-    /// A modifying operation on a read-only connection.
-    ReadOnly = 6,
-    /// The request's data did not match its digest: nothing was executed, it is to be sent again.
-    Corrupt = 7,
+use crate::codes::codes;
+
+codes! {
+    /// The outcome that an answer carries. The number is the one on the wire; a code that is not known here
+    /// is read as [`Status::Failed`].
+    Status: u8 {
+        /// The operation was executed.
+        Success = 0 "success",
+        /// The backend failed the operation.
+        Failed = 1 "failed",
+        /// Compare-and-write found other blocks than expected; nothing was written.
+        Miscompare = 2 "miscompare",
+        /// A reset or the removal of the export ended the operation, which may have been executed.
+        Aborted = 3 "aborted",
+        /// The backend has no such operation.
+        NotSupported = 4 "not supported",
+        /// The range is not inside the device, or longer than was negotiated.
+        OutOfRange = 5 "out of range",
+        /// A modifying operation was requested on a read-only connection.
+        ReadOnly = 6 "read-only",
+        /// The request's data did not match its digest: nothing was executed, and the client sends it again.
+        Corrupt = 7 "corrupt",
+    }
 }
 
 impl Status {
-    /// The status of an answer's code.
+    /// Returns the status of an answer's code.
+    #[inline]
     pub fn from_code(code: u8) -> Status {
-        match code {
-            0 => Status::Success,
-            2 => Status::Miscompare,
-            3 => Status::Aborted,
-            4 => Status::NotSupported,
-            5 => Status::OutOfRange,
-            6 => Status::ReadOnly,
-            7 => Status::Corrupt,
-            _ => Status::Failed,
-        }
+        Status::try_from_code(code).unwrap_or(Status::Failed)
     }
 }
 
@@ -44,10 +38,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_unknown_code_is_a_failure() {
+    fn a_known_code_is_its_status_and_an_unknown_one_is_a_failure() {
         for code in 0..=u8::MAX {
-            let status = Status::from_code(code);
-            assert!(status as u8 == code || status == Status::Failed);
+            let known = Status::ALL.into_iter().find(|&status| status as u8 == code);
+            assert_eq!(Status::from_code(code), known.unwrap_or(Status::Failed));
         }
+        assert_eq!(Status::from_code(7), Status::Corrupt);
+        assert_eq!(Status::from_code(8), Status::Failed);
     }
 }

@@ -1,7 +1,7 @@
 //! The target's answer to a hello that it accepts.
 
 use crate::attribute::{Reader, Writer, required};
-use crate::{CREDITS_MAX, Device, KEEP_ALIVE_MS, SessionRef, TRANSFER_MAX, WireError};
+use crate::{CREDITS_MAX, Cipher, Device, Digest, KEEP_ALIVE_MS, SessionRef, TRANSFER_MAX, WireError};
 
 /// The target's answer to a hello that it accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,10 +25,10 @@ pub struct Welcome {
     pub credits: u16,
     /// Most bytes of blocks in one request: whole write units, at most [`TRANSFER_MAX`].
     pub max_transfer: u32,
-    /// The digest in use, a wire code of [`crate::Digest`].
-    pub digest: u8,
-    /// The cipher in use, a wire code of [`crate::Cipher`].
-    pub cipher: u8,
+    /// The digest in use.
+    pub digest: Digest,
+    /// The cipher in use.
+    pub cipher: Cipher,
     /// After how many milliseconds without a sign of life each side gives the connection up. Within
     /// [`KEEP_ALIVE_MS`].
     pub keep_alive_ms: u32,
@@ -60,8 +60,8 @@ impl Welcome {
             .nested(attr::DEVICE, self.device.write())
             .u16(attr::CREDITS, self.credits)
             .u32(attr::MAX_TRANSFER, self.max_transfer)
-            .u8(attr::DIGEST, self.digest)
-            .u8(attr::CIPHER, self.cipher);
+            .u8(attr::DIGEST, self.digest.code())
+            .u8(attr::CIPHER, self.cipher.code());
         if self.previous_ended {
             w.u8(attr::PREVIOUS_ENDED, 1);
         }
@@ -79,7 +79,8 @@ impl Welcome {
     pub fn decode(message: &[u8]) -> Result<Welcome, WireError> {
         let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
         let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
-        let (mut digest, mut cipher, mut previous_ended, mut cache_kept) = (0, 0, false, false);
+        let (mut digest, mut cipher) = (Digest::None, Cipher::None);
+        let (mut previous_ended, mut cache_kept) = (false, false);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
@@ -89,8 +90,8 @@ impl Welcome {
                 attr::DEVICE => device = Some(Device::read(a.value)?),
                 attr::CREDITS => credits = Some(a.u16()?),
                 attr::MAX_TRANSFER => max_transfer = Some(a.u32()?),
-                attr::DIGEST => digest = a.u8()?,
-                attr::CIPHER => cipher = a.u8()?,
+                attr::DIGEST => digest = a.code(Digest::try_from_code)?,
+                attr::CIPHER => cipher = a.code(Cipher::try_from_code)?,
                 attr::KEEP_ALIVE => keep_alive = Some(a.u32()?),
                 attr::PREVIOUS_ENDED => previous_ended = a.u8()? != 0,
                 attr::CACHE_KEPT => cache_kept = a.u8()? != 0,
@@ -133,15 +134,18 @@ mod tests {
     use crate::{OpSet, Place};
     use proptest::collection::vec;
     use proptest::prelude::*;
+    use proptest::sample::select;
 
     fn any_welcome() -> impl Strategy<Value = Welcome> {
-        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(u8, u8, bool, bool)>());
-        (any::<[u8; 16]>(), any_session(), any_device(), numbers).prop_map(
+        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(bool, bool)>());
+        let protection = (select(&Digest::ALL[..]), select(&Cipher::ALL[..]));
+        (any::<[u8; 16]>(), any_session(), any_device(), numbers, protection).prop_map(
             |(
                 instance,
                 session,
                 device,
-                (version, credits, units, keep_alive_ms, (digest, cipher, previous_ended, cache_kept)),
+                (version, credits, units, keep_alive_ms, (previous_ended, cache_kept)),
+                (digest, cipher),
             )| {
                 Welcome {
                     version,
@@ -180,8 +184,8 @@ mod tests {
             cache_kept: false,
             credits: 128,
             max_transfer: 1 << 20,
-            digest: 0,
-            cipher: 0,
+            digest: Digest::None,
+            cipher: Cipher::None,
             keep_alive_ms: 10_000,
         }
     }
@@ -225,6 +229,16 @@ mod tests {
         refused(attr::MAX_TRANSFER, Welcome { device, ..example() });
         for keep_alive_ms in [0, KEEP_ALIVE_MS.start() - 1, KEEP_ALIVE_MS.end() + 1, u32::MAX] {
             refused(attr::KEEP_ALIVE, Welcome { keep_alive_ms, ..example() });
+        }
+    }
+
+    #[test]
+    fn unknown_protection_is_refused() {
+        for kind in [attr::DIGEST, attr::CIPHER] {
+            for code in [4, u8::MAX] {
+                let error = Err(WireError::Value(Place { list: LIST, kind }));
+                assert_eq!(Welcome::decode(&with(&example().encode(), &[], kind, &[code])), error);
+            }
         }
     }
 

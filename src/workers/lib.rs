@@ -11,23 +11,23 @@
 //!
 //! | module | what |
 //! | --- | --- |
-//! | `pool` | the rings, and which workers there are |
+//! | `pool` | which workers there are |
 //! | `port` | an I/O thread's side |
+//! | `ring` | the ring of submitted jobs, which ports and workers share |
 //! | `worker` | a worker's life: work, spin, nap, leave |
 
 #![forbid(unsafe_code)]
 
 mod pool;
 mod port;
+mod ring;
 mod worker;
-
-#[cfg(test)]
-mod tests;
 
 use thiserror::Error;
 
-pub use pool::{Pin, Pool, WorkerStats};
+pub use pool::{Pin, Pool};
 pub use port::Port;
+pub use worker::WorkerStats;
 
 /// What a worker does with a job. A panic in it ends the process.
 pub trait Job: Send + 'static {

@@ -1,64 +1,21 @@
-//! The rings, and which workers there are.
+//! Which workers there are.
+
+#[cfg(test)]
+mod tests;
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
 
 use crossbeam_queue::ArrayQueue;
 
 use crate::port::Port;
-use crate::worker::{self, Seat};
+use crate::ring::Shared;
+use crate::worker::{self, Seat, WorkerStats};
 use crate::{Job, RING, WORKERS_MAX, WorkersError};
 
 /// Puts a thread on a CPU, and says why if it cannot. Called where the workers are set, not on the thread.
 pub type Pin = fn(&JoinHandle<()>, u32) -> Result<(), String>;
-
-/// Where a port's finished jobs wait for it. It outlives the port for as long as jobs are under way.
-pub(crate) type Finished<J> = ArrayQueue<Box<J>>;
-
-/// A submitted job, and who gets it back.
-pub(crate) struct Ticket<J> {
-    pub job: Box<J>,
-    pub home: Arc<Finished<J>>,
-}
-
-impl<J: Job> Ticket<J> {
-    /// Does the job and gives it back. HOT.
-    pub fn run(mut self) {
-        self.job.run();
-        // Dropping it instead would leave its port waiting for ever.
-        assert!(self.home.push(self.job).is_ok(), "a port has no more under way than its ring can hold");
-    }
-}
-
-/// What workers and ports see of a pool.
-pub(crate) struct Shared<J> {
-    pub ring: ArrayQueue<Ticket<J>>,
-    /// Workers that look at the ring now. Not those that nap.
-    pub awake: AtomicUsize,
-    /// Somebody had a job and found no worker awake.
-    pub wanted: AtomicBool,
-    /// Workers, napping or not; without those that were told to leave.
-    pub workers: AtomicUsize,
-}
-
-impl<J> Shared<J> {
-    /// Whether somebody takes jobs from the ring now, and will go on. HOT.
-    pub fn has_takers(&self) -> bool {
-        self.awake.load(Relaxed) > 0 && self.workers.load(Relaxed) > 0
-    }
-
-    /// The same, for who has a job: if all workers nap, one is told to wake up. HOT.
-    pub fn is_ready(&self) -> bool {
-        let is_ready = self.has_takers();
-        // The look first: several I/O threads can have the line in their caches as long as none writes it.
-        if !is_ready && !self.wanted.load(Relaxed) {
-            self.wanted.store(true, Relaxed);
-        }
-        is_ready
-    }
-}
 
 /// A pool of workers for one kind of job. Clones are handles of the same pool; with the last one the workers
 /// go. Any thread.
@@ -83,17 +40,6 @@ struct Control<J: Job> {
 struct Worker {
     seat: Arc<Seat>,
     thread: JoinHandle<()>,
-}
-
-/// What a worker has done since it is on its CPU.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct WorkerStats {
-    /// The CPU it is on.
-    pub cpu: u32,
-    /// Jobs that it did.
-    pub jobs: u64,
-    /// The time that took, from finding a job until it was given back.
-    pub busy: Duration,
 }
 
 impl<J: Job> Pool<J> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::pool::{Finished, Shared, Ticket};
+use crate::ring::{Finished, Shared, Ticket};
 use crate::{Job, PORT_DEPTH};
 
 /// How long a port waits for any of its jobs before it does some itself: five times what a worker takes for 128 KiB.

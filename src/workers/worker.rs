@@ -5,7 +5,7 @@
 //! around after each. While all of them nap, jobs are done where they come up, as if there were no workers:
 //! nobody waits for a nap to end.
 //!
-//! Measured by `tests/measure.rs`, on two cores of a Xeon in a virtual machine, medians (99 % below):
+//! Measured by `pool/tests/measure.rs`, on two cores of a Xeon in a virtual machine, medians (99 % below):
 //!
 //! | | |
 //! | --- | --- |
@@ -21,7 +21,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Job;
-use crate::pool::{Shared, WorkerStats};
+use crate::ring::Shared;
 
 /// How long a worker without work looks at the ring before it naps. Some 50 times what a hand-over takes: under a
 /// load that is worth a worker (a job each 40 µs, say) it stays awake, and 98 % of the jobs are handed over. And
@@ -45,6 +45,17 @@ const LOST: Duration = Duration::from_millis(if cfg!(miri) { 10_000 } else { 1 }
 /// it does so for a sixteenth of the time.
 const REST: u32 = 16;
 const REST_MAX: Duration = Duration::from_secs(30);
+
+/// What a worker has done since it is on its CPU.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct WorkerStats {
+    /// The CPU it is on.
+    pub cpu: u32,
+    /// Jobs that it did.
+    pub jobs: u64,
+    /// The time that took, from finding a job until it was given back.
+    pub busy: Duration,
+}
 
 /// What a worker's thread and the pool both see. The worker alone counts.
 #[derive(Default)]

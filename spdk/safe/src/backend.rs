@@ -6,26 +6,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use libc::iovec;
+pub use spdk_contract::io::IoStatus;
 use spdk_sys as sys;
 
-use crate::bdev::{Shared, release};
 use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
-use crate::thread;
-
-/// How an I/O ended.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IoStatus {
-    /// Done.
-    Success,
-    /// Not done, or only in part.
-    Failed,
-    /// Not begun, for lack of something; worth another try.
-    Nomem,
-    /// Compare-and-write found other data. Nothing was written.
-    Miscompare,
-    /// Aborted, by a reset for one.
-    Aborted,
-}
+use crate::open_bdev::{Shared, release};
+use crate::resets::{self, Waiter};
+use crate::thread::{self, Thread};
 
 /// An I/O to a bdev: the data, what its owner needs to know when it is done, and what SPDK needs meanwhile.
 /// Made once and used again and again.
@@ -151,7 +138,10 @@ impl Channel {
         let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
         io.request = Some(Request { channel, op, offset_blocks, num_blocks });
         let io = Box::into_raw(io);
-        if fits {
+        if op == Op::Reset {
+            // SAFETY: as below.
+            unsafe { begin_reset(io) }
+        } else if fits {
             // SAFETY: a box with its request, on the channel's thread.
             unsafe { issue(io) }
         } else {
@@ -168,6 +158,40 @@ impl Drop for Open {
         unsafe { sys::spdk_put_io_channel(self.ch.as_ptr()) };
         release(&self.desc);
     }
+}
+
+/// Resets the bdev, or waits for the reset that is under way.
+///
+/// # Safety
+/// As [`issue`].
+unsafe fn begin_reset<T: BackendDone>(io: *mut BackendIo<T>) {
+    unsafe fn go<T: BackendDone>(io: *mut c_void, ended: Option<IoStatus>) {
+        let io = io.cast::<BackendIo<T>>();
+        // SAFETY: the box that was left with `resets`, on the thread that submitted it.
+        unsafe {
+            match ended {
+                None => issue(io),
+                Some(status) => end(io, status),
+            }
+        }
+    }
+
+    let Some(home) = Thread::current() else { return };
+    // SAFETY: the box is valid, and its request keeps the bdev open.
+    let key = unsafe {
+        let Some(request) = (*io).request.as_ref() else { return };
+        reset_key(request)
+    };
+    if resets::begin(key, Waiter::new(home, io.cast(), go::<T>)) {
+        // SAFETY: the caller's; nobody else resets the bdev until `finish`.
+        unsafe { issue(io) }
+    }
+}
+
+/// Which resets exclude each other: partitions pass theirs on to the bdev that they are of.
+fn reset_key(request: &Request) -> usize {
+    // SAFETY: the request keeps the bdev open, and a part its whole.
+    unsafe { sys::dst_spdk_bdev_whole(request.channel.desc.bdev.as_ptr()) as usize }
 }
 
 /// Hands an I/O to SPDK.
@@ -301,9 +325,27 @@ extern "C" fn completed<T: BackendDone>(bdev_io: *mut sys::spdk_bdev_io, success
     }
 }
 
+/// Ends an I/O that SPDK was asked for.
+///
 /// # Safety
 /// `io` comes from `Box::into_raw`, and SPDK has it no more.
+#[inline]
 unsafe fn finish<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
+    // SAFETY: the caller's.
+    let request = unsafe { (*io).request.as_ref() };
+    if let Some(request) = request.filter(|request| request.op == Op::Reset) {
+        resets::end(reset_key(request), status);
+    }
+    // SAFETY: the caller's.
+    unsafe { end(io, status) }
+}
+
+/// Gives an I/O back to its owner.
+///
+/// # Safety
+/// As [`finish`].
+#[inline]
+unsafe fn end<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
     // SAFETY: the caller's.
     let mut io = unsafe { Box::from_raw(io) };
     let request = io.request.take();

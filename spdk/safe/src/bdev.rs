@@ -1,111 +1,45 @@
 //! Using a bdev: looking it up, opening it, events. I/O is in [`backend`](crate::backend).
 
 use std::cell::RefCell;
+use std::collections::BTreeSet;
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
-use std::ops::BitOr;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
 use spdk_sys as sys;
 
 pub use crate::backend::{BackendDone, BackendIo, Channel, IoStatus};
 use crate::errno::{Errno, Result};
+use crate::open_bdev::{CLAIMS, Events, OnEvent, Shared, on_bdev_event, release};
 use crate::thread::Thread;
 
-/// A set of I/O types.
-#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
-pub struct IoTypes(u8);
-
-impl IoTypes {
-    /// Nothing.
-    pub const NONE: IoTypes = IoTypes(0);
-    /// Read.
-    pub const READ: IoTypes = IoTypes(1);
-    /// Write.
-    pub const WRITE: IoTypes = IoTypes(1 << 1);
-    /// Flush a volatile cache.
-    pub const FLUSH: IoTypes = IoTypes(1 << 2);
-    /// Discard.
-    pub const UNMAP: IoTypes = IoTypes(1 << 3);
-    /// Write zeroes, by the bdev itself or through SPDK's emulation.
-    pub const WRITE_ZEROES: IoTypes = IoTypes(1 << 4);
-    /// Abort all I/O of the bdev.
-    pub const RESET: IoTypes = IoTypes(1 << 5);
-    /// Compare-and-write in one, by the bdev itself.
-    pub const COMPARE_AND_WRITE: IoTypes = IoTypes(1 << 6);
-
-    /// All of `other` are in this set.
-    pub const fn contains(self, other: IoTypes) -> bool {
-        self.0 & other.0 == other.0
-    }
-
-    /// This set with `other` in it or not.
-    pub const fn with(self, other: IoTypes, present: bool) -> IoTypes {
-        if present { IoTypes(self.0 | other.0) } else { IoTypes(self.0 & !other.0) }
-    }
-}
-
-impl BitOr for IoTypes {
-    type Output = IoTypes;
-
-    fn bitor(self, other: IoTypes) -> IoTypes {
-        IoTypes(self.0 | other.0)
-    }
-}
-
-/// What SPDK knows about a bdev.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct BdevInfo {
-    /// Its name, not an alias.
-    pub name: String,
-    /// Raw bytes, in SPDK's order; all zero: none.
-    pub uuid: [u8; 16],
-    /// Bytes.
-    pub block_size: u32,
-    /// Blocks.
-    pub num_blocks: u64,
-    /// Blocks that a write must be a multiple of.
-    pub write_unit_size: u32,
-    /// Blocks; I/O that crosses a multiple of it costs more. 0: none.
-    pub optimal_io_boundary: u32,
-    /// Power of two to which buffers should be aligned; SPDK copies where they are not.
-    pub required_alignment_log2: u8,
-    /// Blocks that compare-and-write takes at most.
-    pub acwu: u32,
-    /// It has a volatile write cache: flush means something.
-    pub write_cache: bool,
-    /// Bytes of metadata with each block.
-    pub md_size: u32,
-    /// What it can do.
-    pub supports: IoTypes,
-}
-
-impl BdevInfo {
-    /// # Safety
-    /// `bdev` is registered, and stays so during the call.
-    unsafe fn read(bdev: *mut sys::spdk_bdev) -> BdevInfo {
-        // SAFETY: the bdev is valid (the caller's promise), so are its name and UUID; all of these only read
-        // it.
-        unsafe {
-            let type_of = |set: IoTypes, (types, raw): (IoTypes, sys::spdk_bdev_io_type)| {
-                set.with(types, sys::spdk_bdev_io_type_supported(bdev, raw))
-            };
-            BdevInfo {
-                name: CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy().into_owned(),
-                uuid: sys::spdk_bdev_get_uuid(bdev).cast::<[u8; 16]>().read_unaligned(),
-                block_size: sys::spdk_bdev_get_block_size(bdev),
-                num_blocks: sys::spdk_bdev_get_num_blocks(bdev),
-                write_unit_size: sys::spdk_bdev_get_write_unit_size(bdev),
-                optimal_io_boundary: sys::spdk_bdev_get_optimal_io_boundary(bdev),
-                required_alignment_log2: sys::spdk_bdev_get_buf_align(bdev).trailing_zeros() as u8,
-                acwu: sys::spdk_bdev_get_acwu(bdev).into(),
-                write_cache: sys::spdk_bdev_has_write_cache(bdev),
-                md_size: sys::spdk_bdev_get_md_size(bdev),
-                supports: RAW_TYPES.into_iter().fold(IoTypes::NONE, type_of),
-            }
+/// Returns what SPDK says about a bdev.
+///
+/// # Safety
+/// `bdev` is registered, and stays so during the call.
+unsafe fn read_info(bdev: *mut sys::spdk_bdev) -> BdevInfo {
+    // SAFETY: the bdev is valid (the caller's promise), so are its name and UUID; all of these only read
+    // it.
+    unsafe {
+        let type_of = |set: IoTypes, (types, raw): (IoTypes, sys::spdk_bdev_io_type)| {
+            set.with(types, sys::spdk_bdev_io_type_supported(bdev, raw))
+        };
+        BdevInfo {
+            name: CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy().into_owned(),
+            uuid: sys::spdk_bdev_get_uuid(bdev).cast::<[u8; 16]>().read_unaligned(),
+            block_size: sys::spdk_bdev_get_block_size(bdev),
+            num_blocks: sys::spdk_bdev_get_num_blocks(bdev),
+            write_unit_size: sys::spdk_bdev_get_write_unit_size(bdev),
+            optimal_io_boundary: sys::spdk_bdev_get_optimal_io_boundary(bdev),
+            required_alignment_log2: sys::spdk_bdev_get_buf_align(bdev).trailing_zeros() as u8,
+            acwu: sys::spdk_bdev_get_acwu(bdev).into(),
+            write_cache: sys::spdk_bdev_has_write_cache(bdev),
+            md_size: sys::spdk_bdev_get_md_size(bdev),
+            supports: RAW_TYPES.into_iter().fold(IoTypes::NONE, type_of),
         }
     }
 }
@@ -127,16 +61,63 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     // SAFETY: a string that lives during the call.
     let bdev = unsafe { sys::spdk_bdev_get_by_name(name.as_ptr()) };
     // SAFETY: found just now, and nothing on this thread unregisters it in between.
-    (!bdev.is_null()).then(|| unsafe { BdevInfo::read(bdev) })
+    (!bdev.is_null()).then(|| unsafe { read_info(bdev) })
 }
 
-/// What happens to an open bdev.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum BdevEvent {
-    /// It is being removed and waits for everybody to close it.
-    Remove,
-    /// Its number of blocks changed.
-    Resize,
+/// The module that has claimed a bdev, so that nobody else may write to it.
+pub fn claimed_by(name: &str) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a string that lives during the call; a bdev that was found just now; a module's name lives for ever.
+    unsafe {
+        let bdev = NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr()))?;
+        let module = NonNull::new(sys::dst_spdk_bdev_claimed_by(bdev.as_ptr()).cast_mut())?;
+        Some(CStr::from_ptr(module.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
+/// Names of bdevs that are claimed when they appear, before other modules examine them.
+static RESERVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
+
+/// Reserves a bdev that does not exist yet: it is claimed as soon as it does, until [`Desc::open`] takes it. Names that SPDK
+/// knows already are not reserved: whoever examines that bdev has begun.
+pub fn reserve(name: &str) {
+    if info(name).is_none() {
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
+    }
+}
+
+/// The names that are reserved, and not taken yet.
+pub fn reserved() -> Vec<String> {
+    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
+}
+
+/// A bdev has appeared. Claims it if it is reserved.
+///
+/// # Safety
+/// `bdev` is being registered, on this thread; `module` is registered.
+pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) {
+    // SAFETY: the caller's.
+    let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy() };
+    if !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref()) {
+        return;
+    }
+    // SAFETY: the caller's; SPDK says so if another module was faster.
+    if let Err(e) = Errno::check(unsafe { sys::spdk_bdev_module_claim_bdev(bdev, ptr::null_mut(), module) }) {
+        crate::warn!("DST: bdev {name}, which is reserved, can't be claimed: {e}");
+    }
+}
+
+/// Whether this module has claimed a bdev that is reserved.
+///
+/// # Safety
+/// Both exist.
+unsafe fn holds_reserved(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) -> bool {
+    // SAFETY: the caller's.
+    unsafe {
+        let name = CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy();
+        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref())
+            && sys::dst_spdk_bdev_claimed_by(bdev) == (*module).name
+    }
 }
 
 /// An open bdev. Belongs to the SPDK thread that opened it.
@@ -153,38 +134,38 @@ pub struct Desc {
 #[derive(Clone)]
 pub struct DescRef(Arc<Shared>);
 
-type OnEvent = dyn Fn(BdevEvent);
-
-struct Events(RefCell<Option<Rc<OnEvent>>>);
-
-pub(crate) struct Shared {
-    pub(crate) raw: NonNull<sys::spdk_bdev_desc>,
-    pub(crate) bdev: NonNull<sys::spdk_bdev>,
-    pub(crate) block_size: u32,
-    opener: Thread,
-    /// The `Desc` and the channels. At 0 it is closed, or about to be.
-    holders: AtomicUsize,
-    /// The `Desc` is gone: no more channels.
-    closing: AtomicBool,
-    /// One count of the `Rc`, for the callback; given back on the opener's thread.
-    events: *const Events,
-}
-
-// SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see `release`.
-// `events` is only touched there.
-unsafe impl Send for Shared {}
-// SAFETY: as above.
-unsafe impl Sync for Shared {}
-
 impl Desc {
-    /// Opens a bdev by name or alias, and calls `on_event` on this thread from then on.
+    /// Opens a bdev by name or alias, claims it, and calls `on_event` on this thread from then on. While descriptors of
+    /// ours are open, no other module may write to the bdev. Call it on the thread that handles RPCs.
     ///
-    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: to be written to, and a module has claimed
-    /// it.
+    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: another module has claimed it, see [`claimed_by`]. `EBUSY`:
+    /// somebody else has it open; if that is an examination, it ends by itself.
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let opener = Thread::current().ok_or(Errno::ESRCH)?;
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let events = Rc::new(Events(RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>))));
+        let module = crate::module_address::get().ok_or(Errno::ENODEV)?;
+        let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
+        // SAFETY: a string for the call; a bdev that was found just now, and stays during this call.
+        let found =
+            unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
+        let key = found.as_ptr() as usize;
+        let shared_by = claims.get(&key).copied().unwrap_or(0);
+        // SAFETY: as above; the module's structure lives for ever.
+        let is_ours = shared_by > 0 || unsafe { holds_reserved(found.as_ptr(), module) };
+        // SAFETY: as above.
+        unsafe {
+            if is_ours {
+                // SPDK lets nobody write to a claimed bdev, not even the module that has claimed it.
+                sys::spdk_bdev_module_release_bdev(found.as_ptr());
+            } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
+                return Err(Errno::EPERM);
+            } else if sys::dst_spdk_bdev_is_open(found.as_ptr()) {
+                // 20.07's lvol, for one, opens for writing what it examines, and writes to it when the bdev was claimed
+                // meanwhile.
+                return Err(Errno::EBUSY);
+            }
+        }
         let ctx = Rc::into_raw(Rc::clone(&events));
         let mut raw = ptr::null_mut();
         // SAFETY: a string for the call; `ctx` is valid until the descriptor is closed.
@@ -197,7 +178,26 @@ impl Desc {
                 &mut raw,
             )
         };
-        let opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
+        let mut opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
+        if is_ours || opened.is_ok() {
+            // Without the descriptor, which would become one for writing.
+            // SAFETY: the bdev is there, and nobody has claimed it; the module's structure lives for ever.
+            let rc = unsafe { sys::spdk_bdev_module_claim_bdev(found.as_ptr(), ptr::null_mut(), module) };
+            if let Err(e) = Errno::check(rc) {
+                if let Ok(raw) = opened {
+                    // SAFETY: opened just now, on this thread.
+                    unsafe { sys::spdk_bdev_close(raw.as_ptr()) };
+                }
+                opened = Err(e);
+            }
+        }
+        if opened.is_ok() {
+            claims.insert(key, shared_by + 1);
+            // SAFETY: as above.
+            let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(found.as_ptr())) }.to_string_lossy();
+            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_ref());
+        }
+        drop(claims);
         let raw = match opened {
             Ok(raw) => raw,
             Err(e) => {
@@ -228,7 +228,7 @@ impl Desc {
     /// What SPDK says about the bdev now.
     pub fn info(&self) -> BdevInfo {
         // SAFETY: the open descriptor keeps the bdev.
-        unsafe { BdevInfo::read(self.shared.bdev.as_ptr()) }
+        unsafe { read_info(self.shared.bdev.as_ptr()) }
     }
 
     /// For making channels on any thread.
@@ -268,46 +268,5 @@ impl DescRef {
                 Err(Errno::ENOMEM)
             }
         }
-    }
-}
-
-/// Gives a holder's share back, and closes the descriptor after the last.
-pub(crate) fn release(shared: &Arc<Shared>) {
-    if shared.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
-        return;
-    }
-    if Thread::current() == Some(shared.opener) {
-        shared.close();
-        return;
-    }
-    let last = Arc::clone(shared);
-    if let Err(e) = shared.opener.send(move || last.close()) {
-        crate::error!("cannot close a bdev, its thread does not answer: {e}");
-    }
-}
-
-impl Shared {
-    /// On the opener's thread, once.
-    fn close(&self) {
-        // SAFETY: open until here, on the thread that opened it, and no channel is left. After that SPDK
-        // calls `on_bdev_event` no more, so the callback's count can go.
-        unsafe {
-            sys::spdk_bdev_close(self.raw.as_ptr());
-            drop(Rc::from_raw(self.events));
-        }
-    }
-}
-
-extern "C" fn on_bdev_event(event: sys::spdk_bdev_event_type, _bdev: *mut sys::spdk_bdev, ctx: *mut c_void) {
-    // SAFETY: the descriptor is open, so its count of `Events` is there; this is the opener's thread.
-    let events = unsafe { &*ctx.cast::<Events>() };
-    let on_event = events.0.borrow().clone();
-    let event = match event {
-        sys::SPDK_BDEV_EVENT_REMOVE => BdevEvent::Remove,
-        sys::SPDK_BDEV_EVENT_RESIZE => BdevEvent::Resize,
-        _ => return,
-    };
-    if let Some(on_event) = on_event {
-        on_event(event);
     }
 }

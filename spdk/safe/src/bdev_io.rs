@@ -6,51 +6,31 @@ use std::ptr::{self, NonNull};
 use libc::iovec;
 use spdk_sys as sys;
 
-use crate::backend::IoStatus;
+pub use spdk_contract::io::IoKind;
+use spdk_contract::io::IoStatus;
+
 use crate::vectors::{Cursor, Pieces, Vectors, bytes};
 
-/// What an I/O wants.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum IoKind {
-    /// Read.
-    Read,
-    /// Write.
-    Write,
-    /// Flush a volatile cache.
-    Flush,
-    /// Discard.
-    Unmap,
-    /// Write zeroes.
-    WriteZeroes,
-    /// Compare, and write if equal.
-    CompareAndWrite,
-    /// Abort all I/O of the bdev.
-    Reset,
-    /// Anything else; never submitted to a [`Disk`](crate::bdev_module::Disk).
-    Other,
+/// Returns what an I/O of SPDK's type wants.
+pub(crate) fn kind_of(raw: sys::spdk_bdev_io_type) -> IoKind {
+    match raw {
+        sys::SPDK_BDEV_IO_TYPE_READ => IoKind::Read,
+        sys::SPDK_BDEV_IO_TYPE_WRITE => IoKind::Write,
+        sys::SPDK_BDEV_IO_TYPE_FLUSH => IoKind::Flush,
+        sys::SPDK_BDEV_IO_TYPE_UNMAP => IoKind::Unmap,
+        sys::SPDK_BDEV_IO_TYPE_WRITE_ZEROES => IoKind::WriteZeroes,
+        sys::SPDK_BDEV_IO_TYPE_COMPARE_AND_WRITE => IoKind::CompareAndWrite,
+        sys::SPDK_BDEV_IO_TYPE_RESET => IoKind::Reset,
+        _ => IoKind::Other,
+    }
 }
 
-impl IoKind {
-    pub(crate) fn from_raw(raw: sys::spdk_bdev_io_type) -> IoKind {
-        match raw {
-            sys::SPDK_BDEV_IO_TYPE_READ => IoKind::Read,
-            sys::SPDK_BDEV_IO_TYPE_WRITE => IoKind::Write,
-            sys::SPDK_BDEV_IO_TYPE_FLUSH => IoKind::Flush,
-            sys::SPDK_BDEV_IO_TYPE_UNMAP => IoKind::Unmap,
-            sys::SPDK_BDEV_IO_TYPE_WRITE_ZEROES => IoKind::WriteZeroes,
-            sys::SPDK_BDEV_IO_TYPE_COMPARE_AND_WRITE => IoKind::CompareAndWrite,
-            sys::SPDK_BDEV_IO_TYPE_RESET => IoKind::Reset,
-            _ => IoKind::Other,
-        }
-    }
-
-    /// How often the I/O's blocks are there as data.
-    fn data_factor(self) -> u64 {
-        match self {
-            IoKind::Read | IoKind::Write => 1,
-            IoKind::CompareAndWrite => 2,
-            _ => 0,
-        }
+/// Returns how often the I/O's blocks are there as data.
+fn data_factor(kind: IoKind) -> u64 {
+    match kind {
+        IoKind::Read | IoKind::Write => 1,
+        IoKind::CompareAndWrite => 2,
+        _ => 0,
     }
 }
 
@@ -93,7 +73,7 @@ impl BdevIo {
         // completion. The bdev lives while it has I/O.
         let data_len = unsafe {
             let block_size = u64::from((*(*raw.as_ptr()).bdev).blocklen);
-            let len = io.num_blocks().checked_mul(block_size * io.kind().data_factor())?;
+            let len = io.num_blocks().checked_mul(block_size * data_factor(io.kind()))?;
             let data_len = usize::try_from(len).ok()?;
             io.ctx().write(DriverCtx {
                 next: ptr::null_mut(),
@@ -120,7 +100,7 @@ impl BdevIo {
     #[inline]
     pub fn kind(&self) -> IoKind {
         // SAFETY: a valid bdev_io, ours until completion.
-        IoKind::from_raw(unsafe { (*self.raw.as_ptr()).type_ }.into())
+        kind_of(unsafe { (*self.raw.as_ptr()).type_ }.into())
     }
 
     /// First block. HOT.
@@ -163,7 +143,7 @@ impl BdevIo {
     #[inline]
     fn vectors(&self) -> Vectors<'_> {
         let kind = self.kind();
-        if kind.data_factor() == 0 {
+        if data_factor(kind) == 0 {
             return Vectors { first: &[], second: &[] };
         }
         // SAFETY: for these kinds SPDK has filled in the vectors, valid until completion.

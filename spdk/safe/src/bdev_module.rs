@@ -9,7 +9,7 @@ use spdk_sys as sys;
 use crate::bdev_io::DriverCtx;
 pub use crate::disk::{DestructDone, Disk, DiskInfo, Registered, register};
 use crate::errno::{Errno, Result};
-use crate::json;
+use crate::{json, module_address};
 
 /// What SPDK asks of a bdev module. There is one in an application.
 pub struct ModuleOps {
@@ -25,18 +25,7 @@ pub struct ModuleOps {
     pub config: fn() -> Vec<Value>,
 }
 
-struct Module {
-    ops: &'static ModuleOps,
-    /// Never freed: SPDK keeps it in a list.
-    raw: *mut sys::spdk_bdev_module,
-}
-
-// SAFETY: SPDK guards its structure; we only pass its address.
-unsafe impl Send for Module {}
-// SAFETY: as above.
-unsafe impl Sync for Module {}
-
-static MODULE: OnceLock<Module> = OnceLock::new();
+static MODULE: OnceLock<&'static ModuleOps> = OnceLock::new();
 
 /// Adds the module to SPDK's. Call it once, from a [`constructor!`](crate::constructor!).
 ///
@@ -50,32 +39,34 @@ pub fn register_module(ops: &'static ModuleOps) {
     module.fini_start = Some(module_fini_start);
     module.module_fini = Some(module_fini);
     module.config_json = Some(module_config_json);
+    module.examine_config = Some(module_examine_config);
     module.get_ctx_size = Some(module_ctx_size);
     let raw = Box::into_raw(Box::new(module));
-    assert!(MODULE.set(Module { ops, raw }).is_ok(), "there is one bdev module");
+    assert!(MODULE.set(ops).is_ok(), "there is one bdev module");
+    module_address::set(raw);
     // SAFETY: valid for ever; constructors run before anything reads the list.
     unsafe { sys::spdk_bdev_module_list_add(raw) };
 }
 
 extern "C" fn module_init() -> c_int {
-    Errno::to_rc(MODULE.get().map_or(Ok(()), |m| (m.ops.init)()))
+    Errno::to_rc(MODULE.get().map_or(Ok(()), |m| (m.init)()))
 }
 
 extern "C" fn module_fini_start() {
     if let Some(module) = MODULE.get() {
-        (module.ops.fini_start)();
+        (module.fini_start)();
     }
 }
 
 extern "C" fn module_fini() {
     if let Some(module) = MODULE.get() {
-        (module.ops.fini)();
+        (module.fini)();
     }
 }
 
 extern "C" fn module_config_json(w: *mut sys::spdk_json_write_ctx) -> c_int {
     if let Some(module) = MODULE.get() {
-        for call in (module.ops.config)() {
+        for call in (module.config)() {
             // SAFETY: SPDK's writer, inside an array.
             unsafe { json::write(w, &call) };
         }
@@ -83,11 +74,17 @@ extern "C" fn module_config_json(w: *mut sys::spdk_json_write_ctx) -> c_int {
     0
 }
 
-extern "C" fn module_ctx_size() -> c_int {
-    size_of::<DriverCtx>() as c_int
+/// SPDK asks this of each bdev that appears, before any module reads from it.
+extern "C" fn module_examine_config(bdev: *mut sys::spdk_bdev) {
+    if let Some(module) = module_address::get() {
+        // SAFETY: SPDK passes a bdev that is being registered; the module is registered, and SPDK waits for it.
+        unsafe {
+            crate::bdev::appeared(bdev, module);
+            sys::spdk_bdev_module_examine_done(module);
+        }
+    }
 }
 
-/// The module's structure, once it is registered.
-pub(crate) fn raw() -> Option<*mut sys::spdk_bdev_module> {
-    MODULE.get().map(|module| module.raw)
+extern "C" fn module_ctx_size() -> c_int {
+    size_of::<DriverCtx>() as c_int
 }

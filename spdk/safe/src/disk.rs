@@ -8,37 +8,13 @@ use std::rc::Rc;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
+pub use spdk_contract::disk::DiskInfo;
 use spdk_sys as sys;
 
-use crate::bdev_io::{BdevIo, IoKind};
+use crate::bdev_io::{BdevIo, IoKind, kind_of};
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;
-use crate::{bdev_module, json};
-
-/// What a new bdev is like.
-#[derive(Clone, Debug)]
-pub struct DiskInfo {
-    /// Name of the bdev; not empty, no NUL.
-    pub name: String,
-    /// The kind of product, for people to read.
-    pub product_name: &'static str,
-    /// Raw bytes, in SPDK's order; all zero: SPDK makes one up.
-    pub uuid: [u8; 16],
-    /// Bytes.
-    pub block_size: u32,
-    /// Blocks.
-    pub num_blocks: u64,
-    /// Blocks that a write must be a multiple of; 0 means 1.
-    pub write_unit_size: u32,
-    /// Blocks; 0: none.
-    pub optimal_io_boundary: u32,
-    /// SPDK splits reads and writes at multiples of `optimal_io_boundary`.
-    pub split_on_boundary: bool,
-    /// Blocks that compare-and-write takes at most; 0 means 1.
-    pub acwu: u16,
-    /// It has a volatile write cache.
-    pub write_cache: bool,
-}
+use crate::{json, module_address};
 
 /// A bdev. SPDK calls it from all its threads; what belongs to one is in the `Channel`.
 pub trait Disk: Send + Sync + 'static {
@@ -115,7 +91,7 @@ pub struct Registered<D> {
 ///
 /// `EEXIST`: a bdev or alias has that name. `EINVAL`: the name is empty or holds a NUL, or a size is 0.
 pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
-    let module = bdev_module::raw().ok_or(Errno::ENODEV)?;
+    let module = module_address::get().ok_or(Errno::ENODEV)?;
     if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
         return Err(Errno::EINVAL);
     }
@@ -344,7 +320,7 @@ unsafe fn submit<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bde
 }
 
 extern "C" fn io_type_supported<D: Disk>(ctx: *mut c_void, raw: sys::spdk_bdev_io_type) -> bool {
-    match IoKind::from_raw(raw) {
+    match kind_of(raw) {
         IoKind::Other => false,
         // SAFETY: SPDK asks of registered bdevs.
         kind => unsafe { DiskBox::<D>::disk(ctx) }.supports(kind),

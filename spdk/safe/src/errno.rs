@@ -1,137 +1,61 @@
-//! Error numbers, as SPDK returns them.
+//! Error numbers, as SPDK returns them, and the one that C left last.
 
-use std::ffi::CStr;
-use std::fmt;
+pub use spdk_contract::errno::{Errno, Result};
 
-/// A positive `errno` value.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Errno(pub i32);
-
-/// What most of this crate returns.
-pub type Result<T> = std::result::Result<T, Errno>;
-
-macro_rules! names {
-    ($($(#[$doc:meta])* $name:ident),* $(,)?) => {
-        impl Errno {
-            $($(#[$doc])* pub const $name: Errno = Errno(libc::$name);)*
-        }
-    };
-}
-
-names! {
-    /// Not permitted.
-    EPERM,
-    /// No such entry.
-    ENOENT,
-    /// Input or output error.
-    EIO,
-    /// Would block.
-    EAGAIN,
-    /// Out of memory, or of something of which there is a fixed number.
-    ENOMEM,
-    /// Permission denied.
-    EACCES,
-    /// Busy.
-    EBUSY,
-    /// Exists already.
-    EEXIST,
-    /// No such device.
-    ENODEV,
-    /// Invalid argument.
-    EINVAL,
-    /// No space left.
-    ENOSPC,
-    /// Read-only.
-    EROFS,
-    /// No such process or thread.
-    ESRCH,
-    /// Value out of range.
-    ERANGE,
-    /// Operation not supported.
-    ENOTSUP,
-    /// Protocol error.
-    EPROTO,
-    /// Address in use.
-    EADDRINUSE,
-    /// Not connected.
-    ENOTCONN,
-    /// Connection refused.
-    ECONNREFUSED,
-    /// Connection reset.
-    ECONNRESET,
-    /// Connection aborted.
-    ECONNABORTED,
-    /// Timed out.
-    ETIMEDOUT,
-    /// Host unreachable.
-    EHOSTUNREACH,
-    /// Cancelled.
-    ECANCELED,
-    /// Shutting down.
-    ESHUTDOWN,
-    /// Stale.
-    ESTALE,
-}
-
-impl Errno {
-    /// The calling OS thread's `errno`; `otherwise` where C left none.
-    pub(crate) fn last_or(otherwise: Errno) -> Errno {
-        // SAFETY: the location is valid for as long as the OS thread runs.
-        match unsafe { *libc::__errno_location() } {
-            0 => otherwise,
-            errno => Errno(errno),
-        }
-    }
-
-    /// Forgets the calling OS thread's `errno`, before a C function that sets it only sometimes.
-    pub(crate) fn clear_last() {
-        // SAFETY: the location is valid for as long as the OS thread runs.
-        unsafe { *libc::__errno_location() = 0 }
-    }
-
-    /// Turns the 0 or negative errno of a C function into a `Result`.
-    pub(crate) fn check(rc: i32) -> Result<()> {
-        if rc == 0 { Ok(()) } else { Err(Errno(rc.wrapping_abs())) }
-    }
-
-    /// The negative number that C wants back.
-    pub(crate) fn to_rc(result: Result<()>) -> i32 {
-        match result {
-            Ok(()) => 0,
-            Err(Errno(errno)) => -errno,
-        }
+/// Returns the calling OS thread's `errno`; `otherwise` where C left none.
+pub(crate) fn last_or(otherwise: Errno) -> Errno {
+    // SAFETY: the location is valid for as long as the OS thread runs.
+    match unsafe { *libc::__errno_location() } {
+        0 => otherwise,
+        errno => Errno(errno),
     }
 }
 
-impl fmt::Display for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut buf = [0 as libc::c_char; 128];
-        // SAFETY: `buf` is writable for the length given; this is the XSI variant, which leaves a string
-        // there.
-        let rc = unsafe { libc::strerror_r(self.0, buf.as_mut_ptr(), buf.len()) };
-        if rc != 0 {
-            return write!(f, "error {}", self.0);
-        }
-        // SAFETY: strerror_r ended the string with a NUL inside `buf`.
-        f.write_str(&unsafe { CStr::from_ptr(buf.as_ptr()) }.to_string_lossy())
-    }
+/// Forgets the calling OS thread's `errno`, before a C function that sets it only sometimes.
+pub(crate) fn clear_last() {
+    // SAFETY: the location is valid for as long as the OS thread runs.
+    unsafe { *libc::__errno_location() = 0 }
 }
-
-impl fmt::Debug for Errno {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Errno({}: {self})", self.0)
-    }
-}
-
-impl std::error::Error for Errno {}
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
-    fn says_what_it_means() {
-        assert_eq!(Errno::ECONNREFUSED.to_string(), "Connection refused");
+    fn numbers_and_texts_are_those_of_the_c_library() {
+        for (errno, number) in [
+            (Errno::EPERM, libc::EPERM),
+            (Errno::ENOENT, libc::ENOENT),
+            (Errno::EIO, libc::EIO),
+            (Errno::EAGAIN, libc::EAGAIN),
+            (Errno::ENOMEM, libc::ENOMEM),
+            (Errno::EACCES, libc::EACCES),
+            (Errno::EBUSY, libc::EBUSY),
+            (Errno::EEXIST, libc::EEXIST),
+            (Errno::ENODEV, libc::ENODEV),
+            (Errno::EINVAL, libc::EINVAL),
+            (Errno::ENOSPC, libc::ENOSPC),
+            (Errno::EROFS, libc::EROFS),
+            (Errno::ESRCH, libc::ESRCH),
+            (Errno::ERANGE, libc::ERANGE),
+            (Errno::ENOTSUP, libc::ENOTSUP),
+            (Errno::EPROTO, libc::EPROTO),
+            (Errno::EADDRINUSE, libc::EADDRINUSE),
+            (Errno::ENOTCONN, libc::ENOTCONN),
+            (Errno::ECONNREFUSED, libc::ECONNREFUSED),
+            (Errno::ECONNRESET, libc::ECONNRESET),
+            (Errno::ECONNABORTED, libc::ECONNABORTED),
+            (Errno::ETIMEDOUT, libc::ETIMEDOUT),
+            (Errno::EHOSTUNREACH, libc::EHOSTUNREACH),
+            (Errno::ECANCELED, libc::ECANCELED),
+            (Errno::ESHUTDOWN, libc::ESHUTDOWN),
+            (Errno::ESTALE, libc::ESTALE),
+        ] {
+            assert_eq!(errno.0, number);
+            let text = std::io::Error::from_raw_os_error(number).to_string();
+            assert_eq!(format!("{errno} (os error {number})"), text);
+        }
+        assert_eq!(Errno(4000).to_string(), "Unknown error 4000");
     }
 
     #[test]

@@ -7,9 +7,8 @@
 #[cfg_attr(spdk_sock_interrupts, path = "interrupt/events.rs")]
 mod imp;
 
-pub(crate) use imp::{enabled, rest_when_asked};
-
 use crate::errno::Result;
+use crate::interrupt_mode::enabled;
 use crate::poller::Waker;
 use crate::sock::{Group, Listener, Sock};
 

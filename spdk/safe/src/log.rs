@@ -6,22 +6,18 @@ use std::ffi::{CStr, c_int};
 use std::fmt::{self, Write};
 use std::sync::Once;
 
+pub use spdk_contract::log::Level;
 use spdk_sys as sys;
 
-/// How much a line matters.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-#[repr(i32)]
-pub enum Level {
-    /// Something failed.
-    Error = sys::SPDK_LOG_ERROR,
-    /// Something is not as it should be.
-    Warn = sys::SPDK_LOG_WARN,
-    /// What an operator wants to know; the least that is printed by default.
-    Notice = sys::SPDK_LOG_NOTICE,
-    /// What helps to follow events.
-    Info = sys::SPDK_LOG_INFO,
-    /// What helps to find a bug.
-    Debug = sys::SPDK_LOG_DEBUG,
+/// Returns SPDK's number of a level.
+fn raw(level: Level) -> i32 {
+    match level {
+        Level::Error => sys::SPDK_LOG_ERROR,
+        Level::Warn => sys::SPDK_LOG_WARN,
+        Level::Notice => sys::SPDK_LOG_NOTICE,
+        Level::Info => sys::SPDK_LOG_INFO,
+        Level::Debug => sys::SPDK_LOG_DEBUG,
+    }
 }
 
 /// Whether a line of that level would be printed or sent to syslog. As with SPDK's own lines, info and debug
@@ -33,7 +29,7 @@ pub fn enabled(level: Level) -> bool {
     }
     // SAFETY: both read one integer.
     let most = unsafe { sys::spdk_log_get_print_level().max(sys::spdk_log_get_level()) };
-    level as i32 <= most
+    raw(level) <= most
 }
 
 /// Makes the flag known, before `main`, where SPDK's `-L` looks for it. What `constructor!` calls first.
@@ -57,7 +53,7 @@ pub fn write(level: Level, file: &'static str, line: u32, module: &'static str, 
     // SAFETY: all three end in a NUL; the last byte of `buf` is never written, so stays 0.
     unsafe {
         sys::dst_spdk_log(
-            level as c_int,
+            raw(level),
             c_str(file).as_ptr(),
             line as c_int,
             c_str(module).as_ptr(),

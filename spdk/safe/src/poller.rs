@@ -5,29 +5,11 @@ use std::ffi::{c_int, c_void};
 use std::ptr;
 use std::rc::{Rc, Weak};
 
+pub use spdk_contract::poller::Turn;
 use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
-use crate::{interrupt, thread};
-
-/// What came of a poller's turn.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Turn {
-    /// It found work.
-    Worked,
-    /// It found none, and is to look again at once: something is due of which nothing tells.
-    Waiting,
-    /// It found none, and needs to look when something that it watches tells, when it is woken, or when its
-    /// rest is over.
-    Nothing,
-}
-
-impl From<bool> for Turn {
-    /// Whether it found work.
-    fn from(worked: bool) -> Turn {
-        if worked { Turn::Worked } else { Turn::Nothing }
-    }
-}
+use crate::{interrupt_mode, thread};
 
 /// A registered poller. Dropping it ends it, also from inside its own closure, which is then freed after it
 /// returned. It must be dropped before its thread exits.
@@ -35,16 +17,16 @@ pub struct Poller {
     raw: *mut sys::spdk_poller,
     /// Null where the application polls.
     rest: *mut sys::spdk_poller,
-    state: Rc<State>,
+    state: Rc<PollerState>,
 }
 
 /// Lets a poller that rests look at once. The default one wakes nobody.
 #[derive(Clone, Default)]
-pub struct Waker(Weak<State>);
+pub struct Waker(Weak<PollerState>);
 
 type Closure = dyn FnMut() -> Turn;
 
-pub(crate) struct State {
+pub(crate) struct PollerState {
     /// Taken out while it runs, so that dropping the `Poller` from inside cannot free it.
     f: RefCell<Option<Box<Closure>>>,
     ended: Cell<bool>,
@@ -68,7 +50,7 @@ impl Poller {
     /// are over.
     pub fn resting(period_us: u64, rest_us: u64, f: impl FnMut() -> Turn + 'static) -> Result<Poller> {
         let mut poller = Self::new(Box::new(f), period_us)?;
-        if interrupt::enabled() {
+        if interrupt_mode::enabled() {
             let arg = poller.arg();
             // SAFETY: as in `new`; and the poller is registered, here.
             unsafe {
@@ -77,7 +59,7 @@ impl Poller {
                 if poller.rest.is_null() {
                     return Err(Errno::ENOMEM);
                 }
-                interrupt::rest_when_asked(poller.raw, arg);
+                interrupt_mode::rest_when_asked(poller.raw, mode, arg);
             }
         }
         Ok(poller)
@@ -87,7 +69,7 @@ impl Poller {
         if thread::current_ptr().is_null() {
             return Err(Errno::ESRCH);
         }
-        let state = Rc::new(State {
+        let state = Rc::new(PollerState {
             f: RefCell::new(Some(f)),
             ended: Cell::new(false),
             rests: Cell::new(false),
@@ -128,7 +110,7 @@ impl Waker {
     }
 
     #[cfg_attr(not(spdk_sock_interrupts), expect(dead_code, reason = "nothing is watched"))]
-    pub(crate) fn state(&self) -> Option<Rc<State>> {
+    pub(crate) fn state(&self) -> Option<Rc<PollerState>> {
         self.0.upgrade()
     }
 }
@@ -149,13 +131,13 @@ impl Drop for Poller {
     }
 }
 
-impl State {
+impl PollerState {
     /// The state that a poller's argument points to, with a count of its own: the `Poller` may go meanwhile.
     ///
     /// # Safety
     /// Somebody else has a count.
-    pub(crate) unsafe fn borrowed(arg: *mut c_void) -> Rc<State> {
-        let state = arg.cast::<State>().cast_const();
+    pub(crate) unsafe fn borrowed(arg: *mut c_void) -> Rc<PollerState> {
+        let state = arg.cast::<PollerState>().cast_const();
         // SAFETY: the caller's.
         unsafe {
             Rc::increment_strong_count(state);
@@ -164,8 +146,7 @@ impl State {
     }
 
     /// The thread goes to interrupt mode, or comes back.
-    #[cfg_attr(not(spdk_sock_interrupts), expect(dead_code, reason = "no thread does"))]
-    pub(crate) fn set_rests(self: &Rc<Self>, rests: bool) {
+    fn set_rests(self: &Rc<Self>, rests: bool) {
         self.rests.set(rests);
         if rests {
             self.wake();
@@ -185,7 +166,7 @@ impl State {
     fn again(self: &Rc<Self>) {
         extern "C" fn due(state: *mut c_void) {
             // SAFETY: the count that the message carries.
-            let state = unsafe { Rc::from_raw(state.cast::<State>().cast_const()) };
+            let state = unsafe { Rc::from_raw(state.cast::<PollerState>().cast_const()) };
             state.is_due.set(false);
             state.run();
         }
@@ -200,7 +181,7 @@ impl State {
             // Too many messages are under way. Its rest will be over.
             self.is_due.set(false);
             // SAFETY: not sent, so still ours.
-            drop(unsafe { Rc::from_raw(count.cast::<State>().cast_const()) });
+            drop(unsafe { Rc::from_raw(count.cast::<PollerState>().cast_const()) });
         }
     }
 
@@ -222,5 +203,10 @@ impl State {
 
 extern "C" fn poll(arg: *mut c_void) -> c_int {
     // SAFETY: SPDK calls registered pollers only, and until `Poller::drop` its `Rc` keeps the state alive.
-    unsafe { State::borrowed(arg) }.run()
+    unsafe { PollerState::borrowed(arg) }.run()
+}
+
+extern "C" fn mode(_: *mut sys::spdk_poller, state: *mut c_void, rests: bool) {
+    // SAFETY: the poller is registered, so its state is there.
+    unsafe { PollerState::borrowed(state) }.set_rests(rests);
 }

@@ -138,7 +138,40 @@ impl Entry {
 
 static ENTRIES: [Entry; SLOTS] = [Entry::of::<0>(), Entry::of::<1>(), Entry::of::<2>(), Entry::of::<3>()];
 
+/// Adds the subsystem that SPDK stops first, which closes [`rpc`](crate::rpc). Called while SPDK starts its
+/// subsystems: the order is settled then, and whatever is added comes last. Stopping goes the other way round, and begins
+/// in the same call that frees the connections: nothing of ours runs in between.
+#[cfg(spdk_rpc_frees_connections)]
+fn watch_for_stop() {
+    use std::sync::Once;
+
+    extern "C" fn init() {
+        // SAFETY: SPDK waits for it, on this thread, once.
+        unsafe { sys::spdk_subsystem_init_next(0) };
+    }
+
+    extern "C" fn fini() {
+        crate::rpc::close();
+        // SAFETY: as above.
+        unsafe { sys::spdk_subsystem_fini_next() };
+    }
+
+    static ADDED: Once = Once::new();
+    ADDED.call_once(|| {
+        // SAFETY: pointers and optional functions; all zero is valid, and means "not given".
+        let mut subsystem: sys::spdk_subsystem = unsafe { std::mem::zeroed() };
+        subsystem.name = c"dst_stop".as_ptr();
+        subsystem.init = Some(init);
+        subsystem.fini = Some(fini);
+        // SAFETY: it lives for ever; this is the thread that walks the list, which goes on behind the subsystem that is being
+        // started.
+        unsafe { sys::spdk_add_subsystem(Box::leak(Box::new(subsystem))) };
+    });
+}
+
 unsafe extern "C" fn init<const SLOT: usize>() {
+    #[cfg(spdk_rpc_frees_connections)]
+    watch_for_stop();
     let done = InitDone(Once::new());
     if let Some(ops) = ops(SLOT) {
         (ops.init)(done);

@@ -1,7 +1,8 @@
 //! The examples of `docs/protocol.md`, byte for byte, in both directions.
 
 use dst_wire::{
-    Device, Event, HEADER_LEN, Header, Hello, Kind, Op, Refusal, RefusalReason, SessionRef, Welcome,
+    Cipher, Device, Digest, Event, HEADER_LEN, Header, Hello, Kind, Op, Refusal, RefusalReason, SessionRef,
+    Welcome,
 };
 
 const SPECIFICATION: &str = include_str!("../../../docs/protocol.md");
@@ -77,8 +78,8 @@ fn welcome() {
         cache_kept: false,
         credits: 128,
         max_transfer: 1 << 20,
-        digest: 0,
-        cipher: 0,
+        digest: Digest::None,
+        cipher: Cipher::None,
         keep_alive_ms: 10_000,
     };
     assert_eq!(welcome.encode(), data);

@@ -1,7 +1,5 @@
 //! Before 24.09: nothing wakes a thread when a socket is readable, so no poller rests.
 
-use spdk_sys as sys;
-
 use crate::errno::{Errno, Result};
 use crate::poller::Waker;
 use crate::sock::{Group, Sock};
@@ -18,13 +16,3 @@ impl Watch {
         Err(Errno::ENOTSUP)
     }
 }
-
-/// Whether pollers may rest at all. HOT.
-#[inline]
-pub(crate) fn enabled() -> bool {
-    false
-}
-
-/// # Safety
-/// None is needed: it does nothing.
-pub(crate) unsafe fn rest_when_asked(_: *mut sys::spdk_poller, _: *mut std::ffi::c_void) {}

@@ -13,5 +13,5 @@ pub(super) fn failure(rc: isize) -> Errno {
 #[cfg(not(spdk_sock_returns_errno))]
 #[inline]
 pub(super) fn failure(_rc: isize) -> Errno {
-    Errno::last_or(Errno::EIO)
+    crate::errno::last_or(Errno::EIO)
 }

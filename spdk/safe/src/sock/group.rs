@@ -7,19 +7,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+pub use spdk_contract::sock::SockReady;
 use spdk_sys as sys;
 
 use super::failure::failure;
 use super::{Sock, SockInner};
 use crate::errno::{Errno, Result};
 use crate::thread;
-
-/// Who owns a socket in a group.
-pub trait SockReady {
-    /// The socket has something to receive, or its connection ended. Called inside [`Group::poll`], at each
-    /// one until all is received. It may drop its own [`Member`], and others.
-    fn readable(self: Rc<Self>);
-}
 
 /// Sockets that one SPDK thread polls together. Clones are the same group.
 #[derive(Clone)]
@@ -99,7 +93,7 @@ impl Group {
             next_leaving: Cell::new(None),
         });
         let arg = Rc::as_ptr(&place).cast_mut().cast::<c_void>();
-        Errno::clear_last();
+        crate::errno::clear_last();
         // SAFETY: group and socket are open, and on this thread; `arg` stays valid until the socket is
         // removed, since until then the `Member` or the list `leaving` holds a count.
         let rc = unsafe { sys::spdk_sock_group_add_sock(self.0.raw, inner.raw.as_ptr(), Some(ready), arg) };

@@ -6,10 +6,12 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
+pub use spdk_contract::sock::Traffic;
+
 use super::{Group, Member, Sock, SockReady};
 use crate::errno::{Errno, Result};
-use crate::interrupt;
 use crate::interrupt::Watch;
+use crate::interrupt_mode;
 use crate::poller::Waker;
 
 /// Sockets of a group: as many as one poll can tell of.
@@ -20,15 +22,6 @@ const QUIET_AFTER: u32 = 256;
 
 /// Of quiet groups of which little is to come anyway, every so many polls look at one: a look is a system call.
 const LITTLE_EVERY: u32 = 32;
-
-/// How much is to come through a socket. Those of which little is are not with the others, so that their groups get quiet.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Traffic {
-    /// A word now and then.
-    Little,
-    /// Requests.
-    Much,
-}
 
 /// Sockets that one SPDK thread polls, any number.
 pub struct Groups {
@@ -81,7 +74,7 @@ impl Groups {
         let mut parts = self.parts.try_borrow_mut().map_err(|_| Errno::EBUSY)?;
         // What wakes a sleeping thread is one group's descriptor, and a thread that sleeps walks seldom.
         let takes =
-            |part: &Part| interrupt::enabled() || part.traffic == traffic && part.group.len() < SOCKETS;
+            |part: &Part| interrupt_mode::enabled() || part.traffic == traffic && part.group.len() < SOCKETS;
         let part = match parts.iter().position(takes) {
             Some(index) => &parts[index],
             None => {

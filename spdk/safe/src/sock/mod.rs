@@ -197,10 +197,10 @@ impl Listener {
     /// implementation, `None` is SPDK's choice. `EINVAL`: not an address.
     pub fn listen(addr: &str, port: u16, sock_impl: Option<&str>) -> Result<Listener> {
         let end = Endpoint::new(addr, port, sock_impl)?;
-        Errno::clear_last();
+        crate::errno::clear_last();
         // SAFETY: two strings (or null for the second), valid during the call.
         let raw = unsafe { sys::spdk_sock_listen(end.c_ip.as_ptr(), port.into(), end.impl_ptr()) };
-        let sock = Sock::from_raw(raw).ok_or_else(|| Errno::last_or(Errno::EADDRINUSE))?;
+        let sock = Sock::from_raw(raw).ok_or_else(|| crate::errno::last_or(Errno::EADDRINUSE))?;
         let at = if port == 0 { addresses(raw).0? } else { SocketAddr::new(end.ip, port) };
         Ok(Listener { sock, at, _not_send: PhantomData })
     }

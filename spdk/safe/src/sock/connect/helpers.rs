@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use spdk_sys as sys;
 
-use super::Done;
+use super::done::Done;
 use crate::errno::{Errno, Result};
 use crate::sock::{Endpoint, Sock};
 use crate::thread::{Local, Thread};
@@ -20,18 +20,18 @@ const HELPERS_MAX: usize = 32;
 const REPORT_RETRY: Duration = Duration::from_millis(10);
 
 /// An attempt under way. Dropping it gives it up; a socket that comes late is closed.
-pub(super) struct Connecting {
-    attempt: Arc<Attempt>,
+pub(super) struct HelpedAttempt {
+    attempt: Arc<Request>,
     _not_send: PhantomData<*mut ()>,
 }
 
-struct Attempt {
+struct Request {
     to: Endpoint,
     home: Thread,
-    state: Mutex<State>,
+    state: Mutex<RequestState>,
 }
 
-struct State {
+struct RequestState {
     /// Gone once it was called or the attempt given up.
     done: Option<Local<Done>>,
     result: Option<Result<Sock>>,
@@ -40,15 +40,15 @@ struct State {
 }
 
 /// As [`connect`](super::connect), from a thread of its own.
-pub(super) fn start(to: Endpoint, done: Done) -> Result<Connecting> {
+pub(super) fn start(to: Endpoint, done: Done) -> Result<HelpedAttempt> {
     let home = Thread::current().ok_or(Errno::ESRCH)?;
-    let state = State { done: Some(Local::new(done)), result: None, helper: None };
-    let attempt = Arc::new(Attempt { to, home, state: Mutex::new(state) });
-    POOL.start(&attempt)?;
-    Ok(Connecting { attempt, _not_send: PhantomData })
+    let state = RequestState { done: Some(Local::new(done)), result: None, helper: None };
+    let attempt = Arc::new(Request { to, home, state: Mutex::new(state) });
+    HELPERS.start(&attempt)?;
+    Ok(HelpedAttempt { attempt, _not_send: PhantomData })
 }
 
-impl Drop for Connecting {
+impl Drop for HelpedAttempt {
     fn drop(&mut self) {
         let mut state = lock(&self.attempt.state);
         let done = state.done.take();
@@ -61,7 +61,7 @@ impl Drop for Connecting {
     }
 }
 
-impl State {
+impl RequestState {
     /// Gets the helper out of `connect(2)`, if it is in there.
     fn interrupt(&self) {
         if let Some(helper) = self.helper {
@@ -72,7 +72,7 @@ impl State {
     }
 }
 
-impl Attempt {
+impl Request {
     /// On a helper.
     fn run(self: &Arc<Self>) {
         {
@@ -89,7 +89,7 @@ impl Attempt {
         if state.done.is_some() {
             state.result = Some(result);
         }
-        // While the lock is held and `done` is there the `Connecting` has not been dropped, so its thread
+        // While the lock is held and `done` is there the `HelpedAttempt` has not been dropped, so its thread
         // lives.
         while state.done.is_some() {
             let attempt = Arc::clone(self);
@@ -109,12 +109,12 @@ impl Attempt {
     }
 
     fn connect_blocking(&self) -> Result<Sock> {
-        Errno::clear_last();
+        crate::errno::clear_last();
         let (ip, port) = (self.to.c_ip.as_ptr(), self.to.port.into());
         // SAFETY: two strings (or null for the second), valid during the call. It uses nothing of the SPDK
         // thread.
         let raw = unsafe { sys::spdk_sock_connect(ip, port, self.to.impl_ptr()) };
-        Sock::from_raw(raw).ok_or_else(|| Errno::last_or(Errno::EIO))
+        Sock::from_raw(raw).ok_or_else(|| crate::errno::last_or(Errno::EIO))
     }
 
     /// On the thread that asked.
@@ -128,25 +128,25 @@ impl Attempt {
     }
 }
 
-static POOL: Pool = Pool {
+static HELPERS: Helpers = Helpers {
     state: Mutex::new(PoolState { queue: VecDeque::new(), running: Vec::new(), helpers: 0, idle: 0 }),
     wake: Condvar::new(),
 };
 
-struct Pool {
+struct Helpers {
     state: Mutex<PoolState>,
     wake: Condvar,
 }
 
 struct PoolState {
-    queue: VecDeque<Arc<Attempt>>,
-    running: Vec<Arc<Attempt>>,
+    queue: VecDeque<Arc<Request>>,
+    running: Vec<Arc<Request>>,
     helpers: usize,
     idle: usize,
 }
 
-impl Pool {
-    fn start(&'static self, attempt: &Arc<Attempt>) -> Result<()> {
+impl Helpers {
+    fn start(&'static self, attempt: &Arc<Request>) -> Result<()> {
         let mut state = lock(&self.state);
         // The signal for an attempt given up may have come just before its helper entered connect(2): once
         // more.

@@ -3,14 +3,14 @@
 #[cfg(spdk_sock_connect_async)]
 mod polled;
 
+mod done;
 mod helpers;
 
 use std::marker::PhantomData;
 
+use self::done::Done;
 use super::{Endpoint, Sock};
 use crate::errno::Result;
-
-type Done = Box<dyn FnOnce(Result<Sock>)>;
 
 /// An attempt under way. Dropping it gives it up: `done` is never called, and a socket that comes late is
 /// closed.
@@ -22,8 +22,8 @@ pub struct Connecting {
 #[expect(dead_code, reason = "held for what its end does")]
 enum Attempt {
     #[cfg(spdk_sock_connect_async)]
-    Polled(polled::Connecting),
-    Helper(helpers::Connecting),
+    Polled(polled::PolledAttempt),
+    Helper(helpers::HelpedAttempt),
 }
 
 /// Starts to connect to an IP address and calls `done` on this SPDK thread with what came of it, later, never

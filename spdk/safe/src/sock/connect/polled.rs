@@ -9,7 +9,7 @@ use std::rc::Rc;
 
 use spdk_sys as sys;
 
-use super::Done;
+use super::done::Done;
 use crate::errno::{Errno, Result};
 use crate::poller::Poller;
 use crate::sock::{Endpoint, Sock};
@@ -18,12 +18,12 @@ use crate::sock::{Endpoint, Sock};
 const PERIOD_US: u64 = 200;
 
 /// An attempt under way. Fields in the order in which they have to go.
-pub(super) struct Connecting {
+pub(super) struct PolledAttempt {
     _poller: Poller,
-    _state: Rc<State>,
+    _state: Rc<PolledState>,
 }
 
-struct State {
+struct PolledState {
     /// Closed before the rest goes: until then SPDK may report to `status`.
     sock: RefCell<Option<Sock>>,
     /// 0 or a negative errno, once SPDK has said so.
@@ -32,13 +32,13 @@ struct State {
 }
 
 /// Gives `done` back where the implementation of the sockets can't do this.
-pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<Connecting, Done>> {
+pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<PolledAttempt, Done>> {
     let state =
-        Rc::new(State { sock: RefCell::new(None), status: Cell::new(None), done: RefCell::new(None) });
+        Rc::new(PolledState { sock: RefCell::new(None), status: Cell::new(None), done: RefCell::new(None) });
     let arg = Rc::as_ptr(&state).cast_mut().cast::<c_void>();
     // SAFETY: numbers, flags and pointers, all zero is valid; SPDK fills in as much as the size says. Two strings (or
     // null for the second) and the options, for the call; `arg` is valid until the socket is connected or
-    // closed, see `State`.
+    // closed, see `PolledState`.
     let raw = unsafe {
         let mut opts: sys::spdk_sock_opts = std::mem::zeroed();
         opts.opts_size = size_of::<sys::spdk_sock_opts>();
@@ -56,10 +56,10 @@ pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<Con
     *state.done.borrow_mut() = Some(done);
     let polled = Rc::clone(&state);
     let poller = Poller::register(PERIOD_US, move || polled.look())?;
-    Ok(Ok(Connecting { _poller: poller, _state: state }))
+    Ok(Ok(PolledAttempt { _poller: poller, _state: state }))
 }
 
-impl State {
+impl PolledState {
     fn look(&self) -> bool {
         if let Some(sock) = &*self.sock.borrow() {
             // For what it does on the way; what it says is also no when the peer has closed already.
@@ -74,7 +74,7 @@ impl State {
     }
 }
 
-impl Drop for State {
+impl Drop for PolledState {
     fn drop(&mut self) {
         // While `status` is still there.
         self.sock.get_mut().take();
@@ -88,5 +88,5 @@ fn errno(status: c_int) -> Errno {
 
 extern "C" fn finished(state: *mut c_void, status: c_int) {
     // SAFETY: the state is there until it is connected, or closed.
-    unsafe { &*state.cast::<State>() }.status.set(Some(status));
+    unsafe { &*state.cast::<PolledState>() }.status.set(Some(status));
 }
