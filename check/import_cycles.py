@@ -21,7 +21,7 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "src/client",
     "src/dst-target",
-    "src/rpc",
+    "src/broker",
     "sim/spdk",
 }
 

@@ -303,8 +303,8 @@ impl Broker {
             cache_kept: previous_ended && cache_outlives_target,
             credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
             max_transfer,
-            digest: agreed.digest as u8,
-            cipher: agreed.cipher as u8,
+            digest: agreed.digest,
+            cipher: agreed.cipher,
             keep_alive_ms: agreed.keep_alive_ms,
         };
         let joining = slots.map(|slots| {

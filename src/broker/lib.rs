@@ -1,5 +1,8 @@
 //! The target's decisions: who gets in, what has to be over before, and what ends.
 //!
+//! The target does not use this crate yet: `src/dst-target` still decides for itself. When its control
+//! thread drives a [`Broker`], its own copies of these rules go.
+//!
 //! A [`Broker`] does no I/O, reads no clock and draws no random numbers. What happens goes in through
 //! [`Broker::handle`], what operators ask for through methods that answer at once; what is to be done
 //! comes out of [`Broker::poll_output`], after each of them, until there is nothing more. The driver
