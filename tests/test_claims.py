@@ -13,7 +13,7 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.protocol import RESET, REQUEST, Session, header, ident
 from harness.rpc import RpcError
-from harness.spdk import Application
+from harness.spdk import BOTH_CORES, Application
 from harness.transport import Remote, attach
 
 pytestmark = pytest.mark.needs_dst
@@ -121,8 +121,8 @@ def test_a_reserved_bdev_is_claimed_when_it_appears(lab: Lab) -> None:
 
 
 def test_streams_of_resets(lab: Lab) -> None:
-    """SPDK 20.07's bdev layer does not stand two resets of a bdev at once."""
-    target, remote = lab.malloc_target(16)
+    """SPDK 20.07's bdev layer does not stand two resets of a bdev at once, least of all from two threads."""
+    target, remote = lab.malloc_target(16, cores=BOTH_CORES)
     call = target.rpc.call
     call("dst_create_export", name="other", bdev_name="Malloc0")
     call("dst_export_add_host", export="other", host="*", access="rw")
