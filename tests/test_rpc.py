@@ -163,7 +163,6 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "cache_outlives_target": flag(True),
             "require_cipher": flag(True),
         },
-        "dst_reserve_bdev": {"name": name(SPARE)},
         "dst_delete_export": {"name": name(EXPORT)},
         "dst_get_exports": {"name": text(EXPORT)},
         "dst_export_add_host": {
