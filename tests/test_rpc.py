@@ -367,7 +367,6 @@ def test_parameters_that_are_no_object(world: World, method: str) -> None:
         ("bdev_dst_delete", "name", BDEV),
         ("bdev_dst_get_info", "name", "nobody"),
         ("bdev_dst_get_info", "name", BDEV),
-        ("dst_create_export", "bdev_name", "nobody"),
         ("dst_delete_export", "name", "nobody"),
         ("dst_get_exports", "name", "nobody"),
         ("dst_get_sessions", "export", "nobody"),
