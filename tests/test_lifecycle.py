@@ -117,6 +117,11 @@ def test_backend_removed_under_io(lab: Lab) -> None:
     target, client = attached_under_io(lab)
     assert target.rpc.call("bdev_malloc_delete", name="Malloc0") is True
     assert target.bdev("Malloc0") is None
+    (export,) = target.rpc.call("dst_get_exports")
+    assert (export["state"], export["sessions"]) == ("offline", 0)
+    # For the client the target is down, and its bdev stays until somebody takes it away.
+    assert client.bdev("remote0")
+    client.rpc.call("bdev_dst_delete", name="remote0")
     client.end()
     target.assert_running()
     assert_removed(client, "remote0")

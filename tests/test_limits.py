@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -21,6 +22,7 @@ from harness.ports import free_port
 from harness.protocol import BUSY, GOODBYE, HELLO, NO_SESSION, OUT_OF_RANGE, READ, REQUEST, WELCOME, Closed, Connection, Session
 from harness.protocol import attribute, header, hello, ident, refusal_of, write
 from harness.spdk import Application
+from harness.rpc import RpcError
 from harness.service import attach_to
 from harness.transport import Remote, attach
 from harness.waiting import wait_until
@@ -459,3 +461,22 @@ def test_options_are_shown_and_saved(lab: Lab) -> None:
     for options in (target.rpc.call("dst_get_options"), *saved):
         assert {key: options[key] for key in chosen} == chosen
     assert len(saved) == 1
+
+
+def test_a_listener_without_memory_is_refused(lab: Lab) -> None:
+    """And nothing of it stays: with buffers that fit, the next one is there."""
+    target = lab.target()
+    place = {"traddr": "127.0.0.1", "trsvcid": str(free_port())}
+    target.rpc.call("dst_set_options", buffer_mib=65_536)
+    with pytest.raises(RpcError, match="not enough memory for 65536 MiB of buffers on core .*Lower buffer_mib") as error:
+        target.rpc.call("dst_create_listener", **place)
+    assert error.value.code == -errno.ENOMEM
+    assert target.rpc.call("dst_get_listeners") == []
+    target.rpc.call("dst_set_options", buffer_mib=16)
+    target.rpc.call("dst_create_listener", **place)
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=512)
+    target.rpc.call("dst_create_export", name="volume", bdev_name="Malloc0")
+    target.rpc.call("dst_export_add_host", export="volume", host="*", access="rw")
+    client = lab.client()
+    attach(lab.transport, client, Remote(place["traddr"], int(place["trsvcid"]), "volume"))
+    assert target.stop() == 0

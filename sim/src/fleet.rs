@@ -174,7 +174,7 @@ impl TargetSide {
                 target.set_options(options).expect("nothing is there yet");
                 export(target, uuid, &hosts);
                 let at = ListenAddress { addr: address.ip(), port: address.port(), sock_impl: None };
-                target.create_listener(at).expect("the address is free");
+                target.create_listener(at, |made| made.expect("the address is free, and memory is there"));
             });
         });
     }

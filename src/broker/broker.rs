@@ -162,9 +162,10 @@ impl Broker {
         Some(Adopted { connection, group })
     }
 
-    /// Returns true if listeners should wait for evicted connections to be closed.
-    pub fn is_clearing(&self) -> bool {
-        self.room.is_clearing()
+    /// Returns true if listeners should accept: there are groups, and few evicted connections are still
+    /// to be closed.
+    pub fn may_accept(&self) -> bool {
+        self.groups > 0 && !self.room.is_clearing()
     }
 
     /// Returns the group of a connection that may be answered; `None`: it is closed.

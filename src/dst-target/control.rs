@@ -17,6 +17,7 @@ use spdk::thread::Thread;
 
 use crate::error::Error;
 use crate::export::Export;
+use crate::groups::Groups;
 use crate::listener::Listener;
 use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
@@ -43,8 +44,7 @@ pub struct Target {
     pub(crate) broker: RefCell<Broker>,
     /// The bdevs of the broker's exports.
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
-    /// The threads of the groups, by the broker's numbers for them.
-    pub(crate) groups: RefCell<Vec<Thread>>,
+    pub(crate) groups: RefCell<Groups>,
     pub(crate) listeners: RefCell<Vec<Listener>>,
     /// What the groups were asked and have not answered yet.
     pub(crate) questions: Questions,
@@ -126,7 +126,7 @@ impl Target {
     /// # Errors
     /// Something was made with the old ones already.
     pub fn set_options(&self, options: Options) -> Result<(), Error> {
-        if !self.groups.borrow().is_empty() || !self.exports.borrow().is_empty() {
+        if !matches!(*self.groups.borrow(), Groups::None) || !self.exports.borrow().is_empty() {
             return Err(Error::OptionsInUse);
         }
         self.options.set(options);
@@ -203,6 +203,7 @@ impl Target {
             ToControl::Returned { connection, session, queue, slots } => {
                 self.tell(Input::Returned { connection, session, queue, slots });
             }
+            ToControl::Started { core, result } => self.group_started(core, result),
             ToControl::Counted { question, counts } => self.questions.answered(question, counts),
         }
     }

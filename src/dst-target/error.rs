@@ -81,7 +81,17 @@ pub enum Error {
         /// Since the deletion began, ms.
         waited_ms: u64,
     },
-    /// Memory is short.
+    /// There is not enough memory for the buffers of a core.
+    #[error("there is not enough memory for {mib} MiB of buffers on core {core}: {errno}")]
+    Memory {
+        /// The core.
+        core: u32,
+        /// The size of the buffers, MiB.
+        mib: u32,
+        /// What SPDK says.
+        errno: Errno,
+    },
+    /// Something that the target needs can't be had.
     #[error("{what}: {errno}")]
     Resources {
         /// For what.
@@ -109,9 +119,10 @@ impl Error {
             Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } => Errno::EINVAL,
             Error::Hangs { .. } => Errno::ETIMEDOUT,
-            Error::Open { errno, .. } | Error::Listen { errno, .. } | Error::Resources { errno, .. } => {
-                *errno
-            }
+            Error::Open { errno, .. }
+            | Error::Listen { errno, .. }
+            | Error::Resources { errno, .. }
+            | Error::Memory { errno, .. } => *errno,
         }
     }
 }

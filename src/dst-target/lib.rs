@@ -19,6 +19,7 @@ mod export;
 mod exports;
 mod frames;
 mod group;
+mod groups;
 mod listener;
 mod listeners;
 mod messages;

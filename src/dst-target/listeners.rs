@@ -7,27 +7,39 @@ use crate::error::Error;
 use crate::listener::{ListenAddress, Listener};
 
 impl Target {
-    /// Listens.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn create_listener(self: &Rc<Self>, address: ListenAddress) -> Result<(), Error> {
+    /// Listens. Calls `done` when connections are accepted, or with the reason why they are not.
+    pub fn create_listener(
+        self: &Rc<Self>,
+        address: ListenAddress,
+        done: impl FnOnce(Result<(), Error>) + 'static,
+    ) {
+        // The groups second: an address that can't be listened on leaves nothing behind.
+        let listener = match self.listen(address) {
+            Ok(listener) => listener,
+            Err(error) => return done(Err(error)),
+        };
+        let target = Rc::clone(self);
+        self.start_groups(move |started| {
+            if started.is_ok() {
+                spdk::notice!("DST target listens on {}", listener.address);
+                target.listeners.borrow_mut().push(listener);
+            }
+            done(started);
+        });
+    }
+
+    fn listen(self: &Rc<Self>, address: ListenAddress) -> Result<Listener, Error> {
         if self.listeners.borrow().iter().any(|other| other.address.is_same_place(&address)) {
             return Err(Error::ListenerExists(address.to_string()));
         }
         let (one, other) = (Rc::downgrade(self), Rc::downgrade(self));
-        let may_accept = move || one.upgrade().is_some_and(|target| !target.broker.borrow().is_clearing());
+        let may_accept = move || one.upgrade().is_some_and(|target| target.broker.borrow().may_accept());
         let accept = move |sock, peer| {
             if let Some(target) = other.upgrade() {
                 target.accepted(sock, peer);
             }
         };
-        // The groups second: an address that can't be listened on leaves nothing behind.
-        let listener = Listener::start(address, may_accept, accept)?;
-        self.start_groups()?;
-        spdk::notice!("DST target listens on {}", listener.address);
-        self.listeners.borrow_mut().push(listener);
-        Ok(())
+        Listener::start(address, may_accept, accept)
     }
 
     /// Stops listening. Connections stay.

@@ -82,6 +82,13 @@ pub struct Join {
 
 /// What a group tells control.
 pub enum ToControl {
+    /// The group of a core is there, or has found no memory.
+    Started {
+        /// The core.
+        core: u32,
+        /// How that went.
+        result: spdk::Result<()>,
+    },
     /// A connection says hello. Nothing more is received from it until it is welcomed or refused.
     Hello {
         /// The connection.

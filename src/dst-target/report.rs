@@ -40,7 +40,7 @@ impl Target {
     /// Asks every group for its connections' counts. When all have answered, each has also acted on
     /// what it was told before.
     pub(crate) fn ask_groups(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, Counts) + 'static) {
-        let groups = self.groups.borrow().len();
+        let groups = self.groups.borrow().threads().len();
         if groups == 0 {
             return done(self, Counts::new());
         }

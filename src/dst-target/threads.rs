@@ -9,7 +9,8 @@ use spdk::thread::{Thread, cores};
 use crate::control::{Target, limits};
 use crate::error::Error;
 use crate::group;
-use crate::messages::{Control, ToGroup};
+use crate::groups::{Groups, Started};
+use crate::messages::{Control, ToControl, ToGroup};
 
 /// How often abandoned sessions are looked for, µs.
 const TICK_US: u64 = 500_000;
@@ -25,59 +26,112 @@ const SPARE_FILES: u64 = 64;
 const _: () = assert!(SPARE_FILES >= 2 * EVICTIONS_MAX as u64);
 
 impl Target {
-    /// Starts the groups, at the first listener: a process that is only a client has none.
-    ///
-    /// # Errors
-    /// A thread or a timer can't be had. Nothing is left behind.
-    pub(crate) fn start_groups(self: &Rc<Self>) -> Result<(), Error> {
-        if !self.groups.borrow().is_empty() {
-            return Ok(());
+    /// Starts the groups, at the first listener, and calls `then` when they are there. If they can't be
+    /// had, nothing is left behind.
+    pub(crate) fn start_groups(self: &Rc<Self>, then: impl FnOnce(Result<(), Error>) + 'static) {
+        let mut groups = self.groups.borrow_mut();
+        match &mut *groups {
+            Groups::None => drop(groups),
+            Groups::Starting { then: all, .. } => return all.push(Box::new(then)),
+            Groups::Started(_) => {
+                drop(groups);
+                return then(Ok(()));
+            }
         }
         self.limit_connections();
-        let resources = |errno| Error::Resources { what: "threads of the target", errno };
-        let target = Rc::downgrade(self);
-        let tick = move || target.upgrade().is_some_and(|target| target.tick());
-        let ticker = Poller::register(TICK_US, tick).map_err(resources)?;
+        let mut threads = Vec::new();
         for core in cores() {
             match self.start_group(core) {
-                Ok(thread) => self.groups.borrow_mut().push(thread),
+                Ok(thread) => threads.push(thread),
                 Err(errno) => {
-                    self.stop_groups();
-                    return Err(resources(errno));
+                    self.stop_threads(&threads);
+                    return then(Err(Error::Resources { what: "threads of the target", errno }));
                 }
             }
         }
-        let groups = self.groups.borrow().len();
-        self.tell(Input::GroupsStarted(groups));
-        *self.ticker.borrow_mut() = Some(ticker);
-        Ok(())
+        let (missing, then) = (threads.len(), vec![Box::new(then) as Started]);
+        *self.groups.borrow_mut() = Groups::Starting { threads, missing, failure: None, then };
     }
 
     fn start_group(&self, core: u32) -> spdk::Result<Thread> {
         let options = self.options.get();
-        let control = Control::new(self.thread, |message| Target::with(|target| target.hear(message)));
+        let control = self.way_here();
         let thread = Thread::create(&format!("dst_target_{core}"), core)?;
         thread.send(move || {
-            if let Err(errno) = group::start(options, control) {
-                spdk::error!(
-                    "DST target: not enough memory on core {core} for buffer_mib {}: {errno}; \
-                     connections on it are refused",
-                    options.buffer_mib
-                );
-            }
+            let result = group::start(options, control);
+            control.tell(ToControl::Started { core, result });
         })?;
         Ok(thread)
     }
 
+    /// A group is there, or has found no memory.
+    pub(crate) fn group_started(self: &Rc<Self>, core: u32, result: spdk::Result<()>) {
+        let mut groups = self.groups.borrow_mut();
+        let Groups::Starting { missing, failure, .. } = &mut *groups else { return };
+        *missing -= 1;
+        if let Err(errno) = result
+            && failure.is_none()
+        {
+            let mib = self.options.get().buffer_mib;
+            *failure = Some(Error::Memory { core, mib, errno });
+        }
+        if *missing > 0 {
+            return;
+        }
+        let Groups::Starting { threads, failure, then, .. } = std::mem::take(&mut *groups) else { return };
+        drop(groups);
+        let result = match failure {
+            None => self.use_groups(threads),
+            Some(error) => {
+                self.stop_threads(&threads);
+                Err(error)
+            }
+        };
+        for then in then {
+            then(result.clone());
+        }
+    }
+
+    fn use_groups(self: &Rc<Self>, threads: Vec<Thread>) -> Result<(), Error> {
+        let target = Rc::downgrade(self);
+        let tick = move || target.upgrade().is_some_and(|target| target.tick());
+        match Poller::register(TICK_US, tick) {
+            Ok(ticker) => *self.ticker.borrow_mut() = Some(ticker),
+            Err(errno) => {
+                self.stop_threads(&threads);
+                return Err(Error::Resources { what: "a timer of the target", errno });
+            }
+        }
+        let count = threads.len();
+        *self.groups.borrow_mut() = Groups::Started(threads);
+        self.tell(Input::GroupsStarted(count));
+        Ok(())
+    }
+
     /// Ends the groups' threads. They have no connections.
     pub(crate) fn stop_groups(&self) {
-        let groups = self.groups.borrow().len();
-        for group in 0..groups {
-            if let Err(errno) = self.send(group, ToGroup::Stop) {
+        match std::mem::take(&mut *self.groups.borrow_mut()) {
+            Groups::None => {}
+            Groups::Starting { threads, .. } | Groups::Started(threads) => self.stop_threads(&threads),
+        }
+    }
+
+    fn stop_threads(&self, threads: &[Thread]) {
+        for &thread in threads {
+            if let Err(errno) = self.send_to(thread, ToGroup::Stop) {
                 spdk::error!("a DST target thread can't be told to stop: {errno}");
             }
         }
-        self.groups.borrow_mut().clear();
+    }
+
+    /// Returns how groups reach this target.
+    fn way_here(&self) -> Control {
+        Control::new(self.thread, |message| Target::with(|target| target.hear(message)))
+    }
+
+    fn send_to(&self, thread: Thread, message: ToGroup) -> spdk::Result<()> {
+        let control = self.way_here();
+        thread.send(move || group::hear(control, message))
     }
 
     /// Sends a message to a group's thread.
@@ -85,9 +139,8 @@ impl Target {
     /// # Errors
     /// SPDK can't take the message, which is lost.
     pub(crate) fn send(&self, group: usize, message: ToGroup) -> spdk::Result<()> {
-        let thread = self.groups.borrow()[group];
-        let control = Control::new(self.thread, |message| Target::with(|target| target.hear(message)));
-        thread.send(move || group::hear(control, message))
+        let thread = self.groups.borrow().threads()[group];
+        self.send_to(thread, message)
     }
 
     /// Sends a message to a group's thread.

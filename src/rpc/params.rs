@@ -58,11 +58,14 @@ impl From<dst_target::Error> for RpcError {
             | Error::InUse { .. }
             | Error::Unsuitable { .. } => "bdev_name: ",
             Error::ListenerExists(_) | Error::NoListener(_) | Error::Listen { .. } => "traddr, trsvcid: ",
-            Error::OptionsInUse | Error::Resources { .. } => "",
+            Error::OptionsInUse | Error::Resources { .. } | Error::Memory { .. } => "",
         };
         let advice = match &error {
             Error::Rejected(Rejection::NeedsKey { .. }) => ": give it a psk_file or a psk",
             Error::Rejected(Rejection::TooManyHosts { .. }) => " (dst_export_remove_host removes a host)",
+            Error::Memory { .. } => {
+                ". Lower buffer_mib with dst_set_options, or give the application more memory (-s, hugepages)"
+            }
             _ => "",
         };
         RpcError { code: -error.errno().0, message: format!("{parameter}{error}{advice}") }

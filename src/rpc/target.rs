@@ -35,8 +35,12 @@ fn take_listener(params: Option<Value>) -> Result<ListenAddress> {
 }
 
 pub fn create_listener(params: Option<Value>, reply: Reply) {
-    let made = take_listener(params).and_then(|address| Ok(target()?.create_listener(address)?));
-    answer(reply, made.map(|()| true.into()));
+    match take_listener(params).and_then(|address| Ok((target()?, address))) {
+        Ok((target, address)) => target.create_listener(address, move |made| {
+            answer(reply, made.map(|()| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
 }
 
 pub fn delete_listener(params: Option<Value>, reply: Reply) {
