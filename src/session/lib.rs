@@ -11,6 +11,7 @@
 //! | [`retry`] | when to try again | client |
 //! | [`patience`] | the time that deadlines are counted in | client |
 //! | [`durability`] | which writes a target's restart may have lost | client |
+//! | [`device_change`] | what a target's events mean for the device | client |
 //! | [`access`] | which host may do what from which address | target |
 //! | [`negotiate`] | what a hello is answered with | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
@@ -25,6 +26,7 @@
 
 pub mod access;
 pub mod deframer;
+pub mod device_change;
 pub mod durability;
 pub mod histogram;
 pub mod lease;
