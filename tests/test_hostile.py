@@ -390,7 +390,7 @@ def test_size_that_spdk_refuses(lab: Lab) -> None:
     memory = Memory()
     fake = FakeTarget(serves=memory)
     lab.on_end(fake.end)
-    checker = start_checker(lab)
+    checker = start_checker(lab, blocks=BLOCKS // 2)
     attach_to(checker, fake.remote, reconnect_delay_ms=50)
 
     def state() -> tuple[str, str | None]:
@@ -398,7 +398,7 @@ def test_size_that_spdk_refuses(lab: Lab) -> None:
         return info["state"], info["last_error"]
 
     wait_until(lambda: state() == ("connected", None), "the client to be connected", 10)
-    assert checker.flush()
+    checker.begin_and_flow(depth=1)
     fake.blocks = BLOCKS - 8
     resized = attribute(1, struct.pack("<Q", fake.blocks))
     fake.channels[0].send(header(EVENT, 1, length=len(resized)) + resized)
@@ -410,7 +410,7 @@ def test_size_that_spdk_refuses(lab: Lab) -> None:
         channel.close()
     wait_until(lambda: fake.connections >= before + 2, "the client to come back", 10)
     wait_until(lambda: state()[0] == "connected" and refused in (state()[1] or ""), "all to be there", 10)
-    assert checker.flush()
+    checker.wait_flow()
     assert checker.bdev_bytes("remote0") == BLOCKS * BLOCK
     assert checker.text().count(refused) == 1, "it is logged once"
     # SPDK takes a size that is no smaller than its own.
@@ -419,6 +419,7 @@ def test_size_that_spdk_refuses(lab: Lab) -> None:
         channel.close()
     wait_until(lambda: checker.bdev_bytes("remote0") == (BLOCKS + 8) * BLOCK, "the bdev to grow", 10)
     wait_until(lambda: state() == ("connected", None), "nothing to be wrong", 10)
+    assert checker.end().all_failed == 0
 
 
 def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
