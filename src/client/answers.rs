@@ -6,7 +6,7 @@ use dst_session::transactions::{Answer, Request, Transactions};
 use dst_transport::{Flow, Frames};
 use dst_wire::{Crc32c, Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
-use spdk::bdev_io::{BdevIo, BdevIoQueue};
+use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::iov::IovMut;
 
 use crate::counters::Counters;
@@ -16,6 +16,20 @@ pub struct Pending {
     pub io: BdevIo,
     /// Of a flush: its number.
     pub flush: u64,
+}
+
+/// The operation that does an I/O of this kind.
+pub fn op_of(kind: IoKind) -> Option<Op> {
+    Some(match kind {
+        IoKind::Read => Op::Read,
+        IoKind::Write => Op::Write,
+        IoKind::Flush => Op::Flush,
+        IoKind::Unmap => Op::Unmap,
+        IoKind::WriteZeroes => Op::WriteZeroes,
+        IoKind::CompareAndWrite => Op::CompareAndWrite,
+        IoKind::Reset => Op::Reset,
+        IoKind::Other => return None,
+    })
 }
 
 /// The digest of the first `len` bytes of an I/O's data.

@@ -19,9 +19,8 @@ use spdk::clock::now_us;
 use spdk::iov::Iov;
 use spdk::poller::{Poller, Turn};
 
-use crate::answers::{Answers, Incoming, Pending, Record, digest_of};
+use crate::answers::{Answers, Incoming, Pending, Record, digest_of, op_of};
 use crate::counters::Counters;
-use crate::disk::op_of;
 use crate::link::{Connection, Link};
 use crate::log::Limit;
 use crate::shared::{Session, Shared};

@@ -14,13 +14,12 @@ use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
 use spdk::thread::Thread;
 
-use crate::control::{After, Control};
+use crate::control::{After, Attached, Control};
 use crate::counters::Counters;
-use crate::disk::{DstDisk, disk_info, longest};
+use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
 use crate::info::Info;
 use crate::options::Params;
-use crate::registry;
 use crate::shared::Shared;
 
 /// How often the control connection is looked at: what it carries is rare, and may wait this long.
@@ -29,9 +28,6 @@ const PERIOD_US: u64 = 1000;
 /// How often it is looked at when its poller rests, for what no socket tells.
 const REST_US: u64 = 10_000;
 
-/// Who waits for an attach.
-pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
-
 /// Who waits for a detach.
 pub type Detached = Box<dyn FnOnce(Result<(), Error>)>;
 
@@ -39,6 +35,7 @@ pub type Detached = Box<dyn FnOnce(Result<(), Error>)>;
 pub struct Client {
     params: Params,
     shared: Arc<Shared>,
+    forget: Forget,
     inner: RefCell<Control>,
     /// From the bdev's registration on.
     bdev_size: Cell<BdevSize>,
@@ -46,17 +43,22 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins to attach.
+    /// Begins to attach. `forget` is called when the client is no more.
     ///
     /// # Errors
     /// Not enough memory; `waiting` is given back.
-    pub(crate) fn start(params: Params, waiting: Attached) -> Result<Rc<Client>, (Error, Attached)> {
+    pub(crate) fn start(
+        params: Params,
+        forget: Forget,
+        waiting: Attached,
+    ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
         let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
         let inner = Control::new(&shared, params.wait, now);
         let client = Rc::new(Client {
             params,
             shared,
+            forget,
             inner: RefCell::new(inner),
             bdev_size: Cell::new(BdevSize::Current(0)),
             deleting: Cell::new(false),
@@ -139,13 +141,13 @@ impl Client {
         let disk = self.inner.borrow_mut().disk.take();
         match disk {
             None => {
-                registry::forget(&self.shared);
+                (self.forget)(&self.shared);
                 done(Ok(()));
             }
             Some(disk) => {
                 let client = Rc::clone(self);
                 disk.unregister(move |result| {
-                    registry::forget(&client.shared);
+                    (client.forget)(&client.shared);
                     let name = client.params.name.clone();
                     done(result.map_err(|errno| Error::Unregister { name, errno }));
                 });
@@ -227,7 +229,8 @@ impl Client {
         }
         let control = Thread::current().expect("clients live on an SPDK thread");
         self.bdev_size.set(BdevSize::Current(device.num_blocks));
-        let disk = Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control });
+        let disk =
+            Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control, forget: self.forget });
         match register(disk, disk_info(&self.params.name, &device, longest)) {
             Ok(disk) => {
                 let peer = &self.params.peer;
@@ -271,7 +274,7 @@ impl Client {
     fn give_up(self: &Rc<Self>, error: Error) {
         spdk::error!("DST bdev {}: {error}", self.params.name);
         let waiting = self.inner.borrow_mut().waiting.take();
-        registry::forget(&self.shared);
+        (self.forget)(&self.shared);
         if let Some(waiting) = waiting {
             waiting(Err(error));
         }

@@ -10,9 +10,9 @@ use dst_wire::{Device, Previous, RefusalReason, Welcome};
 use spdk::bdev_module::Registered;
 use spdk::poller::Poller;
 
-use crate::client::Attached;
 use crate::disk::DstDisk;
 use crate::error::Error;
+use crate::info::State;
 use crate::link::{Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
@@ -24,6 +24,9 @@ const FIRST_ATTEMPT_MS: u32 = 500;
 
 /// Bytes of the control connection's receive buffer.
 const BUFFER: usize = 8 << 10;
+
+/// Who waits for an attach.
+pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
 
 /// What the control thread knows of a bdev.
 pub struct Control {
@@ -50,19 +53,6 @@ pub struct Control {
     pub state: State,
     pub state_since_us: u64,
     pub poller: Option<Poller>,
-}
-
-/// What people are told of a bdev.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// There is no bdev yet.
-    Attaching,
-    /// All connections are there.
-    Connected,
-    /// At least one is not.
-    Reconnecting,
-    /// The device can't be had any more.
-    Failed,
 }
 
 /// What to do after the link was looked at, with nothing borrowed.

@@ -4,15 +4,18 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
-use dst_wire::{Device, Op};
+use dst_wire::Device;
 use serde_json::{Value, json};
 use spdk::bdev_io::{BdevIo, IoKind};
 use spdk::bdev_module::{DestructDone, Disk, DiskInfo};
 use spdk::thread::Thread;
 
+use crate::answers::op_of;
 use crate::channel::Channel;
-use crate::registry;
 use crate::shared::Shared;
+
+/// Makes the registry forget the client of a bdev. On the control thread.
+pub type Forget = fn(&Arc<Shared>);
 
 /// A DST bdev.
 pub struct DstDisk {
@@ -20,6 +23,7 @@ pub struct DstDisk {
     pub device: Device,
     /// The control thread, which has the [`crate::Client`].
     pub control: Thread,
+    pub forget: Forget,
 }
 
 impl Disk for DstDisk {
@@ -59,26 +63,12 @@ impl Disk for DstDisk {
 
     fn destruct(&self, done: DestructDone) {
         self.shared.closing.store(true, Ordering::Relaxed);
-        let shared = Arc::clone(&self.shared);
-        if let Err(errno) = self.control.send(move || registry::forget(&shared)) {
+        let (shared, forget) = (Arc::clone(&self.shared), self.forget);
+        if let Err(errno) = self.control.send(move || forget(&shared)) {
             spdk::error!("DST bdev {}: its connection stays open: {errno}", self.shared.name);
         }
         done.done();
     }
-}
-
-/// The operation that does an I/O of this kind.
-pub fn op_of(kind: IoKind) -> Option<Op> {
-    Some(match kind {
-        IoKind::Read => Op::Read,
-        IoKind::Write => Op::Write,
-        IoKind::Flush => Op::Flush,
-        IoKind::Unmap => Op::Unmap,
-        IoKind::WriteZeroes => Op::WriteZeroes,
-        IoKind::CompareAndWrite => Op::CompareAndWrite,
-        IoKind::Reset => Op::Reset,
-        IoKind::Other => return None,
-    })
 }
 
 /// The bdev's UUID: the export's, made another one, so that a process that has both sees two.

@@ -5,8 +5,20 @@ use std::net::IpAddr;
 use dst_session::histogram::Histogram;
 use dst_wire::{Cipher, Device, Digest};
 
-use crate::control::State;
 use crate::options::Params;
+
+/// What people are told of a bdev.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// There is no bdev yet.
+    Attaching,
+    /// All connections are there.
+    Connected,
+    /// At least one is not.
+    Reconnecting,
+    /// The device can't be had any more.
+    Failed,
+}
 
 /// What is known of a bdev at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]

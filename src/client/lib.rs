@@ -26,8 +26,7 @@ mod reset;
 mod shared;
 
 pub use client::Client;
-pub use control::State;
 pub use error::Error;
-pub use info::Info;
+pub use info::{Info, State};
 pub use options::{Options, Params, Peer};
 pub use registry::{create, delete, find, list, options, set_options, stop_all};

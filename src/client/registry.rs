@@ -31,7 +31,7 @@ pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
         return done(Err(Error::Exists(name)));
     }
-    match Client::start(params, Box::new(done)) {
+    match Client::start(params, forget, Box::new(done)) {
         Ok(client) => {
             CLIENTS.with(|clients| clients.borrow_mut().push(client));
         }
@@ -62,7 +62,7 @@ pub fn list() -> Vec<Rc<Client>> {
 }
 
 /// The client of this bdev is no more.
-pub(crate) fn forget(shared: &Arc<Shared>) {
+fn forget(shared: &Arc<Shared>) {
     let gone = CLIENTS.with(|clients| {
         let mut clients = clients.borrow_mut();
         let index = clients.iter().position(|client| client.is_of(shared))?;
