@@ -9,6 +9,7 @@ use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::iov::IovMut;
 
+use crate::channels::Standing;
 use crate::counters::Counters;
 
 /// An I/O while it is a transaction.
@@ -18,7 +19,7 @@ pub struct Pending {
     pub flush: u64,
 }
 
-/// The operation that does an I/O of this kind.
+/// Returns the operation that does an I/O of this kind.
 pub fn op_of(kind: IoKind) -> Option<Op> {
     Some(match kind {
         IoKind::Read => Op::Read,
@@ -32,7 +33,7 @@ pub fn op_of(kind: IoKind) -> Option<Op> {
     })
 }
 
-/// The digest of the first `len` bytes of an I/O's data.
+/// Returns the digest of the first `len` bytes of an I/O's data.
 pub fn digest_of(io: &BdevIo, len: usize) -> u32 {
     Crc32c::of_pieces(len, |at| io.slice(at))
 }
@@ -60,9 +61,9 @@ pub struct Record<'a> {
 pub struct Answers<'a> {
     pub transactions: &'a mut Transactions<Pending>,
     pub incoming: &'a mut Incoming,
-    pub counters: &'a Counters,
+    pub standing: &'a Standing,
     /// Where a reset goes that the target has done.
-    pub resets: &'a mut BdevIoQueue,
+    pub held: &'a mut BdevIoQueue,
     pub record: Record<'a>,
     /// The time as deadlines are counted.
     pub patient_us: u64,
@@ -104,19 +105,19 @@ impl Frames for Answers<'_> {
     fn end(&mut self) -> Result<(), Violation> {
         let Some(answer) = self.incoming.answer.take() else { return Ok(()) };
         if self.is_corrupt(&answer) {
-            Counters::add(&self.counters.corrupt, 1);
+            Counters::add(&self.standing.counters.corrupt, 1);
             let digest = self.transactions.has_digests().then(|| self.request_digest(answer.slot)).flatten();
             return self.transactions.repeat(answer.slot, digest);
         }
         let (pending, request, begun_us) = self.transactions.finish(answer.slot);
-        self.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
+        self.standing.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
-            Counters::add(&self.counters.errors, 1);
+            Counters::add(&self.standing.counters.errors, 1);
         } else if self.record.is_volatile {
             self.note(&request, &pending);
         }
         if request.op == Op::Reset && answer.status == Status::Success {
-            self.resets.push_back(pending.io);
+            self.held.push_back(pending.io);
             return Ok(());
         }
         // The user may submit its next I/O inside this: that only touches the channel's waiting queue.
@@ -144,7 +145,7 @@ impl Answers<'_> {
     fn note(&self, request: &Request, pending: &Pending) {
         let Record { durability, start, .. } = self.record;
         match Effect::of(request.op) {
-            Effect::Write => durability.wrote(&self.counters.written, start),
+            Effect::Write => durability.wrote(&self.standing.written, start),
             Effect::Flush => durability.flushed(start, pending.flush),
             Effect::Nothing => {}
         }

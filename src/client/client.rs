@@ -3,30 +3,24 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use dst_session::device_change::{BdevSize, DeviceChange};
-use dst_session::mutation::{self, Mutation};
-use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
-use dst_wire::{Cipher, Device, Digest, Welcome};
+use dst_wire::{Cipher, Digest, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
 use spdk::thread::Thread;
 
-use crate::control::{After, Attached, Control};
+use crate::control::{After, Attached, Control, Shown};
 use crate::counters::Counters;
 use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
 use crate::info::Info;
+use crate::link::REST_US;
 use crate::options::Params;
 use crate::shared::Shared;
 
-/// How often the control connection is looked at: what it carries is rare, and may wait this long.
+/// How often the control connection is looked at, µs: what it carries is rare, and may wait this long.
 const PERIOD_US: u64 = 1000;
-
-/// How often it is looked at when its poller rests, for what no socket tells.
-const REST_US: u64 = 10_000;
 
 /// Who waits for a detach.
 pub type Detached = Box<dyn FnOnce(Result<(), Error>)>;
@@ -37,8 +31,6 @@ pub struct Client {
     shared: Arc<Shared>,
     forget: Forget,
     inner: RefCell<Control>,
-    /// From the bdev's registration on.
-    bdev_size: Cell<BdevSize>,
     deleting: Cell<bool>,
 }
 
@@ -60,20 +52,15 @@ impl Client {
             shared,
             forget,
             inner: RefCell::new(inner),
-            bdev_size: Cell::new(BdevSize::Current(0)),
             deleting: Cell::new(false),
         });
         let polled = Rc::downgrade(&client);
         let turn = move || Turn::from(polled.upgrade().is_some_and(|client| client.poll()));
         match Poller::resting(PERIOD_US, REST_US, turn) {
-            Ok(poller) => {
-                let mut inner = client.inner.borrow_mut();
-                inner.link.waker = poller.waker();
-                inner.poller = Some(poller);
-            }
+            Ok(poller) => client.inner.borrow_mut().set_poller(poller),
             Err(errno) => return Err((Error::Resources { what: "a poller", errno }, waiting)),
         }
-        client.inner.borrow_mut().waiting = Some(waiting);
+        client.inner.borrow_mut().set_waiting(waiting);
         Ok(client)
     }
 
@@ -95,40 +82,53 @@ impl Client {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    /// What is known of it now.
+    /// Returns what is known of it now.
     pub fn info(&self) -> Info {
         let inner = self.inner.borrow();
-        let sum = Counters::default();
-        sum.add_all(&self.shared.past);
-        let channels = self.shared.counters();
-        channels.iter().for_each(|counters| sum.add_all(counters));
+        let Shown { state, state_age_ms, welcome, is_up, lost, reconnects, size_note } = inner.show();
+        let channels = self.shared.channels();
+        // Without `..`, so that a counter that is not shown does not compile.
+        let Counters {
+            transactions,
+            errors,
+            expired,
+            lost: channels_lost,
+            reconnects: channels_reconnects,
+            resent,
+            corrupt,
+            outstanding,
+            waiting,
+            read_latency,
+            write_latency,
+            other_latency,
+        } = channels.sum();
         Info {
             params: self.params.clone(),
             address: self.shared.address(),
-            state: inner.state,
-            state_age_ms: now_us().saturating_sub(inner.state_since_us) / 1000,
+            state,
+            state_age_ms,
             device: self.shared.device(),
-            max_transfer: inner.welcome.as_ref().map_or(0, |welcome| welcome.max_transfer),
-            credits: inner.welcome.as_ref().map_or(0, |welcome| welcome.credits),
-            keep_alive_ms: inner.welcome.as_ref().map_or(0, |welcome| welcome.keep_alive_ms),
-            connections: self.shared.connected.load(Ordering::Relaxed) + usize::from(inner.link.is_up()),
-            channels: channels.len(),
-            transactions: sum.transactions.into_inner(),
-            errors: sum.errors.into_inner(),
-            expired: sum.expired.into_inner(),
-            lost: sum.lost.into_inner() + inner.lost,
-            reconnects: sum.reconnects.into_inner() + inner.reconnects,
-            resent: sum.resent.into_inner(),
-            corrupt: sum.corrupt.into_inner(),
-            digest: inner.welcome.as_ref().map_or(Digest::None, |welcome| welcome.digest),
-            cipher: inner.welcome.as_ref().map_or(Cipher::None, |welcome| welcome.cipher),
-            lost_caches: self.shared.durability.losses(),
-            outstanding: sum.outstanding.into_inner(),
-            waiting: sum.waiting.into_inner(),
-            read_latency: sum.read_latency.get(),
-            write_latency: sum.write_latency.get(),
-            other_latency: sum.other_latency.get(),
-            last_error: self.shared.last_error().or_else(|| self.bdev_size.get().note()),
+            max_transfer: welcome.map_or(0, |welcome| welcome.max_transfer),
+            credits: welcome.map_or(0, |welcome| welcome.credits),
+            keep_alive_ms: welcome.map_or(0, |welcome| welcome.keep_alive_ms),
+            connections: channels.connections() + usize::from(is_up),
+            channels: channels.count(),
+            transactions: transactions.into_inner(),
+            errors: errors.into_inner(),
+            expired: expired.into_inner(),
+            lost: channels_lost.into_inner() + lost,
+            reconnects: channels_reconnects.into_inner() + reconnects,
+            resent: resent.into_inner(),
+            corrupt: corrupt.into_inner(),
+            digest: welcome.map_or(Digest::None, |welcome| welcome.digest),
+            cipher: welcome.map_or(Cipher::None, |welcome| welcome.cipher),
+            lost_caches: self.shared.durability().losses(),
+            outstanding: outstanding.into_inner(),
+            waiting: waiting.into_inner(),
+            read_latency: read_latency.get(),
+            write_latency: write_latency.get(),
+            other_latency: other_latency.get(),
+            last_error: self.shared.last_error().or(size_note),
         }
     }
 
@@ -137,8 +137,8 @@ impl Client {
         if self.deleting.replace(true) {
             return done(Err(Error::Deleting(self.params.name.clone())));
         }
-        self.shared.closing.store(true, Ordering::Relaxed);
-        let disk = self.inner.borrow_mut().disk.take();
+        self.shared.close();
+        let disk = self.inner.borrow_mut().take_disk();
         match disk {
             None => {
                 (self.forget)(&self.shared);
@@ -158,12 +158,8 @@ impl Client {
     /// Ends the control connection. The registry has forgotten the client.
     pub(crate) fn stop(&self) {
         let mut inner = self.inner.borrow_mut();
-        inner.poller.take();
-        if let Some((connection, _)) = inner.link.up() {
-            connection.goodbye();
-        }
-        inner.link.close();
-        let waiting = inner.waiting.take();
+        inner.stop();
+        let waiting = inner.take_waiting();
         drop(inner);
         if let Some(waiting) = waiting {
             waiting(Err(Error::Deleted(self.params.name.clone())));
@@ -175,60 +171,23 @@ impl Client {
         let after = self.inner.borrow_mut().turn(now, self.deleting.get());
         match after {
             After::Nothing => return false,
-            After::Attach(welcome) => self.attach(&welcome),
+            After::Worked => {}
+            After::Register(welcome) => self.register(&welcome),
             After::Answer => self.answer(),
             After::GiveUp(error) => self.give_up(error),
-            After::Change(DeviceChange::Resized(device)) => self.resized(device),
-            After::Change(DeviceChange::Removed) => self.removed(),
+            After::Removed => self.removed(),
         }
         true
     }
 
-    /// The target let us in.
-    fn attach(self: &Rc<Self>, welcome: &Welcome) {
-        let Some(before) = self.shared.device() else { return self.register(welcome) };
-        let same = check_same_device(&before, &welcome.device)
-            .and_then(|()| check_not_smaller(&before, &welcome.device));
-        let mut inner = self.inner.borrow_mut();
-        if let Err(error) = same
-            && !mutation::is_on(Mutation::NoIdentity)
-        {
-            return self.shared.fail(&error.to_string());
-        }
-        let longest = self.shared.longest.load(Ordering::Relaxed);
-        if let Err(error) = check_still_usable(&before, longest, welcome) {
-            self.shared.attempt_failed(error.to_string(), now_us());
-            if let Some((connection, _)) = inner.link.up() {
-                // Or the target would keep the session for a client that does not come back to it.
-                connection.goodbye();
-            }
-            return inner.link.unusable(now_us());
-        }
-        inner.joined(welcome);
-        inner.welcome = Some(welcome.clone());
-        if let Some(tail) = inner.log.pass(now_us()) {
-            spdk::notice!("DST bdev {}: control connection is back{tail}", self.params.name);
-        }
-        drop(inner);
-        let num_blocks = welcome.device.num_blocks;
-        // A size that SPDK refused before is offered again: the bdev may not be open any more.
-        if num_blocks != before.num_blocks || num_blocks != self.bdev_size.get().blocks() {
-            self.resized(Device { num_blocks, ..before });
-        }
-    }
-
+    /// The target let us in for the first time.
     fn register(self: &Rc<Self>, welcome: &Welcome) {
         let device = welcome.device;
         self.shared.set_device(device);
         let longest = longest(&device, welcome.max_transfer);
-        self.shared.longest.store(longest, Ordering::Relaxed);
-        {
-            let mut inner = self.inner.borrow_mut();
-            inner.joined(welcome);
-            inner.welcome = Some(welcome.clone());
-        }
+        self.shared.set_longest(longest);
+        self.inner.borrow_mut().joined(welcome);
         let control = Thread::current().expect("clients live on an SPDK thread");
-        self.bdev_size.set(BdevSize::Current(device.num_blocks));
         let disk =
             Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control, forget: self.forget });
         match register(disk, disk_info(&self.params.name, &device, longest)) {
@@ -244,9 +203,7 @@ impl Client {
                     device.block_size,
                     if device.read_only { ", read only" } else { "" }
                 );
-                let mut inner = self.inner.borrow_mut();
-                inner.disk = Some(disk);
-                drop(inner);
+                self.inner.borrow_mut().set_disk(disk, device.num_blocks);
                 self.shared.forget_error();
                 self.answer();
             }
@@ -264,7 +221,7 @@ impl Client {
 
     /// Who waits is told that it is attached, or will be.
     fn answer(&self) {
-        let waiting = self.inner.borrow_mut().waiting.take();
+        let waiting = self.inner.borrow_mut().take_waiting();
         if let Some(waiting) = waiting {
             waiting(Ok(self.params.name.clone()));
         }
@@ -273,38 +230,10 @@ impl Client {
     /// It can't be attached: nothing is left behind.
     fn give_up(self: &Rc<Self>, error: Error) {
         spdk::error!("DST bdev {}: {error}", self.params.name);
-        let waiting = self.inner.borrow_mut().waiting.take();
+        let waiting = self.inner.borrow_mut().take_waiting();
         (self.forget)(&self.shared);
         if let Some(waiting) = waiting {
             waiting(Err(error));
-        }
-    }
-
-    /// Notes the size that the target says its device has, and passes it up to SPDK.
-    ///
-    /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target answers
-    /// I/O behind the device's end with an error.
-    fn resized(&self, device: Device) {
-        // Whatever SPDK says: this is what the next welcome is compared with.
-        self.shared.set_device(device);
-        let num_blocks = device.num_blocks;
-        let taken = match &self.inner.borrow().disk {
-            Some(disk) => disk.resize(num_blocks),
-            None => return,
-        };
-        let (size, is_news) = match taken {
-            Ok(()) => (BdevSize::Current(num_blocks), true),
-            Err(_) => self.bdev_size.get().refuse(num_blocks),
-        };
-        self.bdev_size.set(size);
-        if !is_news {
-            return;
-        }
-        let Some(tail) = self.inner.borrow_mut().sizes.pass(now_us()) else { return };
-        let name = &self.params.name;
-        match size.note() {
-            None => spdk::notice!("DST bdev {name} has {num_blocks} blocks now{tail}"),
-            Some(note) => spdk::error!("DST bdev {name}: {note}{tail}"),
         }
     }
 
@@ -314,7 +243,7 @@ impl Client {
             return;
         }
         spdk::warn!("DST bdev {}: the target ended its export; the bdev is removed", self.params.name);
-        self.shared.failed.store(true, Ordering::Relaxed);
+        self.shared.removed();
         let name = self.params.name.clone();
         self.delete(Box::new(move |result| {
             if let Err(error) = result {

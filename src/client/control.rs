@@ -1,13 +1,14 @@
 //! The control connection: the session is opened, watched and, when it is lost, followed by another one.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
-use dst_session::device_change::{self, DeviceChange};
+use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
+use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
 use dst_transport::Broken;
 use dst_wire::{Device, Previous, RefusalReason, Welcome};
 use spdk::bdev_module::Registered;
+use spdk::clock::now_us;
 use spdk::poller::Poller;
 
 use crate::disk::DstDisk;
@@ -31,49 +32,73 @@ pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
 /// What the control thread knows of a bdev.
 pub struct Control {
     shared: Arc<Shared>,
-    pub link: Link,
+    link: Link,
     messages: Messages,
-    pub disk: Option<Registered<DstDisk>>,
+    bdev: Option<Bdev>,
     /// What was negotiated at the last welcome.
-    pub welcome: Option<Welcome>,
+    welcome: Option<Welcome>,
     /// The session that is followed by another one: the target does not know it any more.
     previous: Option<Previous>,
     /// A session that channels may not join yet, because of what they sent in the one before.
     held_back: Option<Session>,
-    pub waiting: Option<Attached>,
+    waiting: Option<Attached>,
     /// Whether who waits wants to know that it is attached, rather than that it is tried.
     wait: bool,
     attach_deadline_us: u64,
-    pub log: Limit,
+    log: Limit,
     /// For changes of the size, which must not hide that a connection was lost.
-    pub sizes: Limit,
-    /// Connections made after one was lost, and connections lost.
-    pub reconnects: u64,
-    pub lost: u64,
+    sizes: Limit,
+    /// Connections made after one was lost.
+    reconnects: u64,
+    /// Connections lost.
+    lost: u64,
+    state: State,
+    state_since_us: u64,
+    poller: Option<Poller>,
+}
+
+/// The bdev, once there is one.
+struct Bdev {
+    disk: Registered<DstDisk>,
+    size: BdevSize,
+}
+
+/// What people are shown of a control connection.
+pub struct Shown<'a> {
     pub state: State,
-    pub state_since_us: u64,
-    pub poller: Option<Poller>,
+    pub state_age_ms: u64,
+    /// What was negotiated, once it was.
+    pub welcome: Option<&'a Welcome>,
+    pub is_up: bool,
+    pub lost: u64,
+    pub reconnects: u64,
+    /// What is wrong with the bdev's size.
+    pub size_note: Option<String>,
 }
 
 /// What to do after the link was looked at, with nothing borrowed.
 pub enum After {
     Nothing,
-    Attach(Box<Welcome>),
+    /// There was something to do, which is done.
+    Worked,
+    /// The target let us in for the first time: the bdev can be registered.
+    Register(Box<Welcome>),
     /// Who waits may go on.
     Answer,
     GiveUp(Error),
-    Change(DeviceChange),
+    /// The export is gone for good.
+    Removed,
 }
 
 impl Control {
     /// One that begins to connect.
     pub fn new(shared: &Arc<Shared>, wait: bool, now: u64) -> Control {
-        let patience_ms = if wait { shared.options.attach_timeout_ms } else { FIRST_ATTEMPT_MS };
+        let patience_ms = if wait { shared.options().attach_timeout_ms } else { FIRST_ATTEMPT_MS };
         Control {
             shared: Arc::clone(shared),
             link: Link::new(Arc::clone(shared), 0, BUFFER, now),
             messages: Messages::default(),
-            disk: None,
+            bdev: None,
             welcome: None,
             previous: None,
             held_back: None,
@@ -90,19 +115,68 @@ impl Control {
         }
     }
 
+    /// Sets the poller that calls [`Control::turn`].
+    pub fn set_poller(&mut self, poller: Poller) {
+        self.link.set_waker(poller.waker());
+        self.poller = Some(poller);
+    }
+
+    /// Sets who waits for the attach.
+    pub fn set_waiting(&mut self, waiting: Attached) {
+        self.waiting = Some(waiting);
+    }
+
+    /// Takes who waits for the attach out, to be answered with nothing borrowed.
+    pub fn take_waiting(&mut self) -> Option<Attached> {
+        self.waiting.take()
+    }
+
+    /// The bdev is registered, with this many blocks.
+    pub fn set_disk(&mut self, disk: Registered<DstDisk>, num_blocks: u64) {
+        self.bdev = Some(Bdev { disk, size: BdevSize::Current(num_blocks) });
+    }
+
+    /// Takes the bdev out, to be unregistered.
+    pub fn take_disk(&mut self) -> Option<Registered<DstDisk>> {
+        self.bdev.take().map(|bdev| bdev.disk)
+    }
+
+    /// Ends the connection, and the attempts to have one.
+    pub fn stop(&mut self) {
+        self.poller.take();
+        self.link.close_politely();
+    }
+
+    /// Returns what people are shown.
+    pub fn show(&self) -> Shown<'_> {
+        Shown {
+            state: self.state,
+            state_age_ms: now_us().saturating_sub(self.state_since_us) / 1000,
+            welcome: self.welcome.as_ref(),
+            is_up: self.link.is_up(),
+            lost: self.lost,
+            reconnects: self.reconnects,
+            size_note: self.bdev.as_ref().and_then(|bdev| bdev.size.note()),
+        }
+    }
+
     /// A turn of the poller.
     pub fn turn(&mut self, now: u64, deleting: bool) -> After {
         self.note_state(now);
-        if self.shared.given_up.swap(false, Relaxed) {
+        if self.shared.take_give_up() {
             self.give_up_session(now);
         }
         if self.link.is_up() {
             return match self.listen(now) {
                 Ok(None) => self.watch(now),
-                Ok(Some(change)) => After::Change(change),
+                Ok(Some(DeviceChange::Resized(device))) => {
+                    self.resized(device, now);
+                    After::Worked
+                }
+                Ok(Some(DeviceChange::Removed)) => After::Removed,
                 Err(broken) => {
                     if let Some(tail) = self.log.pass(now) {
-                        let name = &self.shared.name;
+                        let name = self.shared.name();
                         spdk::warn!("DST bdev {name}: control connection lost: {broken}{tail}");
                     }
                     self.lost(now);
@@ -110,7 +184,7 @@ impl Control {
                 }
             };
         }
-        if deleting || self.shared.failed.load(Relaxed) {
+        if deleting || self.shared.has_failed() {
             return After::Nothing;
         }
         let wanted = match self.shared.session() {
@@ -120,11 +194,18 @@ impl Control {
         match self.link.advance(now, wanted) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
-                self.shared.doubted.store(false, Relaxed);
-                if self.disk.is_some() {
+                // Whoever doubted the session has its answer.
+                self.shared.take_doubt();
+                if self.bdev.is_some() {
                     self.reconnects += 1;
                 }
-                After::Attach(welcome)
+                match self.shared.device() {
+                    None => After::Register(welcome),
+                    Some(before) => {
+                        self.rejoin(&welcome, before, now);
+                        After::Worked
+                    }
+                }
             }
             Step::Failed { why, refused } => self.attempt_failed(now, why, refused),
             Step::Nothing if self.waiting.is_some() && now >= self.attach_deadline_us => {
@@ -132,7 +213,7 @@ impl Control {
                     return After::Answer;
                 }
                 let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
-                After::GiveUp(Error::Timeout { ms: self.shared.options.attach_timeout_ms, last })
+                After::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
             }
             Step::Nothing => After::Nothing,
         }
@@ -158,12 +239,12 @@ impl Control {
     /// What else may have happened: a channel was told that there is no such session, a session that was
     /// held back may be joined.
     fn watch(&mut self, now: u64) -> After {
-        if self.shared.doubted.swap(false, Relaxed) && self.shared.session().is_some() {
+        if self.shared.take_doubt() && self.shared.session().is_some() {
             // Whoever asks for the session on this connection's place learns the truth.
             self.lost(now);
         }
         if let Some(session) = self.held_back {
-            let over = self.shared.leases_over_us().is_some_and(|over_us| now >= over_us);
+            let over = self.shared.channels().leases_over_us().is_some_and(|over_us| now >= over_us);
             if over || mutation::is_on(Mutation::NoLeaseAtFailover) {
                 self.publish(session);
             }
@@ -183,7 +264,7 @@ impl Control {
         if !mutation::is_on(Mutation::AttemptGoesOn) {
             self.link.close();
         }
-        self.link.retry.restart(now);
+        self.link.retry_at_once(now);
     }
 
     fn publish(&mut self, session: Session) {
@@ -191,8 +272,67 @@ impl Control {
         self.shared.set_session(Some(session));
     }
 
+    /// The target let us in, to what should be the device that we know.
+    fn rejoin(&mut self, welcome: &Welcome, before: Device, now: u64) {
+        let same = check_same_device(&before, &welcome.device)
+            .and_then(|()| check_not_smaller(&before, &welcome.device));
+        if let Err(error) = same
+            && !mutation::is_on(Mutation::NoIdentity)
+        {
+            return self.shared.fail(&error.to_string());
+        }
+        if let Err(error) = check_still_usable(&before, self.shared.longest(), welcome) {
+            self.shared.attempt_failed(error.to_string(), now);
+            if let Some((connection, _)) = self.link.up() {
+                // Or the target would keep the session for a client that does not come back to it.
+                connection.goodbye();
+            }
+            return self.link.unusable(now);
+        }
+        self.joined(welcome);
+        if let Some(tail) = self.log.pass(now) {
+            spdk::notice!("DST bdev {}: control connection is back{tail}", self.shared.name());
+        }
+        let num_blocks = welcome.device.num_blocks;
+        // A size that SPDK refused before is offered again: the bdev may not be open any more.
+        let is_news = self.bdev.as_ref().is_some_and(|bdev| bdev.size.blocks() != num_blocks);
+        if num_blocks != before.num_blocks || is_news {
+            self.resized(Device { num_blocks, ..before }, now);
+        }
+    }
+
+    /// Notes the size that the target says its device has, and passes it up to SPDK.
+    ///
+    /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target answers
+    /// I/O behind the device's end with an error.
+    fn resized(&mut self, device: Device, now: u64) {
+        // Whatever SPDK says: this is what the next welcome is compared with.
+        self.shared.set_device(device);
+        let num_blocks = device.num_blocks;
+        let Some(bdev) = &mut self.bdev else { return };
+        let is_news;
+        (bdev.size, is_news) = match bdev.disk.resize(num_blocks) {
+            Ok(()) => (BdevSize::Current(num_blocks), true),
+            Err(_) => bdev.size.refuse(num_blocks),
+        };
+        if !is_news {
+            return;
+        }
+        let Some(tail) = self.sizes.pass(now) else { return };
+        let name = self.shared.name();
+        match bdev.size.note() {
+            None => spdk::notice!("DST bdev {name} has {num_blocks} blocks now{tail}"),
+            Some(note) => spdk::error!("DST bdev {name}: {note}{tail}"),
+        }
+    }
+
     /// The target let us in, to the device that we know.
     pub fn joined(&mut self, welcome: &Welcome) {
+        self.join(welcome);
+        self.welcome = Some(welcome.clone());
+    }
+
+    fn join(&mut self, welcome: &Welcome) {
         let id = welcome.session.id;
         if self.shared.session().is_some_and(|session| session.id == id) {
             return;
@@ -201,14 +341,14 @@ impl Control {
         if instance.is_some_and(|before| before != welcome.instance) && !welcome.cache_kept {
             self.restarted(&welcome.device);
         }
-        let session = Session { id, start: self.shared.durability.start() };
+        let session = Session { id, start: self.shared.durability().start() };
         if self.previous.is_none() || welcome.previous_ended {
             self.publish(session);
         } else {
             spdk::notice!(
                 "DST bdev {}: another target, which can't tell whether the one before has ended: \
                  I/O waits until its leases are over",
-                self.shared.name
+                self.shared.name()
             );
             self.held_back = Some(session);
         }
@@ -216,20 +356,18 @@ impl Control {
 
     /// The target was started anew.
     fn restarted(&mut self, device: &Device) {
-        let channels = self.shared.counters();
-        let all = channels.iter().map(|counters| &counters.written).chain([&self.shared.past.written]);
-        if self.shared.durability.restarted(all) {
+        if self.shared.channels().restarted(self.shared.durability()) {
             spdk::error!(
                 "DST bdev {}: the target was started anew and its device, {} blocks with a volatile cache, may have \
                  lost completed writes that were not flushed; the next flush of every channel fails",
-                self.shared.name,
+                self.shared.name(),
                 device.num_blocks
             );
         }
     }
 
     /// The control connection is over. The session may not be.
-    pub fn lost(&mut self, now: u64) {
+    fn lost(&mut self, now: u64) {
         self.messages = Messages::default();
         self.held_back = None;
         self.lost += 1;
@@ -244,7 +382,7 @@ impl Control {
         } else {
             all_tried = self.shared.next_address();
             if !all_tried {
-                self.link.retry.failed_here(now);
+                self.link.try_next_address(now);
             }
         }
         let final_no = matches!(
@@ -255,7 +393,7 @@ impl Control {
             return After::Answer;
         }
         if self.waiting.is_some() && final_no && all_tried {
-            let (export, host) = (self.shared.peer.export.clone(), self.shared.peer.host.clone());
+            let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
             return After::GiveUp(Error::Refused { export, host, why });
         }
         // Later on even a "not allowed" is tried again: a target that was just started may not have its
@@ -265,9 +403,9 @@ impl Control {
 
     fn note_state(&mut self, now: u64) {
         let shared = &self.shared;
-        let all_up = self.link.is_up() && shared.connected.load(Relaxed) >= shared.channels.load(Relaxed);
-        let state = match &self.disk {
-            _ if shared.failed.load(Relaxed) => State::Failed,
+        let all_up = self.link.is_up() && shared.channels().connections() >= shared.channels().count();
+        let state = match &self.bdev {
+            _ if shared.has_failed() => State::Failed,
             None => State::Attaching,
             Some(_) if all_up => State::Connected,
             Some(_) => State::Reconnecting,

@@ -2,7 +2,6 @@
 
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
 use dst_wire::Device;
 use serde_json::{Value, json};
@@ -46,7 +45,7 @@ impl Disk for DstDisk {
     }
 
     fn dump_info(&self) -> Value {
-        let peer = &self.shared.peer;
+        let peer = self.shared.peer();
         json!({
             "traddr": self.shared.address().to_string(),
             "trsvcid": peer.port.to_string(),
@@ -62,10 +61,10 @@ impl Disk for DstDisk {
     }
 
     fn destruct(&self, done: DestructDone) {
-        self.shared.closing.store(true, Ordering::Relaxed);
+        self.shared.close();
         let (shared, forget) = (Arc::clone(&self.shared), self.forget);
         if let Err(errno) = self.control.send(move || forget(&shared)) {
-            spdk::error!("DST bdev {}: its connection stays open: {errno}", self.shared.name);
+            spdk::error!("DST bdev {}: its connection stays open: {errno}", self.shared.name());
         }
         done.done();
     }

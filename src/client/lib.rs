@@ -4,12 +4,14 @@
 //! which carries no I/O: it learns what the device is, registers the bdev, and hears of changes. Each SPDK
 //! thread that opens a channel on the bdev has a connection of its own (`channel::Channel`), with a slab
 //! of transactions that only this thread touches. What becomes of them while the target is lost is in
-//! `outage`, what becomes of the session in `control`.
+//! `channel::outage`, what becomes of the session in `control`.
 
 #![forbid(unsafe_code)]
 
 mod answers;
 mod channel;
+mod channel_io;
+mod channels;
 mod client;
 mod control;
 mod counters;
@@ -18,12 +20,13 @@ mod error;
 mod info;
 mod link;
 mod log;
+mod membership;
 mod message;
 mod options;
-mod outage;
 mod registry;
 mod reset;
 mod shared;
+mod waiting;
 
 pub use client::Client;
 pub use error::Error;

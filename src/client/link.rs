@@ -29,6 +29,11 @@ use crate::shared::Shared;
 /// target that has to wait for its backend before it answers goes on waiting when the next hello comes.
 const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
+/// How often the poller of a link that rests looks for what no socket tells: silence, leases, deadlines, µs.
+/// The shortest keep-alive time is ten times as long, so that each quarter of it, after which a lease is renewed,
+/// has two looks at least.
+pub const REST_US: u64 = 10_000;
+
 /// Where a connecting socket is put by its callback.
 type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
@@ -100,11 +105,11 @@ pub struct Link {
     state: State,
     up_since_us: u64,
     /// When to try.
-    pub retry: Retry,
+    retry: Retry,
     /// Of the poller that advances this link.
-    pub waker: Waker,
+    waker: Waker,
     /// The receive buffer of all its connections, one after the other.
-    pub buffer: Box<[u8]>,
+    buffer: Box<[u8]>,
 }
 
 impl Link {
@@ -113,9 +118,14 @@ impl Link {
     pub fn new(shared: Arc<Shared>, queue: u16, buffer: usize, now_us: u64) -> Link {
         let mut seed = [0; 8];
         spdk::random::fill(&mut seed);
-        let retry = Retry::new(shared.options.reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
+        let retry = Retry::new(shared.options().reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
         let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
         Link { shared, queue, state: State::Down, up_since_us: 0, retry, waker: Waker::default(), buffer }
+    }
+
+    /// Sets what wakes the poller that advances this link.
+    pub fn set_waker(&mut self, waker: Waker) {
+        self.waker = waker;
     }
 
     /// Whether the target has let us in.
@@ -136,7 +146,7 @@ impl Link {
     /// would be tried without a pause.
     pub fn lost(&mut self, now_us: u64) {
         let lasted_us = now_us.saturating_sub(self.up_since_us);
-        if lasted_us < u64::from(self.shared.options.reconnect_delay_ms) * 1000 {
+        if lasted_us < u64::from(self.shared.options().reconnect_delay_ms) * 1000 {
             return self.unusable(now_us);
         }
         self.state = State::Down;
@@ -152,6 +162,27 @@ impl Link {
     /// Closes the connection, or ends the attempt to have one.
     pub fn close(&mut self) {
         self.state = State::Down;
+    }
+
+    /// Closes the connection with a goodbye, or ends the attempt to have one. Returns whether there was a
+    /// connection.
+    pub fn close_politely(&mut self) -> bool {
+        let was_up = self.is_up();
+        if let Some((connection, _)) = self.up() {
+            connection.goodbye();
+        }
+        self.close();
+        was_up
+    }
+
+    /// The next attempt is due at once, and the delays begin anew.
+    pub fn retry_at_once(&mut self, now_us: u64) {
+        self.retry.restart(now_us);
+    }
+
+    /// The attempt failed, and there is another address that was not tried yet: at once.
+    pub fn try_next_address(&mut self, now_us: u64) {
+        self.retry.failed_here(now_us);
     }
 
     /// Goes on with connecting, if the link is not up.
@@ -191,7 +222,7 @@ impl Link {
     fn connect(&mut self, now_us: u64) -> Step {
         let mailbox = Mailbox::default();
         let arrived = Rc::clone(&mailbox);
-        let peer = &self.shared.peer;
+        let peer = self.shared.peer();
         let waker = self.waker.clone();
         let put = move |result| {
             *arrived.borrow_mut() = Some(result);
@@ -221,7 +252,7 @@ impl Link {
             silence: Silence::new(HANDSHAKE_TIMEOUT_MS, now_us),
             lease: Held::new(0, now_us),
         });
-        let Some(source) = &self.shared.peer.key else { return self.greet(connection, wanted, now_us) };
+        let Some(source) = &self.shared.peer().key else { return self.greet(connection, wanted, now_us) };
         let keys = match read_keys(source) {
             Ok(keys) => keys,
             Err(why) => return self.failed(now_us, format!("{}: {why}", source.parameter().0), None),
