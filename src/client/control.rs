@@ -5,8 +5,9 @@ use std::sync::Arc;
 use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
+use dst_session::succession::{Session, Succession};
 use dst_transport::Broken;
-use dst_wire::{Device, Previous, RefusalReason, Welcome};
+use dst_wire::{Device, RefusalReason, Welcome};
 use spdk::bdev_module::Registered;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
@@ -17,7 +18,7 @@ use crate::info::State;
 use crate::link::{Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
-use crate::shared::{Session, Shared};
+use crate::shared::Shared;
 
 /// How long an answer waits for the first attempt where nobody waits for the attach, ms. It is here within a few round
 /// trips if the target is: then whatever comes next in a configuration, an export of the bdev for one, finds the bdev.
@@ -37,10 +38,7 @@ pub struct Control {
     bdev: Option<Bdev>,
     /// What was negotiated at the last welcome.
     welcome: Option<Welcome>,
-    /// The session that is followed by another one: the target does not know it any more.
-    previous: Option<Previous>,
-    /// A session that channels may not join yet, because of what they sent in the one before.
-    held_back: Option<Session>,
+    succession: Succession,
     waiting: Option<Attached>,
     /// Whether who waits wants to know that it is attached, rather than that it is tried.
     wait: bool,
@@ -100,8 +98,7 @@ impl Control {
             messages: Messages::default(),
             bdev: None,
             welcome: None,
-            previous: None,
-            held_back: None,
+            succession: Succession::default(),
             waiting: None,
             wait,
             attach_deadline_us: now + u64::from(patience_ms) * 1000,
@@ -187,11 +184,7 @@ impl Control {
         if deleting || self.shared.has_failed() {
             return After::Nothing;
         }
-        let wanted = match self.shared.session() {
-            Some(session) => Wanted::Join(session.id),
-            None => Wanted::Open(self.previous),
-        };
-        match self.link.advance(now, wanted) {
+        match self.link.advance(now, Wanted::Session(self.succession.ask())) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
                 // Whoever doubted the session has its answer.
@@ -243,19 +236,20 @@ impl Control {
             // Whoever asks for the session on this connection's place learns the truth.
             self.lost(now);
         }
-        if let Some(session) = self.held_back {
-            let over = self.shared.channels().leases_over_us().is_some_and(|over_us| now >= over_us);
-            if over || mutation::is_on(Mutation::NoLeaseAtFailover) {
-                self.publish(session);
-            }
+        let channels = self.shared.channels();
+        let are_over = || channels.leases_over_us().is_some_and(|over_us| now >= over_us);
+        if let Some(session) = self.succession.release(are_over) {
+            self.shared.set_session(Some(session));
         }
         After::Nothing
     }
 
     /// The session ends: another one is opened when nothing of it is left at the target.
     fn give_up_session(&mut self, now: u64) {
-        let (Some(session), Some(welcome)) = (self.shared.session(), &self.welcome) else { return };
-        self.previous = Some(Previous { session: session.id, instance: welcome.instance });
+        let Some(welcome) = &self.welcome else { return };
+        if !self.succession.give_up(welcome.instance) {
+            return;
+        }
         self.shared.set_session(None);
         if self.link.is_up() {
             return self.lost(now);
@@ -265,11 +259,6 @@ impl Control {
             self.link.close();
         }
         self.link.retry_at_once(now);
-    }
-
-    fn publish(&mut self, session: Session) {
-        self.held_back = None;
-        self.shared.set_session(Some(session));
     }
 
     /// The target let us in, to what should be the device that we know.
@@ -342,15 +331,14 @@ impl Control {
             self.restarted(&welcome.device);
         }
         let session = Session { id, start: self.shared.durability().start() };
-        if self.previous.is_none() || welcome.previous_ended {
-            self.publish(session);
+        if self.succession.opened(session, welcome.previous_ended) {
+            self.shared.set_session(Some(session));
         } else {
             spdk::notice!(
                 "DST bdev {}: another target, which can't tell whether the one before has ended: \
                  I/O waits until its leases are over",
                 self.shared.name()
             );
-            self.held_back = Some(session);
         }
     }
 
@@ -369,7 +357,7 @@ impl Control {
     /// The control connection is over. The session may not be.
     fn lost(&mut self, now: u64) {
         self.messages = Messages::default();
-        self.held_back = None;
+        self.succession.lost();
         self.lost += 1;
         self.link.lost(now);
     }

@@ -11,8 +11,9 @@ use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
 use dst_session::silence::Silence;
+use dst_session::succession::Ask;
 use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
-use dst_wire::{Header, Hello, Kind, Previous, RefusalReason, Welcome};
+use dst_wire::{Header, Hello, Kind, RefusalReason, Welcome};
 use spdk::clock;
 use spdk::interrupt::Watch;
 use spdk::iov::Iov;
@@ -55,10 +56,8 @@ pub struct Connection {
 pub enum Wanted {
     /// Nothing yet: there is no session to join.
     Nothing,
-    /// A new session, in place of the previous one.
-    Open(Option<Previous>),
-    /// This session.
-    Join([u8; 16]),
+    /// A session.
+    Session(Ask),
 }
 
 enum State {
@@ -322,8 +321,8 @@ impl Link {
     fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> Step {
         let mut hello = match wanted {
             Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
-            Wanted::Open(previous) => self.shared.hello_open(previous),
-            Wanted::Join(id) => self.shared.hello_join(id, self.queue),
+            Wanted::Session(Ask::Open(previous)) => self.shared.hello_open(previous),
+            Wanted::Session(Ask::Join(id)) => self.shared.hello_join(id, self.queue),
         };
         hello.ciphers = vec![connection.stream.cipher() as u8];
         connection.outbox.push(Header::new(Kind::Hello), &hello.encode());

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 
 use dst_session::fence::{Departure, Fence, Sent, Verdict};
+use dst_session::succession::Session;
 
 use crate::channels::Standing;
-use crate::shared::{Session, Shared};
+use crate::shared::Shared;
 
 /// A channel's place in the session.
 pub struct Membership {

@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
 
 use dst_session::deadline::Availability;
 use dst_session::durability::Durability;
+use dst_session::succession::Session;
 use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 
@@ -19,15 +20,6 @@ use crate::options::{Options, Peer};
 /// How often attempts that go on failing are logged again, µs: often enough to be found in a log, not so often that a
 /// target that is away for a day fills it.
 const LOG_PERIOD_US: u64 = 10_000_000;
-
-/// The session that channels join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
-    /// Its id.
-    pub id: [u8; 16],
-    /// Which of the target's starts it belongs to, as [`Durability`] counts them.
-    pub start: u64,
-}
 
 /// A bdev's constant facts, and the few that change.
 #[derive(Debug)]

@@ -10,6 +10,7 @@
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
 //! | [`retry`] | when to try again | client |
 //! | [`patience`] | the time that deadlines are counted in | client |
+//! | [`succession`] | which session a client's channels may join | client |
 //! | [`deadline`] | when I/O ends without an answer | client |
 //! | [`fence`] | whether what was sent on lost connections may fail | client |
 //! | [`reset`] | one channel's part in a reset of the bdev | client |
@@ -44,6 +45,7 @@ pub mod reset;
 pub mod retry;
 pub mod silence;
 pub mod slots;
+pub mod succession;
 pub mod transactions;
 
 use thiserror::Error;

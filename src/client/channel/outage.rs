@@ -7,6 +7,7 @@ use dst_session::deadline::{Availability, Fate};
 use dst_session::fence::Sent;
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
+use dst_session::succession::Ask;
 use dst_transport::Broken;
 use dst_wire::{RefusalReason, Welcome};
 use spdk::backend::IoStatus;
@@ -41,7 +42,7 @@ impl Inner {
             // There may be another session to join: not after the delay that the old one's refusals made.
             self.link.retry_at_once(now);
         }
-        let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Join(session.id));
+        let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Session(Ask::Join(session.id)));
         match self.link.advance(now, wanted) {
             Step::Nothing => {}
             Step::Up(welcome, _) => self.up(&welcome, now),
