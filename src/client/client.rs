@@ -46,7 +46,7 @@ impl Client {
     ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
         let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
-        let inner = Control::new(&shared, params.wait, now);
+        let inner = Control::new(&shared, now);
         let client = Rc::new(Client {
             params,
             shared,
@@ -60,7 +60,7 @@ impl Client {
             Ok(poller) => client.inner.borrow_mut().set_poller(poller),
             Err(errno) => return Err((Error::Resources { what: "a poller", errno }, waiting)),
         }
-        client.inner.borrow_mut().set_waiting(waiting);
+        client.inner.borrow_mut().set_waiting(waiting, client.params.wait, now);
         Ok(client)
     }
 

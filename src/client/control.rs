@@ -39,10 +39,8 @@ pub struct Control {
     /// What was negotiated at the last welcome.
     welcome: Option<Welcome>,
     succession: Succession,
-    waiting: Option<Attached>,
-    /// Whether who waits wants to know that it is attached, rather than that it is tried.
-    wait: bool,
-    attach_deadline_us: u64,
+    /// Until the attach is answered.
+    attach: Option<Attach>,
     log: Limit,
     /// For changes of the size, which must not hide that a connection was lost.
     sizes: Limit,
@@ -53,6 +51,14 @@ pub struct Control {
     state: State,
     state_since_us: u64,
     poller: Option<Poller>,
+}
+
+/// An attach that is not answered yet.
+struct Attach {
+    waiting: Attached,
+    /// Whether the answer says that the bdev is attached, rather than that the first attempt has ended.
+    wait: bool,
+    deadline_us: u64,
 }
 
 /// The bdev, once there is one.
@@ -90,8 +96,7 @@ pub enum After {
 
 impl Control {
     /// One that begins to connect.
-    pub fn new(shared: &Arc<Shared>, wait: bool, now: u64) -> Control {
-        let patience_ms = if wait { shared.options().attach_timeout_ms } else { FIRST_ATTEMPT_MS };
+    pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
         Control {
             shared: Arc::clone(shared),
             link: Link::new(Arc::clone(shared), 0, BUFFER, now),
@@ -99,9 +104,7 @@ impl Control {
             bdev: None,
             welcome: None,
             succession: Succession::default(),
-            waiting: None,
-            wait,
-            attach_deadline_us: now + u64::from(patience_ms) * 1000,
+            attach: None,
             log: Limit::default(),
             sizes: Limit::default(),
             reconnects: 0,
@@ -118,14 +121,15 @@ impl Control {
         self.poller = Some(poller);
     }
 
-    /// Sets who waits for the attach.
-    pub fn set_waiting(&mut self, waiting: Attached) {
-        self.waiting = Some(waiting);
+    /// Sets who waits for the attach, or, without `wait`, for the end of the first attempt.
+    pub fn set_waiting(&mut self, waiting: Attached, wait: bool, now: u64) {
+        let patience_ms = if wait { self.shared.options().attach_timeout_ms } else { FIRST_ATTEMPT_MS };
+        self.attach = Some(Attach { waiting, wait, deadline_us: now + u64::from(patience_ms) * 1000 });
     }
 
     /// Takes who waits for the attach out, to be answered with nothing borrowed.
     pub fn take_waiting(&mut self) -> Option<Attached> {
-        self.waiting.take()
+        self.attach.take().map(|attach| attach.waiting)
     }
 
     /// The bdev is registered, with this many blocks.
@@ -201,14 +205,16 @@ impl Control {
                 }
             }
             Step::Failed { why, refused } => self.attempt_failed(now, why, refused),
-            Step::Nothing if self.waiting.is_some() && now >= self.attach_deadline_us => {
-                if !self.wait {
-                    return After::Answer;
+            Step::Nothing => match &self.attach {
+                Some(attach) if now >= attach.deadline_us => {
+                    if !attach.wait {
+                        return After::Answer;
+                    }
+                    let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
+                    After::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
                 }
-                let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
-                After::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
-            }
-            Step::Nothing => After::Nothing,
+                _ => After::Nothing,
+            },
         }
     }
 
@@ -377,12 +383,13 @@ impl Control {
             refused,
             Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
         );
-        if self.waiting.is_some() && !self.wait && all_tried {
-            return After::Answer;
-        }
-        if self.waiting.is_some() && final_no && all_tried {
-            let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
-            return After::GiveUp(Error::Refused { export, host, why });
+        match &self.attach {
+            Some(attach) if all_tried && !attach.wait => return After::Answer,
+            Some(_) if all_tried && final_no => {
+                let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
+                return After::GiveUp(Error::Refused { export, host, why });
+            }
+            _ => {}
         }
         // Later on even a "not allowed" is tried again: a target that was just started may not have its
         // exports yet.

@@ -89,3 +89,69 @@ impl Membership {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::options::{Options, Peer};
+
+    const SESSION: Session = Session { id: [1; 16], start: 1 };
+
+    fn shared() -> Arc<Shared> {
+        let peer = Peer {
+            addrs: vec!["192.0.2.1".parse().unwrap()],
+            port: 1,
+            export: "disk".to_owned(),
+            host: "client".to_owned(),
+            digests: Vec::new(),
+            key: None,
+            ciphers: Vec::new(),
+            sock_impl: None,
+        };
+        let shared = Arc::new(Shared::new("bdev".to_owned(), peer, Options::default()));
+        shared.set_session(Some(SESSION));
+        shared
+    }
+
+    /// A channel that is in the session.
+    fn member(shared: &Arc<Shared>) -> Membership {
+        let (_, standing) = shared.channels().open(0).unwrap();
+        let mut member = Membership::new(shared, &standing);
+        assert_eq!(member.join(SESSION), None);
+        member
+    }
+
+    #[test]
+    fn what_was_sent_fails_when_every_channel_has_left_the_session() {
+        let shared = shared();
+        let (mut a, b) = (member(&shared), member(&shared));
+        assert_eq!(a.lost(100), 100);
+        a.leave();
+        assert!(!a.may_fail(99, Sent::HasToFail) && !shared.take_give_up(), "the lease decides");
+        assert!(!a.may_fail(100, Sent::HasToFail) && shared.take_give_up(), "control is asked");
+        shared.set_session(None);
+        a.leave();
+        assert!(!a.may_fail(100, Sent::HasToFail) && !shared.take_give_up(), "the other has not left");
+        b.leave();
+        assert!(a.may_fail(100, Sent::HasToFail));
+    }
+
+    #[test]
+    fn a_change_of_the_session_is_noted_once() {
+        let shared = shared();
+        let mut a = member(&shared);
+        assert!(a.is_current() && !a.note_change());
+        shared.set_session(None);
+        assert!(!a.is_current() && a.note_change() && !a.note_change() && a.is_current());
+    }
+
+    #[test]
+    fn a_welcome_confirms_the_fence() {
+        let shared = shared();
+        let mut a = member(&shared);
+        a.lost(100);
+        assert!(!a.may_fail(0, Sent::MayWait));
+        assert_eq!(a.join(Session { id: [2; 16], start: 1 }), Some(SESSION));
+        assert!(a.may_fail(0, Sent::HasToFail));
+    }
+}
