@@ -1,8 +1,8 @@
 //! One SPDK thread's connection to the target, and the I/O that goes through it.
 //!
-//! A submission only queues. The channel's poller does the rest, so that all that was submitted in one
-//! turn of the reactor goes out with one system call, and all answers that are there come in with one.
-//! What happens without a connection is in `outage.rs`.
+//! A submission only queues. The channel's poller does the rest, so that all that was submitted in
+//! one turn of the reactor goes out with one system call, and all answers that are there come in
+//! with one. What happens without a connection is in `outage.rs`.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -26,16 +26,17 @@ use crate::waiting::Waiting;
 
 mod outage;
 
-/// How often a connection without outstanding I/O is looked at, and every connection's silence, lease and
-/// deadlines, µs. As often as when the poller rests.
+/// How often a connection without outstanding I/O is looked at, and every connection's silence,
+/// lease and deadlines, µs. As often as when the poller rests.
 const CHECK_PERIOD_US: u64 = REST_US;
 
-/// With this many transactions outstanding, looking for answers waits a little after each look, so that
-/// more come at once: an empty look takes the socket's lock from the side that is about to fill it.
+/// With this many transactions outstanding, looking for answers waits a little after each look, so
+/// that more come at once: an empty look takes the socket's lock from the side that is about to
+/// fill it.
 const BUSY: usize = 16;
 
-/// How long it waits, µs: long enough for a batch, short enough that the target does not run out of work. See
-/// docs/performance.md.
+/// How long it waits, µs: long enough for a batch, short enough that the target does not run out of
+/// work. See docs/performance.md.
 const BUSY_GAP_US: u64 = 5;
 
 /// A thread's channel.
@@ -133,7 +134,8 @@ impl Channel {
         let stalled = inner.deadlines.turn(now);
         if !inner.link.is_up() {
             inner.outage(now);
-            // Until there is a connection nothing can be done for what waits but to look at the time.
+            // Until there is a connection nothing can be done for what waits but to look at the
+            // time.
             return Turn::Nothing;
         }
         if stalled && let Some((connection, _)) = inner.link.up() {
@@ -198,7 +200,8 @@ impl Inner {
         let Some(since) = self.io.oldest_sent_us() else { return Ok(()) };
         match self.deadlines.fate(availability, true, since) {
             Fate::Keep => Ok(()),
-            // What was sent may still be executed: only a fence, or the end of the lease, lets it fail.
+            // What was sent may still be executed: only a fence, or the end of the lease, lets it
+            // fail.
             Fate::Expired | Fate::Ended => Err(Broken::Unanswered(now.saturating_sub(since) / 1000)),
         }
     }

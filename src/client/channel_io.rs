@@ -1,5 +1,5 @@
-//! A channel's I/O, wherever it is: waiting to be begun, outstanding in the slab, coming in, or held until
-//! other channels have ended theirs.
+//! A channel's I/O, wherever it is: waiting to be begun, outstanding in the slab, coming in, or
+//! held until other channels have ended theirs.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -104,8 +104,9 @@ impl ChannelIo {
         self.waiting.pop()
     }
 
-    /// Receives the answers that are there and completes what they answer. `start` is the start of the
-    /// target that answers, `now_us` the time of deadlines. Returns whether anything was received.
+    /// Receives the answers that are there and completes what they answer. `start` is the start of
+    /// the target that answers, `now_us` the time of deadlines. Returns whether anything was
+    /// received.
     ///
     /// # Errors
     /// The connection is over.
@@ -201,7 +202,8 @@ impl ChannelIo {
                 iov.push(connection.outbox.pending());
             }
             for out in transactions.outgoing() {
-                // A header alone would be sent without its data, which is no error, only one more call.
+                // A header alone would be sent without its data, which is no error, only one more
+                // call.
                 if iov.remaining_capacity() < 2 {
                     break;
                 }
@@ -231,8 +233,9 @@ impl ChannelIo {
         self.transactions.disconnected();
     }
 
-    /// There is a new connection, on which all that is outstanding is to be sent again. Returns how many
-    /// transactions that are; `None`, and nothing changed: more slots are in use than the target grants.
+    /// There is a new connection, on which all that is outstanding is to be sent again. Returns how
+    /// many transactions that are; `None`, and nothing changed: more slots are in use than the
+    /// target grants.
     pub fn connected(&mut self, welcome: &Welcome) -> Option<usize> {
         let again = self.transactions.outstanding();
         let digest = |pending: &Pending, len: usize| digest_of(&pending.io, len);
@@ -246,8 +249,9 @@ impl ChannelIo {
         Some(again)
     }
 
-    /// In another session the target does not know any more what it has executed: what must not be done
-    /// twice fails, and so does a flush of what was lost. Returns how many fail. Only without a connection.
+    /// In another session the target does not know any more what it has executed: what must not be
+    /// done twice fails, and so does a flush of what was lost. Returns how many fail. Only without
+    /// a connection.
     pub fn fail_unrepeatable(&mut self, repeats_all: bool) -> usize {
         // Without a flush here the next one that begins reports the loss.
         let lost_writes = self.device.write_cache
@@ -327,7 +331,8 @@ impl ChannelIo {
 
     /// Aborts what waits, up to the next reset, which is returned.
     fn abort_to_next_reset(&mut self) -> Option<BdevIo> {
-        // What a user submits inside a completion comes to where it has no stamp yet: it is not meant.
+        // What a user submits inside a completion comes to where it has no stamp yet: it is not
+        // meant.
         while let Some(io) = self.waiting.pop() {
             if io.kind() == IoKind::Reset {
                 return Some(io);

@@ -19,16 +19,16 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub struct Standing {
     /// What the channel counts.
     pub counters: Counters,
-    /// The channel's newest completed write. Read by the control thread when the target was started anew;
-    /// [`Durability`] orders it.
+    /// The channel's newest completed write. Read by the control thread when the target was started
+    /// anew; [`Durability`] orders it.
     pub written: Written,
-    /// The change of the session since which the channel has had no connection of a session before. Read by
-    /// channels that want to fail what they sent in such a session. `Release` and `Acquire`: whoever reads
-    /// the change comes after the channel closed its connection.
+    /// The change of the session since which the channel has had no connection of a session before.
+    /// Read by channels that want to fail what they sent in such a session. `Release` and
+    /// `Acquire`: whoever reads the change comes after the channel closed its connection.
     left: AtomicU64,
-    /// The newest of the bdev's resets of which the channel has ended all that it had. Read by channels that
-    /// want to complete a reset. `Release` and `Acquire`: whoever reads the number comes after the
-    /// completions of what the channel had.
+    /// The newest of the bdev's resets of which the channel has ended all that it had. Read by
+    /// channels that want to complete a reset. `Release` and `Acquire`: whoever reads the number
+    /// comes after the completions of what the channel had.
     joined_reset: AtomicU64,
 }
 
@@ -58,16 +58,19 @@ impl Standing {
 #[derive(Debug, Default)]
 pub struct Channels {
     all: Mutex<All>,
-    /// How many channels there are. Written under the lock, read by the control thread, which only shows
-    /// the number: `Relaxed`.
+    /// How many channels there are. Written under the lock, read by the control thread, which only
+    /// shows the number: `Relaxed`.
     count: AtomicUsize,
-    /// How many channels have a connection. Written by each channel's thread, read by the control thread.
-    /// `Release` and `Acquire`: who reads 0 also sees the [`Channels::leases_over_us`] of all that went down.
+    /// How many channels have a connection. Written by each channel's thread, read by the control
+    /// thread. `Release` and `Acquire`: who reads 0 also sees the [`Channels::leases_over_us`] of
+    /// all that went down.
     connected: AtomicUsize,
-    /// When the last lease of the channels' lost connections is over. Raised by each channel's thread before
-    /// `connected` falls, read by the control thread after it has read `connected`, which orders the two.
+    /// When the last lease of the channels' lost connections is over. Raised by each channel's
+    /// thread before `connected` falls, read by the control thread after it has read `connected`,
+    /// which orders the two.
     leases_over_us: AtomicU64,
-    /// Sums of channels that are gone. Written by the threads that close channels, read by the control thread.
+    /// Sums of channels that are gone. Written by the threads that close channels, read by the
+    /// control thread.
     past: Counters,
     /// The newest write of the channels that are gone. As `past`.
     past_written: Written,
@@ -81,8 +84,8 @@ struct All {
 }
 
 impl Channels {
-    /// Returns a number for a new channel's queue, 1 to 65,535, that no other channel has, and the channel's
-    /// standing, which has joined `resets` resets; `None`: all numbers are in use.
+    /// Returns a number for a new channel's queue, 1 to 65,535, that no other channel has, and the
+    /// channel's standing, which has joined `resets` resets; `None`: all numbers are in use.
     pub fn open(&self, resets: u64) -> Option<(u16, Arc<Standing>)> {
         let all = &mut *lock(&self.all);
         if all.queues.len() >= usize::from(u16::MAX) {
@@ -136,7 +139,8 @@ impl Channels {
         self.connected.fetch_sub(1, Release);
     }
 
-    /// A channel has lost its connection, on which the target may execute something until `lease_over_us`.
+    /// A channel has lost its connection, on which the target may execute something until
+    /// `lease_over_us`.
     pub fn lost_connection(&self, lease_over_us: u64) {
         self.leases_over_us.fetch_max(lease_over_us, Release);
         self.connected.fetch_sub(1, Release);
@@ -147,8 +151,8 @@ impl Channels {
         self.connected.load(Acquire)
     }
 
-    /// Returns the time after which the target executes nothing that channels sent on connections that they
-    /// have lost; `None` while a channel has a connection.
+    /// Returns the time after which the target executes nothing that channels sent on connections
+    /// that they have lost; `None` while a channel has a connection.
     pub fn leases_over_us(&self) -> Option<u64> {
         (self.connections() == 0).then(|| self.leases_over_us.load(Acquire))
     }

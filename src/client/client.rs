@@ -19,13 +19,14 @@ use crate::link::REST_US;
 use crate::options::Params;
 use crate::shared::Shared;
 
-/// How often the control connection is looked at, µs: what it carries is rare, and may wait this long.
+/// The period of the control connection's poller, µs: what the connection carries is rare, and may
+/// wait this long.
 const PERIOD_US: u64 = 1000;
 
-/// Who waits for a detach.
+/// Called when a detach has ended.
 pub type Detached = Box<dyn FnOnce(Result<(), Error>)>;
 
-/// One DST bdev, or the attempt to have one.
+/// One DST bdev, or the attempt to attach one.
 pub struct Client {
     params: Params,
     shared: Arc<Shared>,
@@ -35,10 +36,10 @@ pub struct Client {
 }
 
 impl Client {
-    /// Begins to attach. `forget` is called when the client is no more.
+    /// Begins to attach. `forget` removes the client from the registry.
     ///
     /// # Errors
-    /// Not enough memory; `waiting` is given back.
+    /// Memory is short; `waiting` is returned.
     pub(crate) fn start(
         params: Params,
         forget: Forget,
@@ -64,12 +65,12 @@ impl Client {
         Ok(client)
     }
 
-    /// The bdev's name.
+    /// Returns the bdev's name.
     pub fn name(&self) -> &str {
         &self.params.name
     }
 
-    /// What the user asked for.
+    /// Returns what the user asked for.
     pub fn params(&self) -> &Params {
         &self.params
     }
@@ -82,7 +83,7 @@ impl Client {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    /// Returns what is known of it now.
+    /// Returns what `bdev_dst_get_info` shows now.
     pub fn info(&self) -> Info {
         let inner = self.inner.borrow();
         let Shown { state, state_age_ms, welcome, is_up, lost, reconnects, size_note } = inner.show();
@@ -132,7 +133,7 @@ impl Client {
         }
     }
 
-    /// Takes the bdev away, or ends the attempts to have it.
+    /// Deletes the bdev, or ends the attempts to attach it.
     pub(crate) fn delete(self: &Rc<Self>, done: Detached) {
         if self.deleting.replace(true) {
             return done(Err(Error::Deleting(self.params.name.clone())));
@@ -155,7 +156,7 @@ impl Client {
         }
     }
 
-    /// Ends the control connection. The registry has forgotten the client.
+    /// Ends the control connection, after the registry has forgotten the client.
     pub(crate) fn stop(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.stop();
@@ -180,7 +181,7 @@ impl Client {
         true
     }
 
-    /// The target let us in for the first time.
+    /// Registers the bdev after the first Welcome.
     fn register(self: &Rc<Self>, welcome: &Welcome) {
         let device = welcome.device;
         self.shared.set_device(device);
@@ -219,7 +220,7 @@ impl Client {
         }
     }
 
-    /// Who waits is told that it is attached, or will be.
+    /// Answers the attach: the bdev is attached, or the client keeps trying.
     fn answer(&self) {
         let waiting = self.inner.borrow_mut().take_waiting();
         if let Some(waiting) = waiting {
@@ -227,7 +228,7 @@ impl Client {
         }
     }
 
-    /// It can't be attached: nothing is left behind.
+    /// Fails the attach, and leaves nothing behind.
     fn give_up(self: &Rc<Self>, error: Error) {
         spdk::error!("DST bdev {}: {error}", self.params.name);
         let waiting = self.inner.borrow_mut().take_waiting();
@@ -237,7 +238,7 @@ impl Client {
         }
     }
 
-    /// The export is gone for good: so is the bdev.
+    /// Deletes the bdev, because its export is gone for good.
     fn removed(self: &Rc<Self>) {
         if self.deleting.get() {
             return;

@@ -1,4 +1,5 @@
-//! The control connection: the session is opened, watched and, when it is lost, followed by another one.
+//! The control connection, which opens the session, watches it, and opens the next one when the
+//! session is lost.
 
 use std::sync::Arc;
 
@@ -20,29 +21,31 @@ use crate::log::Limit;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
-/// How long an answer waits for the first attempt where nobody waits for the attach, ms. It is here within a few round
-/// trips if the target is: then whatever comes next in a configuration, an export of the bdev for one, finds the bdev.
+/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms. If the target is
+/// up, the attempt ends within a few round trips, and the next call of a configuration, such as an
+/// export of the bdev, finds the bdev.
 const FIRST_ATTEMPT_MS: u32 = 500;
 
-/// Bytes of the control connection's receive buffer.
+/// The size of the control connection's receive buffer in bytes.
 const BUFFER: usize = 8 << 10;
 
-/// Who waits for an attach.
+/// Called when an attach has ended, or goes on without the caller.
 pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
 
-/// What the control thread knows of a bdev.
+/// A bdev's session and control connection, on the control thread.
 pub struct Control {
     shared: Arc<Shared>,
     link: Link,
     messages: Messages,
     bdev: Option<Bdev>,
-    /// What was negotiated at the last welcome.
+    /// What was negotiated at the last Welcome.
     welcome: Option<Welcome>,
     succession: Succession,
-    /// Until the attach is answered.
+    /// `None` once the attach was answered.
     attach: Option<Attach>,
     log: Limit,
-    /// For changes of the size, which must not hide that a connection was lost.
+    /// Limits the lines about the size, apart from those about lost connections, which they must
+    /// not hide.
     sizes: Limit,
     /// Connections made after one was lost.
     reconnects: u64,
@@ -56,7 +59,8 @@ pub struct Control {
 /// An attach that is not answered yet.
 struct Attach {
     waiting: Attached,
-    /// Whether the answer says that the bdev is attached, rather than that the first attempt has ended.
+    /// Whether the answer says that the bdev is attached, rather than that the first attempt has
+    /// ended.
     wait: bool,
     deadline_us: u64,
 }
@@ -67,35 +71,35 @@ struct Bdev {
     size: BdevSize,
 }
 
-/// What people are shown of a control connection.
+/// What `bdev_dst_get_info` shows of a control connection.
 pub struct Shown<'a> {
     pub state: State,
     pub state_age_ms: u64,
-    /// What was negotiated, once it was.
+    /// What was negotiated at the last Welcome, if there was one.
     pub welcome: Option<&'a Welcome>,
     pub is_up: bool,
     pub lost: u64,
     pub reconnects: u64,
-    /// What is wrong with the bdev's size.
+    /// Says that the bdev's size is not the device's.
     pub size_note: Option<String>,
 }
 
-/// What to do after the link was looked at, with nothing borrowed.
+/// What the client has to do after a turn, when the control connection is not borrowed.
 pub enum After {
     Nothing,
-    /// There was something to do, which is done.
+    /// Nothing more; the turn has done some work.
     Worked,
-    /// The target let us in for the first time: the bdev can be registered.
+    /// Register the bdev: the target admitted the client for the first time.
     Register(Box<Welcome>),
-    /// Who waits may go on.
+    /// Answer the attach.
     Answer,
     GiveUp(Error),
-    /// The export is gone for good.
+    /// Delete the bdev: its export is gone for good.
     Removed,
 }
 
 impl Control {
-    /// One that begins to connect.
+    /// Returns a control connection that begins to connect.
     pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
         Control {
             shared: Arc::clone(shared),
@@ -121,18 +125,19 @@ impl Control {
         self.poller = Some(poller);
     }
 
-    /// Sets who waits for the attach, or, without `wait`, for the end of the first attempt.
+    /// Sets what is called when the bdev is attached, or, without `wait`, when the first attempt has
+    /// ended.
     pub fn set_waiting(&mut self, waiting: Attached, wait: bool, now: u64) {
         let patience_ms = if wait { self.shared.options().attach_timeout_ms } else { FIRST_ATTEMPT_MS };
         self.attach = Some(Attach { waiting, wait, deadline_us: now + u64::from(patience_ms) * 1000 });
     }
 
-    /// Takes who waits for the attach out, to be answered with nothing borrowed.
+    /// Takes out what is to be called when the attach has ended, for a caller that borrows nothing.
     pub fn take_waiting(&mut self) -> Option<Attached> {
         self.attach.take().map(|attach| attach.waiting)
     }
 
-    /// The bdev is registered, with this many blocks.
+    /// Keeps the bdev that was registered with this many blocks.
     pub fn set_disk(&mut self, disk: Registered<DstDisk>, num_blocks: u64) {
         self.bdev = Some(Bdev { disk, size: BdevSize::Current(num_blocks) });
     }
@@ -142,13 +147,13 @@ impl Control {
         self.bdev.take().map(|bdev| bdev.disk)
     }
 
-    /// Ends the connection, and the attempts to have one.
+    /// Ends the connection, or the attempts to make one.
     pub fn stop(&mut self) {
         self.poller.take();
         self.link.close_politely();
     }
 
-    /// Returns what people are shown.
+    /// Returns what `bdev_dst_get_info` shows.
     pub fn show(&self) -> Shown<'_> {
         Shown {
             state: self.state,
@@ -161,7 +166,7 @@ impl Control {
         }
     }
 
-    /// A turn of the poller.
+    /// Does a turn of the poller.
     pub fn turn(&mut self, now: u64, deleting: bool) -> After {
         self.note_state(now);
         if self.shared.take_give_up() {
@@ -218,7 +223,7 @@ impl Control {
         }
     }
 
-    /// Takes what came, renews the lease.
+    /// Receives, and renews the lease. Returns what became of the device.
     fn listen(&mut self, now: u64) -> Result<Option<DeviceChange>, Broken> {
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut self.messages)?;
@@ -235,8 +240,7 @@ impl Control {
         Ok(device_change::newest(&device, events)?)
     }
 
-    /// What else may have happened: a channel was told that there is no such session, a session that was
-    /// held back may be joined.
+    /// Looks into a session that a channel doubts, and opens one that was held back to the channels.
     fn watch(&mut self, now: u64) -> After {
         if self.shared.take_doubt() && self.shared.session().is_some() {
             // Whoever asks for the session on this connection's place learns the truth.
@@ -250,7 +254,7 @@ impl Control {
         After::Nothing
     }
 
-    /// The session ends: another one is opened when nothing of it is left at the target.
+    /// Gives up the session. The next one is opened in its place.
     fn give_up_session(&mut self, now: u64) {
         let Some(welcome) = &self.welcome else { return };
         if !self.succession.give_up(welcome.instance) {
@@ -267,7 +271,7 @@ impl Control {
         self.link.retry_at_once(now);
     }
 
-    /// The target let us in, to what should be the device that we know.
+    /// Takes a Welcome of a reconnect, which must be to the device that the bdev was made for.
     fn rejoin(&mut self, welcome: &Welcome, before: Device, now: u64) {
         let same = check_same_device(&before, &welcome.device)
             .and_then(|()| check_not_smaller(&before, &welcome.device));
@@ -298,8 +302,8 @@ impl Control {
 
     /// Notes the size that the target says its device has, and passes it up to SPDK.
     ///
-    /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target answers
-    /// I/O behind the device's end with an error.
+    /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target
+    /// answers I/O behind the device's end with an error.
     fn resized(&mut self, device: Device, now: u64) {
         // Whatever SPDK says: this is what the next welcome is compared with.
         self.shared.set_device(device);
@@ -321,7 +325,7 @@ impl Control {
         }
     }
 
-    /// The target let us in, to the device that we know.
+    /// Takes a Welcome to the bdev's device.
     pub fn joined(&mut self, welcome: &Welcome) {
         self.join(welcome);
         self.welcome = Some(welcome.clone());
@@ -348,7 +352,7 @@ impl Control {
         }
     }
 
-    /// The target was started anew.
+    /// Notes that the target was started anew.
     fn restarted(&mut self, device: &Device) {
         if self.shared.channels().restarted(self.shared.durability()) {
             spdk::error!(
@@ -360,7 +364,7 @@ impl Control {
         }
     }
 
-    /// The control connection is over. The session may not be.
+    /// Closes the lost control connection. The session may go on.
     fn lost(&mut self, now: u64) {
         self.messages = Messages::default();
         self.succession.lost();
@@ -391,8 +395,8 @@ impl Control {
             }
             _ => {}
         }
-        // Later on even a "not allowed" is tried again: a target that was just started may not have its
-        // exports yet.
+        // Later on even a "not allowed" is tried again: a target that was just started may not have
+        // its exports yet.
         After::Nothing
     }
 

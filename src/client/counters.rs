@@ -8,8 +8,9 @@ use dst_wire::{Class, Op};
 
 /// One channel's counters, or the sum of several channels'.
 ///
-/// A channel's counters are written by the channel's thread alone, and read by any thread for people to look at.
-/// No other data depends on a count, so `Relaxed` is enough: a reader sees each count a moment late, at worst.
+/// A channel's counters are written by the channel's thread alone, and read by any thread for
+/// people to look at. No other data depends on a count, so `Relaxed` is enough: a reader sees each
+/// count a moment late, at worst.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Transactions begun.

@@ -72,8 +72,8 @@ impl Disk for DstDisk {
 
 /// The bdev's UUID: the export's, made another one, so that a process that has both sees two.
 ///
-/// The same after every attach, as it is a function of the export's alone: its bits inverted, then marked
-/// as version 8 ("vendor specific", RFC 9562, section 5.8).
+/// The same after every attach, as it is a function of the export's alone: its bits inverted, then
+/// marked as version 8 ("vendor specific", RFC 9562, section 5.8).
 pub fn uuid_of(export: [u8; 16]) -> [u8; 16] {
     let mut uuid = export.map(|byte| !byte);
     uuid[6] = uuid[6] & 0x0f | 0x80;
@@ -81,8 +81,9 @@ pub fn uuid_of(export: [u8; 16]) -> [u8; 16] {
     uuid
 }
 
-/// Longer I/O is split, bytes: while one part is on the wire the backend works for another, and nothing else waits for all
-/// of it. Of 1 MiB, which went whole before, reads at depth 32 are 1.2 times as fast, writes at depth 1 1.35 times.
+/// Longer I/O is split, bytes: while one part is on the wire the backend works for another, and
+/// nothing else waits for all of it. Of 1 MiB, which went whole before, reads at depth 32 are 1.2
+/// times as fast, writes at depth 1 1.35 times.
 const PART: u32 = 256 << 10;
 
 /// Most bytes of a transaction, if the target takes `max_transfer`. Whole units of writing.
@@ -93,7 +94,8 @@ pub fn longest(device: &Device, max_transfer: u32) -> u32 {
 
 /// What SPDK is told of the bdev, whose transactions have so many bytes at most.
 pub fn disk_info(name: &str, device: &Device, longest: u32) -> DiskInfo {
-    // SPDK splits I/O at the boundary, so nothing longer arrives; a boundary of the backend that is nearer is kept.
+    // SPDK splits I/O at the boundary, so nothing longer arrives; a boundary of the backend that is
+    // nearer is kept.
     let max_blocks = longest / device.block_size;
     let backend = device.optimal_io_boundary;
     let boundary = if backend > 0 && backend <= max_blocks { backend } else { max_blocks };

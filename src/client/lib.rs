@@ -1,10 +1,10 @@
 //! The DST client: SPDK bdevs whose blocks live on DST targets.
 //!
-//! A [`Client`] lives on the control thread (SPDK's app thread). It has the session's first connection,
-//! which carries no I/O: it learns what the device is, registers the bdev, and hears of changes. Each SPDK
-//! thread that opens a channel on the bdev has a connection of its own (`channel::Channel`), with a slab
-//! of transactions that only this thread touches. What becomes of them while the target is lost is in
-//! `channel::outage`, what becomes of the session in `control`.
+//! A [`Client`] lives on the control thread (SPDK's app thread). It has the session's first
+//! connection, which carries no I/O: it learns what the device is, registers the bdev, and hears of
+//! changes. Each SPDK thread that opens a channel on the bdev has a connection of its own
+//! (`channel::Channel`), with a slab of transactions that only this thread touches. What becomes of
+//! them while the target is lost is in `channel::outage`, what becomes of the session in `control`.
 
 #![forbid(unsafe_code)]
 

@@ -1,4 +1,4 @@
-//! One connection's way up: connect, hello, welcome; and again, when it was lost.
+//! How a connection comes up: connect, Hello, Welcome; and comes up again when it was lost.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -25,33 +25,34 @@ use zeroize::Zeroizing;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
-/// A connect, and then a handshake, that takes longer is given up, ms. After 1 s and 3 s Linux repeats a lost
-/// SYN (RFC 6298, section 2): with 2 s the network is tried at least once a second, whatever it lost. A
-/// target that has to wait for its backend before it answers goes on waiting when the next hello comes.
+/// The longest time that a connect, and then a handshake, may take, ms. Linux repeats a lost SYN
+/// after 1 s and 3 s (RFC 6298, section 2), so with 2 s the network is tried at least once a
+/// second, whatever it lost. A target that waits for its backend before it answers keeps waiting
+/// when the next Hello comes.
 const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
-/// How often the poller of a link that rests looks for what no socket tells: silence, leases, deadlines, µs.
-/// The shortest keep-alive time is ten times as long, so that each quarter of it, after which a lease is renewed,
-/// has two looks at least.
+/// The period of a resting poller, µs: how often it looks for what no socket reports, which is
+/// silence, leases and deadlines. A lease is renewed after a quarter of the keep-alive time, of which
+/// the shortest is 100 ms: the poller looks at least twice in that time.
 pub const REST_US: u64 = 10_000;
 
-/// Where a connecting socket is put by its callback.
+/// The place into which the callback of a connect puts the socket.
 type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
-/// A connection with a socket.
+/// A connection that has a socket.
 pub struct Connection {
-    /// Before the socket goes, nobody is woken by it any more.
+    /// Dropped before the stream, so that a closed socket wakes no poller.
     watch: Watch,
     pub stream: Stream,
     pub receiver: Receiver,
     pub outbox: Outbox,
     /// How long the target has been silent.
     pub silence: Silence,
-    /// Until when it executes what is sent here.
+    /// Until when the target executes what is sent on this connection.
     pub lease: Held,
 }
 
-/// What a link's next hello asks for.
+/// What a link's next Hello asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// Nothing yet: there is no session to join.
@@ -73,27 +74,28 @@ enum State {
     Up(Box<Connection>),
 }
 
-/// Our part of the key agreement was sent, the target's is awaited.
+/// The client's part of the key agreement was sent; the target's is awaited.
 struct Securing {
     connection: Box<Connection>,
     initiator: Initiator,
     messages: Messages,
 }
 
-/// A hello was sent, a welcome is awaited.
+/// A Hello was sent; a Welcome is awaited.
 struct Greeting {
     connection: Box<Connection>,
     hello: Hello,
     messages: Messages,
 }
 
-/// What became of an attempt.
+/// The progress of an attempt to connect.
 pub enum Step {
-    /// Nothing new.
+    /// Nothing has changed.
     Nothing,
-    /// The target let us in. What came right behind the welcome, maybe in part, is in the messages.
+    /// The target admitted the client. The messages hold what came right behind the Welcome,
+    /// maybe in part.
     Up(Box<Welcome>, Messages),
-    /// The attempt failed; the reason, and whether the target refused for good.
+    /// The attempt failed, for the reason `why`; `refused`: the target said so.
     Failed { why: String, refused: Option<RefusalReason> },
 }
 
@@ -103,17 +105,17 @@ pub struct Link {
     queue: u16,
     state: State,
     up_since_us: u64,
-    /// When to try.
+    /// The times of the attempts.
     retry: Retry,
-    /// Of the poller that advances this link.
+    /// Wakes the poller that advances this link.
     waker: Waker,
-    /// The receive buffer of all its connections, one after the other.
+    /// The receive buffer, which all connections of this link use in turn.
     buffer: Box<[u8]>,
 }
 
 impl Link {
-    /// The link of a queue; 0 is the control connection's. It begins to connect at its first
-    /// [`Link::advance`]. The receive buffer has `buffer` bytes, at most [`RECEIVE_BUFFER`].
+    /// Returns the link of a queue; queue 0 is the control connection's. The link begins to connect
+    /// at the first [`Link::advance`]. The receive buffer has `buffer` bytes, at most [`RECEIVE_BUFFER`].
     pub fn new(shared: Arc<Shared>, queue: u16, buffer: usize, now_us: u64) -> Link {
         let mut seed = [0; 8];
         spdk::random::fill(&mut seed);
@@ -127,12 +129,12 @@ impl Link {
         self.waker = waker;
     }
 
-    /// Whether the target has let us in.
+    /// Returns whether the target has admitted the client.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
     }
 
-    /// The connection and the buffer, when it is up.
+    /// Returns the connection and the receive buffer if the link is up.
     pub fn up(&mut self) -> Option<(&mut Connection, &mut [u8])> {
         match &mut self.state {
             State::Up(connection) => Some((connection, &mut self.buffer)),
@@ -140,9 +142,9 @@ impl Link {
         }
     }
 
-    /// The connection is over; the next attempt is due at once. One that lasted for less than the longest
-    /// time between two attempts was a failed attempt: else a target that lets us in and closes again
-    /// would be tried without a pause.
+    /// Closes a lost connection; the next attempt is due at once. A connection that lasted for less
+    /// than the longest time between two attempts counts as a failed attempt: otherwise a target
+    /// that admits the client and closes again would be tried without a pause.
     pub fn lost(&mut self, now_us: u64) {
         let lasted_us = now_us.saturating_sub(self.up_since_us);
         if lasted_us < u64::from(self.shared.options().reconnect_delay_ms) * 1000 {
@@ -152,7 +154,7 @@ impl Link {
         self.retry.restart(now_us);
     }
 
-    /// The target let us in, but to something that we can't use: a failed attempt.
+    /// Closes a connection that the client can't use, and counts it as a failed attempt.
     pub fn unusable(&mut self, now_us: u64) {
         self.state = State::Down;
         self.retry.failed(now_us);
@@ -163,8 +165,8 @@ impl Link {
         self.state = State::Down;
     }
 
-    /// Closes the connection with a goodbye, or ends the attempt to have one. Returns whether there was a
-    /// connection.
+    /// Closes the connection with a goodbye, or ends the attempt to have one. Returns whether there
+    /// was a connection.
     pub fn close_politely(&mut self) -> bool {
         let was_up = self.is_up();
         if let Some((connection, _)) = self.up() {
@@ -174,17 +176,17 @@ impl Link {
         was_up
     }
 
-    /// The next attempt is due at once, and the delays begin anew.
+    /// Makes the next attempt due at once, and begins the delays anew.
     pub fn retry_at_once(&mut self, now_us: u64) {
         self.retry.restart(now_us);
     }
 
-    /// The attempt failed, and there is another address that was not tried yet: at once.
+    /// Makes the next attempt due at once, because it goes to an address that was not tried yet.
     pub fn try_next_address(&mut self, now_us: u64) {
         self.retry.failed_here(now_us);
     }
 
-    /// Goes on with connecting, if the link is not up.
+    /// Continues to connect, if the link is not up.
     pub fn advance(&mut self, now_us: u64, wanted: Wanted) -> Step {
         match std::mem::replace(&mut self.state, State::Down) {
             State::Up(connection) => {
@@ -237,7 +239,7 @@ impl Link {
         }
     }
 
-    /// There is a connection: to be secured first, if there is a key.
+    /// Begins the handshake on a new connection: with the key agreement if there is a key.
     fn connected(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> Step {
         let watch = match sock.watch(&self.waker) {
             Ok(watch) => watch,
@@ -303,7 +305,7 @@ impl Link {
         }
     }
 
-    /// A refusal, or what has no place in a handshake.
+    /// Fails the attempt because of a refusal, or of a message that does not belong in a handshake.
     fn not_expected(&mut self, message: &Message, now_us: u64) -> Step {
         match message {
             Message::Refusal(refusal) => {
@@ -364,7 +366,7 @@ impl Link {
 }
 
 impl Connection {
-    /// Sends what the outbox has, as much as the socket takes.
+    /// Sends the outbox, as much of it as the socket takes.
     pub fn send_control(&mut self) -> Result<(), Broken> {
         if self.outbox.is_empty() && self.stream.unsent() == 0 {
             return Ok(());
@@ -376,12 +378,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether its poller rests, and is woken by the socket.
+    /// Returns whether the poller rests and is woken by the socket.
     pub fn rests(&self) -> bool {
         self.watch.is_on()
     }
 
-    /// Whether there is something to do for it of which the socket does not tell.
+    /// Returns whether there is work for this connection that the socket does not report.
     pub fn has_more(&self) -> bool {
         !self.outbox.is_empty()
             || self.stream.unsent() > 0
@@ -389,7 +391,8 @@ impl Connection {
             || self.stream.holds_bytes()
     }
 
-    /// Goes on with a handshake: the first message that came, if one did, and whether the connection is still there.
+    /// Continues a handshake. Returns the first message that came, if one did, and whether the
+    /// connection is still usable.
     fn await_first(
         &mut self,
         buffer: &mut [u8],
@@ -405,12 +408,13 @@ impl Connection {
         (first, pumped.map(|_| ()))
     }
 
-    /// From here on records are sent and received.
+    /// Sends and receives records from here on.
     fn secure(&mut self, secured: Secured) {
         self.stream.secure(secured);
     }
 
-    /// Renews the lease when it is time to. `acknowledged` is a keep-alive's acknowledgement that has come.
+    /// Renews the lease when that is due. `acknowledged` is the number of a keep-alive whose
+    /// acknowledgement has come.
     ///
     /// # Errors
     /// The target was silent for too long.
@@ -428,10 +432,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Says that the connection ends on purpose, if the socket takes it now.
+    /// Tells the target that the connection ends on purpose, if the socket takes that now.
     pub fn goodbye(&mut self) {
         self.outbox.push(Header::new(Kind::Goodbye), &[]);
-        // The connection is closed next: if this does not get through, the target notices the close.
+        // The connection is closed next: if this does not get through, the target notices the
+        // close.
         let _ = self.send_control();
     }
 }

@@ -59,13 +59,14 @@ impl Membership {
         self.session.replace(session)
     }
 
-    /// A connection is lost whose lease is over at `over_us`. Returns the time at which all leases are over.
+    /// A connection is lost whose lease is over at `over_us`. Returns the time at which all leases
+    /// are over.
     pub fn lost(&mut self, over_us: u64) -> u64 {
         self.fence.lost(over_us)
     }
 
-    /// Returns whether what was `sent` may fail. If something has to, and the session is in the way, control
-    /// is asked to give it up.
+    /// Returns whether what was `sent` may fail. If something has to, and the session is in the
+    /// way, control is asked to give it up.
     pub fn may_fail(&self, now_us: u64, sent: Sent) -> bool {
         match self.fence.verdict(now_us, sent, || self.departure()) {
             Verdict::Fail => true,

@@ -1,7 +1,7 @@
 //! What a channel does for the bdev's resets; the rules are in [`dst_session::reset`].
 //!
-//! SPDK freezes what it has queued itself and gives us nothing new until the reset has completed; the rest is
-//! ours. What waits for a connection or a credit ends at once, on every channel.
+//! SPDK freezes what it has queued itself and gives us nothing new until the reset has completed;
+//! the rest is ours. What waits for a connection or a credit ends at once, on every channel.
 
 use std::sync::Arc;
 
@@ -40,7 +40,8 @@ impl Resets {
     /// Takes part in the bdev's resets, with a connection. `now_us` is the time of deadlines.
     ///
     /// # Errors
-    /// There is no credit for a reset, as what is outstanding hangs: it ends as without a connection.
+    /// There is no credit for a reset, as what is outstanding hangs: it ends as without a
+    /// connection.
     pub fn join(&mut self, io: &mut ChannelIo, now_us: u64) -> Result<(), Broken> {
         let is_new = self.part.hear(self.newest(io), true);
         let sent = if is_new { io.begin_resets(now_us) } else { Ok(()) };

@@ -1,7 +1,7 @@
 //! What the control thread and a bdev's channels, on whatever threads, have in common.
 //!
-//! Most of it are constant facts. Each of the few that change says who writes it, who reads it, and why its
-//! ordering is enough. The locks are for the control path only.
+//! Most of it are constant facts. Each of the few that change says who writes it, who reads it, and
+//! why its ordering is enough. The locks are for the control path only.
 
 use std::net::IpAddr;
 use std::sync::Mutex;
@@ -17,8 +17,8 @@ use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 use crate::channels::{Channels, lock};
 use crate::options::{Options, Peer};
 
-/// How often attempts that go on failing are logged again, µs: often enough to be found in a log, not so often that a
-/// target that is away for a day fills it.
+/// How often attempts that go on failing are logged again, µs: often enough to be found in a log,
+/// not so often that a target that is away for a day fills it.
 const LOG_PERIOD_US: u64 = 10_000_000;
 
 /// A bdev's constant facts, and the few that change.
@@ -27,47 +27,51 @@ pub struct Shared {
     name: String,
     peer: Peer,
     options: Options,
-    /// Whether the bdev is going away. Set once, on the control thread or on the one that destructs the bdev;
-    /// read by all. `Relaxed`: no other data goes with it, and readers look again within milliseconds.
+    /// Whether the bdev is going away. Set once, on the control thread or on the one that destructs
+    /// the bdev; read by all. `Relaxed`: no other data goes with it, and readers look again within
+    /// milliseconds.
     closing: AtomicBool,
-    /// Whether the device can't be had any more. Set once, on any thread, read by all. `Relaxed`, as above.
+    /// Whether the device can't be had any more. Set once, on any thread, read by all. `Relaxed`,
+    /// as above.
     failed: AtomicBool,
-    /// Whether a channel was told that there is no such session. Set by channels, taken by control, which asks
-    /// the target itself: `Relaxed`, as it is a hint.
+    /// Whether a channel was told that there is no such session. Set by channels, taken by control,
+    /// which asks the target itself: `Relaxed`, as it is a hint.
     doubted: AtomicBool,
-    /// Whether a channel has I/O that has to fail although the backend may have it. Set by channels, taken by
-    /// control, which changes the session under its lock: `Relaxed`, as it is a hint. The channel asks again
-    /// until the session has changed.
+    /// Whether a channel has I/O that has to fail although the backend may have it. Set by
+    /// channels, taken by control, which changes the session under its lock: `Relaxed`, as it is a
+    /// hint. The channel asks again until the session has changed.
     given_up: AtomicBool,
-    /// Counts the bdev's resets. Raised by the channel that has a reset, read by all channels in each check.
-    /// `AcqRel` and `Acquire`: a channel that sees a reset's number comes after what its user did before the
-    /// reset; what the reset waits for goes by [`crate::channels::Standing::joined_reset`].
+    /// Counts the bdev's resets. Raised by the channel that has a reset, read by all channels in
+    /// each check. `AcqRel` and `Acquire`: a channel that sees a reset's number comes after what
+    /// its user did before the reset; what the reset waits for goes by
+    /// [`crate::channels::Standing::joined_reset`].
     resets: AtomicU64,
     /// What a restart of the target may have lost. It says itself how it is ordered.
     durability: Durability,
-    /// Most bytes of one request that SPDK will give us. Set on the control thread before the bdev is
-    /// registered, which comes before all channels; read by all: `Relaxed`.
+    /// Most bytes of one request that SPDK will give us. Set on the control thread before the bdev
+    /// is registered, which comes before all channels; read by all: `Relaxed`.
     longest: AtomicU32,
     /// What the target last said of the device. Written by control; read by control and by RPCs.
     device: Mutex<Option<Device>>,
     /// Written by control, read by channels without a connection.
     session: Mutex<Option<Session>>,
-    /// Counts the changes of `session`. Raised by control, under the lock of `session`; read by channels, most of
-    /// them without the lock. `Release` and `Acquire`: a channel that sees a change and then takes the lock
-    /// sees that session or a newer one.
+    /// Counts the changes of `session`. Raised by control, under the lock of `session`; read by
+    /// channels, most of them without the lock. `Release` and `Acquire`: a channel that sees a
+    /// change and then takes the lock sees that session or a newer one.
     session_changes: AtomicU64,
-    /// The address in use, an index of `peer.addrs`. Written by control, read by all: `Relaxed`, as each
-    /// value is one that may be used.
+    /// The address in use, an index of `peer.addrs`. Written by control, read by all: `Relaxed`, as
+    /// each value is one that may be used.
     address: AtomicUsize,
-    /// The epoch of the next hello that joins a session. Raised by whoever sends one. `Relaxed`: each gets
-    /// another one, and a queue's hellos are sent by one thread, which sees its own in order.
+    /// The epoch of the next hello that joins a session. Raised by whoever sends one. `Relaxed`:
+    /// each gets another one, and a queue's hellos are sent by one thread, which sees its own in
+    /// order.
     next_epoch: AtomicU32,
     channels: Channels,
-    /// Why the last attempt to connect failed, or the device can't be had any more; none when all connections
-    /// are there.
+    /// Why the last attempt to connect failed, or the device can't be had any more; none when all
+    /// connections are there.
     last_error: Mutex<Option<String>>,
-    /// When a failed attempt is logged again, µs. Written by whoever logs one: the exchange lets one thread
-    /// do so, and nothing else depends on it: `Relaxed`.
+    /// When a failed attempt is logged again, µs. Written by whoever logs one: the exchange lets
+    /// one thread do so, and nothing else depends on it: `Relaxed`.
     next_log_us: AtomicU64,
 }
 
@@ -138,7 +142,8 @@ impl Shared {
         self.failed.load(Relaxed)
     }
 
-    /// An attempt to connect failed, of whichever connection. One that goes on failing is logged now and then.
+    /// An attempt to connect failed, of whichever connection. One that goes on failing is logged
+    /// now and then.
     pub fn attempt_failed(&self, why: String, now_us: u64) {
         let next_us = self.next_log_us.load(Relaxed);
         if now_us >= next_us
@@ -181,7 +186,8 @@ impl Shared {
         lock(&self.last_error).clone()
     }
 
-    /// Returns what the target last said of the device, once it did. SPDK may have refused the size.
+    /// Returns what the target last said of the device, once it did. SPDK may have refused the
+    /// size.
     pub fn device(&self) -> Option<Device> {
         *lock(&self.device)
     }
@@ -191,8 +197,8 @@ impl Shared {
         *lock(&self.device) = Some(device);
     }
 
-    /// Returns the most bytes of one request that SPDK will give us: no more than the target took when the bdev
-    /// was made.
+    /// Returns the most bytes of one request that SPDK will give us: no more than the target took
+    /// when the bdev was made.
     pub fn longest(&self) -> u32 {
         self.longest.load(Relaxed)
     }
@@ -202,7 +208,8 @@ impl Shared {
         self.longest.store(longest, Relaxed);
     }
 
-    /// A channel has a reset, or has to begin anew one that it had sent. Returns the reset's number.
+    /// A channel has a reset, or has to begin anew one that it had sent. Returns the reset's
+    /// number.
     pub fn count_reset(&self) -> u64 {
         self.resets.fetch_add(1, AcqRel) + 1
     }
@@ -230,7 +237,8 @@ impl Shared {
         self.session_changes.load(Acquire)
     }
 
-    /// Returns the change by which `session` was left behind, or a later one; `None`: it is the session still.
+    /// Returns the change by which `session` was left behind, or a later one; `None`: it is the
+    /// session still.
     pub fn left_since(&self, session: Session) -> Option<u64> {
         let current = lock(&self.session);
         (*current != Some(session)).then(|| self.session_changes())
@@ -246,7 +254,8 @@ impl Shared {
         self.doubted.swap(false, Relaxed)
     }
 
-    /// A channel has I/O that has to fail although the backend may have it: control is to give the session up.
+    /// A channel has I/O that has to fail although the backend may have it: control is to give the
+    /// session up.
     pub fn ask_to_give_up(&self) {
         self.given_up.store(true, Relaxed);
     }
@@ -261,8 +270,8 @@ impl Shared {
         self.peer.addrs[self.address.load(Relaxed)]
     }
 
-    /// The address in use does not answer: the next one is. Returns whether all were tried by that. Control
-    /// only.
+    /// The address in use does not answer: the next one is. Returns whether all were tried by that.
+    /// Control only.
     pub fn next_address(&self) -> bool {
         let next = (self.address.load(Relaxed) + 1) % self.peer.addrs.len();
         self.address.store(next, Relaxed);
@@ -274,8 +283,8 @@ impl Shared {
         self.hello(None, previous)
     }
 
-    /// Returns the hello that joins a session. Each has a newer epoch than all before, because the target may have
-    /// had one whose welcome never came.
+    /// Returns the hello that joins a session. Each has a newer epoch than all before, because the
+    /// target may have had one whose welcome never came.
     pub fn hello_join(&self, id: [u8; 16], queue: u16) -> Hello {
         let epoch = self.next_epoch.fetch_add(1, Relaxed);
         self.hello(Some(SessionRef { id, queue, epoch }), None)

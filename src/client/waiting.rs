@@ -4,17 +4,17 @@ use std::cell::{Cell, RefCell};
 
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 
-/// I/O that waits for a credit or a connection, in the order of submission. Each has the time of its
-/// submission as its stamp, as deadlines are counted.
+/// I/O that waits for a credit or a connection, in the order of submission. Each has the time of
+/// its submission as its stamp, as deadlines are counted.
 ///
-/// A channel shares this with its [`crate::channel_io::ChannelIo`]: inside a completion the user may submit its
-/// next I/O, while the rest of the channel is borrowed. No borrow of a field outlasts a method, and no method
-/// completes an I/O.
+/// A channel shares this with its [`crate::channel_io::ChannelIo`]: inside a completion the user
+/// may submit its next I/O, while the rest of the channel is borrowed. No borrow of a field
+/// outlasts a method, and no method completes an I/O.
 #[derive(Default)]
 pub struct Waiting {
     queue: RefCell<BdevIoQueue>,
-    /// Submitted since the channel looked last, without a stamp. The time of that look is no stamp: the
-    /// process may have been stopped since.
+    /// Submitted since the channel looked last, without a stamp. The time of that look is no stamp:
+    /// the process may have been stopped since.
     new: RefCell<BdevIoQueue>,
     /// How many of all are resets.
     resets: Cell<usize>,

@@ -56,8 +56,8 @@ pub struct Deadlines {
 }
 
 impl Deadlines {
-    /// Begins at `now_us`. An I/O has `timeout_ms` from its submission, and `closing_timeout_ms` from the
-    /// time that it, or another one, was first found while the bdev was being deleted.
+    /// Begins at `now_us`. An I/O has `timeout_ms` from its submission, and `closing_timeout_ms`
+    /// from the time that it, or another one, was first found while the bdev was being deleted.
     pub fn new(timeout_ms: u32, closing_timeout_ms: u32, now_us: u64) -> Deadlines {
         Deadlines {
             patience: Patience::new(now_us),
@@ -80,8 +80,8 @@ impl Deadlines {
 
     /// Returns the fate of an I/O that was submitted at `since_us`.
     ///
-    /// With a connection, a target may finish what it has although the device is [`Availability::Failed`] or
-    /// [`Availability::Closing`]; without one, the I/O ends.
+    /// With a connection, a target may finish what it has although the device is
+    /// [`Availability::Failed`] or [`Availability::Closing`]; without one, the I/O ends.
     pub fn fate(&mut self, availability: Availability, has_connection: bool, since_us: u64) -> Fate {
         if availability.is_over() && !has_connection {
             return Fate::Ended;
@@ -158,7 +158,8 @@ mod tests {
             }
         }
 
-        /// Without a connection an I/O of a bdev that is over always ends; with one never without its time.
+        /// Without a connection an I/O of a bdev that is over always ends; with one never without
+        /// its time.
         #[test]
         fn only_a_lost_target_ends_io_at_once(
             index in 0usize..3,

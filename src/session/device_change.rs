@@ -31,8 +31,8 @@ pub fn newest(
     Ok(newest)
 }
 
-/// The size of the bdev, which may differ from that of the target's device: SPDK does not shrink a bdev
-/// that is open.
+/// The size of the bdev, which may differ from that of the target's device: SPDK does not shrink a
+/// bdev that is open.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BdevSize {
     /// Both have this many blocks.
@@ -54,8 +54,8 @@ impl BdevSize {
         }
     }
 
-    /// Returns the size after SPDK refused to make it `refused` blocks, and whether that is news: SPDK had
-    /// not refused the same before.
+    /// Returns the size after SPDK refused to make it `refused` blocks, and whether that is news:
+    /// SPDK had not refused the same before.
     pub fn refuse(self, refused: u64) -> (BdevSize, bool) {
         let kept = BdevSize::Kept { blocks: self.blocks(), refused };
         (kept, kept != self)

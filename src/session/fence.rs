@@ -1,19 +1,22 @@
 //! Whether a client may fail what it sent on connections that are lost.
 //!
-//! A request that was sent may still be executed, by a target that is only slow to get to it. It does not
-//! fail before that is out of the question: the target has let the client in again, which it does only when
-//! nothing of the connections before is left, or the lease of the last one is over.
+//! A request that was sent may still be executed, by a target that is only slow to get to it. It
+//! does not fail before that is out of the question: the target has let the client in again, which
+//! it does only when nothing of the connections before is left, or the lease of the last one is
+//! over.
 //!
-//! No lease covers what the backend has already. So before a request fails by a lease alone, the whole
-//! session is given up: every channel leaves it, and the next one is opened when the backend has nothing of
-//! this one any more. Whatever a user submits after the failure, on any thread, comes after what failed.
+//! No lease covers what the backend has already. So before a request fails by a lease alone, the
+//! whole session is given up: every channel leaves it, and the next one is opened when the backend
+//! has nothing of this one any more. Whatever a user submits after the failure, on any thread,
+//! comes after what failed.
 
 use crate::mutation::{self, Mutation};
 
 /// What stands between a channel's requests on lost connections and their failure.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Fence {
-    /// Nothing was sent yet, or a welcome has confirmed that nothing sent before it is executed any more.
+    /// Nothing was sent yet, or a welcome has confirmed that nothing sent before it is executed any
+    /// more.
     #[default]
     Confirmed,
     /// A connection was lost.
@@ -57,8 +60,8 @@ pub enum Verdict {
 }
 
 impl Fence {
-    /// Notes that a connection is lost whose lease is over at `over_us`. Returns the time at which the leases
-    /// of all lost connections are over.
+    /// Notes that a connection is lost whose lease is over at `over_us`. Returns the time at which
+    /// the leases of all lost connections are over.
     pub fn lost(&mut self, over_us: u64) -> u64 {
         let over_us = match *self {
             Fence::Confirmed => over_us,

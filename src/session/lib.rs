@@ -1,8 +1,8 @@
 //! DST's protocol engine: what both sides decide, without doing it.
 //!
-//! Headers, addresses and time go in; decisions, headers and deadlines come out. Nothing here does I/O,
-//! reads a clock, or touches the blocks themselves, which is why it can be tested without a network.
-//! Times are microseconds of any clock that only goes forward.
+//! Headers, addresses and time go in; decisions, headers and deadlines come out. Nothing here does
+//! I/O, reads a clock, or touches the blocks themselves, which is why it can be tested without a
+//! network. Times are microseconds of any clock that only goes forward.
 //!
 //! | module | what | side |
 //! | --- | --- | --- |

@@ -38,7 +38,8 @@ pub struct Terms {
     pub cipher: Cipher,
 }
 
-/// Chooses from what a client offers: of the digests that the target has, the one that the client prefers.
+/// Chooses from what a client offers: of the digests that the target has, the one that the client
+/// prefers.
 ///
 /// # Errors
 /// The refusal to send when there is nothing in common.
@@ -116,7 +117,8 @@ pub enum Unacceptable {
     WriteCache,
 }
 
-/// Checks that a welcome chooses only what `hello` offered, and is for the session that it asked for.
+/// Checks that a welcome chooses only what `hello` offered, and is for the session that it asked
+/// for.
 ///
 /// # Errors
 /// See [`Unacceptable`].
@@ -136,11 +138,12 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     Ok(())
 }
 
-/// Checks that a bdev that was made for one welcome, with requests of up to `longest` bytes, can be used as another one says.
+/// Checks that a bdev that was made for one welcome, with requests of up to `longest` bytes, can be
+/// used as another one says.
 ///
 /// # Errors
-/// [`Unacceptable::MaxTransfer`]: the target takes less. [`Unacceptable::WriteCache`]: there is a volatile cache now, which
-/// nobody above would flush.
+/// [`Unacceptable::MaxTransfer`]: the target takes less. [`Unacceptable::WriteCache`]: there is a
+/// volatile cache now, which nobody above would flush.
 pub fn check_still_usable(before: &Device, longest: u32, welcome: &Welcome) -> Result<(), Unacceptable> {
     if welcome.max_transfer < longest {
         return Err(Unacceptable::MaxTransfer { now: welcome.max_transfer, longest });
@@ -172,8 +175,8 @@ pub fn check_same_device(before: &Device, now: &Device) -> Result<(), Unacceptab
 
 /// Checks that a device is not smaller than the target last said.
 ///
-/// For the control connection alone, which carries the events too: a channel's welcome may be older than an
-/// event that overtook it on the control connection.
+/// For the control connection alone, which carries the events too: a channel's welcome may be older
+/// than an event that overtook it on the control connection.
 ///
 /// # Errors
 /// [`Unacceptable::OtherDevice`]: a smaller size.

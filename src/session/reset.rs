@@ -1,9 +1,9 @@
 //! A reset of a bdev: all I/O of the bdev, on every thread, ends before the reset does.
 //!
-//! The bdev's resets are counted. Each channel that hears of a new one ends what it has: with a connection
-//! what is outstanding ends as ever, the sooner as the target resets its backend; without one, as soon as
-//! nothing of it is executed any more. The channel then tells the number of the reset that it has *joined*,
-//! and the reset completes when every channel has.
+//! The bdev's resets are counted. Each channel that hears of a new one ends what it has: with a
+//! connection what is outstanding ends as ever, the sooner as the target resets its backend;
+//! without one, as soon as nothing of it is executed any more. The channel then tells the number of
+//! the reset that it has *joined*, and the reset completes when every channel has.
 
 use crate::mutation::{self, Mutation};
 
@@ -27,8 +27,8 @@ pub struct Part {
 }
 
 impl Part {
-    /// Returns the part of a channel that is opened after `resets` resets of its bdev, all of which it has
-    /// joined.
+    /// Returns the part of a channel that is opened after `resets` resets of its bdev, all of which
+    /// it has joined.
     pub fn new(resets: u64) -> Part {
         Part { phase: Phase::Idle, newest: resets }
     }
@@ -38,8 +38,8 @@ impl Part {
         self.newest
     }
 
-    /// Hears that the bdev's newest reset is `resets`. Returns whether that is a new one: what waits to be
-    /// sent is to be ended.
+    /// Hears that the bdev's newest reset is `resets`. Returns whether that is a new one: what
+    /// waits to be sent is to be ended.
     pub fn hear(&mut self, resets: u64, has_connection: bool) -> bool {
         if resets == self.newest {
             return false;
@@ -53,8 +53,8 @@ impl Part {
         true
     }
 
-    /// The connection is lost. A reset that was sent on it is not sent again, but begun anew as the bdev's
-    /// reset of the number `again`.
+    /// The connection is lost. A reset that was sent on it is not sent again, but begun anew as the
+    /// bdev's reset of the number `again`.
     pub fn lost(&mut self, again: Option<u64>) {
         if self.phase == Phase::Draining || again.is_some() {
             self.phase = Phase::Aborting;
@@ -73,14 +73,14 @@ impl Part {
         self.phase == Phase::Aborting
     }
 
-    /// Nothing that was outstanding before the reset is left, answered or ended. Returns whether the channel has joined
-    /// [`Part::newest`] by that.
+    /// Nothing that was outstanding before the reset is left, answered or ended. Returns whether
+    /// the channel has joined [`Part::newest`] by that.
     pub fn ended(&mut self) -> bool {
         std::mem::replace(&mut self.phase, Phase::Idle) != Phase::Idle
     }
 
-    /// Returns whether the channel's resets may complete. `joined` is the newest reset that each of the
-    /// bdev's channels has joined.
+    /// Returns whether the channel's resets may complete. `joined` is the newest reset that each of
+    /// the bdev's channels has joined.
     pub fn may_complete(&self, mut joined: impl Iterator<Item = u64>) -> bool {
         let alone = mutation::is_on(Mutation::ResetAlone);
         self.phase == Phase::Idle && (alone || joined.all(|joined| joined >= self.newest))
@@ -122,7 +122,8 @@ mod tests {
         has_connection: bool,
         /// Of reads and writes.
         outstanding: Vec<u64>,
-        /// Resets that were submitted and not heard of yet; that the target has; that wait to complete.
+        /// Resets that were submitted and not heard of yet; that the target has; that wait to
+        /// complete.
         new: Vec<u64>,
         sent: Vec<u64>,
         held: Vec<u64>,

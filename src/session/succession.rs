@@ -1,8 +1,9 @@
 //! The sessions that a client has with its target, one after the other.
 //!
-//! A session that is given up is followed by another one. Its channels may still have requests at the target
-//! of the session before. So the next session is open to them only when the target knows that nothing of the
-//! one before is left, or, if it can't know that, when the leases of all lost connections are over.
+//! A session that is given up is followed by another one. Its channels may still have requests at
+//! the target of the session before. So the next session is open to them only when the target knows
+//! that nothing of the one before is left, or, if it can't know that, when the leases of all lost
+//! connections are over.
 
 use dst_wire::Previous;
 
@@ -13,7 +14,8 @@ use crate::mutation::{self, Mutation};
 pub struct Session {
     /// Its id.
     pub id: [u8; 16],
-    /// Which of the target's starts it belongs to, as [`crate::durability::Durability`] counts them.
+    /// Which of the target's starts it belongs to, as [`crate::durability::Durability`] counts
+    /// them.
     pub start: u64,
 }
 
@@ -25,7 +27,8 @@ pub enum Succession {
     First,
     /// The session was given up; the next one takes its place.
     GivenUp(Previous),
-    /// The next one was opened. Channels may not join it yet, because of what they sent in the one before.
+    /// The next one was opened. Channels may not join it yet, because of what they sent in the one
+    /// before.
     HeldBack {
         /// The session.
         next: Session,
@@ -69,24 +72,24 @@ impl Succession {
         matches!(self, Succession::Open(_))
     }
 
-    /// The control connection is lost. A session that is held back is given up with it; one that channels
-    /// have joined is not.
+    /// The control connection is lost. A session that is held back is given up with it; one that
+    /// channels have joined is not.
     pub fn lost(&mut self) {
         if let Succession::HeldBack { previous, .. } = *self {
             *self = Succession::GivenUp(previous);
         }
     }
 
-    /// The session that channels may join, if there is one, is given up; it was opened in this start
-    /// (`instance`) of the target. Returns whether there was one.
+    /// The session that channels may join, if there is one, is given up; it was opened in this
+    /// start (`instance`) of the target. Returns whether there was one.
     pub fn give_up(&mut self, instance: [u8; 16]) -> bool {
         let Succession::Open(session) = *self else { return false };
         *self = Succession::GivenUp(Previous { session: session.id, instance });
         true
     }
 
-    /// Returns the session that was held back, if channels may join it now. `leases_are_over` says whether
-    /// the target executes nothing any more that was sent on a lost connection.
+    /// Returns the session that was held back, if channels may join it now. `leases_are_over` says
+    /// whether the target executes nothing any more that was sent on a lost connection.
     pub fn release(&mut self, leases_are_over: impl FnOnce() -> bool) -> Option<Session> {
         let Succession::HeldBack { next, .. } = *self else { return None };
         let may_join = leases_are_over() || mutation::is_on(Mutation::NoLeaseAtFailover);

@@ -1,7 +1,7 @@
 //! A channel without a connection: I/O waits, expires, is sent again.
 //!
-//! When what was sent may fail is decided in [`dst_session::fence`], what becomes of I/O whose time is up in
-//! [`dst_session::deadline`].
+//! When what was sent may fail is decided in [`dst_session::fence`], what becomes of I/O whose time
+//! is up in [`dst_session::deadline`].
 
 use dst_session::deadline::{Availability, Fate};
 use dst_session::fence::Sent;
@@ -39,7 +39,8 @@ impl Inner {
         }
         let session = self.shared.session();
         if self.membership.note_change() {
-            // There may be another session to join: not after the delay that the old one's refusals made.
+            // There may be another session to join: not after the delay that the old one's refusals
+            // made.
             self.link.retry_at_once(now);
         }
         let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Session(Ask::Join(session.id)));
@@ -65,8 +66,8 @@ impl Inner {
         if has_to { Sent::HasToFail } else { Sent::MayWait }
     }
 
-    /// Fails what was sent and whose time is up, up to [`EXPIRE_A_TURN`] of it. Nothing of it is executed any
-    /// more. Returns whether there may be more.
+    /// Fails what was sent and whose time is up, up to [`EXPIRE_A_TURN`] of it. Nothing of it is
+    /// executed any more. Returns whether there may be more.
     fn expire_sent(&mut self, availability: Availability) -> bool {
         for _ in 0..EXPIRE_A_TURN {
             let Some(since_us) = self.io.oldest_sent_us() else { return false };
@@ -116,7 +117,8 @@ impl Inner {
 
     /// The target let us in: nothing of the connections before is left.
     fn up(&mut self, welcome: &Welcome, now: u64) {
-        // Whether the size will do is for the control connection to say, which hears of its changes.
+        // Whether the size will do is for the control connection to say, which hears of its
+        // changes.
         let same = check_same_device(&self.device, &welcome.device);
         if let Err(error) = same
             && !mutation::is_on(Mutation::NoIdentity)
