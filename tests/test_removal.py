@@ -89,7 +89,7 @@ def test_backend_that_not_even_a_reset_helps(served: Served) -> None:
 
 
 def test_removal_of_a_hung_bdev(served: Served) -> None:
-    """The bdev's own removal waits for everybody to close it: the export resets it and lets go."""
+    """The bdev's own removal waits for everybody to close it: the export resets it and lets go, and stays."""
     application, remote = served
     application.rpc.call("bdev_malloc_create", name="Malloc3", num_blocks=2048, block_size=BLOCK)
     application.rpc.call("bdev_error_create", base_name="Malloc3")
@@ -101,7 +101,9 @@ def test_removal_of_a_hung_bdev(served: Served) -> None:
     queue.assert_closed()
     assert pending.result() is True
     assert application.bdev("EE_Malloc3") is None
-    assert application.rpc.call("dst_get_exports") == []
+    (export,) = application.rpc.call("dst_get_exports")
+    assert (export["state"], export["offline_reason"]) == ("offline", "bdev `EE_Malloc3` was removed")
+    assert application.rpc.call("dst_delete_export", name="removed") is True
     application.rpc.call("bdev_malloc_delete", name="Malloc3")
 
 

@@ -28,7 +28,22 @@ struct Admitted {
     device: Device,
     /// The size that the client is told of, in blocks.
     told_blocks: u64,
+    /// What the client takes for a start of the target.
+    instance: [u8; 16],
+    /// What is known of the start that the client's session before was with.
+    previous: Before,
     cache_outlives_target: bool,
+}
+
+/// What is known of the target's start that a client's session before was with.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Before {
+    /// There was none, or nothing is known of it.
+    Unknown,
+    /// It is this one.
+    Same,
+    /// It was one of this process: the bdev of the export was gone since.
+    Former,
 }
 
 /// The welcome's parts that depend on how the connection got in.
@@ -137,7 +152,7 @@ impl Broker {
         let export = self
             .exports
             .get(&hello.export)
-            .filter(|export| export.deletion.is_none())
+            .filter(|export| !export.is_deleting())
             .ok_or_else(|| not_allowed("there is no such export"))?;
         let entry = peer
             .and_then(|peer| entry(&export.hosts, &hello.host, peer))
@@ -157,10 +172,20 @@ impl Broker {
             require_digest: export.rules.require_digest,
             cipher: proof.map_or(Cipher::None, |proof| proof.cipher),
         };
+        let agreed = agree(hello, &terms)?;
+        let offline = || refuse(RefusalReason::Busy, "the export waits for its bdev");
+        let online = export.online().ok_or_else(offline)?;
+        let previous = match &hello.previous {
+            Some(previous) if previous.instance == online.instance => Before::Same,
+            Some(previous) if export.was(&previous.instance) => Before::Former,
+            _ => Before::Unknown,
+        };
         Ok(Admitted {
-            agreed: agree(hello, &terms)?,
-            device: export.device_for(access),
-            told_blocks: export.told_blocks,
+            agreed,
+            device: export.device_for(online.device, access),
+            told_blocks: online.told_blocks,
+            instance: online.instance,
+            previous,
             cache_outlives_target: export.rules.cache_outlives_target,
         })
     }
@@ -203,9 +228,9 @@ impl Broker {
             self.close_session(&other, "it has no connection, and another one needs its place");
         }
         // What is said of another's session would be said to whoever has no right to know.
-        let previous_ended = previous.is_some_and(|previous| {
-            found != Some(false) && (previous.instance == self.instance || opening.previous_has_ended)
-        });
+        let previous_ended = previous.is_some()
+            && found != Some(false)
+            && (admitted.previous != Before::Unknown || opening.previous_has_ended);
         let session = opening.session;
         self.notice(Topic::Sessions, || {
             format!(
@@ -286,7 +311,7 @@ impl Broker {
 
     /// Returns the welcome of a connection that has its queue.
     fn welcome(&mut self, seat: Seat, entrance: Entrance, admitted: Admitted) -> Answer {
-        let Admitted { agreed, device, told_blocks, cache_outlives_target } = admitted;
+        let Admitted { agreed, device, told_blocks, instance, previous, cache_outlives_target } = admitted;
         let Entrance { previous_ended, slots } = entrance;
         if let Some(session) = self.sessions.get_mut(&seat.session.id) {
             session.digest = agreed.digest;
@@ -296,12 +321,13 @@ impl Broker {
         let max_transfer = self.limits.max_transfer / unit * unit;
         let welcome = Welcome {
             version: agreed.version,
-            instance: self.instance,
+            instance,
             session: seat.session,
             device: Device { num_blocks: told_blocks, ..device },
             previous_ended,
             // That the one before has ended is only known of one on this machine, since it was started.
-            cache_kept: previous_ended && cache_outlives_target,
+            // A bdev that was gone may have lost what it cached, whoever outlived it.
+            cache_kept: previous_ended && cache_outlives_target && previous != Before::Former,
             credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
             max_transfer,
             digest: agreed.digest,

@@ -28,8 +28,6 @@ pub struct Adopted {
 /// The target's decisions. See the crate's documentation.
 pub struct Broker {
     pub(crate) limits: Limits,
-    /// This start of the target process.
-    pub(crate) instance: [u8; 16],
     pub(crate) groups: usize,
     next_group: usize,
     last_connection: ConnectionId,
@@ -52,11 +50,10 @@ pub struct Broker {
 }
 
 impl Broker {
-    /// Returns a broker without groups and exports. `instance` is this start of the process.
-    pub fn new(limits: Limits, instance: [u8; 16]) -> Broker {
+    /// Returns a broker without groups and exports.
+    pub fn new(limits: Limits) -> Broker {
         Broker {
             limits,
-            instance,
             groups: 0,
             next_group: 0,
             last_connection: 0,
@@ -113,6 +110,8 @@ impl Broker {
             Input::Returned { connection, session, queue, slots } => {
                 self.returned(connection, &session, queue, slots);
             }
+            Input::Online { export, device, instance } => self.online(&export, device, instance),
+            Input::Offline { export } => self.offline(&export),
             Input::Resized { export, device } => self.resized(&export, device),
             Input::SizeConfirmed { export, num_blocks } => self.size_confirmed(&export, num_blocks),
             Input::DrainTimeout { export } => self.drain_timeout(export),

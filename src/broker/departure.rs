@@ -26,7 +26,7 @@ impl Broker {
             return;
         };
         self.leave(id, seat.session, *remains);
-        self.export_idle(&seat.owner.export);
+        self.drained(&seat.owner.export);
         self.ask_openers(&seat.owner);
     }
 

@@ -1,5 +1,7 @@
 //! An export as the broker sees it.
 
+use std::collections::VecDeque;
+
 use dst_session::access::{Access, Host};
 use dst_wire::{Device, Op, OpSet};
 
@@ -20,24 +22,86 @@ pub struct Rules {
     pub cache_outlives_target: bool,
 }
 
+/// Former instances of one export that are remembered. A client that names an older one is told that
+/// nothing is known of it, and waits for its leases.
+const FORMER_MAX: usize = 16;
+
 /// An export.
 #[derive(Debug)]
 pub(crate) struct Export {
-    /// The device with all that it can do, whoever asks.
-    pub device: Device,
+    pub backing: Backing,
     pub rules: Rules,
     /// Who may do what; nobody else may anything.
     pub hosts: Vec<Host>,
+    /// The instances under which the export was online before, the newest first.
+    former: VecDeque<[u8; 16]>,
+    pub drain: Option<Drain>,
+}
+
+/// Whether the bdev of an export is there.
+#[derive(Debug)]
+pub(crate) enum Backing {
+    /// The bdev is not there yet, or not any more. Nobody is admitted.
+    Offline,
+    /// The bdev is there.
+    Online(Online),
+}
+
+/// An export whose bdev is there.
+#[derive(Debug)]
+pub(crate) struct Online {
+    /// The device with all that it can do, whoever asks.
+    pub device: Device,
     /// The size that clients are told of, in blocks: when the bdev has grown, only once all that carry
     /// requests know.
     pub told_blocks: u64,
-    pub deletion: Option<Deletion>,
+    /// What clients take for a start of the target: another one each time that the bdev comes.
+    pub instance: [u8; 16],
 }
 
 impl Export {
-    /// Returns what a client with this access is told of the device.
-    pub fn device_for(&self, access: Access) -> Device {
-        let mut device = self.device;
+    /// Returns an export whose bdev is not there yet.
+    pub fn new(rules: Rules) -> Export {
+        let (hosts, former) = (Vec::new(), VecDeque::new());
+        Export { backing: Backing::Offline, rules, hosts, former, drain: None }
+    }
+
+    /// Returns what is known while the bdev is there.
+    pub fn online(&self) -> Option<&Online> {
+        match &self.backing {
+            Backing::Online(online) => Some(online),
+            Backing::Offline => None,
+        }
+    }
+
+    /// Like [`Export::online`], to be changed.
+    pub fn online_mut(&mut self) -> Option<&mut Online> {
+        match &mut self.backing {
+            Backing::Online(online) => Some(online),
+            Backing::Offline => None,
+        }
+    }
+
+    /// The bdev is gone.
+    pub fn go_offline(&mut self) {
+        if let Backing::Online(online) = std::mem::replace(&mut self.backing, Backing::Offline) {
+            self.former.truncate(FORMER_MAX - 1);
+            self.former.push_front(online.instance);
+        }
+    }
+
+    /// Returns true if the export is being deleted.
+    pub fn is_deleting(&self) -> bool {
+        matches!(self.drain, Some(Drain { ends: Ends::Export, .. }))
+    }
+
+    /// Returns true if the export was online under this instance before, and is so no more.
+    pub fn was(&self, instance: &[u8; 16]) -> bool {
+        self.former.contains(instance)
+    }
+
+    /// Returns what a client with this access is told of a device.
+    pub fn device_for(&self, mut device: Device, access: Access) -> Device {
         device.read_only = self.rules.read_only || access == Access::ReadOnly;
         if device.read_only {
             // A reset ends the I/O of everybody who uses the bdev: not for those who may only read.
@@ -51,11 +115,22 @@ impl Export {
     }
 }
 
-/// A deletion that is under way.
-#[derive(Debug, Default)]
-pub(crate) struct Deletion {
+/// What is being ended of an export: its connections are closed, and the backend may have something of
+/// them.
+#[derive(Debug)]
+pub(crate) struct Drain {
+    pub ends: Ends,
     /// How often the drain time-out has passed.
     pub late: u64,
-    /// The bdev is being reset: what comes after the deletion is not meant by that.
+    /// The bdev is being reset: what comes after the drain is not meant by that.
     pub is_resetting: bool,
+}
+
+/// What ends when the backend has finished.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ends {
+    /// The use of the bdev, which was removed. The export stays.
+    Backing,
+    /// The export.
+    Export,
 }

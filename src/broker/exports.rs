@@ -8,7 +8,7 @@ use dst_wire::{Device, Event};
 use crate::broker::Broker;
 use crate::connection::{Connection, Stage};
 use crate::error::Rejection;
-use crate::export::{Export, HOSTS_MAX, Rules};
+use crate::export::{Backing, Drain, Ends, Export, HOSTS_MAX, Online, Rules};
 use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::output::{Order, Output, Topic};
 use crate::sessions::Session;
@@ -16,8 +16,8 @@ use crate::sessions::Session;
 /// What is known of an export, to be shown.
 #[derive(Debug, Clone, Copy)]
 pub struct ExportFacts<'a> {
-    /// The device, with all that it can do.
-    pub device: &'a Device,
+    /// The device, with all that it can do; `None` while the bdev is not there.
+    pub device: Option<&'a Device>,
     /// What goes for all who attach.
     pub rules: Rules,
     /// Who may do what.
@@ -39,17 +39,15 @@ pub struct KeyQuery {
 }
 
 impl Broker {
-    /// Exports a device, to nobody yet.
+    /// Exports a bdev that is not there yet, to nobody yet. [`crate::Input::Online`] follows when it is.
     ///
     /// # Errors
     /// [`Rejection::ExportExists`].
-    pub fn create_export(&mut self, name: &str, device: Device, rules: Rules) -> Result<(), Rejection> {
+    pub fn create_export(&mut self, name: &str, rules: Rules) -> Result<(), Rejection> {
         if self.exports.contains_key(name) {
             return Err(Rejection::ExportExists(name.to_owned()));
         }
-        let told_blocks = device.num_blocks;
-        let export = Export { device, rules, hosts: Vec::new(), told_blocks, deletion: None };
-        self.exports.insert(name.to_owned(), export);
+        self.exports.insert(name.to_owned(), Export::new(rules));
         Ok(())
     }
 
@@ -57,11 +55,11 @@ impl Broker {
     pub fn export(&self, name: &str) -> Option<ExportFacts<'_>> {
         let export = self.exports.get(name)?;
         Some(ExportFacts {
-            device: &export.device,
+            device: export.online().map(|online| &online.device),
             rules: export.rules,
             hosts: &export.hosts,
             sessions: self.sessions.iter().filter(|(_, session)| session.owner.export == name).count(),
-            is_deleting: export.deletion.is_some(),
+            is_deleting: export.is_deleting(),
         })
     }
 
@@ -161,7 +159,7 @@ impl Broker {
     /// connection is closed.
     pub fn keys_for(&self, connection: ConnectionId, owner: &Owner) -> Option<KeyQuery> {
         let peer = self.connections.get(&connection).filter(|entry| entry.is_open())?.peer;
-        let export = self.exports.get(&owner.export).filter(|export| export.deletion.is_none());
+        let export = self.exports.get(&owner.export).filter(|export| !export.is_deleting());
         let keys = match export.map(|export| entry(&export.hosts, &owner.host, peer.ip())) {
             None => Err("there is no such export"),
             Some(None) => Err("the export has no entry that lets this host in from there"),
@@ -173,11 +171,38 @@ impl Broker {
         Some(KeyQuery { keys, decoy: hosts.find_map(|host| host.keys.clone()) })
     }
 
+    /// The bdev of an export is there. Clients that had sessions when it was there before take this for
+    /// another start of the target.
+    pub(crate) fn online(&mut self, name: &str, device: Device, instance: [u8; 16]) {
+        let Some(export) = self.exports.get_mut(name) else { return };
+        debug_assert!(export.drain.is_none() || export.is_deleting(), "the bdev before is still in use");
+        export.go_offline();
+        export.backing = Backing::Online(Online { device, told_blocks: device.num_blocks, instance });
+    }
+
+    /// The bdev of an export is gone, for a while at least: to clients this is as the death of the target.
+    /// Only the deletion of the export tells them not to come back. [`Output::BackingGone`] follows when
+    /// the backend has finished; until then the driver says [`crate::Input::DrainTimeout`] each time it
+    /// passes.
+    pub(crate) fn offline(&mut self, name: &str) {
+        let Some(export) = self.exports.get_mut(name) else { return };
+        export.go_offline();
+        if export.drain.is_none() {
+            export.drain = Some(Drain { ends: Ends::Backing, late: 0, is_resetting: false });
+        }
+        let its = self.sessions.iter().filter(|(_, session)| session.owner.export == name);
+        let ids: Vec<SessionId> = its.map(|(id, _)| *id).collect();
+        for id in &ids {
+            self.close_session(id, "the bdev of its export is gone");
+        }
+        self.drained(name);
+    }
+
     /// An export's device has changed. A client that hears of it uses it, on all its connections: those
     /// that carry requests know it first.
     pub(crate) fn resized(&mut self, name: &str, device: Device) {
-        let Some(export) = self.exports.get_mut(name) else { return };
-        export.device = device;
+        let Some(online) = self.exports.get_mut(name).and_then(Export::online_mut) else { return };
+        online.device = device;
         let num_blocks = device.num_blocks;
         self.notice(Topic::Operators, || format!("DST export {name} has {num_blocks} blocks now"));
         self.tell_resized(name, num_blocks, |queue| queue != 0);
@@ -188,9 +213,9 @@ impl Broker {
     /// All connections that carry requests know the export's new size: now their clients may.
     pub(crate) fn size_confirmed(&mut self, name: &str, num_blocks: u64) {
         // Not if it has changed again, or if it is another export: what was told of that goes.
-        let export = self.exports.get_mut(name).filter(|export| export.device.num_blocks == num_blocks);
-        let Some(export) = export else { return };
-        export.told_blocks = num_blocks;
+        let online = self.exports.get_mut(name).and_then(Export::online_mut);
+        let Some(online) = online.filter(|online| online.device.num_blocks == num_blocks) else { return };
+        online.told_blocks = num_blocks;
         self.tell_resized(name, num_blocks, |queue| queue == 0);
     }
 

@@ -79,6 +79,20 @@ pub enum Input {
         /// The record.
         slots: Slots,
     },
+    /// The bdev of an export is there: from now on clients are admitted.
+    Online {
+        /// The export.
+        export: String,
+        /// The device.
+        device: Device,
+        /// What clients take for a start of the target. For a bdev that comes back another one than before.
+        instance: [u8; 16],
+    },
+    /// The bdev of an export is gone.
+    Offline {
+        /// The export.
+        export: String,
+    },
     /// An export's bdev has another size.
     Resized {
         /// The export.
@@ -93,7 +107,7 @@ pub enum Input {
         /// Its size in blocks, as it was told.
         num_blocks: u64,
     },
-    /// The drain time-out of a deletion has passed, once more.
+    /// The drain time-out has passed since a deletion or the removal of a bdev, once more.
     DrainTimeout {
         /// The export.
         export: String,

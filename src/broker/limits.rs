@@ -19,7 +19,8 @@ pub struct Limits {
     pub session_timeout_ms: u32,
     /// The longest keep-alive time that a client gets, ms.
     pub max_keep_alive_ms: u32,
-    /// How long the deletion of an export waits for the backend before each further step, ms.
+    /// How long the deletion of an export, or of its bdev, waits for the backend before each further
+    /// step, ms.
     pub drain_timeout_ms: u32,
     /// Transactions granted to a connection.
     pub queue_depth: u16,

@@ -32,11 +32,11 @@ pub enum Output {
         num_blocks: u64,
     },
     /// Count the export's requests in the backend, then answer with [`crate::Input::InFlight`].
-    /// After [`Lateness::Twice`] the deletion's timer is not needed any more.
+    /// After [`Lateness::Twice`] the drain time-out's timer is not needed any more.
     CountInFlight {
         /// The export.
         export: String,
-        /// How late the deletion is.
+        /// How late the backend is.
         lateness: Lateness,
     },
     /// Reset the export's bdev, then say [`crate::Input::ResetEnded`].
@@ -45,17 +45,25 @@ pub enum Output {
         export: String,
         /// Requests that the backend has.
         in_flight: usize,
-        /// Since the deletion began, ms.
+        /// Since the deletion or the removal began, ms.
         waited_ms: u64,
     },
-    /// Whoever asked for the deletion is to hear that the backend hangs. The deletion goes on.
+    /// Whoever asked for the deletion, or the operator, is to hear that the backend hangs. The drain goes
+    /// on.
     BackendHangs {
         /// The export.
         export: String,
         /// Requests that the backend has.
         in_flight: usize,
-        /// Since the deletion began, ms.
+        /// Since the deletion or the removal began, ms.
         waited_ms: u64,
+    },
+    /// The backend has finished with a bdev that was removed: close it. The export may take another one.
+    BackingGone {
+        /// The export.
+        export: String,
+        /// Whether the backend had been late.
+        was_late: bool,
     },
     /// Nothing of the export is left: close its bdev, and tell whoever asked for the deletion.
     ExportGone {
@@ -105,7 +113,7 @@ pub struct Joining {
     pub owner: Owner,
 }
 
-/// How often a deletion's drain time-out has passed.
+/// How often a drain time-out has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lateness {
     /// Once: a reset of the bdev may help.

@@ -1,12 +1,12 @@
-//! The end of an export, with a backend that may hang.
+//! The end of an export, or of its use of a bdev that was removed, with a backend that may hang.
 //!
-//! Its sessions end at once. The bdev is closed when the backend has given back what it had of them. If
+//! The sessions end at once. The bdev is closed when the backend has given back what it had of them. If
 //! that takes longer than [`crate::Limits::drain_timeout_ms`] the bdev is reset; if it takes as long
-//! again, whoever asked for the deletion is told, and the deletion goes on without them.
+//! again, whoever asked for the deletion is told, and it goes on without them.
 
 use crate::broker::Broker;
 use crate::error::Rejection;
-use crate::export::Deletion;
+use crate::export::{Drain, Ends};
 use crate::output::{Lateness, Output};
 
 impl Broker {
@@ -18,49 +18,60 @@ impl Broker {
     pub fn delete_export(&mut self, now_us: u64, name: &str) -> Result<(), Rejection> {
         self.now_us = now_us;
         let export = self.exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
-        if export.deletion.is_some() {
+        if export.is_deleting() {
             return Err(Rejection::ExportBusy(name.to_owned()));
         }
-        export.deletion = Some(Deletion::default());
+        let is_resetting = export.drain.as_ref().is_some_and(|drain| drain.is_resetting);
+        export.drain = Some(Drain { ends: Ends::Export, late: 0, is_resetting });
         self.end_sessions(name, "its export is deleted", |_, _| true);
         self.end_handshakes(name, |_| true);
-        self.export_idle(name);
+        self.drained(name);
         self.stop_if_idle();
         Ok(())
     }
 
-    /// Something of an export is gone. Ends its deletion if nothing is left.
-    pub(crate) fn export_idle(&mut self, name: &str) {
-        let deletion = self.exports.get(name).and_then(|export| export.deletion.as_ref());
-        let Some(&Deletion { late, is_resetting: false }) = deletion else { return };
+    /// Something of an export is gone. Ends its drain if nothing is left.
+    pub(crate) fn drained(&mut self, name: &str) {
+        let drain =
+            self.exports.get_mut(name).and_then(|export| export.drain.take_if(|drain| !drain.is_resetting));
+        let Some(drain) = drain else { return };
         let mut seats = self.connections.values().filter_map(|entry| entry.seat());
         if seats.any(|seat| seat.owner.export == name) {
+            if let Some(export) = self.exports.get_mut(name) {
+                export.drain = Some(drain);
+            }
             return;
         }
-        self.exports.remove(name);
-        self.output(Output::ExportGone { export: name.to_owned(), was_late: late > 0 });
+        let (export, was_late) = (name.to_owned(), drain.late > 0);
+        match drain.ends {
+            Ends::Backing => self.output(Output::BackingGone { export, was_late }),
+            Ends::Export => {
+                self.exports.remove(name);
+                self.output(Output::ExportGone { export, was_late });
+            }
+        }
     }
 
-    fn deletion(&mut self, name: &str) -> Option<&mut Deletion> {
-        self.exports.get_mut(name)?.deletion.as_mut()
+    fn drain(&mut self, name: &str) -> Option<&mut Drain> {
+        self.exports.get_mut(name)?.drain.as_mut()
     }
 
     /// The drain time-out has passed.
     pub(crate) fn drain_timeout(&mut self, export: String) {
-        let Some(deletion) = self.deletion(&export) else { return };
-        deletion.late += 1;
-        let lateness = if deletion.late == 1 { Lateness::Once } else { Lateness::Twice };
+        let Some(drain) = self.drain(&export) else { return };
+        drain.late += 1;
+        let lateness = if drain.late == 1 { Lateness::Once } else { Lateness::Twice };
         self.output(Output::CountInFlight { export, lateness });
     }
 
-    /// It is known how many requests the backend has of an export whose deletion is late.
+    /// It is known how many requests the backend has of an export whose drain is late.
     pub(crate) fn counted_in_flight(&mut self, export: String, lateness: Lateness, in_flight: usize) {
         let drain_ms = u64::from(self.limits.drain_timeout_ms);
-        let Some(deletion) = self.deletion(&export) else { return };
+        let Some(drain) = self.drain(&export) else { return };
         let next = match lateness {
             // Everybody's I/O to the bdev ends: what else could still help.
             Lateness::Once => {
-                deletion.is_resetting = true;
+                drain.is_resetting = true;
                 Output::ResetBackend { export, in_flight, waited_ms: drain_ms }
             }
             Lateness::Twice => Output::BackendHangs { export, in_flight, waited_ms: 2 * drain_ms },
@@ -70,9 +81,9 @@ impl Broker {
 
     /// The reset of an export's bdev has ended.
     pub(crate) fn reset_ended(&mut self, export: &str) {
-        if let Some(deletion) = self.deletion(export) {
-            deletion.is_resetting = false;
+        if let Some(drain) = self.drain(export) {
+            drain.is_resetting = false;
         }
-        self.export_idle(export);
+        self.drained(export);
     }
 }

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 
 use dst_session::access::{Access, Host};
 use dst_session::slots::Slots;
-use dst_wire::{Device, Hello, Op, SessionRef};
+use dst_wire::{Device, Hello, Op, Previous, SessionRef, Welcome};
 use proptest::prelude::*;
 
 use crate::{Broker, Input, Limits, Opening, Order, Output, Remains, Rules, Stats};
@@ -35,24 +35,16 @@ struct World {
     records: BTreeMap<u64, (SessionRef, Slots)>,
     sessions: BTreeMap<u64, SessionRef>,
     others: Vec<&'static str>,
+    welcomes: BTreeMap<u64, Welcome>,
+    is_online: bool,
 }
 
 impl World {
     fn new() -> World {
-        let mut broker = Broker::new(LIMITS, [9; 16]);
+        let mut broker = Broker::new(LIMITS);
         broker.handle(0, Input::GroupsStarted(2));
-        let device = Device {
-            uuid: [1; 16],
-            num_blocks: 100,
-            block_size: 512,
-            write_unit_size: 1,
-            optimal_io_boundary: 0,
-            compare_and_write_max: 1,
-            write_cache: false,
-            read_only: false,
-            ops: Op::ALL.into_iter().collect(),
-        };
-        broker.create_export("disk", device, Rules::default()).unwrap();
+        broker.create_export("disk", Rules::default()).unwrap();
+        broker.handle(0, online(9));
         let mut world = World {
             broker,
             now_us: 1,
@@ -61,6 +53,8 @@ impl World {
             records: BTreeMap::new(),
             sessions: BTreeMap::new(),
             others: Vec::new(),
+            welcomes: BTreeMap::new(),
+            is_online: true,
         };
         world.broker.add_host(1, "disk", host("*", Access::ReadWrite)).unwrap();
         world.carry_out();
@@ -86,6 +80,7 @@ impl World {
                     let opening = self.opening();
                     self.broker.handle(self.now_us, Input::AskedAgain { connection, opening });
                 }
+                Output::BackingGone { .. } => self.others.push("released"),
                 Output::ExportGone { .. } => self.others.push("gone"),
                 Output::CountInFlight { .. } => self.others.push("count"),
                 Output::ResetBackend { .. } => self.others.push("reset"),
@@ -108,7 +103,9 @@ impl World {
                     !self.sessions.values().any(|other| of(other) == same),
                     "two connections have one queue"
                 );
+                assert!(self.is_online, "somebody is admitted to an export without its bdev");
                 self.sessions.insert(connection, welcome.session);
+                self.welcomes.insert(connection, (*welcome).clone());
                 if let Some(joining) = joining {
                     assert!(!self.records.values().any(|(place, _)| of(place) == same), "one record twice");
                     self.records.insert(connection, (welcome.session, joining.slots));
@@ -132,13 +129,23 @@ impl World {
     }
 
     fn hello(&mut self, connection: u64, host: &str, session: Option<SessionRef>) {
+        self.hello_after(connection, host, session, None);
+    }
+
+    fn hello_after(
+        &mut self,
+        connection: u64,
+        host: &str,
+        session: Option<SessionRef>,
+        previous: Option<Previous>,
+    ) {
         let opening = self.opening();
         let hello = Hello {
             versions: (1, 1),
             export: "disk".to_owned(),
             host: host.to_owned(),
             session,
-            previous: None,
+            previous,
             credits: 4,
             digests: vec![0],
             ciphers: vec![0],
@@ -159,6 +166,13 @@ impl World {
         self.told[&connection].last().copied()
     }
 
+    /// A connection of this host that says to open a session.
+    fn session_of(&mut self, host: &str, previous: Option<Previous>) -> u64 {
+        let connection = self.accept(1).unwrap();
+        self.hello_after(connection, host, None, previous);
+        connection
+    }
+
     /// A connection of this host that opened a session.
     fn session(&mut self, host: &str) -> u64 {
         let connection = self.accept(1).unwrap();
@@ -174,6 +188,26 @@ impl World {
         self.hello(connection, host, Some(SessionRef { id, queue, epoch }));
         connection
     }
+}
+
+/// The bdev is there, for the time that this instance names.
+fn online(instance: u8) -> Input {
+    let device = Device {
+        uuid: [1; 16],
+        num_blocks: 100,
+        block_size: 512,
+        write_unit_size: 1,
+        optimal_io_boundary: 0,
+        compare_and_write_max: 1,
+        write_cache: false,
+        read_only: false,
+        ops: Op::ALL.into_iter().collect(),
+    };
+    Input::Online { export: "disk".to_owned(), device, instance: [instance; 16] }
+}
+
+fn offline() -> Input {
+    Input::Offline { export: "disk".to_owned() }
 }
 
 fn host(name: &str, access: Access) -> Host {
@@ -256,6 +290,44 @@ fn removal_ends() {
 }
 
 #[test]
+fn a_bdev_that_comes_back_is_another_start() {
+    let mut world = World::new();
+    let first = world.session("a");
+    let before = world.sessions[&first].id;
+    world.handle(offline());
+    assert_eq!(world.told[&first], ["welcome", "close"], "the client is not told to stay away");
+    assert_eq!(world.others, [""; 0], "the backend has something left");
+    world.finish(first, false);
+    assert_eq!(world.others, ["released"]);
+    let early = world.session_of("a", None);
+    assert_eq!(world.last(early), Some("refuse"));
+    world.handle(online(10));
+    // The client's hello names its session before: that one is over, and what the bdev cached may be lost.
+    let late = world.session_of("a", Some(Previous { session: before, instance: [9; 16] }));
+    assert_eq!(world.last(late), Some("welcome"));
+    let welcome = &world.welcomes[&late];
+    assert_eq!((welcome.instance, welcome.previous_ended, welcome.cache_kept), ([10; 16], true, false));
+}
+
+#[test]
+fn a_bdev_that_hangs_is_reset_whoever_ends_it() {
+    let mut world = World::new();
+    let a = world.session("a");
+    world.handle(offline());
+    world.handle(Input::DrainTimeout { export: "disk".to_owned() });
+    let export = || "disk".to_owned();
+    world.handle(Input::InFlight { export: export(), lateness: crate::Lateness::Once, in_flight: 1 });
+    world.finish(a, false);
+    assert_eq!(world.others, ["count", "reset"]);
+    world.broker.delete_export(9, "disk").unwrap();
+    world.carry_out();
+    assert_eq!(world.others, ["count", "reset"], "the reset goes on");
+    assert!(world.broker.delete_export(9, "disk").is_err());
+    world.handle(Input::ResetEnded { export: export() });
+    assert_eq!(world.others, ["count", "reset", "gone"]);
+}
+
+#[test]
 fn too_many_handshakes_make_the_oldest_go() {
     let mut world = World::new();
     let ids: Vec<u64> = (0..4).map(|_| world.accept(1).unwrap()).collect();
@@ -270,7 +342,7 @@ proptest! {
     /// connections, no record is in two places (all of which [`World`] asserts), the limits hold, and a
     /// stop ends.
     #[test]
-    fn whatever_happens(steps in prop::collection::vec((0..9u8, 0..8usize, 0..3u16, 0..4u32), 0..120)) {
+    fn whatever_happens(steps in prop::collection::vec((0..10u8, 0..8usize, 0..3u16, 0..4u32), 0..120)) {
         let mut world = World::new();
         for (what, which, queue, epoch) in steps {
             let ids: Vec<u64> = world.told.keys().copied().collect();
@@ -290,6 +362,15 @@ proptest! {
                 (7, _) => {
                     world.now_us += 600_000;
                     world.handle(Input::Tick);
+                }
+                (9, _) if world.is_online => {
+                    world.is_online = false;
+                    world.handle(offline());
+                }
+                (9, _) if world.others.last() == Some(&"released") => {
+                    world.others.clear();
+                    world.is_online = true;
+                    world.handle(online(which as u8));
                 }
                 (8, _) if epoch == 0 => {
                     let now_us = world.now_us;

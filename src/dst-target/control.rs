@@ -39,7 +39,7 @@ struct Logs {
 pub struct Target {
     pub(crate) options: Cell<Options>,
     /// This start of the process. Known to others until the last of its I/O has ended.
-    instance: Instance,
+    pub(crate) instance: Instance,
     pub(crate) broker: RefCell<Broker>,
     /// The bdevs of the broker's exports.
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
@@ -51,6 +51,8 @@ pub struct Target {
     logs: Logs,
     pub(crate) thread: Thread,
     pub(crate) ticker: RefCell<Option<Poller>>,
+    /// Looks for the bdevs of exports that are offline, while there are any.
+    pub(crate) looker: RefCell<Option<Poller>>,
     /// Called when nothing is left, once the target is to stop.
     stopping: RefCell<Option<Box<dyn FnOnce()>>>,
 }
@@ -60,7 +62,7 @@ impl Target {
     pub fn start() {
         let thread = Thread::current().expect("the target is started on an SPDK thread");
         let (options, instance) = (Options::default(), Instance::new());
-        let broker = Broker::new(limits(&options, u32::MAX), instance.id());
+        let broker = Broker::new(limits(&options, u32::MAX));
         let target = Rc::new(Target {
             options: Cell::new(options),
             instance,
@@ -72,6 +74,7 @@ impl Target {
             logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
+            looker: RefCell::default(),
             stopping: RefCell::default(),
         });
         TARGET.with(|slot| *slot.borrow_mut() = Some(target));
@@ -108,6 +111,7 @@ impl Target {
         let Some(done) = self.stopping.take() else { return };
         self.stop_groups();
         self.ticker.take();
+        self.looker.take();
         TARGET.with(|slot| slot.borrow_mut().take());
         done();
     }
@@ -159,6 +163,7 @@ impl Target {
                 Output::BackendHangs { export, in_flight, waited_ms } => {
                     self.backend_hangs(export, in_flight, waited_ms);
                 }
+                Output::BackingGone { export, was_late } => self.backing_gone(&export, was_late),
                 Output::ExportGone { export, was_late } => self.export_gone(&export, was_late),
                 Output::Log { is_warning, topic, text } => self.log(is_warning, topic, &text),
                 Output::Stopped => self.stopped(),
@@ -173,7 +178,8 @@ impl Target {
                     let exports = self.exports.borrow();
                     let export = exports.get(&joining.owner.export);
                     let export = export.expect("an export outlives its connections");
-                    Box::new(Join { bdev: export.desc.handle(), joining: *joining })
+                    let desc = export.open_desc().expect("nobody is admitted while the export is offline");
+                    Box::new(Join { bdev: desc.handle(), joining: *joining })
                 });
                 ToGroup::Welcome { connection, welcome, join }
             }

@@ -12,23 +12,89 @@ use crate::error::Error;
 pub struct Export {
     /// The name of the bdev, as the operator gave it.
     pub bdev_name: String,
+    /// Whether the bdev is only read.
+    pub read_only: bool,
     /// The identity of the export.
-    pub uuid: [u8; 16],
-    /// The open bdev. Closed when the last connection is gone.
-    pub desc: Desc,
+    pub identity: Identity,
+    /// The bdev.
+    pub backing: Backing,
+    /// Tells the broker each time that the drain time-out has passed, while that is wanted.
+    pub drain_timer: Option<Poller>,
     /// The deletion of the export, if that is under way.
     pub deletion: Option<Deletion>,
 }
 
+/// What the UUID of an export is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// The operator gave it: the bdev may have another one after each start.
+    Given([u8; 16]),
+    /// It is the bdev's, and known once that was there.
+    OfBdev(Option<[u8; 16]>),
+}
+
+impl Identity {
+    /// Returns the UUID, as far as it is known.
+    pub fn uuid(self) -> Option<[u8; 16]> {
+        match self {
+            Identity::Given(uuid) => Some(uuid),
+            Identity::OfBdev(uuid) => uuid,
+        }
+    }
+}
+
+/// The bdev of an export.
+pub enum Backing {
+    /// The bdev can't be used (yet, or any more).
+    Offline {
+        /// Why, for the operator.
+        why: String,
+        /// What the bdev was like when it was there: one that comes back must not be less.
+        before: Option<BdevInfo>,
+    },
+    /// The open bdev.
+    Online(Desc),
+    /// The bdev was removed, and SPDK waits until it is closed here: when the backend has finished.
+    Leaving {
+        /// The open bdev.
+        desc: Desc,
+        /// Why the export is offline, for the operator.
+        why: String,
+    },
+}
+
+impl Export {
+    /// Returns the open bdev, if the export is online.
+    pub fn desc(&self) -> Option<&Desc> {
+        match &self.backing {
+            Backing::Online(desc) => Some(desc),
+            Backing::Offline { .. } | Backing::Leaving { .. } => None,
+        }
+    }
+
+    /// Returns the open bdev, also one that was removed and is not closed yet.
+    pub fn open_desc(&self) -> Option<&Desc> {
+        match &self.backing {
+            Backing::Online(desc) | Backing::Leaving { desc, .. } => Some(desc),
+            Backing::Offline { .. } => None,
+        }
+    }
+
+    /// Returns true if the export needs a bdev.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.backing, Backing::Offline { .. }) && self.deletion.is_none()
+    }
+}
+
 /// Takes the end of a deletion.
-type Done = Box<dyn FnOnce(Result<(), Error>)>;
+pub type Done = Box<dyn FnOnce(Result<(), Error>)>;
 
 /// A deletion that is under way.
-pub struct Deletion {
-    /// Told how the deletion ends, or that it may not; `None` once told.
-    pub done: Option<Done>,
-    /// Tells the broker each time that the drain time-out has passed; `None` once twice was enough.
-    pub timer: Option<Poller>,
+pub enum Deletion {
+    /// Whoever asked waits for its end.
+    Awaited(Done),
+    /// Whoever asked was told that the backend hangs.
+    Late,
 }
 
 /// An export as `dst_get_exports` shows it.
@@ -38,14 +104,15 @@ pub struct ExportInfo {
     pub name: String,
     /// Its bdev's name.
     pub bdev_name: String,
-    /// Its identity: the UUID that the operator gave it, or else the one that its bdev had.
-    pub uuid: [u8; 16],
+    /// Its identity: the UUID that the operator gave it, or else the one that its bdev had; `None` if it
+    /// has had none yet.
+    pub uuid: Option<[u8; 16]>,
+    /// Why it is offline; `None`: its bdev is there.
+    pub offline: Option<String>,
     /// What goes for all who attach.
     pub rules: Rules,
-    /// Bytes in a block.
-    pub block_size: u32,
-    /// Blocks.
-    pub num_blocks: u64,
+    /// Bytes in a block, and blocks; `None` while it is offline.
+    pub size: Option<(u32, u64)>,
     /// Who may do what.
     pub hosts: Vec<Host>,
     /// Sessions open.

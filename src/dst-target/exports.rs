@@ -2,23 +2,23 @@
 
 use std::rc::Rc;
 
-use dst_broker::{Broker, Input, Rejection, Rules};
+use dst_broker::{Broker, Rejection, Rules};
 use dst_session::access::Host;
-use spdk::bdev::{BdevEvent, Desc};
 use spdk::clock::now_us;
 
 use crate::control::Target;
 use crate::error::Error;
-use crate::export::{Export, ExportInfo, check_suitable, device};
+use crate::export::{Backing, Export, ExportInfo, Identity};
 
 impl Target {
-    /// Exports a bdev, to nobody yet. Without a `uuid` it has the bdev's: some bdevs have another one
-    /// after each start, and clients take that for another device.
+    /// Exports a bdev, to nobody yet. A bdev that does not exist yet is waited for, and taken when it
+    /// appears. Without a `uuid` the export has the bdev's: some bdevs have another one after each
+    /// start, and clients take that for another device.
     ///
     /// # Errors
     /// See [`Error`].
     pub fn create_export(
-        &self,
+        self: &Rc<Self>,
         name: &str,
         bdev_name: &str,
         uuid: Option<[u8; 16]>,
@@ -27,20 +27,27 @@ impl Target {
         if self.exports.borrow().contains_key(name) {
             return Err(Rejection::ExportExists(name.to_owned()).into());
         }
-        let info = spdk::bdev::info(bdev_name).ok_or_else(|| Error::NoBdev(bdev_name.to_owned()))?;
-        check_suitable(&info, self.options.get().max_transfer)?;
-        let export = name.to_owned();
-        let on_event = move |event| Target::with(|target| target.bdev_event(&export, event));
-        let desc = Desc::open(bdev_name, !rules.read_only, on_event)
-            .map_err(|errno| cannot_open(bdev_name, errno))?;
-        let info = desc.info();
-        let uuid = uuid.unwrap_or(info.uuid);
-        self.broker.borrow_mut().create_export(name, device(&info, uuid), rules)?;
-        let export = Export { bdev_name: bdev_name.to_owned(), uuid, desc, deletion: None };
+        let identity = uuid.map_or(Identity::OfBdev(None), Identity::Given);
+        let why = Error::NoBdev(bdev_name.to_owned()).to_string();
+        let backing = Backing::Offline { why, before: None };
+        let (bdev_name, read_only) = (bdev_name.to_owned(), rules.read_only);
+        let export = Export { bdev_name, read_only, identity, backing, drain_timer: None, deletion: None };
+        let opened = match self.open(name, &export) {
+            Err(Error::NoBdev(_)) => None,
+            opened => Some(opened?),
+        };
+        self.broker.borrow_mut().create_export(name, rules)?;
         self.exports.borrow_mut().insert(name.to_owned(), export);
-        spdk::notice!(
-            "DST export {name} of bdev {bdev_name} is there; nobody can attach before dst_export_add_host"
-        );
+        match opened {
+            Some(desc) => {
+                self.go_online(name, desc);
+                spdk::notice!("DST export {name} is there; nobody can attach before dst_export_add_host");
+            }
+            None => {
+                spdk::notice!("DST export {name} waits for its bdev; nobody can attach before");
+                self.look_if_offline();
+            }
+        }
         Ok(())
     }
 
@@ -61,10 +68,13 @@ impl Target {
             Some(ExportInfo {
                 name: name.clone(),
                 bdev_name: export.bdev_name.clone(),
-                uuid: export.uuid,
+                uuid: export.identity.uuid(),
+                offline: match &export.backing {
+                    Backing::Offline { why, .. } | Backing::Leaving { why, .. } => Some(why.clone()),
+                    Backing::Online(_) => None,
+                },
                 rules: facts.rules,
-                block_size: facts.device.block_size,
-                num_blocks: facts.device.num_blocks,
+                size: facts.device.map(|device| (device.block_size, device.num_blocks)),
                 hosts: facts.hosts.to_vec(),
                 sessions: facts.sessions,
                 deleting: facts.is_deleting,
@@ -95,36 +105,5 @@ impl Target {
         let changed = f(&mut self.broker.borrow_mut());
         self.carry_out();
         Ok(changed?)
-    }
-
-    /// Something happened to an export's bdev.
-    fn bdev_event(self: &Rc<Self>, name: &str, event: BdevEvent) {
-        match event {
-            BdevEvent::Remove => {
-                spdk::warn!("DST export {name}: its bdev was removed, so the export is deleted");
-                // One that is being deleted already goes on with that.
-                let _ = self.delete_export(name, |result| {
-                    if let Err(error) = result {
-                        spdk::error!("{error}");
-                    }
-                });
-            }
-            BdevEvent::Resize => {
-                let exports = self.exports.borrow();
-                let Some(export) = exports.get(name) else { return };
-                let device = device(&export.desc.info(), export.uuid);
-                drop(exports);
-                self.tell(Input::Resized { export: name.to_owned(), device });
-            }
-        }
-    }
-}
-
-fn cannot_open(bdev_name: &str, errno: spdk::Errno) -> Error {
-    let name = bdev_name.to_owned();
-    match (spdk::bdev::claimed_by(bdev_name), errno) {
-        (Some(module), spdk::Errno::EPERM) => Error::Claimed { name, module },
-        (_, spdk::Errno::EBUSY) => Error::InUse { name },
-        _ => Error::Open { name, errno },
     }
 }

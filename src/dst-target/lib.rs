@@ -10,9 +10,10 @@
 #![forbid(unsafe_code)]
 
 mod backend;
+mod backing;
 mod connection;
 mod control;
-mod deletion;
+mod draining;
 mod error;
 mod export;
 mod exports;

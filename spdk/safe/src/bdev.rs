@@ -1,13 +1,12 @@
 //! Using a bdev: looking it up, opening it, events. I/O is in [`backend`](crate::backend).
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
 use spdk_sys as sys;
@@ -75,49 +74,23 @@ pub fn claimed_by(name: &str) -> Option<String> {
     }
 }
 
-/// Names of bdevs that are claimed when they appear, before other modules examine them.
-static RESERVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-
-/// Reserves a bdev that does not exist yet: it is claimed as soon as it does, until [`Desc::open`] takes it. Names that SPDK
-/// knows already are not reserved: whoever examines that bdev has begun.
-pub fn reserve(name: &str) {
-    if info(name).is_none() {
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-    }
+thread_local! {
+    /// The bdev that SPDK is registering on this thread, and asks its modules about.
+    static APPEARING: Cell<*mut sys::spdk_bdev> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// The names that are reserved, and not taken yet.
-pub fn reserved() -> Vec<String> {
-    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-}
-
-/// A bdev has appeared. Claims it if it is reserved.
+/// A bdev has appeared: calls `examine` with its name. [`Desc::open`] in that call takes the bdev before
+/// any module reads from it.
 ///
 /// # Safety
-/// `bdev` is being registered, on this thread; `module` is registered.
-pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) {
+/// `bdev` is being registered, on this thread.
+pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, examine: fn(&str)) {
     // SAFETY: the caller's.
     let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy() };
-    if !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref()) {
-        return;
-    }
-    // SAFETY: the caller's; SPDK says so if another module was faster.
-    if let Err(e) = Errno::check(unsafe { sys::spdk_bdev_module_claim_bdev(bdev, ptr::null_mut(), module) }) {
-        crate::warn!("DST: bdev {name}, which is reserved, can't be claimed: {e}");
-    }
-}
-
-/// Whether this module has claimed a bdev that is reserved.
-///
-/// # Safety
-/// Both exist.
-unsafe fn holds_reserved(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) -> bool {
-    // SAFETY: the caller's.
-    unsafe {
-        let name = CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy();
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref())
-            && sys::dst_spdk_bdev_claimed_by(bdev) == (*module).name
-    }
+    // A call inside the call, if one module's bdev makes another one appear.
+    let outer = APPEARING.replace(bdev);
+    examine(&name);
+    APPEARING.set(outer);
 }
 
 /// An open bdev. Belongs to the SPDK thread that opened it.
@@ -151,8 +124,9 @@ impl Desc {
             unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
         let key = found.as_ptr() as usize;
         let shared_by = claims.get(&key).copied().unwrap_or(0);
-        // SAFETY: as above; the module's structure lives for ever.
-        let is_ours = shared_by > 0 || unsafe { holds_reserved(found.as_ptr(), module) };
+        let is_ours = shared_by > 0;
+        // SPDK itself may have a bdev open that it registers, and no module has looked at that bdev yet.
+        let is_new = APPEARING.get() == found.as_ptr();
         // SAFETY: as above.
         unsafe {
             if is_ours {
@@ -160,7 +134,7 @@ impl Desc {
                 sys::spdk_bdev_module_release_bdev(found.as_ptr());
             } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
                 return Err(Errno::EPERM);
-            } else if sys::dst_spdk_bdev_is_open(found.as_ptr()) {
+            } else if !is_new && sys::dst_spdk_bdev_is_open(found.as_ptr()) {
                 // 20.07's lvol, for one, opens for writing what it examines, and writes to it when the bdev was claimed
                 // meanwhile.
                 return Err(Errno::EBUSY);
@@ -193,9 +167,6 @@ impl Desc {
         }
         if opened.is_ok() {
             claims.insert(key, shared_by + 1);
-            // SAFETY: as above.
-            let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(found.as_ptr())) }.to_string_lossy();
-            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_ref());
         }
         drop(claims);
         let raw = match opened {
