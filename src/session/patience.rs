@@ -1,14 +1,15 @@
 //! A clock for deadlines, that leaves out the time in which its owner did not run.
 
-/// How long a reactor's turn may take until it counts as a stall, µs. A turn takes microseconds; one that
-/// takes half a second was stopped, or blocked by something that is not the target's fault.
-const STALL_US: u64 = 500_000;
+/// How long a reactor's turn may take until it counts as a stall, µs. A turn takes microseconds;
+/// one that takes half a second was stopped, or blocked by something that is not the target's
+/// fault.
+pub const STALL_US: u64 = 500_000;
 
 /// The time that passes while its owner runs.
 ///
 /// A process that is stopped for a minute has not waited a minute for its target: nothing that the
-/// target said meanwhile was read. So deadlines are counted in this time. Leases are not: the target
-/// counts them in its own.
+/// target said meanwhile was read. So deadlines are counted in this time. Leases are not: the
+/// target counts them in its own.
 #[derive(Debug, Clone)]
 pub struct Patience {
     last_us: u64,
