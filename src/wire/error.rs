@@ -60,7 +60,7 @@ pub enum WireError {
     #[error("{0} has a value that is not allowed")]
     Value(Place),
     /// An attribute occurs twice in one list.
-    #[error("{0} is there twice")]
+    #[error("{0} occurs twice")]
     Twice(Place),
     /// A list lacks a required attribute.
     #[error("{0} is missing")]
