@@ -1,6 +1,5 @@
 #!/usr/bin/python3
-"""make bench SCALE=1: measures the cost of many connections to one target, in total throughput and
-in memory.
+"""make bench SCALE=1: measures the cost of many connections, in total throughput and memory.
 
 The clients are dst-clients (bench/clients), one thread with a session for each client. They are
 compared with the limit, as many plain sockets that move the same bytes. 4 KiB reads of a malloc
