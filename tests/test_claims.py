@@ -1,4 +1,5 @@
-"""An exported bdev belongs to its export; resets come one at a time; a stop answers nobody."""
+"""An exported bdev belongs to its export; resets are serialised; a stopping process answers no
+calls."""
 
 from __future__ import annotations
 
@@ -64,7 +65,7 @@ def test_a_bdev_of_another_module_is_not_exported(lab: Lab, read_only: bool) -> 
 
 
 def test_examination_is_waited_for(lab: Lab) -> None:
-    """A target that finds a client's lvstore in its bdev never has it open beside the export."""
+    """A target that finds a client's lvstore in its bdev never opens it beside the export."""
     maker = lab.target()
     aio(maker, volume(lab))
     remote = lab.transport.serve(maker, "Aio0")
@@ -84,7 +85,8 @@ def test_examination_is_waited_for(lab: Lab) -> None:
 
 
 def test_a_restart_leaves_a_clients_lvstore_alone(lab: Lab) -> None:
-    """What `save_config` gave reserves the bdev before it exists, so the target's own lvol module never sees it."""
+    """A saved configuration reserves the bdev before it exists, so the target's own lvol module
+    never sees it."""
     target = lab.target()
     aio(target, volume(lab))
     remote = lab.transport.serve(target, "Aio0")
@@ -121,7 +123,8 @@ def test_a_reserved_bdev_is_claimed_when_it_appears(lab: Lab) -> None:
 
 
 def test_streams_of_resets(lab: Lab) -> None:
-    """SPDK 20.07's bdev layer does not stand two resets of a bdev at once, least of all from two threads."""
+    """SPDK 20.07's bdev layer cannot handle two simultaneous resets of a bdev, least of all from
+    two threads."""
     target, remote = lab.malloc_target(16, cores=BOTH_CORES)
     call = target.rpc.call
     call("dst_create_export", name="other", bdev_name="Malloc0")
@@ -152,7 +155,7 @@ def test_streams_of_resets(lab: Lab) -> None:
 
 
 def test_stop_while_attaches_end(lab: Lab) -> None:
-    """SPDK frees the connections of calls when it begins to stop, a while before it stops DST."""
+    """SPDK frees the connections of calls when it begins to stop, some time before it stops DST."""
     for milliseconds in (5, 10, 15, 20):
         client = lab.client()
         pending = [

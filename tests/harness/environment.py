@@ -3,8 +3,7 @@
 Most come from build/env.sh, which the build writes. Variables that the caller sets override them:
 
 DST_TEST_BIN        folder of spdk_tgt, bdevperf and bdevio, in place of build/bin
-DST_TEST_TRANSPORT  dst, or nvmf: SPDK's own NVMe/TCP as a stand-in, which proves the tests
-themselves
+DST_TEST_TRANSPORT  dst, or nvmf: SPDK's own NVMe/TCP as a stand-in, which tests the tests
 """
 
 from __future__ import annotations
