@@ -58,7 +58,7 @@ def test_an_io_is_sent_again_so_often_and_not_more(lab: Lab) -> None:
 
 def test_a_target_that_takes_less_than_before(lab: Lab) -> None:
     """I/O that the target would not accept is not sent: it waits for a target that does, and the
-    reason is logged."""
+    reason is shown."""
     service = Service(lab, durable_backend(lab))
     checker = start_checker(lab)
     attach_to(checker, service.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS, reconnect_delay_ms=50)
@@ -69,7 +69,7 @@ def test_a_target_that_takes_less_than_before(lab: Lab) -> None:
         (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
         return info["state"] == "reconnecting" and "65536" in (info["last_error"] or "")
 
-    wait_until(is_told, "the client to log what is wrong", 20)
+    wait_until(is_told, "the client to show what is wrong", 20)
     # The client tries repeatedly, and leaves no session behind.
     wait_until(lambda: service.application.text().count("ends: its client said goodbye") >= 5, "attempts to end", 20)
     assert len(service.application.rpc.call("dst_get_sessions")) <= 1

@@ -193,7 +193,7 @@ def test_proxy_corrupts_one_header(pair: Pair) -> None:
     frame = header(KEEP_ALIVE, length=100) + bytes(100)
     pair.client.sendall(frame + frame[:10])
     assert exactly(pair.target, 158) == frame + frame[:10]
-    # The current header counts as an earlier frame.
+    # The header that is under way counts as an earlier frame.
     pair.proxy.corrupt_header(CLIENT, 1)
     rest = frame[10:] + frame * 3
     pair.client.sendall(rest)

@@ -50,7 +50,7 @@ def test_each_cipher_with_and_without_digests(lab: Lab) -> None:
     ids=["4KiB", "4KiB-2-reactors", "128KiB-2-reactors", "1MiB"],
 )
 def test_bdevperf_verifies(lab: Lab, size: int, reactors: int) -> None:
-    """One service for each cipher in turn."""
+    """Each cipher is used in turn."""
     service = KeyedService(lab)
     perf = lab.bdevperf_unattached(Job(size=size, depth=32, seconds=1), MIB * 2**20 // BLOCK, reactors)
     for cipher in CIPHERS:

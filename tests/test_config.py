@@ -59,7 +59,8 @@ def test_target_and_client_come_back(lab: Lab) -> None:
 
 @pytest.mark.needs_dst
 def test_what_is_on_top_of_a_client_comes_back(lab: Lab) -> None:
-    """The rest of the configuration needs the bdev; the target is up, but far away."""
+    """The rest of the configuration needs the bdev while it is loaded; the target is up, but the
+    network is slow."""
     _, remote = lab.malloc_target(64)
     proxy = Proxy(remote)
     lab.on_end(proxy.end)

@@ -57,14 +57,14 @@ def frame_len(stream: bytes) -> int:
 
 
 def handshake_len(stream: bytes) -> int:
-    """The lengths of the frame in clear and of the first record."""
+    """Returns the length of the frame in clear and the first record together."""
     clear = frame_len(stream)
     return clear + RECORD_HEAD_LEN + (struct.unpack_from("<I", stream, clear)[0] & ~REKEY) + TAG_LEN
 
 
 def is_whole(stream: bytes) -> bool:
-    """Whether both are complete. (The total length does not tell, since any number of keep-alives
-    follows them.)"""
+    """Returns whether both are complete. (The total length does not tell, since any number of
+    keep-alives follows them.)"""
     return (
         len(stream) >= HEADER_LEN
         and len(stream) >= frame_len(stream) + RECORD_HEAD_LEN

@@ -65,7 +65,7 @@ def test_without_a_keyring(lab: Lab) -> None:
 
 @needs_keyring
 def test_attach_with_named_keys(lab: Lab) -> None:
-    """A key in the keyring of both ends, or of one end only, is the same key."""
+    """A key may be in the keyring of both ends, or of one end only: it is the same key."""
     target, client = lab.target(), lab.client()
     remote, file = export(target), KeyFile(lab.folder, "key")
     add_key(target, "key0", file)

@@ -26,8 +26,8 @@ def cycles(default: int) -> int:
 
 
 def watchdog_factor() -> float:
-    """Returns the time limit of a test, which grows with the number of cycles; at least two are
-    done by default."""
+    """Returns the factor for the time limits of tests when they are run by hand. They allow for two
+    cycles, which are the default."""
     return max(1.0, cycles(0) / 2)
 
 
