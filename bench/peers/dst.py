@@ -1,5 +1,4 @@
-"""DST with its defaults, except for digests, which the other peers do not have by default
-either."""
+"""DST with its defaults, except for digests, which the other peers do not use by default either."""
 
 from __future__ import annotations
 

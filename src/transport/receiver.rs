@@ -99,7 +99,7 @@ impl Receiver {
     }
 
     /// Receives and passes everything to `frames`, until the socket is empty, a frame cannot be
-    /// taken, or [`ROUNDS`] is reached.
+    /// taken, or `ROUNDS` system calls were made.
     ///
     /// # Errors
     /// The connection has ended.

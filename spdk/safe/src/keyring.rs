@@ -22,7 +22,7 @@ pub fn read(name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
         return Err(KeyringError::Missing);
     }
     // SAFETY: the key is the one that was just got, and as many bytes as are said may be written to
-    // the buffer. The reference is not used any more behind it.
+    // the buffer. The reference is not used afterwards.
     let len = unsafe {
         let len = spdk_sys::spdk_key_get_key(key, bytes.as_mut_ptr().cast(), KEYRING_MAX as i32);
         spdk_sys::spdk_keyring_put_key(key);

@@ -40,7 +40,7 @@ pub type Handler = fn(params: Option<Value>, reply: Reply);
 /// Parameters with a duplicate member are answered with an error, and the handler is not called.
 ///
 /// # Panics
-/// If more than [`SLOTS`] methods are registered.
+/// If more than `SLOTS` methods are registered.
 pub fn register(method: &'static CStr, handler: Handler, phase: Phase) {
     let slot = {
         let mut handlers = HANDLERS.lock().unwrap_or_else(PoisonError::into_inner);

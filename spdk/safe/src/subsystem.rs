@@ -20,7 +20,7 @@ pub type Config = fn() -> Vec<Value>;
 /// Registers a subsystem. Call it from a [`constructor!`](crate::constructor!).
 ///
 /// # Panics
-/// If more than [`SLOTS`] subsystems are registered.
+/// If more than `SLOTS` subsystems are registered.
 pub fn register(
     name: &'static CStr,
     depends_on: &'static [&'static CStr],
