@@ -6,8 +6,8 @@
 //! steps, and looks at the ring after each. While all workers nap, I/O threads run their jobs
 //! themselves, as if there were no workers: no job waits for a nap to end.
 //!
-//! Measured by `pool/tests/measure.rs`, on two cores of a Xeon in a virtual machine, medians (99 %
-//! below):
+//! Measured by `pool/tests/measure.rs` on two cores of a Xeon in a virtual machine: medians (99th
+//! percentiles).
 //!
 //! | | |
 //! | --- | --- |

@@ -194,7 +194,7 @@ unsafe fn begin_reset<T: BackendDone>(io: *mut BackendIo<T>) {
 /// Returns the key under which resets exclude each other. A partition passes its resets on to the
 /// whole bdev.
 fn reset_key(request: &Request) -> usize {
-    // SAFETY: the request keeps the bdev open, and a part its whole.
+    // SAFETY: the request keeps the bdev open, and an open part keeps its whole bdev open.
     unsafe { sys::dst_spdk_bdev_whole(request.channel.desc.bdev.as_ptr()) as usize }
 }
 
@@ -204,9 +204,9 @@ fn reset_key(request: &Request) -> usize {
 /// `io` comes from `Box::into_raw`, has its request, and belongs to SPDK from here on. The caller
 /// runs on the channel's thread.
 unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
-    // SAFETY: the box is valid; nothing in it moves until it is completed. The channel and
-    // descriptor are open since the request has a count. The vectors are those of `data` and
-    // `halves`, whose length `submit` has checked.
+    // SAFETY: the box is valid, and nothing in it moves until the I/O is completed. The channel and
+    // the descriptor are open, since the request holds a reference. The vectors are those of `data`
+    // and `halves`, whose length `submit` has checked.
     let rc = unsafe {
         let Some(request) = (*io).request.as_ref() else { return };
         let (offset, blocks) = (request.offset_blocks, request.num_blocks);
@@ -280,8 +280,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
         unsafe { issue(io.cast::<BackendIo<T>>()) }
     }
 
-    // SAFETY: the entry is inside the box, which stays where it is; SPDK takes it off its list
-    // before it calls.
+    // SAFETY: the entry is inside the box, which does not move; SPDK removes the entry from its
+    // list before it calls back.
     let rc = unsafe {
         let Some(request) = (*io).request.as_ref() else { return };
         let (bdev, ch) = (request.channel.desc.bdev.as_ptr(), request.channel.ch.as_ptr());

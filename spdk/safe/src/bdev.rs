@@ -22,8 +22,8 @@ use crate::thread::Thread;
 /// # Safety
 /// `bdev` is registered, and stays so during the call.
 unsafe fn read_info(bdev: *mut sys::spdk_bdev) -> BdevInfo {
-    // SAFETY: the bdev is valid (the caller's promise), so are its name and UUID; all of these only
-    // read it.
+    // SAFETY: the caller guarantees that the bdev is valid, and so are its name and UUID; all calls
+    // only read it.
     unsafe {
         let type_of = |set: IoTypes, (types, raw): (IoTypes, sys::spdk_bdev_io_type)| {
             set.with(types, sys::spdk_bdev_io_type_supported(bdev, raw))
@@ -104,7 +104,7 @@ pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_
     if !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref()) {
         return;
     }
-    // SAFETY: the caller guarantees this; SPDK says so if another module was faster.
+    // SAFETY: the caller guarantees this; the call fails if another module has claimed the bdev.
     if let Err(e) = Errno::check(unsafe { sys::spdk_bdev_module_claim_bdev(bdev, ptr::null_mut(), module) }) {
         crate::warn!("DST: bdev {name}, which is reserved, can't be claimed: {e}");
     }
@@ -188,7 +188,7 @@ impl Desc {
         let mut opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
         if is_ours || opened.is_ok() {
             // The claim does not name the descriptor, which would become a writable one. SAFETY:
-            // the bdev is there, and nobody has claimed it; the module's structure lives for ever.
+            // the bdev exists and is not claimed; the module's structure lives for ever.
             let rc = unsafe { sys::spdk_bdev_module_claim_bdev(found.as_ptr(), ptr::null_mut(), module) };
             if let Err(e) = Errno::check(rc) {
                 if let Ok(raw) = opened {
@@ -210,7 +210,7 @@ impl Desc {
             Err(e) => {
                 // SPDK 20.07 returns EINVAL for an unknown name.
                 let e = if e == Errno::EINVAL { Errno::ENODEV } else { e };
-                // SAFETY: the count made above, which nobody took.
+                // SAFETY: the reference made above, which SPDK did not take.
                 drop(unsafe { Rc::from_raw(ctx) });
                 return Err(e);
             }

@@ -73,8 +73,8 @@ impl BdevIo {
         // SAFETY: SPDK submits no null pointers.
         let raw = unsafe { NonNull::new_unchecked(raw) };
         let io = BdevIo { raw, _not_send: PhantomData };
-        // SAFETY: the context has room for ours (`get_ctx_size`), aligned (asserted above), and is
-        // ours until completion. The bdev lives while it has I/O.
+        // SAFETY: the context has room for a `DriverCtx` (`get_ctx_size`), is aligned (asserted
+        // above), and belongs to this module until completion. The bdev lives while it has I/O.
         let data_len = unsafe {
             let block_size = u64::from((*(*raw.as_ptr()).bdev).blocklen);
             let len = io.num_blocks().checked_mul(block_size * data_factor(io.kind()))?;
@@ -177,7 +177,7 @@ impl BdevIo {
     #[inline]
     pub(crate) fn pieces(&self, skip: usize, max: usize) -> Pieces<'_> {
         let left = self.data_len_bytes().saturating_sub(skip).min(max);
-        // SAFETY: filled when the I/O came; nobody else has a reference to it during this call.
+        // SAFETY: filled when the I/O came; there is no other reference to it during this call.
         let cursor = unsafe { &mut (*self.ctx()).cursor };
         self.vectors().pieces(cursor, skip, left)
     }

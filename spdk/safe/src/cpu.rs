@@ -19,9 +19,9 @@ pub fn pin_thread<T>(thread: &JoinHandle<T>, cpu: u32) -> Result<()> {
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(Errno::EINVAL);
     }
-    // SAFETY: the set is plain data for which all zero is valid, and `cpu` is one that has a bit in
-    // it; the call reads the set, of the size given. The thread's id is good, run or over, until
-    // its handle is joined or dropped.
+    // SAFETY: the set is plain data for which all zero is valid, and it has a bit for `cpu`; the
+    // call reads the set, of the given size. The thread's id is valid, even if the thread has
+    // ended, until its handle is joined or dropped.
     let rc = unsafe {
         let mut set: libc::cpu_set_t = zeroed();
         libc::CPU_SET(cpu, &mut set);

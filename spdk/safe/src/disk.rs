@@ -64,7 +64,7 @@ struct DiskBox<D: Disk> {
 /// The address of the bdev; null once its destruction has begun.
 struct Handle(Mutex<*mut sys::spdk_bdev>);
 
-// SAFETY: the pointer is handed to SPDK's functions only, on the thread that registered the bdev;
+// SAFETY: the pointer is passed only to SPDK's functions, on the thread that registered the bdev;
 // see `Registered`.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
@@ -149,7 +149,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     };
     if rc != 0 {
         handle.replace(ptr::null_mut());
-        // SAFETY: registered above; SPDK did not take the bdev, so nobody else refers to `this`.
+        // SAFETY: registered above; SPDK did not take the bdev, so nothing else refers to `this`.
         unsafe { sys::spdk_io_device_unregister(this.cast(), Some(free::<D>)) };
         return Err(Errno(-rc));
     }
@@ -172,7 +172,7 @@ impl<D: Disk> Registered<D> {
         };
         let home = Thread::current().expect("bdevs are unregistered on an SPDK thread");
         let ctx = Box::into_raw(Box::new(Unregistering { home, rc: 0, done })).cast::<c_void>();
-        // SAFETY: not destructed yet, since the handle had it.
+        // SAFETY: the bdev is not destroyed yet, since the handle had its address.
         unsafe { sys::spdk_bdev_unregister(bdev, Some(unregistered::<F>), ctx) };
     }
 
@@ -226,7 +226,8 @@ impl DestructDone {
     /// Frees the bdev once its last channel is gone, and reports this to the caller that
     /// unregistered it. Call it on the thread on which [`Disk::destruct`] was called.
     pub fn done(self) {
-        // SAFETY: given to one `destruct` for its own disk; called once, since that consumes it.
+        // SAFETY: the value was made for one call of `destruct` for its own disk, and is consumed
+        // here, so `end` is called once.
         unsafe { (self.end)(self.this) }
     }
 }
@@ -354,7 +355,8 @@ extern "C" fn write_config_json<D: Disk>(bdev: *mut sys::spdk_bdev, w: *mut sys:
 extern "C" fn destruct<D: Disk>(ctx: *mut c_void) -> c_int {
     let this = ctx.cast::<DiskBox<D>>();
     // SAFETY: the box is freed at the end of `DestructDone::done`, at the earliest after this
-    // thread's next message; `disk` has a count of its own, as the last may go there.
+    // thread's next message. `disk` is a reference of its own, since the box's reference may be
+    // dropped there.
     let disk = unsafe {
         (*this).handle.replace(ptr::null_mut());
         Arc::clone(&(*this).disk)
@@ -379,7 +381,7 @@ extern "C" fn destructed<D: Disk>(this: *mut c_void) {
 }
 
 extern "C" fn free<D: Disk>(this: *mut c_void) {
-    // SAFETY: made by `Box::into_raw` in `register`; neither SPDK nor the io_device refers to it
-    // any more.
+    // SAFETY: the box comes from `Box::into_raw` in `register`; neither SPDK nor the io_device
+    // refers to it now.
     drop(unsafe { Box::from_raw(this.cast::<DiskBox<D>>()) });
 }

@@ -150,8 +150,7 @@ impl DmaVec {
         assert!(offset.checked_add(src.len()).is_some_and(|end| end <= self.len), "past the end of a DmaVec");
         let mut done = 0;
         for (base, len) in self.pieces(offset, src.len()) {
-            // SAFETY: `pieces` gives parts of this vector's chunks, which nobody else has; `src` is
-            // another object.
+            // SAFETY: `pieces` returns parts of this vector's own chunks; `src` is another object.
             unsafe { ptr::copy_nonoverlapping(src[done..done + len].as_ptr(), base, len) };
             done += len;
         }

@@ -29,8 +29,8 @@ pub(crate) unsafe fn read(values: *const sys::spdk_json_val) -> Result<Option<Va
     if values.is_null() {
         return Ok(None);
     }
-    // SAFETY: the caller guarantees this; a value is followed by all that is in it, and knows how
-    // many that are.
+    // SAFETY: the caller guarantees this; the values inside a value follow it, and SPDK returns
+    // their number.
     let all = unsafe { slice::from_raw_parts(values, sys::spdk_json_val_len(values)) };
     Reader { left: all }.value(0).map(Some)
 }

@@ -15,14 +15,13 @@ use crate::errno::Errno;
 pub fn read(name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     let name = std::ffi::CString::new(name).map_err(|_| KeyringError::Missing)?;
     let mut bytes = Zeroizing::new(vec![0; KEYRING_MAX]);
-    // SAFETY: the name is a C string; what is given is a reference of ours, until it is put back
-    // below.
+    // SAFETY: the name is a C string; the call returns a reference, which is released below.
     let key = unsafe { spdk_sys::spdk_keyring_get_key(name.as_ptr()) };
     if key.is_null() {
         return Err(KeyringError::Missing);
     }
-    // SAFETY: the key is the one that was just got, and as many bytes as are said may be written to
-    // the buffer. The reference is not used afterwards.
+    // SAFETY: the key was obtained above, and the buffer has room for the size given. The reference
+    // is not used afterwards.
     let len = unsafe {
         let len = spdk_sys::spdk_key_get_key(key, bytes.as_mut_ptr().cast(), KEYRING_MAX as i32);
         spdk_sys::spdk_keyring_put_key(key);

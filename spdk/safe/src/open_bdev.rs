@@ -66,12 +66,13 @@ impl Shared {
         if left > 0 {
             claims.insert(key, left);
         } else if claims.remove(&key).is_some() {
-            // SAFETY: claimed by this module; open, so still there.
+            // SAFETY: this module has claimed the bdev, which is open and therefore exists.
             unsafe { sys::spdk_bdev_module_release_bdev(self.bdev.as_ptr()) };
         }
         drop(claims);
-        // SAFETY: open until here, on the thread that opened it, and no channel is left. After that
-        // SPDK calls `on_bdev_event` no more, so the callback's count can go.
+        // SAFETY: the descriptor is open until here, this is the thread that opened it, and no
+        // channel is left. SPDK does not call `on_bdev_event` afterwards, so the callback's
+        // reference can be dropped.
         unsafe {
             sys::spdk_bdev_close(self.raw.as_ptr());
             drop(Rc::from_raw(self.events));
@@ -84,7 +85,7 @@ pub(crate) extern "C" fn on_bdev_event(
     _bdev: *mut sys::spdk_bdev,
     ctx: *mut c_void,
 ) {
-    // SAFETY: the descriptor is open, so its count of `Events` is there; this is the opener's
+    // SAFETY: the descriptor is open, so its reference to `Events` exists; this is the opener's
     // thread.
     let events = unsafe { &*ctx.cast::<Events>() };
     let on_event = events.0.borrow().clone();

@@ -141,7 +141,8 @@ fn transferred(rc: isize) -> Result<Option<usize>> {
 fn addresses(sock: *mut sys::spdk_sock) -> (Result<SocketAddr>, Result<SocketAddr>) {
     let (mut local, mut peer) = ([0 as c_char; 64], [0 as c_char; 64]);
     let (mut local_port, mut peer_port) = (0, 0);
-    // SAFETY: an open socket; the buffers are as long as said, more than an IPv6 address takes.
+    // SAFETY: an open socket; the buffers have the lengths given, which exceed that of an IPv6
+    // address.
     unsafe {
         sys::spdk_sock_getaddr(
             sock,

@@ -38,9 +38,9 @@ pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<Pol
     let state =
         Rc::new(PolledState { sock: RefCell::new(None), status: Cell::new(None), done: RefCell::new(None) });
     let arg = Rc::as_ptr(&state).cast_mut().cast::<c_void>();
-    // SAFETY: numbers, flags and pointers, all zero is valid; SPDK fills in as much as the size
-    // says. Two strings (or null for the second) and the options, for the call; `arg` is valid
-    // until the socket is connected or closed, see `PolledState`.
+    // SAFETY: numbers, flags and pointers, for which all zero is valid; SPDK fills in at most the
+    // given size. The two strings (or null for the second) and the options are valid during the
+    // call; `arg` is valid until the socket is connected or closed, see `PolledState`.
     let raw = unsafe {
         let mut opts: sys::spdk_sock_opts = std::mem::zeroed();
         opts.opts_size = size_of::<sys::spdk_sock_opts>();
@@ -89,6 +89,6 @@ fn errno(status: c_int) -> Errno {
 }
 
 extern "C" fn finished(state: *mut c_void, status: c_int) {
-    // SAFETY: the state is there until it is connected, or closed.
+    // SAFETY: the state exists until the socket is connected or closed.
     unsafe { &*state.cast::<PolledState>() }.status.set(Some(status));
 }
