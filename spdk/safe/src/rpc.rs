@@ -111,7 +111,7 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.fail(code::INTERNAL_ERROR, "the request was given up");
+        self.fail(code::INTERNAL_ERROR, "the request was dropped without an answer");
     }
 }
 
@@ -134,7 +134,7 @@ unsafe extern "C" fn entry<const SLOT: usize>(
     match unsafe { json::read(params) } {
         Ok(params) => handler(params, reply),
         Err(JsonError::Duplicate(name)) => {
-            reply.fail(code::INVALID_PARAMS, &format!("parameter '{name}' is there twice"));
+            reply.fail(code::INVALID_PARAMS, &format!("parameter '{name}' occurs twice"));
         }
         Err(JsonError::MalformedMember(name)) => {
             let message = format!("parameter '{name}' has a value that is malformed or out of range");
