@@ -86,9 +86,9 @@ def start_target(lab: Lab) -> tuple[Application, Remote]:
         for _ in range(VOLUME_MIB):
             file.write(b"\xd5" * MIB)
     remote = Remote("127.0.0.1", free_port(), "volume0")
-    call(target, "bdev_aio_create", name="File0", filename=str(volume), block_size=BLOCK)
     call(target, "dst_create_export", name=remote.export, bdev_name="File0")
     call(target, "dst_export_add_host", export=remote.export, host="*", access="rw")
+    call(target, "bdev_aio_create", name="File0", filename=str(volume), block_size=BLOCK)
     call(target, "dst_create_listener", traddr=remote.address, trsvcid=str(remote.port))
     return target, remote
 

@@ -127,7 +127,7 @@ METHODS = (
         "Export a bdev, to nobody before dst_export_add_host",
         (
             required("name", "name of the export", "-e"),
-            required("bdev_name", "name of the bdev", "-b"),
+            required("bdev_name", "name of the bdev, which may appear later", "-b"),
             text("uuid", "identity of the export; by default the bdev's UUID, which may be another one after each start"),
             switch("read_only", "nobody may write"),
             switch("require_digest", "refuse clients that do not use a digest"),
@@ -137,11 +137,6 @@ METHODS = (
             ),
             switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
         ),
-    ),
-    Method(
-        "dst_reserve_bdev",
-        "Keep a bdev that does not exist yet for an export: no other module reads or writes what is on it",
-        (required("name", "name of the bdev, not an alias", "-b"),),
     ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),
     Method("dst_get_exports", "Show exports", (text("name", "name of the export; by default all are shown", "-e"),)),

@@ -23,7 +23,8 @@ static MODULE: ModuleOps = ModuleOps {
     init: || Ok(()),
     fini_start: || {},
     fini: dst_client::stop_all,
-    config: dst_rpc::client_config,
+    examine: |name| Target::with(|target| target.bdev_appeared(name)),
+    config: dst_rpc::bdev_config,
 };
 
 fn start(done: InitDone) {

@@ -89,8 +89,8 @@ def test_backend_that_not_even_a_reset_helps(served: Served) -> None:
 
 
 def test_removal_of_a_hung_bdev(served: Served) -> None:
-    """The removal of the bdev waits for all its users to close it; the export resets the bdev and
-    closes it."""
+    """The removal of the bdev waits for all its users to close it; the export resets the bdev,
+    closes it, and stays."""
     application, remote = served
     application.rpc.call("bdev_malloc_create", name="Malloc3", num_blocks=2048, block_size=BLOCK)
     application.rpc.call("bdev_error_create", base_name="Malloc3")
@@ -102,7 +102,9 @@ def test_removal_of_a_hung_bdev(served: Served) -> None:
     queue.assert_closed()
     assert pending.result() is True
     assert application.bdev("EE_Malloc3") is None
-    assert application.rpc.call("dst_get_exports") == []
+    (export,) = application.rpc.call("dst_get_exports")
+    assert (export["state"], export["offline_reason"]) == ("offline", "bdev `EE_Malloc3` was removed")
+    assert application.rpc.call("dst_delete_export", name="removed") is True
     application.rpc.call("bdev_malloc_delete", name="Malloc3")
 
 

@@ -164,7 +164,6 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "cache_outlives_target": flag(True),
             "require_cipher": flag(True),
         },
-        "dst_reserve_bdev": {"name": name(SPARE)},
         "dst_delete_export": {"name": name(EXPORT)},
         "dst_get_exports": {"name": text(EXPORT)},
         "dst_export_add_host": {
@@ -369,7 +368,6 @@ def test_parameters_that_are_no_object(world: World, method: str) -> None:
         ("bdev_dst_delete", "name", BDEV),
         ("bdev_dst_get_info", "name", "nobody"),
         ("bdev_dst_get_info", "name", BDEV),
-        ("dst_create_export", "bdev_name", "nobody"),
         ("dst_delete_export", "name", "nobody"),
         ("dst_get_exports", "name", "nobody"),
         ("dst_get_sessions", "export", "nobody"),

@@ -102,7 +102,6 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert (options["max_connections"], options["queue_depth"], options["max_transfer"]) == (64, 32, 131072)
     assert rpc("dst_create_listener", *place) == ""
     assert [listener["trsvcid"] for listener in rpc.shown("dst_get_listeners")] == [port]
-    rpc("dst_reserve_bdev", "-b", "Later0")
     assert rpc("dst_create_export", "-e", "volume", "-b", "Malloc0", "--read-only") == "volume\n"
     networks = ["127.0.0.0/8", "192.168.0.0/16"]
     assert rpc("dst_export_add_host", "-e", "volume", "-q", "me", "--access", "rw", "--addresses", *networks) == ""

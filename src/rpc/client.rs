@@ -205,9 +205,7 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
 
 /// The calls that make the present state again, without waiting for targets.
 pub fn config() -> Vec<Value> {
-    // This is the part of the configuration that comes before all bdevs.
-    let mut calls = crate::target::reservations();
-    calls.push(call("bdev_dst_set_options", options::client::show(&dst_client::options()).into()));
+    let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {
         let params = client.params();
         let mut saved = show_peer(params);

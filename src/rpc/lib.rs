@@ -15,8 +15,14 @@ use spdk::rpc::{Phase, Reply, register};
 
 use crate::params::{Result, RpcError};
 
-pub use client::config as client_config;
 pub use target::config as target_config;
+
+/// Returns the calls that SPDK saves before all bdevs: the exports, and then the DST bdevs.
+pub fn bdev_config() -> Vec<Value> {
+    let mut calls = target::exports_config();
+    calls.extend(client::config());
+    calls
+}
 
 /// Adds all methods to SPDK's. Once, from a constructor.
 pub fn register_all() {
@@ -29,7 +35,6 @@ pub fn register_all() {
     register(c"dst_delete_listener", target::delete_listener, Phase::Runtime);
     register(c"dst_get_listeners", target::get_listeners, Phase::Runtime);
     register(c"dst_create_export", target::create_export, Phase::Runtime);
-    register(c"dst_reserve_bdev", target::reserve_bdev, Phase::Runtime);
     register(c"dst_delete_export", target::delete_export, Phase::Runtime);
     register(c"dst_get_exports", target::get_exports, Phase::Runtime);
     register(c"dst_export_add_host", target::add_host, Phase::Runtime);

@@ -293,7 +293,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
     };
     if rc != 0 {
         // Something else was short, and nothing reports when it is available again, so try again
-        // after the messages that are queued now. SAFETY: a running thread; `retry` gets the box.
+        // after the messages that are queued now.
+        // SAFETY: a running thread; `retry` gets the box.
         let rc = unsafe { sys::spdk_thread_send_msg(thread::current_ptr(), Some(retry::<T>), io.cast()) };
         if rc != 0 {
             // SAFETY: not sent, so still ours.

@@ -1,13 +1,12 @@
 //! Using a bdev: lookup, opening, and events. I/O is in [`backend`](crate::backend).
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
 use spdk_sys as sys;
@@ -77,50 +76,23 @@ pub fn claimed_by(name: &str) -> Option<String> {
     }
 }
 
-/// The names of bdevs that are claimed as soon as they appear, before other modules examine them.
-static RESERVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-
-/// Reserves a bdev that does not exist yet: the bdev is claimed as soon as it appears, until
-/// [`Desc::open`] takes it over. An existing bdev is not reserved, since its examination has
-/// already begun.
-pub fn reserve(name: &str) {
-    if info(name).is_none() {
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-    }
+thread_local! {
+    /// The bdev that SPDK is registering on this thread and about which it asks its modules.
+    static APPEARING: Cell<*mut sys::spdk_bdev> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// Returns the names that are reserved and not yet opened.
-pub fn reserved() -> Vec<String> {
-    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-}
-
-/// Claims a bdev that has appeared, if it is reserved.
+/// Calls `examine` with the name of a bdev that has appeared. [`Desc::open`] inside that call takes
+/// the bdev before any module reads from it.
 ///
 /// # Safety
-/// `bdev` is being registered, on this thread; `module` is registered.
-pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) {
+/// `bdev` is being registered, on this thread.
+pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, examine: fn(&str)) {
     // SAFETY: the caller guarantees this.
     let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy() };
-    if !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref()) {
-        return;
-    }
-    // SAFETY: the caller guarantees this; the call fails if another module has claimed the bdev.
-    if let Err(e) = Errno::check(unsafe { sys::spdk_bdev_module_claim_bdev(bdev, ptr::null_mut(), module) }) {
-        crate::warn!("DST: bdev {name}, which is reserved, can't be claimed: {e}");
-    }
-}
-
-/// Returns whether this module has claimed the bdev because it is reserved.
-///
-/// # Safety
-/// Both pointers are valid.
-unsafe fn holds_reserved(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) -> bool {
-    // SAFETY: the caller guarantees this.
-    unsafe {
-        let name = CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy();
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref())
-            && sys::dst_spdk_bdev_claimed_by(bdev) == (*module).name
-    }
+    // Calls may be nested, if the bdev of one module makes another bdev appear.
+    let outer = APPEARING.replace(bdev);
+    examine(&name);
+    APPEARING.set(outer);
 }
 
 /// An open bdev. It belongs to the SPDK thread that opened it.
@@ -157,8 +129,10 @@ impl Desc {
             unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
         let key = found.as_ptr() as usize;
         let shared_by = claims.get(&key).copied().unwrap_or(0);
-        // SAFETY: as above; the module's structure lives for ever.
-        let is_ours = shared_by > 0 || unsafe { holds_reserved(found.as_ptr(), module) };
+        let is_ours = shared_by > 0;
+        // SPDK itself may have the bdev open that it is registering, which no module has examined
+        // yet.
+        let is_new = APPEARING.get() == found.as_ptr();
         // SAFETY: as above.
         unsafe {
             if is_ours {
@@ -167,7 +141,7 @@ impl Desc {
                 sys::spdk_bdev_module_release_bdev(found.as_ptr());
             } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
                 return Err(Errno::EPERM);
-            } else if sys::dst_spdk_bdev_is_open(found.as_ptr()) {
+            } else if !is_new && sys::dst_spdk_bdev_is_open(found.as_ptr()) {
                 // SPDK 20.07's lvol module, for one, opens for writing what it examines, and writes
                 // even if the bdev was claimed in the meantime.
                 return Err(Errno::EBUSY);
@@ -187,8 +161,8 @@ impl Desc {
         };
         let mut opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
         if is_ours || opened.is_ok() {
-            // The claim does not name the descriptor, which would become a writable one. SAFETY:
-            // the bdev exists and is not claimed; the module's structure lives for ever.
+            // The claim does not name the descriptor, which would become a writable one.
+            // SAFETY: the bdev exists and is not claimed; the module's structure lives for ever.
             let rc = unsafe { sys::spdk_bdev_module_claim_bdev(found.as_ptr(), ptr::null_mut(), module) };
             if let Err(e) = Errno::check(rc) {
                 if let Ok(raw) = opened {
@@ -200,9 +174,6 @@ impl Desc {
         }
         if opened.is_ok() {
             claims.insert(key, shared_by + 1);
-            // SAFETY: as above.
-            let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(found.as_ptr())) }.to_string_lossy();
-            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_ref());
         }
         drop(claims);
         let raw = match opened {

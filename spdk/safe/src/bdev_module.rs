@@ -21,6 +21,9 @@ pub struct ModuleOps {
     pub fini_start: fn(),
     /// Called when the application ends, after its last bdev is gone.
     pub fini: fn(),
+    /// Called with the name of each bdev that appears, before any module reads from it, on the
+    /// thread that registers the bdev.
+    pub examine: fn(&str),
     /// Returns the RPCs, `{"method": …, "params": {…}}`, that restore what no single disk's
     /// `write_config` restores.
     pub config: fn() -> Vec<Value>,
@@ -81,7 +84,9 @@ extern "C" fn module_examine_config(bdev: *mut sys::spdk_bdev) {
         // SAFETY: SPDK passes a bdev that is being registered; the module is registered, and SPDK
         // waits for it.
         unsafe {
-            crate::bdev::appeared(bdev, module);
+            if let Some(ops) = MODULE.get() {
+                crate::bdev::appeared(bdev, ops.examine);
+            }
             sys::spdk_bdev_module_examine_done(module);
         }
     }

@@ -112,8 +112,8 @@ fn number(val: &sys::spdk_json_val) -> Result<Number, JsonError> {
 /// # Safety
 /// `w` is a writer that SPDK handed out and has not ended, where a value may follow.
 pub(crate) unsafe fn write(w: *mut sys::spdk_json_write_ctx, value: &Value) {
-    // The writer records errors and reports them when its owner ends it. SAFETY: the caller
-    // guarantees this; strings are passed with their lengths.
+    // The writer records errors and reports them when its owner ends it.
+    // SAFETY: the caller guarantees this; strings are passed with their lengths.
     unsafe {
         match value {
             Value::Null => sys::spdk_json_write_null(w),

@@ -65,7 +65,8 @@ impl PolledState {
     fn look(&self) -> bool {
         if let Some(sock) = &*self.sock.borrow() {
             // This call makes the progress. Its result is ignored, since it is also false if the
-            // peer has already closed. SAFETY: an open socket on its thread.
+            // peer has already closed.
+            // SAFETY: an open socket on its thread.
             unsafe { sys::spdk_sock_is_connected(sock.raw()) };
         }
         let Some(status) = self.status.get() else { return false };
