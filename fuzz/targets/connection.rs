@@ -172,7 +172,7 @@ fuzz_target!(|input: &[u8]| {
     connection.settle();
     if !is_changed {
         let [client, target] = &connection.ends;
-        assert!(client.is_secured() && target.is_secured(), "nobody did anything");
+        assert!(client.is_secured() && target.is_secured(), "there was no attack");
         for (taker, sender) in [(client, target), (target, client)] {
             let (taken, sent) = (taker.frames.taken.len(), sender.sent.len());
             assert!(

@@ -75,7 +75,7 @@ impl Books {
         assert_eq!(job.runs, 1, "job {}", job.number);
         assert_eq!(job.data, std::array::from_fn(|i| job.number + i));
         let back = &mut self.back[job.number - self.first];
-        assert!(!*back, "job {} is there twice", job.number);
+        assert!(!*back, "job {} came back twice", job.number);
         *back = true;
         self.came_back += 1;
     }
