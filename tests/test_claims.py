@@ -1,4 +1,5 @@
-"""An exported bdev belongs to its export; resets come one at a time; a stop answers nobody."""
+"""An exported bdev belongs to its export; resets are serialised; a stopping process answers no
+calls."""
 
 from __future__ import annotations
 
@@ -66,7 +67,7 @@ def test_a_bdev_of_another_module_is_not_exported(lab: Lab, read_only: bool) -> 
 
 
 def test_examination_is_waited_for(lab: Lab) -> None:
-    """A target that finds a client's lvstore in its bdev never has it open beside the export."""
+    """A target that finds a client's lvstore in its bdev never opens it beside the export."""
     maker = lab.target()
     aio(maker, volume(lab))
     remote = lab.transport.serve(maker, "Aio0")
@@ -86,7 +87,8 @@ def test_examination_is_waited_for(lab: Lab) -> None:
 
 
 def test_a_restart_leaves_a_clients_lvstore_alone(lab: Lab) -> None:
-    """What `save_config` gave exports the bdev before it exists, so the target's own lvol module never sees it."""
+    """A saved configuration exports the bdev before it exists, so the target's own lvol module
+    never sees it."""
     target = lab.target()
     aio(target, volume(lab))
     remote = lab.transport.serve(target, "Aio0")
@@ -109,7 +111,8 @@ def test_a_restart_leaves_a_clients_lvstore_alone(lab: Lab) -> None:
 
 
 def test_an_export_takes_its_bdev_when_that_appears(lab: Lab) -> None:
-    """Before any other module looks at what is on it, and in whatever order two exports of it were made."""
+    """The bdev is claimed before any other module examines it, in whatever order two exports of it
+    were created."""
     target, client = lab.target(), lab.client()
     aio(target, volume(lab))
     remote = lab.transport.serve(target, "Aio0")
@@ -136,7 +139,8 @@ def test_an_export_takes_its_bdev_when_that_appears(lab: Lab) -> None:
 
 
 def test_an_export_finds_a_bdev_under_an_alias(lab: Lab) -> None:
-    """An lvol has its alias a moment after it has appeared, and its configuration is saved without."""
+    """An lvol gets its alias a moment after it has appeared, and its configuration is saved without
+    the alias."""
     target = lab.target()
     call = target.rpc.call
     call("dst_create_export", name="volume", bdev_name="lvs/lvol")
@@ -150,7 +154,7 @@ def test_an_export_finds_a_bdev_under_an_alias(lab: Lab) -> None:
 
 
 def test_a_bdev_that_is_pulled_leaves_its_export(lab: Lab) -> None:
-    """Its clients wait for it, as for a target that is started anew."""
+    """Clients wait for the bdev of their export, as they wait for a target that restarts."""
     target = lab.target()
     call = target.rpc.call
     aio(target, volume(lab))
@@ -195,7 +199,8 @@ def test_another_bdev_under_the_name_stays_out(lab: Lab) -> None:
 
 
 def test_streams_of_resets(lab: Lab) -> None:
-    """SPDK 20.07's bdev layer does not stand two resets of a bdev at once, least of all from two threads."""
+    """SPDK 20.07's bdev layer cannot handle two simultaneous resets of a bdev, least of all from
+    two threads."""
     target, remote = lab.malloc_target(16, cores=BOTH_CORES)
     call = target.rpc.call
     call("dst_create_export", name="other", bdev_name="Malloc0")
@@ -226,7 +231,7 @@ def test_streams_of_resets(lab: Lab) -> None:
 
 
 def test_stop_while_attaches_end(lab: Lab) -> None:
-    """SPDK frees the connections of calls when it begins to stop, a while before it stops DST."""
+    """SPDK frees the connections of calls when it begins to stop, some time before it stops DST."""
     for milliseconds in (5, 10, 15, 20):
         client = lab.client()
         pending = [

@@ -1,24 +1,24 @@
-//! Whether a request is one that the target can execute.
+//! The target's check of whether it can execute a request.
 
 use dst_wire::{Device, Header, Kind, Op, Status};
 
 use crate::Violation;
 use crate::transactions::Request;
 
-/// What a request's header comes to.
+/// The result of checking a request's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {
-    /// It can be executed, once its data is there.
+    /// The request can be executed once its data is complete.
     Execute(Request),
-    /// It is answered with this, once its data has been passed over.
-    Reject(Status),
+    /// The request is answered with this status, once its data (in bytes) has been skipped.
+    Reject(Status, u32),
 }
 
 /// Checks a request against what was negotiated.
 ///
 /// # Errors
-/// A frame that is no request, an unknown operation, or an amount of data that does not go with the
-/// range: what such a client means can't be known.
+/// The frame is not a request, the operation is unknown, or the amount of data does not match the
+/// range, so the client's intent cannot be known.
 pub fn check(header: &Header, device: &Device, max_transfer: u32) -> Result<Checked, Violation> {
     if header.kind != Kind::Request {
         return Err(Violation::Unexpected(header.kind));
