@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 ALLOWED = {
     "src/client",
     "src/dst-target",
-    "sim/spdk",
 }
 
 COMMENT_OR_TEXT = re.compile(

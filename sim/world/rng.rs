@@ -1,6 +1,7 @@
 //! The world's dice.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): one number of state, and good enough to choose faults by.
+/// SplitMix64 (Steele, Lea and Flood, 2014): one number of state, and good enough to choose faults
+/// by.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 

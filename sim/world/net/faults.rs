@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{End, push};
-use crate::framing::Corruption;
-use crate::world::{Event, with};
+use super::push;
+use crate::state::Event;
+use crate::state::net::End;
+use crate::world::with;
 
 /// Cuts a connection after a random byte of what is under way, each direction for itself. Each side
 /// hears of an end or of a reset, and one of them maybe nothing.
@@ -37,8 +38,8 @@ pub fn cut(connection: u64) {
     });
 }
 
-/// The client's side of a connection is reset at once; what it has sent still arrives at the other side, after
-/// a time, and then the end.
+/// The client's side of a connection is reset at once; what it has sent still arrives at the other
+/// side, after a time, and then the end.
 pub fn sever(connection: u64, late_us: u64) {
     with(|w| {
         let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
@@ -95,17 +96,6 @@ pub fn block(process: u32, to: SocketAddr, for_us: u64) {
     });
 }
 
-/// Corrupts one bit of the next header that goes from this side, or of the next data that has a digest.
-pub fn corrupt(connection: u64, from_client: bool, data: bool) {
-    with(|w| {
-        let bit = w.rng.bits() as u8;
-        let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
-        if let Some(state) = w.net.socks.get_mut(if from_client { &connection } else { &peer }) {
-            state.corrupt = Some(Corruption { bit, data });
-        }
-    });
-}
-
 /// Ends all faults that still go on; connections of which one side heard nothing stay dead.
 pub fn heal() {
     with(|w| {
@@ -113,11 +103,8 @@ pub fn heal() {
         w.net.refused.clear();
         let socks: Vec<u64> = w.net.socks.keys().copied().collect();
         for sock in socks {
-            if let Some(state) = w.net.socks.get_mut(&sock) {
-                state.corrupt = None;
-                if state.hole_until < u64::MAX {
-                    state.hole_until = 0;
-                }
+            if let Some(state) = w.net.socks.get_mut(&sock).filter(|state| state.hole_until < u64::MAX) {
+                state.hole_until = 0;
             }
             let now = w.now;
             w.at(now, Event::Deliver(sock));
