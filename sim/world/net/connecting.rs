@@ -29,7 +29,8 @@ pub fn attempt(w: &mut World, id: u64) -> Option<Result<u64, Refused>> {
 
 /// An attempt reaches its listener, or is in vain.
 pub(crate) fn arrive(w: &mut World, id: u64) {
-    let Some(attempt) = w.net.attempts.get(&id) else { return };
+    // One that waited for a blocked path was sent on its way once more when the path was healed.
+    let Some(attempt) = w.net.attempts.get(&id).filter(|attempt| attempt.result.is_none()) else { return };
     let (process, thread, to) = (attempt.process, attempt.thread, attempt.to);
     match w.net.blocked.get(&(process, to)) {
         Some(&until) if until > w.now => {
