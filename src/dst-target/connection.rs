@@ -8,10 +8,10 @@ use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use dst_broker::{Activity, Remains, Stats};
 use dst_security::Secured;
 use dst_session::Violation;
 use dst_session::lease::Granted;
-use dst_session::slots::Slots;
 use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome, WireError};
 use spdk::iov::Iov;
@@ -22,8 +22,6 @@ use crate::backend::Io;
 use crate::frames::Incoming;
 use crate::group::Group;
 use crate::queue::{Queue, Setup, is_over};
-use crate::report::Activity;
-use crate::stats::Stats;
 use crate::taking::Taking;
 
 /// A client that takes next to nothing of what waits for it is closed after its keep-alive time, or after this if that is
@@ -133,16 +131,6 @@ impl Body {
     }
 }
 
-/// What is left of a connection.
-pub struct Remains {
-    /// The record of its queue, if it had one.
-    pub slots: Option<Slots>,
-    /// Whether the client ended it on purpose.
-    pub goodbye: bool,
-    /// What it did.
-    pub stats: Stats,
-}
-
 impl Connection {
     pub fn new(id: u64, peer: SocketAddr, group: Rc<Group>, now_us: u64) -> Connection {
         let timeout_ms = group.options.handshake_timeout_ms;
@@ -228,11 +216,11 @@ impl Connection {
         }
         if let Some(hello) = body.hello.take() {
             body.phase = Phase::Asking;
-            self.group.ask_control(self.id, hello, self.peer);
+            self.group.ask_control(self.id, hello);
         }
         if let Some(message) = body.secure.take() {
             body.phase = Phase::Asking;
-            self.group.ask_to_secure(self.id, message, self.peer);
+            self.group.ask_to_secure(self.id, message);
         }
         self.mark_dirty(body);
     }

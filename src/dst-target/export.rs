@@ -1,47 +1,34 @@
-//! What is exported, and to whom.
+//! What is exported: bdevs, as clients see them.
 
-use dst_session::access::{Access, Host};
+use dst_broker::Rules;
+use dst_session::access::Host;
 use dst_wire::{Device, Op, OpSet};
 use spdk::bdev::{BdevInfo, Desc};
+use spdk::poller::Poller;
 
-use crate::deletion::Deletion;
 use crate::error::Error;
 
-/// Most hosts at one export.
-pub const HOSTS_MAX: usize = 4096;
-
-/// What an operator says of an export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Nobody may write.
-    pub read_only: bool,
-    /// Nobody may attach without digests of data.
-    pub require_digest: bool,
-    /// Nobody may attach without a cipher, so nobody without a key.
-    pub require_cipher: bool,
-    /// The bdev's volatile cache is not this process's memory: what completed survives the process, though
-    /// not the machine.
-    pub cache_outlives_target: bool,
-}
-
-/// An export.
+/// The bdev of an export. The broker has the rest: who may attach, and what goes for all.
 pub struct Export {
-    /// Its bdev's name.
+    /// The name of the bdev, as the operator gave it.
     pub bdev_name: String,
-    /// Its identity.
+    /// The identity of the export.
     pub uuid: [u8; 16],
-    /// What goes for all who attach.
-    pub rules: Rules,
-    /// Who may do what; nobody else may anything.
-    pub hosts: Vec<Host>,
     /// The open bdev. Closed when the last connection is gone.
     pub desc: Desc,
-    /// What the bdev is like.
-    pub info: BdevInfo,
-    /// The size that clients are told of, in blocks: when the bdev has grown, only once all that carry requests know.
-    pub told_blocks: u64,
-    /// Its deletion, if that is under way.
-    pub deleting: Option<Deletion>,
+    /// The deletion of the export, if that is under way.
+    pub deletion: Option<Deletion>,
+}
+
+/// Takes the end of a deletion.
+type Done = Box<dyn FnOnce(Result<(), Error>)>;
+
+/// A deletion that is under way.
+pub struct Deletion {
+    /// Told how the deletion ends, or that it may not; `None` once told.
+    pub done: Option<Done>,
+    /// Tells the broker each time that the drain time-out has passed; `None` once twice was enough.
+    pub timer: Option<Poller>,
 }
 
 /// An export as `dst_get_exports` shows it.
@@ -67,7 +54,10 @@ pub struct ExportInfo {
     pub deleting: bool,
 }
 
-/// Whether a bdev can be exported.
+/// Checks that a bdev can be exported.
+///
+/// # Errors
+/// [`Error::Unsuitable`].
 pub fn check_suitable(info: &BdevInfo, max_transfer: u32) -> Result<(), Error> {
     let unsuitable = |why| Err(Error::Unsuitable { name: info.name.clone(), why });
     if info.md_size > 0 {
@@ -85,27 +75,19 @@ pub fn check_suitable(info: &BdevInfo, max_transfer: u32) -> Result<(), Error> {
     Ok(())
 }
 
-impl Export {
-    /// What a client with this access is told of the device.
-    pub fn device(&self, access: Access) -> Device {
-        let info = &self.info;
-        let read_only = self.rules.read_only || access == Access::ReadOnly;
-        let mut ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
-        if read_only {
-            // A reset ends the I/O of everybody who uses the bdev: not for those who may only read.
-            ops = Op::ALL.into_iter().filter(|op| op.modifies()).fold(ops, OpSet::without).without(Op::Reset);
-        }
-        Device {
-            uuid: self.uuid,
-            num_blocks: info.num_blocks,
-            block_size: info.block_size,
-            write_unit_size: info.write_unit_size.max(1),
-            optimal_io_boundary: info.optimal_io_boundary,
-            compare_and_write_max: if ops.contains(Op::CompareAndWrite) { info.acwu.max(1) } else { 0 },
-            write_cache: info.write_cache,
-            read_only,
-            ops,
-        }
+/// Returns the device that a bdev is, with all that it can do, whoever asks.
+pub fn device(info: &BdevInfo, uuid: [u8; 16]) -> Device {
+    let ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
+    Device {
+        uuid,
+        num_blocks: info.num_blocks,
+        block_size: info.block_size,
+        write_unit_size: info.write_unit_size.max(1),
+        optimal_io_boundary: info.optimal_io_boundary,
+        compare_and_write_max: if ops.contains(Op::CompareAndWrite) { info.acwu.max(1) } else { 0 },
+        write_cache: info.write_cache,
+        read_only: false,
+        ops,
     }
 }
 

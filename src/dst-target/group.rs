@@ -5,10 +5,10 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 
+use dst_broker::{Activity, ConnectionId, Owner, Remains};
 use dst_security::Secured;
 use dst_session::slots::Slots;
-use dst_wire::{Device, Event, Hello, Refusal, Welcome};
-use spdk::bdev::DescRef;
+use dst_wire::{Event, Hello, Refusal, SessionRef, Welcome};
 use spdk::clock::now_us;
 use spdk::interrupt::Watch;
 use spdk::iov::IOV_MAX_BATCH;
@@ -17,14 +17,11 @@ use spdk::sock::{Groups, Sock, Traffic};
 use spdk::thread::Thread;
 
 use crate::backend::{OwnerShare, Pools, collect};
-use crate::connection::{Connection, Remains};
-use crate::control::Target;
+use crate::connection::Connection;
+use crate::messages::{Control, Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::queue::Setup;
 use crate::rate::RateLimit;
-use crate::report::Activity;
-use crate::sessions::{Owner, SessionId};
-use crate::stats::Stats;
 
 /// Sockets looked at in one poll; more wait for the next one.
 const SOCKETS_A_POLL: usize = 32;
@@ -60,22 +57,6 @@ spdk::thread_local! {
     static GROUP: RefCell<Option<Rc<Group>>> = const { RefCell::new(None) };
 }
 
-/// What a connection that joins a queue needs, on its way between threads.
-pub struct Join {
-    /// The export's bdev.
-    pub bdev: DescRef,
-    /// What was negotiated.
-    pub device: Device,
-    /// Most bytes of one request.
-    pub max_transfer: u32,
-    /// Whether data has digests.
-    pub has_digests: bool,
-    /// The record of the queue.
-    pub slots: Slots,
-    /// Whose the session is.
-    pub owner: Owner,
-}
-
 /// One core's connections and the pools they are served from.
 pub struct Group {
     pub options: Options,
@@ -100,33 +81,56 @@ pub struct Group {
     next_sockets_us: Cell<u64>,
     /// Stalled connections to be tried again: of those that there were when memory was given back.
     to_resume: Cell<usize>,
-    control: Thread,
-    index: usize,
+    control: Control,
 }
 
-/// Runs `f` with this thread's group; not at all when it was stopped.
-pub fn with(f: impl FnOnce(&Rc<Group>)) {
+/// Makes this thread's group.
+///
+/// # Errors
+/// Not enough memory.
+pub fn start(options: Options, control: Control) -> spdk::Result<()> {
+    let group = Group::new(options, control)?;
+    GROUP.with(|slot| *slot.borrow_mut() = Some(Rc::new(group)));
+    Ok(())
+}
+
+/// Takes a message of the control thread.
+pub fn hear(control: Control, message: ToGroup) {
     let group = GROUP.with(|slot| slot.borrow().clone());
-    if let Some(group) = group {
-        f(&group);
+    match (group, message) {
+        (group, ToGroup::Stop) => {
+            if let Some(group) = group {
+                group.stop();
+            }
+            GROUP.with(|slot| slot.borrow_mut().take());
+            if let Some(thread) = Thread::current() {
+                thread.exit();
+            }
+        }
+        (Some(group), message) => group.hear(message),
+        // This thread's group could not be started: a connection that was given to it is closed.
+        (None, ToGroup::Adopt { connection, .. }) => {
+            control.tell(ToControl::Finished { connection, remains: Box::default() });
+        }
+        (None, ToGroup::Count { question }) => {
+            control.tell(ToControl::Counted { question, counts: Vec::new() });
+        }
+        // For connections that the group does not have.
+        (
+            None,
+            ToGroup::Secure { .. }
+            | ToGroup::Welcome { .. }
+            | ToGroup::Refuse { .. }
+            | ToGroup::Event { .. }
+            | ToGroup::Close { .. },
+        ) => {}
     }
 }
 
-/// This thread has no group (it could not be started): a connection that was given to it is closed.
-pub fn absent(control: Thread, id: u64) {
-    let remains = Remains { slots: None, goodbye: false, stats: Stats::default() };
-    let told = control.send(move || Target::with(|target| target.finished(id, remains)));
-    assert!(told.is_ok(), "a target thread can't send to the control thread");
-}
-
 impl Group {
-    /// Makes this thread's group.
-    ///
-    /// # Errors
-    /// Not enough memory.
-    pub fn start(options: Options, control: Thread, index: usize) -> spdk::Result<()> {
+    fn new(options: Options, control: Control) -> spdk::Result<Group> {
         let room = options.max_connections as usize;
-        let group = Rc::new(Group {
+        Ok(Group {
             options,
             pools: Pools::new(&options)?,
             log: RateLimit::default(),
@@ -143,20 +147,30 @@ impl Group {
             next_sockets_us: Cell::new(0),
             to_resume: Cell::new(0),
             control,
-            index,
-        });
-        GROUP.with(|slot| *slot.borrow_mut() = Some(group));
-        Ok(())
+        })
     }
 
-    /// Takes this thread's group away. It must have no connections any more.
-    pub fn stop() {
-        GROUP.with(|slot| {
-            if let Some(group) = slot.borrow_mut().take() {
-                assert!(group.connections.borrow().is_empty(), "a group is stopped after its connections");
-                group.poller.borrow_mut().take();
+    /// Ends the group, which has no connections any more.
+    fn stop(&self) {
+        assert!(self.connections.borrow().is_empty(), "a group is stopped after its connections");
+        self.poller.borrow_mut().take();
+    }
+
+    /// Takes a message of the control thread.
+    fn hear(self: &Rc<Self>, message: ToGroup) {
+        match message {
+            ToGroup::Adopt { connection, sock, peer } => self.add(connection, sock, peer),
+            ToGroup::Secure { connection, answer, secured } => self.secure(connection, &answer, *secured),
+            ToGroup::Welcome { connection, welcome, join } => self.welcome(connection, &welcome, join),
+            ToGroup::Refuse { connection, refusal } => self.refuse(connection, &refusal),
+            ToGroup::Event { connection, event } => self.event(connection, event),
+            ToGroup::Close { connection } => self.close(connection),
+            ToGroup::Count { question } => {
+                let counts = self.activities();
+                self.control.tell(ToControl::Counted { question, counts });
             }
-        });
+            ToGroup::Stop => unreachable!("the thread takes this message"),
+        }
     }
 
     /// The time of this poll.
@@ -165,7 +179,7 @@ impl Group {
     }
 
     /// Takes a new connection.
-    pub fn add(self: &Rc<Self>, id: u64, sock: Sock, peer: SocketAddr) {
+    fn add(self: &Rc<Self>, id: ConnectionId, sock: Sock, peer: SocketAddr) {
         self.now_us.set(now_us());
         let connection = Rc::new(Connection::new(id, peer, Rc::clone(self), self.now_us()));
         self.connections.borrow_mut().insert(id, Rc::clone(&connection));
@@ -281,67 +295,63 @@ impl Group {
     }
 
     /// Asks control what to do with a connection.
-    pub fn ask_control(&self, id: u64, hello: Hello, peer: SocketAddr) {
-        self.tell_control(move |target| target.hello(id, hello, peer));
+    pub fn ask_control(&self, connection: ConnectionId, hello: Hello) {
+        self.control.tell(ToControl::Hello { connection, hello: Box::new(hello) });
     }
 
     /// Asks control whether a connection's client has the key that it says to have.
-    pub fn ask_to_secure(&self, id: u64, message: Vec<u8>, peer: SocketAddr) {
-        self.tell_control(move |target| target.secure(id, &message, peer));
+    pub fn ask_to_secure(&self, connection: ConnectionId, message: Vec<u8>) {
+        self.control.tell(ToControl::Secure { connection, message });
     }
 
     /// A connection's socket is shut; the backend still has something of it.
-    pub fn draining(&self, id: u64) {
-        self.tell_control(move |target| target.draining(id));
+    pub fn draining(&self, connection: ConnectionId) {
+        self.control.tell(ToControl::Draining { connection });
     }
 
     /// A connection is gone and nothing of it is left.
-    pub fn finished(&self, id: u64, remains: Remains) {
-        self.connections.borrow_mut().remove(&id);
+    pub fn finished(&self, connection: ConnectionId, remains: Remains) {
+        self.connections.borrow_mut().remove(&connection);
         if self.connections.borrow().is_empty() {
             // Dropped inside its own call or not: an idle core is not polled.
             self.poller.borrow_mut().take();
         }
-        self.tell_control(move |target| target.finished(id, remains));
-    }
-
-    fn tell_control(&self, f: impl FnOnce(&Rc<Target>) + Send + 'static) {
-        if let Err(errno) = self.control.send(move || Target::with(f)) {
-            // Control would wait for ever for what it was not told.
-            panic!("group {} can't send to the control thread: {errno}", self.index);
-        }
+        self.control.tell(ToControl::Finished { connection, remains: Box::new(remains) });
     }
 
     /// A connection that control has something for.
-    fn connection(&self, id: u64) -> Option<Rc<Connection>> {
+    fn connection(&self, id: ConnectionId) -> Option<Rc<Connection>> {
         self.wake();
         self.connections.borrow().get(&id).cloned()
     }
 
     /// Control lets a connection in.
-    pub fn welcome(&self, id: u64, welcome: &Welcome, join: Option<Join>) {
+    fn welcome(&self, id: ConnectionId, welcome: &Welcome, join: Option<Box<Join>>) {
         self.now_us.set(now_us());
-        let place = (welcome.session.id, welcome.session.queue);
+        let place = &welcome.session;
         let connection = self.connection(id);
         let setup = match (join, &connection) {
             (None, _) => None,
-            (Some(join), None) => return self.return_slots(id, place, join.slots),
-            (Some(join), Some(connection)) => match join.bdev.channel() {
-                Ok(channel) => Some(Setup {
-                    channel,
-                    device: join.device,
-                    max_transfer: join.max_transfer,
-                    has_digests: join.has_digests,
-                    slots: join.slots,
-                    owner: self.share_of(join.owner),
-                }),
-                Err(errno) => {
-                    let peer = connection.peer;
-                    self.log.warn(format_args!("DST connection from {peer}: no I/O channel: {errno}"));
-                    connection.shut();
-                    return self.return_slots(id, place, join.slots);
+            (Some(join), None) => return self.return_slots(id, place, join.joining.slots),
+            (Some(join), Some(connection)) => {
+                let Join { bdev, joining } = *join;
+                match bdev.channel() {
+                    Ok(channel) => Some(Setup {
+                        channel,
+                        device: joining.device,
+                        max_transfer: joining.max_transfer,
+                        has_digests: joining.has_digests,
+                        slots: joining.slots,
+                        owner: self.share_of(joining.owner),
+                    }),
+                    Err(errno) => {
+                        let peer = connection.peer;
+                        self.log.warn(format_args!("DST connection from {peer}: no I/O channel: {errno}"));
+                        connection.shut();
+                        return self.return_slots(id, place, joining.slots);
+                    }
                 }
-            },
+            }
         };
         if let Some(connection) = connection {
             connection.welcome(welcome, setup);
@@ -362,33 +372,34 @@ impl Group {
     }
 
     /// The connection that a record was meant for is gone already.
-    fn return_slots(&self, id: u64, place: (SessionId, u16), slots: Slots) {
-        self.tell_control(move |target| target.returned(id, place, slots));
+    fn return_slots(&self, connection: ConnectionId, place: &SessionRef, slots: Slots) {
+        let (session, queue) = (place.id, place.queue);
+        self.control.tell(ToControl::Returned { connection, session, queue, slots });
     }
 
     /// A connection's client has the key.
-    pub fn secure(&self, id: u64, answer: &[u8], secured: Secured) {
+    fn secure(&self, id: ConnectionId, answer: &[u8], secured: Secured) {
         if let Some(connection) = self.connection(id) {
             connection.secure(answer, secured);
         }
     }
 
     /// Control does not let a connection in.
-    pub fn refuse(&self, id: u64, refusal: &Refusal) {
+    fn refuse(&self, id: ConnectionId, refusal: &Refusal) {
         if let Some(connection) = self.connection(id) {
             connection.refuse(refusal);
         }
     }
 
     /// Tells a connection's client that something changed.
-    pub fn event(&self, id: u64, event: Event) {
+    fn event(&self, id: ConnectionId, event: Event) {
         if let Some(connection) = self.connection(id) {
             connection.event(event);
         }
     }
 
     /// Ends a connection, after sending what it can send at once.
-    pub fn close(&self, id: u64) {
+    fn close(&self, id: ConnectionId) {
         if let Some(connection) = self.connection(id) {
             connection.flush();
             connection.shut();
@@ -396,7 +407,7 @@ impl Group {
     }
 
     /// What each connection did so far, and does.
-    pub fn activities(&self) -> Vec<(u64, Activity)> {
+    fn activities(&self) -> Vec<(ConnectionId, Activity)> {
         self.connections.borrow().iter().map(|(&id, connection)| (id, connection.activity())).collect()
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use dst_broker::Stats;
 use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
@@ -18,7 +19,6 @@ use spdk::iov::{Iov, IovMut};
 use crate::backend::{Io, OwnerShare, Pools, Share, submit};
 use crate::connection::Connection;
 use crate::group::{GATHER_FROM, GATHERED, GATHERED_BYTES};
-use crate::stats::Stats;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {

@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rules, SessionInfo, Stats, Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rejection, Rules, SessionInfo, Stats,
+    Target,
 };
 use serde_json::{Value, json};
 use spdk::Errno;
@@ -150,7 +151,9 @@ fn make_export_later(name: String, make: Make, reply: Reply) {
 /// The error of a method whose parameter for the export is `name`.
 fn of_name(error: Error) -> RpcError {
     match error {
-        Error::NoExport(_) => RpcError { code: -error.errno().0, message: format!("name: {error}") },
+        Error::Rejected(Rejection::NoExport(_)) => {
+            RpcError { code: -error.errno().0, message: format!("name: {error}") }
+        }
         other => other.into(),
     }
 }

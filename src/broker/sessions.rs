@@ -6,67 +6,50 @@ use std::net::SocketAddr;
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::refuse;
 use dst_session::slots::Slots;
-use dst_wire::{Cipher, Digest, Hello, Refusal, RefusalReason};
+use dst_wire::{Cipher, Digest, Refusal, RefusalReason, SessionRef};
 
+use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::stats::Stats;
-
-/// A session's 16 random bytes.
-pub type SessionId = [u8; 16];
 
 /// Queues of one session of which it is remembered that their record was given up. With so many no further
 /// one is given up; the limit of queues in all holds all the same.
 const LOST_MAX: usize = 1024;
 
 /// One queue: a connection at a time, and the record that outlives it.
-#[derive(Default)]
+#[derive(Debug)]
 pub struct Queue {
     /// Counts its connections: of the newest one that it has seen.
     pub epoch: u32,
-    /// The connection that it has.
-    pub connection: Option<u64>,
-    /// The record, while no connection has it.
-    pub slots: Option<Slots>,
-    /// Whether the connection was given the record.
-    pub lent: bool,
-    /// A connection that waits for the one before it to be gone.
-    pub waiting: Option<(u64, Hello, SocketAddr)>,
-    /// Since when it has no connection.
-    idle_since_us: Option<u64>,
+    holder: Holder,
+}
+
+/// Where a queue's record is: in one place at a time.
+#[derive(Debug)]
+enum Holder {
+    /// With a connection, or on the way to it or back. Another one may wait for its end.
+    Connection { id: ConnectionId, next: Option<ConnectionId> },
+    /// Here, since this time. (Queue 0 has none.)
+    Nobody { record: Option<Slots>, since_us: u64 },
 }
 
 impl Queue {
-    /// The connection that it has, and the one that waits.
-    pub fn connections(&self) -> impl Iterator<Item = u64> {
-        self.connection.into_iter().chain(self.waiting.as_ref().map(|(id, ..)| *id))
+    fn held_by(id: ConnectionId, epoch: u32) -> Queue {
+        Queue { epoch, holder: Holder::Connection { id, next: None } }
     }
-}
 
-/// Whose something is: what one host has at one export.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Owner {
-    /// The export's name.
-    pub export: String,
-    /// The host's.
-    pub host: String,
-}
-
-impl Owner {
-    /// Who says this hello.
-    pub fn of(hello: &Hello) -> Owner {
-        Owner { export: hello.export.clone(), host: hello.host.clone() }
+    /// Returns the connection that the queue has.
+    pub fn connection(&self) -> Option<ConnectionId> {
+        self.connections().next()
     }
-}
 
-/// 16 random bytes.
-pub fn random_id() -> SessionId {
-    let mut id = [0; 16];
-    spdk::random::fill(&mut id);
-    id
-}
-
-/// A session's name in the log: the beginning of its id.
-pub fn short(id: &SessionId) -> String {
-    id[..4].iter().map(|byte| format!("{byte:02x}")).collect()
+    /// Returns the connection that the queue has, and then the one that waits.
+    pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
+        let (id, next) = match self.holder {
+            Holder::Connection { id, next } => (Some(id), next),
+            Holder::Nobody { .. } => (None, None),
+        };
+        id.into_iter().chain(next)
+    }
 }
 
 /// A client's session.
@@ -78,7 +61,7 @@ pub struct Session {
     /// From where its first connection came.
     pub peer: SocketAddr,
     /// Its queues; queue 0 carries no requests.
-    pub queues: BTreeMap<u16, Queue>,
+    queues: BTreeMap<u16, Queue>,
     /// Queues whose record was given up, because nobody came back to them for so long.
     lost: BTreeSet<u16>,
     /// The digest of data that its newest connection has.
@@ -92,6 +75,16 @@ pub struct Session {
 }
 
 impl Session {
+    /// Returns a queue.
+    pub fn queue(&self, number: u16) -> Option<&Queue> {
+        self.queues.get(&number)
+    }
+
+    /// Returns the queues by their numbers.
+    pub fn queues(&self) -> impl Iterator<Item = (u16, &Queue)> {
+        self.queues.iter().map(|(&number, queue)| (number, queue))
+    }
+
     /// Whether a queue's record was given up: it must not be joined any more.
     pub fn has_given_up(&self, queue: u16) -> bool {
         self.lost.contains(&queue)
@@ -158,12 +151,11 @@ impl Sessions {
         now_us: u64,
         waited: bool,
     ) {
-        let first = Queue { connection: Some(connection), ..Queue::default() };
         let session = Session {
             owner,
             since_us: now_us,
             peer,
-            queues: BTreeMap::from([(0, first)]),
+            queues: BTreeMap::from([(0, Queue::held_by(connection, 0))]),
             lost: BTreeSet::new(),
             digest: Digest::None,
             cipher: Cipher::None,
@@ -181,75 +173,77 @@ impl Sessions {
     /// queues than `queues_max` in all.
     pub fn join(
         &mut self,
-        connection: u64,
-        hello: &Hello,
-        peer: SocketAddr,
+        connection: ConnectionId,
+        owner: &Owner,
+        reference: &SessionRef,
         queues_max: usize,
     ) -> Result<Joined, Refusal> {
-        let reference = hello.session.as_ref().expect("a connection that joins names its session");
         let no_session = || refuse(RefusalReason::NoSession, "there is no such session");
-        let session = self
-            .map
-            .get_mut(&reference.id)
-            .filter(|session| session.owner.export == hello.export && session.owner.host == hello.host)
-            .ok_or_else(no_session)?;
-        let is_known = session.queues.contains_key(&reference.queue);
-        if !is_known {
+        let session = self.map.get_mut(&reference.id).filter(|session| session.owner == *owner);
+        let session = session.ok_or_else(no_session)?;
+        let Some(queue) = session.queues.get_mut(&reference.queue) else {
             if self.queues >= queues_max {
                 return Err(refuse(RefusalReason::Busy, "the target has too many queues"));
             }
             self.queues += 1;
-        }
-        let queue = session.queues.entry(reference.queue).or_default();
-        if reference.epoch < queue.epoch || queue.connection.is_some() && reference.epoch == queue.epoch {
+            session.queues.insert(reference.queue, Queue::held_by(connection, reference.epoch));
+            session.idle_since_us = None;
+            return Ok(Joined { is_again: false, standing: Standing::Now(None) });
+        };
+        let is_again = reference.epoch > queue.epoch;
+        let is_held = matches!(queue.holder, Holder::Connection { .. });
+        if reference.epoch < queue.epoch || is_held && !is_again {
             return Err(refuse(RefusalReason::Busy, "a newer connection has this queue"));
         }
-        // One that has waited comes here twice.
-        let is_again = is_known && reference.epoch > queue.epoch;
         queue.epoch = reference.epoch;
         session.stats.reconnects += u64::from(is_again);
-        queue.idle_since_us = None;
         session.idle_since_us = None;
-        if let Some(predecessor) = queue.connection.filter(|_| !is_on(Mutation::NoFence)) {
+        if !is_on(Mutation::NoFence)
+            && let Holder::Connection { id: predecessor, next } = &mut queue.holder
+        {
             session.stats.fences += 1;
-            let superseded = queue.waiting.replace((connection, hello.clone(), peer)).map(|(id, ..)| id);
+            let (predecessor, superseded) = (*predecessor, next.replace(connection));
             return Ok(Joined { is_again, standing: Standing::After { predecessor, superseded } });
         }
-        queue.connection = Some(connection);
-        Ok(Joined { is_again, standing: Standing::Now(queue.slots.take()) })
+        let now = Holder::Connection { id: connection, next: None };
+        let record = match std::mem::replace(&mut queue.holder, now) {
+            Holder::Nobody { record, .. } => record,
+            Holder::Connection { .. } => None,
+        };
+        Ok(Joined { is_again, standing: Standing::Now(record) })
     }
 
-    /// A connection of a queue is gone. Gives the one that waited for that.
+    /// A connection of a queue is gone, and leaves the queue's record. Returns the connection that waited
+    /// for that.
     pub fn left(
         &mut self,
         id: &SessionId,
         queue_number: u16,
-        connection: u64,
+        connection: ConnectionId,
+        record: Option<Slots>,
         now_us: u64,
-    ) -> Option<(u64, Hello, SocketAddr)> {
+    ) -> Option<ConnectionId> {
         let session = self.map.get_mut(id)?;
         let queue = session.queues.get_mut(&queue_number)?;
-        let next = if queue.connection == Some(connection) {
-            queue.connection = None;
-            queue.lent = false;
-            queue.idle_since_us = Some(now_us);
-            queue.waiting.take()
-        } else {
-            if queue.waiting.as_ref().is_some_and(|(id, ..)| *id == connection) {
-                queue.waiting = None;
+        let mut waited = None;
+        if let Holder::Connection { id, next } = &mut queue.holder {
+            if *id == connection {
+                waited = *next;
+                queue.holder = Holder::Nobody { record, since_us: now_us };
+            } else if *next == Some(connection) {
+                *next = None;
             }
-            None
-        };
+        }
         if session.connections().next().is_none() {
             session.idle_since_us = Some(now_us);
         }
-        next
+        waited
     }
 
     /// Forgets a queue that its client has ended, unless it has another connection already.
     pub fn forget_queue(&mut self, id: &SessionId, queue_number: u16) {
         if let Some(session) = self.map.get_mut(id)
-            && session.queues.get(&queue_number).is_some_and(|queue| queue.connection.is_none())
+            && session.queues.get(&queue_number).is_some_and(|queue| queue.connection().is_none())
         {
             session.queues.remove(&queue_number);
             self.queues -= 1;
@@ -261,13 +255,10 @@ impl Sessions {
     pub fn give_up_queues(&mut self, before_us: u64) {
         for session in self.map.values_mut() {
             let Session { queues, lost, .. } = session;
-            let is_idle = |queue: &Queue| queue.idle_since_us.is_some_and(|since| since <= before_us);
             queues.retain(|&number, queue| {
-                // One that waits has the queue as soon as the last one's end is known.
-                let keeps = number == 0
-                    || !is_idle(queue)
-                    || queue.connections().next().is_some()
-                    || lost.len() >= LOST_MAX;
+                let is_idle =
+                    matches!(queue.holder, Holder::Nobody { since_us, .. } if since_us <= before_us);
+                let keeps = number == 0 || !is_idle || lost.len() >= LOST_MAX;
                 if !keeps {
                     lost.insert(number);
                     self.queues -= 1;
@@ -304,12 +295,10 @@ impl Sessions {
 
     /// Whether the only thing that keeps a connection with this hello from joining its queue is that there are
     /// `queues_max` already.
-    pub fn lacks_room(&self, hello: &Hello, queues_max: usize) -> bool {
-        let joins = hello.session.as_ref();
-        let session = joins.and_then(|place| Some((place.queue, self.map.get(&place.id)?)));
+    pub fn lacks_room(&self, owner: &Owner, reference: &SessionRef, queues_max: usize) -> bool {
         self.queues >= queues_max
-            && session.is_some_and(|(queue, session)| {
-                session.owner == Owner::of(hello) && !session.queues.contains_key(&queue)
+            && self.map.get(&reference.id).is_some_and(|session| {
+                session.owner == *owner && !session.queues.contains_key(&reference.queue)
             })
     }
 
@@ -335,7 +324,6 @@ impl Sessions {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use dst_wire::SessionRef;
 
     const ID: SessionId = [7; 16];
 
@@ -343,18 +331,8 @@ mod tests {
         SocketAddr::from(([127, 0, 0, 1], 1))
     }
 
-    fn hello(queue: u16, epoch: u32) -> Hello {
-        Hello {
-            versions: (1, 1),
-            export: "disk".to_owned(),
-            host: "client".to_owned(),
-            session: Some(SessionRef { id: ID, queue, epoch }),
-            previous: None,
-            credits: 64,
-            digests: vec![0],
-            ciphers: vec![0],
-            keep_alive_ms: 3000,
-        }
+    fn place(queue: u16, epoch: u32) -> SessionRef {
+        SessionRef { id: ID, queue, epoch }
     }
 
     /// A session whose queue 0 has connection 1.
@@ -375,7 +353,7 @@ mod tests {
 
     /// That connection is gone.
     fn leave(sessions: &mut Sessions, id: u8) {
-        assert!(sessions.left(&[id; 16], 0, id.into(), 100).is_none());
+        assert!(sessions.left(&[id; 16], 0, id.into(), None, 100).is_none());
     }
 
     #[test]
@@ -410,7 +388,11 @@ mod tests {
         }
         let mut queue = |session: u8, number: u16, connection: Option<u64>| {
             let session = sessions.get_mut(&[session; 16]).unwrap();
-            session.queues.insert(number, Queue { connection, ..Queue::default() });
+            let holder = match connection {
+                Some(id) => Holder::Connection { id, next: None },
+                None => Holder::Nobody { record: None, since_us: 0 },
+            };
+            session.queues.insert(number, Queue { epoch: 0, holder });
             sessions.queues += 1;
             sessions.least_used()
         };
@@ -421,11 +403,10 @@ mod tests {
         assert_eq!(queue(7, 2, None), Some([9; 16]));
         assert!(queue(8, 2, None).is_some());
         assert_eq!(queue(8, 3, None), Some([8; 16]));
-        let lacks = |session, max| sessions.lacks_room(&hello(session, 1), max);
+        let lacks = |session, max| sessions.lacks_room(&owner("client"), &place(session, 1), max);
         assert_eq!(sessions.queues, 10);
         assert!(lacks(3, 10) && !lacks(3, 11) && !lacks(2, 10), "a queue that is there already");
-        let strange = Hello { host: "other".to_owned(), ..hello(3, 1) };
-        assert!(!sessions.lacks_room(&strange, 10), "another's session");
+        assert!(!sessions.lacks_room(&owner("other"), &place(3, 1), 10), "another's session");
     }
 
     fn join(
@@ -434,7 +415,7 @@ mod tests {
         queue: u16,
         epoch: u32,
     ) -> Result<Joined, RefusalReason> {
-        sessions.join(connection, &hello(queue, epoch), peer(), 4).map_err(|refusal| refusal.reason)
+        sessions.join(connection, &owner("client"), &place(queue, epoch), 4).map_err(|refusal| refusal.reason)
     }
 
     #[test]
@@ -448,10 +429,8 @@ mod tests {
         assert!(matches!(second.standing, Standing::After { predecessor: 2, superseded: None }));
         let third = join(&mut sessions, 5, 1, 7).unwrap().standing;
         assert!(matches!(third, Standing::After { predecessor: 2, superseded: Some(4) }));
-        assert!(sessions.left(&ID, 1, 4, 0).is_none());
-        sessions.get_mut(&ID).unwrap().queues.get_mut(&1).unwrap().slots = Some(Slots::new(3));
-        let (next, hello, _) = sessions.left(&ID, 1, 2, 0).unwrap();
-        assert_eq!((next, hello.session.unwrap().epoch), (5, 7));
+        assert!(sessions.left(&ID, 1, 4, None, 0).is_none());
+        assert_eq!(sessions.left(&ID, 1, 2, Some(Slots::new(3)), 0), Some(5));
         let joined = join(&mut sessions, 5, 1, 7).unwrap();
         assert!(!joined.is_again, "it was counted when it came");
         assert!(matches!(joined.standing, Standing::Now(Some(slots)) if slots.credits() == 3));
@@ -466,9 +445,9 @@ mod tests {
             join(&mut sessions, 10 + u64::from(queue), queue, 1).unwrap();
         }
         assert_eq!(join(&mut sessions, 20, 4, 1).err(), Some(RefusalReason::Busy), "four queues at most");
-        assert!(sessions.left(&ID, 1, 11, 1000).is_none());
-        assert!(sessions.left(&ID, 2, 12, 2000).is_none());
-        assert!(sessions.left(&ID, 3, 13, 1000).is_none());
+        assert!(sessions.left(&ID, 1, 11, None, 1000).is_none());
+        assert!(sessions.left(&ID, 2, 12, None, 2000).is_none());
+        assert!(sessions.left(&ID, 3, 13, None, 1000).is_none());
         join(&mut sessions, 23, 3, 2).unwrap();
         sessions.give_up_queues(999);
         assert_eq!(sessions.queues, 4);

@@ -8,15 +8,15 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::options::Options;
-use crate::sessions::Owner;
+use crate::ids::Owner;
+use crate::limits::Limits;
 
 /// Evicted connections whose socket may be open still while others are accepted.
 pub const EVICTIONS_MAX: usize = 32;
 
 /// What a new connection finds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Place {
+pub enum Vacancy {
     /// There is room.
     Free,
     /// There is room when this one is evicted.
@@ -108,25 +108,20 @@ fn place(address: IpAddr) -> IpAddr {
 
 impl Room {
     /// What a new connection from `address` finds, besides `connections` that are there.
-    pub fn look(
-        &self,
-        address: IpAddr,
-        connections: usize,
-        max_connections: usize,
-        options: &Options,
-    ) -> Place {
+    pub fn look(&self, address: IpAddr, connections: usize, limits: &Limits) -> Vacancy {
         let address = place(address);
-        let is_full = connections - self.evicted.len() >= max_connections;
+        let is_full = connections - self.evicted.len() >= limits.max_connections as usize;
         let (unknown, proven) = (self.unknown.of(address), self.proven.of(address));
-        let max = options.max_handshakes_per_address;
+        let max = limits.max_handshakes_per_address;
         if unknown.0 + proven.0 >= max as usize {
-            return victim(unknown, proven, max).map_or(Place::None, Place::InsteadOf);
+            return victim(unknown, proven, max).map_or(Vacancy::None, Vacancy::InsteadOf);
         }
-        let max = options.max_handshakes;
+        let max = limits.max_handshakes;
         if is_full || self.handshakes.len() >= max as usize {
-            return victim(self.unknown.all(), self.proven.all(), max).map_or(Place::None, Place::InsteadOf);
+            return victim(self.unknown.all(), self.proven.all(), max)
+                .map_or(Vacancy::None, Vacancy::InsteadOf);
         }
-        Place::Free
+        Vacancy::Free
     }
 
     /// Whether so many evicted connections are still there that no other should be accepted now.
@@ -212,16 +207,21 @@ mod tests {
 
     const CONNECTIONS: usize = 10;
 
-    fn options() -> Options {
-        Options { max_handshakes: 4, max_handshakes_per_address: 2, ..Options::default() }
+    fn limits() -> Limits {
+        Limits {
+            max_connections: CONNECTIONS as u32,
+            max_handshakes: 4,
+            max_handshakes_per_address: 2,
+            ..crate::tests::LIMITS
+        }
     }
 
     fn ip(last: u8) -> IpAddr {
         IpAddr::from([192, 0, 2, last])
     }
 
-    fn look(room: &Room, last: u8, connections: usize) -> Place {
-        room.look(ip(last), connections, CONNECTIONS, &options())
+    fn look(room: &Room, last: u8, connections: usize) -> Vacancy {
+        room.look(ip(last), connections, &limits())
     }
 
     fn owner(host: &str) -> Owner {
@@ -234,19 +234,19 @@ mod tests {
         room.enter(1, ip(9));
         room.enter(2, ip(1));
         room.enter(3, ip(1));
-        assert_eq!(look(&room, 1, 3), Place::InsteadOf(2));
-        assert_eq!(look(&room, 2, 3), Place::Free);
+        assert_eq!(look(&room, 1, 3), Vacancy::InsteadOf(2));
+        assert_eq!(look(&room, 2, 3), Vacancy::Free);
         let mapped = "::ffff:192.0.2.1".parse().unwrap();
-        assert_eq!(room.look(mapped, 3, CONNECTIONS, &options()), Place::InsteadOf(2));
+        assert_eq!(room.look(mapped, 3, &limits()), Vacancy::InsteadOf(2));
         room.enter(4, ip(2));
-        assert_eq!(look(&room, 3, 4), Place::InsteadOf(2), "not the oldest of all");
+        assert_eq!(look(&room, 3, 4), Vacancy::InsteadOf(2), "not the oldest of all");
         room.evict(2);
-        assert_eq!((look(&room, 3, 4), room.handshakes(), room.evictions), (Place::Free, 3, 1));
+        assert_eq!((look(&room, 3, 4), room.handshakes(), room.evictions), (Vacancy::Free, 3, 1));
         room.enter(5, ip(3));
-        assert_eq!(look(&room, 4, 5), Place::InsteadOf(1), "all have one");
+        assert_eq!(look(&room, 4, 5), Vacancy::InsteadOf(1), "all have one");
         room.evict(1);
         room.enter(6, ip(3));
-        assert_eq!(look(&room, 4, 6), Place::InsteadOf(5));
+        assert_eq!(look(&room, 4, 6), Vacancy::InsteadOf(5));
     }
 
     #[test]
@@ -254,16 +254,16 @@ mod tests {
         let mut room = Room::default();
         (1..=4).for_each(|id| room.enter(id, ip(id as u8)));
         room.prove(1);
-        assert_eq!(look(&room, 5, 4), Place::InsteadOf(2));
+        assert_eq!(look(&room, 5, 4), Vacancy::InsteadOf(2));
         room.prove(2);
-        assert_eq!((look(&room, 5, 4), room.handshakes()), (Place::InsteadOf(3), 4));
+        assert_eq!((look(&room, 5, 4), room.handshakes()), (Vacancy::InsteadOf(3), 4));
         room.prove(3);
-        assert_eq!(look(&room, 5, 4), Place::InsteadOf(1), "more than half");
+        assert_eq!(look(&room, 5, 4), Vacancy::InsteadOf(1), "more than half");
         room.evict(1);
         room.enter(5, ip(2));
-        assert_eq!(look(&room, 2, 5), Place::InsteadOf(5), "of one address, likewise");
+        assert_eq!(look(&room, 2, 5), Vacancy::InsteadOf(5), "of one address, likewise");
         room.prove(5);
-        assert_eq!(look(&room, 2, 5), Place::InsteadOf(2));
+        assert_eq!(look(&room, 2, 5), Vacancy::InsteadOf(2));
         (2..=5).for_each(|id| room.leave(id));
         assert_eq!((room.unknown.len, room.proven.len, room.proven.by_count.len()), (0, 0, 0));
         // One that was let in before that is known has no place to lose.
@@ -276,11 +276,11 @@ mod tests {
         let mut room = Room::default();
         (1..=4).for_each(|id| room.enter(id, ip(id as u8)));
         (1..=3).for_each(|id| room.settle(id));
-        assert_eq!(look(&room, 5, CONNECTIONS), Place::InsteadOf(4), "the one that has not been");
+        assert_eq!(look(&room, 5, CONNECTIONS), Vacancy::InsteadOf(4), "the one that has not been");
         room.settle(4);
-        assert_eq!(look(&room, 5, CONNECTIONS), Place::None);
+        assert_eq!(look(&room, 5, CONNECTIONS), Vacancy::None);
         room.leave(4);
-        assert_eq!(look(&room, 5, CONNECTIONS - 1), Place::Free);
+        assert_eq!(look(&room, 5, CONNECTIONS - 1), Vacancy::Free);
         assert!(room.unknown.of_addresses.is_empty() && room.unknown.by_count.is_empty());
     }
 
@@ -293,8 +293,8 @@ mod tests {
             room.evict(id);
         }
         assert!(room.is_clearing());
-        assert_eq!(look(&room, 1, CONNECTIONS - 1 + EVICTIONS_MAX), Place::Free);
-        assert_eq!(look(&room, 1, CONNECTIONS + EVICTIONS_MAX), Place::None);
+        assert_eq!(look(&room, 1, CONNECTIONS - 1 + EVICTIONS_MAX), Vacancy::Free);
+        assert_eq!(look(&room, 1, CONNECTIONS + EVICTIONS_MAX), Vacancy::None);
         room.leave(7);
         assert!(!room.is_clearing());
     }
