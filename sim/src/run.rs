@@ -197,7 +197,7 @@ impl Run {
         None
     }
 
-    /// A client's clock, without the time in which it was stopped.
+    /// Returns a client's clock, µs, without the time in which it was stopped.
     pub(crate) fn running_us(&self, client: usize) -> u64 {
         let process = self.clients[client].process;
         let stops = &self.stops[client];
@@ -205,7 +205,7 @@ impl Run {
         now - stops.total_us
     }
 
-    /// The same without the time in which all the world stood still.
+    /// Returns the same without the time in which all the world stood still.
     pub(crate) fn active_us(&self, client: usize) -> u64 {
         self.running_us(client).saturating_sub(world::held_up_us())
     }
@@ -386,7 +386,7 @@ impl Run {
         }
     }
 
-    /// Whether all is as if nothing had been.
+    /// Returns whether all is as if nothing had gone wrong.
     fn is_well(&self) -> bool {
         let seated = |client: usize| {
             let side = &self.clients[client];

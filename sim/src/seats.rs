@@ -22,7 +22,7 @@ impl Seat {
         self.wanted = wanted;
     }
 
-    /// Its process is another one now, which was asked for nothing.
+    /// Its process is a new one, which was not asked for anything yet.
     pub fn restarted(&mut self) {
         self.posted = false;
     }
@@ -41,7 +41,7 @@ pub(crate) fn user(seats: &[Seat], client: usize, side: &ClientSide, thread: usi
     ready.then_some(User { client, disk, thread: id, store: side.store })
 }
 
-/// Opens and closes what should be.
+/// Opens and closes channels as the seats want it.
 pub(crate) fn tend(seats: &mut [Seat], side: &ClientSide) {
     let Some(disk) = side.disk else { return };
     let going = user::is_going(disk);

@@ -36,12 +36,12 @@ pub fn configure(config: NetConfig) {
     with(|w| w.net.config = config);
 }
 
-/// Has somebody look at all bytes that are sent from now on.
+/// Passes all bytes that are sent from now on through `tap`.
 pub fn set_tap(tap: Rc<dyn Tap>) {
     with(|w| w.net.tap = Some(tap));
 }
 
-/// Reads into `buf`.
+/// Receives into `bufs`, in order.
 pub fn receive(w: &mut World, sock: u64, bufs: &mut [&mut [u8]]) -> Moved {
     let partial = w.rng.chance(w.net.config.partial);
     let dice = w.rng.bits();
@@ -70,7 +70,7 @@ pub fn receive(w: &mut World, sock: u64, bufs: &mut [&mut [u8]]) -> Moved {
     Moved::Bytes(n)
 }
 
-/// Takes bytes from the process; 0: there is no room.
+/// Sends from `bufs`, as much as there is room for.
 pub fn send(w: &mut World, sock: u64, bufs: &[&[u8]]) -> Moved {
     let Some(state) = w.net.socks.get(&sock).filter(|s| s.open) else { return Moved::Reset };
     if state.rx_end == Some(End::Reset) {
@@ -114,7 +114,7 @@ pub fn send(w: &mut World, sock: u64, bufs: &[&[u8]]) -> Moved {
     Moved::Bytes(n)
 }
 
-/// Puts bytes, or the end, on the way to a socket, behind what is under way.
+/// Puts bytes, or the end, on their way to a socket, behind what is under way.
 pub(crate) fn push(w: &mut World, to: u64, bytes: Vec<u8>, end: Option<End>) {
     let delay = w.rng.below(w.net.config.delay_us.max(1));
     let now = w.now;
@@ -125,7 +125,7 @@ pub(crate) fn push(w: &mut World, to: u64, bytes: Vec<u8>, end: Option<End>) {
     w.at(at, Event::Deliver(to));
 }
 
-/// What has arrived by now can be read.
+/// Makes what has arrived by now readable.
 pub(crate) fn deliver(w: &mut World, sock: u64) {
     let now = w.now;
     let dice = w.rng.bits();
@@ -168,7 +168,7 @@ pub(crate) fn tidy(w: &mut World, sock: u64) {
     }
 }
 
-/// The process closes a socket.
+/// Closes a socket for its process.
 pub fn close(w: &mut World, sock: u64) {
     let Some(state) = w.net.socks.get_mut(&sock).filter(|state| state.open) else { return };
     state.open = false;
@@ -181,7 +181,7 @@ pub fn close(w: &mut World, sock: u64) {
     tidy(w, sock);
 }
 
-/// A connection between two processes, which has an end at each of these addresses.
+/// Returns both sockets of a new connection between two processes at two addresses.
 pub(crate) fn make_pair(w: &mut World, near: (u32, SocketAddr), far: (u32, SocketAddr)) -> (u64, u64) {
     let (low, high) = w.net.config.buffer;
     let (a, b) = (w.id(), w.id());
@@ -191,7 +191,7 @@ pub(crate) fn make_pair(w: &mut World, near: (u32, SocketAddr), far: (u32, Socke
     (a, b)
 }
 
-/// A connection of nobody with nobody, for who wants nothing of the world but that.
+/// Returns both sockets of a new connection that belongs to no process.
 pub fn pair(w: &mut World) -> (u64, u64) {
     let nobody = SocketAddr::new([127, 0, 0, 1].into(), 1);
     make_pair(w, (u32::MAX, nobody), (u32::MAX, nobody))

@@ -78,7 +78,7 @@ impl World {
         Ok((thread, id))
     }
 
-    /// Ends that. Returns the closure, unless it is the one that runs.
+    /// Ends what [`World::add_periodic`] began. Returns the closure, unless it is running.
     pub fn remove_periodic(&mut self, thread: u64, id: u64) -> Option<Call> {
         let periodics = &mut self.threads.get_mut(&thread)?.periodics;
         let at = periodics.iter().position(|periodic| periodic.id == id)?;

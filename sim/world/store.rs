@@ -94,7 +94,7 @@ pub fn take_facts() -> Vec<Fact> {
     with(|w| std::mem::take(&mut w.facts))
 }
 
-/// Lets the store hang, or go on.
+/// Makes the store hang, or continue.
 pub fn set_hung(store: u32, hung: bool) {
     with(|w| {
         w.note(|| format!("store {store}: {}", if hung { "hangs" } else { "goes on" }));
@@ -107,7 +107,7 @@ pub fn set_hung(store: u32, hung: bool) {
     });
 }
 
-/// Lets what is in the store now hang, while what comes later goes on; or lets it go on too.
+/// Makes the operations hang that are in the store now, but no later ones; or lets them continue.
 pub fn set_stuck(store: u32, stuck: bool) {
     with(|w| {
         let ops: BTreeSet<u64> = w
@@ -127,7 +127,7 @@ pub fn set_stuck(store: u32, stuck: bool) {
     });
 }
 
-/// Changes how many of 1000 I/Os fail.
+/// Changes how many of 1000 operations fail.
 pub fn set_errors(store: u32, errors: u64) {
     with(|w| {
         if let Some(store) = w.stores.get_mut(&store) {
@@ -136,7 +136,7 @@ pub fn set_errors(store: u32, errors: u64) {
     });
 }
 
-/// Makes the store larger. Who uses it has to be told.
+/// Makes the store larger. The caller tells those who use it.
 pub fn grow(store: u32, num_blocks: u64) {
     with(|w| {
         let from = w.stamp();
@@ -147,7 +147,7 @@ pub fn grow(store: u32, num_blocks: u64) {
     });
 }
 
-/// The store forgets what was not flushed: of each block any of the versions since.
+/// Makes the store forget what was not flushed: each block goes back to any version since then.
 pub fn lose_cache(store: u32) {
     with(|w| {
         if !w.stores.get(&store).is_some_and(|s| s.config.write_cache) {

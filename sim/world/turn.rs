@@ -13,7 +13,7 @@ const MESSAGES_A_TURN: usize = 8;
 /// process takes for having been stopped.
 const NAP_MAX_US: u64 = 20_000;
 
-/// What is due happens, then one thread has a turn, or time passes.
+/// Has everything happen that is due; then one thread has a turn, or time passes.
 pub fn step() {
     loop {
         let due = with(|w| {

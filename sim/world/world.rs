@@ -128,13 +128,13 @@ impl World {
         self.processes.get(&process).is_some_and(|process| process.alive)
     }
 
-    /// Somebody did something: not the time for a nap.
+    /// Notes that a thread did something: this is no time for a nap.
     pub fn active(&mut self) {
         self.activity += 1;
         self.nap_us = NAP_MIN_US;
     }
 
-    /// A process may have something to do.
+    /// Notes that a process may have something to do.
     pub(crate) fn wake(&mut self, process: u32) {
         for thread in self.threads.values_mut().filter(|thread| thread.process == process) {
             thread.idle = false;
@@ -180,7 +180,7 @@ pub fn with<R>(f: impl FnOnce(&mut World) -> R) -> R {
     WORLD.with(|world| f(&mut world.borrow_mut()))
 }
 
-/// As [`with`], for what is dropped: also when the world itself is going.
+/// Runs `f` as [`with`] does, but not while the world is borrowed or dropped: for destructors.
 pub fn with_in_drop(f: impl FnOnce(&mut World)) {
     let _ = WORLD.try_with(|world| {
         if let Ok(mut world) = world.try_borrow_mut() {
@@ -206,7 +206,7 @@ pub(crate) fn empty_trash() {
     }
 }
 
-/// Whether the code that runs belongs to a process that is dead already. Returns what held before.
+/// Sets whether the code that runs belongs to a dead process. Returns the previous value.
 pub(crate) fn set_ghost(on: bool) -> bool {
     with(|w| std::mem::replace(&mut w.ghost, on))
 }

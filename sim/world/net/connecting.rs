@@ -22,12 +22,12 @@ pub fn connect(w: &mut World, to: SocketAddr, told: fn(u64)) -> Option<u64> {
     Some(id)
 }
 
-/// Ends an attempt. Returns what came of it, the socket, if anything did.
+/// Ends an attempt. Returns its result, if there is one: the socket.
 pub fn attempt(w: &mut World, id: u64) -> Option<Result<u64, Refused>> {
     w.net.attempts.remove(&id)?.result
 }
 
-/// An attempt reaches its listener, or is in vain.
+/// Has an attempt reach its listener, or fail.
 pub(crate) fn arrive(w: &mut World, id: u64) {
     // One that waited for a blocked path was sent on its way once more when the path was healed.
     let Some(attempt) = w.net.attempts.get(&id).filter(|attempt| attempt.result.is_none()) else { return };
@@ -77,14 +77,14 @@ pub fn listen(w: &mut World, addr: SocketAddr) -> Option<u64> {
     Some(id)
 }
 
-/// The next connection that waits.
+/// Returns the next connection that waits at a listener.
 pub fn accept(w: &mut World, listener: u64) -> Option<u64> {
     let sock = w.net.listeners.get_mut(&listener)?.backlog.pop_front()?;
     w.active();
     Some(sock)
 }
 
-/// Ends a listener. Who waits there is reset.
+/// Ends a listener. Connections that wait there are reset.
 pub fn unlisten(w: &mut World, listener: u64) {
     let Some(state) = w.net.listeners.remove(&listener) else { return };
     for sock in state.backlog {

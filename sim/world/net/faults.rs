@@ -61,7 +61,7 @@ pub fn sever(connection: u64, late_us: u64) {
     });
 }
 
-/// New connections of a process to an address are refused for a time.
+/// Has new connections of a process to an address refused for a time, µs.
 pub fn refuse(process: u32, to: SocketAddr, for_us: u64) {
     with(|w| {
         let until = w.now.saturating_add(for_us);
@@ -69,7 +69,7 @@ pub fn refuse(process: u32, to: SocketAddr, for_us: u64) {
     });
 }
 
-/// Nothing arrives on a connection for a time, in one direction or both; then all of it does.
+/// Keeps back what is sent on a connection for a time, µs, in one direction or both.
 pub fn black_hole(connection: u64, there: bool, back: bool, for_us: u64) {
     with(|w| {
         let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
@@ -88,7 +88,7 @@ pub fn black_hole(connection: u64, there: bool, back: bool, for_us: u64) {
     });
 }
 
-/// New connections of a process to an address get no answer for a time.
+/// Leaves new connections of a process to an address without an answer for a time, µs.
 pub fn block(process: u32, to: SocketAddr, for_us: u64) {
     with(|w| {
         let until = w.now.saturating_add(for_us);
@@ -96,7 +96,7 @@ pub fn block(process: u32, to: SocketAddr, for_us: u64) {
     });
 }
 
-/// Ends all faults that still go on; connections of which one side heard nothing stay dead.
+/// Ends all faults that still go on. Connections of which one side heard nothing stay dead.
 pub fn heal() {
     with(|w| {
         w.net.blocked.clear();

@@ -6,7 +6,7 @@ use crate::state::net::Socket;
 use crate::state::process::Death;
 use crate::world::{World, with};
 
-/// The kernel takes back what a process had.
+/// Takes back the sockets and listeners of a process, as its kernel does.
 pub(crate) fn process_dies(w: &mut World, process: u32, death: Death) {
     let listeners: Vec<u64> =
         w.net.listeners.iter().filter(|(_, l)| l.process == process).map(|(&id, _)| id).collect();
@@ -32,7 +32,7 @@ pub(crate) fn process_dies(w: &mut World, process: u32, death: Death) {
     }
 }
 
-/// The connections that have an open end: the number of the side that connected.
+/// Returns the connections that are open at both ends, each by the socket that connected.
 pub fn connections() -> Vec<u64> {
     with(|w| {
         let near = |(&id, s): (&u64, &Socket)| {
@@ -42,7 +42,7 @@ pub fn connections() -> Vec<u64> {
     })
 }
 
-/// The open connections between two processes.
+/// Returns the open connections of a client with a server.
 pub fn between(client: u32, server: u32) -> Vec<u64> {
     let all = connections();
     let of = |id: &u64| {

@@ -23,10 +23,10 @@ impl Default for NetConfig {
 
 /// Looks at all bytes that are sent, and may change them: the network itself knows no frames.
 pub trait Tap {
-    /// Bytes go from one socket to its peer. Returns whether any of them was changed.
+    /// Sees bytes on their way from a socket to its peer. Returns whether any of them was changed.
     fn pass(&self, from: u64, to: u64, bytes: &mut [u8]) -> bool;
 
-    /// A connection is gone, of which this was one socket.
+    /// Forgets a socket: its connection is gone.
     fn forget(&self, sock: u64);
 }
 

@@ -119,7 +119,7 @@ pub trait PendingIo {
     /// Returns its data.
     fn data(&mut self) -> &mut [u8];
 
-    /// It has ended. Called on the thread that submitted it.
+    /// Ends it. Called on the thread that submitted it.
     fn done(self: Box<Self>, status: Status);
 }
 

@@ -65,7 +65,7 @@ fn identify(w: &World, request: Request, data: &[u8]) -> Origin {
     }
 }
 
-/// Returns whether an operation can't go on now; if so it is kept for later.
+/// Returns whether an operation cannot continue now. If so it is held.
 fn hold(w: &mut World, id: u64) -> bool {
     let Some(op) = w.operations.get(&id) else { return true };
     let (process, store) = (op.process, op.request.store);
@@ -87,7 +87,7 @@ fn hold(w: &mut World, id: u64) -> bool {
     false
 }
 
-/// An operation that was kept goes on.
+/// Continues an operation that was held.
 pub(crate) fn resume(w: &mut World, id: u64) {
     let most = w.rng.pick(&[500, 5000, 20_000]);
     let at = w.now + w.rng.below(most);
@@ -97,7 +97,7 @@ pub(crate) fn resume(w: &mut World, id: u64) {
     w.at(at, Event::Done(id));
 }
 
-/// The moment at which an operation takes effect.
+/// Executes an operation: this is the moment at which it takes effect.
 pub(crate) fn execute(w: &mut World, id: u64) {
     if w.operations.get(&id).is_none_or(|op| op.executed) || hold(w, id) {
         return;
@@ -157,7 +157,7 @@ fn is_equal(block: &Block, number: u64, bytes: &[u8]) -> bool {
     write_of(bytes, number) == Some(if content.zero { 0 } else { content.write })
 }
 
-/// A reset ends what else the process has outstanding there.
+/// Ends all other operations that the process of a reset has in the same store.
 fn reset(w: &mut World, id: u64) {
     let Some((process, store)) = w.operations.get(&id).map(|op| (op.process, op.request.store)) else {
         return;
@@ -189,7 +189,7 @@ fn reset(w: &mut World, id: u64) {
     }
 }
 
-/// An operation has ended.
+/// Ends an operation.
 pub(crate) fn done(w: &mut World, id: u64) {
     if w.operations.get(&id).is_none_or(|op| !op.executed) || hold(w, id) {
         return;
@@ -200,7 +200,7 @@ pub(crate) fn done(w: &mut World, id: u64) {
     }
 }
 
-/// Tells the thread that submitted it.
+/// Tells the thread that submitted an operation how it ended.
 fn finish(w: &mut World, thread: u64, io: Box<dyn PendingIo>, status: Status) {
     w.tell(thread, Box::new(move || io.done(status)));
 }
