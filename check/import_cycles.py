@@ -23,8 +23,6 @@ ROOT = Path(__file__).resolve().parent.parent
 # fixed.
 ALLOWED = {
     "src/dst-target",
-    "src/rpc",
-    "sim/spdk",
 }
 
 COMMENT_OR_TEXT = re.compile(

@@ -18,9 +18,8 @@ use std::sync::OnceLock;
 
 use dst_security::handshake::ENTROPY_LEN;
 use libfuzzer_sys::fuzz_target;
-use spdk::net::NetConfig;
 use spdk::sock::Sock;
-use spdk::world;
+use world::net::{self, NetConfig};
 
 use end::End;
 use way::Way;
@@ -36,7 +35,7 @@ struct Connection {
 impl Connection {
     fn new(cipher: u8, partial: u64, entropy: &[[u8; ENTROPY_LEN]; 2]) -> Connection {
         world::begin(u64::from(cipher), false);
-        spdk::net::configure(NetConfig { delay_us: 0, buffer: (4096, 200_000), partial });
+        net::configure(NetConfig { delay_us: 0, buffer: (4096, 200_000), partial });
         let ((client, near), (far, target)) = (Sock::pair(), Sock::pair());
         let (near, far) = (std::rc::Rc::new(near), std::rc::Rc::new(far));
         Connection {

@@ -7,8 +7,9 @@ use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
+use crate::answers::{answer, call, show_histogram, uuid_text};
+use crate::options;
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, options, show_histogram, uuid_text};
 
 /// This machine's name, for clients that are not given an identity.
 fn default_host() -> String {

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+mod answers;
 mod client;
 mod cpumask;
 mod options;
@@ -9,16 +10,12 @@ mod params;
 mod target;
 mod workers;
 
-use dst_session::histogram::Histogram;
-use serde_json::{Value, json};
-use spdk::rpc::{Phase, Reply, register};
-
-use crate::params::{Result, RpcError};
+use spdk::rpc::{Phase, register};
 
 pub use target::config as target_config;
 
 /// Returns the calls that SPDK saves before all bdevs: the exports, and then the DST bdevs.
-pub fn bdev_config() -> Vec<Value> {
+pub fn bdev_config() -> Vec<serde_json::Value> {
     let mut calls = target::exports_config();
     calls.extend(client::config());
     calls
@@ -44,37 +41,4 @@ pub fn register_all() {
     register(c"dst_set_workers", workers::set_workers, Phase::Runtime);
     register(c"dst_set_options", target::set_options, Phase::Runtime);
     register(c"dst_get_options", target::get_options, Phase::Runtime);
-}
-
-/// Answers with what came out.
-fn answer(reply: Reply, result: Result<Value>) {
-    match result {
-        Ok(value) => reply.ok(value),
-        Err(RpcError { code, message }) => reply.error(code, &message),
-    }
-}
-
-/// One call of a saved configuration.
-fn call(method: &str, params: Value) -> Value {
-    json!({ "method": method, "params": params })
-}
-
-/// A UUID as people write it.
-fn uuid_text(uuid: &[u8; 16]) -> String {
-    let hex: String = uuid.iter().map(|byte| format!("{byte:02x}")).collect();
-    format!("{}-{}-{}-{}-{}", &hex[..8], &hex[8..12], &hex[12..16], &hex[16..20], &hex[20..])
-}
-
-/// Returns a histogram as a list: below how many microseconds, how many operations.
-fn show_histogram(histogram: &Histogram) -> Value {
-    histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn a_uuid_has_its_dashes() {
-        let uuid = std::array::from_fn(|i| i as u8);
-        assert_eq!(super::uuid_text(&uuid), "00010203-0405-0607-0809-0a0b0c0d0e0f");
-    }
 }

@@ -14,8 +14,9 @@ use spdk::clock::now_us;
 use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
+use crate::answers::{answer, call, show_histogram, uuid_text};
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, options, show_histogram, uuid_text, workers};
+use crate::{options, workers};
 
 /// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
 const PREFIXES_MAX: usize = 512;

@@ -2,7 +2,7 @@
 
 /// The duration from which a reactor's turn counts as a stall, µs. A turn takes microseconds; one
 /// that takes half a second was stopped, or blocked by something that is not the target's fault.
-const STALL_US: u64 = 500_000;
+pub const STALL_US: u64 = 500_000;
 
 /// A clock that runs only while the process runs.
 ///

@@ -10,8 +10,8 @@ use crate::transactions::Request;
 pub enum Checked {
     /// The request can be executed once its data is complete.
     Execute(Request),
-    /// The request is answered with this status, once its data (in bytes) has been skipped.
-    Reject(Status, u32),
+    /// The request is answered with this status, once its data has been skipped.
+    Reject(Status),
 }
 
 /// Checks a request against what was negotiated.

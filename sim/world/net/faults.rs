@@ -2,9 +2,10 @@
 
 use std::net::SocketAddr;
 
-use super::{End, push};
-use crate::framing::Corruption;
-use crate::world::{Event, with};
+use super::push;
+use crate::state::Event;
+use crate::state::net::End;
+use crate::world::with;
 
 /// Cuts a connection after a random byte of what is under way, each direction for itself. Each side
 /// hears of an end or of a reset, and one of them maybe nothing.
@@ -37,8 +38,8 @@ pub fn cut(connection: u64) {
     });
 }
 
-/// The client's side of a connection is reset at once; what it has sent still arrives at the other side, after
-/// a time, and then the end.
+/// The client's side of a connection is reset at once; what it has sent still arrives at the other
+/// side, after a time, and then the end.
 pub fn sever(connection: u64, late_us: u64) {
     with(|w| {
         let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
@@ -60,7 +61,7 @@ pub fn sever(connection: u64, late_us: u64) {
     });
 }
 
-/// New connections of a process to an address are refused for a time.
+/// Has new connections of a process to an address refused for a time, µs.
 pub fn refuse(process: u32, to: SocketAddr, for_us: u64) {
     with(|w| {
         let until = w.now.saturating_add(for_us);
@@ -68,7 +69,7 @@ pub fn refuse(process: u32, to: SocketAddr, for_us: u64) {
     });
 }
 
-/// Nothing arrives on a connection for a time, in one direction or both; then all of it does.
+/// Keeps back what is sent on a connection for a time, µs, in one direction or both.
 pub fn black_hole(connection: u64, there: bool, back: bool, for_us: u64) {
     with(|w| {
         let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
@@ -87,7 +88,7 @@ pub fn black_hole(connection: u64, there: bool, back: bool, for_us: u64) {
     });
 }
 
-/// New connections of a process to an address get no answer for a time.
+/// Leaves new connections of a process to an address without an answer for a time, µs.
 pub fn block(process: u32, to: SocketAddr, for_us: u64) {
     with(|w| {
         let until = w.now.saturating_add(for_us);
@@ -95,29 +96,15 @@ pub fn block(process: u32, to: SocketAddr, for_us: u64) {
     });
 }
 
-/// Corrupts one bit of the next header that goes from this side, or of the next data that has a digest.
-pub fn corrupt(connection: u64, from_client: bool, data: bool) {
-    with(|w| {
-        let bit = w.rng.bits() as u8;
-        let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
-        if let Some(state) = w.net.socks.get_mut(if from_client { &connection } else { &peer }) {
-            state.corrupt = Some(Corruption { bit, data });
-        }
-    });
-}
-
-/// Ends all faults that still go on; connections of which one side heard nothing stay dead.
+/// Ends all faults that still go on. Connections of which one side heard nothing stay dead.
 pub fn heal() {
     with(|w| {
         w.net.blocked.clear();
         w.net.refused.clear();
         let socks: Vec<u64> = w.net.socks.keys().copied().collect();
         for sock in socks {
-            if let Some(state) = w.net.socks.get_mut(&sock) {
-                state.corrupt = None;
-                if state.hole_until < u64::MAX {
-                    state.hole_until = 0;
-                }
+            if let Some(state) = w.net.socks.get_mut(&sock).filter(|state| state.hole_until < u64::MAX) {
+                state.hole_until = 0;
             }
             let now = w.now;
             w.at(now, Event::Deliver(sock));

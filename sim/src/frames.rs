@@ -1,7 +1,13 @@
-//! Follows the frames of a byte stream, one direction of a connection.
+//! The frames that go by in the simulated network: corrupts them, and counts requests against
+//! credits.
 //!
-//! Only the layout that docs/protocol.md promises for ever is read: enough to corrupt headers and leave data
-//! alone, which has no digest yet, and to count requests against the credits.
+//! Only the layout that docs/protocol.md promises for ever is read: enough to corrupt headers and
+//! data that has a digest, and to leave alone data that has none.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+
+use world::net::{self, Tap};
 
 const HEADER: usize = 48;
 const WELCOME: u8 = 2;
@@ -17,7 +23,7 @@ const CREDITS: u16 = 5;
 
 /// What went by.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Seen {
+enum Seen {
     /// A request's header, complete.
     Request,
     /// An answer's header, complete.
@@ -28,16 +34,16 @@ pub(crate) enum Seen {
 
 /// A bit that is to be changed.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Corruption {
+struct Corruption {
     /// Which, of those that could be.
-    pub bit: u8,
+    bit: u8,
     /// One of data that has a digest, else one of a header.
-    pub data: bool,
+    data: bool,
 }
 
 /// Where in the stream we are.
 #[derive(Debug)]
-pub(crate) struct Follower {
+struct Follower {
     header: [u8; HEADER],
     have: usize,
     data_left: usize,
@@ -48,12 +54,13 @@ pub(crate) struct Follower {
 }
 
 impl Follower {
-    pub fn new() -> Follower {
+    fn new() -> Follower {
         Follower { header: [0; HEADER], have: 0, data_left: 0, welcome: None, lost: false, sealed: false }
     }
 
-    /// Passes bytes on. With `corrupt` a bit of the first bytes of that sort is changed, and `corrupt` reset.
-    pub fn pass(&mut self, bytes: &mut [u8], corrupt: &mut Option<Corruption>, mut seen: impl FnMut(Seen)) {
+    /// Passes bytes on. With `corrupt` a bit of the first bytes of that sort is changed, and
+    /// `corrupt` reset.
+    fn pass(&mut self, bytes: &mut [u8], corrupt: &mut Option<Corruption>, mut seen: impl FnMut(Seen)) {
         let mut at = 0;
         while at < bytes.len() && !self.lost {
             if self.sealed {
@@ -124,4 +131,91 @@ fn credits(mut data: &[u8]) -> Option<u32> {
         data = &data[4 + len..];
     }
     None
+}
+
+/// What one socket sends.
+struct Direction {
+    follower: Follower,
+    /// What is to be done to what it sends next.
+    corruption: Option<Corruption>,
+    /// Requests that it sent and that are not answered.
+    outstanding: u32,
+    /// Requests that it may have outstanding, once it was told.
+    credits: Option<u32>,
+}
+
+impl Default for Direction {
+    fn default() -> Direction {
+        Direction { follower: Follower::new(), corruption: None, outstanding: 0, credits: None }
+    }
+}
+
+/// More requests on a connection than were granted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Excess {
+    /// Requests outstanding.
+    pub outstanding: u32,
+    /// Credits granted.
+    pub granted: u32,
+}
+
+/// The frames of all connections, by the socket that sends them.
+#[derive(Default)]
+pub struct Frames {
+    directions: RefCell<BTreeMap<u64, Direction>>,
+    excess: RefCell<Vec<Excess>>,
+}
+
+impl Frames {
+    /// Corrupts one bit of the next header that goes from this side, or of the next data that has a
+    /// digest.
+    pub fn corrupt(&self, connection: u64, from_client: bool, data: bool) {
+        let bit = world::dice(|r| r.bits()) as u8;
+        let Some(peer) = net::peer(connection) else { return };
+        let from = if from_client { connection } else { peer };
+        self.directions.borrow_mut().entry(from).or_default().corruption = Some(Corruption { bit, data });
+    }
+
+    /// What was to be corrupted and has not come is left alone.
+    pub fn heal(&self) {
+        self.directions.borrow_mut().values_mut().for_each(|direction| direction.corruption = None);
+    }
+
+    /// Returns where more requests were sent than were granted, since the last call.
+    pub fn take_excess(&self) -> Vec<Excess> {
+        self.excess.take()
+    }
+}
+
+impl Tap for Frames {
+    fn pass(&self, from: u64, to: u64, bytes: &mut [u8]) -> bool {
+        let mut directions = self.directions.borrow_mut();
+        let mut seen = Vec::new();
+        let sender = directions.entry(from).or_default();
+        let armed = sender.corruption.is_some();
+        sender.follower.pass(bytes, &mut sender.corruption, |what| seen.push(what));
+        let corrupted = armed && sender.corruption.is_none();
+        for what in seen {
+            match what {
+                Seen::Request => {
+                    let sender = directions.entry(from).or_default();
+                    sender.outstanding += 1;
+                    let (outstanding, granted) = (sender.outstanding, sender.credits.unwrap_or(0));
+                    if outstanding > granted {
+                        self.excess.borrow_mut().push(Excess { outstanding, granted });
+                    }
+                }
+                Seen::Answer => {
+                    let asker = directions.entry(to).or_default();
+                    asker.outstanding = asker.outstanding.saturating_sub(1);
+                }
+                Seen::Welcome(credits) => directions.entry(to).or_default().credits = Some(credits),
+            }
+        }
+        corrupted
+    }
+
+    fn forget(&self, sock: u64) {
+        self.directions.borrow_mut().remove(&sock);
+    }
 }
