@@ -14,14 +14,16 @@ use dst_session::lease::Granted;
 use dst_session::slots::Slots;
 use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome, WireError};
+use spdk::backend::Channel;
 use spdk::iov::Iov;
 use spdk::sock::Sock;
 use spdk::sock::{Member, SockReady, Traffic};
 
-use crate::backend::Io;
+use crate::completion::{Io, Submitter};
 use crate::frames::Incoming;
+use crate::gathering::is_worth_waiting;
 use crate::group::Group;
-use crate::queue::{Queue, Setup, is_over};
+use crate::queue::{Queue, is_over};
 use crate::report::Activity;
 use crate::stats::Stats;
 use crate::taking::Taking;
@@ -82,6 +84,7 @@ pub(crate) struct Body {
     pub is_secured: bool,
     pub hello: Option<Hello>,
     pub queue: Option<Queue>,
+    pub channel: Option<Channel>,
     pub outbox: Outbox,
     /// Whether the stream has bytes that the socket did not take yet.
     pub has_unsent: bool,
@@ -167,6 +170,7 @@ impl Connection {
                     is_secured: false,
                     hello: None,
                     queue: None,
+                    channel: None,
                     outbox: Outbox::new(),
                     has_unsent: false,
                     lease: Granted::new(timeout_ms, now_us),
@@ -249,30 +253,12 @@ impl Connection {
         self.receive();
     }
 
-    /// The backend has finished one of its transactions.
-    pub fn completed(self: &Rc<Self>, io: Io, status: Status, now_us: u64) {
-        let mut state = self.state.borrow_mut();
-        let body = &mut state.body;
-        let pools = &self.group.pools;
-        let queue = body.queue.as_mut().expect("only a queue's requests reach the backend");
-        queue.completed(io, status, now_us, pools);
-        if body.phase == Phase::Shut {
-            queue.drop_answers(pools);
-            if queue.in_backend() == 0 {
-                drop(state);
-                self.finish();
-            }
-            return;
-        }
-        self.mark_dirty(body);
-    }
-
     /// Whether what waits to be sent may wait a little longer, for more to go with it.
-    pub fn gathers(&self, now_us: u64, most_us: u64) -> bool {
+    pub fn gathers(&self, now_us: u64) -> bool {
         let state = self.state.borrow();
-        now_us.saturating_sub(self.dirty_since_us.get()) < most_us
-            && state.body.outbox.is_empty()
-            && state.body.queue.as_ref().is_some_and(Queue::gathers)
+        let waited_us = now_us.saturating_sub(self.dirty_since_us.get());
+        let is_worth_waiting = |queue: &Queue| is_worth_waiting(queue.backlog(), waited_us);
+        state.body.outbox.is_empty() && state.body.queue.as_ref().is_some_and(is_worth_waiting)
     }
 
     /// Sends what waits, as much as the socket takes.
@@ -372,13 +358,13 @@ impl Connection {
     }
 
     /// Control lets it in.
-    pub fn welcome(self: &Rc<Self>, welcome: &Welcome, setup: Option<Setup>) {
+    pub fn welcome(self: &Rc<Self>, welcome: &Welcome, queue: Option<(Queue, Channel)>) {
         let mut state = self.state.borrow_mut();
         let State { link, body, .. } = &mut *state;
         if body.phase == Phase::Shut {
             return;
         }
-        if setup.is_some()
+        if queue.is_some()
             && let Some((member, stream)) = link.take()
         {
             // Requests will come through it.
@@ -392,7 +378,7 @@ impl Connection {
         body.lease = Granted::new(welcome.keep_alive_ms, self.group.now_us());
         body.lease_ms = welcome.keep_alive_ms;
         body.taking = Taking::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
-        body.queue = setup.map(Queue::new);
+        (body.queue, body.channel) = queue.unzip();
         body.message = Vec::new();
         body.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
         self.mark_dirty(body);
@@ -485,5 +471,24 @@ impl Connection {
 impl SockReady for Connection {
     fn readable(self: Rc<Self>) {
         self.receive();
+    }
+}
+
+impl Submitter for Connection {
+    fn completed(self: Rc<Self>, io: Io, status: Status, now_us: u64) {
+        let mut state = self.state.borrow_mut();
+        let body = &mut state.body;
+        let pools = &self.group.pools;
+        let queue = body.queue.as_mut().expect("only a queue's requests reach the backend");
+        queue.completed(io, status, now_us, pools);
+        if body.phase == Phase::Shut {
+            queue.drop_answers(pools);
+            if queue.in_backend() == 0 {
+                drop(state);
+                self.finish();
+            }
+            return;
+        }
+        self.mark_dirty(body);
     }
 }

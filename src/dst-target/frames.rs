@@ -8,8 +8,10 @@ use dst_wire::secure::Secure;
 use dst_wire::{Header, Hello, Kind, WireError};
 use spdk::iov::IovMut;
 
+use crate::completion::Submitter;
 use crate::connection::{Body, Connection, Phase};
-use crate::queue::Queue;
+use crate::queue::{Ended, Queue};
+use crate::submission::submit;
 
 /// Bytes of control frames that may wait to be sent; a peer that does not take its keep-alives' answers
 /// gets no more of them.
@@ -81,8 +83,14 @@ impl Frames for Incoming<'_> {
         match header.kind {
             Kind::Request => {
                 let Some(queue) = &mut body.queue else { return Ok(()) };
-                if let Err(now_us) = queue.end(self.connection, &body.lease) {
-                    body.broken = Some(body.lease_over(now_us));
+                let pools = &self.connection.group().pools;
+                match queue.end(&body.lease, pools, spdk::clock::now_us) {
+                    Ended::Submit(submission) => {
+                        let channel = body.channel.as_ref().expect("a queue has a channel");
+                        submit(channel, submission, Rc::clone(self.connection) as Rc<dyn Submitter>);
+                    }
+                    Ended::Answered => {}
+                    Ended::LeaseOver(now_us) => body.broken = Some(body.lease_over(now_us)),
                 }
             }
             Kind::Hello => body.hello = Some(Hello::decode(&body.message)?),

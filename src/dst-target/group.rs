@@ -11,19 +11,20 @@ use dst_wire::{Device, Event, Hello, Refusal, Welcome};
 use spdk::bdev::DescRef;
 use spdk::clock::now_us;
 use spdk::interrupt::Watch;
-use spdk::iov::IOV_MAX_BATCH;
 use spdk::poller::{Poller, Turn};
 use spdk::sock::{Groups, Sock, Traffic};
 use spdk::thread::Thread;
 
-use crate::backend::{OwnerShare, Pools, collect};
+use crate::completion::Completions;
 use crate::connection::{Connection, Remains};
 use crate::control::Target;
 use crate::options::Options;
-use crate::queue::Setup;
+use crate::pools::{OBJECTS, Pools};
+use crate::queue::{Queue, Setup};
 use crate::rate::RateLimit;
 use crate::report::Activity;
 use crate::sessions::{Owner, SessionId};
+use crate::share::OwnerShare;
 use crate::stats::Stats;
 
 /// Sockets looked at in one poll; more wait for the next one.
@@ -32,21 +33,6 @@ const SOCKETS_A_POLL: usize = 32;
 /// How long the sockets may go unlooked at while the backend works for the group: what comes meanwhile is
 /// received with one system call.
 const LOOK_US: u64 = 10;
-
-/// How long an answer may wait for others while the backend works for the connection. SPDK hands completions
-/// over eight messages a turn, and a system call for each eight is what small I/O can't pay. A turn that
-/// brings nothing ends the wait, so it is this long only where the core has no idle moment; see
-/// docs/performance.md for what each of these numbers gives.
-const GATHER_US: u64 = 40;
-
-/// With so many answers waiting, sending them need not wait for more: they fill one system call's vectors.
-pub const GATHERED: usize = IOV_MAX_BATCH / 2;
-
-/// The same for so many bytes. Of large answers fewer at once are slower, more are not faster.
-pub const GATHERED_BYTES: usize = 1 << 20;
-
-/// With fewer transactions in the backend an answer is sent at once: there latency is what counts.
-pub const GATHER_FROM: usize = 8;
 
 /// Most stalled connections that are tried again in a turn: with thousands of them each turn would only find out
 /// that there is still no memory for most.
@@ -80,6 +66,7 @@ pub struct Join {
 pub struct Group {
     pub options: Options,
     pub pools: Pools,
+    completions: Rc<Completions>,
     pub log: RateLimit,
     /// Connections with something to send.
     pub dirty: RefCell<VecDeque<Rc<Connection>>>,
@@ -126,9 +113,11 @@ impl Group {
     /// Not enough memory.
     pub fn start(options: Options, control: Thread, index: usize) -> spdk::Result<()> {
         let room = options.max_connections as usize;
+        let completions = Rc::new(Completions::new(OBJECTS));
         let group = Rc::new(Group {
             options,
-            pools: Pools::new(&options)?,
+            pools: Pools::new(&options, &completions)?,
+            completions,
             log: RateLimit::default(),
             dirty: RefCell::new(VecDeque::with_capacity(room)),
             stalled: RefCell::new(VecDeque::with_capacity(room)),
@@ -182,6 +171,7 @@ impl Group {
             // A poller is a small allocation; without one nothing here can go on.
             let poller =
                 Poller::resting(0, TICK_US, move || group.poll()).expect("a poller can be registered");
+            self.completions.set_waker(poller.waker());
             let watch = self.sockets.watch(&poller.waker()).expect("sockets can be watched");
             *self.poller.borrow_mut() = Some((poller, watch));
         }
@@ -198,7 +188,7 @@ impl Group {
         let now = now_us();
         self.now_us.set(now);
         let mut events = 0;
-        if self.pools.in_backend.get() == 0 || now >= self.next_sockets_us.get() {
+        if !self.completions.are_expected() || now >= self.next_sockets_us.get() {
             self.next_sockets_us.set(now + LOOK_US);
             events = self.sockets.poll(SOCKETS_A_POLL).unwrap_or_else(|errno| {
                 self.log.warn(format_args!("DST sockets can't be polled: {errno}"));
@@ -206,7 +196,7 @@ impl Group {
             });
         }
         events += self.look_after_away();
-        let completed = collect(self);
+        let completed = self.completions.collect();
         let sent = self.flush_dirty(events > 0 || completed > 0);
         let mut gave_back = completed > 0 || sent;
         if now >= self.next_tick_us.get() {
@@ -260,7 +250,7 @@ impl Group {
         let mut sent = false;
         for _ in 0..count {
             let Some(connection) = self.dirty.borrow_mut().pop_front() else { break };
-            if more_to_come && connection.gathers(self.now_us(), GATHER_US) {
+            if more_to_come && connection.gathers(self.now_us()) {
                 self.dirty.borrow_mut().push_back(connection);
             } else {
                 connection.flush();
@@ -323,18 +313,20 @@ impl Group {
         self.now_us.set(now_us());
         let place = (welcome.session.id, welcome.session.queue);
         let connection = self.connection(id);
-        let setup = match (join, &connection) {
+        let queue = match (join, &connection) {
             (None, _) => None,
             (Some(join), None) => return self.return_slots(id, place, join.slots),
             (Some(join), Some(connection)) => match join.bdev.channel() {
-                Ok(channel) => Some(Setup {
-                    channel,
-                    device: join.device,
-                    max_transfer: join.max_transfer,
-                    has_digests: join.has_digests,
-                    slots: join.slots,
-                    owner: self.share_of(join.owner),
-                }),
+                Ok(channel) => {
+                    let queue = Queue::new(Setup {
+                        device: join.device,
+                        max_transfer: join.max_transfer,
+                        has_digests: join.has_digests,
+                        slots: join.slots,
+                        owner: self.share_of(join.owner),
+                    });
+                    Some((queue, channel))
+                }
                 Err(errno) => {
                     let peer = connection.peer;
                     self.log.warn(format_args!("DST connection from {peer}: no I/O channel: {errno}"));
@@ -344,7 +336,7 @@ impl Group {
             },
         };
         if let Some(connection) = connection {
-            connection.welcome(welcome, setup);
+            connection.welcome(welcome, queue);
         }
     }
 

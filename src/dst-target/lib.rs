@@ -10,7 +10,7 @@
 #![forbid(unsafe_code)]
 
 mod admission;
-mod backend;
+mod completion;
 mod connection;
 mod control;
 mod deletion;
@@ -19,16 +19,20 @@ mod error;
 mod export;
 mod exports;
 mod frames;
+mod gathering;
 mod group;
 mod listener;
 mod options;
+mod pools;
 mod queue;
 mod rate;
 mod report;
 mod room;
 mod secure;
 mod sessions;
+mod share;
 mod stats;
+mod submission;
 mod taking;
 
 pub use control::Target;
