@@ -31,6 +31,7 @@ mod room;
 mod secure;
 mod sessions;
 mod share;
+mod stage;
 mod stats;
 mod submission;
 mod taking;
