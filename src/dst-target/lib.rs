@@ -22,6 +22,7 @@ mod frames;
 mod gathering;
 mod group;
 mod listener;
+mod members;
 mod options;
 mod pools;
 mod queue;

@@ -1,7 +1,8 @@
 //! How much of a group's pools one connection, and one owner, may hold.
 
-use std::cell::Cell;
-use std::rc::Rc;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
 
 /// An amount of each of a group's pools: what somebody holds or needs, or what is free.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -16,6 +17,31 @@ pub struct Amount {
 
 /// What all connections of one owner in a group hold together.
 pub type OwnerShare = Cell<Amount>;
+
+/// The shares of a group's owners, each as long as one of its connections is here.
+#[derive(Debug)]
+pub struct Owners<K>(RefCell<BTreeMap<K, Weak<OwnerShare>>>);
+
+impl<K> Default for Owners<K> {
+    fn default() -> Owners<K> {
+        Owners(RefCell::default())
+    }
+}
+
+impl<K: Ord> Owners<K> {
+    /// Returns what this owner's connections hold together.
+    pub fn share_of(&self, owner: K) -> Rc<OwnerShare> {
+        let mut owners = self.0.borrow_mut();
+        if let Some(share) = owners.get(&owner).and_then(Weak::upgrade) {
+            return share;
+        }
+        // Here, and not when an owner's last connection goes: that may be on the I/O path.
+        owners.retain(|_, share| share.strong_count() > 0);
+        let share = Rc::default();
+        owners.insert(owner, Rc::downgrade(&share));
+        share
+    }
+}
 
 /// What one connection holds of its group's pools.
 #[derive(Debug)]
@@ -143,5 +169,18 @@ mod tests {
         one.gave_back(amount(14, 1, 0));
         assert!(other.may_take(amount(1, 0, 0), free));
         assert_eq!(owner.get(), amount(0, 0, 1));
+    }
+
+    #[test]
+    fn an_owner_is_forgotten_with_its_last_connection() {
+        let owners = Owners::default();
+        let first = Share::new(owners.share_of("a"));
+        let mut second = Share::new(owners.share_of("a"));
+        second.took(Amount { objects: 1, small: 0, large: 0 });
+        assert_eq!(first.owner.get().objects, 1, "connections of one owner have one share");
+        assert_eq!(owners.share_of("b").get(), Amount::default());
+        drop((first, second));
+        assert_eq!(owners.share_of("c").get(), Amount::default());
+        assert_eq!(owners.0.borrow().len(), 1, "the map grows with every owner that ever was");
     }
 }
