@@ -385,3 +385,6 @@ impl Queue {
         self.setup.slots
     }
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;
