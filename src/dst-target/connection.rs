@@ -435,3 +435,6 @@ impl Open {
         Ok(())
     }
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;
