@@ -40,6 +40,8 @@ struct Rig {
     pools: Rc<Pools>,
     completions: Rc<Completions>,
     recorder: Rc<Recorder>,
+    /// What the connection holds of the pools.
+    owner: Rc<OwnerShare>,
     client: Sock,
     thread: u64,
     store: u32,
@@ -113,6 +115,17 @@ fn keep_alive(id: u64, has: u64) -> Header {
     Header { id, start: has, ..Header::new(Kind::KeepAlive) }
 }
 
+/// The kinds of the frames in these bytes.
+fn kinds(bytes: &[u8]) -> Vec<Kind> {
+    let (mut rest, mut kinds) = (bytes, Vec::new());
+    while let Some((header, behind)) = rest.split_first_chunk() {
+        let header = Header::decode(header).unwrap();
+        kinds.push(header.kind);
+        rest = &behind[header.data_len as usize..];
+    }
+    kinds
+}
+
 impl Rig {
     fn new() -> Rig {
         world::begin(1, false);
@@ -137,7 +150,17 @@ impl Rig {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let connection = Connection::new(1, peer, sock, HANDSHAKE_MS, began_us);
         let connection = Rc::new(RefCell::new(connection));
-        Rig { connection, pools, completions, recorder: Rc::default(), client, thread, store, began_us }
+        Rig {
+            connection,
+            pools,
+            completions,
+            recorder: Rc::default(),
+            owner: Rc::default(),
+            client,
+            thread,
+            store,
+            began_us,
+        }
     }
 
     /// A connection that was admitted `ago_us` ago, with a queue or as a session's first one.
@@ -153,6 +176,7 @@ impl Rig {
     }
 
     fn requests(&self) -> Box<Requests> {
+        let owner = Rc::clone(&self.owner);
         on(self.thread, || {
             let channel = Desc::open("disk", true, |_| {}).unwrap().handle().channel().unwrap();
             let queue = Queue::new(Setup {
@@ -160,7 +184,7 @@ impl Rig {
                 max_transfer: 1 << 20,
                 has_digests: false,
                 slots: Slots::new(16),
-                owner: Rc::new(OwnerShare::default()),
+                owner,
             });
             Box::new(Requests { queue, channel })
         })
@@ -199,18 +223,17 @@ impl Rig {
     }
 
     fn client_receives(&self) -> Vec<Kind> {
+        kinds(&self.client_bytes())
+    }
+
+    fn client_bytes(&self) -> Vec<u8> {
         for _ in 0..20 {
             world::step();
         }
         let mut bytes = vec![0; SOCKET as usize];
         let len = self.client.recv(&mut bytes).unwrap().unwrap_or(0);
-        let (mut rest, mut kinds) = (&bytes[..len], Vec::new());
-        while let Some((header, behind)) = rest.split_first_chunk() {
-            let header = Header::decode(header).unwrap();
-            kinds.push(header.kind);
-            rest = &behind[header.data_len as usize..];
-        }
-        kinds
+        bytes.truncate(len);
+        bytes
     }
 
     fn tick(&self, is_stalled: bool, after_ms: u64) -> Result<(), Broken> {
@@ -491,6 +514,59 @@ fn a_client_that_takes_nothing_is_closed() {
 }
 
 #[test]
+fn a_client_has_its_time_to_take_something_from_when_it_waits() {
+    let rig = Rig::ready(false, 0);
+    rig.sends(keep_alive(1, 0), &[]);
+    rig.sends(keep_alive(2, 1), &[]);
+    rig.receive().unwrap();
+    rig.flush();
+    assert_eq!(rig.tick(false, 1), Ok(()), "nothing waits");
+    rig.connection.borrow_mut().event(Event::Removed);
+    assert_eq!(rig.tick(false, KEEP_ALIVE_MS.into()), Ok(()));
+    assert_eq!(rig.tick(false, u64::from(KEEP_ALIVE_MS) + 1), Err(Broken::NotTaking(KEEP_ALIVE_MS.into())));
+}
+
+#[test]
+fn a_control_frame_waits_for_the_end_of_the_answer_that_has_begun() {
+    let rig = Rig::ready(true, 0);
+    let per_answer = HEADER_LEN + 100 * BLOCK as usize;
+    // Three answers of 100 blocks each are more than the socket takes.
+    for slot in 0..3 {
+        rig.sends(Header { count: 100, ..read(1, slot) }, &[]);
+    }
+    rig.receive().unwrap();
+    rig.backend_finishes();
+    rig.connection.borrow_mut().flush(&rig.pools, rig.began_us).unwrap();
+    assert!(3 * per_answer > SOCKET as usize && rig.connection.borrow().wants_to_send());
+    rig.sends(keep_alive(1, 0), &[]);
+    rig.receive().unwrap();
+    let mut bytes = rig.client_bytes();
+    while rig.connection.borrow().wants_to_send() {
+        rig.connection.borrow_mut().flush(&rig.pools, rig.began_us).unwrap();
+        bytes.extend(rig.client_bytes());
+    }
+    assert_eq!(bytes.len(), 3 * per_answer + HEADER_LEN);
+    let kinds = kinds(&bytes);
+    assert_eq!(kinds.iter().filter(|kind| **kind == Kind::Answer).count(), 3, "{kinds:?}");
+}
+
+#[test]
+fn a_stalled_connection_goes_on_where_it_stopped() {
+    let rig = Rig::ready(true, 0);
+    for slot in 0..14 {
+        rig.sends(read(1, slot), &[]);
+    }
+    // A connection may have half of the I/O objects, and these are 24.
+    assert!(rig.receive().unwrap().is_stalled);
+    assert_eq!(rig.in_backend(), OBJECTS / 2);
+    assert!(rig.receive().unwrap().is_stalled);
+    rig.backend_finishes();
+    assert_eq!(rig.flush(), [Kind::Answer; OBJECTS / 2]);
+    assert!(!rig.receive().unwrap().is_stalled);
+    assert_eq!(rig.in_backend(), 14 - OBJECTS / 2);
+}
+
+#[test]
 fn keep_alives_that_nobody_takes_the_acknowledgements_of_are_not_acknowledged() {
     let rig = Rig::ready(false, 0);
     for id in 1..=200 {
@@ -520,20 +596,22 @@ fn a_client_that_is_not_heard_gets_a_sign_of_life_now_and_then() {
 #[test]
 fn a_closed_connection_is_finished_when_the_backend_has_nothing_of_it() {
     let rig = Rig::ready(true, 0);
+    rig.sends(read(1, 2), &[]);
+    rig.receive().unwrap();
+    assert!(rig.backend_finishes().is_none());
     rig.sends(read(1, 0), &[]);
     rig.sends(read(1, 1), &[]);
     rig.receive().unwrap();
-    assert_eq!(rig.in_backend(), 2);
+    assert_eq!((rig.in_backend(), rig.owner.get().objects), (2, 3));
     assert!(matches!(rig.shut(), Shut::Draining));
     assert!(matches!(rig.shut(), Shut::Before));
-    assert_eq!(rig.in_backend(), 2);
+    assert_eq!((rig.in_backend(), rig.owner.get().objects), (2, 2), "an unsent answer keeps its memory");
     assert!(!rig.connection.borrow().wants_to_send());
     assert_eq!(rig.tick(false, 1_000_000), Ok(()), "its lease is of no interest any more");
     let remains = rig.backend_finishes().expect("it is finished");
-    assert_eq!((remains.stats.reads, remains.goodbye), (2, false));
+    assert_eq!((remains.stats.reads, remains.goodbye), (3, false));
     assert!(remains.slots.is_some());
-    let memory = rig.pools.take(1 << 20, &mut crate::share::Share::new(Rc::default()));
-    assert!(memory.is_some(), "not all memory is back");
+    assert_eq!(rig.owner.get(), Default::default(), "not all memory is back");
 }
 
 #[test]
