@@ -1,4 +1,7 @@
-//! One connection's transactions at the target: received, in the backend, waiting to be sent.
+//! One connection's requests at the target: received, in the backend, answered.
+//!
+//! A queue knows neither its connection nor its bdev: it takes what it needs as arguments, and returns
+//! what is to be submitted and sent.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -77,14 +80,14 @@ fn digest_of(io: &Io, len: usize) -> u32 {
     Crc32c::of_pieces(len, |at| io.data.slice(at))
 }
 
-/// A connection's transactions.
+/// The requests of one connection, and the record of their answers.
 pub struct Queue {
     setup: Setup,
     work: Box<[Work]>,
     arriving: Arriving,
     to_send: VecDeque<u16>,
     sent_of_first: usize,
-    /// Bytes of all in `to_send`.
+    /// Bytes of all answers in `to_send`.
     to_send_bytes: usize,
     in_backend: usize,
     share: Share,
@@ -113,17 +116,17 @@ impl Queue {
         }
     }
 
-    /// The device has another size now.
+    /// The device has another size from now on.
     pub fn resized(&mut self, num_blocks: u64) {
         self.setup.device.num_blocks = num_blocks;
     }
 
-    /// Transactions in the backend.
+    /// Returns how many requests the backend has.
     pub fn in_backend(&self) -> usize {
         self.in_backend
     }
 
-    /// Whether an answer waits to be sent.
+    /// Returns whether an answer waits to be sent.
     pub fn wants_to_send(&self) -> bool {
         !self.to_send.is_empty()
     }
@@ -133,12 +136,16 @@ impl Queue {
         Backlog { in_backend: self.in_backend, answers: self.to_send.len(), bytes: self.to_send_bytes }
     }
 
-    /// Whether the first answer is on the wire in part.
+    /// Returns whether the first answer is on the wire in part.
     pub fn is_mid_frame(&self) -> bool {
         self.sent_of_first > 0
     }
 
-    /// A request's header came. Takes what executing it needs, so that its data has a place.
+    /// A request's header has come. Takes what executing the request needs, so that its data has a
+    /// place. HOT.
+    ///
+    /// # Errors
+    /// The client may not send this: its connection is over.
     pub fn header(&mut self, header: &Header, pools: &Pools) -> Result<Flow, Violation> {
         let slot = slot_of(header.id);
         if let Some(&Work { unsent: other, .. }) = self.work.get(usize::from(slot))
@@ -190,7 +197,7 @@ impl Queue {
         Ok(Flow::Go)
     }
 
-    /// Bytes of the request's data.
+    /// The next bytes of the request's data have come. HOT.
     pub fn data(&mut self, bytes: &[u8]) {
         if let Arriving::ToExecute { io, at, .. } = &mut self.arriving {
             io.data.copy_in(*at, bytes);
@@ -198,7 +205,8 @@ impl Queue {
         }
     }
 
-    /// Where the rest of the request's data belongs.
+    /// Adds the place of the rest of the request's data to `iov`. Returns how many bytes were added: none
+    /// if the data is passed over.
     pub fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
         match &mut self.arriving {
             Arriving::ToExecute { request, io, at, .. } => {
@@ -208,7 +216,7 @@ impl Queue {
         }
     }
 
-    /// Bytes of the request's data were received to their place.
+    /// So many bytes of the request's data were received to their place.
     pub fn placed(&mut self, len: usize) {
         if let Arriving::ToExecute { at, .. } = &mut self.arriving {
             *at += len;
@@ -257,7 +265,7 @@ impl Queue {
         }
     }
 
-    /// The backend has finished a transaction.
+    /// The backend has finished a request. HOT.
     pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
         if status != Status::Success {
@@ -280,7 +288,7 @@ impl Queue {
         self.send(slot, id, status, io);
     }
 
-    /// A request's data is not what the client sent: it is to send it again.
+    /// A request's data is not what the client sent. The client is to send it again.
     fn corrupt(&mut self, slot: u16, io: Io, pools: &Pools) {
         pools.put(io, &mut self.share);
         self.stats.corrupt += 1;
@@ -310,7 +318,7 @@ impl Queue {
         self.to_send.push_back(slot);
     }
 
-    /// Adds what waits to be sent, as far as there is room.
+    /// Adds what waits to be sent to `iov`, as far as there is room. HOT.
     pub fn outgoing<'a>(&'a self, iov: &mut Iov<'a>) {
         for (i, &slot) in self.to_send.iter().enumerate() {
             if iov.remaining_capacity() < 2 {
@@ -329,7 +337,7 @@ impl Queue {
         }
     }
 
-    /// So many bytes of [`Queue::outgoing`] are on the wire.
+    /// So many bytes of [`Queue::outgoing`] are on the wire. HOT.
     pub fn sent(&mut self, mut bytes: usize, pools: &Pools) {
         while bytes > 0 {
             let slot = *self.to_send.front().expect("more was sent than there was");
@@ -379,7 +387,10 @@ impl Queue {
         }
     }
 
-    /// The record, for the queue's next connection.
+    /// Returns the record, for the queue's next connection.
+    ///
+    /// # Panics
+    /// The backend still has a request.
     pub fn into_slots(self) -> Slots {
         assert_eq!(self.in_backend, 0, "the record is not final while the backend works");
         self.setup.slots
