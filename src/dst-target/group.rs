@@ -97,7 +97,10 @@ impl Group {
 
     fn turn(&self) -> Turn {
         let turn = self.members.turn();
-        self.tell_notices();
+        // Most turns have none.
+        if self.members.has_notices() {
+            self.tell_notices();
+        }
         turn
     }
 
@@ -118,7 +121,7 @@ impl Group {
         }
     }
 
-    /// Tells the control thread what has happened to connections. HOT.
+    /// Tells the control thread what has happened to connections.
     fn tell_notices(&self) {
         while let Some(notice) = self.members.next_notice() {
             match notice {

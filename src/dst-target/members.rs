@@ -142,6 +142,12 @@ impl Members {
         }
     }
 
+    /// Returns whether the control thread is to be told something. HOT.
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.borrow().is_empty()
+    }
+
     /// Returns the next thing that the control thread is to be told. To be asked after each call that
     /// may change a connection.
     pub fn next_notice(&self) -> Option<Notice> {

@@ -58,6 +58,7 @@ impl Share {
     }
 
     /// Returns whether the connection may take `need` while this much is free.
+    #[inline]
     pub fn may_take(&self, need: Amount, free: Amount) -> bool {
         let (held, of_owner) = (self.held, self.owner.get());
         let may_take = |of: fn(&Amount) -> usize| {
@@ -69,6 +70,7 @@ impl Share {
     }
 
     /// Notes what the connection took.
+    #[inline]
     pub fn took(&mut self, taken: Amount) {
         self.change(|held| {
             held.objects += taken.objects;
@@ -78,6 +80,7 @@ impl Share {
     }
 
     /// Notes what the connection gave back.
+    #[inline]
     pub fn gave_back(&mut self, given: Amount) {
         self.change(|held| {
             held.objects -= given.objects;

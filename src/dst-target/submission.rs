@@ -19,6 +19,7 @@ pub struct Submission {
 }
 
 /// Hands a request to the backend. `submitter` gets the completion, in a later turn. HOT.
+#[inline]
 pub fn submit(channel: &Channel, submission: Submission, submitter: Rc<dyn Submitter>) {
     let Submission { mut io, op, start, count } = submission;
     io.ctx.submitted_by(submitter);
