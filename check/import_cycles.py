@@ -19,12 +19,6 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# Crates whose files still import each other in circles. Remove each crate from this list when it is
-# fixed.
-ALLOWED = {
-    "src/dst-target",
-}
-
 COMMENT_OR_TEXT = re.compile(
     r'//[^\n]*|/\*.*?\*/|r(#*)".*?"\1|b?"(?:\\.|[^"\\])*"|b?\'(?:\\.[^\']*|[^\'\\])\'', re.DOTALL
 )
@@ -276,8 +270,7 @@ def main(words):
         return
     bad = 0
     for root in crates():
-        if root.parent.relative_to(ROOT).as_posix() not in ALLOWED:
-            bad += report(root)
+        bad += report(root)
     if bad:
         sys.exit(1)
 

@@ -9,8 +9,8 @@
 
 #![forbid(unsafe_code)]
 
-mod backend;
 mod backing;
+mod completion;
 mod connection;
 mod control;
 mod draining;
@@ -18,17 +18,23 @@ mod error;
 mod export;
 mod exports;
 mod frames;
+mod gathering;
 mod group;
 mod groups;
 mod listener;
 mod listeners;
+mod members;
 mod messages;
 mod options;
+mod pools;
 mod questions;
 mod queue;
 mod rate;
 mod report;
 mod secure;
+mod share;
+mod stage;
+mod submission;
 mod taking;
 mod threads;
 

@@ -15,8 +15,7 @@ use spdk::thread::Thread;
 /// What control tells a group. A group that no longer has the connection ignores the message, unless
 /// noted otherwise.
 pub enum ToGroup {
-    /// A listener has accepted this connection: the group owns it from now on. A group that could not
-    /// be started closes it and answers with [`ToControl::Finished`].
+    /// A listener has accepted this connection: the group owns it from now on.
     Adopt {
         /// The connection.
         connection: ConnectionId,
@@ -63,7 +62,7 @@ pub enum ToGroup {
         /// The connection.
         connection: ConnectionId,
     },
-    /// The group answers with [`ToControl::Counted`], also when it could not be started.
+    /// The group answers with [`ToControl::Counted`].
     Count {
         /// Names the question.
         question: u64,

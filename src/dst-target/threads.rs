@@ -44,7 +44,7 @@ impl Target {
             match self.start_group(core) {
                 Ok(thread) => threads.push(thread),
                 Err(errno) => {
-                    self.stop_threads(&threads);
+                    Self::stop_threads(&threads);
                     return then(Err(Error::Resources { what: "threads of the target", errno }));
                 }
             }
@@ -55,7 +55,7 @@ impl Target {
 
     fn start_group(&self, core: u32) -> spdk::Result<Thread> {
         let options = self.options.get();
-        let control = self.way_here();
+        let control = Control::new(self.thread, |message| Target::with(|target| target.hear(message)));
         let thread = Thread::create(&format!("dst_target_{core}"), core)?;
         thread.send(move || {
             let result = group::start(options, control);
@@ -83,7 +83,7 @@ impl Target {
         let result = match failure {
             None => self.use_groups(threads),
             Some(error) => {
-                self.stop_threads(&threads);
+                Self::stop_threads(&threads);
                 Err(error)
             }
         };
@@ -98,7 +98,7 @@ impl Target {
         match Poller::register(TICK_US, tick) {
             Ok(ticker) => *self.ticker.borrow_mut() = Some(ticker),
             Err(errno) => {
-                self.stop_threads(&threads);
+                Self::stop_threads(&threads);
                 return Err(Error::Resources { what: "a timer of the target", errno });
             }
         }
@@ -112,26 +112,16 @@ impl Target {
     pub(crate) fn stop_groups(&self) {
         match std::mem::take(&mut *self.groups.borrow_mut()) {
             Groups::None => {}
-            Groups::Starting { threads, .. } | Groups::Started(threads) => self.stop_threads(&threads),
+            Groups::Starting { threads, .. } | Groups::Started(threads) => Self::stop_threads(&threads),
         }
     }
 
-    fn stop_threads(&self, threads: &[Thread]) {
+    fn stop_threads(threads: &[Thread]) {
         for &thread in threads {
-            if let Err(errno) = self.send_to(thread, ToGroup::Stop) {
+            if let Err(errno) = thread.send(|| group::hear(ToGroup::Stop)) {
                 spdk::error!("a DST target thread can't be told to stop: {errno}");
             }
         }
-    }
-
-    /// Returns how groups reach this target.
-    fn way_here(&self) -> Control {
-        Control::new(self.thread, |message| Target::with(|target| target.hear(message)))
-    }
-
-    fn send_to(&self, thread: Thread, message: ToGroup) -> spdk::Result<()> {
-        let control = self.way_here();
-        thread.send(move || group::hear(control, message))
     }
 
     /// Sends a message to a group's thread.
@@ -140,7 +130,7 @@ impl Target {
     /// SPDK can't take the message, which is lost.
     pub(crate) fn send(&self, group: usize, message: ToGroup) -> spdk::Result<()> {
         let thread = self.groups.borrow().threads()[group];
-        self.send_to(thread, message)
+        thread.send(move || group::hear(message))
     }
 
     /// Sends a message to a group's thread.
