@@ -59,6 +59,11 @@ impl Channel {
         self.block_size
     }
 
+    /// Returns whether the bdev is removed.
+    pub fn is_removed(&self) -> bool {
+        with(|w| self.share.is_removed(w))
+    }
+
     /// Reads into `io.data`.
     pub fn read<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
         self.submit(io, IoKind::Read, offset_blocks, num_blocks);

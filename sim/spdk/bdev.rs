@@ -84,7 +84,10 @@ impl Desc {
             let descs = w.slots.get::<Descs>();
             let backing = *descs.bdevs.get(&(process, name.to_owned())).ok_or(Errno::ENODEV)?;
             let (name, on_event) = (name.to_owned(), Some(Rc::clone(&on_event)));
-            descs.open.insert((process, id), OpenDesc { name, backing, write, thread, on_event, holders: 1 });
+            descs.open.insert(
+                (process, id),
+                OpenDesc { name, backing, write, is_removed: false, thread, on_event, holders: 1 },
+            );
             Ok(Desc { process, id })
         })
     }
@@ -158,8 +161,13 @@ pub fn resized(process: u32, name: &str) {
 
 /// A bdev goes: nobody can open it any more, and those who have it open are told.
 pub fn remove(process: u32, name: &str) {
+    with(|w| {
+        let descs = w.slots.get::<Descs>();
+        descs.bdevs.remove(&(process, name.to_owned()));
+        let open = descs.open.iter_mut().filter(|((owner, _), desc)| *owner == process && desc.name == name);
+        open.for_each(|(_, desc)| desc.is_removed = true);
+    });
     tell(process, name, BdevEvent::Remove);
-    with(|w| w.slots.get::<Descs>().bdevs.remove(&(process, name.to_owned())));
 }
 
 /// Returns how many descriptors, channels and I/Os a process has open.

@@ -21,6 +21,7 @@ pub(crate) struct OpenDesc {
     pub name: String,
     pub backing: Backing,
     pub write: bool,
+    pub is_removed: bool,
     pub thread: u64,
     /// Gone once the owner has closed it.
     pub on_event: Option<OnEvent>,
@@ -59,6 +60,11 @@ impl Share {
             desc.holders += 1;
         }
         Share { process, desc }
+    }
+
+    /// Returns whether the owner was told that the bdev is removed.
+    pub fn is_removed(&self, w: &mut World) -> bool {
+        w.slots.get::<Descs>().open.get(&(self.process, self.desc)).is_some_and(|desc| desc.is_removed)
     }
 
     /// Takes another share.

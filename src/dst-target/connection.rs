@@ -191,7 +191,13 @@ impl Connection {
         match &mut self.life {
             Life::Open(open) | Life::Over(open, _) => {
                 let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
-                requests.queue.completed(io, status, now_us, pools);
+                if status != Status::Success && requests.channel.is_removed() {
+                    // Control closes the connection soon, and the client sends the request again when
+                    // the bdev is back.
+                    requests.queue.failed_by_removal(io, pools);
+                } else {
+                    requests.queue.completed(io, status, now_us, pools);
+                }
                 None
             }
             Life::Draining(requests, _) => {

@@ -283,6 +283,15 @@ impl Queue {
         }
     }
 
+    /// The backend has failed a request because its bdev was removed. The request is not answered.
+    #[cold]
+    pub fn failed_by_removal(&mut self, io: Io, pools: &Pools) {
+        self.in_backend -= 1;
+        self.stats.errors += 1;
+        self.setup.slots.withdraw(io.ctx.slot);
+        pools.put(io, &mut self.share);
+    }
+
     fn answer(&mut self, slot: u16, status: Status, io: Option<Io>) {
         let id = self.setup.slots.answered(slot, status);
         self.send(slot, id, status, io);

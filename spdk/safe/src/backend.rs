@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use libc::iovec;
 pub use spdk_contract::io::IoStatus;
@@ -83,6 +84,11 @@ impl Channel {
     /// Returns the block size in bytes.
     pub fn block_size(&self) -> u32 {
         self.0.desc.block_size
+    }
+
+    /// Returns whether SPDK has said that the bdev is removed. I/O may fail for that reason alone.
+    pub fn is_removed(&self) -> bool {
+        self.0.desc.is_removed.load(Ordering::Relaxed)
     }
 
     /// Reads into `io.data`, which is `num_blocks` long. HOT.

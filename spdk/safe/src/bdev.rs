@@ -120,7 +120,9 @@ impl Desc {
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let opener = Thread::current().ok_or(Errno::ESRCH)?;
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-        let events = Rc::new(Events(RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>))));
+        let is_removed = Arc::new(AtomicBool::new(false));
+        let on_event = RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>));
+        let events = Rc::new(Events { on_event, is_removed: Arc::clone(&is_removed) });
         let module = crate::module_address::get().ok_or(Errno::ENODEV)?;
         let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: a string for the call; a bdev that was found just now, and stays during this
@@ -199,6 +201,7 @@ impl Desc {
             holders: AtomicUsize::new(1),
             closing: AtomicBool::new(false),
             events: ctx,
+            is_removed,
         };
         Ok(Desc { shared: Arc::new(shared), events, _not_send: PhantomData })
     }
@@ -217,7 +220,7 @@ impl Desc {
 
 impl Drop for Desc {
     fn drop(&mut self) {
-        let on_event = self.events.0.borrow_mut().take();
+        let on_event = self.events.on_event.borrow_mut().take();
         self.shared.closing.store(true, Ordering::Relaxed);
         release(&self.shared);
         // This drop may run inside `on_event`; then its caller holds a reference.

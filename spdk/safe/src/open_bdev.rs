@@ -20,7 +20,12 @@ pub(crate) static CLAIMS: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new
 
 pub(crate) type OnEvent = dyn Fn(BdevEvent);
 
-pub(crate) struct Events(pub(crate) RefCell<Option<Rc<OnEvent>>>);
+pub(crate) struct Events {
+    pub(crate) on_event: RefCell<Option<Rc<OnEvent>>>,
+    /// Whether SPDK has said that the bdev is removed. Written by the opener's thread, read by all that
+    /// have channels; nothing is ordered by it.
+    pub(crate) is_removed: Arc<AtomicBool>,
+}
 
 pub(crate) struct Shared {
     pub(crate) raw: NonNull<sys::spdk_bdev_desc>,
@@ -34,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) closing: AtomicBool,
     /// One reference of the `Rc`, for the callback; dropped on the opener's thread.
     pub(crate) events: *const Events,
+    /// See [`Events::is_removed`].
+    pub(crate) is_removed: Arc<AtomicBool>,
 }
 
 // SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see
@@ -88,9 +95,12 @@ pub(crate) extern "C" fn on_bdev_event(
     // SAFETY: the descriptor is open, so its reference to `Events` exists; this is the opener's
     // thread.
     let events = unsafe { &*ctx.cast::<Events>() };
-    let on_event = events.0.borrow().clone();
+    let on_event = events.on_event.borrow().clone();
     let event = match event {
-        sys::SPDK_BDEV_EVENT_REMOVE => BdevEvent::Remove,
+        sys::SPDK_BDEV_EVENT_REMOVE => {
+            events.is_removed.store(true, Ordering::Relaxed);
+            BdevEvent::Remove
+        }
         sys::SPDK_BDEV_EVENT_RESIZE => BdevEvent::Resize,
         _ => return,
     };

@@ -44,6 +44,7 @@ struct Rig {
     /// What the connection holds of the pools.
     owner: Rc<OwnerShare>,
     client: Sock,
+    process: u32,
     thread: u64,
     store: u32,
     began_us: u64,
@@ -157,6 +158,7 @@ impl Rig {
             recorder: Rc::default(),
             owner: Rc::default(),
             client,
+            process,
             thread,
             store,
             began_us,
@@ -612,6 +614,24 @@ fn a_closed_connection_is_finished_when_the_backend_has_nothing_of_it() {
     assert_eq!((remains.stats.reads, remains.goodbye), (3, false));
     assert!(remains.slots.is_some());
     assert_eq!(rig.owner.get(), Default::default(), "not all memory is back");
+}
+
+#[test]
+fn what_fails_because_the_bdev_is_removed_is_not_answered() {
+    for is_removed in [false, true] {
+        let rig = Rig::ready(true, 0);
+        store::set_errors(rig.store, 1000);
+        rig.sends(read(1, 0), &[]);
+        rig.receive().unwrap();
+        if is_removed {
+            spdk::bdev::remove(rig.process, "disk");
+        }
+        assert!(rig.backend_finishes().is_none());
+        assert_eq!(rig.in_backend(), 0);
+        assert_eq!(rig.flush(), vec![Kind::Answer; usize::from(!is_removed)]);
+        assert!(matches!(rig.shut(), Shut::Finished(_)));
+        assert_eq!(rig.owner.get(), Default::default(), "not all memory is back");
+    }
 }
 
 #[test]
