@@ -59,7 +59,7 @@ def test_hung_backend_is_reset(served: Served) -> None:
         queue.assert_closed()
         session.control.assert_closed()
         wait_until(lambda: application.rpc.call("dst_get_exports")[0]["deleting"], "the deletion to be shown", 5)
-        assert "hanging" not in str(application.rpc.call("framework_get_config", name="dst"))
+        assert "hanging" not in str(application.rpc.call("framework_get_config", name="bdev"))
         assert pending.result() is True
         assert time.monotonic() - began >= 0.9 * DRAIN_MS / 1000
         assert application.rpc.call("dst_get_exports") == []

@@ -103,9 +103,11 @@ class Service:
         # The configuration as `save_config` of rpc.py writes it; but 20.07 cannot save a delay
         # bdev.
         call = self.application.rpc.call
-        bdevs = [{"method": method, "params": params} for method, params in self.backend.calls]
         names = [entry["subsystem"] for entry in call("framework_get_subsystems")]
-        configs = {name: bdevs if name == "bdev" else call("framework_get_config", name=name) for name in names}
+        configs = {name: call("framework_get_config", name=name) for name in names}
+        exports = [entry for entry in configs["bdev"] if entry["method"].startswith("dst_")]
+        bdevs = [{"method": method, "params": params} for method, params in self.backend.calls]
+        configs["bdev"] = [*exports, *bdevs]
         subsystems = [{"subsystem": name, "config": config} for name, config in configs.items()]
         self._config.write_text(json.dumps({"subsystems": subsystems}))
 
