@@ -368,6 +368,60 @@ def test_event_right_behind_the_welcome(lab: Lab) -> None:
     wait_until(lambda: client.bdev_bytes("fake0") == 4096 * BLOCK, "the client to notice the new size", 5)
 
 
+def test_size_that_no_device_can_have(lab: Lab) -> None:
+    """Too many bytes for the device's blocks: the connection ends, and the size stays what it was."""
+    fake = FakeTarget()
+    # In blocks of the smallest size there is, it would be allowed.
+    fake.block_size = 4096
+    lab.on_end(fake.end)
+    client = lab.client()
+    attach_to(client, fake.remote, "fake0")
+    resized = attribute(1, struct.pack("<Q", 2**51))
+    fake.channels[0].send(header(EVENT, 1, length=len(resized)) + resized)
+    wait_until(lambda: "control connection lost: protocol violation" in client.text(), "the connection to end", 5)
+    wait_until(lambda: len(fake.channels) > 1, "the client to come back", 5)
+    assert client.bdev_bytes("fake0") == BLOCKS * 4096
+    (info,) = client.rpc.call("bdev_dst_get_info", name="fake0")
+    assert info["negotiated"]["num_blocks"] == BLOCKS
+
+
+def test_size_that_spdk_refuses(lab: Lab) -> None:
+    """SPDK does not shrink a bdev that is open. The target's device is smaller all the same, and is not another one."""
+    memory = Memory()
+    fake = FakeTarget(serves=memory)
+    lab.on_end(fake.end)
+    checker = start_checker(lab, blocks=BLOCKS // 2)
+    attach_to(checker, fake.remote, reconnect_delay_ms=50)
+
+    def state() -> tuple[str, str | None]:
+        (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+        return info["state"], info["last_error"]
+
+    wait_until(lambda: state() == ("connected", None), "the client to be connected", 10)
+    checker.begin_and_flow(depth=1)
+    fake.blocks = BLOCKS - 8
+    resized = attribute(1, struct.pack("<Q", fake.blocks))
+    fake.channels[0].send(header(EVENT, 1, length=len(resized)) + resized)
+    refused = f"has {BLOCKS - 8} blocks now, but the bdev keeps its {BLOCKS}"
+    wait_until(lambda: refused in (state()[1] or ""), "the client to say so", 5)
+    # The connections come back to the smaller device, all of them.
+    before = fake.connections
+    for channel in list(fake.channels):
+        channel.close()
+    wait_until(lambda: fake.connections >= before + 2, "the client to come back", 10)
+    wait_until(lambda: state()[0] == "connected" and refused in (state()[1] or ""), "all to be there", 10)
+    checker.wait_flow()
+    assert checker.bdev_bytes("remote0") == BLOCKS * BLOCK
+    assert checker.text().count(refused) == 1, "it is logged once"
+    # SPDK takes a size that is no smaller than its own.
+    fake.blocks = BLOCKS + 8
+    for channel in list(fake.channels):
+        channel.close()
+    wait_until(lambda: checker.bdev_bytes("remote0") == (BLOCKS + 8) * BLOCK, "the bdev to grow", 10)
+    wait_until(lambda: state() == ("connected", None), "nothing to be wrong", 10)
+    assert checker.end().all_failed == 0
+
+
 def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
     """Its sizes are taken, but not all told: a log that others need must not be filled by it."""
     fake = FakeTarget(keep_alive_ms=3000)

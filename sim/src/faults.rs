@@ -1,5 +1,6 @@
 //! What goes wrong, done to the world; and undone.
 
+use dst_session::patience::STALL_US;
 use spdk::net;
 use spdk::process::{self, Death};
 use spdk::store;
@@ -202,7 +203,7 @@ impl Run {
             process::set_stopped(process, false);
             let stopped_us = process::clock(process) - self.stops[client].began_us;
             // Shorter ones are not told from a busy reactor.
-            if stopped_us >= 500_000 {
+            if stopped_us >= STALL_US {
                 self.stops[client].total_us += stopped_us;
             }
         }

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use dst_session::device_change::{BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
-use dst_session::negotiate::{check_same_device, check_still_usable};
-use dst_wire::{Cipher, Device, Digest, Event, Welcome};
+use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
+use dst_wire::{Cipher, Device, Digest, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
@@ -39,6 +40,8 @@ pub struct Client {
     params: Params,
     shared: Arc<Shared>,
     inner: RefCell<Control>,
+    /// From the bdev's registration on.
+    bdev_size: Cell<BdevSize>,
     deleting: Cell<bool>,
 }
 
@@ -51,8 +54,13 @@ impl Client {
         let now = now_us();
         let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
         let inner = Control::new(&shared, params.wait, now);
-        let client =
-            Rc::new(Client { params, shared, inner: RefCell::new(inner), deleting: Cell::new(false) });
+        let client = Rc::new(Client {
+            params,
+            shared,
+            inner: RefCell::new(inner),
+            bdev_size: Cell::new(BdevSize::Current(0)),
+            deleting: Cell::new(false),
+        });
         let polled = Rc::downgrade(&client);
         let turn = move || Turn::from(polled.upgrade().is_some_and(|client| client.poll()));
         match Poller::resting(PERIOD_US, REST_US, turn) {
@@ -118,7 +126,7 @@ impl Client {
             read_latency: sum.read_latency.get(),
             write_latency: sum.write_latency.get(),
             other_latency: sum.other_latency.get(),
-            last_error: self.shared.last_error(),
+            last_error: self.shared.last_error().or_else(|| self.bdev_size.get().note()),
         }
     }
 
@@ -168,8 +176,8 @@ impl Client {
             After::Attach(welcome) => self.attach(&welcome),
             After::Answer => self.answer(),
             After::GiveUp(error) => self.give_up(error),
-            After::Event(Event::Resized(num_blocks)) => self.resized(num_blocks),
-            After::Event(Event::Removed) => self.removed(),
+            After::Change(DeviceChange::Resized(device)) => self.resized(device),
+            After::Change(DeviceChange::Removed) => self.removed(),
         }
         true
     }
@@ -177,7 +185,8 @@ impl Client {
     /// The target let us in.
     fn attach(self: &Rc<Self>, welcome: &Welcome) {
         let Some(before) = self.shared.device() else { return self.register(welcome) };
-        let same = check_same_device(&before, &welcome.device);
+        let same = check_same_device(&before, &welcome.device)
+            .and_then(|()| check_not_smaller(&before, &welcome.device));
         let mut inner = self.inner.borrow_mut();
         if let Err(error) = same
             && !mutation::is_on(Mutation::NoIdentity)
@@ -199,8 +208,10 @@ impl Client {
             spdk::notice!("DST bdev {}: control connection is back{tail}", self.params.name);
         }
         drop(inner);
-        if welcome.device.num_blocks > before.num_blocks {
-            self.resized(welcome.device.num_blocks);
+        let num_blocks = welcome.device.num_blocks;
+        // A size that SPDK refused before is offered again: the bdev may not be open any more.
+        if num_blocks != before.num_blocks || num_blocks != self.bdev_size.get().blocks() {
+            self.resized(Device { num_blocks, ..before });
         }
     }
 
@@ -215,6 +226,7 @@ impl Client {
             inner.welcome = Some(welcome.clone());
         }
         let control = Thread::current().expect("clients live on an SPDK thread");
+        self.bdev_size.set(BdevSize::Current(device.num_blocks));
         let disk = Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control });
         match register(disk, disk_info(&self.params.name, &device, longest)) {
             Ok(disk) => {
@@ -265,20 +277,31 @@ impl Client {
         }
     }
 
-    fn resized(&self, num_blocks: u64) {
-        let Some(before) = self.shared.device() else { return };
-        self.shared.set_device(Device { num_blocks, ..before });
+    /// Notes the size that the target says its device has, and passes it up to SPDK.
+    ///
+    /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target answers
+    /// I/O behind the device's end with an error.
+    fn resized(&self, device: Device) {
+        // Whatever SPDK says: this is what the next welcome is compared with.
+        self.shared.set_device(device);
+        let num_blocks = device.num_blocks;
         let taken = match &self.inner.borrow().disk {
             Some(disk) => disk.resize(num_blocks),
             None => return,
         };
+        let (size, is_news) = match taken {
+            Ok(()) => (BdevSize::Current(num_blocks), true),
+            Err(_) => self.bdev_size.get().refuse(num_blocks),
+        };
+        self.bdev_size.set(size);
+        if !is_news {
+            return;
+        }
         let Some(tail) = self.inner.borrow_mut().sizes.pass(now_us()) else { return };
-        match taken {
-            Ok(()) => spdk::notice!("DST bdev {} has {num_blocks} blocks now{tail}", self.params.name),
-            Err(errno) => spdk::error!(
-                "DST bdev {}: the target's size is {num_blocks} blocks now, SPDK does not take it: {errno}{tail}",
-                self.params.name
-            ),
+        let name = &self.params.name;
+        match size.note() {
+            None => spdk::notice!("DST bdev {name} has {num_blocks} blocks now{tail}"),
+            Some(note) => spdk::error!("DST bdev {name}: {note}{tail}"),
         }
     }
 

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
+use dst_session::device_change::{self, DeviceChange};
 use dst_session::mutation::{self, Mutation};
 use dst_transport::Broken;
-use dst_wire::{Device, Event, Previous, RefusalReason, Welcome};
+use dst_wire::{Device, Previous, RefusalReason, Welcome};
 use spdk::bdev_module::Registered;
 use spdk::poller::Poller;
 
@@ -71,7 +72,7 @@ pub enum After {
     /// Who waits may go on.
     Answer,
     GiveUp(Error),
-    Event(Event),
+    Change(DeviceChange),
 }
 
 impl Control {
@@ -108,7 +109,7 @@ impl Control {
         if self.link.is_up() {
             return match self.listen(now) {
                 Ok(None) => self.watch(now),
-                Ok(Some(event)) => After::Event(event),
+                Ok(Some(change)) => After::Change(change),
                 Err(broken) => {
                     if let Some(tail) = self.log.pass(now) {
                         let name = &self.shared.name;
@@ -148,7 +149,7 @@ impl Control {
     }
 
     /// Takes what came, renews the lease.
-    fn listen(&mut self, now: u64) -> Result<Option<Event>, Broken> {
+    fn listen(&mut self, now: u64) -> Result<Option<DeviceChange>, Broken> {
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut self.messages)?;
         if pumped.received > 0 {
@@ -156,12 +157,12 @@ impl Control {
         }
         connection.keep_alive(self.messages.acknowledged.take(), now)?;
         connection.send_control()?;
-        // Of several the last one counts: the newest size, or that there is none any more.
-        let mut events = self.messages.inbox.drain(..).filter_map(|message| match message {
+        let device = self.shared.device().expect("a welcome has told what the device is");
+        let events = self.messages.inbox.drain(..).filter_map(|message| match message {
             Message::Event(event) => Some(event),
             _ => None,
         });
-        Ok(events.next_back())
+        Ok(device_change::newest(&device, events)?)
     }
 
     /// What else may have happened: a channel was told that there is no such session, a session that was
@@ -250,7 +251,6 @@ impl Control {
         let mut all_tried = false;
         if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
             self.give_up_session(now);
-            self.link.retry.restart(now);
         } else {
             all_tried = self.shared.next_address();
             if !all_tried {

@@ -166,6 +166,7 @@ impl Inner {
 
     /// The target let us in: nothing of the connections before is left.
     fn up(&mut self, welcome: &Welcome, now: u64) {
+        // Whether the size will do is for the control connection to say, which hears of its changes.
         let same = check_same_device(&self.device, &welcome.device);
         if let Err(error) = same
             && !mutation::is_on(Mutation::NoIdentity)

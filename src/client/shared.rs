@@ -150,7 +150,7 @@ impl Shared {
         lock(&self.last_error).clone()
     }
 
-    /// What the target said of the device, once it did.
+    /// What the target last said of the device, once it did. SPDK may have refused its size.
     pub fn device(&self) -> Option<Device> {
         *lock(&self.device)
     }

@@ -145,7 +145,7 @@ impl Queue {
         }
         let request = match check(header, &self.setup.device, self.setup.max_transfer)? {
             Checked::Execute(request) => request,
-            Checked::Reject(status, _) => {
+            Checked::Reject(status) => {
                 // One that was executed when it still could be has the answer that it had.
                 let status = match self.setup.slots.arrive(header.id, Op::from_code(header.code)?)? {
                     Arrival::Execute => status,

@@ -10,7 +10,11 @@
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
 //! | [`retry`] | when to try again | client |
 //! | [`patience`] | the time that deadlines are counted in | client |
+//! | [`deadline`] | when I/O ends without an answer | client |
+//! | [`fence`] | whether what was sent on lost connections may fail | client |
+//! | [`reset`] | one channel's part in a reset of the bdev | client |
 //! | [`durability`] | which writes a target's restart may have lost | client |
+//! | [`device_change`] | what a target's events mean for the device | client |
 //! | [`access`] | which host may do what from which address | target |
 //! | [`negotiate`] | what a hello is answered with | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
@@ -24,8 +28,11 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod deadline;
 pub mod deframer;
+pub mod device_change;
 pub mod durability;
+pub mod fence;
 pub mod histogram;
 pub mod lease;
 pub mod mutation;
@@ -33,6 +40,7 @@ pub mod negotiate;
 pub mod patience;
 pub mod rate;
 pub mod request;
+pub mod reset;
 pub mod retry;
 pub mod silence;
 pub mod slots;

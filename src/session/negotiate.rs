@@ -151,20 +151,35 @@ pub fn check_still_usable(before: &Device, longest: u32, welcome: &Welcome) -> R
     Ok(())
 }
 
-/// Checks that a device is the one from before. It may have grown.
+/// Returns the error that a device is another one than before.
+fn other<T>(what: &'static str, before: impl ToString, now: impl ToString) -> Result<T, Unacceptable> {
+    Err(Unacceptable::OtherDevice { what, before: before.to_string(), now: now.to_string() })
+}
+
+/// Checks that a device is the one from before, whatever its size.
 ///
 /// # Errors
-/// [`Unacceptable::OtherDevice`]: another UUID or block size, or a smaller size.
+/// [`Unacceptable::OtherDevice`]: another UUID or block size.
 pub fn check_same_device(before: &Device, now: &Device) -> Result<(), Unacceptable> {
-    let other = |what, before: String, now: String| Err(Unacceptable::OtherDevice { what, before, now });
     if before.uuid != now.uuid {
         return other("its UUID", format!("{:02x?}", before.uuid), format!("{:02x?}", now.uuid));
     }
     if before.block_size != now.block_size {
-        return other("the block size", before.block_size.to_string(), now.block_size.to_string());
+        return other("the block size", before.block_size, now.block_size);
     }
+    Ok(())
+}
+
+/// Checks that a device is not smaller than the target last said.
+///
+/// For the control connection alone, which carries the events too: a channel's welcome may be older than an
+/// event that overtook it on the control connection.
+///
+/// # Errors
+/// [`Unacceptable::OtherDevice`]: a smaller size.
+pub fn check_not_smaller(before: &Device, now: &Device) -> Result<(), Unacceptable> {
     if now.num_blocks < before.num_blocks {
-        return other("the size in blocks", before.num_blocks.to_string(), now.num_blocks.to_string());
+        return other("the size in blocks", before.num_blocks, now.num_blocks);
     }
     Ok(())
 }
@@ -273,8 +288,13 @@ mod tests {
     fn a_device_may_grow_and_change_in_nothing_else_that_says_which_it_is() {
         let before = Device { num_blocks: 8, ..device() };
         assert_eq!(check_same_device(&before, &before), Ok(()));
-        assert_eq!(check_same_device(&before, &Device { num_blocks: 9, ..before }), Ok(()));
-        let differs = |now: Device| match check_same_device(&before, &now) {
+        for num_blocks in [7, 9] {
+            assert_eq!(check_same_device(&before, &Device { num_blocks, ..before }), Ok(()));
+        }
+        assert_eq!(check_not_smaller(&before, &Device { num_blocks: 9, ..before }), Ok(()));
+        let check =
+            |now: &Device| check_same_device(&before, now).and_then(|()| check_not_smaller(&before, now));
+        let differs = |now: Device| match check(&now) {
             Err(Unacceptable::OtherDevice { what, before, now }) => (what, before, now),
             other => panic!("{now:?} is taken for the same: {other:?}"),
         };

@@ -2,7 +2,7 @@
 
 /// How long a reactor's turn may take until it counts as a stall, µs. A turn takes microseconds; one that
 /// takes half a second was stopped, or blocked by something that is not the target's fault.
-const STALL_US: u64 = 500_000;
+pub const STALL_US: u64 = 500_000;
 
 /// The time that passes while its owner runs.
 ///
