@@ -7,7 +7,7 @@ use dst_wire::{Device, Op, OpSet};
 pub const HOSTS_MAX: usize = 4096;
 
 /// What an operator says of an export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// Nobody may write.
     pub read_only: bool,
@@ -21,7 +21,7 @@ pub struct Rules {
 }
 
 /// An export.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Export {
     /// The device with all that it can do, whoever asks.
     pub device: Device,
@@ -52,7 +52,7 @@ impl Export {
 }
 
 /// A deletion that is under way.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub(crate) struct Deletion {
     /// How often the drain time-out has passed.
     pub late: u64,

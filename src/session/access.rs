@@ -10,7 +10,7 @@ use thiserror::Error;
 pub const ANY_HOST: &str = "*";
 
 /// What a host may do with an export, the lesser right first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Access {
     /// Read only.
     ReadOnly,
@@ -22,7 +22,7 @@ pub enum Access {
 const MAPPED_LEN: u8 = 96;
 
 /// A network: an address and how many of its leading bits count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix {
     addr: IpAddr,
     len: u8,
@@ -106,7 +106,7 @@ impl Prefix {
 }
 
 /// Where keys are kept that two sides share. They are read anew at each handshake, never kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeySource {
     /// A file, by its absolute path.
     File(String),
@@ -125,7 +125,7 @@ impl KeySource {
 }
 
 /// A host's entry at an export.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Host {
     /// Its identity, or [`ANY_HOST`].
     pub name: String,

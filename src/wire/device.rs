@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 pub const BLOCK_SIZES: RangeInclusive<u32> = 512..=65_536;
 
 /// What a client must know of the device behind an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Device {
     /// The export's identity; the same for as long as it is the same data.
     pub uuid: [u8; 16],

@@ -5,7 +5,7 @@ use crate::codes::codes;
 use crate::{Place, WireError, device};
 
 /// Something about the export changed. The header's code says which event, its attributes the details.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The device has another size now, in blocks; whether its block size allows it,
     /// [`crate::Device::resized`] says.

@@ -22,7 +22,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// The client's first message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hello {
     /// Lowest and highest protocol version that the client speaks; 1 or more, in this order.
     pub versions: (u16, u16),

@@ -4,7 +4,7 @@ use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
 
 /// A session that its client can't join any more and wants to be sure to be over.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Previous {
     /// Its id.
     pub session: [u8; 16],

@@ -33,7 +33,7 @@ impl RefusalReason {
 }
 
 /// The target's answer to a hello that it does not accept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// Why.
     pub reason: RefusalReason,

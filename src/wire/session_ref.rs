@@ -4,7 +4,7 @@ use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
 
 /// Which connection of which session this is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionRef {
     /// Given by the target in its first welcome.
     pub id: [u8; 16],
