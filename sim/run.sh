@@ -1,9 +1,12 @@
 #!/usr/bin/env bash
-# Runs the simulator as CI does: 10,000 seeds, then what shows that it would notice. A minute or two on two slow cores.
+# Runs the simulator as CI does: 10,000 seeds, then the model checker, then what shows that both would notice. A few
+# minutes on two slow cores.
 #
 # usage: sim/run.sh [SEEDS [FROM]]
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
 cargo run --quiet --release --locked -- --seeds "${1:-10000}" --from "${2:-0}"
-cargo test --quiet --release --locked
+# All states of small worlds, with the real broker and the client's rules.
+cargo run --quiet --release --locked --package dst-model
+cargo test --quiet --release --locked --package dst-sim --package dst-model
