@@ -39,8 +39,8 @@ pub enum Link {
     Up {
         /// The connection.
         key: Key,
-        /// Until when the target executes what is sent on it.
-        lease: Held,
+        /// Until when the target executes what is sent on it; none in a world in which that does not end.
+        lease: Option<Held>,
     },
 }
 
@@ -62,7 +62,9 @@ impl Link {
         match self {
             Link::Down => 0.hash(hasher),
             Link::Greeting { key, hello } => (1, key, hello).hash(hasher),
-            Link::Up { key, lease } => (2, key, lease.canonical(now_us)).hash(hasher),
+            Link::Up { key, lease } => {
+                (2, key, lease.as_ref().map(|lease| lease.canonical(now_us))).hash(hasher)
+            }
         }
     }
 }
@@ -175,7 +177,7 @@ impl Client {
     pub fn new(world: &World) -> Client {
         Client {
             control: Link::Down,
-            channels: (0..world.queues).map(|_| Channel::new(world.credits)).collect(),
+            channels: (0..world.queues).map(|_| Channel::new(world.slab)).collect(),
             session: None,
             session_changes: 0,
             welcomed: None,
@@ -275,7 +277,7 @@ impl Client {
             host: crate::target::host_name(host),
             session,
             previous,
-            credits: world.credits,
+            credits: world.slab,
             digests: vec![0],
             ciphers: vec![0],
             keep_alive_ms: world.keep_alive_ms,
@@ -290,6 +292,7 @@ impl Client {
         now_us: u64,
         ledger: &mut Ledger,
         wire: &mut Wire,
+        world: &World,
     ) -> bool {
         match (self.link(queue).clone(), frame) {
             (Link::Greeting { key, hello }, Down::Welcome(welcome)) => {
@@ -297,7 +300,7 @@ impl Client {
                     ledger.broken(0, format!("the client does not take the welcome: {error}"));
                     return true;
                 }
-                let lease = Held::new(welcome.keep_alive_ms, now_us);
+                let lease = world.has_lease(queue).then(|| Held::new(welcome.keep_alive_ms, now_us));
                 match queue {
                     0 => {
                         self.control = Link::Up { key, lease };
@@ -319,7 +322,7 @@ impl Client {
                 true
             }
             (Link::Up { .. }, Down::KeepAliveAck(id)) => {
-                if let Link::Up { lease, .. } = self.link_mut(queue) {
+                if let Link::Up { lease: Some(lease), .. } = self.link_mut(queue) {
                     lease.acknowledged(id, now_us);
                 }
                 false
@@ -524,7 +527,7 @@ impl Client {
     pub fn channel_lost(&mut self, queue: u16, _now_us: u64, ledger: &mut Ledger) {
         let channel = self.channel(queue);
         let Link::Up { lease, .. } = std::mem::replace(&mut channel.link, Link::Down) else { return };
-        let over_us = channel.fence.lost(lease.over_us());
+        let over_us = channel.fence.lost(lease.map_or(u64::MAX, |lease| lease.over_us()));
         channel.transactions.disconnected();
         if is_on(Mutation::LossAnswers) {
             channel.transactions.abandon(|_, _| true, |io| ledger.complete(io, true, None));

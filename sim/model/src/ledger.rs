@@ -137,7 +137,8 @@ impl Ledger {
         record.after = ended;
     }
 
-    /// The target hands an I/O to the backend in a session. `backend` is what the backend has of anybody.
+    /// The target hands an I/O to the backend in a session. `backend` is what that
+    /// target's backend has.
     pub fn hand_over(&mut self, io: Io, session: [u8; 16], may_write: bool, backend: &[Io]) {
         let record = self.record(io).clone();
         let op = record.script.op;

@@ -18,5 +18,5 @@ mod worlds;
 pub use check::{Found, Search, check};
 pub use ledger::Violation;
 pub use model::{Action, Checked};
-pub use world::{Faults, Threads, World};
+pub use world::{Faults, Losable, Threads, World};
 pub use worlds::{large, small};

@@ -30,8 +30,8 @@ pub enum Action {
     ClientReads(Key),
     /// A client sees that the target's end of a connection is closed. What it has not read is lost.
     ClientSeesEnd(Key),
-    /// A client loses a connection.
-    ClientLoses { host: u8, queue: u16 },
+    /// A client loses a connection, and so many of the last frames on their way to the target are lost.
+    ClientLoses { host: u8, queue: u16, frames: u8 },
     /// A client sends a keep-alive.
     KeepAlive { host: u8, queue: u16 },
     /// A client ends a connection on purpose.
@@ -42,7 +42,7 @@ pub enum Action {
     GroupSeesEnd(Key),
     /// A group loses a connection that its client still has.
     GroupLoses(Key),
-    /// The last frame under way on a connection that its client has closed is lost.
+    /// The last frame under way on a connection of a client that has died is lost.
     FrameLost(Key),
     /// A group sees that a connection's lease is over.
     LeaseOver(Key),
@@ -58,8 +58,8 @@ pub enum Action {
     ClientDies(u8),
     /// A target process dies and starts again.
     TargetDies(u8),
-    /// A client tries its next address.
-    NextAddress(u8),
+    /// A client loses all its connections, though none of the frames under way, and goes to its next address.
+    FailsOver(u8),
     /// An operator deletes the export.
     DeleteExport(u8),
     /// The deletion's drain time-out passes.
@@ -99,7 +99,7 @@ impl Action {
             | Action::BrokerTick(_)
             | Action::ClientDies(_)
             | Action::TargetDies(_)
-            | Action::NextAddress(_)
+            | Action::FailsOver(_)
             | Action::DeleteExport(_)
             | Action::DeleteBdev(_)
             | Action::Tick => false,
@@ -121,7 +121,7 @@ impl Checked {
     fn attached(&self) -> State {
         let mut state = State::new(&self.world);
         for host in 0..self.world.hosts.len() as u8 {
-            for queue in 0..=self.world.queues {
+            for queue in 0..=self.world.attached {
                 self.apply(&mut state, Action::Connect { host, queue });
                 let mut actions = Vec::new();
                 loop {
@@ -179,7 +179,6 @@ impl Checked {
                 }
             }
             Action::Deadline { host, queue, io } => {
-                state.left.deadlines -= 1;
                 state.clients[usize::from(host)].overdue(queue, io, &mut state.ledger);
             }
             Action::Turn { host, queue: 0 } => {
@@ -198,13 +197,17 @@ impl Checked {
                     None => state.release(key),
                 }
             }
-            Action::ClientLoses { host, queue } => {
+            Action::ClientLoses { host, queue, frames } => {
                 state.left.losses -= 1;
+                let key = state.clients[usize::from(host)].link(queue).key();
+                if let Some(wire) = key.and_then(|key| state.wires.get_mut(&key)) {
+                    wire.up.truncate(wire.up.len() - usize::from(frames));
+                }
                 state.client_loses(host, queue);
             }
             Action::KeepAlive { host, queue } => {
                 let now_us = state.now_us;
-                if let Link::Up { key, lease } = state.clients[usize::from(host)].link_mut(queue)
+                if let Link::Up { key, lease: Some(lease) } = state.clients[usize::from(host)].link_mut(queue)
                     && let Some((id, has)) = lease.ask(now_us)
                     && let Some(wire) = state.wires.get_mut(key)
                 {
@@ -249,8 +252,11 @@ impl Checked {
                 state.release_dropped(host);
             }
             Action::TargetDies(number) => target_dies(state, number, world),
-            Action::NextAddress(host) => {
+            Action::FailsOver(host) => {
                 state.left.failovers -= 1;
+                for queue in 0..=world.queues {
+                    state.client_loses(host, queue);
+                }
                 let next = (state.clients[usize::from(host)].address + 1) % state.targets.len() as u8;
                 state.clients[usize::from(host)].address = next;
             }
@@ -292,7 +298,7 @@ impl Checked {
         let Some(frame) = wire.down.pop_front() else { return };
         let client = &mut state.clients[usize::from(host)];
         let Some(queue) = client.queue_of(key) else { return };
-        let closes = client.read(queue, frame, now_us, &mut state.ledger, wire);
+        let closes = client.read(queue, frame, now_us, &mut state.ledger, wire, &self.world);
         if closes {
             state.client_loses(host, queue);
         }
@@ -315,7 +321,9 @@ impl Checked {
     fn never_ends(&self, state: &State) -> Option<&'static str> {
         let is_waited_for = |wire: &Wire| matches!(wire.end, End::Asking);
         let deletes_bdev = |client: &Client| {
-            client.is_closing
+            // Without time no lease ends.
+            self.world.has_time
+                && client.is_closing
                 && client
                     .channels
                     .iter()
@@ -343,10 +351,14 @@ fn each_of_client(state: &State, host: u8, client: &Client, world: &World, actio
         if may_connect && state.left.connects > 0 && state.targets[usize::from(client.address)].is_alive {
             actions.push(Action::Connect { host, queue });
         }
-        if link.key().is_some() && state.left.losses > 0 {
-            actions.push(Action::ClientLoses { host, queue });
+        if let Some(key) = link.key()
+            && state.left.losses > 0
+            && world.may_lose(queue)
+        {
+            let under_way = state.wires.get(&key).map_or(0, |wire| wire.up.len() as u8);
+            actions.extend((0..=under_way).map(|frames| Action::ClientLoses { host, queue, frames }));
         }
-        if let Link::Up { lease, .. } = link
+        if let Link::Up { lease: Some(lease), .. } = link
             && let Some((id, _)) = lease.clone().ask(state.now_us)
             && id <= world.keep_alives
         {
@@ -370,9 +382,9 @@ fn each_of_client(state: &State, host: u8, client: &Client, world: &World, actio
         {
             actions.push(Action::Submit(io));
         }
-        if state.left.deadlines > 0
-            && let Some(io) =
-                state.ledger.next_pending(host, queue, client.channels[usize::from(queue) - 1].overdue)
+        let overdue = client.channels[usize::from(queue) - 1].overdue;
+        if let Some(io) = state.ledger.next_pending(host, queue, overdue)
+            && io < world.deadlines
         {
             actions.push(Action::Deadline { host, queue, io });
         }
@@ -380,8 +392,8 @@ fn each_of_client(state: &State, host: u8, client: &Client, world: &World, actio
     if state.left.client_deaths > 0 {
         actions.push(Action::ClientDies(host));
     }
-    if state.left.failovers > 0 && client.control.key().is_none() {
-        actions.push(Action::NextAddress(host));
+    if state.left.failovers > 0 {
+        actions.push(Action::FailsOver(host));
     }
     if state.left.bdev_deletions > 0 && !client.is_closing {
         actions.push(Action::DeleteBdev(host));
@@ -402,14 +414,16 @@ fn each_of_wire(state: &State, key: Key, wire: &Wire, world: &World, actions: &m
         if !wire.up.is_empty() && matches!(wire.end, End::Handshaking | End::Ready { .. }) {
             actions.push(Action::GroupReads(key));
         }
-        if !wire.is_held {
-            actions.push(if wire.up.is_empty() { Action::GroupSeesEnd(key) } else { Action::FrameLost(key) });
+        if !wire.is_held && wire.up.is_empty() {
+            actions.push(Action::GroupSeesEnd(key));
+        } else if !wire.is_held && state.left.client_deaths < world.faults.client_deaths {
+            actions.push(Action::FrameLost(key));
         }
-        if wire.is_held && state.left.losses > 0 {
+        let queue = wire.queue().map_or(0, |queue| queue.place.queue);
+        if wire.is_held && state.left.losses > 0 && world.may_lose(queue) {
             actions.push(Action::GroupLoses(key));
         }
-        if world.has_time
-            && let End::Ready { lease, .. } = &wire.end
+        if let End::Ready { lease: Some(lease), .. } = &wire.end
             && lease.is_over(state.now_us)
         {
             actions.push(Action::LeaseOver(key));

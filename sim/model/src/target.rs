@@ -129,9 +129,11 @@ pub fn entry(host: u8, access: Access) -> Host {
 }
 
 impl State {
-    /// Everything that the backends have.
-    fn in_backend(&self) -> Vec<Io> {
-        let queues = self.wires.values().filter_map(Wire::queue);
+    /// Everything that a target process's backend has. What another process has is not known here: see "What
+    /// is not promised" in docs/failures.md.
+    fn in_backend(&self, target: u8) -> Vec<Io> {
+        let wires = self.wires.iter().filter(|((other, _), _)| *other == target);
+        let queues = wires.filter_map(|(_, wire)| wire.queue());
         queues.flat_map(|queue| queue.backend.iter().map(|&(_, io)| io)).collect()
     }
 
@@ -156,7 +158,7 @@ impl State {
                 *end = End::Asking;
                 self.tell_control(key.0, ToControl::Hello(key.1, hello), world);
             }
-            (End::Ready { lease, .. }, Up::KeepAlive { id, has }) => {
+            (End::Ready { lease: Some(lease), .. }, Up::KeepAlive { id, has }) => {
                 match lease.keep_alive(id, has, now_us) {
                     Ok(()) => wire.down.push_back(Down::KeepAliveAck(id)),
                     Err(violation) => self.client_breaks_protocol(key, &violation.to_string(), world),
@@ -180,7 +182,7 @@ impl State {
 
     /// A request is complete: to the backend with it, or its answer to the client.
     fn request(&mut self, key: Key, header: &[u8; dst_wire::HEADER_LEN], io: Io, world: &World) {
-        let (now_us, backend) = (self.now_us, self.in_backend());
+        let (now_us, backend) = (self.now_us, self.in_backend(key.0));
         let Some(wire) = self.wires.get_mut(&key) else { return };
         let End::Ready { lease, queue: Some(queue) } = &mut wire.end else { return };
         let header = Header::decode(header).expect("the client's frames are whole");
@@ -201,7 +203,9 @@ impl State {
                 let id = queue.slots.answered(slot, status);
                 wire.down.push_back(answer_frame(id, op, status, None));
             }
-            None if lease.is_over(now_us) && !is_on(Mutation::NoLeaseAtTarget) => {
+            None if lease.as_ref().is_some_and(|lease| lease.is_over(now_us))
+                && !is_on(Mutation::NoLeaseAtTarget) =>
+            {
                 queue.slots.withdraw(slot);
                 self.shut(key, false, world);
             }
@@ -269,7 +273,8 @@ impl State {
                 let wire = self.wires.get_mut(&(target, id)).filter(|wire| wire.is_open_at_target());
                 match (wire, join) {
                     (Some(wire), join) => {
-                        let lease = Granted::new(welcome.keep_alive_ms, now_us);
+                        let lease = world.has_lease(place.queue);
+                        let lease = lease.then(|| Granted::new(welcome.keep_alive_ms, now_us));
                         let queue = join.map(|join| Queue {
                             place,
                             device: join.0,
@@ -380,7 +385,7 @@ impl State {
                     self.broker_handles(target, Input::AskedAgain { connection, opening });
                 }
                 Output::CountInFlight { export, lateness } => {
-                    let in_flight = self.in_backend().len();
+                    let in_flight = self.in_backend(target).len();
                     self.broker_handles(target, Input::InFlight { export, lateness, in_flight });
                 }
                 Output::ResetBackend { .. } => {

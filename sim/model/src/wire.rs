@@ -83,8 +83,8 @@ pub enum End {
     Asking,
     /// The connection was let in; a control connection has no queue.
     Ready {
-        /// Until when it executes.
-        lease: Granted,
+        /// Until when it executes; none in a world in which it does not end.
+        lease: Option<Granted>,
         /// Its requests.
         queue: Option<Queue>,
     },
@@ -160,7 +160,9 @@ impl Wire {
         match end {
             End::Handshaking => 0.hash(hasher),
             End::Asking => 1.hash(hasher),
-            End::Ready { lease, queue } => (2, lease.canonical(now_us), queue).hash(hasher),
+            End::Ready { lease, queue } => {
+                (2, lease.as_ref().map(|lease| lease.canonical(now_us)), queue).hash(hasher)
+            }
             End::Refused => 3.hash(hasher),
             End::Draining { queue, is_told, goodbye } => (4, queue, is_told, goodbye).hash(hasher),
             End::Gone => 5.hash(hasher),
