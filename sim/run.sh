@@ -1,10 +1,13 @@
 #!/usr/bin/env bash
-# Runs the simulator as CI does: 10,000 seeds, then what shows that it would notice. A minute or two on two slow cores.
+# Runs the simulator as CI does: 10,000 seeds, then the model checker, then what shows that both would notice. A few
+# minutes on two slow cores.
 #
 # usage: sim/run.sh [SEEDS [FROM]]
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
 cargo run --quiet --release --locked -- --seeds "${1:-10000}" --from "${2:-0}"
-# The second package: those of its unit tests that need SPDK's buffers and sockets, which are simulated here.
-cargo test --quiet --release --locked --package dst-sim --package dst-target
+# All states of small worlds, with the real broker and the client's rules.
+cargo run --quiet --release --locked --package dst-model
+# dst-target: those of its unit tests that need SPDK's buffers and sockets, which are simulated here.
+cargo test --quiet --release --locked --package dst-sim --package dst-target --package dst-model

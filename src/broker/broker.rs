@@ -26,11 +26,12 @@ pub struct Adopted {
 }
 
 /// The target's decisions. See the crate's documentation.
+#[derive(Debug, Clone)]
 pub struct Broker {
     pub(crate) limits: Limits,
     pub(crate) groups: usize,
-    next_group: usize,
-    last_connection: ConnectionId,
+    pub(crate) next_group: usize,
+    pub(crate) last_connection: ConnectionId,
     pub(crate) connections: BTreeMap<ConnectionId, Connection>,
     pub(crate) sessions: Sessions,
     pub(crate) room: Room,
@@ -44,9 +45,9 @@ pub struct Broker {
     /// Counts of sessions that are gone.
     pub(crate) past: Stats,
     pub(crate) now_us: u64,
-    is_stopping: bool,
-    is_stopped: bool,
-    outputs: VecDeque<Output>,
+    pub(crate) is_stopping: bool,
+    pub(crate) is_stopped: bool,
+    pub(crate) outputs: VecDeque<Output>,
 }
 
 impl Broker {

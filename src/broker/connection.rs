@@ -10,7 +10,7 @@ use crate::ids::{Owner, SessionId};
 use crate::stats::Stats;
 
 /// What a connection's client has shown to have.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Proof {
     /// The host and the export. The hello has to name the same.
     pub owner: Owner,
@@ -31,21 +31,21 @@ pub struct Opening {
 }
 
 /// The hello of a connection that waits to be let in.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) struct Application {
     pub hello: Box<Hello>,
     pub proof: Option<Proof>,
 }
 
 /// A queue of a session, and whose session it is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct Seat {
     pub owner: Owner,
     pub session: SessionRef,
 }
 
 /// How far a connection has come.
-#[derive(Debug)]
+#[derive(Debug, Clone, Hash)]
 pub(crate) enum Stage {
     /// No hello has come yet.
     Handshaking { proof: Option<Proof> },
@@ -63,7 +63,7 @@ pub(crate) enum Stage {
 }
 
 /// A connection.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Connection {
     pub group: usize,
     pub peer: SocketAddr,
@@ -124,7 +124,7 @@ impl Connection {
 }
 
 /// What is left of a connection when the backend has nothing of it any more.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Remains {
     /// The record of its queue, if the connection had one.
     pub slots: Option<Slots>,

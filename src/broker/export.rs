@@ -9,7 +9,7 @@ use dst_wire::{Device, Op, OpSet};
 pub const HOSTS_MAX: usize = 4096;
 
 /// What an operator says of an export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
     /// Nobody may write.
     pub read_only: bool,
@@ -27,19 +27,19 @@ pub struct Rules {
 const FORMER_MAX: usize = 16;
 
 /// An export.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Export {
     pub backing: Backing,
     pub rules: Rules,
     /// Who may do what; nobody else may anything.
     pub hosts: Vec<Host>,
     /// The instances under which the export was online before, the newest first.
-    former: VecDeque<[u8; 16]>,
+    pub former: VecDeque<[u8; 16]>,
     pub drain: Option<Drain>,
 }
 
 /// Whether the bdev of an export is there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) enum Backing {
     /// The bdev is not there yet, or not any more. Nobody is admitted.
     Offline,
@@ -48,7 +48,7 @@ pub(crate) enum Backing {
 }
 
 /// An export whose bdev is there.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Online {
     /// The device with all that it can do, whoever asks.
     pub device: Device,
@@ -117,7 +117,7 @@ impl Export {
 
 /// What is being ended of an export: its connections are closed, and the backend may have something of
 /// them.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub(crate) struct Drain {
     pub ends: Ends,
     /// How often the drain time-out has passed.
@@ -127,7 +127,7 @@ pub(crate) struct Drain {
 }
 
 /// What ends when the backend has finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ends {
     /// The use of the bdev, which was removed. The export stays.
     Backing,

@@ -9,6 +9,8 @@
 
 mod admission;
 mod broker;
+#[cfg(feature = "model")]
+mod canonical;
 mod connection;
 mod departure;
 mod error;

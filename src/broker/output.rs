@@ -6,7 +6,7 @@ use dst_wire::{Device, Event, Refusal, Welcome};
 use crate::ids::{ConnectionId, Owner};
 
 /// One thing to be done.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Output {
     /// A connection's group is to do something.
     ToGroup {
@@ -86,7 +86,7 @@ pub enum Output {
 }
 
 /// What a connection's group is to do.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub enum Order {
     /// Let the connection in, to carry requests if it joins a queue for that.
     Welcome(Box<Welcome>, Option<Box<Joining>>),
@@ -99,7 +99,7 @@ pub enum Order {
 }
 
 /// What a connection that joins a queue needs.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Joining {
     /// What was negotiated.
     pub device: Device,

@@ -26,7 +26,7 @@ pub enum Vacancy {
 }
 
 /// Handshakes, by their addresses.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 struct Crowd {
     of_addresses: BTreeMap<IpAddr, BTreeSet<u64>>,
     /// How many each address has and which is its oldest: the last address has most, among equals the oldest of all.
@@ -80,7 +80,7 @@ fn victim(unknown: (usize, Option<u64>), proven: (usize, Option<u64>), max: u32)
 }
 
 /// Connections that are not let in yet, and how many each host has. Their numbers rise: the least is the oldest.
-#[derive(Debug, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Room {
     /// Those that may be evicted, neither let in nor waiting to be, and whether they have shown a key.
     handshakes: BTreeMap<u64, (IpAddr, bool)>,
@@ -176,6 +176,24 @@ impl Room {
             self.owners.insert(id, owner.clone());
         }
         fits
+    }
+
+    /// Feeds what decides about connections to a model checker's hash; counts do not.
+    #[cfg(feature = "model")]
+    pub fn canonical(&self, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        // The crowds and the counts by owner follow from the others.
+        let Room {
+            handshakes,
+            unknown: _,
+            proven: _,
+            evicted,
+            owners,
+            of_owners: _,
+            evictions: _,
+            refused: _,
+        } = self;
+        (handshakes, evicted, owners).hash(hasher);
     }
 
     /// A connection is gone.

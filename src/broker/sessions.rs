@@ -16,7 +16,7 @@ use crate::stats::Stats;
 const LOST_MAX: usize = 1024;
 
 /// One queue: a connection at a time, and the record that outlives it.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Queue {
     /// Counts its connections: of the newest one that it has seen.
     pub epoch: u32,
@@ -24,7 +24,7 @@ pub struct Queue {
 }
 
 /// Where a queue's record is: in one place at a time.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 enum Holder {
     /// With a connection, or on the way to it or back. Another one may wait for its end.
     Connection { id: ConnectionId, next: Option<ConnectionId> },
@@ -53,6 +53,7 @@ impl Queue {
 }
 
 /// A client's session.
+#[derive(Debug, Clone)]
 pub struct Session {
     /// Whose it is.
     pub owner: Owner,
@@ -102,7 +103,7 @@ impl Session {
 }
 
 /// All sessions.
-#[derive(Default)]
+#[derive(Debug, Clone, Default)]
 pub struct Sessions {
     map: BTreeMap<SessionId, Session>,
     queues: usize,
@@ -312,6 +313,29 @@ impl Sessions {
         let (&whose, _) = counts.iter().filter(|(_, idle)| **idle > 0).max_by_key(|(_, idle)| **idle)?;
         let its = self.map.iter().filter(|(_, session)| session.owner == *whose);
         its.max_by_key(|(_, session)| session.idle_queues()).map(|(id, _)| *id)
+    }
+
+    /// Feeds what sessions decide to a model checker's hash: ages of more than `timeout_us` are alike, of the
+    /// times of opening the order counts, and statistics do not.
+    #[cfg(feature = "model")]
+    pub fn canonical(&self, now_us: u64, timeout_us: u64, hasher: &mut impl std::hash::Hasher) {
+        use std::hash::Hash;
+        let age = |since_us: u64| (now_us - since_us).min(timeout_us);
+        // The number of queues follows.
+        let Sessions { map, queues: _ } = self;
+        for (id, session) in map {
+            let Session { owner, since_us, peer, queues, lost, digest, cipher, stats: _, idle_since_us } =
+                session;
+            let older = map.values().filter(|other| other.since_us < *since_us).count();
+            (id, owner, older, peer, lost, digest, cipher, idle_since_us.map(age)).hash(hasher);
+            for (number, Queue { epoch, holder }) in queues {
+                (number, epoch).hash(hasher);
+                match holder {
+                    Holder::Connection { id, next } => (0, id, next).hash(hasher),
+                    Holder::Nobody { record, since_us } => (1, record, age(*since_us)).hash(hasher),
+                }
+            }
+        }
     }
 
     /// Sessions that have had no connection since before `before_us`.

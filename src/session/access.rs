@@ -10,7 +10,7 @@ use thiserror::Error;
 pub const ANY_HOST: &str = "*";
 
 /// What a host may do with an export. The lesser right comes first.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum Access {
     /// Read only.
     ReadOnly,
@@ -23,7 +23,7 @@ pub enum Access {
 const MAPPED_LEN: u8 = 96;
 
 /// A network: an address and the number of its leading bits that count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Prefix {
     addr: IpAddr,
     len: u8,
@@ -111,7 +111,7 @@ impl Prefix {
 
 /// The place of the keys that a host and a target share. Keys are read anew at each handshake and
 /// never kept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum KeySource {
     /// A file, given by its absolute path.
     File(String),
@@ -130,7 +130,7 @@ impl KeySource {
 }
 
 /// An entry in an export's access list.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Host {
     /// The name of the host, or [`ANY_HOST`].
     pub name: String,

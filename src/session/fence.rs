@@ -60,6 +60,15 @@ pub enum Verdict {
 }
 
 impl Fence {
+    /// Returns a value that is equal for two fences that behave alike from `now_us` on.
+    #[cfg(feature = "model")]
+    pub fn canonical(self, now_us: u64) -> impl std::hash::Hash + use<> {
+        match self {
+            Fence::Confirmed => None,
+            Fence::Lease { over_us } => Some(over_us.saturating_sub(now_us)),
+        }
+    }
+
     /// Notes that a connection is lost whose lease is over at `over_us`. Returns the time at which
     /// the leases of all lost connections are over.
     pub fn lost(&mut self, over_us: u64) -> u64 {

@@ -72,6 +72,14 @@ impl Granted {
     pub fn until_us(&self) -> u64 {
         self.until_us
     }
+
+    /// Returns a value that is equal for two leases of the same keep-alive time that behave alike from `now_us` on.
+    #[cfg(feature = "model")]
+    pub fn canonical(&self, now_us: u64) -> impl std::hash::Hash + use<> {
+        let Granted { timeout_us, until_us, acknowledged, acknowledged_us } = self;
+        let renewed_us = acknowledged_us + timeout_us;
+        (until_us.saturating_sub(now_us), *acknowledged, renewed_us.saturating_sub(now_us))
+    }
 }
 
 /// The client's side: what it knows about the lease of one connection.
@@ -120,6 +128,13 @@ impl Held {
     /// connection.
     pub fn over_us(&self) -> u64 {
         self.acknowledged_us + self.timeout_us + self.timeout_us / MARGIN_PARTS
+    }
+
+    /// Returns a value that is equal for two leases of the same keep-alive time that behave alike from `now_us` on.
+    #[cfg(feature = "model")]
+    pub fn canonical(&self, now_us: u64) -> impl std::hash::Hash + use<> {
+        let Held { timeout_us: _, asked, next_us, acknowledged, acknowledged_us: _ } = self;
+        (*asked, next_us.saturating_sub(now_us), *acknowledged, self.over_us().saturating_sub(now_us))
     }
 }
 

@@ -8,7 +8,7 @@ use crate::Violation;
 use crate::mutation::{Mutation, is_on};
 use crate::transactions::slot_of;
 
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 struct Slot {
     /// The unanswered transaction in the slot; 0: none.
     busy: u64,
@@ -26,7 +26,7 @@ pub enum Arrival {
 }
 
 /// The slots of one queue of a session. They outlive its connections.
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Slots {
     slots: Box<[Slot]>,
 }

@@ -8,7 +8,7 @@ use crate::Violation;
 use crate::mutation::{self, Mutation};
 
 /// What a transaction asks for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Request {
     /// The operation.
     pub op: Op,
@@ -22,14 +22,14 @@ pub struct Request {
     pub answer_len: u32,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum State {
     Free,
     ToSend,
     Sent,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Slot<T> {
     state: State,
     id: u64,
@@ -59,7 +59,7 @@ const NONE: u16 = u16::MAX;
 ///
 /// A transaction is begun, sent, answered, finished; the position in the slab is the low 16 bits of its
 /// id, so an answer finds it without a search. Everything is allocated by [`Transactions::new`].
-#[derive(Debug)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Transactions<T> {
     slots: Box<[Slot<T>]>,
     free: Vec<u16>,

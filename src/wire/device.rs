@@ -8,7 +8,7 @@ use std::ops::RangeInclusive;
 pub const BLOCK_SIZES: RangeInclusive<u32> = 512..=65_536;
 
 /// The properties of the device behind an export.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Device {
     /// The export's identity, unchanged for as long as the data is the same.
     pub uuid: [u8; 16],

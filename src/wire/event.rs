@@ -6,7 +6,7 @@ use crate::{Place, WireError, device};
 
 /// A change of the export. The header's code identifies the event; the attributes carry the
 /// details.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Event {
     /// The device's new size in blocks. [`crate::Device::resized`] checks it against the block
     /// size.

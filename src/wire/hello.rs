@@ -24,7 +24,7 @@ pub fn is_name(name: &str) -> bool {
 }
 
 /// The client's first message.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Hello {
     /// The lowest and the highest protocol version that the client speaks; at least 1, in this
     /// order.

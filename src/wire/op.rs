@@ -173,7 +173,7 @@ impl Op {
 }
 
 /// A set of operations, with bit `1 << code` for each.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct OpSet(u32);
 
 impl OpSet {

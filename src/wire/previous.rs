@@ -5,7 +5,7 @@ use crate::attribute::{Reader, Writer, required};
 
 /// A session that its client can no longer join, and that must have ended before the client sends
 /// requests in a new one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Previous {
     /// The session's id.
     pub session: [u8; 16],

@@ -35,7 +35,7 @@ impl RefusalReason {
 }
 
 /// The target's reply to a hello that it does not accept.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Refusal {
     /// The reason.
     pub reason: RefusalReason,

@@ -4,7 +4,7 @@ use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
 
 /// A connection's session and its place in it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct SessionRef {
     /// The session's id, which the target chose in the welcome that opened the session.
     pub id: [u8; 16],

@@ -4,7 +4,7 @@ use crate::attribute::{Reader, Writer, required};
 use crate::{CREDITS_MAX, Cipher, Device, Digest, KEEP_ALIVE_MS, SessionRef, TRANSFER_MAX, WireError};
 
 /// The target's reply to a hello that it accepts.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Welcome {
     /// The protocol version that both ends speak from here on, at least 1.
     pub version: u16,

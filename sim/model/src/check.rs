@@ -1,0 +1,78 @@
+//! Visits the states of a world and says what was found.
+
+use std::time::{Duration, Instant};
+
+use dst_session::mutation::Mutation;
+use stateright::{Checker, Model};
+
+use crate::ledger::Violation;
+use crate::model::{Action, Checked};
+use crate::world::World;
+
+/// How the states of a world are visited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Search {
+    /// Depth first, all of them: uses the least memory.
+    All,
+    /// Breadth first, until a broken promise is found, by a shortest way.
+    Shortest,
+    /// Depth first for so long: what is not visited by then is not known.
+    For(Duration),
+    /// By random walks from this seed, for so long.
+    Walks(u64, Duration),
+}
+
+/// What was found in a world.
+#[derive(Debug)]
+pub struct Found {
+    /// Different states.
+    pub states: usize,
+    /// The longest way to one of them.
+    pub depth: usize,
+    /// Whether there are no others.
+    pub is_all: bool,
+    /// How long it took.
+    pub took: Duration,
+    /// Broken promises, and a way to each.
+    pub broken: Vec<(Violation, Vec<Action>)>,
+}
+
+/// Visits the states of a world, with one protection taken away or none.
+pub fn check(world: World, without: Option<Mutation>, search: Search, threads: usize) -> Found {
+    let begun = Instant::now();
+    let builder = Checked { world: world.into(), without }.checker().threads(threads);
+    match search {
+        Search::All => found(builder.spawn_dfs().join(), begun, true),
+        Search::Shortest => found(
+            builder.finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join(),
+            begun,
+            true,
+        ),
+        Search::For(time) => {
+            let checker = builder.timeout(time).spawn_dfs().join();
+            let is_all = begun.elapsed() < time;
+            found(checker, begun, is_all)
+        }
+        Search::Walks(seed, time) => found(
+            builder.timeout(time).spawn_simulation(seed, stateright::UniformChooser).join(),
+            begun,
+            false,
+        ),
+    }
+}
+
+fn found(checker: impl Checker<Checked>, begun: Instant, is_all: bool) -> Found {
+    let mut broken = Vec::new();
+    for path in checker.discoveries().into_values() {
+        if let Some(violation) = path.last_state().ledger.violation.clone() {
+            broken.push((violation, path.into_actions()));
+        }
+    }
+    Found {
+        states: checker.unique_state_count(),
+        depth: checker.max_depth(),
+        is_all: is_all && broken.is_empty(),
+        took: begun.elapsed(),
+        broken,
+    }
+}

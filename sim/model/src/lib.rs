@@ -1,0 +1,22 @@
+//! Model-checks the target's broker together with the client's rules.
+//!
+//! The broker is the real one, and so are the target's record of answers, both ends of the lease, the
+//! client's slab, its fence, and the checks of requests, hellos and welcomes. Around them is a small model
+//! of what drives them: connections with frames under way, a group that executes, users and a backend. A
+//! checker (stateright) visits every state that a world can come to.
+
+mod check;
+mod client;
+mod ledger;
+mod model;
+mod state;
+mod target;
+mod wire;
+mod world;
+mod worlds;
+
+pub use check::{Found, Search, check};
+pub use ledger::Violation;
+pub use model::{Action, Checked};
+pub use world::{Faults, Losable, Threads, World};
+pub use worlds::{large, small};

@@ -1,0 +1,119 @@
+//! What there is in a world, and how much may happen in it.
+
+use std::time::Duration;
+
+use dst_session::access::Access;
+
+use crate::ledger::Scripted;
+
+/// Whether the target's threads hear of each other at once.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Threads {
+    /// At once.
+    InStep,
+    /// At any later time, in the order in which they speak.
+    Apart,
+}
+
+/// Which connections of a client may be lost by a fault.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Losable {
+    /// Those of its channels.
+    Channels,
+    /// The control connection.
+    Control,
+}
+
+/// How often something may happen that nobody needs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Faults {
+    /// Attempts to connect.
+    pub connects: u8,
+    /// Connections lost at one end; the other end may notice at any later time, or never.
+    pub losses: u8,
+    /// Deaths of a client process, which starts again.
+    pub client_deaths: u8,
+    /// Deaths of a target process, which starts again.
+    pub target_deaths: u8,
+    /// Times at which a client loses all its connections at once, and connects to the next target process.
+    pub failovers: u8,
+    /// Deletions of the export.
+    pub export_deletions: u8,
+    /// Deletions of a client's bdev.
+    pub bdev_deletions: u8,
+    /// Times at which the broker looks for sessions that nobody came back to.
+    pub broker_ticks: u8,
+}
+
+impl Faults {
+    /// Nothing happens.
+    pub const NONE: Faults = Faults {
+        connects: 0,
+        losses: 0,
+        client_deaths: 0,
+        target_deaths: 0,
+        failovers: 0,
+        export_deletions: 0,
+        bdev_deletions: 0,
+        broker_ticks: 0,
+    };
+}
+
+/// A world.
+#[derive(Debug, Clone)]
+pub struct World {
+    /// Its name.
+    pub name: &'static str,
+    /// What there is to see in it.
+    pub about: &'static str,
+    /// One client each, and what it may do.
+    pub hosts: Vec<Access>,
+    /// Channels of each client, and so its highest queue.
+    pub queues: u16,
+    /// The highest queue that is connected at the beginning.
+    pub attached: u16,
+    /// Transactions for which a client's channel has room.
+    pub slab: u16,
+    /// Transactions that the target lets a queue have outstanding.
+    pub credits: u16,
+    /// What the users do. The I/O of a queue is submitted in this order.
+    pub script: Vec<Scripted>,
+    /// So many of the first of them have a deadline, which may come at any time.
+    pub deadlines: u8,
+    /// What may happen.
+    pub faults: Faults,
+    /// Whether the target's threads hear of each other at once.
+    pub threads: Threads,
+    /// Target processes at the beginning.
+    pub targets: u8,
+    /// Whether all target processes are on one machine, where each knows of the others' ends.
+    pub is_one_machine: bool,
+    /// Whether time passes; else no lease ends.
+    pub has_time: bool,
+    /// Which connections may be lost by a fault.
+    pub losable: Losable,
+    /// Keep-alives that a client sends on one connection.
+    pub keep_alives: u64,
+    /// The keep-alive time, ms.
+    pub keep_alive_ms: u32,
+    /// How long the target remembers a session, ms.
+    pub session_timeout_ms: u32,
+    /// Most sessions at once.
+    pub max_sessions: u32,
+}
+
+impl World {
+    /// Returns whether a queue's leases end. No request depends on the control connection's.
+    pub fn has_lease(&self, queue: u16) -> bool {
+        self.has_time && queue > 0
+    }
+
+    /// Returns whether a queue's connections may be lost by a fault.
+    pub fn may_lose(&self, queue: u16) -> bool {
+        (queue == 0) == (self.losable == Losable::Control)
+    }
+}
+
+/// The time between two looks at the clock: two make the keep-alive time, and the client's lease, which is
+/// 5 % longer, is over at the third.
+pub const TICK: Duration = Duration::from_millis(50);

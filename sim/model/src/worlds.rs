@@ -1,0 +1,217 @@
+//! The worlds: each has a few features, and is small enough for all its states to be visited.
+
+use dst_session::access::Access::{ReadOnly, ReadWrite};
+use dst_wire::Op::{self, CompareAndWrite, Read, Write};
+
+use crate::ledger::Scripted;
+use crate::world::{Faults, Losable, Threads, World};
+
+fn script(ios: &[(u8, u16, Op)]) -> Vec<Scripted> {
+    ios.iter().map(|&(host, queue, op)| Scripted { host, queue, op }).collect()
+}
+
+/// One client with one queue; nothing happens.
+fn quiet(name: &'static str, about: &'static str) -> World {
+    World {
+        name,
+        about,
+        hosts: vec![ReadWrite],
+        queues: 1,
+        attached: 1,
+        slab: 1,
+        credits: 1,
+        script: Vec::new(),
+        deadlines: 0,
+        faults: Faults::NONE,
+        threads: Threads::InStep,
+        targets: 1,
+        is_one_machine: true,
+        has_time: false,
+        losable: Losable::Channels,
+        keep_alives: 0,
+        keep_alive_ms: 100,
+        session_timeout_ms: 0,
+        max_sessions: 4,
+    }
+}
+
+/// A queue loses its connections, and late frames come from older ones.
+fn fence() -> World {
+    World {
+        slab: 2,
+        credits: 2,
+        script: script(&[(0, 1, Write), (0, 1, CompareAndWrite)]),
+        faults: Faults { connects: 3, losses: 2, ..Faults::NONE },
+        threads: Threads::Apart,
+        ..quiet("fence", "a queue loses its connection twice, and comes back while old frames are under way")
+    }
+}
+
+/// I/O fails at its deadline, without a connection: what was sent must not be executed any more.
+fn lease() -> World {
+    World {
+        script: script(&[(0, 1, Write), (0, 1, Write)]),
+        deadlines: 1,
+        faults: Faults { connects: 1, losses: 1, ..Faults::NONE },
+        has_time: true,
+        ..quiet("lease", "a write's time is up while the connection is lost, and the target may have it")
+    }
+}
+
+/// Leases that are renewed.
+fn renewal() -> World {
+    World {
+        script: script(&[(0, 1, Write)]),
+        deadlines: 1,
+        faults: Faults { losses: 1, ..Faults::NONE },
+        has_time: true,
+        keep_alives: 3,
+        ..quiet("renewal", "a lease is renewed, and the write that was sent under it fails")
+    }
+}
+
+/// The session is given up for one queue, while another one has a connection of it.
+fn session() -> World {
+    World {
+        queues: 2,
+        attached: 2,
+        script: script(&[(0, 1, Write), (0, 2, Write)]),
+        deadlines: 1,
+        faults: Faults { connects: 1, ..Faults::NONE },
+        has_time: true,
+        ..quiet("session", "a session of two queues is given up, and followed by another one")
+    }
+}
+
+/// The session is given up while a queue joins it.
+fn late_welcome() -> World {
+    World {
+        queues: 2,
+        attached: 2,
+        script: script(&[(0, 1, Write), (0, 2, Write)]),
+        deadlines: 1,
+        faults: Faults { connects: 1, losses: 1, ..Faults::NONE },
+        has_time: true,
+        ..quiet("late-welcome", "a queue is welcomed to a session that was given up meanwhile")
+    }
+}
+
+/// The session is given up while the control connection joins it.
+fn late_attempt() -> World {
+    World {
+        queues: 2,
+        script: script(&[(0, 1, Write), (0, 2, Write)]),
+        deadlines: 1,
+        faults: Faults { connects: 2, losses: 1, ..Faults::NONE },
+        has_time: true,
+        losable: Losable::Control,
+        attached: 1,
+        ..quiet("late-attempt", "the control connection comes back to a session that was given up meanwhile")
+    }
+}
+
+/// The target's process dies.
+fn target_restart() -> World {
+    World {
+        slab: 2,
+        credits: 2,
+        script: script(&[(0, 1, CompareAndWrite), (0, 1, Write), (0, 1, Read)]),
+        faults: Faults { connects: 3, target_deaths: 1, ..Faults::NONE },
+        ..quiet("target-restart", "the target's process dies and starts again")
+    }
+}
+
+/// The client's process dies.
+fn client_restart() -> World {
+    World {
+        slab: 2,
+        credits: 2,
+        script: script(&[(0, 1, CompareAndWrite), (0, 1, Write), (0, 1, Read)]),
+        faults: Faults { connects: 2, client_deaths: 1, ..Faults::NONE },
+        threads: Threads::Apart,
+        ..quiet("client-restart", "the client's process dies and starts again, before the target knows")
+    }
+}
+
+/// Another target takes over, and nobody knows whether the one before has ended.
+fn failover() -> World {
+    World {
+        script: script(&[(0, 1, Write), (0, 1, Write)]),
+        faults: Faults { connects: 3, failovers: 1, ..Faults::NONE },
+        targets: 2,
+        is_one_machine: false,
+        has_time: true,
+        ..quiet("failover", "a client changes to another target, and the one before still has requests")
+    }
+}
+
+/// A host that may only read, beside one that may write.
+fn rights() -> World {
+    World {
+        hosts: vec![ReadWrite, ReadOnly],
+        slab: 2,
+        script: script(&[(0, 1, Write), (1, 1, Write), (1, 1, Read)]),
+        faults: Faults { connects: 2, losses: 1, ..Faults::NONE },
+        ..quiet(
+            "rights",
+            "one host may write, the other one may only read, and no queue has all slots it wants",
+        )
+    }
+}
+
+/// The export is deleted.
+fn export() -> World {
+    World {
+        slab: 2,
+        credits: 2,
+        script: script(&[(0, 1, Write), (0, 1, Write)]),
+        faults: Faults { connects: 1, losses: 1, export_deletions: 1, ..Faults::NONE },
+        threads: Threads::Apart,
+        ..quiet("export", "the export is deleted while the backend has requests and a queue comes back")
+    }
+}
+
+/// A bdev is deleted.
+fn bdev() -> World {
+    World {
+        script: script(&[(0, 1, Write), (0, 1, Write)]),
+        faults: Faults { connects: 1, losses: 1, bdev_deletions: 1, ..Faults::NONE },
+        has_time: true,
+        ..quiet("bdev", "the client's bdev is deleted while its connection is lost")
+    }
+}
+
+/// The target forgets queues and sessions that nobody comes back to.
+fn forgotten() -> World {
+    World {
+        script: script(&[(0, 1, CompareAndWrite), (0, 1, Write)]),
+        faults: Faults { connects: 3, losses: 1, broker_ticks: 1, ..Faults::NONE },
+        has_time: true,
+        session_timeout_ms: 100,
+        ..quiet("forgotten", "a queue comes back after the target has forgotten its record")
+    }
+}
+
+/// Returns the worlds of which all states are visited in seconds.
+pub fn small() -> Vec<World> {
+    vec![
+        fence(),
+        lease(),
+        renewal(),
+        session(),
+        late_welcome(),
+        late_attempt(),
+        target_restart(),
+        client_restart(),
+        failover(),
+        rights(),
+        export(),
+        bdev(),
+        forgotten(),
+    ]
+}
+
+/// Returns the worlds that are too large for that.
+pub fn large() -> Vec<World> {
+    Vec::new()
+}

@@ -1,0 +1,91 @@
+//! Each rule taken away is found in one of the worlds: the checker would notice.
+
+use dst_model::{Search, check, small};
+use dst_session::mutation::Mutation;
+
+/// Takes a rule away in a world, and expects one of these promises to be broken, and no other.
+fn is_found(rule: Mutation, world: &str, promises: &[u8]) {
+    let found = small().into_iter().find(|other| other.name == world);
+    let world = found.unwrap_or_else(|| panic!("there is no world {world:?}"));
+    let found = check(world, Some(rule), Search::Shortest, 1);
+    let broken: Vec<u8> = found.broken.iter().map(|(violation, _)| violation.promise).collect();
+    assert!(!broken.is_empty(), "nothing is found in {} states without {rule:?}", found.states);
+    assert!(broken.iter().all(|promise| promises.contains(promise)), "{rule:?} breaks {broken:?}");
+}
+
+#[test]
+fn the_fence_of_a_queue() {
+    is_found(Mutation::NoFence, "fence", &[2]);
+}
+
+#[test]
+fn the_record_of_answers() {
+    is_found(Mutation::NoRecord, "fence", &[2, 3]);
+}
+
+#[test]
+fn a_loss_is_no_answer() {
+    is_found(Mutation::LossAnswers, "fence", &[1]);
+}
+
+#[test]
+fn the_lease_at_the_target() {
+    is_found(Mutation::NoLeaseAtTarget, "lease", &[2]);
+    is_found(Mutation::NoLeaseAtTarget, "renewal", &[2]);
+}
+
+#[test]
+fn the_lease_at_the_client() {
+    is_found(Mutation::NoLeaseAtClient, "lease", &[2]);
+}
+
+#[test]
+fn the_lease_at_a_failover() {
+    is_found(Mutation::NoLeaseAtFailover, "failover", &[2]);
+}
+
+#[test]
+fn the_fence_of_a_session() {
+    is_found(Mutation::NoSessionFence, "session", &[2]);
+    is_found(Mutation::NoSessionFence, "client-restart", &[2]);
+}
+
+#[test]
+fn a_session_is_given_up() {
+    is_found(Mutation::NoSessionGivenUp, "session", &[2]);
+}
+
+#[test]
+fn all_channels_leave_a_session() {
+    is_found(Mutation::NoOthersLeft, "session", &[2]);
+}
+
+#[test]
+fn an_attempt_ends_with_its_session() {
+    is_found(Mutation::AttemptGoesOn, "late-attempt", &[2]);
+}
+
+#[test]
+fn a_welcome_to_an_old_session_is_not_taken() {
+    is_found(Mutation::OldWelcome, "late-welcome", &[2]);
+}
+
+#[test]
+fn what_must_not_be_repeated_is_not() {
+    is_found(Mutation::RepeatUnrepeatable, "target-restart", &[3]);
+}
+
+#[test]
+fn access() {
+    is_found(Mutation::NoAccess, "rights", &[8]);
+}
+
+#[test]
+fn credits() {
+    is_found(Mutation::NoCredits, "rights", &[0]);
+}
+
+#[test]
+fn the_removal_of_a_bdev() {
+    is_found(Mutation::NoRemoval, "bdev", &[10]);
+}
