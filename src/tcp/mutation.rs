@@ -50,13 +50,15 @@ pub enum Mutation {
     NoUserTimeout,
     /// A closed connection is forgotten at once.
     NoTimeWait,
+    /// Segments that vanish are not suspected to be too long.
+    NoBlackHoleDetection,
     /// The peer's duplicates are not reported.
     NoDuplicateReport,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 23] = [
+    pub const ALL: [Mutation; 24] = [
         Mutation::NoSackBlocks,
         Mutation::NoSackProcessing,
         Mutation::NoRack,
@@ -79,6 +81,7 @@ impl Mutation {
         Mutation::NoReneging,
         Mutation::NoUserTimeout,
         Mutation::NoTimeWait,
+        Mutation::NoBlackHoleDetection,
         Mutation::NoDuplicateReport,
     ];
 }

@@ -105,6 +105,11 @@ impl Scoreboard {
         self.sacked_segments
     }
 
+    /// Returns the length of the first segment; 0 if everything was acknowledged.
+    pub fn first_len(&self) -> u64 {
+        self.sent.front().map_or(0, Sent::len)
+    }
+
     /// Returns whether the peer once had the first segment, by a SACK block, but does not acknowledge it.
     pub fn is_first_sacked(&self) -> bool {
         self.sent.front().is_some_and(|first| first.fate == Fate::Sacked)

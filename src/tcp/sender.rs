@@ -2,6 +2,7 @@
 
 mod ack;
 mod alarm;
+mod path;
 
 use crate::clock::Clock;
 use crate::config::Config;
@@ -16,6 +17,7 @@ use crate::seq::Seq;
 
 pub(crate) use ack::Heard;
 pub(crate) use alarm::Due;
+use path::Path;
 
 /// The shortest pause after which the congestion window is no longer believed in. RFC 5681, 4.1,
 /// says the RTO, which here may be milliseconds: less than a storage client's pause for thought.
@@ -76,14 +78,15 @@ pub(crate) struct Sender<B> {
     initial: Seq,
     una: Seq,
     next: Seq,
-    /// The peer's window, in bytes from SND.UNA.
-    window: u64,
+    /// The position after the peer's window. SND.WND would be wrong after an ACK that does not update it.
+    edge: Seq,
     max_window: u64,
-    /// SND.WL1 and SND.WL2: what the window was last updated by.
-    updated_by: (Seq, Seq),
+    /// SND.WL1: the position of the segment that updated the window last.
+    updated_by: Seq,
     /// What the peer shifts its window by.
     shift: u8,
     mss: u64,
+    path: Path,
     /// The user has closed: a FIN follows the last byte.
     closing: bool,
     /// The peer sends SACK blocks.
@@ -123,11 +126,12 @@ impl<B: Payload> Sender<B> {
             initial,
             una: initial,
             next: initial,
-            window: 0,
+            edge: initial + 1,
             max_window: 0,
-            updated_by: (Seq::initial(0), initial),
+            updated_by: Seq::initial(0),
             shift: 0,
             mss,
+            path: Path::Full,
             closing: false,
             sack: false,
             clock: None,
@@ -181,7 +185,7 @@ impl<B: Payload> Sender<B> {
 
     /// Returns the peer's window in bytes.
     pub fn peer_window(&self) -> u64 {
-        self.window
+        self.edge.above(self.una)
     }
 
     /// Returns whether everything sent was acknowledged.
@@ -215,7 +219,7 @@ impl<B: Payload> Sender<B> {
     }
 
     fn right_edge(&self) -> Seq {
-        if is_on(Mutation::NoPeerWindow) { self.una + (1 << 30) } else { self.una + self.window }
+        if is_on(Mutation::NoPeerWindow) { self.una + (1 << 30) } else { self.edge }
     }
 
     /// Returns whether data waits for the peer's window alone.
@@ -306,6 +310,12 @@ impl<B: Payload> Sender<B> {
             self.sent_at = now;
         }
         let data = self.queue.end().above(self.next);
+        if let Some(full) = self.path.try_full(now)
+            && full <= data.min(open).min(room)
+        {
+            self.path.tried((self.next, self.next + full));
+            return Some(Plan::New { start: self.next, end: self.next + full });
+        }
         let mut length = data.min(max_segment).min(open);
         // The peer's window would make small segments of large ones (RFC 9293, 3.8.6.2.1).
         if length < data && length < self.mss && !alone && length < self.max_window / 2 {

@@ -19,8 +19,8 @@ pub enum State {
     FinWait1,
     /// The peer has acknowledged that the user closed, and has not closed itself.
     FinWait2 {
-        /// When the peer's time for it is up.
-        until: u64,
+        /// When the peer's time for it is up, if the user does not wait for it.
+        until: Option<u64>,
     },
     /// The peer has closed.
     CloseWait,

@@ -50,7 +50,7 @@ impl<F, B: Payload> Connection<F, B> {
             self.user = User::Gone;
         }
         match &mut self.state {
-            State::FinWait2 { until } => *until = cx.now + cx.config.fin_wait,
+            State::FinWait2 { until } => *until = Some(cx.now + cx.config.fin_wait),
             State::TimeWait { .. } => self.tell(Reason::Finished, cx),
             _ => {}
         }
@@ -109,7 +109,7 @@ impl<F, B: Payload> Connection<F, B> {
             State::Closed => return None,
             State::SynSent | State::SynReceived { .. } => Some(self.since + config.connect_timeout),
             State::TimeWait { until } => Some(until),
-            State::FinWait2 { until } => Some(until),
+            State::FinWait2 { until } => until,
             _ => None,
         };
         let ack = match self.receiver.as_ref().map(|receiver| receiver.ack()) {
@@ -155,7 +155,7 @@ impl<F, B: Payload> Connection<F, B> {
                 return self.end(Reason::TimedOut, cx);
             }
             State::TimeWait { until } if until <= cx.now => return self.end(Reason::Finished, cx),
-            State::FinWait2 { until } if until <= cx.now => return self.abort(Reason::TimedOut, cx),
+            State::FinWait2 { until } if is_due(until) => return self.abort(Reason::TimedOut, cx),
             _ => {}
         }
         if is_due(self.stall_ends(cx)) {

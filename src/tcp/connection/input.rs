@@ -226,12 +226,15 @@ impl<F, B: Payload> Connection<F, B> {
             self.challenge(cx.now);
             return Answer::Nothing;
         }
-        self.take_ack(seq, ack.max(una), segment, cx);
+        // One that was overtaken tells nothing new.
+        if ack >= una {
+            self.take_ack(seq, ack, segment, cx);
+        }
         if self.sender.is_fin_acked() {
             match self.state {
                 State::FinWait1 => {
-                    let patience = if self.user == User::Gone { cx.config.fin_wait } else { u64::MAX / 2 };
-                    self.state = State::FinWait2 { until: cx.now.saturating_add(patience) };
+                    let until = (self.user == User::Gone).then_some(cx.now + cx.config.fin_wait);
+                    self.state = State::FinWait2 { until };
                 }
                 State::Closing => self.enter_time_wait(cx),
                 State::LastAck => self.end(Reason::Finished, cx),

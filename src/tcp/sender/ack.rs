@@ -66,27 +66,27 @@ impl<B: Payload> Sender<B> {
         advanced
     }
 
-    /// Takes the peer's window, if the segment is newer than the one that updated it last.
+    /// Takes the peer's window, if the segment is newer than the one that updated it last. Returns whether it
+    /// is another one.
     fn update_window(&mut self, heard: &Heard) -> bool {
-        if (heard.seq, heard.ack) < self.updated_by {
-            return false;
+        let edge = heard.ack + (u64::from(heard.window) << if heard.syn { 0 } else { self.shift });
+        let is_newer = heard.ack > self.una || heard.seq > self.updated_by;
+        let changed = edge != self.edge && (is_newer || (heard.seq == self.updated_by && edge > self.edge));
+        if changed {
+            self.edge = edge;
+            self.max_window = self.max_window.max(edge.above(heard.ack));
         }
-        self.updated_by = (heard.seq, heard.ack);
-        self.set_window(u64::from(heard.window) << if heard.syn { 0 } else { self.shift })
-    }
-
-    /// Sets the peer's window in bytes. Returns whether it is another one.
-    fn set_window(&mut self, window: u64) -> bool {
-        let changed = window != self.window;
-        self.window = window;
-        self.max_window = self.max_window.max(window);
+        if is_newer {
+            self.updated_by = heard.seq;
+        }
         changed
     }
 
     /// Takes the window of a SYN, which is not scaled.
     pub fn on_syn_window(&mut self, seq: Seq, window: u16) {
-        self.updated_by = (seq, self.una);
-        self.set_window(u64::from(window));
+        self.updated_by = seq;
+        self.edge = self.una + 1 + u64::from(window);
+        self.max_window = u64::from(window);
     }
 
     /// Recognises a report of something received twice: the first block lies below the ACK, or
@@ -115,10 +115,12 @@ impl<B: Payload> Sender<B> {
         let mut news = News::default();
         let min_rtt = self.rtt.min().unwrap_or(0);
         let (rack, clock) = (&mut self.rack, self.clock);
+        let (path, mss) = (&mut self.path, &mut self.mss);
         let mut delivered = |sent: &crate::scoreboard::Sent| {
             news.delivered += sent.end - sent.start;
             if !sent.resent {
                 news.rtt = news.rtt.max(Some(now.saturating_sub(sent.at)));
+                *mss = path.arrived((sent.start, sent.end)).unwrap_or(*mss);
             }
             let echo_is_older = match (heard.echo, clock) {
                 (Some(echo), Some(clock)) => is_older(echo, clock.at(sent.at)),
@@ -142,8 +144,8 @@ impl<B: Payload> Sender<B> {
     }
 
     fn advance(&mut self, ack: Seq, now: u64) {
-        // The window is counted from SND.UNA.
         self.una = ack;
+        self.path.acknowledged(ack, now);
         self.backoff = 0;
         (self.timer_from, self.probe_from, self.progress_at) = (now, now, now);
     }

@@ -122,6 +122,7 @@ impl<B: Payload> Sender<B> {
             self.counters.reneged += 1;
             self.board.forget_sacks();
         }
+        self.mss = self.path.on_timeout(self.backoff, self.board.first_len(), self.mss, now);
         let undo = match self.recovery {
             Recovery::Open => {
                 let undo = Undo::new(self.cubic);
