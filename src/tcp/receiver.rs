@@ -242,11 +242,8 @@ impl<F> Receiver<F> {
 
     /// Returns where the window could end.
     fn possible_edge(&self, config: &Config) -> Seq {
-        let free = if self.data.frames() >= config.max_held_frames {
-            0
-        } else {
-            self.capacity.saturating_sub(self.data.unread())
-        };
+        let frames = config.max_held_frames.saturating_sub(self.data.frames()) as u64;
+        let free = self.capacity.saturating_sub(self.data.unread()).min(frames * self.full);
         self.data.next() + free.min(0xffff << self.shift)
     }
 

@@ -210,5 +210,7 @@ impl Plan {
             && self.stalls.iter().all(|stall| stall.to == 0)
             && self.cut.to == 0
             && self.smol.is_none()
+            // Small segments may exceed it, whatever the window says.
+            && self.configs.iter().all(|config| config.max_held_frames > 1_000)
     }
 }

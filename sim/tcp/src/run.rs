@@ -14,6 +14,9 @@ use crate::smol::SmolHost;
 /// The longest that a conversation may take once the faults are over: a few retries of the longest timeout.
 const PATIENCE: u64 = 100_000_000;
 
+/// The same with smoltcp, which resends one segment a second, and needs a second for each opening of a small window.
+const PATIENCE_WITH_SMOL: u64 = 2_000_000_000;
+
 /// What came of a seed.
 #[derive(Debug, Default)]
 pub struct Outcome {
@@ -204,7 +207,11 @@ impl World {
 
     /// Runs until everything was sent, received and closed.
     fn run(&mut self) {
-        let limit = self.plan.faults_end.min(1 << 40).saturating_add(PATIENCE);
+        let limit = self.plan.faults_end.min(1 << 40).saturating_add(if self.plan.smol.is_some() {
+            PATIENCE_WITH_SMOL
+        } else {
+            PATIENCE
+        });
         loop {
             self.turn();
             if self.outcome.violation.is_some() {
