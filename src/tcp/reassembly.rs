@@ -28,6 +28,8 @@ struct Island {
     end: Seq,
     /// Rises with each arrival, so the island that was extended last has the largest.
     touched: u64,
+    /// A SACK block has told of it as it is.
+    is_reported: bool,
 }
 
 /// What came of a segment's data.
@@ -199,29 +201,36 @@ impl<F> Reassembly<F> {
         {
             merged = (merged.0.min(island.start), merged.1.max(island.end));
             if self.islands.get(at + 1).is_none_or(|next| next.start > end) {
-                self.islands[at] = Island { start: merged.0, end: merged.1, touched };
+                self.islands[at] = Island { start: merged.0, end: merged.1, touched, is_reported: false };
                 return;
             }
             self.islands.remove(at);
         }
-        self.islands.insert(at, Island { start, end, touched });
+        self.islands.insert(at, Island { start, end, touched, is_reported: false });
     }
 
-    /// Returns up to `N` SACK blocks, the one that changed last first (RFC 2018, 4).
-    pub fn blocks<const N: usize>(&self) -> [Option<(Seq, Seq)>; N] {
+    /// Returns up to `N` SACK blocks, the one that changed last first (RFC 2018, 4), and those that no ACK
+    /// has told of before others.
+    pub fn blocks<const N: usize>(&mut self) -> [Option<(Seq, Seq)>; N] {
+        let rank = |island: &Island| (!island.is_reported, island.touched);
         let mut newest: [Option<Island>; N] = [None; N];
         for island in &self.islands {
             let mut place = Some(*island);
             for slot in &mut newest {
-                if slot.is_none_or(|other| place.is_some_and(|p| p.touched > other.touched)) {
+                if slot.as_ref().map(rank) < place.as_ref().map(rank) {
                     std::mem::swap(slot, &mut place);
-                    if place.is_none() {
-                        break;
-                    }
                 }
             }
         }
+        for island in &mut self.islands {
+            island.is_reported |= newest.iter().flatten().any(|block| block.start == island.start);
+        }
         newest.map(|island| island.map(|island| (island.start, island.end)))
+    }
+
+    /// Returns whether there is something that no SACK block has told of.
+    pub fn has_unreported(&self) -> bool {
+        self.islands.iter().any(|island| !island.is_reported)
     }
 }
 

@@ -15,6 +15,9 @@ const TIMESTAMP_LIFE: u64 = 24 * 86_400 * 1_000_000;
 /// The peer's full-sized segment before one was seen.
 const SMALLEST_FULL: u64 = 536;
 
+/// ACKs that are sent at once for early segments, at most: three make the peer resend, more let it send more.
+const MAX_REPEATED: u32 = 64;
+
 /// Whether an ACK is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AckDue {
@@ -49,6 +52,10 @@ pub(crate) struct Receiver<F> {
     last_ack: Seq,
     /// The longest segment.
     full: u64,
+    /// The peer reads SACK blocks.
+    sack: bool,
+    /// Early segments that no ACK has told of: without SACK, the peer counts the ACKs.
+    early: u32,
     /// What was received twice, to be reported in the next ACK (RFC 2883).
     duplicate: Option<(Seq, Seq)>,
     recent: Option<Recent>,
@@ -60,7 +67,14 @@ pub(crate) struct Receiver<F> {
 
 impl<F> Receiver<F> {
     /// Returns one for a peer whose SYN has this sequence number. `shift`: what windows are written with.
-    pub fn new(initial: Seq, shift: u8, timestamp: Option<u32>, config: &Config, now: u64) -> Receiver<F> {
+    pub fn new(
+        initial: Seq,
+        shift: u8,
+        sack: bool,
+        timestamp: Option<u32>,
+        config: &Config,
+        now: u64,
+    ) -> Receiver<F> {
         let capacity = u64::from(config.initial_receive_window.min(config.max_receive_window));
         Receiver {
             data: Reassembly::new(initial + 1),
@@ -74,6 +88,8 @@ impl<F> Receiver<F> {
             unacknowledged: 0,
             last_ack: initial,
             full: SMALLEST_FULL,
+            sack,
+            early: 0,
             duplicate: None,
             recent: timestamp.map(|timestamp| Recent { timestamp, at: now }),
             round: (now, 0),
@@ -204,7 +220,11 @@ impl<F> Receiver<F> {
                     self.ack = AckDue::At(now + config.ack_delay);
                 }
             }
-            Arrival::Early | Arrival::NoRoom => self.ack = AckDue::Now,
+            Arrival::Early => {
+                self.early = (self.early + 1).min(MAX_REPEATED);
+                self.ack = AckDue::Now;
+            }
+            Arrival::NoRoom => self.ack = AckDue::Now,
             Arrival::Duplicate => self.note_duplicate(seq, length - beyond),
         }
     }
@@ -268,7 +288,7 @@ impl<F> Receiver<F> {
     }
 
     /// Returns the SACK blocks for the next ACK: a duplicate first (RFC 2883), then what is held.
-    pub fn blocks(&self) -> [Option<(u32, u32)>; 3] {
+    pub fn blocks(&mut self) -> [Option<(u32, u32)>; 3] {
         if is_on(Mutation::NoSackBlocks) || (!self.data.has_gap() && self.duplicate.is_none()) {
             return [None; 3];
         }
@@ -282,9 +302,15 @@ impl<F> Receiver<F> {
         }
     }
 
-    /// Notes that an ACK was sent.
+    /// Notes that an ACK was sent. Another one is due if it could not tell everything.
     pub fn acknowledged(&mut self) {
-        self.ack = AckDue::No;
+        self.early = if self.data.has_gap() { self.early.saturating_sub(1) } else { 0 };
+        let more = if self.sack {
+            self.data.has_unreported() && !is_on(Mutation::NoSackBlocks)
+        } else {
+            self.early > 0
+        };
+        self.ack = if more { AckDue::Now } else { AckDue::No };
         self.unacknowledged = 0;
         self.duplicate = None;
         self.last_ack = self.data.next();

@@ -7,10 +7,12 @@
 //! | [`network`] | packets on their way, and what happens to them |
 //! | [`application`] | what the users of a connection send, and check |
 //! | [`ours`], [`smol`] | hosts: one with the stack under test, one with smoltcp's |
+//! | [`lossy`] | tests that choose what is lost |
 //! | [`observer`] | what must hold for every packet |
 //! | [`run`] | one seed, from its beginning to its end |
 
 pub mod application;
+pub mod lossy;
 pub mod network;
 pub mod observer;
 pub mod ours;

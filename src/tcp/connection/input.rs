@@ -53,7 +53,7 @@ impl<F, B: Payload> Connection<F, B> {
         let clock = timestamp.map(|_| self.clock);
         self.agreed = Agreed { sack: config.sack && syn.sack_permitted, window_scaling, clock };
         let shift = if window_scaling { config.window_shift() } else { 0 };
-        self.receiver = Some(Receiver::new(initial, shift, timestamp, config, now));
+        self.receiver = Some(Receiver::new(initial, shift, self.agreed.sack, timestamp, config, now));
         let default = if self.remote.is_ipv6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS };
         let mss = u64::from(syn.mss.unwrap_or(default).min(config.mss).max(SMALLEST_MSS));
         let options = if clock.is_some() { TIMESTAMP_BYTES } else { 0 };

@@ -4,7 +4,7 @@ use super::{Probe, Sender};
 use crate::clock::is_older;
 use crate::mutation::{Mutation, is_on};
 use crate::recovery::{Prr, Recovery, Undo};
-use crate::scoreboard::Losses;
+use crate::scoreboard::{Losses, Sent};
 use crate::send_queue::Payload;
 use crate::seq::Seq;
 
@@ -116,27 +116,28 @@ impl<B: Payload> Sender<B> {
         let min_rtt = self.rtt.min().unwrap_or(0);
         let (rack, clock) = (&mut self.rack, self.clock);
         let (path, mss) = (&mut self.path, &mut self.mss);
-        let mut delivered = |sent: &crate::scoreboard::Sent| {
+        let mut delivered = |sent: &Sent, in_order: bool| {
             news.delivered += sent.end - sent.start;
             if !sent.resent {
                 news.rtt = news.rtt.max(Some(now.saturating_sub(sent.at)));
                 *mss = path.arrived((sent.start, sent.end)).unwrap_or(*mss);
             }
+            // Of what came out of order, the peer echoes no timestamp (RFC 7323, 4.3).
             let echo_is_older = match (heard.echo, clock) {
-                (Some(echo), Some(clock)) => is_older(echo, clock.at(sent.at)),
+                (Some(echo), Some(clock)) => in_order && is_older(echo, clock.at(sent.at)),
                 _ => false,
             };
             rack.delivered(sent, now, min_rtt, echo_is_older);
         };
         if heard.ack > self.una {
-            self.board.ack(heard.ack, &mut delivered);
+            self.board.ack(heard.ack, |sent| delivered(sent, true));
         }
         if self.sack && !is_on(Mutation::NoSackProcessing) {
             let una = self.una.max(heard.ack);
             for (start, end) in heard.sack.into_iter().flatten() {
                 let block = (una.near(start), una.near(end));
                 if una <= block.0 && block.0 < block.1 && block.1 <= self.next {
-                    self.board.sack(block, &mut delivered);
+                    self.board.sack(block, |sent| delivered(sent, false));
                 }
             }
         }
