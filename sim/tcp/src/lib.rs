@@ -9,6 +9,7 @@
 //! | [`ours`], [`smol`] | hosts: one with the stack under test, one with smoltcp's |
 //! | [`lossy`] | tests that choose what is lost |
 //! | [`observer`] | what must hold for every packet |
+//! | [`script`] | one stack, and a test as its peer |
 //! | [`run`] | one seed, from its beginning to its end |
 
 pub mod application;
@@ -18,6 +19,7 @@ pub mod observer;
 pub mod ours;
 pub mod plan;
 pub mod run;
+pub mod script;
 pub mod smol;
 
 pub use plan::Plan;
