@@ -156,7 +156,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         let replaced =
             is_syn && self.table.get(id).is_some_and(|entry| entry.connection.may_be_replaced(segment));
         if replaced {
-            self.table.remove(id);
+            self.forget(id);
         }
         replaced
     }
@@ -214,11 +214,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
 
     /// Takes the time: does what is due.
     pub fn on_time(&mut self, now: u64) {
-        while let Some((at, id)) = self.timers.due(now) {
-            match self.table.get_mut(id) {
-                Some(entry) if entry.scheduled == Some(at) => entry.scheduled = None,
-                _ => continue,
-            }
+        while let Some(id) = self.timers.due(now) {
             self.step(id, now, |connection, cx| connection.on_time(cx));
         }
     }

@@ -24,8 +24,6 @@ pub(crate) struct Entry<F, B> {
     pub stage: Stage,
     /// It is in the list of those that may have something to send.
     pub is_ready: bool,
-    /// When it will be looked at.
-    pub scheduled: Option<u64>,
     tuple: Tuple,
 }
 
@@ -82,14 +80,15 @@ impl<F, B: Payload> Table<F, B> {
         let slot = &mut self.slots[index as usize];
         let id = ConnectionId { index, generation: slot.generation };
         let connection = make(id);
-        slot.entry = Some(Box::new(Entry { connection, stage, is_ready: false, scheduled: None, tuple }));
+        slot.entry = Some(Box::new(Entry { connection, stage, is_ready: false, tuple }));
         self.index.insert(tuple, index);
         id
     }
 
-    pub fn remove(&mut self, id: ConnectionId) {
+    /// Removes a connection. Returns whether there was such a one.
+    pub fn remove(&mut self, id: ConnectionId) -> bool {
         if self.get(id).is_none() {
-            return;
+            return false;
         }
         let slot = &mut self.slots[id.index as usize];
         if let Some(entry) = slot.entry.take() {
@@ -97,6 +96,7 @@ impl<F, B: Payload> Table<F, B> {
             self.index.remove(&entry.tuple);
             self.free.push(id.index);
         }
+        true
     }
 
     /// Calls `f` for each connection.

@@ -56,11 +56,15 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
     pub(super) fn schedule(&mut self, id: ConnectionId, now: u64) {
         let Some(entry) = self.table.get_mut(id) else { return };
         let cx = Context { now, config: &self.config, events: &mut self.events };
-        if let Some(at) = entry.connection.deadline(&cx)
-            && entry.scheduled.is_none_or(|scheduled| at < scheduled)
-        {
-            entry.scheduled = Some(at);
-            self.timers.add(at, id);
+        if let Some(at) = entry.connection.deadline(&cx) {
+            self.timers.by(at, id);
+        }
+    }
+
+    /// Removes a connection without a word.
+    pub(super) fn forget(&mut self, id: ConnectionId) {
+        if self.table.remove(id) {
+            self.timers.remove(id);
         }
     }
 
@@ -73,7 +77,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             let (local, remote) = (entry.connection.local(), entry.connection.remote());
             self.replies.push_back(Reply { local, remote, header });
         }
-        self.table.remove(id);
+        self.forget(id);
     }
 
     /// A listener's connection is open: it waits to be accepted, if there is room.
@@ -118,7 +122,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             && let Some(oldest) = queue.half_open.pop_front()
         {
             self.counters.half_open_evicted += 1;
-            self.table.remove(oldest);
+            self.forget(oldest);
         }
     }
 
@@ -127,7 +131,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         while self.remembered.len() > self.config.max_time_wait {
             let Some(oldest) = self.remembered.pop_front() else { return };
             if self.table.get(oldest).is_some_and(|entry| entry.connection.is_told()) {
-                self.table.remove(oldest);
+                self.forget(oldest);
             }
         }
     }
