@@ -215,7 +215,7 @@ def circles(graph):
 
 def crates():
     """The roots of the crates that are checked."""
-    for folder in [*(ROOT / "src").iterdir(), ROOT / "spdk/safe/src", ROOT / "spdk/contract/src", ROOT / "sim/spdk", ROOT / "sim/world", ROOT / "sim/src"]:
+    for folder in [*(ROOT / "src").iterdir(), ROOT / "spdk/safe/src", ROOT / "spdk/contract/src", ROOT / "sim/spdk", ROOT / "sim/world", ROOT / "sim/src", ROOT / "sim/tcp/src"]:
         for name in ("lib.rs", "main.rs"):
             if (folder / name).exists():
                 yield folder / name

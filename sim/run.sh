@@ -1,9 +1,11 @@
 #!/usr/bin/env bash
-# Runs the simulator as CI does: 10,000 seeds, then what shows that it would notice. A minute or two on two slow cores.
+# Runs the simulators as CI does: 10,000 seeds of DST's and 1,000 of TCP's, then what
+# shows that they would notice. A few minutes on two slow cores.
 #
 # usage: sim/run.sh [SEEDS [FROM]]
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
 cargo run --quiet --release --locked -- --seeds "${1:-10000}" --from "${2:-0}"
-cargo test --quiet --release --locked
+cargo run --quiet --release --locked --package dst-tcp-sim -- --seeds "$((${1:-10000} / 10))" --from "${2:-0}"
+cargo test --quiet --release --locked --package dst-sim --package dst-tcp-sim

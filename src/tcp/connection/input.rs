@@ -298,9 +298,13 @@ impl<F, B: Payload> Connection<F, B> {
 }
 
 impl<F, B: Payload> Connection<F, B> {
-    /// Returns whether a SYN may take the place of this connection, which is in TIME-WAIT (RFC 6191).
+    /// Returns whether a SYN may take the place of this connection, which is in TIME-WAIT (RFC 6191), and which
+    /// the user has closed.
     pub fn may_be_replaced(&self, syn: &Segment) -> bool {
-        let (State::TimeWait { .. }, Some(receiver)) = (self.state, &self.receiver) else { return false };
+        let (State::TimeWait { .. }, User::Told, Some(receiver)) = (self.state, self.user, &self.receiver)
+        else {
+            return false;
+        };
         match (syn.timestamp, receiver.recent()) {
             (Some((value, _)), Some(recent)) => crate::clock::is_older(recent, value),
             _ => receiver.next().near(syn.seq) > receiver.next(),
