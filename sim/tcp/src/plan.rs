@@ -167,6 +167,10 @@ impl Plan {
             let from = if smol.is_some() { 0 } else { rng.index(2) };
             links[from].longest = rng.range(700, 1300) as usize;
         }
+        if smol.is_none() && links.iter().all(|link| link.longest == 0) && rng.chance(300) {
+            // As with ports that cut segments, and put them together.
+            configs.iter_mut().for_each(|config| config.offload_bytes = 60_000);
+        }
         let count = if rng.chance(700) { 1 } else { rng.range(2, 5) };
         Plan {
             seed,

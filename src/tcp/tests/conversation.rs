@@ -2,6 +2,8 @@
 
 mod pair;
 
+use std::net::SocketAddr;
+
 use dst_tcp::{Config, Event, Reason, State};
 use pair::{Bytes, Pair, pattern};
 
@@ -11,7 +13,22 @@ fn config() -> Config {
 
 #[test]
 fn connects_transfers_and_closes() {
-    let mut pair = Pair::new(config());
+    converse(Pair::new(config()));
+}
+
+#[test]
+fn ipv6_is_no_different() {
+    let address = |last| SocketAddr::from(([0xfd00, 0, 0, 0, 0, 0, 0, last], 4460));
+    converse(Pair::at([address(1), address(2)], config()));
+}
+
+/// Segments of many times the MSS, as for a port that cuts them.
+#[test]
+fn offloaded_segments_are_no_different() {
+    converse(Pair::new(Config { offload_bytes: 65_000, ..config() }));
+}
+
+fn converse(mut pair: Pair) {
     let (client, server) = pair.connect();
     let data = pattern(3_000_000);
     for chunk in data.chunks(100_001) {

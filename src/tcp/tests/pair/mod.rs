@@ -44,8 +44,7 @@ pub struct Host {
 }
 
 impl Host {
-    fn new(last: u8, config: Config) -> Host {
-        let address = SocketAddr::from(([10, 0, 0, last], 4460));
+    fn new(last: u8, address: SocketAddr, config: Config) -> Host {
         Host {
             stack: Stack::new(config, Secret([last; 16])),
             address,
@@ -75,8 +74,14 @@ pub struct Pair {
 }
 
 impl Pair {
+    /// Returns two hosts with IPv4 addresses.
     pub fn new(config: Config) -> Pair {
-        let mut hosts = [Host::new(1, config.clone()), Host::new(2, config)];
+        Pair::at([1, 2].map(|last| SocketAddr::from(([10, 0, 0, last], 4460))), config)
+    }
+
+    /// Returns two hosts with these addresses.
+    pub fn at([first, second]: [SocketAddr; 2], config: Config) -> Pair {
+        let mut hosts = [Host::new(1, first, config.clone()), Host::new(2, second, config)];
         let address = hosts[1].address;
         let listener = hosts[1].stack.listen(address, 16).expect("nothing listens yet");
         Pair {
