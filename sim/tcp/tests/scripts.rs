@@ -333,3 +333,32 @@ fn a_syn_is_answered_again_until_the_peer_has_it() {
     script.inject(data(1, 10, 1));
     assert_eq!(script.read(), 10, "an ACK with data opens it too");
 }
+
+#[test]
+fn rfc_9293_a_peer_that_has_filled_the_window_may_still_acknowledge() {
+    let mut script =
+        Script::open(Config { initial_receive_window: 2_000, max_receive_window: 2_000, ..config() });
+    script.send(100);
+    assert_eq!(script.sent(), [". 1:101 ack 1"]);
+    script.inject(data(1001, 1000, 1));
+    assert_eq!(script.sent(), [". 101:101 ack 1 sack 1001:2001"]);
+    script.inject(ack(2001, 101));
+    assert!(matches!(script.events[..], [Event::Released(..)]), "{:?}", script.events);
+}
+
+/// It closed its window with data in flight, answers, and reads nothing for longer than the user timeout.
+#[test]
+fn rfc_9293_a_peer_that_answers_may_keep_its_window_closed() {
+    let mut script = Script::open(config());
+    script.send(2_000);
+    script.sent();
+    script.now += 1_000;
+    script.inject(Segment { window: 0, ..ack(1, 1001) });
+    for _ in 0..40 {
+        script.wait(1_000_000);
+        script.inject(Segment { window: 0, ..ack(1, 1001) });
+    }
+    assert!(!is_closed(&script, Reason::TimedOut));
+    script.wait(31_000_000);
+    assert!(is_closed(&script, Reason::TimedOut));
+}

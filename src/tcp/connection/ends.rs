@@ -127,7 +127,7 @@ impl<F, B: Payload> Connection<F, B> {
             return None;
         }
         let since = self.sender.stalled_since()?;
-        if !self.sender.is_window_closed() {
+        if self.sender.peer_window() > 0 {
             return Some(since + cx.config.user_timeout);
         }
         // A peer may keep its window closed as long as it answers and somebody waits for it.
