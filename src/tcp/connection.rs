@@ -138,6 +138,13 @@ impl<F, B: Payload> Connection<F, B> {
         self.state
     }
 
+    /// Takes a router's word that a segment was too long.
+    pub fn on_too_big(&mut self, seq: u32, most: u16, now: u64) {
+        if self.state.is_synchronized() {
+            self.sender.on_too_big(seq, u64::from(most), now);
+        }
+    }
+
     pub fn sender(&self) -> &Sender<B> {
         &self.sender
     }

@@ -26,6 +26,9 @@ const IDLE: u64 = 1_000_000;
 /// Segments in flight, at most: it bounds what many small ones cost in memory and time.
 const MAX_SEGMENTS: usize = 65_536;
 
+/// What the timestamp option takes of each segment, with padding.
+pub(crate) const TIMESTAMP_BYTES: u64 = 12;
+
 /// A tail loss probe (RFC 8985, 7).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Probe {
@@ -370,6 +373,22 @@ impl<B: Payload> Sender<B> {
         #[cfg(debug_assertions)]
         if self.board.segments() < 50 {
             self.board.check();
+        }
+    }
+
+    /// Takes a router's word that a segment at `seq` was too long, and that segments may have at most `most` bytes
+    /// of data and options. It is believed for what is in flight only (RFC 5927, 4.1).
+    pub fn on_too_big(&mut self, seq: u32, most: u64, now: u64) {
+        let seq = self.una.near(seq);
+        if seq < self.una || seq >= self.next {
+            return;
+        }
+        let options = if self.clock.is_some() { TIMESTAMP_BYTES } else { 0 };
+        let mss = self.path.on_too_big(most.saturating_sub(options), self.mss, now);
+        if mss < self.mss {
+            self.mss = mss;
+            // They are lost, and not by congestion.
+            self.board.lose_if(|sent| sent.end - sent.start > mss);
         }
     }
 

@@ -212,6 +212,14 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         self.replies.push_back(Reply { local, remote, header });
     }
 
+    /// Takes an ICMP error: the segment with sequence number `seq` from `local` to `remote` was too long for
+    /// the path, on which segments may have at most `most` bytes after a TCP header without options.
+    pub fn too_big(&mut self, local: SocketAddr, remote: SocketAddr, seq: u32, most: u16, now: u64) {
+        if let Some(id) = self.table.find(&Tuple::new(local, remote)) {
+            self.step(id, now, |connection, _| connection.on_too_big(seq, most, now));
+        }
+    }
+
     /// Takes the time: does what is due.
     pub fn on_time(&mut self, now: u64) {
         while let Some(id) = self.timers.due(now) {

@@ -183,6 +183,11 @@ impl Script {
         }
     }
 
+    /// A router says that a segment at `seq` was too long.
+    pub fn too_big(&mut self, seq: u32, most: u16) {
+        self.stack.too_big(self.local, self.peer, seq.wrapping_add(self.initial), most, self.now);
+    }
+
     /// The user sends so many bytes.
     pub fn send(&mut self, bytes: usize) {
         let id = self.id.expect("it is open");

@@ -362,3 +362,27 @@ fn rfc_9293_a_peer_that_answers_may_keep_its_window_closed() {
     script.wait(31_000_000);
     assert!(is_closed(&script, Reason::TimedOut));
 }
+
+/// The first of two segments was too long, says a router; only of what is in flight it is believed.
+#[test]
+fn rfc_1191_segments_become_as_short_as_the_path_wants() {
+    let mut script = Script::open(config());
+    script.send(2_000);
+    assert_eq!(script.sent(), [". 1:1001 ack 1", ". 1001:2001 ack 1"]);
+    script.too_big(5_000, 600);
+    assert_eq!(script.sent(), [""; 0]);
+    script.too_big(1, 600);
+    assert_eq!(
+        script.sent(),
+        [". 1:601 ack 1", ". 601:1001 ack 1", ". 1001:1601 ack 1", ". 1601:2001 ack 1"]
+    );
+    script.now += 1_000;
+    script.inject(ack(1, 2001));
+    script.send(1_000);
+    assert_eq!(script.sent(), [". 2001:2601 ack 1", ". 2601:3001 ack 1"]);
+    script.inject(ack(1, 3001));
+    script.send(1_000);
+    script.sent();
+    script.too_big(3001, 10);
+    assert_eq!(script.sent()[0], ". 3001:3473 ack 1", "nobody needs less");
+}

@@ -6,7 +6,7 @@ use crate::mutation::{Mutation, is_on};
 use crate::receiver::Receiver;
 use crate::segment::Segment;
 use crate::send_queue::Payload;
-use crate::sender::Heard;
+use crate::sender::{Heard, TIMESTAMP_BYTES};
 use crate::seq::Seq;
 use crate::state::State;
 
@@ -18,9 +18,6 @@ const DEFAULT_MSS_V6: u16 = 1220;
 
 /// No smaller MSS is believed: it would cost a header, an interrupt and a record for every few bytes.
 const SMALLEST_MSS: u16 = 64;
-
-/// What the timestamp option takes of each segment, with padding.
-const TIMESTAMP_BYTES: u64 = 12;
 
 /// What a segment is answered with, beside what the connection itself sends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -41,6 +41,22 @@ impl Path {
         smaller
     }
 
+    /// Takes a router's word that segments may have at most `most` bytes of data. Returns the MSS from now on.
+    pub fn on_too_big(&mut self, most: u64, mss: u64, now: u64) -> u64 {
+        // Nobody needs less than the smallest size, but an attacker (RFC 5927, 7).
+        let most = most.max(SIZES[SIZES.len() - 1]);
+        if most >= mss {
+            return mss;
+        }
+        let full = match *self {
+            Path::Full => mss,
+            Path::Reduced { full, .. } | Path::Trying { full, .. } => full,
+        };
+        // RFC 8201, 4: not before ten minutes.
+        *self = Path::Reduced { full, pause: LONGEST_PAUSE, try_at: now + LONGEST_PAUSE };
+        most
+    }
+
     /// Returns the size of the next segment, if it is time to try the full one.
     pub fn try_full(&self, now: u64) -> Option<u64> {
         match *self {
