@@ -1,6 +1,6 @@
-//! A TCP connection whose peer sends anything: segments around the positions that count, with any flags and
-//! options, between calls of the user and pauses. Nothing may panic, no buffer may be kept or given back
-//! twice, and in the end nothing remains.
+//! A TCP connection whose peer sends anything: segments around the positions that count, with any
+//! flags and options, between calls of the user and pauses. Nothing may panic, no buffer may be
+//! kept or given back twice, and in the end nothing remains.
 //!
 //! The input is a list of steps: a byte that says which, and what it needs.
 #![no_main]

@@ -1,4 +1,5 @@
-//! The clock of the timestamp option (RFC 7323): it ticks once a millisecond, from a random beginning.
+//! The clock of the timestamp option (RFC 7323): it ticks once a millisecond, from a random
+//! beginning.
 
 /// A connection's timestamp clock.
 #[derive(Debug, Clone, Copy)]
@@ -7,7 +8,8 @@ pub(crate) struct Clock {
 }
 
 impl Clock {
-    /// Returns a clock that is ahead by `offset`, so that it does not tell for how long the machine has been up.
+    /// Returns a clock that is ahead by `offset`, so that it does not tell for how long the machine
+    /// has been up.
     pub fn new(offset: u32) -> Clock {
         Clock { offset }
     }

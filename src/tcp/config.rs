@@ -25,7 +25,8 @@ pub struct Config {
     /// The longest retransmission timeout, and the longest pause between probes of a closed window.
     /// Default: 60 s (RFC 6298, 2.5).
     pub max_rto: u64,
-    /// The retransmission timeout before the first round trip was measured. Default: 1 s (RFC 6298).
+    /// The retransmission timeout before the first round trip was measured. Default: 1 s (RFC
+    /// 6298).
     pub initial_rto: u64,
     /// How long this end may delay an ACK. Default: 1 ms. RFC 9293 allows 500.
     pub ack_delay: u64,
@@ -39,7 +40,8 @@ pub struct Config {
     pub user_timeout: u64,
     /// The silence after which a peer is probed. Default: none, since DST has its own keep-alive.
     pub keep_alive: Option<KeepAlive>,
-    /// How long a closed connection is remembered. Default: 60 s, as Linux; RFC 9293 says 4 minutes.
+    /// How long a closed connection is remembered. Default: 60 s, as Linux; RFC 9293 says 4
+    /// minutes.
     pub time_wait: u64,
     /// Connections remembered in TIME-WAIT; the oldest is forgotten for a new one. Default: 4,096.
     pub max_time_wait: usize,
@@ -47,7 +49,8 @@ pub struct Config {
     pub fin_wait: u64,
     /// Connections, in whatever state. Default: 16,384.
     pub max_connections: usize,
-    /// Half-open connections of one listener; the oldest is forgotten for a new one. Default: 1,024.
+    /// Half-open connections of one listener; the oldest is forgotten for a new one. Default:
+    /// 1,024.
     pub max_half_open: usize,
     /// Offers selective acknowledgements (RFC 2018). Default: yes.
     pub sack: bool,
@@ -98,7 +101,8 @@ impl Default for Config {
 }
 
 impl Config {
-    /// Returns the window scale that announces the largest receive window (RFC 7323, 2.2: at most 14).
+    /// Returns the window scale that announces the largest receive window (RFC 7323, 2.2: at most
+    /// 14).
     pub fn window_shift(&self) -> u8 {
         let mut shift = 0;
         while shift < 14 && (self.max_receive_window >> shift) > 0xffff {

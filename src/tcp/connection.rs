@@ -48,7 +48,8 @@ enum User {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Poke {
     None,
-    /// An empty segment below the window, which the peer has to answer: a probe of its window, or a keep-alive.
+    /// An empty segment below the window, which the peer has to answer: a probe of its window, or a
+    /// keep-alive.
     Due,
 }
 

@@ -135,7 +135,8 @@ mod tests {
         assert_eq!(cubic.slow_start_threshold(), 20_440);
     }
 
-    /// RFC 9438, 4.2: the window is back at its old size after K = cbrt(W_max · (1 - β) / C) seconds.
+    /// RFC 9438, 4.2: the window is back at its old size after K = cbrt(W_max · (1 - β) / C)
+    /// seconds.
     #[test]
     fn is_back_after_k_seconds() {
         let mut cubic = Cubic::new(MSS);

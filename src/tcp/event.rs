@@ -47,10 +47,10 @@ pub enum Event<B> {
     /// There is something to read: data, or the end of the peer's data. It is told once, until all
     /// has been read.
     Readable(ConnectionId),
-    /// The data was acknowledged, or never will be because the connection has ended. The stack has no
-    /// reference to it any more.
+    /// The data was acknowledged, or never will be because the connection has ended. The stack has
+    /// no reference to it any more.
     Released(ConnectionId, B),
-    /// The connection has ended; its id is no longer valid. It is the last event of a connection that
-    /// was connected or accepted.
+    /// The connection has ended; its id is no longer valid. It is the last event of a connection
+    /// that was connected or accepted.
     Closed(ConnectionId, Reason),
 }

@@ -2,22 +2,22 @@
 //!
 //! There is no I/O here, no clock and no randomness, so whole conversations can be tested without a
 //! network: `sim/tcp` does. Times are microseconds of a clock that never goes back. Data is not
-//! copied: what is sent stays in the user's buffers until it is acknowledged, and what was received is handed
-//! out as ranges of the frames that it came in.
+//! copied: what is sent stays in the user's buffers until it is acknowledged, and what was received
+//! is handed out as ranges of the frames that it came in.
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`stack`] | all connections of a thread: what its user calls |
-//! | [`table`], [`timers`], [`listener`] | looking connections up, by addresses, by time, by listener |
-//! | [`connection`] | a connection's state machine: `input`, `output`, `ends` |
-//! | [`sender`] | what to send next; `ack`: what an ACK tells; `alarm`: what silence tells |
-//! | [`send_queue`], [`scoreboard`] | what is to be sent, and what was |
-//! | [`rack`], [`recovery`], [`cubic`], [`rtt`] | finding losses, repairing them, how much to send, how long to wait |
-//! | [`receiver`], [`reassembly`] | the window and ACKs; received data, in order or not yet |
-//! | [`segment`], [`seq`], [`clock`] | what is on the wire |
-//! | [`secret`] | numbers that nobody can predict |
-//! | [`config`], [`event`], [`state`] | what can be set, what is told, the states |
-//! | [`mutation`] | mechanisms that the simulator takes away, to see that it notices |
+//! | `stack` | all connections of a thread: what its user calls |
+//! | `table`, `timers`, `listener` | looking connections up, by addresses, by time, by listener |
+//! | `connection` | a connection's state machine: `input`, `output`, `ends` |
+//! | `sender` | what to send next; `ack`: what an ACK tells; `alarm`: what silence tells |
+//! | `send_queue`, `scoreboard` | what is to be sent, and what was |
+//! | `rack`, `recovery`, `cubic`, `rtt` | finding losses, repairing them, how much to send, how long to wait |
+//! | `receiver`, `reassembly` | the window and ACKs; received data, in order or not yet |
+//! | `segment`, `seq`, `clock` | what is on the wire |
+//! | `secret` | numbers that nobody can predict |
+//! | `config`, `event`, `state` | what can be set, what is told, the states |
+//! | `mutation` | mechanisms that the simulator takes away, to see that it notices |
 
 #![forbid(unsafe_code)]
 

@@ -1,7 +1,7 @@
 //! Mechanisms that the simulator can take away, one at a time, to see that it notices.
 //!
-//! In a build without the feature `mutations`, which only the simulator has, [`is_on`] is a constant
-//! `false`: nothing of this is in what users run.
+//! In a build without the feature `mutations`, which only the simulator has, [`is_on`] is a
+//! constant `false`: nothing of this is in what users run.
 
 /// What is taken away.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

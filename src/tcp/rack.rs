@@ -6,7 +6,8 @@ use crate::rtt::Rtt;
 use crate::scoreboard::Sent;
 use crate::seq::Seq;
 
-/// Segments out of order after which reordering is no longer considered (RFC 8985, 2; DupThresh of RFC 5681).
+/// Segments out of order after which reordering is no longer considered (RFC 8985, 2; DupThresh of
+/// RFC 5681).
 const DUP_THRESHOLD: usize = 3;
 
 /// Recoveries without a duplicate after which the tolerance is small again (RFC 8985, 6.2).

@@ -111,8 +111,8 @@ impl<F> Reassembly<F> {
         self.unread = 0;
     }
 
-    /// Takes the data of a segment, which is not empty and lies within the window. Holds on to at most
-    /// `max_frames` frames.
+    /// Takes the data of a segment, which is not empty and lies within the window. Holds on to at
+    /// most `max_frames` frames.
     pub fn insert(&mut self, start: Seq, chunk: Chunk<F>, max_frames: usize) -> Arrival {
         let end = start + chunk.range.len() as u64;
         if end <= self.next {
@@ -158,8 +158,9 @@ impl<F> Reassembly<F> {
             Some(last) if last.end > start => self.early.partition_point(|early| early.end <= start),
             _ => self.early.len(),
         };
-        // What is there already is not taken twice: the new data is cut to the first gap that it fills. The
-        // peer sends the rest again, should it span a whole earlier segment, which only a changed MSS causes.
+        // What is there already is not taken twice: the new data is cut to the first gap that it
+        // fills. The peer sends the rest again, should it span a whole earlier segment, which only
+        // a changed MSS causes.
         let (mut from, mut to) = (start, end);
         let mut index = at;
         while let Some(early) = self.early.get(index)
@@ -209,8 +210,8 @@ impl<F> Reassembly<F> {
         self.islands.insert(at, Island { start, end, touched, is_reported: false });
     }
 
-    /// Returns up to `N` SACK blocks, the one that changed last first (RFC 2018, 4), and those that no ACK
-    /// has told of before others.
+    /// Returns up to `N` SACK blocks, the one that changed last first (RFC 2018, 4), and those that
+    /// no ACK has told of before others.
     pub fn blocks<const N: usize>(&mut self) -> [Option<(Seq, Seq)>; N] {
         let rank = |island: &Island| (!island.is_reported, island.touched);
         let mut newest: [Option<Island>; N] = [None; N];

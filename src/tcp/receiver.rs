@@ -15,7 +15,8 @@ const TIMESTAMP_LIFE: u64 = 24 * 86_400 * 1_000_000;
 /// The peer's full-sized segment before one was seen.
 const SMALLEST_FULL: u64 = 536;
 
-/// ACKs that are sent at once for early segments, at most: three make the peer resend, more let it send more.
+/// ACKs that are sent at once for early segments, at most: three make the peer resend, more let it
+/// send more.
 const MAX_REPEATED: u32 = 64;
 
 /// Whether an ACK is due.
@@ -66,7 +67,8 @@ pub(crate) struct Receiver<F> {
 }
 
 impl<F> Receiver<F> {
-    /// Returns one for a peer whose SYN has this sequence number. `shift`: what windows are written with.
+    /// Returns one for a peer whose SYN has this sequence number. `shift`: what windows are written
+    /// with.
     pub fn new(
         initial: Seq,
         shift: u8,
@@ -124,7 +126,8 @@ impl<F> Receiver<F> {
         self.recent.map(|recent| recent.timestamp)
     }
 
-    /// Returns whether a timestamp is older than the peer's newest: the segment is from the past (PAWS).
+    /// Returns whether a timestamp is older than the peer's newest: the segment is from the past
+    /// (PAWS).
     pub fn is_old(&self, timestamp: u32, now: u64) -> bool {
         self.recent.is_some_and(|recent| {
             now.saturating_sub(recent.at) < TIMESTAMP_LIFE && is_older(timestamp, recent.timestamp)
@@ -148,8 +151,8 @@ impl<F> Receiver<F> {
         }
         let (next, edge) = (self.data.next(), self.edge);
         if length == 0 {
-            // A peer that has filled the window, with a gap in it, acknowledges from the window's end, which the
-            // RFC's table forgets.
+            // A peer that has filled the window, with a gap in it, acknowledges from the window's
+            // end, which the RFC's table forgets.
             return next <= seq && seq <= edge.max(next);
         }
         seq < edge && seq + length > next
@@ -160,7 +163,8 @@ impl<F> Receiver<F> {
         self.edge <= self.data.next()
     }
 
-    /// Returns whether a reset at `seq` lies in the window, and whether it is exactly the next position.
+    /// Returns whether a reset at `seq` lies in the window, and whether it is exactly the next
+    /// position.
     pub fn reset_position(&self, seq: Seq) -> (bool, bool) {
         let next = self.data.next();
         (next <= seq && seq < self.edge.max(next + 1), seq == next)
@@ -177,8 +181,8 @@ impl<F> Receiver<F> {
         self.ack = AckDue::Now;
     }
 
-    /// Takes the data and the FIN of a segment that is in the window. Returns whether the user is to
-    /// be told that there is something to read.
+    /// Takes the data and the FIN of a segment that is in the window. Returns whether the user is
+    /// to be told that there is something to read.
     pub fn on_segment(&mut self, seq: Seq, segment: &Segment, frame: F, config: &Config, now: u64) -> bool {
         let was_finished = self.is_finished();
         let length = segment.payload.len() as u64;
@@ -213,7 +217,8 @@ impl<F> Receiver<F> {
         match self.data.insert(seq, Chunk { frame, range }, config.max_held_frames) {
             Arrival::InOrder { bytes, filled } => {
                 self.unacknowledged += bytes;
-                // RFC 9293, 3.8.6.3: every second full segment; RFC 5681, 4.2: at once while there is a gap.
+                // RFC 9293, 3.8.6.3: every second full segment; RFC 5681, 4.2: at once while there
+                // is a gap.
                 if filled || self.data.has_gap() || self.unacknowledged >= 2 * self.full {
                     self.ack = AckDue::Now;
                 } else if self.ack == AckDue::No && !is_on(Mutation::NoDelayedAck) {
@@ -242,8 +247,8 @@ impl<F> Receiver<F> {
             }
             self.round = (now, 0);
         }
-        // Tell the peer if it may be waiting: less than half of the window is left, and there are two
-        // segments' more (RFC 9293, 3.8.6.2.2).
+        // Tell the peer if it may be waiting: less than half of the window is left, and there are
+        // two segments' more (RFC 9293, 3.8.6.2.2).
         let left = self.edge.above(self.data.next());
         let gain = self.possible_edge(config).above(self.edge);
         if 2 * left < self.capacity

@@ -1,5 +1,5 @@
-//! What a connection does about losses: nothing, fast recovery (RFC 6675, with the proportional rate
-//! reduction of RFC 6937), or recovery after a timeout; and what it takes to undo either.
+//! What a connection does about losses: nothing, fast recovery (RFC 6675, with the proportional
+//! rate reduction of RFC 6937), or recovery after a timeout; and what it takes to undo either.
 
 use crate::cubic::Cubic;
 use crate::mutation::{Mutation, is_on};
@@ -93,7 +93,8 @@ impl Recovery {
 mod tests {
     use super::*;
 
-    /// RFC 6937, 4, Figure 1's situation: 20 segments, one lost. Afterwards half of them are in flight.
+    /// RFC 6937, 4, Figure 1's situation: 20 segments, one lost. Afterwards half of them are in
+    /// flight.
     #[test]
     fn the_window_is_reduced_in_step_with_what_arrives() {
         let (mss, threshold) = (1, 10);

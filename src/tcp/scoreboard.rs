@@ -110,7 +110,8 @@ impl Scoreboard {
         self.sent.front().map_or(0, Sent::len)
     }
 
-    /// Returns whether the peer once had the first segment, by a SACK block, but does not acknowledge it.
+    /// Returns whether the peer once had the first segment, by a SACK block, but does not
+    /// acknowledge it.
     pub fn is_first_sacked(&self) -> bool {
         self.sent.front().is_some_and(|first| first.fate == Fate::Sacked)
     }
@@ -155,7 +156,8 @@ impl Scoreboard {
         self.sent.insert(index + 1, second);
     }
 
-    /// Takes out what lies below `una`, and calls `delivered` for what had not been known to have arrived.
+    /// Takes out what lies below `una`, and calls `delivered` for what had not been known to have
+    /// arrived.
     pub fn ack(&mut self, una: Seq, mut delivered: impl FnMut(&Sent)) {
         if self.sent.front().is_some_and(|first| first.start < una) {
             let index = self.index(una);

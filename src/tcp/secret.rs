@@ -58,13 +58,14 @@ impl Secret {
         hasher.finish()
     }
 
-    /// Returns an initial sequence number: a clock of 4 µs, from a beginning of the connection's own (RFC 6528).
+    /// Returns an initial sequence number: a clock of 4 µs, from a beginning of the connection's
+    /// own (RFC 6528).
     pub(crate) fn sequence_number(&self, tuple: &Tuple, now: u64) -> u32 {
         (self.hash(Purpose::SequenceNumber, tuple) as u32).wrapping_add((now / 4) as u32)
     }
 
-    /// Returns what a connection's timestamps are ahead by. It does not depend on the ports, so that
-    /// a later connection's are later (RFC 7323, 5.8; RFC 6191).
+    /// Returns what a connection's timestamps are ahead by. It does not depend on the ports, so
+    /// that a later connection's are later (RFC 7323, 5.8; RFC 6191).
     pub(crate) fn clock_offset(&self, tuple: &Tuple) -> u32 {
         self.hash(Purpose::Clock, &Tuple { ports: 0, ..*tuple }) as u32
     }

@@ -137,8 +137,8 @@ impl<B> Outgoing<'_, B> {
         self.header.header_len()
     }
 
-    /// Writes the header. The checksum field gets the sum of the pseudo header, to which a port with
-    /// checksum offload adds the rest.
+    /// Writes the header. The checksum field gets the sum of the pseudo header, to which a port
+    /// with checksum offload adds the rest.
     pub fn write_header(&self, buffer: &mut [u8]) {
         let mut packet = TcpPacket::new_unchecked(buffer);
         let (local, remote) = (self.local.ip().into(), self.remote.ip().into());

@@ -1,4 +1,5 @@
-//! What the user wants sent: references to buffers that stay the user's, in the order of the stream.
+//! What the user wants sent: references to buffers that stay the user's, in the order of the
+//! stream.
 
 use std::collections::VecDeque;
 use std::ops::Range;

@@ -81,7 +81,8 @@ pub(crate) struct Sender<B> {
     initial: Seq,
     una: Seq,
     next: Seq,
-    /// The position after the peer's window. SND.WND would be wrong after an ACK that does not update it.
+    /// The position after the peer's window. SND.WND would be wrong after an ACK that does not
+    /// update it.
     edge: Seq,
     max_window: u64,
     /// SND.WL1: the position of the segment that updated the window last.
@@ -376,8 +377,9 @@ impl<B: Payload> Sender<B> {
         }
     }
 
-    /// Takes a router's word that a segment at `seq` was too long, and that segments may have at most `most` bytes
-    /// of data and options. It is believed for what is in flight only (RFC 5927, 4.1).
+    /// Takes a router's word that a segment at `seq` was too long, and that segments may have at
+    /// most `most` bytes of data and options. It is believed for what is in flight only (RFC 5927,
+    /// 4.1).
     pub fn on_too_big(&mut self, seq: u32, most: u64, now: u64) {
         let seq = self.una.near(seq);
         if seq < self.una || seq >= self.next {
@@ -392,8 +394,8 @@ impl<B: Payload> Sender<B> {
         }
     }
 
-    /// Returns what a segment from `start` to `end` is: whether it has the SYN, its data, and whether it has
-    /// the FIN.
+    /// Returns what a segment from `start` to `end` is: whether it has the SYN, its data, and
+    /// whether it has the FIN.
     pub fn content(&self, start: Seq, end: Seq) -> (bool, (Seq, Seq), bool) {
         let syn = start == self.initial;
         let fin = end > self.queue.end();

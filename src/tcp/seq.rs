@@ -18,8 +18,8 @@ impl Seq {
         Seq((1 << 32) | wire as u64)
     }
 
-    /// Returns the position nearest to this one that a segment writes as `wire`: less than 2³¹ above,
-    /// or at most 2³¹ below.
+    /// Returns the position nearest to this one that a segment writes as `wire`: less than 2³¹
+    /// above, or at most 2³¹ below.
     #[must_use]
     pub const fn near(self, wire: u32) -> Seq {
         let distance = wire.wrapping_sub(self.0 as u32).cast_signed();

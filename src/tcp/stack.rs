@@ -149,8 +149,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         }
     }
 
-    /// Forgets a connection in TIME-WAIT, if the segment is a SYN for a new one in its place. Returns whether
-    /// it was.
+    /// Forgets a connection in TIME-WAIT, if the segment is a SYN for a new one in its place.
+    /// Returns whether it was.
     fn is_replaced(&mut self, id: ConnectionId, segment: &Segment, local: SocketAddr) -> bool {
         let is_syn = segment.syn && segment.ack.is_none() && self.listener_for(local).is_some();
         let replaced =
@@ -161,7 +161,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         replaced
     }
 
-    /// Returns the listener for a local address: one with exactly this address, or else one for all.
+    /// Returns the listener for a local address: one with exactly this address, or else one for
+    /// all.
     fn listener_for(&self, local: SocketAddr) -> Option<ListenerId> {
         let fits =
             |(index, listener): (usize, &Option<Listener>)| Some((listener.as_ref()?.fit(local)?, index));
@@ -212,8 +213,9 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         self.replies.push_back(Reply { local, remote, header });
     }
 
-    /// Takes an ICMP error: the segment with sequence number `seq` from `local` to `remote` was too long for
-    /// the path, on which segments may have at most `most` bytes after a TCP header without options.
+    /// Takes an ICMP error: the segment with sequence number `seq` from `local` to `remote` was too
+    /// long for the path, on which segments may have at most `most` bytes after a TCP header
+    /// without options.
     pub fn too_big(&mut self, local: SocketAddr, remote: SocketAddr, seq: u32, most: u16, now: u64) {
         if let Some(id) = self.table.find(&Tuple::new(local, remote)) {
             self.step(id, now, |connection, _| connection.on_too_big(seq, most, now));
@@ -237,8 +239,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         !self.ready.is_empty() || !self.replies.is_empty()
     }
 
-    /// Hands up to `budget` segments to `sink`, which sends them or drops them: they may get lost like
-    /// any other. Returns how many.
+    /// Hands up to `budget` segments to `sink`, which sends them or drops them: they may get lost
+    /// like any other. Returns how many.
     pub fn transmit(&mut self, now: u64, budget: usize, mut sink: impl FnMut(&Outgoing<'_, B>)) -> usize {
         let mut count = 0;
         while count < budget

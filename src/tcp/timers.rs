@@ -1,5 +1,5 @@
-//! When connections have to be looked at again: a heap with one place for each connection. A deadline
-//! that moves back costs nothing: the connection is looked at too early, once.
+//! When connections have to be looked at again: a heap with one place for each connection. A
+//! deadline that moves back costs nothing: the connection is looked at too early, once.
 
 use crate::event::ConnectionId;
 

@@ -1,5 +1,5 @@
-//! A network that loses, reorders, repeats, delays and corrupts, hosts that stall, users that read slowly:
-//! from a seed, which decides everything. What must hold is checked as it goes.
+//! A network that loses, reorders, repeats, delays and corrupts, hosts that stall, users that read
+//! slowly: from a seed, which decides everything. What must hold is checked as it goes.
 //!
 //! | module | what |
 //! | --- | --- |

@@ -19,8 +19,8 @@ pub struct Packet {
     pub bytes: Vec<u8>,
 }
 
-/// Something that a test does to packets: given the direction, the packet's number in it, and the packet,
-/// it returns whether the packet is lost.
+/// Something that a test does to packets: given the direction, the packet's number in it, and the
+/// packet, it returns whether the packet is lost.
 pub type Filter = Box<dyn FnMut(usize, u64, &Packet) -> bool>;
 
 /// The network between two hosts.

@@ -22,7 +22,8 @@ pub struct Observer {
 }
 
 impl Observer {
-    /// Takes a packet that host `from` sends. `client`: the host that connects. Returns what is wrong with it.
+    /// Takes a packet that host `from` sends. `client`: the host that connects. Returns what is
+    /// wrong with it.
     pub fn see(&mut self, from: usize, client: usize, packet: &Packet) -> Option<String> {
         let tcp = TcpPacket::new_checked(&packet.bytes[..]).ok()?;
         let port = if from == client { tcp.src_port() } else { tcp.dst_port() };

@@ -159,7 +159,8 @@ impl Plan {
             .chance(300)
             .then(|| Smol { connects: rng.chance(500), buffer: rng.pick(&[2_000, 20_000, 65_535, 400_000]) });
         if smol.is_some() {
-            // What is dropped for want of frames just before the window closes, smoltcp never sends again.
+            // What is dropped for want of frames just before the window closes, smoltcp never sends
+            // again.
             configs[0].max_held_frames = 32_768;
         }
         if rng.chance(100) {
@@ -172,7 +173,7 @@ impl Plan {
             configs.iter_mut().for_each(|config| config.offload_bytes = 60_000);
         }
         let count = if rng.chance(700) { 1 } else { rng.range(2, 5) };
-        Plan {
+        let mut plan = Plan {
             seed,
             links,
             configs,
@@ -182,7 +183,14 @@ impl Plan {
             cut: gap(rng, 150, 5_000_000),
             faults_end: 20_000_000,
             history: false,
+        };
+        let loses = |link: &Link| link.loss + link.corrupt > 0 || link.queue < u64::MAX;
+        if smol.is_some() && (plan.links.iter().any(loses) || plan.cut.to > 0) {
+            // After a closed window, smoltcp does not send again what gets lost: its timer stays that of the
+            // window's probe.
+            plan.connections.iter_mut().for_each(|sides| sides[0].read_pause = 0);
         }
+        plan
     }
 
     /// Returns a plan in which nothing goes wrong: one connection, on which the first host sends.

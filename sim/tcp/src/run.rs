@@ -11,10 +11,12 @@ use crate::ours::Ours;
 use crate::plan::Plan;
 use crate::smol::SmolHost;
 
-/// The longest that a conversation may take once the faults are over: a few retries of the longest timeout.
+/// The longest that a conversation may take once the faults are over: a few retries of the longest
+/// timeout.
 const PATIENCE: u64 = 100_000_000;
 
-/// The same with smoltcp, which resends one segment a second, and needs a second for each opening of a small window.
+/// The same with smoltcp, which resends one segment a second, and needs a second for each opening
+/// of a small window.
 const PATIENCE_WITH_SMOL: u64 = 2_000_000_000;
 
 /// What came of a seed.

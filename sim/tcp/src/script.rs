@@ -1,5 +1,5 @@
-//! One stack and a peer that sends whatever a test writes, in the manner of packetdrill. Sequence numbers are
-//! relative to each side's initial one.
+//! One stack and a peer that sends whatever a test writes, in the manner of packetdrill. Sequence
+//! numbers are relative to each side's initial one.
 
 use std::net::SocketAddr;
 
@@ -109,8 +109,8 @@ impl Script {
         }
     }
 
-    /// Returns a stack with an open connection, with SACK and nothing else, an MSS of 1,000, and a round trip
-    /// of 1 ms.
+    /// Returns a stack with an open connection, with SACK and nothing else, an MSS of 1,000, and a
+    /// round trip of 1 ms.
     pub fn open(config: Config) -> Script {
         Script::open_with(config, Offers { mss: Some(1000), shift: None, sack: true, timestamp: None })
     }
@@ -200,7 +200,8 @@ impl Script {
         std::iter::from_fn(|| self.stack.read(id, self.now)).map(|chunk| chunk.range.len()).sum()
     }
 
-    /// Returns what the stack sends now: `flags start:end ack n sack start:end`, as tcpdump would write it.
+    /// Returns what the stack sends now: `flags start:end ack n sack start:end`, as tcpdump would
+    /// write it.
     pub fn sent(&mut self) -> Vec<String> {
         let mut sent = Vec::new();
         let (initial, clock) = (&mut self.initial, &mut self.clock);
@@ -231,7 +232,8 @@ impl Script {
         sent
     }
 
-    /// Lets time pass. Returns what the stack sends, each with the microseconds that had passed by then.
+    /// Lets time pass. Returns what the stack sends, each with the microseconds that had passed by
+    /// then.
     pub fn wait(&mut self, time: u64) -> Vec<(u64, String)> {
         let (from, mut sent) = (self.now, Vec::new());
         loop {

@@ -81,7 +81,8 @@ fn a_lost_retransmission_costs_no_timeout() {
     assert_eq!((outcome.counted.retransmitted, outcome.counted.timeouts), (2, 0));
 }
 
-/// Mathis, Semke, Mahdavi and Ott, 1997: what Reno with SACK gets through a path that loses one in `1/p`.
+/// Mathis, Semke, Mahdavi and Ott, 1997: what Reno with SACK gets through a path that loses one in
+/// `1/p`.
 fn reno(rtt: u64, p: f64) -> f64 {
     SEGMENT as f64 / (rtt as f64 / 1e6) * (1.5 / p).sqrt()
 }
@@ -104,7 +105,8 @@ fn throughput_with_losses_is_at_least_that_of_reno_with_sack() {
     }
 }
 
-/// Nothing is lost, so nothing may be sent twice: bulk both ways, requests and answers, an idle connection.
+/// Nothing is lost, so nothing may be sent twice: bulk both ways, requests and answers, an idle
+/// connection.
 #[test]
 fn nothing_is_resent_without_a_loss() {
     for (delay, bytes, back, piece) in
@@ -141,8 +143,8 @@ fn reordering_costs_few_retransmissions() {
     }
 }
 
-/// A sender that does not poll for 100 ms looks at the ACKs before it looks at its timers; a receiver
-/// that does not is a cause for a timeout, which is undone.
+/// A sender that does not poll for 100 ms looks at the ACKs before it looks at its timers; a
+/// receiver that does not is a cause for a timeout, which is undone.
 #[test]
 fn a_pause_is_not_taken_for_a_loss() {
     let mut plan = Plan::fair(DELAY, 30_000_000);

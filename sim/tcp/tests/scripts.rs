@@ -1,4 +1,5 @@
-//! The RFCs' corner cases, in the manner of packetdrill: the test is the peer, and writes its segments.
+//! The RFCs' corner cases, in the manner of packetdrill: the test is the peer, and writes its
+//! segments.
 
 use dst_tcp::{Config, Event, KeepAlive, Reason};
 use dst_tcp_sim::script::{Offers, Script, Segment, ack};
@@ -346,7 +347,8 @@ fn rfc_9293_a_peer_that_has_filled_the_window_may_still_acknowledge() {
     assert!(matches!(script.events[..], [Event::Released(..)]), "{:?}", script.events);
 }
 
-/// It closed its window with data in flight, answers, and reads nothing for longer than the user timeout.
+/// It closed its window with data in flight, answers, and reads nothing for longer than the user
+/// timeout.
 #[test]
 fn rfc_9293_a_peer_that_answers_may_keep_its_window_closed() {
     let mut script = Script::open(config());

@@ -16,7 +16,8 @@ use super::{Agreed, CHALLENGE_PERIOD, CHALLENGES, Connection, Context, Opening, 
 const DEFAULT_MSS: u16 = 536;
 const DEFAULT_MSS_V6: u16 = 1220;
 
-/// No smaller MSS is believed: it would cost a header, an interrupt and a record for every few bytes.
+/// No smaller MSS is believed: it would cost a header, an interrupt and a record for every few
+/// bytes.
 const SMALLEST_MSS: u16 = 64;
 
 /// What a segment is answered with, beside what the connection itself sends.
@@ -84,7 +85,8 @@ impl<F, B: Payload> Connection<F, B> {
         let is_closed = receiver.is_window_closed();
         if !receiver.accepts(seq, length) {
             self.note_old(seq, segment, cx);
-            // With the window closed, only ACKs can get through, and they have to (RFC 9293, 3.10.7.4).
+            // With the window closed, only ACKs can get through, and they have to (RFC 9293,
+            // 3.10.7.4).
             if is_closed {
                 self.acknowledgment(seq, segment, cx);
             }
@@ -143,7 +145,8 @@ impl<F, B: Payload> Connection<F, B> {
         }
     }
 
-    /// Asks for an ACK to something that is not the peer's, or old, unless there were many of these.
+    /// Asks for an ACK to something that is not the peer's, or old, unless there were many of
+    /// these.
     fn challenge(&mut self, now: u64) {
         if now.saturating_sub(self.challenges.0) >= CHALLENGE_PERIOD {
             self.challenges = (now, 0);
@@ -295,8 +298,8 @@ impl<F, B: Payload> Connection<F, B> {
 }
 
 impl<F, B: Payload> Connection<F, B> {
-    /// Returns whether a SYN may take the place of this connection, which is in TIME-WAIT (RFC 6191), and which
-    /// the user has closed.
+    /// Returns whether a SYN may take the place of this connection, which is in TIME-WAIT (RFC
+    /// 6191), and which the user has closed.
     pub fn may_be_replaced(&self, syn: &Segment) -> bool {
         let (State::TimeWait { .. }, User::Told, Some(receiver)) = (self.state, self.user, &self.receiver)
         else {

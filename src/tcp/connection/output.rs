@@ -12,8 +12,8 @@ use crate::state::State;
 use super::{Connection, Context, Poke};
 
 impl<F, B: Payload> Connection<F, B> {
-    /// Hands up to `budget` segments to `sink`. Returns how many; fewer than `budget` means that nothing
-    /// more is to be sent now.
+    /// Hands up to `budget` segments to `sink`. Returns how many; fewer than `budget` means that
+    /// nothing more is to be sent now.
     pub fn transmit(
         &mut self,
         budget: usize,

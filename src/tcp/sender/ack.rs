@@ -66,8 +66,8 @@ impl<B: Payload> Sender<B> {
         advanced
     }
 
-    /// Takes the peer's window, if the segment is newer than the one that updated it last. Returns whether it
-    /// is another one.
+    /// Takes the peer's window, if the segment is newer than the one that updated it last. Returns
+    /// whether it is another one.
     fn update_window(&mut self, heard: &Heard) -> bool {
         let edge = heard.ack + (u64::from(heard.window) << if heard.syn { 0 } else { self.shift });
         let is_newer = heard.ack > self.una || heard.seq > self.updated_by;
@@ -212,8 +212,8 @@ impl<B: Payload> Sender<B> {
         }
     }
 
-    /// Looks for losses, and begins a fast recovery if there are any. `outstanding`: bytes between SND.UNA
-    /// and SND.NXT before.
+    /// Looks for losses, and begins a fast recovery if there are any. `outstanding`: bytes between
+    /// SND.UNA and SND.NXT before.
     pub(super) fn detect_losses(&mut self, outstanding: u64, advanced: bool, now: u64) {
         let losses = if self.sack {
             let recovering = !matches!(self.recovery, Recovery::Open);
@@ -232,7 +232,8 @@ impl<B: Payload> Sender<B> {
         }
     }
 
-    /// Returns the bytes that count as lost with a peer that sends no SACK blocks (RFC 5681, RFC 6582).
+    /// Returns the bytes that count as lost with a peer that sends no SACK blocks (RFC 5681, RFC
+    /// 6582).
     fn lost_without_sack(&mut self, advanced: bool) -> u64 {
         match self.recovery {
             Recovery::Open if self.duplicate_acks >= DUP_THRESHOLD => self.board.lose_first(),

@@ -10,7 +10,8 @@ const SIZES: [u64; 3] = [1_360, 984, 472];
 /// Timeouts in a row after which the segment's size is suspected.
 const SUSPICIOUS: u32 = 2;
 
-/// The pause before the full size is tried again: at first, and after some attempts (RFC 8899, 5.1.1).
+/// The pause before the full size is tried again: at first, and after some attempts (RFC 8899,
+/// 5.1.1).
 const FIRST_PAUSE: u64 = 1_000_000;
 const LONGEST_PAUSE: u64 = 600_000_000;
 
@@ -41,7 +42,8 @@ impl Path {
         smaller
     }
 
-    /// Takes a router's word that segments may have at most `most` bytes of data. Returns the MSS from now on.
+    /// Takes a router's word that segments may have at most `most` bytes of data. Returns the MSS
+    /// from now on.
     pub fn on_too_big(&mut self, most: u64, mss: u64, now: u64) -> u64 {
         // Nobody needs less than the smallest size, but an attacker (RFC 5927, 7).
         let most = most.max(SIZES[SIZES.len() - 1]);
@@ -72,7 +74,8 @@ impl Path {
         }
     }
 
-    /// Takes a segment that has arrived as it was sent first. Returns the MSS, if it was the one of the full size.
+    /// Takes a segment that has arrived as it was sent first. Returns the MSS, if it was the one of
+    /// the full size.
     pub fn arrived(&mut self, segment: (Seq, Seq)) -> Option<u64> {
         match *self {
             Path::Trying { full, segment: tried, .. } if tried == segment => {
@@ -83,7 +86,8 @@ impl Path {
         }
     }
 
-    /// Takes the position up to which all was acknowledged: what was tried in full had to be sent in parts.
+    /// Takes the position up to which all was acknowledged: what was tried in full had to be sent
+    /// in parts.
     pub fn acknowledged(&mut self, una: Seq, now: u64) {
         if let Path::Trying { full, pause, segment } = *self
             && una >= segment.1

@@ -9,7 +9,8 @@ use crate::table::Stage;
 use super::{MAX_REPLIES, Reply, Stack};
 
 impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
-    /// Does something with a connection, and what follows from it. Returns `None` if there is no such connection.
+    /// Does something with a connection, and what follows from it. Returns `None` if there is no
+    /// such connection.
     pub(super) fn step<R>(
         &mut self,
         id: ConnectionId,
@@ -126,7 +127,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         }
     }
 
-    /// Forgets the oldest connections in TIME-WAIT that their users have closed, as long as there are too many.
+    /// Forgets the oldest connections in TIME-WAIT that their users have closed, as long as there
+    /// are too many.
     fn forget_remembered(&mut self) {
         while self.remembered.len() > self.config.max_time_wait {
             let Some(oldest) = self.remembered.pop_front() else { return };

@@ -89,7 +89,8 @@ impl Opening {
 
 impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
     /// Asks `remote` for a connection. Port 0 of `local` stands for one that is free.
-    /// [`Event::Connected`](crate::Event::Connected) or [`Event::Closed`](crate::Event::Closed) follows.
+    /// [`Event::Connected`](crate::Event::Connected) or [`Event::Closed`](crate::Event::Closed)
+    /// follows.
     pub fn connect(
         &mut self,
         local: SocketAddr,
@@ -128,8 +129,9 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             .find(|local| self.table.find(&Tuple::new(*local, remote)).is_none())
     }
 
-    /// Accepts connections at an address, which may be unspecified (`0.0.0.0` or `::`). Up to `backlog`
-    /// open connections wait for [`Stack::accept`]. Returns `None` if there is such a listener already.
+    /// Accepts connections at an address, which may be unspecified (`0.0.0.0` or `::`). Up to
+    /// `backlog` open connections wait for [`Stack::accept`]. Returns `None` if there is such a
+    /// listener already.
     pub fn listen(&mut self, address: SocketAddr, backlog: usize) -> Option<ListenerId> {
         if self.listeners.iter().flatten().any(|listener| listener.address == address) {
             return None;
@@ -165,8 +167,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         }
     }
 
-    /// Queues data to be sent. Returns it if the connection does not take it: it has ended or was closed, or
-    /// too much is queued, in which case there is room after the next
+    /// Queues data to be sent. Returns it if the connection does not take it: it has ended or was
+    /// closed, or too much is queued, in which case there is room after the next
     /// [`Event::Released`](crate::Event::Released).
     pub fn send(&mut self, id: ConnectionId, buffer: B) -> Result<(), B> {
         let Some(entry) = self.table.get_mut(id) else { return Err(buffer) };

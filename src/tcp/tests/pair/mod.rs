@@ -108,7 +108,8 @@ impl Pair {
         panic!("no connection after 1000 steps: {:?}", self.hosts[0].stack.information(client));
     }
 
-    /// Sends what is to be sent, and goes on to the next thing that happens. Returns false if nothing will.
+    /// Sends what is to be sent, and goes on to the next thing that happens. Returns false if
+    /// nothing will.
     pub fn step(&mut self) -> bool {
         for from in 0..2 {
             let (now, at, count) = (self.now, self.now + self.delay, &mut self.count[from]);
