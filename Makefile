@@ -1,16 +1,18 @@
 # The project's commands: make, make test, make demo, make bench [QUICK=1], make clean.
-# SPDK_DIR=/path make ... uses a built SPDK tree of your own; otherwise one is fetched and built on first use.
-# The work is in spdk/provision/ (packages, SPDK, hugepages) and spdk/apps/ (building and linking).
+# SPDK_DIR=/path make ... uses your own built SPDK tree; otherwise one is downloaded and built on
+# first use. spdk/provision/ (packages, SPDK, hugepages) and spdk/apps/ (building and linking) do
+# the work.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := all
 
-# rustup's default place, which a bare environment (CI, sudo) has not on PATH.
+# rustup's default folder, which is not on PATH in a bare environment (CI, sudo).
 export PATH := $(PATH):$(HOME)/.cargo/bin
 
-# Debian's by its full path: the packages installed for it (pytest) are in no other python3 that may be on PATH.
+# Debian's python3 by its full path, since another python3 on PATH would not have the installed
+# packages (pytest).
 PYTHON := /usr/bin/python3
 
 cargo_target := $(or $(CARGO_TARGET_DIR),target)
@@ -28,7 +30,7 @@ packages:
 	    echo "dst:   install Rust with rustup or your distribution's packages, then try again" >&2; \
 	    exit 1; }
 
-# What runs SPDK wants hugepages.
+# Everything that runs SPDK needs hugepages.
 ready: all
 	@spdk/provision/env.sh build reserve
 
@@ -38,11 +40,12 @@ test-packages: packages
 bench-packages: packages
 	@spdk/provision/packages.sh bench
 
-# pytest last, so that its summary line ends the output.
+# pytest runs last, so that its summary line ends the output.
 test: test-packages ready check
 	@. build/env.sh; $(PYTHON) -m pytest tests
 
-# Everything that needs no SPDK process. fuzz/ and sim/ are workspaces of their own, so the commands for all leave them out.
+# Everything that needs no SPDK process. fuzz/ and sim/ are separate workspaces, so they need
+# separate commands.
 check: all
 	@. build/env.sh; \
 	step() { echo "dst: $$*"; "$$@"; }; \
@@ -69,8 +72,9 @@ check: all
 demo: ready
 	@. build/env.sh; $(PYTHON) demo/demo.py
 
-# CASES="…" and PEERS="…" choose, PAIRS=n and BENCH_SECONDS=n say how often and how long: bench/bench.py --help.
-# SCALE=1 measures many connections instead, which all of it does too.
+# CASES="…" and PEERS="…" select what to run, PAIRS=n and BENCH_SECONDS=n how often and how long;
+# see bench/bench.py --help. SCALE=1 measures many connections instead; the full benchmark includes
+# that.
 bench_options = $(if $(QUICK),--quick) $(if $(CASES),--cases "$(CASES)") $(if $(PEERS),--peers "$(PEERS)") \
     $(if $(PAIRS),--pairs $(PAIRS)) $(if $(BENCH_SECONDS),--seconds $(BENCH_SECONDS))
 
@@ -80,6 +84,6 @@ bench: bench-packages ready
 	if [ -z "$(SCALE)" ]; then $(PYTHON) bench/bench.py $(bench_options); fi; \
 	if [ -z "$(QUICK)$(CASES)$(PEERS)" ]; then $(PYTHON) bench/scale.py $(if $(PAIRS),--pairs $(PAIRS)); fi
 
-# The SPDK in the cache stays: it is not this checkout's.
+# The SPDK in the cache stays, since it does not belong to this checkout.
 clean:
 	rm -rf build $(cargo_target)

@@ -1,10 +1,11 @@
 #!/usr/bin/python3
-"""make bench: DST against its peers in one run, with the same SPDK, backend, cores and sockets.
+"""make bench: compares DST with its peers, with the same SPDK, backend, cores and sockets.
 
-Each case has one bdevperf on the client's core, and a target process a peer on the target's core. One pair at a time is
-awake: round after round, each peer is attached to that bdevperf under the same name, does its I/O, and is detached. DST
-runs between every two others. The ratios are of neighbours in the same round and mode of the machine (see runs.py), so
-that what else the machine does at that time is in both.
+Each case has one bdevperf on the client's core, and a target process for each peer on the target's
+core. Only one pair at a time is awake: in each round, each peer in turn is attached to that
+bdevperf under the same name, does its I/O, and is detached. DST runs between every two others. The
+ratios compare neighbours in the same round and the same mode of the machine (see runs.py), so that
+other load on the machine affects both alike.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# Processes, RPC and ports as in the tests; nothing of it needs more than Python itself.
+# The harness of the tests starts processes and calls RPCs. It needs only Python's standard library.
 sys.path.insert(0, str(ROOT / "tests"))
 
 import machine  # noqa: E402
@@ -43,7 +44,7 @@ def say(text: str) -> None:
 
 
 def rpc_methods() -> set[str]:
-    """Of the SPDK in use."""
+    """The RPC methods of the SPDK in use."""
     lab = Lab(Dst())
     try:
         return set(lab.client().rpc.call("rpc_get_methods"))
@@ -60,11 +61,12 @@ def chosen_cases(args: argparse.Namespace) -> list[Case]:
 
 
 def chosen_peers(args: argparse.Namespace, missing: dict[str, str]) -> list[Peer]:
-    """Those that were asked for and can be measured; the others are in `missing` then, with the reason."""
+    """Returns the peers that were asked for and can be measured. Adds the others to `missing`, with
+    the reason."""
     known = peers(args.dst_bin, args.dst_bin_b)
     words = {word for peer in known for word in (peer.name, peer.family)}
     if unknown := set(args.peers) - words:
-        sys.exit(f"dst: error: no such peer: {', '.join(sorted(unknown))}; there are {', '.join(sorted(words))}")
+        sys.exit(f"dst: error: no such peer: {', '.join(sorted(unknown))}; the peers are {', '.join(sorted(words))}")
     asked = [peer for peer in known if not args.peers or {peer.name, peer.family} & set(args.peers)]
     methods = rpc_methods()
     missing |= {peer.name: why for peer in asked if (why := peer.missing(methods))}
@@ -82,7 +84,7 @@ def those_of(case: Case, known: list[Peer], args: argparse.Namespace) -> list[Pe
 
 def bench(args: argparse.Namespace, plan: Plan) -> None:
     began = time.monotonic()
-    # What is not built yet may have to be fetched.
+    # Building may first download dependencies.
     machine.limit_program()
     report = Report(machine.describe() | {"congestion_control": machine.own_network()})
     missing: dict[str, str] = {}
@@ -92,16 +94,17 @@ def bench(args: argparse.Namespace, plan: Plan) -> None:
     lines = []
     with closing(Stage(cases[0][0], plan.seconds, plan.limit_ms)) as stage:
         for case, here in cases:
-            # Each case has its part of the time, by its peers; what one leaves is the next ones'.
+            # Each case has a share of the time that depends on its peers. Time that one leaves over
+            # goes to the next ones.
             so_far += len(here)
             until = began + plan.seconds_in_all * so_far / total
             stage.case = case
             runs = run_case(stage, here, plan, say, until)
             lines += report.add(case, runs)
-            # After each case: who interrupts it still has what there was.
+            # The results are written after each case, so that an interrupted run keeps them.
             report.write(args.results)
             if not args.quick:
-                # New processes have their luck anew.
+                # New processes, because each process has its own luck with memory.
                 stage.clear()
     lines += [f"{peer} not measured: {why}" for peer, why in missing.items()]
     if report.disturbed() > DISTURBED:
@@ -113,7 +116,7 @@ def bench(args: argparse.Namespace, plan: Plan) -> None:
 
 
 def on_term(_number: int, _frame: Any) -> None:
-    # Told to end, it still ends its processes.
+    # SIGTERM raises an exception, so that the processes are still ended.
     raise KeyboardInterrupt
 
 
@@ -130,7 +133,7 @@ def cases(text: str) -> list[Case]:
 
 def bin_folder(text: str) -> Path:
     if not (folder := Path(text).absolute() / "spdk_tgt").exists():
-        raise argparse.ArgumentTypeError(f"{folder} is not there")
+        raise argparse.ArgumentTypeError(f"{folder} does not exist")
     return folder.parent
 
 
@@ -138,13 +141,13 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     option = parser.add_argument
     option("--quick", action="store_true", help="fewer cases and pairs, in under 90 s")
-    option("--cases", type=cases, default=[], help=f"only these; a name is {NAMES}")
-    option("--peers", type=words, default=[], help="only these, by name or by family")
-    option("--pairs", type=int, help="rounds of each case")
-    option("--seconds", type=int, help="of each run")
+    option("--cases", type=cases, default=[], help=f"run only these; a name is {NAMES}")
+    option("--peers", type=words, default=[], help="run only these, by name or by family")
+    option("--pairs", type=int, help="number of rounds of each case")
+    option("--seconds", type=int, help="duration of each run")
     option("--dst-bin", type=bin_folder, default=environment().bin, help="folder of DST's spdk_tgt and bdevperf")
-    option("--dst-bin-b", type=bin_folder, help="the same of another build: a peer dst-b, compared with dst")
-    option("--results", type=Path, default=ROOT / "bench" / "results", help="folder for what was measured")
+    option("--dst-bin-b", type=bin_folder, help="the same for another build: adds the peer dst-b, compared with dst")
+    option("--results", type=Path, default=ROOT / "bench" / "results", help="folder for the results")
     return parser.parse_args()
 
 
@@ -155,7 +158,7 @@ def main() -> None:
     plan = QUICK if args.quick else FULL
     changes = {"pairs": args.pairs, "seconds": args.seconds, "safety_rounds": args.pairs}
     if args.cases or args.peers or args.pairs:
-        # As much as was asked for.
+        # An explicit number overrides the defaults.
         changes["seconds_in_all"] = float("inf")
     plan = Plan(**(vars(plan) | {name: value for name, value in changes.items() if value}))
     signal.signal(signal.SIGTERM, on_term)

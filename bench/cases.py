@@ -1,4 +1,5 @@
-"""What is measured: workload, size, depth, backend and cores; each has one name, and any name can be asked for."""
+"""The cases: workload, size, depth, backend and cores. Each case has a name, and any such name can
+be run."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from dataclasses import dataclass
 KIB = 1 << 10
 
 READ_PERCENT = 70
-"""Of `randrw`, as bdevperf calls a mixture."""
+"""The percentage of reads in `randrw`, bdevperf's name for a mixture."""
 
 WORKLOADS = ("randread", "randwrite", "randrw")
 BACKENDS = ("malloc", "null")
@@ -17,14 +18,14 @@ BACKENDS = ("malloc", "null")
 @dataclass(frozen=True)
 class Case:
     workload: str
-    """bdevperf's name for it."""
+    """The workload's name in bdevperf."""
     size: int
-    """Bytes of an I/O."""
+    """The size of an I/O in bytes."""
     depth: int
-    """I/O outstanding, on each of the client's cores."""
+    """The number of I/Os outstanding on each of the client's cores."""
     backend: str = "malloc"
     cores: int = 1
-    """Of each side."""
+    """The number of cores of each side."""
 
     @property
     def name(self) -> str:
@@ -34,7 +35,8 @@ class Case:
 
     @property
     def is_deep(self) -> bool:
-        """Whether there is enough to do at once that bytes a second count, and what is done with each of them."""
+        """Whether so much I/O is outstanding that throughput matters, and with it the cost for each
+        byte."""
         return self.depth >= 32
 
 
@@ -42,7 +44,7 @@ NAMES = "WORKLOAD-SIZEk-qdDEPTH[-null][-2cores], as randread-4k-qd128; the workl
 
 
 def parse(name: str) -> Case:
-    """The case of that name; ValueError if there can't be one."""
+    """Returns the case of this name. Raises ValueError if the name is not valid."""
     found = re.fullmatch(r"([a-z]+)-(\d+)k-qd(\d+)(?:-(null))?(?:-(2)cores)?", name)
     if not found or found[1] not in WORKLOADS or not int(found[2]) or not int(found[3]):
         raise ValueError(f"no such case: {name} (a name is {NAMES})")
@@ -53,13 +55,14 @@ def _cases(names: str) -> list[Case]:
     return [parse(name) for name in names.split()]
 
 
-# Measured with every peer, and by QUICK=1 with those that count.
+# Measured with every peer, and with QUICK=1 with the most important ones.
 MAIN = _cases(
     "randread-4k-qd128 randwrite-4k-qd128 randread-4k-qd1 randwrite-4k-qd1 "
     "randwrite-128k-qd1 randread-128k-qd32 randwrite-128k-qd32"
 )
 
-# Measured with DST, NVMe/TCP and the limit only. A selection: all names there are would take hours.
+# Measured only with DST, NVMe/TCP and the limit. This is a selection, since all possible cases
+# would take hours.
 MORE = _cases(
     "randrw-4k-qd128 randread-4k-qd32 randwrite-4k-qd32 randrw-4k-qd1 "
     "randread-16k-qd128 randwrite-16k-qd128 randrw-16k-qd32 randread-16k-qd1 randwrite-16k-qd1 "
@@ -67,5 +70,5 @@ MORE = _cases(
     "randwrite-1024k-qd32 randread-4k-qd128-null randwrite-4k-qd128-null randread-128k-qd32-null"
 )
 
-# Only where each side can have two CPUs of its own.
+# Measured only if each side can have two CPUs of its own.
 TWO_CORES = _cases("randread-4k-qd128-2cores randwrite-4k-qd128-2cores randread-128k-qd32-2cores")

@@ -1,4 +1,4 @@
-"""Charts of results.json: what DST gains in each case, how many I/O a second each peer does, and its latencies."""
+"""Draws charts of results.json: the ratios of each case, and each peer's IOPS and latencies."""
 
 from __future__ import annotations
 
@@ -12,18 +12,18 @@ from svg import COLOURS, Page
 
 WIDTH = 900
 LABELS = 290
-"""Pixels at the left, for names."""
+"""The width of the left margin for names, in pixels."""
 RIGHT = WIDTH - 120
-"""Where the longest bar ends."""
+"""The position at which the longest bar ends."""
 
-# Of ratios.svg; the order is that of the colours.
+# The peers in ratios.svg, in the order of the colours.
 AGAINST = ["nvmf", "limit", "iscsi", "nbd"]
 
 
 def draw(results: dict[str, Any], folder: Path) -> list[Path]:
-    """Writes the charts; gives their files."""
+    """Writes the charts and returns their files."""
     machine = described(results["machine"])
-    # Medians of both modes of a machine would be of neither.
+    # A median over both modes of the machine would describe neither.
     modes = [run["mode"] for run in results["runs"] if run["mode"] != "mixed"]
     mode = max(modes, key=modes.count, default="")
     runs = [run for run in results["runs"] if run["mode"] == mode]
@@ -53,7 +53,8 @@ def _page(title: str, subtitle: str) -> Page:
 
 
 def ratios(entries: list[dict[str, Any]], machine: str) -> str | None:
-    """A row a case, a dot a peer, with a line from the least to the most that was seen. Logarithmic."""
+    """Draws a row for each case and a dot for each peer, with a line from the minimum to the
+    maximum. Logarithmic."""
     iops = [e for e in entries if e["of"] == "IOPS" and e["mode"] == "all"]
     shown = [e for e in iops if e["ours"] == "dst" and e["theirs"] in AGAINST]
     if not shown:
@@ -84,7 +85,8 @@ def ratios(entries: list[dict[str, Any]], machine: str) -> str | None:
 
 
 def bars(runs: list[dict[str, Any]], subtitle: str) -> str | None:
-    """A group a case, a bar a peer: medians, with a line from the least to the most. Each group has its own scale."""
+    """Draws a group for each case and a bar for each peer: medians, with a line from the minimum to
+    the maximum. Each group has its own scale."""
     if not runs:
         return None
     families = list(dict.fromkeys(run["family"] for run in runs))
@@ -110,7 +112,7 @@ def bars(runs: list[dict[str, Any]], subtitle: str) -> str | None:
 
 
 def latencies(runs: list[dict[str, Any]], subtitle: str) -> str | None:
-    """Of I/O one at a time: p50, p99 and p99.9 of each peer, logarithmic."""
+    """Draws p50, p99 and p99.9 of each peer at depth 1, logarithmic."""
     names = {"p50_us": "p50", "p99_us": "p99", "p999_us": "p99.9"}
     colours = dict(zip(names, COLOURS))
     found: dict[tuple[str, str], list[dict[str, float]]] = {}
@@ -152,7 +154,7 @@ def _ticks(
     top: float,
     bottom: float,
 ) -> None:
-    """Those that are between the ends; the one at 1 is dark."""
+    """Draws the grid lines between the ends. The line at 1 is dark."""
     for tick in ticks:
         if ends[0] <= tick <= ends[1]:
             page.line(across(tick), top, across(tick), bottom, "#444444" if tick == 1 else "#dddddd")
@@ -160,7 +162,8 @@ def _ticks(
 
 
 def scale_chart(rows: list[dict[str, Any]], machine: str) -> str:
-    """Total I/O a second over the number of connections, both logarithmic; a line a load and peer."""
+    """Draws total IOPS over the number of connections, both logarithmic, with a line for each load
+    and peer."""
     modes = [row["mode"] for row in rows]
     mode = max(modes, key=modes.count, default="")
     series: dict[str, list[tuple[int, float]]] = {}

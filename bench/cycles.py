@@ -1,4 +1,5 @@
-"""CPU cycles that processes take, by `perf stat`, where the machine counts them: many virtual ones do not."""
+"""The CPU cycles of processes, counted by `perf stat` if the machine supports it. Many virtual
+machines do not."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ from contextlib import contextmanager
 from functools import cache
 from typing import Iterator
 
-# User's and kernel's.
+# Cycles in user and kernel mode.
 EVENT = "cycles"
 
 
 def parse(printed: str) -> float:
-    """What `perf stat -x,` says of the one event; 0 when it could not count it."""
+    """Returns the count from the output of `perf stat -x,`, or 0 if it could not count."""
     for line in printed.splitlines():
         fields = line.split(",")
         if len(fields) > 2 and fields[2].startswith(EVENT) and fields[0].replace(".", "").isdigit():
@@ -24,7 +25,7 @@ def parse(printed: str) -> float:
 
 @cache
 def missing() -> str | None:
-    """Why there are none; None when there are."""
+    """Returns the reason why cycles cannot be counted, or None if they can."""
     if not shutil.which("perf"):
         return "perf is not installed"
     tried = subprocess.run(["perf", "stat", "-x,", "-e", EVENT, "true"], capture_output=True, text=True, check=False)
@@ -33,7 +34,8 @@ def missing() -> str | None:
 
 @contextmanager
 def counted(pids: list[int]) -> Iterator[list[float]]:
-    """A number for each process, there at the end; zeros where nothing counts."""
+    """Counts the cycles of each process. The numbers are available at the end, and are 0 if cycles
+    cannot be counted."""
     found = [0.0] * len(pids)
     if missing():
         yield found

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""Instructions of an I/O's hot paths, counted by callgrind in bench/paths, beside their bounds (bench/paths/bounds.txt).
+"""Counts the instructions of an I/O's hot paths with callgrind in bench/paths, and compares them
+with their bounds (bench/paths/bounds.txt).
 
-`bench/instructions.py` shows them, `bench/instructions.py --write` makes what is there today the bounds: do that when the
-change is meant, and say why in the commit.
+`bench/instructions.py` shows them. `bench/instructions.py --write` makes the current counts the new
+bounds: use it if a change is intended, and give the reason in the commit.
 """
 
 from __future__ import annotations
@@ -19,15 +20,15 @@ ROOT = Path(__file__).resolve().parents[1]
 BOUNDS = ROOT / "bench" / "paths" / "bounds.txt"
 
 BATCHES = 200
-# BATCH in bench/paths/main.rs, of reads and of writes.
+# BATCH in bench/paths/main.rs, for reads and for writes.
 IOS = 2 * 64 * BATCHES
 
-# The compiler's choices change a little with whatever is near.
+# The compiler's choices change a little with unrelated code.
 SLACK = 1.03
-# Another compiler makes other choices, and another library other detours: then only what is grossly more is noticed.
+# Another compiler or library makes other choices, so then only large increases are reported.
 OTHER_COMPILER_SLACK = 1.3
 
-# A step, and how many it was done for: a digest is of one I/O in each batch.
+# Each step, and for how many I/Os it is done: a digest is computed for one I/O of each batch.
 STEPS = {
     "client::Client::submit": IOS,
     "client::Client::send": IOS,
@@ -67,10 +68,12 @@ def compiler() -> str:
 
 
 def parse(annotated: str) -> dict[str, int]:
-    """Instructions of each step, an I/O, from what callgrind_annotate prints with --inclusive=yes."""
+    """Returns the instructions of each step for one I/O, from the output of callgrind_annotate
+    --inclusive=yes."""
     found: dict[str, int] = {}
-    # "8,664,832 (28.80%)  …/bench/paths/target.rs:dst_paths::target::Target::parse […/dst-paths]"; of several lines of a
-    # step the first is its whole, the others are parts of it that come from other files.
+    # A line is "8,664,832 (28.80%)  …/bench/paths/target.rs:dst_paths::target::Target::parse
+    # […/dst-paths]". The first line of a step is its total; the others are parts of it that come
+    # from other files.
     row = re.compile(r"^ *([\d,]+) .*bench/paths/\w+\.rs:dst_paths::(\S+)", re.MULTILINE)
     for count, name in row.findall(annotated):
         if name in STEPS and name not in found:
@@ -80,7 +83,7 @@ def parse(annotated: str) -> dict[str, int]:
 
 
 def count() -> dict[str, int]:
-    """Builds the program and runs it, some 5 s."""
+    """Builds the program and runs it for some 5 s."""
     build = ["cargo", "build", "--quiet", "--release", "--package", "dst-paths"]
     subprocess.run(build, cwd=ROOT, check=True)
     target_folder = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
@@ -88,7 +91,8 @@ def count() -> dict[str, int]:
         profile = Path(folder) / "profile"
         program = [str(target_folder / "release" / "dst-paths"), str(BATCHES)]
         valgrind = ["valgrind", "--quiet", "--tool=callgrind", f"--callgrind-out-file={profile}"]
-        # It shortens names of files below the folder that it runs in, and then does not know their functions any more.
+        # callgrind_annotate shortens the names of files below its working folder and then no longer
+        # finds their functions, so it runs elsewhere.
         subprocess.run([*valgrind, *program], cwd=folder, check=True)
         annotate = ["callgrind_annotate", "--inclusive=yes", "--threshold=100", "--auto=no", str(profile)]
         return parse(subprocess.run(annotate, cwd=folder, check=True, capture_output=True, text=True).stdout)

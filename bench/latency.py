@@ -1,4 +1,4 @@
-"""Latencies from the histogram that SPDK keeps of a bdev's I/O."""
+"""Latencies, from SPDK's histogram of a bdev's I/O."""
 
 from __future__ import annotations
 
@@ -11,26 +11,27 @@ from harness.spdk import Application
 
 @dataclass(frozen=True)
 class Latencies:
-    """In microseconds, as exact as the histogram's buckets: to 1 %. All 0 when there was no I/O."""
+    """Latencies in microseconds, as precise as the histogram's buckets (1 %). All are 0 if there
+    was no I/O."""
 
     mean: float
     percentiles: list[float]
 
 
 def enable(application: Application, bdev: str) -> None:
-    """Begins a new, empty histogram."""
+    """Starts a new, empty histogram."""
     application.rpc.call("bdev_enable_histogram", name=bdev, enable=True)
 
 
 def read(application: Application, bdev: str, percents: list[float]) -> Latencies:
-    """Of all I/O that completed since enable()."""
+    """Returns the latencies of all I/O that completed since enable()."""
     return decode(application.rpc.call("bdev_get_histogram", name=bdev), percents)
 
 
 def decode(histogram: dict[str, Any], percents: list[float]) -> Latencies:
     raw = base64.b64decode(histogram["histogram"])
     counts = memoryview(raw).cast("Q")
-    # Newer versions have another name for it, and leave out ranges at the beginning.
+    # Newer versions use another name, and omit ranges at the beginning.
     shift = histogram["bucket_shift"] if "bucket_shift" in histogram else histogram["granularity"]
     first = histogram.get("min_range", 0) << shift
     used = [(_ends(first + i, shift), count) for i, count in enumerate(counts) if count]
@@ -50,8 +51,8 @@ def decode(histogram: dict[str, Any], percents: list[float]) -> Latencies:
 
 
 def _ends(index: int, shift: int) -> tuple[int, int]:
-    # spdk/histogram_data.h: ranges of 2^shift buckets; a bucket is one tick wide in ranges 0 and 1, and twice as
-    # wide as in the one before in each further range.
+    # spdk/histogram_data.h: there are ranges of 2^shift buckets. A bucket is one tick wide in
+    # ranges 0 and 1, and twice as wide in each further range as in the previous one.
     number, bucket = index >> shift, index & ((1 << shift) - 1)
     if number == 0:
         return bucket, bucket + 1

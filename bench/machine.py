@@ -1,4 +1,4 @@
-"""What the figures were measured on, and what else it was doing."""
+"""The machine on which figures were measured, and its other load."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from harness.environment import ROOT, environment
 
 T = TypeVar("T")
 
-# Linux's own choice. Another one can be the machine's, for the networks that it talks to.
+# Linux's default. The machine may use another one that suits its networks.
 CONGESTION_CONTROL = "cubic"
 CONTROL_FILE = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 
@@ -28,24 +28,26 @@ CLONE_NEWNET = 0x40000000
 SIOCGIFFLAGS, SIOCSIFFLAGS = 0x8913, 0x8914
 IFF_UP = 1
 
-# CPUs of the client and of the target; with more a side, the first of each: see stage.core_masks.
+# The CPUs of the client and of the target, or the first ones if a side has several: see
+# stage.core_masks.
 CLIENT_CPU, TARGET_CPU = 0, 1
 
 
 def own_network() -> str:
-    """Puts this process, and what it starts from now on, into a network of its own, with Linux's own congestion control: one
-    that paces, as `bbr`, is for other networks than these, and hides what the peers can do. Gives what it is now."""
+    """Moves this process and its future children into a network namespace with Linux's default
+    congestion control. A control that paces, such as `bbr`, is meant for other networks and would
+    hide the differences between the peers. Returns a description of the control in use."""
     machines = CONTROL_FILE.read_text().strip()
     libc = ctypes.CDLL(None, use_errno=True)
     if libc.unshare(CLONE_NEWNET) != 0:
         return f"{machines}, the machine's ({os.strerror(ctypes.get_errno())} for a network of its own)"
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as some:
-        # struct ifreq: a name of 16 bytes, the flags, and what other requests need.
+        # struct ifreq: a name of 16 bytes, the flags, and space that other requests need.
         asked = fcntl.ioctl(some, SIOCGIFFLAGS, struct.pack("16sH22x", b"lo", 0))
         flags = struct.unpack_from("16sH", asked)[1]
         fcntl.ioctl(some, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | IFF_UP))
     CONTROL_FILE.write_text(CONGESTION_CONTROL)
-    return f"{CONGESTION_CONTROL}, in a network of the benchmark's own; the machine's is {machines}"
+    return f"{CONGESTION_CONTROL}, in the benchmark's own network namespace; the machine uses {machines}"
 
 
 def describe() -> dict[str, Any]:
@@ -64,20 +66,22 @@ def describe() -> dict[str, Any]:
 
 @cache
 def limit_program() -> Path:
-    """dst-limit, built."""
+    """Builds dst-limit and returns its path."""
     subprocess.run(["cargo", "build", "--quiet", "--release", "--package", "dst-limit"], cwd=ROOT, check=True)
     return ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "dst-limit"
 
 
 def round_trip_ns() -> float:
-    """Of a cache line between the client's and the target's CPU. Nothing else may run on either."""
+    """Returns the round-trip time of a cache line between the client's and the target's CPU.
+    Nothing else may run on either."""
     command = [str(limit_program()), "cores", str(CLIENT_CPU), str(TARGET_CPU)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True, timeout=20).stdout)
 
 
 def watch(pids: list[int], work: Callable[[], T]) -> tuple[T, float]:
-    """Does the work. Gives its result, and the largest part of the time that one of the processes, each of which
-    polls a core, could have run and did not, because another one had its core."""
+    """Runs `work`. Returns its result, and the largest part of the time in which one of the
+    processes could have run but another process had its core. (Each of the processes polls a
+    core.)"""
     before, begun = [_waited(pid) for pid in pids], time.monotonic()
     result = work()
     lasted = time.monotonic() - begun
@@ -85,9 +89,11 @@ def watch(pids: list[int], work: Callable[[], T]) -> tuple[T, float]:
 
 
 def _waited(pid: int) -> float:
-    """Seconds, of the process's main thread, which is SPDK's first reactor; 0 once it is gone."""
+    """Returns a time in seconds of the process's main thread, which is SPDK's first reactor; 0 once
+    the process is gone."""
     try:
-        # Nanoseconds on the core, nanoseconds waiting for it, time slices: Documentation/scheduler/sched-stats.rst
+        # The fields are ns on the core, ns waiting for it, and time slices:
+        # Documentation/scheduler/sched-stats.rst
         return int(Path(f"/proc/{pid}/schedstat").read_text().split()[1]) / 1e9
     except OSError:
         return 0.0

@@ -1,4 +1,4 @@
-"""One measured run of bdevperf on a bdev that is attached."""
+"""One measured run of bdevperf on an attached bdev."""
 
 from __future__ import annotations
 
@@ -10,13 +10,14 @@ import cycles
 import latency
 from harness.spdk import Bdevperf, Outcome
 
-# SPDK's histograms go away with the channel, at the end of the run: they are read this long before, in seconds.
+# How long before the end of the run the histograms are read, in seconds: SPDK drops them with the
+# channel, at the end.
 BEFORE_THE_END = 0.2
 
 
 @dataclass(frozen=True)
 class Figures:
-    """Times in microseconds; 0 is what was not measured."""
+    """The figures of a run. Times are in microseconds; 0 means not measured."""
 
     iops: float
     mean_us: float
@@ -24,19 +25,21 @@ class Figures:
     p99_us: float = 0.0
     p999_us: float = 0.0
     client_cycles: float = 0.0
-    """Of the client's process, an I/O."""
+    """CPU cycles of the client's process for each I/O."""
     target_cycles: float = 0.0
     clean: bool = True
-    """No I/O failed."""
+    """Whether no I/O failed."""
 
 
 def of_rate(iops: float, depth: int) -> Figures:
-    """Of something that keeps so many I/O outstanding: Little's law gives the mean latency."""
+    """Returns the figures of a load that keeps `depth` I/Os outstanding. The mean latency follows
+    from Little's law."""
     return Figures(iops, depth / iops * 1e6)
 
 
 def measure(perf: Bdevperf, bdev: str, target_pid: int) -> Figures:
-    """Runs bdevperf's job to its end. May be called again, on another bdev of the same name too."""
+    """Runs bdevperf's job to its end. It may be called again, even on another bdev of the same
+    name."""
     latency.enable(perf, bdev)
     with cycles.counted([perf.pid, target_pid]) as counted:
         perf.begin()
@@ -50,7 +53,8 @@ def measure(perf: Bdevperf, bdev: str, target_pid: int) -> Figures:
 
 
 def _iops(outcome: Outcome) -> float:
-    """Of the last run: in 20.07 bdevperf's total is of all its runs, so the jobs' lines are added up."""
+    """Returns the IOPS of the last run. In 20.07, bdevperf's total covers all its runs, so the
+    lines of the jobs are added up."""
     last = outcome.output.replace("\r", "\n").rpartition("Running I/O for")[2]
     jobs = re.findall(r"^ *(?!Total)\S+ *: *([\d.]+) IOPS", last, re.MULTILINE)
     return sum(map(float, jobs)) if jobs else outcome.iops

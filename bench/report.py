@@ -1,4 +1,4 @@
-"""What the runs say: lines of ratios, a table, and all of it as JSON."""
+"""The report of the runs: lines of ratios, a table, and everything as JSON."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Report:
         self.ratios: list[dict[str, Any]] = []
 
     def add(self, case: Case, runs: list[Run]) -> list[str]:
-        """Takes all runs of a case. Gives the lines that say how it went."""
+        """Adds all runs of a case. Returns the lines that summarise them."""
         self.runs += runs
         lines = self._lines(case, runs, "ratio")
         if len(modes_of(runs)) > 1:
@@ -40,7 +40,8 @@ class Report:
         return lines
 
     def _lines(self, case: Case, runs: list[Run], title: str, mode: str = "all") -> list[str]:
-        """The first is of IOPS against others, the next ones of latency, and of DST with digests and ciphers."""
+        """Returns the lines. The first compares IOPS with the other peers, the next ones latency,
+        and DST with digests and ciphers."""
         theirs, safety = "", ""
         latencies = []
         for ours, family in COMPARED:
@@ -79,11 +80,11 @@ class Report:
         }
 
     def disturbed(self) -> float:
-        """Of the run that was disturbed most."""
+        """Returns the disturbance of the most disturbed run."""
         return max((run.disturbed for run in self.runs), default=0.0)
 
     def modes(self) -> str:
-        """A line for the machine's description."""
+        """Returns a line for the description of the machine."""
         said = []
         for mode in (NEAR, FAR, MIXED):
             trips = [ns for run in self.runs if run.mode == mode for ns in (run.before_ns, run.after_ns)]
@@ -92,7 +93,8 @@ class Report:
         return "a cache line between the cores and back: " + (", ".join(said) or "not measured")
 
     def table(self) -> str:
-        """Medians of each peer's runs in each mode, then the ratios with their spread."""
+        """Returns the medians of each peer's runs in each mode, then the ratios with their
+        spread."""
         heading = f"{'case':<28} {'peer':<18} {'mode':<5} {'runs':>4} {'IOPS':>10} {'MiB/s':>8}"
         heading += "".join(f"{name:>10}" for name in ("mean µs", "p50 µs", "p99 µs", "p99.9 µs"))
         heading += f"{'disturbed':>11}"
@@ -100,7 +102,7 @@ class Report:
         for case, peer, mode in dict.fromkeys((run.case, run.peer, run.mode) for run in self.runs):
             if mode != MIXED:
                 lines.append(self._row([r for r in self.runs if (r.case, r.peer, r.mode) == (case, peer, mode)]))
-        lines += ["", "Ratios of neighbours in the same mode: median (least to most); of variants the best one"]
+        lines += ["", "Ratios of neighbours in the same mode: median (minimum to maximum); of variants the best one"]
         for entry in self.ratios:
             found = Ratio(entry["values"], entry["quiet"])
             who = f"{entry['ours']}/{entry['variant']}"

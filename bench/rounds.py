@@ -1,4 +1,5 @@
-"""The rounds of one case: who runs, in which order, and what is done about a machine that changes its mode."""
+"""The rounds of one case: the order of the peers, and the handling of a machine that changes its
+mode."""
 
 from __future__ import annotations
 
@@ -13,29 +14,31 @@ from runs import DISTURBED, MIXED, Run, interleaved, pairs
 from stage import Stage
 
 
-# So many rounds are made, if need be, to have a pair of each, even when there is no time for them.
+# The number of rounds that are run, if necessary, to get a pair of each peer, even if time is up.
 LEAST_ROUNDS = 3
 
 
 @dataclass(frozen=True)
 class Plan:
     pairs: int
-    """Rounds, if the machine keeps to its mode and others let it alone."""
+    """The number of rounds, if the machine keeps its mode and is not disturbed."""
     seconds: int
     limit_ms: int
     safety_rounds: int
-    """In how many of the rounds peers run that are compared with DST's digests and ciphers, and these."""
+    """The number of rounds that include DST with digests and ciphers, and the peers compared with
+    those."""
     seconds_in_all: float
-    """After how long no case begins another round, beyond its first."""
+    """The time after which no case begins another round, except its first."""
 
     @property
     def most_rounds(self) -> int:
-        """Rounds that a change of mode spoiled are made up for, so often."""
+        """The number of extra rounds that replace those spoiled by a change of mode."""
         return 2 * self.pairs
 
 
 def run_case(stage: Stage, peers: list[Peer], plan: Plan, say: Callable[[str], None], until: float) -> list[Run]:
-    """Of the stage's case. `until`: monotonic time after which no more rounds begin, nor is a run repeated."""
+    """Runs the stage's case. After the monotonic time `until`, no more rounds begin and no run is
+    repeated."""
     runs: list[Run] = []
     say(f"{stage.case.name}:")
     done = number = 0
@@ -51,7 +54,8 @@ def run_case(stage: Stage, peers: list[Peer], plan: Plan, say: Callable[[str], N
 
 
 def _lacks_pairs(runs: list[Run], peers: list[Peer]) -> bool:
-    """Whether one that is always measured has no run beside DST's yet, in the same mode."""
+    """Returns whether a peer that is always measured has no run beside DST's in the same mode
+    yet."""
     names = [peer.name for peer in peers if not peer.safety and peer.name != BASE]
     return not runs or any(not pairs(runs, BASE, name) for name in names)
 
@@ -60,12 +64,13 @@ def _round(peers: list[Peer], number: int, plan: Plan) -> list[Peer]:
     here = {peer.name: peer for peer in peers if number < plan.safety_rounds or not peer.safety}
     base = BASE if BASE in here else None
     order = interleaved(base, [name for name in here if name != base])
-    # What drifts in one direction is not always for the same one's good.
+    # The order is reversed in every other round, so that a drift does not always favour the same
+    # peer.
     return [here[name] for name in (order if number % 2 == 0 else order[::-1])]
 
 
 def _run(stage: Stage, peer: Peer, number: int, place: int, say: Callable[[str], None], until: float) -> Run:
-    """Once more, if the mode changed meanwhile and there is time."""
+    """Repeats a run if the mode changed during it and there is time."""
     run = _run_once(stage, peer, number, place, say)
     if run.mode == MIXED and time.monotonic() < until:
         run = _run_once(stage, peer, number, place, say)

@@ -1,4 +1,5 @@
-"""Runs, and ratios between runs that were neighbours in time and had the machine in the same mode. Arithmetic only."""
+"""Runs, and ratios between runs that were neighbours in time while the machine was in the same
+mode. Only arithmetic."""
 
 from __future__ import annotations
 
@@ -9,18 +10,18 @@ from typing import Callable, Iterable
 from cases import Case
 from measure import Figures
 
-# A run in which others had a larger part of a core's time than this is disturbed.
+# A run is disturbed if other processes had more than this part of a core's time.
 DISTURBED = 0.05
 
-# Nanoseconds for a cache line between the two sides' cores and back, below which they share a cache. With one they take
-# 60 to 120 wherever it was looked at; without, 250 and more.
+# The round-trip time of a cache line between the two sides' cores, in ns, below which they share a
+# cache. On all machines measured, it is 60 to 120 with a shared cache and 250 or more without.
 NEAR_BELOW_NS = 180.0
 
 NEAR, FAR, MIXED = "near", "far", "mixed"
 
 
 def mode(before_ns: float, after_ns: float) -> str:
-    """Of a run, from what the cache line took before and after it."""
+    """Returns the mode of a run from the round-trip times of the cache line before and after it."""
     near = {ns < NEAR_BELOW_NS for ns in (before_ns, after_ns)}
     return MIXED if len(near) == 2 else NEAR if near == {True} else FAR
 
@@ -30,15 +31,15 @@ class Run:
     case: Case
     peer: str
     family: str
-    """Peers that are variants of one another have the same."""
+    """The family, which variants of one peer share."""
     round: int
     place: int
-    """How many runs of the round were before it."""
+    """The number of earlier runs in the round."""
     figures: Figures
     before_ns: float
     after_ns: float
     disturbed: float = 0.0
-    """Part of the time in which other processes had the cores of one of the two sides."""
+    """The part of the time in which other processes had the cores of one of the two sides."""
 
     @property
     def mode(self) -> str:
@@ -50,7 +51,8 @@ def iops(figures: Figures) -> float:
 
 
 def interleaved(base: str | None, others: list[str]) -> list[str]:
-    """The order of a round: the base, which all others are compared with, has each of them beside it."""
+    """Returns the order of a round, in which the base runs next to each peer that is compared with
+    it."""
     if base is None:
         return others
     order = []
@@ -60,7 +62,7 @@ def interleaved(base: str | None, others: list[str]) -> list[str]:
 
 
 def pairs(runs: Iterable[Run], ours: str, theirs: str) -> list[tuple[Run, Run]]:
-    """Each run of theirs and the run of ours in the same round that was nearest to it; both in the same mode."""
+    """Pairs each run of `theirs` with the nearest run of `ours` in the same round and mode."""
     rounds: dict[int, list[Run]] = {}
     for run in runs:
         if run.mode != MIXED:
@@ -77,11 +79,11 @@ def pairs(runs: Iterable[Run], ours: str, theirs: str) -> list[tuple[Run, Run]]:
 
 @dataclass(frozen=True)
 class Ratio:
-    """A value a pair; never empty."""
+    """One value for each pair; never empty."""
 
     values: list[float]
     quiet: bool
-    """Whether these are pairs that other processes left alone; else there was none."""
+    """Whether these pairs were undisturbed. If not, there was no undisturbed pair."""
 
     @property
     def median(self) -> float:
@@ -95,7 +97,8 @@ class Ratio:
 def ratio(
     runs: Iterable[Run], ours: str, theirs: str, value: Callable[[Figures], float] = iops
 ) -> Ratio | None:
-    """Of the pairs that other processes left alone, if there is any such pair; None if there is no pair at all."""
+    """Returns the ratio over the undisturbed pairs, or over all pairs if none was undisturbed, or
+    None if there is no pair."""
     found = [pair for pair in pairs(runs, ours, theirs) if all(value(run.figures) > 0 for run in pair)]
     quiet = [pair for pair in found if all(run.disturbed <= DISTURBED for run in pair)]
     if not found:
@@ -104,7 +107,8 @@ def ratio(
 
 
 def best_variant(runs: Iterable[Run], ours: str, family: str) -> str | None:
-    """The family's variant that ours looks worst beside, by IOPS; None if none ran beside it."""
+    """Returns the family's variant against which `ours` has the lowest ratio of IOPS, or None if
+    none ran beside it."""
     runs = list(runs)
     found = {run.peer: ratio(runs, ours, run.peer) for run in runs if run.family == family}
     medians = {peer: ratio.median for peer, ratio in found.items() if ratio}

@@ -1,8 +1,9 @@
 #!/usr/bin/python3
-"""make bench SCALE=1: what many connections to one target cost, in total throughput and in memory.
+"""make bench SCALE=1: measures the cost of many connections, in total throughput and memory.
 
-The clients are dst-clients (bench/clients), one thread with a session a client; beside them the limit: as many plain
-sockets that move the same bytes. 4 KiB reads of a malloc bdev, one core a side.
+The clients are dst-clients (bench/clients), one thread with a session for each client. They are
+compared with the limit, as many plain sockets that move the same bytes. 4 KiB reads of a malloc
+bdev, one core a side.
 """
 
 from __future__ import annotations
@@ -46,7 +47,7 @@ class Point:
     outstanding: int
     """In all."""
     load: str
-    """What it is a point of: as many requests in all, or as many for each connection."""
+    """The load: as many requests in total, or as many for each connection."""
     exports: int = 1
 
 
@@ -56,13 +57,13 @@ class Measured:
     peer: str
     iops: float
     idle: float
-    """Part of the time in which the clients had nothing to do; of DST's."""
+    """The part of the time in which DST's clients were idle."""
     mode: str
     memory_kib: float = 0.0
-    """Of the target, a client, while all are idle: its own, without hugepages."""
+    """The target's own memory for each client while all are idle, without hugepages."""
     hugepages_kib: float = 0.0
     kernel_kib: float = 0.0
-    """Of sockets, both ends', a client."""
+    """The memory of both ends' sockets for each client."""
 
 
 POINTS = (
@@ -73,7 +74,7 @@ POINTS = (
 
 
 def serve(target: Application, _bdev: str) -> Remote:
-    """One export, and a hundred small ones."""
+    """Starts a target with one large export and a hundred small ones."""
     remote = Remote("127.0.0.1", free_port(), "scale")
     call = target.rpc.call
     call("dst_create_listener", traddr=remote.address, trsvcid=str(remote.port))
@@ -87,7 +88,7 @@ def serve(target: Application, _bdev: str) -> Remote:
 
 
 def kernel_kib() -> int:
-    """Of all TCP sockets' buffers."""
+    """Returns the memory of all TCP sockets' buffers."""
     for line in Path("/proc/net/sockstat").read_text().splitlines():
         if line.startswith("TCP:"):
             fields = line.split()
@@ -96,7 +97,8 @@ def kernel_kib() -> int:
 
 
 def run_dst(stage: Stage, point: Point, programs: Path) -> Measured:
-    """With a target of its own: memory that clients before had had would be there for the next ones."""
+    """Measures with a new target, since memory that earlier clients had used would be reused for
+    the next ones."""
     peer = DstPeer()
     target, remote = stage.target("scale", peer.mib, serve, peer.setup)
     options = {
@@ -120,7 +122,7 @@ def run_dst(stage: Stage, point: Point, programs: Path) -> Measured:
             text=True,
         )
         assert clients.stdin and clients.stdout
-        assert clients.stdout.readline() == "attached\n", "the clients could not attach"
+        assert clients.stdout.readline() == "attached\n", "the clients can't attach"
         after = target.rss_mib() * 1024, free_hugepages_mib() * 1024, kernel_kib()
         found = json.loads(clients.communicate("\n", timeout=60)[0])
     stage.clear()
@@ -169,7 +171,8 @@ def measure(rounds: int, programs: Path) -> list[Measured]:
 
 
 def summed_up(found: list[Measured]) -> list[dict[str, Any]]:
-    """A row for each point, peer and mode: medians, and what that is of one connection's in the same mode."""
+    """Returns a row for each point, peer and mode: the median, and its ratio to that of one
+    connection in the same mode."""
     rows: list[dict[str, Any]] = []
     groups: dict[tuple[Point, str, str], list[Measured]] = {}
     for one in found:
@@ -202,8 +205,8 @@ def lines(rows: list[dict[str, Any]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--pairs", type=int, default=3, help="rounds")
-    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="folder for what was measured")
+    parser.add_argument("--pairs", type=int, default=3, help="number of rounds")
+    parser.add_argument("--results", type=Path, default=ROOT / "bench" / "results", help="folder for the results")
     args = parser.parse_args()
     build = ["cargo", "build", "--quiet", "--release", "-p", "dst-limit", "-p", "dst-clients"]
     subprocess.run(build, cwd=ROOT, check=True)

@@ -1,7 +1,7 @@
-"""The processes of the peers: all stopped but the two that are being measured.
+"""The processes of the peers, of which all but the two being measured are stopped.
 
-Each polls a core whole. Starting and ending one takes longer than a short run, so they stay for the next round, as many
-of them as memory has room for.
+Each process polls a whole core. Starting and ending one takes longer than a short run, so as many
+as fit into memory stay for the next round.
 """
 
 from __future__ import annotations
@@ -21,26 +21,27 @@ from harness.spdk import Application, Bdevperf, Job
 from harness.transport import Dst
 
 BLOCK = 4096
-# More than the caches hold.
+# The volume is larger than the caches.
 VOLUME_MIB = 256
 BLOCKS = VOLUME_MIB * 2**20 // BLOCK
 
-# What bdevperf finds; NVMe/TCP's module calls a controller's first namespace so.
+# The name of the bdev for bdevperf, which follows that of a controller's first namespace in the
+# NVMe module.
 CONTROLLER = "Remote0"
 BDEV = f"{CONTROLLER}n1"
 
-# Of bdevperf, in MiB: its own pools, and its buffers, which are read and written.
+# The memory of bdevperf in MiB: its own pools, and its buffers, which are read and written.
 CLIENT_MIB = 512
 
 
 def core_masks(cores: int) -> tuple[str, str]:
-    """The client's and the target's."""
+    """Returns the core masks of the client and of the target."""
     return ("0x1", "0x2") if cores == 1 else ("0x3", "0xc")
 
 
 @dataclass(frozen=True)
 class Sockets:
-    """SPDK's options for its sockets; with none, its defaults."""
+    """SPDK's socket options; empty for its defaults."""
 
     zero_copy: bool | None = None
 
@@ -54,19 +55,20 @@ class Sockets:
         return {"subsystem": "sock", "config": [{"method": "sock_impl_set_options", "params": params}]}
 
 
-# For those who do not use it: SPDK's iSCSI target takes 700 MiB for its defaults, in every application.
+# For applications without iSCSI: with its defaults, SPDK's iSCSI target takes 700 MiB in every
+# application.
 SMALL_ISCSI = {"subsystem": "iscsi", "config": [{"method": "iscsi_set_options", "params": {"max_sessions": 16}}]}
 
 
 @dataclass(frozen=True)
 class Setup:
-    """How an SPDK application is started."""
+    """How to start an SPDK application."""
 
     folder: Path
-    """Where spdk_tgt and bdevperf are."""
+    """The folder of spdk_tgt and bdevperf."""
     sockets: Sockets = Sockets()
     iscsi: bool = False
-    """Whether its iSCSI target is used, with its defaults."""
+    """Whether the iSCSI target is used, with its defaults."""
 
     def config(self, target: bool) -> dict[str, Any]:
         # bdevperf has no iSCSI target.
@@ -74,15 +76,15 @@ class Setup:
         return {"subsystems": [part for part in parts if part]}
 
 
-# What an application takes beyond the memory that it is told to begin with. Of newer SPDKs much: 1.7 GiB went when a target of
-# 26.09 began with 768 MiB and a bdevperf that was there already attached to it.
+# The memory that an application takes beyond its initial amount. With newer SPDKs this is much: 1.7
+# GiB were taken when a target of 26.09 that began with 768 MiB was attached by a running bdevperf.
 GROWTH_MIB = 1024 if environment().variables.get("SPDK_VERSION", "") >= "24.01" else 0
 
 
 class Stage:
     def __init__(self, case: Case, seconds: int, limit_ms: int) -> None:
-        """`seconds` and `limit_ms` are for how long peers run, and the limit, which is steady sooner. The case may
-        be set to another one at any time."""
+        """`seconds` and `limit_ms` are the durations of a run of the peers and of the limit, which
+        is steady sooner. The case may be changed at any time."""
         self.case = case
         self.seconds = seconds
         self.limit_ms = limit_ms
@@ -94,13 +96,13 @@ class Stage:
         self.lab.close()
 
     def clear(self) -> None:
-        """Ends all of them."""
-        # Their end is none of the benchmark's business, and a clean one takes its time.
+        """Ends all processes."""
+        # The processes are killed, since a clean end takes time and does not matter here.
         while self._kept:
             self._kept.popitem()[1][0].kill()
 
     def client(self, setup: Setup) -> Bdevperf:
-        """bdevperf with this case's job, asleep; without a bdev when it is new."""
+        """Returns a stopped bdevperf with this case's job. A new one has no bdev."""
 
         def start() -> tuple[Bdevperf, None]:
             case = self.case
@@ -122,7 +124,8 @@ class Stage:
         return self._keep(("client", self.case, setup), CLIENT_MIB if buffers <= 128 else 1024, start)[0]
 
     def target(self, key: Any, mib: int, serve: Any, setup: Setup, **kw: Any) -> tuple[Application, Any]:
-        """spdk_tgt with that much memory and a bdev of the case's kind, asleep, and what `serve` made of it."""
+        """Returns a stopped spdk_tgt with this much memory and a bdev of the case's kind, and the
+        result of `serve`."""
 
         def start() -> tuple[Application, Any]:
             target = self.lab.target(
@@ -154,7 +157,7 @@ class Stage:
 
     def _keep(self, key: Any, mib: int, start: Any) -> tuple[Any, Any]:
         if key in self._kept:
-            # To the end: it is the one that was used last.
+            # Moved to the end, as the most recently used.
             self._kept[key] = self._kept.pop(key)
             return self._kept[key]
         self._make_room(mib + GROWTH_MIB)
@@ -164,8 +167,8 @@ class Stage:
         return process, made
 
     def _make_room(self, mib: int) -> None:
-        """Ends those that were not used for longest, but not the last one, which is the other half of this pair, while
-        there are not enough free hugepages."""
+        """Ends the least recently used processes until there are enough free hugepages, but never
+        the most recent one, which is the other half of this pair."""
         while environment().variables.get("DST_HUGEPAGES") == "reserved" and free_hugepages_mib() < mib:
             if len(self._kept) < 2:
                 return

@@ -1,4 +1,4 @@
-"""Just enough SVG: text, lines, boxes, and the page that they are on."""
+"""A minimal SVG writer: text, lines, boxes, and pages."""
 
 from __future__ import annotations
 
@@ -6,12 +6,12 @@ from html import escape
 
 FONT = "font-family='DejaVu Sans, Verdana, sans-serif'"
 
-# Told apart with any kind of sight, and in this order (Okabe and Ito's palette).
+# Colours that are distinguishable with any colour vision, in this order (Okabe and Ito's palette).
 COLOURS = ["#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#999999", "#b8a800"]
 
 
 class Page:
-    """In pixels from the top left."""
+    """Coordinates are in pixels from the top left."""
 
     def __init__(self, width: int) -> None:
         self._width = width
@@ -19,7 +19,7 @@ class Page:
         self._parts: list[str] = []
 
     def text(self, x: float, y: float, text: str, size: int = 12, anchor: str = "start", bold: bool = False) -> None:
-        """`y` is of the line that letters stand on; `anchor` is start, middle or end."""
+        """`y` is the baseline; `anchor` is start, middle or end."""
         weight = " font-weight='bold'" if bold else ""
         place = f"x='{x:.1f}' y='{y:.1f}'"
         self._add(y + size / 2, f"<text {place} font-size='{size}' text-anchor='{anchor}'{weight}>", text)
@@ -40,7 +40,7 @@ class Page:
         self._add(0, f"<polyline points='{shown}' fill='none' stroke='{colour}' stroke-width='2'/>")
 
     def legend(self, x: float, y: float, names: dict[str, str]) -> float:
-        """Names and their colours, in as many lines as it takes. Gives the y below them."""
+        """Draws names with their colours, in as many lines as needed. Returns the y below them."""
         left = x
         for name, colour in names.items():
             wide = 24 + 7.5 * len(name)

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-# The demo shares code with the tests and the benchmarks; none of it needs more than the standard library.
+# The demo shares code with the tests and the benchmarks; none of it needs more than the standard
+# library.
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "bench")]
 
 from harness.environment import environment  # noqa: E402
@@ -49,7 +50,8 @@ class Row:
     job: Job
     figures: Figures
     errors: int
-    """Number of failed I/Os; at least 1 if bdevperf failed for another reason, such as a miscompare."""
+    """Number of failed I/Os; at least 1 if bdevperf failed for another reason, such as a
+    miscompare."""
 
     def __str__(self) -> str:
         found = self.figures
@@ -78,14 +80,15 @@ def start_target(lab: Lab) -> tuple[Application, Remote]:
     say(f"1. The target: a process (spdk_tgt, core mask {cores}) with a file of {VOLUME_MIB} MiB. It exports the file:")
     target = lab.target(cores)
     volume = lab.folder / "volume.img"
-    # The file is written in full, so that reads find allocated blocks and the disk space is known to suffice.
+    # The file is written in full, so that reads find allocated blocks and the disk space is known
+    # to suffice.
     with open(volume, "wb") as file:
         for _ in range(VOLUME_MIB):
             file.write(b"\xd5" * MIB)
     remote = Remote("127.0.0.1", free_port(), "volume0")
-    call(target, "bdev_aio_create", name="File0", filename=str(volume), block_size=BLOCK)
     call(target, "dst_create_export", name=remote.export, bdev_name="File0")
     call(target, "dst_export_add_host", export=remote.export, host="*", access="rw")
+    call(target, "bdev_aio_create", name="File0", filename=str(volume), block_size=BLOCK)
     call(target, "dst_create_listener", traddr=remote.address, trsvcid=str(remote.port))
     return target, remote
 

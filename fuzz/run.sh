@@ -1,10 +1,10 @@
 #!/usr/bin/env bash
 # Fuzzes each target over its kept corpus: fuzz/run.sh [SECONDS each, default 5] [TARGET...]
 #
-# FUZZ_SEED=N  another seed than 1
-# FUZZ_KEEP=1  puts what was found into fuzz/corpus/, minimised
+# FUZZ_SEED=N  uses another seed than 1
+# FUZZ_KEEP=1  adds the inputs found to fuzz/corpus/, minimised
 #
-# Works with a stable Rust: the instrumentation is LLVM's own, the runtime comes with libfuzzer-sys, which
+# Works with stable Rust: LLVM provides the instrumentation and libfuzzer-sys the runtime, which
 # needs a C++ compiler.
 set -euo pipefail
 cd "$(dirname "$0")"
@@ -21,8 +21,8 @@ if ! command -v "${CXX:-c++}" >/dev/null; then
     exit 2
 fi
 
-# As cargo-fuzz builds, without the address sanitizer (it needs a nightly; there is no unsafe Rust of ours here).
-# A target triple, so that build scripts and macros are not instrumented.
+# The flags are cargo-fuzz's, without the address sanitizer (it needs nightly Rust, and DST has no
+# unsafe code here). A target triple keeps build scripts and macros from being instrumented.
 triple=$(rustc -vV | sed -n 's/^host: //p')
 flags="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module"
 for option in level=4 inline-8bit-counters pc-table trace-compares; do
@@ -40,7 +40,7 @@ fuzz() {
     local target=$1 options cov first runs input
     local found=$work/$target/found log=$work/$target/log artefacts=$work/$target/artefacts
     rm -rf "$found" && mkdir -p "$found" "$artefacts" "corpus/$target"
-    # A little more than the longest list of attributes.
+    # The maximum input length is slightly more than that of the longest list of attributes.
     options=(-max_len=4200 -timeout=5 -rss_limit_mb=1024 -seed="$seed")
     if ! "$bin/$target" "${options[@]}" -max_total_time="$seconds" -print_final_stats=1 \
         -artifact_prefix="$artefacts/" "$found" "corpus/$target" >"$log" 2>&1; then
@@ -50,7 +50,7 @@ fuzz() {
         echo "fuzz: again: $bin/$target $input" >&2
         return 1
     fi
-    # The last line of progress tells how much of the code was seen. Without instrumentation it has none.
+    # The last line of progress shows the coverage, which is absent without instrumentation.
     cov=$(grep -oE 'cov: [0-9]+' "$log" | tail -n 1) || true
     first=$(grep -E 'INITED' "$log" | grep -oE 'cov: [0-9]+') || true
     runs=$(sed -n 's/^stat::number_of_executed_units: *//p' "$log")
@@ -62,7 +62,7 @@ fuzz() {
     if [[ ${FUZZ_KEEP:-} == 1 ]]; then
         local kept=$work/$target/kept
         rm -rf "$kept" && mkdir "$kept"
-        # A smallest set that sees all the code, however often each part of it.
+        # Keeps a minimal set of inputs that covers all the code, however often each part runs.
         "$bin/$target" "${options[@]}" -set_cover_merge=1 -use_counters=0 \
             "$kept" "corpus/$target" "$found" >"$log" 2>&1 || { cat "$log" >&2; return 1; }
         rm -rf "corpus/$target" && cp -r "$kept" "corpus/$target"
@@ -70,7 +70,7 @@ fuzz() {
     fi
 }
 
-# Two at a time: each is one thread.
+# Two targets run at a time, since each uses one thread.
 failed=0 running=()
 for target in "${targets[@]}"; do
     if [[ ${#running[@]} -eq 2 ]]; then

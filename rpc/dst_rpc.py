@@ -36,8 +36,9 @@ class Method(NamedTuple):
     parameters: Tuple[Parameter, ...] = ()
 
 
-def number(name: str, help: str) -> Parameter:
-    return Parameter(name, help, type=int, metavar="N")
+def number(name: str, help: str, low: int, high: int, default: int) -> Parameter:
+    """An option of a whole number. A test of src/rpc/options.rs compares these with what the methods take."""
+    return Parameter(name, f"{help}. {low} to {high}; {default} unless set", type=int, metavar="N")
 
 
 def switch(name: str, help: str) -> Parameter:
@@ -79,18 +80,64 @@ PSK = text(
 )
 
 CLIENT_OPTIONS = (
-    number("transaction_timeout_ms", "how long after its submission unanswered I/O fails, 1000 to 86400000"),
-    number("max_retries", "how often an I/O is sent again before it fails, 0 to 1000000; 0: as often as its time allows"),
-    number("reconnect_delay_ms", "longest time between two attempts to reach a lost target, 10 to 60000"),
+    number("transaction_timeout_ms", "how long after its submission unanswered I/O fails", 1000, 86_400_000, 60_000),
+    number(
+        "max_retries",
+        "how often an I/O is sent again before it fails; 0: as often as its time allows",
+        0,
+        1_000_000,
+        0,
+    ),
+    number("reconnect_delay_ms", "longest time between two attempts to reach a lost target", 10, 60_000, 500),
     number(
         "keep_alive_timeout_ms",
-        "how long a target may be silent before it counts as lost, and the length of its leases, 100 to 3600000",
+        "how long a target may be silent before it counts as lost, and the length of its leases",
+        100,
+        3_600_000,
+        4000,
     ),
     number(
         "attach_timeout_ms",
-        "how long bdev_dst_create waits for the target, 10 to 3600000; rpc.py itself waits for 60 s, or what -t says",
+        "how long bdev_dst_create waits for the target; rpc.py itself waits for 60 s, or what its -t says",
+        10,
+        3_600_000,
+        10_000,
     ),
-    number("queue_depth", "transactions that a thread may have outstanding, 1 to 4096"),
+    number("queue_depth", "transactions that a thread may have outstanding", 1, 4096, 256),
+)
+
+TARGET_OPTIONS = (
+    number("max_connections", "most connections at once", 1, 65_536, 4096),
+    number("max_connections_per_host", "most connections at once of one host at one export", 1, 65_536, 1024),
+    number(
+        "max_handshakes",
+        "most connections at once that are not yet admitted; beyond it the oldest is closed for the newest",
+        1,
+        65_536,
+        256,
+    ),
+    number(
+        "max_handshakes_per_address",
+        "most connections at once from one address that are not yet admitted, likewise",
+        1,
+        65_536,
+        64,
+    ),
+    number("max_handshake_bytes", "most bytes of data of a connection's first frame", 512, 4096, 4096),
+    number("handshake_timeout_ms", "how long a connection may take to be admitted", 100, 60_000, 5000),
+    number("max_sessions", "most sessions at once", 1, 65_536, 1024),
+    number("session_timeout_ms", "how long a session without connections is kept", 1000, 3_600_000, 60_000),
+    number("max_keep_alive_ms", "longest keep-alive time that a client gets", 100, 3_600_000, 60_000),
+    number(
+        "drain_timeout_ms",
+        "how long dst_delete_export waits for a bdev before it resets it, and again before it gives up",
+        100,
+        600_000,
+        5000,
+    ),
+    number("queue_depth", "transactions that a connection may have outstanding", 1, 4096, 256),
+    number("max_transfer", "most bytes of one request, a power of two", 65_536, 1_048_576, 1_048_576),
+    number("buffer_mib", "memory for data, in MiB a core", 4, 65_536, 64),
 )
 
 METHODS = (
@@ -127,7 +174,7 @@ METHODS = (
         "Export a bdev, to nobody before dst_export_add_host",
         (
             required("name", "name of the export", "-e"),
-            required("bdev_name", "name of the bdev", "-b"),
+            required("bdev_name", "name of the bdev, which may appear later", "-b"),
             text("uuid", "identity of the export; by default the bdev's UUID, which may be another one after each start"),
             switch("read_only", "nobody may write"),
             switch("require_digest", "refuse clients that do not use a digest"),
@@ -137,11 +184,6 @@ METHODS = (
             ),
             switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
         ),
-    ),
-    Method(
-        "dst_reserve_bdev",
-        "Keep a bdev that does not exist yet for an export: no other module reads or writes what is on it",
-        (required("name", "name of the bdev, not an alias", "-b"),),
     ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),
     Method("dst_get_exports", "Show exports", (text("name", "name of the export; by default all are shown", "-e"),)),
@@ -181,28 +223,7 @@ METHODS = (
     Method(
         "dst_set_options",
         "Set limits and defaults of the DST target, before its first listener and export",
-        (
-            number("max_connections", "most connections at once, 1 to 65536"),
-            number("max_connections_per_host", "most connections at once of one host at one export, 1 to 65536"),
-            number(
-                "max_handshakes",
-                "most connections at once that are not yet let in, 1 to 65536; beyond it the oldest is closed for the newest",
-            ),
-            number("max_handshakes_per_address", "most of them from one address, likewise, 1 to 65536"),
-            number("max_handshake_bytes", "most bytes of data of a connection's first frame, 512 to 4096"),
-            number("handshake_timeout_ms", "how long a connection may take to be let in, 100 to 60000"),
-            number("max_sessions", "most sessions at once, 1 to 65536"),
-            number("session_timeout_ms", "how long a session without connections is kept, 1000 to 3600000"),
-            number("max_keep_alive_ms", "longest keep-alive time that a client gets, 100 to 3600000"),
-            number(
-                "drain_timeout_ms",
-                "how long dst_delete_export waits for a bdev before it resets it, and again before it gives up, "
-                "100 to 600000",
-            ),
-            number("queue_depth", "transactions that a connection may have outstanding, 1 to 4096"),
-            number("max_transfer", "most bytes of one request, 65536 to 1048576, a power of two"),
-            number("buffer_mib", "memory for data, in MiB a core, 4 to 65536"),
-        ),
+        TARGET_OPTIONS,
     ),
     Method("dst_get_options", "Show limits and defaults of the DST target"),
 )

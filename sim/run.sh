@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs the simulators as CI does: 10,000 seeds of DST's and 1,000 of TCP's, then what
-# shows that they would notice. A few minutes on two slow cores.
+# Runs the simulators as CI does: 10,000 seeds of DST's and 1,000 of TCP's, then what shows that they would notice.
+# A few minutes on two slow cores.
 #
 # usage: sim/run.sh [SEEDS [FROM]]
 set -euo pipefail
@@ -8,4 +8,5 @@ cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
 cargo run --quiet --release --locked -- --seeds "${1:-10000}" --from "${2:-0}"
 cargo run --quiet --release --locked --package dst-tcp-sim -- --seeds "$((${1:-10000} / 10))" --from "${2:-0}"
-cargo test --quiet --release --locked --package dst-sim --package dst-tcp-sim
+# The second package: those of its unit tests that need SPDK's buffers and sockets, which are simulated here.
+cargo test --quiet --release --locked --package dst-sim --package dst-target --package dst-tcp-sim

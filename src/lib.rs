@@ -1,4 +1,5 @@
-//! What applications link (`--whole-archive`): registers DST with SPDK before `main`.
+//! The library that applications link (`--whole-archive`). It registers DST with SPDK before
+//! `main`.
 
 #![forbid(unsafe_code)]
 
@@ -11,22 +12,23 @@ use spdk::subsystem::{self, FiniDone, InitDone};
 use spdk::thread;
 use zeroizing_alloc::ZeroAlloc;
 
-/// What Rust code frees is overwritten first: keys, and what was decrypted, are in no memory that is not in use. On the I/O
-/// path nothing is freed.
+/// Overwrites all memory that Rust code frees, so that no keys and no decrypted data remain in
+/// unused memory. The I/O path frees nothing.
 #[global_allocator]
 static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
-/// The client, as SPDK's bdev layer knows it.
+/// The client's bdev module.
 static MODULE: ModuleOps = ModuleOps {
     name: c"dst",
     init: || Ok(()),
     fini_start: || {},
     fini: dst_client::stop_all,
-    config: dst_rpc::client_config,
+    examine: |name| Target::with(|target| target.bdev_appeared(name)),
+    config: dst_rpc::bdev_config,
 };
 
 fn start(done: InitDone) {
-    // Target and clients are known to this thread's reactor only.
+    // Only this thread's reactor knows the target and the clients.
     thread::stay();
     Target::start();
     done.done(Ok(()));
@@ -34,8 +36,8 @@ fn start(done: InitDone) {
 
 fn stop(done: FiniDone) {
     let finish = move || {
-        // Clients may have connections yet. They do without.
-        set_workers(&[]).expect("none can always be had");
+        // Clients may still have connections, which continue without workers.
+        set_workers(&[]).expect("a pool without workers is always possible");
         done.done();
     };
     match Target::get() {
@@ -44,10 +46,11 @@ fn stop(done: FiniDone) {
     }
 }
 
-/// Runs before `main`, when SPDK's own modules register, too.
+/// Runs before `main`, when SPDK's own modules register.
 fn register() {
     register_module(&MODULE);
-    // Exports need bdevs and connections need sockets: the target starts after both and stops before them.
+    // Exports need bdevs and connections need sockets, so the target starts after both and stops
+    // before them.
     subsystem::register(c"dst", &[c"bdev", c"sock"], start, stop, dst_rpc::target_config);
     dst_rpc::register_all();
 }

@@ -1,8 +1,9 @@
 /*
- * LD_PRELOAD library that counts a process's heap allocations, for tests/test_allocations.py.
+ * An LD_PRELOAD library that counts a process's heap allocations, for tests/test_allocations.py.
  *
- * The file named by COUNT_FILE, which the test has made, is mapped and holds struct record: whoever reads it
- * disturbs nothing. What SPDK takes from its own memory pools and hugepages is no heap allocation and not counted.
+ * It maps the file named by COUNT_FILE, which the test has created and which holds struct record,
+ * so that reading the counts does not affect the process. Memory from SPDK's own pools and
+ * hugepages is not a heap allocation and is not counted.
  */
 #include <errno.h>
 #include <fcntl.h>

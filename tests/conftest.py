@@ -19,7 +19,7 @@ STAND_IN = "tests DST itself; this run uses a stand-in transport"
 
 
 class WatchdogExpired(Exception):
-    """The test took longer than it may."""
+    """The test exceeded its time limit."""
 
 
 def _on_alarm(_number: int, _frame: Any) -> None:
@@ -27,7 +27,7 @@ def _on_alarm(_number: int, _frame: Any) -> None:
 
 
 def _on_term(_number: int, _frame: Any) -> None:
-    # So that fixtures still clean up when the whole run is told to end.
+    # SIGTERM raises an exception, so that fixtures still clean up.
     raise KeyboardInterrupt("SIGTERM")
 
 
@@ -60,7 +60,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_teardown(item: pytest.Item) -> Iterator[None]:
-    # Everything that cleans up has a deadline of its own; this is for what was overlooked.
+    # All cleanup has its own deadline; this one catches what was overlooked.
     signal.setitimer(signal.ITIMER_REAL, 45)
     try:
         yield
@@ -87,7 +87,7 @@ def transport() -> Transport:
 
 @pytest.fixture(scope="session")
 def needs_dst(transport: Transport) -> None:
-    """For fixtures, which cannot have the marker."""
+    """The same limit for fixtures, which cannot have the marker."""
     if transport.name != "dst":
         pytest.skip(STAND_IN)
 
@@ -101,7 +101,7 @@ def lab(transport: Transport) -> Iterator[Lab]:
 
 @pytest.fixture(scope="module")
 def module_lab(transport: Transport) -> Iterator[Lab]:
-    """For tests that can share their processes with all others in their file."""
+    """For tests that can share their processes with all other tests in their file."""
     lab = Lab(transport)
     yield lab
     lab.close()

@@ -1,9 +1,11 @@
 #!/usr/bin/python3
-"""The hostile tests, by hand and for long: every cycle of each of them so many times, timing asserted, figures printed.
+"""Runs the hostile tests for long, by hand: many cycles each, with timing asserted and figures
+printed.
 
     . build/env.sh; tests/endurance.py [--cycles 100] [-k EXPRESSION]
 
-`-k "aes or chacha"`: only with a cipher. DST_SEED=N repeats the random choices of a run (not the timing of the processes).
+`-k "aes or chacha"` selects the tests with a cipher. DST_SEED=N repeats the random choices of a run
+(not the timing of the processes).
 """
 
 from __future__ import annotations
@@ -22,10 +24,10 @@ FILES = ["test_restarts.py", "test_cuts.py", "test_stale.py", "test_deadlines.py
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--cycles", type=int, default=100)
-    parser.add_argument("-k", default="", metavar="EXPRESSION", help="only these tests, as pytest's -k")
+    parser.add_argument("-k", default="", metavar="EXPRESSION", help="run only these tests, as pytest's -k")
     arguments = parser.parse_args()
     began = time.monotonic()
-    # -s: the figures are what this is for.
+    # -s shows the figures, which are the purpose of this program.
     command = [sys.executable, "-m", "pytest", "-s", "-v", "--durations=0", *(str(HERE / file) for file in FILES)]
     if arguments.k:
         command += ["-k", arguments.k]

@@ -1,8 +1,9 @@
 /*
- * LD_PRELOAD library that counts how often a process sends, for tests/test_batches.py.
+ * An LD_PRELOAD library that counts how often a process sends, for tests/test_batches.py.
  *
- * The file named by COUNT_FILE, which the test has made, is mapped and begins with the count: whoever reads it disturbs
- * nothing. SPDK's sockets send with writev or sendmsg, by version.
+ * It maps the file named by COUNT_FILE, which the test has created and which begins with the count,
+ * so that reading it does not affect the process. SPDK's sockets send with writev or sendmsg,
+ * depending on the version.
  */
 #include <fcntl.h>
 #include <stdatomic.h>

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.needs_dst
 
 HERE, ELSEWHERE = "127.0.0.1", "127.0.0.2"
 
-# Most hosts at one export.
+# The maximum number of hosts at one export.
 HOSTS_MAX = 4096
 
 
@@ -33,22 +33,23 @@ def dial_from(source: str) -> Dial:
 
 
 def test_own_entry_with_a_key_ends_what_came_in_without(lab: Lab) -> None:
-    """Who came in by `*` has not shown that he knows the key of the entry that is the host's from now on."""
+    """A client that was admitted by `*` has not proven that it has the key of the host's new
+    entry."""
     target, remote = lab.malloc_target(16)
     session, other = Session(remote, "anybody"), Session(remote, "other")
     file = KeyFile(lab.folder, "key").path
     target.rpc.call("dst_export_add_host", export=remote.export, host="anybody", access="rw", psk_file=file)
     session.control.assert_closed()
     other.control.keep_alive()
-    # Without a key, and with the same rights, nothing changes.
+    # A new entry without a key and with the same rights changes nothing.
     target.rpc.call("dst_export_add_host", export=remote.export, host="other", access="rw")
     other.control.keep_alive()
 
 
 def test_each_connection_counts_with_the_address_that_it_has(lab: Lab) -> None:
-    """A client of two addresses, of which one may not come in any more; or is not used any more."""
+    """A client uses two addresses, of which one is no longer admitted, or is no longer used."""
     target, remote = lab.malloc_target(16)
-    # One connection from where nobody may come from is enough.
+    # One connection from an address that is not admitted is enough.
     for number, (first, second) in enumerate([(HERE, ELSEWHERE), (ELSEWHERE, HERE)]):
         host = f"both-{number}"
         session = Session(remote, host, dial=dial_from(first))
@@ -57,7 +58,8 @@ def test_each_connection_counts_with_the_address_that_it_has(lab: Lab) -> None:
             target.rpc.call("dst_export_add_host", export=remote.export, host=host, access="rw", addresses=[HERE])
             session.control.assert_closed()
             queue.assert_closed()
-    # That it was opened from there does not matter when nothing comes from there any more.
+    # The address from which the session was opened does not matter if no connection uses it any
+    # more.
     session = Session(remote, "moved", dial=dial_from(ELSEWHERE))
     session.control.close()
     session.dial = dial_from(HERE)
@@ -70,7 +72,7 @@ def test_each_connection_counts_with_the_address_that_it_has(lab: Lab) -> None:
 
 
 def test_what_an_export_can_not_have_is_said(lab: Lab) -> None:
-    """Which export, which host, what to do."""
+    """The message names the export, the limit and what to do."""
     target, remote = lab.malloc_target(16)
     call = target.rpc.call
     call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=512)
@@ -79,7 +81,7 @@ def test_what_an_export_can_not_have_is_said(lab: Lab) -> None:
         call("dst_export_add_host", export="secret", host="me", access="rw")
     assert caught.value.code == -errno.EINVAL
     assert all(word in caught.value.message for word in ("`secret`", "`me`", "psk_file"))
-    # One is there.
+    # One entry exists already.
     for number in range(HOSTS_MAX - 1):
         call("dst_export_add_host", export=remote.export, host=f"host-{number}", access="ro")
     with pytest.raises(RpcError) as caught:

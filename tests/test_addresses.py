@@ -1,4 +1,4 @@
-"""A target with several addresses, and targets that come back with something else."""
+"""A target with several addresses, and targets that come back with another device."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ KEEP_ALIVE_MS = 1000
 
 
 def test_the_next_address_is_tried(lab: Lab) -> None:
-    """At the first attach, and when the target comes back at another one."""
+    """The client tries the addresses at the first attach, and when the target comes back at another
+    one."""
     service = Service(lab, durable_backend(lab))
     checker = start_checker(lab)
     addresses = ["127.0.0.9", "127.0.0.1", "127.0.0.8"]
@@ -50,13 +51,14 @@ def test_an_io_is_sent_again_so_often_and_not_more(lab: Lab) -> None:
     checker.wait_flow()
     checker.end().assert_no_bad_block()
     counters = checker.rpc.call("bdev_dst_get_info", name="remote0")[0]["counters"]
-    # The checker does not count its own reads of what failed.
+    # The checker does not count its own reads after failures.
     assert counters["expired"] >= checker.findings().all_failed > 0
     checker.verify().assert_clean()
 
 
 def test_a_target_that_takes_less_than_before(lab: Lab) -> None:
-    """I/O that it would not take is not sent to it: all waits for one that does, and it is said why."""
+    """I/O that the target would not accept is not sent: it waits for a target that does, and the
+    reason is shown."""
     service = Service(lab, durable_backend(lab))
     checker = start_checker(lab)
     attach_to(checker, service.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS, reconnect_delay_ms=50)
@@ -67,8 +69,8 @@ def test_a_target_that_takes_less_than_before(lab: Lab) -> None:
         (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
         return info["state"] == "reconnecting" and "65536" in (info["last_error"] or "")
 
-    wait_until(is_told, "the client to say what is wrong", 20)
-    # It tries again and again, and no session is left behind.
+    wait_until(is_told, "the client to show what is wrong", 20)
+    # The client tries repeatedly, and leaves no session behind.
     wait_until(lambda: service.application.text().count("ends: its client said goodbye") >= 5, "attempts to end", 20)
     assert len(service.application.rpc.call("dst_get_sessions")) <= 1
     service.restart_with('"max_transfer": 65536', '"max_transfer": 1048576')

@@ -1,7 +1,9 @@
-"""The I/O path allocates nothing: two processes whose every heap allocation is counted while I/O flows.
+"""The I/O path allocates nothing: two processes whose every heap allocation is counted while I/O
+flows.
 
-The whole process is counted, SPDK and bdevperf included, because neither allocates while it does nothing but I/O.
-RPCs do; so the counters, which are read from shared memory, are read while no RPC is under way.
+The counts cover the whole process, including SPDK and bdevperf, because neither allocates while it
+does only I/O. RPCs do allocate, so the counters, which are in shared memory, are read while no RPC
+is under way.
 """
 
 from __future__ import annotations
@@ -19,11 +21,11 @@ pytestmark = pytest.mark.needs_dst
 
 MIB = 64
 IOS = 100_000
-# Pools, queues and vectors have their size after this; the rate is steady.
+# After this, pools, queues and vectors have their final size and the rate is steady.
 WARM_UP_S = 2.0
-# What an RPC leaves behind (its connection's end) is over.
+# The end of the RPC's connection has been processed.
 SETTLE_S = 0.3
-# As often as needed for that many I/Os.
+# As many windows as needed for that many I/Os.
 WINDOW_S = 2.0
 
 
@@ -48,9 +50,10 @@ def test_io_allocates_nothing(lab: Lab, job: Job) -> None:
     target = lab.target(variables=target_variables)
     target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=MIB * 2048, block_size=512)
     remote = lab.transport.serve(target, "Malloc0")
-    # Newer ones allocate for the figures that they show each second, if not told to wait longer.
+    # Newer versions allocate for the figures that they print each second, unless the period is
+    # longer.
     perf = lab.bdevperf(remote, job, MIB * 2048, variables=client_variables, arguments=["-S", "3600"])
-    assert at_target.read() > 100 and at_client.read() > 100, "the shim counts"
+    assert at_target.read() > 100 and at_client.read() > 100, "the library must count"
 
     perf.begin_and_flow("remote0")
     time.sleep(WARM_UP_S)
@@ -64,10 +67,11 @@ def test_io_allocates_nothing(lab: Lab, job: Job) -> None:
         time.sleep(WINDOW_S)
         after = [counter.read() for _, counter, _ in sides]
         last = operations(target)
-        # The RPCs that count the I/Os lie outside: this takes off what was done between them and the readings.
+        # The RPCs that count the I/Os are outside the window, so the I/Os between them and the
+        # readings are subtracted.
         inside = (last - first) * WINDOW_S / (time.monotonic() - first_asked)
         perf.assert_running()
-        assert inside > 0, "no I/O flows"
+        assert inside > 0, "I/O must flow"
         for (name, counter, binary), old, new in zip(sides, before, after):
             where = "" if old == new else counter.callers(environment().binary(binary))
             assert new == old, f"{new - old} allocations at the {name} in {inside:.0f} I/Os, the latest from:\n{where}"

@@ -1,7 +1,8 @@
-"""Small I/O is answered in batches, long I/O goes in parts: counted, not timed.
+"""Small I/O is answered in batches, large I/O is split: verified by counting, not by timing.
 
-SPDK 20.07 hands completions over eight a turn, so a target that sends in each turn does it for every eighth answer, however
-the machine runs; one that gathers them for every fiftieth, as long as the two sides keep up with each other.
+SPDK 20.07 delivers eight completions a turn. So a target that sends in each turn sends once for
+every eight answers, at any speed of the machine; one that gathers answers sends once for about
+fifty, as long as both sides keep up with each other.
 """
 
 from __future__ import annotations
@@ -38,7 +39,8 @@ def test_a_send_is_for_many(lab: Lab) -> None:
 
     found = []
     last = seen()
-    # In the best of some: a side that is held up by others on the machine has less to send at once.
+    # The best of several windows counts, since a side that is delayed by other processes has less
+    # to send at once.
     while not found or max(found) < ANSWERS_A_SEND:
         assert len(found) < WINDOWS, f"answers for each send of the target: {', '.join(f'{n:.1f}' for n in found)}"
         time.sleep(WINDOW_S)
@@ -51,7 +53,8 @@ def test_a_send_is_for_many(lab: Lab) -> None:
 
 
 def test_long_io_goes_in_parts(lab: Lab) -> None:
-    """While one part is on the wire the backend works for another, and small I/O is not behind all of it."""
+    """While one part is on the wire, the backend works on another, and small I/O does not wait for
+    all parts."""
     target = lab.target()
     target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=MIB * 256, block_size=4096)
     remote = lab.transport.serve(target, "Malloc0")

@@ -1,4 +1,4 @@
-"""SPDK's own bdev suite, every case, on a remote bdev."""
+"""Every case of SPDK's own bdev test suite, on a remote bdev."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from harness.transport import attach
 @pytest.mark.parametrize("block_size", [512, 4096])
 def test_bdevio(lab: Lab, block_size: int) -> None:
     _, remote = lab.malloc_target(64, block_size)
-    # bdevio wants three reactors; the machine may have fewer CPUs.
+    # bdevio needs three reactors; the machine may have fewer CPUs.
     bdevio = Application(
         "bdevio", "bdevio", lab.folder, "0x7", ["-w"], variables={"DST_LCORES": "(0,1,2)@(0,1)"}
     )

@@ -1,4 +1,5 @@
-"""The benchmark's own arithmetic: what counts as a pair, which ratio is shown, and what is read from others' output."""
+"""The benchmark's arithmetic: which runs form a pair, which ratio is shown, and the parsing of
+others' output."""
 
 from __future__ import annotations
 
@@ -56,9 +57,9 @@ def test_pairs_are_neighbours_of_the_same_round_and_mode() -> None:
     first, near, far_away = run("dst", 0, 100), run("dst", 3, 110), run("dst", 9, 120)
     other = run("nvmf", 4, 50)
     assert pairs([first, near, far_away, other], "dst", "nvmf") == [(near, other)]
-    # The neighbour had another mode: the next one has not.
+    # The neighbour had another mode; the next run has the same.
     assert pairs([first, run("dst", 3, 30, ns=FAR_NS), other], "dst", "nvmf") == [(first, other)]
-    # Nobody is compared with another round, nor with a run during which the mode changed.
+    # No run is compared with one of another round, nor with one during which the mode changed.
     assert pairs([first, run("nvmf", 1, 50, number=1)], "dst", "nvmf") == []
     assert pairs([first, run("nvmf", 1, 50, before_ns=FAR_NS)], "dst", "nvmf") == []
     changed = {"before_ns": FAR_NS, "after_ns": NEAR_NS}
@@ -71,7 +72,7 @@ def test_a_ratio_is_the_median_of_the_pairs_that_were_left_alone() -> None:
     found = ratio(runs, "dst", "nvmf")
     assert found is not None and found.quiet
     assert sorted(found.values) == [2.0, 3.0] and found.median == 2.5
-    # With nothing else there, the disturbed one is better than none, and says so.
+    # If there is no other, a disturbed pair is better than none, and is marked.
     doubtful = ratio(runs[4:], "dst", "nvmf")
     assert doubtful is not None and not doubtful.quiet and doubtful.median == 9.0
     assert "disturbed" in str(doubtful)
@@ -157,7 +158,7 @@ def machine() -> dict[str, Any]:
 
 
 def histogram(counts: dict[int, int], **more: Any) -> dict[str, Any]:
-    # Two ranges of 4 buckets of one tick, then ranges whose buckets are twice as wide each.
+    # Two ranges of 4 buckets of one tick, then ranges whose buckets are twice as wide each time.
     numbers = [counts.get(bucket, 0) for bucket in range(16)]
     coded = base64.b64encode(struct.pack("16Q", *numbers)).decode()
     return {"histogram": coded, "bucket_shift": 2, "tsc_rate": 1_000_000} | more
@@ -197,7 +198,7 @@ def test_charts_of_nothing(tmp_path: Path) -> None:
 
 
 def test_rounds_go_on_until_each_has_a_pair(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Also when time is over: a ratio that is missing says less than one that took longer."""
+    """A missing pair is measured even when time is up: a late ratio is better than none."""
     case = parse("randread-4k-qd1")
     known = [peer for peer in peers() if peer.name in ("dst", "nvmf-default")]
     modes: list[float] = []

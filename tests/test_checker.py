@@ -1,4 +1,5 @@
-"""The tests' own tools: that the checker sees what is wrong, and that the proxy does what it is told."""
+"""Tests of the tests' own tools: the checker detects errors, and the proxy executes its
+commands."""
 
 from __future__ import annotations
 
@@ -24,7 +25,7 @@ BLOCK = 4096
 
 @pytest.fixture(scope="module")
 def checked(module_lab: Lab) -> tuple[Checker, Path]:
-    """A checker that has written to a file, a bdev of its own, and nothing else runs."""
+    """A checker that has written to its own bdev, a file, and then stopped its I/O."""
     volume = module_lab.folder / "volume.img"
     volume.write_bytes(bytes(BLOCKS * BLOCK))
     checker = start_checker(module_lab)
@@ -74,10 +75,10 @@ def test_checker_sees(checked: tuple[Checker, Path], damage: str) -> None:
 
 
 class Pair:
-    """A connection through a proxy, to a listener of the test's own."""
+    """A connection through a proxy to the test's own listener."""
 
     def __init__(self, **options: Any) -> None:
-        """`options`: the proxy's."""
+        """`options`: options of the proxy."""
         self.listener = socket.create_server(("127.0.0.1", 0))
         self.listener.settimeout(5)
         self.proxy = Proxy(Remote("127.0.0.1", self.listener.getsockname()[1], ""), **options)
@@ -192,7 +193,7 @@ def test_proxy_corrupts_one_header(pair: Pair) -> None:
     frame = header(KEEP_ALIVE, length=100) + bytes(100)
     pair.client.sendall(frame + frame[:10])
     assert exactly(pair.target, 158) == frame + frame[:10]
-    # The header that is under way counts as a frame before.
+    # The header that is under way counts as an earlier frame.
     pair.proxy.corrupt_header(CLIENT, 1)
     rest = frame[10:] + frame * 3
     pair.client.sendall(rest)

@@ -1,4 +1,4 @@
-"""Encrypted connections: I/O with each cipher, and what a listener on the way sees of it."""
+"""Encrypted connections: I/O with each cipher, and what an eavesdropper sees of it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.needs_dst
 
 MIB = 64
 CIPHERS = list(CIPHER_NAMES.values())
-# With which each block of the checker's begins: `BLOCK_MAGIC` in spdk/apps/check/journal.c.
+# The beginning of each of the checker's blocks: `BLOCK_MAGIC` in spdk/apps/check/journal.c.
 PATTERN = b"DSTBLOCK"
 
 
@@ -50,7 +50,7 @@ def test_each_cipher_with_and_without_digests(lab: Lab) -> None:
     ids=["4KiB", "4KiB-2-reactors", "128KiB-2-reactors", "1MiB"],
 )
 def test_bdevperf_verifies(lab: Lab, size: int, reactors: int) -> None:
-    """Of each cipher after the other."""
+    """Each cipher is used in turn."""
     service = KeyedService(lab)
     perf = lab.bdevperf_unattached(Job(size=size, depth=32, seconds=1), MIB * 2**20 // BLOCK, reactors)
     for cipher in CIPHERS:
@@ -60,7 +60,7 @@ def test_bdevperf_verifies(lab: Lab, size: int, reactors: int) -> None:
 
 
 def listen_in(lab: Lab, service: KeyedService, checker: Checker, name: str, cipher: str) -> list[bytes]:
-    """What client and target say while blocks are written and read."""
+    """Returns what client and target send while blocks are written and read."""
     proxy = Proxy(service.remote, secured=cipher != "none", record=32 * 2**20)
     lab.on_end(proxy.end)
     options = {} if cipher == "none" else {"cipher": cipher, "psk_file": service.at_client.path}
@@ -77,7 +77,8 @@ def listen_in(lab: Lab, service: KeyedService, checker: Checker, name: str, ciph
 
 
 def test_what_a_listener_sees(lab: Lab) -> None:
-    """Nothing of what is written or read. Without a cipher it sees it, so the listener is awake."""
+    """An eavesdropper sees no data. Without a cipher it does, which shows that the test can detect
+    data."""
     service, checker = KeyedService(lab), start_checker(lab)
     for cipher in CIPHERS:
         for said in listen_in(lab, service, checker, f"with-{cipher}", cipher):
@@ -103,7 +104,8 @@ def test_a_key_means_a_cipher_and_a_cipher_a_key(lab: Lab) -> None:
 
 
 def test_rights_that_get_less_end_the_session(lab: Lab) -> None:
-    """Of secured sessions too, and at once: what was attached with a right does not outlive it."""
+    """Removing a host ends its secured sessions at once: what was attached with a right must not
+    outlive it."""
     service = KeyedService(lab)
     call = service.application.rpc.call
     group, own = service.at_target, KeyFile(lab.folder, "own.psk")
@@ -125,7 +127,7 @@ def test_rights_that_get_less_end_the_session(lab: Lab) -> None:
     add("*", "rw", group)
     other = attach("other", group)
     for access, key in (("ro", group), ("rw", own)):
-        # An entry of its own that gives less than everybody has, or wants another key.
+        # The host gets its own entry, which grants less than `*` or requires another key.
         session = attach("somebody", group)
         add("somebody", access, key)
         assert_ended(*session)

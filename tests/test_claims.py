@@ -1,4 +1,5 @@
-"""An exported bdev belongs to its export; resets come one at a time; a stop answers nobody."""
+"""An exported bdev belongs to its export; resets are serialised; a stopping process answers no
+calls."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import threading
 import time
 from pathlib import Path
 from typing import Any
+from uuid import UUID
 
 import pytest
 
@@ -13,8 +15,9 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.protocol import RESET, REQUEST, Session, header, ident
 from harness.rpc import RpcError
-from harness.spdk import BOTH_CORES, Application
+from harness.spdk import BOTH_CORES, Application, Job, assert_clean
 from harness.transport import Remote, attach
+from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
@@ -64,7 +67,7 @@ def test_a_bdev_of_another_module_is_not_exported(lab: Lab, read_only: bool) -> 
 
 
 def test_examination_is_waited_for(lab: Lab) -> None:
-    """A target that finds a client's lvstore in its bdev never has it open beside the export."""
+    """A target that finds a client's lvstore in its bdev never opens it beside the export."""
     maker = lab.target()
     aio(maker, volume(lab))
     remote = lab.transport.serve(maker, "Aio0")
@@ -84,7 +87,8 @@ def test_examination_is_waited_for(lab: Lab) -> None:
 
 
 def test_a_restart_leaves_a_clients_lvstore_alone(lab: Lab) -> None:
-    """What `save_config` gave reserves the bdev before it exists, so the target's own lvol module never sees it."""
+    """A saved configuration exports the bdev before it exists, so the target's own lvol module
+    never sees it."""
     target = lab.target()
     aio(target, volume(lab))
     remote = lab.transport.serve(target, "Aio0")
@@ -106,22 +110,97 @@ def test_a_restart_leaves_a_clients_lvstore_alone(lab: Lab) -> None:
     assert target.stop() == 0
 
 
-def test_a_reserved_bdev_is_claimed_when_it_appears(lab: Lab) -> None:
-    target = lab.target()
-    target.rpc.call("dst_reserve_bdev", name="Aio0")
+def test_an_export_takes_its_bdev_when_that_appears(lab: Lab) -> None:
+    """The bdev is claimed before any other module examines it, in whatever order two exports of it
+    were created."""
+    target, client = lab.target(), lab.client()
     aio(target, volume(lab))
+    remote = lab.transport.serve(target, "Aio0")
+    lvstore(client, attach(lab.transport, client, remote))
+    assert client.stop() == 0
+    assert target.stop() == 0
+
+    target = lab.target()
+    call = target.rpc.call
+    call("dst_create_export", name="volume", bdev_name="Aio0")
+    call("dst_create_export", name="again", bdev_name="Aio0", read_only=True)
+    for export in call("dst_get_exports"):
+        assert (export["state"], export["num_blocks"]) == ("offline", None)
+        assert export["offline_reason"] == "there is no bdev named `Aio0`"
+    aio(target, volume(lab))
+    for export in call("dst_get_exports"):
+        assert (export["state"], export["num_blocks"]) == ("online", MIB * 2048)
+    assert call("bdev_lvol_get_lvstores") == []
     with pytest.raises(RpcError):
         lvstore(target, "Aio0")
-    target.rpc.call("bdev_aio_delete", name="Aio0")
-    aio(target, volume(lab))
-    target.rpc.call("dst_create_export", name="volume", bdev_name="Aio0")
-    target.rpc.call("dst_delete_export", name="volume")
-    lvstore(target, "Aio0")
+    call("dst_delete_export", name="volume")
+    call("dst_delete_export", name="again")
     assert target.stop() == 0
 
 
+def test_an_export_finds_a_bdev_under_an_alias(lab: Lab) -> None:
+    """An lvol gets its alias a moment after it has appeared, and its configuration is saved without
+    the alias."""
+    target = lab.target()
+    call = target.rpc.call
+    call("dst_create_export", name="volume", bdev_name="lvs/lvol")
+    aio(target, volume(lab))
+    lvstore(target, "Aio0")
+    uuid = call("bdev_lvol_create", lvol_name="lvol", lvs_name="lvs", size=4 * 2**20)
+    wait_until(lambda: call("dst_get_exports")[0]["state"] == "online", "the export to find its bdev")
+    saved = target.rpc.call("framework_get_config", name="bdev")
+    (create,) = [entry for entry in saved if entry["method"] == "dst_create_export"]
+    assert create["params"]["bdev_name"] == uuid
+
+
+def test_a_bdev_that_is_pulled_leaves_its_export(lab: Lab) -> None:
+    """Clients wait for the bdev of their export, as they wait for a target that restarts."""
+    target = lab.target()
+    call = target.rpc.call
+    aio(target, volume(lab))
+    remote = Remote("127.0.0.1", free_port(), "volume")
+    call("dst_create_listener", traddr=remote.address, trsvcid=str(remote.port))
+    call("dst_create_export", name="volume", bdev_name="Aio0", uuid=str(UUID(int=7)))
+    call("dst_export_add_host", export="volume", host="*", access="rw")
+    perf = lab.bdevperf(remote, Job(seconds=6), MIB * 2048)
+    perf.begin_and_flow("remote0")
+    for _ in range(3):
+        call("bdev_aio_delete", name="Aio0")
+        (export,) = call("dst_get_exports")
+        assert (export["state"], export["sessions"]) == ("offline", 0)
+        before = perf.io_count("remote0")
+        aio(target, volume(lab))
+        wait_until(lambda: perf.io_count("remote0") > before + 100, "I/O to flow again")
+    assert_clean(perf.outcome())
+
+
+def test_another_bdev_under_the_name_stays_out(lab: Lab) -> None:
+    target = lab.target()
+    call = target.rpc.call
+
+    def export() -> Any:
+        return call("dst_get_exports")[0]
+
+    call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=512)
+    call("dst_create_export", name="volume", bdev_name="Malloc0", uuid=str(UUID(int=7)))
+    call("bdev_malloc_delete", name="Malloc0")
+    for blocks, size, word in ((1024, 512, "smaller"), (2048, 4096, "another block size")):
+        call("bdev_malloc_create", name="Malloc0", num_blocks=blocks, block_size=size)
+        assert export()["state"] == "offline" and word in export()["offline_reason"], export()
+        call("bdev_malloc_delete", name="Malloc0")
+    call("bdev_malloc_create", name="Malloc0", num_blocks=4096, block_size=512)
+    assert (export()["state"], export()["num_blocks"]) == ("online", 4096)
+    call("dst_delete_export", name="volume")
+    # Without `uuid` the identity is the bdev's.
+    call("dst_create_export", name="volume", bdev_name="Malloc0")
+    call("bdev_malloc_delete", name="Malloc0")
+    call("bdev_malloc_create", name="Malloc0", num_blocks=4096, block_size=512)
+    assert export()["state"] == "offline" and "another UUID" in export()["offline_reason"], export()
+
+
 def test_streams_of_resets(lab: Lab) -> None:
-    """SPDK 20.07's bdev layer does not stand two resets of a bdev at once, least of all from two threads."""
+    """SPDK 20.07's bdev layer cannot handle two simultaneous resets of a bdev, least of all from
+    two threads."""
     target, remote = lab.malloc_target(16, cores=BOTH_CORES)
     call = target.rpc.call
     call("dst_create_export", name="other", bdev_name="Malloc0")
@@ -152,7 +231,7 @@ def test_streams_of_resets(lab: Lab) -> None:
 
 
 def test_stop_while_attaches_end(lab: Lab) -> None:
-    """SPDK frees the connections of calls when it begins to stop, a while before it stops DST."""
+    """SPDK frees the connections of calls when it begins to stop, some time before it stops DST."""
     for milliseconds in (5, 10, 15, 20):
         client = lab.client()
         pending = [

@@ -1,4 +1,4 @@
-"""What save_config writes brings back what was there; a client may start before its target."""
+"""A saved configuration restores everything; a client may start before its target."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.waiting import wait_until
 
 
 def saved(application: Application) -> dict[str, Any]:
-    """What scripts/rpc.py save_config writes."""
+    """Returns what scripts/rpc.py save_config writes."""
     names = [entry["subsystem"] for entry in application.rpc.call("framework_get_subsystems")]
     return {
         "subsystems": [
@@ -59,7 +59,8 @@ def test_target_and_client_come_back(lab: Lab) -> None:
 
 @pytest.mark.needs_dst
 def test_what_is_on_top_of_a_client_comes_back(lab: Lab) -> None:
-    """It needs the bdev when the configuration is loaded; the target is there, but not near."""
+    """The rest of the configuration needs the bdev while it is loaded; the target is up, but the
+    network is slow."""
     _, remote = lab.malloc_target(64)
     proxy = Proxy(remote)
     lab.on_end(proxy.end)
@@ -133,7 +134,7 @@ def test_client_before_target(lab: Lab) -> None:
     target = lab.target()
     target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=mib * 2048, block_size=512)
     target.rpc.call("dst_create_listener", traddr=remote.address, trsvcid=str(port))
-    # A moment without the export: the client must not take the refusal for the last word.
+    # The export is missing for a moment; the client must not treat the refusal as final.
     target.rpc.call("dst_create_export", name="late", bdev_name="Malloc0")
     target.rpc.call("dst_export_add_host", export="late", host="*", access="rw")
     wait_until(lambda: perf.bdev("remote0"), "the bdev to appear")
@@ -142,7 +143,7 @@ def test_client_before_target(lab: Lab) -> None:
 
 @pytest.mark.needs_dst
 def test_attach_gives_up(lab: Lab) -> None:
-    """With `wait`, and no target, there is an error in time and nothing is left behind."""
+    """With `wait` and no target, the call fails in time and leaves nothing behind."""
     client = lab.client()
     method, params = lab.transport.attach_call("remote0", Remote("127.0.0.1", free_port(), "nobody"))
     with pytest.raises(RpcError):

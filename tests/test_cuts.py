@@ -1,4 +1,4 @@
-"""A network that cuts, delays and corrupts: latency, and nothing else, reaches the user."""
+"""A network that cuts, delays and corrupts: only latency reaches the user."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from harness.waiting import wait_until
 pytestmark = pytest.mark.needs_dst
 
 MIB = 64
-# Short, because who is not told of a cut finds out when nothing is heard for so long.
+# The time is short, because a side that is not told of a cut notices it only after this time.
 KEEP_ALIVE_MS = 1000
 SOME: list[tuple[Side, ...]] = [SIDES, (CLIENT,), (TARGET,)]
 HOWS: list[How] = ["rst", "fin"]
@@ -43,10 +43,11 @@ def proxied_checker(
 
 
 def cut_somewhere(proxy: Proxy, random: Random) -> tuple[Side, ...]:
-    """At a random byte of one direction; returns the sides that are told, once all connections are there again."""
+    """Cuts at a random byte of one direction. Returns the sides that are told, once all connections
+    are restored."""
     before = proxy.whole_links()
     told = random.choice(SOME)
-    # The control connection carries little, so a small count hits it too.
+    # The control connection carries little, so a small count is needed to cut it.
     count = random.randrange(300_000) if random.random() < 0.7 else random.randrange(200)
     proxy.cut_after(count, random.choice(SIDES), random.choice(HOWS), told)
     wait_until(lambda: proxy.whole_links() != before, "the cut")
@@ -101,7 +102,8 @@ def test_cuts_under_bdevperf(lab: Lab) -> None:
 
 @pytest.mark.watchdog(60)
 def test_compare_and_write_is_executed_once(lab: Lab) -> None:
-    """Its answer is lost with the connection, as a rule: sent again, it is answered from what the target remembers."""
+    """The answer is usually lost with the connection. The request is sent again and answered from
+    the target's record."""
     checker, proxy = proxied_checker(lab, backend=answering_late(durable_backend(lab, MIB), 20))
     checker.begin_and_flow(compares=50, reads=10)
     for _ in range(cycles(5)):
@@ -113,7 +115,7 @@ def test_compare_and_write_is_executed_once(lab: Lab) -> None:
 
 @pytest.mark.watchdog(60)
 def test_corrupted_headers(lab: Lab) -> None:
-    """Seen by whoever receives it, who closes: the same as a cut."""
+    """The receiver detects the damage and closes, which is the same as a cut."""
     random = seeded_random()
     checker, proxy = proxied_checker(lab)
     checker.begin_and_flow(zeroes=5, compares=10, flushes=1)
@@ -121,7 +123,8 @@ def test_corrupted_headers(lab: Lab) -> None:
     for _ in range(cycles(10)):
         before, corrupted = proxy.accepted, proxy.corrupted
         checker.findings(again=True)
-        # Small, so that it is over soon for the connection that carries keep-alives only, too.
+        # The numbers are small, so that the connection that carries only keep-alives is done soon,
+        # too.
         proxy.corrupt_header(random.choice(SIDES), random.randrange(3))
         wait_until(lambda: proxy.corrupted > corrupted, "a header to be corrupted")
         wait_until(lambda: proxy.accepted > before, "a new connection")
@@ -135,7 +138,8 @@ def test_corrupted_headers(lab: Lab) -> None:
 @pytest.mark.watchdog(60)
 @pytest.mark.parametrize("cipher", [None, *by_hand("aes-256-gcm")], ids=lambda cipher: cipher or "plain")
 def test_black_holes(lab: Lab, cipher: str | None) -> None:
-    """One way or both, and what was held comes late, when the client has long gone elsewhere."""
+    """Bytes are held in one or both directions and arrive late, when the client has long
+    reconnected."""
     random = seeded_random()
     checker, proxy = proxied_checker(lab, cipher=cipher)
     checker.begin_and_flow(zeroes=5, compares=10, flushes=1)
@@ -155,12 +159,12 @@ def test_black_holes(lab: Lab, cipher: str | None) -> None:
 
 
 def test_slow_network(lab: Lab) -> None:
-    """As slow as the keep-alives are apart: nothing is lost over it."""
+    """A delay as long as the interval between keep-alives costs no connection."""
     checker, proxy = proxied_checker(lab)
     checker.begin_and_flow(zeroes=5, compares=10, flushes=1)
     before = proxy.accepted
-    # Each way. (A lease is renewed with an acknowledgement that is a round trip old, so that the connection can't be kept
-    # when a round trip takes half the keep-alive time.)
+    # The delay of each direction. (An acknowledgement that renews a lease is one round trip old, so
+    # the connection is lost if a round trip takes half the keep-alive time.)
     delay_s = KEEP_ALIVE_MS / 1000 / 8
     proxy.delay(delay_s)
     began = time.monotonic()
@@ -168,6 +172,6 @@ def test_slow_network(lab: Lab) -> None:
     assert time.monotonic() - began > 2 * delay_s
     proxy.delay(0)
     checker.wait_flow()
-    assert proxy.accepted == before, "the connection was given up though something was heard"
+    assert proxy.accepted == before, "the connection was given up although bytes arrived"
     checker.end().assert_clean()
     checker.verify().assert_clean()

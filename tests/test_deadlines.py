@@ -1,4 +1,5 @@
-"""A target that does not come back: I/O fails at its deadline and not before, and the bdev can be deleted."""
+"""A target that does not come back: I/O fails at its deadline and not earlier, and the bdev can be
+deleted."""
 
 from __future__ import annotations
 
@@ -17,9 +18,10 @@ pytestmark = pytest.mark.needs_dst
 
 TIMEOUT_MS = 3000
 KEEP_ALIVE_MS = 1000
-# The deadline is compared with a clock that is read now and then.
+# The deadline is compared with a clock that is read periodically.
 EARLY_MS = 10
-# By hand: how late a deadline may be noticed, and how much later than stated a deletion may end.
+# When run by hand: how late a deadline may be noticed, and how much longer than stated a deletion
+# may take.
 LATE_MS = 500
 
 
@@ -31,7 +33,8 @@ def served(lab: Lab, backend: Backend | None = None) -> tuple[Service, Checker]:
 
 
 def assert_at_the_deadline(checker: Checker, late_ms: float = LATE_MS) -> None:
-    """At least two rounds of failures: of I/O that was outstanding, and of I/O that came while nobody was there."""
+    """At least two rounds of failures: of I/O that was outstanding, and of I/O that came without a
+    target."""
     wait_until(lambda: checker.findings().all_failed > 2 * 8, "I/O to fail", 4 * TIMEOUT_MS / 1000)
     found = checker.findings()
     assert found.failed_fastest_ms >= TIMEOUT_MS - EARLY_MS, "failed before its deadline"
@@ -69,7 +72,7 @@ def test_target_is_gone_for_good(lab: Lab, how: str) -> None:
 
 
 def test_delete_right_after_the_target_is_gone(lab: Lab) -> None:
-    """The leases of what was sent a moment ago are waited for."""
+    """The deletion waits for the leases of requests sent a moment ago."""
     service, checker = served(lab)
     checker.begin_and_flow(depth=8)
     service.application.signal(signal.SIGSTOP)
@@ -78,11 +81,11 @@ def test_delete_right_after_the_target_is_gone(lab: Lab) -> None:
 
 
 def test_backend_hangs(lab: Lab) -> None:
-    """The target lives and answers keep-alives; the writes never come back."""
+    """The target lives and answers keep-alives, but the writes never complete."""
     service, checker = served(lab, late_backend(1))
     checker.begin_and_flow(depth=8, reads=0)
     service.application.rpc.call("check_late_hold", hold=True)
-    # The connection is closed at the deadline, and its lease waited for.
+    # At the deadline, the client closes the connection and waits for its lease.
     assert_at_the_deadline(checker, KEEP_ALIVE_MS * 1.05 + LATE_MS)
     assert_deleted(checker, 2 * KEEP_ALIVE_MS)
     service.application.rpc.call("check_late_hold", hold=False)
@@ -103,12 +106,14 @@ def test_io_works_again_after_it_failed(lab: Lab) -> None:
 
 @pytest.mark.watchdog(60)
 def test_client_is_stopped_past_the_lease(lab: Lab) -> None:
-    """Its own stall is nobody's fault: no I/O fails, even though its time is over on the wall's clock."""
+    """A stall of the client's own process fails no I/O, even if deadlines have passed on the wall
+    clock."""
     service, checker = served(lab)
     checker.begin_and_flow(depth=16, zeroes=5, flushes=1)
     for number in range(cycles(2)):
         checker.signal(signal.SIGSTOP)
-        # Longer than the lease; the second time, longer than the I/O's own time too.
+        # The first stall is longer than the lease, the second one also longer than the I/O's
+        # deadline.
         time.sleep((2 * KEEP_ALIVE_MS if number % 2 == 0 else TIMEOUT_MS + 500) / 1000)
         checker.signal(signal.SIGCONT)
         checker.wait_flow()

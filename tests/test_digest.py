@@ -1,4 +1,4 @@
-"""Digests of data: agreed, checked at both ends, and what does not match is sent again."""
+"""Data digests: negotiated, checked at both ends, and data that does not match is sent again."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def write(sequence: int, data: bytes, digest: int, flags: int = DIGEST) -> bytes
 def test_a_write_that_was_changed_is_not_executed(served: Served) -> None:
     target, remote = served
     before = target.rpc.call("dst_get_stats")["corrupt"]
-    # One that is received through the buffer, one straight to its place.
+    # One size is received through the buffer, the other straight into its destination.
     for blocks in (1, 200):
         with Session(remote, digests=OFFER).join(1) as queue:
             old, new = os.urandom(blocks * BLOCK), os.urandom(blocks * BLOCK)
@@ -58,7 +58,7 @@ def test_a_write_that_was_changed_is_not_executed(served: Served) -> None:
             assert (answer.kind, answer.code, answer.ident) == (ANSWER, CORRUPT, ident(0, 2))
             read = queue.request(READ, ident(1, 3), 8, blocks)
             assert read.data == old and read.digest == crc32c(old)
-            # The same transaction again, as it was meant.
+            # The same transaction again, undamaged.
             queue.send(write(2, new, crc32c(new)))
             assert queue.receive().code == SUCCESS
             assert queue.request(READ, ident(1, 4), 8, blocks).data == new
@@ -86,7 +86,7 @@ def test_an_export_may_demand_digests(served: Served) -> None:
         with Connection(remote) as connection:
             connection.send(hello("careful", "test-script", digests=offer))
             assert refusal_of(connection.receive())[0] == PROTECTION
-    # Even if the client would rather have none.
+    # This holds even if the client prefers none.
     with Connection(remote) as connection:
         connection.send(hello("careful", "test-script", digests=bytes([0, CRC32C])))
         assert connection.receive().kind == WELCOME
@@ -94,7 +94,7 @@ def test_an_export_may_demand_digests(served: Served) -> None:
 
 
 def test_a_read_that_was_changed_is_asked_for_again(lab: Lab) -> None:
-    """One that is received straight to its place: what was wrong there must not stay."""
+    """The data is received straight into its destination; the damaged data must not stay there."""
     blocks = 128
 
     class Changed(Memory):

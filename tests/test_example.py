@@ -1,4 +1,5 @@
-"""examples/stamp, an application of one's own: built the way its Makefile says, outside the checkout, and run."""
+"""examples/stamp, an example application: built outside the checkout as its Makefile says, and
+run."""
 
 from __future__ import annotations
 
@@ -25,10 +26,10 @@ def tree() -> Path:
 
 
 def built(folder: Path, *variables: str) -> Path:
-    """The application, made from a copy of the example with `variables` for make."""
+    """Builds the application from a copy of the example with `variables` for make."""
     copy = folder / "stamp"
     shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("stamp"))
-    # This may be inside of `make test`, whose settings are not the example's.
+    # This may run inside `make test`, whose settings must not reach the example.
     clean = ["env", "-u", "SPDK_DIR", "-u", "MAKEFLAGS", "-u", "MAKELEVEL", "-u", "MFLAGS"]
     library = environment().variables["DST_BUILD"] + "/lib/libspdk_dst.a"
     output = run([*clean, "make", "-C", copy, f"DST_LIB={library}", *variables], timeout=120)
@@ -37,7 +38,8 @@ def built(folder: Path, *variables: str) -> Path:
 
 
 def use(lab: Lab, application: Path) -> None:
-    """It writes a remote bdev's first block; the bdev comes from its JSON configuration."""
+    """The application writes the first block of a remote bdev, which comes from its JSON
+    configuration."""
     env = environment()
     if env.variables.get("DST_NO_HUGE") == "1":
         pytest.skip(f"there are no hugepages, and an application of SPDK {env.variables['SPDK_VERSION']} needs them")
@@ -66,7 +68,7 @@ def test_with_shared_libraries(lab: Lab) -> None:
 
 
 def test_with_pkg_config_alone(lab: Lab) -> None:
-    """As with an SPDK that is installed: nothing but pkg-config's path says where it is."""
+    """Only pkg-config's path gives the location of SPDK, as for an installed SPDK."""
     folders = [tree() / "build" / "lib" / "pkgconfig", tree() / "dpdk" / "build" / "lib" / "pkgconfig"]
     if not folders[0].exists():
         pytest.skip(f"SPDK {environment().variables['SPDK_VERSION']} has no pkg-config files")
@@ -75,7 +77,7 @@ def test_with_pkg_config_alone(lab: Lab) -> None:
 
 
 def test_without_spdk(tmp_path: Path) -> None:
-    """It says what to set."""
+    """Without SPDK, make says what to set."""
     copy = tmp_path / "stamp"
     shutil.copytree(FOLDER, copy, ignore=shutil.ignore_patterns("stamp"))
     variables = {"PATH": os.environ["PATH"], "PKG_CONFIG_LIBDIR": str(tmp_path)}

@@ -1,4 +1,5 @@
-"""A kernel file system on a remote bdev: what was written is there after everything was taken down and set up again."""
+"""A kernel file system on a remote bdev: the data is intact after everything was taken down and set
+up again."""
 
 from __future__ import annotations
 
@@ -27,7 +28,7 @@ def test_xfs_survives_detach(lab: Lab) -> None:
     point = lab.folder / "mnt"
     point.mkdir()
 
-    # Less than 300 MiB and mkfs.xfs refuses.
+    # mkfs.xfs refuses less than 300 MiB.
     _, remote = lab.aio_target(640)
     client = lab.client()
     bdev = attach(lab.transport, client, remote)

@@ -1,4 +1,5 @@
-"""XFS on a remote bdev while the target is killed and the network cut: what was synced is there, and it is whole."""
+"""XFS on a remote bdev while the target is killed and the network is cut: all synced files are
+there, and the file system is intact."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.needs_dst
 
 
 class Copying:
-    """Copies of a folder to the file system, one after another, each synced; in a thread of its own."""
+    """Copies a folder to the file system repeatedly and syncs each copy, in a separate thread."""
 
     def __init__(self, source: Path, to: Path) -> None:
         self._source, self._to = source, to
@@ -69,7 +70,8 @@ def test_xfs_rides_out_kills_and_cuts(lab: Lab) -> None:
     point = lab.folder / "mnt"
     point.mkdir()
 
-    # No volatile cache: XFS flushes its log, and after a restart a flush of a cache would have to fail.
+    # The backend has no volatile cache: XFS flushes its log, and with such a cache a flush after a
+    # restart would have to fail.
     service = Service(lab, durable_backend(lab, 640))
     proxy = Proxy(service.remote)
     lab.on_end(proxy.end)

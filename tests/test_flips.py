@@ -1,4 +1,5 @@
-"""Single bits that change on the way of a secured connection: it ends and another one comes, and no data is wrong."""
+"""Single bits that flip on a secured connection: the connection ends, another one replaces it, and
+no data is wrong."""
 
 from __future__ import annotations
 
@@ -25,7 +26,8 @@ pytestmark = pytest.mark.needs_dst
 
 CIPHERS = list(CIPHER_NAMES.values())
 LOAD = {"depth": 8, "io_blocks": 2, "reads": 50, "zeroes": 5, "compares": 10, "flushes": 1}
-# So that the next connection comes at once, and one that waits for bytes that never come is given up soon.
+# With these options, the next connection comes at once, and one that waits for bytes that never
+# come is soon given up.
 PATIENCE = {"reconnect_delay_ms": 10, "keep_alive_timeout_ms": 400}
 
 
@@ -55,13 +57,14 @@ def frame_len(stream: bytes) -> int:
 
 
 def handshake_len(stream: bytes) -> int:
-    """Of the frame in clear and the first record."""
+    """Returns the length of the frame in clear and the first record together."""
     clear = frame_len(stream)
     return clear + RECORD_HEAD_LEN + (struct.unpack_from("<I", stream, clear)[0] & ~REKEY) + TAG_LEN
 
 
 def is_whole(stream: bytes) -> bool:
-    """Whether both are there. (How long it is says nothing: keep-alives come behind them, as many as there was time for.)"""
+    """Returns whether both are complete. (The total length does not tell, since any number of
+    keep-alives follows them.)"""
     return (
         len(stream) >= HEADER_LEN
         and len(stream) >= frame_len(stream) + RECORD_HEAD_LEN
@@ -70,7 +73,7 @@ def is_whole(stream: bytes) -> bool:
 
 
 def handshakes(recordings: list[Recording]) -> dict[Side, int]:
-    """How long the longest ones were."""
+    """Returns the greatest lengths."""
     whole = [each for each in recordings if is_whole(each.client) and is_whole(each.target)]
     return {
         CLIENT: max(handshake_len(each.client) for each in whole),
@@ -79,7 +82,7 @@ def handshakes(recordings: list[Recording]) -> dict[Side, int]:
 
 
 def flips(lengths: dict[Side, int], random: Random) -> list[Flip]:
-    """One bit of each byte; by hand, all."""
+    """Flips one bit of each byte; when run by hand, each bit."""
 
     def bits() -> list[int]:
         return list(range(8)) if BY_HAND else [random.randrange(8)]
@@ -95,7 +98,7 @@ def test_every_byte_of_the_handshake(lab: Lab, cipher: str) -> None:
     proxy = setup.proxy
     setup.attach(cipher)
     setup.checker.begin_and_flow(**LOAD)
-    # Only a connection that takes another one's place has the longest hello.
+    # Only a connection that replaces another one has the longest hello.
     proxy.cut()
     setup.checker.wait_flow()
     lengths = handshakes(proxy.recordings())
@@ -104,7 +107,7 @@ def test_every_byte_of_the_handshake(lab: Lab, cipher: str) -> None:
     random.shuffle(left)
     wanted, before, began = len(left), proxy.accepted, time.monotonic()
     while left:
-        # One whose connection ended before it got that far is done again.
+        # A flip whose connection ended before that byte is repeated.
         proxy.flip_new(left)
         proxy.cut()
         wait_until(lambda: proxy.accepted >= before + len(left), "the client to come back again and again", 60)
@@ -133,7 +136,8 @@ def test_records_of_writes_and_of_read_data(lab: Lab) -> None:
 
 @pytest.mark.watchdog(100)
 def test_records_that_workers_decrypt(lab: Lab) -> None:
-    """Of large I/O, one among others that are with a worker at the same time: what came behind it is not believed either."""
+    """Flips a bit in large I/O, in one of several records that a worker has: later data must not be
+    accepted either."""
     random = seeded_random()
     setup = Setup(lab)
     processes: list[Application] = [setup.service.application, setup.checker]
@@ -158,7 +162,7 @@ def damage_one_record(setup: Setup, side: Side, place: int, bit: int) -> None:
         nonlocal armed, before
         if proxy.corrupted > corrupted:
             return True
-        # Those that were told may have ended meanwhile, for another reason, and others have come.
+        # The chosen connections may have ended meanwhile for another reason and have been replaced.
         links = proxy.whole_links()
         if links != armed:
             armed, before = links, proxy.accepted
@@ -172,7 +176,7 @@ def damage_one_record(setup: Setup, side: Side, place: int, bit: int) -> None:
 
 @pytest.mark.watchdog(100)
 def test_attach_through_flips(lab: Lab) -> None:
-    """It succeeds with another connection, or it fails and leaves nothing behind."""
+    """The call succeeds with another connection, or fails and leaves nothing behind."""
     random = seeded_random()
     setup = Setup(lab)
     client, proxy = setup.checker, setup.proxy

@@ -1,6 +1,7 @@
-"""Crowds that never get in, while one who has the key works: none of its I/O fails, and the target's memory stays bounded.
+"""Floods of connections that are never admitted, while a client with the key works: none of its I/O
+fails, and the target's memory stays bounded.
 
-How fast it still is is printed and not judged.
+The remaining speed is printed and not asserted.
 """
 
 from __future__ import annotations
@@ -27,22 +28,23 @@ from harness.transport import Remote
 pytestmark = pytest.mark.needs_dst
 
 CONNECTIONS = 10_000
-# Of those that never authenticate, so many are kept here after the target may have closed them.
+# The number of unauthenticated connections that the test keeps open, even after the target may have
+# closed them.
 KEPT = 500
 ATTEMPTS, RATE = 4000, 1000
-# What the target may need for all this, beyond what it had, MiB.
+# The additional memory that the target may use for all this, MiB.
 MEMORY = 32.0
 LOAD = {"depth": 16, "io_blocks": 2, "reads": 50, "compares": 5}
 
 
 @dataclass(frozen=True)
 class Spent:
-    """CPU time of a process, seconds."""
+    """Returns the CPU time of a process in seconds."""
 
     user: float
     system: float
     waited: float
-    """For a core that somebody else had."""
+    """The time for which it waited for its core."""
 
     @staticmethod
     def of(pid: int) -> Spent:
@@ -56,7 +58,7 @@ class Spent:
 
 
 class Good:
-    """A client that has the key and goes on working."""
+    """A client that has the key and keeps working."""
 
     def __init__(self, lab: Lab) -> None:
         self.service = KeyedService(lab)
@@ -94,7 +96,7 @@ class Good:
 
 
 def calm() -> str:
-    # As long as it takes to count something.
+    # The measurement takes long enough to count something.
     time.sleep(1)
     return ""
 
@@ -105,7 +107,8 @@ def wrong_key(remote: Remote) -> bytes:
 
 @pytest.mark.watchdog(120)
 def test_ten_thousand_that_never_authenticate(lab: Lab) -> None:
-    """Silent ones, ones that stop in the middle, and ones that could go on; from many addresses and from one."""
+    """Connections that are silent, that stop in the middle, and that could continue; from many
+    addresses and from one."""
     good = Good(lab)
     remote = good.service.remote
     beginnings = [
@@ -140,7 +143,7 @@ def test_ten_thousand_that_never_authenticate(lab: Lab) -> None:
 
 
 class Attempts:
-    """Attach attempts with a wrong key, so many a second, as many at once as that takes."""
+    """Attempts to attach with a wrong key, at a given rate, with as many at once as necessary."""
 
     def __init__(self, remote: Remote) -> None:
         self._place = (remote.address, remote.port)
@@ -167,7 +170,7 @@ class Attempts:
             answer = sock.recv(4096)
         except OSError:
             answer = b""
-        # Evicted by those that came behind it, or refused.
+        # The connection was evicted by later ones, or refused.
         if answer:
             assert answer[0] == REFUSAL, answer
             self.refused += 1
@@ -198,7 +201,7 @@ def test_a_thousand_wrong_keys_a_second(lab: Lab) -> None:
     attempts = Attempts(good.service.remote)
     call = good.target.rpc.call
     before = call("dst_get_stats")["refused_hellos"]
-    # Newer SPDKs take each export only once in a process.
+    # Newer versions of SPDK allow each export only once in a process.
     call("bdev_malloc_create", name="Spare0", num_blocks=2048, block_size=512)
     call("dst_create_export", name="spare", bdev_name="Spare0")
     call("dst_export_add_host", export="spare", host=HOST, access="rw", psk_file=good.service.at_target.path)
@@ -206,7 +209,7 @@ def test_a_thousand_wrong_keys_a_second(lab: Lab) -> None:
     attached = 0
 
     def look() -> None:
-        """Another one with the key gets in meanwhile."""
+        """Another client with the key is admitted meanwhile."""
         nonlocal attached
         good.look()
         name = f"another{attached}"

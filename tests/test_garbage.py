@@ -1,6 +1,6 @@
 """Hostile bytes on the target's port, while a session beside them works.
 
-They may cost a log line and a closed socket; the session does not notice, and memory stays bounded.
+They may cost a log line and a closed socket; the session is not affected, and memory stays bounded.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.needs_dst
 
 MIB = 64
 SECONDS = 6
-# How long the target may let a connection be that says nothing: its default is 5 s.
+# How long the target may keep a silent connection; its default is 5 s.
 SILENCE = 30.0
 
 
@@ -41,7 +41,7 @@ def send(sock: socket.socket, data: bytes) -> None:
 
 
 def wait_closed(sock: socket.socket) -> None:
-    """Until the target has closed the connection; it may say why first."""
+    """Waits until the target has closed the connection, possibly with a reason."""
     try:
         while sock.recv(65536):
             pass
@@ -53,7 +53,8 @@ def random_bytes(rng: random.Random, remote: Remote) -> None:
     for _ in range(100):
         with connect(remote) as sock:
             send(sock, rng.randbytes(rng.choice([1, HEADER_LEN, 4096, 300_000])))
-            # A short one might be a slow beginning to the target; it hears that there is no more.
+            # Short garbage might be the beginning of a slow message, so the test closes its sending
+            # side.
             try:
                 sock.shutdown(socket.SHUT_WR)
             except OSError:
@@ -62,7 +63,8 @@ def random_bytes(rng: random.Random, remote: Remote) -> None:
 
 
 def good_headers_bad_fields(rng: random.Random, remote: Remote) -> None:
-    """Checksums are right, so these get further than random bytes: huge lengths, kinds out of place."""
+    """The CRCs are correct, so these get further than random bytes: huge lengths, unexpected
+    kinds."""
     extremes = [0, 1, 2**31, 2**32 - 1, 2**63, 2**64 - 1]
     for number in range(200):
         with connect(remote) as sock:
@@ -95,7 +97,8 @@ def half_header_then_silence(rng: random.Random, remote: Remote) -> None:
 
 
 def endless_hello(rng: random.Random, remote: Remote) -> None:
-    """A hello that never ends, a byte at a time, would hold its slot for ever if each byte bought more time."""
+    """A hello that arrives a byte at a time would hold its slot for ever if each byte extended its
+    time."""
     with connect(remote) as sock:
         send(sock, header(HELLO, length=4000))
 
@@ -121,7 +124,7 @@ def thousand_silent(rng: random.Random, remote: Remote) -> None:
 
 @pytest.fixture(autouse=True)
 def many_files() -> Iterator[None]:
-    """1,000 connections need more files than the usual limit; the target inherits it."""
+    """1,000 connections need more files than the usual limit, which the target inherits."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = 8192 if hard == resource.RLIM_INFINITY else min(8192, hard)
     if wanted < 2048:
@@ -160,5 +163,5 @@ def test_garbage(lab: Lab, hostile: Hostile) -> None:
     assert_clean(perf.outcome(SECONDS + 60))
     wait_until(lambda: target.open_files() <= files, "the target to close its sockets", SILENCE)
     assert target.rss_mib() < rss + 32
-    # A line each at most, and some for summaries.
+    # At most one line for each connection, and some for summaries.
     assert len(target.text().splitlines()) - lines < 1050

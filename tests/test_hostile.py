@@ -1,6 +1,7 @@
-"""A client that was let in and breaks the rules on purpose, or is merely slow; and a target that does not keep them.
+"""An admitted client that breaks the rules on purpose, or is merely slow; and a target that breaks
+them.
 
-Whatever it does, the target lives, loses nothing of others', and serves them.
+Whatever one peer does, the other lives, loses no one else's data, and serves the others.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-# How long the slow backend takes for each I/O.
+# The time that the slow backend takes for each I/O.
 SLOW_S = 1.0
 
 
@@ -68,7 +69,7 @@ def slow(served: Served) -> Iterator[Remote]:
 
 
 def assert_serves(remote: Remote, host: str = "afterwards") -> None:
-    """Small and large requests of somebody else are answered, and soon."""
+    """Small and large requests of another client are answered soon."""
     session = Session(remote, host)
     with session.join(1) as queue:
         began = time.monotonic()
@@ -84,7 +85,7 @@ def read(slot: int, sequence: int, count: int) -> bytes:
 
 
 def connect(remote: Remote, receive_buffer: int | None = None) -> Connection:
-    """With a small buffer the target can't send much before it is read."""
+    """With a small buffer, the target cannot send much before the client reads."""
     connection = Connection(remote)
     if receive_buffer is not None:
         sock = socket.socket()
@@ -97,7 +98,7 @@ def connect(remote: Remote, receive_buffer: int | None = None) -> Connection:
 
 
 def deaf(session: Session, queue: int, keep_alive_ms: int = 10_000) -> Connection:
-    """A queue's connection that takes little before it is read from."""
+    """Returns a queue's connection whose receive buffer is small."""
     connection = connect(session.remote, 4096)
     connection.session = session
     place = SessionRef(session.id, queue, 1)
@@ -112,19 +113,21 @@ def ask_for_all(queue: Connection, session: Session, slots: int = 128) -> None:
 
 
 def test_slot_used_again_before_its_answer_is_sent(served: Served) -> None:
-    """The answer waits to be sent: the slot is still taken, and what waits must not change."""
+    """The answer waits to be sent, so the slot is still in use and the waiting data must not
+    change."""
     for attempt in range(10):
         session = Session(served[1], f"hasty-{attempt}")
         with deaf(session, 1) as queue:
             ask_for_all(queue, session, 8)
             time.sleep(0.1)
-            # Slot 7's answer is behind 7 MiB that do not fit into the sockets.
+            # Slot 7's answer is after 7 MiB that do not fit into the sockets.
             queue.send(read(7, 2, 1))
             queue.assert_closed()
 
 
 def test_answers_that_are_not_taken(served: Served) -> None:
-    """Who asks for much and reads nothing may keep its own share of the memory, not everybody's."""
+    """A client that requests much and reads nothing may keep its own share of the memory, but no
+    more."""
     greedy = Session(served[1], "greedy")
     queues = [deaf(greedy, number) for number in range(1, 5)]
     for queue in queues:
@@ -137,7 +140,7 @@ def test_answers_that_are_not_taken(served: Served) -> None:
 
 @contextmanager
 def crowd(served: Served) -> Iterator[None]:
-    """More connections of one host that can't go on, with requests left to be looked at, than the target has buffers."""
+    """One host has more stalled connections with unread requests than the target has buffers."""
     greedy = Session(served[1], "crowd")
     queues = [deaf(greedy, number) for number in range(1, 41)]
     for queue in queues:
@@ -154,13 +157,14 @@ def test_many_who_take_nothing_do_not_silence_the_others(served: Served) -> None
 
 
 def test_many_of_one_host_leave_something_to_the_others(served: Served) -> None:
-    """Each of its connections may take what it leaves to the others, but many of them would leave nothing to anybody else."""
+    """Each connection may take a part of the free memory, but many of them together must leave some
+    for others."""
     with crowd(served):
         assert_serves(served[1], "modest")
 
 
 def test_who_takes_a_little_now_and_then_is_closed(served: Served) -> None:
-    """What waits for it is in the others' way as long as that of one who takes nothing."""
+    """A slow reader occupies memory that others need, just like one that reads nothing."""
     session = Session(served[1], "trickle")
     queue = deaf(session, 1, keep_alive_ms=2000)
     ask_for_all(queue, session, 8)
@@ -168,7 +172,7 @@ def test_who_takes_a_little_now_and_then_is_closed(served: Served) -> None:
 
     def closed() -> bool:
         try:
-            # It can say what it will be told, and so keeps its lease.
+            # The client can predict the acknowledgements, and so keeps its lease without reading.
             queue.send_keep_alive(has=queue.asked)
             time.sleep(0.2)
             return not queue.channel.socket.recv(2048)
@@ -180,7 +184,7 @@ def test_who_takes_a_little_now_and_then_is_closed(served: Served) -> None:
 
 
 def test_who_takes_nothing_is_closed(served: Served) -> None:
-    """Signs of life do not help: the memory of its answers is wanted back."""
+    """Signs of life do not help: the target needs the memory of the answers back."""
     session = Session(served[1], "undead")
     queue = deaf(session, 1, keep_alive_ms=1000)
     ask_for_all(queue, session)
@@ -199,14 +203,14 @@ def test_who_takes_nothing_is_closed(served: Served) -> None:
 
 
 def test_keep_alives_without_end(served: Served) -> None:
-    """What a slow reader leaves of the answers does not pile up."""
+    """Unread answers of a slow reader do not pile up."""
     application, remote = served
     session = Session(remote, "chatty")
     before = application.rss_mib()
     with deaf(session, 1) as queue:
         for round in range(300):
             queue.send(b"".join(header(KEEP_ALIVE, ident=1000 * round + number) for number in range(1, 1001)))
-            # A little is taken, so that the rest never quite is.
+            # Only a little is read, so that some always remains.
             queue.channel.socket.recv(4096)
     assert application.rss_mib() < before + 8
 
@@ -223,7 +227,8 @@ def test_half_a_write_holds_up_nobody(served: Served) -> None:
 
 
 def test_hello_in_front_of_what_ends_the_connection(served: Served) -> None:
-    """Both come with one read: nobody would be there for the session that it opens."""
+    """Hello and close come with one read, so the session that the hello opens would have no
+    client."""
     application, remote = served
     with connect(remote) as connection:
         connection.send(hello(remote.export, "too-hasty") + bytes(HEADER_LEN))
@@ -259,7 +264,8 @@ def test_greatest_queue_and_epoch(served: Served) -> None:
 
 
 def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slow: Remote) -> None:
-    """Connections of a queue that come and go while the first one's write is still in the backend."""
+    """Connections of a queue that come and go while the first one's write is still in the
+    backend."""
     application = served[0]
     session = Session(slow, "hectic")
     write = header(REQUEST, WRITE, 0, BLOCK, ident(3, 1), 0, 1) + os.urandom(BLOCK)
@@ -286,7 +292,7 @@ def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slo
     first.assert_closed()
     assert waiting.receive().kind == WELCOME
     assert time.monotonic() - began > 0.9 * SLOW_S, "welcomed while the old connection's write was in the backend"
-    # The one that waited for its turn and left does not take the record along.
+    # A connection that waited for its turn and left does not take the record with it.
     waiting.send(write)
     answer = waiting.receive()
     assert (answer.kind, answer.code, answer.ident) == (ANSWER, SUCCESS, ident(3, 1))
@@ -295,7 +301,7 @@ def test_takeover_waits_for_the_backend_and_keeps_the_record(served: Served, slo
 
 
 def test_join_and_leave_at_once_keeps_the_record(served: Served) -> None:
-    """The record travels to a connection that is gone when it arrives, and has to come back."""
+    """The record is handed to a connection that is gone when it arrives, and must come back."""
     application, remote = served
     session = Session(remote, "fleeting")
     data = os.urandom(BLOCK)
@@ -332,7 +338,8 @@ def test_export_is_deleted_under_slow_requests(served: Served, slow: Remote, whi
 
 
 def test_rights_that_get_less_end_the_session(served: Served) -> None:
-    """What a host may do is looked at when it attaches: a session must not outlive what it was attached with."""
+    """Rights are checked at the attach, so a session must not outlive the rights with which it was
+    attached."""
     application, remote = served
     call = application.rpc.call
     call("bdev_malloc_create", name="Malloc3", num_blocks=2048, block_size=BLOCK)
@@ -340,13 +347,13 @@ def test_rights_that_get_less_end_the_session(served: Served) -> None:
     call("dst_export_add_host", export="rights", host="*", access="ro")
     call("dst_export_add_host", export="rights", host="writer", access="rw")
     other = Session(remote, "reader", "rights")
-    # Its own entry goes; `*`, which may only read, would still let it in.
+    # Its own entry is removed; `*`, which may only read, would still admit it.
     session = Session(remote, "writer", "rights")
     queue = session.join(1)
     call("dst_export_remove_host", export="rights", host="writer")
     queue.assert_closed()
     session.control.assert_closed()
-    # It gets an entry of its own, which gives less than `*` does.
+    # The host gets its own entry, which grants less than `*` does.
     call("dst_export_remove_host", export="rights", host="*")
     other.control.assert_closed()
     call("dst_export_add_host", export="rights", host="*", access="rw")
@@ -359,7 +366,7 @@ def test_rights_that_get_less_end_the_session(served: Served) -> None:
 
 
 def test_event_right_behind_the_welcome(lab: Lab) -> None:
-    """It comes with the same call of the socket, and is not lost."""
+    """The event arrives with the same read of the socket, and is not lost."""
     resized = attribute(1, struct.pack("<Q", 4096))
     fake = FakeTarget(header(EVENT, 1, length=len(resized)) + resized)
     lab.on_end(fake.end)
@@ -368,15 +375,71 @@ def test_event_right_behind_the_welcome(lab: Lab) -> None:
     wait_until(lambda: client.bdev_bytes("fake0") == 4096 * BLOCK, "the client to notice the new size", 5)
 
 
+def test_size_that_no_device_can_have(lab: Lab) -> None:
+    """Too many bytes for the device's blocks: the connection ends, and the size stays what it was."""
+    fake = FakeTarget()
+    # In blocks of the smallest size there is, it would be allowed.
+    fake.block_size = 4096
+    lab.on_end(fake.end)
+    client = lab.client()
+    attach_to(client, fake.remote, "fake0")
+    resized = attribute(1, struct.pack("<Q", 2**51))
+    fake.channels[0].send(header(EVENT, 1, length=len(resized)) + resized)
+    wait_until(lambda: "control connection lost: protocol violation" in client.text(), "the connection to end", 5)
+    wait_until(lambda: len(fake.channels) > 1, "the client to come back", 5)
+    assert client.bdev_bytes("fake0") == BLOCKS * 4096
+    (info,) = client.rpc.call("bdev_dst_get_info", name="fake0")
+    assert info["negotiated"]["num_blocks"] == BLOCKS
+
+
+def test_size_that_spdk_refuses(lab: Lab) -> None:
+    """SPDK does not shrink a bdev that is open. The target's device is smaller all the same, and is not another one."""
+    memory = Memory()
+    fake = FakeTarget(serves=memory)
+    lab.on_end(fake.end)
+    checker = start_checker(lab, blocks=BLOCKS // 2)
+    attach_to(checker, fake.remote, reconnect_delay_ms=50)
+
+    def state() -> tuple[str, str | None]:
+        (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+        return info["state"], info["last_error"]
+
+    wait_until(lambda: state() == ("connected", None), "the client to be connected", 10)
+    checker.begin_and_flow(depth=1)
+    fake.blocks = BLOCKS - 8
+    resized = attribute(1, struct.pack("<Q", fake.blocks))
+    fake.channels[0].send(header(EVENT, 1, length=len(resized)) + resized)
+    refused = f"has {BLOCKS - 8} blocks now, but the bdev keeps its {BLOCKS}"
+    wait_until(lambda: refused in (state()[1] or ""), "the client to say so", 5)
+    # The connections come back to the smaller device, all of them.
+    before = fake.connections
+    for channel in list(fake.channels):
+        channel.close()
+    wait_until(lambda: fake.connections >= before + 2, "the client to come back", 10)
+    wait_until(lambda: state()[0] == "connected" and refused in (state()[1] or ""), "all to be there", 10)
+    checker.wait_flow()
+    assert checker.bdev_bytes("remote0") == BLOCKS * BLOCK
+    assert checker.text().count(refused) == 1, "it is logged once"
+    # SPDK takes a size that is no smaller than its own.
+    fake.blocks = BLOCKS + 8
+    for channel in list(fake.channels):
+        channel.close()
+    wait_until(lambda: checker.bdev_bytes("remote0") == (BLOCKS + 8) * BLOCK, "the bdev to grow", 10)
+    wait_until(lambda: state() == ("connected", None), "nothing to be wrong", 10)
+    assert checker.end().all_failed == 0
+
+
 def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
-    """Its sizes are taken, but not all told: a log that others need must not be filled by it."""
+    """The client accepts the sizes but does not log all of them, so that they do not flood the
+    log."""
     fake = FakeTarget(keep_alive_ms=3000)
     lab.on_end(fake.end)
     client = lab.client()
     attach_to(client, fake.remote, "fake0")
 
     def told() -> int:
-        """Lines of DST's: newer SPDKs say themselves that a bdev has another size, each time."""
+        """Returns the lines of DST. Newer versions of SPDK log each change of a bdev's size
+        themselves."""
         return sum("DST" in line for line in client.text().splitlines())
 
     lines = told()
@@ -394,7 +457,8 @@ def test_target_that_talks_of_its_size_all_the_time(lab: Lab) -> None:
 
 
 def test_device_that_has_a_volatile_cache_now(lab: Lab) -> None:
-    """Nobody above would flush it: I/O waits for the device that was there, and it is said why."""
+    """No layer above would flush the cache, so I/O waits for the earlier device, and the reason is
+    shown."""
     fake = FakeTarget()
     lab.on_end(fake.end)
     client = lab.client()
@@ -407,9 +471,9 @@ def test_device_that_has_a_volatile_cache_now(lab: Lab) -> None:
     wait_until(lambda: state() == ("connected", None), "the client to be connected", 10)
     fake.write_cache = True
     fake.channels[-1].close()
-    wait_until(lambda: "volatile" in (state()[1] or "") and state()[0] == "reconnecting", "the client to say so", 10)
+    wait_until(lambda: "volatile" in (state()[1] or "") and state()[0] == "reconnecting", "the client to report it", 10)
     fake.write_cache = False
-    # What it said is no more than what is.
+    # The message is no longer shown when the cause is gone.
     wait_until(lambda: state() == ("connected", None), "the client to come back", 10)
 
 
@@ -422,7 +486,8 @@ def test_device_that_has_a_volatile_cache_now(lab: Lab) -> None:
     ],
 )
 def test_another_device_in_its_place(lab: Lab, what: str, other: Any, why: str) -> None:
-    """Under the same name: nothing is written to it, or read, until somebody has looked."""
+    """Another device appears under the same name: nothing is written or read until an operator
+    intervenes."""
     memory = Memory()
     fake = FakeTarget(serves=memory)
     lab.on_end(fake.end)
@@ -433,7 +498,7 @@ def test_another_device_in_its_place(lab: Lab, what: str, other: Any, why: str) 
         (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
         return info["state"], info["last_error"]
 
-    # Whoever in SPDK looks at a new bdev has a connection for a moment, too.
+    # SPDK's examination of the new bdev also has a connection for a moment.
     wait_until(lambda: state() == ("connected", None), "the client to be connected", 10)
     assert checker.flush()
     setattr(fake, what, other)
@@ -442,7 +507,7 @@ def test_another_device_in_its_place(lab: Lab, what: str, other: Any, why: str) 
     wait_until(lambda: state()[0] == "failed", "the client to notice", 10)
     assert f"the export is another device now: {why}" in (state()[1] or "")
     assert not checker.flush()
-    # It is not had again by waiting, nor by the old one coming back.
+    # Neither waiting nor the return of the old device restores the bdev.
     setattr(fake, what, getattr(FakeTarget, what))
     before = fake.connections
     assert not checker.flush() and state()[0] == "failed"
@@ -456,7 +521,7 @@ def test_another_device_in_its_place(lab: Lab, what: str, other: Any, why: str) 
 
 
 def test_request_whose_connection_is_closed_each_time(lab: Lab) -> None:
-    """It is sent, and sent again max_retries times, and fails then."""
+    """The I/O is sent, sent again max_retries times, and then fails."""
     seen: list[tuple[int, int]] = []
 
     class Closes(Memory):
@@ -480,7 +545,7 @@ def test_request_whose_connection_is_closed_each_time(lab: Lab) -> None:
 
 
 def test_target_that_lets_in_and_closes(lab: Lab) -> None:
-    """It is tried again after a pause each time, by each of the client's connections."""
+    """Each of the client's connections pauses before each new attempt."""
     fake = FakeTarget(close=True)
     lab.on_end(fake.end)
     client = lab.client()
@@ -489,6 +554,7 @@ def test_target_that_lets_in_and_closes(lab: Lab) -> None:
     before = fake.connections
     time.sleep(3)
     client.assert_running()
-    # A pause is up to a quarter shorter than reconnect_delay_ms, and the first three are shorter still.
+    # A pause is up to a quarter shorter than reconnect_delay_ms, and the first three are shorter
+    # still.
     assert 5 <= fake.connections - before <= 2 * (3 + 3000 / 150)
     assert client.rpc.call("bdev_dst_delete", name="fake0") is True

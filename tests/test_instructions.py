@@ -1,4 +1,5 @@
-"""The hot paths take no more instructions than they did: bench/paths under callgrind, with a bound for each step."""
+"""The hot paths take no more instructions than before: bench/paths under callgrind, with a bound
+for each step."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ def test_what_callgrind_says_is_divided_by_the_ios() -> None:
         f"{100 * instructions.STEPS[name]:,} (28.80%)  /x/bench/paths/{name.split(':')[0]}.rs:dst_paths::{name} [/x/dst-paths]"
         for name in names
     ]
-    # Parts of a step, which are inlined from elsewhere, are in its line already.
+    # Parts that are inlined from elsewhere are already in the step's own line.
     lines.append(" 5,000 ( 1.00%)  /x/src/wire/header.rs:dst_paths::target::Target::answer")
     lines.append(" 5,000 ( 1.00%)  /x/bench/paths/main.rs:dst_paths::target::Target::answer [/x/dst-paths]")
     assert instructions.parse("\n".join(lines)) == dict.fromkeys(names, 100)

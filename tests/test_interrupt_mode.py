@@ -1,6 +1,6 @@
-"""A target and a client in interrupt mode: idle ones use no CPU, and nothing is lost.
+"""A target and a client in interrupt mode: they use no CPU when idle, and nothing is lost.
 
-Both are dst_check: spdk_tgt has SPDK's iSCSI target, which polls in interrupt mode too.
+Both are dst_check, since spdk_tgt contains SPDK's iSCSI target, which polls even in interrupt mode.
 """
 
 from __future__ import annotations
@@ -23,11 +23,12 @@ from harness.waiting import wait_until
 
 pytestmark = [pytest.mark.needs_dst, pytest.mark.watchdog(120)]
 
-# For how long they are idle, s: several keep-alive times.
+# The idle time in s: several keep-alive times.
 IDLE = 3.0
 KEEP_ALIVE_MS = 500
 UUID = "6f2f1d43-8d55-4b0e-9d4c-7c1e3f0a5b21"
-# Of a core that an idle process may use; one that polls uses all of it. SPDK itself wakes up every 4 ms for RPCs.
+# The part of a core that an idle process may use; one that polls uses all of it. SPDK itself wakes
+# every 4 ms for RPCs.
 IDLE_SHARE = 0.1
 
 
@@ -44,7 +45,7 @@ def cpu_seconds(process: Process) -> float:
 
 
 def start_target(lab: Lab, name: str = "target") -> Application:
-    """With a file, because SPDK's bdev in memory polls."""
+    """The backend is a file, because SPDK's malloc bdev polls."""
     target = lab.target(binary="dst_check", arguments=["--interrupt-mode"])
     volume = lab.folder / "volume.img"
     with open(volume, "ab") as file:
@@ -54,7 +55,7 @@ def start_target(lab: Lab, name: str = "target") -> Application:
 
 
 def serve(target: Application, port: int, key: str | None = None) -> None:
-    # A file's bdev has another UUID at each start.
+    # A file's bdev gets another UUID at each start.
     target.rpc.call("dst_create_export", name="volume", bdev_name="Aio0", uuid=UUID)
     host = {"psk_file": key} if key else {}
     target.rpc.call("dst_export_add_host", export="volume", host="me", access="rw", **host)
@@ -101,7 +102,7 @@ def test_idle_and_busy(lab: Lab, secured: bool) -> None:
     attach(client, remote, key)
     assert_idle(target, client)
     for _ in range(2):
-        # A channel, which comes with the I/O and goes after it, is idle too.
+        # A channel, which exists for I/O only, is idle, too.
         client.begin_and_flow(depth=16)
         client.end().assert_clean()
         assert_idle(target, client)
@@ -111,7 +112,8 @@ def test_idle_and_busy(lab: Lab, secured: bool) -> None:
 
 
 def test_depth_one(lab: Lab) -> None:
-    """Each I/O waits for the one before: what nothing tells of would wait for a rest to be over, 10 or 50 ms."""
+    """Each I/O waits for the previous one: if an event woke nothing, the I/O would wait for the end
+    of a rest, 10 or 50 ms."""
     target = start_target(lab)
     remote = Remote("127.0.0.1", free_port(), "volume")
     serve(target, remote.port)
@@ -120,7 +122,7 @@ def test_depth_one(lab: Lab) -> None:
     client.begin(depth=1, reads=50)
     client.wait_flow(4000)
     client.end().assert_clean()
-    # Its I/O comes from a timer of its own, and not, as above, from inside of the completion of another.
+    # This I/O comes from a timer, and not, as above, from the completion of another I/O.
     times = {f"{which}_{kind}_latency": 100 for which in ("avg", "p99") for kind in ("read", "write")}
     client.rpc.call("bdev_delay_create", name="Delay0", base_bdev_name="remote0", **times)
     client.begin("Delay0", depth=1, reads=50)
@@ -131,7 +133,8 @@ def test_depth_one(lab: Lab) -> None:
 
 
 def test_outage(lab: Lab) -> None:
-    """The target is killed under I/O and started again: nothing is lost, and then both are idle again."""
+    """The target is killed under I/O and started again: nothing is lost, and then both are idle
+    again."""
     target = start_target(lab)
     remote = Remote("127.0.0.1", free_port(), "volume")
     serve(target, remote.port)
@@ -140,7 +143,7 @@ def test_outage(lab: Lab) -> None:
     client.begin_and_flow(depth=16)
     target.kill()
     wait_until(lambda: info(client)["state"] != "connected", "the client to notice")
-    # Nothing comes to wake it while it waits for the target.
+    # Nothing wakes the client while it waits for the target.
     assert_idle(client)
     target = start_target(lab)
     serve(target, remote.port)

@@ -1,4 +1,4 @@
-"""dst-keygen's file is what both sides want."""
+"""Both sides accept a file of dst-keygen."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def test_both_sides_take_its_file(lab: Lab) -> None:
     call("dst_export_add_host", export="volume", host="me", access="rw", psk_file=str(path))
     call("dst_create_listener", traddr="127.0.0.1", trsvcid=port)
     peer = {"traddr": "127.0.0.1", "trsvcid": port, "export": "volume", "host": "me"}
-    # Another one of the same kind is another key.
+    # Another such file has another key.
     other = lab.folder / "other"
     subprocess.run([environment().binary("dst-keygen"), other], timeout=10, check=True)
     with pytest.raises(RpcError, match="not allowed"):

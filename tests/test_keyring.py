@@ -1,4 +1,4 @@
-"""Keys that are named in SPDK's keyring, where it has one."""
+"""Keys in SPDK's keyring, if it has one."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ def test_without_a_keyring(lab: Lab) -> None:
 
 @needs_keyring
 def test_attach_with_named_keys(lab: Lab) -> None:
-    """At both ends, and at one of them only: it is the same key."""
+    """A key may be in the keyring of both ends, or of one end only: it is the same key."""
     target, client = lab.target(), lab.client()
     remote, file = export(target), KeyFile(lab.folder, "key")
     add_key(target, "key0", file)
@@ -85,7 +85,7 @@ def test_attach_with_named_keys(lab: Lab) -> None:
 
 @needs_keyring
 def test_a_named_key_is_replaced_like_any_other(lab: Lab) -> None:
-    """What the keyring has at a handshake counts."""
+    """The content of the keyring at the time of a handshake counts."""
     target, client = lab.target(), lab.client()
     remote, at_target, at_client = export(target), KeyFile(lab.folder, "target"), KeyFile(lab.folder, "client")
     at_client.write(at_target.key)
@@ -103,7 +103,7 @@ def test_a_named_key_is_replaced_like_any_other(lab: Lab) -> None:
         return found
 
     def come_back() -> None:
-        """All connections are new ones, made with what the keyrings have now."""
+        """Replaces all connections by new ones, made with the current content of the keyrings."""
         links = proxy.whole_links()
         proxy.cut()
         back = lambda: set(proxy.whole_links()).isdisjoint(links) and state() == "connected"
@@ -113,7 +113,7 @@ def test_a_named_key_is_replaced_like_any_other(lab: Lab) -> None:
         at_target.write(*target_has)
         at_client.write(client_has)
         come_back()
-    # One that is gone from the keyring lets nobody in any more, and the log says why.
+    # A key that was removed from the keyring admits no client, and the log says why.
     assert target.rpc.call("keyring_file_remove_key", name="key0") is True
     said = len(target.text())
     with pytest.raises(RpcError, match="not allowed"):
@@ -145,7 +145,7 @@ def test_named_keys_that_will_not_do(lab: Lab) -> None:
 
 @needs_keyring
 def test_named_keys_come_back(lab: Lab) -> None:
-    """Saved by name; SPDK's keyring saves where it is."""
+    """The configuration has the key's name; SPDK's keyring saves the location of the key."""
     target, file = lab.target(), KeyFile(lab.folder, "key")
     remote = export(target)
     add_key(target, "key0", file)

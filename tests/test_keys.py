@@ -1,4 +1,4 @@
-"""Key files: what is wrong with one is said, and keys are replaced while I/O runs."""
+"""Key files: errors say what is wrong, and keys are replaced while I/O runs."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def somebody_elses(path: Path) -> None:
     os.chown(path, NOBODY, NOBODY)
 
 
-# What is made, and what is said of it behind its name.
+# The file to create, and the error after its name.
 BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
     "missing": (lambda path: None, "No such file"),
     "directory": (lambda path: path.mkdir(0o700), "is a directory"),
@@ -70,7 +70,8 @@ BAD: dict[str, tuple[Callable[[Path], Any], str]] = {
 
 @pytest.mark.parametrize("side", ["client", "target"])
 def test_bad_files(module_lab: Lab, side: str) -> None:
-    """The error names the file and what is wrong with it, nothing of what is in it, and nothing is half there."""
+    """The error names the file and the problem, shows nothing of its content, and nothing is
+    half-created."""
     application = module_lab.spdk_tgt(side)
     call = application.rpc.call
     call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=512)
@@ -97,7 +98,8 @@ def test_bad_files(module_lab: Lab, side: str) -> None:
 
 
 def test_good_files(lab: Lab) -> None:
-    """Hexadecimal in both cases, base64, comments, empty lines, a line end of another system's; the first key is the client's."""
+    """Hexadecimal in upper and lower case, base64, comments, empty lines, foreign line ends; the
+    client uses the first key."""
     service = KeyedService(lab)
     client = lab.client()
     other, key = os.urandom(32), service.at_target.key
@@ -113,7 +115,7 @@ def test_good_files(lab: Lab) -> None:
     path.write_text("\n".join([HEADER, other.hex(), key.hex()]))
     with pytest.raises(RpcError, match="not allowed"):
         service.attach(client)
-    # A target takes any of its keys.
+    # A target accepts any of its keys.
     service.at_target.write(key, os.urandom(32), other)
     service.attach(client)
 
@@ -133,7 +135,7 @@ def test_keys_are_replaced_while_io_runs(lab: Lab) -> None:
     checker.begin_and_flow()
 
     def reconnect() -> None:
-        """All connections are new ones, made with what is in the files now."""
+        """Replaces all connections by new ones, made with the current content of the files."""
         links = proxy.whole_links()
         proxy.cut()
         wait_until(lambda: set(proxy.whole_links()).isdisjoint(links) and connected(checker), "the client to come back")
@@ -145,7 +147,7 @@ def test_keys_are_replaced_while_io_runs(lab: Lab) -> None:
             at_target.write(*target_has)
             at_client.write(*client_has)
             reconnect()
-        # The old one is of no use any more. I/O waits meanwhile.
+        # The old key no longer works. I/O waits meanwhile.
         before = len(service.application.text())
         at_client.write(old)
         proxy.cut()
@@ -171,6 +173,6 @@ def test_file_that_is_gone_when_the_client_comes_back(lab: Lab) -> None:
         wait_until(lambda: f"{file.path} can't be opened" in process.text()[before:], "a line about the file")
         os.rename(file.path + ".away", file.path)
         wait_until(lambda: connected(checker), "the client to come back")
-    # The other side's user is told nothing of the target's file.
+    # The client's user is told nothing about the target's file.
     assert service.at_target.path not in checker.text()
     checker.end().assert_clean()

@@ -1,4 +1,5 @@
-"""Leases: what comes on a connection is executed only while its client surely still hears the target."""
+"""Leases: the target executes requests of a connection only while the client certainly still
+receives its acknowledgements."""
 
 from __future__ import annotations
 
@@ -24,7 +25,8 @@ def counter(application: Application, name: str) -> int:
 
 
 def pass_time_until_closed(connection: Connection, deadline: float, has: int | None) -> float:
-    """Sends keep-alives that show the acknowledgement `has`; how long it took until the target closed, seconds."""
+    """Sends keep-alives that show the acknowledgement `has`. Returns after how many seconds the
+    target closed."""
     began = time.monotonic()
     try:
         while time.monotonic() - began < deadline:
@@ -37,7 +39,7 @@ def pass_time_until_closed(connection: Connection, deadline: float, has: int | N
 
 
 def test_signs_of_life_do_not_renew(served: Served) -> None:
-    """Bytes may be old ones: only the echo of an acknowledgement shows that the client hears."""
+    """Bytes may be old: only the echo of an acknowledgement shows that the client receives."""
     application, remote = served
     before = counter(application, "lease_expiries")
     with Session(remote).join(1, keep_alive_ms=1000) as queue:
@@ -63,14 +65,15 @@ def test_the_session_itself_needs_echoes(served: Served) -> None:
 
 
 def test_delayed_echoes_renew_from_the_acknowledgement(served: Served) -> None:
-    """An echo that was under way for long says that the client heard the target long ago."""
+    """An echo that was under way for long shows only that the client received something long
+    ago."""
     with Session(served[1]).join(1, keep_alive_ms=4000) as queue:
         queue.keep_alive()
         acknowledged = time.monotonic()
         time.sleep(3)
         queue.keep_alive()
         queue.assert_closed()
-        # From the echo's arrival it would be 7 s.
+        # Counted from the echo's arrival, it would be 7 s.
         assert time.monotonic() - acknowledged < 6
 
 
@@ -92,7 +95,7 @@ def test_numbers_rise(served: Served) -> None:
 
 @pytest.mark.parametrize("renewal", ["none", "before", "behind"])
 def test_stopped_target_executes_nothing_when_it_goes_on(served: Served, renewal: str) -> None:
-    """Writes that wait in the socket while the target is stopped are old when it continues."""
+    """Writes that wait in the socket while the target is stopped are outdated when it continues."""
     application, remote = served
     lease_ms = 1000
     new = os.urandom(BLOCK)
@@ -126,7 +129,8 @@ def test_stopped_target_executes_nothing_when_it_goes_on(served: Served, renewal
 
 
 def test_dropped_requests_may_come_again(served: Served) -> None:
-    """What the lease kept from being executed is executed on the queue's next connection."""
+    """Requests that the lease kept from being executed are executed on the queue's next
+    connection."""
     application, remote = served
     session = Session(remote)
     data = os.urandom(BLOCK)
@@ -149,7 +153,8 @@ def test_dropped_requests_may_come_again(served: Served) -> None:
 
 
 def test_stall_does_not_stop_the_lease(served: Served) -> None:
-    """Short of memory the target shows that it lives, but does not count that as the client's."""
+    """A target that is short of memory shows that it lives, which does not renew the client's
+    lease."""
     application, remote = served
     with slow_export(application, remote, 2.0) as slow:
         session = Session(slow)
@@ -160,5 +165,5 @@ def test_stall_does_not_stop_the_lease(served: Served) -> None:
         with pytest.raises(Closed):
             while True:
                 frames.append(queue.receive())
-        # Nothing else was answered: the backend takes longer than the lease.
+        # There was no other answer, since the backend takes longer than the lease.
         assert {(frame.kind, frame.ident) for frame in frames} == {(KEEP_ALIVE_ACK, 0)}

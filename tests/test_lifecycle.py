@@ -1,4 +1,4 @@
-"""Bdevs, exports and hosts that come, change and go, most of them while I/O runs."""
+"""Creating, changing and removing bdevs, exports and hosts, mostly while I/O runs."""
 
 from __future__ import annotations
 
@@ -52,13 +52,14 @@ def no_sessions(target: Application) -> bool:
 
 
 def assert_removed(client: Application, name: str) -> None:
-    """The target took the export away: the client's bdev goes like a disk that was pulled out."""
+    """The target removed the export: the client's bdev disappears like a disk that was pulled
+    out."""
     wait_until(lambda: client.bdev(name) is None, f"{name} to go away")
     assert all(info["name"] != name for info in client.rpc.call("bdev_dst_get_info"))
 
 
 def attached_under_io(lab: Lab) -> tuple[Application, Checker]:
-    """Not by bdevperf: newer ones end when their bdev goes."""
+    """bdevperf is not used, since newer versions end when their bdev disappears."""
     target, remote = lab.malloc_target(MIB)
     client = start_checker(lab)
     attach(lab.transport, client, remote)
@@ -77,7 +78,7 @@ def test_delete_bdev_under_io(lab: Lab) -> None:
 
 
 def test_stop_while_an_attach_is_waited_for(lab: Lab) -> None:
-    """SPDK has closed the call's connection by the time that the attempt ends."""
+    """SPDK closes the call's connection before the attempt ends."""
     client = lab.client()
     pending = client.rpc.start(
         "bdev_dst_create",
@@ -94,7 +95,7 @@ def test_stop_while_an_attach_is_waited_for(lab: Lab) -> None:
 
 
 def test_delete_bdev_while_target_is_gone(lab: Lab) -> None:
-    """Nobody answers what is in flight; the deletion ends all the same."""
+    """The deletion ends although nothing in flight is answered."""
     target, client = attached_under_io(lab)
     target.kill()
     assert client.rpc.call("bdev_dst_delete", name="remote0") is True
@@ -107,7 +108,7 @@ def test_delete_export_under_io(lab: Lab) -> None:
     assert target.rpc.call("dst_delete_export", name="export-Malloc0") is True
     assert target.rpc.call("dst_get_exports") == []
     wait_until(lambda: no_sessions(target), "the session to end")
-    # Nothing of the export holds the bdev any more.
+    # The export no longer holds the bdev.
     assert target.rpc.call("bdev_malloc_delete", name="Malloc0") is True
     client.end()
     assert_removed(client, "remote0")
@@ -117,6 +118,11 @@ def test_backend_removed_under_io(lab: Lab) -> None:
     target, client = attached_under_io(lab)
     assert target.rpc.call("bdev_malloc_delete", name="Malloc0") is True
     assert target.bdev("Malloc0") is None
+    (export,) = target.rpc.call("dst_get_exports")
+    assert (export["state"], export["sessions"]) == ("offline", 0)
+    # For the client the target is down, and its bdev stays until somebody takes it away.
+    assert client.bdev("remote0")
+    client.rpc.call("bdev_dst_delete", name="remote0")
     client.end()
     target.assert_running()
     assert_removed(client, "remote0")
@@ -216,7 +222,8 @@ def test_listener_goes_and_its_port_is_free_again(lab: Lab) -> None:
 
 
 def test_one_export_twice(lab: Lab) -> None:
-    """Where SPDK wants all UUIDs to differ, one process can't have an export twice, and hears why."""
+    """If SPDK requires unique UUIDs, one process cannot attach an export twice, and the error says
+    why."""
     if environment().spdk_version < (22, 5):
         pytest.skip("SPDK %02d.%02d takes two bdevs with one UUID" % environment().spdk_version)
     _, remote = lab.malloc_target(MIB)
@@ -229,10 +236,10 @@ def test_one_export_twice(lab: Lab) -> None:
 
 
 def test_two_sessions_on_one_export(lab: Lab) -> None:
-    """Of two processes, one with I/O."""
+    """Two processes, one of them with I/O."""
     target, remote = lab.malloc_target(MIB)
     perf = lab.bdevperf_unattached(Job(seconds=2), BLOCKS)
-    # Not another spdk_tgt, whose iSCSI target wants much memory.
+    # Not another spdk_tgt, whose iSCSI target needs much memory.
     other = start_checker(lab)
     create(perf, "remote0", remote.port, remote.export, host="first")
     create(other, "remote0", remote.port, remote.export, host="second")
@@ -249,7 +256,7 @@ def test_two_sessions_on_one_export(lab: Lab) -> None:
 
 
 def test_attach_and_delete_again_and_again(lab: Lab) -> None:
-    """Nothing is left of an attachment: neither files nor memory nor sessions."""
+    """A detached bdev leaves neither files nor memory nor sessions behind."""
     target, remote = lab.malloc_target(MIB)
     client = lab.client()
 

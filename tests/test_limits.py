@@ -1,7 +1,9 @@
-"""Limits against the unfriendly: anybody may connect and say nothing, and keeps nobody out by that."""
+"""Limits against hostile peers: anybody may connect and stay silent, but keeps no one out by
+that."""
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import socket
@@ -21,6 +23,7 @@ from harness.ports import free_port
 from harness.protocol import BUSY, GOODBYE, HELLO, NO_SESSION, OUT_OF_RANGE, READ, REQUEST, WELCOME, Closed, Connection, Session
 from harness.protocol import attribute, header, hello, ident, refusal_of, write
 from harness.spdk import Application
+from harness.rpc import RpcError
 from harness.service import attach_to
 from harness.transport import Remote, attach
 from harness.waiting import wait_until
@@ -29,22 +32,23 @@ pytestmark = pytest.mark.needs_dst
 
 BLOCK = 512
 SLOW_S = 1.0
-# Connections that are let in, or closed, are so within this time, seconds: far less than a handshake may take here.
+# Connections must be admitted or closed within this time in seconds, far less than a handshake may
+# take here.
 SOON = 5.0
-# Where silence comes from when it does not come from where clients do.
+# The address of silent connections that do not come from the clients' address.
 ELSEWHERE = "127.0.0.2"
 
-# Files that the target leaves to others.
+# The number of files that the target leaves for other uses.
 SPARE_FILES = 64
 
-# So many connections are taken to need one file more, for their groups of sockets.
+# The target counts one additional file for this many connections, for their socket groups.
 CONNECTIONS_A_FILE = 8
 
 Served = tuple[Application, Remote]
 
 
 def served(lab: Lab, **options: int) -> Served:
-    """A target with these options, and a patience with handshakes that no test outlasts."""
+    """A target with these options, and a limit on handshakes that is longer than any test."""
     target = lab.target()
     target.rpc.call("dst_set_options", **({"handshake_timeout_ms": 60_000} | options))
     target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * 2048, block_size=BLOCK)
@@ -64,7 +68,7 @@ def await_stat(target: Application, name: str, value: int) -> None:
 
 
 class Silent:
-    """Connections that say nothing."""
+    """Silent connections."""
 
     def __init__(self, remote: Remote) -> None:
         self._remote = remote
@@ -85,7 +89,8 @@ class Silent:
             self.socks.append(sock)
 
     def closed(self) -> list[int]:
-        """Which of them the target has closed, by the order in which they came."""
+        """Returns the numbers, in the order of connecting, of the connections that the target has
+        closed."""
 
         def is_closed(sock: socket.socket) -> bool:
             try:
@@ -109,7 +114,7 @@ def many_files() -> Iterator[None]:
 
 
 def test_silence_of_one_address(lab: Lab) -> None:
-    """A thousand connections of one address hold as many places as that address may have."""
+    """A thousand connections of one address hold no more places than one address may have."""
     target, remote = served(lab)
     files, lines = target.open_files(), len(target.text().splitlines())
     client = lab.client()
@@ -118,9 +123,9 @@ def test_silence_of_one_address(lab: Lab) -> None:
         await_stat(target, "handshakes", 64)
         assert stat(target, "handshakes_evicted") == 1000 - 64
         assert silent.closed() == list(range(1000 - 64)), "the oldest go first"
-        # Sockets are in groups of 32, which have a file or two each.
+        # Sockets are in groups of 32, which need a file or two each.
         assert files + 64 <= target.open_files() <= files + 64 + 6
-        # The lines of ten a second.
+        # The log has at most ten lines a second.
         assert len(target.text().splitlines()) - lines < 100
         begun = time.monotonic()
         attach(lab.transport, client, remote)
@@ -130,15 +135,15 @@ def test_silence_of_one_address(lab: Lab) -> None:
 
 
 def test_control_connections_are_looked_at_apart(lab: Lab) -> None:
-    """In groups of sockets of their own: a thousand of them, which say nothing, would slow those down that requests
-    come through."""
+    """Silent control connections are in separate socket groups, since a thousand of them would slow
+    down those that carry requests."""
     target, remote = served(lab)
 
     def polls() -> int:
-        """What its groups wait with, one or more each."""
+        """The epoll files with which the socket groups wait, one or more each."""
         kinds = []
         for file in Path(f"/proc/{target.pid}/fd").iterdir():
-            # That of a call may be closed meanwhile.
+            # The file of an RPC may be closed meanwhile.
             with suppress(FileNotFoundError):
                 kinds.append(os.readlink(file))
         return kinds.count("anon_inode:[eventpoll]")
@@ -156,7 +161,8 @@ def test_control_connections_are_looked_at_apart(lab: Lab) -> None:
 
 
 def test_silence_of_many_addresses(lab: Lab) -> None:
-    """A place for each address is not one for everybody: where all have as many, the oldest of all goes."""
+    """One place for each address is not enough for everybody: if all addresses have as many, the
+    oldest connection of all goes."""
     target, remote = served(lab, max_handshakes=32, max_handshakes_per_address=2)
     with Silent(remote) as silent:
         for number in range(200):
@@ -170,7 +176,8 @@ def test_silence_of_many_addresses(lab: Lab) -> None:
 
 
 def test_attach_while_silent_ones_come(lab: Lab) -> None:
-    """Even from the client's own address, of which the oldest has to go for the newest all the time."""
+    """This holds even for the client's own address, whose oldest connection is always replaced by
+    the newest."""
     target, remote = served(lab)
     client = lab.client()
     ended = threading.Event()
@@ -182,7 +189,8 @@ def test_attach_while_silent_ones_come(lab: Lab) -> None:
             with Silent(remote) as silent:
                 silent.come(50, "127.0.0.1")
                 came += 50
-                # A client's SYN that finds the kernel's queue full is sent again only after a second.
+                # A client's SYN that finds the kernel's queue full is sent again only after one
+                # second.
                 time.sleep(0.01)
 
     with Silent(remote) as silent:
@@ -194,7 +202,7 @@ def test_attach_while_silent_ones_come(lab: Lab) -> None:
                 begun = time.monotonic()
                 attach(lab.transport, client, remote, f"remote{number}")
                 assert time.monotonic() - begun < SOON
-                # The one before may still be ending.
+                # The previous connection may still be ending.
                 await_stat(target, "sessions", 1)
                 lab.transport.detach(client, f"remote{number}")
             wait_until(lambda: came > 1000, "the flood", 20)
@@ -205,7 +213,8 @@ def test_attach_while_silent_ones_come(lab: Lab) -> None:
 
 
 def test_who_waits_is_not_evicted(lab: Lab) -> None:
-    """It has a right to come in, and comes in when the backend has finished what its queue had before."""
+    """The connection has a right to be admitted, and is admitted when the backend has finished its
+    queue's earlier requests."""
     target, remote = served(lab, max_handshakes=4)
     with slow_export(target, remote, SLOW_S) as slow, Silent(remote) as silent:
         session = Session(slow, "patient")
@@ -222,7 +231,8 @@ def test_who_waits_is_not_evicted(lab: Lab) -> None:
 
 
 def test_place_of_all_connections(lab: Lab) -> None:
-    """Silent ones make room for others also when all places are taken; those that were let in never do."""
+    """Even when all places are taken, silent connections make room for others; admitted ones never
+    do."""
     target, remote = served(lab, max_connections=4)
     with Silent(remote) as silent, ExitStack() as joined:
         session = Session(remote)
@@ -250,10 +260,10 @@ def test_connections_of_a_host(lab: Lab) -> None:
         assert refusal_of(late.receive())[0] == BUSY
     assert (stat(target, "refused_busy"), stat(target, "refused_hellos")) == (2, 2)
     other.join(1).close()
-    # One in another's place is none more.
+    # A connection that replaces another one does not count as one more.
     again = session.join(2, epoch=2)
     queues[1].assert_closed()
-    # And one less makes room for another.
+    # One connection less makes room for another.
     again.close()
     await_stat(target, "connections", 3)
     with session.join(3):
@@ -261,7 +271,8 @@ def test_connections_of_a_host(lab: Lab) -> None:
 
 
 def test_a_thread_that_is_not_let_in_says_why(lab: Lab) -> None:
-    """The control connection is, so nobody else would. What was said is forgotten when all is well."""
+    """The control connection works, so nothing else would show the reason. The message is dropped
+    when all connections work."""
     _, remote = served(lab, max_connections_per_host=1)
     checker = start_checker(lab)
     attach_to(checker, remote, reconnect_delay_ms=100)
@@ -273,11 +284,12 @@ def test_a_thread_that_is_not_let_in_says_why(lab: Lab) -> None:
 
     wait_until(lambda: "1 connections" in shown()[1] and shown()[1].startswith("connection "), "the reason", SOON)
     assert shown()[0] == "reconnecting"
-    assert "1 connections" in checker.text(), "and the log has it"
+    assert "1 connections" in checker.text(), "the log must have it"
 
 
 def test_sessions_that_are_left_behind(lab: Lab) -> None:
-    """Whoever opens one after the other keeps nobody else out, and loses none that is in use."""
+    """A host that opens session after session keeps no one else out, and loses none that is in
+    use."""
     target, remote = served(lab, max_sessions=4)
     left = Session(remote, "modest")
     left.control.close()
@@ -290,14 +302,15 @@ def test_sessions_that_are_left_behind(lab: Lab) -> None:
         Session(remote, "greedy").control.close()
         await_idle("greedy")
     assert (len(sessions(target, "greedy")), stat(target, "refused_busy")) == (3, 0)
-    # It has more of them, so it is one of its own that goes; what another one has left behind is there still.
+    # The host has more unused sessions than others, so one of its own goes; the other host's unused
+    # session stays.
     left.join(1).close()
     used = [Session(remote, "greedy") for _ in range(3)]
     with Connection(remote) as late:
         late.send(hello(remote.export, "greedy"))
         assert refusal_of(late.receive())[0] == BUSY
     left.join(1, epoch=2).close()
-    # Somebody who has less gets its place.
+    # A host that has fewer gets the place.
     await_idle("modest")
     Session(remote, "newcomer").control.close()
     assert not sessions(target, "modest")
@@ -306,7 +319,8 @@ def test_sessions_that_are_left_behind(lab: Lab) -> None:
 
 
 def test_queues_that_are_left_behind(lab: Lab) -> None:
-    """Records that nobody comes back for keep nobody out: their session ends, and its client is told so."""
+    """Records whose client does not come back keep no one out: their session ends, and its client
+    is told so."""
     target, remote = served(lab, max_connections=16)
     greedy, modest = Session(remote, "greedy"), Session(remote, "modest")
     for number in range(1, 15):
@@ -324,7 +338,8 @@ def test_bytes_before_being_let_in(lab: Lab) -> None:
     target, remote = served(lab, max_handshake_bytes=512)
 
     def say_hello(length: int) -> Connection:
-        """A hello with so many bytes of data, of which the last are of an attribute of another version's."""
+        """Returns a hello with this many bytes of data, the last of which are an unknown
+        attribute."""
         spare = length - (len(hello(remote.export, "me")) - 48)
         connection = Connection(remote)
         connection.send(hello(remote.export, "me", more=attribute(1000, bytes(spare - 4))))
@@ -334,7 +349,7 @@ def test_bytes_before_being_let_in(lab: Lab) -> None:
         assert connection.receive().kind == WELCOME
     with say_hello(513) as connection, pytest.raises(Closed):
         connection.receive()
-    # Its length is enough.
+    # The announced length is reason enough to close, without data.
     with Connection(remote) as connection:
         connection.send(header(HELLO, length=4096))
         connection.assert_closed()
@@ -375,7 +390,7 @@ def test_violations_are_counted(lab: Lab) -> None:
     with session.join(1, epoch=2) as queue:
         queue.send(hello(remote.export, session.host))
         queue.assert_closed()
-    # It was not let in.
+    # A stranger that was not admitted cannot send a Request at all.
     with Connection(remote) as stranger:
         stranger.send(header(REQUEST, READ, ident=ident(0, 1), count=1))
         stranger.assert_closed()
@@ -387,7 +402,7 @@ def test_requests_that_wait_for_memory_are_counted_once(lab: Lab) -> None:
     target, remote = served(lab, buffer_mib=4)
 
     def dial(remote: Remote, _export: str, _host: str) -> Connection:
-        """Takes little before it is read from."""
+        """The connection's receive buffer is small."""
         sock = socket.socket()
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         sock.settimeout(20)
@@ -400,19 +415,19 @@ def test_requests_that_wait_for_memory_are_counted_once(lab: Lab) -> None:
         blocks = session.max_transfer // BLOCK
         queue.send(b"".join(header(REQUEST, READ, ident=ident(slot, 1), count=blocks) for slot in range(16)))
         wait_until(lambda: stat(target, "stalls"), "one of them to wait", SOON)
-        # Some 40 looks at whether there is memory now.
+        # The target checks some 40 times whether there is memory.
         time.sleep(2)
         assert 1 <= stat(target, "stalls") <= 16
         assert sessions(target, session.host)[0]["counters"]["stalls"] == stat(target, "stalls")
 
 
 def test_open_files_are_as_many_as_allowed(lab: Lab) -> None:
-    """The soft limit is raised; the hard one holds, and is told before it is reached."""
+    """The soft limit is raised. The hard limit holds, and is logged before it is reached."""
     target = lab.target()
     call = target.rpc.call
     call("dst_set_options", max_connections=1000, handshake_timeout_ms=60_000)
     call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=BLOCK)
-    # Each of DPDK's hugepages is one.
+    # Each of DPDK's hugepages is a file.
     soft = target.open_files() + 32
     hard = soft + SPARE_FILES
     resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (soft, hard))
@@ -420,7 +435,7 @@ def test_open_files_are_as_many_as_allowed(lab: Lab) -> None:
     remote = lab.transport.serve(target, "Malloc0")
     assert resource.prlimit(target.pid, resource.RLIMIT_NOFILE) == (hard, hard)
     most = stat(target, "max_connections")
-    # Of 32, less what the listener took.
+    # There are 32 spare files, less those that the listener took.
     assert 20 <= most <= 28 and call("dst_get_options")["max_connections"] == 1000
     lines = [line for line in target.text().splitlines() if "open files" in line]
     assert len(lines) == 1 and all(word in lines[0] for word in ("1000", str(hard), f"only {most}")), lines
@@ -459,3 +474,22 @@ def test_options_are_shown_and_saved(lab: Lab) -> None:
     for options in (target.rpc.call("dst_get_options"), *saved):
         assert {key: options[key] for key in chosen} == chosen
     assert len(saved) == 1
+
+
+def test_a_listener_without_memory_is_refused(lab: Lab) -> None:
+    """And nothing of it stays: with buffers that fit, the next one is there."""
+    target = lab.target()
+    place = {"traddr": "127.0.0.1", "trsvcid": str(free_port())}
+    target.rpc.call("dst_set_options", buffer_mib=65_536)
+    with pytest.raises(RpcError, match="not enough memory for 65536 MiB of buffers on core .*Lower buffer_mib") as error:
+        target.rpc.call("dst_create_listener", **place)
+    assert error.value.code == -errno.ENOMEM
+    assert target.rpc.call("dst_get_listeners") == []
+    target.rpc.call("dst_set_options", buffer_mib=16)
+    target.rpc.call("dst_create_listener", **place)
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=512)
+    target.rpc.call("dst_create_export", name="volume", bdev_name="Malloc0")
+    target.rpc.call("dst_export_add_host", export="volume", host="*", access="rw")
+    client = lab.client()
+    attach(lab.transport, client, Remote(place["traddr"], int(place["trsvcid"]), "volume"))
+    assert target.stop() == 0

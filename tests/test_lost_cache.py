@@ -1,4 +1,5 @@
-"""A target that was started anew while acknowledged writes were in a volatile cache: the next flush says so."""
+"""A target that was restarted while acknowledged writes were in a volatile cache: the next flush
+reports it."""
 
 from __future__ import annotations
 
@@ -32,7 +33,7 @@ def warned(checker: Checker) -> bool:
 
 def restart_and_return(service: Service, checker: Checker) -> None:
     service.restart()
-    # A read goes through: the client is back, in a new session.
+    # A read succeeds, so the client has reconnected, in a new session.
     checker.wait_flow()
 
 
@@ -45,26 +46,26 @@ def test_flush_fails_on_the_channels_that_were_there(lab: Lab, reactors: int) ->
     wait_until(lambda: checker.findings().failed_reactors == reactors, "a flush of each reactor to fail")
     checker.wait_flow()
     told = checker.findings()
-    # A few if several were in flight: each of them may have covered what was lost.
+    # Several flushes fail if several were in flight, since each may have covered what was lost.
     assert reactors <= told.failed["flush"] <= reactors * LOAD["depth"], told.failed
     assert told.all_failed == told.failed["flush"], told.failed
     checker.wait_flow(5000)
     found = checker.end()
-    # Memory forgets everything, so there are bad blocks; the point is that the user was told.
+    # Memory loses everything, so there are bad blocks; the test is that the user was told.
     assert found.bad_blocks > 0
-    assert found.failed == told.failed, "it is told once"
+    assert found.failed == told.failed, "it is reported once"
     assert lost_caches(checker) == 1
     assert warned(checker)
 
 
 def test_flush_fails_on_a_channel_that_comes_later(lab: Lab) -> None:
-    """Nobody was told yet: the writers' channels had gone before."""
+    """The loss is reported later if the writers' channels were closed before."""
     service, checker = served(lab, memory_backend())
     checker.begin_and_flow(**LOAD)
     checker.end().assert_clean()
     service.restart()
     assert not checker.flush(), "acknowledged writes were lost, and a flush succeeded"
-    assert checker.flush(), "it is told once"
+    assert checker.flush(), "it is reported once"
     assert lost_caches(checker) == 1
     assert warned(checker)
 
@@ -91,7 +92,8 @@ def test_nothing_is_told_when_the_backend_has_no_cache(lab: Lab) -> None:
 
 
 def test_nothing_is_told_when_the_cache_outlives_the_target(lab: Lab) -> None:
-    """A file: the operator says so, and the target that it was only the process that ended."""
+    """A file on the same machine: the operator declares that the cache outlives the target, and the
+    target confirms that only the process ended."""
     service, checker = served(lab, file_backend(lab), cache_outlives_target=True)
     checker.begin_and_flow(**LOAD, flushes=2)
     restart_and_return(service, checker)
@@ -102,7 +104,7 @@ def test_nothing_is_told_when_the_cache_outlives_the_target(lab: Lab) -> None:
 
 
 def test_a_cut_connection_loses_no_cache(lab: Lab) -> None:
-    """The same start of the target: what it has acknowledged is still there."""
+    """In the same instance of the target, nothing acknowledged is lost."""
     service = Service(lab, memory_backend())
     proxy = Proxy(service.remote)
     lab.on_end(proxy.end)

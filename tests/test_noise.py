@@ -1,4 +1,5 @@
-"""The tests' own key agreement and records: against a published vector of Noise's, and the examples in docs/protocol.md."""
+"""Checks the tests' own key agreement and records against a published Noise vector and the examples
+in docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from harness.protocol import HEADER_LEN, KEEP_ALIVE, attribute, attributes, head
 from harness.secure import NOISE, PROLOGUE as DST_PROLOGUE, SECURED, offer, secure
 from harness.specification import example
 
-# Of Noise_NNpsk0_25519_ChaChaPoly_SHA256, from cacophony's vectors, as snow has them too.
+# A vector of Noise_NNpsk0_25519_ChaChaPoly_SHA256 from cacophony, which snow has, too.
 PROLOGUE = bytes.fromhex("4a6f686e2047616c74")
 PSK = bytes.fromhex("54686973206973206d7920417573747269616e20706572737065637469766521")
 CLIENT_EPHEMERAL = bytes.fromhex("893e28b9dc6ca8d611ab664754b8ceb7bac5117349a4439a6b0569da977c464a")
@@ -24,7 +25,7 @@ SECOND = b"Murray Rothbard", bytes.fromhex(
     "95ebc60d2b1fa672c1f46a8aa265ef51bfe38e7ccb39ec5be34069f144808843"
     "d6062704d5a9c422a8e834423f8c1feada7e8d0d910a1a2cd030fb584221e3"
 )
-# Transport messages: the first of each direction.
+# The first transport message of each direction.
 THIRD = b"F. A. Hayek", bytes.fromhex("e632c3763d7669067383433197a3baddf146e9e70ad4b4e9e59e0f")
 FOURTH = b"Carl Menger", bytes.fromhex("64c6bee32ea91c8474bb4c21d7a700109ad45af77b29764ba5eb1e")
 
@@ -44,7 +45,7 @@ def test_published_vector() -> None:
 
 
 def agree(cipher: int) -> tuple[bytes, bytes, Handshake]:
-    """The frames of the document's handshake, and the client's end of it."""
+    """Returns the frames of the document's handshake, and the client's end of it."""
     bound = offer("vol0", "alpha", bytes([cipher]))
     psk, client_secret, target_secret = (bytes(range(start, start + 32)) for start in (0, 0x20, 0x40))
     client = Handshake(DST_PROLOGUE + bound, psk, client_secret)

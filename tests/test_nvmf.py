@@ -1,6 +1,7 @@
-"""A remote bdev exported once more, by SPDK's NVMe-oF target, verified by SPDK's NVMe-oF initiator.
+"""A remote bdev that SPDK's NVMe-oF target exports once more, verified through SPDK's NVMe-oF
+initiator.
 
-Three processes, as it would be on three machines. The initiator shares the client's core.
+Three processes stand for three machines. The initiator shares the client's core.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from harness.transport import Nvmf, Remote, attach, serve_nvmf
 @pytest.mark.watchdog(90)
 def test_nvmf_over_remote_bdev(lab: Lab) -> None:
     blocks = 64 * 2**20 // 512
-    # Newer spdk_tgt takes twice the memory that it is given, and there are three processes.
+    # Newer versions of spdk_tgt take twice the memory that they are given, and there are three
+    # processes.
     small = "dst_check" if lab.transport.name == "dst" else "spdk_tgt"
     _, remote = lab.malloc_target(64, 512, binary=small)
     client = lab.client()

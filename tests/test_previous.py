@@ -1,4 +1,5 @@
-"""A session that takes the place of another: what was sent in the one before is over when the welcome comes."""
+"""A session that replaces another one: everything sent in the previous session is finished when the
+welcome comes."""
 
 from __future__ import annotations
 
@@ -20,17 +21,17 @@ from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-# Long enough for several steps of a test.
+# This is long enough for several steps of a test.
 SLOW_S = 2.0
 
-# The attribute of a Welcome.
+# The attribute "previous ended" of a Welcome.
 CACHE_KEPT = 11
 
 
 @pytest.fixture(scope="module")
 def target(needs_dst: None, module_lab: Lab) -> Served:
     application = module_lab.target()
-    # No test waits for that long, so what ends has another reason.
+    # No test waits for this long, so anything that ends has another reason.
     application.rpc.call("dst_set_options", handshake_timeout_ms=60_000)
     application.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=MIB * 2048, block_size=BLOCK)
     return application, module_lab.transport.serve(application, "Malloc0")
@@ -43,7 +44,7 @@ def slow(served: Served) -> Iterator[Remote]:
 
 
 def busy(application: Application, remote: Remote, host: str) -> tuple[Session, Connection]:
-    """A session with a write in the backend."""
+    """Returns a session with a write in the backend."""
     session = Session(remote, host)
     queue = session.join(1)
     queue.send(write(0, 1, 0, os.urandom(BLOCK)))
@@ -60,7 +61,7 @@ def test_new_session_waits_for_the_one_before(served: Served, slow: Remote) -> N
     before = writes_at(application, "Slow0")
     fences = application.rpc.call("dst_get_stats")["fences"]
     old, queue = busy(application, slow, "comes-back")
-    # One that waits for its turn in the old session, too.
+    # A connection waits for its turn in the old session, too.
     waiting = old.say_hello(1, epoch=2)
     queue.assert_closed()
     assert writes_at(application, "Slow0") == before
@@ -79,11 +80,13 @@ def test_new_session_waits_for_the_one_before(served: Served, slow: Remote) -> N
 
 
 def test_closed_connections_are_waited_for_whoever_had_them(served: Served, slow: Remote) -> None:
-    """The client was started again and knows of no session: what its host had is fenced all the same."""
+    """The client was restarted and knows no session: its host's earlier requests are fenced all the
+    same."""
     application = served[0]
     before = writes_at(application, "Slow0")
     old, queue = busy(application, slow, "reborn")
-    # While it is connected it is another client of that name, and nobody's concern.
+    # While that session is connected, it belongs to another client of the same name and is not
+    # fenced.
     other = Session(slow, "reborn")
     assert writes_at(application, "Slow0") == before and not other.previous_ended
     queue.close()
@@ -124,7 +127,8 @@ def test_who_is_refused_ends_nothing(served: Served, offer: dict[str, object], r
 
 
 def test_sessions_that_are_not_there(served: Served) -> None:
-    """Of its own start the target knows all sessions; of one that may be elsewhere it knows nothing."""
+    """The target knows all sessions of its own instance, and nothing about an instance that may run
+    elsewhere."""
     _, remote = served
     instance = Session(remote).instance
     assert Session(remote, more=previous(os.urandom(16), instance)).previous_ended
@@ -143,7 +147,8 @@ def test_other_starts_on_this_machine(served: Served, module_lab: Lab) -> None:
 
 
 def test_cache_is_kept_by_what_has_ended_here_only(lab: Lab) -> None:
-    """Of another machine the rule of the export says nothing: whatever became of its cache, it is not this one."""
+    """The export's option does not apply to a target on another machine, whose cache is a different
+    one."""
     target, other = lab.target(), lab.spdk_tgt("other", CLIENT_CORES)
     for application in (target, other):
         for bdev in ("Malloc0", "Malloc1"):
@@ -159,7 +164,7 @@ def test_cache_is_kept_by_what_has_ended_here_only(lab: Lab) -> None:
     assert CACHE_KEPT not in Session(kept, more=named(old)).welcome, "it runs"
     other.kill()
     assert Session(kept, more=named(old)).welcome[CACHE_KEPT] == b"\1"
-    # Without the rule it is not, whatever has ended.
+    # Without the option, the cache does not count as kept, whatever has ended.
     assert CACHE_KEPT not in Session(here, more=named(old)).welcome
 
 
@@ -187,7 +192,7 @@ def test_who_waits_has_the_time_of_a_handshake(lab: Lab) -> None:
 
         wait_until(lambda: pending() == 0, "the handshakes to be over")
         wait_until(lambda: writes_at(target, "Slow0") == before + 1, "the write")
-        # Nobody is let in who has gone.
+        # A connection that has gone is not admitted.
         assert target.rpc.call("dst_get_sessions") == []
         with Connection(slow) as connection:
             connection.send(hello("slow", "impatient", more=named(old)))
@@ -195,7 +200,8 @@ def test_who_waits_has_the_time_of_a_handshake(lab: Lab) -> None:
 
 
 def test_queue_that_comes_back_after_its_record_was_given_up(lab: Lab) -> None:
-    """The target can't say any more what was executed: the session ends, rather than begin the queue anew."""
+    """The target no longer knows what was executed, so it ends the session and does not start the
+    queue again."""
     target = lab.target()
     target.rpc.call("dst_set_options", session_timeout_ms=1000)
     target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=BLOCK)
@@ -206,7 +212,7 @@ def test_queue_that_comes_back_after_its_record_was_given_up(lab: Lab) -> None:
         queue.send(write(0, 1, 0, bytes(BLOCK)))
         assert queue.receive().code == SUCCESS
     time.sleep(2.5)
-    # The others have noticed nothing.
+    # The others are not affected.
     other.keep_alive()
     session.control.keep_alive()
     with session.say_hello(1, epoch=2) as late:

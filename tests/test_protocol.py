@@ -1,4 +1,4 @@
-"""What docs/protocol.md says, held against the target by a client that was written from it."""
+"""Tests the target against docs/protocol.md with a client that was written from it."""
 
 from __future__ import annotations
 
@@ -44,7 +44,8 @@ from harness.specification import example
 
 
 def test_examples() -> None:
-    """The scripts' encoder agrees with the document, so what follows tests the target and not the script."""
+    """The scripts' encoder agrees with the document, so the other tests test the target and not the
+    script."""
     assert hello("vol0", "alpha") == example("hello")
     session = SessionRef(bytes(range(0xA0, 0xB0)), queue=1, epoch=1)
     assert hello("vol0", "alpha", session) == example("join")
@@ -57,7 +58,7 @@ def test_examples() -> None:
 def served(served: Served) -> Iterator[Served]:
     yield served
     served[0].assert_running()
-    # Whatever was done to it, it still serves.
+    # Whatever was sent, the target still serves.
     with Session(served[1], "afterwards").join(1) as queue:
         assert queue.request(READ, ident(0, 1), 0, 1).code == SUCCESS
 
@@ -84,7 +85,7 @@ def test_largest_transfer(served: Served) -> None:
     with session.join(1) as queue:
         assert queue.request(WRITE, ident(0, 1), 0, count, data).code == SUCCESS
         assert queue.request(READ, ident(0, 2), 0, count).data == data
-        # One block more is answered, and its data taken off the stream.
+        # One block more is answered, and its data is consumed.
         assert queue.request(READ, ident(0, 3), 0, count + 1).code == OUT_OF_RANGE
         assert queue.request(WRITE, ident(0, 4), 0, count + 1, data + bytes(BLOCK)).code == OUT_OF_RANGE
         assert queue.request(READ, ident(0, 5), 0, count).data == data
@@ -99,14 +100,15 @@ def test_out_of_range(served: Served, start: int, count: int) -> None:
 
 
 def test_resent_write_is_executed_once(served: Served) -> None:
-    """Another write came after it: executing the first again would bring the old data back."""
+    """Another write came later: executing the first one again would bring the old data back."""
     session = Session(served[1])
     old, new = bytes([1]) * BLOCK, bytes([2]) * BLOCK
     first = session.join(1, epoch=1)
     assert first.request(WRITE, ident(0, 1), 5, 1, old).code == SUCCESS
     with session.join(2) as other:
         assert other.request(WRITE, ident(0, 1), 5, 1, new).code == SUCCESS
-        # The client never saw the answer: connection lost, the queue's next connection sends it again.
+        # The client never received the answer: the connection is lost, and the queue's next one
+        # sends the request again.
         with session.join(1, epoch=2) as second:
             second.send(header(REQUEST, WRITE, 2, BLOCK, ident(0, 1), 5, 1) + old)
             answer = second.receive()
@@ -150,7 +152,7 @@ def test_removal_is_told(served: Served) -> None:
 
 
 def test_random_frames_in_a_session(served: Served) -> None:
-    """Frames whose checksums are good and nothing else is, from a client that was let in."""
+    """Frames with a correct CRC and wrong content, from an admitted client."""
     seed = random.SystemRandom().randrange(2**32)
     print(f"seed {seed}")
     rng = random.Random(seed)
@@ -187,7 +189,7 @@ def test_refusals(served: Served, offer: dict[str, Any], reason: int) -> None:
         connection.assert_closed()
 
 
-# What a client must not send on a queue, and the target closes the connection for.
+# Frames that a client must not send on a queue, and for which the target closes the connection.
 VIOLATIONS: dict[str, bytes] = {
     "wrong-crc": bytes(48),
     "unknown-kind": header(99),
@@ -207,7 +209,7 @@ VIOLATIONS: dict[str, bytes] = {
 
 @pytest.mark.parametrize("violation", VIOLATIONS)
 def test_violation_closes(served: Served, violation: str) -> None:
-    # A neighbour on the same export does not notice.
+    # Another client of the same export is not affected.
     with Session(served[1], "neighbour").join(1) as neighbour, Session(served[1]).join(1) as queue:
         queue.send(VIOLATIONS[violation])
         queue.assert_closed()

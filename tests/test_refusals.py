@@ -1,4 +1,5 @@
-"""Who does not have the right key is not let in, and not told why; the target's log has the reason."""
+"""A client without the right key is not admitted and not told why; the target's log has the
+reason."""
 
 from __future__ import annotations
 
@@ -33,7 +34,7 @@ NO_KEY_OF_ITS_ENTRY = "it does not have the key of its entry"
 
 @dataclass
 class World:
-    """The exports `volume` and `second`, their hosts, and who has which key."""
+    """The exports `volume` and `second`, their hosts, and the hosts' keys."""
 
     target: Application
     client: Application
@@ -79,7 +80,7 @@ def served_session(world: World) -> Session:
 
 
 def until_told(world: World, reason: str, attempt: Callable[[], None]) -> None:
-    """Tries until the target's log has the reason: it has a few lines a second only."""
+    """Tries until the target's log has the reason, since the log has only a few lines a second."""
     before = len(world.target.text())
 
     def told() -> bool:
@@ -90,13 +91,13 @@ def until_told(world: World, reason: str, attempt: Callable[[], None]) -> None:
     assert reason not in world.client.text()
 
 
-# Byte for byte, whatever was wrong.
+# The refusal is identical, whatever was wrong.
 TOLD = "bdev_dst_create: export, host: export `EXPORT`, host `HOST`: the target refused: not allowed (code -13)"
 REFUSAL = attribute(1, struct.pack("<H", NOT_ALLOWED)) + attribute(2, b"not allowed")
 
 
 def assert_refused(world: World, remote: Remote, host: str, key: str | None) -> None:
-    """What the client's user is told when it may not attach."""
+    """Returns the error of a client that may not attach."""
     file = {} if key is None else {"psk_file": world.keys[key].path}
     with pytest.raises(RpcError) as error:
         attach_to(world.client, remote, "refused0", host=host, attach_timeout_ms=5000, **file)
@@ -133,7 +134,8 @@ NOT_SECURED = ("wrong-key", "key-for-a-host-without", "no-such-host", "no-such-e
 
 @pytest.mark.parametrize("case", NOT_SECURED)
 def test_no_entry_costs_what_a_wrong_key_costs(world: World, case: str) -> None:
-    """Else who asks could tell by the time. (What is done with the keys of the file is counted in a unit test.)"""
+    """Otherwise, the time of a refusal would reveal the reason. (A unit test counts what is done
+    with the keys of the file.)"""
     export, host, key, reason = CASES[case]
     opened = Opened(*(file.path for file in world.keys.values()))
 
@@ -148,7 +150,7 @@ def test_no_entry_costs_what_a_wrong_key_costs(world: World, case: str) -> None:
     opened.close()
 
 
-# Of the Secure's ciphers, and versions.
+# The ciphers and the versions of the Secure.
 OFFERS = {
     "no-ciphers": (None, (1, 1), PROTECTION, "it offers none of the target's ciphers"),
     "only-none": (b"\0", (1, 1), PROTECTION, "it offers none of the target's ciphers"),
@@ -161,7 +163,7 @@ OFFERS = {
 def test_nothing_in_common(
     world: World, ciphers: bytes | None, versions: tuple[int, int], reason: int, text: str
 ) -> None:
-    """Told to who has the key, and to nobody else."""
+    """Only a client that has the key is told."""
     asked = offer("volume", HOST, ciphers, versions)
     with Connection(world.remote) as connection:
         connection.send(Initiator(world.keys["ours"].key, asked).frame)
@@ -183,7 +185,7 @@ def test_the_first_cipher_that_both_have_is_taken(world: World) -> None:
 
 @pytest.mark.parametrize("field", ["export", "host"])
 def test_hello_of_another_than_the_key_was_shown_for(world: World, field: str) -> None:
-    """Who has a key does not become somebody else behind it."""
+    """A client cannot use its key and then claim to be another host."""
     named = {"export": "volume", "host": HOST} | ({"export": "second"} if field == "export" else {"host": "other"})
 
     def attempt() -> None:
@@ -202,7 +204,8 @@ def test_secured_connection_to_a_host_without_a_key(world: World) -> None:
 
 @pytest.mark.parametrize("ciphers", [bytes([AES_128_GCM]), b"", b"\0", b"\x09" + bytes([AES_256_GCM])])
 def test_downgraded_offer(world: World, ciphers: bytes) -> None:
-    """Somebody on the way wants a weaker cipher, or none: the key agreement covers what was offered."""
+    """An attacker on the path wants a weaker cipher, or none: the key agreement covers the
+    offer."""
     proxy = Proxy(world.remote, secured=True)
 
     def edit(frame: bytes) -> bytes:
@@ -229,7 +232,7 @@ def test_export_that_demands_a_cipher(world: World) -> None:
     call("dst_export_add_host", export="strict", host="*", access="rw", psk_file=world.keys["ours"].path)
     assert_refused(world, strict, HOST, None)
     assert_refused(world, strict, HOST, "other")
-    # The key of a group: whoever has it is who it says it is.
+    # The key belongs to a group, so any name is accepted with it.
     attach_to(world.client, strict, "strict0", host="anybody", psk_file=world.keys["ours"].path)
     assert world.client.rpc.call("bdev_dst_delete", name="strict0") is True
     call("dst_delete_export", name="strict")

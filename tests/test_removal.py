@@ -1,4 +1,4 @@
-"""Exports that are deleted, and bdevs that are removed, while the backend does not give back what it has."""
+"""Deleting exports and removing bdevs while the backend does not finish its requests."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def target(needs_dst: None, module_lab: Lab) -> Served:
 
 
 def busy(application: Application, remote: Remote, host: str, writes: int) -> tuple[Session, Connection]:
-    """A session with so many writes in the backend."""
+    """Returns a session with this many writes in the backend."""
     session = Session(remote, host)
     queue = session.join(1)
     queue.send(b"".join(write(slot, 1, slot, bytes(BLOCK)) for slot in range(writes)))
@@ -55,7 +55,7 @@ def test_hung_backend_is_reset(served: Served) -> None:
         assert in_flight(application) == 3
         began = time.monotonic()
         pending = application.rpc.start("dst_delete_export", name="hanging")
-        # At once, whatever the backend does.
+        # The session ends at once, whatever the backend does.
         queue.assert_closed()
         session.control.assert_closed()
         wait_until(lambda: application.rpc.call("dst_get_exports")[0]["deleting"], "the deletion to be shown", 5)
@@ -68,10 +68,10 @@ def test_hung_backend_is_reset(served: Served) -> None:
 
 
 def test_backend_that_not_even_a_reset_helps(served: Served) -> None:
-    """The RPC says so and ends; so does the deletion, when the backend does."""
+    """The RPC reports the timeout and ends; the deletion ends when the backend finishes."""
     application, remote = served
     with slow_export(application, remote, 4.0):
-        # The error bdev resets what it holds up itself, not what its base has.
+        # The error bdev resets only the I/O that it holds itself, not that of its base.
         application.rpc.call("dst_delete_export", name="slow")
         with hanging_export(application, remote, "Slow0") as hanging:
             _, queue = busy(application, hanging, "stuck", 2)
@@ -89,7 +89,8 @@ def test_backend_that_not_even_a_reset_helps(served: Served) -> None:
 
 
 def test_removal_of_a_hung_bdev(served: Served) -> None:
-    """The bdev's own removal waits for everybody to close it: the export resets it and lets go."""
+    """The removal of the bdev waits for all its users to close it; the export resets the bdev,
+    closes it, and stays."""
     application, remote = served
     application.rpc.call("bdev_malloc_create", name="Malloc3", num_blocks=2048, block_size=BLOCK)
     application.rpc.call("bdev_error_create", base_name="Malloc3")
@@ -101,7 +102,9 @@ def test_removal_of_a_hung_bdev(served: Served) -> None:
     queue.assert_closed()
     assert pending.result() is True
     assert application.bdev("EE_Malloc3") is None
-    assert application.rpc.call("dst_get_exports") == []
+    (export,) = application.rpc.call("dst_get_exports")
+    assert (export["state"], export["offline_reason"]) == ("offline", "bdev `EE_Malloc3` was removed")
+    assert application.rpc.call("dst_delete_export", name="removed") is True
     application.rpc.call("bdev_malloc_delete", name="Malloc3")
 
 

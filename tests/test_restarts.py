@@ -1,4 +1,5 @@
-"""Targets that are killed and started again, and clients that are: nothing acknowledged is lost, nothing fails."""
+"""Targets and clients that are killed and restarted: nothing acknowledged is lost, nothing
+fails."""
 
 from __future__ import annotations
 
@@ -43,7 +44,8 @@ def test_target_is_killed_under_the_checker(lab: Lab, reactors: int, cipher: str
 
 @pytest.mark.watchdog(60)
 def test_target_is_stopped_and_started_again(lab: Lab) -> None:
-    """As a service manager restarts it. Its exports are not deleted by that: its clients keep their bdevs."""
+    """A restart as by a service manager does not delete the exports: the clients keep their
+    bdevs."""
     service = Service(lab, durable_backend(lab))
     checker = start_checker(lab, reactors=2)
     attach_to(checker, service.remote)
@@ -75,7 +77,7 @@ def test_target_is_killed_under_bdevperf(lab: Lab) -> None:
 @pytest.mark.watchdog(60)
 @pytest.mark.parametrize("cipher", [None, *by_hand("aes-256-gcm")], ids=lambda cipher: cipher or "plain")
 def test_client_is_killed(lab: Lab, cipher: str | None) -> None:
-    """What was acknowledged to the killed process is there for the next one."""
+    """What was acknowledged to the killed process is there for its successor."""
     random = seeded_random()
     service = service_with(lab, durable_backend(lab), cipher)
     unknown = 0
@@ -97,9 +99,10 @@ def test_client_is_killed(lab: Lab, cipher: str | None) -> None:
 
 @pytest.mark.watchdog(60)
 def test_compare_and_write_when_the_target_is_killed(lab: Lab) -> None:
-    """Whether it was executed cannot be known any more: it fails rather than to be executed twice. All else goes on."""
+    """It is unknown whether the compare-and-write was executed: it fails and is not executed twice.
+    All other I/O continues."""
     random = seeded_random()
-    # Most of what is outstanding has been executed.
+    # Most of the outstanding requests have been executed.
     service = Service(lab, answering_late(durable_backend(lab), 20))
     checker = start_checker(lab)
     attach_to(checker, service.remote)

@@ -1,4 +1,5 @@
-"""Every method, every parameter wrong in every way: an error that names the parameter, and nothing half-made."""
+"""Every method with every parameter wrong in every way: the error names the parameter, and nothing
+is half-created."""
 
 from __future__ import annotations
 
@@ -23,11 +24,11 @@ from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-# Longest name of an export or a host, bytes.
+# The maximum length of the name of an export or a host, in bytes.
 NAME_MAX = 223
-# Most address prefixes of a host.
+# The maximum number of address prefixes of a host.
 PREFIXES_MAX = 512
-# Nothing that is asked for in vain comes back with all of a long value in it.
+# No error repeats all of a long value.
 MESSAGE_MAX = 1000
 
 OF_EACH_TYPE: dict[str, list[Any]] = {
@@ -45,7 +46,7 @@ class Parameter:
     good: Any
     types: tuple[str, ...]
     bad: list[Any]
-    """Of the right type, and wrong all the same."""
+    """Values of the right type that are wrong."""
     required: bool = False
 
     def wrong_values(self) -> Iterator[Any]:
@@ -76,10 +77,10 @@ def flag(good: bool) -> Parameter:
     return Parameter(good, ("bool",), ["true", "false", 1])
 
 
-# A key's file that is none, whatever its text.
+# A path that is not a valid key file.
 PSK_FILE = text("/nowhere/key", "/nowhere/key", "key", "./key", "/", "/dev/null", "/tmp\n/key", "/" + "x" * 600)
 
-# A key that is in no keyring, if there is one at all.
+# A key that is in no keyring.
 PSK = text("there-is-none", "there-is-none", ":there-is-none")
 
 PREFIXES = Parameter(
@@ -93,7 +94,7 @@ PREFIXES = Parameter(
     ],
 )
 
-# The world that the calls are made in; see the fixture.
+# The objects on which the calls operate; see the fixture.
 EXPORT, BDEV, SPARE, CLAIMED, ATTACHED, HOST = "volume", "Malloc0", "Malloc1", "Malloc2", "attached", "somebody"
 
 CLIENT_OPTIONS = {
@@ -111,7 +112,7 @@ BAD_ADDRESS_LISTS: list[Any] = [[], ["localhost"], ["127.0.0.1", "::g"], ["127.0
 
 BAD_CPUMASKS: list[Any] = ["", " ", "x", "0x", "0x6g", "-1", "0x-1", "1-2", "1,2", "1 2", "６", "\0", "1\n", "f" * 5000]
 BAD_CPUMASKS += ["[", "]", "[1", "1]", "[,]", "[0,]", "[0,,1]", "[-1]", "[0-]", "[1-0]", "[0-1-2]", "[+1]", "[0x1]", "[٣]"]
-# CPUs that are not there.
+# CPUs that do not exist.
 BAD_CPUMASKS += ["[1023]", "[0,1023]", "[0-1023]", "0x1" + "0" * 255, "[1024]", "0x1" + "0" * 256, "[9" + "9" * 30 + "]"]
 
 
@@ -127,7 +128,7 @@ def place(port: int) -> dict[str, Parameter]:
 
 
 def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
-    """All methods and their parameters. `port` has a listener, `other_port` has none."""
+    """Returns all methods and their parameters. `port` has a listener, `other_port` has none."""
     return {
         "bdev_dst_create": {
             "name": name("new"),
@@ -138,7 +139,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "psk_file": PSK_FILE,
             "psk": PSK,
             "digest": text("none", "md5", "CRC32C"),
-            # Without a key there is none.
+            # Without a key there is no cipher.
             "cipher": text("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13", "NONE"),
             "wait": flag(True),
             **CLIENT_OPTIONS,
@@ -163,7 +164,6 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "cache_outlives_target": flag(True),
             "require_cipher": flag(True),
         },
-        "dst_reserve_bdev": {"name": name(SPARE)},
         "dst_delete_export": {"name": name(EXPORT)},
         "dst_get_exports": {"name": text(EXPORT)},
         "dst_export_add_host": {
@@ -199,7 +199,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
     }
 
 
-# The same for every port: what the tests are called comes from here.
+# The names of the tests come from here, so they must not depend on the ports.
 TABLE = methods(1, 2)
 NAMES = {method: list(parameters) for method, parameters in TABLE.items()}
 EVERY_METHOD = pytest.mark.parametrize("method", NAMES)
@@ -211,14 +211,14 @@ def every_parameter(such: Callable[[Parameter], bool] = lambda _: True) -> pytes
 
 
 def steady(shown: Any) -> Any:
-    """What is shown without what grows by itself, or by each attempt."""
+    """Returns what is shown, without what changes by itself or with each attempt."""
     if isinstance(shown, dict):
         return {key: steady(value) for key, value in shown.items() if key not in ("age_ms", "state_age_ms", "refused_hellos")}
     return [steady(value) for value in shown] if isinstance(shown, list) else shown
 
 
 class World:
-    """One process, target and client of itself, with one of everything."""
+    """One process, which is target and its own client, with one object of each kind."""
 
     def __init__(self, lab: Lab) -> None:
         self.app: Application = lab.target()
@@ -234,18 +234,18 @@ class World:
         self.call("bdev_dst_create", **(self.good("bdev_dst_create") | {"name": ATTACHED, "host": HOST}))
         everything = self.call("rpc_get_methods")
         self.getters = [m for m in everything if re.match(r"(bdev_)?dst_get_", m)] + ["bdev_get_bdevs"]
-        # What all that is refused must leave as it is.
+        # The state that refused calls must not change.
         self.before = self.shown()
 
     def good(self, method: str) -> dict[str, Any]:
-        """What the method needs at least."""
+        """Returns the parameters that the method requires."""
         return {key: parameter.good for key, parameter in self.methods[method].items() if parameter.required}
 
     def shown(self) -> dict[str, Any]:
         return {getter: steady(self.call(getter)) for getter in self.getters}
 
     def call_text(self, method: str, params: str) -> Any:
-        """With parameters as text, for what json.dumps does not write."""
+        """Sends parameters as text, for JSON that json.dumps does not write."""
         sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         sock.settimeout(10)
         sock.connect(str(self.app.socket_path))
@@ -253,7 +253,7 @@ class World:
         return PendingCall(sock, method, 1).result()
 
     def complaint(self, call: Callable[[], Any], parameter: str) -> str | None:
-        """What is wrong with how the call fails; None when all is well."""
+        """Returns what is wrong with the call's error, or None."""
         try:
             result = call()
         except RpcError as error:
@@ -266,7 +266,7 @@ class World:
 
 
 def names(message: str, parameter: str) -> bool:
-    """A message begins with the parameters that it is about, or has one in quotes."""
+    """Returns whether a message begins with the parameter's name, or contains it in quotes."""
     return parameter in message.split(": ")[0].split(", ") or f"'{parameter}'" in message
 
 
@@ -277,13 +277,13 @@ def world(needs_dst: None, module_lab: Lab) -> World:
 
 @pytest.fixture
 def unchanged(world: World) -> Iterator[None]:
-    """After the test everything must look as before it."""
+    """After the test, everything must look as before."""
     before = world.before
     yield
     world.app.assert_running()
 
     def as_before() -> bool:
-        # A connection that was refused takes a moment to go.
+        # A refused connection takes a moment to end.
         world.before = world.shown()
         return world.before == before
 
@@ -294,7 +294,7 @@ def unchanged(world: World) -> Iterator[None]:
 
 
 def refuse(world: World, method: str, parameter: str, **params: Any) -> str:
-    """A call that must fail and name the parameter; returns the message."""
+    """Makes a call that must fail and name the parameter. Returns the message."""
     with pytest.raises(RpcError) as caught:
         world.call(method, **params)
     message = caught.value.message
@@ -345,7 +345,7 @@ def test_there_twice_in_the_call(world: World, method: str, parameter: str) -> N
 @EVERY_METHOD
 @pytest.mark.usefixtures("unchanged")
 def test_unknown_parameter(world: World, method: str) -> None:
-    # The long one is named by its beginning, the unprintable one escaped.
+    # A long name is shown by its beginning, an unprintable one escaped.
     for key, named in (("frobnicate", "frobnicate"), ("Name", "Name"), ("x" * 5000, "x" * 64), ("a\nb", "a\\nb")):
         params = json.dumps(world.good(method) | {key: 1})
         with pytest.raises(RpcError) as caught:
@@ -368,7 +368,6 @@ def test_parameters_that_are_no_object(world: World, method: str) -> None:
         ("bdev_dst_delete", "name", BDEV),
         ("bdev_dst_get_info", "name", "nobody"),
         ("bdev_dst_get_info", "name", BDEV),
-        ("dst_create_export", "bdev_name", "nobody"),
         ("dst_delete_export", "name", "nobody"),
         ("dst_get_exports", "name", "nobody"),
         ("dst_get_sessions", "export", "nobody"),
@@ -412,7 +411,7 @@ def test_listener_there_already(world: World) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = str(other.getsockname()[1])
         assert port in refuse(world, "dst_create_listener", "trsvcid", **(params | {"trsvcid": port}))
-    # An address for documentation, of no machine.
+    # An address for documentation, which no machine has.
     assert "192.0.2.1" in refuse(world, "dst_create_listener", "traddr", **(params | {"traddr": "192.0.2.1"}))
 
 
@@ -426,7 +425,8 @@ def test_address_of_another_family(world: World) -> None:
 @pytest.mark.parametrize("method", ["bdev_dst_create", "dst_export_add_host"])
 @pytest.mark.usefixtures("unchanged")
 def test_key_files_that_will_not_do(world: World, method: str, tmp_path: Path) -> None:
-    """Said at once, with the file's name and what to do, and nothing of what is in it."""
+    """The call fails at once and names the file and what to do, and shows nothing of its
+    content."""
     path = tmp_path / "key"
     key = os.urandom(32)
     KeyFile(tmp_path, "key", key)
@@ -457,7 +457,7 @@ def test_key_files_that_will_not_do(world: World, method: str, tmp_path: Path) -
     path.rmdir()
     path.symlink_to(tmp_path / "elsewhere")
     complaint("No such file")
-    # The file counts, not its name's own rights.
+    # The permissions of the file count, not those of the link.
     KeyFile(tmp_path, "elsewhere", key)
     path.resolve().chmod(0o644)
     complaint("0644")
@@ -498,7 +498,7 @@ def test_limits_themselves_are_allowed(world: World) -> None:
     for options in ({key: parameter.good for key, parameter in CLIENT_OPTIONS.items()}, limits, before):
         assert world.call("bdev_dst_set_options", **options) is True
         assert world.call("bdev_dst_get_options") == options
-    # The bdev was read when it was there, which the counters show for ever.
+    # The bdev was read while it existed, which the counters show for ever.
     world.before = world.before | {"dst_get_stats": steady(world.call("dst_get_stats"))}
     wait_until(lambda: world.shown() == world.before, "everything else to look as before", timeout=5)
 
@@ -515,10 +515,10 @@ def test_a_listener_that_fails_leaves_the_options_free(lab: Lab) -> None:
     assert {key: options[key] for key in chosen} == chosen
 
 
-# Attaching in vain.
+# Attaching without success.
 
 TIMEOUT_MS = 500
-# What a busy machine may add, seconds.
+# The additional time that a busy machine may take, seconds.
 LATENESS = 2.0
 
 
@@ -527,7 +527,7 @@ def attach_in_vain(world: World, **params: Any) -> str:
     call = world.good("bdev_dst_create") | {"host": HOST, "attach_timeout_ms": TIMEOUT_MS} | params
     begun = time.monotonic()
     pending = world.app.rpc.start("bdev_dst_create", **call)
-    # It holds up nobody meanwhile.
+    # The call delays no other call meanwhile.
     world.call("rpc_get_methods", rpc_timeout=LATENESS)
     with pytest.raises(RpcError) as caught:
         pending.result()
@@ -559,7 +559,7 @@ def test_attach_to_somebody_who_never_answers(world: World) -> None:
 
 @pytest.mark.usefixtures("unchanged")
 def test_attach_to_a_black_hole(world: World) -> None:
-    """The connection is not even made: with its backlog full a listener drops what else comes."""
+    """The connection is not even established: a listener with a full backlog drops further ones."""
     with ExitStack() as sockets, socket.create_server(("127.0.0.1", 0), backlog=1) as full:
         for _ in range(4):
             filler = sockets.enter_context(socket.socket())

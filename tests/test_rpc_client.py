@@ -1,4 +1,5 @@
-"""The methods as commands: rpc/rpc.py, and SPDK's own rpc.py with the plugin: this version's and the newest one's."""
+"""The methods as commands: rpc/rpc.py, and SPDK's own rpc.py with the plug-in, of this version and
+of the newest one."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ OWN = ROOT / "rpc" / "rpc.py"
 
 
 def plugin() -> ModuleType:
-    # Not by way of sys.path: rpc/rpc.py would come along as `rpc`.
+    # Not through sys.path, which would also import rpc/rpc.py as `rpc`.
     spec = importlib.util.spec_from_file_location("dst_rpc", OWN.with_name("dst_rpc.py"))
     assert spec and spec.loader
     module = importlib.util.module_from_spec(spec)
@@ -37,7 +38,7 @@ def plugin() -> ModuleType:
 
 
 def run(command: list[str | os.PathLike[str]], variables: dict[str, str], folder: Path) -> tuple[int, str, str]:
-    """Exit code, output, error output."""
+    """Returns the exit code, the output and the error output."""
     ended = subprocess.run(
         command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, env=variables, cwd=folder
     )
@@ -49,7 +50,7 @@ class CommandLine:
         variables = dict(environment().variables)
         if kind == "own":
             command: list[str | os.PathLike[str]] = [OWN]
-            # It finds SPDK by what the build has written.
+            # It finds SPDK through the file that the build has written.
             del variables["SPDK_DIR"]
         else:
             stock = Path(variables["SPDK_DIR"]) / "scripts" / "rpc.py"
@@ -93,7 +94,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     place = ("-a", "127.0.0.1", "-s", port, "-f", "ipv4", "--sock-impl", "posix")
     for bdev in ("Malloc0", "Malloc1"):
         application.rpc.call("bdev_malloc_create", name=bdev, num_blocks=2048, block_size=512)
-    # SPDK's own commands are there too.
+    # SPDK's own commands are available, too.
     assert [bdev["name"] for bdev in rpc.shown("bdev_get_bdevs", "-b", "Malloc0")] == ["Malloc0"]
 
     assert rpc("dst_set_options", "--max-connections", "64", "--queue-depth", "32", "--max-transfer", "131072") == ""
@@ -101,7 +102,6 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert (options["max_connections"], options["queue_depth"], options["max_transfer"]) == (64, 32, 131072)
     assert rpc("dst_create_listener", *place) == ""
     assert [listener["trsvcid"] for listener in rpc.shown("dst_get_listeners")] == [port]
-    rpc("dst_reserve_bdev", "-b", "Later0")
     assert rpc("dst_create_export", "-e", "volume", "-b", "Malloc0", "--read-only") == "volume\n"
     networks = ["127.0.0.0/8", "192.168.0.0/16"]
     assert rpc("dst_export_add_host", "-e", "volume", "-q", "me", "--access", "rw", "--addresses", *networks) == ""

@@ -1,4 +1,5 @@
-"""Keys stay where they belong: in their files, and for a moment in the memory of who computes with them."""
+"""Keys stay in their files, and only for a moment in the memory of the processes that compute with
+them."""
 
 from __future__ import annotations
 
@@ -28,7 +29,7 @@ pytestmark = pytest.mark.needs_dst
 
 
 def said(application: Application) -> str:
-    """All that anybody may be told by RPC."""
+    """Returns everything that RPCs show."""
     call = application.rpc.call
     names = [entry["subsystem"] for entry in call("framework_get_subsystems")]
     answers: list[Any] = [call("framework_get_config", name=name) for name in names]
@@ -44,9 +45,10 @@ def secrets(keys: dict[str, bytes]) -> dict[str, bytes]:
 
 
 def assert_not_in_memory(process: Process, unwanted: dict[str, bytes], present: str) -> None:
-    """`present` is something that is there, so that it is seen that nothing was overlooked."""
+    """Asserts that no secret is in the process's memory. `present` must be found, which shows that
+    the search works."""
     found = find(process, unwanted | {"witness": present.encode()})
-    assert found.pop("witness", None), f"{present} is not in the memory of {process.name}, which can't be"
+    assert found.pop("witness", None), f"{present} is not found in the memory of {process.name}, so the search does not work"
     assert not found, f"in the memory of {process.name}: {found}"
 
 
@@ -64,7 +66,7 @@ def test_no_key_is_told_or_kept(lab: Lab) -> None:
         for process, path in ((target, service.at_target.path), (checker, service.at_client.path)):
             assert_not_in_memory(process, in_memory, path)
 
-    # Let in, with several keys at each end.
+    # A host is admitted, with several keys at each end.
     service.at_target.write(keys["old"], keys["new"])
     service.at_client.write(keys["new"], keys["old"])
     service.attach(checker)
@@ -76,14 +78,15 @@ def test_no_key_is_told_or_kept(lab: Lab) -> None:
     wait_until(lambda: not target.rpc.call("dst_get_sessions"), "the session to end")
     assert_secret()
 
-    # Refused.
+    # A host is refused.
     service.at_client.write(keys["wrong"])
     with pytest.raises(RpcError) as error:
         service.attach(checker)
     texts.append(str(error.value))
     assert_secret()
 
-    # Files that are no key files, for want of a header or of a digit, or because others may read them.
+    # Files that are not valid key files, because they lack a header or a digit, or because others
+    # may read them.
     path = lab.folder / "bad.psk"
     path.touch(0o600)
     for content, mode in ((keys["old"].hex(), 0o600), ("DST-PSK-1\n" + keys["old"].hex()[1:], 0o600), ("", 0o644)):
@@ -108,30 +111,30 @@ def test_no_key_is_told_or_kept(lab: Lab) -> None:
 
 
 def test_all_memory_is_searched(lab: Lab) -> None:
-    """What was written to a memory bdev is in hugepages, if there are any, and is found there."""
+    """Data written to a malloc bdev is found in hugepages, if there are any."""
     service, data = KeyedService(lab), os.urandom(BLOCK)
     with Session(service.remote, HOST, dial=Key(service.at_target.key).dial, ciphers=bytes([AES_256_GCM])).join(1) as queue:
         queue.send(write(0, 1, 0, data, BLOCK))
         assert queue.receive().code == SUCCESS
     where = find(service.application, {"data": data})
     assert "map_" in where["data"] or environment().variables.get("DST_HUGEPAGES") != "reserved", where
-    # SPDK's trace buffer is a file that each of its processes maps.
+    # SPDK's trace buffer is a file that its processes map.
     assert any("_trace." in name for _, _, name in mappings(service.application))
 
 
 @pytest.mark.watchdog(100)
 @pytest.mark.parametrize("cipher", CIPHER_NAMES, ids=CIPHER_NAMES.values())
 def test_target_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -> None:
-    """A script is the client, so that they are known."""
+    """The client is a script, so that the keys are known."""
     service = KeyedService(lab)
     session = Session(service.remote, HOST, dial=Key(service.at_target.key, bytes([cipher])).dial, ciphers=bytes([cipher]))
     with session.join(1) as queue:
         assert queue.request(READ, ident(0, 1), 0, 8).code == SUCCESS
         channels = [secure_channel(connection.channel) for connection in (queue, session.control)]
-        # While they are there, the keys of records are in use.
+        # While the connections exist, the keys of records are in use.
         in_use = [channel.sends.secrets["key 1"] for channel in channels]
         found = find(service.application, {str(number): key for number, key in enumerate(in_use)})
-        assert found, "the keys can't be seen in memory, so this test shows nothing"
+        assert found, "the keys in use are not found in memory, so the search does not work"
     session.control.close()
     wait_until(lambda: service.application.rpc.call("dst_get_stats")["connections"] == 0, "the connections to end")
     for channel in channels:
@@ -141,7 +144,7 @@ def test_target_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -
 @pytest.mark.watchdog(100)
 @pytest.mark.parametrize("cipher", CIPHER_NAMES, ids=CIPHER_NAMES.values())
 def test_client_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -> None:
-    """A script is the target."""
+    """The target is a script."""
     key = KeyFile(lab.folder, "key")
     fake = FakeTarget(opens=accept(key.key), cipher=cipher, keep_alive_ms=20_000)
     lab.on_end(fake.end)

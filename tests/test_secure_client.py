@@ -1,4 +1,4 @@
-"""A client with a key, and those who would like to be its target, or stand before it."""
+"""A client with a key, and attackers who pose as its target or stand between the two."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def assert_does_not_attach(client: Application, fake: FakeTarget, key: KeyFile, 
 
 @pytest.mark.parametrize("reason", REASONS.values(), ids=REASONS.keys())
 def test_never_without_the_key(lab: Lab, client: Application, reason: int) -> None:
-    """Whatever it is told, it does not try it with a hello in clear."""
+    """Whatever the reply, the client does not fall back to a hello in clear."""
     key, kinds = KeyFile(lab.folder, "key"), []
 
     def opens(sock: socket.socket) -> Channel:
@@ -104,7 +104,8 @@ def test_choice_that_was_not_offered(lab: Lab, client: Application, cipher: int,
 
 
 def test_target_without_the_key(lab: Lab, client: Application) -> None:
-    """It can't even read the first message; whatever it says, it is not believed."""
+    """A target without the key cannot even read the first message, and the client believes nothing
+    that it sends."""
     key, other = KeyFile(lab.folder, "key"), KeyFile(lab.folder, "other")
 
     def opens(sock: socket.socket) -> Channel:
@@ -123,14 +124,14 @@ def test_target_without_the_key(lab: Lab, client: Application) -> None:
     "said", [header(GOODBYE), header(KEEP_ALIVE_ACK), header(WELCOME)], ids=["goodbye", "acknowledgement", "welcome"]
 )
 def test_something_else_in_place_of_the_answer(lab: Lab, client: Application, said: bytes) -> None:
-    """It ends the attempt at once: nobody waits for what may still come behind it."""
+    """The client ends the attempt at once and waits for nothing more."""
     key, held = KeyFile(lab.folder, "key"), []
 
     def opens(sock: socket.socket) -> Channel:
         channel = Channel(sock)
         receive_frame(channel)
         channel.send(said)
-        # Open, and silent.
+        # The connection stays open and silent.
         held.append(channel)
         return channel
 
@@ -145,7 +146,8 @@ def test_something_else_in_place_of_the_answer(lab: Lab, client: Application, sa
 
 @pytest.mark.parametrize("length", [1, HEADER_LEN - 1, HEADER_LEN, HEADER_LEN + 1])
 def test_welcome_that_begins_in_clear(lab: Lab, client: Application, length: int) -> None:
-    """What somebody on the way puts behind Secured must not become the beginning of what comes in records."""
+    """Bytes that an attacker inserts after Secured must not become the beginning of the data in
+    records."""
     key = KeyFile(lab.folder, "key")
     place = attribute(1, bytes(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
     said = welcome(place, cipher=AES_256_GCM)
@@ -168,7 +170,7 @@ def test_welcome_that_names_another_cipher(lab: Lab, client: Application) -> Non
     assert_does_not_attach(client, fake, key, "cipher aes-128-gcm, which was not offered")
 
 
-# What comes behind the welcome, and must end the connection.
+# Bytes after the welcome that must end the connection.
 def replayed(channel: SecureChannel) -> bytes:
     record = channel.sends.seal(header(KEEP_ALIVE_ACK))
     return record + record
@@ -240,8 +242,8 @@ FORGED = {name: refusal(reason) for name, reason in REASONS.items()} | {
 
 
 def test_answers_in_clear_cost_time_and_nothing_else(lab: Lab) -> None:
-    """Of somebody before the target. They are no better than a cut: the session is the same afterwards, and no I/O fails,
-    not even what can't be repeated in another one."""
+    """Bytes from an attacker between the two ends have the same effect as a cut: the session stays
+    the same, and no I/O fails, not even I/O that cannot be repeated in another session."""
     service = KeyedService(lab)
     proxy = Proxy(service.remote, secured=True)
     lab.on_end(proxy.end)

@@ -1,4 +1,5 @@
-"""Who has a key and breaks the rules of the secured connection, and who has none and repeats what he has heard."""
+"""Clients that have a key and break the rules of a secured connection, and attackers without a key
+that replay what they recorded."""
 
 from __future__ import annotations
 
@@ -43,7 +44,7 @@ def service(needs_dst: None, module_lab: Lab) -> KeyedService:
 
 @pytest.fixture
 def keyed(service: KeyedService) -> Iterator[KeyedService]:
-    """The target lives, and lets in who keeps to the rules."""
+    """Checks that the target lives and admits a client that keeps the rules."""
     yield service
     service.application.assert_running()
     with open_session(service).join(1) as queue:
@@ -55,7 +56,7 @@ def open_session(service: KeyedService, host: str = HOST) -> Session:
 
 
 def secured(service: KeyedService, host: str = HOST) -> tuple[Connection, SecureChannel]:
-    """A connection that has said no hello yet."""
+    """Returns a connection on which no hello was sent yet."""
     connection = Key(service.at_target.key).dial(service.remote, "volume", host)
     assert isinstance(connection.channel, SecureChannel)
     return connection, connection.channel
@@ -71,14 +72,14 @@ def read(sequence: int, slot: int = 0) -> bytes:
 
 
 def assert_nothing_more(connection: Connection) -> None:
-    """The target closes, and does not answer what it should not have believed."""
+    """Checks that the target closes without an answer to what it must not accept."""
     with pytest.raises(Closed):
         frame = connection.receive()
         raise AssertionError(f"answered with {frame}")
 
 
 def test_second_key_agreement(keyed: KeyedService) -> None:
-    """In records there is no other: who it is has been shown, once."""
+    """The hello in records must name the same host, whose identity was proven once."""
     connection, _ = secured(keyed)
     connection.send(Initiator(keyed.at_target.key, offer("volume", "other")).frame)
     assert_nothing_more(connection)
@@ -86,7 +87,8 @@ def test_second_key_agreement(keyed: KeyedService) -> None:
 
 @pytest.mark.parametrize("length", [1, HEADER_LEN - 1, HEADER_LEN, HEADER_LEN + 1])
 def test_frame_that_begins_in_clear(keyed: KeyedService, length: int) -> None:
-    """What somebody on the way puts behind Secure must not become the beginning of what comes in records."""
+    """Bytes that an attacker inserts after Secure must not become the beginning of the data in
+    records."""
     first = hello("volume", HOST, ciphers=CIPHERS)
     connection = Connection(keyed.remote)
     initiator = Initiator(keyed.at_target.key, offer("volume", HOST))
@@ -100,7 +102,8 @@ def test_frame_that_begins_in_clear(keyed: KeyedService, length: int) -> None:
 
 
 def test_key_that_was_shown_for_an_entry_that_is_gone(keyed: KeyedService) -> None:
-    """It is of no use for the next one, which may have another key under the same file name."""
+    """The key agreement of a removed entry does not count for the next entry, which may have
+    another key under the same file name."""
     rpc, key = keyed.application.rpc, KeyFile(Path(keyed.at_target.path).parent, "other.psk", keyed.at_target.key)
     connection, _ = secured(keyed, "other")
     stays, _ = secured(keyed)
@@ -110,7 +113,7 @@ def test_key_that_was_shown_for_an_entry_that_is_gone(keyed: KeyedService) -> No
     with contextlib.suppress(Closed, OSError):
         connection.send(hello("volume", "other", ciphers=CIPHERS))
     assert_nothing_more(connection)
-    # That one has nothing to do with another's.
+    # A connection of another host is not affected.
     stays.send(hello("volume", HOST, ciphers=CIPHERS))
     assert stays.receive().kind == WELCOME
     stays.close()
@@ -120,7 +123,7 @@ def test_key_that_was_shown_for_an_entry_that_is_gone(keyed: KeyedService) -> No
 
 
 def test_key_that_was_shown_for_an_export_that_is_gone(keyed: KeyedService) -> None:
-    """Nor is it for another export of that name."""
+    """Nor does it count for another export of the same name."""
     rpc, folder = keyed.application.rpc, Path(keyed.at_target.path).parent
     old = os.urandom(32)
     key = KeyFile(folder, "again.psk", old)
@@ -139,7 +142,7 @@ def test_key_that_was_shown_for_an_export_that_is_gone(keyed: KeyedService) -> N
     with contextlib.suppress(Closed, OSError):
         connection.send(hello("again", HOST, ciphers=CIPHERS))
     assert_nothing_more(connection)
-    # Of another export.
+    # A connection for another export is not affected.
     stays.send(hello("volume", HOST, ciphers=CIPHERS))
     assert stays.receive().kind == WELCOME
     stays.close()
@@ -150,7 +153,8 @@ def test_key_that_was_shown_for_an_export_that_is_gone(keyed: KeyedService) -> N
     rpc.call("bdev_malloc_delete", name="Malloc1")
 
 
-# Of a queue that has been answered once. Each makes bytes that the target must not take.
+# For a queue that has been answered once. Each function makes bytes that the target must not
+# accept.
 def replayed(channel: SecureChannel) -> bytes:
     record = channel.sends.seal(read(2))
     channel.send_raw(record)
@@ -235,13 +239,13 @@ def test_records_that_have_no_place(keyed: KeyedService, make: Any) -> None:
         assert queue.request(READ, ident(0, 1), 0, 1).code == SUCCESS
         queue.channel.socket.sendall(make(channel_of(queue)))
         assert_nothing_more(queue)
-    # The session is not harmed: who has its keys comes back.
+    # The session is not harmed: the client that has its keys comes back.
     with session.join(1, epoch=2) as queue:
         assert queue.request(READ, ident(0, 9), 0, 1).code == SUCCESS
 
 
 def test_a_record_that_is_cut(keyed: KeyedService) -> None:
-    """At each of its bytes."""
+    """The cut is at each byte of the message."""
     session = open_session(keyed)
     data = os.urandom(BLOCK)
     for epoch, left in enumerate(range(1, 100), start=1):
@@ -258,7 +262,7 @@ def test_frames_may_be_cut_into_records_anyhow(keyed: KeyedService) -> None:
     with open_session(keyed).join(1) as queue:
         data, sends = os.urandom(4 * BLOCK), channel_of(queue).sends
         frames = write(0, 1, 0, data, BLOCK) + read(1, slot=1)
-        # A byte each; then with a new key each; then both frames in one record.
+        # Records of one byte each; then with a new key each; then both frames in one record.
         queue.channel.socket.sendall(b"".join(sends.seal(frames[at : at + 1]) for at in range(len(frames))))
         assert [queue.receive().code for _ in range(2)] == [SUCCESS, SUCCESS]
         frames = write(0, 2, 0, data, BLOCK) + read(2, slot=1)
@@ -286,7 +290,7 @@ def test_secure_that_can_not_be_read(keyed: KeyedService) -> None:
         frame(bound + bound + attribute(NOISE, noise)),
         frame((bound + attribute(NOISE, noise))[:-1]),
         header(SECURE, length=5000) + bytes(5000),
-        # What a client could not know yet to be right.
+        # A client could not know yet that this is right.
         good + good,
         good + b"\0",
         good + hello("volume", HOST),
@@ -295,10 +299,10 @@ def test_secure_that_can_not_be_read(keyed: KeyedService) -> None:
         with Connection(keyed.remote) as connection:
             connection.send(bad)
             with pytest.raises(Closed):
-                # It may have been answered before the rest was seen.
+                # The target may have answered before it received the rest.
                 assert connection.receive().kind == SECURED
                 connection.receive()
-    # These are refused like a wrong key.
+    # These are refused in the same way as a wrong key.
     for short in (b"", noise[:1], noise[:47], noise + b"\0", bytes(48), bytes(256)):
         with Connection(keyed.remote) as connection:
             connection.send(frame(bound + attribute(NOISE, short)))
@@ -338,7 +342,7 @@ def test_half_a_record_holds_up_nobody(keyed: KeyedService) -> None:
 
 
 def test_silence_behind_the_key_agreement(keyed: KeyedService) -> None:
-    """It counts as a handshake for as long as it takes."""
+    """A connection counts as a handshake for as long as it takes."""
     connections = [secured(keyed)[0] for _ in range(20)]
     assert keyed.application.rpc.call("dst_get_stats")["handshakes"] >= 20
     for connection in connections:
@@ -347,7 +351,7 @@ def test_silence_behind_the_key_agreement(keyed: KeyedService) -> None:
 
 
 def test_who_has_shown_a_key_does_not_make_room_for_silence(lab: Lab) -> None:
-    """Though it was there first, and nobody has more connections."""
+    """This holds even if it came first and no address has more connections."""
     service = KeyedService(lab, options={"handshake_timeout_ms": 60_000, "max_handshakes": 4})
     connection, _ = secured(service)
     place = (service.remote.address, service.remote.port)
@@ -361,11 +365,11 @@ def test_who_has_shown_a_key_does_not_make_room_for_silence(lab: Lab) -> None:
     connection.close()
 
 
-# What anybody can repeat who was on the way.
+# The bytes that an attacker on the path can replay.
 
 
 def heard(lab: Lab) -> tuple[KeyedService, Checker, Proxy]:
-    """A session under load, some of whose connections are over, all of them recorded."""
+    """Records a session under load, including connections that have ended."""
     service = KeyedService(lab)
     proxy = Proxy(service.remote, secured=True, record=2**20)
     lab.on_end(proxy.end)
@@ -378,7 +382,7 @@ def heard(lab: Lab) -> tuple[KeyedService, Checker, Proxy]:
 
 
 def standing(service: KeyedService, checker: Checker) -> tuple[Any, ...]:
-    """What must not change."""
+    """Returns the state that must not change."""
     session = service.session()
     queues = [(queue["queue"], queue["epoch"], queue["peer"], queue["state"]) for queue in session["queues"]]
     (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
@@ -386,7 +390,7 @@ def standing(service: KeyedService, checker: Checker) -> tuple[Any, ...]:
 
 
 def repeat(remote: Remote, secure: bytes, records: bytes) -> bytes:
-    """What the target answers the first frame; it closes without an answer to what comes behind it."""
+    """Returns the target's reply to the first frame; it closes without a reply to what follows."""
     with Connection(remote) as connection:
         connection.send(secure)
         answer = connection.receive()
@@ -394,19 +398,21 @@ def repeat(remote: Remote, secure: bytes, records: bytes) -> bytes:
         try:
             connection.send(records)
         except Closed:
-            # At the first of the records.
+            # The target closes at the first of the records.
             return answer.data
         assert_nothing_more(connection)
         return answer.data
 
 
 def test_replayed_connections(lab: Lab) -> None:
-    """Each takes part in the key agreement, with the target's own new key, and is a replay from the first record on."""
+    """Each replay takes part in the key agreement, with a new ephemeral key of the target, and is
+    detected at the first record."""
     service, checker, proxy = heard(lab)
     before = standing(service, checker)
     recordings = proxy.recordings()
     assert len(recordings) >= 4
-    # Those of the session that lives among them, and Secures with the records of other connections behind them.
+    # This includes the connections of the live session, and Secures followed by the records of
+    # other connections.
     for first in recordings:
         length = HEADER_LEN + struct.unpack_from("<I", first.client, 4)[0]
         for other in recordings:
@@ -420,7 +426,7 @@ def test_replayed_connections(lab: Lab) -> None:
 
 
 def test_replayed_target(lab: Lab) -> None:
-    """What a target once said is no answer to a client that has made a new key."""
+    """A recorded reply of a target does not fit a client with a new ephemeral key."""
     service, checker, proxy = heard(lab)
     checker.end().assert_clean()
     recording = proxy.recordings()[0]

@@ -1,4 +1,4 @@
-"""As many sessions as there may be, and no more; one whose client is gone makes room in its time."""
+"""The limit on sessions; a session whose client is gone makes room after its time."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def test_no_more_sessions_than_there_may_be(lab: Lab) -> None:
         assert refusal_of(third.receive()) == (BUSY, "the target has too many sessions, all of them in use")
         third.assert_closed()
     assert call("dst_get_stats")["refused_busy"] == refused + 1
-    # The others have not noticed; a session that is there may have more connections.
+    # The others are not affected; an existing session may have more connections.
     for session in (first, second):
         session.control.keep_alive()
         with session.join(1) as queue:
@@ -43,7 +43,7 @@ def test_no_more_sessions_than_there_may_be(lab: Lab) -> None:
     for session in (first, second):
         session.control.close()
     wait_until(lambda: call("dst_get_sessions") == [], "the sessions to be forgotten", 5 * TIMEOUT_MS / 1000)
-    assert time.monotonic() - began > 0.9 * TIMEOUT_MS / 1000, "forgotten before their time"
+    assert time.monotonic() - began > 0.9 * TIMEOUT_MS / 1000, "forgotten too early"
     again = [Session(remote, "third"), Session(remote, "fourth")]
     assert {session["host"] for session in call("dst_get_sessions")} == {"third", "fourth"}
     for session in again:

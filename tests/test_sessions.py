@@ -1,4 +1,4 @@
-"""What the target shows of its sessions and of itself, as far as no other test looks at it."""
+"""What the target shows about its sessions and itself, as far as no other test covers it."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_session_with_its_connections(served: Served) -> None:
         wait_until(lambda: shown(application, "seen")["age_ms"] > told["age_ms"], "time to pass")
         later = shown(application, "seen")["queues"]
         assert all(new["age_ms"] > old["age_ms"] for new, old in zip(later, told["queues"]))
-    # What connections that are gone did still counts.
+    # The work of closed connections still counts.
     with session.join(1, epoch=2):
         told = shown(application, "seen")["counters"]
         assert (told["reads"], told["writes"], told["reconnects"]) == (1, 1, 1)
@@ -76,7 +76,7 @@ def test_what_is_in_the_backend_and_who_waits_for_it(served: Served) -> None:
         assert (now["in_flight"], now["handshakes"], now["waiting"], now["closing"]) == (5, 0, 1, 1)
         assert now["fences"] == stats["fences"] + 1
         assert "comes back as queue 1 of session" in application.text()
-        # The deletion resets what hangs, and closes the one that waits.
+        # The deletion resets the hanging writes and closes the waiting connection.
         application.rpc.start("dst_delete_export", name="hanging")
         waiting.assert_closed()
     wait_until(lambda: application.rpc.call("dst_get_stats")["in_flight"] == 0, "the backend to be empty")
@@ -98,7 +98,7 @@ def test_repeats_and_refusals_are_counted(served: Served) -> None:
     after = application.rpc.call("dst_get_stats")
     assert after["refused_hellos"] == before["refused_hellos"] + 1
     assert after["answered_from_record"] == before["answered_from_record"] + 2
-    # Each read and write is in a histogram.
+    # Each read and write is counted in a histogram.
     for kind in ("reads", "writes"):
         assert sum(bucket["count"] for bucket in after["backend_latency"][kind]) == after[kind]
 

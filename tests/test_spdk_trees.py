@@ -1,4 +1,4 @@
-"""`make` refuses an SPDK that DST can't be linked with, and says what to do about it."""
+"""`make` refuses an SPDK with which DST cannot be linked, and says what to do."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 from harness.environment import ROOT, environment
 
-# What ./configure and make leave behind of a version with bdevperf among the examples.
+# The files that ./configure and make create, in a version with bdevperf among the examples.
 BUILT = (
     "build/lib/libspdk_bdev.a",
     "build/lib/libspdk_event.a",
@@ -25,7 +25,7 @@ CONFIGURED = {"TESTS": "y", "EXAMPLES": "y", "APPS": "y"}
 
 
 class Tree:
-    """A folder with all that is looked for in an SPDK tree, and nothing else."""
+    """A folder with everything that the check looks for in an SPDK tree, and nothing else."""
 
     def __init__(self, folder: Path, version: tuple[int, int] = (25, 5)) -> None:
         self.folder = folder
@@ -54,13 +54,13 @@ class Tree:
 
 
 def variables(tree: Path) -> dict[str, str]:
-    # This may run inside of `make test`.
+    # This may run inside `make test`.
     inherited = {name: value for name, value in os.environ.items() if not name.startswith(("MAKE", "MFLAGS"))}
     return inherited | {"SPDK_DIR": str(tree), "DST_CACHE": environment().variables["DST_CACHE"]}
 
 
 def refused(tree: Path) -> str:
-    """What is printed when it is refused."""
+    """Returns what is printed when the tree is refused."""
     ran = subprocess.run(
         [ROOT / "spdk" / "provision" / "locate.sh"], env=variables(tree), capture_output=True, text=True, timeout=30
     )
@@ -87,7 +87,7 @@ def test_whole_trees_are_taken(tmp_path: Path) -> None:
 
 
 def test_make_refuses(tree: Tree) -> None:
-    """The script's word is make's."""
+    """make refuses what the script refuses."""
     tree.remove("test/bdev/bdevio/bdevio.o")
     before = (ROOT / "build" / "env.sh").read_text()
     ran = subprocess.run(
@@ -95,7 +95,7 @@ def test_make_refuses(tree: Tree) -> None:
     )
     assert ran.returncode != 0
     assert "test/bdev/bdevio/bdevio.o" in ran.stderr and "in it, run 'make'" in ran.stderr
-    assert (ROOT / "build" / "env.sh").read_text() == before, "the build of before is not touched"
+    assert (ROOT / "build" / "env.sh").read_text() == before, "the earlier build is not touched"
 
 
 def test_no_tree(tmp_path: Path) -> None:
@@ -116,7 +116,7 @@ def test_never_configured(tree: Tree) -> None:
 
 
 def test_never_made(tree: Tree) -> None:
-    """Newer versions write even version.h then."""
+    """In newer versions, make also writes version.h."""
     tree.remove("include/spdk/version.h", *BUILT)
     text = refused(tree.folder)
     assert "is not built" in text and "./configure --disable-unit-tests && make" in text
@@ -127,7 +127,7 @@ def test_half_built(tree: Tree, name: str) -> None:
     tree.remove(name)
     text = refused(tree.folder)
     assert f"dst:     {name}\n" in text and "in it, run 'make', to its end" in text
-    assert "configure" not in text, "it is configured well"
+    assert "configure" not in text, "the configuration is not the problem"
 
 
 def test_tests_disabled(tree: Tree) -> None:
@@ -144,7 +144,7 @@ def test_examples_disabled(tree: Tree) -> None:
 
 
 def test_bdevperf_among_the_tests(tree: Tree) -> None:
-    """As in 20.07."""
+    """The layout of 20.07."""
     tree.configure(TESTS="n", EXAMPLES="n")
     tree.remove("test/bdev/bdevio/bdevio.o", "examples/bdev/bdevperf/bdevperf.o")
     (tree.folder / "examples/bdev/bdevperf").rmdir()
@@ -166,7 +166,8 @@ def test_another_environment(tree: Tree) -> None:
 
 
 class Provision:
-    """The scripts, with a SPDK_DIR that is unset; instead of getting and building Debian's SPDK one says so."""
+    """The scripts, without SPDK_DIR. In place of downloading and building Debian's SPDK, one prints
+    that it would."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder / "provision"
@@ -174,7 +175,7 @@ class Provision:
         (self.folder / "build-spdk.sh").write_text("#!/bin/bash\necho of-debian\n")
 
     def locate(self, pkg_config: Path) -> tuple[str, str]:
-        """The tree, and what was said, when pkg-config knows what is in a folder."""
+        """Returns the tree and the messages, if pkg-config searches this folder."""
         environ = variables(self.folder) | {"PKG_CONFIG_PATH": str(pkg_config), "PKG_CONFIG_LIBDIR": ""}
         del environ["SPDK_DIR"]
         ran = subprocess.run(
@@ -194,7 +195,7 @@ def test_pkg_config_knows_a_tree(tmp_path: Path) -> None:
 
 
 def test_pkg_config_knows_an_installed_one(tmp_path: Path) -> None:
-    """It has no objects of applications."""
+    """An installed SPDK has no objects of applications."""
     installed = tmp_path / "usr" / "lib" / "pkgconfig"
     installed.mkdir(parents=True)
     (installed / "spdk_event.pc").write_text(PACKAGE)

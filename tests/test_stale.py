@@ -1,7 +1,8 @@
-"""The stale write: nothing that was sent before a connection was given up may be executed after what came later.
+"""Stale writes: nothing sent before a connection was given up may be executed after later requests.
 
-Writes are left on their way, in the proxy, in the target's sockets and in a backend that executes them late and out of order. The
-client comes back on another way and overwrites the same blocks. Then the old ones are let go.
+Writes are held on their way: in the proxy, in the target's sockets, and in a backend that executes
+them late and out of order. The client reconnects on another path and overwrites the same blocks.
+Then the old writes are released.
 """
 
 from __future__ import annotations
@@ -24,8 +25,8 @@ from harness.waiting import wait_until
 pytestmark = pytest.mark.needs_dst
 
 KEEP_ALIVE_MS = 500
-# So few that each is overwritten many times a second, and so long a wait in the backend that a write may be
-# overtaken by several later ones.
+# So few blocks that each is overwritten many times a second, and such a delay in the backend that
+# several later writes may overtake an earlier one.
 BLOCKS = 64
 WRITE_MS = 150
 LOAD = {"depth": 24, "io_blocks": 2, "reads": 25}
@@ -34,7 +35,7 @@ WITH_AND_WITHOUT = pytest.mark.parametrize("cipher", [None, *by_hand("aes-256-gc
 
 
 class Setup:
-    """A target with a late backend, a proxy before it, and a checker."""
+    """A target with a late backend, a proxy, and a checker."""
 
     def __init__(self, lab: Lab, cipher: str | None = None, **options: object) -> None:
         options = {"keep_alive_timeout_ms": KEEP_ALIVE_MS, "reconnect_delay_ms": 50} | options
@@ -51,14 +52,15 @@ class Setup:
         return self.checker.rpc.call("bdev_dst_get_info", name="remote0")[0]["outstanding"] > 0
 
     def connections(self) -> int:
-        """Of the client's, those that were let in."""
+        """Returns the number of the client's admitted connections."""
         return self.checker.rpc.call("bdev_dst_get_info", name="remote0")[0]["connections"]
 
     def stop_target_with_writes_in_its_sockets(self) -> None:
-        """They have arrived there, and the target has not looked at them when it is stopped."""
+        """The writes have arrived in the target's sockets, but the target has not read them when it
+        is stopped."""
         links = self.proxy.whole_links()
         self.proxy.hold(CLIENT, links=links)
-        # What was on its way before is executed and answered, and all new writes are held.
+        # Earlier writes are executed and answered, and all new writes are held.
         self.settle()
         self.service.application.signal(signal.SIGSTOP)
         held = self.proxy.waiting(CLIENT)
@@ -67,7 +69,7 @@ class Setup:
         wait_until(lambda: self.proxy.waiting(CLIENT) <= held // 2, "the writes to arrive in the sockets")
 
     def flow(self) -> None:
-        """Until every block has been overwritten, most of them more than once."""
+        """Waits until every block has been overwritten, most of them more than once."""
         self.checker.wait_flow(4 * BLOCKS)
 
     def assert_nothing_stale(self) -> None:
@@ -76,7 +78,7 @@ class Setup:
         self.checker.verify().assert_clean()
 
     def settle(self) -> None:
-        """Until whatever is left in the backend has been executed."""
+        """Waits until everything in the backend has been executed."""
         time.sleep(1.5 * WRITE_MS / 1000)
 
 
@@ -95,19 +97,20 @@ def test_old_connection_is_cut_with_writes_in_the_backend(lab: Lab, cipher: str 
 @pytest.mark.watchdog(60)
 @WITH_AND_WITHOUT
 def test_old_connection_is_black_holed(lab: Lab, cipher: str | None) -> None:
-    """Its bytes are released at some moment: before, while and after the client comes back."""
+    """The held bytes are released at some moment before, while or after the client reconnects."""
     random = seeded_random()
     setup = Setup(lab, cipher)
     setup.checker.begin_and_flow(**LOAD)
     for _ in range(cycles(5)):
         old, before = setup.proxy.whole_links(), setup.proxy.accepted
-        # Only what the client says, so that the old connection looks alive to the client for as long as possible; or both.
+        # Holds only the client's bytes, so that the old connection looks alive to the client for as
+        # long as possible; or both directions.
         setup.proxy.hold(*random.choice([SIDES, (CLIENT,)]), links=old)
         if random.random() < 0.3:
             wait_until(lambda: setup.proxy.accepted > before, "the client to come back")
             setup.flow()
         else:
-            # Maybe before anybody has noticed.
+            # Possibly before either end has noticed.
             time.sleep(random.uniform(0.5, 1.5) * KEEP_ALIVE_MS / 1000)
         setup.proxy.release(old)
         setup.flow()
@@ -117,7 +120,7 @@ def test_old_connection_is_black_holed(lab: Lab, cipher: str | None) -> None:
 
 @pytest.mark.watchdog(60)
 def test_new_connection_waits_for_the_backend(lab: Lab) -> None:
-    """As long as writes of the old connection are in the backend, nothing of the new one is executed."""
+    """While writes of the old connection are in the backend, nothing of the new one is executed."""
     setup = Setup(lab)
     for _ in range(cycles(3)):
         setup.checker.begin_and_flow(**LOAD)
@@ -126,9 +129,9 @@ def test_new_connection_waits_for_the_backend(lab: Lab) -> None:
         accepted = setup.proxy.accepted
         setup.proxy.cut()
         wait_until(lambda: setup.proxy.accepted >= accepted + 2, "the client to knock")
-        # Much longer than a target that does not wait would take to let it in.
+        # This is much longer than a target that does not wait would take to admit it.
         time.sleep(0.7)
-        assert setup.connections() == 1, "let in while the old connection's writes were in the backend"
+        assert setup.connections() == 1, "admitted while the old connection's writes were in the backend"
         setup.hold_backend(False)
         setup.flow()
         setup.assert_nothing_stale()
@@ -137,14 +140,15 @@ def test_new_connection_waits_for_the_backend(lab: Lab) -> None:
 @pytest.mark.watchdog(60)
 @WITH_AND_WITHOUT
 def test_target_is_stopped_past_the_lease(lab: Lab, cipher: str | None) -> None:
-    """What came on the old connections waits in its sockets, and is older than their leases when it goes on."""
+    """Requests on the old connections wait in the stopped target's sockets, and their leases have
+    ended when it continues."""
     setup = Setup(lab, cipher)
     setup.checker.begin_and_flow(**LOAD)
     for number in range(cycles(5)):
         old, before = setup.proxy.whole_links(), setup.proxy.accepted
         setup.stop_target_with_writes_in_its_sockets()
         try:
-            # So that the target does not hear that the client has left.
+            # The proxy keeps the target from learning that the client has left.
             setup.proxy.hold(TARGET, links=old)
             wait_until(lambda: setup.proxy.accepted >= before + 2, "the client to try another connection")
             time.sleep(2 * KEEP_ALIVE_MS / 1000)
@@ -162,16 +166,19 @@ def test_target_is_stopped_past_the_lease(lab: Lab, cipher: str | None) -> None:
     "timeout_ms, keep_alive_ms", [(1500, KEEP_ALIVE_MS), (1000, 5000)], ids=["after-the-lease", "within-the-lease"]
 )
 def test_write_that_failed_stays_away(lab: Lab, where: str, timeout_ms: int, keep_alive_ms: int) -> None:
-    """I/O fails at its deadline; the same blocks are written on another way; then the failed writes arrive.
+    """I/O fails at its deadline; the same blocks are written on another path; then the failed
+    writes arrive.
 
-    A deadline that comes before the lease is over has to wait for that: else the target might still execute it.
+    A deadline that passes before the lease ends has to wait for the lease, since the target might
+    still execute the request.
     """
     setup = Setup(lab, transaction_timeout_ms=timeout_ms, keep_alive_timeout_ms=keep_alive_ms)
     proxy, checker = setup.proxy, setup.checker
     for number in range(cycles(2 if keep_alive_ms < timeout_ms else 1)):
         other, bdev = checker, f"other{number}"
         if environment().spdk_version >= (22, 5):
-            # It takes no two bdevs with one UUID. Another process goes on in the same journal.
+            # These versions do not allow two bdevs with one UUID, so another process continues with
+            # the same journal.
             other, bdev = start_checker(lab, bdev, journal=checker.journal, blocks=BLOCKS), "remote0"
         checker.begin_and_flow(**LOAD)
         if where == "network":
@@ -179,7 +186,7 @@ def test_write_that_failed_stays_away(lab: Lab, where: str, timeout_ms: int, kee
             proxy.refuse()
             proxy.hold(CLIENT, links=old)
         else:
-            # Another session, which is there already when the target goes on.
+            # Another session, which exists before the target continues.
             attach_to(other, setup.service.remote, bdev, keep_alive_timeout_ms=KEEP_ALIVE_MS, host="other")
             setup.stop_target_with_writes_in_its_sockets()
         wait_until(lambda: checker.findings().failed["write"] > 0, "writes to fail")

@@ -1,4 +1,4 @@
-"""SPDK's own RPC for threads: the target's and the app thread stay where what they know is."""
+"""SPDK's RPC for moving threads: the target's threads and the app thread stay on their cores."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_threads_that_are_moved(lab: Lab) -> None:
     queue = session.join(1)
 
     def places() -> dict[str, tuple[int, int]]:
-        """For each thread of ours and SPDK's app thread, its id and the core that it is on."""
+        """Returns the id and the core of each of DST's threads and of SPDK's app thread."""
         reactors = call("framework_get_reactors")["reactors"]
         found = {t["name"]: (t["id"], r["lcore"]) for r in reactors for t in r["lw_threads"]}
         return {name: found[name] for name in ("app_thread", "dst_target_0", "dst_target_1")}
@@ -37,7 +37,7 @@ def test_threads_that_are_moved(lab: Lab) -> None:
     assert [core for _, core in before.values()] == [0, 0, 1]
     for ident, core in before.values():
         call("thread_set_cpumask", id=ident, cpumask=hex(1 << (1 - core)))
-    # A round of messages through all of them is as long as a thread that may move stays.
+    # A thread that may move would do so within one round of messages through all threads.
     wait_until(lambda: len(call("thread_get_stats")["threads"]) >= 3, "the threads to answer")
     assert places() == before
     assert [export["name"] for export in call("dst_get_exports")] == [remote.export]

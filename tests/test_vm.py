@@ -1,4 +1,4 @@
-"""A virtual machine whose disk is a remote bdev, through SPDK's vhost."""
+"""A virtual machine whose disk is a remote bdev through SPDK's vhost."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from harness.transport import attach
 
 MIB = 64
 
-# After unmounting, everything is read back from the disk and not from the cache; -f because e2fsck would not look at
-# a file system that was unmounted cleanly.
+# After unmounting, everything is read back from the disk and not from the cache. -f because e2fsck
+# would skip a file system that was unmounted cleanly.
 SCRIPT = f"""
 set -e
 trap 'echo guest: FAILED' EXIT

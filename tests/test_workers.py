@@ -1,4 +1,4 @@
-"""Workers come, go and move while I/O runs, on the CPUs that were asked for."""
+"""Workers are added, removed and moved while I/O runs, on the CPUs that were asked for."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CPUS = sorted(os.sched_getaffinity(0))
 
 
 def threads(application: Application) -> dict[int, set[int]]:
-    """The CPUs that each worker may run on, by the CPU in its name."""
+    """Returns the CPUs on which each worker may run, by the CPU in its name."""
     found = {}
     for task in Path(f"/proc/{application.pid}/task").iterdir():
         name = re.fullmatch(r"dst_crypto_(\d+)\n", (task / "comm").read_text())
@@ -47,7 +47,7 @@ def test_workers_are_where_they_were_asked_for(lab: Lab) -> None:
     for cpus in ([CPUS[-1]], CPUS, [CPUS[0]], []):
         assert target.rpc.call("dst_set_workers", cpumask=str(cpus)) is True
         assert [worker["cpu"] for worker in shown(target)] == cpus
-        # The call waits for none of them.
+        # The call does not wait for any worker.
         wait_until(lambda: threads(target) == {cpu: {cpu} for cpu in cpus}, "the threads to come and go")
     assert target.rpc.call("dst_set_workers", cpumask="0x1") is True
     with pytest.raises(RpcError, match="cpumask: .*no CPU 1023"):
@@ -68,7 +68,8 @@ def test_workers_come_back(lab: Lab) -> None:
 
 
 class Loop:
-    """One process, target and client of itself: its reactor has one CPU of two, and its worker the other."""
+    """One process is target and its own client: its reactor has one of two CPUs, and its worker the
+    other."""
 
     def __init__(self, lab: Lab) -> None:
         self.checker = start_checker(lab)
@@ -90,7 +91,7 @@ class Loop:
         return sum(worker["jobs"] for worker in shown(self.checker))
 
 
-# The reactor's own, and one that it does not use.
+# The reactor's own CPU, and another one.
 OWN, OTHER = CLIENT_CORES, TARGET_CORES
 
 

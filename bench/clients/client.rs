@@ -1,4 +1,4 @@
-//! A client: attaches, and moves requests and answers over its connection.
+//! A client, which attaches an export and exchanges requests and answers over its connection.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpStream};
@@ -6,30 +6,31 @@ use std::net::{Ipv4Addr, TcpStream};
 use dst_session::deframer::{Deframer, Piece};
 use dst_wire::{HEADER_LEN, Header, Hello, Kind, Op, SessionRef, VERSION, Welcome};
 
-/// Longer than any run: no keep-alives are needed to stay. The target's default maximum.
+/// The keep-alive time, longer than any run, so that no keep-alives are needed. It is the target's
+/// default maximum.
 const KEEP_ALIVE_MS: u32 = 60_000;
 
-/// More than any load asks for; the welcome says how many it may be.
+/// The credits to ask for, more than any load needs. The welcome grants the actual number.
 const CREDITS: u16 = 4096;
 
 /// One session with one connection for I/O.
 pub struct Client {
-    /// Carries nothing but the goodbye.
+    /// The control connection, which carries only the goodbye.
     control: TcpStream,
     stream: TcpStream,
     deframer: Deframer,
     to_send: Vec<u8>,
     sent: usize,
     next_sequence: u64,
-    /// Slots that no request has.
+    /// The free slots.
     free: Vec<u16>,
-    /// Blocks of the export, and their size.
+    /// The number of blocks of the export, and their size.
     pub blocks: u64,
     pub block_size: u32,
 }
 
 impl Client {
-    /// Says hello, and joins the session with queue 1. Waits for the answers.
+    /// Opens a session and joins it with queue 1. Waits for the replies.
     pub fn attach(port: u16, export: &str, host: &str) -> io::Result<Client> {
         let (control, first) = join(port, &hello(export, host, None))?;
         let session = SessionRef { queue: 1, epoch: 1, ..first.session };
@@ -48,25 +49,25 @@ impl Client {
         })
     }
 
-    /// Ends the session, so that the target need not remember it. What was not answered is lost.
+    /// Ends the session, so that the target need not remember it. Unanswered requests are lost.
     pub fn leave(&mut self) -> io::Result<()> {
         self.control.write_all(&Header::new(Kind::Goodbye).encode())
     }
 
-    /// Its I/O connection's socket.
+    /// Returns the socket of the I/O connection.
     pub fn socket(&self) -> &TcpStream {
         &self.stream
     }
 
-    /// Requests that it may have outstanding beyond those that it has.
+    /// Returns how many more requests may be outstanding.
     pub fn credits(&self) -> usize {
         self.free.len()
     }
 
-    /// Queues a request; `data` is what it carries.
+    /// Queues a request with this data.
     ///
     /// # Panics
-    /// Without a credit.
+    /// If there is no credit.
     pub fn request(&mut self, op: Op, start: u64, count: u64, data: &[u8]) {
         let slot = self.free.pop().expect("there is a credit");
         let id = self.next_sequence << 16 | u64::from(slot);
@@ -83,7 +84,7 @@ impl Client {
         self.to_send.extend_from_slice(data);
     }
 
-    /// One system call, if there is something to send. Whether all of it is sent.
+    /// Makes one system call if there is something to send. Returns whether everything is sent.
     pub fn flush(&mut self) -> io::Result<bool> {
         if self.sent < self.to_send.len() {
             match self.stream.write(&self.to_send[self.sent..]) {
@@ -100,7 +101,7 @@ impl Client {
         Ok(true)
     }
 
-    /// One system call. Gives how many answers began in what came.
+    /// Makes one system call. Returns how many answers began in what came.
     pub fn receive(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let bytes = match self.stream.read(buffer) {
             Ok(0) => return Err(io::Error::new(ErrorKind::UnexpectedEof, "the target closed a connection")),
@@ -141,7 +142,7 @@ fn hello(export: &str, host: &str, session: Option<SessionRef>) -> Hello {
     }
 }
 
-/// A connection that the target let in.
+/// A connection that the target admitted.
 fn join(port: u16, hello: &Hello) -> io::Result<(TcpStream, Welcome)> {
     let mut stream = TcpStream::connect((Ipv4Addr::LOCALHOST, port))?;
     stream.set_nodelay(true)?;

@@ -1,4 +1,4 @@
-//! What the clients do, and how fast the target lets them.
+//! The load that the clients generate, and its measurement.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -9,35 +9,35 @@ use rustix::time::Timespec;
 
 use crate::client::Client;
 
-/// Bytes of the receive buffer that all clients share.
+/// The size of the receive buffer that all clients share, in bytes.
 const RECEIVE_BUFFER: usize = 256 << 10;
 
-/// Most sockets that one look shows.
+/// The maximum number of sockets that one call of epoll reports.
 const EVENTS: usize = 1024;
 
-/// What to do.
+/// The load.
 pub struct Load {
     pub op: Op,
-    /// Bytes of a request's blocks.
+    /// The size of a request's blocks in bytes.
     pub bytes: u32,
-    /// Requests outstanding, of all clients.
+    /// The total number of outstanding requests of all clients.
     pub outstanding: usize,
     pub time: Duration,
 }
 
-/// Who sends next, and to which blocks.
+/// The choice of the next client and its blocks.
 struct Source<'a> {
     load: &'a Load,
     data: Vec<u8>,
     random: u64,
-    /// With fewer requests than clients: whose turn it is.
+    /// The client whose turn it is, if there are fewer requests than clients.
     turn: usize,
 }
 
 impl Source<'_> {
     fn request(&mut self, client: &mut Client) {
         let count = u64::from(self.load.bytes / client.block_size);
-        // Marsaglia's xorshift64: any sequence that does not repeat soon will do.
+        // Marsaglia's xorshift64 suffices: any sequence that does not repeat soon will do.
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;
         self.random ^= self.random << 17;
@@ -47,8 +47,8 @@ impl Source<'_> {
 }
 
 impl Load {
-    /// Does it. Gives a JSON object: `iops`, and `idle`, the part of the time in which nothing had come: where that is
-    /// little, the clients are what is slow, and not the target.
+    /// Runs the load and returns a JSON object: `iops`, and `idle`, the part of the time in which
+    /// nothing had come. If `idle` is small, the clients are the bottleneck and not the target.
     pub fn run(&self, clients: &mut [Client]) -> io::Result<String> {
         let rotating = self.outstanding < clients.len();
         let watch = epoll::create(epoll::CreateFlags::CLOEXEC)?;
@@ -70,7 +70,7 @@ impl Load {
             source.request(client);
         }
         source.turn = if rotating { self.outstanding } else { 0 };
-        // Whose requests did not fit in their sockets.
+        // The clients whose requests did not fit into their sockets.
         let mut stuck: Vec<usize> = (0..clients.len()).collect();
         let mut buffer = vec![0; RECEIVE_BUFFER];
         let mut events = Vec::with_capacity(EVENTS);
@@ -116,7 +116,7 @@ impl Load {
 }
 
 impl Source<'_> {
-    /// The next client that has a credit.
+    /// Returns the next client that has a credit.
     fn next(&mut self, clients: &[Client]) -> usize {
         loop {
             self.turn = (self.turn + 1) % clients.len();

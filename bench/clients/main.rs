@@ -1,14 +1,15 @@
-//! Many DST clients in one thread, as light as they can be, to see what a target makes of them.
+//! Many lightweight DST clients in one thread, to load a target.
 //!
-//! `dst-clients --port P --export E --exports X --clients N --outstanding T --op read|write --bytes B --ms TIME` attaches N clients,
-//! each a session of its own with a control connection and one for I/O, prints `attached`, and waits for a line on its
-//! standard input: meanwhile they are idle. Then it keeps T requests outstanding in all, at random places of the export,
-//! prints what came of it as JSON, and ends.
+//! `dst-clients --port P --export E --exports X --clients N --outstanding T --op read|write --bytes
+//! B --ms TIME` attaches N clients, each with its own session, a control connection and a
+//! connection for I/O. It prints `attached` and waits for a line on its standard input, during
+//! which the clients are idle. Then it keeps T requests outstanding in total, at random places of
+//! the export, prints the result as JSON, and ends.
 //!
-//! With X of 1 all attach export E, otherwise they are spread over E0 to E(X-1).
+//! If X is 1, all clients attach export E; otherwise they are spread over E0 to E(X-1).
 //!
-//! With more requests than clients, each client has its part of them outstanding all the time. With fewer, a request is
-//! the next client's in turn, and most of them are idle at any moment.
+//! With more requests than clients, each client always has its share of them outstanding. With
+//! fewer, the requests go to the clients in turn, and most clients are idle at any moment.
 
 mod client;
 mod load;
@@ -65,7 +66,7 @@ fn export(args: &Args, client: usize) -> String {
 }
 
 fn run(args: &Args) -> io::Result<()> {
-    // Two files a client: what the system gives at most.
+    // Each client needs two files, so raise the limit to its maximum.
     let limit = getrlimit(Resource::Nofile);
     setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?;
     let mut clients = Vec::new();

@@ -1,7 +1,7 @@
-//! How far two CPUs are from each other: how long a cache line takes there and back.
+//! The distance between two CPUs: the time of a cache line's round trip.
 //!
-//! On a virtual machine that is not settled once: its CPUs are threads of the host, which moves them. Everything
-//! that two processes say to each other depends on it.
+//! On a virtual machine this changes, because its CPUs are threads that the host moves. The cost of
+//! all communication between two processes depends on it.
 
 use std::hint::spin_loop;
 use std::io;
@@ -11,19 +11,22 @@ use std::time::Instant;
 
 use rustix::thread::{CpuSet, sched_setaffinity};
 
-/// There and back so often is a trial; some tenths of a millisecond.
+/// The number of round trips in a trial, which takes some tenths of a millisecond.
 const TURNS: u32 = 2_000;
 
-/// The median of so many trials counts: others may have had a CPU in the slower ones.
+/// The number of trials, of which the median counts. Other processes may have had a CPU during the
+/// slower ones.
 const TRIALS: u32 = 21;
 
-/// A cache line that holds nothing else; two, because CPUs fetch them in pairs.
+/// A value alone in its cache line; in two, because CPUs fetch lines in pairs.
 #[repr(align(128))]
 struct Ball(AtomicU32);
 
-/// Nanoseconds there and back between two CPUs. Takes some 10 ms, and both CPUs whole.
+/// Returns the time of a round trip between two CPUs in nanoseconds. It takes some 10 ms, and all
+/// of both CPUs.
 pub fn round_trip(here: usize, there: usize) -> io::Result<f64> {
-    // Both are tried here first: a thread that can't go to its CPU would leave the other one waiting.
+    // Both CPUs are tried here first, since a thread that cannot be pinned would leave the other
+    // one waiting.
     pin(there)?;
     pin(here)?;
     let ball = Ball(AtomicU32::new(0));
@@ -45,7 +48,7 @@ pub fn round_trip(here: usize, there: usize) -> io::Result<f64> {
     })
 }
 
-/// Waits until the ball is at `turn`, and sends it on.
+/// Waits until the value is `turn`, and increments it.
 fn pass(ball: &Ball, turn: u32) {
     while ball.0.load(Ordering::Acquire) != turn {
         spin_loop();

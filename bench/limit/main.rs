@@ -1,11 +1,14 @@
-//! What the machine gives at most, for DST to be measured against.
+//! The upper bound with which DST is compared: what plain sockets achieve on this machine.
 //!
-//! `dst-limit serve` and `dst-limit drive` are two processes that move the same request and reply bytes over a plain
-//! socket, in poll mode, batched, with no storage behind and nobody who looks at the bytes. `serve` prints the port it
-//! listens on, answers one client, and ends with it. `drive` keeps N requests outstanding and prints `{"iops": …}`.
-//! With `--connections` they have many, and depth is of all of them. Both are one thread; who starts them chooses their cores.
+//! `dst-limit serve` and `dst-limit drive` are two processes that exchange the same request and
+//! reply bytes over a plain socket, in poll mode and in batches, without storage and without
+//! looking at the bytes. `serve` prints the port on which it listens, serves one client, and ends
+//! with it. `drive` keeps N requests outstanding and prints `{"iops": …}`. With `--connections`,
+//! they use many connections, and the depth is the total over all of them. Both have one thread;
+//! the caller chooses their cores.
 //!
-//! `dst-limit cores A B` prints how many nanoseconds a cache line takes from CPU A to CPU B and back.
+//! `dst-limit cores A B` prints the time of a cache line's round trip between CPUs A and B in
+//! nanoseconds.
 
 mod cores;
 mod many;
@@ -22,7 +25,7 @@ usage: dst-limit serve [--connections C]
        dst-limit drive --port P --request BYTES --reply BYTES --depth N --ms TIME [--connections C]
        dst-limit cores CPU CPU";
 
-/// The job, and over how many connections.
+/// The job, and the number of connections.
 fn parse(args: &[String]) -> Option<(Job, usize)> {
     let number = |name: &str| {
         let at = args.iter().position(|arg| arg == name)?;

@@ -1,4 +1,5 @@
-//! Many connections: the same requests and replies as in `sockets`, spread over them; epoll says which have something.
+//! Many connections: the same requests and replies as in `sockets`, spread over connections whose
+//! readiness epoll reports.
 
 use std::io::{self, ErrorKind};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
@@ -11,10 +12,10 @@ use rustix::time::Timespec;
 
 use crate::sockets::{Buffers, End, Job, announce, learn};
 
-/// Most sockets that one look shows.
+/// The maximum number of sockets that one call of epoll reports.
 const EVENTS: usize = 1024;
 
-/// The ends on one side.
+/// All connections of one side.
 struct Hub {
     ends: Vec<End>,
     watch: OwnedFd,
@@ -31,8 +32,8 @@ impl Hub {
         Ok(Hub { ends, watch, events: Vec::with_capacity(EVENTS), buffers: Buffers::new() })
     }
 
-    /// Looks at the sockets once, and lets `each` see every end that has something, with the frames that came in
-    /// completely. Gives `None` when a peer has gone.
+    /// Polls the sockets once and calls `each` for every end that is ready, with the number of
+    /// frames that arrived completely. Returns `None` if a peer has closed.
     fn turn(
         &mut self,
         mut each: impl FnMut(&mut [End], &Buffers, usize, usize) -> io::Result<()>,
@@ -53,13 +54,13 @@ impl Hub {
     }
 }
 
-/// Two files a connection at most: what the system gives.
+/// A connection needs at most two files, so raise the limit to its maximum.
 fn raise_limit() -> io::Result<()> {
     let limit = getrlimit(Resource::Nofile);
     Ok(setrlimit(Resource::Nofile, Rlimit { current: limit.maximum, ..limit })?)
 }
 
-/// Answers so many clients until one of them goes.
+/// Serves this many clients until one of them disconnects.
 pub fn serve(connections: usize) -> io::Result<()> {
     raise_limit()?;
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
@@ -69,7 +70,7 @@ pub fn serve(connections: usize) -> io::Result<()> {
     let answer = |ends: &mut [End], buffers: &Buffers, number: usize, requests| {
         ends[number].to_send += requests;
         match ends[number].flush(buffers) {
-            // How a client goes that had replies to come.
+            // A client that disconnects with outstanding replies causes this error.
             Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => {
                 Ok(())
             }
@@ -80,8 +81,9 @@ pub fn serve(connections: usize) -> io::Result<()> {
     Ok(())
 }
 
-/// Keeps `job.depth` requests outstanding over all connections: each has its part, or, when there are fewer requests than
-/// connections, the next one is the next connection's in turn. Gives the replies a second.
+/// Keeps `job.depth` requests outstanding over all connections. Each connection has its share; if
+/// there are fewer requests than connections, the requests go to the connections in turn. Returns
+/// the replies a second.
 pub fn drive(job: &Job, connections: usize) -> io::Result<f64> {
     raise_limit()?;
     let connect = |_| {

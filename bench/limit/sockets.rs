@@ -1,27 +1,30 @@
-//! One connection, two ends: requests and replies of fixed lengths, as many at a time as there are.
+//! The two ends of one connection: requests and replies of fixed lengths, as many at a time as are
+//! ready.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::time::{Duration, Instant};
 
-/// Bytes of a receive buffer, as DST's own.
+/// The size of a receive buffer in bytes, the same as DST's.
 const RECEIVE_BUFFER: usize = 256 << 10;
 
-/// Most bytes in one send. Where data is large, more at once is slower: the receiver begins later.
+/// The maximum size of one send in bytes. With large data, a larger send is slower, because the
+/// receiver begins later.
 const SEND_BUFFER: usize = 512 << 10;
 
-/// The clock is read once in so many turns; it costs as much as a small message.
+/// The clock is read only once in this many turns, since reading it costs as much as a small
+/// message.
 const TURNS_A_CLOCK: u64 = 64;
 
-/// Counts of frames of one length, on a socket whose bytes nobody looks at.
+/// Counts frames of one length on a socket whose bytes are not examined.
 struct Frames {
     len: usize,
-    /// Bytes of the frame that is coming in or going out already.
+    /// The number of bytes of the current frame that were already transferred.
     part: usize,
 }
 
 impl Frames {
-    /// Frames that are complete by `bytes` more.
+    /// Returns how many frames are completed by `bytes` more bytes.
     fn advance(&mut self, bytes: usize) -> usize {
         let all = self.part + bytes;
         self.part = all % self.len;
@@ -29,16 +32,16 @@ impl Frames {
     }
 }
 
-/// One end of the connection: takes frames of one length, sends frames of another.
+/// One end of a connection, which receives frames of one length and sends frames of another.
 pub struct End {
     pub stream: TcpStream,
     incoming: Frames,
     outgoing: Frames,
-    /// Frames that are to be sent, the one that is sent in part included.
+    /// The number of frames to send, including one that is partly sent.
     pub to_send: usize,
 }
 
-/// What all ends of a thread receive into and send from.
+/// The buffers that all ends of a thread share.
 pub struct Buffers {
     receive: Vec<u8>,
     send: Vec<u8>,
@@ -62,7 +65,8 @@ impl End {
         })
     }
 
-    /// One system call. Gives the frames that came in completely; `None` when the peer has gone.
+    /// Makes one system call. Returns how many frames arrived completely, or `None` if the peer has
+    /// closed.
     pub fn receive(&mut self, buffers: &mut Buffers) -> io::Result<Option<usize>> {
         match self.stream.read(&mut buffers.receive) {
             Ok(0) => Ok(None),
@@ -72,7 +76,7 @@ impl End {
         }
     }
 
-    /// One system call, if there is something to send.
+    /// Makes one system call if there is something to send.
     pub fn flush(&mut self, buffers: &Buffers) -> io::Result<()> {
         let left = self.to_send * self.outgoing.len - self.outgoing.part;
         if left == 0 {
@@ -89,7 +93,8 @@ impl End {
     }
 }
 
-/// The serving end of a connection. Its first eight bytes say how long requests and replies are.
+/// The serving end of a connection. The first eight bytes received are the lengths of requests and
+/// replies.
 pub fn learn(mut stream: TcpStream) -> io::Result<End> {
     let mut lengths = [[0; 4]; 2];
     for length in &mut lengths {
@@ -110,13 +115,13 @@ pub fn announce(mut stream: TcpStream, job: &Job) -> io::Result<End> {
     End::new(stream, job.reply, job.request)
 }
 
-/// Answers a client until it goes.
+/// Serves a client until it disconnects.
 pub fn serve() -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
     println!("{}", listener.local_addr()?.port());
     let mut end = learn(listener.accept()?.0)?;
     match answer(&mut end) {
-        // How a client goes that had replies to come.
+        // A client that disconnects with outstanding replies causes this error.
         Err(error) if matches!(error.kind(), ErrorKind::ConnectionReset | ErrorKind::BrokenPipe) => Ok(()),
         done => done,
     }
@@ -131,7 +136,7 @@ fn answer(end: &mut End) -> io::Result<()> {
     Ok(())
 }
 
-/// What `drive` is to do.
+/// The job of `drive`.
 pub struct Job {
     pub port: u16,
     pub request: usize,
@@ -140,7 +145,7 @@ pub struct Job {
     pub time: Duration,
 }
 
-/// Keeps `depth` requests outstanding for `time`. Gives the replies a second.
+/// Keeps `depth` requests outstanding for `time`. Returns the replies a second.
 pub fn drive(job: &Job) -> io::Result<f64> {
     let mut end = announce(TcpStream::connect((Ipv4Addr::LOCALHOST, job.port))?, job)?;
     end.to_send = job.depth;

@@ -1,4 +1,4 @@
-//! The client's side: its slab, and what it makes of answers.
+//! The client's side: its slab, and the processing of answers.
 
 use dst_session::deframer::{Deframer, Piece};
 use dst_session::transactions::{Request, Transactions};
@@ -7,10 +7,10 @@ use dst_wire::Status;
 use crate::BATCH;
 
 pub struct Client {
-    /// Each for the number of its I/O, in place of a pointer to it.
+    /// The slab, with the number of each I/O in place of a pointer to it.
     transactions: Transactions<u64>,
     deframer: Deframer,
-    /// I/Os that came back.
+    /// The number of completed I/Os.
     pub completed: u64,
 }
 
@@ -21,13 +21,14 @@ impl Client {
         Client { transactions, deframer: Deframer::new(), completed: 0 }
     }
 
-    /// One I/O.
+    /// Submits one I/O.
     #[inline(never)]
     pub fn submit(&mut self, request: Request, user: u64) {
         self.transactions.begin(request, user, user, None).expect("there is a slot");
     }
 
-    /// Gathers all that waits, as for one system call, which takes everything. Only headers: data is where it is.
+    /// Gathers everything that waits, as for one system call that accepts all of it. Only headers
+    /// are gathered, since data is sent from where it is.
     #[inline(never)]
     pub fn send(&mut self, wire: &mut Vec<u8>) {
         let mut bytes = 0;
@@ -38,7 +39,7 @@ impl Client {
         assert_eq!(self.transactions.sent(bytes), BATCH, "all frames went out");
     }
 
-    /// Answers without their data, which would be received into the users' buffers.
+    /// Processes answers without their data, which would be received into the users' buffers.
     #[inline(never)]
     pub fn complete(&mut self, wire: &[u8]) {
         let mut at = 0;

@@ -1,8 +1,10 @@
-//! The hot paths of an I/O through the pure layers, both sides, without sockets and SPDK: for counting instructions.
+//! The hot paths of an I/O through the pure layers of both sides, without sockets and SPDK, for
+//! counting instructions.
 //!
-//! `dst-paths BATCHES` moves that many batches of [`BATCH`] reads and as many of writes from a client's slab to a target's
-//! record and back. The steps are functions that are not inlined, so that a profiler tells what each takes;
-//! `bench/instructions.py` runs it under callgrind and divides.
+//! `dst-paths BATCHES` moves that many batches of [`BATCH`] reads, and as many of writes, from a
+//! client's slab to a target's record and back. The steps are functions that are not inlined, so
+//! that a profiler shows each of them. `bench/instructions.py` runs the program under callgrind and
+//! divides the counts.
 
 mod client;
 mod target;
@@ -17,10 +19,10 @@ use dst_wire::{Crc32c, Op};
 use client::Client;
 use target::Target;
 
-/// I/Os that one system call moves: half of a queue of 128 that is always full.
+/// The number of I/Os that one system call moves: half of a queue of 128 that is always full.
 const BATCH: usize = 64;
 
-/// Bytes of an I/O.
+/// The size of an I/O in bytes.
 const BYTES: u32 = 4096;
 
 const BLOCK: u32 = 512;
@@ -31,7 +33,7 @@ fn request(op: Op, number: u64) -> Request {
     Request { op, start: number % 1000 * blocks, count: blocks, request_len, answer_len }
 }
 
-/// Of one I/O's data: what a digest costs besides.
+/// Computes the digest of one I/O's data, which is counted separately.
 #[inline(never)]
 fn digest(data: &[u8]) -> u32 {
     Crc32c::of(data)
@@ -44,7 +46,7 @@ fn main() -> ExitCode {
     };
     let mut client = Client::new();
     let mut target = Target::new();
-    // What is on the wire, in one direction and the other.
+    // The bytes on the wire in each direction.
     let (mut requests, mut answers) = (Vec::with_capacity(1 << 20), Vec::with_capacity(1 << 20));
     let data = [0x5a; BYTES as usize];
     let mut number = 0;

@@ -1,4 +1,4 @@
-//! The target's side: what it makes of requests, its record, and its answers.
+//! The target's side: the processing of requests, its record, and its answers.
 
 use dst_session::deframer::{Deframer, Piece};
 use dst_session::request::{Checked, check};
@@ -12,7 +12,7 @@ pub struct Target {
     device: Device,
     slots: Slots,
     deframer: Deframer,
-    /// What the backend has: the slot, and how much data the answer carries.
+    /// The requests in the backend: the slot, and the size of the answer's data.
     executing: Vec<(u16, u32)>,
 }
 
@@ -37,7 +37,7 @@ impl Target {
         }
     }
 
-    /// Requests without their data, which would be received into the backend's buffers.
+    /// Processes requests without their data, which would be received into the backend's buffers.
     #[inline(never)]
     pub fn parse(&mut self, wire: &[u8]) {
         let mut at = 0;

@@ -1,6 +1,7 @@
-"""Who is measured. A peer moves a bdev of a target, on the target's core, to bdevperf, on the client's core.
+"""The peers that are measured. A peer carries a bdev from a target, on the target's core, to
+bdevperf, on the client's core.
 
-The variants of one peer are measured like peers of their own, and are a family: the best of them counts.
+Variants of one peer are measured like separate peers and form a family, of which the best counts.
 """
 
 from __future__ import annotations
@@ -22,42 +23,46 @@ class Peer(ABC):
     name: str
     family: str
     safety = False
-    """Whether it is there for what digests and ciphers cost."""
+    """Whether the peer is measured only for the cost of digests and ciphers."""
 
     def suits(self, case: Case) -> bool:
-        """Whether this variant may win in this case."""
+        """Whether this variant may be the best one in this case."""
         return True
 
     def quick(self, case: Case) -> bool:
-        """Whether QUICK=1 measures it too: of variants the one that wins most often."""
+        """Whether QUICK=1 measures it, too: of the variants, only the one that is usually the
+        best."""
         return self.suits(case)
 
     @abstractmethod
     def missing(self, methods: set[str]) -> str | None:
-        """Why it can't be measured on this machine, with an SPDK that has these RPC methods."""
+        """Returns the reason why the peer cannot be measured on this machine with an SPDK that has
+        these RPC methods, or None."""
 
     @abstractmethod
     def run(self, stage: Stage) -> tuple[Figures, float]:
-        """The figures of one run of the stage's case, and how much others disturbed it."""
+        """Returns the figures of one run of the stage's case, and how much other processes
+        disturbed it."""
 
 
 class SpdkPeer(Peer):
-    """One whose both ends are SPDK's applications."""
+    """A peer whose ends are both SPDK applications."""
 
     service: str
-    """Peers that name the same share a target process."""
+    """Peers with the same service share a target process."""
     setup = Setup(environment().bin)
     mib = 768
-    """Of the target: 500 for what SPDK's applications take for themselves, the volume, the transport's buffers."""
+    """The target's memory: 500 for the SPDK application itself, the volume, and the transport's
+    buffers."""
     target_arguments: dict[str, Any] = {}
 
     @abstractmethod
     def serve(self, target: Application, bdev: str) -> Remote:
-        """Exports the bdev, for all peers of this service."""
+        """Exports the bdev for all peers of this service."""
 
     @abstractmethod
     def attach(self, client: Application, remote: Remote) -> None:
-        """As BDEV."""
+        """Attaches the bdev under the name BDEV."""
 
     @abstractmethod
     def detach(self, client: Application) -> None: ...

@@ -1,4 +1,4 @@
-"""DST, with its defaults, which are what users get, but for digests, which the peers have not by default either."""
+"""DST with its defaults, except for digests, which the other peers do not use by default either."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from peers import SpdkPeer
 from peers.keys import KEY, key_file
 from stage import BDEV, Setup
 
-# Hosts of the export: one without and one with a key.
+# The hosts of the export: one without a key and one with a key.
 PLAIN, KEYED = "plain", "keyed"
 
 
@@ -21,7 +21,8 @@ class DstPeer(SpdkPeer):
     service = "dst"
 
     def __init__(self, name: str = "dst", safety: bool = False, folder: Path | None = None, **options: Any) -> None:
-        """`options` of bdev_dst_create; `safety`: one with digests or a cipher, only where bytes a second count."""
+        """`options`: those of bdev_dst_create. `safety`: the peer has digests or a cipher, and is
+        measured only in cases where throughput matters."""
         self.name = self.family = name
         self.setup = Setup(folder) if folder else self.setup
         self.safety = safety

@@ -1,4 +1,4 @@
-"""SPDK's iSCSI target, with SPDK's initiator, which is libiscsi."""
+"""SPDK's iSCSI target with SPDK's initiator (libiscsi)."""
 
 from __future__ import annotations
 
@@ -12,16 +12,17 @@ from peers import SpdkPeer
 from stage import BDEV, Setup
 
 IQN = "iqn.2016-06.io.spdk"
-# What the target takes unless it is started with another max_queue_depth (DEFAULT_MAX_QUEUE_DEPTH in its iscsi.h).
+# The target's default queue depth (DEFAULT_MAX_QUEUE_DEPTH in its iscsi.h).
 QUEUE_DEPTH = 64
 
 
 class IscsiPeer(SpdkPeer):
     name = family = service = "iscsi"
     setup = Setup(SpdkPeer.setup.folder, iscsi=True)
-    # 400 more than others, for the pools of its default number of connections.
+    # 400 MiB more than others, for the pools of its default number of connections.
     mib = 1152
-    # In 20.07 another application that starts wipes out its connections, unless it has a number of its own.
+    # In 20.07, another application that starts wipes out the target's connections, unless the
+    # target has its own shared-memory id.
     target_arguments = {"shm_id": os.getpid()}
 
     def quick(self, case: Case) -> bool:

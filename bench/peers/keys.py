@@ -1,4 +1,4 @@
-"""The key of those who encrypt, in files."""
+"""The key files of the peers that encrypt."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ KEY = os.urandom(32)
 
 @cache
 def key_file(text: str) -> str:
-    """The name of a file with this text, which nobody else may read."""
+    """Writes a private file with this text and returns its name."""
     descriptor, path = tempfile.mkstemp(prefix="dst-bench-key-")
     os.write(descriptor, text.encode())
     os.close(descriptor)

@@ -1,4 +1,4 @@
-"""The limit: DST's bytes over plain sockets, by the program in limit/."""
+"""The limit: the same bytes as DST's over plain sockets, by the program in limit/."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from measure import Figures, of_rate
 from peers import Peer
 from stage import Stage, core_masks
 
-# Bytes of a frame's header: HEADER_LEN in src/wire/header.rs.
+# The size of a frame's header: HEADER_LEN in src/wire/header.rs.
 HEADER = 48
 
 
@@ -22,14 +22,14 @@ class LimitPeer(Peer):
     name = family = "limit"
 
     def suits(self, case: Case) -> bool:
-        # It has no mixtures, and one thread.
+        # It has no mixed workloads, and only one thread.
         return case.workload != "randrw" and case.cores == 1
 
     def missing(self, methods: set[str]) -> str | None:
         return None
 
     def run(self, stage: Stage) -> tuple[Figures, float]:
-        # Logs of its own.
+        # A separate lab, for its own logs.
         with closing(Lab(Dst())) as lab:
             return self._run(stage, lab)
 
@@ -43,13 +43,14 @@ class LimitPeer(Peer):
         numbers = {"port": port, "request": request, "reply": reply, "depth": case.depth, "ms": stage.limit_ms}
         options = [part for name, value in numbers.items() for part in (f"--{name}", str(value))]
         driver = lab.process("limit-drive", ["taskset", client_core, program, "drive", *options])
-        # Of the server alone: the driver is gone when it has finished.
+        # Only the server is watched, since the driver is gone when it has finished.
         code, disturbed = machine.watch([server.pid], lambda: driver.wait(stage.limit_ms / 1e3 + 10.0))
         assert code == 0, driver.tail()
         return of_rate(float(json.loads(_last_line(driver.text()))["iops"]), case.depth), disturbed
 
 
 def _last_line(log: str) -> str:
-    """What it printed last; empty when that is no whole line yet. The first line of a log is the command."""
+    """Returns the last line that was printed, or nothing if it is incomplete. The first line of a
+    log is the command."""
     lines = log.splitlines()[1:]
     return lines[-1] if lines and log.endswith("\n") else ""

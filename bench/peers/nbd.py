@@ -1,6 +1,7 @@
-"""NBD: nbdkit or qemu-nbd as the server, and fio with its nbd engine (libnbd) as the client; SPDK has no NBD initiator.
+"""NBD, with nbdkit or qemu-nbd as the server and fio's nbd engine (libnbd) as the client, since
+SPDK has no NBD initiator.
 
-Each is one process on its side's core; none of them polls.
+Each side is one process on its core; neither polls.
 """
 
 from __future__ import annotations
@@ -49,14 +50,15 @@ class NbdPeer(Peer):
     def run(self, stage: Stage) -> tuple[Figures, float]:
         case = stage.case
         client_core, target_core = core_masks(1)
-        # Its own lab: processes and logs of this run only. In memory, for qemu-nbd's file.
+        # A separate lab for this run's processes and logs, in memory because of qemu-nbd's file.
         with closing(Lab(Dst())) as lab, tempfile.TemporaryDirectory(dir="/dev/shm") as memory:
             port = free_port()
             server = lab.process(self.name, ["taskset", target_core, *self._command(case, port, Path(memory))])
             wait_until(lambda: _listens(port, server), f"{self.name} to listen")
             driver = lab.process("fio", ["taskset", client_core, *_fio(case, port, stage.seconds)])
             assert driver.wait(stage.seconds + 20.0) == 0, driver.tail()
-            # Threads of a server wait for one another's core: that is not others' doing.
+            # The threads of a server wait for each other's core, which does not count as a
+            # disturbance.
             return parse(driver.text()), 0.0
 
     def _command(self, case: Case, port: int, memory: Path) -> list[str]:
@@ -92,7 +94,7 @@ def _fio(case: Case, port: int, seconds: int) -> list[str]:
 
 
 def parse(log: str) -> Figures:
-    """fio's JSON, and what may be printed before it."""
+    """Parses fio's output: JSON, possibly after other lines."""
     found: Any = json.loads(log[log.index("\n{") :])["jobs"][0]["mixed"]
     percentiles = (found["clat_ns"]["percentile"][name] / 1e3 for name in PERCENTILES)
     return Figures(found["iops"], found["lat_ns"]["mean"] / 1e3, *percentiles)

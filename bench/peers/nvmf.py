@@ -1,4 +1,4 @@
-"""SPDK's own NVMe/TCP, at both ends."""
+"""SPDK's NVMe/TCP at both ends."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from stage import CONTROLLER, Setup, Sockets
 HOST = "nqn.2016-06.io.spdk:bench"
 TLS_KEY = "bench"
 FIRST_WITH_DIGESTS = (21, 1)
-"""Of bdev_nvme_attach_controller's hdgst and ddgst."""
+"""The hdgst and ddgst of bdev_nvme_attach_controller."""
 
 
 class NvmfPeer(SpdkPeer):
@@ -34,11 +34,12 @@ class NvmfPeer(SpdkPeer):
         digest: bool = False,
         tls: bool = False,
     ) -> None:
-        """`transport`: parameters of nvmf_create_transport. `sizes`: of I/O, in bytes, for which it is meant,
-        and for which QUICK=1 measures it. `digest`: over headers and data. `tls`: TLS 1.3 with a pre-shared key."""
+        """`transport`: parameters of nvmf_create_transport. `sizes`: the I/O sizes in bytes for
+        which the variant is meant, and for which QUICK=1 measures it. `digest`: over headers and
+        data. `tls`: TLS 1.3 with a pre-shared key."""
         self.name = name
         self.family = family
-        # In-capsule data has room of its own for each request of each connection.
+        # In-capsule data needs its own room for each request of each connection.
         self.mib = 1024 if transport and "in_capsule_data_size" in transport else self.mib
         self.service = name
         self.setup = Setup(self.setup.folder, sockets)
@@ -96,16 +97,17 @@ def _address(remote: Remote) -> dict[str, str]:
 
 
 def _tls_key_file() -> str:
-    """A key in NVMe/TCP's own format: for SHA-256, 32 bytes and their CRC-32."""
+    """Returns a key in NVMe/TCP's format: for SHA-256, 32 bytes and their CRC-32."""
     coded = base64.b64encode(KEY + zlib.crc32(KEY).to_bytes(4, "little")).decode()
     return key_file(f"NVMeTLSkey-1:01:{coded}:")
 
 
-# SPDK's default queue of 128 takes 127 commands: room for a depth of 128 and more. Small data in small buffers, of
-# which a core keeps as many as it has requests.
+# SPDK's default queue of 128 holds 127 commands, so the queue is larger, for a depth of 128 and
+# more. Small data goes into small buffers, of which a core keeps as many as it has requests.
 SMALL = {"max_queue_depth": 256, "io_unit_size": 8 * KIB, "num_shared_buffers": 4095, "buf_cache_size": 256}
 SMALL_SIZES = range(16 * KIB)
-# Writes carry their data at once, up to the largest I/O; buffers for as many requests as are under way.
+# Writes carry their data in the capsule, up to the largest I/O, with buffers for as many requests
+# as are outstanding.
 LARGE = {"max_queue_depth": 256, "in_capsule_data_size": 128 * KIB, "num_shared_buffers": 1023, "buf_cache_size": 128}
 LARGE_SIZES = range(16 * KIB, 1 << 30)
 ALL_SIZES = range(1 << 30)

@@ -1,4 +1,4 @@
-"""Every peer there is, in the order in which a round takes them, and who is compared with whom."""
+"""All peers in the order of a round, and the comparisons between them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,10 @@ from peers.nvmf import NVMF
 
 BASE = "dst"
 SECOND = "dst-b"
-"""DST of another build, beside the first."""
+"""DST of a second build, compared with the first."""
 
-# Families, and the first of the pair is always one peer. What DST gains, then what safety costs and what it gains.
+# Pairs of families to compare; the first of each pair has only one peer. First what DST gains, then
+# the cost and the gain of safety.
 COMPARED = [
     (BASE, "nvmf"),
     (BASE, "limit"),
@@ -29,12 +30,14 @@ COMPARED = [
     (SECOND, "nvmf"),
 ]
 
-# Who DST is measured beside in every case; the others in the main cases only.
+# The families that DST is compared with in every case; the others are measured only in the main
+# cases.
 ALWAYS = {BASE, SECOND, "nvmf", "limit"}
 
 
 def peers(dst_bin: Path | None = None, dst_bin_b: Path | None = None) -> list[Peer]:
-    """`dst_bin`, `dst_bin_b`: folders with spdk_tgt and bdevperf of a first and of a second build of DST."""
+    """`dst_bin`, `dst_bin_b`: folders with spdk_tgt and bdevperf of a first and of a second build
+    of DST."""
     second = [DstPeer(SECOND, folder=dst_bin_b)] if dst_bin_b else []
     return [
         DstPeer(BASE, folder=dst_bin),

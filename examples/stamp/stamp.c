@@ -1,11 +1,12 @@
 /*
- * stamp: a small SPDK application of one's own that uses a remote bdev.
+ * stamp: a small SPDK application that uses a remote bdev.
  *
  *   stamp --json FILE -b BDEV
  *
- * FILE is SPDK's configuration, with the bdev_dst_create in it that makes BDEV; with "wait": false in that call the
- * bdev may come later, when its target is there, and this waits for it. Writes the bdev's first block, reads it back,
- * compares, and says what it did. There is nothing of DST in here: to its users it is a bdev like any other.
+ * FILE is an SPDK configuration that contains the bdev_dst_create call for BDEV. With "wait": false
+ * in that call, the bdev may appear later, when its target is up; the application waits for it. It
+ * writes the bdev's first block, reads it back, compares, and prints the result. It contains
+ * nothing specific to DST: to its users, a remote bdev is a bdev like any other.
  */
 #include <stdio.h>
 #include <string.h>
@@ -103,7 +104,7 @@ use(void)
 		end("not enough memory");
 		return;
 	}
-	snprintf(g_stamp.written, g_stamp.block_size, "stamped by an application of one's own");
+	snprintf(g_stamp.written, g_stamp.block_size, "stamped by an example application");
 	if (spdk_bdev_write_blocks(g_stamp.desc, g_stamp.channel, g_stamp.written, 0, 1, write_done, NULL) != 0) {
 		end("the write could not be submitted");
 	}
@@ -170,7 +171,7 @@ main(int argc, char **argv)
 		return 1;
 	}
 	if (g_bdev_name == NULL) {
-		fprintf(stderr, "stamp: say with -b which bdev\n");
+		fprintf(stderr, "stamp: option -b BDEV is required\n");
 		return 1;
 	}
 	rc = spdk_app_start(&opts, start, NULL);

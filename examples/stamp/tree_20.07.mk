@@ -1,7 +1,8 @@
-# SPDK 20.07, which has no pkg-config files yet: all of its and DPDK's libraries of the tree, and what they need.
+# SPDK 20.07, which has no pkg-config files: all libraries of SPDK and DPDK in the tree, and the
+# system libraries that they need.
 
 ifeq ($(wildcard $(SPDK_DIR)/build/lib/libspdk_event.a),)
-$(error SPDK is not known to pkg-config; set SPDK_DIR to a built SPDK tree)
+$(error pkg-config does not find SPDK; set SPDK_DIR to a built SPDK tree)
 endif
 
 spdk_cflags := -isystem $(SPDK_DIR)/include

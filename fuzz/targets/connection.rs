@@ -1,11 +1,12 @@
-//! A whole connection, with the code that both ends have for its bytes: the key agreement, then frames in records, over
-//! sockets that take and give as many bytes as they like. Somebody in between changes, cuts, repeats, reorders, leaves out and
-//! returns what goes by, and puts in what was heard of another connection with the same key.
+//! A whole connection, with the code that both ends use for its bytes: the key agreement, then
+//! frames in records, over sockets that transfer any number of bytes at a time. An attacker on the
+//! path changes, cuts, repeats, reorders, drops and returns what passes, and inserts what it
+//! recorded of another connection with the same key.
 //!
-//! What an end takes is the beginning of what the other one has sent on this connection; all of it, if nobody did
-//! anything. After the first thing that it can't believe it takes nothing more.
+//! An end accepts a prefix of what the other end has sent on this connection, and all of it if
+//! there was no attack. After the first thing that it rejects, it accepts nothing more.
 //!
-//! The input: the cipher, how sockets behave, then commands of three bytes.
+//! The input consists of the cipher, the behaviour of the sockets, and commands of three bytes.
 #![no_main]
 
 #[path = "connection/end.rs"]
@@ -17,25 +18,24 @@ use std::sync::OnceLock;
 
 use dst_security::handshake::ENTROPY_LEN;
 use libfuzzer_sys::fuzz_target;
-use spdk::net::NetConfig;
 use spdk::sock::Sock;
-use spdk::world;
+use world::net::{self, NetConfig};
 
 use end::End;
 use way::Way;
 
-/// Both ends of a connection, and who is between them.
+/// Both ends of a connection, and the attacker between them.
 struct Connection {
     /// The client and the target.
     ends: [End; 2],
-    /// What is on its way to the target and to the client.
+    /// The directions to the target and to the client.
     ways: [Way; 2],
 }
 
 impl Connection {
     fn new(cipher: u8, partial: u64, entropy: &[[u8; ENTROPY_LEN]; 2]) -> Connection {
         world::begin(u64::from(cipher), false);
-        spdk::net::configure(NetConfig { delay_us: 0, buffer: (4096, 200_000), partial });
+        net::configure(NetConfig { delay_us: 0, buffer: (4096, 200_000), partial });
         let ((client, near), (far, target)) = (Sock::pair(), Sock::pair());
         let (near, far) = (std::rc::Rc::new(near), std::rc::Rc::new(far));
         Connection {
@@ -44,7 +44,7 @@ impl Connection {
         }
     }
 
-    /// Each does what it can do now. `forwards`: also who is between them.
+    /// Lets each end make progress. With `forwards`, the attacker forwards bytes, too.
     fn turn(&mut self, forwards: bool) {
         for end in &mut self.ends {
             end.turn();
@@ -60,7 +60,7 @@ impl Connection {
         self.check();
     }
 
-    /// What was taken was sent.
+    /// Checks that everything accepted was sent.
     fn check(&self) {
         let [client, target] = &self.ends;
         for (taker, sender) in [(client, target), (target, client)] {
@@ -78,12 +78,12 @@ impl Connection {
         }
     }
 
-    /// All that is under way arrives.
+    /// Delivers everything that is under way.
     fn settle(&mut self) {
         let mut rest = 1000;
         loop {
             let before = self.progress();
-            // The sockets may take less than they could a few times.
+            // The sockets may accept less than they could a limited number of times.
             (0..4).for_each(|_| self.turn(true));
             if self.progress() == before {
                 return;
@@ -98,7 +98,7 @@ impl Connection {
     }
 }
 
-/// What was heard of another connection, in each direction, a frame or a record each.
+/// What was recorded of another connection in each direction, one entry for each frame or record.
 fn heard(cipher: u8) -> &'static [Vec<Vec<u8>>; 2] {
     static HEARD: [OnceLock<[Vec<Vec<u8>>; 2]>; 3] = [const { OnceLock::new() }; 3];
     HEARD[usize::from(cipher % 3)].get_or_init(|| {
@@ -117,7 +117,7 @@ fuzz_target!(|input: &[u8]| {
     let heard = heard(cipher);
     let mut connection = Connection::new(cipher, u64::from(partial % 4) * 200, &[[8; 32], [9; 32]]);
     let mut is_changed = false;
-    // More of them only take longer.
+    // More commands would only take longer.
     for _ in 0..200 {
         let Some((&[what, at, value], rest)) = commands.split_first_chunk() else { break };
         commands = rest;
@@ -171,7 +171,7 @@ fuzz_target!(|input: &[u8]| {
     connection.settle();
     if !is_changed {
         let [client, target] = &connection.ends;
-        assert!(client.is_secured() && target.is_secured(), "nobody did anything");
+        assert!(client.is_secured() && target.is_secured(), "there was no attack");
         for (taker, sender) in [(client, target), (target, client)] {
             let (taken, sent) = (taker.frames.taken.len(), sender.sent.len());
             assert!(

@@ -1,14 +1,14 @@
-//! A byte stream: however it is cut into pieces, the same frames, or the same error after the same frames,
-//! come out.
+//! A byte stream. However it is cut into pieces, it must yield the same frames, or the same error
+//! after the same frames.
 //!
-//! The input is the number of cuts, that many lengths of pieces, then the stream.
+//! The input consists of the number of cuts, that many lengths of pieces, and the stream.
 #![no_main]
 
 use dst_session::deframer::{Deframer, Piece};
 use dst_wire::{HEADER_LEN, Header, WireError};
 use libfuzzer_sys::fuzz_target;
 
-/// The frames of a stream, and what ended it.
+/// The frames of a stream, and the error that ended it, if any.
 #[derive(Debug, PartialEq)]
 struct Read {
     frames: Vec<(Header, Vec<u8>)>,
@@ -16,8 +16,8 @@ struct Read {
     data_left: usize,
 }
 
-/// Makes the CRCs of headers right, and lengths such that the stream has more than one frame, up to the
-/// first header that is none even then.
+/// Corrects the CRCs of headers, and their lengths such that the stream has more than one frame, up
+/// to the first header that stays invalid.
 fn repair(stream: &mut [u8]) {
     let mut rest = stream;
     while let Some((header, data)) = rest.split_first_chunk_mut::<HEADER_LEN>() {
@@ -33,7 +33,7 @@ fn repair(stream: &mut [u8]) {
     }
 }
 
-/// Feeds `stream` in pieces of the given lengths, the last one again and again. `apart`: data is
+/// Feeds `stream` in pieces of the given lengths, repeating the last one. With `apart`, data is
 /// received elsewhere, as large data is.
 fn read(stream: &[u8], lengths: &[u8], apart: bool) -> Read {
     let mut deframer = Deframer::new();
@@ -85,7 +85,7 @@ fuzz_target!(|data: &[u8]| {
     assert_eq!(read(&stream, lengths, true), whole);
     assert_eq!(read(&stream, &[1], false), whole);
 
-    // What came out is what went in.
+    // The output equals the input.
     let mut at = 0;
     let complete = whole.frames.len().saturating_sub(1);
     for (i, (header, data)) in whole.frames.iter().enumerate() {

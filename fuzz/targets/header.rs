@@ -1,12 +1,13 @@
-//! Headers: the bytes as they are, then with the CRC made right, or nothing behind it would be reached.
+//! Headers: first the bytes as they are, then with a correct CRC, since the decoder rejects all
+//! others at once.
 #![no_main]
 
 use dst_wire::{HEADER_LEN, Header, WireError};
 use libfuzzer_sys::fuzz_target;
 
-/// The CRC is over what is in front of it.
+/// The CRC covers the bytes before it.
 const CRC_AT: usize = 44;
-/// Reserved bytes are not kept.
+/// Reserved bytes are not preserved.
 const RESERVED: std::ops::Range<usize> = 36..44;
 
 fuzz_target!(|data: &[u8]| {

@@ -1,4 +1,4 @@
-//! What a target reads first from anybody at all.
+//! The hello, which a target decodes before it knows anything about its sender.
 #![no_main]
 
 use dst_wire::{ATTRIBUTES_MAX, Hello};

@@ -1,5 +1,6 @@
-//! Records between two ends that have the keys, while somebody in between changes, cuts, repeats and reorders them: what is
-//! taken is what was sent, in its order, and after the first that is not, nothing more.
+//! Records between two ends that have the keys, while an attacker on the path changes, cuts,
+//! repeats and reorders them. What is accepted must equal what was sent, in order, up to the first
+//! difference.
 #![no_main]
 
 use dst_security::record::RecordHeader;
@@ -21,7 +22,7 @@ fn ends(cipher: u8) -> (Keys, Keys) {
 fuzz_target!(|input: &[u8]| {
     let Some((&cipher, mut input)) = input.split_first() else { return };
     let (mut send, mut receive) = ends(cipher);
-    // What was sent, and what is on the way.
+    // The data that was sent, and the records that are on the way.
     let mut sent: Vec<Vec<u8>> = Vec::new();
     let mut stream: Vec<Vec<u8>> = Vec::new();
     while let Some((&[what, at, value], rest)) = input.split_first_chunk() {

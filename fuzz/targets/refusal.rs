@@ -1,4 +1,4 @@
-//! What a client reads from a target that does not let it in.
+//! The refusal, which a client decodes.
 #![no_main]
 
 use dst_wire::{ATTRIBUTES_MAX, Refusal};

@@ -1,5 +1,6 @@
-//! What a target reads first from anybody: the offer and the Noise message, with a key that the sender does not have,
-//! or has (the first byte says which), and then changes what it sends.
+//! The Secure, which a target decodes before it knows anything about its sender: the offer and the
+//! Noise message. The first byte of the input selects whether the sender has the key; a sender that
+//! has it changes its message afterwards.
 #![no_main]
 
 use dst_security::{Initiator, Psk, accept};
@@ -12,9 +13,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((&mode, bytes)) = input.split_first() else { return };
     if mode % 2 == 0 {
         if let Ok(secure) = Secure::decode(bytes) {
-            // Another key than below: from the comparison there the fuzzer learns the bytes of an honest message.
+            // This key differs from the one below: from the comparison there, the fuzzer learns the
+            // bytes of an honest message.
             let key = Psk::new(Zeroizing::new([6; 32]));
-            assert!(accept(&[key], &secure, &[9; 32]).is_err(), "nobody guesses a tag");
+            assert!(accept(&[key], &secure, &[9; 32]).is_err(), "a tag cannot be guessed");
             let again = encode_secure(secure.bound, secure.noise);
             assert_eq!(Secure::decode(&again), Ok(secure));
         }

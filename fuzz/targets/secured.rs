@@ -1,4 +1,5 @@
-//! What a client reads from whoever says to be its target: any bytes, or an honest answer that was changed.
+//! The Secured, which a client decodes from a target that it does not trust yet: any bytes, or an
+//! honest reply that was changed.
 #![no_main]
 
 use dst_security::{Initiator, Psk, accept};
@@ -11,9 +12,10 @@ fuzz_target!(|input: &[u8]| {
     let Some((&mode, bytes)) = input.split_first() else { return };
     let offer = Offer { versions: (1, 1), export: "vol".into(), host: "me".into(), ciphers: vec![2, 3] };
     if mode % 2 == 0 {
-        // Not the one below: from the comparison there the fuzzer learns the bytes of an honest answer.
+        // This key differs from the one below: from the comparison there, the fuzzer learns the
+        // bytes of an honest reply.
         let (initiator, _) = Initiator::begin(&key(), &offer, &[5; 32]);
-        assert!(initiator.finish(bytes).is_err(), "nobody guesses a tag");
+        assert!(initiator.finish(bytes).is_err(), "a tag cannot be guessed");
         return;
     }
     let (initiator, message) = Initiator::begin(&key(), &offer, &[8; 32]);

@@ -1,4 +1,4 @@
-//! What a client reads from a target that it does not know yet.
+//! The welcome, which a client decodes from a target that it does not trust yet.
 #![no_main]
 
 use dst_wire::{ATTRIBUTES_MAX, Welcome};

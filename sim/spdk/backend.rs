@@ -2,10 +2,11 @@
 
 use spdk_contract::io::IoKind;
 pub use spdk_contract::io::IoStatus;
+use world::store::{self, Action, PendingIo, Request, Status};
+use world::with;
 
+use crate::desc::Share;
 use crate::dma::DmaVec;
-use crate::store::{self, PendingIo, Request};
-use crate::world::{with, with_in_drop};
 
 /// An I/O to a bdev.
 pub struct BackendIo<T> {
@@ -21,26 +22,6 @@ pub struct BackendIo<T> {
 pub trait BackendDone: Sized + 'static {
     /// The I/O has ended. Called on the thread that submitted it, never inside the submission.
     fn done(io: Box<BackendIo<Self>>, status: IoStatus);
-}
-
-/// One holder of a descriptor.
-pub(crate) struct Share {
-    pub process: u32,
-    pub desc: u64,
-}
-
-impl Share {
-    fn again(&self) -> Share {
-        let Share { process, desc } = *self;
-        with(|w| crate::bdev::hold(w, process, desc));
-        Share { process, desc }
-    }
-}
-
-impl Drop for Share {
-    fn drop(&mut self) {
-        with_in_drop(|w| crate::bdev::release(w, self.process, self.desc));
-    }
 }
 
 /// A way to the bdev for one SPDK thread. I/O in flight keeps it open.
@@ -64,7 +45,8 @@ impl<T: BackendDone> PendingIo for BackendIo<T> {
         self.data.bytes_mut()
     }
 
-    fn done(mut self: Box<Self>, status: IoStatus) {
+    fn done(mut self: Box<Self>, status: Status) {
+        let status = io_status(status);
         let share = self.share.take();
         T::done(self, status);
         drop(share);
@@ -75,6 +57,11 @@ impl Channel {
     /// Bytes in a block.
     pub fn block_size(&self) -> u32 {
         self.block_size
+    }
+
+    /// Returns whether the bdev is removed.
+    pub fn is_removed(&self) -> bool {
+        with(|w| self.share.is_removed(w))
     }
 
     /// Reads into `io.data`.
@@ -118,7 +105,7 @@ impl Channel {
     }
 
     fn submit<T: BackendDone>(&self, mut io: Box<BackendIo<T>>, kind: IoKind, offset: u64, count: u64) {
-        assert!(with(|w| w.current) == Some(self.thread), "a channel was used away from its thread");
+        assert!(with(|w| w.current_thread()) == Some(self.thread), "a channel was used away from its thread");
         let halves = match kind {
             IoKind::Read | IoKind::Write => 1,
             IoKind::CompareAndWrite => 2,
@@ -128,7 +115,44 @@ impl Channel {
         let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
         assert!(fits, "a backend I/O of {count} blocks has {} bytes", io.data.len());
         io.share = Some(self.share.again());
-        let request = Request { store: self.store, kind, offset, count, read_only: !self.write };
+        let action = action(kind).expect("a channel submits what stores do");
+        let request = Request { store: self.store, action, offset, count, read_only: !self.write };
         with(|w| store::submit(w, request, io));
+    }
+}
+
+/// Returns what a store does for an I/O; `None`: it can't.
+pub fn action(kind: IoKind) -> Option<Action> {
+    match kind {
+        IoKind::Read => Some(Action::Read),
+        IoKind::Write => Some(Action::Write),
+        IoKind::Flush => Some(Action::Flush),
+        IoKind::Unmap => Some(Action::Unmap),
+        IoKind::WriteZeroes => Some(Action::WriteZeroes),
+        IoKind::CompareAndWrite => Some(Action::CompareAndWrite),
+        IoKind::Reset => Some(Action::Reset),
+        IoKind::Other => None,
+    }
+}
+
+/// Returns the I/O for which a store does this.
+pub fn io_kind(action: Action) -> IoKind {
+    match action {
+        Action::Read => IoKind::Read,
+        Action::Write => IoKind::Write,
+        Action::Flush => IoKind::Flush,
+        Action::Unmap => IoKind::Unmap,
+        Action::WriteZeroes => IoKind::WriteZeroes,
+        Action::CompareAndWrite => IoKind::CompareAndWrite,
+        Action::Reset => IoKind::Reset,
+    }
+}
+
+fn io_status(status: Status) -> IoStatus {
+    match status {
+        Status::Success => IoStatus::Success,
+        Status::Failed => IoStatus::Failed,
+        Status::Miscompare => IoStatus::Miscompare,
+        Status::Aborted => IoStatus::Aborted,
     }
 }

@@ -3,18 +3,19 @@
 use std::rc::Rc;
 
 pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
+use world::store;
+use world::{World, process, with, with_in_drop};
 
-use crate::backend::Share;
 pub use crate::backend::{BackendDone, BackendIo, Channel, IoStatus};
+use crate::desc::{Backing, Descs, OnEvent, OpenDesc, Share, release};
+use crate::disks::Disks;
 use crate::errno::{Errno, Result};
-use crate::process;
-use crate::world::{World, with, with_in_drop};
 
 /// Blocks of one compare-and-write.
 const ACWU: u32 = 4;
 
-fn read(w: &World, name: &str, store: u32) -> Option<BdevInfo> {
-    let config = &w.stores.get(&store)?.config;
+fn read(w: &World, name: &str, backing: Backing) -> Option<BdevInfo> {
+    let config = store::config(w, backing.store)?;
     Some(BdevInfo {
         name: name.to_owned(),
         uuid: config.uuid,
@@ -26,7 +27,7 @@ fn read(w: &World, name: &str, store: u32) -> Option<BdevInfo> {
         acwu: ACWU,
         write_cache: config.write_cache,
         md_size: 0,
-        supports: config.supports,
+        supports: backing.supports,
     })
 }
 
@@ -34,10 +35,10 @@ fn read(w: &World, name: &str, store: u32) -> Option<BdevInfo> {
 pub fn info(name: &str) -> Option<BdevInfo> {
     with(|w| {
         let process = w.current_process()?;
-        if let Some(&store) = w.processes.get(&process)?.bdevs.get(name) {
-            return read(w, name, store);
+        if let Some(&backing) = w.slots.get::<Descs>().bdevs.get(&(process, name.to_owned())) {
+            return read(w, name, backing);
         }
-        let disk = w.disks.values().find(|disk| disk.process == process && disk.info.name == name)?;
+        let disk = w.slots.get::<Disks>().find(process, name)?;
         Some(BdevInfo {
             name: name.to_owned(),
             uuid: disk.info.uuid,
@@ -54,20 +55,9 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     })
 }
 
-/// The module that has claimed a bdev: there are no other modules here.
+/// Returns the module that has claimed a bdev: there are no other modules here.
 pub fn claimed_by(_name: &str) -> Option<String> {
     None
-}
-
-type OnEvent = Rc<dyn Fn(BdevEvent)>;
-
-pub(crate) struct OpenDesc {
-    name: String,
-    store: u32,
-    write: bool,
-    thread: u64,
-    on_event: Option<OnEvent>,
-    holders: usize,
 }
 
 /// An open bdev.
@@ -88,24 +78,26 @@ impl Desc {
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let on_event: OnEvent = Rc::new(on_event);
         with(|w| {
-            let thread = w.current.ok_or(Errno::ESRCH)?;
+            let thread = w.current_thread().ok_or(Errno::ESRCH)?;
             let process = w.current_process().ok_or(Errno::ESRCH)?;
             let id = w.id();
-            let found = w.processes.get_mut(&process).ok_or(Errno::ESRCH)?;
-            let store = *found.bdevs.get(name).ok_or(Errno::ENODEV)?;
-            let name = name.to_owned();
-            let desc =
-                OpenDesc { name, store, write, thread, on_event: Some(Rc::clone(&on_event)), holders: 1 };
-            found.descs.insert(id, desc);
+            let descs = w.slots.get::<Descs>();
+            let backing = *descs.bdevs.get(&(process, name.to_owned())).ok_or(Errno::ENODEV)?;
+            let (name, on_event) = (name.to_owned(), Some(Rc::clone(&on_event)));
+            descs.open.insert(
+                (process, id),
+                OpenDesc { name, backing, write, is_removed: false, thread, on_event, holders: 1 },
+            );
             Ok(Desc { process, id })
         })
     }
 
-    /// What SPDK says about the bdev now.
+    /// Returns what SPDK says about the bdev now.
     pub fn info(&self) -> BdevInfo {
         let info = with(|w| {
-            let desc = w.processes.get(&self.process)?.descs.get(&self.id)?;
-            read(w, &desc.name, desc.store)
+            let desc = w.slots.get::<Descs>().open.get(&(self.process, self.id))?;
+            let (name, backing) = (desc.name.clone(), desc.backing);
+            read(w, &name, backing)
         });
         info.expect("an open bdev is there")
     }
@@ -120,7 +112,7 @@ impl Drop for Desc {
     fn drop(&mut self) {
         let mut on_event = None;
         with_in_drop(|w| {
-            let desc = w.processes.get_mut(&self.process).and_then(|p| p.descs.get_mut(&self.id));
+            let desc = w.slots.get::<Descs>().open.get_mut(&(self.process, self.id));
             on_event = desc.and_then(|desc| desc.on_event.take());
             release(w, self.process, self.id);
         });
@@ -129,43 +121,33 @@ impl Drop for Desc {
 }
 
 impl DescRef {
-    /// A channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone.
+    /// Returns a channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone.
     pub fn channel(&self) -> Result<Channel> {
         with(|w| {
-            let thread = w.current.ok_or(Errno::ESRCH)?;
-            let found = w.processes.get_mut(&self.process).ok_or(Errno::ENODEV)?;
-            let desc = found.descs.get_mut(&self.id).filter(|d| d.on_event.is_some()).ok_or(Errno::ENODEV)?;
-            desc.holders += 1;
-            let (store, write) = (desc.store, desc.write);
-            let block_size = w.stores.get(&store).ok_or(Errno::ENODEV)?.config.block_size;
-            let share = Share { process: self.process, desc: self.id };
+            let thread = w.current_thread().ok_or(Errno::ESRCH)?;
+            let desc = w.slots.get::<Descs>().open.get(&(self.process, self.id));
+            let desc = desc.filter(|desc| desc.on_event.is_some()).ok_or(Errno::ENODEV)?;
+            let (store, write) = (desc.backing.store, desc.write);
+            let block_size = store::config(w, store).ok_or(Errno::ENODEV)?.block_size;
+            let share = Share::new(w, self.process, self.id);
             Ok(Channel { share, store, block_size, write, thread })
         })
     }
 }
 
-pub(crate) fn hold(w: &mut World, process: u32, desc: u64) {
-    let found = w.processes.get_mut(&process).and_then(|p| p.descs.get_mut(&desc));
-    if let Some(desc) = found {
-        desc.holders += 1;
-    }
-}
-
-pub(crate) fn release(w: &mut World, process: u32, id: u64) {
-    let Some(found) = w.processes.get_mut(&process) else { return };
-    let Some(desc) = found.descs.get_mut(&id) else { return };
-    desc.holders -= 1;
-    if desc.holders == 0 {
-        found.descs.remove(&id);
-    }
+/// A process has a bdev of this name, with that store behind it, which can do these things.
+pub fn give(store: u32, process: u32, name: &str, supports: IoTypes) {
+    with(|w| {
+        w.slots.get::<Descs>().bdevs.insert((process, name.to_owned()), Backing { store, supports });
+    });
 }
 
 /// Tells those who have a bdev of a process open.
 fn tell(process: u32, name: &str, event: BdevEvent) {
     let who: Vec<(u64, OnEvent)> = with(|w| {
-        let Some(found) = w.processes.get(&process) else { return Vec::new() };
-        let of = found.descs.values().filter(|desc| desc.name == name);
-        of.filter_map(|desc| Some((desc.thread, desc.on_event.clone()?))).collect()
+        let open = &w.slots.get::<Descs>().open;
+        let of = open.iter().filter(|((owner, _), desc)| *owner == process && desc.name == name);
+        of.filter_map(|(_, desc)| Some((desc.thread, desc.on_event.clone()?))).collect()
     });
     for (thread, on_event) in who {
         process::on(thread, move || on_event(event));
@@ -179,15 +161,19 @@ pub fn resized(process: u32, name: &str) {
 
 /// A bdev goes: nobody can open it any more, and those who have it open are told.
 pub fn remove(process: u32, name: &str) {
-    tell(process, name, BdevEvent::Remove);
     with(|w| {
-        if let Some(found) = w.processes.get_mut(&process) {
-            found.bdevs.remove(name);
-        }
+        let descs = w.slots.get::<Descs>();
+        descs.bdevs.remove(&(process, name.to_owned()));
+        let open = descs.open.iter_mut().filter(|((owner, _), desc)| *owner == process && desc.name == name);
+        open.for_each(|(_, desc)| desc.is_removed = true);
     });
+    tell(process, name, BdevEvent::Remove);
 }
 
-/// How many descriptors and channels a process has open.
+/// Returns how many descriptors, channels and I/Os a process has open.
 pub fn open_count(process: u32) -> usize {
-    with(|w| w.processes.get(&process).map_or(0, |p| p.descs.values().map(|d| d.holders).sum()))
+    with(|w| {
+        let open = &w.slots.get::<Descs>().open;
+        open.iter().filter(|((owner, _), _)| *owner == process).map(|(_, desc)| desc.holders).sum()
+    })
 }

@@ -5,9 +5,8 @@ use std::collections::VecDeque;
 pub use spdk_contract::io::IoKind;
 use spdk_contract::io::IoStatus;
 
-use crate::user;
-
-/// An I/O that was submitted to us and must be completed, on the same thread. Dropped without, it fails.
+/// An I/O that was submitted to us and must be completed, on the same thread. Dropped without, it
+/// fails.
 pub struct BdevIo {
     pub(crate) id: u64,
     pub(crate) disk: u64,
@@ -16,7 +15,8 @@ pub struct BdevIo {
     pub(crate) offset: u64,
     pub(crate) count: u64,
     pub(crate) data: Vec<u8>,
-    pub(crate) over: bool,
+    /// Whom to tell of its end; gone once told.
+    pub(crate) done: Option<fn(&mut BdevIo, IoStatus)>,
     pub(crate) stamp: u64,
 }
 
@@ -75,8 +75,8 @@ impl BdevIo {
     }
 
     fn end(&mut self, status: IoStatus) {
-        if !std::mem::replace(&mut self.over, true) {
-            user::completed(self, status);
+        if let Some(done) = self.done.take() {
+            done(self, status);
         }
     }
 

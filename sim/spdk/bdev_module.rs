@@ -1,3 +1,4 @@
-//! The bdev module that SPDK knows. The disks it registers are in [`disk`](crate::disk).
+//! The bdev module that SPDK knows, and its bdevs.
 
-pub use crate::disk::{DestructDone, Disk, DiskInfo, Registered, register};
+pub use crate::disk::{DestructDone, Disk, DiskInfo};
+pub use crate::disks::{Registered, register};

@@ -1,6 +1,5 @@
-//! Being a bdev: disks, and SPDK's calls to them.
+//! Being a bdev: what SPDK calls.
 
-use std::marker::PhantomData;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -8,9 +7,7 @@ use serde_json::Value;
 pub use spdk_contract::disk::DiskInfo;
 
 use crate::bdev_io::{BdevIo, IoKind};
-use crate::errno::{Errno, Result};
-use crate::user::{self, Record, SimDisk};
-use crate::world::with;
+use crate::errno::Result;
 
 /// A bdev. SPDK calls it from all its threads; what belongs to one is in the `Channel`.
 pub trait Disk: Send + Sync + 'static {
@@ -52,7 +49,8 @@ pub(crate) trait AnyChannel {
     fn destroy(&self);
 }
 
-struct Of<D>(Arc<D>);
+/// A disk of one kind as one of any.
+pub(crate) struct Of<D>(pub Arc<D>);
 struct ChannelOf<D: Disk>(Rc<D::Channel>);
 
 impl<D: Disk> AnyDisk for Of<D> {
@@ -79,68 +77,17 @@ impl<D: Disk> AnyChannel for ChannelOf<D> {
     }
 }
 
-/// A bdev that SPDK has.
-pub struct Registered<D> {
-    id: u64,
-    name: String,
-    _not_send: PhantomData<*mut D>,
-}
-
-/// Registers a bdev.
-pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
-    if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
-        return Err(Errno::EINVAL);
-    }
-    if crate::bdev::info(&info.name).is_some() {
-        return Err(Errno::EEXIST);
-    }
-    let name = info.name.clone();
-    let disk: Rc<dyn AnyDisk> = Rc::new(Of(disk));
-    let id = with(|w| {
-        let process = w.current_process().ok_or(Errno::ESRCH)?;
-        let id = w.id();
-        w.record(Record::DiskIsThere { process, disk: id, name: info.name.clone() });
-        w.disks.insert(id, SimDisk::new(id, process, disk, info));
-        Ok(id)
-    })?;
-    Ok(Registered { id, name, _not_send: PhantomData })
-}
-
-impl<D: Disk> Registered<D> {
-    /// Its name.
-    pub fn name(&self) -> &str {
-        &self.name
-    }
-
-    /// Removes the bdev. When all have closed it, and the disk has been destructed, `done` is called on this
-    /// thread.
-    pub fn unregister(&self, done: impl FnOnce(Result<()>) + 'static) {
-        user::unregister(self.id, Box::new(done));
-    }
-
-    /// Changes the number of blocks and tells everybody who has it open.
-    pub fn resize(&self, num_blocks: u64) -> Result<()> {
-        with(|w| {
-            let disk = w.disks.get_mut(&self.id).ok_or(Errno::ENODEV)?;
-            if num_blocks < disk.info.num_blocks && disk.opens > 0 {
-                return Err(Errno::EBUSY);
-            }
-            disk.info.num_blocks = num_blocks;
-            w.record(Record::DiskResized { disk: self.id, num_blocks });
-            Ok(())
-        })
-    }
-}
-
-/// Says that a disk needs to be no more.
+/// Signals that destruction may complete.
 #[must_use = "the bdev is not gone until done() is called"]
 pub struct DestructDone {
     pub(crate) disk: u64,
+    /// Whom to tell.
+    pub(crate) destructed: fn(u64),
 }
 
 impl DestructDone {
     /// Frees the bdev, once its last channel is gone.
     pub fn done(self) {
-        user::destructed(self.disk);
+        (self.destructed)(self.disk);
     }
 }

@@ -1,6 +1,15 @@
 //! Which start of a program this is, and whether another one has ended.
 
-use crate::world::with;
+use std::collections::BTreeMap;
+
+use world::slots::Slot;
+use world::{store, with};
+
+/// Which process an instance is or was.
+#[derive(Default)]
+struct Instances(BTreeMap<[u8; 16], u32>);
+
+impl Slot for Instances {}
 
 /// This process's start.
 #[derive(Debug)]
@@ -15,7 +24,7 @@ impl Instance {
         crate::random::fill(&mut id);
         with(|w| {
             if let Some(process) = w.current_process() {
-                w.instances.insert(id, process);
+                w.slots.get::<Instances>().0.insert(id, process);
             }
         });
         Instance { id }
@@ -26,14 +35,13 @@ impl Instance {
         self.id
     }
 
-    /// Whether the process with this id has surely ended, and the I/O that it had with it. `false`: it lives,
-    /// or is on another machine.
+    /// Whether the process with this id has surely ended, and the I/O that it had with it. `false`:
+    /// it lives, or is on another machine.
     pub fn has_ended(&self, other: [u8; 16]) -> bool {
         with(|w| {
-            let Some(me) = w.current_process().and_then(|p| w.processes.get(&p)) else { return false };
-            let Some(&owner) = w.instances.get(&other) else { return false };
-            let Some(process) = w.processes.get(&owner) else { return false };
-            process.machine == me.machine && !process.alive && !w.ops.values().any(|op| op.process == owner)
+            let Some(me) = w.current_process() else { return false };
+            let Some(&owner) = w.slots.get::<Instances>().0.get(&other) else { return false };
+            w.are_on_one_machine(me, owner) && !w.is_alive(owner) && !store::has_business(w, owner)
         })
     }
 }

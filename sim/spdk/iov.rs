@@ -105,7 +105,8 @@ impl<'a> IovMut<'a> {
         true
     }
 
-    /// Adds room for up to `max_len` bytes of the user's data, from byte `skip` on. The bytes added.
+    /// Adds room for up to `max_len` bytes of the user's data, from byte `skip` on. The bytes
+    /// added.
     pub fn push_io(&mut self, io: &'a mut BdevIo, skip: usize, max_len: usize) -> usize {
         let range = part(io.data().len(), skip, max_len);
         let len = range.len();

@@ -1,17 +1,15 @@
-//! The public API of `spdk/safe`, on top of a simulated world instead of SPDK.
+//! The public API of `spdk/safe`, for code that runs in a simulated world instead of in SPDK.
 //!
-//! The crates of `src/` are compiled against this one, unchanged, because it has the same name. The world has
-//! processes with SPDK threads, a network, backends, users of bdevs, and a clock, all of it on one OS thread
-//! and from one seed: nothing happens but in [`world::step`], so the same seed gives the same history.
+//! The crates of `src/` are compiled against this one, unchanged, because it has the same name. The
+//! `world` below has processes, threads, a network, disks and a clock; this crate makes of them SPDK
+//! threads, pollers, sockets in groups, and bdevs. Its plain types are those of `spdk/contract`, as
+//! are those of `spdk/safe`.
 //!
 //! | module | what |
 //! | --- | --- |
-//! | [`world`] | time, what is due, whose turn it is |
-//! | [`process`] | processes: start, stop, continue, die |
-//! | [`net`] | connections, and all that can happen to them |
-//! | [`store`] | the devices behind the targets' bdevs, and what the world knows of each write |
-//! | [`promise`] | what must hold, by the numbers of docs/failures.md |
-//! | [`user`] | who uses the clients' bdevs |
+//! | [`disks`] | the bdevs that the code under test has registered, as SPDK's bdev layer sees them |
+//! | [`user`] | who uses them |
+//! | [`record`] | what happened, for who checks it |
 //! | the rest | as in `spdk/safe`, for the code under test |
 
 pub mod backend;
@@ -20,28 +18,24 @@ pub mod bdev_io;
 pub mod bdev_module;
 pub mod clock;
 pub mod cpu;
+mod desc;
 pub mod disk;
+pub mod disks;
 pub mod dma;
 pub mod errno;
-mod framing;
 pub mod instance;
 pub mod interrupt;
 pub mod iov;
 pub mod keyring;
 pub mod local;
 pub mod log;
-pub mod net;
 pub mod open_files;
 pub mod poller;
-pub mod process;
-pub mod promise;
 pub mod random;
-pub mod rng;
+pub mod record;
 pub mod secret_file;
 pub mod sock;
-pub mod store;
 pub mod thread;
 pub mod user;
-pub mod world;
 
 pub use errno::{Errno, Result};

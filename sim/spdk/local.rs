@@ -1,9 +1,24 @@
 //! `spdk::thread_local!`: values of a reactor, of which the world has many on one OS thread.
 
+use std::any::Any;
 use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use crate::world::with;
+use world::slots::Slot;
+use world::with;
+
+/// The values, by process, core, and the address of their static.
+#[derive(Default)]
+struct Locals(BTreeMap<(u32, u32, usize), Rc<dyn Any>>);
+
+impl Slot for Locals {
+    fn take(&mut self, process: u32) -> Option<Box<dyn Any>> {
+        let gone: Vec<Rc<dyn Any>> =
+            self.0.extract_if(.., |(owner, ..), _| *owner == process).map(|(_, value)| value).collect();
+        Some(Box::new(gone))
+    }
+}
 
 /// As `std::thread::LocalKey`, for one core of one simulated process.
 pub struct LocalKey<T: 'static> {
@@ -22,14 +37,13 @@ impl<T: 'static> LocalKey<T> {
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         let address = std::ptr::from_ref(self).addr();
         let (key, found) = with(|w| {
-            let thread = w.current.and_then(|id| w.threads.get(&id));
-            let thread = thread.expect("a reactor's value is used on a thread of it");
-            let key = (thread.process, thread.core, address);
-            (key, w.locals.get(&key).cloned())
+            let (process, core) = w.current_core().expect("a reactor's value is used on a thread of it");
+            let key = (process, core, address);
+            (key, w.slots.get::<Locals>().0.get(&key).cloned())
         });
         let value = found.unwrap_or_else(|| {
-            let value: Rc<dyn std::any::Any> = Rc::new((self.init)());
-            with(|w| w.locals.insert(key, Rc::clone(&value)));
+            let value: Rc<dyn Any> = Rc::new((self.init)());
+            with(|w| w.slots.get::<Locals>().0.insert(key, Rc::clone(&value)));
             value
         });
         f(value.downcast_ref().expect("a static has one type"))

@@ -6,7 +6,7 @@ pub use spdk_contract::log::Level;
 
 #[doc(hidden)]
 pub fn write(level: Level, file: &'static str, line: u32, text: fmt::Arguments<'_>) {
-    crate::world::note(|| format!("{level:?} {}:{line}: {text}", file.rsplit('/').next().unwrap_or(file)));
+    world::note(|| format!("{level:?} {}:{line}: {text}", file.rsplit('/').next().unwrap_or(file)));
 }
 
 #[doc(hidden)]

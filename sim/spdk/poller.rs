@@ -2,9 +2,9 @@
 
 pub use spdk_contract::poller::Turn;
 
+use world::{with, with_in_drop};
+
 use crate::errno::{Errno, Result};
-use crate::process::PollerEntry;
-use crate::world::{with, with_in_drop};
 
 /// Nobody rests, so it has nothing to do.
 #[derive(Clone, Default)]
@@ -24,16 +24,9 @@ pub struct Poller {
 impl Poller {
     /// Calls `f` on the current SPDK thread every `period_us` microseconds; 0: on every turn.
     pub fn register(period_us: u64, f: impl FnMut() -> bool + 'static) -> Result<Poller> {
-        let mut f: Option<Box<dyn FnMut() -> bool>> = Some(Box::new(f));
-        with(|w| {
-            let thread = w.current.ok_or(Errno::ESRCH)?;
-            let id = w.id();
-            let process = w.current_process().ok_or(Errno::ESRCH)?;
-            let due = w.processes[&process].clock(w.now) + period_us;
-            let found = w.threads.get_mut(&thread).ok_or(Errno::ESRCH)?;
-            found.pollers.push(PollerEntry { id, period_us, due, f: f.take() });
-            Ok(Poller { thread, id })
-        })
+        // A closure that is given back is dropped with nothing borrowed.
+        let added = with(|w| w.add_periodic(period_us, Box::new(f)));
+        added.map(|(thread, id)| Poller { thread, id }).map_err(|_| Errno::ESRCH)
     }
 
     /// As [`Poller::register`].
@@ -53,13 +46,7 @@ impl Poller {
 impl Drop for Poller {
     fn drop(&mut self) {
         let mut gone = None;
-        with_in_drop(|w| {
-            if let Some(thread) = w.threads.get_mut(&self.thread)
-                && let Some(at) = thread.pollers.iter().position(|p| p.id == self.id)
-            {
-                gone = Some(thread.pollers.remove(at));
-            }
-        });
+        with_in_drop(|w| gone = w.remove_periodic(self.thread, self.id));
         drop(gone);
     }
 }

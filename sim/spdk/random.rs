@@ -1,6 +1,6 @@
 //! Random numbers.
 
-use crate::world::with;
+use world::with;
 
 /// Fills `bytes` with random ones, from the seed.
 pub fn fill(bytes: &mut [u8]) {

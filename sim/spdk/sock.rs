@@ -1,26 +1,29 @@
 //! Sockets, as `spdk/safe` has them.
 
+use std::any::Any;
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 pub use spdk_contract::sock::{SockReady, Traffic};
+use world::net::{self, Moved, Refused};
+use world::slots::Slot;
+use world::{with, with_in_drop};
 
 use crate::errno::{Errno, Result};
 use crate::iov::{Iov, IovMut};
-use crate::net::{self, Attempt, GroupState, MemberState, Received};
-use crate::world::{with, with_in_drop};
 
 /// A connection. Closed when dropped.
 pub struct Sock {
     id: u64,
 }
 
-fn outcome(received: Received) -> Result<Option<usize>> {
-    match received {
-        Received::Bytes(n) => Ok(Some(n)),
-        Received::Nothing => Ok(None),
-        Received::Closed => Ok(Some(0)),
-        Received::Reset => Err(Errno::ECONNRESET),
+fn outcome(moved: Moved) -> Result<Option<usize>> {
+    match moved {
+        Moved::Bytes(n) => Ok(Some(n)),
+        Moved::Nothing => Ok(None),
+        Moved::Closed => Ok(Some(0)),
+        Moved::Reset => Err(Errno::ECONNRESET),
     }
 }
 
@@ -57,18 +60,31 @@ impl Sock {
 
     /// The peer's address.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
-        with(|w| w.net.socks.get(&self.id).map(|s| s.addresses().1)).ok_or(Errno::ENOTCONN)
+        with(|w| Some(net::addresses(w, self.id)?.1)).ok_or(Errno::ENOTCONN)
     }
 
     /// Our own address.
     pub fn local_addr(&self) -> Result<SocketAddr> {
-        with(|w| w.net.socks.get(&self.id).map(|s| s.addresses().0)).ok_or(Errno::ENOTCONN)
+        with(|w| Some(net::addresses(w, self.id)?.0)).ok_or(Errno::ENOTCONN)
     }
 }
 
 impl Drop for Sock {
     fn drop(&mut self) {
         with_in_drop(|w| net::close(w, self.id));
+    }
+}
+
+type OnConnected = Box<dyn FnOnce(Result<Sock>)>;
+
+/// Who waits for an attempt to connect, by its number, with the process.
+#[derive(Default)]
+struct Waiting(BTreeMap<u64, (u32, OnConnected)>);
+
+impl Slot for Waiting {
+    fn take(&mut self, process: u32) -> Option<Box<dyn Any>> {
+        let gone: Vec<_> = self.0.extract_if(.., |_, (owner, _)| *owner == process).collect();
+        Some(Box::new(gone))
     }
 }
 
@@ -91,31 +107,35 @@ pub fn connect(
     done: impl FnOnce(Result<Sock>) + 'static,
 ) -> Result<Connecting> {
     let to = endpoint(addr, port)?;
-    let mut done: Option<net::OnConnected> = Some(Box::new(done));
+    let mut done: Option<OnConnected> = Some(Box::new(done));
     let id = with(|w| {
-        let thread = w.current.ok_or(Errno::ESRCH)?;
         let process = w.current_process().ok_or(Errno::ESRCH)?;
-        let id = w.id();
-        w.net.attempts.insert(id, Attempt { process, thread, to, done: done.take(), result: None });
-        net::connect_begins(w, id);
+        let id = net::connect(w, to, connected).ok_or(Errno::ESRCH)?;
+        if let Some(done) = done.take() {
+            w.slots.get::<Waiting>().0.insert(id, (process, done));
+        }
         Ok(id)
     })?;
     Ok(Connecting { id })
 }
 
 /// On the thread that asked: an attempt has its result.
-pub(crate) fn connected(id: u64) {
-    let attempt = with(|w| w.net.attempts.remove(&id));
-    if let Some(Attempt { done: Some(done), result: Some(result), .. }) = attempt {
-        done(result.map(|id| Sock { id }));
+fn connected(id: u64) {
+    let ended = with(|w| Some((net::attempt(w, id)?, w.slots.get::<Waiting>().0.remove(&id)?)));
+    if let Some((result, (_, done))) = ended {
+        done(result.map(|id| Sock { id }).map_err(|Refused| Errno::ECONNREFUSED));
     }
 }
 
 impl Drop for Connecting {
     fn drop(&mut self) {
-        let mut attempt = None;
-        with_in_drop(|w| attempt = w.net.attempts.remove(&self.id));
-        if let Some(Attempt { result: Some(Ok(id)), .. }) = attempt {
+        let (mut result, mut waiting) = (None, None);
+        with_in_drop(|w| {
+            result = net::attempt(w, self.id);
+            waiting = w.slots.get::<Waiting>().0.remove(&self.id);
+        });
+        drop(waiting);
+        if let Some(Ok(id)) = result {
             drop(Sock { id });
         }
     }
@@ -131,7 +151,10 @@ impl Listener {
     /// Listens at an IP address.
     pub fn listen(addr: &str, port: u16, _sock_impl: Option<&str>) -> Result<Listener> {
         let at = endpoint(addr, port)?;
-        let id = with(|w| net::listen(w, at))?;
+        let id = with(|w| {
+            w.current_process().ok_or(Errno::ESRCH)?;
+            net::listen(w, at).ok_or(Errno::EADDRINUSE)
+        })?;
         Ok(Listener { id, at })
     }
 
@@ -157,14 +180,35 @@ pub fn impl_exists(name: &str) -> bool {
     name == "posix"
 }
 
+/// The groups of all processes, by process and number.
+#[derive(Default)]
+struct AllGroups(BTreeMap<(u32, u64), BTreeMap<u64, MemberState>>);
+
+struct MemberState {
+    sock: u64,
+    owner: Rc<dyn SockReady>,
+}
+
+impl Slot for AllGroups {
+    fn is_in_use(&self, process: u32) -> bool {
+        self.0.iter().any(|((owner, _), members)| *owner == process && !members.is_empty())
+    }
+
+    fn take(&mut self, process: u32) -> Option<Box<dyn Any>> {
+        let gone: Vec<_> = self.0.extract_if(.., |(owner, _), _| *owner == process).collect();
+        Some(Box::new(gone))
+    }
+}
+
 /// Sockets that one SPDK thread polls together.
 pub struct Group {
+    process: u32,
     id: u64,
 }
 
 /// A socket's place in a group, and a share in its owner. Dropping it ends both.
 pub struct Member {
-    group: u64,
+    group: (u32, u64),
     id: u64,
 }
 
@@ -177,8 +221,8 @@ impl Group {
         with(|w| {
             let process = w.current_process().ok_or(Errno::ESRCH)?;
             let id = w.id();
-            w.net.groups.insert(id, GroupState { process, members: Default::default() });
-            Ok(Group { id })
+            w.slots.get::<AllGroups>().0.insert((process, id), BTreeMap::new());
+            Ok(Group { process, id })
         })
     }
 
@@ -186,23 +230,25 @@ impl Group {
     pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>, _: Traffic) -> Result<Member> {
         with(|w| {
             let id = w.id();
-            let group = w.net.groups.get_mut(&self.id).ok_or(Errno::EIO)?;
-            group.members.insert(id, MemberState { sock: sock.id, owner });
-            Ok(Member { group: self.id, id })
+            let group = (self.process, self.id);
+            let members = w.slots.get::<AllGroups>().0.get_mut(&group).ok_or(Errno::EIO)?;
+            members.insert(id, MemberState { sock: sock.id, owner });
+            Ok(Member { group, id })
         })
     }
 
     /// Calls the owners of readable sockets, at most `max_events` of them. The number called.
     pub fn poll(&self, max_events: usize) -> Result<usize> {
         let ready: Vec<u64> = with(|w| {
-            let dead = w.processes.values().filter(|p| !p.alive).count() > 0;
             let start = w.rng.bits();
-            let Some(group) = w.net.groups.get(&self.id) else { return Vec::new() };
-            let dead = dead && !net::is_alive(w, group.process);
-            let is_ready =
-                |m: &MemberState| dead || w.net.socks.get(&m.sock).is_none_or(|sock| sock.is_readable());
+            let dead = !w.is_alive(self.process);
+            let groups = w.slots.peek::<AllGroups>();
+            let Some(members) = groups.and_then(|groups| groups.0.get(&(self.process, self.id))) else {
+                return Vec::new();
+            };
+            let is_ready = |member: &MemberState| dead || net::is_readable(w, member.sock);
             let mut ready: Vec<u64> =
-                group.members.iter().filter(|(_, m)| is_ready(m)).map(|(&id, _)| id).collect();
+                members.iter().filter(|(_, member)| is_ready(member)).map(|(&id, _)| id).collect();
             if !ready.is_empty() {
                 let by = (start % ready.len() as u64) as usize;
                 ready.rotate_left(by);
@@ -212,7 +258,10 @@ impl Group {
         });
         let mut called = 0;
         for id in ready {
-            let owner = with(|w| w.net.groups.get(&self.id)?.members.get(&id).map(|m| Rc::clone(&m.owner)));
+            let owner = with(|w| {
+                let members = w.slots.get::<AllGroups>().0.get(&(self.process, self.id))?;
+                members.get(&id).map(|member| Rc::clone(&member.owner))
+            });
             if let Some(owner) = owner {
                 called += 1;
                 owner.readable();
@@ -225,7 +274,7 @@ impl Group {
 impl Drop for Group {
     fn drop(&mut self) {
         let mut gone = None;
-        with_in_drop(|w| gone = w.net.groups.remove(&self.id));
+        with_in_drop(|w| gone = w.slots.get::<AllGroups>().0.remove(&(self.process, self.id)));
         drop(gone);
     }
 }
@@ -233,7 +282,14 @@ impl Drop for Group {
 impl Drop for Member {
     fn drop(&mut self) {
         let mut gone = None;
-        with_in_drop(|w| gone = w.net.groups.get_mut(&self.group).and_then(|g| g.members.remove(&self.id)));
+        with_in_drop(|w| {
+            gone = w
+                .slots
+                .get::<AllGroups>()
+                .0
+                .get_mut(&self.group)
+                .and_then(|members| members.remove(&self.id));
+        });
         drop(gone);
     }
 }

@@ -1,8 +1,9 @@
 //! SPDK threads.
 
+use world::process::Message;
+use world::with;
+
 use crate::errno::{Errno, Result};
-use crate::process::Message;
-use crate::world::with;
 
 /// A handle of an SPDK thread. It does not keep the thread alive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -13,17 +14,17 @@ pub struct Thread {
 impl Thread {
     /// The SPDK thread that is running, if one is.
     pub fn current() -> Option<Thread> {
-        with(|w| w.current).map(|id| Thread { id })
+        with(|w| w.current_thread()).map(|id| Thread { id })
     }
 
     /// Makes a thread that runs on `core` only.
     pub fn create(name: &str, core: u32) -> Result<Thread> {
         with(|w| {
             let process = w.current_process().ok_or(Errno::ESRCH)?;
-            if core >= w.processes[&process].cores {
+            if core >= w.cores(process) {
                 return Err(Errno::EINVAL);
             }
-            Ok(Thread { id: w.new_thread(process, core, name) })
+            Ok(Thread { id: w.add_thread(process, core, name) })
         })
     }
 
@@ -34,19 +35,14 @@ impl Thread {
 
     /// Ends the thread, once its messages so far are done.
     pub fn exit(self) {
-        with(|w| {
-            if let Some(thread) = w.threads.get_mut(&self.id) {
-                assert!(thread.pollers.is_empty(), "a thread exits with pollers");
-                thread.exiting = true;
-            }
-        });
+        with(|w| w.exit(self.id));
     }
 }
 
 fn post(thread: u64, message: Message) -> Result<()> {
     let back = with(|w| {
         let from = w.current_process();
-        let to = w.threads.get(&thread).map(|t| t.process);
+        let to = w.process_of(thread);
         assert!(from.is_none() || to.is_none() || from == to, "a message to another process");
         w.post(thread, message)
     });
@@ -59,5 +55,5 @@ pub fn stay() {}
 
 /// All cores of the application.
 pub fn cores() -> Vec<u32> {
-    with(|w| w.current_process().map_or(Vec::new(), |p| (0..w.processes[&p].cores).collect()))
+    with(|w| w.current_process().map_or(Vec::new(), |p| (0..w.cores(p)).collect()))
 }

@@ -1,13 +1,13 @@
 //! What goes wrong, done to the world; and undone.
 
-use spdk::net;
-use spdk::process::{self, Death};
-use spdk::store;
-use spdk::world;
+use dst_session::patience::STALL_US;
+use world::life::{self, Death};
+use world::{net, process, store};
 
 use crate::fleet::{BDEV, new_store};
 use crate::plan::Fault;
 use crate::run::Run;
+use crate::seats::Seat;
 
 impl Run {
     /// Does it.
@@ -28,7 +28,7 @@ impl Run {
             }
             Fault::Corrupt { from_client, data } => {
                 if let Some(connection) = some_connection() {
-                    net::corrupt(connection, from_client, data);
+                    self.frames.corrupt(connection, from_client, data);
                 }
             }
             Fault::Partition { client, target, for_us } => {
@@ -45,7 +45,7 @@ impl Run {
                 }
                 net::refuse(client, target.address(), for_us);
             }
-            Fault::StopTarget { target, .. } => process::set_stopped(self.targets[target].process, true),
+            Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, true),
             Fault::StopClient { client, .. } => self.stop_client(client),
             Fault::KillTarget { target, vanish, lose, .. } => self.kill_target(target, vanish, lose),
             Fault::KillClient { client, vanish, .. } => self.kill_client(client, vanish),
@@ -82,7 +82,7 @@ impl Run {
                     spdk::bdev::resized(target.process, BDEV);
                 }
             }
-            Fault::Reopen { client, thread, .. } => self.seats[client][thread].wanted = false,
+            Fault::Reopen { client, thread, .. } => self.seats[client][thread].want(false),
             Fault::OtherDevice { target, .. } => {
                 if self.plan.failover || self.targets[target].other.is_some() {
                     return;
@@ -115,7 +115,7 @@ impl Run {
     /// Undoes it. To be called more than once.
     pub(crate) fn undo(&mut self, fault: Fault) {
         match fault {
-            Fault::StopTarget { target, .. } => process::set_stopped(self.targets[target].process, false),
+            Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, false),
             Fault::StopClient { client, .. } => self.continue_client(client),
             Fault::KillTarget { target, .. } => self.start_target(target),
             Fault::KillClient { client, .. } => self.start_client(client),
@@ -124,7 +124,7 @@ impl Run {
             Fault::DeleteBdev { client, .. } => self.clients[client].wanted = true,
             Fault::DeleteExport { target, .. } => self.targets[target].make_export(&self.plan),
             Fault::RemoveHost { target, client, .. } => self.targets[target].add_host(&self.plan, client),
-            Fault::Reopen { client, thread, .. } => self.seats[client][thread].wanted = true,
+            Fault::Reopen { client, thread, .. } => self.seats[client][thread].want(true),
             Fault::OtherDevice { target, .. } if self.targets[target].other.is_some() => {
                 self.all_may_fail();
                 self.kill_target(target, false, false);
@@ -155,8 +155,9 @@ impl Run {
             return;
         }
         self.model.excuses.restarted = world::stamp();
-        process::kill(side.process, if vanish { Death::Vanished } else { Death::Killed });
-        // The other target's clients could not know that the cache they share has forgotten something.
+        life::kill(side.process, if vanish { Death::Vanished } else { Death::Killed });
+        // The other target's clients could not know that the cache they share has forgotten
+        // something.
         if lose && !self.plan.failover {
             store::lose_cache(side.store);
         }
@@ -171,10 +172,11 @@ impl Run {
     fn kill_client(&mut self, client: usize, vanish: bool) {
         let process = self.clients[client].process;
         if process::is_alive(process) {
-            process::kill(process, if vanish { Death::Vanished } else { Death::Killed });
+            life::kill(process, if vanish { Death::Vanished } else { Death::Killed });
             // What it did until now is to be judged as of a living one.
             self.judge();
             self.model.client_died(client);
+            self.promises.forget(client);
             self.clients[client].disk = None;
         }
     }
@@ -184,7 +186,7 @@ impl Run {
             self.stops[client] = Default::default();
             self.clients[client].start(&self.plan);
             self.model.clients[client].may_fail = false;
-            self.seats[client].iter_mut().for_each(|seat| seat.posted = false);
+            self.seats[client].iter_mut().for_each(Seat::restarted);
         }
     }
 
@@ -192,17 +194,17 @@ impl Run {
         let process = self.clients[client].process;
         if process::is_alive(process) && !process::is_stopped(process) {
             self.stops[client].began_us = process::clock(process);
-            process::set_stopped(process, true);
+            life::set_stopped(process, true);
         }
     }
 
     fn continue_client(&mut self, client: usize) {
         let process = self.clients[client].process;
         if process::is_alive(process) && process::is_stopped(process) {
-            process::set_stopped(process, false);
+            life::set_stopped(process, false);
             let stopped_us = process::clock(process) - self.stops[client].began_us;
             // Shorter ones are not told from a busy reactor.
-            if stopped_us >= 500_000 {
+            if stopped_us >= STALL_US {
                 self.stops[client].total_us += stopped_us;
             }
         }
@@ -221,6 +223,7 @@ impl Run {
     pub(crate) fn heal(&mut self) {
         world::note(|| "all faults end".to_owned());
         net::heal();
+        self.frames.heal();
         for (_, fault) in self.plan.faults.clone() {
             self.undo(fault);
         }

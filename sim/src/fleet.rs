@@ -8,12 +8,11 @@ use dst_client::{Options as ClientOptions, Params, Peer};
 use dst_session::access::{Access, Host, KeySource};
 use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
 use dst_wire::{Cipher, Digest};
-use spdk::process;
-use spdk::promise;
-use spdk::store::{self, StoreConfig};
-use spdk::world;
+use world::store::{self, StoreConfig};
+use world::{life, process};
 
 use crate::plan::Plan;
+use crate::promises::p10_removal_ends as p10;
 
 /// The name of every export.
 pub const EXPORT: &str = "vol";
@@ -21,12 +20,9 @@ pub const EXPORT: &str = "vol";
 /// The file with the key of all hosts.
 pub const KEY_FILE: &str = "/key";
 
-/// The longest time for which a target is held up, µs. Less than what a client takes for its own being stopped,
-/// as nobody else has a turn meanwhile.
+/// The longest time for which a target is held up, µs. Less than what a client takes for its own
+/// being stopped, as nobody else has a turn meanwhile.
 const HICCUP_US: u64 = 400_000;
-
-/// How long a target waits for a backend, and again, before it says that it hangs, ms.
-pub const DRAIN_MS: u32 = 300;
 
 /// What the identity of another device differs by.
 const OTHER: u8 = 100;
@@ -104,7 +100,6 @@ pub fn new_store(plan: &Plan, number: u8) -> u32 {
         latency_us: plan.latency_us,
         errors: plan.errors,
         reset_works: plan.reset_works,
-        supports: plan.supports,
     })
 }
 
@@ -147,7 +142,7 @@ impl TargetSide {
     pub fn start(&mut self, plan: &Plan) {
         self.last_other = self.other.or(self.last_other);
         let machine = if plan.one_machine { 0 } else { self.number as u32 + 1 };
-        let (process, app) = process::start(
+        let (process, app) = life::start(
             &format!("target{}", self.number),
             plan.target_cores,
             machine,
@@ -158,12 +153,12 @@ impl TargetSide {
         self.exported = true;
         self.deleting = None;
         self.shut_out.clear();
-        store::give(self.exported_store(), process, BDEV);
+        spdk::bdev::give(self.exported_store(), process, BDEV, plan.supports);
         let options = TargetOptions {
             session_timeout_ms: plan.session_timeout_ms,
             queue_depth: plan.target_depth,
             buffer_mib: 4,
-            drain_timeout_ms: DRAIN_MS,
+            drain_timeout_ms: p10::DRAIN_MS,
             ..TargetOptions::default()
         };
         let (address, hosts) = (self.address(), self.hosts(plan));
@@ -174,7 +169,7 @@ impl TargetSide {
                 target.set_options(options).expect("nothing is there yet");
                 export(target, uuid, &hosts);
                 let at = ListenAddress { addr: address.ip(), port: address.port(), sock_impl: None };
-                target.create_listener(at).expect("the address is free");
+                target.create_listener(at, |made| made.expect("the address is free, and memory is there"));
             });
         });
     }
@@ -209,9 +204,8 @@ impl TargetSide {
             Target::with(|target| {
                 let tell = Rc::clone(&told);
                 let done = move |result: Result<(), _>| {
-                    if result.is_ok() && store::is_busy_for(store, process) {
-                        let text = "an export is said to be gone, the backend has something of it".to_owned();
-                        world::violation(promise::REMOVAL, text);
+                    if result.is_ok() {
+                        p10::export_is_gone(store, process);
                     }
                     *tell.borrow_mut() = Some(result.map_err(|error| format!("{error:?}")));
                 };
@@ -312,7 +306,7 @@ impl ClientSide {
     /// Starts its process.
     pub fn start(&mut self, plan: &Plan) {
         let machine = if plan.one_machine { 0 } else { self.number as u32 + 11 };
-        let (process, app) = process::start(
+        let (process, app) = life::start(
             &format!("client{}", self.number),
             plan.client_cores,
             machine,

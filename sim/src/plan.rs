@@ -1,9 +1,10 @@
-//! What a seed decides before anything begins: who is there, what they are set to, what goes wrong when.
+//! What a seed decides before anything begins: who is there, what they are set to, what goes wrong
+//! when.
 
 use dst_wire::Cipher;
 use spdk::bdev::IoTypes;
-use spdk::net::NetConfig;
-use spdk::rng::Rng;
+use world::net::NetConfig;
+use world::rng::Rng;
 
 /// Something that goes wrong, or that an operator does: which target or client, for how long.
 #[allow(missing_docs, reason = "each says it in one line")]
@@ -15,8 +16,8 @@ pub enum Fault {
     BlackHole { there: bool, back: bool, for_us: u64 },
     /// A client and a target can't reach each other for a time.
     Partition { client: usize, target: usize, for_us: u64 },
-    /// A client's connections to a target are reset at the client; what it had sent arrives later. New ones
-    /// are refused for a time.
+    /// A client's connections to a target are reset at the client; what it had sent arrives later.
+    /// New ones are refused for a time.
     Sever { client: usize, target: usize, late_us: u64, for_us: u64 },
     /// A bit of a header is wrong, or of data that has a digest.
     Corrupt { from_client: bool, data: bool },
@@ -331,7 +332,8 @@ impl Plan {
                 self.ios = 100;
                 self.transaction_timeout_ms = r.range(40, 120) as u32;
                 self.latency_us = (1, 20_000);
-                // Seldom enough that a thread may have nothing that hangs, and still comes before the end of it.
+                // Seldom enough that a thread may have nothing that hangs, and still comes before
+                // the end of it.
                 let hangs_us = self.deadline_us() + 2 * lease;
                 self.think_us = 2 * hangs_us;
                 self.length_us = 12 * hangs_us;
@@ -350,8 +352,8 @@ impl Plan {
         }
     }
 
-    /// Some I/O fails while the backend has it, and other threads' goes on all the time. With cuts, what the target said
-    /// of the session comes when it has been given up for that I/O.
+    /// Some I/O fails while the backend has it, and other threads' goes on all the time. With cuts,
+    /// what the target said of the session comes when it has been given up for that I/O.
     fn hold_some(&mut self, r: &mut Rng) {
         let (client, target) = (r.index(self.clients), 0);
         self.client_threads = 3;
@@ -383,7 +385,8 @@ impl Plan {
             if cuts {
                 let at = at + r.range(fails_us - lease / 2, fails_us - lease / 10);
                 self.faults.push((at, Fault::CutAll { client, target }));
-                // Welcomes that are under way come when what they are for was given up; nothing else comes before.
+                // Welcomes that are under way come when what they are for was given up; nothing
+                // else comes before.
                 let at = at + 2 * self.net.delay_us;
                 let for_us = r.range(lease / 4, lease / 2);
                 self.faults.push((at, Fault::KeepBack { client, target, for_us }));

@@ -6,27 +6,20 @@ use std::rc::Rc;
 
 use dst_session::mutation::{self, Mutation};
 use spdk::bdev_io::IoKind;
-use spdk::net;
-use spdk::process;
-use spdk::promise;
-use spdk::secret_file;
-use spdk::store;
-use spdk::user::{self, Record};
-use spdk::world::{self, Violation};
+use spdk::record::{self, Record};
+use spdk::{secret_file, user};
+use world::{Violation, net, process, store};
 
-use crate::fleet::{ClientSide, DRAIN_MS, KEY_FILE, TargetSide, new_store};
+use crate::fleet::{ClientSide, KEY_FILE, TargetSide, new_store};
+use crate::frames::Frames;
 use crate::model::{ClientFacts, Model};
-use crate::plan::{Fault, Plan};
-use crate::users::{self, Place, UsedRanges};
+use crate::plan::Plan;
+use crate::promises::{NO_PANIC, Promises, p5_only_latency as p5, p9_bounded as p9, p10_removal_ends as p10};
+use crate::seats::{self, Seat};
+use crate::users::{self, UsedRanges, User};
 
 /// How often things are looked after, µs.
 const TICK_US: u64 = 20_000;
-
-/// How long it may take, once nothing goes wrong any more, until all is well, µs.
-const RECOVERY_US: u64 = 20_000_000;
-
-/// How long after its deadline I/O may be outstanding, beside twice the lease, µs.
-const GRACE_US: u64 = 400_000;
 
 /// For so many ticks all has to be well: what was just continued may not have heard yet.
 const WELL: u32 = 8;
@@ -46,16 +39,6 @@ pub struct Outcome {
     pub failed: u64,
     /// What happened, the last of it.
     pub history: Vec<String>,
-}
-
-/// A thread's use of its client's bdev.
-#[derive(Debug, Default)]
-pub(crate) struct Seat {
-    /// Whether it should have a channel.
-    pub wanted: bool,
-    /// It was asked to open or close.
-    pub posted: bool,
-    was_open: bool,
 }
 
 /// How long a client was stopped, on its own clock.
@@ -92,6 +75,8 @@ pub(crate) struct Run {
     pub seats: Vec<Vec<Seat>>,
     pub stops: Vec<Stops>,
     pub model: Model,
+    pub promises: Promises,
+    pub frames: Rc<Frames>,
     pub exports_change: bool,
     /// When exports or hosts last came or went.
     pub trouble_us: u64,
@@ -130,7 +115,7 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
             let text = text.or_else(|| panic.downcast_ref::<&str>().map(|text| (*text).to_owned()));
             let text = format!("panic: {}", text.unwrap_or_default());
             world::note(|| text.clone());
-            Some(Violation { property: promise::NO_PANIC, text })
+            Some(Violation { property: NO_PANIC, text })
         }
     };
     outcome.steps = world::steps();
@@ -145,6 +130,8 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
 impl Run {
     fn new(plan: Plan) -> Run {
         net::configure(plan.net.clone());
+        let frames = Rc::<Frames>::default();
+        net::set_tap(frames.clone());
         secret_file::put(KEY_FILE, format!("DST-PSK-1\n{}\n", "5d".repeat(32)));
         let first = new_store(&plan, 0);
         let store =
@@ -152,8 +139,7 @@ impl Run {
         let targets: Vec<TargetSide> =
             (0..plan.targets).map(|number| TargetSide::new(&plan, number, store(number))).collect();
         let clients: Vec<ClientSide> = (0..plan.clients).map(|n| ClientSide::new(&plan, n)).collect();
-        let seat = || Seat { wanted: true, ..Seat::default() };
-        let seats = clients.iter().map(|c| c.threads.iter().map(|_| seat()).collect()).collect();
+        let seats = clients.iter().map(|c| c.threads.iter().map(|_| Seat::wanted()).collect()).collect();
         let facts = ClientFacts { deadline_us: plan.deadline_us(), ..ClientFacts::default() };
         let mut model = Model { clients: vec![facts; plan.clients], ..Model::default() };
         model.excuses.errors = plan.errors > 0;
@@ -176,6 +162,8 @@ impl Run {
             clients,
             seats,
             model,
+            promises: Promises::default(),
+            frames,
             exports_change: false,
             trouble_us: 0,
             used: UsedRanges::default(),
@@ -199,8 +187,9 @@ impl Run {
             }
             if self.stage == Stage::Faults && world::now() >= faults_end {
                 self.heal();
-                self.stage = Stage::Recovery { until: world::now() + RECOVERY_US };
+                self.stage = Stage::Recovery { until: world::now() + p5::RECOVERY_US };
             }
+            p9::check_credits(&self.frames);
             if let Some(violation) = world::take_violations().into_iter().next() {
                 return Some(violation);
             }
@@ -208,7 +197,7 @@ impl Run {
         None
     }
 
-    /// A client's clock, without the time in which it was stopped.
+    /// Returns a client's clock, µs, without the time in which it was stopped.
     pub(crate) fn running_us(&self, client: usize) -> u64 {
         let process = self.clients[client].process;
         let stops = &self.stops[client];
@@ -216,7 +205,7 @@ impl Run {
         now - stops.total_us
     }
 
-    /// The same without the time in which all the world stood still.
+    /// Returns the same without the time in which all the world stood still.
     pub(crate) fn active_us(&self, client: usize) -> u64 {
         self.running_us(client).saturating_sub(world::held_up_us())
     }
@@ -230,13 +219,13 @@ impl Run {
 
     /// Checks what happened since the last call.
     pub(crate) fn judge(&mut self) {
-        let records = user::take_records();
+        let records = record::take();
         if records.is_empty() {
             return;
         }
         self.set_clocks();
         for record in records {
-            self.model.check(&record);
+            self.promises.check(&mut self.model, &record);
             self.follow(&record);
         }
     }
@@ -253,22 +242,20 @@ impl Run {
                     self.model.clients[client].may_fail = target.other.is_some()
                         || self.clients[client].store != target.exported_store()
                         || world::now() < self.trouble_us + 3 * self.plan.lease_us();
-                    self.seats[client]
-                        .iter_mut()
-                        .for_each(|seat| *seat = Seat { wanted: true, ..Seat::default() });
+                    self.seats[client].iter_mut().for_each(|seat| *seat = Seat::wanted());
                     self.tend(client);
                 }
             }
-            Record::DiskGoes { disk } => {
+            Record::DiskGoes { disk, .. } => {
                 if let Some(client) = by_disk(&self.clients, disk) {
                     self.model.clients[client].may_fail = true;
                     self.tend(client);
                 }
             }
-            Record::DiskGone { disk } => {
+            Record::DiskGone { disk, .. } => {
                 if let Some(client) = by_disk(&self.clients, disk) {
                     self.clients[client].disk = None;
-                    self.model.forget_losses(client);
+                    self.promises.forget(client);
                 }
             }
             _ => {}
@@ -299,10 +286,10 @@ impl Run {
         if self.ios_left > 0 && matches!(self.stage, Stage::Faults | Stage::Recovery { .. }) {
             world::timer(again, THINK | (client as u64) << 8 | thread as u64);
         }
-        let Some(place) = self.place(client, thread) else { return };
+        let Some(by) = self.user(client, thread) else { return };
         let outstanding = self.model.outstanding.iter().filter(|&&number| {
             let io = &self.model.ios[number as usize - 1];
-            io.client == client && io.thread == place.thread
+            io.client == client && io.thread == by.thread
         });
         let mut room = self.plan.user_depth.saturating_sub(outstanding.count());
         if self.plan.paced && self.stage == Stage::Faults {
@@ -314,42 +301,17 @@ impl Run {
         for _ in 0..room.min(1 + world::dice(|r| r.index(2))) {
             if self.ios_left > 0 {
                 self.ios_left -= 1;
-                users::submit_random(&self.plan, &mut self.model, &mut self.used, place);
+                users::submit_random(&self.plan, &mut self.model, &mut self.used, by);
             }
         }
     }
 
-    fn place(&self, client: usize, thread: usize) -> Option<Place> {
-        let side = &self.clients[client];
-        let disk = side.disk?;
-        let id = side.threads[thread];
-        let ready = self.seats[client][thread].wanted && user::is_open(disk, id) && !user::is_going(disk);
-        ready.then_some(Place { client, disk, thread: id, store: side.store })
+    fn user(&self, client: usize, thread: usize) -> Option<User> {
+        seats::user(&self.seats[client], client, &self.clients[client], thread)
     }
 
-    /// Opens and closes what should be.
     fn tend(&mut self, client: usize) {
-        let Some(disk) = self.clients[client].disk else { return };
-        let going = user::is_going(disk);
-        for (seat, &thread) in self.seats[client].iter_mut().zip(&self.clients[client].threads) {
-            let open = user::is_open(disk, thread);
-            let wanted = seat.wanted && !going;
-            if open != seat.was_open {
-                seat.was_open = open;
-                seat.posted = false;
-            }
-            if wanted && !open && !seat.posted {
-                seat.posted = true;
-                process::on(thread, move || {
-                    if !user::has_channel(disk) {
-                        let _ = user::open(disk);
-                    }
-                });
-            } else if !wanted && open {
-                // Again and again, until its I/O has ended.
-                process::on(thread, move || user::close(disk));
-            }
-        }
+        seats::tend(&mut self.seats[client], &self.clients[client]);
     }
 
     fn tick(&mut self) {
@@ -358,7 +320,7 @@ impl Run {
             self.tend(client);
             self.look_after(client);
         }
-        self.model.check_deadlines(2 * self.plan.lease_us() + GRACE_US);
+        p5::check_deadlines(&self.model, &self.plan);
         self.check_targets();
         if self.exports_change {
             for target in &mut self.targets {
@@ -372,15 +334,10 @@ impl Run {
                 self.well = if self.is_well() { self.well + 1 } else { 0 };
                 if self.well > WELL {
                     self.begin_read_back();
-                    self.stage = Stage::ReadBack { until: world::now() + RECOVERY_US };
+                    self.stage = Stage::ReadBack { until: world::now() + p5::RECOVERY_US };
                 } else if world::now() > until {
                     let states: Vec<String> = self.states.iter().map(|s| s.borrow().clone()).collect();
-                    let text = format!(
-                        "{} s after the last fault {} I/Os are outstanding, clients are {states:?}",
-                        RECOVERY_US / 1_000_000,
-                        self.model.outstanding.len()
-                    );
-                    world::violation(promise::RECOVERY, text);
+                    p5::not_recovered(&self.model, &states);
                 }
             }
             Stage::ReadBack { until } => self.check_read_back(until),
@@ -389,29 +346,16 @@ impl Run {
         }
     }
 
-    /// What targets may take: time for a deletion, sockets.
+    /// Checks what targets may take: time for a deletion, sockets.
     fn check_targets(&mut self) {
-        let is_stopped = self.plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::StopTarget { .. }));
-        // Each thread's connection and the control connection, each with one that waits for it to be fenced, and
-        // some whose end has not been heard of yet.
-        let most = 4 * self.plan.clients * (self.plan.client_threads + 1) + 16;
         for target in &mut self.targets {
-            let deleting_us = target.deleting_for_us();
-            if !is_stopped && deleting_us > 2 * u64::from(DRAIN_MS) * 1000 + GRACE_US {
-                let text =
-                    format!("an export is not deleted after {deleting_us} us, and nobody was told why");
-                world::violation(promise::REMOVAL, text);
-            }
-            let sockets = net::open_sockets(target.process);
-            if sockets > most {
-                world::violation(promise::BOUNDED, format!("a target has {sockets} sockets"));
-            }
+            p10::check_export(&self.plan, target.deleting_for_us());
+            p9::check_sockets(&self.plan, target.process);
         }
     }
 
     /// Makes bdevs that should be there and are not, and the other way round.
     fn look_after(&mut self, client: usize) {
-        let lease_us = self.plan.lease_us();
         let active = self.active_us(client);
         let side = &mut self.clients[client];
         // A clock that is slow falls behind the time that is left out.
@@ -424,9 +368,8 @@ impl Run {
             if deleted.borrow().is_some() {
                 side.deleted = None;
                 side.created = None;
-            } else if deleting_us > 3 * lease_us + 2 * GRACE_US {
-                let text = format!("bdev of client {client} is not deleted after {deleting_us} us");
-                world::violation(promise::REMOVAL, text);
+            } else {
+                p10::check_bdev(&self.plan, client, deleting_us);
             }
             return;
         }
@@ -443,7 +386,7 @@ impl Run {
         }
     }
 
-    /// Whether all is as if nothing had been.
+    /// Returns whether all is as if nothing had gone wrong.
     fn is_well(&self) -> bool {
         let seated = |client: usize| {
             let side = &self.clients[client];
@@ -462,42 +405,25 @@ impl Run {
         self.ios_left = 0;
         user::forget_inside();
         for client in 0..self.clients.len() {
-            let Some(place) = self.place(client, 0) else { continue };
-            let blocks = user::num_blocks(place.disk);
+            let Some(by) = self.user(client, 0) else { continue };
+            let blocks = user::num_blocks(by.disk);
             for offset in (0..blocks).step_by(8) {
                 let what = (IoKind::Read, offset, 8.min(blocks - offset));
-                self.read_back.push(users::submit(&self.plan, &mut self.model, place, what, false));
+                self.read_back.push(users::submit(&self.plan, &mut self.model, by, what, false));
             }
         }
     }
 
     fn check_read_back(&mut self, until: u64) {
-        let mut missing = 0;
-        for &number in &self.read_back {
-            match self.model.ios[number as usize - 1].completed {
-                None => missing += 1,
-                Some((_, spdk::backend::IoStatus::Success)) => {}
-                // Less time than a slow network takes.
-                Some(_) if self.plan.deadline_us() < 1_000_000 => {}
-                Some((_, status)) => {
-                    world::violation(
-                        promise::RECOVERY,
-                        format!("the last read {number} ends with {status:?}"),
-                    );
-                }
-            }
-        }
-        if missing > 0 || !self.model.outstanding.is_empty() {
-            if world::now() > until {
-                world::violation(promise::RECOVERY, format!("{missing} of the last reads never end"));
-            }
+        let is_late = world::now() > until;
+        if !p5::check_read_back(&self.model, &self.plan, &self.read_back, is_late) {
             return;
         }
         if !self.plan.tear_down {
             self.stage = Stage::Over;
             return;
         }
-        self.stage = Stage::TearDown { until: world::now() + RECOVERY_US };
+        self.stage = Stage::TearDown { until: world::now() + p10::TEAR_DOWN_US };
         self.exports_change = false;
         for client in 0..self.clients.len() {
             self.delete_bdev(client);
@@ -514,9 +440,7 @@ impl Run {
         if all_told && open == 0 && !self.targets.iter().any(|t| store::is_busy(t.store)) {
             self.stage = Stage::Over;
         } else if world::now() > until {
-            let text =
-                format!("not all is taken down: bdevs gone {gone}, targets stopped {all_told}, {open} open");
-            world::violation(promise::REMOVAL, text);
+            p10::not_taken_down(gone, all_told, open);
         }
     }
 }

@@ -2,18 +2,18 @@
 
 use std::collections::BTreeSet;
 
+use spdk::backend::action;
 use spdk::bdev_io::IoKind;
-use spdk::process;
-use spdk::store::{self, Content};
 use spdk::user::{self, UserIo};
-use spdk::world;
+use world::process;
+use world::store::{self, Content};
 
 use crate::model::{Io, Model};
 use crate::plan::Plan;
 
-/// What thread of which client does the I/O.
+/// A user: a thread of a client, which has a channel of its bdev.
 #[derive(Debug, Clone, Copy)]
-pub struct Place {
+pub struct User {
     /// The client.
     pub client: usize,
     /// Its bdev.
@@ -34,9 +34,9 @@ const BLOCKS_MAX: u64 = 8;
 const COMPARE_MAX: u64 = 4;
 
 /// Makes a random I/O and submits it.
-pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, place: Place) {
-    let read_only = plan.read_only && place.client == 1;
-    let blocks = user::num_blocks(place.disk);
+pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, by: User) {
+    let read_only = plan.read_only && by.client == 1;
+    let blocks = user::num_blocks(by.disk);
     if blocks == 0 {
         return;
     }
@@ -61,32 +61,31 @@ pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, plac
         (kind, r.range(0, last), count, r.chance(100))
     });
     // Writes of one who may only read are tried all the same.
-    if !(user::supports(place.disk, kind) || read_only && kind == IoKind::Write) {
+    if !(user::supports(by.disk, kind) || read_only && kind == IoKind::Write) {
         return;
     }
     let bare = matches!(kind, IoKind::WriteZeroes | IoKind::Unmap);
-    if bare && !used.insert((place.store, kind, offset, count)) {
+    if bare && !used.insert((by.store, kind, offset, count)) {
         return;
     }
-    submit(plan, model, place, (kind, offset, count), inside);
+    submit(plan, model, by, (kind, offset, count), inside);
 }
 
 /// Submits an I/O; `inside` has it wait for a completion, to come from there.
-pub fn submit(plan: &Plan, model: &mut Model, place: Place, what: (IoKind, u64, u64), inside: bool) -> u64 {
+pub fn submit(plan: &Plan, model: &mut Model, by: User, what: (IoKind, u64, u64), inside: bool) -> u64 {
     let (kind, offset, count) = what;
     let ranged = !matches!(kind, IoKind::Flush | IoKind::Reset);
     let (offset, count) = if ranged { (offset, count) } else { (0, 0) };
     let number = model.add(Io {
-        client: place.client,
-        disk: place.disk,
-        thread: place.thread,
-        store: place.store,
+        client: by.client,
+        disk: by.disk,
+        thread: by.thread,
+        store: by.store,
         kind,
         offset,
         count,
-        read_only: plan.read_only && place.client == 1,
+        read_only: plan.read_only && by.client == 1,
         submitted: None,
-        submitted_active_us: 0,
         completed: None,
         orphan: false,
         handed: Vec::new(),
@@ -108,19 +107,22 @@ pub fn submit(plan: &Plan, model: &mut Model, place: Place, what: (IoKind, u64, 
             // What is there now, mostly: so it often is still there when the backend looks.
             let right = world::dice(|r| r.chance(800));
             fill(old, size, offset, |block| {
-                if right && block < store::num_blocks(place.store) {
-                    store::content(place.store, block)
+                if right && block < store::num_blocks(by.store) {
+                    store::content(by.store, block)
                 } else {
                     Content { write: number, zero: false }
                 }
             });
             fill(rest, size, offset, |_| new);
         }
-        IoKind::WriteZeroes | IoKind::Unmap => store::expect(place.store, kind, offset, count, number),
+        IoKind::WriteZeroes | IoKind::Unmap => {
+            let action = action(kind).expect("stores do that");
+            store::expect(by.store, action, offset, count, number);
+        }
         _ => {}
     }
     let io = UserIo { id: number, kind, offset, count, data };
-    let Place { disk, thread, .. } = place;
+    let User { disk, thread, .. } = by;
     if inside {
         user::submit_inside(disk, thread, io);
     } else {

@@ -1,6 +1,7 @@
 //! Each protection, taken away: the simulator has to notice within 1,000 seeds.
 //!
-//! What it notices has to be the mutation's doing: the same seed is good with the protection in place.
+//! What it notices has to be the mutation's doing: the same seed is good with the protection in
+//! place.
 
 use dst_session::mutation::Mutation;
 use dst_sim::{Plan, run};

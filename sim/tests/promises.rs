@@ -1,8 +1,9 @@
-//! The simulator's labels and the list in docs/failures.md are the same promises under the same numbers.
+//! The labels of the simulator's checkers and the list in docs/failures.md are the same promises
+//! under the same numbers.
 
 use std::collections::BTreeMap;
 
-use spdk::promise;
+use dst_sim::promises;
 
 /// Returns the promises that the document lists: the number, and the title in lower case.
 fn listed() -> BTreeMap<u32, String> {
@@ -23,7 +24,7 @@ fn listed() -> BTreeMap<u32, String> {
 fn each_label_is_a_promise_and_each_promise_has_a_label() {
     let listed = listed();
     let mut labelled = BTreeMap::new();
-    for label in promise::ALL {
+    for label in promises::ALL {
         let (number, rest) = label.split_once(" (").unwrap();
         let title = rest.trim_end_matches(')').split(": ").next().unwrap();
         labelled.insert(number.parse().unwrap(), title.to_owned());

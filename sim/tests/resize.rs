@@ -1,11 +1,13 @@
-//! A bdev that grows: its client hears of that when all its connections at the target take I/O to the new blocks.
+//! A bdev that grows: its client hears of that when all its connections at the target take I/O to
+//! the new blocks.
 
 use dst_sim::Plan;
 use dst_sim::fleet::{BDEV, ClientSide, TargetSide, new_store};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
-use spdk::user::{Record, UserIo};
-use spdk::{net, process, store, user, world};
+use spdk::record::{self, Record};
+use spdk::user::{self, UserIo};
+use world::{net, process, store};
 
 /// Several times as many as a thread of the target is told of in one turn.
 const QUEUES: usize = 60;
@@ -34,7 +36,7 @@ fn read_everywhere(client: &ClientSide, disk: u64, block: u64, size: u32) -> usi
     }
     let (mut ended, mut failed) = (0, 0);
     until("all reads", || {
-        for record in user::take_records() {
+        for record in record::take() {
             if let Record::Completed { status, .. } = record {
                 ended += 1;
                 failed += usize::from(status != IoStatus::Success);
@@ -59,7 +61,7 @@ fn new_blocks_are_there_on_all_connections_when_the_client_hears_of_them() {
         let target = TargetSide::new(&plan, 0, store);
         let client = ClientSide::new(&plan, 0);
         let disk = until("the bdev", || {
-            user::take_records().into_iter().find_map(|record| match record {
+            record::take().into_iter().find_map(|record| match record {
                 Record::DiskIsThere { disk, .. } => Some(disk),
                 _ => None,
             })

@@ -1,7 +1,8 @@
 /*
- * bdevperf -w verify reads back with a NULL buffer, which SPDK takes from a pool whose buffers are fixed at
- * SPDK_BDEV_LARGE_BUF_MAX_SIZE (64 KiB in 20.07), so that it cannot verify 1 MiB I/O at all. Linked into bdevperf with
- * -Wl,--wrap=spdk_bdev_read_blocks, this gives such a read a buffer of its own. All other reads go by untouched.
+ * bdevperf -w verify reads back into a NULL buffer, for which SPDK takes a buffer from a pool. The
+ * pool's buffers have a fixed size of SPDK_BDEV_LARGE_BUF_MAX_SIZE (64 KiB in 20.07), so bdevperf
+ * cannot verify I/O of 1 MiB at all. Linked into bdevperf with -Wl,--wrap=spdk_bdev_read_blocks,
+ * this function gives such a read a buffer of its own, and passes all other reads on unchanged.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -28,7 +29,7 @@ large_read_done(struct spdk_bdev_io *bdev_io, bool success, void *arg)
 	struct large_read read = *(struct large_read *)arg;
 
 	free(arg);
-	/* The application compares, and frees the bdev_io, here: the buffer must outlive this. */
+	/* The application compares the data and frees the bdev_io in this call, so the buffer must outlive it. */
 	read.cb(bdev_io, success, read.cb_arg);
 	spdk_dma_free(read.buf);
 }
@@ -53,7 +54,7 @@ __wrap_spdk_bdev_read_blocks(struct spdk_bdev_desc *desc, struct spdk_io_channel
 	read->cb = cb;
 	read->cb_arg = cb_arg;
 	read->buf = spdk_dma_malloc(bytes, spdk_bdev_get_buf_align(bdev), NULL);
-	/* Not -ENOMEM: bdevperf would wait for a completion to free what is missing, which need not come. */
+	/* Not -ENOMEM: bdevperf would then wait for another I/O to complete, and there may be none. */
 	rc = read->buf == NULL ? -ENOTSUP
 			       : __real_spdk_bdev_read_blocks(desc, ch, read->buf, offset_blocks, num_blocks,
 							      large_read_done, read);

@@ -1,6 +1,6 @@
-# Builds DST's library and links SPDK's applications with it. Run by the Makefile at the top, in the top folder,
-# after spdk/provision/env.sh has written build/env.sh: a makefile of its own, because only then it is known where
-# SPDK is.
+# Builds DST's library and links SPDK's applications with it. The top Makefile runs this makefile in
+# the top folder after spdk/provision/env.sh has written build/env.sh. It is a separate makefile
+# because only then the location of SPDK is known.
 
 SHELL := /bin/bash
 .SHELLFLAGS := -eu -o pipefail -c
@@ -13,11 +13,11 @@ apps := build/bin/spdk_tgt build/bin/bdevperf build/bin/bdevio build/bin/dst_che
 .PHONY: all cargo
 all: $(apps) $(lib) build/bin/dst-keygen
 
-# cargo knows best whether there is something to do.
+# Always run: cargo knows whether anything has to be built.
 cargo:
 	@cargo build --release --locked --package dst --package dst-keygen
 
-# Copied only when it changed, so that nothing is linked anew for nothing.
+# Copied only when it has changed, so that nothing is linked again needlessly.
 $(lib): cargo
 	@mkdir -p $(@D); cmp -s $(cargo_target)/release/libspdk_dst.a $@ || cp $(cargo_target)/release/libspdk_dst.a $@
 
@@ -33,19 +33,19 @@ build/obj/shared.o: spdk/apps/shared.c
 build/obj/bdevperf_large_reads.o: spdk/apps/bdevperf_large_reads.c build/spdk-dir
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -isystem $(SPDK_DIR)/include -c -o $@ $<
 
-# The tests' own application.
+# dst_check, the tests' own application.
 check := $(patsubst spdk/apps/check/%.c,build/obj/check_%.o,$(wildcard spdk/apps/check/*.c))
 
 $(check): build/obj/check_%.o: spdk/apps/check/%.c $(wildcard spdk/apps/check/*.h) build/spdk-dir
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -isystem $(SPDK_DIR)/include -c -o $@ $<
 
-# How that tree was configured.
+# Whether the tree was configured with shared libraries.
 shared := $(shell awk -F'[?]=' '$$1 == "CONFIG_SHARED" && $$2 == "y"' $(SPDK_DIR)/mk/config.mk)
 of_all := build/obj/lcores.o $(if $(shared),build/obj/shared.o)
 
 objects := $(of_all) build/obj/bdevperf_large_reads.o $(check)
 
-# Linked anew when DST, the choice of SPDK tree, or that tree's build changed.
+# Linked again when DST, the choice of the SPDK tree, or the build of that tree has changed.
 $(apps): build/bin/%: $(lib) $(objects) spdk/apps/link.sh spdk/apps/link.mk build/spdk-dir \
     $(wildcard $(SPDK_DIR)/build/lib/*.a $(SPDK_DIR)/build/lib/*.so)
 	@mkdir -p $(@D); spdk/apps/link.sh $* $@ $(lib) $(of_all) \

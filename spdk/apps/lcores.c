@@ -1,12 +1,12 @@
 /*
- * What SPDK's applications cannot be told on their command line in every version that DST supports, told to
- * DPDK directly: linked with -Wl,--wrap=rte_eal_init, this function gets SPDK's call and edits the
- * arguments. Without the environment variables it changes nothing.
+ * Options for DPDK that SPDK's applications do not accept on their command line in every supported
+ * version. Linked with -Wl,--wrap=rte_eal_init, this function receives SPDK's call and edits its
+ * arguments. If the environment variables are not set, it changes nothing.
  *
- *   DST_LCORES   DPDK's --lcores value, in place of the core mask: "(0,1,2)@(0,1)" puts three lcores on two
- *                CPUs, so that bdevio, which wants three, runs on a two-core machine. The lcores named must
- *                be those of the application's own -m.
- *   DST_NO_HUGE  "1": run on ordinary pages. SPDK 20.07 has no --no-huge for this; newer ones do.
+ *   DST_LCORES   DPDK's --lcores value, in place of the core mask: "(0,1,2)@(0,1)" puts three lcores
+ *                on two CPUs, so that bdevio, which needs three, runs on a machine with two CPUs. The
+ *                lcores must be those of the application's own -m.
+ *   DST_NO_HUGE  "1": use ordinary pages with an SPDK that has no --no-huge, such as 20.07.
  */
 #include <stdbool.h>
 #include <stddef.h>
@@ -23,7 +23,7 @@ starts_with(const char *arg, const char *prefix)
 	return strncmp(arg, prefix, strlen(prefix)) == 0;
 }
 
-/* SPDK says "-c 0x3", "-l 0,1" or "--lcores=..." as one argument, according to its version. */
+/* SPDK passes "-c 0x3", "-l 0,1" or "--lcores=..." as one argument, depending on its version. */
 static bool
 chooses_cores(const char *arg)
 {
@@ -58,12 +58,12 @@ __wrap_rte_eal_init(int argc, char **argv)
 
 	if (set_lcores &&
 	    snprintf(lcores_arg, sizeof(lcores_arg), "--lcores=%s", lcores) >= (int)sizeof(lcores_arg)) {
-		fprintf(stderr, "DST_LCORES is longer than %zu characters; write it shorter\n",
+		fprintf(stderr, "DST_LCORES is longer than %zu characters; use a shorter value\n",
 			sizeof(lcores_arg) - sizeof("--lcores="));
 		return -1;
 	}
 
-	/* Two more than there were, and the terminating NULL. Never freed: DPDK keeps pointers into it. */
+	/* Room for two more arguments and the terminating NULL. Never freed: DPDK keeps pointers into it. */
 	edited = calloc((size_t)argc + 3, sizeof(*edited));
 	if (edited == NULL) {
 		return -1;

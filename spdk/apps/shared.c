@@ -1,7 +1,8 @@
 /*
- * For an SPDK that was configured --with-shared. What lcores.c wraps is called by a shared library there, where the
- * linker's --wrap does not reach. So the application has a function of that name itself, which is found before
- * DPDK's; DPDK's is the next one.
+ * For an SPDK that was configured --with-shared. There, a shared library calls the function that
+ * lcores.c wraps, and the linker's --wrap has no effect on it. So the application defines a
+ * function of that name itself, which the dynamic linker finds before DPDK's; RTLD_NEXT finds
+ * DPDK's.
  */
 #include <dlfcn.h>
 #include <stdio.h>
@@ -21,10 +22,10 @@ __real_rte_eal_init(int argc, char **argv)
 {
 	int (*real)(int, char **);
 
-	/* A cast would be refused: ISO C knows no way from an object's address to a function's. */
+	/* ISO C does not allow a cast from an object pointer to a function pointer. */
 	*(void **)&real = dlsym(RTLD_NEXT, "rte_eal_init");
 	if (real == NULL) {
-		fprintf(stderr, "DPDK's rte_eal_init is not in a shared library: %s\n", dlerror());
+		fprintf(stderr, "can't find DPDK's rte_eal_init in a shared library: %s\n", dlerror());
 		return -1;
 	}
 	return real(argc, argv);

@@ -1,11 +1,11 @@
 # shellcheck shell=bash
-# Sourced after say.sh: apt with a state of its own (lists, downloads, sources), so that looking into
-# another suite than the machine's never touches the machine's own apt set-up.
-# What is downloaded is still verified by apt against Debian's keyring.
+# Sourced after say.sh. Runs apt with a separate state (lists, downloads, sources), so that using
+# another suite than the machine's never touches the machine's own apt configuration. apt still
+# verifies all downloads against Debian's keyring.
 
 debian_keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 
-# as_root COMMAND...: runs it as root, or returns 126 where that is not permitted.
+# as_root COMMAND...: runs COMMAND as root, or returns 126 if that is not permitted.
 as_root() {
     if [ "$(id -u)" -eq 0 ]; then
         "$@"
@@ -16,7 +16,8 @@ as_root() {
     fi
 }
 
-# The machine's lists may be empty (a fresh container), and then apt knows no archive and no package.
+# Returns whether the machine has package lists. In a fresh container there are none, and apt knows
+# no archive and no package.
 apt_lists_present() {
     # shellcheck disable=SC2016  # apt's variable, not the shell's
     [ -n "$(apt-get indextargets --format '$(FILENAME)' 'Created-By: Packages' 2>/dev/null)" ]
@@ -26,7 +27,7 @@ apt_refresh_machine_lists() {
     as_root apt-get -q update
 }
 
-# debian_archive: prints the address of the Debian archive that this machine uses.
+# Prints the address of the Debian archive that this machine uses.
 debian_archive() {
     local found
     if [ -n "${DST_DEBIAN_ARCHIVE:-}" ]; then
@@ -40,8 +41,9 @@ debian_archive() {
                 "run 'apt-get update' as root, then try again" \
                 "or set DST_DEBIAN_ARCHIVE to the address of a Debian archive"
     fi
-    # By origin and label, because a machine has other sources too: third parties' and the security
-    # archive, which says 'Debian-Security' here and has no complete suites.
+    # Both origin and label must match, because a machine has other sources, too: those of third
+    # parties, and the security archive, whose label is 'Debian-Security' and which has no complete
+    # suites.
     # shellcheck disable=SC2016  # apt's variables, not the shell's
     found=$(apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 'Created-By: Packages' |
         awk -F'|' '$1 == "Debian" && $2 == "Debian" { print $3; exit }')
@@ -51,9 +53,9 @@ debian_archive() {
     echo "$found"
 }
 
-# private_apt STATE TYPE SUITE...: makes the apt state STATE (a folder) for these suites and updates
-# it. TYPE is deb or deb-src. Sets the array private_apt_options for the calls that follow.
-# Each script names a folder of its own: no lock is common to them.
+# private_apt STATE TYPE SUITE...: creates the apt state in folder STATE for these suites and
+# updates it. TYPE is deb or deb-src. Sets the array private_apt_options for later calls of apt.
+# Each script uses a folder of its own, so that they share no lock.
 private_apt() {
     local state=$1 type=$2 archive suite
     shift 2
@@ -69,7 +71,8 @@ private_apt() {
         -o "Dir::Etc::sourceparts=/dev/null"
         -o "Dir::State::Lists=$state/lists"
         -o "Dir::Cache=$state/cache"
-        # Root's cache folder is often closed to apt's own sandbox user; without this apt warns.
+        # apt's sandbox user often has no access to root's cache folder; without this option apt
+        # warns.
         -o "APT::Sandbox::User=$(id -un)"
         -o "Acquire::Retries=3"
         -o "APT::Update::Error-Mode=any"

@@ -1,11 +1,11 @@
 #!/bin/bash
-# check-tree.sh FOLDER: whether FOLDER is an SPDK tree that DST can be linked with: new enough, configured and built,
-# with the objects of the applications that DST goes into. Prints what is wrong and what to do about it, and returns 1,
-# if not.
+# check-tree.sh FOLDER: checks that FOLDER is an SPDK tree with which DST can be linked: new enough,
+# configured and built, with the objects of the applications that DST is linked into. Otherwise
+# prints what is wrong and what to do, and returns 1.
 set -euo pipefail
 tree=${1:?usage: check-tree.sh FOLDER}
 
-# The oldest version that is known to work; spdk/sys/build.rs says it to cargo.
+# The oldest version known to work; spdk/sys/build.rs has the same.
 oldest=20.07
 
 # refuse WHAT WHAT-TO-DO...
@@ -16,23 +16,25 @@ refuse() {
     exit 1
 }
 
-# configured NAME: the value of an option of ./configure; empty where that version has no such option.
+# configured NAME: prints the value of an option of ./configure, or nothing if that version has no
+# such option.
 configured() {
     awk -F'[?]=' -v name="CONFIG_$1" '$1 == name { print $2; exit }' "$tree/mk/config.mk"
 }
 
-# number NAME: the value of a macro of version.h, without the leading zero that would make it octal.
+# number NAME: prints the value of a macro of version.h, without the leading zero that would make it
+# octal.
 number() {
     awk -v name="SPDK_VERSION_$1" '$1 == "#define" && $2 == name { print $3 + 0; exit }' "$tree/include/spdk/version.h"
 }
 
 [ -f "$tree/include/spdk/bdev.h" ] || refuse "is not the top folder of an SPDK source tree: it has no include/spdk/bdev.h" \
-    "give the folder with SPDK's own 'configure' in it; headers and libraries that were installed are not enough," \
+    "use the folder that contains SPDK's 'configure'; installed headers and libraries are not enough," \
     "since spdk_tgt, bdevperf and bdevio are linked from their objects"
 
-# Newer versions have it written by make.
+# In newer versions, make writes this file.
 [ -f "$tree/include/spdk/version.h" ] || refuse "is not built: it has no include/spdk/version.h" \
-    "in it, run './configure --disable-unit-tests && make' (tests and examples must stay enabled: bdevio and bdevperf are some)"
+    "in it, run './configure --disable-unit-tests && make' (leave tests and examples enabled: they include bdevio and bdevperf)"
 
 version=$(printf '%02d.%02d' "$(number MAJOR)" "$(number MINOR)")
 [[ ! $version < $oldest ]] || refuse "is SPDK $version, which is too old" "DST needs SPDK $oldest or newer"
@@ -40,7 +42,7 @@ version=$(printf '%02d.%02d' "$(number MAJOR)" "$(number MINOR)")
 [ -f "$tree/mk/config.mk" ] || refuse "is not configured: it has no mk/config.mk" \
     "in it, run './configure --disable-unit-tests && make'"
 
-# is_off OPTION: ./configure was told --disable-…
+# is_off OPTION: returns whether the tree was configured with --disable-…
 is_off() {
     [ "$(configured "$1")" = n ]
 }
@@ -58,14 +60,14 @@ if [ ! -e "$tree/build/lib/libspdk_env_dpdk.a" ]; then
     env=$(configured ENV)
     case ${env##*/} in
         "" | env_dpdk) ;;
-        *) advice+=("it is configured --with-env=$env; DST needs DPDK's, the default") ;;
+        *) advice+=("it is configured --with-env=$env; DST needs the default, DPDK's environment") ;;
     esac
 fi
-# Linked last but for tests and examples: where it is, all libraries are.
+# The build links these after all libraries, and only tests and examples later.
 need build/bin/spdk_tgt
 need app/spdk_tgt/spdk_tgt.o
 if [ ${#missing[@]} -ne 0 ] && is_off APPS; then
-    advice+=("it is configured --disable-apps: without that option spdk_tgt is there")
+    advice+=("it is configured --disable-apps, so spdk_tgt is missing: configure it without that option")
 fi
 if [ ! -e "$tree/test/bdev/bdevio/bdevio.o" ]; then
     missing+=(test/bdev/bdevio/bdevio.o)
@@ -82,5 +84,5 @@ if [ ! -e "$tree/$folder/bdevperf.o" ]; then
     ! is_off $option || advice+=("it is configured --disable-$disabled, and bdevperf is among them: configure it without that option")
 fi
 
-[ ${#missing[@]} -eq 0 ] || refuse "SPDK $version there is not built, or not all of it; it does not have" \
+[ ${#missing[@]} -eq 0 ] || refuse "contains SPDK $version, which is not completely built; these are missing:" \
     "${missing[@]/#/  }" "${advice[@]}"

@@ -1,6 +1,6 @@
 #!/bin/bash
-# env.sh BUILD_FOLDER [reserve]: finds SPDK (and builds it on first use) and writes what tests, demo
-# and benchmarks have to know into BUILD_FOLDER/env.sh. With 'reserve', hugepages are reserved first.
+# env.sh BUILD_FOLDER [reserve]: finds SPDK, or builds it on first use, and writes the settings for
+# tests, demo and benchmarks to BUILD_FOLDER/env.sh. With 'reserve', it reserves hugepages first.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
@@ -9,20 +9,22 @@ build=$(readlink -m "$1")
 
 spdk_dir=$("$here/locate.sh")
 
-# Newer versions know --no-huge; and they take more memory, iSCSI's and iobuf's pools most of it.
+# Newer versions have --no-huge. They also take more memory, most of it for the pools of iSCSI and
+# iobuf.
 newer=
 ! grep -q no_huge "$spdk_dir/include/spdk/env.h" || newer=1
 [ -z "$newer" ] || export DST_HUGEPAGES_MIB=${DST_HUGEPAGES_MIB:-4096}
 pages=$("$here/hugepages.sh" "${2:-status}")
 
-# number NAME: the value of a macro of version.h, without the leading zero that would make it octal.
+# number NAME: prints the value of a macro of version.h, without the leading zero that would make it
+# octal.
 number() {
     awk -v name="SPDK_VERSION_$1" '$1 == "#define" && $2 == name { print $3 + 0; exit }' \
         "$spdk_dir/include/spdk/version.h"
 }
 version=$(printf '%02d.%02d' "$(number MAJOR)" "$(number MINOR)")
 
-# SPDK's NVMe perf tool, which moved.
+# SPDK's NVMe perf tool, whose place depends on the version.
 perf=
 for file in build/examples/perf build/bin/spdk_nvme_perf; do
     [ ! -x "$spdk_dir/$file" ] || perf=$spdk_dir/$file
@@ -33,8 +35,8 @@ no_huge=0
 if [ "$pages" = none ]; then
     # Without hugepages the iSCSI target's pools need more.
     args="-s 1024"
-    # Where SPDK knows --no-huge itself it also prepares for it; in older versions spdk/apps/lcores.c
-    # tells DPDK.
+    # An SPDK that has --no-huge also prepares for it; in older versions, spdk/apps/lcores.c passes
+    # the option to DPDK.
     if [ -n "$newer" ]; then
         args="--no-huge -s 1024"
     else
@@ -44,21 +46,22 @@ fi
 
 mkdir -p "$build"
 cat >"$build/env.sh.new" <<END
-# Written by spdk/provision/env.sh; every SPDK process should get these in its environment.
+# Written by spdk/provision/env.sh: the environment for every SPDK process.
 export SPDK_DIR='$spdk_dir'
 export SPDK_VERSION='$version'
 export SPDK_NVME_PERF='$perf'
 export DST_CACHE='$DST_CACHE'
 export DST_BUILD='$build'
-# 'reserved' or 'none': whether hugepages can be used.
+# 'reserved' if hugepages can be used, otherwise 'none'.
 export DST_HUGEPAGES='$pages'
-# To be given to each SPDK application: memory, and --no-huge where there are no hugepages.
+# Options for each SPDK application: the memory, and --no-huge if there are no hugepages.
 export DST_SPDK_ARGS='$args'
-# Read by the applications in build/bin, for the same where SPDK has no --no-huge.
+# For the applications in build/bin: replaces --no-huge in an SPDK that does not have it.
 export DST_NO_HUGE='$no_huge'
 END
 
-# Only touched when something changed: what depends on these files is built anew then.
+# Replaces a file only if its content has changed, because a newer file makes everything that
+# depends on it rebuild.
 keep() {
     if cmp -s "$1.new" "$1"; then rm "$1.new"; else mv "$1.new" "$1"; fi
 }

@@ -1,6 +1,6 @@
 #!/bin/bash
-# get-spdk.sh FOLDER: unpacks Debian's copy of SPDK (with its DPDK and ISA-L) into FOLDER, which is
-# made. Debian carries it inside the source package 'ceph'; only that part is unpacked.
+# get-spdk.sh FOLDER: creates FOLDER and unpacks Debian's copy of SPDK into it, with its DPDK and
+# ISA-L. Debian's copy is part of the source package 'ceph'; only that part is unpacked.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
@@ -8,9 +8,9 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=apt.sh
 . "$here/apt.sh"
 
-# What is known to hold SPDK 20.07, best first: suite, upstream version, SHA-256 of the .orig.tar.xz.
-# Debian's own revision after the '-' is left open: it changes with every fix of ceph's packaging
-# while the tarball stays the same to the bit, and the tarball is all that is taken.
+# Packages known to contain SPDK 20.07, the preferred one first: suite, upstream version, and
+# SHA-256 of the .orig.tar.xz. Debian's revision after the '-' is left out, since it changes with
+# every fix of ceph's packaging, and only the tarball is used, which stays identical.
 known_copies=(
     "trixie 18.2.7+ds 71c0795fa0d6312ec7b57dee4031559b7e62e086a78e6ae1ad8549e0b351e28f"
     "sid 20.2.4+ds 190b4ca726717069b1d85b613aab99f9976a488129352a66a5ff41ada5d06730"
@@ -25,7 +25,8 @@ matches() {
     [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]
 }
 
-# fetch SUITE UPSTREAM SHA256: downloads the tarball; fails with a message when this suite has it not.
+# fetch SUITE UPSTREAM SHA256: downloads the tarball, or fails with a message if this suite does not
+# have it.
 fetch() {
     local suite=$1 upstream=$2 sha256=$3 version orig=ceph_$2.orig.tar.xz work
     private_apt "$DST_CACHE/apt/$suite-sources" deb-src "$suite" || return 1
@@ -37,15 +38,15 @@ fetch() {
         return 1
     fi
     work=$(mktemp -d "$downloads/partial.XXXXXX")
-    # apt checks the file against the signed lists; the SHA-256 afterwards makes it the very file that
-    # was reviewed.
+    # apt verifies the file against the signed lists. The SHA-256 then ensures that it is the file
+    # that was reviewed.
     (cd "$work" && long_step "downloading ceph $version's source from Debian $suite" "$work/log" \
         apt-get -q "${private_apt_options[@]}" source --download-only --tar-only "ceph=$version") || {
         rm -rf "$work"
         return 1
     }
     if ! matches "$work/$orig" "$sha256"; then
-        say "  $orig from Debian $suite does not have the SHA-256 written down in $0: not used"
+        say "  $orig from Debian $suite does not have the SHA-256 that $0 expects, so it is not used"
         rm -rf "$work"
         return 1
     fi
@@ -71,7 +72,7 @@ if [ -z "$tarball" ]; then
         fi
     done
 fi
-[ -n "$tarball" ] || die "Debian's copy of SPDK could not be had from any suite known to carry it (see above)" \
+[ -n "$tarball" ] || die "none of the Debian suites known to have SPDK could supply it (see above)" \
     "check that this machine reaches its Debian archive ('apt-get update')" \
     "or build SPDK 20.07 or newer yourself and set SPDK_DIR to it" \
     "if Debian has moved on, add the new version and its SHA-256 to known_copies in spdk/provision/get-spdk.sh"
@@ -80,5 +81,5 @@ mkdir -p "$to"
 # FOLDER/ceph-VERSION/src/spdk/... becomes FOLDER/...
 long_step "unpacking SPDK" "$DST_CACHE/logs/unpack.log" \
     tar -xf "$tarball" -C "$to" --strip-components=3 --no-same-owner --wildcards '*/src/spdk' ||
-    die "unpacking $tarball failed" "is the disk full? ('df -h $to') Otherwise delete the file and try again"
-[ -f "$to/include/spdk/version.h" ] || die "$tarball holds no SPDK" "delete it and try again"
+    die "unpacking $tarball failed" "check whether the disk is full ('df -h $to'); otherwise delete the file and try again"
+[ -f "$to/include/spdk/version.h" ] || die "$tarball does not contain SPDK" "delete it and try again"

@@ -1,25 +1,27 @@
 #!/bin/bash
-# hugepages.sh reserve|status: prints 'reserved' when SPDK can use hugepages and 'none' when not.
-# With 'reserve', reserves and mounts them first where they are missing and this user may.
-# DST_HUGEPAGES_MIB says how many (3072, that is three SPDK processes of the tests, unless set; env.sh sets it for newer versions).
+# hugepages.sh reserve|status: prints 'reserved' if SPDK can use hugepages, otherwise 'none'. With
+# 'reserve', it first reserves and mounts missing hugepages if this user may. DST_HUGEPAGES_MIB is
+# their size; the default of 3072 suffices for three SPDK processes of the tests. (env.sh raises it
+# for newer versions.)
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
 . "$here/say.sh"
 
 wanted_mib=${DST_HUGEPAGES_MIB:-3072}
-# What two processes need, a target and a client; with less nothing useful runs.
+# What a target and a client need together; with less, nothing useful runs.
 least_mib=1024
 
 meminfo() {
     awk -v name="$1:" '$1 == name { print $2 }' /proc/meminfo
 }
 
-# Only root sees physical addresses, without which DPDK cannot use hugepages on a machine that has no IOMMU.
+# Only root can read physical addresses, which DPDK needs for hugepages on a machine without an
+# IOMMU.
 if [ "$(id -u)" -ne 0 ]; then
     if [ "$1" = reserve ]; then
         say "warning: not root, so no hugepages; SPDK runs on ordinary pages, somewhat slower"
-        say "  SPDK still locks some memory: if it says 'Could not mlock', raise that limit ('ulimit -l unlimited')"
+        say "  SPDK still locks some memory: if it reports 'Could not mlock', raise the limit ('ulimit -l unlimited')"
     fi
     echo none
     exit
@@ -42,7 +44,7 @@ fi
 if [ "$1" = reserve ]; then
     if [ "$(total_mib)" -lt "$wanted_mib" ]; then
         say "reserving $wanted_mib MiB of hugepages"
-        # The kernel reserves as many as it finds room for; compacting makes room.
+        # The kernel reserves as many pages as it finds room for; compaction makes room.
         # shellcheck disable=SC2016  # expanded by the inner shell
         sh -c 'echo 1 >/proc/sys/vm/compact_memory; echo "$1" >/proc/sys/vm/nr_hugepages' \
             sh $((wanted_mib * 1024 / page_kib)) 2>/dev/null || true
@@ -60,7 +62,7 @@ fi
 if [ "$1" = reserve ]; then
     say "warning: no hugepages ($(total_mib) MiB reserved, $(mounted && echo mounted || echo not mounted)):" \
         "SPDK runs on ordinary pages, somewhat slower"
-    say "  to have them, as root: echo $((wanted_mib * 1024 / page_kib)) >/proc/sys/vm/nr_hugepages;" \
+    say "  to reserve them, run as root: echo $((wanted_mib * 1024 / page_kib)) >/proc/sys/vm/nr_hugepages;" \
         "mkdir -p /dev/hugepages; mount -t hugetlbfs nodev /dev/hugepages"
 fi
 echo none

@@ -1,6 +1,6 @@
 #!/bin/bash
-# locate.sh: prints the folder of the built SPDK tree to use. In this order: the user's SPDK_DIR, an
-# SPDK that pkg-config knows, Debian's copy (fetched and built on first use).
+# locate.sh: prints the folder of the built SPDK tree to use: the user's SPDK_DIR, else an SPDK that
+# pkg-config finds, else Debian's copy (downloaded and built on first use).
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
@@ -14,14 +14,14 @@ if [ -n "${SPDK_DIR:-}" ]; then
         *[[:space:]]*) die "SPDK_DIR=$tree has a space in it, which SPDK's makefiles cannot handle" "move the tree" ;;
     esac
     "$here/check-tree.sh" "$tree" || die "SPDK_DIR=$tree cannot be used, see above" \
-        "or leave SPDK_DIR unset to have Debian's copy fetched and built"
+        "or leave SPDK_DIR unset to download and build Debian's copy"
     echo "$tree"
     exit
 fi
 
 if command -v pkg-config >/dev/null && pkg-config --exists spdk_event; then
     pc=$(pkg-config --variable=pcfiledir spdk_event)
-    # A tree's own pkg-config files lie in it, under build/lib/pkgconfig.
+    # A tree's own pkg-config files are in its build/lib/pkgconfig.
     tree=${pc%/build/lib/pkgconfig}
     if [ "$tree" != "$pc" ] && "$here/check-tree.sh" "$tree"; then
         say "using the SPDK that pkg-config finds in $tree"
@@ -29,7 +29,7 @@ if command -v pkg-config >/dev/null && pkg-config --exists spdk_event; then
         exit
     fi
     say "pkg-config finds an SPDK ($pc), but an installed SPDK does not have the objects of its applications,"
-    say "which DST is linked into; Debian's copy is used instead. Set SPDK_DIR to the tree it was built in to use that."
+    say "which DST needs; Debian's copy is used instead. Set SPDK_DIR to the tree in which that SPDK was built to use it."
 fi
 
 exec "$here/build-spdk.sh"

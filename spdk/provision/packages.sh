@@ -1,6 +1,7 @@
 #!/bin/bash
-# packages.sh build|test|bench: makes sure that the Debian packages are there which building needs, or
-# which the tests or the benchmark need beyond that. Touches neither apt nor the network when they are.
+# packages.sh build|test|bench: installs the missing Debian packages that building needs, or that
+# the tests or the benchmark need in addition. If none is missing, it uses neither apt nor the
+# network.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
@@ -8,19 +9,19 @@ here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=apt.sh
 . "$here/apt.sh"
 
-# What SPDK 20.07 and its DPDK build with; libclang-dev is bindgen's.
+# For building SPDK 20.07 and its DPDK; libclang-dev is for bindgen.
 build=(
     gcc g++ make pkg-config python3 procps xz-utils debian-archive-keyring
     uuid-dev libaio-dev libnuma-dev libssl-dev libncurses-dev libcunit1-dev libiscsi-dev
     nasm meson ninja-build python3-pyelftools autoconf automake libtool libclang-dev
 )
-# The real clients of the tests: a kernel filesystem, a virtual machine, fio; what their scripts encrypt with; where the
-# newest `spdk` of Python's package index goes; what counts instructions.
+# For the tests: real clients (a kernel filesystem, a virtual machine, fio), Python's cryptography,
+# venv for the newest `spdk` from Python's package index, and valgrind to count instructions.
 test=(
     python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
     qemu-utils qemu-block-extra qemu-system-x86 valgrind
 )
-# NBD's servers and its client.
+# For the benchmark: the NBD servers and their client.
 bench=(fio iproute2 qemu-utils nbdkit)
 
 case ${1:-} in
@@ -32,13 +33,13 @@ esac
 
 [ "${DST_PACKAGES:-}" != skip ] || exit 0
 command -v dpkg-query >/dev/null || die "this is not a Debian machine (no dpkg-query)" \
-    "install by hand what corresponds to: ${wanted[*]}" \
-    "then set DST_PACKAGES=skip, which leaves packages to you"
+    "install the equivalents of these packages: ${wanted[*]}" \
+    "then set DST_PACKAGES=skip to skip this check"
 
-# missing_of PACKAGE...: those that are not installed, one a line.
+# missing_of PACKAGE...: prints the packages that are not installed, one a line.
 missing_of() {
-    # An alternative that is installed may go by another name (pkg-config is pkgconf's on newer
-    # Debian), so what others provide counts too.
+    # An installed alternative may have another name (pkgconf provides pkg-config on newer Debian),
+    # so what other packages provide counts, too.
     # shellcheck disable=SC2016  # dpkg-query's variables, not the shell's
     dpkg-query -W -f '${db:Status-Status} ${Package} ${Provides}\n' 2>/dev/null |
         awk -v wanted="$*" '
@@ -62,17 +63,18 @@ as_root true || die "these packages are needed, and this user may not install th
 log=$DST_CACHE/logs/packages-$1.log
 if ! apt_lists_present || ! apt-cache show "${missing[@]}" >/dev/null 2>&1; then
     long_step "updating apt's package lists" "$DST_CACHE/logs/apt-update.log" apt_refresh_machine_lists ||
-        say "  going on with the lists that are there"
+        say "  continuing with the existing lists"
 fi
 
-# --no-remove here and above: nothing that somebody installed is taken away for our tests.
+# --no-remove here and above ensures that no installed package is removed for DST's tests.
 if ! apt-get -qq -s --no-remove --no-install-recommends install "${missing[@]}" >/dev/null 2>&1; then
-    # Happens when one of QEMU's packages is installed from backports while apt has no such source:
-    # the others must be of the very same version. Backports come from the same Debian archive.
+    # This happens if one of QEMU's packages was installed from backports and apt no longer has that
+    # source, because all of them must have the same version. Backports are in the same Debian
+    # archive.
     # shellcheck source=/dev/null
     codename=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
     [ -n "$codename" ] || die "these packages cannot be installed together" "see: apt-get -s install ${missing[*]}"
-    say "they cannot be installed from this machine's apt sources alone; looking into $codename-backports too"
+    say "they cannot be installed from this machine's apt sources alone; trying $codename-backports, too"
     private_apt "$DST_CACHE/apt/$codename-backports" deb "$codename" "$codename-backports" ||
         die "$codename-backports could not be read" "run as root: $by_hand"
     qemu=()

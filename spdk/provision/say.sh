@@ -1,8 +1,8 @@
 # shellcheck shell=bash
-# Sourced by the other scripts here: how they speak, and where they keep things.
-# Messages go to stderr, because a script's stdout is its answer (a path, mostly).
+# Sourced by the other scripts in this folder: messages, and the cache. Messages go to stderr,
+# because a script's stdout is its result (mostly a path).
 
-# Everything fetched or built that outlives a checkout.
+# The folder for everything downloaded or built that outlives a checkout.
 DST_CACHE=${DST_CACHE:-${XDG_CACHE_HOME:-${HOME:?HOME is not set; set it, or DST_CACHE}/.cache}/dst}
 case $DST_CACHE in
     *[[:space:]]*)
@@ -17,7 +17,7 @@ say() {
     printf 'dst: %s\n' "$*" >&2
 }
 
-# die WHAT WHAT-TO-DO...: the first line says what is wrong, the others what to do about it.
+# die WHAT WHAT-TO-DO...: prints what is wrong and what to do about it, and exits.
 die() {
     printf 'dst: error: %s\n' "$1" >&2
     shift
@@ -25,15 +25,15 @@ die() {
     exit 1
 }
 
-# long_step WHAT LOG COMMAND...: runs COMMAND with its output in LOG, prints a line every 15 s so
-# that nobody takes it for hung, and the end of LOG if it fails.
+# long_step WHAT LOG COMMAND...: runs COMMAND with its output in LOG. Prints a line every 15 s, so
+# that the step does not seem to hang, and the end of LOG if COMMAND fails.
 long_step() {
     local what=$1 log=$2 start=$SECONDS pid status=0 waited=0 outer_trap
     shift 2
     mkdir -p "$(dirname "$log")"
     say "$what (log: $log)"
-    # In a process group of its own, so that Ctrl-C, which ends this script, ends all of the step too.
-    # stdin from /dev/null: a step that asks a question would otherwise hang in CI.
+    # The step has its own process group, so that Ctrl-C, which ends this script, ends the whole
+    # step, too. stdin is /dev/null, because a step that asks a question would otherwise hang in CI.
     set -m
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!

@@ -1,7 +1,7 @@
 #!/bin/bash
-# vm-kernel.sh: prints two lines, the path of a Linux kernel for the virtual machine of the tests and
-# that of its modules (with modules.dep). It is Debian's cloud kernel, unpacked into the cache and not
-# installed: this machine's own boot files are none of our business.
+# vm-kernel.sh: prints the path of a Linux kernel for the tests' virtual machine and, on a second
+# line, that of its modules (with modules.dep). The kernel is Debian's cloud kernel. It is unpacked
+# into the cache and not installed, so this machine's boot files stay untouched.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
@@ -39,7 +39,7 @@ fi
 
 private_apt "$DST_CACHE/apt/$codename-kernel" deb "$codename" 9>&- ||
     die "Debian $codename's package lists could not be read" "check that this machine reaches its Debian archive ('apt-get update')"
-# The package named above is empty and depends on the current kernel's.
+# The package named above is empty and depends on the package of the current kernel.
 image=$(apt-cache "${private_apt_options[@]}" depends "$meta" |
     awk '$1 == "Depends:" && $2 ~ /^linux-image-[0-9]/ { print $2; exit }')
 [ -n "$image" ] || die "Debian $codename has no $meta"
@@ -50,11 +50,11 @@ fetch_and_unpack() {
     cd "$work" || return
     apt-get -q "${private_apt_options[@]}" download "$image" || return
     dpkg-deb -x ./*.deb tree || return
-    # Debian 13 and newer have them under /usr.
+    # Debian 13 and newer have the modules under /usr.
     if [ ! -d tree/lib/modules ]; then
         mkdir -p tree/lib && mv tree/usr/lib/modules tree/lib/modules || return
     fi
-    # The package's install script would do this; without it modprobe finds nothing.
+    # The package's install script would run depmod; without it, modprobe finds no modules.
     PATH=$PATH:/usr/sbin:/sbin depmod -b "$work/tree" "$(basename tree/lib/modules/*)"
 }
 long_step "fetching $image for the virtual machine test" "$DST_CACHE/logs/vm-kernel.log" fetch_and_unpack 9>&- ||

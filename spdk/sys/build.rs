@@ -1,41 +1,43 @@
-//! Binds the SPDK tree that `SPDK_DIR` names and decides, once for all crates, what that version can do.
+//! Generates the bindings to the SPDK tree that `SPDK_DIR` names, and decides for all crates which
+//! features its version has.
 //!
-//! Dependants read the decision from `DEP_SPDK_CFGS`; no other file looks at SPDK's version.
+//! Dependants read the features from `DEP_SPDK_CFGS`; no other file looks at SPDK's version.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};
 
-/// `cfg`s for what not every version has: the name, the first version that has it, the first that has it no
-/// more.
+/// The `cfg`s of features that not every version has: the name, the first version with the feature,
+/// and the first version without it again.
 const FEATURES: &[(&str, Version, Version)] = &[
     // `spdk_sock_group_poll_count`.
     ("spdk_sock_group_poll_count", OLDEST, (26, 9)),
-    // The functions on sockets return a negative errno, where they returned -1 and set `errno`.
+    // Socket functions return a negative errno; before, they returned -1 and set `errno`.
     ("spdk_sock_returns_errno", (26, 1), NEWEST),
-    // A socket that connects while it is looked at.
+    // `spdk_sock_connect_async`: a socket that connects while it is polled.
     ("spdk_sock_connect_async", (25, 9), NEWEST),
-    // A group of sockets can wake a thread in interrupt mode: registered as a whole, or by its descriptor.
+    // A socket group can wake a thread in interrupt mode: registered as a whole, or by its file
+    // descriptor.
     ("spdk_sock_interrupts", (24, 9), NEWEST),
     ("spdk_sock_interruptfd", (26, 1), NEWEST),
-    // A keyring, with keys by name.
+    // A keyring, which gives names to keys.
     ("spdk_keyring", (24, 5), NEWEST),
-    // A thread that stays on its core, whoever asks for another one.
+    // `spdk_thread_bind`: a thread can be bound to its core.
     ("spdk_thread_bind", (23, 5), NEWEST),
-    // A socket group notes removals in an array of fixed size until the next poll.
+    // A socket group records removals in an array of fixed size until the next poll.
     ("spdk_sock_removal_list", OLDEST, (21, 4)),
-    // A stop frees the connections of RPCs that are not answered yet.
+    // Stopping SPDK frees the connections of unanswered RPCs.
     ("spdk_rpc_frees_connections", OLDEST, (23, 9)),
-    // Claims of several kinds, in a union.
+    // Several types of claims, in a union.
     ("spdk_bdev_claim_types", (23, 1), NEWEST),
 ];
 
-/// Major and minor.
+/// The major and the minor number of a version.
 type Version = (u32, u32);
 
-/// Of a feature that no version has dropped.
+/// The end of a feature that no version has dropped.
 const NEWEST: Version = (u32::MAX, 0);
 
-/// The oldest version that is known to work.
+/// The oldest version known to work.
 const OLDEST: Version = (20, 7);
 
 fn main() {
@@ -54,8 +56,8 @@ fn main() {
 
 fn run() -> Result<(), String> {
     let spdk_dir = env::var_os("SPDK_DIR").map(PathBuf::from).ok_or(
-        "SPDK_DIR is not set: run `make`, which finds or builds SPDK and sets it, \
-         or set it to a built SPDK tree",
+        "SPDK_DIR is not set: run `make`, which finds or builds SPDK and sets SPDK_DIR, \
+         or set SPDK_DIR to a built SPDK tree",
     )?;
     let include = spdk_dir.join("include");
     let version = version(&include)?;
@@ -96,7 +98,8 @@ fn run() -> Result<(), String> {
     Ok(())
 }
 
-/// Major and minor from spdk/version.h, read as text: it holds plain numbers in every version.
+/// Returns the version from spdk/version.h, which is read as text: it has plain numbers in every
+/// version.
 fn version(include: &Path) -> Result<Version, String> {
     let path = include.join("spdk/version.h");
     println!("cargo::rerun-if-changed={}", path.display());
@@ -120,7 +123,8 @@ fn bind(include: &Path) -> Result<(), String> {
     let out = PathBuf::from(env::var_os("OUT_DIR").ok_or("cargo sets OUT_DIR")?);
     bindgen::Builder::default()
         .header("wrapper.h")
-        // A tree may change without its version: whatever was read is watched, for the shim too, which includes no more.
+        // A tree may change without its version, so every header read is watched. The shim includes
+        // no others.
         .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
         .clang_arg(format!("-I{}", include.display()))
         .allowlist_function("spdk_(bdev|json|jsonrpc|rpc|sock|thread|poller|interrupt|io_device)_.*")
@@ -138,10 +142,11 @@ fn bind(include: &Path) -> Result<(), String> {
         .allowlist_function("dst_spdk_.*")
         .allowlist_type("spdk_subsystem.*|spdk_thread_poller_rc|spdk_interrupt_event_types")
         .allowlist_var("SPDK_(JSON|JSONRPC|RPC|BDEV|LOG|POLLER|VERSION)_.*")
-        // Some are packed and aligned at once, which Rust cannot express; nothing here looks inside.
+        // Some of these are both packed and aligned, which Rust cannot express. DST does not access
+        // their fields.
         .opaque_type("spdk_nvme_.*|spdk_bdev_nvme_.*|spdk_bdev_ext_io_opts")
         .blocklist_item("SPDK_VERSION_(STRING|SUFFIX|.*_STRING)")
-        // The one from libc, so that vectors pass between crates.
+        // libc's type is used, so that vectors can be passed between crates.
         .blocklist_type("iovec")
         .raw_line("use libc::iovec;")
         .use_core()

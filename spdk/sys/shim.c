@@ -5,7 +5,7 @@
 #include "spdk/log.h"
 #include "spdk/thread.h"
 
-/* Where flags are declared in 20.07 and 20.10; later in spdk/log.h. */
+/* Declares log flags in 20.07 and 20.10; later versions declare them in spdk/log.h. */
 #if __has_include("spdk_internal/log.h")
 #include "spdk_internal/log.h"
 #endif

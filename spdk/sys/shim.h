@@ -11,33 +11,33 @@ struct spdk_bdev;
 struct spdk_io_channel;
 
 /*
- * One line in SPDK's log. `level` is an enum spdk_log_level; the strings end in NUL; `message` is
- * printed as it is, never taken for a format, and gets the line end from here.
+ * Writes one line to SPDK's log. `level` is an enum spdk_log_level; the strings end in NUL;
+ * `message` is printed verbatim, not used as a format, and a line end is appended.
  */
 void dst_spdk_log(int level, const char *file, int line, const char *func, const char *message);
 
-/* Makes the log flag "dst" known. Once, before main(). */
+/* Registers the log flag "dst". Call it once, before main(). */
 void dst_spdk_log_register_flag(void);
 
-/* Whether the log flag "dst" is set: with -L dst, or with the RPC log_set_flag. */
+/* Returns whether the log flag "dst" is set, with -L dst or with the RPC log_set_flag. */
 bool dst_spdk_log_flag(void);
 
-/* The context that the create callback of the channel's io_device filled. */
+/* Returns the context that the create callback of the channel's io_device filled. */
 void *dst_spdk_io_channel_get_ctx(struct spdk_io_channel *ch);
 
-/* Whether SPDK splits reads and writes at the optimal boundary: a bool, or a bit of an unnamed struct. */
+/* Sets whether SPDK splits reads and writes at the optimal boundary: a bool, or a bit of an unnamed struct. */
 void dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split);
 
 /*
- * The name of the module that has claimed a bdev; null if none has. Newer claims keep their owner private, and are
- * named by what they are.
+ * Returns the name of the module that has claimed a bdev, or null if none has. Newer types of
+ * claims keep their owner private; for these the result is "another module".
  */
 const char *dst_spdk_bdev_claimed_by(struct spdk_bdev *bdev);
 
-/* Whether anybody has the bdev open, an examination for one. */
+/* Returns whether the bdev is open, be it by a user or by an examination. */
 bool dst_spdk_bdev_is_open(struct spdk_bdev *bdev);
 
-/* The bdev whose part this one is (of the modules split and gpt); the bdev itself if it is no part. */
+/* Returns the bdev of which this one is a part (of module split or gpt), or else the bdev itself. */
 struct spdk_bdev *dst_spdk_bdev_whole(struct spdk_bdev *bdev);
 
 #endif

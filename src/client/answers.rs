@@ -1,4 +1,4 @@
-//! Answers on their way in: data goes to the user's vectors, completions to the user.
+//! Receives Answers: data goes to the user's vectors, completions to the user.
 
 use dst_session::Violation;
 use dst_session::durability::{Durability, Effect};
@@ -6,51 +6,66 @@ use dst_session::transactions::{Answer, Request, Transactions};
 use dst_transport::{Flow, Frames};
 use dst_wire::{Crc32c, Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
-use spdk::bdev_io::{BdevIo, BdevIoQueue};
+use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::iov::IovMut;
 
+use crate::channels::Standing;
 use crate::counters::Counters;
 
-/// An I/O while it is a transaction.
+/// An I/O that is a transaction.
 pub struct Pending {
     pub io: BdevIo,
-    /// Of a flush: its number.
+    /// The number of a flush, as [`Durability`] counts them; 0 for other I/O.
     pub flush: u64,
 }
 
-/// The digest of the first `len` bytes of an I/O's data.
+/// Returns the operation that does an I/O of this kind.
+pub fn op_of(kind: IoKind) -> Option<Op> {
+    Some(match kind {
+        IoKind::Read => Op::Read,
+        IoKind::Write => Op::Write,
+        IoKind::Flush => Op::Flush,
+        IoKind::Unmap => Op::Unmap,
+        IoKind::WriteZeroes => Op::WriteZeroes,
+        IoKind::CompareAndWrite => Op::CompareAndWrite,
+        IoKind::Reset => Op::Reset,
+        IoKind::Other => return None,
+    })
+}
+
+/// Returns the digest of the first `len` bytes of an I/O's data.
 pub fn digest_of(io: &BdevIo, len: usize) -> u32 {
     Crc32c::of_pieces(len, |at| io.slice(at))
 }
 
-/// The answer that is coming in.
+/// The Answer that is being received.
 #[derive(Debug, Default)]
 pub struct Incoming {
     answer: Option<Answer>,
     at: usize,
-    /// The newest acknowledgement of a keep-alive that came. The caller takes it.
+    /// The number of the newest acknowledged keep-alive. The caller takes it out.
     pub acknowledged: Option<u64>,
 }
 
-/// What a connection's answers are recorded for.
+/// What a connection's Answers mean for the durability of writes.
 #[derive(Debug, Clone, Copy)]
 pub struct Record<'a> {
     pub durability: &'a Durability,
-    /// The target's start that answers.
+    /// The start of the target that answers.
     pub start: u64,
     /// Whether the device forgets writes that were not flushed when the target dies.
     pub is_volatile: bool,
 }
 
-/// Takes a channel's frames.
+/// Takes the frames that a channel receives.
 pub struct Answers<'a> {
     pub transactions: &'a mut Transactions<Pending>,
     pub incoming: &'a mut Incoming,
-    pub counters: &'a Counters,
-    /// Where a reset goes that the target has done.
-    pub resets: &'a mut BdevIoQueue,
+    pub standing: &'a Standing,
+    /// Takes the resets that the target has done.
+    pub held: &'a mut BdevIoQueue,
     pub record: Record<'a>,
-    /// The time as deadlines are counted.
+    /// The time by which deadlines are counted, µs.
     pub patient_us: u64,
 }
 
@@ -90,29 +105,30 @@ impl Frames for Answers<'_> {
     fn end(&mut self) -> Result<(), Violation> {
         let Some(answer) = self.incoming.answer.take() else { return Ok(()) };
         if self.is_corrupt(&answer) {
-            Counters::add(&self.counters.corrupt, 1);
+            Counters::add(&self.standing.counters.corrupt, 1);
             let digest = self.transactions.has_digests().then(|| self.request_digest(answer.slot)).flatten();
             return self.transactions.repeat(answer.slot, digest);
         }
         let (pending, request, begun_us) = self.transactions.finish(answer.slot);
-        self.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
+        self.standing.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
-            Counters::add(&self.counters.errors, 1);
+            Counters::add(&self.standing.counters.errors, 1);
         } else if self.record.is_volatile {
             self.note(&request, &pending);
         }
         if request.op == Op::Reset && answer.status == Status::Success {
-            self.resets.push_back(pending.io);
+            self.held.push_back(pending.io);
             return Ok(());
         }
-        // The user may submit its next I/O inside this: that only touches the channel's waiting queue.
+        // The user may submit its next I/O inside this: that only touches the channel's waiting
+        // queue.
         pending.io.complete(io_status(answer.status));
         Ok(())
     }
 }
 
 impl Answers<'_> {
-    /// Whether data was changed on the way, there or back.
+    /// Returns whether data was changed on its way to the target or back.
     fn is_corrupt(&mut self, answer: &Answer) -> bool {
         let Some(digest) = answer.digest.filter(|_| answer.data_len > 0) else {
             return answer.status == Status::Corrupt;
@@ -126,11 +142,11 @@ impl Answers<'_> {
         (len > 0).then(|| digest_of(&self.transactions.user_mut(slot).io, len))
     }
 
-    /// What a restart of the target could lose from now on, or can't lose any more.
+    /// Notes which writes a restart of the target may lose from now on, or can't lose any more.
     fn note(&self, request: &Request, pending: &Pending) {
         let Record { durability, start, .. } = self.record;
         match Effect::of(request.op) {
-            Effect::Write => durability.wrote(&self.counters.written, start),
+            Effect::Write => durability.wrote(&self.standing.written, start),
             Effect::Flush => durability.flushed(start, pending.flush),
             Effect::Nothing => {}
         }

@@ -3,76 +3,74 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering;
 
-use dst_session::mutation::{self, Mutation};
-use dst_session::negotiate::{check_same_device, check_still_usable};
-use dst_wire::{Cipher, Device, Digest, Event, Welcome};
+use dst_wire::{Cipher, Digest, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
 use spdk::thread::Thread;
 
-use crate::control::{After, Control};
+use crate::control::{After, Attached, Control, Shown};
 use crate::counters::Counters;
-use crate::disk::{DstDisk, disk_info, longest};
+use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
 use crate::info::Info;
+use crate::link::REST_US;
 use crate::options::Params;
-use crate::registry;
 use crate::shared::Shared;
 
-/// How often the control connection is looked at: what it carries is rare, and may wait this long.
+/// The period of the control connection's poller, µs: what the connection carries is rare, and may
+/// wait this long.
 const PERIOD_US: u64 = 1000;
 
-/// How often it is looked at when its poller rests, for what no socket tells.
-const REST_US: u64 = 10_000;
-
-/// Who waits for an attach.
-pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
-
-/// Who waits for a detach.
+/// Called when a detach has ended.
 pub type Detached = Box<dyn FnOnce(Result<(), Error>)>;
 
-/// One DST bdev, or the attempt to have one.
+/// One DST bdev, or the attempt to attach one.
 pub struct Client {
     params: Params,
     shared: Arc<Shared>,
+    forget: Forget,
     inner: RefCell<Control>,
     deleting: Cell<bool>,
 }
 
 impl Client {
-    /// Begins to attach.
+    /// Begins to attach. `forget` removes the client from the registry.
     ///
     /// # Errors
-    /// Not enough memory; `waiting` is given back.
-    pub(crate) fn start(params: Params, waiting: Attached) -> Result<Rc<Client>, (Error, Attached)> {
+    /// Memory is short; `waiting` is returned.
+    pub(crate) fn start(
+        params: Params,
+        forget: Forget,
+        waiting: Attached,
+    ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
         let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
-        let inner = Control::new(&shared, params.wait, now);
-        let client =
-            Rc::new(Client { params, shared, inner: RefCell::new(inner), deleting: Cell::new(false) });
+        let inner = Control::new(&shared, now);
+        let client = Rc::new(Client {
+            params,
+            shared,
+            forget,
+            inner: RefCell::new(inner),
+            deleting: Cell::new(false),
+        });
         let polled = Rc::downgrade(&client);
         let turn = move || Turn::from(polled.upgrade().is_some_and(|client| client.poll()));
         match Poller::resting(PERIOD_US, REST_US, turn) {
-            Ok(poller) => {
-                let mut inner = client.inner.borrow_mut();
-                inner.link.waker = poller.waker();
-                inner.poller = Some(poller);
-            }
+            Ok(poller) => client.inner.borrow_mut().set_poller(poller),
             Err(errno) => return Err((Error::Resources { what: "a poller", errno }, waiting)),
         }
-        client.inner.borrow_mut().waiting = Some(waiting);
+        client.inner.borrow_mut().set_waiting(waiting, client.params.wait, now);
         Ok(client)
     }
 
-    /// The bdev's name.
+    /// Returns the bdev's name.
     pub fn name(&self) -> &str {
         &self.params.name
     }
 
-    /// What the user asked for.
+    /// Returns what the user asked for.
     pub fn params(&self) -> &Params {
         &self.params
     }
@@ -85,59 +83,72 @@ impl Client {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    /// What is known of it now.
+    /// Returns what `bdev_dst_get_info` shows now.
     pub fn info(&self) -> Info {
         let inner = self.inner.borrow();
-        let sum = Counters::default();
-        sum.add_all(&self.shared.past);
-        let channels = self.shared.counters();
-        channels.iter().for_each(|counters| sum.add_all(counters));
+        let Shown { state, state_age_ms, welcome, is_up, lost, reconnects, size_note } = inner.show();
+        let channels = self.shared.channels();
+        // Without `..`, so that a counter that is not shown does not compile.
+        let Counters {
+            transactions,
+            errors,
+            expired,
+            lost: channels_lost,
+            reconnects: channels_reconnects,
+            resent,
+            corrupt,
+            outstanding,
+            waiting,
+            read_latency,
+            write_latency,
+            other_latency,
+        } = channels.sum();
         Info {
             params: self.params.clone(),
             address: self.shared.address(),
-            state: inner.state,
-            state_age_ms: now_us().saturating_sub(inner.state_since_us) / 1000,
+            state,
+            state_age_ms,
             device: self.shared.device(),
-            max_transfer: inner.welcome.as_ref().map_or(0, |welcome| welcome.max_transfer),
-            credits: inner.welcome.as_ref().map_or(0, |welcome| welcome.credits),
-            keep_alive_ms: inner.welcome.as_ref().map_or(0, |welcome| welcome.keep_alive_ms),
-            connections: self.shared.connected.load(Ordering::Relaxed) + usize::from(inner.link.is_up()),
-            channels: channels.len(),
-            transactions: sum.transactions.into_inner(),
-            errors: sum.errors.into_inner(),
-            expired: sum.expired.into_inner(),
-            lost: sum.lost.into_inner() + inner.lost,
-            reconnects: sum.reconnects.into_inner() + inner.reconnects,
-            resent: sum.resent.into_inner(),
-            corrupt: sum.corrupt.into_inner(),
-            digest: inner.welcome.as_ref().map_or(Digest::None, |welcome| welcome.digest),
-            cipher: inner.welcome.as_ref().map_or(Cipher::None, |welcome| welcome.cipher),
-            lost_caches: self.shared.durability.losses(),
-            outstanding: sum.outstanding.into_inner(),
-            waiting: sum.waiting.into_inner(),
-            read_latency: sum.read_latency.get(),
-            write_latency: sum.write_latency.get(),
-            other_latency: sum.other_latency.get(),
-            last_error: self.shared.last_error(),
+            max_transfer: welcome.map_or(0, |welcome| welcome.max_transfer),
+            credits: welcome.map_or(0, |welcome| welcome.credits),
+            keep_alive_ms: welcome.map_or(0, |welcome| welcome.keep_alive_ms),
+            connections: channels.connections() + usize::from(is_up),
+            channels: channels.count(),
+            transactions: transactions.into_inner(),
+            errors: errors.into_inner(),
+            expired: expired.into_inner(),
+            lost: channels_lost.into_inner() + lost,
+            reconnects: channels_reconnects.into_inner() + reconnects,
+            resent: resent.into_inner(),
+            corrupt: corrupt.into_inner(),
+            digest: welcome.map_or(Digest::None, |welcome| welcome.digest),
+            cipher: welcome.map_or(Cipher::None, |welcome| welcome.cipher),
+            lost_caches: self.shared.durability().losses(),
+            outstanding: outstanding.into_inner(),
+            waiting: waiting.into_inner(),
+            read_latency: read_latency.get(),
+            write_latency: write_latency.get(),
+            other_latency: other_latency.get(),
+            last_error: self.shared.last_error().or(size_note),
         }
     }
 
-    /// Takes the bdev away, or ends the attempts to have it.
+    /// Deletes the bdev, or ends the attempts to attach it.
     pub(crate) fn delete(self: &Rc<Self>, done: Detached) {
         if self.deleting.replace(true) {
             return done(Err(Error::Deleting(self.params.name.clone())));
         }
-        self.shared.closing.store(true, Ordering::Relaxed);
-        let disk = self.inner.borrow_mut().disk.take();
+        self.shared.close();
+        let disk = self.inner.borrow_mut().take_disk();
         match disk {
             None => {
-                registry::forget(&self.shared);
+                (self.forget)(&self.shared);
                 done(Ok(()));
             }
             Some(disk) => {
                 let client = Rc::clone(self);
                 disk.unregister(move |result| {
-                    registry::forget(&client.shared);
+                    (client.forget)(&client.shared);
                     let name = client.params.name.clone();
                     done(result.map_err(|errno| Error::Unregister { name, errno }));
                 });
@@ -145,15 +156,11 @@ impl Client {
         }
     }
 
-    /// Ends the control connection. The registry has forgotten the client.
+    /// Ends the control connection, after the registry has forgotten the client.
     pub(crate) fn stop(&self) {
         let mut inner = self.inner.borrow_mut();
-        inner.poller.take();
-        if let Some((connection, _)) = inner.link.up() {
-            connection.goodbye();
-        }
-        inner.link.close();
-        let waiting = inner.waiting.take();
+        inner.stop();
+        let waiting = inner.take_waiting();
         drop(inner);
         if let Some(waiting) = waiting {
             waiting(Err(Error::Deleted(self.params.name.clone())));
@@ -165,57 +172,25 @@ impl Client {
         let after = self.inner.borrow_mut().turn(now, self.deleting.get());
         match after {
             After::Nothing => return false,
-            After::Attach(welcome) => self.attach(&welcome),
+            After::Worked => {}
+            After::Register(welcome) => self.register(&welcome),
             After::Answer => self.answer(),
             After::GiveUp(error) => self.give_up(error),
-            After::Event(Event::Resized(num_blocks)) => self.resized(num_blocks),
-            After::Event(Event::Removed) => self.removed(),
+            After::Removed => self.removed(),
         }
         true
     }
 
-    /// The target let us in.
-    fn attach(self: &Rc<Self>, welcome: &Welcome) {
-        let Some(before) = self.shared.device() else { return self.register(welcome) };
-        let same = check_same_device(&before, &welcome.device);
-        let mut inner = self.inner.borrow_mut();
-        if let Err(error) = same
-            && !mutation::is_on(Mutation::NoIdentity)
-        {
-            return self.shared.fail(&error.to_string());
-        }
-        let longest = self.shared.longest.load(Ordering::Relaxed);
-        if let Err(error) = check_still_usable(&before, longest, welcome) {
-            self.shared.attempt_failed(error.to_string(), now_us());
-            if let Some((connection, _)) = inner.link.up() {
-                // Or the target would keep the session for a client that does not come back to it.
-                connection.goodbye();
-            }
-            return inner.link.unusable(now_us());
-        }
-        inner.joined(welcome);
-        inner.welcome = Some(welcome.clone());
-        if let Some(tail) = inner.log.pass(now_us()) {
-            spdk::notice!("DST bdev {}: control connection is back{tail}", self.params.name);
-        }
-        drop(inner);
-        if welcome.device.num_blocks > before.num_blocks {
-            self.resized(welcome.device.num_blocks);
-        }
-    }
-
+    /// Registers the bdev after the first Welcome.
     fn register(self: &Rc<Self>, welcome: &Welcome) {
         let device = welcome.device;
         self.shared.set_device(device);
         let longest = longest(&device, welcome.max_transfer);
-        self.shared.longest.store(longest, Ordering::Relaxed);
-        {
-            let mut inner = self.inner.borrow_mut();
-            inner.joined(welcome);
-            inner.welcome = Some(welcome.clone());
-        }
+        self.shared.set_longest(longest);
+        self.inner.borrow_mut().joined(welcome);
         let control = Thread::current().expect("clients live on an SPDK thread");
-        let disk = Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control });
+        let disk =
+            Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control, forget: self.forget });
         match register(disk, disk_info(&self.params.name, &device, longest)) {
             Ok(disk) => {
                 let peer = &self.params.peer;
@@ -229,9 +204,7 @@ impl Client {
                     device.block_size,
                     if device.read_only { ", read only" } else { "" }
                 );
-                let mut inner = self.inner.borrow_mut();
-                inner.disk = Some(disk);
-                drop(inner);
+                self.inner.borrow_mut().set_disk(disk, device.num_blocks);
                 self.shared.forget_error();
                 self.answer();
             }
@@ -247,48 +220,31 @@ impl Client {
         }
     }
 
-    /// Who waits is told that it is attached, or will be.
+    /// Answers the attach: the bdev is attached, or the client keeps trying.
     fn answer(&self) {
-        let waiting = self.inner.borrow_mut().waiting.take();
+        let waiting = self.inner.borrow_mut().take_waiting();
         if let Some(waiting) = waiting {
             waiting(Ok(self.params.name.clone()));
         }
     }
 
-    /// It can't be attached: nothing is left behind.
+    /// Fails the attach, and leaves nothing behind.
     fn give_up(self: &Rc<Self>, error: Error) {
         spdk::error!("DST bdev {}: {error}", self.params.name);
-        let waiting = self.inner.borrow_mut().waiting.take();
-        registry::forget(&self.shared);
+        let waiting = self.inner.borrow_mut().take_waiting();
+        (self.forget)(&self.shared);
         if let Some(waiting) = waiting {
             waiting(Err(error));
         }
     }
 
-    fn resized(&self, num_blocks: u64) {
-        let Some(before) = self.shared.device() else { return };
-        self.shared.set_device(Device { num_blocks, ..before });
-        let taken = match &self.inner.borrow().disk {
-            Some(disk) => disk.resize(num_blocks),
-            None => return,
-        };
-        let Some(tail) = self.inner.borrow_mut().sizes.pass(now_us()) else { return };
-        match taken {
-            Ok(()) => spdk::notice!("DST bdev {} has {num_blocks} blocks now{tail}", self.params.name),
-            Err(errno) => spdk::error!(
-                "DST bdev {}: the target's size is {num_blocks} blocks now, SPDK does not take it: {errno}{tail}",
-                self.params.name
-            ),
-        }
-    }
-
-    /// The export is gone for good: so is the bdev.
+    /// Deletes the bdev, because its export is gone for good.
     fn removed(self: &Rc<Self>) {
         if self.deleting.get() {
             return;
         }
         spdk::warn!("DST bdev {}: the target ended its export; the bdev is removed", self.params.name);
-        self.shared.failed.store(true, Ordering::Relaxed);
+        self.shared.removed();
         let name = self.params.name.clone();
         self.delete(Box::new(move |result| {
             if let Err(error) = result {

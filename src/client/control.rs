@@ -1,94 +1,114 @@
-//! The control connection: the session is opened, watched and, when it is lost, followed by another one.
+//! The control connection, which opens the session, watches it, and opens the next one when the
+//! session is lost.
 
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
+use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
+use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
+use dst_session::succession::{Session, Succession};
 use dst_transport::Broken;
-use dst_wire::{Device, Event, Previous, RefusalReason, Welcome};
+use dst_wire::{Device, RefusalReason, Welcome};
 use spdk::bdev_module::Registered;
+use spdk::clock::now_us;
 use spdk::poller::Poller;
 
-use crate::client::Attached;
 use crate::disk::DstDisk;
 use crate::error::Error;
+use crate::info::State;
 use crate::link::{Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
-use crate::shared::{Session, Shared};
+use crate::shared::Shared;
 
-/// How long an answer waits for the first attempt where nobody waits for the attach, ms. It is here within a few round
-/// trips if the target is: then whatever comes next in a configuration, an export of the bdev for one, finds the bdev.
+/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms. If the target is
+/// up, the attempt ends within a few round trips, and the next call of a configuration, such as an
+/// export of the bdev, finds the bdev.
 const FIRST_ATTEMPT_MS: u32 = 500;
 
-/// Bytes of the control connection's receive buffer.
+/// The size of the control connection's receive buffer in bytes.
 const BUFFER: usize = 8 << 10;
 
-/// What the control thread knows of a bdev.
+/// Called when an attach has ended, or goes on without the caller.
+pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
+
+/// A bdev's session and control connection, on the control thread.
 pub struct Control {
     shared: Arc<Shared>,
-    pub link: Link,
+    link: Link,
     messages: Messages,
-    pub disk: Option<Registered<DstDisk>>,
-    /// What was negotiated at the last welcome.
-    pub welcome: Option<Welcome>,
-    /// The session that is followed by another one: the target does not know it any more.
-    previous: Option<Previous>,
-    /// A session that channels may not join yet, because of what they sent in the one before.
-    held_back: Option<Session>,
-    pub waiting: Option<Attached>,
-    /// Whether who waits wants to know that it is attached, rather than that it is tried.
+    bdev: Option<Bdev>,
+    /// What was negotiated at the last Welcome.
+    welcome: Option<Welcome>,
+    succession: Succession,
+    /// `None` once the attach was answered.
+    attach: Option<Attach>,
+    log: Limit,
+    /// Limits the lines about the size, apart from those about lost connections, which they must
+    /// not hide.
+    sizes: Limit,
+    /// Connections made after one was lost.
+    reconnects: u64,
+    /// Connections lost.
+    lost: u64,
+    state: State,
+    state_since_us: u64,
+    poller: Option<Poller>,
+}
+
+/// An attach that is not answered yet.
+struct Attach {
+    waiting: Attached,
+    /// Whether the answer says that the bdev is attached, rather than that the first attempt has
+    /// ended.
     wait: bool,
-    attach_deadline_us: u64,
-    pub log: Limit,
-    /// For changes of the size, which must not hide that a connection was lost.
-    pub sizes: Limit,
-    /// Connections made after one was lost, and connections lost.
-    pub reconnects: u64,
-    pub lost: u64,
+    deadline_us: u64,
+}
+
+/// The bdev, once there is one.
+struct Bdev {
+    disk: Registered<DstDisk>,
+    size: BdevSize,
+}
+
+/// What `bdev_dst_get_info` shows of a control connection.
+pub struct Shown<'a> {
     pub state: State,
-    pub state_since_us: u64,
-    pub poller: Option<Poller>,
+    pub state_age_ms: u64,
+    /// What was negotiated at the last Welcome, if there was one.
+    pub welcome: Option<&'a Welcome>,
+    pub is_up: bool,
+    pub lost: u64,
+    pub reconnects: u64,
+    /// Says that the bdev's size is not the device's.
+    pub size_note: Option<String>,
 }
 
-/// What people are told of a bdev.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
-    /// There is no bdev yet.
-    Attaching,
-    /// All connections are there.
-    Connected,
-    /// At least one is not.
-    Reconnecting,
-    /// The device can't be had any more.
-    Failed,
-}
-
-/// What to do after the link was looked at, with nothing borrowed.
+/// What the client has to do after a turn, when the control connection is not borrowed.
 pub enum After {
     Nothing,
-    Attach(Box<Welcome>),
-    /// Who waits may go on.
+    /// Nothing more; the turn has done some work.
+    Worked,
+    /// Register the bdev: the target admitted the client for the first time.
+    Register(Box<Welcome>),
+    /// Answer the attach.
     Answer,
     GiveUp(Error),
-    Event(Event),
+    /// Delete the bdev: its export is gone for good.
+    Removed,
 }
 
 impl Control {
-    /// One that begins to connect.
-    pub fn new(shared: &Arc<Shared>, wait: bool, now: u64) -> Control {
-        let patience_ms = if wait { shared.options.attach_timeout_ms } else { FIRST_ATTEMPT_MS };
+    /// Returns a control connection that begins to connect.
+    pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
         Control {
             shared: Arc::clone(shared),
             link: Link::new(Arc::clone(shared), 0, BUFFER, now),
             messages: Messages::default(),
-            disk: None,
+            bdev: None,
             welcome: None,
-            previous: None,
-            held_back: None,
-            waiting: None,
-            wait,
-            attach_deadline_us: now + u64::from(patience_ms) * 1000,
+            succession: Succession::default(),
+            attach: None,
             log: Limit::default(),
             sizes: Limit::default(),
             reconnects: 0,
@@ -99,19 +119,70 @@ impl Control {
         }
     }
 
-    /// A turn of the poller.
+    /// Sets the poller that calls [`Control::turn`].
+    pub fn set_poller(&mut self, poller: Poller) {
+        self.link.set_waker(poller.waker());
+        self.poller = Some(poller);
+    }
+
+    /// Sets what is called when the bdev is attached, or, without `wait`, when the first attempt has
+    /// ended.
+    pub fn set_waiting(&mut self, waiting: Attached, wait: bool, now: u64) {
+        let patience_ms = if wait { self.shared.options().attach_timeout_ms } else { FIRST_ATTEMPT_MS };
+        self.attach = Some(Attach { waiting, wait, deadline_us: now + u64::from(patience_ms) * 1000 });
+    }
+
+    /// Takes out what is to be called when the attach has ended, for a caller that borrows nothing.
+    pub fn take_waiting(&mut self) -> Option<Attached> {
+        self.attach.take().map(|attach| attach.waiting)
+    }
+
+    /// Keeps the bdev that was registered with this many blocks.
+    pub fn set_disk(&mut self, disk: Registered<DstDisk>, num_blocks: u64) {
+        self.bdev = Some(Bdev { disk, size: BdevSize::Current(num_blocks) });
+    }
+
+    /// Takes the bdev out, to be unregistered.
+    pub fn take_disk(&mut self) -> Option<Registered<DstDisk>> {
+        self.bdev.take().map(|bdev| bdev.disk)
+    }
+
+    /// Ends the connection, or the attempts to make one.
+    pub fn stop(&mut self) {
+        self.poller.take();
+        self.link.close_politely();
+    }
+
+    /// Returns what `bdev_dst_get_info` shows.
+    pub fn show(&self) -> Shown<'_> {
+        Shown {
+            state: self.state,
+            state_age_ms: now_us().saturating_sub(self.state_since_us) / 1000,
+            welcome: self.welcome.as_ref(),
+            is_up: self.link.is_up(),
+            lost: self.lost,
+            reconnects: self.reconnects,
+            size_note: self.bdev.as_ref().and_then(|bdev| bdev.size.note()),
+        }
+    }
+
+    /// Does a turn of the poller.
     pub fn turn(&mut self, now: u64, deleting: bool) -> After {
         self.note_state(now);
-        if self.shared.given_up.swap(false, Relaxed) {
+        if self.shared.take_give_up() {
             self.give_up_session(now);
         }
         if self.link.is_up() {
             return match self.listen(now) {
                 Ok(None) => self.watch(now),
-                Ok(Some(event)) => After::Event(event),
+                Ok(Some(DeviceChange::Resized(device))) => {
+                    self.resized(device, now);
+                    After::Worked
+                }
+                Ok(Some(DeviceChange::Removed)) => After::Removed,
                 Err(broken) => {
                     if let Some(tail) = self.log.pass(now) {
-                        let name = &self.shared.name;
+                        let name = self.shared.name();
                         spdk::warn!("DST bdev {name}: control connection lost: {broken}{tail}");
                     }
                     self.lost(now);
@@ -119,36 +190,41 @@ impl Control {
                 }
             };
         }
-        if deleting || self.shared.failed.load(Relaxed) {
+        if deleting || self.shared.has_failed() {
             return After::Nothing;
         }
-        let wanted = match self.shared.session() {
-            Some(session) => Wanted::Join(session.id),
-            None => Wanted::Open(self.previous),
-        };
-        match self.link.advance(now, wanted) {
+        match self.link.advance(now, Wanted::Session(self.succession.ask())) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
-                self.shared.doubted.store(false, Relaxed);
-                if self.disk.is_some() {
+                // Whoever doubted the session has its answer.
+                self.shared.take_doubt();
+                if self.bdev.is_some() {
                     self.reconnects += 1;
                 }
-                After::Attach(welcome)
+                match self.shared.device() {
+                    None => After::Register(welcome),
+                    Some(before) => {
+                        self.rejoin(&welcome, before, now);
+                        After::Worked
+                    }
+                }
             }
             Step::Failed { why, refused } => self.attempt_failed(now, why, refused),
-            Step::Nothing if self.waiting.is_some() && now >= self.attach_deadline_us => {
-                if !self.wait {
-                    return After::Answer;
+            Step::Nothing => match &self.attach {
+                Some(attach) if now >= attach.deadline_us => {
+                    if !attach.wait {
+                        return After::Answer;
+                    }
+                    let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
+                    After::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
                 }
-                let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
-                After::GiveUp(Error::Timeout { ms: self.shared.options.attach_timeout_ms, last })
-            }
-            Step::Nothing => After::Nothing,
+                _ => After::Nothing,
+            },
         }
     }
 
-    /// Takes what came, renews the lease.
-    fn listen(&mut self, now: u64) -> Result<Option<Event>, Broken> {
+    /// Receives, and renews the lease. Returns what became of the device.
+    fn listen(&mut self, now: u64) -> Result<Option<DeviceChange>, Broken> {
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut self.messages)?;
         if pumped.received > 0 {
@@ -156,34 +232,34 @@ impl Control {
         }
         connection.keep_alive(self.messages.acknowledged.take(), now)?;
         connection.send_control()?;
-        // Of several the last one counts: the newest size, or that there is none any more.
-        let mut events = self.messages.inbox.drain(..).filter_map(|message| match message {
+        let device = self.shared.device().expect("a welcome has told what the device is");
+        let events = self.messages.inbox.drain(..).filter_map(|message| match message {
             Message::Event(event) => Some(event),
             _ => None,
         });
-        Ok(events.next_back())
+        Ok(device_change::newest(&device, events)?)
     }
 
-    /// What else may have happened: a channel was told that there is no such session, a session that was
-    /// held back may be joined.
+    /// Looks into a session that a channel doubts, and opens one that was held back to the channels.
     fn watch(&mut self, now: u64) -> After {
-        if self.shared.doubted.swap(false, Relaxed) && self.shared.session().is_some() {
+        if self.shared.take_doubt() && self.shared.session().is_some() {
             // Whoever asks for the session on this connection's place learns the truth.
             self.lost(now);
         }
-        if let Some(session) = self.held_back {
-            let over = self.shared.leases_over_us().is_some_and(|over_us| now >= over_us);
-            if over || mutation::is_on(Mutation::NoLeaseAtFailover) {
-                self.publish(session);
-            }
+        let channels = self.shared.channels();
+        let are_over = || channels.leases_over_us().is_some_and(|over_us| now >= over_us);
+        if let Some(session) = self.succession.release(are_over) {
+            self.shared.set_session(Some(session));
         }
         After::Nothing
     }
 
-    /// The session ends: another one is opened when nothing of it is left at the target.
+    /// Gives up the session. The next one is opened in its place.
     fn give_up_session(&mut self, now: u64) {
-        let (Some(session), Some(welcome)) = (self.shared.session(), &self.welcome) else { return };
-        self.previous = Some(Previous { session: session.id, instance: welcome.instance });
+        let Some(welcome) = &self.welcome else { return };
+        if !self.succession.give_up(welcome.instance) {
+            return;
+        }
         self.shared.set_session(None);
         if self.link.is_up() {
             return self.lost(now);
@@ -192,16 +268,70 @@ impl Control {
         if !mutation::is_on(Mutation::AttemptGoesOn) {
             self.link.close();
         }
-        self.link.retry.restart(now);
+        self.link.retry_at_once(now);
     }
 
-    fn publish(&mut self, session: Session) {
-        self.held_back = None;
-        self.shared.set_session(Some(session));
+    /// Takes a Welcome of a reconnect, which must be to the device that the bdev was made for.
+    fn rejoin(&mut self, welcome: &Welcome, before: Device, now: u64) {
+        let same = check_same_device(&before, &welcome.device)
+            .and_then(|()| check_not_smaller(&before, &welcome.device));
+        if let Err(error) = same
+            && !mutation::is_on(Mutation::NoIdentity)
+        {
+            return self.shared.fail(&error.to_string());
+        }
+        if let Err(error) = check_still_usable(&before, self.shared.longest(), welcome) {
+            self.shared.attempt_failed(error.to_string(), now);
+            if let Some((connection, _)) = self.link.up() {
+                // Or the target would keep the session for a client that does not come back to it.
+                connection.goodbye();
+            }
+            return self.link.unusable(now);
+        }
+        self.joined(welcome);
+        if let Some(tail) = self.log.pass(now) {
+            spdk::notice!("DST bdev {}: control connection is back{tail}", self.shared.name());
+        }
+        let num_blocks = welcome.device.num_blocks;
+        // A size that SPDK refused before is offered again: the bdev may not be open any more.
+        let is_news = self.bdev.as_ref().is_some_and(|bdev| bdev.size.blocks() != num_blocks);
+        if num_blocks != before.num_blocks || is_news {
+            self.resized(Device { num_blocks, ..before }, now);
+        }
     }
 
-    /// The target let us in, to the device that we know.
+    /// Notes the size that the target says its device has, and passes it up to SPDK.
+    ///
+    /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target
+    /// answers I/O behind the device's end with an error.
+    fn resized(&mut self, device: Device, now: u64) {
+        // Whatever SPDK says: this is what the next welcome is compared with.
+        self.shared.set_device(device);
+        let num_blocks = device.num_blocks;
+        let Some(bdev) = &mut self.bdev else { return };
+        let is_news;
+        (bdev.size, is_news) = match bdev.disk.resize(num_blocks) {
+            Ok(()) => (BdevSize::Current(num_blocks), true),
+            Err(_) => bdev.size.refuse(num_blocks),
+        };
+        if !is_news {
+            return;
+        }
+        let Some(tail) = self.sizes.pass(now) else { return };
+        let name = self.shared.name();
+        match bdev.size.note() {
+            None => spdk::notice!("DST bdev {name} has {num_blocks} blocks now{tail}"),
+            Some(note) => spdk::error!("DST bdev {name}: {note}{tail}"),
+        }
+    }
+
+    /// Takes a Welcome to the bdev's device.
     pub fn joined(&mut self, welcome: &Welcome) {
+        self.join(welcome);
+        self.welcome = Some(welcome.clone());
+    }
+
+    fn join(&mut self, welcome: &Welcome) {
         let id = welcome.session.id;
         if self.shared.session().is_some_and(|session| session.id == id) {
             return;
@@ -210,37 +340,34 @@ impl Control {
         if instance.is_some_and(|before| before != welcome.instance) && !welcome.cache_kept {
             self.restarted(&welcome.device);
         }
-        let session = Session { id, start: self.shared.durability.start() };
-        if self.previous.is_none() || welcome.previous_ended {
-            self.publish(session);
+        let session = Session { id, start: self.shared.durability().start() };
+        if self.succession.opened(session, welcome.previous_ended) {
+            self.shared.set_session(Some(session));
         } else {
             spdk::notice!(
                 "DST bdev {}: another target, which can't tell whether the one before has ended: \
                  I/O waits until its leases are over",
-                self.shared.name
+                self.shared.name()
             );
-            self.held_back = Some(session);
         }
     }
 
-    /// The target was started anew.
+    /// Notes that the target was started anew.
     fn restarted(&mut self, device: &Device) {
-        let channels = self.shared.counters();
-        let all = channels.iter().map(|counters| &counters.written).chain([&self.shared.past.written]);
-        if self.shared.durability.restarted(all) {
+        if self.shared.channels().restarted(self.shared.durability()) {
             spdk::error!(
                 "DST bdev {}: the target was started anew and its device, {} blocks with a volatile cache, may have \
                  lost completed writes that were not flushed; the next flush of every channel fails",
-                self.shared.name,
+                self.shared.name(),
                 device.num_blocks
             );
         }
     }
 
-    /// The control connection is over. The session may not be.
-    pub fn lost(&mut self, now: u64) {
+    /// Closes the lost control connection. The session may go on.
+    fn lost(&mut self, now: u64) {
         self.messages = Messages::default();
-        self.held_back = None;
+        self.succession.lost();
         self.lost += 1;
         self.link.lost(now);
     }
@@ -250,34 +377,34 @@ impl Control {
         let mut all_tried = false;
         if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
             self.give_up_session(now);
-            self.link.retry.restart(now);
         } else {
             all_tried = self.shared.next_address();
             if !all_tried {
-                self.link.retry.failed_here(now);
+                self.link.try_next_address(now);
             }
         }
         let final_no = matches!(
             refused,
             Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
         );
-        if self.waiting.is_some() && !self.wait && all_tried {
-            return After::Answer;
+        match &self.attach {
+            Some(attach) if all_tried && !attach.wait => return After::Answer,
+            Some(_) if all_tried && final_no => {
+                let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
+                return After::GiveUp(Error::Refused { export, host, why });
+            }
+            _ => {}
         }
-        if self.waiting.is_some() && final_no && all_tried {
-            let (export, host) = (self.shared.peer.export.clone(), self.shared.peer.host.clone());
-            return After::GiveUp(Error::Refused { export, host, why });
-        }
-        // Later on even a "not allowed" is tried again: a target that was just started may not have its
-        // exports yet.
+        // Later on even a "not allowed" is tried again: a target that was just started may not have
+        // its exports yet.
         After::Nothing
     }
 
     fn note_state(&mut self, now: u64) {
         let shared = &self.shared;
-        let all_up = self.link.is_up() && shared.connected.load(Relaxed) >= shared.channels.load(Relaxed);
-        let state = match &self.disk {
-            _ if shared.failed.load(Relaxed) => State::Failed,
+        let all_up = self.link.is_up() && shared.channels().connections() >= shared.channels().count();
+        let state = match &self.bdev {
+            _ if shared.has_failed() => State::Failed,
             None => State::Attaching,
             Some(_) if all_up => State::Connected,
             Some(_) => State::Reconnecting,

@@ -3,18 +3,21 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-use dst_session::durability::Written;
 use dst_session::histogram::SharedHistogram;
 use dst_wire::{Class, Op};
 
-/// One channel's counters. Its thread alone writes them; others may read.
+/// One channel's counters, or the sum of several channels'.
+///
+/// A channel's counters are written by the channel's thread alone, and read by any thread for
+/// people to look at. No other data depends on a count, so `Relaxed` is enough: a reader sees each
+/// count a moment late, at worst.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Transactions begun.
     pub transactions: AtomicU64,
     /// I/O that ended with an error.
     pub errors: AtomicU64,
-    /// Those of them whose time was up.
+    /// I/O among [`Counters::errors`] whose time was up, or that was sent too often.
     pub expired: AtomicU64,
     /// Connections lost.
     pub lost: AtomicU64,
@@ -30,17 +33,10 @@ pub struct Counters {
     pub waiting: AtomicU64,
     /// How long reads took, from submission to completion, µs.
     pub read_latency: SharedHistogram,
-    /// How long writes and compare-and-writes took.
+    /// How long writes and compare-and-writes took, µs.
     pub write_latency: SharedHistogram,
-    /// How long everything else took.
+    /// How long everything else took, µs.
     pub other_latency: SharedHistogram,
-    /// A change of the session ([`crate::shared::Shared::session_changes`]) since which the channel has had no
-    /// connection of a session before.
-    pub session_change: AtomicU64,
-    /// Up to which of the bdev's resets ([`crate::shared::Shared::resets`]) it has ended what it had.
-    pub resets_joined: AtomicU64,
-    /// The newest write.
-    pub written: Written,
 }
 
 impl Counters {
@@ -59,24 +55,38 @@ impl Counters {
         histogram.record(latency_us);
     }
 
-    /// Adds another's counts, from any thread.
+    /// Adds another's counts. This may be the sum of several threads' at once.
     pub fn add_all(&self, other: &Counters) {
+        // Without `..`, so that a forgotten counter does not compile.
+        let Counters {
+            transactions,
+            errors,
+            expired,
+            lost,
+            reconnects,
+            resent,
+            corrupt,
+            outstanding,
+            waiting,
+            read_latency,
+            write_latency,
+            other_latency,
+        } = other;
         for (to, from) in [
-            (&self.transactions, &other.transactions),
-            (&self.errors, &other.errors),
-            (&self.expired, &other.expired),
-            (&self.lost, &other.lost),
-            (&self.reconnects, &other.reconnects),
-            (&self.resent, &other.resent),
-            (&self.corrupt, &other.corrupt),
-            (&self.outstanding, &other.outstanding),
-            (&self.waiting, &other.waiting),
+            (&self.transactions, transactions),
+            (&self.errors, errors),
+            (&self.expired, expired),
+            (&self.lost, lost),
+            (&self.reconnects, reconnects),
+            (&self.resent, resent),
+            (&self.corrupt, corrupt),
+            (&self.outstanding, outstanding),
+            (&self.waiting, waiting),
         ] {
             to.fetch_add(from.load(Relaxed), Relaxed);
         }
-        self.read_latency.add(&other.read_latency);
-        self.write_latency.add(&other.write_latency);
-        self.other_latency.add(&other.other_latency);
-        self.written.inherit(&other.written);
+        self.read_latency.add(read_latency);
+        self.write_latency.add(write_latency);
+        self.other_latency.add(other_latency);
     }
 }

@@ -1,68 +1,68 @@
-//! Why a bdev can't be made or taken away.
+//! Why a bdev can't be created or deleted.
 
 use spdk::Errno;
 use thiserror::Error;
 
-/// Each says what was wrong, with which value.
+/// An error of creating or deleting a bdev. Each names the value that was wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
-    /// The name is taken.
+    /// A bdev with this name exists.
     #[error("a bdev named `{0}` already exists")]
     Exists(String),
-    /// No DST bdev of this name.
+    /// No DST bdev has this name.
     #[error("there is no DST bdev named `{0}`")]
     NotFound(String),
-    /// It is being deleted already.
+    /// The bdev is already being deleted.
     #[error("DST bdev `{0}` is already being deleted")]
     Deleting(String),
-    /// It was deleted before it was attached.
+    /// The bdev was deleted before it was attached.
     #[error("DST bdev `{0}` was deleted before it was attached")]
     Deleted(String),
     /// The target could not be reached in time.
     #[error("not attached after {ms} ms; last attempt: {last}")]
     Timeout {
-        /// How long it was tried.
+        /// For how long the client tried, ms.
         ms: u32,
         /// Why the last attempt failed.
         last: String,
     },
-    /// The target refused in a way that trying again will not change.
+    /// The target refused for good.
     #[error("export `{export}`, host `{host}`: {why}")]
     Refused {
         /// The export that was asked for.
         export: String,
-        /// Who asked.
+        /// The host that asked.
         host: String,
-        /// What the target said.
+        /// The target's reason.
         why: String,
     },
-    /// SPDK does not take the bdev.
+    /// SPDK could not register the bdev.
     #[error("bdev `{name}` can't be registered: {errno}")]
     Register {
-        /// Its name.
+        /// The bdev's name.
         name: String,
-        /// What SPDK says.
+        /// SPDK's error.
         errno: Errno,
     },
-    /// SPDK does not take a second bdev with the export's UUID.
+    /// This SPDK does not register a second bdev with the same UUID.
     #[error(
         "bdev `{0}` can't be registered: a bdev with this export's UUID already exists, and this SPDK takes each only once"
     )]
     SameUuid(String),
-    /// SPDK could not take the bdev away.
+    /// SPDK could not unregister the bdev.
     #[error("bdev `{name}` can't be unregistered: {errno}")]
     Unregister {
-        /// Its name.
+        /// The bdev's name.
         name: String,
-        /// What SPDK says.
+        /// SPDK's error.
         errno: Errno,
     },
     /// Memory is short.
     #[error("{what}: {errno}")]
     Resources {
-        /// For what.
+        /// What the memory was for.
         what: &'static str,
-        /// What SPDK says.
+        /// SPDK's error.
         errno: Errno,
     },
 }

@@ -5,8 +5,20 @@ use std::net::IpAddr;
 use dst_session::histogram::Histogram;
 use dst_wire::{Cipher, Device, Digest};
 
-use crate::control::State;
 use crate::options::Params;
+
+/// The state of a bdev, for users.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    /// There is no bdev yet.
+    Attaching,
+    /// All connections are up.
+    Connected,
+    /// At least one connection is missing.
+    Reconnecting,
+    /// The device can't be had any more.
+    Failed,
+}
 
 /// What is known of a bdev at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,11 +27,11 @@ pub struct Info {
     pub params: Params,
     /// The target's address that is in use.
     pub address: IpAddr,
-    /// What it does.
+    /// The bdev's state.
     pub state: State,
-    /// For how long, ms.
+    /// For how long the bdev has had this state, ms.
     pub state_age_ms: u64,
-    /// What the target said of the device, once it did.
+    /// What the target last said of the device, if it did.
     pub device: Option<Device>,
     /// Most bytes of one request.
     pub max_transfer: u32,
@@ -27,7 +39,7 @@ pub struct Info {
     pub credits: u16,
     /// The keep-alive time, which is the length of a lease, ms.
     pub keep_alive_ms: u32,
-    /// Connections that are up, the session's first included.
+    /// Connections that are up, the control connection included.
     pub connections: usize,
     /// Channels: threads that have the bdev open.
     pub channels: usize,
@@ -35,7 +47,7 @@ pub struct Info {
     pub transactions: u64,
     /// I/O that ended with an error.
     pub errors: u64,
-    /// Those of them whose time was up, or that were sent too often.
+    /// I/O among `errors` whose time was up, or that was sent too often.
     pub expired: u64,
     /// Connections lost.
     pub lost: u64,
@@ -55,12 +67,12 @@ pub struct Info {
     pub outstanding: u64,
     /// I/O that waits now, for a connection or for others to end.
     pub waiting: u64,
-    /// How long reads took, from submission to completion.
+    /// How long reads took, from submission to completion, µs.
     pub read_latency: Histogram,
-    /// How long writes and compare-and-writes took.
+    /// How long writes and compare-and-writes took, µs.
     pub write_latency: Histogram,
-    /// How long everything else took.
+    /// How long all other operations took, µs.
     pub other_latency: Histogram,
-    /// Why the last attempt failed.
+    /// Why the last attempt to connect failed, or what else is wrong.
     pub last_error: Option<String>,
 }

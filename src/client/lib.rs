@@ -1,15 +1,17 @@
 //! The DST client: SPDK bdevs whose blocks live on DST targets.
 //!
-//! A [`Client`] lives on the control thread (SPDK's app thread). It has the session's first connection,
-//! which carries no I/O: it learns what the device is, registers the bdev, and hears of changes. Each SPDK
-//! thread that opens a channel on the bdev has a connection of its own (`channel::Channel`), with a slab
-//! of transactions that only this thread touches. What becomes of them while the target is lost is in
-//! `outage`, what becomes of the session in `control`.
+//! A [`Client`] lives on the control thread (SPDK's app thread). It has the session's first
+//! connection, which carries no I/O: it learns what the device is, registers the bdev, and hears of
+//! changes. Each SPDK thread that opens a channel on the bdev has a connection of its own
+//! (`channel::Channel`), with a slab of transactions that only this thread touches. What becomes of
+//! them while the target is lost is in `channel::outage`, what becomes of the session in `control`.
 
 #![forbid(unsafe_code)]
 
 mod answers;
 mod channel;
+mod channel_io;
+mod channels;
 mod client;
 mod control;
 mod counters;
@@ -18,16 +20,16 @@ mod error;
 mod info;
 mod link;
 mod log;
+mod membership;
 mod message;
 mod options;
-mod outage;
 mod registry;
 mod reset;
 mod shared;
+mod waiting;
 
 pub use client::Client;
-pub use control::State;
 pub use error::Error;
-pub use info::Info;
+pub use info::{Info, State};
 pub use options::{Options, Params, Peer};
 pub use registry::{create, delete, find, list, options, set_options, stop_all};

@@ -1,4 +1,4 @@
-//! One connection's way up: connect, hello, welcome; and again, when it was lost.
+//! How a connection comes up: connect, Hello, Welcome; and comes up again when it was lost.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -11,8 +11,9 @@ use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
 use dst_session::silence::Silence;
+use dst_session::succession::Ask;
 use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
-use dst_wire::{Header, Hello, Kind, Previous, RefusalReason, Welcome};
+use dst_wire::{Header, Hello, Kind, RefusalReason, Welcome};
 use spdk::clock;
 use spdk::interrupt::Watch;
 use spdk::iov::Iov;
@@ -24,36 +25,40 @@ use zeroize::Zeroizing;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
-/// A connect, and then a handshake, that takes longer is given up, ms. After 1 s and 3 s Linux repeats a lost
-/// SYN (RFC 6298, section 2): with 2 s the network is tried at least once a second, whatever it lost. A
-/// target that has to wait for its backend before it answers goes on waiting when the next hello comes.
+/// The longest time that a connect, and then a handshake, may take, ms. Linux repeats a lost SYN
+/// after 1 s and 3 s (RFC 6298, section 2), so with 2 s the network is tried at least once a
+/// second, whatever it lost. A target that waits for its backend before it answers keeps waiting
+/// when the next Hello comes.
 const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
-/// Where a connecting socket is put by its callback.
+/// The period of a resting poller, µs: how often it looks for what no socket reports, which is
+/// silence, leases and deadlines. A lease is renewed after a quarter of the keep-alive time, of which
+/// the shortest is 100 ms: the poller looks at least twice in that time.
+pub const REST_US: u64 = 10_000;
+
+/// The place into which the callback of a connect puts the socket.
 type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
-/// A connection with a socket.
+/// A connection that has a socket.
 pub struct Connection {
-    /// Before the socket goes, nobody is woken by it any more.
+    /// Dropped before the stream, so that a closed socket wakes no poller.
     watch: Watch,
     pub stream: Stream,
     pub receiver: Receiver,
     pub outbox: Outbox,
     /// How long the target has been silent.
     pub silence: Silence,
-    /// Until when it executes what is sent here.
+    /// Until when the target executes what is sent on this connection.
     pub lease: Held,
 }
 
-/// What a link's next hello asks for.
+/// What a link's next Hello asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
     /// Nothing yet: there is no session to join.
     Nothing,
-    /// A new session, in place of the previous one.
-    Open(Option<Previous>),
-    /// This session.
-    Join([u8; 16]),
+    /// A session.
+    Session(Ask),
 }
 
 enum State {
@@ -69,27 +74,28 @@ enum State {
     Up(Box<Connection>),
 }
 
-/// Our part of the key agreement was sent, the target's is awaited.
+/// The client's part of the key agreement was sent; the target's is awaited.
 struct Securing {
     connection: Box<Connection>,
     initiator: Initiator,
     messages: Messages,
 }
 
-/// A hello was sent, a welcome is awaited.
+/// A Hello was sent; a Welcome is awaited.
 struct Greeting {
     connection: Box<Connection>,
     hello: Hello,
     messages: Messages,
 }
 
-/// What became of an attempt.
+/// The progress of an attempt to connect.
 pub enum Step {
-    /// Nothing new.
+    /// Nothing has changed.
     Nothing,
-    /// The target let us in. What came right behind the welcome, maybe in part, is in the messages.
+    /// The target admitted the client. The messages hold what came right behind the Welcome,
+    /// maybe in part.
     Up(Box<Welcome>, Messages),
-    /// The attempt failed; the reason, and whether the target refused for good.
+    /// The attempt failed, for the reason `why`; `refused`: the target said so.
     Failed { why: String, refused: Option<RefusalReason> },
 }
 
@@ -99,31 +105,36 @@ pub struct Link {
     queue: u16,
     state: State,
     up_since_us: u64,
-    /// When to try.
-    pub retry: Retry,
-    /// Of the poller that advances this link.
-    pub waker: Waker,
-    /// The receive buffer of all its connections, one after the other.
-    pub buffer: Box<[u8]>,
+    /// The times of the attempts.
+    retry: Retry,
+    /// Wakes the poller that advances this link.
+    waker: Waker,
+    /// The receive buffer, which all connections of this link use in turn.
+    buffer: Box<[u8]>,
 }
 
 impl Link {
-    /// The link of a queue; 0 is the control connection's. It begins to connect at its first
-    /// [`Link::advance`]. The receive buffer has `buffer` bytes, at most [`RECEIVE_BUFFER`].
+    /// Returns the link of a queue; queue 0 is the control connection's. The link begins to connect
+    /// at the first [`Link::advance`]. The receive buffer has `buffer` bytes, at most [`RECEIVE_BUFFER`].
     pub fn new(shared: Arc<Shared>, queue: u16, buffer: usize, now_us: u64) -> Link {
         let mut seed = [0; 8];
         spdk::random::fill(&mut seed);
-        let retry = Retry::new(shared.options.reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
+        let retry = Retry::new(shared.options().reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
         let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
         Link { shared, queue, state: State::Down, up_since_us: 0, retry, waker: Waker::default(), buffer }
     }
 
-    /// Whether the target has let us in.
+    /// Sets what wakes the poller that advances this link.
+    pub fn set_waker(&mut self, waker: Waker) {
+        self.waker = waker;
+    }
+
+    /// Returns whether the target has admitted the client.
     pub fn is_up(&self) -> bool {
         matches!(self.state, State::Up(_))
     }
 
-    /// The connection and the buffer, when it is up.
+    /// Returns the connection and the receive buffer if the link is up.
     pub fn up(&mut self) -> Option<(&mut Connection, &mut [u8])> {
         match &mut self.state {
             State::Up(connection) => Some((connection, &mut self.buffer)),
@@ -131,19 +142,19 @@ impl Link {
         }
     }
 
-    /// The connection is over; the next attempt is due at once. One that lasted for less than the longest
-    /// time between two attempts was a failed attempt: else a target that lets us in and closes again
-    /// would be tried without a pause.
+    /// Closes a lost connection; the next attempt is due at once. A connection that lasted for less
+    /// than the longest time between two attempts counts as a failed attempt: otherwise a target
+    /// that admits the client and closes again would be tried without a pause.
     pub fn lost(&mut self, now_us: u64) {
         let lasted_us = now_us.saturating_sub(self.up_since_us);
-        if lasted_us < u64::from(self.shared.options.reconnect_delay_ms) * 1000 {
+        if lasted_us < u64::from(self.shared.options().reconnect_delay_ms) * 1000 {
             return self.unusable(now_us);
         }
         self.state = State::Down;
         self.retry.restart(now_us);
     }
 
-    /// The target let us in, but to something that we can't use: a failed attempt.
+    /// Closes a connection that the client can't use, and counts it as a failed attempt.
     pub fn unusable(&mut self, now_us: u64) {
         self.state = State::Down;
         self.retry.failed(now_us);
@@ -154,7 +165,28 @@ impl Link {
         self.state = State::Down;
     }
 
-    /// Goes on with connecting, if the link is not up.
+    /// Closes the connection with a goodbye, or ends the attempt to have one. Returns whether there
+    /// was a connection.
+    pub fn close_politely(&mut self) -> bool {
+        let was_up = self.is_up();
+        if let Some((connection, _)) = self.up() {
+            connection.goodbye();
+        }
+        self.close();
+        was_up
+    }
+
+    /// Makes the next attempt due at once, and begins the delays anew.
+    pub fn retry_at_once(&mut self, now_us: u64) {
+        self.retry.restart(now_us);
+    }
+
+    /// Makes the next attempt due at once, because it goes to an address that was not tried yet.
+    pub fn try_next_address(&mut self, now_us: u64) {
+        self.retry.failed_here(now_us);
+    }
+
+    /// Continues to connect, if the link is not up.
     pub fn advance(&mut self, now_us: u64, wanted: Wanted) -> Step {
         match std::mem::replace(&mut self.state, State::Down) {
             State::Up(connection) => {
@@ -191,7 +223,7 @@ impl Link {
     fn connect(&mut self, now_us: u64) -> Step {
         let mailbox = Mailbox::default();
         let arrived = Rc::clone(&mailbox);
-        let peer = &self.shared.peer;
+        let peer = self.shared.peer();
         let waker = self.waker.clone();
         let put = move |result| {
             *arrived.borrow_mut() = Some(result);
@@ -207,7 +239,7 @@ impl Link {
         }
     }
 
-    /// There is a connection: to be secured first, if there is a key.
+    /// Begins the handshake on a new connection: with the key agreement if there is a key.
     fn connected(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> Step {
         let watch = match sock.watch(&self.waker) {
             Ok(watch) => watch,
@@ -221,7 +253,7 @@ impl Link {
             silence: Silence::new(HANDSHAKE_TIMEOUT_MS, now_us),
             lease: Held::new(0, now_us),
         });
-        let Some(source) = &self.shared.peer.key else { return self.greet(connection, wanted, now_us) };
+        let Some(source) = &self.shared.peer().key else { return self.greet(connection, wanted, now_us) };
         let keys = match read_keys(source) {
             Ok(keys) => keys,
             Err(why) => return self.failed(now_us, format!("{}: {why}", source.parameter().0), None),
@@ -273,7 +305,7 @@ impl Link {
         }
     }
 
-    /// A refusal, or what has no place in a handshake.
+    /// Fails the attempt because of a refusal, or of a message that does not belong in a handshake.
     fn not_expected(&mut self, message: &Message, now_us: u64) -> Step {
         match message {
             Message::Refusal(refusal) => {
@@ -291,8 +323,8 @@ impl Link {
     fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> Step {
         let mut hello = match wanted {
             Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
-            Wanted::Open(previous) => self.shared.hello_open(previous),
-            Wanted::Join(id) => self.shared.hello_join(id, self.queue),
+            Wanted::Session(Ask::Open(previous)) => self.shared.hello_open(previous),
+            Wanted::Session(Ask::Join(id)) => self.shared.hello_join(id, self.queue),
         };
         hello.ciphers = vec![connection.stream.cipher() as u8];
         connection.outbox.push(Header::new(Kind::Hello), &hello.encode());
@@ -334,7 +366,7 @@ impl Link {
 }
 
 impl Connection {
-    /// Sends what the outbox has, as much as the socket takes.
+    /// Sends the outbox, as much of it as the socket takes.
     pub fn send_control(&mut self) -> Result<(), Broken> {
         if self.outbox.is_empty() && self.stream.unsent() == 0 {
             return Ok(());
@@ -346,12 +378,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Whether its poller rests, and is woken by the socket.
+    /// Returns whether the poller rests and is woken by the socket.
     pub fn rests(&self) -> bool {
         self.watch.is_on()
     }
 
-    /// Whether there is something to do for it of which the socket does not tell.
+    /// Returns whether there is work for this connection that the socket does not report.
     pub fn has_more(&self) -> bool {
         !self.outbox.is_empty()
             || self.stream.unsent() > 0
@@ -359,7 +391,8 @@ impl Connection {
             || self.stream.holds_bytes()
     }
 
-    /// Goes on with a handshake: the first message that came, if one did, and whether the connection is still there.
+    /// Continues a handshake. Returns the first message that came, if one did, and whether the
+    /// connection is still usable.
     fn await_first(
         &mut self,
         buffer: &mut [u8],
@@ -375,12 +408,13 @@ impl Connection {
         (first, pumped.map(|_| ()))
     }
 
-    /// From here on records are sent and received.
+    /// Sends and receives records from here on.
     fn secure(&mut self, secured: Secured) {
         self.stream.secure(secured);
     }
 
-    /// Renews the lease when it is time to. `acknowledged` is a keep-alive's acknowledgement that has come.
+    /// Renews the lease when that is due. `acknowledged` is the number of a keep-alive whose
+    /// acknowledgement has come.
     ///
     /// # Errors
     /// The target was silent for too long.
@@ -398,10 +432,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Says that the connection ends on purpose, if the socket takes it now.
+    /// Tells the target that the connection ends on purpose, if the socket takes that now.
     pub fn goodbye(&mut self) {
         self.outbox.push(Header::new(Kind::Goodbye), &[]);
-        // The connection is closed next: if this does not get through, the target notices the close.
+        // The connection is closed next: if this does not get through, the target notices the
+        // close.
         let _ = self.send_control();
     }
 }

@@ -1,7 +1,7 @@
-//! Log lines that a target can cause, kept few.
+//! The limit on log lines that a target can cause.
 
 use dst_session::rate::RateLimit;
 
-/// A limit on the log lines of one connection. A target that is lost and found again all the time is logged once a
-/// second.
+/// The limit on the log lines of one connection: a target that is lost and found again all the time
+/// is logged once a second.
 pub type Limit = RateLimit<1>;

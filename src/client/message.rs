@@ -1,18 +1,18 @@
-//! Frames of the handshake and of events on their way in.
+//! Receives the frames of the handshake, and events.
 
 use dst_session::Violation;
 use dst_transport::{Flow, Frames};
 use dst_wire::{Event, Header, Kind, Refusal, Welcome};
 use spdk::iov::IovMut;
 
-/// A frame that is no answer to a transaction.
+/// A frame that answers no transaction.
 #[derive(Debug)]
 pub enum Message {
-    /// The target lets us in.
+    /// The target admits the client.
     Welcome(Box<Welcome>),
-    /// It does not.
+    /// The target does not admit the client.
     Refusal(Refusal),
-    /// Its part of the key agreement: the attributes.
+    /// The target's part of the key agreement: the attributes.
     Secured(Vec<u8>),
     /// Something about the export changed.
     Event(Event),
@@ -25,9 +25,9 @@ pub enum Message {
 pub struct Messages {
     frame: Option<Header>,
     data: Vec<u8>,
-    /// What came, in order. The caller takes it out after each call.
+    /// The messages that came, in order. The caller takes them out after each call.
     pub inbox: Vec<Message>,
-    /// The newest acknowledgement of a keep-alive that came. The caller takes it.
+    /// The number of the newest acknowledged keep-alive. The caller takes it out.
     pub acknowledged: Option<u64>,
 }
 

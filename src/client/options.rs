@@ -1,24 +1,25 @@
-//! What a user says of a bdev, and the module-wide defaults for what is left out.
+//! What a user says about a bdev, and the module-wide defaults.
 
 use std::net::IpAddr;
 
 use dst_session::access::KeySource;
 use dst_wire::{Cipher, Digest};
 
-/// Times and depths. Module-wide defaults, each of which a bdev can have otherwise.
+/// Times and depths: module-wide defaults, each of which a bdev can override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// How long after its submission an I/O fails that was not answered, ms. 1,000 to 86,400,000.
+    /// The time from the submission of an I/O to its failure if it is not answered, ms. 1,000 to
+    /// 86,400,000.
     pub transaction_timeout_ms: u32,
-    /// How often an I/O is sent again, each time on another connection, before it fails; 0: as often as its
-    /// time allows.
+    /// How often an I/O is sent again, each time on another connection, before it fails; 0: as
+    /// often as [`Options::transaction_timeout_ms`] allows.
     pub max_retries: u32,
-    /// Longest time between two attempts to reach a lost target, ms. 10 to 60,000. The first is made at once, the
-    /// next after an eighth of this, then after twice as long each time.
+    /// Longest time between two attempts to reach a lost target, ms. 10 to 60,000. The first is
+    /// made at once, the next after an eighth of this, then after twice as long each time.
     pub reconnect_delay_ms: u32,
-    /// After how long without a sign of life the target counts as lost, and how long it goes on executing
-    /// what was sent by a client that it does not hear any more, ms. 100 to 3,600,000; the target may allow
-    /// less.
+    /// The time without a sign of life after which the target counts as lost, and for which the
+    /// target executes what was sent by a client from which it hears nothing, ms. 100 to 3,600,000;
+    /// the target may grant less.
     pub keep_alive_timeout_ms: u32,
     /// How long `bdev_dst_create` waits for the target, ms. 10 to 3,600,000.
     pub attach_timeout_ms: u32,
@@ -41,36 +42,37 @@ impl Default for Options {
     }
 }
 
-/// Where a target is and what is wanted of it.
+/// The address of a target, and what the client wants from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The target's addresses, one at least. The first that answers is used until it does not.
+    /// The target's addresses, at least one. The first that answers is used until it does not.
     pub addrs: Vec<IpAddr>,
-    /// Its port.
+    /// The target's port.
     pub port: u16,
-    /// The export.
+    /// The name of the export.
     pub export: String,
     /// This client's identity.
     pub host: String,
-    /// Digests of data that will do, the preferred one first.
+    /// The acceptable digests of data, the preferred one first.
     pub digests: Vec<Digest>,
-    /// Where the key is that both sides share, the first one there; none: there is none.
+    /// The source of the key that both sides share, of which the first key is used; `None`: no key.
     pub key: Option<KeySource>,
-    /// Ciphers that will do, the preferred one first; only [`Cipher::None`] without a key, and never with one.
+    /// The acceptable ciphers, the preferred one first; only [`Cipher::None`] without a key, and
+    /// never with one.
     pub ciphers: Vec<Cipher>,
-    /// SPDK's socket implementation; none: SPDK's choice.
+    /// SPDK's socket implementation; `None`: SPDK's choice.
     pub sock_impl: Option<String>,
 }
 
-/// A bdev to make.
+/// A bdev to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params {
-    /// Its name.
+    /// The bdev's name.
     pub name: String,
-    /// Where its blocks are.
+    /// Where the bdev's blocks are.
     pub peer: Peer,
     /// Times and depths.
     pub options: Options,
-    /// Whether to answer only when it is attached.
+    /// Whether `bdev_dst_create` is answered only when the bdev is attached.
     pub wait: bool,
 }

@@ -14,7 +14,7 @@ spdk::thread_local! {
     static OPTIONS: Cell<Option<Options>> = const { Cell::new(None) };
 }
 
-/// The module-wide defaults.
+/// Returns the module-wide defaults.
 pub fn options() -> Options {
     OPTIONS.with(|options| options.get().unwrap_or_default())
 }
@@ -24,14 +24,14 @@ pub fn set_options(options: Options) {
     OPTIONS.with(|slot| slot.set(Some(options)));
 }
 
-/// Makes a bdev. `done` is called when it is attached, or can't be; with `params.wait` false at the end of the first attempt
-/// to attach, or soon.
+/// Creates a bdev. `done` is called when the bdev is attached, or can't be attached; with
+/// `params.wait` false, at the end of the first attempt, or half a second later.
 pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
     let name = params.name.clone();
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
         return done(Err(Error::Exists(name)));
     }
-    match Client::start(params, Box::new(done)) {
+    match Client::start(params, forget, Box::new(done)) {
         Ok(client) => {
             CLIENTS.with(|clients| clients.borrow_mut().push(client));
         }
@@ -39,7 +39,7 @@ pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static
     }
 }
 
-/// Takes a bdev away. `done` is called when nothing of it is left.
+/// Deletes a bdev. `done` is called when nothing of the bdev is left.
 pub fn delete(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
     match find(name) {
         Ok(client) => client.delete(Box::new(done)),
@@ -47,22 +47,22 @@ pub fn delete(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
     }
 }
 
-/// The client of this name.
+/// Returns the client with this name.
 ///
 /// # Errors
-/// There is none.
+/// No client has this name.
 pub fn find(name: &str) -> Result<Rc<Client>, Error> {
     let found = CLIENTS.with(|all| all.borrow().iter().find(|client| client.name() == name).cloned());
     found.ok_or_else(|| Error::NotFound(name.to_owned()))
 }
 
-/// All clients, in the order in which they were made.
+/// Returns all clients, in the order of creation.
 pub fn list() -> Vec<Rc<Client>> {
     CLIENTS.with(|clients| clients.borrow().clone())
 }
 
-/// The client of this bdev is no more.
-pub(crate) fn forget(shared: &Arc<Shared>) {
+/// Removes the client of this bdev, and ends its control connection.
+fn forget(shared: &Arc<Shared>) {
     let gone = CLIENTS.with(|clients| {
         let mut clients = clients.borrow_mut();
         let index = clients.iter().position(|client| client.is_of(shared))?;
@@ -73,7 +73,7 @@ pub(crate) fn forget(shared: &Arc<Shared>) {
     }
 }
 
-/// The application ends: clients that have no bdev yet, which SPDK will not end, go.
+/// Removes all clients when the application ends: SPDK ends only those that have a bdev.
 pub fn stop_all() {
     for client in list() {
         forget(client.shared());

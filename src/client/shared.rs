@@ -1,88 +1,82 @@
 //! What the control thread and a bdev's channels, on whatever threads, have in common.
+//!
+//! Most of it are constant facts. Each of the few that change says who writes it, who reads it, and
+//! why its ordering is enough. The locks are for the control path only.
 
-use std::collections::BTreeSet;
 use std::net::IpAddr;
-use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::Mutex;
+use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use dst_session::deadline::Availability;
 use dst_session::durability::Durability;
+use dst_session::succession::Session;
 use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 
-use crate::counters::Counters;
+use crate::channels::{Channels, lock};
 use crate::options::{Options, Peer};
 
-/// How often attempts that go on failing are logged again.
+/// How often attempts that go on failing are logged again, µs: often enough to be found in a log,
+/// not so often that a target that is away for a day fills it.
 const LOG_PERIOD_US: u64 = 10_000_000;
 
-/// The session that channels join.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Session {
-    /// Its id.
-    pub id: [u8; 16],
-    /// Which of the target's starts it belongs to, as [`Durability`] counts them.
-    pub start: u64,
-}
-
-/// A bdev's constant facts, and the few that change. The locks are for the control path only.
+/// A bdev's constant facts, and the few that change.
 #[derive(Debug)]
 pub struct Shared {
-    /// The bdev's name.
-    pub name: String,
-    /// Where its blocks are.
-    pub peer: Peer,
-    /// Times and depths.
-    pub options: Options,
-    /// Set when the bdev is going away: I/O of a lost target need not wait any more.
-    pub closing: AtomicBool,
-    /// Set when the device can't be had any more (another one is there, or it was removed): I/O fails.
-    pub failed: AtomicBool,
-    /// Set by a channel that the target told that there is no such session: control looks into it.
-    pub doubted: AtomicBool,
-    /// Set by a channel whose I/O has to fail although the backend may have it: control gives the session up.
-    pub given_up: AtomicBool,
-    /// Counts the resets: every channel ends what it has.
-    pub resets: AtomicU64,
-    /// What a restart of the target may have lost.
-    pub durability: Durability,
-    /// Most bytes of one request that SPDK will give us: no more than the target took when the bdev was made.
-    pub longest: AtomicU32,
+    name: String,
+    peer: Peer,
+    options: Options,
+    /// Whether the bdev is going away. Set once, on the control thread or on the one that destructs
+    /// the bdev; read by all. `Relaxed`: no other data goes with it, and readers look again within
+    /// milliseconds.
+    closing: AtomicBool,
+    /// Whether the device can't be had any more. Set once, on any thread, read by all. `Relaxed`,
+    /// as above.
+    failed: AtomicBool,
+    /// Whether a channel was told that there is no such session. Set by channels, taken by control,
+    /// which asks the target itself: `Relaxed`, as it is a hint.
+    doubted: AtomicBool,
+    /// Whether a channel has I/O that has to fail although the backend may have it. Set by
+    /// channels, taken by control, which changes the session under its lock: `Relaxed`, as it is a
+    /// hint. The channel asks again until the session has changed.
+    given_up: AtomicBool,
+    /// Counts the bdev's resets. Raised by the channel that has a reset, read by all channels in
+    /// each check. `AcqRel` and `Acquire`: a channel that sees a reset's number comes after what
+    /// its user did before the reset; what the reset waits for goes by
+    /// [`crate::channels::Standing::joined_reset`].
+    resets: AtomicU64,
+    /// What a restart of the target may have lost. It says itself how it is ordered.
+    durability: Durability,
+    /// Most bytes of one request that SPDK will give us. Set on the control thread before the bdev
+    /// is registered, which comes before all channels; read by all: `Relaxed`.
+    longest: AtomicU32,
+    /// What the target last said of the device. Written by control; read by control and by RPCs.
     device: Mutex<Option<Device>>,
+    /// Written by control, read by channels without a connection.
     session: Mutex<Option<Session>>,
-    /// Counts the changes of `session`, so that channels see one without the lock.
+    /// Counts the changes of `session`. Raised by control, under the lock of `session`; read by
+    /// channels, most of them without the lock. `Release` and `Acquire`: a channel that sees a
+    /// change and then takes the lock sees that session or a newer one.
     session_changes: AtomicU64,
-    /// The address in use, an index.
+    /// The address in use, an index of `peer.addrs`. Written by control, read by all: `Relaxed`, as
+    /// each value is one that may be used.
     address: AtomicUsize,
-    /// When the last lease of the channels' lost connections is over.
-    leases_over_us: AtomicU64,
+    /// The epoch of the next hello that joins a session. Raised by whoever sends one. `Relaxed`:
+    /// each gets another one, and a queue's hellos are sent by one thread, which sees its own in
+    /// order.
     next_epoch: AtomicU32,
-    queues: Mutex<Queues>,
-    counters: Mutex<Vec<Arc<Counters>>>,
-    /// Why the last attempt to connect failed, or the device can't be had any more; none when all connections are there.
+    channels: Channels,
+    /// Why the last attempt to connect failed, or the device can't be had any more; none when all
+    /// connections are there.
     last_error: Mutex<Option<String>>,
-    /// When a failed attempt is logged again.
+    /// When a failed attempt is logged again, µs. Written by whoever logs one: the exchange lets
+    /// one thread do so, and nothing else depends on it: `Relaxed`.
     next_log_us: AtomicU64,
-    /// How many channels there are, and how many of them are connected.
-    pub channels: AtomicUsize,
-    pub connected: AtomicUsize,
-    /// Sums of channels that are gone.
-    pub past: Counters,
-}
-
-/// Which numbers the channels' queues have.
-#[derive(Debug, Default)]
-struct Queues {
-    in_use: BTreeSet<u16>,
-    last: u16,
-}
-
-/// A lock whose data is valid whatever became of the thread that had it.
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 impl Shared {
+    /// Returns what the threads of a new bdev share.
     pub fn new(name: String, peer: Peer, options: Options) -> Shared {
         Shared {
             name,
@@ -99,20 +93,57 @@ impl Shared {
             session: Mutex::new(None),
             session_changes: AtomicU64::new(0),
             address: AtomicUsize::new(0),
-            leases_over_us: AtomicU64::new(0),
             // The connection that opens a session has epoch 0.
             next_epoch: AtomicU32::new(1),
-            queues: Mutex::default(),
-            counters: Mutex::new(Vec::new()),
+            channels: Channels::default(),
             last_error: Mutex::default(),
             next_log_us: AtomicU64::new(0),
-            channels: AtomicUsize::new(0),
-            connected: AtomicUsize::new(0),
-            past: Counters::default(),
         }
     }
 
-    /// An attempt to connect failed, of whichever connection. One that goes on failing is logged now and then.
+    /// Returns the bdev's name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// Returns where the bdev's blocks are.
+    pub fn peer(&self) -> &Peer {
+        &self.peer
+    }
+
+    /// Returns times and depths.
+    pub fn options(&self) -> &Options {
+        &self.options
+    }
+
+    /// Returns the bdev's channels.
+    pub fn channels(&self) -> &Channels {
+        &self.channels
+    }
+
+    /// Returns what a restart of the target may have lost.
+    #[inline]
+    pub fn durability(&self) -> &Durability {
+        &self.durability
+    }
+
+    /// The bdev is going away: I/O of a lost target need not wait any more.
+    pub fn close(&self) {
+        self.closing.store(true, Relaxed);
+    }
+
+    /// Returns whether the device can be had.
+    pub fn availability(&self) -> Availability {
+        Availability::new(self.closing.load(Relaxed), self.has_failed())
+    }
+
+    /// Returns whether the device can't be had any more.
+    pub fn has_failed(&self) -> bool {
+        self.failed.load(Relaxed)
+    }
+
+    /// An attempt to connect failed, of whichever connection. One that goes on failing is logged
+    /// now and then.
     pub fn attempt_failed(&self, why: String, now_us: u64) {
         let next_us = self.next_log_us.load(Relaxed);
         if now_us >= next_us
@@ -129,7 +160,7 @@ impl Shared {
         *lock(&self.last_error) = Some(why);
     }
 
-    /// The device can't be had any more.
+    /// The device can't be had any more, for this reason: I/O fails.
     pub fn fail(&self, why: &str) {
         if !self.failed.swap(true, Relaxed) {
             spdk::error!(
@@ -140,121 +171,126 @@ impl Shared {
         *lock(&self.last_error) = Some(why.to_owned());
     }
 
+    /// The export is gone for good, which was logged already: I/O fails.
+    pub fn removed(&self) {
+        self.failed.store(true, Relaxed);
+    }
+
     /// All connections are there.
     pub fn forget_error(&self) {
         *lock(&self.last_error) = None;
     }
 
-    /// Why the last attempt to connect failed.
+    /// Returns why the last attempt to connect failed.
     pub fn last_error(&self) -> Option<String> {
         lock(&self.last_error).clone()
     }
 
-    /// What the target said of the device, once it did.
+    /// Returns what the target last said of the device, once it did. SPDK may have refused the
+    /// size.
     pub fn device(&self) -> Option<Device> {
         *lock(&self.device)
     }
 
+    /// The target said this of the device. Control only.
     pub fn set_device(&self, device: Device) {
         *lock(&self.device) = Some(device);
     }
 
-    /// The session that channels join.
+    /// Returns the most bytes of one request that SPDK will give us: no more than the target took
+    /// when the bdev was made.
+    pub fn longest(&self) -> u32 {
+        self.longest.load(Relaxed)
+    }
+
+    /// Sets what [`Shared::longest`] returns. Control only, before the bdev is registered.
+    pub fn set_longest(&self, longest: u32) {
+        self.longest.store(longest, Relaxed);
+    }
+
+    /// A channel has a reset, or has to begin anew one that it had sent. Returns the reset's
+    /// number.
+    pub fn count_reset(&self) -> u64 {
+        self.resets.fetch_add(1, AcqRel) + 1
+    }
+
+    /// Returns the number of the newest reset.
+    pub fn resets(&self) -> u64 {
+        self.resets.load(Acquire)
+    }
+
+    /// Returns the session that channels join.
     pub fn session(&self) -> Option<Session> {
         *lock(&self.session)
     }
 
-    /// Changes it. Control only.
+    /// Changes the session that channels join. Control only.
     pub fn set_session(&self, session: Option<Session>) {
         let mut current = lock(&self.session);
         *current = session;
         self.session_changes.fetch_add(1, Release);
     }
 
-    /// Another number after each change of the session. HOT.
+    /// Returns another number after each change of the session. HOT.
+    #[inline]
     pub fn session_changes(&self) -> u64 {
         self.session_changes.load(Acquire)
     }
 
-    /// The change by which `session` was left behind; a later one will do. `None`: it is the session still.
+    /// Returns the change by which `session` was left behind, or a later one; `None`: it is the
+    /// session still.
     pub fn left_since(&self, session: Session) -> Option<u64> {
         let current = lock(&self.session);
         (*current != Some(session)).then(|| self.session_changes())
     }
 
-    /// The address to connect to.
+    /// A channel was told that there is no such session: control is to look into it.
+    pub fn doubt_session(&self) {
+        self.doubted.store(true, Relaxed);
+    }
+
+    /// Returns whether a channel doubts the session, and ends the doubt.
+    pub fn take_doubt(&self) -> bool {
+        self.doubted.swap(false, Relaxed)
+    }
+
+    /// A channel has I/O that has to fail although the backend may have it: control is to give the
+    /// session up.
+    pub fn ask_to_give_up(&self) {
+        self.given_up.store(true, Relaxed);
+    }
+
+    /// Returns whether the session is to be given up, and forgets that.
+    pub fn take_give_up(&self) -> bool {
+        self.given_up.swap(false, Relaxed)
+    }
+
+    /// Returns the address to connect to.
     pub fn address(&self) -> IpAddr {
         self.peer.addrs[self.address.load(Relaxed)]
     }
 
-    /// The address in use does not answer: the next one is. Whether all were tried by that.
+    /// The address in use does not answer: the next one is. Returns whether all were tried by that.
+    /// Control only.
     pub fn next_address(&self) -> bool {
         let next = (self.address.load(Relaxed) + 1) % self.peer.addrs.len();
         self.address.store(next, Relaxed);
         next == 0
     }
 
-    /// A channel has lost its connection, on which something may be executed until then. Called before the
-    /// channel counts as not connected.
-    pub fn lease_until(&self, over_us: u64) {
-        self.leases_over_us.fetch_max(over_us, Release);
-    }
-
-    /// From when on nothing is executed that channels sent on connections that they have lost; `None` while
-    /// one of them has a connection.
-    pub fn leases_over_us(&self) -> Option<u64> {
-        (self.connected.load(Acquire) == 0).then(|| self.leases_over_us.load(Acquire))
-    }
-
-    /// A number for a new channel's queue, 1 to 65,535, that no other channel has; `None`: all are in use.
-    pub fn take_queue(&self) -> Option<u16> {
-        let queues = &mut *lock(&self.queues);
-        if queues.in_use.len() >= usize::from(u16::MAX) {
-            return None;
-        }
-        // Not the lowest free one: the target may not have heard yet that its last user is gone.
-        loop {
-            queues.last = queues.last.checked_add(1).unwrap_or(1);
-            if queues.in_use.insert(queues.last) {
-                return Some(queues.last);
-            }
-        }
-    }
-
-    /// Counters of a new channel.
-    pub fn add_counters(&self) -> Arc<Counters> {
-        let counters = Arc::new(Counters::default());
-        lock(&self.counters).push(Arc::clone(&counters));
-        self.channels.fetch_add(1, Relaxed);
-        counters
-    }
-
-    /// A channel is gone: its counts stay in the sum.
-    pub fn remove_channel(&self, queue: u16, gone: &Arc<Counters>) {
-        lock(&self.queues).in_use.remove(&queue);
-        self.past.add_all(gone);
-        lock(&self.counters).retain(|counters| !Arc::ptr_eq(counters, gone));
-        self.channels.fetch_sub(1, Relaxed);
-    }
-
-    /// The counters of all channels.
-    pub fn counters(&self) -> Vec<Arc<Counters>> {
-        lock(&self.counters).clone()
-    }
-
-    /// The hello that opens a session, in place of the previous one if there was one.
+    /// Returns the hello that opens a session, in place of the previous one if there was one.
     pub fn hello_open(&self, previous: Option<Previous>) -> Hello {
         self.hello(None, previous)
     }
 
-    /// The hello that joins a session. Each has a newer epoch than all before, because the target may have
-    /// had one whose welcome never came.
+    /// Returns the hello that joins a session. Each has a newer epoch than all before, because the
+    /// target may have had one whose welcome never came.
     pub fn hello_join(&self, id: [u8; 16], queue: u16) -> Hello {
         let epoch = self.next_epoch.fetch_add(1, Relaxed);
         self.hello(Some(SessionRef { id, queue, epoch }), None)
     }
 
-    /// What a connection is to be secured with.
+    /// Returns what a connection is to be secured with.
     pub fn offer(&self) -> Offer {
         Offer {
             versions: (VERSION, VERSION),

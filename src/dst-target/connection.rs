@@ -1,50 +1,27 @@
-//! One connection at the target, on its group's thread.
+//! One connection at the target.
 //!
-//! Its life: (securing →) handshake → (control decides) → ready → shut → finished. Shut closes the socket at once and
-//! executes nothing more; finished is when the backend has nothing of it any more, and only then is
-//! control told, so that a queue's next connection can't overtake it.
+//! A connection is open, over, draining and finished, in this order. The socket of one that is over
+//! is closed after its group's turn, and executes nothing more. It is finished when the backend has
+//! nothing of it any more. Only then is the control thread told, so that the queue's next connection
+//! cannot overtake it.
 
-use std::cell::{Cell, RefCell};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
+use dst_broker::{Remains, Stats};
 use dst_security::Secured;
 use dst_session::Violation;
-use dst_session::lease::Granted;
-use dst_session::slots::Slots;
 use dst_transport::{Broken, Outbox, Receiver, Stream};
-use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome, WireError};
+use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
 use spdk::iov::Iov;
 use spdk::sock::Sock;
-use spdk::sock::{Member, SockReady, Traffic};
 
-use crate::backend::Io;
-use crate::frames::Incoming;
-use crate::group::Group;
-use crate::queue::{Queue, Setup, is_over};
-use crate::report::Activity;
-use crate::stats::Stats;
-use crate::taking::Taking;
-
-/// A client that takes next to nothing of what waits for it is closed after its keep-alive time, or after this if that is
-/// longer than this, ms: it holds memory that others want.
-const NOT_TAKING_MS: u32 = 30_000;
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Phase {
-    /// Waiting for a hello.
-    Handshake,
-    /// Control has the hello, or what it is to be secured with.
-    Asking,
-    /// The last message in clear is on its way.
-    Securing,
-    /// Carrying requests (or, for a session's first connection, keep-alives).
-    Ready,
-    /// Refused: ends as soon as the refusal is sent.
-    Refused,
-    /// The socket is closed.
-    Shut,
-}
+use crate::completion::{Io, Submitter};
+use crate::frames::{Inbound, Shown};
+use crate::gathering::is_worth_waiting;
+use crate::pools::Pools;
+use crate::queue::Queue;
+use crate::stage::{Counted, HandshakeTimer, Ready, Requests, Stage, Step};
 
 /// A connection.
 pub struct Connection {
@@ -52,438 +29,407 @@ pub struct Connection {
     pub id: u64,
     /// The client's address.
     pub peer: SocketAddr,
-    group: Rc<Group>,
-    dirty: Cell<bool>,
-    /// Since when it has something to send.
-    dirty_since_us: Cell<u64>,
-    stalled: Cell<bool>,
-    away: Cell<bool>,
-    state: RefCell<State>,
+    life: Life,
 }
 
-struct State {
-    /// Declared so that the membership ends before the socket.
-    link: Option<(Member, Stream)>,
+/// How a connection is.
+enum Life {
+    Open(Open),
+    /// It is over, but its socket is still open.
+    Over(Open, End),
+    /// Its socket is closed; the backend still has requests of it.
+    Draining(Box<Requests>, End),
+    Finished,
+}
+
+/// What a connection has as long as its socket is open.
+struct Open {
+    stream: Stream,
     receiver: Receiver,
-    /// The receive buffer, while it has bytes that could not be gone on with.
+    /// The receive buffer, while it has bytes that could not be processed yet.
     held: Option<Box<[u8]>>,
-    body: Body,
-}
-
-/// What the frames of a connection change.
-pub(crate) struct Body {
-    pub phase: Phase,
-    pub frame: Option<Header>,
-    pub message: Vec<u8>,
-    /// What it is to be secured with, as the client sent it.
-    pub secure: Option<Vec<u8>>,
-    /// Its keys, until the last message in clear is sent.
-    pub secured: Option<Secured>,
-    pub is_secured: bool,
-    pub hello: Option<Hello>,
-    pub queue: Option<Queue>,
-    pub outbox: Outbox,
+    /// Control frames to be sent.
+    outbox: Outbox,
     /// Whether the stream has bytes that the socket did not take yet.
-    pub has_unsent: bool,
-    /// Until the welcome: the time that the handshake may take.
-    pub lease: Granted,
-    /// What the lease is granted for each time, ms.
-    pub lease_ms: u32,
-    /// Why it is over, and how far it had come.
-    pub ended: Option<(Broken, Phase)>,
-    /// When it last showed a sign of life that was not asked for.
-    pub spoke_us: u64,
-    pub taking: Taking,
-    pub goodbye: bool,
-    /// What a frame has shown, for whoever comes out of the receiver.
-    pub broken: Option<Broken>,
-    pub doomed: bool,
+    has_unsent: bool,
+    stage: Stage,
 }
 
-impl Body {
-    /// Nothing of it is executed any more, and why.
-    pub fn lease_over(&self, now_us: u64) -> Broken {
-        let since_us = now_us.saturating_sub(self.lease.until_us()) + u64::from(self.lease_ms) * 1000;
-        if self.phase == Phase::Ready {
-            Broken::LeaseOver(since_us / 1000)
-        } else {
-            Broken::HandshakeTime(since_us / 1000)
-        }
-    }
-
-    fn stats(&self) -> Stats {
-        let mut stats = self.queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
-        let Some((why, phase)) = self.ended else { return stats };
-        match why {
-            Broken::LeaseOver(_) => stats.lease_expiries = 1,
-            Broken::HandshakeTime(_) => stats.handshake_timeouts = 1,
-            Broken::Violation(Violation::Wire(WireError::DataLen { kind, .. }))
-                if phase == Phase::Handshake && [Kind::Hello as u8, Kind::Secure as u8].contains(&kind) =>
-            {
-                stats.handshake_bytes_exceeded = 1;
-            }
-            Broken::Violation(_) if phase == Phase::Ready => stats.violations = 1,
-            _ => {}
-        }
-        stats
-    }
-
-    fn wants_to_send(&self) -> bool {
-        !self.outbox.is_empty() || self.has_unsent || self.queue.as_ref().is_some_and(Queue::wants_to_send)
-    }
+/// How a connection ended.
+struct End {
+    counted: Counted,
+    said_goodbye: bool,
 }
 
-/// What is left of a connection.
-pub struct Remains {
-    /// The record of its queue, if it had one.
-    pub slots: Option<Slots>,
-    /// Whether the client ended it on purpose.
-    pub goodbye: bool,
-    /// What it did.
-    pub stats: Stats,
+/// What a turn's receiving has brought, beside what was done with it.
+#[derive(Default)]
+pub struct Received {
+    /// A frame could not be taken for lack of memory: [`Connection::receive`] is to be called again
+    /// when there is some.
+    pub is_stalled: bool,
+    /// Workers have some of what came: [`Connection::receive`] is to be called again soon.
+    pub is_away: bool,
+    /// What the control thread is to be asked.
+    pub question: Option<Question>,
+}
+
+/// What the control thread is asked about a connection.
+pub enum Question {
+    /// Whether this Hello is welcome.
+    Hello(Box<Hello>),
+    /// Whether the client has the key that it claims to have, by this message.
+    Secure(Vec<u8>),
+}
+
+/// Whether a connection was expected to end as it did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ending {
+    /// It was over before.
+    Known,
+    /// Its client said goodbye, or was refused.
+    Expected,
+    Unexpected,
+}
+
+/// What became of a connection whose socket was closed.
+pub enum Shut {
+    /// It was closed before.
+    Before,
+    /// The backend still has requests of it.
+    Draining,
+    /// Nothing of it is left but this.
+    Finished(Box<Remains>),
 }
 
 impl Connection {
-    pub fn new(id: u64, peer: SocketAddr, group: Rc<Group>, now_us: u64) -> Connection {
-        let timeout_ms = group.options.handshake_timeout_ms;
-        Connection {
-            id,
-            peer,
-            group,
-            dirty: Cell::new(false),
-            dirty_since_us: Cell::new(0),
-            stalled: Cell::new(false),
-            away: Cell::new(false),
-            state: RefCell::new(State {
-                link: None,
-                receiver: Receiver::new(),
-                held: None,
-                body: Body {
-                    phase: Phase::Handshake,
-                    frame: None,
-                    message: Vec::new(),
-                    secure: None,
-                    secured: None,
-                    is_secured: false,
-                    hello: None,
-                    queue: None,
-                    outbox: Outbox::new(),
-                    has_unsent: false,
-                    lease: Granted::new(timeout_ms, now_us),
-                    lease_ms: timeout_ms,
-                    ended: None,
-                    spoke_us: now_us,
-                    taking: Taking::new(timeout_ms, now_us),
-                    goodbye: false,
-                    broken: None,
-                    doomed: false,
-                },
-            }),
+    /// Returns an accepted connection, which has `handshake_timeout_ms` to be admitted.
+    pub fn new(id: u64, peer: SocketAddr, sock: Sock, handshake_timeout_ms: u32, now_us: u64) -> Connection {
+        let timer = HandshakeTimer::new(handshake_timeout_ms, now_us);
+        let life = Life::Open(Open {
+            stream: Stream::new(sock),
+            receiver: Receiver::new(),
+            held: None,
+            outbox: Outbox::new(),
+            has_unsent: false,
+            stage: Stage::Handshake { timer, step: Step::FIRST },
+        });
+        Connection { id, peer, life }
+    }
+
+    /// The connection while it is open.
+    fn open(&mut self) -> Option<&mut Open> {
+        if let Life::Open(open) = &mut self.life { Some(open) } else { None }
+    }
+
+    /// Returns the socket, until it is closed.
+    pub fn sock(&self) -> Option<&Sock> {
+        match &self.life {
+            Life::Open(open) | Life::Over(open, _) => Some(open.stream.sock()),
+            Life::Draining(..) | Life::Finished => None,
         }
     }
 
-    pub fn group(&self) -> &Rc<Group> {
-        &self.group
-    }
-
-    pub fn set_link(&self, member: Member, sock: Sock) {
-        self.state.borrow_mut().link = Some((member, Stream::new(sock)));
-    }
-
-    /// What it did so far, and does.
-    pub fn activity(&self) -> Activity {
-        let body = &self.state.borrow().body;
-        Activity { stats: body.stats(), in_flight: body.queue.as_ref().map_or(0, Queue::in_backend) }
-    }
-
-    /// Takes what the socket has.
-    pub fn receive(self: &Rc<Self>) {
-        let mut state = self.state.borrow_mut();
-        let State { link: Some((_, stream)), receiver, held, body } = &mut *state else { return };
-        if body.doomed {
-            return;
+    /// Returns what it did so far, and how many requests the backend has of it.
+    pub fn activity(&self) -> (Stats, usize) {
+        let (requests, end) = match &self.life {
+            Life::Open(open) => (open.stage.requests(), None),
+            Life::Over(open, end) => (open.stage.requests(), Some(end)),
+            Life::Draining(requests, end) => (Some(&**requests), Some(end)),
+            Life::Finished => (None, None),
+        };
+        let (mut stats, in_backend) = requests
+            .map_or((Stats::default(), 0), |requests| (requests.queue.stats, requests.queue.in_backend()));
+        if let Some(end) = end {
+            end.counted.add_to(&mut stats);
         }
-        let pools = &self.group.pools;
-        let mut buffer = held.take().unwrap_or_else(|| pools.take_receive());
-        let result = receiver.pump(stream, &mut buffer, &mut Incoming { connection: self, body });
-        if stream.is_away() && !self.away.replace(true) {
-            self.group.away.borrow_mut().push_back(Rc::clone(self));
-        }
-        if receiver.holds_bytes() {
-            *held = Some(buffer);
+        (stats, in_backend)
+    }
+
+    /// Takes what the socket has. The first frame may have `max_handshake_bytes` of data. `submitter`
+    /// gets the completions of what is submitted to the backend. HOT.
+    ///
+    /// # Errors
+    /// The connection is over. What came before that with the same read is not acted on, if it is for
+    /// the control thread: nobody would be there for what comes of it.
+    pub fn receive<S: Submitter + 'static>(
+        &mut self,
+        pools: &Pools,
+        max_handshake_bytes: u32,
+        submitter: &Rc<S>,
+        now_us: u64,
+    ) -> Result<Received, Broken> {
+        let Some(open) = self.open() else { return Ok(Received::default()) };
+        let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
+        let mut inbound = Inbound {
+            stage: &mut open.stage,
+            outbox: &mut open.outbox,
+            pools,
+            max_handshake_bytes,
+            now_us,
+            submitter,
+            shown: Shown::Nothing,
+        };
+        let result = open.receiver.pump(&mut open.stream, &mut buffer, &mut inbound);
+        let shown = inbound.shown;
+        if open.receiver.holds_bytes() {
+            open.held = Some(buffer);
         } else {
             pools.put_receive(buffer);
         }
-        match (result, body.broken.take()) {
-            (Err(broken), _) | (_, Some(broken)) => self.doom(body, broken),
-            (Ok(pumped), None) => {
-                if pumped.stalled && !self.stalled.replace(true) {
-                    self.group.stalled.borrow_mut().push_back(Rc::clone(self));
+        let question = match shown {
+            Shown::Nothing => None,
+            Shown::Hello(hello) => Some(Question::Hello(hello)),
+            Shown::Secure(message) => Some(Question::Secure(message)),
+            Shown::LeaseOver(why) => return Err(result.err().unwrap_or(why)),
+        };
+        Ok(Received { is_stalled: result?.stalled, is_away: open.stream.is_away(), question })
+    }
+
+    /// The backend has finished one of its requests. Returns what is left of the connection if that
+    /// was the last thing of it. HOT.
+    pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) -> Option<Box<Remains>> {
+        match &mut self.life {
+            Life::Open(open) | Life::Over(open, _) => {
+                let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
+                if status != Status::Success && requests.channel.is_removed() {
+                    // Control closes the connection soon, and the client sends the request again when
+                    // the bdev is back.
+                    requests.queue.failed_by_removal(io, pools);
+                } else {
+                    requests.queue.completed(io, status, now_us, pools);
                 }
+                None
+            }
+            Life::Draining(requests, _) => {
+                requests.queue.completed(io, status, now_us, pools);
+                requests.queue.drop_answers(pools);
+                (requests.queue.in_backend() == 0).then(|| self.finish())
+            }
+            Life::Finished => unreachable!("a connection is finished after its last request"),
+        }
+    }
+
+    /// Returns whether it has something to send.
+    pub fn wants_to_send(&self) -> bool {
+        matches!(&self.life, Life::Open(open) if open.wants_to_send())
+    }
+
+    /// Returns whether what has waited for `waited_us` to be sent may wait a little longer, for more
+    /// to go with it.
+    pub fn gathers(&self, waited_us: u64) -> bool {
+        let (Life::Open(open) | Life::Over(open, _)) = &self.life else { return false };
+        open.outbox.is_empty()
+            && open
+                .stage
+                .requests()
+                .is_some_and(|requests| is_worth_waiting(requests.queue.backlog(), waited_us))
+    }
+
+    /// Sends what waits, as much as the socket takes. HOT.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
+        match &mut self.life {
+            Life::Open(open) | Life::Over(open, _) => open.flush(pools, now_us),
+            Life::Draining(..) | Life::Finished => Ok(()),
+        }
+    }
+
+    /// Does what is due at this time. `is_stalled`: it is not read for lack of memory.
+    ///
+    /// # Errors
+    /// The connection is over: its handshake takes too long, its lease has run out, or its client
+    /// takes no answers.
+    pub fn tick(&mut self, is_stalled: bool, now_us: u64) -> Result<(), Broken> {
+        let Some(open) = self.open() else { return Ok(()) };
+        let wants_to_send = open.wants_to_send();
+        let over = match &mut open.stage {
+            Stage::Handshake { timer, .. } => timer.over(now_us),
+            Stage::Ready(ready) => {
+                let over = ready.over(wants_to_send, now_us);
+                if over.is_none() && is_stalled && open.outbox.is_empty() && ready.must_speak(now_us) {
+                    open.outbox.push(Header::new(Kind::KeepAliveAck), &[]);
+                }
+                over
+            }
+        };
+        over.map_or(Ok(()), Err)
+    }
+
+    /// The client has the key. Behind the answer everything is encrypted.
+    pub fn secure(&mut self, answer: &[u8], secured: Secured) {
+        if let Some(open) = self.open()
+            && let Stage::Handshake { step, .. } = &mut open.stage
+        {
+            *step = Step::Securing(Box::new(secured));
+            open.outbox.push(Header::new(Kind::Secured), answer);
+        }
+    }
+
+    /// The control thread admits the connection, with a queue unless it is a session's first one.
+    pub fn welcome(&mut self, welcome: &Welcome, requests: Option<Box<Requests>>, now_us: u64) {
+        // One that is over takes its queue along: the record returns with what is left of it.
+        if let Life::Open(open) | Life::Over(open, _) = &mut self.life {
+            open.stage = Stage::Ready(Ready::new(welcome.keep_alive_ms, requests, now_us));
+            open.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
+        }
+    }
+
+    /// The control thread does not admit the connection.
+    pub fn refuse(&mut self, refusal: &Refusal) {
+        if let Some(open) = self.open()
+            && let Stage::Handshake { step, .. } = &mut open.stage
+        {
+            *step = Step::Refused;
+            open.outbox.push(Header::new(Kind::Refusal), &refusal.encode());
+        }
+    }
+
+    /// Something has changed, of which the client is told on the session's first connection.
+    pub fn event(&mut self, event: Event) {
+        let Some(open) = self.open() else { return };
+        let Stage::Ready(ready) = &mut open.stage else { return };
+        match (&mut ready.requests, event) {
+            (Some(requests), Event::Resized(num_blocks)) => requests.queue.resized(num_blocks),
+            (Some(_), _) => {}
+            (None, event) => {
+                open.outbox.push(Header { code: event.code(), ..Header::new(Kind::Event) }, &event.encode());
             }
         }
-        if body.doomed {
-            // What came before that with the same read is not acted on: nobody would be there for what comes of it.
-            return;
-        }
-        if let Some(hello) = body.hello.take() {
-            body.phase = Phase::Asking;
-            self.group.ask_control(self.id, hello, self.peer);
-        }
-        if let Some(message) = body.secure.take() {
-            body.phase = Phase::Asking;
-            self.group.ask_to_secure(self.id, message, self.peer);
-        }
-        self.mark_dirty(body);
     }
 
-    /// There may be room again for a frame that could not be taken.
-    pub fn resume(self: &Rc<Self>) {
-        self.stalled.set(false);
-        self.receive();
-    }
-
-    /// Workers may have finished with what came.
-    pub fn back(self: &Rc<Self>) {
-        self.away.set(false);
-        self.receive();
-    }
-
-    /// The backend has finished one of its transactions.
-    pub fn completed(self: &Rc<Self>, io: Io, status: Status, now_us: u64) {
-        let mut state = self.state.borrow_mut();
-        let body = &mut state.body;
-        let pools = &self.group.pools;
-        let queue = body.queue.as_mut().expect("only a queue's requests reach the backend");
-        queue.completed(io, status, now_us, pools);
-        if body.phase == Phase::Shut {
-            queue.drop_answers(pools);
-            if queue.in_backend() == 0 {
-                drop(state);
-                self.finish();
+    /// The connection is over: it executes nothing more.
+    pub fn over(&mut self, why: &Broken) -> Ending {
+        match std::mem::replace(&mut self.life, Life::Finished) {
+            Life::Open(open) => {
+                let end = End { counted: Counted::of(why, &open.stage), ..open.end() };
+                let is_refused = matches!(open.stage, Stage::Handshake { step: Step::Refused, .. });
+                let is_expected = end.said_goodbye || is_refused;
+                self.life = Life::Over(open, end);
+                if is_expected { Ending::Expected } else { Ending::Unexpected }
             }
-            return;
+            life => {
+                self.life = life;
+                Ending::Known
+            }
         }
-        self.mark_dirty(body);
     }
 
-    /// Whether what waits to be sent may wait a little longer, for more to go with it.
-    pub fn gathers(&self, now_us: u64, most_us: u64) -> bool {
-        let state = self.state.borrow();
-        now_us.saturating_sub(self.dirty_since_us.get()) < most_us
-            && state.body.outbox.is_empty()
-            && state.body.queue.as_ref().is_some_and(Queue::gathers)
+    /// Closes the socket. What is in the backend goes on; nothing more is executed or answered.
+    pub fn shut(&mut self, pools: &Pools) -> Shut {
+        let (open, end) = match std::mem::replace(&mut self.life, Life::Finished) {
+            Life::Open(open) => {
+                let end = open.end();
+                (open, end)
+            }
+            Life::Over(open, end) => (open, end),
+            life @ (Life::Draining(..) | Life::Finished) => {
+                self.life = life;
+                return Shut::Before;
+            }
+        };
+        if let Some(buffer) = open.held {
+            pools.put_receive(buffer);
+        }
+        let requests = if let Stage::Ready(ready) = open.stage { ready.requests } else { None };
+        let Some(mut requests) = requests else { return Shut::Finished(remains(None, &end)) };
+        requests.queue.disconnected(pools);
+        if requests.queue.in_backend() == 0 {
+            return Shut::Finished(remains(Some(requests), &end));
+        }
+        self.life = Life::Draining(requests, end);
+        Shut::Draining
     }
 
-    /// Sends what waits, as much as the socket takes.
-    pub fn flush(self: &Rc<Self>) {
-        self.dirty.set(false);
-        let mut state = self.state.borrow_mut();
-        let State { link: Some((_, stream)), receiver, body, .. } = &mut *state else { return };
+    /// Returns what is left of a draining connection of which the backend has nothing any more.
+    fn finish(&mut self) -> Box<Remains> {
+        match std::mem::replace(&mut self.life, Life::Finished) {
+            Life::Draining(requests, end) => remains(Some(requests), &end),
+            _ => unreachable!("only a draining connection is finished by its last request"),
+        }
+    }
+}
+
+fn remains(requests: Option<Box<Requests>>, end: &End) -> Box<Remains> {
+    let queue = requests.map(|requests| requests.queue);
+    let mut stats = queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
+    end.counted.add_to(&mut stats);
+    let slots = queue.map(Queue::into_slots);
+    Box::new(Remains { slots, goodbye: end.said_goodbye, stats })
+}
+
+impl Open {
+    fn wants_to_send(&self) -> bool {
+        !self.outbox.is_empty()
+            || self.has_unsent
+            || self.stage.requests().is_some_and(|requests| requests.queue.wants_to_send())
+    }
+
+    /// How it ends if somebody closes it now.
+    fn end(&self) -> End {
+        let said_goodbye = matches!(&self.stage, Stage::Ready(ready) if ready.said_goodbye);
+        End { counted: Counted::Nothing, said_goodbye }
+    }
+
+    fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
+        let Open { stream, outbox, stage, .. } = self;
         loop {
+            let requests = stage.requests();
             let mut iov = Iov::new();
-            let mid_frame = body.queue.as_ref().is_some_and(Queue::is_mid_frame);
-            let control = if mid_frame { &[] } else { body.outbox.pending() };
+            let is_mid_frame = requests.is_some_and(|requests| requests.queue.is_mid_frame());
+            let control = if is_mid_frame { &[] } else { outbox.pending() };
             let control_len = control.len();
             iov.push(control);
-            if let Some(queue) = &body.queue {
-                queue.outgoing(&mut iov);
+            if let Some(requests) = requests {
+                requests.queue.outgoing(&mut iov);
             }
-            let wanted = iov.len_bytes();
-            if wanted == 0 && stream.unsent() == 0 {
+            let (wanted, unsent) = (iov.len_bytes(), stream.unsent());
+            if wanted == 0 && unsent == 0 {
                 break;
             }
-            let unsent = stream.unsent();
-            let sent = match stream.writev(&iov) {
-                Ok(sent) => sent,
-                Err(broken) => return self.doom(body, broken),
-            };
-            // What is encrypted and waits here was not taken by anybody yet.
-            let taken = (unsent + sent).saturating_sub(stream.unsent());
-            body.taking.took(taken, self.group.now_us());
+            let sent = stream.writev(&iov)?;
             let of_control = sent.min(control_len);
-            body.outbox.sent(of_control);
-            if let Some(queue) = &mut body.queue {
-                queue.sent(sent - of_control, &self.group.pools);
+            outbox.sent(of_control);
+            if let Stage::Ready(ready) = stage {
+                // What is encrypted and waits in the stream was not taken by anybody yet.
+                ready.taking.took((unsent + sent).saturating_sub(stream.unsent()), now_us);
+                if let Some(requests) = &mut ready.requests {
+                    requests.queue.sent(sent - of_control, pools);
+                }
             }
             if sent < wanted || wanted == 0 {
                 break;
             }
         }
-        body.has_unsent = stream.unsent() > 0;
-        if !body.wants_to_send() {
-            body.taking.has_all(self.group.now_us());
-        }
-        if body.phase == Phase::Refused && body.outbox.is_empty() && !body.has_unsent {
-            self.doom(body, Broken::Closed);
-        }
-        if let Some(secured) = body.secured.take_if(|_| body.outbox.is_empty()) {
-            // Behind its part of the key agreement a client can't have anything to say in clear.
-            if receiver.is_mid_stream() {
-                return self.doom(body, Violation::Unexpected(Kind::Secure).into());
+        self.has_unsent = stream.unsent() > 0;
+        self.flushed(now_us)
+    }
+
+    /// What follows from what was sent.
+    fn flushed(&mut self, now_us: u64) -> Result<(), Broken> {
+        let wants_to_send = self.wants_to_send();
+        match &mut self.stage {
+            Stage::Ready(ready) => {
+                if !wants_to_send {
+                    ready.taking.has_all(now_us);
+                }
             }
-            stream.secure(secured);
-            body.is_secured = true;
-            body.phase = Phase::Handshake;
-        }
-        self.mark_dirty(body);
-    }
-
-    /// What time asks for: a handshake that takes too long, a lease that is over, a client that takes no
-    /// answers.
-    pub fn tick(self: &Rc<Self>, now_us: u64) {
-        let mut state = self.state.borrow_mut();
-        let body = &mut state.body;
-        if body.phase == Phase::Shut || body.doomed {
-            return;
-        }
-        if !body.wants_to_send() {
-            body.taking.has_all(now_us);
-        } else if body.phase == Phase::Ready
-            && let Some(since_ms) = body.taking.is_too_long(now_us)
-        {
-            return self.doom(body, Broken::NotTaking(since_ms));
-        }
-        if is_over(&body.lease, now_us) {
-            let broken = body.lease_over(now_us);
-            return self.doom(body, broken);
-        }
-        let third_us = u64::from(body.lease_ms) * 1000 / 3;
-        if self.stalled.get() && now_us.saturating_sub(body.spoke_us) >= third_us && body.outbox.is_empty() {
-            // It is we who do not listen, for lack of memory, until the lease ends. Until then the client
-            // should not take it for our death.
-            body.spoke_us = now_us;
-            body.outbox.push(Header::new(Kind::KeepAliveAck), &[]);
-            self.mark_dirty(body);
-        }
-    }
-
-    /// Its client has the key: from behind the answer on, everything is encrypted.
-    pub fn secure(self: &Rc<Self>, answer: &[u8], secured: Secured) {
-        let mut state = self.state.borrow_mut();
-        let body = &mut state.body;
-        if body.phase == Phase::Shut {
-            return;
-        }
-        body.phase = Phase::Securing;
-        body.secured = Some(secured);
-        body.outbox.push(Header::new(Kind::Secured), answer);
-        self.mark_dirty(body);
-    }
-
-    /// Control lets it in.
-    pub fn welcome(self: &Rc<Self>, welcome: &Welcome, setup: Option<Setup>) {
-        let mut state = self.state.borrow_mut();
-        let State { link, body, .. } = &mut *state;
-        if body.phase == Phase::Shut {
-            return;
-        }
-        if setup.is_some()
-            && let Some((member, stream)) = link.take()
-        {
-            // Requests will come through it.
-            drop(member);
-            match self.group.sockets.add(stream.sock(), Rc::clone(self), Traffic::Much) {
-                Ok(member) => *link = Some((member, stream)),
-                Err(errno) => self.doom(body, Broken::Socket(errno)),
+            Stage::Handshake { step: Step::Refused, .. } if !wants_to_send => return Err(Broken::Closed),
+            Stage::Handshake { step: step @ Step::Securing(_), .. } if self.outbox.is_empty() => {
+                // Behind its part of the key agreement a client cannot have anything to say in clear.
+                if self.receiver.is_mid_stream() {
+                    return Err(Violation::Unexpected(Kind::Secure).into());
+                }
+                if let Step::Securing(secured) = std::mem::replace(step, Step::SECURED) {
+                    self.stream.secure(*secured);
+                }
             }
+            Stage::Handshake { .. } => {}
         }
-        body.phase = Phase::Ready;
-        body.lease = Granted::new(welcome.keep_alive_ms, self.group.now_us());
-        body.lease_ms = welcome.keep_alive_ms;
-        body.taking = Taking::new(welcome.keep_alive_ms.min(NOT_TAKING_MS), self.group.now_us());
-        body.queue = setup.map(Queue::new);
-        body.message = Vec::new();
-        body.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
-        self.mark_dirty(body);
-    }
-
-    /// Control does not let it in.
-    pub fn refuse(self: &Rc<Self>, refusal: &Refusal) {
-        let mut state = self.state.borrow_mut();
-        let body = &mut state.body;
-        if body.phase == Phase::Shut {
-            return;
-        }
-        body.phase = Phase::Refused;
-        body.outbox.push(Header::new(Kind::Refusal), &refusal.encode());
-        self.mark_dirty(body);
-    }
-
-    /// Tells the client that something changed.
-    pub fn event(self: &Rc<Self>, event: Event) {
-        let mut state = self.state.borrow_mut();
-        let body = &mut state.body;
-        if let (Event::Resized(num_blocks), Some(queue)) = (event, &mut body.queue) {
-            queue.resized(num_blocks);
-        }
-        if body.phase == Phase::Ready && body.queue.is_none() {
-            let mut header = Header::new(Kind::Event);
-            header.code = event.code();
-            body.outbox.push(header, &event.encode());
-            self.mark_dirty(body);
-        }
-    }
-
-    /// Closes the socket. What is in the backend goes on; nothing more is executed or answered.
-    /// Not inside the socket group's poll.
-    pub fn shut(self: &Rc<Self>) {
-        let mut state = self.state.borrow_mut();
-        if state.body.phase == Phase::Shut {
-            return;
-        }
-        state.body.phase = Phase::Shut;
-        state.link = None;
-        let pools = &self.group.pools;
-        if let Some(buffer) = state.held.take() {
-            pools.put_receive(buffer);
-        }
-        let busy = state.body.queue.as_mut().is_some_and(|queue| {
-            queue.disconnected(pools);
-            queue.in_backend() > 0
-        });
-        drop(state);
-        if busy {
-            self.group.draining(self.id);
-        } else {
-            self.finish();
-        }
-    }
-
-    /// Nothing of it is left anywhere: tells control.
-    fn finish(self: &Rc<Self>) {
-        let (queue, goodbye, stats) = {
-            let body = &mut self.state.borrow_mut().body;
-            let stats = body.stats();
-            (body.queue.take(), body.goodbye, stats)
-        };
-        let slots = queue.map(Queue::into_slots);
-        self.group.finished(self.id, Remains { slots, goodbye, stats });
-    }
-
-    /// It is over: the group shuts it after its poll.
-    fn doom(self: &Rc<Self>, body: &mut Body, why: Broken) {
-        if std::mem::replace(&mut body.doomed, true) {
-            return;
-        }
-        body.ended = Some((why, body.phase));
-        let expected = body.goodbye || body.phase == Phase::Refused;
-        if !expected {
-            self.group.log.warn(format_args!("DST connection from {} ended: {why}", self.peer));
-        }
-        self.group.doomed.borrow_mut().push(Rc::clone(self));
-    }
-
-    fn mark_dirty(self: &Rc<Self>, body: &Body) {
-        if body.wants_to_send() && !body.doomed && !self.dirty.replace(true) {
-            self.dirty_since_us.set(self.group.now_us());
-            self.group.dirty.borrow_mut().push_back(Rc::clone(self));
-        }
+        Ok(())
     }
 }
 
-impl SockReady for Connection {
-    fn readable(self: Rc<Self>) {
-        self.receive();
-    }
-}
+#[cfg(all(test, feature = "simulator"))]
+mod tests;

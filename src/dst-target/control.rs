@@ -1,122 +1,39 @@
-//! The control thread's side: the start and the end of it all, options and listeners.
+//! The control thread's side: drives the broker, and carries out what it decides.
+//!
+//! What happens is told to the broker with [`Target::tell`], which then carries out the outputs, in
+//! their order. No state is borrowed while an output is carried out, as that may lead to the next input.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_wire::{Hello, SessionRef};
+use dst_broker::{Broker, ConnectionId, Input, Limits, Opening, Order, Output, Topic};
 use spdk::clock::now_us;
 use spdk::instance::Instance;
 use spdk::poller::Poller;
-use spdk::thread::{Thread, cores};
+use spdk::sock::Sock;
+use spdk::thread::Thread;
 
 use crate::error::Error;
 use crate::export::Export;
-use crate::group::{self, Group};
-use crate::listener::{ListenAddress, Listener};
+use crate::groups::Groups;
+use crate::listener::Listener;
+use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
+use crate::questions::Questions;
 use crate::rate::RateLimit;
-use crate::room::{EVICTIONS_MAX, Room};
-use crate::secure::Proof;
-use crate::sessions::{Owner, Session, SessionId, Sessions};
-use crate::stats::Stats;
-
-/// How often abandoned sessions are looked for.
-const TICK_US: u64 = 500_000;
-
-/// For so many connections one more open file is left to their groups: a group has a file or two (`epoll`, for each of SPDK's
-/// socket implementations) and 32 sockets, but those that requests come through are not with the others, and not all are full.
-const CONNECTIONS_A_FILE: u64 = 8;
-
-/// Open files that are left to everything else than connections, and to those that were evicted and are not closed yet.
-const SPARE_FILES: u64 = 64;
-const _: () = assert!(SPARE_FILES >= 2 * EVICTIONS_MAX as u64);
 
 spdk::thread_local! {
     static TARGET: RefCell<Option<Rc<Target>>> = const { RefCell::new(None) };
 }
 
-/// One core's group, as control sees it.
-pub(crate) struct GroupHandle {
-    pub thread: Thread,
-}
-
-/// A connection, as control sees it: from when it was accepted until nothing of it is left.
-pub(crate) struct ConnectionEntry {
-    pub group: usize,
-    pub peer: SocketAddr,
-    /// When it was accepted.
-    pub since_us: u64,
-    /// Its place in a session, once it was let in or waits to be.
-    pub place: Option<SessionRef>,
-    /// Whose that session is.
-    pub owner: Option<Owner>,
-    /// Its hello, which opens a session once the backend has finished what is left of the closed
-    /// connections that its host had at the export.
-    pub opens: Option<Box<Hello>>,
-    /// What its client has shown to have, if the connection is secured.
-    pub proof: Option<Proof>,
-    /// Whether it was let in.
-    pub welcomed: bool,
-    /// Its socket is shut, or about to be: what is left of it is in the backend.
-    pub closed: bool,
-}
-
-impl ConnectionEntry {
-    /// Whether it may come in, once the backend has finished what is left of others.
-    pub fn is_waiting(&self) -> bool {
-        !self.welcomed && !self.closed && (self.place.is_some() || self.opens.is_some())
-    }
-
-    pub fn new(group: usize, peer: SocketAddr, since_us: u64) -> ConnectionEntry {
-        ConnectionEntry {
-            group,
-            peer,
-            since_us,
-            place: None,
-            owner: None,
-            opens: None,
-            proof: None,
-            welcomed: false,
-            closed: false,
-        }
-    }
-}
-
+/// Limits on log lines, one for each topic that peers can cause lines about.
 #[derive(Default)]
-pub(crate) struct State {
-    pub groups: Vec<GroupHandle>,
-    pub next_group: usize,
-    pub listeners: Vec<Listener>,
-    pub exports: BTreeMap<String, Export>,
-    pub sessions: Sessions,
-    pub connections: BTreeMap<u64, ConnectionEntry>,
-    pub next_id: u64,
-    pub room: Room,
-    /// Since the start.
-    pub refused_hellos: u64,
-    /// Those of them who may come later.
-    pub refused_busy: u64,
-    /// Since the start: sessions that nobody came back to.
-    pub sessions_timed_out: u64,
-    /// Counts of sessions that are gone.
-    pub past: Stats,
-    pub stopping: Option<Box<dyn FnOnce()>>,
-}
-
-impl State {
-    /// Whether something may be left in the backend of a connection that this owner had and that is closed.
-    pub fn is_draining(&self, owner: &Owner) -> bool {
-        self.connections.values().any(|entry| entry.closed && entry.owner.as_ref() == Some(owner))
-    }
-
-    /// Where a session is used from now: each of its connections may come from another address than the first, and one that
-    /// has none has to show anew what it may do when it comes back.
-    pub fn addresses(&self, session: &Session) -> impl Iterator<Item = IpAddr> {
-        let entries = session.connections().filter_map(|id| self.connections.get(&id));
-        entries.filter(|entry| entry.welcomed && !entry.closed).map(|entry| entry.peer.ip())
-    }
+struct Logs {
+    sessions: RateLimit,
+    flood: RateLimit,
+    refusals: RateLimit,
 }
 
 /// The target. One a process, on the app thread.
@@ -124,47 +41,41 @@ pub struct Target {
     pub(crate) options: Cell<Options>,
     /// This start of the process. Known to others until the last of its I/O has ended.
     pub(crate) instance: Instance,
-    pub(crate) state: RefCell<State>,
-    /// Most connections that there can be open files for; known from the first listener on.
-    files: Cell<u32>,
-    pub(crate) log: RateLimit,
-    /// For what anybody can cause by connecting: it must not hide why somebody is refused.
-    pub(crate) flood_log: RateLimit,
-    /// For those who are told no: the reason is only here, so other lines must not crowd it out.
-    pub(crate) refusal_log: RateLimit,
+    pub(crate) broker: RefCell<Broker>,
+    /// The bdevs of the broker's exports.
+    pub(crate) exports: RefCell<BTreeMap<String, Export>>,
+    pub(crate) groups: RefCell<Groups>,
+    pub(crate) listeners: RefCell<Vec<Listener>>,
+    /// What the groups were asked and have not answered yet.
+    pub(crate) questions: Questions,
+    logs: Logs,
     pub(crate) thread: Thread,
-    ticker: RefCell<Option<Poller>>,
-}
-
-/// Ends the groups' threads. They have no connections.
-fn stop_groups(groups: Vec<GroupHandle>) {
-    for group in groups {
-        let stop = move || {
-            Group::stop();
-            if let Some(thread) = Thread::current() {
-                thread.exit();
-            }
-        };
-        if let Err(errno) = group.thread.send(stop) {
-            spdk::error!("a DST target thread can't be told to stop: {errno}");
-        }
-    }
+    pub(crate) ticker: RefCell<Option<Poller>>,
+    /// Looks for the bdevs of exports that are offline, while there are any.
+    pub(crate) looker: RefCell<Option<Poller>>,
+    /// Called when nothing is left, once the target is to stop.
+    stopping: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl Target {
     /// Makes the process's target, without listeners and exports. On the app thread, once.
     pub fn start() {
         let thread = Thread::current().expect("the target is started on an SPDK thread");
+        let (options, instance) = (Options::default(), Instance::new());
+        let broker = Broker::new(limits(&options, u32::MAX));
         let target = Rc::new(Target {
-            options: Cell::default(),
-            instance: Instance::new(),
-            state: RefCell::default(),
-            files: Cell::new(u32::MAX),
-            log: RateLimit::default(),
-            flood_log: RateLimit::default(),
-            refusal_log: RateLimit::default(),
+            options: Cell::new(options),
+            instance,
+            broker: RefCell::new(broker),
+            exports: RefCell::default(),
+            groups: RefCell::default(),
+            listeners: RefCell::default(),
+            questions: Questions::default(),
+            logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
+            looker: RefCell::default(),
+            stopping: RefCell::default(),
         });
         TARGET.with(|slot| *slot.borrow_mut() = Some(target));
     }
@@ -176,190 +87,178 @@ impl Target {
         }
     }
 
-    /// The target; none before the start, after the stop, or on another thread.
+    /// Returns the target; `None` before the start, after the stop, or on another thread.
     pub fn get() -> Option<Rc<Target>> {
         TARGET.with(|slot| slot.borrow().clone())
     }
 
     /// Ends it all; `done` is called when nothing is left.
     pub fn stop(self: &Rc<Self>, done: impl FnOnce() + 'static) {
-        let mut state = self.state.borrow_mut();
-        state.stopping = Some(Box::new(done));
-        state.listeners.clear();
-        let names: Vec<String> = state.exports.keys().cloned().collect();
-        let ids: Vec<u64> = state.connections.keys().copied().collect();
-        let sessions: Vec<SessionId> = state.sessions.iter().map(|(id, _)| *id).collect();
-        drop(state);
-        // Before the exports are deleted, or their clients would be told that they are gone for good. For them this is as a
-        // death of the process: another one may come.
-        for id in &sessions {
-            self.close_session(id, "the target stops");
-        }
+        *self.stopping.borrow_mut() = Some(Box::new(done));
+        self.listeners.borrow_mut().clear();
+        // Before the exports are deleted, or their clients would be told that they are gone for good.
+        // For them this is as a death of the process: another one may come.
+        self.tell(Input::Stop);
+        let names: Vec<String> = self.exports.borrow().keys().cloned().collect();
         for name in names {
             // One that is being deleted already goes on with that.
             let _ = self.delete_export(&name, |_| {});
         }
-        for id in ids {
-            self.close(id);
-        }
-        self.stop_if_idle();
     }
 
     /// The last step of [`Target::stop`], when the last connection and export are gone.
-    pub(crate) fn stop_if_idle(self: &Rc<Self>) {
-        let mut state = self.state.borrow_mut();
-        if !state.connections.is_empty() || !state.exports.is_empty() {
-            return;
-        }
-        let Some(done) = state.stopping.take() else { return };
-        let groups = std::mem::take(&mut state.groups);
-        drop(state);
-        stop_groups(groups);
-        self.ticker.borrow_mut().take();
+    fn stopped(&self) {
+        let Some(done) = self.stopping.take() else { return };
+        self.stop_groups();
+        self.ticker.take();
+        self.looker.take();
         TARGET.with(|slot| slot.borrow_mut().take());
         done();
     }
 
-    /// Target-wide limits and defaults.
+    /// Returns target-wide limits and defaults.
     pub fn options(&self) -> Options {
         self.options.get()
     }
 
-    /// Sets them.
+    /// Sets target-wide limits and defaults.
     ///
     /// # Errors
     /// Something was made with the old ones already.
     pub fn set_options(&self, options: Options) -> Result<(), Error> {
-        let state = self.state.borrow();
-        if !state.groups.is_empty() || !state.exports.is_empty() {
+        if !matches!(*self.groups.borrow(), Groups::None) || !self.exports.borrow().is_empty() {
             return Err(Error::OptionsInUse);
         }
         self.options.set(options);
+        self.broker.borrow_mut().set_limits(limits(&options, u32::MAX));
         Ok(())
     }
 
-    /// Makes the groups, at the first listener: a process that is only a client has none.
-    fn start_groups(self: &Rc<Self>) -> Result<(), Error> {
-        if !self.state.borrow().groups.is_empty() {
-            return Ok(());
-        }
-        self.limit_connections();
-        let resources = |errno| Error::Resources { what: "threads of the target", errno };
-        let target = Rc::downgrade(self);
-        let ticker = Poller::register(TICK_US, move || target.upgrade().is_some_and(|target| target.tick()));
-        let ticker = ticker.map_err(resources)?;
-        let mut groups = Vec::new();
-        for (index, core) in cores().into_iter().enumerate() {
-            match self.start_group(index, core) {
-                Ok(thread) => groups.push(GroupHandle { thread }),
-                Err(errno) => {
-                    stop_groups(groups);
-                    return Err(resources(errno));
+    /// Tells the broker what happened, and carries out what it decides.
+    pub(crate) fn tell(self: &Rc<Self>, input: Input) {
+        self.broker.borrow_mut().handle(now_us(), input);
+        self.carry_out();
+    }
+
+    /// Carries out what the broker has decided. After each call of the broker that may decide something.
+    pub(crate) fn carry_out(self: &Rc<Self>) {
+        loop {
+            let output = self.broker.borrow_mut().poll_output();
+            let Some(output) = output else { return };
+            match output {
+                Output::ToGroup { group, connection, order } => self.order(group, connection, order),
+                Output::AskAgain { connection, instance } => {
+                    let opening = self.opening(instance);
+                    self.tell(Input::AskedAgain { connection, opening });
                 }
+                Output::ConfirmSize { export, num_blocks } => {
+                    self.ask_groups(move |target, _| {
+                        target.tell(Input::SizeConfirmed { export, num_blocks })
+                    });
+                }
+                Output::CountInFlight { export, lateness } => self.count_in_flight(export, lateness),
+                Output::ResetBackend { export, in_flight, waited_ms } => {
+                    self.reset_backend(&export, in_flight, waited_ms);
+                }
+                Output::BackendHangs { export, in_flight, waited_ms } => {
+                    self.backend_hangs(export, in_flight, waited_ms);
+                }
+                Output::BackingGone { export, was_late } => self.backing_gone(&export, was_late),
+                Output::ExportGone { export, was_late } => self.export_gone(&export, was_late),
+                Output::Log { is_warning, topic, text } => self.log(is_warning, topic, &text),
+                Output::Stopped => self.stopped(),
             }
         }
-        self.state.borrow_mut().groups = groups;
-        *self.ticker.borrow_mut() = Some(ticker);
-        Ok(())
     }
 
-    /// Most connections at once.
-    pub(crate) fn max_connections(&self) -> u32 {
-        self.options.get().max_connections.min(self.files.get())
-    }
-
-    /// No more connections than the process may have open files.
-    fn limit_connections(&self) {
-        let wanted = self.options.get().max_connections;
-        let (files, in_use) = (spdk::open_files::raise(), spdk::open_files::in_use());
-        let left = files.saturating_sub(in_use + SPARE_FILES);
-        let left = left - left.div_ceil(CONNECTIONS_A_FILE + 1);
-        self.files.set(left.clamp(1, u32::MAX.into()) as u32);
-        let max = self.max_connections();
-        if max < wanted {
-            spdk::warn!(
-                "DST target: max_connections is {wanted}, but this process may have {files} open files, of which \
-                 {in_use} are in use and {SPARE_FILES} are kept, and {CONNECTIONS_A_FILE} connections take one more: only \
-                 {max} connections are taken. Raise the hard limit of open files (LimitNOFILE= of systemd, ulimit -Hn) \
-                 to {} at least, or lower max_connections",
-                u64::from(wanted) + u64::from(wanted).div_ceil(CONNECTIONS_A_FILE) + in_use + SPARE_FILES
-            );
-        }
-    }
-
-    fn start_group(&self, index: usize, core: u32) -> spdk::Result<Thread> {
-        let (options, control) = (self.options.get(), self.thread);
-        let thread = Thread::create(&format!("dst_target_{core}"), core)?;
-        thread.send(move || {
-            if let Err(errno) = Group::start(options, control, index) {
-                spdk::error!(
-                    "DST target: not enough memory on core {core} for buffer_mib {}: {errno}; \
-                     connections on it are refused",
-                    options.buffer_mib
-                );
+    fn order(&self, group: usize, connection: ConnectionId, order: Order) {
+        let message = match order {
+            Order::Welcome(welcome, joining) => {
+                let join = joining.map(|joining| {
+                    let exports = self.exports.borrow();
+                    let export = exports.get(&joining.owner.export);
+                    let export = export.expect("an export outlives its connections");
+                    let desc = export.open_desc().expect("nobody is admitted while the export is offline");
+                    Box::new(Join { bdev: desc.handle(), joining: *joining })
+                });
+                ToGroup::Welcome { connection, welcome, join }
             }
-        })?;
-        Ok(thread)
+            Order::Refuse(refusal) => ToGroup::Refuse { connection, refusal },
+            Order::Event(event) => ToGroup::Event { connection, event },
+            Order::Close => ToGroup::Close { connection },
+        };
+        self.tell_group(group, message);
     }
 
-    /// Ends sessions that nobody came back to, and queues.
-    fn tick(self: &Rc<Self>) -> bool {
-        let timeout_us = u64::from(self.options.get().session_timeout_ms) * 1000;
-        let Some(before) = now_us().checked_sub(timeout_us) else { return false };
-        self.state.borrow_mut().sessions.give_up_queues(before);
-        let abandoned = self.state.borrow().sessions.abandoned(before);
-        self.state.borrow_mut().sessions_timed_out += abandoned.len() as u64;
-        for id in &abandoned {
-            self.close_session(id, "nobody came back to it in time");
+    /// Takes a group's message.
+    pub(crate) fn hear(self: &Rc<Self>, message: ToControl) {
+        match message {
+            ToControl::Hello { connection, hello } => {
+                let opening = self.opening(hello.previous.as_ref().map(|previous| previous.instance));
+                self.tell(Input::Hello { connection, hello, opening });
+            }
+            ToControl::Secure { connection, message } => self.secure(connection, &message),
+            ToControl::Draining { connection } => self.tell(Input::Draining { connection }),
+            ToControl::Finished { connection, remains } => self.tell(Input::Finished { connection, remains }),
+            ToControl::Returned { connection, session, queue, slots } => {
+                self.tell(Input::Returned { connection, session, queue, slots });
+            }
+            ToControl::Started { core, result } => self.group_started(core, result),
+            ToControl::Counted { question, counts } => self.questions.answered(question, counts),
         }
-        !abandoned.is_empty()
     }
 
-    /// Runs `f` on a group's thread.
-    pub(crate) fn on_group(&self, index: usize, f: impl FnOnce(&Rc<Group>) + Send + 'static) {
-        let thread = self.state.borrow().groups[index].thread;
-        if let Err(errno) = thread.send(move || group::with(f)) {
-            // A group that misses a message is in a state that control does not know.
-            panic!("control can't send to target thread {index}: {errno}");
+    /// Returns what the broker can't know by itself about a hello that may open a session. `previous` is
+    /// the target process that had the client's session before.
+    fn opening(&self, previous: Option<[u8; 16]>) -> Opening {
+        let mut session = [0; 16];
+        spdk::random::fill(&mut session);
+        let previous_has_ended = previous.is_some_and(|instance| self.instance.has_ended(instance));
+        Opening { session, previous_has_ended }
+    }
+
+    /// A listener has a new connection: a group gets it, if there is room.
+    pub(crate) fn accepted(self: &Rc<Self>, sock: Sock, peer: SocketAddr) {
+        let adopted = self.broker.borrow_mut().accepted(now_us(), peer);
+        // Another one may have to go for it.
+        self.carry_out();
+        let Some(adopted) = adopted else { return };
+        let connection = adopted.connection;
+        if let Err(errno) = self.send(adopted.group, ToGroup::Adopt { connection, sock, peer }) {
+            let text = format!("DST connection from {peer} closed: {errno}");
+            self.log(true, Topic::Sessions, &text);
+            self.tell(Input::NotAdopted { connection });
         }
     }
 
-    /// Listens.
-    ///
-    /// # Errors
-    /// See [`Error`].
-    pub fn create_listener(self: &Rc<Self>, address: ListenAddress) -> Result<(), Error> {
-        if self.state.borrow().listeners.iter().any(|l| l.address.is_same_place(&address)) {
-            return Err(Error::ListenerExists(address.to_string()));
+    fn log(&self, is_warning: bool, topic: Topic, text: &str) {
+        let limit = match topic {
+            Topic::Sessions => &self.logs.sessions,
+            Topic::Flood => &self.logs.flood,
+            Topic::Refusals => &self.logs.refusals,
+            Topic::Operators => return spdk::notice!("{text}"),
+        };
+        if is_warning {
+            limit.warn(format_args!("{text}"));
+        } else {
+            limit.notice(format_args!("{text}"));
         }
-        // The groups second: an address that can't be listened on leaves nothing behind.
-        let listener = Listener::start(address, self)?;
-        self.start_groups()?;
-        spdk::notice!("DST target listens on {}", listener.address);
-        self.state.borrow_mut().listeners.push(listener);
-        Ok(())
     }
+}
 
-    /// Stops listening. Connections stay.
-    ///
-    /// # Errors
-    /// There is no such listener.
-    pub fn delete_listener(&self, address: &ListenAddress) -> Result<(), Error> {
-        let mut state = self.state.borrow_mut();
-        let found = state.listeners.iter().position(|l| l.address.is_same_place(address));
-        let index = found.ok_or_else(|| Error::NoListener(address.to_string()))?;
-        state.listeners.remove(index);
-        Ok(())
-    }
-
-    /// Where it listens.
-    pub fn listeners(&self) -> Vec<ListenAddress> {
-        self.state.borrow().listeners.iter().map(|l| l.address.clone()).collect()
-    }
-
-    pub(crate) fn next_id(&self) -> u64 {
-        let mut state = self.state.borrow_mut();
-        state.next_id += 1;
-        state.next_id
+/// Returns what the broker grants at most, with these options and open files for so many connections.
+pub(crate) fn limits(options: &Options, files: u32) -> Limits {
+    Limits {
+        max_connections: options.max_connections.min(files),
+        max_queues: options.max_connections,
+        max_handshakes: options.max_handshakes,
+        max_handshakes_per_address: options.max_handshakes_per_address,
+        max_connections_per_host: options.max_connections_per_host,
+        max_sessions: options.max_sessions,
+        session_timeout_ms: options.session_timeout_ms,
+        max_keep_alive_ms: options.max_keep_alive_ms,
+        drain_timeout_ms: options.drain_timeout_ms,
+        queue_depth: options.queue_depth,
+        max_transfer: options.max_transfer,
     }
 }

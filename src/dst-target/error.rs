@@ -1,20 +1,15 @@
 //! Why the target can't do what an operator asked for.
 
+use dst_broker::Rejection;
 use spdk::Errno;
 use thiserror::Error;
 
 /// Each says what was wrong, with which value.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
-    /// No export of this name.
-    #[error("there is no export named `{0}`")]
-    NoExport(String),
-    /// An export of this name already exists.
-    #[error("an export named `{0}` already exists")]
-    ExportExists(String),
-    /// The export is being deleted.
-    #[error("export `{0}` is already being deleted")]
-    ExportBusy(String),
+    /// The broker does not do it.
+    #[error(transparent)]
+    Rejected(#[from] Rejection),
     /// No bdev of this name.
     #[error("there is no bdev named `{0}`")]
     NoBdev(String),
@@ -54,41 +49,6 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
-    /// The host has an entry at this export already.
-    #[error("export `{export}` already has an entry for host `{host}`")]
-    HostExists {
-        /// The export.
-        export: String,
-        /// The host.
-        host: String,
-    },
-    /// The host would attach without a key.
-    #[error("export `{export}` demands a cipher, so host `{host}` needs a key")]
-    NeedsKey {
-        /// The export.
-        export: String,
-        /// The host.
-        host: String,
-    },
-    /// The export has as many hosts as it may have.
-    #[error(
-        "export `{export}` already has {max} hosts, the most that are possible; remove some, or let many in with one \
-         entry, `*`"
-    )]
-    TooManyHosts {
-        /// The export.
-        export: String,
-        /// The limit.
-        max: usize,
-    },
-    /// The host has no entry at this export.
-    #[error("export `{export}` has no entry for host `{host}`")]
-    NoHost {
-        /// The export.
-        export: String,
-        /// The host.
-        host: String,
-    },
     /// The listener already exists.
     #[error("a listener on {0} already exists")]
     ListenerExists(String),
@@ -121,7 +81,17 @@ pub enum Error {
         /// Since the deletion began, ms.
         waited_ms: u64,
     },
-    /// Memory is short.
+    /// There is not enough memory for the buffers of a core.
+    #[error("there is not enough memory for {mib} MiB of buffers on core {core}: {errno}")]
+    Memory {
+        /// The core.
+        core: u32,
+        /// The size of the buffers, MiB.
+        mib: u32,
+        /// What SPDK says.
+        errno: Errno,
+    },
+    /// Something that the target needs can't be had.
     #[error("{what}: {errno}")]
     Resources {
         /// For what.
@@ -135,17 +105,24 @@ impl Error {
     /// Returns the errno that says the same to a program.
     pub fn errno(&self) -> Errno {
         match self {
-            Error::NoExport(_) | Error::NoHost { .. } | Error::NoListener(_) => Errno::ENOENT,
-            Error::ExportExists(_) | Error::HostExists { .. } | Error::ListenerExists(_) => Errno::EEXIST,
+            Error::Rejected(rejection) => match rejection {
+                Rejection::NoExport(_) | Rejection::NoHost { .. } => Errno::ENOENT,
+                Rejection::ExportExists(_) | Rejection::HostExists { .. } => Errno::EEXIST,
+                Rejection::ExportBusy(_) => Errno::EBUSY,
+                Rejection::NeedsKey { .. } => Errno::EINVAL,
+                Rejection::TooManyHosts { .. } => Errno::ENOSPC,
+            },
+            Error::NoListener(_) => Errno::ENOENT,
+            Error::ListenerExists(_) => Errno::EEXIST,
             Error::NoBdev(_) => Errno::ENODEV,
-            Error::ExportBusy(_) | Error::OptionsInUse | Error::InUse { .. } => Errno::EBUSY,
+            Error::OptionsInUse | Error::InUse { .. } => Errno::EBUSY,
             Error::Claimed { .. } => Errno::EPERM,
-            Error::Unsuitable { .. } | Error::NeedsKey { .. } => Errno::EINVAL,
-            Error::TooManyHosts { .. } => Errno::ENOSPC,
+            Error::Unsuitable { .. } => Errno::EINVAL,
             Error::Hangs { .. } => Errno::ETIMEDOUT,
-            Error::Open { errno, .. } | Error::Listen { errno, .. } | Error::Resources { errno, .. } => {
-                *errno
-            }
+            Error::Open { errno, .. }
+            | Error::Listen { errno, .. }
+            | Error::Resources { errno, .. }
+            | Error::Memory { errno, .. } => *errno,
         }
     }
 }

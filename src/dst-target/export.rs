@@ -1,47 +1,100 @@
-//! What is exported, and to whom.
+//! What is exported: bdevs, as clients see them.
 
-use dst_session::access::{Access, Host};
+use dst_broker::Rules;
+use dst_session::access::Host;
 use dst_wire::{Device, Op, OpSet};
 use spdk::bdev::{BdevInfo, Desc};
+use spdk::poller::Poller;
 
-use crate::deletion::Deletion;
 use crate::error::Error;
 
-/// Most hosts at one export.
-pub const HOSTS_MAX: usize = 4096;
-
-/// What an operator says of an export.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Rules {
-    /// Nobody may write.
+/// The bdev of an export. The broker has the rest: who may attach, and what goes for all.
+pub struct Export {
+    /// The name of the bdev, as the operator gave it.
+    pub bdev_name: String,
+    /// Whether the bdev is only read.
     pub read_only: bool,
-    /// Nobody may attach without digests of data.
-    pub require_digest: bool,
-    /// Nobody may attach without a cipher, so nobody without a key.
-    pub require_cipher: bool,
-    /// The bdev's volatile cache is not this process's memory: what completed survives the process, though
-    /// not the machine.
-    pub cache_outlives_target: bool,
+    /// The identity of the export.
+    pub identity: Identity,
+    /// The bdev.
+    pub backing: Backing,
+    /// Tells the broker each time that the drain time-out has passed, while that is wanted.
+    pub drain_timer: Option<Poller>,
+    /// The deletion of the export, if that is under way.
+    pub deletion: Option<Deletion>,
 }
 
-/// An export.
-pub struct Export {
-    /// Its bdev's name.
-    pub bdev_name: String,
-    /// Its identity.
-    pub uuid: [u8; 16],
-    /// What goes for all who attach.
-    pub rules: Rules,
-    /// Who may do what; nobody else may anything.
-    pub hosts: Vec<Host>,
-    /// The open bdev. Closed when the last connection is gone.
-    pub desc: Desc,
-    /// What the bdev is like.
-    pub info: BdevInfo,
-    /// The size that clients are told of, in blocks: when the bdev has grown, only once all that carry requests know.
-    pub told_blocks: u64,
-    /// Its deletion, if that is under way.
-    pub deleting: Option<Deletion>,
+/// What the UUID of an export is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Identity {
+    /// The operator gave it: the bdev may have another one after each start.
+    Given([u8; 16]),
+    /// It is the bdev's, and known once that was there.
+    OfBdev(Option<[u8; 16]>),
+}
+
+impl Identity {
+    /// Returns the UUID, as far as it is known.
+    pub fn uuid(self) -> Option<[u8; 16]> {
+        match self {
+            Identity::Given(uuid) => Some(uuid),
+            Identity::OfBdev(uuid) => uuid,
+        }
+    }
+}
+
+/// The bdev of an export.
+pub enum Backing {
+    /// The bdev can't be used (yet, or any more).
+    Offline {
+        /// Why, for the operator.
+        why: String,
+        /// What the bdev was like when it was there: one that comes back must not be less.
+        before: Option<BdevInfo>,
+    },
+    /// The open bdev.
+    Online(Desc),
+    /// The bdev was removed, and SPDK waits until it is closed here: when the backend has finished.
+    Leaving {
+        /// The open bdev.
+        desc: Desc,
+        /// Why the export is offline, for the operator.
+        why: String,
+    },
+}
+
+impl Export {
+    /// Returns the open bdev, if the export is online.
+    pub fn desc(&self) -> Option<&Desc> {
+        match &self.backing {
+            Backing::Online(desc) => Some(desc),
+            Backing::Offline { .. } | Backing::Leaving { .. } => None,
+        }
+    }
+
+    /// Returns the open bdev, also one that was removed and is not closed yet.
+    pub fn open_desc(&self) -> Option<&Desc> {
+        match &self.backing {
+            Backing::Online(desc) | Backing::Leaving { desc, .. } => Some(desc),
+            Backing::Offline { .. } => None,
+        }
+    }
+
+    /// Returns true if the export needs a bdev.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.backing, Backing::Offline { .. }) && self.deletion.is_none()
+    }
+}
+
+/// Takes the end of a deletion.
+pub type Done = Box<dyn FnOnce(Result<(), Error>)>;
+
+/// A deletion that is under way.
+pub enum Deletion {
+    /// Whoever asked waits for its end.
+    Awaited(Done),
+    /// Whoever asked was told that the backend hangs.
+    Late,
 }
 
 /// An export as `dst_get_exports` shows it.
@@ -51,14 +104,15 @@ pub struct ExportInfo {
     pub name: String,
     /// Its bdev's name.
     pub bdev_name: String,
-    /// Its identity: the UUID that the operator gave it, or else the one that its bdev had.
-    pub uuid: [u8; 16],
+    /// Its identity: the UUID that the operator gave it, or else the one that its bdev had; `None` if it
+    /// has had none yet.
+    pub uuid: Option<[u8; 16]>,
+    /// Why it is offline; `None`: its bdev is there.
+    pub offline: Option<String>,
     /// What goes for all who attach.
     pub rules: Rules,
-    /// Bytes in a block.
-    pub block_size: u32,
-    /// Blocks.
-    pub num_blocks: u64,
+    /// Bytes in a block, and blocks; `None` while it is offline.
+    pub size: Option<(u32, u64)>,
     /// Who may do what.
     pub hosts: Vec<Host>,
     /// Sessions open.
@@ -67,7 +121,10 @@ pub struct ExportInfo {
     pub deleting: bool,
 }
 
-/// Whether a bdev can be exported.
+/// Checks that a bdev can be exported.
+///
+/// # Errors
+/// [`Error::Unsuitable`].
 pub fn check_suitable(info: &BdevInfo, max_transfer: u32) -> Result<(), Error> {
     let unsuitable = |why| Err(Error::Unsuitable { name: info.name.clone(), why });
     if info.md_size > 0 {
@@ -85,27 +142,19 @@ pub fn check_suitable(info: &BdevInfo, max_transfer: u32) -> Result<(), Error> {
     Ok(())
 }
 
-impl Export {
-    /// What a client with this access is told of the device.
-    pub fn device(&self, access: Access) -> Device {
-        let info = &self.info;
-        let read_only = self.rules.read_only || access == Access::ReadOnly;
-        let mut ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
-        if read_only {
-            // A reset ends the I/O of everybody who uses the bdev: not for those who may only read.
-            ops = Op::ALL.into_iter().filter(|op| op.modifies()).fold(ops, OpSet::without).without(Op::Reset);
-        }
-        Device {
-            uuid: self.uuid,
-            num_blocks: info.num_blocks,
-            block_size: info.block_size,
-            write_unit_size: info.write_unit_size.max(1),
-            optimal_io_boundary: info.optimal_io_boundary,
-            compare_and_write_max: if ops.contains(Op::CompareAndWrite) { info.acwu.max(1) } else { 0 },
-            write_cache: info.write_cache,
-            read_only,
-            ops,
-        }
+/// Returns the device that a bdev is, with all that it can do, whoever asks.
+pub fn device(info: &BdevInfo, uuid: [u8; 16]) -> Device {
+    let ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
+    Device {
+        uuid,
+        num_blocks: info.num_blocks,
+        block_size: info.block_size,
+        write_unit_size: info.write_unit_size.max(1),
+        optimal_io_boundary: info.optimal_io_boundary,
+        compare_and_write_max: if ops.contains(Op::CompareAndWrite) { info.acwu.max(1) } else { 0 },
+        write_cache: info.write_cache,
+        read_only: false,
+        ops,
     }
 }
 

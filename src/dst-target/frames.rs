@@ -1,66 +1,103 @@
-//! What a connection at the target does with the frames that come in.
+//! What a connection does with the frames that come in.
 
 use std::rc::Rc;
 
 use dst_session::Violation;
-use dst_transport::{Flow, Frames};
+use dst_transport::{Broken, Flow, Frames, Outbox};
 use dst_wire::secure::Secure;
 use dst_wire::{Header, Hello, Kind, WireError};
 use spdk::iov::IovMut;
 
-use crate::connection::{Body, Connection, Phase};
-use crate::queue::Queue;
+use crate::completion::Submitter;
+use crate::pools::Pools;
+use crate::queue::{Ended, Queue};
+use crate::stage::{Frame, Message, Stage, Step};
+use crate::submission::submit;
 
-/// Bytes of control frames that may wait to be sent; a peer that does not take its keep-alives' answers
-/// gets no more of them.
+/// Bytes of control frames that may wait to be sent. A client that does not take the
+/// acknowledgements of its keep-alives gets no more of them.
 const OUTBOX_MAX: usize = 4096;
 
-/// A connection's frames on their way in.
-pub(crate) struct Incoming<'a> {
-    pub connection: &'a Rc<Connection>,
-    pub body: &'a mut Body,
+/// What the frames of one turn have shown that is not done with them.
+pub enum Shown {
+    /// Nothing.
+    Nothing,
+    /// A Hello, for the control thread.
+    Hello(Box<Hello>),
+    /// What the connection is to be secured with, as the client sent it: for the control thread.
+    Secure(Vec<u8>),
+    /// A request came after the connection's lease had run out.
+    LeaseOver(Broken),
 }
 
-impl Incoming<'_> {
+/// Takes the frames of one connection in one turn.
+pub struct Inbound<'a, S> {
+    pub stage: &'a mut Stage,
+    pub outbox: &'a mut Outbox,
+    pub pools: &'a Pools,
+    /// Most bytes of the first frame's data.
+    pub max_handshake_bytes: u32,
+    /// The time of this turn.
+    pub now_us: u64,
+    /// Gets the completions of what is submitted.
+    pub submitter: &'a Rc<S>,
+    pub shown: Shown,
+}
+
+impl<S> Inbound<'_, S> {
+    /// The queue whose request is coming in, if that is what is.
     fn queue(&mut self) -> Option<&mut Queue> {
-        let is_request = self.body.frame.is_some_and(|header| header.kind == Kind::Request);
-        self.body.queue.as_mut().filter(|_| is_request)
+        match &mut self.stage {
+            Stage::Ready(ready) if ready.frame == Frame::Request => {
+                ready.requests.as_mut().map(|requests| &mut requests.queue)
+            }
+            _ => None,
+        }
     }
 }
 
-impl Frames for Incoming<'_> {
+impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
     fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
-        let body = &mut *self.body;
-        if body.broken.is_some() {
-            return Ok(Flow::Stall);
-        }
-        body.frame = Some(*header);
-        match (body.phase, header.kind, &mut body.queue) {
-            (Phase::Handshake, Kind::Hello | Kind::Secure, _)
-                if body.hello.is_none()
-                    && body.secure.is_none()
-                    && !(body.is_secured && header.kind == Kind::Secure) =>
-            {
-                let max = self.connection.group().options.max_handshake_bytes;
-                if header.data_len > max {
-                    let kind = header.kind as u8;
-                    return Err(WireError::DataLen { kind, len: header.data_len, max }.into());
+        match &mut self.stage {
+            Stage::Ready(ready) => {
+                let (frame, flow) = match (header.kind, &mut ready.requests) {
+                    // Nothing that is behind it is looked at.
+                    _ if matches!(self.shown, Shown::LeaseOver(_)) => return Ok(Flow::Stall),
+                    (Kind::Request, Some(requests)) if !ready.said_goodbye => {
+                        (Frame::Request, requests.queue.header(header, self.pools)?)
+                    }
+                    (Kind::KeepAlive, _) => (Frame::KeepAlive { id: header.id, has: header.start }, Flow::Go),
+                    (Kind::Goodbye, _) => (Frame::Goodbye, Flow::Go),
+                    (kind, _) => return Err(Violation::Unexpected(kind)),
+                };
+                ready.frame = frame;
+                Ok(flow)
+            }
+            Stage::Handshake { step: Step::Awaiting { is_secured, message }, .. } => {
+                let begun = match header.kind {
+                    Kind::Hello => Message::Hello(Vec::new()),
+                    Kind::Secure if !*is_secured => Message::Secure(Vec::new()),
+                    kind => return Err(Violation::Unexpected(kind)),
+                };
+                let (len, max) = (header.data_len, self.max_handshake_bytes);
+                if len > max {
+                    return Err(WireError::DataLen { kind: header.kind as u8, len, max }.into());
                 }
-                body.message.clear();
+                *message = Some(begun);
                 Ok(Flow::Go)
             }
-            (Phase::Ready, Kind::Request, Some(queue)) if !body.goodbye => {
-                queue.header(header, &self.connection.group().pools)
-            }
-            (Phase::Ready, Kind::KeepAlive | Kind::Goodbye, _) => Ok(Flow::Go),
-            _ => Err(Violation::Unexpected(header.kind)),
+            Stage::Handshake { .. } => Err(Violation::Unexpected(header.kind)),
         }
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
-        match self.queue() {
-            Some(queue) => queue.data(bytes),
-            None => self.body.message.extend_from_slice(bytes),
+        if let Some(queue) = self.queue() {
+            queue.data(bytes);
+        } else if let Stage::Handshake { step: Step::Awaiting { message: Some(message), .. }, .. } =
+            &mut self.stage
+        {
+            let (Message::Hello(data) | Message::Secure(data)) = message;
+            data.extend_from_slice(bytes);
         }
         Ok(())
     }
@@ -76,29 +113,41 @@ impl Frames for Incoming<'_> {
     }
 
     fn end(&mut self) -> Result<(), Violation> {
-        let body = &mut *self.body;
-        let Some(header) = body.frame else { return Ok(()) };
-        match header.kind {
-            Kind::Request => {
-                let Some(queue) = &mut body.queue else { return Ok(()) };
-                if let Err(now_us) = queue.end(self.connection, &body.lease) {
-                    body.broken = Some(body.lease_over(now_us));
+        match &mut self.stage {
+            Stage::Ready(ready) => match ready.frame {
+                Frame::Request => {
+                    let Some(requests) = &mut ready.requests else { return Ok(()) };
+                    match requests.queue.end(&ready.lease, self.pools, spdk::clock::now_us) {
+                        Ended::Submit(submission) => {
+                            let submitter = Rc::clone(self.submitter) as Rc<dyn Submitter>;
+                            submit(&requests.channel, submission, submitter);
+                        }
+                        Ended::Answered => {}
+                        Ended::LeaseOver(now_us) => {
+                            self.shown = Shown::LeaseOver(ready.lease_over(now_us));
+                        }
+                    }
                 }
+                // Without room for the acknowledgement the keep-alive has not arrived.
+                Frame::KeepAlive { id, has } if self.outbox.pending().len() < OUTBOX_MAX => {
+                    // This turn's time: a moment that is past is too early rather than too late.
+                    ready.lease.keep_alive(id, has, self.now_us)?;
+                    self.outbox.push(Header { id, ..Header::new(Kind::KeepAliveAck) }, &[]);
+                }
+                Frame::Goodbye => ready.said_goodbye = true,
+                Frame::KeepAlive { .. } | Frame::Nothing => {}
+            },
+            Stage::Handshake { step, .. } => {
+                let Step::Awaiting { message: Some(message), .. } = step else { return Ok(()) };
+                self.shown = match message {
+                    Message::Hello(data) => Shown::Hello(Box::new(Hello::decode(data)?)),
+                    Message::Secure(data) => {
+                        Secure::decode(data)?;
+                        Shown::Secure(std::mem::take(data))
+                    }
+                };
+                *step = Step::Asking;
             }
-            Kind::Hello => body.hello = Some(Hello::decode(&body.message)?),
-            Kind::Secure => {
-                Secure::decode(&body.message)?;
-                body.secure = Some(std::mem::take(&mut body.message));
-            }
-            // Without room for the answer it has not arrived.
-            Kind::KeepAlive if body.outbox.pending().len() < OUTBOX_MAX => {
-                // A moment that is past is too early rather than too late.
-                body.lease.keep_alive(header.id, header.start, self.connection.group().now_us())?;
-                let ack = Header { id: header.id, ..Header::new(Kind::KeepAliveAck) };
-                body.outbox.push(ack, &[]);
-            }
-            Kind::Goodbye => body.goodbye = true,
-            _ => {}
         }
         Ok(())
     }

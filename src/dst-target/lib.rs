@@ -1,40 +1,46 @@
 //! The DST target: exports SPDK bdevs over the network.
 //!
-//! Two kinds of threads, and messages between them, no locks:
+//! Two kinds of threads, and messages between them (`messages.rs`), no locks:
 //!
-//! - the *control* thread (SPDK's app thread) has [`Target`]: listeners, exports, hosts, sessions. It
-//!   decides who gets in.
+//! - the *control* thread (SPDK's app thread) has [`Target`]: listeners, and the exports' bdevs. It
+//!   drives [`dst_broker::Broker`], which decides who gets in.
 //! - one *group* thread a core has `group::Group`: the connections that were given to it, for their
 //!   whole life, and the pools that their I/O is served from.
 
 #![forbid(unsafe_code)]
 
-mod admission;
-mod backend;
+mod backing;
+mod completion;
 mod connection;
 mod control;
-mod deletion;
-mod departure;
+mod draining;
 mod error;
 mod export;
 mod exports;
 mod frames;
+mod gathering;
 mod group;
+mod groups;
 mod listener;
+mod listeners;
+mod members;
+mod messages;
 mod options;
+mod pools;
+mod questions;
 mod queue;
 mod rate;
 mod report;
-mod room;
 mod secure;
-mod sessions;
-mod stats;
+mod share;
+mod stage;
+mod submission;
 mod taking;
+mod threads;
 
 pub use control::Target;
+pub use dst_broker::{ConnectionInfo, ConnectionState, Rejection, Rules, SessionInfo, Stats, Totals};
 pub use error::Error;
-pub use export::{ExportInfo, Rules};
+pub use export::ExportInfo;
 pub use listener::ListenAddress;
 pub use options::Options;
-pub use report::{ConnectionInfo, ConnectionState, SessionInfo, Totals};
-pub use stats::Stats;

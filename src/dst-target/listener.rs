@@ -1,7 +1,7 @@
 //! Where the target listens.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
 use spdk::interrupt::Watch;
@@ -9,7 +9,6 @@ use spdk::poller::{Poller, Turn};
 use spdk::sock::Listener as SockListener;
 use spdk::sock::Sock;
 
-use crate::control::Target;
 use crate::error::Error;
 
 /// How often new connections are looked for.
@@ -41,7 +40,7 @@ impl ListenAddress {
 
 impl fmt::Display for ListenAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}", std::net::SocketAddr::new(self.addr, self.port))
+        write!(f, "{}", SocketAddr::new(self.addr, self.port))
     }
 }
 
@@ -55,11 +54,15 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens.
+    /// Listens. While `may_accept` returns true, new connections are given to `accept`.
     ///
     /// # Errors
     /// The address is in use, not of this machine, or not allowed.
-    pub fn start(address: ListenAddress, target: &Rc<Target>) -> Result<Listener, Error> {
+    pub fn start(
+        address: ListenAddress,
+        may_accept: impl Fn() -> bool + 'static,
+        accept: impl Fn(Sock, SocketAddr) + 'static,
+    ) -> Result<Listener, Error> {
         let text = address.to_string();
         let error = move |errno| Error::Listen { address: text.clone(), errno };
         let listener =
@@ -67,28 +70,22 @@ impl Listener {
                 .map_err(error.clone())?;
         let listener = Rc::new(listener);
         let socket = Rc::clone(&listener);
-        let target = Rc::downgrade(target);
         let poller = Poller::resting(ACCEPT_PERIOD_US, REST_US, move || {
-            let Some(target) = target.upgrade() else { return Turn::Nothing };
             let mut accepted = 0;
             while accepted < ACCEPTS_A_POLL
-                && !target.is_clearing()
+                && may_accept()
                 && let Some(sock) = socket.accept()
             {
                 accepted += 1;
-                accept(&target, sock);
+                // A peer that has gone already has no address; there is nobody to tell.
+                if let Ok(peer) = sock.peer_addr() {
+                    accept(sock, peer);
+                }
             }
             Turn::from(accepted > 0)
         })
         .map_err(error.clone())?;
         let watch = listener.watch(&poller.waker()).map_err(error)?;
         Ok(Listener { address, _watch: watch, _poller: poller })
-    }
-}
-
-fn accept(target: &Rc<Target>, sock: Sock) {
-    // A peer that has gone already has no address; there is nobody to tell.
-    if let Ok(peer) = sock.peer_addr() {
-        target.accepted(sock, peer);
     }
 }

@@ -1,8 +1,12 @@
-//! One connection's transactions at the target: received, in the backend, waiting to be sent.
+//! One connection's requests at the target: received, in the backend, answered.
+//!
+//! A queue knows neither its connection nor its bdev: it takes what it needs as arguments, and returns
+//! what is to be submitted and sent.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
 
+use dst_broker::Stats;
 use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
@@ -11,14 +15,13 @@ use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
 use dst_transport::Flow;
 use dst_wire::{Crc32c, Device, Flags, HEADER_LEN, Header, Kind, Op, Status};
-use spdk::backend::Channel;
-use spdk::clock::now_us;
 use spdk::iov::{Iov, IovMut};
 
-use crate::backend::{Io, OwnerShare, Pools, Share, submit};
-use crate::connection::Connection;
-use crate::group::{GATHER_FROM, GATHERED, GATHERED_BYTES};
-use crate::stats::Stats;
+use crate::completion::Io;
+use crate::gathering::Backlog;
+use crate::pools::Pools;
+use crate::share::{OwnerShare, Share};
+use crate::submission::Submission;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {
@@ -32,20 +35,28 @@ struct Work {
     begun_us: u64,
 }
 
-/// The request whose data is coming in.
-enum Incoming {
-    /// None.
+/// The request whose header has come, and whose data is coming in.
+enum Arriving {
+    /// There is none.
     Nothing,
-    /// It will be executed.
-    Execute { request: Request, slot: u16, digest: u32, io: Io, at: usize },
-    /// It will be answered with this; its data is passed over.
-    Answer { slot: u16, status: Status },
+    /// It will be executed. `at`: how many bytes of its data are in the I/O object.
+    ToExecute { request: Request, slot: u16, digest: u32, io: Io, at: usize },
+    /// It will be answered with this status. Its data is passed over.
+    ToAnswer { slot: u16, status: Status },
 }
 
-/// What control gives a connection that may carry requests.
+/// What is to be done with a request that has come completely.
+pub enum Ended {
+    /// It goes to the backend. [`Queue::completed`] is to be called with its completion.
+    Submit(Submission),
+    /// Nothing: its answer waits to be sent.
+    Answered,
+    /// Nothing: the lease was over when the clock showed this, µs, and the request was dropped.
+    LeaseOver(u64),
+}
+
+/// What a queue needs to carry requests.
 pub struct Setup {
-    /// The export's bdev, on this thread.
-    pub channel: Channel,
     /// What was negotiated.
     pub device: Device,
     /// Most bytes of one request.
@@ -58,25 +69,25 @@ pub struct Setup {
     pub owner: Rc<OwnerShare>,
 }
 
-/// Whether nothing that came under this lease may be executed any more.
+/// Returns whether nothing that came under this lease may be executed any more.
 #[inline]
 pub fn is_over(lease: &Granted, now_us: u64) -> bool {
     lease.is_over(now_us) && !is_on(Mutation::NoLeaseAtTarget)
 }
 
-/// The digest of the first `len` bytes of an I/O's data.
+/// Returns the digest of the first `len` bytes of an I/O's data.
 fn digest_of(io: &Io, len: usize) -> u32 {
     Crc32c::of_pieces(len, |at| io.data.slice(at))
 }
 
-/// A connection's transactions.
+/// The requests of one connection, and the record of their answers.
 pub struct Queue {
     setup: Setup,
     work: Box<[Work]>,
-    incoming: Incoming,
+    arriving: Arriving,
     to_send: VecDeque<u16>,
     sent_of_first: usize,
-    /// Bytes of all in `to_send`.
+    /// Bytes of all answers in `to_send`.
     to_send_bytes: usize,
     in_backend: usize,
     share: Share,
@@ -94,7 +105,7 @@ impl Queue {
         Queue {
             setup,
             work: (0..credits).map(|_| work()).collect(),
-            incoming: Incoming::Nothing,
+            arriving: Arriving::Nothing,
             to_send: VecDeque::with_capacity(credits.into()),
             sent_of_first: 0,
             to_send_bytes: 0,
@@ -105,32 +116,36 @@ impl Queue {
         }
     }
 
-    /// The device has another size now.
+    /// The device has another size from now on.
     pub fn resized(&mut self, num_blocks: u64) {
         self.setup.device.num_blocks = num_blocks;
     }
 
-    /// Transactions in the backend.
+    /// Returns how many requests the backend has.
     pub fn in_backend(&self) -> usize {
         self.in_backend
     }
 
-    /// Whether an answer waits to be sent.
+    /// Returns whether an answer waits to be sent.
     pub fn wants_to_send(&self) -> bool {
         !self.to_send.is_empty()
     }
 
-    /// Whether more answers are worth waiting for: several will come, and there are not many yet.
-    pub fn gathers(&self) -> bool {
-        self.in_backend >= GATHER_FROM && self.to_send.len() < GATHERED && self.to_send_bytes < GATHERED_BYTES
+    /// Returns what waits to be sent, and what is still to come.
+    pub fn backlog(&self) -> Backlog {
+        Backlog { in_backend: self.in_backend, answers: self.to_send.len(), bytes: self.to_send_bytes }
     }
 
-    /// Whether the first answer is on the wire in part.
+    /// Returns whether the first answer is on the wire in part.
     pub fn is_mid_frame(&self) -> bool {
         self.sent_of_first > 0
     }
 
-    /// A request's header came. Takes what executing it needs, so that its data has a place.
+    /// A request's header has come. Takes what executing the request needs, so that its data has a
+    /// place. HOT.
+    ///
+    /// # Errors
+    /// The client may not send this: its connection is over.
     pub fn header(&mut self, header: &Header, pools: &Pools) -> Result<Flow, Violation> {
         let slot = slot_of(header.id);
         if let Some(&Work { unsent: other, .. }) = self.work.get(usize::from(slot))
@@ -145,13 +160,13 @@ impl Queue {
         }
         let request = match check(header, &self.setup.device, self.setup.max_transfer)? {
             Checked::Execute(request) => request,
-            Checked::Reject(status, _) => {
+            Checked::Reject(status) => {
                 // One that was executed when it still could be has the answer that it had.
                 let status = match self.setup.slots.arrive(header.id, Op::from_code(header.code)?)? {
                     Arrival::Execute => status,
                     Arrival::Repeat(recorded) => recorded,
                 };
-                self.incoming = Incoming::Answer { slot, status };
+                self.arriving = Arriving::ToAnswer { slot, status };
                 return Ok(Flow::Go);
             }
         };
@@ -167,12 +182,12 @@ impl Queue {
         match self.setup.slots.arrive(header.id, request.op) {
             Ok(Arrival::Execute) => {
                 let digest = header.digest;
-                self.incoming = Incoming::Execute { request, slot, digest, io, at: 0 };
+                self.arriving = Arriving::ToExecute { request, slot, digest, io, at: 0 };
             }
             Ok(Arrival::Repeat(status)) => {
                 pools.put(io, &mut self.share);
                 self.stats.repeated += 1;
-                self.incoming = Incoming::Answer { slot, status };
+                self.arriving = Arriving::ToAnswer { slot, status };
             }
             Err(violation) => {
                 pools.put(io, &mut self.share);
@@ -182,52 +197,53 @@ impl Queue {
         Ok(Flow::Go)
     }
 
-    /// Bytes of the request's data.
+    /// The next bytes of the request's data have come. HOT.
     pub fn data(&mut self, bytes: &[u8]) {
-        if let Incoming::Execute { io, at, .. } = &mut self.incoming {
+        if let Arriving::ToExecute { io, at, .. } = &mut self.arriving {
             io.data.copy_in(*at, bytes);
             *at += bytes.len();
         }
     }
 
-    /// Where the rest of the request's data belongs.
+    /// Adds the place of the rest of the request's data to `iov`. Returns how many bytes were added: none
+    /// if the data is passed over.
     pub fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
-        match &mut self.incoming {
-            Incoming::Execute { request, io, at, .. } => {
+        match &mut self.arriving {
+            Arriving::ToExecute { request, io, at, .. } => {
                 iov.push_dma(&mut io.data, *at, request.request_len as usize - *at)
             }
             _ => 0,
         }
     }
 
-    /// Bytes of the request's data were received to their place.
+    /// So many bytes of the request's data were received to their place.
     pub fn placed(&mut self, len: usize) {
-        if let Incoming::Execute { at, .. } = &mut self.incoming {
+        if let Arriving::ToExecute { at, .. } = &mut self.arriving {
             *at += len;
         }
     }
 
-    /// The request is complete: to the backend with it, or its answer to the client.
-    ///
-    /// # Errors
-    /// The lease is over, so it is dropped. What the clock showed is given: this process may have been
-    /// stopped since the group last looked, in the middle of a poll even.
-    pub fn end(&mut self, connection: &Rc<Connection>, lease: &Granted) -> Result<(), u64> {
-        match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
-            Incoming::Nothing => {}
-            Incoming::Answer { slot, status } => self.answer(slot, status, None),
-            Incoming::Execute { request, slot, digest, mut io, .. } => {
+    /// The request is complete. `clock` is read right before a request would go to the backend: this
+    /// process may have been stopped since its group last looked, even in the middle of a poll.
+    pub fn end(&mut self, lease: &Granted, pools: &Pools, clock: impl FnOnce() -> u64) -> Ended {
+        match std::mem::replace(&mut self.arriving, Arriving::Nothing) {
+            Arriving::Nothing => unreachable!("a request ends after its header"),
+            Arriving::ToAnswer { slot, status } => {
+                self.answer(slot, status, None);
+                Ended::Answered
+            }
+            Arriving::ToExecute { request, slot, digest, mut io, .. } => {
                 let len = request.request_len as usize;
                 if self.setup.has_digests && len > 0 && digest_of(&io, len) != digest {
-                    self.corrupt(slot, io, &connection.group().pools);
-                    return Ok(());
+                    self.corrupt(slot, io, pools);
+                    return Ended::Answered;
                 }
-                let now_us = now_us();
+                let now_us = clock();
                 if is_over(lease, now_us) {
                     self.setup.slots.withdraw(slot);
-                    connection.group().pools.put(io, &mut self.share);
+                    pools.put(io, &mut self.share);
                     self.stats.dropped += 1;
-                    return Err(now_us);
+                    return Ended::LeaseOver(now_us);
                 }
                 self.stats.begin(&request);
                 let work = &mut self.work[usize::from(slot)];
@@ -236,20 +252,20 @@ impl Queue {
                 work.begun_us = now_us;
                 if is_on(Mutation::StaleRead) && request.op == Op::Read {
                     self.answer(slot, Status::Success, Some(io));
-                    return Ok(());
+                    return Ended::Answered;
                 }
-                io.ctx.connection = Some(Rc::clone(connection));
                 io.ctx.slot = slot;
                 self.in_backend += 1;
-                let in_backend = &connection.group().pools.in_backend;
-                in_backend.set(in_backend.get() + 1);
-                submit(&self.setup.channel, io, &request, self.setup.device.num_blocks);
+                let Request { op, start, count, .. } = request;
+                // A flush is of the whole device: as large as the client may know it to be, or larger.
+                let (start, count) =
+                    if op == Op::Flush { (0, self.setup.device.num_blocks) } else { (start, count) };
+                Ended::Submit(Submission { io, op, start, count })
             }
         }
-        Ok(())
     }
 
-    /// The backend has finished a transaction.
+    /// The backend has finished a request. HOT.
     pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
         if status != Status::Success {
@@ -267,12 +283,21 @@ impl Queue {
         }
     }
 
+    /// The backend has failed a request because its bdev was removed. The request is not answered.
+    #[cold]
+    pub fn failed_by_removal(&mut self, io: Io, pools: &Pools) {
+        self.in_backend -= 1;
+        self.stats.errors += 1;
+        self.setup.slots.withdraw(io.ctx.slot);
+        pools.put(io, &mut self.share);
+    }
+
     fn answer(&mut self, slot: u16, status: Status, io: Option<Io>) {
         let id = self.setup.slots.answered(slot, status);
         self.send(slot, id, status, io);
     }
 
-    /// A request's data is not what the client sent: it is to send it again.
+    /// A request's data is not what the client sent. The client is to send it again.
     fn corrupt(&mut self, slot: u16, io: Io, pools: &Pools) {
         pools.put(io, &mut self.share);
         self.stats.corrupt += 1;
@@ -302,7 +327,7 @@ impl Queue {
         self.to_send.push_back(slot);
     }
 
-    /// Adds what waits to be sent, as far as there is room.
+    /// Adds what waits to be sent to `iov`, as far as there is room. HOT.
     pub fn outgoing<'a>(&'a self, iov: &mut Iov<'a>) {
         for (i, &slot) in self.to_send.iter().enumerate() {
             if iov.remaining_capacity() < 2 {
@@ -321,7 +346,7 @@ impl Queue {
         }
     }
 
-    /// So many bytes of [`Queue::outgoing`] are on the wire.
+    /// So many bytes of [`Queue::outgoing`] are on the wire. HOT.
     pub fn sent(&mut self, mut bytes: usize, pools: &Pools) {
         while bytes > 0 {
             let slot = *self.to_send.front().expect("more was sent than there was");
@@ -345,12 +370,12 @@ impl Queue {
 
     /// The connection is gone: puts back what only it needed. The backend's I/O goes on.
     pub fn disconnected(&mut self, pools: &Pools) {
-        match std::mem::replace(&mut self.incoming, Incoming::Nothing) {
-            Incoming::Nothing => {}
-            Incoming::Answer { slot, .. } => {
+        match std::mem::replace(&mut self.arriving, Arriving::Nothing) {
+            Arriving::Nothing => {}
+            Arriving::ToAnswer { slot, .. } => {
                 self.setup.slots.withdraw(slot);
             }
-            Incoming::Execute { slot, io, .. } => {
+            Arriving::ToExecute { slot, io, .. } => {
                 self.setup.slots.withdraw(slot);
                 pools.put(io, &mut self.share);
             }
@@ -371,9 +396,15 @@ impl Queue {
         }
     }
 
-    /// The record, for the queue's next connection.
+    /// Returns the record, for the queue's next connection.
+    ///
+    /// # Panics
+    /// The backend still has a request.
     pub fn into_slots(self) -> Slots {
         assert_eq!(self.in_backend, 0, "the record is not final while the backend works");
         self.setup.slots
     }
 }
+
+#[cfg(all(test, feature = "simulator"))]
+mod tests;

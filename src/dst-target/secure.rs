@@ -1,33 +1,22 @@
 //! How a connection is secured: control checks that its client has the key of its entry, before anything else is
 //! done for it.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
+use dst_broker::{ConnectionId, Input, KeyQuery, Owner, Proof};
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::psk::{KEYS_MAX, PSK_LEN};
 use dst_security::{Psk, Rejected, Secured, accept};
-use dst_session::access::{KeySource, entry};
+use dst_session::access::KeySource;
 use dst_session::negotiate::refuse;
 use dst_transport::read_keys;
+use dst_wire::RefusalReason;
 use dst_wire::secure::Secure;
-use dst_wire::{Cipher, RefusalReason};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::control::Target;
-use crate::sessions::Owner;
-
-/// What a connection's client has shown to have.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Proof {
-    /// Who it is and what it wants: its hello has to say the same.
-    pub owner: Owner,
-    /// Where its key is kept.
-    pub keys: KeySource,
-    /// The cipher.
-    pub cipher: Cipher,
-}
+use crate::messages::ToGroup;
 
 /// Why a connection is not secured. For the log.
 #[derive(Debug, Error)]
@@ -84,26 +73,24 @@ fn read(source: &KeySource) -> Result<Vec<Psk>, Refused> {
 
 impl Target {
     /// A connection is to be secured.
-    pub(crate) fn secure(self: &Rc<Self>, id: u64, message: &[u8], peer: SocketAddr) {
-        let Some(group) = self.group_of_open(id) else { return };
+    pub(crate) fn secure(self: &Rc<Self>, connection: ConnectionId, message: &[u8]) {
         // The connection has read it already.
-        let Ok(secure) = Secure::decode(message) else { return self.close(id) };
-        match self.prove(&secure, peer) {
-            Ok((proof, answer, secured)) => {
-                let mut state = self.state.borrow_mut();
-                if let Some(entry) = state.connections.get_mut(&id) {
-                    entry.proof = Some(proof);
-                    state.room.prove(id);
+        let Ok(secure) = Secure::decode(message) else { return self.tell(Input::Malformed { connection }) };
+        let offer = &secure.offer;
+        let owner = Owner { export: offer.export.clone(), host: offer.host.clone() };
+        let query = self.broker.borrow().keys_for(connection, &owner);
+        let Some(query) = query else { return };
+        match prove(&secure, &query) {
+            Ok((keys, answer, secured)) => {
+                let proof = Proof { owner, keys, cipher: secured.cipher };
+                self.tell(Input::KeyShown { connection, proof });
+                let group = self.broker.borrow().group_of_open(connection);
+                if let Some(group) = group {
+                    let secured = Box::new(secured);
+                    self.tell_group(group, ToGroup::Secure { connection, answer, secured });
                 }
-                drop(state);
-                self.on_group(group, move |group| group.secure(id, &answer, secured));
             }
             Err(why) => {
-                self.state.borrow_mut().refused_hellos += 1;
-                self.refusal_log.warn(format_args!(
-                    "DST host {:?} from {peer} refused at export {:?}: {why}",
-                    secure.offer.host, secure.offer.export
-                ));
                 let refusal = match &why {
                     // To whoever has the key.
                     Refused::Rejected(Rejected::Version(..)) => {
@@ -113,32 +100,21 @@ impl Target {
                     // To anybody: always the same, nothing about what exists, or how near it was.
                     _ => refuse(RefusalReason::NotAllowed, "not allowed"),
                 };
-                self.on_group(group, move |group| group.refuse(id, &refusal));
+                self.tell(Input::KeyRefused { connection, owner, why: why.to_string(), refusal });
             }
         }
     }
+}
 
-    fn prove(&self, secure: &Secure<'_>, peer: SocketAddr) -> Result<(Proof, Vec<u8>, Secured), Refused> {
-        let offer = &secure.offer;
-        let state = self.state.borrow();
-        let export = state.exports.get(&offer.export).filter(|export| export.deleting.is_none());
-        let found = match export.map(|export| entry(&export.hosts, &offer.host, peer.ip())) {
-            None => Err(Refused::NoEntry("there is no such export")),
-            Some(None) => Err(Refused::NoEntry("the export has no entry that lets this host in from there")),
-            Some(Some(entry)) => entry
-                .keys
-                .as_ref()
-                .ok_or(Refused::NoEntry("it wants to be let in with a key, but its entry has none")),
-        };
-        let mut hosts = state.exports.values().flat_map(|export| &export.hosts);
-        let decoy = hosts.find_map(|host| host.keys.as_ref());
-        let mut entropy = Zeroizing::new([0; ENTROPY_LEN]);
-        spdk::random::fill(&mut entropy[..]);
-        let agree = |keys: &[Psk]| accept(keys, secure, &entropy);
-        let (keys, (answer, secured)) = check(found, decoy, read, agree)?;
-        let owner = Owner { export: offer.export.clone(), host: offer.host.clone() };
-        Ok((Proof { owner, keys: keys.clone(), cipher: secured.cipher }, answer, secured))
-    }
+/// Checks that a client has one of the keys of its entry. Returns where that key is kept, the answer to
+/// the client, and the keys of the connection.
+fn prove(secure: &Secure<'_>, query: &KeyQuery) -> Result<(KeySource, Vec<u8>, Secured), Refused> {
+    let mut entropy = Zeroizing::new([0; ENTROPY_LEN]);
+    spdk::random::fill(&mut entropy[..]);
+    let agree = |keys: &[Psk]| accept(keys, secure, &entropy);
+    let entry = query.keys.as_ref().map_err(|&why| Refused::NoEntry(why));
+    let (keys, (answer, secured)) = check(entry, query.decoy.as_ref(), read, agree)?;
+    Ok((keys.clone(), answer, secured))
 }
 
 #[cfg(test)]

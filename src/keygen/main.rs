@@ -1,4 +1,4 @@
-//! `dst-keygen`: makes a key that a host and a target share, in a file as `psk_file` names it.
+//! `dst-keygen`: creates a key file, as the RPC parameter `psk_file` names it.
 
 #![forbid(unsafe_code)]
 
@@ -13,36 +13,37 @@ use dst_security::psk::{self, PSK_LEN, Psk};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Makes a key for a host and a target of DST: 32 random bytes, in a file that only its owner may read.
+/// Creates a key for a DST host and its target: 32 random bytes, in a file that only its owner may
+/// read.
 ///
-/// The same file goes to both machines, by a way that nobody can listen to. At the target it is the psk_file of
-/// dst_export_add_host, at the client that of bdev_dst_create.
+/// Copy the file to both machines over a trusted path. Pass it as psk_file to dst_export_add_host
+/// at the target, and to bdev_dst_create at the client.
 #[derive(Parser)]
 #[command(version, override_usage = "dst-keygen FILE\n       dst-keygen --print")]
 struct Arguments {
-    /// The file to make; one that is there already is never overwritten
+    /// The file to create; an existing file is never overwritten
     #[arg(required_unless_present = "print", conflicts_with = "print")]
     file: Option<PathBuf>,
-    /// Write the file's text to standard output instead
+    /// Write the text of the key file to standard output instead
     #[arg(long)]
     print: bool,
 }
 
-/// Why there is no new key.
+/// The reason why no key was created.
 #[derive(Debug, Error)]
 enum Failure {
     #[error("the system has no random numbers: {0}")]
     Random(getrandom::Error),
     #[error(
-        "{0} is there already and is not overwritten: choose another name, or take it away first if nobody uses its \
-         key any more"
+        "{0} already exists and is not overwritten: choose another name, or remove the file first if its key is no \
+         longer in use"
     )]
     Exists(PathBuf),
-    #[error("{0} can't be made: {1}; choose a folder that is there and that you may write to")]
+    #[error("{0} can't be created: {1}; choose an existing folder that you may write to")]
     Create(PathBuf, io::Error),
-    #[error("{0} can't be written: {1}; it was taken away again")]
+    #[error("{0} can't be written: {1}; the incomplete file was removed")]
     Write(PathBuf, io::Error),
-    #[error("standard output can't be written: {0}; nothing was kept of the key")]
+    #[error("standard output can't be written: {0}; the key was discarded")]
     Print(io::Error),
 }
 
@@ -64,7 +65,7 @@ fn run(arguments: Arguments) -> Result<(), Failure> {
     }
 }
 
-/// The text of a file with a new key.
+/// Returns the text of a file with a new key.
 fn new_text() -> Result<Zeroizing<String>, Failure> {
     let mut bytes = Zeroizing::new([0; PSK_LEN]);
     getrandom::fill(&mut bytes[..]).map_err(Failure::Random)?;
@@ -77,16 +78,18 @@ fn print(text: &[u8]) -> io::Result<()> {
     output.flush()
 }
 
-/// Makes the file, with all of the text in it and on the disk, or not at all.
+/// Creates the file with all of the text in it and on the disk, or not at all.
 fn write_file(path: &Path, text: &[u8]) -> Result<(), Failure> {
-    // Private from the first moment on; and whatever has the name already, a link that leads elsewhere included, stays.
+    // The file is private from the first moment on. Whatever already has the name, even a dangling
+    // link, stays untouched.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = made.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => Failure::Exists(path.to_owned()),
         _ => Failure::Create(path.to_owned(), error),
     })?;
     fill(file, text).map_err(|error| {
-        // Half a key is of no use; that the rest could not be written is what there is to tell.
+        // Half a key is useless. An error of the removal is ignored, since the failed write is what
+        // to report.
         let _ = fs::remove_file(path);
         Failure::Write(path.to_owned(), error)
     })

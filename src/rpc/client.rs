@@ -7,8 +7,9 @@ use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
+use crate::answers::{answer, call, show_histogram, uuid_text};
+use crate::options;
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, options, show_histogram, uuid_text};
 
 /// This machine's name, for clients that are not given an identity.
 fn default_host() -> String {
@@ -86,8 +87,37 @@ pub fn delete(params: Option<Value>, reply: Reply) {
 }
 
 fn show_info(info: &Info) -> Value {
-    let mut shown = show_peer(&info.params);
-    let state = match info.state {
+    // Without `..`, so that what is not shown does not compile.
+    let Info {
+        params,
+        address,
+        state,
+        state_age_ms,
+        device,
+        max_transfer,
+        credits,
+        keep_alive_ms,
+        connections,
+        channels,
+        transactions,
+        errors,
+        expired,
+        lost,
+        reconnects,
+        resent,
+        corrupt,
+        digest,
+        cipher,
+        lost_caches,
+        outstanding,
+        waiting,
+        read_latency,
+        write_latency,
+        other_latency,
+        last_error,
+    } = info;
+    let mut shown = show_peer(params);
+    let state = match state {
         State::Attaching => "attaching",
         State::Connected => "connected",
         State::Reconnecting => "reconnecting",
@@ -95,48 +125,48 @@ fn show_info(info: &Info) -> Value {
     };
     let more = json!({
         "state": state,
-        "state_age_ms": info.state_age_ms,
-        "address": info.address.to_string(),
-        "connections": info.connections,
-        "channels": info.channels,
-        "options": options::client::show(&info.params.options),
+        "state_age_ms": state_age_ms,
+        "address": address.to_string(),
+        "connections": connections,
+        "channels": channels,
+        "options": options::client::show(&params.options),
         "counters": {
-            "transactions": info.transactions,
-            "errors": info.errors,
-            "expired": info.expired,
-            "connections_lost": info.lost,
-            "reconnects": info.reconnects,
-            "resent": info.resent,
-            "corrupt": info.corrupt,
-            "lost_caches": info.lost_caches,
+            "transactions": transactions,
+            "errors": errors,
+            "expired": expired,
+            "connections_lost": lost,
+            "reconnects": reconnects,
+            "resent": resent,
+            "corrupt": corrupt,
+            "lost_caches": lost_caches,
         },
-        "outstanding": info.outstanding,
-        "waiting": info.waiting,
+        "outstanding": outstanding,
+        "waiting": waiting,
         "latency_us": {
-            "read": show_histogram(&info.read_latency),
-            "write": show_histogram(&info.write_latency),
-            "other": show_histogram(&info.other_latency),
+            "read": show_histogram(read_latency),
+            "write": show_histogram(write_latency),
+            "other": show_histogram(other_latency),
         },
     });
-    let negotiated = info.device.map(|device| {
+    let negotiated = device.map(|device| {
         json!({
             "export_uuid": uuid_text(&device.uuid),
             "num_blocks": device.num_blocks,
             "block_size": device.block_size,
             "read_only": device.read_only,
             "write_cache": device.write_cache,
-            "max_transfer": info.max_transfer,
-            "queue_depth": info.credits,
-            "keep_alive_timeout_ms": info.keep_alive_ms,
-            "digest": info.digest.name(),
-            "cipher": info.cipher.name(),
+            "max_transfer": max_transfer,
+            "queue_depth": credits,
+            "keep_alive_timeout_ms": keep_alive_ms,
+            "digest": digest.name(),
+            "cipher": cipher.name(),
             "operations": device.ops.iter().map(Op::name).collect::<Vec<_>>(),
         })
     });
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
         shown.extend(more);
         shown.insert("negotiated".to_owned(), negotiated.into());
-        shown.insert("last_error".to_owned(), info.last_error.clone().into());
+        shown.insert("last_error".to_owned(), last_error.clone().into());
     }
     shown
 }
@@ -205,9 +235,7 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
 
 /// The calls that make the present state again, without waiting for targets.
 pub fn config() -> Vec<Value> {
-    // This is the part of the configuration that comes before all bdevs.
-    let mut calls = crate::target::reservations();
-    calls.push(call("bdev_dst_set_options", options::client::show(&dst_client::options()).into()));
+    let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {
         let params = client.params();
         let mut saved = show_peer(params);

@@ -1,16 +1,25 @@
-//! The options of both sides: names and ranges are declared once, and decoding, showing and saving follow.
+//! The options of both sides. Each is declared once, with its range and its help; decoding, showing and saving
+//! follow. The defaults are those of the sides' own `Options`. Tests compare what is written elsewhere:
+//! rpc/dst_rpc.py, docs/limits.md and docs/failures.md.
 
-use serde_json::{Map, Value, json};
-
-use crate::params::{Params, Result};
+/// An option as people see it. All options are whole numbers.
+#[cfg(test)]
+pub struct Described {
+    pub name: &'static str,
+    pub default: u64,
+    pub range: std::ops::RangeInclusive<u64>,
+    pub help: &'static str,
+}
 
 /// Declares the options of one side as a module with `take` and `show`. An option that is in the struct and not in
 /// this list does not compile.
 macro_rules! options {
-    ($side:ident, $options:path { $($name:ident: $range:expr,)+ }) => {
+    ($side:ident, $options:path { $($name:ident: $range:expr, $help:expr;)+ }) => {
         pub mod $side {
-            use super::*;
             use $options as Options;
+            use serde_json::{Map, Value, json};
+
+            use crate::params::{Params, Result};
 
             /// Takes the options out of a call; those that the call does not name are as in `defaults`.
             pub fn take(params: &mut Params, defaults: Options) -> Result<Options> {
@@ -25,14 +34,16 @@ macro_rules! options {
                 [$((stringify!($name).to_owned(), json!($name))),+].into_iter().collect()
             }
 
-            /// Returns the name, default, lowest and highest value of each option.
+            /// Returns all options, in the order in which help shows them.
             #[cfg(test)]
-            pub fn table() -> Vec<(&'static str, u64, u64, u64)> {
+            pub fn table() -> Vec<$crate::options::Described> {
                 let Options { $($name),+ } = Options::default();
-                let of = |name, default, range: std::ops::RangeInclusive<u64>| {
-                    (name, default, *range.start(), *range.end())
-                };
-                vec![$(of(stringify!($name), u64::from($name), $range)),+]
+                vec![$($crate::options::Described {
+                    name: stringify!($name),
+                    default: u64::from($name),
+                    range: $range,
+                    help: $help,
+                }),+]
             }
         }
     };
@@ -42,11 +53,17 @@ options!(
     client,
     dst_client::Options {
         transaction_timeout_ms: 1000..=86_400_000,
+            "how long after its submission unanswered I/O fails";
         max_retries: 0..=1_000_000,
+            "how often an I/O is sent again before it fails; 0: as often as its time allows";
         reconnect_delay_ms: 10..=60_000,
+            "longest time between two attempts to reach a lost target";
         keep_alive_timeout_ms: 100..=3_600_000,
+            "how long a target may be silent before it counts as lost, and the length of its leases";
         attach_timeout_ms: 10..=3_600_000,
+            "how long bdev_dst_create waits for the target; rpc.py itself waits for 60 s, or what its -t says";
         queue_depth: 1..=4096,
+            "transactions that a thread may have outstanding";
     }
 );
 
@@ -54,54 +71,71 @@ options!(
     target,
     dst_target::Options {
         max_connections: 1..=65_536,
+            "most connections at once";
         max_connections_per_host: 1..=65_536,
+            "most connections at once of one host at one export";
         max_handshakes: 1..=65_536,
+            "most connections at once that are not yet admitted; beyond it the oldest is closed for the newest";
         max_handshakes_per_address: 1..=65_536,
+            "most connections at once from one address that are not yet admitted, likewise";
         max_handshake_bytes: 512..=4096,
+            "most bytes of data of a connection's first frame";
         handshake_timeout_ms: 100..=60_000,
+            "how long a connection may take to be admitted";
         max_sessions: 1..=65_536,
+            "most sessions at once";
         session_timeout_ms: 1000..=3_600_000,
+            "how long a session without connections is kept";
         max_keep_alive_ms: 100..=3_600_000,
+            "longest keep-alive time that a client gets";
         drain_timeout_ms: 100..=600_000,
+            "how long dst_delete_export waits for a bdev before it resets it, and again before it gives up";
         queue_depth: 1..=4096,
+            "transactions that a connection may have outstanding";
         max_transfer: 65_536..=1 << 20,
+            "most bytes of one request, a power of two";
         buffer_mib: 4..=65_536,
+            "memory for data, in MiB a core";
     }
 );
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{Described, client, target};
 
     const COMMANDS: &str = include_str!("../../rpc/dst_rpc.py");
     const LIMITS: &str = include_str!("../../docs/limits.md");
+    const FAILURES: &str = include_str!("../../docs/failures.md");
 
     fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
         let (_, rest) = text.split_once(begin).expect(begin);
         rest.split_once(end).expect(end).0
     }
 
-    /// Checks that a part of rpc/dst_rpc.py has these options, all of them and no other, with their ranges.
-    fn check_commands(part: &str, table: &[(&str, u64, u64, u64)]) {
-        let entries: Vec<&str> = part.split("number(").skip(1).collect();
+    /// Checks that a part of rpc/dst_rpc.py declares these options and no other, in this order.
+    fn check_commands(part: &str, table: &[Described]) {
+        let squeezed = |text: &str| text.split_whitespace().collect::<String>();
+        let entries: Vec<String> = part.split("number(").skip(1).map(squeezed).collect();
         assert_eq!(entries.len(), table.len(), "{part}");
-        for (name, _, low, high) in table {
-            let is_named = |entry: &&&str| entry.trim_start().starts_with(&format!("{name:?}"));
-            let entry = entries.iter().find(is_named).expect(name);
-            assert!(entry.contains(&format!("{low} to {high}")), "{name} is {low} to {high}: {entry}");
+        for (entry, Described { name, default, range, help }) in entries.iter().zip(table) {
+            let wanted = format!("{name:?}, {help:?}, {}, {}, {default}", range.start(), range.end());
+            let digits =
+                entry.trim_end_matches(',').trim_end_matches(')').trim_end_matches(',').replace('_', "");
+            assert_eq!(
+                digits,
+                squeezed(&wanted).replace('_', ""),
+                "rpc/dst_rpc.py should have number({wanted})"
+            );
         }
     }
 
     #[test]
     fn the_commands_have_these_options() {
         check_commands(between(COMMANDS, "\nCLIENT_OPTIONS = (", "\n)\n"), &client::table());
-        check_commands(
-            between(COMMANDS, "\n        \"dst_set_options\",", "\n        ),\n"),
-            &target::table(),
-        );
+        check_commands(between(COMMANDS, "\nTARGET_OPTIONS = (", "\n)\n"), &target::table());
     }
 
-    /// Returns a number as docs/limits.md writes it.
+    /// Returns a number as the documents write it.
     fn written(name: &str, number: u64) -> String {
         match number {
             _ if name == "max_transfer" && number < 1 << 20 => format!("{} KiB", number >> 10),
@@ -118,10 +152,32 @@ mod tests {
     fn the_documentation_has_these_limits() {
         let rows = between(LIMITS, "| --- | ---: |", "\n\n").lines().skip(1).count();
         assert_eq!(rows, target::table().len());
-        for (name, default, low, high) in target::table() {
-            let [default, low, high] = [default, low, high].map(|number| written(name, number));
+        for Described { name, default, range, .. } in target::table() {
+            let [default, low, high] =
+                [default, *range.start(), *range.end()].map(|number| written(name, number));
             let row = format!("\n| `{name}` | {default} | {low}–{high} |");
             assert!(LIMITS.contains(&row), "docs/limits.md has no row{row}");
         }
+    }
+
+    /// Checks that each row of a table of docs/failures.md names one of these options and its default.
+    fn check_times(part: &str, table: &[Described]) {
+        let rows: Vec<&str> = part.lines().filter(|line| line.starts_with("| `")).collect();
+        assert!(!rows.is_empty());
+        for row in rows {
+            let cells: Vec<&str> = row.split('|').map(str::trim).collect();
+            let name = cells[1].trim_matches('`');
+            let option = table.iter().find(|option| option.name == name).expect(name);
+            assert_eq!(cells[2], written(name, option.default), "{row}");
+        }
+    }
+
+    #[test]
+    fn the_documentation_has_these_defaults() {
+        let times = between(FAILURES, "\n## The times", "What these mean in practice");
+        let (of_client, of_target) =
+            times.split_once("At the target, `dst_set_options`").expect("two tables");
+        check_times(of_client, &client::table());
+        check_times(of_target, &target::table());
     }
 }

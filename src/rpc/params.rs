@@ -41,25 +41,31 @@ impl RpcError {
 
 impl From<dst_target::Error> for RpcError {
     fn from(error: dst_target::Error) -> RpcError {
-        use dst_target::Error;
+        use dst_target::{Error, Rejection};
         let parameter = match &error {
-            Error::NoExport(_) => "export: ",
-            Error::ExportExists(_) | Error::ExportBusy(_) | Error::Hangs { .. } => "name: ",
+            Error::Rejected(rejection) => match rejection {
+                Rejection::NoExport(_) => "export: ",
+                Rejection::ExportExists(_) | Rejection::ExportBusy(_) => "name: ",
+                Rejection::HostExists { .. }
+                | Rejection::NeedsKey { .. }
+                | Rejection::TooManyHosts { .. }
+                | Rejection::NoHost { .. } => "host: ",
+            },
+            Error::Hangs { .. } => "name: ",
             Error::NoBdev(_)
             | Error::Open { .. }
             | Error::Claimed { .. }
             | Error::InUse { .. }
             | Error::Unsuitable { .. } => "bdev_name: ",
-            Error::HostExists { .. }
-            | Error::NeedsKey { .. }
-            | Error::TooManyHosts { .. }
-            | Error::NoHost { .. } => "host: ",
             Error::ListenerExists(_) | Error::NoListener(_) | Error::Listen { .. } => "traddr, trsvcid: ",
-            Error::OptionsInUse | Error::Resources { .. } => "",
+            Error::OptionsInUse | Error::Resources { .. } | Error::Memory { .. } => "",
         };
         let advice = match &error {
-            Error::NeedsKey { .. } => ": give it a psk_file or a psk",
-            Error::TooManyHosts { .. } => " (dst_export_remove_host removes a host)",
+            Error::Rejected(Rejection::NeedsKey { .. }) => ": give it a psk_file or a psk",
+            Error::Rejected(Rejection::TooManyHosts { .. }) => " (dst_export_remove_host removes a host)",
+            Error::Memory { .. } => {
+                ". Lower buffer_mib with dst_set_options, or give the application more memory (-s, hugepages)"
+            }
             _ => "",
         };
         RpcError { code: -error.errno().0, message: format!("{parameter}{error}{advice}") }

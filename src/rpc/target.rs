@@ -5,7 +5,8 @@ use std::rc::Rc;
 
 use dst_session::access::{Access, Host};
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rules, SessionInfo, Stats, Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rejection, Rules, SessionInfo, Stats,
+    Target,
 };
 use serde_json::{Value, json};
 use spdk::Errno;
@@ -13,8 +14,9 @@ use spdk::clock::now_us;
 use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
+use crate::answers::{answer, call, show_histogram, uuid_text};
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, options, show_histogram, uuid_text, workers};
+use crate::{options, workers};
 
 /// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
 const PREFIXES_MAX: usize = 512;
@@ -34,8 +36,12 @@ fn take_listener(params: Option<Value>) -> Result<ListenAddress> {
 }
 
 pub fn create_listener(params: Option<Value>, reply: Reply) {
-    let made = take_listener(params).and_then(|address| Ok(target()?.create_listener(address)?));
-    answer(reply, made.map(|()| true.into()));
+    match take_listener(params).and_then(|address| Ok((target()?, address))) {
+        Ok((target, address)) => target.create_listener(address, move |made| {
+            answer(reply, made.map(|()| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
 }
 
 pub fn delete_listener(params: Option<Value>, reply: Reply) {
@@ -60,30 +66,6 @@ pub fn get_listeners(params: Option<Value>, reply: Reply) {
         .and_then(Params::finish)
         .and_then(|()| Ok(target()?.listeners().iter().map(show_listener).collect()));
     answer(reply, list);
-}
-
-fn reserve(params: Option<Value>) -> Result<Value> {
-    let mut params = Params::new(params)?;
-    let name = params.text("name")?;
-    params.finish()?;
-    spdk::bdev::reserve(&name);
-    Ok(true.into())
-}
-
-pub fn reserve_bdev(params: Option<Value>, reply: Reply) {
-    answer(reply, reserve(params));
-}
-
-/// The calls that reserve the bdevs of all exports. They come before the bdevs are made.
-pub fn reservations() -> Vec<Value> {
-    let exports = Target::get().and_then(|target| target.exports(None).ok()).unwrap_or_default();
-    let exported = exports.into_iter().filter(|export| !export.deleting);
-    // An alias is not known yet when a bdev appears.
-    let name = |export: ExportInfo| spdk::bdev::info(&export.bdev_name).map(|info| info.name);
-    let mut names: Vec<String> = exported.filter_map(name).chain(spdk::bdev::reserved()).collect();
-    names.sort();
-    names.dedup();
-    names.into_iter().map(|name| call("dst_reserve_bdev", json!({ "name": name }))).collect()
 }
 
 /// How long a bdev that is in use, by its examination for one, is waited for: less than the 10 s in which SPDK's
@@ -149,7 +131,9 @@ fn make_export_later(name: String, make: Make, reply: Reply) {
 /// The error of a method whose parameter for the export is `name`.
 fn of_name(error: Error) -> RpcError {
     match error {
-        Error::NoExport(_) => RpcError { code: -error.errno().0, message: format!("name: {error}") },
+        Error::Rejected(Rejection::NoExport(_)) => {
+            RpcError { code: -error.errno().0, message: format!("name: {error}") }
+        }
         other => other.into(),
     }
 }
@@ -204,13 +188,15 @@ fn show_export(export: &ExportInfo) -> Value {
     json!({
         "name": export.name,
         "bdev_name": export.bdev_name,
-        "uuid": uuid_text(&export.uuid),
+        "uuid": export.uuid.as_ref().map(uuid_text),
         "read_only": export.rules.read_only,
         "require_digest": export.rules.require_digest,
         "require_cipher": export.rules.require_cipher,
         "cache_outlives_target": export.rules.cache_outlives_target,
-        "block_size": export.block_size,
-        "num_blocks": export.num_blocks,
+        "state": if export.offline.is_some() { "offline" } else { "online" },
+        "offline_reason": export.offline,
+        "block_size": export.size.map(|(block_size, _)| block_size),
+        "num_blocks": export.size.map(|(_, num_blocks)| num_blocks),
         "hosts": export.hosts.iter().map(show_host).collect::<Vec<_>>(),
         "sessions": export.sessions,
         "deleting": export.deleting,
@@ -411,22 +397,25 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
     answer(reply, shown);
 }
 
-/// The calls that make the present state again. Listeners come last: nobody is refused because an
-/// export is not there yet.
-pub fn config() -> Vec<Value> {
+/// Returns the calls that make the exports again. They come before all bdevs: each export takes its bdev
+/// when that appears, before another module examines what may look like that module's own.
+pub fn exports_config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls = vec![call("dst_set_options", options::target::show(&target.options()).into())];
-    calls.extend(workers::config());
     for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
-        let params = json!({
+        // An alias is not known yet when a bdev appears.
+        let info = spdk::bdev::info(&export.bdev_name);
+        let mut params = json!({
             "name": export.name,
-            "bdev_name": export.bdev_name,
-            "uuid": uuid_text(&export.uuid),
+            "bdev_name": info.map_or(export.bdev_name, |info| info.name),
             "read_only": export.rules.read_only,
             "require_digest": export.rules.require_digest,
             "require_cipher": export.rules.require_cipher,
             "cache_outlives_target": export.rules.cache_outlives_target,
         });
+        if let Some(uuid) = &export.uuid {
+            params["uuid"] = json!(uuid_text(uuid));
+        }
         calls.push(call("dst_create_export", params));
         for host in &export.hosts {
             let mut params = show_host(host);
@@ -435,6 +424,14 @@ pub fn config() -> Vec<Value> {
         }
     }
     calls
-        .extend(target.listeners().iter().map(|address| call("dst_create_listener", show_listener(address))));
+}
+
+/// Returns the calls that make the rest again. They come after all bdevs: nobody is refused because an
+/// export is offline still.
+pub fn config() -> Vec<Value> {
+    let Some(target) = Target::get() else { return Vec::new() };
+    let mut calls: Vec<Value> = workers::config().into_iter().collect();
+    let listeners = target.listeners();
+    calls.extend(listeners.iter().map(|address| call("dst_create_listener", show_listener(address))));
     calls
 }

@@ -4,8 +4,9 @@ use dst_transport as transport;
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
+use crate::answers::{answer, call};
+use crate::cpumask;
 use crate::params::{Params, Result, RpcError};
-use crate::{answer, call, cpumask};
 
 fn move_workers(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;

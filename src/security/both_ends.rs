@@ -1,4 +1,4 @@
-//! Both ends together, and each against somebody else's implementation.
+//! Tests of both ends together, and of each end against another implementation.
 
 use aes_gcm::aead::{Aead, Payload};
 use aes_gcm::{Aes128Gcm, Aes256Gcm, KeyInit};
@@ -27,7 +27,7 @@ fn offer(ciphers: &[u8]) -> Offer {
     Offer { versions: (1, 1), export: "vol".into(), host: "me".into(), ciphers: ciphers.to_vec() }
 }
 
-/// The client's message, the target's answer, and what each of them has then.
+/// The client's message, the target's reply, and the keys that each end has afterwards.
 fn agree(ciphers: &[u8]) -> (Vec<u8>, Vec<u8>, Secured, Secured) {
     let (initiator, hello) = Initiator::begin(&key(1), &offer(ciphers), &CLIENT);
     let (answer, target) = accept(&[key(1)], &Secure::decode(&hello).unwrap(), &TARGET).unwrap();
@@ -93,7 +93,7 @@ fn a_target_takes_any_of_its_keys_and_no_other() {
 #[test]
 fn a_client_does_not_believe_a_target_without_its_key() {
     let (initiator, hello) = Initiator::begin(&key(1), &offer(&[2]), &CLIENT);
-    // All that somebody without the key can do is to answer another client's message.
+    // All that a target without the key can do is to answer another client's message.
     let (_, other) = Initiator::begin(&key(2), &offer(&[2]), &CLIENT);
     let (answer, _) = accept(&[key(2)], &Secure::decode(&other).unwrap(), &TARGET).unwrap();
     assert!(hello != other);
@@ -153,7 +153,7 @@ fn no_bit_of_a_record_can_be_flipped() {
             let mut flipped = record.clone();
             flipped[bit / 8] ^= 1 << (bit % 8);
             let Ok(header) = RecordHeader::decode(*flipped.first_chunk().unwrap()) else { continue };
-            // Another length: bytes are missing, or belong to the next record.
+            // With a wrong length, bytes are missing or belong to the next record.
             flipped.resize(header.record_len(), 0);
             assert_eq!(open(&mut pair(cipher).1, &flipped), Err(RecordError::Forged), "bit {bit}");
         }
@@ -175,7 +175,7 @@ fn records_come_once_and_in_order() {
 
 #[test]
 fn keys_change_in_time() {
-    // After seven records here; see KEY_RECORDS.
+    // In tests, the key changes after seven records; see KEY_RECORDS.
     let (mut send, mut receive) = pair(Cipher::Aes128Gcm);
     let records: Vec<Vec<u8>> = (0..40u8).map(|i| seal(&mut send, &[i; 5])).collect();
     let last_of_key: Vec<usize> = (0..40).filter(|&i| records[i][3] & 0x80 != 0).collect();
@@ -183,14 +183,14 @@ fn keys_change_in_time() {
     for (i, record) in records.iter().enumerate() {
         assert_eq!(open(&mut receive, record), Ok(vec![i as u8; 5]));
     }
-    // Large ones sooner: as many blocks as a record of full size has.
+    // Large records change the key sooner, after as many blocks as a record of full size has.
     let (mut send, _) = pair(Cipher::Aes128Gcm);
     assert_ne!(seal(&mut send, &[0; RECORD_MAX])[3] & 0x80, 0);
 }
 
 #[test]
 fn an_honest_sender_never_wears_a_key_out() {
-    // One block less than makes it take the next key, and then as many at once as there can be.
+    // One block less than would change the key, and then the largest record.
     let (mut send, mut receive) = pair(Cipher::Aes128Gcm);
     for len in [RECORD_MAX - 16, RECORD_MAX, RECORD_MAX - 16, RECORD_MAX] {
         let record = seal(&mut send, &vec![0; len]);
@@ -210,7 +210,7 @@ fn a_worn_out_key_is_not_taken() {
 
 #[test]
 fn large_records_wear_a_key_out_sooner() {
-    // Two have as many blocks as a receiver bears here, and are far from as many records.
+    // Two records reach the receiver's limit on blocks here, far from its limit on records.
     let (_, mut receive) = pair(Cipher::Aes128Gcm);
     let header = RecordHeader::decode((RECORD_MAX as u32).to_le_bytes()).unwrap();
     let taken = (0..100).take_while(|_| receive.receive(header).is_ok()).count();
@@ -226,7 +226,7 @@ fn impossible_lengths_are_refused() {
     }
 }
 
-/// The record that another implementation of HKDF and of the cipher makes.
+/// Returns the record that another implementation of HKDF and of the cipher makes.
 fn oracle(cipher: Cipher, secret: &[u8; 32], number: u64, key_changes: bool, data: &[u8]) -> Vec<u8> {
     let hkdf = Hkdf::<Sha256>::from_prk(secret).unwrap();
     let mut key = [0; 32];

@@ -7,11 +7,12 @@
 //!   | == records in both directions, first the client's hello ============ |
 //! ```
 //!
-//! The first message's tag shows the target that its sender, or whom it was copied from, has the key, before
-//! the target has done any of the expensive part. The second one shows the client that the target has
-//! it. Only the first record shows the target that the client is there now: so nothing that changes anything is asked
-//! for before. The keys of the records depend on two secrets that are forgotten at once, so whoever steals the key
-//! later can't read them.
+//! The tag of the first message shows the target, before it has done any of the expensive
+//! computation, that the message was made with the key, though it may be a replay. The second
+//! message shows the client that the target has the key. Only the first record shows the target
+//! that the client is present now, so the target changes nothing for the client before it. The keys
+//! of the records depend on two ephemeral secrets that are forgotten at once, so stealing the key
+//! later does not help to read the records.
 
 use dst_wire::secure::{Chosen, Offer, Secure, decode_secured, encode_secure, encode_secured};
 use dst_wire::{Cipher, VERSION, WireError};
@@ -26,52 +27,53 @@ use crate::psk::{Psk, wipe_stack};
 use crate::record::Keys;
 use crate::secret::Secret;
 
-/// The Noise protocol. 25519 and ChaChaPoly because they take the same time for every key, in pure Rust too.
+/// The name of the Noise protocol. 25519 and ChaChaPoly take the same time for every key, even in
+/// pure Rust.
 const PROTOCOL: &str = "Noise_NNpsk0_25519_ChaChaPoly_SHA256";
 
 /// The prologue: this text, then the offer as it was sent.
 const PROLOGUE: &[u8] = b"DST secure connection 1";
 
-/// Random bytes that one side's part takes: its ephemeral secret.
+/// The number of random bytes that each side needs, for its ephemeral secret.
 pub const ENTROPY_LEN: usize = 32;
 
-/// Most bytes of a Noise message here.
+/// The size of a buffer for a Noise message, in bytes.
 const MESSAGE_MAX: usize = dst_wire::secure::NOISE_MAX;
 
-/// A connection that is secured from here on.
+/// The result of a successful handshake.
 pub struct Secured {
-    /// What the target has chosen.
+    /// The cipher that the target has chosen.
     pub cipher: Cipher,
-    /// Keys for what is sent.
+    /// The keys for sending.
     pub send: Keys,
-    /// Keys for what is received.
+    /// The keys for receiving.
     pub receive: Keys,
 }
 
-/// Why a target does not go on. For its log: the client is told nothing of this.
+/// The reason why a target refuses a handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejected {
-    /// It was changed on the way, or the client has another key.
+    /// The client does not have the key, or its message was changed on the way.
     #[error("it does not have the key of its entry")]
     Key,
-    /// Nothing in common.
+    /// The two ends have no cipher in common.
     #[error("it offers none of the target's ciphers")]
     Cipher,
-    /// Nothing in common.
+    /// The two ends have no version in common.
     #[error("it speaks versions {0} to {1}, the target {VERSION}")]
     Version(u16, u16),
 }
 
-/// Why a client does not go on.
+/// The reason why a client abandons a handshake.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Untrusted {
-    /// Not a message.
+    /// The reply could not be decoded.
     #[error(transparent)]
     Wire(#[from] WireError),
-    /// It was changed on the way, or the target has another key.
+    /// The target does not have the key, or a message was changed on the way.
     #[error("the target does not have our key, or what we sent was changed on the way")]
     Key,
-    /// It chose what it was not offered.
+    /// The target chose what was not offered.
     #[error("the target chose version {0} and cipher {1}, which were not offered")]
     Chosen(u16, Cipher),
 }
@@ -81,7 +83,7 @@ fn cipher_of(code: u8) -> Option<Cipher> {
     Cipher::try_from_code(code).filter(|&cipher| cipher != Cipher::None)
 }
 
-/// Gives the ephemeral secret out, once.
+/// A random number generator that yields the ephemeral secret once.
 struct Entropy(Zeroizing<[u8; ENTROPY_LEN]>);
 
 impl Random for Entropy {
@@ -95,7 +97,7 @@ impl Random for Entropy {
     }
 }
 
-/// snow's own primitives, but for the randomness.
+/// snow's own primitives, with the caller's randomness.
 struct Resolver(Zeroizing<[u8; ENTROPY_LEN]>);
 
 impl CryptoResolver for Resolver {
@@ -116,7 +118,7 @@ impl CryptoResolver for Resolver {
     }
 }
 
-/// One side's state. Boxed, so that it is not copied around.
+/// Returns the handshake state of one side. It is boxed so that moving it leaves no copies.
 fn state(psk: &Psk, bound: &[u8], entropy: &[u8; ENTROPY_LEN], initiates: bool) -> Box<HandshakeState> {
     let prologue = [PROLOGUE, bound].concat();
     let resolver = Resolver(Zeroizing::new(*entropy));
@@ -129,14 +131,14 @@ fn state(psk: &Psk, bound: &[u8], entropy: &[u8; ENTROPY_LEN], initiates: bool) 
     Box::new(built.expect("the pattern needs a key and a prologue"))
 }
 
-/// The keys that both sides have now, the client's first.
+/// Returns the keys that both sides have now, those for what the client sends first.
 fn split(state: &mut HandshakeState, cipher: Cipher) -> (Keys, Keys) {
     let (client, target) = state.dangerously_get_raw_split();
     let (client, target) = (Zeroizing::new(client), Zeroizing::new(target));
     (Keys::new(cipher, Secret::new(client)), Keys::new(cipher, Secret::new(target)))
 }
 
-/// A client's part.
+/// The client's part of the handshake.
 pub struct Initiator {
     state: Box<HandshakeState>,
     offered: Vec<u8>,
@@ -144,7 +146,8 @@ pub struct Initiator {
 }
 
 impl Initiator {
-    /// Begins. Gives the attributes of the message to send. `entropy` are random bytes, used for this alone.
+    /// Begins a handshake. Also returns the encoded attributes of the message to send. `entropy`
+    /// must be fresh random bytes.
     pub fn begin(psk: &Psk, offer: &Offer, entropy: &[u8; ENTROPY_LEN]) -> (Initiator, Vec<u8>) {
         let begun = Initiator::compute(psk, offer, entropy);
         wipe_stack();
@@ -161,7 +164,7 @@ impl Initiator {
         (Initiator { state, offered: offer.ciphers.clone(), versions: offer.versions }, message)
     }
 
-    /// Ends with the target's message, its attributes.
+    /// Completes the handshake with the encoded attributes of the target's reply.
     ///
     /// # Errors
     /// See [`Untrusted`].
@@ -188,8 +191,9 @@ impl Initiator {
     }
 }
 
-/// A target's part, all of it: checks the client's message against the keys that its host may have, and gives the
-/// attributes of the answer. `entropy` are random bytes, used for this alone.
+/// Performs the target's part of the handshake: checks the client's message against the keys of the
+/// host's entry, and returns the encoded attributes of the reply. `entropy` must be fresh random
+/// bytes.
 ///
 /// # Errors
 /// See [`Rejected`].
@@ -222,8 +226,8 @@ fn compute_accept(
     let cipher = secure.offer.ciphers.iter().find_map(|&code| cipher_of(code)).ok_or(Rejected::Cipher)?;
     let chosen = Chosen { version: VERSION, cipher }.encode();
     let mut noise = [0; MESSAGE_MAX];
-    // An ephemeral key of low order, which no client makes, gives a shared secret of zeroes: the PSK still
-    // stands in front of the session keys.
+    // An ephemeral key of low order, which no honest client makes, gives a shared secret of zeroes.
+    // The PSK still protects the session keys.
     let len = state.write_message(&chosen, &mut noise).map_err(|_| Rejected::Key)?;
     let (receive, send) = split(&mut state, cipher);
     Ok((encode_secured(&noise[..len]), Secured { cipher, send, receive }))

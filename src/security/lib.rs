@@ -1,14 +1,15 @@
-//! Who may talk to whom, and how nobody else can listen or take part.
+//! Authentication and encryption of connections.
 //!
-//! | module | what |
+//! | module | subject |
 //! | --- | --- |
 //! | [`psk`] | the key that a host and a target share, and the text of its file |
-//! | [`handshake`] | how both ends prove that they have it, and agree on keys that nobody else can compute |
-//! | [`record`] | encrypting and checking what a connection carries |
+//! | [`handshake`] | how both ends prove that they have the key, and agree on keys that nobody else can compute |
+//! | [`record`] | encryption and authentication of what a connection carries |
 //!
-//! Nothing here does I/O or reads a clock, and randomness is passed in: the simulator runs this code, and every
-//! message of the handshake has a test vector. The mathematics are others' work: the Noise protocol framework
-//! through `snow`, the ciphers and HKDF of AWS-LC.
+//! This crate does no I/O and reads no clock, and the caller passes randomness in. So the simulator
+//! can run this code, and every message of the handshake has a test vector. The cryptography comes
+//! from established libraries: the Noise protocol framework from `snow`, the ciphers and HKDF from
+//! AWS-LC.
 
 #![forbid(unsafe_code)]
 

@@ -1,15 +1,16 @@
-//! Keys that a host and a target share, and the files that they are in.
+//! The keys that a host and a target share, and the format of key files.
 //!
 //! ```text
 //! DST-PSK-1
-//! # comments and empty lines are passed over
+//! # comments and empty lines are skipped
 //! 000102030405060708090a0b0c0d0e0f101112131415161718191a1b1c1d1e1f
 //! AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=
 //! ```
 //!
-//! A key is a line of 64 hexadecimal digits, or of 44 characters of base64 (RFC 4648, with padding). A file has up to
-//! [`KEYS_MAX`] of them. A client uses the first one, a target takes any: so a key is replaced by adding the
-//! new one at the target, putting it at the client in the old one's place, and taking the old one away.
+//! A key is a line of 64 hexadecimal digits, or of 44 characters of base64 (RFC 4648, with
+//! padding). A file has up to [`KEYS_MAX`] keys. A client uses the first key, and a target accepts
+//! any. To replace a key, add the new one to the target's file, replace the old one in the client's
+//! file, and then remove the old one from the target's file.
 
 use std::fmt;
 
@@ -17,16 +18,17 @@ use base64ct::{Base64, Encoding};
 use thiserror::Error;
 use zeroize::{Zeroize, Zeroizing};
 
-/// Bytes of a key.
+/// The size of a key in bytes.
 pub const PSK_LEN: usize = 32;
 
-/// Most keys in a file: an old and a new one, and as many that were forgotten. A target tries each.
+/// The maximum number of keys in a file: an old and a new one, and as many forgotten ones. A target
+/// tries each.
 pub const KEYS_MAX: usize = 4;
 
-/// A key file's first line.
+/// The first line of a key file.
 pub const HEADER: &str = "DST-PSK-1";
 
-/// A key. Overwritten when it is dropped, and shown nowhere.
+/// A key. It is overwritten when dropped, and never shown.
 #[derive(Clone)]
 pub struct Psk(Zeroizing<[u8; PSK_LEN]>);
 
@@ -36,28 +38,28 @@ impl fmt::Debug for Psk {
     }
 }
 
-/// What is wrong with a key file's text. Nothing of the text is in it.
+/// What is wrong with the text of a key file. The error contains nothing of the text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum PskError {
-    /// It begins otherwise.
+    /// The first line is wrong.
     #[error("its first line is not {HEADER}")]
     Header,
-    /// A line is no key.
+    /// A line is not a key.
     #[error("line {0} is neither 64 hexadecimal digits nor 44 characters of base64")]
     Line(usize),
-    /// There is no key in it.
+    /// The file has no key.
     #[error("there is no key in it")]
     None,
-    /// There are too many.
+    /// The file has too many keys.
     #[error("there are more than {KEYS_MAX} keys in it")]
     TooMany,
-    /// A key that cannot have come from a random number generator.
+    /// The key cannot have come from a random number generator.
     #[error("the key in line {0} is all zeroes")]
     Zero(usize),
 }
 
 impl Psk {
-    /// A key of these bytes.
+    /// Creates a key of these bytes.
     pub fn new(bytes: Zeroizing<[u8; PSK_LEN]>) -> Psk {
         Psk(bytes)
     }
@@ -75,7 +77,8 @@ impl Psk {
                 }
             }
             44 => {
-                // One byte more than a key: its decoder wants room for what the padding stands for.
+                // One byte more than a key, because the decoder wants room for the byte that the
+                // padding stands for.
                 let mut decoded = Zeroizing::new([0; PSK_LEN + 1]);
                 let bytes = Base64::decode(line, &mut decoded[..]).ok()?;
                 key.copy_from_slice(bytes.get(..).filter(|bytes| bytes.len() == PSK_LEN)?);
@@ -90,7 +93,7 @@ fn digit(character: u8) -> Option<u8> {
     char::from(character).to_digit(16).map(|digit| digit as u8)
 }
 
-/// The keys in a file's text, 1 to [`KEYS_MAX`].
+/// Returns the keys in a file's text, 1 to [`KEYS_MAX`].
 ///
 /// # Errors
 /// See [`PskError`].
@@ -99,7 +102,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<Psk>, PskError> {
     if lines.next().is_none_or(|(line, _)| line != HEADER.as_bytes()) {
         return Err(PskError::Header);
     }
-    // With room for all: a list that grows leaves copies behind.
+    // The list has room for all keys, since a list that grows leaves copies behind.
     let mut keys = Vec::with_capacity(KEYS_MAX);
     for (line, number) in lines.filter(|(line, _)| !line.is_empty() && line[0] != b'#') {
         let key = Psk::from_line(line).ok_or(PskError::Line(number))?;
@@ -114,7 +117,7 @@ pub fn parse(text: &[u8]) -> Result<Vec<Psk>, PskError> {
     if keys.is_empty() { Err(PskError::None) } else { Ok(keys) }
 }
 
-/// The text of a file with this key.
+/// Returns the text of a file with this key.
 pub fn format(key: &Psk) -> Zeroizing<String> {
     let mut text = Zeroizing::new(String::with_capacity(HEADER.len() + 2 * PSK_LEN + 2));
     text.push_str(HEADER);
@@ -128,7 +131,8 @@ pub fn format(key: &Psk) -> Zeroizing<String> {
     text
 }
 
-/// Overwrites what calls below this one have left on the stack, as deep as the key agreement goes (measured: less than 16 KiB).
+/// Overwrites what earlier calls have left on the stack, deeper than the key agreement goes
+/// (measured: less than 16 KiB).
 #[inline(never)]
 pub(crate) fn wipe_stack() {
     let mut stack = [0u8; 24 << 10];

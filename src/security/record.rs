@@ -1,13 +1,13 @@
-//! Records: what a secured connection carries in each direction.
+//! Records: the unit of encryption and authentication on a secured connection.
 //!
 //! | bytes | field |
 //! | --- | --- |
 //! | 4 | length of the data, 1 to [`RECORD_MAX`], little-endian; bit 31: the next record has the next key |
 //! | length | the data, encrypted |
-//! | 16 | tag, of these and of the first 4 bytes |
+//! | 16 | tag, over the data and the first 4 bytes |
 //!
-//! A record's number is not sent: both ends count. So one that is missing, repeated or out of order has a
-//! wrong tag, like one that was changed.
+//! The number of a record is not sent, since both ends count. So a record that is missing, repeated
+//! or out of order has a wrong tag, like one that was changed.
 
 use std::sync::Arc;
 
@@ -20,84 +20,90 @@ use zeroize::Zeroizing;
 
 use crate::secret::Secret;
 
-/// Most bytes of data in a record: TLS's limit too. A receiver has to hold a whole record before it can
-/// believe any of it; at this size AES-GCM is within 10 % of its best rate.
+/// The maximum size of a record's data in bytes, which is TLS's limit too. A receiver has to hold a
+/// whole record before it can trust any of it. At this size, AES-GCM is within 10 % of its best
+/// rate.
 pub const RECORD_MAX: usize = 16 << 10;
 
-/// Bytes in front of a record's data.
+/// The number of bytes before a record's data.
 pub const RECORD_HEADER_LEN: usize = 4;
 
-/// Bytes behind it.
+/// The number of bytes after a record's data.
 const TAG_LEN: usize = 16;
 
-/// Bytes that a record has more than its data.
+/// The number of bytes that a record adds to its data.
 pub const RECORD_OVERHEAD: usize = RECORD_HEADER_LEN + TAG_LEN;
 
-/// The flag in a record's first 4 bytes.
+/// The flag in a record's first 4 bytes that announces the next key.
 const KEY_CHANGES: u32 = 1 << 31;
 
-/// Records of full size that AES-GCM may make with one key: 2^24.5 (RFC 8446, section 5.5; RFC 9147, section 4.5.3).
-/// ChaCha20-Poly1305 has no limit within reach, and the same treatment.
+/// The number of records of full size for which AES-GCM may use one key: 2^24.5 (RFC 8446, section
+/// 5.5; RFC 9147, section 4.5.3). ChaCha20-Poly1305 has no limit within reach and is treated the
+/// same.
 const AES_GCM_RECORDS: u64 = 23_726_566;
 
-/// The same in blocks of 16 bytes: a record of 16 KiB has 2^10.
+/// The same limit in blocks of 16 bytes, of which a record of 16 KiB has 2^10.
 const AES_GCM_BLOCKS: u64 = AES_GCM_RECORDS << 10;
 
-/// Blocks of 16 bytes after which a sender takes its next key, as built: 128 GiB.
+/// The number of blocks of 16 bytes after which a sender changes to its next key: 128 GiB, half the
+/// limit.
 const USUAL_KEY_BLOCKS: u64 = 1 << 33;
 
-/// Records after which it does, whatever their size, as built.
+/// The number of records after which a sender changes to its next key, whatever their size: half
+/// the limit.
 const USUAL_KEY_RECORDS: u64 = 11_863_283;
 
-// A receiver gives up at twice that, which is no more than the cipher bears: nor are the tests' limits.
+// A receiver gives up at twice the sender's limits, which is no more than the cipher allows. The
+// same holds for the tests' limits.
 const _: () = assert!(2 * USUAL_KEY_BLOCKS <= AES_GCM_BLOCKS && KEY_BLOCKS <= USUAL_KEY_BLOCKS);
 const _: () = assert!(2 * USUAL_KEY_RECORDS <= AES_GCM_RECORDS && KEY_RECORDS <= USUAL_KEY_RECORDS);
 
-/// Blocks after which a sender takes its next key here: in tests soon.
+/// The number of blocks after which a sender changes to its next key: small in tests.
 const KEY_BLOCKS: u64 = if HAS_SMALL_LIMITS { RECORD_BLOCKS } else { USUAL_KEY_BLOCKS };
 
-/// Records after which it does.
+/// The number of records after which a sender changes to its next key: small in tests.
 const KEY_RECORDS: u64 = if HAS_SMALL_LIMITS { 7 } else { USUAL_KEY_RECORDS };
 
 const HAS_SMALL_LIMITS: bool = cfg!(any(test, feature = "simulator"));
 
-/// Blocks of a record of full size: the header and the length take one each.
+/// The number of blocks of a record of full size: the header and the length take one each.
 const RECORD_BLOCKS: u64 = blocks(RECORD_MAX);
 
-// A receiver gives up at twice a sender's limit, which a sender passes with its last record.
+// A sender may exceed its limit by its last record, which must stay within twice the limit.
 const _: () = assert!(KEY_BLOCKS - 1 + RECORD_BLOCKS <= 2 * KEY_BLOCKS);
 
 const fn blocks(len: usize) -> u64 {
     len.div_ceil(16) as u64 + 2
 }
 
-/// What is wrong with a record. The connection is over: nothing that comes behind can be believed.
+/// What is wrong with a record. The connection ends, since nothing that follows can be trusted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum RecordError {
-    /// An impossible length.
+    /// The length is impossible.
     #[error("a record of {0} bytes, which no sender makes")]
     Len(u32),
-    /// The tag is wrong: changed, cut, repeated, out of order, or not from who has the key.
+    /// The tag is wrong: the record was changed, cut, repeated or reordered, or its sender does not
+    /// have the key.
     #[error("a record that does not have the peer's tag in this place of the stream")]
     Forged,
-    /// The peer goes on with a key for too long.
+    /// The peer has used a key for too long.
     #[error("the peer has not taken its next key in time")]
     KeyWornOut,
 }
 
-/// A record's first bytes, read.
+/// A decoded record header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct RecordHeader {
-    /// Bytes of data.
+    /// The size of the data in bytes.
     pub len: usize,
     key_changes: bool,
 }
 
 impl RecordHeader {
-    /// Reads it.
+    /// Decodes a record header.
     ///
     /// # Errors
-    /// A length that is none.
+    /// The length is invalid.
     pub fn decode(bytes: [u8; RECORD_HEADER_LEN]) -> Result<RecordHeader, RecordError> {
         let word = u32::from_le_bytes(bytes);
         let len = word & !KEY_CHANGES;
@@ -107,7 +113,7 @@ impl RecordHeader {
         Ok(RecordHeader { len: len as usize, key_changes: word & KEY_CHANGES != 0 })
     }
 
-    /// Bytes of the whole record.
+    /// Returns the size of the whole record in bytes.
     pub fn record_len(&self) -> usize {
         self.len + RECORD_OVERHEAD
     }
@@ -117,7 +123,7 @@ impl RecordHeader {
     }
 }
 
-/// One of the keys that a direction has, one after the other.
+/// One of the successive keys of a direction.
 struct RecordKey {
     key: LessSafeKey,
     iv: Zeroizing<[u8; NONCE_LEN]>,
@@ -144,7 +150,7 @@ impl RecordKey {
         RecordKey { key: LessSafeKey::new(key), iv }
     }
 
-    /// The record's number, as TLS 1.3 makes a nonce of it (RFC 8446, section 5.3).
+    /// Returns the nonce for a record's number, built as in TLS 1.3 (RFC 8446, section 5.3).
     fn nonce(&self, number: u64) -> Nonce {
         let mut nonce = *self.iv;
         for (byte, counted) in nonce[NONCE_LEN - 8..].iter_mut().zip(number.to_be_bytes()) {
@@ -154,9 +160,9 @@ impl RecordKey {
     }
 }
 
-/// A record's key and number: all that encrypting or checking it takes, on whatever thread.
+/// A record's key and number: everything needed to encrypt or decrypt the record, on any thread.
 ///
-/// Used up by that: a record's number is for one record only.
+/// A ticket is consumed by its use, since a number is for one record only.
 #[cfg_attr(test, derive(Clone))]
 pub struct Ticket {
     key: Arc<RecordKey>,
@@ -165,15 +171,16 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// Bytes of the record.
+    /// Returns the size of the record in bytes.
     pub fn record_len(&self) -> usize {
         self.header.record_len()
     }
 
-    /// Makes a record of `record`, which has the data behind room for the header, and room for the tag behind it.
+    /// Encrypts `record` in place. `record` consists of room for the header, the data, and room for
+    /// the tag.
     ///
     /// # Panics
-    /// If it is not as long as the ticket was taken for.
+    /// If `record` does not have the length for which the ticket was made.
     pub fn seal(self, record: &mut [u8]) {
         let (header, rest) = self.split(record);
         *header = self.header.encode();
@@ -186,10 +193,10 @@ impl Ticket {
         room.copy_from_slice(tag.as_ref());
     }
 
-    /// Makes a record of `data`, which stays as it is, in `record`.
+    /// Encrypts `data`, which stays unchanged, into `record`.
     ///
     /// # Panics
-    /// If one of them is not as long as the ticket was taken for.
+    /// If `data` or `record` does not have the length for which the ticket was made.
     pub fn seal_from(self, data: &[u8], record: &mut [u8]) {
         let (header, rest) = self.split(record);
         *header = self.header.encode();
@@ -200,26 +207,26 @@ impl Ticket {
             .expect("a record is within the cipher's limits");
     }
 
-    /// Decrypts `record` where it is; gives its data.
+    /// Decrypts `record` in place, and returns its data.
     ///
     /// # Errors
-    /// It is not the record that the peer sent in this place.
+    /// `record` is not the record that the peer sent at this place of the stream.
     ///
     /// # Panics
-    /// If it is not as long as the ticket was taken for.
+    /// If `record` does not have the length for which the ticket was made.
     pub fn open(self, record: &mut [u8]) -> Result<&mut [u8], RecordError> {
         let (header, rest) = self.split(record);
         let (nonce, aad) = (self.key.nonce(self.number), Aad::from(*header));
         self.key.key.open_in_place(nonce, aad, rest).map_err(|_| RecordError::Forged)
     }
 
-    /// Decrypts `record` into `data`, of which nothing may be believed after an error.
+    /// Decrypts `record` into `data`, which must not be used after an error.
     ///
     /// # Errors
-    /// It is not the record that the peer sent in this place.
+    /// `record` is not the record that the peer sent at this place of the stream.
     ///
     /// # Panics
-    /// If one of them is not as long as the ticket was taken for.
+    /// If `record` or `data` does not have the length for which the ticket was made.
     pub fn open_to(self, record: &[u8], data: &mut [u8]) -> Result<(), RecordError> {
         assert_eq!(record.len(), self.header.record_len(), "another record");
         let (header, rest) = record.split_first_chunk::<RECORD_HEADER_LEN>().expect("it has a header");
@@ -234,14 +241,14 @@ impl Ticket {
     }
 }
 
-/// The keys of one direction, at either end.
+/// The keys of one direction, at the sender or the receiver.
 pub struct Keys {
     cipher: Cipher,
     secret: Secret,
     key: Arc<RecordKey>,
-    /// Records so far under this key: the number of the next one.
+    /// The number of records so far under this key, which is the number of the next record.
     number: u64,
-    /// Blocks of 16 bytes so far under this key.
+    /// The number of blocks of 16 bytes so far under this key.
     blocks: u64,
 }
 
@@ -251,8 +258,8 @@ impl Keys {
         Keys { cipher, secret, key, number: 0, blocks: 0 }
     }
 
-    /// The ticket to make the next record, of `len` bytes of data, 1 to [`RECORD_MAX`]. Records must be sent in
-    /// the order of their tickets.
+    /// Returns the ticket for encrypting the next record, with `len` bytes of data, 1 to
+    /// [`RECORD_MAX`]. Records must be sent in the order of their tickets.
     pub fn send(&mut self, len: usize) -> Ticket {
         debug_assert!((1..=RECORD_MAX).contains(&len), "a record of {len} bytes");
         self.count(len);
@@ -260,10 +267,10 @@ impl Keys {
         self.ticket(RecordHeader { len, key_changes })
     }
 
-    /// The ticket to read the next record.
+    /// Returns the ticket for decrypting the next record.
     ///
     /// # Errors
-    /// The peer should have taken another key: at twice a sender's limit.
+    /// The peer has exceeded twice a sender's limit without changing to its next key.
     pub fn receive(&mut self, header: RecordHeader) -> Result<Ticket, RecordError> {
         self.count(header.len);
         if self.blocks > 2 * KEY_BLOCKS || self.number > 2 * KEY_RECORDS {

@@ -1,12 +1,12 @@
-//! The secrets from which a direction's keys come, one after the other.
+//! The successive secrets from which a direction's keys are derived.
 
 use aws_lc_rs::hkdf::{HKDF_SHA256, KeyType, Prk};
 use zeroize::Zeroizing;
 
-/// Bytes of a secret: SHA-256's output, and what Noise's Split gives.
+/// The size of a secret in bytes: SHA-256's output, and what Noise's Split yields.
 pub const SECRET_LEN: usize = 32;
 
-/// A secret. Overwritten when it is dropped, and shown nowhere.
+/// A secret. It is overwritten when dropped, and never shown.
 pub struct Secret(Zeroizing<[u8; SECRET_LEN]>);
 
 struct Len(usize);
@@ -22,7 +22,7 @@ impl Secret {
         Secret(bytes)
     }
 
-    /// HKDF-Expand with SHA-256 (RFC 5869, section 2.3): fills `out` with what `info` names.
+    /// Fills `out` by HKDF-Expand with SHA-256 (RFC 5869, section 2.3) and `info`.
     pub fn expand(&self, info: &[&[u8]], out: &mut [u8]) {
         let len = out.len();
         Prk::new_less_safe(HKDF_SHA256, &self.0[..])
@@ -31,7 +31,8 @@ impl Secret {
             .expect("a key is shorter than what HKDF can give");
     }
 
-    /// The secret after this one. There is no way back (RFC 8446, section 7.2, has the same step).
+    /// Returns the next secret, from which this one cannot be computed (the same step as in RFC
+    /// 8446, section 7.2).
     pub fn next(&self) -> Secret {
         let mut next = Zeroizing::new([0; SECRET_LEN]);
         self.expand(&[b"dst next"], &mut next[..]);

@@ -1,4 +1,4 @@
-//! Which host may do what from which address.
+//! Access rights: which host may attach an export, from which addresses, and what it may do.
 
 use std::fmt;
 use std::net::IpAddr;
@@ -9,7 +9,7 @@ use thiserror::Error;
 /// The name that stands for every host.
 pub const ANY_HOST: &str = "*";
 
-/// What a host may do with an export, the lesser right first.
+/// What a host may do with an export. The lesser right comes first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Access {
     /// Read only.
@@ -18,27 +18,29 @@ pub enum Access {
     ReadWrite,
 }
 
-/// Bits in front of an IPv4 address in its IPv6 form (RFC 4291, section 2.5.5.2).
+/// The number of bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, section
+/// 2.5.5.2).
 const MAPPED_LEN: u8 = 96;
 
-/// A network: an address and how many of its leading bits count.
+/// A network: an address and the number of its leading bits that count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Prefix {
     addr: IpAddr,
     len: u8,
 }
 
-/// Why a text is not a [`Prefix`].
+/// The reason why a text is not a [`Prefix`].
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum PrefixError {
-    /// It is none.
+    /// The text is neither an address nor a prefix.
     #[error(
-        "`{0}` is not an address or a prefix such as 192.0.2.0/24 or 2001:db8::/32, with no bits set behind its length"
+        "`{0}` is neither an address nor a prefix such as 192.0.2.0/24 or 2001:db8::/32 (no bits may be set after the prefix)"
     )]
     NotAPrefix(String),
-    /// IPv4 in its IPv6 form, with a length that takes in more than IPv4.
+    /// The prefix is an IPv4-mapped IPv6 address, with a length that includes more than IPv4
+    /// addresses.
     #[error(
-        "`{0}` is an IPv4 address in its IPv6 form, whose length is 96 or more; write it as IPv4, such as 192.0.2.0/24"
+        "`{0}` is an IPv4-mapped IPv6 address with a length below 96; write it as IPv4, such as 192.0.2.0/24"
     )]
     ShortIpv4(String),
 }
@@ -46,9 +48,10 @@ pub enum PrefixError {
 impl FromStr for Prefix {
     type Err = PrefixError;
 
-    /// Reads `ADDRESS` or `ADDRESS/LENGTH`. Bits behind the length must be zero, so that a typing error
-    /// does not let in more than was meant. IPv4 in its IPv6 form (`::ffff:192.0.2.0/120`) becomes IPv4, because
-    /// [`Prefix::contains`] takes addresses of that form for IPv4.
+    /// Parses `ADDRESS` or `ADDRESS/LENGTH`. Bits after the prefix must be zero, so that a typing
+    /// error does not admit more than was meant. An IPv4-mapped IPv6 prefix
+    /// (`::ffff:192.0.2.0/120`) becomes IPv4, because [`Prefix::contains`] treats such addresses as
+    /// IPv4.
     fn from_str(text: &str) -> Result<Prefix, PrefixError> {
         let error = || PrefixError::NotAPrefix(text.to_owned());
         let (addr, len) = match text.split_once('/') {
@@ -84,7 +87,7 @@ impl fmt::Display for Prefix {
     }
 }
 
-/// The address's bits, the first one on top of 128.
+/// Returns the bits of the address, the first one as the highest of 128.
 fn bits(addr: IpAddr) -> u128 {
     match addr {
         IpAddr::V4(addr) => u128::from(u32::from(addr)) << 96,
@@ -92,30 +95,32 @@ fn bits(addr: IpAddr) -> u128 {
     }
 }
 
-/// The `len` leading bits. (An IPv4 address has no bits set behind its 32.)
+/// Returns a mask of the `len` leading bits. (An IPv4 address has no bits set after its 32.)
 fn mask(len: u8) -> u128 {
     if len == 0 { 0 } else { u128::MAX << (128 - u32::from(len)) }
 }
 
 impl Prefix {
-    /// Whether `addr` is in the network. An IPv4 address that came over an IPv6 socket counts as IPv4.
+    /// Returns whether `addr` is in the network. An IPv4-mapped IPv6 address, as an IPv6 socket
+    /// reports it, counts as IPv4.
     pub fn contains(&self, addr: IpAddr) -> bool {
         let addr = addr.to_canonical();
         addr.is_ipv4() == self.addr.is_ipv4() && (bits(addr) ^ bits(self.addr)) & mask(self.len) == 0
     }
 }
 
-/// Where keys are kept that two sides share. They are read anew at each handshake, never kept.
+/// The place of the keys that a host and a target share. Keys are read anew at each handshake and
+/// never kept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeySource {
-    /// A file, by its absolute path.
+    /// A file, given by its absolute path.
     File(String),
-    /// SPDK's keyring, by the key's name there.
+    /// SPDK's keyring, given by the name of the key in it.
     Keyring(String),
 }
 
 impl KeySource {
-    /// The parameter that says it, and its value.
+    /// Returns the name of the RPC parameter that gives this source, and its value.
     pub fn parameter(&self) -> (&'static str, &str) {
         match self {
             KeySource::File(path) => ("psk_file", path),
@@ -124,23 +129,23 @@ impl KeySource {
     }
 }
 
-/// A host's entry at an export.
+/// An entry in an export's access list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Host {
-    /// Its identity, or [`ANY_HOST`].
+    /// The name of the host, or [`ANY_HOST`].
     pub name: String,
-    /// What it may do.
+    /// What the host may do.
     pub access: Access,
-    /// From where; empty: from anywhere.
+    /// The addresses from which the host may connect; empty: from anywhere.
     pub addresses: Vec<Prefix>,
-    /// The keys of which it must know one; none: it attaches without.
+    /// The keys of which the host must have one; `None`: the host attaches without a key.
     pub keys: Option<KeySource>,
 }
 
-/// The entry that lets `host` in from `addr`; `None`: it is not let in.
+/// Returns the entry that admits `host` from `addr`, or `None` if there is no such entry.
 ///
-/// The entry with the host's own name decides alone if there is one: `*` does not give back what that
-/// entry withholds.
+/// If there is an entry with the host's own name, that entry alone decides: the `*` entry does not
+/// restore what it denies.
 pub fn entry<'a>(hosts: &'a [Host], host: &str, addr: IpAddr) -> Option<&'a Host> {
     let entry = hosts
         .iter()
@@ -150,7 +155,7 @@ pub fn entry<'a>(hosts: &'a [Host], host: &str, addr: IpAddr) -> Option<&'a Host
     inside.then_some(entry)
 }
 
-/// What `host` may do from `addr`; `None`: nothing.
+/// Returns what `host` may do from `addr`, or `None` if it is not admitted.
 pub fn rights(hosts: &[Host], host: &str, addr: IpAddr) -> Option<Access> {
     entry(hosts, host, addr).map(|entry| entry.access)
 }
@@ -210,7 +215,7 @@ mod tests {
             let error = short.parse::<Prefix>().unwrap_err().to_string();
             assert!(error.contains(short) && error.contains("write it as IPv4"), "{error}");
         }
-        // Those around them are IPv6.
+        // The addresses next to the IPv4-mapped range are IPv6.
         for ipv6 in ["::/0", "::fffe:0:0/95", "::192.0.2.0/120"] {
             assert!(!ipv6.parse::<Prefix>().unwrap().contains("192.0.2.1".parse().unwrap()), "{ipv6}");
         }

@@ -4,14 +4,16 @@ use std::ops::Range;
 
 use dst_wire::{HEADER_LEN, Header, WireError};
 
-/// Where a stream is between two frames, in a header, or in data.
+/// The position in a stream: between two frames, in a header, or in data.
 ///
-/// Bytes are received into any buffer and shown to [`Deframer::next`], which names what they are; data is
-/// not copied here. A header that is cut by the end of the buffer is kept until the rest comes, so a
-/// buffer that was read to its end may be given to another connection.
+/// The caller receives bytes into any buffer and passes the buffer to [`Deframer::next`], which
+/// splits it into pieces without copying data. If the end of the buffer cuts a header, the deframer
+/// keeps the beginning until the rest comes. A buffer that was read to its end may therefore be
+/// given to another connection.
 ///
-/// Large data need not pass through the buffer: when [`Deframer::data_left`] is not zero, that many bytes
-/// may be received straight to where they belong and noted with [`Deframer::data_received`].
+/// Large data need not pass through the buffer: if [`Deframer::data_left`] is not zero, the caller
+/// may receive that many bytes straight into their destination and report them with
+/// [`Deframer::data_received`].
 #[derive(Debug)]
 pub struct Deframer {
     partial: [u8; HEADER_LEN],
@@ -19,12 +21,12 @@ pub struct Deframer {
     data_left: usize,
 }
 
-/// What comes next in a stream.
+/// The next piece of a stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Piece {
     /// A frame begins. If it has data, the next pieces are that data.
     Header(Header),
-    /// A run of the frame's data, by its place in the buffer.
+    /// A run of the frame's data, as a range of the buffer.
     Data(Range<usize>),
 }
 
@@ -35,34 +37,39 @@ impl Default for Deframer {
 }
 
 impl Deframer {
-    /// At the start of a stream.
+    /// Creates a deframer at the start of a stream.
     pub const fn new() -> Deframer {
         Deframer { partial: [0; HEADER_LEN], partial_len: 0, data_left: 0 }
     }
 
-    /// Bytes of the current frame's data that have not come yet.
+    /// Returns how many bytes of the current frame's data are still to come.
     pub fn data_left(&self) -> usize {
         self.data_left
     }
 
-    /// Whether a frame has begun and not ended.
+    /// Returns whether a frame has begun and not ended.
     pub fn is_mid_frame(&self) -> bool {
         self.partial_len > 0 || self.data_left > 0
     }
 
-    /// Notes that `len` bytes of the current frame's data were received elsewhere.
+    /// Records that the caller received `len` bytes of the current frame's data elsewhere.
     ///
     /// # Panics
-    /// If the frame has less data left.
+    /// If less data of the frame is still to come.
     pub fn data_received(&mut self, len: usize) {
-        assert!(len <= self.data_left, "{len} bytes of data noted, {} are left", self.data_left);
+        assert!(
+            len <= self.data_left,
+            "{len} bytes of data received, but the frame has {} left",
+            self.data_left
+        );
         self.data_left -= len;
     }
 
-    /// Names what is at `*pos` in `buf` and moves `*pos` behind it; `None` when the buffer is used up.
+    /// Returns the piece at `*pos` in `buf` and moves `*pos` past it. Returns `None` at the end of
+    /// the buffer.
     ///
     /// # Errors
-    /// A header that is none. The stream is of no use after that.
+    /// The header is invalid; the stream is unusable from here on.
     pub fn next(&mut self, buf: &[u8], pos: &mut usize) -> Result<Option<Piece>, WireError> {
         let rest = &buf[*pos..];
         if rest.is_empty() {
@@ -111,7 +118,7 @@ mod tests {
         bytes
     }
 
-    /// Feeds `stream` in pieces of the given sizes (the last one again and again); gives ids and data.
+    /// Feeds `stream` in pieces of the given sizes, repeating the last size. Returns ids and data.
     fn read(stream: &[u8], sizes: &[usize]) -> Vec<(u64, Vec<u8>)> {
         let mut deframer = Deframer::new();
         let mut frames: Vec<(u64, Vec<u8>)> = Vec::new();

@@ -1,11 +1,13 @@
-//! Latencies, counted in powers of two.
+//! Histograms of latencies, with a bucket for each power of two.
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Buckets: the last one has all that took 2^30 µs (18 minutes) and longer.
+/// The number of buckets. The last bucket counts everything that took 2^30 µs (18 minutes) or
+/// longer.
 pub const BUCKETS: usize = 32;
 
-/// How many operations took how long. Bucket 0: less than 1 µs; bucket `i`: 2^(i-1) up to 2^i µs.
+/// The number of operations by latency. Bucket 0 counts less than 1 µs, bucket `i` from 2^(i-1) to
+/// below 2^i µs.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BUCKETS],
@@ -21,38 +23,39 @@ impl Histogram {
         self.counts[bucket(latency_us)] += 1;
     }
 
-    /// Adds another's counts.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Histogram) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
     }
 
-    /// The buckets that are not empty: below how many µs, and how many operations.
+    /// Returns the non-empty buckets: the upper bound in µs, exclusive, and the number of
+    /// operations.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         self.counts.iter().enumerate().filter(|(_, count)| **count > 0).map(|(i, &count)| (1 << i, count))
     }
 }
 
-/// A histogram that one thread counts in and any may read.
+/// A histogram in which one thread counts and which any thread may read.
 #[derive(Debug, Default)]
 pub struct SharedHistogram {
     counts: [AtomicU64; BUCKETS],
 }
 
 impl SharedHistogram {
-    /// Counts one operation. Its owner's thread only: no bus lock.
+    /// Counts one operation. Only for the owning thread, so that no locked instruction is needed.
     pub fn record(&self, latency_us: u64) {
         let count = &self.counts[bucket(latency_us)];
         count.store(count.load(Relaxed) + 1, Relaxed);
     }
 
-    /// What was counted so far.
+    /// Returns the counts so far.
     pub fn get(&self) -> Histogram {
         Histogram { counts: std::array::from_fn(|i| self.counts[i].load(Relaxed)) }
     }
 
-    /// Adds another's counts, from any thread.
+    /// Adds the counts of `other`. Callable from any thread.
     pub fn add(&self, other: &SharedHistogram) {
         for (count, more) in self.counts.iter().zip(&other.counts) {
             count.fetch_add(more.load(Relaxed), Relaxed);

@@ -1,33 +1,34 @@
-//! Leases: until when a target executes what a connection sends.
+//! Leases: how long a target executes what a connection sends.
 //!
-//! A client that lost its target must know from when on nothing of what it had sent is executed any more,
-//! although it hears nothing. Hearing the client is not enough for that: bytes may be under way for any
-//! time, so those that arrive now may be of a client that gave up long ago. A lease therefore counts from a
-//! moment that both sides know something of, the *acknowledgement* of a keep-alive (Gray and Cheriton,
-//! "Leases", 1989, for the idea; the echo is TCP's time stamp, RFC 7323):
+//! A client that lost its target must know the time after which the target executes none of its
+//! requests, although it receives nothing from the target. It would not be enough for the target to
+//! count from the moment at which it last received something: bytes may be under way for any length
+//! of time, so the client that sent them may have given up long ago. A lease therefore counts from
+//! a moment about which both sides know something, the *acknowledgement* of a keep-alive. (The idea
+//! is from Gray and Cheriton, "Leases", 1989; the echo is that of TCP's timestamps, RFC 7323.)
 //!
 //! 1. The client sends keep-alive `k`.
-//! 2. The target acknowledges it and notes when.
-//! 3. The client's next keep-alive says that it has `k`'s acknowledgement.
-//! 4. The target executes until that noted moment plus the keep-alive time.
+//! 2. The target acknowledges `k` and notes the time.
+//! 3. The client's next keep-alive shows that the client has the acknowledgement of `k`.
+//! 4. The target executes requests until the noted time plus the keep-alive time.
 //!
-//! The client has received the acknowledgement after that moment. So when the keep-alive time has passed
-//! since it *received its newest* acknowledgement, the lease is over at the target, however long anything
-//! was under way. The welcome is the acknowledgement 0.
+//! The client received the acknowledgement after the noted time. So when the keep-alive time has
+//! passed since the client *received its newest* acknowledgement, the lease has ended at the
+//! target, however long anything was under way. The welcome counts as acknowledgement 0.
 
 use crate::Violation;
 
-/// The part of the keep-alive time after which the next keep-alive is sent. An acknowledgement renews
-/// the lease when the keep-alive after it arrives; with a quarter, half of the time is left then, at the
-/// least, for that one to be late.
+/// The client sends a keep-alive each time this part of the keep-alive time has passed. An
+/// acknowledgement renews the lease when the next keep-alive arrives. With a quarter, at least half
+/// of the keep-alive time is then left for that keep-alive to be late.
 const PARTS: u64 = 4;
 
-/// The part of the keep-alive time that a client waits longer than a target: for clocks of which one is
-/// up to 5 % faster, which no clock that is kept by NTP comes near (its limit is 0.05 %), and for the moment
-/// between a target's look at its clock and what it does.
+/// A client waits longer than a target by this part of the keep-alive time. The margin allows for
+/// clocks of which one is up to 5 % faster, far beyond any clock kept by NTP (whose limit is 0.05
+/// %), and for the moment between a target's check of its clock and its action.
 const MARGIN_PARTS: u64 = 20;
 
-/// The target's side: what it granted to one connection.
+/// The target's side: the lease that it granted to one connection.
 #[derive(Debug, Clone)]
 pub struct Granted {
     timeout_us: u64,
@@ -37,17 +38,17 @@ pub struct Granted {
 }
 
 impl Granted {
-    /// The welcome goes out.
+    /// Grants the lease as the target makes the welcome.
     pub fn new(timeout_ms: u32, now_us: u64) -> Granted {
         let timeout_us = u64::from(timeout_ms) * 1000;
         Granted { timeout_us, until_us: now_us + timeout_us, acknowledged: 0, acknowledged_us: now_us }
     }
 
-    /// A keep-alive arrived, its number and that of the newest acknowledgement that the client has. It
-    /// is acknowledged now.
+    /// Processes a keep-alive with number `id`, which is acknowledged now. `has` is the number of
+    /// the newest acknowledgement that the client has.
     ///
     /// # Errors
-    /// A number that does not rise.
+    /// `id` is not higher than the previous number.
     pub fn keep_alive(&mut self, id: u64, has: u64, now_us: u64) -> Result<(), Violation> {
         if id <= self.acknowledged {
             return Err(Violation::KeepAlive { id, last: self.acknowledged });
@@ -60,41 +61,43 @@ impl Granted {
         Ok(())
     }
 
-    /// Whether nothing that the connection sent may be executed any more.
+    /// Returns whether the lease has ended, so that nothing that the connection sent may be
+    /// executed.
     #[inline]
     pub fn is_over(&self, now_us: u64) -> bool {
         now_us >= self.until_us
     }
 
-    /// When the lease ends, unless it is renewed.
+    /// Returns the time at which the lease ends unless it is renewed.
     pub fn until_us(&self) -> u64 {
         self.until_us
     }
 }
 
-/// The client's side: what it knows of one connection's lease.
+/// The client's side: what it knows about the lease of one connection.
 #[derive(Debug, Clone)]
 pub struct Held {
     timeout_us: u64,
     /// The number of the newest keep-alive.
     asked: u64,
     next_us: u64,
-    /// The newest acknowledgement, and when it came.
+    /// The number of the newest acknowledgement, and the time at which it came.
     acknowledged: u64,
     acknowledged_us: u64,
 }
 
 impl Held {
-    /// The welcome came. The first keep-alive is due at once: the lease is not renewed before its
-    /// acknowledgement was echoed, two round trips after the welcome was sent.
+    /// Starts the lease as the welcome arrives. The first keep-alive is due at once, because the
+    /// lease is renewed only when the client has echoed an acknowledgement, two round trips after
+    /// the welcome was sent.
     pub fn new(timeout_ms: u32, now_us: u64) -> Held {
         let timeout_us = u64::from(timeout_ms) * 1000;
         Held { timeout_us, asked: 0, next_us: now_us, acknowledged: 0, acknowledged_us: now_us }
     }
 
-    /// The next keep-alive, if it is time for it: its number, and that of the newest acknowledgement. Not
-    /// before the one before it was acknowledged: the target remembers when it acknowledged one, not
-    /// several.
+    /// Returns the next keep-alive if it is due: its number, and the number of the newest
+    /// acknowledgement. No keep-alive is due before the previous one was acknowledged, since the
+    /// target remembers the time of only one acknowledgement.
     pub fn ask(&mut self, now_us: u64) -> Option<(u64, u64)> {
         let waits = self.asked > self.acknowledged;
         if waits || now_us < self.next_us {
@@ -105,7 +108,7 @@ impl Held {
         Some((self.asked, self.acknowledged))
     }
 
-    /// An acknowledgement came. One that was not asked for (number 0) renews nothing.
+    /// Processes an acknowledgement. An unsolicited one (number 0) renews nothing.
     pub fn acknowledged(&mut self, id: u64, now_us: u64) {
         if id == self.asked && id > self.acknowledged {
             self.acknowledged = id;
@@ -113,7 +116,8 @@ impl Held {
         }
     }
 
-    /// From when on the target surely executes nothing that was sent on this connection.
+    /// Returns the time after which the target certainly executes no request sent on this
+    /// connection.
     pub fn over_us(&self) -> u64 {
         self.acknowledged_us + self.timeout_us + self.timeout_us / MARGIN_PARTS
     }
@@ -152,19 +156,20 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is delayed, and for how long: what the client believes to be over is over.
+        /// Whatever is delayed, and for however long: once the client's lease has ended, so has the
+        /// target's.
         #[test]
         fn the_target_never_outlives_what_the_client_knows(
             delays in proptest::collection::vec((0u64..3000, 0u64..3000), 1..40),
         ) {
             let mut granted = Granted::new(4, 0);
-            // The welcome, too, takes its time.
+            // The welcome may be delayed, too.
             let mut now = delays[0].0;
             let mut held = Held::new(4, now);
             for (there, back) in delays {
                 now += 1000;
                 let Some((id, has)) = held.ask(now) else { continue };
-                // From here on the client may hear nothing more: what it knows now must hold.
+                // The client may receive nothing from here on, so what it knows now must hold.
                 let known = held.over_us();
                 now += there;
                 granted.keep_alive(id, has, now).unwrap();

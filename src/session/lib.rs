@@ -1,31 +1,39 @@
-//! DST's protocol engine: what both sides decide, without doing it.
+//! DST's protocol engine: the decisions of both sides, without their execution.
 //!
-//! Headers, addresses and time go in; decisions, headers and deadlines come out. Nothing here does I/O,
-//! reads a clock, or touches the blocks themselves, which is why it can be tested without a network.
-//! Times are microseconds of any clock that only goes forward.
+//! Headers, addresses and times go in; decisions, headers and deadlines come out. This crate does
+//! no I/O, reads no clock and does not touch the blocks themselves, so it can be tested without a
+//! network. Times are in microseconds of any monotonic clock.
 //!
-//! | module | what | side |
+//! | module | subject | side |
 //! | --- | --- | --- |
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
-//! | [`retry`] | when to try again | client |
-//! | [`patience`] | the time that deadlines are counted in | client |
+//! | [`retry`] | when to try again to connect | client |
+//! | [`patience`] | the clock of deadlines | client |
+//! | [`succession`] | which session a client's channels may join | client |
+//! | [`deadline`] | when I/O ends without an answer | client |
+//! | [`fence`] | whether what was sent on lost connections may fail | client |
+//! | [`reset`] | one channel's part in a reset of the bdev | client |
 //! | [`durability`] | which writes a target's restart may have lost | client |
-//! | [`access`] | which host may do what from which address | target |
-//! | [`negotiate`] | what a hello is answered with | both |
+//! | [`device_change`] | what a target's events mean for the device | client |
+//! | [`access`] | access rights of hosts | target |
+//! | [`negotiate`] | choosing what a hello offers, and checking the welcome | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
-//! | [`request`] | whether a request is one that can be executed | target |
-//! | [`silence`] | when to give a silent peer up | both |
-//! | [`histogram`] | latencies, counted | both |
-//! | [`rate`] | how many log lines a peer can cause | both |
-//! | [`lease`] | until when a target executes what a connection sends | both |
-//! | [`mutation`] | protections that the simulator takes away, to see that it notices | both |
+//! | [`request`] | whether a request can be executed | target |
+//! | [`silence`] | when to give up a silent peer | both |
+//! | [`histogram`] | histograms of latencies | both |
+//! | [`rate`] | a limit on log lines that a peer causes | both |
+//! | [`lease`] | how long a target executes what a connection sends | both |
+//! | [`mutation`] | protections that the simulator removes, to test itself | both |
 
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod deadline;
 pub mod deframer;
+pub mod device_change;
 pub mod durability;
+pub mod fence;
 pub mod histogram;
 pub mod lease;
 pub mod mutation;
@@ -33,73 +41,75 @@ pub mod negotiate;
 pub mod patience;
 pub mod rate;
 pub mod request;
+pub mod reset;
 pub mod retry;
 pub mod silence;
 pub mod slots;
+pub mod succession;
 pub mod transactions;
 
 use thiserror::Error;
 
-/// What a peer may not do. The connection is closed.
+/// A violation of the protocol by the peer. The connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Violation {
-    /// Bytes that are no message.
+    /// The bytes are not a message.
     #[error(transparent)]
     Wire(#[from] dst_wire::WireError),
-    /// A frame that has no place in this state of the connection.
-    #[error("a frame of kind {0:?} has no place here")]
+    /// The protocol does not allow this frame in the current state of the connection.
+    #[error("a frame of kind {0:?} is not allowed in this state of the connection")]
     Unexpected(dst_wire::Kind),
-    /// A keep-alive whose number does not rise.
-    #[error("keep-alive {id} after keep-alive {last}")]
+    /// The number of a keep-alive is not higher than the previous one.
+    #[error("keep-alive {id} came after keep-alive {last}; the numbers must rise")]
     KeepAlive {
-        /// Its number.
+        /// The number of the keep-alive.
         id: u64,
-        /// The number of the one before.
+        /// The number of the previous keep-alive.
         last: u64,
     },
-    /// Data without a digest although one was agreed, or with one although none was.
+    /// Data came without a digest although one was agreed, or with a digest although none was.
     #[error("transaction {0:#x} carries data {with} a digest, which is not what was agreed", with = if *.1 { "with" } else { "without" })]
     Digest(u64, bool),
-    /// Data that was corrupt each time.
+    /// The data of a transaction was corrupt each time it was sent.
     #[error("the data of transaction {0:#x} did not match its digest {1} times")]
     Corrupt(u64, u32),
-    /// A slot that was not granted.
-    #[error("transaction {id:#x} uses slot {slot}, {credits} were granted")]
+    /// The slot was not granted.
+    #[error("transaction {id:#x} uses slot {slot}, but only {credits} slots were granted")]
     Slot {
         /// The transaction.
         id: u64,
-        /// Its slot.
+        /// The slot of the transaction.
         slot: u16,
-        /// Slots granted.
+        /// The number of slots granted.
         credits: u16,
     },
-    /// A slot that is in use by an unanswered transaction.
-    #[error("transaction {id:#x} uses the slot of {other:#x}, which is not answered yet")]
+    /// The slot is in use by an unanswered transaction.
+    #[error("transaction {id:#x} uses the slot of transaction {other:#x}, which is not answered yet")]
     SlotBusy {
         /// The transaction.
         id: u64,
-        /// The one that has the slot.
+        /// The transaction that has the slot.
         other: u64,
     },
-    /// A sequence that goes backwards.
+    /// The sequence went backwards.
     #[error("transaction {id:#x} is older than {last:#x}, the last one in its slot")]
     Old {
         /// The transaction.
         id: u64,
-        /// The newest one that its slot has seen.
+        /// The newest transaction that the slot has seen.
         last: u64,
     },
-    /// An answer to something that was not asked, or not completely sent yet.
-    #[error("an answer to transaction {0:#x}, which is not waiting for one")]
+    /// The answer's transaction is not outstanding, or not completely sent yet.
+    #[error("an answer came to transaction {0:#x}, which is not waiting for one")]
     Answer(u64),
-    /// A frame with another amount of data than its transaction has.
-    #[error("transaction {id:#x} carries {found} bytes of data, it has {expected}")]
+    /// The amount of data in a frame does not match its transaction.
+    #[error("transaction {id:#x} carries {found} bytes of data, but should carry {expected}")]
     Data {
         /// The transaction.
         id: u64,
-        /// Bytes announced.
+        /// The announced number of bytes.
         found: u32,
-        /// Bytes that it has.
+        /// The number of bytes that the transaction has.
         expected: u64,
     },
 }

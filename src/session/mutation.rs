@@ -1,46 +1,47 @@
-//! Protections that the simulator can take away, one at a time, to see that it notices.
+//! Protections that the simulator can remove, one at a time, to test that it notices.
 //!
-//! In a build without the feature `mutations`, which only the simulator has, [`is_on`] is a constant
-//! `false`: nothing of this is in what users run.
+//! Only the simulator is built with the feature `mutations`. Without it, [`is_on`] is a constant
+//! `false`, and no code for mutations remains in the product.
 
-/// What is taken away.
+/// A protection to remove.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {
-    /// The target lets a queue's next connection in before the one before it is fenced.
+    /// The target admits a queue's next connection before the previous one is fenced.
     NoFence,
-    /// The target opens a session before the previous one of its client is over.
+    /// The target opens a session before its client's previous session has ended.
     NoSessionFence,
-    /// The target executes what arrives after the lease has run out.
+    /// The target executes what arrives after the lease has ended.
     NoLeaseAtTarget,
     /// The client fails an I/O at its deadline, whether or not it may still be executed.
     NoLeaseAtClient,
-    /// The client fails an I/O that the backend may have, and goes on with the session.
+    /// The client fails an I/O that the backend may have, and continues to use the session.
     NoSessionGivenUp,
-    /// The client fails an I/O that the backend may have before all its channels have left the session.
+    /// The client fails an I/O that the backend may have before all its channels have left the
+    /// session.
     NoOthersLeft,
-    /// The client goes on with an attempt to have a connection of a session that it has given up.
+    /// The client continues an attempt to connect to a session that it has given up.
     AttemptGoesOn,
-    /// The client's channel takes a welcome to a session that was given up meanwhile.
+    /// The client's channel accepts a welcome to a session that was given up in the meantime.
     OldWelcome,
-    /// The client uses another target at once, whether or not the one before may still execute.
+    /// The client uses another target at once, whether or not the previous one may still execute.
     NoLeaseAtFailover,
-    /// The target executes a repeated request again.
+    /// The target executes a request again that it has already answered.
     NoRecord,
-    /// The client repeats in a new session what must not be executed twice.
+    /// The client sends a request again in a new session although it must not be executed twice.
     RepeatUnrepeatable,
-    /// The client takes a lost connection for an answer.
+    /// The client treats the loss of a connection as an answer.
     LossAnswers,
-    /// The client does not fail the flush after writes were lost.
+    /// The client does not fail the next flush after completed writes were lost.
     NoLostCacheRule,
-    /// The client takes a device for the one from before, whatever it is.
+    /// The client accepts any device as the previous one.
     NoIdentity,
-    /// The target lets those write who may only read.
+    /// The target lets a host write that may only read.
     NoAccess,
-    /// The client fails I/O at its first loss of the connection.
+    /// The client fails I/O at the first loss of the connection.
     NoPatience,
     /// The client's I/O has no deadline.
     NoDeadline,
-    /// The client begins more transactions than it was granted.
+    /// The client begins more transactions than it was granted credits.
     NoCredits,
     /// The target answers a read before it has the data.
     StaleRead,
@@ -51,7 +52,7 @@ pub enum Mutation {
 }
 
 impl Mutation {
-    /// All of them.
+    /// All mutations.
     pub const ALL: [Mutation; 21] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
@@ -77,7 +78,7 @@ impl Mutation {
     ];
 }
 
-/// Whether a protection is taken away.
+/// Returns whether a protection is removed.
 #[cfg(not(feature = "mutations"))]
 #[inline(always)]
 pub const fn is_on(_: Mutation) -> bool {
@@ -97,12 +98,12 @@ mod switch {
         static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
     }
 
-    /// Whether a protection is taken away on this OS thread.
+    /// Returns whether a protection is removed on this OS thread.
     pub fn is_on(mutation: Mutation) -> bool {
         ON.get() == Some(mutation)
     }
 
-    /// Takes a protection away on this OS thread; `None`: all are in place.
+    /// Removes a protection on this OS thread, or restores all if `mutation` is `None`.
     pub fn set(mutation: Option<Mutation>) {
         ON.set(mutation);
     }

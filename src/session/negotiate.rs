@@ -1,47 +1,48 @@
-//! What a hello is answered with, and whether the answer will do.
+//! The target's choice from what a hello offers, and the client's checks of the welcome.
 
 use dst_wire::{
     CREDITS_MAX, Cipher, Device, Digest, Hello, KEEP_ALIVE_MS, Refusal, RefusalReason, VERSION, Welcome,
 };
 use thiserror::Error;
 
-/// What the two sides have in common.
+/// What the target has chosen from a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
     /// The protocol version.
     pub version: u16,
-    /// Slots granted.
+    /// The number of slots granted.
     pub credits: u16,
     /// The digest.
     pub digest: Digest,
     /// The cipher.
     pub cipher: Cipher,
-    /// The keep-alive time-out.
+    /// The keep-alive time, ms.
     pub keep_alive_ms: u32,
 }
 
-/// A refusal. Its text is made to fit when it is encoded.
+/// Returns a refusal. If the text is too long, encoding truncates it.
 pub fn refuse(reason: RefusalReason, text: impl Into<String>) -> Refusal {
     Refusal { reason, text: text.into() }
 }
 
-/// What a target grants and demands.
+/// What a target grants and requires.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Terms {
-    /// Most slots.
+    /// The maximum number of slots.
     pub credits_max: u16,
-    /// Longest keep-alive time, ms.
+    /// The longest keep-alive time, ms.
     pub keep_alive_max_ms: u32,
     /// Whether data must have digests.
     pub require_digest: bool,
-    /// What the connection is secured with already.
+    /// The cipher that already secures the connection.
     pub cipher: Cipher,
 }
 
-/// Chooses from what a client offers: of the digests that the target has, the one that the client prefers.
+/// Chooses from what a client offers. Of the digests that the target has, it takes the one that the
+/// client prefers.
 ///
 /// # Errors
-/// The refusal to send when there is nothing in common.
+/// The refusal to send if the two sides have nothing in common.
 pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
     let (min, max) = hello.versions;
     if !(min..=max).contains(&VERSION) {
@@ -53,15 +54,19 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
     };
     let Some(digest) = hello.digests.iter().find_map(has) else {
         let text = if terms.require_digest {
-            "the export demands a digest of data, CRC32C, that the client does not offer"
+            "the export requires a data digest (CRC32C), which the client does not offer"
         } else {
-            "the target has none of the digests of data that the client offers"
+            "the target has none of the data digests that the client offers"
         };
         return Err(refuse(RefusalReason::Protection, text));
     };
-    // It was agreed on when the connection was secured. Whoever wants one without that is told so.
+    // The cipher was agreed when the connection was secured. A client that asks for another one
+    // here is refused.
     if !hello.ciphers.contains(&terms.cipher.code()) {
-        let text = format!("the connection has the cipher {}, which the client does not offer", terms.cipher);
+        let text = format!(
+            "the connection is secured with the cipher {}, which the hello does not offer",
+            terms.cipher
+        );
         return Err(refuse(RefusalReason::Protection, text));
     }
     Ok(Agreed {
@@ -76,47 +81,48 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
     })
 }
 
-/// Why a client does not take a welcome.
+/// The reason why a client rejects a welcome.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Unacceptable {
-    /// A version that was not offered.
+    /// The client did not offer the version.
     #[error("the target chose version {0}, which was not offered")]
     Version(u16),
-    /// A digest that was not offered.
+    /// The client did not offer the digest.
     #[error("the target chose digest {0}, which was not offered")]
     Digest(Digest),
-    /// A cipher that was not offered.
+    /// The client did not offer the cipher.
     #[error("the target chose cipher {0}, which was not offered")]
     Cipher(Cipher),
-    /// Another session, queue or epoch than was asked for.
-    #[error("the target let us into another session than the one to be joined")]
+    /// The session, the queue or the epoch is not the one asked for.
+    #[error("the target's welcome is for another session than the client asked to join")]
     Session,
-    /// Another device than before.
+    /// The device is not the same as before.
     #[error("the export is another device now: {what} was {before}, is {now}")]
     OtherDevice {
-        /// What differs.
+        /// The property that differs.
         what: &'static str,
-        /// Its value when the bdev was made.
+        /// Its value when the bdev was created.
         before: String,
         /// Its value now.
         now: String,
     },
-    /// Shorter requests than the bdev has.
-    #[error("the target takes {now} bytes at most now, the bdev was made for {longest}")]
+    /// The maximum transfer is below the bdev's largest request.
+    #[error("the target's maximum transfer is {now} bytes now, but the bdev was created for {longest}")]
     MaxTransfer {
-        /// What it takes, bytes.
+        /// The target's maximum transfer, bytes.
         now: u32,
-        /// What the bdev was made for.
+        /// The bdev's largest request, bytes.
         longest: u32,
     },
-    /// A volatile cache that was not there before.
+    /// The device has a volatile cache that it did not have before.
     #[error(
-        "the device has a volatile write cache now and had none when the bdev was made, so nobody would flush it"
+        "the device has a volatile write cache now, but had none when the bdev was created, so nobody would flush it"
     )]
     WriteCache,
 }
 
-/// Checks that a welcome chooses only what `hello` offered, and is for the session that it asked for.
+/// Checks that a welcome chooses only what `hello` offered, and names the session that `hello`
+/// asked to join.
 ///
 /// # Errors
 /// See [`Unacceptable`].
@@ -136,11 +142,12 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     Ok(())
 }
 
-/// Checks that a bdev that was made for one welcome, with requests of up to `longest` bytes, can be used as another one says.
+/// Checks that a bdev that was created for one welcome, with requests of up to `longest` bytes, can
+/// be used with another welcome.
 ///
 /// # Errors
-/// [`Unacceptable::MaxTransfer`]: the target takes less. [`Unacceptable::WriteCache`]: there is a volatile cache now, which
-/// nobody above would flush.
+/// [`Unacceptable::MaxTransfer`]: the target accepts less. [`Unacceptable::WriteCache`]: the device
+/// has a volatile cache now, which nobody above would flush.
 pub fn check_still_usable(before: &Device, longest: u32, welcome: &Welcome) -> Result<(), Unacceptable> {
     if welcome.max_transfer < longest {
         return Err(Unacceptable::MaxTransfer { now: welcome.max_transfer, longest });
@@ -151,20 +158,35 @@ pub fn check_still_usable(before: &Device, longest: u32, welcome: &Welcome) -> R
     Ok(())
 }
 
-/// Checks that a device is the one from before. It may have grown.
+/// Returns the error that a device is another one than before.
+fn other<T>(what: &'static str, before: impl ToString, now: impl ToString) -> Result<T, Unacceptable> {
+    Err(Unacceptable::OtherDevice { what, before: before.to_string(), now: now.to_string() })
+}
+
+/// Checks that a device is the one from before, whatever its size.
 ///
 /// # Errors
-/// [`Unacceptable::OtherDevice`]: another UUID or block size, or a smaller size.
+/// [`Unacceptable::OtherDevice`]: another UUID or block size.
 pub fn check_same_device(before: &Device, now: &Device) -> Result<(), Unacceptable> {
-    let other = |what, before: String, now: String| Err(Unacceptable::OtherDevice { what, before, now });
     if before.uuid != now.uuid {
         return other("its UUID", format!("{:02x?}", before.uuid), format!("{:02x?}", now.uuid));
     }
     if before.block_size != now.block_size {
-        return other("the block size", before.block_size.to_string(), now.block_size.to_string());
+        return other("the block size", before.block_size, now.block_size);
     }
+    Ok(())
+}
+
+/// Checks that a device is not smaller than the target last said.
+///
+/// For the control connection alone, which carries the events too: a channel's welcome may be older
+/// than an event that overtook it on the control connection.
+///
+/// # Errors
+/// [`Unacceptable::OtherDevice`]: a smaller size.
+pub fn check_not_smaller(before: &Device, now: &Device) -> Result<(), Unacceptable> {
     if now.num_blocks < before.num_blocks {
-        return other("the size in blocks", before.num_blocks.to_string(), now.num_blocks.to_string());
+        return other("the size in blocks", before.num_blocks, now.num_blocks);
     }
     Ok(())
 }
@@ -273,8 +295,13 @@ mod tests {
     fn a_device_may_grow_and_change_in_nothing_else_that_says_which_it_is() {
         let before = Device { num_blocks: 8, ..device() };
         assert_eq!(check_same_device(&before, &before), Ok(()));
-        assert_eq!(check_same_device(&before, &Device { num_blocks: 9, ..before }), Ok(()));
-        let differs = |now: Device| match check_same_device(&before, &now) {
+        for num_blocks in [7, 9] {
+            assert_eq!(check_same_device(&before, &Device { num_blocks, ..before }), Ok(()));
+        }
+        assert_eq!(check_not_smaller(&before, &Device { num_blocks: 9, ..before }), Ok(()));
+        let check =
+            |now: &Device| check_same_device(&before, now).and_then(|()| check_not_smaller(&before, now));
+        let differs = |now: Device| match check(&now) {
             Err(Unacceptable::OtherDevice { what, before, now }) => (what, before, now),
             other => panic!("{now:?} is taken for the same: {other:?}"),
         };
@@ -282,7 +309,7 @@ mod tests {
         uuid[15] = 1;
         assert_eq!(differs(Device { uuid, ..before }).0, "its UUID");
         let told = |what, before: &str, now: &str| (what, before.to_owned(), now.to_owned());
-        // Also a larger one, and with as many bytes in all.
+        // A larger device is rejected too, and one of the same size in bytes.
         for (block_size, num_blocks) in [(4096, 8), (256, 16)] {
             let now = Device { block_size, num_blocks, ..before };
             assert_eq!(differs(now), told("the block size", "512", &block_size.to_string()));

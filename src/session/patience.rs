@@ -1,14 +1,14 @@
-//! A clock for deadlines, that leaves out the time in which its owner did not run.
+//! A clock for deadlines that leaves out time in which the process was stopped.
 
-/// How long a reactor's turn may take until it counts as a stall, µs. A turn takes microseconds; one that
-/// takes half a second was stopped, or blocked by something that is not the target's fault.
-const STALL_US: u64 = 500_000;
+/// The duration from which a reactor's turn counts as a stall, µs. A turn takes microseconds; one
+/// that takes half a second was stopped, or blocked by something that is not the target's fault.
+pub const STALL_US: u64 = 500_000;
 
-/// The time that passes while its owner runs.
+/// A clock that runs only while the process runs.
 ///
-/// A process that is stopped for a minute has not waited a minute for its target: nothing that the
-/// target said meanwhile was read. So deadlines are counted in this time. Leases are not: the target
-/// counts them in its own.
+/// A process that was stopped for a minute has not waited a minute for its target, because it read
+/// nothing that the target sent. Deadlines are therefore measured with this clock. Leases are not:
+/// the target measures them with its own clock.
 #[derive(Debug, Clone)]
 pub struct Patience {
     last_us: u64,
@@ -16,12 +16,12 @@ pub struct Patience {
 }
 
 impl Patience {
-    /// Begins at `now_us`.
+    /// Creates a clock that starts at `now_us`.
     pub fn new(now_us: u64) -> Patience {
         Patience { last_us: now_us, left_out_us: 0 }
     }
 
-    /// A turn begins. Whether there was a stall since the last one.
+    /// Begins a turn. Returns whether the process was stalled since the previous one.
     pub fn turn(&mut self, now_us: u64) -> bool {
         let turn_us = now_us.saturating_sub(self.last_us);
         self.last_us = now_us;
@@ -32,7 +32,7 @@ impl Patience {
         stalled
     }
 
-    /// The time at the beginning of this turn.
+    /// Returns the time at the beginning of this turn.
     pub fn now_us(&self) -> u64 {
         self.last_us - self.left_out_us
     }

@@ -1,11 +1,12 @@
-//! A limit on log lines that a peer can cause.
+//! A limit on the log lines that a peer can cause.
 
 use std::fmt;
 
-/// The period in which the lines are counted, µs.
+/// The period over which lines are counted, µs.
 const PERIOD_US: u64 = 1_000_000;
 
-/// A limit of `LINES` log lines a second. Lines beyond the limit are counted and told with the next one.
+/// A limit of `LINES` log lines a second. Lines beyond the limit are counted, and the next line
+/// reports how many there were.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct RateLimit<const LINES: u32> {
     began_us: u64,
@@ -13,7 +14,8 @@ pub struct RateLimit<const LINES: u32> {
     left_out: u64,
 }
 
-/// How many lines were left out before a line. As text it is what the line ends with: nothing if there were none.
+/// The number of lines that were left out before a line. Its text is the ending of that line, which
+/// is empty if there were none.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct LeftOut(pub u64);
 
@@ -27,7 +29,8 @@ impl fmt::Display for LeftOut {
 }
 
 impl<const LINES: u32> RateLimit<LINES> {
-    /// Returns what to put behind a line that may be written now, or `None` if the line has to be left out.
+    /// Returns the ending for a line that may be written now, or `None` if the line has to be left
+    /// out.
     pub fn pass(&mut self, now_us: u64) -> Option<LeftOut> {
         if self.lines == 0 || now_us.saturating_sub(self.began_us) >= PERIOD_US {
             (self.began_us, self.lines) = (now_us, 0);

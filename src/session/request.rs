@@ -1,24 +1,24 @@
-//! Whether a request is one that the target can execute.
+//! The target's check of whether it can execute a request.
 
 use dst_wire::{Device, Header, Kind, Op, Status};
 
 use crate::Violation;
 use crate::transactions::Request;
 
-/// What a request's header comes to.
+/// The result of checking a request's header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Checked {
-    /// It can be executed, once its data is there.
+    /// The request can be executed once its data is complete.
     Execute(Request),
-    /// It is answered with this, once its data (that many bytes) has been passed over.
-    Reject(Status, u32),
+    /// The request is answered with this status, once its data has been skipped.
+    Reject(Status),
 }
 
 /// Checks a request against what was negotiated.
 ///
 /// # Errors
-/// A frame that is no request, an unknown operation, or an amount of data that does not go with the
-/// range: what such a client means can't be known.
+/// The frame is not a request, the operation is unknown, or the amount of data does not match the
+/// range, so the client's intent cannot be known.
 pub fn check(header: &Header, device: &Device, max_transfer: u32) -> Result<Checked, Violation> {
     if header.kind != Kind::Request {
         return Err(Violation::Unexpected(header.kind));
@@ -29,7 +29,7 @@ pub fn check(header: &Header, device: &Device, max_transfer: u32) -> Result<Chec
     if u64::from(header.data_len) != expected {
         return Err(Violation::Data { id: header.id, found: header.data_len, expected });
     }
-    let reject = |status| Ok(Checked::Reject(status, header.data_len));
+    let reject = |status| Ok(Checked::Reject(status));
     if device.read_only && op.modifies() {
         return reject(Status::ReadOnly);
     }
@@ -98,11 +98,11 @@ mod tests {
             (Op::CompareAndWrite, 0, 2, 2048),
         ] {
             let got = check(&header(op, start, count, len), &device(), MAX);
-            assert_eq!(got, Ok(Checked::Reject(Status::OutOfRange, len)), "{op:?} {start} {count}");
+            assert_eq!(got, Ok(Checked::Reject(Status::OutOfRange)), "{op:?} {start} {count}");
         }
         assert_eq!(
             check(&header(Op::Write, 0, 2, 1024), &device(), 512),
-            Ok(Checked::Reject(Status::OutOfRange, 1024))
+            Ok(Checked::Reject(Status::OutOfRange))
         );
     }
 
@@ -112,13 +112,10 @@ mod tests {
         for op in Op::ALL {
             let len = op.request_data(512) as u32;
             let got = check(&header(op, 0, 1, len), &read_only, MAX).unwrap();
-            assert_eq!(got == Checked::Reject(Status::ReadOnly, len), op.modifies(), "{op:?}");
+            assert_eq!(got == Checked::Reject(Status::ReadOnly), op.modifies(), "{op:?}");
         }
         let bare = Device { ops: OpSet::NONE.with(Op::Read), ..device() };
-        assert_eq!(
-            check(&header(Op::Unmap, 0, 1, 0), &bare, MAX),
-            Ok(Checked::Reject(Status::NotSupported, 0))
-        );
+        assert_eq!(check(&header(Op::Unmap, 0, 1, 0), &bare, MAX), Ok(Checked::Reject(Status::NotSupported)));
     }
 
     proptest! {

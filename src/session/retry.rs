@@ -1,13 +1,15 @@
-//! When a client tries again.
+//! The times at which a client tries to reconnect.
 
-/// A first delay is this part of the longest: a target that was gone for a moment is back sooner, a
-/// network that a thousand clients lost at once is not filled with their attempts.
+/// The first delay is the longest divided by this. A target that was gone for a moment is reached
+/// again soon, and a network that a thousand clients lost at once is not flooded with attempts.
 const FIRST_PART: u64 = 8;
 
-/// The times of a client's attempts to reach its target, from the moment it lost it.
+/// The schedule of a client's attempts to reach its target, from the moment at which it lost the
+/// connection.
 ///
-/// The first attempt is made at once; each delay is twice the one before, up to the longest, and up to a
-/// quarter more or less by chance, so that clients that lost a target together do not come back together.
+/// The first attempt is immediate. Each delay is twice the previous one, up to the longest, and
+/// varies at random by up to a quarter, so that clients that lost a target together do not return
+/// together.
 #[derive(Debug, Clone)]
 pub struct Retry {
     longest_us: u64,
@@ -17,19 +19,20 @@ pub struct Retry {
 }
 
 impl Retry {
-    /// Tries at once, then with delays of up to `longest_ms`. `seed` is what chance is made of.
+    /// Creates a schedule whose first attempt is due at once, with delays of up to `longest_ms`
+    /// afterwards. `seed` seeds the random variation.
     pub fn new(longest_ms: u32, seed: u64, now_us: u64) -> Retry {
         let longest_us = u64::from(longest_ms) * 1000;
         Retry { longest_us, delay_us: longest_us / FIRST_PART, next_us: now_us, random: seed | 1 }
     }
 
-    /// Begins anew: the next attempt is due at once.
+    /// Starts again: the next attempt is due at once.
     pub fn restart(&mut self, now_us: u64) {
         self.delay_us = self.longest_us / FIRST_PART;
         self.next_us = now_us;
     }
 
-    /// Whether an attempt is due; if so it counts as begun.
+    /// Returns whether an attempt is due. If so, it counts as begun.
     pub fn begin(&mut self, now_us: u64) -> bool {
         if now_us < self.next_us {
             return false;
@@ -38,19 +41,21 @@ impl Retry {
         true
     }
 
-    /// The attempt failed: the next one is due after the delay.
+    /// Records that the attempt failed. The next one is due after the delay.
     pub fn failed(&mut self, now_us: u64) {
         let delay_us = self.delay_us * 3 / 4 + self.chance(self.delay_us / 2 + 1);
         self.next_us = now_us.saturating_add(delay_us);
         self.delay_us = (self.delay_us * 2).min(self.longest_us);
     }
 
-    /// The attempt failed, and there is another address that was not tried yet: at once.
+    /// Records that the attempt failed while another address has not been tried. The next attempt
+    /// is due at once.
     pub fn failed_here(&mut self, now_us: u64) {
         self.next_us = now_us;
     }
 
-    /// A number below `limit`. Marsaglia's xorshift64 (2003): chance enough to spread attempts.
+    /// Returns a random number below `limit`. Marsaglia's xorshift64 (2003) is random enough to
+    /// spread attempts.
     fn chance(&mut self, limit: u64) -> u64 {
         self.random ^= self.random << 13;
         self.random ^= self.random >> 7;

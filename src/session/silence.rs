@@ -1,8 +1,8 @@
-//! A peer that says nothing, or takes nothing.
+//! Detection of a silent peer.
 
-/// Watches one connection's silence: how long ago the peer last showed a sign of life.
+/// Tracks when the peer of one connection last showed a sign of life.
 ///
-/// Who asks for signs of life is the client, each time that it renews its [lease](crate::lease::Held).
+/// The client provokes signs of life each time it renews its [lease](crate::lease::Held).
 #[derive(Debug, Clone)]
 pub struct Silence {
     timeout_us: u64,
@@ -10,22 +10,22 @@ pub struct Silence {
 }
 
 impl Silence {
-    /// Begins the watch: silence of `timeout_ms` is too long.
+    /// Starts tracking. Silence of `timeout_ms` is too long.
     pub fn new(timeout_ms: u32, now_us: u64) -> Silence {
         Silence { timeout_us: u64::from(timeout_ms) * 1000, heard_us: now_us }
     }
 
-    /// There was a sign of life.
+    /// Records a sign of life.
     pub fn heard(&mut self, now_us: u64) {
         self.heard_us = now_us;
     }
 
-    /// When the last one was.
+    /// Returns the time of the last sign of life, µs.
     pub fn heard_us(&self) -> u64 {
         self.heard_us
     }
 
-    /// Whether the connection is to be given up.
+    /// Returns whether the connection is to be given up.
     pub fn is_too_long(&self, now_us: u64) -> bool {
         now_us.saturating_sub(self.heard_us) >= self.timeout_us
     }

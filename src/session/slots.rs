@@ -1,6 +1,6 @@
-//! The target's record of a queue's transactions: one slot each, as in an NFSv4.1 session (RFC 8881,
-//! section 2.10.6). A client uses a slot again only after its answer, so remembering the last answer of
-//! each slot is remembering every answer that may still be asked for.
+//! The target's record of a queue's transactions, one slot each, as in an NFSv4.1 session (RFC
+//! 8881, section 2.10.6). A client reuses a slot only after it has received the answer. So the last
+//! answer of each slot is every answer that a client may still need.
 
 use dst_wire::{Op, Status};
 
@@ -10,18 +10,18 @@ use crate::transactions::slot_of;
 
 #[derive(Debug, Clone, Copy, Default)]
 struct Slot {
-    /// The transaction that has the slot and is not answered; 0: none.
+    /// The unanswered transaction in the slot; 0: none.
     busy: u64,
-    /// The transaction that was answered last, and how.
+    /// The transaction that was answered last, and its status.
     answered: Option<(u64, Status)>,
 }
 
-/// What is to be done with a request.
+/// The target's decision about a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Arrival {
-    /// Execute it.
+    /// Execute the request.
     Execute,
-    /// It was executed before: give this answer again.
+    /// The request was executed before: repeat this answer.
     Repeat(Status),
 }
 
@@ -32,22 +32,24 @@ pub struct Slots {
 }
 
 impl Slots {
-    /// `credits` slots, none of them used yet.
+    /// Creates `credits` unused slots.
     pub fn new(credits: u16) -> Slots {
         Slots { slots: vec![Slot::default(); credits.into()].into() }
     }
 
-    /// How many there are.
+    /// Returns the number of slots.
     pub fn credits(&self) -> u16 {
         self.slots.len() as u16
     }
 
-    /// A request arrived. Its slot is busy until [`Slots::answered`] or [`Slots::withdraw`].
+    /// Decides about a request that arrived. Its slot is busy until [`Slots::answered`] or
+    /// [`Slots::withdraw`].
     ///
-    /// A read is executed each time: its answer needs the data, and doing it twice changes nothing.
+    /// A read is executed each time it arrives: its answer needs the data, and executing it twice
+    /// changes nothing.
     ///
     /// # Errors
-    /// A slot that was not granted, that is busy, or that has seen a newer transaction.
+    /// The slot was not granted, is busy, or has seen a newer transaction.
     pub fn arrive(&mut self, id: u64, op: Op) -> Result<Arrival, Violation> {
         let (slot, credits) = (slot_of(id), self.credits());
         let entry = self.slots.get_mut(usize::from(slot)).ok_or(Violation::Slot { id, slot, credits })?;
@@ -70,7 +72,7 @@ impl Slots {
         Ok(arrival)
     }
 
-    /// The transaction in this slot has its outcome. Gives its id.
+    /// Records the status of the transaction in this slot, and returns its id.
     pub fn answered(&mut self, slot: u16, status: Status) -> u64 {
         let entry = &mut self.slots[usize::from(slot)];
         assert!(entry.busy != 0, "slot {slot} is not busy");
@@ -79,7 +81,7 @@ impl Slots {
         id
     }
 
-    /// The transaction in this slot was not executed and is forgotten. Gives its id.
+    /// Forgets the transaction in this slot, which was not executed, and returns its id.
     pub fn withdraw(&mut self, slot: u16) -> u64 {
         std::mem::take(&mut self.slots[usize::from(slot)].busy)
     }

@@ -141,11 +141,6 @@ impl<T> Transactions<T> {
         }
     }
 
-    /// Slots in the slab.
-    pub fn capacity(&self) -> u16 {
-        self.slots.len() as u16
-    }
-
     /// Transactions that have begun and not finished.
     pub fn outstanding(&self) -> usize {
         self.outstanding

@@ -1,23 +1,27 @@
-//! Some records in one buffer, to be encrypted or decrypted together: here, or by a worker.
+//! Records in one buffer that are encrypted or decrypted together, on the I/O thread or by a
+//! worker.
 
 use dst_security::{RECORD_HEADER_LEN, RECORD_MAX, RECORD_OVERHEAD, RecordError, Ticket};
 use dst_wire::HEADER_LEN;
 use dst_workers::Job;
 use spdk::iov::Iov;
 
-/// Records of full size that a buffer has room for: 128 KiB of data, about as much as is worth a system call.
+/// The number of records of full size that a buffer holds: 128 KiB of data, about as much as is
+/// worth a system call.
 const FULL_RECORDS: usize = if cfg!(feature = "simulator") { 2 } else { 8 };
 
-/// Bytes of a buffer.
+/// The size of a buffer in bytes.
 pub const BUFFER: usize = FULL_RECORDS * (RECORD_MAX + RECORD_OVERHEAD);
 
-/// Bytes of one large I/O with its header: about what a buffer takes, and a socket at once.
+/// The size of one large I/O with its header, in bytes: about what a buffer holds, and what a
+/// socket accepts at once.
 pub const AT_ONCE: usize = FULL_RECORDS * RECORD_MAX + HEADER_LEN;
 
-/// Most records in a batch that is handed over. Of smaller ones, fewer bytes are.
+/// The maximum number of records in a batch that is handed over. A batch of small records therefore
+/// has fewer bytes.
 pub const RECORDS_MAX: usize = 64;
 
-/// What is to be done with the records.
+/// What to do with the records.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Work {
     /// Encrypt.
@@ -26,23 +30,23 @@ pub enum Work {
     Open,
 }
 
-/// Records, one behind the other.
+/// Records, back to back.
 pub struct Batch {
-    /// Its place in the order of its direction's batches.
+    /// The batch's number, counted in the order of its direction's batches.
     pub number: u64,
     pub buffer: Box<[u8]>,
-    /// Bytes of records.
+    /// The end of the records in the buffer.
     pub filled: usize,
-    /// Where each begins that is to be worked on, with its ticket.
+    /// The start of each record that is still to be encrypted or decrypted, with its ticket.
     todo: Vec<(usize, Ticket)>,
-    /// Bytes of the data in each record, from the first on that was not taken yet.
+    /// The size of the data in each record, in bytes.
     lens: Vec<usize>,
-    /// Records that were taken, and bytes of the next one.
+    /// The number of records that were taken completely, and of bytes taken of the next one.
     taken: (usize, usize),
-    /// Where that record begins.
+    /// The start of that next record.
     at: usize,
     work: Work,
-    /// What was wrong with one of them.
+    /// The error of the first record that could not be decrypted.
     pub error: Option<RecordError>,
 }
 
@@ -78,7 +82,7 @@ impl Batch {
         })
     }
 
-    /// Nothing is in it any more.
+    /// Empties the batch.
     pub fn clear(&mut self) {
         self.filled = 0;
         self.todo.clear();
@@ -87,13 +91,13 @@ impl Batch {
         self.at = 0;
     }
 
-    /// Its records begin there.
+    /// Sets the position in the buffer at which the records begin.
     pub fn begin_at(&mut self, start: usize) {
         self.filled = start;
         self.at = start;
     }
 
-    /// Adds a record that is in the buffer, behind those that were added.
+    /// Adds a record that is already in the buffer, after those added before.
     pub fn add(&mut self, ticket: Ticket) {
         self.lens.push(ticket.record_len() - RECORD_OVERHEAD);
         let start = self.filled;
@@ -101,8 +105,9 @@ impl Batch {
         self.todo.push((start, ticket));
     }
 
-    /// Adds records of the pieces' next bytes, as many as there is room for. Those of large pieces are encrypted at
-    /// once, from where they are, if nobody else is to do it. Gives how many bytes were taken.
+    /// Fills the buffer with records made of the next bytes of `pieces`, and returns how many bytes
+    /// were taken. With `at_once`, the records are encrypted here, those of large pieces straight
+    /// from their source; without it, a worker encrypts them later.
     pub fn fill(
         &mut self,
         pieces: &mut Pieces<'_, '_>,
@@ -124,7 +129,8 @@ impl Batch {
             let mut len = 0;
             while let Some(piece) = pieces.peek().filter(|_| len < data.len()) {
                 if piece.len() >= RECORD_MAX && len > 0 {
-                    // It begins a record of its own, which can be decrypted to where it belongs.
+                    // The large piece begins a record of its own, which can be decrypted straight
+                    // to its destination.
                     break;
                 }
                 let part = piece.len().min(data.len() - len);
@@ -146,7 +152,7 @@ impl Batch {
         taken
     }
 
-    /// Copies decrypted bytes out, as many as there are and have room. Gives how many.
+    /// Copies decrypted bytes into `room`, as many as there are and fit, and returns how many.
     pub fn take(&mut self, room: &mut [u8]) -> usize {
         let mut done = 0;
         while done < room.len()
@@ -165,13 +171,13 @@ impl Batch {
         done
     }
 
-    /// Whether all was taken.
+    /// Returns whether all bytes were taken.
     pub fn is_used_up(&self) -> bool {
         self.taken.0 == self.lens.len()
     }
 }
 
-/// The bytes of a list, from its beginning to its end.
+/// A cursor over the bytes of an I/O vector.
 pub struct Pieces<'a, 'b> {
     iov: &'b Iov<'a>,
     index: usize,
@@ -184,12 +190,12 @@ impl<'a, 'b> Pieces<'a, 'b> {
         Pieces { iov, index: 0, at: 0, left: iov.len_bytes() }
     }
 
-    /// Bytes that were not taken.
+    /// Returns how many bytes were not taken.
     pub fn left(&self) -> usize {
         self.left
     }
 
-    /// What is left of the piece at hand. None is empty.
+    /// Returns the rest of the current piece, which is never empty.
     fn peek(&self) -> Option<&'a [u8]> {
         self.iov.slice(self.index).map(|piece| &piece[self.at..])
     }

@@ -1,15 +1,16 @@
-//! The keys with which a connection is secured, from where they are kept.
+//! Reading the keys that secure a connection.
 
 use std::path::Path;
 
 use dst_security::{Psk, psk};
 use dst_session::access::KeySource;
 
-/// The keys that are there now: read for each handshake, so that they can be replaced, and kept by nobody. A few system
-/// calls: not for where I/O waits.
+/// Returns the keys that `source` holds now. They are read for each handshake, so that they can be
+/// replaced, and never kept. Reading takes a few system calls, so it must not happen where I/O
+/// waits.
 ///
 /// # Errors
-/// What is wrong, with the source's name, and nothing of its content.
+/// A text that says what is wrong, with the name of the source and nothing of its content.
 pub fn read_keys(source: &KeySource) -> Result<Vec<Psk>, String> {
     let text = match source {
         KeySource::File(path) => {

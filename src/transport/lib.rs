@@ -1,8 +1,8 @@
-//! Moves frames over an SPDK socket, in batches: one system call for as many as are there.
+//! Moves frames over an SPDK socket in batches: one system call moves as many frames as are there.
 //!
-//! Both sides use it: [`Receiver`] for what comes in, [`Outbox`] for the few control frames that go out
-//! between requests and answers, [`Stream`] for the bytes of both, encrypted or not, with keys that come from
-//! [`read_keys`].
+//! Both sides use this crate: [`Receiver`] for incoming frames, [`Outbox`] for the few control
+//! frames that go out between requests and answers, and [`Stream`] for the bytes of both, encrypted
+//! or not. [`read_keys`] reads the keys.
 
 #![forbid(unsafe_code)]
 
@@ -22,40 +22,40 @@ pub use workers::{set_workers, workers};
 
 use thiserror::Error;
 
-/// Why a connection is over.
+/// The reason why a connection ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum Broken {
-    /// The peer closed it.
+    /// The peer closed the connection.
     #[error("the peer closed the connection")]
     Closed,
     /// The socket failed.
     #[error("{0}")]
     Socket(spdk::Errno),
-    /// The peer sent what it may not.
+    /// The peer violated the protocol.
     #[error("protocol violation: {0}")]
     Violation(#[from] dst_session::Violation),
-    /// A record that the peer did not send so.
+    /// A record is not as the peer sent it.
     #[error("not secure: {0}")]
     Record(#[from] dst_security::RecordError),
-    /// Nothing was heard for the keep-alive time-out.
+    /// Nothing was received for the keep-alive time.
     #[error("nothing heard for {0} ms")]
     Silent(u64),
-    /// A transaction was not answered in its time.
+    /// A transaction was not answered before its deadline.
     #[error("a transaction was not answered for {0} ms")]
     Unanswered(u64),
     /// The session was given up.
     #[error("the session is over")]
     SessionOver,
-    /// A reset has to wait for a credit, which what it is to end has.
+    /// A reset needs a credit, but the requests that it is to end have all of them.
     #[error("a reset came while all its requests are outstanding")]
     ResetWaits,
-    /// The peer took nothing of what waits for it for the keep-alive time-out.
-    #[error("the peer took nothing for {0} ms")]
+    /// For the keep-alive time, the peer received nothing of what waits for it.
+    #[error("the peer received nothing for {0} ms")]
     NotTaking(u64),
-    /// The handshake was not over in its time.
+    /// The handshake was not complete within its time limit.
     #[error("it was not let in within {0} ms")]
     HandshakeTime(u64),
-    /// The client did not renew its lease: nothing that it sent is executed any more.
+    /// The client did not renew its lease: nothing more that it sent is executed.
     #[error("its lease is over, it was last renewed {0} ms ago")]
     LeaseOver(u64),
 }

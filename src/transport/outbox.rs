@@ -1,11 +1,12 @@
-//! Control frames on their way out.
+//! Control frames to be sent.
 
 use dst_wire::Header;
 
 /// A small queue of bytes: handshake messages, keep-alives, events.
 ///
-/// It is sent between frames of the transactions, never inside one. What a peer can make it hold is
-/// bounded: a keep-alive is answered once while the answer before it still waits.
+/// Its frames are sent between those of transactions, never inside one. A peer can make it hold
+/// only a bounded amount, since a keep-alive is answered at most once while the previous answer
+/// still waits.
 #[derive(Debug)]
 pub struct Outbox {
     bytes: Vec<u8>,
@@ -13,7 +14,7 @@ pub struct Outbox {
 }
 
 impl Outbox {
-    /// An empty one, with room so that keep-alives do not allocate.
+    /// Creates an empty outbox with enough room that keep-alives do not allocate.
     pub fn new() -> Outbox {
         Outbox { bytes: Vec::with_capacity(256), sent: 0 }
     }
@@ -21,24 +22,24 @@ impl Outbox {
     /// Appends a frame; the header's `data_len` is set from `data`.
     pub fn push(&mut self, mut header: Header, data: &[u8]) {
         header.data_len = data.len() as u32;
-        // Otherwise a peer that never quite lets it get empty would make it grow for ever.
+        // Otherwise, a peer that never lets the outbox become empty would make it grow for ever.
         self.bytes.drain(..self.sent);
         self.sent = 0;
         self.bytes.extend_from_slice(&header.encode());
         self.bytes.extend_from_slice(data);
     }
 
-    /// What waits to be sent.
+    /// Returns the bytes that wait to be sent.
     pub fn pending(&self) -> &[u8] {
         &self.bytes[self.sent..]
     }
 
-    /// Whether nothing waits.
+    /// Returns whether nothing waits.
     pub fn is_empty(&self) -> bool {
         self.pending().is_empty()
     }
 
-    /// Notes that `len` bytes of [`Outbox::pending`] were sent.
+    /// Records that `len` bytes of [`Outbox::pending`] were sent.
     pub fn sent(&mut self, len: usize) {
         self.sent += len;
         assert!(self.sent <= self.bytes.len(), "more was sent than there was");

@@ -1,4 +1,5 @@
-//! What comes in: small frames many at a time through one buffer, large data straight to its place.
+//! Receiving: many small frames at a time through one buffer, large data straight to its
+//! destination.
 
 use dst_session::Violation;
 use dst_session::deframer::{Deframer, Piece};
@@ -7,97 +8,101 @@ use spdk::iov::IovMut;
 
 use crate::{Broken, Stream};
 
-/// Bytes of a receive buffer. 256 KiB is about 60 answers of 4 KiB a system call.
+/// The size of a receive buffer in bytes. 256 KiB hold about 60 answers of 4 KiB a system call.
 pub const RECEIVE_BUFFER: usize = if cfg!(feature = "simulator") { 8 << 10 } else { 256 << 10 };
 
-/// From how many bytes of data on a frame is large: the data is received straight to its place. Below, one more
-/// system call costs more than the copy (16 KiB, depth 32: 204 thousand writes a second so, 258 copied).
+/// The size from which a frame's data is large, in bytes, and is received straight into its
+/// destination. Below this, one more system call costs more than a copy (16 KiB, depth 32: 204
+/// thousand writes a second without the copy, 258 with it).
 const DIRECT_MIN: usize = if cfg!(feature = "simulator") { 4 << 10 } else { 32 << 10 };
 
-/// Bytes received behind direct data, or after a large frame: enough for the next headers, little enough
-/// that hardly any of the next large frame has to be copied.
+/// How many bytes are received after direct data or a large frame: enough for the next headers, and
+/// so few that hardly any of the next large frame has to be copied.
 const AFTER_LARGE: usize = 512;
 
-/// Most system calls in one [`Receiver::pump`], so that one connection can't keep a reactor for itself.
+/// The maximum number of system calls in one [`Receiver::pump`], so that one connection cannot
+/// monopolise a reactor.
 const ROUNDS: usize = 8;
 
 /// What to do after a header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Flow {
-    /// Go on with the frame's data.
+    /// Continue with the frame's data.
     Go,
-    /// There is no place for it now: show the header again later.
+    /// There is no room for the frame now: pass the header again later.
     Stall,
 }
 
-/// Who takes the frames of a connection.
+/// The consumer of a connection's frames.
 pub trait Frames {
-    /// A frame begins.
+    /// Begins a frame.
     ///
     /// # Errors
-    /// What the peer may not send: the connection is over.
+    /// The peer violated the protocol, and the connection ends.
     fn header(&mut self, header: &Header) -> Result<Flow, Violation>;
 
-    /// The next bytes of its data.
+    /// Takes the next bytes of the frame's data.
     fn data(&mut self, bytes: &[u8]) -> Result<(), Violation>;
 
-    /// Adds the place of the rest of its data to `iov`; gives how many bytes were added. 0: the data has
-    /// to come through [`Frames::data`].
+    /// Adds the destination of the rest of the frame's data to `iov`, and returns its size in
+    /// bytes. 0 means that the data has to come through [`Frames::data`].
     fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize;
 
-    /// So many bytes were received straight to that place.
+    /// Records that `len` bytes were received straight into that destination.
     fn placed(&mut self, len: usize);
 
-    /// The frame is complete.
+    /// Ends the frame, which is complete.
     ///
     /// # Errors
-    /// What the peer may not send: the connection is over.
+    /// The peer violated the protocol, and the connection ends.
     fn end(&mut self) -> Result<(), Violation>;
 }
 
-/// What a call of [`Receiver::pump`] did.
+/// The result of [`Receiver::pump`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Pumped {
-    /// Bytes that came in.
+    /// The number of bytes received.
     pub received: usize,
-    /// A frame could not be taken: call again when there is room. The buffer holds unread bytes.
+    /// Whether a frame could not be taken. Then the buffer holds unread bytes, and the caller calls
+    /// again when there is room.
     pub stalled: bool,
 }
 
-/// One connection's place in its incoming stream.
+/// The position in a connection's incoming stream.
 ///
-/// The buffer is the caller's, and only needed until the next call while [`Receiver::holds_bytes`].
+/// The buffer belongs to the caller, who must keep its contents until the next call only while
+/// [`Receiver::holds_bytes`].
 #[derive(Debug, Default)]
 pub struct Receiver {
     deframer: Deframer,
     stalled: Option<Header>,
-    /// The buffer's unread bytes.
+    /// The range of the buffer's unread bytes.
     unread: std::ops::Range<usize>,
-    /// Whether the frame that has begun, or the last one, is large.
+    /// Whether the current frame, or else the last one, is large.
     is_large: bool,
 }
 
 impl Receiver {
-    /// At the start of a stream.
+    /// Creates a receiver at the start of a stream.
     pub fn new() -> Receiver {
         Receiver::default()
     }
 
-    /// Whether the buffer has bytes that were not looked at yet.
+    /// Returns whether the buffer has unread bytes.
     pub fn holds_bytes(&self) -> bool {
         !self.unread.is_empty()
     }
 
-    /// Whether a frame has begun, or bytes that were received wait to be looked at.
+    /// Returns whether a frame has begun and not ended, or the buffer has unread bytes.
     pub fn is_mid_stream(&self) -> bool {
         self.holds_bytes() || self.deframer.is_mid_frame()
     }
 
-    /// Receives what is there and hands it to `frames`, until the socket is drained, a frame can't be
-    /// taken, or it has been long enough.
+    /// Receives and passes everything to `frames`, until the socket is empty, a frame cannot be
+    /// taken, or `ROUNDS` system calls were made.
     ///
     /// # Errors
-    /// The connection is over.
+    /// The connection has ended.
     pub fn pump(
         &mut self,
         stream: &mut Stream,
@@ -110,7 +115,7 @@ impl Receiver {
             if !self.parse(buf, frames)? {
                 return Ok(Pumped { received, stalled: true });
             }
-            // What the stream holds, the socket tells nobody of any more.
+            // The socket does not report bytes again that the stream already holds.
             if round >= ROUNDS && !stream.holds_bytes() {
                 break;
             }
@@ -124,7 +129,7 @@ impl Receiver {
         Ok(Pumped { received, stalled })
     }
 
-    /// One system call. Gives the bytes that came and the bytes that there was room for.
+    /// Makes one system call. Returns how many bytes came and for how many there was room.
     fn receive(
         &mut self,
         stream: &mut Stream,
@@ -138,7 +143,7 @@ impl Receiver {
             let mut iov = IovMut::new();
             direct = frames.place(&mut iov);
             if direct > 0 && !iov.is_full() {
-                // Bytes of the next frame may only follow when this one's rest fits entirely.
+                // Bytes of the next frame may follow only if all the rest of this one fits.
                 wanted = direct;
                 if direct == self.deframer.data_left() {
                     let tail = AFTER_LARGE.min(buf.len());
@@ -148,7 +153,7 @@ impl Receiver {
             } else if direct > 0 {
                 wanted = direct;
             } else {
-                // Nobody wants it: the more at once, the better.
+                // The data has no destination: skip as much at once as fits.
                 wanted = buf.len();
                 iov.push(buf);
             }
@@ -173,11 +178,11 @@ impl Receiver {
         Ok((got, wanted))
     }
 
-    /// Hands over what is in the buffer. `false`: a frame could not be taken.
+    /// Passes the contents of the buffer on. Returns false if a frame could not be taken.
     fn parse(&mut self, buf: &[u8], frames: &mut impl Frames) -> Result<bool, Broken> {
         let result = self.parse_unread(buf, frames);
         if self.unread.is_empty() {
-            // The next call may come with another buffer, and a shorter one.
+            // The next call may pass another, shorter buffer.
             self.unread = 0..0;
         }
         result

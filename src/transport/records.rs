@@ -8,22 +8,24 @@ use crate::Broken;
 use crate::batch::{AT_ONCE, BUFFER, Batch, Pieces, RECORDS_MAX, Work};
 use crate::workers::{DEPTH, HAND_OVER, Line, has_workers};
 
-/// Receives that fill the buffer in one turn, from which on what comes is handed over to workers, until a turn has none. One
-/// large I/O, or 32 of 4 KiB, fill it once: who waits for these has them sooner if they are decrypted at once.
+/// If this many receives fill the buffer in one turn, records are handed over to workers from then
+/// on, until a turn in which no receive fills it. One large I/O, or 32 of 4 KiB, fill the buffer
+/// once; they complete sooner if they are decrypted at once.
 const FILLS_MIN: u32 = 2;
 
-/// Most records that are opened in one turn, so that one connection can't keep a reactor for itself. As many bytes as a turn
-/// receives, 1 MiB, are 64 records of full size, or this many of 1 KiB; but 50,000 of one byte. If each of those changes the
-/// key, it takes 4 µs: this many take 4 ms.
+/// The maximum number of records that are decrypted in one turn, so that one connection cannot
+/// monopolise a reactor. The 1 MiB that a turn receives are 64 records of full size or this many of
+/// 1 KiB, but 50,000 of one byte. A record of one byte that changes the key takes 4 µs, so this
+/// many take 4 ms.
 const RECORDS_A_TURN: usize = if cfg!(feature = "simulator") { 4 } else { 1024 };
 
 /// Records on their way to the socket.
 pub struct Outgoing {
     keys: Keys,
     line: Line,
-    /// Bytes of the first batch that are with the socket.
+    /// How many bytes of the first batch the socket has accepted.
     sent: usize,
-    /// Bytes of all batches that are not.
+    /// How many bytes of all batches the socket has not accepted.
     pub unsent: usize,
 }
 
@@ -34,14 +36,14 @@ impl Outgoing {
         Outgoing { keys, line, sent: 0, unsent: 0 }
     }
 
-    /// Takes bytes, and sends what the socket takes. Gives how many were taken.
+    /// Takes bytes, sends as much as the socket accepts, and returns how many bytes were taken.
     pub fn writev(&mut self, sock: &Sock, iov: &Iov<'_>) -> Result<usize, Broken> {
         let mut taken = 0;
         let mut pieces = Pieces::new(iov);
         loop {
             self.flush(sock)?;
             let is_handed_over = self.hands_over(&pieces);
-            // Without workers there is nothing to be gained by having more than one.
+            // Without workers, more than one batch gains nothing.
             if pieces.left() == 0 || self.line.len() >= if is_handed_over { DEPTH } else { 1 } {
                 return Ok(taken);
             }
@@ -56,14 +58,15 @@ impl Outgoing {
         }
     }
 
-    /// Whether it is worth it to have workers do the next of the pieces: if there is more than goes at once, or if they
-    /// have to wait for what is before them anyway. One large I/O alone is done sooner here.
+    /// Returns whether workers should encrypt the next pieces: if there is more than is sent at
+    /// once, or if the pieces have to wait for earlier batches anyway. A single large I/O is
+    /// encrypted sooner here.
     fn hands_over(&self, pieces: &Pieces<'_, '_>) -> bool {
         let least = if self.line.is_empty() { AT_ONCE + 1 } else { HAND_OVER };
         pieces.left() >= least && has_workers()
     }
 
-    /// Sends what is ready, in order, as much as the socket takes.
+    /// Sends finished batches in order, as much as the socket accepts.
     fn flush(&mut self, sock: &Sock) -> Result<(), Broken> {
         while let Some(batch) = self.line.front() {
             let mut iov = Iov::new();
@@ -83,26 +86,26 @@ impl Outgoing {
     }
 }
 
-/// Records that came from the socket.
+/// Records received from the socket.
 pub struct Incoming {
     keys: Keys,
     buffer: Box<[u8]>,
-    /// What of the buffer is not decrypted yet.
+    /// The part of the buffer that is not decrypted yet.
     sealed: std::ops::Range<usize>,
-    /// What is decrypted and was not taken yet. In front of `sealed`.
+    /// The part of the buffer that is decrypted and not taken yet. It precedes `sealed`.
     opened: std::ops::Range<usize>,
-    /// What came before all that.
+    /// The batches that were received before the contents of the buffer.
     line: Line,
-    /// System calls that it may make yet.
+    /// The system calls left in this turn.
     calls: usize,
-    /// Records that it may open yet.
+    /// The records that may still be decrypted in this turn.
     records: usize,
-    /// How many of this turn's receives have filled the buffer, and whether there were any others.
+    /// How many of this turn's receives have filled the buffer, and whether there was any receive.
     fills: u32,
     has_received: bool,
-    /// So much comes that workers are worth it.
+    /// Whether so much is coming in that workers are worth using.
     is_deep: bool,
-    /// The peer has closed.
+    /// Whether the peer has closed.
     has_ended: bool,
 }
 
@@ -124,7 +127,7 @@ impl Incoming {
         }
     }
 
-    /// Begins a turn, in which it may make so many system calls.
+    /// Begins a turn of at most `calls` system calls.
     pub fn begin_turn(&mut self, calls: usize) {
         self.calls = calls;
         self.records = RECORDS_A_TURN;
@@ -132,7 +135,7 @@ impl Incoming {
         (self.fills, self.has_received) = (0, false);
     }
 
-    /// The next record, if all of it is there.
+    /// Returns the header of the next record, if the whole record is there.
     fn next(&self) -> Result<Option<RecordHeader>, Broken> {
         self.record_at(self.sealed.start)
     }
@@ -144,14 +147,15 @@ impl Incoming {
         Ok((sealed.len() >= header.record_len()).then_some(header))
     }
 
-    /// Whether it holds what can be read at once.
+    /// Returns whether bytes can be read without receiving any.
     pub fn holds_bytes(&self) -> bool {
-        // One that is none has to be looked at, too.
+        // An invalid record has to be read, too, so that the error is reported.
         let may_open = self.line.is_empty() && self.records > 0;
         !self.opened.is_empty() || may_open && !matches!(self.next(), Ok(None))
     }
 
-    /// Whether workers have some of it, or there was more than a turn may open.
+    /// Returns whether workers have records, or records are left over from a turn that reached its
+    /// limit.
     pub fn is_away(&self) -> bool {
         !self.line.is_empty() || self.records == 0 && !matches!(self.next(), Ok(None))
     }
@@ -201,7 +205,8 @@ impl Incoming {
         })
     }
 
-    /// Bytes of the first batch of the line, if its records are decrypted.
+    /// Takes bytes from the first batch of the line, if its records are decrypted. Returns how
+    /// many.
     fn take_first(&mut self, room: &mut [u8]) -> Result<usize, Broken> {
         let Some(batch) = self.line.front() else { return Ok(0) };
         if let Some(error) = batch.error {
@@ -222,7 +227,8 @@ impl Incoming {
         len
     }
 
-    /// Decrypts the next record: to where it belongs if all of it does. Gives how many bytes are there.
+    /// Decrypts the next record, straight into `room` if all of it fits. Returns how many bytes are
+    /// in `room`.
     fn open(&mut self, header: RecordHeader, room: &mut [u8]) -> Result<usize, Broken> {
         let record = self.sealed.start..self.sealed.start + header.record_len();
         let ticket = self.keys.receive(header)?;
@@ -238,10 +244,11 @@ impl Incoming {
         Ok(self.take_opened(room))
     }
 
-    /// Hands the records over that are there, if they are worth it. Nothing else of the buffer is in use.
+    /// Hands the received records over to workers, if they are worth it. Returns whether it did.
+    /// Nothing else in the buffer may be in use.
     fn hand_over(&mut self) -> Result<bool, Broken> {
         let (mut end, mut records) = (self.sealed.start, 0);
-        // Their keys are made here.
+
         while records < RECORDS_MAX.min(self.records)
             && let Some(header) = self.record_at(end)?
         {
@@ -266,7 +273,8 @@ impl Incoming {
         Ok(true)
     }
 
-    /// Nothing can be read as it is. Whether it is worth another look.
+    /// Receives more, because nothing can be read from what is there. Returns whether reading again
+    /// may succeed.
     fn more(
         &mut self,
         recv: &mut impl FnMut(&mut [u8]) -> spdk::Result<Option<usize>>,
@@ -309,7 +317,7 @@ mod tests {
     use dst_wire::Cipher;
     use dst_wire::secure::{Offer, Secure};
 
-    /// What a client sends with, and what its target receives with.
+    /// Returns the keys with which a client sends and its target receives.
     fn keys() -> (Keys, Keys) {
         let psks = psk::parse(format!("DST-PSK-1\n{}\n", "5a".repeat(32)).as_bytes()).unwrap();
         let ciphers = vec![Cipher::Aes128Gcm as u8];
@@ -319,7 +327,7 @@ mod tests {
         (initiator.finish(&answer).unwrap().send, target.receive)
     }
 
-    /// Records of one byte each: the bytes of `data`.
+    /// Returns a record of one byte for each byte of `data`.
     fn seal(keys: &mut Keys, data: &[u8]) -> Vec<u8> {
         let mut sealed = Vec::new();
         for &byte in data {
@@ -337,7 +345,7 @@ mod tests {
         let data: Vec<u8> = (0..2 * RECORDS_A_TURN + 100).map(|i| i as u8).collect();
         let sealed = seal(&mut client, &data);
         let mut incoming = Incoming::new(target);
-        // A socket that has all of it at once, and then tells nothing more.
+        // A socket that has all the records at once and reports nothing afterwards.
         let mut at = 0;
         let mut recv = |buffer: &mut [u8]| {
             let len = buffer.len().min(sealed.len() - at);
@@ -350,7 +358,7 @@ mod tests {
             incoming.begin_turn(8);
             turns += 1;
             let before = received.len();
-            // As a receiver does it, for whose frames one read may be too little.
+            // Like a receiver, for whose frames one read may be too little.
             loop {
                 let mut buffer = [0; 1000];
                 let mut iov = IovMut::new();

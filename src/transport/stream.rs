@@ -1,8 +1,9 @@
-//! A connection's bytes: as they are, or, once it is secured, in records.
+//! A connection's bytes: in clear, or in records once the connection is secured.
 //!
-//! Whoever uses it sees bytes in both cases. Securing a connection changes what the socket carries, and where
-//! copies are made: of small pieces, which travel together in one record, one on each side; of large ones none, they are
-//! encrypted from where they are and decrypted to where they belong.
+//! The user of a stream sees plain bytes in both cases. Securing a connection changes what the
+//! socket carries and what is copied. Each side copies small pieces once, since they share a
+//! record. Large pieces are not copied: they are encrypted from their source and decrypted to their
+//! destination.
 
 use dst_security::Secured;
 use dst_wire::Cipher;
@@ -12,7 +13,7 @@ use spdk::sock::Sock;
 use crate::Broken;
 use crate::records::{Incoming, Outgoing};
 
-/// A connection's socket.
+/// A connection's socket, with or without encryption.
 pub struct Stream {
     sock: Sock,
     secured: Option<Box<Records>>,
@@ -26,12 +27,12 @@ struct Records {
 }
 
 impl Stream {
-    /// A socket whose bytes are what they are.
+    /// Creates a stream of bytes in clear.
     pub fn new(sock: Sock) -> Stream {
         Stream { sock, secured: None }
     }
 
-    /// From the next byte on, in both directions, there are records. Allocates their buffers.
+    /// Switches both directions to records from the next byte on. Allocates their buffers.
     pub fn secure(&mut self, secured: Secured) {
         self.secured = Some(Box::new(Records {
             cipher: secured.cipher,
@@ -40,26 +41,26 @@ impl Stream {
         }));
     }
 
-    /// To be put among others that are looked at together.
+    /// Returns the socket, for adding it to a socket group.
     pub fn sock(&self) -> &Sock {
         &self.sock
     }
 
-    /// How it is secured.
+    /// Returns the cipher in use.
     pub fn cipher(&self) -> Cipher {
         self.secured.as_ref().map_or(Cipher::None, |records| records.cipher)
     }
 
-    /// Bytes on the wire's side that were taken and wait for the socket.
+    /// Returns how many encrypted bytes wait for the socket.
     pub fn unsent(&self) -> usize {
         self.secured.as_ref().map_or(0, |records| records.outgoing.unsent)
     }
 
-    /// Sends; gives how many bytes were taken, which need not be kept any more. 0: the socket takes nothing now.
-    /// An empty list sends what was taken before.
+    /// Sends bytes, and returns how many were taken; the caller need not keep those. 0 means that
+    /// the socket accepts nothing now. An empty vector sends what was taken before.
     ///
     /// # Errors
-    /// The connection is over.
+    /// The connection has ended.
     pub fn writev(&mut self, iov: &Iov<'_>) -> Result<usize, Broken> {
         match &mut self.secured {
             None if iov.is_empty() => Ok(0),
@@ -68,18 +69,18 @@ impl Stream {
         }
     }
 
-    /// Begins a turn, in which records are received with so many system calls at most.
+    /// Begins a turn, in which records are received with at most `calls` system calls.
     pub fn begin_turn(&mut self, calls: usize) {
         if let Some(records) = &mut self.secured {
             records.incoming.begin_turn(calls);
         }
     }
 
-    /// Receives into the pieces of `iov`, in their order. `None`: nothing is there; 0: the peer has closed.
-    /// Fewer bytes than there is room for: that was all.
+    /// Receives into the pieces of `iov`, in order, and returns the number of bytes: `None` if
+    /// nothing is there, 0 if the peer has closed. If fewer bytes come than fit, no more are there.
     ///
     /// # Errors
-    /// The connection is over.
+    /// The connection has ended.
     pub fn readv(&mut self, iov: &mut IovMut<'_>) -> Result<Option<usize>, Broken> {
         match &mut self.secured {
             None => self.sock.readv(iov).map_err(Broken::Socket),
@@ -87,10 +88,10 @@ impl Stream {
         }
     }
 
-    /// Receives into `buf`; otherwise as [`Stream::readv`].
+    /// Receives into `buf`, otherwise like [`Stream::readv`].
     ///
     /// # Errors
-    /// The connection is over.
+    /// The connection has ended.
     pub fn recv(&mut self, buf: &mut [u8]) -> Result<Option<usize>, Broken> {
         match &mut self.secured {
             None => self.sock.recv(buf).map_err(Broken::Socket),
@@ -102,12 +103,13 @@ impl Stream {
         }
     }
 
-    /// Whether workers have some of what came: to be looked at again although the socket tells nothing.
+    /// Returns whether workers have received records, so that the caller must read again although
+    /// the socket reports nothing.
     pub fn is_away(&self) -> bool {
         self.secured.as_ref().is_some_and(|records| records.incoming.is_away())
     }
 
-    /// Whether bytes are there that the socket will not tell of any more.
+    /// Returns whether the stream holds bytes that the socket will not report again.
     pub fn holds_bytes(&self) -> bool {
         self.secured.as_ref().is_some_and(|records| records.incoming.holds_bytes())
     }

@@ -1,4 +1,4 @@
-//! The process's crypto workers, and a connection's batches that are with them.
+//! The crypto workers of the process, and the batches of a connection that are with them.
 
 use std::collections::VecDeque;
 use std::sync::OnceLock;
@@ -7,12 +7,13 @@ use dst_workers::{Job, Pool, Port, WorkerStats, WorkersError};
 
 use crate::batch::Batch;
 
-/// Bytes from which on what has to wait anyway is worth handing over: to hand it over and to take it back costs an I/O thread
-/// some 50 ns and one more copy of the data, encrypting 16 KiB costs it 2 µs.
+/// The size from which data that has to wait anyway is worth handing over, in bytes. Handing it
+/// over and taking it back costs an I/O thread some 50 ns and one more copy of the data; encrypting
+/// 16 KiB costs it 2 µs.
 pub const HAND_OVER: usize = 16 << 10;
 
-/// Batches of one direction of a connection that are under way at once: one that is filled, one that is sent, and two
-/// with workers. 128 KiB each.
+/// The maximum number of batches, 128 KiB each, that one direction of a connection has under way:
+/// one being filled, one being sent, and two with workers.
 pub const DEPTH: usize = 4;
 
 static POOL: OnceLock<Pool<Batch>> = OnceLock::new();
@@ -23,21 +24,21 @@ fn pool() -> &'static Pool<Batch> {
     })
 }
 
-/// One worker on each of these CPUs, and none elsewhere, while records go on being encrypted. Waits for none of
-/// them.
+/// Runs one worker on each of these CPUs and none elsewhere. Encryption continues meanwhile, and
+/// the call does not wait for any worker.
 ///
 /// # Errors
-/// See [`WorkersError`]: all is as before.
+/// See [`WorkersError`]. After an error, the workers are as before.
 pub fn set_workers(cpus: &[u32]) -> Result<(), WorkersError> {
     pool().set_cpus(cpus)
 }
 
-/// What each worker has done, in the order of their CPUs.
+/// Returns the statistics of each worker, in the order of their CPUs.
 pub fn workers() -> Vec<WorkerStats> {
     POOL.get().map(Pool::stats).unwrap_or_default()
 }
 
-/// Whether there are workers, and one of them is awake. HOT.
+/// Returns whether a worker is awake. HOT.
 pub fn has_workers() -> bool {
     POOL.get().is_some_and(Pool::is_ready)
 }
@@ -45,12 +46,12 @@ pub fn has_workers() -> bool {
 /// The batches of one direction, in their order, some of them with workers.
 pub struct Line {
     port: Option<Port<Batch>>,
-    /// From the first to the last; `None` is with a worker.
+    /// The batches from first to last; `None` stands for a batch that is with a worker.
     batches: VecDeque<Option<Box<Batch>>>,
-    /// Those that are empty.
+    /// Empty batches for reuse.
     #[expect(clippy::vec_box, reason = "the boxes go to workers and back")]
     pub free: Vec<Box<Batch>>,
-    /// The number of the first.
+    /// The number of the first batch.
     first: u64,
 }
 
@@ -64,7 +65,7 @@ impl Line {
         }
     }
 
-    /// Batches under way.
+    /// Returns the number of batches under way.
     pub fn len(&self) -> usize {
         self.batches.len()
     }
@@ -73,12 +74,12 @@ impl Line {
         self.batches.is_empty()
     }
 
-    /// Adds a batch on which the work was done already.
+    /// Adds a batch whose work is already done.
     pub fn push(&mut self, batch: Box<Batch>) {
         self.batches.push_back(Some(batch));
     }
 
-    /// Adds a batch and has the work done: by a worker, or here.
+    /// Adds a batch, whose work is done by a worker, or here if no worker takes it.
     pub fn hand_over(&mut self, mut batch: Box<Batch>) {
         batch.number = self.first + self.batches.len() as u64;
         let port = self.port.get_or_insert_with(|| pool().port());
@@ -91,7 +92,7 @@ impl Line {
         }
     }
 
-    /// The first batch, if its work is done.
+    /// Returns the first batch, if its work is done.
     pub fn front(&mut self) -> Option<&mut Batch> {
         if matches!(self.batches.front(), Some(None)) {
             self.collect();
@@ -99,7 +100,7 @@ impl Line {
         self.batches.front_mut()?.as_deref_mut()
     }
 
-    /// The first batch is used up.
+    /// Removes the first batch, which is used up.
     pub fn pop(&mut self) {
         if let Some(Some(mut batch)) = self.batches.pop_front() {
             batch.clear();

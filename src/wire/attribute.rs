@@ -1,4 +1,4 @@
-//! Type-length-value attributes, as the handshake and events carry them.
+//! Type-length-value attributes: the data of handshake messages and events.
 //!
 //! | bytes | field |
 //! | --- | --- |
@@ -6,20 +6,21 @@
 //! | 2 | length of the value |
 //! | length | value |
 //!
-//! A value may itself be a list of attributes. Types are counted from 1 in each message and each nested
-//! list; a reader passes over types that it does not know, which is how the protocol grows. A type below
-//! 64 may be there once in a list; from 64 on, what a repetition means is said where the type is.
+//! A value may itself be a list of attributes. Each message and each nested list numbers its types
+//! from 1. A reader skips types that it does not know, which is how the protocol grows. A type
+//! below 64 may occur only once in a list; a type of 64 or more may occur repeatedly, with a
+//! meaning that its definition gives.
 
 use crate::{Place, WireError};
 
-/// Whether `text` may be sent as text: 1 to `max` bytes without control characters (Unicode's category
-/// Cc: C0, DEL and C1). Names and reasons are logged as they come, so a line's end in one would let a
-/// peer write log lines.
+/// Returns whether `text` is a valid text value: 1 to `max` bytes without control characters
+/// (Unicode category Cc: C0, DEL and C1). Names and reasons are logged unchanged, so a line break
+/// in one would let a peer forge log lines.
 pub fn is_text(text: &str, max: usize) -> bool {
     (1..=max).contains(&text.len()) && !text.chars().any(char::is_control)
 }
 
-/// What `found` is, or the error that says it is missing.
+/// Returns the value in `found`, or [`WireError::Missing`] if there is none.
 pub(crate) fn required<T>(found: Option<T>, list: &'static str, kind: u16) -> Result<T, WireError> {
     found.ok_or(WireError::Missing(Place { list, kind }))
 }
@@ -31,7 +32,7 @@ pub struct Writer {
 }
 
 impl Writer {
-    /// An empty message.
+    /// Creates an empty message.
     pub fn new() -> Writer {
         Writer::default()
     }
@@ -39,8 +40,8 @@ impl Writer {
     /// Appends one attribute.
     ///
     /// # Panics
-    /// If the value is longer than [`crate::ATTRIBUTES_MAX`]: values are made here from fields whose
-    /// length was checked where they came from.
+    /// If the value is longer than [`crate::ATTRIBUTES_MAX`]. Callers pass fields whose length was
+    /// checked where they entered the process.
     pub fn bytes(&mut self, kind: u16, value: &[u8]) -> &mut Writer {
         assert!(value.len() <= crate::ATTRIBUTES_MAX as usize, "attribute {kind} is {} bytes", value.len());
         self.bytes.extend_from_slice(&kind.to_le_bytes());
@@ -49,22 +50,22 @@ impl Writer {
         self
     }
 
-    /// Appends a number of one byte.
+    /// Appends an integer of one byte.
     pub fn u8(&mut self, kind: u16, value: u8) -> &mut Writer {
         self.bytes(kind, &[value])
     }
 
-    /// Appends a number of two bytes.
+    /// Appends an integer of two bytes.
     pub fn u16(&mut self, kind: u16, value: u16) -> &mut Writer {
         self.bytes(kind, &value.to_le_bytes())
     }
 
-    /// Appends a number of four bytes.
+    /// Appends an integer of four bytes.
     pub fn u32(&mut self, kind: u16, value: u32) -> &mut Writer {
         self.bytes(kind, &value.to_le_bytes())
     }
 
-    /// Appends a number of eight bytes.
+    /// Appends an integer of eight bytes.
     pub fn u64(&mut self, kind: u16, value: u64) -> &mut Writer {
         self.bytes(kind, &value.to_le_bytes())
     }
@@ -74,26 +75,29 @@ impl Writer {
         self.bytes(kind, &list.bytes)
     }
 
-    /// The message.
+    /// Returns the encoded message.
     pub fn finish(self) -> Vec<u8> {
-        debug_assert!(self.bytes.len() <= crate::ATTRIBUTES_MAX as usize, "no peer would take it");
+        debug_assert!(
+            self.bytes.len() <= crate::ATTRIBUTES_MAX as usize,
+            "the message exceeds ATTRIBUTES_MAX"
+        );
         self.bytes
     }
 }
 
-/// One attribute of a message, as it was received.
+/// One attribute of a received message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Attribute<'a> {
-    /// The list that it is in, for errors.
+    /// The name of the attribute's list, for errors.
     pub list: &'static str,
-    /// Its type.
+    /// The attribute's type.
     pub kind: u16,
-    /// Its bytes.
+    /// The bytes of the value.
     pub value: &'a [u8],
 }
 
 impl<'a> Attribute<'a> {
-    /// The error that says the value is not allowed.
+    /// Returns the error for a value that is not allowed.
     pub fn refused(&self) -> WireError {
         WireError::Value(Place { list: self.list, kind: self.kind })
     }
@@ -102,27 +106,27 @@ impl<'a> Attribute<'a> {
         self.value.try_into().map_err(|_| self.refused())
     }
 
-    /// The value as a number of one byte.
+    /// Returns the value as an integer of one byte.
     pub fn u8(&self) -> Result<u8, WireError> {
         Ok(u8::from_le_bytes(self.array()?))
     }
 
-    /// The value as a number of two bytes.
+    /// Returns the value as an integer of two bytes.
     pub fn u16(&self) -> Result<u16, WireError> {
         Ok(u16::from_le_bytes(self.array()?))
     }
 
-    /// The value as a number of four bytes.
+    /// Returns the value as an integer of four bytes.
     pub fn u32(&self) -> Result<u32, WireError> {
         Ok(u32::from_le_bytes(self.array()?))
     }
 
-    /// The value as a number of eight bytes.
+    /// Returns the value as an integer of eight bytes.
     pub fn u64(&self) -> Result<u64, WireError> {
         Ok(u64::from_le_bytes(self.array()?))
     }
 
-    /// The value as a UUID's 16 bytes.
+    /// Returns the value as the 16 bytes of a UUID.
     pub fn uuid(&self) -> Result<[u8; 16], WireError> {
         self.array()
     }
@@ -132,12 +136,12 @@ impl<'a> Attribute<'a> {
         decode(self.u8()?).ok_or(self.refused())
     }
 
-    /// The value as a list of one-byte codes, at most `max` of them.
+    /// Returns the value as a list of at most `max` one-byte codes.
     pub fn codes(&self, max: usize) -> Result<&'a [u8], WireError> {
         if self.value.len() <= max { Ok(self.value) } else { Err(self.refused()) }
     }
 
-    /// The value as text: UTF-8 for which [`is_text`] holds.
+    /// Returns the value as text: UTF-8 for which [`is_text`] holds.
     pub fn text(&self, max: usize) -> Result<&'a str, WireError> {
         let text = std::str::from_utf8(self.value).map_err(|_| self.refused())?;
         if is_text(text, max) { Ok(text) } else { Err(self.refused()) }
@@ -153,15 +157,16 @@ pub struct Reader<'a> {
 }
 
 impl<'a> Reader<'a> {
-    /// Reads the attributes of `message`, which errors call `list`.
+    /// Creates a reader of the attributes of `message`. Errors name the message `list`.
     pub fn new(list: &'static str, message: &'a [u8]) -> Reader<'a> {
         Reader { list, rest: message, seen: 0 }
     }
 
-    /// The next attribute, `None` after the last one.
+    /// Returns the next attribute, or `None` after the last one.
     ///
     /// # Errors
-    /// An attribute that is cut off, or a type below 64 (all that are known are) for the second time.
+    /// An attribute runs past the end of the message, or a type below 64, as all known types are,
+    /// occurs for the second time.
     #[allow(clippy::should_implement_trait, reason = "it returns a Result<Option>, for use with `?`")]
     pub fn next(&mut self) -> Result<Option<Attribute<'a>>, WireError> {
         if self.rest.is_empty() {

@@ -1,7 +1,7 @@
-//! The one declaration that each enumeration on the wire has.
+//! The macro that declares each enumeration of the wire format once.
 
-/// Declares an enumeration whose codes are on the wire: from one list follow the type, `ALL`, the code and the name
-/// of each value, and decoding.
+/// Declares an enumeration whose codes are sent on the wire. One list yields the type, `ALL`, the
+/// code and the name of each value, and decoding.
 macro_rules! codes {
     (
         $(#[$attribute:meta])*
@@ -59,8 +59,9 @@ mod tests {
     use crate::{Cipher, Digest, Kind, Op, RefusalReason, Status};
     use std::collections::HashSet;
 
-    /// Checks that the codes of an enumeration are those from `first` on without gaps, as docs/protocol.md lists them,
-    /// that each decodes to its own value and has its own name, and that no other code decodes.
+    /// Checks that an enumeration has the codes from `first` to `last` without gaps, as
+    /// docs/protocol.md lists them, that each code decodes to its own value, that names are unique,
+    /// and that no other code decodes.
     macro_rules! check {
         ($name:ident, $code:ty, $first:literal..=$last:literal) => {
             let codes: Vec<$code> = $name::ALL.iter().map(|value| value.code()).collect();

@@ -1,30 +1,31 @@
-//! CRC32C over data that is in pieces.
+//! CRC32C over data in pieces.
 
 use crc_fast::{CrcAlgorithm, Digest, checksum};
 
-/// The CRC32C (Castagnoli) of bytes that come piece by piece.
+/// A CRC32C (Castagnoli) that is computed piece by piece.
 ///
-/// By `crc-fast`, the fastest of the well-kept implementations: 36 to 51 GB/s where `crc32c`, the oracle
-/// of the tests, has 20 to 23.
+/// `crc-fast` is the fastest of the well-maintained implementations: 36 to 51 GB/s, where `crc32c`,
+/// the oracle of the tests, reaches 20 to 23.
 #[derive(Debug)]
 pub struct Crc32c(Digest);
 
 impl Crc32c {
-    /// Of no bytes.
+    /// Creates the CRC of no bytes.
     pub fn new() -> Crc32c {
         Crc32c(Digest::new(CrcAlgorithm::Crc32Iscsi))
     }
 
-    /// Of one piece: cheaper than piece by piece.
+    /// Returns the CRC of contiguous bytes, which is cheaper than piece by piece.
     #[inline]
     pub fn of(bytes: &[u8]) -> u32 {
         checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
     }
 
-    /// Of `len` bytes that are in pieces; `piece` gives the rest of the one that has the byte at an offset.
+    /// Returns the CRC of `len` bytes in pieces. `piece` returns, for an offset, the rest of the
+    /// piece that contains the byte at that offset.
     ///
     /// # Panics
-    /// The pieces end before.
+    /// If the pieces have fewer than `len` bytes.
     #[inline]
     pub fn of_pieces<'a>(len: usize, piece: impl Fn(usize) -> &'a [u8]) -> u32 {
         let first = piece(0);
@@ -35,7 +36,7 @@ impl Crc32c {
         let mut at = 0;
         while at < len {
             let next = piece(at);
-            assert!(!next.is_empty(), "{at} bytes are there, {len} wanted");
+            assert!(!next.is_empty(), "the pieces have {at} bytes, not {len}");
             let next = &next[..next.len().min(len - at)];
             crc.update(next);
             at += next.len();
@@ -43,12 +44,12 @@ impl Crc32c {
         crc.finish()
     }
 
-    /// The next piece.
+    /// Adds the next piece.
     pub fn update(&mut self, bytes: &[u8]) {
         self.0.update(bytes);
     }
 
-    /// The CRC of all pieces.
+    /// Returns the CRC of all pieces.
     pub fn finish(&self) -> u32 {
         self.0.finalize() as u32
     }

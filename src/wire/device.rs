@@ -4,29 +4,30 @@ use crate::attribute::{Reader, Writer, required};
 use crate::{OpSet, WireError};
 use std::ops::RangeInclusive;
 
-/// Bytes that a block may have; a power of two among them.
+/// The range of block sizes, in bytes. A block size is a power of two within it.
 pub const BLOCK_SIZES: RangeInclusive<u32> = 512..=65_536;
 
-/// What a client must know of the device behind an export.
+/// The properties of the device behind an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Device {
-    /// The export's identity; the same for as long as it is the same data.
+    /// The export's identity, unchanged for as long as the data is the same.
     pub uuid: [u8; 16],
     /// Size in blocks: at least 1, and at most `i64::MAX` bytes.
     pub num_blocks: u64,
     /// Bytes in a block: a power of two within [`BLOCK_SIZES`].
     pub block_size: u32,
-    /// Writes come in multiples of this many blocks; at least 1.
+    /// A write must cover a multiple of this many blocks; at least 1.
     pub write_unit_size: u32,
     /// I/O that crosses a multiple of this many blocks is slower; 0: no such boundary.
     pub optimal_io_boundary: u32,
-    /// Most blocks of one compare-and-write (the maximum transfer limits it too); 0: not supported.
+    /// The maximum number of blocks of one compare-and-write, which the maximum transfer limits
+    /// too; 0: not supported.
     pub compare_and_write_max: u32,
-    /// Whether completed writes may be lost with the backend's power until they are flushed.
+    /// Whether a power failure of the backend may lose completed writes that were not flushed.
     pub write_cache: bool,
     /// Whether modifying operations are refused.
     pub read_only: bool,
-    /// The operations that this connection may ask for.
+    /// The operations that this connection may request.
     pub ops: OpSet,
 }
 
@@ -45,10 +46,10 @@ mod attr {
 }
 
 impl Device {
-    /// The device after a change of its size.
+    /// Returns the device with a new size.
     ///
     /// # Errors
-    /// A size that no device with these blocks can have.
+    /// The size is 0, or more than `i64::MAX` bytes.
     pub fn resized(self, num_blocks: u64) -> Result<Device, WireError> {
         Device { num_blocks, ..self }.checked()
     }

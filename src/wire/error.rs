@@ -1,14 +1,14 @@
-//! What can be wrong with bytes from a peer.
+//! The errors of decoding bytes from a peer.
 
 use std::fmt;
 use thiserror::Error;
 
-/// Which attribute of which list an error is about.
+/// The attribute and the list that an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Place {
     /// The message or nested list: `hello`, `session`, `device`, …
     pub list: &'static str,
-    /// The attribute's type, 0 when even that is cut off.
+    /// The attribute's type, or 0 if the type itself is cut off.
     pub kind: u16,
 }
 
@@ -18,11 +18,11 @@ impl fmt::Display for Place {
     }
 }
 
-/// Why a byte string is not a DST message. After any of these the stream can't be trusted any more and
-/// the connection is closed.
+/// The reason why a byte string is not a DST message. After any of these errors, the stream cannot
+/// be trusted and the connection is closed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum WireError {
-    /// The header's own CRC32C is not that of its bytes.
+    /// The header's CRC32C does not match its bytes.
     #[error("header CRC32C is {found:#010x}, computed {computed:#010x}")]
     HeaderCrc {
         /// The value in the header.
@@ -30,18 +30,18 @@ pub enum WireError {
         /// The value over the header's bytes.
         computed: u32,
     },
-    /// A kind of frame that this version does not have.
+    /// The kind of the frame is unknown to this version.
     #[error("frame kind {0} is not known")]
     Kind(u8),
-    /// A request with an operation that this version does not have.
+    /// The operation of a request is unknown to this version.
     #[error("operation {0} is not known")]
     Op(u8),
-    /// More data than the frame's kind may carry.
+    /// The frame announces more data than its kind may carry.
     #[error("a frame of kind {kind} announces {len} bytes of data, at most {max} are allowed")]
     DataLen {
         /// The kind's code.
         kind: u8,
-        /// The bytes announced.
+        /// The announced size of the data, in bytes.
         len: u32,
         /// The limit for this kind.
         max: u32,
@@ -51,24 +51,25 @@ pub enum WireError {
     Cut {
         /// The attribute.
         place: Place,
-        /// Its announced length.
+        /// The announced length, in bytes.
         len: usize,
-        /// What is there.
+        /// The bytes that are left in the list.
         left: usize,
     },
     /// An attribute's value has the wrong length or an impossible value.
     #[error("{0} has a value that is not allowed")]
     Value(Place),
-    /// The same attribute is there twice.
-    #[error("{0} is there twice")]
+    /// An attribute occurs twice in one list.
+    #[error("{0} occurs twice")]
     Twice(Place),
-    /// A list lacks an attribute that it can't do without.
+    /// A list lacks a required attribute.
     #[error("{0} is missing")]
     Missing(Place),
 }
 
 impl WireError {
-    /// `Err` for the first attribute of `list` that is not allowed.
+    /// Returns an error for the first attribute of `list` that is not allowed. `allowed` has, for
+    /// each attribute, whether its value is allowed, and its type.
     pub(crate) fn unless_all(list: &'static str, allowed: &[(bool, u16)]) -> Result<(), WireError> {
         match allowed.iter().find(|(allowed, _)| !allowed) {
             Some(&(_, kind)) => Err(WireError::Value(Place { list, kind })),

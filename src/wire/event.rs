@@ -1,16 +1,17 @@
-//! What a target tells of its own accord.
+//! Events: changes that a target reports unasked.
 
 use crate::attribute::{Reader, Writer, required};
 use crate::codes::codes;
 use crate::{Place, WireError, device};
 
-/// Something about the export changed. The header's code says which event, its attributes the details.
+/// A change of the export. The header's code identifies the event; the attributes carry the
+/// details.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Event {
-    /// The device has another size now, in blocks; whether its block size allows it,
-    /// [`crate::Device::resized`] says.
+    /// The device's new size in blocks. [`crate::Device::resized`] checks it against the block
+    /// size.
     Resized(u64),
-    /// The export is gone, or this host's right to it; the session ends.
+    /// The export is gone, or no longer admits this host. The session ends.
     Removed,
 }
 
@@ -31,7 +32,7 @@ mod attr {
 }
 
 impl Event {
-    /// The header's code.
+    /// Returns the code for the header.
     pub fn code(self) -> u8 {
         match self {
             Event::Resized(_) => EventCode::Resized.code(),
@@ -39,7 +40,7 @@ impl Event {
         }
     }
 
-    /// The message's attributes.
+    /// Encodes the attributes of the message.
     pub fn encode(self) -> Vec<u8> {
         let mut w = Writer::new();
         if let Event::Resized(num_blocks) = self {
@@ -48,7 +49,8 @@ impl Event {
         w.finish()
     }
 
-    /// Reads an event; `None` for one that is not known here, which is passed over whatever is in it.
+    /// Decodes an event. Returns `None` for an unknown event, whatever its data; the caller skips
+    /// it.
     ///
     /// # Errors
     /// See [`WireError`].

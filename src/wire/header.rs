@@ -1,29 +1,29 @@
-//! The fixed header in front of every frame.
+//! The fixed header that begins every frame.
 //!
 //! | offset | bytes | field |
 //! | --- | --- | --- |
 //! | 0 | 1 | kind |
-//! | 1 | 1 | code: operation of a request, status of an answer, event of an event; else 0 |
+//! | 1 | 1 | code: operation of a request, status of an answer, event of an event; otherwise 0 |
 //! | 2 | 2 | flags |
 //! | 4 | 4 | bytes of data that follow the header |
 //! | 8 | 8 | transaction id |
 //! | 16 | 8 | start, blocks |
 //! | 24 | 8 | count, blocks |
-//! | 32 | 4 | CRC32C of the data, when flag `DIGEST` is set |
-//! | 36 | 8 | reserved: sent as zero, not looked at |
+//! | 32 | 4 | CRC32C of the data, if flag `DIGEST` is set |
+//! | 36 | 8 | reserved: sent as zero, ignored by the receiver |
 //! | 44 | 4 | CRC32C of bytes 0 to 43 |
 //!
-//! 48 bytes: large enough for every message's fixed part, so that there is one header to parse, and
-//! 1.2 % of a 4 KiB block.
+//! 48 bytes hold the fixed part of every message, so that there is only one header to parse, and
+//! are 1.2 % of a 4 KiB block.
 
 use crate::codes::codes;
 use crate::{ATTRIBUTES_MAX, DATA_MAX, TRANSFER_MAX, WireError};
 use crc_fast::{CrcAlgorithm, checksum};
 
-/// Bytes of a header.
+/// The size of a header in bytes.
 pub const HEADER_LEN: usize = 48;
 
-/// Where each field begins.
+/// The offset of each field.
 mod field {
     use std::ops::Range;
     pub const KIND: usize = 0;
@@ -38,35 +38,37 @@ mod field {
 }
 
 codes! {
-    /// What a frame is. The number is the one on the wire.
+    /// The kind of a frame. The number is its code on the wire.
     Kind: u8 {
-        /// Client: its identity and what it wants. First frame of a connection, or of its records.
+        /// Client: its name, and the export to attach. The first frame of a connection, or of its
+        /// records.
         Hello = 1 "hello",
-        /// Target: what was agreed. The connection may carry requests from here on.
+        /// Target: accepts the hello, with what was agreed. From here on, the connection may carry
+        /// requests.
         Welcome = 2 "welcome",
-        /// Target: the hello is refused, and why. Last frame of a connection.
+        /// Target: refuses the hello, with the reason. The last frame of a connection.
         Refusal = 3 "refusal",
         /// Client: one transaction.
         Request = 4 "request",
-        /// Target: how a transaction ended.
+        /// Target: the outcome of a transaction.
         Answer = 5 "answer",
-        /// Client: asks for a sign of life. Carries an id that the acknowledgement repeats.
+        /// Client: requests a sign of life. Carries an id that the acknowledgement repeats.
         KeepAlive = 6 "keep-alive",
         /// Target: acknowledges a keep-alive.
         KeepAliveAck = 7 "keep-alive acknowledgement",
-        /// Target: something about the export changed.
+        /// Target: the export changed.
         Event = 8 "event",
-        /// Either: the connection ends on purpose; nothing follows.
+        /// Either: ends the connection on purpose. Nothing follows.
         Goodbye = 9 "goodbye",
-        /// Client: the connection is to be secured with this host's key. Comes before the hello.
+        /// Client: asks to secure the connection with this host's key. Precedes the hello.
         Secure = 10 "secure",
-        /// Target: the connection is secured from the next byte on, in both directions.
+        /// Target: from the next byte on, the connection is secured in both directions.
         Secured = 11 "secured",
     }
 }
 
 impl Kind {
-    /// Most bytes of data that may follow a header of this kind.
+    /// Returns the maximum size of the data that may follow a header of this kind, in bytes.
     pub fn data_max(self) -> u32 {
         match self {
             Kind::Hello | Kind::Welcome | Kind::Refusal | Kind::Event | Kind::Secure | Kind::Secured => {
@@ -79,7 +81,7 @@ impl Kind {
     }
 }
 
-/// Bits that say more about a frame. Unknown bits are ignored, so one that a reader must not ignore is sent
+/// The flags of a frame. A receiver ignores unknown bits, so a bit that must not be ignored is sent
 /// only after the handshake has shown that the peer knows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Flags(pub u16);
@@ -92,40 +94,41 @@ impl Flags {
     /// The request was sent before, on this connection or an earlier one of its queue.
     pub const RESENT: Flags = Flags(2);
 
-    /// Whether all bits of `other` are set.
+    /// Returns whether all bits of `other` are set.
     pub const fn contains(self, other: Flags) -> bool {
         self.0 & other.0 == other.0
     }
 }
 
-/// A frame's header, decoded.
+/// A decoded frame header.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Header {
-    /// What the frame is.
+    /// The kind of the frame.
     pub kind: Kind,
-    /// Operation, status or event, as the kind says.
+    /// The operation, status or event, depending on the kind.
     pub code: u8,
-    /// See [`Flags`].
+    /// The flags.
     pub flags: Flags,
     /// Bytes of data that follow.
     pub data_len: u32,
-    /// The transaction. Low 16 bits: the slot; the rest: a sequence that never repeats in a session.
+    /// The id of the transaction: the slot in the low 16 bits, and above it a sequence that never
+    /// repeats in a session.
     pub id: u64,
-    /// First block of the range.
+    /// The first block of the range.
     pub start: u64,
-    /// Blocks in the range.
+    /// The number of blocks in the range.
     pub count: u64,
-    /// CRC32C of the data, if [`Flags::DIGEST`].
+    /// The CRC32C of the data, if [`Flags::DIGEST`] is set.
     pub digest: u32,
 }
 
 impl Header {
-    /// A header of this kind with all else zero.
+    /// Creates a header of this kind with all other fields zero.
     pub const fn new(kind: Kind) -> Header {
         Header { kind, code: 0, flags: Flags::NONE, data_len: 0, id: 0, start: 0, count: 0, digest: 0 }
     }
 
-    /// The bytes on the wire, CRC included.
+    /// Encodes the header, including its CRC.
     pub fn encode(&self) -> [u8; HEADER_LEN] {
         let mut bytes = [0; HEADER_LEN];
         bytes[field::KIND] = self.kind as u8;
@@ -144,8 +147,8 @@ impl Header {
     /// Decodes a header.
     ///
     /// # Errors
-    /// A CRC that does not match (looked at first: nothing else of a damaged header is believed), an
-    /// unknown kind, or more data than the kind may carry.
+    /// The CRC does not match (checked first, since nothing in a damaged header can be trusted),
+    /// the kind is unknown, or the header announces more data than the kind may carry.
     pub fn decode(bytes: &[u8; HEADER_LEN]) -> Result<Header, WireError> {
         let found = u32_at(bytes, field::CRC.start);
         let computed = crc32c(&bytes[..field::CRC.start]);
@@ -183,7 +186,7 @@ fn u64_at(bytes: &[u8; HEADER_LEN], at: usize) -> u64 {
     u64::from_le_bytes(value)
 }
 
-/// CRC32C (Castagnoli, as iSCSI and NVMe/TCP use it).
+/// Returns the CRC32C (Castagnoli, as in iSCSI and NVMe/TCP).
 pub(crate) fn crc32c(bytes: &[u8]) -> u32 {
     checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
 }

@@ -1,22 +1,24 @@
 //! The client's first message.
 //!
-//! A connection begins with the client's [`Hello`]; the target says [`crate::Welcome`] or
-//! [`crate::Refusal`]. The first connection of a client has no [`SessionRef`]: it opens a session, and the
-//! target's welcome names it. It carries no requests, only keep-alives and events. Each further connection
-//! joins the session as a queue of its own.
+//! A connection begins with the client's [`Hello`]; the target replies with [`crate::Welcome`] or
+//! [`crate::Refusal`]. A client's first hello has no [`SessionRef`]: it opens a session, whose id
+//! is in the welcome. This first connection carries no requests, only keep-alives and events. Each
+//! further connection joins the session as a queue of its own.
 
 use crate::WireError;
 use crate::attribute::{Reader, Writer, is_text, required};
 
 pub use crate::{Cipher, Device, Digest, Previous, SessionRef, TEXT_MAX};
 
-/// Longest name of an export or a host, in bytes: NVMe's limit for a qualified name.
+/// The maximum length of the name of an export or a host, in bytes: NVMe's limit for a qualified
+/// name.
 pub const NAME_MAX: usize = 223;
 
-/// Most digests or ciphers that a client may offer.
+/// The maximum number of digests or ciphers that a client may offer.
 pub const OFFERS_MAX: usize = 32;
 
-/// Whether `name` can be the name of an export or a host: 1 to [`NAME_MAX`] bytes, no control characters.
+/// Returns whether `name` is a valid name of an export or a host: 1 to [`NAME_MAX`] bytes without
+/// control characters.
 pub fn is_name(name: &str) -> bool {
     is_text(name, NAME_MAX)
 }
@@ -24,26 +26,28 @@ pub fn is_name(name: &str) -> bool {
 /// The client's first message.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hello {
-    /// Lowest and highest protocol version that the client speaks; 1 or more, in this order.
+    /// The lowest and the highest protocol version that the client speaks; at least 1, in this
+    /// order.
     pub versions: (u16, u16),
-    /// The export that it wants; [`is_name`] holds.
+    /// The export to attach; [`is_name`] holds.
     pub export: String,
-    /// Who it says it is; [`is_name`] holds.
+    /// The client's name for itself; [`is_name`] holds.
     pub host: String,
-    /// The session that it joins; none: a new one.
+    /// The session to join, or `None` to open a new one.
     pub session: Option<SessionRef>,
-    /// The session whose place a new one takes, if the client had one before.
+    /// The client's previous session, if the new one replaces one.
     pub previous: Option<Previous>,
-    /// Transactions that it would like to have outstanding on this connection. The welcome says how many
-    /// it may: any number is a wish.
+    /// The number of transactions that the client would like to have outstanding on this
+    /// connection: a wish, any number. The welcome grants the actual number.
     pub credits: u16,
-    /// Digests that it can do, the preferred one first, as wire codes (unknown ones are passed over). At
-    /// most [`OFFERS_MAX`]; a hello without this attribute offers [`Digest::None`] alone.
+    /// The wire codes of the digests that the client accepts, in order of preference, at most
+    /// [`OFFERS_MAX`]. The target skips unknown codes. A hello without this attribute offers only
+    /// [`Digest::None`].
     pub digests: Vec<u8>,
-    /// Ciphers that it can do, likewise.
+    /// The wire codes of the ciphers that the client accepts, likewise.
     pub ciphers: Vec<u8>,
-    /// After how many milliseconds without a sign of life each side should give the connection up: a wish
-    /// too, of which the welcome makes a time within [`crate::KEEP_ALIVE_MS`].
+    /// The time without a sign of life after which each side should give up the connection, in
+    /// milliseconds: a wish. The welcome grants a time within [`crate::KEEP_ALIVE_MS`].
     pub keep_alive_ms: u32,
 }
 
@@ -63,7 +67,8 @@ mod attr {
 }
 
 impl Hello {
-    /// The message's attributes. What the fields' descriptions demand must hold, or no target reads it.
+    /// Encodes the attributes of the message. The fields must be valid as described, or a target
+    /// rejects the message.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u16(attr::VERSION_MIN, self.versions.0)
@@ -83,11 +88,11 @@ impl Hello {
         w.finish()
     }
 
-    /// Reads a message's attributes.
+    /// Decodes the attributes of a message.
     ///
     /// # Errors
-    /// See [`WireError`]; a hello without versions, export, host, credits or keep-alive is one, and
-    /// whatever the fields' descriptions exclude.
+    /// See [`WireError`]. Versions, export, host, credits and keep-alive are required, and the
+    /// fields must be valid as described.
     pub fn decode(message: &[u8]) -> Result<Hello, WireError> {
         let (mut min, mut max, mut export, mut host) = (None, None, None, None);
         let (mut session, mut previous, mut credits, mut keep_alive) = (None, None, None, None);

@@ -1,15 +1,15 @@
 //! DST's wire format: every byte that crosses the network, and nothing else.
 //!
-//! A connection carries *frames* in both directions. A frame is a [`Header`] of [`HEADER_LEN`] bytes,
-//! followed by [`Header::data_len`] bytes of data. What the data is depends on the header's [`Kind`]:
-//! nested type-length-value attributes for the messages of the handshake and for events
-//! ([`attribute`]), the blocks themselves for requests and answers.
+//! A connection carries *frames* in both directions. A frame is a [`Header`] of [`HEADER_LEN`]
+//! bytes, followed by [`Header::data_len`] bytes of data. The header's [`Kind`] determines what the
+//! data is: type-length-value attributes for the messages of the handshake and for events
+//! ([`attribute`]), or the blocks themselves for requests and answers.
 //!
-//! Integers are little-endian, as in NVMe. `docs/protocol.md` is the specification; this crate is one
-//! implementation of it.
+//! Integers are little-endian, as in NVMe. `docs/protocol.md` is the specification; this crate is
+//! one implementation of it.
 //!
-//! Nothing here does I/O, reads a clock or trusts its input: a decoder returns an error for every
-//! byte string that is not a message, and never panics.
+//! This crate does no I/O, reads no clock and does not trust its input: a decoder returns an error
+//! for every byte string that is not a message, and never panics.
 
 #![forbid(unsafe_code)]
 
@@ -51,27 +51,29 @@ use std::ops::RangeInclusive;
 /// The protocol version that this crate speaks. A client offers a range, the target chooses.
 pub const VERSION: u16 = 1;
 
-/// Most bytes of attributes that a handshake message or an event may carry.
+/// The maximum size of the attributes of a handshake message or an event, in bytes.
 ///
-/// A peer may send this much before it is known, so it is small: a hello with every attribute and two
-/// names of [`NAME_MAX`] takes less than 700 bytes.
+/// An unauthenticated peer may send this much, so the limit is small. A hello with every attribute
+/// and two names of [`NAME_MAX`] takes less than 700 bytes.
 pub const ATTRIBUTES_MAX: u32 = 4096;
 
-/// Most bytes of data that any frame may carry, whatever is negotiated: 16 MiB.
+/// The maximum size of any frame's data, whatever is negotiated: 16 MiB.
 ///
-/// Twice the largest [`Welcome::max_transfer`], for compare-and-write, which carries two blocks' worth.
+/// Twice the largest [`Welcome::max_transfer`], because a compare-and-write carries its range
+/// twice: the expected blocks and the new ones.
 pub const DATA_MAX: u32 = 2 * TRANSFER_MAX;
 
-/// Largest transfer that a target may offer, in bytes: 8 MiB.
+/// The largest transfer that a target may offer, in bytes: 8 MiB.
 pub const TRANSFER_MAX: u32 = 8 << 20;
 
-/// Most transactions that may be outstanding on one connection.
+/// The maximum number of transactions that may be outstanding on one connection.
 ///
-/// The slot is the low 16 bits of a transaction's id; 4,096 is eight times what a fast device takes.
+/// The low 16 bits of a transaction's id, its slot, could hold more; 4,096 is eight times what a
+/// fast device takes.
 pub const CREDITS_MAX: u16 = 4096;
 
-/// Keep-alive times that a target may choose, in milliseconds: 100 ms to an hour.
+/// The keep-alive times that a target may choose, in milliseconds: 100 ms to an hour.
 ///
-/// A shorter one mistakes a busy reactor for a dead peer, a longer one leaves what a vanished peer held in
-/// place.
+/// A shorter time mistakes a busy reactor for a dead peer; a longer one holds the resources of a
+/// vanished peer for too long.
 pub const KEEP_ALIVE_MS: RangeInclusive<u32> = 100..=3_600_000;

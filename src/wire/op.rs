@@ -4,7 +4,7 @@ use crate::WireError;
 use crate::codes::codes;
 
 codes! {
-    /// What a request asks for. The number is the one on the wire.
+    /// The operation of a request. The number is its code on the wire.
     Op: u8 {
         /// Blocks travel with the answer.
         Read = 1 "Read",
@@ -16,36 +16,37 @@ codes! {
         Unmap = 4 "Unmap",
         /// The blocks become zeroes.
         WriteZeroes = 5 "WriteZeroes",
-        /// The request carries the expected blocks, then the new ones; the new ones are written if the expected
-        /// ones are there, as one step that no other operation can come between.
+        /// The request carries the expected blocks, then the new ones. The new blocks are written
+        /// if the device has the expected ones, as one atomic step.
         CompareAndWrite = 6 "CompareAndWrite",
-        /// Whatever the backend has outstanding is ended.
+        /// All requests that the backend has outstanding for the export are ended.
         Reset = 7 "Reset",
     }
 }
 
-/// What is true of an operation wherever it is handled.
+/// The properties of an operation that hold wherever it is handled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Description {
-    /// Whether the operation can change what a later read returns. A read-only connection may not ask for those.
+    /// Whether the operation can change what a later read returns. A read-only connection may not
+    /// request such operations.
     pub modifies: bool,
     /// Whether the operation names a range of blocks.
     pub has_range: bool,
-    /// How many times the range's blocks travel with the request.
+    /// How many times the request carries the blocks of the range.
     pub request_copies: u8,
-    /// How many times the range's blocks travel with a successful answer.
+    /// How many times a successful answer carries the blocks of the range.
     pub answer_copies: u8,
-    /// Whether a request without an answer may be sent again in a new session, whose target does not know
-    /// whether the operation was executed.
+    /// Whether a request without an answer may be sent again in a new session, whose target does
+    /// not know whether the operation was executed.
     pub in_new_session: InNewSession,
-    /// The counters and histograms that the operation belongs to.
+    /// The class of counters and histograms to which the operation belongs.
     pub class: Class,
 }
 
-/// What becomes of a request without an answer when its client has to begin a new session.
+/// The fate of an unanswered request when its client has to open a new session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum InNewSession {
-    /// The request is sent again: executing the operation twice is as good as once.
+    /// The request is sent again: executing the operation twice has the same effect as once.
     SentAgain,
     /// The request is sent again unless the target may have lost completed writes.
     SentAgainUnlessWritesWereLost,
@@ -56,16 +57,16 @@ pub enum InNewSession {
 /// A class of operations that are counted together.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Class {
-    /// Blocks travel to the client.
+    /// The client receives blocks.
     Read,
-    /// Blocks travel to the target.
+    /// The client sends blocks.
     Write,
-    /// No blocks travel.
+    /// Neither end sends blocks.
     Other,
 }
 
 impl Op {
-    /// Returns what is true of the operation wherever it is handled. A new operation is described here.
+    /// Returns the properties of the operation. A new operation is described here.
     #[inline]
     pub const fn describe(self) -> Description {
         use InNewSession::{Fails, SentAgain, SentAgainUnlessWritesWereLost};
@@ -132,46 +133,46 @@ impl Op {
     /// Returns the operation of a request's code.
     ///
     /// # Errors
-    /// This version has no such operation.
+    /// The code is unknown to this version.
     #[inline]
     pub fn from_code(code: u8) -> Result<Op, WireError> {
         Op::try_from_code(code).ok_or(WireError::Op(code))
     }
 
-    /// Returns whether the operation can change what a later read returns. A read-only connection may not ask for
-    /// those.
+    /// Returns [`Description::modifies`].
     #[inline]
     pub const fn modifies(self) -> bool {
         self.describe().modifies
     }
 
-    /// Returns whether the operation names a range of blocks.
+    /// Returns [`Description::has_range`].
     #[inline]
     pub const fn has_range(self) -> bool {
         self.describe().has_range
     }
 
-    /// Returns whether blocks travel with the request or with its answer.
+    /// Returns whether the request or its answer carries blocks.
     #[inline]
     pub const fn carries_data(self) -> bool {
         let Description { request_copies, answer_copies, .. } = self.describe();
         request_copies > 0 || answer_copies > 0
     }
 
-    /// Returns how many bytes of data travel with a request for `bytes` bytes of blocks.
+    /// Returns the size of the data of a request for `bytes` bytes of blocks, in bytes.
     #[inline]
     pub const fn request_data(self, bytes: u64) -> u64 {
         bytes.saturating_mul(self.describe().request_copies as u64)
     }
 
-    /// Returns how many bytes of data travel with a successful answer to a request for `bytes` bytes of blocks.
+    /// Returns the size of the data of a successful answer to a request for `bytes` bytes of
+    /// blocks, in bytes.
     #[inline]
     pub const fn answer_data(self, bytes: u64) -> u64 {
         bytes.saturating_mul(self.describe().answer_copies as u64)
     }
 }
 
-/// A set of operations: bit `1 << code` for each.
+/// A set of operations, with bit `1 << code` for each.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct OpSet(u32);
 
@@ -179,34 +180,34 @@ impl OpSet {
     /// No operation.
     pub const NONE: OpSet = OpSet(0);
 
-    /// The set with these bits; bits of operations that are not known here are kept and ignored.
+    /// Creates the set with these bits. Bits of unknown operations are kept and ignored.
     pub const fn from_bits(bits: u32) -> OpSet {
         OpSet(bits)
     }
 
-    /// The bits as they are on the wire.
+    /// Returns the bits as sent on the wire.
     pub const fn bits(self) -> u32 {
         self.0
     }
 
-    /// The set with `op` added.
+    /// Returns the set with `op` added.
     #[must_use]
     pub const fn with(self, op: Op) -> OpSet {
         OpSet(self.0 | 1 << op as u8)
     }
 
-    /// The set with `op` taken out.
+    /// Returns the set with `op` removed.
     #[must_use]
     pub const fn without(self, op: Op) -> OpSet {
         OpSet(self.0 & !(1 << op as u8))
     }
 
-    /// Whether `op` is in the set.
+    /// Returns whether `op` is in the set.
     pub const fn contains(self, op: Op) -> bool {
         self.0 & 1 << op as u8 != 0
     }
 
-    /// The operations of the set that are known here.
+    /// Returns the known operations of the set.
     pub fn iter(self) -> impl Iterator<Item = Op> {
         Op::ALL.into_iter().filter(move |&op| self.contains(op))
     }

@@ -1,14 +1,15 @@
-//! The nested list that says which session a new one takes the place of.
+//! The nested list that names the session that a new one replaces.
 
 use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
 
-/// A session that its client can't join any more and wants to be sure to be over.
+/// A session that its client can no longer join, and that must have ended before the client sends
+/// requests in a new one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Previous {
-    /// Its id.
+    /// The session's id.
     pub session: [u8; 16],
-    /// The target's start in which it was opened, from that session's welcome.
+    /// The target's instance from the welcome that opened the session.
     pub instance: [u8; 16],
 }
 

@@ -1,9 +1,9 @@
-//! How data is protected: digests and ciphers.
+//! The protection of data: digests and ciphers.
 
 use crate::codes::codes;
 
 codes! {
-    /// A checksum over the data of a frame. The number is the one on the wire.
+    /// A checksum over the data of a frame. The number is its code on the wire.
     Digest: u8 {
         /// No checksum.
         None = 0 "none",
@@ -13,9 +13,9 @@ codes! {
 }
 
 codes! {
-    /// The protection of everything from the hello on. The number is the one on the wire.
+    /// The encryption of everything from the hello on. The number is its code on the wire.
     Cipher: u8 {
-        /// No encryption: everything can be read on the way.
+        /// No encryption: anyone on the path can read and change everything.
         None = 0 "none",
         /// AES-128 in Galois/counter mode.
         Aes128Gcm = 1 "aes-128-gcm",

@@ -1,43 +1,46 @@
-//! The target's answer to a hello that it does not accept.
+//! The target's reply to a hello that it does not accept.
 
 use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
 use crate::codes::codes;
 
-/// Longest text that explains a refusal, in bytes.
+/// The maximum length of the text that explains a refusal, in bytes.
 pub const TEXT_MAX: usize = 255;
 
 codes! {
-    /// Why a target refuses. The number is the one on the wire; an unknown one is read as `NotAllowed`.
+    /// The reason for a refusal. The number is its code on the wire. An unknown code is treated as
+    /// `NotAllowed`.
     RefusalReason: u16 {
-        /// There is no such export, or not for this host from this address: the client is not told which.
+        /// The export does not exist, or does not admit this host from this address. The client is
+        /// not told which.
         NotAllowed = 1 "not allowed",
-        /// There is no protocol version in common.
+        /// The two ends have no protocol version in common.
         Version = 2 "version",
-        /// There is no digest or cipher in common, or the export demands another one.
+        /// The two ends have no digest or cipher in common, or the export requires another one.
         Protection = 3 "protection",
         /// A limit of the target is reached; trying again later may help.
         Busy = 4 "busy",
-        /// The hello could not be read.
+        /// The target could not decode the hello.
         Malformed = 5 "malformed",
-        /// The session that the client wants to join does not exist any more.
+        /// The session to join does not exist, or belongs to another host or another export.
         NoSession = 6 "no session",
     }
 }
 
 impl RefusalReason {
-    /// Returns the reason of a code.
+    /// Returns the reason with this code.
     pub fn from_code(code: u16) -> RefusalReason {
         RefusalReason::try_from_code(code).unwrap_or(RefusalReason::NotAllowed)
     }
 }
 
-/// The target's answer to a hello that it does not accept.
+/// The target's reply to a hello that it does not accept.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refusal {
-    /// Why.
+    /// The reason.
     pub reason: RefusalReason,
-    /// The same for people. On the wire it has at most [`TEXT_MAX`] bytes and no control characters.
+    /// The reason for human readers. On the wire, the text has at most [`TEXT_MAX`] bytes and no
+    /// control characters.
     pub text: String,
 }
 
@@ -49,10 +52,11 @@ mod attr {
 }
 
 impl Refusal {
-    /// The message's attributes.
+    /// Encodes the attributes of the message.
     ///
-    /// A text that could not be sent as it is, because a name from the hello is in it or it got long, is
-    /// made to fit: it must not be what keeps the reason from the client.
+    /// Control characters in the text, which may come from a name in the hello, are replaced by
+    /// spaces, and a text that is too long is truncated: the text must not keep the reason from
+    /// reaching the client.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u16(attr::REASON, self.reason as u16);
@@ -64,7 +68,7 @@ impl Refusal {
         w.finish()
     }
 
-    /// Reads a message's attributes.
+    /// Decodes the attributes of a message.
     ///
     /// # Errors
     /// See [`WireError`].

@@ -1,41 +1,44 @@
-//! How a connection is secured before its hello: the messages in clear, around those of the Noise handshake.
+//! The messages in clear that secure a connection before its hello. They carry those of the Noise
+//! handshake.
 //!
-//! The client's [`Offer`] says in clear whose key is meant, and what may be chosen from. The key agreement
-//! covers every byte of it, so that nobody on the way can change it. What the target has [`Chosen`] travels
-//! encrypted, in its Noise message.
+//! The client's [`Offer`] names in clear the host whose key is used, and what the target may choose
+//! from. The key agreement covers every byte of the offer, so that nobody on the path can change
+//! it. The target's choice, [`Chosen`], is encrypted in its Noise message.
 
 use crate::attribute::{Reader, Writer, required};
 use crate::hello::OFFERS_MAX;
 use crate::{Cipher, NAME_MAX, WireError};
 
-/// Longest Noise message that is taken, in bytes: twice what the handshake of version 1 needs.
+/// The maximum length of a Noise message, in bytes: twice what the handshake of version 1 needs.
 pub const NOISE_MAX: usize = 256;
 
-/// What a client asks for, before it has shown its key.
+/// What a client asks for, before it has proven that it has the key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Offer {
-    /// Lowest and highest protocol version that the client speaks; 1 or more, in this order.
+    /// The lowest and the highest protocol version that the client speaks; at least 1, in this
+    /// order.
     pub versions: (u16, u16),
-    /// The export that it wants; [`crate::is_name`] holds.
+    /// The export to attach; [`crate::is_name`] holds.
     pub export: String,
-    /// Whose key it has; [`crate::is_name`] holds.
+    /// The host whose key the client has; [`crate::is_name`] holds.
     pub host: String,
-    /// Ciphers that it can do, the preferred one first, as wire codes. At most [`OFFERS_MAX`].
+    /// The wire codes of the ciphers that the client accepts, in order of preference, at most
+    /// [`OFFERS_MAX`].
     pub ciphers: Vec<u8>,
 }
 
-/// A client's first message, as it was received.
+/// A client's first message, as received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Secure<'a> {
-    /// What it asks for.
+    /// What the client asks for.
     pub offer: Offer,
-    /// The bytes in front of the Noise message, which it covers.
+    /// The bytes before the Noise message, which the key agreement covers.
     pub bound: &'a [u8],
     /// The Noise message.
     pub noise: &'a [u8],
 }
 
-/// What a target has chosen.
+/// The target's choice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Chosen {
     /// The protocol version.
@@ -48,7 +51,7 @@ const SECURE: &str = "secure";
 const SECURED: &str = "secured";
 const CHOSEN: &str = "chosen";
 
-/// As in a hello, where it has the same.
+/// Attributes that a hello also has have the same types there.
 mod attr {
     pub const VERSION_MIN: u16 = 1;
     pub const VERSION_MAX: u16 = 2;
@@ -58,14 +61,14 @@ mod attr {
     pub const NOISE: u16 = 11;
 }
 
-/// Of [`Chosen`], as in a welcome.
+/// The attributes of [`Chosen`], with the same types as in a welcome.
 mod chosen {
     pub const VERSION: u16 = 1;
     pub const CIPHER: u16 = 8;
 }
 
 impl Offer {
-    /// The attributes, but for the Noise message that has to cover them.
+    /// Encodes the attributes without the Noise message, which has to cover them.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u16(attr::VERSION_MIN, self.versions.0)
@@ -77,21 +80,21 @@ impl Offer {
     }
 }
 
-/// The attributes of the client's message: an encoded [`Offer`], then the Noise message.
+/// Encodes the attributes of the client's message: an encoded [`Offer`], then the Noise message.
 pub fn encode_secure(offer: &[u8], noise: &[u8]) -> Vec<u8> {
     let mut w = Writer::new();
     w.bytes(attr::NOISE, noise);
     [offer, &w.finish()].concat()
 }
 
-/// The attributes of the target's answer.
+/// Encodes the attributes of the target's reply.
 pub fn encode_secured(noise: &[u8]) -> Vec<u8> {
     let mut w = Writer::new();
     w.bytes(attr::NOISE, noise);
     w.finish()
 }
 
-/// Reads the target's answer: its Noise message.
+/// Decodes the target's reply. Returns its Noise message.
 ///
 /// # Errors
 /// See [`WireError`].
@@ -107,10 +110,11 @@ pub fn decode_secured(message: &[u8]) -> Result<&[u8], WireError> {
 }
 
 impl<'a> Secure<'a> {
-    /// Reads a client's message.
+    /// Decodes a client's message.
     ///
     /// # Errors
-    /// See [`WireError`]. The Noise message has to be the last attribute: behind it nothing would be covered.
+    /// See [`WireError`]. The Noise message must be the last attribute, since nothing after it
+    /// would be covered.
     pub fn decode(message: &'a [u8]) -> Result<Secure<'a>, WireError> {
         let (mut min, mut max, mut export, mut host) = (None, None, None, None);
         let mut ciphers = Vec::new();
@@ -152,14 +156,14 @@ impl<'a> Secure<'a> {
 }
 
 impl Chosen {
-    /// The attributes.
+    /// Encodes the attributes.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u16(chosen::VERSION, self.version).u8(chosen::CIPHER, self.cipher.code());
         w.finish()
     }
 
-    /// Reads the attributes.
+    /// Decodes the attributes.
     ///
     /// # Errors
     /// See [`WireError`].

@@ -1,16 +1,17 @@
-//! The nested list that says which connection of which session this is.
+//! The nested list that names a connection's session and its place in it.
 
 use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
 
-/// Which connection of which session this is.
+/// A connection's session and its place in it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct SessionRef {
-    /// Given by the target in its first welcome.
+    /// The session's id, which the target chose in the welcome that opened the session.
     pub id: [u8; 16],
-    /// 0 is the session's first connection; each thread of the client has one number above it.
+    /// The connection's queue: 0 for the session's first connection, and 1 or more for each thread
+    /// of the client.
     pub queue: u16,
-    /// Counts the connections that this queue has had, so that a late one is known as such.
+    /// Counts the connections of this queue, so that a late hello is recognised.
     pub epoch: u32,
 }
 

@@ -1,10 +1,10 @@
-//! How a transaction ended.
+//! The outcome of a transaction.
 
 use crate::codes::codes;
 
 codes! {
-    /// The outcome that an answer carries. The number is the one on the wire; a code that is not known here
-    /// is read as [`Status::Failed`].
+    /// The outcome that an answer carries. The number is its code on the wire. An unknown code is
+    /// treated as [`Status::Failed`].
     Status: u8 {
         /// The operation was executed.
         Success = 0 "success",
@@ -14,19 +14,20 @@ codes! {
         Miscompare = 2 "miscompare",
         /// A reset or the removal of the export ended the operation, which may have been executed.
         Aborted = 3 "aborted",
-        /// The backend has no such operation.
+        /// The device does not offer the operation.
         NotSupported = 4 "not supported",
-        /// The range is not inside the device, or longer than was negotiated.
+        /// The range is empty, not inside the device, or longer than was negotiated.
         OutOfRange = 5 "out of range",
         /// A modifying operation was requested on a read-only connection.
         ReadOnly = 6 "read-only",
-        /// The request's data did not match its digest: nothing was executed, and the client sends it again.
+        /// The request's data did not match its digest: nothing was executed, and the client sends
+        /// it again.
         Corrupt = 7 "corrupt",
     }
 }
 
 impl Status {
-    /// Returns the status of an answer's code.
+    /// Returns the status with this code.
     #[inline]
     pub fn from_code(code: u8) -> Status {
         Status::try_from_code(code).unwrap_or(Status::Failed)

@@ -1,4 +1,4 @@
-//! For tests: takes messages apart, changes them, generates what is in them.
+//! Helpers for tests, which edit encoded messages and generate their contents.
 
 use crate::attribute::{Reader, Writer};
 use crate::{Device, OpSet, Previous, SessionRef};
@@ -15,7 +15,8 @@ fn split(message: &[u8]) -> List {
     list
 }
 
-/// Changes the list at `path`: `[]` is the message itself, `[4]` the list nested in its attribute 4.
+/// Changes the list at `path`: `[]` is the message itself, `[4]` the list nested in its attribute
+/// 4.
 pub fn edit(message: &[u8], path: &[u16], change: impl FnOnce(&mut List)) -> Vec<u8> {
     let mut list = split(message);
     match path {
@@ -32,7 +33,7 @@ pub fn edit(message: &[u8], path: &[u16], change: impl FnOnce(&mut List)) -> Vec
     w.finish()
 }
 
-/// `message` without the attribute `kind` of the list at `path`.
+/// Returns `message` without the attribute `kind` of the list at `path`.
 pub fn without(message: &[u8], path: &[u16], kind: u16) -> Vec<u8> {
     edit(message, path, |list| {
         let at = list.iter().position(|a| a.0 == kind).expect("it is there");
@@ -40,19 +41,19 @@ pub fn without(message: &[u8], path: &[u16], kind: u16) -> Vec<u8> {
     })
 }
 
-/// `message` with another value for the attribute `kind` of the list at `path`.
+/// Returns `message` with another value for the attribute `kind` of the list at `path`.
 pub fn with(message: &[u8], path: &[u16], kind: u16, value: &[u8]) -> Vec<u8> {
     edit(message, path, |list| {
         list.iter_mut().find(|a| a.0 == kind).expect("it is there").1 = value.to_vec();
     })
 }
 
-/// Attributes that no version has yet, and a number that says where to put them.
+/// Generates an attribute of an unknown type, with a number that selects where to insert it.
 pub fn any_unknown() -> impl Strategy<Value = (usize, u16, Vec<u8>)> {
     (any::<usize>(), 40u16.., prop::collection::vec(any::<u8>(), 0..64))
 }
 
-/// `message` with an attribute added somewhere in the list at `path`.
+/// Returns `message` with the attribute `unknown` inserted into the list at `path`.
 pub fn with_unknown(message: &[u8], path: &[u16], unknown: &(usize, u16, Vec<u8>)) -> Vec<u8> {
     edit(message, path, |list| {
         let (at, kind, value) = unknown;

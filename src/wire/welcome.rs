@@ -1,36 +1,36 @@
-//! The target's answer to a hello that it accepts.
+//! The target's reply to a hello that it accepts.
 
 use crate::attribute::{Reader, Writer, required};
 use crate::{CREDITS_MAX, Cipher, Device, Digest, KEEP_ALIVE_MS, SessionRef, TRANSFER_MAX, WireError};
 
-/// The target's answer to a hello that it accepts.
+/// The target's reply to a hello that it accepts.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Welcome {
-    /// The protocol version that both speak from here on, at least 1.
+    /// The protocol version that both ends speak from here on, at least 1.
     pub version: u16,
-    /// The target's start: another value after each.
+    /// The target's instance, which changes at each start.
     pub instance: [u8; 16],
     /// The session and the connection's place in it.
     pub session: SessionRef,
-    /// What is exported.
+    /// The exported device.
     pub device: Device,
-    /// Whether nothing of the session that the hello named as its previous one is executed any more, and
-    /// never will be. `false`: the target can't tell, its lease has to run out.
+    /// Whether nothing sent in the hello's previous session is being executed or ever will be.
+    /// `false`: the target cannot tell, so the client waits for the end of that session's leases.
     pub previous_ended: bool,
-    /// Whether what that session's target completed is in the backend, flushed or not, although that target
-    /// has ended.
+    /// Whether everything that the previous session's target completed is in the backend, flushed
+    /// or not, although that target has ended.
     pub cache_kept: bool,
-    /// Transactions that may be outstanding on this connection: slots 0 to `credits - 1`. 1 to
-    /// [`CREDITS_MAX`].
+    /// The number of transactions that may be outstanding on this connection, in slots 0 to
+    /// `credits - 1`. 1 to [`CREDITS_MAX`].
     pub credits: u16,
-    /// Most bytes of blocks in one request: whole write units, at most [`TRANSFER_MAX`].
+    /// The maximum bytes of blocks in one request: whole write units, at most [`TRANSFER_MAX`].
     pub max_transfer: u32,
     /// The digest in use.
     pub digest: Digest,
     /// The cipher in use.
     pub cipher: Cipher,
-    /// After how many milliseconds without a sign of life each side gives the connection up. Within
-    /// [`KEEP_ALIVE_MS`].
+    /// The time without a sign of life after which each side gives up the connection, in
+    /// milliseconds. Within [`KEEP_ALIVE_MS`].
     pub keep_alive_ms: u32,
 }
 
@@ -51,7 +51,8 @@ mod attr {
 }
 
 impl Welcome {
-    /// The message's attributes. What the fields' descriptions demand must hold, or no client reads it.
+    /// Encodes the attributes of the message. The fields must be valid as described, or a client
+    /// rejects the message.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.u16(attr::VERSION, self.version)
@@ -72,10 +73,11 @@ impl Welcome {
         w.finish()
     }
 
-    /// Reads a message's attributes.
+    /// Decodes the attributes of a message.
     ///
     /// # Errors
-    /// See [`WireError`]; impossible values (no credits, a block of 3 bytes) are among them.
+    /// See [`WireError`]. Impossible values, such as no credits or a block of 3 bytes, are errors
+    /// too.
     pub fn decode(message: &[u8]) -> Result<Welcome, WireError> {
         let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
         let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
@@ -111,7 +113,7 @@ impl Welcome {
             cipher,
             keep_alive_ms: required(keep_alive, LIST, attr::KEEP_ALIVE)?,
         };
-        // A transfer that no write unit fits into would be a device that can't be written.
+        // If no write unit fitted into a transfer, the device could not be written.
         let unit = u64::from(welcome.device.block_size) * u64::from(welcome.device.write_unit_size);
         let max_transfer = u64::from(welcome.max_transfer);
         let transfer =

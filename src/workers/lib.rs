@@ -1,17 +1,20 @@
-//! Workers: threads on cores of their own, to which I/O threads hand work over that would hold them up.
+//! Workers: threads on cores of their own, which do work for I/O threads that would otherwise hold
+//! them up.
 //!
-//! A [`Pool`] has one ring of submitted jobs, which all workers take from. Each I/O thread has a [`Port`],
-//! with a ring of its own for what is finished. All rings have a fixed size and take no lock, and nothing is
-//! allocated between a submission and its completion: a job is a box of its owner's that goes there and back.
+//! A [`Pool`] has one ring of submitted jobs, from which all workers take. Each I/O thread has a
+//! [`Port`] with its own ring of finished jobs. All rings have a fixed size and use no locks.
+//! Nothing is allocated between a submission and its completion, since a job is a box that travels
+//! from its owner to a worker and back.
 //!
-//! Workers come, go and move while jobs are under way. That loses nothing, because a job is always in exactly
-//! one place (the ring, whoever runs it, its port's ring), and because whoever waits for a job that no worker
-//! is awake to run, or for too long, takes it out of the ring again ([`Port::poll`]). So it does not matter whether
-//! a submission or the departure of the last worker comes first.
+//! Workers can be added, removed and moved while jobs are under way. No job is lost, because each
+//! is always in exactly one place: in the ring, with the thread that runs it, or in its port's
+//! ring. A port whose job waits too long, or while no worker is awake, takes jobs out of the ring
+//! again and runs them itself ([`Port::poll`]). So it does not matter whether a submission or the
+//! departure of the last worker comes first.
 //!
-//! | module | what |
+//! | module | subject |
 //! | --- | --- |
-//! | `pool` | which workers there are |
+//! | `pool` | the set of workers |
 //! | `port` | an I/O thread's side |
 //! | `ring` | the ring of submitted jobs, which ports and workers share |
 //! | `worker` | a worker's life: work, spin, nap, leave |
@@ -29,44 +32,43 @@ pub use pool::{Pin, Pool};
 pub use port::Port;
 pub use worker::WorkerStats;
 
-/// What a worker does with a job. A panic in it ends the process.
+/// A job. A panic in a job ends the process.
 pub trait Job: Send + 'static {
-    /// Does the work. On a worker's thread, or on an I/O thread: that of the job's port, or of another port of
-    /// the pool.
+    /// Does the work, on a worker's thread, or on the I/O thread of any port of the pool.
     fn run(&mut self);
 }
 
-/// Most workers of one pool.
+/// The maximum number of workers of one pool.
 pub const WORKERS_MAX: usize = 64;
 
-/// Jobs that wait for a worker, of all ports together. Beyond that the workers are what is short, and an I/O
-/// thread that does the work itself helps more than one that waits: with jobs of 128 KiB (some 20 µs each) a full
-/// ring is a millisecond's work for one worker.
+/// The maximum number of jobs of all ports that wait for a worker. If there are more, there are too
+/// few workers, and an I/O thread that does the work itself helps more than one that waits. With
+/// jobs of 128 KiB (some 20 µs each), a full ring is a millisecond of work for one worker.
 pub const RING: usize = 64;
 
-/// Jobs that one port may have under way.
+/// The maximum number of jobs that one port may have under way.
 pub const PORT_DEPTH: usize = 64;
 
-/// Why the pool has not the workers that were asked for. It has those that it had before.
+/// The reason why the set of workers could not be changed. The pool has the same workers as before.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum WorkersError {
-    /// More than [`WORKERS_MAX`].
+    /// More than [`WORKERS_MAX`] CPUs were given.
     #[error("{0} CPUs given, at most {WORKERS_MAX} are allowed")]
     TooMany(usize),
-    /// A worker cannot be put on its CPU.
+    /// A worker could not be pinned to its CPU.
     #[error("CPU {cpu}: {problem}")]
     Pin {
         /// The CPU.
         cpu: u32,
-        /// What the pin function says.
+        /// The error of the pin function.
         problem: String,
     },
-    /// The system makes no more threads.
-    #[error("CPU {cpu}: no thread for it: {problem}")]
+    /// The system could not create a thread.
+    #[error("CPU {cpu}: can't create a thread for it: {problem}")]
     Spawn {
         /// The CPU.
         cpu: u32,
-        /// What the system says.
+        /// The error of the system.
         problem: String,
     },
 }

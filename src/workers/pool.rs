@@ -1,4 +1,4 @@
-//! Which workers there are.
+//! The pool: the set of workers, and the ring of jobs that they share.
 
 #[cfg(test)]
 mod tests;
@@ -14,11 +14,12 @@ use crate::ring::Shared;
 use crate::worker::{self, Seat, WorkerStats};
 use crate::{Job, RING, WORKERS_MAX, WorkersError};
 
-/// Puts a thread on a CPU, and says why if it cannot. Called where the workers are set, not on the thread.
+/// Pins a thread to a CPU, or returns the reason why it could not. Called by the thread that sets
+/// the workers, not on the pinned thread.
 pub type Pin = fn(&JoinHandle<()>, u32) -> Result<(), String>;
 
-/// A pool of workers for one kind of job. Clones are handles of the same pool; with the last one the workers
-/// go. Any thread.
+/// A pool of workers for one kind of job. Clones are handles to the same pool; dropping the last
+/// one ends the workers. Any thread may use it.
 pub struct Pool<J: Job> {
     control: Arc<Control<J>>,
 }
@@ -32,18 +33,19 @@ impl<J: Job> Clone for Pool<J> {
 struct Control<J: Job> {
     shared: Arc<Shared<J>>,
     pin: Pin,
-    /// Held while workers come and go, so that one caller at a time changes them.
+    /// The workers. The lock is held while they are changed, so that only one caller at a time
+    /// changes them.
     workers: Mutex<Vec<Worker>>,
 }
 
-/// A worker, as the pool sees it.
+/// The pool's side of a worker.
 struct Worker {
     seat: Arc<Seat>,
     thread: JoinHandle<()>,
 }
 
 impl<J: Job> Pool<J> {
-    /// A pool without workers, and with its ring.
+    /// Creates a pool with its ring and without workers.
     pub fn new(pin: Pin) -> Pool<J> {
         let shared = Arc::new(Shared {
             ring: ArrayQueue::new(RING),
@@ -54,15 +56,16 @@ impl<J: Job> Pool<J> {
         Pool { control: Arc::new(Control { shared, pin, workers: Mutex::default() }) }
     }
 
-    /// One worker on each of `cpus`, of which none twice, and none elsewhere. Workers on a CPU that stays are
-    /// not touched; new ones work before old ones go.
+    /// Runs one worker on each of `cpus` and none elsewhere. Duplicates count once. Workers on CPUs
+    /// that remain in the set are not touched; new workers start before old ones leave.
     ///
-    /// Waits for none of them. A CPU that others use can keep a thread from running for longer than the caller, on
-    /// a reactor's thread, can be away: seconds were seen. So new workers help from when they are there, and one
-    /// that goes does so after the job that it has in hand, the last of all after those in the ring.
+    /// The call does not wait for any worker. On a CPU that other threads use, a thread may not run
+    /// for seconds, longer than a reactor's thread can wait. New workers therefore help as soon as
+    /// they run. A worker that leaves finishes its current job first, and the very last worker also
+    /// the jobs in the ring.
     ///
     /// # Errors
-    /// All workers are as before.
+    /// See [`WorkersError`]. After an error, the workers are as before.
     pub fn set_cpus(&self, cpus: &[u32]) -> Result<(), WorkersError> {
         let mut cpus = cpus.to_vec();
         cpus.sort_unstable();
@@ -83,23 +86,24 @@ impl<J: Job> Pool<J> {
         Ok(())
     }
 
-    /// How many workers there are. HOT.
+    /// Returns the number of workers. HOT.
     pub fn workers(&self) -> usize {
         self.control.shared.workers.load(Relaxed)
     }
 
-    /// Whether a worker is awake to take a job now. For who has one, and does it better without packing it up if
-    /// that is for nothing: no worker is awake for long without being asked, here or by a submission. HOT.
+    /// Returns whether a worker is awake to take a job now. For callers that have a job, and save
+    /// the cost of preparing it if no worker would take it. Workers stay awake only while this is
+    /// asked or jobs are submitted. HOT.
     pub fn is_ready(&self) -> bool {
         self.control.shared.is_ready()
     }
 
-    /// A new port. One for each I/O thread, which polls it for as long as it has anything in flight.
+    /// Creates a port. Each I/O thread has one, and polls it while jobs are in flight.
     pub fn port(&self) -> Port<J> {
         Port::new(Arc::clone(&self.control.shared))
     }
 
-    /// What each worker has done, in the order of their CPUs.
+    /// Returns the statistics of each worker, in the order of their CPUs.
     pub fn stats(&self) -> Vec<WorkerStats> {
         lock(&self.control.workers).iter().map(|worker| worker.seat.stats()).collect()
     }
@@ -117,7 +121,7 @@ impl<J: Job> Drop for Control<J> {
     }
 }
 
-/// Starts a worker on each of `cpus`; all of them or none.
+/// Starts a worker on each of `cpus`: all of them, or none.
 fn hire<J: Job>(
     shared: &Arc<Shared<J>>,
     pin: Pin,
@@ -144,13 +148,13 @@ fn start<J: Job>(shared: &Arc<Shared<J>>, cpu: u32) -> Result<Worker, WorkersErr
         let (shared, seat) = (Arc::clone(shared), Arc::clone(&seat));
         move || worker::work(&shared, &seat)
     };
-    // Linux shows 15 characters of the name.
+    // Linux shows at most 15 characters of the name.
     let thread = thread::Builder::new().name(format!("dst_crypto_{cpu}")).spawn(life);
     let thread = thread.map_err(|error| WorkersError::Spawn { cpu, problem: error.to_string() })?;
     Ok(Worker { seat, thread })
 }
 
-/// Tells workers to go, each after the job that it has in hand.
+/// Tells workers to leave, each after its current job.
 fn dismiss(workers: Vec<Worker>) {
     for worker in workers {
         worker.seat.leave();
@@ -158,7 +162,7 @@ fn dismiss(workers: Vec<Worker>) {
     }
 }
 
-/// A panic while it is held leaves the list as it was.
+/// Locks the list of workers. A panic while the lock is held leaves the list valid.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

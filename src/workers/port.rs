@@ -9,20 +9,21 @@ use crossbeam_queue::ArrayQueue;
 use crate::ring::{Finished, Shared, Ticket};
 use crate::{Job, PORT_DEPTH};
 
-/// How long a port waits for any of its jobs before it does some itself: five times what a worker takes for 128 KiB.
-/// Either the workers are what is short, then it helps; or one that counts as awake does not run, because others have
-/// its CPU, then what is in the ring does not have to wait for it.
+/// How long a port waits for any of its jobs before it runs some itself: five times what a worker
+/// takes for 128 KiB. Either there are too few workers, and the port helps; or a worker that counts
+/// as awake does not get its CPU, and the jobs in the ring need not wait for it.
 const PATIENCE: Duration = Duration::from_micros(100);
 
-/// Hands jobs over and gets them back. It belongs to one I/O thread, which polls it for as long as anything is
-/// in flight.
+/// Hands jobs over and gets them back. A port belongs to one I/O thread, which polls it while jobs
+/// are in flight.
 ///
-/// Dropped with jobs in flight: they are run or not, and dropped by whoever has them.
+/// If a port is dropped with jobs in flight, these may or may not be run, and are dropped by the
+/// thread that has them.
 pub struct Port<J: Job> {
     shared: Arc<Shared<J>>,
     finished: Arc<Finished<J>>,
     in_flight: usize,
-    /// The first poll in vain since a job came back.
+    /// The time of the first unsuccessful poll since a job last came back.
     waits_since: Option<Instant>,
 }
 
@@ -31,8 +32,9 @@ impl<J: Job> Port<J> {
         Port { shared, finished: Arc::new(ArrayQueue::new(PORT_DEPTH)), in_flight: 0, waits_since: None }
     }
 
-    /// Hands a job over. Gives it back, for the caller to run it at once, when there are no workers, when all
-    /// of them nap (which ends their nap, but not soon enough for this job), or when there is no room. HOT.
+    /// Hands a job over. Returns it as an error, for the caller to run it at once, if there are no
+    /// workers, if all of them nap (which ends their nap, but not soon enough for this job), or if
+    /// there is no room. HOT.
     pub fn submit(&mut self, job: Box<J>) -> Result<(), Box<J>> {
         if self.in_flight == PORT_DEPTH {
             return Err(job);
@@ -46,12 +48,12 @@ impl<J: Job> Port<J> {
         Ok(())
     }
 
-    /// A finished job, if there is one. In any order: jobs carry what their owner needs to put them in order.
-    /// HOT.
+    /// Returns a finished job, if there is one. Jobs finish in any order and carry what their owner
+    /// needs to sort them. HOT.
     ///
-    /// With no worker awake, or none that comes to an end, it does one job of the ring itself, this port's or
-    /// another's: the last worker may have left, or fallen asleep, between the look and the push of
-    /// [`Port::submit`].
+    /// If no worker is awake, or none finishes a job in time, the port runs one job of the ring
+    /// itself, be it its own or another port's. The last worker may have left or fallen asleep
+    /// between the check and the push in [`Port::submit`].
     pub fn poll(&mut self) -> Option<Box<J>> {
         if self.in_flight == 0 {
             return None;
@@ -65,7 +67,7 @@ impl<J: Job> Port<J> {
         })
     }
 
-    /// Jobs that were handed over and have not been polled yet.
+    /// Returns the number of jobs that were handed over and have not come back.
     pub fn in_flight(&self) -> usize {
         self.in_flight
     }
@@ -88,9 +90,10 @@ impl<J: Job> Drop for Port<J> {
         if self.in_flight == 0 {
             return;
         }
-        // A job of this port's may have come into the ring after the last worker looked there for the last
-        // time, and nobody may ever poll again. Either that worker sees the job or it is seen here that nobody
-        // is awake: the push comes before this fence, and the worker's look after its own (in `pop`).
+        // A job of this port may have entered the ring after the last worker looked there for the
+        // last time, and no port may ever poll again. Either that worker sees the job, or this
+        // thread sees that no worker is awake: the push precedes this fence, and the worker looks
+        // after its own fence (in `pop`).
         fence(SeqCst);
         if self.shared.awake.load(SeqCst) == 0 {
             while let Some(ticket) = self.shared.ring.pop() {

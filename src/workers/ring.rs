@@ -7,45 +7,47 @@ use crossbeam_queue::ArrayQueue;
 
 use crate::Job;
 
-/// Where a port's finished jobs wait for it. It outlives the port for as long as jobs are under way.
+/// The ring of a port's finished jobs. It outlives the port while jobs are under way.
 pub(crate) type Finished<J> = ArrayQueue<Box<J>>;
 
-/// A submitted job, and who gets it back.
+/// A submitted job, and the ring of its port.
 pub(crate) struct Ticket<J> {
     pub job: Box<J>,
     pub home: Arc<Finished<J>>,
 }
 
 impl<J: Job> Ticket<J> {
-    /// Does the job and gives it back. HOT.
+    /// Runs the job and returns it to its port. HOT.
     pub fn run(mut self) {
         self.job.run();
-        // Dropping it instead would leave its port waiting for ever.
-        assert!(self.home.push(self.job).is_ok(), "a port has no more under way than its ring can hold");
+        // If the job were dropped, its port would wait for ever.
+        assert!(self.home.push(self.job).is_ok(), "a port has no more jobs under way than its ring can hold");
     }
 }
 
-/// What workers and ports see of a pool.
+/// The state that workers and ports share.
 pub(crate) struct Shared<J> {
     pub ring: ArrayQueue<Ticket<J>>,
-    /// Workers that look at the ring now. Not those that nap.
+    /// The number of workers that look at the ring now, without those that nap.
     pub awake: AtomicUsize,
-    /// Somebody had a job and found no worker awake.
+    /// Whether an I/O thread had a job and found no worker awake.
     pub wanted: AtomicBool,
-    /// Workers, napping or not; without those that were told to leave.
+    /// The number of workers, napping or not, without those that were told to leave.
     pub workers: AtomicUsize,
 }
 
 impl<J> Shared<J> {
-    /// Whether somebody takes jobs from the ring now, and will go on. HOT.
+    /// Returns whether a worker takes jobs from the ring now and will continue to. HOT.
     pub fn has_takers(&self) -> bool {
         self.awake.load(Relaxed) > 0 && self.workers.load(Relaxed) > 0
     }
 
-    /// The same, for who has a job: if all workers nap, one is told to wake up. HOT.
+    /// Returns the same, for callers that have a job: if all workers nap, one is told to wake up.
+    /// HOT.
     pub fn is_ready(&self) -> bool {
         let is_ready = self.has_takers();
-        // The look first: several I/O threads can have the line in their caches as long as none writes it.
+        // The flag is read first, because several I/O threads can share the cache line as long as
+        // none writes it.
         if !is_ready && !self.wanted.load(Relaxed) {
             self.wanted.store(true, Relaxed);
         }

@@ -1,19 +1,21 @@
-//! A worker's life: work while there is work, then spin, then nap; and rest when others want the CPU.
+//! A worker's loop: work while there is work, then spin, then nap; and rest if other threads want
+//! the CPU.
 //!
-//! The core may be a reactor's too, on a small machine, so a worker must not keep it. And an I/O thread makes
-//! no system call to wake one up. So a worker that has had nothing to do for [`SPIN`] naps, in steps, and looks
-//! around after each. While all of them nap, jobs are done where they come up, as if there were no workers:
-//! nobody waits for a nap to end.
+//! On a small machine, the core may also be a reactor's, so a worker must not monopolise it. And an
+//! I/O thread makes no system call to wake a worker. So a worker that was idle for [`SPIN`] naps in
+//! steps, and looks at the ring after each. While all workers nap, I/O threads run their jobs
+//! themselves, as if there were no workers: no job waits for a nap to end.
 //!
-//! Measured by `pool/tests/measure.rs`, on two cores of a Xeon in a virtual machine, medians (99 % below):
+//! Measured by `pool/tests/measure.rs` on two cores of a Xeon in a virtual machine: medians (99th
+//! percentiles).
 //!
 //! | | |
 //! | --- | --- |
-//! | a worker that spins begins with a job, after the call of `submit` | 0.4 µs (0.5 µs) |
-//! | and the port has it back | 0.85 µs (1.0 µs) |
-//! | all nap: from the first job that is given back to the first that is taken | 260 µs (430 µs) |
-//! | `submit` and `poll` take of the I/O thread, in bursts of 32 | 30 ns (60 ns) and 20 ns (25 ns) |
-//! | an idle worker takes of its core | 1 to 3 % |
+//! | from the call of `submit` until a spinning worker begins the job | 0.4 µs (0.5 µs) |
+//! | and until the port has the job back | 0.85 µs (1.0 µs) |
+//! | while all nap, from the first job that is refused to the first that is taken | 260 µs (430 µs) |
+//! | cost of `submit` and `poll` to the I/O thread, in bursts of 32 | 30 ns (60 ns) and 20 ns (25 ns) |
+//! | cost of an idle worker to its core | 1 to 3 % |
 
 use std::hint::spin_loop;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
@@ -23,41 +25,44 @@ use std::time::{Duration, Instant};
 use crate::Job;
 use crate::ring::Shared;
 
-/// How long a worker without work looks at the ring before it naps. Some 50 times what a hand-over takes: under a
-/// load that is worth a worker (a job each 40 µs, say) it stays awake, and 98 % of the jobs are handed over. And
-/// far less than a reactor on the same core would notice.
+/// How long an idle worker looks at the ring before it naps: some 50 times the duration of a
+/// hand-over. Under a load that is worth a worker (a job each 40 µs, say), the worker stays awake
+/// and 98 % of the jobs are handed over. It is also far less than a reactor on the same core would
+/// notice.
 const SPIN: Duration = Duration::from_micros(50);
 
-/// Pauses of the CPU between two looks: some 0.1 µs, of the 0.4 µs that a worker needs to begin.
+/// The number of CPU pauses between two looks: some 0.1 µs of the 0.4 µs that a worker needs to
+/// begin a job.
 const PAUSES: u32 = 8;
 
-/// The first nap, and the longest; each is twice the one before. The shortest is what Linux can do: it adds up to
-/// 50 µs of slack to any sleep. The longest makes 1,000 looks a second, 1 to 3 % of the core, and says for how
-/// long the I/O threads do without workers when a load begins, which costs them nothing but the workers' help.
+/// The first nap and the longest; each is twice as long as the previous one. The shortest is what
+/// Linux can do, since it adds up to 50 µs of slack to any sleep. The longest gives 1,000 looks a
+/// second, 1 to 3 % of the core. It is also how long the I/O threads have no workers when a load
+/// begins, which costs them only the workers' help.
 const NAP_MIN: Duration = Duration::from_micros(50);
 const NAP_MAX: Duration = Duration::from_millis(1);
 
-/// No job takes that long, and no look at an empty ring: somebody else had the CPU.
+/// No job and no look at an empty ring takes this long, so another thread had the CPU.
 const LOST: Duration = Duration::from_millis(if cfg!(miri) { 10_000 } else { 1 });
 
-/// For how many times as long as it lost its CPU a worker rests then, and at most. What it has in its hands when it
-/// loses the CPU nobody else can do; so on a CPU that others keep busy it would hold up more than it helps. With this
-/// it does so for a sixteenth of the time.
+/// A worker that lost its CPU rests for this many times as long, up to the maximum. No other thread
+/// can finish the job that a worker has when it loses the CPU, so on a busy CPU it would delay more
+/// than it helps. With the rest, it does so for at most a sixteenth of the time.
 const REST: u32 = 16;
 const REST_MAX: Duration = Duration::from_secs(30);
 
-/// What a worker has done since it is on its CPU.
+/// What a worker has done since it was put on its CPU.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WorkerStats {
-    /// The CPU it is on.
+    /// The worker's CPU.
     pub cpu: u32,
-    /// Jobs that it did.
+    /// The number of jobs done.
     pub jobs: u64,
-    /// The time that took, from finding a job until it was given back.
+    /// The time that the jobs took, from finding a job until it was returned.
     pub busy: Duration,
 }
 
-/// What a worker's thread and the pool both see. The worker alone counts.
+/// The state that a worker's thread and the pool share. Only the worker writes the counters.
 #[derive(Default)]
 pub(crate) struct Seat {
     pub cpu: u32,
@@ -71,7 +76,7 @@ impl Seat {
         Seat { cpu, ..Seat::default() }
     }
 
-    /// Asks the worker to go. One that naps has to be woken up as well.
+    /// Asks the worker to leave. A worker that naps has to be woken up as well.
     pub fn leave(&self) {
         self.leave.store(true, Relaxed);
     }
@@ -87,7 +92,7 @@ impl Seat {
     }
 }
 
-/// Works until the seat says to leave.
+/// Works until [`Seat::leave`] is called.
 pub(crate) fn work<J: Job>(shared: &Shared<J>, seat: &Seat) {
     let _abort = AbortOnPanic;
     shared.awake.fetch_add(1, SeqCst);
@@ -101,7 +106,8 @@ pub(crate) fn work<J: Job>(shared: &Shared<J>, seat: &Seat) {
             Some(ticket) => ticket.run(),
             None => (0..PAUSES).for_each(|_| spin_loop()),
         }
-        // One look at the clock for each look at the ring: when a job is found, the last one was its start.
+        // The clock is read once for each look at the ring. If a job was found, the previous
+        // reading was its start.
         let now = Instant::now();
         let took = now - looked;
         looked = now;
@@ -120,8 +126,8 @@ pub(crate) fn work<J: Job>(shared: &Shared<J>, seat: &Seat) {
         looked = Instant::now();
         idle_since = looked;
     }
-    // In this order, for `Port::drop`: what is pushed after the last look is pushed by somebody who can see that
-    // nobody is awake.
+    // The order matters for `Port::drop`: a job that is pushed after the last look comes from a
+    // port that can see that no worker is awake.
     shared.awake.fetch_sub(1, SeqCst);
     if shared.workers.load(Relaxed) == 0 {
         while let Some(ticket) = shared.ring.pop() {
@@ -130,8 +136,9 @@ pub(crate) fn work<J: Job>(shared: &Shared<J>, seat: &Seat) {
     }
 }
 
-/// Naps until there is work, or was, or it is time to leave. Each time for longer, until there was a job: on a
-/// reactor's core a worker gets none, because who has it cannot run meanwhile, and must not keep coming back.
+/// Naps until there is work, or was, or the worker is to leave. Naps get longer until there is a
+/// job. A worker on a reactor's core gets none, since that reactor cannot submit while the worker
+/// runs, so the worker must not keep coming back.
 fn nap<J: Job>(shared: &Shared<J>, seat: &Seat, step: &mut Duration) {
     shared.awake.fetch_sub(1, SeqCst);
     while !seat.leave.load(Relaxed) && shared.ring.is_empty() {
@@ -144,7 +151,8 @@ fn nap<J: Job>(shared: &Shared<J>, seat: &Seat, step: &mut Duration) {
     shared.awake.fetch_add(1, SeqCst);
 }
 
-/// After its CPU was somebody else's for as long as `lost`. Time to leave ends it, work does not.
+/// Rests after other threads had the CPU for `lost`. Being told to leave ends the rest; work does
+/// not.
 fn rest<J: Job>(shared: &Shared<J>, seat: &Seat, lost: Duration) {
     let until = Instant::now() + (lost * REST).min(REST_MAX);
     shared.awake.fetch_sub(1, SeqCst);
@@ -157,12 +165,13 @@ fn rest<J: Job>(shared: &Shared<J>, seat: &Seat, lost: Duration) {
     shared.awake.fetch_add(1, SeqCst);
 }
 
-/// Whether a job found no worker awake; says so to one worker for each time.
+/// Returns whether a job found no worker awake. Each such job is reported to one worker.
 fn was_wanted<J: Job>(shared: &Shared<J>) -> bool {
     shared.wanted.load(Relaxed) && shared.wanted.swap(false, Relaxed)
 }
 
-/// A worker that is no more would be waited for for ever, so where panics unwind they end the process here.
+/// Aborts the process if a job panics and panics unwind, since ports would wait for ever for a dead
+/// worker.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

@@ -1,1 +1,2 @@
-"""What the tests stand on: processes, JSON-RPC, SPDK's applications, and the ways to carry a bdev."""
+"""The harness of the tests: processes, JSON-RPC, SPDK's applications, and the transports of a
+bdev."""

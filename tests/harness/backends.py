@@ -1,4 +1,4 @@
-"""Exports whose backends are slow or hang, and what backends and sessions have done."""
+"""Exports whose backends are slow or hang, and the counters of backends and sessions."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from harness.waiting import wait_until
 
 @contextmanager
 def slow_export(application: Application, remote: Remote, seconds: float) -> Iterator[Remote]:
-    """The export `slow` of a bdev `Slow0` of 1 MiB that takes so long for each I/O."""
+    """Creates export `slow` of bdev `Slow0`, of 1 MiB, which takes this long for each I/O."""
     call = application.rpc.call
     microseconds = int(seconds * 1e6)
     call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=512)
@@ -33,7 +33,7 @@ def slow_export(application: Application, remote: Remote, seconds: float) -> Ite
 
 @contextmanager
 def hanging_export(application: Application, remote: Remote, base: str = "Malloc2") -> Iterator[Remote]:
-    """The export `hanging` of a bdev whose writes never end, but for a reset."""
+    """Creates export `hanging` of a bdev whose writes end only with a reset."""
     call = application.rpc.call
     if base == "Malloc2":
         call("bdev_malloc_create", name=base, num_blocks=2048, block_size=512)
@@ -48,19 +48,19 @@ def hanging_export(application: Application, remote: Remote, base: str = "Malloc
 
 
 def writes_at(application: Application, bdev: str) -> int:
-    """Writes that the bdev has completed."""
+    """Returns the number of writes that the bdev has completed."""
     stats = application.rpc.call("bdev_get_iostat")["bdevs"]
     return next(entry["num_write_ops"] for entry in stats if entry.get("name") == bdev)
 
 
 def session_of(application: Application, host: str) -> dict[str, Any] | None:
-    """The session of this host as the target shows it."""
+    """Returns the session of this host as the target shows it."""
     sessions = application.rpc.call("dst_get_sessions")
     return next((session for session in sessions if session["host"] == host), None)
 
 
 def await_requests(application: Application, host: str, counter: str, count: int) -> None:
-    """Until the target has given so many requests of this host to the backend."""
+    """Waits until the target has handed this many requests of this host to the backend."""
 
     def begun() -> bool:
         session = session_of(application, host)

@@ -1,4 +1,4 @@
-"""A connected socket, as far as a script that plays client or target needs it."""
+"""A connected socket, for scripts that act as client or target."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import socket
 
 
 class Closed(Exception):
-    """The other side has closed the connection."""
+    """The peer has closed the connection."""
 
 
 class Channel:
@@ -20,13 +20,13 @@ class Channel:
             raise Closed from error
 
     def exactly(self, count: int) -> bytes:
-        """The next so many bytes that the other side says."""
+        """Returns the next `count` bytes from the peer."""
         received = bytearray()
         while len(received) < count:
             try:
                 chunk = self.socket.recv(count - len(received))
             except TimeoutError:
-                raise AssertionError("the other side said nothing in time") from None
+                raise AssertionError("the peer sent nothing in time") from None
             except OSError as error:
                 raise Closed from error
             if not chunk:

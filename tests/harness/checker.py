@@ -1,4 +1,5 @@
-"""dst_check (spdk/apps/check): a client that writes blocks which say what they are, and knows what must be there."""
+"""dst_check (spdk/apps/check): a client that writes blocks which identify themselves, and knows
+what it must read."""
 
 from __future__ import annotations
 
@@ -11,26 +12,26 @@ from harness.rpc import PendingCall
 from harness.spdk import BOTH_CORES, CLIENT_CORES, Application
 from harness.waiting import wait_until
 
-# A few blocks, so that each of them is written again and again.
+# So few blocks that each is written repeatedly.
 BLOCKS = 1024
 
 
 @dataclass(frozen=True)
 class Findings:
-    """Of a run so far."""
+    """The findings of a run so far."""
 
     done: dict[str, int]
     failed: dict[str, int]
     slowest_ms: int
-    """Of I/O that succeeded."""
+    """Of successful I/O."""
     failed_fastest_ms: int
     failed_slowest_ms: int
     failed_reactors: int
-    """Of which an I/O failed."""
+    """The number of reactors with failed I/O."""
     bad_blocks: int
     compared_blocks: int
     settled_blocks: int
-    """Whose outcome was not known to the user, and decided by a read."""
+    """The number of blocks with an unknown outcome that a read decided."""
     complaints: list[str]
     active: bool
     removed: bool
@@ -52,7 +53,7 @@ class Findings:
 
 
 class Checker(Application):
-    """One at a time drives a bdev; the journal outlives the process."""
+    """A checker process. Only one at a time uses a bdev; the journal outlives the process."""
 
     def __init__(
         self,
@@ -70,7 +71,8 @@ class Checker(Application):
         super().__init__("dst_check", name, folder, cores, arguments)
 
     def begin(self, bdev: str = "remote0", **options: Any) -> None:
-        """Starts I/O that goes on until `end`: depth, io_blocks, and reads, zeroes, compares, flushes in percent."""
+        """Starts I/O that continues until `end`: depth, io_blocks, and the percentages of reads,
+        zeroes, compares and flushes."""
         self.rpc.call("check_start", **self._place(bdev), **options)
 
     def begin_and_flow(self, bdev: str = "remote0", **options: Any) -> None:
@@ -78,29 +80,29 @@ class Checker(Application):
         self.wait_flow()
 
     def wait_flow(self, count: int = 200, timeout: float = 30.0) -> None:
-        """Until so many more I/Os have succeeded."""
+        """Waits until this many more I/Os have succeeded."""
         before = self.findings().all_done
         wait_until(lambda: self.findings().all_done >= before + count, "I/O to flow", timeout)
 
     def findings(self, again: bool = False) -> Findings:
-        """`again`: the slowest I/O is counted anew from here on."""
+        """Returns the findings. With `again`, the slowest I/O is reset."""
         return Findings(**self.rpc.call("check_stats", again=again))
 
     def end(self, timeout: float = 60.0) -> Findings:
-        """No new I/O; once what is outstanding has completed, what was found."""
+        """Stops submitting I/O, waits for the outstanding I/O, and returns the findings."""
         return Findings(**self.rpc.call("check_stop", rpc_timeout=timeout))
 
     def start_end(self) -> PendingCall:
         return self.rpc.start("check_stop")
 
     def verify(self, bdev: str = "remote0", timeout: float = 60.0) -> Findings:
-        """Reads all blocks back."""
+        """Reads all blocks back and returns the findings."""
         found = Findings(**self.rpc.call("check_verify", rpc_timeout=timeout, **self._place(bdev)))
         assert found.compared_blocks == self.blocks or found.all_failed, found
         return found
 
     def flush(self, bdev: str = "remote0") -> bool:
-        """One flush, on a channel of its own: whether it succeeded."""
+        """Sends one flush on its own channel, and returns whether it succeeded."""
         return self.rpc.call("check_flush", bdev=bdev)["success"]
 
     def _place(self, bdev: str) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Short-lived commands of the machine's own, with a deadline."""
+"""Short-lived system commands, with a deadline."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from typing import Sequence
 def run(command: Sequence[str | os.PathLike[str]], timeout: float = 30.0) -> str:
     """Runs a command to its end and returns what it printed; fails on a non-zero exit code.
 
-    One that hangs in the kernel cannot be killed, so it is left behind and not waited for: what it waits
-    for ends with the processes of the test.
+    A command that hangs in the kernel cannot be killed. It is left behind and not waited for; it
+    ends with the processes of the test.
     """
     process = subprocess.Popen(
         [os.fspath(part) for part in command],
@@ -34,7 +34,7 @@ def run(command: Sequence[str | os.PathLike[str]], timeout: float = 30.0) -> str
 
 
 def attempt(command: Sequence[str | os.PathLike[str]], timeout: float = 10.0) -> None:
-    """For cleaning up: runs a command and does not mind how it ends."""
+    """Runs a command for cleaning up, and ignores its exit code."""
     try:
         run(command, timeout)
     except AssertionError:

@@ -1,4 +1,4 @@
-"""What a process does behind the test's back, counted by a library that is loaded into it (LD_PRELOAD)."""
+"""Counting calls of a process with a library that is loaded into it (LD_PRELOAD)."""
 
 from __future__ import annotations
 
@@ -18,7 +18,8 @@ CALLERS = 16
 
 @dataclass
 class Counter:
-    """One process's count, in memory that it shares with this one: to read it disturbs nothing."""
+    """The count of one process, in shared memory, so that reading it does not affect the
+    process."""
 
     memory: mmap.mmap
 
@@ -26,7 +27,7 @@ class Counter:
         return struct.unpack_from("<Q", self.memory)[0]
 
     def callers(self, binary: Path) -> str:
-        """Where the latest calls came from, if the library notes that."""
+        """Returns where the latest calls came from, if the library records that."""
         addresses = sorted(set(struct.unpack_from(f"<{CALLERS}Q", self.memory, 8)))
         try:
             return run(["addr2line", "-Cfpie", binary, *map(hex, addresses)])
@@ -35,7 +36,8 @@ class Counter:
 
 
 def counted(lab: Lab, source: str, name: str) -> tuple[Counter, dict[str, str]]:
-    """A counter, and the variables that make a process count in it, with the library made of tests/`source`."""
+    """Returns a counter, and the environment variables that make a process use it, with the library
+    built from tests/`source`."""
     library = (lab.folder / source).with_suffix(".so")
     if not library.exists():
         path = ROOT / "tests" / source

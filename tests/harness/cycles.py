@@ -1,7 +1,8 @@
-"""How often the hostile tests do what they do: a few times in `make test`, more by hand (tests/endurance.py).
+"""The number of cycles of the hostile tests: a few in `make test`, more when run by hand
+(tests/endurance.py).
 
-DST_CYCLES  so many times in each test, and the timing is asserted too
-DST_SEED    of all that is random in them; by default another one each time. It is printed
+DST_CYCLES  the number of cycles in each test; if set, the timing is asserted, too
+DST_SEED    the seed of all random choices; by default a new one each time, which is printed
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ BY_HAND = "DST_CYCLES" in os.environ
 
 
 def by_hand(*values: T) -> list[T]:
-    """More values of a test's parameter than there is time for in `make test`."""
+    """Returns all values of a test's parameter when run by hand, and only a few in `make test`."""
     return list(values) if BY_HAND else []
 
 
@@ -25,7 +26,8 @@ def cycles(default: int) -> int:
 
 
 def watchdog_factor() -> float:
-    """By hand a test may take as much longer as it has more to do; at least two are done by default."""
+    """Returns the factor for the time limits of tests when they are run by hand. They allow for two
+    cycles, which are the default."""
     return max(1.0, cycles(0) / 2)
 
 
@@ -36,7 +38,8 @@ def seeded_random() -> random.Random:
 
 
 def report(what: str, waits_ms: list[float], bound_ms: float) -> None:
-    """Prints by how much the slowest I/O of each cycle was slower than what it had to wait for; by hand, judges it."""
+    """Prints by how much the slowest I/O of each cycle exceeded the outage. When run by hand,
+    asserts a bound."""
     ordered = sorted(waits_ms)
     middle = ordered[len(ordered) // 2]
     print(f"{what}: {len(ordered)} times; slowest I/O beyond the outage: median {middle:.0f} ms, most {ordered[-1]:.0f} ms")

@@ -1,4 +1,5 @@
-"""What a network, or somebody in it, may do to the bytes of one direction of a connection."""
+"""Damage that a network, or an attacker in it, may do to the bytes of one direction of a
+connection."""
 
 from __future__ import annotations
 
@@ -15,7 +16,7 @@ _LENGTH = (1 << 31) - 1
 
 class Change(Protocol):
     def follow(self, data: bytes) -> bytes:
-        """The next bytes, as they are to be passed on."""
+        """Returns the next bytes, as they are to be passed on."""
 
 
 def _flip(data: bytes, at: int, bit: int) -> bytes:
@@ -25,7 +26,7 @@ def _flip(data: bytes, at: int, bit: int) -> bytes:
 
 
 class FlippedBit:
-    """Changes one bit, `at` so many bytes from the beginning of the connection."""
+    """Changes one bit, `at` bytes from the beginning of the connection."""
 
     def __init__(self, at: int, bit: int, on_flip: Callable[[], None]) -> None:
         self._left, self._bit, self._on_flip = at, bit, on_flip
@@ -39,7 +40,7 @@ class FlippedBit:
 
 
 class FirstFrame:
-    """Puts another frame into the place of a connection's first one."""
+    """Replaces the first frame of a connection."""
 
     def __init__(self, edit: Callable[[bytes], bytes]) -> None:
         self._edit: Callable[[bytes], bytes] | None = edit
@@ -60,7 +61,7 @@ class FirstFrame:
 
 
 class Headers:
-    """Follows docs/protocol.md's framing, and damages the header that it was told to."""
+    """Follows the framing of docs/protocol.md, and damages the chosen header."""
 
     def __init__(self) -> None:
         self._header = bytearray()
@@ -70,7 +71,7 @@ class Headers:
         self._bit = 0
 
     def damage(self, frames: int, on_damage: Callable[[], None]) -> None:
-        # The header that is under way is half gone already.
+        # A part of the current header has already been passed on.
         self._until_damage = frames + (1 if self._header else 0)
         self._on_damage = on_damage
         self._bit = random.randrange(HEADER_LEN * 8)
@@ -99,12 +100,13 @@ class Headers:
 
 
 class Records:
-    """Follows a secured connection, which is one frame in clear and then records, and damages the record that it was told to."""
+    """Follows a secured connection, which is one frame in clear and then records, and damages the
+    chosen record."""
 
     def __init__(self) -> None:
         self._is_clear = True
         self._head = b""
-        # Of the record under way: bytes that are still to come, bytes that were there, which of them to damage.
+        # For the current record: the bytes still to come, the bytes passed, and the byte to damage.
         self._left = 0
         self._passed = 0
         self._target: int | None = None
@@ -113,7 +115,8 @@ class Records:
         self._on_damage: Callable[[], None] = lambda: None
 
     def damage(self, least: int, place: int, bit: int, on_damage: Callable[[], None]) -> None:
-        """The next record with at least so many bytes of data; a negative place counts from its end."""
+        """Chooses the next record with at least this many bytes of data. A negative position counts
+        from its end."""
         self._least, self._place, self._bit, self._on_damage = least, place, bit, on_damage
 
     def follow(self, data: bytes) -> bytes:

@@ -1,9 +1,9 @@
-"""What this run of the tests works with: binaries, SPDK's version and arguments, the transport.
+"""The settings of this run of the tests: binaries, SPDK's version and arguments, the transport.
 
-build/env.sh, which the build writes, says most of it. Variables set by whoever runs the tests win:
+Most come from build/env.sh, which the build writes. Variables that the caller sets override them:
 
 DST_TEST_BIN        folder of spdk_tgt, bdevperf and bdevio, in place of build/bin
-DST_TEST_TRANSPORT  dst, or nvmf: SPDK's own NVMe/TCP as a stand-in, which proves the tests themselves
+DST_TEST_TRANSPORT  dst, or nvmf: SPDK's own NVMe/TCP as a stand-in, which tests the tests
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A target that is a script: it lets everybody in, and does then what the test says."""
+"""A scripted target: it admits every client, and then does what the test says."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ from harness.transport import Remote
 BLOCKS = 2048
 UUID = bytes(range(16))
 
-# Gives a connection that was just made a channel, of whatever kind.
+# Makes a channel of some kind for a new connection.
 Opens = Callable[[socket.socket], Channel]
 
-# What becomes of a connection that carries requests, once it was let in. Closed ends it.
+# Serves a connection that carries requests after its welcome. Closed ends it.
 Serves = Callable[[Channel], None]
 
 
 class FakeTarget:
-    # Of the device, and may be changed.
+    # Attributes of the device, which a test may change.
     uuid, blocks, block_size = UUID, BLOCKS, BLOCK
 
     def __init__(
@@ -39,12 +39,13 @@ class FakeTarget:
         digest: int = 0,
         serves: Serves | None = None,
     ) -> None:
-        """`behind_welcome` is sent with it; `close`: each connection after that; `serves`: each that carries requests, on
-        a thread of its own."""
+        """`behind_welcome` is sent with the welcome. `close` is called for each connection
+        afterwards. `serves` is called for each connection that carries requests, on its own
+        thread."""
         self.connections = 0
         self.hellos: list[Frame] = []
         self.errors: list[BaseException] = []
-        """Of connections that did not get as far as a welcome."""
+        """The errors of connections that did not reach a welcome."""
         self._behind, self._close, self._opens, self._cipher = behind_welcome, close, opens, cipher
         self._keep_alive_ms = keep_alive_ms
         self.write_cache = write_cache
@@ -53,7 +54,7 @@ class FakeTarget:
         self._listener.settimeout(0.1)
         self._ended = False
         self.channels: list[Channel] = []
-        """Of the connections that got as far as a welcome."""
+        """The hellos of connections that reached a welcome."""
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
@@ -91,7 +92,7 @@ class FakeTarget:
 
     def _serve_requests(self, channel: Channel) -> None:
         assert self._serves
-        # As long as the client wants; at the test's end it has been closed.
+        # The connection stays until the client closes it, at the latest at the test's end.
         channel.socket.settimeout(None)
         try:
             self._serves(channel)
@@ -100,7 +101,7 @@ class FakeTarget:
         channel.close()
 
     def _greet(self, channel: Channel) -> int:
-        """Gives the connection's queue."""
+        """Answers the hello and returns the connection's queue."""
         hello = receive_frame(channel)
         self.hellos.append(hello)
         new = attribute(1, os.urandom(16)) + attribute(2, bytes(2)) + attribute(3, bytes(4))
@@ -113,7 +114,7 @@ class FakeTarget:
 
 
 class Memory:
-    """Serves requests from memory. Without digests, if not told otherwise."""
+    """Serves requests from memory, by default without digests."""
 
     def __init__(self, has_digests: bool = False) -> None:
         self.data = bytearray(BLOCKS * BLOCK)
@@ -138,7 +139,7 @@ class Memory:
 
 
 def answer(request: Frame, data: bytes = b"", digest: int | None = None, status: int = SUCCESS) -> bytes:
-    """The frame."""
+    """Returns the frame."""
     flags = 0 if digest is None else DIGEST
     return header(ANSWER, status, flags, len(data), request.ident, digest=digest or 0) + data
 
@@ -146,13 +147,13 @@ def answer(request: Frame, data: bytes = b"", digest: int | None = None, status:
 def device_of(
     uuid: bytes = UUID, blocks: int = BLOCKS, block_size: int = BLOCK, write_cache: bool = False
 ) -> bytes:
-    """A welcome's attributes of the device."""
+    """Returns the welcome's attributes for the device."""
     device = attribute(1, uuid) + attribute(2, struct.pack("<Q", blocks)) + attribute(3, struct.pack("<I", block_size))
     return device + attribute(9, struct.pack("<I", 0xFE)) + attribute(7, bytes([write_cache]))
 
 
 def welcome(session: bytes, device: bytes = device_of(), cipher: int = 0, digest: int = 0, keep_alive_ms: int = 10_000) -> bytes:
-    """The frame. `session`, `device`: lists of attributes."""
+    """Returns the frame. `session` and `device` are lists of attributes."""
     data = attribute(1, struct.pack("<H", 1)) + attribute(2, bytes(16)) + attribute(3, session)
     data += attribute(4, device) + attribute(5, struct.pack("<H", 32)) + attribute(6, struct.pack("<I", 65536))
     data += attribute(9, struct.pack("<I", keep_alive_ms))

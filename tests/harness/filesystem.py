@@ -1,4 +1,4 @@
-"""Files to put on a file system, and what is found there again."""
+"""Files to copy to a file system, and their comparison afterwards."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from harness.lab import Lab
 
 
 def checksums(folder: Path) -> dict[str, str]:
-    """What is in each file, and where each link leads."""
+    """Returns the content of each file, and the destination of each link."""
     found: dict[str, str] = {}
     for parent, folders, files in os.walk(folder):
         for name in folders + files:
@@ -29,7 +29,7 @@ def checksums(folder: Path) -> dict[str, str]:
 
 
 def source_tree(to: Path) -> None:
-    """This repository's sources and some of the system's headers: some 1,000 files."""
+    """Some 1,000 files: this repository's sources and some of the system's headers."""
     headers = Path("/usr/include")
     for folder in (ROOT / "src", ROOT / "spdk", ROOT / "tests", headers / "linux", headers / "c++"):
         if folder.is_dir():

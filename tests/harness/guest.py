@@ -1,4 +1,4 @@
-"""A small virtual machine: Debian's kernel, and an initramfs of busybox and a script."""
+"""A small virtual machine with Debian's kernel and an initramfs of busybox and a script."""
 
 from __future__ import annotations
 
@@ -46,7 +46,8 @@ def require_kernel() -> GuestKernel:
 
 
 def modules_in_order(kernel: GuestKernel, wanted: list[str]) -> list[Path]:
-    """The files of the modules and of what they depend on, in the order to load them in."""
+    """Returns the files of the modules and of their dependencies, in the order in which to load
+    them."""
     depends: dict[str, list[str]] = {}
     for line in (kernel.modules / "modules.dep").read_text().splitlines():
         file, _, needs = line.partition(":")
@@ -56,13 +57,14 @@ def modules_in_order(kernel: GuestKernel, wanted: list[str]) -> list[Path]:
         file = next((file for file in depends if Path(file).name.split(".")[0] == name), None)
         if file is None:
             continue  # built into this kernel
-        # modules.dep lists what a module needs nearest first.
+        # modules.dep lists direct dependencies first.
         files += [needed for needed in [*reversed(depends[file]), file] if needed not in files]
     return [kernel.modules / file for file in files]
 
 
 def build_initramfs(folder: Path, kernel: GuestKernel, script: str) -> Path:
-    """`script` is run by busybox's shell, with virtio block devices there; the guest powers off after it."""
+    """busybox's shell runs `script` with virtio block devices present. The guest powers off
+    afterwards."""
     root = folder / "initramfs"
     (root / "bin").mkdir(parents=True)
     (root / "modules").mkdir()
@@ -71,7 +73,8 @@ def build_initramfs(folder: Path, kernel: GuestKernel, script: str) -> Path:
     for file in modules_in_order(kernel, ["virtio_pci", "virtio_blk"]):
         shutil.copy(file, root / "modules")
         names.append(file.name)
-    # busybox cannot make ext4 nor check it: the real tools go along, in /tools, with their libraries.
+    # busybox can neither create nor check ext4, so the real tools are included in /tools, with
+    # their libraries.
     for tool in ("mke2fs", "e2fsck"):
         _copy_with_libraries(Path(require_tool(tool)), root)
     init = root / "init"

@@ -1,7 +1,8 @@
 """A bdev of an SPDK application as a block device of this machine's kernel.
 
-SPDK's iSCSI target, qemu-storage-daemon as its initiator, a file that the daemon exports through FUSE, and a loop
-device on that file: nothing in it needs nbd, ublk or NVMe-oF in the kernel.
+The path is SPDK's iSCSI target, qemu-storage-daemon as its initiator, a file that the daemon
+exports through FUSE, and a loop device on that file. None of it needs nbd, ublk or NVMe-oF in the
+kernel.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ def require_kernel_disk() -> None:
 
 
 class KernelDisk:
-    """The way from a bdev to a block device; `detach` takes it down again."""
+    """The path from a bdev to a block device; `detach` removes it."""
 
     def __init__(self, lab: Lab, application: Application, bdev: str) -> None:
         self._application = application
@@ -57,7 +58,7 @@ class KernelDisk:
                 f"type=fuse,id=export,node-name=disk,mountpoint={file},writable=on",
             ],
         )
-        # If the daemon is killed, its mount stays; without a mount this does nothing.
+        # A mount is left over if the daemon was killed; without one, this does nothing.
         lab.on_end(attempt, ["umount", "-l", file])
         expected = application.bdev_bytes(bdev)
 
@@ -80,7 +81,7 @@ class KernelDisk:
         assert self._attached
         self._attached = False
         run([require_tool("losetup"), "--detach", self.device])
-        # Ends only after everything cached was written and the file unmounted.
+        # Ends only after all cached data was written and the file was unmounted.
         assert self._daemon.stop(30) == 0
         call = self._application.rpc.call
         call("iscsi_delete_target_node", name=f"{_IQN}:{self._target}")

@@ -1,4 +1,4 @@
-"""Key files, as `psk_file` names them."""
+"""Key files for `psk_file`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOST = "test-client"
 
 class KeyFile:
     def __init__(self, folder: Path, name: str, *keys: bytes) -> None:
-        """Without a key: a random one."""
+        """Creates the file, with a random key by default."""
         self._path = folder / name
         self.keys: tuple[bytes, ...] = ()
         self.write(*(keys or [os.urandom(32)]))
@@ -32,7 +32,7 @@ class KeyFile:
         return self.keys[0]
 
     def write(self, *keys: bytes) -> None:
-        """Puts these in the place of what is there, at once: nobody finds half a file."""
+        """Replaces the keys atomically, so that no reader finds half a file."""
         self.keys = keys
         text = "\n".join([HEADER, "# of a test", *(key.hex() for key in keys), ""])
         new = self._path.with_suffix(".new")
@@ -42,23 +42,23 @@ class KeyFile:
 
 
 def key_file(path: Path, *keys: bytes) -> str:
-    """Writes a file with these keys, or with a new one; gives its name."""
+    """Writes a file with these keys, or with a new one, and returns its name."""
     return KeyFile(path.parent, path.name, *keys).path
 
 
 def forms(key: bytes) -> dict[str, bytes]:
-    """All that a key might be found as."""
+    """Returns all forms in which a key might appear."""
     found = {"raw": key, "hex": key.hex().encode(), "HEX": key.hex().upper().encode(), "base64": base64.b64encode(key)}
-    # As a debug print of bytes would show it.
+    # The form of a debug print of bytes.
     found["list"] = ", ".join(str(byte) for byte in key).encode()
     return found
 
 
 class KeyedService(Service):
-    """A target whose only host has a key; and its client's file with the same key."""
+    """A target whose only host has a key, and its client's file with the same key."""
 
     def __init__(self, lab: Lab, backend: Backend | None = None, cipher: str | None = None, **more: Any) -> None:
-        """`cipher`: that attach() names, if not told otherwise. `more`: as Service has it."""
+        """`cipher`: the default for attach(). `more`: options of Service."""
         self._cipher = {} if cipher is None else {"cipher": cipher}
         self.at_target, self.at_client = KeyFile(lab.folder, "target.psk"), KeyFile(lab.folder, "client.psk")
         self.at_client.write(self.at_target.key)
@@ -71,11 +71,11 @@ class KeyedService(Service):
         super().attach(client, name, remote, **({"psk_file": self.at_client.path} | self._cipher | options))
 
     def session(self) -> dict[str, Any]:
-        """The only one that there is, as the target shows it."""
+        """Returns the only session, as the target shows it."""
         (session,) = self.application.rpc.call("dst_get_sessions")
         return session
 
 
 def service_with(lab: Lab, backend: Backend, cipher: str | None) -> Service:
-    """With a key and this cipher, or without both."""
+    """Returns a service with a key and this cipher, or without both."""
     return Service(lab, backend) if cipher is None else KeyedService(lab, backend, cipher)

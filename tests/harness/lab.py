@@ -1,4 +1,4 @@
-"""One test's processes, files and other things that have to be undone."""
+"""The processes, files and other resources of one test, which must be released."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from harness.transport import Remote, Transport, attach
 
 
 class Lab:
-    """Starts things, and ends them in reverse order whatever happened in between."""
+    """Starts things, and ends them in reverse order whatever happens."""
 
     def __init__(self, transport: Transport) -> None:
         self.transport = transport
         self.processes: list[Process] = []
         self._undo = ExitStack()
-        # Short, because a Unix socket's path may have 107 characters only.
+        # The path is short, because the path of a Unix socket may have only 107 characters.
         self.folder = Path(tempfile.mkdtemp(prefix="dst-test-"))
         self._undo.callback(shutil.rmtree, self.folder, ignore_errors=True)
 
@@ -43,7 +43,7 @@ class Lab:
         return process
 
     def spdk_tgt(self, name: str, cores: str = CLIENT_CORES, binary: str = "spdk_tgt", **kw: Any) -> Application:
-        # A second one of a name, after the first was stopped, has a log of its own.
+        # A second process of the same name has its own log.
         earlier = sum(process.name.split("-")[0] == name for process in self.processes)
         name += f"-{earlier + 1}" if earlier else ""
         application = Application(binary, name, self.folder, cores, **kw)
@@ -60,13 +60,13 @@ class Lab:
     def malloc_target(
         self, mib: int = 64, block_size: int = 512, name: str = "Malloc0", **kw: Any
     ) -> tuple[Application, Remote]:
-        """A target that exports a bdev in memory."""
+        """Starts a target that exports a bdev in memory."""
         target = self.target(**kw)
         target.rpc.call("bdev_malloc_create", name=name, num_blocks=mib * 2**20 // block_size, block_size=block_size)
         return target, self.transport.serve(target, name)
 
     def aio_target(self, mib: int, block_size: int = 512, name: str = "Aio0") -> tuple[Application, Remote]:
-        """A target that exports a file."""
+        """Starts a target that exports a file."""
         target = self.target()
         volume = self.folder / f"{name}.img"
         with open(volume, "wb") as file:
@@ -77,7 +77,7 @@ class Lab:
     def bdevperf(
         self, remote: Remote, job: Job, blocks: int, reactors: int = 1, name: str = "bdevperf", **kw: Any
     ) -> Bdevperf:
-        """bdevperf with the remote bdev attached, its jobs not yet started."""
+        """Starts bdevperf with the remote bdev attached. Its jobs are not started yet."""
         perf = self.bdevperf_unattached(job, blocks, reactors, name, **kw)
         attach(self.transport, perf, remote)
         return perf

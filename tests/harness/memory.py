@@ -1,4 +1,4 @@
-"""What a process has in its memory, as a core file would show it."""
+"""The memory of a process, as a core file would show it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ _NOTHING = bytes(_CHUNK)
 
 
 def mappings(process: Process) -> Iterator[tuple[int, int, str]]:
-    """Begin, end and name of each mapping: DPDK's hugepages and SPDK's trace buffer are among them."""
+    """Returns begin, end and name of each mapping, including DPDK's hugepages and SPDK's trace
+    buffer."""
     with open(f"/proc/{process.pid}/maps") as maps:
         for line in maps:
             place, rights, _, _, _, *name = line.split(maxsplit=5)
@@ -22,7 +23,7 @@ def mappings(process: Process) -> Iterator[tuple[int, int, str]]:
 
 
 def find(process: Process, wanted: dict[str, bytes]) -> dict[str, str]:
-    """Where in the process's memory the bytes of which name are, of those that are there."""
+    """Returns, for each name whose bytes are in the process's memory, where they are."""
     found: dict[str, str] = {}
     longest = max(map(len, wanted.values()))
     with open(f"/proc/{process.pid}/mem", "rb", buffering=0) as memory:
@@ -30,13 +31,13 @@ def find(process: Process, wanted: dict[str, bytes]) -> dict[str, str]:
             for at in range(begin, end, _CHUNK):
                 try:
                     memory.seek(max(begin, at - longest))
-                    # With the end of the one before, for what lies across the two.
+                    # Each chunk includes the end of the previous one, to find bytes that span both.
                     data = memory.read(min(at + _CHUNK, end) - memory.tell())
                 except (OSError, OverflowError):
-                    # The kernel's own, or nothing is behind it.
+                    # The mapping is the kernel's, or has no memory.
                     continue
                 if data.endswith(_NOTHING) or _NOTHING.startswith(data):
                     continue
-                # The first place counts.
+                # Only the first place is reported.
                 found = {what: f"{name}, near {at:#x}" for what, value in wanted.items() if value in data} | found
     return found

@@ -1,6 +1,7 @@
-"""The secured connection's key agreement and records, once more: written from docs/protocol.md and the Noise specification.
+"""A second implementation of the secured connection's key agreement and records, written from
+docs/protocol.md and the Noise specification.
 
-Slow, and in no way careful with secrets. The tests' scripts speak it, so that whoever has a key can misbehave.
+It is slow and does not protect secrets. The tests' scripts use it to break rules with a key.
 """
 
 from __future__ import annotations
@@ -23,18 +24,18 @@ CIPHER_NAMES = {AES_128_GCM: "aes-128-gcm", AES_256_GCM: "aes-256-gcm", CHACHA20
 PUBLIC_LEN = 32
 TAG_LEN = 16
 
-# Of a record: most bytes of its data, and the bit of its head that says that the next record has the next key.
+# The maximum size of a record's data, and the bit of its head that announces the next key.
 RECORD_MAX = 16_384
 REKEY = 1 << 31
 RECORD_HEAD_LEN = 4
 
 
 class Forged(Exception):
-    """A message or record that nobody with the right key has made in this place."""
+    """A message or record that was not made with the right key for this place."""
 
 
 def _hkdf(chaining_key: bytes, material: bytes, count: int) -> list[bytes]:
-    """Noise's: RFC 5869 with the chaining key as the salt and no info."""
+    """Noise's HKDF: RFC 5869 with the chaining key as the salt and without info."""
     secret = hmac.digest(chaining_key, material, "sha256")
     outputs, last = [], b""
     for number in range(1, count + 1):
@@ -48,21 +49,22 @@ def expand(secret: bytes, label: bytes, length: int) -> bytes:
 
 
 def _nonce(number: int) -> bytes:
-    """Of Noise's ChaChaPoly."""
+    """The nonce of Noise's ChaChaPoly."""
     return bytes(4) + struct.pack("<Q", number)
 
 
 class Handshake:
-    """NNpsk0: `-> psk, e` and `<- e, ee`. Each side writes one message and reads one."""
+    """The handshake NNpsk0: `-> psk, e` and `<- e, ee`. Each side writes one message and reads
+    one."""
 
     def __init__(self, prologue: bytes, psk: bytes, ephemeral: bytes | None = None) -> None:
-        """`ephemeral`: the private key; by default a random one."""
+        """`ephemeral` is the private key, by default a random one."""
         self._own = X25519PrivateKey.from_private_bytes(ephemeral) if ephemeral else X25519PrivateKey.generate()
         self._other: X25519PublicKey | None = None
         self._messages = 0
         self.secrets: dict[str, bytes] = {}
-        """What both sides have computed."""
-        # The name is longer than a hash, so its hash stands for it.
+        """The results that both sides have computed."""
+        # The name is longer than a hash, so its hash is used.
         self.hash = self._chaining_key = hashlib.sha256(PROTOCOL).digest()
         self._mix_hash(prologue)
         self._chaining_key, mixed, self._key = _hkdf(self._chaining_key, psk, 3)
@@ -71,7 +73,7 @@ class Handshake:
     def write(self, payload: bytes = b"") -> bytes:
         public = self._own.public_key().public_bytes(serialization.Encoding.Raw, serialization.PublicFormat.Raw)
         self._take_public(public)
-        # Every message has a key of its own, so its number is always 0.
+        # Every message has its own key, so its number is always 0.
         sealed = ChaCha20Poly1305(self._key).encrypt(_nonce(0), payload, self.hash)
         self._mix_hash(sealed)
         return public + sealed
@@ -90,14 +92,14 @@ class Handshake:
         return payload
 
     def split(self) -> tuple[bytes, bytes]:
-        """The secrets of the two directions, the initiator's first."""
+        """Returns the secrets of the two directions, the initiator's first."""
         first, second = _hkdf(self._chaining_key, b"", 2)
         self.secrets |= {"the client's secret": first, "the target's secret": second}
         return first, second
 
     def _take_public(self, public: bytes) -> None:
         self._mix_hash(public)
-        # This only in patterns with a pre-shared key.
+        # This step is only in patterns with a pre-shared key.
         self._mix_key(public)
         self._messages += 1
         if self._messages == 2:
@@ -114,12 +116,12 @@ class Handshake:
 
 
 class Records:
-    """One direction's records, at either end."""
+    """The records of one direction, at either end."""
 
     def __init__(self, cipher: int, secret: bytes) -> None:
         self._cipher, self._secret = cipher, secret
         self.secrets: dict[str, bytes] = {}
-        """All that there were so far."""
+        """All secrets so far."""
         self._keys = 0
         self._begin()
 
@@ -140,7 +142,7 @@ class Records:
         return data
 
     def skip(self) -> None:
-        """As if the next record had been there."""
+        """Counts as if the next record had been processed."""
         self._number += 1
 
     def _begin(self) -> None:
@@ -156,7 +158,7 @@ class Records:
         self._begin()
 
     def _next_nonce(self) -> bytes:
-        """As TLS 1.3's (RFC 8446, section 5.3)."""
+        """Returns the nonce, built as in TLS 1.3 (RFC 8446, section 5.3)."""
         counted = self._number.to_bytes(len(self._iv), "big")
         self._number += 1
         return bytes(one ^ other for one, other in zip(self._iv, counted))

@@ -1,4 +1,4 @@
-"""How often files are opened, whoever does it; the kernel counts."""
+"""Counts how often files are opened by any process, with inotify."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def checked(result: int) -> int:
 
 
 class Opened:
-    """Counts from now on."""
+    """Starts counting."""
 
     def __init__(self, *paths: str) -> None:
         self._fd = checked(libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
@@ -28,7 +28,7 @@ class Opened:
             checked(libc.inotify_add_watch(self._fd, os.fsencode(path), IN_OPEN))
 
     def take(self) -> int:
-        """Since the last call."""
+        """Returns the count since the last call."""
         count = 0
         while True:
             try:
@@ -37,7 +37,7 @@ class Opened:
                 if error.errno != errno.EAGAIN:
                     raise
                 return count
-            # Of a watched file, events have no name behind them.
+            # Events of a watched file carry no name.
             count += len(events) // EVENT.size
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""TCP ports nobody uses."""
+"""Free TCP ports."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ _random = random.SystemRandom()
 
 
 def free_port(address: str = "127.0.0.1") -> int:
-    """Free when asked; below the range that the kernel takes outgoing connections' ports from."""
+    """Returns a port that is free now, below the range from which the kernel takes the ports of
+    outgoing connections."""
     family = socket.AF_INET6 if ":" in address else socket.AF_INET
     for _ in range(100):
         port = _random.randrange(12000, 32000)

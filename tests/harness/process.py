@@ -1,4 +1,4 @@
-"""Processes that tests start: each has its own process group, a log file, and an end."""
+"""Processes that tests start. Each has its own process group and log file, and is ended."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _libc = ctypes.CDLL(None)
 
 
 def _die_with_parent() -> None:
-    # Not even a killed test run leaves a process behind that polls a core for ever.
+    # Even a killed test run leaves no process behind that polls a core for ever.
     _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
@@ -36,7 +36,7 @@ class Process:
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 env=None if env is None else dict(env),
-                # A core file goes where it is cleaned up.
+                # A core file is written to a folder that is cleaned up.
                 cwd=log.parent,
                 start_new_session=True,
                 preexec_fn=_die_with_parent,
@@ -48,11 +48,11 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs."""
+        """The exit code, or None while the process runs."""
         return self._popen.poll()
 
     def text(self) -> str:
-        """All it has printed so far."""
+        """Returns everything printed so far."""
         return self.log.read_text(errors="replace")
 
     def assert_running(self) -> None:
@@ -60,7 +60,7 @@ class Process:
         assert code is None, f"{self.name} ended by itself, exit code {code}:\n{self.tail()}"
 
     def tail(self, lines: int = 60) -> str:
-        """What it printed last, and the beginning if there is more between."""
+        """Returns the last lines printed, and the first ones if there are more."""
         printed = self.text().splitlines()
         if len(printed) > 2 * lines:
             printed[lines:-lines] = [f"({len(printed) - 2 * lines} lines left out)"]
@@ -76,10 +76,10 @@ class Process:
         wait_until(there, f"{self.name} to print {text!r}", timeout)
 
     def after_end(self) -> None:
-        """Takes away what a killed process of this kind leaves behind."""
+        """Removes what a killed process of this kind leaves behind."""
 
     def wait(self, timeout: float = 30.0) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Waits until the process ends by itself and returns its exit code."""
         try:
             return self._popen.wait(timeout)
         except subprocess.TimeoutExpired:
@@ -89,7 +89,7 @@ class Process:
         os.killpg(self.pid, number)
 
     def stop(self, timeout: float = 10.0) -> int:
-        """Asks it to end, insists when it does not, and returns the exit code."""
+        """Asks the process to end, kills it if it does not, and returns the exit code."""
         if self._popen.poll() is None:
             self.signal(signal.SIGTERM)
             try:
@@ -108,7 +108,7 @@ class Process:
         self.after_end()
 
     def rss_mib(self) -> float:
-        """Resident memory that is not hugepages or shared."""
+        """Returns the resident memory that is neither hugepages nor shared."""
         for line in Path(f"/proc/{self.pid}/status").read_text().splitlines():
             if line.startswith("RssAnon:"):
                 return int(line.split()[1]) / 1024

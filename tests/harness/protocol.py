@@ -1,4 +1,5 @@
-"""A DST client written from docs/protocol.md alone, to talk to the target without the client that it was made with."""
+"""A DST client written only from docs/protocol.md, to test the target independently of DST's own
+client."""
 
 from __future__ import annotations
 
@@ -15,10 +16,10 @@ HEADER_LEN = 48
 HELLO, WELCOME, REFUSAL, REQUEST, ANSWER, KEEP_ALIVE, KEEP_ALIVE_ACK, EVENT, GOODBYE = range(1, 10)
 READ, WRITE, FLUSH, UNMAP, WRITE_ZEROES, COMPARE_AND_WRITE, RESET = range(1, 8)
 SUCCESS, FAILED, MISCOMPARE, ABORTED, NOT_SUPPORTED, OUT_OF_RANGE, READ_ONLY, CORRUPT = range(8)
-# The flag of a header whose data has a digest, and the digest's code in the handshake.
+# The flag of a header whose data has a digest, and the code of the digest in the handshake.
 DIGEST = 1
 CRC32C = 1
-# The flag of a request that was sent before.
+# The flag of a Request that was sent before.
 RESENT = 2
 REMOVED = 2
 NOT_ALLOWED, VERSION, PROTECTION, BUSY, MALFORMED, NO_SESSION = range(1, 7)
@@ -47,7 +48,7 @@ def header(
     count: int = 0,
     digest: int = 0,
 ) -> bytes:
-    """A header with a good checksum, whatever its fields say."""
+    """Returns a header with a correct CRC and arbitrary fields."""
     begin = struct.pack("<BBHIQQQI", kind, code, flags, length, ident, start, count, digest) + bytes(8)
     return begin + struct.pack("<I", crc32c(begin))
 
@@ -84,7 +85,7 @@ def hello(
     keep_alive_ms: int = 10_000,
     more: bytes = b"",
 ) -> bytes:
-    """A whole Hello frame. `more`: further attributes, as bytes."""
+    """Returns a whole Hello frame. `more`: further attributes, as bytes."""
     data = attribute(1, struct.pack("<H", versions[0])) + attribute(2, struct.pack("<H", versions[1]))
     data += attribute(3, export.encode()) + attribute(4, host.encode())
     data += attribute(6, struct.pack("<H", credits))
@@ -103,7 +104,7 @@ class Frame:
     code: int
     ident: int
     data: bytes
-    # Of the data; none without the flag.
+    # The digest of the data; 0 without the flag.
     digest: int | None = None
     flags: int = 0
     start: int = 0
@@ -119,11 +120,11 @@ def receive_frame(channel: Channel) -> Frame:
 
 
 class Connection:
-    """A connection, of which the test says every frame."""
+    """A connection on which the test sends every frame."""
 
     def __init__(self, remote: Remote, timeout: float = 20.0, channel: Channel | None = None) -> None:
         self.session: Session | None = None
-        # Numbers of keep-alives: the newest one sent, and the newest whose acknowledgement was received.
+        # The numbers of the newest keep-alive sent and of the newest acknowledged one.
         self.asked = 0
         self.acknowledged = 0
         self.channel = channel or Channel(socket.create_connection((remote.address, remote.port), timeout=timeout))
@@ -147,7 +148,7 @@ class Connection:
         return frame
 
     def assert_closed(self) -> None:
-        """Until the target has closed the connection; frames that come before are passed over."""
+        """Waits until the target has closed the connection, and skips frames that come before."""
         try:
             while True:
                 self.receive()
@@ -155,25 +156,27 @@ class Connection:
             pass
 
     def request(self, code: int, ident: int, start: int = 0, count: int = 0, data: bytes = b"") -> Frame:
-        """Sends a request and returns its answer, which must be the next one."""
+        """Sends a Request and returns its Answer, which must be the next frame."""
         self.send(header(REQUEST, code, 0, len(data), ident, start, count) + data)
         answer = self.receive()
         assert (answer.kind, answer.ident) == (ANSWER, ident), answer
         return answer
 
     def send_keep_alive(self, has: int | None = None) -> None:
-        """The next one, which renews the lease if `has`, the acknowledgement that it shows, is the newest."""
+        """Sends the next keep-alive, which renews the lease if `has`, the acknowledgement that it
+        shows, is the newest."""
         self.asked += 1
         self.send(header(KEEP_ALIVE, ident=self.asked, start=self.acknowledged if has is None else has))
 
     def keep_alive(self) -> None:
-        """Shows the newest acknowledgement and receives the next one, which must be the next frame."""
+        """Sends a keep-alive with the newest acknowledgement and receives its acknowledgement,
+        which must be the next frame."""
         self.send_keep_alive()
         ack = self.receive()
         assert (ack.kind, ack.ident) == (KEEP_ALIVE_ACK, self.asked), ack
 
 
-# Connects a host to an export, as far as a hello.
+# Opens a connection of a host for an export, before the hello.
 Dial = Callable[[Remote, str, str], Connection]
 
 
@@ -189,7 +192,8 @@ class Session:
         remote: Remote,
         host: str = "test-script",
         export: str | None = None,
-        # Longer than any test: who wants a lease to end says so.
+        # The keep-alive time is longer than any test; a test that needs a lease to end gives
+        # another one.
         keep_alive_ms: int = 120_000,
         more: bytes = b"",
         digests: bytes = b"\0",
@@ -208,7 +212,7 @@ class Session:
         assert welcome.kind == WELCOME, refusal_of(welcome)
         self.welcome = attributes(welcome.data)
         self.instance = self.welcome[2]
-        # The target says that nothing of the previous session is executed any more.
+        # Whether the target says that nothing of the previous session is executed any more.
         self.previous_ended = self.welcome.get(10) not in (None, b"\0")
         self.id = attributes(self.welcome[3])[1]
         device = attributes(self.welcome[4])
@@ -223,9 +227,9 @@ class Session:
         return connection
 
     def say_hello(self, queue: int, epoch: int = 1, keep_alive_ms: int | None = None) -> Connection:
-        """A connection that asks to be let in."""
+        """Sends a hello on a connection."""
         connection = self.dial(self.remote, self.export, self.host)
-        # The session lasts at least as long as the connection.
+        # Keeps the session alive for as long as the connection.
         connection.session = self
         place = SessionRef(self.id, queue, epoch)
         keep_alive_ms = keep_alive_ms or self.keep_alive_ms
@@ -234,12 +238,12 @@ class Session:
 
 
 def previous(session: bytes, instance: bytes) -> bytes:
-    """The attribute of a Hello that names the session before."""
+    """Returns the attribute of a Hello that names the previous session."""
     return attribute(10, attribute(1, session) + attribute(2, instance))
 
 
 def write(slot: int, sequence: int, start: int, data: bytes, block_size: int = 512, flags: int = 0) -> bytes:
-    """A whole Write frame."""
+    """Returns a whole Write frame."""
     count = len(data) // block_size
     return header(REQUEST, WRITE, flags, len(data), ident(slot, sequence), start, count) + data
 

@@ -1,6 +1,7 @@
-"""A hostile network: forwards connections to a target, and cuts, delays, holds back, corrupts or records them on command.
+"""A hostile network: a proxy that forwards connections to a target, and cuts, delays, holds back,
+corrupts or records them on command.
 
-The forwarding is done by a thread of its own; the methods of `Proxy` may be called from the test's.
+A separate thread forwards the bytes; the test's thread may call the methods of `Proxy`.
 """
 
 from __future__ import annotations
@@ -22,23 +23,23 @@ T = TypeVar("T")
 How = Literal["rst", "fin"]
 
 _READ = 256 * 1024
-# Closing such a socket sends RST, and what waits in it is lost.
+# Closing such a socket sends RST, and the bytes in it are lost.
 _LINGER_NONE = struct.pack("ii", 1, 0)
 
 
 @dataclass(frozen=True)
 class Flip:
-    """Of one bit of a connection."""
+    """A flip of one bit of a connection."""
 
     source: Side
     at: int
-    """Bytes from the beginning."""
+    """The offset from the beginning, in bytes."""
     bit: int
 
 
 @dataclass(frozen=True)
 class Recording:
-    """What a connection's two sides have said, as far as it was kept."""
+    """The recorded bytes of a connection's two sides."""
 
     number: int
     client: bytes
@@ -46,14 +47,14 @@ class Recording:
 
 
 class Link:
-    """One forwarded connection. Only the proxy's thread touches it, but for `number`."""
+    """One forwarded connection. Only the proxy's thread uses it, except for `number`."""
 
     def __init__(
         self, number: int, client: socket.socket, target: socket.socket, secured: bool, record: int
     ) -> None:
         self.number = number
         self.sockets: dict[Side, socket.socket] = {CLIENT: client, TARGET: target}
-        # By where the bytes come from.
+        # Indexed by the side from which the bytes come.
         self.streams = {side: Stream(secured, record) for side in SIDES}
         self.open = {side: True for side in SIDES}
 
@@ -66,13 +67,15 @@ class Link:
         return Recording(self.number, client, target)
 
     def end(self, how: How, sides: tuple[Side, ...] = SIDES) -> None:
-        """Ends the connections to these sides. Another side, if left, finds that nothing comes and nothing goes."""
+        """Ends the connections to these sides. A remaining side finds a connection on which nothing
+        is transferred."""
         for side in sides:
             self._close(side, how)
             self.streams[side].drop()
 
     def left(self, side: Side) -> None:
-        """This side has closed its connection. What it said before is still passed on, once it may be."""
+        """Handles that this side has closed its connection. What it sent before is still passed on
+        when that is allowed."""
         self._close(side, "fin")
         self.streams[side].take_end()
 
@@ -86,11 +89,11 @@ class Link:
 
 
 class Proxy:
-    """Listens on a free port and forwards to `to`; `remote` is what a client is to be told."""
+    """Listens on a free port and forwards to `to`; `remote` is the address for clients."""
 
     def __init__(self, to: Remote, secured: bool = False, record: int = 0) -> None:
-        """`secured`: the connections carry records behind their first frames. `record`: so many bytes of each side of
-        each connection are kept."""
+        """`secured`: the connections carry records after their first frames. `record`: the number
+        of bytes to keep of each side of each connection."""
         self._to = to
         self._secured, self._record = secured, record
         self._recordings: list[Recording] = []
@@ -105,9 +108,9 @@ class Proxy:
         self._ended = False
         self.accepted = 0
         self.corrupted = 0
-        """Headers and records so far."""
+        """The numbers of headers and records so far."""
         self.flipped: list[Flip] = []
-        """Those that have happened."""
+        """The flips that have happened."""
         self._delay_s = 0.0
         self._held: tuple[Side, ...] = ()
         self._listen()
@@ -118,82 +121,86 @@ class Proxy:
     def remote(self) -> Remote:
         return Remote("127.0.0.1", self._port, self._to.export)
 
-    # Commands. `links`: of which connections, by number; all that there are by default.
+    # Commands. `links`: the numbers of the connections, by default all.
 
     def links(self) -> list[int]:
-        """The numbers of the connections that have at least one side."""
+        """Returns the numbers of the connections that have at least one side."""
         return self._do(lambda: [link.number for link in self._links if link.is_open])
 
     def whole_links(self) -> list[int]:
-        """The numbers of the connections that have both sides."""
+        """Returns the numbers of the connections that have both sides."""
         return self._do(lambda: [link.number for link in self._links if all(link.open.values())])
 
     def forwarded(self, link: int, source: Side) -> int:
-        """Bytes from this side that have been passed on."""
+        """Returns how many bytes from this side have been passed on."""
         return self._do(lambda: sum(each.streams[source].forwarded for each in self._chosen([link])))
 
     def waiting(self, source: Side) -> int:
-        """Bytes from this side that the proxy has and has not passed on."""
+        """Returns how many bytes from this side the proxy holds."""
         return self._do(lambda: sum(link.streams[source].waiting for link in self._links))
 
     def cut(self, how: How = "rst", sides: tuple[Side, ...] = SIDES, links: list[int] | None = None) -> None:
-        """Now. With one side only, the other keeps a connection with nobody behind."""
+        """Cuts connections now. If only one side is given, the other one keeps a connection without
+        a peer."""
         self._each(links, lambda link: link.end(how, sides))
 
     def cut_after(
         self, count: int, source: Side, how: How = "rst", sides: tuple[Side, ...] = SIDES, links: list[int] | None = None
     ) -> None:
-        """Once exactly `count` more bytes from `source` have been passed on."""
+        """Cuts connections once exactly `count` more bytes from `source` have been passed on."""
         self._each(links, lambda link: link.streams[source].end_after(count, lambda: link.end(how, sides)))
 
     def hold(self, *sources: Side, links: list[int] | None = None) -> None:
-        """Black hole: connections stay, bytes from these sides (both by default) are kept and not passed on."""
+        """Black hole: connections stay, but bytes from these sides (by default both) are kept and
+        not passed on."""
         self._each(links, lambda link: [link.streams[side].hold() for side in sources or SIDES])
 
     def hold_new(self, *sources: Side) -> None:
-        """Black hole for the connections to come; with no side, no longer."""
+        """Black hole for future connections; without a side, ends it."""
         self._do(lambda: setattr(self, "_held", sources))
 
     def release(self, links: list[int] | None = None) -> None:
-        """Passes on what was held, and what comes after it."""
+        """Passes on the held bytes and everything after them."""
         self._each(links, lambda link: [stream.release() for stream in link.streams.values()])
 
     def drop(self, links: list[int] | None = None) -> None:
-        """Throws away what was held; it goes on being held."""
+        """Discards the held bytes, and continues to hold new ones."""
         self._each(links, lambda link: [stream.drop() for stream in link.streams.values()])
 
     def delay(self, seconds: float, links: list[int] | None = None) -> None:
-        """All bytes, both ways, come that much later; for new connections too. 0: no longer."""
+        """Delays all bytes in both directions by this time, also for new connections. 0 ends it."""
         self._do(lambda: setattr(self, "_delay_s", seconds))
         self._each(links, lambda link: [stream.set_delay(seconds) for stream in link.streams.values()])
 
     def corrupt_header(self, source: Side, frames: int = 0, links: list[int] | None = None) -> None:
-        """One bit of the header that follows after so many more whole frames from `source`."""
+        """Flips one bit of the header that comes after this many more whole frames from
+        `source`."""
 
         self._each(links, lambda link: link.streams[source].corrupt_header(frames, self._count))
 
     def corrupt_record(
         self, source: Side, place: int, bit: int, least: int = 0, links: list[int] | None = None
     ) -> None:
-        """One bit of the next record from `source` that has at least so many bytes of data. A negative place counts from
-        the record's end. Of secured connections only."""
+        """Flips one bit of the next record from `source` that has at least this many bytes of data.
+        A negative position counts from the record's end. Only for secured connections."""
         self._each(links, lambda link: link.streams[source].corrupt_record(least, place, bit, self._count))
 
     def flip_new(self, flips: Iterable[Flip]) -> None:
-        """Each connection to come takes the next one of these, until there are none left. It happens if the connection
-        gets so far."""
+        """Each future connection takes the next of these flips, until none is left. A flip happens
+        if the connection gets that far."""
         self._do(lambda: setattr(self, "_flips", iter(flips)))
 
     def edit_new(self, source: Side, edit: Callable[[bytes], bytes] | None) -> None:
-        """In each connection to come, puts what `edit` makes of the first frame into that one's place; None: no longer."""
+        """In each future connection, replaces the first frame by the result of `edit`; None ends
+        it."""
         self._do(lambda: self._edits.pop(source, None) if edit is None else self._edits.update({source: edit}))
 
     def recordings(self) -> list[Recording]:
-        """Of all connections so far."""
+        """Returns the records of all connections so far."""
         return self._do(lambda: self._recordings + [link.recording() for link in self._links])
 
     def refuse(self) -> None:
-        """No new connections: the port is closed."""
+        """Closes the port, so that there are no new connections."""
         self._do(self._close_listener)
 
     def accept(self) -> None:
@@ -206,7 +213,7 @@ class Proxy:
         self._do(stop)
         self._thread.join(10)
 
-    # The thread.
+    # The code of the proxy's thread.
 
     def _count(self) -> None:
         self.corrupted += 1
@@ -271,7 +278,7 @@ class Proxy:
         try:
             target = socket.create_connection((self._to.address, self._to.port), timeout=2)
         except OSError:
-            # As the target itself would: nobody is there.
+            # Refuses the connection, as without a target.
             client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_NONE)
             client.close()
             return
@@ -294,8 +301,9 @@ class Proxy:
         self._links = [each for each in self._links if each.is_open] + [link]
 
     def _wait(self) -> None:
-        """Until something can be done, and takes what has come."""
-        # Made anew each time: a handful of sockets, and nothing to be forgotten when one is closed.
+        """Waits until something can be done, and receives what has come."""
+        # The list is built each time: there are only a few sockets, and no closed one can be left
+        # over.
         poll = select.poll()
         poll.register(self._woken, select.POLLIN)
         if self._listener is not None:
@@ -323,7 +331,7 @@ class Proxy:
                 self._receive(*receivers[fd])
 
     def _patience(self) -> float | None:
-        """Until the first delayed bytes are due."""
+        """Returns the time until the first delayed bytes are due."""
         dues = [stream.due_in() for link in self._links for stream in link.streams.values()]
         return min((due for due in dues if due is not None), default=None)
 
@@ -351,5 +359,5 @@ class Proxy:
                 return
             stream.sent(sent)
         if stream.ended and not stream.waiting and not stream.holds:
-            # An end is passed on behind the bytes that came before it, like them.
+            # The end of a connection is passed on after the bytes before it, and delayed like them.
             link.end("fin")

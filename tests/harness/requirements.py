@@ -1,4 +1,4 @@
-"""Skips a test, with a reason that is true of this machine, where the machine lacks what the test needs."""
+"""Skips a test if the machine lacks what it needs, with the reason."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-# Mount and file system tools are not on every user's PATH.
+# The tools for mounts and file systems are not on every user's PATH.
 _PATH = os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
 
 
@@ -26,7 +26,7 @@ def require_tool(name: str) -> str:
 
 
 def require_filesystem(name: str) -> None:
-    """That this kernel has the file system, as a module to be loaded at most."""
+    """Requires that this kernel has the file system, built in or as a module."""
 
     def known() -> bool:
         return any(line.split()[-1] == name for line in Path("/proc/filesystems").read_text().splitlines())

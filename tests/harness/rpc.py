@@ -10,7 +10,7 @@ from typing import Any
 
 
 class RpcError(Exception):
-    """The application answered with an error object."""
+    """The application has returned an error object."""
 
     def __init__(self, method: str, error: dict[str, Any]) -> None:
         super().__init__(f"{method}: {error.get('message')} (code {error.get('code')})")
@@ -20,7 +20,7 @@ class RpcError(Exception):
 
 
 class PendingCall:
-    """A call that was sent and not yet answered."""
+    """A call that was sent and is not answered yet."""
 
     def __init__(self, sock: socket.socket, method: str, ident: int) -> None:
         self._socket = sock
@@ -28,7 +28,8 @@ class PendingCall:
         self._ident = ident
 
     def result(self, timeout: float = 30.0) -> Any:
-        """The answer; raises RpcError for an error answer, AssertionError when there is none, OSError when there will be none."""
+        """Returns the answer. Raises RpcError for an error object, AssertionError if there is no
+        answer in time, and OSError if there will be none."""
         self._socket.settimeout(timeout)
         received = b""
         with self._socket:
@@ -40,7 +41,8 @@ class PendingCall:
                 if not chunk:
                     raise ConnectionResetError(f"connection closed before the answer to {self._method}")
                 received += chunk
-                # SPDK does not delimit its answers: one is there when what came is a whole value.
+                # SPDK does not delimit its answers: an answer is complete when the bytes are a
+                # whole JSON value.
                 try:
                     answer = json.loads(received)
                 except ValueError:
@@ -52,7 +54,7 @@ class PendingCall:
 
 
 class RpcClient:
-    """Calls methods; every call has a connection of its own, so that a slow one holds up no other."""
+    """Calls methods. Every call has its own connection, so that a slow call delays no other."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

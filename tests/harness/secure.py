@@ -1,4 +1,5 @@
-"""Secured connections for the tests' scripts, at either end, by the key agreement and the records of noise.py."""
+"""Secured connections for the tests' scripts at either end, with the key agreement and the records
+of noise.py."""
 
 from __future__ import annotations
 
@@ -18,13 +19,13 @@ PROLOGUE = b"DST secure connection 1"
 
 
 class SecureChannel(Channel):
-    """Bytes in records."""
+    """A channel whose bytes are in records."""
 
     def __init__(self, sock: socket.socket, sends: Records, receives: Records) -> None:
         super().__init__(sock)
         self.sends, self.receives = sends, receives
         self.agreed: dict[str, bytes] = {}
-        """Secrets of the key agreement."""
+        """The secrets of the key agreement."""
         self._opened = b""
 
     def secrets(self) -> dict[str, bytes]:
@@ -36,7 +37,7 @@ class SecureChannel(Channel):
         self.send_raw(b"".join(self.sends.seal(data[at : at + RECORD_MAX]) for at in parts))
 
     def send_raw(self, data: bytes) -> None:
-        """Not in records."""
+        """Sends bytes in clear."""
         super().send(data)
 
     def exactly(self, count: int) -> bytes:
@@ -52,20 +53,20 @@ class SecureChannel(Channel):
 def offer(
     export: str, host: str, ciphers: bytes | None = bytes([AES_256_GCM]), versions: tuple[int, int] = (1, 1)
 ) -> bytes:
-    """The attributes of a Secure, but for the Noise message."""
+    """Returns the attributes of a Secure without the Noise message."""
     data = attribute(1, struct.pack("<H", versions[0])) + attribute(2, struct.pack("<H", versions[1]))
     data += attribute(3, export.encode()) + attribute(4, host.encode())
     return data if ciphers is None else data + attribute(8, ciphers)
 
 
 def secure(bound: bytes, noise: bytes) -> bytes:
-    """A whole Secure frame."""
+    """Returns a whole Secure frame."""
     data = bound + attribute(NOISE, noise)
     return header(SECURE, length=len(data)) + data
 
 
 class Initiator:
-    """A client's part of the key agreement."""
+    """Performs the client's part of the key agreement."""
 
     def __init__(self, psk: bytes, bound: bytes, ephemeral: bytes | None = None) -> None:
         self._handshake = Handshake(PROLOGUE + bound, psk, ephemeral)
@@ -84,13 +85,13 @@ class Initiator:
 
 @dataclass(frozen=True)
 class Key:
-    """A client that has one."""
+    """A client that has a key."""
 
     psk: bytes
     ciphers: bytes | None = bytes([AES_256_GCM])
 
     def dial(self, remote: Remote, export: str, host: str) -> Connection:
-        """A connection that is secured, and has said no hello yet."""
+        """Returns a secured connection on which no hello was sent yet."""
         connection = Connection(remote)
         initiator = Initiator(self.psk, offer(export, host, self.ciphers))
         connection.send(initiator.frame)
@@ -99,7 +100,8 @@ class Key:
 
 
 def accept(psk: bytes, cipher: int | None = None, version: int = 1, behind: bytes = b"") -> Opens:
-    """A target's part; by default it chooses the first cipher that it is offered. `behind`: sent in clear with it."""
+    """Performs the target's part of the key agreement, which by default chooses the first cipher
+    offered. `behind`: sent in clear after the reply."""
 
     def opens(sock: socket.socket) -> Channel:
         plain = Channel(sock)

@@ -1,4 +1,5 @@
-"""Fixtures: a target that the tests of a file share. A file may have a `target` of its own; `served` takes that one."""
+"""Fixtures for a target that the tests of a file share. `served` uses the file's own `target`, if
+it has one."""
 
 from __future__ import annotations
 
@@ -10,7 +11,7 @@ from harness.lab import Lab
 from harness.spdk import Application
 from harness.transport import Remote
 
-# Of the volume: so small that it costs nothing, and larger than several of the largest requests.
+# The size of the volume: small, but larger than several of the largest requests.
 MIB = 16
 BLOCK = 512
 
@@ -24,6 +25,6 @@ def target(needs_dst: None, module_lab: Lab) -> Served:
 
 @pytest.fixture
 def served(target: Served) -> Iterator[Served]:
-    """The same for one test, which the target survives."""
+    """The same for one test, which checks afterwards that the target still runs."""
     yield target
     target[0].assert_running()

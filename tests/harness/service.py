@@ -1,4 +1,4 @@
-"""A target that can be killed and started again as it was: the same ports, configuration and data."""
+"""A target that can be killed and restarted with the same ports, configuration and data."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ BLOCK = 4096
 
 @dataclass
 class Backend:
-    """RPCs that make the bdev `name`."""
+    """Returns the RPCs that create the bdev `name`."""
 
     name: str
     calls: list[tuple[str, dict[str, Any]]]
@@ -26,7 +26,8 @@ class Backend:
 
 
 def file_backend(lab: Lab, mib: int = 64) -> Backend:
-    """Files, which keep what the killed process wrote. SPDK calls them a volatile cache, so flushes count."""
+    """Files, which keep what the killed process wrote. SPDK reports a volatile cache for them, so
+    flushes matter."""
     volume = lab.folder / "volume.img"
     with open(volume, "wb") as file:
         file.truncate(mib * 2**20)
@@ -34,7 +35,7 @@ def file_backend(lab: Lab, mib: int = 64) -> Backend:
 
 
 def durable_backend(lab: Lab, mib: int = 64) -> Backend:
-    """Two files, striped: SPDK's raid says that it has no write cache, so a restart can lose nothing."""
+    """Two striped files. SPDK's raid reports no write cache, so a restart can lose nothing."""
     calls: list[tuple[str, dict[str, Any]]] = []
     for number in range(2):
         volume = lab.folder / f"volume{number}.img"
@@ -46,26 +47,27 @@ def durable_backend(lab: Lab, mib: int = 64) -> Backend:
 
 
 def memory_backend(mib: int = 64) -> Backend:
-    """Memory, which forgets everything: a volatile cache with no disk behind it."""
+    """Memory, which loses everything: a volatile cache without a disk."""
     blocks = mib * 2**20 // BLOCK
     return Backend("Malloc0", [("bdev_malloc_create", {"name": "Malloc0", "num_blocks": blocks, "block_size": BLOCK})])
 
 
 def late_backend(write_ms: int, mib: int = 64) -> Backend:
-    """Memory, and writes that are executed up to so much later, in any order; for a target that is a dst_check."""
+    """Memory whose writes are executed up to `write_ms` later, in any order. Only for a target that
+    is a dst_check."""
     params = {"name": "Late0", "blocks": mib * 2**20 // BLOCK, "block_size": BLOCK, "write_ms": write_ms}
     return Backend("Late0", [("check_late_create", params)], "dst_check")
 
 
 def answering_late(backend: Backend, ms: int) -> Backend:
-    """The same; reads and writes are executed at once, and answered that much later."""
+    """The same, but reads and writes are executed at once and completed later."""
     delay: dict[str, Any] = {f"{kind}_{op}_latency": ms * 1000 for kind in ("avg", "p99") for op in ("read", "write")}
     delay |= {"base_bdev_name": backend.name, "name": "Delay0"}
     return Backend("Delay0", [*backend.calls, ("bdev_delay_create", delay)])
 
 
 def attach_to(client: Application, remote: Remote, name: str = "remote0", **options: Any) -> None:
-    """`options`: those of bdev_dst_create."""
+    """`options`: options of bdev_dst_create."""
     place = {"traddr": remote.address, "trsvcid": str(remote.port), "export": remote.export, "host": "test-client"}
     client.rpc.call("bdev_dst_create", name=name, **(place | options))
 
@@ -79,8 +81,8 @@ class Service:
         options: dict[str, Any] | None = None,
         **export: Any,
     ) -> None:
-        """`entry`: of dst_export_add_host, by default everybody's. `options`: of the target. `export`: of
-        dst_create_export."""
+        """`entry`: parameters of dst_export_add_host, by default for every host. `options`: of the
+        target. `export`: of dst_create_export."""
         self._lab = lab
         self.backend = backend
         self.remote = Remote("127.0.0.1", free_port(), "volume")
@@ -91,14 +93,15 @@ class Service:
             call(method, **params)
         if options:
             call("dst_set_options", **options)
-        # Some bdevs have another UUID after each start; the export is to be the same.
+        # Some bdevs get another UUID at each start; the export keeps its own.
         call("dst_create_export", name="volume", bdev_name=backend.name, uuid=str(uuid.uuid4()), **export)
         call("dst_export_add_host", export="volume", **(entry or {"host": "*", "access": "rw"}))
         call("dst_create_listener", traddr=self.remote.address, trsvcid=str(self.remote.port))
         self._save()
 
     def _save(self) -> None:
-        # As `save_config` of rpc.py writes it; but 20.07 can't say how a delay bdev was made.
+        # The configuration as `save_config` of rpc.py writes it; but 20.07 cannot save a delay
+        # bdev.
         call = self.application.rpc.call
         bdevs = [{"method": method, "params": params} for method, params in self.backend.calls]
         names = [entry["subsystem"] for entry in call("framework_get_subsystems")]
@@ -109,27 +112,29 @@ class Service:
     def attach(
         self, client: Application, name: str = "remote0", remote: Remote | None = None, **options: Any
     ) -> None:
-        """`remote`: a proxy's. `options`: those of bdev_dst_create."""
+        """`remote`: the address of a proxy. `options`: options of bdev_dst_create."""
         attach_to(client, remote or self.remote, name, **options)
 
     def kill(self) -> None:
         self.application.kill()
 
     def start(self) -> None:
-        """Starts it again, and returns when it is there. (Not for a late backend, which no configuration has.)"""
+        """Restarts the target, and returns when it is up. (Not for a late backend, which no
+        configuration contains.)"""
         self.application = self._lab.target(config=self._config)
 
     def restart(self, pause_s: float = 0.0) -> float:
-        """Killed, gone for a time, and there again: returns for how long it was away, in seconds."""
+        """Kills the target and restarts it after a time. Returns how long it was away, in
+        seconds."""
         began = time.monotonic()
         self.kill()
-        # Not a hope: the time for which the target is to be away.
+        # This sleep is the intended outage, not a wait for something.
         time.sleep(pause_s)
         self.start()
         return time.monotonic() - began
 
     def restart_with(self, old: str, new: str) -> None:
-        """Killed, and started with another text in its configuration."""
+        """Kills the target and restarts it with a changed configuration."""
         self.kill()
         text = self._config.read_text()
         assert old in text, f"{old} is not in the target's configuration"

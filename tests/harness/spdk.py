@@ -1,4 +1,4 @@
-"""SPDK's applications, with DST linked in."""
+"""SPDK's applications with DST."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from harness.process import Process
 from harness.rpc import PendingCall, RpcClient, RpcError
 from harness.waiting import wait_until
 
-# Each reactor polls a whole core: the target has one core to itself, the client the other.
+# Each reactor polls a whole core, so target and client have one core each.
 TARGET_CORES = "0x2"
 CLIENT_CORES = "0x1"
 # The client's second reactor shares the target's core.
@@ -37,8 +37,8 @@ class Application(Process):
         variables: dict[str, str] | None = None,
         shm_id: int | None = None,
     ) -> None:
-        """`shm_id`: for an iSCSI target. 20.07 keeps its connections in memory that all processes without such a
-        number have in common: the next one that starts wipes them out."""
+        """`shm_id`: for an iSCSI target. 20.07 keeps its connections in memory that all processes
+        without this number share, and which the next such process wipes at its start."""
         env = environment()
         socket_path = folder / f"{name}.sock"
         command: list[str | os.PathLike[str]] = [env.binary(binary), "-m", cores, "-r", socket_path, *env.spdk_args]
@@ -46,7 +46,7 @@ class Application(Process):
             command += ["-i", str(shm_id)]
         self._shm_id = shm_id
         if env.spdk_version >= (23, 1):
-            # Reactors of two applications share a core here; newer versions lock theirs.
+            # Two applications may share a core here, which newer versions prevent by locks.
             command.append("--disable-cpumask-locks")
         if config is not None:
             if isinstance(config, dict):
@@ -61,8 +61,8 @@ class Application(Process):
         self.rpc = RpcClient(socket_path)
 
     def after_end(self) -> None:
-        # In 20.07 even a clean exit leaves hugepages taken, in files named after the process; an unclean one
-        # its trace buffer too.
+        # In 20.07, even a clean exit leaves hugepages allocated, in files named after the process;
+        # an unclean exit also leaves the trace buffer.
         ident = f"pid{self.pid}" if self._shm_id is None else str(self._shm_id)
         for left in [*Path("/dev/shm").glob(f"*_trace.{ident}"), Path(f"/dev/shm/spdk_iscsi_conns.{ident}")]:
             left.unlink(missing_ok=True)
@@ -73,12 +73,12 @@ class Application(Process):
                     page.unlink(missing_ok=True)
 
     def wait_ready(self, timeout: float = 30.0) -> None:
-        """Until all subsystems run, and what was in the configuration is there."""
+        """Waits until all subsystems run and the configuration is loaded."""
 
         def answers() -> bool:
             self.assert_running()
-            # 20.07 does not always end after a subsystem could not be set up.
-            assert "spdk_app_stop'd on non-zero" not in self.text(), f"{self.name} could not start, see its log"
+            # 20.07 does not always exit if the initialisation of a subsystem fails.
+            assert "spdk_app_stop'd on non-zero" not in self.text(), f"{self.name} can't start, see its log"
             try:
                 self.rpc.call("framework_wait_init")
                 return True
@@ -88,15 +88,15 @@ class Application(Process):
         wait_until(answers, f"{self.name} to answer on its RPC socket", timeout)
 
     def bdev(self, name: str) -> dict[str, Any] | None:
-        """The bdev's description, or None when there is none of that name."""
+        """Returns the bdev's description, or None if there is no such bdev."""
         try:
             return self.rpc.call("bdev_get_bdevs", name=name)[0]
         except RpcError:
             return None
 
     def io_count(self, name: str) -> int:
-        """Reads and writes that the bdev has completed."""
-        # Of all: newer versions have another parameter for one.
+        """Returns the numbers of reads and writes that the bdev has completed."""
+        # All bdevs are requested, since the parameter for one bdev depends on the version.
         found = self.rpc.call("bdev_get_iostat")
         stats = next(entry for entry in found["bdevs"] if entry.get("name") == name)
         return stats["num_read_ops"] + stats["num_write_ops"]
@@ -108,20 +108,21 @@ class Application(Process):
 
 @dataclass(frozen=True)
 class Job:
-    """What bdevperf does to a bdev."""
+    """A job for bdevperf."""
 
     workload: str = "verify"
     depth: int = 32
     size: int = 4096
     seconds: int = 2
     read_percent: int = 50
-    """Of a mixture, which bdevperf calls randrw."""
+    """The percentage of reads in a mixture, which bdevperf calls randrw."""
 
     def write(self, path: Path, bdevs: list[str], reactors: int, blocks: int) -> None:
-        """As a job file: a job for each bdev and reactor, each on a part of its own of the `blocks`.
+        """Returns the job file, with a job for each bdev and reactor on its own part of the
+        `blocks`.
 
-        (The bdevs may all be the same device. On the command line bdevperf refuses to verify I/O larger than
-        its largest pool buffer.)
+        (All bdevs may be the same device. On its command line, bdevperf refuses to verify I/O
+        larger than its largest pool buffer.)
         """
         jobs = [(bdev, reactor) for bdev in bdevs for reactor in range(reactors)]
         share = blocks // len(jobs)
@@ -144,20 +145,21 @@ class Job:
 @dataclass(frozen=True)
 class Outcome:
     clean: bool
-    """Every I/O succeeded and, with verify, gave back what was written."""
+    """Whether every I/O succeeded and, with verify, returned what was written."""
     iops: float
     output: str
 
 
 @cache
 def _without_zero_copy() -> list[str]:
-    """bdevperf's option for no zero-copy API, which large I/O has no pool buffers for: newer ones have to be told to use it."""
+    """Returns bdevperf's option against the zero-copy API, for which large I/O has no pool buffers.
+    Only newer versions need the option."""
     shown = subprocess.run([environment().binary("bdevperf"), "--help"], capture_output=True, text=True, check=False)
     return ["-x"] if " -x " in shown.stdout + shown.stderr else []
 
 
 class Bdevperf(Application):
-    """bdevperf, waiting for bdevs to be attached and then for its jobs to be started."""
+    """bdevperf, which waits until bdevs are attached and its jobs are started."""
 
     def __init__(
         self,
@@ -175,31 +177,32 @@ class Bdevperf(Application):
         job.write(jobs, bdevs, reactors, blocks)
         cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
         self.job = job
-        # -t: the job file has no time.
+        # -t is needed, since the job file has no time.
         all_arguments = ["-z", *_without_zero_copy(), "-t", str(job.seconds), "-j", os.fspath(jobs), *arguments]
         if job.depth * job.size * reactors > 64 * 2**20:
-            # Room for the buffers (twice: written and read back); this -s comes later, so it wins.
+            # Memory for the buffers, for writing and for reading back. This -s comes last, so it
+            # overrides others.
             all_arguments += ["-s", "1024"]
         super().__init__(binary, name, folder, cores, all_arguments, **kw)
         self._call: PendingCall | None = None
 
     def begin(self) -> None:
-        """Starts the jobs and returns."""
+        """Starts the jobs and returns at once."""
         self._call = self.rpc.start("perform_tests")
 
     def outcome(self, timeout: float | None = None) -> Outcome:
-        """Once the jobs have ended."""
+        """Returns the outcome, once the jobs have ended."""
         assert self._call is not None, "begin() first"
         answered = True
         try:
             self._call.result(timeout or self.job.seconds + 30.0)
         except (RpcError, OSError):
-            # Newer ones end when a job has failed.
+            # Newer versions exit if a job has failed.
             answered = False
         output = self.text().replace("\r", "\n")
         total = re.findall(r"^\W*Total\W+([\d.]+)", output, re.MULTILINE)
         complaints = re.search(r"\d Fail/s|[Mm]iscompare|mismatch|not read the|I/O error|Error while", output)
-        # Newer ones have a column for it, and one for what took too long.
+        # Newer versions have a column for it, and one for timeouts.
         rates = re.findall(r"^\W*Total *: +[\d.]+ +[\d.]+ +([\d.]+) +([\d.]+)", output, re.MULTILINE)
         clean = answered and bool(total) and complaints is None and not any(float(rate) for row in rates for rate in row)
         return Outcome(clean, float(total[-1]) if total else 0.0, output)

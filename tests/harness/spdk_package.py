@@ -1,4 +1,4 @@
-"""The newest `spdk` package of Python's package index, in a virtual environment of its own in DST's cache."""
+"""The newest `spdk` package of Python's package index, in a virtual environment in DST's cache."""
 
 from __future__ import annotations
 
@@ -23,21 +23,21 @@ def _run(command: list[str | Path], seconds: float) -> subprocess.CompletedProce
 
 @cache
 def _installed() -> tuple[Path | None, str]:
-    """Its folder of commands; or None and why."""
+    """Returns the package's folder of commands, or None and the reason."""
     folder = Path(environment().variables["DST_CACHE"]) / "spdk-python"
     command, pip = folder / "bin" / "spdk-rpc", folder / "bin" / "pip"
     if not pip.exists():
         made = _run([sys.executable, "-m", "venv", "--clear", folder], 60)
         assert made.returncode == 0, f"python3-venv is one of the tests' packages: {made.stdout}{made.stderr}"
     got = _run([pip, "install", "--quiet", "--disable-pip-version-check", "--upgrade", "spdk"], 90)
-    # One of an earlier day will do where there is no network today.
+    # Without a network, an environment from an earlier day suffices.
     if command.exists():
         return command.parent, ""
     return None, (got.stderr.strip().splitlines() or ["it has no spdk-rpc"])[-1]
 
 
 def spdk_rpc() -> Path:
-    """Its rpc.py."""
+    """Returns the package's rpc.py."""
     folder, why = _installed()
     if folder is None:
         pytest.skip(f"Python's package `spdk` can't be installed: {why}")

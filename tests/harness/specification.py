@@ -1,4 +1,4 @@
-"""The examples in docs/protocol.md."""
+"""The examples of docs/protocol.md."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from harness.environment import ROOT
 
 
 def example(name: str) -> bytes:
-    """The bytes of one of them."""
+    """Returns the bytes of the example `name`."""
     text = (ROOT / "docs" / "protocol.md").read_text()
     block = re.search(rf"```hex {name}\n(.*?)```", text, re.DOTALL)
     assert block, f"docs/protocol.md has no example {name}"

@@ -13,7 +13,7 @@ CLIENT: Side = "client"
 TARGET: Side = "target"
 SIDES: tuple[Side, Side] = (CLIENT, TARGET)
 
-# What the proxy keeps for one direction at most; the rest waits in the sender's socket.
+# The maximum that the proxy holds for one direction. The rest waits in the sender's socket.
 _MOST = 8 * 2**20
 
 
@@ -23,15 +23,16 @@ def other(side: Side) -> Side:
 
 class Stream:
     def __init__(self, secured: bool = False, record: int = 0) -> None:
-        """`secured`: it carries records behind its first frame. The first `record` bytes are kept."""
-        # Each with the time from which it may be passed on.
+        """`secured`: the direction carries records after its first frame. The first `record` bytes
+        are kept."""
+        # Chunks with the time from which they may be passed on.
         self._chunks: deque[tuple[float, memoryview]] = deque()
         self._headers = Headers()
         self._records = Records()
         self._changes: list[Change] = [self._records if secured else self._headers]
         self._record = record
         self.recorded = bytearray()
-        """As its sender said it."""
+        """The bytes as the sender sent them."""
         self._delay_s = 0.0
         self._sink_gone = False
         self._until_cut: int | None = None
@@ -40,7 +41,7 @@ class Stream:
         self.forwarded = 0
         self.holds = False
         self.ended = False
-        """The sender has ended it: nothing comes behind what waits."""
+        """The sender has closed: nothing follows what waits."""
 
     @property
     def has_room(self) -> bool:
@@ -70,7 +71,7 @@ class Stream:
         self.waiting = 0
 
     def sink_is_gone(self) -> None:
-        """Nobody is left to pass it on to: from here on it is thrown away."""
+        """The receiver is gone: from here on, all bytes are discarded."""
         self._sink_gone = True
         self.drop()
 
@@ -91,15 +92,15 @@ class Stream:
         self._records.damage(least, place, bit, on_damage)
 
     def change(self, change: Change) -> None:
-        """From here on; for a new connection: all of it."""
+        """Holds bytes from here on; for a new connection, all of them."""
         self._changes.append(change)
 
     def due_in(self) -> float | None:
-        """Seconds until there is something to pass on; None if that is not a matter of time."""
+        """Returns the seconds until bytes are due, or None if time alone does not make them due."""
         if self.holds or not self._chunks:
             return None
         wait = self._chunks[0][0] - time.monotonic()
-        # What is due and not passed on yet waits for the receiver's socket.
+        # Bytes that are due wait for the receiver's socket.
         return wait if wait > 0 else None
 
     def can_forward(self) -> bool:
@@ -112,7 +113,7 @@ class Stream:
         return data if self._until_cut is None else data[: self._until_cut]
 
     def sent(self, count: int) -> None:
-        """So many of `next_bytes` have been passed on."""
+        """Records how many of `next_bytes` have been passed on."""
         due, data = self._chunks.popleft()
         if count < len(data):
             self._chunks.appendleft((due, data[count:]))

@@ -1,6 +1,6 @@
-"""The ways to carry a bdev from the target process to the client process.
+"""The transports that carry a bdev from the target process to the client process.
 
-Tests take `transport` and do not care which; DST_TEST_TRANSPORT chooses.
+Tests use `transport`, whichever it is; DST_TEST_TRANSPORT chooses it.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from harness.spdk import Application
 
 @dataclass(frozen=True)
 class Remote:
-    """Where a client finds an exported bdev."""
+    """The address of an exported bdev."""
 
     address: str
     port: int
@@ -26,20 +26,21 @@ class Transport(Protocol):
     name: str
 
     def serve(self, target: Application, bdev: str) -> Remote:
-        """Exports a bdev of the target to everybody, read and write."""
+        """Exports a bdev of the target to every host, for reading and writing."""
 
     def attach_call(self, name: str, remote: Remote) -> tuple[str, dict[str, Any]]:
-        """The RPC, as it also stands in a configuration file, that attaches the bdev to a client."""
+        """Returns the RPC that attaches the bdev to a client, in the form of a configuration
+        file."""
 
     def detach(self, client: Application, name: str) -> None:
-        """Takes the bdev attached as `name` away again."""
+        """Detaches the bdev that was attached as `name`."""
 
     def bdev_name(self, name: str) -> str:
-        """What the bdev is called that is attached as `name`."""
+        """Returns the name of the bdev that was attached as `name`."""
 
 
 def attach(transport: Transport, client: Application, remote: Remote, name: str = "remote0") -> str:
-    """Attaches the bdev and returns what it is called in the client."""
+    """Attaches the bdev and returns its name in the client."""
     method, params = transport.attach_call(name, remote)
     client.rpc.call(method, **params)
     bdev = transport.bdev_name(name)
@@ -103,7 +104,7 @@ class Nvmf:
 def serve_nvmf(application: Application, bdev: str, remote: Remote) -> None:
     """Exports a bdev of any SPDK application over NVMe/TCP."""
     call = application.rpc.call
-    # The default number of buffers takes half a GiB of hugepages.
+    # The default number of buffers would take half a GiB of hugepages.
     call("nvmf_create_transport", trtype="TCP", num_shared_buffers=1023)
     call("nvmf_create_subsystem", nqn=remote.export, allow_any_host=True)
     call("nvmf_subsystem_add_ns", nqn=remote.export, namespace={"bdev_name": bdev})

@@ -1,4 +1,4 @@
-"""Waiting for a condition, with a deadline; no test sleeps and hopes."""
+"""Waiting for a condition with a deadline, so that no test relies on a sleep."""
 
 from __future__ import annotations
 

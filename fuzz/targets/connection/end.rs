@@ -1,4 +1,5 @@
-//! One of the two ends, with the library's code for its bytes; what is decided is as src/client and src/dst-target decide it.
+//! One of the two ends, with the library's code for its bytes. Decisions are made as in src/client
+//! and src/dst-target.
 
 use std::collections::VecDeque;
 
@@ -19,18 +20,18 @@ fn key() -> Psk {
 /// A frame.
 type Frame = (Header, Vec<u8>);
 
-/// What came in.
+/// The received frames.
 pub struct Taken {
-    /// What may come in clear, once.
+    /// The kind of frame that may come in clear, once.
     expects: Option<Kind>,
     frame: Option<Frame>,
     filled: usize,
-    /// The message in clear.
+    /// The frame that came in clear.
     message: Option<Vec<u8>>,
-    /// Frames that came in records.
+    /// The frames that came in records.
     pub taken: Vec<Frame>,
     is_secured: bool,
-    /// Headers for which there is no room at first.
+    /// The number of headers that are refused at first for lack of room.
     pub stalls: u8,
 }
 
@@ -59,7 +60,7 @@ impl Frames for Taken {
         let (_, data) = self.frame.as_mut().expect("data belongs to a frame");
         let room = &mut data[self.filled..];
         let len = room.len();
-        // In two pieces, as a user's buffer may be.
+        // The destination has two pieces, as a user's buffer may have.
         let (first, second) = room.split_at_mut(len / 3);
         iov.push(first);
         iov.push(second);
@@ -82,13 +83,13 @@ impl Frames for Taken {
     }
 }
 
-/// Where an end is.
+/// The state of an end.
 enum Stage {
     /// The client has sent Secure.
     Securing(Initiator),
-    /// The target waits for it.
+    /// The target waits for Secure.
     Waiting([u8; ENTROPY_LEN]),
-    /// The target's answer is on its way, in clear.
+    /// The target's reply is on its way, in clear.
     Answering(Secured),
     Secured,
 }
@@ -100,17 +101,17 @@ pub struct End {
     buffer: Vec<u8>,
     stage: Stage,
     pub frames: Taken,
-    /// Frames that are to be sent, header and data each; and bytes of the first piece that are gone.
+    /// The frames to send, each with header and data, and how many bytes of the first one are sent.
     out: VecDeque<Vec<u8>>,
     gone: usize,
-    /// Frames that were sent in records, or will be.
+    /// The frames that were or will be sent in records.
     pub sent: Vec<Frame>,
-    /// Whether it may send in records: a target not before its client has.
+    /// Whether the end may send in records. A target may not before its client has.
     is_released: bool,
-    /// Changes with all that comes in or goes out.
+    /// A counter that changes with everything received or sent.
     pub moved: usize,
     pub is_broken: bool,
-    /// Why, if bytes that came are the reason.
+    /// The error, if received bytes caused the end.
     pub why: String,
     /// The client's part of the key agreement.
     pub begun_with: Option<Vec<u8>>,
@@ -152,7 +153,7 @@ impl End {
         let mut end = End::new(sock, Stage::Securing(initiator), Kind::Secured);
         end.push(Header::new(Kind::Secure), &message);
         end.begun_with = Some(message);
-        // Its hello.
+        // The client's hello.
         end.send(100, 1);
         end
     }
@@ -165,7 +166,7 @@ impl End {
         self.frames.is_secured
     }
 
-    /// Sends a frame, once it may.
+    /// Queues a frame, which is sent once that is allowed.
     pub fn send(&mut self, len: usize, value: u8) {
         let mut header = Header::new(if self.begun_with.is_some() { Kind::Request } else { Kind::Answer });
         header.id = self.sent.len() as u64;
@@ -183,7 +184,7 @@ impl End {
         self.out.extend((!data.is_empty()).then(|| data.to_vec()));
     }
 
-    /// Receives and sends what it can.
+    /// Receives and sends as much as possible.
     pub fn turn(&mut self) {
         if self.is_broken {
             return;
@@ -198,7 +199,7 @@ impl End {
         self.is_broken = !(goes_on && self.flush());
     }
 
-    /// Goes on with the key agreement. False: it is over.
+    /// Continues the key agreement. Returns false if the connection has ended.
     fn agree(&mut self) -> bool {
         let Some(message) = self.frames.message.take() else { return true };
         match std::mem::replace(&mut self.stage, Stage::Secured) {
@@ -235,7 +236,7 @@ impl End {
         }
     }
 
-    /// Sends. False: the connection is over.
+    /// Sends. Returns false if the connection has ended.
     fn flush(&mut self) -> bool {
         loop {
             let mut iov = Iov::new();
@@ -248,7 +249,8 @@ impl End {
             }
             let Ok(taken) = self.stream.writev(&iov) else { return false };
             drop(iov);
-            // What the stream took and still has is not the socket's; records have a little more than what is in them.
+            // Bytes that the stream has taken but not passed to the socket do not count. Records
+            // add a few bytes to what is in them.
             self.moved = self.moved.wrapping_add(taken + unsent).wrapping_sub(self.stream.unsent());
             self.gone += taken;
             while let Some(piece) = self.out.front()

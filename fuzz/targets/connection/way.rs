@@ -6,28 +6,29 @@ use std::rc::Rc;
 use spdk::iov::Iov;
 use spdk::sock::Sock;
 
-/// The bits of a record's first word that are its data's length.
+/// The bits of a record's first word that hold the length of its data.
 const RECORD_LEN: u32 = (1 << 31) - 1;
 
-/// Bytes of a record besides.
+/// The number of bytes that a record adds to its data.
 const RECORD_OVERHEAD: usize = 20;
 
-/// Bytes of a frame's header; its data's length is at 4.
+/// The size of a frame's header, in which the length of the data is at offset 4.
 const HEADER: usize = 48;
 
-/// What goes one way.
+/// One direction of a connection.
 pub struct Way {
     from: Rc<Sock>,
     to: Rc<Sock>,
-    /// Heard, but not all of a frame or record yet.
+    /// The received part of an incomplete frame or record.
     part: Vec<u8>,
-    /// Whether the one frame in clear was heard.
+    /// Whether the one frame in clear was received.
     is_sealed: bool,
-    /// What waits to be forwarded, a frame or record each if nothing was done to it. None is empty.
+    /// The pieces to be forwarded, one for each frame or record unless the attacker changed them.
+    /// None is empty.
     pub queue: VecDeque<Vec<u8>>,
-    /// All that was heard.
+    /// Everything that was received.
     pub heard: Vec<Vec<u8>>,
-    /// Bytes that were forwarded.
+    /// The number of forwarded bytes.
     pub forwarded: usize,
 }
 
@@ -37,7 +38,7 @@ impl Way {
         Way { from, to, part, is_sealed: false, queue, heard: Vec::new(), forwarded: 0 }
     }
 
-    /// Takes what has come.
+    /// Receives what has come.
     pub fn hear(&mut self) {
         let mut buffer = vec![0; 64 << 10];
         while let Ok(Some(got @ 1..)) = self.from.recv(&mut buffer) {
@@ -52,7 +53,7 @@ impl Way {
         }
     }
 
-    /// The length of the next frame or record.
+    /// Returns the length of the next frame or record.
     fn next(&self) -> Option<usize> {
         let word = |at: usize| Some(u32::from_le_bytes(*self.part.get(at..)?.first_chunk()?));
         if self.is_sealed {
@@ -62,7 +63,7 @@ impl Way {
         }
     }
 
-    /// Cuts one in two.
+    /// Splits a piece in two.
     pub fn split(&mut self, which: usize, at: usize) {
         if let Some(one) = self.queue.get_mut(which)
             && (1..one.len()).contains(&at)
@@ -72,12 +73,12 @@ impl Way {
         }
     }
 
-    /// Forwards as much of the first one as the socket takes.
+    /// Forwards as much of the first piece as the socket accepts.
     pub fn forward_one(&mut self) {
         let Some(first) = self.queue.front_mut() else { return };
         let mut iov = Iov::new();
         iov.push(first);
-        // Behind a closed socket it is gone.
+        // A piece for a closed socket is dropped.
         let taken = match self.to.writev(&iov) {
             Ok(taken) => taken.unwrap_or(0),
             Err(_) => first.len(),
@@ -89,7 +90,7 @@ impl Way {
         }
     }
 
-    /// Forwards as much as the socket takes.
+    /// Forwards as much as the socket accepts.
     pub fn forward(&mut self) {
         let mut before = usize::MAX;
         while self.forwarded != before {

@@ -1,7 +1,7 @@
 //! Exactly which packets are lost, for tests that say what must come of it.
 
 use smoltcp::wire::TcpPacket;
-use spdk::rng::Rng;
+use world::rng::Rng;
 
 use crate::network::{Filter, Packet};
 

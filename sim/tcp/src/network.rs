@@ -4,7 +4,7 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::net::SocketAddr;
 
-use spdk::rng::Rng;
+use world::rng::Rng;
 
 use crate::plan::{Gap, Link};
 

@@ -1,7 +1,7 @@
 //! What a seed stands for.
 
 use dst_tcp::Config;
-use spdk::rng::Rng;
+use world::rng::Rng;
 
 /// What may happen to the packets in one direction. Times are microseconds.
 #[derive(Debug, Clone, Default)]

@@ -13,7 +13,7 @@
 #define JOURNAL_MAGIC UINT64_C(0x314b434843545344) /* "DSTCHCK1" */
 #define BLOCK_MAGIC UINT64_C(0x4b434f4c42545344)   /* "DSTBLOCK" */
 
-/* A block: this, then a pattern, then the CRC32C of all before it in the last four bytes. */
+/* The beginning of a block. A pattern follows, and the last four bytes are the CRC32C of everything before. */
 struct block_begin {
 	uint64_t magic;
 	uint64_t salt;
@@ -37,26 +37,26 @@ journal_open(const char *path, uint64_t block_size, uint64_t num_blocks)
 
 	fd = open(path, O_RDWR | O_CREAT, 0600);
 	if (fd < 0 || fstat(fd, &st) != 0 || (st.st_size == 0 && ftruncate(fd, (off_t)bytes) != 0)) {
-		SPDK_ERRLOG("%s: cannot be opened or made\n", path);
+		SPDK_ERRLOG("%s: can't be opened or created\n", path);
 		if (fd >= 0) {
 			close(fd);
 		}
 		return NULL;
 	}
 	if (st.st_size != 0 && (size_t)st.st_size != bytes) {
-		SPDK_ERRLOG("%s: is the journal of a device of another size\n", path);
+		SPDK_ERRLOG("%s: belongs to a device of another size\n", path);
 		close(fd);
 		return NULL;
 	}
 	journal = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (journal == MAP_FAILED) {
-		SPDK_ERRLOG("%s: cannot be mapped\n", path);
+		SPDK_ERRLOG("%s: can't be mapped\n", path);
 		return NULL;
 	}
 	if (st.st_size == 0) {
 		if (getrandom(&journal->salt, sizeof(journal->salt), 0) != (ssize_t)sizeof(journal->salt)) {
-			SPDK_ERRLOG("no random number for %s\n", path);
+			SPDK_ERRLOG("%s: can't get a random number for it\n", path);
 			munmap(journal, bytes);
 			return NULL;
 		}
@@ -66,7 +66,7 @@ journal_open(const char *path, uint64_t block_size, uint64_t num_blocks)
 		journal->magic = JOURNAL_MAGIC;
 	}
 	if (journal->magic != JOURNAL_MAGIC || journal->block_size != block_size || journal->num_blocks != num_blocks) {
-		SPDK_ERRLOG("%s: is no journal of this device\n", path);
+		SPDK_ERRLOG("%s: is not a journal of this device\n", path);
 		munmap(journal, bytes);
 		return NULL;
 	}
@@ -90,7 +90,7 @@ journal_acknowledge(struct journal_block *block)
 {
 	uint64_t sequence = block->pending & ~JOURNAL_ZEROES;
 
-	/* In this order, so that the block is well described wherever the process is killed. */
+	/* The order keeps the journal consistent wherever the process is killed. */
 	if (block->pending & JOURNAL_ZEROES) {
 		__atomic_store_n(&block->zeroed, sequence, __ATOMIC_RELEASE);
 	}
@@ -162,7 +162,7 @@ block_judge(const struct journal *journal, uint64_t block, uint64_t low, const v
 		}
 		return sequence <= newest ? NULL : "newer than anything that was written";
 	case BLOCK_TORN:
-		/* No disk promises that a read of what is being written finds one or the other. */
+		/* No disk promises that a read during a write returns either the old or the new content. */
 		return pending != 0 || known.acked != low ? NULL : "torn";
 	case BLOCK_FOREIGN:
 		break;

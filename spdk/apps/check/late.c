@@ -1,7 +1,7 @@
 /*
- * A bdev in memory that executes writes late and out of order: each one waits for a random time before it touches the
- * blocks. (SPDK's delay bdev executes at once and delays the answer, so that nothing stale is ever left in it.)
- * JSON-RPC:
+ * A bdev in memory that executes writes late and out of order: each write waits for a random time
+ * before it changes the blocks. (SPDK's delay bdev executes writes at once and delays only their
+ * completion, so it never has stale writes.) JSON-RPC methods:
  *
  *   check_late_create  name, blocks, block_size, write_ms (the longest that a write waits)
  *   check_late_hold    hold: while true, no write of any late bdev is executed

@@ -1,15 +1,18 @@
 /*
- * dst_check: an SPDK application that writes blocks which say what they are, notes what was acknowledged, and looks
- * whether that, and nothing else, is what it reads: all the time, and in the end. Its JSON-RPC methods:
+ * dst_check: an SPDK application that writes blocks which identify themselves, records which writes
+ * were acknowledged, and checks during the run and at its end that it reads exactly these. Its
+ * JSON-RPC methods:
  *
- *   check_start   bdev, journal (a file; an existing one is gone on from), blocks, depth, io_blocks, reactors, seed,
- *                 reads, zeroes, compares, flushes (in percent): begins, and returns at once
- *   check_stats   again: what was found so far; the slowest I/O is that since the last call with `again`
- *   check_stop    ends it once all its I/O has completed; the same result
- *   check_verify  bdev, journal, blocks, depth, io_blocks, reactors: reads all back; the same result
- *   check_flush   bdev: one flush; {"success": bool, "ms": N}
+ *   check_start   bdev, journal (a file; an existing one is continued), blocks, depth, io_blocks,
+ *                 reactors, seed, reads, zeroes, compares, flushes (in percent): begins a run, and
+ *                 returns at once
+ *   check_stats   again: returns the result so far; with `again`, the slowest I/O is reset
+ *   check_stop    ends the run once all its I/O has completed; returns the same result
+ *   check_verify  bdev, journal, blocks, depth, io_blocks, reactors: reads everything back; returns
+ *                 the same result
+ *   check_flush   bdev: sends one flush; returns {"success": bool, "ms": N}
  *
- * As a target it has a backend of its own, see late.c.
+ * As a target, it has a backend of its own, see late.c.
  */
 #include <stdlib.h>
 #include <string.h>
@@ -52,7 +55,7 @@ to_ms(uint64_t ticks)
 static void
 write_ms(struct spdk_json_write_ctx *w, const char *name, uint64_t ticks)
 {
-	/* 20.07 writes no fractions. */
+	/* SPDK 20.07 cannot write fractions. */
 	spdk_json_write_named_uint64(w, name, (uint64_t)(to_ms(ticks) + 0.5));
 }
 
@@ -107,7 +110,7 @@ static bool
 start(struct spdk_jsonrpc_request *request, const struct spdk_json_val *params, bool verify)
 {
 	struct run_options options = { .depth = 32, .io_blocks = 8, .reactors = 1, .reads = 30, .verify = verify };
-	const char *wrong = "parameters: cannot be read";
+	const char *wrong = "parameters: can't be decoded";
 
 	if (params != NULL && spdk_json_decode_object(params, option_decoders, SPDK_COUNTOF(option_decoders), &options) == 0) {
 		wrong = run_start(&options);
@@ -171,7 +174,7 @@ rpc_check_stats(struct spdk_jsonrpc_request *request, const struct spdk_json_val
 }
 SPDK_RPC_REGISTER("check_stats", rpc_check_stats, SPDK_RPC_RUNTIME)
 
-/* One flush, apart from any run. */
+/* One flush, independent of any run. */
 struct flush {
 	struct spdk_jsonrpc_request *request;
 	struct spdk_bdev_desc *desc;
@@ -231,7 +234,7 @@ rpc_check_flush(struct spdk_jsonrpc_request *request, const struct spdk_json_val
 	if (spdk_bdev_flush_blocks(flush->desc, flush->channel, 0,
 				   spdk_bdev_get_num_blocks(spdk_bdev_desc_get_bdev(flush->desc)), flush_done,
 				   flush) != 0) {
-		spdk_jsonrpc_send_error_response(request, SPDK_JSONRPC_ERROR_INTERNAL_ERROR, "could not be submitted");
+		spdk_jsonrpc_send_error_response(request, SPDK_JSONRPC_ERROR_INTERNAL_ERROR, "the flush can't be submitted");
 		flush_free(flush);
 	}
 }
@@ -244,7 +247,7 @@ stop_application(void *arg)
 	spdk_app_stop(0);
 }
 
-/* SIGTERM: the run first. */
+/* On SIGTERM: ends the run before the application. */
 static void
 on_shutdown(void)
 {
@@ -258,7 +261,7 @@ started(void *arg)
 	(void)arg;
 }
 
-/* It has none, which newer SPDK wants to be told so. */
+/* The application has no options of its own, but newer versions of SPDK require this function. */
 static int
 take_option(int option, char *value)
 {

@@ -19,7 +19,7 @@ static struct {
 	struct spdk_bdev_desc *desc;
 	struct spdk_thread *thread;
 	struct worker workers[RUN_MAX_WORKERS];
-	/* Workers that have not ended. */
+	/* The number of workers that have not ended. */
 	uint32_t working;
 	bool active, removed;
 	run_ended_fn ended;
@@ -113,7 +113,7 @@ on_bdev_event(enum spdk_bdev_event_type type, struct spdk_bdev *bdev, void *arg)
 	}
 }
 
-/* What has to be there before workers are. */
+/* Opens the bdev and the journal, before the workers are created. Returns NULL, or what is wrong. */
 static const char *
 open_all(void)
 {
@@ -195,7 +195,7 @@ run_start(struct run_options *options)
 		return "depth, io_blocks: 1 to 4096";
 	}
 	if (options->reactors == 0 || options->reactors > RUN_MAX_WORKERS || options->reactors > count_cores()) {
-		return "reactors: 1 to what the application has";
+		return "reactors: from 1 to the application's number of reactors";
 	}
 	if (options->reads + options->zeroes + options->compares + options->flushes > 100) {
 		return "reads, zeroes, compares, flushes: at most 100 together";

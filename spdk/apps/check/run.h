@@ -1,5 +1,5 @@
 /*
- * One run of the checker on a bdev: I/O on up to a few reactors, or the reading back of everything.
+ * One run of the checker on a bdev: random I/O on one or more reactors, or reading everything back.
  */
 #ifndef DST_CHECK_RUN_H
 #define DST_CHECK_RUN_H
@@ -13,17 +13,17 @@
 struct run_options {
 	char *bdev;
 	char *journal;
-	/* How many of the device's blocks are used, from the first one; 0: all. */
+	/* The number of blocks to use, from the first one; 0: all. */
 	uint64_t blocks;
-	/* I/Os outstanding on each reactor. */
+	/* The number of I/Os outstanding on each reactor. */
 	uint32_t depth;
-	/* Blocks in the largest I/O. */
+	/* The number of blocks in the largest I/O. */
 	uint32_t io_blocks;
 	uint32_t reactors;
 	uint64_t seed;
-	/* Of 100 I/Os, so many are reads, ...; the rest are writes. */
+	/* Percentages of I/Os; the rest are writes. */
 	uint32_t reads, zeroes, compares, flushes;
-	/* Reads everything once, and ends. */
+	/* Whether the run reads everything once and ends. */
 	bool verify;
 };
 
@@ -34,35 +34,35 @@ extern const char *const run_kind_names[RUN_KINDS];
 struct run_stats {
 	uint64_t done[RUN_KINDS];
 	uint64_t failed[RUN_KINDS];
-	/* Ticks. Of I/O that succeeded, since it was last asked for; and of I/O that failed, of all time. */
+	/* In ticks: the slowest successful I/O since the last reset, and the extremes of all failed I/O. */
 	uint64_t slowest;
 	uint64_t failed_fastest, failed_slowest;
-	/* Workers of which an I/O failed. Only in the sum. */
+	/* The number of workers with failed I/O. Set only in the sum. */
 	uint64_t failed_reactors;
 	uint64_t bad_blocks;
-	/* Blocks that were read and compared. */
+	/* The number of blocks that were read and compared. */
 	uint64_t compared;
-	/* Unknown outcomes that a read decided. */
+	/* The number of unknown outcomes that a read decided. */
 	uint64_t settled;
 };
 
 typedef void (*run_ended_fn)(void *arg);
 
 /*
- * All on the application's first thread. NULL: started, and `run_on_end` may be called. Else what is wrong. Takes
- * the strings of the options when it starts.
+ * Starts a run. Returns NULL, or what is wrong. If it starts, it takes the ownership of the
+ * options' strings. All functions here are for the application's first thread.
  */
 const char *run_start(struct run_options *options);
 bool run_is_active(void);
-/* Whether the bdev was taken away under the run, which ends it. */
+/* Returns whether the bdev was removed during the run, which ends the run. */
 bool run_was_removed(void);
-/* No new I/O; the run ends when the last one has completed. */
+/* Submits no more I/O. The run ends when the last I/O has completed. */
 void run_stop(void);
-/* Called once, when the run has ended; at once when there is none. */
+/* Calls `fn` once when the run has ended, or at once if there is none. */
 void run_on_end(run_ended_fn fn, void *arg);
-/* Of this run, or the last one. `again`: the slowest I/O counts from here on. */
+/* Returns the statistics of the current or the last run. With `again`, resets the slowest I/O. */
 struct run_stats run_stats(bool again);
-/* The first ones that were found, newest run only. NULL behind the last. */
+/* Returns one of the first complaints of the newest run, or NULL after the last one. */
 const char *run_complaint(unsigned number);
 
 #endif

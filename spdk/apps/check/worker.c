@@ -12,14 +12,14 @@ struct slot {
 	struct worker *worker;
 	enum run_kind kind;
 	uint64_t start, count;
-	/* The blocks are marked busy: all but reads that do not settle, and flushes. */
+	/* Whether the I/O has marked its blocks busy. Plain reads and flushes do not. */
 	bool holds;
-	/* A read that decides unknown outcomes. */
+	/* Whether the I/O is a read that decides unknown outcomes. */
 	bool settles;
-	/* A compare-and-write that has to find something else. */
+	/* Whether the I/O is a compare-and-write that must miscompare. */
 	bool must_miscompare;
 	char *buf, *expected;
-	/* What was acknowledged of each block when the read was submitted. */
+	/* The acknowledged sequence of each block when the read was submitted. */
 	uint64_t *low;
 	uint64_t began;
 	struct iovec iov, expected_iov;
@@ -88,7 +88,7 @@ any_pending(struct slot *slot)
 	return false;
 }
 
-/* What an I/O that was acknowledged means. */
+/* Completions. */
 
 static void
 read_done(struct slot *slot)
@@ -130,7 +130,7 @@ is_miscompare(struct spdk_bdev_io *io)
 	uint32_t cdw0;
 	int sct, sc, write_sct, write_sc;
 
-	/* The plain status does not tell it in 20.07. */
+	/* In 20.07, the plain status does not show a miscompare. */
 	spdk_bdev_io_get_nvme_fused_status(io, &cdw0, &sct, &sc, &write_sct, &write_sc);
 	return sct == SPDK_NVME_SCT_MEDIA_ERROR && sc == SPDK_NVME_SC_COMPARE_FAILURE;
 }
@@ -167,7 +167,7 @@ io_done(struct spdk_bdev_io *io, bool success, void *arg)
 		note_failure(slot, ticks);
 	}
 	if (miscompare && !slot->must_miscompare) {
-		/* Executed twice, or something else than what was acknowledged is there. */
+		/* It was executed twice, or the block does not hold what was acknowledged. */
 		complain(slot, "compare-and-write did not find what was acknowledged", slot->start);
 	}
 	if (success && slot->kind == RUN_READ) {
@@ -175,14 +175,14 @@ io_done(struct spdk_bdev_io *io, bool success, void *arg)
 	} else if (success && slot->kind != RUN_FLUSH) {
 		modification_done(slot);
 	}
-	/* After a failure the blocks stay pending: their outcome is not known, and the next who wants them settles it. */
+	/* After a failure, the blocks stay pending with an unknown outcome, which the next I/O to them settles. */
 	if (slot->holds) {
 		hold(slot, false);
 	}
 	slot_next(slot);
 }
 
-/* What to do next. */
+/* The choice of the next I/O. */
 
 static void
 choose_range(struct slot *slot, uint64_t most)
@@ -194,7 +194,10 @@ choose_range(struct slot *slot, uint64_t most)
 	slot->start = worker->first + random_below(worker, worker->blocks - slot->count + 1);
 }
 
-/* A free range, whose outcomes are settled first; false: there was none in a few attempts. */
+/*
+ * Chooses and holds a range without outstanding modifications. If it has unknown outcomes, the I/O
+ * becomes a read that settles them. Returns false if a few attempts found no such range.
+ */
 static bool
 choose_free_range(struct slot *slot, uint64_t most)
 {
@@ -251,7 +254,7 @@ prepare_compare(struct slot *slot)
 	}
 }
 
-/* Notes what will be written, before it can be. */
+/* Records what will be written, before it is submitted. */
 static void
 prepare_modification(struct slot *slot)
 {
@@ -306,7 +309,7 @@ choose(struct slot *slot)
 	}
 }
 
-/* The next piece of the worker's range to be read back; false: it was the last. */
+/* Chooses the next part of the worker's range to read back. Returns false if there is none left. */
 static bool
 choose_verification(struct slot *slot)
 {
@@ -368,12 +371,12 @@ submit(void *arg)
 		rc = spdk_bdev_queue_io_wait(slot->wait.bdev, slot->worker->channel, &slot->wait);
 	}
 	if (rc != 0) {
-		SPDK_ERRLOG("%s could not be submitted: %s\n", run_kind_names[slot->kind], strerror(-rc));
+		SPDK_ERRLOG("can't submit a %s: %s\n", run_kind_names[slot->kind], strerror(-rc));
 		note_failure(slot, 0);
 		if (slot->holds) {
 			hold(slot, false);
 		}
-		/* Nothing would change if it tried again. */
+		/* Another attempt would fail, too. */
 		slot->worker->stopping = true;
 		slot_next(slot);
 	}
@@ -454,13 +457,13 @@ worker_begin(void *arg)
 	worker->next = worker->first;
 	worker->channel = spdk_bdev_get_io_channel(worker->desc);
 	if (worker->channel == NULL || !prepare_slots(worker)) {
-		SPDK_ERRLOG("no memory, or no channel\n");
+		SPDK_ERRLOG("can't begin: out of memory, or the bdev gives no channel\n");
 		count(&worker->stats.failed[RUN_READ], 1);
 		worker_end(worker);
 		return;
 	}
 	worker->active = depth;
-	/* The last slot may end the worker, so nothing of it is looked at behind it. */
+	/* The last slot may end the worker, which must not be accessed afterwards. */
 	for (i = 0; i < depth; i++) {
 		slot_next(&worker->slots[i]);
 	}

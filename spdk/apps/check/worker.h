@@ -1,5 +1,5 @@
 /*
- * One reactor's part of a run: a range of blocks of its own, and slots that each have one I/O outstanding.
+ * One reactor's part of a run: its own range of blocks, and slots with one outstanding I/O each.
  */
 #ifndef DST_CHECK_WORKER_H
 #define DST_CHECK_WORKER_H
@@ -18,11 +18,11 @@ struct worker {
 	struct spdk_bdev_desc *desc;
 	struct spdk_thread *thread;
 	struct spdk_io_channel *channel;
-	/* Its range. */
+	/* The worker's range of blocks. */
 	uint64_t first, blocks;
-	/* Where verification has got to. */
+	/* The next block to verify. */
 	uint64_t next;
-	/* For each block of the range: a modifying or settling I/O is outstanding. */
+	/* For each block of the range, whether a modifying or settling I/O is outstanding. */
 	bool *busy;
 	struct slot *slots;
 	uint32_t active;
@@ -32,10 +32,10 @@ struct worker {
 	struct run_stats stats;
 };
 
-/* On the worker's thread. */
+/* Begins the work. Called on the worker's thread. */
 void worker_begin(void *worker);
 
-/* For the worker to call: it has ended (on its own thread), and what it found. */
+/* Called by a worker on its own thread: the worker has ended, or has found something wrong. */
 void run_worker_ended(struct worker *worker);
 void run_complain(const char *what, uint64_t block);
 

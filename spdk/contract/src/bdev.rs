@@ -1,4 +1,4 @@
-//! What there is to know about a bdev that is used.
+//! The properties and events of a bdev in use.
 
 use std::ops::BitOr;
 
@@ -7,7 +7,7 @@ use std::ops::BitOr;
 pub struct IoTypes(u8);
 
 impl IoTypes {
-    /// Nothing.
+    /// The empty set.
     pub const NONE: IoTypes = IoTypes(0);
     /// Read.
     pub const READ: IoTypes = IoTypes(1);
@@ -21,10 +21,10 @@ impl IoTypes {
     pub const WRITE_ZEROES: IoTypes = IoTypes(1 << 4);
     /// Abort all I/O of the bdev.
     pub const RESET: IoTypes = IoTypes(1 << 5);
-    /// Compare-and-write in one, by the bdev itself.
+    /// Compare-and-write as one atomic step, by the bdev itself.
     pub const COMPARE_AND_WRITE: IoTypes = IoTypes(1 << 6);
 
-    /// All of them.
+    /// All I/O types.
     pub const ALL: IoTypes = IoTypes(0x7f);
 
     /// Returns whether all of `other` are in this set.
@@ -32,7 +32,7 @@ impl IoTypes {
         self.0 & other.0 == other.0
     }
 
-    /// Returns this set with `other` in it, or without.
+    /// Returns this set with `other` added if `present`, otherwise with `other` removed.
     pub const fn with(self, other: IoTypes, present: bool) -> IoTypes {
         if present { IoTypes(self.0 | other.0) } else { IoTypes(self.0 & !other.0) }
     }
@@ -46,38 +46,38 @@ impl BitOr for IoTypes {
     }
 }
 
-/// What SPDK knows about a bdev.
+/// The properties of a bdev.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BdevInfo {
-    /// Its name, not an alias.
+    /// The name of the bdev, not an alias.
     pub name: String,
-    /// Raw bytes, in SPDK's order; all zero: none.
+    /// The UUID's bytes in SPDK's order; all zero: none.
     pub uuid: [u8; 16],
-    /// Bytes.
+    /// The block size in bytes.
     pub block_size: u32,
-    /// Blocks.
+    /// The number of blocks.
     pub num_blocks: u64,
-    /// Blocks that a write must be a multiple of.
+    /// A write must cover a multiple of this many blocks.
     pub write_unit_size: u32,
-    /// Blocks; I/O that crosses a multiple of it costs more. 0: none.
+    /// I/O that crosses a multiple of this many blocks is slower; 0: no such boundary.
     pub optimal_io_boundary: u32,
-    /// Power of two to which buffers should be aligned; SPDK copies where they are not.
+    /// The power of two to which buffers should be aligned; SPDK copies unaligned ones.
     pub required_alignment_log2: u8,
-    /// Blocks that compare-and-write takes at most.
+    /// The maximum number of blocks of a compare-and-write.
     pub acwu: u32,
-    /// It has a volatile write cache: flush means something.
+    /// Whether the bdev has a volatile write cache, so that a flush matters.
     pub write_cache: bool,
-    /// Bytes of metadata with each block.
+    /// The size of the metadata of each block in bytes.
     pub md_size: u32,
-    /// What it can do.
+    /// The I/O types that the bdev supports.
     pub supports: IoTypes,
 }
 
-/// What happens to an open bdev.
+/// An event of an open bdev.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BdevEvent {
-    /// It is being removed and waits for everybody to close it.
+    /// The bdev is being removed, and waits for all its users to close it.
     Remove,
-    /// Its number of blocks changed.
+    /// The number of blocks has changed.
     Resize,
 }

@@ -1,26 +1,26 @@
-//! What a new bdev is like.
+//! The properties of a new bdev.
 
-/// What a new bdev is like.
+/// The properties of a new bdev.
 #[derive(Clone, Debug)]
 pub struct DiskInfo {
-    /// Name of the bdev; not empty, no NUL.
+    /// The name of the bdev; not empty, without NUL.
     pub name: String,
-    /// The kind of product, for people to read.
+    /// The product name, for human readers.
     pub product_name: &'static str,
-    /// Raw bytes, in SPDK's order; all zero: SPDK makes one up.
+    /// The UUID's bytes in SPDK's order. If all are zero, SPDK generates a UUID.
     pub uuid: [u8; 16],
-    /// Bytes.
+    /// The block size in bytes.
     pub block_size: u32,
-    /// Blocks.
+    /// The number of blocks.
     pub num_blocks: u64,
-    /// Blocks that a write must be a multiple of; 0 means 1.
+    /// A write must cover a multiple of this many blocks; 0 means 1.
     pub write_unit_size: u32,
-    /// Blocks; 0: none.
+    /// The optimal I/O boundary in blocks; 0: none.
     pub optimal_io_boundary: u32,
-    /// SPDK splits reads and writes at multiples of `optimal_io_boundary`.
+    /// Whether SPDK splits reads and writes at multiples of `optimal_io_boundary`.
     pub split_on_boundary: bool,
-    /// Blocks that compare-and-write takes at most; 0 means 1.
+    /// The maximum number of blocks of a compare-and-write; 0 means 1.
     pub acwu: u16,
-    /// It has a volatile write cache.
+    /// Whether the bdev has a volatile write cache.
     pub write_cache: bool,
 }

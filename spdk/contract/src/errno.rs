@@ -1,4 +1,4 @@
-//! Error numbers, as Linux has them and SPDK returns them.
+//! Linux's error numbers, as SPDK returns them.
 
 use std::fmt;
 
@@ -6,7 +6,7 @@ use std::fmt;
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Errno(pub i32);
 
-/// What most of the API returns.
+/// The result of most functions of the API.
 pub type Result<T> = std::result::Result<T, Errno>;
 
 macro_rules! names {
@@ -59,12 +59,12 @@ names! {
 }
 
 impl Errno {
-    /// Turns the 0 or negative errno of a C function into a `Result`.
+    /// Converts a C function's result, 0 or a negative errno, into a `Result`.
     pub fn check(rc: i32) -> Result<()> {
         if rc == 0 { Ok(()) } else { Err(Errno(rc.wrapping_abs())) }
     }
 
-    /// Returns the negative number that C wants back.
+    /// Returns the 0 or negative errno that C expects.
     pub fn to_rc(result: Result<()>) -> i32 {
         match result {
             Ok(()) => 0,

@@ -1,6 +1,6 @@
-//! I/O: what it wants, and how it ended.
+//! I/O: its kind and its outcome.
 
-/// What an I/O wants.
+/// The kind of an I/O.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum IoKind {
     /// Read.
@@ -21,17 +21,17 @@ pub enum IoKind {
     Other,
 }
 
-/// How an I/O ended.
+/// The outcome of an I/O.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum IoStatus {
-    /// Done.
+    /// The I/O was executed.
     Success,
-    /// Not done, or only in part.
+    /// The I/O was not executed, or only in part.
     Failed,
-    /// Not begun, for lack of something; worth another try.
+    /// The I/O was not begun because a resource was short; another attempt may succeed.
     Nomem,
     /// Compare-and-write found other data. Nothing was written.
     Miscompare,
-    /// Aborted, by a reset for one.
+    /// The I/O was aborted, for example by a reset.
     Aborted,
 }

@@ -1,7 +1,8 @@
-//! What `spdk/safe` and the simulator's `sim/spdk` have in common: plain types and their promises.
+//! The plain types that `spdk/safe` and the simulator's `sim/spdk` share, and their contracts.
 //!
-//! Both have the package name `spdk` and show what is in here under the same paths, so that neither can drift from the
-//! other. Nothing in here knows SPDK or the simulated world, and nothing has state.
+//! Both have the package name `spdk` and re-export these types under the same paths, so that
+//! neither can drift from the other. This crate knows neither SPDK nor the simulated world, and has
+//! no state.
 
 #![forbid(unsafe_code)]
 

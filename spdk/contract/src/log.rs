@@ -1,16 +1,16 @@
-//! How much a line of the log matters.
+//! Log levels.
 
-/// How much a line matters.
+/// The level of a log line.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum Level {
     /// Something failed.
     Error,
-    /// Something is not as it should be.
+    /// Something is not as it should be, but nothing has failed.
     Warn,
-    /// What an operator wants to know; the least that is printed by default.
+    /// Information for an operator; the lowest level that is printed by default.
     Notice,
-    /// What helps to follow events.
+    /// Information that helps to follow events.
     Info,
-    /// What helps to find a bug.
+    /// Information that helps to find a bug.
     Debug,
 }

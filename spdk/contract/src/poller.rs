@@ -1,19 +1,20 @@
-//! What a poller's turn comes to.
+//! The result of a poller's turn.
 
-/// What came of a poller's turn.
+/// The result of a poller's turn.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Turn {
-    /// It found work.
+    /// The poller found work.
     Worked,
-    /// It found none, and is to look again at once: something is due of which nothing tells.
+    /// The poller found no work and must run again at once, because something is due that wakes
+    /// nothing.
     Waiting,
-    /// It found none, and needs to look when something that it watches tells, when it is woken, or when its
-    /// rest is over.
+    /// The poller found no work and must run again only when something that it watches is ready,
+    /// when it is woken, or when its rest is over.
     Nothing,
 }
 
 impl From<bool> for Turn {
-    /// Whether it found work.
+    /// Converts whether the poller found work.
     fn from(worked: bool) -> Turn {
         if worked { Turn::Worked } else { Turn::Nothing }
     }

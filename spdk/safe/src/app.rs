@@ -1,7 +1,8 @@
-//! Being part of an application whose `main` is SPDK's.
+//! Registration with an application whose `main` is SPDK's.
 
-/// Calls a function, `fn()`, when the program is loaded, before `main`: where SPDK's modules, subsystems and
-/// RPCs are registered. SPDK is not there yet, so the function may do nothing else.
+/// Calls a function, `fn()`, when the program is loaded, before `main`. SPDK's modules, subsystems
+/// and RPCs are registered at this point. SPDK is not initialised yet, so the function may do
+/// nothing else.
 #[macro_export]
 macro_rules! constructor {
     ($function:path) => {
@@ -10,7 +11,8 @@ macro_rules! constructor {
                 $crate::log::register_flag();
                 $function();
             }
-            // SAFETY: the section of functions without arguments that the C runtime calls before `main`.
+            // SAFETY: the section of functions without arguments that the C runtime calls before
+            // `main`.
             #[used]
             #[unsafe(link_section = ".init_array")]
             static CONSTRUCTOR: extern "C" fn() = run;

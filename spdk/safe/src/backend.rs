@@ -1,9 +1,11 @@
-//! I/O to a bdev from one SPDK thread. Nothing in here allocates after the [`BackendIo`] was made.
+//! I/O to a bdev from one SPDK thread. This module allocates nothing after a [`BackendIo`] was
+//! created.
 
 use std::ffi::{c_int, c_void};
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 
 use libc::iovec;
 pub use spdk_contract::io::IoStatus;
@@ -14,27 +16,27 @@ use crate::open_bdev::{Shared, release};
 use crate::resets::{self, Waiter};
 use crate::thread::{self, Thread};
 
-/// An I/O to a bdev: the data, what its owner needs to know when it is done, and what SPDK needs meanwhile.
-/// Made once and used again and again.
+/// An I/O to a bdev: the data, the owner's context, and what SPDK needs during the I/O. It is
+/// created once and reused.
 pub struct BackendIo<T> {
-    /// For a read, room of the exact length; for a write the data; for compare-and-write what to compare,
-    /// then what to write.
+    /// For a read, room of the exact length; for a write, the data; for a compare-and-write, the
+    /// expected data and then the new data.
     pub data: DmaVec,
-    /// The owner's.
+    /// The owner's context.
     pub ctx: T,
     request: Option<Request>,
     wait: sys::spdk_bdev_io_wait_entry,
-    /// The two halves of a compare-and-write; they may share a chunk.
+    /// The vectors of the two halves of a compare-and-write, which may share a chunk.
     halves: [iovec; DMA_VEC_MAX + 1],
 }
 
-/// Who hears of the end of an I/O.
+/// The owner of an I/O, which is called when the I/O has ended.
 pub trait BackendDone: Sized + 'static {
     /// The I/O has ended. Called on the thread that submitted it, never inside the submission.
     fn done(io: Box<BackendIo<Self>>, status: IoStatus);
 }
 
-/// A way to the bdev for one SPDK thread. I/O in flight keeps it open.
+/// A channel to a bdev for one SPDK thread. I/O in flight keeps it open.
 pub struct Channel(Rc<Open>);
 
 struct Open {
@@ -61,7 +63,7 @@ enum Op {
 }
 
 impl<T> BackendIo<T> {
-    /// An I/O without data.
+    /// Creates an I/O without data.
     pub fn new(ctx: T) -> BackendIo<T> {
         BackendIo {
             data: DmaVec::empty(),
@@ -79,9 +81,14 @@ impl Channel {
         Channel(Rc::new(Open { ch, desc }))
     }
 
-    /// Bytes in a block.
+    /// Returns the block size in bytes.
     pub fn block_size(&self) -> u32 {
         self.0.desc.block_size
+    }
+
+    /// Returns whether SPDK has said that the bdev is removed. I/O may fail for that reason alone.
+    pub fn is_removed(&self) -> bool {
+        self.0.desc.is_removed.load(Ordering::Relaxed)
     }
 
     /// Reads into `io.data`, which is `num_blocks` long. HOT.
@@ -109,8 +116,8 @@ impl Channel {
         self.submit(io, Op::WriteZeroes, offset_blocks, num_blocks);
     }
 
-    /// Writes the second half of `io.data` if the range holds the first; each half is `num_blocks` long, at
-    /// most the bdev's `acwu`. HOT.
+    /// Writes the second half of `io.data` if the range holds the first half. Each half is
+    /// `num_blocks` long, at most the bdev's `acwu`. HOT.
     pub fn compare_and_write<T: BackendDone>(
         &self,
         io: Box<BackendIo<T>>,
@@ -120,7 +127,8 @@ impl Channel {
         self.submit(io, Op::CompareAndWrite, offset_blocks, num_blocks);
     }
 
-    /// Resets the bdev: all I/O to it ends, aborted or done, before this does. HOT.
+    /// Resets the bdev. All other I/O to the bdev ends, aborted or completed, before the reset
+    /// does. HOT.
     pub fn reset<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
         self.submit(io, Op::Reset, 0, 0);
     }
@@ -133,7 +141,7 @@ impl Channel {
             Op::CompareAndWrite => 2,
             Op::Flush | Op::Unmap | Op::WriteZeroes | Op::Reset => 0,
         };
-        // SPDK takes the length from the blocks and trusts the vectors to be as long.
+        // SPDK derives the length from the blocks and trusts that the vectors are as long.
         let wanted = u128::from(num_blocks) * u128::from(self.block_size()) * halves;
         let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
         io.request = Some(Request { channel, op, offset_blocks, num_blocks });
@@ -154,7 +162,8 @@ impl Channel {
 
 impl Drop for Open {
     fn drop(&mut self) {
-        // SAFETY: got on this thread; no I/O is in flight, as each holds a count of this.
+        // SAFETY: the channel was opened on this thread; no I/O is in flight, since each I/O holds
+        // a reference to `self`.
         unsafe { sys::spdk_put_io_channel(self.ch.as_ptr()) };
         release(&self.desc);
     }
@@ -183,25 +192,27 @@ unsafe fn begin_reset<T: BackendDone>(io: *mut BackendIo<T>) {
         reset_key(request)
     };
     if resets::begin(key, Waiter::new(home, io.cast(), go::<T>)) {
-        // SAFETY: the caller's; nobody else resets the bdev until `finish`.
+        // SAFETY: the caller guarantees this; nobody else resets the bdev until `finish`.
         unsafe { issue(io) }
     }
 }
 
-/// Which resets exclude each other: partitions pass theirs on to the bdev that they are of.
+/// Returns the key under which resets exclude each other. A partition passes its resets on to the
+/// whole bdev.
 fn reset_key(request: &Request) -> usize {
-    // SAFETY: the request keeps the bdev open, and a part its whole.
+    // SAFETY: the request keeps the bdev open, and an open part keeps its whole bdev open.
     unsafe { sys::dst_spdk_bdev_whole(request.channel.desc.bdev.as_ptr()) as usize }
 }
 
 /// Hands an I/O to SPDK.
 ///
 /// # Safety
-/// `io` comes from `Box::into_raw`, has its request, and is SPDK's from here on; on the channel's thread.
+/// `io` comes from `Box::into_raw`, has its request, and belongs to SPDK from here on. The caller
+/// runs on the channel's thread.
 unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
-    // SAFETY: the box is valid; nothing in it moves until it is completed. The channel and descriptor are
-    // open since the request has a count. The vectors are those of `data` and `halves`, whose length `submit`
-    // has checked.
+    // SAFETY: the box is valid, and nothing in it moves until the I/O is completed. The channel and
+    // the descriptor are open, since the request holds a reference. The vectors are those of `data`
+    // and `halves`, whose length `submit` has checked.
     let rc = unsafe {
         let Some(request) = (*io).request.as_ref() else { return };
         let (offset, blocks) = (request.offset_blocks, request.num_blocks);
@@ -223,7 +234,8 @@ unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
                 let half = blocks as usize * block_size as usize;
                 let halves = ptr::addr_of_mut!((*io).halves).cast::<iovec>();
                 let first = fill(halves, &(*io).data, 0, half);
-                // A chunk that both halves share is there twice: one entry more than chunks, which fits.
+                // A chunk that both halves share appears twice, so there is one entry more than
+                // chunks, which fits.
                 let second = fill(halves.add(first), &(*io).data, half, half);
                 sys::spdk_bdev_comparev_and_writev_blocks(
                     desc,
@@ -242,14 +254,14 @@ unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
     };
     // SAFETY: not taken by SPDK, so still ours.
     match rc {
-        // Maybe completed and gone by now: not to be touched.
+        // The I/O may be completed and freed by now, so it must not be touched.
         0 => {}
         _ if rc == -libc::ENOMEM => unsafe { wait(io) },
         _ => unsafe { fail_later(io) },
     }
 }
 
-/// Writes the vectors of a part of `data`; their number.
+/// Writes the vectors of a part of `data` to `to`, and returns their number.
 ///
 /// # Safety
 /// `to` has room for them.
@@ -257,14 +269,14 @@ unsafe fn fill(to: *mut iovec, data: &DmaVec, skip: usize, len: usize) -> usize 
     let entries = data.entries().iter().map(|v| (v.iov_base.cast::<u8>(), v.iov_len));
     let mut count = 0;
     for (base, len) in cut(entries, skip, len) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees this.
         unsafe { to.add(count).write(iovec { iov_base: base.cast(), iov_len: len }) };
         count += 1;
     }
     count
 }
 
-/// SPDK has no `spdk_bdev_io` left: try again when it has.
+/// Waits until SPDK has a free `spdk_bdev_io`, then issues the I/O again.
 ///
 /// # Safety
 /// As [`issue`].
@@ -274,8 +286,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
         unsafe { issue(io.cast::<BackendIo<T>>()) }
     }
 
-    // SAFETY: the entry is inside the box, which stays where it is; SPDK takes it off its list before it
-    // calls.
+    // SAFETY: the entry is inside the box, which does not move; SPDK removes the entry from its
+    // list before it calls back.
     let rc = unsafe {
         let Some(request) = (*io).request.as_ref() else { return };
         let (bdev, ch) = (request.channel.desc.bdev.as_ptr(), request.channel.ch.as_ptr());
@@ -286,8 +298,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
         sys::spdk_bdev_queue_io_wait(bdev, ch, entry)
     };
     if rc != 0 {
-        // It was something else that was short, and nobody says when it is there again: after what is queued
-        // now.
+        // Something else was short, and nothing reports when it is available again, so try again
+        // after the messages that are queued now.
         // SAFETY: a running thread; `retry` gets the box.
         let rc = unsafe { sys::spdk_thread_send_msg(thread::current_ptr(), Some(retry::<T>), io.cast()) };
         if rc != 0 {
@@ -297,7 +309,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
     }
 }
 
-/// Ends an I/O that SPDK refused, by a message: an owner that submits from `done` must not recurse.
+/// Fails an I/O that SPDK refused, by a message, so that an owner that submits from `done` does not
+/// recurse.
 ///
 /// # Safety
 /// As [`issue`].
@@ -316,8 +329,8 @@ unsafe fn fail_later<T: BackendDone>(io: *mut BackendIo<T>) {
 }
 
 extern "C" fn completed<T: BackendDone>(bdev_io: *mut sys::spdk_bdev_io, success: bool, arg: *mut c_void) {
-    // SAFETY: SPDK completes an I/O once, with the argument it was given; `bdev_io` is ours to look at and to
-    // free.
+    // SAFETY: SPDK completes an I/O once, with the argument it was given; `bdev_io` is ours to look
+    // at and to free.
     unsafe {
         let status = if success { IoStatus::Success } else { failure(bdev_io) };
         sys::spdk_bdev_free_io(bdev_io);
@@ -325,36 +338,37 @@ extern "C" fn completed<T: BackendDone>(bdev_io: *mut sys::spdk_bdev_io, success
     }
 }
 
-/// Ends an I/O that SPDK was asked for.
+/// Ends an I/O that SPDK had accepted or refused.
 ///
 /// # Safety
 /// `io` comes from `Box::into_raw`, and SPDK has it no more.
 #[inline]
 unsafe fn finish<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees this.
     let request = unsafe { (*io).request.as_ref() };
     if let Some(request) = request.filter(|request| request.op == Op::Reset) {
         resets::end(reset_key(request), status);
     }
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees this.
     unsafe { end(io, status) }
 }
 
-/// Gives an I/O back to its owner.
+/// Returns an I/O to its owner.
 ///
 /// # Safety
 /// As [`finish`].
 #[inline]
 unsafe fn end<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees this.
     let mut io = unsafe { Box::from_raw(io) };
     let request = io.request.take();
     T::done(io, status);
-    // After `done`, which often submits on the same channel: its count must not go to 0 and up again.
+    // The request is dropped after `done`, which often submits on the same channel, so that the
+    // channel is not closed and reopened.
     drop(request);
 }
 
-/// Why an I/O failed.
+/// Returns the status of a failed I/O.
 ///
 /// # Safety
 /// `bdev_io` has completed and is not yet freed.
@@ -369,8 +383,8 @@ unsafe fn failure(bdev_io: *mut sys::spdk_bdev_io) -> IoStatus {
 
     let (mut cdw0, mut sct, mut sc, mut other_sct, mut other_sc) = (0, 0, 0, 0, 0);
     let (mut status, mut key, mut asc, mut ascq) = (0, 0, 0, 0);
-    // SAFETY: a completed bdev_io; the rest are places for the answers. 20.07 tells a miscompare only to
-    // those who ask for the two statuses of a fused command.
+    // SAFETY: a completed bdev_io; the rest are out-parameters. SPDK 20.07 reports a miscompare
+    // only in the two statuses of a fused command.
     unsafe {
         sys::spdk_bdev_io_get_nvme_fused_status(
             bdev_io,

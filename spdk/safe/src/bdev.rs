@@ -1,13 +1,12 @@
-//! Using a bdev: looking it up, opening it, events. I/O is in [`backend`](crate::backend).
+//! Using a bdev: lookup, opening, and events. I/O is in [`backend`](crate::backend).
 
-use std::cell::RefCell;
-use std::collections::BTreeSet;
+use std::cell::{Cell, RefCell};
 use std::ffi::{CStr, CString, c_void};
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
 use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, PoisonError};
 
 pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
 use spdk_sys as sys;
@@ -22,8 +21,8 @@ use crate::thread::Thread;
 /// # Safety
 /// `bdev` is registered, and stays so during the call.
 unsafe fn read_info(bdev: *mut sys::spdk_bdev) -> BdevInfo {
-    // SAFETY: the bdev is valid (the caller's promise), so are its name and UUID; all of these only read
-    // it.
+    // SAFETY: the caller guarantees that the bdev is valid, and so are its name and UUID; all calls
+    // only read it.
     unsafe {
         let type_of = |set: IoTypes, (types, raw): (IoTypes, sys::spdk_bdev_io_type)| {
             set.with(types, sys::spdk_bdev_io_type_supported(bdev, raw))
@@ -54,8 +53,8 @@ const RAW_TYPES: [(IoTypes, sys::spdk_bdev_io_type); 7] = [
     (IoTypes::COMPARE_AND_WRITE, sys::SPDK_BDEV_IO_TYPE_COMPARE_AND_WRITE),
 ];
 
-/// Looks a bdev up by name or alias without opening it. On the thread that handles RPCs, where bdevs come and
-/// go.
+/// Looks up a bdev by name or alias without opening it. Call it on the thread that handles RPCs,
+/// where bdevs come and go.
 pub fn info(name: &str) -> Option<BdevInfo> {
     let name = CString::new(name).ok()?;
     // SAFETY: a string that lives during the call.
@@ -64,10 +63,12 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     (!bdev.is_null()).then(|| unsafe { read_info(bdev) })
 }
 
-/// The module that has claimed a bdev, so that nobody else may write to it.
+/// Returns the name of the module that has claimed the bdev, if any. No other module may write to a
+/// claimed bdev.
 pub fn claimed_by(name: &str) -> Option<String> {
     let name = CString::new(name).ok()?;
-    // SAFETY: a string that lives during the call; a bdev that was found just now; a module's name lives for ever.
+    // SAFETY: a string that lives during the call; a bdev that was found just now; a module's name
+    // lives for ever.
     unsafe {
         let bdev = NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr()))?;
         let module = NonNull::new(sys::dst_spdk_bdev_claimed_by(bdev.as_ptr()).cast_mut())?;
@@ -75,94 +76,76 @@ pub fn claimed_by(name: &str) -> Option<String> {
     }
 }
 
-/// Names of bdevs that are claimed when they appear, before other modules examine them.
-static RESERVED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
-
-/// Reserves a bdev that does not exist yet: it is claimed as soon as it does, until [`Desc::open`] takes it. Names that SPDK
-/// knows already are not reserved: whoever examines that bdev has begun.
-pub fn reserve(name: &str) {
-    if info(name).is_none() {
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned());
-    }
+thread_local! {
+    /// The bdev that SPDK is registering on this thread and about which it asks its modules.
+    static APPEARING: Cell<*mut sys::spdk_bdev> = const { Cell::new(ptr::null_mut()) };
 }
 
-/// The names that are reserved, and not taken yet.
-pub fn reserved() -> Vec<String> {
-    RESERVED.lock().unwrap_or_else(PoisonError::into_inner).iter().cloned().collect()
-}
-
-/// A bdev has appeared. Claims it if it is reserved.
+/// Calls `examine` with the name of a bdev that has appeared. [`Desc::open`] inside that call takes
+/// the bdev before any module reads from it.
 ///
 /// # Safety
-/// `bdev` is being registered, on this thread; `module` is registered.
-pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) {
-    // SAFETY: the caller's.
+/// `bdev` is being registered, on this thread.
+pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, examine: fn(&str)) {
+    // SAFETY: the caller guarantees this.
     let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy() };
-    if !RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref()) {
-        return;
-    }
-    // SAFETY: the caller's; SPDK says so if another module was faster.
-    if let Err(e) = Errno::check(unsafe { sys::spdk_bdev_module_claim_bdev(bdev, ptr::null_mut(), module) }) {
-        crate::warn!("DST: bdev {name}, which is reserved, can't be claimed: {e}");
-    }
+    // Calls may be nested, if the bdev of one module makes another bdev appear.
+    let outer = APPEARING.replace(bdev);
+    examine(&name);
+    APPEARING.set(outer);
 }
 
-/// Whether this module has claimed a bdev that is reserved.
+/// An open bdev. It belongs to the SPDK thread that opened it.
 ///
-/// # Safety
-/// Both exist.
-unsafe fn holds_reserved(bdev: *mut sys::spdk_bdev, module: *mut sys::spdk_bdev_module) -> bool {
-    // SAFETY: the caller's.
-    unsafe {
-        let name = CStr::from_ptr(sys::spdk_bdev_get_name(bdev)).to_string_lossy();
-        RESERVED.lock().unwrap_or_else(PoisonError::into_inner).contains(name.as_ref())
-            && sys::dst_spdk_bdev_claimed_by(bdev) == (*module).name
-    }
-}
-
-/// An open bdev. Belongs to the SPDK thread that opened it.
-///
-/// Dropped, no event comes any more and no new [`Channel`] can be made; SPDK's descriptor is closed once
-/// the last channel is gone too, so that I/O in flight on other threads ends in its own time.
+/// After it is dropped, no more events come and no new [`Channel`] can be opened. SPDK's descriptor
+/// is closed once the last channel is gone, so that I/O in flight on other threads ends in its own
+/// time.
 pub struct Desc {
     shared: Arc<Shared>,
     events: Rc<Events>,
     _not_send: PhantomData<*mut ()>,
 }
 
-/// An open bdev as other threads see it: good for making channels while the [`Desc`] is there.
+/// A handle to an open bdev for other threads, which can open channels while the [`Desc`] exists.
 #[derive(Clone)]
 pub struct DescRef(Arc<Shared>);
 
 impl Desc {
-    /// Opens a bdev by name or alias, claims it, and calls `on_event` on this thread from then on. While descriptors of
-    /// ours are open, no other module may write to the bdev. Call it on the thread that handles RPCs.
+    /// Opens a bdev by name or alias, claims it, and calls `on_event` for its events on this
+    /// thread. While any [`Desc`] of the bdev is open, no other module may write to the bdev. Call
+    /// it on the thread that handles RPCs.
     ///
-    /// `ENODEV`: no such bdev, or it is being removed. `EPERM`: another module has claimed it, see [`claimed_by`]. `EBUSY`:
-    /// somebody else has it open; if that is an examination, it ends by itself.
+    /// `ENODEV`: the bdev does not exist, or is being removed. `EPERM`: another module has claimed
+    /// it, see [`claimed_by`]. `EBUSY`: another user has it open; an examination ends by itself.
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let opener = Thread::current().ok_or(Errno::ESRCH)?;
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
-        let events = Rc::new(Events(RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>))));
+        let is_removed = Arc::new(AtomicBool::new(false));
+        let on_event = RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>));
+        let events = Rc::new(Events { on_event, is_removed: Arc::clone(&is_removed) });
         let module = crate::module_address::get().ok_or(Errno::ENODEV)?;
         let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
-        // SAFETY: a string for the call; a bdev that was found just now, and stays during this call.
+        // SAFETY: a string for the call; a bdev that was found just now, and stays during this
+        // call.
         let found =
             unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
         let key = found.as_ptr() as usize;
         let shared_by = claims.get(&key).copied().unwrap_or(0);
-        // SAFETY: as above; the module's structure lives for ever.
-        let is_ours = shared_by > 0 || unsafe { holds_reserved(found.as_ptr(), module) };
+        let is_ours = shared_by > 0;
+        // SPDK itself may have the bdev open that it is registering, which no module has examined
+        // yet.
+        let is_new = APPEARING.get() == found.as_ptr();
         // SAFETY: as above.
         unsafe {
             if is_ours {
-                // SPDK lets nobody write to a claimed bdev, not even the module that has claimed it.
+                // SPDK lets no module open a claimed bdev for writing, not even the module that has
+                // claimed it.
                 sys::spdk_bdev_module_release_bdev(found.as_ptr());
             } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
                 return Err(Errno::EPERM);
-            } else if sys::dst_spdk_bdev_is_open(found.as_ptr()) {
-                // 20.07's lvol, for one, opens for writing what it examines, and writes to it when the bdev was claimed
-                // meanwhile.
+            } else if !is_new && sys::dst_spdk_bdev_is_open(found.as_ptr()) {
+                // SPDK 20.07's lvol module, for one, opens for writing what it examines, and writes
+                // even if the bdev was claimed in the meantime.
                 return Err(Errno::EBUSY);
             }
         }
@@ -180,8 +163,8 @@ impl Desc {
         };
         let mut opened = Errno::check(rc).and_then(|()| NonNull::new(raw).ok_or(Errno::EIO));
         if is_ours || opened.is_ok() {
-            // Without the descriptor, which would become one for writing.
-            // SAFETY: the bdev is there, and nobody has claimed it; the module's structure lives for ever.
+            // The claim does not name the descriptor, which would become a writable one.
+            // SAFETY: the bdev exists and is not claimed; the module's structure lives for ever.
             let rc = unsafe { sys::spdk_bdev_module_claim_bdev(found.as_ptr(), ptr::null_mut(), module) };
             if let Err(e) = Errno::check(rc) {
                 if let Ok(raw) = opened {
@@ -193,17 +176,14 @@ impl Desc {
         }
         if opened.is_ok() {
             claims.insert(key, shared_by + 1);
-            // SAFETY: as above.
-            let name = unsafe { CStr::from_ptr(sys::spdk_bdev_get_name(found.as_ptr())) }.to_string_lossy();
-            RESERVED.lock().unwrap_or_else(PoisonError::into_inner).remove(name.as_ref());
         }
         drop(claims);
         let raw = match opened {
             Ok(raw) => raw,
             Err(e) => {
-                // 20.07's word for a name that it does not know.
+                // SPDK 20.07 returns EINVAL for an unknown name.
                 let e = if e == Errno::EINVAL { Errno::ENODEV } else { e };
-                // SAFETY: the count made above, which nobody took.
+                // SAFETY: the reference made above, which SPDK did not take.
                 drop(unsafe { Rc::from_raw(ctx) });
                 return Err(e);
             }
@@ -221,17 +201,18 @@ impl Desc {
             holders: AtomicUsize::new(1),
             closing: AtomicBool::new(false),
             events: ctx,
+            is_removed,
         };
         Ok(Desc { shared: Arc::new(shared), events, _not_send: PhantomData })
     }
 
-    /// What SPDK says about the bdev now.
+    /// Returns the bdev's current properties.
     pub fn info(&self) -> BdevInfo {
         // SAFETY: the open descriptor keeps the bdev.
         unsafe { read_info(self.shared.bdev.as_ptr()) }
     }
 
-    /// For making channels on any thread.
+    /// Returns a handle with which any thread can open channels.
     pub fn handle(&self) -> DescRef {
         DescRef(Arc::clone(&self.shared))
     }
@@ -239,27 +220,28 @@ impl Desc {
 
 impl Drop for Desc {
     fn drop(&mut self) {
-        let on_event = self.events.0.borrow_mut().take();
+        let on_event = self.events.on_event.borrow_mut().take();
         self.shared.closing.store(true, Ordering::Relaxed);
         release(&self.shared);
-        // Maybe we are inside it: then the one who called it has a count.
+        // This drop may run inside `on_event`; then its caller holds a reference.
         drop(on_event);
     }
 }
 
 impl DescRef {
-    /// A channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone. `ENOMEM`: the bdev has no
-    /// more.
+    /// Opens a channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone. `ENOMEM`: the
+    /// bdev cannot make another channel.
     pub fn channel(&self) -> Result<Channel> {
         if self.0.closing.load(Ordering::Relaxed) {
             return Err(Errno::ENODEV);
         }
-        // Closed meanwhile: harmless, the channel then is one of those that the descriptor waits for.
+        // If the `Desc` is dropped at this moment, the descriptor waits for this channel, too.
         self.0
             .holders
             .fetch_update(Ordering::Acquire, Ordering::Relaxed, |n| (n > 0).then_some(n + 1))
             .map_err(|_| Errno::ENODEV)?;
-        // SAFETY: open, since there was a holder and now we are one; on an SPDK thread, or SPDK returns null.
+        // SAFETY: the descriptor is open, since this call has just become one of its holders.
+        // Outside an SPDK thread SPDK returns null.
         let ch = unsafe { sys::spdk_bdev_get_io_channel(self.0.raw.as_ptr()) };
         match NonNull::new(ch) {
             Some(ch) => Ok(Channel::new(ch, Arc::clone(&self.0))),

@@ -1,4 +1,4 @@
-//! I/O that SPDK's users submit to a bdev of ours.
+//! I/O that SPDK's users submit to a bdev of this crate's module.
 
 use std::marker::PhantomData;
 use std::ptr::{self, NonNull};
@@ -11,7 +11,7 @@ use spdk_contract::io::IoStatus;
 
 use crate::vectors::{Cursor, Pieces, Vectors, bytes};
 
-/// Returns what an I/O of SPDK's type wants.
+/// Converts SPDK's I/O type.
 pub(crate) fn kind_of(raw: sys::spdk_bdev_io_type) -> IoKind {
     match raw {
         sys::SPDK_BDEV_IO_TYPE_READ => IoKind::Read,
@@ -25,7 +25,7 @@ pub(crate) fn kind_of(raw: sys::spdk_bdev_io_type) -> IoKind {
     }
 }
 
-/// Returns how often the I/O's blocks are there as data.
+/// Returns how many times the data of such an I/O contains its blocks.
 fn data_factor(kind: IoKind) -> u64 {
     match kind {
         IoKind::Read | IoKind::Write => 1,
@@ -34,17 +34,19 @@ fn data_factor(kind: IoKind) -> u64 {
     }
 }
 
-/// An I/O that was submitted to us and must be completed, on the same thread. Dropped without, it fails.
+/// An I/O that was submitted to the module and must be completed on the same thread. If it is
+/// dropped without completion, it fails.
 ///
-/// Its data is one range of bytes, whatever the vectors: `num_blocks` long for read and write; for
-/// compare-and-write what to compare, then what to write. SPDK's user owns the memory and leaves it alone
-/// until completion.
+/// Its data is one range of bytes, whatever the vectors: `num_blocks` long for a read or write; for
+/// a compare-and-write the expected data and then the new data. SPDK's user owns the memory and
+/// does not touch it until completion.
 pub struct BdevIo {
     raw: NonNull<sys::spdk_bdev_io>,
     _not_send: PhantomData<*mut ()>,
 }
 
-/// Ours inside each `spdk_bdev_io`: where we are in the vectors, the next in a [`BdevIoQueue`], the stamp.
+/// The module's context inside each `spdk_bdev_io`: the next I/O in a [`BdevIoQueue`], the length
+/// of the data, the position in the vectors, and the stamp.
 #[repr(C)]
 pub(crate) struct DriverCtx {
     next: *mut sys::spdk_bdev_io,
@@ -60,17 +62,19 @@ const _: () = assert!(
 );
 
 impl BdevIo {
-    /// Takes over an I/O; `None` when its vectors are shorter than its blocks, and it has been failed.
+    /// Takes over a submitted I/O. Returns `None` if its vectors are shorter than its blocks; the
+    /// I/O has then been failed.
     ///
     /// # Safety
-    /// `raw` was just submitted to a bdev of our module, whose context is a [`DriverCtx`], on this thread.
+    /// `raw` was just submitted on this thread to a bdev of the module, whose context is a
+    /// [`DriverCtx`].
     #[inline]
     pub(crate) unsafe fn from_submitted(raw: *mut sys::spdk_bdev_io) -> Option<BdevIo> {
         // SAFETY: SPDK submits no null pointers.
         let raw = unsafe { NonNull::new_unchecked(raw) };
         let io = BdevIo { raw, _not_send: PhantomData };
-        // SAFETY: the context has room for ours (`get_ctx_size`), aligned (asserted above), and is ours until
-        // completion. The bdev lives while it has I/O.
+        // SAFETY: the context has room for a `DriverCtx` (`get_ctx_size`), is aligned (asserted
+        // above), and belongs to this module until completion. The bdev lives while it has I/O.
         let data_len = unsafe {
             let block_size = u64::from((*(*raw.as_ptr()).bdev).blocklen);
             let len = io.num_blocks().checked_mul(block_size * data_factor(io.kind()))?;
@@ -96,50 +100,50 @@ impl BdevIo {
         unsafe { ptr::addr_of_mut!((*self.raw.as_ptr()).driver_ctx).cast() }
     }
 
-    /// What it wants. HOT.
+    /// Returns the kind of I/O. HOT.
     #[inline]
     pub fn kind(&self) -> IoKind {
         // SAFETY: a valid bdev_io, ours until completion.
         kind_of(unsafe { (*self.raw.as_ptr()).type_ }.into())
     }
 
-    /// First block. HOT.
+    /// Returns the first block. HOT.
     #[inline]
     pub fn offset_blocks(&self) -> u64 {
-        // SAFETY: a valid bdev_io; SPDK fills this member of the union for every kind but reset, where it is
-        // a number too.
+        // SAFETY: a valid bdev_io; SPDK fills this member of the union for every kind but reset,
+        // where it is a number too.
         unsafe { (*self.raw.as_ptr()).u.bdev.offset_blocks }
     }
 
-    /// Blocks; nothing of meaning for a reset. HOT.
+    /// Returns the number of blocks, which is meaningless for a reset. HOT.
     #[inline]
     pub fn num_blocks(&self) -> u64 {
         // SAFETY: as for `offset_blocks`.
         unsafe { (*self.raw.as_ptr()).u.bdev.num_blocks }
     }
 
-    /// Bytes of data: 0 but for read, write and compare-and-write. HOT.
+    /// Returns the size of the data in bytes: 0 except for read, write and compare-and-write. HOT.
     #[inline]
     pub fn data_len_bytes(&self) -> usize {
         // SAFETY: filled when the I/O came.
         unsafe { (*self.ctx()).data_len }
     }
 
-    /// A number of its owner's, as the time of its submission; 0 at first. HOT.
+    /// Returns a number that the owner has set, such as the time of submission; 0 at first. HOT.
     #[inline]
     pub fn stamp(&self) -> u64 {
         // SAFETY: filled when the I/O came.
         unsafe { (*self.ctx()).stamp }
     }
 
-    /// Sets it. HOT.
+    /// Sets the number that [`BdevIo::stamp`] returns. HOT.
     #[inline]
     pub fn set_stamp(&mut self, stamp: u64) {
         // SAFETY: filled when the I/O came, and ours until completion.
         unsafe { (*self.ctx()).stamp = stamp };
     }
 
-    /// The vectors of a read or write, or of both halves of a compare-and-write.
+    /// Returns the vectors of a read or write, or of both halves of a compare-and-write.
     #[inline]
     fn vectors(&self) -> Vectors<'_> {
         let kind = self.kind();
@@ -160,45 +164,50 @@ impl BdevIo {
         let Vectors { first, second } = self.vectors();
         let len = self.data_len_bytes();
         if self.kind() == IoKind::CompareAndWrite {
-            // Exact, because the second half of the data begins where the first vector ends.
+            // The first vector must match exactly, because the second half of the data begins where
+            // it ends.
             bytes(first) == len / 2 && bytes(second) >= len / 2
         } else {
             bytes(first) >= len
         }
     }
 
-    /// The contiguous pieces of the data's `[skip, skip + max)`, cut at its end. Going on from where the last
-    /// call began costs no search through the vectors.
+    /// Returns the contiguous pieces of the data's `[skip, skip + max)`, cut at its end. Continuing
+    /// from where the previous call began costs no search through the vectors.
     #[inline]
     pub(crate) fn pieces(&self, skip: usize, max: usize) -> Pieces<'_> {
         let left = self.data_len_bytes().saturating_sub(skip).min(max);
-        // SAFETY: filled when the I/O came; nobody else has a reference to it during this call.
+        // SAFETY: filled when the I/O came; there is no other reference to it during this call.
         let cursor = unsafe { &mut (*self.ctx()).cursor };
         self.vectors().pieces(cursor, skip, left)
     }
 
-    /// Copies `src` to byte `offset` of the data; the bytes copied, fewer at its end. HOT.
+    /// Copies `src` to byte `offset` of the data. Returns how many bytes were copied, which are
+    /// fewer at its end. HOT.
     pub fn copy_in(&mut self, offset: usize, src: &[u8]) -> usize {
         let mut done = 0;
         for (base, len) in self.pieces(offset, src.len()) {
-            // SAFETY: a piece of the user's buffer, ours to write to until completion; `src` is other memory.
+            // SAFETY: a piece of the user's buffer, ours to write to until completion; `src` is
+            // other memory.
             unsafe { ptr::copy_nonoverlapping(src[done..done + len].as_ptr(), base, len) };
             done += len;
         }
         done
     }
 
-    /// The longest slice of contiguous bytes from `offset` on, empty at the end: for digests. HOT.
+    /// Returns the longest slice of contiguous bytes from `offset` on, empty at the end. Used for
+    /// digests. HOT.
     pub fn slice(&self, offset: usize) -> &[u8] {
         match self.pieces(offset, usize::MAX).next() {
-            // SAFETY: a piece of the user's buffer, which stays and is left alone until completion.
+            // SAFETY: a piece of the user's buffer, which stays valid and is not touched until
+            // completion.
             Some((base, len)) => unsafe { std::slice::from_raw_parts(base, len) },
             None => &[],
         }
     }
 
-    /// Ends it. `Nomem` makes SPDK submit it again after another I/O of this thread's channel has ended: not
-    /// to be used when none is in flight, nor for a reset. HOT.
+    /// Completes the I/O. `Nomem` makes SPDK submit it again after another I/O of this thread's
+    /// channel has ended, so it must not be used if none is in flight, nor for a reset. HOT.
     #[inline]
     pub fn complete(self, status: IoStatus) {
         let raw = self.raw;
@@ -227,23 +236,23 @@ fn finish(raw: NonNull<sys::spdk_bdev_io>, status: IoStatus) {
         IoStatus::Miscompare => sys::SPDK_BDEV_IO_STATUS_MISCOMPARE,
         IoStatus::Aborted => sys::SPDK_BDEV_IO_STATUS_ABORTED,
     };
-    // SAFETY: the token was the only one for this I/O, and is gone; it never left the thread.
+    // SAFETY: the `BdevIo` was the only one for this I/O, and is gone; it never left the thread.
     unsafe { sys::spdk_bdev_io_complete(raw.as_ptr(), status) };
 }
 
 /// # Safety
-/// Null, or `count` entries that are valid for as long as the caller says.
+/// `iovs` is null, or points to `count` entries that are valid for `'a`.
 #[inline]
 unsafe fn vector<'a>(iovs: *mut iovec, count: i32) -> &'a [iovec] {
     match usize::try_from(count) {
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees this.
         Ok(count) if !iovs.is_null() => unsafe { std::slice::from_raw_parts(iovs, count) },
         _ => &[],
     }
 }
 
-/// Submitted I/O in order, first in first out. Costs no memory: each knows the next. Dropped, it fails what
-/// is left.
+/// A first-in, first-out queue of submitted I/O. It is an intrusive list, so it takes no memory. If
+/// it is dropped, the I/O left in it fails.
 pub struct BdevIoQueue {
     head: *mut sys::spdk_bdev_io,
     tail: *mut sys::spdk_bdev_io,
@@ -251,38 +260,38 @@ pub struct BdevIoQueue {
 }
 
 impl BdevIoQueue {
-    /// An empty queue.
+    /// Creates an empty queue.
     pub const fn new() -> BdevIoQueue {
         BdevIoQueue { head: ptr::null_mut(), tail: ptr::null_mut(), len: 0 }
     }
 
-    /// None in it. HOT.
+    /// Returns whether the queue is empty. HOT.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
 
-    /// How many. HOT.
+    /// Returns the length of the queue. HOT.
     #[inline]
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// The first one's [`BdevIo::stamp`]. HOT.
+    /// Returns the [`BdevIo::stamp`] of the first I/O. HOT.
     #[inline]
     pub fn first_stamp(&self) -> Option<u64> {
         if self.head.is_null() {
             return None;
         }
-        // SAFETY: the queue has its token, and the context was filled when the I/O came.
+        // SAFETY: the queue owns the I/O, whose context was filled when it came.
         Some(unsafe { (*ptr::addr_of!((*self.head).driver_ctx).cast::<DriverCtx>()).stamp })
     }
 
-    /// Adds one at the end. HOT.
+    /// Adds an I/O at the end. HOT.
     #[inline]
     pub fn push_back(&mut self, io: BdevIo) {
         let raw = io.into_raw().as_ptr();
-        // SAFETY: `raw` and `tail` are I/Os whose tokens this queue has taken.
+        // SAFETY: the queue owns the I/Os `raw` and `tail`.
         unsafe {
             *next(raw) = ptr::null_mut();
             if self.tail.is_null() {
@@ -295,11 +304,11 @@ impl BdevIoQueue {
         self.len += 1;
     }
 
-    /// Takes the first. HOT.
+    /// Removes and returns the first I/O. HOT.
     #[inline]
     pub fn pop_front(&mut self) -> Option<BdevIo> {
         let raw = NonNull::new(self.head)?;
-        // SAFETY: the queue has its token.
+        // SAFETY: the queue owns the I/O.
         self.head = unsafe { *next(raw.as_ptr()) };
         if self.head.is_null() {
             self.tail = ptr::null_mut();
@@ -322,10 +331,10 @@ impl Drop for BdevIoQueue {
 }
 
 /// # Safety
-/// `raw` is an I/O of ours that is not completed.
+/// `raw` is an uncompleted I/O of the module.
 #[inline]
 unsafe fn next(raw: *mut sys::spdk_bdev_io) -> *mut *mut sys::spdk_bdev_io {
-    // SAFETY: the caller's; addresses of fields.
+    // SAFETY: the caller guarantees this; addresses of fields.
     unsafe {
         let ctx = ptr::addr_of_mut!((*raw).driver_ctx).cast::<DriverCtx>();
         ptr::addr_of_mut!((*ctx).next)

@@ -1,4 +1,4 @@
-//! The bdev module that SPDK knows. The disks it registers are in [`disk`](crate::disk).
+//! The registration of the bdev module. Its disks are in [`disk`](crate::disk).
 
 use std::ffi::{CStr, c_int};
 use std::sync::OnceLock;
@@ -11,9 +11,9 @@ pub use crate::disk::{DestructDone, Disk, DiskInfo, Registered, register};
 use crate::errno::{Errno, Result};
 use crate::{json, module_address};
 
-/// What SPDK asks of a bdev module. There is one in an application.
+/// The functions of the bdev module. An application has one.
 pub struct ModuleOps {
-    /// Its name.
+    /// The name of the module.
     pub name: &'static CStr,
     /// Called when SPDK starts its bdevs, on the first thread.
     pub init: fn() -> Result<()>,
@@ -21,16 +21,20 @@ pub struct ModuleOps {
     pub fini_start: fn(),
     /// Called when the application ends, after its last bdev is gone.
     pub fini: fn(),
-    /// RPCs, `{"method": …, "params": {…}}`, that restore what no single disk's `write_config` does.
+    /// Called with the name of each bdev that appears, before any module reads from it, on the
+    /// thread that registers the bdev.
+    pub examine: fn(&str),
+    /// Returns the RPCs, `{"method": …, "params": {…}}`, that restore what no single disk's
+    /// `write_config` restores.
     pub config: fn() -> Vec<Value>,
 }
 
 static MODULE: OnceLock<&'static ModuleOps> = OnceLock::new();
 
-/// Adds the module to SPDK's. Call it once, from a [`constructor!`](crate::constructor!).
+/// Registers the module with SPDK. Call it once, from a [`constructor!`](crate::constructor!).
 ///
 /// # Panics
-/// The second time.
+/// If it is called a second time.
 pub fn register_module(ops: &'static ModuleOps) {
     // SAFETY: pointers, flags and numbers; all zero is valid, and means "not given".
     let mut module: sys::spdk_bdev_module = unsafe { std::mem::zeroed() };
@@ -74,12 +78,15 @@ extern "C" fn module_config_json(w: *mut sys::spdk_json_write_ctx) -> c_int {
     0
 }
 
-/// SPDK asks this of each bdev that appears, before any module reads from it.
+/// SPDK calls this for each bdev that appears, before any module reads from it.
 extern "C" fn module_examine_config(bdev: *mut sys::spdk_bdev) {
     if let Some(module) = module_address::get() {
-        // SAFETY: SPDK passes a bdev that is being registered; the module is registered, and SPDK waits for it.
+        // SAFETY: SPDK passes a bdev that is being registered; the module is registered, and SPDK
+        // waits for it.
         unsafe {
-            crate::bdev::appeared(bdev, module);
+            if let Some(ops) = MODULE.get() {
+                crate::bdev::appeared(bdev, ops.examine);
+            }
             sys::spdk_bdev_module_examine_done(module);
         }
     }

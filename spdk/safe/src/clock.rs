@@ -6,23 +6,24 @@ use spdk_sys as sys;
 
 const US_PER_S: u128 = 1_000_000;
 
-/// The tick counter. HOT.
+/// Returns the tick counter. HOT.
 #[inline]
 pub fn ticks() -> u64 {
     // SAFETY: reads a counter; takes nothing.
     unsafe { sys::spdk_get_ticks() }
 }
 
-/// Ticks in a second.
+/// Returns the number of ticks in a second.
 pub fn ticks_hz() -> u64 {
     // SAFETY: reads what the environment measured when it started.
     unsafe { sys::spdk_get_ticks_hz() }
 }
 
-/// Microseconds since some moment before the application started. HOT.
+/// Returns the microseconds since some moment before the application started. HOT.
 #[inline]
 pub fn now_us() -> u64 {
-    // Microseconds per tick as a 0.64 fixed-point number: a multiplication instead of a division each call.
+    // Microseconds per tick as a 0.64 fixed-point number, so that each call multiplies and does not
+    // divide.
     static US_PER_TICK: AtomicU64 = AtomicU64::new(0);
     let mut scale = US_PER_TICK.load(Ordering::Relaxed);
     if scale == 0 {
@@ -33,7 +34,8 @@ pub fn now_us() -> u64 {
 }
 
 fn us_per_tick(hz: u64) -> u64 {
-    // No CPU that SPDK runs on counts at 1 MHz or less; one that did would need more than 64 bits here.
+    // No CPU that SPDK runs on counts at 1 MHz or less; one that did would need more than 64 bits
+    // here.
     assert!(u128::from(hz) > US_PER_S, "a tick counter of {hz} Hz is too slow");
     ((US_PER_S << 64) / u128::from(hz)) as u64
 }

@@ -1,4 +1,4 @@
-//! The machine's CPUs, for OS threads that are not SPDK's.
+//! CPUs of the machine, for OS threads that are not SPDK's.
 
 use std::fs;
 use std::mem::{size_of, zeroed};
@@ -7,30 +7,32 @@ use std::thread::JoinHandle;
 
 use crate::errno::{Errno, Result};
 
-/// Where Linux lists the CPUs that are switched on, as `0-3,8`.
+/// The file in which Linux lists the online CPUs, as `0-3,8`.
 const ONLINE: &str = "/sys/devices/system/cpu/online";
 
-/// Keeps an OS thread on one CPU from now on. It is moved there at once, and need not run for that.
+/// Pins an OS thread to one CPU. The thread is moved there at once, even while it does not run.
 ///
-/// `EINVAL`: there is no such CPU, or none that this process may use (a container's set of CPUs, for one).
+/// `EINVAL`: the CPU does not exist, or this process may not use it (outside a container's set of
+/// CPUs, for one).
 pub fn pin_thread<T>(thread: &JoinHandle<T>, cpu: u32) -> Result<()> {
     let cpu = cpu as usize;
     if cpu >= libc::CPU_SETSIZE as usize {
         return Err(Errno::EINVAL);
     }
-    // SAFETY: the set is plain data for which all zero is valid, and `cpu` is one that has a bit in it; the call
-    // reads the set, of the size given. The thread's id is good, run or over, until its handle is joined or dropped.
+    // SAFETY: the set is plain data for which all zero is valid, and it has a bit for `cpu`; the
+    // call reads the set, of the given size. The thread's id is valid, even if the thread has
+    // ended, until its handle is joined or dropped.
     let rc = unsafe {
         let mut set: libc::cpu_set_t = zeroed();
         libc::CPU_SET(cpu, &mut set);
         libc::pthread_setaffinity_np(thread.as_pthread_t(), size_of::<libc::cpu_set_t>(), &set)
     };
-    // It returns the error, and a positive one.
+    // The function returns a positive error number.
     if rc == 0 { Ok(()) } else { Err(Errno(rc)) }
 }
 
-/// Whether the machine has this CPU and it is switched on. What the calling thread may use says nothing of that:
-/// a reactor's is pinned to its core. Reads a file.
+/// Returns whether the CPU exists and is online. The calling thread's own affinity does not tell,
+/// since a reactor is pinned to its core. Reads a file.
 pub fn may_use(cpu: u32) -> bool {
     match fs::read_to_string(ONLINE) {
         Ok(list) => lists(&list, cpu),
@@ -42,7 +44,7 @@ pub fn may_use(cpu: u32) -> bool {
     }
 }
 
-/// Whether a list such as `0-3,8` has this number.
+/// Returns whether a list such as `0-3,8` contains this number.
 fn lists(list: &str, cpu: u32) -> bool {
     list.trim().split(',').any(|part| {
         let (first, last) = part.split_once('-').unwrap_or((part, part));
@@ -78,7 +80,7 @@ mod tests {
             let result = pin_thread(&thread, cpu);
             go.send(()).unwrap();
             let ran_on = thread.join().unwrap();
-            // Where this runs there may be fewer that it may use than there are.
+            // The test may not be allowed to use all CPUs of the machine.
             if result.is_ok() {
                 assert_eq!(ran_on, cpu as i32);
                 pinned += 1;

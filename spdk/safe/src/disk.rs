@@ -1,4 +1,4 @@
-//! Being a bdev: disks, and SPDK's calls to them.
+//! Disks: bdevs that this crate's user provides, and SPDK's calls to them.
 
 use std::ffi::{CString, c_int, c_void};
 use std::marker::PhantomData;
@@ -16,34 +16,37 @@ use crate::errno::{Errno, Result};
 use crate::thread::Thread;
 use crate::{json, module_address};
 
-/// A bdev. SPDK calls it from all its threads; what belongs to one is in the `Channel`.
+/// The implementation of a bdev. SPDK calls it from all its threads; state of one thread is in the
+/// `Channel`.
 pub trait Disk: Send + Sync + 'static {
-    /// What a thread needs for I/O.
+    /// A thread's state for I/O.
     type Channel: 'static;
 
-    /// Makes the channel of the current SPDK thread: when that first opens one, maybe inside [`register`].
+    /// Creates the channel of the current SPDK thread when that thread first opens one, possibly
+    /// inside [`register`].
     fn create_channel(&self) -> Result<Rc<Self::Channel>>;
 
-    /// Takes back a thread's channel, on that thread, after its last I/O has completed. This may happen after
-    /// [`Disk::destruct`] was called, but not after its end was reported and done.
+    /// Destroys a thread's channel, on that thread, after its last I/O has completed. This may
+    /// happen after [`Disk::destruct`] was called, but not after the destruction has completed.
     fn destroy_channel(channel: Rc<Self::Channel>);
 
     /// Executes an I/O of a supported kind; a read has its buffer. HOT.
     fn submit(channel: &Rc<Self::Channel>, io: BdevIo);
 
-    /// Whether it does that kind of I/O. Never asked for [`IoKind::Other`].
+    /// Returns whether the disk supports this kind of I/O. Never called for [`IoKind::Other`].
     fn supports(&self, kind: IoKind) -> bool;
 
-    /// The value of `dst` in what `bdev_get_bdevs` shows as `driver_specific`.
+    /// Returns the value of `dst` in the `driver_specific` object of `bdev_get_bdevs`.
     fn dump_info(&self) -> Value;
 
-    /// RPCs, `{"method": …, "params": {…}}`, that make this bdev again. Called under SPDK's lock: use no bdev
-    /// in it.
+    /// Returns the RPCs, `{"method": …, "params": {…}}`, that create this bdev again. It is called
+    /// under SPDK's lock and must not use any bdev.
     fn write_config(&self) -> Vec<Value>;
 
-    /// The bdev was unregistered, by [`Registered::unregister`] or by SPDK, and nobody has it open. Called on
-    /// the thread where it was unregistered; before SPDK 23.01, on the one where it was closed last. `done` is called
-    /// there too when the disk needs to be no more.
+    /// Begins the destruction of the disk, after the bdev was unregistered by
+    /// [`Registered::unregister`] or by SPDK and its last user has closed it. It is called on the
+    /// thread that unregistered the bdev; before SPDK 23.01, on the one that closed it last. The
+    /// disk calls `done` on the same thread when destruction may complete.
     fn destruct(&self, done: DestructDone);
 }
 
@@ -52,17 +55,17 @@ pub trait Disk: Send + Sync + 'static {
 struct DiskBox<D: Disk> {
     bdev: sys::spdk_bdev,
     disk: Arc<D>,
-    /// What `bdev` points to.
+    /// The strings to which `bdev` points.
     _name: CString,
     _product_name: CString,
     handle: Arc<Handle>,
 }
 
-/// Null once the bdev is on its way out.
+/// The address of the bdev; null once its destruction has begun.
 struct Handle(Mutex<*mut sys::spdk_bdev>);
 
-// SAFETY: the pointer is handed to SPDK's functions only, on the thread that registered the bdev; see
-// `Registered`.
+// SAFETY: the pointer is passed only to SPDK's functions, on the thread that registered the bdev;
+// see `Registered`.
 unsafe impl Send for Handle {}
 // SAFETY: as above.
 unsafe impl Sync for Handle {}
@@ -78,18 +81,19 @@ impl Handle {
     }
 }
 
-/// A bdev that SPDK has. Dropping this leaves it there, until SPDK ends. Use it on the thread that handles
-/// RPCs.
+/// A registered bdev. Dropping this handle leaves the bdev registered until SPDK ends. Use it on
+/// the thread that handles RPCs.
 pub struct Registered<D> {
     handle: Arc<Handle>,
     name: String,
     _not_send: PhantomData<*mut D>,
 }
 
-/// Registers a bdev. Modules that look at new bdevs do so at once: channels may be made and I/O come before
-/// this returns.
+/// Registers a bdev. Modules examine new bdevs at once, so channels may be created and I/O may come
+/// before this function returns.
 ///
-/// `EEXIST`: a bdev or alias has that name. `EINVAL`: the name is empty or holds a NUL, or a size is 0.
+/// `EEXIST`: a bdev or alias has this name. `EINVAL`: the name is empty or contains a NUL, or a
+/// size is 0.
 pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
     let module = module_address::get().ok_or(Errno::ENODEV)?;
     if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
@@ -97,7 +101,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     }
     let name = CString::new(info.name.as_str()).map_err(|_| Errno::EINVAL)?;
     let product_name = CString::new(info.product_name).map_err(|_| Errno::EINVAL)?;
-    // Before SPDK logs an error of its own.
+    // This check precedes SPDK's own, which would log an error.
     if crate::bdev::info(&info.name).is_some() {
         return Err(Errno::EEXIST);
     }
@@ -127,9 +131,9 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
         _product_name: product_name,
         handle: Arc::clone(&handle),
     }));
-    // SAFETY: `this` is valid until destruction, or until taken back below; it is the io_device's address and
-    // the bdev's context. SPDK copies the io_device's name. The bdev's name is the one kept in `this`, not
-    // the one that goes.
+    // SAFETY: `this` is valid until destruction, or until taken back below; it is the io_device's
+    // address and the bdev's context. SPDK copies the io_device's name. The bdev's name is the one
+    // kept in `this`, not the one that goes.
     let rc = unsafe {
         (*this).bdev.name = (*this)._name.as_ptr().cast_mut();
         (*this).bdev.ctxt = this.cast::<c_void>();
@@ -145,7 +149,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     };
     if rc != 0 {
         handle.replace(ptr::null_mut());
-        // SAFETY: registered above; SPDK did not take the bdev, so nobody else refers to `this`.
+        // SAFETY: registered above; SPDK did not take the bdev, so nothing else refers to `this`.
         unsafe { sys::spdk_io_device_unregister(this.cast(), Some(free::<D>)) };
         return Err(Errno(-rc));
     }
@@ -153,14 +157,14 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
 }
 
 impl<D: Disk> Registered<D> {
-    /// Its name.
+    /// Returns the name of the bdev.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Removes the bdev. Everybody who has it open is told; when all have closed it, and the disk has been
-    /// destructed, `done` is called on this thread. `ENODEV`: it is gone, or going, already. `EBUSY`: being
-    /// unregistered.
+    /// Removes the bdev. SPDK notifies all its users; when all have closed it and the disk is
+    /// destroyed, `done` is called on this thread. `ENODEV`: the bdev is gone, or its destruction
+    /// has begun. `EBUSY`: it is already being unregistered.
     pub fn unregister<F: FnOnce(Result<()>) + 'static>(&self, done: F) {
         let bdev = match self.handle.get() {
             Ok(bdev) => bdev,
@@ -168,12 +172,12 @@ impl<D: Disk> Registered<D> {
         };
         let home = Thread::current().expect("bdevs are unregistered on an SPDK thread");
         let ctx = Box::into_raw(Box::new(Unregistering { home, rc: 0, done })).cast::<c_void>();
-        // SAFETY: not destructed yet, since the handle had it.
+        // SAFETY: the bdev is not destroyed yet, since the handle had its address.
         unsafe { sys::spdk_bdev_unregister(bdev, Some(unregistered::<F>), ctx) };
     }
 
-    /// Changes the number of blocks and tells everybody who has it open. `EBUSY`: it would shrink, and is
-    /// open.
+    /// Changes the number of blocks and notifies all users of the bdev. `EBUSY`: the bdev would
+    /// shrink while it is open.
     pub fn resize(&self, num_blocks: u64) -> Result<()> {
         let bdev = self.handle.get()?;
         // SAFETY: as for `unregister`.
@@ -181,18 +185,19 @@ impl<D: Disk> Registered<D> {
     }
 }
 
-/// Who waits for the end of a bdev, and where.
+/// A caller that waits for the end of a bdev, and its thread.
 struct Unregistering<F> {
     home: Thread,
     rc: c_int,
     done: F,
 }
 
-/// SPDK's call at the end, on the thread that unregistered the bdev, but before SPDK 23.01 on that of its last user.
+/// Called by SPDK at the end, on the thread that unregistered the bdev; before SPDK 23.01, on that
+/// of its last user.
 extern "C" fn unregistered<F: FnOnce(Result<()>)>(ctx: *mut c_void, rc: c_int) {
     let this = ctx.cast::<Unregistering<F>>();
-    // SAFETY: the box of `Registered::unregister`; SPDK calls this once, and `report` only comes after it. `done` is not
-    // touched here.
+    // SAFETY: the box of `Registered::unregister`; SPDK calls this once, and `report` only comes
+    // after it. `done` is not touched here.
     let home = unsafe {
         (*this).rc = rc;
         (*this).home
@@ -200,7 +205,7 @@ extern "C" fn unregistered<F: FnOnce(Result<()>)>(ctx: *mut c_void, rc: c_int) {
     if Thread::current() == Some(home) {
         report::<F>(ctx);
     } else if let Err(e) = home.send_raw(report::<F>, ctx) {
-        crate::error!("nobody is told that a bdev is unregistered: {e}");
+        crate::error!("can't report that a bdev is unregistered: {e}");
     }
 }
 
@@ -210,7 +215,7 @@ extern "C" fn report<F: FnOnce(Result<()>)>(ctx: *mut c_void) {
     (this.done)(Errno::check(this.rc));
 }
 
-/// Says that a disk needs to be no more.
+/// Signals that destruction may complete.
 #[must_use = "the bdev is not gone until done() is called"]
 pub struct DestructDone {
     end: unsafe fn(*mut c_void),
@@ -218,10 +223,11 @@ pub struct DestructDone {
 }
 
 impl DestructDone {
-    /// Frees the bdev, once its last channel is gone, and reports that to who unregistered it. On the thread
-    /// that [`Disk::destruct`] was called on.
+    /// Frees the bdev once its last channel is gone, and reports this to the caller that
+    /// unregistered it. Call it on the thread on which [`Disk::destruct`] was called.
     pub fn done(self) {
-        // SAFETY: given to one `destruct` for its own disk; called once, since that consumes it.
+        // SAFETY: the value was made for one call of `destruct` for its own disk, and is consumed
+        // here, so `end` is called once.
         unsafe { (self.end)(self.this) }
     }
 }
@@ -240,19 +246,19 @@ impl<D: Disk> DiskBox<D> {
     };
 
     /// # Safety
-    /// `ctx` is the context of a bdev of this kind that is not destructed.
+    /// `ctx` is the context of a bdev of this type that is not destroyed.
     unsafe fn disk<'a>(ctx: *mut c_void) -> &'a D {
-        // SAFETY: the caller's; the disk lives as long as the box.
+        // SAFETY: the caller guarantees this; the disk lives as long as the box.
         unsafe { &*Arc::as_ptr(&(*ctx.cast::<DiskBox<D>>()).disk) }
     }
 }
 
 /// # Safety
-/// `ch` is a channel of a disk of this kind.
+/// `ch` is a channel of a disk of this type.
 #[inline]
 unsafe fn channel_of<'a, D: Disk>(ch: *mut sys::spdk_io_channel) -> &'a Rc<D::Channel> {
-    // SAFETY: `create_channel` left it there; SPDK destroys the channel by a message, never inside a call to
-    // us.
+    // SAFETY: `create_channel` left it there; SPDK destroys the channel by a message, never inside
+    // a call to us.
     unsafe { &*sys::dst_spdk_io_channel_get_ctx(ch).cast::<Rc<D::Channel>>() }
 }
 
@@ -306,14 +312,15 @@ extern "C" fn got_buffer<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::
 }
 
 /// # Safety
-/// `raw` was submitted to `ch`, a channel of a disk of this kind, on this thread.
+/// `raw` was submitted on this thread to `ch`, a channel of a disk of this type.
 #[inline]
 unsafe fn submit<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bdev_io) {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees this.
     if let Some(io) = unsafe { BdevIo::from_submitted(raw) } {
-        // Not asked of the disk: SPDK submits what `io_type_supported` allows, and Other it never does.
+        // The disk is not asked again: SPDK submits only what `io_type_supported` allows, and that
+        // never allows `Other`.
         if io.kind() != IoKind::Other {
-            // SAFETY: the caller's.
+            // SAFETY: the caller guarantees this.
             D::submit(unsafe { channel_of::<D>(ch) }, io);
         }
     }
@@ -347,21 +354,23 @@ extern "C" fn write_config_json<D: Disk>(bdev: *mut sys::spdk_bdev, w: *mut sys:
 
 extern "C" fn destruct<D: Disk>(ctx: *mut c_void) -> c_int {
     let this = ctx.cast::<DiskBox<D>>();
-    // SAFETY: the box is freed at the end of `DestructDone::done`, at the earliest after this thread's next
-    // message; `disk` has a count of its own, as the last may go there.
+    // SAFETY: the box is freed at the end of `DestructDone::done`, at the earliest after this
+    // thread's next message. `disk` is a reference of its own, since the box's reference may be
+    // dropped there.
     let disk = unsafe {
         (*this).handle.replace(ptr::null_mut());
         Arc::clone(&(*this).disk)
     };
     disk.destruct(DestructDone { end: end_destruct::<D>, this: ctx });
-    // Says that the end comes later, with spdk_bdev_destruct_done().
+    // 1 tells SPDK that spdk_bdev_destruct_done() will be called later.
     1
 }
 
 /// # Safety
 /// `this` is a `DiskBox<D>` whose `destruct` has been called.
 unsafe fn end_destruct<D: Disk>(this: *mut c_void) {
-    // SAFETY: registered in `register`; the callback comes by a message, when the last channel has gone.
+    // SAFETY: registered in `register`; the callback comes by a message, when the last channel has
+    // gone.
     unsafe { sys::spdk_io_device_unregister(this, Some(destructed::<D>)) };
 }
 
@@ -372,6 +381,7 @@ extern "C" fn destructed<D: Disk>(this: *mut c_void) {
 }
 
 extern "C" fn free<D: Disk>(this: *mut c_void) {
-    // SAFETY: made by `Box::into_raw` in `register`; neither SPDK nor the io_device refers to it any more.
+    // SAFETY: the box comes from `Box::into_raw` in `register`; neither SPDK nor the io_device
+    // refers to it now.
     drop(unsafe { Box::from_raw(this.cast::<DiskBox<D>>()) });
 }

@@ -1,4 +1,4 @@
-//! Memory that devices can reach: pools of chunks, and buffers made of a few chunks.
+//! DMA memory: pools of chunks, and buffers made of a few chunks.
 
 use std::cell::RefCell;
 use std::ffi::c_void;
@@ -10,26 +10,29 @@ use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
 
-/// Chunks that a [`DmaVec`] can hold.
+/// The maximum number of chunks in a [`DmaVec`].
 pub const DMA_VEC_MAX: usize = 16;
 
-/// Alignment of a pool's memory: what any bdev may require (a page).
+/// The alignment of a pool's memory: the most that any bdev requires (a page).
 const ALIGNMENT: usize = 4096;
 
-/// A fixed number of chunks of one size, all allocated when the pool is made. It belongs to one SPDK thread.
+/// A fixed number of chunks of one size, all allocated when the pool is created. It belongs to one
+/// SPDK thread.
 pub struct DmaPool {
     base: NonNull<u8>,
     chunk_size: usize,
     count: usize,
-    /// Chunk numbers; has room for all, so that giving back never allocates.
+    /// The numbers of the free chunks. The list has room for all, so that returning chunks never
+    /// allocates.
     free: RefCell<Vec<u32>>,
 }
 
 impl DmaPool {
-    /// `count` chunks of `chunk_size` bytes, aligned to 4 KiB each when `chunk_size` is a multiple of that;
-    /// zeroed.
+    /// Allocates `count` zeroed chunks of `chunk_size` bytes, each aligned to 4 KiB if `chunk_size`
+    /// is a multiple of that.
     ///
-    /// `EINVAL` for a zero or an overflow, `ENOMEM` when SPDK has not that much DMA memory in one piece.
+    /// `EINVAL`: a parameter is zero, or the size overflows. `ENOMEM`: SPDK does not have that much
+    /// contiguous DMA memory.
     pub fn new(chunk_size: usize, count: usize) -> Result<Rc<DmaPool>> {
         let numbers = u32::try_from(count).map_err(|_| Errno::EINVAL)?;
         let bytes = chunk_size.checked_mul(count).filter(|n| *n > 0).ok_or(Errno::EINVAL)?;
@@ -39,17 +42,17 @@ impl DmaPool {
         Ok(Rc::new(DmaPool { base, chunk_size, count, free: RefCell::new((0..numbers).rev().collect()) }))
     }
 
-    /// Chunks that are free.
+    /// Returns the number of free chunks.
     pub fn available(&self) -> usize {
         self.free.borrow().len()
     }
 
-    /// Chunks in all.
+    /// Returns the total number of chunks.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Bytes in a chunk.
+    /// Returns the size of a chunk in bytes.
     pub fn chunk_size(&self) -> usize {
         self.chunk_size
     }
@@ -62,7 +65,8 @@ impl DmaPool {
 
 impl Drop for DmaPool {
     fn drop(&mut self) {
-        // SAFETY: allocated in `new`, freed once; every DmaVec with a chunk holds an Rc of the pool.
+        // SAFETY: allocated in `new`, freed once; every DmaVec with a chunk holds an Rc of the
+        // pool.
         unsafe { sys::spdk_dma_free(self.base.as_ptr().cast()) }
     }
 }
@@ -73,12 +77,12 @@ pub struct DmaVec {
     len: usize,
     chunks: usize,
     numbers: [u32; DMA_VEC_MAX],
-    /// Ready for the backend: one entry a chunk, `len` bytes together.
+    /// The vectors for the backend: one entry for each chunk, `len` bytes in total.
     iov: [iovec; DMA_VEC_MAX],
 }
 
 impl DmaVec {
-    /// No memory.
+    /// Creates a vector without memory.
     pub const fn empty() -> DmaVec {
         DmaVec {
             pool: None,
@@ -89,8 +93,9 @@ impl DmaVec {
         }
     }
 
-    /// Takes `len` bytes from `pool`, after giving back what it has. All or nothing: false when the pool is
-    /// short, or `len` is more than [`DMA_VEC_MAX`] chunks. The bytes hold whatever was there before. HOT.
+    /// Returns this vector's memory to its pool and takes `len` bytes from `pool`, all or nothing.
+    /// Returns false if the pool is short, or if `len` needs more than [`DMA_VEC_MAX`] chunks. The
+    /// bytes hold arbitrary earlier data. HOT.
     pub fn take(&mut self, pool: &Rc<DmaPool>, len: usize) -> bool {
         self.release();
         let chunks = len.div_ceil(pool.chunk_size);
@@ -117,22 +122,22 @@ impl DmaVec {
         true
     }
 
-    /// Gives all memory back. HOT.
+    /// Returns all memory to its pool. HOT.
     pub fn release(&mut self) {
         if let Some(pool) = self.pool.take() {
-            // Never grows: the pool's list has room for all its chunks.
+            // The list never grows, since it has room for all chunks of the pool.
             pool.free.borrow_mut().extend_from_slice(&self.numbers[..self.chunks]);
         }
         self.chunks = 0;
         self.len = 0;
     }
 
-    /// Bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.len
     }
 
-    /// No bytes.
+    /// Returns whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.len == 0
     }
@@ -140,29 +145,29 @@ impl DmaVec {
     /// Copies `src` to byte `offset`.
     ///
     /// # Panics
-    /// When it does not fit.
+    /// If `src` does not fit.
     pub fn copy_in(&mut self, offset: usize, src: &[u8]) {
         assert!(offset.checked_add(src.len()).is_some_and(|end| end <= self.len), "past the end of a DmaVec");
         let mut done = 0;
         for (base, len) in self.pieces(offset, src.len()) {
-            // SAFETY: `pieces` gives parts of this vector's chunks, which nobody else has; `src` is another
-            // object.
+            // SAFETY: `pieces` returns parts of this vector's own chunks; `src` is another object.
             unsafe { ptr::copy_nonoverlapping(src[done..done + len].as_ptr(), base, len) };
             done += len;
         }
     }
 
-    /// The longest slice of contiguous bytes from `offset` on, empty at the end: for digests. HOT.
+    /// Returns the longest slice of contiguous bytes from `offset` on, empty at the end. Used for
+    /// digests. HOT.
     pub fn slice(&self, offset: usize) -> &[u8] {
         match self.pieces(offset, usize::MAX).next() {
-            // SAFETY: a part of one of this vector's chunks, initialised when the pool was made, borrowed
-            // with `self`.
+            // SAFETY: a part of one of this vector's chunks, initialised when the pool was made,
+            // borrowed with `self`.
             Some((base, len)) => unsafe { std::slice::from_raw_parts(base, len) },
             None => &[],
         }
     }
 
-    /// As [`DmaVec::slice`], to write to.
+    /// Returns the same as [`DmaVec::slice`], for writing.
     pub fn slice_mut(&mut self, offset: usize) -> &mut [u8] {
         match self.pieces(offset, usize::MAX).next() {
             // SAFETY: as in `slice`, borrowed mutably with `self`.
@@ -171,13 +176,13 @@ impl DmaVec {
         }
     }
 
-    /// The contiguous pieces of `[skip, skip + max)`, cut at the end.
+    /// Returns the contiguous pieces of `[skip, skip + max)`, cut at the end.
     #[inline]
     pub(crate) fn pieces(&self, skip: usize, max: usize) -> impl Iterator<Item = (*mut u8, usize)> + '_ {
         cut(self.entries().iter().map(|v| (v.iov_base.cast::<u8>(), v.iov_len)), skip, max)
     }
 
-    /// The entries in use.
+    /// Returns the entries in use.
     #[inline]
     pub(crate) fn entries(&self) -> &[iovec] {
         &self.iov[..self.chunks]
@@ -196,7 +201,7 @@ impl Default for DmaVec {
     }
 }
 
-/// The part `[skip, skip + max)` of a list of buffers.
+/// Returns the part `[skip, skip + max)` of a list of buffers.
 #[inline]
 pub(crate) fn cut(
     entries: impl Iterator<Item = (*mut u8, usize)>,
@@ -208,7 +213,8 @@ pub(crate) fn cut(
         .map(move |(base, len)| {
             let before = skip.min(len);
             skip -= before;
-            // No access, and `before` is at most `len`: stays inside the buffer.
+            // `before` is at most `len`, so the pointer stays inside the buffer; nothing is
+            // accessed.
             (base.wrapping_add(before), len - before)
         })
         .filter(|(_, len)| *len > 0)

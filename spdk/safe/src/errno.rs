@@ -1,8 +1,8 @@
-//! Error numbers, as SPDK returns them, and the one that C left last.
+//! Error numbers, as SPDK returns them, and C's `errno`.
 
 pub use spdk_contract::errno::{Errno, Result};
 
-/// Returns the calling OS thread's `errno`; `otherwise` where C left none.
+/// Returns the calling OS thread's `errno`, or `otherwise` if it is not set.
 pub(crate) fn last_or(otherwise: Errno) -> Errno {
     // SAFETY: the location is valid for as long as the OS thread runs.
     match unsafe { *libc::__errno_location() } {
@@ -11,7 +11,7 @@ pub(crate) fn last_or(otherwise: Errno) -> Errno {
     }
 }
 
-/// Forgets the calling OS thread's `errno`, before a C function that sets it only sometimes.
+/// Clears the calling OS thread's `errno`, before a C function that sets it only sometimes.
 pub(crate) fn clear_last() {
     // SAFETY: the location is valid for as long as the OS thread runs.
     unsafe { *libc::__errno_location() = 0 }

@@ -1,4 +1,4 @@
-//! Which start of a program this is, and whether another one has ended.
+//! Instances: the identity of one start of a process, and detection of the end of another.
 
 use std::fs;
 use std::hash::{DefaultHasher, Hash, Hasher};
@@ -6,15 +6,16 @@ use std::io::{self, ErrorKind};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{SocketAddr, UnixDatagram};
 
-/// Bytes of an id that say where the process runs.
+/// The number of bytes of an id that identify the place where the process runs.
 const PLACE: usize = 8;
 
-/// This process's start. Held for as long as the process may do I/O.
+/// The instance of this process. It must exist for as long as the process may do I/O.
 ///
-/// The id is eight bytes of the place (the kernel's boot id and the network namespace) and eight random
-/// ones. The process has the abstract Unix socket of that name, which the kernel closes with the
-/// process, after its asynchronous I/O has ended (`do_exit`: the files go after the memory, with which `exit_aio`
-/// waits). So whoever is in the same place can tell whether it still lives.
+/// The id consists of eight bytes for the place (the kernel's boot id and the network namespace)
+/// and eight random bytes. The process holds an abstract Unix socket of that name. The kernel
+/// closes the socket with the process, after its asynchronous I/O has ended (`do_exit` releases the
+/// memory, where `exit_aio` waits, before the files). So a process in the same place can tell
+/// whether this one still lives.
 #[derive(Debug)]
 pub struct Instance {
     id: [u8; 16],
@@ -22,7 +23,8 @@ pub struct Instance {
 }
 
 impl Instance {
-    /// Makes this process known. Where that is not possible nobody can tell its end, and nobody will.
+    /// Publishes this process. If that is impossible, other processes cannot detect its end and
+    /// treat it as alive.
     pub fn new() -> Instance {
         let mut id = [0; 16];
         crate::random::fill(&mut id);
@@ -36,17 +38,19 @@ impl Instance {
         Instance { id, held }
     }
 
-    /// Unique to this start.
+    /// Returns the id, which is unique to this start.
     pub fn id(&self) -> [u8; 16] {
         self.id
     }
 
-    /// Whether the process with this id has surely ended. `false`: it lives, or is of another place.
+    /// Returns whether the process with this id has certainly ended. `false` means that it lives,
+    /// or runs in another place.
     pub fn has_ended(&self, other: [u8; 16]) -> bool {
         if self.held.is_none() || other == self.id || other[..PLACE] != self.id[..PLACE] {
             return false;
         }
-        // Datagrams, because connecting is a look at the name: nothing waits, nothing has to be accepted.
+        // Connecting a datagram socket only looks up the name: nothing waits, and nothing has to be
+        // accepted.
         let look = || UnixDatagram::unbound()?.connect_addr(&address(&other)?);
         matches!(look(), Err(error) if error.kind() == ErrorKind::ConnectionRefused)
     }
@@ -58,9 +62,11 @@ impl Default for Instance {
     }
 }
 
-/// Where this process runs: what has the same abstract sockets, since the machine was started.
+/// Returns the place where this process runs: processes that share abstract sockets since the
+/// machine was booted.
 ///
-/// Hashed by whatever the compiler's library has: a program built with another one is of another place.
+/// The hash function is the standard library's, so programs built with different versions may count
+/// as different places.
 fn place() -> Option<[u8; PLACE]> {
     let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
     let network = fs::read_link("/proc/self/ns/net").ok()?;

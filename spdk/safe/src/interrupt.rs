@@ -1,7 +1,7 @@
-//! Interrupt mode: SPDK's threads sleep until something happens, where they otherwise poll.
+//! Interrupt mode: SPDK's threads sleep until something happens, and do not poll.
 //!
-//! SPDK has had it for longer, but sockets that wake a thread only since 24.09. Without them a thread that has
-//! sockets to look at can't sleep, and in older versions ours do not.
+//! SPDK has had interrupt mode for longer, but sockets can wake a thread only since 24.09. In older
+//! versions, threads of this crate that have sockets never sleep.
 
 #[cfg_attr(not(spdk_sock_interrupts), path = "interrupt/none.rs")]
 #[cfg_attr(spdk_sock_interrupts, path = "interrupt/events.rs")]
@@ -12,12 +12,12 @@ use crate::interrupt_mode::enabled;
 use crate::poller::Waker;
 use crate::sock::{Group, Listener, Sock};
 
-/// Runs a poller that rests when a socket is readable, until dropped. On the poller's thread, and not after
-/// what is watched was dropped. Nothing at all where the application polls.
+/// Runs a resting poller whenever a socket is readable, until dropped. It must be dropped on the
+/// poller's thread, before the watched sockets. If the application polls, a watch does nothing.
 pub struct Watch(Option<imp::Watch>);
 
 impl Watch {
-    /// Whether there is interrupt mode at all. HOT.
+    /// Returns whether the application is in interrupt mode. HOT.
     #[inline]
     pub fn is_on(&self) -> bool {
         self.0.is_some()
@@ -35,7 +35,7 @@ impl Group {
 }
 
 impl Sock {
-    /// Runs `waker`'s poller when the socket is readable. It must be in no group.
+    /// Runs `waker`'s poller when the socket is readable. The socket must not be in a group.
     pub fn watch(&self, waker: &Waker) -> Result<Watch> {
         if !enabled() {
             return Ok(Watch(None));

@@ -1,5 +1,5 @@
-//! Whether the application is in interrupt mode, and how a poller hears of it. What wakes a poller there is in
-//! [`interrupt`](crate::interrupt).
+//! Whether the application is in interrupt mode, and how a poller is told. What wakes a resting
+//! poller is in [`interrupt`](crate::interrupt).
 
 use std::ffi::c_void;
 
@@ -16,21 +16,24 @@ pub(crate) fn enabled() -> bool {
     unsafe { sys::spdk_interrupt_mode_is_enabled() }
 }
 
-/// Returns false: before 24.09 nothing wakes a thread when a socket is readable, so no poller rests. HOT.
+/// Returns false: before 24.09 nothing wakes a thread when a socket is readable, so no poller
+/// rests. HOT.
 #[cfg(not(spdk_sock_interrupts))]
 #[inline]
 pub(crate) fn enabled() -> bool {
     false
 }
 
-/// Has SPDK call a poller only when something wakes it, while its thread is in interrupt mode, and call `on_mode` when
-/// the thread's mode changes.
+/// Makes SPDK call a poller only when something wakes it while its thread is in interrupt mode, and
+/// makes SPDK call `on_mode` when the thread's mode changes.
 ///
 /// # Safety
-/// `poller` is registered, on this thread; `on_mode` may be called with `state` for as long as it is.
+/// `poller` is registered, on this thread; `on_mode` may be called with `state` for as long as it
+/// is.
 #[cfg(spdk_sock_interrupts)]
 pub(crate) unsafe fn rest_when_asked(poller: *mut sys::spdk_poller, on_mode: OnMode, state: *mut c_void) {
-    // SAFETY: the caller's; without a descriptor of ours SPDK takes away the one of its own that it made.
+    // SAFETY: the caller guarantees this; since no file descriptor is given, SPDK removes the one
+    // that it made itself.
     unsafe { sys::spdk_poller_register_interrupt(poller, Some(on_mode), state) }
 }
 

@@ -1,4 +1,5 @@
-//! Lists of buffers for one socket call: fixed capacity, on the stack, nothing allocated.
+//! Lists of buffers for one socket call, with a fixed capacity, on the stack and without
+//! allocation.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
@@ -9,7 +10,7 @@ use libc::iovec;
 use crate::bdev_io::BdevIo;
 use crate::dma::DmaVec;
 
-/// Buffers that one call takes at most; well below the kernel's `UIO_MAXIOV` (1024).
+/// The maximum number of buffers of one call, well below the kernel's `UIO_MAXIOV` (1024).
 pub const IOV_MAX_BATCH: usize = 256;
 
 struct List {
@@ -23,7 +24,7 @@ impl List {
         List { entries: [const { MaybeUninit::uninit() }; IOV_MAX_BATCH], len: 0, bytes: 0 }
     }
 
-    /// False when the list is full. Empty pieces take no entry.
+    /// Adds a piece. Returns false if the list is full. Empty pieces take no entry.
     #[inline]
     fn push(&mut self, base: *mut u8, len: usize) -> bool {
         if len == 0 {
@@ -38,7 +39,7 @@ impl List {
         true
     }
 
-    /// Pushes pieces until the list is full; the bytes pushed.
+    /// Adds pieces until the list is full. Returns how many bytes were added.
     #[inline]
     fn push_all(&mut self, pieces: impl Iterator<Item = (*mut u8, usize)>) -> usize {
         let before = self.bytes;
@@ -79,37 +80,38 @@ pub struct IovMut<'a> {
 macro_rules! common {
     ($name:ident) => {
         impl<'a> $name<'a> {
-            /// An empty list.
+            /// Creates an empty list.
             #[inline]
             pub const fn new() -> Self {
                 Self { list: List::new(), _buffers: PhantomData }
             }
 
-            /// Bytes in all buffers together.
+            /// Returns the total size of all buffers in bytes.
             #[inline]
             pub fn len_bytes(&self) -> usize {
                 self.list.bytes
             }
 
-            /// No buffer in it.
+            /// Returns whether the list has no buffer.
             #[inline]
             pub fn is_empty(&self) -> bool {
                 self.list.len == 0
             }
 
-            /// No room for another buffer.
+            /// Returns whether there is no room for another buffer.
             #[inline]
             pub fn is_full(&self) -> bool {
                 self.list.len == IOV_MAX_BATCH
             }
 
-            /// Buffers that still fit.
+            /// Returns how many more buffers fit.
             #[inline]
             pub fn remaining_capacity(&self) -> usize {
                 IOV_MAX_BATCH - self.list.len
             }
 
-            /// For the C call. The entries are initialised up to `count`.
+            /// Returns the entries and their count for a C call. All counted entries are
+            /// initialised.
             #[inline]
             pub(crate) fn as_raw(&self) -> (*mut iovec, i32) {
                 (self.list.as_mut_ptr(), self.list.len as i32)
@@ -131,7 +133,7 @@ impl<'a> Iov<'a> {
     /// The buffer of this number, if there are so many. HOT.
     #[inline]
     pub fn slice(&self, index: usize) -> Option<&'a [u8]> {
-        // SAFETY: it was pushed as memory that can be read for as long as 'a.
+        // SAFETY: the buffer was added as memory that can be read for 'a.
         self.list.get(index).map(|(base, len)| unsafe { std::slice::from_raw_parts(base, len) })
     }
 
@@ -141,14 +143,15 @@ impl<'a> Iov<'a> {
         self.list.push(buf.as_ptr().cast_mut(), buf.len())
     }
 
-    /// Adds up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added: fewer when
-    /// the list gets full or the data ends. HOT.
+    /// Adds up to `max_len` bytes of the user's data, from its byte `skip` on. Returns how many
+    /// bytes were added, which are fewer if the list is full or the data ends. HOT.
     #[inline]
     pub fn push_io(&mut self, io: &'a BdevIo, skip: usize, max_len: usize) -> usize {
         self.list.push_all(io.pieces(skip, max_len))
     }
 
-    /// Adds `len` bytes of `data`, from byte `skip` on. The bytes added, as in [`Iov::push_io`]. HOT.
+    /// Adds `len` bytes of `data`, from byte `skip` on. Returns how many bytes were added, as
+    /// [`Iov::push_io`] does. HOT.
     #[inline]
     pub fn push_dma(&mut self, data: &'a DmaVec, skip: usize, len: usize) -> usize {
         self.list.push_all(data.pieces(skip, len))
@@ -159,8 +162,9 @@ impl<'a> IovMut<'a> {
     /// The buffer of this number, if there are so many. HOT.
     #[inline]
     pub fn slice_mut(&mut self, index: usize) -> Option<&mut [u8]> {
-        // SAFETY: it was pushed as memory that can be written for as long as 'a. While the slice is there, nobody gets
-        // at another one: users' vectors may name the same memory twice.
+        // SAFETY: the buffer was added as memory that can be written for 'a. Since users' vectors
+        // may name the same memory twice, the slice borrows the list, so that no second slice
+        // exists at the same time.
         self.list.get(index).map(|(base, len)| unsafe { std::slice::from_raw_parts_mut(base, len) })
     }
 
@@ -170,14 +174,15 @@ impl<'a> IovMut<'a> {
         self.list.push(buf.as_mut_ptr(), buf.len())
     }
 
-    /// Adds room for up to `max_len` bytes of the user's data, from byte `skip` of it on. The bytes added:
-    /// fewer when the list gets full or the data ends. HOT.
+    /// Adds room for up to `max_len` bytes of the user's data, from its byte `skip` on. Returns how
+    /// many bytes were added, which are fewer if the list is full or the data ends. HOT.
     #[inline]
     pub fn push_io(&mut self, io: &'a mut BdevIo, skip: usize, max_len: usize) -> usize {
         self.list.push_all(io.pieces(skip, max_len))
     }
 
-    /// Adds `len` bytes of `data`, from byte `skip` on. The bytes added, as in [`IovMut::push_io`]. HOT.
+    /// Adds `len` bytes of `data`, from byte `skip` on. Returns how many bytes were added, as
+    /// [`IovMut::push_io`] does. HOT.
     #[inline]
     pub fn push_dma(&mut self, data: &'a mut DmaVec, skip: usize, len: usize) -> usize {
         self.list.push_all(data.pieces(skip, len))

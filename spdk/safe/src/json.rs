@@ -1,27 +1,27 @@
-//! Between SPDK's JSON, parsed or to be written, and `serde_json`.
+//! Conversion between SPDK's JSON values and writers and `serde_json`.
 
 use std::slice;
 
 use serde_json::{Map, Number, Value};
 use spdk_sys as sys;
 
-/// Levels of nesting that are read; SPDK's own parser stops at 64.
+/// The maximum depth of nesting. SPDK's own parser stops at 64.
 const DEPTH_MAX: usize = 32;
 
-/// Why parsed JSON was not taken.
+/// The reason why parsed JSON was rejected.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum JsonError {
-    /// A member is there twice.
+    /// A member occurs twice.
     Duplicate(String),
-    /// Nested more deeply than [`DEPTH_MAX`].
+    /// The value is nested more deeply than [`DEPTH_MAX`].
     TooDeep,
-    /// A number beyond all that there are, or a value that SPDK should not have passed.
+    /// A number is out of range, or SPDK should not have passed the value.
     Malformed,
-    /// That, in this member.
+    /// The value of this member is malformed.
     MalformedMember(String),
 }
 
-/// Converts a parsed value; `None` for a null pointer.
+/// Converts a parsed value. Returns `None` for a null pointer.
 ///
 /// # Safety
 /// `values` is null or points to a complete value as `spdk_json_parse` leaves it.
@@ -29,7 +29,8 @@ pub(crate) unsafe fn read(values: *const sys::spdk_json_val) -> Result<Option<Va
     if values.is_null() {
         return Ok(None);
     }
-    // SAFETY: the caller's; a value is followed by all that is in it, and knows how many that are.
+    // SAFETY: the caller guarantees this; the values inside a value follow it, and SPDK returns
+    // their number.
     let all = unsafe { slice::from_raw_parts(values, sys::spdk_json_val_len(values)) };
     Reader { left: all }.value(0).map(Some)
 }
@@ -93,8 +94,8 @@ fn bytes(val: &sys::spdk_json_val) -> &[u8] {
     if val.start.is_null() {
         return &[];
     }
-    // SAFETY: for strings, names and numbers SPDK points to their bytes, in a buffer that lives as long as
-    // the values.
+    // SAFETY: for strings, names and numbers SPDK points to their bytes, in a buffer that lives as
+    // long as the values.
     unsafe { slice::from_raw_parts(val.start.cast::<u8>(), val.len as usize) }
 }
 
@@ -106,19 +107,19 @@ fn number(val: &sys::spdk_json_val) -> Result<Number, JsonError> {
     serde_json::from_slice(bytes(val)).map_err(|_| JsonError::Malformed)
 }
 
-/// Writes a value where the writer stands.
+/// Writes a value at the writer's position.
 ///
 /// # Safety
 /// `w` is a writer that SPDK handed out and has not ended, where a value may follow.
 pub(crate) unsafe fn write(w: *mut sys::spdk_json_write_ctx, value: &Value) {
-    // The writer remembers an error and reports it when it is ended, which is its owner's business.
-    // SAFETY: the caller's; strings are passed with their lengths.
+    // The writer records errors and reports them when its owner ends it.
+    // SAFETY: the caller guarantees this; strings are passed with their lengths.
     unsafe {
         match value {
             Value::Null => sys::spdk_json_write_null(w),
             Value::Bool(b) => sys::spdk_json_write_bool(w, *b),
             Value::Number(n) => {
-                // As text: it has all digits, whatever the number's type.
+                // The text has all digits, whatever the number's type.
                 let text = n.to_string();
                 sys::spdk_json_write_val_raw(w, text.as_ptr().cast(), text.len())
             }
@@ -146,7 +147,7 @@ pub(crate) unsafe fn write(w: *mut sys::spdk_json_write_ctx, value: &Value) {
 /// # Safety
 /// As [`write`], inside an object.
 pub(crate) unsafe fn write_member(w: *mut sys::spdk_json_write_ctx, name: &str, value: &Value) {
-    // SAFETY: the caller's; the name is passed with its length.
+    // SAFETY: the caller guarantees this; the name is passed with its length.
     unsafe {
         sys::spdk_json_write_name_raw(w, name.as_ptr().cast(), name.len());
         write(w, value);

@@ -1,4 +1,4 @@
-//! SPDK's keyring, where the version has one: keys that are named rather than their files.
+//! SPDK's keyring, in versions that have one. It gives names to keys.
 
 pub use spdk_contract::keyring::{KEYRING_MAX, KeyringError};
 use zeroize::Zeroizing;
@@ -6,8 +6,8 @@ use zeroize::Zeroizing;
 #[cfg(spdk_keyring)]
 use crate::errno::Errno;
 
-/// Reads what the keyring holds under a name, now: who replaces it there has replaced it here. Any thread. It may read a
-/// file: not for where I/O waits.
+/// Reads the key that the keyring holds under this name now, so a replaced key takes effect at
+/// once. Any thread may call it. It may read a file, so it must not be called where I/O waits.
 ///
 /// # Errors
 /// See [`KeyringError`].
@@ -15,13 +15,13 @@ use crate::errno::Errno;
 pub fn read(name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     let name = std::ffi::CString::new(name).map_err(|_| KeyringError::Missing)?;
     let mut bytes = Zeroizing::new(vec![0; KEYRING_MAX]);
-    // SAFETY: the name is a C string; what is given is a reference of ours, until it is put back below.
+    // SAFETY: the name is a C string; the call returns a reference, which is released below.
     let key = unsafe { spdk_sys::spdk_keyring_get_key(name.as_ptr()) };
     if key.is_null() {
         return Err(KeyringError::Missing);
     }
-    // SAFETY: the key is the one that was just got, and as many bytes as are said may be written to the buffer. The reference
-    // is not used any more behind it.
+    // SAFETY: the key was obtained above, and the buffer has room for the size given. The reference
+    // is not used afterwards.
     let len = unsafe {
         let len = spdk_sys::spdk_key_get_key(key, bytes.as_mut_ptr().cast(), KEYRING_MAX as i32);
         spdk_sys::spdk_keyring_put_key(key);
@@ -37,7 +37,7 @@ pub fn read(name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     }
 }
 
-/// There is no keyring to read from.
+/// Fails, since this version of SPDK has no keyring.
 ///
 /// # Errors
 /// Always.

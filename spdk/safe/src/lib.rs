@@ -1,11 +1,12 @@
-//! Safe wrappers for the parts of SPDK that DST uses. All `unsafe`, all raw pointers and all that depends on
-//! SPDK's version are in here and in `spdk-sys`.
+//! Safe wrappers for the parts of SPDK that DST uses. All `unsafe` code, all raw pointers and
+//! everything that depends on the version of SPDK are in this crate and in `spdk-sys`.
 //!
-//! An object belongs to the SPDK thread on which it was made, and is not `Send`, unless it says otherwise.
-//! What is marked HOT allocates nothing, takes no lock and writes no log.
+//! Unless stated otherwise, an object belongs to the SPDK thread on which it was created, and is
+//! not `Send`. A function marked HOT is for the I/O path: it allocates nothing, takes no lock and
+//! writes no log.
 //!
-//! Callbacks from C are `extern "C"` functions: a panic below one does not unwind into C but aborts the
-//! process, after its message went to stderr.
+//! Callbacks from C are `extern "C"` functions: a panic below one does not unwind into C but aborts
+//! the process, after its message went to stderr.
 
 pub mod app;
 pub mod backend;

@@ -1,6 +1,7 @@
 //! SPDK's log. Use the macros [`error!`](crate::error!), [`warn!`](crate::warn!),
-//! [`notice!`](crate::notice!), [`info!`](crate::info!) and [`debug!`](crate::debug!): one line each, with
-//! the caller's file and line. Nothing is allocated; a line is cut at 1 KiB, SPDK's own limit.
+//! [`notice!`](crate::notice!), [`info!`](crate::info!) and [`debug!`](crate::debug!): one line
+//! each, with the caller's file and line. Nothing is allocated; a line is cut at 1 KiB, SPDK's own
+//! limit.
 
 use std::ffi::{CStr, c_int};
 use std::fmt::{self, Write};
@@ -20,8 +21,8 @@ fn raw(level: Level) -> i32 {
     }
 }
 
-/// Whether a line of that level would be printed or sent to syslog. As with SPDK's own lines, info and debug
-/// also take the log flag, here `dst`.
+/// Returns whether a line of this level would be printed or sent to syslog. As for SPDK's own
+/// lines, the levels info and debug also require the log flag, here `dst`.
 pub fn enabled(level: Level) -> bool {
     // SAFETY: reads one variable.
     if level > Level::Notice && !unsafe { sys::dst_spdk_log_flag() } {
@@ -32,7 +33,7 @@ pub fn enabled(level: Level) -> bool {
     raw(level) <= most
 }
 
-/// Makes the flag known, before `main`, where SPDK's `-L` looks for it. What `constructor!` calls first.
+/// Registers the log flag for SPDK's option `-L`. `constructor!` calls this first, before `main`.
 #[doc(hidden)]
 pub fn register_flag() {
     static ONCE: Once = Once::new();
@@ -40,14 +41,14 @@ pub fn register_flag() {
     ONCE.call_once(|| unsafe { sys::dst_spdk_log_register_flag() });
 }
 
-/// What the macros call. `file` and `module` end in a NUL.
+/// Writes a line, for the macros. `file` and `module` end in a NUL.
 #[doc(hidden)]
 pub fn write(level: Level, file: &'static str, line: u32, module: &'static str, text: fmt::Arguments<'_>) {
     if !enabled(level) {
         return;
     }
     let mut buf = Line { bytes: [0; LINE_MAX], len: 0 };
-    // The only error is a full line; then its beginning is what gets printed.
+    // The only possible error is a full line, of which the beginning is printed.
     let _ = buf.write_fmt(text);
     let c_str = |s: &'static str| CStr::from_bytes_until_nul(s.as_bytes()).unwrap_or(c"?");
     // SAFETY: all three end in a NUL; the last byte of `buf` is never written, so stays 0.
@@ -75,7 +76,7 @@ impl Write for Line {
             if self.len == LINE_MAX - 1 {
                 return Err(fmt::Error);
             }
-            // Nothing that a peer or a user names may start a line of its own, or end this one.
+            // A name that a peer or a user chose must not end this line or forge another.
             self.bytes[self.len] = if byte.is_ascii_control() { b' ' } else { byte };
             self.len += 1;
         }

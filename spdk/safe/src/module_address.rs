@@ -1,4 +1,5 @@
-//! The address of the bdev module's structure, which SPDK wants with each bdev that the module registers.
+//! The address of the bdev module's structure, which SPDK needs for each bdev that the module
+//! registers.
 
 use std::sync::OnceLock;
 

@@ -1,4 +1,4 @@
-//! An open descriptor of a bdev, as its [`Desc`](crate::bdev::Desc) and its channels share it.
+//! The open descriptor of a bdev, which a [`Desc`](crate::bdev::Desc) and its channels share.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -13,34 +13,43 @@ use spdk_sys as sys;
 
 use crate::thread::Thread;
 
-/// How many descriptors of ours share the claim of a bdev, by its address. SPDK lets a module claim a bdev once. An open
-/// descriptor keeps its bdev, so no address here is another bdev's.
+/// The number of this crate's descriptors that share the claim of a bdev, by the address of the
+/// bdev. SPDK lets a module claim a bdev only once. An open descriptor keeps its bdev, so an
+/// address in this map is not reused for another bdev.
 pub(crate) static CLAIMS: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
 
 pub(crate) type OnEvent = dyn Fn(BdevEvent);
 
-pub(crate) struct Events(pub(crate) RefCell<Option<Rc<OnEvent>>>);
+pub(crate) struct Events {
+    pub(crate) on_event: RefCell<Option<Rc<OnEvent>>>,
+    /// Whether SPDK has said that the bdev is removed. Written by the opener's thread, read by all that
+    /// have channels; nothing is ordered by it.
+    pub(crate) is_removed: Arc<AtomicBool>,
+}
 
 pub(crate) struct Shared {
     pub(crate) raw: NonNull<sys::spdk_bdev_desc>,
     pub(crate) bdev: NonNull<sys::spdk_bdev>,
     pub(crate) block_size: u32,
     pub(crate) opener: Thread,
-    /// The `Desc` and the channels. At 0 it is closed, or about to be.
+    /// The number of holders: the `Desc` and the channels. At 0 the descriptor is closed, or about
+    /// to be.
     pub(crate) holders: AtomicUsize,
-    /// The `Desc` is gone: no more channels.
+    /// Whether the `Desc` is gone, so that no more channels can be opened.
     pub(crate) closing: AtomicBool,
-    /// One count of the `Rc`, for the callback; given back on the opener's thread.
+    /// One reference of the `Rc`, for the callback; dropped on the opener's thread.
     pub(crate) events: *const Events,
+    /// See [`Events::is_removed`].
+    pub(crate) is_removed: Arc<AtomicBool>,
 }
 
-// SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see `release`.
-// `events` is only touched there.
+// SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see
+// `release`. `events` is only touched there.
 unsafe impl Send for Shared {}
 // SAFETY: as above.
 unsafe impl Sync for Shared {}
 
-/// Gives a holder's share back, and closes the descriptor after the last.
+/// Releases one holder's share, and closes the descriptor after the last one.
 pub(crate) fn release(shared: &Arc<Shared>) {
     if shared.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
         return;
@@ -51,12 +60,12 @@ pub(crate) fn release(shared: &Arc<Shared>) {
     }
     let last = Arc::clone(shared);
     if let Err(e) = shared.opener.send(move || last.close()) {
-        crate::error!("cannot close a bdev, its thread does not answer: {e}");
+        crate::error!("can't close a bdev, since a message to its thread can't be sent: {e}");
     }
 }
 
 impl Shared {
-    /// On the opener's thread, once.
+    /// Closes the descriptor. Called once, on the opener's thread.
     fn close(&self) {
         let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
         let key = self.bdev.as_ptr() as usize;
@@ -64,12 +73,13 @@ impl Shared {
         if left > 0 {
             claims.insert(key, left);
         } else if claims.remove(&key).is_some() {
-            // SAFETY: claimed by this module; open, so still there.
+            // SAFETY: this module has claimed the bdev, which is open and therefore exists.
             unsafe { sys::spdk_bdev_module_release_bdev(self.bdev.as_ptr()) };
         }
         drop(claims);
-        // SAFETY: open until here, on the thread that opened it, and no channel is left. After that SPDK
-        // calls `on_bdev_event` no more, so the callback's count can go.
+        // SAFETY: the descriptor is open until here, this is the thread that opened it, and no
+        // channel is left. SPDK does not call `on_bdev_event` afterwards, so the callback's
+        // reference can be dropped.
         unsafe {
             sys::spdk_bdev_close(self.raw.as_ptr());
             drop(Rc::from_raw(self.events));
@@ -82,11 +92,15 @@ pub(crate) extern "C" fn on_bdev_event(
     _bdev: *mut sys::spdk_bdev,
     ctx: *mut c_void,
 ) {
-    // SAFETY: the descriptor is open, so its count of `Events` is there; this is the opener's thread.
+    // SAFETY: the descriptor is open, so its reference to `Events` exists; this is the opener's
+    // thread.
     let events = unsafe { &*ctx.cast::<Events>() };
-    let on_event = events.0.borrow().clone();
+    let on_event = events.on_event.borrow().clone();
     let event = match event {
-        sys::SPDK_BDEV_EVENT_REMOVE => BdevEvent::Remove,
+        sys::SPDK_BDEV_EVENT_REMOVE => {
+            events.is_removed.store(true, Ordering::Relaxed);
+            BdevEvent::Remove
+        }
         sys::SPDK_BDEV_EVENT_RESIZE => BdevEvent::Resize,
         _ => return,
     };

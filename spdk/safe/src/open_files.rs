@@ -1,12 +1,13 @@
-//! How many files the process may have open. Each connection is one.
+//! The limit on the process's open files, of which each connection is one.
 
-/// Raises the soft limit to the hard one, which needs no right, and gives what it is then; `u64::MAX`: there is none.
-/// Any thread.
+/// Raises the soft limit to the hard limit, which needs no privilege, and returns the resulting
+/// limit; `u64::MAX` means none. Any thread may call it.
 pub fn raise() -> u64 {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: fills the structure that it is given.
     if unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit) } != 0 {
-        // It can't fail for a limit that every Linux has; if it does, nobody holds us to any.
+        // The call cannot fail for a limit that every Linux has. If it does, assume that there is
+        // no limit.
         return u64::MAX;
     }
     let wanted = libc::rlimit { rlim_cur: limit.rlim_max, ..limit };
@@ -16,9 +17,9 @@ pub fn raise() -> u64 {
     if now == libc::RLIM_INFINITY { u64::MAX } else { now }
 }
 
-/// How many it has open. Any thread; it reads a directory.
+/// Returns the number of open files. Any thread may call it. Reads a directory.
 pub fn in_use() -> u64 {
-    // Where that can't be read none are known of.
+    // If the directory can't be read, no files are known.
     std::fs::read_dir("/proc/self/fd").map_or(0, |files| files.count() as u64)
 }
 

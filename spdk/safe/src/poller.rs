@@ -11,43 +11,44 @@ use spdk_sys as sys;
 use crate::errno::{Errno, Result};
 use crate::{interrupt_mode, thread};
 
-/// A registered poller. Dropping it ends it, also from inside its own closure, which is then freed after it
-/// returned. It must be dropped before its thread exits.
+/// A registered poller. Dropping it ends the poller, even from inside its own closure, which is
+/// then freed after it returns. It must be dropped before its thread exits.
 pub struct Poller {
     raw: *mut sys::spdk_poller,
-    /// Null where the application polls.
+    /// The poller that ends a rest; null if the application polls.
     rest: *mut sys::spdk_poller,
     state: Rc<PollerState>,
 }
 
-/// Lets a poller that rests look at once. The default one wakes nobody.
+/// Wakes a poller that rests. The default value wakes none.
 #[derive(Clone, Default)]
 pub struct Waker(Weak<PollerState>);
 
 type Closure = dyn FnMut() -> Turn;
 
 pub(crate) struct PollerState {
-    /// Taken out while it runs, so that dropping the `Poller` from inside cannot free it.
+    /// The closure. It is taken out while it runs, so that dropping the `Poller` from inside cannot
+    /// free it.
     f: RefCell<Option<Box<Closure>>>,
     ended: Cell<bool>,
-    /// SPDK's thread sleeps when there is nothing to do: it calls nobody by itself.
+    /// Whether SPDK's thread is in interrupt mode, in which it calls no poller by itself.
     rests: Cell<bool>,
-    /// Woken during a turn.
+    /// Whether the poller was woken during a turn.
     woken: Cell<bool>,
-    /// A message is under way that makes a turn.
+    /// Whether a message that makes a turn is under way.
     is_due: Cell<bool>,
 }
 
 impl Poller {
-    /// Calls `f` on the current SPDK thread every `period_us` microseconds; 0: on every turn of the reactor.
-    /// `f` says whether it found work to do.
+    /// Calls `f` on the current SPDK thread every `period_us` microseconds; 0 means on every turn
+    /// of the reactor. `f` returns whether it found work to do.
     pub fn register(period_us: u64, mut f: impl FnMut() -> bool + 'static) -> Result<Poller> {
         Self::new(Box::new(move || f().into()), period_us)
     }
 
-    /// As [`Poller::register`]; but where the application is in interrupt mode `f` is not called again after
-    /// [`Turn::Nothing`] until something that it watches is readable, it is woken, or `rest_us` microseconds
-    /// are over.
+    /// Does the same as [`Poller::register`], except in interrupt mode: after `f` has returned
+    /// [`Turn::Nothing`], it is not called again until something that it watches is readable, it is
+    /// woken, or `rest_us` microseconds have passed.
     pub fn resting(period_us: u64, rest_us: u64, f: impl FnMut() -> Turn + 'static) -> Result<Poller> {
         let mut poller = Self::new(Box::new(f), period_us)?;
         if interrupt_mode::enabled() {
@@ -78,7 +79,8 @@ impl Poller {
         });
         let mut poller = Poller { raw: ptr::null_mut(), rest: ptr::null_mut(), state };
         let (arg, name) = (poller.arg(), c"dst".as_ptr());
-        // SAFETY: `arg` is valid until the poller is unregistered: `state` is dropped after that, in `drop`.
+        // SAFETY: `arg` is valid until the poller is unregistered: `state` is dropped after that,
+        // in `drop`.
         poller.raw = unsafe { sys::spdk_poller_register_named(Some(poll), arg, period_us, name) };
         if poller.raw.is_null() { Err(Errno::ENOMEM) } else { Ok(poller) }
     }
@@ -87,7 +89,7 @@ impl Poller {
         Rc::as_ptr(&self.state).cast_mut().cast::<c_void>()
     }
 
-    /// Ends the rest, if it rests. On its thread. HOT.
+    /// Ends the poller's rest, if it rests. Call it on the poller's thread. HOT.
     #[inline]
     pub fn wake(&self) {
         if self.state.rests.get() {
@@ -95,14 +97,14 @@ impl Poller {
         }
     }
 
-    /// For those who have to wake it. On its thread.
+    /// Returns a waker, to be used on the poller's thread.
     pub fn waker(&self) -> Waker {
         Waker(Rc::downgrade(&self.state))
     }
 }
 
 impl Waker {
-    /// As [`Poller::wake`]; nothing when the poller is gone.
+    /// Does the same as [`Poller::wake`], or nothing if the poller is gone.
     pub fn wake(&self) {
         if let Some(state) = self.0.upgrade().filter(|state| state.rests.get()) {
             state.wake();
@@ -119,33 +121,34 @@ impl Drop for Poller {
     fn drop(&mut self) {
         self.state.ended.set(true);
         self.state.rests.set(false);
-        // SAFETY: registered, or null, and not yet unregistered; on its own thread, since it is not `Send`.
-        // SPDK calls it no more.
+        // SAFETY: both are registered or null, and not yet unregistered; this is their thread,
+        // since `Poller` is not `Send`. SPDK does not call them afterwards.
         unsafe {
             sys::spdk_poller_unregister(&mut self.raw);
             sys::spdk_poller_unregister(&mut self.rest);
         }
-        // When it is running the closure is not in there, and `run` drops it.
+        // While the closure runs it is not in `f`, and `run` drops it.
         let f = self.state.f.borrow_mut().take();
         drop(f);
     }
 }
 
 impl PollerState {
-    /// The state that a poller's argument points to, with a count of its own: the `Poller` may go meanwhile.
+    /// Returns the state to which a poller's argument points, with its own reference, since the
+    /// `Poller` may be dropped meanwhile.
     ///
     /// # Safety
-    /// Somebody else has a count.
+    /// Another reference to the state exists.
     pub(crate) unsafe fn borrowed(arg: *mut c_void) -> Rc<PollerState> {
         let state = arg.cast::<PollerState>().cast_const();
-        // SAFETY: the caller's.
+        // SAFETY: the caller guarantees this.
         unsafe {
             Rc::increment_strong_count(state);
             Rc::from_raw(state)
         }
     }
 
-    /// The thread goes to interrupt mode, or comes back.
+    /// Records that the thread enters or leaves interrupt mode.
     fn set_rests(self: &Rc<Self>, rests: bool) {
         self.rests.set(rests);
         if rests {
@@ -162,10 +165,10 @@ impl PollerState {
         }
     }
 
-    /// Makes a turn by a message, which the thread does not sleep over.
+    /// Makes a turn by a message, which keeps the thread from sleeping.
     fn again(self: &Rc<Self>) {
         extern "C" fn due(state: *mut c_void) {
-            // SAFETY: the count that the message carries.
+            // SAFETY: the reference that the message carries.
             let state = unsafe { Rc::from_raw(state.cast::<PollerState>().cast_const()) };
             state.is_due.set(false);
             state.run();
@@ -175,17 +178,17 @@ impl PollerState {
             return;
         }
         let count = Rc::into_raw(Rc::clone(self)).cast_mut().cast::<c_void>();
-        // SAFETY: a running thread; `due` gets the count.
+        // SAFETY: a running thread; `due` gets the reference.
         let rc = unsafe { sys::spdk_thread_send_msg(thread::current_ptr(), Some(due), count) };
         if rc != 0 {
-            // Too many messages are under way. Its rest will be over.
+            // Too many messages are under way. The poller runs when its rest is over.
             self.is_due.set(false);
             // SAFETY: not sent, so still ours.
             drop(unsafe { Rc::from_raw(count.cast::<PollerState>().cast_const()) });
         }
     }
 
-    /// A turn. HOT.
+    /// Makes a turn. HOT.
     pub(crate) fn run(self: &Rc<Self>) -> c_int {
         let Some(mut f) = self.f.borrow_mut().take() else {
             return sys::SPDK_POLLER_IDLE as c_int;
@@ -202,7 +205,8 @@ impl PollerState {
 }
 
 extern "C" fn poll(arg: *mut c_void) -> c_int {
-    // SAFETY: SPDK calls registered pollers only, and until `Poller::drop` its `Rc` keeps the state alive.
+    // SAFETY: SPDK calls registered pollers only, and until `Poller::drop` its `Rc` keeps the state
+    // alive.
     unsafe { PollerState::borrowed(arg) }.run()
 }
 

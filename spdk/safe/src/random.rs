@@ -1,9 +1,9 @@
 //! Random numbers.
 
-/// Fills `bytes` with random ones from the system. Any thread.
+/// Fills `bytes` with random bytes from the system. Any thread may call it.
 ///
 /// # Panics
-/// The system has none: nothing that has to be unique could be made.
+/// If the system has no random numbers, since nothing unique could be made.
 pub fn fill(bytes: &mut [u8]) {
     getrandom::fill(bytes).expect("the system has random numbers");
 }

@@ -1,7 +1,8 @@
-//! One reset at a time of each bdev: SPDK 20.07's bdev layer crashes when two channels reset one bdev at once.
+//! Serialises the resets of each bdev, because SPDK 20.07's bdev layer crashes when two channels
+//! reset one bdev at once.
 //!
-//! A reset that comes while another one runs waits for it: that one may not end what this one is meant to. All that have
-//! waited share the next one.
+//! A reset that comes while another one runs has to wait, because the running one may not end the
+//! I/O that the new one is meant to end. All resets that have waited share the next one.
 
 use std::collections::HashMap;
 use std::ffi::c_void;
@@ -10,10 +11,11 @@ use std::sync::{LazyLock, Mutex, PoisonError};
 use crate::thread::Thread;
 use spdk_contract::io::IoStatus;
 
-/// Told on the reset's thread: `None`, to run it now; or how the one that it shared has ended.
+/// Called on the reset's thread, with `None` to run the reset now, or with the status of the reset
+/// that it shared.
 type Go = unsafe fn(io: *mut c_void, ended: Option<IoStatus>);
 
-/// A reset, which its thread left here.
+/// A reset that waits.
 pub(crate) struct Waiter {
     home: Thread,
     io: *mut c_void,
@@ -24,7 +26,7 @@ pub(crate) struct Waiter {
 unsafe impl Send for Waiter {}
 
 impl Waiter {
-    /// A reset of this thread. `go` is called once with `io`, there.
+    /// Creates a reset of the thread `home`, on which `go` is called once with `io`.
     pub(crate) fn new(home: Thread, io: *mut c_void, go: Go) -> Waiter {
         Waiter { home, io, go }
     }
@@ -37,23 +39,24 @@ impl Waiter {
             unsafe { (waiter.go)(waiter.io, ended) }
         });
         if let Err(e) = sent {
-            crate::error!("a reset is not ended, its thread does not answer: {e}");
+            crate::error!("a reset does not end, since a message to its thread can't be sent: {e}");
         }
     }
 }
 
-/// The resets of one bdev while one runs.
+/// The resets of one bdev while one of them runs.
 #[derive(Default)]
 struct Running {
-    /// Those that end with it.
+    /// The resets that end with the running one.
     sharing: Vec<Waiter>,
-    /// Those that came after it began.
+    /// The resets that came after the running one began.
     waiting: Vec<Waiter>,
 }
 
 static RUNNING: LazyLock<Mutex<HashMap<usize, Running>>> = LazyLock::new(Mutex::default);
 
-/// Begins a reset of the bdev. Returns true if it is to run now; else its `go` is called later.
+/// Begins a reset of the bdev. Returns true if it is to run now; otherwise its `go` is called
+/// later.
 pub(crate) fn begin(bdev: usize, waiter: Waiter) -> bool {
     let mut running = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(running) = running.get_mut(&bdev) {
@@ -64,7 +67,7 @@ pub(crate) fn begin(bdev: usize, waiter: Waiter) -> bool {
     true
 }
 
-/// The reset that ran has ended: those that shared it end too, and the next one runs.
+/// Ends the running reset and those that shared it, and starts the next one.
 pub(crate) fn end(bdev: usize, status: IoStatus) {
     let mut all = RUNNING.lock().unwrap_or_else(PoisonError::into_inner);
     let Some(running) = all.get_mut(&bdev) else { return };

@@ -11,13 +11,13 @@ use spdk_sys as sys;
 
 use crate::json::{self, JsonError};
 
-/// JSON-RPC's codes, for [`Reply::error`].
+/// JSON-RPC's error codes, for [`Reply::error`].
 pub mod code {
     use spdk_sys as sys;
 
     /// A parameter is missing, unknown, of the wrong type or out of range.
     pub const INVALID_PARAMS: i32 = sys::SPDK_JSONRPC_ERROR_INVALID_PARAMS;
-    /// It is our fault.
+    /// The method failed for an internal reason.
     pub const INTERNAL_ERROR: i32 = sys::SPDK_JSONRPC_ERROR_INTERNAL_ERROR;
 }
 
@@ -32,15 +32,15 @@ pub enum Phase {
     Both,
 }
 
-/// Handles a call: answers now, or keeps the [`Reply`].
+/// A function that handles a call: it answers now, or keeps the [`Reply`].
 pub type Handler = fn(params: Option<Value>, reply: Reply);
 
-/// Adds a method. Call it from a [`constructor!`](crate::constructor!).
+/// Registers a method. Call it from a [`constructor!`](crate::constructor!).
 ///
-/// A member that is there twice is answered with an error before the handler sees it.
+/// Parameters with a duplicate member are answered with an error, and the handler is not called.
 ///
 /// # Panics
-/// After too many.
+/// If more than `SLOTS` methods are registered.
 pub fn register(method: &'static CStr, handler: Handler, phase: Phase) {
     let slot = {
         let mut handlers = HANDLERS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -61,21 +61,23 @@ pub fn register(method: &'static CStr, handler: Handler, phase: Phase) {
 /// Whether SPDK's RPC server is gone.
 static CLOSED: AtomicBool = AtomicBool::new(false);
 
-/// SPDK stops its subsystems, and has stopped its RPC server before: nobody can be answered any more.
+/// Records that SPDK stops its subsystems. It has stopped its RPC server before, so no request can
+/// be answered any more.
 pub(crate) fn close() {
     CLOSED.store(true, Relaxed);
 }
 
-/// An answer that somebody waits for. May be kept, on its thread. Dropped, it says that something went wrong
-/// here. One that is kept until SPDK stops goes nowhere.
+/// The outstanding answer to a call. It may be kept, on its thread. If it is dropped unanswered,
+/// the caller receives an internal error. An answer after SPDK has stopped is discarded.
 pub struct Reply {
     request: Option<NonNull<sys::spdk_jsonrpc_request>>,
     _not_send: PhantomData<*mut ()>,
 }
 
 impl Reply {
-    /// The request, if it is not answered yet and can be. Before 23.09 SPDK frees the connections of requests when it
-    /// stops, and answering one would use its connection.
+    /// Returns the request, if it is not answered yet and can be answered. Before 23.09, SPDK frees
+    /// the connections of requests when it stops, and answering a request would use its freed
+    /// connection.
     fn take(&mut self) -> Option<NonNull<sys::spdk_jsonrpc_request>> {
         self.request.take().filter(|_| !CLOSED.load(Relaxed))
     }
@@ -83,7 +85,8 @@ impl Reply {
     /// Answers with a result.
     pub fn ok(mut self, result: Value) {
         if let Some(request) = self.take() {
-            // SAFETY: not answered yet; SPDK keeps a request until then, even when its connection is lost.
+            // SAFETY: not answered yet; SPDK keeps a request until then, even when its connection
+            // is lost.
             unsafe {
                 let w = sys::spdk_jsonrpc_begin_result(request.as_ptr());
                 json::write(w, &result);
@@ -108,11 +111,12 @@ impl Reply {
 
 impl Drop for Reply {
     fn drop(&mut self) {
-        self.fail(code::INTERNAL_ERROR, "the request was given up");
+        self.fail(code::INTERNAL_ERROR, "the request was dropped without an answer");
     }
 }
 
-/// SPDK tells a handler neither its method's name nor a context, so each has a C function of its own.
+/// The maximum number of methods. SPDK passes a handler neither the name of its method nor a
+/// context, so each method has a C function of its own.
 const SLOTS: usize = 64;
 
 static HANDLERS: Mutex<[Option<Handler>; SLOTS]> = Mutex::new([None; SLOTS]);
@@ -130,7 +134,7 @@ unsafe extern "C" fn entry<const SLOT: usize>(
     match unsafe { json::read(params) } {
         Ok(params) => handler(params, reply),
         Err(JsonError::Duplicate(name)) => {
-            reply.fail(code::INVALID_PARAMS, &format!("parameter '{name}' is there twice"));
+            reply.fail(code::INVALID_PARAMS, &format!("parameter '{name}' occurs twice"));
         }
         Err(JsonError::MalformedMember(name)) => {
             let message = format!("parameter '{name}' has a value that is malformed or out of range");

@@ -1,7 +1,7 @@
-//! Files with secrets: read whole, and only if they give nobody else a right to read or write them.
+//! Files with secrets, which are read only if no other user may read or write them.
 //!
-//! Only the file is looked at, not the folders above it: who may write to one of them can put another file that passes in
-//! its place.
+//! Only the file is checked, not the folders above it. A user who may write to one of them can
+//! replace the file by another one that passes the checks.
 
 use std::fs::{File, FileType, OpenOptions};
 use std::io::{self, Read};
@@ -11,19 +11,21 @@ use std::path::Path;
 pub use spdk_contract::secret_file::{SECRET_FILE_MAX, SecretFileError};
 use zeroize::Zeroizing;
 
-/// Permission bits of those who are neither the owner nor root.
+/// The permission bits of users other than the owner.
 const OTHERS: u32 = 0o077;
 
-/// Permission bits that are shown.
+/// The permission bits that errors show.
 const PERMISSIONS: u32 = 0o7777;
 
-/// Reads a file that holds a secret. Any thread. It takes a few system calls: not for where I/O waits.
+/// Reads a file that holds a secret. Any thread may call it. It makes a few system calls, so it
+/// must not be called where I/O waits.
 ///
 /// # Errors
-/// See [`SecretFileError`]: only a regular file will do, of at most [`SECRET_FILE_MAX`] bytes, that belongs to the
-/// process's user or to root, and that nobody else has any right to.
+/// See [`SecretFileError`]. The file must be regular, have at most [`SECRET_FILE_MAX`] bytes,
+/// belong to the process's user or to root, and grant no rights to other users.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
-    // What is checked is what was opened, whatever has its name by then. A FIFO must not make us wait for a writer.
+    // The opened file is checked, not the name, which may be another file's by then. O_NONBLOCK
+    // keeps a FIFO from waiting for a writer.
     let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
     let file = OpenOptions::new().read(true).custom_flags(flags).open(path).map_err(SecretFileError::Open)?;
     let metadata = file.metadata().map_err(SecretFileError::Read)?;
@@ -40,7 +42,8 @@ pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     read_whole(file)
 }
 
-/// One buffer from the beginning: one that grows would leave copies behind.
+/// Reads the whole file into one buffer of fixed size, since a growing buffer would leave copies
+/// behind.
 fn read_whole(mut file: File) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let mut bytes = Zeroizing::new(vec![0; SECRET_FILE_MAX + 1]);
     let mut len = 0;
@@ -52,7 +55,7 @@ fn read_whole(mut file: File) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
             Err(error) => return Err(SecretFileError::Read(error)),
         }
     }
-    // It may have grown since it was looked at.
+    // The file may have grown since it was checked.
     if len > SECRET_FILE_MAX {
         return Err(SecretFileError::TooLong(len as u64));
     }
@@ -65,8 +68,8 @@ fn check_owner(owner: u32, user: u32) -> Result<(), SecretFileError> {
     if owner == user || owner == ROOT { Ok(()) } else { Err(SecretFileError::OtherOwner { owner, user }) }
 }
 
-/// The user whose files this process may use. (The owner of `/proc/self` is root for one that has capabilities of
-/// its executable.)
+/// Returns the user whose files this process may use. (The owner of `/proc/self` would not do: it
+/// is root if the executable has capabilities.)
 fn user() -> u32 {
     // SAFETY: asks the kernel for a number; can't fail.
     unsafe { libc::geteuid() }
@@ -93,7 +96,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
 
-    /// A folder for one test, which goes with it.
+    /// A folder for one test, which is removed with the test.
     struct Folder(PathBuf);
 
     impl Folder {
@@ -162,7 +165,7 @@ mod tests {
         let folder = Folder::new("long");
         let path = folder.file(&[7; SECRET_FILE_MAX + 1], 0o600);
         assert!(problem(&path).starts_with("has 4097 bytes"));
-        // One that grew after it was looked at.
+        // A file that grew after it was checked.
         assert!(matches!(read_whole(File::open(&path).unwrap()), Err(SecretFileError::TooLong(4097))));
     }
 
@@ -176,6 +179,6 @@ mod tests {
         let name = CString::new(fifo.as_os_str().as_bytes()).unwrap();
         // SAFETY: the name ends with a NUL and lives until after the call.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);
-        assert!(problem(&fifo).starts_with("is a FIFO"), "and nobody waited for its writer");
+        assert!(problem(&fifo).starts_with("is a FIFO"), "the read must not wait for a writer");
     }
 }

@@ -1,4 +1,4 @@
-//! Subsystems: what SPDK starts, stops and saves in the order of their dependencies.
+//! Subsystems, which SPDK starts, stops and saves in the order of their dependencies.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
@@ -12,15 +12,15 @@ use crate::json;
 
 /// Called to start a subsystem.
 pub type Init = fn(InitDone);
-/// Called to stop it.
+/// Called to stop a subsystem.
 pub type Fini = fn(FiniDone);
-/// Called for the RPCs, `{"method": …, "params": {…}}`, that restore its state.
+/// Returns the RPCs, `{"method": …, "params": {…}}`, that restore the state of a subsystem.
 pub type Config = fn() -> Vec<Value>;
 
-/// Adds a subsystem. Call it from a [`constructor!`](crate::constructor!).
+/// Registers a subsystem. Call it from a [`constructor!`](crate::constructor!).
 ///
 /// # Panics
-/// After too many.
+/// If more than `SLOTS` subsystems are registered.
 pub fn register(
     name: &'static CStr,
     depends_on: &'static [&'static CStr],
@@ -42,8 +42,8 @@ pub fn register(
     subsystem.init = Some(entry.init);
     subsystem.fini = Some(entry.fini);
     subsystem.write_config_json = Some(entry.config);
-    // SAFETY: SPDK keeps these in lists, so they live for ever; constructors run before anything reads the
-    // lists.
+    // SAFETY: SPDK keeps these in lists, so they live for ever; constructors run before anything
+    // reads the lists.
     unsafe { sys::spdk_add_subsystem(Box::leak(Box::new(subsystem))) };
     for other in depends_on {
         // SAFETY: as above.
@@ -56,13 +56,13 @@ pub fn register(
     }
 }
 
-/// Says that a subsystem has started. Dropped, it says that it could not.
+/// Reports that a subsystem has started. If it is dropped, it reports that the subsystem failed.
 pub struct InitDone(Once);
 
-/// Says that a subsystem has stopped, also when it is dropped.
+/// Reports that a subsystem has stopped, also when it is dropped.
 pub struct FiniDone(Once);
 
-/// A report that is due, on the thread where it was asked for.
+/// A report that is due, on the thread on which SPDK asked for it.
 struct Once {
     due: bool,
     _not_send: PhantomData<*mut ()>,
@@ -75,7 +75,7 @@ impl Once {
 }
 
 impl InitDone {
-    /// Goes on with the next subsystem, or ends the application if this one failed.
+    /// Lets SPDK continue with the next subsystem, or end the application if this one failed.
     pub fn done(mut self, result: Result<()>) {
         self.report(result);
     }
@@ -95,7 +95,7 @@ impl Drop for InitDone {
 }
 
 impl FiniDone {
-    /// Goes on with the next subsystem.
+    /// Lets SPDK continue with the next subsystem.
     pub fn done(self) {}
 }
 
@@ -115,7 +115,8 @@ struct Ops {
     config: Config,
 }
 
-/// SPDK passes no context, so each subsystem has C functions of its own.
+/// The maximum number of subsystems. SPDK passes no context, so each subsystem has C functions of
+/// its own.
 const SLOTS: usize = 4;
 
 static OPS: Mutex<[Option<Ops>; SLOTS]> = Mutex::new([None; SLOTS]);
@@ -138,9 +139,10 @@ impl Entry {
 
 static ENTRIES: [Entry; SLOTS] = [Entry::of::<0>(), Entry::of::<1>(), Entry::of::<2>(), Entry::of::<3>()];
 
-/// Adds the subsystem that SPDK stops first, which closes [`rpc`](crate::rpc). Called while SPDK starts its
-/// subsystems: the order is settled then, and whatever is added comes last. Stopping goes the other way round, and begins
-/// in the same call that frees the connections: nothing of ours runs in between.
+/// Registers the subsystem that SPDK stops first, which closes [`rpc`](crate::rpc). This is called
+/// while SPDK starts its subsystems: their order is then settled, so the new subsystem comes last.
+/// SPDK stops subsystems in reverse order, beginning in the same call that frees the connections,
+/// so nothing of DST runs in between.
 #[cfg(spdk_rpc_frees_connections)]
 fn watch_for_stop() {
     use std::sync::Once;
@@ -163,8 +165,8 @@ fn watch_for_stop() {
         subsystem.name = c"dst_stop".as_ptr();
         subsystem.init = Some(init);
         subsystem.fini = Some(fini);
-        // SAFETY: it lives for ever; this is the thread that walks the list, which goes on behind the subsystem that is being
-        // started.
+        // SAFETY: the structure lives for ever; this is the thread that walks the list, and it
+        // continues after the subsystem that is being started.
         unsafe { sys::spdk_add_subsystem(Box::leak(Box::new(subsystem))) };
     });
 }

@@ -1,9 +1,10 @@
 //! SPDK threads, and values that belong to one of them.
 //!
-//! An SPDK thread is a queue of messages and a list of pollers which some OS thread runs. Whatever in this
-//! crate is not `Send` belongs to the SPDK thread on which it was made; nothing here may be kept in a
-//! `thread_local!`, because several SPDK threads share an OS thread: unless its thread stays on its core, and
-//! is the only one there that keeps such a thing.
+//! An SPDK thread is a queue of messages and a list of pollers, which an OS thread runs. Every
+//! object of this crate that is not `Send` belongs to the SPDK thread on which it was created. No
+//! such object may be kept in a `thread_local!`, because several SPDK threads share an OS thread.
+//! The exception is a thread that stays on its core and is the only one there that keeps such an
+//! object.
 
 use std::ffi::{CString, c_void};
 use std::mem::ManuallyDrop;
@@ -13,15 +14,15 @@ use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
 
-/// A handle of an SPDK thread, valid everywhere. It does not keep the thread alive.
+/// A handle to an SPDK thread, valid on any thread. It does not keep the SPDK thread alive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Thread {
-    /// Never used again after the thread is gone, unlike its address.
+    /// The id, which is never reused after the thread is gone, unlike its address.
     id: u64,
 }
 
 impl Thread {
-    /// The SPDK thread that is running, if one is.
+    /// Returns the running SPDK thread, if there is one.
     pub fn current() -> Option<Thread> {
         let thread = current_ptr();
         if thread.is_null() {
@@ -32,9 +33,9 @@ impl Thread {
         Some(Thread { id })
     }
 
-    /// Makes a thread that runs on `core` only. `name` is cut to what SPDK stores.
+    /// Creates a thread that runs only on `core`. SPDK truncates `name` if it is too long.
     ///
-    /// `EINVAL` when `core` is not one of [`cores`] or `name` holds a NUL.
+    /// `EINVAL`: `core` is not one of [`cores`], or `name` contains a NUL.
     pub fn create(name: &str, core: u32) -> Result<Thread> {
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         if !cores().contains(&core) {
@@ -55,15 +56,17 @@ impl Thread {
             return Err(Errno::ENOMEM);
         }
         bind(thread);
-        // SAFETY: it was just made, and exits only when somebody who has its handle says so.
+        // SAFETY: the thread was just created, and exits only when a holder of its handle asks for
+        // it.
         let id = unsafe { sys::spdk_thread_get_id(thread) };
         Ok(Thread { id })
     }
 
-    /// Runs `f` on this thread, later, in the order of sending. Any OS thread may call it.
+    /// Runs `f` on this thread later, in the order of sending. Any OS thread may call it.
     ///
-    /// When it cannot be sent (`ESRCH`: the thread is gone; else SPDK is short of messages) `f` is dropped
-    /// at once, here. The caller sees to it that the thread does not exit during the call.
+    /// If `f` cannot be sent (`ESRCH`: the thread is gone; other errors: SPDK is short of
+    /// messages), it is dropped at once, on the calling thread. The caller must ensure that the
+    /// thread does not exit during the call.
     pub fn send<F: FnOnce() + Send + 'static>(&self, f: F) -> Result<()> {
         extern "C" fn run<F: FnOnce()>(ctx: *mut c_void) {
             // SAFETY: `ctx` is the box sent below; SPDK runs a message once.
@@ -80,36 +83,39 @@ impl Thread {
         sent
     }
 
-    /// Calls `run` with `ctx` on this thread, later. When that can't be sent, nothing is done with `ctx`.
+    /// Calls `run` with `ctx` on this thread later. If the message cannot be sent, `ctx` is not
+    /// touched.
     pub(crate) fn send_raw(&self, run: extern "C" fn(*mut c_void), ctx: *mut c_void) -> Result<()> {
         let to = self.lookup();
         if to.is_null() {
             return Err(Errno::ESRCH);
         }
-        // SAFETY: the thread exists (the caller keeps it from exiting meanwhile). What `run` does with `ctx` is its
-        // own affair.
+        // SAFETY: the thread exists (the caller keeps it from exiting meanwhile). `run` is
+        // responsible for `ctx`.
         Errno::check(unsafe { sys::spdk_thread_send_msg(to, Some(run), ctx) })
     }
 
-    /// Ends the thread, once its messages so far are done. Its pollers, channels and sockets must be gone.
+    /// Ends the thread once its current messages are done. Its pollers, channels and sockets must
+    /// be gone.
     pub fn exit(self) {
         if Thread::current() == Some(self) {
             // SAFETY: called on the thread itself, as SPDK demands.
             unsafe { sys::spdk_thread_exit(current_ptr()) };
         } else if let Err(e) = self.send(move || self.exit()) {
-            crate::error!("cannot end thread {}: {e}", self.id);
+            crate::error!("can't end thread {}: {e}", self.id);
         }
     }
 
-    /// The thread's address, or null when it is gone.
+    /// Returns the thread's address, or null if it is gone.
     fn lookup(self) -> *mut sys::spdk_thread {
         // SAFETY: SPDK walks its list of threads under its own lock.
         unsafe { sys::spdk_thread_get_by_id(self.id) }
     }
 }
 
-/// The running thread stays where it is, whatever mask of CPUs it is given, as those of [`Thread::create`] do: for
-/// who keeps something in a [`thread_local!`](crate::thread_local!). Before SPDK 23.05 that can't be said.
+/// Binds the running thread to its core, whatever CPU mask it is given later, as [`Thread::create`]
+/// does. Threads that keep objects in a [`thread_local!`](crate::thread_local!) need this. Before
+/// SPDK 23.05 it is impossible, and this does nothing.
 pub fn stay() {
     let thread = current_ptr();
     if !thread.is_null() {
@@ -117,10 +123,10 @@ pub fn stay() {
     }
 }
 
-/// Binds a thread, which exists, to its core.
+/// Binds an existing thread to its core.
 fn bind(thread: *mut sys::spdk_thread) {
     #[cfg(spdk_thread_bind)]
-    // SAFETY: the caller's; writes to the thread.
+    // SAFETY: the caller guarantees this; writes to the thread.
     unsafe {
         sys::spdk_thread_bind(thread, true);
     }
@@ -128,14 +134,14 @@ fn bind(thread: *mut sys::spdk_thread) {
     let _ = thread;
 }
 
-/// The running SPDK thread, null when there is none. HOT.
+/// Returns the running SPDK thread, or null if there is none. HOT.
 #[inline]
 pub(crate) fn current_ptr() -> *mut sys::spdk_thread {
     // SAFETY: reads a thread-local variable of SPDK.
     unsafe { sys::spdk_get_thread() }
 }
 
-/// All cores of the application, in SPDK's order.
+/// Returns all cores of the application, in SPDK's order.
 pub fn cores() -> Vec<u32> {
     // SAFETY: reads the environment's list of cores.
     let first = unsafe { sys::spdk_env_get_first_core() };
@@ -147,37 +153,40 @@ pub fn cores() -> Vec<u32> {
     .collect()
 }
 
-/// A value that stays on the SPDK thread where it was wrapped, but whose wrapper may travel: the way for the
-/// closure of [`Thread::send`] to carry a reference that is only good at home.
+/// A value that stays on the SPDK thread on which it was wrapped, while the wrapper may move to
+/// other threads. It lets a closure for [`Thread::send`] carry a reference that is valid only on
+/// its home thread.
 ///
-/// Opening it elsewhere panics. Dropped elsewhere, the value is leaked, with a line in the log.
+/// Accessing the value on another thread panics. If the wrapper is dropped on another thread, the
+/// value is leaked and a line is logged.
 pub struct Local<T> {
     home: Thread,
     value: ManuallyDrop<T>,
 }
 
-// SAFETY: the value is reached, and dropped, only on the SPDK thread where it was wrapped: `home` is checked
-// each time. SPDK runs a thread on one OS thread at a time, and hands over with the barriers that takes.
+// SAFETY: the value is accessed and dropped only on the SPDK thread on which it was wrapped: `home`
+// is checked each time. SPDK runs a thread on one OS thread at a time, and moves it with the
+// necessary barriers.
 unsafe impl<T> Send for Local<T> {}
-// SAFETY: as above; a reference to the wrapper gives access at home only.
+// SAFETY: as above; a reference to the wrapper gives access only on the home thread.
 unsafe impl<T> Sync for Local<T> {}
 
 impl<T> Local<T> {
-    /// Wraps `value`, on the SPDK thread it belongs to.
+    /// Wraps `value` on the SPDK thread to which it belongs.
     ///
     /// # Panics
-    /// Where no SPDK thread is running.
+    /// If no SPDK thread is running.
     pub fn new(value: T) -> Local<T> {
-        let home = Thread::current().expect("a Local is made on an SPDK thread");
+        let home = Thread::current().expect("a Local is created on an SPDK thread");
         Local { home, value: ManuallyDrop::new(value) }
     }
 
-    /// The thread that may open it.
+    /// Returns the home thread, which may access the value.
     pub fn home(&self) -> Thread {
         self.home
     }
 
-    /// The value, at home.
+    /// Returns a reference to the value, on its home thread.
     ///
     /// # Panics
     /// On any other thread.
@@ -186,21 +195,21 @@ impl<T> Local<T> {
         &self.value
     }
 
-    /// The value itself, at home.
+    /// Returns the value itself, on its home thread.
     ///
     /// # Panics
     /// On any other thread.
     pub fn into_inner(self) -> T {
         self.assert_home();
         let this = ManuallyDrop::new(self);
-        // SAFETY: `this` is never used again nor dropped, so the value is moved out once.
+        // SAFETY: `this` is neither used again nor dropped, so the value is moved out once.
         unsafe { ptr::read(&*this.value) }
     }
 
     fn assert_home(&self) {
         assert!(
             Thread::current() == Some(self.home),
-            "a value of SPDK thread {} was opened on another",
+            "a value of SPDK thread {} was accessed on another thread",
             self.home.id
         );
     }
@@ -217,8 +226,8 @@ impl<T> Drop for Local<T> {
     }
 }
 
-/// `std::thread_local!`, for what belongs to a reactor's OS thread. A macro of this crate's, so that the
-/// simulator, which has many reactors on one OS thread, can mean something else by it.
+/// `std::thread_local!`, for values that belong to a reactor's OS thread. It is a macro of this
+/// crate so that the simulator, which has many reactors on one OS thread, can replace it.
 #[macro_export]
 macro_rules! thread_local {
     ($($declarations:tt)*) => { ::std::thread_local! { $($declarations)* } };

@@ -1,15 +1,16 @@
-//! The user's vectors of one I/O seen as one range of bytes, and a place in it that makes going on cheap.
+//! The user's vectors of one I/O as one range of bytes, with a cursor that makes sequential access
+//! cheap.
 
 use libc::iovec;
 
-/// One vector, or for a fused command two, one after the other.
+/// One vector, or two consecutive ones for a fused command.
 #[derive(Clone, Copy)]
 pub(crate) struct Vectors<'a> {
     pub(crate) first: &'a [iovec],
     pub(crate) second: &'a [iovec],
 }
 
-/// The entry where the last walk began, and the byte of the range it begins at.
+/// The entry at which the last walk began, and the entry's offset in the range.
 #[derive(Clone, Copy, Default)]
 pub(crate) struct Cursor {
     entry: usize,
@@ -22,8 +23,9 @@ impl<'a> Vectors<'a> {
         self.first.get(index).or_else(|| self.second.get(index - self.first.len()))
     }
 
-    /// The contiguous pieces of `[skip, skip + max)`, without empty ones. From where the last walk with this
-    /// cursor began, or further on, no entry is looked at twice.
+    /// Returns the contiguous, non-empty pieces of `[skip, skip + max)`. If `skip` is not before
+    /// the start of the last walk with this cursor, the walk continues from there and visits no
+    /// earlier entry.
     #[inline]
     pub(crate) fn pieces(self, cursor: &mut Cursor, skip: usize, max: usize) -> Pieces<'a> {
         if skip < cursor.start {
@@ -42,16 +44,16 @@ impl<'a> Vectors<'a> {
     }
 }
 
-/// Bytes in a vector.
+/// Returns the number of bytes in a vector.
 pub(crate) fn bytes(vector: &[iovec]) -> usize {
     vector.iter().map(|v| v.iov_len).sum()
 }
 
-/// Address and length of one piece after the other.
+/// An iterator over the address and the length of each piece.
 pub(crate) struct Pieces<'a> {
     vectors: Vectors<'a>,
     entry: usize,
-    /// Bytes of the entry that come before the piece.
+    /// The number of bytes of the entry before the piece.
     skip: usize,
     left: usize,
 }
@@ -89,7 +91,7 @@ mod tests {
         lens.iter().map(entry).collect()
     }
 
-    /// The vectors lie one behind the other from address 1000 on: byte `i` of the range is at 1000 + `i`.
+    /// The vectors are contiguous from address 1000 on: byte `i` of the range is at 1000 + `i`.
     #[test]
     fn any_part_with_any_cursor_is_the_same_bytes() {
         let (first, second) = (vector(&[3, 0, 1, 5], 1000), vector(&[0, 4, 2], 1009));

@@ -1,7 +1,9 @@
-//! Raw bindings to the parts of SPDK that DST uses, generated from the headers of the tree in `SPDK_DIR`.
+//! Raw bindings to the parts of SPDK that DST uses, generated from the headers of the tree in
+//! `SPDK_DIR`.
 //!
-//! Names, types and rules are SPDK's own; the safe side is the crate `spdk`. Functions called
-//! `dst_spdk_*` are this crate's shim for what C has only as macros, static inlines or variadics.
+//! Names, types and rules are SPDK's own; the crate `spdk` has the safe wrappers. Functions named
+//! `dst_spdk_*` are this crate's shim for what C has only as macros, static inlines or variadic
+//! functions.
 
 #![no_std]
 #![allow(

@@ -1,4 +1,4 @@
-//! The command as people use it.
+//! Tests of the command as users run it.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use dst_security::psk;
 
-/// A folder for one test, which goes with it.
+/// A folder for one test, which is removed with the test.
 struct Folder(PathBuf);
 
 impl Folder {
@@ -44,11 +44,14 @@ fn complaint(output: &Output) -> String {
 fn a_file_that_only_its_owner_may_read() {
     let folder = Folder::new("file");
     let path = folder.0.join("key");
-    // Whatever the user's mask lets others do.
+    // The user's umask must not matter.
     let shell = format!("umask 0; exec {} {}", env!("CARGO_BIN_EXE_dst-keygen"), path.display());
     let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
     assert!(output.status.success());
-    assert!(output.stdout.is_empty() && output.stderr.is_empty(), "nothing is told of the key");
+    assert!(
+        output.stdout.is_empty() && output.stderr.is_empty(),
+        "the command must print nothing about the key"
+    );
     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o7777, 0o600);
     assert_eq!(psk::parse(&fs::read(&path).unwrap()).map(|keys| keys.len()), Ok(1));
 }
@@ -59,20 +62,20 @@ fn what_is_there_stays() {
     let path = folder.0.join("key");
     fs::write(&path, "mine").unwrap();
     let text = complaint(&run(&[path.to_str().unwrap()]));
-    assert!(text.contains("is there already") && text.contains(path.to_str().unwrap()), "{text}");
+    assert!(text.contains("already exists") && text.contains(path.to_str().unwrap()), "{text}");
     assert_eq!(fs::read(&path).unwrap(), b"mine");
-    // A link that leads nowhere is somebody's choice of where the key goes.
+    // A dangling link must not choose where the key goes.
     let link = folder.0.join("link");
     symlink(folder.0.join("elsewhere"), &link).unwrap();
-    assert!(complaint(&run(&[link.to_str().unwrap()])).contains("is there already"));
+    assert!(complaint(&run(&[link.to_str().unwrap()])).contains("already exists"));
     assert!(!folder.0.join("elsewhere").exists());
 }
 
 #[test]
 fn errors_say_what_to_do() {
     let text = complaint(&run(&["/nowhere/key"]));
-    assert!(text.starts_with("dst-keygen: /nowhere/key can't be made: No such file"), "{text}");
-    assert!(text.contains("choose a folder"), "{text}");
+    assert!(text.starts_with("dst-keygen: /nowhere/key can't be created: No such file"), "{text}");
+    assert!(text.contains("choose an existing folder"), "{text}");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let child = command(&["--print"]).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
     let text = complaint(&child.wait_with_output().unwrap());

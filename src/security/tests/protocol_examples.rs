@@ -1,4 +1,5 @@
-//! The examples of a secured connection in `docs/protocol.md`, byte for byte, from both ends.
+//! Checks the examples of a secured connection in `docs/protocol.md`, byte for byte, from both
+//! ends.
 
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::record::RecordHeader;
@@ -9,7 +10,7 @@ use zeroize::Zeroizing;
 
 const SPECIFICATION: &str = include_str!("../../../docs/protocol.md");
 
-/// The bytes of the specification's example `name`.
+/// Returns the bytes of the specification's example `name`.
 fn example(name: &str) -> Vec<u8> {
     let (_, rest) = SPECIFICATION.split_once(&format!("\n```hex {name}\n")).expect(name);
     let (block, _) = rest.split_once("\n```\n").expect("the block ends");
@@ -35,7 +36,8 @@ fn frame(kind: Kind, data: &[u8]) -> Vec<u8> {
     [&header.encode(), data].concat()
 }
 
-/// Both ends of a connection with the examples' key and random numbers, and what they sent for that.
+/// Returns both ends of a connection with the examples' key and random numbers, and the messages
+/// that they sent.
 fn secured(cipher: Cipher) -> (Vec<u8>, Vec<u8>, Secured, Secured) {
     let key = || Psk::new(Zeroizing::new(counted(0)));
     let offer =

@@ -1,4 +1,4 @@
-//! The examples of `docs/protocol.md`, byte for byte, in both directions.
+//! Encodes and decodes the examples of `docs/protocol.md`, byte for byte.
 
 use dst_wire::{
     Cipher, Device, Digest, Event, HEADER_LEN, Header, Hello, Kind, Op, Refusal, RefusalReason, SessionRef,
@@ -7,7 +7,7 @@ use dst_wire::{
 
 const SPECIFICATION: &str = include_str!("../../../docs/protocol.md");
 
-/// The bytes of the specification's example `name`: header and what follows it.
+/// Returns the header and the data of the specification's example `name`.
 fn example(name: &str) -> (Header, Vec<u8>) {
     let (_, rest) = SPECIFICATION.split_once(&format!("\n```hex {name}\n")).expect(name);
     let (block, _) = rest.split_once("\n```\n").expect("the block ends");
@@ -22,7 +22,7 @@ fn example(name: &str) -> (Header, Vec<u8>) {
     (decoded, data.to_vec())
 }
 
-/// Checks that the example is one of attributes, and gives them.
+/// Returns the attributes of the example `name`, after checking its header.
 fn attributes(name: &str, kind: Kind, code: u8) -> Vec<u8> {
     let (header, data) = example(name);
     assert_eq!(header, Header { code, data_len: data.len() as u32, ..Header::new(kind) });
@@ -127,6 +127,6 @@ fn headers_alone() {
 
 #[test]
 fn every_example_is_checked() {
-    // Five more are of secured connections: src/security checks those.
+    // src/security checks five more examples, of secured connections.
     assert_eq!(SPECIFICATION.matches("\n```hex ").count(), 15);
 }

@@ -1,4 +1,4 @@
-//! Tests of the pool as its users see it.
+//! Tests of the pool through its public interface.
 
 mod measure;
 mod stress;
@@ -10,24 +10,25 @@ use std::time::{Duration, Instant};
 
 use crate::{Job, PORT_DEPTH, Pool, Port, RING, WORKERS_MAX, WorkersError};
 
-/// For tests that are not about CPUs: of those there may be fewer than workers here.
+/// A pin function for tests that are not about CPUs, which may have more workers than there are
+/// CPUs.
 fn anywhere(_: &JoinHandle<()>, _: u32) -> Result<(), String> {
     Ok(())
 }
 
-/// The machine of these tests has even CPUs only.
+/// A pin function for a machine that has only even CPUs.
 fn even(_: &JoinHandle<()>, cpu: u32) -> Result<(), String> {
     if cpu.is_multiple_of(2) { Ok(()) } else { Err("it is odd".to_owned()) }
 }
 
-/// What the jobs of a test share.
+/// The state that the jobs of a test share.
 #[derive(Default)]
 struct World {
-    /// Jobs that were made and not dropped.
+    /// The number of jobs created and not dropped.
     live: AtomicUsize,
     /// See [`Hold`].
     hold: AtomicBool,
-    /// Jobs that began.
+    /// The number of jobs that began.
     begun: AtomicUsize,
 }
 
@@ -62,7 +63,8 @@ impl Drop for Task {
     }
 }
 
-/// While it is there, jobs do not come to an end. Made after the pool: so that a test that fails lets the workers go.
+/// Keeps jobs from ending while it exists. A test creates it after the pool, so that a failing test
+/// releases the workers.
 struct Hold<'a>(&'a World);
 
 impl<'a> Hold<'a> {
@@ -86,14 +88,14 @@ fn wait_until(what: &str, mut reached: impl FnMut() -> bool) {
     }
 }
 
-/// Waits until there are no more than so many who know the pool: itself, its ports, its workers. What those did that
-/// are gone can be seen then.
+/// Waits until the pool has at most this many owners: itself, its ports and its workers. Everything
+/// that the others did is visible afterwards.
 fn wait_until_gone(pool: &Pool<impl Job>, left: usize) {
     wait_until("the workers to be gone", || Arc::strong_count(pool.shared()) == left);
     fence(Acquire);
 }
 
-/// Hands a job over, as soon as a worker is awake to take it.
+/// Hands a job over as soon as a worker is awake to take it.
 fn hand_over(port: &mut Port<Task>, world: &Arc<World>) {
     wait_until("a job to be taken", || port.submit(Task::new(world)).is_ok());
 }
@@ -129,7 +131,7 @@ fn a_job_is_done_on_a_worker_and_counted() {
     let mut port = pool.port();
     hand_over(&mut port, &world);
     assert_eq!(port.in_flight(), 1);
-    // Not polled before, so nobody but the worker runs it.
+    // The port was not polled before, so only the worker can run the job.
     wait_until("the job to be run", || world.begun.load(Relaxed) == 1);
     let job = get_back(&mut port);
     assert_eq!(job.runs, 1);
@@ -151,7 +153,7 @@ fn a_port_takes_no_more_than_it_can_give_back_and_the_ring_no_more_than_fits() {
     let (mut one, mut two) = (pool.port(), pool.port());
     hand_over(&mut one, &world);
     wait_until("the worker to have a job", || world.begun.load(Relaxed) == 1);
-    // One is with the worker, all others in the ring.
+    // One job is with the worker, all others are in the ring.
     while one.in_flight() < PORT_DEPTH {
         hand_over(&mut one, &world);
     }
@@ -204,7 +206,7 @@ fn what_cannot_be_leaves_all_as_it_was() {
     let mut port = pool.port();
     hand_over(&mut port, &world);
     assert_eq!(get_back(&mut port).runs, 1);
-    // One too many, but none twice as many: a CPU that is named twice is one CPU.
+    // One CPU too many fails. Naming each allowed CPU twice does not.
     pool.set_cpus(&[0; WORKERS_MAX + 1]).unwrap();
     assert_eq!(cpus(&pool), [0]);
 }
@@ -221,19 +223,20 @@ fn leaving_workers_leave_nothing_behind() {
     for _ in 1..10 {
         hand_over(&mut port, &world);
     }
-    // Nobody waits for it, or this would never end.
+    // If the call waited for the worker, it would never return.
     pool.set_cpus(&[]).unwrap();
     assert_eq!((pool.workers(), world.begun.load(Relaxed)), (0, 1));
     drop(hold);
     wait_until_gone(&pool, 1 + 1);
-    // All are finished, and not by this port.
+    // All jobs are finished, and this port ran none of them.
     assert_eq!((pool.shared().ring.len(), world.begun.load(Relaxed)), (0, 10));
     for _ in 0..10 {
         assert_eq!(port.poll().expect("a finished job").runs, 1);
     }
 }
 
-/// Puts a job into the ring when no worker is there, as a submission does that was overtaken by a departure.
+/// Puts a job into the ring while there is no worker, like a submission that the last worker's
+/// departure overtook.
 fn submit_too_late(port: &mut Port<Task>, pool: &Pool<Task>, world: &Arc<World>) {
     let shared = pool.shared();
     shared.awake.fetch_add(1, Relaxed);
@@ -250,7 +253,7 @@ fn who_polls_does_what_no_worker_will() {
     let (mut one, mut two) = (pool.port(), pool.port());
     submit_too_late(&mut one, &pool, &world);
     submit_too_late(&mut two, &pool, &world);
-    // The first in the ring is the other port's.
+    // The first job in the ring is the other port's.
     assert!(two.poll().is_none());
     assert_eq!(world.begun.load(Relaxed), 1);
     let (id, _) = two.poll().expect("its own job").ran_on.clone().unwrap();
@@ -281,7 +284,7 @@ fn a_worker_that_lost_its_cpu_keeps_out_of_the_way() {
     let pool = Pool::new(anywhere);
     pool.set_cpus(&[0]).unwrap();
     let mut port = pool.port();
-    // As it looks to the worker.
+    // The time as the worker sees it.
     let mut lose_cpu = |time: Duration| {
         let begun = world.begun.load(Relaxed);
         let hold = Hold::new(&world);
@@ -297,7 +300,7 @@ fn a_worker_that_lost_its_cpu_keeps_out_of_the_way() {
     let over = lose_cpu(Duration::from_millis(20));
     wait_until("the worker to be ready again", || pool.is_ready());
     assert!(over.elapsed() >= 16 * Duration::from_millis(20), "after {:?}", over.elapsed());
-    // That does not keep it from leaving.
+    // The rest does not keep the worker from leaving.
     let over = lose_cpu(Duration::from_millis(500));
     pool.set_cpus(&[]).unwrap();
     wait_until_gone(&pool, 1 + 1);

@@ -1,4 +1,4 @@
-//! From 24.09 on: the group of a socket has a descriptor that wakes an SPDK thread.
+//! SPDK 24.09 and newer: a socket group has a file descriptor that wakes an SPDK thread.
 
 use std::ffi::{c_int, c_void};
 use std::rc::Rc;
@@ -9,11 +9,11 @@ use crate::errno::{Errno, Result};
 use crate::poller::{PollerState, Waker};
 use crate::sock::{Group, Member, Sock, SockReady};
 
-/// Fields in the order in which they have to go.
+/// The fields are in the order in which they must be dropped.
 pub(crate) struct Watch {
     _interrupt: Registration,
     _member: Option<Member>,
-    /// What the interrupt's argument points to.
+    /// The state to which the interrupt's argument points.
     _state: Rc<PollerState>,
 }
 
@@ -25,7 +25,8 @@ impl Watch {
     }
 
     pub(super) fn sock(sock: &Sock, waker: &Waker) -> Result<Watch> {
-        /// The group is only there for its descriptor: nobody polls it.
+        /// The owner of a socket in a group that exists only for its file descriptor and is never
+        /// polled.
         struct Nobody;
         impl SockReady for Nobody {
             fn readable(self: Rc<Self>) {}
@@ -39,15 +40,15 @@ impl Watch {
 }
 
 extern "C" fn readable(state: *mut c_void) -> c_int {
-    // SAFETY: the `Watch`, which has the interrupt, has a count of the state.
+    // SAFETY: the `Watch` owns the interrupt and holds a reference to the state.
     unsafe { PollerState::borrowed(state) }.run()
 }
 
-/// Calls [`readable`] for as long as it is there.
+/// Calls [`readable`] for as long as it exists.
 #[cfg(spdk_sock_interruptfd)]
 struct Registration {
     raw: *mut sys::spdk_interrupt,
-    /// Whose descriptor it is.
+    /// The group to which the file descriptor belongs.
     _group: Group,
 }
 
@@ -75,7 +76,7 @@ impl Drop for Registration {
     }
 }
 
-/// As above; 24.09 to 25.09 register the group itself.
+/// The same for SPDK 24.09 to 25.09, where the group itself is registered.
 #[cfg(not(spdk_sock_interruptfd))]
 struct Registration(Group);
 

@@ -1,10 +1,10 @@
-//! Before 24.09: nothing wakes a thread when a socket is readable, so no poller rests.
+//! SPDK before 24.09: nothing wakes a thread when a socket is readable, so no poller rests.
 
 use crate::errno::{Errno, Result};
 use crate::poller::Waker;
 use crate::sock::{Group, Sock};
 
-/// Never made.
+/// Never created.
 pub(crate) enum Watch {}
 
 impl Watch {

@@ -1,4 +1,4 @@
-//! Groups of sockets: one call finds out which of many are readable.
+//! Socket groups: one call finds the readable sockets among many.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::c_void;
@@ -15,26 +15,26 @@ use super::{Sock, SockInner};
 use crate::errno::{Errno, Result};
 use crate::thread;
 
-/// Sockets that one SPDK thread polls together. Clones are the same group.
+/// Sockets that one SPDK thread polls together. Clones refer to the same group.
 #[derive(Clone)]
 pub struct Group(Rc<Inner>);
 
-/// A socket's place in a group, and a share in its owner. Dropping it ends both.
+/// A socket's membership in a group, with a reference to its owner. Dropping it ends both.
 ///
-/// An owner that stores its `Member` and is kept by nothing else is a cycle: drop the `Member` to end it.
-/// `Member` and [`Sock`] may be dropped in any order, during a poll too.
+/// An owner that stores its own `Member` is part of a reference cycle; drop the `Member` to break
+/// it. `Member` and [`Sock`] may be dropped in any order, even during a poll.
 pub struct Member(Rc<Place>);
 
 struct Inner {
     raw: *mut sys::spdk_sock_group,
     thread: *mut sys::spdk_thread,
     polling: Cell<bool>,
-    /// Sockets in it.
+    /// The number of sockets in the group.
     sockets: Cell<usize>,
-    /// The place whose owner is being called, null when none is.
+    /// The membership whose owner is being called, or null.
     current: Cell<*const Place>,
-    /// Places to give up when the poll is over: SPDK has a list of ready sockets in hand, and must not find
-    /// one gone.
+    /// Memberships that end after the poll: during it, SPDK walks a list of ready sockets, of which
+    /// none may disappear.
     leaving: Cell<Option<Rc<Place>>>,
 }
 
@@ -47,7 +47,7 @@ struct Place {
 }
 
 impl Group {
-    /// A group for the current SPDK thread.
+    /// Creates a group for the current SPDK thread.
     pub fn create() -> Result<Group> {
         let thread = thread::current_ptr();
         if thread.is_null() {
@@ -73,13 +73,14 @@ impl Group {
         self.0.raw
     }
 
-    /// Sockets in it.
+    /// Returns the number of sockets in the group.
     pub(crate) fn len(&self) -> usize {
         self.0.sockets.get()
     }
 
-    /// Puts `sock` into the group: from now on [`Group::poll`] calls `owner` when it is readable. `EBUSY`: it
-    /// is in a group, or was dropped from one in the poll that is going on.
+    /// Adds `sock` to the group. From now on, [`Group::poll`] calls `owner` when the socket is
+    /// readable. `EBUSY`: the socket is in a group, or was removed from one during the current
+    /// poll.
     pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>) -> Result<Member> {
         let inner = &sock.inner;
         inner
@@ -94,8 +95,8 @@ impl Group {
         });
         let arg = Rc::as_ptr(&place).cast_mut().cast::<c_void>();
         crate::errno::clear_last();
-        // SAFETY: group and socket are open, and on this thread; `arg` stays valid until the socket is
-        // removed, since until then the `Member` or the list `leaving` holds a count.
+        // SAFETY: group and socket are open and on this thread; `arg` stays valid until the socket
+        // is removed, since until then the `Member` or the list `leaving` holds a reference.
         let rc = unsafe { sys::spdk_sock_group_add_sock(self.0.raw, inner.raw.as_ptr(), Some(ready), arg) };
         if rc != 0 {
             inner.pinned.store(ptr::null_mut(), Ordering::Relaxed);
@@ -105,14 +106,14 @@ impl Group {
         Ok(Member(place))
     }
 
-    /// Calls the owners of readable sockets, at most `max_events` (SPDK's own limit is 32) of them. The
-    /// number called. `EBUSY` when called from an owner. HOT.
+    /// Calls the owners of at most `max_events` readable sockets (SPDK's own limit is 32), and
+    /// returns how many were called. `EBUSY`: it was called from an owner. HOT.
     pub fn poll(&self, max_events: usize) -> Result<usize> {
         let group = &*self.0;
         if group.polling.replace(true) {
             return Err(Errno::EBUSY);
         }
-        // SAFETY: an open group on its thread; `ready` reaches only places that are in it.
+        // SAFETY: an open group on its thread; `ready` is called only for members of the group.
         let rc = unsafe { poll_raw(group.raw, max_events) };
         group.polling.set(false);
         while let Some(place) = group.leaving.take() {
@@ -125,21 +126,21 @@ impl Group {
 
 #[cfg(spdk_sock_group_poll_count)]
 unsafe fn poll_raw(group: *mut sys::spdk_sock_group, max_events: usize) -> i32 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees this.
     unsafe { sys::spdk_sock_group_poll_count(group, max_events.clamp(1, 32) as i32) }
 }
 
 #[cfg(not(spdk_sock_group_poll_count))]
 unsafe fn poll_raw(group: *mut sys::spdk_sock_group, _max_events: usize) -> i32 {
-    // SAFETY: the caller's.
+    // SAFETY: the caller guarantees this.
     unsafe { sys::spdk_sock_group_poll(group) }
 }
 
 impl Place {
     /// Takes the socket out of the group.
     fn leave(&self) {
-        // SPDK up to 21.01 notes each removal in an array of 32 that only a poll empties: a 33rd without a
-        // poll would be written past its end. This poll calls nobody, see `ready`.
+        // SPDK up to 21.01 records each removal in an array of 32 entries that only a poll empties,
+        // and would write a 33rd past its end. This poll calls no owner, see `ready`.
         #[cfg(spdk_sock_removal_list)]
         if !self.group.polling.get() {
             // SAFETY: an open group on its thread.
@@ -164,7 +165,7 @@ impl Drop for Member {
         } else {
             place.leave();
         }
-        // Last: it may be what owns this very `Member`'s neighbours.
+        // The owner is dropped last, since it may own other members of the group.
         drop(owner);
     }
 }
@@ -172,15 +173,15 @@ impl Drop for Member {
 impl Drop for Inner {
     fn drop(&mut self) {
         let mut raw = self.raw;
-        // SAFETY: open, and empty: every socket's place holds a count of this.
+        // SAFETY: the group is open and empty, since every member holds a reference to it.
         unsafe { sys::spdk_sock_group_close(&mut raw) };
     }
 }
 
 extern "C" fn ready(arg: *mut c_void, _: *mut sys::spdk_sock_group, _: *mut sys::spdk_sock) {
     let place = arg.cast::<Place>().cast_const();
-    // SAFETY: the socket is in the group, so its place exists (see `add`); the count taken here keeps it
-    // during the call, in which the `Member` may go.
+    // SAFETY: the socket is in the group, so `place` is valid (see `add`). The reference taken here
+    // keeps it during the call, in which the `Member` may be dropped.
     let place = unsafe {
         Rc::increment_strong_count(place);
         Rc::from_raw(place)

@@ -1,7 +1,8 @@
-//! Many sockets, in groups that SPDK polls at small cost.
+//! Any number of sockets, in groups that SPDK polls at low cost.
 //!
-//! Each poll of a group makes SPDK walk over all its sockets, and tells of 32 at most (`MAX_EVENTS_PER_POLL` in its
-//! `posix` module). With 2,000 busy sockets in one group the walks took a third of a core.
+//! Each poll of a group makes SPDK walk over all its sockets and report at most 32
+//! (`MAX_EVENTS_PER_POLL` in its `posix` module). With 2,000 busy sockets in one group, the walks
+//! took a third of a core.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -14,19 +15,22 @@ use crate::interrupt::Watch;
 use crate::interrupt_mode;
 use crate::poller::Waker;
 
-/// Sockets of a group: as many as one poll can tell of.
+/// The maximum number of sockets in a group: as many as one poll can report.
 const SOCKETS: usize = 32;
 
-/// A group in which so many looks found nothing is quiet: of such, each poll looks at one.
+/// A group is quiet after this many polls without an event. Each poll visits only one of the quiet
+/// groups.
 const QUIET_AFTER: u32 = 256;
 
-/// Of quiet groups of which little is to come anyway, every so many polls look at one: a look is a system call.
+/// Only one in this many polls visits a quiet group of [`Traffic::Little`], since a visit costs a
+/// system call.
 const LITTLE_EVERY: u32 = 32;
 
-/// Sockets that one SPDK thread polls, any number.
+/// Any number of sockets that one SPDK thread polls.
 pub struct Groups {
     parts: RefCell<Vec<Part>>,
-    /// Where the next look at those that are not quiet begins, and at those that are, of much and of little traffic.
+    /// The positions at which the next visits begin: of busy groups, of quiet ones of much traffic,
+    /// and of quiet ones of little traffic.
     next: Cell<usize>,
     next_quiet: Cell<usize>,
     next_little: Cell<usize>,
@@ -36,7 +40,7 @@ pub struct Groups {
 struct Part {
     group: Group,
     traffic: Traffic,
-    /// Looks that found nothing, one after the other.
+    /// The number of consecutive visits without an event.
     empty_looks: Cell<u32>,
 }
 
@@ -57,10 +61,11 @@ impl Part {
 }
 
 impl Groups {
-    /// None yet, for the current SPDK thread.
+    /// Creates an empty set of groups for the current SPDK thread.
     pub fn create() -> Result<Groups> {
         Ok(Groups {
-            // In interrupt mode this one has all of them: what wakes its thread is to be looked at, then and there.
+            // In interrupt mode, this group has all sockets, since whatever wakes the thread must
+            // be polled at once.
             parts: RefCell::new(vec![Part::new(Traffic::Much)?]),
             next: Cell::new(0),
             next_quiet: Cell::new(0),
@@ -69,10 +74,12 @@ impl Groups {
         })
     }
 
-    /// Puts `sock` into one of the groups, as [`Group::add`]. `EBUSY` also when called from an owner.
+    /// Adds `sock` to one of the groups, as [`Group::add`] does. `EBUSY` also means that it was
+    /// called from an owner.
     pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>, traffic: Traffic) -> Result<Member> {
         let mut parts = self.parts.try_borrow_mut().map_err(|_| Errno::EBUSY)?;
-        // What wakes a sleeping thread is one group's descriptor, and a thread that sleeps walks seldom.
+        // One group's file descriptor wakes a sleeping thread, and a thread that sleeps polls
+        // seldom.
         let takes =
             |part: &Part| interrupt_mode::enabled() || part.traffic == traffic && part.group.len() < SOCKETS;
         let part = match parts.iter().position(takes) {
@@ -86,8 +93,9 @@ impl Groups {
         part.group.add(sock, owner)
     }
 
-    /// Calls the owners of readable sockets, some more than `max_events` at most. The number called. A socket of
-    /// which nothing came for long waits for some more polls than others. HOT.
+    /// Calls the owners of readable sockets, slightly more than `max_events` at most, and returns
+    /// how many were called. A socket that was quiet for long may wait for a few more polls than
+    /// others. HOT.
     pub fn poll(&self, max_events: usize) -> Result<usize> {
         let parts = self.parts.borrow();
         let mut events = 0;
@@ -99,7 +107,7 @@ impl Groups {
             let which = |part: &Part| part.traffic == traffic && part.is_quiet();
             if is_due && let Some(index) = following(&parts, next, which) {
                 events += parts[index].look(max_events)?;
-                // Not the last one: it is what may be watched.
+                // The last group stays, since it may be watched.
                 if parts[index].group.len() == 0 && parts.len() > 1 {
                     empty = Some(index);
                 }
@@ -114,7 +122,8 @@ impl Groups {
         }
         drop(parts);
         if let Some(index) = empty {
-            // Its descriptor goes with it. Nothing was put into it since: whoever adds is told `EBUSY` meanwhile.
+            // Removing the group closes its file descriptor. It is still empty, since `add`
+            // returned `EBUSY` in the meantime.
             self.parts.borrow_mut().swap_remove(index);
         }
         Ok(events)
@@ -126,7 +135,7 @@ impl Groups {
     }
 }
 
-/// The first from `next` on of which `which` is true; `next` is behind it then.
+/// Returns the first part from `next` on for which `which` is true, and moves `next` past it.
 fn following(parts: &[Part], next: &Cell<usize>, which: impl Fn(&Part) -> bool) -> Option<usize> {
     let from = next.get();
     let index = (0..parts.len()).map(|i| (from + i) % parts.len()).find(|&i| which(&parts[i]))?;

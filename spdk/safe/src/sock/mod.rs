@@ -1,4 +1,4 @@
-//! Sockets: connections and listeners. Groups are in [`group`], making a connection in
+//! Sockets: connections and listeners. Groups are in [`group`], connecting is in
 //! [`connect`](mod@connect).
 
 pub mod connect;
@@ -24,23 +24,24 @@ use crate::errno::{Errno, Result};
 use crate::iov::{Iov, IovMut};
 use crate::thread;
 
-/// A connection. Closed when dropped, and when the [`Member`] that put it into a group is gone too.
+/// A connection. It is closed when it and its [`Member`] in a group, if any, are dropped.
 ///
-/// It may move to another thread while it is in no group. While it is in one, use on another thread aborts.
+/// It may move to another thread while it is in no group. Using it on another thread while it is in
+/// one aborts the process.
 pub struct Sock {
     inner: Arc<SockInner>,
-    /// Not `Sync`: one thread at a time.
+    /// Makes it not `Sync`: one thread at a time may use it.
     _not_sync: PhantomData<Cell<()>>,
 }
 
 pub(crate) struct SockInner {
     raw: NonNull<sys::spdk_sock>,
-    /// The SPDK thread of the group that it is in; null when in none.
+    /// The SPDK thread of the socket's group; null if it is in none.
     pinned: AtomicPtr<sys::spdk_thread>,
 }
 
-// SAFETY: SPDK's sockets know no threads, only groups do. Outside a group the one `Sock`, which is not
-// `Sync`, has all access; inside one `pinned` keeps it, and the group, on one SPDK thread.
+// SAFETY: SPDK's sockets know no threads, only groups do. Outside a group the one `Sock`, which is
+// not `Sync`, has all access; inside one `pinned` keeps it, and the group, on one SPDK thread.
 unsafe impl Send for SockInner {}
 // SAFETY: as above.
 unsafe impl Sync for SockInner {}
@@ -54,7 +55,7 @@ impl Drop for SockInner {
 }
 
 impl Sock {
-    /// Takes over what SPDK returned; `None` for null.
+    /// Takes over a socket that SPDK returned. Returns `None` for null.
     fn from_raw(raw: *mut sys::spdk_sock) -> Option<Sock> {
         let raw = NonNull::new(raw)?;
         let inner = SockInner { raw, pinned: AtomicPtr::new(ptr::null_mut()) };
@@ -63,8 +64,9 @@ impl Sock {
 
     #[inline]
     fn raw(&self) -> *mut sys::spdk_sock {
-        // Relaxed: a thread that pinned it sees its own store, and another that reads the old value would
-        // have had to be given this `Sock` (a synchronisation) before the store.
+        // Relaxed suffices: the thread that pinned the socket sees its own store. Another thread
+        // could read the old value only if it had been given this `Sock`, which synchronises,
+        // before the store.
         let pinned = self.inner.pinned.load(Ordering::Relaxed);
         assert!(
             pinned.is_null() || pinned == thread::current_ptr(),
@@ -73,8 +75,8 @@ impl Sock {
         self.inner.raw.as_ptr()
     }
 
-    /// Receives into `buf`. `None`: nothing there. `Some(0)`: the peer has closed, for a `buf` that is not
-    /// empty. HOT.
+    /// Receives into `buf` and returns the number of bytes. `None`: nothing is there. `Some(0)`:
+    /// the peer has closed. HOT.
     #[inline]
     pub fn recv(&self, buf: &mut [u8]) -> Result<Option<usize>> {
         if buf.is_empty() {
@@ -85,43 +87,45 @@ impl Sock {
         transferred(rc)
     }
 
-    /// Receives into `iovs`, otherwise as [`Sock::recv`]. HOT.
+    /// Receives into `iovs`, otherwise like [`Sock::recv`]. HOT.
     #[inline]
     pub fn readv(&self, iovs: &mut IovMut<'_>) -> Result<Option<usize>> {
         if iovs.is_empty() {
             return Ok(None);
         }
         let (entries, count) = iovs.as_raw();
-        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows mutably.
+        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows
+        // mutably.
         let rc = unsafe { sys::spdk_sock_readv(self.raw(), entries, count) };
         transferred(rc)
     }
 
-    /// Sends from `iovs`: the bytes taken, maybe not all. `None`: no room for any now. HOT.
+    /// Sends from `iovs` and returns how many bytes were taken, possibly not all. `None`: there is
+    /// no room for any now. HOT.
     #[inline]
     pub fn writev(&self, iovs: &Iov<'_>) -> Result<Option<usize>> {
         if iovs.is_empty() {
             return Ok(Some(0));
         }
         let (entries, count) = iovs.as_raw();
-        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows, which are
-        // only read.
+        // SAFETY: an open socket on its thread; the list holds `count` buffers that it borrows,
+        // which are only read.
         let rc = unsafe { sys::spdk_sock_writev(self.raw(), entries, count) };
         transferred(rc)
     }
 
-    /// The peer's address.
+    /// Returns the peer's address.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         addresses(self.raw()).1
     }
 
-    /// Our own address.
+    /// Returns the local address.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         addresses(self.raw()).0
     }
 }
 
-/// Bytes of a socket call; `None` when it would block or was interrupted.
+/// Returns the number of bytes of a socket call, or `None` if it would block or was interrupted.
 #[inline]
 fn transferred(rc: isize) -> Result<Option<usize>> {
     if let Ok(bytes) = usize::try_from(rc) {
@@ -133,11 +137,12 @@ fn transferred(rc: isize) -> Result<Option<usize>> {
     }
 }
 
-/// Local and peer address.
+/// Returns the local address and the peer's.
 fn addresses(sock: *mut sys::spdk_sock) -> (Result<SocketAddr>, Result<SocketAddr>) {
     let (mut local, mut peer) = ([0 as c_char; 64], [0 as c_char; 64]);
     let (mut local_port, mut peer_port) = (0, 0);
-    // SAFETY: an open socket; the buffers are as long as said, more than an IPv6 address takes.
+    // SAFETY: an open socket; the buffers have the lengths given, which exceed that of an IPv6
+    // address.
     unsafe {
         sys::spdk_sock_getaddr(
             sock,
@@ -149,7 +154,8 @@ fn addresses(sock: *mut sys::spdk_sock) -> (Result<SocketAddr>, Result<SocketAdd
             &mut peer_port,
         )
     };
-    // What it found out before it failed is there: a listener has no peer, a dead connection neither.
+    // The call may fail after it has filled in a part: neither a listener nor a dead connection has
+    // a peer.
     (address(&local, local_port), address(&peer, peer_port))
 }
 
@@ -160,7 +166,7 @@ fn address(text: &[c_char; 64], port: u16) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip, port))
 }
 
-/// Where to connect or listen, checked, in C's form.
+/// A checked address to connect to or listen at, in C's form.
 struct Endpoint {
     ip: IpAddr,
     c_ip: CString,
@@ -169,7 +175,8 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    /// `addr` is an IP address, IPv6 also in brackets; SPDK's sockets resolve no names.
+    /// Checks an address. `addr` is an IP address, with IPv6 optionally in brackets; SPDK's sockets
+    /// resolve no names.
     fn new(addr: &str, port: u16, sock_impl: Option<&str>) -> Result<Endpoint> {
         let plain = addr.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(addr);
         let ip: IpAddr = plain.parse().map_err(|_| Errno::EINVAL)?;
@@ -178,9 +185,9 @@ impl Endpoint {
         Ok(Endpoint { ip, c_ip, port, sock_impl })
     }
 
-    /// For C, which takes null for SPDK's default.
+    /// Returns the name of the implementation for C, where null means SPDK's default.
     fn impl_ptr(&self) -> *mut c_char {
-        // Older versions forgot the `const`; none writes there.
+        // Older versions lack the `const`, but none writes to the string.
         self.sock_impl.as_ref().map_or(ptr::null_mut(), |name| name.as_ptr().cast_mut())
     }
 }
@@ -193,8 +200,8 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at an IP address; port 0 lets the kernel choose. `sock_impl` names an SPDK socket
-    /// implementation, `None` is SPDK's choice. `EINVAL`: not an address.
+    /// Listens at an IP address. Port 0 lets the kernel choose a port. `sock_impl` names an SPDK
+    /// socket implementation; `None` leaves the choice to SPDK. `EINVAL`: `addr` is not an address.
     pub fn listen(addr: &str, port: u16, sock_impl: Option<&str>) -> Result<Listener> {
         let end = Endpoint::new(addr, port, sock_impl)?;
         crate::errno::clear_last();
@@ -205,7 +212,7 @@ impl Listener {
         Ok(Listener { sock, at, _not_send: PhantomData })
     }
 
-    /// The next connection that waits, if any.
+    /// Accepts the next waiting connection, if any.
     pub fn accept(&self) -> Option<Sock> {
         // SAFETY: an open listening socket.
         Sock::from_raw(unsafe { sys::spdk_sock_accept(self.sock.raw()) })
@@ -215,13 +222,13 @@ impl Listener {
         &self.sock
     }
 
-    /// Where it listens, with the real port.
+    /// Returns the address at which it listens, with the real port.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         Ok(self.at)
     }
 }
 
-/// Whether SPDK has a socket implementation of that name.
+/// Returns whether SPDK has a socket implementation of this name.
 pub fn impl_exists(name: &str) -> bool {
     let Ok(name) = CString::new(name) else {
         return false;
@@ -231,6 +238,6 @@ pub fn impl_exists(name: &str) -> bool {
     let mut len = size_of::<sys::spdk_sock_impl_opts>();
     // SAFETY: `opts` is writable for `len` bytes.
     let rc = unsafe { sys::spdk_sock_impl_get_opts(name.as_ptr(), &mut opts, &mut len) };
-    // An implementation without options says ENOTSUP.
+    // An implementation without options returns ENOTSUP.
     rc == 0 || failure::failure(rc as isize) == Errno::ENOTSUP
 }

@@ -1,6 +1,6 @@
-//! What handing over costs. Prints, and fails for nothing:
-//! `cargo test --release -p dst-workers -- --ignored --nocapture --test-threads 1`, on two cores that have
-//! nothing else to do.
+//! Measures the cost of handing jobs over. It prints figures and never fails: `cargo test --release
+//! -p dst-workers -- --ignored --nocapture --test-threads 1`, on two cores that have nothing else
+//! to do.
 
 use std::hint::spin_loop;
 use std::time::{Duration, Instant};
@@ -9,7 +9,7 @@ use std::{fs, thread};
 use super::anywhere;
 use crate::{Job, Pool, Port};
 
-/// Takes as long as it says, and notes when it began.
+/// A job that takes a given time, and records when it began.
 struct Work {
     takes: Duration,
     began: Option<Instant>,
@@ -29,7 +29,7 @@ fn work(takes: Duration) -> Box<Work> {
     Box::new(Work { takes, began: None })
 }
 
-/// A pool of `workers`, all awake.
+/// Returns a pool of `workers`, all awake.
 fn awake_pool(workers: u32) -> (Pool<Work>, Port<Work>) {
     let pool = Pool::new(anywhere);
     let cpus: Vec<u32> = (0..workers).collect();
@@ -38,7 +38,8 @@ fn awake_pool(workers: u32) -> (Pool<Work>, Port<Work>) {
     (pool, port)
 }
 
-/// Runs it by the pool or, when that gives it back, here. Returns whether it was handed over, and the job.
+/// Runs a job by the pool, or here if the pool refuses it. Returns whether it was handed over, and
+/// the job.
 fn run(port: &mut Port<Work>, job: Box<Work>) -> (bool, Box<Work>) {
     match port.submit(job) {
         Err(mut job) => {
@@ -59,7 +60,7 @@ fn show(what: &str, mut times: Vec<Duration>) {
     println!("{what}: p10 {:?}, p50 {:?}, p99 {:?} of {}", at(10), at(50), at(99), times.len());
 }
 
-/// CPU time of all threads of this process, in ticks of 10 ms.
+/// Returns the CPU time of all threads of this process, in ticks of 10 ms.
 fn cpu_time() -> Duration {
     let stat = fs::read_to_string("/proc/self/stat").unwrap();
     let after_name = stat.rsplit(')').next().unwrap();
@@ -101,7 +102,7 @@ fn there_and_back() {
     }
 }
 
-/// The worker has the ring's lines in its cache meanwhile, as it does where this is used.
+/// The worker has the ring's cache lines meanwhile, as it does in real use.
 #[test]
 #[ignore = "a measurement"]
 fn what_it_takes_of_the_io_thread() {
@@ -183,7 +184,7 @@ fn how_long_a_worker_takes_to_wake_up() {
     let (_pool, mut port) = awake_pool(1);
     let mut times = Vec::new();
     for _ in 0..300 {
-        // Long enough for the longest naps.
+        // This is long enough for the longest naps.
         thread::sleep(Duration::from_millis(5));
         let begun = Instant::now();
         while !run(&mut port, work(Duration::ZERO)).0 {

@@ -1,4 +1,4 @@
-//! Every job comes back once, whatever the workers and the ports do meanwhile.
+//! Checks that every job comes back once, whatever the workers and the ports do meanwhile.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed};
 use std::sync::{Arc, Barrier};
@@ -8,13 +8,13 @@ use std::time::{Duration, Instant};
 use super::{anywhere, wait_until_gone};
 use crate::{Job, Pool, Port};
 
-/// Jobs in all, of as many threads.
+/// The total number of jobs, and of the threads that submit them.
 const JOBS: usize = if cfg!(miri) { 400 } else { 1_000_000 };
 const SUBMITTERS: usize = 3;
-/// How long all may stand still. A run of a test takes seconds, on a machine that has nothing else to do.
+/// The longest time without progress. A test takes seconds on an idle machine.
 const STUCK: Duration = Duration::from_secs(120);
 
-/// One that can be told from all others, and that changes memory which is not the port's.
+/// A job with a unique number, which changes memory that is not the port's.
 struct Numbered {
     number: usize,
     runs: u32,
@@ -34,7 +34,7 @@ impl Job for Numbered {
     fn run(&mut self) {
         self.runs += 1;
         self.by_worker = thread::current().name().is_some_and(|name| name.starts_with("dst_crypto_"));
-        // Of different lengths, up to some 300 ns.
+        // Jobs take different times, up to some 300 ns.
         for _ in 0..self.number % 8 {
             std::hint::spin_loop();
         }
@@ -48,7 +48,7 @@ impl Drop for Numbered {
     }
 }
 
-/// xorshift64*, so that a run needs no crate for it.
+/// xorshift64*, so that the test needs no crate for random numbers.
 struct Random(u64);
 
 impl Random {
@@ -60,8 +60,8 @@ impl Random {
     }
 }
 
-/// What a submitter keeps: which of its jobs came back, how many were handed over, and how many of those were
-/// not done by a worker after all.
+/// A submitter's record: which of its jobs came back, how many were handed over, and how many of
+/// those a port ran after all.
 struct Books {
     first: usize,
     back: Vec<bool>,
@@ -75,13 +75,13 @@ impl Books {
         assert_eq!(job.runs, 1, "job {}", job.number);
         assert_eq!(job.data, std::array::from_fn(|i| job.number + i));
         let back = &mut self.back[job.number - self.first];
-        assert!(!*back, "job {} is there twice", job.number);
+        assert!(!*back, "job {} came back twice", job.number);
         *back = true;
         self.came_back += 1;
     }
 }
 
-/// Submits `numbers`, up to `depth` at once, and returns when all are back.
+/// Submits the jobs `numbers`, up to `depth` at once, and returns when all have come back.
 fn submit_all(
     port: &mut Port<Numbered>,
     numbers: std::ops::Range<usize>,
@@ -124,7 +124,7 @@ fn submit_all(
     books
 }
 
-/// Runs submitters while somebody changes the workers, to one of `choices` each time.
+/// Runs submitters while another thread changes the workers, to one of `choices` each time.
 fn run(name: &str, choices: &[&[u32]], depth: usize, seed: u64) {
     let pool = Pool::new(anywhere);
     let live = Arc::new(AtomicUsize::new(0));
@@ -173,7 +173,7 @@ fn run(name: &str, choices: &[&[u32]], depth: usize, seed: u64) {
     let what =
         format!("{handed_over} handed over, {late} of them too late, {changes} changes of the workers");
     println!("{name}: {JOBS} jobs, {what}");
-    // Else the test is of nothing.
+    // Otherwise the test would test nothing.
     assert!(cfg!(miri) || (handed_over > 1000 && late > 0 && changes > 10), "{what}");
 }
 
@@ -228,7 +228,7 @@ fn ports_that_go_take_their_jobs_with_them() {
         changer.join().unwrap();
         ends.into_iter().for_each(|end| end.unwrap());
     });
-    // Nobody polls any more, and there are no workers: what was late is gone all the same.
+    // No port polls and there are no workers, but the late jobs are gone all the same.
     pool.set_cpus(&[]).unwrap();
     wait_until_gone(&pool, 1);
     assert_eq!((pool.shared().ring.len(), live.load(Relaxed)), (0, 0));

@@ -1,7 +1,7 @@
-//! What an attempt to connect ends with.
+//! The callback of an attempt to connect.
 
 use crate::errno::Result;
 use crate::sock::Sock;
 
-/// Called once, on the SPDK thread that asked, with what came of the attempt.
+/// Called once with the result, on the SPDK thread that started the attempt.
 pub(super) type Done = Box<dyn FnOnce(Result<Sock>)>;

@@ -1,5 +1,6 @@
-//! Connecting by helper threads, a bounded number of them, which the first attempts start and which then stay:
-//! `spdk_sock_connect` blocks until the peer answers or the kernel gives up, two minutes later.
+//! Connecting with helper threads, because `spdk_sock_connect` blocks until the peer answers or the
+//! kernel gives up after two minutes. The first attempts start the helpers, whose number is bounded
+//! and which then stay.
 
 use std::collections::VecDeque;
 use std::marker::PhantomData;
@@ -13,13 +14,13 @@ use crate::errno::{Errno, Result};
 use crate::sock::{Endpoint, Sock};
 use crate::thread::{Local, Thread};
 
-/// Attempts at once. More wait, the first come the first served.
+/// The maximum number of simultaneous attempts. More attempts wait in order.
 const HELPERS_MAX: usize = 32;
 
 /// How long a helper waits before it tries again to report to a thread whose message queue is full.
 const REPORT_RETRY: Duration = Duration::from_millis(10);
 
-/// An attempt under way. Dropping it gives it up; a socket that comes late is closed.
+/// An attempt under way. Dropping it cancels the attempt; a socket that comes late is closed.
 pub(super) struct HelpedAttempt {
     attempt: Arc<Request>,
     _not_send: PhantomData<*mut ()>,
@@ -32,14 +33,14 @@ struct Request {
 }
 
 struct RequestState {
-    /// Gone once it was called or the attempt given up.
+    /// The callback; `None` once it was called or the attempt was cancelled.
     done: Option<Local<Done>>,
     result: Option<Result<Sock>>,
-    /// The helper that is inside `spdk_sock_connect` for it.
+    /// The helper that is inside `spdk_sock_connect` for this attempt.
     helper: Option<libc::pthread_t>,
 }
 
-/// As [`connect`](super::connect), from a thread of its own.
+/// Does the same as [`connect`](super::connect), on a helper thread.
 pub(super) fn start(to: Endpoint, done: Done) -> Result<HelpedAttempt> {
     let home = Thread::current().ok_or(Errno::ESRCH)?;
     let state = RequestState { done: Some(Local::new(done)), result: None, helper: None };
@@ -55,25 +56,25 @@ impl Drop for HelpedAttempt {
         let result = state.result.take();
         state.interrupt();
         drop(state);
-        // Outside the lock: what they own may connect anew.
+        // These are dropped outside the lock, since what they own may start another attempt.
         drop(done);
         drop(result);
     }
 }
 
 impl RequestState {
-    /// Gets the helper out of `connect(2)`, if it is in there.
+    /// Interrupts the helper's `connect(2)`, if it is inside that call.
     fn interrupt(&self) {
         if let Some(helper) = self.helper {
-            // SAFETY: helpers never end, so the id is good. The helper cannot have gone on to another
-            // attempt: for that it needs the lock that the caller holds.
+            // SAFETY: helpers never end, so the id is valid. The helper cannot have moved on to
+            // another attempt, since it would need the lock that the caller holds.
             unsafe { libc::pthread_kill(helper, INTERRUPT) };
         }
     }
 }
 
 impl Request {
-    /// On a helper.
+    /// Runs the attempt, on a helper.
     fn run(self: &Arc<Self>) {
         {
             let mut state = lock(&self.state);
@@ -89,8 +90,8 @@ impl Request {
         if state.done.is_some() {
             state.result = Some(result);
         }
-        // While the lock is held and `done` is there the `HelpedAttempt` has not been dropped, so its thread
-        // lives.
+        // While the lock is held and `done` is present, the `HelpedAttempt` has not been dropped,
+        // so its thread lives.
         while state.done.is_some() {
             let attempt = Arc::clone(self);
             match self.home.send(move || attempt.deliver()) {
@@ -111,13 +112,13 @@ impl Request {
     fn connect_blocking(&self) -> Result<Sock> {
         crate::errno::clear_last();
         let (ip, port) = (self.to.c_ip.as_ptr(), self.to.port.into());
-        // SAFETY: two strings (or null for the second), valid during the call. It uses nothing of the SPDK
-        // thread.
+        // SAFETY: two strings (or null for the second), valid during the call, which uses nothing
+        // of an SPDK thread.
         let raw = unsafe { sys::spdk_sock_connect(ip, port, self.to.impl_ptr()) };
         Sock::from_raw(raw).ok_or_else(|| crate::errno::last_or(Errno::EIO))
     }
 
-    /// On the thread that asked.
+    /// Calls `done` with the result, on the thread that started the attempt.
     fn deliver(&self) {
         let mut state = lock(&self.state);
         let (done, result) = (state.done.take(), state.result.take());
@@ -148,15 +149,15 @@ struct PoolState {
 impl Helpers {
     fn start(&'static self, attempt: &Arc<Request>) -> Result<()> {
         let mut state = lock(&self.state);
-        // The signal for an attempt given up may have come just before its helper entered connect(2): once
-        // more.
+        // The signal for a cancelled attempt may have come just before its helper entered
+        // connect(2), so it is sent again.
         for running in &state.running {
             let running = lock(&running.state);
             if running.done.is_none() {
                 running.interrupt();
             }
         }
-        // Those given up while they waited must not pile up behind 32 that hang.
+        // Cancelled attempts must not pile up in the queue behind 32 that hang.
         state.queue.retain(|queued| lock(&queued.state).done.is_some());
         if state.idle <= state.queue.len() && state.helpers < HELPERS_MAX {
             let spawned =
@@ -172,10 +173,11 @@ impl Helpers {
         Ok(())
     }
 
-    /// A helper's life.
+    /// The loop of a helper.
     fn help(&self) {
         catch_interrupt();
-        // Born on a reactor's core, it would take that core's time. SAFETY: touches the calling thread only.
+        // A helper started on a reactor's core would take that core's time.
+        // SAFETY: affects only the calling thread.
         unsafe { sys::spdk_unaffinitize_thread() };
         let mut state = lock(&self.state);
         loop {
@@ -194,25 +196,25 @@ impl Helpers {
     }
 }
 
-/// The signal that gets a helper out of `connect(2)`. Its default is to be ignored, so one that goes astray
+/// The signal that interrupts a helper's `connect(2)`. It is ignored by default, so a stray signal
 /// does no harm.
 const INTERRUPT: libc::c_int = libc::SIGURG;
 
-/// Lets [`INTERRUPT`] end system calls of the calling thread. Somebody else's handler is left as it is.
+/// Lets [`INTERRUPT`] interrupt system calls of the calling thread. An existing handler is kept.
 fn catch_interrupt() {
     extern "C" fn nothing(_: libc::c_int) {}
     static HANDLER: Once = Once::new();
 
     HANDLER.call_once(|| {
-        // SAFETY: both structures are plain data for which all zero is valid; the handler does nothing at
-        // all.
+        // SAFETY: both structures are plain data for which all zero is valid; the handler does
+        // nothing at all.
         unsafe {
             let mut old: libc::sigaction = std::mem::zeroed();
             libc::sigaction(INTERRUPT, std::ptr::null(), &mut old);
             if matches!(old.sa_sigaction, libc::SIG_DFL | libc::SIG_IGN) {
                 let mut new: libc::sigaction = std::mem::zeroed();
                 new.sa_sigaction = nothing as extern "C" fn(libc::c_int) as libc::sighandler_t;
-                // No SA_RESTART: the call is to end.
+                // Without SA_RESTART, the interrupted call ends.
                 libc::sigaction(INTERRUPT, &new, std::ptr::null_mut());
             }
         }
@@ -225,7 +227,7 @@ fn catch_interrupt() {
     }
 }
 
-/// A panic aborts, so no lock is ever poisoned.
+/// Locks a mutex. A panic aborts the process, so no lock is ever poisoned.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

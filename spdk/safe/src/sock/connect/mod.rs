@@ -1,4 +1,4 @@
-//! Connecting without holding up the reactor: asked of SPDK where it can, by helper threads where it can't.
+//! Connecting without blocking the reactor: by SPDK if it can, otherwise with helper threads.
 
 #[cfg(spdk_sock_connect_async)]
 mod polled;
@@ -12,8 +12,8 @@ use self::done::Done;
 use super::{Endpoint, Sock};
 use crate::errno::Result;
 
-/// An attempt under way. Dropping it gives it up: `done` is never called, and a socket that comes late is
-/// closed.
+/// An attempt under way. Dropping it cancels the attempt: `done` is not called, and a socket that
+/// comes late is closed.
 pub struct Connecting {
     _attempt: Attempt,
     _not_send: PhantomData<*mut ()>,
@@ -26,9 +26,11 @@ enum Attempt {
     Helper(helpers::HelpedAttempt),
 }
 
-/// Starts to connect to an IP address and calls `done` on this SPDK thread with what came of it, later, never
-/// inside this call. Without the [`Connecting`] being dropped that takes as long as the kernel takes. The
-/// errno is the kernel's as far as SPDK let it through, else `EIO`. `EINVAL` at once: not an address.
+/// Starts to connect to an IP address, and calls `done` with the result on this SPDK thread later,
+/// never inside this call. The attempt takes as long as the kernel takes, unless the [`Connecting`]
+/// is dropped. The error is the kernel's errno if SPDK reports it, otherwise `EIO`.
+///
+/// `EINVAL`: `addr` is not an address.
 pub fn connect(
     addr: &str,
     port: u16,

@@ -1,7 +1,8 @@
-//! Connecting by SPDK, from 25.09 on: it returns a socket at once, which connects whenever it is looked at.
+//! Connecting by SPDK 25.09 and newer, which returns a socket at once. The socket makes progress
+//! when it is polled.
 //!
-//! There `spdk_sock_connect`, which the helpers call, looks again and again without a pause, and uses all of a
-//! CPU until it is connected.
+//! In these versions `spdk_sock_connect`, which the helpers call, polls without a pause and uses a
+//! whole CPU until it is connected.
 
 use std::cell::{Cell, RefCell};
 use std::ffi::{c_int, c_void};
@@ -14,31 +15,32 @@ use crate::errno::{Errno, Result};
 use crate::poller::Poller;
 use crate::sock::{Endpoint, Sock};
 
-/// How often it is looked at, µs: a connection over a local network takes about half as long.
+/// The polling period, µs. Connecting over a local network takes about half as long.
 const PERIOD_US: u64 = 200;
 
-/// An attempt under way. Fields in the order in which they have to go.
+/// An attempt under way. The fields are in the order in which they must be dropped.
 pub(super) struct PolledAttempt {
     _poller: Poller,
     _state: Rc<PolledState>,
 }
 
 struct PolledState {
-    /// Closed before the rest goes: until then SPDK may report to `status`.
+    /// The socket. It is closed before the other fields are dropped, since until then SPDK may set
+    /// `status`.
     sock: RefCell<Option<Sock>>,
-    /// 0 or a negative errno, once SPDK has said so.
+    /// 0 or a negative errno, once SPDK has reported it.
     status: Cell<Option<c_int>>,
     done: RefCell<Option<Done>>,
 }
 
-/// Gives `done` back where the implementation of the sockets can't do this.
+/// Starts an attempt. Returns `done` if the socket implementation does not support this.
 pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<PolledAttempt, Done>> {
     let state =
         Rc::new(PolledState { sock: RefCell::new(None), status: Cell::new(None), done: RefCell::new(None) });
     let arg = Rc::as_ptr(&state).cast_mut().cast::<c_void>();
-    // SAFETY: numbers, flags and pointers, all zero is valid; SPDK fills in as much as the size says. Two strings (or
-    // null for the second) and the options, for the call; `arg` is valid until the socket is connected or
-    // closed, see `PolledState`.
+    // SAFETY: numbers, flags and pointers, for which all zero is valid; SPDK fills in at most the
+    // given size. The two strings (or null for the second) and the options are valid during the
+    // call; `arg` is valid until the socket is connected or closed, see `PolledState`.
     let raw = unsafe {
         let mut opts: sys::spdk_sock_opts = std::mem::zeroed();
         opts.opts_size = size_of::<sys::spdk_sock_opts>();
@@ -62,7 +64,8 @@ pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<Pol
 impl PolledState {
     fn look(&self) -> bool {
         if let Some(sock) = &*self.sock.borrow() {
-            // For what it does on the way; what it says is also no when the peer has closed already.
+            // This call makes the progress. Its result is ignored, since it is also false if the
+            // peer has already closed.
             // SAFETY: an open socket on its thread.
             unsafe { sys::spdk_sock_is_connected(sock.raw()) };
         }
@@ -76,17 +79,17 @@ impl PolledState {
 
 impl Drop for PolledState {
     fn drop(&mut self) {
-        // While `status` is still there.
+        // The socket must be closed while `status` still exists.
         self.sock.get_mut().take();
     }
 }
 
-/// SPDK's status as an error.
+/// Returns SPDK's status as an error.
 fn errno(status: c_int) -> Errno {
     if status < 0 { Errno(-status) } else { Errno::EIO }
 }
 
 extern "C" fn finished(state: *mut c_void, status: c_int) {
-    // SAFETY: the state is there until it is connected, or closed.
+    // SAFETY: the state exists until the socket is connected or closed.
     unsafe { &*state.cast::<PolledState>() }.status.set(Some(status));
 }

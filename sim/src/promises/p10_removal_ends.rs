@@ -1,0 +1,51 @@
+//! Promise 10, removal ends: deleting a bdev or an export, and stopping, end in time, and leave
+//! nothing behind.
+
+use world::store;
+
+use crate::plan::{Fault, Plan};
+
+/// A deletion, or a stop, does not end in time.
+pub const REMOVAL: &str = "10 (removal ends)";
+
+/// How long a target waits for a backend, and again, before it says that it hangs, ms.
+pub const DRAIN_MS: u32 = 300;
+
+/// How long taking everything down may take, µs.
+pub const TEAR_DOWN_US: u64 = 20_000_000;
+
+/// How much longer than promised a removal may take, µs.
+const GRACE_US: u64 = 400_000;
+
+/// Checks for how long an export of a target has been on its way out.
+pub fn check_export(plan: &Plan, deleting_us: u64) {
+    let is_stopped = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::StopTarget { .. }));
+    if !is_stopped && deleting_us > 2 * u64::from(DRAIN_MS) * 1000 + GRACE_US {
+        let text = format!("an export is not deleted after {deleting_us} us, and nobody was told why");
+        world::violation(REMOVAL, text);
+    }
+}
+
+/// Checks for how long a client's bdev has been on its way out.
+pub fn check_bdev(plan: &Plan, client: usize, deleting_us: u64) {
+    if deleting_us > 3 * plan.lease_us() + 2 * GRACE_US {
+        let text = format!("bdev of client {client} is not deleted after {deleting_us} us");
+        world::violation(REMOVAL, text);
+    }
+}
+
+/// Checks an export of which the target says that it is gone.
+pub fn export_is_gone(store: u32, process: u32) {
+    if store::is_busy_for(store, process) {
+        let text = "an export is said to be gone, the backend has something of it".to_owned();
+        world::violation(REMOVAL, text);
+    }
+}
+
+/// Reports that not all was taken down in [`TEAR_DOWN_US`].
+pub fn not_taken_down(bdevs_gone: bool, targets_stopped: bool, open: usize) {
+    let text = format!(
+        "not all is taken down: bdevs gone {bdevs_gone}, targets stopped {targets_stopped}, {open} open"
+    );
+    world::violation(REMOVAL, text);
+}

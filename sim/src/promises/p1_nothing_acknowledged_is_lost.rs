@@ -1,0 +1,40 @@
+//! Promise 1, nothing acknowledged is lost: a write that completed with success is in the target's
+//! backend, as the user wrote it.
+
+use spdk::backend::io_kind;
+use world::store::{Origin, Request};
+
+use crate::model::{Io, Model};
+
+/// A write that was acknowledged is in no backend.
+pub const LOST: &str = "1 (nothing acknowledged is lost)";
+
+/// A backend is given something else than what was written.
+pub const DATA: &str = "1 (nothing acknowledged is lost: data)";
+
+/// Checks a write that completed with success.
+pub fn acknowledged(number: u64, io: &Io) {
+    if !io.executed.iter().any(|&(at, count)| at > io.submitted_at() && count == io.count) {
+        world::violation(LOST, format!("write {number} is acknowledged, it is in no backend"));
+    }
+}
+
+/// Checks what a backend is given to write. Returns whether it is what a user wrote.
+pub fn is_the_users(model: &Model, request: Request, origin: Origin) -> bool {
+    let Request { action, offset, count, .. } = request;
+    let broken = match (origin, model.io(origin.write())) {
+        // Promise 3 has it.
+        (Origin::Nothing | Origin::Unasked, _) => return false,
+        (Origin::Mixed, _) => format!("what is written to {offset}+{count} is not one write's data"),
+        (Origin::Write(write), None) => format!("a backend is given write {write}, which nobody made"),
+        (Origin::Write(write), Some(io)) => {
+            let what = (io_kind(action), offset, count);
+            if (io.kind, io.offset, io.count) == what {
+                return true;
+            }
+            format!("write {write} is {:?} {}+{}, not {what:?}", io.kind, io.offset, io.count)
+        }
+    };
+    world::violation(DATA, broken);
+    false
+}

@@ -1,0 +1,16 @@
+//! Promise 8, nobody in without a right: a host that may only read cannot write.
+//!
+//! Who is admitted at all is checked by the tests of `dst_session::access` and by
+//! tests/test_access.py, test_refusals.py and test_flood.py.
+
+use crate::model::Io;
+
+/// A host does what it has no right to.
+pub const RIGHTS: &str = "8 (nobody in without a right)";
+
+/// Checks a write that a backend is given.
+pub fn handed(write: u64, io: &Io) {
+    if io.read_only {
+        world::violation(RIGHTS, format!("write {write} is of a host that may only read"));
+    }
+}

@@ -1,0 +1,67 @@
+//! The threads that use the clients' bdevs: they open and close channels.
+
+use spdk::user;
+use world::process;
+
+use crate::fleet::ClientSide;
+use crate::users::User;
+
+/// A thread's use of its client's bdev.
+#[derive(Debug, Default)]
+pub(crate) struct Seat {
+    /// Whether it should have a channel.
+    wanted: bool,
+    /// It was asked to open or close.
+    posted: bool,
+    was_open: bool,
+}
+
+impl Seat {
+    /// Says whether it should have a channel.
+    pub fn want(&mut self, wanted: bool) {
+        self.wanted = wanted;
+    }
+
+    /// Its process is a new one, which was not asked for anything yet.
+    pub fn restarted(&mut self) {
+        self.posted = false;
+    }
+
+    /// Returns a seat that should have a channel.
+    pub fn wanted() -> Seat {
+        Seat { wanted: true, ..Seat::default() }
+    }
+}
+
+/// Returns the user on a thread of a client, if it can use its bdev now.
+pub(crate) fn user(seats: &[Seat], client: usize, side: &ClientSide, thread: usize) -> Option<User> {
+    let disk = side.disk?;
+    let id = side.threads[thread];
+    let ready = seats[thread].wanted && user::is_open(disk, id) && !user::is_going(disk);
+    ready.then_some(User { client, disk, thread: id, store: side.store })
+}
+
+/// Opens and closes channels as the seats want it.
+pub(crate) fn tend(seats: &mut [Seat], side: &ClientSide) {
+    let Some(disk) = side.disk else { return };
+    let going = user::is_going(disk);
+    for (seat, &thread) in seats.iter_mut().zip(&side.threads) {
+        let open = user::is_open(disk, thread);
+        let wanted = seat.wanted && !going;
+        if open != seat.was_open {
+            seat.was_open = open;
+            seat.posted = false;
+        }
+        if wanted && !open && !seat.posted {
+            seat.posted = true;
+            process::on(thread, move || {
+                if !user::has_channel(disk) {
+                    let _ = user::open(disk);
+                }
+            });
+        } else if !wanted && open {
+            // Again and again, until its I/O has ended.
+            process::on(thread, move || user::close(disk));
+        }
+    }
+}

@@ -1,0 +1,146 @@
+//! Threads of processes: their messages, what they call again and again, and their clocks.
+
+use std::collections::VecDeque;
+
+pub use crate::state::process::{Call, Message};
+use crate::state::process::{Periodic, Thread};
+use crate::world::{World, with};
+
+impl World {
+    /// Starts one more thread of a process, on one of its cores. Returns its number.
+    pub fn add_thread(&mut self, process: u32, core: u32, name: &str) -> u64 {
+        let id = self.id();
+        let name = format!("{}/{name}", self.processes[&process].name).into();
+        let (messages, periodics) = (VecDeque::new(), Vec::new());
+        let thread = Thread { id, name, process, core, messages, periodics, idle: false, exiting: false };
+        self.threads.insert(id, thread);
+        id
+    }
+
+    /// Hands a closure to a thread. Returns it when there is no such thread.
+    pub fn post(&mut self, thread: u64, message: Message) -> Option<Message> {
+        match self.threads.get_mut(&thread).filter(|t| !t.exiting) {
+            Some(thread) => {
+                thread.messages.push_back(message);
+                thread.idle = false;
+                None
+            }
+            None => Some(message),
+        }
+    }
+
+    /// As [`World::post`]; without the thread the closure is dropped.
+    pub(crate) fn tell(&mut self, thread: u64, message: Message) {
+        if let Some(message) = self.post(thread, message) {
+            self.discard(message);
+        }
+    }
+
+    /// Returns the process of a thread.
+    pub fn process_of(&self, thread: u64) -> Option<u32> {
+        self.threads.get(&thread).map(|thread| thread.process)
+    }
+
+    /// Returns the core of the current thread, with its process.
+    pub fn current_core(&self) -> Option<(u32, u32)> {
+        let thread = self.threads.get(&self.current?)?;
+        Some((thread.process, thread.core))
+    }
+
+    /// Returns how many cores a process has.
+    pub fn cores(&self, process: u32) -> u32 {
+        self.processes[&process].cores
+    }
+
+    /// Ends a thread, once its messages so far are done. It must call nothing again and again.
+    pub fn exit(&mut self, thread: u64) {
+        if let Some(thread) = self.threads.get_mut(&thread) {
+            assert!(thread.periodics.is_empty(), "a thread exits that calls something again and again");
+            thread.exiting = true;
+        }
+    }
+
+    /// Has the current thread call something every `period_us`; 0: in every turn. Returns the
+    /// thread and a number for [`World::remove_periodic`].
+    ///
+    /// # Errors
+    /// It is no thread's turn; the closure is returned.
+    pub fn add_periodic(&mut self, period_us: u64, call: Call) -> Result<(u64, u64), Call> {
+        let Some(thread) = self.current.and_then(|thread| self.threads.get(&thread)) else {
+            return Err(call);
+        };
+        let (thread, process) = (thread.id, thread.process);
+        let id = self.id();
+        let due = self.processes[&process].clock(self.now) + period_us;
+        if let Some(thread) = self.threads.get_mut(&thread) {
+            thread.periodics.push(Periodic { id, period_us, due, call: Some(call) });
+        }
+        Ok((thread, id))
+    }
+
+    /// Ends what [`World::add_periodic`] began. Returns the closure, unless it is running.
+    pub fn remove_periodic(&mut self, thread: u64, id: u64) -> Option<Call> {
+        let periodics = &mut self.threads.get_mut(&thread)?.periodics;
+        let at = periodics.iter().position(|periodic| periodic.id == id)?;
+        periodics.remove(at).call
+    }
+
+    /// Returns what the current process's clock shows, µs. The process may be held up before: that
+    /// can happen between any two instructions, and matters where it looks at the clock next.
+    pub fn look_at_clock(&mut self) -> u64 {
+        let Some(process) = self.current_process() else { return self.now };
+        let (per_million, most_us) = self.processes[&process].hiccups;
+        if per_million > 0 && self.rng.below(1_000_000) < per_million {
+            let held_up_us = self.rng.below(most_us);
+            self.now += held_up_us;
+            self.held_up_us += held_up_us;
+            self.note(|| format!("held up for {held_up_us} us"));
+        }
+        self.processes[&process].clock(self.now)
+    }
+
+    /// Returns whether two processes are on one machine, so that one can tell whether the other
+    /// lives.
+    pub fn are_on_one_machine(&self, one: u32, other: u32) -> bool {
+        match (self.processes.get(&one), self.processes.get(&other)) {
+            (Some(one), Some(other)) => one.machine == other.machine,
+            _ => false,
+        }
+    }
+}
+
+/// Starts one more thread of a process. Returns its number.
+pub fn add_thread(process: u32, core: u32, name: &str) -> u64 {
+    with(|w| w.add_thread(process, core, name))
+}
+
+/// Runs `f` on a thread, in its next turn; not at all if that is gone.
+pub fn on(thread: u64, f: impl FnOnce() + 'static) {
+    let back = with(|w| w.post(thread, Box::new(f)));
+    drop(back);
+}
+
+/// Returns whether a process lives.
+pub fn is_alive(process: u32) -> bool {
+    with(|w| w.is_alive(process))
+}
+
+/// Returns whether a process is stopped.
+pub fn is_stopped(process: u32) -> bool {
+    with(|w| w.processes.get(&process).is_some_and(|p| p.stopped))
+}
+
+/// Returns what a process's clock shows, µs.
+pub fn clock(process: u32) -> u64 {
+    with(|w| w.processes[&process].clock(w.now))
+}
+
+/// Has a process held up in the middle of its turns: before so many of a million looks at its
+/// clock, for at most so long, µs.
+pub fn set_hiccups(process: u32, per_million: u64, most_us: u64) {
+    with(|w| {
+        if let Some(found) = w.processes.get_mut(&process) {
+            found.hiccups = (per_million, most_us);
+        }
+    });
+}

@@ -1,0 +1,46 @@
+//! What the layers above keep in the world: one value of each of their types.
+
+use std::any::Any;
+
+/// A value that a layer above keeps in the world, in which processes may have parts.
+pub trait Slot: Any {
+    /// Returns whether a process that has died still has something here that its own code has to
+    /// take apart, so that it is given turns for that.
+    fn is_in_use(&self, _process: u32) -> bool {
+        false
+    }
+
+    /// Takes out what belongs to a process that has ended, to be dropped.
+    fn take(&mut self, _process: u32) -> Option<Box<dyn Any>> {
+        None
+    }
+}
+
+/// All slots.
+#[derive(Default)]
+pub struct Slots(Vec<Box<dyn Slot>>);
+
+impl Slots {
+    /// Returns the value of a type, which begins as its default.
+    pub fn get<T: Slot + Default>(&mut self) -> &mut T {
+        let at = self.0.iter().position(|slot| (&**slot as &dyn Any).is::<T>()).unwrap_or_else(|| {
+            self.0.push(Box::new(T::default()));
+            self.0.len() - 1
+        });
+        let slot: &mut dyn Any = &mut *self.0[at];
+        slot.downcast_mut().expect("its type was just looked at")
+    }
+
+    /// Returns the value of a type, if it was ever asked for.
+    pub fn peek<T: Slot>(&self) -> Option<&T> {
+        self.0.iter().find_map(|slot| (&**slot as &dyn Any).downcast_ref())
+    }
+
+    pub(crate) fn is_in_use(&self, process: u32) -> bool {
+        self.0.iter().any(|slot| slot.is_in_use(process))
+    }
+
+    pub(crate) fn take(&mut self, process: u32) -> Vec<Box<dyn Any>> {
+        self.0.iter_mut().filter_map(|slot| slot.take(process)).collect()
+    }
+}

@@ -1,0 +1,133 @@
+//! Whose turn it is, and what happens in it.
+
+use crate::net;
+use crate::state::Event;
+use crate::state::process::Thread;
+use crate::store::operations;
+use crate::world::{NAP_MIN_US, World, empty_trash, with};
+
+/// Messages that a thread takes in one turn: real run loops take a batch of about this size.
+const MESSAGES_A_TURN: usize = 8;
+
+/// The longest time for which nobody gets a turn although somebody could, µs: less than what a
+/// process takes for having been stopped.
+const NAP_MAX_US: u64 = 20_000;
+
+/// Has everything happen that is due; then one thread has a turn, or time passes.
+pub fn step() {
+    loop {
+        let due = with(|w| {
+            let first = w.events.first_entry()?;
+            if first.key().0 > w.now {
+                return None;
+            }
+            let event = first.remove();
+            w.steps += 1;
+            w.nap_us = NAP_MIN_US;
+            if let Event::Timer(key) = event {
+                w.timers.push_back(key);
+                return None;
+            }
+            Some(event)
+        });
+        let Some(event) = due else { break };
+        with(|w| match event {
+            Event::Deliver(sock) => net::deliver(w, sock),
+            Event::Connect(attempt) => net::connecting::arrive(w, attempt),
+            Event::Execute(operation) => operations::execute(w, operation),
+            Event::Done(operation) => operations::done(w, operation),
+            Event::Timer(_) => {}
+        });
+        empty_trash();
+    }
+    let next = with(|w| {
+        w.steps += 1;
+        w.now += w.rng.below(4);
+        let mut ready = std::mem::take(&mut w.ready);
+        ready.clear();
+        let runs =
+            |t: &&Thread| !t.idle && w.processes.get(&t.process).is_some_and(|p| p.alive && !p.stopped);
+        ready.extend(w.threads.values().filter(runs).map(|t| t.id));
+        let next = if ready.is_empty() { None } else { Some(w.rng.pick(&ready)) };
+        w.ready = ready;
+        if next.is_none() {
+            nap(w);
+        }
+        next
+    });
+    if let Some(thread) = next {
+        turn(thread);
+    }
+    empty_trash();
+}
+
+/// Nobody has anything to do: time passes until something happens, or for a while, longer each
+/// time.
+fn nap(w: &mut World) {
+    w.nap_us = (w.nap_us * 3 + w.rng.below(16)).min(1 + w.rng.below(NAP_MAX_US));
+    let until = w.now + w.nap_us.max(1);
+    w.now = match w.events.first_key_value() {
+        Some(((at, _), _)) => until.min((*at).max(w.now)),
+        None => until,
+    };
+    w.threads.values_mut().for_each(|thread| thread.idle = false);
+}
+
+/// Gives a thread a turn: its messages, then what it calls again and again.
+pub(crate) fn turn(thread: u64) {
+    let before = with(|w| {
+        w.current = Some(thread);
+        w.activity
+    });
+    for _ in 0..MESSAGES_A_TURN {
+        let message = with(|w| {
+            let message = w.threads.get_mut(&thread)?.messages.pop_front()?;
+            w.active();
+            Some(message)
+        });
+        match message {
+            Some(message) => message(),
+            None => break,
+        }
+    }
+    let due: Vec<u64> = with(|w| {
+        let Some(found) = w.threads.get(&thread) else { return Vec::new() };
+        let now = w.processes[&found.process].clock(w.now);
+        found.periodics.iter().filter(|p| p.period_us == 0 || p.due <= now).map(|p| p.id).collect()
+    });
+    for id in due {
+        let call = with(|w| {
+            let found = w.threads.get_mut(&thread)?;
+            let now = w.processes[&found.process].clock(w.now);
+            let periodic = found.periodics.iter_mut().find(|p| p.id == id)?;
+            periodic.due = now + periodic.period_us;
+            periodic.call.take()
+        });
+        let Some(mut call) = call else { continue };
+        call();
+        // One that ended itself meanwhile is dropped here, with nothing borrowed.
+        let mut call = Some(call);
+        with(|w| {
+            let periodics = w.threads.get_mut(&thread).map(|found| &mut found.periodics);
+            if let Some(periodic) = periodics.and_then(|all| all.iter_mut().find(|p| p.id == id)) {
+                periodic.call = call.take();
+            }
+        });
+        drop(call);
+    }
+    with(|w| {
+        w.current = None;
+        let did_nothing = w.activity == before;
+        let mut ended = false;
+        if let Some(found) = w.threads.get_mut(&thread) {
+            found.idle = did_nothing && found.messages.is_empty();
+            ended = found.exiting && found.messages.is_empty();
+        }
+        if ended {
+            w.threads.remove(&thread);
+        }
+        w.digest(thread << 1 | u64::from(did_nothing));
+        let now = w.now;
+        w.digest(now);
+    });
+}

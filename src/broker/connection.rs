@@ -1,0 +1,135 @@
+//! A connection as the broker sees it, from its acceptance until nothing of it is left.
+
+use std::net::SocketAddr;
+
+use dst_session::access::KeySource;
+use dst_session::slots::Slots;
+use dst_wire::{Cipher, Hello, SessionRef};
+
+use crate::ids::{Owner, SessionId};
+use crate::stats::Stats;
+
+/// What a connection's client has shown to have.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Proof {
+    /// The host and the export. The hello has to name the same.
+    pub owner: Owner,
+    /// Where the key is kept.
+    pub keys: KeySource,
+    /// The cipher that the connection is secured with.
+    pub cipher: Cipher,
+}
+
+/// What the broker can't know by itself about a hello that opens a session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Opening {
+    /// The id of the session if one is opened: 16 random bytes, never used before.
+    pub session: SessionId,
+    /// Whether the target process that had the client's previous session is known to have ended.
+    /// False for this process itself.
+    pub previous_has_ended: bool,
+}
+
+/// The hello of a connection that waits to be let in.
+#[derive(Debug)]
+pub(crate) struct Application {
+    pub hello: Box<Hello>,
+    pub proof: Option<Proof>,
+}
+
+/// A queue of a session, and whose session it is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Seat {
+    pub owner: Owner,
+    pub session: SessionRef,
+}
+
+/// How far a connection has come.
+#[derive(Debug)]
+pub(crate) enum Stage {
+    /// No hello has come yet.
+    Handshaking { proof: Option<Proof> },
+    /// The hello opens a session once the backend has finished what is left of the closed
+    /// connections that its host had at the export.
+    WaitingToOpen(Application),
+    /// The hello joins a queue once the connection before it is gone.
+    WaitingForQueue(Application, Seat),
+    /// The connection was let in.
+    Ready(Seat),
+    /// The connection was refused. Its group closes it when the refusal is sent.
+    Refused,
+    /// The socket is closed, or about to be. What is left of the connection is in the backend.
+    Closing { seat: Option<Seat>, waited_to_open: bool },
+}
+
+/// A connection.
+#[derive(Debug)]
+pub(crate) struct Connection {
+    pub group: usize,
+    pub peer: SocketAddr,
+    /// When the connection was accepted.
+    pub since_us: u64,
+    pub stage: Stage,
+}
+
+impl Connection {
+    pub fn new(group: usize, peer: SocketAddr, since_us: u64) -> Connection {
+        Connection { group, peer, since_us, stage: Stage::Handshaking { proof: None } }
+    }
+
+    /// Returns true until the connection is closed.
+    pub fn is_open(&self) -> bool {
+        !matches!(self.stage, Stage::Closing { .. })
+    }
+
+    /// Returns true if the connection waits to be let in.
+    pub fn is_waiting(&self) -> bool {
+        matches!(self.stage, Stage::WaitingToOpen(_) | Stage::WaitingForQueue(..))
+    }
+
+    /// Returns the queue that the connection has, had, or waits for.
+    pub fn seat(&self) -> Option<&Seat> {
+        match &self.stage {
+            Stage::WaitingForQueue(_, seat) | Stage::Ready(seat) => Some(seat),
+            Stage::Closing { seat, .. } => seat.as_ref(),
+            Stage::Handshaking { .. } | Stage::WaitingToOpen(_) | Stage::Refused => None,
+        }
+    }
+
+    /// Returns the key that the client has shown, as long as the connection may still be let in.
+    pub fn proof(&self) -> Option<&Proof> {
+        match &self.stage {
+            Stage::Handshaking { proof } => proof.as_ref(),
+            Stage::WaitingToOpen(application) | Stage::WaitingForQueue(application, _) => {
+                application.proof.as_ref()
+            }
+            Stage::Ready(_) | Stage::Refused | Stage::Closing { .. } => None,
+        }
+    }
+
+    /// Returns true if the connection waits, or waited when it was closed, to open a session.
+    pub fn waited_to_open(&self) -> bool {
+        matches!(self.stage, Stage::WaitingToOpen(_) | Stage::Closing { waited_to_open: true, .. })
+    }
+
+    /// Closes the connection. Returns false if it was closed before.
+    pub fn close(&mut self) -> bool {
+        if !self.is_open() {
+            return false;
+        }
+        let (seat, waited_to_open) = (self.seat().cloned(), self.waited_to_open());
+        self.stage = Stage::Closing { seat, waited_to_open };
+        true
+    }
+}
+
+/// What is left of a connection when the backend has nothing of it any more.
+#[derive(Debug, Default)]
+pub struct Remains {
+    /// The record of its queue, if the connection had one.
+    pub slots: Option<Slots>,
+    /// Whether the client ended the connection on purpose.
+    pub goodbye: bool,
+    /// What the connection did.
+    pub stats: Stats,
+}

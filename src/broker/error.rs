@@ -1,0 +1,52 @@
+//! Why the broker does not do what an operator asked for.
+
+use thiserror::Error;
+
+/// An operator's request that can't be carried out.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Rejection {
+    /// No export has this name.
+    #[error("there is no export named `{0}`")]
+    NoExport(String),
+    /// An export has this name already.
+    #[error("an export named `{0}` already exists")]
+    ExportExists(String),
+    /// The export is being deleted already.
+    #[error("export `{0}` is already being deleted")]
+    ExportBusy(String),
+    /// The host has an entry at this export already.
+    #[error("export `{export}` already has an entry for host `{host}`")]
+    HostExists {
+        /// The export.
+        export: String,
+        /// The host.
+        host: String,
+    },
+    /// The export demands a cipher, and the host's entry has no key.
+    #[error("export `{export}` demands a cipher, so host `{host}` needs a key")]
+    NeedsKey {
+        /// The export.
+        export: String,
+        /// The host.
+        host: String,
+    },
+    /// The export has as many hosts as it may have.
+    #[error(
+        "export `{export}` already has {max} hosts, the most that are possible; remove some, or let many in \
+         with one entry, `*`"
+    )]
+    TooManyHosts {
+        /// The export.
+        export: String,
+        /// The limit.
+        max: usize,
+    },
+    /// The host has no entry at this export.
+    #[error("export `{export}` has no entry for host `{host}`")]
+    NoHost {
+        /// The export.
+        export: String,
+        /// The host.
+        host: String,
+    },
+}

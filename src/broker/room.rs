@@ -1,0 +1,314 @@
+//! Room for connections: who may have how many, and who has to go when there is none left.
+//!
+//! Anybody can connect and say nothing. Such connections cost those who are let in nothing but this: when there are
+//! too many, the oldest goes for the newest, of the address that has most. A client that means it needs a round trip to be
+//! let in, two with a key; after the first it has something to show, and others go before it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::{IpAddr, Ipv6Addr};
+
+use crate::ids::Owner;
+use crate::limits::Limits;
+
+/// Evicted connections whose socket may be open still while others are accepted.
+pub const EVICTIONS_MAX: usize = 32;
+
+/// What a new connection finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vacancy {
+    /// There is room.
+    Free,
+    /// There is room when this one is evicted.
+    InsteadOf(u64),
+    /// There is none, and nobody who could be evicted.
+    None,
+}
+
+/// Handshakes, by their addresses.
+#[derive(Debug, Default)]
+struct Crowd {
+    of_addresses: BTreeMap<IpAddr, BTreeSet<u64>>,
+    /// How many each address has and which is its oldest: the last address has most, among equals the oldest of all.
+    by_count: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
+    len: usize,
+}
+
+impl Crowd {
+    /// Changes an address's handshakes.
+    fn change(&mut self, address: IpAddr, f: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
+        let key = |its: &BTreeSet<u64>| its.first().map(|&oldest| (its.len(), Reverse(oldest), address));
+        let its = self.of_addresses.entry(address).or_default();
+        self.len -= its.len();
+        if let Some(before) = key(its) {
+            self.by_count.remove(&before);
+        }
+        f(its);
+        self.len += its.len();
+        match key(its) {
+            Some(after) => drop(self.by_count.insert(after)),
+            None => drop(self.of_addresses.remove(&address)),
+        }
+    }
+
+    fn insert(&mut self, id: u64, address: IpAddr) {
+        self.change(address, |its| its.insert(id));
+    }
+
+    fn remove(&mut self, id: u64, address: IpAddr) {
+        self.change(address, |its| its.remove(&id));
+    }
+
+    /// How many this address has, and the oldest of them.
+    fn of(&self, address: IpAddr) -> (usize, Option<u64>) {
+        let its = self.of_addresses.get(&address);
+        its.map_or((0, None), |its| (its.len(), its.first().copied()))
+    }
+
+    /// How many there are, and the oldest of the address that has most.
+    fn all(&self) -> (usize, Option<u64>) {
+        (self.len, self.by_count.last().map(|&(_, Reverse(oldest), _)| oldest))
+    }
+}
+
+/// Which of `max` handshakes has to go: of those that have shown nothing, or of the others, which are so many each. Those that have
+/// shown a key go last, as long as they are not more than half. What shows a key can be heard on the way and repeated, and
+/// whoever does that must not have all places.
+fn victim(unknown: (usize, Option<u64>), proven: (usize, Option<u64>), max: u32) -> Option<u64> {
+    let (first, then) = if 2 * proven.0 > max as usize { (proven, unknown) } else { (unknown, proven) };
+    first.1.or(then.1)
+}
+
+/// Connections that are not let in yet, and how many each host has. Their numbers rise: the least is the oldest.
+#[derive(Debug, Default)]
+pub struct Room {
+    /// Those that may be evicted, neither let in nor waiting to be, and whether they have shown a key.
+    handshakes: BTreeMap<u64, (IpAddr, bool)>,
+    unknown: Crowd,
+    proven: Crowd,
+    /// Those whose end is not known yet.
+    evicted: BTreeSet<u64>,
+    /// Whose a connection is that was let in or waits to be.
+    owners: BTreeMap<u64, Owner>,
+    of_owners: BTreeMap<Owner, usize>,
+    /// Since the start: connections that had to make room for another one.
+    pub evictions: u64,
+    /// Since the start: connections for which there was no room.
+    pub refused: u64,
+}
+
+/// What counts as one address: of IPv6 a network of 64 bits, as whoever has one address has all of those (RFC 4291,
+/// section 2.5.4).
+fn place(address: IpAddr) -> IpAddr {
+    match address.to_canonical() {
+        IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
+        address => address,
+    }
+}
+
+impl Room {
+    /// What a new connection from `address` finds, besides `connections` that are there.
+    pub fn look(&self, address: IpAddr, connections: usize, limits: &Limits) -> Vacancy {
+        let address = place(address);
+        let is_full = connections - self.evicted.len() >= limits.max_connections as usize;
+        let (unknown, proven) = (self.unknown.of(address), self.proven.of(address));
+        let max = limits.max_handshakes_per_address;
+        if unknown.0 + proven.0 >= max as usize {
+            return victim(unknown, proven, max).map_or(Vacancy::None, Vacancy::InsteadOf);
+        }
+        let max = limits.max_handshakes;
+        if is_full || self.handshakes.len() >= max as usize {
+            return victim(self.unknown.all(), self.proven.all(), max)
+                .map_or(Vacancy::None, Vacancy::InsteadOf);
+        }
+        Vacancy::Free
+    }
+
+    /// Whether so many evicted connections are still there that no other should be accepted now.
+    pub fn is_clearing(&self) -> bool {
+        self.evicted.len() >= EVICTIONS_MAX
+    }
+
+    /// Connections that may be evicted.
+    pub fn handshakes(&self) -> usize {
+        self.handshakes.len()
+    }
+
+    /// A connection has begun its handshake.
+    pub fn enter(&mut self, id: u64, address: IpAddr) {
+        let address = place(address);
+        self.handshakes.insert(id, (address, false));
+        self.unknown.insert(id, address);
+    }
+
+    /// A connection's client has shown a key, though not yet that it did not hear that from somebody else.
+    pub fn prove(&mut self, id: u64) {
+        if let Some((address, is_proven @ false)) = self.handshakes.get_mut(&id) {
+            *is_proven = true;
+            self.unknown.remove(id, *address);
+            self.proven.insert(id, *address);
+        }
+    }
+
+    /// A connection is evicted.
+    pub fn evict(&mut self, id: u64) {
+        self.settle(id);
+        self.evicted.insert(id);
+        self.evictions += 1;
+    }
+
+    /// A connection was let in, or waits to be: it is not evicted any more.
+    pub fn settle(&mut self, id: u64) {
+        let Some((address, is_proven)) = self.handshakes.remove(&id) else { return };
+        let crowd = if is_proven { &mut self.proven } else { &mut self.unknown };
+        crowd.remove(id, address);
+    }
+
+    /// Counts a connection among those of its host, unless these are `max` already. One that is counted stays so.
+    pub fn count_in(&mut self, id: u64, owner: &Owner, max: usize) -> bool {
+        if self.owners.contains_key(&id) {
+            return true;
+        }
+        let count = self.of_owners.entry(owner.clone()).or_default();
+        let fits = *count < max;
+        if fits {
+            *count += 1;
+            self.owners.insert(id, owner.clone());
+        }
+        fits
+    }
+
+    /// A connection is gone.
+    pub fn leave(&mut self, id: u64) {
+        self.settle(id);
+        self.evicted.remove(&id);
+        let Some(owner) = self.owners.remove(&id) else { return };
+        if let Some(count) = self.of_owners.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.of_owners.remove(&owner);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_network_of_ipv6_is_one_address() {
+        let place = |address: &str| place(address.parse().unwrap());
+        assert_eq!(place("2001:db8::1"), place("2001:db8::ffff:0:0:2"));
+        assert_ne!(place("2001:db8::1"), place("2001:db8:0:1::1"));
+        assert_ne!(place("192.0.2.1"), place("192.0.2.2"));
+        assert_eq!(place("::ffff:192.0.2.1"), place("192.0.2.1"));
+    }
+
+    const CONNECTIONS: usize = 10;
+
+    fn limits() -> Limits {
+        Limits {
+            max_connections: CONNECTIONS as u32,
+            max_handshakes: 4,
+            max_handshakes_per_address: 2,
+            ..crate::tests::LIMITS
+        }
+    }
+
+    fn ip(last: u8) -> IpAddr {
+        IpAddr::from([192, 0, 2, last])
+    }
+
+    fn look(room: &Room, last: u8, connections: usize) -> Vacancy {
+        room.look(ip(last), connections, &limits())
+    }
+
+    fn owner(host: &str) -> Owner {
+        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    }
+
+    #[test]
+    fn the_oldest_of_the_address_that_has_most() {
+        let mut room = Room::default();
+        room.enter(1, ip(9));
+        room.enter(2, ip(1));
+        room.enter(3, ip(1));
+        assert_eq!(look(&room, 1, 3), Vacancy::InsteadOf(2));
+        assert_eq!(look(&room, 2, 3), Vacancy::Free);
+        let mapped = "::ffff:192.0.2.1".parse().unwrap();
+        assert_eq!(room.look(mapped, 3, &limits()), Vacancy::InsteadOf(2));
+        room.enter(4, ip(2));
+        assert_eq!(look(&room, 3, 4), Vacancy::InsteadOf(2), "not the oldest of all");
+        room.evict(2);
+        assert_eq!((look(&room, 3, 4), room.handshakes(), room.evictions), (Vacancy::Free, 3, 1));
+        room.enter(5, ip(3));
+        assert_eq!(look(&room, 4, 5), Vacancy::InsteadOf(1), "all have one");
+        room.evict(1);
+        room.enter(6, ip(3));
+        assert_eq!(look(&room, 4, 6), Vacancy::InsteadOf(5));
+    }
+
+    #[test]
+    fn who_has_shown_a_key_goes_last_unless_these_are_most() {
+        let mut room = Room::default();
+        (1..=4).for_each(|id| room.enter(id, ip(id as u8)));
+        room.prove(1);
+        assert_eq!(look(&room, 5, 4), Vacancy::InsteadOf(2));
+        room.prove(2);
+        assert_eq!((look(&room, 5, 4), room.handshakes()), (Vacancy::InsteadOf(3), 4));
+        room.prove(3);
+        assert_eq!(look(&room, 5, 4), Vacancy::InsteadOf(1), "more than half");
+        room.evict(1);
+        room.enter(5, ip(2));
+        assert_eq!(look(&room, 2, 5), Vacancy::InsteadOf(5), "of one address, likewise");
+        room.prove(5);
+        assert_eq!(look(&room, 2, 5), Vacancy::InsteadOf(2));
+        (2..=5).for_each(|id| room.leave(id));
+        assert_eq!((room.unknown.len, room.proven.len, room.proven.by_count.len()), (0, 0, 0));
+        // One that was let in before that is known has no place to lose.
+        room.prove(3);
+        assert_eq!(room.handshakes(), 0);
+    }
+
+    #[test]
+    fn who_was_let_in_is_safe() {
+        let mut room = Room::default();
+        (1..=4).for_each(|id| room.enter(id, ip(id as u8)));
+        (1..=3).for_each(|id| room.settle(id));
+        assert_eq!(look(&room, 5, CONNECTIONS), Vacancy::InsteadOf(4), "the one that has not been");
+        room.settle(4);
+        assert_eq!(look(&room, 5, CONNECTIONS), Vacancy::None);
+        room.leave(4);
+        assert_eq!(look(&room, 5, CONNECTIONS - 1), Vacancy::Free);
+        assert!(room.unknown.of_addresses.is_empty() && room.unknown.by_count.is_empty());
+    }
+
+    #[test]
+    fn evicted_ones_take_no_room_but_there_are_few_of_them() {
+        let mut room = Room::default();
+        for id in 1..=EVICTIONS_MAX as u64 {
+            assert!(!room.is_clearing());
+            room.enter(id, ip(1));
+            room.evict(id);
+        }
+        assert!(room.is_clearing());
+        assert_eq!(look(&room, 1, CONNECTIONS - 1 + EVICTIONS_MAX), Vacancy::Free);
+        assert_eq!(look(&room, 1, CONNECTIONS + EVICTIONS_MAX), Vacancy::None);
+        room.leave(7);
+        assert!(!room.is_clearing());
+    }
+
+    #[test]
+    fn a_host_has_so_many_and_no_more() {
+        let mut room = Room::default();
+        assert!(room.count_in(1, &owner("a"), 2) && room.count_in(2, &owner("a"), 2));
+        assert!(room.count_in(1, &owner("a"), 2), "counted already");
+        assert!(!room.count_in(3, &owner("a"), 2));
+        assert!(room.count_in(3, &owner("b"), 2));
+        room.leave(1);
+        assert!(room.count_in(4, &owner("a"), 2) && !room.count_in(5, &owner("a"), 2));
+        (2..=4).for_each(|id| room.leave(id));
+        assert!(room.owners.is_empty() && room.of_owners.is_empty());
+    }
+}

@@ -1,0 +1,398 @@
+//! Whole conversations with the broker, without SPDK.
+
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+
+use dst_session::access::{Access, Host};
+use dst_session::slots::Slots;
+use dst_wire::{Device, Hello, Op, Previous, SessionRef, Welcome};
+use proptest::prelude::*;
+
+use crate::{Broker, Input, Limits, Opening, Order, Output, Remains, Rules, Stats};
+
+pub(crate) const LIMITS: Limits = Limits {
+    max_connections: 8,
+    max_queues: 8,
+    max_handshakes: 4,
+    max_handshakes_per_address: 4,
+    max_connections_per_host: 6,
+    max_sessions: 2,
+    session_timeout_ms: 1000,
+    max_keep_alive_ms: 60_000,
+    drain_timeout_ms: 300,
+    queue_depth: 4,
+    max_transfer: 1 << 20,
+};
+
+/// A broker with a world around it that remembers what each connection was told.
+struct World {
+    broker: Broker,
+    now_us: u64,
+    next_session: u8,
+    /// What a connection was told, as words.
+    told: BTreeMap<u64, Vec<&'static str>>,
+    /// Records that connections have, with their session and queue.
+    records: BTreeMap<u64, (SessionRef, Slots)>,
+    sessions: BTreeMap<u64, SessionRef>,
+    others: Vec<&'static str>,
+    welcomes: BTreeMap<u64, Welcome>,
+    is_online: bool,
+}
+
+impl World {
+    fn new() -> World {
+        let mut broker = Broker::new(LIMITS);
+        broker.handle(0, Input::GroupsStarted(2));
+        broker.create_export("disk", Rules::default()).unwrap();
+        broker.handle(0, online(9));
+        let mut world = World {
+            broker,
+            now_us: 1,
+            next_session: 0,
+            told: BTreeMap::new(),
+            records: BTreeMap::new(),
+            sessions: BTreeMap::new(),
+            others: Vec::new(),
+            welcomes: BTreeMap::new(),
+            is_online: true,
+        };
+        world.broker.add_host(1, "disk", host("*", Access::ReadWrite)).unwrap();
+        world.carry_out();
+        world
+    }
+
+    fn opening(&mut self) -> Opening {
+        self.next_session = self.next_session.wrapping_add(1);
+        Opening { session: [self.next_session; 16], previous_has_ended: false }
+    }
+
+    fn handle(&mut self, input: Input) {
+        self.now_us += 1;
+        self.broker.handle(self.now_us, input);
+        self.carry_out();
+    }
+
+    fn carry_out(&mut self) {
+        while let Some(output) = self.broker.poll_output() {
+            match output {
+                Output::ToGroup { connection, order, .. } => self.tell(connection, order),
+                Output::AskAgain { connection, .. } => {
+                    let opening = self.opening();
+                    self.broker.handle(self.now_us, Input::AskedAgain { connection, opening });
+                }
+                Output::BackingGone { .. } => self.others.push("released"),
+                Output::ExportGone { .. } => self.others.push("gone"),
+                Output::CountInFlight { .. } => self.others.push("count"),
+                Output::ResetBackend { .. } => self.others.push("reset"),
+                Output::BackendHangs { .. } => self.others.push("hangs"),
+                Output::ConfirmSize { .. } => self.others.push("confirm"),
+                Output::Stopped => self.others.push("stopped"),
+                Output::Log { .. } => {}
+            }
+        }
+    }
+
+    fn tell(&mut self, connection: u64, order: Order) {
+        let told = self.told.get_mut(&connection).expect("only a connection that is there is told");
+        assert!(!told.contains(&"close"), "a closed connection gets nothing");
+        told.push(match order {
+            Order::Welcome(welcome, joining) => {
+                let of = |place: &SessionRef| (place.id, place.queue);
+                let same = of(&welcome.session);
+                assert!(
+                    !self.sessions.values().any(|other| of(other) == same),
+                    "two connections have one queue"
+                );
+                assert!(self.is_online, "somebody is admitted to an export without its bdev");
+                self.sessions.insert(connection, welcome.session);
+                self.welcomes.insert(connection, (*welcome).clone());
+                if let Some(joining) = joining {
+                    assert!(!self.records.values().any(|(place, _)| of(place) == same), "one record twice");
+                    self.records.insert(connection, (welcome.session, joining.slots));
+                }
+                "welcome"
+            }
+            Order::Refuse(_) => "refuse",
+            Order::Event(_) => "event",
+            Order::Close => "close",
+        });
+    }
+
+    fn accept(&mut self, address: u8) -> Option<u64> {
+        self.now_us += 1;
+        let adopted = self.broker.accepted(self.now_us, SocketAddr::from(([192, 0, 2, address], 1)));
+        if let Some(adopted) = adopted {
+            self.told.insert(adopted.connection, Vec::new());
+        }
+        self.carry_out();
+        adopted.map(|adopted| adopted.connection)
+    }
+
+    fn hello(&mut self, connection: u64, host: &str, session: Option<SessionRef>) {
+        self.hello_after(connection, host, session, None);
+    }
+
+    fn hello_after(
+        &mut self,
+        connection: u64,
+        host: &str,
+        session: Option<SessionRef>,
+        previous: Option<Previous>,
+    ) {
+        let opening = self.opening();
+        let hello = Hello {
+            versions: (1, 1),
+            export: "disk".to_owned(),
+            host: host.to_owned(),
+            session,
+            previous,
+            credits: 4,
+            digests: vec![0],
+            ciphers: vec![0],
+            keep_alive_ms: 3000,
+        };
+        self.handle(Input::Hello { connection, hello: Box::new(hello), opening });
+    }
+
+    fn finish(&mut self, connection: u64, goodbye: bool) {
+        self.sessions.remove(&connection);
+        let slots = self.records.remove(&connection).map(|(_, slots)| slots);
+        self.told.remove(&connection);
+        let remains = Box::new(Remains { slots, goodbye, stats: Stats::default() });
+        self.handle(Input::Finished { connection, remains });
+    }
+
+    fn last(&self, connection: u64) -> Option<&'static str> {
+        self.told[&connection].last().copied()
+    }
+
+    /// A connection of this host that says to open a session.
+    fn session_of(&mut self, host: &str, previous: Option<Previous>) -> u64 {
+        let connection = self.accept(1).unwrap();
+        self.hello_after(connection, host, None, previous);
+        connection
+    }
+
+    /// A connection of this host that opened a session.
+    fn session(&mut self, host: &str) -> u64 {
+        let connection = self.accept(1).unwrap();
+        self.hello(connection, host, None);
+        assert_eq!(self.last(connection), Some("welcome"));
+        connection
+    }
+
+    /// A connection that says to join a queue.
+    fn join(&mut self, host: &str, of: u64, queue: u16, epoch: u32) -> u64 {
+        let id = self.sessions[&of].id;
+        let connection = self.accept(1).unwrap();
+        self.hello(connection, host, Some(SessionRef { id, queue, epoch }));
+        connection
+    }
+}
+
+/// The bdev is there, for the time that this instance names.
+fn online(instance: u8) -> Input {
+    let device = Device {
+        uuid: [1; 16],
+        num_blocks: 100,
+        block_size: 512,
+        write_unit_size: 1,
+        optimal_io_boundary: 0,
+        compare_and_write_max: 1,
+        write_cache: false,
+        read_only: false,
+        ops: Op::ALL.into_iter().collect(),
+    };
+    Input::Online { export: "disk".to_owned(), device, instance: [instance; 16] }
+}
+
+fn offline() -> Input {
+    Input::Offline { export: "disk".to_owned() }
+}
+
+fn host(name: &str, access: Access) -> Host {
+    Host { name: name.to_owned(), access, addresses: Vec::new(), keys: None }
+}
+
+#[test]
+fn a_queue_is_given_on_only_after_the_fence() {
+    let mut world = World::new();
+    let first = world.session("a");
+    let before = world.join("a", first, 1, 1);
+    let after = world.join("a", first, 1, 2);
+    assert_eq!((world.last(before), world.last(after)), (Some("close"), None));
+    world.handle(Input::Draining { connection: before });
+    assert_eq!(world.last(after), None);
+    world.finish(before, false);
+    assert_eq!(world.last(after), Some("welcome"));
+    assert!(world.records.contains_key(&after));
+}
+
+#[test]
+fn a_record_on_its_way_is_waited_for() {
+    let mut world = World::new();
+    let first = world.session("a");
+    let before = world.join("a", first, 1, 1);
+    let (place, slots) = world.records.remove(&before).unwrap();
+    world.finish(before, false);
+    let after = world.join("a", first, 1, 2);
+    assert_eq!(world.last(after), None, "the record is not back yet");
+    world.handle(Input::Returned { connection: before, session: place.id, queue: 1, slots });
+    assert_eq!(world.last(after), Some("welcome"));
+}
+
+#[test]
+fn a_session_is_opened_when_what_its_host_had_is_over() {
+    let mut world = World::new();
+    let first = world.session("a");
+    world.handle(Input::Draining { connection: first });
+    let second = world.accept(1).unwrap();
+    world.hello(second, "a", None);
+    assert_eq!(world.last(second), None);
+    let stranger = world.session("b");
+    world.finish(first, false);
+    assert_eq!((world.last(second), world.last(stranger)), (Some("welcome"), Some("welcome")));
+}
+
+#[test]
+fn rights_withdrawn_end_sessions() {
+    let mut world = World::new();
+    let (a, b) = (world.session("a"), world.session("b"));
+    world.broker.add_host(5, "disk", host("a", Access::ReadOnly)).unwrap();
+    world.carry_out();
+    assert_eq!((world.last(a), world.last(b)), (Some("close"), Some("welcome")));
+    assert_eq!(world.told[&a], ["welcome", "event", "close"]);
+    world.broker.remove_host(6, "disk", "*").unwrap();
+    world.carry_out();
+    assert_eq!(world.last(b), Some("close"));
+    let late = world.accept(1).unwrap();
+    world.hello(late, "b", None);
+    assert_eq!(world.last(late), Some("refuse"));
+}
+
+#[test]
+fn removal_ends() {
+    let mut world = World::new();
+    let a = world.session("a");
+    world.broker.delete_export(7, "disk").unwrap();
+    world.carry_out();
+    assert_eq!(world.last(a), Some("close"));
+    let export = || "disk".to_owned();
+    world.handle(Input::DrainTimeout { export: export() });
+    let lateness = crate::Lateness::Once;
+    world.handle(Input::InFlight { export: export(), lateness, in_flight: 1 });
+    world.finish(a, false);
+    assert_eq!(world.others, ["count", "reset"], "the reset goes on");
+    world.handle(Input::ResetEnded { export: export() });
+    assert_eq!(world.others, ["count", "reset", "gone"]);
+    world.handle(Input::Stop);
+    assert_eq!(world.others.last(), Some(&"stopped"));
+}
+
+#[test]
+fn a_bdev_that_comes_back_is_another_start() {
+    let mut world = World::new();
+    let first = world.session("a");
+    let before = world.sessions[&first].id;
+    world.handle(offline());
+    assert_eq!(world.told[&first], ["welcome", "close"], "the client is not told to stay away");
+    assert_eq!(world.others, [""; 0], "the backend has something left");
+    world.finish(first, false);
+    assert_eq!(world.others, ["released"]);
+    let early = world.session_of("a", None);
+    assert_eq!(world.last(early), Some("refuse"));
+    world.handle(online(10));
+    // The client's hello names its session before: that one is over, and what the bdev cached may be lost.
+    let late = world.session_of("a", Some(Previous { session: before, instance: [9; 16] }));
+    assert_eq!(world.last(late), Some("welcome"));
+    let welcome = &world.welcomes[&late];
+    assert_eq!((welcome.instance, welcome.previous_ended, welcome.cache_kept), ([10; 16], true, false));
+}
+
+#[test]
+fn a_bdev_that_hangs_is_reset_whoever_ends_it() {
+    let mut world = World::new();
+    let a = world.session("a");
+    world.handle(offline());
+    world.handle(Input::DrainTimeout { export: "disk".to_owned() });
+    let export = || "disk".to_owned();
+    world.handle(Input::InFlight { export: export(), lateness: crate::Lateness::Once, in_flight: 1 });
+    world.finish(a, false);
+    assert_eq!(world.others, ["count", "reset"]);
+    world.broker.delete_export(9, "disk").unwrap();
+    world.carry_out();
+    assert_eq!(world.others, ["count", "reset"], "the reset goes on");
+    assert!(world.broker.delete_export(9, "disk").is_err());
+    world.handle(Input::ResetEnded { export: export() });
+    assert_eq!(world.others, ["count", "reset", "gone"]);
+}
+
+#[test]
+fn too_many_handshakes_make_the_oldest_go() {
+    let mut world = World::new();
+    let ids: Vec<u64> = (0..4).map(|_| world.accept(1).unwrap()).collect();
+    world.accept(1).unwrap();
+    assert_eq!(world.last(ids[0]), Some("close"));
+    world.hello(ids[0], "a", None);
+    assert_eq!(world.told[&ids[0]], ["close"]);
+}
+
+proptest! {
+    /// Whatever clients, groups and operators do: no closed connection is told anything, no queue has two
+    /// connections, no record is in two places (all of which [`World`] asserts), the limits hold, and a
+    /// stop ends.
+    #[test]
+    fn whatever_happens(steps in prop::collection::vec((0..10u8, 0..8usize, 0..3u16, 0..4u32), 0..120)) {
+        let mut world = World::new();
+        for (what, which, queue, epoch) in steps {
+            let ids: Vec<u64> = world.told.keys().copied().collect();
+            let some = (!ids.is_empty()).then(|| ids[which % ids.len()]);
+            let name = if which % 2 == 0 { "a" } else { "b" };
+            match (what, some) {
+                (0 | 1, _) => drop(world.accept(which as u8)),
+                (2, Some(id)) => world.hello(id, name, None),
+                (3 | 4, Some(id)) => {
+                    let sessions: Vec<SessionRef> = world.sessions.values().copied().collect();
+                    if let Some(place) = sessions.get(which % sessions.len().max(1)) {
+                        world.hello(id, name, Some(SessionRef { queue, epoch, ..*place }));
+                    }
+                }
+                (5, Some(connection)) => world.handle(Input::Draining { connection }),
+                (6, Some(id)) => world.finish(id, epoch == 0),
+                (7, _) => {
+                    world.now_us += 600_000;
+                    world.handle(Input::Tick);
+                }
+                (9, _) if world.is_online => {
+                    world.is_online = false;
+                    world.handle(offline());
+                }
+                (9, _) if world.others.last() == Some(&"released") => {
+                    world.others.clear();
+                    world.is_online = true;
+                    world.handle(online(which as u8));
+                }
+                (8, _) if epoch == 0 => {
+                    let now_us = world.now_us;
+                    if world.broker.add_host(now_us, "disk", host(name, Access::ReadOnly)).is_err() {
+                        world.broker.remove_host(now_us, "disk", name).unwrap();
+                    }
+                    world.carry_out();
+                }
+                _ => {}
+            }
+            let totals = world.broker.totals(&BTreeMap::new());
+            prop_assert!(totals.sessions <= LIMITS.max_sessions as usize);
+            prop_assert!(totals.handshakes <= LIMITS.max_handshakes as usize);
+            prop_assert!(totals.connections <= LIMITS.max_connections as usize + crate::EVICTIONS_MAX);
+            prop_assert_eq!(totals.connections, world.told.len());
+        }
+        world.handle(Input::Stop);
+        let now_us = world.now_us;
+        world.broker.delete_export(now_us, "disk").unwrap();
+        world.carry_out();
+        let ids: Vec<u64> = world.told.keys().copied().collect();
+        ids.into_iter().for_each(|id| world.finish(id, false));
+        prop_assert_eq!(world.others.last(), Some(&"stopped"));
+    }
+}

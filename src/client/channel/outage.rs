@@ -1,0 +1,218 @@
+//! A channel without a connection: I/O waits, expires, is sent again.
+//!
+//! When what was sent may fail is decided in [`dst_session::fence`], what becomes of I/O whose time
+//! is up in [`dst_session::deadline`].
+
+use dst_session::deadline::{Availability, Fate};
+use dst_session::fence::Sent;
+use dst_session::mutation::{self, Mutation};
+use dst_session::negotiate::{check_same_device, check_still_usable};
+use dst_session::succession::Ask;
+use dst_transport::Broken;
+use dst_wire::{RefusalReason, Welcome};
+use spdk::backend::IoStatus;
+use spdk::bdev_io::BdevIo;
+
+use super::Inner;
+use crate::counters::Counters;
+use crate::link::{Step, Wanted};
+
+/// Most I/O that expires in one turn, so that a reactor with thousands of them still turns.
+const EXPIRE_A_TURN: usize = 64;
+
+impl Inner {
+    /// A turn without a connection.
+    pub(super) fn outage(&mut self, now: u64) {
+        self.io.look_at_waiting(self.deadlines.now_us());
+        self.io.count_now();
+        self.membership.leave();
+        let availability = self.shared.availability();
+        let sent = self.what_was_sent(availability);
+        let may_fail = self.membership.may_fail(now, sent);
+        self.resets.join_alone(&mut self.io, may_fail);
+        if may_fail {
+            self.expire_sent(availability);
+        }
+        self.expire_waiting(availability, false);
+        if availability.is_over() {
+            return;
+        }
+        let session = self.shared.session();
+        if self.membership.note_change() {
+            // There may be another session to join: not after the delay that the old one's refusals
+            // made.
+            self.link.retry_at_once(now);
+        }
+        let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Session(Ask::Join(session.id)));
+        match self.link.advance(now, wanted) {
+            Step::Nothing => {}
+            Step::Up(welcome, _) => self.up(&welcome, now),
+            Step::Failed { refused: Some(RefusalReason::NoSession), .. } => {
+                if session.is_some() {
+                    self.shared.doubt_session();
+                }
+            }
+            Step::Failed { why, .. } => {
+                self.shared.attempt_failed(format!("connection {}: {why}", self.queue), now);
+            }
+        }
+    }
+
+    /// Returns whether any of what was sent has to fail.
+    fn what_was_sent(&mut self, availability: Availability) -> Sent {
+        let Some(oldest_us) = self.io.oldest_sent_us() else { return Sent::Nothing };
+        let has_to =
+            self.resets.is_aborting() || self.deadlines.fate(availability, false, oldest_us) != Fate::Keep;
+        if has_to { Sent::HasToFail } else { Sent::MayWait }
+    }
+
+    /// Fails what was sent and whose time is up, up to [`EXPIRE_A_TURN`] of it. Nothing of it is
+    /// executed any more. Returns whether there may be more.
+    fn expire_sent(&mut self, availability: Availability) -> bool {
+        for _ in 0..EXPIRE_A_TURN {
+            let Some(since_us) = self.io.oldest_sent_us() else { return false };
+            let fate = self.deadlines.fate(availability, false, since_us);
+            if fate == Fate::Keep {
+                return false;
+            }
+            if let Some(io) = self.io.take_oldest_sent() {
+                self.fail(io, fate, availability);
+            }
+        }
+        true
+    }
+
+    /// Fails what was not sent yet and whose time is up, up to [`EXPIRE_A_TURN`] of it.
+    pub(super) fn expire_waiting(&mut self, availability: Availability, has_connection: bool) {
+        for _ in 0..EXPIRE_A_TURN {
+            let Some(since_us) = self.io.oldest_waiting_us() else { return };
+            let fate = self.deadlines.fate(availability, has_connection, since_us);
+            if fate == Fate::Keep {
+                return;
+            }
+            if let Some(io) = self.io.take_oldest_waiting() {
+                self.fail(io, fate, availability);
+            }
+        }
+    }
+
+    /// Ends an I/O without the target.
+    fn fail(&mut self, io: BdevIo, fate: Fate, availability: Availability) {
+        Counters::add(&self.standing.counters.errors, 1);
+        if fate == Fate::Expired {
+            Counters::add(&self.standing.counters.expired, 1);
+            if !std::mem::replace(&mut self.told_expired, true) {
+                spdk::error!(
+                    "DST bdev {}: I/O fails: not answered by {} port {} in {} ms",
+                    self.shared.name(),
+                    self.shared.address(),
+                    self.shared.peer().port,
+                    self.shared.options().transaction_timeout_ms
+                );
+            }
+        }
+        let closing = availability == Availability::Closing;
+        io.complete(if closing { IoStatus::Aborted } else { IoStatus::Failed });
+    }
+
+    /// The target let us in: nothing of the connections before is left.
+    fn up(&mut self, welcome: &Welcome, now: u64) {
+        // Whether the size will do is for the control connection to say, which hears of its
+        // changes.
+        let same = check_same_device(&self.device, &welcome.device);
+        if let Err(error) = same
+            && !mutation::is_on(Mutation::NoIdentity)
+        {
+            self.shared.fail(&error.to_string());
+            return self.link.unusable(now);
+        }
+        if let Err(error) = check_still_usable(&self.device, self.shared.longest(), welcome) {
+            self.shared.attempt_failed(format!("connection {}: {error}", self.queue), now);
+            return self.link.unusable(now);
+        }
+        let session = self.shared.session().filter(|session| session.id == welcome.session.id);
+        let old = self.membership.session().filter(|_| mutation::is_on(Mutation::OldWelcome));
+        let Some(session) = session.or(old) else {
+            // It was given up while we joined it.
+            return self.link.unusable(now);
+        };
+        let before = self.membership.join(session);
+        if before.is_some_and(|before| before != session) {
+            let failed = self.io.fail_unrepeatable(mutation::is_on(Mutation::RepeatUnrepeatable));
+            self.tell_ended(
+                now,
+                failed,
+                "their session is over, and a compare-and-write is not done twice, a flush may cover lost writes",
+            );
+        }
+        // All that is overdue: with one left the connection would be given up again.
+        let availability = self.shared.availability();
+        while self.expire_sent(availability) {}
+        let most = self.shared.options().max_retries;
+        if most > 0 {
+            let failed = self.io.fail_repeated(most);
+            self.tell_ended(now, failed, "they were sent again max_retries times");
+        }
+        self.resets.abort(&mut self.io, true);
+        let Some(again) = self.io.connected(welcome) else {
+            if let Some(tail) = self.log.pass(now) {
+                spdk::error!(
+                    "DST bdev {}: the target grants {} slots, fewer than are in use{tail}",
+                    self.shared.name(),
+                    welcome.credits
+                );
+            }
+            return self.link.unusable(now);
+        };
+        if before.is_some() {
+            Counters::add(&self.standing.counters.reconnects, 1);
+            if let Some(tail) = self.log.pass(now) {
+                spdk::notice!(
+                    "DST bdev {}: connection {} is back, {again} transactions are sent again{tail}",
+                    self.shared.name(),
+                    self.queue
+                );
+            }
+        }
+        self.shared.channels().connected();
+        self.told_expired = false;
+        self.look_at_once();
+    }
+
+    fn tell_ended(&mut self, now: u64, count: usize, why: &str) {
+        if count > 0
+            && let Some(tail) = self.ended_log.pass(now)
+        {
+            spdk::error!(
+                "DST bdev {}: {count} I/Os of connection {} fail: {why}{tail}",
+                self.shared.name(),
+                self.queue
+            );
+        }
+    }
+
+    /// The connection is over.
+    pub(super) fn lost(&mut self, why: Broken, now: u64) {
+        if let Some(tail) = self.log.pass(now) {
+            spdk::warn!(
+                "DST bdev {}: connection {} to {} port {} lost: {why}; {} transactions outstanding{tail}",
+                self.shared.name(),
+                self.queue,
+                self.shared.address(),
+                self.shared.peer().port,
+                self.io.outstanding()
+            );
+        }
+        let (connection, _) = self.link.up().expect("a link that is lost was up");
+        let leases_over_us = self.membership.lost(connection.lease.over_us());
+        self.io.disconnected();
+        self.link.lost(now);
+        self.shared.channels().lost_connection(leases_over_us);
+        Counters::add(&self.standing.counters.lost, 1);
+        self.resets.lost(&self.io);
+        if mutation::is_on(Mutation::LossAnswers) || mutation::is_on(Mutation::NoPatience) {
+            let answered = mutation::is_on(Mutation::LossAnswers);
+            self.io.end_sent(if answered { IoStatus::Success } else { IoStatus::Failed });
+        }
+    }
+}

@@ -1,0 +1,371 @@
+//! A channel's I/O, wherever it is: waiting to be begun, outstanding in the slab, coming in, or
+//! held until other channels have ended theirs.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use dst_session::transactions::{DigestOf, Request, Transactions};
+use dst_transport::Broken;
+use dst_wire::{Device, Digest, InNewSession, Op, Welcome};
+use spdk::backend::IoStatus;
+use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
+use spdk::iov::Iov;
+
+use crate::answers::{Answers, Incoming, Pending, Record, digest_of, op_of};
+use crate::channels::Standing;
+use crate::counters::Counters;
+use crate::link::Connection;
+use crate::shared::Shared;
+use crate::waiting::Waiting;
+
+/// A channel's I/O.
+pub struct ChannelIo {
+    shared: Arc<Shared>,
+    standing: Arc<Standing>,
+    /// The device as it was when the bdev was made.
+    device: Device,
+    waiting: Rc<Waiting>,
+    transactions: Transactions<Pending>,
+    incoming: Incoming,
+    /// Resets that complete when every channel has ended what it had.
+    held: BdevIoQueue,
+    /// How many losses of the target's cache this channel has reported.
+    losses_seen: u64,
+}
+
+/// How an I/O that was sent ends without an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unrepeated {
+    /// With an error.
+    Failed,
+    /// With an error, because it had its share of attempts.
+    Expired,
+}
+
+impl ChannelIo {
+    /// Returns the I/O of a new channel: none.
+    pub fn new(
+        shared: &Arc<Shared>,
+        standing: &Arc<Standing>,
+        device: Device,
+        waiting: Rc<Waiting>,
+    ) -> ChannelIo {
+        ChannelIo {
+            shared: Arc::clone(shared),
+            standing: Arc::clone(standing),
+            device,
+            waiting,
+            transactions: Transactions::new(shared.options().queue_depth),
+            incoming: Incoming::default(),
+            held: BdevIoQueue::new(),
+            losses_seen: shared.durability().reported(),
+        }
+    }
+
+    fn counters(&self) -> &Counters {
+        &self.standing.counters
+    }
+
+    /// Counts what is there now, for people to see.
+    pub fn count_now(&self) {
+        let counters = self.counters();
+        counters.outstanding.store(self.transactions.outstanding() as u64, Relaxed);
+        counters.waiting.store(self.waiting.len() as u64, Relaxed);
+    }
+
+    /// Puts the stamp `now_us` on what was submitted since the last time.
+    pub fn look_at_waiting(&self, now_us: u64) {
+        self.waiting.look(now_us);
+    }
+
+    /// Returns how many transactions are outstanding.
+    pub fn outstanding(&self) -> usize {
+        self.transactions.outstanding()
+    }
+
+    /// Returns when the oldest outstanding transaction was submitted.
+    pub fn oldest_sent_us(&self) -> Option<u64> {
+        self.transactions.oldest_us()
+    }
+
+    /// Returns when the oldest waiting I/O was submitted.
+    pub fn oldest_waiting_us(&self) -> Option<u64> {
+        self.waiting.oldest_us()
+    }
+
+    /// Takes the oldest outstanding transaction's I/O out. Only without a connection.
+    pub fn take_oldest_sent(&mut self) -> Option<BdevIo> {
+        self.transactions.abandon_oldest().map(|pending| pending.io)
+    }
+
+    /// Takes the oldest waiting I/O out.
+    pub fn take_oldest_waiting(&mut self) -> Option<BdevIo> {
+        self.waiting.pop()
+    }
+
+    /// Receives the answers that are there and completes what they answer. `start` is the start of
+    /// the target that answers, `now_us` the time of deadlines. Returns whether anything was
+    /// received.
+    ///
+    /// # Errors
+    /// The connection is over.
+    #[inline]
+    pub fn receive(
+        &mut self,
+        connection: &mut Connection,
+        buffer: &mut [u8],
+        start: u64,
+        now_us: u64,
+    ) -> Result<bool, Broken> {
+        let record =
+            Record { durability: self.shared.durability(), start, is_volatile: self.device.write_cache };
+        let mut answers = Answers {
+            transactions: &mut self.transactions,
+            incoming: &mut self.incoming,
+            standing: &self.standing,
+            held: &mut self.held,
+            record,
+            patient_us: now_us,
+        };
+        let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut answers)?;
+        Ok(pumped.received > 0)
+    }
+
+    /// Takes the newest acknowledgement of a keep-alive that has come.
+    pub fn take_acknowledged(&mut self) -> Option<u64> {
+        self.incoming.acknowledged.take()
+    }
+
+    /// Begins what waits, as far as there are credits. Returns whether anything was begun.
+    #[inline]
+    pub fn begin_waiting(&mut self, now_us: u64) -> bool {
+        let mut has_begun = false;
+        // A reset is no transaction like others: the next turn begins with it.
+        while self.transactions.has_credit() && !self.waiting.has_reset() {
+            let Some(io) = self.waiting.next(now_us) else { break };
+            self.begin(io);
+            has_begun = true;
+        }
+        has_begun
+    }
+
+    /// Makes a transaction of an I/O. There is credit.
+    fn begin(&mut self, io: BdevIo) {
+        let fail = |io: BdevIo| {
+            Counters::add(&self.standing.counters.errors, 1);
+            io.complete(IoStatus::Failed);
+        };
+        let Some(op) = op_of(io.kind()).filter(|&op| self.device.ops.contains(op)) else { return fail(io) };
+        let (start, count) = if op.has_range() { (io.offset_blocks(), io.num_blocks()) } else { (0, 0) };
+        let bytes = count.saturating_mul(self.device.block_size.into());
+        let (request_len, answer_len) = (op.request_data(bytes), op.answer_data(bytes));
+        let (Ok(request_len), Ok(answer_len)) = (request_len.try_into(), answer_len.try_into()) else {
+            return fail(io);
+        };
+        let mut flush = 0;
+        if op == Op::Flush && self.device.write_cache {
+            let durability = self.shared.durability();
+            if durability.must_report(&mut self.losses_seen) {
+                return fail(io);
+            }
+            flush = durability.flush_begins();
+        }
+        Counters::add(&self.standing.counters.transactions, 1);
+        let request = Request { op, start, count, request_len, answer_len };
+        let stamp = io.stamp();
+        let has_digest = request_len > 0 && self.transactions.has_digests();
+        let digest = has_digest.then(|| digest_of(&io, request_len as usize));
+        if let Err(pending) = self.transactions.begin(request, Pending { io, flush }, stamp, digest) {
+            pending.io.complete(IoStatus::Failed);
+        }
+    }
+
+    /// Sends what waits to be sent, as much as the socket takes.
+    ///
+    /// # Errors
+    /// The connection is over.
+    #[inline]
+    pub fn send(&mut self, connection: &mut Connection) -> Result<(), Broken> {
+        let transactions = &mut self.transactions;
+        loop {
+            if connection.outbox.is_empty() && !transactions.wants_to_send() {
+                if connection.stream.unsent() > 0 {
+                    connection.stream.writev(&Iov::new())?;
+                }
+                return Ok(());
+            }
+            let mut iov = Iov::new();
+            let mut control = 0;
+            if !transactions.is_mid_frame() {
+                control = connection.outbox.pending().len();
+                iov.push(connection.outbox.pending());
+            }
+            for out in transactions.outgoing() {
+                // A header alone would be sent without its data, which is no error, only one more
+                // call.
+                if iov.remaining_capacity() < 2 {
+                    break;
+                }
+                iov.push(out.header);
+                if iov.push_io(&out.user.io, out.data_from, out.data_len) < out.data_len {
+                    break;
+                }
+            }
+            let wanted = iov.len_bytes();
+            let sent = connection.stream.writev(&iov)?;
+            let of_control = sent.min(control);
+            connection.outbox.sent(of_control);
+            transactions.sent(sent - of_control);
+            if sent < wanted {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Returns whether anything waits to be sent.
+    pub fn wants_to_send(&self) -> bool {
+        self.transactions.wants_to_send()
+    }
+
+    /// The connection is gone: nothing begins, or is sent, until [`ChannelIo::connected`].
+    pub fn disconnected(&mut self) {
+        self.transactions.disconnected();
+    }
+
+    /// There is a new connection, on which all that is outstanding is to be sent again. Returns how
+    /// many transactions that are; `None`, and nothing changed: more slots are in use than the
+    /// target grants.
+    pub fn connected(&mut self, welcome: &Welcome) -> Option<usize> {
+        let again = self.transactions.outstanding();
+        let digest = |pending: &Pending, len: usize| digest_of(&pending.io, len);
+        let digest: Option<DigestOf<'_, Pending>> =
+            if welcome.digest == Digest::Crc32c { Some(&digest) } else { None };
+        if !self.transactions.grant(welcome.credits, digest) {
+            return None;
+        }
+        Counters::add(&self.counters().resent, again as u64);
+        self.incoming = Incoming::default();
+        Some(again)
+    }
+
+    /// In another session the target does not know any more what it has executed: what must not be
+    /// done twice fails, and so does a flush of what was lost. Returns how many fail. Only without
+    /// a connection.
+    pub fn fail_unrepeatable(&mut self, repeats_all: bool) -> usize {
+        // Without a flush here the next one that begins reports the loss.
+        let lost_writes = self.device.write_cache
+            && self.transactions.any(|request| request.op == Op::Flush)
+            && self.shared.durability().must_report(&mut self.losses_seen);
+        self.fail_sent(Unrepeated::Failed, |request, _| match request.op.describe().in_new_session {
+            InNewSession::SentAgain => false,
+            InNewSession::SentAgainUnlessWritesWereLost => lost_writes,
+            InNewSession::Fails => !repeats_all,
+        })
+    }
+
+    /// Fails what was sent again `most` times. Returns how many fail. Only without a connection.
+    pub fn fail_repeated(&mut self, most: u32) -> usize {
+        self.fail_sent(Unrepeated::Expired, |_, resends| resends >= most)
+    }
+
+    fn fail_sent(&mut self, how: Unrepeated, which: impl Fn(&Request, u32) -> bool) -> usize {
+        let counters = &self.standing.counters;
+        let mut failed = 0;
+        self.transactions.abandon(which, |pending| {
+            failed += 1;
+            Counters::add(&counters.errors, 1);
+            if how == Unrepeated::Expired {
+                Counters::add(&counters.expired, 1);
+            }
+            pending.io.complete(IoStatus::Failed);
+        });
+        failed
+    }
+
+    /// Ends all that was sent with this status, as a mutation wants it.
+    pub fn end_sent(&mut self, status: IoStatus) {
+        self.transactions.abandon(|_, _| true, |pending| pending.io.complete(status));
+    }
+
+    /// Returns whether a reset was submitted and not begun.
+    #[inline]
+    pub fn reset_waits(&self) -> bool {
+        self.waiting.has_reset()
+    }
+
+    /// Returns whether a reset is outstanding.
+    pub fn has_sent_reset(&self) -> bool {
+        self.transactions.any(|request| request.op == Op::Reset)
+    }
+
+    /// Returns whether anything but resets is outstanding.
+    pub fn has_sent_other_than_resets(&self) -> bool {
+        self.transactions.any(|request| request.op != Op::Reset)
+    }
+
+    /// Aborts what waits, and begins the resets among it.
+    ///
+    /// # Errors
+    /// There is no credit for a reset, which is held instead.
+    pub fn begin_resets(&mut self, now_us: u64) -> Result<(), Broken> {
+        self.waiting.look(now_us);
+        let mut sent = Ok(());
+        while let Some(reset) = self.abort_to_next_reset() {
+            if self.transactions.has_credit() {
+                self.begin(reset);
+            } else {
+                self.held.push_back(reset);
+                sent = Err(Broken::ResetWaits);
+            }
+        }
+        sent
+    }
+
+    /// Aborts what waits, and holds the resets among it.
+    pub fn hold_resets(&mut self) {
+        while let Some(reset) = self.abort_to_next_reset() {
+            self.held.push_back(reset);
+        }
+    }
+
+    /// Aborts what waits, up to the next reset, which is returned.
+    fn abort_to_next_reset(&mut self) -> Option<BdevIo> {
+        // What a user submits inside a completion comes to where it has no stamp yet: it is not
+        // meant.
+        while let Some(io) = self.waiting.pop() {
+            if io.kind() == IoKind::Reset {
+                return Some(io);
+            }
+            Counters::add(&self.counters().errors, 1);
+            io.complete(IoStatus::Aborted);
+        }
+        None
+    }
+
+    /// Aborts what was sent, and holds the resets among it. Only without a connection.
+    pub fn abort_sent(&mut self) {
+        let (counters, held) = (&self.standing.counters, &mut self.held);
+        let end = |Pending { io, .. }: Pending| {
+            if io.kind() == IoKind::Reset {
+                return held.push_back(io);
+            }
+            Counters::add(&counters.errors, 1);
+            io.complete(IoStatus::Aborted);
+        };
+        self.transactions.abandon(|_, _| true, end);
+    }
+
+    /// Returns whether resets are held.
+    #[inline]
+    pub fn holds_resets(&self) -> bool {
+        !self.held.is_empty()
+    }
+
+    /// Completes the resets that are held.
+    pub fn complete_held(&mut self) {
+        while let Some(reset) = self.held.pop_front() {
+            reset.complete(IoStatus::Success);
+        }
+    }
+}

@@ -1,0 +1,247 @@
+//! The channels that a bdev has, on whatever threads, and what each tells the others.
+
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use dst_session::durability::{Durability, Written};
+
+use crate::counters::Counters;
+
+/// Returns the data of a lock, which is valid even if a thread panicked while it held the lock.
+pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Where one channel stands, for the threads of the others. The channel's thread alone writes it.
+#[derive(Debug, Default)]
+pub struct Standing {
+    /// What the channel counts.
+    pub counters: Counters,
+    /// The channel's newest completed write. Read by the control thread when the target was started
+    /// anew; [`Durability`] orders it.
+    pub written: Written,
+    /// The change of the session since which the channel has had no connection of a session before.
+    /// Read by channels that want to fail what they sent in such a session. `Release` and
+    /// `Acquire`: whoever reads the change comes after the channel closed its connection.
+    left: AtomicU64,
+    /// The newest of the bdev's resets of which the channel has ended all that it had. Read by
+    /// channels that want to complete a reset. `Release` and `Acquire`: whoever reads the number
+    /// comes after the completions of what the channel had.
+    joined_reset: AtomicU64,
+}
+
+impl Standing {
+    /// The channel has no connection now, after `change` changes of the session.
+    pub fn leave(&self, change: u64) {
+        self.left.store(change, Release);
+    }
+
+    /// Returns whether the channel has left the sessions before `change`.
+    pub fn has_left(&self, change: u64) -> bool {
+        self.left.load(Acquire) >= change
+    }
+
+    /// The channel has ended what it had before this reset.
+    pub fn join_reset(&self, reset: u64) {
+        self.joined_reset.store(reset, Release);
+    }
+
+    /// Returns the newest reset that the channel has joined.
+    pub fn joined_reset(&self) -> u64 {
+        self.joined_reset.load(Acquire)
+    }
+}
+
+/// The channels of a bdev. The lock is taken when a channel comes or goes, and by what is no I/O.
+#[derive(Debug, Default)]
+pub struct Channels {
+    all: Mutex<All>,
+    /// How many channels there are. Written under the lock, read by the control thread, which only
+    /// shows the number: `Relaxed`.
+    count: AtomicUsize,
+    /// How many channels have a connection. Written by each channel's thread, read by the control
+    /// thread. `Release` and `Acquire`: who reads 0 also sees the [`Channels::leases_over_us`] of
+    /// all that went down.
+    connected: AtomicUsize,
+    /// When the last lease of the channels' lost connections is over. Raised by each channel's
+    /// thread before `connected` falls, read by the control thread after it has read `connected`,
+    /// which orders the two.
+    leases_over_us: AtomicU64,
+    /// Sums of channels that are gone. Written by the threads that close channels, read by the
+    /// control thread.
+    past: Counters,
+    /// The newest write of the channels that are gone. As `past`.
+    past_written: Written,
+}
+
+#[derive(Debug, Default)]
+struct All {
+    queues: BTreeSet<u16>,
+    last_queue: u16,
+    standings: Vec<Arc<Standing>>,
+}
+
+impl Channels {
+    /// Returns a number for a new channel's queue, 1 to 65,535, that no other channel has, and the
+    /// channel's standing, which has joined `resets` resets; `None`: all numbers are in use.
+    pub fn open(&self, resets: u64) -> Option<(u16, Arc<Standing>)> {
+        let all = &mut *lock(&self.all);
+        if all.queues.len() >= usize::from(u16::MAX) {
+            return None;
+        }
+        // Not the lowest free one: the target may not have heard yet that its last user is gone.
+        loop {
+            all.last_queue = all.last_queue.checked_add(1).unwrap_or(1);
+            if all.queues.insert(all.last_queue) {
+                break;
+            }
+        }
+        let standing = Arc::new(Standing::default());
+        standing.join_reset(resets);
+        all.standings.push(Arc::clone(&standing));
+        self.count.fetch_add(1, Relaxed);
+        Some((all.last_queue, standing))
+    }
+
+    /// A channel is gone. All its I/O has completed; its counts stay in the sum.
+    pub fn close(&self, queue: u16, gone: &Arc<Standing>) {
+        let Standing { counters, written, left: _, joined_reset: _ } = &**gone;
+        // These two say what is now, not what has been.
+        counters.outstanding.store(0, Relaxed);
+        counters.waiting.store(0, Relaxed);
+        let all = &mut *lock(&self.all);
+        all.queues.remove(&queue);
+        self.past.add_all(counters);
+        self.past_written.inherit(written);
+        all.standings.retain(|standing| !Arc::ptr_eq(standing, gone));
+        self.count.fetch_sub(1, Relaxed);
+    }
+
+    /// Returns the standings of all channels.
+    pub fn standings(&self) -> Vec<Arc<Standing>> {
+        lock(&self.all).standings.clone()
+    }
+
+    /// Returns how many channels there are.
+    pub fn count(&self) -> usize {
+        self.count.load(Relaxed)
+    }
+
+    /// A channel has a connection.
+    pub fn connected(&self) {
+        self.connected.fetch_add(1, Release);
+    }
+
+    /// A channel has closed its connection, with nothing outstanding.
+    pub fn closed_connection(&self) {
+        self.connected.fetch_sub(1, Release);
+    }
+
+    /// A channel has lost its connection, on which the target may execute something until
+    /// `lease_over_us`.
+    pub fn lost_connection(&self, lease_over_us: u64) {
+        self.leases_over_us.fetch_max(lease_over_us, Release);
+        self.connected.fetch_sub(1, Release);
+    }
+
+    /// Returns how many channels have a connection.
+    pub fn connections(&self) -> usize {
+        self.connected.load(Acquire)
+    }
+
+    /// Returns the time after which the target executes nothing that channels sent on connections
+    /// that they have lost; `None` while a channel has a connection.
+    pub fn leases_over_us(&self) -> Option<u64> {
+        (self.connections() == 0).then(|| self.leases_over_us.load(Acquire))
+    }
+
+    /// Returns the sum of all counters, of channels that are gone too.
+    pub fn sum(&self) -> Counters {
+        let sum = Counters::default();
+        let all = lock(&self.all);
+        sum.add_all(&self.past);
+        all.standings.iter().for_each(|standing| sum.add_all(&standing.counters));
+        sum
+    }
+
+    /// The target was started anew. Returns whether completed writes may be lost.
+    pub fn restarted(&self, durability: &Durability) -> bool {
+        let all = lock(&self.all);
+        let written = all.standings.iter().map(|standing| &standing.written);
+        durability.restarted(written.chain([&self.past_written]))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_queue_that_was_just_closed_is_not_the_next_one() {
+        let channels = Channels::default();
+        let (first, standing) = channels.open(0).unwrap();
+        let (second, _) = channels.open(0).unwrap();
+        channels.close(first, &standing);
+        let (third, _) = channels.open(0).unwrap();
+        assert_eq!((first, second, third), (1, 2, 3));
+    }
+
+    #[test]
+    fn every_queue_number_is_used_once_before_there_is_none() {
+        let channels = Channels::default();
+        let mut open: Vec<_> = (0..u16::MAX).map(|_| channels.open(0).unwrap()).collect();
+        assert!(channels.open(0).is_none() && channels.count() == usize::from(u16::MAX));
+        let (queue, standing) = open.swap_remove(77);
+        channels.close(queue, &standing);
+        assert_eq!(channels.open(0).map(|(again, _)| again), Some(queue));
+    }
+
+    #[test]
+    fn counts_outlive_their_channel_and_what_is_now_does_not() {
+        let channels = Channels::default();
+        let (queue, standing) = channels.open(0).unwrap();
+        let counters = &standing.counters;
+        for (counter, count) in [(&counters.resent, 3), (&counters.outstanding, 2), (&counters.waiting, 1)] {
+            Counters::add(counter, count);
+        }
+        let sums = || {
+            let sum = channels.sum();
+            [&sum.resent, &sum.outstanding, &sum.waiting].map(|count| count.load(Relaxed))
+        };
+        assert_eq!(sums(), [3, 2, 1]);
+        channels.close(queue, &standing);
+        assert_eq!((sums(), channels.standings().len(), channels.count()), ([3, 0, 0], 0, 0));
+    }
+
+    #[test]
+    fn writes_of_a_channel_that_is_gone_may_be_lost_too() {
+        let (channels, durability) = (Channels::default(), Durability::default());
+        let (queue, standing) = channels.open(0).unwrap();
+        durability.wrote(&standing.written, durability.start());
+        channels.close(queue, &standing);
+        assert!(channels.restarted(&durability) && !channels.restarted(&durability));
+    }
+
+    #[test]
+    fn leases_are_over_with_the_last_one_and_only_without_a_connection() {
+        let channels = Channels::default();
+        assert_eq!(channels.leases_over_us(), Some(0));
+        channels.connected();
+        channels.connected();
+        channels.lost_connection(70);
+        assert_eq!(channels.leases_over_us(), None);
+        channels.lost_connection(30);
+        assert_eq!(channels.leases_over_us(), Some(70));
+    }
+
+    #[test]
+    fn a_channel_has_joined_the_resets_before_it_was_opened() {
+        let (_, standing) = Channels::default().open(5).unwrap();
+        assert_eq!(standing.joined_reset(), 5);
+        assert!(standing.has_left(0) && !standing.has_left(1));
+        standing.leave(2);
+        assert!(standing.has_left(1) && standing.has_left(2) && !standing.has_left(3));
+    }
+}

@@ -1,0 +1,146 @@
+//! The last I/O of an export that is deleted, or whose bdev was removed: the drain time-out's timer, the
+//! reset, and the answer to whoever asked. The broker decides when.
+
+use std::rc::Rc;
+
+use dst_broker::{Input, Rejection};
+use spdk::backend::{BackendDone, BackendIo, IoStatus};
+use spdk::poller::Poller;
+
+use crate::control::Target;
+use crate::error::Error;
+use crate::export::{Backing, Deletion};
+
+/// A reset under way, of this export's bdev.
+struct ResetOf(String);
+
+impl BackendDone for ResetOf {
+    fn done(io: Box<BackendIo<ResetOf>>, status: IoStatus) {
+        let export = io.ctx.0;
+        if status != IoStatus::Success {
+            spdk::error!("DST export {export}: its bdev could not be reset");
+        }
+        Target::with(|target| target.tell(Input::ResetEnded { export }));
+    }
+}
+
+impl Target {
+    /// Takes an export away: its sessions end, and `done` is called when the backend has finished what
+    /// it had of them and the bdev is closed; or with [`Error::Hangs`], when it does not come to that.
+    ///
+    /// # Errors
+    /// There is no such export, or it is being deleted already; `done` is not called then.
+    pub fn delete_export(
+        self: &Rc<Self>,
+        name: &str,
+        done: impl FnOnce(Result<(), Error>) + 'static,
+    ) -> Result<(), Error> {
+        let mut exports = self.exports.borrow_mut();
+        let export = exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
+        if export.deletion.is_some() {
+            return Err(Rejection::ExportBusy(name.to_owned()).into());
+        }
+        export.drain_timer = Some(self.drain_timer(name)?);
+        export.deletion = Some(Deletion::Awaited(Box::new(done)));
+        drop(exports);
+        self.look_if_offline();
+        let deleted = self.broker.borrow_mut().delete_export(spdk::clock::now_us(), name);
+        self.carry_out();
+        Ok(deleted?)
+    }
+
+    /// Returns a timer that tells the broker each time that the drain time-out has passed.
+    ///
+    /// # Errors
+    /// [`Error::Resources`].
+    pub(crate) fn drain_timer(&self, name: &str) -> Result<Poller, Error> {
+        let (of, period_us) = (name.to_owned(), u64::from(self.options.get().drain_timeout_ms) * 1000);
+        let late = move || {
+            Target::with(|target| target.tell(Input::DrainTimeout { export: of.clone() }));
+            true
+        };
+        Poller::register(period_us, late)
+            .map_err(|errno| Error::Resources { what: "a timer for the backend's last I/O", errno })
+    }
+
+    /// The drain time-out need not be told again.
+    pub(crate) fn end_drain_timer(&self, name: &str) {
+        let timer = self.exports.borrow_mut().get_mut(name).and_then(|export| export.drain_timer.take());
+        drop(timer);
+    }
+
+    /// Everybody's I/O to the bdev ends: what else could still help.
+    pub(crate) fn reset_backend(self: &Rc<Self>, name: &str, in_flight: usize, waited_ms: u64) {
+        let exports = self.exports.borrow();
+        let Some(export) = exports.get(name) else { return };
+        spdk::warn!(
+            "DST export {name} gives up its bdev: after {waited_ms} ms the backend still has {in_flight} I/Os; \
+             bdev {} is reset",
+            export.bdev_name
+        );
+        let Some(desc) = export.open_desc() else { return };
+        let channel = desc.handle().channel();
+        drop(exports);
+        match channel {
+            // It may come back before this call does.
+            Ok(channel) => channel.reset(Box::new(BackendIo::new(ResetOf(name.to_owned())))),
+            Err(errno) => {
+                spdk::error!("DST export {name}: no channel to reset its bdev: {errno}");
+                self.tell(Input::ResetEnded { export: name.to_owned() });
+            }
+        }
+    }
+
+    /// Whoever asked for the deletion, or the operator, hears that the backend hangs. It goes on.
+    pub(crate) fn backend_hangs(&self, export: String, in_flight: usize, waited_ms: u64) {
+        let mut exports = self.exports.borrow_mut();
+        let Some(known) = exports.get_mut(&export) else { return };
+        let bdev = known.bdev_name.clone();
+        let before = known.deletion.as_mut().map(|deletion| std::mem::replace(deletion, Deletion::Late));
+        drop(exports);
+        match before {
+            Some(Deletion::Awaited(done)) => done(Err(Error::Hangs { export, bdev, in_flight, waited_ms })),
+            Some(Deletion::Late) => {}
+            None => spdk::error!(
+                "DST export {export}: bdev {bdev} was removed {waited_ms} ms ago, and its backend still has \
+                 {in_flight} I/Os; a reset did not help. SPDK waits for them"
+            ),
+        }
+    }
+
+    /// The backend has finished with a bdev that was removed: closes it, and looks for the next one.
+    pub(crate) fn backing_gone(self: &Rc<Self>, name: &str, was_late: bool) {
+        let mut exports = self.exports.borrow_mut();
+        let Some(export) = exports.get_mut(name) else { return };
+        let timer = export.drain_timer.take();
+        let nothing = Backing::Offline { why: String::new(), before: None };
+        let left = std::mem::replace(&mut export.backing, nothing);
+        if let Backing::Leaving { desc, why } = left {
+            export.backing = Backing::Offline { why, before: Some(desc.info()) };
+            drop(exports);
+            drop(desc);
+        } else {
+            export.backing = left;
+            drop(exports);
+        }
+        drop(timer);
+        if was_late {
+            spdk::notice!("DST export {name}: the backend of the bdev that was removed has finished");
+        }
+        self.look_if_offline();
+    }
+
+    /// Nothing of an export is left: closes its bdev, and tells whoever asked for the deletion.
+    pub(crate) fn export_gone(&self, name: &str, was_late: bool) {
+        let export = self.exports.borrow_mut().remove(name);
+        let Some(export) = export else { return };
+        drop(export.backing);
+        drop(export.drain_timer);
+        if was_late {
+            spdk::notice!("DST export {name} is gone, its backend has finished");
+        }
+        if let Some(Deletion::Awaited(done)) = export.deletion {
+            done(Ok(()));
+        }
+    }
+}

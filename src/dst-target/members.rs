@@ -1,0 +1,425 @@
+//! The connections of one core, and the turns in which they are served.
+
+use std::cell::{Cell, RefCell};
+use std::collections::{BTreeMap, VecDeque};
+use std::net::SocketAddr;
+use std::rc::Rc;
+
+use dst_broker::{Remains, Stats};
+use dst_security::Secured;
+use dst_transport::Broken;
+use dst_wire::{Event, Refusal, Status, Welcome};
+use spdk::clock::now_us;
+use spdk::interrupt::Watch;
+use spdk::poller::{Turn, Waker};
+use spdk::sock::{self, Groups, Sock, SockReady, Traffic};
+
+use crate::completion::{Completions, Io, Submitter};
+use crate::connection::{Connection, Ending, Question, Shut};
+use crate::messages::ToControl;
+use crate::options::Options;
+use crate::pools::{OBJECTS, Pools};
+use crate::rate::RateLimit;
+use crate::stage::Requests;
+
+/// Sockets looked at in one poll; more wait for the next one.
+const SOCKETS_A_POLL: usize = 32;
+
+/// How long the sockets may go unlooked at while the backend works for the group: what comes meanwhile is
+/// received with one system call.
+const LOOK_US: u64 = 10;
+
+/// Most stalled connections that are tried again in a turn: with thousands of them each turn would only find out
+/// that there is still no memory for most.
+const RESUMED_A_TURN: usize = 32;
+
+/// How often silent connections are looked for.
+pub const TICK_US: u64 = 50_000;
+
+/// The connections of a group, and the pools that they are served from.
+pub struct Members {
+    options: Options,
+    pools: Pools,
+    completions: Rc<Completions>,
+    pub log: RateLimit,
+    /// Connections with something to send.
+    dirty: RefCell<VecDeque<Rc<Member>>>,
+    /// Connections with a frame that could not be taken.
+    stalled: RefCell<VecDeque<Rc<Member>>>,
+    /// Connections of which workers have some of what came.
+    away: RefCell<VecDeque<Rc<Member>>>,
+    /// Connections that are over, to be shut after the turn.
+    over: RefCell<Vec<Rc<Member>>>,
+    /// Polls the connections' sockets.
+    sockets: Groups,
+    members: RefCell<BTreeMap<u64, Rc<Member>>>,
+    now_us: Cell<u64>,
+    next_tick_us: Cell<u64>,
+    next_sockets_us: Cell<u64>,
+    /// Stalled connections to be tried again: of those that there were when memory was given back.
+    to_resume: Cell<usize>,
+    /// In the order in which it happened.
+    notices: RefCell<VecDeque<ToControl>>,
+}
+
+/// A connection in its group.
+pub struct Member {
+    group: Rc<Members>,
+    /// Its socket's place among the sockets that are polled. Ends before the socket is closed.
+    polled: RefCell<Option<sock::Member>>,
+    connection: RefCell<Connection>,
+    /// Whether it is in the group's list of this name.
+    dirty: Cell<bool>,
+    /// When it was put there, µs.
+    dirty_since_us: Cell<u64>,
+    stalled: Cell<bool>,
+    away: Cell<bool>,
+}
+
+impl Members {
+    /// Returns a group of connections that has none yet.
+    ///
+    /// # Errors
+    /// Not enough memory.
+    pub fn new(options: Options) -> spdk::Result<Members> {
+        let room = options.max_connections as usize;
+        let completions = Rc::new(Completions::new(OBJECTS));
+        Ok(Members {
+            options,
+            pools: Pools::new(&options, &completions)?,
+            completions,
+            log: RateLimit::default(),
+            dirty: RefCell::new(VecDeque::with_capacity(room)),
+            stalled: RefCell::new(VecDeque::with_capacity(room)),
+            away: RefCell::new(VecDeque::with_capacity(room)),
+            over: RefCell::new(Vec::with_capacity(room)),
+            sockets: Groups::create()?,
+            members: RefCell::default(),
+            now_us: Cell::new(now_us()),
+            next_tick_us: Cell::new(0),
+            next_sockets_us: Cell::new(0),
+            to_resume: Cell::new(0),
+            notices: RefCell::default(),
+        })
+    }
+
+    /// Sets the waker of the poller that calls [`Members::turn`]. Where that poller rests, it is woken
+    /// by sockets as long as the watch exists.
+    ///
+    /// # Errors
+    /// The sockets cannot be watched.
+    pub fn set_waker(&self, waker: &Waker) -> spdk::Result<Watch> {
+        self.completions.set_waker(waker.clone());
+        self.sockets.watch(waker)
+    }
+
+    /// Returns whether there are no connections.
+    pub fn is_empty(&self) -> bool {
+        self.members.borrow().is_empty()
+    }
+
+    /// Returns the connection with this number, until nothing of it is left.
+    pub fn get(&self, id: u64) -> Option<Rc<Member>> {
+        self.members.borrow().get(&id).cloned()
+    }
+
+    /// Calls `f` with each connection's number, its counts, and how many requests the backend has of it.
+    pub fn for_each(&self, mut f: impl FnMut(u64, Stats, usize)) {
+        for (&id, member) in &*self.members.borrow() {
+            let (stats, in_backend) = member.connection.borrow().activity();
+            f(id, stats, in_backend);
+        }
+    }
+
+    /// Returns whether the control thread is to be told something. HOT.
+    #[inline]
+    pub fn has_notices(&self) -> bool {
+        !self.notices.borrow().is_empty()
+    }
+
+    /// Returns the next thing that the control thread is to be told. To be asked after each call that
+    /// may change a connection.
+    pub fn next_notice(&self) -> Option<ToControl> {
+        self.notices.borrow_mut().pop_front()
+    }
+
+    fn note(&self, notice: ToControl) {
+        self.notices.borrow_mut().push_back(notice);
+    }
+
+    /// Notes what is left of a connection that is gone.
+    fn finished(&self, id: u64, remains: Box<Remains>) {
+        self.members.borrow_mut().remove(&id);
+        self.note(ToControl::Finished { connection: id, remains });
+    }
+
+    /// Takes a new connection.
+    pub fn add(self: &Rc<Self>, id: u64, sock: Sock, peer: SocketAddr) {
+        self.now_us.set(now_us());
+        let connection =
+            Connection::new(id, peer, sock, self.options.handshake_timeout_ms, self.now_us.get());
+        let member = Rc::new(Member {
+            group: Rc::clone(self),
+            polled: RefCell::default(),
+            connection: RefCell::new(connection),
+            dirty: Cell::new(false),
+            dirty_since_us: Cell::new(0),
+            stalled: Cell::new(false),
+            away: Cell::new(false),
+        });
+        self.members.borrow_mut().insert(id, Rc::clone(&member));
+        if let Err(errno) = member.poll_socket(Traffic::Little) {
+            self.log.warn(format_args!("DST connection from {peer} can't be polled: {errno}"));
+            member.shut();
+        }
+    }
+
+    /// Serves the connections once. HOT.
+    pub fn turn(&self) -> Turn {
+        let now = now_us();
+        self.now_us.set(now);
+        let mut events = 0;
+        if !self.completions.are_expected() || now >= self.next_sockets_us.get() {
+            self.next_sockets_us.set(now + LOOK_US);
+            events = self.sockets.poll(SOCKETS_A_POLL).unwrap_or_else(|errno| {
+                self.log.warn(format_args!("DST sockets can't be polled: {errno}"));
+                0
+            });
+        }
+        events += self.look_after_away();
+        let completed = self.completions.collect();
+        let sent = self.flush_dirty(events > 0 || completed > 0);
+        let mut gave_back = completed > 0 || sent;
+        if now >= self.next_tick_us.get() {
+            self.next_tick_us.set(now + TICK_US);
+            for member in self.members.borrow().values() {
+                member.tick(now);
+            }
+            // Connections that ended give memory back, too.
+            gave_back = true;
+        }
+        if gave_back {
+            self.to_resume.set(self.stalled.borrow().len());
+        }
+        self.resume_stalled();
+        self.shut_over();
+        if events > 0 || completed > 0 || sent {
+            Turn::Worked
+        } else if !self.dirty.borrow().is_empty()
+            || !self.away.borrow().is_empty()
+            || self.to_resume.get() > 0
+        {
+            Turn::Waiting
+        } else {
+            Turn::Nothing
+        }
+    }
+
+    /// Workers may be done with what came on some connections.
+    fn look_after_away(&self) -> usize {
+        let count = self.away.borrow().len();
+        for _ in 0..count {
+            let Some(member) = self.away.borrow_mut().pop_front() else { break };
+            member.away.set(false);
+            member.receive();
+        }
+        count
+    }
+
+    /// First come, first served: a connection that stalls again goes to the back.
+    fn resume_stalled(&self) {
+        let count = self.to_resume.get().min(RESUMED_A_TURN);
+        self.to_resume.set(self.to_resume.get() - count);
+        for _ in 0..count {
+            let Some(member) = self.stalled.borrow_mut().pop_front() else { return };
+            member.stalled.set(false);
+            member.receive();
+        }
+    }
+
+    /// Sends what waits, except answers that others are to go with: as long as each turn brings some.
+    /// Returns whether something was sent.
+    fn flush_dirty(&self, more_to_come: bool) -> bool {
+        let count = self.dirty.borrow().len();
+        let mut sent = false;
+        for _ in 0..count {
+            let Some(member) = self.dirty.borrow_mut().pop_front() else { break };
+            if more_to_come && member.gathers() {
+                self.dirty.borrow_mut().push_back(member);
+            } else {
+                member.flush();
+                sent = true;
+            }
+        }
+        sent
+    }
+
+    fn shut_over(&self) {
+        loop {
+            let member = self.over.borrow_mut().pop();
+            match member {
+                Some(member) => member.shut(),
+                None => return,
+            }
+        }
+    }
+}
+
+impl Member {
+    /// Takes what the socket has. HOT.
+    fn receive(self: &Rc<Self>) {
+        let group = &self.group;
+        let mut connection = self.connection.borrow_mut();
+        let max_handshake_bytes = group.options.max_handshake_bytes;
+        match connection.receive(&group.pools, max_handshake_bytes, self, group.now_us.get()) {
+            Ok(received) => {
+                if received.is_away && !self.away.replace(true) {
+                    group.away.borrow_mut().push_back(Rc::clone(self));
+                }
+                if received.is_stalled && !self.stalled.replace(true) {
+                    group.stalled.borrow_mut().push_back(Rc::clone(self));
+                }
+                let id = connection.id;
+                match received.question {
+                    None => {}
+                    Some(Question::Hello(hello)) => group.note(ToControl::Hello { connection: id, hello }),
+                    Some(Question::Secure(message)) => {
+                        group.note(ToControl::Secure { connection: id, message })
+                    }
+                }
+                self.mark_dirty(&connection);
+            }
+            Err(why) => self.over(&mut connection, &why),
+        }
+    }
+
+    /// Returns whether what waits to be sent may wait a little longer, for more to go with it.
+    fn gathers(&self) -> bool {
+        let waited_us = self.group.now_us.get().saturating_sub(self.dirty_since_us.get());
+        self.connection.borrow().gathers(waited_us)
+    }
+
+    /// Sends what waits, as much as the socket takes. HOT.
+    fn flush(self: &Rc<Self>) {
+        self.dirty.set(false);
+        let mut connection = self.connection.borrow_mut();
+        match connection.flush(&self.group.pools, self.group.now_us.get()) {
+            Ok(()) => self.mark_dirty(&connection),
+            Err(why) => self.over(&mut connection, &why),
+        }
+    }
+
+    fn tick(self: &Rc<Self>, now_us: u64) {
+        let mut connection = self.connection.borrow_mut();
+        match connection.tick(self.stalled.get(), now_us) {
+            Ok(()) => self.mark_dirty(&connection),
+            Err(why) => self.over(&mut connection, &why),
+        }
+    }
+
+    /// Changes the connection on behalf of the control thread, and sends what comes of it.
+    fn change(self: &Rc<Self>, change: impl FnOnce(&mut Connection)) {
+        let mut connection = self.connection.borrow_mut();
+        change(&mut connection);
+        self.mark_dirty(&connection);
+    }
+
+    /// Has the socket polled among those of which this traffic is expected, and no longer elsewhere.
+    fn poll_socket(self: &Rc<Self>, traffic: Traffic) -> spdk::Result<()> {
+        let connection = self.connection.borrow();
+        let Some(sock) = connection.sock() else { return Ok(()) };
+        let mut polled = self.polled.borrow_mut();
+        polled.take();
+        *polled = Some(self.group.sockets.add(sock, Rc::clone(self), traffic)?);
+        Ok(())
+    }
+
+    /// Returns the client's address.
+    pub fn peer(&self) -> SocketAddr {
+        self.connection.borrow().peer
+    }
+
+    /// The control thread admits the connection, with a queue unless it is a session's first one.
+    pub fn welcome(self: &Rc<Self>, welcome: &Welcome, requests: Option<Box<Requests>>) {
+        self.group.now_us.set(now_us());
+        // Requests will come through the socket.
+        let polled = if requests.is_some() { self.poll_socket(Traffic::Much) } else { Ok(()) };
+        if let Err(errno) = polled {
+            self.over(&mut self.connection.borrow_mut(), &Broken::Socket(errno));
+        }
+        self.change(|connection| connection.welcome(welcome, requests, self.group.now_us.get()));
+    }
+
+    /// The client has the key.
+    pub fn secure(self: &Rc<Self>, answer: &[u8], secured: Secured) {
+        self.change(|connection| connection.secure(answer, secured));
+    }
+
+    /// The control thread does not admit the connection.
+    pub fn refuse(self: &Rc<Self>, refusal: &Refusal) {
+        self.change(|connection| connection.refuse(refusal));
+    }
+
+    /// Tells the client that something changed.
+    pub fn event(self: &Rc<Self>, event: Event) {
+        self.change(|connection| connection.event(event));
+    }
+
+    /// Ends the connection, after sending what it can send at once. Not inside the poll of the sockets.
+    pub fn close(self: &Rc<Self>) {
+        self.flush();
+        self.shut();
+    }
+
+    /// The connection is over: its group shuts it after the turn.
+    fn over(self: &Rc<Self>, connection: &mut Connection, why: &Broken) {
+        match connection.over(why) {
+            Ending::Known => return,
+            Ending::Expected => {}
+            Ending::Unexpected => {
+                self.group.log.warn(format_args!("DST connection from {} ended: {why}", connection.peer));
+            }
+        }
+        self.group.over.borrow_mut().push(Rc::clone(self));
+    }
+
+    /// Closes the socket. Not inside the poll of the sockets.
+    pub fn shut(self: &Rc<Self>) {
+        self.polled.borrow_mut().take();
+        let mut connection = self.connection.borrow_mut();
+        let (id, shut) = (connection.id, connection.shut(&self.group.pools));
+        drop(connection);
+        match shut {
+            Shut::Before => {}
+            Shut::Draining => self.group.note(ToControl::Draining { connection: id }),
+            Shut::Finished(remains) => self.group.finished(id, remains),
+        }
+    }
+
+    fn mark_dirty(self: &Rc<Self>, connection: &Connection) {
+        if connection.wants_to_send() && !self.dirty.replace(true) {
+            self.dirty_since_us.set(self.group.now_us.get());
+            self.group.dirty.borrow_mut().push_back(Rc::clone(self));
+        }
+    }
+}
+
+impl SockReady for Member {
+    fn readable(self: Rc<Self>) {
+        self.receive();
+    }
+}
+
+impl Submitter for Member {
+    fn completed(self: Rc<Self>, io: Io, status: Status, now_us: u64) {
+        let mut connection = self.connection.borrow_mut();
+        match connection.completed(io, status, now_us, &self.group.pools) {
+            None => self.mark_dirty(&connection),
+            Some(remains) => {
+                let id = connection.id;
+                drop(connection);
+                self.group.finished(id, remains);
+            }
+        }
+    }
+}

@@ -1,0 +1,189 @@
+//! How much of a group's pools one connection, and one owner, may hold.
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::{Rc, Weak};
+
+/// An amount of each of a group's pools: what somebody holds or needs, or what is free.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Amount {
+    /// I/O objects.
+    pub objects: usize,
+    /// Small buffers.
+    pub small: usize,
+    /// Large buffers.
+    pub large: usize,
+}
+
+/// What all connections of one owner in a group hold together.
+pub type OwnerShare = Cell<Amount>;
+
+/// The shares of a group's owners, each as long as one of its connections is here.
+#[derive(Debug)]
+pub struct Owners<K>(RefCell<BTreeMap<K, Weak<OwnerShare>>>);
+
+impl<K> Default for Owners<K> {
+    fn default() -> Owners<K> {
+        Owners(RefCell::default())
+    }
+}
+
+impl<K: Ord> Owners<K> {
+    /// Returns what this owner's connections hold together.
+    pub fn share_of(&self, owner: K) -> Rc<OwnerShare> {
+        let mut owners = self.0.borrow_mut();
+        if let Some(share) = owners.get(&owner).and_then(Weak::upgrade) {
+            return share;
+        }
+        // Here, and not when an owner's last connection goes: that may be on the I/O path.
+        owners.retain(|_, share| share.strong_count() > 0);
+        let share = Rc::default();
+        owners.insert(owner, Rc::downgrade(&share));
+        share
+    }
+}
+
+/// What one connection holds of its group's pools.
+#[derive(Debug)]
+pub struct Share {
+    held: Amount,
+    /// What all connections of its owner hold, this one included.
+    owner: Rc<OwnerShare>,
+}
+
+impl Share {
+    /// Returns the share of a new connection of this owner.
+    pub fn new(owner: Rc<OwnerShare>) -> Share {
+        Share { held: Amount::default(), owner }
+    }
+
+    /// Returns whether the connection may take `need` while this much is free.
+    #[inline]
+    pub fn may_take(&self, need: Amount, free: Amount) -> bool {
+        let (held, of_owner) = (self.held, self.owner.get());
+        let may_take = |of: fn(&Amount) -> usize| {
+            may_take(of(&held), of(&need), of(&free)) && owner_may_take(of(&of_owner), of(&need), of(&free))
+        };
+        may_take(|amount| amount.objects)
+            && may_take(|amount| amount.small)
+            && may_take(|amount| amount.large)
+    }
+
+    /// Notes what the connection took.
+    #[inline]
+    pub fn took(&mut self, taken: Amount) {
+        self.change(|held| {
+            held.objects += taken.objects;
+            held.small += taken.small;
+            held.large += taken.large;
+        });
+    }
+
+    /// Notes what the connection gave back.
+    #[inline]
+    pub fn gave_back(&mut self, given: Amount) {
+        self.change(|held| {
+            held.objects -= given.objects;
+            held.small -= given.small;
+            held.large -= given.large;
+        });
+    }
+
+    fn change(&mut self, change: impl Fn(&mut Amount)) {
+        change(&mut self.held);
+        let mut of_owner = self.owner.get();
+        change(&mut of_owner);
+        self.owner.set(of_owner);
+    }
+}
+
+/// Returns whether a connection that holds `held` of a pool may take `need` more of the `free` that
+/// are left.
+///
+/// A connection never takes more than it leaves to the others. Among connections that give back,
+/// that is an equal share. A connection that keeps all it gets, because it does not take its
+/// answers, leaves half of what it found, until it is closed for that.
+fn may_take(held: usize, need: usize, free: usize) -> bool {
+    need <= free && (held == 0 || held + need <= free)
+}
+
+/// Returns the same for all connections of one owner together: many of them may not take what one
+/// may not.
+///
+/// An eighth of the sum of what the owner holds and what is free is left to other owners. There may
+/// be none, and one host alone should not be much slower for it.
+fn owner_may_take(held: usize, need: usize, free: usize) -> bool {
+    need <= free && (held == 0 || need == 0 || held + need <= 7 * (free - need))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_takes_all_it_can_leaves_something() {
+        let mut free = 384;
+        for _ in 0..5 {
+            let (mut held, found) = (0, free);
+            while may_take(held, 8, free) {
+                held += 8;
+                free -= 8;
+            }
+            assert!(held > 0 && free >= found / 2 - 8, "{held} of {found} taken");
+        }
+        assert!(may_take(0, 8, free), "nothing is left for the sixth");
+        assert!(may_take(0, 8, 8) && !may_take(0, 8, 7) && !may_take(8, 8, 15));
+    }
+
+    #[test]
+    fn many_connections_of_one_owner_leave_something() {
+        let (mut free, mut of_owner) = (384, 0);
+        for _ in 0..100 {
+            let mut held = 0;
+            while may_take(held, 8, free) && owner_may_take(of_owner, 8, free) {
+                held += 8;
+                of_owner += 8;
+                free -= 8;
+            }
+        }
+        assert_eq!((of_owner, free), (336, 48));
+        assert!(owner_may_take(0, 8, free), "another one finds nothing");
+        // What it needs nothing of is no reason to wait.
+        assert!(owner_may_take(336, 0, 0));
+        assert!(owner_may_take(0, 8, 8) && !owner_may_take(0, 8, 7), "who has nothing may have all");
+        assert!(owner_may_take(6, 1, 2) && !owner_may_take(7, 1, 2) && !owner_may_take(1, 1, 1));
+    }
+
+    #[test]
+    fn every_pool_has_a_say_and_connections_of_one_owner_count_together() {
+        let amount = |objects, small, large| Amount { objects, small, large };
+        let owner = Rc::new(OwnerShare::default());
+        let (mut one, mut other) = (Share::new(Rc::clone(&owner)), Share::new(Rc::clone(&owner)));
+        let free = amount(2, 2, 2);
+        for need in [amount(3, 0, 0), amount(1, 3, 0), amount(1, 0, 3)] {
+            assert!(!one.may_take(need, free), "{need:?} is more than there is");
+        }
+        assert!(one.may_take(amount(1, 2, 0), free));
+        one.took(amount(14, 1, 0));
+        other.took(amount(0, 0, 1));
+        assert_eq!(owner.get(), amount(14, 1, 1));
+        assert!(!one.may_take(amount(1, 0, 0), free), "a connection leaves as much as it holds");
+        assert!(!other.may_take(amount(1, 0, 0), free), "its owner holds seven eighths");
+        one.gave_back(amount(14, 1, 0));
+        assert!(other.may_take(amount(1, 0, 0), free));
+        assert_eq!(owner.get(), amount(0, 0, 1));
+    }
+
+    #[test]
+    fn an_owner_is_forgotten_with_its_last_connection() {
+        let owners = Owners::default();
+        let first = Share::new(owners.share_of("a"));
+        let mut second = Share::new(owners.share_of("a"));
+        second.took(Amount { objects: 1, small: 0, large: 0 });
+        assert_eq!(first.owner.get().objects, 1, "connections of one owner have one share");
+        assert_eq!(owners.share_of("b").get(), Amount::default());
+        drop((first, second));
+        assert_eq!(owners.share_of("c").get(), Amount::default());
+        assert_eq!(owners.0.borrow().len(), 1, "the map grows with every owner that ever was");
+    }
+}

@@ -1,0 +1,35 @@
+//! Submission of requests to the backend.
+
+use std::rc::Rc;
+
+use dst_wire::Op;
+use spdk::backend::Channel;
+
+use crate::completion::{Io, Submitter};
+
+/// A request on its way to the backend.
+pub struct Submission {
+    /// Its I/O object, with the data or room for it.
+    pub io: Io,
+    pub op: Op,
+    /// The first block of the range; of no meaning for a reset.
+    pub start: u64,
+    /// Blocks in the range.
+    pub count: u64,
+}
+
+/// Hands a request to the backend. `submitter` gets the completion, in a later turn. HOT.
+#[inline]
+pub fn submit(channel: &Channel, submission: Submission, submitter: Rc<dyn Submitter>) {
+    let Submission { mut io, op, start, count } = submission;
+    io.ctx.submitted_by(submitter);
+    match op {
+        Op::Read => channel.read(io, start, count),
+        Op::Write => channel.write(io, start, count),
+        Op::Flush => channel.flush(io, start, count),
+        Op::Unmap => channel.unmap(io, start, count),
+        Op::WriteZeroes => channel.write_zeroes(io, start, count),
+        Op::CompareAndWrite => channel.compare_and_write(io, start, count),
+        Op::Reset => channel.reset(io),
+    }
+}

@@ -1,0 +1,176 @@
+//! When a client's I/O ends without an answer.
+
+use crate::mutation::{self, Mutation};
+use crate::patience::Patience;
+
+/// Whether a bdev's device can be had.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Availability {
+    /// The device is there, or may come back.
+    Available,
+    /// The device can't be had any more: another one is in its place, or it was removed.
+    Failed,
+    /// The bdev is being deleted, whatever became of the device.
+    Closing,
+}
+
+impl Availability {
+    /// Returns the availability of a bdev that is `closing` or has `failed`, or neither.
+    pub fn new(closing: bool, failed: bool) -> Availability {
+        if closing && !mutation::is_on(Mutation::NoRemoval) {
+            Availability::Closing
+        } else if failed {
+            Availability::Failed
+        } else {
+            Availability::Available
+        }
+    }
+
+    /// Returns whether the target is not tried any more.
+    pub fn is_over(self) -> bool {
+        self != Availability::Available
+    }
+}
+
+/// What becomes of an I/O that has no answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fate {
+    /// The I/O goes on waiting.
+    Keep,
+    /// Its time is up.
+    Expired,
+    /// It ends with its bdev.
+    Ended,
+}
+
+/// The deadlines of one channel's I/O. All times are those of [`Deadlines::now_us`].
+#[derive(Debug, Clone)]
+pub struct Deadlines {
+    patience: Patience,
+    /// The time from an I/O's submission to its deadline.
+    timeout_us: u64,
+    /// How long a target that answers may take for what it has when the bdev is deleted.
+    closing_timeout_us: u64,
+    /// The first time that an I/O was found while the bdev was being deleted.
+    closing_since_us: Option<u64>,
+}
+
+impl Deadlines {
+    /// Begins at `now_us`. An I/O has `timeout_ms` from its submission, and `closing_timeout_ms`
+    /// from the time that it, or another one, was first found while the bdev was being deleted.
+    pub fn new(timeout_ms: u32, closing_timeout_ms: u32, now_us: u64) -> Deadlines {
+        Deadlines {
+            patience: Patience::new(now_us),
+            timeout_us: u64::from(timeout_ms) * 1000,
+            closing_timeout_us: u64::from(closing_timeout_ms) * 1000,
+            closing_since_us: None,
+        }
+    }
+
+    /// A turn begins. Returns whether there was a stall since the last one.
+    pub fn turn(&mut self, now_us: u64) -> bool {
+        self.patience.turn(now_us)
+    }
+
+    /// Returns the time at the beginning of this turn, without the stalls.
+    #[inline]
+    pub fn now_us(&self) -> u64 {
+        self.patience.now_us()
+    }
+
+    /// Returns the fate of an I/O that was submitted at `since_us`.
+    ///
+    /// With a connection, a target may finish what it has although the device is
+    /// [`Availability::Failed`] or [`Availability::Closing`]; without one, the I/O ends.
+    pub fn fate(&mut self, availability: Availability, has_connection: bool, since_us: u64) -> Fate {
+        if availability.is_over() && !has_connection {
+            return Fate::Ended;
+        }
+        let now_us = self.now_us();
+        if availability == Availability::Closing
+            && now_us >= *self.closing_since_us.get_or_insert(now_us) + self.closing_timeout_us
+        {
+            return Fate::Expired;
+        }
+        let is_late = now_us >= since_us + self.timeout_us && !mutation::is_on(Mutation::NoDeadline);
+        if is_late { Fate::Expired } else { Fate::Keep }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::patience::STALL_US;
+    use proptest::prelude::*;
+
+    const ALL: [Availability; 3] = [Availability::Available, Availability::Failed, Availability::Closing];
+
+    #[test]
+    fn closing_wins_over_failed() {
+        let of = Availability::new;
+        assert_eq!(
+            [of(false, false), of(false, true), of(true, false), of(true, true)],
+            [Availability::Available, Availability::Failed, Availability::Closing, Availability::Closing]
+        );
+        assert_eq!(ALL.map(Availability::is_over), [false, true, true]);
+    }
+
+    #[test]
+    fn an_io_expires_at_its_deadline_and_not_before() {
+        let mut deadlines = Deadlines::new(100, 10, 0);
+        deadlines.turn(99_999);
+        assert_eq!(deadlines.fate(Availability::Available, false, 0), Fate::Keep);
+        deadlines.turn(100_000);
+        assert_eq!(deadlines.fate(Availability::Available, false, 0), Fate::Expired);
+        assert_eq!(deadlines.fate(Availability::Available, false, 1), Fate::Keep);
+    }
+
+    #[test]
+    fn a_deleted_bdev_waits_for_a_target_that_answers_but_not_long() {
+        let mut deadlines = Deadlines::new(1000, 10, 0);
+        deadlines.turn(50_000);
+        assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Keep, "it counts from here");
+        assert_eq!(deadlines.fate(Availability::Closing, false, 0), Fate::Ended);
+        deadlines.turn(59_999);
+        assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Keep);
+        deadlines.turn(60_000);
+        assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Expired);
+        assert_eq!(deadlines.fate(Availability::Failed, true, 0), Fate::Keep);
+    }
+
+    proptest! {
+        /// Turns of any length, stalls among them.
+        #[test]
+        fn time_in_which_nothing_ran_counts_for_no_deadline(
+            turns in proptest::collection::vec(0..2 * STALL_US, 1..40),
+            timeout_ms in 1u32..5000,
+        ) {
+            let mut deadlines = Deadlines::new(timeout_ms, 1, 0);
+            let (mut now, mut ran) = (0, 0);
+            for turn in turns {
+                now += turn;
+                let stalled = deadlines.turn(now);
+                prop_assert_eq!(stalled, turn >= STALL_US);
+                ran += if stalled { 0 } else { turn };
+                prop_assert_eq!(deadlines.now_us(), ran);
+                let expected = if ran >= u64::from(timeout_ms) * 1000 { Fate::Expired } else { Fate::Keep };
+                prop_assert_eq!(deadlines.fate(Availability::Available, false, 0), expected);
+            }
+        }
+
+        /// Without a connection an I/O of a bdev that is over always ends; with one never without
+        /// its time.
+        #[test]
+        fn only_a_lost_target_ends_io_at_once(
+            index in 0usize..3,
+            has_connection: bool,
+            since in 0u64..50_000,
+        ) {
+            let mut deadlines = Deadlines::new(1000, 1000, 0);
+            deadlines.turn(50_000);
+            let fate = deadlines.fate(ALL[index], has_connection, since);
+            prop_assert_eq!(fate == Fate::Ended, ALL[index].is_over() && !has_connection);
+            prop_assert_ne!(fate, Fate::Expired);
+        }
+    }
+}
