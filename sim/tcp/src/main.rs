@@ -1,0 +1,38 @@
+//! Runs seeds: `dst-tcp-sim [--seeds N] [--from SEED] [--seed SEED]`.
+
+use std::process::ExitCode;
+
+use dst_tcp_sim::{Plan, run};
+
+fn main() -> ExitCode {
+    let (mut seeds, mut from) = (1_000, 0);
+    let mut arguments = std::env::args().skip(1);
+    while let Some(argument) = arguments.next() {
+        let value = arguments.next().and_then(|value| value.parse::<u64>().ok());
+        match (argument.as_str(), value) {
+            ("--seeds", Some(value)) => seeds = value,
+            ("--from", Some(value)) => from = value,
+            ("--seed", Some(value)) => {
+                println!("{:#?}", Plan::new(value));
+                println!("{:#?}", run(&Plan { history: true, ..Plan::new(value) }, None, None));
+                return ExitCode::SUCCESS;
+            }
+            _ => {
+                eprintln!("usage: dst-tcp-sim [--seeds N] [--from SEED] [--seed SEED]");
+                return ExitCode::FAILURE;
+            }
+        }
+    }
+    let (mut packets, mut lost, mut failed) = (0, 0, 0);
+    for seed in from..from + seeds {
+        let outcome = run(&Plan::new(seed), None, None);
+        packets += outcome.packets.0;
+        lost += outcome.packets.1;
+        if let Some(violation) = outcome.violation {
+            failed += 1;
+            println!("seed {seed}: {violation}");
+        }
+    }
+    println!("{seeds} seeds from {from}: {failed} with violations, {packets} packets, {lost} lost");
+    if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,232 @@
+//! What a seed stands for.
+
+use dst_tcp::Config;
+use world::rng::Rng;
+
+/// What may happen to the packets in one direction. Times are microseconds.
+#[derive(Debug, Clone, Default)]
+pub struct Link {
+    /// The time that a packet takes.
+    pub delay: u64,
+    /// What it may take longer, at random. Packets overtake each other.
+    pub jitter: u64,
+    /// Bytes a millisecond; 0: no limit.
+    pub rate: u64,
+    /// Bytes that may wait for their turn; more are dropped.
+    pub queue: u64,
+    /// Packets of 1,000 that are lost.
+    pub loss: u64,
+    /// Packets of 1,000 that come twice.
+    pub repeat: u64,
+    /// Packets of 1,000 in which a bit is changed.
+    pub corrupt: u64,
+    /// Packets of 1,000 that come later by `late`.
+    pub reorder: u64,
+    /// How much later.
+    pub late: u64,
+    /// Longer segments vanish; 0: none do.
+    pub longest: usize,
+}
+
+/// A time in which something does not work.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Gap {
+    /// When it begins.
+    pub from: u64,
+    /// When it ends.
+    pub to: u64,
+}
+
+impl Gap {
+    /// Returns whether the time is in it.
+    pub fn contains(&self, now: u64) -> bool {
+        (self.from..self.to).contains(&now)
+    }
+}
+
+/// What one side of a connection does.
+#[derive(Debug, Clone, Default)]
+pub struct Side {
+    /// Bytes that it sends.
+    pub bytes: u64,
+    /// The largest piece that it sends at once.
+    pub piece: u64,
+    /// The pause between looks at what has arrived; 0: it is read at once.
+    pub read_pause: u64,
+    /// Pieces that it reads at a look.
+    pub reads: usize,
+}
+
+/// What a seed stands for.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// From the first host to the second one, and back.
+    pub links: [Link; 2],
+    /// The settings of each host.
+    pub configs: [Config; 2],
+    /// The second host is smoltcp's, and it listens or connects.
+    pub smol: Option<Smol>,
+    /// Connections, with what each side does.
+    pub connections: Vec<[Side; 2]>,
+    /// When each host does nothing.
+    pub stalls: [Gap; 2],
+    /// When no packet comes through.
+    pub cut: Gap,
+    /// After this time, the faults are over.
+    pub faults_end: u64,
+    /// Every packet is printed.
+    pub history: bool,
+}
+
+/// What smoltcp does.
+#[derive(Debug, Clone, Copy)]
+pub struct Smol {
+    /// It connects.
+    pub connects: bool,
+    /// Bytes of its buffers.
+    pub buffer: usize,
+}
+
+fn link(rng: &mut Rng) -> Link {
+    let delay = rng.pick(&[20, 100, 1_000, 20_000]);
+    let mut link = Link { delay, queue: u64::MAX, ..Link::default() };
+    let rare = |rng: &mut Rng, most: u64| if rng.chance(400) { 0 } else { rng.range(1, most) };
+    if rng.chance(800) {
+        link.loss = rare(rng, 60);
+        link.repeat = rare(rng, 30);
+        link.corrupt = rare(rng, 30);
+        link.reorder = rare(rng, 100);
+        link.late = rng.range(1, 3 * delay);
+        link.jitter = if rng.chance(700) { 0 } else { rng.range(1, delay) };
+    }
+    if rng.chance(300) {
+        link.rate = rng.range(1_000, 100_000);
+        link.queue = rng.range(20_000, 500_000);
+    }
+    link
+}
+
+fn config(rng: &mut Rng) -> Config {
+    let window = rng.pick(&[1_000, 4_000, 20_000, 65_535, 300_000, 4_000_000]);
+    Config {
+        mss: rng.pick(&[200, 536, 1460, 8960]),
+        initial_receive_window: window,
+        max_receive_window: rng.pick(&[window, 2 * window, 16 << 20]).max(window),
+        max_held_frames: rng.pick(&[64, 1_000, 32_768]),
+        max_send_bytes: rng.pick(&[10_000, 100_000, 10_000_000]),
+        min_rto: rng.pick(&[3_000, 20_000, 200_000]),
+        // Long enough for the retries of a connection through heavy loss.
+        max_rto: 2_000_000,
+        initial_rto: rng.pick(&[200_000, 1_000_000]),
+        ack_delay: rng.pick(&[0, 1_000, 2_000]),
+        peer_ack_delay: rng.pick(&[2_000, 40_000]),
+        connect_timeout: 60_000_000,
+        user_timeout: 60_000_000,
+        time_wait: 10_000_000,
+        sack: rng.chance(850),
+        timestamps: rng.chance(850),
+        window_scaling: rng.chance(850),
+        ..Config::default()
+    }
+}
+
+fn side(rng: &mut Rng) -> Side {
+    Side {
+        bytes: rng.pick(&[0, 1, 1_000, 30_000, 300_000]) * rng.range(1, 3) / 2,
+        piece: rng.pick(&[1, 50, 4_144, 131_072]).max(rng.below(20_000)),
+        read_pause: if rng.chance(700) { 0 } else { rng.range(100, 20_000) },
+        reads: rng.index(60) + 1,
+    }
+}
+
+fn gap(rng: &mut Rng, per_mille: u64, longest: u64) -> Gap {
+    if !rng.chance(per_mille) {
+        return Gap::default();
+    }
+    let from = rng.below(200_000);
+    Gap { from, to: from + rng.below(longest) }
+}
+
+impl Plan {
+    /// Returns what the seed stands for.
+    pub fn new(seed: u64) -> Plan {
+        let rng = &mut Rng::new(seed);
+        let mut links = [link(rng), link(rng)];
+        let mut configs = [config(rng), config(rng)];
+        let smol = rng
+            .chance(300)
+            .then(|| Smol { connects: rng.chance(500), buffer: rng.pick(&[2_000, 20_000, 65_535, 400_000]) });
+        if smol.is_some() {
+            // What is dropped for want of frames just before the window closes, smoltcp never sends
+            // again.
+            configs[0].max_held_frames = 32_768;
+        }
+        if rng.chance(100) {
+            // smoltcp does not find out why its segments vanish.
+            let from = if smol.is_some() { 0 } else { rng.index(2) };
+            links[from].longest = rng.range(700, 1300) as usize;
+        }
+        if smol.is_none() && links.iter().all(|link| link.longest == 0) && rng.chance(300) {
+            // As with ports that cut segments, and put them together.
+            configs.iter_mut().for_each(|config| config.offload_bytes = 60_000);
+        }
+        let count = if rng.chance(700) { 1 } else { rng.range(2, 5) };
+        let mut plan = Plan {
+            seed,
+            links,
+            configs,
+            smol,
+            connections: (0..count).map(|_| [side(rng), side(rng)]).collect(),
+            stalls: [gap(rng, 150, 200_000), gap(rng, 150, 200_000)],
+            cut: gap(rng, 150, 5_000_000),
+            faults_end: 20_000_000,
+            history: false,
+        };
+        let loses = |link: &Link| link.loss + link.corrupt > 0 || link.queue < u64::MAX;
+        if smol.is_some() && (plan.links.iter().any(loses) || plan.cut.to > 0) {
+            // After a closed window, smoltcp does not send again what gets lost: its timer stays that of the
+            // window's probe.
+            plan.connections.iter_mut().for_each(|sides| sides[0].read_pause = 0);
+        }
+        plan
+    }
+
+    /// Returns a plan in which nothing goes wrong: one connection, on which the first host sends.
+    pub fn fair(delay: u64, bytes: u64) -> Plan {
+        let link = Link { delay, queue: u64::MAX, ..Link::default() };
+        let config = Config { peer_ack_delay: 2_000, time_wait: 1_000_000, ..Config::default() };
+        let sides = [
+            Side { bytes, piece: 131_072, read_pause: 0, reads: usize::MAX },
+            Side { bytes: 0, piece: 1, read_pause: 0, reads: usize::MAX },
+        ];
+        Plan {
+            seed: 0,
+            links: [link.clone(), link],
+            configs: [config.clone(), config],
+            smol: None,
+            connections: vec![sides],
+            stalls: [Gap::default(); 2],
+            cut: Gap::default(),
+            faults_end: u64::MAX,
+            history: false,
+        }
+    }
+
+    /// Returns whether nothing can look like a loss: then nothing may be sent twice.
+    pub fn is_harmless(&self) -> bool {
+        let harmless = |link: &Link| {
+            link.loss + link.repeat + link.corrupt + link.reorder + link.jitter + link.longest as u64 == 0
+                && link.queue == u64::MAX
+                && link.rate == 0
+        };
+        // smoltcp delays ACKs by 10 ms, which `peer_ack_delay` need not allow for.
+        self.links.iter().all(harmless)
+            && self.stalls.iter().all(|stall| stall.to == 0)
+            && self.cut.to == 0
+            && self.smol.is_none()
+            // Small segments may exceed it, whatever the window says.
+            && self.configs.iter().all(|config| config.max_held_frames > 1_000)
+    }
+}

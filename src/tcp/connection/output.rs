@@ -1,0 +1,129 @@
+//! The segments that a connection sends.
+
+use smoltcp::wire::TcpControl;
+
+use crate::receiver::AckDue;
+use crate::segment::{Header, Outgoing, ack_number, header, timestamp};
+use crate::send_queue::Payload;
+use crate::sender::Plan;
+use crate::seq::Seq;
+use crate::state::State;
+
+use super::{Connection, Context, Poke};
+
+impl<F, B: Payload> Connection<F, B> {
+    /// Hands up to `budget` segments to `sink`. Returns how many; fewer than `budget` means that
+    /// nothing more is to be sent now.
+    pub fn transmit(
+        &mut self,
+        budget: usize,
+        cx: &Context<'_, B>,
+        sink: &mut impl FnMut(&Outgoing<'_, B>),
+    ) -> usize {
+        let mut count = 0;
+        while count < budget && self.transmit_one(cx, sink) {
+            count += 1;
+        }
+        count
+    }
+
+    fn transmit_one(&mut self, cx: &Context<'_, B>, sink: &mut impl FnMut(&Outgoing<'_, B>)) -> bool {
+        if self.state == State::Closed {
+            return false;
+        }
+        if self.poke == Poke::Due {
+            self.poke = Poke::None;
+            self.send_empty(self.sender.una() - 1, cx, sink);
+            return true;
+        }
+        let ack_due = self.receiver.as_ref().is_some_and(|receiver| receiver.ack() == AckDue::Now);
+        // SACK blocks have no room beside a full segment's data.
+        let blocks = self.receiver.as_ref().is_some_and(|receiver| receiver.has_blocks());
+        if ack_due && blocks && self.state.is_synchronized() {
+            self.send_empty(self.sender.next(), cx, sink);
+            return true;
+        }
+        match self.sender.plan(cx.now, cx.config) {
+            Some(plan) => {
+                self.send_planned(plan, cx, sink);
+                true
+            }
+            None if ack_due && self.state.is_synchronized() => {
+                self.send_empty(self.sender.next(), cx, sink);
+                true
+            }
+            None => false,
+        }
+    }
+
+    /// Returns a header with the ACK, the window and the timestamp.
+    fn header(&mut self, seq: Seq, syn: bool, cx: &Context<'_, B>) -> Header {
+        let mut header = header(self.local, self.remote, seq.wire());
+        let clock = match &mut self.receiver {
+            Some(receiver) => {
+                header.ack_number = ack_number(receiver.next().wire());
+                header.window_len = if syn { receiver.syn_window() } else { receiver.window(cx.config) };
+                self.agreed.clock
+            }
+            None => {
+                header.window_len = cx.config.initial_receive_window.min(0xffff) as u16;
+                cx.config.timestamps.then_some(self.clock)
+            }
+        };
+        if let Some(clock) = clock {
+            let echo = self.receiver.as_ref().and_then(|receiver| receiver.recent()).unwrap_or(0);
+            header.timestamp = timestamp(clock.at(cx.now), echo);
+        }
+        if syn {
+            // The answer to a SYN offers what the SYN offered.
+            let answers = self.receiver.is_some();
+            let scaling = if answers { self.agreed.window_scaling } else { cx.config.window_scaling };
+            header.control = TcpControl::Syn;
+            header.max_seg_size = Some(cx.config.mss);
+            header.window_scale = scaling.then(|| cx.config.window_shift());
+            header.sack_permitted = if answers { self.agreed.sack } else { cx.config.sack };
+        }
+        header
+    }
+
+    /// Sends an ACK without data.
+    fn send_empty(&mut self, seq: Seq, cx: &Context<'_, B>, sink: &mut impl FnMut(&Outgoing<'_, B>)) {
+        let mut header = self.header(seq, false, cx);
+        if let Some(receiver) = self.receiver.as_mut().filter(|_| self.agreed.sack) {
+            header.sack_ranges = receiver.blocks();
+        }
+        self.hand_over(header, (seq, seq), sink);
+    }
+
+    fn send_planned(&mut self, plan: Plan, cx: &Context<'_, B>, sink: &mut impl FnMut(&Outgoing<'_, B>)) {
+        let (Plan::New { start, end } | Plan::Again { start, end }) = plan;
+        let (syn, data, fin) = self.sender.content(start, end);
+        let mut header = self.header(start, syn, cx);
+        if fin {
+            header.control = TcpControl::Fin;
+        } else if !syn && data.1 == self.sender.queue.end() {
+            header.control = TcpControl::Psh;
+        }
+        self.sender.sent(plan, cx.now);
+        self.hand_over(header, data, sink);
+    }
+
+    fn hand_over(
+        &mut self,
+        header: Header,
+        (start, end): (Seq, Seq),
+        sink: &mut impl FnMut(&Outgoing<'_, B>),
+    ) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.acknowledged();
+        }
+        sink(&Outgoing {
+            local: self.local,
+            remote: self.remote,
+            header,
+            payload: self.sender.queue.pieces(start, end),
+            payload_len: (end - start) as usize,
+            mss: self.sender.mss() as usize,
+        });
+    }
+}

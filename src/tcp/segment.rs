@@ -1,0 +1,166 @@
+//! Segments as they come in and as they go out. The layouts are smoltcp's.
+
+use std::net::{IpAddr, SocketAddr};
+use std::ops::Range;
+
+use smoltcp::phy::ChecksumCapabilities;
+use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr, checksum};
+
+use crate::send_queue::Pieces;
+
+/// The longest TCP header: its length field counts up to 15 words of 4 bytes.
+pub const MAX_HEADER: usize = 60;
+
+/// Why received bytes are no segment for this stack.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Malformed {
+    /// Lengths, options, ports or flags that contradict each other.
+    Header,
+    /// The checksum does not match.
+    Checksum,
+}
+
+/// A received segment.
+#[derive(Debug, Clone)]
+pub(crate) struct Segment {
+    pub seq: u32,
+    pub ack: Option<u32>,
+    pub syn: bool,
+    pub fin: bool,
+    pub rst: bool,
+    /// As written: not yet scaled.
+    pub window: u16,
+    pub mss: Option<u16>,
+    pub window_shift: Option<u8>,
+    pub sack_permitted: bool,
+    pub sack: [Option<(u32, u32)>; 3],
+    /// The sender's clock, and the newest of ours that it has seen.
+    pub timestamp: Option<(u32, u32)>,
+    /// Where the data is in the frame.
+    pub payload: Range<usize>,
+}
+
+impl Segment {
+    /// Returns the segment in `frame[range]`, and its source and destination port.
+    pub fn parse(
+        frame: &[u8],
+        range: Range<usize>,
+        source: IpAddr,
+        destination: IpAddr,
+        verify_checksum: bool,
+    ) -> Result<(Segment, u16, u16), Malformed> {
+        let bytes = frame.get(range.clone()).ok_or(Malformed::Header)?;
+        let packet = TcpPacket::new_checked(bytes).map_err(|_| Malformed::Header)?;
+        if verify_checksum && !packet.verify_checksum(&source.into(), &destination.into()) {
+            return Err(Malformed::Checksum);
+        }
+        let options = packet.options_summary().map_err(|_| Malformed::Header)?;
+        let (syn, fin, rst) = (packet.syn(), packet.fin(), packet.rst());
+        if packet.src_port() == 0 || packet.dst_port() == 0 || (syn && (fin || rst)) || (fin && rst) {
+            return Err(Malformed::Header);
+        }
+        let segment = Segment {
+            seq: packet.seq_number().0.cast_unsigned(),
+            ack: packet.ack().then(|| packet.ack_number().0.cast_unsigned()),
+            syn,
+            fin,
+            rst,
+            window: packet.window_len(),
+            mss: options.max_segment_size,
+            // RFC 7323, 2.3: a larger one counts as 14.
+            window_shift: options.window_scale.map(|shift| shift.min(14)),
+            sack_permitted: options.sack_permitted,
+            sack: options.sack_ranges,
+            timestamp: options.timestamp,
+            payload: range.start + packet.header_len() as usize..range.end,
+        };
+        Ok((segment, packet.src_port(), packet.dst_port()))
+    }
+
+    /// Returns how much of the sequence space the segment takes up.
+    pub fn sequence_len(&self) -> u64 {
+        self.payload.len() as u64 + u64::from(self.syn) + u64::from(self.fin)
+    }
+}
+
+/// The header of a segment to be sent, without its checksum.
+pub(crate) type Header = TcpRepr<'static>;
+
+/// Returns a header that says nothing yet but where it is from and where it goes.
+pub(crate) fn header(local: SocketAddr, remote: SocketAddr, seq: u32) -> Header {
+    TcpRepr {
+        src_port: local.port(),
+        dst_port: remote.port(),
+        control: TcpControl::None,
+        seq_number: TcpSeqNumber(seq.cast_signed()),
+        ack_number: None,
+        window_len: 0,
+        window_scale: None,
+        max_seg_size: None,
+        sack_permitted: false,
+        sack_ranges: [None; 3],
+        timestamp: None,
+        payload: &[],
+    }
+}
+
+/// Returns an acknowledgement number as a header has it.
+pub(crate) fn ack_number(wire: u32) -> Option<TcpSeqNumber> {
+    Some(TcpSeqNumber(wire.cast_signed()))
+}
+
+/// Returns a timestamp option.
+pub(crate) fn timestamp(value: u32, echo: u32) -> Option<TcpTimestampRepr> {
+    Some(TcpTimestampRepr::new(value, echo))
+}
+
+/// A segment to be sent: its header, and references to the caller's buffers that its payload is in.
+#[derive(Debug)]
+pub struct Outgoing<'a, B> {
+    /// The source.
+    pub local: SocketAddr,
+    /// The destination.
+    pub remote: SocketAddr,
+    /// The header.
+    pub(crate) header: Header,
+    /// The payload's parts in order.
+    pub payload: Pieces<'a, B>,
+    /// The payload's length in bytes.
+    pub payload_len: usize,
+    /// What a payload longer than this has to be cut to by the port (TSO).
+    pub mss: usize,
+}
+
+impl<B> Outgoing<'_, B> {
+    /// Returns the length of the header, at most [`MAX_HEADER`].
+    pub fn header_len(&self) -> usize {
+        self.header.header_len()
+    }
+
+    /// Writes the header. The checksum field gets the sum of the pseudo header, to which a port
+    /// with checksum offload adds the rest.
+    pub fn write_header(&self, buffer: &mut [u8]) {
+        let mut packet = TcpPacket::new_unchecked(buffer);
+        let (local, remote) = (self.local.ip().into(), self.remote.ip().into());
+        self.header.emit(&mut packet, &local, &remote, &ChecksumCapabilities::ignored());
+        let length = self.header_len() + self.payload_len;
+        let sum = checksum::pseudo_header(&local, &remote, IpProtocol::Tcp, length as u32);
+        packet.set_checksum(sum);
+    }
+}
+
+impl<B: AsRef<[u8]>> Outgoing<'_, B> {
+    /// Writes the whole segment, with its checksum. Returns its length.
+    pub fn write(&self, buffer: &mut [u8]) -> usize {
+        let mut at = self.header_len();
+        self.write_header(&mut buffer[..at]);
+        for (piece, range) in self.payload.clone() {
+            let bytes = &piece.as_ref()[range];
+            buffer[at..at + bytes.len()].copy_from_slice(bytes);
+            at += bytes.len();
+        }
+        let mut packet = TcpPacket::new_unchecked(&mut buffer[..at]);
+        packet.fill_checksum(&self.local.ip().into(), &self.remote.ip().into());
+        at
+    }
+}

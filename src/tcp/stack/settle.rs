@@ -1,0 +1,140 @@
+//! What follows from a step of a connection: its queue, its timer, its end.
+
+use crate::connection::{Connection, Context};
+use crate::event::{ConnectionId, Event, ListenerId, Reason};
+use crate::send_queue::Payload;
+use crate::state::State;
+use crate::table::Stage;
+
+use super::{MAX_REPLIES, Reply, Stack};
+
+impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
+    /// Does something with a connection, and what follows from it. Returns `None` if there is no
+    /// such connection.
+    pub(super) fn step<R>(
+        &mut self,
+        id: ConnectionId,
+        now: u64,
+        f: impl FnOnce(&mut Connection<F, B>, &mut Context<'_, B>) -> R,
+    ) -> Option<R> {
+        let entry = self.table.get_mut(id)?;
+        let mut cx = Context { now, config: &self.config, events: &mut self.events };
+        let result = f(&mut entry.connection, &mut cx);
+        self.settle(id, now);
+        Some(result)
+    }
+
+    /// Moves a connection to where its state belongs.
+    pub(super) fn settle(&mut self, id: ConnectionId, now: u64) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        match (entry.stage, entry.connection.state()) {
+            (_, State::Closed) => return self.remove(id),
+            (Stage::HalfOpen(listener), state) if state.is_synchronized() => {
+                return self.queue_for_accept(id, listener, now);
+            }
+            (Stage::InUse, State::TimeWait { .. }) => {
+                entry.stage = Stage::Remembered;
+                self.remembered.push_back(id);
+                self.forget_remembered();
+            }
+            _ => {}
+        }
+        self.mark_ready(id);
+        self.schedule(id, now);
+    }
+
+    /// Notes that the connection may have something to send.
+    pub(super) fn mark_ready(&mut self, id: ConnectionId) {
+        if let Some(entry) = self.table.get_mut(id)
+            && !entry.is_ready
+        {
+            entry.is_ready = true;
+            self.ready.push_back(id);
+        }
+    }
+
+    /// Sees to it that the connection is looked at by its deadline.
+    pub(super) fn schedule(&mut self, id: ConnectionId, now: u64) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        let cx = Context { now, config: &self.config, events: &mut self.events };
+        if let Some(at) = entry.connection.deadline(&cx) {
+            self.timers.by(at, id);
+        }
+    }
+
+    /// Removes a connection without a word.
+    pub(super) fn forget(&mut self, id: ConnectionId) {
+        if self.table.remove(id) {
+            self.timers.remove(id);
+        }
+    }
+
+    /// Removes a connection that has ended.
+    fn remove(&mut self, id: ConnectionId) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        if let Some(header) = entry.connection.take_reset()
+            && self.replies.len() < MAX_REPLIES
+        {
+            let (local, remote) = (entry.connection.local(), entry.connection.remote());
+            self.replies.push_back(Reply { local, remote, header });
+        }
+        self.forget(id);
+    }
+
+    /// A listener's connection is open: it waits to be accepted, if there is room.
+    fn queue_for_accept(&mut self, id: ConnectionId, listener: ListenerId, now: u64) {
+        let Some(queue) = self.listeners.get_mut(listener.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        if queue.waiting.len() >= queue.backlog {
+            let table = &self.table;
+            queue.waiting.retain(|id| table.get(*id).is_some());
+        }
+        let is_full = queue.waiting.len() >= queue.backlog;
+        if !is_full {
+            queue.waiting.push_back(id);
+        }
+        if let Some(entry) = self.table.get_mut(id) {
+            entry.stage = Stage::Waiting(listener);
+        }
+        if is_full {
+            self.counters.backlog_overflows += 1;
+            self.step(id, now, |connection, cx| connection.abort(Reason::Aborted, cx));
+            return;
+        }
+        self.events.push_back(Event::Incoming(listener));
+        self.settle(id, now);
+    }
+
+    /// Makes room for a half-open connection: forgets the oldest if there are too many.
+    pub(super) fn make_room(&mut self, listener: ListenerId) {
+        let Some(queue) = self.listeners.get_mut(listener.0 as usize).and_then(Option::as_mut) else {
+            return;
+        };
+        if queue.half_open.len() < self.config.max_half_open {
+            return;
+        }
+        // Most have been opened, or have ended, since.
+        let table = &self.table;
+        let is_half_open =
+            |id: &ConnectionId| table.get(*id).is_some_and(|entry| entry.stage == Stage::HalfOpen(listener));
+        queue.half_open.retain(is_half_open);
+        if queue.half_open.len() >= self.config.max_half_open
+            && let Some(oldest) = queue.half_open.pop_front()
+        {
+            self.counters.half_open_evicted += 1;
+            self.forget(oldest);
+        }
+    }
+
+    /// Forgets the oldest connections in TIME-WAIT that their users have closed, as long as there
+    /// are too many.
+    fn forget_remembered(&mut self) {
+        while self.remembered.len() > self.config.max_time_wait {
+            let Some(oldest) = self.remembered.pop_front() else { return };
+            if self.table.get(oldest).is_some_and(|entry| entry.connection.is_told()) {
+                self.forget(oldest);
+            }
+        }
+    }
+}

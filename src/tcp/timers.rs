@@ -1,0 +1,128 @@
+//! When connections have to be looked at again: a heap with one place for each connection. A
+//! deadline that moves back costs nothing: the connection is looked at too early, once.
+
+use crate::event::ConnectionId;
+
+/// Not in the heap.
+const NOWHERE: u32 = u32::MAX;
+
+/// When each connection has to be looked at. Times are microseconds.
+#[derive(Debug, Default)]
+pub(crate) struct Timers {
+    /// A binary heap, the earliest first.
+    heap: Vec<(u64, ConnectionId)>,
+    /// Where a connection is in the heap, by its index.
+    places: Vec<u32>,
+}
+
+impl Timers {
+    fn place(&self, id: ConnectionId) -> Option<usize> {
+        let place = *self.places.get(id.index as usize)?;
+        (place != NOWHERE).then_some(place as usize)
+    }
+
+    /// Sees to it that the connection is looked at by then.
+    pub fn by(&mut self, at: u64, id: ConnectionId) {
+        let place = match self.place(id) {
+            Some(place) if self.heap[place].0 <= at => return,
+            Some(place) => place,
+            None => {
+                if self.places.len() <= id.index as usize {
+                    self.places.resize(id.index as usize + 1, NOWHERE);
+                }
+                self.heap.push((at, id));
+                self.heap.len() - 1
+            }
+        };
+        self.heap[place].0 = at;
+        self.rise(place);
+    }
+
+    /// Takes a connection out.
+    pub fn remove(&mut self, id: ConnectionId) {
+        let Some(place) = self.place(id) else { return };
+        self.places[id.index as usize] = NOWHERE;
+        self.heap.swap_remove(place);
+        if place < self.heap.len() {
+            self.sink(place);
+            self.rise(place);
+        }
+    }
+
+    /// Returns the earliest time.
+    pub fn next(&self) -> Option<u64> {
+        self.heap.first().map(|(at, _)| *at)
+    }
+
+    /// Takes out a connection whose time has come.
+    pub fn due(&mut self, now: u64) -> Option<ConnectionId> {
+        let (_, id) = *self.heap.first().filter(|(at, _)| *at <= now)?;
+        self.remove(id);
+        Some(id)
+    }
+
+    fn swap(&mut self, one: usize, other: usize) {
+        self.heap.swap(one, other);
+        self.note(one);
+        self.note(other);
+    }
+
+    fn note(&mut self, place: usize) {
+        self.places[self.heap[place].1.index as usize] = place as u32;
+    }
+
+    fn rise(&mut self, mut place: usize) {
+        self.note(place);
+        while place > 0 && self.heap[place] < self.heap[(place - 1) / 2] {
+            self.swap(place, (place - 1) / 2);
+            place = (place - 1) / 2;
+        }
+    }
+
+    fn sink(&mut self, mut place: usize) {
+        loop {
+            let children = 2 * place + 1..(2 * place + 3).min(self.heap.len());
+            let Some(least) = children.min_by_key(|child| self.heap[*child]) else { return };
+            if self.heap[place] <= self.heap[least] {
+                return;
+            }
+            self.swap(place, least);
+            place = least;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        /// As a map would do it.
+        #[test]
+        fn the_earliest_comes_first(steps in prop::collection::vec((0u32..20, 0u64..1000, 0u8..4), 1..300)) {
+            let (mut timers, mut model) = (Timers::default(), BTreeMap::new());
+            for (index, at, what) in steps {
+                let id = ConnectionId { index, generation: 0 };
+                match what {
+                    0 => { timers.remove(id); model.remove(&id); }
+                    1 => while let Some(id) = timers.due(at) {
+                        let least = *model.values().min().expect("the model has it");
+                        prop_assert_eq!(model.remove(&id), Some(least));
+                        prop_assert!(least <= at);
+                    },
+                    _ => {
+                        timers.by(at, id);
+                        let kept = model.entry(id).or_insert(at);
+                        *kept = at.min(*kept);
+                    }
+                }
+                prop_assert_eq!(timers.next(), model.values().min().copied());
+                prop_assert_eq!(timers.heap.len(), model.len());
+            }
+        }
+    }
+}
