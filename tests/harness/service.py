@@ -94,22 +94,22 @@ class Service:
         if options:
             call("dst_set_options", **options)
         # Some bdevs get another UUID at each start; the export keeps its own.
-        call("dst_create_export", name="volume", bdev_name=backend.name, uuid=str(uuid.uuid4()), **export)
-        call("dst_export_add_host", export="volume", **(entry or {"host": "*", "access": "rw"}))
+        made = {"name": "volume", "bdev_name": backend.name, "uuid": str(uuid.uuid4()), **export}
+        host = {"export": "volume", **(entry or {"host": "*", "access": "rw"})}
+        self._exports = [("dst_create_export", made), ("dst_export_add_host", host)]
+        for method, params in self._exports:
+            call(method, **params)
         call("dst_create_listener", traddr=self.remote.address, trsvcid=str(self.remote.port))
         self._save()
 
     def _save(self) -> None:
-        # 20.07 never answers when it is to save a delay bdev.
-        if any(method == "bdev_delay_create" for method, _ in self.backend.calls):
-            return
-        # The configuration as `save_config` of rpc.py writes it.
+        # The configuration as `save_config` of rpc.py writes it; but 20.07 cannot save a delay
+        # bdev: it never answers.
         call = self.application.rpc.call
+        options = ("dst_set_options", call("dst_get_options"))
+        bdev = [{"method": method, "params": params} for method, params in [options, *self._exports, *self.backend.calls]]
         names = [entry["subsystem"] for entry in call("framework_get_subsystems")]
-        configs = {name: call("framework_get_config", name=name) for name in names}
-        exports = [entry for entry in configs["bdev"] if entry["method"].startswith("dst_")]
-        bdevs = [{"method": method, "params": params} for method, params in self.backend.calls]
-        configs["bdev"] = [*exports, *bdevs]
+        configs = {name: bdev if name == "bdev" else call("framework_get_config", name=name) for name in names}
         subsystems = [{"subsystem": name, "config": config} for name, config in configs.items()]
         self._config.write_text(json.dumps({"subsystems": subsystems}))
 
@@ -123,8 +123,7 @@ class Service:
         self.application.kill()
 
     def start(self) -> None:
-        """Restarts the target, and returns when it is up. (Not with a delay bdev, which no
-        configuration contains.)"""
+        """Restarts the target, and returns when it is up."""
         self.application = self._lab.target(config=self._config)
 
     def restart(self, pause_s: float = 0.0) -> float:

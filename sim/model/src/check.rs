@@ -3,10 +3,12 @@
 use std::time::{Duration, Instant};
 
 use dst_session::mutation::Mutation;
-use stateright::{Checker, Model};
+use stateright::{Checker, HasDiscoveries, Model};
 
+use crate::action::Action;
 use crate::ledger::Violation;
-use crate::model::{Action, Checked};
+use crate::model::Checked;
+use crate::walk::RareFaults;
 use crate::world::World;
 
 /// How the states of a world are visited.
@@ -18,14 +20,14 @@ pub enum Search {
     Shortest,
     /// Depth first for so long: what is not visited by then is not known.
     For(Duration),
-    /// By random walks from this seed, for so long.
-    Walks(u64, Duration),
+    /// By random walks from this seed, until so many states were visited. One thread always walks the same way.
+    Walks(u64, usize),
 }
 
 /// What was found in a world.
 #[derive(Debug)]
 pub struct Found {
-    /// Different states.
+    /// Different states; of walks, all that were visited, some of them more than once.
     pub states: usize,
     /// The longest way to one of them.
     pub depth: usize,
@@ -43,21 +45,18 @@ pub fn check(world: World, without: Option<Mutation>, search: Search, threads: u
     let builder = Checked { world: world.into(), without }.checker().threads(threads);
     match search {
         Search::All => found(builder.spawn_dfs().join(), begun, true),
-        Search::Shortest => found(
-            builder.finish_when(stateright::HasDiscoveries::AnyFailures).spawn_bfs().join(),
-            begun,
-            true,
-        ),
+        Search::Shortest => {
+            found(builder.finish_when(HasDiscoveries::AnyFailures).spawn_bfs().join(), begun, true)
+        }
         Search::For(time) => {
             let checker = builder.timeout(time).spawn_dfs().join();
             let is_all = begun.elapsed() < time;
             found(checker, begun, is_all)
         }
-        Search::Walks(seed, time) => found(
-            builder.timeout(time).spawn_simulation(seed, stateright::UniformChooser).join(),
-            begun,
-            false,
-        ),
+        Search::Walks(seed, states) => {
+            let checker = builder.target_state_count(states).spawn_simulation(seed, RareFaults);
+            found(checker.join(), begun, false)
+        }
     }
 }
 

@@ -1,7 +1,6 @@
 //! A client: the rules of `src/session` in the order in which `src/client` applies them, without threads
 //! and timers. Anything may happen at any time: an attempt to connect, a loss, a deadline.
 
-use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
 
 use dst_session::deadline::Availability;
@@ -9,84 +8,12 @@ use dst_session::fence::{Departure, Fence, Sent, Verdict};
 use dst_session::lease::Held;
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::check_welcome;
-use dst_session::transactions::{Request, Transactions};
-use dst_wire::{
-    HEADER_LEN, Header, Hello, InNewSession, Previous, RefusalReason, SessionRef, Status, VERSION, Welcome,
-};
+use dst_wire::{Header, Hello, InNewSession, Previous, RefusalReason, SessionRef, Status, VERSION, Welcome};
 
+use crate::channel::{Channel, Link, SessionId};
 use crate::ledger::{Io, Ledger};
-use crate::wire::{Down, Key, Up, Wire};
+use crate::wire::{Down, Key, Wire};
 use crate::world::World;
-
-/// The bytes of a block.
-pub const BLOCK: u64 = 512;
-
-type SessionId = [u8; 16];
-
-/// A connection, or an attempt to have one.
-#[derive(Debug, Clone)]
-pub enum Link {
-    /// There is none.
-    Down,
-    /// The hello is sent.
-    Greeting {
-        /// The connection.
-        key: Key,
-        /// What was said.
-        hello: Box<Hello>,
-    },
-    /// The target has let the client in.
-    Up {
-        /// The connection.
-        key: Key,
-        /// Until when the target executes what is sent on it; none in a world in which that does not end.
-        lease: Option<Held>,
-    },
-}
-
-impl Link {
-    /// Returns the connection.
-    pub fn key(&self) -> Option<Key> {
-        match self {
-            Link::Down => None,
-            Link::Greeting { key, .. } | Link::Up { key, .. } => Some(*key),
-        }
-    }
-
-    /// Returns true if the target has let the client in.
-    pub fn is_up(&self) -> bool {
-        matches!(self, Link::Up { .. })
-    }
-
-    fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
-        match self {
-            Link::Down => 0.hash(hasher),
-            Link::Greeting { key, hello } => (1, key, hello).hash(hasher),
-            Link::Up { key, lease } => {
-                (2, key, lease.as_ref().map(|lease| lease.canonical(now_us))).hash(hasher)
-            }
-        }
-    }
-}
-
-/// A thread's channel: one queue of the session.
-#[derive(Debug, Clone)]
-pub struct Channel {
-    /// Its connection.
-    pub link: Link,
-    /// The session in which the outstanding transactions were sent last.
-    pub session: Option<SessionId>,
-    /// The count of changes of the session that the channel has acted on.
-    pub session_change: u64,
-    /// The slab.
-    pub transactions: Transactions<Io>,
-    /// I/O that waits for a connection or a credit.
-    pub waiting: VecDeque<Io>,
-    /// Whether what was sent may fail.
-    pub fence: Fence,
-    /// The time of its I/O with lower numbers is up.
-    pub overdue: Io,
-}
 
 /// A client process.
 #[derive(Debug, Clone)]
@@ -116,60 +43,6 @@ pub struct Client {
     pub is_closing: bool,
     /// The target process that is connected to.
     pub address: u8,
-}
-
-impl Channel {
-    fn new(credits: u16) -> Channel {
-        Channel {
-            link: Link::Down,
-            session: None,
-            session_change: 0,
-            transactions: Transactions::new(credits),
-            waiting: VecDeque::new(),
-            fence: Fence::default(),
-            overdue: 0,
-        }
-    }
-
-    /// Returns the oldest I/O that was sent. Its number stands for the time at which it began.
-    fn oldest(&self) -> Option<Io> {
-        self.transactions.oldest_us().map(|io| io as Io)
-    }
-
-    /// Returns whether the time of the oldest I/O that was sent is up.
-    fn has_overdue(&self) -> bool {
-        self.oldest().is_some_and(|io| io < self.overdue)
-    }
-
-    /// Sends what waits to be sent.
-    fn flush(&mut self, wire: &mut Wire) {
-        let mut bytes = 0;
-        for frame in self.transactions.outgoing() {
-            let header: [u8; HEADER_LEN] = frame.header.try_into().expect("frames are sent as a whole");
-            bytes += HEADER_LEN + frame.data_len;
-            wire.up.push_back(Up::Request { header, io: *frame.user });
-        }
-        self.transactions.sent(bytes);
-    }
-
-    /// Begins what waits, as far as there is credit.
-    pub fn begin(&mut self, ledger: &Ledger, wire: &mut Wire) {
-        while self.transactions.has_credit()
-            && let Some(io) = self.waiting.pop_front()
-        {
-            let op = ledger.record(io).script.op;
-            let (request_len, answer_len) = (op.request_data(BLOCK) as u32, op.answer_data(BLOCK) as u32);
-            let request = Request { op, start: 0, count: 1, request_len, answer_len };
-            self.transactions.begin(request, io, io.into(), None).expect("there is credit");
-        }
-        self.flush(wire);
-    }
-
-    fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
-        let Channel { link, session, session_change, transactions, waiting, fence, overdue } = self;
-        link.canonical(now_us, hasher);
-        (session, session_change, transactions, waiting, fence.canonical(now_us), overdue).hash(hasher);
-    }
 }
 
 impl Client {
@@ -542,17 +415,6 @@ impl Client {
         if let Some(position) = channel.waiting.iter().position(|&other| other == io) {
             // It was never sent.
             channel.waiting.remove(position);
-            ledger.complete(io, false, None);
-        }
-    }
-}
-
-impl Channel {
-    /// Fails what was sent and has to fail. Nothing of it is executed any more.
-    fn expire(&mut self, is_over: bool, ledger: &mut Ledger) {
-        while (is_over && self.oldest().is_some() || self.has_overdue())
-            && let Some(io) = self.transactions.abandon_oldest()
-        {
             ledger.complete(io, false, None);
         }
     }

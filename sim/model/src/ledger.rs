@@ -112,9 +112,10 @@ impl Ledger {
         (from..self.records.len() as Io).find(is_one)
     }
 
-    /// Returns true if no I/O is pending.
-    pub fn is_idle(&self) -> bool {
-        self.records.iter().all(|record| record.progress != Progress::Pending)
+    /// Returns whether all I/O before this one in the script has ended, if only with its client.
+    pub fn have_ended(&self, io: Io) -> bool {
+        let is_over = |record: &Record| !matches!(record.progress, Progress::Unsubmitted | Progress::Pending);
+        self.records[..usize::from(io)].iter().all(is_over)
     }
 
     /// Notes a broken promise, unless there is one already.

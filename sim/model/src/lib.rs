@@ -5,18 +5,23 @@
 //! of what drives them: connections with frames under way, a group that executes, users and a backend. A
 //! checker (stateright) visits every state that a world can come to.
 
+mod action;
+mod channel;
 mod check;
 mod client;
 mod ledger;
 mod model;
+mod possible;
 mod state;
 mod target;
+mod walk;
 mod wire;
 mod world;
 mod worlds;
 
+pub use action::Action;
 pub use check::{Found, Search, check};
 pub use ledger::Violation;
-pub use model::{Action, Checked};
+pub use model::Checked;
 pub use world::{Faults, Losable, Threads, World};
 pub use worlds::{large, small};

@@ -8,13 +8,18 @@ use dst_session::mutation::Mutation;
 
 const USAGE: &str = "usage: dst-model [WORLD ...] [--without RULE] [--seconds N] [--walks SEED]
 
-Visits all states of all small worlds, or of the WORLDs, large ones included.
+Visits all states of all small worlds and walks through the large ones at random, or visits all states of
+the WORLDs.
   --without RULE   take a protection away (a variant of session::mutation::Mutation)
   --seconds N      give each world up after so long
-  --walks SEED     do not visit all states, but walk at random, for --seconds (10 by default)
+  --walks SEED     do not visit all states, but walk at random for 300,000 states
   --list           print the worlds";
 
+/// States of a large world that are visited by walks: some seconds.
+const WALK: usize = 300_000;
+
 struct Options {
+    /// None: the small ones, and then walks through the large ones.
     worlds: Vec<World>,
     without: Option<Mutation>,
     seconds: Option<u64>,
@@ -44,15 +49,12 @@ fn options(arguments: impl Iterator<Item = String>) -> Result<Options, String> {
             }
         }
     }
-    if worlds.is_empty() {
-        worlds = dst_model::small();
-    }
     Ok(Options { worlds, without, seconds, walks })
 }
 
 fn show(world: &World, found: &Found) {
     let Found { states, depth, is_all, took, broken } = found;
-    let all = if *is_all { "all" } else { "not all" };
+    let all = if *is_all { "all" } else { "some" };
     println!(
         "dst-model: {:12} {states:>9} states ({all}), depth {depth:>3}, {:>5.1} s: {}",
         world.name,
@@ -89,16 +91,22 @@ fn main() -> ExitCode {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
     let seconds = options.seconds.map(Duration::from_secs);
     let search = match (options.walks, options.without, seconds) {
-        (Some(seed), _, time) => Search::Walks(seed, time.unwrap_or(Duration::from_secs(10))),
+        (Some(seed), _, _) => Search::Walks(seed, WALK),
         (None, Some(_), _) => Search::Shortest,
         (None, None, Some(time)) => Search::For(time),
         (None, None, None) => Search::All,
     };
     let mut is_good = true;
-    for world in options.worlds {
+    let mut visit = |world: World, search: Search| {
         let found = check(world.clone(), options.without, search, threads);
         show(&world, &found);
         is_good &= found.broken.is_empty();
+    };
+    let is_named = !options.worlds.is_empty();
+    let worlds = if is_named { options.worlds } else { dst_model::small() };
+    worlds.into_iter().for_each(|world| visit(world, search));
+    if !is_named && search == Search::All {
+        dst_model::large().into_iter().for_each(|world| visit(world, Search::Walks(1, WALK)));
     }
     if is_good { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

@@ -1,4 +1,4 @@
-//! What may happen in a world, for the checker: from each state every action that is possible there.
+//! What becomes of a state by each action, for the checker.
 
 use std::sync::Arc;
 
@@ -7,105 +7,14 @@ use dst_session::mutation::{self, Mutation};
 use dst_wire::Status;
 use stateright::{Model, Property};
 
-use crate::client::{Client, Link};
-use crate::ledger::Io;
+use crate::action::Action;
+use crate::channel::Link;
+use crate::client::Client;
+use crate::possible::each;
 use crate::state::State;
 use crate::target::{EXPORT, Removal, Target};
 use crate::wire::{End, Key, Up, Wire};
 use crate::world::{TICK, World};
-
-/// One thing that happens. What its fields are is in their names.
-#[allow(missing_docs)]
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Action {
-    /// A client connects a queue and says hello.
-    Connect { host: u8, queue: u16 },
-    /// A user submits the next I/O of a queue.
-    Submit(Io),
-    /// The time of a queue's next I/O is up.
-    Deadline { host: u8, queue: u16, io: Io },
-    /// A client's thread looks at what no frame tells it.
-    Turn { host: u8, queue: u16 },
-    /// A client takes the next frame of a connection.
-    ClientReads(Key),
-    /// A client sees that the target's end of a connection is closed. What it has not read is lost.
-    ClientSeesEnd(Key),
-    /// A client loses a connection, and so many of the last frames on their way to the target are lost.
-    ClientLoses { host: u8, queue: u16, frames: u8 },
-    /// A client sends a keep-alive.
-    KeepAlive { host: u8, queue: u16 },
-    /// A client ends a connection on purpose.
-    Goodbye { host: u8, queue: u16 },
-    /// A group takes the next frame of a connection.
-    GroupReads(Key),
-    /// A group sees that the client's end of a connection is closed.
-    GroupSeesEnd(Key),
-    /// A group loses a connection that its client still has.
-    GroupLoses(Key),
-    /// The last frame under way on a connection of a client that has died is lost.
-    FrameLost(Key),
-    /// A group sees that a connection's lease is over.
-    LeaseOver(Key),
-    /// The backend finishes what it has of a slot.
-    BackendDone(Key, u16),
-    /// Control hears the group's next message.
-    ControlHears(u8),
-    /// The group hears control's next message.
-    GroupHears(u8),
-    /// The broker looks for sessions that nobody came back to.
-    BrokerTick(u8),
-    /// A client process dies and starts again.
-    ClientDies(u8),
-    /// A target process dies and starts again.
-    TargetDies(u8),
-    /// A client loses all its connections, though none of the frames under way, and goes to its next address.
-    FailsOver(u8),
-    /// An operator deletes the export.
-    DeleteExport(u8),
-    /// The deletion's drain time-out passes.
-    DrainTimeout(u8),
-    /// The reset of the bdev ends.
-    ResetEnded(u8),
-    /// An operator deletes a client's bdev.
-    DeleteBdev(u8),
-    /// Time passes.
-    Tick,
-}
-
-impl Action {
-    /// Returns true for what happens by itself sooner or later, as nothing can stop it: neither a fault nor
-    /// something that a user does.
-    fn is_inevitable(self) -> bool {
-        match self {
-            Action::Turn { .. }
-            | Action::ClientReads(_)
-            | Action::ClientSeesEnd(_)
-            | Action::Goodbye { .. }
-            | Action::GroupReads(_)
-            | Action::GroupSeesEnd(_)
-            | Action::LeaseOver(_)
-            | Action::BackendDone(..)
-            | Action::ControlHears(_)
-            | Action::GroupHears(_)
-            | Action::DrainTimeout(_)
-            | Action::ResetEnded(_) => true,
-            Action::Connect { .. }
-            | Action::Submit(_)
-            | Action::Deadline { .. }
-            | Action::ClientLoses { .. }
-            | Action::KeepAlive { .. }
-            | Action::GroupLoses(_)
-            | Action::FrameLost(_)
-            | Action::BrokerTick(_)
-            | Action::ClientDies(_)
-            | Action::TargetDies(_)
-            | Action::FailsOver(_)
-            | Action::DeleteExport(_)
-            | Action::DeleteBdev(_)
-            | Action::Tick => false,
-        }
-    }
-}
 
 /// A world with one protection taken away, or none.
 #[derive(Debug, Clone)]
@@ -126,7 +35,7 @@ impl Checked {
                 let mut actions = Vec::new();
                 loop {
                     actions.clear();
-                    self.each(&state, &mut actions);
+                    each(&state, &self.world, &mut actions);
                     let Some(&next) = actions.iter().find(|action| action.is_inevitable()) else { break };
                     self.apply(&mut state, next);
                 }
@@ -135,23 +44,6 @@ impl Checked {
         }
         state.left = self.world.faults;
         state
-    }
-
-    /// Returns every action that is possible.
-    fn each(&self, state: &State, actions: &mut Vec<Action>) {
-        let world = &*self.world;
-        for (host, client) in state.clients.iter().enumerate() {
-            each_of_client(state, host as u8, client, world, actions);
-        }
-        for (&key, wire) in &state.wires {
-            each_of_wire(state, key, wire, world, actions);
-        }
-        for (number, target) in state.targets.iter().enumerate().filter(|(_, target)| target.is_alive) {
-            each_of_target(state, number as u8, target, actions);
-        }
-        if world.has_time {
-            actions.push(Action::Tick);
-        }
     }
 
     fn apply(&self, state: &mut State, action: Action) {
@@ -269,6 +161,10 @@ impl Checked {
                 deleted.expect("the export is there");
                 state.carry_out(number, world);
             }
+            Action::RemoveHost { target, host } => {
+                state.left.host_removals -= 1;
+                state.remove_host(target, host, world);
+            }
             Action::DrainTimeout(number) => {
                 if let Removal::Draining { timeouts, .. } = &mut state.target(number).removal {
                     *timeouts += 1;
@@ -308,7 +204,7 @@ impl Checked {
     /// Whether nothing happens any more by itself, whatever time passes.
     fn is_at_rest(&self, state: &State) -> bool {
         let mut actions = Vec::new();
-        self.each(state, &mut actions);
+        each(state, &self.world, &mut actions);
         if actions.iter().any(|action| action.is_inevitable()) {
             return false;
         }
@@ -329,7 +225,8 @@ impl Checked {
                     .iter()
                     .any(|channel| channel.transactions.outstanding() > 0 || !channel.waiting.is_empty())
         };
-        let deletes_export = |target: &Target| matches!(target.removal, Removal::Draining { .. });
+        let deletes_export =
+            |target: &Target| target.is_alive && matches!(target.removal, Removal::Draining { .. });
         let found = if state.targets.iter().any(deletes_export) {
             "the deletion of the export never ends"
         } else if state.clients.iter().any(deletes_bdev) {
@@ -340,117 +237,6 @@ impl Checked {
             return None;
         };
         self.is_at_rest(state).then_some(found)
-    }
-}
-
-fn each_of_client(state: &State, host: u8, client: &Client, world: &World, actions: &mut Vec<Action>) {
-    for queue in 0..=client.channels.len() as u16 {
-        let link = client.link(queue);
-        let may_connect =
-            link.key().is_none() && !client.is_over() && (queue == 0 || client.session.is_some());
-        if may_connect && state.left.connects > 0 && state.targets[usize::from(client.address)].is_alive {
-            actions.push(Action::Connect { host, queue });
-        }
-        if let Some(key) = link.key()
-            && state.left.losses > 0
-            && world.may_lose(queue)
-        {
-            let under_way = state.wires.get(&key).map_or(0, |wire| wire.up.len() as u8);
-            actions.extend((0..=under_way).map(|frames| Action::ClientLoses { host, queue, frames }));
-        }
-        if let Link::Up { lease: Some(lease), .. } = link
-            && let Some((id, _)) = lease.clone().ask(state.now_us)
-            && id <= world.keep_alives
-        {
-            actions.push(Action::KeepAlive { host, queue });
-        }
-        let wants_turn = match queue {
-            0 => client.control_wants_turn(state.now_us),
-            queue => client.channel_wants_turn(queue, state.now_us),
-        };
-        if wants_turn {
-            actions.push(Action::Turn { host, queue });
-        }
-        if client.is_over() && link.is_up() && client.is_done(queue) {
-            actions.push(Action::Goodbye { host, queue });
-        }
-        if queue == 0 {
-            continue;
-        }
-        if !client.is_closing
-            && let Some(io) = state.ledger.next(host, queue)
-        {
-            actions.push(Action::Submit(io));
-        }
-        let overdue = client.channels[usize::from(queue) - 1].overdue;
-        if let Some(io) = state.ledger.next_pending(host, queue, overdue)
-            && io < world.deadlines
-        {
-            actions.push(Action::Deadline { host, queue, io });
-        }
-    }
-    if state.left.client_deaths > 0 {
-        actions.push(Action::ClientDies(host));
-    }
-    if state.left.failovers > 0 {
-        actions.push(Action::FailsOver(host));
-    }
-    if state.left.bdev_deletions > 0 && !client.is_closing {
-        actions.push(Action::DeleteBdev(host));
-    }
-}
-
-fn each_of_wire(state: &State, key: Key, wire: &Wire, world: &World, actions: &mut Vec<Action>) {
-    let is_open = wire.is_open_at_target();
-    if wire.is_held {
-        if !wire.down.is_empty() {
-            actions.push(Action::ClientReads(key));
-        }
-        if !is_open {
-            actions.push(Action::ClientSeesEnd(key));
-        }
-    }
-    if is_open {
-        if !wire.up.is_empty() && matches!(wire.end, End::Handshaking | End::Ready { .. }) {
-            actions.push(Action::GroupReads(key));
-        }
-        if !wire.is_held && wire.up.is_empty() {
-            actions.push(Action::GroupSeesEnd(key));
-        } else if !wire.is_held && state.left.client_deaths < world.faults.client_deaths {
-            actions.push(Action::FrameLost(key));
-        }
-        let queue = wire.queue().map_or(0, |queue| queue.place.queue);
-        if wire.is_held && state.left.losses > 0 && world.may_lose(queue) {
-            actions.push(Action::GroupLoses(key));
-        }
-        if let End::Ready { lease: Some(lease), .. } = &wire.end
-            && lease.is_over(state.now_us)
-        {
-            actions.push(Action::LeaseOver(key));
-        }
-    }
-    let backend = wire.queue().map(|queue| &queue.backend[..]).unwrap_or_default();
-    actions.extend(backend.iter().map(|&(slot, _)| Action::BackendDone(key, slot)));
-}
-
-fn each_of_target(state: &State, number: u8, target: &Target, actions: &mut Vec<Action>) {
-    if !target.to_control.is_empty() {
-        actions.push(Action::ControlHears(number));
-    }
-    if !target.to_group.is_empty() {
-        actions.push(Action::GroupHears(number));
-    }
-    if state.left.broker_ticks > 0 {
-        actions.push(Action::BrokerTick(number));
-    }
-    if state.left.target_deaths > 0 {
-        actions.push(Action::TargetDies(number));
-    }
-    match target.removal {
-        Removal::NotAsked if state.left.export_deletions > 0 => actions.push(Action::DeleteExport(number)),
-        Removal::Draining { is_resetting: true, .. } => actions.push(Action::ResetEnded(number)),
-        Removal::Draining { timeouts: 0..2, .. } => actions.push(Action::DrainTimeout(number)),
-        Removal::Draining { .. } | Removal::NotAsked | Removal::Gone => {}
     }
 }
 
@@ -500,7 +286,7 @@ impl Model for Checked {
     fn actions(&self, state: &State, actions: &mut Vec<Action>) {
         mutation::set(self.without);
         if state.ledger.violation.is_none() {
-            self.each(state, actions);
+            each(state, &self.world, actions);
         }
     }
 

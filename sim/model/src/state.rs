@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crate::client::{Client, Link};
+use crate::channel::Link;
+use crate::client::Client;
 use crate::ledger::Ledger;
 use crate::target::Target;
 use crate::wire::{End, Key, Wire};

@@ -16,7 +16,7 @@ use dst_session::slots::Arrival;
 use dst_session::transactions::slot_of;
 use dst_wire::{Device, Header, Hello, Kind, Op, SessionRef, Status};
 
-use crate::client::BLOCK;
+use crate::channel::BLOCK;
 use crate::ledger::Io;
 use crate::state::State;
 use crate::wire::{Down, End, Key, Queue, ToControl, ToGroup, Up, Wire};
@@ -412,6 +412,13 @@ impl State {
     /// The broker lets a connection in: whatever was there before has to be over.
     fn check_welcome(&mut self, target: u8, id: ConnectionId, place: &SessionRef) {
         let Some(host) = self.wires.get(&(target, id)).map(|wire| wire.host) else { return };
+        let broker = &self.targets[usize::from(target)].broker;
+        let has_entry = broker
+            .export(EXPORT)
+            .is_some_and(|export| export.hosts.iter().any(|entry| entry.name == host_name(host)));
+        if !has_entry {
+            self.ledger.broken(8, "a host is let in that has no entry");
+        }
         let is_new = place.queue == 0 && place.id == [self.next_session; 16];
         let mut broken = None;
         for (&(other_target, other), wire) in &self.wires {
@@ -431,6 +438,22 @@ impl State {
         if let Some(what) = broken {
             self.ledger.broken(2, what);
         }
+    }
+
+    /// An operator removes a host: none of its connections is let in from then on.
+    pub fn remove_host(&mut self, target: u8, host: u8, world: &World) {
+        let now_us = self.now_us;
+        let broker = Arc::make_mut(&mut self.target(target).broker);
+        broker.remove_host(now_us, EXPORT, &host_name(host)).expect("the host is there");
+        let broker = Arc::clone(&self.target(target).broker);
+        let is_in = |((other, id), wire): (&Key, &Wire)| {
+            let is_ready = matches!(wire.end, End::Ready { .. });
+            *other == target && wire.host == host && is_ready && broker.group_of_open(*id).is_some()
+        };
+        if self.wires.iter().any(is_in) {
+            self.ledger.broken(8, "a connection of a host that was removed stays");
+        }
+        self.carry_out(target, world);
     }
 
     /// The broker says that nothing of the export is left.

@@ -39,6 +39,8 @@ pub struct Faults {
     pub failovers: u8,
     /// Deletions of the export.
     pub export_deletions: u8,
+    /// Removals of the last client's host from the export.
+    pub host_removals: u8,
     /// Deletions of a client's bdev.
     pub bdev_deletions: u8,
     /// Times at which the broker looks for sessions that nobody came back to.
@@ -54,6 +56,7 @@ impl Faults {
         target_deaths: 0,
         failovers: 0,
         export_deletions: 0,
+        host_removals: 0,
         bdev_deletions: 0,
         broker_ticks: 0,
     };
@@ -78,6 +81,8 @@ pub struct World {
     pub credits: u16,
     /// What the users do. The I/O of a queue is submitted in this order.
     pub script: Vec<Scripted>,
+    /// Whether an I/O is submitted only when all before it in the script have ended.
+    pub is_in_turn: bool,
     /// So many of the first of them have a deadline, which may come at any time.
     pub deadlines: u8,
     /// What may happen.

@@ -21,6 +21,7 @@ fn quiet(name: &'static str, about: &'static str) -> World {
         slab: 1,
         credits: 1,
         script: Vec::new(),
+        is_in_turn: false,
         deadlines: 0,
         faults: Faults::NONE,
         threads: Threads::InStep,
@@ -101,6 +102,7 @@ fn late_attempt() -> World {
     World {
         queues: 2,
         script: script(&[(0, 1, Write), (0, 2, Write)]),
+        is_in_turn: true,
         deadlines: 1,
         faults: Faults { connects: 2, losses: 1, ..Faults::NONE },
         has_time: true,
@@ -159,6 +161,16 @@ fn rights() -> World {
     }
 }
 
+/// A host is removed from the export.
+fn removed_host() -> World {
+    World {
+        script: script(&[(0, 1, Write), (0, 1, Write)]),
+        faults: Faults { connects: 2, losses: 1, host_removals: 1, ..Faults::NONE },
+        threads: Threads::Apart,
+        ..quiet("removed-host", "a host is removed from the export while its queue comes back")
+    }
+}
+
 /// The export is deleted.
 fn export() -> World {
     World {
@@ -205,13 +217,76 @@ pub fn small() -> Vec<World> {
         client_restart(),
         failover(),
         rights(),
+        removed_host(),
         export(),
         bdev(),
         forgotten(),
     ]
 }
 
-/// Returns the worlds that are too large for that.
+/// Two clients of two queues each, and whatever may happen to them.
+fn two_clients() -> World {
+    World {
+        hosts: vec![ReadWrite, ReadWrite],
+        queues: 2,
+        attached: 2,
+        slab: 2,
+        credits: 2,
+        script: script(&[
+            (0, 1, Write),
+            (0, 2, CompareAndWrite),
+            (1, 1, Write),
+            (1, 2, Write),
+            (0, 1, Write),
+            (0, 2, Write),
+            (1, 1, CompareAndWrite),
+            (0, 1, Read),
+        ]),
+        deadlines: 4,
+        faults: Faults {
+            connects: 12,
+            losses: 4,
+            client_deaths: 1,
+            target_deaths: 1,
+            export_deletions: 1,
+            host_removals: 1,
+            bdev_deletions: 1,
+            broker_ticks: 2,
+            ..Faults::NONE
+        },
+        threads: Threads::Apart,
+        has_time: true,
+        keep_alives: 3,
+        session_timeout_ms: 200,
+        max_sessions: 2,
+        ..quiet("two-clients", "two clients of two queues each, and every fault")
+    }
+}
+
+/// Two targets, of which a client of two queues changes from one to the other.
+fn two_targets() -> World {
+    World {
+        queues: 2,
+        attached: 2,
+        script: script(&[
+            (0, 1, Write),
+            (0, 2, Write),
+            (0, 1, CompareAndWrite),
+            (0, 2, Write),
+            (0, 1, Write),
+        ]),
+        deadlines: 2,
+        faults: Faults { connects: 12, losses: 3, failovers: 2, ..Faults::NONE },
+        threads: Threads::Apart,
+        targets: 2,
+        is_one_machine: false,
+        has_time: true,
+        keep_alives: 2,
+        ..quiet("two-targets", "a client of two queues changes its target, and back")
+    }
+}
+
+/// Returns the worlds that are too large for that: they are walked at random.
 pub fn large() -> Vec<World> {
-    Vec::new()
+    vec![two_clients(), two_targets()]
 }

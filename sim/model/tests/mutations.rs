@@ -1,6 +1,6 @@
 //! Each rule taken away is found in one of the worlds: the checker would notice.
 
-use dst_model::{Search, check, small};
+use dst_model::{Search, check, large, small};
 use dst_session::mutation::Mutation;
 
 /// Takes a rule away in a world, and expects one of these promises to be broken, and no other.
@@ -88,4 +88,12 @@ fn credits() {
 #[test]
 fn the_removal_of_a_bdev() {
     is_found(Mutation::NoRemoval, "bdev", &[10]);
+}
+
+/// Random walks through a world that is too large to be visited find one, too.
+#[test]
+fn walks() {
+    let world = large().into_iter().find(|world| world.name == "two-clients").expect("there is such a world");
+    let found = check(world, Some(Mutation::NoRecord), Search::Walks(1, 300_000), 1);
+    assert_eq!(found.broken.first().map(|(violation, _)| violation.promise), Some(3));
 }
