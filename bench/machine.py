@@ -19,8 +19,10 @@ from harness.environment import ROOT, environment
 
 T = TypeVar("T")
 
-# Linux's default. The machine may use another one that suits its networks.
-CONGESTION_CONTROL = "cubic"
+# Linux's default, and what comes nearest to it where the kernel does not allow the default in a
+# network namespace (`net.ipv4.tcp_allowed_congestion_control`): neither paces. The machine may use
+# another one that suits its networks.
+CONGESTION_CONTROLS = ("cubic", "reno")
 CONTROL_FILE = Path("/proc/sys/net/ipv4/tcp_congestion_control")
 
 # From Linux's <sched.h>, <linux/sockios.h> and <linux/if.h>.
@@ -46,8 +48,21 @@ def own_network() -> str:
         asked = fcntl.ioctl(some, SIOCGIFFLAGS, struct.pack("16sH22x", b"lo", 0))
         flags = struct.unpack_from("16sH", asked)[1]
         fcntl.ioctl(some, SIOCSIFFLAGS, struct.pack("16sH22x", b"lo", flags | IFF_UP))
-    CONTROL_FILE.write_text(CONGESTION_CONTROL)
-    return f"{CONGESTION_CONTROL}, in the benchmark's own network namespace; the machine uses {machines}"
+    return f"{choose_control()}, in the benchmark's own network namespace; the machine uses {machines}"
+
+
+def choose_control() -> str:
+    """Sets the first congestion control that the kernel allows here, and returns which is in use and
+    why, if that is not Linux's default."""
+    refused: list[str] = []
+    for control in CONGESTION_CONTROLS:
+        try:
+            CONTROL_FILE.write_text(control)
+        except OSError as error:
+            refused.append(f"{control}: {error.strerror}")
+        else:
+            return " ".join([control, *(f"({why})" for why in refused)])
+    return f"{CONTROL_FILE.read_text().strip()} ({', '.join(refused)})"
 
 
 def describe() -> dict[str, Any]:

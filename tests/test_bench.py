@@ -4,7 +4,9 @@ others' output."""
 from __future__ import annotations
 
 import base64
+import errno
 import json
+import os
 import struct
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -22,6 +24,7 @@ import latency  # noqa: E402
 import rounds  # noqa: E402
 import scale  # noqa: E402
 from cases import MAIN, MORE, TWO_CORES, Case, parse  # noqa: E402
+from machine import choose_control  # noqa: E402
 from measure import Figures, of_rate  # noqa: E402
 from peers import nbd  # noqa: E402
 from peers.registry import BASE, COMPARED, peers  # noqa: E402
@@ -151,6 +154,29 @@ def test_scale_is_beside_one_connection_of_the_same_load_peer_and_mode() -> None
     ]  # fmt: skip
     assert "scale 1000 (4 each) dst near: 70 IOPS of one's 0.70" in scale.lines(rows)[3]
     ElementTree.fromstring(charts.scale_chart(rows, "a machine"))
+
+
+@pytest.mark.parametrize(
+    "allowed, told",
+    [
+        (("cubic", "reno"), "cubic"),
+        (("reno",), "reno (cubic: Operation not permitted)"),
+        ((), "bbr (cubic: Operation not permitted, reno: Operation not permitted)"),
+    ],
+)
+def test_a_congestion_control_that_is_not_allowed(
+    monkeypatch: pytest.MonkeyPatch, allowed: tuple[str, ...], told: str
+) -> None:
+    class File:
+        def write_text(self, control: str) -> None:
+            if control not in allowed:
+                raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+        def read_text(self) -> str:
+            return "bbr\n"
+
+    monkeypatch.setattr("machine.CONTROL_FILE", File())
+    assert choose_control() == told
 
 
 def machine() -> dict[str, Any]:
