@@ -43,7 +43,8 @@ impl World {
     fn new() -> World {
         let mut broker = Broker::new(LIMITS);
         broker.handle(0, Input::GroupsStarted(2));
-        broker.create_export("disk", Rules::default()).unwrap();
+        let rules = Rules { cache_outlives_target: true, ..Rules::default() };
+        broker.create_export("disk", rules).unwrap();
         broker.handle(0, online(9));
         let mut world = World {
             broker,
@@ -307,6 +308,12 @@ fn a_bdev_that_comes_back_is_another_start() {
     assert_eq!(world.last(late), Some("welcome"));
     let welcome = &world.welcomes[&late];
     assert_eq!((welcome.instance, welcome.previous_ended, welcome.cache_kept), ([10; 16], true, false));
+    // The bdev was there all the time since that session.
+    let (session, instance) = (welcome.session.id, welcome.instance);
+    world.finish(late, false);
+    let again = world.session_of("a", Some(Previous { session, instance }));
+    let welcome = &world.welcomes[&again];
+    assert_eq!((welcome.previous_ended, welcome.cache_kept), (true, true));
 }
 
 #[test]
@@ -335,6 +342,20 @@ fn too_many_handshakes_make_the_oldest_go() {
     assert_eq!(world.last(ids[0]), Some("close"));
     world.hello(ids[0], "a", None);
     assert_eq!(world.told[&ids[0]], ["close"]);
+}
+
+#[test]
+fn listeners_wait_for_groups_and_for_the_end_of_evicted_connections() {
+    assert!(!Broker::new(LIMITS).may_accept(), "there are no groups");
+    let mut world = World::new();
+    for _ in 0..LIMITS.max_handshakes as usize + crate::EVICTIONS_MAX {
+        assert!(world.broker.may_accept());
+        world.accept(1).unwrap();
+    }
+    assert!(!world.broker.may_accept(), "as many as may be are still to be closed");
+    let evicted = *world.told.iter().find(|(_, told)| told.contains(&"close")).unwrap().0;
+    world.finish(evicted, false);
+    assert!(world.broker.may_accept());
 }
 
 proptest! {

@@ -63,6 +63,31 @@ pub struct SendCounters {
     pub window_probes: u64,
 }
 
+impl SendCounters {
+    /// Adds the counts of another connection.
+    pub fn add(&mut self, more: &SendCounters) {
+        // Without `..`, so that a forgotten counter does not compile.
+        let SendCounters {
+            retransmitted,
+            tail_probes,
+            timeouts,
+            recoveries,
+            undone,
+            duplicates,
+            reneged,
+            window_probes,
+        } = more;
+        self.retransmitted += retransmitted;
+        self.tail_probes += tail_probes;
+        self.timeouts += timeouts;
+        self.recoveries += recoveries;
+        self.undone += undone;
+        self.duplicates += duplicates;
+        self.reneged += reneged;
+        self.window_probes += window_probes;
+    }
+}
+
 /// The next segment to be sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Plan {

@@ -188,7 +188,7 @@ impl Ours {
             if let Some(information) = self.stack.information(id)
                 && self.buffers.is_empty()
             {
-                add(&mut self.counted, &information.sending);
+                self.counted.add(&information.sending);
                 self.stack.close(id, now);
             }
         }
@@ -227,15 +227,4 @@ pub fn port(number: usize) -> u16 {
 /// Returns the connection for the client's port.
 pub fn number(port: u16) -> usize {
     usize::from(port - 1000)
-}
-
-fn add(sum: &mut SendCounters, more: &SendCounters) {
-    sum.retransmitted += more.retransmitted;
-    sum.tail_probes += more.tail_probes;
-    sum.timeouts += more.timeouts;
-    sum.recoveries += more.recoveries;
-    sum.undone += more.undone;
-    sum.duplicates += more.duplicates;
-    sum.reneged += more.reneged;
-    sum.window_probes += more.window_probes;
 }

@@ -247,15 +247,7 @@ impl World {
             if self.plan.is_harmless() && self.network.lost == 0 && ours.counted.retransmitted > 0 {
                 wrong = Some(format!("host {host} repeats what was not lost: {:?}", ours.counted));
             }
-            let (sum, more) = (&mut self.outcome.counted, &ours.counted);
-            sum.retransmitted += more.retransmitted;
-            sum.tail_probes += more.tail_probes;
-            sum.timeouts += more.timeouts;
-            sum.recoveries += more.recoveries;
-            sum.undone += more.undone;
-            sum.duplicates += more.duplicates;
-            sum.reneged += more.reneged;
-            sum.window_probes += more.window_probes;
+            self.outcome.counted.add(&ours.counted);
             // What is remembered is forgotten in time.
             ours.stack.on_time(self.now + 1_000_000_000);
             ours.stack

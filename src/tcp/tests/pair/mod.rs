@@ -1,8 +1,5 @@
 //! Two stacks and the wire between them, for tests of whole conversations.
 
-// Not every test uses all of it.
-#![allow(dead_code)]
-
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
