@@ -25,7 +25,7 @@ pub trait BackendDone: Sized + 'static {
 }
 
 /// A way to the bdev for one SPDK thread. I/O in flight keeps it open.
-pub struct Channel {
+pub struct BackendChannel {
     pub(crate) share: Share,
     pub(crate) store: u32,
     pub(crate) block_size: u32,
@@ -53,7 +53,7 @@ impl<T: BackendDone> PendingIo for BackendIo<T> {
     }
 }
 
-impl Channel {
+impl BackendChannel {
     /// Bytes in a block.
     pub fn block_size(&self) -> u32 {
         self.block_size

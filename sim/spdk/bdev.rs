@@ -6,7 +6,7 @@ pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
 use world::store;
 use world::{World, process, with, with_in_drop};
 
-pub use crate::backend::{BackendDone, BackendIo, Channel, IoStatus};
+pub use crate::backend::{BackendChannel, BackendDone, BackendIo, IoStatus};
 use crate::desc::{Backing, Descs, OnEvent, OpenDesc, Share, release};
 use crate::disks::Disks;
 use crate::errno::{Errno, Result};
@@ -122,7 +122,7 @@ impl Drop for Desc {
 
 impl DescRef {
     /// Returns a channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone.
-    pub fn channel(&self) -> Result<Channel> {
+    pub fn channel(&self) -> Result<BackendChannel> {
         with(|w| {
             let thread = w.current_thread().ok_or(Errno::ESRCH)?;
             let desc = w.slots.get::<Descs>().open.get(&(self.process, self.id));
@@ -130,7 +130,7 @@ impl DescRef {
             let (store, write) = (desc.backing.store, desc.write);
             let block_size = store::config(w, store).ok_or(Errno::ENODEV)?.block_size;
             let share = Share::new(w, self.process, self.id);
-            Ok(Channel { share, store, block_size, write, thread })
+            Ok(BackendChannel { share, store, block_size, write, thread })
         })
     }
 }

@@ -7,7 +7,7 @@ use world::{net, process, store};
 use crate::fleet::{BDEV, new_store};
 use crate::plan::Fault;
 use crate::run::Run;
-use crate::seats::Seat;
+use crate::seats::ThreadUse;
 
 impl Run {
     /// Does it.
@@ -174,7 +174,7 @@ impl Run {
         if process::is_alive(process) {
             life::kill(process, if vanish { Death::Vanished } else { Death::Killed });
             // What it did until now is to be judged as of a living one.
-            self.judge();
+            self.check_promises();
             self.model.client_died(client);
             self.promises.forget(client);
             self.clients[client].disk = None;
@@ -186,7 +186,7 @@ impl Run {
             self.stops[client] = Default::default();
             self.clients[client].start(&self.plan);
             self.model.clients[client].may_fail = false;
-            self.seats[client].iter_mut().for_each(Seat::restarted);
+            self.seats[client].iter_mut().for_each(ThreadUse::restarted);
         }
     }
 

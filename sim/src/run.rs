@@ -15,7 +15,7 @@ use crate::frames::Frames;
 use crate::model::{ClientFacts, Model};
 use crate::plan::Plan;
 use crate::promises::{NO_PANIC, Promises, p5_only_latency as p5, p9_bounded as p9, p10_removal_ends as p10};
-use crate::seats::{self, Seat};
+use crate::seats::{self, ThreadUse};
 use crate::users::{self, UsedRanges, User};
 
 /// How often things are looked after, µs.
@@ -72,7 +72,7 @@ pub(crate) struct Run {
     pub plan: Plan,
     pub targets: Vec<TargetSide>,
     pub clients: Vec<ClientSide>,
-    pub seats: Vec<Vec<Seat>>,
+    pub seats: Vec<Vec<ThreadUse>>,
     pub stops: Vec<Stops>,
     pub model: Model,
     pub promises: Promises,
@@ -139,7 +139,7 @@ impl Run {
         let targets: Vec<TargetSide> =
             (0..plan.targets).map(|number| TargetSide::new(&plan, number, store(number))).collect();
         let clients: Vec<ClientSide> = (0..plan.clients).map(|n| ClientSide::new(&plan, n)).collect();
-        let seats = clients.iter().map(|c| c.threads.iter().map(|_| Seat::wanted()).collect()).collect();
+        let seats = clients.iter().map(|c| c.threads.iter().map(|_| ThreadUse::wanted()).collect()).collect();
         let facts = ClientFacts { deadline_us: plan.deadline_us(), ..ClientFacts::default() };
         let mut model = Model { clients: vec![facts; plan.clients], ..Model::default() };
         model.excuses.errors = plan.errors > 0;
@@ -180,10 +180,10 @@ impl Run {
         let faults_end = world::now() + self.plan.length_us;
         while self.stage != Stage::Over {
             world::step();
-            self.judge();
+            self.check_promises();
             while let Some(key) = world::next_timer() {
                 self.timer(key);
-                self.judge();
+                self.check_promises();
             }
             if self.stage == Stage::Faults && world::now() >= faults_end {
                 self.heal();
@@ -218,7 +218,7 @@ impl Run {
     }
 
     /// Checks what happened since the last call.
-    pub(crate) fn judge(&mut self) {
+    pub(crate) fn check_promises(&mut self) {
         let records = record::take();
         if records.is_empty() {
             return;
@@ -242,7 +242,7 @@ impl Run {
                     self.model.clients[client].may_fail = target.other.is_some()
                         || self.clients[client].store != target.exported_store()
                         || world::now() < self.trouble_us + 3 * self.plan.lease_us();
-                    self.seats[client].iter_mut().for_each(|seat| *seat = Seat::wanted());
+                    self.seats[client].iter_mut().for_each(|seat| *seat = ThreadUse::wanted());
                     self.tend(client);
                 }
             }

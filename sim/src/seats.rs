@@ -8,7 +8,7 @@ use crate::users::User;
 
 /// A thread's use of its client's bdev.
 #[derive(Debug, Default)]
-pub(crate) struct Seat {
+pub(crate) struct ThreadUse {
     /// Whether it should have a channel.
     wanted: bool,
     /// It was asked to open or close.
@@ -16,7 +16,7 @@ pub(crate) struct Seat {
     was_open: bool,
 }
 
-impl Seat {
+impl ThreadUse {
     /// Says whether it should have a channel.
     pub fn want(&mut self, wanted: bool) {
         self.wanted = wanted;
@@ -28,13 +28,13 @@ impl Seat {
     }
 
     /// Returns a seat that should have a channel.
-    pub fn wanted() -> Seat {
-        Seat { wanted: true, ..Seat::default() }
+    pub fn wanted() -> ThreadUse {
+        ThreadUse { wanted: true, ..ThreadUse::default() }
     }
 }
 
 /// Returns the user on a thread of a client, if it can use its bdev now.
-pub(crate) fn user(seats: &[Seat], client: usize, side: &ClientSide, thread: usize) -> Option<User> {
+pub(crate) fn user(seats: &[ThreadUse], client: usize, side: &ClientSide, thread: usize) -> Option<User> {
     let disk = side.disk?;
     let id = side.threads[thread];
     let ready = seats[thread].wanted && user::is_open(disk, id) && !user::is_going(disk);
@@ -42,7 +42,7 @@ pub(crate) fn user(seats: &[Seat], client: usize, side: &ClientSide, thread: usi
 }
 
 /// Opens and closes channels as the seats want it.
-pub(crate) fn tend(seats: &mut [Seat], side: &ClientSide) {
+pub(crate) fn tend(seats: &mut [ThreadUse], side: &ClientSide) {
     let Some(disk) = side.disk else { return };
     let going = user::is_going(disk);
     for (seat, &thread) in seats.iter_mut().zip(&side.threads) {

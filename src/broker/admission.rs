@@ -7,7 +7,7 @@ use dst_session::slots::Slots;
 use dst_wire::{Cipher, Device, Digest, Hello, Refusal, RefusalReason, SessionRef, Welcome};
 
 use crate::broker::Broker;
-use crate::connection::{Application, Opening, Proof, Seat, Stage};
+use crate::connection::{Application, Opening, Proof, QueueRef, Stage};
 use crate::ids::{ConnectionId, Owner, short};
 use crate::output::{Joining, Order, Output, Topic};
 use crate::sessions::{Joined, Standing};
@@ -15,11 +15,11 @@ use crate::sessions::{Joined, Standing};
 /// What a hello is answered with.
 enum Answer {
     /// The connection is let in.
-    Welcome(Seat, Box<Welcome>, Option<Box<Joining>>),
+    Welcome(QueueRef, Box<Welcome>, Option<Box<Joining>>),
     /// The connection waits until nothing is left of its host's closed connections.
     WaitToOpen,
     /// The connection waits until these are gone, which are closed now.
-    WaitForQueue(Seat, Vec<ConnectionId>),
+    WaitForQueue(QueueRef, Vec<ConnectionId>),
 }
 
 /// What a hello may have: the export, as far as its host may use it.
@@ -92,13 +92,13 @@ impl Broker {
             Ok(answer) => {
                 self.room.settle(id);
                 match answer {
-                    Answer::Welcome(seat, welcome, joining) => {
-                        entry.stage = Stage::Ready(seat);
+                    Answer::Welcome(queue, welcome, joining) => {
+                        entry.stage = Stage::Ready(queue);
                         self.order(id, Order::Welcome(welcome, joining));
                     }
                     Answer::WaitToOpen => entry.stage = Stage::WaitingToOpen(application),
-                    Answer::WaitForQueue(seat, others) => {
-                        entry.stage = Stage::WaitingForQueue(application, seat);
+                    Answer::WaitForQueue(queue, others) => {
+                        entry.stage = Stage::WaitingForQueue(application, queue);
                         others.into_iter().for_each(|other| self.close(other));
                     }
                 }
@@ -246,14 +246,14 @@ impl Broker {
             )
         });
         self.sessions.open(session, id, owner.clone(), peer, self.now_us, waited);
-        let seat = Seat { owner, session: SessionRef { id: session, queue: 0, epoch: 0 } };
-        Ok(self.welcome(seat, Entrance { previous_ended, slots: None }, admitted))
+        let queue = QueueRef { owner, session: SessionRef { id: session, queue: 0, epoch: 0 } };
+        Ok(self.welcome(queue, Entrance { previous_ended, slots: None }, admitted))
     }
 
     /// Returns true if the backend may have something left of a closed connection of this owner.
     fn is_draining(&self, owner: &Owner) -> bool {
         let is_its = |stage: &Stage| match stage {
-            Stage::Closing { seat: Some(seat), .. } => seat.owner == *owner,
+            Stage::Closing { queue: Some(queue), .. } => queue.owner == *owner,
             _ => false,
         };
         self.connections.values().any(|entry| is_its(&entry.stage))
@@ -297,23 +297,23 @@ impl Broker {
                 )
             });
         }
-        let seat = Seat { owner, session: reference };
+        let queue = QueueRef { owner, session: reference };
         let slots = match standing {
             Standing::After { predecessor, superseded } => {
                 let others = superseded.into_iter().chain([predecessor]).collect();
-                return Ok(Answer::WaitForQueue(seat, others));
+                return Ok(Answer::WaitForQueue(queue, others));
             }
             Standing::Now(_) if reference.queue == 0 => None,
             Standing::Now(slots) => Some(slots.unwrap_or_else(|| Slots::new(admitted.agreed.credits))),
         };
-        Ok(self.welcome(seat, Entrance { previous_ended: false, slots }, admitted))
+        Ok(self.welcome(queue, Entrance { previous_ended: false, slots }, admitted))
     }
 
     /// Returns the welcome of a connection that has its queue.
-    fn welcome(&mut self, seat: Seat, entrance: Entrance, admitted: Admitted) -> Answer {
+    fn welcome(&mut self, queue: QueueRef, entrance: Entrance, admitted: Admitted) -> Answer {
         let Admitted { agreed, device, told_blocks, instance, previous, cache_outlives_target } = admitted;
         let Entrance { previous_ended, slots } = entrance;
-        if let Some(session) = self.sessions.get_mut(&seat.session.id) {
+        if let Some(session) = self.sessions.get_mut(&queue.session.id) {
             session.digest = agreed.digest;
             session.cipher = agreed.cipher;
         }
@@ -322,7 +322,7 @@ impl Broker {
         let welcome = Welcome {
             version: agreed.version,
             instance,
-            session: seat.session,
+            session: queue.session,
             device: Device { num_blocks: told_blocks, ..device },
             previous_ended,
             // That the one before has ended is only known of one on this machine, since it was started.
@@ -336,9 +336,9 @@ impl Broker {
         };
         let joining = slots.map(|slots| {
             let has_digests = agreed.digest == Digest::Crc32c;
-            Box::new(Joining { device, max_transfer, has_digests, slots, owner: seat.owner.clone() })
+            Box::new(Joining { device, max_transfer, has_digests, slots, owner: queue.owner.clone() })
         });
-        Answer::Welcome(seat, Box::new(welcome), joining)
+        Answer::Welcome(queue, Box::new(welcome), joining)
     }
 
     /// A connection's client has shown the key of its entry.

@@ -39,7 +39,7 @@ pub(crate) struct Application {
 
 /// A queue of a session, and whose session it is.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub(crate) struct Seat {
+pub(crate) struct QueueRef {
     pub owner: Owner,
     pub session: SessionRef,
 }
@@ -53,13 +53,13 @@ pub(crate) enum Stage {
     /// connections that its host had at the export.
     WaitingToOpen(Application),
     /// The hello joins a queue once the connection before it is gone.
-    WaitingForQueue(Application, Seat),
+    WaitingForQueue(Application, QueueRef),
     /// The connection was let in.
-    Ready(Seat),
+    Ready(QueueRef),
     /// The connection was refused. Its group closes it when the refusal is sent.
     Refused,
     /// The socket is closed, or about to be. What is left of the connection is in the backend.
-    Closing { seat: Option<Seat>, waited_to_open: bool },
+    Closing { queue: Option<QueueRef>, waited_to_open: bool },
 }
 
 /// A connection.
@@ -88,10 +88,10 @@ impl Connection {
     }
 
     /// Returns the queue that the connection has, had, or waits for.
-    pub fn seat(&self) -> Option<&Seat> {
+    pub fn queue(&self) -> Option<&QueueRef> {
         match &self.stage {
-            Stage::WaitingForQueue(_, seat) | Stage::Ready(seat) => Some(seat),
-            Stage::Closing { seat, .. } => seat.as_ref(),
+            Stage::WaitingForQueue(_, queue) | Stage::Ready(queue) => Some(queue),
+            Stage::Closing { queue, .. } => queue.as_ref(),
             Stage::Handshaking { .. } | Stage::WaitingToOpen(_) | Stage::Refused => None,
         }
     }
@@ -117,8 +117,8 @@ impl Connection {
         if !self.is_open() {
             return false;
         }
-        let (seat, waited_to_open) = (self.seat().cloned(), self.waited_to_open());
-        self.stage = Stage::Closing { seat, waited_to_open };
+        let (queue, waited_to_open) = (self.queue().cloned(), self.waited_to_open());
+        self.stage = Stage::Closing { queue, waited_to_open };
         true
     }
 }

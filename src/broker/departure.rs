@@ -21,13 +21,13 @@ impl Broker {
         let Some(entry) = self.connections.remove(&id) else { return };
         self.room.leave(id);
         self.past.fences += u64::from(entry.waited_to_open());
-        let Some(seat) = entry.seat() else {
+        let Some(queue) = entry.queue() else {
             self.past.add(&remains.stats);
             return;
         };
-        self.leave(id, seat.session, *remains);
-        self.drained(&seat.owner.export);
-        self.ask_openers(&seat.owner);
+        self.leave(id, queue.session, *remains);
+        self.drained(&queue.owner.export);
+        self.ask_openers(&queue.owner);
     }
 
     /// A connection that is gone leaves its queue.

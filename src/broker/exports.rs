@@ -222,7 +222,7 @@ impl Broker {
     /// Tells an export's connections of its size, those of these queues.
     fn tell_resized(&mut self, name: &str, num_blocks: u64, which: impl Fn(u16) -> bool) {
         let is_one = |entry: &Connection| match &entry.stage {
-            Stage::Ready(seat) => seat.owner.export == name && which(seat.session.queue),
+            Stage::Ready(queue) => queue.owner.export == name && which(queue.session.queue),
             _ => false,
         };
         let found = self.connections.iter().filter(|(_, entry)| is_one(entry));

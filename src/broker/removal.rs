@@ -35,8 +35,8 @@ impl Broker {
         let drain =
             self.exports.get_mut(name).and_then(|export| export.drain.take_if(|drain| !drain.is_resetting));
         let Some(drain) = drain else { return };
-        let mut seats = self.connections.values().filter_map(|entry| entry.seat());
-        if seats.any(|seat| seat.owner.export == name) {
+        let mut queues = self.connections.values().filter_map(|entry| entry.queue());
+        if queues.any(|queue| queue.owner.export == name) {
             if let Some(export) = self.exports.get_mut(name) {
                 export.drain = Some(drain);
             }

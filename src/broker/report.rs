@@ -140,7 +140,7 @@ impl Broker {
 
     /// Returns how many requests the backend has of an export, given what the connections do.
     pub fn in_flight(&self, export: &str, counts: &BTreeMap<ConnectionId, Activity>) -> usize {
-        let is_of = |entry: &Connection| entry.seat().is_some_and(|seat| seat.owner.export == export);
+        let is_of = |entry: &Connection| entry.queue().is_some_and(|queue| queue.owner.export == export);
         let found = self.connections.iter().filter(|(_, entry)| is_of(entry));
         found.filter_map(|(id, _)| counts.get(id)).map(|count| count.in_flight).sum()
     }
@@ -186,7 +186,7 @@ fn show(
             };
             connections.push(ConnectionInfo {
                 queue: number,
-                epoch: entry.seat().map_or(0, |seat| seat.session.epoch),
+                epoch: entry.queue().map_or(0, |queue| queue.session.epoch),
                 peer: entry.peer,
                 age_ms: age_ms(entry.since_us),
                 in_flight: activity.in_flight,

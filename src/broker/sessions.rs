@@ -17,7 +17,7 @@ const LOST_MAX: usize = 1024;
 
 /// One queue: a connection at a time, and the record that outlives it.
 #[derive(Debug, Clone)]
-pub struct Queue {
+pub struct SessionQueue {
     /// Counts its connections: of the newest one that it has seen.
     pub epoch: u32,
     holder: Holder,
@@ -28,13 +28,13 @@ pub struct Queue {
 enum Holder {
     /// With a connection, or on the way to it or back. Another one may wait for its end.
     Connection { id: ConnectionId, next: Option<ConnectionId> },
-    /// Here, since this time. (Queue 0 has none.)
+    /// Here, since this time. (SessionQueue 0 has none.)
     Nobody { record: Option<Slots>, since_us: u64 },
 }
 
-impl Queue {
-    fn held_by(id: ConnectionId, epoch: u32) -> Queue {
-        Queue { epoch, holder: Holder::Connection { id, next: None } }
+impl SessionQueue {
+    fn held_by(id: ConnectionId, epoch: u32) -> SessionQueue {
+        SessionQueue { epoch, holder: Holder::Connection { id, next: None } }
     }
 
     /// Returns the connection that the queue has.
@@ -62,7 +62,7 @@ pub struct Session {
     /// From where its first connection came.
     pub peer: SocketAddr,
     /// Its queues; queue 0 carries no requests.
-    queues: BTreeMap<u16, Queue>,
+    queues: BTreeMap<u16, SessionQueue>,
     /// Queues whose record was given up, because nobody came back to them for so long.
     lost: BTreeSet<u16>,
     /// The digest of data that its newest connection has.
@@ -77,12 +77,12 @@ pub struct Session {
 
 impl Session {
     /// Returns a queue.
-    pub fn queue(&self, number: u16) -> Option<&Queue> {
+    pub fn queue(&self, number: u16) -> Option<&SessionQueue> {
         self.queues.get(&number)
     }
 
     /// Returns the queues by their numbers.
-    pub fn queues(&self) -> impl Iterator<Item = (u16, &Queue)> {
+    pub fn queues(&self) -> impl Iterator<Item = (u16, &SessionQueue)> {
         self.queues.iter().map(|(&number, queue)| (number, queue))
     }
 
@@ -98,7 +98,7 @@ impl Session {
 
     /// Its live connections, those that wait included.
     pub fn connections(&self) -> impl Iterator<Item = u64> {
-        self.queues.values().flat_map(Queue::connections)
+        self.queues.values().flat_map(SessionQueue::connections)
     }
 }
 
@@ -156,7 +156,7 @@ impl Sessions {
             owner,
             since_us: now_us,
             peer,
-            queues: BTreeMap::from([(0, Queue::held_by(connection, 0))]),
+            queues: BTreeMap::from([(0, SessionQueue::held_by(connection, 0))]),
             lost: BTreeSet::new(),
             digest: Digest::None,
             cipher: Cipher::None,
@@ -187,7 +187,7 @@ impl Sessions {
                 return Err(refuse(RefusalReason::Busy, "the target has too many queues"));
             }
             self.queues += 1;
-            session.queues.insert(reference.queue, Queue::held_by(connection, reference.epoch));
+            session.queues.insert(reference.queue, SessionQueue::held_by(connection, reference.epoch));
             session.idle_since_us = None;
             return Ok(Joined { is_again: false, standing: Standing::Now(None) });
         };
@@ -252,7 +252,7 @@ impl Sessions {
     }
 
     /// Gives up the records of queues that have had no connection since before `before_us`: their client
-    /// has ended them, and its goodbye was lost. Queue 0 has none.
+    /// has ended them, and its goodbye was lost. SessionQueue 0 has none.
     pub fn give_up_queues(&mut self, before_us: u64) {
         for session in self.map.values_mut() {
             let Session { queues, lost, .. } = session;
@@ -328,7 +328,7 @@ impl Sessions {
                 session;
             let older = map.values().filter(|other| other.since_us < *since_us).count();
             (id, owner, older, peer, lost, digest, cipher, idle_since_us.map(age)).hash(hasher);
-            for (number, Queue { epoch, holder }) in queues {
+            for (number, SessionQueue { epoch, holder }) in queues {
                 (number, epoch).hash(hasher);
                 match holder {
                     Holder::Connection { id, next } => (0, id, next).hash(hasher),
@@ -416,7 +416,7 @@ mod tests {
                 Some(id) => Holder::Connection { id, next: None },
                 None => Holder::Nobody { record: None, since_us: 0 },
             };
-            session.queues.insert(number, Queue { epoch: 0, holder });
+            session.queues.insert(number, SessionQueue { epoch: 0, holder });
             sessions.queues += 1;
             sessions.least_used()
         };

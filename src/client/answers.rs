@@ -40,7 +40,7 @@ pub fn digest_of(io: &BdevIo, len: usize) -> u32 {
 
 /// The Answer that is being received.
 #[derive(Debug, Default)]
-pub struct Incoming {
+pub struct ReceivingAnswer {
     answer: Option<Answer>,
     at: usize,
     /// The number of the newest acknowledged keep-alive. The caller takes it out.
@@ -60,7 +60,7 @@ pub struct Record<'a> {
 /// Takes the frames that a channel receives.
 pub struct Answers<'a> {
     pub transactions: &'a mut Transactions<Pending>,
-    pub incoming: &'a mut Incoming,
+    pub incoming: &'a mut ReceivingAnswer,
     pub standing: &'a Standing,
     /// Takes the resets that the target has done.
     pub held: &'a mut BdevIoQueue,
@@ -98,7 +98,7 @@ impl Frames for Answers<'_> {
         iov.push_io(&mut self.transactions.user_mut(answer.slot).io, at, answer.data_len as usize - at)
     }
 
-    fn placed(&mut self, len: usize) {
+    fn received_in_place(&mut self, len: usize) {
         self.incoming.at += len;
     }
 

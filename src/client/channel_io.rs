@@ -12,7 +12,7 @@ use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::iov::Iov;
 
-use crate::answers::{Answers, Incoming, Pending, Record, digest_of, op_of};
+use crate::answers::{Answers, Pending, ReceivingAnswer, Record, digest_of, op_of};
 use crate::channels::Standing;
 use crate::counters::Counters;
 use crate::link::Connection;
@@ -27,7 +27,7 @@ pub struct ChannelIo {
     device: Device,
     waiting: Rc<Waiting>,
     transactions: Transactions<Pending>,
-    incoming: Incoming,
+    incoming: ReceivingAnswer,
     /// Resets that complete when every channel has ended what it had.
     held: BdevIoQueue,
     /// How many losses of the target's cache this channel has reported.
@@ -57,7 +57,7 @@ impl ChannelIo {
             device,
             waiting,
             transactions: Transactions::new(shared.options().queue_depth),
-            incoming: Incoming::default(),
+            incoming: ReceivingAnswer::default(),
             held: BdevIoQueue::new(),
             losses_seen: shared.durability().reported(),
         }
@@ -245,7 +245,7 @@ impl ChannelIo {
             return None;
         }
         Counters::add(&self.counters().resent, again as u64);
-        self.incoming = Incoming::default();
+        self.incoming = ReceivingAnswer::default();
         Some(again)
     }
 

@@ -15,7 +15,7 @@ use spdk::poller::Poller;
 
 use crate::disk::DstDisk;
 use crate::error::Error;
-use crate::info::State;
+use crate::info::BdevState;
 use crate::link::{Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
@@ -51,7 +51,7 @@ pub struct Control {
     reconnects: u64,
     /// Connections lost.
     lost: u64,
-    state: State,
+    state: BdevState,
     state_since_us: u64,
     poller: Option<Poller>,
 }
@@ -73,7 +73,7 @@ struct Bdev {
 
 /// What `bdev_dst_get_info` shows of a control connection.
 pub struct Shown<'a> {
-    pub state: State,
+    pub state: BdevState,
     pub state_age_ms: u64,
     /// What was negotiated at the last Welcome, if there was one.
     pub welcome: Option<&'a Welcome>,
@@ -113,7 +113,7 @@ impl Control {
             sizes: Limit::default(),
             reconnects: 0,
             lost: 0,
-            state: State::Attaching,
+            state: BdevState::Attaching,
             state_since_us: now,
             poller: None,
         }
@@ -404,13 +404,13 @@ impl Control {
         let shared = &self.shared;
         let all_up = self.link.is_up() && shared.channels().connections() >= shared.channels().count();
         let state = match &self.bdev {
-            _ if shared.has_failed() => State::Failed,
-            None => State::Attaching,
-            Some(_) if all_up => State::Connected,
-            Some(_) => State::Reconnecting,
+            _ if shared.has_failed() => BdevState::Failed,
+            None => BdevState::Attaching,
+            Some(_) if all_up => BdevState::Connected,
+            Some(_) => BdevState::Reconnecting,
         };
         if state != self.state {
-            if state == State::Connected {
+            if state == BdevState::Connected {
                 self.shared.forget_error();
             }
             self.state = state;

@@ -9,7 +9,7 @@ use crate::options::Params;
 
 /// The state of a bdev, for users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum State {
+pub enum BdevState {
     /// There is no bdev yet.
     Attaching,
     /// All connections are up.
@@ -28,7 +28,7 @@ pub struct Info {
     /// The target's address that is in use.
     pub address: IpAddr,
     /// The bdev's state.
-    pub state: State,
+    pub state: BdevState,
     /// For how long the bdev has had this state, ms.
     pub state_age_ms: u64,
     /// What the target last said of the device, if it did.

@@ -30,6 +30,6 @@ mod waiting;
 
 pub use client::Client;
 pub use error::Error;
-pub use info::{Info, State};
+pub use info::{BdevState, Info};
 pub use options::{Options, Params, Peer};
 pub use registry::{create, delete, find, list, options, set_options, stop_all};

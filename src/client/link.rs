@@ -61,7 +61,7 @@ pub enum Wanted {
     Session(Ask),
 }
 
-enum State {
+enum LinkState {
     /// Waiting for the next attempt.
     Down,
     Connecting {
@@ -103,7 +103,7 @@ pub enum Step {
 pub struct Link {
     shared: Arc<Shared>,
     queue: u16,
-    state: State,
+    state: LinkState,
     up_since_us: u64,
     /// The times of the attempts.
     retry: Retry,
@@ -121,7 +121,7 @@ impl Link {
         spdk::random::fill(&mut seed);
         let retry = Retry::new(shared.options().reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
         let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
-        Link { shared, queue, state: State::Down, up_since_us: 0, retry, waker: Waker::default(), buffer }
+        Link { shared, queue, state: LinkState::Down, up_since_us: 0, retry, waker: Waker::default(), buffer }
     }
 
     /// Sets what wakes the poller that advances this link.
@@ -131,13 +131,13 @@ impl Link {
 
     /// Returns whether the target has admitted the client.
     pub fn is_up(&self) -> bool {
-        matches!(self.state, State::Up(_))
+        matches!(self.state, LinkState::Up(_))
     }
 
     /// Returns the connection and the receive buffer if the link is up.
     pub fn up(&mut self) -> Option<(&mut Connection, &mut [u8])> {
         match &mut self.state {
-            State::Up(connection) => Some((connection, &mut self.buffer)),
+            LinkState::Up(connection) => Some((connection, &mut self.buffer)),
             _ => None,
         }
     }
@@ -150,19 +150,19 @@ impl Link {
         if lasted_us < u64::from(self.shared.options().reconnect_delay_ms) * 1000 {
             return self.unusable(now_us);
         }
-        self.state = State::Down;
+        self.state = LinkState::Down;
         self.retry.restart(now_us);
     }
 
     /// Closes a connection that the client can't use, and counts it as a failed attempt.
     pub fn unusable(&mut self, now_us: u64) {
-        self.state = State::Down;
+        self.state = LinkState::Down;
         self.retry.failed(now_us);
     }
 
     /// Closes the connection, or ends the attempt to have one.
     pub fn close(&mut self) {
-        self.state = State::Down;
+        self.state = LinkState::Down;
     }
 
     /// Closes the connection with a goodbye, or ends the attempt to have one. Returns whether there
@@ -188,14 +188,14 @@ impl Link {
 
     /// Continues to connect, if the link is not up.
     pub fn advance(&mut self, now_us: u64, wanted: Wanted) -> Step {
-        match std::mem::replace(&mut self.state, State::Down) {
-            State::Up(connection) => {
-                self.state = State::Up(connection);
+        match std::mem::replace(&mut self.state, LinkState::Down) {
+            LinkState::Up(connection) => {
+                self.state = LinkState::Up(connection);
                 Step::Nothing
             }
-            State::Down if wanted == Wanted::Nothing || !self.retry.begin(now_us) => Step::Nothing,
-            State::Down => self.connect(now_us),
-            State::Connecting { _attempt, mailbox, since_us } => {
+            LinkState::Down if wanted == Wanted::Nothing || !self.retry.begin(now_us) => Step::Nothing,
+            LinkState::Down => self.connect(now_us),
+            LinkState::Connecting { _attempt, mailbox, since_us } => {
                 let arrived = mailbox.borrow_mut().take();
                 match arrived {
                     Some(Ok(sock)) => self.connected(sock, wanted, now_us),
@@ -204,18 +204,18 @@ impl Link {
                         self.failed(now_us, "connecting takes too long".to_owned(), None)
                     }
                     None => {
-                        self.state = State::Connecting { _attempt, mailbox, since_us };
+                        self.state = LinkState::Connecting { _attempt, mailbox, since_us };
                         Step::Nothing
                     }
                 }
             }
-            State::Securing(securing) => self.await_secured(securing, wanted, now_us),
-            State::Greeting(greeting) => self.await_welcome(greeting, now_us),
+            LinkState::Securing(securing) => self.await_secured(securing, wanted, now_us),
+            LinkState::Greeting(greeting) => self.await_welcome(greeting, now_us),
         }
     }
 
     fn failed(&mut self, now_us: u64, why: String, refused: Option<RefusalReason>) -> Step {
-        self.state = State::Down;
+        self.state = LinkState::Down;
         self.retry.failed(now_us);
         Step::Failed { why, refused }
     }
@@ -232,7 +232,7 @@ impl Link {
         let addr = self.shared.address().to_string();
         match spdk::sock::connect(&addr, peer.port, peer.sock_impl.as_deref(), put) {
             Ok(attempt) => {
-                self.state = State::Connecting { _attempt: attempt, mailbox, since_us: now_us };
+                self.state = LinkState::Connecting { _attempt: attempt, mailbox, since_us: now_us };
                 Step::Nothing
             }
             Err(errno) => self.failed(now_us, errno.to_string(), None),
@@ -264,7 +264,7 @@ impl Link {
         let (initiator, message) = Initiator::begin(psk, &self.shared.offer(), &entropy);
         connection.outbox.push(Header::new(Kind::Secure), &message);
         let securing = Securing { connection, initiator, messages: Messages::default() };
-        self.state = State::Securing(Box::new(securing));
+        self.state = LinkState::Securing(Box::new(securing));
         Step::Nothing
     }
 
@@ -299,7 +299,7 @@ impl Link {
                 self.failed(now_us, "the handshake takes too long".to_owned(), None)
             }
             (None, Ok(())) => {
-                self.state = State::Securing(securing);
+                self.state = LinkState::Securing(securing);
                 Step::Nothing
             }
         }
@@ -329,7 +329,7 @@ impl Link {
         hello.ciphers = vec![connection.stream.cipher() as u8];
         connection.outbox.push(Header::new(Kind::Hello), &hello.encode());
         let greeting = Greeting { connection, hello, messages: Messages::default() };
-        self.state = State::Greeting(Box::new(greeting));
+        self.state = LinkState::Greeting(Box::new(greeting));
         Step::Nothing
     }
 
@@ -343,7 +343,7 @@ impl Link {
                     // Not this turn's time: if we were stopped since, the welcome may be younger.
                     connection.lease = Held::new(welcome.keep_alive_ms, clock::now_us());
                     let Greeting { connection, messages, .. } = *greeting;
-                    self.state = State::Up(connection);
+                    self.state = LinkState::Up(connection);
                     self.up_since_us = now_us;
                     Step::Up(welcome, messages)
                 }
@@ -358,7 +358,7 @@ impl Link {
                 self.failed(now_us, "the handshake takes too long".to_owned(), None)
             }
             None => {
-                self.state = State::Greeting(greeting);
+                self.state = LinkState::Greeting(greeting);
                 Step::Nothing
             }
         }
@@ -387,7 +387,7 @@ impl Connection {
     pub fn has_more(&self) -> bool {
         !self.outbox.is_empty()
             || self.stream.unsent() > 0
-            || self.stream.is_away()
+            || self.stream.is_with_workers()
             || self.stream.holds_bytes()
     }
 

@@ -57,7 +57,7 @@ impl Frames for Messages {
         0
     }
 
-    fn placed(&mut self, _len: usize) {}
+    fn received_in_place(&mut self, _len: usize) {}
 
     fn end(&mut self) -> Result<(), Violation> {
         let Some(header) = self.frame.take() else { return Ok(()) };

@@ -68,7 +68,7 @@ pub struct Received {
     /// when there is some.
     pub is_stalled: bool,
     /// Workers have some of what came: [`Connection::receive`] is to be called again soon.
-    pub is_away: bool,
+    pub is_with_workers: bool,
     /// What the control thread is to be asked.
     pub question: Option<Question>,
 }
@@ -182,7 +182,7 @@ impl Connection {
             Shown::Secure(message) => Some(Question::Secure(message)),
             Shown::LeaseOver(why) => return Err(result.err().unwrap_or(why)),
         };
-        Ok(Received { is_stalled: result?.stalled, is_away: open.stream.is_away(), question })
+        Ok(Received { is_stalled: result?.stalled, is_with_workers: open.stream.is_with_workers(), question })
     }
 
     /// The backend has finished one of its requests. Returns what is left of the connection if that
@@ -393,7 +393,7 @@ impl Open {
             outbox.sent(of_control);
             if let Stage::Ready(ready) = stage {
                 // What is encrypted and waits in the stream was not taken by anybody yet.
-                ready.taking.took((unsent + sent).saturating_sub(stream.unsent()), now_us);
+                ready.send_progress.sent((unsent + sent).saturating_sub(stream.unsent()), now_us);
                 if let Some(requests) = &mut ready.requests {
                     requests.queue.sent(sent - of_control, pools);
                 }
@@ -412,7 +412,7 @@ impl Open {
         match &mut self.stage {
             Stage::Ready(ready) => {
                 if !wants_to_send {
-                    ready.taking.has_all(now_us);
+                    ready.send_progress.all_sent(now_us);
                 }
             }
             Stage::Handshake { step: Step::Refused, .. } if !wants_to_send => return Err(Broken::Closed),

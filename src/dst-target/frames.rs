@@ -106,9 +106,9 @@ impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
         self.queue().map_or(0, |queue| queue.place(iov))
     }
 
-    fn placed(&mut self, len: usize) {
+    fn received_in_place(&mut self, len: usize) {
         if let Some(queue) = self.queue() {
-            queue.placed(len);
+            queue.received_in_place(len);
         }
     }
 

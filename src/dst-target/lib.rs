@@ -32,10 +32,10 @@ mod queue;
 mod rate;
 mod report;
 mod secure;
+mod send_progress;
 mod share;
 mod stage;
 mod submission;
-mod taking;
 mod threads;
 
 pub use control::Target;

@@ -47,7 +47,7 @@ pub struct Members {
     /// Connections with a frame that could not be taken.
     stalled: RefCell<VecDeque<Rc<Member>>>,
     /// Connections of which workers have some of what came.
-    away: RefCell<VecDeque<Rc<Member>>>,
+    with_workers: RefCell<VecDeque<Rc<Member>>>,
     /// Connections that are over, to be shut after the turn.
     over: RefCell<Vec<Rc<Member>>>,
     /// Polls the connections' sockets.
@@ -73,7 +73,7 @@ pub struct Member {
     /// When it was put there, µs.
     dirty_since_us: Cell<u64>,
     stalled: Cell<bool>,
-    away: Cell<bool>,
+    with_workers: Cell<bool>,
 }
 
 impl Members {
@@ -91,7 +91,7 @@ impl Members {
             log: RateLimit::default(),
             dirty: RefCell::new(VecDeque::with_capacity(room)),
             stalled: RefCell::new(VecDeque::with_capacity(room)),
-            away: RefCell::new(VecDeque::with_capacity(room)),
+            with_workers: RefCell::new(VecDeque::with_capacity(room)),
             over: RefCell::new(Vec::with_capacity(room)),
             sockets: Groups::create()?,
             members: RefCell::default(),
@@ -165,10 +165,10 @@ impl Members {
             dirty: Cell::new(false),
             dirty_since_us: Cell::new(0),
             stalled: Cell::new(false),
-            away: Cell::new(false),
+            with_workers: Cell::new(false),
         });
         self.members.borrow_mut().insert(id, Rc::clone(&member));
-        if let Err(errno) = member.poll_socket(Traffic::Little) {
+        if let Err(errno) = member.poll_socket(Traffic::Control) {
             self.log.warn(format_args!("DST connection from {peer} can't be polled: {errno}"));
             member.shut();
         }
@@ -206,7 +206,7 @@ impl Members {
         if events > 0 || completed > 0 || sent {
             Turn::Worked
         } else if !self.dirty.borrow().is_empty()
-            || !self.away.borrow().is_empty()
+            || !self.with_workers.borrow().is_empty()
             || self.to_resume.get() > 0
         {
             Turn::Waiting
@@ -217,10 +217,10 @@ impl Members {
 
     /// Workers may be done with what came on some connections.
     fn look_after_away(&self) -> usize {
-        let count = self.away.borrow().len();
+        let count = self.with_workers.borrow().len();
         for _ in 0..count {
-            let Some(member) = self.away.borrow_mut().pop_front() else { break };
-            member.away.set(false);
+            let Some(member) = self.with_workers.borrow_mut().pop_front() else { break };
+            member.with_workers.set(false);
             member.receive();
         }
         count
@@ -273,8 +273,8 @@ impl Member {
         let max_handshake_bytes = group.options.max_handshake_bytes;
         match connection.receive(&group.pools, max_handshake_bytes, self, group.now_us.get()) {
             Ok(received) => {
-                if received.is_away && !self.away.replace(true) {
-                    group.away.borrow_mut().push_back(Rc::clone(self));
+                if received.is_with_workers && !self.with_workers.replace(true) {
+                    group.with_workers.borrow_mut().push_back(Rc::clone(self));
                 }
                 if received.is_stalled && !self.stalled.replace(true) {
                     group.stalled.borrow_mut().push_back(Rc::clone(self));
@@ -343,7 +343,7 @@ impl Member {
     pub fn welcome(self: &Rc<Self>, welcome: &Welcome, requests: Option<Box<Requests>>) {
         self.group.now_us.set(now_us());
         // Requests will come through the socket.
-        let polled = if requests.is_some() { self.poll_socket(Traffic::Much) } else { Ok(()) };
+        let polled = if requests.is_some() { self.poll_socket(Traffic::Data) } else { Ok(()) };
         if let Err(errno) = polled {
             self.over(&mut self.connection.borrow_mut(), &Broken::Socket(errno));
         }

@@ -217,7 +217,7 @@ impl Queue {
     }
 
     /// So many bytes of the request's data were received to their place.
-    pub fn placed(&mut self, len: usize) {
+    pub fn received_in_place(&mut self, len: usize) {
         if let Arriving::ToExecute { at, .. } = &mut self.arriving {
             *at += len;
         }

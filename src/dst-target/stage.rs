@@ -6,10 +6,10 @@ use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_transport::Broken;
 use dst_wire::{Kind, WireError};
-use spdk::backend::Channel;
+use spdk::backend::BackendChannel;
 
 use crate::queue::{Queue, is_over};
-use crate::taking::Taking;
+use crate::send_progress::SendProgress;
 
 /// A client that takes next to nothing of what waits for it is closed after its keep-alive time, at
 /// the latest after this, ms: it holds memory that others want.
@@ -85,7 +85,7 @@ pub struct Ready {
     pub lease: Granted,
     /// How long each lease is granted for, ms.
     keep_alive_ms: u32,
-    pub taking: Taking,
+    pub send_progress: SendProgress,
     /// When the client last got a sign of life that it had not asked for.
     spoke_us: u64,
     /// The frame whose header came last.
@@ -114,7 +114,7 @@ pub enum Frame {
 pub struct Requests {
     pub queue: Queue,
     /// The export's bdev, on this thread.
-    pub channel: Channel,
+    pub channel: BackendChannel,
 }
 
 impl Ready {
@@ -123,7 +123,7 @@ impl Ready {
         Ready {
             lease: Granted::new(keep_alive_ms, now_us),
             keep_alive_ms,
-            taking: Taking::new(keep_alive_ms.min(NOT_TAKING_MS), now_us),
+            send_progress: SendProgress::new(keep_alive_ms.min(NOT_TAKING_MS), now_us),
             spoke_us: now_us,
             frame: Frame::Nothing,
             said_goodbye: false,
@@ -141,8 +141,8 @@ impl Ready {
     /// out.
     pub fn over(&mut self, wants_to_send: bool, now_us: u64) -> Option<Broken> {
         if !wants_to_send {
-            self.taking.has_all(now_us);
-        } else if let Some(since_ms) = self.taking.is_too_long(now_us) {
+            self.send_progress.all_sent(now_us);
+        } else if let Some(since_ms) = self.send_progress.is_too_long(now_us) {
             return Some(Broken::NotTaking(since_ms));
         }
         is_over(&self.lease, now_us).then(|| self.lease_over(now_us))

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use dst_wire::Op;
-use spdk::backend::Channel;
+use spdk::backend::BackendChannel;
 
 use crate::completion::{Io, Submitter};
 
@@ -20,7 +20,7 @@ pub struct Submission {
 
 /// Hands a request to the backend. `submitter` gets the completion, in a later turn. HOT.
 #[inline]
-pub fn submit(channel: &Channel, submission: Submission, submitter: Rc<dyn Submitter>) {
+pub fn submit(channel: &BackendChannel, submission: Submission, submitter: Rc<dyn Submitter>) {
     let Submission { mut io, op, start, count } = submission;
     io.ctx.submitted_by(submitter);
     match op {

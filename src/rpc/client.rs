@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use dst_client::{Info, Params as BdevParams, Peer, State};
+use dst_client::{BdevState, Info, Params as BdevParams, Peer};
 use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
@@ -118,10 +118,10 @@ fn show_info(info: &Info) -> Value {
     } = info;
     let mut shown = show_peer(params);
     let state = match state {
-        State::Attaching => "attaching",
-        State::Connected => "connected",
-        State::Reconnecting => "reconnecting",
-        State::Failed => "failed",
+        BdevState::Attaching => "attaching",
+        BdevState::Connected => "connected",
+        BdevState::Reconnecting => "reconnecting",
+        BdevState::Failed => "failed",
     };
     let more = json!({
         "state": state,

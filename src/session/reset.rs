@@ -116,7 +116,7 @@ mod tests {
     }
 
     /// A channel as the client has it, with I/O that is told apart by when it was submitted.
-    struct Channel {
+    struct TestChannel {
         part: Part,
         joined: u64,
         has_connection: bool,
@@ -130,7 +130,7 @@ mod tests {
     }
 
     struct World {
-        channels: Vec<Channel>,
+        channels: Vec<TestChannel>,
         resets: u64,
         time: u64,
     }
@@ -152,7 +152,7 @@ mod tests {
 
     impl World {
         fn new(channels: usize) -> World {
-            let channel = || Channel {
+            let channel = || TestChannel {
                 part: Part::new(0),
                 joined: 0,
                 has_connection: true,
@@ -214,7 +214,7 @@ mod tests {
         }
     }
 
-    impl Channel {
+    impl TestChannel {
         fn abort(&mut self) {
             if self.part.is_aborting() {
                 self.outstanding.clear();

@@ -23,7 +23,7 @@ pub struct Request {
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-enum State {
+enum SlotState {
     Free,
     ToSend,
     Sent,
@@ -31,7 +31,7 @@ enum State {
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Slot<T> {
-    state: State,
+    state: SlotState,
     id: u64,
     header: [u8; HEADER_LEN],
     request: Request,
@@ -116,7 +116,7 @@ impl<T> Transactions<T> {
     pub fn new(credits: u16) -> Transactions<T> {
         assert!((1..=CREDITS_MAX).contains(&credits), "{credits} credits");
         let slot = || Slot {
-            state: State::Free,
+            state: SlotState::Free,
             id: 0,
             header: [0; HEADER_LEN],
             request: Request { op: Op::Read, start: 0, count: 0, request_len: 0, answer_len: 0 },
@@ -159,7 +159,7 @@ impl<T> Transactions<T> {
     pub fn grant(&mut self, credits: u16, digest: Option<DigestOf<'_, T>>) -> bool {
         let credits = if mutation::is_on(Mutation::NoCredits) { CREDITS_MAX } else { credits };
         let credits = usize::from(credits).min(self.slots.len());
-        if self.slots[credits..].iter().any(|slot| slot.state != State::Free) {
+        if self.slots[credits..].iter().any(|slot| slot.state != SlotState::Free) {
             return false;
         }
         self.has_digests = digest.is_some();
@@ -168,9 +168,9 @@ impl<T> Transactions<T> {
         self.sent_of_first = 0;
         for (i, slot) in self.slots[..credits].iter_mut().enumerate().rev() {
             match slot.state {
-                State::Free => self.free.push(i as u16),
-                State::ToSend | State::Sent => {
-                    slot.state = State::ToSend;
+                SlotState::Free => self.free.push(i as u16),
+                SlotState::ToSend | SlotState::Sent => {
+                    slot.state = SlotState::ToSend;
                     slot.resends += 1;
                     slot.repeats = 0;
                     slot.digest = slot.digest(digest);
@@ -203,7 +203,7 @@ impl<T> Transactions<T> {
         let Some(index) = self.free.pop() else { return Err(user) };
         self.sequence += 1;
         let slot = &mut self.slots[usize::from(index)];
-        assert!(slot.state == State::Free && slot.user.is_none(), "slot {index} is in use");
+        assert!(slot.state == SlotState::Free && slot.user.is_none(), "slot {index} is in use");
         slot.id = self.sequence << 16 | u64::from(index);
         slot.request = request;
         slot.digest = digest;
@@ -212,7 +212,7 @@ impl<T> Transactions<T> {
         slot.resends = 0;
         slot.repeats = 0;
         slot.user = Some(user);
-        slot.state = State::ToSend;
+        slot.state = SlotState::ToSend;
         slot.older = self.newest;
         slot.newer = NONE;
         match self.newest {
@@ -263,7 +263,7 @@ impl<T> Transactions<T> {
                 break;
             }
             bytes -= left;
-            slot.state = State::Sent;
+            slot.state = SlotState::Sent;
             self.sent_of_first = 0;
             self.to_send.pop_front();
             frames += 1;
@@ -284,7 +284,7 @@ impl<T> Transactions<T> {
         let found = self
             .slots
             .get(usize::from(slot))
-            .filter(|found| found.state == State::Sent && found.id == header.id)
+            .filter(|found| found.state == SlotState::Sent && found.id == header.id)
             .ok_or(Violation::Answer(header.id))?;
         let status = Status::from_code(header.code);
         let expected = if status == Status::Success { found.request.answer_len } else { 0 };
@@ -306,14 +306,14 @@ impl<T> Transactions<T> {
     /// It happened too often: the connection is of no use.
     pub fn repeat(&mut self, slot: u16, digest: Option<u32>) -> Result<(), Violation> {
         let found = &mut self.slots[usize::from(slot)];
-        assert!(found.state == State::Sent, "slot {slot} is not waiting for an answer");
+        assert!(found.state == SlotState::Sent, "slot {slot} is not waiting for an answer");
         found.repeats += 1;
         if found.repeats >= REPEATS_MAX {
             return Err(Violation::Corrupt(found.id, found.repeats));
         }
         found.digest = digest;
         found.header = found.encode(Flags::RESENT);
-        found.state = State::ToSend;
+        found.state = SlotState::ToSend;
         self.to_send.push_back(slot);
         Ok(())
     }
@@ -331,7 +331,7 @@ impl<T> Transactions<T> {
     /// Ends an answered transaction: its slot is free again. Gives its user and when it began.
     pub fn finish(&mut self, slot: u16) -> (T, Request, u64) {
         let found = &mut self.slots[usize::from(slot)];
-        assert!(found.state == State::Sent, "slot {slot} is not waiting for an answer");
+        assert!(found.state == SlotState::Sent, "slot {slot} is not waiting for an answer");
         let (request, begun_us) = (found.request, found.begun_us);
         self.free.push(slot);
         (self.take_out(slot), request, begun_us)
@@ -340,7 +340,7 @@ impl<T> Transactions<T> {
     /// Frees a slot in use, in constant time.
     fn take_out(&mut self, slot: u16) -> T {
         let found = &mut self.slots[usize::from(slot)];
-        found.state = State::Free;
+        found.state = SlotState::Free;
         let (older, newer) = (found.older, found.newer);
         let user = found.user.take().expect("the slot is in use");
         match older {
@@ -384,7 +384,7 @@ impl<T> Transactions<T> {
 
     /// Whether `which` says so of any outstanding transaction.
     pub fn any(&self, which: impl Fn(&Request) -> bool) -> bool {
-        self.slots.iter().any(|slot| slot.state != State::Free && which(&slot.request))
+        self.slots.iter().any(|slot| slot.state != SlotState::Free && which(&slot.request))
     }
 
     fn assert_disconnected(&self) {

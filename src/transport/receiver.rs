@@ -49,7 +49,7 @@ pub trait Frames {
     fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize;
 
     /// Records that `len` bytes were received straight into that destination.
-    fn placed(&mut self, len: usize);
+    fn received_in_place(&mut self, len: usize);
 
     /// Ends the frame, which is complete.
     ///
@@ -168,7 +168,7 @@ impl Receiver {
         };
         let placed = got.min(direct);
         if placed > 0 {
-            frames.placed(placed);
+            frames.received_in_place(placed);
             self.deframer.data_received(placed);
             if self.deframer.data_left() == 0 {
                 frames.end()?;

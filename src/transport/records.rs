@@ -6,7 +6,7 @@ use spdk::sock::Sock;
 
 use crate::Broken;
 use crate::batch::{AT_ONCE, BUFFER, Batch, Pieces, RECORDS_MAX, Work};
-use crate::workers::{DEPTH, HAND_OVER, Line, has_workers};
+use crate::workers::{BatchQueue, DEPTH, HAND_OVER, has_workers};
 
 /// If this many receives fill the buffer in one turn, records are handed over to workers from then
 /// on, until a turn in which no receive fills it. One large I/O, or 32 of 4 KiB, fill the buffer
@@ -20,20 +20,20 @@ const FILLS_MIN: u32 = 2;
 const RECORDS_A_TURN: usize = if cfg!(feature = "simulator") { 4 } else { 1024 };
 
 /// Records on their way to the socket.
-pub struct Outgoing {
+pub struct OutgoingRecords {
     keys: Keys,
-    line: Line,
+    line: BatchQueue,
     /// How many bytes of the first batch the socket has accepted.
     sent: usize,
     /// How many bytes of all batches the socket has not accepted.
     pub unsent: usize,
 }
 
-impl Outgoing {
-    pub fn new(keys: Keys) -> Outgoing {
-        let mut line = Line::new();
+impl OutgoingRecords {
+    pub fn new(keys: Keys) -> OutgoingRecords {
+        let mut line = BatchQueue::new();
         line.free.push(Batch::new(Work::Seal));
-        Outgoing { keys, line, sent: 0, unsent: 0 }
+        OutgoingRecords { keys, line, sent: 0, unsent: 0 }
     }
 
     /// Takes bytes, sends as much as the socket accepts, and returns how many bytes were taken.
@@ -87,7 +87,7 @@ impl Outgoing {
 }
 
 /// Records received from the socket.
-pub struct Incoming {
+pub struct IncomingRecords {
     keys: Keys,
     buffer: Box<[u8]>,
     /// The part of the buffer that is not decrypted yet.
@@ -95,7 +95,7 @@ pub struct Incoming {
     /// The part of the buffer that is decrypted and not taken yet. It precedes `sealed`.
     opened: std::ops::Range<usize>,
     /// The batches that were received before the contents of the buffer.
-    line: Line,
+    line: BatchQueue,
     /// The system calls left in this turn.
     calls: usize,
     /// The records that may still be decrypted in this turn.
@@ -109,15 +109,15 @@ pub struct Incoming {
     has_ended: bool,
 }
 
-impl Incoming {
-    pub fn new(keys: Keys) -> Incoming {
+impl IncomingRecords {
+    pub fn new(keys: Keys) -> IncomingRecords {
         let buffer = vec![0; BUFFER].into();
-        Incoming {
+        IncomingRecords {
             keys,
             buffer,
             sealed: 0..0,
             opened: 0..0,
-            line: Line::new(),
+            line: BatchQueue::new(),
             calls: 0,
             records: 0,
             fills: 0,
@@ -156,7 +156,7 @@ impl Incoming {
 
     /// Returns whether workers have records, or records are left over from a turn that reached its
     /// limit.
-    pub fn is_away(&self) -> bool {
+    pub fn is_with_workers(&self) -> bool {
         !self.line.is_empty() || self.records == 0 && !matches!(self.next(), Ok(None))
     }
 
@@ -344,7 +344,7 @@ mod tests {
         let (mut client, target) = keys();
         let data: Vec<u8> = (0..2 * RECORDS_A_TURN + 100).map(|i| i as u8).collect();
         let sealed = seal(&mut client, &data);
-        let mut incoming = Incoming::new(target);
+        let mut incoming = IncomingRecords::new(target);
         // A socket that has all the records at once and reports nothing afterwards.
         let mut at = 0;
         let mut recv = |buffer: &mut [u8]| {
@@ -370,7 +370,7 @@ mod tests {
                 }
             }
             assert!(received.len() - before <= RECORDS_A_TURN, "{} in one turn", received.len() - before);
-            if !incoming.is_away() {
+            if !incoming.is_with_workers() {
                 break;
             }
         }

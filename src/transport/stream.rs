@@ -11,19 +11,19 @@ use spdk::iov::{Iov, IovMut};
 use spdk::sock::Sock;
 
 use crate::Broken;
-use crate::records::{Incoming, Outgoing};
+use crate::records::{IncomingRecords, OutgoingRecords};
 
 /// A connection's socket, with or without encryption.
 pub struct Stream {
     sock: Sock,
-    secured: Option<Box<Records>>,
+    secured: Option<Box<RecordStreams>>,
 }
 
 /// Both directions of a secured connection.
-struct Records {
+struct RecordStreams {
     cipher: Cipher,
-    outgoing: Outgoing,
-    incoming: Incoming,
+    outgoing: OutgoingRecords,
+    incoming: IncomingRecords,
 }
 
 impl Stream {
@@ -34,10 +34,10 @@ impl Stream {
 
     /// Switches both directions to records from the next byte on. Allocates their buffers.
     pub fn secure(&mut self, secured: Secured) {
-        self.secured = Some(Box::new(Records {
+        self.secured = Some(Box::new(RecordStreams {
             cipher: secured.cipher,
-            outgoing: Outgoing::new(secured.send),
-            incoming: Incoming::new(secured.receive),
+            outgoing: OutgoingRecords::new(secured.send),
+            incoming: IncomingRecords::new(secured.receive),
         }));
     }
 
@@ -105,8 +105,8 @@ impl Stream {
 
     /// Returns whether workers have received records, so that the caller must read again although
     /// the socket reports nothing.
-    pub fn is_away(&self) -> bool {
-        self.secured.as_ref().is_some_and(|records| records.incoming.is_away())
+    pub fn is_with_workers(&self) -> bool {
+        self.secured.as_ref().is_some_and(|records| records.incoming.is_with_workers())
     }
 
     /// Returns whether the stream holds bytes that the socket will not report again.

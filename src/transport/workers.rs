@@ -44,7 +44,7 @@ pub fn has_workers() -> bool {
 }
 
 /// The batches of one direction, in their order, some of them with workers.
-pub struct Line {
+pub struct BatchQueue {
     port: Option<Port<Batch>>,
     /// The batches from first to last; `None` stands for a batch that is with a worker.
     batches: VecDeque<Option<Box<Batch>>>,
@@ -55,9 +55,9 @@ pub struct Line {
     first: u64,
 }
 
-impl Line {
-    pub fn new() -> Line {
-        Line {
+impl BatchQueue {
+    pub fn new() -> BatchQueue {
+        BatchQueue {
             port: None,
             batches: VecDeque::with_capacity(DEPTH),
             free: Vec::with_capacity(DEPTH),

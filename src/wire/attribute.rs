@@ -11,7 +11,7 @@
 //! below 64 may occur only once in a list; a type of 64 or more may occur repeatedly, with a
 //! meaning that its definition gives.
 
-use crate::{Place, WireError};
+use crate::{AttributeRef, WireError};
 
 /// Returns whether `text` is a valid text value: 1 to `max` bytes without control characters
 /// (Unicode category Cc: C0, DEL and C1). Names and reasons are logged unchanged, so a line break
@@ -22,7 +22,7 @@ pub fn is_text(text: &str, max: usize) -> bool {
 
 /// Returns the value in `found`, or [`WireError::Missing`] if there is none.
 pub(crate) fn required<T>(found: Option<T>, list: &'static str, kind: u16) -> Result<T, WireError> {
-    found.ok_or(WireError::Missing(Place { list, kind }))
+    found.ok_or(WireError::Missing(AttributeRef { list, kind }))
 }
 
 /// Appends attributes to a message.
@@ -99,7 +99,7 @@ pub struct Attribute<'a> {
 impl<'a> Attribute<'a> {
     /// Returns the error for a value that is not allowed.
     pub fn refused(&self) -> WireError {
-        WireError::Value(Place { list: self.list, kind: self.kind })
+        WireError::Value(AttributeRef { list: self.list, kind: self.kind })
     }
 
     fn array<const N: usize>(&self) -> Result<[u8; N], WireError> {
@@ -190,8 +190,8 @@ impl<'a> Reader<'a> {
         Ok(Some(Attribute { list: self.list, kind, value }))
     }
 
-    fn place(&self, kind: u16) -> Place {
-        Place { list: self.list, kind }
+    fn place(&self, kind: u16) -> AttributeRef {
+        AttributeRef { list: self.list, kind }
     }
 }
 
@@ -211,7 +211,7 @@ mod tests {
 
     #[test]
     fn cut_off_and_repeated_attributes_are_errors() {
-        let place = |kind| Place { list: "test", kind };
+        let place = |kind| AttributeRef { list: "test", kind };
         let next = |bytes| Reader::new("test", bytes).next();
         assert_eq!(next(&[1, 0, 2]), Err(WireError::Cut { place: place(0), len: 4, left: 3 }));
         assert_eq!(next(&[1, 0, 2, 0, 9]), Err(WireError::Cut { place: place(1), len: 2, left: 1 }));

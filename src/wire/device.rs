@@ -117,7 +117,7 @@ impl Device {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Place;
+    use crate::AttributeRef;
     use crate::testing::*;
     use proptest::prelude::*;
 
@@ -138,7 +138,7 @@ mod tests {
     #[test]
     fn impossible_devices_are_refused() {
         let refused = |kind, device: Device| {
-            let error = Err(WireError::Value(Place { list: LIST, kind }));
+            let error = Err(WireError::Value(AttributeRef { list: LIST, kind }));
             assert_eq!(Device::read(&device.write().finish()), error, "{device:?}");
         };
         for block_size in [0, 1, 256, 513, 520, 131_072, 1 << 31, u32::MAX] {
@@ -158,7 +158,7 @@ mod tests {
         for kind in 1..=9 {
             let read = Device::read(&without(&bytes, &[], kind));
             if [1, 2, 3, 9].contains(&kind) {
-                assert_eq!(read, Err(WireError::Missing(Place { list: "device", kind })));
+                assert_eq!(read, Err(WireError::Missing(AttributeRef { list: "device", kind })));
             } else {
                 assert_eq!(read, Ok(example()));
             }

@@ -5,14 +5,14 @@ use thiserror::Error;
 
 /// The attribute and the list that an error is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Place {
+pub struct AttributeRef {
     /// The message or nested list: `hello`, `session`, `device`, …
     pub list: &'static str,
     /// The attribute's type, or 0 if the type itself is cut off.
     pub kind: u16,
 }
 
-impl fmt::Display for Place {
+impl fmt::Display for AttributeRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "attribute {} of {}", self.kind, self.list)
     }
@@ -50,7 +50,7 @@ pub enum WireError {
     #[error("{place}, of {len} bytes, runs past the end, {left} bytes are left")]
     Cut {
         /// The attribute.
-        place: Place,
+        place: AttributeRef,
         /// The announced length, in bytes.
         len: usize,
         /// The bytes that are left in the list.
@@ -58,13 +58,13 @@ pub enum WireError {
     },
     /// An attribute's value has the wrong length or an impossible value.
     #[error("{0} has a value that is not allowed")]
-    Value(Place),
+    Value(AttributeRef),
     /// An attribute occurs twice in one list.
     #[error("{0} occurs twice")]
-    Twice(Place),
+    Twice(AttributeRef),
     /// A list lacks a required attribute.
     #[error("{0} is missing")]
-    Missing(Place),
+    Missing(AttributeRef),
 }
 
 impl WireError {
@@ -72,7 +72,7 @@ impl WireError {
     /// each attribute, whether its value is allowed, and its type.
     pub(crate) fn unless_all(list: &'static str, allowed: &[(bool, u16)]) -> Result<(), WireError> {
         match allowed.iter().find(|(allowed, _)| !allowed) {
-            Some(&(_, kind)) => Err(WireError::Value(Place { list, kind })),
+            Some(&(_, kind)) => Err(WireError::Value(AttributeRef { list, kind })),
             None => Ok(()),
         }
     }
@@ -84,7 +84,7 @@ mod tests {
 
     #[test]
     fn texts_name_list_and_attribute() {
-        let place = Place { list: "device", kind: 3 };
+        let place = AttributeRef { list: "device", kind: 3 };
         assert_eq!(WireError::Missing(place).to_string(), "attribute 3 of device is missing");
         assert_eq!(
             WireError::Cut { place, len: 9, left: 1 }.to_string(),

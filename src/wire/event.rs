@@ -2,7 +2,7 @@
 
 use crate::attribute::{Reader, Writer, required};
 use crate::codes::codes;
-use crate::{Place, WireError, device};
+use crate::{AttributeRef, WireError, device};
 
 /// A change of the export. The header's code identifies the event; the attributes carry the
 /// details.
@@ -72,7 +72,7 @@ impl Event {
         }
         let num_blocks = required(num_blocks, LIST, attr::NUM_BLOCKS)?;
         if !(1..=i64::MAX as u64 / u64::from(*device::BLOCK_SIZES.start())).contains(&num_blocks) {
-            return Err(WireError::Value(Place { list: LIST, kind: attr::NUM_BLOCKS }));
+            return Err(WireError::Value(AttributeRef { list: LIST, kind: attr::NUM_BLOCKS }));
         }
         Ok(Event::Resized(num_blocks))
     }
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_size_is_required_and_possible() {
-        let place = Place { list: "resized", kind: 1 };
+        let place = AttributeRef { list: "resized", kind: 1 };
         assert_eq!(Event::decode(RESIZED, &[]), Err(WireError::Missing(place)));
         for num_blocks in [0, i64::MAX as u64 / 512 + 1, u64::MAX] {
             let bytes = Event::Resized(num_blocks).encode();

@@ -137,7 +137,7 @@ impl Hello {
 mod tests {
     use super::*;
     use crate::testing::*;
-    use crate::{ATTRIBUTES_MAX, Place};
+    use crate::{ATTRIBUTES_MAX, AttributeRef};
     use proptest::collection::vec;
     use proptest::prelude::*;
 
@@ -177,22 +177,22 @@ mod tests {
     }
 
     fn value(kind: u16) -> Result<Hello, WireError> {
-        Err(WireError::Value(Place { list: LIST, kind }))
+        Err(WireError::Value(AttributeRef { list: LIST, kind }))
     }
 
     #[test]
     fn what_is_missing_is_named() {
         let bytes = example().encode();
         for kind in [1, 2, 3, 4, 6, 9] {
-            let missing = WireError::Missing(Place { list: "hello", kind });
+            let missing = WireError::Missing(AttributeRef { list: "hello", kind });
             assert_eq!(Hello::decode(&without(&bytes, &[], kind)), Err(missing));
         }
         for kind in 1..=3 {
-            let missing = WireError::Missing(Place { list: "session", kind });
+            let missing = WireError::Missing(AttributeRef { list: "session", kind });
             assert_eq!(Hello::decode(&without(&bytes, &[5], kind)), Err(missing));
         }
         for kind in 1..=2 {
-            let missing = WireError::Missing(Place { list: "previous session", kind });
+            let missing = WireError::Missing(AttributeRef { list: "previous session", kind });
             assert_eq!(Hello::decode(&without(&bytes, &[10], kind)), Err(missing));
         }
         assert!(Hello::decode(&[]).is_err());

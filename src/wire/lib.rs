@@ -34,7 +34,7 @@ mod welcome;
 
 pub use crc::Crc32c;
 pub use device::{BLOCK_SIZES, Device};
-pub use error::{Place, WireError};
+pub use error::{AttributeRef, WireError};
 pub use event::{Event, EventCode};
 pub use header::{Flags, HEADER_LEN, Header, Kind};
 pub use hello::{Hello, NAME_MAX, OFFERS_MAX, is_name};

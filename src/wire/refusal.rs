@@ -89,7 +89,7 @@ impl Refusal {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Place;
+    use crate::AttributeRef;
     use crate::testing::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -106,7 +106,7 @@ mod tests {
     #[test]
     fn the_reason_is_required_and_the_text_is_not() {
         let bytes = Refusal { reason: RefusalReason::Busy, text: "later".into() }.encode();
-        let missing = WireError::Missing(Place { list: "refusal", kind: attr::REASON });
+        let missing = WireError::Missing(AttributeRef { list: "refusal", kind: attr::REASON });
         assert_eq!(Refusal::decode(&without(&bytes, &[], attr::REASON)), Err(missing));
         let bare = Refusal { reason: RefusalReason::Busy, text: "no reason given".into() };
         assert_eq!(Refusal::decode(&without(&bytes, &[], attr::TEXT)), Ok(bare));

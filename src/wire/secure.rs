@@ -151,7 +151,7 @@ impl<'a> Secure<'a> {
                 _ => {}
             }
         }
-        Err(WireError::Missing(crate::Place { list: SECURE, kind: attr::NOISE }))
+        Err(WireError::Missing(crate::AttributeRef { list: SECURE, kind: attr::NOISE }))
     }
 }
 
@@ -187,7 +187,7 @@ impl Chosen {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Place;
+    use crate::AttributeRef;
     use crate::testing::*;
     use proptest::collection::vec;
     use proptest::prelude::*;
@@ -211,19 +211,19 @@ mod tests {
     #[test]
     fn what_is_missing_is_named() {
         for kind in [1, 2, 3, 4, 11] {
-            let missing = WireError::Missing(Place { list: "secure", kind });
+            let missing = WireError::Missing(AttributeRef { list: "secure", kind });
             assert_eq!(Secure::decode(&without(&example(), &[], kind)), Err(missing));
         }
         let bare = without(&example(), &[], 8);
         assert_eq!(Secure::decode(&bare).unwrap().offer.ciphers, vec![0; 0]);
         for kind in [1, 8] {
             let chosen = Chosen { version: 1, cipher: Cipher::Aes256Gcm }.encode();
-            let missing = WireError::Missing(Place { list: "chosen", kind });
+            let missing = WireError::Missing(AttributeRef { list: "chosen", kind });
             assert_eq!(Chosen::decode(&without(&chosen, &[], kind)), Err(missing));
         }
         assert!(decode_secured(&[]).is_err());
         let chosen = Chosen { version: 1, cipher: Cipher::Aes256Gcm }.encode();
-        let unknown = WireError::Value(Place { list: "chosen", kind: 8 });
+        let unknown = WireError::Value(AttributeRef { list: "chosen", kind: 8 });
         assert_eq!(Chosen::decode(&with(&chosen, &[], 8, &[4])), Err(unknown));
     }
 
@@ -237,7 +237,7 @@ mod tests {
             (8, vec![1; OFFERS_MAX + 1]),
             (11, vec![0; NOISE_MAX + 1]),
         ] {
-            let error = WireError::Value(Place { list: "secure", kind });
+            let error = WireError::Value(AttributeRef { list: "secure", kind });
             assert_eq!(Secure::decode(&with(&example(), &[], kind, &bad)), Err(error));
         }
     }
@@ -247,7 +247,7 @@ mod tests {
         let mut w = Writer::new();
         w.u8(70, 1);
         let behind = [example(), w.finish()].concat();
-        assert_eq!(Secure::decode(&behind), Err(WireError::Value(Place { list: "secure", kind: 11 })));
+        assert_eq!(Secure::decode(&behind), Err(WireError::Value(AttributeRef { list: "secure", kind: 11 })));
     }
 
     proptest! {

@@ -133,7 +133,7 @@ impl Welcome {
 mod tests {
     use super::*;
     use crate::testing::*;
-    use crate::{OpSet, Place};
+    use crate::{AttributeRef, OpSet};
     use proptest::collection::vec;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -200,15 +200,15 @@ mod tests {
             if [attr::DIGEST, attr::CIPHER].contains(&kind) {
                 assert_eq!(read, Ok(example()));
             } else {
-                assert_eq!(read, Err(WireError::Missing(Place { list: "welcome", kind })));
+                assert_eq!(read, Err(WireError::Missing(AttributeRef { list: "welcome", kind })));
             }
         }
         for kind in [1, 2, 3, 9] {
-            let missing = WireError::Missing(Place { list: "device", kind });
+            let missing = WireError::Missing(AttributeRef { list: "device", kind });
             assert_eq!(Welcome::decode(&without(&bytes, &[attr::DEVICE], kind)), Err(missing));
         }
         for kind in 1..=3 {
-            let missing = WireError::Missing(Place { list: "session", kind });
+            let missing = WireError::Missing(AttributeRef { list: "session", kind });
             assert_eq!(Welcome::decode(&without(&bytes, &[attr::SESSION], kind)), Err(missing));
         }
     }
@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn impossible_values_are_refused() {
         let refused = |kind, welcome: Welcome| {
-            let error = Err(WireError::Value(Place { list: LIST, kind }));
+            let error = Err(WireError::Value(AttributeRef { list: LIST, kind }));
             assert_eq!(Welcome::decode(&welcome.encode()), error, "{welcome:?}");
         };
         refused(attr::VERSION, Welcome { version: 0, ..example() });
@@ -238,7 +238,7 @@ mod tests {
     fn unknown_protection_is_refused() {
         for kind in [attr::DIGEST, attr::CIPHER] {
             for code in [4, u8::MAX] {
-                let error = Err(WireError::Value(Place { list: LIST, kind }));
+                let error = Err(WireError::Value(AttributeRef { list: LIST, kind }));
                 assert_eq!(Welcome::decode(&with(&example().encode(), &[], kind, &[code])), error);
             }
         }

@@ -10,8 +10,8 @@ use std::thread::{self, JoinHandle};
 use crossbeam_queue::ArrayQueue;
 
 use crate::port::Port;
-use crate::ring::Shared;
-use crate::worker::{self, Seat, WorkerStats};
+use crate::ring::RingState;
+use crate::worker::{self, WorkerState, WorkerStats};
 use crate::{Job, RING, WORKERS_MAX, WorkersError};
 
 /// Pins a thread to a CPU, or returns the reason why it could not. Called by the thread that sets
@@ -31,7 +31,7 @@ impl<J: Job> Clone for Pool<J> {
 }
 
 struct Control<J: Job> {
-    shared: Arc<Shared<J>>,
+    shared: Arc<RingState<J>>,
     pin: Pin,
     /// The workers. The lock is held while they are changed, so that only one caller at a time
     /// changes them.
@@ -40,14 +40,14 @@ struct Control<J: Job> {
 
 /// The pool's side of a worker.
 struct Worker {
-    seat: Arc<Seat>,
+    state: Arc<WorkerState>,
     thread: JoinHandle<()>,
 }
 
 impl<J: Job> Pool<J> {
     /// Creates a pool with its ring and without workers.
     pub fn new(pin: Pin) -> Pool<J> {
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RingState {
             ring: ArrayQueue::new(RING),
             awake: AtomicUsize::new(0),
             wanted: AtomicBool::new(false),
@@ -75,12 +75,12 @@ impl<J: Job> Pool<J> {
         }
         let Control { shared, pin, workers } = &*self.control;
         let mut workers = lock(workers);
-        let new = cpus.iter().filter(|cpu| !workers.iter().any(|worker| worker.seat.cpu == **cpu));
+        let new = cpus.iter().filter(|cpu| !workers.iter().any(|worker| worker.state.cpu == **cpu));
         let hired = hire(shared, *pin, new.copied())?;
-        let (kept, gone) = workers.drain(..).partition(|worker| cpus.contains(&worker.seat.cpu));
+        let (kept, gone) = workers.drain(..).partition(|worker| cpus.contains(&worker.state.cpu));
         *workers = kept;
         workers.extend(hired);
-        workers.sort_unstable_by_key(|worker| worker.seat.cpu);
+        workers.sort_unstable_by_key(|worker| worker.state.cpu);
         shared.workers.store(workers.len(), Relaxed);
         dismiss(gone);
         Ok(())
@@ -105,11 +105,11 @@ impl<J: Job> Pool<J> {
 
     /// Returns the statistics of each worker, in the order of their CPUs.
     pub fn stats(&self) -> Vec<WorkerStats> {
-        lock(&self.control.workers).iter().map(|worker| worker.seat.stats()).collect()
+        lock(&self.control.workers).iter().map(|worker| worker.state.stats()).collect()
     }
 
     #[cfg(test)]
-    pub(crate) fn shared(&self) -> &Arc<Shared<J>> {
+    pub(crate) fn shared(&self) -> &Arc<RingState<J>> {
         &self.control.shared
     }
 }
@@ -123,7 +123,7 @@ impl<J: Job> Drop for Control<J> {
 
 /// Starts a worker on each of `cpus`: all of them, or none.
 fn hire<J: Job>(
-    shared: &Arc<Shared<J>>,
+    shared: &Arc<RingState<J>>,
     pin: Pin,
     cpus: impl Iterator<Item = u32>,
 ) -> Result<Vec<Worker>, WorkersError> {
@@ -142,22 +142,22 @@ fn hire<J: Job>(
     Ok(hired)
 }
 
-fn start<J: Job>(shared: &Arc<Shared<J>>, cpu: u32) -> Result<Worker, WorkersError> {
-    let seat = Arc::new(Seat::new(cpu));
+fn start<J: Job>(shared: &Arc<RingState<J>>, cpu: u32) -> Result<Worker, WorkersError> {
+    let state = Arc::new(WorkerState::new(cpu));
     let life = {
-        let (shared, seat) = (Arc::clone(shared), Arc::clone(&seat));
-        move || worker::work(&shared, &seat)
+        let (shared, state) = (Arc::clone(shared), Arc::clone(&state));
+        move || worker::work(&shared, &state)
     };
     // Linux shows at most 15 characters of the name.
     let thread = thread::Builder::new().name(format!("dst_crypto_{cpu}")).spawn(life);
     let thread = thread.map_err(|error| WorkersError::Spawn { cpu, problem: error.to_string() })?;
-    Ok(Worker { seat, thread })
+    Ok(Worker { state, thread })
 }
 
 /// Tells workers to leave, each after its current job.
 fn dismiss(workers: Vec<Worker>) {
     for worker in workers {
-        worker.seat.leave();
+        worker.state.leave();
         worker.thread.thread().unpark();
     }
 }

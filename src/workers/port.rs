@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_queue::ArrayQueue;
 
-use crate::ring::{Finished, Shared, Ticket};
+use crate::ring::{Finished, RingState, Ticket};
 use crate::{Job, PORT_DEPTH};
 
 /// How long a port waits for any of its jobs before it runs some itself: five times what a worker
@@ -20,7 +20,7 @@ const PATIENCE: Duration = Duration::from_micros(100);
 /// If a port is dropped with jobs in flight, these may or may not be run, and are dropped by the
 /// thread that has them.
 pub struct Port<J: Job> {
-    shared: Arc<Shared<J>>,
+    shared: Arc<RingState<J>>,
     finished: Arc<Finished<J>>,
     in_flight: usize,
     /// The time of the first unsuccessful poll since a job last came back.
@@ -28,7 +28,7 @@ pub struct Port<J: Job> {
 }
 
 impl<J: Job> Port<J> {
-    pub(crate) fn new(shared: Arc<Shared<J>>) -> Port<J> {
+    pub(crate) fn new(shared: Arc<RingState<J>>) -> Port<J> {
         Port { shared, finished: Arc::new(ArrayQueue::new(PORT_DEPTH)), in_flight: 0, waits_since: None }
     }
 

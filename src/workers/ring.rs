@@ -26,7 +26,7 @@ impl<J: Job> Ticket<J> {
 }
 
 /// The state that workers and ports share.
-pub(crate) struct Shared<J> {
+pub(crate) struct RingState<J> {
     pub ring: ArrayQueue<Ticket<J>>,
     /// The number of workers that look at the ring now, without those that nap.
     pub awake: AtomicUsize,
@@ -36,7 +36,7 @@ pub(crate) struct Shared<J> {
     pub workers: AtomicUsize,
 }
 
-impl<J> Shared<J> {
+impl<J> RingState<J> {
     /// Returns whether a worker takes jobs from the ring now and will continue to. HOT.
     pub fn has_takers(&self) -> bool {
         self.awake.load(Relaxed) > 0 && self.workers.load(Relaxed) > 0

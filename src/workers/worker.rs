@@ -23,7 +23,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use crate::Job;
-use crate::ring::Shared;
+use crate::ring::RingState;
 
 /// How long an idle worker looks at the ring before it naps: some 50 times the duration of a
 /// hand-over. Under a load that is worth a worker (a job each 40 µs, say), the worker stays awake
@@ -64,16 +64,16 @@ pub struct WorkerStats {
 
 /// The state that a worker's thread and the pool share. Only the worker writes the counters.
 #[derive(Default)]
-pub(crate) struct Seat {
+pub(crate) struct WorkerState {
     pub cpu: u32,
     leave: AtomicBool,
     jobs: AtomicU64,
     busy_ns: AtomicU64,
 }
 
-impl Seat {
-    pub fn new(cpu: u32) -> Seat {
-        Seat { cpu, ..Seat::default() }
+impl WorkerState {
+    pub fn new(cpu: u32) -> WorkerState {
+        WorkerState { cpu, ..WorkerState::default() }
     }
 
     /// Asks the worker to leave. A worker that naps has to be woken up as well.
@@ -92,14 +92,14 @@ impl Seat {
     }
 }
 
-/// Works until [`Seat::leave`] is called.
-pub(crate) fn work<J: Job>(shared: &Shared<J>, seat: &Seat) {
+/// Works until [`WorkerState::leave`] is called.
+pub(crate) fn work<J: Job>(shared: &RingState<J>, state: &WorkerState) {
     let _abort = AbortOnPanic;
     shared.awake.fetch_add(1, SeqCst);
     let mut idle_since = Instant::now();
     let mut looked = idle_since;
     let mut step = NAP_MIN;
-    while !seat.leave.load(Relaxed) {
+    while !state.leave.load(Relaxed) {
         let ticket = shared.ring.pop();
         let is_job = ticket.is_some();
         match ticket {
@@ -112,14 +112,14 @@ pub(crate) fn work<J: Job>(shared: &Shared<J>, seat: &Seat) {
         let took = now - looked;
         looked = now;
         if is_job {
-            seat.count(took);
+            state.count(took);
             idle_since = now;
             step = NAP_MIN;
         }
         if took >= LOST {
-            rest(shared, seat, took);
+            rest(shared, state, took);
         } else if now - idle_since >= SPIN {
-            nap(shared, seat, &mut step);
+            nap(shared, state, &mut step);
         } else {
             continue;
         }
@@ -139,9 +139,9 @@ pub(crate) fn work<J: Job>(shared: &Shared<J>, seat: &Seat) {
 /// Naps until there is work, or was, or the worker is to leave. Naps get longer until there is a
 /// job. A worker on a reactor's core gets none, since that reactor cannot submit while the worker
 /// runs, so the worker must not keep coming back.
-fn nap<J: Job>(shared: &Shared<J>, seat: &Seat, step: &mut Duration) {
+fn nap<J: Job>(shared: &RingState<J>, state: &WorkerState, step: &mut Duration) {
     shared.awake.fetch_sub(1, SeqCst);
-    while !seat.leave.load(Relaxed) && shared.ring.is_empty() {
+    while !state.leave.load(Relaxed) && shared.ring.is_empty() {
         thread::park_timeout(*step);
         *step = (*step * 2).min(NAP_MAX);
         if was_wanted(shared) {
@@ -153,10 +153,10 @@ fn nap<J: Job>(shared: &Shared<J>, seat: &Seat, step: &mut Duration) {
 
 /// Rests after other threads had the CPU for `lost`. Being told to leave ends the rest; work does
 /// not.
-fn rest<J: Job>(shared: &Shared<J>, seat: &Seat, lost: Duration) {
+fn rest<J: Job>(shared: &RingState<J>, state: &WorkerState, lost: Duration) {
     let until = Instant::now() + (lost * REST).min(REST_MAX);
     shared.awake.fetch_sub(1, SeqCst);
-    while !seat.leave.load(Relaxed)
+    while !state.leave.load(Relaxed)
         && let left = until.saturating_duration_since(Instant::now())
         && !left.is_zero()
     {
@@ -166,7 +166,7 @@ fn rest<J: Job>(shared: &Shared<J>, seat: &Seat, lost: Duration) {
 }
 
 /// Returns whether a job found no worker awake. Each such job is reported to one worker.
-fn was_wanted<J: Job>(shared: &Shared<J>) -> bool {
+fn was_wanted<J: Job>(shared: &RingState<J>) -> bool {
     shared.wanted.load(Relaxed) && shared.wanted.swap(false, Relaxed)
 }
 

@@ -66,7 +66,7 @@ impl Link {
 
 /// A thread's channel: one queue of the session.
 #[derive(Debug, Clone)]
-pub struct Channel {
+pub struct ModelChannel {
     /// Its connection.
     pub link: Link,
     /// The session in which the outstanding transactions were sent last.
@@ -83,10 +83,10 @@ pub struct Channel {
     pub overdue: Io,
 }
 
-impl Channel {
+impl ModelChannel {
     /// Returns a channel with room for so many transactions.
-    pub fn new(credits: u16) -> Channel {
-        Channel {
+    pub fn new(credits: u16) -> ModelChannel {
+        ModelChannel {
             link: Link::Down,
             session: None,
             session_change: 0,
@@ -133,7 +133,7 @@ impl Channel {
 
     /// Feeds what decides from `now_us` on to the hash.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
-        let Channel { link, session, session_change, transactions, waiting, fence, overdue } = self;
+        let ModelChannel { link, session, session_change, transactions, waiting, fence, overdue } = self;
         link.canonical(now_us, hasher);
         (session, session_change, transactions, waiting, fence.canonical(now_us), overdue).hash(hasher);
     }

@@ -10,7 +10,7 @@ use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::check_welcome;
 use dst_wire::{Header, Hello, InNewSession, Previous, RefusalReason, SessionRef, Status, VERSION, Welcome};
 
-use crate::channel::{Channel, Link, SessionId};
+use crate::channel::{Link, ModelChannel, SessionId};
 use crate::ledger::{Io, Ledger};
 use crate::wire::{Down, Key, Wire};
 use crate::world::World;
@@ -21,7 +21,7 @@ pub struct Client {
     /// The connection of queue 0.
     pub control: Link,
     /// The channels; that of queue 1 is the first.
-    pub channels: Vec<Channel>,
+    pub channels: Vec<ModelChannel>,
     /// The session that channels join.
     pub session: Option<SessionId>,
     /// Counts its changes.
@@ -50,7 +50,7 @@ impl Client {
     pub fn new(world: &World) -> Client {
         Client {
             control: Link::Down,
-            channels: (0..world.queues).map(|_| Channel::new(world.slab)).collect(),
+            channels: (0..world.queues).map(|_| ModelChannel::new(world.slab)).collect(),
             session: None,
             session_changes: 0,
             welcomed: None,
@@ -105,7 +105,7 @@ impl Client {
     }
 
     /// Returns a queue's channel.
-    pub fn channel(&mut self, queue: u16) -> &mut Channel {
+    pub fn channel(&mut self, queue: u16) -> &mut ModelChannel {
         &mut self.channels[usize::from(queue) - 1]
     }
 
@@ -119,7 +119,7 @@ impl Client {
         Availability::new(self.is_closing, false).is_over()
     }
 
-    /// Returns whether a queue has nothing to do any more. Queue 0 is the last one.
+    /// Returns whether a queue has nothing to do any more. ServedQueue 0 is the last one.
     pub fn is_done(&self, queue: u16) -> bool {
         match queue {
             0 => self.channels.iter().all(|channel| !channel.link.is_up()),

@@ -19,7 +19,7 @@ use dst_wire::{Device, Header, Hello, Kind, Op, SessionRef, Status};
 use crate::channel::BLOCK;
 use crate::ledger::Io;
 use crate::state::State;
-use crate::wire::{Down, End, Key, Queue, ToControl, ToGroup, Up, Wire};
+use crate::wire::{Down, End, Key, ServedQueue, ToControl, ToGroup, Up, Wire};
 use crate::world::{Threads, World};
 
 /// The one export.
@@ -276,7 +276,7 @@ impl State {
                     (Some(wire), join) => {
                         let lease = world.has_lease(place.queue);
                         let lease = lease.then(|| Granted::new(welcome.keep_alive_ms, now_us));
-                        let queue = join.map(|join| Queue {
+                        let queue = join.map(|join| ServedQueue {
                             place,
                             device: join.0,
                             slots: join.1,

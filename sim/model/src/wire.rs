@@ -63,7 +63,7 @@ pub enum Down {
 
 /// A connection's requests at the target.
 #[derive(Debug, Clone, Hash)]
-pub struct Queue {
+pub struct ServedQueue {
     /// The session, the queue, and the epoch.
     pub place: SessionRef,
     /// What was negotiated.
@@ -86,14 +86,14 @@ pub enum End {
         /// Until when it executes; none in a world in which it does not end.
         lease: Option<Granted>,
         /// Its requests.
-        queue: Option<Queue>,
+        queue: Option<ServedQueue>,
     },
     /// The connection is closed when the refusal is sent, which is at once.
     Refused,
     /// The socket is shut, and the backend has something of it.
     Draining {
         /// What is left.
-        queue: Queue,
+        queue: ServedQueue,
         /// Whether control has heard of that.
         is_told: bool,
         /// Whether the client had said goodbye.
@@ -136,7 +136,7 @@ impl Wire {
     }
 
     /// Returns the connection's requests, as long as there may be any.
-    pub fn queue(&self) -> Option<&Queue> {
+    pub fn queue(&self) -> Option<&ServedQueue> {
         match &self.end {
             End::Ready { queue, .. } => queue.as_ref(),
             End::Draining { queue, .. } => Some(queue),
@@ -145,7 +145,7 @@ impl Wire {
     }
 
     /// Returns the same to be changed.
-    pub fn queue_mut(&mut self) -> Option<&mut Queue> {
+    pub fn queue_mut(&mut self) -> Option<&mut ServedQueue> {
         match &mut self.end {
             End::Ready { queue, .. } => queue.as_mut(),
             End::Draining { queue, .. } => Some(queue),

@@ -15,7 +15,7 @@ pub trait SockReady {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Traffic {
     /// Occasional messages.
-    Little,
+    Control,
     /// Requests.
-    Much,
+    Data,
 }

@@ -12,7 +12,7 @@ pub use spdk_contract::io::IoStatus;
 use spdk_sys as sys;
 
 use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
-use crate::open_bdev::{Shared, release};
+use crate::open_bdev::{SharedDescriptor, release};
 use crate::resets::{self, Waiter};
 use crate::thread::{self, Thread};
 
@@ -37,11 +37,11 @@ pub trait BackendDone: Sized + 'static {
 }
 
 /// A channel to a bdev for one SPDK thread. I/O in flight keeps it open.
-pub struct Channel(Rc<Open>);
+pub struct BackendChannel(Rc<Open>);
 
 struct Open {
     ch: NonNull<sys::spdk_io_channel>,
-    desc: Arc<Shared>,
+    desc: Arc<SharedDescriptor>,
 }
 
 struct Request {
@@ -76,9 +76,9 @@ impl<T> BackendIo<T> {
     }
 }
 
-impl Channel {
-    pub(crate) fn new(ch: NonNull<sys::spdk_io_channel>, desc: Arc<Shared>) -> Channel {
-        Channel(Rc::new(Open { ch, desc }))
+impl BackendChannel {
+    pub(crate) fn new(ch: NonNull<sys::spdk_io_channel>, desc: Arc<SharedDescriptor>) -> BackendChannel {
+        BackendChannel(Rc::new(Open { ch, desc }))
     }
 
     /// Returns the block size in bytes.

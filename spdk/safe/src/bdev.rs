@@ -11,9 +11,9 @@ use std::sync::{Arc, PoisonError};
 pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
 use spdk_sys as sys;
 
-pub use crate::backend::{BackendDone, BackendIo, Channel, IoStatus};
+pub use crate::backend::{BackendChannel, BackendDone, BackendIo, IoStatus};
 use crate::errno::{Errno, Result};
-use crate::open_bdev::{CLAIMS, Events, OnEvent, Shared, on_bdev_event, release};
+use crate::open_bdev::{CLAIMS, Events, OnEvent, SharedDescriptor, on_bdev_event, release};
 use crate::thread::Thread;
 
 /// Returns what SPDK says about a bdev.
@@ -97,18 +97,18 @@ pub(crate) unsafe fn appeared(bdev: *mut sys::spdk_bdev, examine: fn(&str)) {
 
 /// An open bdev. It belongs to the SPDK thread that opened it.
 ///
-/// After it is dropped, no more events come and no new [`Channel`] can be opened. SPDK's descriptor
+/// After it is dropped, no more events come and no new [`BackendChannel`] can be opened. SPDK's descriptor
 /// is closed once the last channel is gone, so that I/O in flight on other threads ends in its own
 /// time.
 pub struct Desc {
-    shared: Arc<Shared>,
+    shared: Arc<SharedDescriptor>,
     events: Rc<Events>,
     _not_send: PhantomData<*mut ()>,
 }
 
 /// A handle to an open bdev for other threads, which can open channels while the [`Desc`] exists.
 #[derive(Clone)]
-pub struct DescRef(Arc<Shared>);
+pub struct DescRef(Arc<SharedDescriptor>);
 
 impl Desc {
     /// Opens a bdev by name or alias, claims it, and calls `on_event` for its events on this
@@ -193,7 +193,7 @@ impl Desc {
             let bdev = sys::spdk_bdev_desc_get_bdev(raw.as_ptr());
             (NonNull::new_unchecked(bdev), sys::spdk_bdev_get_block_size(bdev))
         };
-        let shared = Shared {
+        let shared = SharedDescriptor {
             raw,
             bdev,
             block_size,
@@ -231,7 +231,7 @@ impl Drop for Desc {
 impl DescRef {
     /// Opens a channel for I/O from this SPDK thread. `ENODEV`: the [`Desc`] is gone. `ENOMEM`: the
     /// bdev cannot make another channel.
-    pub fn channel(&self) -> Result<Channel> {
+    pub fn channel(&self) -> Result<BackendChannel> {
         if self.0.closing.load(Ordering::Relaxed) {
             return Err(Errno::ENODEV);
         }
@@ -244,7 +244,7 @@ impl DescRef {
         // Outside an SPDK thread SPDK returns null.
         let ch = unsafe { sys::spdk_bdev_get_io_channel(self.0.raw.as_ptr()) };
         match NonNull::new(ch) {
-            Some(ch) => Ok(Channel::new(ch, Arc::clone(&self.0))),
+            Some(ch) => Ok(BackendChannel::new(ch, Arc::clone(&self.0))),
             None => {
                 release(&self.0);
                 Err(Errno::ENOMEM)

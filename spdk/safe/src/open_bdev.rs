@@ -27,7 +27,7 @@ pub(crate) struct Events {
     pub(crate) is_removed: Arc<AtomicBool>,
 }
 
-pub(crate) struct Shared {
+pub(crate) struct SharedDescriptor {
     pub(crate) raw: NonNull<sys::spdk_bdev_desc>,
     pub(crate) bdev: NonNull<sys::spdk_bdev>,
     pub(crate) block_size: u32,
@@ -45,12 +45,12 @@ pub(crate) struct Shared {
 
 // SAFETY: SPDK's descriptors are used for I/O from all threads; opened and closed on one, see
 // `release`. `events` is only touched there.
-unsafe impl Send for Shared {}
+unsafe impl Send for SharedDescriptor {}
 // SAFETY: as above.
-unsafe impl Sync for Shared {}
+unsafe impl Sync for SharedDescriptor {}
 
 /// Releases one holder's share, and closes the descriptor after the last one.
-pub(crate) fn release(shared: &Arc<Shared>) {
+pub(crate) fn release(shared: &Arc<SharedDescriptor>) {
     if shared.holders.fetch_sub(1, Ordering::AcqRel) != 1 {
         return;
     }
@@ -64,7 +64,7 @@ pub(crate) fn release(shared: &Arc<Shared>) {
     }
 }
 
-impl Shared {
+impl SharedDescriptor {
     /// Closes the descriptor. Called once, on the opener's thread.
     fn close(&self) {
         let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);

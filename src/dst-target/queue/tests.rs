@@ -131,7 +131,7 @@ fn a_write_goes_to_the_backend_with_its_data_and_is_answered_once() {
     assert_eq!(rig.queue.place(&mut iov), 924);
     iov.slice_mut(0).unwrap().copy_from_slice(&data[100..]);
     drop(iov);
-    rig.queue.placed(924);
+    rig.queue.received_in_place(924);
     let Ended::Submit(submission) = rig.end(0) else { panic!("it is not submitted") };
     assert_eq!((submission.op, submission.start, submission.count), (Op::Write, 7, 2));
     assert_eq!(submission.io.data.slice(0), data);

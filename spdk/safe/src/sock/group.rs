@@ -23,7 +23,7 @@ pub struct Group(Rc<Inner>);
 ///
 /// An owner that stores its own `Member` is part of a reference cycle; drop the `Member` to break
 /// it. `Member` and [`Sock`] may be dropped in any order, even during a poll.
-pub struct Member(Rc<Place>);
+pub struct Member(Rc<Membership>);
 
 struct Inner {
     raw: *mut sys::spdk_sock_group,
@@ -32,18 +32,18 @@ struct Inner {
     /// The number of sockets in the group.
     sockets: Cell<usize>,
     /// The membership whose owner is being called, or null.
-    current: Cell<*const Place>,
+    current: Cell<*const Membership>,
     /// Memberships that end after the poll: during it, SPDK walks a list of ready sockets, of which
     /// none may disappear.
-    leaving: Cell<Option<Rc<Place>>>,
+    leaving: Cell<Option<Rc<Membership>>>,
 }
 
-struct Place {
+struct Membership {
     group: Rc<Inner>,
     sock: Arc<SockInner>,
     /// `None` once the `Member` is dropped.
     owner: RefCell<Option<Rc<dyn SockReady>>>,
-    next_leaving: Cell<Option<Rc<Place>>>,
+    next_leaving: Cell<Option<Rc<Membership>>>,
 }
 
 impl Group {
@@ -87,7 +87,7 @@ impl Group {
             .pinned
             .compare_exchange(ptr::null_mut(), self.0.thread, Ordering::Relaxed, Ordering::Relaxed)
             .map_err(|_| Errno::EBUSY)?;
-        let place = Rc::new(Place {
+        let place = Rc::new(Membership {
             group: Rc::clone(&self.0),
             sock: Arc::clone(inner),
             owner: RefCell::new(Some(owner)),
@@ -136,7 +136,7 @@ unsafe fn poll_raw(group: *mut sys::spdk_sock_group, _max_events: usize) -> i32 
     unsafe { sys::spdk_sock_group_poll(group) }
 }
 
-impl Place {
+impl Membership {
     /// Takes the socket out of the group.
     fn leave(&self) {
         // SPDK up to 21.01 records each removal in an array of 32 entries that only a poll empties,
@@ -179,7 +179,7 @@ impl Drop for Inner {
 }
 
 extern "C" fn ready(arg: *mut c_void, _: *mut sys::spdk_sock_group, _: *mut sys::spdk_sock) {
-    let place = arg.cast::<Place>().cast_const();
+    let place = arg.cast::<Membership>().cast_const();
     // SAFETY: the socket is in the group, so `place` is valid (see `add`). The reference taken here
     // keeps it during the call, in which the `Member` may be dropped.
     let place = unsafe {

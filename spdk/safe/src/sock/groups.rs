@@ -22,7 +22,7 @@ const SOCKETS: usize = 32;
 /// groups.
 const QUIET_AFTER: u32 = 256;
 
-/// Only one in this many polls visits a quiet group of [`Traffic::Little`], since a visit costs a
+/// Only one in this many polls visits a quiet group of [`Traffic::Control`], since a visit costs a
 /// system call.
 const LITTLE_EVERY: u32 = 32;
 
@@ -66,7 +66,7 @@ impl Groups {
         Ok(Groups {
             // In interrupt mode, this group has all sockets, since whatever wakes the thread must
             // be polled at once.
-            parts: RefCell::new(vec![Part::new(Traffic::Much)?]),
+            parts: RefCell::new(vec![Part::new(Traffic::Data)?]),
             next: Cell::new(0),
             next_quiet: Cell::new(0),
             next_little: Cell::new(0),
@@ -102,8 +102,8 @@ impl Groups {
         let mut empty = None;
         let busy = parts.iter().filter(|part| !part.is_quiet()).count();
         self.polls.set(self.polls.get().wrapping_add(1));
-        for (traffic, next) in [(Traffic::Much, &self.next_quiet), (Traffic::Little, &self.next_little)] {
-            let is_due = traffic == Traffic::Much || self.polls.get().is_multiple_of(LITTLE_EVERY);
+        for (traffic, next) in [(Traffic::Data, &self.next_quiet), (Traffic::Control, &self.next_little)] {
+            let is_due = traffic == Traffic::Data || self.polls.get().is_multiple_of(LITTLE_EVERY);
             let which = |part: &Part| part.traffic == traffic && part.is_quiet();
             if is_due && let Some(index) = following(&parts, next, which) {
                 events += parts[index].look(max_events)?;
