@@ -52,6 +52,11 @@ def test_one_command_on_each_side_and_a_restart(lab: Lab) -> None:
         assert code == OK and text.startswith("OK\n"), text
     assert json.loads(done(target, "--json", "status"))["sessions"] == 1
 
+    done(target, "bundle", lab.folder / "bundle.json", "--log", lab.folder / "target.log")
+    bundle = (lab.folder / "bundle.json").read_text()
+    assert json.loads(bundle)["calls"]["dst_get_exports"][0]["name"] == "vol0"
+    assert str(key) in bundle and key.read_text().split()[1] not in bundle, "the key is in the bundle"
+
     watch = lab.process("watch", [environment().binary("dstctl"), "-s", client.socket_path, "watch", "--interval", "100"])
     watch.wait_for_text("bdev vol0: connected")
     target.kill()

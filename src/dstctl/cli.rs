@@ -48,6 +48,7 @@ pub enum Command {
     /// application cannot be asked, as monitoring plug-ins have it.
     Status,
     Watch(WatchArguments),
+    Bundle(BundleArguments),
     Keygen(KeygenArguments),
     Completions(CompletionsArguments),
     Man(ManArguments),
@@ -169,6 +170,18 @@ pub struct WatchArguments {
     /// The time between two looks
     #[arg(long, default_value = "1000", value_name = "MILLISECONDS")]
     pub interval: NonZeroU32,
+}
+
+/// Writes what a bug report needs into one file: versions, configuration, statistics, machine
+///
+/// Keys and other secrets are left out. Names of hosts, addresses and volumes are not.
+#[derive(Debug, Args)]
+pub struct BundleArguments {
+    /// The file to create; an existing file is never overwritten
+    pub file: PathBuf,
+    /// The application's log, whose end is included
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
 }
 
 /// Creates a key for a DST host and its target: 32 random bytes, in a file that only its owner may

@@ -12,12 +12,14 @@
 //! | `snapshot` | what the application says of itself at one moment |
 //! | `health` | what is wrong in a snapshot, and what to do about it |
 //! | `status`, `watch` | snapshots for people |
+//! | `bundle` | what a bug report needs |
 //! | `keygen` | creates key files |
 //! | `documents` | completions and manual pages |
 
 #![forbid(unsafe_code)]
 
 mod attach;
+mod bundle;
 mod cli;
 mod documents;
 mod export;
@@ -90,6 +92,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Detach(args) => attach::detach(&mut socket, &args)?,
         Command::Status => status::status(&mut socket)?,
         Command::Watch(args) => return watch::watch(&mut socket, &args, arguments.json).map(|()| 0),
+        Command::Bundle(args) => bundle::bundle(&mut socket, &args)?,
         Command::Keygen(args) => return keygen::run(&args).map(|()| 0),
         Command::Completions(args) => return documents::completions(&args).map(|()| 0),
         Command::Man(args) => return documents::manual(&args).map(|()| 0),

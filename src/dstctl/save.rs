@@ -24,7 +24,10 @@ pub fn save(rpc: &mut impl Calls, save: &Save) -> Result<(), Failure> {
 }
 
 /// Returns the configuration of all subsystems, as SPDK's `save_config` writes it.
-fn configuration(rpc: &mut impl Calls) -> Result<Value, Failure> {
+///
+/// # Errors
+/// The application cannot be asked.
+pub fn configuration(rpc: &mut impl Calls) -> Result<Value, Failure> {
     #[derive(Deserialize)]
     struct Subsystem {
         subsystem: String,
