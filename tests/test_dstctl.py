@@ -4,6 +4,7 @@ configuration."""
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 from pathlib import Path
 
@@ -12,7 +13,8 @@ import pytest
 from harness.environment import environment
 from harness.lab import Lab
 from harness.ports import free_port
-from harness.spdk import Application
+from harness.requirements import require_tool
+from harness.spdk import Application, Job
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -93,3 +95,51 @@ def test_nothing_is_half_done(lab: Lab) -> None:
         [environment().binary("dstctl"), "-s", lab.folder / "nobody.sock", "status"], capture_output=True, timeout=10
     )
     assert nobody.returncode == UNKNOWN and b"no application answers at" in nobody.stderr
+
+
+class Terminal:
+    """A terminal of 80 columns, without colours, that one program has."""
+
+    def __init__(self, lab: Lab, command: list[str | Path]) -> None:
+        self._tmux: list[str | Path] = ["tmux", "-S", lab.folder / "tmux.sock", "-f", "/dev/null"]
+        env = os.environ | {"TERM": "vt100", "NO_COLOR": "1"}
+        start = [*self._tmux, "new-session", "-d", "-x", "80", "-y", "24", "-s", "t", *map(str, command)]
+        subprocess.run(start, env=env, timeout=10, check=True)
+        lab.on_end(lambda: subprocess.run([*self._tmux, "kill-server"], capture_output=True, timeout=10))
+
+    def press(self, keys: str) -> None:
+        subprocess.run([*self._tmux, "send-keys", "-t", "t", keys], timeout=10, check=True)
+
+    def text(self) -> str:
+        shown = subprocess.run([*self._tmux, "capture-pane", "-p", "-t", "t"], capture_output=True, text=True, timeout=10)
+        return shown.stdout if shown.returncode == 0 else "(ended)"
+
+    def wait_for(self, text: str) -> None:
+        wait_until(lambda: text in self.text(), f"{text!r} on the screen of dstctl top, which is\n{self.text()}")
+
+
+def test_top_shows_what_happens(lab: Lab) -> None:
+    require_tool("tmux")
+    target, remote = lab.malloc_target()
+    perf = lab.bdevperf(remote, Job("randrw", depth=4, seconds=60), 131072)
+    dst = environment().binary("dstctl")
+    perf.begin()
+    screen = Terminal(lab, [dst, "-s", perf.socket_path, "top", "--interval", "200"])
+    screen.wait_for("remote0")
+
+    def iops() -> int:
+        rows = [line.split() for line in screen.text().splitlines() if line.startswith("remote0")]
+        return int(rows[0][2]) if rows else 0
+
+    wait_until(lambda: iops() > 0, "rates on the screen")
+    assert all(len(line) <= 80 for line in screen.text().splitlines())
+    screen.press("/")
+    screen.press("nothing")
+    wait_until(lambda: "remote0" not in screen.text(), "the filter to leave nothing")
+    screen.press("Escape")
+    screen.wait_for("remote0")
+    target.kill()
+    screen.wait_for("CRITICAL: bdev remote0 has lacked a connection for")
+    screen.wait_for("reconnecting")
+    screen.press("q")
+    screen.wait_for("(ended)")

@@ -47,6 +47,7 @@ pub enum Command {
     /// The exit status is 0 if all is well, 1 for a warning, 2 for something critical, and 3 if the
     /// application cannot be asked, as monitoring plug-ins have it.
     Status,
+    Top(TopArguments),
     Watch(WatchArguments),
     Bundle(BundleArguments),
     Keygen(KeygenArguments),
@@ -162,6 +163,17 @@ pub struct DetachArguments {
     pub name: String,
     #[command(flatten)]
     pub save: Save,
+}
+
+/// Shows I/O as it happens, full-screen: rates, latencies, queue depths, states
+///
+/// Keys: n, i, r, w, l, d sort by name, IOPS, bytes read, bytes written, latency, and depth; / filters by
+/// name; p pauses; q quits.
+#[derive(Debug, Args)]
+pub struct TopArguments {
+    /// The time between two looks
+    #[arg(long, default_value = "1000", value_name = "MILLISECONDS")]
+    pub interval: NonZeroU32,
 }
 
 /// Prints each change of state as it happens, one line each

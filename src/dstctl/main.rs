@@ -12,6 +12,8 @@
 //! | `snapshot` | what the application says of itself at one moment |
 //! | `health` | what is wrong in a snapshot, and what to do about it |
 //! | `status`, `watch` | snapshots for people |
+//! | `rates` | what has happened between two snapshots |
+//! | `top` | rates on a full screen |
 //! | `bundle` | what a bug report needs |
 //! | `keygen` | creates key files |
 //! | `documents` | completions and manual pages |
@@ -26,12 +28,14 @@ mod export;
 mod failure;
 mod health;
 mod keygen;
+mod rates;
 mod rpc;
 mod save;
 mod snapshot;
 mod status;
 mod steps;
 mod table;
+mod top;
 mod watch;
 
 use std::ffi::OsStr;
@@ -91,6 +95,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Attach(args) => attach::attach(&mut socket, &args)?,
         Command::Detach(args) => attach::detach(&mut socket, &args)?,
         Command::Status => status::status(&mut socket)?,
+        Command::Top(args) => return top::top(socket, &args).map(|()| 0),
         Command::Watch(args) => return watch::watch(&mut socket, &args, arguments.json).map(|()| 0),
         Command::Bundle(args) => bundle::bundle(&mut socket, &args)?,
         Command::Keygen(args) => return keygen::run(&args).map(|()| 0),

@@ -76,6 +76,19 @@ pub struct Session {
     pub digest: String,
     #[serde(default)]
     pub cipher: String,
+    #[serde(default)]
+    pub counters: SessionCounters,
+}
+
+/// What the target has counted for a session.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SessionCounters {
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub writes: u64,
+    pub written_bytes: u64,
+    pub other_operations: u64,
 }
 
 /// A connection of a session.
@@ -110,6 +123,38 @@ pub struct Bdev {
     pub negotiated: Option<Device>,
     #[serde(default)]
     pub counters: Counters,
+    /// The number of its connections that are up.
+    #[serde(default)]
+    pub connections: u64,
+    #[serde(default)]
+    pub latency_us: Latencies,
+}
+
+/// The latencies of a bdev's I/O since it was attached.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Latencies {
+    pub read: Vec<Bucket>,
+    pub write: Vec<Bucket>,
+    pub other: Vec<Bucket>,
+}
+
+/// A bucket of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Bucket {
+    /// The upper bound, exclusive, µs.
+    pub below_us: u64,
+    pub count: u64,
+}
+
+/// What the bdev layer has counted for a bdev.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IoStat {
+    pub name: String,
+    #[serde(default)]
+    pub bytes_read: u64,
+    #[serde(default)]
+    pub bytes_written: u64,
 }
 
 /// The state of a bdev.
@@ -158,6 +203,8 @@ impl Device {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Counters {
+    /// Transactions that have ended.
+    pub transactions: u64,
     /// Data that arrived with another digest.
     pub corrupt: u64,
     /// Outages in which a target may have lost writes that were not flushed.
@@ -182,6 +229,15 @@ impl Bdev {
 }
 
 impl Export {
+    /// Returns the state's name.
+    pub fn state(&self) -> &'static str {
+        match (self.deleting, &self.offline_reason) {
+            (true, _) => "deleting",
+            (false, Some(_)) => "offline",
+            (false, None) => "online",
+        }
+    }
+
     /// Returns the size in bytes, if the export has a bdev.
     pub fn bytes(&self) -> Option<u64> {
         Some(self.block_size?.saturating_mul(self.num_blocks?))
@@ -215,6 +271,21 @@ pub fn exports(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Export>, 
 /// As [`take`].
 pub fn bdevs(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Bdev>, Failure> {
     list(rpc, "bdev_dst_get_info", filter(name))
+}
+
+/// Asks for the bdev layer's statistics of all bdevs.
+///
+/// # Errors
+/// As [`take`].
+pub fn iostat(rpc: &mut impl Calls) -> Result<Vec<IoStat>, Failure> {
+    #[derive(Deserialize)]
+    struct Answer {
+        bdevs: Vec<IoStat>,
+    }
+    let method = "bdev_get_iostat";
+    let answer: Answer = serde_json::from_value(rpc.call(method, json!({}))?)
+        .map_err(|error| Failure::Answer { method: method.to_owned(), why: error.to_string() })?;
+    Ok(answer.bdevs)
 }
 
 fn filter(name: Option<&str>) -> Value {

@@ -72,15 +72,17 @@ fn bdevs(snapshot: &Snapshot) -> String {
 fn exports(snapshot: &Snapshot) -> String {
     let rows = snapshot.exports.iter().map(|export| {
         let size = export.bytes().map_or("-".to_owned(), bytes);
-        let state = match (export.deleting, &export.offline_reason) {
-            (true, _) => "deleting",
-            (false, Some(_)) => "offline",
-            (false, None) => "online",
-        };
         let hosts: Vec<String> =
             export.hosts.iter().map(|entry| format!("{}={}", entry.host, entry.access)).collect();
         let sessions = export.sessions.to_string();
-        [export.name.clone(), size, state.to_owned(), export.bdev_name.clone(), sessions, hosts.join(" ")]
+        [
+            export.name.clone(),
+            size,
+            export.state().to_owned(),
+            export.bdev_name.clone(),
+            sessions,
+            hosts.join(" "),
+        ]
     });
     table(["EXPORT", "SIZE", "STATE", "BDEV", "SESSIONS", "HOSTS"], &rows.collect::<Vec<_>>())
 }

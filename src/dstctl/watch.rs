@@ -48,13 +48,10 @@ fn states(found: &Snapshot) -> States {
         states.insert(format!("bdev {}", bdev.name), with_reason(bdev.state.name(), why));
     }
     for export in &found.exports {
-        let state = match (export.deleting, &export.offline_reason) {
-            (true, _) => "deleting",
-            (false, Some(_)) => "offline",
-            (false, None) => "online",
-        };
-        states
-            .insert(format!("export {}", export.name), with_reason(state, export.offline_reason.as_deref()));
+        states.insert(
+            format!("export {}", export.name),
+            with_reason(export.state(), export.offline_reason.as_deref()),
+        );
     }
     for session in &found.sessions {
         let subject = format!("session {} of {} at export {}", session.id, session.host, session.export);
