@@ -20,8 +20,8 @@ const DELAY_FIRST_PROBE_TIME: u64 = 5_000_000;
 /// round of questions in four seconds, whatever is sent to it.
 const FAILED_TIME: u64 = 1_000_000;
 
-/// How long an answer cannot be replaced by one that nobody has asked for. If two hosts answer, the
-/// first one counts, and they do not alternate. Linux's locktime.
+/// How long an answer of ARP cannot be replaced, so that two hosts that answer do not alternate.
+/// Linux's locktime.
 const FRESH_TIME: u64 = 1_000_000;
 
 /// What is known about a neighbour. Times are microseconds.

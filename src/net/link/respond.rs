@@ -43,12 +43,11 @@ impl Link {
             return Err(DropReason::Untrusted);
         }
         let is_to_us = self.addresses.is_usable(target);
-        let evidence = Evidence {
-            creates: message.asks && is_to_us,
-            answers: !message.asks && is_to_us,
-            replaces: !self.neighbours.is_fresh(sender, now),
-        };
-        self.learn(sender, mac, evidence, now);
+        // If two hosts answer, the first one counts.
+        if !self.neighbours.is_fresh(sender, now) {
+            let (creates, answers) = (message.asks && is_to_us, !message.asks && is_to_us);
+            self.learn(sender, mac, Evidence { creates, answers, replaces: true }, now);
+        }
         if message.asks { self.answer_arp(message) } else { Ok(()) }
     }
 
