@@ -11,14 +11,14 @@ PROCESSES = (TARGET, CLIENT)
 
 # Stand for what differs from run to run: ports, and files in the run's folder. The runner replaces
 # them in the text of the calls.
-PORTS = ("$PORT0", "$PORT1", "$PORT2")
+PORTS = ("$PORT0", "$PORT1")
 FILES = ("$FOLDER/volume0", "$FOLDER/volume1")
 KEYS = ("$FOLDER/key0", "$FOLDER/key1", "$FOLDER/no-key")
 
-# Few names, so that calls meet each other. Some are used for more than one kind.
+# Few names, so that calls meet each other.
 BDEVS = ("Bdev0", "Bdev1", "Bdev2")
-EXPORTS = ("disk0", "disk1", "disk2")
-HOSTS = ("host0", "host1", "*")
+EXPORTS = ("disk0", "disk1")
+HOSTS = ("*", "host0", "host1")
 REMOTES = ("Remote0", "Remote1", "Remote2")
 
 # The times of both processes, so short that no call and no stop takes long.
@@ -55,6 +55,10 @@ class Send:
     calls: tuple[Call, ...]
     abandon: bool = False
     """Whether the connection is closed at once, before the answers."""
+
+    def __str__(self) -> str:
+        abandoned = " (abandoned)" if self.abandon else ""
+        return f"{self.process}{abandoned}: " + "; ".join(str(call) for call in self.calls)
 
 
 @dataclass(frozen=True)
@@ -131,9 +135,9 @@ class Plan:
 Maker = Callable[[random.Random], dict[str, Any]]
 
 
-def _optional(rng: random.Random, **choices: Any) -> dict[str, Any]:
-    """Returns some of the parameters, each with one of its values."""
-    return {name: rng.choice(values) for name, values in choices.items() if rng.random() < 0.3}
+def _optional(rng: random.Random, share: float = 0.3, /, **choices: Any) -> dict[str, Any]:
+    """Returns this share of the parameters, each with one of its values."""
+    return {name: rng.choice(values) for name, values in choices.items() if rng.random() < share}
 
 
 def _nothing(_: random.Random) -> dict[str, Any]:
@@ -145,22 +149,23 @@ def _one(parameter: str, *values: Any) -> Maker:
 
 
 def _listener(rng: random.Random) -> dict[str, Any]:
-    addresses = ("127.0.0.1", "127.0.0.1", "127.0.0.1", "::1", "0.0.0.0", "192.0.2.1")
+    addresses = ("127.0.0.1",) * 5 + ("::1", "0.0.0.0", "192.0.2.1")
     return {"traddr": rng.choice(addresses), "trsvcid": rng.choice(PORTS)}
 
 
 def _export(rng: random.Random) -> dict[str, Any]:
     flags = _optional(
-        rng, read_only=(True, False), require_digest=(True,), require_cipher=(True,), cache_outlives_target=(True,)
+        rng, 0.1, read_only=(True,), require_digest=(True,), require_cipher=(True,), cache_outlives_target=(True,)
     )
-    uuid = _optional(rng, uuid=tuple(f"00000000-0000-0000-0000-00000000000{number}" for number in range(1, 4)))
+    uuid = _optional(rng, 0.5, uuid=tuple(f"00000000-0000-0000-0000-00000000000{number}" for number in range(1, 4)))
     return {"name": rng.choice(EXPORTS), "bdev_name": rng.choice(BDEVS), **flags, **uuid}
 
 
 def _host(rng: random.Random) -> dict[str, Any]:
-    more = _optional(rng, addresses=(["127.0.0.0/8"], ["10.0.0.0/8", "::1/128"]), psk_file=KEYS)
-    access = rng.choice(("rw", "rw", "ro"))
-    return {"export": rng.choice(EXPORTS), "host": rng.choice(HOSTS), "access": access, **more}
+    more = _optional(rng, 0.15, addresses=(["127.0.0.0/8"], ["10.0.0.0/8", "::1/128"]), psk_file=KEYS)
+    access = rng.choice(("rw", "rw", "rw", "ro"))
+    host = rng.choice(HOSTS[:1] * 3 + HOSTS)
+    return {"export": rng.choice(EXPORTS), "host": host, "access": access, **more}
 
 
 def _target_options(rng: random.Random) -> dict[str, Any]:
@@ -193,14 +198,14 @@ def _client_options(rng: random.Random) -> dict[str, Any]:
 
 
 def _remote(rng: random.Random) -> dict[str, Any]:
-    addresses: tuple[Any, ...] = ("127.0.0.1",) * 4 + ("::1", ["127.0.0.2", "127.0.0.1"], "127.0.0.2")
-    more = _optional(rng, wait=(True, False), digest=("none", "crc32c"), psk_file=KEYS)
+    addresses: tuple[Any, ...] = ("127.0.0.1",) * 8 + ("::1", ["127.0.0.2", "127.0.0.1"], "127.0.0.2")
+    more = _optional(rng, 0.15, wait=(False,), digest=("none", "crc32c"), psk_file=KEYS)
     return {
         "name": rng.choice(REMOTES),
         "traddr": rng.choice(addresses),
         "trsvcid": rng.choice(PORTS),
         "export": rng.choice(EXPORTS),
-        "host": rng.choice(HOSTS[:2]),
+        "host": rng.choice(HOSTS[1:]),
         **more,
         **_client_options(rng),
     }
@@ -223,7 +228,7 @@ def _passthru(rng: random.Random) -> dict[str, Any]:
 def _run(rng: random.Random) -> dict[str, Any]:
     # A journal of its own, since the same name is not the same device.
     journal = f"$FOLDER/journal{rng.randrange(10**9)}"
-    return {"bdev": rng.choice(REMOTES), "journal": journal, "blocks": 64, "depth": rng.choice((1, 16)), "flushes": 5}
+    return {"bdev": rng.choice(REMOTES), "journal": journal, "blocks": 64, "depth": rng.choice((1, 16)), "flushes": 2}
 
 
 # The methods of each process: a weight, and what makes the parameters.
@@ -314,6 +319,32 @@ class _Planner:
             calls = tuple(_call(self.rng, process) for _ in range(count))
             self.add(Send(process, calls, abandon=self.rng.random() < 0.05))
 
+    def bring_up(self) -> None:
+        """Adds the calls that lead to I/O through an export, in any order at once or one by one, so
+        that there is something to break."""
+        rng, bdev, export, port, remote = self.rng, *(self.rng.choice(n) for n in (BDEVS, EXPORTS, PORTS, REMOTES))
+        method = rng.choice(("bdev_malloc_create", "bdev_aio_create"))
+        maker = VOCABULARY[TARGET][method][1]
+        at_target = [
+            Call(method, maker(rng) | {"name": bdev}),
+            Call("dst_create_listener", {"traddr": "127.0.0.1", "trsvcid": port}),
+            Call("dst_create_export", {"name": export, "bdev_name": bdev}),
+            Call("dst_export_add_host", {"export": export, "host": "*", "access": "rw"}),
+        ]
+        place = {"traddr": "127.0.0.1", "trsvcid": port, "export": export, "host": rng.choice(HOSTS[1:])}
+        at_client = [
+            Call("bdev_dst_create", {"name": remote, **place, **_client_options(rng)}),
+            Call("check_start", _run(rng) | {"bdev": remote}),
+        ]
+        if rng.random() < 0.3:
+            rng.shuffle(at_target)
+        one_by_one = rng.random() < 0.7
+        for process, calls in ((TARGET, at_target), (CLIENT, at_client)):
+            for call in calls if process not in self.down else []:
+                self.add(Send(process, (call,)))
+                if one_by_one:
+                    self.add(Collect())
+
     def end_one(self, step: type[Kill] | type[Stop]) -> None:
         process = self.rng.choice(PROCESSES)
         if process not in self.down:
@@ -340,6 +371,7 @@ class _Planner:
     def turn(self) -> None:
         kinds: dict[Callable[[], None], int] = {
             self.send: 30,
+            self.bring_up: 8,
             lambda: self.add(Collect()): 8,
             lambda: self.add(Pause(self.rng.choice((1, 5, 20, 100)))): 8,
             lambda: self.on_one(Save): 3,
