@@ -268,6 +268,9 @@ VOCABULARY: dict[str, Vocabulary] = {
         "bdev_dst_get_options": (1, _nothing),
         "bdev_get_bdevs": (1, _nothing),
         "framework_get_config": (2, _one("name", "bdev")),
+        # The client's own bdev may take the name while an attach is under way.
+        "bdev_malloc_create": (1, lambda rng: _malloc(rng) | {"name": rng.choice(REMOTES)}),
+        "bdev_malloc_delete": (1, _one("name", *REMOTES)),
         "check_start": (5, _run),
         "check_flush": (3, _one("bdev", *REMOTES)),
         "dst_set_workers": (1, _one("cpumask", "0x1", "[]")),

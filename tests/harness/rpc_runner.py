@@ -331,6 +331,7 @@ class Runner:
         self._call(CLIENT, "check_stop")
         for info in self._call(CLIENT, "bdev_dst_get_info"):
             self._delete(CLIENT, "bdev_dst_delete", name=info["name"])
+        self._delete_bdevs(CLIENT)
         self._call(CLIENT, "dst_set_workers", cpumask="[]")
 
     def _assert_nothing_left(self) -> None:
