@@ -15,7 +15,7 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.protocol import RESET, REQUEST, Session, header, ident
 from harness.rpc import RpcError
-from harness.spdk import BOTH_CORES, Application, Job, assert_clean
+from harness.spdk import BOTH_CORES, Application, Job, assert_clean, lvol_size
 from harness.transport import Remote, attach
 from harness.waiting import wait_until
 
@@ -146,7 +146,7 @@ def test_an_export_finds_a_bdev_under_an_alias(lab: Lab) -> None:
     call("dst_create_export", name="volume", bdev_name="lvs/lvol")
     aio(target, volume(lab))
     lvstore(target, "Aio0")
-    uuid = call("bdev_lvol_create", lvol_name="lvol", lvs_name="lvs", size=4 * 2**20)
+    uuid = call("bdev_lvol_create", lvol_name="lvol", lvs_name="lvs", **lvol_size(4))
     wait_until(lambda: call("dst_get_exports")[0]["state"] == "online", "the export to find its bdev")
     saved = target.rpc.call("framework_get_config", name="bdev")
     (create,) = [entry for entry in saved if entry["method"] == "dst_create_export"]
