@@ -97,6 +97,9 @@ PREFIXES = Parameter(
 # The objects on which the calls operate; see the fixture.
 EXPORT, BDEV, SPARE, CLAIMED, ATTACHED, HOST = "volume", "Malloc0", "Malloc1", "Malloc2", "attached", "somebody"
 
+# An entry of an export's list of hosts.
+ENTRY = {"host": "somebody", "access": "rw"}
+
 CLIENT_OPTIONS = {
     "transaction_timeout_ms": number(1000, 86_400_000),
     "max_retries": number(0, 1_000_000),
@@ -163,6 +166,21 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "require_digest": flag(True),
             "cache_outlives_target": flag(True),
             "require_cipher": flag(True),
+            "hosts": Parameter(
+                [{"host": "first", "access": "ro"}, {"host": "*", "access": "rw", "addresses": ["::1/128"]}],
+                ("list",),
+                [
+                    *([value] for value in (None, True, 5, "x", [], {}, {"host": "x"}, {"access": "rw"})),
+                    [ENTRY | {"access": "wo"}],
+                    [ENTRY | {"frobnicate": 1}],
+                    [ENTRY | {"export": EXPORT}],
+                    *([ENTRY | {"host": bad}] for bad in BAD_TEXTS),
+                    *([ENTRY | {"addresses": bad}] for bad in PREFIXES.bad),
+                    *([ENTRY | {"psk_file": bad}] for bad in ("key", "/", "/dev/null")),
+                    [ENTRY, ENTRY],
+                    [ENTRY, {"host": "other", "access": "ro"}, ENTRY],
+                ],
+            ),
         },
         "dst_delete_export": {"name": name(EXPORT)},
         "dst_get_exports": {"name": text(EXPORT)},

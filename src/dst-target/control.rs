@@ -23,6 +23,7 @@ use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::questions::Questions;
 use crate::rate::RateLimit;
+use crate::waiting::Waiting;
 
 spdk::thread_local! {
     static TARGET: RefCell<Option<Rc<Target>>> = const { RefCell::new(None) };
@@ -51,6 +52,8 @@ pub struct Target {
     logs: Logs,
     pub(crate) thread: Thread,
     pub(crate) ticker: RefCell<Option<Poller>>,
+    /// The exports that are offline and want a bdev.
+    pub(crate) waiting: RefCell<Waiting>,
     /// Looks for the bdevs of exports that are offline, while there are any.
     pub(crate) looker: RefCell<Option<Poller>>,
     /// Called when nothing is left, once the target is to stop.
@@ -74,6 +77,7 @@ impl Target {
             logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
+            waiting: RefCell::default(),
             looker: RefCell::default(),
             stopping: RefCell::default(),
         });

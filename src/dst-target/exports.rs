@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::export::{Backing, Export, ExportInfo, Identity};
 
 impl Target {
-    /// Exports a bdev, to nobody yet. A bdev that does not exist yet is waited for, and taken when it
+    /// Exports a bdev, to these hosts. A bdev that does not exist yet is waited for, and taken when it
     /// appears. Without a `uuid` the export has the bdev's: some bdevs have another one after each
     /// start, and clients take that for another device.
     ///
@@ -23,6 +23,7 @@ impl Target {
         bdev_name: &str,
         uuid: Option<[u8; 16]>,
         rules: Rules,
+        hosts: &[Host],
     ) -> Result<(), Error> {
         if self.exports.borrow().contains_key(name) {
             return Err(Rejection::ExportExists(name.to_owned()).into());
@@ -36,16 +37,21 @@ impl Target {
             Err(Error::NoBdev(_)) => None,
             opened => Some(opened?),
         };
-        self.broker.borrow_mut().create_export(name, rules)?;
+        self.broker.borrow_mut().create_export_for(name, rules, hosts.to_vec())?;
         self.exports.borrow_mut().insert(name.to_owned(), export);
         match opened {
             Some(desc) => {
                 self.go_online(name, desc);
-                spdk::notice!("DST export {name} is there; nobody can attach before dst_export_add_host");
+                match hosts.len() {
+                    0 => spdk::notice!(
+                        "DST export {name} is there; nobody can attach before dst_export_add_host"
+                    ),
+                    count => spdk::notice!("DST export {name} is there, with {count} hosts"),
+                }
             }
             None => {
                 spdk::notice!("DST export {name} waits for its bdev; nobody can attach before");
-                self.look_if_offline();
+                self.wait_or_not(name);
             }
         }
         Ok(())
@@ -63,6 +69,7 @@ impl Target {
             return Err(Rejection::NoExport(name.to_owned()).into());
         }
         let broker = self.broker.borrow();
+        let sessions = broker.session_counts();
         let show = |(name, export): (&String, &Export)| {
             let facts = broker.export(name)?;
             Some(ExportInfo {
@@ -76,12 +83,18 @@ impl Target {
                 rules: facts.rules,
                 size: facts.device.map(|device| (device.block_size, device.num_blocks)),
                 hosts: facts.hosts.to_vec(),
-                sessions: facts.sessions,
+                sessions: sessions.get(name.as_str()).copied().unwrap_or_default(),
                 deleting: facts.is_deleting,
             })
         };
         let wanted = exports.iter().filter(|(key, _)| name.is_none_or(|name| name == *key));
         Ok(wanted.filter_map(show).collect())
+    }
+
+    /// Returns the own name of an export's bdev, as far as that is known: an alias may change, and is not
+    /// known yet when a bdev appears.
+    pub fn own_bdev_name(&self, export: &str) -> Option<String> {
+        self.exports.borrow().get(export).map(Export::own_bdev_name)
     }
 
     /// Lets a host in.

@@ -37,9 +37,12 @@ mod share;
 mod stage;
 mod submission;
 mod threads;
+mod waiting;
 
 pub use control::Target;
-pub use dst_broker::{ConnectionInfo, ConnectionState, Rejection, Rules, SessionInfo, Stats, Totals};
+pub use dst_broker::{
+    ConnectionInfo, ConnectionState, HOSTS_MAX, Rejection, Rules, SessionInfo, Stats, Totals,
+};
 pub use error::Error;
 pub use export::ExportInfo;
 pub use listener::ListenAddress;

@@ -186,31 +186,43 @@ impl Params {
         })
     }
 
+    fn items(&mut self, name: &str, max: usize) -> Result<Vec<Value>> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) if items.len() <= max => Ok(items),
+            Some(Value::Array(items)) => {
+                let problem = format!("{} entries given, at most {max} are allowed", items.len());
+                Err(RpcError::invalid(name, problem))
+            }
+            Some(other) => Err(RpcError::invalid(name, format!("{} given, a list is wanted", kind(&other)))),
+        }
+    }
+
     /// A list of texts of a kind, that may be there.
     pub fn list<T>(&mut self, name: &str, max: usize) -> Result<Vec<T>>
     where
         T: FromStr<Err: Display>,
     {
-        let Some(value) = self.take(name) else { return Ok(Vec::new()) };
-        let Value::Array(items) = value else {
-            return Err(RpcError::invalid(name, format!("{} given, a list is wanted", kind(&value))));
-        };
-        if items.len() > max {
-            return Err(RpcError::invalid(
-                name,
-                format!("{} entries given, at most {max} are allowed", items.len()),
-            ));
-        }
-        items
-            .iter()
-            .map(|item| {
-                let text = item.as_str().ok_or_else(|| {
-                    RpcError::invalid(name, format!("{} in the list, strings are wanted", kind(item)))
-                })?;
-                check_text(name, text)?;
-                text.parse().map_err(|error| RpcError::invalid(name, error))
-            })
-            .collect()
+        let texts = self.items(name, max)?.into_iter().map(|item| {
+            let text = item.as_str().ok_or_else(|| {
+                RpcError::invalid(name, format!("{} in the list, strings are wanted", kind(&item)))
+            })?;
+            check_text(name, text)?;
+            text.parse().map_err(|error| RpcError::invalid(name, error))
+        });
+        texts.collect()
+    }
+
+    /// A list of objects, that may be there, each as parameters of its own.
+    pub fn objects(&mut self, name: &str, max: usize) -> Result<Vec<Params>> {
+        let objects = self.items(name, max)?.into_iter().map(|item| match item {
+            Value::Object(fields) => Ok(Params(fields)),
+            other => {
+                let problem = format!("{} in the list, objects are wanted", kind(&other));
+                Err(RpcError::invalid(name, problem))
+            }
+        });
+        objects.collect()
     }
 
     /// The address of `traddr`, of the family of `adrfam` if that is there.
