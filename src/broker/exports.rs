@@ -205,7 +205,8 @@ impl Broker {
                 entry.keys.clone().ok_or("it wants to be let in with a key, but its entry has none")
             }
         };
-        let mut hosts = self.exports.values().flat_map(|export| &export.hosts);
+        let exports = self.exports.values().filter(|export| !export.is_deleting());
+        let mut hosts = exports.flat_map(|export| &export.hosts);
         Some(KeyQuery { keys, decoy: hosts.find_map(|host| host.keys.clone()) })
     }
 

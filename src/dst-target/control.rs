@@ -18,7 +18,8 @@ use spdk::thread::Thread;
 use crate::error::Error;
 use crate::export::Export;
 use crate::groups::Groups;
-use crate::listener::Listener;
+use crate::keys::Keys;
+use crate::listeners::Configured;
 use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::questions::Questions;
@@ -46,7 +47,11 @@ pub struct Target {
     /// The bdevs of the broker's exports.
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
     pub(crate) groups: RefCell<Groups>,
-    pub(crate) listeners: RefCell<Vec<Listener>>,
+    pub(crate) listeners: RefCell<Vec<Configured>>,
+    /// Tries again for listeners that wait, while there are any.
+    pub(crate) retrier: RefCell<Option<Poller>>,
+    /// Of the exports' entries.
+    pub(crate) keys: Keys,
     /// What the groups were asked and have not answered yet.
     pub(crate) questions: Questions,
     logs: Logs,
@@ -73,6 +78,8 @@ impl Target {
             exports: RefCell::default(),
             groups: RefCell::default(),
             listeners: RefCell::default(),
+            retrier: RefCell::default(),
+            keys: Keys::default(),
             questions: Questions::default(),
             logs: Logs::default(),
             thread,
@@ -100,6 +107,7 @@ impl Target {
     pub fn stop(self: &Rc<Self>, done: impl FnOnce() + 'static) {
         *self.stopping.borrow_mut() = Some(Box::new(done));
         self.listeners.borrow_mut().clear();
+        self.retrier.take();
         // Before the exports are deleted, or their clients would be told that they are gone for good.
         // For them this is as a death of the process: another one may come.
         self.tell(Input::Stop);

@@ -44,6 +44,7 @@ impl Target {
         export.deletion = Some(Deletion::Awaited(Box::new(done)));
         drop(exports);
         self.wait_or_not(name);
+        self.forget_keys(name, |_| true);
         let deleted = self.broker.borrow_mut().delete_export(spdk::clock::now_us(), name);
         self.carry_out();
         Ok(deleted?)

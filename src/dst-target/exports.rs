@@ -39,6 +39,9 @@ impl Target {
         };
         self.broker.borrow_mut().create_export_for(name, rules, hosts.to_vec())?;
         self.exports.borrow_mut().insert(name.to_owned(), export);
+        for host in hosts {
+            self.note_key(name, host);
+        }
         match opened {
             Some(desc) => {
                 self.go_online(name, desc);
@@ -103,7 +106,27 @@ impl Target {
     /// No such export, it has an entry for this host or as many as it can have already, or it demands a
     /// cipher and the host has no key.
     pub fn add_host(self: &Rc<Self>, export: &str, host: Host) -> Result<(), Error> {
-        self.change(|broker| broker.add_host(now_us(), export, host))
+        let added = host.clone();
+        self.change(|broker| broker.add_host(now_us(), export, host))?;
+        self.note_key(export, &added);
+        Ok(())
+    }
+
+    /// An entry is new. Its key need not be there before a client wants to be let in with it.
+    fn note_key(&self, export: &str, host: &Host) {
+        if let Some(source) = &host.keys
+            && let Err(why) = self.keys.read(source)
+        {
+            spdk::warn!(
+                "DST export {export}: host {} can't attach yet: {why}. The key is read when the host attaches",
+                host.name
+            );
+        }
+    }
+
+    /// Returns why the keys of an entry can't be had, if reading them failed.
+    pub fn key_error(&self, host: &Host) -> Option<String> {
+        self.keys.failure(host.keys.as_ref()?)
     }
 
     /// Lets a host in no more; its sessions end at once.
@@ -111,7 +134,16 @@ impl Target {
     /// # Errors
     /// No such export, or it has no entry for this host.
     pub fn remove_host(self: &Rc<Self>, export: &str, host: &str) -> Result<(), Error> {
+        self.forget_keys(export, |entry| entry.name == host);
         self.change(|broker| broker.remove_host(now_us(), export, host))
+    }
+
+    /// Forgets what went wrong with the keys of entries that end.
+    pub(crate) fn forget_keys(&self, export: &str, which: impl Fn(&Host) -> bool) {
+        let broker = self.broker.borrow();
+        let hosts = broker.export(export).map(|facts| facts.hosts).unwrap_or_default();
+        let sources = hosts.iter().filter(|entry| which(entry)).filter_map(|entry| entry.keys.as_ref());
+        sources.for_each(|source| self.keys.forget(source));
     }
 
     fn change(self: &Rc<Self>, f: impl FnOnce(&mut Broker) -> Result<(), Rejection>) -> Result<(), Error> {

@@ -25,7 +25,7 @@ pub fn take_entry(params: &mut Params) -> Result<Host> {
         other => return Err(RpcError::invalid("access", format!("{other:?} is neither ro nor rw"))),
     };
     let addresses = params.list("addresses", PREFIXES_MAX)?;
-    let keys = params.key_source()?;
+    let keys = params.key_that_may_come()?;
     Ok(Host { name, access, addresses, keys })
 }
 

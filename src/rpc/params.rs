@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::cpumask;
 use dst_session::access::KeySource;
-use dst_transport::read_keys;
+use dst_transport::{KeyError, read_keys};
 use dst_wire::{NAME_MAX, is_name};
 use serde_json::{Map, Value};
 
@@ -330,11 +330,20 @@ impl Params {
     }
 
     /// The same, of a key that can be used as it is now; it may be another one at each handshake.
-    pub fn key_source(&mut self) -> Result<Option<KeySource>> {
+    pub fn usable_key(&mut self) -> Result<Option<KeySource>> {
+        self.key_unless(|_| true)
+    }
+
+    /// The same, of a key that can be used, or that is not there yet: it is read at each handshake.
+    pub fn key_that_may_come(&mut self) -> Result<Option<KeySource>> {
+        self.key_unless(|why| !matches!(why, KeyError::Missing(_)))
+    }
+
+    fn key_unless(&mut self, is_refused: impl Fn(&KeyError) -> bool) -> Result<Option<KeySource>> {
         let Some(source) = self.named_key()? else { return Ok(None) };
         match read_keys(&source) {
-            Ok(_) => Ok(Some(source)),
-            Err(why) => Err(RpcError::invalid(source.parameter().0, why)),
+            Err(why) if is_refused(&why) => Err(RpcError::invalid(source.parameter().0, why)),
+            Ok(_) | Err(_) => Ok(Some(source)),
         }
     }
 }

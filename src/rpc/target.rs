@@ -3,9 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
+use dst_session::access::Host;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rejection, Rules, SessionInfo, Stats,
-    Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, Rejection, Rules,
+    SessionInfo, Stats, Target,
 };
 use serde_json::{Value, json};
 use spdk::Errno;
@@ -58,10 +59,17 @@ fn show_listener(address: &ListenAddress) -> Value {
     shown
 }
 
+fn show_listener_state(listener: &ListenerInfo) -> Value {
+    let mut shown = show_listener(&listener.address);
+    shown["state"] = json!(if listener.waits.is_some() { "waiting" } else { "listening" });
+    shown["last_error"] = json!(listener.waits);
+    shown
+}
+
 pub fn get_listeners(params: Option<Value>, reply: Reply) {
     let list = Params::new(params)
         .and_then(Params::finish)
-        .and_then(|()| Ok(target()?.listeners().iter().map(show_listener).collect()));
+        .and_then(|()| Ok(target()?.listeners().iter().map(show_listener_state).collect()));
     answer(reply, list);
 }
 
@@ -162,6 +170,15 @@ pub fn delete_export(params: Option<Value>, reply: Reply) {
     }
 }
 
+/// Returns an entry, and whether its key can be had.
+fn show_host(host: &Host) -> Value {
+    let mut shown = show_entry(host);
+    if host.keys.is_some() {
+        shown["key_error"] = json!(Target::get().and_then(|target| target.key_error(host)));
+    }
+    shown
+}
+
 fn show_export(export: &ExportInfo) -> Value {
     json!({
         "name": export.name,
@@ -175,7 +192,7 @@ fn show_export(export: &ExportInfo) -> Value {
         "offline_reason": export.offline,
         "block_size": export.size.map(|(block_size, _)| block_size),
         "num_blocks": export.size.map(|(_, num_blocks)| num_blocks),
-        "hosts": export.hosts.iter().map(show_entry).collect::<Vec<_>>(),
+        "hosts": export.hosts.iter().map(show_host).collect::<Vec<_>>(),
         "sessions": export.sessions,
         "deleting": export.deleting,
     })
@@ -396,6 +413,6 @@ pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls: Vec<Value> = workers::config().into_iter().collect();
     let listeners = target.listeners();
-    calls.extend(listeners.iter().map(|address| call("dst_create_listener", show_listener(address))));
+    calls.extend(listeners.iter().map(|info| call("dst_create_listener", show_listener(&info.address))));
     calls
 }
