@@ -19,7 +19,7 @@ use crate::error::Error;
 use crate::export::Export;
 use crate::groups::Groups;
 use crate::keys::Keys;
-use crate::listeners::Configured;
+use crate::listener::Configured;
 use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::questions::Questions;

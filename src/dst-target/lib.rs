@@ -47,6 +47,5 @@ pub use dst_broker::{
 };
 pub use error::Error;
 pub use export::ExportInfo;
-pub use listener::ListenAddress;
-pub use listeners::ListenerInfo;
+pub use listener::{ListenAddress, ListenerInfo};
 pub use options::Options;

@@ -10,38 +10,12 @@ use spdk::poller::Poller;
 
 use crate::control::Target;
 use crate::error::Error;
-use crate::listener::{ListenAddress, Listener};
+use crate::listener::{Configured, ListenAddress, Listener, ListenerInfo};
 use crate::retry::{Failure, Retry};
 
 /// A tick of [`Retry`], µs: soon enough for an interface that comes up, and a few system calls for each
 /// listener that waits.
 const TICK_US: u64 = 1_000_000;
-
-/// A listener that an operator has created.
-pub(crate) enum Configured {
-    /// Connections are accepted.
-    Listening(Listener),
-    /// The machine does not have the address yet.
-    Waiting(ListenAddress, Retry),
-}
-
-impl Configured {
-    fn address(&self) -> &ListenAddress {
-        match self {
-            Configured::Listening(listener) => &listener.address,
-            Configured::Waiting(address, _) => address,
-        }
-    }
-}
-
-/// A listener as `dst_get_listeners` shows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ListenerInfo {
-    /// Where.
-    pub address: ListenAddress,
-    /// Why no connections are accepted; `None`: they are.
-    pub waits: Option<String>,
-}
 
 impl Target {
     /// Listens, or waits for the address. Calls `done` when that is so, or with the reason why it can
