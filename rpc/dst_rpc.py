@@ -171,7 +171,7 @@ METHODS = (
     Method("dst_get_listeners", "Show where the DST target listens"),
     Method(
         "dst_create_export",
-        "Export a bdev, to nobody before dst_export_add_host",
+        "Export a bdev, to these hosts and those of dst_export_add_host",
         (
             required("name", "name of the export", "-e"),
             required("bdev_name", "name of the bdev, which may appear later", "-b"),
@@ -183,6 +183,13 @@ METHODS = (
                 "what the bdev has completed survives the target's process, flushed or not, as with a file or a disk",
             ),
             switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
+            text(
+                "hosts",
+                "JSON list of up to 4096 entries, as the other parameters of dst_export_add_host: "
+                'such as [{"host": "client1", "access": "rw"}]',
+                type=json.loads,
+                metavar="JSON",
+            ),
         ),
     ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),

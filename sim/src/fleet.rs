@@ -276,7 +276,7 @@ impl TargetSide {
 
 /// Exports the bdev to these hosts, unless the export is there.
 fn export(target: &Rc<Target>, uuid: [u8; 16], hosts: &[Host]) {
-    if target.create_export(EXPORT, BDEV, Some(uuid), Rules::default()).is_ok() {
+    if target.create_export(EXPORT, BDEV, Some(uuid), Rules::default(), &[]).is_ok() {
         for host in hosts {
             target.add_host(EXPORT, host.clone()).expect("the export is new");
         }

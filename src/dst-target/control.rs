@@ -18,11 +18,13 @@ use spdk::thread::Thread;
 use crate::error::Error;
 use crate::export::Export;
 use crate::groups::Groups;
-use crate::listener::Listener;
+use crate::keys::Keys;
+use crate::listener::Configured;
 use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::questions::Questions;
 use crate::rate::RateLimit;
+use crate::waiting::Waiting;
 
 spdk::thread_local! {
     static TARGET: RefCell<Option<Rc<Target>>> = const { RefCell::new(None) };
@@ -45,12 +47,18 @@ pub struct Target {
     /// The bdevs of the broker's exports.
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
     pub(crate) groups: RefCell<Groups>,
-    pub(crate) listeners: RefCell<Vec<Listener>>,
+    pub(crate) listeners: RefCell<Vec<Configured>>,
+    /// Tries again for listeners that wait, while there are any.
+    pub(crate) retrier: RefCell<Option<Poller>>,
+    /// Of the exports' entries.
+    pub(crate) keys: Keys,
     /// What the groups were asked and have not answered yet.
     pub(crate) questions: Questions,
     logs: Logs,
     pub(crate) thread: Thread,
     pub(crate) ticker: RefCell<Option<Poller>>,
+    /// The exports that are offline and want a bdev.
+    pub(crate) waiting: RefCell<Waiting>,
     /// Looks for the bdevs of exports that are offline, while there are any.
     pub(crate) looker: RefCell<Option<Poller>>,
     /// Called when nothing is left, once the target is to stop.
@@ -70,10 +78,13 @@ impl Target {
             exports: RefCell::default(),
             groups: RefCell::default(),
             listeners: RefCell::default(),
+            retrier: RefCell::default(),
+            keys: Keys::default(),
             questions: Questions::default(),
             logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
+            waiting: RefCell::default(),
             looker: RefCell::default(),
             stopping: RefCell::default(),
         });
@@ -96,6 +107,7 @@ impl Target {
     pub fn stop(self: &Rc<Self>, done: impl FnOnce() + 'static) {
         *self.stopping.borrow_mut() = Some(Box::new(done));
         self.listeners.borrow_mut().clear();
+        self.retrier.take();
         // Before the exports are deleted, or their clients would be told that they are gone for good.
         // For them this is as a death of the process: another one may come.
         self.tell(Input::Stop);

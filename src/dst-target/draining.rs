@@ -43,7 +43,8 @@ impl Target {
         export.drain_timer = Some(self.drain_timer(name)?);
         export.deletion = Some(Deletion::Awaited(Box::new(done)));
         drop(exports);
-        self.look_if_offline();
+        self.wait_or_not(name);
+        self.forget_keys(name, |_| true);
         let deleted = self.broker.borrow_mut().delete_export(spdk::clock::now_us(), name);
         self.carry_out();
         Ok(deleted?)
@@ -127,7 +128,7 @@ impl Target {
         if was_late {
             spdk::notice!("DST export {name}: the backend of the bdev that was removed has finished");
         }
-        self.look_if_offline();
+        self.wait_or_not(name);
     }
 
     /// Nothing of an export is left: closes its bdev, and tells whoever asked for the deletion.

@@ -21,6 +21,7 @@ mod frames;
 mod gathering;
 mod group;
 mod groups;
+mod keys;
 mod listener;
 mod listeners;
 mod members;
@@ -31,16 +32,20 @@ mod questions;
 mod queue;
 mod rate;
 mod report;
+mod retry;
 mod secure;
 mod send_progress;
 mod share;
 mod stage;
 mod submission;
 mod threads;
+mod waiting;
 
 pub use control::Target;
-pub use dst_broker::{ConnectionInfo, ConnectionState, Rejection, Rules, SessionInfo, Stats, Totals};
+pub use dst_broker::{
+    ConnectionInfo, ConnectionState, HOSTS_MAX, Rejection, Rules, SessionInfo, Stats, Totals,
+};
 pub use error::Error;
 pub use export::ExportInfo;
-pub use listener::ListenAddress;
+pub use listener::{ListenAddress, ListenerInfo};
 pub use options::Options;

@@ -49,11 +49,12 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
         Digest::Crc32c => vec![Digest::Crc32c, Digest::None],
         Digest::None => vec![Digest::None],
     };
-    let key = params.key_source()?;
+    let wait = params.flag("wait", true)?;
+    // A call that waits says at once what is missing; another one need not end a start.
+    let key = if wait { params.usable_key()? } else { params.key_that_may_come()? };
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
     let options = options::client::take(&mut params, dst_client::options())?;
-    let wait = params.flag("wait", true)?;
     params.finish()?;
     let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
     Ok(BdevParams { name, peer, options, wait })

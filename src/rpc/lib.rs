@@ -5,6 +5,7 @@
 mod answers;
 mod client;
 mod cpumask;
+mod entries;
 mod options;
 mod params;
 mod target;

@@ -14,7 +14,7 @@ mod records;
 mod stream;
 mod workers;
 
-pub use key::read_keys;
+pub use key::{KeyError, read_keys};
 pub use outbox::Outbox;
 pub use receiver::{Flow, Frames, Pumped, RECEIVE_BUFFER, Receiver};
 pub use stream::Stream;
