@@ -51,6 +51,7 @@ fn register() {
     register_module(&MODULE);
     // Exports need bdevs and connections need sockets, so the target starts after both and stops
     // before them.
+    subsystem::on_stop(dst_client::stop_begins);
     subsystem::register(c"dst", &[c"bdev", c"sock"], start, stop, dst_rpc::target_config);
     dst_rpc::register_all();
 }

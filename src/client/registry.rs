@@ -4,6 +4,9 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dst_session::stop::Stop;
+use spdk::clock::now_us;
+
 use crate::client::Client;
 use crate::error::Error;
 use crate::options::{Options, Params};
@@ -12,6 +15,7 @@ use crate::shared::Shared;
 spdk::thread_local! {
     static CLIENTS: RefCell<Vec<Rc<Client>>> = const { RefCell::new(Vec::new()) };
     static OPTIONS: Cell<Option<Options>> = const { Cell::new(None) };
+    static STOP: Arc<Stop> = Arc::default();
 }
 
 /// Returns the module-wide defaults.
@@ -31,7 +35,11 @@ pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
         return done(Err(Error::Exists(name)));
     }
-    match Client::start(params, forget, Box::new(done)) {
+    let stop = STOP.with(Arc::clone);
+    if stop.has_begun() {
+        return done(Err(Error::Stopping(name)));
+    }
+    match Client::start(params, &stop, forget, Box::new(done)) {
         Ok(client) => {
             CLIENTS.with(|clients| clients.borrow_mut().push(client));
         }
@@ -70,6 +78,15 @@ fn forget(shared: &Arc<Shared>) {
     });
     if let Some(client) = gone {
         client.stop();
+    }
+}
+
+/// The application begins to stop: the patience of all bdevs together begins, and what is not
+/// attached yet is not attached any more.
+pub fn stop_begins() {
+    STOP.with(|stop| stop.begin(now_us()));
+    for client in list().iter().filter(|client| client.is_attaching()) {
+        forget(client.shared());
     }
 }
 
