@@ -172,7 +172,7 @@ impl Inner {
         if check {
             self.next_check_us = now + CHECK_PERIOD_US;
             connection.keep_alive(self.io.take_acknowledged(), now)?;
-            self.check()?;
+            self.check(now)?;
         }
         if check || self.io.reset_waits() || self.resets.is_draining() || self.io.holds_resets() {
             self.resets.join(&mut self.io, patient_us)?;
@@ -188,21 +188,30 @@ impl Inner {
     }
 
     /// What is looked at now and then: deadlines, the session, the numbers that people see.
-    fn check(&mut self) -> Result<(), Broken> {
+    fn check(&mut self, now: u64) -> Result<(), Broken> {
         self.io.count_now();
         if !self.membership.is_current() {
             return Err(Broken::SessionOver);
         }
-        let now = self.deadlines.now_us();
-        self.io.look_at_waiting(now);
+        self.deadlines.look_at_stop(self.shared.stop(), now);
+        let patient_us = self.deadlines.now_us();
+        self.io.look_at_waiting(patient_us);
         let availability = self.shared.availability();
         self.expire_waiting(availability, true);
+        if self.deadlines.is_stop_over(true) {
+            return Err(Broken::Stopping);
+        }
         let Some(since) = self.io.oldest_sent_us() else { return Ok(()) };
         match self.deadlines.fate(availability, true, since) {
             Fate::Keep => Ok(()),
             // What was sent may still be executed: only a fence, or the end of the lease, lets it
             // fail.
-            Fate::Expired | Fate::Ended => Err(Broken::Unanswered(now.saturating_sub(since) / 1000)),
+            Fate::Expired | Fate::Ended => {
+                if self.deadlines.hangs_in_stop(since) {
+                    self.shared.stop().give_up();
+                }
+                Err(Broken::Unanswered(patient_us.saturating_sub(since) / 1000))
+            }
         }
     }
 

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dst_session::stop::Stop;
 use dst_wire::{Cipher, Digest, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
@@ -42,11 +43,15 @@ impl Client {
     /// Memory is short; `waiting` is returned.
     pub(crate) fn start(
         params: Params,
+        stop: &Arc<Stop>,
         forget: Forget,
         waiting: Attached,
     ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
-        let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
+        let shared = {
+            let (name, peer) = (params.name.clone(), params.peer.clone());
+            Arc::new(Shared::new(name, peer, params.options, Arc::clone(stop)))
+        };
         let inner = Control::new(&shared, now);
         let client = Rc::new(Client {
             params,
@@ -81,6 +86,19 @@ impl Client {
 
     pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
+    }
+
+    /// Returns whether the client has no bdev yet.
+    pub(crate) fn is_attaching(&self) -> bool {
+        self.shared.device().is_none()
+    }
+
+    /// Returns how long the deletion of the bdev may take, µs, if it has begun: with a target that
+    /// answers and a backend that hangs, twice the keep-alive time and 5 %. What is above that is
+    /// left to the bdev's users, who have to close it.
+    pub(crate) fn deletion_us(&self) -> Option<u64> {
+        let keep_alive_us = u64::from(self.shared.options().keep_alive_timeout_ms) * 1000;
+        self.deleting.get().then_some(3 * keep_alive_us)
     }
 
     /// Returns what `bdev_dst_get_info` shows now.
@@ -163,7 +181,9 @@ impl Client {
         let waiting = inner.take_waiting();
         drop(inner);
         if let Some(waiting) = waiting {
-            waiting(Err(Error::Deleted(self.params.name.clone())));
+            let name = self.params.name.clone();
+            let is_stopping = self.shared.stop().has_begun();
+            waiting(Err(if is_stopping { Error::Stopping(name) } else { Error::Deleted(name) }));
         }
     }
 

@@ -4,12 +4,13 @@
 //! why its ordering is enough. The locks are for the control path only.
 
 use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::{Arc, Mutex};
 
 use dst_session::deadline::Availability;
 use dst_session::durability::Durability;
+use dst_session::stop::Stop;
 use dst_session::succession::Session;
 use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
@@ -27,6 +28,8 @@ pub struct Shared {
     name: String,
     peer: Peer,
     options: Options,
+    /// The stop of the process, which is one for all bdevs.
+    stop: Arc<Stop>,
     /// Whether the bdev is going away. Set once, on the control thread or on the one that destructs
     /// the bdev; read by all. `Relaxed`: no other data goes with it, and readers look again within
     /// milliseconds.
@@ -77,11 +80,12 @@ pub struct Shared {
 
 impl Shared {
     /// Returns what the threads of a new bdev share.
-    pub fn new(name: String, peer: Peer, options: Options) -> Shared {
+    pub fn new(name: String, peer: Peer, options: Options, stop: Arc<Stop>) -> Shared {
         Shared {
             name,
             peer,
             options,
+            stop,
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
@@ -114,6 +118,11 @@ impl Shared {
     /// Returns times and depths.
     pub fn options(&self) -> &Options {
         &self.options
+    }
+
+    /// Returns the stop of the process.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
     }
 
     /// Returns the bdev's channels.

@@ -80,6 +80,7 @@ impl From<dst_client::Error> for RpcError {
             | Error::NotFound(_)
             | Error::Deleting(_)
             | Error::Deleted(_)
+            | Error::Stopping(_)
             | Error::Register { .. }
             | Error::SameUuid(_)
             | Error::Unregister { .. } => "name: ",

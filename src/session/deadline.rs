@@ -2,6 +2,7 @@
 
 use crate::mutation::{self, Mutation};
 use crate::patience::Patience;
+use crate::stop::{Connected, Stop, Stopping};
 
 /// Whether a bdev's device can be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -53,17 +54,20 @@ pub struct Deadlines {
     closing_timeout_us: u64,
     /// The first time that an I/O was found while the bdev was being deleted.
     closing_since_us: Option<u64>,
+    stopping: Stopping,
 }
 
 impl Deadlines {
     /// Begins at `now_us`. An I/O has `timeout_ms` from its submission, and `closing_timeout_ms`
     /// from the time that it, or another one, was first found while the bdev was being deleted.
+    /// From the process's stop on all I/O has `timeout_ms` together, as [`crate::stop`] says.
     pub fn new(timeout_ms: u32, closing_timeout_ms: u32, now_us: u64) -> Deadlines {
         Deadlines {
             patience: Patience::new(now_us),
             timeout_us: u64::from(timeout_ms) * 1000,
             closing_timeout_us: u64::from(closing_timeout_ms) * 1000,
             closing_since_us: None,
+            stopping: Stopping::No,
         }
     }
 
@@ -76,6 +80,32 @@ impl Deadlines {
     #[inline]
     pub fn now_us(&self) -> u64 {
         self.patience.now_us()
+    }
+
+    /// Looks whether the process was told to stop. `now_us` is the time of this turn, stalls
+    /// included.
+    pub fn look_at_stop(&mut self, stop: &Stop, now_us: u64) {
+        self.stopping.look(stop, now_us, self.now_us());
+    }
+
+    /// Returns whether the process stops and nothing waits for its target any more, with a
+    /// connection or, if it has none, without one.
+    pub fn is_stop_over(&self, has_connection: bool) -> bool {
+        let now_us = self.now_us();
+        match has_connection {
+            true => self.stopping.is_over(self.timeout_us, now_us),
+            false => self.stopping.ends(None, self.timeout_us, now_us),
+        }
+    }
+
+    /// Returns whether the process stops, and an I/O that was submitted at `since_us` is not
+    /// answered because its backend hangs.
+    pub fn hangs_in_stop(&self, since_us: u64) -> bool {
+        self.stopping.is_last_chance(self.connected(since_us), self.timeout_us)
+    }
+
+    fn connected(&self, since_us: u64) -> Connected {
+        Connected { submitted_us: since_us, answer_us: self.closing_timeout_us }
     }
 
     /// Returns the fate of an I/O that was submitted at `since_us`.
@@ -93,7 +123,12 @@ impl Deadlines {
             return Fate::Expired;
         }
         let is_late = now_us >= since_us + self.timeout_us && !mutation::is_on(Mutation::NoDeadline);
-        if is_late { Fate::Expired } else { Fate::Keep }
+        let connected = has_connection.then(|| self.connected(since_us));
+        if is_late || self.stopping.ends(connected, self.timeout_us, now_us) {
+            Fate::Expired
+        } else {
+            Fate::Keep
+        }
     }
 }
 
@@ -136,6 +171,24 @@ mod tests {
         deadlines.turn(60_000);
         assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Expired);
         assert_eq!(deadlines.fate(Availability::Failed, true, 0), Fate::Keep);
+    }
+
+    #[test]
+    fn io_submitted_late_in_a_stop_does_not_wait_for_a_connection() {
+        let (mut deadlines, stop) = (Deadlines::new(100, 10, 0), Stop::default());
+        stop.begin(40_000);
+        deadlines.turn(50_000);
+        deadlines.look_at_stop(&stop, 50_000);
+        deadlines.turn(139_999);
+        assert_eq!(deadlines.fate(Availability::Available, false, 139_000), Fate::Keep);
+        assert!(!deadlines.is_stop_over(false));
+        deadlines.turn(140_000);
+        assert_eq!(deadlines.fate(Availability::Available, false, 139_000), Fate::Expired);
+        assert!(deadlines.is_stop_over(false) && !deadlines.is_stop_over(true));
+        assert_eq!(deadlines.fate(Availability::Available, true, 139_000), Fate::Keep);
+        assert!(!deadlines.hangs_in_stop(50_000) && deadlines.hangs_in_stop(139_000));
+        deadlines.turn(149_000);
+        assert_eq!(deadlines.fate(Availability::Available, true, 139_000), Fate::Expired);
     }
 
     proptest! {

@@ -11,6 +11,7 @@
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
 //! | [`succession`] | which session a client's channels may join | client |
+//! | [`stop`] | how long a client waits once its process was told to stop | client |
 //! | [`deadline`] | when I/O ends without an answer | client |
 //! | [`fence`] | whether what was sent on lost connections may fail | client |
 //! | [`reset`] | one channel's part in a reset of the bdev | client |
@@ -45,6 +46,7 @@ pub mod reset;
 pub mod retry;
 pub mod silence;
 pub mod slots;
+pub mod stop;
 pub mod succession;
 pub mod transactions;
 

@@ -49,11 +49,15 @@ pub enum Mutation {
     NoRemoval,
     /// The client's reset does not wait for other threads' I/O.
     ResetAlone,
+    /// The client's I/O does not wait for a connection once the process was told to stop.
+    StopIsImpatient,
+    /// Each I/O of a process that was told to stop has its own patience.
+    StopWaitsForEach,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 21] = [
+    pub const ALL: [Mutation; 23] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -75,6 +79,8 @@ impl Mutation {
         Mutation::StaleRead,
         Mutation::NoRemoval,
         Mutation::ResetAlone,
+        Mutation::StopIsImpatient,
+        Mutation::StopWaitsForEach,
     ];
 }
 

@@ -46,6 +46,9 @@ pub enum Broken {
     /// The session was given up.
     #[error("the session is over")]
     SessionOver,
+    /// The process stops, and does not wait for its backends any more.
+    #[error("the application stops and waits no longer")]
+    Stopping,
     /// A reset needs a credit, but the requests that it is to end have all of them.
     #[error("a reset came while all its requests are outstanding")]
     ResetWaits,

@@ -23,6 +23,7 @@ const EXPIRE_A_TURN: usize = 64;
 impl Inner {
     /// A turn without a connection.
     pub(super) fn outage(&mut self, now: u64) {
+        self.deadlines.look_at_stop(self.shared.stop(), now);
         self.io.look_at_waiting(self.deadlines.now_us());
         self.io.count_now();
         self.membership.leave();
@@ -34,7 +35,7 @@ impl Inner {
             self.expire_sent(availability);
         }
         self.expire_waiting(availability, false);
-        if availability.is_over() {
+        if availability.is_over() || self.deadlines.is_stop_over(false) {
             return;
         }
         let session = self.shared.session();
