@@ -163,6 +163,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "require_digest": flag(True),
             "cache_outlives_target": flag(True),
             "require_cipher": flag(True),
+            "reset": text("backend", "bdev", "HOST", "host "),
         },
         "dst_delete_export": {"name": name(EXPORT)},
         "dst_get_exports": {"name": text(EXPORT)},

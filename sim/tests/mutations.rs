@@ -58,4 +58,7 @@ mutations! {
     stale_read StaleRead,
     no_removal NoRemoval,
     reset_alone ResetAlone,
+    resets_reach_backend ResetsReachBackend,
+    resets_end_others ResetsEndOthers,
+    execute_unrepeatable_again ExecuteUnrepeatableAgain,
 }

@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backend_resets;
 mod backing;
 mod completion;
 mod connection;
@@ -31,6 +32,7 @@ mod questions;
 mod queue;
 mod rate;
 mod report;
+mod resets;
 mod secure;
 mod send_progress;
 mod share;
@@ -39,7 +41,9 @@ mod submission;
 mod threads;
 
 pub use control::Target;
-pub use dst_broker::{ConnectionInfo, ConnectionState, Rejection, Rules, SessionInfo, Stats, Totals};
+pub use dst_broker::{
+    ConnectionInfo, ConnectionState, Rejection, ResetReach, Rules, SessionInfo, Stats, Totals,
+};
 pub use error::Error;
 pub use export::ExportInfo;
 pub use listener::ListenAddress;

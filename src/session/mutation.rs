@@ -49,11 +49,17 @@ pub enum Mutation {
     NoRemoval,
     /// The client's reset does not wait for other threads' I/O.
     ResetAlone,
+    /// The target passes every reset on to the backend.
+    ResetsReachBackend,
+    /// The target answers what a reset of another host has ended.
+    ResetsEndOthers,
+    /// The target executes a compare-and-write again that a reset of another host has ended.
+    ExecuteUnrepeatableAgain,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 21] = [
+    pub const ALL: [Mutation; 24] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -75,6 +81,9 @@ impl Mutation {
         Mutation::StaleRead,
         Mutation::NoRemoval,
         Mutation::ResetAlone,
+        Mutation::ResetsReachBackend,
+        Mutation::ResetsEndOthers,
+        Mutation::ExecuteUnrepeatableAgain,
     ];
 }
 
