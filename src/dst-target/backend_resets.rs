@@ -4,7 +4,6 @@ use std::sync::atomic::Ordering::{Acquire, Release};
 use std::sync::atomic::{AtomicU64, AtomicUsize};
 
 use dst_session::reexecution::LastReset;
-use spdk::clock::now_us;
 
 /// The resets of all backends together, because a reset of one bdev may end the I/O of others (an NVMe
 /// namespace's resets its controller). The control thread writes; groups read when an I/O has failed.
@@ -23,9 +22,9 @@ impl BackendResets {
     }
 
     /// A reset has ended. What it ended was submitted before.
-    pub fn end(&self) {
+    pub fn end(&self, now_us: u64) {
         // In this order a reader finds the reset under way or ended.
-        self.ended_us.store(now_us(), Release);
+        self.ended_us.store(now_us, Release);
         self.running.fetch_sub(1, Release);
     }
 

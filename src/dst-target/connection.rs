@@ -215,7 +215,7 @@ impl Connection {
                     // the bdev is back.
                     requests.queue.withdraw(io, pools);
                 } else if status != Status::Success && requests.queue.is_executed_again(&io, status) {
-                    requests.queue.keep_ended(io);
+                    requests.queue.keep_ended(io, now_us);
                     return Completed::ToExecuteAgain;
                 } else {
                     requests.queue.completed(io, status, now_us, pools);
@@ -330,14 +330,14 @@ impl Connection {
     }
 
     /// Takes part in a reset that a client asked for.
-    pub fn reset_step(&mut self, step: ResetStep) {
+    pub fn reset_step(&mut self, step: ResetStep, now_us: u64) {
         let (Life::Open(open) | Life::Over(open, _)) = &mut self.life else { return };
         let Some(requests) = open.stage.requests_mut() else { return };
         match step {
             ResetStep::Quiesce(round) => requests.queue.quiesce(round),
-            ResetStep::Begins => requests.queue.own_reset(false),
-            ResetStep::Ends => requests.queue.own_reset(true),
-            ResetStep::Answer { slot, status } => requests.queue.answer_reset(slot, status),
+            ResetStep::Begins => requests.queue.own_reset(false, now_us),
+            ResetStep::Ends => requests.queue.own_reset(true, now_us),
+            ResetStep::Answer { slot, status } => requests.queue.answer_reset(slot, status, now_us),
         }
     }
 

@@ -317,7 +317,7 @@ impl Member {
 
     /// Takes part in a reset that a client asked for.
     pub fn reset_step(self: &Rc<Self>, step: ResetStep) {
-        self.change(|connection| connection.reset_step(step));
+        self.change(|connection| connection.reset_step(step, now_us()));
         self.attend_resets();
     }
 

@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use dst_broker::Input;
 use spdk::backend::{BackendDone, BackendIo, IoStatus};
+use spdk::clock::now_us;
 
 use crate::backend_resets::BackendResets;
 use crate::control::Target;
@@ -29,7 +30,7 @@ pub(crate) enum Why {
 impl BackendDone for ResetOf {
     fn done(io: Box<BackendIo<ResetOf>>, status: IoStatus) {
         let ResetOf { export, why, resets } = io.ctx;
-        resets.end();
+        resets.end(now_us());
         let has_succeeded = status == IoStatus::Success;
         if !has_succeeded {
             spdk::error!("DST export {export}: its bdev could not be reset");

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use dst_session::reexecution::{FailedIo, LastReset, Repeats, is_due};
 use dst_session::transactions::slot_of;
 use dst_wire::Status;
-use spdk::clock::now_us;
 
 use super::Queue;
 use crate::backend_resets::BackendResets;
@@ -68,14 +67,14 @@ impl Queue {
     }
 
     /// The control thread answers a Reset.
-    pub fn answer_reset(&mut self, slot: u16, status: Status) {
+    pub fn answer_reset(&mut self, slot: u16, status: Status, now_us: u64) {
         let Some(at) = self.resets.asked.iter().position(|&asked| asked == slot) else { return };
         self.resets.asked.remove(at);
         if status != Status::Success {
             self.stats.errors += 1;
         }
         let work = &self.work[usize::from(slot)];
-        self.stats.end(work.op, now_us().saturating_sub(work.begun_us));
+        self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
         self.answer(slot, status, None);
     }
 
@@ -98,8 +97,8 @@ impl Queue {
     }
 
     /// The backend is being reset for this session, or has been.
-    pub fn own_reset(&mut self, has_ended: bool) {
-        self.resets.own = if has_ended { LastReset::Ended(now_us()) } else { LastReset::UnderWay };
+    pub fn own_reset(&mut self, has_ended: bool, now_us: u64) {
+        self.resets.own = if has_ended { LastReset::Ended(now_us) } else { LastReset::UnderWay };
     }
 
     /// Returns whether an I/O that the backend has failed is to be executed again, as another session's
@@ -115,11 +114,11 @@ impl Queue {
 
     /// Keeps an I/O that a reset has ended, until it can be executed again. It still counts as in the
     /// backend.
-    pub fn keep_ended(&mut self, io: Io) {
+    pub fn keep_ended(&mut self, io: Io, now_us: u64) {
         let id = self.setup.slots.busy(io.ctx.slot);
         let slots = &self.setup.slots;
         self.resets.repeats.count(id, |other| slots.busy(slot_of(other)) == other);
-        self.resets.ended.push(Ended { io, at_us: now_us() });
+        self.resets.ended.push(Ended { io, at_us: now_us });
     }
 
     /// Returns the next I/O that can be executed again.
