@@ -182,6 +182,10 @@ METHODS = (
                 "cache_outlives_target",
                 "what the bdev has completed survives the target's process, flushed or not, as with a file or a disk",
             ),
+            text(
+                "reset",
+                "what a client's reset reaches: its host's own I/O (host, the default), or the bdev, too (backend)",
+            ),
             switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
             text(
                 "hosts",

@@ -84,7 +84,7 @@ def test_exports_come_back_whole(lab: Lab) -> None:
     call = target.rpc.call
     call("dst_create_listener", traddr="::1", trsvcid=str(free_port("::1")), adrfam="ipv6")
     call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=4096)
-    call("dst_create_export", name="second", bdev_name="Malloc1", read_only=True)
+    call("dst_create_export", name="second", bdev_name="Malloc1", read_only=True, reset="backend")
     call("bdev_malloc_create", name="Malloc2", num_blocks=2048, block_size=4096)
     call("dst_create_export", name="third", bdev_name="Malloc2", require_digest=True, require_cipher=True)
     key = os.urandom(32)

@@ -184,6 +184,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
                     [ENTRY, {"host": "other", "access": "ro"}, ENTRY],
                 ],
             ),
+            "reset": text("backend", "bdev", "HOST", "host "),
         },
         "dst_delete_export": {"name": name(EXPORT)},
         "dst_get_exports": {"name": text(EXPORT)},

@@ -6,7 +6,7 @@ use std::rc::Rc;
 
 use dst_client::{Options as ClientOptions, Params, Peer};
 use dst_session::access::{Access, Host, KeySource};
-use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
+use dst_target::{ListenAddress, Options as TargetOptions, ResetReach, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
 use world::{life, process};
@@ -162,12 +162,12 @@ impl TargetSide {
             ..TargetOptions::default()
         };
         let (address, hosts) = (self.address(), self.hosts(plan));
-        let uuid = self.uuid(plan);
+        let (uuid, rules) = (self.uuid(plan), rules(plan));
         process::on(app, move || {
             Target::start();
             Target::with(|target| {
                 target.set_options(options).expect("nothing is there yet");
-                export(target, uuid, &hosts);
+                export(target, uuid, rules, &hosts);
                 let at = ListenAddress { addr: address.ip(), port: address.port(), sock_impl: None };
                 target.create_listener(at, |made| made.expect("the address is free, and memory is there"));
             });
@@ -236,8 +236,8 @@ impl TargetSide {
     pub fn make_export(&mut self, plan: &Plan) {
         self.exported = true;
         let hosts = self.hosts(plan);
-        let uuid = self.uuid(plan);
-        process::on(self.app, move || Target::with(|target| export(target, uuid, &hosts)));
+        let (uuid, rules) = (self.uuid(plan), rules(plan));
+        process::on(self.app, move || Target::with(|target| export(target, uuid, rules, &hosts)));
     }
 
     /// Takes a host's right away.
@@ -274,9 +274,14 @@ impl TargetSide {
     }
 }
 
+fn rules(plan: &Plan) -> Rules {
+    let reset = if plan.reset_backend { ResetReach::Backend } else { ResetReach::Host };
+    Rules { reset, ..Rules::default() }
+}
+
 /// Exports the bdev to these hosts, unless the export is there.
-fn export(target: &Rc<Target>, uuid: [u8; 16], hosts: &[Host]) {
-    if target.create_export(EXPORT, BDEV, Some(uuid), Rules::default(), &[]).is_ok() {
+fn export(target: &Rc<Target>, uuid: [u8; 16], rules: Rules, hosts: &[Host]) {
+    if target.create_export(EXPORT, BDEV, Some(uuid), rules, &[]).is_ok() {
         for host in hosts {
             target.add_host(EXPORT, host.clone()).expect("the export is new");
         }

@@ -80,6 +80,8 @@ pub struct Excuses {
     pub errors: bool,
     /// I/O is sent again a few times only.
     pub retries: bool,
+    /// A reset reaches the backend, and ends compare-and-writes of others.
+    pub resets_reach_backend: bool,
     /// Stamp of the newest moment at which a session may have ended.
     pub session_lost: u64,
     /// Stamp of the newest moment at which a target's start may have been lost.

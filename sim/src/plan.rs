@@ -126,6 +126,8 @@ pub struct Plan {
     pub cipher: Option<Cipher>,
     /// Whether users reset.
     pub resets: bool,
+    /// Whether their resets reach the backend.
+    pub reset_backend: bool,
     /// What is written is written by compare-and-writes alone.
     pub compares_only: bool,
     /// How long faults come, µs.
@@ -192,6 +194,7 @@ impl Plan {
             digests: r.chance(400),
             cipher: None,
             resets: r.chance(250),
+            reset_backend: false,
             compares_only: false,
             length_us: r.range(200_000, 1_500_000),
             faults: Vec::new(),
@@ -219,6 +222,10 @@ impl Plan {
         }
         if r.chance(50) {
             plan.end_client(r);
+        }
+        plan.reset_backend = r.chance(500);
+        if !plan.failover && r.chance(60) {
+            plan.reset_often(r);
         }
         plan
     }
@@ -427,6 +434,25 @@ impl Plan {
         self.think_us = 20_000;
         self.paced = true;
         self.ios = 200;
+    }
+
+    /// Two hosts use one slow device, and both reset; what a reset ends of the other's I/O may run into a
+    /// stop of the target or a lost connection.
+    fn reset_often(&mut self, r: &mut Rng) {
+        self.clients = 2;
+        self.read_only = false;
+        self.compares_only = false;
+        self.resets = true;
+        self.user_depth = 4;
+        self.client_depth = self.client_depth.max(4);
+        self.target_depth = self.target_depth.max(8);
+        self.latency_us = (1000, 20_000.min(self.lease_us() / 2));
+        self.think_us = 2000;
+        self.paced = true;
+        self.length_us = r.range(2_000_000, 4_000_000);
+        self.ios = self.length_us / 4000;
+        self.errors = 0;
+        self.faults.truncate(2);
     }
 
     /// Enough goes on for something to be under way at the wrong moment.

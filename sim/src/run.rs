@@ -144,6 +144,7 @@ impl Run {
         let mut model = Model { clients: vec![facts; plan.clients], ..Model::default() };
         model.excuses.errors = plan.errors > 0;
         model.excuses.retries = plan.max_retries > 0;
+        model.excuses.resets_reach_backend = plan.reset_backend;
         for client in 0..plan.clients {
             for thread in 0..plan.client_threads {
                 let at = world::now() + world::dice(|r| r.below(20_000));

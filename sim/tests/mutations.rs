@@ -60,4 +60,7 @@ mutations! {
     reset_alone ResetAlone,
     stop_is_impatient StopIsImpatient,
     stop_waits_for_each StopWaitsForEach,
+    resets_reach_backend ResetsReachBackend,
+    resets_end_others ResetsEndOthers,
+    execute_unrepeatable_again ExecuteUnrepeatableAgain,
 }

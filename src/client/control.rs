@@ -196,6 +196,8 @@ impl Control {
         match self.link.advance(now, Wanted::Session(self.succession.ask())) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
+                // Before the bdev is there for anybody to use.
+                self.shared.set_reachable(true);
                 // Whoever doubted the session has its answer.
                 self.shared.take_doubt();
                 if self.bdev.is_some() {
@@ -402,6 +404,7 @@ impl Control {
 
     fn note_state(&mut self, now: u64) {
         let shared = &self.shared;
+        shared.set_reachable(self.link.is_up());
         let all_up = self.link.is_up() && shared.channels().connections() >= shared.channels().count();
         let state = match &self.bdev {
             _ if shared.has_failed() => BdevState::Failed,

@@ -37,6 +37,9 @@ pub struct Shared {
     /// Whether the device can't be had any more. Set once, on any thread, read by all. `Relaxed`,
     /// as above.
     failed: AtomicBool,
+    /// The control connection is up. Written by the control thread in its turns. `Relaxed`: a
+    /// channel that reads an older value decides as if it had looked earlier.
+    reachable: AtomicBool,
     /// Whether a channel was told that there is no such session. Set by channels, taken by control,
     /// which asks the target itself: `Relaxed`, as it is a hint.
     doubted: AtomicBool,
@@ -88,6 +91,7 @@ impl Shared {
             stop,
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            reachable: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             resets: AtomicU64::new(0),
@@ -144,6 +148,17 @@ impl Shared {
     /// Returns whether the device can be had.
     pub fn availability(&self) -> Availability {
         Availability::new(self.closing.load(Relaxed), self.has_failed())
+    }
+
+    /// The control connection is up, or is not.
+    pub fn set_reachable(&self, is_reachable: bool) {
+        self.reachable.store(is_reachable, Relaxed);
+    }
+
+    /// Returns whether the control connection is up, so that the channels' connections can be
+    /// expected soon.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Relaxed)
     }
 
     /// Returns whether the device can't be had any more.

@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dst_broker::{Broker, ConnectionId, Input, Limits, Opening, Order, Output, Topic};
 use spdk::clock::now_us;
@@ -15,6 +16,7 @@ use spdk::poller::Poller;
 use spdk::sock::Sock;
 use spdk::thread::Thread;
 
+use crate::backend_resets::BackendResets;
 use crate::error::Error;
 use crate::export::Export;
 use crate::groups::Groups;
@@ -46,6 +48,8 @@ pub struct Target {
     pub(crate) broker: RefCell<Broker>,
     /// The bdevs of the broker's exports.
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
+    /// The resets of these bdevs.
+    pub(crate) backend_resets: Arc<BackendResets>,
     pub(crate) groups: RefCell<Groups>,
     pub(crate) listeners: RefCell<Vec<Configured>>,
     /// Tries again for listeners that wait, while there are any.
@@ -76,6 +80,7 @@ impl Target {
             instance,
             broker: RefCell::new(broker),
             exports: RefCell::default(),
+            backend_resets: Arc::default(),
             groups: RefCell::default(),
             listeners: RefCell::default(),
             retrier: RefCell::default(),
@@ -172,6 +177,7 @@ impl Target {
                 Output::ResetBackend { export, in_flight, waited_ms } => {
                     self.reset_backend(&export, in_flight, waited_ms);
                 }
+                Output::ResetForHosts { export } => self.reset_for_hosts(export),
                 Output::BackendHangs { export, in_flight, waited_ms } => {
                     self.backend_hangs(export, in_flight, waited_ms);
                 }
@@ -191,12 +197,14 @@ impl Target {
                     let export = exports.get(&joining.owner.export);
                     let export = export.expect("an export outlives its connections");
                     let desc = export.open_desc().expect("nobody is admitted while the export is offline");
-                    Box::new(Join { bdev: desc.handle(), joining: *joining })
+                    let backend_resets = Arc::clone(&self.backend_resets);
+                    Box::new(Join { bdev: desc.handle(), joining: *joining, backend_resets })
                 });
                 ToGroup::Welcome { connection, welcome, join }
             }
             Order::Refuse(refusal) => ToGroup::Refuse { connection, refusal },
             Order::Event(event) => ToGroup::Event { connection, event },
+            Order::Reset(step) => ToGroup::Reset { connection, step },
             Order::Close => ToGroup::Close { connection },
         };
         self.tell_group(group, message);
@@ -210,6 +218,8 @@ impl Target {
                 self.tell(Input::Hello { connection, hello, opening });
             }
             ToControl::Secure { connection, message } => self.secure(connection, &message),
+            ToControl::Reset { connection, slot } => self.tell(Input::Reset { connection, slot }),
+            ToControl::Quiesced { connection, round } => self.tell(Input::Quiesced { connection, round }),
             ToControl::Draining { connection } => self.tell(Input::Draining { connection }),
             ToControl::Finished { connection, remains } => self.tell(Input::Finished { connection, remains }),
             ToControl::Returned { connection, session, queue, slots } => {

@@ -86,6 +86,9 @@ impl Group {
             ToGroup::Event { connection, event } => {
                 self.with_member(connection, |member| member.event(event))
             }
+            ToGroup::Reset { connection, step } => {
+                self.with_member(connection, |member| member.reset_step(step));
+            }
             ToGroup::Close { connection } => self.with_member(connection, |member| member.close()),
             ToGroup::Count { question } => {
                 let mut counts = Vec::new();
@@ -145,7 +148,7 @@ impl Group {
     /// Returns a queue with the way to its bdev, for a connection of this thread. Without the way it
     /// returns the record, and why.
     fn requests(&self, join: Join) -> Result<Box<Requests>, (Slots, Errno)> {
-        let Join { bdev, joining } = join;
+        let Join { bdev, joining, backend_resets } = join;
         let channel = match bdev.channel() {
             Ok(channel) => channel,
             Err(errno) => return Err((joining.slots, errno)),
@@ -156,6 +159,7 @@ impl Group {
             has_digests: joining.has_digests,
             slots: joining.slots,
             owner: self.owners.share_of(joining.owner),
+            backend_resets,
         });
         Ok(Box::new(Requests { queue, channel }))
     }

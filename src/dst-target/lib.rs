@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backend_resets;
 mod backing;
 mod completion;
 mod connection;
@@ -32,6 +33,7 @@ mod questions;
 mod queue;
 mod rate;
 mod report;
+mod resets;
 mod retry;
 mod secure;
 mod send_progress;
@@ -43,7 +45,7 @@ mod waiting;
 
 pub use control::Target;
 pub use dst_broker::{
-    ConnectionInfo, ConnectionState, HOSTS_MAX, Rejection, Rules, SessionInfo, Stats, Totals,
+    ConnectionInfo, ConnectionState, HOSTS_MAX, Rejection, ResetReach, Rules, SessionInfo, Stats, Totals,
 };
 pub use error::Error;
 pub use export::ExportInfo;

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dst_broker::Stats;
 use dst_session::Violation;
@@ -17,11 +18,16 @@ use dst_transport::Flow;
 use dst_wire::{Crc32c, Device, Flags, HEADER_LEN, Header, Kind, Op, Status};
 use spdk::iov::{Iov, IovMut};
 
+use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 use crate::gathering::Backlog;
 use crate::pools::Pools;
 use crate::share::{OwnerShare, Share};
 use crate::submission::Submission;
+
+mod resets;
+
+use self::resets::QueueResets;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {
@@ -49,7 +55,7 @@ enum Arriving {
 pub enum Ended {
     /// It goes to the backend. [`Queue::completed`] is to be called with its completion.
     Submit(Submission),
-    /// Nothing: its answer waits to be sent.
+    /// Nothing: its answer waits to be sent, or the control thread decides about it.
     Answered,
     /// Nothing: the lease was over when the clock showed this, µs, and the request was dropped.
     LeaseOver(u64),
@@ -67,6 +73,8 @@ pub struct Setup {
     pub slots: Slots,
     /// What its owner has of the group's pools.
     pub owner: Rc<OwnerShare>,
+    /// The resets of backends.
+    pub backend_resets: Arc<BackendResets>,
 }
 
 /// Returns whether nothing that came under this lease may be executed any more.
@@ -91,6 +99,7 @@ pub struct Queue {
     to_send_bytes: usize,
     in_backend: usize,
     share: Share,
+    resets: QueueResets,
     /// The newest request that had to wait for memory; 0: none.
     stalled: u64,
     pub stats: Stats,
@@ -102,6 +111,7 @@ impl Queue {
         let work =
             || Work { unsent: 0, header: [0; HEADER_LEN], io: None, data_len: 0, op: Op::Read, begun_us: 0 };
         let share = Share::new(Rc::clone(&setup.owner));
+        let resets = QueueResets::new(Arc::clone(&setup.backend_resets));
         Queue {
             setup,
             work: (0..credits).map(|_| work()).collect(),
@@ -111,6 +121,7 @@ impl Queue {
             to_send_bytes: 0,
             in_backend: 0,
             share,
+            resets,
             stalled: 0,
             stats: Stats::default(),
         }
@@ -254,6 +265,11 @@ impl Queue {
                     self.answer(slot, Status::Success, Some(io));
                     return Ended::Answered;
                 }
+                if request.op == Op::Reset {
+                    pools.put(io, &mut self.share);
+                    self.resets.ask(slot);
+                    return Ended::Answered;
+                }
                 io.ctx.slot = slot;
                 self.in_backend += 1;
                 let Request { op, start, count, .. } = request;
@@ -283,9 +299,9 @@ impl Queue {
         }
     }
 
-    /// The backend has failed a request because its bdev was removed. The request is not answered.
+    /// The backend has failed a request which is not answered, so that the client sends it again.
     #[cold]
-    pub fn failed_by_removal(&mut self, io: Io, pools: &Pools) {
+    pub fn withdraw(&mut self, io: Io, pools: &Pools) {
         self.in_backend -= 1;
         self.stats.errors += 1;
         self.setup.slots.withdraw(io.ctx.slot);
@@ -380,6 +396,7 @@ impl Queue {
                 pools.put(io, &mut self.share);
             }
         }
+        self.end_resets(pools);
         self.drop_answers(pools);
     }
 

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use dst_session::access::Host;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, Rejection, Rules,
-    SessionInfo, Stats, Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, Rejection, ResetReach,
+    Rules, SessionInfo, Stats, Target,
 };
 use serde_json::{Value, json};
 use spdk::Errno;
@@ -91,6 +91,14 @@ fn take_new_export(params: Option<Value>) -> Result<(String, Make)> {
         require_digest: params.flag("require_digest", false)?,
         require_cipher: params.flag("require_cipher", false)?,
         cache_outlives_target: params.flag("cache_outlives_target", false)?,
+        reset: match params.opt_text("reset")?.as_deref() {
+            None | Some("host") => ResetReach::Host,
+            Some("backend") => ResetReach::Backend,
+            Some(other) => {
+                let why = format!("{other:?} is neither `host` (the default) nor `backend`");
+                return Err(RpcError::invalid("reset", why));
+            }
+        },
     };
     let hosts = take_entries(&mut params)?;
     params.finish()?;
@@ -179,6 +187,13 @@ fn show_host(host: &Host) -> Value {
     shown
 }
 
+fn show_reset(reset: ResetReach) -> &'static str {
+    match reset {
+        ResetReach::Host => "host",
+        ResetReach::Backend => "backend",
+    }
+}
+
 fn show_export(export: &ExportInfo) -> Value {
     json!({
         "name": export.name,
@@ -188,6 +203,7 @@ fn show_export(export: &ExportInfo) -> Value {
         "require_digest": export.rules.require_digest,
         "require_cipher": export.rules.require_cipher,
         "cache_outlives_target": export.rules.cache_outlives_target,
+        "reset": show_reset(export.rules.reset),
         "state": if export.offline.is_some() { "offline" } else { "online" },
         "offline_reason": export.offline,
         "block_size": export.size.map(|(block_size, _)| block_size),
@@ -248,6 +264,7 @@ fn show_stats(stats: &Stats) -> Value {
         others,
         errors,
         repeated,
+        executed_again,
         dropped,
         lease_expiries,
         handshake_timeouts: _,
@@ -269,6 +286,7 @@ fn show_stats(stats: &Stats) -> Value {
         "other_operations": others,
         "errors": errors,
         "answered_from_record": repeated,
+        "executed_again": executed_again,
         "corrupt": corrupt,
         "dropped": dropped,
         "lease_expiries": lease_expiries,
@@ -398,6 +416,7 @@ pub fn exports_config() -> Vec<Value> {
             "require_digest": export.rules.require_digest,
             "require_cipher": export.rules.require_cipher,
             "cache_outlives_target": export.rules.cache_outlives_target,
+            "reset": show_reset(export.rules.reset),
         });
         if let Some(uuid) = &export.uuid {
             params["uuid"] = json!(uuid_text(uuid));

@@ -21,6 +21,7 @@
 //! | [`negotiate`] | choosing what a hello offers, and checking the welcome | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
 //! | [`request`] | whether a request can be executed | target |
+//! | [`reexecution`] | which I/O that a reset ended is executed again | target |
 //! | [`silence`] | when to give up a silent peer | both |
 //! | [`histogram`] | histograms of latencies | both |
 //! | [`rate`] | a limit on log lines that a peer causes | both |
@@ -41,6 +42,7 @@ pub mod mutation;
 pub mod negotiate;
 pub mod patience;
 pub mod rate;
+pub mod reexecution;
 pub mod request;
 pub mod reset;
 pub mod retry;

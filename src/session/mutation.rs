@@ -53,11 +53,17 @@ pub enum Mutation {
     StopIsImpatient,
     /// Each I/O of a process that was told to stop has its own patience.
     StopWaitsForEach,
+    /// The target passes every reset on to the backend.
+    ResetsReachBackend,
+    /// The target answers what a reset of another host has ended.
+    ResetsEndOthers,
+    /// The target executes a compare-and-write again that a reset of another host has ended.
+    ExecuteUnrepeatableAgain,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 23] = [
+    pub const ALL: [Mutation; 26] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -81,6 +87,9 @@ impl Mutation {
         Mutation::ResetAlone,
         Mutation::StopIsImpatient,
         Mutation::StopWaitsForEach,
+        Mutation::ResetsReachBackend,
+        Mutation::ResetsEndOthers,
+        Mutation::ExecuteUnrepeatableAgain,
     ];
 }
 

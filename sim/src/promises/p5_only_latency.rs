@@ -88,6 +88,9 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
         other.kind == IoKind::Reset
             && other.store == io.store
             && other.submitted.is_some_and(|submitted| submitted.at < seq)
+            // Another host's is not noticed, unless it ends what must not be done twice.
+            && (other.client == io.client
+                || model.excuses.resets_reach_backend && io.kind == IoKind::CompareAndWrite)
             // One that ended without its connection may still come in the backend; of the client's
             // own nothing is begun before that.
             && (other.orphan

@@ -1,6 +1,8 @@
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::*;
+use crate::backend_resets::BackendResets;
 use crate::completion::Completions;
 use crate::options::Options;
 use crate::pools::OBJECTS;
@@ -25,6 +27,8 @@ const KEEP_ALIVE_MS: u32 = 3000;
 /// The socket between the two ends takes so many bytes.
 const SOCKET: u64 = 100_000;
 
+mod resets;
+
 /// Keeps completions for the test to hand over.
 #[derive(Default)]
 struct Recorder(RefCell<Vec<(Io, Status)>>);
@@ -43,6 +47,7 @@ struct Rig {
     recorder: Rc<Recorder>,
     /// What the connection holds of the pools.
     owner: Rc<OwnerShare>,
+    backend_resets: Arc<BackendResets>,
     client: Sock,
     process: u32,
     thread: u64,
@@ -157,6 +162,7 @@ impl Rig {
             completions,
             recorder: Rc::default(),
             owner: Rc::default(),
+            backend_resets: Arc::default(),
             client,
             process,
             thread,
@@ -178,7 +184,7 @@ impl Rig {
     }
 
     fn requests(&self) -> Box<Requests> {
-        let owner = Rc::clone(&self.owner);
+        let (owner, backend_resets) = (Rc::clone(&self.owner), Arc::clone(&self.backend_resets));
         on(self.thread, || {
             let channel = Desc::open("disk", true, |_| {}).unwrap().handle().channel().unwrap();
             let queue = Queue::new(Setup {
@@ -187,6 +193,7 @@ impl Rig {
                 has_digests: false,
                 slots: Slots::new(16),
                 owner,
+                backend_resets,
             });
             Box::new(Requests { queue, channel })
         })
@@ -267,7 +274,11 @@ impl Rig {
         on(self.thread, move || completions.collect());
         let mut remains = None;
         for (io, status) in recorder.0.take() {
-            remains = self.connection.borrow_mut().completed(io, status, self.began_us, &self.pools);
+            match self.connection.borrow_mut().completed(io, status, self.began_us, &self.pools) {
+                Completed::GoesOn => {}
+                Completed::ToExecuteAgain => panic!("nothing was reset"),
+                Completed::Finished(left) => remains = Some(left),
+            }
         }
         remains
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::backend_resets::BackendResets;
 use crate::completion::Completions;
 use crate::options::Options;
 use crate::pools::OBJECTS;
@@ -9,10 +10,13 @@ const CREDITS: u16 = 16;
 /// The lease of these tests lasts until then, µs.
 const LEASE_US: u64 = 1000;
 
+mod resets;
+
 /// A queue with pools of its own, whose backend is the test.
 struct Rig {
     pools: Pools,
     owner: Rc<OwnerShare>,
+    backend_resets: Arc<BackendResets>,
     queue: Queue,
     lease: Granted,
     /// What was sent.
@@ -41,11 +45,18 @@ impl Rig {
     fn new(device: Device, has_digests: bool) -> Rig {
         let owner = Rc::new(OwnerShare::default());
         let slots = Slots::new(CREDITS);
-        let queue =
-            Queue::new(Setup { device, max_transfer: 1 << 20, has_digests, slots, owner: Rc::clone(&owner) });
+        let backend_resets = Arc::new(BackendResets::default());
+        let queue = Queue::new(Setup {
+            device,
+            max_transfer: 1 << 20,
+            has_digests,
+            slots,
+            owner: Rc::clone(&owner),
+            backend_resets: Arc::clone(&backend_resets),
+        });
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
-        Rig { pools, owner, queue, lease: Granted::new(1, 0), wire: Vec::new() }
+        Rig { pools, owner, backend_resets, queue, lease: Granted::new(1, 0), wire: Vec::new() }
     }
 
     fn plain() -> Rig {
