@@ -90,6 +90,20 @@ CLIENT_OPTIONS = (
     ),
     number("reconnect_delay_ms", "longest time between two attempts to reach a lost target", 10, 60_000, 500),
     number(
+        "fast_io_fail_timeout_ms",
+        "how long without a connection until I/O fails at once, at least reconnect_delay_ms; 0: never",
+        0,
+        86_400_000,
+        0,
+    ),
+    number(
+        "loss_timeout_ms",
+        "how long without a connection until the bdev is removed, at least fast_io_fail_timeout_ms; 0: never",
+        0,
+        86_400_000,
+        0,
+    ),
+    number(
         "keep_alive_timeout_ms",
         "how long a target may be silent before it counts as lost, and the length of its leases",
         100,

@@ -202,7 +202,9 @@ impl Inner {
             Fate::Keep => Ok(()),
             // What was sent may still be executed: only a fence, or the end of the lease, lets it
             // fail.
-            Fate::Expired | Fate::Ended => Err(Broken::Unanswered(now.saturating_sub(since) / 1000)),
+            Fate::Expired | Fate::Unreachable | Fate::Ended => {
+                Err(Broken::Unanswered(now.saturating_sub(since) / 1000))
+            }
         }
     }
 

@@ -176,7 +176,11 @@ impl Client {
             After::Register(welcome) => self.register(&welcome),
             After::Answer => self.answer(),
             After::GiveUp(error) => self.give_up(error),
-            After::Removed => self.removed(),
+            After::Removed => self.removed("the target ended its export"),
+            After::Lost => {
+                let ms = self.shared.options().loss_timeout_ms;
+                self.removed(&format!("no connection for loss_timeout_ms ({ms} ms)"));
+            }
         }
         true
     }
@@ -238,12 +242,12 @@ impl Client {
         }
     }
 
-    /// Deletes the bdev, because its export is gone for good.
-    fn removed(self: &Rc<Self>) {
+    /// Deletes the bdev, because its export is gone for good, or its target for too long.
+    fn removed(self: &Rc<Self>, why: &str) {
         if self.deleting.get() {
             return;
         }
-        spdk::warn!("DST bdev {}: the target ended its export; the bdev is removed", self.params.name);
+        spdk::warn!("DST bdev {}: {why}; the bdev is removed", self.params.name);
         self.shared.removed();
         let name = self.params.name.clone();
         self.delete(Box::new(move |result| {

@@ -6,6 +6,8 @@ use std::sync::Arc;
 use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
+use dst_session::outage::{Outage, OutageNews};
+use dst_session::patience::Patience;
 use dst_session::succession::{Session, Succession};
 use dst_transport::Broken;
 use dst_wire::{Device, RefusalReason, Welcome};
@@ -41,6 +43,9 @@ pub struct Control {
     /// What was negotiated at the last Welcome.
     welcome: Option<Welcome>,
     succession: Succession,
+    outage: Outage,
+    /// The clock of the outage.
+    patience: Patience,
     /// `None` once the attach was answered.
     attach: Option<Attach>,
     log: Limit,
@@ -96,6 +101,8 @@ pub enum After {
     GiveUp(Error),
     /// Delete the bdev: its export is gone for good.
     Removed,
+    /// Delete the bdev: its target was out of reach for `loss_timeout_ms`.
+    Lost,
 }
 
 impl Control {
@@ -108,6 +115,8 @@ impl Control {
             bdev: None,
             welcome: None,
             succession: Succession::default(),
+            outage: Outage::default(),
+            patience: Patience::new(now),
             attach: None,
             log: Limit::default(),
             sizes: Limit::default(),
@@ -168,6 +177,9 @@ impl Control {
 
     /// Does a turn of the poller.
     pub fn turn(&mut self, now: u64, deleting: bool) -> After {
+        if self.look_at_outage(now, deleting) {
+            return After::Lost;
+        }
         self.note_state(now);
         if self.shared.take_give_up() {
             self.give_up_session(now);
@@ -400,11 +412,41 @@ impl Control {
         After::Nothing
     }
 
+    /// Looks for how long there has been no connection. Returns whether the bdev is to be removed.
+    fn look_at_outage(&mut self, now: u64, deleting: bool) -> bool {
+        self.patience.turn(now);
+        let is_over = deleting || self.shared.has_failed();
+        if self.bdev.is_none() || is_over {
+            return false;
+        }
+        let has_connection = self.link.is_up() || self.shared.channels().connections() > 0;
+        let (name, options) = (self.shared.name(), self.shared.options());
+        let news = self.outage.turn(options.outage_limits(), has_connection, self.patience.now_us());
+        match news {
+            None => {}
+            Some(OutageNews::FailFast) => {
+                spdk::warn!(
+                    "DST bdev {name}: no connection for fast_io_fail_timeout_ms ({} ms): I/O fails at once until \
+                     there is one",
+                    options.fast_io_fail_timeout_ms
+                );
+                self.shared.set_unreachable(true);
+            }
+            Some(OutageNews::Back) => {
+                spdk::notice!("DST bdev {name}: the target is back, I/O waits for it again");
+                self.shared.set_unreachable(false);
+            }
+            Some(OutageNews::Lost) => return true,
+        }
+        false
+    }
+
     fn note_state(&mut self, now: u64) {
         let shared = &self.shared;
         let all_up = self.link.is_up() && shared.channels().connections() >= shared.channels().count();
         let state = match &self.bdev {
             _ if shared.has_failed() => BdevState::Failed,
+            _ if self.outage.fails_fast() => BdevState::Unreachable,
             None => BdevState::Attaching,
             Some(_) if all_up => BdevState::Connected,
             Some(_) => BdevState::Reconnecting,

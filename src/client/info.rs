@@ -16,6 +16,8 @@ pub enum BdevState {
     Connected,
     /// At least one connection is missing.
     Reconnecting,
+    /// There has been no connection for `fast_io_fail_timeout_ms`: I/O fails at once.
+    Unreachable,
     /// The device can't be had any more.
     Failed,
 }

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 
 use dst_session::access::KeySource;
+use dst_session::outage::OutageLimits;
 use dst_wire::{Cipher, Digest};
 
 /// Times and depths: module-wide defaults, each of which a bdev can override.
@@ -17,6 +18,12 @@ pub struct Options {
     /// Longest time between two attempts to reach a lost target, ms. 10 to 60,000. The first is
     /// made at once, the next after an eighth of this, then after twice as long each time.
     pub reconnect_delay_ms: u32,
+    /// The time without a connection from which on I/O fails at once, ms. Up to 86,400,000, and at
+    /// least [`Options::reconnect_delay_ms`]; 0: never.
+    pub fast_io_fail_timeout_ms: u32,
+    /// The time without a connection after which the bdev is removed, ms. Up to 86,400,000, and at
+    /// least the two before; 0: never.
+    pub loss_timeout_ms: u32,
     /// The time without a sign of life after which the target counts as lost, and for which the
     /// target executes what was sent by a client from which it hears nothing, ms. 100 to 3,600,000;
     /// the target may grant less.
@@ -34,11 +41,20 @@ impl Default for Options {
             transaction_timeout_ms: 60_000,
             max_retries: 0,
             reconnect_delay_ms: 500,
+            fast_io_fail_timeout_ms: 0,
+            loss_timeout_ms: 0,
             // A dead target is noticed in less than 5 s.
             keep_alive_timeout_ms: 4000,
             attach_timeout_ms: 10_000,
             queue_depth: 256,
         }
+    }
+}
+
+impl Options {
+    /// Returns what is done about an outage, and when.
+    pub fn outage_limits(&self) -> OutageLimits {
+        OutageLimits { fast_io_fail_ms: self.fast_io_fail_timeout_ms, loss_ms: self.loss_timeout_ms }
     }
 }
 

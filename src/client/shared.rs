@@ -34,6 +34,9 @@ pub struct Shared {
     /// Whether the device can't be had any more. Set once, on any thread, read by all. `Relaxed`,
     /// as above.
     failed: AtomicBool,
+    /// Whether I/O fails at once, as there has been no connection for too long. Written by control,
+    /// read by all. `Relaxed`, as above.
+    unreachable: AtomicBool,
     /// Whether a channel was told that there is no such session. Set by channels, taken by control,
     /// which asks the target itself: `Relaxed`, as it is a hint.
     doubted: AtomicBool,
@@ -84,6 +87,7 @@ impl Shared {
             options,
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             resets: AtomicU64::new(0),
@@ -134,7 +138,15 @@ impl Shared {
 
     /// Returns whether the device can be had.
     pub fn availability(&self) -> Availability {
-        Availability::new(self.closing.load(Relaxed), self.has_failed())
+        match Availability::new(self.closing.load(Relaxed), self.has_failed()) {
+            Availability::Available if self.unreachable.load(Relaxed) => Availability::Unreachable,
+            availability => availability,
+        }
+    }
+
+    /// Sets whether I/O fails at once while its channel has no connection. Control only.
+    pub fn set_unreachable(&self, unreachable: bool) {
+        self.unreachable.store(unreachable, Relaxed);
     }
 
     /// Returns whether the device can't be had any more.

@@ -2,7 +2,8 @@
 
 use std::net::IpAddr;
 
-use dst_client::{BdevState, Info, Params as BdevParams, Peer};
+use dst_client::{BdevState, Info, Options, Params as BdevParams, Peer};
+use dst_session::outage::LimitsError;
 use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
@@ -35,6 +36,20 @@ fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
     }
 }
 
+/// Takes the options out of a call, and checks that they fit to each other and to the defaults of
+/// those that the call leaves out.
+fn take_options(params: &mut Params) -> Result<Options> {
+    let options = options::client::take(params, dst_client::options())?;
+    options.outage_limits().check(options.reconnect_delay_ms).map_err(|error| {
+        let parameter = match error {
+            LimitsError::FastBeforeRetry { .. } => "fast_io_fail_timeout_ms",
+            LimitsError::LossBeforeRetry { .. } | LimitsError::LossBeforeFast { .. } => "loss_timeout_ms",
+        };
+        RpcError::invalid(parameter, error)
+    })?;
+    Ok(options)
+}
+
 fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
@@ -52,7 +67,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let key = params.key_source()?;
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
-    let options = options::client::take(&mut params, dst_client::options())?;
+    let options = take_options(&mut params)?;
     let wait = params.flag("wait", true)?;
     params.finish()?;
     let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
@@ -121,6 +136,7 @@ fn show_info(info: &Info) -> Value {
         BdevState::Attaching => "attaching",
         BdevState::Connected => "connected",
         BdevState::Reconnecting => "reconnecting",
+        BdevState::Unreachable => "unreachable",
         BdevState::Failed => "failed",
     };
     let more = json!({
@@ -218,7 +234,7 @@ pub fn get_info(params: Option<Value>, reply: Reply) {
 
 fn apply_options(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
-    let options = options::client::take(&mut params, dst_client::options())?;
+    let options = take_options(&mut params)?;
     params.finish()?;
     dst_client::set_options(options);
     Ok(true.into())
@@ -251,6 +267,20 @@ pub fn config() -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_outages_fit_to_each_other() {
+        let taken = |given: Value| take_options(&mut Params::new(Some(given)).unwrap());
+        let options = taken(json!({ "fast_io_fail_timeout_ms": 500, "loss_timeout_ms": 500 })).unwrap();
+        assert_eq!((options.fast_io_fail_timeout_ms, options.loss_timeout_ms), (500, 500));
+        let wrong = |given: Value| taken(given).unwrap_err().message;
+        assert_eq!(
+            wrong(json!({ "fast_io_fail_timeout_ms": 499 })),
+            "fast_io_fail_timeout_ms: 499 is less than reconnect_delay_ms, 500: give at least that, or 0 for never"
+        );
+        let text = wrong(json!({ "fast_io_fail_timeout_ms": 900, "loss_timeout_ms": 800 }));
+        assert!(text.starts_with("loss_timeout_ms: 800 is less than fast_io_fail_timeout_ms"), "{text}");
+    }
 
     #[test]
     fn a_key_comes_with_a_cipher_and_a_cipher_with_a_key() {

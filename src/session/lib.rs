@@ -10,6 +10,7 @@
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
+//! | [`outage`] | how long a client waits for a target that it can't reach | client |
 //! | [`succession`] | which session a client's channels may join | client |
 //! | [`deadline`] | when I/O ends without an answer | client |
 //! | [`fence`] | whether what was sent on lost connections may fail | client |
@@ -38,6 +39,7 @@ pub mod histogram;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
+pub mod outage;
 pub mod patience;
 pub mod rate;
 pub mod request;

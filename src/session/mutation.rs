@@ -49,11 +49,21 @@ pub enum Mutation {
     NoRemoval,
     /// The client's reset does not wait for other threads' I/O.
     ResetAlone,
+    /// The client fails I/O at once as soon as it has no connection, before
+    /// `fast_io_fail_timeout_ms` has passed.
+    FailsTooFast,
+    /// The client fails what it sent after `fast_io_fail_timeout_ms`, whether or not it may still be
+    /// executed.
+    NoFenceAtFastFail,
+    /// The client's I/O waits for its deadline, although `fast_io_fail_timeout_ms` has passed.
+    NoFastFail,
+    /// The client keeps its bdev after `loss_timeout_ms`.
+    NoLossTimeout,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 21] = [
+    pub const ALL: [Mutation; 25] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -75,6 +85,10 @@ impl Mutation {
         Mutation::StaleRead,
         Mutation::NoRemoval,
         Mutation::ResetAlone,
+        Mutation::FailsTooFast,
+        Mutation::NoFenceAtFastFail,
+        Mutation::NoFastFail,
+        Mutation::NoLossTimeout,
     ];
 }
 
