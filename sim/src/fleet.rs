@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use dst_client::{Options as ClientOptions, Params, Peer};
+use dst_client::{BdevState, Options as ClientOptions, Params, Peer};
 use dst_session::access::{Access, Host, KeySource};
 use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
 use world::{life, process};
 
+use crate::contact::{Answer, Answers, Clocks};
 use crate::plan::Plan;
 use crate::promises::p10_removal_ends as p10;
 
@@ -355,6 +356,8 @@ impl ClientSide {
                 transaction_timeout_ms: plan.transaction_timeout_ms,
                 max_retries: plan.max_retries,
                 reconnect_delay_ms: plan.reconnect_delay_ms,
+                fast_io_fail_timeout_ms: plan.fast_io_fail_ms,
+                loss_timeout_ms: plan.loss_ms,
                 keep_alive_timeout_ms: plan.keep_alive_ms,
                 attach_timeout_ms: 60_000,
                 queue_depth: plan.client_depth,
@@ -377,6 +380,19 @@ impl ClientSide {
             dst_client::delete(BDEV, move |result| {
                 *told.borrow_mut() = Some(result.map_err(|error| error.to_string()));
             });
+        });
+    }
+
+    /// Asks what connections it has, at a time of its clocks.
+    pub fn ask_contact(&self, answers: &Answers, asked: Clocks) {
+        let answers = Rc::clone(answers);
+        process::on(self.app, move || {
+            if let Ok(client) = dst_client::find(BDEV) {
+                let info = client.info();
+                let has_failed = info.state == BdevState::Failed;
+                let (connections, lost) = (info.connections, info.lost);
+                answers.set(Some(Answer { asked, connections, lost, has_failed }));
+            }
         });
     }
 

@@ -58,4 +58,8 @@ mutations! {
     stale_read StaleRead,
     no_removal NoRemoval,
     reset_alone ResetAlone,
+    fails_too_fast FailsTooFast,
+    no_fence_at_fast_fail NoFenceAtFastFail,
+    no_fast_fail NoFastFail,
+    no_loss_timeout NoLossTimeout,
 }
