@@ -173,8 +173,18 @@ METHODS = (
                 flag=False,
                 option="--no-wait",
             ),
+            Parameter(
+                "first_attempt",
+                "with --no-wait: return at once; bdev_dst_wait_first_attempts waits for all such bdevs together",
+                flag=False,
+                option="--no-first-attempt",
+            ),
         )
         + CLIENT_OPTIONS,
+    ),
+    Method(
+        "bdev_dst_wait_first_attempts",
+        "Wait until DST bdevs created with --no-first-attempt are attached, or their first attempt has ended",
     ),
     Method("bdev_dst_delete", "Detach a DST bdev", (required("name", "name of the bdev", "-b"),)),
     Method("bdev_dst_get_info", "Show DST bdevs", (text("name", "name of the bdev; by default all are shown", "-b"),)),

@@ -4,12 +4,12 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use dst_client::{BdevState, Options as ClientOptions, Params, Peer};
+use dst_client::{Address, BdevState, Options as ClientOptions, Params, Peer, Wait};
 use dst_session::access::{Access, Host, KeySource};
 use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
-use world::{life, process};
+use world::{life, net, process};
 
 use crate::contact::{Answer, Answers, Clocks};
 use crate::plan::Plan;
@@ -30,6 +30,9 @@ const OTHER: u8 = 100;
 
 /// The name of every bdev, on both sides.
 pub const BDEV: &str = "disk";
+
+/// The port of every target.
+const PORT: u16 = 4420;
 
 /// One target, through all its lives.
 #[derive(Debug)]
@@ -83,7 +86,12 @@ pub struct ClientSide {
 }
 
 fn address(target: usize) -> SocketAddr {
-    SocketAddr::new(IpAddr::from([10, 0, 0, target as u8 + 1]), 4420)
+    SocketAddr::new(IpAddr::from([10, 0, 0, target as u8 + 1]), PORT)
+}
+
+/// An address at which nothing is.
+fn dead_address(number: usize) -> SocketAddr {
+    SocketAddr::new(IpAddr::from([10, 0, 9, number as u8 + 1]), PORT)
 }
 
 fn host(client: usize) -> String {
@@ -320,6 +328,9 @@ impl ClientSide {
                 _ => process::add_thread(process, i as u32 % plan.client_cores, &format!("user{i}")),
             })
             .collect();
+        for number in 0..plan.dead_addresses {
+            net::block(process, dead_address(number), u64::MAX);
+        }
         self.disk = None;
         self.created = None;
         self.deleted = None;
@@ -340,11 +351,13 @@ impl ClientSide {
         } else {
             addrs = vec![addrs[self.target]];
         }
+        let dead = (0..plan.dead_addresses).map(|number| dead_address(number).ip());
+        let addrs = dead.chain(addrs).map(Address::from).collect();
         let params = Params {
             name: BDEV.to_owned(),
             peer: Peer {
                 addrs,
-                port: 4420,
+                port: PORT,
                 export: EXPORT.to_owned(),
                 host: host(self.number),
                 digests: if plan.digests { vec![Digest::Crc32c] } else { vec![Digest::None] },
@@ -362,7 +375,7 @@ impl ClientSide {
                 attach_timeout_ms: 60_000,
                 queue_depth: plan.client_depth,
             },
-            wait: true,
+            wait: Wait::UntilAttached,
         };
         process::on(self.app, move || {
             dst_client::create(params, move |result| {

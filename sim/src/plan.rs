@@ -104,6 +104,8 @@ pub struct Plan {
     pub fast_io_fail_ms: u32,
     /// How long a bdev stays without a connection, ms; 0: for ever.
     pub loss_ms: u32,
+    /// Addresses of each client's target, before the others, at which nobody ever answers.
+    pub dead_addresses: usize,
     /// Transactions at once, as the client wants.
     pub client_depth: u16,
     /// As the target grants.
@@ -184,6 +186,7 @@ impl Plan {
             reconnect_delay_ms: r.pick(&[10, 50, 200]),
             fast_io_fail_ms: 0,
             loss_ms: 0,
+            dead_addresses: 0,
             client_depth: r.pick(&[1, 2, 4, 16]),
             target_depth: r.pick(&[1, 3, 8, 32]),
             session_timeout_ms: r.pick(&[150, 1000, 5000, 60_000]),
@@ -223,6 +226,9 @@ impl Plan {
         }
         if r.chance(150) {
             plan.lose_patience(r);
+        }
+        if r.chance(200) {
+            plan.dead_addresses = r.range(1, 6) as usize;
         }
         plan
     }
@@ -448,7 +454,7 @@ impl Plan {
         self.faults.sort_by_key(|(at, _)| *at);
         self.be_busy();
         self.paced = true;
-        self.ios = self.ios.max(self.length_us / 2000);
+        self.ios = self.ios.max((self.length_us / 2000).min(500));
     }
 
     /// Enough goes on for something to be under way at the wrong moment.

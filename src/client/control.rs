@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use dst_session::addresses::STAGGER_US;
 use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
@@ -15,24 +16,23 @@ use spdk::bdev_module::Registered;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
 
+use crate::address::Address;
+use crate::attach::{Attach, Attached, Due, Wait};
 use crate::disk::DstDisk;
 use crate::error::Error;
 use crate::info::BdevState;
-use crate::link::{Link, Step, Wanted};
+use crate::link::{CONTROL, Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
-/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms. If the target is
-/// up, the attempt ends within a few round trips, and the next call of a configuration, such as an
-/// export of the bdev, finds the bdev.
+/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms, beside the time
+/// until the last address is tried. If the target is up, the attempt ends within a few round trips,
+/// and the next call of a configuration, such as an export of the bdev, finds the bdev.
 const FIRST_ATTEMPT_MS: u32 = 500;
 
 /// The size of the control connection's receive buffer in bytes.
 const BUFFER: usize = 8 << 10;
-
-/// Called when an attach has ended, or goes on without the caller.
-pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
 
 /// A bdev's session and control connection, on the control thread.
 pub struct Control {
@@ -46,8 +46,7 @@ pub struct Control {
     outage: Outage,
     /// The clock of the outage.
     patience: Patience,
-    /// `None` once the attach was answered.
-    attach: Option<Attach>,
+    attach: Attach,
     log: Limit,
     /// Limits the lines about the size, apart from those about lost connections, which they must
     /// not hide.
@@ -59,15 +58,6 @@ pub struct Control {
     state: BdevState,
     state_since_us: u64,
     poller: Option<Poller>,
-}
-
-/// An attach that is not answered yet.
-struct Attach {
-    waiting: Attached,
-    /// Whether the answer says that the bdev is attached, rather than that the first attempt has
-    /// ended.
-    wait: bool,
-    deadline_us: u64,
 }
 
 /// The bdev, once there is one.
@@ -110,14 +100,14 @@ impl Control {
     pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
         Control {
             shared: Arc::clone(shared),
-            link: Link::new(Arc::clone(shared), 0, BUFFER, now),
+            link: Link::new(Arc::clone(shared), CONTROL, BUFFER, now),
             messages: Messages::default(),
             bdev: None,
             welcome: None,
             succession: Succession::default(),
             outage: Outage::default(),
             patience: Patience::new(now),
-            attach: None,
+            attach: Attach::Over,
             log: Limit::default(),
             sizes: Limit::default(),
             reconnects: 0,
@@ -134,16 +124,21 @@ impl Control {
         self.poller = Some(poller);
     }
 
-    /// Sets what is called when the bdev is attached, or, without `wait`, when the first attempt has
-    /// ended.
-    pub fn set_waiting(&mut self, waiting: Attached, wait: bool, now: u64) {
-        let patience_ms = if wait { self.shared.options().attach_timeout_ms } else { FIRST_ATTEMPT_MS };
-        self.attach = Some(Attach { waiting, wait, deadline_us: now + u64::from(patience_ms) * 1000 });
+    /// Sets what is called when the bdev is attached, or earlier, as `wait` says.
+    pub fn set_waiting(&mut self, waiting: Attached, wait: Wait, now: u64) {
+        let until_attached = wait == Wait::UntilAttached;
+        let patience_us = if until_attached {
+            u64::from(self.shared.options().attach_timeout_ms) * 1000
+        } else {
+            let others = self.shared.with_addresses(|addresses| addresses.all().len()).saturating_sub(1);
+            u64::from(FIRST_ATTEMPT_MS) * 1000 + others as u64 * STAGGER_US
+        };
+        self.attach = Attach::Caller { waiting, until_attached, deadline_us: now + patience_us };
     }
 
-    /// Takes out what is to be called when the attach has ended, for a caller that borrows nothing.
-    pub fn take_waiting(&mut self) -> Option<Attached> {
-        self.attach.take().map(|attach| attach.waiting)
+    /// Returns the attach.
+    pub fn attach(&mut self) -> &mut Attach {
+        &mut self.attach
     }
 
     /// Keeps the bdev that was registered with this many blocks.
@@ -221,16 +216,14 @@ impl Control {
                     }
                 }
             }
-            Step::Failed { why, refused } => self.attempt_failed(now, why, refused),
-            Step::Nothing => match &self.attach {
-                Some(attach) if now >= attach.deadline_us => {
-                    if !attach.wait {
-                        return After::Answer;
-                    }
+            Step::Failed { why, refused, at } => self.attempt_failed(now, why, refused, at.as_ref()),
+            Step::Nothing => match self.attach.look(now) {
+                Due::Nothing => After::Nothing,
+                Due::Answer => After::Answer,
+                Due::GiveUp => {
                     let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
                     After::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
                 }
-                _ => After::Nothing,
             },
         }
     }
@@ -298,7 +291,12 @@ impl Control {
                 // Or the target would keep the session for a client that does not come back to it.
                 connection.goodbye();
             }
-            return self.link.unusable(now);
+            let all_tried = self.was_not_admitted(self.link.address());
+            self.link.unusable(now);
+            if !all_tried {
+                self.link.try_next_address(now);
+            }
+            return;
         }
         self.joined(welcome);
         if let Some(tail) = self.log.pass(now) {
@@ -339,6 +337,9 @@ impl Control {
 
     /// Takes a Welcome to the bdev's device.
     pub fn joined(&mut self, welcome: &Welcome) {
+        if let Some(address) = self.link.address() {
+            self.shared.with_addresses(|addresses| addresses.admitted(address));
+        }
         self.join(welcome);
         self.welcome = Some(welcome.clone());
     }
@@ -384,13 +385,19 @@ impl Control {
         self.link.lost(now);
     }
 
-    fn attempt_failed(&mut self, now: u64, why: String, refused: Option<RefusalReason>) -> After {
+    fn attempt_failed(
+        &mut self,
+        now: u64,
+        why: String,
+        refused: Option<RefusalReason>,
+        at: Option<&Address>,
+    ) -> After {
         self.shared.attempt_failed(why.clone(), now);
         let mut all_tried = false;
         if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
             self.give_up_session(now);
         } else {
-            all_tried = self.shared.next_address();
+            all_tried = self.was_not_admitted(at);
             if !all_tried {
                 self.link.try_next_address(now);
             }
@@ -399,17 +406,29 @@ impl Control {
             refused,
             Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
         );
-        match &self.attach {
-            Some(attach) if all_tried && !attach.wait => return After::Answer,
-            Some(_) if all_tried && final_no => {
+        let due = if all_tried { self.attach.all_tried(final_no) } else { Due::Nothing };
+        match due {
+            // Later on even a "not allowed" is tried again: a target that was just started may not
+            // have its exports yet.
+            Due::Nothing => After::Nothing,
+            Due::Answer => After::Answer,
+            Due::GiveUp => {
                 let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
-                return After::GiveUp(Error::Refused { export, host, why });
+                After::GiveUp(Error::Refused { export, host, why })
             }
-            _ => {}
         }
-        // Later on even a "not allowed" is tried again: a target that was just started may not have
-        // its exports yet.
-        After::Nothing
+    }
+
+    /// Notes that the client was not admitted `at` an address, or that none has connected. Returns
+    /// whether all were tried by that.
+    fn was_not_admitted(&self, at: Option<&Address>) -> bool {
+        self.shared.with_addresses(|addresses| match at {
+            Some(address) => addresses.put_off(address),
+            None => {
+                addresses.unreached();
+                true
+            }
+        })
     }
 
     /// Looks for how long there has been no connection. Returns whether the bdev is to be removed.

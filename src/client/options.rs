@@ -1,10 +1,11 @@
 //! What a user says about a bdev, and the module-wide defaults.
 
-use std::net::IpAddr;
-
 use dst_session::access::KeySource;
 use dst_session::outage::OutageLimits;
 use dst_wire::{Cipher, Digest};
+
+use crate::address::Address;
+use crate::attach::Wait;
 
 /// Times and depths: module-wide defaults, each of which a bdev can override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,7 +63,7 @@ impl Options {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The target's addresses, at least one. The first that answers is used until it does not.
-    pub addrs: Vec<IpAddr>,
+    pub addrs: Vec<Address>,
     /// The target's port.
     pub port: u16,
     /// The name of the export.
@@ -89,6 +90,6 @@ pub struct Params {
     pub peer: Peer,
     /// Times and depths.
     pub options: Options,
-    /// Whether `bdev_dst_create` is answered only when the bdev is attached.
-    pub wait: bool,
+    /// When `bdev_dst_create` is answered.
+    pub wait: Wait,
 }

@@ -1,8 +1,6 @@
 //! The client's methods.
 
-use std::net::IpAddr;
-
-use dst_client::{BdevState, Info, Options, Params as BdevParams, Peer};
+use dst_client::{Address, BdevState, Info, Options, Params as BdevParams, Peer, Wait};
 use dst_session::outage::LimitsError;
 use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
@@ -50,10 +48,20 @@ fn take_options(params: &mut Params) -> Result<Options> {
     Ok(options)
 }
 
+/// Takes out when the call is answered.
+fn take_wait(params: &mut Params) -> Result<Wait> {
+    match (params.flag("wait", true)?, params.flag("first_attempt", true)?) {
+        (true, true) => Ok(Wait::UntilAttached),
+        (true, false) => Err(RpcError::invalid("first_attempt", "false given, which needs wait false too")),
+        (false, true) => Ok(Wait::FirstAttempt),
+        (false, false) => Ok(Wait::No),
+    }
+}
+
 fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
-    let addrs = params.addresses()?;
+    let addrs = params.addresses()?.into_iter().map(Address::from).collect();
     let port = params.port()?;
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
@@ -68,7 +76,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
     let options = take_options(&mut params)?;
-    let wait = params.flag("wait", true)?;
+    let wait = take_wait(&mut params)?;
     params.finish()?;
     let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
     Ok(BdevParams { name, peer, options, wait })
@@ -79,6 +87,13 @@ pub fn create(params: Option<Value>, reply: Reply) {
         Ok(params) => {
             dst_client::create(params, |result| answer(reply, result.map(Value::from).map_err(Into::into)));
         }
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+pub fn wait_first_attempts(params: Option<Value>, reply: Reply) {
+    match Params::new(params).and_then(Params::finish) {
+        Ok(()) => dst_client::first_attempts(|| answer(reply, Ok(true.into()))),
         Err(error) => answer(reply, Err(error)),
     }
 }
@@ -200,9 +215,10 @@ fn show_peer(params: &BdevParams) -> Value {
         "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });
     // Addresses of both families have none in common.
-    for (family, all) in
-        [("ipv4", peer.addrs.iter().all(IpAddr::is_ipv4)), ("ipv6", peer.addrs.iter().all(IpAddr::is_ipv6))]
-    {
+    for (family, all) in [
+        ("ipv4", peer.addrs.iter().all(|addr| addr.ip.is_ipv4())),
+        ("ipv6", peer.addrs.iter().all(|addr| addr.ip.is_ipv6())),
+    ] {
         if all {
             shown["adrfam"] = json!(family);
         }
@@ -249,7 +265,8 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
     answer(reply, no_params.map(|()| options::client::show(&dst_client::options()).into()));
 }
 
-/// The calls that make the present state again, without waiting for targets.
+/// The calls that make the present state again: all clients look for their targets side by side,
+/// and the last call waits for the end of their first attempts.
 pub fn config() -> Vec<Value> {
     let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {
@@ -258,8 +275,12 @@ pub fn config() -> Vec<Value> {
         if let Value::Object(saved) = &mut saved {
             saved.extend(options::client::show(&params.options));
             saved.insert("wait".to_owned(), false.into());
+            saved.insert("first_attempt".to_owned(), false.into());
         }
         calls.push(call("bdev_dst_create", saved));
+    }
+    if calls.len() > 1 {
+        calls.push(call("bdev_dst_wait_first_attempts", json!({})));
     }
     calls
 }

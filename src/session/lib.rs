@@ -8,6 +8,7 @@
 //! | --- | --- | --- |
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
+//! | [`addresses`] | which of a target's addresses is tried when | client |
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
 //! | [`outage`] | how long a client waits for a target that it can't reach | client |
@@ -30,6 +31,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod addresses;
 pub mod deadline;
 pub mod deframer;
 pub mod device_change;
