@@ -90,6 +90,20 @@ CLIENT_OPTIONS = (
     ),
     number("reconnect_delay_ms", "longest time between two attempts to reach a lost target", 10, 60_000, 500),
     number(
+        "fast_io_fail_timeout_ms",
+        "how long without a connection until I/O fails at once, at least reconnect_delay_ms; 0: never",
+        0,
+        86_400_000,
+        0,
+    ),
+    number(
+        "loss_timeout_ms",
+        "how long without a connection until the bdev is removed, at least fast_io_fail_timeout_ms; 0: never",
+        0,
+        86_400_000,
+        0,
+    ),
+    number(
         "keep_alive_timeout_ms",
         "how long a target may be silent before it counts as lost, and the length of its leases",
         100,
@@ -159,8 +173,18 @@ METHODS = (
                 flag=False,
                 option="--no-wait",
             ),
+            Parameter(
+                "first_attempt",
+                "with --no-wait: return at once; bdev_dst_wait_first_attempts waits for all such bdevs together",
+                flag=False,
+                option="--no-first-attempt",
+            ),
         )
         + CLIENT_OPTIONS,
+    ),
+    Method(
+        "bdev_dst_wait_first_attempts",
+        "Wait until DST bdevs created with --no-first-attempt are attached, or their first attempt has ended",
     ),
     Method("bdev_dst_delete", "Detach a DST bdev", (required("name", "name of the bdev", "-b"),)),
     Method("bdev_dst_get_info", "Show DST bdevs", (text("name", "name of the bdev; by default all are shown", "-b"),)),

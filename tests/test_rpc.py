@@ -107,6 +107,8 @@ CLIENT_OPTIONS = {
     "transaction_timeout_ms": number(1000, 86_400_000),
     "max_retries": number(0, 1_000_000),
     "reconnect_delay_ms": number(10, 60_000),
+    "fast_io_fail_timeout_ms": number(0, 86_400_000),
+    "loss_timeout_ms": number(0, 86_400_000),
     "keep_alive_timeout_ms": number(100, 3_600_000),
     "attach_timeout_ms": number(10, 3_600_000),
     "queue_depth": number(1, 4096),
@@ -148,8 +150,10 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             # Without a key there is no cipher.
             "cipher": text("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13", "NONE"),
             "wait": flag(True),
+            "first_attempt": flag(True),
             **CLIENT_OPTIONS,
         },
+        "bdev_dst_wait_first_attempts": {},
         "bdev_dst_delete": {"name": name(ATTACHED)},
         "bdev_dst_get_info": {"name": text(ATTACHED)},
         "bdev_dst_set_options": CLIENT_OPTIONS,
@@ -520,6 +524,7 @@ def test_limits_themselves_are_allowed(world: World) -> None:
     before = world.call("bdev_dst_get_options")
     limits = {"transaction_timeout_ms": 86_400_000, "max_retries": 1_000_000, "reconnect_delay_ms": 60_000}
     limits |= {"keep_alive_timeout_ms": 3_600_000, "attach_timeout_ms": 3_600_000, "queue_depth": 4096}
+    limits |= {"fast_io_fail_timeout_ms": 86_400_000, "loss_timeout_ms": 86_400_000}
     for options in ({key: parameter.good for key, parameter in CLIENT_OPTIONS.items()}, limits, before):
         assert world.call("bdev_dst_set_options", **options) is True
         assert world.call("bdev_dst_get_options") == options

@@ -7,6 +7,8 @@
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
 
+use crate::contact::Contact;
+
 /// One of the users' I/Os.
 #[derive(Debug, Clone)]
 pub struct Io {
@@ -99,6 +101,12 @@ pub struct ClientFacts {
     pub may_fail: bool,
     /// How long its I/O waits, µs.
     pub deadline_us: u64,
+    /// How long its I/O waits without a connection, µs; 0: as long as with one.
+    pub fast_io_fail_us: u64,
+    /// How long it keeps its bdev without a connection, µs; 0: for ever.
+    pub loss_us: u64,
+    /// Whether it has a connection.
+    pub contact: Contact,
     /// Its process was told to stop.
     pub stop: Option<StopFacts>,
 }

@@ -102,6 +102,12 @@ pub struct Plan {
     pub max_retries: u32,
     /// Between attempts, ms.
     pub reconnect_delay_ms: u32,
+    /// How long I/O waits without a connection, ms; 0: as long as with one.
+    pub fast_io_fail_ms: u32,
+    /// How long a bdev stays without a connection, ms; 0: for ever.
+    pub loss_ms: u32,
+    /// Addresses of each client's target, before the others, at which nobody ever answers.
+    pub dead_addresses: usize,
     /// Transactions at once, as the client wants.
     pub client_depth: u16,
     /// As the target grants.
@@ -182,6 +188,9 @@ impl Plan {
             transaction_timeout_ms: if r.chance(300) { r.range(150, 1500) as u32 } else { 60_000 },
             max_retries: if r.chance(100) { r.range(1, 3) as u32 } else { 0 },
             reconnect_delay_ms: r.pick(&[10, 50, 200]),
+            fast_io_fail_ms: 0,
+            loss_ms: 0,
+            dead_addresses: 0,
             client_depth: r.pick(&[1, 2, 4, 16]),
             target_depth: r.pick(&[1, 3, 8, 32]),
             session_timeout_ms: r.pick(&[150, 1000, 5000, 60_000]),
@@ -220,12 +229,16 @@ impl Plan {
         if !plan.failover && r.chance(100) {
             plan.hold_some(r);
         }
+        plan.reset_backend = r.chance(500);
         if r.chance(50) {
             plan.end_client(r);
-        }
-        plan.reset_backend = r.chance(500);
-        if !plan.failover && r.chance(60) {
+        } else if !plan.failover && r.chance(60) {
             plan.reset_often(r);
+        } else if r.chance(150) {
+            plan.lose_patience(r);
+        }
+        if r.chance(200) {
+            plan.dead_addresses = r.range(1, 6) as usize;
         }
         plan
     }
@@ -453,6 +466,49 @@ impl Plan {
         self.ios = self.length_us / 4000;
         self.errors = 0;
         self.faults.truncate(2);
+    }
+
+    /// Users do not wait for a target that stays away, and it does.
+    fn lose_patience(&mut self, r: &mut Rng) {
+        let lease_us = self.lease_us();
+        let lease_ms = u64::from(self.keep_alive_ms);
+        self.reconnect_delay_ms = 10;
+        // What was sent has to wait for its lease all the same.
+        let is_short = r.chance(500);
+        self.fast_io_fail_ms = r.range(10, if is_short { lease_ms / 4 } else { 3 * lease_ms }) as u32;
+        if r.chance(300) {
+            self.loss_ms = self.fast_io_fail_ms + r.below(3 * lease_ms) as u32;
+        }
+        if r.chance(100) {
+            (self.fast_io_fail_ms, self.loss_ms) = (0, self.fast_io_fail_ms);
+        }
+        let away_us = u64::from(self.fast_io_fail_ms.max(self.loss_ms)) * 1000 + 4 * lease_us;
+        let pause_us = away_us + 6 * lease_us;
+        for i in 0..2 {
+            let at = 20_000 + i * pause_us + r.below(lease_us);
+            let client = r.index(self.clients);
+            let late_us = r.range(lease_us / 4, lease_us * 9 / 10);
+            let (vanish, lose) = (r.chance(500), r.chance(500));
+            let kind = r.below(4);
+            // Out of reach of all, or it would be no outage.
+            for target in 0..self.targets {
+                let fault = match kind {
+                    0 => Fault::Partition { client, target, for_us: away_us },
+                    1 => Fault::KillTarget { target, vanish, lose, for_us: away_us },
+                    _ => {
+                        // It has much in its sockets then.
+                        self.faults.push((at - 2000, Fault::StopTarget { target, for_us: late_us }));
+                        Fault::Sever { client, target, late_us, for_us: away_us }
+                    }
+                };
+                self.faults.push((at, fault));
+            }
+        }
+        self.length_us = self.length_us.max(2 * pause_us + 50_000);
+        self.faults.sort_by_key(|(at, _)| *at);
+        self.be_busy();
+        self.paced = true;
+        self.ios = self.ios.max((self.length_us / 2000).min(500));
     }
 
     /// Enough goes on for something to be under way at the wrong moment.

@@ -63,4 +63,8 @@ mutations! {
     resets_reach_backend ResetsReachBackend,
     resets_end_others ResetsEndOthers,
     execute_unrepeatable_again ExecuteUnrepeatableAgain,
+    fails_too_fast FailsTooFast,
+    no_fence_at_fast_fail NoFenceAtFastFail,
+    no_fast_fail NoFastFail,
+    no_loss_timeout NoLossTimeout,
 }

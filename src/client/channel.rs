@@ -206,7 +206,7 @@ impl Inner {
             Fate::Keep => Ok(()),
             // What was sent may still be executed: only a fence, or the end of the lease, lets it
             // fail.
-            Fate::Expired | Fate::Ended => {
+            Fate::Expired | Fate::Unreachable | Fate::Ended => {
                 if self.deadlines.hangs_in_stop(since) {
                     self.shared.stop().give_up();
                 }

@@ -11,7 +11,8 @@ use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
 use spdk::thread::Thread;
 
-use crate::control::{After, Attached, Control, Shown};
+use crate::attach::{Attached, FirstAttempts};
+use crate::control::{After, Control, Shown};
 use crate::counters::Counters;
 use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
@@ -68,6 +69,17 @@ impl Client {
         }
         client.inner.borrow_mut().set_waiting(waiting, client.params.wait, now);
         Ok(client)
+    }
+
+    /// Answers the attach, whose first attempt goes on.
+    pub(crate) fn go_on_alone(&self) {
+        let waiting = self.inner.borrow_mut().attach().go_on_alone();
+        self.tell(waiting);
+    }
+
+    /// Has `all` end not before the first attempt has.
+    pub(crate) fn join(&self, all: &Rc<FirstAttempts>) {
+        self.inner.borrow_mut().attach().join(all);
     }
 
     /// Returns the bdev's name.
@@ -178,7 +190,7 @@ impl Client {
     pub(crate) fn stop(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.stop();
-        let waiting = inner.take_waiting();
+        let waiting = inner.attach().take();
         drop(inner);
         if let Some(waiting) = waiting {
             let name = self.params.name.clone();
@@ -196,7 +208,11 @@ impl Client {
             After::Register(welcome) => self.register(&welcome),
             After::Answer => self.answer(),
             After::GiveUp(error) => self.give_up(error),
-            After::Removed => self.removed(),
+            After::Removed => self.removed("the target ended its export"),
+            After::Lost => {
+                let ms = self.shared.options().loss_timeout_ms;
+                self.removed(&format!("no connection for loss_timeout_ms ({ms} ms)"));
+            }
         }
         true
     }
@@ -242,7 +258,11 @@ impl Client {
 
     /// Answers the attach: the bdev is attached, or the client keeps trying.
     fn answer(&self) {
-        let waiting = self.inner.borrow_mut().take_waiting();
+        let waiting = self.inner.borrow_mut().attach().take();
+        self.tell(waiting);
+    }
+
+    fn tell(&self, waiting: Option<Attached>) {
         if let Some(waiting) = waiting {
             waiting(Ok(self.params.name.clone()));
         }
@@ -251,19 +271,19 @@ impl Client {
     /// Fails the attach, and leaves nothing behind.
     fn give_up(self: &Rc<Self>, error: Error) {
         spdk::error!("DST bdev {}: {error}", self.params.name);
-        let waiting = self.inner.borrow_mut().take_waiting();
+        let waiting = self.inner.borrow_mut().attach().take();
         (self.forget)(&self.shared);
         if let Some(waiting) = waiting {
             waiting(Err(error));
         }
     }
 
-    /// Deletes the bdev, because its export is gone for good.
-    fn removed(self: &Rc<Self>) {
+    /// Deletes the bdev, because its export is gone for good, or its target for too long.
+    fn removed(self: &Rc<Self>, why: &str) {
         if self.deleting.get() {
             return;
         }
-        spdk::warn!("DST bdev {}: the target ended its export; the bdev is removed", self.params.name);
+        spdk::warn!("DST bdev {}: {why}; the bdev is removed", self.params.name);
         self.shared.removed();
         let name = self.params.name.clone();
         self.delete(Box::new(move |result| {

@@ -8,6 +8,7 @@ use dst_session::stop::Stop;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
 
+use crate::attach::{FirstAttempts, Wait};
 use crate::client::Client;
 use crate::error::Error;
 use crate::options::{Options, Params};
@@ -35,7 +36,7 @@ pub fn set_options(options: Options) {
 }
 
 /// Creates a bdev. `done` is called when the bdev is attached, or can't be attached; with
-/// `params.wait` false, at the end of the first attempt, or half a second later.
+/// another `params.wait`, as that says.
 pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
     let name = params.name.clone();
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
@@ -47,10 +48,20 @@ pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static
     }
     match Client::start(params, &stop, forget, Box::new(done)) {
         Ok(client) => {
-            CLIENTS.with(|clients| clients.borrow_mut().push(client));
+            CLIENTS.with(|clients| clients.borrow_mut().push(Rc::clone(&client)));
+            if client.params().wait == Wait::No {
+                client.go_on_alone();
+            }
         }
         Err((error, done)) => done(Err(error)),
     }
+}
+
+/// Calls `done` when the first attempts of all clients that were created with [`Wait::No`] have
+/// ended.
+pub fn first_attempts(done: impl FnOnce() + 'static) {
+    let all = FirstAttempts::new(done);
+    list().iter().for_each(|client| client.join(&all));
 }
 
 /// Deletes a bdev. `done` is called when nothing of the bdev is left.

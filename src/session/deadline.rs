@@ -9,6 +9,8 @@ use crate::stop::{Connected, Stop, Stopping};
 pub enum Availability {
     /// The device is there, or may come back.
     Available,
+    /// The target has been out of reach for longer than I/O is to wait; it is still tried.
+    Unreachable,
     /// The device can't be had any more: another one is in its place, or it was removed.
     Failed,
     /// The bdev is being deleted, whatever became of the device.
@@ -27,9 +29,14 @@ impl Availability {
         }
     }
 
+    /// Returns the availability for a client that the target has just admitted.
+    pub fn reached(self) -> Availability {
+        if self == Availability::Unreachable { Availability::Available } else { self }
+    }
+
     /// Returns whether the target is not tried any more.
     pub fn is_over(self) -> bool {
-        self != Availability::Available
+        !matches!(self, Availability::Available | Availability::Unreachable)
     }
 }
 
@@ -40,6 +47,8 @@ pub enum Fate {
     Keep,
     /// Its time is up.
     Expired,
+    /// It does not wait for a target that is out of reach.
+    Unreachable,
     /// It ends with its bdev.
     Ended,
 }
@@ -111,10 +120,14 @@ impl Deadlines {
     /// Returns the fate of an I/O that was submitted at `since_us`.
     ///
     /// With a connection, a target may finish what it has although the device is
-    /// [`Availability::Failed`] or [`Availability::Closing`]; without one, the I/O ends.
+    /// [`Availability::Failed`] or [`Availability::Closing`]; without one, the I/O ends. With one,
+    /// [`Availability::Unreachable`] means nothing: the target was reached meanwhile.
     pub fn fate(&mut self, availability: Availability, has_connection: bool, since_us: u64) -> Fate {
         if availability.is_over() && !has_connection {
             return Fate::Ended;
+        }
+        if availability == Availability::Unreachable && !has_connection {
+            return Fate::Unreachable;
         }
         let now_us = self.now_us();
         if availability == Availability::Closing
@@ -138,7 +151,8 @@ mod tests {
     use crate::patience::STALL_US;
     use proptest::prelude::*;
 
-    const ALL: [Availability; 3] = [Availability::Available, Availability::Failed, Availability::Closing];
+    const ALL: [Availability; 4] =
+        [Availability::Available, Availability::Unreachable, Availability::Failed, Availability::Closing];
 
     #[test]
     fn closing_wins_over_failed() {
@@ -147,7 +161,8 @@ mod tests {
             [of(false, false), of(false, true), of(true, false), of(true, true)],
             [Availability::Available, Availability::Failed, Availability::Closing, Availability::Closing]
         );
-        assert_eq!(ALL.map(Availability::is_over), [false, true, true]);
+        assert_eq!(ALL.map(Availability::is_over), [false, false, true, true]);
+        assert_eq!(ALL.map(Availability::reached), [ALL[0], ALL[0], ALL[2], ALL[3]]);
     }
 
     #[test]
@@ -215,7 +230,7 @@ mod tests {
         /// its time.
         #[test]
         fn only_a_lost_target_ends_io_at_once(
-            index in 0usize..3,
+            index in 0usize..4,
             has_connection: bool,
             since in 0u64..50_000,
         ) {
@@ -223,6 +238,8 @@ mod tests {
             deadlines.turn(50_000);
             let fate = deadlines.fate(ALL[index], has_connection, since);
             prop_assert_eq!(fate == Fate::Ended, ALL[index].is_over() && !has_connection);
+            let is_out_of_reach = ALL[index] == Availability::Unreachable && !has_connection;
+            prop_assert_eq!(fate == Fate::Unreachable, is_out_of_reach);
             prop_assert_ne!(fate, Fate::Expired);
         }
     }

@@ -8,8 +8,10 @@
 //! | --- | --- | --- |
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
+//! | [`addresses`] | which of a target's addresses is tried when | client |
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
+//! | [`outage`] | how long a client waits for a target that it can't reach | client |
 //! | [`succession`] | which session a client's channels may join | client |
 //! | [`stop`] | how long a client waits once its process was told to stop | client |
 //! | [`deadline`] | when I/O ends without an answer | client |
@@ -31,6 +33,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod addresses;
 pub mod deadline;
 pub mod deframer;
 pub mod device_change;
@@ -40,6 +43,7 @@ pub mod histogram;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
+pub mod outage;
 pub mod patience;
 pub mod rate;
 pub mod reexecution;

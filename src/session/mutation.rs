@@ -59,11 +59,21 @@ pub enum Mutation {
     ResetsEndOthers,
     /// The target executes a compare-and-write again that a reset of another host has ended.
     ExecuteUnrepeatableAgain,
+    /// The client fails I/O at once as soon as it has no connection, before
+    /// `fast_io_fail_timeout_ms` has passed.
+    FailsTooFast,
+    /// The client fails what it sent after `fast_io_fail_timeout_ms`, whether or not it may still be
+    /// executed.
+    NoFenceAtFastFail,
+    /// The client's I/O waits for its deadline, although `fast_io_fail_timeout_ms` has passed.
+    NoFastFail,
+    /// The client keeps its bdev after `loss_timeout_ms`.
+    NoLossTimeout,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 26] = [
+    pub const ALL: [Mutation; 30] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -90,6 +100,10 @@ impl Mutation {
         Mutation::ResetsReachBackend,
         Mutation::ResetsEndOthers,
         Mutation::ExecuteUnrepeatableAgain,
+        Mutation::FailsTooFast,
+        Mutation::NoFenceAtFastFail,
+        Mutation::NoFastFail,
+        Mutation::NoLossTimeout,
     ];
 }
 

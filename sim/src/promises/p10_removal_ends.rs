@@ -3,7 +3,7 @@
 
 use world::store;
 
-use crate::model::Model;
+use crate::model::{ClientFacts, Model};
 use crate::plan::{Fault, Plan};
 
 /// A deletion, or a stop, does not end in time.
@@ -49,6 +49,19 @@ pub fn check_stops(model: &Model, plan: &Plan) {
             );
             return world::violation(REMOVAL, text);
         }
+    }
+}
+
+/// Checks that a bdev whose target was lost for too long is on its way out.
+pub fn check_loss(facts: &ClientFacts, client: usize) {
+    let Some(out_since_us) = facts.contact.out_since_us().filter(|_| facts.loss_us > 0) else { return };
+    let out_us = facts.active_us.saturating_sub(out_since_us);
+    if out_us > facts.loss_us + GRACE_US {
+        let text = format!(
+            "bdev of client {client} is there after {out_us} us without a connection, of {}",
+            facts.loss_us
+        );
+        world::violation(REMOVAL, text);
     }
 }
 

@@ -29,7 +29,8 @@ impl Inner {
         self.membership.leave();
         let availability = self.shared.availability();
         let sent = self.what_was_sent(availability);
-        let may_fail = self.membership.may_fail(now, sent);
+        let may_fail = self.membership.may_fail(now, sent)
+            || availability == Availability::Unreachable && mutation::is_on(Mutation::NoFenceAtFastFail);
         self.resets.join_alone(&mut self.io, may_fail);
         if may_fail {
             self.expire_sent(availability);
@@ -147,7 +148,7 @@ impl Inner {
             );
         }
         // All that is overdue: with one left the connection would be given up again.
-        let availability = self.shared.availability();
+        let availability = self.shared.availability().reached();
         while self.expire_sent(availability) {}
         let most = self.shared.options().max_retries;
         if most > 0 {
