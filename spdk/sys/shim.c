@@ -81,10 +81,45 @@ dst_spdk_bdev_claimed_by(struct spdk_bdev *bdev)
 #endif
 }
 
-bool
-dst_spdk_bdev_is_open(struct spdk_bdev *bdev)
+#ifdef DST_spdk_bdev_shared_claims
+static void
+ignore_event(enum spdk_bdev_event_type type, struct spdk_bdev *bdev, void *ctx)
 {
+	(void)type;
+	(void)bdev;
+	(void)ctx;
+}
+#endif
+
+bool
+dst_spdk_bdev_is_in_use(struct spdk_bdev *bdev, struct spdk_bdev_module *module)
+{
+#ifdef DST_spdk_bdev_shared_claims
+	struct spdk_bdev_desc *desc;
+	int rc;
+
+	if (TAILQ_EMPTY(&bdev->internal.open_descs)) {
+		return false;
+	}
+	/* During a module's call to examine the bdev, a claim would outlast its descriptor. */
+	if (bdev->internal.examine_in_progress > 0) {
+		return true;
+	}
+	/* The caller, which opens the bdev too, will say why it cannot be opened. */
+	if (spdk_bdev_open_ext(bdev->name, false, ignore_event, NULL, &desc) != 0) {
+		return false;
+	}
+	/*
+	 * Only such a claim tells those who write from those who do not, such as a raid (from 24.01 on),
+	 * which has its own bdev open. It ends with the descriptor.
+	 */
+	rc = spdk_bdev_module_claim_bdev_desc(desc, SPDK_BDEV_CLAIM_READ_MANY_WRITE_ONE, NULL, module);
+	spdk_bdev_close(desc);
+	return rc != 0;
+#else
+	(void)module;
 	return !TAILQ_EMPTY(&bdev->internal.open_descs);
+#endif
 }
 
 struct spdk_bdev *

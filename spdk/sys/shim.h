@@ -8,6 +8,7 @@
 #include <stddef.h>
 
 struct spdk_bdev;
+struct spdk_bdev_module;
 struct spdk_io_channel;
 
 /*
@@ -34,8 +35,12 @@ void dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split);
  */
 const char *dst_spdk_bdev_claimed_by(struct spdk_bdev *bdev);
 
-/* Returns whether the bdev is open, be it by a user or by an examination. */
-bool dst_spdk_bdev_is_open(struct spdk_bdev *bdev);
+/*
+ * Returns whether somebody may write to an unclaimed bdev, be it a user or an examination. `module`
+ * is the one that asks. Before 23.05, everybody who has the bdev open counts. Call it on the app
+ * thread.
+ */
+bool dst_spdk_bdev_is_in_use(struct spdk_bdev *bdev, struct spdk_bdev_module *module);
 
 /* Returns the bdev of which this one is a part (of module split or gpt), or else the bdev itself. */
 struct spdk_bdev *dst_spdk_bdev_whole(struct spdk_bdev *bdev);

@@ -76,8 +76,8 @@ pub fn get_listeners(params: Option<Value>, reply: Reply) {
 /// How long a bdev that is in use, by its examination for one, is waited for: less than the 10 s in which SPDK's
 /// configuration file must be answered.
 const IN_USE_WAIT_US: u64 = 5_000_000;
-/// How often it is looked at meanwhile.
-const IN_USE_POLL_US: u64 = 5_000;
+/// How often it is looked at meanwhile. SPDK 23.05 and newer log each look while somebody writes.
+const IN_USE_POLL_US: u64 = 20_000;
 
 type Make = Box<dyn Fn() -> std::result::Result<(), Error>>;
 

@@ -155,7 +155,7 @@ def _listener(rng: random.Random) -> dict[str, Any]:
 
 def _export(rng: random.Random) -> dict[str, Any]:
     flags = _optional(
-        rng, 0.1, read_only=(True,), require_digest=(True,), require_cipher=(True,), cache_outlives_target=(True,)
+        rng, 0.25, read_only=(True,), require_digest=(True,), require_cipher=(True,), cache_outlives_target=(True,)
     )
     uuid = _optional(rng, 0.5, uuid=tuple(f"00000000-0000-0000-0000-00000000000{number}" for number in range(1, 4)))
     return {"name": rng.choice(EXPORTS), "bdev_name": rng.choice(BDEVS), **flags, **uuid}
@@ -382,7 +382,7 @@ class _Planner:
             lambda: self.on_one(lambda process: SendGarbage(process, self.rng.choice(GARBAGE))): 1,
             lambda: self.end_one(Kill): 1,
             lambda: self.end_one(Stop): 1,
-            self.reload: 1,
+            self.reload: 3,
         }
         (kind,) = self.rng.choices(list(kinds), list(kinds.values()))
         kind()

@@ -92,6 +92,18 @@ class Application(Process):
 
         wait_until(answers, f"{self.name} to answer on its RPC socket", timeout)
 
+    def open_files(self) -> int:
+        """Returns the number of open files without those of hugepages, which SPDK opens as memory is
+        needed."""
+        count = 0
+        for fd in Path(f"/proc/{self.pid}/fd").iterdir():
+            try:
+                count += "map_" not in os.readlink(fd)
+            except FileNotFoundError:
+                # Closed in the meantime.
+                pass
+        return count
+
     def bdev(self, name: str) -> dict[str, Any] | None:
         """Returns the bdev's description, or None if there is no such bdev."""
         try:

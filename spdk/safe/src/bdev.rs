@@ -143,7 +143,7 @@ impl Desc {
                 sys::spdk_bdev_module_release_bdev(found.as_ptr());
             } else if !sys::dst_spdk_bdev_claimed_by(found.as_ptr()).is_null() {
                 return Err(Errno::EPERM);
-            } else if !is_new && sys::dst_spdk_bdev_is_open(found.as_ptr()) {
+            } else if !is_new && sys::dst_spdk_bdev_is_in_use(found.as_ptr(), module) {
                 // SPDK 20.07's lvol module, for one, opens for writing what it examines, and writes
                 // even if the bdev was claimed in the meantime.
                 return Err(Errno::EBUSY);
