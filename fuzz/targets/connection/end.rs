@@ -67,7 +67,7 @@ impl Frames for Taken {
         len
     }
 
-    fn placed(&mut self, len: usize) {
+    fn received_in_place(&mut self, len: usize) {
         self.filled += len;
     }
 

@@ -6,6 +6,8 @@
 //! | [`plan`] | what a seed stands for |
 //! | [`network`] | packets on their way, and what happens to them |
 //! | [`application`] | what the users of a connection send, and check |
+//! | [`user`] | the user of the stack under test |
+//! | [`lan`] | hosts with interfaces on an Ethernet, from a seed |
 //! | [`ours`], [`smol`] | hosts: one with the stack under test, one with smoltcp's |
 //! | [`lossy`] | tests that choose what is lost |
 //! | [`observer`] | what must hold for every packet |
@@ -15,6 +17,7 @@
 
 pub mod application;
 pub mod lab;
+pub mod lan;
 pub mod lossy;
 pub mod network;
 pub mod observer;
@@ -23,6 +26,7 @@ pub mod plan;
 pub mod run;
 pub mod script;
 pub mod smol;
+pub mod user;
 
 pub use plan::Plan;
 pub use run::{Outcome, run};

@@ -1,7 +1,8 @@
-//! Runs seeds: `dst-tcp-sim [--seeds N] [--from SEED] [--seed SEED]`.
+//! Runs seeds, each with TCP alone and with interfaces on an Ethernet: `dst-tcp-sim [--seeds N] [--from SEED] [--seed SEED]`.
 
 use std::process::ExitCode;
 
+use dst_tcp_sim::lan::{LanPlan, run_lan};
 use dst_tcp_sim::{Plan, run};
 
 fn main() -> ExitCode {
@@ -15,6 +16,10 @@ fn main() -> ExitCode {
             ("--seed", Some(value)) => {
                 println!("{:#?}", Plan::new(value));
                 println!("{:#?}", run(&Plan { history: true, ..Plan::new(value) }, None, None));
+                let mut plan = LanPlan::new(value);
+                println!("{plan:#?}");
+                plan.users.history = true;
+                println!("{:#?}", run_lan(&plan, None));
                 return ExitCode::SUCCESS;
             }
             _ => {
@@ -23,7 +28,7 @@ fn main() -> ExitCode {
             }
         }
     }
-    let (mut packets, mut lost, mut failed) = (0, 0, 0);
+    let (mut packets, mut frames, mut lost, mut failed) = (0, 0, 0, 0);
     for seed in from..from + seeds {
         let outcome = run(&Plan::new(seed), None, None);
         packets += outcome.packets.0;
@@ -32,7 +37,16 @@ fn main() -> ExitCode {
             failed += 1;
             println!("seed {seed}: {violation}");
         }
+        let outcome = run_lan(&LanPlan::new(seed), None);
+        frames += outcome.frames.0;
+        lost += outcome.frames.1;
+        if let Some(violation) = outcome.violation {
+            failed += 1;
+            println!("seed {seed}, on an Ethernet: {violation}");
+        }
     }
-    println!("{seeds} seeds from {from}: {failed} with violations, {packets} packets, {lost} lost");
+    println!(
+        "{seeds} seeds from {from}: {failed} with violations, {packets} packets, {frames} frames, {lost} lost"
+    );
     if failed == 0 { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }

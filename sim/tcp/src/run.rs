@@ -65,14 +65,14 @@ impl Host {
 
     fn is_done(&self) -> bool {
         match self {
-            Host::Ours(host) => host.is_done(),
+            Host::Ours(host) => host.user.is_done(),
             Host::Smol(host) => host.is_done(),
         }
     }
 
     fn violation(&mut self) -> Option<String> {
         match self {
-            Host::Ours(host) => host.violation.take(),
+            Host::Ours(host) => host.user.violation.take(),
             Host::Smol(host) => host.violation.take(),
         }
     }
@@ -155,9 +155,9 @@ impl World {
             }
         }
         if let Host::Ours(host) = &self.hosts[1]
-            && host.received > 0
+            && host.user.received > 0
             && self.outcome.received_at == 0
-            && host.received == self.plan.connections.iter().map(|sides| sides[0].bytes).sum::<u64>()
+            && host.user.received == self.plan.connections.iter().map(|sides| sides[0].bytes).sum::<u64>()
         {
             self.outcome.received_at = self.now;
         }
@@ -237,17 +237,18 @@ impl World {
         for host in 0..2 {
             let Host::Ours(ours) = &mut self.hosts[host] else { continue };
             let mut wrong = ours
+                .user
                 .ends
                 .iter()
                 .find(|end| **end != Reason::Finished)
                 .map(|end| format!("host {host}: {end}"));
-            if ours.has_buffers() {
+            if ours.user.has_buffers() {
                 wrong = Some(format!("host {host} has not released all buffers"));
             }
-            if self.plan.is_harmless() && self.network.lost == 0 && ours.counted.retransmitted > 0 {
-                wrong = Some(format!("host {host} repeats what was not lost: {:?}", ours.counted));
+            if self.plan.is_harmless() && self.network.lost == 0 && ours.user.counted.retransmitted > 0 {
+                wrong = Some(format!("host {host} repeats what was not lost: {:?}", ours.user.counted));
             }
-            self.outcome.counted.add(&ours.counted);
+            self.outcome.counted.add(&ours.user.counted);
             // What is remembered is forgotten in time.
             ours.stack.on_time(self.now + 1_000_000_000);
             ours.stack

@@ -11,8 +11,9 @@ use smoltcp::wire::{HardwareAddress, IpCidr, IpProtocol, Ipv4Address, Ipv4Packet
 
 use crate::application::Application;
 use crate::network::Packet;
-use crate::ours::{number, port};
+
 use crate::plan::{Plan, Smol};
+use crate::user::{number, port};
 
 /// IP packets that have come, and that go.
 struct Wire {

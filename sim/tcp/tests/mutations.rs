@@ -2,6 +2,7 @@
 
 use dst_tcp::mutation::{Mutation, set};
 use dst_tcp::{Config, Event, Reason};
+use dst_tcp_sim::lab::Lab;
 use dst_tcp_sim::lossy::nth;
 use dst_tcp_sim::network::Filter;
 use dst_tcp_sim::plan::Gap;
@@ -262,6 +263,21 @@ fn black_hole(without: Option<Mutation>) -> Found {
     judge(&plan, None, without, |_| true)
 }
 
+/// An ICMP error about another segment than the SYN.
+fn inexact_refusal(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let mut lab = Lab::quiet();
+        lab.connect("10.0.0.9");
+        lab.sent();
+        lab.arp_answer(9, "10.0.0.9");
+        lab.sent();
+        let (local, remote) = lab.ends.expect("it has sent a SYN");
+        lab.interface.tcp().unreachable(local, remote, Some(lab.last.0.wrapping_add(77)), lab.now);
+        lab.sent();
+        (!lab.closed.is_empty()).then(|| format!("{:?}", lab.closed))
+    })
+}
+
 macro_rules! mutations {
     ($($check:ident $name:ident $mutation:ident,)*) => {
         $(#[test] fn $name() { is_noticed(Mutation::$mutation, $check) })*
@@ -299,4 +315,5 @@ mutations! {
     repeated_fin no_time_wait NoTimeWait,
     black_hole no_black_hole_detection NoBlackHoleDetection,
     very_late no_duplicate_report NoDuplicateReport,
+    inexact_refusal no_unreachable_check NoUnreachableCheck,
 }

@@ -1,0 +1,98 @@
+//! What a seed stands for, on an Ethernet.
+
+use std::net::IpAddr;
+
+use dst_net::{Config, Prefix};
+use world::rng::Rng;
+
+use super::mac;
+use crate::plan::Plan;
+
+/// A host that says again and again that it has the second host's address.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Impostor {
+    /// When it does so first.
+    pub first: Option<u64>,
+    /// The pause between.
+    pub pause: u64,
+}
+
+/// What a seed stands for, on an Ethernet.
+#[derive(Debug, Clone)]
+pub struct LanPlan {
+    /// What the users do, and what happens to frames; `links[..].longest` counts IP packets.
+    pub users: Plan,
+    /// Whether the hosts talk over IPv6.
+    pub is_ipv6: bool,
+    /// The settings of the interfaces.
+    pub configs: [Config; 2],
+    /// Messages of ARP and neighbour discovery of 1,000 that are lost besides.
+    pub lost_questions: u64,
+    /// A router drops what is longer than `links[..].longest`, and says so.
+    pub router_speaks: bool,
+    /// Who disturbs.
+    pub impostor: Impostor,
+}
+
+/// Returns both addresses of a host.
+fn addresses(host: usize) -> [IpAddr; 2] {
+    let last = host as u8 + 1;
+    [IpAddr::from([10, 0, 0, last]), IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, u16::from(last)])]
+}
+
+impl LanPlan {
+    /// Returns what the seed stands for.
+    pub fn new(seed: u64) -> LanPlan {
+        let mut users = Plan::new(seed ^ 0x6c61_6e00);
+        let rng = &mut Rng::new(seed ^ 0x006c_616e_0000_0000);
+        users.seed = seed;
+        users.smol = None;
+        // Whole frames.
+        users.configs.iter_mut().for_each(|config| config.offload_bytes = 0);
+        users.links.iter_mut().for_each(|link| {
+            link.longest = 0;
+            link.delay = link.delay.min(1_000);
+        });
+        if users.connections.len() > 1 && rng.chance(500) {
+            users.connections.truncate(1);
+        }
+        let vlan = rng.chance(300).then(|| rng.range(1, 4094) as u16);
+        let mut config = |host: usize| {
+            let prefixes = vec![Prefix::new(addresses(host)[0], 24), Prefix::new(addresses(host)[1], 64)];
+            let mut config = Config::new(mac(host), prefixes);
+            config.mtu = rng.pick(&[1280, 1500, 1500, 9000]);
+            config.vlan = vlan;
+            config.detect_duplicates = rng.chance(700);
+            config.max_waiting = rng.pick(&[1, 4, 64]);
+            config.max_waiting_each = rng.pick(&[1, 8]);
+            config.tcp = users.configs[host].clone();
+            config
+        };
+        let configs = [config(0), config(1)];
+        let is_ipv6 = rng.chance(500);
+        let router_speaks = rng.chance(500);
+        if rng.chance(150) {
+            users.links[rng.index(2)].longest = rng.range(1290, 1499) as usize;
+        }
+        let lost_questions = if rng.chance(400) { rng.range(1, 700) } else { 0 };
+        let claims = rng.chance(150);
+        let impostor =
+            Impostor { first: claims.then(|| rng.below(1_500_000)), pause: rng.range(100_000, 5_000_000) };
+        LanPlan { users, is_ipv6, configs, lost_questions, router_speaks, impostor }
+    }
+
+    /// Returns the address by which a host is talked to.
+    pub fn address(&self, host: usize) -> IpAddr {
+        addresses(host)[usize::from(self.is_ipv6)]
+    }
+
+    /// Returns whether a host may be told that another one has its address.
+    pub fn may_conflict(&self) -> bool {
+        self.impostor.first.is_some()
+    }
+
+    /// Returns whether nothing goes wrong below TCP.
+    pub fn is_harmless(&self) -> bool {
+        self.users.is_harmless() && self.lost_questions == 0 && !self.may_conflict()
+    }
+}
