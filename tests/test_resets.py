@@ -31,7 +31,7 @@ def slow_export(application: Application, remote: Remote, seconds: float, reach:
     """Creates export `slow` of a bdev that takes this long for each I/O, and ends it with a reset. The
     export comes first, or SPDK's modules would examine the bdev for as long."""
     call = application.rpc.call
-    call("dst_create_export", name="slow", bdev_name="Slow0", reset=reach)
+    call("dst_create_export", name="slow", bdev_name="Slow0", **({} if reach == "host" else {"reset": reach}))
     call("dst_export_add_host", export="slow", host="*", access="rw")
     call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=512)
     microseconds = int(seconds * 1e6)

@@ -27,6 +27,8 @@ const FEATURES: &[(&str, Version, Version)] = &[
     ("spdk_sock_removal_list", OLDEST, (21, 4)),
     // Stopping SPDK frees the connections of unanswered RPCs.
     ("spdk_rpc_frees_connections", OLDEST, (23, 9)),
+    // Locking a range for a compare-and-write may use a channel that was given back.
+    ("spdk_range_lock_loses_channel", OLDEST, (25, 9)),
     // Several types of claims, in a union.
     ("spdk_bdev_claim_types", (23, 1), NEWEST),
     // Claims that several descriptors may share, such as lvol's, in a list.

@@ -22,6 +22,7 @@ mod limits;
 mod output;
 mod removal;
 mod report;
+mod reset_rounds;
 mod resets;
 mod room;
 mod sessions;

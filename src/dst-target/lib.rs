@@ -31,6 +31,7 @@ mod options;
 mod pools;
 mod questions;
 mod queue;
+mod queue_resets;
 mod rate;
 mod report;
 mod resets;

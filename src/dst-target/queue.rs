@@ -22,12 +22,11 @@ use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 use crate::gathering::Backlog;
 use crate::pools::Pools;
+use crate::queue_resets::QueueResets;
 use crate::share::{OwnerShare, Share};
 use crate::submission::Submission;
 
 mod resets;
-
-use self::resets::QueueResets;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {

@@ -12,7 +12,8 @@ pub use spdk_contract::io::IoStatus;
 use spdk_sys as sys;
 
 use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
-use crate::open_bdev::{SharedDescriptor, release};
+use crate::open_bdev::SharedDescriptor;
+use crate::parting;
 use crate::resets::{self, Waiter};
 use crate::thread::{self, Thread};
 
@@ -174,8 +175,7 @@ impl Drop for Open {
     fn drop(&mut self) {
         // SAFETY: the channel was opened on this thread; no I/O is in flight, since each I/O holds
         // a reference to `self`.
-        unsafe { sys::spdk_put_io_channel(self.ch.as_ptr()) };
-        release(&self.desc);
+        unsafe { parting::put(self.ch, &self.desc) };
     }
 }
 

@@ -3,58 +3,14 @@
 //!
 //! The control thread answers a Reset. Until then its slot is busy, and nothing of it is in the backend.
 
-use std::sync::Arc;
-
-use dst_session::reexecution::{FailedIo, LastReset, Repeats, is_due};
+use dst_session::reexecution::{FailedIo, LastReset, is_due};
 use dst_session::transactions::slot_of;
 use dst_wire::Status;
 
 use super::Queue;
-use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 use crate::pools::Pools;
-
-/// What a queue knows of resets.
-pub struct QueueResets {
-    backend: Arc<BackendResets>,
-    /// The last reset of the backend that the session asked for.
-    own: LastReset,
-    /// The slots of Resets that are not answered yet. The last `untold` the control thread has not heard of.
-    asked: Vec<u16>,
-    untold: usize,
-    /// The round that waits for the queue, and the requests that were not answered when it began.
-    awaited: Option<(u64, Vec<u64>)>,
-    /// What other sessions' resets have ended, to be executed again.
-    ended: Vec<Ended>,
-    repeats: Repeats,
-}
-
-/// An I/O that a reset has ended.
-struct Ended {
-    io: Io,
-    at_us: u64,
-}
-
-impl QueueResets {
-    /// Returns what a new queue knows: nothing yet.
-    pub fn new(backend: Arc<BackendResets>) -> QueueResets {
-        QueueResets {
-            backend,
-            own: LastReset::Never,
-            asked: Vec::new(),
-            untold: 0,
-            awaited: None,
-            ended: Vec::new(),
-            repeats: Repeats::default(),
-        }
-    }
-
-    /// A Reset has come.
-    pub fn ask(&mut self, slot: u16) {
-        self.asked.push(slot);
-        self.untold += 1;
-    }
-}
+use crate::queue_resets::Ended;
 
 impl Queue {
     /// Returns the slot of the next Reset that the control thread is to be told of.
