@@ -193,6 +193,9 @@ impl Inner {
         if !self.membership.is_current() {
             return Err(Broken::SessionOver);
         }
+        if self.link.repoint() != self.shared.places().repoints() {
+            return Err(Broken::Repointed);
+        }
         let now = self.deadlines.now_us();
         self.io.look_at_waiting(now);
         let availability = self.shared.availability();

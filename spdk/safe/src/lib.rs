@@ -31,6 +31,7 @@ pub mod open_files;
 pub mod poller;
 pub mod random;
 mod resets;
+pub mod resolve;
 pub mod rpc;
 pub mod secret_file;
 pub mod sock;
