@@ -64,7 +64,7 @@ PLACE = (
 
 # A client's target may have several addresses.
 ADDRESSES = required(
-    "traddr", "1 to 8 IPv4 or IPv6 addresses, of which the next is tried when one fails", "-a", is_list=True
+    "traddr", "1 to 8 IPv4 or IPv6 addresses or names of hosts, of which the first that answers is used", "-a", is_list=True
 )
 
 PSK_FILE = text(
@@ -187,6 +187,16 @@ METHODS = (
         "Wait until DST bdevs created with --no-first-attempt are attached, or their first attempt has ended",
     ),
     Method("bdev_dst_delete", "Detach a DST bdev", (required("name", "name of the bdev", "-b"),)),
+    Method(
+        "bdev_dst_set_addresses",
+        "Have a DST bdev look for its target elsewhere; its connections are made anew",
+        (
+            required("name", "name of the bdev", "-b"),
+            ADDRESSES,
+            text("trsvcid", "TCP port, 1 to 65535; by default as before", "-s"),
+            text("adrfam", "address family: ipv4 or ipv6; by default the one of traddr", "-f"),
+        ),
+    ),
     Method("bdev_dst_get_info", "Show DST bdevs", (text("name", "name of the bdev; by default all are shown", "-b"),)),
     Method("bdev_dst_set_options", "Set the defaults for DST bdevs created from now on", CLIENT_OPTIONS),
     Method("bdev_dst_get_options", "Show the defaults for DST bdevs"),

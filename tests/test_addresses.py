@@ -10,6 +10,7 @@ from harness.checker import start_checker
 from harness.lab import Lab
 from harness.places import BlackHole, Silent
 from harness.proxy import Proxy
+from harness.rpc import RpcError
 from harness.service import Service, attach_to, durable_backend
 from harness.waiting import wait_until
 
@@ -94,6 +95,75 @@ def test_many_dead_targets_are_waited_for_together(lab: Lab) -> None:
     assert took < 15
     states = [info["state"] for info in client.rpc.call("bdev_dst_get_info")]
     assert states == ["attaching"] * (count - 1) + ["connected"]
+
+
+def test_a_live_bdev_is_repointed(lab: Lab) -> None:
+    """The same target at another address and port, while I/O runs: nothing but latency."""
+    service = Service(lab, durable_backend(lab))
+    proxies = [Proxy(service.remote) for _ in range(2)]
+    for proxy in proxies:
+        lab.on_end(proxy.end)
+    checker = start_checker(lab)
+    attach_to(checker, proxies[0].remote)
+    checker.begin_and_flow(zeroes=5, flushes=1)
+    for proxy in (proxies[1], proxies[0]):
+        place = {"traddr": [proxy.remote.address], "trsvcid": str(proxy.remote.port)}
+        assert checker.rpc.call("bdev_dst_set_addresses", name="remote0", **place) is True
+        (info,) = checker.rpc.call("bdev_dst_get_info")
+        assert info["trsvcid"] == str(proxy.remote.port)
+
+        def is_connected() -> bool:
+            (info,) = checker.rpc.call("bdev_dst_get_info")
+            return info["state"] == "connected"
+
+        wait_until(is_connected, "the client to connect there")
+        checker.wait_flow()
+    # Nothing of the bdev goes through the other proxy any more.
+    proxies[1].end()
+    checker.wait_flow()
+    checker.end().assert_clean()
+    checker.verify().assert_clean()
+    saved = [entry["params"] for entry in checker.rpc.call("framework_get_config", name="bdev")
+             if entry["method"] == "bdev_dst_create"]
+    assert saved[0]["trsvcid"] == str(proxies[0].remote.port)
+
+
+def test_names_of_hosts_are_resolved(lab: Lab) -> None:
+    service = Service(lab, durable_backend(lab))
+    checker = start_checker(lab)
+    # The second one does not exist (RFC 6761), which does not matter.
+    names = ["localhost", "there-is-none.invalid"]
+    attach_to(checker, service.remote, traddr=names, adrfam="ipv4", keep_alive_timeout_ms=KEEP_ALIVE_MS)
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    assert (info["address"], info["traddr"], info["adrfam"]) == ("127.0.0.1", names, "ipv4")
+    checker.begin_and_flow()
+    service.restart()
+    checker.wait_flow()
+    checker.end().assert_clean()
+
+
+def test_a_name_that_does_not_exist_is_said(lab: Lab) -> None:
+    checker = start_checker(lab)
+    place = {"traddr": "there-is-none.invalid", "trsvcid": "4420", "export": "volume", "host": "test-client"}
+    with pytest.raises(RpcError, match="there-is-none.invalid: "):
+        checker.rpc.call("bdev_dst_create", name="remote0", attach_timeout_ms=1000, **place)
+    # The reactor goes on meanwhile, and so do RPCs.
+    assert checker.rpc.call("bdev_dst_get_info") == []
+
+
+def test_an_address_with_a_scope(lab: Lab) -> None:
+    """::1 is no link-local address, but the kernel takes an interface with it all the same."""
+    service = Service(lab, durable_backend(lab))
+    try:
+        service.application.rpc.call("dst_create_listener", traddr="::1", trsvcid=str(service.remote.port))
+    except RpcError:
+        pytest.skip("this machine has no IPv6")
+    checker = start_checker(lab)
+    attach_to(checker, service.remote, traddr="::1%lo")
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    assert (info["address"], info["traddr"]) == ("::1%lo", "::1%lo")
+    checker.begin_and_flow()
+    checker.end().assert_clean()
 
 
 def test_an_io_is_sent_again_so_often_and_not_more(lab: Lab) -> None:

@@ -9,7 +9,7 @@ import re
 import socket
 import time
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Callable, Iterator
 
@@ -115,8 +115,9 @@ CLIENT_OPTIONS = {
 }
 
 
+BAD_PLACES = ["local host", "-a", "a..b", "::1%", "256.0.0.1", "1.2.3", "::g", "127.0.0.1:80", "[::1]"]
 BAD_ADDRESSES = ["localhost", "256.0.0.1", "1.2.3", "::g", " 127.0.0.1", "127.0.0.1:80", "[::1]", "::1%lo"]
-BAD_ADDRESS_LISTS: list[Any] = [[], ["localhost"], ["127.0.0.1", "::g"], ["127.0.0.1", 5], ["127.0.0.1"] * 9]
+BAD_ADDRESS_LISTS: list[Any] = [[], ["-a"], ["127.0.0.1", "::g"], ["127.0.0.1", 5], ["127.0.0.1"] * 9]
 
 BAD_CPUMASKS: list[Any] = ["", " ", "x", "0x", "0x6g", "-1", "0x-1", "1-2", "1,2", "1 2", "６", "\0", "1\n", "f" * 5000]
 BAD_CPUMASKS += ["[", "]", "[1", "1]", "[,]", "[0,]", "[0,,1]", "[-1]", "[0-]", "[1-0]", "[0-1-2]", "[+1]", "[0x1]", "[٣]"]
@@ -141,7 +142,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_create": {
             "name": name("new"),
             **place(port),
-            "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_ADDRESSES, *BAD_ADDRESS_LISTS], required=True),
+            "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_PLACES, *BAD_ADDRESS_LISTS], required=True),
             "export": name(EXPORT),
             "host": text(HOST),
             "psk_file": PSK_FILE,
@@ -155,6 +156,11 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         },
         "bdev_dst_wait_first_attempts": {},
         "bdev_dst_delete": {"name": name(ATTACHED)},
+        "bdev_dst_set_addresses": {
+            "name": name(ATTACHED),
+            "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_PLACES, *BAD_ADDRESS_LISTS], required=True),
+            **{key: replace(place(port)[key], required=False) for key in ("trsvcid", "adrfam")},
+        },
         "bdev_dst_get_info": {"name": text(ATTACHED)},
         "bdev_dst_set_options": CLIENT_OPTIONS,
         "bdev_dst_get_options": {},

@@ -33,6 +33,7 @@ pub mod open_files;
 pub mod poller;
 pub mod random;
 pub mod record;
+pub mod resolve;
 pub mod secret_file;
 pub mod sock;
 pub mod thread;

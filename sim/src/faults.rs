@@ -67,6 +67,7 @@ impl Run {
                 net::refuse(self.clients[client].process, self.targets[target].address(), for_us);
             }
             Fault::DeleteBdev { client, .. } => self.delete_bdev(client),
+            Fault::Repoint { client } => self.clients[client].repoint(&self.plan),
             Fault::DeleteExport { target, .. } => {
                 self.all_may_fail();
                 self.targets[target].delete_export();

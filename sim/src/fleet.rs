@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use dst_client::{Address, BdevState, Options as ClientOptions, Params, Peer, Wait};
+use dst_client::{BdevState, Options as ClientOptions, Params, Peer, Place, TargetPlaces, Wait};
 use dst_session::access::{Access, Host, KeySource};
 use dst_target::{ListenAddress, Options as TargetOptions, ResetReach, Rules, Target};
 use dst_wire::{Cipher, Digest};
@@ -357,12 +357,11 @@ impl ClientSide {
             addrs = vec![addrs[self.target]];
         }
         let dead = (0..plan.dead_addresses).map(|number| dead_address(number).ip());
-        let addrs = dead.chain(addrs).map(Address::from).collect();
+        let places = dead.chain(addrs).map(Place::from).collect();
         let params = Params {
             name: BDEV.to_owned(),
             peer: Peer {
-                addrs,
-                port: PORT,
+                at: TargetPlaces { places, port: PORT, family: None },
                 export: EXPORT.to_owned(),
                 host: host(self.number),
                 digests: if plan.digests { vec![Digest::Crc32c] } else { vec![Digest::None] },
@@ -392,6 +391,22 @@ impl ClientSide {
     /// Tells the process to stop, as SPDK does. It ends when it is killed.
     pub fn stop(&self) {
         process::on(self.app, || dst_client::stop_begins(|| {}));
+    }
+
+    /// Has the bdev look for its target at the next target's address, if there are two.
+    pub fn repoint(&mut self, plan: &Plan) {
+        if !process::is_alive(self.process) {
+            return;
+        }
+        if plan.failover {
+            self.target = (self.target + 1) % plan.targets;
+        }
+        let places = vec![Place::from(address(self.target).ip())];
+        process::on(self.app, move || {
+            if let Ok(client) = dst_client::find(BDEV) {
+                client.repoint(TargetPlaces { places, port: PORT, family: None });
+            }
+        });
     }
 
     /// Deletes the bdev.

@@ -51,6 +51,8 @@ pub enum Fault {
     Grow { target: usize, by: u64 },
     /// A thread gives its channel back and opens another one after a time.
     Reopen { client: usize, thread: usize, for_us: u64 },
+    /// A user has a bdev look for its target at one address alone: that of the next target.
+    Repoint { client: usize },
     /// The target comes back with another device under the same name, for a time.
     OtherDevice { target: usize, for_us: u64 },
 }
@@ -239,6 +241,13 @@ impl Plan {
         }
         if r.chance(200) {
             plan.dead_addresses = r.range(1, 6) as usize;
+        }
+        if r.chance(150) {
+            for _ in 0..r.range(1, 4) {
+                let fault = Fault::Repoint { client: r.index(plan.clients) };
+                plan.faults.push((r.below(plan.length_us), fault));
+            }
+            plan.faults.sort_by_key(|(at, _)| *at);
         }
         plan
     }

@@ -1,7 +1,7 @@
-//! Addresses of targets.
+//! Addresses of targets, and names of hosts that have some.
 
 use std::fmt;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use thiserror::Error;
@@ -17,6 +17,50 @@ pub struct Address {
     /// The name or number of the interface, as in `fe80::1%eth0`.
     scope: Option<Box<str>>,
 }
+
+/// The longest name of a host in bytes (RFC 1035, section 2.3.4, less the dot at the end).
+const NAME_MAX: usize = 253;
+
+/// The longest part of a name between dots in bytes (RFC 1035, section 2.3.4).
+const LABEL_MAX: usize = 63;
+
+/// A family of addresses.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Family {
+    /// IPv4.
+    V4,
+    /// IPv6.
+    V6,
+}
+
+impl Family {
+    /// Returns whether an address is of this family.
+    pub fn has(self, ip: IpAddr) -> bool {
+        ip.is_ipv4() == (self == Family::V4)
+    }
+
+    /// Returns its name in RPCs.
+    pub fn name(self) -> &'static str {
+        match self {
+            Family::V4 => "ipv4",
+            Family::V6 => "ipv6",
+        }
+    }
+}
+
+/// Where a target is, as a user says it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Place {
+    /// At an address.
+    Address(Address),
+    /// At the addresses to which a name resolves.
+    Name(String),
+}
+
+/// The text is neither an address nor a name.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+#[error("neither an IPv4 or IPv6 address nor the name of a host")]
+pub struct NotAPlace;
 
 /// The text is not an address.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
@@ -56,9 +100,100 @@ impl fmt::Display for Address {
     }
 }
 
+impl From<SocketAddr> for Address {
+    fn from(resolved: SocketAddr) -> Address {
+        let scope = match resolved {
+            SocketAddr::V6(v6) if v6.scope_id() != 0 => Some(v6.scope_id().to_string().into()),
+            _ => None,
+        };
+        Address { ip: resolved.ip(), scope }
+    }
+}
+
+impl Place {
+    /// Returns the address, if it is one.
+    pub fn address(&self) -> Option<&Address> {
+        match self {
+            Place::Address(address) => Some(address),
+            Place::Name(_) => None,
+        }
+    }
+
+    /// Returns the name, if it is one.
+    pub fn name(&self) -> Option<&str> {
+        match self {
+            Place::Address(_) => None,
+            Place::Name(name) => Some(name),
+        }
+    }
+}
+
+impl From<IpAddr> for Place {
+    fn from(ip: IpAddr) -> Place {
+        Place::Address(ip.into())
+    }
+}
+
+impl FromStr for Place {
+    type Err = NotAPlace;
+
+    fn from_str(text: &str) -> Result<Place, NotAPlace> {
+        if let Ok(address) = text.parse() {
+            return Ok(Place::Address(address));
+        }
+        let is_label = |label: &str| {
+            (1..=LABEL_MAX).contains(&label.len())
+                && label.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_')
+                && !label.starts_with('-')
+                && !label.ends_with('-')
+        };
+        let name = text.strip_suffix('.').unwrap_or(text);
+        // One whose last part is a number is an address that somebody got wrong.
+        let is_number =
+            name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
+        let is_name = name.len() <= NAME_MAX && name.split('.').all(is_label) && !is_number;
+        if is_name { Ok(Place::Name(text.to_owned())) } else { Err(NotAPlace) }
+    }
+}
+
+impl fmt::Display for Place {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Place::Address(address) => address.fmt(f),
+            Place::Name(name) => name.fmt(f),
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_place_is_an_address_or_a_name() {
+        for name in ["storage1", "storage-1.example.org", "a_b.example.org.", "3com.example"] {
+            assert_eq!(name.parse(), Ok(Place::Name(name.to_owned())));
+        }
+        assert_eq!("192.0.2.1".parse::<Place>().unwrap().address().unwrap().to_string(), "192.0.2.1");
+        let long = "a".repeat(64);
+        for bad in [
+            "",
+            ".",
+            "256.0.0.1",
+            "1.2.3",
+            "::g",
+            " a",
+            "a b",
+            "a..b",
+            "-a",
+            "a-",
+            "192.0.2.1:80",
+            "[::1]",
+            &long,
+        ] {
+            assert_eq!(bad.parse::<Place>(), Err(NotAPlace), "{bad}");
+        }
+    }
 
     #[test]
     fn an_address_is_shown_as_it_was_given() {

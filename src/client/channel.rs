@@ -193,6 +193,9 @@ impl Inner {
         if !self.membership.is_current() {
             return Err(Broken::SessionOver);
         }
+        if self.link.repoint() != self.shared.places().repoints() {
+            return Err(Broken::Repointed);
+        }
         self.deadlines.look_at_stop(self.shared.stop(), now);
         let patient_us = self.deadlines.now_us();
         self.io.look_at_waiting(patient_us);

@@ -14,8 +14,8 @@ use spdk::iov::Iov;
 
 use crate::answers::{Answers, Pending, ReceivingAnswer, Record, digest_of, op_of};
 use crate::channels::Standing;
+use crate::connection::Connection;
 use crate::counters::Counters;
-use crate::link::Connection;
 use crate::shared::Shared;
 use crate::waiting::Waiting;
 

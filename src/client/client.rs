@@ -19,6 +19,7 @@ use crate::error::Error;
 use crate::info::Info;
 use crate::link::REST_US;
 use crate::options::Params;
+use crate::places::TargetPlaces;
 use crate::shared::Shared;
 
 /// The period of the control connection's poller, µs: what the connection carries is rare, and may
@@ -87,9 +88,20 @@ impl Client {
         &self.params.name
     }
 
-    /// Returns what the user asked for.
-    pub fn params(&self) -> &Params {
-        &self.params
+    /// Returns what the user asked for; of addresses, last.
+    pub fn params(&self) -> Params {
+        let mut params = self.params.clone();
+        params.peer.at = self.shared.places().given();
+        params
+    }
+
+    /// Has the bdev look for its target elsewhere: all its connections are closed, and made again
+    /// there. I/O waits meanwhile.
+    pub fn repoint(&self, target: TargetPlaces) {
+        self.shared.places().repoint(target);
+        let at = self.shared.places().all_shown();
+        spdk::notice!("DST bdev {}: its target is looked for at {at} from now on", self.params.name);
+        self.inner.borrow_mut().repointed(now_us());
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -134,8 +146,8 @@ impl Client {
             other_latency,
         } = channels.sum();
         Info {
-            params: self.params.clone(),
-            address: self.shared.address(),
+            params: self.params(),
+            address: self.shared.places().current().map(|(address, _)| address.to_string()),
             state,
             state_age_ms,
             device: self.shared.device(),
@@ -231,11 +243,10 @@ impl Client {
             Ok(disk) => {
                 let peer = &self.params.peer;
                 spdk::notice!(
-                    "DST bdev {} attached: export {} of {} port {}, {} blocks of {} bytes{}",
+                    "DST bdev {} attached: export {} of {}, {} blocks of {} bytes{}",
                     self.params.name,
                     peer.export,
-                    self.shared.address(),
-                    peer.port,
+                    self.shared.places().shown(),
                     device.num_blocks,
                     device.block_size,
                     if device.read_only { ", read only" } else { "" }

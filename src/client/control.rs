@@ -130,7 +130,8 @@ impl Control {
         let patience_us = if until_attached {
             u64::from(self.shared.options().attach_timeout_ms) * 1000
         } else {
-            let others = self.shared.with_addresses(|addresses| addresses.all().len()).saturating_sub(1);
+            let others =
+                self.shared.places().with_addresses(|addresses| addresses.all().len()).saturating_sub(1);
             u64::from(FIRST_ATTEMPT_MS) * 1000 + others as u64 * STAGGER_US
         };
         self.attach = Attach::Caller { waiting, until_attached, deadline_us: now + patience_us };
@@ -278,6 +279,16 @@ impl Control {
         self.link.retry_at_once(now);
     }
 
+    /// The target is looked for elsewhere: closes the connection, or ends the attempt to have one.
+    pub fn repointed(&mut self, now: u64) {
+        if self.link.is_up() {
+            self.lost(now);
+        } else {
+            self.link.close();
+        }
+        self.link.retry_at_once(now);
+    }
+
     /// Takes a Welcome of a reconnect, which must be to the device that the bdev was made for.
     fn rejoin(&mut self, welcome: &Welcome, before: Device, now: u64) {
         let same = check_same_device(&before, &welcome.device)
@@ -340,7 +351,7 @@ impl Control {
     /// Takes a Welcome to the bdev's device.
     pub fn joined(&mut self, welcome: &Welcome) {
         if let Some(address) = self.link.address() {
-            self.shared.with_addresses(|addresses| addresses.admitted(address));
+            self.shared.places().with_addresses(|addresses| addresses.admitted(address));
         }
         self.join(welcome);
         self.welcome = Some(welcome.clone());
@@ -424,7 +435,7 @@ impl Control {
     /// Notes that the client was not admitted `at` an address, or that none has connected. Returns
     /// whether all were tried by that.
     fn was_not_admitted(&self, at: Option<&Address>) -> bool {
-        self.shared.with_addresses(|addresses| match at {
+        self.shared.places().with_addresses(|addresses| match at {
             Some(address) => addresses.put_off(address),
             None => {
                 addresses.unreached();

@@ -46,9 +46,11 @@ impl Disk for DstDisk {
 
     fn dump_info(&self) -> Value {
         let peer = self.shared.peer();
+        let port = self.shared.places().port();
+        let address = self.shared.places().current().map(|(address, _)| address.to_string());
         json!({
-            "traddr": self.shared.address().to_string(),
-            "trsvcid": peer.port.to_string(),
+            "traddr": address,
+            "trsvcid": port.to_string(),
             "export": peer.export,
             "host": peer.host,
             "read_only": self.device.read_only,

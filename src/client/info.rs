@@ -3,7 +3,6 @@
 use dst_session::histogram::Histogram;
 use dst_wire::{Cipher, Device, Digest};
 
-use crate::address::Address;
 use crate::options::Params;
 
 /// The state of a bdev, for users.
@@ -26,8 +25,8 @@ pub enum BdevState {
 pub struct Info {
     /// What the user asked for.
     pub params: Params,
-    /// The target's address that is in use.
-    pub address: Address,
+    /// The target's address that is in use; `None`: its names were not resolved yet.
+    pub address: Option<String>,
     /// The bdev's state.
     pub state: BdevState,
     /// For how long the bdev has had this state, ms.

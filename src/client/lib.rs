@@ -15,6 +15,7 @@ mod channel;
 mod channel_io;
 mod channels;
 mod client;
+mod connection;
 mod control;
 mod counters;
 mod disk;
@@ -25,18 +26,20 @@ mod log;
 mod membership;
 mod message;
 mod options;
+mod places;
 mod race;
 mod registry;
 mod reset;
 mod shared;
 mod waiting;
 
-pub use address::Address;
+pub use address::{Family, Place};
 pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
 pub use info::{BdevState, Info};
 pub use options::{Options, Params, Peer};
+pub use places::TargetPlaces;
 pub use registry::{
     create, delete, find, first_attempts, list, options, set_options, stop_attaching, stop_begins,
 };

@@ -2,25 +2,24 @@
 
 use std::sync::Arc;
 
+use dst_security::Initiator;
 use dst_security::handshake::ENTROPY_LEN;
-use dst_security::{Initiator, Secured};
-use dst_session::Violation;
 use dst_session::addresses::Addresses;
 use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
 use dst_session::silence::Silence;
 use dst_session::succession::Ask;
-use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
+use dst_transport::{Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
 use dst_wire::{Header, Hello, Kind, RefusalReason, Welcome};
 use spdk::clock;
-use spdk::interrupt::Watch;
-use spdk::iov::Iov;
 use spdk::poller::Waker;
+use spdk::resolve::{Resolving, resolve};
 use spdk::sock::Sock;
 use zeroize::Zeroizing;
 
 use crate::address::Address;
+use crate::connection::Connection;
 use crate::message::{Message, Messages};
 use crate::race::{Heat, Runners};
 use crate::shared::Shared;
@@ -31,6 +30,10 @@ use crate::shared::Shared;
 /// when the next Hello comes.
 const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
+/// How long resolving a name may take before the addresses that it had are tried, ms. The resolver
+/// of glibc asks a name server twice, for 5 s each (resolv.conf(5)).
+const RESOLVE_TIMEOUT_MS: u32 = 10_000;
+
 /// The period of a resting poller, µs: how often it looks for what no socket reports, which is
 /// silence, leases and deadlines. A lease is renewed after a quarter of the keep-alive time, of which
 /// the shortest is 100 ms: the poller looks at least twice in that time.
@@ -38,19 +41,6 @@ pub const REST_US: u64 = 10_000;
 
 /// The queue of the control connection.
 pub const CONTROL: u16 = 0;
-
-/// A connection that has a socket.
-pub struct Connection {
-    /// Dropped before the stream, so that a closed socket wakes no poller.
-    watch: Watch,
-    pub stream: Stream,
-    pub receiver: Receiver,
-    pub outbox: Outbox,
-    /// How long the target has been silent.
-    pub silence: Silence,
-    /// Until when the target executes what is sent on this connection.
-    pub lease: Held,
-}
 
 /// What a link's next Hello asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -64,9 +54,15 @@ pub enum Wanted {
 enum LinkState {
     /// Waiting for the next attempt.
     Down,
+    /// The names of the target's hosts are being resolved. Control only.
+    Resolving {
+        resolving: Resolving,
+        names: Vec<String>,
+        since_us: u64,
+    },
     Connecting {
         runners: Runners,
-        /// [`Shared::address_changes`] at the beginning.
+        /// [`Places::address_changes`](crate::places::Places::address_changes) at the beginning.
         address_change: u64,
     },
     Securing(Box<Securing>),
@@ -105,6 +101,8 @@ pub struct Link {
     shared: Arc<Shared>,
     queue: u16,
     state: LinkState,
+    /// [`Places::repoints`](crate::places::Places::repoints) when the attempt began.
+    repoint: u64,
     /// The address that has connected, during and after the handshake.
     at: Option<Address>,
     up_since_us: u64,
@@ -125,7 +123,17 @@ impl Link {
         let retry = Retry::new(shared.options().reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
         let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
         let waker = Waker::default();
-        Link { shared, queue, state: LinkState::Down, at: None, up_since_us: 0, retry, waker, buffer }
+        Link {
+            shared,
+            queue,
+            state: LinkState::Down,
+            repoint: 0,
+            at: None,
+            up_since_us: 0,
+            retry,
+            waker,
+            buffer,
+        }
     }
 
     /// Sets what wakes the poller that advances this link.
@@ -136,6 +144,12 @@ impl Link {
     /// Returns whether the target has admitted the client.
     pub fn is_up(&self) -> bool {
         matches!(self.state, LinkState::Up(_))
+    }
+
+    /// Returns which of the user's changes of addresses the connection comes after.
+    #[inline]
+    pub fn repoint(&self) -> u64 {
+        self.repoint
     }
 
     /// Returns the address of the connection, or of the handshake under way.
@@ -205,13 +219,13 @@ impl Link {
             LinkState::Down if wanted == Wanted::Nothing || !self.retry.begin(now_us) => Step::Nothing,
             LinkState::Down => self.connect(now_us),
             LinkState::Connecting { address_change, .. }
-                if self.queue != CONTROL && address_change != self.shared.address_changes() =>
+                if self.queue != CONTROL && address_change != self.shared.places().address_changes() =>
             {
                 // The control connection has found the target elsewhere.
                 self.connect(now_us)
             }
             LinkState::Connecting { mut runners, address_change } => {
-                match runners.advance(self.shared.peer(), &self.waker, now_us) {
+                match runners.advance(self.shared.peer().sock_impl.as_deref(), &self.waker, now_us) {
                     Heat::On => {
                         self.state = LinkState::Connecting { runners, address_change };
                         Step::Nothing
@@ -225,6 +239,9 @@ impl Link {
                     Heat::Lost(why) => self.failed(now_us, why, None),
                 }
             }
+            LinkState::Resolving { resolving, names, since_us } => {
+                self.await_names(resolving, names, since_us, now_us)
+            }
             LinkState::Securing(securing) => self.await_secured(securing, wanted, now_us),
             LinkState::Greeting(greeting) => self.await_welcome(greeting, now_us),
         }
@@ -236,16 +253,66 @@ impl Link {
         Step::Failed { why, refused, at: self.at.clone() }
     }
 
-    /// Begins to connect: the control connection to all addresses side by side, a channel to the
-    /// one at which the control connection was admitted.
+    /// Begins to connect: the control connection to all addresses side by side, once the names are
+    /// resolved; a channel to the address at which the control connection was admitted.
     fn connect(&mut self, now_us: u64) -> Step {
         self.at = None;
-        let address_change = self.shared.address_changes();
-        let addresses = match self.queue {
-            CONTROL => self.shared.with_addresses(Addresses::next_race),
-            _ => vec![self.shared.address()],
-        };
-        let runners = Runners::new(addresses, u64::from(HANDSHAKE_TIMEOUT_MS) * 1000, now_us);
+        if self.queue != CONTROL {
+            let Some((address, _)) = self.shared.places().current() else {
+                return self.failed(now_us, "the target's name is not resolved yet".to_owned(), None);
+            };
+            return self.race(vec![address], now_us);
+        }
+        let names = self.shared.places().names_due();
+        if names.is_empty() {
+            return self.race_all(None, now_us);
+        }
+        match resolve(names.clone()) {
+            Ok(resolving) => {
+                self.state = LinkState::Resolving { resolving, names, since_us: now_us };
+                Step::Nothing
+            }
+            Err(errno) => self.race_all(Some(format!("resolving names: {errno}")), now_us),
+        }
+    }
+
+    fn await_names(&mut self, resolving: Resolving, names: Vec<String>, since_us: u64, now_us: u64) -> Step {
+        match resolving.take() {
+            Some(lookups) => {
+                let why = self.shared.places().resolved(&names, lookups);
+                self.race_all(why, now_us)
+            }
+            None if now_us.saturating_sub(since_us) >= u64::from(RESOLVE_TIMEOUT_MS) * 1000 => {
+                self.race_all(Some(format!("resolving {} takes too long", names.join(", "))), now_us)
+            }
+            None => {
+                self.state = LinkState::Resolving { resolving, names, since_us };
+                Step::Nothing
+            }
+        }
+    }
+
+    /// Begins to connect to all addresses that are known. `why` says why some are not.
+    fn race_all(&mut self, why: Option<String>, now_us: u64) -> Step {
+        let addresses = self.shared.places().with_addresses(Addresses::next_race);
+        match why {
+            Some(why) if addresses.is_empty() => self.failed(now_us, why, None),
+            Some(why) => {
+                self.shared.attempt_failed(why, now_us);
+                self.race(addresses, now_us)
+            }
+            None if addresses.is_empty() => {
+                self.failed(now_us, "the target's name has no address".to_owned(), None)
+            }
+            None => self.race(addresses, now_us),
+        }
+    }
+
+    fn race(&mut self, addresses: Vec<Address>, now_us: u64) -> Step {
+        let address_change = self.shared.places().address_changes();
+        self.repoint = self.shared.places().repoints();
+        let port = self.shared.places().port();
+        let runners = Runners::new(addresses, port, u64::from(HANDSHAKE_TIMEOUT_MS) * 1000, now_us);
         self.state = LinkState::Connecting { runners, address_change };
         Step::Nothing
     }
@@ -373,81 +440,5 @@ impl Link {
                 Step::Nothing
             }
         }
-    }
-}
-
-impl Connection {
-    /// Sends the outbox, as much of it as the socket takes.
-    pub fn send_control(&mut self) -> Result<(), Broken> {
-        if self.outbox.is_empty() && self.stream.unsent() == 0 {
-            return Ok(());
-        }
-        let mut iov = Iov::new();
-        iov.push(self.outbox.pending());
-        let sent = self.stream.writev(&iov)?;
-        self.outbox.sent(sent);
-        Ok(())
-    }
-
-    /// Returns whether the poller rests and is woken by the socket.
-    pub fn rests(&self) -> bool {
-        self.watch.is_on()
-    }
-
-    /// Returns whether there is work for this connection that the socket does not report.
-    pub fn has_more(&self) -> bool {
-        !self.outbox.is_empty()
-            || self.stream.unsent() > 0
-            || self.stream.is_with_workers()
-            || self.stream.holds_bytes()
-    }
-
-    /// Continues a handshake. Returns the first message that came, if one did, and whether the
-    /// connection is still usable.
-    fn await_first(
-        &mut self,
-        buffer: &mut [u8],
-        messages: &mut Messages,
-    ) -> (Option<Message>, Result<(), Broken>) {
-        let sent = self.send_control();
-        let pumped = sent.and_then(|()| self.receiver.pump(&mut self.stream, buffer, messages));
-        if messages.inbox.is_empty() && messages.acknowledged.is_some() {
-            // Nothing was asked yet that it could be an answer to.
-            return (None, Err(Violation::Unexpected(Kind::KeepAliveAck).into()));
-        }
-        let first = (!messages.inbox.is_empty()).then(|| messages.inbox.remove(0));
-        (first, pumped.map(|_| ()))
-    }
-
-    /// Sends and receives records from here on.
-    fn secure(&mut self, secured: Secured) {
-        self.stream.secure(secured);
-    }
-
-    /// Renews the lease when that is due. `acknowledged` is the number of a keep-alive whose
-    /// acknowledgement has come.
-    ///
-    /// # Errors
-    /// The target was silent for too long.
-    pub fn keep_alive(&mut self, acknowledged: Option<u64>, now_us: u64) -> Result<(), Broken> {
-        if let Some(id) = acknowledged {
-            // Not this turn's time: if we were stopped since, the acknowledgement may be younger.
-            self.lease.acknowledged(id, clock::now_us());
-        }
-        if self.silence.is_too_long(now_us) {
-            return Err(Broken::Silent(now_us.saturating_sub(self.silence.heard_us()) / 1000));
-        }
-        if let Some((id, has)) = self.lease.ask(now_us) {
-            self.outbox.push(Header { id, start: has, ..Header::new(Kind::KeepAlive) }, &[]);
-        }
-        Ok(())
-    }
-
-    /// Tells the target that the connection ends on purpose, if the socket takes that now.
-    pub fn goodbye(&mut self) {
-        self.outbox.push(Header::new(Kind::Goodbye), &[]);
-        // The connection is closed next: if this does not get through, the target notices the
-        // close.
-        let _ = self.send_control();
     }
 }

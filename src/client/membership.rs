@@ -95,13 +95,13 @@ impl Membership {
 mod tests {
     use super::*;
     use crate::options::{Options, Peer};
+    use crate::places::TargetPlaces;
 
     const SESSION: Session = Session { id: [1; 16], start: 1 };
 
     fn shared() -> Arc<Shared> {
         let peer = Peer {
-            addrs: vec!["192.0.2.1".parse().unwrap()],
-            port: 1,
+            at: TargetPlaces { places: vec!["192.0.2.1".parse().unwrap()], port: 1, family: None },
             export: "disk".to_owned(),
             host: "client".to_owned(),
             digests: Vec::new(),

@@ -4,8 +4,8 @@ use dst_session::access::KeySource;
 use dst_session::outage::OutageLimits;
 use dst_wire::{Cipher, Digest};
 
-use crate::address::Address;
 use crate::attach::Wait;
+use crate::places::TargetPlaces;
 
 /// Times and depths: module-wide defaults, each of which a bdev can override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,10 +62,8 @@ impl Options {
 /// The address of a target, and what the client wants from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
-    /// The target's addresses, at least one. The first that answers is used until it does not.
-    pub addrs: Vec<Address>,
-    /// The target's port.
-    pub port: u16,
+    /// Where the target is. The first place that answers is used until it does not.
+    pub at: TargetPlaces,
     /// The name of the export.
     pub export: String,
     /// This client's identity.

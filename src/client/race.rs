@@ -9,7 +9,6 @@ use spdk::poller::Waker;
 use spdk::sock::{Connecting, Sock};
 
 use crate::address::Address;
-use crate::options::Peer;
 
 /// The place into which the callback of a connect puts the socket.
 type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
@@ -25,6 +24,7 @@ struct Runner {
 /// A race under way.
 pub struct Runners {
     race: Race<Address>,
+    port: u16,
     runners: Vec<Runner>,
     /// Why the others have failed.
     failures: Vec<String>,
@@ -41,13 +41,14 @@ pub enum Heat {
 }
 
 impl Runners {
-    /// Begins a race; each address has `limit_us` to connect.
-    pub fn new(addresses: Vec<Address>, limit_us: u64, now_us: u64) -> Runners {
-        Runners { race: Race::new(addresses, limit_us, now_us), runners: Vec::new(), failures: Vec::new() }
+    /// Begins a race for a port; each address has `limit_us` to connect.
+    pub fn new(addresses: Vec<Address>, port: u16, limit_us: u64, now_us: u64) -> Runners {
+        let race = Race::new(addresses, limit_us, now_us);
+        Runners { race, port, runners: Vec::new(), failures: Vec::new() }
     }
 
     /// Goes on with the race.
-    pub fn advance(&mut self, peer: &Peer, waker: &Waker, now_us: u64) -> Heat {
+    pub fn advance(&mut self, sock_impl: Option<&str>, waker: &Waker, now_us: u64) -> Heat {
         let mut at = 0;
         while let Some(runner) = self.runners.get(at) {
             let arrived = runner.mailbox.borrow_mut().take();
@@ -67,7 +68,7 @@ impl Runners {
                 *arrived.borrow_mut() = Some(result);
                 waker.wake();
             };
-            match spdk::sock::connect(&address.to_string(), peer.port, peer.sock_impl.as_deref(), put) {
+            match spdk::sock::connect(&address.to_string(), self.port, sock_impl, put) {
                 Ok(attempt) => self.runners.push(Runner { address, _attempt: attempt, mailbox }),
                 Err(errno) => self.failed(&address, errno, now_us),
             }

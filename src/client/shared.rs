@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 use std::sync::{Arc, Mutex};
 
-use dst_session::addresses::Addresses;
 use dst_session::deadline::Availability;
 use dst_session::durability::Durability;
 use dst_session::stop::Stop;
@@ -15,9 +14,9 @@ use dst_session::succession::Session;
 use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 
-use crate::address::Address;
 use crate::channels::{Channels, lock};
 use crate::options::{Options, Peer};
+use crate::places::Places;
 
 /// How often attempts that go on failing are logged again, µs: often enough to be found in a log,
 /// not so often that a target that is away for a day fills it.
@@ -69,11 +68,8 @@ pub struct Shared {
     /// channels, most of them without the lock. `Release` and `Acquire`: a channel that sees a
     /// change and then takes the lock sees that session or a newer one.
     session_changes: AtomicU64,
-    /// The target's addresses. Changed by control, read by channels that begin to connect.
-    addresses: Mutex<Addresses<Address>>,
-    /// Counts the changes of the address to which channels connect. Raised by control, read by
-    /// channels that connect: `Relaxed`, as a channel takes the lock of `addresses` next.
-    address_changes: AtomicU64,
+    /// Where the target is looked for. It says itself how it is ordered.
+    places: Places,
     /// The epoch of the next hello that joins a session. Raised by whoever sends one. `Relaxed`:
     /// each gets another one, and a queue's hellos are sent by one thread, which sees its own in
     /// order.
@@ -90,7 +86,7 @@ pub struct Shared {
 impl Shared {
     /// Returns what the threads of a new bdev share.
     pub fn new(name: String, peer: Peer, options: Options, stop: Arc<Stop>) -> Shared {
-        let addresses = Mutex::new(Addresses::new(peer.addrs.iter().cloned()));
+        let places = Places::new(peer.at.clone());
         Shared {
             name,
             peer,
@@ -108,8 +104,7 @@ impl Shared {
             device: Mutex::new(None),
             session: Mutex::new(None),
             session_changes: AtomicU64::new(0),
-            addresses,
-            address_changes: AtomicU64::new(0),
+            places,
             // The connection that opens a session has epoch 0.
             next_epoch: AtomicU32::new(1),
             channels: Channels::default(),
@@ -123,7 +118,7 @@ impl Shared {
         &self.name
     }
 
-    /// Returns where the bdev's blocks are.
+    /// Returns where the bdev's blocks are. Of addresses and port see [`Shared::places`].
     pub fn peer(&self) -> &Peer {
         &self.peer
     }
@@ -190,13 +185,8 @@ impl Shared {
         if now_us >= next_us
             && self.next_log_us.compare_exchange(next_us, now_us + LOG_PERIOD_US, Relaxed, Relaxed).is_ok()
         {
-            let addrs: Vec<String> = lock(&self.addresses).all().iter().map(ToString::to_string).collect();
-            spdk::warn!(
-                "DST bdev {}: target {} port {} not reached ({why}), trying again",
-                self.name,
-                addrs.join(" or "),
-                self.peer.port
-            );
+            let at = self.places.all_shown();
+            spdk::warn!("DST bdev {}: target {at} not reached ({why}), trying again", self.name);
         }
         *lock(&self.last_error) = Some(why);
     }
@@ -306,25 +296,10 @@ impl Shared {
         self.given_up.swap(false, Relaxed)
     }
 
-    /// Returns the address to which channels connect: the one at which control was admitted last.
-    pub fn address(&self) -> Address {
-        lock(&self.addresses).current().expect("a target has an address").clone()
-    }
-
-    /// Returns another number after each change of [`Shared::address`].
-    pub fn address_changes(&self) -> u64 {
-        self.address_changes.load(Relaxed)
-    }
-
-    /// Does something with all addresses. Control only.
-    pub fn with_addresses<R>(&self, f: impl FnOnce(&mut Addresses<Address>) -> R) -> R {
-        let mut addresses = lock(&self.addresses);
-        let before = addresses.current().cloned();
-        let result = f(&mut addresses);
-        if addresses.current() != before.as_ref() {
-            self.address_changes.fetch_add(1, Relaxed);
-        }
-        result
+    /// Returns where the target is looked for.
+    #[inline]
+    pub fn places(&self) -> &Places {
+        &self.places
     }
 
     /// Returns the hello that opens a session, in place of the previous one if there was one.

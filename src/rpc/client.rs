@@ -1,6 +1,6 @@
 //! The client's methods.
 
-use dst_client::{Address, BdevState, Info, Options, Params as BdevParams, Peer, Wait};
+use dst_client::{BdevState, Family, Info, Options, Params as BdevParams, Peer, Place, TargetPlaces, Wait};
 use dst_session::outage::LimitsError;
 use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
@@ -61,7 +61,7 @@ fn take_wait(params: &mut Params) -> Result<Wait> {
 fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
-    let addrs = params.addresses()?.into_iter().map(Address::from).collect();
+    let (places, family) = params.places()?;
     let port = params.port()?;
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
@@ -79,7 +79,8 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
     let options = take_options(&mut params)?;
     params.finish()?;
-    let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
+    let peer =
+        Peer { at: TargetPlaces { places, port, family }, export, host, digests, key, ciphers, sock_impl };
     Ok(BdevParams { name, peer, options, wait })
 }
 
@@ -97,6 +98,22 @@ pub fn wait_first_attempts(params: Option<Value>, reply: Reply) {
         Ok(()) => dst_client::first_attempts(|| answer(reply, Ok(true.into()))),
         Err(error) => answer(reply, Err(error)),
     }
+}
+
+fn repoint(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let (places, family) = params.places()?;
+    let port = params.opt_port()?;
+    params.finish()?;
+    let client = dst_client::find(&name)?;
+    let port = port.unwrap_or_else(|| client.params().peer.at.port);
+    client.repoint(TargetPlaces { places, port, family });
+    Ok(true.into())
+}
+
+pub fn set_addresses(params: Option<Value>, reply: Reply) {
+    answer(reply, repoint(params));
 }
 
 fn take_name(params: Option<Value>) -> Result<String> {
@@ -158,7 +175,7 @@ fn show_info(info: &Info) -> Value {
     let more = json!({
         "state": state,
         "state_age_ms": state_age_ms,
-        "address": address.to_string(),
+        "address": address,
         "connections": connections,
         "channels": channels,
         "options": options::client::show(&params.options),
@@ -203,26 +220,27 @@ fn show_info(info: &Info) -> Value {
     shown
 }
 
+/// Returns the family that all places have, if each is an address.
+fn common_family(places: &[Place]) -> Option<Family> {
+    [Family::V4, Family::V6].into_iter().find(|family| {
+        places.iter().all(|place| place.address().is_some_and(|address| family.has(address.ip)))
+    })
+}
+
 fn show_peer(params: &BdevParams) -> Value {
     let peer = &params.peer;
-    let addrs: Vec<String> = peer.addrs.iter().map(ToString::to_string).collect();
+    let addrs: Vec<String> = peer.at.places.iter().map(ToString::to_string).collect();
     let mut shown = json!({
         "name": params.name,
         "traddr": if let [addr] = &addrs[..] { json!(addr) } else { json!(addrs) },
-        "trsvcid": peer.port.to_string(),
+        "trsvcid": peer.at.port.to_string(),
         "export": peer.export,
         "host": peer.host,
         "digest": peer.digests.first().map_or(Digest::None.name(), |digest| digest.name()),
         "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });
-    // Addresses of both families have none in common.
-    for (family, all) in [
-        ("ipv4", peer.addrs.iter().all(|addr| addr.ip.is_ipv4())),
-        ("ipv6", peer.addrs.iter().all(|addr| addr.ip.is_ipv6())),
-    ] {
-        if all {
-            shown["adrfam"] = json!(family);
-        }
+    if let Some(family) = peer.at.family.or_else(|| common_family(&peer.at.places)) {
+        shown["adrfam"] = json!(family.name());
     }
     if let Some(key) = &peer.key {
         let (name, value) = key.parameter();
@@ -272,7 +290,7 @@ pub fn config() -> Vec<Value> {
     let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {
         let params = client.params();
-        let mut saved = show_peer(params);
+        let mut saved = show_peer(&params);
         if let Value::Object(saved) = &mut saved {
             saved.extend(options::client::show(&params.options));
             saved.insert("wait".to_owned(), false.into());

@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use std::str::FromStr;
 
 use crate::cpumask;
+use dst_client::{Family, Place};
 use dst_session::access::KeySource;
 use dst_transport::{KeyError, read_keys};
 use dst_wire::{NAME_MAX, is_name};
@@ -233,17 +234,33 @@ impl Params {
         address(&text, family.as_deref())
     }
 
-    /// The addresses of `traddr`, a text or a list of 1 to [`ADDRESSES_MAX`] texts, likewise.
-    pub fn addresses(&mut self) -> Result<Vec<IpAddr>> {
-        if !matches!(self.0.get("traddr"), Some(Value::Array(_))) {
-            return Ok(vec![self.address()?]);
-        }
-        let texts: Vec<String> = self.list("traddr", ADDRESSES_MAX)?;
+    /// The places of `traddr`, a text or a list of 1 to [`ADDRESSES_MAX`] texts, each an address or
+    /// the name of a host; and the family of `adrfam`, if that is there, which addresses have.
+    pub fn places(&mut self) -> Result<(Vec<Place>, Option<Family>)> {
+        let texts = if matches!(self.0.get("traddr"), Some(Value::Array(_))) {
+            self.list("traddr", ADDRESSES_MAX)?
+        } else {
+            vec![self.text("traddr")?]
+        };
         if texts.is_empty() {
             return Err(RpcError::invalid("traddr", "an empty list given"));
         }
-        let family = self.opt_text("adrfam")?;
-        texts.iter().map(|text| address(text, family.as_deref())).collect()
+        let family = family(self.opt_text("adrfam")?.as_deref())?;
+        let place = |text: &String| {
+            let place: Place = text
+                .parse()
+                .map_err(|error| RpcError::invalid("traddr", format!("{} is {error}", quote(text))))?;
+            if let Some(address) = place.address() {
+                check_family(address.ip, family)?;
+            }
+            Ok(place)
+        };
+        Ok((texts.iter().map(place).collect::<Result<_>>()?, family))
+    }
+
+    /// The port of `trsvcid`, if it is there.
+    pub fn opt_port(&mut self) -> Result<Option<u16>> {
+        if self.0.contains_key("trsvcid") { self.port().map(Some) } else { Ok(None) }
     }
 
     /// The port of `trsvcid`: a string of digits as SPDK has it, or a number.
@@ -354,21 +371,31 @@ fn address(text: &str, family: Option<&str>) -> Result<IpAddr> {
     let addr: IpAddr = text.parse().map_err(|_| {
         RpcError::invalid("traddr", format!("{} is not an IPv4 or IPv6 address", quote(text)))
     })?;
-    let fits = match family.map(str::to_ascii_lowercase).as_deref() {
-        None => true,
-        Some("ipv4") => addr.is_ipv4(),
-        Some("ipv6") => addr.is_ipv6(),
+    check_family(addr, self::family(family)?)?;
+    Ok(addr)
+}
+
+/// The family that `adrfam` names.
+fn family(text: Option<&str>) -> Result<Option<Family>> {
+    match text.map(str::to_ascii_lowercase).as_deref() {
+        None => Ok(None),
+        Some("ipv4") => Ok(Some(Family::V4)),
+        Some("ipv6") => Ok(Some(Family::V6)),
         Some(other) => {
             let problem = format!("{} is neither ipv4 nor ipv6", quote(other));
-            return Err(RpcError::invalid("adrfam", problem));
+            Err(RpcError::invalid("adrfam", problem))
         }
-    };
-    if !fits {
-        let family = family.unwrap_or_default();
-        let problem = format!("{family} given, but traddr {addr} is of the other family");
-        return Err(RpcError::invalid("adrfam", problem));
     }
-    Ok(addr)
+}
+
+fn check_family(addr: IpAddr, family: Option<Family>) -> Result<()> {
+    match family {
+        Some(family) if !family.has(addr) => {
+            let problem = format!("{} given, but traddr {addr} is of the other family", family.name());
+            Err(RpcError::invalid("adrfam", problem))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn check_text(name: &str, text: &str) -> Result<()> {

@@ -43,6 +43,9 @@ pub enum Broken {
     /// A transaction was not answered before its deadline.
     #[error("a transaction was not answered for {0} ms")]
     Unanswered(u64),
+    /// The user has given the target other addresses.
+    #[error("the target has other addresses now")]
+    Repointed,
     /// The session was given up.
     #[error("the session is over")]
     SessionOver,

@@ -32,6 +32,7 @@ mod parting;
 pub mod poller;
 pub mod random;
 mod resets;
+pub mod resolve;
 pub mod rpc;
 pub mod secret_file;
 pub mod sock;

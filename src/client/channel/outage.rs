@@ -105,10 +105,9 @@ impl Inner {
             Counters::add(&self.standing.counters.expired, 1);
             if !std::mem::replace(&mut self.told_expired, true) {
                 spdk::error!(
-                    "DST bdev {}: I/O fails: not answered by {} port {} in {} ms",
+                    "DST bdev {}: I/O fails: not answered by {} in {} ms",
                     self.shared.name(),
-                    self.shared.address(),
-                    self.shared.peer().port,
+                    self.shared.places().shown(),
                     self.shared.options().transaction_timeout_ms
                 );
             }
@@ -197,11 +196,10 @@ impl Inner {
     pub(super) fn lost(&mut self, why: Broken, now: u64) {
         if let Some(tail) = self.log.pass(now) {
             spdk::warn!(
-                "DST bdev {}: connection {} to {} port {} lost: {why}; {} transactions outstanding{tail}",
+                "DST bdev {}: connection {} to {} lost: {why}; {} transactions outstanding{tail}",
                 self.shared.name(),
                 self.queue,
-                self.shared.address(),
-                self.shared.peer().port,
+                self.shared.places().shown(),
                 self.io.outstanding()
             );
         }

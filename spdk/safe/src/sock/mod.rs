@@ -176,12 +176,13 @@ struct Endpoint {
 }
 
 impl Endpoint {
-    /// Checks an address. `addr` is an IP address, with IPv6 optionally in brackets; SPDK's sockets
-    /// resolve no names.
+    /// Checks an address. `addr` is an IP address, with IPv6 optionally in brackets, or with the
+    /// scope of a link-local address behind a `%`; SPDK's sockets resolve no names.
     fn new(addr: &str, port: u16, sock_impl: Option<&str>) -> Result<Endpoint> {
         let plain = addr.strip_prefix('[').and_then(|a| a.strip_suffix(']')).unwrap_or(addr);
-        let ip: IpAddr = plain.parse().map_err(|_| Errno::EINVAL)?;
-        let c_ip = CString::new(ip.to_string()).map_err(|_| Errno::EINVAL)?;
+        let (text, scope) = plain.split_at(plain.find('%').unwrap_or(plain.len()));
+        let ip: IpAddr = text.parse().map_err(|_| Errno::EINVAL)?;
+        let c_ip = CString::new(format!("{ip}{scope}")).map_err(|_| Errno::EINVAL)?;
         let sock_impl = sock_impl.map(CString::new).transpose().map_err(|_| Errno::EINVAL)?;
         Ok(Endpoint { ip, c_ip, port, sock_impl })
     }

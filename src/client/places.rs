@@ -1,0 +1,231 @@
+//! Where a bdev's target is looked for: what the user said, and the addresses that came of it.
+
+use std::net::SocketAddr;
+use std::sync::Mutex;
+use std::sync::atomic::AtomicU64;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+
+use dst_session::addresses::Addresses;
+use spdk::resolve::Lookup;
+
+use crate::address::{Address, Family, Place};
+use crate::channels::lock;
+
+/// The maximum number of addresses of one target: of all its names and addresses together.
+pub const ADDRESSES_MAX: usize = 16;
+
+/// Where a target is looked for. Control writes it, channels that begin to connect read it.
+#[derive(Debug)]
+pub struct Places {
+    state: Mutex<State>,
+    /// Counts the changes of the address to which channels connect. Raised by control, read by
+    /// channels that connect: `Relaxed`, as a channel takes the lock next.
+    address_changes: AtomicU64,
+    /// Counts how often the user repointed the bdev. `Release` and `Acquire`: a channel that sees a
+    /// change and then takes the lock sees those places or newer ones.
+    repoints: AtomicU64,
+}
+
+/// What the user says of where a target is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TargetPlaces {
+    /// At least one place.
+    pub places: Vec<Place>,
+    /// The port, at each.
+    pub port: u16,
+    /// The family of the addresses that names resolve to; `None`: any.
+    pub family: Option<Family>,
+}
+
+#[derive(Debug)]
+struct State {
+    target: TargetPlaces,
+    addresses: Addresses<Address>,
+    /// What each name resolved to last.
+    resolved: Vec<(String, Vec<Address>)>,
+}
+
+impl Places {
+    /// Returns the places that a user gives. Names are not resolved yet.
+    pub fn new(target: TargetPlaces) -> Places {
+        let addresses = Addresses::new(target.places.iter().filter_map(Place::address).cloned());
+        let state = State { target, addresses, resolved: Vec::new() };
+        Places { state: Mutex::new(state), address_changes: AtomicU64::new(0), repoints: AtomicU64::new(0) }
+    }
+
+    /// Replaces the places. Control only.
+    pub fn repoint(&self, target: TargetPlaces) {
+        let state = &mut *lock(&self.state);
+        state.addresses.replace(target.places.iter().filter_map(Place::address).cloned());
+        state.target = target;
+        state.resolved.clear();
+        self.address_changes.fetch_add(1, Relaxed);
+        self.repoints.fetch_add(1, Release);
+    }
+
+    /// Returns another number after each [`Places::repoint`]. HOT.
+    #[inline]
+    pub fn repoints(&self) -> u64 {
+        self.repoints.load(Acquire)
+    }
+
+    /// Returns what the user gave.
+    pub fn given(&self) -> TargetPlaces {
+        lock(&self.state).target.clone()
+    }
+
+    /// Returns the port.
+    pub fn port(&self) -> u16 {
+        lock(&self.state).target.port
+    }
+
+    /// Returns the names that are to be resolved before the next attempt: all, if it begins a round.
+    pub fn names_due(&self) -> Vec<String> {
+        let state = lock(&self.state);
+        if !state.addresses.is_round_over() && !state.addresses.all().is_empty() && !state.resolved.is_empty()
+        {
+            return Vec::new();
+        }
+        state.target.places.iter().filter_map(Place::name).map(str::to_owned).collect()
+    }
+
+    /// Takes what names resolved to. A name that does not resolve now keeps the addresses that it
+    /// had. Returns why some do not.
+    pub fn resolved(&self, names: &[String], lookups: Vec<Lookup>) -> Option<String> {
+        let state = &mut *lock(&self.state);
+        let family = state.target.family;
+        let mut failures = Vec::new();
+        for (name, lookup) in names.iter().zip(lookups) {
+            let found = match lookup {
+                Ok(found) => {
+                    let fits = |found: &SocketAddr| family.is_none_or(|family| family.has(found.ip()));
+                    found.into_iter().filter(fits).map(Address::from).collect()
+                }
+                Err(why) => {
+                    failures.push(format!("{name}: {why}"));
+                    continue;
+                }
+            };
+            state.resolved.retain(|(other, _)| other != name);
+            state.resolved.push((name.clone(), found));
+        }
+        let mut addresses: Vec<Address> = Vec::new();
+        for place in &state.target.places {
+            match place {
+                Place::Address(address) => addresses.push(address.clone()),
+                Place::Name(name) => {
+                    let found = state.resolved.iter().find(|(other, _)| other == name);
+                    addresses.extend(found.into_iter().flat_map(|(_, found)| found.iter().cloned()));
+                }
+            }
+        }
+        addresses.truncate(ADDRESSES_MAX);
+        let before = state.addresses.current().cloned();
+        state.addresses.replace(addresses);
+        if state.addresses.current() != before.as_ref() {
+            self.address_changes.fetch_add(1, Relaxed);
+        }
+        (!failures.is_empty()).then(|| failures.join("; "))
+    }
+
+    /// Returns the address to which channels connect, the one at which control was admitted last,
+    /// and the port; `None`: no name was resolved yet.
+    pub fn current(&self) -> Option<(Address, u16)> {
+        let state = lock(&self.state);
+        Some((state.addresses.current()?.clone(), state.target.port))
+    }
+
+    /// Returns another number after each change of [`Places::current`].
+    pub fn address_changes(&self) -> u64 {
+        self.address_changes.load(Relaxed)
+    }
+
+    /// Does something with the addresses. Control only.
+    pub fn with_addresses<R>(&self, f: impl FnOnce(&mut Addresses<Address>) -> R) -> R {
+        let state = &mut *lock(&self.state);
+        let before = state.addresses.current().cloned();
+        let result = f(&mut state.addresses);
+        if state.addresses.current() != before.as_ref() {
+            self.address_changes.fetch_add(1, Relaxed);
+        }
+        result
+    }
+
+    /// Returns the address in use and the port, for people; of a target whose names were not
+    /// resolved yet, the names.
+    pub fn shown(&self) -> String {
+        match self.current() {
+            Some((address, port)) => format!("{address} port {port}"),
+            None => self.all_shown(),
+        }
+    }
+
+    /// Returns all places and the port, for people.
+    pub fn all_shown(&self) -> String {
+        let TargetPlaces { places, port, .. } = self.given();
+        let places: Vec<String> = places.iter().map(ToString::to_string).collect();
+        format!("{} port {port}", places.join(" or "))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn target(texts: &[&str], port: u16) -> TargetPlaces {
+        let places = texts.iter().map(|text| text.parse().unwrap()).collect();
+        TargetPlaces { places, port, family: None }
+    }
+
+    fn race(places: &Places) -> Vec<String> {
+        places.with_addresses(Addresses::next_race).iter().map(ToString::to_string).collect()
+    }
+
+    fn found(texts: &[&str]) -> Lookup {
+        Ok(texts.iter().map(|text| text.parse().unwrap()).collect())
+    }
+
+    #[test]
+    fn names_are_resolved_before_each_round_and_keep_what_they_had() {
+        let places = Places::new(target(&["one", "192.0.2.1"], 7));
+        let names = places.names_due();
+        assert_eq!((names.clone(), places.shown()), (vec!["one".to_owned()], "192.0.2.1 port 7".to_owned()));
+        assert_eq!(places.resolved(&names, vec![found(&["192.0.2.9:0", "[fe80::1%3]:0"])]), None);
+        assert_eq!(race(&places), ["192.0.2.9", "fe80::1%3", "192.0.2.1"]);
+        assert!(places.names_due().is_empty(), "the round goes on");
+        places.with_addresses(Addresses::unreached);
+        assert_eq!(places.names_due(), names);
+        let why = places.resolved(&names, vec![Err("no such name".to_owned())]);
+        assert_eq!(why, Some("one: no such name".to_owned()));
+        assert_eq!(race(&places), ["192.0.2.9", "fe80::1%3", "192.0.2.1"], "a name server may be down");
+        places.with_addresses(Addresses::unreached);
+        assert_eq!(places.resolved(&names, vec![found(&["192.0.2.8:0"])]), None);
+        assert_eq!(race(&places), ["192.0.2.8", "192.0.2.1"]);
+    }
+
+    #[test]
+    fn a_name_can_not_make_the_addresses_many() {
+        let places = Places::new(target(&["a", "b", "c"], 7));
+        let names = places.names_due();
+        let many = |net: u8| Ok((0..8).map(|host| ([10, 0, net, host], 0).into()).collect());
+        assert_eq!(places.resolved(&names, vec![many(1), many(2), many(3)]), None);
+        assert_eq!(race(&places).len(), ADDRESSES_MAX);
+    }
+
+    #[test]
+    fn only_addresses_of_the_family_are_taken_of_a_name() {
+        let places = Places::new(TargetPlaces { family: Some(Family::V6), ..target(&["one"], 7) });
+        let names = places.names_due();
+        assert_eq!(places.resolved(&names, vec![found(&["192.0.2.9:0", "[2001:db8::9]:0"])]), None);
+        assert_eq!(race(&places), ["2001:db8::9"]);
+    }
+
+    #[test]
+    fn channels_hear_of_other_places() {
+        let places = Places::new(target(&["192.0.2.1"], 7));
+        let before = (places.repoints(), places.address_changes());
+        places.repoint(target(&["name"], 8));
+        assert!(places.repoints() != before.0 && places.address_changes() != before.1);
+        assert_eq!((places.current(), places.shown()), (None, "name port 8".to_owned()));
+    }
+}
