@@ -328,6 +328,7 @@ impl Broker {
             // That the one before has ended is only known of one on this machine, since it was started.
             // A bdev that was gone may have lost what it cached, whoever outlived it.
             cache_kept: previous_ended && cache_outlives_target && previous != Before::Former,
+            ownership: None,
             credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
             max_transfer,
             digest: agreed.digest,

@@ -147,6 +147,7 @@ impl World {
             host: host.to_owned(),
             session,
             previous,
+            claim: None,
             credits: 4,
             digests: vec![0],
             ciphers: vec![0],

@@ -150,6 +150,7 @@ impl Client {
             host: crate::target::host_name(host),
             session,
             previous,
+            claim: None,
             credits: world.slab,
             digests: vec![0],
             ciphers: vec![0],
