@@ -11,10 +11,11 @@ use crate::error::Rejection;
 use crate::export::{Backing, Drain, Ends, Export, HOSTS_MAX, Online, Rules};
 use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::output::{Order, Output, Topic};
+use crate::ownership::OwnershipState;
 use crate::sessions::Session;
 
 /// What is known of an export, to be shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ExportFacts<'a> {
     /// The device, with all that it can do; `None` while the bdev is not there.
     pub device: Option<&'a Device>,
@@ -24,6 +25,10 @@ pub struct ExportFacts<'a> {
     pub hosts: &'a [Host],
     /// Sessions open.
     pub sessions: usize,
+    /// Who owns it.
+    pub ownership: &'a OwnershipState,
+    /// The hosts whose clients wait to own it, or to be let in as its owner.
+    pub waiting: Vec<&'a str>,
     /// Whether it is being deleted, and waits for its backend.
     pub is_deleting: bool,
 }
@@ -52,13 +57,15 @@ impl Broker {
     }
 
     /// Returns what is known of an export.
-    pub fn export(&self, name: &str) -> Option<ExportFacts<'_>> {
+    pub fn export<'a>(&'a self, name: &'a str) -> Option<ExportFacts<'a>> {
         let export = self.exports.get(name)?;
         Some(ExportFacts {
             device: export.online().map(|online| &online.device),
             rules: export.rules,
             hosts: &export.hosts,
             sessions: self.sessions.iter().filter(|(_, session)| session.owner.export == name).count(),
+            ownership: &export.ownership,
+            waiting: self.waiting_to_own(name).collect(),
             is_deleting: export.is_deleting(),
         })
     }

@@ -20,11 +20,14 @@ mod ids;
 mod input;
 mod limits;
 mod output;
+mod ownership;
 mod removal;
 mod report;
 mod room;
 mod sessions;
 mod stats;
+mod takeover;
+mod utc;
 
 #[cfg(test)]
 mod tests;
@@ -38,6 +41,7 @@ pub use ids::{ConnectionId, Owner, SessionId};
 pub use input::Input;
 pub use limits::Limits;
 pub use output::{Joining, Lateness, Order, Output, Topic};
+pub use ownership::{Change, Known, OwnershipState};
 pub use report::{Activity, ConnectionInfo, ConnectionState, SessionInfo, Totals};
 pub use room::EVICTIONS_MAX;
 pub use stats::Stats;

@@ -108,8 +108,8 @@ impl Error {
             Error::Rejected(rejection) => match rejection {
                 Rejection::NoExport(_) | Rejection::NoHost { .. } => Errno::ENOENT,
                 Rejection::ExportExists(_) | Rejection::HostExists { .. } => Errno::EEXIST,
-                Rejection::ExportBusy(_) => Errno::EBUSY,
-                Rejection::NeedsKey { .. } => Errno::EINVAL,
+                Rejection::ExportBusy(_) | Rejection::OwnershipChanging(_) => Errno::EBUSY,
+                Rejection::NeedsKey { .. } | Rejection::OwnershipNotKept(_) => Errno::EINVAL,
                 Rejection::TooManyHosts { .. } => Errno::ENOSPC,
             },
             Error::NoListener(_) => Errno::ENOENT,

@@ -167,7 +167,7 @@ pub fn delete_export(params: Option<Value>, reply: Reply) {
 fn show_access(access: Access) -> &'static str {
     match access {
         Access::ReadOnly => "ro",
-        Access::ReadWrite => "rw",
+        Access::ReadWrite | Access::TakeOver => "rw",
     }
 }
 

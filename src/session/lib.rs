@@ -11,6 +11,7 @@
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
 //! | [`succession`] | which session a client's channels may join | client |
+//! | [`tenure`] | what a client claims of the ownership of its export | client |
 //! | [`deadline`] | when I/O ends without an answer | client |
 //! | [`fence`] | whether what was sent on lost connections may fail | client |
 //! | [`reset`] | one channel's part in a reset of the bdev | client |
@@ -46,6 +47,7 @@ pub mod retry;
 pub mod silence;
 pub mod slots;
 pub mod succession;
+pub mod tenure;
 pub mod transactions;
 
 use thiserror::Error;

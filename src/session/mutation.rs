@@ -49,11 +49,21 @@ pub enum Mutation {
     NoRemoval,
     /// The client's reset does not wait for other threads' I/O.
     ResetAlone,
+    /// The target does not end the sessions of others when an export gets another owner.
+    NoTakeoverEnd,
+    /// The target lets a new owner in while the backend has something of others.
+    NoTakeoverFence,
+    /// The target lets a new owner in before that is durable.
+    OwnerNotDurable,
+    /// The target lets a former owner of the owner's host in.
+    OldOwner,
+    /// The target grants a claim that comes too late.
+    StaleClaim,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 21] = [
+    pub const ALL: [Mutation; 26] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -75,6 +85,11 @@ impl Mutation {
         Mutation::StaleRead,
         Mutation::NoRemoval,
         Mutation::ResetAlone,
+        Mutation::NoTakeoverEnd,
+        Mutation::NoTakeoverFence,
+        Mutation::OwnerNotDurable,
+        Mutation::OldOwner,
+        Mutation::StaleClaim,
     ];
 }
 

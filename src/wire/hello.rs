@@ -6,22 +6,13 @@
 //! further connection joins the session as a queue of its own.
 
 use crate::WireError;
-use crate::attribute::{Reader, Writer, is_text, required};
+use crate::attribute::{Reader, Writer, required};
+use crate::name::NAME_MAX;
 
 pub use crate::{Cipher, Claim, Device, Digest, Previous, SessionRef, TEXT_MAX};
 
-/// The maximum length of the name of an export or a host, in bytes: NVMe's limit for a qualified
-/// name.
-pub const NAME_MAX: usize = 223;
-
 /// The maximum number of digests or ciphers that a client may offer.
 pub const OFFERS_MAX: usize = 32;
-
-/// Returns whether `name` is a valid name of an export or a host: 1 to [`NAME_MAX`] bytes without
-/// control characters.
-pub fn is_name(name: &str) -> bool {
-    is_text(name, NAME_MAX)
-}
 
 /// The client's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,9 +20,9 @@ pub struct Hello {
     /// The lowest and the highest protocol version that the client speaks; at least 1, in this
     /// order.
     pub versions: (u16, u16),
-    /// The export to attach; [`is_name`] holds.
+    /// The export to attach; [`crate::is_name`] holds.
     pub export: String,
-    /// The client's name for itself; [`is_name`] holds.
+    /// The client's name for itself; [`crate::is_name`] holds.
     pub host: String,
     /// The session to join, or `None` to open a new one.
     pub session: Option<SessionRef>,

@@ -2,7 +2,7 @@
 
 use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
-use crate::hello::NAME_MAX;
+use crate::name::NAME_MAX;
 
 /// What a hello that opens a session says about the ownership of the export. A hello without a claim
 /// asks for a shared session.

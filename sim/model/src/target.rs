@@ -212,7 +212,7 @@ impl State {
             }
             None => {
                 queue.backend.push((slot, io));
-                let may_write = world.hosts[usize::from(wire.host)] == Access::ReadWrite;
+                let may_write = world.hosts[usize::from(wire.host)] >= Access::ReadWrite;
                 self.ledger.hand_over(io, queue.place.id, may_write, &backend);
             }
         }
