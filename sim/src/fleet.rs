@@ -350,6 +350,7 @@ impl ClientSide {
                 key: plan.cipher.map(|_| KeySource::File(KEY_FILE.to_owned())),
                 ciphers: vec![plan.cipher.unwrap_or(Cipher::None)],
                 sock_impl: None,
+                exclusive: false,
             },
             options: ClientOptions {
                 transaction_timeout_ms: plan.transaction_timeout_ms,
@@ -360,6 +361,7 @@ impl ClientSide {
                 queue_depth: plan.client_depth,
             },
             wait: true,
+            takeover: false,
         };
         process::on(self.app, move || {
             dst_client::create(params, move |result| {

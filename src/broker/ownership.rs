@@ -12,7 +12,7 @@ use crate::utc::utc;
 pub type Known = Result<Ownership, String>;
 
 /// The ownership of an export, and whether it is being changed.
-#[derive(Debug, Clone, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OwnershipState {
     /// Ownership is not kept: hosts share the export, and nobody can own it.
     NotKept,
@@ -29,7 +29,7 @@ pub enum OwnershipState {
 }
 
 /// A change of an export's ownership.
-#[derive(Debug, Clone, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Change {
     /// A client becomes the owner.
     Claim {

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dst_session::tenure::Tenure;
 use dst_wire::{Cipher, Digest, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
@@ -47,7 +48,8 @@ impl Client {
     ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
         let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
-        let inner = Control::new(&shared, now);
+        let tenure = Tenure::new(params.peer.exclusive, params.takeover);
+        let inner = Control::new(&shared, tenure, now);
         let client = Rc::new(Client {
             params,
             shared,
@@ -123,6 +125,7 @@ impl Client {
             corrupt: corrupt.into_inner(),
             digest: welcome.map_or(Digest::None, |welcome| welcome.digest),
             cipher: welcome.map_or(Cipher::None, |welcome| welcome.cipher),
+            ownership: welcome.and_then(|welcome| welcome.ownership),
             lost_caches: self.shared.durability().losses(),
             outstanding: outstanding.into_inner(),
             waiting: waiting.into_inner(),

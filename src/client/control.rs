@@ -7,8 +7,9 @@ use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
 use dst_session::succession::{Session, Succession};
+use dst_session::tenure::Tenure;
 use dst_transport::Broken;
-use dst_wire::{Device, RefusalReason, Welcome};
+use dst_wire::{Device, Refusal, RefusalReason, Welcome};
 use spdk::bdev_module::Registered;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
@@ -41,6 +42,8 @@ pub struct Control {
     /// What was negotiated at the last Welcome.
     welcome: Option<Welcome>,
     succession: Succession,
+    /// What it claims of the export's ownership.
+    tenure: Tenure,
     /// `None` once the attach was answered.
     attach: Option<Attach>,
     log: Limit,
@@ -100,7 +103,7 @@ pub enum After {
 
 impl Control {
     /// Returns a control connection that begins to connect.
-    pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
+    pub fn new(shared: &Arc<Shared>, tenure: Tenure, now: u64) -> Control {
         Control {
             shared: Arc::clone(shared),
             link: Link::new(Arc::clone(shared), 0, BUFFER, now),
@@ -108,6 +111,7 @@ impl Control {
             bdev: None,
             welcome: None,
             succession: Succession::default(),
+            tenure,
             attach: None,
             log: Limit::default(),
             sizes: Limit::default(),
@@ -193,9 +197,10 @@ impl Control {
         if deleting || self.shared.has_failed() {
             return After::Nothing;
         }
-        match self.link.advance(now, Wanted::Session(self.succession.ask())) {
+        match self.link.advance(now, Wanted::Session(self.succession.ask(), self.tenure.claim())) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
+                self.tenure.welcomed(welcome.ownership);
                 // Whoever doubted the session has its answer.
                 self.shared.take_doubt();
                 if self.bdev.is_some() {
@@ -372,8 +377,20 @@ impl Control {
         self.link.lost(now);
     }
 
-    fn attempt_failed(&mut self, now: u64, why: String, refused: Option<RefusalReason>) -> After {
+    fn attempt_failed(&mut self, now: u64, why: String, refused: Option<Refusal>) -> After {
+        if let Some(newest) = refused.as_ref().and_then(|refusal| refusal.ownership.as_ref()) {
+            if self.tenure.refused(newest, &self.shared.peer().host) {
+                self.link.retry_at_once(now);
+                return After::Nothing;
+            }
+            if self.bdev.is_some() && matches!(self.tenure, Tenure::Held(_)) {
+                // A number that is not the newest any more will not be so again.
+                self.shared.fail(&why);
+                return After::Nothing;
+            }
+        }
         self.shared.attempt_failed(why.clone(), now);
+        let refused = refused.map(|refusal| refusal.reason);
         let mut all_tried = false;
         if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
             self.give_up_session(now);
@@ -385,7 +402,12 @@ impl Control {
         }
         let final_no = matches!(
             refused,
-            Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
+            Some(
+                RefusalReason::NotAllowed
+                    | RefusalReason::Version
+                    | RefusalReason::Protection
+                    | RefusalReason::Owned
+            )
         );
         match &self.attach {
             Some(attach) if all_tried && !attach.wait => return After::Answer,

@@ -13,7 +13,7 @@ use dst_session::retry::Retry;
 use dst_session::silence::Silence;
 use dst_session::succession::Ask;
 use dst_transport::{Broken, Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
-use dst_wire::{Header, Hello, Kind, RefusalReason, Welcome};
+use dst_wire::{Claim, Header, Hello, Kind, Refusal, RefusalReason, Welcome};
 use spdk::clock;
 use spdk::interrupt::Watch;
 use spdk::iov::Iov;
@@ -57,8 +57,8 @@ pub struct Connection {
 pub enum Wanted {
     /// Nothing yet: there is no session to join.
     Nothing,
-    /// A session.
-    Session(Ask),
+    /// A session, and, if that is opened, the ownership that it is to have.
+    Session(Ask, Option<Claim>),
 }
 
 enum LinkState {
@@ -96,7 +96,7 @@ pub enum Step {
     /// maybe in part.
     Up(Box<Welcome>, Messages),
     /// The attempt failed, for the reason `why`; `refused`: the target said so.
-    Failed { why: String, refused: Option<RefusalReason> },
+    Failed { why: String, refused: Option<Refusal> },
 }
 
 /// A connection, or the attempts to have one.
@@ -214,7 +214,7 @@ impl Link {
         }
     }
 
-    fn failed(&mut self, now_us: u64, why: String, refused: Option<RefusalReason>) -> Step {
+    fn failed(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> Step {
         self.state = LinkState::Down;
         self.retry.failed(now_us);
         Step::Failed { why, refused }
@@ -310,7 +310,7 @@ impl Link {
         match message {
             Message::Refusal(refusal) => {
                 let why = format!("the target refused: {}", refusal.text);
-                self.failed(now_us, why, Some(refusal.reason))
+                self.failed(now_us, why, Some(refusal.clone()))
             }
             _ => self.failed(
                 now_us,
@@ -323,8 +323,10 @@ impl Link {
     fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> Step {
         let mut hello = match wanted {
             Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
-            Wanted::Session(Ask::Open(previous)) => self.shared.hello_open(previous),
-            Wanted::Session(Ask::Join(id)) => self.shared.hello_join(id, self.queue),
+            Wanted::Session(Ask::Open(previous), claim) => {
+                Hello { claim, ..self.shared.hello_open(previous) }
+            }
+            Wanted::Session(Ask::Join(id), _) => self.shared.hello_join(id, self.queue),
         };
         hello.ciphers = vec![connection.stream.cipher() as u8];
         connection.outbox.push(Header::new(Kind::Hello), &hello.encode());

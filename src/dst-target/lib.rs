@@ -35,11 +35,14 @@ mod secure;
 mod send_progress;
 mod share;
 mod stage;
+mod state_file;
 mod submission;
 mod threads;
 
 pub use control::Target;
-pub use dst_broker::{ConnectionInfo, ConnectionState, Rejection, Rules, SessionInfo, Stats, Totals};
+pub use dst_broker::{
+    ConnectionInfo, ConnectionState, OwnershipState, Rejection, Rules, SessionInfo, Stats, Totals, utc,
+};
 pub use error::Error;
 pub use export::ExportInfo;
 pub use listener::ListenAddress;
