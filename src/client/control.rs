@@ -378,7 +378,7 @@ impl Control {
     }
 
     fn attempt_failed(&mut self, now: u64, why: String, refused: Option<Refusal>) -> After {
-        if let Some(newest) = refused.as_ref().and_then(|refusal| refusal.ownership.as_ref()) {
+        if let Some(Refusal { reason: RefusalReason::Owned, ownership: Some(newest), .. }) = &refused {
             if self.tenure.refused(newest, &self.shared.peer().host) {
                 self.link.retry_at_once(now);
                 return After::Nothing;

@@ -290,7 +290,9 @@ impl Link {
                 }
             }
             // In clear anybody on the way may have said it: that must not end a session.
-            (Some(Message::Refusal(refusal)), _) if refusal.reason == RefusalReason::NoSession => {
+            (Some(Message::Refusal(refusal)), _)
+                if matches!(refusal.reason, RefusalReason::NoSession | RefusalReason::Owned) =>
+            {
                 self.failed(now_us, "the target refused before it was asked".to_owned(), None)
             }
             (Some(message), _) => self.not_expected(&message, now_us),
