@@ -45,11 +45,3 @@ where
         let _ = home.send(move || done(Ok(())));
     })
 }
-
-/// Puts a file there, or takes it away.
-pub fn put(path: &str, content: Option<Vec<u8>>) {
-    with(|w| match content {
-        Some(content) => drop(w.slots.get::<Files>().0.insert(path.to_owned(), content)),
-        None => drop(w.slots.get::<Files>().0.remove(path)),
-    });
-}

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use dst_broker::kept::{KEPT_MAX, decode, encode};
 use dst_broker::{Input, Known};
+use dst_session::mutation::{Mutation, is_on};
 use dst_wire::Ownership;
 use spdk::clock::{now_us, unix_s};
 use spdk::durable_file;
@@ -89,6 +90,9 @@ impl Target {
         };
         drop(exports);
         let content = encode(&export, &ownership).into_bytes();
+        if is_on(Mutation::OwnerNotDurable) {
+            self.ownership_stored(export.clone(), since_s, Ok(()));
+        }
         let of = export.clone();
         let done = move |result: std::io::Result<()>| {
             let result = result.map_err(|error| error.to_string());
