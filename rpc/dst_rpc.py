@@ -167,6 +167,8 @@ METHODS = (
             PSK,
             text("digest", "digest of data: crc32c (the default) or none"),
             text("cipher", "with a key: aes-256-gcm (the default), aes-128-gcm or chacha20-poly1305; without: none"),
+            switch("exclusive", "own the export: no other host has a session"),
+            switch("takeover", "with --exclusive: take the export over, once, from its owner or those who share it"),
             Parameter(
                 "wait",
                 "return after the first attempt, or half a second, and go on trying until the bdev is attached or deleted",
@@ -228,6 +230,11 @@ METHODS = (
                 type=json.loads,
                 metavar="JSON",
             ),
+            text(
+                "state_file",
+                "absolute path of the file that keeps who owns the export; without one, nobody can",
+                metavar="FILE",
+            ),
         ),
     ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),
@@ -245,9 +252,15 @@ METHODS = (
                 is_list=True,
                 metavar="PREFIX",
             ),
+            switch("takeover", "with rw: the host may take the export over from its owner"),
             PSK_FILE,
             PSK,
         ),
+    ),
+    Method(
+        "dst_export_release",
+        "End the ownership of an export, and the owner's sessions; or the doubt about who owns it",
+        (required("export", "name of the export", "-e"),),
     ),
     Method(
         "dst_export_remove_host",

@@ -135,6 +135,7 @@ fn hello(export: &str, host: &str, session: Option<SessionRef>) -> Hello {
         host: host.into(),
         session,
         previous: None,
+        claim: None,
         credits: CREDITS,
         digests: vec![0],
         ciphers: vec![0],

@@ -16,3 +16,8 @@ pub fn ticks_hz() -> u64 {
 pub fn now_us() -> u64 {
     with(World::look_at_clock)
 }
+
+/// The time of day in seconds since 1970: the world began a million seconds after.
+pub fn unix_s() -> u64 {
+    1_000_000 + now_us() / 1_000_000
+}

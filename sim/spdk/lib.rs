@@ -22,6 +22,7 @@ mod desc;
 pub mod disk;
 pub mod disks;
 pub mod dma;
+pub mod durable_file;
 pub mod errno;
 pub mod instance;
 pub mod interrupt;

@@ -21,6 +21,9 @@ pub const EXPORT: &str = "vol";
 /// The file with the key of all hosts.
 pub const KEY_FILE: &str = "/key";
 
+/// The file that keeps who owns the export.
+pub const STATE_FILE: &str = "/state";
+
 /// The longest time for which a target is held up, µs. Less than what a client takes for its own
 /// being stopped, as nobody else has a turn meanwhile.
 const HICCUP_US: u64 = 400_000;
@@ -171,12 +174,15 @@ impl TargetSide {
             ..TargetOptions::default()
         };
         let (address, hosts) = (self.address(), self.hosts(plan));
-        let (uuid, rules) = (self.uuid(plan), rules(plan));
+        let (uuid, rules, is_owned) = (self.uuid(plan), rules(plan), plan.is_owned);
         process::on(app, move || {
             Target::start();
             Target::with(|target| {
                 target.set_options(options).expect("nothing is there yet");
                 export(target, uuid, rules, &hosts);
+                if is_owned {
+                    target.keep_ownership(EXPORT, STATE_FILE).expect("the export is new");
+                }
                 let at = ListenAddress { addr: address.ip(), port: address.port(), sock_impl: None };
                 target.create_listener(at, |made| made.expect("the address is free, and memory is there"));
             });
@@ -197,7 +203,11 @@ impl TargetSide {
     }
 
     fn host(&self, plan: &Plan, client: usize) -> Host {
-        let access = if plan.read_only && client == 1 { Access::ReadOnly } else { Access::ReadWrite };
+        let access = match plan.read_only && client == 1 {
+            true => Access::ReadOnly,
+            false if plan.is_owned => Access::TakeOver,
+            false => Access::ReadWrite,
+        };
         let all = "0.0.0.0/0".parse().expect("a prefix");
         let keys = plan.cipher.map(|_| KeySource::File(KEY_FILE.to_owned()));
         Host { name: host(client), access, addresses: vec![all], keys }
@@ -272,6 +282,21 @@ impl TargetSide {
         });
     }
 
+    /// Ends the ownership of the export, or the doubt about it.
+    pub fn release_export(&self) -> Told {
+        let told = Told::default();
+        let tell = Rc::clone(&told);
+        process::on(self.app, move || {
+            Target::with(|target| {
+                let done = move |result: Result<(), _>| {
+                    *tell.borrow_mut() = Some(result.map_err(|error| format!("{error}")));
+                };
+                target.release_export(EXPORT, done).expect("the export has a state file");
+            });
+        });
+        told
+    }
+
     /// Takes it all down; `told` when it is.
     pub fn stop(&self) -> Told {
         let told = Told::default();
@@ -324,7 +349,7 @@ impl ClientSide {
             &format!("client{}", self.number),
             plan.client_cores,
             machine,
-            plan.skews[2 + self.number],
+            plan.skews[(2 + self.number) % plan.skews.len()],
         );
         (self.process, self.app) = (process, app);
         self.threads = (0..plan.client_threads)
@@ -368,6 +393,7 @@ impl ClientSide {
                 key: plan.cipher.map(|_| KeySource::File(KEY_FILE.to_owned())),
                 ciphers: vec![plan.cipher.unwrap_or(Cipher::None)],
                 sock_impl: None,
+                exclusive: plan.is_owned,
             },
             options: ClientOptions {
                 transaction_timeout_ms: plan.transaction_timeout_ms,
@@ -380,6 +406,7 @@ impl ClientSide {
                 queue_depth: plan.client_depth,
             },
             wait: Wait::UntilAttached,
+            takeover: plan.is_owned && self.number > 0,
         };
         process::on(self.app, move || {
             dst_client::create(params, move |result| {

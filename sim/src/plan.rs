@@ -144,6 +144,8 @@ pub struct Plan {
     pub faults: Vec<(u64, Fault)>,
     /// Whether all is taken down at the end.
     pub tear_down: bool,
+    /// Whether exports have one owner at a time: each client takes over from those before it.
+    pub is_owned: bool,
 }
 
 impl Plan {
@@ -210,6 +212,7 @@ impl Plan {
             length_us: r.range(200_000, 1_500_000),
             faults: Vec::new(),
             tear_down: r.chance(600),
+            is_owned: false,
         };
         // A network on which nothing gets through within a lease is not what is to be shown.
         if plan.net.delay_us >= 10_000 {

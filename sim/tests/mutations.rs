@@ -8,6 +8,16 @@ use dst_sim::{Plan, run};
 
 const SEEDS: u64 = 1000;
 
+/// What only the model checker takes away, as no client of the simulator owns an export:
+/// sim/model/tests/mutations.rs.
+const BY_THE_MODEL_CHECKER: [Mutation; 5] = [
+    Mutation::NoTakeoverEnd,
+    Mutation::NoTakeoverFence,
+    Mutation::OwnerNotDurable,
+    Mutation::OldOwner,
+    Mutation::StaleClaim,
+];
+
 fn is_found(mutation: Mutation) {
     std::panic::set_hook(Box::new(|_| {}));
     let found = (0..SEEDS).find_map(|seed| {
@@ -31,7 +41,8 @@ macro_rules! mutations {
         #[test]
         fn none_is_left_out() {
             let tested = [$(Mutation::$mutation),*];
-            assert!(Mutation::ALL.iter().all(|mutation| tested.contains(mutation)));
+            let is_tested = |mutation| tested.contains(mutation) || BY_THE_MODEL_CHECKER.contains(mutation);
+            assert!(Mutation::ALL.iter().all(is_tested));
         }
     };
 }

@@ -10,7 +10,8 @@ use crate::broker::Broker;
 use crate::connection::{Application, Opening, Proof, QueueRef, Stage};
 use crate::ids::{ConnectionId, Owner, short};
 use crate::output::{Joining, Order, Output, Topic};
-use crate::sessions::{Joined, Standing};
+use crate::ownership::{Applicant, Change, Permit};
+use crate::sessions::{Joined, Session, Standing};
 
 /// What a hello is answered with.
 enum Answer {
@@ -18,6 +19,8 @@ enum Answer {
     Welcome(QueueRef, Box<Welcome>, Option<Box<Joining>>),
     /// The connection waits until nothing is left of its host's closed connections.
     WaitToOpen,
+    /// The connection waits until it is durable that its host owns the export.
+    WaitToOwn,
     /// The connection waits until these are gone, which are closed now.
     WaitForQueue(QueueRef, Vec<ConnectionId>),
 }
@@ -25,6 +28,7 @@ enum Answer {
 /// What a hello may have: the export, as far as its host may use it.
 struct Admitted {
     agreed: Agreed,
+    access: Access,
     device: Device,
     /// The size that the client is told of, in blocks.
     told_blocks: u64,
@@ -49,6 +53,8 @@ enum Before {
 /// The welcome's parts that depend on how the connection got in.
 struct Entrance {
     previous_ended: bool,
+    /// The number of the session's ownership.
+    ownership: Option<u64>,
     /// The record of the queue, for a connection that carries requests.
     slots: Option<Slots>,
 }
@@ -96,6 +102,7 @@ impl Broker {
                         entry.stage = Stage::Ready(queue);
                         self.order(id, Order::Welcome(welcome, joining));
                     }
+                    Answer::WaitToOwn => entry.stage = Stage::WaitingToOwn(application),
                     Answer::WaitToOpen => entry.stage = Stage::WaitingToOpen(application),
                     Answer::WaitForQueue(queue, others) => {
                         entry.stage = Stage::WaitingForQueue(application, queue);
@@ -182,6 +189,7 @@ impl Broker {
         };
         Ok(Admitted {
             agreed,
+            access,
             device: export.device_for(online.device, access),
             told_blocks: online.told_blocks,
             instance: online.instance,
@@ -201,6 +209,15 @@ impl Broker {
         admitted: Admitted,
     ) -> Result<Answer, Refusal> {
         let owner = Owner::of(hello);
+        let ownership = match self.permit(hello, admitted.access)? {
+            Permit::Shared => None,
+            Permit::Owner(number) => Some(number),
+            Permit::AfterChange(number) => {
+                let change = Change::Claim { number, host: owner.host, claimant: id };
+                self.change_ownership(&owner.export, change);
+                return Ok(Answer::WaitToOwn);
+            }
+        };
         let peer = self.connections[&id].peer;
         let previous = hello.previous.as_ref();
         let found = previous
@@ -209,12 +226,20 @@ impl Broker {
         if let (Some(previous), Some(true)) = (previous, found) {
             self.close_session(&previous.session, "its client opens another one");
         }
-        if self.is_draining(&owner) && !is_on(Mutation::NoSessionFence) {
+        if ownership.is_some() && !is_on(Mutation::NoTakeoverEnd) {
+            // Even with the same number: a copy of the owner's machine has it, too.
+            self.close_sessions(&owner.export, "the owner of its export opens another one");
+        }
+        let must_wait = match ownership {
+            None => self.is_draining(&owner) && !is_on(Mutation::NoSessionFence),
+            Some(_) => self.is_draining_all(&owner.export) && !is_on(Mutation::NoTakeoverFence),
+        };
+        if must_wait {
             if !waited {
                 self.notice(Topic::Sessions, || {
                     format!(
                         "DST host {:?} from {peer}: its new session at export {:?} waits until the backend has \
-                         finished what is left of the ones before",
+                         finished what is left of others",
                         hello.host, hello.export
                     )
                 });
@@ -247,7 +272,29 @@ impl Broker {
         });
         self.sessions.open(session, id, owner.clone(), peer, self.now_us, waited);
         let queue = QueueRef { owner, session: SessionRef { id: session, queue: 0, epoch: 0 } };
-        Ok(self.welcome(queue, Entrance { previous_ended, slots: None }, admitted))
+        Ok(self.welcome(queue, Entrance { previous_ended, ownership, slots: None }, admitted))
+    }
+
+    /// Returns how the hello may open a session, as far as that depends on who owns the export.
+    fn permit(&self, hello: &Hello, access: Access) -> Result<Permit, Refusal> {
+        let shares = |session: &Session| session.owner.export == hello.export && session.ownership.is_none();
+        let applicant = Applicant {
+            host: &hello.host,
+            access,
+            claim: hello.claim,
+            shared_sessions: self.sessions.iter().filter(|(_, session)| shares(session)).count(),
+        };
+        let export = self.exports.get(&hello.export);
+        export.map_or(Ok(Permit::Shared), |export| export.ownership.permit(&applicant))
+    }
+
+    /// Returns true if the backend may have something left of a closed connection of the export.
+    fn is_draining_all(&self, export: &str) -> bool {
+        let is_its = |stage: &Stage| match stage {
+            Stage::Closing { queue: Some(queue), .. } => queue.owner.export == export,
+            _ => false,
+        };
+        self.connections.values().any(|entry| is_its(&entry.stage))
     }
 
     /// Returns true if the backend may have something left of a closed connection of this owner.
@@ -306,16 +353,19 @@ impl Broker {
             Standing::Now(_) if reference.queue == 0 => None,
             Standing::Now(slots) => Some(slots.unwrap_or_else(|| Slots::new(admitted.agreed.credits))),
         };
-        Ok(self.welcome(queue, Entrance { previous_ended: false, slots }, admitted))
+        let ownership = self.sessions.get(&reference.id).and_then(|session| session.ownership);
+        Ok(self.welcome(queue, Entrance { previous_ended: false, ownership, slots }, admitted))
     }
 
     /// Returns the welcome of a connection that has its queue.
     fn welcome(&mut self, queue: QueueRef, entrance: Entrance, admitted: Admitted) -> Answer {
-        let Admitted { agreed, device, told_blocks, instance, previous, cache_outlives_target } = admitted;
-        let Entrance { previous_ended, slots } = entrance;
+        let Admitted { agreed, access: _, device, told_blocks, instance, previous, cache_outlives_target } =
+            admitted;
+        let Entrance { previous_ended, ownership, slots } = entrance;
         if let Some(session) = self.sessions.get_mut(&queue.session.id) {
             session.digest = agreed.digest;
             session.cipher = agreed.cipher;
+            session.ownership = ownership;
         }
         let unit = device.block_size * device.write_unit_size;
         let max_transfer = self.limits.max_transfer / unit * unit;
@@ -328,6 +378,7 @@ impl Broker {
             // That the one before has ended is only known of one on this machine, since it was started.
             // A bdev that was gone may have lost what it cached, whoever outlived it.
             cache_kept: previous_ended && cache_outlives_target && previous != Before::Former,
+            ownership,
             credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
             max_transfer,
             digest: agreed.digest,
@@ -356,13 +407,14 @@ impl Broker {
         self.refuse(id, owner, why, refusal);
     }
 
-    /// Something of this owner is gone: those of its hellos that waited for it may go on.
+    /// Something of this owner is gone: those of its hellos that waited for it may go on, and those of the
+    /// owner of the export.
     pub(crate) fn ask_openers(&mut self, owner: &Owner) {
         let mut waiting = Vec::new();
         for (&connection, entry) in &self.connections {
             if let Stage::WaitingToOpen(Application { hello, .. }) = &entry.stage
                 && hello.export == owner.export
-                && hello.host == owner.host
+                && (hello.host == owner.host || hello.claim.is_some())
             {
                 waiting.push((connection, hello.previous.map(|previous| previous.instance)));
             }

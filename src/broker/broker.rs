@@ -122,6 +122,8 @@ impl Broker {
             Input::InFlight { export, lateness, in_flight } => {
                 self.counted_in_flight(export, lateness, in_flight);
             }
+            Input::OwnershipStored { export, since_s } => self.ownership_stored(&export, since_s),
+            Input::OwnershipNotStored { export, why } => self.ownership_not_stored(&export, &why),
             Input::ResetEnded { export } => self.reset_ended(&export),
             Input::Reset { connection, slot } => self.reset_asked(connection, slot),
             Input::Quiesced { connection, round } => self.quiesced(connection, round),

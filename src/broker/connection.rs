@@ -52,6 +52,8 @@ pub(crate) enum Stage {
     /// The hello opens a session once the backend has finished what is left of the closed
     /// connections that its host had at the export.
     WaitingToOpen(Application),
+    /// The hello opens a session once its host owns the export, which is being made durable.
+    WaitingToOwn(Application),
     /// The hello joins a queue once the connection before it is gone.
     WaitingForQueue(Application, QueueRef),
     /// The connection was let in.
@@ -84,7 +86,7 @@ impl Connection {
 
     /// Returns true if the connection waits to be let in.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.stage, Stage::WaitingToOpen(_) | Stage::WaitingForQueue(..))
+        matches!(self.stage, Stage::WaitingToOwn(_) | Stage::WaitingToOpen(_) | Stage::WaitingForQueue(..))
     }
 
     /// Returns the queue that the connection has, had, or waits for.
@@ -92,7 +94,9 @@ impl Connection {
         match &self.stage {
             Stage::WaitingForQueue(_, queue) | Stage::Ready(queue) => Some(queue),
             Stage::Closing { queue, .. } => queue.as_ref(),
-            Stage::Handshaking { .. } | Stage::WaitingToOpen(_) | Stage::Refused => None,
+            Stage::Handshaking { .. } | Stage::WaitingToOwn(_) | Stage::WaitingToOpen(_) | Stage::Refused => {
+                None
+            }
         }
     }
 
@@ -100,9 +104,9 @@ impl Connection {
     pub fn proof(&self) -> Option<&Proof> {
         match &self.stage {
             Stage::Handshaking { proof } => proof.as_ref(),
-            Stage::WaitingToOpen(application) | Stage::WaitingForQueue(application, _) => {
-                application.proof.as_ref()
-            }
+            Stage::WaitingToOwn(application)
+            | Stage::WaitingToOpen(application)
+            | Stage::WaitingForQueue(application, _) => application.proof.as_ref(),
             Stage::Ready(_) | Stage::Refused | Stage::Closing { .. } => None,
         }
     }

@@ -41,6 +41,12 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
+    /// Nothing is kept of who owns the export.
+    #[error("export `{0}` has no state file, so nobody can own it")]
+    OwnershipNotKept(String),
+    /// The export's ownership is being changed already.
+    #[error("the ownership of export `{0}` is being changed; that is not durable yet")]
+    OwnershipChanging(String),
     /// The host has no entry at this export.
     #[error("export `{export}` has no entry for host `{host}`")]
     NoHost {

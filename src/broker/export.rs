@@ -5,6 +5,8 @@ use std::collections::VecDeque;
 use dst_session::access::{Access, Host};
 use dst_wire::{Device, Op, OpSet};
 
+use crate::ownership::OwnershipState;
+
 /// Most hosts at one export.
 pub const HOSTS_MAX: usize = 4096;
 
@@ -48,6 +50,7 @@ pub(crate) struct Export {
     /// The instances under which the export was online before, the newest first.
     pub former: VecDeque<[u8; 16]>,
     pub drain: Option<Drain>,
+    pub ownership: OwnershipState,
 }
 
 /// Whether the bdev of an export is there.
@@ -75,7 +78,8 @@ impl Export {
     /// Returns an export whose bdev is not there yet.
     pub fn new(rules: Rules) -> Export {
         let (hosts, former) = (Vec::new(), VecDeque::new());
-        Export { backing: Backing::Offline, rules, hosts, former, drain: None }
+        let ownership = OwnershipState::NotKept;
+        Export { backing: Backing::Offline, rules, hosts, former, drain: None, ownership }
     }
 
     /// Returns what is known while the bdev is there.

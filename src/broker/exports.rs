@@ -12,10 +12,11 @@ use crate::error::Rejection;
 use crate::export::{Backing, Drain, Ends, Export, HOSTS_MAX, Online, Rules};
 use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::output::{Order, Output, Topic};
+use crate::ownership::OwnershipState;
 use crate::sessions::Session;
 
 /// What is known of an export, to be shown.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct ExportFacts<'a> {
     /// The device, with all that it can do; `None` while the bdev is not there.
     pub device: Option<&'a Device>,
@@ -23,6 +24,10 @@ pub struct ExportFacts<'a> {
     pub rules: Rules,
     /// Who may do what.
     pub hosts: &'a [Host],
+    /// Who owns it.
+    pub ownership: &'a OwnershipState,
+    /// The hosts whose clients wait to own it, or to be let in as its owner.
+    pub waiting: Vec<&'a str>,
     /// Whether it is being deleted, and waits for its backend.
     pub is_deleting: bool,
 }
@@ -84,12 +89,14 @@ impl Broker {
     }
 
     /// Returns what is known of an export.
-    pub fn export(&self, name: &str) -> Option<ExportFacts<'_>> {
+    pub fn export<'a>(&'a self, name: &'a str) -> Option<ExportFacts<'a>> {
         let export = self.exports.get(name)?;
         Some(ExportFacts {
             device: export.online().map(|online| &online.device),
             rules: export.rules,
             hosts: &export.hosts,
+            ownership: &export.ownership,
+            waiting: self.waiting_to_own(name).collect(),
             is_deleting: export.is_deleting(),
         })
     }

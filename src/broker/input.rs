@@ -121,6 +121,20 @@ pub enum Input {
         /// Requests of the export that the backend has.
         in_flight: usize,
     },
+    /// What [`crate::Output::StoreOwnership`] asked for is durable.
+    OwnershipStored {
+        /// The export.
+        export: String,
+        /// The time that was stored with it, in seconds since 1970, to be shown.
+        since_s: u64,
+    },
+    /// What [`crate::Output::StoreOwnership`] asked for was not done: the ownership before is durable still.
+    OwnershipNotStored {
+        /// The export.
+        export: String,
+        /// Why.
+        why: String,
+    },
     /// The reset of an export's bdev has ended, or could not be begun.
     ResetEnded {
         /// The export.

@@ -18,8 +18,10 @@ mod export;
 mod exports;
 mod ids;
 mod input;
+pub mod kept;
 mod limits;
 mod output;
+mod ownership;
 mod removal;
 mod report;
 mod reset_rounds;
@@ -27,6 +29,8 @@ mod resets;
 mod room;
 mod sessions;
 mod stats;
+mod takeover;
+mod utc;
 
 #[cfg(test)]
 mod tests;
@@ -40,6 +44,8 @@ pub use ids::{ConnectionId, Owner, SessionId};
 pub use input::Input;
 pub use limits::Limits;
 pub use output::{Joining, Lateness, Order, Output, ResetStep, Topic};
+pub use ownership::{Change, Known, OwnershipState};
 pub use report::{Activity, ConnectionInfo, ConnectionState, SessionInfo, Totals};
 pub use room::EVICTIONS_MAX;
 pub use stats::Stats;
+pub use utc::utc;

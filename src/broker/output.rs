@@ -71,6 +71,16 @@ pub enum Output {
         /// Whether the backend had been late.
         was_late: bool,
     },
+    /// Make the ownership of an export durable, then say [`crate::Input::OwnershipStored`], or
+    /// [`crate::Input::OwnershipNotStored`] if the one before is what will be found.
+    StoreOwnership {
+        /// The export.
+        export: String,
+        /// The number of the newest ownership.
+        number: u64,
+        /// The name of the owner's host; `None`: that ownership has ended.
+        host: Option<String>,
+    },
     /// Nothing of the export is left: close its bdev, and tell whoever asked for the deletion.
     ExportGone {
         /// The export.

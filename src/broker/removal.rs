@@ -39,7 +39,9 @@ impl Broker {
             self.exports.get_mut(name).and_then(|export| export.drain.take_if(|drain| !drain.is_resetting));
         let Some(drain) = drain else { return };
         let mut queues = self.connections.values().filter_map(|entry| entry.queue());
-        if queues.any(|queue| queue.owner.export == name) {
+        let is_changing = self.exports.get(name).is_some_and(|export| export.ownership.is_changing());
+        // A change that becomes durable later must not surprise an export of the same name.
+        if is_changing || queues.any(|queue| queue.owner.export == name) {
             if let Some(export) = self.exports.get_mut(name) {
                 export.drain = Some(drain);
             }

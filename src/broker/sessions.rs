@@ -65,6 +65,8 @@ pub struct Session {
     queues: BTreeMap<u16, SessionQueue>,
     /// Queues whose record was given up, because nobody came back to them for so long.
     lost: BTreeSet<u16>,
+    /// The number of its ownership of the export; `None`: it shares the export.
+    pub ownership: Option<u64>,
     /// The digest of data that its newest connection has.
     pub digest: Digest,
     /// The cipher that it has.
@@ -158,6 +160,7 @@ impl Sessions {
             peer,
             queues: BTreeMap::from([(0, SessionQueue::held_by(connection, 0))]),
             lost: BTreeSet::new(),
+            ownership: None,
             digest: Digest::None,
             cipher: Cipher::None,
             stats: Stats { fences: waited.into(), ..Stats::default() },
@@ -324,10 +327,20 @@ impl Sessions {
         // The number of queues follows.
         let Sessions { map, queues: _ } = self;
         for (id, session) in map {
-            let Session { owner, since_us, peer, queues, lost, digest, cipher, stats: _, idle_since_us } =
-                session;
+            let Session {
+                owner,
+                since_us,
+                peer,
+                queues,
+                lost,
+                ownership,
+                digest,
+                cipher,
+                stats: _,
+                idle_since_us,
+            } = session;
             let older = map.values().filter(|other| other.since_us < *since_us).count();
-            (id, owner, older, peer, lost, digest, cipher, idle_since_us.map(age)).hash(hasher);
+            (id, owner, older, peer, lost, ownership, digest, cipher, idle_since_us.map(age)).hash(hasher);
             for (number, SessionQueue { epoch, holder }) in queues {
                 (number, epoch).hash(hasher);
                 match holder {

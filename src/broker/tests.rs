@@ -1,11 +1,14 @@
 //! Whole conversations with the broker, without SPDK.
 
+#[path = "takeover_tests.rs"]
+mod takeover;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use dst_session::access::{Access, Host};
 use dst_session::slots::Slots;
-use dst_wire::{Device, Hello, Op, Previous, SessionRef, Welcome};
+use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, SessionRef, Welcome};
 use proptest::prelude::*;
 
 use crate::{Broker, Input, Limits, Opening, Order, Output, Remains, ResetStep, Rules, Stats};
@@ -41,7 +44,11 @@ struct World {
     welcomes: BTreeMap<u64, Welcome>,
     /// What connections were told of resets.
     steps: Vec<(u64, ResetStep)>,
+    refusals: BTreeMap<u64, Refusal>,
     is_online: bool,
+    /// What is kept of the ownership, and what is being written.
+    kept: Ownership,
+    storing: Option<Ownership>,
 }
 
 impl World {
@@ -64,7 +71,10 @@ impl World {
             others: Vec::new(),
             welcomes: BTreeMap::new(),
             steps: Vec::new(),
+            refusals: BTreeMap::new(),
             is_online: true,
+            kept: Ownership::Free { last: 0 },
+            storing: None,
         };
         world.broker.add_host(1, "disk", host("*", Access::ReadWrite)).unwrap();
         world.carry_out();
@@ -90,6 +100,14 @@ impl World {
                     let opening = self.opening();
                     self.broker.handle(self.now_us, Input::AskedAgain { connection, opening });
                 }
+                Output::StoreOwnership { number, host, .. } => {
+                    assert_eq!(self.storing, None, "one change at a time");
+                    assert!(number >= self.kept.number(), "numbers rise");
+                    self.storing = Some(match host {
+                        Some(host) => Ownership::Exclusive { number, host, since_s: 5 },
+                        None => Ownership::Free { last: number },
+                    });
+                }
                 Output::BackingGone { .. } => self.others.push("released"),
                 Output::ExportGone { .. } => self.others.push("gone"),
                 Output::CountInFlight { .. } => self.others.push("count"),
@@ -104,6 +122,9 @@ impl World {
     }
 
     fn tell(&mut self, connection: u64, order: Order) {
+        if let Order::Welcome(welcome, _) = &order {
+            self.check_owner(welcome);
+        }
         let told = self.told.get_mut(&connection).expect("only a connection that is there is told");
         assert!(!told.contains(&"close"), "a closed connection gets nothing");
         told.push(match order {
@@ -123,7 +144,10 @@ impl World {
                 }
                 "welcome"
             }
-            Order::Refuse(_) => "refuse",
+            Order::Refuse(refusal) => {
+                self.refusals.insert(connection, refusal);
+                "refuse"
+            }
             Order::Event(_) => "event",
             Order::Reset(step) => {
                 self.steps.push((connection, step));
@@ -144,15 +168,16 @@ impl World {
     }
 
     fn hello(&mut self, connection: u64, host: &str, session: Option<SessionRef>) {
-        self.hello_after(connection, host, session, None);
+        self.say(connection, host, session, None, None);
     }
 
-    fn hello_after(
+    fn say(
         &mut self,
         connection: u64,
         host: &str,
         session: Option<SessionRef>,
         previous: Option<Previous>,
+        claim: Option<Claim>,
     ) {
         let opening = self.opening();
         let hello = Hello {
@@ -161,6 +186,7 @@ impl World {
             host: host.to_owned(),
             session,
             previous,
+            claim,
             credits: 4,
             digests: vec![0],
             ciphers: vec![0],
@@ -184,7 +210,7 @@ impl World {
     /// A connection of this host that says to open a session.
     fn session_of(&mut self, host: &str, previous: Option<Previous>) -> u64 {
         let connection = self.accept(1).unwrap();
-        self.hello_after(connection, host, None, previous);
+        self.say(connection, host, None, previous, None);
         connection
     }
 

@@ -5,6 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dst_session::stop::Stop;
+use dst_session::tenure::Tenure;
 use dst_wire::{Cipher, Digest, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
@@ -54,7 +55,8 @@ impl Client {
             let (name, peer) = (params.name.clone(), params.peer.clone());
             Arc::new(Shared::new(name, peer, params.options, Arc::clone(stop)))
         };
-        let inner = Control::new(&shared, now);
+        let tenure = Tenure::new(params.peer.exclusive, params.takeover);
+        let inner = Control::new(&shared, tenure, now);
         let client = Rc::new(Client {
             params,
             shared,
@@ -165,6 +167,7 @@ impl Client {
             corrupt: corrupt.into_inner(),
             digest: welcome.map_or(Digest::None, |welcome| welcome.digest),
             cipher: welcome.map_or(Cipher::None, |welcome| welcome.cipher),
+            ownership: welcome.and_then(|welcome| welcome.ownership),
             lost_caches: self.shared.durability().losses(),
             outstanding: outstanding.into_inner(),
             waiting: waiting.into_inner(),

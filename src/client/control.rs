@@ -10,8 +10,9 @@ use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_u
 use dst_session::outage::{Outage, OutageNews};
 use dst_session::patience::Patience;
 use dst_session::succession::{Session, Succession};
+use dst_session::tenure::Tenure;
 use dst_transport::Broken;
-use dst_wire::{Device, RefusalReason, Welcome};
+use dst_wire::{Device, Refusal, RefusalReason, Welcome};
 use spdk::bdev_module::Registered;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
@@ -47,6 +48,8 @@ pub struct Control {
     /// The clock of the outage.
     patience: Patience,
     attach: Attach,
+    /// What it claims of the export's ownership.
+    tenure: Tenure,
     log: Limit,
     /// Limits the lines about the size, apart from those about lost connections, which they must
     /// not hide.
@@ -97,7 +100,7 @@ pub enum After {
 
 impl Control {
     /// Returns a control connection that begins to connect.
-    pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
+    pub fn new(shared: &Arc<Shared>, tenure: Tenure, now: u64) -> Control {
         Control {
             shared: Arc::clone(shared),
             link: Link::new(Arc::clone(shared), CONTROL, BUFFER, now),
@@ -108,6 +111,7 @@ impl Control {
             outage: Outage::default(),
             patience: Patience::new(now),
             attach: Attach::Over,
+            tenure,
             log: Limit::default(),
             sizes: Limit::default(),
             reconnects: 0,
@@ -201,11 +205,12 @@ impl Control {
         if deleting || self.shared.has_failed() {
             return After::Nothing;
         }
-        match self.link.advance(now, Wanted::Session(self.succession.ask())) {
+        match self.link.advance(now, Wanted::Session(self.succession.ask(), self.tenure.claim())) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
                 // Before the bdev is there for anybody to use.
                 self.shared.set_reachable(true);
+                self.tenure.welcomed(welcome.ownership);
                 // Whoever doubted the session has its answer.
                 self.shared.take_doubt();
                 if self.bdev.is_some() {
@@ -402,10 +407,22 @@ impl Control {
         &mut self,
         now: u64,
         why: String,
-        refused: Option<RefusalReason>,
+        refused: Option<Refusal>,
         at: Option<&Address>,
     ) -> After {
+        if let Some(Refusal { reason: RefusalReason::Owned, ownership: Some(newest), .. }) = &refused {
+            if self.tenure.refused(newest, &self.shared.peer().host) {
+                self.link.retry_at_once(now);
+                return After::Nothing;
+            }
+            if self.bdev.is_some() && matches!(self.tenure, Tenure::Held(_)) {
+                // A number that is not the newest any more will not be so again.
+                self.shared.fail(&why);
+                return After::Nothing;
+            }
+        }
         self.shared.attempt_failed(why.clone(), now);
+        let refused = refused.map(|refusal| refusal.reason);
         let mut all_tried = false;
         if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
             self.give_up_session(now);
@@ -417,7 +434,12 @@ impl Control {
         }
         let final_no = matches!(
             refused,
-            Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
+            Some(
+                RefusalReason::NotAllowed
+                    | RefusalReason::Version
+                    | RefusalReason::Protection
+                    | RefusalReason::Owned
+            )
         );
         let due = if all_tried { self.attach.all_tried(final_no) } else { Due::Nothing };
         match due {

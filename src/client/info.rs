@@ -61,6 +61,8 @@ pub struct Info {
     pub digest: Digest,
     /// The cipher in use.
     pub cipher: Cipher,
+    /// The number of the client's ownership of the export, the last one that it had.
+    pub ownership: Option<u64>,
     /// How often a restart of the target may have lost completed writes.
     pub lost_caches: u64,
     /// Transactions outstanding now.

@@ -11,7 +11,7 @@ use dst_session::retry::Retry;
 use dst_session::silence::Silence;
 use dst_session::succession::Ask;
 use dst_transport::{Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
-use dst_wire::{Header, Hello, Kind, RefusalReason, Welcome};
+use dst_wire::{Claim, Header, Hello, Kind, Refusal, RefusalReason, Welcome};
 use spdk::clock;
 use spdk::poller::Waker;
 use spdk::resolve::{Resolving, resolve};
@@ -47,8 +47,8 @@ pub const CONTROL: u16 = 0;
 pub enum Wanted {
     /// Nothing yet: there is no session to join.
     Nothing,
-    /// A session.
-    Session(Ask),
+    /// A session, and, if that is opened, the ownership that it is to have.
+    Session(Ask, Option<Claim>),
 }
 
 enum LinkState {
@@ -93,7 +93,7 @@ pub enum Step {
     Up(Box<Welcome>, Messages),
     /// The attempt failed, for the reason `why`; `refused`: the target said so. `at` is the address
     /// that has connected; `None`: none of those that were raced has.
-    Failed { why: String, refused: Option<RefusalReason>, at: Option<Address> },
+    Failed { why: String, refused: Option<Refusal>, at: Option<Address> },
 }
 
 /// A connection, or the attempts to have one.
@@ -247,7 +247,7 @@ impl Link {
         }
     }
 
-    fn failed(&mut self, now_us: u64, why: String, refused: Option<RefusalReason>) -> Step {
+    fn failed(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> Step {
         self.state = LinkState::Down;
         self.retry.failed(now_us);
         Step::Failed { why, refused, at: self.at.clone() }
@@ -368,7 +368,9 @@ impl Link {
                 }
             }
             // In clear anybody on the way may have said it: that must not end a session.
-            (Some(Message::Refusal(refusal)), _) if refusal.reason == RefusalReason::NoSession => {
+            (Some(Message::Refusal(refusal)), _)
+                if matches!(refusal.reason, RefusalReason::NoSession | RefusalReason::Owned) =>
+            {
                 self.failed(now_us, "the target refused before it was asked".to_owned(), None)
             }
             (Some(message), _) => self.not_expected(&message, now_us),
@@ -388,7 +390,7 @@ impl Link {
         match message {
             Message::Refusal(refusal) => {
                 let why = format!("the target refused: {}", refusal.text);
-                self.failed(now_us, why, Some(refusal.reason))
+                self.failed(now_us, why, Some(refusal.clone()))
             }
             _ => self.failed(
                 now_us,
@@ -401,8 +403,10 @@ impl Link {
     fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> Step {
         let mut hello = match wanted {
             Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
-            Wanted::Session(Ask::Open(previous)) => self.shared.hello_open(previous),
-            Wanted::Session(Ask::Join(id)) => self.shared.hello_join(id, self.queue),
+            Wanted::Session(Ask::Open(previous), claim) => {
+                Hello { claim, ..self.shared.hello_open(previous) }
+            }
+            Wanted::Session(Ask::Join(id), _) => self.shared.hello_join(id, self.queue),
         };
         hello.ciphers = vec![connection.stream.cipher() as u8];
         connection.outbox.push(Header::new(Kind::Hello), &hello.encode());

@@ -108,6 +108,7 @@ mod tests {
             key: None,
             ciphers: Vec::new(),
             sock_impl: None,
+            exclusive: false,
         };
         let shared = Arc::new(Shared::new("bdev".to_owned(), peer, Options::default(), Arc::default()));
         shared.set_session(Some(SESSION));

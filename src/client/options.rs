@@ -77,6 +77,8 @@ pub struct Peer {
     pub ciphers: Vec<Cipher>,
     /// SPDK's socket implementation; `None`: SPDK's choice.
     pub sock_impl: Option<String>,
+    /// Whether this client owns the export: no other host has a session.
+    pub exclusive: bool,
 }
 
 /// A bdev to be created.
@@ -90,4 +92,7 @@ pub struct Params {
     pub options: Options,
     /// When `bdev_dst_create` is answered.
     pub wait: Wait,
+    /// Whether the client takes the export over from its owner or from those who share it, once. Only
+    /// with [`Peer::exclusive`]. A saved configuration does not have it.
+    pub takeover: bool,
 }

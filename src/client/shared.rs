@@ -331,6 +331,7 @@ impl Shared {
             host: self.peer.host.clone(),
             session,
             previous,
+            claim: None,
             credits: self.options.queue_depth,
             digests: self.peer.digests.iter().map(|&digest| digest as u8).collect(),
             ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),

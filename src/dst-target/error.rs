@@ -81,6 +81,22 @@ pub enum Error {
         /// Since the deletion began, ms.
         waited_ms: u64,
     },
+    /// Another export has the state file.
+    #[error("state file `{path}` is that of export `{export}`")]
+    StateFileInUse {
+        /// Its path.
+        path: String,
+        /// The export.
+        export: String,
+    },
+    /// A state file can't be written.
+    #[error("state file `{path}` can't be written: {why}; nothing has changed")]
+    StateFile {
+        /// Its path.
+        path: String,
+        /// Why.
+        why: String,
+    },
     /// There is not enough memory for the buffers of a core.
     #[error("there is not enough memory for {mib} MiB of buffers on core {core}: {errno}")]
     Memory {
@@ -108,14 +124,15 @@ impl Error {
             Error::Rejected(rejection) => match rejection {
                 Rejection::NoExport(_) | Rejection::NoHost { .. } => Errno::ENOENT,
                 Rejection::ExportExists(_) | Rejection::HostExists { .. } => Errno::EEXIST,
-                Rejection::ExportBusy(_) => Errno::EBUSY,
-                Rejection::NeedsKey { .. } => Errno::EINVAL,
+                Rejection::ExportBusy(_) | Rejection::OwnershipChanging(_) => Errno::EBUSY,
+                Rejection::NeedsKey { .. } | Rejection::OwnershipNotKept(_) => Errno::EINVAL,
                 Rejection::TooManyHosts { .. } => Errno::ENOSPC,
             },
             Error::NoListener(_) => Errno::ENOENT,
             Error::ListenerExists(_) => Errno::EEXIST,
             Error::NoBdev(_) => Errno::ENODEV,
-            Error::OptionsInUse | Error::InUse { .. } => Errno::EBUSY,
+            Error::OptionsInUse | Error::InUse { .. } | Error::StateFileInUse { .. } => Errno::EBUSY,
+            Error::StateFile { .. } => Errno::EIO,
             Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } => Errno::EINVAL,
             Error::Hangs { .. } => Errno::ETIMEDOUT,

@@ -1,12 +1,13 @@
 //! What is exported: bdevs, as clients see them.
 
-use dst_broker::Rules;
+use dst_broker::{OwnershipState, Rules};
 use dst_session::access::Host;
 use dst_wire::{Device, Op, OpSet};
 use spdk::bdev::{BdevInfo, Desc};
 use spdk::poller::Poller;
 
 use crate::error::Error;
+use crate::state_file::StateFile;
 
 /// The bdev of an export. The broker has the rest: who may attach, and what goes for all.
 pub struct Export {
@@ -22,6 +23,8 @@ pub struct Export {
     pub drain_timer: Option<Poller>,
     /// The deletion of the export, if that is under way.
     pub deletion: Option<Deletion>,
+    /// Where the export keeps who owns it; `None`: nobody can.
+    pub state_file: Option<StateFile>,
 }
 
 /// What the UUID of an export is.
@@ -146,6 +149,12 @@ pub struct ExportInfo {
     pub sessions: usize,
     /// Whether it is being deleted, and waits for its backend.
     pub deleting: bool,
+    /// Where it keeps who owns it.
+    pub state_file: Option<String>,
+    /// Who owns it.
+    pub ownership: OwnershipState,
+    /// The hosts whose clients wait to own it, or to be let in as its owner.
+    pub waiting: Vec<String>,
 }
 
 /// Checks that a bdev can be exported.

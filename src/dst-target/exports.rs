@@ -32,7 +32,15 @@ impl Target {
         let why = Error::NoBdev(bdev_name.to_owned()).to_string();
         let backing = Backing::Offline { why, before: None };
         let (bdev_name, read_only) = (bdev_name.to_owned(), rules.read_only);
-        let export = Export { bdev_name, read_only, identity, backing, drain_timer: None, deletion: None };
+        let export = Export {
+            bdev_name,
+            read_only,
+            identity,
+            backing,
+            drain_timer: None,
+            deletion: None,
+            state_file: None,
+        };
         let opened = match self.open(name, &export) {
             Err(Error::NoBdev(_)) => None,
             opened => Some(opened?),
@@ -88,6 +96,9 @@ impl Target {
                 hosts: facts.hosts.to_vec(),
                 sessions: sessions.get(name.as_str()).copied().unwrap_or_default(),
                 deleting: facts.is_deleting,
+                state_file: export.state_file.as_ref().map(|file| file.path.clone()),
+                ownership: facts.ownership.clone(),
+                waiting: facts.waiting.iter().map(|host| (*host).to_owned()).collect(),
             })
         };
         let wanted = exports.iter().filter(|(key, _)| name.is_none_or(|name| name == *key));

@@ -40,13 +40,15 @@ mod secure;
 mod send_progress;
 mod share;
 mod stage;
+mod state_file;
 mod submission;
 mod threads;
 mod waiting;
 
 pub use control::Target;
 pub use dst_broker::{
-    ConnectionInfo, ConnectionState, HOSTS_MAX, Rejection, ResetReach, Rules, SessionInfo, Stats, Totals,
+    ConnectionInfo, ConnectionState, HOSTS_MAX, OwnershipState, Rejection, ResetReach, Rules, SessionInfo,
+    Stats, Totals, utc,
 };
 pub use error::Error;
 pub use export::ExportInfo;

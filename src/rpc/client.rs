@@ -78,10 +78,26 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
     let options = take_options(&mut params)?;
+    let exclusive = params.flag("exclusive", false)?;
+    let takeover = params.flag("takeover", false)?;
+    if takeover && !exclusive {
+        return Err(RpcError::invalid(
+            "takeover",
+            "given without exclusive: an export that is shared has no owner",
+        ));
+    }
     params.finish()?;
-    let peer =
-        Peer { at: TargetPlaces { places, port, family }, export, host, digests, key, ciphers, sock_impl };
-    Ok(BdevParams { name, peer, options, wait })
+    let peer = Peer {
+        at: TargetPlaces { places, port, family },
+        export,
+        host,
+        digests,
+        key,
+        ciphers,
+        sock_impl,
+        exclusive,
+    };
+    Ok(BdevParams { name, peer, options, wait, takeover })
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
@@ -156,6 +172,7 @@ fn show_info(info: &Info) -> Value {
         corrupt,
         digest,
         cipher,
+        ownership,
         lost_caches,
         outstanding,
         waiting,
@@ -215,6 +232,7 @@ fn show_info(info: &Info) -> Value {
     if let (Value::Object(shown), Value::Object(more)) = (&mut shown, more) {
         shown.extend(more);
         shown.insert("negotiated".to_owned(), negotiated.into());
+        shown.insert("ownership".to_owned(), json!(ownership));
         shown.insert("last_error".to_owned(), last_error.clone().into());
     }
     shown
@@ -236,6 +254,7 @@ fn show_peer(params: &BdevParams) -> Value {
         "trsvcid": peer.at.port.to_string(),
         "export": peer.export,
         "host": peer.host,
+        "exclusive": peer.exclusive,
         "digest": peer.digests.first().map_or(Digest::None.name(), |digest| digest.name()),
         "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });

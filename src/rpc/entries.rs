@@ -24,6 +24,13 @@ pub fn take_entry(params: &mut Params) -> Result<Host> {
         "rw" => Access::ReadWrite,
         other => return Err(RpcError::invalid("access", format!("{other:?} is neither ro nor rw"))),
     };
+    let access = match (params.flag("takeover", false)?, access) {
+        (false, access) => access,
+        (true, Access::ReadOnly) => {
+            return Err(RpcError::invalid("takeover", "a host that takes over needs access rw"));
+        }
+        (true, Access::ReadWrite | Access::TakeOver) => Access::TakeOver,
+    };
     let addresses = params.list("addresses", PREFIXES_MAX)?;
     let keys = params.key_that_may_come()?;
     Ok(Host { name, access, addresses, keys })
@@ -52,7 +59,7 @@ pub fn of_hosts(error: Error) -> RpcError {
 fn show_access(access: Access) -> &'static str {
     match access {
         Access::ReadOnly => "ro",
-        Access::ReadWrite => "rw",
+        Access::ReadWrite | Access::TakeOver => "rw",
     }
 }
 
@@ -63,6 +70,9 @@ pub fn show_entry(host: &Host) -> Value {
         "access": show_access(host.access),
         "addresses": host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
     });
+    if host.access == Access::TakeOver {
+        shown["takeover"] = json!(true);
+    }
     if let Some(keys) = &host.keys {
         let (name, value) = keys.parameter();
         shown[name] = json!(value);

@@ -45,7 +45,9 @@ impl From<dst_target::Error> for RpcError {
         use dst_target::{Error, Rejection};
         let parameter = match &error {
             Error::Rejected(rejection) => match rejection {
-                Rejection::NoExport(_) => "export: ",
+                Rejection::NoExport(_) | Rejection::OwnershipNotKept(_) | Rejection::OwnershipChanging(_) => {
+                    "export: "
+                }
                 Rejection::ExportExists(_) | Rejection::ExportBusy(_) => "name: ",
                 Rejection::HostExists { .. }
                 | Rejection::NeedsKey { .. }
@@ -59,6 +61,7 @@ impl From<dst_target::Error> for RpcError {
             | Error::InUse { .. }
             | Error::Unsuitable { .. } => "bdev_name: ",
             Error::ListenerExists(_) | Error::NoListener(_) | Error::Listen { .. } => "traddr, trsvcid: ",
+            Error::StateFileInUse { .. } | Error::StateFile { .. } => "state_file: ",
             Error::OptionsInUse | Error::Resources { .. } | Error::Memory { .. } => "",
         };
         let advice = match &error {
@@ -318,11 +321,11 @@ impl Params {
         }
     }
 
-    fn psk_file(&mut self) -> Result<Option<String>> {
-        const NAME: &str = "psk_file";
-        let Some(value) = self.take(NAME) else { return Ok(None) };
+    /// An absolute path that may be there.
+    pub fn opt_path(&mut self, name: &str) -> Result<Option<String>> {
+        let Some(value) = self.take(name) else { return Ok(None) };
         let Value::String(path) = value else {
-            return Err(RpcError::invalid(NAME, format!("{} given, a string is wanted", kind(&value))));
+            return Err(RpcError::invalid(name, format!("{} given, a string is wanted", kind(&value))));
         };
         let is_path = path.starts_with('/') && path.len() <= PATH_MAX && !path.chars().any(char::is_control);
         if !is_path {
@@ -330,14 +333,14 @@ impl Params {
                 "{} is not an absolute path of at most {PATH_MAX} bytes without control characters",
                 quote(&path)
             );
-            return Err(RpcError::invalid(NAME, problem));
+            return Err(RpcError::invalid(name, problem));
         }
         Ok(Some(path))
     }
 
     /// Where a key is said to be, if it is: in a file, `psk_file`, or under a name in SPDK's keyring, `psk`.
     fn named_key(&mut self) -> Result<Option<KeySource>> {
-        match (self.psk_file()?, self.opt_text("psk")?) {
+        match (self.opt_path("psk_file")?, self.opt_text("psk")?) {
             (None, None) => Ok(None),
             (Some(path), None) => Ok(Some(KeySource::File(path))),
             (None, Some(name)) => Ok(Some(KeySource::Keyring(name))),

@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use dst_session::access::Host;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, Rejection, ResetReach,
-    Rules, SessionInfo, Stats, Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, OwnershipState,
+    Rejection, ResetReach, Rules, SessionInfo, Stats, Target, utc,
 };
+use dst_wire::Ownership;
 use serde_json::{Value, json};
 use spdk::Errno;
 use spdk::clock::now_us;
@@ -101,10 +102,18 @@ fn take_new_export(params: Option<Value>) -> Result<(String, Make)> {
         },
     };
     let hosts = take_entries(&mut params)?;
+    let state_file = params.opt_path("state_file")?;
     params.finish()?;
     let target = target()?;
     let export = name.clone();
-    Ok((name, Box::new(move || target.create_export(&export, &bdev_name, uuid, rules, &hosts))))
+    let make = move || {
+        if let Some(path) = &state_file {
+            target.check_state_file(path)?;
+        }
+        target.create_export(&export, &bdev_name, uuid, rules, &hosts)?;
+        state_file.as_ref().map_or(Ok(()), |path| target.keep_ownership(&export, path))
+    };
+    Ok((name, Box::new(make)))
 }
 
 pub fn create_export(params: Option<Value>, reply: Reply) {
@@ -194,6 +203,27 @@ fn show_reset(reset: ResetReach) -> &'static str {
     }
 }
 
+/// Returns who owns an export, and who waits for that; null if it has no state file.
+fn show_ownership(export: &ExportInfo) -> Value {
+    let (state, known) = match &export.ownership {
+        OwnershipState::NotKept => return Value::Null,
+        OwnershipState::Settled(known @ Ok(Ownership::Free { .. })) => ("free", known),
+        OwnershipState::Settled(known @ Ok(Ownership::Exclusive { .. })) => ("owned", known),
+        OwnershipState::Settled(known @ Err(_)) => ("unknown", known),
+        OwnershipState::Changing { before, .. } => ("changing", before),
+    };
+    let mut shown = json!({ "state": state, "waiting": export.waiting });
+    match known {
+        Err(why) => shown["why"] = json!(why),
+        Ok(known) => shown["number"] = json!(known.number()),
+    }
+    if let Ok(Ownership::Exclusive { host, since_s, .. }) = known {
+        shown["owner"] = json!(host);
+        shown["since"] = json!(utc(*since_s));
+    }
+    shown
+}
+
 fn show_export(export: &ExportInfo) -> Value {
     json!({
         "name": export.name,
@@ -211,6 +241,8 @@ fn show_export(export: &ExportInfo) -> Value {
         "hosts": export.hosts.iter().map(show_host).collect::<Vec<_>>(),
         "sessions": export.sessions,
         "deleting": export.deleting,
+        "state_file": export.state_file,
+        "ownership": show_ownership(export),
     })
 }
 
@@ -237,6 +269,29 @@ fn let_in(params: Option<Value>) -> Result<Value> {
 
 pub fn add_host(params: Option<Value>, reply: Reply) {
     answer(reply, let_in(params));
+}
+
+fn take_released(params: Option<Value>) -> Result<(Rc<Target>, String)> {
+    let mut params = Params::new(params)?;
+    let export = params.text("export")?;
+    params.finish()?;
+    Ok((target()?, export))
+}
+
+pub fn release_export(params: Option<Value>, reply: Reply) {
+    let reply = Rc::new(Cell::new(Some(reply)));
+    let late = Rc::clone(&reply);
+    let done = move |result: std::result::Result<(), Error>| {
+        if let Some(reply) = late.take() {
+            answer(reply, result.map(|()| true.into()).map_err(Into::into));
+        }
+    };
+    let begun = take_released(params).and_then(|(target, export)| Ok(target.release_export(&export, done)?));
+    if let Err(error) = begun
+        && let Some(reply) = reply.take()
+    {
+        answer(reply, Err(error));
+    }
 }
 
 fn shut_out(params: Option<Value>) -> Result<Value> {
@@ -420,6 +475,9 @@ pub fn exports_config() -> Vec<Value> {
         });
         if let Some(uuid) = &export.uuid {
             params["uuid"] = json!(uuid_text(uuid));
+        }
+        if let Some(path) = &export.state_file {
+            params["state_file"] = json!(path);
         }
         calls.extend(saved(&export.name, params, &export.hosts));
     }

@@ -16,6 +16,8 @@ pub enum Access {
     ReadOnly,
     /// Read and write.
     ReadWrite,
+    /// Read and write, and take the export over from its owner.
+    TakeOver,
 }
 
 /// The number of bits before the IPv4 address in an IPv4-mapped IPv6 address (RFC 4291, section

@@ -14,6 +14,7 @@
 //! | [`outage`] | how long a client waits for a target that it can't reach | client |
 //! | [`succession`] | which session a client's channels may join | client |
 //! | [`stop`] | how long a client waits once its process was told to stop | client |
+//! | [`tenure`] | what a client claims of the ownership of its export | client |
 //! | [`deadline`] | when I/O ends without an answer | client |
 //! | [`fence`] | whether what was sent on lost connections may fail | client |
 //! | [`reset`] | one channel's part in a reset of the bdev | client |
@@ -54,6 +55,7 @@ pub mod silence;
 pub mod slots;
 pub mod stop;
 pub mod succession;
+pub mod tenure;
 pub mod transactions;
 
 use thiserror::Error;

@@ -69,11 +69,21 @@ pub enum Mutation {
     NoFastFail,
     /// The client keeps its bdev after `loss_timeout_ms`.
     NoLossTimeout,
+    /// The target does not end the sessions of others when an export gets another owner.
+    NoTakeoverEnd,
+    /// The target lets a new owner in while the backend has something of others.
+    NoTakeoverFence,
+    /// The target lets a new owner in before that is durable.
+    OwnerNotDurable,
+    /// The target lets a former owner of the owner's host in.
+    OldOwner,
+    /// The target grants a claim that comes too late.
+    StaleClaim,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 30] = [
+    pub const ALL: [Mutation; 35] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -104,6 +114,11 @@ impl Mutation {
         Mutation::NoFenceAtFastFail,
         Mutation::NoFastFail,
         Mutation::NoLossTimeout,
+        Mutation::NoTakeoverEnd,
+        Mutation::NoTakeoverFence,
+        Mutation::OwnerNotDurable,
+        Mutation::OldOwner,
+        Mutation::StaleClaim,
     ];
 }
 

@@ -1,7 +1,8 @@
 //! The target's choice from what a hello offers, and the client's checks of the welcome.
 
 use dst_wire::{
-    CREDITS_MAX, Cipher, Device, Digest, Hello, KEEP_ALIVE_MS, Refusal, RefusalReason, VERSION, Welcome,
+    CREDITS_MAX, Cipher, Claim, Device, Digest, Hello, KEEP_ALIVE_MS, Refusal, RefusalReason, VERSION,
+    Welcome,
 };
 use thiserror::Error;
 
@@ -22,7 +23,7 @@ pub struct Agreed {
 
 /// Returns a refusal. If the text is too long, encoding truncates it.
 pub fn refuse(reason: RefusalReason, text: impl Into<String>) -> Refusal {
-    Refusal { reason, text: text.into() }
+    Refusal { reason, text: text.into(), ownership: None }
 }
 
 /// What a target grants and requires.
@@ -96,6 +97,14 @@ pub enum Unacceptable {
     /// The session, the queue or the epoch is not the one asked for.
     #[error("the target's welcome is for another session than the client asked to join")]
     Session,
+    /// The session does not have the ownership that was claimed.
+    #[error(
+        "the target let the client share the export, which the client wants to own: the target is too old for that"
+    )]
+    Shared,
+    /// The session has another ownership than the client claimed.
+    #[error("the target's welcome is for ownership {0} of the export, which the client did not claim")]
+    Ownership(u64),
     /// The device is not the same as before.
     #[error("the export is another device now: {what} was {before}, is {now}")]
     OtherDevice {
@@ -121,8 +130,8 @@ pub enum Unacceptable {
     WriteCache,
 }
 
-/// Checks that a welcome chooses only what `hello` offered, and names the session that `hello`
-/// asked to join.
+/// Checks that a welcome chooses only what `hello` offered, names the session that `hello` asked to
+/// join, and gives a new session the ownership that `hello` claimed.
 ///
 /// # Errors
 /// See [`Unacceptable`].
@@ -139,7 +148,13 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     if hello.session.is_some_and(|asked| asked != welcome.session) {
         return Err(Unacceptable::Session);
     }
-    Ok(())
+    match (hello.claim.filter(|_| hello.session.is_none()), welcome.ownership) {
+        (None, _) => Ok(()),
+        (Some(Claim::Held(number)), Some(granted)) if granted == number => Ok(()),
+        (Some(Claim::Next { after, .. }), Some(granted)) if granted > after => Ok(()),
+        (Some(_), Some(granted)) => Err(Unacceptable::Ownership(granted)),
+        (Some(_), None) => Err(Unacceptable::Shared),
+    }
 }
 
 /// Checks that a bdev that was created for one welcome, with requests of up to `longest` bytes, can
@@ -206,6 +221,7 @@ mod tests {
             host: "client".to_owned(),
             session: None,
             previous: None,
+            claim: None,
             credits: 64,
             digests: vec![0],
             ciphers: vec![0],
@@ -251,6 +267,7 @@ mod tests {
             device: device(),
             previous_ended: false,
             cache_kept: false,
+            ownership: None,
             credits: 1,
             max_transfer: 512,
             digest: Digest::None,
@@ -272,6 +289,26 @@ mod tests {
             assert_eq!(check_welcome(&join, &welcome(other)), Err(Unacceptable::Session));
             assert_eq!(check_welcome(&hello(), &welcome(other)), Ok(()), "any new one will do");
         }
+    }
+
+    #[test]
+    fn a_welcome_gives_the_ownership_that_was_claimed() {
+        let at = SessionRef { id: [7; 16], queue: 0, epoch: 0 };
+        let checked = |claim, ownership| {
+            let hello = Hello { claim: Some(claim), ..hello() };
+            check_welcome(&hello, &Welcome { ownership, ..welcome(at) })
+        };
+        let next = |takeover| Claim::Next { after: 4, takeover };
+        for claim in [Claim::Held(5), next(false), next(true), Claim::Inquiry] {
+            assert_eq!(checked(claim, None), Err(Unacceptable::Shared), "{claim:?}");
+        }
+        for claim in [Claim::Held(5), next(false), next(true)] {
+            assert_eq!(checked(claim, Some(5)), Ok(()), "{claim:?}");
+            assert_eq!(checked(claim, Some(4)), Err(Unacceptable::Ownership(4)), "{claim:?}");
+        }
+        assert_eq!(checked(Claim::Held(5), Some(6)), Err(Unacceptable::Ownership(6)));
+        let joins = Hello { session: Some(at), claim: Some(Claim::Held(5)), ..hello() };
+        assert_eq!(check_welcome(&joins, &welcome(at)), Ok(()), "whoever joins a session has what it has");
     }
 
     #[test]

@@ -82,7 +82,7 @@ mod tests {
         check!(Status, u8, 0..=7);
         check!(Digest, u8, 0..=1);
         check!(Cipher, u8, 0..=3);
-        check!(RefusalReason, u16, 1..=6);
+        check!(RefusalReason, u16, 1..=7);
         check!(EventCode, u8, 1..=2);
     }
 

@@ -6,22 +6,13 @@
 //! further connection joins the session as a queue of its own.
 
 use crate::WireError;
-use crate::attribute::{Reader, Writer, is_text, required};
+use crate::attribute::{Reader, Writer, required};
+use crate::name::NAME_MAX;
 
-pub use crate::{Cipher, Device, Digest, Previous, SessionRef, TEXT_MAX};
-
-/// The maximum length of the name of an export or a host, in bytes: NVMe's limit for a qualified
-/// name.
-pub const NAME_MAX: usize = 223;
+pub use crate::{Cipher, Claim, Device, Digest, Previous, SessionRef, TEXT_MAX};
 
 /// The maximum number of digests or ciphers that a client may offer.
 pub const OFFERS_MAX: usize = 32;
-
-/// Returns whether `name` is a valid name of an export or a host: 1 to [`NAME_MAX`] bytes without
-/// control characters.
-pub fn is_name(name: &str) -> bool {
-    is_text(name, NAME_MAX)
-}
 
 /// The client's first message.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -29,14 +20,17 @@ pub struct Hello {
     /// The lowest and the highest protocol version that the client speaks; at least 1, in this
     /// order.
     pub versions: (u16, u16),
-    /// The export to attach; [`is_name`] holds.
+    /// The export to attach; [`crate::is_name`] holds.
     pub export: String,
-    /// The client's name for itself; [`is_name`] holds.
+    /// The client's name for itself; [`crate::is_name`] holds.
     pub host: String,
     /// The session to join, or `None` to open a new one.
     pub session: Option<SessionRef>,
     /// The client's previous session, if the new one replaces one.
     pub previous: Option<Previous>,
+    /// What a hello that opens a session claims of the ownership of the export, or `None` for a session
+    /// that others may have as well. The target ignores the claim of a hello that joins a session.
+    pub claim: Option<Claim>,
     /// The number of transactions that the client would like to have outstanding on this
     /// connection: a wish, any number. The welcome grants the actual number.
     pub credits: u16,
@@ -64,6 +58,7 @@ mod attr {
     pub const CIPHERS: u16 = 8;
     pub const KEEP_ALIVE: u16 = 9;
     pub const PREVIOUS: u16 = 10;
+    pub const CLAIM: u16 = 11;
 }
 
 impl Hello {
@@ -85,6 +80,9 @@ impl Hello {
         if let Some(previous) = &self.previous {
             w.nested(attr::PREVIOUS, previous.write());
         }
+        if let Some(claim) = &self.claim {
+            w.nested(attr::CLAIM, claim.write());
+        }
         w.finish()
     }
 
@@ -95,7 +93,8 @@ impl Hello {
     /// fields must be valid as described.
     pub fn decode(message: &[u8]) -> Result<Hello, WireError> {
         let (mut min, mut max, mut export, mut host) = (None, None, None, None);
-        let (mut session, mut previous, mut credits, mut keep_alive) = (None, None, None, None);
+        let (mut session, mut previous, mut claim) = (None, None, None);
+        let (mut credits, mut keep_alive) = (None, None);
         let (mut digests, mut ciphers) = (vec![Digest::None as u8], vec![Cipher::None as u8]);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
@@ -106,6 +105,7 @@ impl Hello {
                 attr::HOST => host = Some(a.text(NAME_MAX)?.to_owned()),
                 attr::SESSION => session = Some(SessionRef::read(a.value)?),
                 attr::PREVIOUS => previous = Some(Previous::read(a.value)?),
+                attr::CLAIM => claim = Some(Claim::read(a.value)?),
                 attr::CREDITS => credits = Some(a.u16()?),
                 attr::DIGESTS => digests = a.codes(OFFERS_MAX)?.to_vec(),
                 attr::CIPHERS => ciphers = a.codes(OFFERS_MAX)?.to_vec(),
@@ -119,6 +119,7 @@ impl Hello {
             host: required(host, LIST, attr::HOST)?,
             session,
             previous,
+            claim,
             credits: required(credits, LIST, attr::CREDITS)?,
             digests,
             ciphers,
@@ -139,20 +140,29 @@ mod tests {
     use crate::testing::*;
     use crate::{ATTRIBUTES_MAX, AttributeRef};
     use proptest::collection::vec;
+    use proptest::option::of as option;
     use proptest::prelude::*;
 
     fn any_hello() -> impl Strategy<Value = Hello> {
         let offers = || vec(any::<u8>(), 0..=OFFERS_MAX);
         let numbers = (1u16.., any::<(u16, u16, u32)>());
-        let sessions = (proptest::option::of(any_session()), proptest::option::of(any_previous()));
+        let sessions = (option(any_session()), option(any_previous()), option(any_claim()));
         (numbers, any_name(), any_name(), sessions, offers(), offers()).prop_map(
-            |((min, (more, credits, keep_alive_ms)), export, host, (session, previous), digests, ciphers)| {
+            |(
+                (min, (more, credits, keep_alive_ms)),
+                export,
+                host,
+                (session, previous, claim),
+                digests,
+                ciphers,
+            )| {
                 Hello {
                     versions: (min, min.saturating_add(more)),
                     export,
                     host,
                     session,
                     previous,
+                    claim,
                     credits,
                     digests,
                     ciphers,
@@ -169,6 +179,7 @@ mod tests {
             host: "me".into(),
             session: Some(SessionRef { id: [7; 16], queue: 1, epoch: 1 }),
             previous: Some(Previous { session: [5; 16], instance: [6; 16] }),
+            claim: Some(Claim::Held(3)),
             credits: 128,
             digests: vec![1, 0],
             ciphers: vec![0],
@@ -201,10 +212,17 @@ mod tests {
     #[test]
     fn what_may_be_missing_has_a_default() {
         let mut bytes = example().encode();
-        for kind in [5, 7, 8, 10] {
+        for kind in [5, 7, 8, 10, 11] {
             bytes = without(&bytes, &[], kind);
         }
-        let bare = Hello { session: None, previous: None, digests: vec![0], ciphers: vec![0], ..example() };
+        let bare = Hello {
+            session: None,
+            previous: None,
+            claim: None,
+            digests: vec![0],
+            ciphers: vec![0],
+            ..example()
+        };
         assert_eq!(Hello::decode(&bytes), Ok(bare));
     }
 
@@ -268,9 +286,10 @@ mod tests {
         fn a_cut_hello_is_an_error_or_lacks_only_what_may_be_missing(hello in any_hello(), cut in any::<prop::sample::Index>()) {
             let bytes = hello.encode();
             if let Ok(read) = Hello::decode(&bytes[..cut.index(bytes.len())]) {
-                let without_last = Hello { previous: None, ..hello };
-                let without_both = Hello { session: None, ..without_last.clone() };
-                prop_assert!(read == without_last || read == without_both, "{:?}", read);
+                let without_last = Hello { claim: None, ..hello };
+                let without_two = Hello { previous: None, ..without_last.clone() };
+                let without_all = Hello { session: None, ..without_two.clone() };
+                prop_assert!([without_last, without_two, without_all].contains(&read), "{:?}", read);
             }
         }
 

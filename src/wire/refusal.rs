@@ -1,8 +1,8 @@
 //! The target's reply to a hello that it does not accept.
 
-use crate::WireError;
 use crate::attribute::{Reader, Writer, required};
 use crate::codes::codes;
+use crate::{Ownership, WireError};
 
 /// The maximum length of the text that explains a refusal, in bytes.
 pub const TEXT_MAX: usize = 255;
@@ -24,6 +24,9 @@ codes! {
         Malformed = 5 "malformed",
         /// The session to join does not exist, or belongs to another host or another export.
         NoSession = 6 "no session",
+        /// The export is owned by another client, or shared by others; or the target does not know
+        /// who owns it.
+        Owned = 7 "owned",
     }
 }
 
@@ -42,6 +45,8 @@ pub struct Refusal {
     /// The reason for human readers. On the wire, the text has at most [`TEXT_MAX`] bytes and no
     /// control characters.
     pub text: String,
+    /// The ownership of the export, as far as the target knows it. Only with [`RefusalReason::Owned`].
+    pub ownership: Option<Ownership>,
 }
 
 const LIST: &str = "refusal";
@@ -49,6 +54,7 @@ const LIST: &str = "refusal";
 mod attr {
     pub const REASON: u16 = 1;
     pub const TEXT: u16 = 2;
+    pub const OWNERSHIP: u16 = 3;
 }
 
 impl Refusal {
@@ -65,6 +71,9 @@ impl Refusal {
         if !text.is_empty() {
             w.bytes(attr::TEXT, text.as_bytes());
         }
+        if let Some(ownership) = &self.ownership {
+            w.nested(attr::OWNERSHIP, ownership.write());
+        }
         w.finish()
     }
 
@@ -73,16 +82,17 @@ impl Refusal {
     /// # Errors
     /// See [`WireError`].
     pub fn decode(message: &[u8]) -> Result<Refusal, WireError> {
-        let (mut reason, mut text) = (None, "no reason given");
+        let (mut reason, mut text, mut ownership) = (None, "no reason given", None);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
                 attr::REASON => reason = Some(RefusalReason::from_code(a.u16()?)),
                 attr::TEXT => text = a.text(TEXT_MAX)?,
+                attr::OWNERSHIP => ownership = Some(Ownership::read(a.value)?),
                 _ => {}
             }
         }
-        Ok(Refusal { reason: required(reason, LIST, attr::REASON)?, text: text.to_owned() })
+        Ok(Refusal { reason: required(reason, LIST, attr::REASON)?, text: text.to_owned(), ownership })
     }
 }
 
@@ -92,6 +102,7 @@ mod tests {
     use crate::AttributeRef;
     use crate::testing::*;
     use proptest::collection::vec;
+    use proptest::option::of as option;
     use proptest::prelude::*;
 
     #[test]
@@ -100,16 +111,16 @@ mod tests {
             assert_eq!(RefusalReason::from_code(reason as u16), reason);
         }
         assert_eq!(RefusalReason::from_code(0), RefusalReason::NotAllowed);
-        assert_eq!(RefusalReason::from_code(7), RefusalReason::NotAllowed);
+        assert_eq!(RefusalReason::from_code(8), RefusalReason::NotAllowed);
     }
 
     #[test]
     fn the_reason_is_required_and_the_text_is_not() {
-        let bytes = Refusal { reason: RefusalReason::Busy, text: "later".into() }.encode();
+        let busy = |text: &str| Refusal { reason: RefusalReason::Busy, text: text.into(), ownership: None };
+        let bytes = busy("later").encode();
         let missing = WireError::Missing(AttributeRef { list: "refusal", kind: attr::REASON });
         assert_eq!(Refusal::decode(&without(&bytes, &[], attr::REASON)), Err(missing));
-        let bare = Refusal { reason: RefusalReason::Busy, text: "no reason given".into() };
-        assert_eq!(Refusal::decode(&without(&bytes, &[], attr::TEXT)), Ok(bare));
+        assert_eq!(Refusal::decode(&without(&bytes, &[], attr::TEXT)), Ok(busy("no reason given")));
         for text in [&b""[..], b"a\nb", &[b'a'; TEXT_MAX + 1]] {
             assert!(Refusal::decode(&with(&bytes, &[], attr::TEXT, text)).is_err());
         }
@@ -117,21 +128,25 @@ mod tests {
 
     proptest! {
         #[test]
-        fn decode_undoes_encode(code in 1u16..=6, text in any_name()) {
-            let refusal = Refusal { reason: RefusalReason::from_code(code), text };
+        fn decode_undoes_encode(code in 1u16..=7, text in any_name(), ownership in option(any_ownership())) {
+            let refusal = Refusal { reason: RefusalReason::from_code(code), text, ownership };
             prop_assert_eq!(Refusal::decode(&refusal.encode()), Ok(refusal));
         }
 
         #[test]
-        fn whatever_the_text_the_reason_arrives(code in 1u16..=6, text in ".{0,300}|\\PC{0,300}|[\\x00-\\x1f]{0,9}") {
-            let refusal = Refusal { reason: RefusalReason::from_code(code), text };
+        fn whatever_the_text_the_reason_arrives(code in 1u16..=7, text in ".{0,300}|\\PC{0,300}|[\\x00-\\x1f]{0,9}") {
+            let refusal = Refusal { reason: RefusalReason::from_code(code), text, ownership: None };
             prop_assert_eq!(Refusal::decode(&refusal.encode()).map(|r| r.reason), Ok(refusal.reason));
         }
 
         #[test]
-        fn unknown_attributes_are_passed_over(text in any_name(), unknown in any_unknown()) {
-            let refusal = Refusal { reason: RefusalReason::Busy, text };
-            prop_assert_eq!(Refusal::decode(&with_unknown(&refusal.encode(), &[], &unknown)), Ok(refusal));
+        fn unknown_attributes_are_passed_over(text in any_name(), ownership in any_ownership(), unknown in any_unknown()) {
+            let refusal = Refusal { reason: RefusalReason::Owned, text, ownership: Some(ownership) };
+            let mut bytes = refusal.encode();
+            for path in [&[] as &[u16], &[attr::OWNERSHIP]] {
+                bytes = with_unknown(&bytes, path, &unknown);
+                prop_assert_eq!(&Refusal::decode(&bytes), &Ok(refusal.clone()));
+            }
         }
 
         #[test]

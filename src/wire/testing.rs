@@ -1,7 +1,7 @@
 //! Helpers for tests, which edit encoded messages and generate their contents.
 
 use crate::attribute::{Reader, Writer};
-use crate::{Device, OpSet, Previous, SessionRef};
+use crate::{Claim, Device, OpSet, Ownership, Previous, SessionRef};
 use proptest::prelude::*;
 
 pub type List = Vec<(u16, Vec<u8>)>;
@@ -89,4 +89,23 @@ pub fn any_device() -> impl Strategy<Value = Device> {
             ops: OpSet::from_bits(ops),
         },
     )
+}
+
+pub fn any_claim() -> impl Strategy<Value = Claim> {
+    prop_oneof![
+        Just(Claim::Inquiry),
+        (1u64..).prop_map(Claim::Held),
+        any::<(u64, bool)>().prop_map(|(after, takeover)| Claim::Next { after, takeover }),
+    ]
+}
+
+pub fn any_ownership() -> impl Strategy<Value = Ownership> {
+    prop_oneof![
+        any::<u64>().prop_map(|last| Ownership::Free { last }),
+        (1u64.., any_name(), any::<u64>()).prop_map(|(number, host, since_s)| Ownership::Exclusive {
+            number,
+            host,
+            since_s
+        }),
+    ]
 }

@@ -20,6 +20,9 @@ pub struct Welcome {
     /// Whether everything that the previous session's target completed is in the backend, flushed
     /// or not, although that target has ended.
     pub cache_kept: bool,
+    /// The number of the session's ownership, at least 1, or `None` if the session is shared. A client
+    /// that claimed an ownership must not use a session without one.
+    pub ownership: Option<u64>,
     /// The number of transactions that may be outstanding on this connection, in slots 0 to
     /// `credits - 1`. 1 to [`CREDITS_MAX`].
     pub credits: u16,
@@ -48,6 +51,7 @@ mod attr {
     pub const KEEP_ALIVE: u16 = 9;
     pub const PREVIOUS_ENDED: u16 = 10;
     pub const CACHE_KEPT: u16 = 11;
+    pub const OWNERSHIP: u16 = 12;
 }
 
 impl Welcome {
@@ -69,6 +73,9 @@ impl Welcome {
         if self.cache_kept {
             w.u8(attr::CACHE_KEPT, 1);
         }
+        if let Some(number) = self.ownership {
+            w.u64(attr::OWNERSHIP, number);
+        }
         w.u32(attr::KEEP_ALIVE, self.keep_alive_ms);
         w.finish()
     }
@@ -82,7 +89,7 @@ impl Welcome {
         let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
         let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
         let (mut digest, mut cipher) = (Digest::None, Cipher::None);
-        let (mut previous_ended, mut cache_kept) = (false, false);
+        let (mut previous_ended, mut cache_kept, mut ownership) = (false, false, None);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
@@ -97,6 +104,7 @@ impl Welcome {
                 attr::KEEP_ALIVE => keep_alive = Some(a.u32()?),
                 attr::PREVIOUS_ENDED => previous_ended = a.u8()? != 0,
                 attr::CACHE_KEPT => cache_kept = a.u8()? != 0,
+                attr::OWNERSHIP => ownership = Some(a.u64()?),
                 _ => {}
             }
         }
@@ -107,6 +115,7 @@ impl Welcome {
             device: required(device, LIST, attr::DEVICE)?,
             previous_ended,
             cache_kept,
+            ownership,
             credits: required(credits, LIST, attr::CREDITS)?,
             max_transfer: required(max_transfer, LIST, attr::MAX_TRANSFER)?,
             digest,
@@ -123,6 +132,7 @@ impl Welcome {
             ((1..=CREDITS_MAX).contains(&welcome.credits), attr::CREDITS),
             (transfer, attr::MAX_TRANSFER),
             (KEEP_ALIVE_MS.contains(&welcome.keep_alive_ms), attr::KEEP_ALIVE),
+            (welcome.ownership != Some(0), attr::OWNERSHIP),
         ];
         WireError::unless_all(LIST, &allowed)?;
         Ok(welcome)
@@ -140,14 +150,16 @@ mod tests {
 
     fn any_welcome() -> impl Strategy<Value = Welcome> {
         let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(bool, bool)>());
+        let ownership = proptest::option::of(1u64..);
         let protection = (select(&Digest::ALL[..]), select(&Cipher::ALL[..]));
-        (any::<[u8; 16]>(), any_session(), any_device(), numbers, protection).prop_map(
+        (any::<[u8; 16]>(), any_session(), any_device(), numbers, protection, ownership).prop_map(
             |(
                 instance,
                 session,
                 device,
                 (version, credits, units, keep_alive_ms, (previous_ended, cache_kept)),
                 (digest, cipher),
+                ownership,
             )| {
                 Welcome {
                     version,
@@ -156,6 +168,7 @@ mod tests {
                     device,
                     previous_ended,
                     cache_kept,
+                    ownership,
                     credits,
                     max_transfer: units * device.block_size * device.write_unit_size,
                     digest,
@@ -184,6 +197,7 @@ mod tests {
             },
             previous_ended: false,
             cache_kept: false,
+            ownership: None,
             credits: 128,
             max_transfer: 1 << 20,
             digest: Digest::None,
@@ -232,6 +246,7 @@ mod tests {
         for keep_alive_ms in [0, KEEP_ALIVE_MS.start() - 1, KEEP_ALIVE_MS.end() + 1, u32::MAX] {
             refused(attr::KEEP_ALIVE, Welcome { keep_alive_ms, ..example() });
         }
+        refused(attr::OWNERSHIP, Welcome { ownership: Some(0), ..example() });
     }
 
     #[test]

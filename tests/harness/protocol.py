@@ -22,7 +22,7 @@ CRC32C = 1
 # The flag of a Request that was sent before.
 RESENT = 2
 REMOVED = 2
-NOT_ALLOWED, VERSION, PROTECTION, BUSY, MALFORMED, NO_SESSION = range(1, 7)
+NOT_ALLOWED, VERSION, PROTECTION, BUSY, MALFORMED, NO_SESSION, OWNED = range(1, 8)
 
 _CRC_TABLE = []
 for _value in range(256):
@@ -240,6 +240,21 @@ class Session:
 def previous(session: bytes, instance: bytes) -> bytes:
     """Returns the attribute of a Hello that names the previous session."""
     return attribute(10, attribute(1, session) + attribute(2, instance))
+
+
+# The attribute of a Hello that asks who owns the export.
+INQUIRY = attribute(11, b"")
+
+
+def claim(after: int, takeover: bool = False) -> bytes:
+    """Returns the attribute of a Hello that claims the ownership after this one."""
+    return attribute(11, attribute(2, struct.pack("<Q", after)) + attribute(3, bytes([takeover])))
+
+
+def ownership_of(frame: Frame) -> tuple[int, str | None]:
+    """Returns the number of the newest ownership in a Refusal, and the owner."""
+    found = attributes(attributes(frame.data)[3])
+    return struct.unpack("<Q", found[1])[0], found[2].decode() if 2 in found else None
 
 
 def write(slot: int, sequence: int, start: int, data: bytes, block_size: int = 512, flags: int = 0) -> bytes:

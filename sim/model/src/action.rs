@@ -59,6 +59,16 @@ pub enum Action {
     ResetEnded(u8),
     /// An operator deletes a client's bdev.
     DeleteBdev(u8),
+    /// A change of the ownership becomes durable.
+    Written(u8),
+    /// Control hears that a change of the ownership is durable.
+    Stored(u8),
+    /// A change of the ownership fails, and control hears that.
+    NotStored(u8),
+    /// What is kept of the ownership is lost; the next target process finds that.
+    StoreLost,
+    /// An operator releases the export.
+    Release(u8),
     /// Time passes.
     Tick,
 }
@@ -90,7 +100,10 @@ impl Action {
             | Action::FailsOver(_)
             | Action::DeleteExport(_)
             | Action::RemoveHost { .. }
-            | Action::DeleteBdev(_) => true,
+            | Action::DeleteBdev(_)
+            | Action::NotStored(_)
+            | Action::StoreLost
+            | Action::Release(_) => true,
             Action::Connect { .. }
             | Action::Submit(_)
             | Action::Deadline { .. }
@@ -107,6 +120,8 @@ impl Action {
             | Action::GroupHears(_)
             | Action::DrainTimeout(_)
             | Action::ResetEnded(_)
+            | Action::Written(_)
+            | Action::Stored(_)
             | Action::Tick => false,
         }
     }

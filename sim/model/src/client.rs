@@ -8,6 +8,7 @@ use dst_session::fence::{Departure, Fence, Sent, Verdict};
 use dst_session::lease::Held;
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::check_welcome;
+use dst_session::tenure::Tenure;
 use dst_wire::{Header, Hello, InNewSession, Previous, RefusalReason, SessionRef, Status, VERSION, Welcome};
 
 use crate::channel::{Link, ModelChannel, SessionId};
@@ -43,11 +44,13 @@ pub struct Client {
     pub is_closing: bool,
     /// The target process that is connected to.
     pub address: u8,
+    /// What it claims of the export's ownership.
+    pub tenure: Tenure,
 }
 
 impl Client {
     /// Returns a client that was just started.
-    pub fn new(world: &World) -> Client {
+    pub fn new(world: &World, tenure: Tenure) -> Client {
         Client {
             control: Link::Down,
             channels: (0..world.queues).map(|_| ModelChannel::new(world.slab)).collect(),
@@ -62,6 +65,7 @@ impl Client {
             is_given_up: false,
             is_closing: false,
             address: 0,
+            tenure,
         }
     }
 
@@ -81,11 +85,13 @@ impl Client {
             is_given_up,
             is_closing,
             address,
+            tenure,
         } = self;
         control.canonical(now_us, hasher);
         channels.iter().for_each(|channel| channel.canonical(now_us, hasher));
         (session, session_changes, welcomed, previous, held_back, next_epoch).hash(hasher);
-        (leases_over_us.saturating_sub(now_us), is_doubted, is_given_up, is_closing, address).hash(hasher);
+        (leases_over_us.saturating_sub(now_us), is_doubted, is_given_up, is_closing, address, tenure)
+            .hash(hasher);
     }
 
     /// Returns a queue's link.
@@ -147,9 +153,10 @@ impl Client {
         Some(Hello {
             versions: (VERSION, VERSION),
             export: crate::target::EXPORT.to_owned(),
-            host: crate::target::host_name(host),
+            host: world.host_name(host),
             session,
             previous,
+            claim: self.tenure.claim().filter(|_| session.is_none()),
             credits: world.slab,
             digests: vec![0],
             ciphers: vec![0],
@@ -178,14 +185,18 @@ impl Client {
                     0 => {
                         self.control = Link::Up { key, lease };
                         self.is_doubted = false;
+                        self.tenure.welcomed(welcome.ownership.filter(|_| hello.session.is_none()));
                         self.joined(&welcome);
                         false
                     }
                     queue => !self.up(queue, &welcome, Link::Up { key, lease }, ledger, wire),
                 }
             }
-            (Link::Greeting { .. }, Down::Refusal(reason)) => {
-                let no_session = reason == RefusalReason::NoSession && self.session.is_some();
+            (Link::Greeting { hello, .. }, Down::Refusal(refusal)) => {
+                if let Some(newest) = &refusal.ownership {
+                    self.tenure.refused(newest, &hello.host);
+                }
+                let no_session = refusal.reason == RefusalReason::NoSession && self.session.is_some();
                 *self.link_mut(queue) = Link::Down;
                 match queue {
                     0 if no_session => self.give_up_session(now_us),

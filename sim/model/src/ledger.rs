@@ -54,7 +54,7 @@ pub struct Record {
 /// A broken promise: its number in docs/failures.md, and what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Violation {
-    /// 1 to 10; 0: something that must not happen though no promise names it.
+    /// 1 to 11; 0: something that must not happen though no promise names it.
     pub promise: u8,
     /// What happened.
     pub what: String,
@@ -72,6 +72,8 @@ pub struct Ledger {
     records: Vec<Record>,
     /// The block's content: the I/O that wrote it last.
     block: Option<Io>,
+    /// The newest owner of the export of whom something was executed.
+    newest_owner: u64,
     /// The first promise that was broken.
     pub violation: Option<Violation>,
 }
@@ -86,7 +88,7 @@ impl Ledger {
             handed: Vec::new(),
             is_executed: false,
         };
-        Ledger { records: script.iter().map(record).collect(), block: None, violation: None }
+        Ledger { records: script.iter().map(record).collect(), block: None, newest_owner: 0, violation: None }
     }
 
     /// Returns what is known of an I/O.
@@ -136,6 +138,25 @@ impl Ledger {
         let record = &mut self.records[usize::from(io)];
         record.progress = Progress::Pending;
         record.after = ended;
+    }
+
+    /// The target hands an I/O of the owner with this number to the backend, which has these others.
+    pub fn owner_executes(&mut self, io: Io, ownership: Option<u64>, backend: &[(Option<u64>, Io)]) {
+        let Some(number) = ownership else { return };
+        if number < self.newest_owner {
+            let newest = self.newest_owner;
+            self.broken(
+                11,
+                format!("I/O {io} of owner {number} is executed, after the first one of owner {newest}"),
+            );
+        }
+        self.newest_owner = self.newest_owner.max(number);
+        if let Some((other, late)) = backend.iter().find(|&&(other, _)| other != ownership) {
+            self.broken(
+                11,
+                format!("I/O {io} of owner {number} is executed beside I/O {late}, whose owner is {other:?}"),
+            );
+        }
     }
 
     /// The target hands an I/O to the backend in a session. `backend` is what that

@@ -29,21 +29,30 @@ impl Checked {
     /// Connects all queues of all clients, one after the other.
     fn attached(&self) -> State {
         let mut state = State::new(&self.world);
-        for host in 0..self.world.hosts.len() as u8 {
+        for host in 0..self.world.attached_hosts() {
             for queue in 0..=self.world.attached {
-                self.apply(&mut state, Action::Connect { host, queue });
-                let mut actions = Vec::new();
-                loop {
-                    actions.clear();
-                    each(&state, &self.world, &mut actions);
-                    let Some(&next) = actions.iter().find(|action| action.is_inevitable()) else { break };
-                    self.apply(&mut state, next);
+                self.connect(&mut state, host, queue);
+                if self.world.owners.is_some() && !state.clients[usize::from(host)].link(queue).is_up() {
+                    // It knows now whose the export is, and claims it.
+                    self.connect(&mut state, host, queue);
                 }
                 assert!(state.clients[usize::from(host)].link(queue).is_up(), "queue {queue} is let in");
             }
         }
         state.left = self.world.faults;
         state
+    }
+
+    /// Connects a queue, and lets all happen that comes of that.
+    fn connect(&self, state: &mut State, host: u8, queue: u16) {
+        self.apply(state, Action::Connect { host, queue });
+        let mut actions = Vec::new();
+        loop {
+            actions.clear();
+            each(state, &self.world, &mut actions);
+            let Some(&next) = actions.iter().find(|action| action.is_inevitable()) else { break };
+            self.apply(state, next);
+        }
     }
 
     fn apply(&self, state: &mut State, action: Action) {
@@ -140,7 +149,7 @@ impl Checked {
             Action::ClientDies(host) => {
                 state.left.client_deaths -= 1;
                 state.ledger.orphan(host);
-                state.clients[usize::from(host)] = Client::new(world);
+                state.clients[usize::from(host)] = Client::new(world, world.tenure(host, false));
                 state.release_dropped(host);
             }
             Action::TargetDies(number) => target_dies(state, number, world),
@@ -182,6 +191,20 @@ impl Checked {
             Action::DeleteBdev(host) => {
                 state.left.bdev_deletions -= 1;
                 state.clients[usize::from(host)].is_closing = true;
+            }
+            Action::Written(target) => state.written(target),
+            Action::Stored(target) => state.stored(target, world),
+            Action::NotStored(target) => {
+                state.left.failed_stores -= 1;
+                state.not_stored(target, world);
+            }
+            Action::StoreLost => {
+                state.left.lost_stores -= 1;
+                state.kept.lose();
+            }
+            Action::Release(target) => {
+                state.left.releases -= 1;
+                state.release_export(target, world);
             }
             Action::Tick => state.now_us += TICK.as_micros() as u64,
         }
@@ -254,7 +277,7 @@ fn target_dies(state: &mut State, number: u8, world: &World) {
         state.forget_if_gone(key);
     }
     let next = state.targets.len() as u8;
-    state.targets.push(Target::new(next, world));
+    state.targets.push(Target::new(next, world, &state.kept));
     for client in &mut state.clients {
         if client.address == number {
             client.address = next;
@@ -263,7 +286,7 @@ fn target_dies(state: &mut State, number: u8, world: &World) {
 }
 
 /// The names of the properties, which are the promises of docs/failures.md with their numbers.
-const PROMISES: [(u8, &str); 8] = [
+const PROMISES: [(u8, &str); 9] = [
     (0, "0: the protocol is kept, and nothing waits for ever"),
     (1, "1: nothing acknowledged is lost"),
     (2, "2: nothing old comes back, a welcome comes only after the fence"),
@@ -272,6 +295,7 @@ const PROMISES: [(u8, &str); 8] = [
     (5, "5: an I/O completes once"),
     (8, "8: nobody writes without a right"),
     (10, "10: removal ends"),
+    (11, "11: one owner at a time"),
 ];
 
 impl Model for Checked {
@@ -325,6 +349,7 @@ fn property(number: u8, name: &'static str) -> Property<Checked> {
         5 => Property::always(name, keeps!(5)),
         8 => Property::always(name, keeps!(8)),
         10 => Property::always(name, keeps!(10)),
+        11 => Property::always(name, keeps!(11)),
         other => unreachable!("promise {other} has no check"),
     }
 }

@@ -3,6 +3,7 @@
 use crate::action::Action;
 use crate::channel::Link;
 use crate::client::Client;
+use crate::keeping::Storing;
 use crate::state::State;
 use crate::target::{Removal, Target};
 use crate::wire::{End, Key, Wire};
@@ -19,8 +20,25 @@ pub fn each(state: &State, world: &World, actions: &mut Vec<Action>) {
     for (number, target) in state.targets.iter().enumerate().filter(|(_, target)| target.is_alive) {
         each_of_target(state, number as u8, target, world, actions);
     }
+    if state.left.lost_stores > 0 {
+        actions.push(Action::StoreLost);
+    }
     if world.has_time {
         actions.push(Action::Tick);
+    }
+}
+
+fn each_of_store(state: &State, number: u8, target: &Target, world: &World, actions: &mut Vec<Action>) {
+    match &target.storing {
+        Some(Storing::Writing(_)) => {
+            actions.push(Action::Written(number));
+            if state.left.failed_stores > 0 {
+                actions.push(Action::NotStored(number));
+            }
+        }
+        Some(Storing::Written) => actions.push(Action::Stored(number)),
+        None if world.owners.is_some() && state.left.releases > 0 => actions.push(Action::Release(number)),
+        None => {}
     }
 }
 
@@ -128,6 +146,7 @@ fn each_of_target(state: &State, number: u8, target: &Target, world: &World, act
     if state.left.broker_ticks > 0 {
         actions.push(Action::BrokerTick(number));
     }
+    each_of_store(state, number, target, world, actions);
     if state.left.target_deaths > 0 {
         actions.push(Action::TargetDies(number));
     }

@@ -5,6 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::channel::Link;
 use crate::client::Client;
+use crate::keeping::Kept;
 use crate::ledger::Ledger;
 use crate::target::Target;
 use crate::wire::{End, Key, Wire};
@@ -20,6 +21,8 @@ pub struct State {
     pub clients: Vec<Client>,
     /// The target processes, dead ones included.
     pub targets: Vec<Target>,
+    /// What is kept of the ownership, whatever process runs.
+    pub kept: Kept,
     /// The connections that either end has.
     pub wires: BTreeMap<Key, Wire>,
     /// The users' I/O.
@@ -38,8 +41,8 @@ impl PartialEq for State {
 
 impl Hash for State {
     fn hash<H: Hasher>(&self, hasher: &mut H) {
-        let State { now_us, clients, targets, wires, ledger, left, next_session } = self;
-        (ledger, left, next_session).hash(hasher);
+        let State { now_us, clients, targets, kept, wires, ledger, left, next_session } = self;
+        (kept, ledger, left, next_session).hash(hasher);
         clients.iter().for_each(|client| client.canonical(*now_us, hasher));
         targets.iter().for_each(|target| target.canonical(*now_us, hasher));
         for (key, wire) in wires {
@@ -52,10 +55,12 @@ impl Hash for State {
 impl State {
     /// Returns a world in which nothing has happened yet.
     pub fn new(world: &World) -> State {
+        let (hosts, kept) = (0..world.hosts.len() as u8, Kept::default());
         State {
             now_us: 1_000_000,
-            clients: world.hosts.iter().map(|_| Client::new(world)).collect(),
-            targets: (0..world.targets).map(|number| Target::new(number, world)).collect(),
+            clients: hosts.map(|host| Client::new(world, world.tenure(host, true))).collect(),
+            targets: (0..world.targets).map(|number| Target::new(number, world, &kept)).collect(),
+            kept,
             wires: BTreeMap::new(),
             ledger: Ledger::new(&world.script),
             left: world.faults,

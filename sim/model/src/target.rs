@@ -17,6 +17,7 @@ use dst_session::transactions::slot_of;
 use dst_wire::{Device, Header, Hello, Kind, Op, SessionRef, Status};
 
 use crate::channel::BLOCK;
+use crate::keeping::{Kept, Storing};
 use crate::ledger::Io;
 use crate::state::State;
 use crate::wire::{Down, End, Key, ServedQueue, ToControl, ToGroup, Up, Wire};
@@ -27,11 +28,6 @@ pub const EXPORT: &str = "disk";
 
 /// Most bytes of one request: one block, and twice that for a compare-and-write.
 const MAX_TRANSFER: u32 = 2 * BLOCK as u32;
-
-/// Returns the name of a client's host.
-pub fn host_name(host: u8) -> String {
-    char::from(b'a' + host).to_string()
-}
 
 /// How far the deletion of the export has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -60,6 +56,8 @@ pub struct Target {
     pub to_control: VecDeque<ToControl>,
     /// The export's deletion.
     pub removal: Removal,
+    /// A change of the ownership that is being made durable.
+    pub storing: Option<Storing>,
     /// Whether the process runs.
     pub is_alive: bool,
 }
@@ -71,7 +69,7 @@ fn instance(target: u8) -> [u8; 16] {
 
 impl Target {
     /// Returns a process that was just started, with its export.
-    pub fn new(number: u8, world: &World) -> Target {
+    pub fn new(number: u8, world: &World, kept: &Kept) -> Target {
         let limits = Limits {
             max_connections: 16,
             max_queues: 16,
@@ -100,8 +98,15 @@ impl Target {
         };
         broker.create_export(EXPORT, Rules::default()).expect("it is the first export");
         broker.handle(0, Input::Online { export: EXPORT.to_owned(), device, instance: instance(number) });
+        if world.owners.is_some() {
+            broker.keep_ownership(0, EXPORT, kept.read()).expect("the export is there");
+        }
         for (host, &access) in world.hosts.iter().enumerate() {
-            broker.add_host(0, EXPORT, entry(host as u8, access)).expect("there is room for the host");
+            let entry = entry(world.host_name(host as u8), access);
+            // Hosts of one name have one entry.
+            if host == 0 || entry.name != world.host_name(0) {
+                broker.add_host(0, EXPORT, entry).expect("there is room for the host");
+            }
         }
         while broker.poll_output().is_some() {}
         Target {
@@ -109,33 +114,39 @@ impl Target {
             to_group: VecDeque::new(),
             to_control: VecDeque::new(),
             removal: Removal::NotAsked,
+            storing: None,
             is_alive: true,
         }
     }
 
     /// Feeds what decides from `now_us` on to the hash.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
-        let Target { broker, to_group, to_control, removal, is_alive } = self;
+        let Target { broker, to_group, to_control, removal, storing, is_alive } = self;
         is_alive.hash(hasher);
         if *is_alive {
             broker.canonical(now_us, hasher);
-            (to_group, to_control, removal).hash(hasher);
+            (to_group, to_control, removal, storing).hash(hasher);
         }
     }
 }
 
 /// Returns the entry that lets a host in.
-pub fn entry(host: u8, access: Access) -> Host {
-    Host { name: host_name(host), access, addresses: Vec::new(), keys: None }
+pub fn entry(name: String, access: Access) -> Host {
+    Host { name, access, addresses: Vec::new(), keys: None }
 }
 
 impl State {
     /// Everything that a target process's backend has. What another process has is not known here: see "What
     /// is not promised" in docs/failures.md.
     fn in_backend(&self, target: u8) -> Vec<Io> {
+        self.owned_in_backend(target).into_iter().map(|(_, io)| io).collect()
+    }
+
+    /// The same, with the number of the ownership under which each was sent.
+    fn owned_in_backend(&self, target: u8) -> Vec<(Option<u64>, Io)> {
         let wires = self.wires.iter().filter(|((other, _), _)| *other == target);
         let queues = wires.filter_map(|(_, wire)| wire.queue());
-        queues.flat_map(|queue| queue.backend.iter().map(|&(_, io)| io)).collect()
+        queues.flat_map(|queue| queue.backend.iter().map(|&(_, io)| (queue.ownership, io))).collect()
     }
 
     /// A client connects and says hello. Returns the connection, if there is room.
@@ -183,7 +194,7 @@ impl State {
 
     /// A request is complete: to the backend with it, or its answer to the client.
     fn request(&mut self, key: Key, header: &[u8; dst_wire::HEADER_LEN], io: Io, world: &World) {
-        let (now_us, backend) = (self.now_us, self.in_backend(key.0));
+        let (now_us, owned_backend) = (self.now_us, self.owned_in_backend(key.0));
         let Some(wire) = self.wires.get_mut(&key) else { return };
         let End::Ready { lease, queue: Some(queue) } = &mut wire.end else { return };
         let header = Header::decode(header).expect("the client's frames are whole");
@@ -212,7 +223,9 @@ impl State {
             }
             None => {
                 queue.backend.push((slot, io));
-                let may_write = world.hosts[usize::from(wire.host)] == Access::ReadWrite;
+                let may_write = world.hosts[usize::from(wire.host)] >= Access::ReadWrite;
+                let backend: Vec<Io> = owned_backend.iter().map(|&(_, io)| io).collect();
+                self.ledger.owner_executes(io, queue.ownership, &owned_backend);
                 self.ledger.hand_over(io, queue.place.id, may_write, &backend);
             }
         }
@@ -278,6 +291,7 @@ impl State {
                         let lease = lease.then(|| Granted::new(welcome.keep_alive_ms, now_us));
                         let queue = join.map(|join| ServedQueue {
                             place,
+                            ownership: welcome.ownership,
                             device: join.0,
                             slots: join.1,
                             backend: Vec::new(),
@@ -291,11 +305,11 @@ impl State {
                     (None, None) => {}
                 }
             }
-            ToGroup::Refuse(id, reason) => {
+            ToGroup::Refuse(id, refusal) => {
                 if let Some(wire) = self.wires.get_mut(&(target, id)).filter(|wire| wire.is_open_at_target())
                 {
                     wire.end = End::Refused;
-                    wire.down.push_back(Down::Refusal(reason));
+                    wire.down.push_back(Down::Refusal(refusal));
                     self.shut((target, id), false, world);
                 }
             }
@@ -320,6 +334,10 @@ impl State {
     /// Control acts on a message of the group.
     pub fn control_hears(&mut self, target: u8, world: &World) {
         let Some(message) = self.target(target).to_control.pop_front() else { return };
+        let asked = match &message {
+            ToControl::Hello(connection, hello) => Some((*connection, hello.claim)),
+            _ => None,
+        };
         let input = match message {
             ToControl::Hello(connection, hello) => {
                 let opening = self.opening(target, hello.previous.map(|previous| previous.instance), world);
@@ -342,6 +360,9 @@ impl State {
             }
         };
         self.broker_handles(target, input);
+        if let Some((connection, claim)) = asked {
+            self.check_claim(target, connection, claim);
+        }
         self.carry_out(target, world);
     }
 
@@ -368,14 +389,15 @@ impl State {
                 Output::ToGroup { connection, order, .. } => {
                     let message = match order {
                         Order::Welcome(welcome, joining) => {
-                            self.check_welcome(target, connection, &welcome.session);
+                            self.check_welcome(target, connection, &welcome.session, world);
+                            self.check_owner(target, connection, &welcome);
                             if welcome.session.id == [self.next_session; 16] {
                                 self.next_session += 1;
                             }
                             let join = joining.map(|joining| Box::new((joining.device, joining.slots)));
                             ToGroup::Welcome(connection, Arc::new(*welcome), join)
                         }
-                        Order::Refuse(refusal) => ToGroup::Refuse(connection, refusal.reason),
+                        Order::Refuse(refusal) => ToGroup::Refuse(connection, Arc::new(refusal)),
                         Order::Event(event) => ToGroup::Event(connection, event),
                         Order::Close => ToGroup::Close(connection),
                         Order::Reset(_) => unreachable!("no client of these worlds resets"),
@@ -395,6 +417,7 @@ impl State {
                         *is_resetting = true;
                     }
                 }
+                Output::StoreOwnership { number, host, .. } => self.store(target, number, host),
                 Output::ExportGone { .. } => self.export_gone(target),
                 Output::ResetForHosts { .. } => unreachable!("no client of these worlds resets"),
                 Output::BackingGone { .. }
@@ -412,12 +435,12 @@ impl State {
     }
 
     /// The broker lets a connection in: whatever was there before has to be over.
-    fn check_welcome(&mut self, target: u8, id: ConnectionId, place: &SessionRef) {
+    fn check_welcome(&mut self, target: u8, id: ConnectionId, place: &SessionRef, world: &World) {
         let Some(host) = self.wires.get(&(target, id)).map(|wire| wire.host) else { return };
         let broker = &self.targets[usize::from(target)].broker;
         let has_entry = broker
             .export(EXPORT)
-            .is_some_and(|export| export.hosts.iter().any(|entry| entry.name == host_name(host)));
+            .is_some_and(|export| export.hosts.iter().any(|entry| entry.name == world.host_name(host)));
         if !has_entry {
             self.ledger.broken(8, "a host is let in that has no entry");
         }
@@ -446,7 +469,7 @@ impl State {
     pub fn remove_host(&mut self, target: u8, host: u8, world: &World) {
         let now_us = self.now_us;
         let broker = Arc::make_mut(&mut self.target(target).broker);
-        broker.remove_host(now_us, EXPORT, &host_name(host)).expect("the host is there");
+        broker.remove_host(now_us, EXPORT, &world.host_name(host)).expect("the host is there");
         let broker = Arc::clone(&self.target(target).broker);
         let is_in = |((other, id), wire): (&Key, &Wire)| {
             let is_ready = matches!(wire.end, End::Ready { .. });

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use dst_broker::ConnectionId;
 use dst_session::lease::Granted;
 use dst_session::slots::Slots;
-use dst_wire::{Device, Event, HEADER_LEN, Hello, RefusalReason, SessionRef, Welcome};
+use dst_wire::{Device, Event, HEADER_LEN, Hello, Refusal, SessionRef, Welcome};
 
 use crate::ledger::Io;
 
@@ -47,7 +47,7 @@ pub enum Down {
     /// The client is let in.
     Welcome(Arc<Welcome>),
     /// The client is not let in.
-    Refusal(RefusalReason),
+    Refusal(Arc<Refusal>),
     /// An answer as it is on the wire, and what a read has found: the I/O that wrote the block.
     Answer {
         /// The header.
@@ -66,6 +66,8 @@ pub enum Down {
 pub struct ServedQueue {
     /// The session, the queue, and the epoch.
     pub place: SessionRef,
+    /// The number of the session's ownership.
+    pub ownership: Option<u64>,
     /// What was negotiated.
     pub device: Device,
     /// The record of answers.
@@ -176,7 +178,7 @@ pub enum ToGroup {
     /// Let the connection in.
     Welcome(ConnectionId, Arc<Welcome>, Option<Box<(Device, Slots)>>),
     /// Refuse the connection.
-    Refuse(ConnectionId, RefusalReason),
+    Refuse(ConnectionId, Arc<Refusal>),
     /// Pass an event on.
     Event(ConnectionId, Event),
     /// Close the connection.

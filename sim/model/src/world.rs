@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use dst_session::access::Access;
+use dst_session::tenure::Tenure;
 
 use crate::ledger::Scripted;
 
@@ -45,6 +46,12 @@ pub struct Faults {
     pub bdev_deletions: u8,
     /// Times at which the broker looks for sessions that nobody came back to.
     pub broker_ticks: u8,
+    /// Changes of the ownership that can't be made durable.
+    pub failed_stores: u8,
+    /// Times at which what is kept of the ownership is lost.
+    pub lost_stores: u8,
+    /// Releases of the export by an operator.
+    pub releases: u8,
 }
 
 impl Faults {
@@ -59,6 +66,9 @@ impl Faults {
         host_removals: 0,
         bdev_deletions: 0,
         broker_ticks: 0,
+        failed_stores: 0,
+        lost_stores: 0,
+        releases: 0,
     };
 }
 
@@ -105,9 +115,42 @@ pub struct World {
     pub session_timeout_ms: u32,
     /// Most sessions at once.
     pub max_sessions: u32,
+    /// Who owns the export; `None`: the ownership is not kept.
+    pub owners: Option<Owners>,
+}
+
+/// How the clients of a world own its export.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Owners {
+    /// The first clients, which are connected at the beginning, in this order. Those that follow take over.
+    pub attached: u8,
+    /// Whether all clients have the same host name, as copies of one machine have.
+    pub is_one_name: bool,
 }
 
 impl World {
+    /// Returns the name of a client's host.
+    pub fn host_name(&self, host: u8) -> String {
+        let is_one_name = self.owners.is_some_and(|owners| owners.is_one_name);
+        char::from(b'a' + if is_one_name { 0 } else { host }).to_string()
+    }
+
+    /// Returns what a client that was just started claims; `is_first`: it was not started before. One that
+    /// takes over has asked already.
+    pub fn tenure(&self, host: u8, is_first: bool) -> Tenure {
+        match self.owners {
+            Some(owners) if is_first && host >= owners.attached => {
+                Tenure::Claimed { after: owners.attached.into(), takeover: true }
+            }
+            owners => Tenure::new(owners.is_some(), false),
+        }
+    }
+
+    /// Returns how many clients are connected at the beginning.
+    pub fn attached_hosts(&self) -> u8 {
+        self.owners.map_or(self.hosts.len() as u8, |owners| owners.attached)
+    }
+
     /// Returns whether a queue's leases end. No request depends on the control connection's.
     pub fn has_lease(&self, queue: u16) -> bool {
         self.has_time && queue > 0

@@ -1,10 +1,10 @@
 //! The worlds: each has a few features, and is small enough for all its states to be visited.
 
-use dst_session::access::Access::{ReadOnly, ReadWrite};
+use dst_session::access::Access::{ReadOnly, ReadWrite, TakeOver};
 use dst_wire::Op::{self, CompareAndWrite, Read, Write};
 
 use crate::ledger::Scripted;
-use crate::world::{Faults, Losable, Threads, World};
+use crate::world::{Faults, Losable, Owners, Threads, World};
 
 fn script(ios: &[(u8, u16, Op)]) -> Vec<Scripted> {
     ios.iter().map(|&(host, queue, op)| Scripted { host, queue, op }).collect()
@@ -33,6 +33,7 @@ fn quiet(name: &'static str, about: &'static str) -> World {
         keep_alive_ms: 100,
         session_timeout_ms: 0,
         max_sessions: 4,
+        owners: None,
     }
 }
 
@@ -204,6 +205,63 @@ fn forgotten() -> World {
     }
 }
 
+/// Another host takes the export over, while the owner has I/O under way and comes back.
+fn takeover() -> World {
+    World {
+        hosts: vec![TakeOver, TakeOver],
+        script: script(&[(0, 1, Write), (1, 1, Write), (0, 1, Write)]),
+        faults: Faults { connects: 3, ..Faults::NONE },
+        threads: Threads::Apart,
+        owners: Some(Owners { attached: 1, is_one_name: false }),
+        ..quiet("takeover", "another host takes the export over from its owner, which comes back")
+    }
+}
+
+/// The target's process dies while another host takes the export over.
+fn takeover_restart() -> World {
+    World {
+        hosts: vec![TakeOver, TakeOver],
+        script: script(&[(1, 1, Write), (0, 1, Write)]),
+        faults: Faults { connects: 3, target_deaths: 1, failed_stores: 1, ..Faults::NONE },
+        owners: Some(Owners { attached: 1, is_one_name: false }),
+        ..quiet("takeover-restart", "the target dies while another host takes the export over")
+    }
+}
+
+/// A copy of the owner's machine, or its successor, attaches the export, too.
+fn copy() -> World {
+    World {
+        hosts: vec![ReadWrite, ReadWrite],
+        script: script(&[(0, 1, Write), (1, 1, Write), (0, 1, Write)]),
+        faults: Faults { connects: 4, ..Faults::NONE },
+        owners: Some(Owners { attached: 1, is_one_name: true }),
+        ..quiet("copy", "two clients have the name of the owner's host")
+    }
+}
+
+/// A claim that is lost and repeated comes late.
+fn late_claim() -> World {
+    World {
+        hosts: vec![TakeOver, TakeOver],
+        script: script(&[(1, 1, Write)]),
+        faults: Faults { connects: 3, losses: 1, ..Faults::NONE },
+        losable: Losable::Control,
+        owners: Some(Owners { attached: 1, is_one_name: false }),
+        ..quiet("late-claim", "a takeover is sent twice, and the first one comes last")
+    }
+}
+
+/// What is kept of the ownership is lost.
+fn lost_store() -> World {
+    World {
+        hosts: vec![TakeOver, TakeOver],
+        script: script(&[(1, 1, Write)]),
+        faults: Faults { connects: 2, target_deaths: 1, lost_stores: 1, releases: 1, ..Faults::NONE },
+        owners: Some(Owners { attached: 1, is_one_name: false }),
+        ..quiet("lost-store", "what is kept of the ownership is lost, and an operator releases the export")
+    }
+}
+
 /// Returns the worlds of which all states are visited in seconds.
 pub fn small() -> Vec<World> {
     vec![
@@ -221,6 +279,11 @@ pub fn small() -> Vec<World> {
         export(),
         bdev(),
         forgotten(),
+        takeover(),
+        takeover_restart(),
+        copy(),
+        late_claim(),
+        lost_store(),
     ]
 }
 
@@ -286,7 +349,44 @@ fn two_targets() -> World {
     }
 }
 
+/// Three clients, two of which take over, and whatever may happen to all.
+fn takers() -> World {
+    World {
+        hosts: vec![TakeOver, TakeOver, TakeOver],
+        slab: 2,
+        credits: 2,
+        script: script(&[
+            (0, 1, Write),
+            (1, 1, Write),
+            (2, 1, Write),
+            (0, 1, Write),
+            (1, 1, CompareAndWrite),
+            (2, 1, Read),
+            (0, 1, Write),
+            (1, 1, Write),
+        ]),
+        deadlines: 4,
+        faults: Faults {
+            connects: 20,
+            losses: 4,
+            client_deaths: 2,
+            target_deaths: 1,
+            broker_ticks: 1,
+            failed_stores: 1,
+            lost_stores: 1,
+            releases: 1,
+            ..Faults::NONE
+        },
+        threads: Threads::Apart,
+        has_time: true,
+        keep_alives: 3,
+        session_timeout_ms: 200,
+        owners: Some(Owners { attached: 1, is_one_name: false }),
+        ..quiet("takers", "two clients take the export over, all die and come back")
+    }
+}
+
 /// Returns the worlds that are too large for that: they are walked at random.
 pub fn large() -> Vec<World> {
-    vec![two_clients(), two_targets()]
+    vec![two_clients(), two_targets(), takers()]
 }

@@ -90,6 +90,31 @@ fn the_removal_of_a_bdev() {
     is_found(Mutation::NoRemoval, "bdev", &[10]);
 }
 
+#[test]
+fn a_takeover_ends_other_sessions() {
+    is_found(Mutation::NoTakeoverEnd, "takeover", &[11]);
+}
+
+#[test]
+fn a_takeover_waits_for_the_backend() {
+    is_found(Mutation::NoTakeoverFence, "takeover", &[11]);
+}
+
+#[test]
+fn an_owner_is_durable() {
+    is_found(Mutation::OwnerNotDurable, "takeover-restart", &[11]);
+}
+
+#[test]
+fn a_former_owner_is_refused() {
+    is_found(Mutation::OldOwner, "copy", &[11]);
+}
+
+#[test]
+fn a_late_claim_is_not_granted() {
+    is_found(Mutation::StaleClaim, "late-claim", &[11]);
+}
+
 /// Random walks through a world that is too large to be visited find one, too.
 #[test]
 fn walks() {

@@ -17,6 +17,7 @@ pub mod clock;
 pub mod cpu;
 pub mod disk;
 pub mod dma;
+pub mod durable_file;
 pub mod errno;
 pub mod instance;
 pub mod interrupt;

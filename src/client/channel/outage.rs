@@ -9,7 +9,7 @@ use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
 use dst_session::succession::Ask;
 use dst_transport::Broken;
-use dst_wire::{RefusalReason, Welcome};
+use dst_wire::{Refusal, RefusalReason, Welcome};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::BdevIo;
 
@@ -45,11 +45,11 @@ impl Inner {
             // made.
             self.link.retry_at_once(now);
         }
-        let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Session(Ask::Join(session.id)));
+        let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Session(Ask::Join(session.id), None));
         match self.link.advance(now, wanted) {
             Step::Nothing => {}
             Step::Up(welcome, _) => self.up(&welcome, now),
-            Step::Failed { refused: Some(RefusalReason::NoSession), .. } => {
+            Step::Failed { refused: Some(Refusal { reason: RefusalReason::NoSession, .. }), .. } => {
                 if session.is_some() {
                     self.shared.doubt_session();
                 }

@@ -90,6 +90,7 @@ fn welcome(queue: u16) -> Welcome {
         session: SessionRef { id: [2; 16], queue, epoch: 1 },
         device: device(),
         previous_ended: false,
+        ownership: None,
         cache_kept: false,
         credits: 16,
         max_transfer: 1 << 20,
@@ -106,6 +107,7 @@ fn hello() -> Hello {
         host: "client".to_owned(),
         session: None,
         previous: None,
+        claim: None,
         credits: 16,
         digests: vec![],
         ciphers: vec![],
@@ -346,7 +348,7 @@ fn the_first_frame_is_short() {
 
 #[test]
 fn a_handshake_has_its_time_whatever_step_it_is_in() {
-    let refusal = Refusal { reason: RefusalReason::Busy, text: "later".to_owned() };
+    let refusal = Refusal { reason: RefusalReason::Busy, text: "later".to_owned(), ownership: None };
     for step in 0..3 {
         let rig = Rig::new();
         if step > 0 {
@@ -370,7 +372,11 @@ fn a_refused_connection_ends_as_expected_when_the_refusal_is_sent() {
     let rig = Rig::new();
     rig.sends(Header::new(Kind::Hello), &hello().encode());
     rig.receive().unwrap();
-    rig.connection.borrow_mut().refuse(&Refusal { reason: RefusalReason::Busy, text: "later".to_owned() });
+    rig.connection.borrow_mut().refuse(&Refusal {
+        reason: RefusalReason::Busy,
+        text: "later".to_owned(),
+        ownership: None,
+    });
     assert!(rig.connection.borrow().wants_to_send());
     assert_eq!(rig.connection.borrow_mut().flush(&rig.pools, rig.began_us), Err(Broken::Closed));
     assert_eq!(rig.client_receives(), [Kind::Refusal]);

@@ -40,6 +40,7 @@ fn hello() -> Hello {
         host: "alpha".into(),
         session: None,
         previous: None,
+        claim: None,
         credits: 128,
         digests: vec![0],
         ciphers: vec![0],
@@ -76,6 +77,7 @@ fn welcome() {
         },
         previous_ended: false,
         cache_kept: false,
+        ownership: None,
         credits: 128,
         max_transfer: 1 << 20,
         digest: Digest::None,
@@ -89,7 +91,7 @@ fn welcome() {
 #[test]
 fn refusal() {
     let data = attributes("refusal", Kind::Refusal, 0);
-    let refusal = Refusal { reason: RefusalReason::NotAllowed, text: "not allowed".into() };
+    let refusal = Refusal { reason: RefusalReason::NotAllowed, text: "not allowed".into(), ownership: None };
     assert_eq!(refusal.encode(), data);
     assert_eq!(Refusal::decode(&data), Ok(refusal));
 }

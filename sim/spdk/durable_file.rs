@@ -1,0 +1,47 @@
+//! Small files that survive processes: one disk that all processes of the world share.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::Path;
+
+use world::slots::Slot;
+use world::with;
+
+use crate::errno::Result;
+use crate::thread::Thread;
+
+#[derive(Default)]
+struct Files(BTreeMap<String, Vec<u8>>);
+
+impl Slot for Files {}
+
+/// Reads a file. Returns `None` if there is no file of that name.
+///
+/// # Errors
+/// The file is longer than `max` bytes.
+pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
+    let name = path.to_string_lossy();
+    let found = with(|w| w.slots.get::<Files>().0.get(&*name).cloned());
+    match found {
+        Some(content) if content.len() > max => Err(io::Error::other("it is too long")),
+        found => Ok(found),
+    }
+}
+
+/// Replaces a file's content a turn later, and calls `done` in one after that: a process may die before
+/// the file is written, and after that before it knows.
+///
+/// # Errors
+/// The process has no thread.
+pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> Result<()>
+where
+    F: FnOnce(io::Result<()>) + Send + 'static,
+{
+    let home = Thread::current().expect("a file is replaced from an SPDK thread");
+    let name = path.to_owned();
+    home.send(move || {
+        with(|w| w.slots.get::<Files>().0.insert(name, content));
+        // If the thread is gone, nobody waits for this any more.
+        let _ = home.send(move || done(Ok(())));
+    })
+}

@@ -1,0 +1,245 @@
+//! Exports with one owner at a time: each client takes the export over from the one before, which is
+//! killed, stopped, cut off or well, while the target dies at any moment.
+
+use std::collections::BTreeSet;
+
+use dst_session::mutation::{self, Mutation};
+use dst_sim::Plan;
+use dst_sim::fleet::{ClientSide, TargetSide, new_store};
+use spdk::bdev_io::IoKind;
+use spdk::record::{self, Record};
+use spdk::user::{self, UserIo};
+use world::life::{Death, kill, set_stopped};
+use world::rng::Rng;
+use world::store::{Content, Fact, Origin};
+use world::{content, net, process};
+
+const SEEDS: u64 = 150;
+
+/// Clients, each of which takes over from the one before.
+const OWNERS: usize = 3;
+
+/// Writes of a client that are outstanding at once.
+const DEPTH: u64 = 3;
+
+/// Writes that a new owner completes before the next one comes.
+const ENOUGH: u64 = 12;
+
+/// Steps in which what has to come comes: minutes of the world's time.
+const STEPS_MAX: u64 = 2_000_000;
+
+/// A write's number tells whose it is.
+const WRITES_OF_ONE: u64 = 1 << 32;
+
+/// Who has had the export, by what the backend was given.
+#[derive(Default)]
+struct Reigns {
+    /// The clients, in the order in which they came.
+    order: Vec<usize>,
+    /// What the backend has: the writes.
+    in_backend: BTreeSet<u64>,
+}
+
+impl Reigns {
+    /// The backend is given a write, or has executed one. Returns what must not be.
+    fn note(&mut self, fact: &Fact) -> Option<String> {
+        match *fact {
+            Fact::Handed { origin: Origin::Write(write), .. } => {
+                let client = (write / WRITES_OF_ONE) as usize;
+                if self.order.last() != Some(&client) {
+                    if self.order.contains(&client) {
+                        return Some(format!("client {client} writes again after {:?}", self.order));
+                    }
+                    if let Some(other) = self.in_backend.first() {
+                        return Some(format!("client {client} writes beside write {other} of another one"));
+                    }
+                    self.order.push(client);
+                }
+                self.in_backend.insert(write);
+            }
+            Fact::Executed { write, .. } => drop(self.in_backend.remove(&write)),
+            _ => {}
+        }
+        None
+    }
+}
+
+/// One run: the world, and what is known of it.
+struct Scene {
+    plan: Plan,
+    rng: Rng,
+    target: TargetSide,
+    clients: Vec<ClientSide>,
+    reigns: Reigns,
+    /// Of each client: writes submitted, ended, and completed with success.
+    counts: Vec<(u64, u64, u64)>,
+    /// The step at which the target dies next.
+    death: Option<u64>,
+    violation: Option<String>,
+}
+
+impl Scene {
+    fn new(seed: u64) -> Scene {
+        world::begin(seed, false);
+        let mut plan = Plan::new(seed);
+        (plan.clients, plan.targets, plan.failover, plan.errors, plan.hiccups) = (OWNERS, 1, false, 0, 0);
+        (plan.client_cores, plan.client_threads, plan.target_cores) = (1, 1, 2);
+        (plan.cipher, plan.read_only, plan.keep_alive_ms) = (None, false, 1000);
+        (plan.in_process, plan.latency_us, plan.is_owned) = (true, (100, 20_000), true);
+        plan.transaction_timeout_ms = 600_000;
+        plan.skews = [0; 4];
+        net::configure(plan.net.clone());
+        let store = new_store(&plan, 0);
+        let target = TargetSide::new(&plan, 0, store);
+        // Its state file does not exist yet.
+        let released = target.release_export();
+        while released.borrow().is_none() {
+            world::step();
+        }
+        let rng = Rng::new(seed ^ 0x7a6e_0ee5);
+        let (clients, counts) = (Vec::new(), Vec::new());
+        Scene { plan, rng, target, clients, reigns: Reigns::default(), counts, death: None, violation: None }
+    }
+
+    /// The next client comes.
+    fn add_client(&mut self) {
+        let number = self.clients.len();
+        self.clients.push(ClientSide::new(&self.plan, number));
+        self.counts.push((0, 0, 0));
+    }
+
+    /// A step of the world; users write, as long as they can.
+    fn step(&mut self, steps: u64) {
+        world::step();
+        while world::next_timer().is_some() {}
+        if self.death == Some(steps) {
+            kill(self.target.process, Death::Killed);
+            self.reigns.in_backend.clear();
+            self.note_all();
+            self.target.start(&self.plan);
+        }
+        self.note_all();
+        for number in 0..self.clients.len() {
+            self.write(number);
+        }
+    }
+
+    fn note_all(&mut self) {
+        for record in record::take() {
+            match record {
+                Record::DiskIsThere { process, disk, .. } => {
+                    if let Some(client) = self.clients.iter_mut().find(|client| client.process == process) {
+                        client.disk = Some(disk);
+                        process::on(client.threads[0], move || user::open(disk).expect("the bdev is there"));
+                    }
+                }
+                Record::Completed { io, status, .. } => {
+                    let counts = &mut self.counts[(io / WRITES_OF_ONE) as usize];
+                    counts.1 += 1;
+                    counts.2 += u64::from(status == spdk::backend::IoStatus::Success);
+                }
+                Record::Stored(fact) => {
+                    let found = self.reigns.note(&fact);
+                    self.violation = self.violation.take().or(found);
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn write(&mut self, number: usize) {
+        let client = &self.clients[number];
+        let (submitted, ended, _) = self.counts[number];
+        let Some(disk) = client.disk.filter(|_| process::is_alive(client.process)) else { return };
+        if submitted - ended >= DEPTH || !user::is_open(disk, client.threads[0]) || user::is_going(disk) {
+            return;
+        }
+        self.counts[number].0 += 1;
+        let id = number as u64 * WRITES_OF_ONE + submitted + 1;
+        let offset = self.rng.below(user::num_blocks(disk).min(8));
+        let mut data = vec![0; self.plan.block_size as usize];
+        content::fill(&mut data, offset, Content { write: id, zero: false });
+        let io = UserIo { id, kind: IoKind::Write, offset, count: 1, data };
+        process::on(client.threads[0], move || user::submit(disk, io));
+    }
+
+    /// Runs until a client has completed enough, or there is a violation.
+    fn run_until_enough(&mut self, number: usize, steps: &mut u64) {
+        for _ in 0..STEPS_MAX {
+            if self.violation.is_some() || self.counts[number].2 >= ENOUGH {
+                return;
+            }
+            *steps += 1;
+            self.step(*steps);
+        }
+        panic!("client {number} never gets to write; {:?} have", self.reigns.order);
+    }
+
+    /// All owners come, one after the other, and something happens to each before the next one comes.
+    fn run(&mut self) {
+        let (mut steps, mut stopped) = (0, Vec::new());
+        for number in 0..OWNERS {
+            self.add_client();
+            if self.rng.chance(500) {
+                self.death = Some(steps + self.rng.range(1, 4000));
+            }
+            self.run_until_enough(number, &mut steps);
+            if self.violation.is_some() {
+                return;
+            }
+            let process = self.clients[number].process;
+            match self.rng.below(4) {
+                0 => kill(process, Death::Killed),
+                1 => kill(process, Death::Vanished),
+                2 => {
+                    set_stopped(process, true);
+                    stopped.push(process);
+                }
+                _ => {}
+            }
+            // One that was stopped may go on before the next one has the export, or long after.
+            if self.rng.chance(300) {
+                stopped.drain(..).for_each(|process| set_stopped(process, false));
+            }
+        }
+        stopped.drain(..).for_each(|process| set_stopped(process, false));
+        for _ in 0..20_000 {
+            steps += 1;
+            self.step(steps);
+        }
+    }
+}
+
+/// Runs a seed, and returns what must not be.
+fn violation(seed: u64, without: Option<Mutation>) -> Option<String> {
+    mutation::set(without);
+    let mut scene = Scene::new(seed);
+    scene.run();
+    let found = scene.violation.take();
+    world::end();
+    mutation::set(None);
+    found
+}
+
+#[test]
+fn nothing_of_a_former_owner_comes_after_the_new_one() {
+    for seed in 0..SEEDS {
+        assert_eq!(violation(seed, None), None, "seed {seed}");
+    }
+}
+
+fn is_found(rule: Mutation) {
+    let found = (0..SEEDS).find_map(|seed| Some((seed, violation(seed, Some(rule))?)));
+    let (seed, what) = found.unwrap_or_else(|| panic!("{rule:?} is not noticed within {SEEDS} seeds"));
+    println!("{rule:?}: seed {seed}: {what}");
+}
+
+#[test]
+fn that_other_sessions_end_is_needed() {
+    is_found(Mutation::NoTakeoverEnd);
+}
+
+#[test]
+fn that_the_backend_is_waited_for_is_needed() {
+    is_found(Mutation::NoTakeoverFence);
+}

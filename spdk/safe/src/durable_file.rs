@@ -1,0 +1,172 @@
+//! Small files whose content survives the machine, and is the old one or the new one at any moment.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::OpenOptionsExt;
+use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use spdk_sys as sys;
+
+use crate::errno::{Errno, Result};
+use crate::thread::Thread;
+
+/// How long the thread that has written waits before it tries again to report to a thread whose message
+/// queue is full.
+const REPORT_RETRY: Duration = Duration::from_millis(10);
+
+/// What the name of the new file has at its end until the file takes the place of the old one.
+const NEW: &str = ".new";
+
+/// Reads a file, of at most `max` bytes. Returns `None` if there is no file of that name. Any thread may
+/// call it. It makes a few system calls, so it must not be called where I/O waits.
+///
+/// # Errors
+/// The file can't be read, is not a regular one, or is longer.
+pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
+    // O_NONBLOCK keeps a FIFO from waiting for a writer.
+    let flags = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let file = match OpenOptions::new().read(true).custom_flags(flags).open(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        opened => opened?,
+    };
+    if !file.metadata()?.is_file() {
+        return Err(io::Error::other("it is not a regular file"));
+    }
+    let mut content = Vec::new();
+    file.take(max as u64 + 1).read_to_end(&mut content)?;
+    if content.len() > max {
+        return Err(io::Error::other(format!("it has more than {max} bytes")));
+    }
+    Ok(Some(content))
+}
+
+/// Replaces a file's content, and then calls `done` on the calling SPDK thread, which must not exit
+/// before. An OS thread of its own does the work, as that takes as long as the disk does. After an error
+/// the content is the old one; if the folder could not be synced, the new one may appear after a crash of
+/// the machine.
+///
+/// # Errors
+/// `EAGAIN`: there can't be another OS thread. `done` is not called.
+///
+/// # Panics
+/// If no SPDK thread is running.
+pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> Result<()>
+where
+    F: FnOnce(io::Result<()>) + Send + 'static,
+{
+    let home = Thread::current().expect("a file is replaced from an SPDK thread");
+    let path = path.to_owned();
+    let write = move || {
+        // On a reactor's core the thread would take that core's time.
+        // SAFETY: affects only the calling thread.
+        unsafe { sys::spdk_unaffinitize_thread() };
+        report(home, done, replace_now(Path::new(&path), &content));
+    };
+    let spawned = std::thread::Builder::new().name("dst_state".to_owned()).spawn(write);
+    spawned.map(drop).map_err(|_| Errno::EAGAIN)
+}
+
+fn report<F>(home: Thread, done: F, result: io::Result<()>)
+where
+    F: FnOnce(io::Result<()>) + Send + 'static,
+{
+    let parcel = Arc::new(Mutex::new(Some((done, result))));
+    loop {
+        let sent = Arc::clone(&parcel);
+        let deliver = move || {
+            let taken = sent.lock().unwrap_or_else(PoisonError::into_inner).take();
+            if let Some((done, result)) = taken {
+                done(result);
+            }
+        };
+        match home.send(deliver) {
+            // The thread is gone, and nobody waits for this any more.
+            Ok(()) | Err(Errno::ESRCH) => return,
+            Err(_) => std::thread::sleep(REPORT_RETRY),
+        }
+    }
+}
+
+/// Writes a new file, syncs it, gives it the name, and syncs the folder.
+fn replace_now(path: &Path, content: &[u8]) -> io::Result<()> {
+    let folder = path.parent().filter(|folder| folder.is_dir());
+    let folder = File::open(folder.ok_or_else(|| io::Error::other("there is no such folder"))?)?;
+    let mut new = path.as_os_str().to_owned();
+    new.push(NEW);
+    let new = Path::new(&new);
+    let written = write_whole(new, content).and_then(|()| fs::rename(new, path));
+    if written.is_err() {
+        // What is left of it would be overwritten the next time.
+        let _ = fs::remove_file(new);
+    }
+    written?;
+    folder.sync_all()
+}
+
+fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
+    let flags = libc::O_NOFOLLOW | libc::O_NOCTTY | libc::O_NONBLOCK;
+    let mut file =
+        OpenOptions::new().write(true).create(true).truncate(true).custom_flags(flags).open(path)?;
+    file.write_all(content)?;
+    file.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::PathBuf;
+
+    /// A folder for one test, which is removed with the test.
+    struct Folder(PathBuf);
+
+    impl Folder {
+        fn new(name: &str) -> Folder {
+            let path = std::env::temp_dir().join(format!("dst-durable-file-{}-{name}", std::process::id()));
+            fs::create_dir(&path).unwrap();
+            Folder(path)
+        }
+    }
+
+    impl Drop for Folder {
+        fn drop(&mut self) {
+            let _ = fs::remove_dir_all(&self.0);
+        }
+    }
+
+    #[test]
+    fn content_is_replaced_as_a_whole() {
+        let folder = Folder::new("whole");
+        let path = folder.0.join("state");
+        assert_eq!(read(&path, 9).unwrap(), None);
+        replace_now(&path, b"one").unwrap();
+        fs::write(folder.0.join("state.new"), "what a crash has left").unwrap();
+        replace_now(&path, b"two").unwrap();
+        assert_eq!(read(&path, 3).unwrap().unwrap(), b"two");
+        assert!(read(&path, 2).unwrap_err().to_string().contains("more than 2 bytes"));
+        assert!(!folder.0.join("state.new").exists());
+    }
+
+    #[test]
+    fn what_fails_changes_nothing() {
+        let folder = Folder::new("fails");
+        let path = folder.0.join("state");
+        replace_now(&path, b"one").unwrap();
+        fs::create_dir(folder.0.join("state.new")).unwrap();
+        assert!(replace_now(&path, b"two").is_err());
+        assert_eq!(read(&path, 9).unwrap().unwrap(), b"one");
+        assert!(
+            replace_now(&folder.0.join("none/state"), b"two")
+                .unwrap_err()
+                .to_string()
+                .contains("no such folder")
+        );
+        assert!(replace_now(&folder.0, b"two").is_err(), "a folder has the name");
+        assert!(read(&folder.0, 9).unwrap_err().to_string().contains("not a regular file"));
+        let link = folder.0.join("other.new");
+        std::os::unix::fs::symlink(&path, &link).unwrap();
+        assert!(replace_now(&folder.0.join("other"), b"two").is_err(), "a link is not followed");
+        assert_eq!(read(&path, 9).unwrap().unwrap(), b"one");
+    }
+}

@@ -1,0 +1,149 @@
+//! How an export gets another owner: the change is made durable first, then all other sessions end, and
+//! the new owner is let in when the backend has nothing of them any more.
+
+use dst_session::mutation::{Mutation, is_on};
+use dst_session::negotiate::refuse;
+use dst_wire::{Claim, RefusalReason};
+
+use crate::broker::Broker;
+use crate::connection::{Application, Stage};
+use crate::error::Rejection;
+use crate::ids::{ConnectionId, Owner, SessionId};
+use crate::output::{Output, Topic};
+use crate::ownership::{Change, Known, OwnershipState};
+
+impl Broker {
+    /// Keeps the ownership of an export from now on. `known` is what was kept before, or the reason why
+    /// that is not known. Before the first client is admitted.
+    ///
+    /// # Errors
+    /// There is no such export.
+    pub fn keep_ownership(&mut self, now_us: u64, name: &str, known: Known) -> Result<(), Rejection> {
+        self.now_us = now_us;
+        let export = self.exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
+        if let Err(why) = &known {
+            let text = format!(
+                "DST export {name}: who owns it is not known, {why}; nobody is let in until dst_export_release"
+            );
+            export.ownership = OwnershipState::Settled(known);
+            self.warn(Topic::Operators, || text);
+        } else {
+            export.ownership = OwnershipState::Settled(known);
+        }
+        Ok(())
+    }
+
+    /// Ends the ownership of an export, or the doubt about it. [`Output::StoreOwnership`] follows, and the
+    /// owner's sessions end when that is done. `floor` is a number that is higher than all that were kept
+    /// before, if these are not known: the time in seconds since 1970 is, if there was less than one
+    /// ownership a second.
+    ///
+    /// # Errors
+    /// There is no such export, it is being deleted, its ownership is not kept, or is being changed.
+    pub fn release_export(&mut self, now_us: u64, name: &str, floor: u64) -> Result<(), Rejection> {
+        self.now_us = now_us;
+        let of = || name.to_owned();
+        let export = self.exports.get_mut(name).ok_or_else(|| Rejection::NoExport(of()))?;
+        if export.is_deleting() {
+            return Err(Rejection::ExportBusy(of()));
+        }
+        let last = match &export.ownership {
+            OwnershipState::NotKept => return Err(Rejection::OwnershipNotKept(of())),
+            OwnershipState::Changing { .. } => return Err(Rejection::OwnershipChanging(of())),
+            OwnershipState::Settled(Ok(known)) => known.number(),
+            OwnershipState::Settled(Err(_)) => floor,
+        };
+        self.change_ownership(name, Change::Release { last });
+        Ok(())
+    }
+
+    /// Begins to make a change of an export's ownership durable.
+    pub(crate) fn change_ownership(&mut self, name: &str, change: Change) {
+        let Some(export) = self.exports.get_mut(name) else { return };
+        let next = match &change {
+            Change::Claim { number, host, .. } => (*number, Some(host.clone())),
+            Change::Release { last } => (*last, None),
+        };
+        export.ownership.begin(change);
+        self.output(Output::StoreOwnership { export: name.to_owned(), number: next.0, host: next.1 });
+    }
+
+    /// A change of an export's ownership is durable.
+    pub(crate) fn ownership_stored(&mut self, name: &str, since_s: u64) {
+        let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(Some(since_s)));
+        match change {
+            None => return,
+            Some(Change::Claim { number, host, claimant }) => {
+                self.notice(Topic::Operators, || {
+                    format!("DST export {name}: host {host:?} owns it now (ownership {number})")
+                });
+                if !is_on(Mutation::NoTakeoverEnd) {
+                    self.close_sessions(name, "its export has another owner");
+                }
+                self.claim_granted(claimant, number);
+            }
+            Some(Change::Release { last }) => {
+                self.notice(Topic::Operators, || {
+                    format!("DST export {name}: nobody owns it now; the last ownership was {last}")
+                });
+                let is_owned = self
+                    .sessions
+                    .iter()
+                    .any(|(_, session)| session.owner.export == name && session.ownership.is_some());
+                // Sessions that share the export may go on doing so.
+                if is_owned {
+                    self.close_sessions(name, "its export was released");
+                }
+            }
+        }
+        self.drained(name);
+    }
+
+    /// A change of an export's ownership can't be made durable: nothing has changed.
+    pub(crate) fn ownership_not_stored(&mut self, name: &str, why: &str) {
+        let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(None));
+        let Some(change) = change else { return };
+        if let Change::Claim { host, claimant, .. } = change {
+            let owner = Owner { export: name.to_owned(), host };
+            let text = format!("the new ownership can't be made durable: {why}");
+            self.refuse(claimant, &owner, &text.clone(), refuse(RefusalReason::Busy, text));
+        }
+        self.drained(name);
+    }
+
+    /// A claim is granted. Its hello waits for the end of what others had, as the one of an owner.
+    fn claim_granted(&mut self, claimant: ConnectionId, number: u64) {
+        let Some(entry) = self.connections.get_mut(&claimant) else { return };
+        if matches!(entry.stage, Stage::WaitingToOwn(_))
+            && let Stage::WaitingToOwn(Application { mut hello, proof }) =
+                std::mem::replace(&mut entry.stage, Stage::Refused)
+        {
+            hello.claim = Some(Claim::Held(number));
+            let instance = hello.previous.map(|previous| previous.instance);
+            entry.stage = Stage::WaitingToOpen(Application { hello, proof });
+            self.output(Output::AskAgain { connection: claimant, instance });
+        }
+    }
+
+    /// Ends all sessions of an export, whose clients may come back.
+    pub(crate) fn close_sessions(&mut self, name: &str, why: &str) {
+        let its = self.sessions.iter().filter(|(_, session)| session.owner.export == name);
+        let ids: Vec<SessionId> = its.map(|(id, _)| *id).collect();
+        for id in &ids {
+            self.close_session(id, why);
+        }
+    }
+
+    /// Returns the hosts whose hellos wait to be an export's owner, or to be let in as such.
+    pub(crate) fn waiting_to_own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.connections.values().filter_map(move |entry| match &entry.stage {
+            Stage::WaitingToOwn(Application { hello, .. })
+            | Stage::WaitingToOpen(Application { hello, .. })
+                if hello.export == name && hello.claim.is_some() =>
+            {
+                Some(hello.host.as_str())
+            }
+            _ => None,
+        })
+    }
+}

@@ -1,0 +1,136 @@
+//! The files in which exports keep who owns them.
+
+use std::path::Path;
+use std::rc::Rc;
+
+use dst_broker::kept::{KEPT_MAX, decode, encode};
+use dst_broker::{Input, Known};
+use dst_session::mutation::{Mutation, is_on};
+use dst_wire::Ownership;
+use spdk::clock::{now_us, unix_s};
+use spdk::durable_file;
+
+use crate::control::Target;
+use crate::error::Error;
+
+/// Takes the end of a release.
+pub type Released = Box<dyn FnOnce(Result<(), Error>)>;
+
+/// The file of an export.
+pub struct StateFile {
+    /// Its absolute path.
+    pub path: String,
+    /// Whoever waits for the release of the export.
+    pub releasing: Option<Released>,
+}
+
+impl Target {
+    /// Checks that no export has this state file.
+    ///
+    /// # Errors
+    /// One has.
+    pub fn check_state_file(&self, path: &str) -> Result<(), Error> {
+        let exports = self.exports.borrow();
+        let has = exports
+            .iter()
+            .find(|(_, export)| export.state_file.as_ref().is_some_and(|file| file.path == path));
+        match has {
+            None => Ok(()),
+            Some((export, _)) => Err(Error::StateFileInUse { path: path.to_owned(), export: export.clone() }),
+        }
+    }
+
+    /// Keeps the ownership of an export, which was just created, in this file.
+    ///
+    /// # Errors
+    /// There is no such export, or another one has this file.
+    pub fn keep_ownership(self: &Rc<Self>, name: &str, path: &str) -> Result<(), Error> {
+        self.check_state_file(path)?;
+        self.broker.borrow_mut().keep_ownership(now_us(), name, read(name, path))?;
+        if let Some(export) = self.exports.borrow_mut().get_mut(name) {
+            export.state_file = Some(StateFile { path: path.to_owned(), releasing: None });
+        }
+        self.carry_out();
+        Ok(())
+    }
+
+    /// Ends the ownership of an export, or the doubt about it; `done` is called when that is durable, or
+    /// has failed.
+    ///
+    /// # Errors
+    /// There is no such export, it has no state file, or its ownership is being changed; `done` is not
+    /// called then.
+    pub fn release_export(
+        self: &Rc<Self>,
+        name: &str,
+        done: impl FnOnce(Result<(), Error>) + 'static,
+    ) -> Result<(), Error> {
+        self.broker.borrow_mut().release_export(now_us(), name, unix_s())?;
+        if let Some(file) =
+            self.exports.borrow_mut().get_mut(name).and_then(|export| export.state_file.as_mut())
+        {
+            file.releasing = Some(Box::new(done));
+        }
+        self.carry_out();
+        Ok(())
+    }
+
+    /// Makes the ownership of an export durable.
+    pub(crate) fn store_ownership(self: &Rc<Self>, export: String, number: u64, host: Option<String>) {
+        let since_s = unix_s();
+        let ownership = match host {
+            Some(host) => Ownership::Exclusive { number, host, since_s },
+            None => Ownership::Free { last: number },
+        };
+        let exports = self.exports.borrow();
+        let Some(path) = exports.get(&export).and_then(|known| Some(known.state_file.as_ref()?.path.clone()))
+        else {
+            drop(exports);
+            return self.ownership_stored(export, since_s, Err("it has no state file".to_owned()));
+        };
+        drop(exports);
+        let content = encode(&export, &ownership).into_bytes();
+        if is_on(Mutation::OwnerNotDurable) {
+            self.ownership_stored(export.clone(), since_s, Ok(()));
+        }
+        let of = export.clone();
+        let done = move |result: std::io::Result<()>| {
+            let result = result.map_err(|error| error.to_string());
+            Target::with(|target| target.ownership_stored(of, since_s, result));
+        };
+        if let Err(errno) = durable_file::replace(&path, content, done) {
+            self.ownership_stored(export, since_s, Err(errno.to_string()));
+        }
+    }
+
+    fn ownership_stored(self: &Rc<Self>, export: String, since_s: u64, result: Result<(), String>) {
+        let mut exports = self.exports.borrow_mut();
+        let file = exports.get_mut(&export).and_then(|known| known.state_file.as_mut());
+        let (path, releasing) =
+            file.map_or((String::new(), None), |file| (file.path.clone(), file.releasing.take()));
+        drop(exports);
+        let answer = match &result {
+            Ok(()) => Ok(()),
+            Err(why) => {
+                spdk::error!("DST export {export}: state file {path} can't be written: {why}");
+                Err(Error::StateFile { path, why: why.clone() })
+            }
+        };
+        self.tell(match result {
+            Ok(()) => Input::OwnershipStored { export, since_s },
+            Err(why) => Input::OwnershipNotStored { export, why },
+        });
+        if let Some(releasing) = releasing {
+            releasing(answer);
+        }
+    }
+}
+
+/// Returns what a file tells of an export's ownership, or why it tells nothing.
+fn read(export: &str, path: &str) -> Known {
+    match durable_file::read(Path::new(path), KEPT_MAX) {
+        Ok(Some(content)) => decode(export, &content).map_err(|error| format!("state file {path} {error}")),
+        Ok(None) => Err(format!("state file {path} does not exist")),
+        Err(error) => Err(format!("state file {path} can't be read: {error}")),
+    }
+}

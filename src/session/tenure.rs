@@ -1,0 +1,142 @@
+//! What a client claims of the ownership of its export.
+//!
+//! A claim follows the newest ownership, which a refusal tells the client. Since a claim that comes too
+//! late is not granted, one that is repeated takes nothing from whoever came meanwhile; and as soon as
+//! the newest ownership is another one than the client claimed the next of, a takeover has been used: it
+//! was granted, or came too late.
+
+use dst_wire::{Claim, Ownership};
+
+/// A client's ownership of its export, or its wish for one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Tenure {
+    /// The client shares the export.
+    Shared,
+    /// The client wants to own the export, and does not know yet what the newest ownership is.
+    Sought {
+        /// Whether the client takes the export over from others, once.
+        takeover: bool,
+    },
+    /// The client claims the ownership that follows the one with this number.
+    Claimed {
+        /// The newest ownership that the client knows of.
+        after: u64,
+        /// Whether the client takes the export over from others.
+        takeover: bool,
+    },
+    /// The client has, or had, the ownership with this number.
+    Held(u64),
+}
+
+impl Tenure {
+    /// Returns the tenure of a client that was just started. `takeover` counts only with `exclusive`.
+    pub fn new(exclusive: bool, takeover: bool) -> Tenure {
+        if exclusive { Tenure::Sought { takeover } } else { Tenure::Shared }
+    }
+
+    /// Returns what the next hello that opens a session claims.
+    pub fn claim(&self) -> Option<Claim> {
+        match *self {
+            Tenure::Shared => None,
+            Tenure::Sought { .. } => Some(Claim::Inquiry),
+            Tenure::Claimed { after, takeover } => Some(Claim::Next { after, takeover }),
+            Tenure::Held(number) => Some(Claim::Held(number)),
+        }
+    }
+
+    /// The target let the client open a session, with an ownership or without.
+    pub fn welcomed(&mut self, ownership: Option<u64>) {
+        if let Some(number) = ownership
+            && *self != Tenure::Shared
+        {
+            *self = Tenure::Held(number);
+        }
+    }
+
+    /// The target refused to let the client, whose host is `host`, open a session, and told it what the
+    /// newest ownership is. Returns whether the client claims something else now, so that it should try
+    /// again at once.
+    pub fn refused(&mut self, newest: &Ownership, host: &str) -> bool {
+        let number = newest.number();
+        let is_open = match newest {
+            Ownership::Free { .. } => true,
+            Ownership::Exclusive { host: owner, .. } => owner == host,
+        };
+        match *self {
+            Tenure::Shared | Tenure::Held(_) => false,
+            // The claim is what is refused, for other reasons.
+            Tenure::Claimed { after, .. } if after == number => false,
+            Tenure::Claimed { .. } if is_open => {
+                *self = Tenure::Claimed { after: number, takeover: false };
+                true
+            }
+            Tenure::Claimed { .. } => {
+                *self = Tenure::Sought { takeover: false };
+                false
+            }
+            Tenure::Sought { takeover } if is_open || takeover => {
+                *self = Tenure::Claimed { after: number, takeover };
+                true
+            }
+            Tenure::Sought { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owned(number: u64, host: &str) -> Ownership {
+        Ownership::Exclusive { number, host: host.to_owned(), since_s: 0 }
+    }
+
+    const FREE: Ownership = Ownership::Free { last: 3 };
+
+    #[test]
+    fn who_shares_claims_nothing() {
+        let mut tenure = Tenure::new(false, true);
+        assert!(!tenure.refused(&FREE, "a"));
+        tenure.welcomed(Some(1));
+        assert_eq!(tenure.claim(), None);
+    }
+
+    #[test]
+    fn what_nobody_owns_or_the_own_host_is_claimed() {
+        for newest in [FREE, owned(3, "a")] {
+            let mut tenure = Tenure::new(true, false);
+            assert_eq!(tenure.claim(), Some(Claim::Inquiry));
+            assert!(tenure.refused(&newest, "a"));
+            assert_eq!(tenure.claim(), Some(Claim::Next { after: 3, takeover: false }));
+            assert!(!tenure.refused(&newest, "a"), "others share it: asking at once does not help");
+            assert!(tenure.refused(&owned(4, "a"), "a"), "the claim was granted, and the welcome lost");
+            tenure.welcomed(Some(5));
+            assert_eq!(tenure.claim(), Some(Claim::Held(5)));
+            assert!(!tenure.refused(&owned(6, "a"), "a"), "whoever had it does not claim it again");
+            assert_eq!(tenure.claim(), Some(Claim::Held(5)));
+        }
+    }
+
+    #[test]
+    fn what_another_owns_is_waited_for() {
+        let mut tenure = Tenure::new(true, false);
+        assert!(!tenure.refused(&owned(3, "b"), "a"));
+        assert_eq!(tenure.claim(), Some(Claim::Inquiry));
+        assert!(tenure.refused(&FREE, "a"), "it was released");
+        assert!(!tenure.refused(&owned(4, "b"), "a"), "another one came first");
+        assert_eq!(tenure.claim(), Some(Claim::Inquiry));
+    }
+
+    #[test]
+    fn a_takeover_acts_once() {
+        let mut tenure = Tenure::new(true, true);
+        assert!(tenure.refused(&owned(3, "b"), "a"));
+        assert_eq!(tenure.claim(), Some(Claim::Next { after: 3, takeover: true }));
+        assert!(!tenure.refused(&owned(3, "b"), "a"), "it has no right to that, as yet");
+        let mut granted = tenure;
+        assert!(granted.refused(&owned(4, "a"), "a"));
+        assert_eq!(granted.claim(), Some(Claim::Next { after: 4, takeover: false }));
+        assert!(!tenure.refused(&owned(5, "b"), "a"));
+        assert_eq!(tenure, Tenure::Sought { takeover: false }, "granted or too late: it is used");
+    }
+}
