@@ -94,7 +94,10 @@ class Conversation:
 
     def read(self) -> list[tuple[Call, dict[str, Any]]] | None:
         """Returns the answers that are there, or None at the end of the connection."""
-        data = self.sock.recv(1 << 20)
+        try:
+            data = self.sock.recv(1 << 20)
+        except ConnectionResetError:
+            return None
         if not data:
             return None
         # Answers are ASCII, and follow each other without a delimiter.
