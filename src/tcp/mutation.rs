@@ -56,11 +56,13 @@ pub enum Mutation {
     NoDuplicateReport,
     /// An ICMP error ends a connection attempt whatever segment it is about.
     NoUnreachableCheck,
+    /// Slow start ends only by a loss.
+    NoHyStart,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 25] = [
+    pub const ALL: [Mutation; 26] = [
         Mutation::NoSackBlocks,
         Mutation::NoSackProcessing,
         Mutation::NoRack,
@@ -86,6 +88,7 @@ impl Mutation {
         Mutation::NoBlackHoleDetection,
         Mutation::NoDuplicateReport,
         Mutation::NoUnreachableCheck,
+        Mutation::NoHyStart,
     ];
 }
 

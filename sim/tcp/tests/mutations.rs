@@ -115,6 +115,16 @@ fn bottleneck(without: Option<Mutation>) -> Found {
     outcome.violation.or((share > 0.05).then(|| format!("{share} of the packets are lost")))
 }
 
+/// A queue of 64 ms before a slow link: its delay ends slow start before it overflows by much.
+fn long_queue(without: Option<Mutation>) -> Found {
+    let mut plan = Plan::fair(10_000, 5_000_000);
+    plan.configs[1].initial_receive_window = 8 << 20;
+    (plan.links[0].rate, plan.links[0].queue) = (6_250, 400_000);
+    let outcome = run(&plan, without, None);
+    let lost = outcome.packets.1;
+    outcome.violation.or((lost > 200).then(|| format!("{lost} packets are lost")))
+}
+
 /// The peer does nothing for 100 ms.
 fn pause(without: Option<Mutation>) -> Found {
     let mut plan = Plan::fair(DELAY, 30_000_000);
@@ -315,5 +325,6 @@ mutations! {
     repeated_fin no_time_wait NoTimeWait,
     black_hole no_black_hole_detection NoBlackHoleDetection,
     very_late no_duplicate_report NoDuplicateReport,
+    long_queue no_hystart NoHyStart,
     inexact_refusal no_unreachable_check NoUnreachableCheck,
 }
