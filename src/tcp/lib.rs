@@ -16,7 +16,7 @@
 //! | `cubic`, `hystart` | how much to send |
 //! | `receiver`, `reassembly` | the window and ACKs; received data, in order or not yet |
 //! | `segment`, `seq`, `clock` | what is on the wire |
-//! | `secret` | numbers that nobody can predict |
+//! | `secret`, `cookie` | numbers that nobody can predict; SYN cookies |
 //! | `config`, `event`, `state` | what can be set, what is told, the states |
 //! | `mutation` | mechanisms that the simulator takes away, to see that it notices |
 
@@ -25,6 +25,7 @@
 mod clock;
 mod config;
 mod connection;
+mod cookie;
 mod cubic;
 mod event;
 mod hystart;

@@ -58,11 +58,15 @@ pub enum Mutation {
     NoUnreachableCheck,
     /// Slow start ends only by a loss.
     NoHyStart,
+    /// SYNs beyond the limit displace half-open connections.
+    NoCookies,
+    /// Every cookie is good.
+    NoCookieCheck,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 26] = [
+    pub const ALL: [Mutation; 28] = [
         Mutation::NoSackBlocks,
         Mutation::NoSackProcessing,
         Mutation::NoRack,
@@ -89,6 +93,8 @@ impl Mutation {
         Mutation::NoDuplicateReport,
         Mutation::NoUnreachableCheck,
         Mutation::NoHyStart,
+        Mutation::NoCookies,
+        Mutation::NoCookieCheck,
     ];
 }
 

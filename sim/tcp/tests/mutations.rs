@@ -273,6 +273,42 @@ fn black_hole(without: Option<Mutation>) -> Found {
     judge(&plan, None, without, |_| true)
 }
 
+/// A hundred SYNs come, and the first peer answers.
+fn flood(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let offers = Offers { mss: Some(1000), shift: None, sack: false, timestamp: None };
+        let mut script = Script::new(Config { max_half_open: 8, ..config() }, offers);
+        script.peer_port(2_000);
+        script.inject_syn();
+        script.sent();
+        let initial = script.initial();
+        for port in 1..100 {
+            script.peer_port(2_000 + port);
+            script.inject_syn();
+            script.sent();
+        }
+        script.peer_port(2_000);
+        script.set_initial(initial);
+        script.inject(ack(1, 1));
+        script.id.is_none().then(|| "the first connection is gone".to_string())
+    })
+}
+
+/// An attacker acknowledges what he was not sent.
+fn forged_cookie(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let offers = Offers { mss: Some(1000), shift: None, sack: false, timestamp: None };
+        let mut script = Script::new(Config { max_half_open: 1, ..config() }, offers);
+        for port in 0..3 {
+            script.peer_port(2_000 + port);
+            script.inject_syn();
+            script.sent();
+        }
+        script.inject(ack(1, 5));
+        script.id.is_some().then(|| "it is open".to_string())
+    })
+}
+
 /// An ICMP error about another segment than the SYN.
 fn inexact_refusal(without: Option<Mutation>) -> Found {
     script(without, || {
@@ -326,5 +362,7 @@ mutations! {
     black_hole no_black_hole_detection NoBlackHoleDetection,
     very_late no_duplicate_report NoDuplicateReport,
     long_queue no_hystart NoHyStart,
+    flood no_cookies NoCookies,
+    forged_cookie no_cookie_check NoCookieCheck,
     inexact_refusal no_unreachable_check NoUnreachableCheck,
 }
