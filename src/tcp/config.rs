@@ -52,9 +52,12 @@ pub struct Config {
     pub fin_wait: u64,
     /// Connections, in whatever state. Default: 16,384.
     pub max_connections: usize,
-    /// Half-open connections of one listener; the oldest is forgotten for a new one. Default:
-    /// 1,024.
+    /// Half-open connections of one listener. Default: 1,024.
     pub max_half_open: usize,
+    /// Whether SYNs beyond `max_half_open` are answered with cookies (RFC 4987), which keep
+    /// nothing; such connections have no SACK, no timestamps and no window scaling. Otherwise the
+    /// oldest half-open connection is forgotten for a new one. Default: yes.
+    pub syn_cookies: bool,
     /// Offers selective acknowledgements (RFC 2018). Default: yes.
     pub sack: bool,
     /// Offers timestamps (RFC 7323). Default: yes.
@@ -96,6 +99,7 @@ impl Default for Config {
             fin_wait: 60_000_000,
             max_connections: 16_384,
             max_half_open: 1_024,
+            syn_cookies: true,
             sack: true,
             timestamps: true,
             window_scaling: true,

@@ -51,6 +51,16 @@ impl Cubic {
         self.slow_start_threshold as u64
     }
 
+    /// Returns whether slow start has not ended yet since the connection began.
+    pub fn is_initial(&self) -> bool {
+        self.slow_start_threshold == f64::INFINITY
+    }
+
+    /// Ends slow start, without a loss.
+    pub fn end_slow_start(&mut self) {
+        self.slow_start_threshold = self.window;
+    }
+
     /// Takes bytes that were acknowledged while the window was in use.
     pub fn on_ack(&mut self, now: u64, bytes: u64, rtt: u64) {
         if self.window < self.slow_start_threshold {

@@ -12,10 +12,11 @@
 //! | `connection` | a connection's state machine: `input`, `output`, `ends` |
 //! | `sender` | what to send next; `ack`: what an ACK tells; `alarm`: what silence tells |
 //! | `send_queue`, `scoreboard` | what is to be sent, and what was |
-//! | `rack`, `recovery`, `cubic`, `rtt` | finding losses, repairing them, how much to send, how long to wait |
+//! | `rack`, `recovery`, `rtt` | finding losses, repairing them, how long to wait |
+//! | `cubic`, `hystart` | how much to send |
 //! | `receiver`, `reassembly` | the window and ACKs; received data, in order or not yet |
 //! | `segment`, `seq`, `clock` | what is on the wire |
-//! | `secret` | numbers that nobody can predict |
+//! | `secret`, `cookie` | numbers that nobody can predict; SYN cookies |
 //! | `config`, `event`, `state` | what can be set, what is told, the states |
 //! | `mutation` | mechanisms that the simulator takes away, to see that it notices |
 
@@ -24,8 +25,10 @@
 mod clock;
 mod config;
 mod connection;
+mod cookie;
 mod cubic;
 mod event;
+mod hystart;
 mod listener;
 pub mod mutation;
 mod rack;

@@ -16,11 +16,22 @@ pub(crate) struct Listener {
     pub half_open: VecDeque<ConnectionId>,
     /// To be accepted.
     pub waiting: VecDeque<ConnectionId>,
+    /// SYNs that are answered with cookies before it is seen again whether there is room.
+    pub cookies_left: usize,
+    /// When a SYN was answered with a cookie last.
+    pub cookie_at: Option<u64>,
 }
 
 impl Listener {
     pub fn new(address: SocketAddr, backlog: usize) -> Listener {
-        Listener { address, backlog, half_open: VecDeque::new(), waiting: VecDeque::new() }
+        Listener {
+            address,
+            backlog,
+            half_open: VecDeque::new(),
+            waiting: VecDeque::new(),
+            cookies_left: 0,
+            cookie_at: None,
+        }
     }
 
     /// Returns how well the listener fits an address: not at all, by its port, or exactly.

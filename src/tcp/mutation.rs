@@ -56,11 +56,17 @@ pub enum Mutation {
     NoDuplicateReport,
     /// An ICMP error ends a connection attempt whatever segment it is about.
     NoUnreachableCheck,
+    /// Slow start ends only by a loss.
+    NoHyStart,
+    /// SYNs beyond the limit displace half-open connections.
+    NoCookies,
+    /// Every cookie is good.
+    NoCookieCheck,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 25] = [
+    pub const ALL: [Mutation; 28] = [
         Mutation::NoSackBlocks,
         Mutation::NoSackProcessing,
         Mutation::NoRack,
@@ -86,6 +92,9 @@ impl Mutation {
         Mutation::NoBlackHoleDetection,
         Mutation::NoDuplicateReport,
         Mutation::NoUnreachableCheck,
+        Mutation::NoHyStart,
+        Mutation::NoCookies,
+        Mutation::NoCookieCheck,
     ];
 }
 

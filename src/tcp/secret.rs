@@ -46,6 +46,7 @@ enum Purpose {
     SequenceNumber = 1,
     Clock = 2,
     Port = 3,
+    Cookie = 4,
 }
 
 impl Secret {
@@ -68,6 +69,16 @@ impl Secret {
     /// that a later connection's are later (RFC 7323, 5.8; RFC 6191).
     pub(crate) fn clock_offset(&self, tuple: &Tuple) -> u32 {
         self.hash(Purpose::Clock, &Tuple { ports: 0, ..*tuple }) as u32
+    }
+
+    /// Returns bits that prove that a SYN with this sequence number was answered.
+    pub(crate) fn cookie(&self, tuple: &Tuple, peer: u32, slot: u64, size: u32) -> u32 {
+        let mut hasher = SipHasher24::new_with_key(&self.0);
+        hasher.write_u64(self.hash(Purpose::Cookie, tuple));
+        hasher.write_u32(peer);
+        hasher.write_u64(slot);
+        hasher.write_u32(size);
+        hasher.finish() as u32
     }
 
     /// Returns where the search for a free local port begins (RFC 6056, 3.3.3).

@@ -7,6 +7,7 @@ mod path;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::cubic::Cubic;
+use crate::hystart::HyStart;
 use crate::mutation::{Mutation, is_on};
 use crate::rack::Rack;
 use crate::recovery::Recovery;
@@ -123,6 +124,7 @@ pub(crate) struct Sender<B> {
     clock: Option<Clock>,
     rack: Rack,
     cubic: Cubic,
+    hystart: HyStart,
     recovery: Recovery,
     /// Timeouts, or window probes, in a row.
     backoff: u32,
@@ -166,6 +168,7 @@ impl<B: Payload> Sender<B> {
             clock: None,
             rack: Rack::new(initial),
             cubic: Cubic::new(mss),
+            hystart: HyStart::new(initial),
             recovery: Recovery::Open,
             backoff: 0,
             duplicate_acks: 0,

@@ -1,5 +1,6 @@
 //! The stack: all connections and listeners of one thread.
 
+mod flood;
 mod settle;
 mod user;
 
@@ -23,7 +24,7 @@ use crate::timers::Timers;
 
 pub use user::{ConnectError, Information};
 
-/// Resets that wait to be sent; more are not, and the peer asks again.
+/// Resets and cookies that wait to be sent; more are not, and the peer asks again.
 const MAX_REPLIES: usize = 64;
 
 /// Segments that a connection may send before it is another one's turn.
@@ -59,13 +60,17 @@ pub struct Counters {
     pub resets: u64,
     /// Half-open connections that were forgotten for newer ones.
     pub half_open_evicted: u64,
+    /// SYNs that were answered with cookies.
+    pub cookies_sent: u64,
+    /// Connections that were opened by cookies.
+    pub cookies_accepted: u64,
     /// Connections that were reset because too many waited to be accepted.
     pub backlog_overflows: u64,
     /// SYNs dropped because there are too many connections.
     pub table_overflows: u64,
 }
 
-/// A reset to be sent.
+/// A reset, or an answer to a SYN, that nothing is kept for.
 #[derive(Debug)]
 struct Reply {
     local: SocketAddr,
@@ -145,7 +150,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
                     self.reply_reset(local, remote, &segment);
                 }
             }
-            _ => self.receive_unknown(local, remote, tuple, &segment, now),
+            _ => self.receive_unknown(local, remote, tuple, &segment, frame, now),
         }
     }
 
@@ -177,13 +182,21 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         remote: SocketAddr,
         tuple: Tuple,
         segment: &Segment,
+        frame: F,
         now: u64,
     ) {
         let listener = self.listener_for(local).filter(|_| segment.syn && segment.ack.is_none());
         let Some(listener) = listener else {
-            return self.reply_reset(local, remote, segment);
+            return match self.redeem(local, remote, tuple, segment, now) {
+                Some(id) => {
+                    self.step(id, now, |connection, cx| connection.input(segment, frame, cx));
+                }
+                None => self.reply_reset(local, remote, segment),
+            };
         };
-        self.make_room(listener);
+        if !self.make_room(listener) {
+            return self.reply_cookie(listener, local, remote, tuple, segment, now);
+        }
         if self.table.len() >= self.config.max_connections {
             self.counters.table_overflows += 1;
             return;

@@ -134,6 +134,16 @@ impl Script {
         self.clock
     }
 
+    /// Returns the stack's initial sequence number, from which positions are counted.
+    pub fn initial(&self) -> u32 {
+        self.initial
+    }
+
+    /// Positions are counted from this one.
+    pub fn set_initial(&mut self, initial: u32) {
+        self.initial = initial;
+    }
+
     /// From now on, the peer sends from this port.
     pub fn peer_port(&mut self, port: u16) {
         self.peer.set_port(port);

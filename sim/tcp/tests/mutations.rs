@@ -115,6 +115,16 @@ fn bottleneck(without: Option<Mutation>) -> Found {
     outcome.violation.or((share > 0.05).then(|| format!("{share} of the packets are lost")))
 }
 
+/// A queue of 64 ms before a slow link: its delay ends slow start before it overflows by much.
+fn long_queue(without: Option<Mutation>) -> Found {
+    let mut plan = Plan::fair(10_000, 5_000_000);
+    plan.configs[1].initial_receive_window = 8 << 20;
+    (plan.links[0].rate, plan.links[0].queue) = (6_250, 400_000);
+    let outcome = run(&plan, without, None);
+    let lost = outcome.packets.1;
+    outcome.violation.or((lost > 200).then(|| format!("{lost} packets are lost")))
+}
+
 /// The peer does nothing for 100 ms.
 fn pause(without: Option<Mutation>) -> Found {
     let mut plan = Plan::fair(DELAY, 30_000_000);
@@ -263,6 +273,42 @@ fn black_hole(without: Option<Mutation>) -> Found {
     judge(&plan, None, without, |_| true)
 }
 
+/// A hundred SYNs come, and the first peer answers.
+fn flood(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let offers = Offers { mss: Some(1000), shift: None, sack: false, timestamp: None };
+        let mut script = Script::new(Config { max_half_open: 8, ..config() }, offers);
+        script.peer_port(2_000);
+        script.inject_syn();
+        script.sent();
+        let initial = script.initial();
+        for port in 1..100 {
+            script.peer_port(2_000 + port);
+            script.inject_syn();
+            script.sent();
+        }
+        script.peer_port(2_000);
+        script.set_initial(initial);
+        script.inject(ack(1, 1));
+        script.id.is_none().then(|| "the first connection is gone".to_string())
+    })
+}
+
+/// An attacker acknowledges what he was not sent.
+fn forged_cookie(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let offers = Offers { mss: Some(1000), shift: None, sack: false, timestamp: None };
+        let mut script = Script::new(Config { max_half_open: 1, ..config() }, offers);
+        for port in 0..3 {
+            script.peer_port(2_000 + port);
+            script.inject_syn();
+            script.sent();
+        }
+        script.inject(ack(1, 5));
+        script.id.is_some().then(|| "it is open".to_string())
+    })
+}
+
 /// An ICMP error about another segment than the SYN.
 fn inexact_refusal(without: Option<Mutation>) -> Found {
     script(without, || {
@@ -315,5 +361,8 @@ mutations! {
     repeated_fin no_time_wait NoTimeWait,
     black_hole no_black_hole_detection NoBlackHoleDetection,
     very_late no_duplicate_report NoDuplicateReport,
+    long_queue no_hystart NoHyStart,
+    flood no_cookies NoCookies,
+    forged_cookie no_cookie_check NoCookieCheck,
     inexact_refusal no_unreachable_check NoUnreachableCheck,
 }

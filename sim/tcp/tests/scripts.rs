@@ -309,7 +309,7 @@ fn rfc_9293_a_silent_peer_is_probed() {
 #[test]
 fn half_open_connections_are_bounded_and_the_oldest_goes() {
     let mut script = Script::new(
-        Config { max_half_open: 8, ..config() },
+        Config { max_half_open: 8, syn_cookies: false, ..config() },
         Offers { mss: None, shift: None, sack: false, timestamp: None },
     );
     for port in 0..100 {
@@ -320,6 +320,60 @@ fn half_open_connections_are_bounded_and_the_oldest_goes() {
     let mut count = 0;
     script.stack.connections(|_, _| count += 1);
     assert_eq!(count, 8);
+}
+
+/// A hundred SYNs come; the last peer answers, and is served.
+#[test]
+fn rfc_4987_a_cookie_keeps_nothing_and_opens_a_connection() {
+    let mut script = Script::new(
+        Config { max_half_open: 8, ..config() },
+        Offers { mss: Some(1000), shift: Some(7), sack: true, timestamp: Some(5) },
+    );
+    for port in 0..100 {
+        script.peer_port(2_000 + port);
+        script.inject_syn();
+        assert_eq!(script.sent(), ["S. 0:0 ack 1"]);
+    }
+    let count = |script: &Script| {
+        let mut count = 0;
+        script.stack.connections(|_, _| count += 1);
+        count
+    };
+    assert_eq!((count(&script), script.stack.counters().cookies_sent), (8, 92));
+    // Somebody else has not got that answer.
+    script.peer_port(5_000);
+    script.inject(ack(1, 1));
+    assert_eq!((script.sent(), count(&script)), (vec!["R 1:1".to_string()], 8));
+    script.peer_port(2_099);
+    script.inject(ack(2, 1));
+    assert_eq!(script.sent(), ["R 1:1"], "another sequence number");
+    script.inject(data(1, 100, 1));
+    assert!(script.id.is_some() && script.stack.counters().cookies_accepted == 1);
+    assert_eq!(script.read(), 100);
+    script.send(2_000);
+    assert_eq!(
+        script.sent(),
+        [". 1:537 ack 101", ". 537:1073 ack 101", ". 1073:1609 ack 101", ". 1609:2001 ack 101"]
+    );
+    script.now += 1_000;
+    script.inject(ack(101, 2001));
+    assert_eq!(script.wait(100_000), []);
+}
+
+#[test]
+fn rfc_4987_a_cookie_does_not_last() {
+    let mut script = Script::new(
+        Config { max_half_open: 1, ..config() },
+        Offers { mss: Some(1000), shift: None, sack: false, timestamp: None },
+    );
+    for port in 0..2 {
+        script.peer_port(2_000 + port);
+        script.inject_syn();
+        script.sent();
+    }
+    script.wait(128_000_000);
+    script.inject(ack(1, 1));
+    assert!(script.id.is_none() && script.stack.counters().cookies_accepted == 0);
 }
 
 #[test]

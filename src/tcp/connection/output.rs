@@ -27,6 +27,14 @@ impl<F, B: Payload> Connection<F, B> {
         count
     }
 
+    /// Notes that the SYN was sent, and that it is not known when: it counts as one that was sent
+    /// again.
+    pub fn syn_was_sent(&mut self, cx: &Context<'_, B>) {
+        self.transmit_one(cx, &mut |_| {});
+        self.sender.repeat_first();
+        self.transmit_one(cx, &mut |_| {});
+    }
+
     fn transmit_one(&mut self, cx: &Context<'_, B>, sink: &mut impl FnMut(&Outgoing<'_, B>)) -> bool {
         if self.state == State::Closed {
             return false;

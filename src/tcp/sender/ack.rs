@@ -54,6 +54,9 @@ impl<B: Payload> Sender<B> {
             if outstanding <= self.mss && advanced {
                 self.rtt.lone_segment(now, rtt);
             }
+            if self.cubic.is_initial() && self.hystart.on_sample(rtt, self.una, self.next) {
+                self.cubic.end_slow_start();
+            }
         }
         if !self.sack {
             self.count_duplicates(heard, advanced, window_changed);
@@ -254,9 +257,11 @@ impl<B: Payload> Sender<B> {
             Recovery::Open | Recovery::Timeout { .. } => {
                 let window = self.cubic.window();
                 let slow_start = window < self.cubic.slow_start_threshold();
+                let is_initial = self.cubic.is_initial();
+                let growth = if is_initial { self.hystart.growth(delivered) } else { delivered };
                 // A window that is not in use says nothing about the path (RFC 9438, 5.8).
                 if delivered > 0 && (self.limited || (slow_start && 2 * before >= window)) {
-                    self.cubic.on_ack(now, delivered, self.rtt.smoothed().unwrap_or(0));
+                    self.cubic.on_ack(now, growth, self.rtt.smoothed().unwrap_or(0));
                 }
             }
         }

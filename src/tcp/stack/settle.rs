@@ -106,27 +106,6 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         self.settle(id, now);
     }
 
-    /// Makes room for a half-open connection: forgets the oldest if there are too many.
-    pub(super) fn make_room(&mut self, listener: ListenerId) {
-        let Some(queue) = self.listeners.get_mut(listener.0 as usize).and_then(Option::as_mut) else {
-            return;
-        };
-        if queue.half_open.len() < self.config.max_half_open {
-            return;
-        }
-        // Most have been opened, or have ended, since.
-        let table = &self.table;
-        let is_half_open =
-            |id: &ConnectionId| table.get(*id).is_some_and(|entry| entry.stage == Stage::HalfOpen(listener));
-        queue.half_open.retain(is_half_open);
-        if queue.half_open.len() >= self.config.max_half_open
-            && let Some(oldest) = queue.half_open.pop_front()
-        {
-            self.counters.half_open_evicted += 1;
-            self.forget(oldest);
-        }
-    }
-
     /// Forgets the oldest connections in TIME-WAIT that their users have closed, as long as there
     /// are too many.
     fn forget_remembered(&mut self) {
