@@ -93,6 +93,14 @@ impl Client {
         self.shared.device().is_none()
     }
 
+    /// Returns how long the deletion of the bdev may take, µs, if it has begun: with a target that
+    /// answers and a backend that hangs, twice the keep-alive time and 5 %. What is above that is
+    /// left to the bdev's users, who have to close it.
+    pub(crate) fn deletion_us(&self) -> Option<u64> {
+        let keep_alive_us = u64::from(self.shared.options().keep_alive_timeout_ms) * 1000;
+        self.deleting.get().then_some(3 * keep_alive_us)
+    }
+
     /// Returns what `bdev_dst_get_info` shows now.
     pub fn info(&self) -> Info {
         let inner = self.inner.borrow();

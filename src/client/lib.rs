@@ -32,4 +32,4 @@ pub use client::Client;
 pub use error::Error;
 pub use info::{BdevState, Info};
 pub use options::{Options, Params, Peer};
-pub use registry::{create, delete, find, list, options, set_options, stop_all, stop_begins};
+pub use registry::{create, delete, find, list, options, set_options, stop_attaching, stop_begins};

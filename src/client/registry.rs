@@ -6,16 +6,22 @@ use std::sync::Arc;
 
 use dst_session::stop::Stop;
 use spdk::clock::now_us;
+use spdk::poller::Poller;
 
 use crate::client::Client;
 use crate::error::Error;
 use crate::options::{Options, Params};
 use crate::shared::Shared;
 
+/// How often a stop that waits for deletions looks at them, µs.
+const STOP_WAIT_PERIOD_US: u64 = 10_000;
+
 spdk::thread_local! {
     static CLIENTS: RefCell<Vec<Rc<Client>>> = const { RefCell::new(Vec::new()) };
     static OPTIONS: Cell<Option<Options>> = const { Cell::new(None) };
     static STOP: Arc<Stop> = Arc::default();
+    /// What looks at the deletions that the stop waits for.
+    static STOP_WAIT: RefCell<Option<Poller>> = const { RefCell::new(None) };
 }
 
 /// Returns the module-wide defaults.
@@ -82,17 +88,43 @@ fn forget(shared: &Arc<Shared>) {
 }
 
 /// The application begins to stop: the patience of all bdevs together begins, and what is not
-/// attached yet is not attached any more.
-pub fn stop_begins() {
-    STOP.with(|stop| stop.begin(now_us()));
-    for client in list().iter().filter(|client| client.is_attaching()) {
-        forget(client.shared());
+/// attached yet is not attached any more. `done` is called when no bdev is being deleted, or when
+/// deletions take longer than they may.
+///
+/// SPDK would not wait for a bdev that is being unregistered already: it takes the bdev off its
+/// list, and ends the modules while the bdev still has I/O.
+pub fn stop_begins(done: impl FnOnce() + 'static) {
+    let began_us = now_us();
+    STOP.with(|stop| stop.begin(began_us));
+    stop_attaching();
+    let is_waiting = move || {
+        let waited_us = now_us().saturating_sub(began_us);
+        list().iter().any(|client| client.deletion_us().is_some_and(|longest_us| waited_us < longest_us))
+    };
+    if !is_waiting() {
+        return done();
+    }
+    let mut done = Some(done);
+    let look = move || {
+        if is_waiting() {
+            return false;
+        }
+        drop(STOP_WAIT.with(|wait| wait.borrow_mut().take()));
+        if let Some(done) = done.take() {
+            done();
+        }
+        true
+    };
+    match Poller::register(STOP_WAIT_PERIOD_US, look) {
+        Ok(poller) => STOP_WAIT.with(|wait| *wait.borrow_mut() = Some(poller)),
+        // The stop goes on, as `done` was dropped.
+        Err(errno) => spdk::error!("DST can't wait for the deletion of its bdevs: {errno}"),
     }
 }
 
-/// Removes all clients when the application ends: SPDK ends only those that have a bdev.
-pub fn stop_all() {
-    for client in list() {
+/// Removes the clients that have no bdev when the application ends: SPDK ends the others.
+pub fn stop_attaching() {
+    for client in list().iter().filter(|client| client.is_attaching()) {
         forget(client.shared());
     }
 }
