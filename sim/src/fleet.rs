@@ -368,6 +368,11 @@ impl ClientSide {
         });
     }
 
+    /// Tells the process to stop, as SPDK does. It ends when it is killed.
+    pub fn stop(&self) {
+        process::on(self.app, || dst_client::stop_begins(|| {}));
+    }
+
     /// Deletes the bdev.
     pub fn delete(&mut self) {
         self.wanted = false;

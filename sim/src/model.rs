@@ -97,6 +97,19 @@ pub struct ClientFacts {
     pub may_fail: bool,
     /// How long its I/O waits, µs.
     pub deadline_us: u64,
+    /// Its process was told to stop.
+    pub stop: Option<StopFacts>,
+}
+
+/// What is known of a client whose process was told to stop.
+#[derive(Debug, Clone, Copy)]
+pub struct StopFacts {
+    /// When, as [`ClientFacts::running_us`].
+    pub running_us: u64,
+    /// When, as [`ClientFacts::active_us`].
+    pub active_us: u64,
+    /// Whether all its targets have been dead since.
+    pub targets_are_dead: bool,
 }
 
 /// The model.

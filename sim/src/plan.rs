@@ -27,6 +27,8 @@ pub enum Fault {
     StopClient { client: usize, for_us: u64 },
     /// A target dies, and is started again after a time; a volatile cache may forget.
     KillTarget { target: usize, vanish: bool, lose: bool, for_us: u64 },
+    /// A client is told to stop, and after a time it dies and is started again.
+    EndClient { client: usize, for_us: u64 },
     /// A client dies, and is started again after a time.
     KillClient { client: usize, vanish: bool, for_us: u64 },
     /// The backend answers nothing for a time.
@@ -215,6 +217,9 @@ impl Plan {
         if !plan.failover && r.chance(100) {
             plan.hold_some(r);
         }
+        if r.chance(50) {
+            plan.end_client(r);
+        }
         plan
     }
 
@@ -397,6 +402,31 @@ impl Plan {
         self.think_us = 2000;
         self.paced = true;
         self.ios = self.length_us / 1000;
+    }
+
+    /// A client is told to stop while its targets are dead, or before or after that.
+    fn end_client(&mut self, r: &mut Rng) {
+        let client = r.index(self.clients);
+        // Long enough for the patience of late I/O to be told from that of all.
+        self.keep_alive_ms = if self.net.delay_us < 2000 { 100 } else { self.keep_alive_ms };
+        self.transaction_timeout_ms = 3 * self.keep_alive_ms + 900;
+        self.reconnect_delay_ms = self.reconnect_delay_ms.min(50);
+        self.max_retries = 0;
+        let patience_us = self.deadline_us();
+        let stop_at = r.range(50_000, patience_us);
+        let dead_at = r.range(20_000, 2 * stop_at);
+        let dead_us = if r.chance(500) { 3 * patience_us } else { r.below(2 * patience_us) };
+        self.faults.clear();
+        for target in 0..self.targets {
+            let vanish = r.chance(200);
+            self.faults.push((dead_at, Fault::KillTarget { target, vanish, lose: false, for_us: dead_us }));
+        }
+        self.faults.push((stop_at, Fault::EndClient { client, for_us: 2 * patience_us }));
+        self.faults.sort_by_key(|(at, _)| *at);
+        self.length_us = stop_at + 2 * patience_us + 100_000;
+        self.think_us = 20_000;
+        self.paced = true;
+        self.ios = 200;
     }
 
     /// Enough goes on for something to be under way at the wrong moment.

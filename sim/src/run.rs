@@ -321,6 +321,7 @@ impl Run {
             self.look_after(client);
         }
         p5::check_deadlines(&self.model, &self.plan);
+        p10::check_stops(&self.model, &self.plan);
         self.check_targets();
         if self.exports_change {
             for target in &mut self.targets {

@@ -58,4 +58,6 @@ mutations! {
     stale_read StaleRead,
     no_removal NoRemoval,
     reset_alone ResetAlone,
+    stop_is_impatient StopIsImpatient,
+    stop_waits_for_each StopWaitsForEach,
 }

@@ -3,6 +3,7 @@
 
 use world::store;
 
+use crate::model::Model;
 use crate::plan::{Fault, Plan};
 
 /// A deletion, or a stop, does not end in time.
@@ -31,6 +32,23 @@ pub fn check_bdev(plan: &Plan, client: usize, deleting_us: u64) {
     if deleting_us > 3 * plan.lease_us() + 2 * GRACE_US {
         let text = format!("bdev of client {client} is not deleted after {deleting_us} us");
         world::violation(REMOVAL, text);
+    }
+}
+
+/// Finds I/O that keeps a process from ending: on dead targets all of it has one patience together,
+/// and what was sent ends with the lease of its connection.
+pub fn check_stops(model: &Model, plan: &Plan) {
+    for &number in &model.outstanding {
+        let client = &model.clients[model.ios[number as usize - 1].client];
+        let Some(stop) = client.stop.filter(|stop| stop.targets_are_dead) else { continue };
+        let stopping_us = client.active_us.saturating_sub(stop.active_us);
+        if stopping_us > client.deadline_us + 2 * plan.lease_us() + GRACE_US {
+            let text = format!(
+                "I/O {number} is outstanding {stopping_us} us after the stop of its process, which has {} us of patience",
+                client.deadline_us
+            );
+            return world::violation(REMOVAL, text);
+        }
     }
 }
 

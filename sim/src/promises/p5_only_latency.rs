@@ -80,6 +80,9 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     let began_us = io.submitted.map_or(0, |submitted| submitted.running_us);
     let waited_us = client.running_us.saturating_sub(began_us) + CLOCK_US;
     let deadline = waited_us >= client.deadline_us;
+    // All I/O of a process that stops has one patience together.
+    let stopped =
+        client.stop.is_some_and(|stop| client.running_us + CLOCK_US >= stop.running_us + client.deadline_us);
     let taken_away = client.may_fail;
     let reset = model.ios.iter().any(|other| {
         other.kind == IoKind::Reset
@@ -102,7 +105,8 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     // Lost connections need no fault: a slow network outlasts a short lease.
     let retried = model.excuses.retries;
     let denied = io.read_only && io.modifies();
-    let failed = deadline || taken_away || model.excuses.errors || unknown || lost || denied || retried;
+    let failed =
+        deadline || stopped || taken_away || model.excuses.errors || unknown || lost || denied || retried;
     let excused = match status {
         IoStatus::Failed => failed || reset,
         IoStatus::Aborted => reset || taken_away,
