@@ -94,7 +94,7 @@ pub fn longest(device: &Device, max_transfer: u32) -> u32 {
     max_transfer.min((PART / unit).max(1) * unit)
 }
 
-/// Returns the number of blocks at whose multiples SPDK splits I/O, so that nothing longer than
+/// Returns the number of blocks at whose multiples I/O is split, so that nothing longer than
 /// `longest` bytes arrives. A boundary of the backend that is nearer is kept, unless it would split
 /// a unit of writing, as that of a raid5f does.
 fn boundary(device: &Device, longest: u32) -> u32 {
