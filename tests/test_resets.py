@@ -10,7 +10,7 @@ import pytest
 
 from harness.checker import start_checker
 from harness.lab import Lab
-from harness.protocol import ANSWER, REQUEST, RESET, Connection, Session, header, ident, write
+from harness.protocol import ANSWER, READ, REQUEST, RESET, Connection, Session, header, ident, write
 from harness.rpc import RpcError
 from harness.served import Served
 from harness.spdk import BOTH_CORES, Application
@@ -27,11 +27,12 @@ SUCCESS, FAILED = 0, 1
 
 
 @contextmanager
-def slow_export(application: Application, remote: Remote, seconds: float, reach: str = "host") -> Iterator[Remote]:
-    """Creates export `slow` of a bdev that takes this long for each I/O, and ends it with a reset. The
-    export comes first, or SPDK's modules would examine the bdev for as long."""
+def slow_export(application: Application, remote: Remote, seconds: float) -> Iterator[Remote]:
+    """Creates export `slow` of a bdev that takes this long for each I/O. The export comes first, or
+    SPDK's modules would examine the bdev for as long. (SPDK 20.07's delay bdev ends the process when it
+    is reset, which is what these tests saw before resets stopped at the target.)"""
     call = application.rpc.call
-    call("dst_create_export", name="slow", bdev_name="Slow0", **({} if reach == "host" else {"reset": reach}))
+    call("dst_create_export", name="slow", bdev_name="Slow0")
     call("dst_export_add_host", export="slow", host="*", access="rw")
     call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=512)
     microseconds = int(seconds * 1e6)
@@ -48,31 +49,65 @@ def slow_export(application: Application, remote: Remote, seconds: float, reach:
     call("bdev_malloc_delete", name="Malloc1")
 
 
+@contextmanager
+def reset_export(application: Application, remote: Remote) -> Iterator[Remote]:
+    """Creates export `reset`, whose resets reach the bdev, which fails the writes that hang in it."""
+    call = application.rpc.call
+    call("bdev_malloc_create", name="Malloc4", num_blocks=2048, block_size=512)
+    call("bdev_error_create", base_name="Malloc4")
+    call("dst_create_export", name="reset", bdev_name="EE_Malloc4", reset="backend")
+    call("dst_export_add_host", export="reset", host="*", access="rw")
+    yield Remote(remote.address, remote.port, "reset")
+    call("dst_delete_export", name="reset")
+    call("bdev_error_delete", name="EE_Malloc4")
+    call("bdev_malloc_delete", name="Malloc4")
+
+
+def hang_writes(application: Application, queue: Connection, count: int) -> None:
+    """Sends writes that hang in the backend of `reset_export` until a reset."""
+    before = in_flight(application)
+    application.rpc.call(
+        "bdev_error_inject_error", name="EE_Malloc4", io_type="write", error_type="pending", num=count
+    )
+    for slot in range(count):
+        queue.send(write(slot + 1, 1, slot, b"x" * 512))
+    wait_until(lambda: in_flight(application) == before + count, "the writes to reach the backend")
+
+
 def reset(queue: Connection, sequence: int) -> int:
     """Sends a Reset and returns the code of its Answer."""
     return queue.request(RESET, ident(0, sequence)).code
 
 
-@pytest.mark.parametrize("reach", ["host", "backend"])
-def test_others_do_not_notice(lab: Lab, reach: str) -> None:
+def test_others_do_not_notice(lab: Lab) -> None:
     target, remote = lab.malloc_target(16, cores=BOTH_CORES)
-    with slow_export(target, remote, LATENCY, reach) as slow:
+    with slow_export(target, remote, LATENCY) as slow:
         checker = start_checker(lab, blocks=256)
         attach(lab.transport, checker, slow)
-        # A compare-and-write that a reset of the backend has ended fails: it is not done twice.
-        compares = 10 if reach == "host" else 0
-        checker.begin_and_flow(depth=16, reads=40, zeroes=5, compares=compares, flushes=5)
+        checker.begin_and_flow(depth=16, reads=40, zeroes=5, compares=10, flushes=5)
         queue = Session(slow, "other").join(1)
         for sequence in range(1, RESETS + 1):
             assert reset(queue, sequence) == SUCCESS
             checker.wait_flow(50)
         checker.end().assert_clean()
         checker.verify().assert_clean()
-        stats = target.rpc.call("dst_get_stats")
-        # In the backend's case the test has shown something only if there was something to end.
-        assert (stats["executed_again"] > 0) == (reach == "backend"), stats
         checker.rpc.call("bdev_dst_delete", name="remote0")
         queue.close()
+    target.assert_running()
+
+
+def test_what_a_reset_of_the_backend_ends_of_others_is_executed_again(served: Served) -> None:
+    application, remote = served
+    with reset_export(application, remote) as export:
+        victim, other = Session(export, "victim").join(1), Session(export, "other").join(1)
+        before = application.rpc.call("dst_get_stats")["executed_again"]
+        hang_writes(application, victim, 3)
+        assert reset(other, 1) == SUCCESS
+        assert [victim.receive().code for _ in range(3)] == [SUCCESS] * 3
+        assert application.rpc.call("dst_get_stats")["executed_again"] == before + 3
+        assert victim.request(READ, ident(0, 1), 0, 3).data == b"x" * 1536
+        victim.close()
+        other.close()
 
 
 def test_a_reset_is_answered_behind_the_hosts_own_io_on_all_queues(served: Served) -> None:
@@ -94,13 +129,12 @@ def test_a_reset_is_answered_behind_the_hosts_own_io_on_all_queues(served: Serve
 
 def test_a_reset_of_the_backend_ends_the_hosts_own_io(served: Served) -> None:
     application, remote = served
-    with slow_export(application, remote, 60, "backend") as slow:
-        session = Session(slow, "own")
+    with reset_export(application, remote) as export:
+        session = Session(export, "own")
         one, two = session.join(1), session.join(2)
-        two.send(write(0, 1, 0, b"x" * 512))
-        wait_until(lambda: in_flight(application) == 1, "the write to reach the backend")
+        hang_writes(application, two, 1)
         assert reset(one, 1) == SUCCESS
-        assert two.receive().code != SUCCESS
+        assert two.receive().code == FAILED
         one.close()
         two.close()
 
