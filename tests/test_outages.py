@@ -8,8 +8,10 @@ import pytest
 
 from harness.checker import Checker, start_checker
 from harness.lab import Lab
+from harness.places import SmallOnly
 from harness.rpc import RpcError
 from harness.service import Service, attach_to, durable_backend
+from harness.transport import Remote
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -65,6 +67,27 @@ def test_the_bdev_goes_when_its_target_is_lost(lab: Lab) -> None:
     assert checker.bdev("remote0") is None
     wait_until(lambda: checker.findings().removed, "the user to hear of it")
     assert f"no connection for loss_timeout_ms ({LOSS_MS} ms); the bdev is removed" in checker.text()
+
+
+def test_a_path_that_loses_large_packets_is_said(lab: Lab) -> None:
+    service = Service(lab, durable_backend(lab))
+    checker = start_checker(lab)
+    path = SmallOnly(service.remote.address, service.remote.port)
+    lab.on_end(path.end)
+    place = Remote("127.0.0.1", path.port, service.remote.export)
+    attach_to(checker, place, keep_alive_timeout_ms=400, reconnect_delay_ms=20)
+    checker.begin(depth=4)
+
+    def is_said() -> bool:
+        error = info(checker)[0]["last_error"] or ""
+        return "small frames to 127.0.0.1" in error and "MTU" in error
+
+    wait_until(is_said, "the client to say what is wrong", 30)
+    assert checker.text().count("small frames to 127.0.0.1") == 1
+    path.heal()
+    checker.wait_flow()
+    wait_until(lambda: info(checker)[0]["last_error"] is None, "the client to see that all is well")
+    checker.end().assert_clean()
 
 
 def test_times_that_contradict_each_other_are_refused(lab: Lab) -> None:

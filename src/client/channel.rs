@@ -9,6 +9,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dst_session::deadline::{Deadlines, Fate};
+use dst_session::large_frames::LargeFrames;
 use dst_transport::{Broken, RECEIVE_BUFFER};
 use dst_wire::Device;
 use spdk::bdev_io::BdevIo;
@@ -61,6 +62,8 @@ struct Inner {
     deadlines: Deadlines,
     /// Whether it was logged, in this outage, that I/O fails.
     told_expired: bool,
+    /// What lost connections say of their path.
+    large_frames: LargeFrames,
     log: Limit,
     /// For I/O that fails, which what is said of connections must not hide.
     ended_log: Limit,
@@ -89,6 +92,7 @@ impl Channel {
             deadlines: Deadlines::new(options.transaction_timeout_ms, options.keep_alive_timeout_ms, now),
             standing,
             told_expired: false,
+            large_frames: LargeFrames::default(),
             log: Limit::default(),
             ended_log: Limit::default(),
             next_check_us: 0,
@@ -190,6 +194,12 @@ impl Inner {
     /// What is looked at now and then: deadlines, the session, the numbers that people see.
     fn check(&mut self, now: u64) -> Result<(), Broken> {
         self.io.count_now();
+        if let Some(life) = self.link.life()
+            && self.large_frames.look(life)
+            && self.shared.note_path(None)
+        {
+            spdk::notice!("DST bdev {}: large frames pass now", self.shared.name());
+        }
         if !self.membership.is_current() {
             return Err(Broken::SessionOver);
         }

@@ -84,6 +84,11 @@ impl ChannelIo {
         self.transactions.outstanding()
     }
 
+    /// Returns whether a frame of more than `small` bytes is outstanding, in either direction.
+    pub fn has_larger(&self, small: u32) -> bool {
+        self.transactions.any(|request| request.request_len.max(request.answer_len) > small)
+    }
+
     /// Returns when the oldest outstanding transaction was submitted.
     pub fn oldest_sent_us(&self) -> Option<u64> {
         self.transactions.oldest_us()

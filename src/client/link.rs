@@ -5,6 +5,7 @@ use std::sync::Arc;
 use dst_security::Initiator;
 use dst_security::handshake::ENTROPY_LEN;
 use dst_session::addresses::Addresses;
+use dst_session::large_frames::Life;
 use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
@@ -163,6 +164,16 @@ impl Link {
             LinkState::Up(connection) => Some((connection, &mut self.buffer)),
             _ => None,
         }
+    }
+
+    /// Returns how the connection has done, if the link is up.
+    pub fn life(&self) -> Option<Life> {
+        let LinkState::Up(connection) = &self.state else { return None };
+        Some(Life {
+            admitted_us: self.up_since_us,
+            heard_us: connection.silence.heard_us(),
+            keep_alive_us: connection.silence.timeout_us(),
+        })
     }
 
     /// Closes a lost connection; the next attempt is due at once. A connection that lasted for less

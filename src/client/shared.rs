@@ -78,6 +78,9 @@ pub struct Shared {
     /// Why the last attempt to connect failed, or the device can't be had any more; none when all
     /// connections are there.
     last_error: Mutex<Option<String>>,
+    /// What is wrong with the path, although connections are made. Written by channels that are
+    /// lost.
+    path_note: Mutex<Option<String>>,
     /// When a failed attempt is logged again, µs. Written by whoever logs one: the exchange lets
     /// one thread do so, and nothing else depends on it: `Relaxed`.
     next_log_us: AtomicU64,
@@ -109,6 +112,7 @@ impl Shared {
             next_epoch: AtomicU32::new(1),
             channels: Channels::default(),
             last_error: Mutex::default(),
+            path_note: Mutex::default(),
             next_log_us: AtomicU64::new(0),
         }
     }
@@ -212,9 +216,18 @@ impl Shared {
         *lock(&self.last_error) = None;
     }
 
-    /// Returns why the last attempt to connect failed.
+    /// Says what is wrong with the path, or, with `None`, that nothing is any more. Returns whether
+    /// that is news.
+    pub fn note_path(&self, note: Option<String>) -> bool {
+        let mut current = lock(&self.path_note);
+        let is_news = current.is_some() != note.is_some();
+        *current = note;
+        is_news
+    }
+
+    /// Returns what is wrong with the path, or why the last attempt to connect failed.
     pub fn last_error(&self) -> Option<String> {
-        lock(&self.last_error).clone()
+        lock(&self.path_note).clone().or_else(|| lock(&self.last_error).clone())
     }
 
     /// Returns what the target last said of the device, once it did. SPDK may have refused the

@@ -9,6 +9,7 @@
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
 //! | [`addresses`] | which of a target's addresses is tried when | client |
+//! | [`large_frames`] | whether a path loses large packets | client |
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
 //! | [`outage`] | how long a client waits for a target that it can't reach | client |
@@ -41,6 +42,7 @@ pub mod device_change;
 pub mod durability;
 pub mod fence;
 pub mod histogram;
+pub mod large_frames;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;

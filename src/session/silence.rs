@@ -20,6 +20,11 @@ impl Silence {
         self.heard_us = now_us;
     }
 
+    /// Returns how long a silence is too long, µs.
+    pub fn timeout_us(&self) -> u64 {
+        self.timeout_us
+    }
+
     /// Returns the time of the last sign of life, µs.
     pub fn heard_us(&self) -> u64 {
         self.heard_us

@@ -52,3 +52,62 @@ class Silent:
         self._thread.join()
         for connection in self._accepted:
             connection.close()
+
+
+class SmallOnly:
+    """A path on which small packets pass, and behind the first large one of a connection nothing
+    does, as TCP repeats it for ever."""
+
+    # The smallest MTU of IPv6.
+    SMALL = 1280
+
+    def __init__(self, address: str, port: int) -> None:
+        self._to = (address, port)
+        self._server = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._server.getsockname()[1]
+        self._sockets: list[socket.socket] = []
+        self._is_healed = threading.Event()
+        self._thread = threading.Thread(target=self._accept, daemon=True)
+        self._thread.start()
+
+    def heal(self) -> None:
+        """From now on everything passes, on new connections."""
+        self._is_healed.set()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._server.accept()
+            except OSError:
+                return
+            try:
+                far = socket.create_connection(self._to)
+            except OSError:
+                near.close()
+                continue
+            self._sockets += [near, far]
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=self._forward, args=(source, sink), daemon=True).start()
+
+    def _forward(self, source: socket.socket, sink: socket.socket) -> None:
+        small = not self._is_healed.is_set()
+        is_stuck = False
+        try:
+            while data := source.recv(65536):
+                is_stuck |= small and len(data) > self.SMALL
+                if not is_stuck:
+                    sink.sendall(data)
+            sink.shutdown(socket.SHUT_RDWR)
+        except OSError:
+            # The other direction has ended the connection.
+            pass
+
+    def end(self) -> None:
+        # Wakes the threads, which a close alone does not.
+        for each in (self._server, *self._sockets):
+            try:
+                each.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+            each.close()
+        self._thread.join()

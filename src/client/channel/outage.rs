@@ -5,6 +5,7 @@
 
 use dst_session::deadline::{Availability, Fate};
 use dst_session::fence::Sent;
+use dst_session::large_frames::SMALL;
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
 use dst_session::succession::Ask;
@@ -192,6 +193,23 @@ impl Inner {
         }
     }
 
+    /// Says so if the path of the connection, which is lost, seems to lose large packets.
+    fn note_path(&mut self, now: u64) {
+        let Some(life) = self.link.life() else { return };
+        let has_large = self.io.has_larger(SMALL);
+        let Some(stuck) = self.large_frames.lost(life, has_large, now) else { return };
+        let at = self.shared.places().shown();
+        let note = format!(
+            "small frames to {at} pass, large ones do not: {stuck} connections in a row were admitted and then \
+             heard nothing once a frame of more than {SMALL} bytes was outstanding. Check the MTU of all interfaces \
+             and routers on the way (ping -M do -s 1472 …), let ICMP \"fragmentation needed\" pass, or set \
+             net.ipv4.tcp_mtu_probing=1 at both ends"
+        );
+        if self.shared.note_path(Some(note.clone())) {
+            spdk::error!("DST bdev {}: {note}", self.shared.name());
+        }
+    }
+
     /// The connection is over.
     pub(super) fn lost(&mut self, why: Broken, now: u64) {
         if let Some(tail) = self.log.pass(now) {
@@ -203,6 +221,7 @@ impl Inner {
                 self.io.outstanding()
             );
         }
+        self.note_path(now);
         let (connection, _) = self.link.up().expect("a link that is lost was up");
         let leases_over_us = self.membership.lost(connection.lease.over_us());
         self.io.disconnected();

@@ -1,0 +1,118 @@
+//! Detection of a path that loses large packets.
+//!
+//! Where a router on the way has a smaller MTU than the ends believe, and its ICMP messages are
+//! filtered, TCP's handshake and small frames pass and large segments never do (RFC 2923, section
+//! 2.1). Each connection is admitted, gets stuck with its first large frame, and is given up for
+//! silence, again and again.
+
+/// Frames up to this long fit into every path's packets: the smallest MTU of IPv6, bytes (RFC 8200,
+/// section 5).
+pub const SMALL: u32 = 1280;
+
+/// With so many connections in a row that get stuck, the path is suspected. One or two may be
+/// chance: a path that goes down just after a connection was made.
+const SUSPECT: u32 = 3;
+
+/// What became of a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Life {
+    /// When the connection was admitted, µs.
+    pub admitted_us: u64,
+    /// When the target was heard last, µs.
+    pub heard_us: u64,
+    /// The keep-alive time, µs.
+    pub keep_alive_us: u64,
+}
+
+impl Life {
+    /// Returns whether the connection outlived the frames that it began with: the target is asked
+    /// for a sign of life after a quarter of the keep-alive time, and the sign came.
+    fn has_flowed(self) -> bool {
+        self.heard_us.saturating_sub(self.admitted_us) >= self.keep_alive_us / 4
+    }
+}
+
+/// What the connections of one channel, one after the other, say of their path.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct LargeFrames {
+    /// Connections in a row that got stuck.
+    stuck: u32,
+}
+
+impl LargeFrames {
+    /// A connection is lost at `now_us`, with a frame of more than [`SMALL`] bytes outstanding or
+    /// not. Returns how many connections in a row have got stuck, if so many that the path is
+    /// suspected.
+    pub fn lost(&mut self, life: Life, has_large: bool, now_us: u64) -> Option<u32> {
+        let silent_us = now_us.saturating_sub(life.heard_us);
+        // Either end may be the first to give it up, a little before the time.
+        let is_silence = silent_us >= life.keep_alive_us * 3 / 4;
+        let is_stuck = has_large && is_silence && !life.has_flowed();
+        self.stuck = if is_stuck { self.stuck.saturating_add(1) } else { 0 };
+        self.is_suspect().then_some(self.stuck)
+    }
+
+    /// Looks at a connection that is up. Returns whether the path is suspected no more.
+    pub fn look(&mut self, life: Life) -> bool {
+        if !self.is_suspect() || !life.has_flowed() {
+            return false;
+        }
+        self.stuck = 0;
+        true
+    }
+
+    fn is_suspect(self) -> bool {
+        self.stuck >= SUSPECT
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    const T: u64 = 4_000_000;
+
+    fn life(heard_us: u64) -> Life {
+        Life { admitted_us: 0, heard_us, keep_alive_us: T }
+    }
+
+    #[test]
+    fn three_connections_that_get_stuck_make_a_path_suspect() {
+        let mut path = LargeFrames::default();
+        let stuck = |path: &mut LargeFrames| path.lost(life(1000), true, T);
+        assert_eq!(
+            (stuck(&mut path), stuck(&mut path), stuck(&mut path), stuck(&mut path)),
+            (None, None, Some(3), Some(4))
+        );
+        assert!(!path.look(life(1000)) && path.look(life(T / 4)) && !path.look(life(T)));
+        assert_eq!(stuck(&mut path), None);
+    }
+
+    #[test]
+    fn other_losses_say_nothing_of_the_path() {
+        for (heard_us, has_large, lost_us, why) in [
+            (1000, false, T, "nothing large was to pass"),
+            (T / 4, true, 2 * T, "the target was heard after what it was sent first"),
+            (1000, true, T / 2, "it was closed, not silent"),
+        ] {
+            let mut path = LargeFrames::default();
+            for _ in 0..10 {
+                assert_eq!(path.lost(life(heard_us), has_large, lost_us), None, "{why}");
+            }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn it_takes_three_in_a_row(stuck in proptest::collection::vec(proptest::bool::weighted(0.7), 0..40)) {
+            let mut path = LargeFrames::default();
+            let mut row = 0;
+            for is_stuck in stuck {
+                row = if is_stuck { row + 1 } else { 0 };
+                let said = path.lost(life(if is_stuck { 0 } else { T }), true, 2 * T);
+                prop_assert_eq!(said, (row >= 3).then_some(row));
+            }
+        }
+    }
+}
