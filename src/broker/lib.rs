@@ -22,6 +22,7 @@ mod limits;
 mod output;
 mod removal;
 mod report;
+mod rights;
 mod room;
 mod sessions;
 mod stats;

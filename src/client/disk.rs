@@ -41,7 +41,7 @@ impl Disk for DstDisk {
     }
 
     fn supports(&self, kind: IoKind) -> bool {
-        op_of(kind).is_some_and(|op| self.device.ops.contains(op))
+        op_of(kind).is_some_and(|op| self.shared.ops().contains(op))
     }
 
     fn dump_info(&self) -> Value {
@@ -51,7 +51,7 @@ impl Disk for DstDisk {
             "trsvcid": peer.port.to_string(),
             "export": peer.export,
             "host": peer.host,
-            "read_only": self.device.read_only,
+            "read_only": self.shared.device().unwrap_or(self.device).read_only,
         })
     }
 
