@@ -154,6 +154,21 @@ TARGET_OPTIONS = (
     number("buffer_mib", "memory for data, in MiB a core", 4, 65_536, 64),
 )
 
+ENTRY = (
+    required("export", "name of the export", "-e"),
+    required("host", "identity of the host; *: any", "-q"),
+    required("access", "ro or rw"),
+    text(
+        "addresses",
+        "up to 512 prefixes that the host may come from, such as 192.0.2.0/24; by default any",
+        is_list=True,
+        metavar="PREFIX",
+    ),
+    switch("takeover", "with rw: the host may take the export over from its owner"),
+    PSK_FILE,
+    PSK,
+)
+
 METHODS = (
     Method(
         "bdev_dst_create",
@@ -242,20 +257,12 @@ METHODS = (
     Method(
         "dst_export_add_host",
         "Let a host attach an export, which has at most 4096 hosts",
-        (
-            required("export", "name of the export", "-e"),
-            required("host", "identity of the host; *: any", "-q"),
-            required("access", "ro or rw"),
-            text(
-                "addresses",
-                "up to 512 prefixes that the host may come from, such as 192.0.2.0/24; by default any",
-                is_list=True,
-                metavar="PREFIX",
-            ),
-            switch("takeover", "with rw: the host may take the export over from its owner"),
-            PSK_FILE,
-            PSK,
-        ),
+        ENTRY,
+    ),
+    Method(
+        "dst_export_set_host",
+        "Replace a host's entry, as a whole, while its sessions live: only what it does not allow any more ends",
+        ENTRY,
     ),
     Method(
         "dst_export_release",

@@ -10,6 +10,9 @@ use crate::plan::Fault;
 use crate::run::Run;
 use crate::seats::ThreadUse;
 
+/// All of 1,000 operations fail.
+const ALL: u64 = 1000;
+
 impl Run {
     /// Does it.
     pub(crate) fn strike(&mut self, index: usize) {
@@ -73,10 +76,21 @@ impl Run {
                 self.targets[target].delete_export();
                 self.exports_change = true;
             }
+            Fault::Pull { target, lose, .. } => self.pull(target, lose),
             Fault::RemoveHost { target, client, .. } => {
                 self.trouble_us = world::now();
                 self.model.clients[client].may_fail = true;
                 self.targets[target].remove_host(client);
+            }
+            Fault::Restrict { client, .. } => {
+                // At one of two targets of a store it would not say what the other one gives.
+                if self.plan.failover {
+                    return;
+                }
+                self.trouble_us = world::now();
+                self.model.clients[client].may_fail = true;
+                let target = self.clients[client].target;
+                self.targets[target].restrict(&self.plan, client);
             }
             Fault::Grow { target, by } => {
                 let store = self.targets[target].store;
@@ -108,7 +122,9 @@ impl Run {
             | Fault::HoldCurrent { for_us, .. }
             | Fault::DeleteBdev { for_us, .. }
             | Fault::DeleteExport { for_us, .. }
+            | Fault::Pull { for_us, .. }
             | Fault::RemoveHost { for_us, .. }
+            | Fault::Restrict { for_us, .. }
             | Fault::Reopen { for_us, .. }
             | Fault::OtherDevice { for_us, .. } => for_us,
             _ => return,
@@ -133,7 +149,13 @@ impl Run {
             Fault::HoldCurrent { target, .. } => store::set_stuck(self.targets[target].store, false),
             Fault::DeleteBdev { client, .. } => self.clients[client].wanted = true,
             Fault::DeleteExport { target, .. } => self.targets[target].make_export(&self.plan),
+            Fault::Pull { target, .. } => self.plug(target),
             Fault::RemoveHost { target, client, .. } => self.targets[target].add_host(&self.plan, client),
+            Fault::Restrict { client, .. } => {
+                let target = self.clients[client].target;
+                self.targets[target].lift(&self.plan, client);
+                self.model.clients[client].restricted = false;
+            }
             Fault::Reopen { client, thread, .. } => self.seats[client][thread].want(true),
             Fault::OtherDevice { target, .. } if self.targets[target].other.is_some() => {
                 self.all_may_fail();
@@ -157,6 +179,33 @@ impl Run {
     fn all_may_fail(&mut self) {
         self.trouble_us = world::now();
         self.model.clients.iter_mut().for_each(|client| client.may_fail = true);
+    }
+
+    /// The backing device of a target is gone: SPDK says so, and from then on fails what it has.
+    fn pull(&mut self, target: usize, lose: bool) {
+        let side = &self.targets[target];
+        // What one of two targets of a store has given to it, the other could not fence.
+        if self.plan.failover || !process::is_alive(side.process) {
+            return;
+        }
+        self.model.excuses.restarted = world::stamp();
+        let store = side.exported_store();
+        spdk::bdev::remove(side.process, BDEV);
+        store::set_errors(store, ALL);
+        store::fail_all(store);
+        if lose {
+            store::lose_cache(store);
+        }
+    }
+
+    /// The backing device of a target is there again.
+    fn plug(&mut self, target: usize) {
+        if self.plan.failover {
+            return;
+        }
+        let side = &self.targets[target];
+        store::set_errors(side.exported_store(), self.plan.errors);
+        side.plug(&self.plan);
     }
 
     fn kill_target(&mut self, target: usize, vanish: bool, lose: bool) {

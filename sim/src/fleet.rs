@@ -1,6 +1,7 @@
 //! Targets and clients: how they are started, set up, and asked.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
@@ -56,6 +57,8 @@ pub struct TargetSide {
     pub deleting: Option<(Told, u64)>,
     /// Clients without a right.
     pub shut_out: Vec<usize>,
+    /// Hosts that may only read for a time, and whether the target has said so by now.
+    restricted: BTreeMap<usize, Rc<Cell<bool>>>,
     number: usize,
 }
 
@@ -127,6 +130,7 @@ impl TargetSide {
             exported: true,
             deleting: None,
             shut_out: Vec::new(),
+            restricted: BTreeMap::new(),
             number,
         };
         target.start(plan);
@@ -203,7 +207,8 @@ impl TargetSide {
     }
 
     fn host(&self, plan: &Plan, client: usize) -> Host {
-        let access = match plan.read_only && client == 1 {
+        let is_reader = plan.read_only && client == 1 || self.restricted.contains_key(&client);
+        let access = match is_reader {
             true => Access::ReadOnly,
             false if plan.is_owned => Access::TakeOver,
             false => Access::ReadWrite,
@@ -257,6 +262,42 @@ impl TargetSide {
         let hosts = self.hosts(plan);
         let (uuid, rules) = (self.uuid(plan), rules(plan));
         process::on(self.app, move || Target::with(|target| export(target, uuid, rules, &hosts)));
+    }
+
+    /// Its bdev is there, and modules are asked whether they know it.
+    pub fn plug(&self, plan: &Plan) {
+        if process::is_alive(self.process) {
+            spdk::bdev::give(self.exported_store(), self.process, BDEV, plan.supports);
+            process::on(self.app, || Target::with(|target| target.bdev_appeared(BDEV)));
+        }
+    }
+
+    /// Lets a host only read from now on.
+    pub fn restrict(&mut self, plan: &Plan, client: usize) {
+        let is_told = Rc::new(Cell::new(false));
+        self.restricted.insert(client, Rc::clone(&is_told));
+        self.set_host(plan, client, move |set| is_told.set(set));
+    }
+
+    /// Lets a host do again what it could.
+    pub fn lift(&mut self, plan: &Plan, client: usize) {
+        if self.restricted.remove(&client).is_some() {
+            self.set_host(plan, client, |_| {});
+        }
+    }
+
+    /// Returns whether the target has said by now that a host may only read.
+    pub fn has_restricted(&self, client: usize) -> bool {
+        self.restricted.get(&client).is_some_and(|is_told| is_told.get())
+    }
+
+    fn set_host(&self, plan: &Plan, client: usize, done: impl FnOnce(bool) + 'static) {
+        let entry = self.host(plan, client);
+        process::on(self.app, move || {
+            Target::with(|target| {
+                target.set_host(EXPORT, entry, move |set| done(set.is_ok()));
+            });
+        });
     }
 
     /// Takes a host's right away.

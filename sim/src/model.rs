@@ -99,6 +99,8 @@ pub struct ClientFacts {
     pub active_us: u64,
     /// Its bdev is being taken away, or can't be had: all may fail.
     pub may_fail: bool,
+    /// Its target has said that it may only read by now.
+    pub restricted: bool,
     /// How long its I/O waits, µs.
     pub deadline_us: u64,
     /// How long its I/O waits without a connection, µs; 0: as long as with one.

@@ -45,8 +45,12 @@ pub enum Fault {
     DeleteBdev { client: usize, for_us: u64 },
     /// An operator deletes the export and makes it again after a time.
     DeleteExport { target: usize, for_us: u64 },
+    /// A target's backing device is pulled, and comes back after a time; a volatile cache may forget.
+    Pull { target: usize, lose: bool, for_us: u64 },
     /// A host loses its right, and gets it back after a time.
     RemoveHost { target: usize, client: usize, for_us: u64 },
+    /// A client's host may only read at its target for a time, while its session lives.
+    Restrict { client: usize, for_us: u64 },
     /// The backend grows.
     Grow { target: usize, by: u64 },
     /// A thread gives its channel back and opens another one after a time.
@@ -289,7 +293,9 @@ impl Plan {
                 16 if self.failover => Fault::Cut,
                 16 => Fault::Hang { target, for_us },
                 17 => Fault::DeleteBdev { client, for_us },
+                18 if r.chance(500) => Fault::Pull { target, lose: r.chance(700), for_us },
                 18 => Fault::DeleteExport { target, for_us },
+                19 if r.chance(500) => Fault::Restrict { client, for_us },
                 19 => Fault::RemoveHost { target, client, for_us },
                 20 if r.chance(300) => Fault::OtherDevice { target, for_us },
                 20 => Fault::Grow { target, by: r.range(1, 8) },

@@ -131,9 +131,9 @@ fn handed(model: &mut Model, seq: u64, request: Request, origin: Origin) {
     let Some(io) = model.io_mut(write) else { return };
     let before = io.handed.len();
     io.handed.push(seq);
-    let io = &*io;
+    let io = &model.ios[write as usize - 1];
     p7::handed(write, io, request.store);
-    p8::handed(write, io);
+    p8::handed(write, io, &model.clients[io.client]);
     p3::handed(write, io, before);
     p2::handed(seq, write, io);
 }

@@ -242,6 +242,8 @@ impl Run {
         for client in 0..self.clients.len() {
             self.model.clients[client].running_us = self.running_us(client);
             self.model.clients[client].active_us = self.active_us(client);
+            let target = &self.targets[self.clients[client].target];
+            self.model.clients[client].restricted = target.has_restricted(client);
         }
     }
 

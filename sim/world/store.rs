@@ -127,6 +127,11 @@ pub fn set_stuck(store: u32, stuck: bool) {
     });
 }
 
+/// Fails at once all that a store has.
+pub fn fail_all(store: u32) {
+    with(|w| operations::fail_all(w, store));
+}
+
 /// Changes how many of 1000 operations fail.
 pub fn set_errors(store: u32, errors: u64) {
     with(|w| {

@@ -59,7 +59,7 @@ fn check_hosts(export: &str, rules: Rules, hosts: &[Host]) -> Result<(), Rejecti
 }
 
 /// Checks that a host has a key, if the export demands one.
-fn check_key(export: impl Fn() -> String, rules: Rules, host: &Host) -> Result<(), Rejection> {
+pub(crate) fn check_key(export: impl Fn() -> String, rules: Rules, host: &Host) -> Result<(), Rejection> {
     if rules.require_cipher && host.keys.is_none() {
         return Err(Rejection::NeedsKey { export: export(), host: host.name.clone() });
     }
@@ -169,7 +169,7 @@ impl Broker {
     /// Returns the addresses that a session is used from now: each of its connections may come from
     /// another address than the first, and a session without connections has to show anew what it may do
     /// when its client comes back.
-    fn addresses(&self, session: &Session) -> impl Iterator<Item = IpAddr> {
+    pub(crate) fn addresses(&self, session: &Session) -> impl Iterator<Item = IpAddr> {
         let entries = session.connections().filter_map(|id| self.connections.get(&id));
         entries.filter(|entry| matches!(entry.stage, Stage::Ready(_))).map(|entry| entry.peer.ip())
     }

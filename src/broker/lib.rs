@@ -26,6 +26,7 @@ mod removal;
 mod report;
 mod reset_rounds;
 mod resets;
+mod rights;
 mod room;
 mod sessions;
 mod stats;

@@ -6,11 +6,12 @@ mod takeover;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use dst_session::access::{Access, Host};
+use dst_session::access::{Access, Host, rights};
 use dst_session::slots::Slots;
 use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, SessionRef, Welcome};
 use proptest::prelude::*;
 
+use crate::connection::Stage;
 use crate::{Broker, Input, Limits, Opening, Order, Output, Remains, ResetStep, Rules, Stats};
 
 #[path = "reset_tests.rs"]
@@ -356,6 +357,76 @@ fn a_bdev_that_comes_back_is_another_start() {
     assert_eq!((welcome.previous_ended, welcome.cache_kept), (true, true));
 }
 
+impl World {
+    /// Checks that whoever is let in to write may write.
+    fn check_rights(&self) {
+        for (id, connection) in &self.broker.connections {
+            let Stage::Ready(queue) = &connection.stage else { continue };
+            let hosts = self.broker.export("disk").unwrap().hosts;
+            let access = rights(hosts, &queue.owner.host, connection.peer.ip());
+            let may_write = !self.welcomes[id].device.read_only;
+            assert!(access >= Some(if may_write { Access::ReadWrite } else { Access::ReadOnly }));
+        }
+    }
+
+    fn set_host(&mut self, entry: Host) {
+        self.broker.set_host(self.now_us, "disk", entry).unwrap();
+        self.carry_out();
+    }
+}
+
+#[test]
+fn a_session_stays_when_its_hosts_rights_change() {
+    let mut world = World::new();
+    let control = world.session("a");
+    let place = world.sessions[&control];
+    let queue = world.join("a", control, 1, 1);
+    assert!(!world.welcomes[&queue].device.read_only);
+    // A further prefix changes nothing for those who are in.
+    let more = Host { addresses: vec!["0.0.0.0/0".parse().unwrap()], ..host("*", Access::ReadWrite) };
+    world.set_host(more);
+    assert_eq!((world.last(control), world.last(queue)), (Some("welcome"), Some("welcome")));
+
+    world.set_host(host("*", Access::ReadOnly));
+    for id in [control, queue] {
+        assert_eq!(world.told[&id], ["welcome", "close"], "the client is not told to stay away");
+    }
+    // The record of what was executed waits for the queue's next connection, which may only read.
+    let again = world.accept(1).unwrap();
+    world.hello(again, "a", Some(SessionRef { queue: 1, epoch: 2, ..place }));
+    assert_eq!(world.last(again), None, "the fence");
+    world.finish(queue, false);
+    assert_eq!(world.last(again), Some("welcome"));
+    assert!(world.welcomes[&again].device.read_only);
+    assert_eq!(world.welcomes[&again].session.id, place.id);
+
+    // Whoever is not let in from there any more is told to stay away.
+    let none = Host { addresses: vec!["198.51.100.0/24".parse().unwrap()], ..host("*", Access::ReadOnly) };
+    world.finish(control, false);
+    let control = world.accept(1).unwrap();
+    world.hello(control, "a", Some(SessionRef { queue: 0, epoch: 3, ..place }));
+    world.set_host(none);
+    assert_eq!(world.told[&control], ["welcome", "event", "close"]);
+    assert_eq!(world.last(again), Some("close"));
+}
+
+#[test]
+fn an_entry_is_replaced_only_where_there_is_one() {
+    let mut world = World::new();
+    let rejected = |error: Result<(), crate::Rejection>| error.unwrap_err().to_string();
+    let entry = || host("a", Access::ReadOnly);
+    assert!(rejected(world.broker.set_host(1, "disk", entry())).contains("no entry for host `a`"));
+    assert!(rejected(world.broker.set_host(1, "other", entry())).contains("no export named `other`"));
+    let rules = Rules { require_cipher: true, ..Rules::default() };
+    world.broker.create_export("secret", rules).unwrap();
+    assert!(rejected(world.broker.set_host(1, "secret", entry())).contains("demands a cipher"));
+    // With all its hosts, or not at all.
+    let twice = vec![entry(), host("b", Access::ReadOnly), entry()];
+    let made = world.broker.create_export_for("new", Rules::default(), twice);
+    assert!(rejected(made).contains("already has an entry for host `a`"));
+    assert!(world.broker.export("new").is_none());
+}
+
 #[test]
 fn a_bdev_that_hangs_is_reset_whoever_ends_it() {
     let mut world = World::new();
@@ -440,8 +511,13 @@ proptest! {
                     }
                     world.carry_out();
                 }
+                (8, _) if epoch == 1 => {
+                    let access = if queue == 0 { Access::ReadOnly } else { Access::ReadWrite };
+                    world.set_host(host("*", access));
+                }
                 _ => {}
             }
+            world.check_rights();
             let totals = world.broker.totals(&BTreeMap::new());
             prop_assert!(totals.sessions <= LIMITS.max_sessions as usize);
             prop_assert!(totals.handshakes <= LIMITS.max_handshakes as usize);

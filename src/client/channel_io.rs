@@ -23,7 +23,7 @@ use crate::waiting::Waiting;
 pub struct ChannelIo {
     shared: Arc<Shared>,
     standing: Arc<Standing>,
-    /// The device as it was when the bdev was made.
+    /// The device as it was when the bdev was made, but for its operations, which the newest welcome said.
     device: Device,
     waiting: Rc<Waiting>,
     transactions: Transactions<Pending>,
@@ -249,6 +249,8 @@ impl ChannelIo {
         if !self.transactions.grant(welcome.credits, digest) {
             return None;
         }
+        // The host may have gained or lost the right to write.
+        self.device.ops = welcome.device.ops;
         Counters::add(&self.counters().resent, again as u64);
         self.incoming = ReceivingAnswer::default();
         Some(again)

@@ -317,6 +317,7 @@ impl Control {
             return;
         }
         self.joined(welcome);
+        let before = self.take_rights(before, &welcome.device);
         if let Some(tail) = self.log.pass(now) {
             spdk::notice!("DST bdev {}: control connection is back{tail}", self.shared.name());
         }
@@ -326,6 +327,23 @@ impl Control {
         if num_blocks != before.num_blocks || is_news {
             self.resized(Device { num_blocks, ..before }, now);
         }
+    }
+
+    /// Takes what the host may do now from a welcome's device. Returns the device before, with that.
+    fn take_rights(&self, before: Device, welcome: &Device) -> Device {
+        let Device { read_only, ops, compare_and_write_max, .. } = *welcome;
+        let now = Device { read_only, ops, compare_and_write_max, ..before };
+        if now != before {
+            self.shared.set_device(now);
+        }
+        if read_only != before.read_only {
+            let what = if read_only { "is read only" } else { "can be written" };
+            spdk::notice!(
+                "DST bdev {} {what} now: the target has changed this host's rights",
+                self.shared.name()
+            );
+        }
+        now
     }
 
     /// Notes the size that the target says its device has, and passes it up to SPDK.

@@ -41,7 +41,7 @@ impl Disk for DstDisk {
     }
 
     fn supports(&self, kind: IoKind) -> bool {
-        op_of(kind).is_some_and(|op| self.device.ops.contains(op))
+        op_of(kind).is_some_and(|op| self.shared.ops().contains(op))
     }
 
     fn dump_info(&self) -> Value {
@@ -53,7 +53,7 @@ impl Disk for DstDisk {
             "trsvcid": port.to_string(),
             "export": peer.export,
             "host": peer.host,
-            "read_only": self.device.read_only,
+            "read_only": self.shared.device().unwrap_or(self.device).read_only,
         })
     }
 

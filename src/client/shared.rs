@@ -12,7 +12,7 @@ use dst_session::durability::Durability;
 use dst_session::stop::Stop;
 use dst_session::succession::Session;
 use dst_wire::secure::Offer;
-use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
+use dst_wire::{Device, Hello, OpSet, Previous, SessionRef, VERSION};
 
 use crate::channels::{Channels, lock};
 use crate::options::{Options, Peer};
@@ -62,6 +62,9 @@ pub struct Shared {
     longest: AtomicU32,
     /// What the target last said of the device. Written by control; read by control and by RPCs.
     device: Mutex<Option<Device>>,
+    /// The operations of `device`, which change with the host's rights. Written by control, read by
+    /// all: `Relaxed`, as each channel goes by what its own welcome said, and the target decides.
+    ops: AtomicU32,
     /// Written by control, read by channels without a connection.
     session: Mutex<Option<Session>>,
     /// Counts the changes of `session`. Raised by control, under the lock of `session`; read by
@@ -105,6 +108,7 @@ impl Shared {
             durability: Durability::default(),
             longest: AtomicU32::new(0),
             device: Mutex::new(None),
+            ops: AtomicU32::new(OpSet::NONE.bits()),
             session: Mutex::new(None),
             session_changes: AtomicU64::new(0),
             places,
@@ -236,8 +240,14 @@ impl Shared {
         *lock(&self.device)
     }
 
+    /// Returns the operations that the device last had for this host.
+    pub fn ops(&self) -> OpSet {
+        OpSet::from_bits(self.ops.load(Relaxed))
+    }
+
     /// The target said this of the device. Control only.
     pub fn set_device(&self, device: Device) {
+        self.ops.store(device.ops.bits(), Relaxed);
         *lock(&self.device) = Some(device);
     }
 

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use dst_broker::{Remains, ResetStep, Stats};
 use dst_security::Secured;
 use dst_session::Violation;
+use dst_session::mutation::{Mutation, is_on};
 use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
 use spdk::iov::Iov;
@@ -210,7 +211,8 @@ impl Connection {
         match &mut self.life {
             Life::Open(open) | Life::Over(open, _) => {
                 let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
-                if status != Status::Success && requests.channel.is_removed() {
+                let is_removal = status != Status::Success && requests.channel.is_removed();
+                if is_removal && !is_on(Mutation::RemovalAnswers) {
                     // Control closes the connection soon, and the client sends the request again when
                     // the bdev is back.
                     requests.queue.withdraw(io, pools);

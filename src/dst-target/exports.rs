@@ -123,6 +123,24 @@ impl Target {
         Ok(())
     }
 
+    /// Changes a host's entry while its sessions live. Calls `done` when nothing is executed any more that
+    /// the entry does not allow, other than what the backend had before.
+    pub fn set_host(
+        self: &Rc<Self>,
+        export: &str,
+        host: Host,
+        done: impl FnOnce(Result<(), Error>) + 'static,
+    ) {
+        self.forget_keys(export, |entry| entry.name == host.name);
+        let entry = host.clone();
+        if let Err(error) = self.change(|broker| broker.set_host(now_us(), export, host)) {
+            return done(Err(error));
+        }
+        self.note_key(export, &entry);
+        // Groups do what they are told in its order: those that have answered have closed what is withdrawn.
+        self.ask_groups(move |_, _| done(Ok(())));
+    }
+
     /// An entry is new. Its key need not be there before a client wants to be let in with it.
     fn note_key(&self, export: &str, host: &Host) {
         if let Some(source) = &host.keys

@@ -38,6 +38,7 @@ pub fn register_all() {
     register(c"dst_delete_export", target::delete_export, Phase::Runtime);
     register(c"dst_get_exports", target::get_exports, Phase::Runtime);
     register(c"dst_export_add_host", target::add_host, Phase::Runtime);
+    register(c"dst_export_set_host", target::set_host, Phase::Runtime);
     register(c"dst_export_remove_host", target::remove_host, Phase::Runtime);
     register(c"dst_export_release", target::release_export, Phase::Runtime);
     register(c"dst_get_sessions", target::get_sessions, Phase::Runtime);

@@ -294,6 +294,23 @@ pub fn release_export(params: Option<Value>, reply: Reply) {
     }
 }
 
+fn take_set_host(params: Option<Value>) -> Result<(Rc<Target>, String, Host)> {
+    let mut params = Params::new(params)?;
+    let export = params.text("export")?;
+    let host = take_entry(&mut params)?;
+    params.finish()?;
+    Ok((target()?, export, host))
+}
+
+pub fn set_host(params: Option<Value>, reply: Reply) {
+    match take_set_host(params) {
+        Ok((target, export, host)) => target.set_host(&export, host, move |set| {
+            answer(reply, set.map(|()| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
 fn shut_out(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let export = params.text("export")?;

@@ -31,12 +31,16 @@ pub enum Mutation {
     RepeatUnrepeatable,
     /// The client treats the loss of a connection as an answer.
     LossAnswers,
+    /// The target answers what the backend fails because its bdev was removed.
+    RemovalAnswers,
     /// The client does not fail the next flush after completed writes were lost.
     NoLostCacheRule,
     /// The client accepts any device as the previous one.
     NoIdentity,
     /// The target lets a host write that may only read.
     NoAccess,
+    /// The target leaves sessions as they are when their host's rights change.
+    KeepRights,
     /// The client fails I/O at the first loss of the connection.
     NoPatience,
     /// The client's I/O has no deadline.
@@ -83,7 +87,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 35] = [
+    pub const ALL: [Mutation; 37] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -96,9 +100,11 @@ impl Mutation {
         Mutation::NoRecord,
         Mutation::RepeatUnrepeatable,
         Mutation::LossAnswers,
+        Mutation::RemovalAnswers,
         Mutation::NoLostCacheRule,
         Mutation::NoIdentity,
         Mutation::NoAccess,
+        Mutation::KeepRights,
         Mutation::NoPatience,
         Mutation::NoDeadline,
         Mutation::NoCredits,

@@ -189,6 +189,34 @@ fn reset(w: &mut World, id: u64) {
     }
 }
 
+/// Fails at once all that a store has: as SPDK does with a device that was pulled. Some of it was
+/// executed, or takes effect in part.
+pub(crate) fn fail_all(w: &mut World, store: u32) {
+    let all: Vec<u64> =
+        w.operations.iter().filter(|(_, op)| op.request.store == store).map(|(&id, _)| id).collect();
+    for id in all {
+        if let Some(found) = w.stores.get_mut(&store) {
+            found.held.retain(|held| *held != id);
+            found.stuck.remove(&id);
+        }
+        if let Some(op) = w.operations.get_mut(&id) {
+            op.status = Status::Failed;
+        }
+        let is_data = w.operations.get(&id).is_some_and(|op| op.request.action.modifies());
+        if is_data && w.rng.chance(300) {
+            let hung = w.stores.get_mut(&store).is_some_and(|s| std::mem::replace(&mut s.hung, false));
+            execute(w, id);
+            if let Some(found) = w.stores.get_mut(&store) {
+                found.hung = hung;
+            }
+        }
+        let Some(mut op) = w.operations.remove(&id) else { continue };
+        if let Some(io) = op.io.take() {
+            finish(w, op.thread, io, Status::Failed);
+        }
+    }
+}
+
 /// Ends an operation.
 pub(crate) fn done(w: &mut World, id: u64) {
     if w.operations.get(&id).is_none_or(|op| !op.executed) || hold(w, id) {

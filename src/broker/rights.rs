@@ -1,0 +1,156 @@
+//! What becomes of sessions when an entry of an export's access list changes.
+//!
+//! Only what was withdrawn ends. A client whose entry still lets it in loses its connections, but keeps
+//! its session with the record of what was executed: it comes back at once, shows the key that the entry
+//! has now, and may do what the entry says now. So to its user a change of rights is latency, and
+//! nothing that was sent before it is executed after it.
+
+use std::net::IpAddr;
+
+use dst_session::access::{ANY_HOST, Host, entry};
+use dst_session::mutation::{Mutation, is_on};
+
+use crate::broker::Broker;
+use crate::connection::Stage;
+use crate::error::Rejection;
+use crate::exports::check_key;
+use crate::ids::{ConnectionId, SessionId};
+use crate::output::Topic;
+
+/// What a change of the entries means for a connection that was let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Effect {
+    /// Its rights and its key are as before.
+    None,
+    /// It has to be let in again, with other rights or another key.
+    Again,
+    /// Its host is not let in from there any more.
+    Ends,
+}
+
+/// Returns what a change of entries means for a host's connection from this address.
+fn effect(before: &[Host], now: &[Host], host: &str, address: IpAddr) -> Effect {
+    let of = |hosts| entry(hosts, host, address).map(|entry| (entry.access, &entry.keys));
+    match (of(before), of(now)) {
+        (_, None) => Effect::Ends,
+        (before, now) if before == now => Effect::None,
+        _ => Effect::Again,
+    }
+}
+
+impl Broker {
+    /// Changes a host's entry at an export while its sessions live.
+    ///
+    /// # Errors
+    /// No such export, it has no entry for this host, or it demands a cipher and the host has no key.
+    pub fn set_host(&mut self, now_us: u64, export: &str, host: Host) -> Result<(), Rejection> {
+        self.now_us = now_us;
+        let name = || export.to_owned();
+        let known = self.exports.get_mut(export).ok_or_else(|| Rejection::NoExport(name()))?;
+        check_key(name, known.rules, &host)?;
+        let no_host = || Rejection::NoHost { export: name(), host: host.name.clone() };
+        let found = known.hosts.iter().position(|other| other.name == host.name).ok_or_else(no_host)?;
+        let before = known.hosts.clone();
+        known.hosts[found] = host.clone();
+        let now = known.hosts.clone();
+        if before[found].keys != host.keys {
+            let has_own = |name: &str| now.iter().any(|entry| entry.name == name);
+            self.end_handshakes(export, |name| name == host.name || host.name == ANY_HOST && !has_own(name));
+        }
+        let (again, ended) = if is_on(Mutation::KeepRights) {
+            (0, 0)
+        } else {
+            self.apply_entries(export, |host, address| effect(&before, &now, host, address))
+        };
+        self.notice(Topic::Operators, || {
+            format!(
+                "DST export {export}: the entry of host {} has changed; {again} sessions come back with what it \
+                 says now, {ended} end",
+                host.name
+            )
+        });
+        Ok(())
+    }
+
+    /// Carries out what a change means for each session of an export. Returns how many sessions have to
+    /// come back, and how many end.
+    fn apply_entries(&mut self, export: &str, effect: impl Fn(&str, IpAddr) -> Effect) -> (usize, usize) {
+        let mut effects: Vec<(SessionId, Effect)> = Vec::new();
+        for (id, session) in self.sessions.iter().filter(|(_, session)| session.owner.export == export) {
+            let worst = self.addresses(session).map(|from| effect(&session.owner.host, from)).max();
+            effects.push((*id, worst.unwrap_or(Effect::None)));
+        }
+        let (mut again, mut ended) = (0, 0);
+        for (id, effect) in effects {
+            match effect {
+                Effect::None => {}
+                Effect::Again => {
+                    again += 1;
+                    self.close_ready(&id);
+                }
+                Effect::Ends => {
+                    ended += 1;
+                    self.end_session(&id, "its host is not let in any more");
+                }
+            }
+        }
+        (again, ended)
+    }
+
+    /// Closes those connections of a session that were let in. The others are let in, or not, as the
+    /// entries are by then.
+    fn close_ready(&mut self, id: &SessionId) {
+        let Some(session) = self.sessions.get(id) else { return };
+        let is_ready = |id: &ConnectionId| {
+            self.connections.get(id).is_some_and(|entry| matches!(entry.stage, Stage::Ready(_)))
+        };
+        let ready: Vec<ConnectionId> = session.connections().filter(is_ready).collect();
+        ready.into_iter().for_each(|connection| self.close(connection));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use dst_session::access::{Access, KeySource};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn hosts() -> impl Strategy<Value = Vec<Host>> {
+        let prefixes = prop::sample::select(vec![vec![], vec!["192.0.2.0/24"], vec!["192.0.2.1/32"]]);
+        let access = prop::sample::select(vec![Access::ReadOnly, Access::ReadWrite, Access::TakeOver]);
+        let host = |name: &'static str| {
+            (access.clone(), prefixes.clone(), any::<Option<bool>>()).prop_map(
+                move |(access, prefixes, key)| Host {
+                    name: name.to_owned(),
+                    access,
+                    addresses: prefixes.iter().map(|text| text.parse().unwrap()).collect(),
+                    keys: key.map(|key| KeySource::File(format!("/{key}"))),
+                },
+            )
+        };
+        (prop::option::of(host("a")), prop::option::of(host(ANY_HOST)))
+            .prop_map(|(own, any)| own.into_iter().chain(any).collect())
+    }
+
+    proptest! {
+        /// Whoever may go on as before has the same rights and key as before; whoever has lost all is
+        /// out.
+        #[test]
+        fn nobody_keeps_what_the_entries_do_not_give(before in hosts(), now in hosts(), last in 1u8..3) {
+            let address = IpAddr::from([192, 0, 2, last]);
+            for host in ["a", "b"] {
+                let given = entry(&now, host, address);
+                match effect(&before, &now, host, address) {
+                    Effect::Ends => prop_assert!(given.is_none()),
+                    Effect::Again => prop_assert!(given.is_some()),
+                    Effect::None => {
+                        let had = entry(&before, host, address).expect("it was let in");
+                        let given = given.expect("it is let in");
+                        prop_assert_eq!((had.access, &had.keys), (given.access, &given.keys));
+                    }
+                }
+            }
+        }
+    }
+}
