@@ -62,6 +62,9 @@ DELETIONS = {
     "passthru": "bdev_passthru_delete",
 }
 
+# What dst_get_stats shows of what there is at the moment.
+NUMBERS = ("connections", "handshakes", "waiting", "closing", "sessions", "in_flight")
+
 # DST's answer if a method forgets to answer.
 DROPPED = "the request was dropped without an answer"
 
@@ -174,7 +177,8 @@ class Runner:
         return params
 
     def _base_config(self, process: str) -> dict[str, Any]:
-        method, times = {TARGET: ("dst_set_options", TARGET_TIMES), CLIENT: ("bdev_dst_set_options", CLIENT_TIMES)}[process]
+        of_target, of_client = ("dst_set_options", TARGET_TIMES), ("bdev_dst_set_options", CLIENT_TIMES)
+        method, times = of_target if process == TARGET else of_client
         return {"subsystems": [{"subsystem": "bdev", "config": [{"method": method, "params": times}]}]}
 
     # Processes.
@@ -369,8 +373,7 @@ class Runner:
 
         def quiet() -> bool:
             stats = self._call(TARGET, "dst_get_stats")
-            numbers = {name: stats[name] for name in ("connections", "handshakes", "waiting", "closing", "sessions", "in_flight")}
-            return not any(numbers.values())
+            return not any(stats[name] for name in NUMBERS)
 
         wait_until(quiet, "the target's connections and sessions to end", ANSWER_S)
 
@@ -381,9 +384,8 @@ class Runner:
         self._call(TARGET, "dst_create_export", name="last", bdev_name="Last0", uuid=uuid)
         self._call(TARGET, "dst_export_add_host", export="last", host="*", access="rw")
         self._call(TARGET, "dst_create_listener", traddr="127.0.0.1", trsvcid=port)
-        self._call(
-            CLIENT, "bdev_dst_create", name="Last0", traddr="127.0.0.1", trsvcid=port, export="last", attach_timeout_ms=20_000
-        )
+        place = {"traddr": "127.0.0.1", "trsvcid": port, "export": "last"}
+        self._call(CLIENT, "bdev_dst_create", name="Last0", **place, attach_timeout_ms=20_000)
         assert self._call(CLIENT, "check_flush", bdev="Last0")["success"], "a flush fails"
         self._delete_everything()
         self._assert_nothing_left()
