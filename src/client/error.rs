@@ -12,6 +12,9 @@ pub enum Error {
     /// No DST bdev has this name.
     #[error("there is no DST bdev named `{0}`")]
     NotFound(String),
+    /// The bdev has the device that it was made for.
+    #[error("DST bdev `{0}` is not `failed`: it has the device that it was created for")]
+    NotFailed(String),
     /// The bdev is already being deleted.
     #[error("DST bdev `{0}` is already being deleted")]
     Deleting(String),
@@ -74,6 +77,7 @@ impl Error {
             Error::Exists(_) | Error::SameUuid(_) => Errno::EEXIST,
             Error::NotFound(_) => Errno::ENODEV,
             Error::Deleting(_) => Errno::EBUSY,
+            Error::NotFailed(_) => Errno::EINVAL,
             Error::Deleted(_) => Errno::ECANCELED,
             Error::Timeout { .. } => Errno::ETIMEDOUT,
             Error::Refused { .. } => Errno::EACCES,

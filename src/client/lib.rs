@@ -40,4 +40,6 @@ pub use error::Error;
 pub use info::{BdevState, Info};
 pub use options::{Options, Params, Peer};
 pub use places::TargetPlaces;
-pub use registry::{create, delete, find, first_attempts, list, options, set_options, stop_all};
+pub use registry::{
+    accept_device, create, delete, find, first_attempts, list, options, set_options, stop_all,
+};

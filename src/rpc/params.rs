@@ -80,6 +80,7 @@ impl From<dst_client::Error> for RpcError {
             Error::Exists(_)
             | Error::NotFound(_)
             | Error::Deleting(_)
+            | Error::NotFailed(_)
             | Error::Deleted(_)
             | Error::Register { .. }
             | Error::SameUuid(_)

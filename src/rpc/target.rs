@@ -14,9 +14,10 @@ use spdk::clock::now_us;
 use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
-use crate::answers::{answer, call, show_histogram, uuid_text};
+use crate::answers::{answer, call, show_histogram};
 use crate::params::{Params, Result, RpcError};
 use crate::{options, workers};
+use dst_wire::uuid_text;
 
 /// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
 const PREFIXES_MAX: usize = 512;
