@@ -177,7 +177,7 @@ METHODS = (
         + PLACE[1:]
         + (
             required("export", "name of the export at the target", "-e"),
-            text("host", "identity of this client; by default this machine's name", "-q"),
+            text("host", "identity of this client; by default this machine's name and a number made of its machine-id", "-q"),
             PSK_FILE,
             PSK,
             text("digest", "digest of data: crc32c (the default) or none"),
@@ -213,6 +213,11 @@ METHODS = (
             text("trsvcid", "TCP port, 1 to 65535; by default as before", "-s"),
             text("adrfam", "address family: ipv4 or ipv6; by default the one of traddr", "-f"),
         ),
+    ),
+    Method(
+        "bdev_dst_accept_device",
+        "Remove a DST bdev whose state is failed, and attach the device that its target has now",
+        (required("name", "name of the bdev", "-b"),),
     ),
     Method("bdev_dst_get_info", "Show DST bdevs", (text("name", "name of the bdev; by default all are shown", "-b"),)),
     Method("bdev_dst_set_options", "Set the defaults for DST bdevs created from now on", CLIENT_OPTIONS),

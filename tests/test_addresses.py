@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import resource
 import time
+from pathlib import Path
 
 import pytest
 
@@ -185,6 +187,53 @@ def test_an_io_is_sent_again_so_often_and_not_more(lab: Lab) -> None:
     # The checker does not count its own reads after failures.
     assert counters["expired"] >= checker.findings().all_failed > 0
     checker.verify().assert_clean()
+
+
+def test_another_device_is_accepted_on_demand(lab: Lab) -> None:
+    service = Service(lab, durable_backend(lab))
+    checker = start_checker(lab)
+    attach_to(checker, service.remote, keep_alive_timeout_ms=KEEP_ALIVE_MS, reconnect_delay_ms=50)
+    with pytest.raises(RpcError, match="is not `failed`"):
+        checker.rpc.call("bdev_dst_accept_device", name="remote0")
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    before = info["negotiated"]["export_uuid"]
+    now = "00010203-0405-0607-0809-0a0b0c0d0e0f"
+    service.restart_with(before, now)
+
+    def has_failed() -> str | None:
+        (info,) = checker.rpc.call("bdev_dst_get_info")
+        return info["last_error"] if info["state"] == "failed" else None
+
+    error = wait_until(has_failed, "the client to see another device", 30)
+    assert before in error and now in error
+    assert checker.rpc.call("bdev_dst_accept_device", name="remote0") == "remote0"
+    wait_until(lambda: checker.rpc.call("bdev_dst_get_info")[0]["state"] == "connected", "the new device")
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    assert info["negotiated"]["export_uuid"] == now
+    checker.begin_and_flow()
+    checker.end().assert_clean()
+
+
+def test_a_client_short_of_files_answers_rpcs(lab: Lab) -> None:
+    service = Service(lab, durable_backend(lab))
+    checker = start_checker(lab)
+
+    def limit(more: int) -> None:
+        files = len(list(Path(f"/proc/{checker.pid}/fd").iterdir()))
+        resource.prlimit(checker.pid, resource.RLIMIT_NOFILE, (files + more, files + more))
+
+    limit(32)
+    with pytest.raises(RpcError, match="raise the limit of open files"):
+        attach_to(checker, service.remote, attach_timeout_ms=500)
+    assert checker.rpc.call("bdev_dst_get_info") == []
+    try:
+        limit(1000)
+    except PermissionError:
+        # A hard limit is raised by root alone.
+        return
+    attach_to(checker, service.remote)
+    checker.begin_and_flow()
+    checker.end().assert_clean()
 
 
 def test_a_target_that_takes_less_than_before(lab: Lab) -> None:

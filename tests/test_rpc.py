@@ -164,6 +164,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_PLACES, *BAD_ADDRESS_LISTS], required=True),
             **{key: replace(place(port)[key], required=False) for key in ("trsvcid", "adrfam")},
         },
+        "bdev_dst_accept_device": {"name": name(ATTACHED)},
         "bdev_dst_get_info": {"name": text(ATTACHED)},
         "bdev_dst_set_options": CLIENT_OPTIONS,
         "bdev_dst_get_options": {},

@@ -12,6 +12,9 @@ pub enum Error {
     /// No DST bdev has this name.
     #[error("there is no DST bdev named `{0}`")]
     NotFound(String),
+    /// The bdev has the device that it was made for.
+    #[error("DST bdev `{0}` is not `failed`: it has the device that it was created for")]
+    NotFailed(String),
     /// The bdev is already being deleted.
     #[error("DST bdev `{0}` is already being deleted")]
     Deleting(String),
@@ -78,6 +81,7 @@ impl Error {
             Error::NotFound(_) => Errno::ENODEV,
             Error::Deleting(_) => Errno::EBUSY,
             Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
+            Error::NotFailed(_) => Errno::EINVAL,
             Error::Timeout { .. } => Errno::ETIMEDOUT,
             Error::Refused { .. } => Errno::EACCES,
             Error::Register { errno, .. }

@@ -41,5 +41,6 @@ pub use info::{BdevState, Info};
 pub use options::{Options, Params, Peer};
 pub use places::TargetPlaces;
 pub use registry::{
-    create, delete, find, first_attempts, list, options, set_options, stop_attaching, stop_begins,
+    accept_device, create, delete, find, first_attempts, list, options, set_options, stop_attaching,
+    stop_begins,
 };

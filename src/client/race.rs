@@ -10,6 +10,9 @@ use spdk::sock::{Connecting, Sock};
 
 use crate::address::Address;
 
+/// Open files that connections do not take, so that RPCs can be answered: as many as a target keeps.
+const SPARE_FILES: u64 = 64;
+
 /// The place into which the callback of a connect puts the socket.
 type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
@@ -62,6 +65,14 @@ impl Runners {
             }
         }
         while let Some(address) = self.race.next_start(now_us) {
+            if !spdk::open_files::has_more_than(SPARE_FILES) {
+                self.failures.push(format!(
+                    "{address}: only {SPARE_FILES} more files may be opened, which are kept for RPCs; raise the \
+                     limit of open files (LimitNOFILE= of systemd, ulimit -n)"
+                ));
+                self.race.failed(now_us);
+                continue;
+            }
             let mailbox = Mailbox::default();
             let (arrived, waker) = (Rc::clone(&mailbox), waker.clone());
             let put = move |result| {

@@ -38,6 +38,8 @@ pub fn set_options(options: Options) {
 /// Creates a bdev. `done` is called when the bdev is attached, or can't be attached; with
 /// another `params.wait`, as that says.
 pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
+    // Each of its connections is an open file.
+    spdk::open_files::raise();
     let name = params.name.clone();
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
         return done(Err(Error::Exists(name)));
@@ -55,6 +57,24 @@ pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static
         }
         Err((error, done)) => done(Err(error)),
     }
+}
+
+/// Deletes a bdev whose device can't be had any more, and creates it anew, for the device that the
+/// target has now. `done` is called when the first attempt has ended; the attempts go on.
+///
+/// # Errors
+/// There is no such bdev, or nothing is wrong with its device.
+pub fn accept_device(name: &str, done: impl FnOnce(Result<String, Error>) + 'static) {
+    let client = match find(name) {
+        Ok(client) if client.shared().has_failed() => client,
+        Ok(_) => return done(Err(Error::NotFailed(name.to_owned()))),
+        Err(error) => return done(Err(error)),
+    };
+    let params = Params { wait: Wait::FirstAttempt, ..client.params() };
+    client.delete(Box::new(|deleted| match deleted {
+        Ok(()) => create(params, done),
+        Err(error) => done(Err(error)),
+    }));
 }
 
 /// Calls `done` when the first attempts of all clients that were created with [`Wait::No`] have

@@ -2,20 +2,14 @@
 
 use dst_client::{BdevState, Family, Info, Options, Params as BdevParams, Peer, Place, TargetPlaces, Wait};
 use dst_session::outage::LimitsError;
-use dst_wire::{Cipher, Digest, Op};
+use dst_wire::{Cipher, Digest, Op, uuid_text};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
-use crate::answers::{answer, call, show_histogram, uuid_text};
+use crate::answers::{answer, call, show_histogram};
+use crate::default_host::default_host;
 use crate::options;
 use crate::params::{Params, Result, RpcError};
-
-/// This machine's name, for clients that are not given an identity.
-fn default_host() -> String {
-    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
-    let name = name.trim();
-    if name.is_empty() { "localhost".to_owned() } else { name.to_owned() }
-}
 
 /// The cipher of a connection, of what the user named: one with a key, none without.
 fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
@@ -146,6 +140,15 @@ pub fn delete(params: Option<Value>, reply: Reply) {
                 answer(reply, result.map(|()| true.into()).map_err(Into::into));
             });
         }
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+pub fn accept_device(params: Option<Value>, reply: Reply) {
+    match take_name(params) {
+        Ok(name) => dst_client::accept_device(&name, |result| {
+            answer(reply, result.map(Value::from).map_err(Into::into));
+        }),
         Err(error) => answer(reply, Err(error)),
     }
 }

@@ -5,6 +5,7 @@
 mod answers;
 mod client;
 mod cpumask;
+mod default_host;
 mod entries;
 mod options;
 mod params;
@@ -28,6 +29,7 @@ pub fn register_all() {
     register(c"bdev_dst_wait_first_attempts", client::wait_first_attempts, Phase::Runtime);
     register(c"bdev_dst_delete", client::delete, Phase::Runtime);
     register(c"bdev_dst_set_addresses", client::set_addresses, Phase::Runtime);
+    register(c"bdev_dst_accept_device", client::accept_device, Phase::Runtime);
     register(c"bdev_dst_get_info", client::get_info, Phase::Runtime);
     register(c"bdev_dst_set_options", client::set_options, Phase::Both);
     register(c"bdev_dst_get_options", client::get_options, Phase::Both);

@@ -83,6 +83,7 @@ impl From<dst_client::Error> for RpcError {
             Error::Exists(_)
             | Error::NotFound(_)
             | Error::Deleting(_)
+            | Error::NotFailed(_)
             | Error::Deleted(_)
             | Error::Stopping(_)
             | Error::Register { .. }

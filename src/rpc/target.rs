@@ -15,10 +15,11 @@ use spdk::clock::now_us;
 use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
-use crate::answers::{answer, call, show_histogram, uuid_text};
+use crate::answers::{answer, call, show_histogram};
 use crate::entries::{of_hosts, saved, show_entry, take_entries, take_entry};
 use crate::params::{Params, Result, RpcError};
 use crate::{options, workers};
+use dst_wire::uuid_text;
 
 fn target() -> Result<Rc<Target>> {
     let error = || RpcError { code: -Errno::ENODEV.0, message: "the DST target is not running".to_owned() };

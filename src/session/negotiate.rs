@@ -2,7 +2,7 @@
 
 use dst_wire::{
     CREDITS_MAX, Cipher, Claim, Device, Digest, Hello, KEEP_ALIVE_MS, Refusal, RefusalReason, VERSION,
-    Welcome,
+    Welcome, uuid_text,
 };
 use thiserror::Error;
 
@@ -184,7 +184,7 @@ fn other<T>(what: &'static str, before: impl ToString, now: impl ToString) -> Re
 /// [`Unacceptable::OtherDevice`]: another UUID or block size.
 pub fn check_same_device(before: &Device, now: &Device) -> Result<(), Unacceptable> {
     if before.uuid != now.uuid {
-        return other("its UUID", format!("{:02x?}", before.uuid), format!("{:02x?}", now.uuid));
+        return other("its UUID", uuid_text(&before.uuid), uuid_text(&now.uuid));
     }
     if before.block_size != now.block_size {
         return other("the block size", before.block_size, now.block_size);

@@ -32,6 +32,7 @@ mod session_ref;
 mod status;
 #[cfg(test)]
 mod testing;
+mod uuid;
 mod welcome;
 
 pub use crc::Crc32c;
@@ -48,6 +49,7 @@ pub use protection::{Cipher, Digest};
 pub use refusal::{Refusal, RefusalReason, TEXT_MAX};
 pub use session_ref::SessionRef;
 pub use status::Status;
+pub use uuid::uuid_text;
 pub use welcome::Welcome;
 
 use std::ops::RangeInclusive;
