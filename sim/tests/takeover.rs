@@ -114,8 +114,9 @@ impl Scene {
         while world::next_timer().is_some() {}
         if self.death == Some(steps) {
             kill(self.target.process, Death::Killed);
-            self.reigns.in_backend.clear();
             self.note_all();
+            // What the backend had is gone with the process.
+            self.reigns.in_backend.clear();
             self.target.start(&self.plan);
         }
         let owners = self.reigns.order.len();
