@@ -28,8 +28,11 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Replaces a file's content a turn later, and calls `done` in one after that: a process may die before
-/// the file is written, and after that before it knows.
+/// Most turns that a disk takes to write a file, and then to say so.
+const TURNS_MAX: u64 = 300;
+
+/// Replaces a file's content some turns later, and calls `done` some more turns after that: a process may
+/// die before the file is written, and after that before it knows.
 ///
 /// # Errors
 /// The process has no thread.
@@ -39,9 +42,21 @@ where
 {
     let home = Thread::current().expect("a file is replaced from an SPDK thread");
     let name = path.to_owned();
-    home.send(move || {
+    let (to_write, to_say) = world::dice(|rng| (rng.below(TURNS_MAX), rng.below(TURNS_MAX)));
+    let write = move || {
         with(|w| w.slots.get::<Files>().0.insert(name, content));
         // If the thread is gone, nobody waits for this any more.
-        let _ = home.send(move || done(Ok(())));
-    })
+        let _ = after(home, to_say, Box::new(move || done(Ok(()))));
+    };
+    after(home, to_write, Box::new(write))
+}
+
+/// Calls `f` on a thread so many turns later.
+fn after(home: Thread, turns: u64, f: Box<dyn FnOnce() + Send>) -> Result<()> {
+    match turns {
+        0 => home.send(f),
+        _ => home.send(move || {
+            let _ = after(home, turns - 1, f);
+        }),
+    }
 }

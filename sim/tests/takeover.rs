@@ -86,7 +86,7 @@ impl Scene {
         (plan.client_cores, plan.client_threads, plan.target_cores) = (1, 1, 2);
         (plan.cipher, plan.read_only, plan.keep_alive_ms) = (None, false, 1000);
         (plan.in_process, plan.latency_us, plan.is_owned) = (true, (100, 20_000), true);
-        plan.transaction_timeout_ms = 600_000;
+        (plan.transaction_timeout_ms, plan.max_retries) = (600_000, 0);
         plan.skews = [0; 4];
         net::configure(plan.net.clone());
         let store = new_store(&plan, 0);
@@ -114,11 +114,17 @@ impl Scene {
         while world::next_timer().is_some() {}
         if self.death == Some(steps) {
             kill(self.target.process, Death::Killed);
-            self.reigns.in_backend.clear();
             self.note_all();
+            // What the backend had is gone with the process.
+            self.reigns.in_backend.clear();
             self.target.start(&self.plan);
         }
+        let owners = self.reigns.order.len();
         self.note_all();
+        if self.reigns.order.len() > owners && self.rng.chance(300) {
+            // Just when there is a new owner.
+            self.death = Some(steps + self.rng.range(1, 100));
+        }
         for number in 0..self.clients.len() {
             self.write(number);
         }
@@ -130,7 +136,10 @@ impl Scene {
                 Record::DiskIsThere { process, disk, .. } => {
                     if let Some(client) = self.clients.iter_mut().find(|client| client.process == process) {
                         client.disk = Some(disk);
-                        process::on(client.threads[0], move || user::open(disk).expect("the bdev is there"));
+                        process::on(client.threads[0], move || {
+                            // It may have gone again.
+                            let _ = user::open(disk);
+                        });
                     }
                 }
                 Record::Completed { io, status, .. } => {
@@ -149,9 +158,14 @@ impl Scene {
 
     fn write(&mut self, number: usize) {
         let client = &self.clients[number];
-        let (submitted, ended, _) = self.counts[number];
+        let (submitted, ended, succeeded) = self.counts[number];
         let Some(disk) = client.disk.filter(|_| process::is_alive(client.process)) else { return };
-        if submitted - ended >= DEPTH || !user::is_open(disk, client.threads[0]) || user::is_going(disk) {
+        // A former owner's writes fail: that is enough of them.
+        if ended > succeeded
+            || submitted - ended >= DEPTH
+            || !user::is_open(disk, client.threads[0])
+            || user::is_going(disk)
+        {
             return;
         }
         self.counts[number].0 += 1;
@@ -172,7 +186,7 @@ impl Scene {
             *steps += 1;
             self.step(*steps);
         }
-        panic!("client {number} never gets to write; {:?} have", self.reigns.order);
+        panic!("seed {}: client {number} never gets to write, {:?} have", self.plan.seed, self.reigns.order);
     }
 
     /// All owners come, one after the other, and something happens to each before the next one comes.

@@ -7,7 +7,6 @@ use spdk::bdev::{BdevInfo, Desc};
 use spdk::poller::Poller;
 
 use crate::error::Error;
-use crate::state_file::StateFile;
 
 /// The bdev of an export. The broker has the rest: who may attach, and what goes for all.
 pub struct Export {
@@ -114,6 +113,17 @@ impl Export {
     pub fn is_waiting(&self) -> bool {
         matches!(self.backing, Backing::Offline { .. }) && self.deletion.is_none()
     }
+}
+
+/// Takes the end of a release.
+pub type Released = Box<dyn FnOnce(Result<(), Error>)>;
+
+/// The file in which an export keeps who owns it.
+pub struct StateFile {
+    /// Its absolute path.
+    pub path: String,
+    /// Whoever waits for the release of the export to be durable.
+    pub releasing: Option<Released>,
 }
 
 /// Takes the end of a deletion.

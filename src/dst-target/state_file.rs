@@ -5,24 +5,13 @@ use std::rc::Rc;
 
 use dst_broker::kept::{KEPT_MAX, decode, encode};
 use dst_broker::{Input, Known};
-use dst_session::mutation::{Mutation, is_on};
 use dst_wire::Ownership;
 use spdk::clock::{now_us, unix_s};
 use spdk::durable_file;
 
 use crate::control::Target;
 use crate::error::Error;
-
-/// Takes the end of a release.
-pub type Released = Box<dyn FnOnce(Result<(), Error>)>;
-
-/// The file of an export.
-pub struct StateFile {
-    /// Its absolute path.
-    pub path: String,
-    /// Whoever waits for the release of the export.
-    pub releasing: Option<Released>,
-}
+use crate::export::StateFile;
 
 impl Target {
     /// Checks that no export has this state file.
@@ -90,9 +79,6 @@ impl Target {
         };
         drop(exports);
         let content = encode(&export, &ownership).into_bytes();
-        if is_on(Mutation::OwnerNotDurable) {
-            self.ownership_stored(export.clone(), since_s, Ok(()));
-        }
         let of = export.clone();
         let done = move |result: std::io::Result<()>| {
             let result = result.map_err(|error| error.to_string());
