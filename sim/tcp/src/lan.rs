@@ -14,6 +14,7 @@ use crate::user::{Buffer, User};
 
 use ether::Ether;
 pub use plan::LanPlan;
+use plan::mac;
 use smoltcp::wire::{EthernetProtocol, Icmpv6Packet, IpProtocol};
 
 /// The longest that a conversation may take once the faults are over: a few retries of the longest
@@ -65,11 +66,6 @@ pub struct Lan {
     /// When a connection is attempted again.
     retry_at: u64,
     turns: u32,
-}
-
-/// Returns the link-layer address of a host.
-fn mac(host: usize) -> MacAddress {
-    MacAddress([2, 0, 0, 0, 0, host as u8 + 1])
 }
 
 impl Lan {

@@ -8,7 +8,7 @@ use dst_net::MacAddress;
 use smoltcp::wire::{EthernetProtocol, Icmpv4Packet, Icmpv6Packet, IpProtocol, Ipv4Packet, Ipv6Packet};
 use world::rng::Rng;
 
-use super::LanPlan;
+use super::plan::{LanPlan, mac};
 use crate::lab::{frame, packet};
 
 /// The router's link-layer address.
@@ -119,7 +119,7 @@ impl Ether {
             }
         };
         let ethertype = if source.is_ipv4() { EthernetProtocol::Ipv4 } else { EthernetProtocol::Ipv6 };
-        let mut bytes = frame(ROUTER, super::mac(to), ethertype, &bytes);
+        let mut bytes = frame(ROUTER, mac(to), ethertype, &bytes);
         if let Some(vlan) = self.plan.configs[0].vlan {
             bytes.splice(12..12, [0x81, 0, (vlan >> 8) as u8, vlan as u8]);
         }

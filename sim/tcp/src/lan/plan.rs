@@ -2,10 +2,9 @@
 
 use std::net::IpAddr;
 
-use dst_net::{Config, Prefix};
+use dst_net::{Config, MacAddress, Prefix};
 use world::rng::Rng;
 
-use super::mac;
 use crate::plan::Plan;
 
 /// A host that says again and again that it has the second host's address.
@@ -32,6 +31,11 @@ pub struct LanPlan {
     pub router_speaks: bool,
     /// Who disturbs.
     pub impostor: Impostor,
+}
+
+/// Returns the link-layer address of a host.
+pub fn mac(host: usize) -> MacAddress {
+    MacAddress([2, 0, 0, 0, 0, host as u8 + 1])
 }
 
 /// Returns both addresses of a host.
