@@ -32,7 +32,15 @@ impl Target {
         let why = Error::NoBdev(bdev_name.to_owned()).to_string();
         let backing = Backing::Offline { why, before: None };
         let (bdev_name, read_only) = (bdev_name.to_owned(), rules.read_only);
-        let export = Export { bdev_name, read_only, identity, backing, drain_timer: None, deletion: None };
+        let export = Export {
+            bdev_name,
+            read_only,
+            identity,
+            backing,
+            uuid_warning: None,
+            drain_timer: None,
+            deletion: None,
+        };
         let opened = match self.open(name, &export) {
             Err(Error::NoBdev(_)) => None,
             opened => Some(opened?),
@@ -83,6 +91,7 @@ impl Target {
                     Backing::Offline { why, .. } | Backing::Leaving { why, .. } => Some(why.clone()),
                     Backing::Online(_) => None,
                 },
+                uuid_warning: export.uuid_warning,
                 rules: facts.rules,
                 size: facts.device.map(|device| (device.block_size, device.num_blocks)),
                 hosts: facts.hosts.to_vec(),
