@@ -28,6 +28,7 @@ pub mod log;
 mod module_address;
 mod open_bdev;
 pub mod open_files;
+mod parts;
 pub mod poller;
 pub mod random;
 mod resets;
