@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::Outcome;
 use crate::cli::{AttachArguments, DetachArguments};
 use crate::export::key_file;
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::save::save;
 use crate::snapshot::{self, State};

@@ -5,12 +5,12 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::Outcome;
 use crate::cli::{
     AllowArguments, DenyArguments, Endpoint, ExportArguments, HostAccess, Size, UnexportArguments,
 };
 use crate::failure::Failure;
 use crate::keygen::KeyError;
+use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::save::save;
 use crate::snapshot::{self, Export};

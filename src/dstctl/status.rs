@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::Outcome;
 use crate::failure::Failure;
 use crate::health::{Finding, Severity, findings};
+use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::snapshot::{self, Snapshot};
 use crate::table::{bytes, duration, table};

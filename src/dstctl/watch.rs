@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::WatchArguments;
 use crate::failure::Failure;
-use crate::print;
+use crate::outcome::print;
 use crate::rpc::Calls;
 use crate::snapshot::{self, Snapshot};
 
