@@ -99,7 +99,7 @@ pub struct UnexportArguments {
     pub save: Save,
 }
 
-/// Lets a host attach an export
+/// Lets a host attach an export, or changes what it may do there while its sessions live
 #[derive(Debug, Args)]
 pub struct AllowArguments {
     /// The name of the export

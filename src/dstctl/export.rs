@@ -110,13 +110,16 @@ pub fn unexport(rpc: &mut impl Calls, args: &UnexportArguments) -> Result<Outcom
     Ok(Outcome::new(json!({"export": args.name}), format!("{} is no longer exported\n", args.name)))
 }
 
-/// Adds an entry to an export's access list.
+/// Adds an entry to an export's access list, or replaces the host's entry.
 ///
 /// # Errors
-/// The call has failed.
+/// A call has failed.
 pub fn allow(rpc: &mut impl Calls, args: &AllowArguments) -> Result<Outcome, Failure> {
     let key = args.key.as_deref().map(key_file).transpose()?;
-    rpc.call("dst_export_add_host", entry(&args.export, &args.host, &args.from, key.as_ref()))?;
+    let known = snapshot::exports(rpc, Some(&args.export))?;
+    let has_entry = known.iter().flat_map(|export| &export.hosts).any(|entry| entry.host == args.host.host);
+    let method = if has_entry { "dst_export_set_host" } else { "dst_export_add_host" };
+    rpc.call(method, entry(&args.export, &args.host, &args.from, key.as_ref()))?;
     save(rpc, &args.save)?;
     let HostAccess { host, access } = &args.host;
     let text = format!("{host} may attach {} ({})\n", args.export, access.name());
@@ -328,10 +331,15 @@ mod tests {
 
     #[test]
     fn entries_come_and_go() {
-        let mut script = Script::new([ok()]);
+        let mut script = Script::new([shown(None), ok()]);
         run(&["allow", "v", "a=rw", "--from", "10.0.0.0/8"], &mut script).unwrap();
         let expected = json!({"export": "v", "host": "a", "access": "rw", "addresses": ["10.0.0.0/8"]});
-        assert_eq!(script.calls, [("dst_export_add_host".to_owned(), expected)]);
+        assert_eq!(script.calls[1], ("dst_export_add_host".to_owned(), expected));
+        let entries = json!([{"name": "v", "bdev_name": "b", "hosts": [{"host": "a", "access": "rw"}]}]);
+        let mut script = Script::new([Ok(entries), ok()]);
+        run(&["allow", "v", "a"], &mut script).unwrap();
+        let expected = json!({"export": "v", "host": "a", "access": "ro"});
+        assert_eq!(script.calls[1], ("dst_export_set_host".to_owned(), expected));
         let mut script = Script::new([ok()]);
         run(&["deny", "v", "a"], &mut script).unwrap();
         assert_eq!(

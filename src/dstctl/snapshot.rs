@@ -37,6 +37,9 @@ pub struct Export {
     /// The number of its sessions.
     #[serde(default)]
     pub sessions: u64,
+    /// The reason why clients may not know the device again after a restart.
+    #[serde(default)]
+    pub uuid_warning: Option<String>,
     /// Whether the export is being deleted.
     #[serde(default)]
     pub deleting: bool,
@@ -47,6 +50,9 @@ pub struct Export {
 pub struct Host {
     pub host: String,
     pub access: String,
+    /// The reason why its key could not be read when it was needed last.
+    #[serde(default)]
+    pub key_error: Option<String>,
 }
 
 /// An address at which the target accepts connections.
@@ -164,6 +170,8 @@ pub enum State {
     Attaching,
     Connected,
     Reconnecting,
+    /// I/O fails at once, until there is a connection.
+    Unreachable,
     Failed,
     /// A state that this version of dstctl does not know.
     #[serde(untagged)]
@@ -177,6 +185,7 @@ impl State {
             State::Attaching => "attaching",
             State::Connected => "connected",
             State::Reconnecting => "reconnecting",
+            State::Unreachable => "unreachable",
             State::Failed => "failed",
             State::Other(name) => name,
         }
