@@ -31,6 +31,11 @@ pub fn attach(rpc: &mut impl Calls, args: &AttachArguments) -> Result<Outcome, F
             params[key] = json!(value);
         }
     }
+    for (key, is_set) in [("exclusive", args.exclusive), ("takeover", args.takeover)] {
+        if is_set {
+            params[key] = json!(true);
+        }
+    }
     if let Some(key) = &args.key {
         params["psk_file"] = key_file(key)?;
     }
@@ -99,10 +104,23 @@ mod tests {
     #[test]
     fn everything_that_was_said_is_passed_on() {
         let mut script = Script::new([Ok(json!("n")), info("reconnecting")]);
-        let words = ["attach", "a,b:1/v", "--name", "n", "--host", "h", "--digest", "none", "--no-wait"];
+        let words = [
+            "attach",
+            "a,b:1/v",
+            "--name",
+            "n",
+            "--host",
+            "h",
+            "--digest",
+            "none",
+            "--no-wait",
+            "--exclusive",
+            "--takeover",
+        ];
         let outcome = run(&words, &mut script).unwrap();
         assert_eq!(outcome.text, "n is not attached yet, DST goes on trying: connect: Connection refused\n");
         let params = &script.calls[0].1;
+        assert_eq!((&params["exclusive"], &params["takeover"]), (&json!(true), &json!(true)));
         assert_eq!(params["traddr"], json!(["a", "b"]));
         assert_eq!(
             (&params["wait"], &params["host"], &params["digest"]),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::snapshot::{Bdev, Export, Listener, Session, Snapshot, State};
+use crate::snapshot::{Bdev, Export, Listener, Ownership, Session, Snapshot, State};
 use crate::table::duration;
 
 /// How bad something is. The order is that of monitoring plug-ins.
@@ -119,6 +119,19 @@ fn entries(export: &Export) -> Vec<Finding> {
             finding(Severity::Critical, problem, "put the key file there; it is read when the host connects")
         })
         .collect();
+    if let Some(ownership) = &export.ownership {
+        let Ownership { state, waiting, why, .. } = ownership;
+        if state == "unknown" {
+            let why = why.as_deref().unwrap_or("no reason is known");
+            let problem = format!("admits nobody, since nobody knows who owns it: {why}");
+            let advice = "make sure that no former owner uses its bdev, then: dstctl release";
+            found.push(finding(Severity::Critical, problem, advice));
+        } else if !waiting.is_empty() {
+            let problem = format!("lets {} wait to own it", waiting.join(", "));
+            let advice = "the backend still works on I/O of the others; look at the bdev if this lasts";
+            found.push(finding(Severity::Warning, problem, advice));
+        }
+    }
     if let Some(why) = &export.uuid_warning {
         let advice = "create the export with a uuid of its own, as dstctl export --file does";
         found.push(finding(
@@ -233,6 +246,12 @@ mod tests {
         let hosts = json!([{"host": "h", "access": "rw", "key_error": "no such file"}]);
         let problem = "does not admit host h, whose key can't be read: no such file";
         assert_eq!(export(json!({"hosts": hosts})), [(Critical, problem.to_owned())]);
+        let problem = "admits nobody, since nobody knows who owns it: no such file";
+        let ownership = json!({"ownership": {"state": "unknown", "why": "no such file", "waiting": ["h"]}});
+        assert_eq!(export(ownership), [(Critical, problem.to_owned())]);
+        let ownership = json!({"ownership": {"state": "owned", "owner": "h", "waiting": ["i", "j"]}});
+        assert_eq!(export(ownership), [(Warning, "lets i, j wait to own it".to_owned())]);
+        assert_eq!(export(json!({"ownership": {"state": "owned", "owner": "h", "waiting": []}})), []);
         let problem = "may be another device after a restart: aio";
         assert_eq!(export(json!({"uuid_warning": "aio"})), [(Warning, problem.to_owned())]);
         let listener = json!({"traddr": "a", "trsvcid": "1", "last_error": "no such address"});

@@ -76,6 +76,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Export(args) => export::export(&mut socket, &args)?,
         Command::Unexport(args) => export::unexport(&mut socket, &args)?,
         Command::Allow(args) => export::allow(&mut socket, &args)?,
+        Command::Release(args) => export::release(&mut socket, &args)?,
         Command::Deny(args) => export::deny(&mut socket, &args)?,
         Command::Attach(args) => attach::attach(&mut socket, &args)?,
         Command::Detach(args) => attach::detach(&mut socket, &args)?,

@@ -34,6 +34,9 @@ pub struct Export {
     pub num_blocks: Option<u64>,
     #[serde(default)]
     pub hosts: Vec<Host>,
+    /// Who owns the export; none if it cannot be owned.
+    #[serde(default)]
+    pub ownership: Option<Ownership>,
     /// The number of its sessions.
     #[serde(default)]
     pub sessions: u64,
@@ -53,6 +56,23 @@ pub struct Host {
     /// The reason why its key could not be read when it was needed last.
     #[serde(default)]
     pub key_error: Option<String>,
+}
+
+/// Who owns an export.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Ownership {
+    /// `free`, `owned`, `changing`, or `unknown`.
+    pub state: String,
+    #[serde(default)]
+    pub owner: Option<String>,
+    #[serde(default)]
+    pub since: Option<String>,
+    /// The hosts that wait to own it.
+    #[serde(default)]
+    pub waiting: Vec<String>,
+    /// The reason why nobody knows who owns it.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// An address at which the target accepts connections.
