@@ -9,6 +9,7 @@
 //! to date for them.
 
 pub mod p10_removal_ends;
+pub mod p11_one_owner;
 pub mod p1_nothing_acknowledged_is_lost;
 pub mod p2_nothing_old_comes_back;
 pub mod p3_at_most_once;
@@ -35,9 +36,10 @@ use p7_right_device as p7;
 use p8_rights as p8;
 use p9_bounded as p9;
 use p10_removal_ends as p10;
+use p11_one_owner as p11;
 
 /// All labels.
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 17] = [
     p1::LOST,
     p1::DATA,
     p2::OLD,
@@ -54,6 +56,7 @@ pub const ALL: [&str; 16] = [
     p8::RIGHTS,
     p9::BOUNDED,
     p10::REMOVAL,
+    p11::OWNER,
 ];
 
 /// The label of a panic, which is no promise of the document: it breaks what the code promises

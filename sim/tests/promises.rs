@@ -31,5 +31,5 @@ fn each_label_is_a_promise_and_each_promise_has_a_label() {
         assert_eq!(listed.get(&number.parse().unwrap()).map(String::as_str), Some(title), "{label}");
     }
     assert_eq!(labelled, listed);
-    assert_eq!(listed.keys().copied().collect::<Vec<u32>>(), (1..=10).collect::<Vec<u32>>());
+    assert_eq!(listed.keys().copied().collect::<Vec<u32>>(), (1..=11).collect::<Vec<u32>>());
 }

@@ -1,17 +1,16 @@
 //! Exports with one owner at a time: each client takes the export over from the one before, which is
 //! killed, stopped, cut off or well, while the target dies at any moment.
 
-use std::collections::BTreeSet;
-
 use dst_session::mutation::{self, Mutation};
 use dst_sim::Plan;
 use dst_sim::fleet::{ClientSide, TargetSide, new_store};
+use dst_sim::promises::p11_one_owner::{Reigns, WRITES_OF_ONE};
 use spdk::bdev_io::IoKind;
 use spdk::record::{self, Record};
 use spdk::user::{self, UserIo};
 use world::life::{Death, kill, set_stopped};
 use world::rng::Rng;
-use world::store::{Content, Fact, Origin};
+use world::store::Content;
 use world::{content, net, process};
 
 const SEEDS: u64 = 150;
@@ -27,42 +26,6 @@ const ENOUGH: u64 = 12;
 
 /// Steps in which what has to come comes: minutes of the world's time.
 const STEPS_MAX: u64 = 2_000_000;
-
-/// A write's number tells whose it is.
-const WRITES_OF_ONE: u64 = 1 << 32;
-
-/// Who has had the export, by what the backend was given.
-#[derive(Default)]
-struct Reigns {
-    /// The clients, in the order in which they came.
-    order: Vec<usize>,
-    /// What the backend has: the writes.
-    in_backend: BTreeSet<u64>,
-}
-
-impl Reigns {
-    /// The backend is given a write, or has executed one. Returns what must not be.
-    fn note(&mut self, fact: &Fact) -> Option<String> {
-        match *fact {
-            Fact::Handed { origin: Origin::Write(write), .. } => {
-                let client = (write / WRITES_OF_ONE) as usize;
-                if self.order.last() != Some(&client) {
-                    if self.order.contains(&client) {
-                        return Some(format!("client {client} writes again after {:?}", self.order));
-                    }
-                    if let Some(other) = self.in_backend.first() {
-                        return Some(format!("client {client} writes beside write {other} of another one"));
-                    }
-                    self.order.push(client);
-                }
-                self.in_backend.insert(write);
-            }
-            Fact::Executed { write, .. } => drop(self.in_backend.remove(&write)),
-            _ => {}
-        }
-        None
-    }
-}
 
 /// One run: the world, and what is known of it.
 struct Scene {
@@ -116,12 +79,12 @@ impl Scene {
             kill(self.target.process, Death::Killed);
             self.note_all();
             // What the backend had is gone with the process.
-            self.reigns.in_backend.clear();
+            self.reigns.backend_died();
             self.target.start(&self.plan);
         }
-        let owners = self.reigns.order.len();
+        let owners = self.reigns.owners();
         self.note_all();
-        if self.reigns.order.len() > owners && self.rng.chance(300) {
+        if self.reigns.owners() > owners && self.rng.chance(300) {
             // Just when there is a new owner.
             self.death = Some(steps + self.rng.range(1, 100));
         }
@@ -186,7 +149,7 @@ impl Scene {
             *steps += 1;
             self.step(*steps);
         }
-        panic!("seed {}: client {number} never gets to write, {:?} have", self.plan.seed, self.reigns.order);
+        panic!("seed {}: client {number} never gets to write: {:?}", self.plan.seed, self.reigns);
     }
 
     /// All owners come, one after the other, and something happens to each before the next one comes.
