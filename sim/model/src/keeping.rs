@@ -73,8 +73,8 @@ impl State {
         }
     }
 
-    /// Checks the broker's decision about a Hello: it may grant a claim only if that claims the
-    /// ownership after the stored one.
+    /// Checks the broker's decision about a Hello: it may grant a claim only if the claim is for
+    /// the ownership that follows the current one.
     pub fn check_claim(&mut self, target: u8, connection: ConnectionId, claim: Option<Claim>) {
         let broker = &self.targets[usize::from(target)].broker;
         let ownership = broker.export(EXPORT).map(|export| export.ownership.clone());
