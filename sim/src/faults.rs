@@ -10,7 +10,7 @@ use crate::plan::Fault;
 use crate::run::Run;
 use crate::seats::ThreadUse;
 
-/// The rate at which all operations fail, of 1,000.
+/// The number of failing operations, of 1,000, at which all of them fail.
 const ALL: u64 = 1000;
 
 impl Run {
@@ -182,8 +182,8 @@ impl Run {
         self.model.clients.iter_mut().for_each(|client| client.may_fail = true);
     }
 
-    /// Removes the backing device of a target: SPDK reports the removal, and fails all of the
-    /// device's I/O from then on.
+    /// Removes a target's backend: SPDK reports the removal, and fails all of the backend's I/O from
+    /// then on.
     fn pull(&mut self, target: usize, lose: bool) {
         let side = &self.targets[target];
         // With two targets on one store, the other target could not fence what this one has given
@@ -201,7 +201,7 @@ impl Run {
         }
     }
 
-    /// Makes the backing device of a target available again.
+    /// Makes a target's backend available again.
     fn plug(&mut self, target: usize) {
         if self.plan.failover {
             return;
@@ -218,8 +218,8 @@ impl Run {
         }
         self.model.excuses.restarted = world::stamp();
         life::kill(side.process, if vanish { Death::Vanished } else { Death::Killed });
-        // Clients of the other target could not know that the cache that both targets share was
-        // lost.
+        // Clients of the other target could not know that the cache that both targets share has
+        // lost its contents.
         if lose && !self.plan.failover {
             store::lose_cache(side.store);
         }

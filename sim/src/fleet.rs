@@ -29,7 +29,7 @@ pub const STATE_FILE: &str = "/state";
 /// client concludes that it was stopped itself, because no other process gets a turn meanwhile.
 const HICCUP_US: u64 = 400_000;
 
-/// The difference between the first bytes of a device's UUID and of its replacement's.
+/// The difference between the bytes of a device's UUID and those of the other device's.
 const OTHER: u8 = 100;
 
 /// The name of every bdev, on both sides.
@@ -53,7 +53,8 @@ pub struct TargetSide {
     pub last_other: Option<u32>,
     /// Whether the operator wants the export to exist.
     pub exported: bool,
-    /// The deletion of the export that is in progress, and when it began on the target's clock.
+    /// The outcome of the deletion of the export that is in progress, and when the deletion began on
+    /// the target's active clock, in µs.
     pub deleting: Option<(Told, u64)>,
     /// Clients whose hosts have no entry at the moment.
     pub shut_out: Vec<usize>,

@@ -25,7 +25,7 @@ pub enum Fault {
     StopTarget { target: usize, for_us: u64 },
     /// A client is stopped for a time.
     StopClient { client: usize, for_us: u64 },
-    /// A target dies and is started again after a time. A volatile cache may be lost.
+    /// A target dies and is started again after a time. A volatile cache may lose its contents.
     KillTarget { target: usize, vanish: bool, lose: bool, for_us: u64 },
     /// A client is told to stop; after a time it dies and is started again.
     EndClient { client: usize, for_us: u64 },
@@ -45,8 +45,8 @@ pub enum Fault {
     DeleteBdev { client: usize, for_us: u64 },
     /// An operator deletes the export and creates it again after a time.
     DeleteExport { target: usize, for_us: u64 },
-    /// A target's backing device is pulled and comes back after a time. A volatile cache may be
-    /// lost.
+    /// A target's backend is removed, as by pulling the device, and comes back after a time. A
+    /// volatile cache may lose its contents.
     Pull { target: usize, lose: bool, for_us: u64 },
     /// A host's entry is removed from the export and added again after a time.
     RemoveHost { target: usize, client: usize, for_us: u64 },
@@ -56,7 +56,7 @@ pub enum Fault {
     Grow { target: usize, by: u64 },
     /// A thread closes its channel and opens another one after a time.
     Reopen { client: usize, thread: usize, for_us: u64 },
-    /// A user gives a bdev a single address to look for its target: that of the next target.
+    /// A user gives a bdev a single address for its target: that of the next target.
     Repoint { client: usize },
     /// The target restarts with another device under the same name, for a time.
     OtherDevice { target: usize, for_us: u64 },
@@ -93,7 +93,7 @@ pub struct Plan {
     pub in_process: bool,
     /// A backend's latency: shortest and longest, in µs.
     pub latency_us: (u64, u64),
-    /// Backend operations of 1,000 that fail.
+    /// How many of 1,000 backend operations fail.
     pub errors: u64,
     /// Whether a reset ends operations that hang.
     pub reset_works: bool,

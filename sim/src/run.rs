@@ -429,8 +429,7 @@ impl Run {
             let side = &self.clients[client];
             side.deleted.is_none()
                 && side.disk.is_some_and(|disk| side.threads.iter().all(|&t| user::is_open(disk, t)))
-                // If this is false, the client has not heard yet that the target has another device
-                // now.
+                // Otherwise the client has not learned yet that the target has another device.
                 && side.store == self.targets[side.target].exported_store()
         };
         self.model.outstanding.is_empty()

@@ -11,7 +11,7 @@ use crate::users::User;
 pub(crate) struct ThreadUse {
     /// Whether the thread should have a channel.
     wanted: bool,
-    /// Whether the thread was asked to open or close its channel and has not done so yet.
+    /// Whether the thread was asked to open a channel and has not done so yet.
     posted: bool,
     was_open: bool,
 }

@@ -78,7 +78,7 @@ impl Faults {
 pub struct World {
     /// Its name.
     pub name: &'static str,
-    /// What there is to see in the world.
+    /// What the world shows.
     pub about: &'static str,
     /// The access of each client's host; one client each.
     pub hosts: Vec<Access>,

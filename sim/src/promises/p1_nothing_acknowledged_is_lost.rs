@@ -6,7 +6,7 @@ use world::store::{Origin, Request};
 
 use crate::model::{Io, Model};
 
-/// A write that was acknowledged is not in a backend.
+/// A write that was acknowledged is in no backend.
 pub const LOST: &str = "1 (nothing acknowledged is lost)";
 
 /// A backend is given something other than what was written.
