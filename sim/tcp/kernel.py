@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Runs the stack under test against this kernel's TCP, over a TAP device in a separate network namespace.
+"""Runs the stack under test against this kernel's TCP, over a TAP device in a network namespace.
 
 usage: sim/tcp/kernel.py [--require] DST_TAP
 

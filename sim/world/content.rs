@@ -1,4 +1,4 @@
-//! The content of blocks, which tells the user's write that it is from.
+//! The content of blocks, which identifies the user's write that it came from.
 
 use crate::state::store::Content;
 

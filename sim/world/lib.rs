@@ -13,7 +13,7 @@
 //! | [`process`] | threads: their messages, the closures that they call repeatedly, their clocks |
 //! | [`net`] | connections, and everything that can happen to them |
 //! | [`store`] | the disks, and what the world knows of each write |
-//! | [`content`] | the content of blocks, which tells the write that it is from |
+//! | [`content`] | the content of blocks, which identifies the write that it came from |
 //! | [`slots`] | data that the layers above keep in the world |
 //! | [`rng`] | random numbers |
 
