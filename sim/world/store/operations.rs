@@ -190,8 +190,8 @@ fn reset(w: &mut World, id: u64) {
     }
 }
 
-/// Fails all operations of a store at once, as happens to a device that is pulled. Some were executed
-/// before, or take effect in part.
+/// Fails all operations of a store at once, as happens to a device that is pulled. Some were
+/// executed before, or take effect in part.
 pub(crate) fn fail_all(w: &mut World, store: u32) {
     let all: Vec<u64> =
         w.operations.iter().filter(|(_, op)| op.request.store == store).map(|(&id, _)| id).collect();
