@@ -7,7 +7,7 @@
 //!
 //! | module | contents |
 //! | --- | --- |
-//! | [`disks`] | the bdevs that the code under test has registered, as SPDK's bdev layer sees them |
+//! | [`disks`] | the bdevs that the code under test registered, as SPDK's bdev layer sees them |
 //! | [`user`] | the users of these bdevs |
 //! | [`record`] | what happened, for the checkers |
 //! | all others | the API of `spdk/safe`, for the code under test |

@@ -182,8 +182,8 @@ impl Run {
         self.model.clients.iter_mut().for_each(|client| client.may_fail = true);
     }
 
-    /// Removes a target's backend: SPDK reports the removal, and fails all of the backend's I/O from
-    /// then on.
+    /// Removes a target's backend: SPDK reports the removal, and fails all of the backend's I/O
+    /// from then on.
     fn pull(&mut self, target: usize, lose: bool) {
         let side = &self.targets[target];
         // With two targets on one store, the other target could not fence what this one has given

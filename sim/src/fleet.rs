@@ -53,8 +53,8 @@ pub struct TargetSide {
     pub last_other: Option<u32>,
     /// Whether the operator wants the export to exist.
     pub exported: bool,
-    /// The outcome of the deletion of the export that is in progress, and when the deletion began on
-    /// the target's active clock, in µs.
+    /// The outcome of the deletion of the export that is in progress, and when the deletion began
+    /// on the target's active clock, in µs.
     pub deleting: Option<(Told, u64)>,
     /// Clients whose hosts have no entry at the moment.
     pub shut_out: Vec<usize>,
