@@ -1,12 +1,12 @@
 //! The checkers: one for each promise of docs/failures.md, under its number there.
 //!
-//! A checker reports what breaks its promise to the world, with a label that begins with the
-//! number. A promise that can be broken in several ways has a label for each, with the way behind a
+//! A checker reports a broken promise to the world, with a label that begins with the promise's
+//! number. A promise that can be broken in several ways has a label for each, with the way after a
 //! colon: a plan is made smaller only as long as it fails in the same way. `sim/tests/promises.rs`
 //! compares the labels with the document.
 //!
-//! This file hands each record of what happened to those whom it concerns, and keeps the model up
-//! to date for them.
+//! This file passes each record of what happened to the checkers that it concerns, and keeps the
+//! model up to date for them.
 
 pub mod p10_removal_ends;
 pub mod p11_one_owner;
@@ -59,18 +59,18 @@ pub const ALL: [&str; 17] = [
     p11::OWNER,
 ];
 
-/// The label of a panic, which is no promise of the document: it breaks what the code promises
-/// itself.
+/// The label of a panic. No promise of the document forbids panics, but the code promises itself
+/// that it has none.
 pub const NO_PANIC: &str = "no panic";
 
-/// What the checkers remember beside the model.
+/// What the checkers remember in addition to the model.
 #[derive(Debug, Default)]
 pub struct Promises {
     losses: p6::Losses,
 }
 
 impl Promises {
-    /// Has a record checked, and the model follow it.
+    /// Checks a record and updates the model.
     pub fn check(&mut self, model: &mut Model, record: &Record) {
         match *record {
             Record::Submitted { seq, io } => model.submitted(seq, io),
@@ -92,7 +92,8 @@ impl Promises {
         }
     }
 
-    /// A client's process died, or its bdev was taken away: nobody is left to be told of losses.
+    /// Drops the losses not yet reported to a client whose process died or whose bdev was removed:
+    /// nobody is left to be told.
     pub fn forget(&mut self, client: usize) {
         self.losses.forget(client);
     }
@@ -121,7 +122,7 @@ impl Promises {
     }
 }
 
-/// A store is given an operation.
+/// Checks an operation that is handed to a store.
 fn handed(model: &mut Model, seq: u64, request: Request, origin: Origin) {
     if origin == Origin::Nothing {
         return;

@@ -1,11 +1,11 @@
-//! The labels of the simulator's checkers and the list in docs/failures.md are the same promises
+//! The labels of the simulator's checkers and the list in docs/failures.md name the same promises
 //! under the same numbers.
 
 use std::collections::BTreeMap;
 
 use dst_sim::promises;
 
-/// Returns the promises that the document lists: the number, and the title in lower case.
+/// Returns the promises that the document lists: each number, with its title in lower case.
 fn listed() -> BTreeMap<u32, String> {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/failures.md");
     let text = std::fs::read_to_string(path).unwrap();

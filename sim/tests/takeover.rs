@@ -1,5 +1,5 @@
-//! Exports with one owner at a time: each client takes the export over from the one before, which is
-//! killed, stopped, cut off or well, while the target dies at any moment.
+//! Exports with one owner at a time. Each client takes the export over from the previous one, which
+//! was killed, stopped, cut off, or left alone, while the target may die at any moment.
 
 use dst_session::mutation::{self, Mutation};
 use dst_sim::Plan;
@@ -15,28 +15,29 @@ use world::{content, net, process};
 
 const SEEDS: u64 = 150;
 
-/// Clients, each of which takes over from the one before.
+/// The number of clients, each of which takes over from the previous one.
 const OWNERS: usize = 3;
 
-/// Writes of a client that are outstanding at once.
+/// The number of writes that a client has outstanding at once.
 const DEPTH: u64 = 3;
 
-/// Writes that a new owner completes before the next one comes.
+/// The number of writes that a new owner completes before the next one comes.
 const ENOUGH: u64 = 12;
 
-/// Steps in which what has to come comes: minutes of the world's time.
+/// The number of steps within which everything that is waited for must happen: minutes of the
+/// world's time.
 const STEPS_MAX: u64 = 2_000_000;
 
-/// One run: the world, and what is known of it.
+/// One run: the world and what is known of it.
 struct Scene {
     plan: Plan,
     rng: Rng,
     target: TargetSide,
     clients: Vec<ClientSide>,
     reigns: Reigns,
-    /// Of each client: writes submitted, ended, and completed with success.
+    /// For each client: the writes submitted, ended, and completed with success.
     counts: Vec<(u64, u64, u64)>,
-    /// The step at which the target dies next.
+    /// The step at which the target dies next, if it does.
     death: Option<u64>,
     violation: Option<String>,
 }
@@ -54,7 +55,7 @@ impl Scene {
         net::configure(plan.net.clone());
         let store = new_store(&plan, 0);
         let target = TargetSide::new(&plan, 0, store);
-        // Its state file does not exist yet.
+        // The export's state file does not exist yet.
         let released = target.release_export();
         while released.borrow().is_none() {
             world::step();
@@ -64,14 +65,14 @@ impl Scene {
         Scene { plan, rng, target, clients, reigns: Reigns::default(), counts, death: None, violation: None }
     }
 
-    /// The next client comes.
+    /// Starts the next client.
     fn add_client(&mut self) {
         let number = self.clients.len();
         self.clients.push(ClientSide::new(&self.plan, number));
         self.counts.push((0, 0, 0));
     }
 
-    /// A step of the world; users write, as long as they can.
+    /// Takes a step of the world. Users write whenever they can.
     fn step(&mut self, steps: u64) {
         world::step();
         while world::next_timer().is_some() {}
@@ -100,7 +101,7 @@ impl Scene {
                     if let Some(client) = self.clients.iter_mut().find(|client| client.process == process) {
                         client.disk = Some(disk);
                         process::on(client.threads[0], move || {
-                            // It may have gone again.
+                            // The bdev may be gone again.
                             let _ = user::open(disk);
                         });
                     }
@@ -123,7 +124,7 @@ impl Scene {
         let client = &self.clients[number];
         let (submitted, ended, succeeded) = self.counts[number];
         let Some(disk) = client.disk.filter(|_| process::is_alive(client.process)) else { return };
-        // A former owner's writes fail: that is enough of them.
+        // A former owner's writes fail, so no more of them are needed.
         if ended > succeeded
             || submitted - ended >= DEPTH
             || !user::is_open(disk, client.threads[0])
@@ -140,7 +141,7 @@ impl Scene {
         process::on(client.threads[0], move || user::submit(disk, io));
     }
 
-    /// Runs until a client has completed enough, or there is a violation.
+    /// Runs until a client has completed enough writes, or there is a violation.
     fn run_until_enough(&mut self, number: usize, steps: &mut u64) {
         for _ in 0..STEPS_MAX {
             if self.violation.is_some() || self.counts[number].2 >= ENOUGH {
@@ -152,7 +153,8 @@ impl Scene {
         panic!("seed {}: client {number} never gets to write: {:?}", self.plan.seed, self.reigns);
     }
 
-    /// All owners come, one after the other, and something happens to each before the next one comes.
+    /// Starts all owners, one after the other, and lets something happen to each before the next
+    /// one starts.
     fn run(&mut self) {
         let (mut steps, mut stopped) = (0, Vec::new());
         for number in 0..OWNERS {
@@ -174,7 +176,8 @@ impl Scene {
                 }
                 _ => {}
             }
-            // One that was stopped may go on before the next one has the export, or long after.
+            // A stopped client may continue before the next one owns the export, or long
+            // afterwards.
             if self.rng.chance(300) {
                 stopped.drain(..).for_each(|process| set_stopped(process, false));
             }
@@ -187,7 +190,7 @@ impl Scene {
     }
 }
 
-/// Runs a seed, and returns what must not be.
+/// Runs a seed. Returns the violation, if there is one.
 fn violation(seed: u64, without: Option<Mutation>) -> Option<String> {
     mutation::set(without);
     let mut scene = Scene::new(seed);
