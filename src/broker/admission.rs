@@ -151,7 +151,8 @@ impl Broker {
         if self.room.count_in(id, &owner, if replaces { usize::MAX } else { max }) {
             return Ok(());
         }
-        Err(refuse(RefusalReason::Busy, format!("the host has {max} connections, more are not allowed")))
+        let text = format!("the host already has {max} connections to this export, the most allowed");
+        Err(refuse(RefusalReason::Busy, text))
     }
 
     /// Returns what the hello's host may have of the export that the hello names, or the refusal to
@@ -245,7 +246,7 @@ impl Broker {
                 self.notice(Topic::Sessions, || {
                     format!(
                         "DST host {:?} from {peer}: its new session at export {:?} waits until the backend has \
-                         finished what is left of others",
+                         finished the requests of closed connections",
                         hello.host, hello.export
                     )
                 });
@@ -273,7 +274,7 @@ impl Broker {
                 match previous {
                     None => "",
                     Some(_) if previous_ended => ", the one before has ended",
-                    Some(_) => ", whether the one before has ended is not known here",
+                    Some(_) => ", and it is not known here whether the one before has ended",
                 }
             )
         });

@@ -161,7 +161,7 @@ impl Broker {
                 let connections = self.connections.len();
                 self.warn(Topic::Flood, || {
                     format!(
-                        "DST connection from {peer} closed: there are {connections}, none of which can go for it"
+                        "DST connection from {peer} closed: there are already {connections}, and none may be evicted for it"
                     )
                 });
                 return None;
@@ -195,7 +195,7 @@ impl Broker {
         let Some(peer) = self.connections.get(&oldest).map(|entry| entry.peer) else { return };
         self.warn(Topic::Flood, || {
             format!(
-                "DST connection from {peer} closed for a newer one before it was let in: {handshakes} others are not either"
+                "DST connection from {peer} evicted for a newer one before it was admitted: {handshakes} others are in their handshake"
             )
         });
         self.close(oldest);
@@ -216,7 +216,7 @@ impl Broker {
         let abandoned = self.sessions.abandoned(before);
         self.sessions_timed_out += abandoned.len() as u64;
         for id in &abandoned {
-            self.close_session(id, "nobody came back to it in time");
+            self.close_session(id, "its client did not come back in time");
         }
     }
 

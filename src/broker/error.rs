@@ -45,7 +45,7 @@ pub enum Rejection {
     #[error("export `{0}` has no state file, so nobody can own it")]
     OwnershipNotKept(String),
     /// The export's ownership is being changed already.
-    #[error("the ownership of export `{0}` is being changed; that is not durable yet")]
+    #[error("a change of the ownership of export `{0}` is not durable yet; try again later")]
     OwnershipChanging(String),
     /// The host has no entry at this export.
     #[error("export `{export}` has no entry for host `{host}`")]

@@ -136,7 +136,7 @@ impl Broker {
         });
         // The host's own entry may give it less than `*` gave it, or demand another key.
         let has_other_key = any.as_ref().is_some_and(|any| any.keys != host.keys);
-        self.end_sessions(export, "its host has less rights now", |broker, session| {
+        self.end_sessions(export, "its host has fewer rights now", |broker, session| {
             let has_less = |address: IpAddr| {
                 let of = |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, address);
                 of(&host) < any.as_ref().and_then(of)

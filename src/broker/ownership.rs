@@ -115,7 +115,7 @@ impl OwnershipState {
                 }
             }
             (Ownership::Free { last }, Some(Claim::Held(number) | Claim::Next { after: number, .. })) => {
-                refused(format!("ownership {number} of the export has ended, as all have up to {last}"))
+                refused(format!("ownership {number} of the export has ended; the last known here is {last}"))
             }
             (Ownership::Free { .. }, Some(Claim::Inquiry)) => refused("nobody owns the export".to_owned()),
             (Ownership::Exclusive { number, host, .. }, Some(Claim::Held(held)))

@@ -65,8 +65,8 @@ impl Broker {
         };
         self.notice(Topic::Operators, || {
             format!(
-                "DST export {export}: the entry of host {} has changed; {again} sessions come back with what it \
-                 says now, {ended} end",
+                "DST export {export}: the entry of host {} has changed; {again} sessions have to be admitted \
+                 again, {ended} end",
                 host.name
             )
         });
@@ -91,7 +91,7 @@ impl Broker {
                 }
                 Effect::Ends => {
                     ended += 1;
-                    self.end_session(&id, "its host is not let in any more");
+                    self.end_session(&id, "its host is no longer admitted");
                 }
             }
         }

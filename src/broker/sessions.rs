@@ -192,7 +192,8 @@ impl Sessions {
         let session = session.ok_or_else(no_session)?;
         let Some(queue) = session.queues.get_mut(&reference.queue) else {
             if self.queues >= queues_max {
-                return Err(refuse(RefusalReason::Busy, "the target has too many queues"));
+                let text = format!("the target already has {queues_max} queues, the most allowed");
+                return Err(refuse(RefusalReason::Busy, text));
             }
             self.queues += 1;
             session.queues.insert(reference.queue, SessionQueue::held_by(connection, reference.epoch));

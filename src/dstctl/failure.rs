@@ -25,7 +25,7 @@ pub enum Failure {
     Refused { method: String, message: String },
     /// This version of dstctl does not understand the answer.
     #[error(
-        "the answer to {method} is not understood: {why}; dstctl and the application should be of one version"
+        "the answer to {method} is not understood: {why}; use dstctl and the application in the same version"
     )]
     Answer { method: String, why: String },
     /// A call failed, and an earlier step could not be undone.

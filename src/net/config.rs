@@ -189,16 +189,16 @@ pub enum ConfigError {
     #[error("{0} is not the link-layer address of a host: set the port's own address")]
     Mac(MacAddress),
     /// The MTU is too small.
-    #[error("an MTU of {0} is too small: with these addresses it is at least {1}")]
+    #[error("an MTU of {0} is too small: with these addresses, give at least {1}")]
     Mtu(u16, u16),
     /// The VLAN is out of range.
-    #[error("VLAN {0} does not exist: it is 1 to 4094")]
+    #[error("VLAN {0} is out of range: give one from 1 to 4094")]
     Vlan(u16),
     /// There is no address, or there are too many.
     #[error("an interface has 1 to {MAX_ADDRESSES} addresses, not {0}")]
     Addresses(usize),
     /// The address cannot be a host's, or occurs twice.
-    #[error("{0} is not a host's address with the length of its network's prefix, or is there twice")]
+    #[error("{0} is not a host's address with the length of its network's prefix, or occurs twice")]
     Address(Prefix),
     /// There are too many routes.
     #[error("an interface has at most {MAX_ROUTES} routes, not {0}")]
