@@ -32,7 +32,7 @@ pub struct ExportFacts<'a> {
     pub is_deleting: bool,
 }
 
-/// The keys of which a client that wants to be secured must prove one.
+/// The keys for a client that wants to be secured, which must prove one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyQuery {
     /// The source of the keys of the client's entry, or the reason why there are none, for the log.
@@ -203,8 +203,8 @@ impl Broker {
         ids.into_iter().for_each(|id| self.close(id));
     }
 
-    /// Returns the keys of which a client that claims to be this owner must prove one, or `None` if
-    /// its connection is closed.
+    /// Returns the keys for a client that claims to be this owner, which must prove one of them, or
+    /// `None` if the client's connection is closed.
     pub fn keys_for(&self, connection: ConnectionId, owner: &Owner) -> Option<KeyQuery> {
         let peer = self.connections.get(&connection).filter(|entry| entry.is_open())?.peer;
         let export = self.exports.get(&owner.export).filter(|export| !export.is_deleting());
@@ -270,7 +270,7 @@ impl Broker {
         self.tell_resized(name, num_blocks, |queue| queue == 0);
     }
 
-    /// Tells the connections of an export whose queue satisfies `which` of its size.
+    /// Tells the export's size to those of its connections whose queue number satisfies `which`.
     fn tell_resized(&mut self, name: &str, num_blocks: u64, which: impl Fn(u16) -> bool) {
         let is_one = |entry: &Connection| match &entry.stage {
             Stage::Ready(queue) => queue.owner.export == name && which(queue.session.queue),

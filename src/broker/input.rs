@@ -52,7 +52,7 @@ pub enum Input {
         /// The refusal that the client is sent.
         refusal: Refusal,
     },
-    /// A connection's client has sent something that is not a valid hello.
+    /// A connection's client has sent a message that cannot be decoded.
     Malformed {
         /// The connection.
         connection: ConnectionId,

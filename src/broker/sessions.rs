@@ -179,7 +179,8 @@ impl Sessions {
     ///
     /// # Errors
     /// Returns the refusal to send if this host and export have no such session, if the queue
-    /// already has a newer connection, or if the target already has `queues_max` queues.
+    /// already has a connection of the same epoch or has seen a later epoch, or if the target
+    /// already has `queues_max` queues.
     pub fn join(
         &mut self,
         connection: ConnectionId,
@@ -381,7 +382,7 @@ mod tests {
         SessionRef { id: ID, queue, epoch }
     }
 
-    /// Returns sessions with one session, whose queue 0 has connection 1.
+    /// Returns a table of one session, whose queue 0 has connection 1.
     fn sessions() -> Sessions {
         let mut sessions = Sessions::default();
         sessions.open(ID, 1, owner("client"), peer(), 0, false);
