@@ -88,7 +88,7 @@ impl OwnershipState {
                 return Err(owned(text, None));
             }
             OwnershipState::Changing { .. } => {
-                let text = "the ownership of the export is being changed, which is not durable yet";
+                let text = "a change of the export's ownership is not durable yet; try again later";
                 return Err(refuse(RefusalReason::Busy, text));
             }
             OwnershipState::Settled(Ok(known)) => known,
