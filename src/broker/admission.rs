@@ -1,4 +1,4 @@
-//! Who gets in, and what has to be over before.
+//! Admission: which hellos are answered with a Welcome, and what must have ended before that.
 
 use dst_session::access::{Access, entry};
 use dst_session::mutation::{Mutation, is_on};
@@ -13,54 +13,56 @@ use crate::output::{Joining, Order, Output, Topic};
 use crate::ownership::{Applicant, Change, Permit};
 use crate::sessions::{Joined, Session, Standing};
 
-/// What a hello is answered with.
+/// The answer to a hello.
 enum Answer {
-    /// The connection is let in.
+    /// The connection is admitted.
     Welcome(QueueRef, Box<Welcome>, Option<Box<Joining>>),
-    /// The connection waits until nothing is left of its host's closed connections.
+    /// The connection waits until the backend holds nothing of closed connections: those of its
+    /// host at the export or, if the session will own the export, those of all hosts at the export.
     WaitToOpen,
-    /// The connection waits until it is durable that its host owns the export.
+    /// The connection waits until the ownership of its host is durable.
     WaitToOwn,
-    /// The connection waits until these are gone, which are closed now.
+    /// The connection waits until these connections are gone, which are to be closed now.
     WaitForQueue(QueueRef, Vec<ConnectionId>),
 }
 
-/// What a hello may have: the export, as far as its host may use it.
+/// What a hello's host may have of the export that the hello names.
 struct Admitted {
     agreed: Agreed,
     access: Access,
     device: Device,
-    /// The size that the client is told of, in blocks.
+    /// The size that the client is told, in blocks.
     told_blocks: u64,
-    /// What the client takes for a start of the target.
+    /// The instance that the client is told. A client that sees another instance than before takes
+    /// it for a restarted target.
     instance: [u8; 16],
-    /// What is known of the start that the client's session before was with.
+    /// What is known of the instance of the client's previous session.
     previous: Before,
     cache_outlives_target: bool,
 }
 
-/// What is known of the target's start that a client's session before was with.
+/// What is known of the instance of a client's previous session.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Before {
-    /// There was none, or nothing is known of it.
+    /// The client had no previous session, or nothing is known of its instance.
     Unknown,
-    /// It is this one.
+    /// The export still has the same instance.
     Same,
-    /// It was one of this process: the bdev of the export was gone since.
+    /// The export had this instance earlier in this process; its bdev has been gone since.
     Former,
 }
 
-/// The welcome's parts that depend on how the connection got in.
+/// The parts of a Welcome that depend on how the connection was admitted.
 struct Entrance {
     previous_ended: bool,
-    /// The number of the session's ownership.
+    /// The number of the session's ownership, if the session has one.
     ownership: Option<u64>,
-    /// The record of the queue, for a connection that carries requests.
+    /// The record of the queue, if the connection carries requests.
     slots: Option<Slots>,
 }
 
 impl Broker {
-    /// A connection says hello. One that was evicted meanwhile gets no answer.
+    /// Handles a connection's hello. A connection that was evicted meanwhile is not answered.
     pub(crate) fn hello(&mut self, id: ConnectionId, hello: Box<Hello>, opening: Opening) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         let Stage::Handshaking { proof } = &mut entry.stage else { return };
@@ -68,7 +70,7 @@ impl Broker {
         self.apply(id, application, false, Some(opening));
     }
 
-    /// A hello that waited to open a session is decided on again.
+    /// Decides again about a hello that waited to open a session.
     pub(crate) fn asked_again(&mut self, id: ConnectionId, opening: Opening) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         if matches!(entry.stage, Stage::WaitingToOpen(_))
@@ -78,7 +80,7 @@ impl Broker {
         }
     }
 
-    /// The queue is free that a connection has waited for.
+    /// Decides again about a hello that waited for its queue, which is free now.
     pub(crate) fn queue_is_free(&mut self, id: ConnectionId) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         if matches!(entry.stage, Stage::WaitingForQueue(..))
@@ -89,8 +91,8 @@ impl Broker {
         }
     }
 
-    /// Decides about a hello. `waited`: it had to wait to open a session. `opening` is for one that
-    /// opens a session.
+    /// Decides about a hello. `waited` is true if the hello had to wait to open a session.
+    /// `opening` is present if the hello opens a session.
     fn apply(&mut self, id: ConnectionId, application: Application, waited: bool, opening: Option<Opening>) {
         let answer = self.answer(id, &application, waited, opening);
         let Some(entry) = self.connections.get_mut(&id) else { return };
@@ -135,11 +137,11 @@ impl Broker {
         }
     }
 
-    /// Counts a connection among its host's, unless these are too many.
+    /// Counts a connection among those of its host, or refuses it if the host has too many.
     fn count_in(&mut self, id: ConnectionId, hello: &Hello) -> Result<(), Refusal> {
         let owner = Owner::of(hello);
-        // A connection that takes another's place adds none. The other is closed for it, and so is a
-        // third one that waits.
+        // A connection that takes another's place does not add to the number: the other one is
+        // closed for it, and so is a third one that waits.
         let replaces = hello.session.is_some_and(|place| {
             let session = self.sessions.get(&place.id).filter(|session| session.owner == owner);
             let queue = session.and_then(|session| session.queue(place.queue));
@@ -149,10 +151,12 @@ impl Broker {
         if self.room.count_in(id, &owner, if replaces { usize::MAX } else { max }) {
             return Ok(());
         }
-        Err(refuse(RefusalReason::Busy, format!("the host has {max} connections, more are not allowed")))
+        let text = format!("the host already has {max} connections to this export, the most allowed");
+        Err(refuse(RefusalReason::Busy, text))
     }
 
-    /// Returns what the hello's host may have of the export that it asks for.
+    /// Returns what the hello's host may have of the export that the hello names, or the refusal to
+    /// send.
     fn admit(&self, id: ConnectionId, hello: &Hello, proof: Option<&Proof>) -> Result<Admitted, Refusal> {
         let not_allowed = |why: &str| refuse(RefusalReason::NotAllowed, why);
         let peer = self.connections.get(&id).map(|entry| entry.peer.ip());
@@ -164,7 +168,8 @@ impl Broker {
         let entry = peer
             .and_then(|peer| entry(&export.hosts, &hello.host, peer))
             .ok_or_else(|| not_allowed("the export has no entry that lets this host in from there"))?;
-        // Both at once: no hello in clear where there is a key, and no key but that of this entry.
+        // This checks two rules: where the entry has a key, a hello in clear is refused, and no key
+        // but that of this entry is accepted.
         let shown = proof.filter(|proof| proof.owner == Owner::of(hello)).map(|proof| &proof.keys);
         if shown != entry.keys.as_ref() || proof.is_some() != entry.keys.is_some() {
             return Err(not_allowed(match (&entry.keys, proof) {
@@ -198,8 +203,9 @@ impl Broker {
         })
     }
 
-    /// A hello that opens a session. It waits until nothing is left in the backend of what its host had
-    /// at this export before.
+    /// Decides about a hello that opens a session. The hello waits until the backend has finished
+    /// what is left of the host's earlier connections to the export; if the session will own the
+    /// export, those of all hosts.
     fn open(
         &mut self,
         id: ConnectionId,
@@ -227,7 +233,8 @@ impl Broker {
             self.close_session(&previous.session, "its client opens another one");
         }
         if ownership.is_some() && !is_on(Mutation::NoTakeoverEnd) {
-            // Even with the same number: a copy of the owner's machine has it, too.
+            // This includes a session with the same ownership number: a copy of the owner's machine
+            // has that number, too.
             self.close_sessions(&owner.export, "the owner of its export opens another one");
         }
         let must_wait = match ownership {
@@ -239,7 +246,7 @@ impl Broker {
                 self.notice(Topic::Sessions, || {
                     format!(
                         "DST host {:?} from {peer}: its new session at export {:?} waits until the backend has \
-                         finished what is left of others",
+                         finished the requests of closed connections",
                         hello.host, hello.export
                     )
                 });
@@ -252,7 +259,8 @@ impl Broker {
             let other = self.sessions.least_needed(&owner).ok_or_else(too_many)?;
             self.close_session(&other, "it has no connection, and another one needs its place");
         }
-        // What is said of another's session would be said to whoever has no right to know.
+        // The answer says nothing about a session of another owner, since it would tell the client
+        // something that it has no right to know.
         let previous_ended = previous.is_some()
             && found != Some(false)
             && (admitted.previous != Before::Unknown || opening.previous_has_ended);
@@ -266,7 +274,7 @@ impl Broker {
                 match previous {
                     None => "",
                     Some(_) if previous_ended => ", the one before has ended",
-                    Some(_) => ", whether the one before has ended is not known here",
+                    Some(_) => ", and it is not known here whether the one before has ended",
                 }
             )
         });
@@ -275,7 +283,8 @@ impl Broker {
         Ok(self.welcome(queue, Entrance { previous_ended, ownership, slots: None }, admitted))
     }
 
-    /// Returns how the hello may open a session, as far as that depends on who owns the export.
+    /// Returns how the hello may open a session as far as the ownership of the export decides it,
+    /// or the refusal to send.
     fn permit(&self, hello: &Hello, access: Access) -> Result<Permit, Refusal> {
         let shares = |session: &Session| session.owner.export == hello.export && session.ownership.is_none();
         let applicant = Applicant {
@@ -288,7 +297,7 @@ impl Broker {
         export.map_or(Ok(Permit::Shared), |export| export.ownership.permit(&applicant))
     }
 
-    /// Returns true if the backend may have something left of a closed connection of the export.
+    /// Returns true if the backend may still hold requests of a closed connection of this export.
     fn is_draining_all(&self, export: &str) -> bool {
         let is_its = |stage: &Stage| match stage {
             Stage::Closing { queue: Some(queue), .. } => queue.owner.export == export,
@@ -297,7 +306,7 @@ impl Broker {
         self.connections.values().any(|entry| is_its(&entry.stage))
     }
 
-    /// Returns true if the backend may have something left of a closed connection of this owner.
+    /// Returns true if the backend may still hold requests of a closed connection of this owner.
     fn is_draining(&self, owner: &Owner) -> bool {
         let is_its = |stage: &Stage| match stage {
             Stage::Closing { queue: Some(queue), .. } => queue.owner == *owner,
@@ -306,7 +315,8 @@ impl Broker {
         self.connections.values().any(|entry| is_its(&entry.stage))
     }
 
-    /// A hello that joins a session. It waits until the connection that its queue had before is gone.
+    /// Decides about a hello that joins a queue of a session. The hello waits until the queue's
+    /// previous connection is gone.
     fn join(
         &mut self,
         id: ConnectionId,
@@ -317,13 +327,14 @@ impl Broker {
         let owner = Owner::of(hello);
         let session = self.sessions.get(&reference.id).filter(|session| session.owner == owner);
         if session.is_some_and(|session| session.has_given_up(reference.queue)) {
-            // What of its last transactions was executed is not known any more. Its client has to begin
-            // anew, with all queues: another connection of this session would tell it that all is well.
+            // It is no longer known which of the queue's last transactions were executed. The
+            // client has to start over with all its queues: another connection of this session
+            // would tell it that all is well.
             self.close_session(&reference.id, "a queue came back after its record was given up");
         }
         let queues_max = self.limits.max_queues as usize;
-        // Records that nobody comes back for must not keep all others out. The client of the session that
-        // ends begins anew, like one whose record was given up.
+        // Records that no client comes back for must not keep others out. The client whose session
+        // ends starts over, like one whose record was given up.
         if self.sessions.lacks_room(&owner, &reference, queues_max)
             && let Some(other) = self.sessions.least_used()
         {
@@ -357,7 +368,7 @@ impl Broker {
         Ok(self.welcome(queue, Entrance { previous_ended: false, ownership, slots }, admitted))
     }
 
-    /// Returns the welcome of a connection that has its queue.
+    /// Returns the Welcome for a connection that has its queue.
     fn welcome(&mut self, queue: QueueRef, entrance: Entrance, admitted: Admitted) -> Answer {
         let Admitted { agreed, access: _, device, told_blocks, instance, previous, cache_outlives_target } =
             admitted;
@@ -375,8 +386,9 @@ impl Broker {
             session: queue.session,
             device: Device { num_blocks: told_blocks, ..device },
             previous_ended,
-            // That the one before has ended is only known of one on this machine, since it was started.
-            // A bdev that was gone may have lost what it cached, whoever outlived it.
+            // That the previous target process has ended is only known of a process on this
+            // machine, since the machine was started. A bdev that was gone may have lost what it
+            // cached, whichever process outlived it.
             cache_kept: previous_ended && cache_outlives_target && previous != Before::Former,
             ownership,
             credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
@@ -392,7 +404,7 @@ impl Broker {
         Answer::Welcome(queue, Box::new(welcome), joining)
     }
 
-    /// A connection's client has shown the key of its entry.
+    /// Notes that a connection's client has proved the key of its entry.
     pub(crate) fn key_shown(&mut self, id: ConnectionId, shown: Proof) {
         if let Some(entry) = self.connections.get_mut(&id)
             && let Stage::Handshaking { proof } = &mut entry.stage
@@ -402,13 +414,14 @@ impl Broker {
         }
     }
 
-    /// A connection's client has not shown the key of its entry.
+    /// Refuses a connection whose client has not proved the key of its entry.
     pub(crate) fn key_refused(&mut self, id: ConnectionId, owner: &Owner, why: &str, refusal: Refusal) {
         self.refuse(id, owner, why, refusal);
     }
 
-    /// Something of this owner is gone: those of its hellos that waited for it may go on, and those of the
-    /// owner of the export.
+    /// Asks again about the hellos that may go on because a connection of this owner is gone: those
+    /// of the same owner that wait to open a session, and those that wait to open one as the owner
+    /// of the export.
     pub(crate) fn ask_openers(&mut self, owner: &Owner) {
         let mut waiting = Vec::new();
         for (&connection, entry) in &self.connections {

@@ -1,4 +1,4 @@
-//! The broker: what it knows, and which part of it decides about which input.
+//! The broker's state, and the dispatch of each input to the code that decides about it.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
@@ -17,12 +17,12 @@ use crate::room::{Room, Vacancy};
 use crate::sessions::Sessions;
 use crate::stats::Stats;
 
-/// A connection that was accepted: the group that is to be given its socket.
+/// An accepted connection, with the group that is to be given its socket.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Adopted {
-    /// Its number from now on.
+    /// The number by which the connection is known from now on.
     pub connection: ConnectionId,
-    /// The group.
+    /// The group that is to be given the socket.
     pub group: usize,
 }
 
@@ -38,13 +38,13 @@ pub struct Broker {
     pub(crate) room: Room,
     pub(crate) exports: BTreeMap<String, Export>,
     pub(crate) resets: Resets,
-    /// Since the start: hellos, and attempts to show a key, that were refused.
+    /// The number of refused hellos and refused attempts to prove a key, since the start.
     pub(crate) refused_hellos: u64,
-    /// Those of them that may come again later.
+    /// The number of these refusals that were [`RefusalReason::Busy`]: the client may try again.
     pub(crate) refused_busy: u64,
-    /// Since the start: sessions that nobody came back to.
+    /// The number of sessions that timed out because no client came back to them, since the start.
     pub(crate) sessions_timed_out: u64,
-    /// Counts of sessions that are gone.
+    /// The counts of sessions and connections that no longer exist.
     pub(crate) past: Stats,
     pub(crate) now_us: u64,
     pub(crate) is_stopping: bool,
@@ -81,22 +81,23 @@ impl Broker {
         &self.limits
     }
 
-    /// Returns how many sessions, since the start, nobody came back to.
+    /// Returns the number of sessions that timed out, since the start, because no client came back
+    /// to them.
     pub fn sessions_timed_out(&self) -> u64 {
         self.sessions_timed_out
     }
 
-    /// Sets the limits. Before the first connection.
+    /// Sets the limits. To be called before the first connection is accepted.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
     }
 
-    /// Returns the next thing to be done, if there is any.
+    /// Returns the next decision for the driver to carry out, or `None` if there is no more.
     pub fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
 
-    /// Something has happened.
+    /// Handles an event that happened at `now_us`.
     pub fn handle(&mut self, now_us: u64, input: Input) {
         self.now_us = now_us;
         match input {
@@ -144,7 +145,9 @@ impl Broker {
         }
     }
 
-    /// A listener has a new connection. Returns the group that gets it; `None`: there is no room for it.
+    /// Handles a new connection of a listener. Returns the connection's number and the group that
+    /// gets its socket, or `None` if the connection must be closed: there is no room for it, there
+    /// is no group yet, or the target is stopping.
     pub fn accepted(&mut self, now_us: u64, peer: SocketAddr) -> Option<Adopted> {
         self.now_us = now_us;
         if self.is_stopping || self.groups == 0 {
@@ -158,7 +161,7 @@ impl Broker {
                 let connections = self.connections.len();
                 self.warn(Topic::Flood, || {
                     format!(
-                        "DST connection from {peer} closed: there are {connections}, none of which can go for it"
+                        "DST connection from {peer} closed: there are already {connections}, and none may be evicted for it"
                     )
                 });
                 return None;
@@ -173,25 +176,26 @@ impl Broker {
         Some(Adopted { connection, group })
     }
 
-    /// Returns true if listeners should accept: there are groups, and few evicted connections are still
-    /// to be closed.
+    /// Returns true if listeners should accept connections: the groups have started, and fewer than
+    /// [`EVICTIONS_MAX`](crate::EVICTIONS_MAX) evicted connections are still being closed.
     pub fn may_accept(&self) -> bool {
         self.groups > 0 && !self.room.is_clearing()
     }
 
-    /// Returns the group of a connection that may be answered; `None`: it is closed.
+    /// Returns the group of a connection, or `None` if the connection is closed and must not be
+    /// answered.
     pub fn group_of_open(&self, connection: ConnectionId) -> Option<usize> {
         self.connections.get(&connection).filter(|entry| entry.is_open()).map(|entry| entry.group)
     }
 
-    /// Closes a connection that was not let in yet, for a newer one.
+    /// Closes a connection that is not admitted yet, to make room for a newer one.
     fn evict(&mut self, oldest: ConnectionId) {
         self.room.evict(oldest);
         let handshakes = self.room.handshakes();
         let Some(peer) = self.connections.get(&oldest).map(|entry| entry.peer) else { return };
         self.warn(Topic::Flood, || {
             format!(
-                "DST connection from {peer} closed for a newer one before it was let in: {handshakes} others are not either"
+                "DST connection from {peer} evicted for a newer one before it was admitted: {handshakes} others are in their handshake"
             )
         });
         self.close(oldest);
@@ -202,7 +206,8 @@ impl Broker {
         self.room.leave(connection);
     }
 
-    /// Ends sessions that nobody came back to, and queues.
+    /// Does what is due: rounds of resets, queues without a connection, and sessions whose client
+    /// did not come back in time.
     fn tick(&mut self) {
         self.tick_resets();
         let timeout_us = u64::from(self.limits.session_timeout_ms) * 1000;
@@ -211,13 +216,13 @@ impl Broker {
         let abandoned = self.sessions.abandoned(before);
         self.sessions_timed_out += abandoned.len() as u64;
         for id in &abandoned {
-            self.close_session(id, "nobody came back to it in time");
+            self.close_session(id, "its client did not come back in time");
         }
     }
 
-    /// Ends all sessions and connections. The driver deletes the exports after that, or their clients
-    /// would be told that they are gone for good. For the clients this is as a death of the process:
-    /// another one may come.
+    /// Ends all sessions and connections. The driver deletes the exports only after that; otherwise
+    /// clients would be told that the exports are gone for good. To the clients, the stop looks
+    /// like the death of the process: another process may take its place.
     fn stop(&mut self) {
         self.is_stopping = true;
         let sessions: Vec<SessionId> = self.sessions.iter().map(|(id, _)| *id).collect();
@@ -228,14 +233,14 @@ impl Broker {
         connections.into_iter().for_each(|id| self.close(id));
     }
 
-    /// Tells a connection's group to do something. A connection that is closed gets nothing.
+    /// Sends an order to a connection's group. A closed connection is sent nothing.
     pub(crate) fn order(&mut self, connection: ConnectionId, order: Order) {
         if let Some(group) = self.group_of_open(connection) {
             self.output(Output::ToGroup { group, connection, order });
         }
     }
 
-    /// Refuses a connection, which is neither let in nor waits to be from now on.
+    /// Refuses a connection. From then on the connection is neither admitted nor waiting to be.
     pub(crate) fn refuse(&mut self, connection: ConnectionId, owner: &Owner, why: &str, refusal: Refusal) {
         let Some(entry) = self.connections.get_mut(&connection).filter(|entry| entry.is_open()) else {
             return;
@@ -249,7 +254,7 @@ impl Broker {
             format!("DST host {:?} from {peer} refused at export {:?}: {why}", owner.host, owner.export)
         });
         let told = match refusal.reason {
-            // Nothing about what exists, whatever the log says.
+            // The client must not learn what exists; only the log gives the reason.
             RefusalReason::NotAllowed => refuse(refusal.reason, "not allowed"),
             _ => refusal,
         };

@@ -1,6 +1,6 @@
-//! What of a broker decides anything, for a model checker: two brokers of which the same is fed to the
-//! hash behave alike. Each structure is taken apart in full, so that a field that is added has to be
-//! thought of here.
+//! The part of a broker's state that decisions depend on, for a model checker: two brokers that
+//! feed the same to the hash behave alike. Each structure is destructured in full, so that a new
+//! field has to be considered here.
 
 use std::hash::{Hash, Hasher};
 
@@ -9,8 +9,9 @@ use crate::connection::Connection;
 use crate::export::{Backing, Drain, Export, Online};
 
 impl Broker {
-    /// Feeds what decides about anything from `now_us` on to the hash: times as ages, which are alike once
-    /// they exceed each limit, and no statistics. Call it when [`Broker::poll_output`] has nothing more.
+    /// Feeds the state that decisions from `now_us` on depend on to the hash. Times are fed as
+    /// ages, which count as equal once they exceed every limit; statistics are left out. To be
+    /// called when [`Broker::poll_output`] has nothing more to return.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
         let Broker {
             limits,
@@ -45,7 +46,7 @@ impl Broker {
                 (device, told_blocks, instance).hash(hasher);
             }
             if let Some(Drain { ends, late, is_resetting }) = drain {
-                // Whether the time-out has passed never, once, or more often.
+                // Only whether the time-out has passed never, once, or more often matters.
                 (ends, (*late).min(2), is_resetting).hash(hasher);
             }
         }

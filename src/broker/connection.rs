@@ -9,35 +9,35 @@ use dst_wire::{Cipher, Hello, SessionRef};
 use crate::ids::{Owner, SessionId};
 use crate::stats::Stats;
 
-/// What a connection's client has shown to have.
+/// The proof of a key by a connection's client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Proof {
-    /// The host and the export. The hello has to name the same.
+    /// The host and the export that the key belongs to. The hello must name the same.
     pub owner: Owner,
-    /// Where the key is kept.
+    /// The source of the key.
     pub keys: KeySource,
-    /// The cipher that the connection is secured with.
+    /// The cipher of the connection.
     pub cipher: Cipher,
 }
 
 /// What the broker can't know by itself about a hello that opens a session.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
-    /// The id of the session if one is opened: 16 random bytes, never used before.
+    /// The id of the session, if one is opened: 16 random bytes, never used before.
     pub session: SessionId,
     /// Whether the target process that had the client's previous session is known to have ended.
-    /// False for this process itself.
+    /// False if that process is this one.
     pub previous_has_ended: bool,
 }
 
-/// The hello of a connection that waits to be let in.
+/// A hello to be decided about, and the proof that came before it.
 #[derive(Debug, Clone, Hash)]
 pub(crate) struct Application {
     pub hello: Box<Hello>,
     pub proof: Option<Proof>,
 }
 
-/// A queue of a session, and whose session it is.
+/// A queue of a session, with the session's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct QueueRef {
     pub owner: Owner,
@@ -49,18 +49,20 @@ pub(crate) struct QueueRef {
 pub(crate) enum Stage {
     /// No hello has come yet.
     Handshaking { proof: Option<Proof> },
-    /// The hello opens a session once the backend has finished what is left of the closed
-    /// connections that its host had at the export.
+    /// The hello opens a session once the backend has finished what is left of closed connections:
+    /// those of its host at the export or, if the session will own the export, those of all hosts
+    /// at the export.
     WaitingToOpen(Application),
-    /// The hello opens a session once its host owns the export, which is being made durable.
+    /// The hello opens a session once its host's ownership of the export is durable.
     WaitingToOwn(Application),
-    /// The hello joins a queue once the connection before it is gone.
+    /// The hello joins a queue once the queue's previous connection is gone.
     WaitingForQueue(Application, QueueRef),
-    /// The connection was let in.
+    /// The connection is admitted.
     Ready(QueueRef),
-    /// The connection was refused. Its group closes it when the refusal is sent.
+    /// The connection was refused. Its group closes it once the refusal is sent.
     Refused,
-    /// The socket is closed, or about to be. What is left of the connection is in the backend.
+    /// The socket is closed, or is about to be. The backend may still hold requests of the
+    /// connection.
     Closing { queue: Option<QueueRef>, waited_to_open: bool },
 }
 
@@ -84,7 +86,7 @@ impl Connection {
         !matches!(self.stage, Stage::Closing { .. })
     }
 
-    /// Returns true if the connection waits to be let in.
+    /// Returns true if the connection waits to be admitted.
     pub fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::WaitingToOwn(_) | Stage::WaitingToOpen(_) | Stage::WaitingForQueue(..))
     }
@@ -100,7 +102,7 @@ impl Connection {
         }
     }
 
-    /// Returns the key that the client has shown, as long as the connection may still be let in.
+    /// Returns the client's proof of a key, as long as the connection may still be admitted.
     pub fn proof(&self) -> Option<&Proof> {
         match &self.stage {
             Stage::Handshaking { proof } => proof.as_ref(),
@@ -127,13 +129,13 @@ impl Connection {
     }
 }
 
-/// What is left of a connection when the backend has nothing of it any more.
+/// What is left of a connection once the backend holds nothing of it.
 #[derive(Debug, Clone, Default)]
 pub struct Remains {
     /// The record of its queue, if the connection had one.
     pub slots: Option<Slots>,
-    /// Whether the client ended the connection on purpose.
+    /// Whether the client ended the connection with a Goodbye.
     pub goodbye: bool,
-    /// What the connection did.
+    /// The connection's counts.
     pub stats: Stats,
 }

@@ -1,4 +1,4 @@
-//! What becomes of connections and sessions that end.
+//! The end of connections and sessions.
 
 use dst_session::slots::Slots;
 use dst_wire::{Event, SessionRef};
@@ -9,14 +9,15 @@ use crate::ids::{ConnectionId, SessionId, short};
 use crate::output::{Order, Output, Topic};
 
 impl Broker {
-    /// A connection's socket is shut, and the backend still has something of it.
+    /// Notes that a connection's socket is shut while the backend still holds requests of the
+    /// connection.
     pub(crate) fn draining(&mut self, id: ConnectionId) {
         if let Some(entry) = self.connections.get_mut(&id) {
             entry.close();
         }
     }
 
-    /// A connection is gone, and the backend has nothing of it any more.
+    /// Removes a connection that is gone and of which the backend holds nothing.
     pub(crate) fn finished(&mut self, id: ConnectionId, remains: Box<Remains>) {
         let Some(entry) = self.connections.remove(&id) else { return };
         self.room.leave(id);
@@ -31,7 +32,7 @@ impl Broker {
         self.ask_openers(&queue.owner);
     }
 
-    /// A connection that is gone leaves its queue.
+    /// Lets a connection that is gone leave its queue.
     fn leave(&mut self, id: ConnectionId, place: SessionRef, remains: Remains) {
         let Remains { slots, goodbye, stats } = remains;
         match self.sessions.get_mut(&place.id) {
@@ -40,8 +41,8 @@ impl Broker {
                 session.stats.add(&stats);
                 let has_it = session.queue(place.queue).is_some_and(|queue| queue.connection() == Some(id));
                 if has_it && place.queue != 0 && slots.is_none() {
-                    // The record is still on its way to a connection that was gone already: the queue is
-                    // free when it has come back.
+                    // The record is still on its way to this connection, which is gone already. The
+                    // queue becomes free once the record has come back.
                     return;
                 }
             }
@@ -49,12 +50,13 @@ impl Broker {
         self.left(&place.id, place.queue, id, slots, goodbye);
     }
 
-    /// A record comes back from a connection that was gone before it could have it.
+    /// Takes back a record from a connection that was gone before it could receive the record.
     pub(crate) fn returned(&mut self, id: ConnectionId, session: &SessionId, queue: u16, slots: Slots) {
         self.left(session, queue, id, Some(slots), false);
     }
 
-    /// A connection has left its queue: the one that waited for that is next.
+    /// Frees a queue that a connection has left, for the connection that waited for it. Without
+    /// one, a Goodbye ends the queue, or the session if the queue is queue 0.
     fn left(
         &mut self,
         session: &SessionId,
@@ -97,7 +99,7 @@ impl Broker {
         }
     }
 
-    /// Ends a session for good: its client is told that it need not come back.
+    /// Ends a session for good: its client is told not to come back.
     pub(crate) fn end_session(&mut self, id: &SessionId, why: &str) {
         let first = self.sessions.get(id).and_then(|session| session.queue(0)?.connection());
         if let Some(first) = first {

@@ -1,8 +1,8 @@
-//! Why the broker does not do what an operator asked for.
+//! Why the broker rejects an operator's request.
 
 use thiserror::Error;
 
-/// An operator's request that can't be carried out.
+/// The reason for which an operator's request is rejected.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Rejection {
     /// No export has this name.
@@ -41,11 +41,11 @@ pub enum Rejection {
         /// The limit.
         max: usize,
     },
-    /// Nothing is kept of who owns the export.
+    /// The export's ownership is not kept.
     #[error("export `{0}` has no state file, so nobody can own it")]
     OwnershipNotKept(String),
     /// The export's ownership is being changed already.
-    #[error("the ownership of export `{0}` is being changed; that is not durable yet")]
+    #[error("a change of the ownership of export `{0}` is not durable yet; try again later")]
     OwnershipChanging(String),
     /// The host has no entry at this export.
     #[error("export `{export}` has no entry for host `{host}`")]

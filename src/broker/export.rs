@@ -7,20 +7,20 @@ use dst_wire::{Device, Op, OpSet};
 
 use crate::ownership::OwnershipState;
 
-/// Most hosts at one export.
+/// The maximum number of hosts at one export.
 pub const HOSTS_MAX: usize = 4096;
 
-/// What an operator says of an export.
+/// The rules of an export, which an operator gives when creating it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub struct Rules {
-    /// Nobody may write.
+    /// Whether all clients may only read.
     pub read_only: bool,
-    /// Nobody may attach without digests of data.
+    /// Whether clients must use data digests.
     pub require_digest: bool,
-    /// Nobody may attach without a cipher, so nobody without a key.
+    /// Whether clients must use a cipher, and so have a key.
     pub require_cipher: bool,
-    /// The bdev's volatile cache is not this process's memory: what completed survives the process, though
-    /// not the machine.
+    /// Whether the bdev's volatile cache is outside this process's memory, so that completed writes
+    /// survive the process, though not the machine.
     pub cache_outlives_target: bool,
     /// How far a client's reset reaches.
     pub reset: ResetReach,
@@ -29,15 +29,15 @@ pub struct Rules {
 /// How far a client's reset reaches.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
 pub enum ResetReach {
-    /// It ends the I/O of the client's own session. The bdev is not reset.
+    /// The reset ends the I/O of the client's own session. The bdev is not reset.
     #[default]
     Host,
     /// The bdev is reset.
     Backend,
 }
 
-/// Former instances of one export that are remembered. A client that names an older one is told that
-/// nothing is known of it, and waits for its leases.
+/// The number of an export's former instances that are remembered. A client that names an older one
+/// is told that nothing is known of it, and waits for the end of its leases.
 const FORMER_MAX: usize = 16;
 
 /// An export.
@@ -45,7 +45,7 @@ const FORMER_MAX: usize = 16;
 pub(crate) struct Export {
     pub backing: Backing,
     pub rules: Rules,
-    /// Who may do what; nobody else may anything.
+    /// The entries of the access list. Other hosts have no access.
     pub hosts: Vec<Host>,
     /// The instances under which the export was online before, the newest first.
     pub former: VecDeque<[u8; 16]>,
@@ -53,36 +53,37 @@ pub(crate) struct Export {
     pub ownership: OwnershipState,
 }
 
-/// Whether the bdev of an export is there.
+/// Whether the bdev of an export is present.
 #[derive(Debug, Clone)]
 pub(crate) enum Backing {
-    /// The bdev is not there yet, or not any more. Nobody is admitted.
+    /// The bdev is not present yet or has been removed. No client is admitted.
     Offline,
-    /// The bdev is there.
+    /// The bdev is present.
     Online(Online),
 }
 
-/// An export whose bdev is there.
+/// The state of an export whose bdev is present.
 #[derive(Debug, Clone)]
 pub(crate) struct Online {
-    /// The device with all that it can do, whoever asks.
+    /// The device with all its operations, regardless of hosts' rights.
     pub device: Device,
-    /// The size that clients are told of, in blocks: when the bdev has grown, only once all that carry
-    /// requests know.
+    /// The size that clients are told, in blocks. A new size is told only once all connections that
+    /// carry requests know it.
     pub told_blocks: u64,
-    /// What clients take for a start of the target: another one each time that the bdev comes.
+    /// The instance that clients are told. It changes each time that the bdev appears, which
+    /// clients take for a restart of the target.
     pub instance: [u8; 16],
 }
 
 impl Export {
-    /// Returns an export whose bdev is not there yet.
+    /// Returns an export whose bdev is not present yet.
     pub fn new(rules: Rules) -> Export {
         let (hosts, former) = (Vec::new(), VecDeque::new());
         let ownership = OwnershipState::NotKept;
         Export { backing: Backing::Offline, rules, hosts, former, drain: None, ownership }
     }
 
-    /// Returns what is known while the bdev is there.
+    /// Returns the state of the bdev, or `None` if it is not present.
     pub fn online(&self) -> Option<&Online> {
         match &self.backing {
             Backing::Online(online) => Some(online),
@@ -90,7 +91,7 @@ impl Export {
         }
     }
 
-    /// Like [`Export::online`], to be changed.
+    /// Like [`Export::online`], mutable.
     pub fn online_mut(&mut self) -> Option<&mut Online> {
         match &mut self.backing {
             Backing::Online(online) => Some(online),
@@ -98,7 +99,7 @@ impl Export {
         }
     }
 
-    /// The bdev is gone.
+    /// Notes that the bdev is gone.
     pub fn go_offline(&mut self) {
         if let Backing::Online(online) = std::mem::replace(&mut self.backing, Backing::Offline) {
             self.former.truncate(FORMER_MAX - 1);
@@ -111,16 +112,17 @@ impl Export {
         matches!(self.drain, Some(Drain { ends: Ends::Export, .. }))
     }
 
-    /// Returns true if the export was online under this instance before, and is so no more.
+    /// Returns true if the export was online under this instance earlier and no longer is.
     pub fn was(&self, instance: &[u8; 16]) -> bool {
         self.former.contains(instance)
     }
 
-    /// Returns what a client with this access is told of a device.
+    /// Returns the device as a client with this access is told of it.
     pub fn device_for(&self, mut device: Device, access: Access) -> Device {
         device.read_only = self.rules.read_only || access == Access::ReadOnly;
         if device.read_only {
-            // A reset ends the I/O of everybody who uses the bdev: not for those who may only read.
+            // A reset may end the I/O of everybody who uses the bdev, so clients that may only read
+            // cannot ask for one.
             let modifying = Op::ALL.into_iter().filter(|op| op.modifies());
             device.ops = modifying.fold(device.ops, OpSet::without).without(Op::Reset);
         }
@@ -131,21 +133,22 @@ impl Export {
     }
 }
 
-/// What is being ended of an export: its connections are closed, and the backend may have something of
+/// The drain of an export: its connections are closed, and the backend may still hold requests of
 /// them.
 #[derive(Debug, Clone)]
 pub(crate) struct Drain {
     pub ends: Ends,
     /// How often the drain time-out has passed.
     pub late: u64,
-    /// The bdev is being reset: what comes after the drain is not meant by that.
+    /// Whether the bdev is being reset. The drain does not end before the reset does, since the
+    /// reset is not meant for what comes after the drain.
     pub is_resetting: bool,
 }
 
-/// What ends when the backend has finished.
+/// What ends once the backend has finished.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub(crate) enum Ends {
-    /// The use of the bdev, which was removed. The export stays.
+    /// The export's use of its bdev, which was removed. The export stays.
     Backing,
     /// The export.
     Export,

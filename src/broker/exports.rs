@@ -1,4 +1,4 @@
-//! What operators ask of exports, and who may attach them.
+//! Operators' requests about exports, and the states of their bdevs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
@@ -15,30 +15,30 @@ use crate::output::{Order, Output, Topic};
 use crate::ownership::OwnershipState;
 use crate::sessions::Session;
 
-/// What is known of an export, to be shown.
+/// What is shown of an export.
 #[derive(Debug, Clone)]
 pub struct ExportFacts<'a> {
-    /// The device, with all that it can do; `None` while the bdev is not there.
+    /// The device with all its operations, or `None` while the bdev is not present.
     pub device: Option<&'a Device>,
-    /// What goes for all who attach.
+    /// The rules for all clients.
     pub rules: Rules,
-    /// Who may do what.
+    /// The entries of the access list.
     pub hosts: &'a [Host],
-    /// Who owns it.
+    /// The state of the export's ownership.
     pub ownership: &'a OwnershipState,
-    /// The hosts whose clients wait to own it, or to be let in as its owner.
+    /// The hosts whose clients wait to own the export, or to be admitted as its owner.
     pub waiting: Vec<&'a str>,
-    /// Whether it is being deleted, and waits for its backend.
+    /// Whether the export is being deleted and waits for its backend.
     pub is_deleting: bool,
 }
 
-/// Which keys a client that wants to be secured has to know one of.
+/// The keys for a client that wants to be secured, which must prove one of them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyQuery {
-    /// Where the keys of its entry are; or why there are none, for the log.
+    /// The source of the keys of the client's entry, or the reason why there are none, for the log.
     pub keys: Result<KeySource, &'static str>,
-    /// The keys of another entry, to be read for a client without an entry, which must not learn that
-    /// from how soon it is refused.
+    /// The keys of another entry, to be read for a client without an entry. Otherwise the client
+    /// could tell from the time until its refusal that it has no entry.
     pub decoy: Option<KeySource>,
 }
 
@@ -67,18 +67,20 @@ pub(crate) fn check_key(export: impl Fn() -> String, rules: Rules, host: &Host) 
 }
 
 impl Broker {
-    /// Exports a bdev that is not there yet, to nobody yet. [`crate::Input::Online`] follows when it is.
+    /// Creates an export without hosts, whose bdev is not present yet. [`crate::Input::Online`]
+    /// follows when it is.
     ///
     /// # Errors
-    /// [`Rejection::ExportExists`].
+    /// Fails with [`Rejection::ExportExists`].
     pub fn create_export(&mut self, name: &str, rules: Rules) -> Result<(), Rejection> {
         self.create_export_for(name, rules, Vec::new())
     }
 
-    /// Exports a bdev that is not there yet to these hosts: all of them, or nothing is done.
+    /// Creates an export with these hosts, whose bdev is not present yet. If one of the hosts is
+    /// rejected, no export is created.
     ///
     /// # Errors
-    /// [`Rejection::ExportExists`], or one of the hosts can't be let in, as with [`Broker::add_host`].
+    /// Fails with [`Rejection::ExportExists`], or if a host is rejected as by [`Broker::add_host`].
     pub fn create_export_for(&mut self, name: &str, rules: Rules, hosts: Vec<Host>) -> Result<(), Rejection> {
         if self.exports.contains_key(name) {
             return Err(Rejection::ExportExists(name.to_owned()));
@@ -88,7 +90,7 @@ impl Broker {
         Ok(())
     }
 
-    /// Returns what is known of an export.
+    /// Returns what is shown of an export.
     pub fn export<'a>(&'a self, name: &'a str) -> Option<ExportFacts<'a>> {
         let export = self.exports.get(name)?;
         Some(ExportFacts {
@@ -110,11 +112,11 @@ impl Broker {
         counts
     }
 
-    /// Lets a host in.
+    /// Adds a host to an export's access list.
     ///
     /// # Errors
-    /// No such export, it has an entry for this host or as many as it can have already, or it demands a
-    /// cipher and the host has no key.
+    /// Fails if there is no such export, if it already has an entry for this host or as many
+    /// entries as it can have, or if it demands a cipher and the host has no key.
     pub fn add_host(&mut self, now_us: u64, export: &str, host: Host) -> Result<(), Rejection> {
         self.now_us = now_us;
         let name = || export.to_owned();
@@ -132,9 +134,9 @@ impl Broker {
         self.notice(Topic::Operators, || {
             format!("DST export {export}: host {} may attach {with} a key", host.name)
         });
-        // Its own entry may give a host less than `*` gave it, or demand another key.
+        // The host's own entry may give it less than `*` gave it, or demand another key.
         let has_other_key = any.as_ref().is_some_and(|any| any.keys != host.keys);
-        self.end_sessions(export, "its host has less rights now", |broker, session| {
+        self.end_sessions(export, "its host has fewer rights now", |broker, session| {
             let has_less = |address: IpAddr| {
                 let of = |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, address);
                 of(&host) < any.as_ref().and_then(of)
@@ -144,10 +146,10 @@ impl Broker {
         Ok(())
     }
 
-    /// Lets a host in no more; its sessions end at once.
+    /// Removes a host from an export's access list and ends the host's sessions at once.
     ///
     /// # Errors
-    /// No such export, or it has no entry for this host.
+    /// Fails if there is no such export, or if it has no entry for this host.
     pub fn remove_host(&mut self, now_us: u64, export: &str, host: &str) -> Result<(), Rejection> {
         self.now_us = now_us;
         let known = self.exports.get_mut(export).ok_or_else(|| Rejection::NoExport(export.to_owned()))?;
@@ -155,7 +157,8 @@ impl Broker {
         let no_host = || Rejection::NoHost { export: export.to_owned(), host: host.to_owned() };
         known.hosts.remove(found.ok_or_else(no_host)?);
         let hosts = known.hosts.clone();
-        // The host itself, whatever else lets it in from now on, and whoever came in by `*`.
+        // This ends the sessions of the host itself, even if another entry admits it from now on,
+        // and of hosts that were admitted by `*`.
         self.end_sessions(export, "its host was removed", |broker, session| {
             let is_out = |address: IpAddr| rights(&hosts, &session.owner.host, address).is_none();
             session.owner.host == host || broker.addresses(session).any(is_out)
@@ -166,9 +169,9 @@ impl Broker {
         Ok(())
     }
 
-    /// Returns the addresses that a session is used from now: each of its connections may come from
-    /// another address than the first, and a session without connections has to show anew what it may do
-    /// when its client comes back.
+    /// Returns the addresses from which a session is used now. Each connection may come from
+    /// another address than the first. A session without connections is not covered: its client has
+    /// to be admitted anew when it comes back.
     pub(crate) fn addresses(&self, session: &Session) -> impl Iterator<Item = IpAddr> {
         let entries = session.connections().filter_map(|id| self.connections.get(&id));
         entries.filter(|entry| matches!(entry.stage, Stage::Ready(_))).map(|entry| entry.peer.ip())
@@ -189,8 +192,8 @@ impl Broker {
         }
     }
 
-    /// Closes the connections that were not let in yet and have shown the key of an entry that is gone:
-    /// another entry with a file of the same name may have another key by then.
+    /// Closes the connections that are not admitted yet and have proved the key of an entry that is
+    /// gone. By then, another entry with a file of the same name may have another key.
     pub(crate) fn end_handshakes(&mut self, export: &str, is_of: impl Fn(&str) -> bool) {
         let shown = |entry: &Connection| {
             entry.proof().is_some_and(|proof| proof.owner.export == export && is_of(&proof.owner.host))
@@ -200,8 +203,8 @@ impl Broker {
         ids.into_iter().for_each(|id| self.close(id));
     }
 
-    /// Returns which keys a client has to know one of, which says to be this owner; `None`: its
-    /// connection is closed.
+    /// Returns the keys for a client that claims to be this owner, which must prove one of them, or
+    /// `None` if the client's connection is closed.
     pub fn keys_for(&self, connection: ConnectionId, owner: &Owner) -> Option<KeyQuery> {
         let peer = self.connections.get(&connection).filter(|entry| entry.is_open())?.peer;
         let export = self.exports.get(&owner.export).filter(|export| !export.is_deleting());
@@ -217,8 +220,8 @@ impl Broker {
         Some(KeyQuery { keys, decoy: hosts.find_map(|host| host.keys.clone()) })
     }
 
-    /// The bdev of an export is there. Clients that had sessions when it was there before take this for
-    /// another start of the target.
+    /// Notes that the bdev of an export is present. Clients that had sessions while the bdev was
+    /// present before take this for a restart of the target.
     pub(crate) fn online(&mut self, name: &str, device: Device, instance: [u8; 16]) {
         let Some(export) = self.exports.get_mut(name) else { return };
         debug_assert!(export.drain.is_none() || export.is_deleting(), "the bdev before is still in use");
@@ -226,10 +229,10 @@ impl Broker {
         export.backing = Backing::Online(Online { device, told_blocks: device.num_blocks, instance });
     }
 
-    /// The bdev of an export is gone, for a while at least: to clients this is as the death of the target.
-    /// Only the deletion of the export tells them not to come back. [`Output::BackingGone`] follows when
-    /// the backend has finished; until then the driver says [`crate::Input::DrainTimeout`] each time it
-    /// passes.
+    /// Notes that the bdev of an export is gone, at least for a while. To clients this looks like
+    /// the death of the target; only the deletion of the export tells them not to come back.
+    /// [`Output::BackingGone`] follows when the backend has finished. Until then the driver reports
+    /// [`crate::Input::DrainTimeout`] each time this time-out passes.
     pub(crate) fn offline(&mut self, name: &str) {
         let Some(export) = self.exports.get_mut(name) else { return };
         export.go_offline();
@@ -244,28 +247,30 @@ impl Broker {
         self.drained(name);
     }
 
-    /// An export's device has changed. A client that hears of it uses it, on all its connections: those
-    /// that carry requests know it first.
+    /// Notes that the size of an export's device has changed. A client that hears of the new size
+    /// uses it on all its connections, so the connections that carry requests are told first.
     pub(crate) fn resized(&mut self, name: &str, device: Device) {
         let Some(online) = self.exports.get_mut(name).and_then(Export::online_mut) else { return };
         online.device = device;
         let num_blocks = device.num_blocks;
         self.notice(Topic::Operators, || format!("DST export {name} has {num_blocks} blocks now"));
         self.tell_resized(name, num_blocks, |queue| queue != 0);
-        // Groups do what they are told in its order: those that have answered have done that.
+        // Groups carry out orders in their sequence, so a group that has answered has carried out
+        // the earlier ones.
         self.output(Output::ConfirmSize { export: name.to_owned(), num_blocks });
     }
 
-    /// All connections that carry requests know the export's new size: now their clients may.
+    /// Tells clients of the new size, which all connections that carry requests know now.
     pub(crate) fn size_confirmed(&mut self, name: &str, num_blocks: u64) {
-        // Not if it has changed again, or if it is another export: what was told of that goes.
+        // Nothing is told if the size has changed again, or if this is another export of the same
+        // name.
         let online = self.exports.get_mut(name).and_then(Export::online_mut);
         let Some(online) = online.filter(|online| online.device.num_blocks == num_blocks) else { return };
         online.told_blocks = num_blocks;
         self.tell_resized(name, num_blocks, |queue| queue == 0);
     }
 
-    /// Tells an export's connections of its size, those of these queues.
+    /// Tells the export's size to those of its connections whose queue number satisfies `which`.
     fn tell_resized(&mut self, name: &str, num_blocks: u64, which: impl Fn(u16) -> bool) {
         let is_one = |entry: &Connection| match &entry.stage {
             Stage::Ready(queue) => queue.owner.export == name && which(queue.session.queue),

@@ -1,14 +1,14 @@
-//! How connections, sessions and their owners are named.
+//! The names of connections, sessions and their owners.
 
 use dst_wire::Hello;
 
 /// The number of a connection, unique in this target. A later connection has a higher number.
 pub type ConnectionId = u64;
 
-/// A session's 16 random bytes.
+/// A session's id: 16 random bytes.
 pub type SessionId = [u8; 16];
 
-/// Whose something is: what one host has at one export.
+/// An owner: one host at one export. Limits on connections, sessions and memory count by owner.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Owner {
     /// The export's name.
@@ -18,7 +18,7 @@ pub struct Owner {
 }
 
 impl Owner {
-    /// Returns whose hello this is.
+    /// Returns the owner that a hello names.
     pub fn of(hello: &Hello) -> Owner {
         Owner { export: hello.export.clone(), host: hello.host.clone() }
     }

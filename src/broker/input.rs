@@ -1,4 +1,5 @@
-//! What the broker is told. What operators ask for has methods of its own, as it is answered at once.
+//! The events that the broker is told of. Operators' requests are methods instead, because they are
+//! answered at once.
 
 use dst_session::slots::Slots;
 use dst_wire::{Device, Hello, Refusal};
@@ -7,85 +8,86 @@ use crate::connection::{Opening, Proof, Remains};
 use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::output::Lateness;
 
-/// What groups, listeners, timers and the backend say.
+/// An event from a group, a listener, a timer or the backend.
 #[derive(Debug)]
 pub enum Input {
-    /// There are so many groups from now on. Before the first connection.
+    /// There are so many groups from now on. To be reported before the first connection.
     GroupsStarted(usize),
     /// A connection's group could not be given its socket.
     NotAdopted {
         /// The connection.
         connection: ConnectionId,
     },
-    /// A connection says hello.
+    /// A connection has sent a hello.
     Hello {
         /// The connection.
         connection: ConnectionId,
-        /// What it says.
+        /// The hello.
         hello: Box<Hello>,
-        /// For a hello that opens a session.
+        /// What the broker needs to know if the hello opens a session.
         opening: Opening,
     },
     /// The answer to [`crate::Output::AskAgain`].
     AskedAgain {
         /// The connection.
         connection: ConnectionId,
-        /// As it is now.
+        /// What the broker needs to know, as it is now.
         opening: Opening,
     },
-    /// A connection's client has shown the key of its entry.
+    /// A connection's client has proved the key of its entry.
     KeyShown {
         /// The connection.
         connection: ConnectionId,
-        /// What it has shown.
+        /// The proof.
         proof: Proof,
     },
-    /// A connection's client has not shown the key of its entry.
+    /// A connection's client has not proved the key of its entry.
     KeyRefused {
         /// The connection.
         connection: ConnectionId,
-        /// What the client says to be, and wants.
+        /// The host that the client claims to be, and the export that it names.
         owner: Owner,
-        /// Why, for the log.
+        /// The reason, for the log.
         why: String,
-        /// What the client is told.
+        /// The refusal that the client is sent.
         refusal: Refusal,
     },
-    /// What a connection's client sent makes no sense.
+    /// A connection's client has sent a message that cannot be decoded.
     Malformed {
         /// The connection.
         connection: ConnectionId,
     },
-    /// A connection's socket is shut, and the backend still has something of it.
+    /// A connection's socket is shut, and the backend still holds requests of the connection.
     Draining {
         /// The connection.
         connection: ConnectionId,
     },
-    /// A connection is gone, and the backend has nothing of it any more.
+    /// A connection is gone, and the backend holds none of its requests.
     Finished {
         /// The connection.
         connection: ConnectionId,
-        /// What is left of it.
+        /// What is left of the connection.
         remains: Box<Remains>,
     },
-    /// A record comes back from a connection that was gone before it could have it.
+    /// A record comes back from a connection that was gone before it could receive the record.
     Returned {
         /// The connection.
         connection: ConnectionId,
-        /// Its session.
+        /// The session that the record belongs to.
         session: SessionId,
-        /// Its queue.
+        /// The queue that the record belongs to.
         queue: u16,
         /// The record.
         slots: Slots,
     },
-    /// The bdev of an export is there: from now on clients are admitted.
+    /// The bdev of an export is present. Clients are admitted from now on.
     Online {
         /// The export.
         export: String,
         /// The device.
         device: Device,
-        /// What clients take for a start of the target. For a bdev that comes back another one than before.
+        /// The instance that clients are told. A bdev that comes back gets a new instance, which
+        /// clients take for a restarted target.
         instance: [u8; 16],
     },
     /// The bdev of an export is gone.
@@ -100,14 +102,15 @@ pub enum Input {
         /// The device as it is now.
         device: Device,
     },
-    /// All groups have acted on what they were told before [`crate::Output::ConfirmSize`].
+    /// All groups have carried out the orders that came before [`crate::Output::ConfirmSize`].
     SizeConfirmed {
         /// The export.
         export: String,
-        /// Its size in blocks, as it was told.
+        /// The export's size in blocks, as [`crate::Output::ConfirmSize`] gave it.
         num_blocks: u64,
     },
-    /// The drain time-out has passed since a deletion or the removal of a bdev, once more.
+    /// The drain time-out has passed once more since the deletion of an export or the removal of
+    /// its bdev began.
     DrainTimeout {
         /// The export.
         export: String,
@@ -116,54 +119,56 @@ pub enum Input {
     InFlight {
         /// The export.
         export: String,
-        /// As it was asked.
+        /// The value from [`crate::Output::CountInFlight`].
         lateness: Lateness,
-        /// Requests of the export that the backend has.
+        /// The number of the export's requests that the backend has.
         in_flight: usize,
     },
-    /// What [`crate::Output::StoreOwnership`] asked for is durable.
+    /// The ownership from [`crate::Output::StoreOwnership`] is durable.
     OwnershipStored {
         /// The export.
         export: String,
-        /// The time that was stored with it, in seconds since 1970, to be shown.
+        /// The time stored with the ownership, to be shown to people, in seconds since 1970.
         since_s: u64,
     },
-    /// What [`crate::Output::StoreOwnership`] asked for was not done: the ownership before is durable still.
+    /// The ownership from [`crate::Output::StoreOwnership`] was not stored. The previous one is
+    /// still durable.
     OwnershipNotStored {
         /// The export.
         export: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
-    /// The reset of an export's bdev has ended, or could not be begun.
+    /// The reset of an export's bdev has ended or could not be started.
     ResetEnded {
         /// The export.
         export: String,
     },
-    /// A client asks for a reset. [`crate::ResetStep::Answer`] follows, unless the connection is closed
-    /// before.
+    /// A client asks for a reset. [`crate::ResetStep::Answer`] follows, unless the connection is
+    /// closed before that.
     Reset {
         /// The connection.
         connection: ConnectionId,
         /// The slot of the request.
         slot: u16,
     },
-    /// A connection has answered all that it had when it was told [`crate::ResetStep::Quiesce`].
+    /// A connection has answered all requests that it had when it was told
+    /// [`crate::ResetStep::Quiesce`].
     Quiesced {
         /// The connection.
         connection: ConnectionId,
-        /// The number that it was told.
+        /// The number from [`crate::ResetStep::Quiesce`].
         round: u64,
     },
     /// The answer to [`crate::Output::ResetForHosts`].
     HostsResetEnded {
         /// The export.
         export: String,
-        /// Whether the bdev was reset.
+        /// Whether the reset succeeded.
         has_succeeded: bool,
     },
-    /// Some time has passed: half a second or so.
+    /// Some time has passed; the driver reports this about every half second.
     Tick,
-    /// The target stops: nobody is let in any more, all sessions and connections end.
+    /// The target stops. No connection is admitted any more, and all sessions and connections end.
     Stop,
 }

@@ -1,26 +1,27 @@
-//! How an export's ownership is written down where it outlives the target: as lines of text, of which the
-//! last one is a checksum over those before it.
+//! The text form in which an export's ownership outlives the target: lines of text, of which the
+//! last is a checksum over the lines before it.
 
 use dst_wire::{Crc32c, NAME_MAX, Ownership, is_name};
 use thiserror::Error;
 
-/// The most bytes of a text: the lines, two names of [`NAME_MAX`], and three numbers.
+/// The maximum length of a text in bytes: the fixed parts, two names of [`NAME_MAX`] bytes, and
+/// three numbers.
 pub const KEPT_MAX: usize = 128 + 2 * NAME_MAX + 3 * 20;
 
 const TITLE: &str = "DST export ownership, version 1";
 
-/// Why a text does not tell an export's ownership.
+/// Why a text does not give an export's ownership.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum KeptError {
-    /// It is not a text as [`encode`] writes it, or its checksum is wrong.
+    /// The text is not one that [`encode`] writes, or its checksum is wrong.
     #[error("is damaged, or not a state file of version 1")]
     Damaged,
-    /// It is about another export.
+    /// The text is about another export.
     #[error("is of export `{0}`")]
     OtherExport(String),
 }
 
-/// Returns the text that tells the ownership of an export.
+/// Returns the text form of an export's ownership.
 pub fn encode(export: &str, ownership: &Ownership) -> String {
     let mut text = format!("{TITLE}\nexport {export}\nnumber {}\n", ownership.number());
     if let Ownership::Exclusive { host, since_s, .. } = ownership {
@@ -30,20 +31,20 @@ pub fn encode(export: &str, ownership: &Ownership) -> String {
     text + &format!("crc32c {crc:08x}\n")
 }
 
-/// Returns the ownership of an export, of a text.
+/// Returns the ownership of an export from its text form.
 ///
 /// # Errors
-/// See [`KeptError`].
+/// Fails as [`KeptError`] says.
 pub fn decode(export: &str, text: &[u8]) -> Result<Ownership, KeptError> {
     let (of, ownership) = parse(text).ok_or(KeptError::Damaged)?;
-    // Whatever is written otherwise was not written here.
+    // This checks the checksum, too: `encode` writes each ownership in one way only.
     if encode(&of, &ownership).as_bytes() != text {
         return Err(KeptError::Damaged);
     }
     if of == export { Ok(ownership) } else { Err(KeptError::OtherExport(of)) }
 }
 
-/// Returns the export and its ownership. What the checksum says is not looked at.
+/// Returns the export and its ownership, without checking the checksum.
 fn parse(text: &[u8]) -> Option<(String, Ownership)> {
     let text = std::str::from_utf8(text).ok().filter(|text| text.len() <= KEPT_MAX)?;
     let mut lines = text.split('\n');
@@ -51,7 +52,7 @@ fn parse(text: &[u8]) -> Option<(String, Ownership)> {
         return None;
     }
     let export = lines.next()?.strip_prefix("export ").filter(|name| is_name(name))?;
-    // A number leaves room for those that follow.
+    // The number must leave room for those that follow.
     let number =
         lines.next()?.strip_prefix("number ")?.parse().ok().filter(|&number| number < u64::MAX / 2)?;
     let ownership = match lines.next()?.strip_prefix("owner ") {

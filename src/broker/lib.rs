@@ -1,9 +1,10 @@
-//! The target's decisions: who gets in, what has to be over before, and what ends.
+//! The target's decisions: which connections are admitted, what must have ended before that, and
+//! which sessions end.
 //!
-//! A [`Broker`] does no I/O, reads no clock and draws no random numbers. What happens goes in through
-//! [`Broker::handle`], what operators ask for through methods that answer at once; what is to be done
-//! comes out of [`Broker::poll_output`], after each of them, until there is nothing more. The driver
-//! (`src/dst-target`) carries it out in that order.
+//! A [`Broker`] does no I/O, reads no clock and draws no random numbers. Events go in through
+//! [`Broker::handle`]. Operators' requests are methods, which answer at once. After each call, the
+//! driver (`src/dst-target`) takes the broker's decisions from [`Broker::poll_output`] until it
+//! returns `None`, and carries them out in that order.
 
 #![forbid(unsafe_code)]
 

@@ -1,128 +1,132 @@
-//! What the broker decides, for the driver to carry out in this order.
+//! The broker's decisions, which the driver carries out in their order.
 
 use dst_session::slots::Slots;
 use dst_wire::{Device, Event, Refusal, Status, Welcome};
 
 use crate::ids::{ConnectionId, Owner};
 
-/// One thing to be done.
+/// A decision for the driver to carry out.
 #[derive(Debug, Clone)]
 pub enum Output {
-    /// A connection's group is to do something.
+    /// Pass an order to a connection's group.
     ToGroup {
         /// The group.
         group: usize,
         /// The connection.
         connection: ConnectionId,
-        /// What is to be done.
+        /// The order.
         order: Order,
     },
-    /// A hello that waited may go on: answer with [`crate::Input::AskedAgain`].
+    /// A hello that waited may go on. Answer with [`crate::Input::AskedAgain`].
     AskAgain {
         /// The connection.
         connection: ConnectionId,
-        /// The target process that had the client's previous session, if it names one.
+        /// The instance of the client's previous session, if the hello names one.
         instance: Option<[u8; 16]>,
     },
-    /// Ask all groups for something, then answer with [`crate::Input::SizeConfirmed`].
+    /// Pass a message through all groups, so that they have carried out all earlier orders, then
+    /// answer with [`crate::Input::SizeConfirmed`].
     ConfirmSize {
         /// The export.
         export: String,
-        /// Its size in blocks.
+        /// The export's size in blocks.
         num_blocks: u64,
     },
     /// Count the export's requests in the backend, then answer with [`crate::Input::InFlight`].
-    /// After [`Lateness::Twice`] the drain time-out's timer is not needed any more.
+    /// After [`Lateness::Twice`], the timer of the drain time-out is no longer needed.
     CountInFlight {
         /// The export.
         export: String,
         /// How late the backend is.
         lateness: Lateness,
     },
-    /// Reset the export's bdev, then say [`crate::Input::ResetEnded`].
+    /// Reset the export's bdev, then report [`crate::Input::ResetEnded`].
     ResetBackend {
         /// The export.
         export: String,
-        /// Requests that the backend has.
+        /// The number of requests that the backend has.
         in_flight: usize,
-        /// Since the deletion or the removal began, ms.
+        /// The time since the deletion or the removal began, ms.
         waited_ms: u64,
     },
-    /// Reset the export's bdev for its clients, then say [`crate::Input::HostsResetEnded`]. What was told
-    /// to groups before reaches them before the reset ends anything.
+    /// Reset the export's bdev for its clients, then report [`crate::Input::HostsResetEnded`].
+    /// Earlier orders must reach the groups before the reset ends any I/O.
     ResetForHosts {
         /// The export.
         export: String,
     },
-    /// Whoever asked for the deletion, or the operator, is to hear that the backend hangs. The drain goes
-    /// on.
+    /// Tell the caller that asked for the deletion, or the operator, that the backend hangs. The
+    /// drain continues.
     BackendHangs {
         /// The export.
         export: String,
-        /// Requests that the backend has.
+        /// The number of requests that the backend has.
         in_flight: usize,
-        /// Since the deletion or the removal began, ms.
+        /// The time since the deletion or the removal began, ms.
         waited_ms: u64,
     },
-    /// The backend has finished with a bdev that was removed: close it. The export may take another one.
+    /// The backend has finished all I/O to a bdev that was removed: close the bdev. The export may
+    /// take another one.
     BackingGone {
         /// The export.
         export: String,
-        /// Whether the backend had been late.
+        /// Whether the drain time-out had passed.
         was_late: bool,
     },
-    /// Make the ownership of an export durable, then say [`crate::Input::OwnershipStored`], or
-    /// [`crate::Input::OwnershipNotStored`] if the one before is what will be found.
+    /// Make the ownership of an export durable, then report [`crate::Input::OwnershipStored`], or
+    /// [`crate::Input::OwnershipNotStored`] if the previous ownership is the one that is kept.
     StoreOwnership {
         /// The export.
         export: String,
         /// The number of the newest ownership.
         number: u64,
-        /// The name of the owner's host; `None`: that ownership has ended.
+        /// The name of the owner's host, or `None` if that ownership has ended.
         host: Option<String>,
     },
-    /// Nothing of the export is left: close its bdev, and tell whoever asked for the deletion.
+    /// Nothing of the export is left: close its bdev, and tell the caller that asked for the
+    /// deletion.
     ExportGone {
         /// The export.
         export: String,
-        /// Whether the backend had been late.
+        /// Whether the drain time-out had passed.
         was_late: bool,
     },
     /// A line for the log.
     Log {
-        /// Whether it is a warning; a notice otherwise.
+        /// Whether the line is a warning. Otherwise it is a notice.
         is_warning: bool,
-        /// Which limit on lines goes for it.
+        /// The topic, which selects the limit on the rate of lines.
         topic: Topic,
         /// The line.
         text: String,
     },
-    /// After [`crate::Input::Stop`]: no connection and no export is left.
+    /// No connection and no export is left after [`crate::Input::Stop`].
     Stopped,
 }
 
-/// What a connection's group is to do.
+/// An order for a connection's group.
 #[derive(Debug, Clone)]
 pub enum Order {
-    /// Let the connection in, to carry requests if it joins a queue for that.
+    /// Admit the connection. With a [`Joining`] the connection carries requests.
     Welcome(Box<Welcome>, Option<Box<Joining>>),
     /// Refuse the connection.
     Refuse(Refusal),
-    /// Tell the connection's client that something changed.
+    /// Send the connection's client an event.
     Event(Event),
-    /// Take part in a reset that a client asked for.
+    /// Take this step of a reset that a client asked for.
     Reset(ResetStep),
     /// Close the connection.
     Close,
 }
 
-/// What a connection does in a reset that a client asked for.
+/// A connection's step in a reset that a client asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ResetStep {
-    /// Say [`crate::Input::Quiesced`] with this number when all requests that the connection has now are
-    /// answered, resets left out.
+    /// Report [`crate::Input::Quiesced`] with this number once all requests that the connection has
+    /// now are answered, other than resets.
     Quiesce(u64),
-    /// The backend is about to be reset for this connection's session: what that ends is answered.
+    /// The backend is about to be reset for this connection's session: answer the requests that the
+    /// reset ends instead of executing them again.
     Begins,
     /// The reset of the backend has ended.
     Ends,
@@ -130,44 +134,44 @@ pub enum ResetStep {
     Answer {
         /// The slot.
         slot: u16,
-        /// How the reset went.
+        /// The outcome of the reset.
         status: Status,
     },
 }
 
-/// What a connection that joins a queue needs.
+/// The parameters of a connection that joins a queue to carry requests.
 #[derive(Debug, Clone)]
 pub struct Joining {
-    /// What was negotiated.
+    /// The device, with the operations that the host may use.
     pub device: Device,
-    /// Most bytes of one request.
+    /// The maximum number of bytes of one request.
     pub max_transfer: u32,
     /// Whether data has digests.
     pub has_digests: bool,
     /// The record of the queue.
     pub slots: Slots,
-    /// Whose the session is.
+    /// The owner of the session.
     pub owner: Owner,
 }
 
-/// How often a drain time-out has passed.
+/// How often the drain time-out has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lateness {
-    /// Once: a reset of the bdev may help.
+    /// Once. A reset of the bdev may help.
     Once,
-    /// Twice: whoever asked need not wait any longer.
+    /// Twice. The caller that asked need not wait any longer.
     Twice,
 }
 
-/// What a log line is about. Each topic has a limit on lines of its own.
+/// The topic of a log line. Each topic has its own limit on the rate of lines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Topic {
-    /// Sessions come and go.
+    /// Sessions that begin, come back and end.
     Sessions,
-    /// What anybody can cause by connecting. It must not hide why somebody is refused.
+    /// What anybody can cause by connecting. These lines must not crowd out those about refusals.
     Flood,
-    /// Why somebody is refused. The reason is only in the log.
+    /// Why a host is refused. Only the log tells the reason.
     Refusals,
-    /// What an operator caused: without a limit.
+    /// What an operator caused. These lines have no limit.
     Operators,
 }

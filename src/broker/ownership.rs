@@ -1,4 +1,4 @@
-//! Who owns an export, and who may open a session because of that.
+//! The ownership of an export, and which sessions it permits.
 
 use dst_session::access::Access;
 use dst_session::mutation::{Mutation, is_on};
@@ -8,20 +8,20 @@ use dst_wire::{Claim, Ownership, Refusal, RefusalReason};
 use crate::ids::ConnectionId;
 use crate::utc::utc;
 
-/// What is durably kept of an export's ownership, or the reason why that is not known.
+/// The ownership that is durably kept of an export, or the reason why it is not known.
 pub type Known = Result<Ownership, String>;
 
-/// The ownership of an export, and whether it is being changed.
+/// The state of an export's ownership.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OwnershipState {
     /// Ownership is not kept: hosts share the export, and nobody can own it.
     NotKept,
-    /// What is kept is durable.
+    /// The kept ownership is durable.
     Settled(Known),
-    /// A change is being made durable. Until it is, nothing has changed for those who have sessions, and
-    /// nobody opens one.
+    /// A change is being made durable. Until it is, nothing changes for existing sessions, and no
+    /// session is opened.
     Changing {
-        /// What is kept if the change fails.
+        /// The ownership that stays if the change fails.
         before: Known,
         /// The change.
         change: Change,
@@ -35,9 +35,9 @@ pub enum Change {
     Claim {
         /// The number of its ownership.
         number: u64,
-        /// The name of its host.
+        /// The name of the client's host.
         host: String,
-        /// The connection that claims the ownership, and waits.
+        /// The connection that claims the ownership and waits for it.
         claimant: ConnectionId,
     },
     /// An operator ends the ownership.
@@ -50,24 +50,24 @@ pub enum Change {
 /// A hello that asks to open a session.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Applicant<'a> {
-    /// The name of its host.
+    /// The name of the host that sends the hello.
     pub host: &'a str,
     /// What the host may do at the export.
     pub access: Access,
-    /// The ownership that the hello claims.
+    /// The ownership that the hello claims, if any.
     pub claim: Option<Claim>,
-    /// Sessions that hosts share the export with.
+    /// The number of sessions that share the export.
     pub shared_sessions: usize,
 }
 
-/// How a session may be opened.
+/// The way in which a session may be opened.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Permit {
-    /// As one of many.
+    /// The session shares the export with others.
     Shared,
-    /// As the only one, of the owner with this number.
+    /// The session is the only one, of the owner with this number.
     Owner(u64),
-    /// As the only one, once the ownership with this number is durable.
+    /// The session will be the only one, once the ownership with this number is durable.
     AfterChange(u64),
 }
 
@@ -75,7 +75,7 @@ impl OwnershipState {
     /// Decides whether a session may be opened.
     ///
     /// # Errors
-    /// The refusal to send.
+    /// Returns the refusal to send.
     pub(crate) fn permit(&self, applicant: &Applicant<'_>) -> Result<Permit, Refusal> {
         let known = match self {
             OwnershipState::NotKept if applicant.claim.is_none() => return Ok(Permit::Shared),
@@ -88,7 +88,7 @@ impl OwnershipState {
                 return Err(owned(text, None));
             }
             OwnershipState::Changing { .. } => {
-                let text = "the ownership of the export is being changed, which is not durable yet";
+                let text = "a change of the export's ownership is not durable yet; try again later";
                 return Err(refuse(RefusalReason::Busy, text));
             }
             OwnershipState::Settled(Ok(known)) => known,
@@ -115,7 +115,7 @@ impl OwnershipState {
                 }
             }
             (Ownership::Free { last }, Some(Claim::Held(number) | Claim::Next { after: number, .. })) => {
-                refused(format!("ownership {number} of the export has ended, as all have up to {last}"))
+                refused(format!("ownership {number} of the export has ended; the last known here is {last}"))
             }
             (Ownership::Free { .. }, Some(Claim::Inquiry)) => refused("nobody owns the export".to_owned()),
             (Ownership::Exclusive { number, host, .. }, Some(Claim::Held(held)))
@@ -144,7 +144,7 @@ impl OwnershipState {
         }
     }
 
-    /// Begins a change. There is none yet, and ownership is kept.
+    /// Begins a change. The ownership must be kept, and no other change may be under way.
     pub(crate) fn begin(&mut self, change: Change) {
         let OwnershipState::Settled(before) = std::mem::replace(self, OwnershipState::NotKept) else {
             unreachable!("the ownership is not kept, or is being changed already")
@@ -152,7 +152,8 @@ impl OwnershipState {
         *self = OwnershipState::Changing { before, change };
     }
 
-    /// A change is durable since `since_s`, or has failed (`None`). Returns the change if there was one.
+    /// Ends a change: it is durable since `since_s`, or has failed if that is `None`. Returns the
+    /// change, or `None` if none was under way.
     pub(crate) fn end(&mut self, since_s: Option<u64>) -> Option<Change> {
         let (before, change) = match std::mem::replace(self, OwnershipState::NotKept) {
             OwnershipState::Changing { before, change } => (before, change),
@@ -204,7 +205,8 @@ mod tests {
         OwnershipState::Settled(Ok(Ownership::Exclusive { number: 7, host: host.to_owned(), since_s: 0 }))
     }
 
-    /// Asserts that a session is refused, because of the ownership, with a text that has `word` in it.
+    /// Asserts that a session is refused because of the ownership, with a text that contains
+    /// `word`.
     fn refused(state: &OwnershipState, applicant: Applicant<'_>, word: &str) {
         let refusal = state.permit(&applicant).expect_err("a refusal");
         assert_eq!(refusal.reason, RefusalReason::Owned);

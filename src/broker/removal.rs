@@ -1,8 +1,9 @@
 //! The end of an export, or of its use of a bdev that was removed, with a backend that may hang.
 //!
-//! The sessions end at once. The bdev is closed when the backend has given back what it had of them. If
-//! that takes longer than [`crate::Limits::drain_timeout_ms`] the bdev is reset; if it takes as long
-//! again, whoever asked for the deletion is told, and it goes on without them.
+//! The sessions end at once. The bdev is closed when the backend has returned all their requests.
+//! If that takes longer than [`crate::Limits::drain_timeout_ms`], the bdev is reset. If the reset
+//! takes as long again, the caller that asked for the deletion is told, and the deletion continues
+//! without it.
 
 use crate::broker::Broker;
 use crate::error::Rejection;
@@ -10,11 +11,12 @@ use crate::export::{Drain, Ends};
 use crate::output::{Lateness, Output};
 
 impl Broker {
-    /// Takes an export away: its sessions end, and [`Output::ExportGone`] follows when nothing of it is
-    /// left. From now on the driver says [`crate::Input::DrainTimeout`] each time it passes.
+    /// Deletes an export. Its sessions end, and [`Output::ExportGone`] follows when nothing of the
+    /// export is left. Until then the driver reports [`crate::Input::DrainTimeout`] each time this
+    /// time-out passes.
     ///
     /// # Errors
-    /// There is no such export, or it is being deleted already.
+    /// Fails if there is no such export, or if it is already being deleted.
     pub fn delete_export(&mut self, now_us: u64, name: &str) -> Result<(), Rejection> {
         self.now_us = now_us;
         let export = self.exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
@@ -30,7 +32,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Something of an export is gone. Ends its drain if nothing is left.
+    /// Ends the drain of an export if nothing of the export is left. To be called when something of
+    /// it is gone.
     pub(crate) fn drained(&mut self, name: &str) {
         if self.resets.is_resetting(name) {
             return;
@@ -40,7 +43,8 @@ impl Broker {
         let Some(drain) = drain else { return };
         let mut queues = self.connections.values().filter_map(|entry| entry.queue());
         let is_changing = self.exports.get(name).is_some_and(|export| export.ownership.is_changing());
-        // A change that becomes durable later must not surprise an export of the same name.
+        // A change of the ownership that becomes durable later must not affect a new export of the
+        // same name.
         if is_changing || queues.any(|queue| queue.owner.export == name) {
             if let Some(export) = self.exports.get_mut(name) {
                 export.drain = Some(drain);
@@ -61,7 +65,7 @@ impl Broker {
         self.exports.get_mut(name)?.drain.as_mut()
     }
 
-    /// The drain time-out has passed.
+    /// Handles the passing of the drain time-out: asks how many requests the backend has.
     pub(crate) fn drain_timeout(&mut self, export: String) {
         let Some(drain) = self.drain(&export) else { return };
         drain.late += 1;
@@ -69,12 +73,14 @@ impl Broker {
         self.output(Output::CountInFlight { export, lateness });
     }
 
-    /// It is known how many requests the backend has of an export whose drain is late.
+    /// Takes the next step of a late drain, given the number of the export's requests in the
+    /// backend.
     pub(crate) fn counted_in_flight(&mut self, export: String, lateness: Lateness, in_flight: usize) {
         let drain_ms = u64::from(self.limits.drain_timeout_ms);
         let Some(drain) = self.drain(&export) else { return };
         let next = match lateness {
-            // Everybody's I/O to the bdev ends: what else could still help.
+            // A reset ends all I/O to the bdev, whoever submitted it. Nothing else could still
+            // help.
             Lateness::Once => {
                 drain.is_resetting = true;
                 Output::ResetBackend { export, in_flight, waited_ms: drain_ms }
@@ -84,7 +90,7 @@ impl Broker {
         self.output(next);
     }
 
-    /// The reset of an export's bdev has ended.
+    /// Notes that the reset of an export's bdev has ended.
     pub(crate) fn reset_ended(&mut self, export: &str) {
         if let Some(drain) = self.drain(export) {
             drain.is_resetting = false;

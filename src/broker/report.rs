@@ -1,4 +1,4 @@
-//! What is shown of sessions and connections, with what the groups' connections did.
+//! What is shown of sessions and connections, combined with the counts that the groups hold.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,99 +14,102 @@ use crate::stats::Stats;
 /// All connections.
 type Connections = BTreeMap<ConnectionId, Connection>;
 
-/// What one connection did and does, as its group tells it.
+/// The counts of one connection, as its group reports them.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Activity {
-    /// Since it began.
+    /// The counts since the connection began.
     pub stats: Stats,
-    /// Requests that the backend has now.
+    /// The number of the connection's requests that the backend has now.
     pub in_flight: usize,
 }
 
 /// A session as `dst_get_sessions` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionInfo {
-    /// Its id.
+    /// The session's id.
     pub id: SessionId,
     /// The export.
     pub export: String,
-    /// The client's identity.
+    /// The client's host.
     pub host: String,
-    /// The client's address.
+    /// The address of the session's first connection.
     pub peer: SocketAddr,
-    /// Since when it is open, ms.
+    /// The time since the session was opened, ms.
     pub age_ms: u64,
-    /// The digest of data that its newest connection has.
+    /// The data digest of the session's newest connection.
     pub digest: Digest,
-    /// The cipher that it has.
+    /// The cipher of the session's newest connection.
     pub cipher: Cipher,
-    /// Its connections, those that wait to be let in included.
+    /// The session's connections, including those that wait to be admitted.
     pub connections: Vec<ConnectionInfo>,
-    /// What all its connections did.
+    /// The counts of all the session's connections.
     pub stats: Stats,
 }
 
 /// A connection as `dst_get_sessions` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ConnectionInfo {
-    /// Which one of the session.
+    /// The queue's number in the session.
     pub queue: u16,
-    /// Counts the connections that this queue has had.
+    /// The epoch, which tells the successive connections of the queue apart.
     pub epoch: u32,
     /// The client's address.
     pub peer: SocketAddr,
-    /// Since when it is connected, ms.
+    /// The time since the connection was accepted, ms.
     pub age_ms: u64,
-    /// Requests that the backend has now.
+    /// The number of the connection's requests that the backend has now.
     pub in_flight: usize,
-    /// How it is.
+    /// The connection's state.
     pub state: ConnectionState,
 }
 
-/// How a connection is.
+/// The state of a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ConnectionState {
-    /// It waits for the one before it.
+    /// The connection waits for the one before it.
     Waiting,
-    /// It carries requests, or will.
+    /// The connection is admitted.
     Ready,
-    /// It is closed, and the backend still has something of it.
+    /// The connection is closed, and the backend may still hold requests of it.
     Closing,
 }
 
-/// All of the target, as `dst_get_stats` shows it.
+/// The counts of the whole target, as `dst_get_stats` shows them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Totals {
-    /// Since the start.
+    /// The counts since the start.
     pub stats: Stats,
-    /// Since the start: hellos that were refused.
+    /// The number of refused hellos since the start.
     pub refused_hellos: u64,
-    /// Since the start: those of them that may come again later.
+    /// The number of these refusals after which the client may try again.
     pub refused_busy: u64,
-    /// Since the start: connections that were closed for a newer one before they were let in.
+    /// The number of connections that were closed for a newer one before they were admitted, since
+    /// the start.
     pub handshakes_evicted: u64,
-    /// Since the start: connections for which there was no room.
+    /// The number of connections for which there was no room, since the start.
     pub connections_refused: u64,
-    /// Since the start: sessions that nobody came back to.
+    /// The number of sessions that timed out because no client came back to them, since the start.
     pub sessions_timed_out: u64,
-    /// Most connections, as far as there can be open files.
+    /// The maximum number of connections, as far as the limit on open files allows.
     pub max_connections: u32,
-    /// Now, handshakes and those that are closing included.
+    /// The number of connections now, including handshakes and connections that are closing.
     pub connections: usize,
-    /// Now: connections that have not shown yet that they may come in, those that are being closed left out.
+    /// The number of connections now that may be evicted: those that are neither admitted nor
+    /// waiting to be. Evicted connections are left out.
     pub handshakes: usize,
-    /// Now: connections that may come in, once the backend has finished what is left of others.
+    /// The number of connections now that wait to be admitted, until what is left of others has
+    /// ended.
     pub waiting: usize,
-    /// Now: closed connections of which the backend still has something.
+    /// The number of closed connections now of which the backend may still hold requests.
     pub closing: usize,
-    /// Now.
+    /// The number of sessions now.
     pub sessions: usize,
-    /// Requests that the backend has now.
+    /// The number of requests that the backend has now.
     pub in_flight: usize,
 }
 
 impl Broker {
-    /// Returns the sessions, of one export or all, given what their connections did.
+    /// Returns the sessions of one export or of all, given the counts of their connections.
     pub fn session_list(
         &self,
         export: Option<&str>,
@@ -118,7 +121,7 @@ impl Broker {
         wanted.map(|(id, session)| show(&self.connections, id, session, counts, now_us)).collect()
     }
 
-    /// Returns all that is known of the whole, given what the connections did.
+    /// Returns the counts of the whole target, given those of the connections.
     pub fn totals(&self, counts: &BTreeMap<ConnectionId, Activity>) -> Totals {
         let (stats, in_flight) = sum(self.past, &self.sessions, &self.connections, counts);
         Totals {
@@ -138,7 +141,8 @@ impl Broker {
         }
     }
 
-    /// Returns how many requests the backend has of an export, given what the connections do.
+    /// Returns the number of an export's requests that the backend has, given the counts of the
+    /// connections.
     pub fn in_flight(&self, export: &str, counts: &BTreeMap<ConnectionId, Activity>) -> usize {
         let is_of = |entry: &Connection| entry.queue().is_some_and(|queue| queue.owner.export == export);
         let found = self.connections.iter().filter(|(_, entry)| is_of(entry));
@@ -146,8 +150,8 @@ impl Broker {
     }
 }
 
-/// What all did, and how many requests the backend has. One that ended while the groups were asked has left its counts
-/// already.
+/// Returns the sum of all counts, and the number of requests that the backend has. A connection
+/// that ended while the groups were asked has already left its counts to its session.
 fn sum(
     past: Stats,
     sessions: &Sessions,
@@ -176,7 +180,7 @@ fn show(
     for (number, queue) in session.queues() {
         for connection in queue.connections() {
             let activity = counts.get(&connection).copied().unwrap_or_default();
-            // One that is gone has left its counts to the session.
+            // A connection that is gone has left its counts to the session.
             let Some(entry) = entries.get(&connection) else { continue };
             stats.add(&activity.stats);
             let how = match entry.stage {
@@ -222,7 +226,8 @@ mod tests {
         let place = dst_wire::SessionRef { id: [7; 16], queue: 1, epoch: 0 };
         sessions.join(2, &owner, &place, 10).unwrap();
         let session = sessions.get_mut(&[7; 16]).unwrap();
-        // Connection 2 has told, and ended; its queue is not free yet, as its record is on its way.
+        // Connection 2 has reported its counts and ended; its queue is not free yet, because the
+        // record is on its way.
 
         session.stats.add(&reads(10));
         connections.insert(1, Connection::new(0, peer, 0));

@@ -1,14 +1,14 @@
 //! Resets that clients ask for.
 //!
-//! A reset ends a host's own I/O, not that of others. By default it never reaches the backend: it is
-//! done when all requests that the session had at the target are answered, on all its queues. With
-//! [`ResetReach::Backend`] the export's bdev is reset; what that ends of other sessions' I/O the groups
-//! execute again.
+//! A reset ends the I/O of the session that asked for it, not that of others. By default it never
+//! reaches the backend: it is done once all requests that the session had at the target are
+//! answered, on all its queues. With [`ResetReach::Backend`] the export's bdev is reset, and the
+//! groups execute again the I/O of other sessions that this ends.
 //!
-//! Resets go in *rounds*: one at a time for each session, or for each export whose backend is reset,
-//! and at most one in [`PERIOD_US`]. Those that come meanwhile wait, and share the next round. A round
-//! that takes longer than [`crate::Limits::drain_timeout_ms`] fails its resets. A backend that hangs in
-//! a reset is not reset again before that one has ended.
+//! Resets are carried out in *rounds*: one at a time for each session, or for each export whose
+//! backend is reset, and at most one in each [`PERIOD_US`]. Resets that come meanwhile wait, and
+//! share the next round. A round that takes longer than [`crate::Limits::drain_timeout_ms`] fails
+//! its resets. A backend that hangs in a reset is not reset again before that reset has ended.
 
 use std::collections::BTreeSet;
 
@@ -23,7 +23,7 @@ use crate::output::{Order, Output, ResetStep};
 use crate::resets::{Asker, PERIOD_US, Round, Rounds, Scope, Step};
 
 impl Broker {
-    /// A client asks for a reset, with the request in this slot.
+    /// Adds a client's reset, requested in this slot, to the next round.
     pub(crate) fn reset_asked(&mut self, connection: ConnectionId, slot: u16) {
         let Some(Stage::Ready(queue)) = self.connections.get(&connection).map(|entry| &entry.stage) else {
             return;
@@ -40,7 +40,7 @@ impl Broker {
         self.begin_round(scope);
     }
 
-    /// Begins a round if there is something for it, and it is time.
+    /// Begins a round if resets wait for one and it is time.
     fn begin_round(&mut self, scope: Scope) {
         let now_us = self.now_us;
         let Some(rounds) = self.resets.scopes.get_mut(&scope) else { return };
@@ -62,8 +62,8 @@ impl Broker {
         }
     }
 
-    /// Asks all connections of a session to answer what they have. Those that are closed and have
-    /// something in the backend are waited for.
+    /// Asks all connections of a session to answer the requests that they have. The round also
+    /// waits for closed connections of which the backend still holds requests.
     fn quiesce(&mut self, session: &SessionId) -> Step {
         let is_its = |stage: &Stage| match stage {
             Stage::Ready(queue) | Stage::Closing { queue: Some(queue), .. } => {
@@ -81,7 +81,7 @@ impl Broker {
         Step::Quiescing { number, left }
     }
 
-    /// Has the backend reset. The groups hear before whose reset it is.
+    /// Has the backend reset. The groups are told first whose reset it is.
     fn reset_for_hosts(&mut self, export: String, askers: &[Asker]) -> Step {
         let sessions: BTreeSet<SessionId> =
             askers.iter().filter_map(|asker| self.session_of_ready(asker.connection)).collect();
@@ -103,12 +103,12 @@ impl Broker {
         }
     }
 
-    /// A connection has answered all that it had when a round began.
+    /// Notes that a connection has answered all requests that it had when round `number` began.
     pub(crate) fn quiesced(&mut self, connection: ConnectionId, number: u64) {
         self.no_longer_left(connection, |other| other == number);
     }
 
-    /// A connection is gone, with what it asked for.
+    /// Forgets a connection that is gone, and the resets that it asked for.
     pub(crate) fn asker_gone(&mut self, connection: ConnectionId) {
         for rounds in self.resets.scopes.values_mut() {
             let round = rounds.running.iter_mut().map(|round| &mut round.askers);
@@ -119,7 +119,7 @@ impl Broker {
         self.no_longer_left(connection, |_| true);
     }
 
-    /// The rounds of these numbers need not wait for a connection any more.
+    /// Notes that the rounds whose numbers satisfy `which` need not wait for a connection any more.
     fn no_longer_left(&mut self, connection: ConnectionId, which: impl Fn(u64) -> bool) {
         let mut ended = Vec::new();
         for (scope, rounds) in &mut self.resets.scopes {
@@ -136,14 +136,15 @@ impl Broker {
         }
     }
 
-    /// The reset of an export's bdev for its clients has ended.
+    /// Ends the round of an export, whose bdev has been reset for its clients.
     pub(crate) fn hosts_reset_ended(&mut self, export: &str, has_succeeded: bool) {
         let status = if has_succeeded { Status::Success } else { Status::Failed };
         self.end_round(&Scope::Export(export.to_owned()), status);
         self.drained(export);
     }
 
-    /// Ends the round that is under way, and answers its resets.
+    /// Ends the running round of a scope, answers its resets, and begins the next round if it is
+    /// time.
     fn end_round(&mut self, scope: &Scope, status: Status) {
         let round = self.resets.scopes.get_mut(scope).and_then(|rounds| rounds.running.take());
         let Some(Round { askers, step, .. }) = round else { return };
@@ -162,8 +163,8 @@ impl Broker {
         }
     }
 
-    /// Some time has passed: fails rounds that take too long, begins those that had to wait, and forgets
-    /// who has asked for nothing lately.
+    /// Does what is due at a tick: fails rounds that take too long, begins rounds that had to wait,
+    /// and forgets scopes without a recent reset.
     pub(crate) fn tick_resets(&mut self) {
         let (now_us, timeout_us) = (self.now_us, u64::from(self.limits.drain_timeout_ms) * 1000);
         let is_late = |round: &Round| now_us.saturating_sub(round.began_us) >= timeout_us;
@@ -172,7 +173,8 @@ impl Broker {
             let Some(rounds) = self.resets.scopes.get_mut(&scope) else { continue };
             match rounds.running.as_mut().filter(|round| is_late(round)) {
                 Some(Round { step: Step::Quiescing { .. }, .. }) => self.end_round(&scope, Status::Failed),
-                // The backend is still busy with it: there is no other reset before it has ended.
+                // The backend is still busy with the reset, and is not reset again before that has
+                // ended.
                 Some(round) => {
                     let askers = std::mem::take(&mut round.askers);
                     self.answer_resets(askers, Status::Failed);

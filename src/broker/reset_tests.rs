@@ -38,7 +38,7 @@ fn answer(connection: u64, slot: u16, status: Status) -> (u64, ResetStep) {
     (connection, Answer { slot, status })
 }
 
-/// A session of host `a` with two queues, and one of host `b` with one.
+/// Opens a session of host `a` with two queues, and one of host `b` with one.
 fn two_hosts(world: &mut World) -> [u64; 3] {
     let (a, b) = (world.session("a"), world.session("b"));
     [world.join("a", a, 1, 1), world.join("a", a, 2, 1), world.join("b", b, 1, 1)]
@@ -153,8 +153,8 @@ fn an_export_goes_when_the_reset_of_its_bdev_has_ended() {
 }
 
 proptest! {
-    /// Whoever asks, goes, hangs or answers: no request is answered twice, no backend is reset twice at once
-    /// or too often, and each request of a connection that stays is answered.
+    /// Whichever clients ask, leave, hang or answer, no request is answered twice, no backend is
+    /// reset twice at once or too often, and each request of a connection that stays is answered.
     #[test]
     fn every_reset_is_answered_once(
         is_backend: bool,

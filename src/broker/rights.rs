@@ -1,9 +1,9 @@
-//! What becomes of sessions when an entry of an export's access list changes.
+//! The effect on sessions of a changed entry in an export's access list.
 //!
-//! Only what was withdrawn ends. A client whose entry still lets it in loses its connections, but keeps
-//! its session with the record of what was executed: it comes back at once, shows the key that the entry
-//! has now, and may do what the entry says now. So to its user a change of rights is latency, and
-//! nothing that was sent before it is executed after it.
+//! Only what was withdrawn ends. A client that the entries still admit loses its connections, but
+//! keeps its session with the record of answers. It comes back at once, proves the key that the
+//! entry has now, and may do what the entry says now. So the client's user notices only latency,
+//! and nothing that was sent before the change is executed after it.
 
 use std::net::IpAddr;
 
@@ -17,18 +17,18 @@ use crate::exports::check_key;
 use crate::ids::{ConnectionId, SessionId};
 use crate::output::Topic;
 
-/// What a change of the entries means for a connection that was let in.
+/// The effect of a change of the entries on an admitted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Effect {
-    /// Its rights and its key are as before.
+    /// The connection's rights and key are as before.
     None,
-    /// It has to be let in again, with other rights or another key.
+    /// The connection has to be admitted again, with other rights or another key.
     Again,
-    /// Its host is not let in from there any more.
+    /// The entries no longer admit the host from the connection's address.
     Ends,
 }
 
-/// Returns what a change of entries means for a host's connection from this address.
+/// Returns the effect of a change of entries on a host's connection from this address.
 fn effect(before: &[Host], now: &[Host], host: &str, address: IpAddr) -> Effect {
     let of = |hosts| entry(hosts, host, address).map(|entry| (entry.access, &entry.keys));
     match (of(before), of(now)) {
@@ -42,7 +42,8 @@ impl Broker {
     /// Changes a host's entry at an export while its sessions live.
     ///
     /// # Errors
-    /// No such export, it has no entry for this host, or it demands a cipher and the host has no key.
+    /// Fails if there is no such export, if it has no entry for this host, or if it demands a
+    /// cipher and the host has no key.
     pub fn set_host(&mut self, now_us: u64, export: &str, host: Host) -> Result<(), Rejection> {
         self.now_us = now_us;
         let name = || export.to_owned();
@@ -64,16 +65,16 @@ impl Broker {
         };
         self.notice(Topic::Operators, || {
             format!(
-                "DST export {export}: the entry of host {} has changed; {again} sessions come back with what it \
-                 says now, {ended} end",
+                "DST export {export}: the entry of host {} has changed; {again} sessions have to be admitted \
+                 again, {ended} end",
                 host.name
             )
         });
         Ok(())
     }
 
-    /// Carries out what a change means for each session of an export. Returns how many sessions have to
-    /// come back, and how many end.
+    /// Applies the effect of a change to each session of an export. Returns the number of sessions
+    /// whose clients have to come back, and the number of sessions that end.
     fn apply_entries(&mut self, export: &str, effect: impl Fn(&str, IpAddr) -> Effect) -> (usize, usize) {
         let mut effects: Vec<(SessionId, Effect)> = Vec::new();
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.owner.export == export) {
@@ -90,15 +91,15 @@ impl Broker {
                 }
                 Effect::Ends => {
                     ended += 1;
-                    self.end_session(&id, "its host is not let in any more");
+                    self.end_session(&id, "its host is no longer admitted");
                 }
             }
         }
         (again, ended)
     }
 
-    /// Closes those connections of a session that were let in. The others are let in, or not, as the
-    /// entries are by then.
+    /// Closes the admitted connections of a session. The others are decided about by the entries as
+    /// they are by then.
     fn close_ready(&mut self, id: &SessionId) {
         let Some(session) = self.sessions.get(id) else { return };
         let is_ready = |id: &ConnectionId| {
@@ -134,8 +135,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whoever may go on as before has the same rights and key as before; whoever has lost all is
-        /// out.
+        /// A host that goes on as before has the same rights and the same key as before; a host
+        /// that has lost all rights is out.
         #[test]
         fn nobody_keeps_what_the_entries_do_not_give(before in hosts(), now in hosts(), last in 1u8..3) {
             let address = IpAddr::from([192, 0, 2, last]);

@@ -1,8 +1,11 @@
-//! Room for connections: who may have how many, and who has to go when there is none left.
+//! Room for connections: how many each address and host may have, and which connection is evicted
+//! when there is no room.
 //!
-//! Anybody can connect and say nothing. Such connections cost those who are let in nothing but this: when there are
-//! too many, the oldest goes for the newest, of the address that has most. A client that means it needs a round trip to be
-//! let in, two with a key; after the first it has something to show, and others go before it.
+//! Anybody can connect and send nothing. Such connections do not hold up the connections that are
+//! admitted. When there are too many of them, the newest replaces the oldest one of the address
+//! that has the most. A genuine client needs one round trip to be admitted, or two with a key.
+//! After the first of these two it has proved a key, and connections without a proof are evicted
+//! before it.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
@@ -11,31 +14,33 @@ use std::net::{IpAddr, Ipv6Addr};
 use crate::ids::Owner;
 use crate::limits::Limits;
 
-/// Evicted connections whose socket may be open still while others are accepted.
+/// The number of evicted connections, still to be closed, at which listeners stop accepting.
 pub const EVICTIONS_MAX: usize = 32;
 
-/// What a new connection finds.
+/// Whether there is room for a new connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Vacancy {
     /// There is room.
     Free,
-    /// There is room when this one is evicted.
+    /// There is room once this connection is evicted.
     InsteadOf(u64),
-    /// There is none, and nobody who could be evicted.
+    /// There is no room, and no connection that may be evicted.
     None,
 }
 
-/// Handshakes, by their addresses.
+/// Connections in their handshake, by address.
 #[derive(Debug, Clone, Default)]
 struct Crowd {
     of_addresses: BTreeMap<IpAddr, BTreeSet<u64>>,
-    /// How many each address has and which is its oldest: the last address has most, among equals the oldest of all.
+    /// For each address, the number of its handshakes and the oldest of them. The last element is
+    /// the address to evict from: the one with the most handshakes, and among equals the one with
+    /// the oldest handshake.
     by_count: BTreeSet<(usize, Reverse<u64>, IpAddr)>,
     len: usize,
 }
 
 impl Crowd {
-    /// Changes an address's handshakes.
+    /// Applies `f` to the handshakes of an address, and updates the counts.
     fn change(&mut self, address: IpAddr, f: impl FnOnce(&mut BTreeSet<u64>) -> bool) {
         let key = |its: &BTreeSet<u64>| its.first().map(|&oldest| (its.len(), Reverse(oldest), address));
         let its = self.of_addresses.entry(address).or_default();
@@ -59,46 +64,49 @@ impl Crowd {
         self.change(address, |its| its.remove(&id));
     }
 
-    /// How many this address has, and the oldest of them.
+    /// Returns the number of handshakes of this address, and the oldest of them.
     fn of(&self, address: IpAddr) -> (usize, Option<u64>) {
         let its = self.of_addresses.get(&address);
         its.map_or((0, None), |its| (its.len(), its.first().copied()))
     }
 
-    /// How many there are, and the oldest of the address that has most.
+    /// Returns the number of all handshakes, and the oldest one of the address that has the most.
     fn all(&self) -> (usize, Option<u64>) {
         (self.len, self.by_count.last().map(|&(_, Reverse(oldest), _)| oldest))
     }
 }
 
-/// Which of `max` handshakes has to go: of those that have shown nothing, or of the others, which are so many each. Those that have
-/// shown a key go last, as long as they are not more than half. What shows a key can be heard on the way and repeated, and
-/// whoever does that must not have all places.
+/// Returns which of at most `max` handshakes to evict. `unknown` and `proven` are the number and
+/// the oldest of the handshakes that have proved no key and of those that have. Those with a key
+/// are evicted last, unless they are more than half: the proof can be overheard and repeated, and
+/// whoever repeats it must not occupy all places.
 fn victim(unknown: (usize, Option<u64>), proven: (usize, Option<u64>), max: u32) -> Option<u64> {
     let (first, then) = if 2 * proven.0 > max as usize { (proven, unknown) } else { (unknown, proven) };
     first.1.or(then.1)
 }
 
-/// Connections that are not let in yet, and how many each host has. Their numbers rise: the least is the oldest.
+/// The connections that are not admitted yet, and the number of connections of each host.
+/// Connection numbers only rise, so the lowest number is the oldest connection.
 #[derive(Debug, Clone, Default)]
 pub struct Room {
-    /// Those that may be evicted, neither let in nor waiting to be, and whether they have shown a key.
+    /// The connections that may be evicted, which are neither admitted nor waiting to be, each with
+    /// its address and whether it has proved a key.
     handshakes: BTreeMap<u64, (IpAddr, bool)>,
     unknown: Crowd,
     proven: Crowd,
-    /// Those whose end is not known yet.
+    /// The evicted connections that are not closed yet.
     evicted: BTreeSet<u64>,
-    /// Whose a connection is that was let in or waits to be.
+    /// The owner of each connection that was counted: it is admitted or waits to be.
     owners: BTreeMap<u64, Owner>,
     of_owners: BTreeMap<Owner, usize>,
-    /// Since the start: connections that had to make room for another one.
+    /// The number of connections evicted to make room for another one, since the start.
     pub evictions: u64,
-    /// Since the start: connections for which there was no room.
+    /// The number of connections for which there was no room, since the start.
     pub refused: u64,
 }
 
-/// What counts as one address: of IPv6 a network of 64 bits, as whoever has one address has all of those (RFC 4291,
-/// section 2.5.4).
+/// Returns what counts as one address. An IPv6 network of 64 bits does, because whoever has one of
+/// its addresses has them all (RFC 4291, section 2.5.4).
 fn place(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
@@ -107,7 +115,8 @@ fn place(address: IpAddr) -> IpAddr {
 }
 
 impl Room {
-    /// What a new connection from `address` finds, besides `connections` that are there.
+    /// Returns whether there is room for a new connection from `address` in addition to the
+    /// `connections` that exist.
     pub fn look(&self, address: IpAddr, connections: usize, limits: &Limits) -> Vacancy {
         let address = place(address);
         let is_full = connections - self.evicted.len() >= limits.max_connections as usize;
@@ -124,24 +133,26 @@ impl Room {
         Vacancy::Free
     }
 
-    /// Whether so many evicted connections are still there that no other should be accepted now.
+    /// Returns true if so many evicted connections are still to be closed that no further
+    /// connection should be accepted.
     pub fn is_clearing(&self) -> bool {
         self.evicted.len() >= EVICTIONS_MAX
     }
 
-    /// Connections that may be evicted.
+    /// Returns the number of connections that may be evicted.
     pub fn handshakes(&self) -> usize {
         self.handshakes.len()
     }
 
-    /// A connection has begun its handshake.
+    /// Adds a connection that begins its handshake.
     pub fn enter(&mut self, id: u64, address: IpAddr) {
         let address = place(address);
         self.handshakes.insert(id, (address, false));
         self.unknown.insert(id, address);
     }
 
-    /// A connection's client has shown a key, though not yet that it did not hear that from somebody else.
+    /// Notes that a connection's client has proved a key. The proof may still be a repetition of
+    /// one that was overheard.
     pub fn prove(&mut self, id: u64) {
         if let Some((address, is_proven @ false)) = self.handshakes.get_mut(&id) {
             *is_proven = true;
@@ -150,21 +161,22 @@ impl Room {
         }
     }
 
-    /// A connection is evicted.
+    /// Notes that a connection is evicted.
     pub fn evict(&mut self, id: u64) {
         self.settle(id);
         self.evicted.insert(id);
         self.evictions += 1;
     }
 
-    /// A connection was let in, or waits to be: it is not evicted any more.
+    /// Notes that a connection is admitted or waits to be. From now on it cannot be evicted.
     pub fn settle(&mut self, id: u64) {
         let Some((address, is_proven)) = self.handshakes.remove(&id) else { return };
         let crowd = if is_proven { &mut self.proven } else { &mut self.unknown };
         crowd.remove(id, address);
     }
 
-    /// Counts a connection among those of its host, unless these are `max` already. One that is counted stays so.
+    /// Counts a connection among those of its owner. Returns false if the owner already has `max`
+    /// connections. A connection that is counted already stays counted.
     pub fn count_in(&mut self, id: u64, owner: &Owner, max: usize) -> bool {
         if self.owners.contains_key(&id) {
             return true;
@@ -178,11 +190,11 @@ impl Room {
         fits
     }
 
-    /// Feeds what decides about connections to a model checker's hash; counts do not.
+    /// Feeds the state that decisions depend on to a model checker's hash, without the counters.
     #[cfg(feature = "model")]
     pub fn canonical(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        // The crowds and the counts by owner follow from the others.
+        // The crowds and the counts by owner follow from the other fields.
         let Room {
             handshakes,
             unknown: _,
@@ -196,7 +208,7 @@ impl Room {
         (handshakes, evicted, owners).hash(hasher);
     }
 
-    /// A connection is gone.
+    /// Forgets a connection that is gone.
     pub fn leave(&mut self, id: u64) {
         self.settle(id);
         self.evicted.remove(&id);
@@ -284,7 +296,7 @@ mod tests {
         assert_eq!(look(&room, 2, 5), Vacancy::InsteadOf(2));
         (2..=5).for_each(|id| room.leave(id));
         assert_eq!((room.unknown.len, room.proven.len, room.proven.by_count.len()), (0, 0, 0));
-        // One that was let in before that is known has no place to lose.
+        // A connection that was admitted before its proof is noted has no place to lose.
         room.prove(3);
         assert_eq!(room.handshakes(), 0);
     }

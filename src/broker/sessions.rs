@@ -11,24 +11,25 @@ use dst_wire::{Cipher, Digest, Refusal, RefusalReason, SessionRef};
 use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::stats::Stats;
 
-/// Queues of one session of which it is remembered that their record was given up. With so many no further
-/// one is given up; the limit of queues in all holds all the same.
+/// The most queues of one session that are remembered as given up. Once a session has so many, it
+/// gives up no further queue; the limit on the number of all queues still holds.
 const LOST_MAX: usize = 1024;
 
-/// One queue: a connection at a time, and the record that outlives it.
+/// A queue: one connection at a time, and the record of answers that outlives the connection.
 #[derive(Debug, Clone)]
 pub struct SessionQueue {
-    /// Counts its connections: of the newest one that it has seen.
+    /// The epoch of the newest connection that has joined the queue.
     pub epoch: u32,
     holder: Holder,
 }
 
-/// Where a queue's record is: in one place at a time.
+/// Where a queue's record is. The record is in one place at a time.
 #[derive(Debug, Clone)]
 enum Holder {
-    /// With a connection, or on the way to it or back. Another one may wait for its end.
+    /// The record is with connection `id`, or on its way to or from that connection. Connection
+    /// `next`, if any, waits for the end of `id`.
     Connection { id: ConnectionId, next: Option<ConnectionId> },
-    /// Here, since this time. (SessionQueue 0 has none.)
+    /// The record is here, since this time. Queue 0 has no record.
     Nobody { record: Option<Slots>, since_us: u64 },
 }
 
@@ -37,12 +38,12 @@ impl SessionQueue {
         SessionQueue { epoch, holder: Holder::Connection { id, next: None } }
     }
 
-    /// Returns the connection that the queue has.
+    /// Returns the connection that has the queue.
     pub fn connection(&self) -> Option<ConnectionId> {
         self.connections().next()
     }
 
-    /// Returns the connection that the queue has, and then the one that waits.
+    /// Returns the connection that has the queue, followed by the one that waits for the queue.
     pub fn connections(&self) -> impl Iterator<Item = ConnectionId> {
         let (id, next) = match self.holder {
             Holder::Connection { id, next } => (Some(id), next),
@@ -55,25 +56,26 @@ impl SessionQueue {
 /// A client's session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// Whose it is.
+    /// The host and the export that the session belongs to.
     pub owner: Owner,
-    /// When it was opened.
+    /// When the session was opened.
     pub since_us: u64,
-    /// From where its first connection came.
+    /// The address of the session's first connection.
     pub peer: SocketAddr,
-    /// Its queues; queue 0 carries no requests.
+    /// The session's queues. Queue 0 carries no requests.
     queues: BTreeMap<u16, SessionQueue>,
-    /// Queues whose record was given up, because nobody came back to them for so long.
+    /// The queues whose records were given up because they had no connection for too long.
     lost: BTreeSet<u16>,
-    /// The number of its ownership of the export; `None`: it shares the export.
+    /// The number of the session's ownership of the export, or `None` if the session shares the
+    /// export.
     pub ownership: Option<u64>,
-    /// The digest of data that its newest connection has.
+    /// The data digest of the session's newest connection.
     pub digest: Digest,
-    /// The cipher that it has.
+    /// The cipher of the session's newest connection.
     pub cipher: Cipher,
-    /// What its ended connections did.
+    /// The counts of the session's ended connections.
     pub stats: Stats,
-    /// Since when it has no connection.
+    /// The time since which the session has had no connection, or `None` if it has one.
     pub idle_since_us: Option<u64>,
 }
 
@@ -88,42 +90,44 @@ impl Session {
         self.queues.iter().map(|(&number, queue)| (number, queue))
     }
 
-    /// Whether a queue's record was given up: it must not be joined any more.
+    /// Returns true if the queue's record was given up: no connection may join the queue any more.
     pub fn has_given_up(&self, queue: u16) -> bool {
         self.lost.contains(&queue)
     }
 
-    /// Queues of which there is only the record.
+    /// Returns the number of queues that have no connection.
     fn idle_queues(&self) -> usize {
         self.queues.values().filter(|queue| queue.connections().next().is_none()).count()
     }
 
-    /// Its live connections, those that wait included.
+    /// Returns the session's connections, including those that wait for a queue.
     pub fn connections(&self) -> impl Iterator<Item = u64> {
         self.queues.values().flat_map(SessionQueue::connections)
     }
 }
 
-/// All sessions.
+/// The sessions of all exports.
 #[derive(Debug, Clone, Default)]
 pub struct Sessions {
     map: BTreeMap<SessionId, Session>,
     queues: usize,
 }
 
-/// What joining a queue came to.
+/// The outcome of joining a queue.
 pub struct Joined {
-    /// The queue had a connection before.
+    /// Whether the queue had an earlier connection. False for a connection that has waited for the
+    /// queue: it was counted when it came.
     pub is_again: bool,
-    /// Where the connection stands.
+    /// Whether the connection has the queue or must wait for it.
     pub standing: Standing,
 }
 
-/// Where a joining connection stands.
+/// Whether a joining connection has its queue or must wait for it.
 pub enum Standing {
-    /// It has the queue now, with the record of the one before it, if there was one.
+    /// The connection has the queue, with the record that its predecessor left, if there is one.
     Now(Option<Slots>),
-    /// It has to wait until this connection is gone, and then this one that waited before it is too late.
+    /// The connection must wait until `predecessor` is gone. It takes the place of `superseded`,
+    /// which waited for the queue until now.
     After { predecessor: u64, superseded: Option<u64> },
 }
 
@@ -144,7 +148,8 @@ impl Sessions {
         self.map.iter()
     }
 
-    /// Opens a session for a connection, which becomes its queue 0. `waited`: it had to wait for that.
+    /// Opens a session for a connection, which becomes the session's queue 0. `waited` is true if
+    /// the connection had to wait before the session could be opened.
     pub fn open(
         &mut self,
         id: SessionId,
@@ -170,11 +175,12 @@ impl Sessions {
         self.queues += 1;
     }
 
-    /// A connection joins a queue of a session, as its only connection.
+    /// Joins a connection to a queue of a session. A queue has one connection at a time.
     ///
     /// # Errors
-    /// The refusal to send: no such session of this host and export, a connection that is late, or more
-    /// queues than `queues_max` in all.
+    /// Returns the refusal to send if this host and export have no such session, if the queue
+    /// already has a connection of the same epoch or has seen a later epoch, or if the target
+    /// already has `queues_max` queues.
     pub fn join(
         &mut self,
         connection: ConnectionId,
@@ -187,7 +193,8 @@ impl Sessions {
         let session = session.ok_or_else(no_session)?;
         let Some(queue) = session.queues.get_mut(&reference.queue) else {
             if self.queues >= queues_max {
-                return Err(refuse(RefusalReason::Busy, "the target has too many queues"));
+                let text = format!("the target already has {queues_max} queues, the most allowed");
+                return Err(refuse(RefusalReason::Busy, text));
             }
             self.queues += 1;
             session.queues.insert(reference.queue, SessionQueue::held_by(connection, reference.epoch));
@@ -217,8 +224,8 @@ impl Sessions {
         Ok(Joined { is_again, standing: Standing::Now(record) })
     }
 
-    /// A connection of a queue is gone, and leaves the queue's record. Returns the connection that waited
-    /// for that.
+    /// Notes that a connection of a queue is gone and that the queue's record has come back.
+    /// Returns the connection that waited for this.
     pub fn left(
         &mut self,
         id: &SessionId,
@@ -244,7 +251,7 @@ impl Sessions {
         waited
     }
 
-    /// Forgets a queue that its client has ended, unless it has another connection already.
+    /// Forgets a queue that its client has ended, unless the queue already has another connection.
     pub fn forget_queue(&mut self, id: &SessionId, queue_number: u16) {
         if let Some(session) = self.map.get_mut(id)
             && session.queues.get(&queue_number).is_some_and(|queue| queue.connection().is_none())
@@ -254,8 +261,8 @@ impl Sessions {
         }
     }
 
-    /// Gives up the records of queues that have had no connection since before `before_us`: their client
-    /// has ended them, and its goodbye was lost. SessionQueue 0 has none.
+    /// Gives up the records of queues that have had no connection since `before_us` or earlier: the
+    /// client has ended the queue, and its Goodbye was lost. Queue 0 has no record and is kept.
     pub fn give_up_queues(&mut self, before_us: u64) {
         for session in self.map.values_mut() {
             let Session { queues, lost, .. } = session;
@@ -272,17 +279,19 @@ impl Sessions {
         }
     }
 
-    /// Ends a session and gives it. Its connections are the caller's to close.
+    /// Removes a session and returns it. The caller closes the session's connections.
     pub fn close(&mut self, id: &SessionId) -> Option<Session> {
         let session = self.map.remove(id)?;
         self.queues -= session.queues.len();
         Some(session)
     }
 
-    /// The session to be ended for another one of `owner`: of those who have most sessions without a connection, the oldest
-    /// such. Nothing of it is in the backend.
+    /// Returns the session to be ended to make room for a new session of `owner`: the oldest
+    /// session without a connection, of the owner that has the most such sessions. The backend
+    /// holds nothing of that session.
     ///
-    /// Nobody loses one to somebody who has more of them himself: for him it is time to end his own.
+    /// An owner never loses a session to an owner that holds more sessions, which has to end one of
+    /// its own.
     pub fn least_needed(&self, owner: &Owner) -> Option<SessionId> {
         let mut counts: BTreeMap<&Owner, (usize, usize)> = BTreeMap::new();
         for session in self.map.values() {
@@ -297,8 +306,8 @@ impl Sessions {
         its.min_by_key(|(_, session)| session.since_us).map(|(id, _)| *id)
     }
 
-    /// Whether the only thing that keeps a connection with this hello from joining its queue is that there are
-    /// `queues_max` already.
+    /// Returns true if the only obstacle to this hello joining its queue is that there are already
+    /// `queues_max` queues.
     pub fn lacks_room(&self, owner: &Owner, reference: &SessionRef, queues_max: usize) -> bool {
         self.queues >= queues_max
             && self.map.get(&reference.id).is_some_and(|session| {
@@ -306,8 +315,9 @@ impl Sessions {
             })
     }
 
-    /// The session to be ended for more queues: of those who have most queues without a connection, the one that
-    /// has most of them. What its other queues have in the backend has to be waited for, as whenever a session ends.
+    /// Returns the session to be ended to make room for queues: the one with the most queues
+    /// without a connection, of the owner that has the most such queues. Requests that the
+    /// session's other queues have in the backend must be waited for, as whenever a session ends.
     pub fn least_used(&self) -> Option<SessionId> {
         let mut counts: BTreeMap<&Owner, usize> = BTreeMap::new();
         for session in self.map.values() {
@@ -318,13 +328,13 @@ impl Sessions {
         its.max_by_key(|(_, session)| session.idle_queues()).map(|(id, _)| *id)
     }
 
-    /// Feeds what sessions decide to a model checker's hash: ages of more than `timeout_us` are alike, of the
-    /// times of opening the order counts, and statistics do not.
+    /// Feeds the sessions' state to a model checker's hash. Ages of more than `timeout_us` count as
+    /// equal, times of opening count only by their order, and statistics are left out.
     #[cfg(feature = "model")]
     pub fn canonical(&self, now_us: u64, timeout_us: u64, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         let age = |since_us: u64| (now_us - since_us).min(timeout_us);
-        // The number of queues follows.
+        // The number of queues follows from the map.
         let Sessions { map, queues: _ } = self;
         for (id, session) in map {
             let Session {
@@ -351,7 +361,7 @@ impl Sessions {
         }
     }
 
-    /// Sessions that have had no connection since before `before_us`.
+    /// Returns the sessions that have had no connection since `before_us` or earlier.
     pub fn abandoned(&self, before_us: u64) -> Vec<SessionId> {
         let is_old = |session: &Session| session.idle_since_us.is_some_and(|since| since <= before_us);
         self.map.iter().filter(|(_, session)| is_old(session)).map(|(id, _)| *id).collect()
@@ -372,7 +382,7 @@ mod tests {
         SessionRef { id: ID, queue, epoch }
     }
 
-    /// A session whose queue 0 has connection 1.
+    /// Returns a table of one session, whose queue 0 has connection 1.
     fn sessions() -> Sessions {
         let mut sessions = Sessions::default();
         sessions.open(ID, 1, owner("client"), peer(), 0, false);
@@ -383,12 +393,12 @@ mod tests {
         Owner { export: "disk".to_owned(), host: host.to_owned() }
     }
 
-    /// Opens the session `id` of a host, whose queue 0 has the connection of the same number. Its time is its id.
+    /// Opens session `id` of a host, at time `id`. Its queue 0 has connection `id`.
     fn open(sessions: &mut Sessions, id: u8, host: &str) {
         sessions.open([id; 16], id.into(), owner(host), peer(), id.into(), false);
     }
 
-    /// That connection is gone.
+    /// Notes that connection `id` of session `id` is gone.
     fn leave(sessions: &mut Sessions, id: u8) {
         assert!(sessions.left(&[id; 16], 0, id.into(), None, 100).is_none());
     }
@@ -436,7 +446,7 @@ mod tests {
         assert_eq!(queue(7, 1, Some(20)), None, "all have connections");
         assert_eq!(queue(9, 1, None), Some([9; 16]));
         assert_eq!(queue(9, 2, None), Some([9; 16]));
-        // Spreading them over sessions does not help.
+        // Spreading queues over several sessions does not help their owner.
         assert_eq!(queue(7, 2, None), Some([9; 16]));
         assert!(queue(8, 2, None).is_some());
         assert_eq!(queue(8, 3, None), Some([8; 16]));

@@ -1,57 +1,57 @@
-//! Counters.
+//! Counters of connections and requests.
 
 use dst_session::transactions::Request;
 use dst_wire::{Class, Op};
 
 use dst_session::histogram::Histogram;
 
-/// What a connection, or all of them, did since it began.
+/// The counts of a connection since it began, or of all connections since the start.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Stats {
-    /// Reads given to the backend.
+    /// Reads submitted to the backend.
     pub reads: u64,
-    /// Their bytes.
+    /// The bytes of these reads.
     pub read_bytes: u64,
-    /// Writes, and compare-and-writes, given to the backend.
+    /// Writes and compare-and-writes submitted to the backend.
     pub writes: u64,
-    /// Their bytes.
+    /// The bytes of these writes and compare-and-writes.
     pub written_bytes: u64,
-    /// All other operations given to the backend.
+    /// All other operations submitted to the backend.
     pub others: u64,
-    /// Operations that the backend did not complete with success.
+    /// Operations that the backend failed.
     pub errors: u64,
     /// Requests answered from the record because they had been executed before.
     pub repeated: u64,
-    /// Operations executed again that a reset for another session had ended.
+    /// Operations that were executed again because a reset for another session had ended them.
     pub executed_again: u64,
-    /// Requests received and not executed because their connection's lease was over.
+    /// Requests received but not executed because the connection's lease was over.
     pub dropped: u64,
     /// Connections whose lease ran out.
     pub lease_expiries: u64,
-    /// Connections that were not let in within their time.
+    /// Connections that were not admitted within the handshake timeout.
     pub handshake_timeouts: u64,
-    /// Connections whose first frame was longer than it may be.
+    /// Connections whose first frame exceeded its maximum length.
     pub handshake_bytes_exceeded: u64,
-    /// Connections that broke the protocol after they were let in.
+    /// Connections that violated the protocol after they were admitted.
     pub violations: u64,
     /// Requests that had to wait for memory.
     pub stalls: u64,
-    /// Connections of queues that had one before.
+    /// Connections to a queue that had an earlier connection.
     pub reconnects: u64,
-    /// Connections that had to wait until what their client had before was over.
+    /// Connections that had to wait for the end of what earlier connections had left.
     pub fences: u64,
     /// Requests whose data did not match its digest.
     pub corrupt: u64,
-    /// How long the backend took for reads.
+    /// The time that the backend took for reads, µs.
     pub read_latency: Histogram,
-    /// How long it took for writes and compare-and-writes.
+    /// The time that the backend took for writes and compare-and-writes, µs.
     pub write_latency: Histogram,
-    /// How long it took for all other operations.
+    /// The time that the backend took for all other operations, µs.
     pub other_latency: Histogram,
 }
 
 impl Stats {
-    /// Counts a request that goes to the backend.
+    /// Counts a request that is submitted to the backend.
     pub fn begin(&mut self, request: &Request) {
         match request.op.describe().class {
             Class::Read => {
@@ -66,7 +66,7 @@ impl Stats {
         }
     }
 
-    /// Counts how long the backend took for an operation.
+    /// Counts the time that the backend took for an operation.
     pub fn end(&mut self, op: Op, latency_us: u64) {
         let histogram = match op.describe().class {
             Class::Read => &mut self.read_latency,
@@ -76,9 +76,9 @@ impl Stats {
         histogram.record(latency_us);
     }
 
-    /// Adds another's counts.
+    /// Adds the counts of `other`.
     pub fn add(&mut self, other: &Stats) {
-        // Without `..`, so that a forgotten counter does not compile.
+        // There is no `..` here, so that a forgotten counter does not compile.
         let Stats {
             reads,
             read_bytes,

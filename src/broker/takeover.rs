@@ -1,5 +1,5 @@
-//! How an export gets another owner: the change is made durable first, then all other sessions end, and
-//! the new owner is let in when the backend has nothing of them any more.
+//! The takeover of an export. The change of its ownership is made durable first. Then all other
+//! sessions end, and the new owner is admitted once the backend holds nothing of them.
 
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::refuse;
@@ -13,11 +13,11 @@ use crate::output::{Output, Topic};
 use crate::ownership::{Change, Known, OwnershipState};
 
 impl Broker {
-    /// Keeps the ownership of an export from now on. `known` is what was kept before, or the reason why
-    /// that is not known. Before the first client is admitted.
+    /// Keeps the ownership of an export from now on. `known` is the ownership that was kept before,
+    /// or the reason why it is not known. To be called before the first client is admitted.
     ///
     /// # Errors
-    /// There is no such export.
+    /// Fails if there is no such export.
     pub fn keep_ownership(&mut self, now_us: u64, name: &str, known: Known) -> Result<(), Rejection> {
         self.now_us = now_us;
         let export = self.exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
@@ -33,13 +33,14 @@ impl Broker {
         Ok(())
     }
 
-    /// Ends the ownership of an export, or the doubt about it. [`Output::StoreOwnership`] follows, and the
-    /// owner's sessions end when that is done. `floor` is a number that is higher than all that were kept
-    /// before, if these are not known: the time in seconds since 1970 is, if there was less than one
-    /// ownership a second.
+    /// Ends the ownership of an export, or the doubt about it. [`Output::StoreOwnership`] follows,
+    /// and the owner's sessions end once the change is stored. `floor` is used if the kept numbers
+    /// are not known. It must be higher than all of them; the time in seconds since 1970 is,
+    /// provided that there was less than one ownership a second.
     ///
     /// # Errors
-    /// There is no such export, it is being deleted, its ownership is not kept, or is being changed.
+    /// Fails if there is no such export, if the export is being deleted, or if its ownership is not
+    /// kept or is already being changed.
     pub fn release_export(&mut self, now_us: u64, name: &str, floor: u64) -> Result<(), Rejection> {
         self.now_us = now_us;
         let of = || name.to_owned();
@@ -68,7 +69,7 @@ impl Broker {
         self.output(Output::StoreOwnership { export: name.to_owned(), number: next.0, host: next.1 });
     }
 
-    /// A change of an export's ownership is durable.
+    /// Carries out a change of an export's ownership, which is durable now.
     pub(crate) fn ownership_stored(&mut self, name: &str, since_s: u64) {
         let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(Some(since_s)));
         match change {
@@ -90,7 +91,7 @@ impl Broker {
                     .sessions
                     .iter()
                     .any(|(_, session)| session.owner.export == name && session.ownership.is_some());
-                // Sessions that share the export may go on doing so.
+                // If nobody owned the export, its sessions share it and may go on.
                 if is_owned {
                     self.close_sessions(name, "its export was released");
                 }
@@ -99,7 +100,8 @@ impl Broker {
         self.drained(name);
     }
 
-    /// A change of an export's ownership can't be made durable: nothing has changed.
+    /// Drops a change of an export's ownership that could not be made durable. The ownership stays
+    /// as it was.
     pub(crate) fn ownership_not_stored(&mut self, name: &str, why: &str) {
         let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(None));
         let Some(change) = change else { return };
@@ -111,7 +113,7 @@ impl Broker {
         self.drained(name);
     }
 
-    /// A claim is granted. Its hello waits for the end of what others had, as the one of an owner.
+    /// Grants a claim. From now on its hello waits as an owner's, for the end of what others had.
     fn claim_granted(&mut self, claimant: ConnectionId, number: u64) {
         let Some(entry) = self.connections.get_mut(&claimant) else { return };
         if matches!(entry.stage, Stage::WaitingToOwn(_))
@@ -125,7 +127,7 @@ impl Broker {
         }
     }
 
-    /// Ends all sessions of an export, whose clients may come back.
+    /// Ends all sessions of an export. Their clients may come back.
     pub(crate) fn close_sessions(&mut self, name: &str, why: &str) {
         let its = self.sessions.iter().filter(|(_, session)| session.owner.export == name);
         let ids: Vec<SessionId> = its.map(|(id, _)| *id).collect();
@@ -134,7 +136,7 @@ impl Broker {
         }
     }
 
-    /// Returns the hosts whose hellos wait to be an export's owner, or to be let in as such.
+    /// Returns the hosts whose hellos wait to own the export or to be admitted as its owner.
     pub(crate) fn waiting_to_own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
         self.connections.values().filter_map(move |entry| match &entry.stage {
             Stage::WaitingToOwn(Application { hello, .. })

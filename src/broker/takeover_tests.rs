@@ -5,7 +5,7 @@ use dst_wire::RefusalReason;
 use super::*;
 
 impl World {
-    /// Whoever owns the export has it alone, and that is durable.
+    /// Checks that an owner has the export to itself, and that its ownership is durable.
     pub(super) fn check_owner(&self, welcome: &Welcome) {
         let Some(number) = welcome.ownership else { return };
         assert!(matches!(self.kept, Ownership::Exclusive { number: kept, .. } if kept == number));
@@ -13,7 +13,8 @@ impl World {
         assert_eq!(self.sessions.values().find(is_other), None, "an owner is admitted beside others");
     }
 
-    /// A world that keeps the ownership of its export, which hosts `a` and `b` may take over.
+    /// Returns a world that keeps the ownership of its export, which hosts `a` and `b` may take
+    /// over.
     fn with_owners() -> World {
         let mut world = World::new();
         world.broker.keep_ownership(1, "disk", Ok(world.kept.clone())).unwrap();
@@ -35,7 +36,7 @@ impl World {
         self.claims(host, Claim::Next { after, takeover: true })
     }
 
-    /// What is being written is durable.
+    /// Reports that the ownership that is being written is durable.
     pub(super) fn stored(&mut self) {
         if let Some(stored) = self.storing.take() {
             self.kept = stored;
@@ -49,7 +50,7 @@ impl World {
         }
     }
 
-    /// A session of the owner.
+    /// Returns a connection of this host that owns the export.
     fn owner(&mut self, host: &str) -> u64 {
         let connection = self.takes_over(host);
         self.stored();
@@ -93,7 +94,7 @@ fn a_takeover_ends_others_and_waits_for_their_backend() {
     assert_eq!(world.last(b), None, "the backend has something of the channel");
     world.finish(channel, false);
     assert_eq!((world.last(b), world.number(b)), (Some("welcome"), Some(2)));
-    // The former owner comes back, with its number and without.
+    // The former owner comes back, claiming its ownership or none.
     for claim in [Claim::Held(1), Claim::Inquiry, Claim::Next { after: 1, takeover: true }] {
         let late = world.claims("a", claim);
         let refusal = &world.refusals[&late];
@@ -152,7 +153,7 @@ fn of_two_takers_the_later_one_has_it_and_the_other_does_not_take_it_back() {
     let first = world.takes_over("b");
     world.stored();
     world.finish(a, false);
-    // The backend hangs, and the owner takes its export back meanwhile.
+    // The backend hangs, and the former owner takes its export back meanwhile.
     let second = world.takes_over("a");
     world.stored();
     world.finish(channel, false);
@@ -233,8 +234,9 @@ fn strangers_are_not_told_who_owns_the_export() {
 }
 
 proptest! {
-    /// Whoever claims, dies, comes back and shares, in whatever order things end and are written: an owner
-    /// is alone, and durably so (which [`World::check_owner`] asserts), and nothing waits in the end.
+    /// Whichever hosts claim, die, come back and share, and in whatever order changes end and are
+    /// written, an owner is alone, and durably so (which [`World::check_owner`] asserts), and
+    /// nothing waits in the end.
     #[test]
     fn one_owner_at_most(steps in prop::collection::vec((0..9u8, 0..8usize, 0..4u64), 0..100)) {
         let mut world = World::with_owners();
@@ -264,7 +266,7 @@ proptest! {
                 (6, _) => world.stored(),
                 (7, _) => world.not_stored(),
                 (8, _) if number == 0 => {
-                    // It may be being changed already.
+                    // This fails if the ownership is being changed already.
                     let _ = world.broker.release_export(world.now_us, "disk", 0);
                     world.carry_out();
                 }
@@ -272,7 +274,8 @@ proptest! {
             }
         }
         world.stored();
-        // One that comes back with the owner's number may end the session of another such.
+        // A connection that comes back with the owner's number may end the session of another one
+        // with the same number.
         while let Some((&closed, _)) = world.told.iter().find(|(_, told)| told.contains(&"close")) {
             world.finish(closed, false);
         }

@@ -31,23 +31,23 @@ pub(crate) const LIMITS: Limits = Limits {
     max_transfer: 1 << 20,
 };
 
-/// A broker with a world around it that remembers what each connection was told.
+/// A broker with a world around it, which remembers what each connection was told.
 struct World {
     broker: Broker,
     now_us: u64,
     next_session: u8,
-    /// What a connection was told, as words.
+    /// What each connection was told, as words.
     told: BTreeMap<u64, Vec<&'static str>>,
-    /// Records that connections have, with their session and queue.
+    /// The records that connections hold, with their session and queue.
     records: BTreeMap<u64, (SessionRef, Slots)>,
     sessions: BTreeMap<u64, SessionRef>,
     others: Vec<&'static str>,
     welcomes: BTreeMap<u64, Welcome>,
-    /// What connections were told of resets.
+    /// The steps of resets that connections were told.
     steps: Vec<(u64, ResetStep)>,
     refusals: BTreeMap<u64, Refusal>,
     is_online: bool,
-    /// What is kept of the ownership, and what is being written.
+    /// The ownership that is kept, and the one that is being written.
     kept: Ownership,
     storing: Option<Ownership>,
 }
@@ -208,14 +208,14 @@ impl World {
         self.told[&connection].last().copied()
     }
 
-    /// A connection of this host that says to open a session.
+    /// Returns a connection of this host that asks to open a session.
     fn session_of(&mut self, host: &str, previous: Option<Previous>) -> u64 {
         let connection = self.accept(1).unwrap();
         self.say(connection, host, None, previous, None);
         connection
     }
 
-    /// A connection of this host that opened a session.
+    /// Returns a connection of this host that has opened a session.
     fn session(&mut self, host: &str) -> u64 {
         let connection = self.accept(1).unwrap();
         self.hello(connection, host, None);
@@ -223,7 +223,7 @@ impl World {
         connection
     }
 
-    /// A connection that says to join a queue.
+    /// Returns a connection that asks to join a queue.
     fn join(&mut self, host: &str, of: u64, queue: u16, epoch: u32) -> u64 {
         let id = self.sessions[&of].id;
         let connection = self.accept(1).unwrap();
@@ -232,7 +232,7 @@ impl World {
     }
 }
 
-/// The bdev is there, for the time that this instance names.
+/// Returns the input that the bdev is present, under this instance.
 fn online(instance: u8) -> Input {
     let device = Device {
         uuid: [1; 16],
@@ -344,12 +344,13 @@ fn a_bdev_that_comes_back_is_another_start() {
     let early = world.session_of("a", None);
     assert_eq!(world.last(early), Some("refuse"));
     world.handle(online(10));
-    // The client's hello names its session before: that one is over, and what the bdev cached may be lost.
+    // The client's hello names its previous session. That session has ended, and what the bdev
+    // cached may be lost.
     let late = world.session_of("a", Some(Previous { session: before, instance: [9; 16] }));
     assert_eq!(world.last(late), Some("welcome"));
     let welcome = &world.welcomes[&late];
     assert_eq!((welcome.instance, welcome.previous_ended, welcome.cache_kept), ([10; 16], true, false));
-    // The bdev was there all the time since that session.
+    // The bdev has been present ever since that session.
     let (session, instance) = (welcome.session.id, welcome.instance);
     world.finish(late, false);
     let again = world.session_of("a", Some(Previous { session, instance }));
@@ -358,7 +359,7 @@ fn a_bdev_that_comes_back_is_another_start() {
 }
 
 impl World {
-    /// Checks that whoever is let in to write may write.
+    /// Checks that each connection that was admitted to write may write.
     fn check_rights(&self) {
         for (id, connection) in &self.broker.connections {
             let Stage::Ready(queue) = &connection.stage else { continue };
@@ -382,7 +383,7 @@ fn a_session_stays_when_its_hosts_rights_change() {
     let place = world.sessions[&control];
     let queue = world.join("a", control, 1, 1);
     assert!(!world.welcomes[&queue].device.read_only);
-    // A further prefix changes nothing for those who are in.
+    // A further prefix changes nothing for the connections that are admitted.
     let more = Host { addresses: vec!["0.0.0.0/0".parse().unwrap()], ..host("*", Access::ReadWrite) };
     world.set_host(more);
     assert_eq!((world.last(control), world.last(queue)), (Some("welcome"), Some("welcome")));
@@ -400,7 +401,7 @@ fn a_session_stays_when_its_hosts_rights_change() {
     assert!(world.welcomes[&again].device.read_only);
     assert_eq!(world.welcomes[&again].session.id, place.id);
 
-    // Whoever is not let in from there any more is told to stay away.
+    // A host that is no longer admitted from its address is told to stay away.
     let none = Host { addresses: vec!["198.51.100.0/24".parse().unwrap()], ..host("*", Access::ReadOnly) };
     world.finish(control, false);
     let control = world.accept(1).unwrap();
@@ -420,7 +421,7 @@ fn an_entry_is_replaced_only_where_there_is_one() {
     let rules = Rules { require_cipher: true, ..Rules::default() };
     world.broker.create_export("secret", rules).unwrap();
     assert!(rejected(world.broker.set_host(1, "secret", entry())).contains("demands a cipher"));
-    // With all its hosts, or not at all.
+    // The export is created with all its hosts, or not at all.
     let twice = vec![entry(), host("b", Access::ReadOnly), entry()];
     let made = world.broker.create_export_for("new", Rules::default(), twice);
     assert!(rejected(made).contains("already has an entry for host `a`"));
@@ -470,9 +471,9 @@ fn listeners_wait_for_groups_and_for_the_end_of_evicted_connections() {
 }
 
 proptest! {
-    /// Whatever clients, groups and operators do: no closed connection is told anything, no queue has two
-    /// connections, no record is in two places (all of which [`World`] asserts), the limits hold, and a
-    /// stop ends.
+    /// Whatever clients, groups and operators do, no closed connection is told anything, no queue
+    /// has two connections, no record is in two places (all of which [`World`] asserts), the limits
+    /// hold, and a stop ends.
     #[test]
     fn whatever_happens(steps in prop::collection::vec((0..10u8, 0..8usize, 0..3u16, 0..4u32), 0..120)) {
         let mut world = World::new();

@@ -2,7 +2,8 @@
 
 const DAY_S: u64 = 24 * 3600;
 
-/// Returns a time in seconds since 1970 as a date and a time in UTC; leap seconds are not counted.
+/// Returns a time, given in seconds since 1970, as a date and time in UTC. Leap seconds are not
+/// counted.
 pub fn utc(unix_s: u64) -> String {
     let (days, second) = (unix_s / DAY_S, unix_s % DAY_S);
     let (year, month, day) = date(days);
@@ -16,13 +17,13 @@ pub fn utc(unix_s: u64) -> String {
 
 /// Returns the date of a day, counted from 1970-01-01, in the Gregorian calendar.
 ///
-/// The calendar repeats after 400 years. A year that begins in March has its leap day at its end, and
-/// five months in turn have 153 days.
+/// The calendar repeats after 400 years. In a year that begins in March, the leap day is the last
+/// day, and every five consecutive months have 153 days.
 fn date(days: u64) -> (u64, u64, u64) {
     const DAYS_400_YEARS: u64 = 146_097;
     const DAYS_100_YEARS: u64 = 36_524;
     const DAYS_4_YEARS: u64 = 1461;
-    // From 0000-03-01 to 1970-01-01.
+    // The days from 0000-03-01 to 1970-01-01.
     let days = days + 719_468;
     let (era, day) = (days / DAYS_400_YEARS, days % DAYS_400_YEARS);
     let leap_days = day / (DAYS_4_YEARS - 1) - day / DAYS_100_YEARS + day / (DAYS_400_YEARS - 1);

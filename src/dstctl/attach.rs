@@ -14,7 +14,7 @@ use crate::table::bytes;
 /// Attaches an export.
 ///
 /// # Errors
-/// The call has failed, and no bdev is left.
+/// Fails if a call fails. If the attach itself fails, no bdev is left.
 pub fn attach(rpc: &mut impl Calls, args: &AttachArguments) -> Result<Outcome, Failure> {
     let source = &args.source;
     let name = args.name.as_ref().unwrap_or(&source.export);
@@ -59,7 +59,7 @@ pub fn attach(rpc: &mut impl Calls, args: &AttachArguments) -> Result<Outcome, F
 /// Removes an attached bdev.
 ///
 /// # Errors
-/// The call has failed.
+/// Fails if the call fails.
 pub fn detach(rpc: &mut impl Calls, args: &DetachArguments) -> Result<Outcome, Failure> {
     rpc.call("bdev_dst_delete", json!({"name": args.name}))?;
     save(rpc, &args.save)?;

@@ -1,4 +1,4 @@
-//! What a bug report needs, in one file without secrets.
+//! The information for a bug report, in one file without secrets.
 
 use std::fs::{self, File};
 use std::io::{Read, Seek, SeekFrom, Write};
@@ -14,7 +14,7 @@ use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::save::configuration;
 
-/// What the application is asked for. Methods that it does not have are noted as such.
+/// The methods that the application is asked. One that it does not have is noted as such.
 const METHODS: [&str; 15] = [
     "spdk_get_version",
     "framework_get_reactors",
@@ -33,7 +33,7 @@ const METHODS: [&str; 15] = [
     "nvmf_get_subsystems",
 ];
 
-/// What is read of the machine.
+/// The files that describe the machine.
 const FILES: [&str; 6] = [
     "/proc/version",
     "/proc/cmdline",
@@ -43,23 +43,23 @@ const FILES: [&str; 6] = [
     "/proc/sys/net/ipv4/tcp_congestion_control",
 ];
 
-/// Most bytes of a file of the machine.
+/// The maximum number of bytes of such a file.
 const FILE_MAX: u64 = 64 << 10;
 
-/// Most bytes of the end of a log.
+/// The maximum number of bytes of the log, taken from its end.
 const LOG_MAX: u64 = 1 << 20;
 
-/// What stands in the place of a secret.
+/// The text that takes the place of a secret.
 const LEFT_OUT: &str = "(left out)";
 
 /// Writes the bundle.
 ///
 /// # Errors
-/// The application cannot be asked at all, or the file cannot be written.
+/// Fails if the application cannot be asked at all, or the file cannot be written.
 pub fn bundle(rpc: &mut impl Calls, args: &BundleArguments) -> Result<Outcome, Failure> {
     let text = format!("{:#}\n", collect(rpc, args)?);
     let failure = |error| Failure::File(args.file.clone(), format!("the bundle can't be written: {error}"));
-    // Names of hosts and volumes are nobody else's business either.
+    // The file is private, because names of hosts and volumes concern nobody else.
     let file = File::options().write(true).create_new(true).mode(0o600).open(&args.file);
     file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(failure)?;
     let hint = "read it before you send it: it names hosts, addresses and volumes, but has no keys";
@@ -102,11 +102,11 @@ fn processor() -> String {
     text.split("\n\n").next().unwrap_or_default().to_owned()
 }
 
-/// Returns the last `max` bytes of a file as text, or why there are none.
+/// Returns the last `max` bytes of a file as text, or the reason why there are none.
 fn end_of(path: &Path, max: u64) -> String {
     let read = || {
         let mut file = File::open(path)?;
-        // Files of /proc have no length.
+        // Files in /proc report a length of 0.
         let len = fs::metadata(path)?.len();
         file.seek(SeekFrom::Start(len.saturating_sub(max)))?;
         let mut bytes = Vec::new();
@@ -116,8 +116,8 @@ fn end_of(path: &Path, max: u64) -> String {
     read().unwrap_or_else(|error| format!("can't be read: {error}"))
 }
 
-/// Returns whether a field of this name holds a secret. Names of key files and of keys in a keyring
-/// are none.
+/// Returns true if a field of this name holds a secret. Names of key files, and of keys in a
+/// keyring, are not secret.
 fn is_secret(name: &str) -> bool {
     let name = name.to_ascii_lowercase();
     let is_file = name.ends_with("_file") || name.ends_with("_path");
@@ -127,7 +127,7 @@ fn is_secret(name: &str) -> bool {
             || matches!(&name[..], "key" | "key2" | "tweak_key" | "hexkey"))
 }
 
-/// Replaces every secret.
+/// Replaces every secret in a value.
 fn redact(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -145,8 +145,8 @@ fn redact(value: &mut Value) {
     }
 }
 
-/// The number of hexadecimal digits or characters of base64 from which on a word may be a key: a
-/// key of 128 bits has 32 digits. UUIDs have dashes.
+/// The number of hexadecimal digits or base64 characters from which on a word may be a key: a key
+/// of 128 bits has 32 hexadecimal digits. UUIDs are not found, since they contain dashes.
 const KEY_CHARACTERS: usize = 32;
 
 fn is_key(word: &str) -> bool {

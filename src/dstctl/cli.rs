@@ -1,4 +1,4 @@
-//! The command line. Help, completions and manual pages follow from these declarations.
+//! The command line. Help, completions and manual pages are generated from these declarations.
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;
@@ -8,9 +8,9 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 /// Sets up, shows, and watches DST in a running SPDK application.
 ///
-/// Exit status: 0: done, or all is well. 1: the application refused, a file could not be used, or
-/// `status` has a warning. 2: the command line is wrong, or `status` found something critical. 3:
-/// the application cannot be asked.
+/// Exit status: 0: the command succeeded, and `status` found nothing wrong. 1: the application
+/// refused, a file could not be used, or `status` has a warning. 2: the command line is wrong, or
+/// `status` found something critical. 3: the application cannot be asked.
 #[derive(Debug, Parser)]
 #[command(name = "dstctl", version, propagate_version = true)]
 pub struct Arguments {
@@ -43,10 +43,10 @@ pub enum Command {
     Release(ReleaseArguments),
     Attach(AttachArguments),
     Detach(DetachArguments),
-    /// Shows exports, sessions, and attached bdevs, what is wrong first
+    /// Shows exports, sessions, and attached bdevs, problems first
     ///
     /// The exit status is 0 if all is well, 1 for a warning, 2 for something critical, and 3 if the
-    /// application cannot be asked, as monitoring plug-ins have it.
+    /// application cannot be asked, as with monitoring plug-ins.
     Status,
     Top(TopArguments),
     Watch(WatchArguments),
@@ -56,20 +56,21 @@ pub enum Command {
     Man(ManArguments),
 }
 
-/// Offers a bdev, or a file, to clients
+/// Exports a bdev, or a file, to clients
 ///
 /// Either everything is set up, or nothing is.
 #[derive(Debug, Args)]
 pub struct ExportArguments {
     /// The name of the export, by which clients attach it
     pub name: String,
-    /// The bdev to export; with --file, the name of the bdev that is created (default: the export's name)
+    /// The bdev to export; with --file, the name of the bdev to create (default: the export's name)
     #[arg(long, required_unless_present = "file")]
     pub bdev: Option<String>,
     /// A file or block device for which an aio bdev is created
     #[arg(long, value_name = "PATH")]
     pub file: Option<PathBuf>,
-    /// Create the file with this size if it does not exist: bytes, or with K, M, G, or T for powers of 1024
+    /// Create the file with this size if it does not exist: bytes, or with K, M, G, or T for powers
+    /// of 1024
     #[arg(long, requires = "file", value_name = "SIZE")]
     pub size: Option<Size>,
     /// The block size of the aio bdev
@@ -78,16 +79,17 @@ pub struct ExportArguments {
     /// An address at which the target accepts connections; may be given several times
     #[arg(long, value_name = "ADDRESS:PORT")]
     pub listen: Vec<Endpoint>,
-    /// A host that may attach the export, read-only unless `=rw` follows; `*` is any host; may be given several times
+    /// A host that may attach the export, read-only unless `=rw` follows; `*` is any host; may be
+    /// given several times
     #[arg(long, value_name = "HOST[=rw]")]
     pub allow: Vec<HostAccess>,
-    /// The key file of all hosts of --allow
+    /// The key file for all hosts of --allow
     #[arg(long, requires = "allow", value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// The file that keeps who owns the export, which one host at a time can then
+    /// The file that keeps the ownership of the export, so that one host at a time can own it
     #[arg(long, value_name = "PATH")]
     pub state_file: Option<PathBuf>,
-    /// Nobody may write
+    /// Let clients only read
     #[arg(long)]
     pub read_only: bool,
     #[command(flatten)]
@@ -103,7 +105,7 @@ pub struct UnexportArguments {
     pub save: Save,
 }
 
-/// Lets a host attach an export, or changes what it may do there while its sessions live
+/// Lets a host attach an export, or changes its entry while its sessions live
 #[derive(Debug, Args)]
 pub struct AllowArguments {
     /// The name of the export
@@ -111,31 +113,32 @@ pub struct AllowArguments {
     /// The host, read-only unless `=rw` follows; `*` is any host
     #[arg(value_name = "HOST[=rw]")]
     pub host: HostAccess,
-    /// A prefix of addresses from which the host may connect, as 10.0.0.0/8; may be given several times (default: any)
+    /// A prefix of addresses from which the host may connect, such as 10.0.0.0/8; may be given
+    /// several times (default: any address)
     #[arg(long, value_name = "PREFIX")]
     pub from: Vec<String>,
     /// The host's key file
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// The host may take the export over from its owner
+    /// Let the host take the export over from its owner, or from those who share it
     #[arg(long)]
     pub takeover: bool,
     #[command(flatten)]
     pub save: Save,
 }
 
-/// Ends a host's right to attach an export, and its sessions
+/// Removes a host's entry from an export, which ends the host's sessions
 #[derive(Debug, Args)]
 pub struct DenyArguments {
     /// The name of the export
     pub export: String,
-    /// The host, as it was allowed
+    /// The host, as given to `dstctl allow`
     pub host: String,
     #[command(flatten)]
     pub save: Save,
 }
 
-/// Ends the ownership of an export and the owner's sessions, or the doubt about who owns it
+/// Ends the ownership of an export and the owner's sessions, or the doubt about its owner
 ///
 /// Make sure first that no former owner still uses the export's bdev.
 #[derive(Debug, Args)]
@@ -147,7 +150,7 @@ pub struct ReleaseArguments {
 /// Attaches an export as a bdev
 #[derive(Debug, Args)]
 pub struct AttachArguments {
-    /// The export: ADDRESS[,ADDRESS…]:PORT/EXPORT; IPv6 addresses in brackets
+    /// The export: ADDRESS[,ADDRESS…]:PORT/EXPORT, with IPv6 addresses in brackets
     #[arg(value_name = "TARGET:PORT/EXPORT")]
     pub source: Source,
     /// The name of the bdev (default: the export's name)
@@ -159,19 +162,19 @@ pub struct AttachArguments {
     /// The key file, which turns encryption on
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
-    /// The cipher
+    /// The cipher for the traffic
     #[arg(long, requires = "key", value_name = "NAME")]
     pub cipher: Option<String>,
-    /// Whether data has checksums: crc32c or none
+    /// The checksum over data: crc32c or none
     #[arg(long, value_name = "NAME")]
     pub digest: Option<String>,
-    /// Own the export: no other client is admitted
+    /// Own the export, so that no other client is admitted
     #[arg(long)]
     pub exclusive: bool,
     /// Take the export over from its owner, or from those who share it
     #[arg(long, requires = "exclusive")]
     pub takeover: bool,
-    /// Return after the first attempt, while DST goes on trying
+    /// Return after the first attempt; DST keeps trying
     #[arg(long)]
     pub no_wait: bool,
     #[command(flatten)]
@@ -187,13 +190,13 @@ pub struct DetachArguments {
     pub save: Save,
 }
 
-/// Shows I/O as it happens, full-screen: rates, latencies, queue depths, states
+/// Shows I/O on a full screen: rates, latencies, queue depths, states
 ///
-/// Keys: n, i, r, w, l, d sort by name, IOPS, bytes read, bytes written, latency, and depth; / filters by
-/// name; p pauses; q quits.
+/// Keys: n, i, r, w, l, d sort by name, IOPS, bytes read, bytes written, latency, and depth; /
+/// filters by name; p pauses; q quits.
 #[derive(Debug, Args)]
 pub struct TopArguments {
-    /// The time between two looks
+    /// The time between two samples
     #[arg(long, default_value = "1000", value_name = "MILLISECONDS")]
     pub interval: NonZeroU32,
 }
@@ -201,12 +204,13 @@ pub struct TopArguments {
 /// Prints each change of state as it happens, one line each
 #[derive(Debug, Args)]
 pub struct WatchArguments {
-    /// The time between two looks
+    /// The time between two samples
     #[arg(long, default_value = "1000", value_name = "MILLISECONDS")]
     pub interval: NonZeroU32,
 }
 
-/// Writes what a bug report needs into one file: versions, configuration, statistics, machine
+/// Writes the information for a bug report into one file: versions, configuration, statistics,
+/// machine
 ///
 /// Keys and other secrets are left out. Names of hosts, addresses and volumes are not.
 #[derive(Debug, Args)]
@@ -251,19 +255,20 @@ pub struct CompletionsArguments {
 /// Writes the manual pages
 #[derive(Debug, Args)]
 pub struct ManArguments {
-    /// An existing folder for them
+    /// The existing folder to write the pages to
     pub folder: PathBuf,
 }
 
-/// What makes a change last.
+/// The option that makes a change last.
 #[derive(Debug, Args)]
 pub struct Save {
-    /// Write the application's configuration to this file afterwards, from which it can be started (--json FILE)
+    /// Write the application's configuration to this file afterwards; the application can be
+    /// started from it (--json FILE)
     #[arg(long, value_name = "FILE")]
     pub save: Option<PathBuf>,
 }
 
-/// What a host may do.
+/// The access of a host.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum Access {
     /// Read.
@@ -282,7 +287,7 @@ impl Access {
     }
 }
 
-/// A host and what it may do: `client1`, `client1=ro`, `client1=rw`.
+/// A host and its access: `client1`, `client1=ro`, `client1=rw`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostAccess {
     pub host: String,

@@ -12,7 +12,7 @@ use crate::failure::Failure;
 /// Prints the completion script for a shell.
 ///
 /// # Errors
-/// Standard output cannot be written.
+/// Fails if standard output cannot be written.
 pub fn completions(args: &CompletionsArguments) -> Result<(), Failure> {
     let mut script = Vec::new();
     clap_complete::generate(args.shell, &mut Arguments::command(), "dstctl", &mut script);
@@ -22,7 +22,7 @@ pub fn completions(args: &CompletionsArguments) -> Result<(), Failure> {
 /// Writes a manual page for dstctl and for each of its commands.
 ///
 /// # Errors
-/// A file cannot be written.
+/// Fails if a file cannot be written.
 pub fn manual(args: &ManArguments) -> Result<(), Failure> {
     let mut command = Arguments::command();
     command.build();

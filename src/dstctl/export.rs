@@ -1,4 +1,4 @@
-//! The target's side: exports, and who may attach them.
+//! The target's side: exports, and their access lists.
 
 use std::fs::{self, OpenOptions};
 use std::path::Path;
@@ -20,7 +20,7 @@ use crate::steps::Steps;
 /// Creates an export with all that it needs.
 ///
 /// # Errors
-/// A call has failed or a file cannot be used; everything else is taken back.
+/// Fails if a call fails or a file cannot be used. Everything done before is undone.
 pub fn export(rpc: &mut impl Calls, args: &ExportArguments) -> Result<Outcome, Failure> {
     let bdev = args.bdev.as_ref().unwrap_or(&args.name);
     let key = args.key.as_deref().map(key_file).transpose()?;
@@ -54,7 +54,8 @@ fn set_up(
         params["state_file"] = json!(full);
     }
     if file.is_some() {
-        // SPDK gives an aio bdev another UUID at each start, by which clients know a device again.
+        // SPDK gives an aio bdev another UUID at each start, but clients recognise a device by its
+        // UUID.
         params["uuid"] = json!(new_uuid()?);
     }
     steps.step("dst_create_export", params, ("dst_delete_export", json!({"name": name})))?;
@@ -109,7 +110,7 @@ fn summary(name: &str, exports: &[Export]) -> String {
 /// Ends an export.
 ///
 /// # Errors
-/// The call has failed.
+/// Fails if the call fails.
 pub fn unexport(rpc: &mut impl Calls, args: &UnexportArguments) -> Result<Outcome, Failure> {
     rpc.call("dst_delete_export", json!({"name": args.name}))?;
     save(rpc, &args.save)?;
@@ -119,7 +120,7 @@ pub fn unexport(rpc: &mut impl Calls, args: &UnexportArguments) -> Result<Outcom
 /// Adds an entry to an export's access list, or replaces the host's entry.
 ///
 /// # Errors
-/// A call has failed.
+/// Fails if a call fails.
 pub fn allow(rpc: &mut impl Calls, args: &AllowArguments) -> Result<Outcome, Failure> {
     let key = args.key.as_deref().map(key_file).transpose()?;
     let known = snapshot::exports(rpc, Some(&args.export))?;
@@ -139,7 +140,7 @@ pub fn allow(rpc: &mut impl Calls, args: &AllowArguments) -> Result<Outcome, Fai
 /// Ends the ownership of an export.
 ///
 /// # Errors
-/// The call has failed.
+/// Fails if the call fails.
 pub fn release(rpc: &mut impl Calls, args: &ReleaseArguments) -> Result<Outcome, Failure> {
     rpc.call("dst_export_release", json!({"export": args.export}))?;
     Ok(Outcome::new(json!({"export": args.export}), format!("nobody owns {}\n", args.export)))
@@ -148,7 +149,7 @@ pub fn release(rpc: &mut impl Calls, args: &ReleaseArguments) -> Result<Outcome,
 /// Removes an entry from an export's access list.
 ///
 /// # Errors
-/// The call has failed.
+/// Fails if the call fails.
 pub fn deny(rpc: &mut impl Calls, args: &DenyArguments) -> Result<Outcome, Failure> {
     let DenyArguments { export, host, .. } = args;
     rpc.call("dst_export_remove_host", json!({"export": export, "host": host}))?;
@@ -159,7 +160,7 @@ pub fn deny(rpc: &mut impl Calls, args: &DenyArguments) -> Result<Outcome, Failu
     ))
 }
 
-/// Returns the parameters of an entry.
+/// Returns the parameters for an access list entry.
 fn entry(export: &str, host: &HostAccess, from: &[String], key: Option<&Value>) -> Value {
     let mut entry = json!({"export": export, "host": host.host, "access": host.access.name()});
     if !from.is_empty() {
@@ -171,10 +172,10 @@ fn entry(export: &str, host: &HostAccess, from: &[String], key: Option<&Value>) 
     entry
 }
 
-/// Returns the full path of a key file: the application has another working directory.
+/// Returns the absolute path of a key file, since the application has another working directory.
 ///
 /// # Errors
-/// There is no such file.
+/// Fails if there is no such file.
 pub fn key_file(path: &Path) -> Result<Value, Failure> {
     let full = fs::canonicalize(path).map_err(|error| {
         let hint = format!("the key can't be read: {error}; `dstctl keygen {}` creates one", path.display());
@@ -183,15 +184,15 @@ pub fn key_file(path: &Path) -> Result<Value, Failure> {
     Ok(json!(full))
 }
 
-/// The file below an aio bdev.
+/// The file behind an aio bdev.
 struct BackingFile {
     path: std::path::PathBuf,
-    /// Whether this command has created it.
+    /// Whether this command has created the file.
     is_new: bool,
 }
 
 impl BackingFile {
-    /// Finds the file, or creates it with `size`.
+    /// Finds the file, or creates it if `size` is given and the file does not exist.
     fn open(path: &Path, size: Option<Size>) -> Result<BackingFile, Failure> {
         let failure = |why: String| Failure::File(path.to_owned(), why);
         let is_new = match size {
@@ -218,7 +219,7 @@ impl BackingFile {
         Ok(BackingFile { path, is_new })
     }
 
-    /// Removes the file if it was created for nothing. Returns what to report.
+    /// Removes the file if this command has created it. Returns the failure to report.
     fn discard(self, failure: Failure) -> Failure {
         if self.is_new
             && let Err(error) = fs::remove_file(&self.path)
@@ -302,7 +303,7 @@ mod tests {
         assert!(outcome.text.starts_with("v is exported\n"), "{}", outcome.text);
         assert_eq!(fs::metadata(&file).unwrap().len(), 1 << 20);
 
-        // With a file that is there, which stays.
+        // An existing file stays.
         let mut script = Script::new([ok(), ok(), refusal("in use"), ok()]);
         assert_eq!(run(&words, &mut script).err().unwrap().to_string(), "bdev_aio_create: in use");
         assert_eq!(script.methods()[3], "dst_delete_export");
@@ -312,7 +313,7 @@ mod tests {
         run(&words, &mut script).err().unwrap();
         assert!(!file.exists(), "a file that was created for nothing is left");
 
-        // Files that cannot be right, before anything is called.
+        // Unusable files are noticed before anything is called.
         for (words, expected) in [
             (&["export", "v", "--file", path][..], "--size creates it"),
             (&["export", "v", "--file", key, "--size", "5"], "has 3 bytes, not the 5"),

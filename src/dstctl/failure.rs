@@ -1,14 +1,14 @@
-//! What may go wrong, in the words that the user sees.
+//! The errors of all commands, in the words that the user sees.
 
 use std::io;
 use std::path::PathBuf;
 
 use thiserror::Error;
 
-/// The reason why a command has failed.
+/// The reason why a command failed.
 #[derive(Debug, Error)]
 pub enum Failure {
-    /// Nobody listens on the socket.
+    /// No application listens on the socket.
     #[error(
         "no application answers at {0}: {1}; start it, or name its socket with -s or DST_SOCK (its -r option says \
          which one it is)"
@@ -23,12 +23,12 @@ pub enum Failure {
     /// The application refused a call.
     #[error("{method}: {message}")]
     Refused { method: String, message: String },
-    /// The answer is not what this version of dstctl understands.
+    /// This version of dstctl does not understand the answer.
     #[error(
-        "the answer to {method} is not understood: {why}; dstctl and the application should be of one version"
+        "the answer to {method} is not understood: {why}; use dstctl and the application in the same version"
     )]
     Answer { method: String, why: String },
-    /// A call failed, and something that was done before it could not be taken back.
+    /// A call failed, and an earlier step could not be undone.
     #[error("{first}; {left} could not be taken back: {second}")]
     LeftBehind { first: Box<Failure>, left: String, second: Box<Failure> },
     /// A file cannot be used.

@@ -1,33 +1,33 @@
-//! What is wrong in a snapshot, and what to do about it. No I/O.
+//! The problems in a snapshot, with advice. No I/O.
 
 use serde::Serialize;
 
 use crate::snapshot::{Bdev, Export, Listener, Ownership, Session, Snapshot, State};
 use crate::table::duration;
 
-/// How bad something is. The order is that of monitoring plug-ins.
+/// The severity of a problem, in the order of monitoring plug-ins.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Severity {
-    /// It works, and somebody should look at it.
+    /// I/O works, but an operator should look at the problem.
     Warning,
-    /// Somebody's I/O does not work.
+    /// Some I/O does not work.
     Critical,
 }
 
-/// Something that is wrong.
+/// A problem in a snapshot.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Finding {
     pub severity: Severity,
-    /// The kind and the name of what is wrong.
+    /// The kind and the name of the object that has the problem.
     pub subject: String,
-    /// What is wrong, for how long, and why.
+    /// The problem, its duration, and its cause.
     pub problem: String,
-    /// What to do about it.
+    /// The advice to the operator.
     pub advice: String,
 }
 
-/// Returns what is wrong, the worst first.
+/// Returns the problems, the worst first.
 pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     let mut found: Vec<Finding> = snapshot.bdevs.iter().flat_map(bdev).collect();
     found.extend(snapshot.exports.iter().filter_map(export));
@@ -105,7 +105,7 @@ fn export(export: &Export) -> Option<Finding> {
     Some(Finding { severity, subject: format!("export {name}"), problem, advice })
 }
 
-/// What is wrong with an export's access list, and with its identity.
+/// Returns the problems of an export's access list, ownership and identity.
 fn entries(export: &Export) -> Vec<Finding> {
     let name = &export.name;
     let finding = |severity, problem, advice: &str| {
@@ -164,7 +164,8 @@ fn listeners(snapshot: &Snapshot) -> Vec<Finding> {
     snapshot.listeners.iter().filter_map(waits).collect()
 }
 
-/// A closed connection whose requests the backend still has keeps its client waiting.
+/// Returns the problem of a session with closed connections that still have requests in the
+/// backend: they keep its client waiting.
 fn session(session: &Session) -> Option<Finding> {
     let held = session.queues.iter().filter(|queue| queue.state == "closing");
     let (connections, requests) = held.fold((0_u64, 0_u64), |(count, requests), queue| {

@@ -1,4 +1,4 @@
-//! `dstctl keygen`: creates a key file, as the RPC parameter `psk_file` names it.
+//! `dstctl keygen`: creates a key file for the RPC parameter `psk_file`.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
@@ -32,7 +32,7 @@ pub enum KeyError {
 /// Creates a key file, or prints its text.
 ///
 /// # Errors
-/// No key was created, and no file is left.
+/// Fails if no key was created. No file is left then.
 pub fn run(arguments: &KeygenArguments) -> Result<(), KeyError> {
     let text = new_text()?;
     match &arguments.file {
@@ -42,7 +42,7 @@ pub fn run(arguments: &KeygenArguments) -> Result<(), KeyError> {
     Ok(())
 }
 
-/// Returns the text of a file with a new key.
+/// Returns the text of a key file with a new key.
 fn new_text() -> Result<Zeroizing<String>, KeyError> {
     let mut bytes = Zeroizing::new([0; PSK_LEN]);
     getrandom::fill(&mut bytes[..]).map_err(KeyError::Random)?;
@@ -55,18 +55,18 @@ fn print(text: &[u8]) -> io::Result<()> {
     output.flush()
 }
 
-/// Creates the file with all of the text in it and on the disk, or not at all.
+/// Creates the file with the whole text in it, synced to disk, or not at all.
 fn write_file(path: &Path, text: &[u8]) -> Result<(), KeyError> {
-    // The file is private from the first moment on. Whatever already has the name, even a dangling
-    // link, stays untouched.
+    // The file is private from the start. Whatever already has the name, even a dangling link,
+    // stays untouched.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = made.map_err(|error| match error.kind() {
         ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
         _ => KeyError::Create(path.to_owned(), error),
     })?;
     fill(file, text).map_err(|error| {
-        // Half a key is useless. An error of the removal is ignored, since the failed write is what
-        // to report.
+        // An incomplete key is useless. An error of the removal is ignored, since the failed write
+        // is the one to report.
         let _ = fs::remove_file(path);
         KeyError::Write(path.to_owned(), error)
     })
@@ -90,7 +90,7 @@ mod tests {
 
     #[test]
     fn a_full_disk_is_noticed() {
-        // A device that is always full.
+        // This device is always full.
         let full = OpenOptions::new().write(true).open("/dev/full").unwrap();
         assert!(fill(full, b"text").is_err());
     }

@@ -5,17 +5,17 @@
 //! | --- | --- |
 //! | `cli` | the command line; completions and manual pages follow from it |
 //! | `rpc` | JSON-RPC over a Unix socket |
-//! | `outcome` | what a command says when it has succeeded |
-//! | `failure` | what may go wrong, with exit statuses |
-//! | `steps` | several calls, which are taken back when one fails |
-//! | `export`, `attach` | what changes the application's state |
+//! | `outcome` | the output of a command that has succeeded |
+//! | `failure` | the errors, with their exit statuses |
+//! | `steps` | sequences of calls that are undone when one fails |
+//! | `export`, `attach` | the commands that change the application's state |
 //! | `save` | writes the application's configuration file |
-//! | `snapshot` | what the application says of itself at one moment |
-//! | `health` | what is wrong in a snapshot, and what to do about it |
-//! | `status`, `watch` | snapshots for people |
-//! | `rates` | what has happened between two snapshots |
+//! | `snapshot` | the application's state at one moment |
+//! | `health` | the problems in a snapshot, with advice |
+//! | `status`, `watch` | snapshots as text |
+//! | `rates` | the activity between two snapshots |
 //! | `top` | rates on a full screen |
-//! | `bundle` | what a bug report needs |
+//! | `bundle` | the file for a bug report |
 //! | `keygen` | creates key files |
 //! | `documents` | completions and manual pages |
 
@@ -52,7 +52,7 @@ use crate::outcome::print;
 use crate::rpc::Socket;
 
 fn main() -> ExitCode {
-    // The old name of `dstctl keygen`, which remains as a link.
+    // `dst-keygen` is the old name of `dstctl keygen`, and remains as a link.
     let is_keygen = std::env::args_os()
         .next()
         .is_some_and(|program| Path::new(&program).file_name() == Some(OsStr::new("dst-keygen")));

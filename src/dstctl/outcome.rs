@@ -1,4 +1,4 @@
-//! What a command says when it has succeeded.
+//! The output of a command that has succeeded.
 
 use std::io::{self, Write};
 
@@ -6,13 +6,13 @@ use serde_json::Value;
 
 use crate::failure::Failure;
 
-/// What a command says when it has succeeded.
+/// The output of a command that has succeeded.
 pub struct Outcome {
-    /// For `--json`.
+    /// The output with `--json`.
     pub json: Value,
-    /// For people.
+    /// The output without `--json`.
     pub text: String,
-    /// The exit status: 0, unless `status` finds something wrong.
+    /// The exit status: 0, unless `status` finds a problem.
     pub status: u8,
 }
 
@@ -25,7 +25,7 @@ impl Outcome {
 /// Writes text to standard output.
 ///
 /// # Errors
-/// Standard output is closed or full.
+/// Fails if standard output is closed or full.
 pub fn print(text: &str) -> Result<(), Failure> {
     let mut output = io::stdout().lock();
     output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)

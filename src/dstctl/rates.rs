@@ -1,37 +1,38 @@
-//! What has happened between two snapshots. No I/O.
+//! The activity between two snapshots. No I/O.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
 
 use crate::snapshot::{Bdev, Bucket, IoStat, Snapshot};
 
-/// What was counted so far for a bdev or an export.
+/// The counts of a bdev or an export so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Counts {
     ios: u64,
     read_bytes: u64,
     written_bytes: u64,
-    /// The number of I/Os by the upper bound of their latency, µs. The target has none by export.
+    /// The number of I/Os by the upper bound of their latency, µs. Empty for exports: the target
+    /// does not count latencies by export.
     latency: BTreeMap<u64, u64>,
 }
 
-/// What was counted at one moment.
+/// The state and the counts of an application at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
-    /// The time since some moment.
+    /// The time since an arbitrary but fixed moment.
     pub time: Duration,
     pub snapshot: Snapshot,
     pub iostat: Vec<IoStat>,
 }
 
-/// What kind of thing a row is about.
+/// The kind of object that a row shows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Bdev,
     Export,
 }
 
-/// A bdev or an export in the last interval.
+/// The activity of a bdev or an export in the last interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub kind: Kind,
@@ -47,7 +48,7 @@ pub struct Row {
     pub p50_us: Option<u64>,
     /// The bound below which 99 % of the latencies were, µs.
     pub p99_us: Option<u64>,
-    /// I/Os that were begun and have not ended.
+    /// The number of I/Os that have begun and not ended.
     pub depth: u64,
     pub connections: u64,
 }
@@ -63,13 +64,13 @@ pub enum Sort {
     Depth,
 }
 
-/// Returns a row for each bdev, and then one for each export, in this order.
+/// Returns a row for each bdev, followed by one for each export, each kind in the order of `sort`.
 pub fn rows(before: &Sample, now: &Sample, sort: Sort) -> Vec<Row> {
     let seconds = now.time.saturating_sub(before.time).as_secs_f64();
     let mut rows: Vec<Row> =
         now.snapshot.bdevs.iter().map(|bdev| bdev_row(bdev, before, now, seconds)).collect();
     rows.extend(export_rows(before, now, seconds));
-    // The order of names remains among equals.
+    // The second sort is stable, so rows with equal keys stay in the order of their names.
     rows.sort_by(|a, b| a.kind.cmp(&b.kind).then_with(|| a.name.cmp(&b.name)));
     let key = |row: &Row| match sort {
         Sort::Name => 0.0,
@@ -157,8 +158,8 @@ fn by_export(snapshot: &Snapshot) -> BTreeMap<&str, Counts> {
     all
 }
 
-/// Fills in what has happened since `known` was counted. Without it there are no rates yet. A count
-/// that has become smaller (a session has ended, or a bdev was made anew) counts as 0.
+/// Fills in the rates since `known` was counted. Without `known` there are no rates yet. A count
+/// that has become smaller (a session has ended, or a bdev was created anew) gives a rate of 0.
 fn with_rates(mut row: Row, known: Option<&Counts>, found: &Counts, seconds: f64) -> Row {
     let Some(known) = known.filter(|_| seconds > 0.0) else { return row };
     let rate = |now: u64, before: u64| now.saturating_sub(before) as f64 / seconds;
@@ -176,7 +177,7 @@ fn with_rates(mut row: Row, known: Option<&Counts>, found: &Counts, seconds: f64
     row
 }
 
-/// Returns the bound below which this percentage of the latencies was.
+/// Returns the bound below which this percentage of the latencies was, or `None` if there are none.
 fn percentile(buckets: &[(u64, u64)], percent: u128) -> Option<u64> {
     let total: u128 = buckets.iter().map(|(_, count)| u128::from(*count)).sum();
     let mut left = (total * percent).div_ceil(100);
@@ -200,7 +201,7 @@ pub mod tests {
 
     use super::*;
 
-    /// Returns a sample of a bdev `b` and an export `v`, with `n` of everything counted.
+    /// Returns a sample with a bdev `b` and an export `v`, whose counts are multiples of `n`.
     pub fn sample(seconds: u64, n: u64, state: &str) -> Sample {
         let snapshot = json!({
             "exports": [{"name": "v", "bdev_name": "x"}, {"name": "idle", "bdev_name": "y", "offline_reason": "gone"}],
@@ -237,7 +238,7 @@ pub mod tests {
 
     #[test]
     fn nothing_is_invented() {
-        // At the first look, after a restart, and without time between two looks.
+        // The three cases are the first sample, a restart, and two samples at the same time.
         let now = sample(12, 300, "connected");
         let mut empty = sample(10, 100, "connected");
         empty.snapshot = Snapshot::default();

@@ -11,13 +11,13 @@ use serde_json::{Value, json};
 
 use crate::failure::Failure;
 
-/// Most bytes of an answer. 16,384 exports of 32 hosts each stay below it.
+/// The maximum number of bytes of an answer. 16,384 exports of 32 hosts each stay below it.
 const ANSWER_MAX: u64 = 256 << 20;
 
-/// JSON-RPC 2.0, section 5.1: the method does not exist.
+/// The code for a method that does not exist (JSON-RPC 2.0, section 5.1).
 const METHOD_NOT_FOUND: i64 = -32601;
 
-/// What the application says instead of a result.
+/// An application's error in place of a result.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct Refusal {
     /// A JSON-RPC code, or a negative errno.
@@ -26,29 +26,29 @@ pub struct Refusal {
     pub message: String,
 }
 
-/// What became of a call that the application has answered.
+/// The result of a call that the application has answered.
 pub type Answer = Result<Value, Refusal>;
 
-/// Calls methods of an application. The tests have one that is not there.
+/// Calls methods of an application. Tests replace the application by a script.
 pub trait Calls {
     /// Calls a method and returns its answer.
     ///
     /// # Errors
-    /// The application cannot be asked, or does not know the method.
+    /// Fails if the application cannot be asked, or does not know the method.
     fn ask(&mut self, method: &str, params: Value) -> Result<Answer, Failure>;
 
     /// Calls a method and returns its result.
     ///
     /// # Errors
-    /// As [`Calls::ask`], or the application refuses.
+    /// Fails as [`Calls::ask`] does, or if the application refuses.
     fn call(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
         self.ask(method, params)?
             .map_err(|refusal| Failure::Refused { method: method.to_owned(), message: refusal.message })
     }
 }
 
-/// An application's socket, which is connected for each call: SPDK answers calls of one connection
-/// one after the other only, and an application may be restarted between two calls.
+/// An application's socket, which is connected anew for each call: SPDK answers the calls of one
+/// connection only one after the other, and the application may be restarted between two calls.
 #[derive(Debug)]
 pub struct Socket {
     path: PathBuf,
@@ -106,7 +106,8 @@ fn slow(error: &serde_json::Error, timeout: Duration) -> String {
     }
 }
 
-/// Returns a request. SPDK 20.07 refuses empty parameters for methods without any.
+/// Returns a request. Empty parameters are left out, because SPDK 20.07 refuses them for methods
+/// without parameters.
 fn request(method: &str, params: Value) -> Value {
     let mut request = json!({"jsonrpc": "2.0", "id": 1, "method": method});
     if params.as_object().is_some_and(|params| !params.is_empty()) {
@@ -115,7 +116,7 @@ fn request(method: &str, params: Value) -> Value {
     request
 }
 
-/// Returns what an answer says.
+/// Returns the result or the refusal in an answer.
 fn decode(method: &str, answer: Value) -> Result<Answer, Failure> {
     #[derive(Deserialize)]
     struct Envelope {
@@ -123,7 +124,7 @@ fn decode(method: &str, answer: Value) -> Result<Answer, Failure> {
         result: Option<Value>,
         error: Option<Refusal>,
     }
-    /// Tells a result of null from no result.
+    /// Tells a result of null from a missing result.
     fn present<'de, D: serde::Deserializer<'de>>(from: D) -> Result<Option<Value>, D::Error> {
         Value::deserialize(from).map(Some)
     }
@@ -145,7 +146,7 @@ pub mod tests {
 
     use super::*;
 
-    /// An application that is not there: it answers as the test has said, and notes the calls.
+    /// A scripted application: it gives the answers that the test has set, and notes the calls.
     #[derive(Debug, Default)]
     pub struct Script {
         pub answers: VecDeque<Answer>,
@@ -173,7 +174,7 @@ pub mod tests {
         }
     }
 
-    /// Any JSON.
+    /// Returns a strategy for arbitrary JSON.
     pub fn any_json() -> impl Strategy<Value = Value> {
         let leaf = prop_oneof![
             Just(Value::Null),
@@ -191,7 +192,7 @@ pub mod tests {
         })
     }
 
-    /// Serves one connection with these bytes, and asks it.
+    /// Serves one connection with these bytes, and asks the server a question over it.
     fn asked(name: &str, bytes: &'static [u8], keep_open: bool) -> Result<Answer, Failure> {
         let path = std::env::temp_dir().join(format!("dstctl-{}-{name}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
@@ -202,7 +203,7 @@ pub mod tests {
             assert!(serde_json::from_slice::<Value>(&request[..len]).is_ok());
             stream.write_all(bytes).unwrap();
             if keep_open {
-                // Until the other side has given up.
+                // The connection stays open until the other side has given up.
                 assert_eq!(stream.read(&mut request).unwrap_or(0), 0);
             }
         });

@@ -11,11 +11,11 @@ use crate::cli::Save;
 use crate::failure::Failure;
 use crate::rpc::Calls;
 
-/// Writes the application's configuration to the file that `--save` names, if it does.
+/// Writes the application's configuration to the file that `--save` names, if it was given.
 ///
 /// # Errors
-/// The application cannot be asked, or the file cannot be written. What was saved before is then
-/// still there.
+/// Fails if the application cannot be asked or the file cannot be written. The file then still has
+/// its previous content.
 pub fn save(rpc: &mut impl Calls, save: &Save) -> Result<(), Failure> {
     let Some(path) = &save.save else { return Ok(()) };
     let configuration = configuration(rpc)?;
@@ -23,10 +23,10 @@ pub fn save(rpc: &mut impl Calls, save: &Save) -> Result<(), Failure> {
         .map_err(|error| Failure::File(path.clone(), format!("the configuration can't be saved: {error}")))
 }
 
-/// Returns the configuration of all subsystems, as SPDK's `save_config` writes it.
+/// Returns the configuration of all subsystems, in the format of SPDK's `save_config`.
 ///
 /// # Errors
-/// The application cannot be asked.
+/// Fails if the application cannot be asked or refuses.
 pub fn configuration(rpc: &mut impl Calls) -> Result<Value, Failure> {
     #[derive(Deserialize)]
     struct Subsystem {
@@ -43,9 +43,9 @@ pub fn configuration(rpc: &mut impl Calls) -> Result<Value, Failure> {
     Ok(json!({"subsystems": subsystems}))
 }
 
-/// Replaces a file's content as a whole: after a crash it is the old or the new one.
+/// Replaces a file's content atomically: after a crash, the file has the old or the new content.
 fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
-    // A link stays a link.
+    // A symbolic link stays a link.
     let path = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
     let mut name = path.file_name().ok_or(io::ErrorKind::IsADirectory)?.to_owned();
@@ -65,7 +65,7 @@ fn write(new: &PathBuf, path: &Path, content: &[u8]) -> io::Result<()> {
     fs::rename(new, path)
 }
 
-/// Removes a file that was not finished. The error that is reported is the one before.
+/// Removes an incomplete file. Its own error is ignored, since the one before is reported.
 fn remove(new: &Path) {
     let _ = fs::remove_file(new);
 }

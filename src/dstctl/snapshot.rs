@@ -1,5 +1,5 @@
-//! What an application says of itself at one moment. Fields that this version of dstctl does not
-//! know are passed over, since parameters may be added to the RPCs.
+//! The state of an application at one moment. Fields that this version of dstctl does not know are
+//! ignored, since fields may be added to the RPCs.
 
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
@@ -8,10 +8,10 @@ use serde_json::{Value, json};
 use crate::failure::Failure;
 use crate::rpc::Calls;
 
-/// `ENODEV`, which the target's methods answer while the application starts or stops.
+/// `ENODEV`, the answer of the target's methods while the application starts or stops.
 const NO_TARGET: i64 = -19;
 
-/// Both roles of an application.
+/// The state of an application in both roles, target and client.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Snapshot {
     pub exports: Vec<Export>,
@@ -34,13 +34,13 @@ pub struct Export {
     pub num_blocks: Option<u64>,
     #[serde(default)]
     pub hosts: Vec<Host>,
-    /// Who owns the export; none if it cannot be owned.
+    /// The ownership of the export, or `None` if it cannot be owned.
     #[serde(default)]
     pub ownership: Option<Ownership>,
-    /// The number of its sessions.
+    /// The number of the export's sessions.
     #[serde(default)]
     pub sessions: u64,
-    /// The reason why clients may not know the device again after a restart.
+    /// The reason why clients may see a different device after a restart.
     #[serde(default)]
     pub uuid_warning: Option<String>,
     /// Whether the export is being deleted.
@@ -53,12 +53,12 @@ pub struct Export {
 pub struct Host {
     pub host: String,
     pub access: String,
-    /// The reason why its key could not be read when it was needed last.
+    /// The reason why the host's key could not be read when it was last needed.
     #[serde(default)]
     pub key_error: Option<String>,
 }
 
-/// Who owns an export.
+/// The ownership of an export.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Ownership {
     /// `free`, `owned`, `changing`, or `unknown`.
@@ -67,10 +67,10 @@ pub struct Ownership {
     pub owner: Option<String>,
     #[serde(default)]
     pub since: Option<String>,
-    /// The hosts that wait to own it.
+    /// The hosts that wait to own the export.
     #[serde(default)]
     pub waiting: Vec<String>,
-    /// The reason why nobody knows who owns it.
+    /// The reason why the owner is not known.
     #[serde(default)]
     pub why: Option<String>,
 }
@@ -80,7 +80,7 @@ pub struct Ownership {
 pub struct Listener {
     pub traddr: String,
     pub trsvcid: String,
-    /// The state, where the application tells it.
+    /// The state, if the application reports one.
     #[serde(default)]
     pub state: Option<String>,
     #[serde(default)]
@@ -106,7 +106,7 @@ pub struct Session {
     pub counters: SessionCounters,
 }
 
-/// What the target has counted for a session.
+/// The target's counters of a session.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct SessionCounters {
@@ -121,7 +121,7 @@ pub struct SessionCounters {
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Connection {
     pub state: String,
-    /// The number of its requests that the backend has.
+    /// The number of the connection's requests that the backend has.
     #[serde(default)]
     pub in_flight: u64,
 }
@@ -139,17 +139,17 @@ pub struct Bdev {
     pub state_age_ms: u64,
     #[serde(default)]
     pub last_error: Option<String>,
-    /// The number of its transactions that were sent and not answered.
+    /// The number of the bdev's transactions that were sent and are not answered yet.
     #[serde(default)]
     pub outstanding: u64,
-    /// The number of its I/Os that were not sent yet.
+    /// The number of the bdev's I/Os that were not sent yet.
     #[serde(default)]
     pub waiting: u64,
     #[serde(default)]
     pub negotiated: Option<Device>,
     #[serde(default)]
     pub counters: Counters,
-    /// The number of its connections that are up.
+    /// The number of the bdev's connections that are up.
     #[serde(default)]
     pub connections: u64,
     #[serde(default)]
@@ -173,7 +173,7 @@ pub struct Bucket {
     pub count: u64,
 }
 
-/// What the bdev layer has counted for a bdev.
+/// The bdev layer's counters of a bdev.
 #[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
 pub struct IoStat {
     pub name: String,
@@ -190,7 +190,7 @@ pub enum State {
     Attaching,
     Connected,
     Reconnecting,
-    /// I/O fails at once, until there is a connection.
+    /// I/O fails at once until there is a connection again.
     Unreachable,
     Failed,
     /// A state that this version of dstctl does not know.
@@ -212,7 +212,7 @@ impl State {
     }
 }
 
-/// What was negotiated for a bdev.
+/// The device that was negotiated for a bdev.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Device {
     pub num_blocks: u64,
@@ -228,20 +228,20 @@ impl Device {
     }
 }
 
-/// What a bdev has counted since it was attached.
+/// The counters of a bdev since it was attached.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Counters {
     /// Transactions that have ended.
     pub transactions: u64,
-    /// Data that arrived with another digest.
+    /// Data that arrived with a wrong digest.
     pub corrupt: u64,
     /// Outages in which a target may have lost writes that were not flushed.
     pub lost_caches: u64,
 }
 
 impl Bdev {
-    /// Returns the export as `dstctl attach` takes it.
+    /// Returns the export in the form that `dstctl attach` takes.
     pub fn source(&self) -> String {
         let bracketed = |address: &str| {
             if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
@@ -258,7 +258,7 @@ impl Bdev {
 }
 
 impl Export {
-    /// Returns the state's name.
+    /// Returns the name of the export's state.
     pub fn state(&self) -> &'static str {
         match (self.deleting, &self.offline_reason) {
             (true, _) => "deleting",
@@ -273,10 +273,10 @@ impl Export {
     }
 }
 
-/// Asks the application for everything.
+/// Asks the application for its whole state.
 ///
 /// # Errors
-/// The application cannot be asked, or its answer is not understood.
+/// Fails if the application cannot be asked, refuses, or gives an answer that is not understood.
 pub fn take(rpc: &mut impl Calls) -> Result<Snapshot, Failure> {
     Ok(Snapshot {
         exports: exports(rpc, None)?,
@@ -286,18 +286,18 @@ pub fn take(rpc: &mut impl Calls) -> Result<Snapshot, Failure> {
     })
 }
 
-/// Asks for all exports, or for one.
+/// Asks for all exports, or for the one with this name.
 ///
 /// # Errors
-/// As [`take`].
+/// Fails as [`take`] does.
 pub fn exports(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Export>, Failure> {
     list(rpc, "dst_get_exports", filter(name))
 }
 
-/// Asks for all bdevs of DST, or for one.
+/// Asks for all of DST's bdevs, or for the one with this name.
 ///
 /// # Errors
-/// As [`take`].
+/// Fails as [`take`] does.
 pub fn bdevs(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Bdev>, Failure> {
     list(rpc, "bdev_dst_get_info", filter(name))
 }
@@ -305,7 +305,7 @@ pub fn bdevs(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Bdev>, Fail
 /// Asks for the bdev layer's statistics of all bdevs.
 ///
 /// # Errors
-/// As [`take`].
+/// Fails as [`take`] does.
 pub fn iostat(rpc: &mut impl Calls) -> Result<Vec<IoStat>, Failure> {
     #[derive(Deserialize)]
     struct Answer {
@@ -341,7 +341,7 @@ pub mod tests {
     use crate::rpc::Refusal;
     use crate::rpc::tests::{Script, any_json};
 
-    /// Returns a snapshot of this JSON.
+    /// Returns the snapshot in this JSON.
     pub fn snapshot(value: Value) -> Snapshot {
         serde_json::from_value(value).unwrap()
     }

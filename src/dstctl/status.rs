@@ -1,4 +1,4 @@
-//! Both roles of an application at a glance, what is wrong first.
+//! The state of an application in both roles at a glance, problems first.
 
 use serde_json::json;
 
@@ -9,10 +9,10 @@ use crate::rpc::Calls;
 use crate::snapshot::{self, Snapshot};
 use crate::table::{bytes, duration, table};
 
-/// Asks the application and shows what it says.
+/// Asks the application for its state and returns what to show.
 ///
 /// # Errors
-/// The application cannot be asked.
+/// Fails if the application cannot be asked or refuses.
 pub fn status(rpc: &mut impl Calls) -> Result<Outcome, Failure> {
     Ok(show(&snapshot::take(rpc)?))
 }

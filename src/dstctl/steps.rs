@@ -1,11 +1,11 @@
-//! Several calls of which all are done, or none.
+//! Sequences of calls that succeed as a whole, or are undone.
 
 use serde_json::Value;
 
 use crate::failure::Failure;
 use crate::rpc::Calls;
 
-/// Calls that are taken back, the last one first, when a later one fails.
+/// Calls that are undone, the last one first, when a later one fails.
 pub struct Steps<'a, C> {
     rpc: &'a mut C,
     done: Vec<(&'static str, Value)>,
@@ -16,18 +16,18 @@ impl<'a, C: Calls> Steps<'a, C> {
         Steps { rpc, done: Vec::new() }
     }
 
-    /// Calls a method that changes nothing.
+    /// Calls a method that needs no undoing.
     ///
     /// # Errors
-    /// The call has failed; everything before it is taken back.
+    /// Fails if the call fails. Everything done before is undone.
     pub fn look(&mut self, method: &str, params: Value) -> Result<Value, Failure> {
         self.rpc.call(method, params).map_err(|failure| self.take_back(failure))
     }
 
-    /// Calls a method that `undo` takes back.
+    /// Calls a method whose effect the call `undo` undoes.
     ///
     /// # Errors
-    /// The call has failed; everything before it is taken back.
+    /// Fails if the call fails. Everything done before is undone.
     pub fn step(
         &mut self,
         method: &str,
@@ -39,7 +39,7 @@ impl<'a, C: Calls> Steps<'a, C> {
         Ok(result)
     }
 
-    /// Takes back what was done so far, and returns what to report.
+    /// Undoes what was done so far. Returns the failure to report.
     pub fn take_back(&mut self, first: Failure) -> Failure {
         let mut failure = first;
         while let Some((method, params)) = self.done.pop() {

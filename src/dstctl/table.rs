@@ -1,8 +1,8 @@
-//! Tables for people.
+//! Text for people: tables, sizes, durations.
 
 use std::fmt::Write;
 
-/// Returns rows with aligned columns below their titles; the last column is not padded. Empty if
+/// Returns rows with aligned columns below their titles. The last column is not padded. Empty if
 /// there are no rows.
 pub fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> String {
     let mut text = String::new();
@@ -28,7 +28,7 @@ pub fn table<const N: usize>(titles: [&str; N], rows: &[[String; N]]) -> String 
     text
 }
 
-/// Returns a number of bytes as people read it: `512 B`, `10.0 GiB`.
+/// Returns a number of bytes in a readable form: `512 B`, `10.0 GiB`.
 pub fn bytes(bytes: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB", "PiB", "EiB"];
     let mut amount = bytes as f64;
@@ -43,7 +43,7 @@ pub fn bytes(bytes: u64) -> String {
     shown
 }
 
-/// Returns a duration as people read it: `850 ms`, `12 s`, `3 min 20 s`, `2 d 4 h`.
+/// Returns a duration in a readable form: `850 ms`, `12 s`, `3 min 20 s`, `2 d 4 h`.
 pub fn duration(ms: u64) -> String {
     let s = ms / 1000;
     match s {

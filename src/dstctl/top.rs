@@ -1,4 +1,4 @@
-//! I/O as it happens, on a full screen. It needs no colour, and 80 columns.
+//! Current I/O on a full screen of at least 80 columns. No colour is needed.
 
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::thread;
@@ -19,24 +19,24 @@ use crate::rpc::{Calls, Socket};
 use crate::snapshot;
 use crate::table::duration;
 
-/// How long a key may wait to be noticed.
+/// The longest time until a pressed key is noticed.
 const KEY_WAIT: Duration = Duration::from_millis(50);
 
-/// Most findings that are shown above the tables.
+/// The maximum number of findings that are shown above the tables.
 const FINDINGS_MAX: usize = 4;
 
-/// What one look at the application has brought.
+/// The outcome of asking the application once.
 type Look = Result<Sample, String>;
 
-/// Shows what happens until the user quits.
+/// Shows the current I/O until the user quits.
 ///
 /// # Errors
-/// There is no terminal.
+/// Fails if there is no terminal.
 pub fn top(socket: Socket, args: &TopArguments) -> Result<(), Failure> {
     let (sender, looks) = mpsc::channel();
     let interval = Duration::from_millis(args.interval.get().into());
-    // A thread of its own, so that keys work while an application does not answer. It ends with the
-    // process.
+    // The application is asked on a thread of its own, so that keys work while it does not answer.
+    // The thread ends with the process.
     thread::spawn(move || look(socket, &sender, interval));
     let mut terminal = ratatui::try_init().map_err(Failure::Output)?;
     let result = run(&mut terminal, &looks);
@@ -81,22 +81,22 @@ fn run(terminal: &mut DefaultTerminal, looks: &Receiver<Look>) -> Result<(), Fai
     }
 }
 
-/// What follows from a key.
+/// The effect of a key on the loop.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
     Continue,
     Quit,
 }
 
-/// What keys mean.
+/// The meaning of keys.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mode {
     Commands,
-    /// They are letters of the filter.
+    /// Keys are letters of the filter.
     Filter,
 }
 
-/// What is on the screen.
+/// The state of the screen.
 #[derive(Debug)]
 struct Screen {
     mode: Mode,
@@ -105,7 +105,7 @@ struct Screen {
     is_paused: bool,
     /// The last two samples.
     samples: Option<(Sample, Sample)>,
-    /// When the application has answered last, and why it did not since.
+    /// The time at which the application last answered, and the reason why it has not since.
     answered: Instant,
     away: Option<String>,
 }
@@ -174,7 +174,7 @@ impl Screen {
         let exports: Vec<_> = filtered(&rows, Kind::Export, &self.filter).map(table_row).collect();
         let height = |rows: &[TableRow<'_>]| match rows.len() {
             0 => 0,
-            // A title, and an empty line below.
+            // The table has a title line above and an empty line below.
             len => u16::try_from(len).unwrap_or(u16::MAX).saturating_add(2),
         };
         let [top, upper, lower, bottom] = Layout::vertical([
@@ -200,7 +200,7 @@ impl Screen {
         frame.render_widget(Line::raw(keys), bottom);
     }
 
-    /// Returns the lines above the tables: what is wrong.
+    /// Returns the lines above the tables, which show the problems.
     fn head(&self, now: Instant) -> Vec<Line<'static>> {
         let bold = |text: String| Line::styled(text, Style::new().add_modifier(Modifier::BOLD));
         if let Some(why) = &self.away {
@@ -341,7 +341,7 @@ v             online       200      0.4      0.0      -       -       3     2
 sort: n name i IOPS r read w write l latency d depth; / filter, p pause, q quit
 "
         );
-        // An application that does not answer, and a screen that has room for nothing.
+        // The application does not answer, and screens are too small for anything.
         screen.looked(Err("refused".to_owned()), start);
         let later = start + Duration::from_secs(61);
         assert!(shown(&screen, 80, 24, later).starts_with("no answer for 1 min 1 s: refused\n"));

@@ -1,4 +1,4 @@
-//! Changes of state as they happen.
+//! Changes of state, printed as they happen.
 
 use std::collections::BTreeMap;
 use std::thread::sleep;
@@ -13,14 +13,14 @@ use crate::outcome::print;
 use crate::rpc::Calls;
 use crate::snapshot::{self, Snapshot};
 
-/// The states of everything that is watched, by kind and name.
+/// The states of all watched objects, by kind and name.
 type States = BTreeMap<String, String>;
 
-/// Prints a line for each change, until it is interrupted. An application that does not answer is a
-/// change like others: it may be restarted.
+/// Prints a line for each change, until the process is interrupted. An application that stops
+/// answering is a change like any other, since it may be restarted.
 ///
 /// # Errors
-/// Standard output is closed.
+/// Fails if standard output is closed.
 pub fn watch(rpc: &mut impl Calls, args: &WatchArguments, is_json: bool) -> Result<(), Failure> {
     let mut known = States::new();
     loop {
@@ -71,8 +71,8 @@ fn with_reason(state: &str, why: Option<&str>) -> String {
     why.map_or(state.to_owned(), |why| format!("{state} ({why})"))
 }
 
-/// Returns what has changed, and how, in the order of the names. Everything else of an application
-/// that does not answer is unknown, so that it has not changed.
+/// Returns what has changed, and how, in the order of the names. While the application does not
+/// answer, everything else about it is unknown and counts as unchanged.
 fn changes(known: &States, now: &States) -> Vec<(String, String)> {
     let mut changes = Vec::new();
     let answers = now.get("application").is_some_and(|state| state == "answering");

@@ -1,5 +1,5 @@
-//! The interface's own addresses: found to be free before they are used (RFC 5227, RFC 4862),
-//! announced, and defended.
+//! The interface's own addresses: probed before they are used (RFC 5227, RFC 4862), announced, and
+//! defended.
 
 use std::net::IpAddr;
 
@@ -10,30 +10,31 @@ use crate::event::NetEvent;
 use crate::mutation::{Mutation, is_on};
 use crate::prefix::Prefix;
 
-/// How long others have to say that they have the address (RFC 4862, 5.1, with RFC 4861's
-/// RETRANS_TIMER). RFC 5227 has three probes; its hosts choose their addresses by themselves.
+/// How long other hosts have to say that they have an address, µs (RFC 4862, 5.1, with RFC 4861's
+/// RETRANS_TIMER). RFC 5227 sends three probes, because its hosts choose their addresses by
+/// themselves.
 const PROBE_WAIT: u64 = 1_000_000;
 
-/// Announcements, and the pause between them (RFC 5227, 1.1).
+/// The number of announcements, and the pause between them, µs (RFC 5227, 1.1).
 const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: u64 = 2_000_000;
 
-/// An address is defended only once in this time, and one that another host has is tried again
-/// after it (RFC 5227, 1.1).
+/// The time in which an address is defended only once, and after which an address that another host
+/// has is tried again, µs (RFC 5227, 1.1).
 const DEFEND_INTERVAL: u64 = 10_000_000;
 
-/// Times are microseconds.
+/// The state of an address. Times are microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// The question whether anybody has the address is to be asked at a time.
+    /// The question whether another host has the address is to be sent at `at`.
     New { at: u64 },
-    /// It was asked, and the address is free if nobody answers by then.
+    /// The question was sent. The address is usable if no host answers until `until`.
     Probing { until: u64 },
-    /// The address is in use, and is to be announced.
+    /// The address is in use, and is to be announced `left` more times, next at `at`.
     Announcing { left: u8, at: u64 },
     /// The address is in use.
     Usable,
-    /// Another host has the address.
+    /// Another host has the address, which is tried again at `until`.
     Duplicate { until: u64 },
 }
 
@@ -41,7 +42,7 @@ enum State {
 struct Address {
     prefix: Prefix,
     state: State,
-    /// When it may be defended again.
+    /// The time after which the address may be defended again.
     defend_at: u64,
 }
 
@@ -51,12 +52,12 @@ impl Address {
     }
 }
 
-/// What has to be sent.
+/// A message that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Does anybody have the address?
+    /// Ask whether another host has the address.
     Probe(IpAddr),
-    /// This interface has it.
+    /// Announce that this interface has the address.
     Announce(IpAddr),
 }
 
@@ -79,18 +80,18 @@ impl Addresses {
         self.list.iter_mut().find(|own| own.prefix.address == address)
     }
 
-    /// Returns whether an address is this interface's, usable or not.
+    /// Returns true if an address is this interface's, usable or not.
     pub fn is_own(&self, address: IpAddr) -> bool {
         self.list.iter().any(|own| own.prefix.address == address)
     }
 
-    /// Returns whether an address is this interface's, and in use.
+    /// Returns true if an address is a usable address of this interface.
     pub fn is_usable(&self, address: IpAddr) -> bool {
         self.list.iter().any(|own| own.prefix.address == address && own.is_usable())
     }
 
-    /// Returns the usable address that packets to a next hop should come from: one in its network,
-    /// or else the first one of its family, not link-local if there is another.
+    /// Returns the usable address that packets to a next hop should come from: one in the next
+    /// hop's network, or else the first one of its family, preferably not link-local.
     pub fn source_for(&self, next_hop: IpAddr) -> Option<IpAddr> {
         let of_family =
             |own: &&Address| own.is_usable() && own.prefix.address.is_ipv4() == next_hop.is_ipv4();
@@ -100,9 +101,9 @@ impl Addresses {
         near.or_else(far).or_else(|| usable().next()).map(|prefix| prefix.address)
     }
 
-    /// Takes a message of another host that claims one of these addresses, or asks whether it may
-    /// have it (`probes`). Returns whether the address has to be defended. `event` gets what the
-    /// user is to be told.
+    /// Handles another host's message that claims one of these addresses, or asks whether the
+    /// address is free (`probes`). Returns true if the address has to be defended. `event` gets
+    /// what the user is to be told.
     pub fn on_claim(
         &mut self,
         address: IpAddr,
@@ -119,7 +120,7 @@ impl Addresses {
                 false
             }
             State::Duplicate { .. } => false,
-            // A probe is answered like any question.
+            // A probe is answered like any question, which is all the defence it takes.
             State::Announcing { .. } | State::Usable if probes => false,
             State::Announcing { .. } | State::Usable => {
                 let defends = now >= own.defend_at && !is_on(Mutation::NoDefence);
@@ -131,7 +132,7 @@ impl Addresses {
         }
     }
 
-    /// Does what is due. `send` gets what is to be sent, and `event` what the user is to be told.
+    /// Does what is due. `send` gets each message to be sent, and `event` each event for the user.
     pub fn on_time(&mut self, now: u64, send: &mut impl FnMut(Due), event: &mut impl FnMut(NetEvent)) {
         for own in &mut self.list {
             let address = own.prefix.address;
@@ -164,7 +165,7 @@ impl Addresses {
         }
     }
 
-    /// Returns when [`Addresses::on_time`] has something to do.
+    /// Returns the time at which [`Addresses::on_time`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
         let at = |own: &Address| match own.state {
             State::New { at } | State::Announcing { at, .. } => Some(at),
@@ -174,7 +175,7 @@ impl Addresses {
         self.list.iter().filter_map(at).min()
     }
 
-    /// Returns the addresses that are IPv6 and in use or about to be.
+    /// Returns the IPv6 addresses that are in use or about to be.
     pub fn ipv6(&self) -> impl Iterator<Item = std::net::Ipv6Addr> {
         self.list.iter().filter_map(|own| match own.prefix.address {
             IpAddr::V6(v6) => Some(v6),

@@ -6,13 +6,13 @@ use smoltcp::wire::{ArpOperation, ArpPacket, ArpRepr, EthernetAddress as MacAddr
 
 use crate::counters::DropReason;
 
-/// The length of a message.
+/// The length of a message, bytes.
 pub(crate) const LEN: usize = 28;
 
-/// A message.
+/// An ARP message for IPv4 over Ethernet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Message {
-    /// It asks; otherwise it answers.
+    /// Whether the message is a question. Otherwise it is an answer.
     pub asks: bool,
     pub sender: (MacAddress, Ipv4Addr),
     pub target: (MacAddress, Ipv4Addr),

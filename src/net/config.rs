@@ -1,4 +1,4 @@
-//! What can be set, with its default and the reason for it.
+//! The settings of an interface, with their defaults and the reasons for them.
 
 use std::net::IpAddr;
 
@@ -7,30 +7,31 @@ use thiserror::Error;
 
 use crate::prefix::Prefix;
 
-/// Own addresses of an interface, at most.
+/// The maximum number of an interface's own addresses.
 pub(crate) const MAX_ADDRESSES: usize = 16;
 
-/// Routes through gateways, at most: they are searched one after the other.
+/// The maximum number of routes through gateways. They are searched linearly.
 pub(crate) const MAX_ROUTES: usize = 32;
 
-/// The MTU that every link must carry: with IPv6 (RFC 8200, 5), and with IPv4 (RFC 791: hosts
-/// accept 576 bytes).
+/// The MTU that every link must carry with IPv6 (RFC 8200, 5), and the one with IPv4 (RFC 791:
+/// hosts accept 576 bytes).
 pub(crate) const SMALLEST_MTU_V6: u16 = 1280;
 const SMALLEST_MTU: u16 = 576;
 
-/// What the port does itself for frames that are sent.
+/// The work on sent frames that the port does itself.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Offloads {
-    /// The port fills in the checksum of IPv4 headers, which are sent with 0.
+    /// Whether the port fills in the checksum of IPv4 headers, which it gets as 0.
     pub ipv4_checksum: bool,
-    /// The port completes the checksum of TCP, which is sent with the sum of the pseudo header.
+    /// Whether the port completes the checksum of TCP, which it gets as the sum of the pseudo
+    /// header.
     pub tcp_checksum: bool,
 }
 
 /// A route through a gateway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Route {
-    /// Which destinations it is for; length 0: all.
+    /// The destinations of the route. A prefix of length 0 stands for all of them.
     pub destination: Prefix,
     /// The router, which is a neighbour.
     pub gateway: IpAddr,
@@ -41,45 +42,48 @@ pub struct Route {
 pub struct Config {
     /// The port's link-layer address.
     pub mac: MacAddress,
-    /// The longest IP packet in bytes: 576 to 65,535, with IPv6 at least 1,280. Default: 1,500. It
-    /// decides the MSS of TCP.
+    /// The maximum length of an IP packet in bytes: 576 to 65,535, with IPv6 at least 1,280.
+    /// Default: 1,500. The MSS of TCP follows from it.
     pub mtu: u16,
-    /// The VLAN that frames belong to, 1 to 4,094. Default: none, frames have no tag.
+    /// The VLAN of frames, 1 to 4,094. Default: none, frames have no tag.
     pub vlan: Option<u16>,
-    /// The interface's addresses with their networks' prefixes, at most 16. With an IPv6 address,
-    /// the link-local address that the MAC address gives is added (RFC 4291, 2.1).
+    /// The interface's addresses with the prefixes of their networks, at most 16. With an IPv6
+    /// address, the link-local address that is derived from the MAC address is added (RFC 4291,
+    /// 2.1).
     pub addresses: Vec<Prefix>,
-    /// Routes beyond the networks of `addresses`, at most 32. The longest prefix is taken.
+    /// Routes beyond the networks of `addresses`, at most 32. The route with the longest matching
+    /// prefix is used.
     pub routes: Vec<Route>,
-    /// What the port does itself.
+    /// The work on sent frames that the port does itself.
     pub offloads: Offloads,
-    /// Whether addresses are used only after nobody else was found to have them (RFC 5227, RFC
+    /// Whether an address is used only after no other host was found to have it (RFC 5227, RFC
     /// 4862), which takes a second. Default: yes.
     pub detect_duplicates: bool,
-    /// Neighbours that are known or asked for; the one that was not used for longest is forgotten
-    /// for a new one. 2 to 16,384. Default: 1,024.
+    /// The maximum number of neighbours that are known or being asked for. A new one replaces the
+    /// least recently used one. 2 to 16,384. Default: 1,024.
     pub max_neighbours: usize,
-    /// Neighbours that are asked for at a time; of them, half at most on behalf of peers that are
-    /// not known yet. 2 to 1,024. Default: 64. It bounds what an attacker causes with invented
-    /// addresses (RFC 6583).
+    /// The maximum number of neighbours that are asked for at a time. At most half of them are
+    /// asked for on behalf of peers that are not known yet. 2 to 1,024. Default: 64. This limit
+    /// bounds what an attacker can cause with invented addresses (RFC 6583).
     pub max_resolving: usize,
-    /// Frames that wait for neighbours' addresses. 1 to 1,024. Default: 64. Each one takes the MTU
-    /// in memory.
+    /// The maximum number of frames that wait for neighbours' addresses. 1 to 1,024. Default: 64.
+    /// Each frame takes the MTU in memory.
     pub max_waiting: usize,
-    /// Frames that wait for one neighbour's address; the oldest is dropped for a new one. Default:
-    /// 8.
+    /// The maximum number of frames that wait for one neighbour's address. A new frame replaces the
+    /// oldest. 1 to 1,024. Default: 8.
     pub max_waiting_each: usize,
-    /// Answers that wait to be sent: ARP, neighbour discovery, echo. 1 to 1,024. Default: 64. Each
-    /// one takes the MTU in memory.
+    /// The maximum number of answers (ARP, neighbour discovery, echo) that wait to be sent. 1 to
+    /// 1,024. Default: 64. Each answer takes the MTU in memory.
     pub max_answers: usize,
-    /// Echo requests that are answered in a second, at most. Default: 100. 0: none are.
+    /// The maximum number of echo requests that are answered in a second. Default: 100. With 0,
+    /// none is answered.
     pub echo_rate: u32,
-    /// TCP's settings. `mss` is decided by the MTU.
+    /// TCP's settings. `mss` is overwritten according to the MTU.
     pub tcp: dst_tcp::Config,
 }
 
 impl Config {
-    /// Returns the defaults for a port with this link-layer address, with these addresses.
+    /// Returns the default settings for a port with this link-layer address and these IP addresses.
     pub fn new(mac: MacAddress, addresses: Vec<Prefix>) -> Config {
         Config {
             mac,
@@ -99,12 +103,12 @@ impl Config {
         }
     }
 
-    /// Returns whether any address is IPv6.
+    /// Returns true if any address is IPv6.
     pub(crate) fn has_ipv6(&self) -> bool {
         self.addresses.iter().any(|prefix| prefix.address.is_ipv6())
     }
 
-    /// Returns what is wrong with the settings, if anything is.
+    /// Checks the settings. Fails with what is wrong with them.
     pub(crate) fn check(&self) -> Result<(), ConfigError> {
         if !is_host_mac(self.mac) {
             return Err(ConfigError::Mac(self.mac));
@@ -157,7 +161,7 @@ impl Config {
     }
 }
 
-/// Returns whether an address can be one host's.
+/// Returns true if an address can be that of a single host.
 pub(crate) fn is_host(address: IpAddr) -> bool {
     match address {
         // 0.0.0.0/8 and 240.0.0.0/4 are reserved (RFC 6890), 127.0.0.0/8 is never on a wire.
@@ -168,38 +172,38 @@ pub(crate) fn is_host(address: IpAddr) -> bool {
     }
 }
 
-/// Returns whether an address is an IPv6 link-local address (`fe80::/10`).
+/// Returns true if an address is an IPv6 link-local address (`fe80::/10`).
 pub(crate) fn is_link_local(address: IpAddr) -> bool {
     matches!(address, IpAddr::V6(v6) if v6.is_unicast_link_local())
 }
 
-/// Returns whether a link-layer address can be one host's.
+/// Returns true if a link-layer address can be that of a single host.
 pub(crate) fn is_host_mac(mac: MacAddress) -> bool {
     mac.is_unicast() && mac.0 != [0; 6]
 }
 
-/// What is wrong with the settings.
+/// What is wrong with an interface's settings.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ConfigError {
-    /// The link-layer address is a group's, or 0.
+    /// The link-layer address is a group address or 0.
     #[error("{0} is not the link-layer address of a host: set the port's own address")]
     Mac(MacAddress),
     /// The MTU is too small.
-    #[error("an MTU of {0} is too small: with these addresses it is at least {1}")]
+    #[error("an MTU of {0} is too small: with these addresses, give at least {1}")]
     Mtu(u16, u16),
-    /// There is no such VLAN.
-    #[error("VLAN {0} does not exist: it is 1 to 4094")]
+    /// The VLAN is out of range.
+    #[error("VLAN {0} is out of range: give one from 1 to 4094")]
     Vlan(u16),
     /// There is no address, or there are too many.
     #[error("an interface has 1 to {MAX_ADDRESSES} addresses, not {0}")]
     Addresses(usize),
-    /// The address cannot be a host's, or is there twice.
-    #[error("{0} is not a host's address with the length of its network's prefix, or is there twice")]
+    /// The address cannot be a host's, or occurs twice.
+    #[error("{0} is not a host's address with the length of its network's prefix, or occurs twice")]
     Address(Prefix),
     /// There are too many routes.
     #[error("an interface has at most {MAX_ROUTES} routes, not {0}")]
     Routes(usize),
-    /// The gateway cannot be reached, or is of another family.
+    /// The gateway is not a neighbour, or is of another address family than the destination.
     #[error("the route to {0} cannot use {1}: a gateway is in the network of one of the addresses")]
     Route(Prefix, IpAddr),
     /// A limit is out of its range.

@@ -1,4 +1,4 @@
-//! What is counted.
+//! The counters of an interface.
 
 /// Why a frame was dropped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -7,11 +7,11 @@ pub enum DropReason {
     Malformed,
     /// The frame has this interface's own link-layer address as its source.
     OwnFrame,
-    /// The frame is for another host, or the packet is.
+    /// The frame or the packet is for another host.
     NotForUs,
-    /// The frame is of another VLAN.
+    /// The frame belongs to another VLAN.
     Vlan,
-    /// Nothing here understands the protocol or the type of message.
+    /// The protocol or the type of message is not supported.
     Protocol,
     /// The checksum of IPv4, ICMP or ICMPv6 does not match. TCP counts its own.
     Checksum,
@@ -19,15 +19,15 @@ pub enum DropReason {
     Fragment,
     /// The packet has a source route or an IPv6 extension header.
     Options,
-    /// The source is no host's address, or this interface's.
+    /// The source is not a host's address, or is this interface's.
     Source,
-    /// More echo requests came than are answered.
+    /// Too many echo requests came in a second.
     EchoRate,
     /// Too many answers wait to be sent.
     AnswersFull,
-    /// An ICMP error does not belong to a packet of this interface.
+    /// The ICMP error is not about a packet of this interface.
     Unrelated,
-    /// A neighbour's message is not credible: it was forwarded, or it is about a host that is not a
+    /// The neighbour's message is not credible: it was forwarded, or is about a host that is not a
     /// neighbour.
     Untrusted,
     /// There is no route to the destination, or the source is not a usable address.
@@ -43,7 +43,7 @@ pub enum DropReason {
 }
 
 impl DropReason {
-    /// All of them.
+    /// All reasons.
     pub const ALL: [DropReason; 18] = [
         DropReason::Malformed,
         DropReason::OwnFrame,
@@ -66,7 +66,7 @@ impl DropReason {
     ];
 }
 
-/// What was counted about an interface.
+/// The counters of an interface.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counters {
     /// Frames received.
@@ -77,11 +77,12 @@ pub struct Counters {
     pub sent: u64,
     /// Bytes of the frames sent.
     pub sent_bytes: u64,
-    /// Messages that asked for a neighbour's address.
+    /// Questions for a neighbour's address that were sent.
     pub asked: u64,
     /// Neighbours that did not answer.
     pub failed: u64,
-    /// Messages of others that claim one of this interface's addresses.
+    /// Messages of other hosts that claim one of this interface's addresses or ask whether it is
+    /// free.
     pub conflicts: u64,
     /// ICMP errors that were passed on to TCP.
     pub icmp_errors: u64,
@@ -89,7 +90,7 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Returns how many frames were dropped for a reason.
+    /// Returns the number of frames that were dropped for a reason.
     pub fn dropped(&self, reason: DropReason) -> u64 {
         self.drops[reason as usize]
     }

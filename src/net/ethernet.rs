@@ -6,8 +6,8 @@ use smoltcp::wire::{ETHERNET_HEADER_LEN, EthernetAddress as MacAddress, Ethernet
 
 use crate::counters::DropReason;
 
-/// The type of a frame with a tag, and the tag's length. Two bytes of control information follow,
-/// of which 12 bits are the VLAN, and the type of what is behind.
+/// The type of a frame with a VLAN tag, and the tag's length in bytes. The type is followed by two
+/// bytes of control information, of which 12 bits are the VLAN, and by the type of the payload.
 const TAGGED: u16 = 0x8100;
 const TAG_LEN: usize = 4;
 const VLAN_MASK: u16 = 0xfff;
@@ -18,11 +18,12 @@ pub(crate) struct Header {
     pub source: MacAddress,
     pub destination: MacAddress,
     pub ethertype: EthernetProtocol,
-    /// Where the payload begins.
+    /// The offset of the payload in the frame.
     pub payload: usize,
 }
 
-/// Returns the header of a frame that belongs to this VLAN, or to none.
+/// Returns the header of a frame. Fails if the frame does not belong to this VLAN, or has a VLAN if
+/// this is `None`.
 pub(crate) fn parse(bytes: &[u8], vlan: Option<u16>) -> Result<Header, DropReason> {
     let frame = EthernetFrame::new_checked(bytes).map_err(|_| DropReason::Malformed)?;
     let word = |at: usize| Some(u16::from_be_bytes([*bytes.get(at)?, *bytes.get(at + 1)?]));
@@ -31,7 +32,7 @@ pub(crate) fn parse(bytes: &[u8], vlan: Option<u16>) -> Result<Header, DropReaso
         let control = word(payload).ok_or(DropReason::Malformed)?;
         ethertype = word(payload + 2).ok_or(DropReason::Malformed)?.into();
         payload += TAG_LEN;
-        // VLAN 0 is none: the tag only says a priority.
+        // VLAN 0 means no VLAN: the tag only gives a priority.
         tag = Some(control & VLAN_MASK).filter(|vlan| *vlan != 0);
     }
     if tag != vlan {
@@ -40,7 +41,7 @@ pub(crate) fn parse(bytes: &[u8], vlan: Option<u16>) -> Result<Header, DropReaso
     Ok(Header { source: frame.src_addr(), destination: frame.dst_addr(), ethertype, payload })
 }
 
-/// Writes the headers of an interface's frames.
+/// Writes the Ethernet headers of an interface's frames.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Writer {
     pub mac: MacAddress,
@@ -53,7 +54,7 @@ impl Writer {
         ETHERNET_HEADER_LEN + if self.vlan.is_some() { TAG_LEN } else { 0 }
     }
 
-    /// Writes a header. Returns what follows it.
+    /// Writes a header. Returns the rest of the buffer.
     pub fn write<'a>(
         &self,
         buffer: &'a mut [u8],
@@ -77,7 +78,7 @@ impl Writer {
     }
 }
 
-/// Returns the frame type of an address's family.
+/// Returns the frame type for an address's family.
 pub(crate) fn ethertype(address: IpAddr) -> EthernetProtocol {
     if address.is_ipv4() { EthernetProtocol::Ipv4 } else { EthernetProtocol::Ipv6 }
 }

@@ -1,15 +1,15 @@
-//! What an interface tells its user, beside TCP's events.
+//! The events that an interface reports to its user, besides TCP's.
 
 use std::net::IpAddr;
 
 use smoltcp::wire::EthernetAddress as MacAddress;
 
-/// What has happened.
+/// An event of an interface.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NetEvent {
-    /// Nobody else was found to have the address: it is in use from now on.
+    /// No other host was found to have the address, which is usable from now on.
     Usable(IpAddr),
-    /// Another host has the address, which is therefore not used. It is tried again from time to
-    /// time.
+    /// Another host, with this link-layer address, has the IP address, which is therefore not used.
+    /// It is tried again from time to time.
     Duplicate(IpAddr, MacAddress),
 }

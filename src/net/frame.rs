@@ -1,4 +1,4 @@
-//! A frame to be sent.
+//! Frames to be sent.
 
 use dst_tcp::{Outgoing, Payload, Pieces};
 use smoltcp::wire::{EthernetAddress as MacAddress, IpProtocol};
@@ -7,7 +7,7 @@ use crate::config::Offloads;
 use crate::ethernet::{Writer, ethertype};
 use crate::ip::{self, HOP_LIMIT};
 
-/// A frame to be sent: whole, or headers and references to the user's buffers.
+/// A frame to be sent: whole, or headers with references to the user's buffers.
 #[derive(Debug)]
 pub struct Frame<'a, B>(pub(crate) Body<'a, B>);
 
@@ -17,24 +17,25 @@ pub(crate) enum Body<'a, B> {
     Segment(Segment<'a, B>),
 }
 
-/// The lengths of a TCP segment's headers, for ports that complete or cut it.
+/// The lengths of a TCP segment's headers in bytes, for ports that complete the segment or cut it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Headers {
-    /// Ethernet, with the VLAN tag.
+    /// The Ethernet header, with the VLAN tag.
     pub link: usize,
-    /// IP, of this version.
+    /// The IP header.
     pub network: usize,
-    /// Whether it is IPv4.
+    /// Whether the IP header is IPv4's.
     pub is_ipv4: bool,
-    /// TCP.
+    /// The TCP header, with its options.
     pub transport: usize,
-    /// What a payload that is longer has to be cut to.
+    /// The maximum length of a segment's payload. The port cuts a longer payload into segments of
+    /// this length.
     pub mss: usize,
 }
 
 impl<'a, B> Frame<'a, B> {
-    /// Returns the headers' lengths of a TCP segment. `None`: the frame is complete, whatever the
-    /// port could do.
+    /// Returns the lengths of a TCP segment's headers, or `None` if the frame is complete and the
+    /// port has nothing to do.
     pub fn headers(&self) -> Option<Headers> {
         match &self.0 {
             Body::Whole(_) => None,
@@ -42,7 +43,7 @@ impl<'a, B> Frame<'a, B> {
         }
     }
 
-    /// Returns how many bytes [`Frame::write_header`] writes.
+    /// Returns the number of bytes that [`Frame::write_header`] writes.
     pub fn header_len(&self) -> usize {
         match &self.0 {
             Body::Whole(bytes) => bytes.len(),
@@ -50,7 +51,8 @@ impl<'a, B> Frame<'a, B> {
         }
     }
 
-    /// Returns the parts of the payload that follow the header; none if all is in the header.
+    /// Returns the parts of the payload that follow the header, or `None` if the header contains
+    /// the whole frame.
     pub fn payload(&self) -> Option<Pieces<'a, B>> {
         match &self.0 {
             Body::Whole(_) => None,
@@ -58,7 +60,7 @@ impl<'a, B> Frame<'a, B> {
         }
     }
 
-    /// Returns the length of the frame, without Ethernet's padding and check sequence.
+    /// Returns the length of the frame in bytes, without Ethernet's padding and check sequence.
     pub fn frame_len(&self) -> usize {
         match &self.0 {
             Body::Whole(bytes) => bytes.len(),
@@ -66,8 +68,8 @@ impl<'a, B> Frame<'a, B> {
         }
     }
 
-    /// Writes everything before [`Frame::payload`]. The checksum of TCP gets the sum of the pseudo
-    /// header, so the port has to complete it.
+    /// Writes everything before [`Frame::payload`]. The checksum of a TCP segment is only the sum
+    /// of the pseudo header; the port has to complete it.
     pub fn write_header(&self, buffer: &mut [u8]) {
         match &self.0 {
             Body::Whole(bytes) => buffer[..bytes.len()].copy_from_slice(bytes),
@@ -77,7 +79,8 @@ impl<'a, B> Frame<'a, B> {
 }
 
 impl<B: Payload + AsRef<[u8]>> Frame<'_, B> {
-    /// Writes the whole frame; the port does what [`Offloads`] says. Returns its length.
+    /// Writes the whole frame, except for what the port does itself ([`Offloads`]). Returns the
+    /// frame's length.
     pub fn write(&self, buffer: &mut [u8]) -> usize {
         match &self.0 {
             Body::Whole(bytes) => buffer[..bytes.len()].copy_from_slice(bytes),
@@ -118,7 +121,7 @@ impl<B> Segment<'_, B> {
         self.header_len() + self.outgoing.payload_len
     }
 
-    /// Writes the headers of Ethernet and IP. Returns what follows them.
+    /// Writes the headers of Ethernet and IP. Returns the rest of the buffer.
     fn write_outer<'b>(&self, buffer: &'b mut [u8]) -> &'b mut [u8] {
         let (source, destination) = (self.outgoing.local.ip(), self.outgoing.remote.ip());
         let rest = self.writer.write(buffer, self.mac, ethertype(source));
@@ -136,7 +139,7 @@ impl<B> Segment<'_, B> {
 }
 
 impl<B: Payload + AsRef<[u8]>> Segment<'_, B> {
-    /// Writes the frame; the port completes TCP's checksum.
+    /// Writes the frame. The port completes TCP's checksum.
     fn copy(&self, buffer: &mut [u8]) {
         let mut at = self.header_len();
         self.write_header(buffer);

@@ -1,4 +1,4 @@
-//! Errors of ICMP (RFC 792) and ICMPv6 (RFC 4443), as far as they matter to TCP.
+//! The errors of ICMP (RFC 792) and ICMPv6 (RFC 4443) that matter to TCP.
 
 use std::net::{IpAddr, SocketAddr};
 
@@ -11,22 +11,24 @@ use crate::config::SMALLEST_MTU_V6;
 use crate::counters::DropReason;
 use crate::mutation::{Mutation, is_on};
 
-/// The length of the header of both ICMPs' messages.
+/// The length of the header of ICMP and ICMPv6 messages, bytes.
 pub(crate) const HEADER_LEN: usize = 8;
 
-/// A TCP header without options.
+/// The length of a TCP header without options, bytes.
 const TCP_HEADER_LEN: u16 = 20;
 
-/// What every error quotes of the TCP header: the ports and the sequence number (RFC 792).
+/// The number of bytes that every error quotes of the TCP header: the ports and the sequence number
+/// (RFC 792).
 const QUOTED_LEN: usize = 8;
 
-/// What an error says about a packet that was sent.
+/// What an error reports about a packet that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Problem {
-    /// It was too long; segments may have at most `most` bytes after a header without options.
+    /// The packet was too long. A segment may have at most `most` bytes after a TCP header without
+    /// options.
     TooBig { most: u16 },
-    /// The destination will not take it: the port or the protocol is not served, or somebody
-    /// forbids it.
+    /// The destination does not accept the packet: the port or the protocol is not served, or a
+    /// filter forbids it.
     Refused,
     /// The destination cannot be reached for now.
     Unreachable,
@@ -54,8 +56,8 @@ pub(crate) fn report_v4(packet: &Icmpv4Packet<&[u8]>, destination: IpAddr) -> Re
     }
     let problem = match Icmpv4DstUnreachable::from(packet.msg_code()) {
         Icmpv4DstUnreachable::FragRequired => {
-            // RFC 1191, 4: the MTU of the next hop, where older routers have 0, which tells nothing
-            // that TCP does not find out by itself.
+            // RFC 1191, 4: the MTU of the next hop. Older routers send 0, from which TCP learns
+            // nothing that it does not find out by itself.
             let [.., high, low] = packet_word(packet);
             let mtu = u16::from_be_bytes([high, low]);
             let most = mtu.checked_sub(IPV4_HEADER_LEN as u16 + TCP_HEADER_LEN);
@@ -108,14 +110,15 @@ pub(crate) fn report_v6(packet: &Icmpv6Packet<&[u8]>, destination: IpAddr) -> Re
     report(addresses, quoted.get(IPV6_HEADER_LEN..), destination, problem)
 }
 
-/// `quoted`: the beginning of the TCP header.
+/// Returns the report of an error about a packet from `source` to `target`. `quoted` is the
+/// beginning of the packet's TCP header, and `destination` the address that the error was sent to.
 fn report(
     (source, target): (IpAddr, IpAddr),
     quoted: Option<&[u8]>,
     destination: IpAddr,
     problem: Problem,
 ) -> Result<Report, DropReason> {
-    // Routers report to the source of a packet, and to nobody else.
+    // Routers report errors only to the source of a packet.
     if source != destination && !is_on(Mutation::NoQuoteCheck) {
         return Err(DropReason::Unrelated);
     }

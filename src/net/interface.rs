@@ -1,4 +1,4 @@
-//! An interface: what a port's driver and the user of its connections call.
+//! An interface: the calls of a port's driver and of the user of its connections.
 
 mod input;
 mod output;
@@ -13,17 +13,18 @@ use crate::counters::Counters;
 use crate::event::NetEvent;
 use crate::link::Link;
 
-/// Connections that TCP is told of at a time, whose next hop does not answer. The others find out
-/// with their next segment.
+/// The maximum number of connections that TCP is told of at a time because their next hop does not
+/// answer. Further ones are noticed with their next segment.
 const MAX_FAILED: usize = 64;
 
-/// The headers of an IPv4 packet, and of its TCP segment, without options.
+/// The length of the headers of IPv4 and TCP without options, bytes.
 const HEADERS: u16 = 40;
 
-/// What the longest IP packet leaves for data, after the longest headers (RFC 791, RFC 9293).
+/// The most data that fits into the longest IP packet behind the longest headers (RFC 791, RFC
+/// 9293), bytes.
 const MAX_OFFLOAD: u32 = 65_535 - 2 * 60;
 
-/// What the port has already found to be right in a received frame.
+/// The checksums that the port has found to be correct in a received frame.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Verified {
     /// The checksum of the IPv4 header.
@@ -32,27 +33,28 @@ pub struct Verified {
     pub tcp: bool,
 }
 
-/// Why no connection was attempted.
+/// The reason why no connection was attempted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum ConnectError {
-    /// No network or route of the interface has the address.
+    /// No network or route of the interface contains the address.
     #[error("no route of this interface leads to {0}: add a route or use another interface")]
     NoRoute(SocketAddr),
-    /// No address of that family is in use, or not yet.
+    /// No address of that family is usable, or none is yet.
     #[error("no address of this interface is usable for {0}: another host has it, or it is being probed")]
     NoAddress(SocketAddr),
-    /// TCP refuses.
+    /// TCP refuses the connection.
     #[error(transparent)]
     Tcp(#[from] dst_tcp::ConnectError),
 }
 
-/// An interface, and the TCP above it.
+/// An interface with the TCP stack above it.
 ///
 /// Each turn of the caller's poller:
 ///
-/// 1. passes the received frames in ([`Interface::receive`]),
-/// 2. passes the time in ([`Interface::on_time`]), at the latest at [`Interface::deadline`],
-/// 3. takes out events ([`Interface::event`], and TCP's), reads, and queues data,
+/// 1. passes in the received frames ([`Interface::receive`]),
+/// 2. passes in the time ([`Interface::on_time`]), no later than [`Interface::deadline`],
+/// 3. takes out the events of the interface ([`Interface::event`]) and of TCP, reads, and queues
+///    data,
 /// 4. takes out frames ([`Interface::transmit`]).
 ///
 /// `F` is a received frame, and `B` is the user's reference to data to be sent. All times are
@@ -61,12 +63,12 @@ pub enum ConnectError {
 pub struct Interface<F, B> {
     tcp: Stack<F, B>,
     link: Link,
-    /// Connections whose next hop does not answer.
+    /// The connections whose next hop does not answer, of which TCP is not told yet.
     failed: Vec<(SocketAddr, SocketAddr)>,
 }
 
 impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
-    /// Returns an interface without connections. `secret`: random bytes that nobody else knows.
+    /// Returns an interface without connections. `secret` is random bytes that no other host knows.
     pub fn new(config: Config, secret: Secret, now: u64) -> Result<Interface<F, B>, ConfigError> {
         config.check()?;
         let link = Link::new(&config, secret, now);
@@ -76,26 +78,26 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         Ok(Interface { tcp: Stack::new(tcp, secret), link, failed: Vec::with_capacity(MAX_FAILED) })
     }
 
-    /// Returns TCP, to accept, send, read and close. Connections are made by
+    /// Returns the TCP stack, to accept, send, read and close. Connections are opened by
     /// [`Interface::connect`].
     pub fn tcp(&mut self) -> &mut Stack<F, B> {
         &mut self.tcp
     }
 
-    /// Returns whether the interface can send to an address: a neighbour's, or one that a route
-    /// leads to.
+    /// Returns true if the interface can send to an address: it is a neighbour's, or a route leads
+    /// to it.
     pub fn reaches(&self, address: IpAddr) -> bool {
         !self.link.addresses.is_own(address) && self.link.routes.next_hop(address).is_some()
     }
 
-    /// Returns whether an address is the interface's own, and in use.
+    /// Returns true if an address is a usable address of the interface.
     pub fn owns(&self, address: IpAddr) -> bool {
         self.link.addresses.is_usable(address)
     }
 
-    /// Asks `remote` for a connection, from the address that suits it best.
-    /// [`Event::Connected`](dst_tcp::Event::Connected) or
-    /// [`Event::Closed`](dst_tcp::Event::Closed) follows.
+    /// Opens a connection to `remote`, from the address that suits it best.
+    /// [`Event::Connected`](dst_tcp::Event::Connected) or [`Event::Closed`](dst_tcp::Event::Closed)
+    /// follows.
     pub fn connect(&mut self, remote: SocketAddr, now: u64) -> Result<ConnectionId, ConnectError> {
         if !self.reaches(remote.ip()) {
             return Err(ConnectError::NoRoute(remote));
@@ -106,7 +108,7 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         Ok(self.tcp.connect(local, remote, now)?)
     }
 
-    /// Takes the time: does what is due.
+    /// Does what is due at `now`.
     pub fn on_time(&mut self, now: u64) {
         self.tcp.on_time(now);
         self.link_on_time(now);
@@ -125,17 +127,17 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         }
     }
 
-    /// Returns when [`Interface::on_time`] has to be called at the latest.
+    /// Returns the time by which [`Interface::on_time`] has to be called.
     pub fn deadline(&self) -> Option<u64> {
         [self.tcp.deadline(), self.link.deadline()].into_iter().flatten().min()
     }
 
-    /// Takes out the next event that is not TCP's.
+    /// Takes out the next event of the interface. TCP has its own.
     pub fn event(&mut self) -> Option<NetEvent> {
         self.link.events.pop_front()
     }
 
-    /// Returns what was counted below TCP.
+    /// Returns the counters of the layers below TCP.
     pub fn counters(&self) -> Counters {
         self.link.counters
     }

@@ -1,4 +1,4 @@
-//! IP headers of both versions.
+//! The headers of IPv4 and IPv6.
 
 use std::net::{IpAddr, Ipv6Addr};
 use std::ops::Range;
@@ -11,13 +11,13 @@ use smoltcp::wire::{
 use crate::counters::DropReason;
 use crate::mutation::{Mutation, is_on};
 
-/// What packets may still be forwarded by: RFC 1700's default. Messages of neighbour discovery have
-/// the largest number, which shows that nobody has forwarded them (RFC 4861, 7.1).
+/// The hop limit of sent packets: RFC 1700's default. Messages of neighbour discovery have the
+/// maximum, which shows that no router has forwarded them (RFC 4861, 7.1).
 pub(crate) const HOP_LIMIT: u8 = 64;
 pub(crate) const NDISC_HOP_LIMIT: u8 = 255;
 
-/// Options of IPv4: the end, one without a length, and the source routes (RFC 791, 3.1), which
-/// nobody should want (RFC 7126, 4.3).
+/// The types of IPv4 options: the end of the list, the option that has no length, and the source
+/// routes (RFC 791, 3.1), which a host should not accept (RFC 7126, 4.3).
 const OPTION_END: u8 = 0;
 const OPTION_NONE: u8 = 1;
 const LOOSE_SOURCE_ROUTE: u8 = 131;
@@ -30,11 +30,12 @@ pub(crate) struct Packet {
     pub destination: IpAddr,
     pub protocol: IpProtocol,
     pub hop_limit: u8,
-    /// Where the payload is in the frame. What follows it is padding.
+    /// The range of the payload in the frame. Any bytes after the payload are padding.
     pub payload: Range<usize>,
 }
 
-/// Returns the IPv4 packet at `start` of a frame. `verify`: the port has not verified its checksum.
+/// Returns the IPv4 packet at `start` of a frame. `verify` is true if the port has not verified the
+/// header's checksum.
 pub(crate) fn parse_v4(bytes: &[u8], start: usize, verify: bool) -> Result<Packet, DropReason> {
     let packet = Ipv4Packet::new_checked(&bytes[start..]).map_err(|_| DropReason::Malformed)?;
     let header = usize::from(packet.header_len());
@@ -59,7 +60,8 @@ pub(crate) fn parse_v4(bytes: &[u8], start: usize, verify: bool) -> Result<Packe
     })
 }
 
-/// Returns whether options have a source route, or are cut off. Others mean nothing to a host.
+/// Returns true if options contain a source route or are truncated. A host ignores the other
+/// options.
 fn has_source_route(mut options: &[u8]) -> bool {
     while let [kind, rest @ ..] = options {
         match (*kind, rest.first()) {
@@ -83,7 +85,7 @@ pub(crate) fn parse_v6(bytes: &[u8], start: usize) -> Result<Packet, DropReason>
     }
     match packet.next_header() {
         IpProtocol::Ipv6Frag => return Err(DropReason::Fragment),
-        // No host sends TCP or ICMPv6 behind these without a special reason.
+        // No host normally sends TCP or ICMPv6 behind these extension headers.
         IpProtocol::HopByHop | IpProtocol::Ipv6Route | IpProtocol::Ipv6Opts => {
             return Err(DropReason::Options);
         }
@@ -98,7 +100,7 @@ pub(crate) fn parse_v6(bytes: &[u8], start: usize) -> Result<Packet, DropReason>
     })
 }
 
-/// What goes into the header of a packet to be sent.
+/// The fields of the header of a packet to be sent.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Header {
     pub source: IpAddr,
@@ -108,14 +110,14 @@ pub(crate) struct Header {
     pub payload_len: usize,
 }
 
-/// Returns the length of the header in a packet to or from an address.
+/// Returns the length of the IP header of packets to or from an address.
 pub(crate) fn header_len(address: IpAddr) -> usize {
     if address.is_ipv4() { IPV4_HEADER_LEN } else { IPV6_HEADER_LEN }
 }
 
 impl Header {
-    /// Writes the header; routers may not fragment the packet. Returns what follows it. `checksum`:
-    /// whether the checksum of IPv4 is filled in.
+    /// Writes the header, which forbids routers to fragment the packet. Returns the rest of the
+    /// buffer. `checksum` is true if the checksum of IPv4 is filled in.
     pub fn write<'a>(&self, buffer: &'a mut [u8], checksum: bool) -> &'a mut [u8] {
         let (header, rest) = buffer.split_at_mut(header_len(self.source));
         match (self.source, self.destination) {

@@ -1,25 +1,26 @@
 //! Interfaces for ports that bypass the kernel: Ethernet frames and time go in, frames come out.
 //!
-//! An [`Interface`] is what lies between a port and TCP: IPv4 and IPv6, ARP and neighbour
-//! discovery, routes, a VLAN tag, ICMP. It owns the TCP stack of its thread. There is no I/O here,
-//! no clock and no randomness. Times are microseconds of a clock that never goes back.
+//! An [`Interface`] is the layer between a port and TCP: IPv4 and IPv6, ARP and neighbour
+//! discovery, routes, a VLAN tag, and ICMP. It owns the TCP stack of its thread. It does no I/O,
+//! reads no clock and draws no random numbers. Times are microseconds of a clock that never goes
+//! back.
 //!
-//! Whatever comes in may have been made by an attacker. All memory of this layer is allocated when
+//! Any received frame may have been made by an attacker. All memory of this layer is allocated when
 //! the interface is created; what does not fit is dropped and counted.
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
-//! | `interface` | what a port's driver calls: `input`, `output` |
-//! | `link` | what is below TCP, together; `respond`: what it answers by itself |
-//! | `ethernet`, `ip`, `arp`, `ndisc`, `icmp` | what is on the wire |
-//! | `addresses` | the interface's own addresses: found to be free, announced, defended |
-//! | `neighbours` | the link-layer addresses of others |
+//! | `interface` | the calls of a port's driver: `input`, `output` |
+//! | `link` | everything below TCP, put together; `respond`: what is answered without TCP |
+//! | `ethernet`, `ip`, `arp`, `ndisc`, `icmp` | the wire formats |
+//! | `addresses` | the interface's own addresses: probed, announced, defended |
+//! | `neighbours` | the link-layer addresses of other hosts |
 //! | `routes` | the next hop to an address |
 //! | `outbox` | frames that wait for a neighbour's address, and answers |
 //! | `frame` | a frame to be sent |
-//! | `limiter` | at most so many a second |
-//! | `config`, `counters`, `event`, `prefix` | what can be set, counted and told |
-//! | `mutation` | protections that the simulator takes away, to see that it notices |
+//! | `limiter` | a rate limit |
+//! | `config`, `counters`, `event`, `prefix` | settings, counters, events, address prefixes |
+//! | `mutation` | protections that the simulator removes, to see that it notices |
 
 #![forbid(unsafe_code)]
 

@@ -1,6 +1,6 @@
-//! At most so many a second: a bucket of tokens.
+//! A rate limit: a bucket of tokens.
 
-/// A bucket that holds the tokens of one second.
+/// A bucket that holds at most the tokens of one second.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Limiter {
     rate: u64,

@@ -1,4 +1,4 @@
-//! What is below TCP: addresses, neighbours, routes, and frames that wait.
+//! Everything below TCP: addresses, neighbours, routes, and frames that wait.
 
 mod respond;
 
@@ -24,11 +24,11 @@ use crate::outbox::Outbox;
 use crate::prefix::Prefix;
 use crate::routes::Routes;
 
-/// What the user is told waits for it: for each address, that it is usable or a duplicate. More is
-/// not kept.
+/// The maximum number of events that wait for the user: for each address, that it is usable or a
+/// duplicate. Further events are dropped.
 const MAX_EVENTS: usize = 4 * MAX_ADDRESSES;
 
-/// The neighbour that the last segment went to.
+/// The next hop of the last segment.
 #[derive(Debug, Clone, Copy)]
 struct Last {
     destination: IpAddr,
@@ -37,7 +37,7 @@ struct Last {
     version: u64,
 }
 
-/// What is below TCP.
+/// Everything below TCP.
 #[derive(Debug)]
 pub(crate) struct Link {
     pub writer: Writer,
@@ -53,7 +53,7 @@ pub(crate) struct Link {
     last: Option<Last>,
 }
 
-/// Returns the link-local address that a MAC address gives (RFC 4291, appendix A).
+/// Returns the link-local address that is derived from a MAC address (RFC 4291, appendix A).
 fn link_local(mac: MacAddress) -> Prefix {
     let [a, b, c, d, e, f] = mac.0;
     let word = |high, low| u16::from_be_bytes([high, low]);
@@ -62,7 +62,7 @@ fn link_local(mac: MacAddress) -> Prefix {
 }
 
 impl Link {
-    /// Returns the link for settings that were checked.
+    /// Returns a link with these settings, which must have been checked.
     pub fn new(config: &Config, secret: Secret, now: u64) -> Link {
         let mut prefixes = config.addresses.clone();
         let has_link_local = prefixes.iter().any(|prefix| crate::config::is_link_local(prefix.address));
@@ -86,12 +86,12 @@ impl Link {
         }
     }
 
-    /// Returns whether packets may come from an address.
+    /// Returns true if an address is a valid source of received packets.
     fn is_source(&self, address: IpAddr) -> bool {
         is_host(address) && !self.addresses.is_own(address) && !self.routes.is_broadcast(address)
     }
 
-    /// Checks that a packet is from another host, and for an address of this one that is in use.
+    /// Checks that a packet is from another host and for a usable address of this interface.
     pub fn check(&self, packet: &ip::Packet, frame: &ethernet::Header) -> Result<(), DropReason> {
         if frame.destination != self.writer.mac || !self.addresses.is_usable(packet.destination) {
             return Err(DropReason::NotForUs);
@@ -115,7 +115,7 @@ impl Link {
         if is_for_us || frame.destination == self.writer.mac { Ok(()) } else { Err(DropReason::NotForUs) }
     }
 
-    /// Returns where a packet goes.
+    /// Returns the next hop of a packet, and where frames to it go.
     fn hop(&mut self, destination: IpAddr, behalf: Behalf, now: u64) -> Result<(IpAddr, Hop), DropReason> {
         if let Some(last) = self.last
             && last.destination == destination
@@ -135,8 +135,9 @@ impl Link {
         Ok((next_hop, hop))
     }
 
-    /// Sends a segment, or lets it wait, or drops it. `failed` gets the connection if its next hop
-    /// does not answer. Returns whether it was sent.
+    /// Sends a segment, queues it until its next hop's address is known, or drops it. `failed` gets
+    /// the connection if its next hop does not answer. Fails with the reason if the segment was
+    /// dropped.
     pub fn send<B: Payload + AsRef<[u8]>>(
         &mut self,
         outgoing: &Outgoing<'_, B>,
@@ -160,7 +161,8 @@ impl Link {
                 Ok(())
             }
             Hop::Asked => {
-                // The buffer is complete, since the port is told nothing about it.
+                // The frame must be complete, since the port is told nothing about a frame that has
+                // waited.
                 let segment = Segment { offloads: Offloads::default(), ..segment(MacAddress([0; 6])) };
                 let len = segment.frame_len();
                 if len > self.outbox.longest() {
@@ -178,7 +180,7 @@ impl Link {
         }
     }
 
-    /// Hands whole frames to `sink`, up to `budget`. Returns how many.
+    /// Hands up to `budget` whole frames to `sink`. Returns the number of frames.
     pub fn flush<B>(&mut self, budget: usize, sink: &mut impl FnMut(&Frame<'_, B>)) -> usize {
         let mut count = 0;
         while count < budget
@@ -233,27 +235,27 @@ impl Link {
         });
     }
 
-    /// Returns when [`Link::on_time`] has something to do.
+    /// Returns the time at which [`Link::on_time`] has something to do.
     pub fn deadline(&self) -> Option<u64> {
         [self.addresses.deadline(), self.neighbours.deadline()].into_iter().flatten().min()
     }
 }
 
-/// Keeps an event for the user.
+/// Keeps an event for the user, unless too many wait.
 fn note(events: &mut VecDeque<NetEvent>, event: NetEvent) {
     if events.len() < MAX_EVENTS {
         events.push_back(event);
     }
 }
 
-/// Adds an ARP message. Returns false if there is no room.
+/// Queues an ARP message. Returns false if there is no room.
 fn write_arp(outbox: &mut Outbox, writer: Writer, mac: MacAddress, message: arp::Message) -> bool {
     outbox.answer(writer.len() + arp::LEN, |buffer| {
         message.write(writer.write(buffer, mac, EthernetProtocol::Arp));
     })
 }
 
-/// Adds a message of neighbour discovery. Returns false if there is no room.
+/// Queues a message of neighbour discovery. Returns false if there is no room.
 fn write_ndisc(
     outbox: &mut Outbox,
     writer: Writer,
@@ -274,7 +276,8 @@ fn write_ndisc(
     })
 }
 
-/// Adds the announcement of an own address (RFC 5227, 3; RFC 4861, 7.2.6).
+/// Queues the announcement of one of the interface's addresses (RFC 5227, 3; RFC 4861, 7.2.6).
+/// Returns false if there is no room.
 fn write_announcement(outbox: &mut Outbox, writer: Writer, own: IpAddr) -> bool {
     match own {
         IpAddr::V4(own) => {
@@ -290,8 +293,8 @@ fn write_announcement(outbox: &mut Outbox, writer: Writer, own: IpAddr) -> bool 
     }
 }
 
-/// Adds the question for a neighbour, to all or to one link-layer address. Returns false if there
-/// is no room; without an address to ask from, nobody is asked.
+/// Queues the question for a neighbour, to all hosts or to one link-layer address. Returns false if
+/// there is no room. Without an address to ask from, no question is queued.
 fn write_question(
     outbox: &mut Outbox,
     writer: Writer,

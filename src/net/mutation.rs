@@ -1,49 +1,49 @@
-//! Protections that the simulator can take away, one at a time, to see that it notices.
+//! Protections that the simulator can remove, one at a time, to see that it notices.
 //!
-//! In a build without the feature `mutations`, which only the simulator has, [`is_on`] is a
-//! constant `false`: nothing of this is in what users run.
+//! Only the simulator builds with the feature `mutations`. Without it, [`is_on`] is the constant
+//! `false`, and the code that users run has none of this.
 
-/// What is taken away.
+/// The protection to be removed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mutation {
-    /// A neighbour is asked for once only.
+    /// A neighbour is asked for only once.
     NoRetry,
     /// Frames do not wait for a neighbour's address.
     NoWaiting,
-    /// Neighbours are believed for ever.
+    /// The link-layer addresses of neighbours stay valid for ever.
     NoRefresh,
     /// A neighbour that does not answer is asked for ever.
     NoFailure,
     /// TCP is not told that a neighbour does not answer.
     NoWord,
-    /// Addresses are used without a look at who else has them.
+    /// Addresses are used without checking whether another host has them.
     NoDuplicateDetection,
     /// Addresses are not defended.
     NoDefence,
-    /// Answers that nobody has asked for are believed.
+    /// Answers without a question are believed.
     NoQuestionCheck,
-    /// Announcements are learned from hosts that nobody has to do with.
+    /// Announcements are learned from hosts that this one has nothing to do with.
     NoStrangerCheck,
-    /// There is no limit on neighbours that are asked for.
+    /// The number of neighbours that are asked for has no limit.
     NoResolvingLimit,
-    /// Messages of neighbour discovery may have been forwarded.
+    /// Messages of neighbour discovery are accepted even if they were forwarded.
     NoHopLimitCheck,
     /// Fragments are taken for whole packets.
     NoFragmentCheck,
     /// The checksum of IPv4 is not verified.
     NoIpv4Checksum,
-    /// A router's word that a packet was too long is not passed on.
+    /// A router's report that a packet was too long is not passed on to TCP.
     NoTooBig,
-    /// ICMP errors are believed about other hosts' packets.
+    /// ICMP errors about other hosts' packets are believed.
     NoQuoteCheck,
     /// All echo requests are answered.
     NoEchoLimit,
-    /// The first route that fits is taken.
+    /// The first route that matches is used, not the longest.
     NoLongestPrefix,
 }
 
 impl Mutation {
-    /// All of them.
+    /// All mutations.
     pub const ALL: [Mutation; 17] = [
         Mutation::NoRetry,
         Mutation::NoWaiting,
@@ -65,7 +65,7 @@ impl Mutation {
     ];
 }
 
-/// Whether a protection is taken away.
+/// Returns true if a protection is removed.
 #[cfg(not(feature = "mutations"))]
 #[inline(always)]
 pub const fn is_on(_: Mutation) -> bool {
@@ -85,12 +85,12 @@ mod switch {
         static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
     }
 
-    /// Whether a protection is taken away on this OS thread.
+    /// Returns true if a protection is removed on this OS thread.
     pub fn is_on(mutation: Mutation) -> bool {
         ON.get() == Some(mutation)
     }
 
-    /// Takes a protection away on this OS thread; `None`: all are in place.
+    /// Removes a protection on this OS thread; `None` restores all of them.
     pub fn set(mutation: Option<Mutation>) {
         ON.set(mutation);
     }

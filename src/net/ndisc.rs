@@ -1,5 +1,5 @@
-//! Neighbour discovery (RFC 4861): solicitations and advertisements. Routers' messages are of no
-//! interest here, since routes are configured.
+//! Neighbour discovery (RFC 4861): solicitations and advertisements. Routers' messages are ignored,
+//! since routes are configured.
 
 use std::net::Ipv6Addr;
 
@@ -9,28 +9,29 @@ use smoltcp::wire::{
 
 use crate::counters::DropReason;
 
-/// The length of a message with a link-layer address, and of one without.
+/// The length of a message with a link-layer address, and that of one without, bytes.
 pub(crate) const LEN: usize = 32;
 pub(crate) const LEN_WITHOUT_MAC: usize = 24;
 
-/// A message.
+/// A solicitation or an advertisement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Message {
-    /// A solicitation asks for the link-layer address of `target`, or whether anybody has that
+    /// A solicitation asks for the link-layer address of `target`, or whether any host has that
     /// address.
     Solicit { target: Ipv6Addr, sender: Option<MacAddress> },
     /// An advertisement answers, or announces a new link-layer address.
     Advertise { target: Ipv6Addr, mac: Option<MacAddress>, answers: bool, replaces: bool },
 }
 
-/// Returns the link-layer address of an option, which must be Ethernet's.
+/// Returns the link-layer address in an option, which must be an Ethernet address.
 fn mac(option: Option<RawHardwareAddress>) -> Result<Option<MacAddress>, DropReason> {
     let mac = |raw: RawHardwareAddress| raw.as_bytes().try_into().map(MacAddress);
     option.map(mac).transpose().map_err(|_| DropReason::Malformed)
 }
 
 impl Message {
-    /// Returns the message in an ICMPv6 packet with a valid checksum. `None`: it is another one.
+    /// Returns the message in an ICMPv6 packet with a valid checksum, or `None` if the packet is
+    /// another message.
     pub fn parse(packet: &Icmpv6Packet<&[u8]>) -> Result<Option<Message>, DropReason> {
         if packet.msg_code() != 0 {
             return Err(DropReason::Malformed);

@@ -1,4 +1,5 @@
-//! The link-layer addresses of others: a cache with the states of RFC 4861, 7.3.2, for ARP as well.
+//! The link-layer addresses of other hosts: a cache with the states of RFC 4861, 7.3.2, for ARP as
+//! well.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
@@ -9,35 +10,37 @@ use smoltcp::wire::EthernetAddress as MacAddress;
 use crate::config::Config;
 use crate::mutation::{Mutation, is_on};
 
-/// How often a neighbour is asked for, the pause between, how long an answer is good for, and how
-/// long other signs of life are waited for after that (RFC 4861, 10).
+/// The number of times that a neighbour is asked for, the pause between these, how long an answer
+/// is valid, and how long other signs of life are waited for after that (RFC 4861, 10). All times
+/// are microseconds.
 const MAX_ASKED: u8 = 3;
 const RETRANS_TIMER: u64 = 1_000_000;
 const REACHABLE_TIME: u64 = 30_000_000;
 const DELAY_FIRST_PROBE_TIME: u64 = 5_000_000;
 
-/// How long a neighbour that does not answer is not asked for again: so, one that is gone costs one
-/// round of questions in four seconds, whatever is sent to it.
+/// How long a neighbour that did not answer is not asked for again, µs. A neighbour that is gone
+/// thus costs one round of questions in four seconds, whatever is sent to it.
 const FAILED_TIME: u64 = 1_000_000;
 
-/// How long an answer of ARP cannot be replaced, so that two hosts that answer do not alternate.
-/// Linux's locktime.
+/// How long an ARP answer cannot be replaced, µs, so that the answers of two hosts do not
+/// alternate. This is Linux's locktime.
 const FRESH_TIME: u64 = 1_000_000;
 
-/// What is known about a neighbour. Times are microseconds.
+/// The state of a neighbour. Times are microseconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
-    /// It was asked for so many times; at a time it is asked for again, or given up.
+    /// The neighbour was asked for `asked` times. At `at` it is asked for again, or given up.
     Incomplete { asked: u8, at: u64 },
-    /// It has answered at a time.
+    /// The neighbour answered at `since`.
     Reachable { mac: MacAddress, since: u64 },
-    /// It was not heard from for a while, or has not been asked.
+    /// The neighbour was not heard from for a while, or was never asked.
     Stale { mac: MacAddress },
-    /// The address is used, and will be asked for at a time.
+    /// The address is in use. At `until` the neighbour is asked whether it still has the address.
     Delay { mac: MacAddress, until: u64 },
-    /// The neighbour was asked whether it still has the address.
+    /// The neighbour was asked `asked` times whether it still has the address. At `at` it is asked
+    /// again, or forgotten.
     Probe { mac: MacAddress, asked: u8, at: u64 },
-    /// It does not answer.
+    /// The neighbour does not answer. After `until` it may be asked for again.
     Failed { until: u64 },
 }
 
@@ -52,17 +55,18 @@ impl State {
         }
     }
 
-    /// Returns when something has to be done.
+    /// Returns the time at which something has to be done.
     fn deadline(self) -> Option<u64> {
         match self {
             State::Incomplete { at, .. } | State::Probe { at, .. } => Some(at),
             State::Delay { until, .. } => Some(until),
-            // These are looked at when they are used.
+            // These states are examined when the neighbour is used.
             State::Reachable { .. } | State::Stale { .. } | State::Failed { .. } => None,
         }
     }
 
-    /// Returns how much would be lost with it; those that are asked for are not lost.
+    /// Returns how much would be lost with the neighbour, or `None` if it is being asked for and
+    /// must stay.
     fn worth(self) -> Option<u8> {
         match self {
             State::Failed { .. } => Some(0),
@@ -77,64 +81,64 @@ impl State {
 struct Neighbour {
     address: IpAddr,
     state: State,
-    /// When something was sent to it; 0: never.
+    /// The time at which something was last sent to the neighbour; 0 means never.
     used_at: u64,
 }
 
 /// Where a frame to a neighbour goes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Hop {
-    /// To this link-layer address, which is good until a time.
+    /// To this link-layer address, which is valid until `until`.
     Known { mac: MacAddress, until: u64 },
     /// The neighbour is being asked for.
     Asked,
-    /// It does not answer.
+    /// The neighbour does not answer.
     Failed,
-    /// It is not known, and cannot be asked for: too many are.
+    /// The neighbour is not known, and cannot be asked for because too many others are.
     Full,
 }
 
-/// On whose behalf a neighbour is asked for.
+/// The party on whose behalf a neighbour is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Behalf {
-    /// A connection of this host's.
+    /// A connection that this host knows.
     Own,
-    /// Somebody whose address may be invented: a reset, or the answer to a SYN.
+    /// A peer whose address may be invented, which is sent a reset or the answer to a SYN.
     Stranger,
 }
 
 /// How a link-layer address was learned.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Evidence {
-    /// The neighbour wants to talk to this host: it is noted even if nothing was known of it.
+    /// The neighbour wants to talk to this host, so it is added even if nothing was known of it.
     pub creates: bool,
-    /// It says that it was asked.
+    /// The message claims to be an answer.
     pub answers: bool,
-    /// It takes the place of another link-layer address.
+    /// The link-layer address replaces a different one that is known.
     pub replaces: bool,
 }
 
-/// What has to be done.
+/// An action that is due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Due {
-    /// Ask for a neighbour: everybody, or the one that has this link-layer address.
+    /// Ask for a neighbour: all hosts, or the one with this link-layer address.
     Ask(IpAddr, Option<MacAddress>),
-    /// It did not answer.
+    /// The neighbour did not answer.
     Failed(IpAddr),
 }
 
-/// All neighbours.
+/// The neighbours of an interface.
 #[derive(Debug)]
 pub(crate) struct Neighbours {
     slots: Vec<Option<Neighbour>>,
     free: Vec<usize>,
     index: HashMap<IpAddr, usize, Secret>,
-    /// Those that are asked for.
+    /// The number of neighbours that are being asked for.
     resolving: usize,
     max_resolving: usize,
-    /// Nothing has to be done before.
+    /// Nothing has to be done before this time.
     earliest: u64,
-    /// Changes with everything that is known.
+    /// Changes whenever anything that is known changes.
     pub version: u64,
 }
 
@@ -144,7 +148,7 @@ impl Neighbours {
         Neighbours {
             slots: (0..most).map(|_| None).collect(),
             free: (0..most).rev().collect(),
-            // With twice the room, the map never grows, however often entries come and go.
+            // With twice the capacity, the map never grows, however often entries come and go.
             index: HashMap::with_capacity_and_hasher(2 * most, secret),
             resolving: 0,
             max_resolving: config.max_resolving,
@@ -158,12 +162,12 @@ impl Neighbours {
         self.slots[slot].as_ref().map(|neighbour| (slot, neighbour))
     }
 
-    /// Returns the link-layer address that is known for a neighbour.
+    /// Returns the link-layer address of a neighbour, if it is known.
     pub fn mac(&self, address: IpAddr) -> Option<MacAddress> {
         self.get(address)?.1.state.mac()
     }
 
-    /// Returns whether a neighbour has answered just now.
+    /// Returns true if a neighbour has answered within the last [`FRESH_TIME`].
     pub fn is_fresh(&self, address: IpAddr, now: u64) -> bool {
         let since = self.get(address).map(|(_, neighbour)| neighbour.state);
         matches!(since, Some(State::Reachable { since, .. }) if now - since < FRESH_TIME)
@@ -187,8 +191,8 @@ impl Neighbours {
         }
     }
 
-    /// Adds a neighbour; the one that was not used for longest makes room. Returns false if none
-    /// can.
+    /// Adds a neighbour. If there is no room, it replaces the least valuable neighbour, and among
+    /// equals the least recently used one. Returns false if none can be replaced.
     fn add(&mut self, address: IpAddr, state: State, used_at: u64) -> bool {
         if self.free.is_empty() {
             let value = |(slot, neighbour): (usize, &Option<Neighbour>)| {
@@ -201,7 +205,7 @@ impl Neighbours {
             self.remove(slot);
         }
         let Some(slot) = self.free.pop() else { return false };
-        // It counts as asked for by `set`.
+        // `set` counts the neighbour as being asked for.
         self.slots[slot] = Some(Neighbour { address, state: State::Failed { until: 0 }, used_at });
         self.index.insert(address, slot);
         self.set(slot, state);
@@ -216,7 +220,7 @@ impl Neighbours {
         self.resolving < most || is_on(Mutation::NoResolvingLimit)
     }
 
-    /// Returns where a frame to a neighbour goes. Asks for it if it is not known.
+    /// Returns where a frame to a neighbour goes, and asks for the neighbour if it is not known.
     pub fn hop(&mut self, address: IpAddr, behalf: Behalf, now: u64) -> Hop {
         let incomplete = State::Incomplete { asked: 0, at: now };
         let may_ask = self.may_ask(behalf);
@@ -246,7 +250,7 @@ impl Neighbours {
     }
 
     /// Takes what a neighbour says of its link-layer address (RFC 4861, 7.2.3 and 7.2.5). Returns
-    /// whether it was waited for.
+    /// true if frames may have waited for it.
     pub fn learn(&mut self, address: IpAddr, mac: MacAddress, evidence: Evidence, now: u64) -> bool {
         let Some((slot, neighbour)) = self.get(address) else {
             if evidence.creates || is_on(Mutation::NoStrangerCheck) {
@@ -255,7 +259,7 @@ impl Neighbours {
             return false;
         };
         let state = neighbour.state;
-        // That somebody was asked is known here, and not believed.
+        // Whether the neighbour was asked is known here; the message's word for it is not enough.
         let asked = matches!(state, State::Probe { .. } | State::Incomplete { asked: 1.., .. });
         let answers = evidence.answers && (asked || is_on(Mutation::NoQuestionCheck));
         let heard = if answers { State::Reachable { mac, since: now } } else { State::Stale { mac } };
@@ -270,7 +274,7 @@ impl Neighbours {
                 }
             }
             Some(_) if evidence.replaces => self.set(slot, heard),
-            // Something is wrong: the neighbour will be asked.
+            // The answers contradict each other, so the neighbour will be asked.
             Some(known) => {
                 if matches!(state, State::Reachable { .. }) {
                     self.set(slot, State::Stale { mac: known });
@@ -280,7 +284,7 @@ impl Neighbours {
         false
     }
 
-    /// Does what is due. `act` gets what is to be done.
+    /// Does what is due. `act` gets each action for the caller.
     pub fn on_time(&mut self, now: u64, act: &mut impl FnMut(Due)) {
         if now < self.earliest {
             return;
@@ -297,7 +301,7 @@ impl Neighbours {
         }
     }
 
-    /// The time of a neighbour has come.
+    /// Advances a neighbour whose time has come.
     fn advance(&mut self, slot: usize, address: IpAddr, state: State, now: u64, act: &mut impl FnMut(Due)) {
         let at = now + RETRANS_TIMER;
         match state {
@@ -311,7 +315,8 @@ impl Neighbours {
                     act(Due::Ask(address, None));
                 }
             }
-            // It may have got another link-layer address: what is sent next asks everybody.
+            // The neighbour may have a different link-layer address now. The next frame to it asks
+            // all hosts.
             State::Probe { asked: MAX_ASKED, .. } => self.remove(slot),
             State::Probe { mac, asked, .. } => {
                 self.set(slot, State::Probe { mac, asked: asked + 1, at });
@@ -325,7 +330,7 @@ impl Neighbours {
         }
     }
 
-    /// Returns when [`Neighbours::on_time`] may have something to do.
+    /// Returns the time at which [`Neighbours::on_time`] may have something to do.
     pub fn deadline(&self) -> Option<u64> {
         (self.earliest < u64::MAX).then_some(self.earliest)
     }

@@ -49,7 +49,8 @@ fn a_neighbour_is_asked_for_three_times_and_given_up() {
     assert_eq!(due(&mut neighbours, 4 * SECOND), ask);
 }
 
-/// Its answer is good for 30 s, and for 5 s more; then it is asked, and at last forgotten.
+/// A neighbour's answer is valid for 30 s and 5 s more. Then the neighbour is asked, and finally
+/// forgotten.
 #[test]
 fn a_neighbour_is_asked_again_whether_it_is_there() {
     let mut neighbours = neighbours(8, 8);
@@ -140,7 +141,7 @@ fn strangers_who_ask_do_not_displace_those_in_use() {
 }
 
 proptest! {
-    /// Whatever happens: limits hold, a known address is one that was said, and time goes on.
+    /// Whatever happens, limits hold, a known address is one that was announced, and time goes on.
     #[test]
     fn anything_may_happen(
         steps in prop::collection::vec((0u16..12, 0u8..8, 0u64..3 * SECOND), 1..400),

@@ -1,5 +1,5 @@
-//! Whole frames that are to be sent: answers, and those that waited or still wait for a
-//! neighbour's address. All buffers are allocated at the beginning.
+//! Whole frames to be sent: answers, and frames that have waited or still wait for a neighbour's
+//! address. All buffers are allocated when the outbox is created.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use smoltcp::wire::{EthernetAddress as MacAddress, EthernetFrame};
 
 use crate::config::Config;
 
-/// What a frame counts as, until it was sent.
+/// The limit that a frame counts towards until it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
     Answer,
@@ -27,18 +27,18 @@ struct Waiting {
     slot: usize,
     len: usize,
     next_hop: IpAddr,
-    /// The connection that it belongs to.
+    /// The connection that the frame belongs to.
     ends: (SocketAddr, SocketAddr),
 }
 
-/// Frames that are to be sent.
+/// Whole frames to be sent.
 #[derive(Debug)]
 pub(crate) struct Outbox {
     buffers: Vec<Box<[u8]>>,
     free: Vec<usize>,
     ready: VecDeque<Ready>,
     waiting: VecDeque<Waiting>,
-    /// Answers among those that are ready.
+    /// The number of answers among the ready frames.
     answers: usize,
     max_answers: usize,
     max_waiting: usize,
@@ -46,7 +46,7 @@ pub(crate) struct Outbox {
 }
 
 impl Outbox {
-    /// Returns an empty outbox for frames of up to so many bytes.
+    /// Returns an empty outbox for frames of up to `longest` bytes.
     pub fn new(longest: usize, config: &Config) -> Outbox {
         let slots = config.max_answers + config.max_waiting;
         Outbox {
@@ -66,12 +66,13 @@ impl Outbox {
         self.buffers.first().map_or(0, |buffer| buffer.len())
     }
 
-    /// Returns whether no frame can be sent.
+    /// Returns true if no frame is ready to be sent.
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }
 
-    /// Adds an answer of `len` bytes, which `write` writes. Returns false if there are too many.
+    /// Adds an answer of `len` bytes, which `write` writes. Returns false if there is no room or
+    /// the answer is too long.
     pub fn answer(&mut self, len: usize, write: impl FnOnce(&mut [u8])) -> bool {
         if self.answers >= self.max_answers || len > self.longest() {
             return false;
@@ -83,14 +84,14 @@ impl Outbox {
         true
     }
 
-    /// Returns how many frames waited or wait for neighbours.
+    /// Returns the number of frames that wait for neighbours or have waited and are not sent yet.
     fn waited(&self) -> usize {
         self.waiting.len() + self.ready.len() - self.answers
     }
 
-    /// Adds a frame that waits for the address of its next hop. The oldest frame for the same one
-    /// is dropped if there are too many. Returns false if the new one is dropped, because there are
-    /// too many for all together.
+    /// Adds a frame that waits for the address of its next hop. If too many wait for that next hop,
+    /// the oldest of them is dropped. Returns false if the new frame is dropped, because too many
+    /// frames wait in all.
     pub fn wait(
         &mut self,
         next_hop: IpAddr,
@@ -114,7 +115,8 @@ impl Outbox {
         true
     }
 
-    /// Takes the link-layer address of a next hop: what has waited for it can be sent.
+    /// Takes the link-layer address of a next hop. The frames that have waited for it are ready to
+    /// be sent.
     pub fn resolved(&mut self, next_hop: IpAddr, mac: MacAddress) {
         while let Some(waiting) = self.take(next_hop) {
             EthernetFrame::new_unchecked(&mut self.buffers[waiting.slot][..waiting.len]).set_dst_addr(mac);
@@ -122,7 +124,8 @@ impl Outbox {
         }
     }
 
-    /// Drops a frame whose next hop does not answer. Returns the connection that it belongs to.
+    /// Drops the oldest frame that waits for a next hop that does not answer. Returns the
+    /// connection that the frame belongs to, or `None` if no frame is left.
     pub fn failed(&mut self, next_hop: IpAddr) -> Option<(SocketAddr, SocketAddr)> {
         let waiting = self.take(next_hop)?;
         self.free.push(waiting.slot);
@@ -135,7 +138,7 @@ impl Outbox {
         self.waiting.remove(oldest)
     }
 
-    /// Hands the next frame to `sink`. Returns its length.
+    /// Hands the next ready frame to `sink`. Returns its length, or `None` if there is none.
     pub fn send(&mut self, sink: impl FnOnce(&[u8])) -> Option<usize> {
         let Ready { slot, len, kind } = self.ready.pop_front()?;
         sink(&self.buffers[slot][..len]);

@@ -14,17 +14,17 @@ pub struct Prefix {
 }
 
 impl Prefix {
-    /// Returns the prefix of an address.
+    /// Returns the prefix of this length of an address.
     pub fn new(address: impl Into<IpAddr>, length: u8) -> Prefix {
         Prefix { address: address.into(), length }
     }
 
-    /// Returns whether the length is possible for the address's family.
+    /// Returns true if the length is valid for the address's family.
     pub fn is_valid(&self) -> bool {
         self.length <= if self.address.is_ipv4() { 32 } else { 128 }
     }
 
-    /// Returns whether an address has this prefix.
+    /// Returns true if an address has this prefix.
     pub fn contains(&self, address: IpAddr) -> bool {
         let differs = match (self.address, address) {
             (IpAddr::V4(own), IpAddr::V4(other)) => {
@@ -38,10 +38,11 @@ impl Prefix {
         differs.unwrap_or(0) == 0
     }
 
-    /// Returns whether an address is this IPv4 network's broadcast address.
+    /// Returns true if an address is the broadcast address of this IPv4 network.
     pub fn is_broadcast(&self, address: IpAddr) -> bool {
         match (self.address, address) {
-            // RFC 3021: a prefix of 31 bits has no broadcast address, and one of 32 is an address.
+            // RFC 3021: a network with a prefix of 31 bits has no broadcast address; a prefix of 32
+            // bits is a single address.
             (IpAddr::V4(own), IpAddr::V4(other)) if self.length < 31 => {
                 other.to_bits() == own.to_bits() | (u32::MAX >> self.length)
             }

@@ -6,12 +6,12 @@ use crate::config::{Route, is_link_local};
 use crate::mutation::{Mutation, is_on};
 use crate::prefix::Prefix;
 
-/// Where packets go next. It does not change.
+/// The routes of an interface, which do not change.
 #[derive(Debug)]
 pub(crate) struct Routes {
     /// The networks of the interface's own addresses.
     on_link: Vec<Prefix>,
-    /// The longest prefix first.
+    /// The routes through gateways, the longest prefix first.
     gateways: Vec<Route>,
 }
 
@@ -24,13 +24,13 @@ impl Routes {
         Routes { on_link: addresses.to_vec(), gateways }
     }
 
-    /// Returns whether an address is a neighbour's.
+    /// Returns true if an address is a neighbour's.
     pub fn is_on_link(&self, address: IpAddr) -> bool {
         let has_ipv6 = || self.on_link.iter().any(|prefix| prefix.address.is_ipv6());
         self.on_link.iter().any(|prefix| prefix.contains(address)) || (is_link_local(address) && has_ipv6())
     }
 
-    /// Returns the neighbour that packets to an address are sent to.
+    /// Returns the neighbour to which packets to an address are sent.
     pub fn next_hop(&self, destination: IpAddr) -> Option<IpAddr> {
         if self.is_on_link(destination) {
             return Some(destination);
@@ -39,7 +39,7 @@ impl Routes {
         Some(route.gateway)
     }
 
-    /// Returns whether an address is the broadcast address of a network here.
+    /// Returns true if an address is the broadcast address of a network of this interface.
     pub fn is_broadcast(&self, address: IpAddr) -> bool {
         self.on_link.iter().any(|prefix| prefix.is_broadcast(address))
     }

@@ -1,34 +1,36 @@
-//! The order in which a client tries the addresses of its target, and the race between them.
+//! The order in which a client tries its target's addresses, and the race between them.
 //!
-//! The addresses are tried side by side, as RFC 8305 has it: each a little after the one before,
-//! and the first that connects is asked for admission. Only connecting is raced. Asking is not,
-//! because each question takes a queue over, and costs the target a key agreement.
+//! The addresses are tried in parallel, as in RFC 8305: each attempt starts a little after the one
+//! before, and the client asks the first address that connects for admission. Only connecting is
+//! raced. Asking for admission is not, because each Hello takes over a queue and costs the target a
+//! key agreement.
 
 use std::collections::VecDeque;
 
-/// The time between the beginnings of two attempts, µs: RFC 8305, section 5, says 100 ms at least,
-/// so that a slow handshake of TCP does not set off many.
+/// The time between the starts of two attempts, µs. RFC 8305, section 5, says at least 100 ms, so
+/// that a slow TCP handshake does not set off many attempts.
 pub const STAGGER_US: u64 = 100_000;
 
-/// A target's addresses, with what is known of each.
+/// A target's addresses, with what the client knows of each.
 ///
-/// Attempts come in *rounds*. A round ends when the target has admitted the client, or when each
-/// address was tried once.
+/// Attempts are made in *rounds*. A round ends when the target has admitted the client, or when
+/// each address was tried once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Addresses<T> {
-    /// As the user gave them, each once.
+    /// The addresses in the order that the user gave, without repetitions.
     all: Vec<T>,
     /// The address at which the client was admitted last.
     worked: Option<T>,
-    /// Addresses that connected and did not admit the client, since it was admitted there last; the
-    /// one that did so longest ago first.
+    /// The addresses that have connected without admitting the client since it was last admitted
+    /// there. The one that did so longest ago is first.
     put_off: Vec<T>,
-    /// Not tried yet in this round.
+    /// The addresses that were not tried yet in this round.
     untried: Vec<T>,
 }
 
 impl<T: Clone + PartialEq> Addresses<T> {
-    /// Returns what is known of new addresses: nothing. Addresses that come twice are tried once.
+    /// Returns these addresses, with nothing known of them. Addresses that occur twice are tried
+    /// once.
     pub fn new(all: impl IntoIterator<Item = T>) -> Addresses<T> {
         let mut addresses =
             Addresses { all: Vec::new(), worked: None, put_off: Vec::new(), untried: Vec::new() };
@@ -36,7 +38,8 @@ impl<T: Clone + PartialEq> Addresses<T> {
         addresses
     }
 
-    /// Replaces the addresses. What is known of those that stay is kept. A new round begins.
+    /// Replaces the addresses, and begins a new round. What is known of the addresses that stay is
+    /// kept.
     pub fn replace(&mut self, all: impl IntoIterator<Item = T>) {
         self.all.clear();
         for address in all {
@@ -57,13 +60,14 @@ impl<T: Clone + PartialEq> Addresses<T> {
         self.untried = worked.chain(others).chain(&self.put_off).cloned().collect();
     }
 
-    /// Returns whether the next race begins a round.
+    /// Returns true if the next race begins a round.
     pub fn is_round_over(&self) -> bool {
         self.untried.is_empty()
     }
 
-    /// Returns the addresses that are raced next, the first one first: those that are not tried yet
-    /// in this round, or all of the next round. Empty only if there is no address.
+    /// Returns the addresses of the next race, in the order in which to try them: those that were
+    /// not tried yet in this round, or all of them in a new round. Empty only if there is no
+    /// address.
     pub fn next_race(&mut self) -> Vec<T> {
         if self.untried.is_empty() {
             self.begin_round();
@@ -71,7 +75,7 @@ impl<T: Clone + PartialEq> Addresses<T> {
         self.untried.clone()
     }
 
-    /// The client was admitted at this address.
+    /// Notes that the client was admitted at this address.
     pub fn admitted(&mut self, address: &T) {
         if self.all.contains(address) {
             self.put_off.retain(|other| other != address);
@@ -80,8 +84,8 @@ impl<T: Clone + PartialEq> Addresses<T> {
         self.untried.clear();
     }
 
-    /// This address has connected and has not admitted the client: it is silent, or said no. It
-    /// comes last next time. Returns whether the round is over.
+    /// Notes that this address has connected without admitting the client: it was silent or
+    /// refused. It comes last next time. Returns true if the round is over.
     pub fn put_off(&mut self, address: &T) -> bool {
         self.untried.retain(|other| other != address);
         if self.all.contains(address) {
@@ -91,32 +95,33 @@ impl<T: Clone + PartialEq> Addresses<T> {
         self.untried.is_empty()
     }
 
-    /// None of the addresses of the last race has connected. The round is over.
+    /// Notes that no address of the last race has connected. The round is over.
     pub fn unreached(&mut self) {
         self.untried.clear();
     }
 
-    /// Returns the address at which the client was admitted last, or the first one before that.
+    /// Returns the address at which the client was last admitted, or the first address if there is
+    /// none.
     pub fn current(&self) -> Option<&T> {
         self.worked.as_ref().or_else(|| self.all.first())
     }
 
-    /// Returns all addresses, in the order given.
+    /// Returns all addresses, in the order that the user gave.
     pub fn all(&self) -> &[T] {
         &self.all
     }
 }
 
-/// What one address does in a race.
+/// A race between addresses to connect.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Race<T> {
-    /// Not begun yet, the next one first.
+    /// The addresses whose attempts have not begun yet, the next one first.
     waiting: VecDeque<T>,
-    /// How many attempts are under way.
+    /// The number of attempts under way.
     running: usize,
-    /// When the next attempt begins if none fails before.
+    /// The time at which the next attempt begins if none fails before, µs.
     next_us: u64,
-    /// When the last attempt that has begun has had its time.
+    /// The time at which the newest attempt has used up its time, µs.
     over_us: u64,
     /// How long an attempt may take, µs.
     limit_us: u64,
@@ -124,7 +129,7 @@ pub struct Race<T> {
 
 impl<T> Race<T> {
     /// Begins a race of these addresses at `now_us`. Each has `limit_us` to connect, and more if
-    /// others begin after it.
+    /// other attempts begin after it.
     pub fn new(addresses: impl IntoIterator<Item = T>, limit_us: u64, now_us: u64) -> Race<T> {
         Race {
             waiting: addresses.into_iter().collect(),
@@ -135,8 +140,8 @@ impl<T> Race<T> {
         }
     }
 
-    /// Returns the address to which the next attempt is to begin now, if one is. To be called until
-    /// there is none.
+    /// Returns the address of the attempt that is to begin now, if any. To be called until it
+    /// returns `None`.
     pub fn next_start(&mut self, now_us: u64) -> Option<T> {
         if now_us < self.next_us {
             return None;
@@ -148,14 +153,14 @@ impl<T> Race<T> {
         Some(next)
     }
 
-    /// An attempt has failed: the next one need not wait.
+    /// Notes that an attempt has failed. The next one need not wait.
     pub fn failed(&mut self, now_us: u64) {
         self.running = self.running.saturating_sub(1);
         self.next_us = now_us;
     }
 
-    /// Returns whether none will connect any more: all have failed, or those that have not have had
-    /// their time.
+    /// Returns true if no address will connect any more: every attempt has failed or has used up
+    /// its time.
     pub fn is_lost(&self, now_us: u64) -> bool {
         self.waiting.is_empty() && (self.running == 0 || now_us >= self.over_us)
     }
@@ -203,7 +208,8 @@ mod tests {
         assert_eq!(addresses.current(), Some(&5), "it was replaced while it was asked");
     }
 
-    /// Returns what begins when, if nothing connects and `failing` fail at once.
+    /// Returns the time of each attempt's start, if nothing connects and the first `failing`
+    /// attempts fail at once.
     fn starts(count: u32, failing: u32, until_us: u64) -> Vec<(u64, u32)> {
         let mut race = Race::new(0..count, 2_000_000, 0);
         let mut seen = Vec::new();
@@ -239,7 +245,8 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever the addresses do: each is tried once a round, none is forgotten or invented.
+        /// Whatever the addresses do, each is tried once a round, and none is forgotten or
+        /// invented.
         #[test]
         fn every_address_is_tried_once_a_round(
             count in 1usize..9,

@@ -1,58 +1,61 @@
 //! Detection of a path that loses large packets.
 //!
-//! Where a router on the way has a smaller MTU than the ends believe, and its ICMP messages are
-//! filtered, TCP's handshake and small frames pass and large segments never do (RFC 2923, section
-//! 2.1). Each connection is admitted, gets stuck with its first large frame, and is given up for
-//! silence, again and again.
+//! If a router on the path has a smaller MTU than the ends believe, and its ICMP messages are
+//! filtered, TCP's handshake and small frames pass but large segments never do (RFC 2923, section
+//! 2.1). Each connection is then admitted, gets stuck with its first large frame, and is given up
+//! as silent, again and again.
 
-/// Frames up to this long fit into every path's packets: the smallest MTU of IPv6, bytes (RFC 8200,
-/// section 5).
+/// The maximum length of a frame that fits the packets of every path, in bytes: the minimum MTU of
+/// IPv6 (RFC 8200, section 5).
 pub const SMALL: u32 = 1280;
 
-/// With so many connections in a row that get stuck, the path is suspected. One or two may be
-/// chance: a path that goes down just after a connection was made.
+/// The number of consecutive stuck connections from which the path is suspected. One or two may be
+/// chance: the path went down just after the connection was made.
 const SUSPECT: u32 = 3;
 
-/// What became of a connection.
+/// The times of a connection that tell whether data has passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Life {
-    /// When the connection was admitted, µs.
+    /// The time at which the connection was admitted, µs.
     pub admitted_us: u64,
-    /// When the target was heard last, µs.
+    /// The time at which the client last heard from the target, µs.
     pub heard_us: u64,
     /// The keep-alive time, µs.
     pub keep_alive_us: u64,
 }
 
 impl Life {
-    /// Returns whether the connection outlived the frames that it began with: the target is asked
-    /// for a sign of life after a quarter of the keep-alive time, and the sign came.
+    /// Returns true if the connection outlived its first frames. The client asks the target for a
+    /// sign of life after a quarter of the keep-alive time; this is true if the target was heard
+    /// that late.
     fn has_flowed(self) -> bool {
         self.heard_us.saturating_sub(self.admitted_us) >= self.keep_alive_us / 4
     }
 }
 
-/// What the connections of one channel, one after the other, say of their path.
+/// The evidence that a channel's successive connections give about their path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LargeFrames {
-    /// Connections in a row that got stuck.
+    /// The number of consecutive connections that got stuck.
     stuck: u32,
 }
 
 impl LargeFrames {
-    /// A connection is lost at `now_us`, with a frame of more than [`SMALL`] bytes outstanding or
-    /// not. Returns how many connections in a row have got stuck, if so many that the path is
-    /// suspected.
+    /// Notes that a connection was lost at `now_us`. `has_large` is true if a frame of more than
+    /// [`SMALL`] bytes was outstanding. Returns the number of consecutive connections that got
+    /// stuck, once the path is suspected.
     pub fn lost(&mut self, life: Life, has_large: bool, now_us: u64) -> Option<u32> {
         let silent_us = now_us.saturating_sub(life.heard_us);
-        // Either end may be the first to give it up, a little before the time.
+        // Either end may be the first to give up the connection, a little before the keep-alive
+        // time.
         let is_silence = silent_us >= life.keep_alive_us * 3 / 4;
         let is_stuck = has_large && is_silence && !life.has_flowed();
         self.stuck = if is_stuck { self.stuck.saturating_add(1) } else { 0 };
         self.is_suspect().then_some(self.stuck)
     }
 
-    /// Looks at a connection that is up. Returns whether the path is suspected no more.
+    /// Takes the state of a connection that is up. Returns true if this clears the path of
+    /// suspicion.
     pub fn look(&mut self, life: Life) -> bool {
         if !self.is_suspect() || !life.has_flowed() {
             return false;

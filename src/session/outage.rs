@@ -1,26 +1,26 @@
-//! How long a client waits for a target that it can't reach.
+//! How long a client waits for a target that it cannot reach.
 //!
-//! An *outage* begins when a client has lost its last connection, and ends when it has one again.
-//! All times are those of a [`Patience`](crate::patience::Patience): while the process does not
-//! run, it does not look for its target either.
+//! An *outage* begins when a client has lost its last connection, and ends when the client has a
+//! connection again. All times are those of a [`Patience`](crate::patience::Patience): while the
+//! process does not run, it does not look for its target either.
 
 use thiserror::Error;
 
 use crate::mutation::{self, Mutation};
 
-/// How long an outage may last before something is done about it. 0 means for ever.
+/// How long an outage may last before the client reacts. 0 means for ever.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct OutageLimits {
-    /// The length of an outage from which on I/O fails at once, ms.
+    /// The length of an outage after which I/O fails at once, ms.
     pub fast_io_fail_ms: u32,
     /// The length of an outage after which the bdev is removed, ms.
     pub loss_ms: u32,
 }
 
-/// Why limits contradict each other or the delay between attempts to reconnect.
+/// The reason why the limits contradict each other, or the delay between attempts to reconnect.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum LimitsError {
-    /// I/O would fail before the target was tried a second time.
+    /// I/O would fail before a second attempt to reach the target.
     #[error("{fast_ms} is less than reconnect_delay_ms, {delay_ms}: give at least that, or 0 for never")]
     FastBeforeRetry {
         /// The value of `fast_io_fail_timeout_ms`.
@@ -28,7 +28,7 @@ pub enum LimitsError {
         /// The value of `reconnect_delay_ms`.
         delay_ms: u32,
     },
-    /// The bdev would be removed before the target was tried a second time.
+    /// The bdev would be removed before a second attempt to reach the target.
     #[error("{loss_ms} is less than reconnect_delay_ms, {delay_ms}: give at least that, or 0 for never")]
     LossBeforeRetry {
         /// The value of `loss_timeout_ms`.
@@ -47,10 +47,10 @@ pub enum LimitsError {
 }
 
 impl OutageLimits {
-    /// Checks that a delay between attempts to reconnect, ms, fits to these limits.
+    /// Checks that these limits fit a delay between attempts to reconnect, in ms, and each other.
     ///
     /// # Errors
-    /// A limit is shorter than what has to come before it.
+    /// Fails if a limit is shorter than the delay or limit that must pass before it.
     pub fn check(self, delay_ms: u32) -> Result<(), LimitsError> {
         let OutageLimits { fast_io_fail_ms: fast_ms, loss_ms } = self;
         if fast_ms > 0 && fast_ms < delay_ms {
@@ -66,7 +66,7 @@ impl OutageLimits {
     }
 }
 
-/// The state of a client's connections, all of them taken together.
+/// The state of all of a client's connections taken together.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Outage {
     /// The client has a connection.
@@ -82,24 +82,24 @@ pub enum Outage {
         /// When the outage was first seen, µs.
         since_us: u64,
     },
-    /// The client has given its target up for good.
+    /// The client has given up its target for good.
     Lost,
 }
 
-/// What a client has to do because of an outage.
+/// What a client must do because of an outage.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum OutageNews {
     /// I/O fails at once from now on.
     FailFast,
     /// I/O waits again, as the outage has ended.
     Back,
-    /// The bdev is to be removed. Nothing follows this.
+    /// The bdev is to be removed. No other news follows.
     Lost,
 }
 
 impl Outage {
-    /// Looks at the connections at `now_us`. Returns what has to be done, if anything changed that
-    /// matters to I/O or to the bdev.
+    /// Takes the state of the connections at `now_us`. Returns what the client must do, if anything
+    /// changed for I/O or the bdev.
     pub fn turn(&mut self, limits: OutageLimits, has_connection: bool, now_us: u64) -> Option<OutageNews> {
         let since_us = match *self {
             Outage::Lost => return None,
@@ -128,7 +128,7 @@ impl Outage {
         None
     }
 
-    /// Returns whether I/O fails at once.
+    /// Returns true if I/O fails at once.
     pub fn fails_fast(self) -> bool {
         matches!(self, Outage::FailingFast { .. })
     }
@@ -185,7 +185,7 @@ mod tests {
     }
 
     proptest! {
-        /// A model that remembers when there was a connection last.
+        /// Compares with a model that remembers when the last connection was lost.
         #[test]
         fn it_is_time_that_decides(
             fast in prop_oneof![Just(0u32), 1u32..50],

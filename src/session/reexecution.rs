@@ -1,40 +1,40 @@
-//! Which of the I/O that a reset of the backend has ended the target executes again.
+//! Which I/O that a reset of the backend has ended the target executes again.
 //!
-//! A reset ends all I/O of a bdev, and some bdevs' resets end that of other bdevs, too (an NVMe
-//! namespace's resets the controller). Hosts that did not ask for the reset must not notice. The
-//! backend does not say what a reset ended, so any failure of an I/O that was in the backend while
-//! a reset was under way counts as that.
+//! A reset ends all I/O of a bdev, and some bdevs' resets also end that of other bdevs (the reset
+//! of an NVMe namespace resets the controller). Hosts that did not ask for the reset must not
+//! notice it. The backend does not say which I/O a reset ended, so any failure of an I/O that was
+//! in the backend during a reset counts as such.
 //!
-//! An I/O that the backend has failed may have taken effect, so only what may be executed twice is
-//! executed again: what a client sends again to a target that was started anew. The caller also
-//! checks the lease.
+//! An I/O that the backend has failed may have taken effect. So only those operations are executed
+//! again that may be executed twice: the ones that a client also sends again to a restarted target.
+//! The caller also checks the lease.
 
 use dst_wire::{InNewSession, Op, Status};
 
 use crate::mutation::{self, Mutation};
 
-/// How often an I/O is executed again. A target begins two resets of an export a second at most, so
-/// an I/O that each of them ends fails after eight seconds of nothing but resets.
+/// How often an I/O is executed again at most. A target begins at most two resets of an export a
+/// second, so an I/O that each of them ends fails after eight seconds of continuous resets.
 pub const TIMES_MAX: u32 = 16;
 
-/// How long an ended I/O waits for the end of resets that are under way, µs. One of another bdev
-/// may hang.
+/// How long an I/O that a reset has ended waits for the end of resets that are under way, µs. It
+/// does not wait longer, because a reset of another bdev may hang.
 pub const WAIT_US: u64 = 1_000_000;
 
-/// When a backend was last reset.
+/// The last reset of a backend.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum LastReset {
-    /// Never.
+    /// The backend was never reset.
     #[default]
     Never,
     /// A reset is under way.
     UnderWay,
-    /// The last reset ended then, µs.
+    /// The last reset ended at this time, µs.
     Ended(u64),
 }
 
 impl LastReset {
-    /// Returns whether a reset may have ended an I/O that was submitted at this time.
+    /// Returns true if a reset may have ended an I/O that was submitted at this time.
     pub fn may_have_ended(self, submitted_us: u64) -> bool {
         match self {
             LastReset::Never => false,
@@ -49,18 +49,18 @@ impl LastReset {
 pub struct FailedIo {
     /// The operation.
     pub op: Op,
-    /// How it ended.
+    /// The status with which the operation ended.
     pub status: Status,
-    /// When it was submitted, µs.
+    /// The time at which the operation was submitted, µs.
     pub submitted_us: u64,
-    /// How often it was executed again.
+    /// How often the operation was executed again.
     pub times: u32,
 }
 
 impl FailedIo {
-    /// Returns whether the I/O is to be executed again: a reset may have ended it, and its client
-    /// did not ask for one. `any` is the last reset of any backend of the target, `own` the last
-    /// one that the I/O's session asked for.
+    /// Returns true if the I/O is to be executed again: a reset may have ended it, and its session
+    /// did not ask for that reset. `any` is the last reset of any backend of the target, `own` the
+    /// last one that the I/O's session asked for.
     pub fn is_executed_again(&self, any: LastReset, own: LastReset) -> bool {
         let may_have_ended = any.may_have_ended(self.submitted_us) && !own.may_have_ended(self.submitted_us);
         let has_failed = matches!(self.status, Status::Failed | Status::Aborted);
@@ -71,7 +71,7 @@ impl FailedIo {
     }
 }
 
-/// Returns whether an I/O that ended at `ended_us` may be submitted again.
+/// Returns true if an I/O that ended at `ended_us` may be submitted again.
 pub fn is_due(any: LastReset, ended_us: u64, now_us: u64) -> bool {
     any != LastReset::UnderWay || now_us.saturating_sub(ended_us) >= WAIT_US
 }
@@ -86,7 +86,8 @@ impl Repeats {
         self.0.iter().find(|(other, _)| *other == id).map_or(0, |&(_, times)| times)
     }
 
-    /// The request is executed again. `is_outstanding` says of which requests that still matters.
+    /// Counts one more execution of a request. `is_outstanding` returns true for the requests whose
+    /// counts are still needed; the others are forgotten.
     pub fn count(&mut self, id: u64, is_outstanding: impl Fn(u64) -> bool) {
         self.0.retain(|&(other, _)| is_outstanding(other));
         match self.0.iter_mut().find(|(other, _)| *other == id) {
@@ -139,7 +140,7 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever is reset, and however often: each request comes to an end.
+        /// Whatever is reset, and however often, each request comes to an end.
         #[test]
         fn each_request_is_executed_a_bounded_number_of_times(
             ids in proptest::collection::vec(1u64..5, 1..200),

@@ -1,15 +1,15 @@
 //! How long a client waits for its targets once its process was told to stop.
 //!
-//! Layers above a bdev end one after another, each with I/O of its own: a hundred lvstores on dead
-//! targets must not take a hundred times the patience of one. So all bdevs and all their I/O share
-//! one patience that begins with the stop, and whose length is the time that I/O has:
+//! Layers above a bdev end one after another, each with I/O of its own, and a hundred lvstores on
+//! dead targets must not take a hundred times the patience of one. So all bdevs and all their I/O
+//! share one patience, which begins with the stop and lasts as long as an I/O may take:
 //!
-//! - Without a connection, I/O waits until that patience is used up, and later I/O does not wait at
-//!   all. What was sent still fails only behind its fence.
-//! - With a connection, I/O goes on for as long as the target answers, so that the layers above end
-//!   cleanly. An I/O that the patience does not cover any more has the keep-alive time to be
-//!   answered. The first one that is not shows that a backend hangs, and the process waits for
-//!   none any more.
+//! - Without a connection, I/O waits until the patience is used up, and later I/O does not wait at
+//!   all. I/O that was sent still fails only behind its fence.
+//! - With a connection, I/O continues for as long as the target answers, so that the layers above
+//!   end cleanly. An I/O that the patience no longer covers must be answered within the keep-alive
+//!   time. The first one that is not shows that a backend hangs, and from then on the process does
+//!   not wait for any backend.
 
 use std::sync::atomic::AtomicBool;
 use std::sync::atomic::AtomicU64;
@@ -20,9 +20,10 @@ use crate::mutation::{self, Mutation};
 /// The value of [`Stop::since_us`] before the stop.
 const NOT_YET: u64 = u64::MAX;
 
-/// The stop of a process, which all its bdevs and channels share. Any thread.
+/// The stop of a process, which all its bdevs and channels share. Usable from any thread.
 ///
-/// `Relaxed`: no other data goes with it, and readers look again within milliseconds.
+/// `Relaxed` suffices: no other data depends on these values, and readers look again within
+/// milliseconds.
 #[derive(Debug)]
 pub struct Stop {
     since_us: AtomicU64,
@@ -37,12 +38,12 @@ impl Default for Stop {
 }
 
 impl Stop {
-    /// Notes that the process was told to stop. The first call counts.
+    /// Notes that the process was told to stop. Only the first call counts.
     pub fn begin(&self, now_us: u64) {
         let _ = self.since_us.compare_exchange(NOT_YET, now_us, Relaxed, Relaxed);
     }
 
-    /// Returns whether the process was told to stop.
+    /// Returns true if the process was told to stop.
     pub fn has_begun(&self) -> bool {
         self.since_us.load(Relaxed) != NOT_YET
     }
@@ -61,7 +62,7 @@ pub enum Stopping {
     No,
     /// The process was told to stop.
     Since {
-        /// When, by the clock of deadlines.
+        /// The time of the stop, by the clock of deadlines, µs.
         since_us: u64,
         /// Whether a backend was found to hang when the patience was used up.
         is_hopeless: bool,
@@ -69,9 +70,9 @@ pub enum Stopping {
 }
 
 impl Stopping {
-    /// Looks at the stop at `now_us`, which is `patient_us` by the clock of deadlines. The two are
-    /// compared when the stop is first seen: time in which the process does not run does not count
-    /// from then on.
+    /// Updates this view of the stop at `now_us`, which is `patient_us` by the clock of deadlines.
+    /// The two clocks are compared when the stop is first seen; from then on, time in which the
+    /// process does not run does not count.
     pub fn look(&mut self, stop: &Stop, now_us: u64, patient_us: u64) {
         let began_us = stop.since_us.load(Relaxed);
         if began_us == NOT_YET {
@@ -85,8 +86,8 @@ impl Stopping {
         *self = Stopping::Since { since_us, is_hopeless };
     }
 
-    /// Returns the time from which on I/O does not wait any more. With a connection, the target has
-    /// `answer_us` for an I/O that was submitted at `submitted_us`.
+    /// Returns the time after which I/O no longer waits. With a connection, the target has
+    /// [`Connected::answer_us`] for an I/O from its submission.
     fn until_us(self, connected: Option<Connected>, timeout_us: u64) -> u64 {
         let Stopping::Since { since_us, is_hopeless } = self else { return u64::MAX };
         let timeout_us = if mutation::is_on(Mutation::StopIsImpatient) { 0 } else { timeout_us };
@@ -100,19 +101,19 @@ impl Stopping {
         }
     }
 
-    /// Returns whether an I/O does not wait any more at `now_us`, because the process stops.
+    /// Returns true if an I/O no longer waits at `now_us`, because the process stops.
     pub fn ends(self, connected: Option<Connected>, timeout_us: u64, now_us: u64) -> bool {
         now_us >= self.until_us(connected, timeout_us)
     }
 
-    /// Returns whether the patience was used up before an I/O's time was: if it is not answered,
-    /// its backend hangs.
+    /// Returns true if the patience was used up before the I/O's time to be answered was over: if
+    /// the I/O is not answered, its backend hangs.
     pub fn is_last_chance(self, connected: Connected, timeout_us: u64) -> bool {
         matches!(self, Stopping::Since { since_us, .. }
             if connected.submitted_us + connected.answer_us > since_us + timeout_us)
     }
 
-    /// Returns whether nothing waits any more at `now_us`, whatever its connection.
+    /// Returns true if no I/O waits any more at `now_us`, with a connection or without.
     pub fn is_over(self, timeout_us: u64, now_us: u64) -> bool {
         matches!(self, Stopping::Since { is_hopeless: true, .. }) && self.ends(None, timeout_us, now_us)
     }
@@ -121,9 +122,9 @@ impl Stopping {
 /// An I/O of a channel with a connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Connected {
-    /// When it was submitted.
+    /// The time at which the I/O was submitted, µs.
     pub submitted_us: u64,
-    /// How long a target that answers may take for it in any case.
+    /// How long a target with a connection may take for the I/O in any case, µs.
     pub answer_us: u64,
 }
 
@@ -180,7 +181,7 @@ mod tests {
     }
 
     proptest! {
-        /// Time in which the process did not run is left out once the stop was seen.
+        /// Time in which the process did not run does not count once the stop was seen.
         #[test]
         fn a_stop_counts_like_deadlines(
             began in 0u64..1000,

@@ -1,20 +1,20 @@
-//! What a client claims of the ownership of its export.
+//! A client's claims to the ownership of its export.
 //!
-//! A claim follows the newest ownership, which a refusal tells the client. Since a claim that comes too
-//! late is not granted, one that is repeated takes nothing from whoever came meanwhile; and as soon as
-//! the newest ownership is another one than the client claimed the next of, a takeover has been used: it
-//! was granted, or came too late.
+//! A claim names the newest ownership that the client knows of, which a refusal tells the client. A
+//! claim that names an older one is not granted, so a repeated claim takes nothing from a host that
+//! came meanwhile. Once the newest ownership is not the one that the client's claim names, a
+//! takeover is spent: the claim was granted, or came too late.
 
 use dst_wire::{Claim, Ownership};
 
-/// A client's ownership of its export, or its wish for one.
+/// A client's ownership of its export, or its claim to one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Tenure {
     /// The client shares the export.
     Shared,
-    /// The client wants to own the export, and does not know yet what the newest ownership is.
+    /// The client wants to own the export, and does not know the newest ownership yet.
     Sought {
-        /// Whether the client takes the export over from others, once.
+        /// Whether the client takes the export over from others. It does so at most once.
         takeover: bool,
     },
     /// The client claims the ownership that follows the one with this number.
@@ -29,12 +29,12 @@ pub enum Tenure {
 }
 
 impl Tenure {
-    /// Returns the tenure of a client that was just started. `takeover` counts only with `exclusive`.
+    /// Returns the tenure of a newly started client. `takeover` counts only with `exclusive`.
     pub fn new(exclusive: bool, takeover: bool) -> Tenure {
         if exclusive { Tenure::Sought { takeover } } else { Tenure::Shared }
     }
 
-    /// Returns what the next hello that opens a session claims.
+    /// Returns the claim of the next hello that opens a session, if any.
     pub fn claim(&self) -> Option<Claim> {
         match *self {
             Tenure::Shared => None,
@@ -44,7 +44,7 @@ impl Tenure {
         }
     }
 
-    /// The target let the client open a session, with an ownership or without.
+    /// Notes that the target let the client open a session, with this ownership or with none.
     pub fn welcomed(&mut self, ownership: Option<u64>) {
         if let Some(number) = ownership
             && *self != Tenure::Shared
@@ -53,9 +53,9 @@ impl Tenure {
         }
     }
 
-    /// The target refused to let the client, whose host is `host`, open a session, and told it what the
-    /// newest ownership is. Returns whether the client claims something else now, so that it should try
-    /// again at once.
+    /// Notes that the target refused to let the client, whose host is `host`, open a session, and
+    /// named the newest ownership. Returns true if the client's claim has changed, so that the
+    /// client should try again at once.
     pub fn refused(&mut self, newest: &Ownership, host: &str) -> bool {
         let number = newest.number();
         let is_open = match newest {
@@ -64,7 +64,7 @@ impl Tenure {
         };
         match *self {
             Tenure::Shared | Tenure::Held(_) => false,
-            // The claim is what is refused, for other reasons.
+            // The claim names the newest ownership: it was refused for another reason.
             Tenure::Claimed { after, .. } if after == number => false,
             Tenure::Claimed { .. } if is_open => {
                 *self = Tenure::Claimed { after: number, takeover: false };

@@ -29,7 +29,7 @@ fn every_command_has_its_page() {
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
     let listed =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    // All that the help lists but `help`, and dstctl itself.
+    // These are all the commands that the help lists except `help`, and dstctl itself.
     assert_eq!(pages, listed.count());
     fs::remove_dir_all(&folder).unwrap();
     let output = run(&["man", folder.to_str().unwrap()]);

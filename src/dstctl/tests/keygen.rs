@@ -1,4 +1,4 @@
-//! Tests of `dstctl keygen` as users run it, by its old name, too.
+//! Tests of `dstctl keygen` as users run it, including by its old name.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 
 use dst_security::psk;
 
-/// A folder for one test, which is removed with the test.
+/// A folder for one test, which is removed at the end of the test.
 struct Folder(PathBuf);
 
 impl Folder {

@@ -1,4 +1,4 @@
-//! Frames that come in.
+//! Received frames.
 
 use std::ops::Range;
 
@@ -14,7 +14,7 @@ use crate::mutation::{Mutation, is_on};
 use super::{Interface, Verified};
 
 impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
-    /// Takes a received frame, without its check sequence.
+    /// Handles a received frame, without its check sequence.
     pub fn receive(&mut self, frame: F, verified: Verified, now: u64) {
         let counters = &mut self.link.counters;
         counters.received += 1;
@@ -29,7 +29,7 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         }
     }
 
-    /// Takes a received frame. Returns the packet if it is TCP's.
+    /// Handles a received frame up to IP. Returns the packet if it is TCP's.
     fn input(&mut self, bytes: &[u8], verified: Verified, now: u64) -> Result<Option<Packet>, DropReason> {
         let frame = ethernet::parse(bytes, self.link.writer.vlan)?;
         self.link.check_frame(&frame)?;
@@ -61,7 +61,8 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         Ok(None)
     }
 
-    /// Tells TCP what an ICMP error says. TCP checks that the segment is in flight (RFC 5927, 4).
+    /// Tells TCP what an ICMP error reports. TCP checks that the segment is in flight (RFC 5927,
+    /// 4).
     fn report(&mut self, report: Report, now: u64) {
         let Report { local, remote, seq, problem } = report;
         self.link.counters.icmp_errors += 1;
@@ -69,7 +70,7 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
             Problem::TooBig { .. } if is_on(Mutation::NoTooBig) => {}
             Problem::TooBig { most } => self.tcp.too_big(local, remote, seq, most, now),
             Problem::Refused => self.tcp.unreachable(local, remote, Some(seq), now),
-            // RFC 1122, 4.2.3.9: that may pass, so TCP goes on.
+            // RFC 1122, 4.2.3.9: this may be temporary, so TCP carries on.
             Problem::Unreachable => {}
         }
     }

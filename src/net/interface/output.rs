@@ -1,4 +1,4 @@
-//! Frames that go out.
+//! Frames to be sent.
 
 use dst_tcp::Payload;
 
@@ -8,13 +8,13 @@ use crate::mutation::{Mutation, is_on};
 use super::{Interface, note_failed};
 
 impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
-    /// Returns whether [`Interface::transmit`] may have something to send.
+    /// Returns true if [`Interface::transmit`] may have something to send.
     pub fn is_ready(&self) -> bool {
         !self.link.outbox.is_empty() || self.tcp.is_ready()
     }
 
-    /// Hands up to `budget` frames to `sink`, which sends them or drops them: they may get lost
-    /// like any other. Returns how many.
+    /// Hands up to `budget` frames to `sink`, which sends or drops each of them: a dropped frame is
+    /// treated like one that was lost. Returns the number of frames.
     pub fn transmit(&mut self, now: u64, budget: usize, mut sink: impl FnMut(&Frame<'_, B>)) -> usize {
         let mut count = self.link.flush(budget, &mut sink);
         let Interface { tcp, link, failed, .. } = self;
@@ -29,7 +29,7 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
             self.failed.clear();
         }
         self.tell_failed(now);
-        // Neighbours that segments are waiting for now.
+        // This asks for the neighbours that these segments wait for.
         self.link_on_time(now);
         count + self.link.flush(budget - count, &mut sink)
     }

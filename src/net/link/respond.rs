@@ -1,4 +1,4 @@
-//! What is answered without TCP: ARP, neighbour discovery, echo requests.
+//! The messages that are answered without TCP: ARP, neighbour discovery, echo requests.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -18,13 +18,13 @@ use crate::neighbours::Evidence;
 
 use super::{Link, note, write_announcement, write_arp, write_ndisc};
 
-/// Counts an answer for which there was no room.
+/// Returns an error if an answer found no room.
 fn full(sent: bool) -> Result<(), DropReason> {
     if sent { Ok(()) } else { Err(DropReason::AnswersFull) }
 }
 
 impl Link {
-    /// Takes an ARP message (RFC 826, RFC 5227).
+    /// Handles an ARP message (RFC 826, RFC 5227).
     pub fn arp(&mut self, bytes: &[u8], now: u64) -> Result<(), DropReason> {
         let message = arp::Message::parse(bytes)?;
         let (mac, sender) = (message.sender.0, IpAddr::V4(message.sender.1));
@@ -43,7 +43,7 @@ impl Link {
             return Err(DropReason::Untrusted);
         }
         let is_to_us = self.addresses.is_usable(target);
-        // If two hosts answer, the first one counts.
+        // If two hosts answer, the first answer counts.
         if !self.neighbours.is_fresh(sender, now) {
             let (creates, answers) = (message.asks && is_to_us, !message.asks && is_to_us);
             self.learn(sender, mac, Evidence { creates, answers, replaces: true }, now);
@@ -51,7 +51,7 @@ impl Link {
         if message.asks { self.answer_arp(message) } else { Ok(()) }
     }
 
-    /// Answers a question for an address in use.
+    /// Answers a question for a usable address of this interface.
     fn answer_arp(&mut self, question: arp::Message) -> Result<(), DropReason> {
         let own = question.target.1;
         if !self.addresses.is_usable(own.into()) {
@@ -62,7 +62,8 @@ impl Link {
         full(write_arp(&mut self.outbox, self.writer, mac, message))
     }
 
-    /// Another host claims an own address, or asks whether it may.
+    /// Handles another host's claim to an address of this interface, or its question whether the
+    /// address is free (`probes`).
     fn claim(&mut self, own: IpAddr, mac: MacAddress, probes: bool, now: u64) -> Result<(), DropReason> {
         if !self.addresses.is_own(own) {
             return Ok(());
@@ -79,7 +80,7 @@ impl Link {
         }
     }
 
-    /// Takes an ICMP message. Returns what it reports to TCP.
+    /// Handles an ICMP message. Returns what the message reports to TCP, if anything.
     pub fn icmp(
         &mut self,
         bytes: &[u8],
@@ -101,7 +102,7 @@ impl Link {
         }
     }
 
-    /// Takes an ICMPv6 message. Returns what it reports to TCP.
+    /// Handles an ICMPv6 message. Returns what the message reports to TCP, if anything.
     pub fn icmpv6(
         &mut self,
         bytes: &[u8],
@@ -132,8 +133,8 @@ impl Link {
         }
     }
 
-    /// Answers an echo request (RFC 1122, 3.2.2.6; RFC 4443, 4.2). The answer takes the way that
-    /// the request came: nobody has to be asked for.
+    /// Answers an echo request (RFC 1122, 3.2.2.6; RFC 4443, 4.2). The answer goes back to the
+    /// link-layer address that the request came from, so that no neighbour has to be asked for.
     fn echo(&mut self, bytes: &[u8], frame: &Header, packet: &Packet, now: u64) -> Result<(), DropReason> {
         if !self.echo.take(now) && !is_on(Mutation::NoEchoLimit) {
             return Err(DropReason::EchoRate);
@@ -168,12 +169,12 @@ impl Link {
         }))
     }
 
-    /// Returns whether an IPv6 multicast address is one that this interface listens to.
+    /// Returns true if this interface listens to an IPv6 multicast address.
     fn is_group(&self, address: Ipv6Addr) -> bool {
         address == ALL_NODES || self.addresses.ipv6().any(|own| ndisc::solicited_node(own) == address)
     }
 
-    /// Takes a message of neighbour discovery (RFC 4861, 7.2; RFC 4862, 5.4).
+    /// Handles a message of neighbour discovery (RFC 4861, 7.2; RFC 4862, 5.4).
     fn ndisc(
         &mut self,
         packet: &Icmpv6Packet<&[u8]>,
@@ -216,7 +217,8 @@ impl Link {
             }
             ndisc::Message::Advertise { target, mac, answers, replaces } => {
                 self.check_neighbour(target, mac)?;
-                // An answer to a question at one link-layer address need not repeat it.
+                // The answer to a question that was sent to one link-layer address need not repeat
+                // that address.
                 if let Some(mac) = mac.or_else(|| self.neighbours.mac(target.into())) {
                     let evidence = Evidence { creates: false, answers, replaces };
                     self.learn(target.into(), mac, evidence, now);
@@ -233,7 +235,7 @@ impl Link {
         if is_neighbour && is_credible { Ok(()) } else { Err(DropReason::Untrusted) }
     }
 
-    /// Answers a solicitation for an address in use.
+    /// Advertises an address of this interface, if it is usable.
     fn advertise(
         &mut self,
         own: Ipv6Addr,

@@ -1,4 +1,4 @@
-//! Once connections are warm, I/O allocates nothing; and nothing that strangers send allocates.
+//! Once connections are warm, I/O does not allocate, and nothing that strangers send does.
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
@@ -12,7 +12,7 @@ use smoltcp::wire::{
     Ipv4Repr,
 };
 
-/// A frame's bytes, as a network card's memory pool has them.
+/// The buffers of frames, as a network card's memory pool has them.
 type Pool = Rc<RefCell<Vec<Box<[u8]>>>>;
 
 struct Pooled {
@@ -94,7 +94,7 @@ impl Pair {
         pair
     }
 
-    /// Both hosts send and receive; the second one answers requests.
+    /// Lets both hosts send and receive. The second one answers requests.
     fn turn(&mut self, time: u64) {
         self.now += time;
         for host in 0..2 {
@@ -139,7 +139,7 @@ impl Pair {
     }
 }
 
-/// Neighbours are asked again meanwhile.
+/// Neighbours are asked again in the meantime.
 #[test]
 fn io_allocates_nothing() {
     let mut pair = Pair::new();
@@ -178,8 +178,8 @@ fn ip(source: [u8; 4], next_header: IpProtocol, payload: &[u8]) -> Rc<[u8]> {
     frame(false, source[3], EthernetProtocol::Ipv4, &bytes)
 }
 
-/// ARP of 3,000 hosts, echo requests, and segments that belong to nothing, whose resets need
-/// neighbours that do not exist.
+/// Strangers send ARP messages of 3,000 hosts, echo requests, and segments without a connection,
+/// whose resets need neighbours that do not exist.
 #[test]
 fn strangers_allocate_nothing() {
     let mut interface: Interface<Rc<[u8]>, Bytes> =

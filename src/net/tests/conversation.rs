@@ -1,4 +1,4 @@
-//! Whole conversations between two interfaces: questions for addresses, TCP, and the end.
+//! Whole conversations between two interfaces: questions for addresses, TCP, and its end.
 
 mod pair;
 
@@ -42,7 +42,7 @@ fn converse(configs: [Config; 2], is_ipv6: bool) -> Pair {
 fn ipv4_after_one_question() {
     let pair = converse([config(0), config(1)], false);
     assert_eq!(pair.hosts[0].interface.counters().asked, 1);
-    // The second host has learned from the question.
+    // The second host has learned the first one's address from the question.
     assert_eq!(pair.hosts[1].interface.counters().asked, 0);
     assert!(pair.sent[0].iter().all(|frame| frame.len() <= 1514));
     assert_eq!(pair.sent[0].iter().map(Vec::len).max(), Some(1514), "the MTU is used");
@@ -78,13 +78,14 @@ fn jumbo_frames_and_segments_that_the_port_cuts() {
     assert!(longest.is_some_and(|longest| (16_000..=65_535).contains(&longest)), "{longest:?}");
 }
 
-/// What the port would complete, the test's wire does not; a receiver that trusts its port takes it.
+/// The test's wire does not complete what a port would; a receiver that trusts its port accepts the
+/// frames.
 #[test]
 fn offloaded_checksums_are_left_to_the_port() {
     let offloads = Offloads { ipv4_checksum: true, tcp_checksum: true };
     let mut pair = Pair::new([Config { offloads, ..config(0) }, config(1)]);
     pair.hosts[0].interface.connect(server(false), pair.now).expect("there is room");
-    // The SYN waited for the address, and is complete.
+    // The SYN has waited for the address, so it is complete.
     pair.pass(500_000);
     let arp = |frame: &&Vec<u8>| frame[12..14] != ARP && frame[12..14] != IPV6;
     let frames: Vec<_> = pair.sent[0].iter().filter(arp).cloned().collect();
@@ -156,13 +157,13 @@ fn a_connection_to_nobody_fails_soon() {
         let took = pair.until(4_000_000, |pair| !pair.hosts[0].closed.is_empty());
         assert_eq!((pair.hosts[0].closed[0].1, took), (Reason::Unreachable, 3_000_000));
         assert_eq!(pair.hosts[0].interface.counters().failed, 1);
-        // The next one does not even wait.
+        // The next connection fails without waiting.
         pair.hosts[0].interface.connect(server(is_ipv6), pair.now).expect("there is room");
         assert_eq!(pair.until(4_000_000, |pair| pair.hosts[0].closed.len() == 2), 0);
     }
 }
 
-/// The peer's port is exchanged for another one, which announces nothing.
+/// The peer's port is replaced by another one, which announces nothing.
 #[test]
 fn a_neighbour_that_has_moved_is_found_again() {
     for is_ipv6 in [false, true] {

@@ -22,7 +22,7 @@ impl AsRef<[u8]> for Bytes {
     }
 }
 
-/// One of the two.
+/// One of the two hosts.
 pub struct Host {
     pub interface: Interface<Vec<u8>, Bytes>,
     pub told: Vec<NetEvent>,
@@ -51,15 +51,15 @@ impl Host {
     }
 }
 
-/// Two hosts; the second one listens at port 4460.
+/// Two hosts, of which the second listens at port 4460.
 pub struct Pair {
     pub now: u64,
     pub delay: u64,
     pub hosts: [Host; 2],
     pub wire: VecDeque<(u64, usize, Vec<u8>)>,
-    /// Whether a frame from the first or second host gets lost.
+    /// Returns true if a frame from the first (0) or second (1) host is lost.
     pub drop: fn(usize, &[u8]) -> bool,
-    /// All frames that were sent.
+    /// All frames that each host has sent.
     pub sent: [Vec<Vec<u8>>; 2],
 }
 
@@ -75,7 +75,7 @@ pub fn config(host: usize) -> Config {
     config
 }
 
-/// Returns where the second host listens.
+/// Returns the address at which the second host listens.
 pub fn server(is_ipv6: bool) -> SocketAddr {
     let ip = if is_ipv6 { IpAddr::from([0xfd00, 0, 0, 0, 0, 0, 0, 2]) } else { IpAddr::from([10, 0, 0, 2]) };
     SocketAddr::new(ip, 4460)
@@ -109,7 +109,7 @@ impl Pair {
         pair
     }
 
-    /// Sends what is to be sent now.
+    /// Sends all frames that are ready now.
     pub fn send(&mut self) {
         for from in 0..2 {
             let (at, drop) = (self.now + self.delay, self.drop);
@@ -126,7 +126,7 @@ impl Pair {
         }
     }
 
-    /// Sends what is to be sent, and goes on to the next thing that happens, or to a time before.
+    /// Sends all frames that are ready, and advances to the next event, but not beyond `limit`.
     pub fn step(&mut self, limit: u64) {
         self.send();
         let next = self.wire.front().map(|(at, ..)| *at);
@@ -149,7 +149,8 @@ impl Pair {
         }
     }
 
-    /// Goes on until it holds, for so many microseconds at most. Returns how many it took.
+    /// Advances until `holds` returns true, for at most `limit` microseconds. Returns how many it
+    /// took.
     pub fn until(&mut self, limit: u64, holds: impl Fn(&Pair) -> bool) -> u64 {
         let from = self.now;
         self.send();
@@ -161,7 +162,7 @@ impl Pair {
         self.now - from
     }
 
-    /// Connects. Returns the connection at either end.
+    /// Opens a connection. Returns its id at either end.
     pub fn connect(&mut self, is_ipv6: bool) -> (ConnectionId, ConnectionId) {
         let client = self.hosts[0].interface.connect(server(is_ipv6), self.now).expect("there is room");
         self.until(10_000_000, |pair| !pair.hosts[1].accepted.is_empty());
@@ -169,7 +170,7 @@ impl Pair {
     }
 }
 
-/// Bytes by which one can tell if one is missing or in the wrong place.
+/// Returns bytes from which a missing or misplaced byte can be told.
 pub fn pattern(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at ^ (at >> 8) ^ (at >> 16)) as u8).collect()
 }
