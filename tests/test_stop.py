@@ -20,8 +20,8 @@ pytestmark = pytest.mark.needs_dst
 PATIENCE_MS = 4000
 LEASE_MS = 1000
 LVSTORES = 4
-# docs/failures.md promises 1.05 times the patience and 2 s, if the lease is as short as here; the
-# rest is for a loaded machine. Each lvstore by itself takes the patience at least once.
+# docs/failures.md promises the patience and 1.05 leases, which is less than 1.05 times the patience
+# and 2 s with a lease as short as here; the rest is for a loaded machine. Each lvstore by itself takes the patience at least once.
 BOUND_S = 1.05 * PATIENCE_MS / 1000 + 2 + 5
 assert BOUND_S < LVSTORES * PATIENCE_MS / 1000
 UUID = "6f2c1e0a-35c5-4f0e-8d0c-00000000000%d"

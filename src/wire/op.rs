@@ -19,7 +19,8 @@ codes! {
         /// The request carries the expected blocks, then the new ones. The new blocks are written
         /// if the device has the expected ones, as one atomic step.
         CompareAndWrite = 6 "CompareAndWrite",
-        /// All requests that the backend has outstanding for the export are ended.
+        /// The requests of the client's session end, or, if the export says so, all that the bdev has
+        /// outstanding: see "What a reset reaches" in docs/failures.md.
         Reset = 7 "Reset",
     }
 }

@@ -1,5 +1,5 @@
-//! Serialises the resets of each bdev, because SPDK 20.07's bdev layer crashes when two channels
-//! reset one bdev at once.
+//! Serialises the resets of each bdev, because the bdev layer of SPDK up to 24.09 crashes when two
+//! channels reset one bdev at once.
 //!
 //! A reset that comes while another one runs has to wait, because the running one may not end the
 //! I/O that the new one is meant to end. All resets that have waited share the next one.
