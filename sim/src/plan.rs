@@ -257,6 +257,9 @@ impl Plan {
             }
             plan.faults.sort_by_key(|(at, _)| *at);
         }
+        if !plan.failover && r.chance(60) {
+            plan.pull_often(r);
+        }
         plan
     }
 
@@ -487,6 +490,23 @@ impl Plan {
         self.ios = self.length_us / 4000;
         self.errors = 0;
         self.faults.truncate(2);
+    }
+
+    /// Pulls the backend's device, and puts it back, while it has much to do.
+    fn pull_often(&mut self, r: &mut Rng) {
+        self.be_busy();
+        self.target_depth = self.target_depth.max(8);
+        self.latency_us = (500, 20_000.min(self.lease_us() / 2));
+        (self.think_us, self.errors, self.resets) = (2000, 0, false);
+        self.faults.clear();
+        for i in 0..5 {
+            let at = 50_000 + i * 300_000 + r.below(200_000);
+            let for_us = r.range(1000, 100_000);
+            self.faults.push((at, Fault::Pull { target: 0, lose: r.chance(500), for_us }));
+        }
+        self.length_us = 2_000_000;
+        self.paced = true;
+        self.ios = 400;
     }
 
     /// Has users give up on a target that stays away.

@@ -1,11 +1,11 @@
-//! Removes each protection and shows that the simulator notices within 1,000 seeds.
+//! Removes each protection and shows that the simulator notices within 2,000 seeds.
 //!
 //! The mutation must be the cause: with the protection in place, the same seed must pass.
 
 use dst_session::mutation::Mutation;
 use dst_sim::{Plan, run};
 
-const SEEDS: u64 = 1000;
+const SEEDS: u64 = 2000;
 
 /// Mutations that are tested elsewhere, because no client here owns an export: in
 /// sim/model/tests/mutations.rs and takeover.rs.

@@ -51,6 +51,8 @@ impl Scene {
         (plan.cipher, plan.read_only, plan.keep_alive_ms) = (None, false, 1000);
         (plan.in_process, plan.latency_us, plan.is_owned) = (true, (100, 20_000), true);
         (plan.transaction_timeout_ms, plan.max_retries) = (600_000, 0);
+        // Owners that do not give up, and whose target has one address that answers.
+        (plan.fast_io_fail_ms, plan.loss_ms, plan.dead_addresses) = (0, 0, 0);
         plan.skews = [0; 4];
         net::configure(plan.net.clone());
         let store = new_store(&plan, 0);
