@@ -146,6 +146,9 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert code != 0 and "is not `failed`" in output + errors
     assert rpc("bdev_dst_delete", "-b", "remote0") == ""
     assert rpc.shown("bdev_dst_get_info") == []
+    assert rpc("dst_export_set_host", "-e", "volume", "-q", "me", "--access", "ro") == ""
+    code, output, errors = rpc.run("dst_export_release", "-e", "volume")
+    assert code == 1 and "state file" in output + errors
     assert rpc("dst_export_remove_host", "-e", "volume", "-q", "me") == ""
     assert rpc("bdev_dst_create", *place, "-b", "later", "-e", "volume", "--no-wait") == "later\n"
     assert rpc("bdev_dst_delete", "-b", "later") == ""
