@@ -6,14 +6,13 @@ nothing half-made, bounded stop.
     DST_FUZZ_SECONDS=3600 pytest -s tests/test_rpc_sequences.py
 
 DST_FUZZ_SECONDS  how long to begin new sequences
-DST_FUZZ_SEED     the seed of the first sequence; each next one has the next number. With
+DST_FUZZ_SEED     the seed of the first sequence (default: 1); each next one has the next number. With
                   DST_FUZZ_SECONDS=0, only this sequence is run
 """
 
 from __future__ import annotations
 
 import os
-import random
 import sys
 import time
 from collections import Counter
@@ -68,7 +67,8 @@ def run_one(transport: Transport, seed: int) -> str:
 
 @pytest.mark.watchdog(SECONDS + GRACE_S)
 def test_sequences(transport: Transport) -> None:
-    seed = int(os.environ.get("DST_FUZZ_SEED", random.SystemRandom().randrange(2**32)))
+    # The same ones by default, so that a change is blamed for what it causes.
+    seed = int(os.environ.get("DST_FUZZ_SEED", 1))
     began = time.monotonic()
     while True:
         print(f"DST_FUZZ_SEED={seed}", flush=True)

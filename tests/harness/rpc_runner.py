@@ -348,7 +348,8 @@ class Runner:
         for export in self._call(TARGET, "dst_get_exports"):
             self._delete(TARGET, "dst_delete_export", name=export["name"])
         for listener in self._call(TARGET, "dst_get_listeners"):
-            self._delete(TARGET, "dst_delete_listener", **listener)
+            place = {name: listener[name] for name in ("traddr", "trsvcid", "adrfam")}
+            self._delete(TARGET, "dst_delete_listener", **place)
         self._delete_bdevs(TARGET)
         self._call(TARGET, "dst_set_workers", cpumask="[]")
 
