@@ -215,7 +215,7 @@ impl Connection {
                 if is_removal && !is_on(Mutation::RemovalAnswers) {
                     // Control closes the connection soon, and the client sends the request again when
                     // the bdev is back.
-                    requests.queue.withdraw(io, pools);
+                    requests.queue.withdraw(io, now_us, pools);
                 } else if status != Status::Success && requests.queue.is_executed_again(&io, status) {
                     requests.queue.keep_ended(io, now_us);
                     return Completed::ToExecuteAgain;
@@ -226,7 +226,7 @@ impl Connection {
             }
             Life::Draining(requests, _) => {
                 if status != Status::Success && requests.queue.is_executed_again(&io, status) {
-                    requests.queue.withdraw(io, pools);
+                    requests.queue.withdraw(io, now_us, pools);
                 } else {
                     requests.queue.completed(io, status, now_us, pools);
                     requests.queue.drop_answers(pools);
@@ -369,7 +369,7 @@ impl Connection {
         while let Some(io) = requests.queue.next_ended(spdk::clock::now_us()) {
             let now_us = spdk::clock::now_us();
             if is_over(&ready.lease, now_us) {
-                requests.queue.withdraw(io, pools);
+                requests.queue.withdraw(io, now_us, pools);
                 return Err(ready.lease_over(now_us));
             }
             submit_again(&requests.channel, io, Rc::clone(submitter) as Rc<dyn Submitter>);

@@ -300,9 +300,11 @@ impl Queue {
 
     /// The backend has failed a request which is not answered, so that the client sends it again.
     #[cold]
-    pub fn withdraw(&mut self, io: Io, pools: &Pools) {
+    pub fn withdraw(&mut self, io: Io, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
         self.stats.errors += 1;
+        let work = &self.work[usize::from(io.ctx.slot)];
+        self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
         self.setup.slots.withdraw(io.ctx.slot);
         pools.put(io, &mut self.share);
     }

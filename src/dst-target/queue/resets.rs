@@ -101,8 +101,8 @@ impl Queue {
         for slot in std::mem::take(&mut self.resets.asked) {
             self.setup.slots.withdraw(slot);
         }
-        for Ended { io, .. } in std::mem::take(&mut self.resets.ended) {
-            self.withdraw(io, pools);
+        for Ended { io, at_us } in std::mem::take(&mut self.resets.ended) {
+            self.withdraw(io, at_us, pools);
         }
     }
 }
