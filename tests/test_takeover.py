@@ -166,8 +166,7 @@ def test_a_takeover_is_a_right_and_is_not_saved(lab: Lab) -> None:
     params = next(call["params"] for call in saved if call["params"].get("name") == "remote0")
     assert params["exclusive"] is True and "takeover" not in params
     saved = target.rpc.call("framework_get_config", name="bdev")
-    assert [c["params"].get("state_file") for c in saved if c["method"] == "dst_create_export"] == [
-        str(lab.folder / "state")
-    ]
-    hosts = [c["params"] for c in saved if c["method"] == "dst_export_add_host"]
+    (created,) = [call["params"] for call in saved if call["method"] == "dst_create_export"]
+    assert created["state_file"] == str(lab.folder / "state")
+    hosts = created["hosts"]
     assert [(host["host"], host.get("takeover", False)) for host in hosts] == [("*", True), ("plain", False)]
