@@ -8,23 +8,8 @@
 use std::net::{IpAddr, SocketAddr};
 
 use dst_net::{Config, Interface, MacAddress, Prefix, Route, Verified};
-use dst_tcp::{ConnectionId, Event, Payload, Secret};
+use dst_tcp::{ConnectionId, Event, Secret};
 use libfuzzer_sys::fuzz_target;
-
-#[derive(Debug)]
-struct Bytes(Vec<u8>);
-
-impl Payload for Bytes {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 /// The steps that are left.
 struct Steps<'a>(&'a [u8]);
@@ -77,7 +62,7 @@ fn sum(parts: &[&[u8]]) -> [u8; 2] {
 }
 
 struct World {
-    interface: Interface<Vec<u8>, Bytes>,
+    interface: Interface<Vec<u8>, Vec<u8>>,
     now: u64,
     /// The last frame that was sent.
     last: Vec<u8>,
@@ -275,7 +260,7 @@ impl World {
                     match how % 4 {
                         0 => self.interface.tcp().close(id, self.now),
                         1 => self.interface.tcp().abort(id, self.now),
-                        _ => drop(self.interface.tcp().send(id, Bytes(data))),
+                        _ => drop(self.interface.tcp().send(id, data)),
                     }
                 }
             }

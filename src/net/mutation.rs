@@ -65,33 +65,4 @@ impl Mutation {
     ];
 }
 
-/// Returns true if a protection is removed.
-#[cfg(not(feature = "mutations"))]
-#[inline(always)]
-pub const fn is_on(_: Mutation) -> bool {
-    false
-}
-
-#[cfg(feature = "mutations")]
-pub use switch::{is_on, set};
-
-#[cfg(feature = "mutations")]
-mod switch {
-    use std::cell::Cell;
-
-    use super::Mutation;
-
-    thread_local! {
-        static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
-    }
-
-    /// Returns true if a protection is removed on this OS thread.
-    pub fn is_on(mutation: Mutation) -> bool {
-        ON.get() == Some(mutation)
-    }
-
-    /// Removes a protection on this OS thread; `None` restores all of them.
-    pub fn set(mutation: Option<Mutation>) {
-        ON.set(mutation);
-    }
-}
+dst_tcp::mutation_switch!(Mutation);

@@ -98,33 +98,44 @@ impl Mutation {
     ];
 }
 
-/// Whether a mechanism is taken away.
-#[cfg(not(feature = "mutations"))]
-#[inline(always)]
-pub const fn is_on(_: Mutation) -> bool {
-    false
+/// Defines `is_on`, which says whether a mechanism is taken away: never, unless the crate that uses
+/// the macro has the feature `mutations`. With it, `set` takes one away on the calling OS thread, or
+/// puts all back.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! mutation_switch {
+    ($mutation:ident) => {
+        /// Returns whether a mechanism is taken away.
+        #[cfg(not(feature = "mutations"))]
+        #[inline(always)]
+        pub const fn is_on(_: $mutation) -> bool {
+            false
+        }
+
+        #[cfg(feature = "mutations")]
+        pub use switch::{is_on, set};
+
+        #[cfg(feature = "mutations")]
+        mod switch {
+            use std::cell::Cell;
+
+            use super::$mutation;
+
+            thread_local! {
+                static ON: Cell<Option<$mutation>> = const { Cell::new(None) };
+            }
+
+            /// Returns whether a mechanism is taken away on this OS thread.
+            pub fn is_on(mutation: $mutation) -> bool {
+                ON.get() == Some(mutation)
+            }
+
+            /// Takes a mechanism away on this OS thread, or puts all back if `mutation` is `None`.
+            pub fn set(mutation: Option<$mutation>) {
+                ON.set(mutation);
+            }
+        }
+    };
 }
 
-#[cfg(feature = "mutations")]
-pub use switch::{is_on, set};
-
-#[cfg(feature = "mutations")]
-mod switch {
-    use std::cell::Cell;
-
-    use super::Mutation;
-
-    thread_local! {
-        static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
-    }
-
-    /// Whether a mechanism is taken away on this OS thread.
-    pub fn is_on(mutation: Mutation) -> bool {
-        ON.get() == Some(mutation)
-    }
-
-    /// Takes a mechanism away on this OS thread; `None`: all are in place.
-    pub fn set(mutation: Option<Mutation>) {
-        ON.set(mutation);
-    }
-}
+mutation_switch!(Mutation);

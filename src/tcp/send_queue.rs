@@ -13,6 +13,13 @@ pub trait Payload {
     fn size(&self) -> usize;
 }
 
+/// The bytes themselves, for users that copy.
+impl Payload for Vec<u8> {
+    fn size(&self) -> usize {
+        self.len()
+    }
+}
+
 #[derive(Debug)]
 struct Queued<B> {
     start: Seq,

@@ -3,29 +3,13 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
 use dst_net::{Config, Interface, MacAddress, NetEvent, Prefix, Route, Verified};
-use dst_tcp::{ConnectionId, Event, Payload, Reason, Secret};
+use dst_tcp::{ConnectionId, Event, Reason, Secret};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{
     ArpOperation, ArpPacket, ArpRepr, EthernetFrame, EthernetProtocol, Icmpv4Packet, Icmpv6Packet,
     IpProtocol, Ipv4Packet, Ipv4Repr, Ipv6Packet, Ipv6Repr, NdiscNeighborFlags, NdiscRepr,
     RawHardwareAddress, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
-
-/// Data to be sent, as a shared buffer.
-#[derive(Debug)]
-pub struct Bytes(pub Vec<u8>);
-
-impl Payload for Bytes {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 /// Returns the link-layer address of a host: `02:00:00:00:00:` and the number.
 pub fn mac(host: u8) -> MacAddress {
@@ -41,7 +25,7 @@ pub fn ip(text: &str) -> IpAddr {
 /// 10.0.0.254, for 10.9.0.0/16 through 10.0.0.253, and through fe80::fe.
 pub struct Lab {
     /// The interface under test.
-    pub interface: Interface<Vec<u8>, Bytes>,
+    pub interface: Interface<Vec<u8>, Vec<u8>>,
     /// The time, in microseconds.
     pub now: u64,
     /// The events of the interface.

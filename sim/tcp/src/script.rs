@@ -3,25 +3,9 @@
 
 use std::net::SocketAddr;
 
-use dst_tcp::{Config, ConnectionId, Datagram, Event, Payload, Secret, Stack};
+use dst_tcp::{Config, ConnectionId, Datagram, Event, Secret, Stack};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
-
-/// This many bytes to be sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
-
-impl Payload for Bytes {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 /// The peer's initial sequence number.
 const INITIAL: u32 = u32::MAX - 5000;
@@ -61,13 +45,13 @@ pub const fn ack(seq: u32, ack: u32) -> Segment {
 /// One stack, with the test as its peer.
 pub struct Script {
     /// The stack.
-    pub stack: Stack<Vec<u8>, Bytes>,
+    pub stack: Stack<Vec<u8>, Vec<u8>>,
     /// The time, in microseconds.
     pub now: u64,
     /// The connection, once it is open.
     pub id: Option<ConnectionId>,
     /// The stack's events, except those about the connection's opening.
-    pub events: Vec<Event<Bytes>>,
+    pub events: Vec<Event<Vec<u8>>>,
     local: SocketAddr,
     peer: SocketAddr,
     initial: u32,
@@ -201,7 +185,7 @@ impl Script {
     /// Has the user send this many bytes.
     pub fn send(&mut self, bytes: usize) {
         let id = self.id.expect("it is open");
-        self.stack.send(id, Bytes(vec![0xa5; bytes])).expect("there is room");
+        self.stack.send(id, vec![0xa5; bytes]).expect("there is room");
     }
 
     /// Reads everything that has arrived. Returns the number of bytes.

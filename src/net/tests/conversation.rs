@@ -4,7 +4,7 @@ mod pair;
 
 use dst_net::{Config, DropReason, NetEvent, Offloads, Verified};
 use dst_tcp::Reason;
-use pair::{Bytes, Pair, config, pattern, server};
+use pair::{Pair, config, pattern, server};
 
 /// The frame types of ARP and of IPv6.
 const ARP: [u8; 2] = [8, 6];
@@ -15,9 +15,9 @@ fn converse(configs: [Config; 2], is_ipv6: bool) -> Pair {
     let (client, server) = pair.connect(is_ipv6);
     let data = pattern(300_000);
     for chunk in data.chunks(10_001) {
-        pair.hosts[0].interface.tcp().send(client, Bytes(chunk.to_vec())).expect("there is room");
+        pair.hosts[0].interface.tcp().send(client, chunk.to_vec()).expect("there is room");
     }
-    pair.hosts[1].interface.tcp().send(server, Bytes(pattern(7_777))).expect("there is room");
+    pair.hosts[1].interface.tcp().send(server, pattern(7_777)).expect("there is room");
     pair.until(1_000_000, |pair| pair.hosts[1].received.len() == data.len());
     pair.until(1_000_000, |pair| pair.hosts[0].received.len() == 7_777);
     assert!(pair.hosts[1].received == data && pair.hosts[0].received == pattern(7_777));
@@ -173,7 +173,7 @@ fn a_neighbour_that_has_moved_is_found_again() {
         // From now on, frames to the old address get lost.
         pair.drop = |from, frame| from == 0 && frame[..6] == [2, 0, 0, 0, 0, 2];
         for _ in 0..80 {
-            let _ = pair.hosts[0].interface.tcp().send(client, Bytes(vec![1; 1000]));
+            let _ = pair.hosts[0].interface.tcp().send(client, vec![1; 1000]);
             pair.pass(500_000);
         }
         let is_question =

@@ -5,7 +5,7 @@ mod pair;
 use std::net::SocketAddr;
 
 use dst_tcp::{Config, Event, Reason, State};
-use pair::{Bytes, Pair, pattern};
+use pair::{Pair, pattern};
 
 fn config() -> Config {
     Config { peer_ack_delay: 1_000, time_wait: 1_000_000, ..Config::default() }
@@ -32,9 +32,9 @@ fn converse(mut pair: Pair) {
     let (client, server) = pair.connect();
     let data = pattern(3_000_000);
     for chunk in data.chunks(100_001) {
-        pair.hosts[0].stack.send(client, Bytes(chunk.to_vec())).expect("there is room");
+        pair.hosts[0].stack.send(client, chunk.to_vec()).expect("there is room");
     }
-    pair.hosts[1].stack.send(server, Bytes(pattern(7_777))).expect("there is room");
+    pair.hosts[1].stack.send(server, pattern(7_777)).expect("there is room");
     pair.until(1_000_000, |pair| pair.hosts[1].received.len() == 3_000_000);
     pair.until(1_000_000, |pair| pair.hosts[0].received.len() == 7_777);
     assert!(pair.hosts[1].received == data && pair.hosts[0].received == pattern(7_777));
@@ -42,12 +42,12 @@ fn converse(mut pair: Pair) {
     pair.hosts[0].stack.shutdown(client, pair.now);
     pair.until(100_000, |pair| pair.hosts[1].stack.is_at_end(server));
     assert_eq!(state(&pair, 1, server), Some(State::CloseWait));
-    pair.hosts[1].stack.send(server, Bytes(vec![1; 10])).expect("its direction is open");
+    pair.hosts[1].stack.send(server, vec![1; 10]).expect("its direction is open");
     pair.hosts[1].stack.close(server, pair.now);
     pair.until(100_000, |pair| pair.hosts[0].stack.is_at_end(client));
     pair.hosts[0].stack.close(client, pair.now);
     while pair.step() {}
-    let released = |event: &&Event<Bytes>| matches!(event, Event::Released(..));
+    let released = |event: &&Event<Vec<u8>>| matches!(event, Event::Released(..));
     assert_eq!(pair.hosts[0].events.iter().filter(released).count(), 30);
     for (host, id) in [(0, client), (1, server)] {
         assert_eq!(pair.hosts[host].events.last(), Some(&Event::Closed(id, Reason::Finished)));

@@ -11,29 +11,13 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use dst_net::{Config, Counters, Interface, MacAddress, Prefix, Verified};
-use dst_tcp::{ConnectionId, Event, Payload, Reason, Secret};
+use dst_tcp::{ConnectionId, Event, Reason, Secret};
 use dst_tcp_sim::application::byte;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::io::Errno;
 use world::rng::Rng;
 
 const PORT: u16 = 4460;
-
-/// Data to be sent, as a shared buffer.
-#[derive(Debug)]
-struct Bytes(Vec<u8>);
-
-impl Payload for Bytes {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
 
 /// What the program does.
 enum Role {
@@ -58,7 +42,7 @@ const MAX_QUEUED: u64 = 1 << 20;
 const PIECE: u64 = 50_000;
 
 struct Program {
-    interface: Interface<Vec<u8>, Bytes>,
+    interface: Interface<Vec<u8>, Vec<u8>>,
     begin: Instant,
     role: Role,
     open: BTreeMap<ConnectionId, Open>,
@@ -155,7 +139,7 @@ impl Program {
             }
             open.received += bytes.len() as u64;
             while let Some(bytes) = open.echo.pop_front() {
-                if let Err(Bytes(bytes)) = tcp.send(id, Bytes(bytes)) {
+                if let Err(bytes) = tcp.send(id, bytes) {
                     open.echo.push_front(bytes);
                     break;
                 }
@@ -167,7 +151,7 @@ impl Program {
                 while open.sent < bytes && queued(tcp) < MAX_QUEUED {
                     let length = PIECE.min(bytes - open.sent);
                     let piece = (open.sent..open.sent + length).map(|at| byte(1, at)).collect();
-                    if tcp.send(id, Bytes(piece)).is_err() {
+                    if tcp.send(id, piece).is_err() {
                         break;
                     }
                     open.sent += length;

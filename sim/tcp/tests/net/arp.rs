@@ -51,7 +51,7 @@ pub fn rfc_4861_a_neighbour_is_asked_whether_it_is_still_there() {
     let mut lab = Lab::quiet();
     let id = lab.open(9, "10.0.0.9");
     lab.wait(31_000_000);
-    let send = |lab: &mut Lab| drop(lab.interface.tcp().send(id, dst_tcp_sim::lab::Bytes(vec![1; 10])));
+    let send = |lab: &mut Lab| drop(lab.interface.tcp().send(id, vec![1; 10]));
     send(&mut lab);
     let is_question = |text: &String| text.starts_with("who-has");
     let asked: Vec<_> = texts(lab.wait(7_900_000)).into_iter().filter(is_question).collect();
@@ -66,7 +66,7 @@ pub fn answers_count_only_if_somebody_has_asked() {
     let id = lab.open(9, "10.0.0.9");
     lab.now += 2_000_000;
     lab.arp_answer(66, "10.0.0.9");
-    let _ = lab.interface.tcp().send(id, dst_tcp_sim::lab::Bytes(vec![1; 10]));
+    let _ = lab.interface.tcp().send(id, vec![1; 10]);
     let sent = texts(lab.wait(5_000_000));
     assert!(sent[0].ends_with("to 42"), "RFC 826 wants it: {sent:?}");
     assert!(sent.contains(&"who-has 10.0.0.9 tell 10.0.0.1 to 42".to_string()), "but it is asked: {sent:?}");
@@ -103,7 +103,7 @@ pub fn rfc_5227_an_announcement_moves_a_known_neighbour() {
     let id = lab.open(9, "10.0.0.9");
     lab.now += 1_000_000;
     lab.arp(true, (8, "10.0.0.9"), "10.0.0.9", true);
-    let _ = lab.interface.tcp().send(id, dst_tcp_sim::lab::Bytes(vec![1; 10]));
+    let _ = lab.interface.tcp().send(id, vec![1; 10]);
     assert_eq!(lab.sent(), [". 10.0.0.1 > 10.0.0.9 len 10 to 8"]);
 }
 

@@ -2,7 +2,7 @@
 
 use dst_net::DropReason;
 use dst_tcp::Reason;
-use dst_tcp_sim::lab::{Bytes, Lab, frame, ip, mac, packet};
+use dst_tcp_sim::lab::{Lab, frame, ip, mac, packet};
 use smoltcp::wire::{EthernetProtocol, IpProtocol, TcpControl};
 
 fn longest(sent: &[String]) -> usize {
@@ -18,7 +18,7 @@ fn too_big(remote: &str, mtu: u16, quote: impl Fn(&mut Vec<u8>)) -> usize {
     let id = lab.open(9, remote);
     let (seq, is_ipv4) = (lab.last.0, ip(remote).is_ipv4());
     let local = if is_ipv4 { "10.0.0.1" } else { "fd00::1" };
-    let _ = lab.interface.tcp().send(id, Bytes(vec![1; 3000]));
+    let _ = lab.interface.tcp().send(id, vec![1; 3000]);
     lab.sent();
     let mut quoted = lab.quote(local, remote, seq);
     quote(&mut quoted);
@@ -29,7 +29,7 @@ fn too_big(remote: &str, mtu: u16, quote: impl Fn(&mut Vec<u8>)) -> usize {
     lab.icmp(254, (router, local), head, &quoted);
     lab.sent();
     lab.segment(9, TcpControl::None, &[]);
-    let _ = lab.interface.tcp().send(id, Bytes(vec![1; 3000]));
+    let _ = lab.interface.tcp().send(id, vec![1; 3000]);
     longest(&lab.sent())
 }
 

@@ -4,27 +4,11 @@ use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use dst_net::{Config, Interface, MacAddress, NetEvent, Prefix, Verified};
-use dst_tcp::{ConnectionId, Event, Payload, Reason, Secret};
-
-/// Data to be sent: the bytes themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
-
-impl Payload for Bytes {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
+use dst_tcp::{ConnectionId, Event, Reason, Secret};
 
 /// One of the two hosts.
 pub struct Host {
-    pub interface: Interface<Vec<u8>, Bytes>,
+    pub interface: Interface<Vec<u8>, Vec<u8>>,
     pub told: Vec<NetEvent>,
     pub accepted: Vec<ConnectionId>,
     pub closed: Vec<(ConnectionId, Reason)>,

@@ -3,23 +3,7 @@
 use std::collections::VecDeque;
 use std::net::SocketAddr;
 
-use dst_tcp::{Config, ConnectionId, Datagram, Event, ListenerId, Outgoing, Payload, Secret, Stack};
-
-/// Data to be sent: the bytes themselves.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Bytes(pub Vec<u8>);
-
-impl Payload for Bytes {
-    fn size(&self) -> usize {
-        self.0.len()
-    }
-}
-
-impl AsRef<[u8]> for Bytes {
-    fn as_ref(&self) -> &[u8] {
-        &self.0
-    }
-}
+use dst_tcp::{Config, ConnectionId, Datagram, Event, ListenerId, Outgoing, Secret, Stack};
 
 /// A segment on its way.
 #[derive(Debug, Clone)]
@@ -32,9 +16,9 @@ pub struct Packet {
 
 /// One of the two.
 pub struct Host {
-    pub stack: Stack<Vec<u8>, Bytes>,
+    pub stack: Stack<Vec<u8>, Vec<u8>>,
     pub address: SocketAddr,
-    pub events: Vec<Event<Bytes>>,
+    pub events: Vec<Event<Vec<u8>>>,
     pub received: Vec<u8>,
     /// Reads at once what has come.
     pub reads: bool,
@@ -111,7 +95,7 @@ impl Pair {
         for from in 0..2 {
             let (now, at, count) = (self.now, self.now + self.delay, &mut self.count[from]);
             let (wire, drop) = (&mut self.wire, self.drop);
-            self.hosts[from].stack.transmit(now, usize::MAX, |segment: &Outgoing<'_, Bytes>| {
+            self.hosts[from].stack.transmit(now, usize::MAX, |segment: &Outgoing<'_, Vec<u8>>| {
                 let mut bytes = vec![0; segment.header_len() + segment.payload_len];
                 segment.write(&mut bytes);
                 let packet = Packet { at, source: segment.local, destination: segment.remote, bytes };
