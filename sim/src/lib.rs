@@ -21,7 +21,9 @@ pub mod promises;
 pub mod run;
 mod seats;
 pub mod shrink;
+mod until;
 pub mod users;
 
 pub use plan::Plan;
 pub use run::{Outcome, run};
+pub use until::until;

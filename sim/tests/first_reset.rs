@@ -2,6 +2,7 @@
 
 use dst_sim::Plan;
 use dst_sim::fleet::{ClientSide, TargetSide, new_store};
+use dst_sim::until;
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
 use spdk::record::{self, Record};
@@ -10,18 +11,6 @@ use world::store::{Action, Fact};
 use world::{life, net, process};
 
 const SEEDS: u64 = 20;
-
-/// Steps the world until `f` returns a value.
-fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..5_000_000 {
-        if let Some(found) = f() {
-            return found;
-        }
-        world::step();
-        while world::next_timer().is_some() {}
-    }
-    panic!("waited for {what}");
-}
 
 /// Opens a channel on a new bdev and resets at once. Returns the reset's outcome and the number of
 /// resets that the backend was given. With `is_dead`, the target dies before.

@@ -3,6 +3,7 @@
 
 use dst_sim::Plan;
 use dst_sim::fleet::{BDEV, ClientSide, TargetSide, new_store};
+use dst_sim::until;
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
 use spdk::record::{self, Record};
@@ -14,18 +15,6 @@ const QUEUES: usize = 60;
 
 const SEEDS: u64 = 10;
 const GROWTHS: u64 = 20;
-
-/// Steps the world until `f` returns a value.
-fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
-    for _ in 0..1_000_000 {
-        if let Some(found) = f() {
-            return found;
-        }
-        world::step();
-        while world::next_timer().is_some() {}
-    }
-    panic!("waited for {what}");
-}
 
 /// Has each thread read this block. Returns how many reads failed.
 fn read_everywhere(client: &ClientSide, disk: u64, block: u64, size: u32) -> usize {

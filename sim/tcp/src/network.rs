@@ -74,25 +74,15 @@ impl Network {
             self.lost += 1;
             return;
         }
-        let mut at = now + link.delay;
-        if link.rate > 0 {
-            let begin = self.busy[from].max(now);
-            let waiting = (begin - now) * link.rate / 1000;
-            if waiting > link.queue {
-                self.lost += 1;
-                return;
-            }
-            self.busy[from] = begin + packet.bytes.len() as u64 * 1000 / link.rate;
-            at += self.busy[from] - now;
-        }
+        let Some(mut at) = link.arrival(&mut self.busy[from], packet.bytes.len(), now) else {
+            self.lost += 1;
+            return;
+        };
         if faulty {
-            at += rng.below(link.jitter + 1);
-            if rng.chance(link.reorder) {
-                at += rng.below(link.late + 1);
-            }
-            if rng.chance(link.repeat) {
-                let later = at + rng.below(2 * link.delay);
-                self.put(later, from, packet.clone());
+            let again;
+            (at, again) = link.disturb(at, rng);
+            if let Some(again) = again {
+                self.put(again, from, packet.clone());
             }
         }
         let mut packet = packet;

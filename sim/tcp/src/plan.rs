@@ -28,6 +28,33 @@ pub struct Link {
     pub longest: usize,
 }
 
+impl Link {
+    /// Returns when a packet of this length arrives that is sent now, or `None` if there is no room
+    /// for it to wait. `busy` is the time until which the link sends what it has.
+    pub fn arrival(&self, busy: &mut u64, len: usize, now: u64) -> Option<u64> {
+        if self.rate == 0 {
+            return Some(now + self.delay);
+        }
+        let begin = (*busy).max(now);
+        if (begin - now) * self.rate / 1000 > self.queue {
+            return None;
+        }
+        *busy = begin + len as u64 * 1000 / self.rate;
+        Some(now + self.delay + (*busy - now))
+    }
+
+    /// Returns when a packet that was to arrive `at` a time does so while the link has faults, and
+    /// when it arrives once more, if it does.
+    pub fn disturb(&self, mut at: u64, rng: &mut Rng) -> (u64, Option<u64>) {
+        at += rng.below(self.jitter + 1);
+        if rng.chance(self.reorder) {
+            at += rng.below(self.late + 1);
+        }
+        let again = rng.chance(self.repeat).then(|| at + rng.below(2 * self.delay));
+        (at, again)
+    }
+}
+
 /// A period in which something does not work.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gap {

@@ -71,24 +71,15 @@ impl Ether {
             self.lost += 1;
             return;
         }
-        let mut at = now + link.delay;
-        if link.rate > 0 {
-            let begin = self.busy[from].max(now);
-            if (begin - now) * link.rate / 1000 > link.queue {
-                self.lost += 1;
-                return;
-            }
-            self.busy[from] = begin + bytes.len() as u64 * 1000 / link.rate;
-            at += self.busy[from] - now;
-        }
+        let Some(mut at) = link.arrival(&mut self.busy[from], bytes.len(), now) else {
+            self.lost += 1;
+            return;
+        };
         if faulty {
-            at += rng.below(link.jitter + 1);
-            if rng.chance(link.reorder) {
-                at += rng.below(link.late + 1);
-            }
-            if rng.chance(link.repeat) {
-                let later = at + rng.below(2 * link.delay);
-                self.put(later, 1 - from, bytes.clone());
+            let again;
+            (at, again) = link.disturb(at, rng);
+            if let Some(again) = again {
+                self.put(again, 1 - from, bytes.clone());
             }
         }
         // The frame check sequence protects a frame on Ethernet, but nothing protects a packet
