@@ -82,7 +82,7 @@ def connect(address):
     while True:
         try:
             return socket.create_connection((address, PORT), timeout=TIMEOUT_S)
-        except (ConnectionRefusedError, OSError):
+        except OSError:
             if time.monotonic() > end:
                 raise
             time.sleep(0.1)

@@ -25,10 +25,14 @@ matches() {
     [ -f "$1" ] && [ "$(sha256sum "$1" | cut -d' ' -f1)" = "$2" ]
 }
 
+# A download that is interrupted leaves nothing.
+work=
+trap '[ -z "$work" ] || rm -rf "$work"' EXIT
+
 # fetch SUITE UPSTREAM SHA256: downloads the tarball, or fails with a message if this suite does not
 # have it.
 fetch() {
-    local suite=$1 upstream=$2 sha256=$3 version orig=ceph_$2.orig.tar.xz work
+    local suite=$1 upstream=$2 sha256=$3 version orig=ceph_$2.orig.tar.xz
     private_apt "$DST_CACHE/apt/$suite-sources" deb-src "$suite" || return 1
     version=$(apt-cache "${private_apt_options[@]}" showsrc ceph |
         awk -v prefix="$upstream-" '$1 == "Version:" && index($2, prefix) == 1 { print $2 }' |

@@ -4,17 +4,11 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
-use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
 use crate::thread::Thread;
-
-/// How long the thread that has written waits before it tries again to report to a thread whose message
-/// queue is full.
-const REPORT_RETRY: Duration = Duration::from_millis(10);
 
 /// What the name of the new file has at its end until the file takes the place of the old one.
 const NEW: &str = ".new";
@@ -62,31 +56,11 @@ where
         // On a reactor's core the thread would take that core's time.
         // SAFETY: affects only the calling thread.
         unsafe { sys::spdk_unaffinitize_thread() };
-        report(home, done, replace_now(Path::new(&path), &content));
+        let result = replace_now(Path::new(&path), &content);
+        home.send_patiently(move || done(result));
     };
     let spawned = std::thread::Builder::new().name("dst_state".to_owned()).spawn(write);
     spawned.map(drop).map_err(|_| Errno::EAGAIN)
-}
-
-fn report<F>(home: Thread, done: F, result: io::Result<()>)
-where
-    F: FnOnce(io::Result<()>) + Send + 'static,
-{
-    let parcel = Arc::new(Mutex::new(Some((done, result))));
-    loop {
-        let sent = Arc::clone(&parcel);
-        let deliver = move || {
-            let taken = sent.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some((done, result)) = taken {
-                done(result);
-            }
-        };
-        match home.send(deliver) {
-            // The thread is gone, and nobody waits for this any more.
-            Ok(()) | Err(Errno::ESRCH) => return,
-            Err(_) => std::thread::sleep(REPORT_RETRY),
-        }
-    }
 }
 
 /// Writes a new file, syncs it, gives it the name, and syncs the folder.

@@ -9,10 +9,22 @@
 use std::ffi::{CString, c_void};
 use std::mem::ManuallyDrop;
 use std::ptr;
+use std::time::Duration;
 
 use spdk_sys as sys;
 
 use crate::errno::{Errno, Result};
+
+/// How long an OS thread waits before it tries again to send to a thread, when SPDK is short of
+/// messages.
+pub(crate) const SEND_RETRY: Duration = Duration::from_millis(10);
+
+/// Runs a closure that was boxed for a message. SPDK runs a message once.
+extern "C" fn run_boxed<F: FnOnce()>(ctx: *mut c_void) {
+    // SAFETY: `ctx` is the box that was sent.
+    let f = unsafe { Box::from_raw(ctx.cast::<F>()) };
+    f();
+}
 
 /// A handle to an SPDK thread, valid on any thread. It does not keep the SPDK thread alive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
@@ -68,19 +80,28 @@ impl Thread {
     /// messages), it is dropped at once, on the calling thread. The caller must ensure that the
     /// thread does not exit during the call.
     pub fn send<F: FnOnce() + Send + 'static>(&self, f: F) -> Result<()> {
-        extern "C" fn run<F: FnOnce()>(ctx: *mut c_void) {
-            // SAFETY: `ctx` is the box sent below; SPDK runs a message once.
-            let f = unsafe { Box::from_raw(ctx.cast::<F>()) };
-            f();
-        }
-
         let ctx = Box::into_raw(Box::new(f)).cast::<c_void>();
-        let sent = self.send_raw(run::<F>, ctx);
+        let sent = self.send_raw(run_boxed::<F>, ctx);
         if sent.is_err() {
             // SAFETY: not sent, so the box is still ours.
             drop(unsafe { Box::from_raw(ctx.cast::<F>()) });
         }
         sent
+    }
+
+    /// Does the same, but waits while SPDK is short of messages; an OS thread that is no reactor's
+    /// may do that. If the thread is gone, `f` is dropped.
+    pub(crate) fn send_patiently<F: FnOnce() + Send + 'static>(&self, f: F) {
+        let ctx = Box::into_raw(Box::new(f)).cast::<c_void>();
+        loop {
+            match self.send_raw(run_boxed::<F>, ctx) {
+                Ok(()) => return,
+                Err(Errno::ESRCH) => break,
+                Err(_) => std::thread::sleep(SEND_RETRY),
+            }
+        }
+        // SAFETY: not sent, so the box is still ours.
+        drop(unsafe { Box::from_raw(ctx.cast::<F>()) });
     }
 
     /// Calls `run` with `ctx` on this thread later. If the message cannot be sent, `ctx` is not

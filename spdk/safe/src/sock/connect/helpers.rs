@@ -5,21 +5,17 @@
 use std::collections::VecDeque;
 use std::marker::PhantomData;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, Once, PoisonError};
-use std::time::Duration;
 
 use spdk_sys as sys;
 
 use super::done::Done;
 use crate::errno::{Errno, Result};
 use crate::sock::{Endpoint, Sock};
-use crate::thread::{Local, Thread};
+use crate::thread::{Local, SEND_RETRY, Thread};
 
 /// The maximum number of simultaneous attempts. More attempts wait in order. Sixty targets that are
 /// dead must not keep one that is there waiting, and each may have several addresses.
 const HELPERS_MAX: usize = 128;
-
-/// How long a helper waits before it tries again to report to a thread whose message queue is full.
-const REPORT_RETRY: Duration = Duration::from_millis(10);
 
 /// An attempt under way. Dropping it cancels the attempt; a socket that comes late is closed.
 pub(super) struct HelpedAttempt {
@@ -103,7 +99,7 @@ impl Request {
                 }
                 Err(_) => {
                     drop(state);
-                    std::thread::sleep(REPORT_RETRY);
+                    std::thread::sleep(SEND_RETRY);
                     state = lock(&self.state);
                 }
             }
