@@ -214,7 +214,8 @@ mod tests {
 
     #[test]
     fn what_the_application_lacks_is_noted() {
-        let path = std::env::temp_dir().join(format!("dstctl-bundle-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("bundle");
         let args = BundleArguments { file: path.clone(), log: Some("/nowhere/log".into()) };
         let mut answers = vec![Ok(json!({"secret": "s"})); METHODS.len() - 1];
         answers.insert(3, refusal("not now"));
@@ -231,16 +232,15 @@ mod tests {
         let again = Script::new(std::iter::repeat_n(Ok(json!([])), METHODS.len() + 1));
         let failure = bundle(&mut { again }, &args).err().unwrap();
         assert!(failure.to_string().contains("can't be written: File exists"), "{failure}");
-        fs::remove_file(path).unwrap();
     }
 
     #[test]
     fn only_the_end_of_a_log_is_taken() {
-        let path = std::env::temp_dir().join(format!("dstctl-log-{}", std::process::id()));
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("log");
         fs::write(&path, "0123456789").unwrap();
         assert_eq!(end_of(&path, 4), "6789");
         assert_eq!(end_of(&path, 40), "0123456789");
-        fs::remove_file(path).unwrap();
     }
 
     proptest! {

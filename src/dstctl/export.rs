@@ -262,9 +262,8 @@ mod tests {
 
     #[test]
     fn the_export_is_there_before_its_bdev() {
-        let folder = std::env::temp_dir().join(format!("dstctl-export-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        let (file, key) = (folder.join("data"), folder.join("key"));
+        let folder = tempfile::tempdir().unwrap();
+        let (file, key) = (folder.path().join("data"), folder.path().join("key"));
         fs::write(&key, "key").unwrap();
         let (path, key) = (file.to_str().unwrap(), key.to_str().unwrap());
         let words = [
@@ -327,7 +326,6 @@ mod tests {
             assert!(failure.to_string().contains(expected), "{failure}");
             assert_eq!(failure.exit_status(), 1);
         }
-        fs::remove_dir_all(folder).unwrap();
     }
 
     #[test]

@@ -193,8 +193,9 @@ pub mod tests {
     }
 
     /// Serves one connection with these bytes, and asks the server a question over it.
-    fn asked(name: &str, bytes: &'static [u8], keep_open: bool) -> Result<Answer, Failure> {
-        let path = std::env::temp_dir().join(format!("dstctl-{}-{name}", std::process::id()));
+    fn asked(bytes: &'static [u8], keep_open: bool) -> Result<Answer, Failure> {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("sock");
         let listener = UnixListener::bind(&path).unwrap();
         let server = thread::spawn(move || {
             let (mut stream, _) = listener.accept().unwrap();
@@ -209,18 +210,17 @@ pub mod tests {
         });
         let answer = Socket::new(path.clone(), NonZeroU32::MIN).ask("m", json!({"a": 1}));
         server.join().unwrap();
-        std::fs::remove_file(path).unwrap();
         answer
     }
 
     #[test]
     fn an_answer_ends_with_its_json() {
         let whole = br#"{"jsonrpc":"2.0","id":1,"result":[1]}"#;
-        assert_eq!(asked("whole", whole, true).unwrap(), Ok(json!([1])));
+        assert_eq!(asked(whole, true).unwrap(), Ok(json!([1])));
         let null = br#"{"jsonrpc":"2.0","id":1,"result":null}"#;
-        assert_eq!(asked("null", null, false).unwrap(), Ok(Value::Null));
+        assert_eq!(asked(null, false).unwrap(), Ok(Value::Null));
         let refused = br#"{"jsonrpc":"2.0","id":1,"error":{"code":-22,"message":"no"}}"#;
-        assert_eq!(asked("refused", refused, false).unwrap(), refusal("no"));
+        assert_eq!(asked(refused, false).unwrap(), refusal("no"));
     }
 
     #[test]
@@ -234,7 +234,7 @@ pub mod tests {
             ("neither", br#"{"id":1}"#, false, "neither a result nor an error"),
             ("method", br#"{"error":{"code":-32601,"message":"x"}}"#, false, "has no method m"),
         ] {
-            let failure = asked(name, bytes, keep_open).unwrap_err();
+            let failure = asked(bytes, keep_open).unwrap_err();
             assert!(failure.to_string().contains(words), "{name}: {failure}");
             assert_eq!(failure.exit_status(), 3, "{name}");
         }

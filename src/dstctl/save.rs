@@ -79,9 +79,8 @@ mod tests {
 
     #[test]
     fn all_subsystems_are_in_it_and_the_file_keeps_its_mode() {
-        let folder = std::env::temp_dir().join(format!("dstctl-save-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        let path = folder.join("config.json");
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("config.json");
         fs::write(&path, "old").unwrap();
         fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
         let asked = Save { save: Some(path.clone()) };
@@ -95,7 +94,7 @@ mod tests {
         assert_eq!(saved["subsystems"][1]["config"], Value::Null);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         assert_eq!(fs::read_dir(&folder).unwrap().count(), 1, "a file is left over");
-        fs::remove_dir_all(&folder).unwrap();
+        drop(folder);
         let gone = save(&mut Script::new([Ok(json!([]))]), &asked).unwrap_err();
         assert!(gone.to_string().contains("can't be saved: No such file"), "{gone}");
         save(&mut Script::default(), &Save { save: None }).unwrap();

@@ -90,57 +90,40 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::path::PathBuf;
-
-    /// A folder for one test, which is removed with the test.
-    struct Folder(PathBuf);
-
-    impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("dst-durable-file-{}-{name}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Folder(path)
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
-        }
-    }
+    use tempfile::tempdir;
 
     #[test]
     fn content_is_replaced_as_a_whole() {
-        let folder = Folder::new("whole");
-        let path = folder.0.join("state");
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("state");
         assert_eq!(read(&path, 9).unwrap(), None);
         replace_now(&path, b"one").unwrap();
-        fs::write(folder.0.join("state.new"), "what a crash has left").unwrap();
+        fs::write(folder.path().join("state.new"), "what a crash has left").unwrap();
         replace_now(&path, b"two").unwrap();
         assert_eq!(read(&path, 3).unwrap().unwrap(), b"two");
         assert!(read(&path, 2).unwrap_err().to_string().contains("more than 2 bytes"));
-        assert!(!folder.0.join("state.new").exists());
+        assert!(!folder.path().join("state.new").exists());
     }
 
     #[test]
     fn what_fails_changes_nothing() {
-        let folder = Folder::new("fails");
-        let path = folder.0.join("state");
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("state");
         replace_now(&path, b"one").unwrap();
-        fs::create_dir(folder.0.join("state.new")).unwrap();
+        fs::create_dir(folder.path().join("state.new")).unwrap();
         assert!(replace_now(&path, b"two").is_err());
         assert_eq!(read(&path, 9).unwrap().unwrap(), b"one");
         assert!(
-            replace_now(&folder.0.join("none/state"), b"two")
+            replace_now(&folder.path().join("none/state"), b"two")
                 .unwrap_err()
                 .to_string()
                 .contains("no such folder")
         );
-        assert!(replace_now(&folder.0, b"two").is_err(), "a folder has the name");
-        assert!(read(&folder.0, 9).unwrap_err().to_string().contains("not a regular file"));
-        let link = folder.0.join("other.new");
+        assert!(replace_now(folder.path(), b"two").is_err(), "a folder has the name");
+        assert!(read(folder.path(), 9).unwrap_err().to_string().contains("not a regular file"));
+        let link = folder.path().join("other.new");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(replace_now(&folder.0.join("other"), b"two").is_err(), "a link is not followed");
+        assert!(replace_now(&folder.path().join("other"), b"two").is_err(), "a link is not followed");
         assert_eq!(read(&path, 9).unwrap().unwrap(), b"one");
     }
 }

@@ -95,28 +95,20 @@ mod tests {
     use std::os::unix::ffi::OsStrExt;
     use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
+    use tempfile::TempDir;
 
-    /// A folder for one test, which is removed with the test.
-    struct Folder(PathBuf);
+    struct Folder(TempDir);
 
     impl Folder {
-        fn new(name: &str) -> Folder {
-            let path = std::env::temp_dir().join(format!("dst-secret-file-{}-{name}", std::process::id()));
-            fs::create_dir(&path).unwrap();
-            Folder(path)
+        fn new() -> Folder {
+            Folder(tempfile::tempdir().unwrap())
         }
 
         fn file(&self, content: &[u8], mode: u32) -> PathBuf {
-            let path = self.0.join("key");
+            let path = self.0.path().join("key");
             fs::write(&path, content).unwrap();
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
             path
-        }
-    }
-
-    impl Drop for Folder {
-        fn drop(&mut self) {
-            let _ = fs::remove_dir_all(&self.0);
         }
     }
 
@@ -126,7 +118,7 @@ mod tests {
 
     #[test]
     fn a_private_file_is_read_whole() {
-        let folder = Folder::new("whole");
+        let folder = Folder::new();
         for content in [&b""[..], b"x", &[7; SECRET_FILE_MAX]] {
             assert_eq!(*read(&folder.file(content, 0o600)).unwrap(), content);
         }
@@ -135,7 +127,7 @@ mod tests {
 
     #[test]
     fn who_else_may_use_it_is_looked_at() {
-        let folder = Folder::new("others");
+        let folder = Folder::new();
         for mode in [0o601, 0o602, 0o604, 0o610, 0o620, 0o640] {
             let text = problem(&folder.file(b"secret", mode));
             assert!(
@@ -151,7 +143,7 @@ mod tests {
         let text = check_owner(7, 0).unwrap_err().to_string();
         assert!(text.contains("user 7") && text.contains("as user 0"), "{text}");
         assert!(check_owner(7, 8).is_err());
-        let folder = Folder::new("owner");
+        let folder = Folder::new();
         let path = folder.file(b"secret", 0o600);
         assert_eq!(fs::metadata(&path).unwrap().uid(), user());
         // Only root can give a file away.
@@ -162,7 +154,7 @@ mod tests {
 
     #[test]
     fn long_ones_are_not_read() {
-        let folder = Folder::new("long");
+        let folder = Folder::new();
         let path = folder.file(&[7; SECRET_FILE_MAX + 1], 0o600);
         assert!(problem(&path).starts_with("has 4097 bytes"));
         // A file that grew after it was checked.
@@ -171,11 +163,11 @@ mod tests {
 
     #[test]
     fn what_is_no_file_is_said_so_at_once() {
-        let folder = Folder::new("kinds");
-        assert!(problem(&folder.0.join("nowhere")).starts_with("can't be opened: No such file"));
-        assert!(problem(&folder.0).starts_with("is a directory"));
+        let folder = Folder::new();
+        assert!(problem(&folder.0.path().join("nowhere")).starts_with("can't be opened: No such file"));
+        assert!(problem(folder.0.path()).starts_with("is a directory"));
         assert!(problem(Path::new("/dev/null")).starts_with("is a device"));
-        let fifo = folder.0.join("fifo");
+        let fifo = folder.0.path().join("fifo");
         let name = CString::new(fifo.as_os_str().as_bytes()).unwrap();
         // SAFETY: the name ends with a NUL and lives until after the call.
         assert_eq!(unsafe { libc::mkfifo(name.as_ptr(), 0o600) }, 0);

@@ -18,21 +18,20 @@ fn every_shell_has_its_completions() {
 
 #[test]
 fn every_command_has_its_page() {
-    let folder = std::env::temp_dir().join(format!("dstctl-man-{}", std::process::id()));
-    fs::create_dir(&folder).unwrap();
+    let temporary = tempfile::tempdir().unwrap();
+    let folder = temporary.path();
     let output = run(&["man", folder.to_str().unwrap()]);
     assert!(output.status.success(), "{output:?}");
     let page = |name: &str| fs::read_to_string(folder.join(name)).unwrap();
-    assert!(page("dstctl.1").contains("dstctl\\-attach(1)") || page("dstctl.1").contains("attach"));
+    assert!(page("dstctl.1").contains("dstctl\\-attach(1)"));
     assert!(page("dstctl-export.1").contains("\\-\\-listen"));
-    let pages = fs::read_dir(&folder).unwrap().count();
+    let pages = fs::read_dir(folder).unwrap().count();
     let help = String::from_utf8(run(&["--help"]).stdout).unwrap();
     let listed =
         help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
     // These are all the commands that the help lists except `help`, and dstctl itself.
     assert_eq!(pages, listed.count());
-    fs::remove_dir_all(&folder).unwrap();
-    let output = run(&["man", folder.to_str().unwrap()]);
+    let output = run(&["man", folder.join("none").to_str().unwrap()]);
     assert_eq!(output.status.code(), Some(1));
     let text = String::from_utf8(output.stderr).unwrap();
     assert!(text.contains("can't be written"), "{text}");

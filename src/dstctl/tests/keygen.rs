@@ -2,27 +2,10 @@
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
-use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};
 
 use dst_security::psk;
-
-/// A folder for one test, which is removed at the end of the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("dstctl-keygen-{}-{name}", std::process::id()));
-        fs::create_dir(&path).unwrap();
-        Folder(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
+use tempfile::tempdir;
 
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_dstctl"));
@@ -42,8 +25,8 @@ fn complaint(output: &Output) -> String {
 
 #[test]
 fn a_file_that_only_its_owner_may_read() {
-    let folder = Folder::new("file");
-    let path = folder.0.join("key");
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("key");
     // The user's umask must not matter.
     let shell = format!("umask 0; exec {} keygen {}", env!("CARGO_BIN_EXE_dstctl"), path.display());
     let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
@@ -58,17 +41,17 @@ fn a_file_that_only_its_owner_may_read() {
 
 #[test]
 fn what_is_there_stays() {
-    let folder = Folder::new("there");
-    let path = folder.0.join("key");
+    let folder = tempdir().unwrap();
+    let path = folder.path().join("key");
     fs::write(&path, "mine").unwrap();
     let text = complaint(&run(&[path.to_str().unwrap()]));
     assert!(text.contains("already exists") && text.contains(path.to_str().unwrap()), "{text}");
     assert_eq!(fs::read(&path).unwrap(), b"mine");
     // A dangling link must not choose where the key goes.
-    let link = folder.0.join("link");
-    symlink(folder.0.join("elsewhere"), &link).unwrap();
+    let link = folder.path().join("link");
+    symlink(folder.path().join("elsewhere"), &link).unwrap();
     assert!(complaint(&run(&[link.to_str().unwrap()])).contains("already exists"));
-    assert!(!folder.0.join("elsewhere").exists());
+    assert!(!folder.path().join("elsewhere").exists());
 }
 
 #[test]
@@ -92,8 +75,8 @@ fn standard_output_instead() {
 
 #[test]
 fn the_old_name_is_a_link() {
-    let folder = Folder::new("link");
-    let link = folder.0.join("dst-keygen");
+    let folder = tempdir().unwrap();
+    let link = folder.path().join("dst-keygen");
     symlink(env!("CARGO_BIN_EXE_dstctl"), &link).unwrap();
     let output = Command::new(&link).arg("--print").output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty());
