@@ -238,8 +238,12 @@ fn a_deletion_waits_for_what_is_being_written() {
     world.carry_out();
     world.finish(a, false);
     assert_eq!(world.others, [""; 0]);
+    let export = "disk".to_owned();
+    world.handle(Input::DrainTimeout { export: export.clone() });
+    world.handle(Input::InFlight { export, lateness: crate::Lateness::Once, in_flight: 0 });
+    assert_eq!(world.others, ["count"], "a reset of the backend would not help");
     world.stored();
-    assert_eq!(world.others, ["gone"]);
+    assert_eq!(world.others, ["count", "gone"]);
 }
 
 #[test]
