@@ -297,13 +297,14 @@ impl Broker {
         export.map_or(Ok(Permit::Shared), |export| export.ownership.permit(&applicant))
     }
 
-    /// Returns true if the backend may still hold requests of a closed connection of this export.
+    /// Returns true if the backend may still hold requests of a closed connection of this export, or
+    /// is being reset for a client, which would end the I/O of whoever is admitted now.
     fn is_draining_all(&self, export: &str) -> bool {
         let is_its = |stage: &Stage| match stage {
             Stage::Closing { queue: Some(queue), .. } => queue.owner.export == export,
             _ => false,
         };
-        self.connections.values().any(|entry| is_its(&entry.stage))
+        self.resets.is_resetting(export) || self.connections.values().any(|entry| is_its(&entry.stage))
     }
 
     /// Returns true if the backend may still hold requests of a closed connection of this owner.
@@ -423,11 +424,23 @@ impl Broker {
     /// of the same owner that wait to open a session, and those that wait to open one as the owner
     /// of the export.
     pub(crate) fn ask_openers(&mut self, owner: &Owner) {
+        self.ask_those(|hello| {
+            hello.export == owner.export && (hello.host == owner.host || hello.claim.is_some())
+        });
+    }
+
+    /// Asks again about the hellos that wait to open a session as the owner of an export, because a
+    /// reset of its backend has ended.
+    pub(crate) fn ask_owners(&mut self, export: &str) {
+        self.ask_those(|hello| hello.export == export && hello.claim.is_some());
+    }
+
+    /// Asks again about those hellos that wait to open a session and for which `which` returns true.
+    fn ask_those(&mut self, which: impl Fn(&Hello) -> bool) {
         let mut waiting = Vec::new();
         for (&connection, entry) in &self.connections {
             if let Stage::WaitingToOpen(Application { hello, .. }) = &entry.stage
-                && hello.export == owner.export
-                && (hello.host == owner.host || hello.claim.is_some())
+                && which(hello)
             {
                 waiting.push((connection, hello.previous.map(|previous| previous.instance)));
             }

@@ -11,6 +11,9 @@ pub enum Rejection {
     /// An export has this name already.
     #[error("an export named `{0}` already exists")]
     ExportExists(String),
+    /// The target stops.
+    #[error("the target stops")]
+    Stopping,
     /// The export is being deleted already.
     #[error("export `{0}` is already being deleted")]
     ExportBusy(String),

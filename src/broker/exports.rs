@@ -71,20 +71,33 @@ impl Broker {
     /// follows when it is.
     ///
     /// # Errors
-    /// Fails with [`Rejection::ExportExists`].
+    /// Fails as [`Broker::check_new_export`].
     pub fn create_export(&mut self, name: &str, rules: Rules) -> Result<(), Rejection> {
         self.create_export_for(name, rules, Vec::new())
+    }
+
+    /// Checks that an export of this name may be created.
+    ///
+    /// # Errors
+    /// Fails with [`Rejection::ExportExists`], or with [`Rejection::Stopping`] after
+    /// [`crate::Input::Stop`]: nobody would delete the export.
+    pub fn check_new_export(&self, name: &str) -> Result<(), Rejection> {
+        if self.is_stopping {
+            return Err(Rejection::Stopping);
+        }
+        if self.exports.contains_key(name) {
+            return Err(Rejection::ExportExists(name.to_owned()));
+        }
+        Ok(())
     }
 
     /// Creates an export with these hosts, whose bdev is not present yet. If one of the hosts is
     /// rejected, no export is created.
     ///
     /// # Errors
-    /// Fails with [`Rejection::ExportExists`], or if a host is rejected as by [`Broker::add_host`].
+    /// Fails as [`Broker::check_new_export`], or if a host is rejected as by [`Broker::add_host`].
     pub fn create_export_for(&mut self, name: &str, rules: Rules, hosts: Vec<Host>) -> Result<(), Rejection> {
-        if self.exports.contains_key(name) {
-            return Err(Rejection::ExportExists(name.to_owned()));
-        }
+        self.check_new_export(name)?;
         check_hosts(name, rules, &hosts)?;
         self.exports.insert(name.to_owned(), Export { hosts, ..Export::new(rules) });
         Ok(())

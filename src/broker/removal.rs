@@ -79,6 +79,9 @@ impl Broker {
         let drain_ms = u64::from(self.limits.drain_timeout_ms);
         let Some(drain) = self.drain(&export) else { return };
         let next = match lateness {
+            // The export waits for something else, such as its state file. A reset would only end
+            // the I/O of others.
+            Lateness::Once if in_flight == 0 => return,
             // A reset ends all I/O to the bdev, whoever submitted it. Nothing else could still
             // help.
             Lateness::Once => {

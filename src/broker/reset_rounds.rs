@@ -141,6 +141,7 @@ impl Broker {
         let status = if has_succeeded { Status::Success } else { Status::Failed };
         self.end_round(&Scope::Export(export.to_owned()), status);
         self.drained(export);
+        self.ask_owners(export);
     }
 
     /// Ends the running round of a scope, answers its resets, and begins the next round if it is

@@ -103,6 +103,27 @@ fn a_takeover_ends_others_and_waits_for_their_backend() {
 }
 
 #[test]
+fn a_takeover_waits_for_a_reset_of_the_backend_that_others_asked_for() {
+    let mut world = World::with_rules(Rules { reset: crate::ResetReach::Backend, ..Rules::default() });
+    world.broker.keep_ownership(1, "disk", Ok(world.kept.clone())).unwrap();
+    for name in ["a", "b"] {
+        world.broker.add_host(1, "disk", host(name, Access::TakeOver)).unwrap();
+    }
+    world.carry_out();
+    let a = world.owner("a");
+    let channel = world.join("a", a, 1, 1);
+    world.handle(Input::Reset { connection: channel, slot: 0 });
+    assert_eq!(world.others, ["reset for hosts"]);
+    let b = world.takes_over("b");
+    world.stored();
+    world.finish(a, false);
+    world.finish(channel, false);
+    assert_eq!(world.last(b), None, "the reset would end the new owner's I/O");
+    world.handle(Input::HostsResetEnded { export: "disk".to_owned(), has_succeeded: true });
+    assert_eq!((world.last(b), world.number(b)), (Some("welcome"), Some(2)));
+}
+
+#[test]
 fn a_takeover_ends_sessions_that_share() {
     let mut world = World::with_owners();
     let (a, c) = (world.session("a"), world.session("c"));
@@ -217,8 +238,12 @@ fn a_deletion_waits_for_what_is_being_written() {
     world.carry_out();
     world.finish(a, false);
     assert_eq!(world.others, [""; 0]);
+    let export = "disk".to_owned();
+    world.handle(Input::DrainTimeout { export: export.clone() });
+    world.handle(Input::InFlight { export, lateness: crate::Lateness::Once, in_flight: 0 });
+    assert_eq!(world.others, ["count"], "a reset of the backend would not help");
     world.stored();
-    assert_eq!(world.others, ["gone"]);
+    assert_eq!(world.others, ["count", "gone"]);
 }
 
 #[test]

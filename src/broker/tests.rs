@@ -429,6 +429,20 @@ fn an_entry_is_replaced_only_where_there_is_one() {
 }
 
 #[test]
+fn nothing_new_keeps_a_stop_from_ending() {
+    let mut world = World::new();
+    let a = world.session("a");
+    world.handle(Input::Stop);
+    // A caller may have waited for the bdev until now.
+    let made = world.broker.create_export("new", Rules::default());
+    assert_eq!(made, Err(crate::Rejection::Stopping));
+    world.broker.delete_export(7, "disk").unwrap();
+    world.carry_out();
+    world.finish(a, false);
+    assert_eq!(world.others, ["gone", "stopped"]);
+}
+
+#[test]
 fn a_bdev_that_hangs_is_reset_whoever_ends_it() {
     let mut world = World::new();
     let a = world.session("a");

@@ -125,6 +125,7 @@ impl Error {
                 Rejection::NoExport(_) | Rejection::NoHost { .. } => Errno::ENOENT,
                 Rejection::ExportExists(_) | Rejection::HostExists { .. } => Errno::EEXIST,
                 Rejection::ExportBusy(_) | Rejection::OwnershipChanging(_) => Errno::EBUSY,
+                Rejection::Stopping => Errno::ECANCELED,
                 Rejection::NeedsKey { .. } | Rejection::OwnershipNotKept(_) => Errno::EINVAL,
                 Rejection::TooManyHosts { .. } => Errno::ENOSPC,
             },

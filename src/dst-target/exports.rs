@@ -25,9 +25,7 @@ impl Target {
         rules: Rules,
         hosts: &[Host],
     ) -> Result<(), Error> {
-        if self.exports.borrow().contains_key(name) {
-            return Err(Rejection::ExportExists(name.to_owned()).into());
-        }
+        self.broker.borrow().check_new_export(name)?;
         let identity = uuid.map_or(Identity::OfBdev(None), Identity::Given);
         let why = Error::NoBdev(bdev_name.to_owned()).to_string();
         let backing = Backing::Offline { why, before: None };

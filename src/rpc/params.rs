@@ -49,6 +49,7 @@ impl From<dst_target::Error> for RpcError {
                     "export: "
                 }
                 Rejection::ExportExists(_) | Rejection::ExportBusy(_) => "name: ",
+                Rejection::Stopping => "",
                 Rejection::HostExists { .. }
                 | Rejection::NeedsKey { .. }
                 | Rejection::TooManyHosts { .. }

@@ -38,8 +38,8 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
 
 /// Replaces a file's content, and then calls `done` on the calling SPDK thread, which must not exit
 /// before. An OS thread of its own does the work, as that takes as long as the disk does. After an error
-/// the content is the old one; if the folder could not be synced, the new one may appear after a crash of
-/// the machine.
+/// the content is the old one, unless the folder could not be synced: then the new one is there already,
+/// and the old one may come back after a crash of the machine.
 ///
 /// # Errors
 /// `EAGAIN`: there can't be another OS thread. `done` is not called.
