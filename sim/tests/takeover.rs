@@ -1,9 +1,12 @@
 //! Exports with one owner at a time. Each client takes the export over from the previous one, which
 //! was killed, stopped, cut off, or left alone, while the target may die at any moment.
 
+use std::cell::RefCell;
+use std::rc::Rc;
+
 use dst_session::mutation::{self, Mutation};
 use dst_sim::Plan;
-use dst_sim::fleet::{ClientSide, TargetSide, new_store};
+use dst_sim::fleet::{BDEV, ClientSide, TargetSide, new_store};
 use dst_sim::promises::p11_one_owner::{Reigns, WRITES_OF_ONE};
 use spdk::bdev_io::IoKind;
 use spdk::record::{self, Record};
@@ -224,4 +227,49 @@ fn that_other_sessions_end_is_needed() {
 #[test]
 fn that_the_backend_is_waited_for_is_needed() {
     is_found(Mutation::NoTakeoverFence);
+}
+
+/// Runs until a client's bdev is in this state.
+fn run_until_state(scene: &mut Scene, number: usize, state: &str, steps: &mut u64) {
+    let now = Rc::new(RefCell::new(String::new()));
+    for _ in 0..STEPS_MAX {
+        if *now.borrow() == state {
+            return;
+        }
+        scene.clients[number].ask_state(&now);
+        *steps += 1;
+        scene.step(*steps);
+    }
+    panic!("client {number} never is {state}, but {}", now.borrow());
+}
+
+/// The takeover with which the bdev was created is used up.
+#[test]
+fn a_former_owner_that_accepts_the_device_takes_nothing_over() {
+    let mut scene = Scene::new(1);
+    let mut steps = 0;
+    for number in 0..OWNERS {
+        scene.add_client();
+        scene.run_until_enough(number, &mut steps);
+    }
+    let (former, owner) = (OWNERS - 2, OWNERS - 1);
+    run_until_state(&mut scene, former, "failed", &mut steps);
+    while scene.counts[former].0 > scene.counts[former].1 {
+        steps += 1;
+        scene.step(steps);
+    }
+    let (app, thread) = (scene.clients[former].app, scene.clients[former].threads[0]);
+    let disk = scene.clients[former].disk.take().expect("it had written");
+    process::on(thread, move || user::close(disk));
+    process::on(app, || dst_client::accept_device(BDEV, |_| {}));
+    run_until_state(&mut scene, former, "attaching", &mut steps);
+    let written = scene.counts[owner].2;
+    for _ in 0..50_000 {
+        steps += 1;
+        scene.step(steps);
+    }
+    run_until_state(&mut scene, former, "attaching", &mut steps);
+    run_until_state(&mut scene, owner, "connected", &mut steps);
+    assert!(scene.counts[owner].2 > written + ENOUGH && scene.violation.is_none());
+    world::end();
 }

@@ -118,6 +118,10 @@ impl Channel {
     pub fn close(&self) {
         self.poller.borrow_mut().take();
         let inner = &mut *self.inner.borrow_mut();
+        if inner.large_frames.is_suspect() {
+            // Nobody else would say that it is over.
+            inner.shared.note_path(None);
+        }
         if inner.link.close_politely() {
             inner.shared.channels().closed_connection();
         }

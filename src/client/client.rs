@@ -149,7 +149,7 @@ impl Client {
         } = channels.sum();
         Info {
             params: self.params(),
-            address: self.shared.places().current().map(|(address, _)| address.to_string()),
+            address: self.shared.places().current().address.map(|address| address.to_string()),
             state,
             state_age_ms,
             device: self.shared.device(),

@@ -46,11 +46,10 @@ impl Disk for DstDisk {
 
     fn dump_info(&self) -> Value {
         let peer = self.shared.peer();
-        let port = self.shared.places().port();
-        let address = self.shared.places().current().map(|(address, _)| address.to_string());
+        let at = self.shared.places().current();
         json!({
-            "traddr": address,
-            "trsvcid": port.to_string(),
+            "traddr": at.address.map(|address| address.to_string()),
+            "trsvcid": at.port.to_string(),
             "export": peer.export,
             "host": peer.host,
             "read_only": self.shared.device().unwrap_or(self.device).read_only,

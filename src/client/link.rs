@@ -22,6 +22,7 @@ use zeroize::Zeroizing;
 use crate::address::Address;
 use crate::connection::Connection;
 use crate::message::{Message, Messages};
+use crate::places::Current;
 use crate::race::{Heat, Runners};
 use crate::shared::Shared;
 
@@ -269,10 +270,11 @@ impl Link {
     fn connect(&mut self, now_us: u64) -> Step {
         self.at = None;
         if self.queue != CONTROL {
-            let Some((address, _)) = self.shared.places().current() else {
+            let mut current = self.shared.places().current();
+            let Some(address) = current.address.take() else {
                 return self.failed(now_us, "the target's name is not resolved yet".to_owned(), None);
             };
-            return self.race(vec![address], now_us);
+            return self.race(vec![address], &current, now_us);
         }
         let names = self.shared.places().names_due();
         if names.is_empty() {
@@ -306,23 +308,25 @@ impl Link {
     /// Begins to connect to all addresses that are known. `why` says why some are not.
     fn race_all(&mut self, why: Option<String>, now_us: u64) -> Step {
         let addresses = self.shared.places().with_addresses(Addresses::next_race);
+        // Nobody else changes it meanwhile: this is control.
+        let current = self.shared.places().current();
         match why {
             Some(why) if addresses.is_empty() => self.failed(now_us, why, None),
             Some(why) => {
                 self.shared.attempt_failed(why, now_us);
-                self.race(addresses, now_us)
+                self.race(addresses, &current, now_us)
             }
             None if addresses.is_empty() => {
                 self.failed(now_us, "the target's name has no address".to_owned(), None)
             }
-            None => self.race(addresses, now_us),
+            None => self.race(addresses, &current, now_us),
         }
     }
 
-    fn race(&mut self, addresses: Vec<Address>, now_us: u64) -> Step {
-        let address_change = self.shared.places().address_changes();
-        self.repoint = self.shared.places().repoints();
-        let port = self.shared.places().port();
+    /// Begins to connect to these addresses, which are those of `current`.
+    fn race(&mut self, addresses: Vec<Address>, current: &Current, now_us: u64) -> Step {
+        let &Current { port, address_change, repoint, .. } = current;
+        self.repoint = repoint;
         let runners = Runners::new(addresses, port, u64::from(HANDSHAKE_TIMEOUT_MS) * 1000, now_us);
         self.state = LinkState::Connecting { runners, address_change };
         Step::Nothing

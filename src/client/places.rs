@@ -18,12 +18,25 @@ pub const ADDRESSES_MAX: usize = 16;
 #[derive(Debug)]
 pub struct Places {
     state: Mutex<State>,
-    /// Counts the changes of the address to which channels connect. Raised by control, read by
-    /// channels that connect: `Relaxed`, as a channel takes the lock next.
+    /// Counts the changes of the address to which channels connect. Raised by control, under the
+    /// lock; read by channels that connect: `Relaxed`, as a channel takes the lock next.
     address_changes: AtomicU64,
-    /// Counts how often the user repointed the bdev. `Release` and `Acquire`: a channel that sees a
-    /// change and then takes the lock sees those places or newer ones.
+    /// Counts how often the user repointed the bdev. Raised by control, under the lock. `Release` and
+    /// `Acquire`: a channel that sees a change and then takes the lock sees those places or newer ones.
     repoints: AtomicU64,
+}
+
+/// Where a channel connects to, and the changes after which it is to look again, all of one moment.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Current {
+    /// The address at which control was admitted last; `None`: no name was resolved yet.
+    pub address: Option<Address>,
+    /// The port.
+    pub port: u16,
+    /// [`Places::address_changes`] then.
+    pub address_change: u64,
+    /// [`Places::repoints`] then.
+    pub repoint: u64,
 }
 
 /// What the user says of where a target is.
@@ -72,11 +85,6 @@ impl Places {
     /// Returns what the user gave.
     pub fn given(&self) -> TargetPlaces {
         lock(&self.state).target.clone()
-    }
-
-    /// Returns the port.
-    pub fn port(&self) -> u16 {
-        lock(&self.state).target.port
     }
 
     /// Returns the names that are to be resolved before the next attempt: all, if it begins a round.
@@ -128,14 +136,18 @@ impl Places {
         (!failures.is_empty()).then(|| failures.join("; "))
     }
 
-    /// Returns the address to which channels connect, the one at which control was admitted last,
-    /// and the port; `None`: no name was resolved yet.
-    pub fn current(&self) -> Option<(Address, u16)> {
+    /// Returns where channels connect to.
+    pub fn current(&self) -> Current {
         let state = lock(&self.state);
-        Some((state.addresses.current()?.clone(), state.target.port))
+        Current {
+            address: state.addresses.current().cloned(),
+            port: state.target.port,
+            address_change: self.address_changes.load(Relaxed),
+            repoint: self.repoints.load(Relaxed),
+        }
     }
 
-    /// Returns another number after each change of [`Places::current`].
+    /// Returns another number after each change of [`Places::current`]'s address.
     pub fn address_changes(&self) -> u64 {
         self.address_changes.load(Relaxed)
     }
@@ -154,10 +166,8 @@ impl Places {
     /// Returns the address in use and the port, for people; of a target whose names were not
     /// resolved yet, the names.
     pub fn shown(&self) -> String {
-        match self.current() {
-            Some((address, port)) => format!("{address} port {port}"),
-            None => self.all_shown(),
-        }
+        let Current { address, port, .. } = self.current();
+        address.map_or_else(|| self.all_shown(), |address| format!("{address} port {port}"))
     }
 
     /// Returns all places and the port, for people.
@@ -226,6 +236,26 @@ mod tests {
         let before = (places.repoints(), places.address_changes());
         places.repoint(target(&["name"], 8));
         assert!(places.repoints() != before.0 && places.address_changes() != before.1);
-        assert_eq!((places.current(), places.shown()), (None, "name port 8".to_owned()));
+        assert_eq!((places.current().address, places.shown()), (None, "name port 8".to_owned()));
+    }
+
+    /// Or a channel would stay where it is, as it takes an address of before for one of after.
+    #[test]
+    fn a_channel_that_connects_sees_places_of_one_moment() {
+        const CHANGES: u64 = 20_000;
+        let of = |change: u64| target(&[["192.0.2.1", "192.0.2.2"][change as usize % 2]], change as u16 % 2);
+        let places = Places::new(of(0));
+        std::thread::scope(|scope| {
+            scope.spawn(|| (1..=CHANGES).for_each(|change| places.repoint(of(change))));
+            loop {
+                let seen = places.current();
+                let address = of(seen.repoint).places[0].address().cloned();
+                assert_eq!((&seen.address, u64::from(seen.port)), (&address, seen.repoint % 2), "{seen:?}");
+                assert_eq!(seen.address_change, seen.repoint);
+                if seen.repoint == CHANGES {
+                    break;
+                }
+            }
+        });
     }
 }

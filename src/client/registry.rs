@@ -70,7 +70,8 @@ pub fn accept_device(name: &str, done: impl FnOnce(Result<String, Error>) + 'sta
         Ok(_) => return done(Err(Error::NotFailed(name.to_owned()))),
         Err(error) => return done(Err(error)),
     };
-    let params = Params { wait: Wait::FirstAttempt, ..client.params() };
+    // A takeover acts once, and the device may be out of reach because another host owns it now.
+    let params = Params { wait: Wait::FirstAttempt, takeover: false, ..client.params() };
     client.delete(Box::new(|deleted| match deleted {
         Ok(()) => create(params, done),
         Err(error) => done(Err(error)),

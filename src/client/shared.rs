@@ -203,7 +203,7 @@ impl Shared {
     pub fn fail(&self, why: &str) {
         if !self.failed.swap(true, Relaxed) {
             spdk::error!(
-                "DST bdev {}: {why}; its I/O fails, until bdev_dst_accept_device takes the new device",
+                "DST bdev {}: {why}; its I/O fails, until bdev_dst_accept_device attaches it anew or it is deleted",
                 self.name
             );
         }

@@ -33,6 +33,15 @@ impl Life {
     }
 }
 
+/// What the loss of a connection says of its path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PathNews {
+    /// The path is suspected: this many consecutive connections got stuck.
+    Suspect(u32),
+    /// The path was suspected and is not any more.
+    Cleared,
+}
+
 /// The evidence that a channel's successive connections give about their path.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct LargeFrames {
@@ -42,16 +51,19 @@ pub struct LargeFrames {
 
 impl LargeFrames {
     /// Notes that a connection was lost at `now_us`. `has_large` is true if a frame of more than
-    /// [`SMALL`] bytes was outstanding. Returns the number of consecutive connections that got
-    /// stuck, once the path is suspected.
-    pub fn lost(&mut self, life: Life, has_large: bool, now_us: u64) -> Option<u32> {
+    /// [`SMALL`] bytes was outstanding.
+    pub fn lost(&mut self, life: Life, has_large: bool, now_us: u64) -> Option<PathNews> {
+        let was_suspect = self.is_suspect();
         let silent_us = now_us.saturating_sub(life.heard_us);
         // Either end may be the first to give up the connection, a little before the keep-alive
         // time.
         let is_silence = silent_us >= life.keep_alive_us * 3 / 4;
         let is_stuck = has_large && is_silence && !life.has_flowed();
         self.stuck = if is_stuck { self.stuck.saturating_add(1) } else { 0 };
-        self.is_suspect().then_some(self.stuck)
+        if self.is_suspect() {
+            return Some(PathNews::Suspect(self.stuck));
+        }
+        was_suspect.then_some(PathNews::Cleared)
     }
 
     /// Takes the state of a connection that is up. Returns true if this clears the path of
@@ -64,7 +76,8 @@ impl LargeFrames {
         true
     }
 
-    fn is_suspect(self) -> bool {
+    /// Returns true if the path is suspected.
+    pub fn is_suspect(self) -> bool {
         self.stuck >= SUSPECT
     }
 }
@@ -86,7 +99,7 @@ mod tests {
         let stuck = |path: &mut LargeFrames| path.lost(life(1000), true, T);
         assert_eq!(
             (stuck(&mut path), stuck(&mut path), stuck(&mut path), stuck(&mut path)),
-            (None, None, Some(3), Some(4))
+            (None, None, Some(PathNews::Suspect(3)), Some(PathNews::Suspect(4)))
         );
         assert!(!path.look(life(1000)) && path.look(life(T / 4)) && !path.look(life(T)));
         assert_eq!(stuck(&mut path), None);
@@ -107,14 +120,21 @@ mod tests {
     }
 
     proptest! {
+        /// Whoever goes by what is said alone knows at any time whether the path is suspected.
         #[test]
         fn it_takes_three_in_a_row(stuck in proptest::collection::vec(proptest::bool::weighted(0.7), 0..40)) {
             let mut path = LargeFrames::default();
-            let mut row = 0;
+            let (mut row, mut is_suspect) = (0, false);
             for is_stuck in stuck {
                 row = if is_stuck { row + 1 } else { 0 };
                 let said = path.lost(life(if is_stuck { 0 } else { T }), true, 2 * T);
-                prop_assert_eq!(said, (row >= 3).then_some(row));
+                prop_assert_eq!(said == Some(PathNews::Suspect(row)), row >= 3);
+                is_suspect = match said {
+                    Some(PathNews::Suspect(_)) => true,
+                    Some(PathNews::Cleared) => false,
+                    None => is_suspect,
+                };
+                prop_assert_eq!(is_suspect, path.is_suspect());
             }
         }
     }

@@ -5,6 +5,8 @@ use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr;
 use std::rc::Rc;
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde_json::Value;
@@ -58,6 +60,8 @@ struct DiskBox<D: Disk> {
     disk: Arc<D>,
     /// The number of blocks at whose multiples reads and writes are split; 0: none.
     boundary: u32,
+    /// Counts the resets, of which each ends the I/O that is split.
+    resets: AtomicU32,
     /// The strings to which `bdev` points.
     _name: CString,
     _product_name: CString,
@@ -128,6 +132,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
         bdev,
         disk,
         boundary: if info.split_on_boundary { info.optimal_io_boundary } else { 0 },
+        resets: AtomicU32::new(0),
         _name: name.clone(),
         _product_name: product_name,
         handle: Arc::clone(&handle),
@@ -342,12 +347,23 @@ unsafe fn submit<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bde
         // SAFETY: the caller guarantees this; the vectors were looked at, and a bdev of this type is
         // the first of a box.
         unsafe {
-            let boundary = (*(*raw).bdev.cast::<DiskBox<D>>()).boundary;
+            let this = (*raw).bdev.cast::<DiskBox<D>>();
+            let boundary = (*this).boundary;
             let is_split = matches!(io.kind(), IoKind::Read | IoKind::Write)
                 && parts::has_parts(io.offset_blocks(), io.num_blocks(), boundary);
             if is_split {
                 let parts = ptr::addr_of_mut!((*channel_ctx::<D>(ch)).parts);
-                return parts::split(io.into_raw(), ch, parts, submit_part::<D>, boundary);
+                return parts::split(
+                    io.into_raw(),
+                    ch,
+                    parts,
+                    submit_part::<D>,
+                    &raw const (*this).resets,
+                    boundary,
+                );
+            }
+            if io.kind() == IoKind::Reset {
+                (*this).resets.fetch_add(1, Relaxed);
             }
             D::submit(channel_of::<D>(ch), io);
         }

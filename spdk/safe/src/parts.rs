@@ -6,6 +6,8 @@
 //! becomes the next one of the same I/O, so an I/O that has begun never waits for a part.
 
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicU32;
+use std::sync::atomic::Ordering::Relaxed;
 
 use spdk_contract::io::IoStatus;
 use spdk_sys as sys;
@@ -37,6 +39,10 @@ pub(crate) struct Split {
     parts: *mut Parts,
     ch: *mut sys::spdk_io_channel,
     submit: Submit,
+    /// Counts the disk's resets, and how many there were when the I/O came. A reset ends the I/O: SPDK
+    /// keeps back what it has itself, and no part begins. `Relaxed`: no other data depends on it.
+    resets: *const AtomicU32,
+    resets_before: u32,
     boundary: u32,
     /// The parts that have not ended, and one while the first ones are being submitted.
     outstanding: u32,
@@ -119,12 +125,14 @@ pub(crate) fn has_parts(offset_blocks: u64, num_blocks: u64, boundary: u32) -> b
 ///
 /// # Safety
 /// `raw` was just submitted on this thread to `ch`, a channel of the module with these parts, and is
-/// a read or write whose vectors hold its data, and for which [`has_parts`] is true.
+/// a read or write whose vectors hold its data, and for which [`has_parts`] is true. `resets` counts the
+/// resets of the disk, and lives as long as that.
 pub(crate) unsafe fn split(
     raw: *mut sys::spdk_bdev_io,
     ch: *mut sys::spdk_io_channel,
     parts: *mut Parts,
     submit: Submit,
+    resets: *const AtomicU32,
     boundary: u32,
 ) {
     // SAFETY: the caller guarantees this. The module's bytes have room for a `Split`, and belong to
@@ -141,6 +149,8 @@ pub(crate) unsafe fn split(
             parts,
             ch,
             submit,
+            resets,
+            resets_before: (*resets).load(Relaxed),
             boundary,
             outstanding: 1,
             next_block,
@@ -204,6 +214,10 @@ unsafe fn part_ended(part: NonNull<IoCtx>, status: IoStatus) {
             (*split).status = if status == IoStatus::Nomem { IoStatus::Failed } else { status };
             (*split).left = 0;
         }
+        if (*split).left > 0 && (*(*split).resets).load(Relaxed) != (*split).resets_before {
+            (*split).status = IoStatus::Aborted;
+            (*split).left = 0;
+        }
         if (*split).left > 0 {
             submit_next(raw, part);
         } else {
@@ -230,6 +244,8 @@ unsafe fn ended(raw: *mut sys::spdk_bdev_io) {
 
 #[cfg(test)]
 mod tests {
+    use std::cell::{Cell, RefCell};
+
     use super::*;
 
     #[test]
@@ -253,5 +269,53 @@ mod tests {
         // SAFETY: taken above.
         all.iter().for_each(|part| unsafe { parts.give_back(*part) });
         assert_eq!(parts.take(), all.last().copied());
+    }
+
+    std::thread_local! {
+        static SUBMITTED: RefCell<Vec<BdevIo>> = const { RefCell::new(Vec::new()) };
+        static COMPLETED: Cell<Option<sys::spdk_bdev_io_status>> = const { Cell::new(None) };
+    }
+
+    /// Unit tests are not linked with SPDK.
+    #[unsafe(no_mangle)]
+    extern "C" fn spdk_bdev_io_complete(_: *mut sys::spdk_bdev_io, status: sys::spdk_bdev_io_status) {
+        assert_eq!(COMPLETED.replace(Some(status)), None);
+    }
+
+    unsafe fn keep(_: *mut sys::spdk_io_channel, part: BdevIo) {
+        SUBMITTED.with(|submitted| submitted.borrow_mut().push(part));
+    }
+
+    /// Ends one part. Returns how many are not ended then.
+    fn end_one() -> usize {
+        let part = SUBMITTED.with(|submitted| submitted.borrow_mut().remove(0));
+        part.complete(IoStatus::Success);
+        SUBMITTED.with(|submitted| submitted.borrow().len())
+    }
+
+    #[test]
+    fn no_part_begins_after_a_reset() {
+        // SAFETY: numbers and pointers; all zero is valid.
+        let mut bdev: sys::spdk_bdev = unsafe { std::mem::zeroed() };
+        bdev.blocklen = 512;
+        let mut memory = vec![0u64; (size_of::<sys::spdk_bdev_io>() + DRIVER_CTX_LEN).div_ceil(8)];
+        let raw = memory.as_mut_ptr().cast::<sys::spdk_bdev_io>();
+        let (mut parts, resets) = (Parts::new(), AtomicU32::new(7));
+        // SAFETY: an I/O as SPDK would submit it, with room for the module's bytes; its data is not
+        // looked at.
+        unsafe {
+            (*raw).bdev = &raw mut bdev;
+            (*raw).type_ = sys::SPDK_BDEV_IO_TYPE_READ as u8;
+            (*raw).u.bdev.num_blocks = 100;
+            split(raw, ptr::null_mut(), &raw mut parts, keep, &raw const resets, 1);
+        }
+        assert_eq!((end_one(), end_one()), (PARTS_OF_ONE, PARTS_OF_ONE), "the next one begins");
+        resets.fetch_add(1, Relaxed);
+        assert_eq!((end_one(), end_one()), (PARTS_OF_ONE - 1, PARTS_OF_ONE - 2));
+        while COMPLETED.get().is_none() {
+            end_one();
+        }
+        assert_eq!(COMPLETED.get(), Some(sys::SPDK_BDEV_IO_STATUS_ABORTED));
+        assert!(SUBMITTED.with(|submitted| submitted.borrow().is_empty()), "the last one ends the I/O");
     }
 }

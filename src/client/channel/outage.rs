@@ -5,7 +5,7 @@
 
 use dst_session::deadline::{Availability, Fate};
 use dst_session::fence::Sent;
-use dst_session::large_frames::SMALL;
+use dst_session::large_frames::{PathNews, SMALL};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
 use dst_session::succession::Ask;
@@ -193,11 +193,19 @@ impl Inner {
         }
     }
 
-    /// Says so if the path of the connection, which is lost, seems to lose large packets.
+    /// Says so if the path of the connection, which is lost, seems to lose large packets, or no longer
+    /// does.
     fn note_path(&mut self, now: u64) {
         let Some(life) = self.link.life() else { return };
         let has_large = self.io.has_larger(SMALL);
-        let Some(stuck) = self.large_frames.lost(life, has_large, now) else { return };
+        let stuck = match self.large_frames.lost(life, has_large, now) {
+            None => return,
+            Some(PathNews::Cleared) => {
+                self.shared.note_path(None);
+                return;
+            }
+            Some(PathNews::Suspect(stuck)) => stuck,
+        };
         let at = self.shared.places().shown();
         let note = format!(
             "small frames to {at} pass, large ones do not: {stuck} connections in a row were admitted and then \
