@@ -1,7 +1,8 @@
 //! The target's side: exports, and their access lists.
 
 use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -172,12 +173,23 @@ fn entry(export: &str, host: &HostAccess, from: &[String], key: Option<&Value>) 
     entry
 }
 
-/// Returns the absolute path of a key file, since the application has another working directory.
+/// Returns the absolute path of a file, since the application has another working directory. Symbolic
+/// links stay, since what a link points to may change: a device's name in /dev is another device's
+/// after a restart, and only its link in /dev/disk remains.
+///
+/// # Errors
+/// Fails if there is no such file.
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    fs::metadata(path)?;
+    std::path::absolute(path)
+}
+
+/// Returns the absolute path of a key file.
 ///
 /// # Errors
 /// Fails if there is no such file.
 pub fn key_file(path: &Path) -> Result<Value, Failure> {
-    let full = fs::canonicalize(path).map_err(|error| {
+    let full = absolute(path).map_err(|error| {
         let hint = format!("the key can't be read: {error}; `dstctl keygen {}` creates one", path.display());
         Failure::File(path.to_owned(), hint)
     })?;
@@ -186,7 +198,7 @@ pub fn key_file(path: &Path) -> Result<Value, Failure> {
 
 /// The file behind an aio bdev.
 struct BackingFile {
-    path: std::path::PathBuf,
+    path: PathBuf,
     /// Whether this command has created the file.
     is_new: bool,
 }
@@ -205,7 +217,7 @@ impl BackingFile {
             }
             _ => false,
         };
-        let path = fs::canonicalize(path).map_err(|error| {
+        let path = absolute(path).map_err(|error| {
             failure(format!("the file can't be used: {error}; --size creates it if it does not exist"))
         })?;
         if let (false, Some(Size(size))) = (is_new, size) {
@@ -327,6 +339,21 @@ mod tests {
             assert!(failure.to_string().contains(expected), "{failure}");
             assert_eq!(failure.exit_status(), 1);
         }
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn links_to_files_stay_links() {
+        let folder = std::env::temp_dir().join(format!("dstctl-link-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("sda"), "disk").unwrap();
+        let link = folder.join("by-id");
+        std::os::unix::fs::symlink("sda", &link).unwrap();
+        let link = link.to_str().unwrap();
+        let mut script = Script::new([ok(), ok(), ok(), shown(None)]);
+        run(&["export", "v", "--file", link, "--allow", "a", "--key", link], &mut script).unwrap();
+        assert_eq!(script.calls[1].1["psk_file"], json!(link));
+        assert_eq!(script.calls[2].1["filename"], json!(link));
         fs::remove_dir_all(folder).unwrap();
     }
 
