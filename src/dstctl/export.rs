@@ -118,16 +118,27 @@ pub fn unexport(rpc: &mut impl Calls, args: &UnexportArguments) -> Result<Outcom
     Ok(Outcome::new(json!({"export": args.name}), format!("{} is no longer exported\n", args.name)))
 }
 
-/// Adds an entry to an export's access list, or replaces the host's entry.
+/// Adds an entry to an export's access list, or changes the host's entry, whose key and addresses
+/// stay unless others are given: nobody is to be let in without them by oversight.
 ///
 /// # Errors
 /// Fails if a call fails.
 pub fn allow(rpc: &mut impl Calls, args: &AllowArguments) -> Result<Outcome, Failure> {
     let key = args.key.as_deref().map(key_file).transpose()?;
     let known = snapshot::exports(rpc, Some(&args.export))?;
-    let has_entry = known.iter().flat_map(|export| &export.hosts).any(|entry| entry.host == args.host.host);
-    let method = if has_entry { "dst_export_set_host" } else { "dst_export_add_host" };
+    let known = known.iter().flat_map(|export| &export.hosts).find(|entry| entry.host == args.host.host);
+    let method = if known.is_some() { "dst_export_set_host" } else { "dst_export_add_host" };
     let mut params = entry(&args.export, &args.host, &args.from, key.as_ref());
+    if let Some(known) = known {
+        if args.from.is_empty() && !known.addresses.is_empty() {
+            params["addresses"] = json!(known.addresses);
+        }
+        for (name, value) in [("psk_file", &known.psk_file), ("psk", &known.psk)] {
+            if let (None, Some(value)) = (&key, value) {
+                params[name] = json!(value);
+            }
+        }
+    }
     if args.takeover {
         params["takeover"] = json!(true);
     }
@@ -388,6 +399,21 @@ mod tests {
         run(&["allow", "v", "a"], &mut script).unwrap();
         let expected = json!({"export": "v", "host": "a", "access": "ro"});
         assert_eq!(script.calls[1], ("dst_export_set_host".to_owned(), expected));
+        // A change of one thing leaves the rest of the entry.
+        let keyed = |name: &str| {
+            let entry = json!({"host": "a", "access": "ro", "addresses": ["10.0.0.0/8"], name: "/old"});
+            Ok(json!([{"name": "v", "bdev_name": "b", "hosts": [entry]}]))
+        };
+        for name in ["psk_file", "psk"] {
+            let mut script = Script::new([keyed(name), ok()]);
+            run(&["allow", "v", "a=rw"], &mut script).unwrap();
+            let expected = json!({"export": "v", "host": "a", "access": "rw", "addresses": ["10.0.0.0/8"], name: "/old"});
+            assert_eq!(script.calls[1], ("dst_export_set_host".to_owned(), expected));
+            let mut script = Script::new([keyed(name), ok()]);
+            run(&["allow", "v", "a=rw", "--from", "::1/128", "--key", "/dev/null"], &mut script).unwrap();
+            let expected = json!({"export": "v", "host": "a", "access": "rw", "addresses": ["::1/128"], "psk_file": "/dev/null"});
+            assert_eq!(script.calls[1].1, expected);
+        }
         let mut script = Script::new([ok()]);
         run(&["deny", "v", "a"], &mut script).unwrap();
         assert_eq!(
