@@ -105,6 +105,11 @@ fn summary(name: &str, exports: &[Export]) -> String {
     if export.hosts.is_empty() {
         text.push_str(&format!("nobody may attach it yet: dstctl allow {name} HOST=rw\n"));
     }
+    if export.ownership.as_ref().is_some_and(|ownership| ownership.state == "unknown") {
+        text.push_str(&format!(
+            "nobody is admitted, since nobody knows who owns it; if it has no owner: dstctl release {name}\n"
+        ));
+    }
     text
 }
 
@@ -426,9 +431,13 @@ mod tests {
         let mut script = Script::new([shown(None), ok()]);
         run(&["allow", "v", "a=rw", "--takeover"], &mut script).unwrap();
         assert_eq!(script.calls[1].1["takeover"], json!(true));
-        let mut script = Script::new([ok(), shown(None)]);
-        run(&["export", "v", "--bdev", "b", "--state-file", "/x/state"], &mut script).unwrap();
+        // A new state file does not say that there is no owner.
+        let unknown =
+            json!([{"name": "v", "bdev_name": "b", "hosts": [], "ownership": {"state": "unknown"}}]);
+        let mut script = Script::new([ok(), Ok(unknown)]);
+        let outcome = run(&["export", "v", "--bdev", "b", "--state-file", "/x/state"], &mut script).unwrap();
         assert_eq!(script.calls[0].1["state_file"], json!("/x/state"));
+        assert!(outcome.text.contains("dstctl release v"), "{}", outcome.text);
         let failure = run(&["unexport", "v"], &mut Script::new([refusal("no such export")])).err().unwrap();
         assert_eq!(failure.to_string(), "dst_delete_export: no such export");
     }
