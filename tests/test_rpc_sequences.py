@@ -59,6 +59,8 @@ def run_one(transport: Transport, seed: int) -> str:
         runner.run()
     except Exception as error:
         again = f"DST_FUZZ_SEED={seed} DST_FUZZ_SECONDS=0"
+        # What goes wrong when the processes are ended would hide this.
+        print(f"{again}: {error}", flush=True)
         raise AssertionError(f"{again}: {error}\n{logs(runner)}") from error
     finally:
         lab.close()

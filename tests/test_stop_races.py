@@ -1,6 +1,6 @@
 """SIGTERM while RPCs wait for their answers, which SPDK 20.07's server does not outlive.
 
-check/sanitize.sh runs this file with an SPDK that is built with an address sanitizer, and with
+`make sanitize` runs this file with an SPDK that is built with an address sanitizer, and with
 DST_STOP_SWEEP=1: at each millisecond. Otherwise the C library fills freed memory, so that most
 uses of it crash.
 """

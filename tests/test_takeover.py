@@ -13,6 +13,7 @@ import pytest
 from harness.checker import Checker, start_checker
 from harness.lab import Lab
 from harness.protocol import INQUIRY, OWNED, Connection, claim, hello, ownership_of, refusal_of
+from harness.proxy import Proxy
 from harness.rpc import RpcError
 from harness.service import Service, durable_backend
 from harness.spdk import Application
@@ -44,10 +45,12 @@ def checker_of(lab: Lab, service: Service, host: str, journal: Path | None = Non
 
 
 @pytest.mark.watchdog(90)
-@pytest.mark.parametrize("fate", ["killed", "stopped"])
+@pytest.mark.parametrize("fate", ["killed", "stopped", "cut off"])
 def test_a_takeover_from_an_owner_under_load(lab: Lab, fate: str) -> None:
     service = owned_service(lab)
-    first = checker_of(lab, service, "first")
+    proxy = Proxy(service.remote)
+    lab.on_end(proxy.end)
+    first = checker_of(lab, service, "first", remote=proxy.remote)
     first.begin_and_flow(zeroes=5, flushes=1)
     number = info(first)["ownership"]
     assert number == ownership(service.application)["number"]
@@ -55,8 +58,12 @@ def test_a_takeover_from_an_owner_under_load(lab: Lab, fate: str) -> None:
         checker_of(lab, service, "second")
     if fate == "killed":
         first.kill()
-    else:
+    elif fate == "stopped":
         first.signal(signal.SIGSTOP)
+    else:
+        proxy.hold()
+        proxy.hold_new("client", "target")
+        wait_until(lambda: proxy.waiting("client") > 0, "requests to be on their way")
     # What it had acknowledged, and what may or may not have been executed.
     journal = lab.folder / "journal-second"
     shutil.copyfile(first.journal, journal)
@@ -64,8 +71,10 @@ def test_a_takeover_from_an_owner_under_load(lab: Lab, fate: str) -> None:
     assert info(second)["ownership"] > number
     second.verify().assert_clean()
     second.begin_and_flow(zeroes=5, flushes=1)
-    if fate == "stopped":
+    if fate != "killed":
         first.signal(signal.SIGCONT)
+        proxy.hold_new()
+        proxy.release()
         wait_until(lambda: info(first)["state"] == "failed", "the former owner to hear of it")
         assert 'host "third" owns the export since' in info(first)["last_error"]
         wait_until(lambda: first.findings().all_failed > 0, "its I/O to fail")

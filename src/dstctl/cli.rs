@@ -106,6 +106,9 @@ pub struct UnexportArguments {
 }
 
 /// Lets a host attach an export, or changes its entry while its sessions live
+///
+/// An entry keeps its key and its addresses unless others are given. To do without them, deny the
+/// host first.
 #[derive(Debug, Args)]
 pub struct AllowArguments {
     /// The name of the export
@@ -114,7 +117,7 @@ pub struct AllowArguments {
     #[arg(value_name = "HOST[=rw]")]
     pub host: HostAccess,
     /// A prefix of addresses from which the host may connect, such as 10.0.0.0/8; may be given
-    /// several times (default: any address)
+    /// several times (default: any address, or those of the host's entry)
     #[arg(long, value_name = "PREFIX")]
     pub from: Vec<String>,
     /// The host's key file

@@ -1,7 +1,8 @@
 //! The target's side: exports, and their access lists.
 
 use std::fs::{self, OpenOptions};
-use std::path::Path;
+use std::io;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
@@ -104,6 +105,11 @@ fn summary(name: &str, exports: &[Export]) -> String {
     if export.hosts.is_empty() {
         text.push_str(&format!("nobody may attach it yet: dstctl allow {name} HOST=rw\n"));
     }
+    if export.ownership.as_ref().is_some_and(|ownership| ownership.state == "unknown") {
+        text.push_str(&format!(
+            "nobody is admitted, since nobody knows who owns it; if it has no owner: dstctl release {name}\n"
+        ));
+    }
     text
 }
 
@@ -117,16 +123,27 @@ pub fn unexport(rpc: &mut impl Calls, args: &UnexportArguments) -> Result<Outcom
     Ok(Outcome::new(json!({"export": args.name}), format!("{} is no longer exported\n", args.name)))
 }
 
-/// Adds an entry to an export's access list, or replaces the host's entry.
+/// Adds an entry to an export's access list, or changes the host's entry, whose key and addresses
+/// stay unless others are given: nobody is to be let in without them by oversight.
 ///
 /// # Errors
 /// Fails if a call fails.
 pub fn allow(rpc: &mut impl Calls, args: &AllowArguments) -> Result<Outcome, Failure> {
     let key = args.key.as_deref().map(key_file).transpose()?;
     let known = snapshot::exports(rpc, Some(&args.export))?;
-    let has_entry = known.iter().flat_map(|export| &export.hosts).any(|entry| entry.host == args.host.host);
-    let method = if has_entry { "dst_export_set_host" } else { "dst_export_add_host" };
+    let known = known.iter().flat_map(|export| &export.hosts).find(|entry| entry.host == args.host.host);
+    let method = if known.is_some() { "dst_export_set_host" } else { "dst_export_add_host" };
     let mut params = entry(&args.export, &args.host, &args.from, key.as_ref());
+    if let Some(known) = known {
+        if args.from.is_empty() && !known.addresses.is_empty() {
+            params["addresses"] = json!(known.addresses);
+        }
+        for (name, value) in [("psk_file", &known.psk_file), ("psk", &known.psk)] {
+            if let (None, Some(value)) = (&key, value) {
+                params[name] = json!(value);
+            }
+        }
+    }
     if args.takeover {
         params["takeover"] = json!(true);
     }
@@ -172,12 +189,23 @@ fn entry(export: &str, host: &HostAccess, from: &[String], key: Option<&Value>) 
     entry
 }
 
-/// Returns the absolute path of a key file, since the application has another working directory.
+/// Returns the absolute path of a file, since the application has another working directory. Symbolic
+/// links stay, since what a link points to may change: a device's name in /dev is another device's
+/// after a restart, and only its link in /dev/disk remains.
+///
+/// # Errors
+/// Fails if there is no such file.
+fn absolute(path: &Path) -> io::Result<PathBuf> {
+    fs::metadata(path)?;
+    std::path::absolute(path)
+}
+
+/// Returns the absolute path of a key file.
 ///
 /// # Errors
 /// Fails if there is no such file.
 pub fn key_file(path: &Path) -> Result<Value, Failure> {
-    let full = fs::canonicalize(path).map_err(|error| {
+    let full = absolute(path).map_err(|error| {
         let hint = format!("the key can't be read: {error}; `dstctl keygen {}` creates one", path.display());
         Failure::File(path.to_owned(), hint)
     })?;
@@ -186,7 +214,7 @@ pub fn key_file(path: &Path) -> Result<Value, Failure> {
 
 /// The file behind an aio bdev.
 struct BackingFile {
-    path: std::path::PathBuf,
+    path: PathBuf,
     /// Whether this command has created the file.
     is_new: bool,
 }
@@ -205,7 +233,7 @@ impl BackingFile {
             }
             _ => false,
         };
-        let path = fs::canonicalize(path).map_err(|error| {
+        let path = absolute(path).map_err(|error| {
             failure(format!("the file can't be used: {error}; --size creates it if it does not exist"))
         })?;
         if let (false, Some(Size(size))) = (is_new, size) {
@@ -329,6 +357,21 @@ mod tests {
     }
 
     #[test]
+    fn links_to_files_stay_links() {
+        let folder = std::env::temp_dir().join(format!("dstctl-link-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::write(folder.join("sda"), "disk").unwrap();
+        let link = folder.join("by-id");
+        std::os::unix::fs::symlink("sda", &link).unwrap();
+        let link = link.to_str().unwrap();
+        let mut script = Script::new([ok(), ok(), ok(), shown(None)]);
+        run(&["export", "v", "--file", link, "--allow", "a", "--key", link], &mut script).unwrap();
+        assert_eq!(script.calls[1].1["psk_file"], json!(link));
+        assert_eq!(script.calls[2].1["filename"], json!(link));
+        fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
     fn uuids_are_random_ones() {
         let (one, other) = (new_uuid().unwrap(), new_uuid().unwrap());
         assert_ne!(one, other);
@@ -359,6 +402,21 @@ mod tests {
         run(&["allow", "v", "a"], &mut script).unwrap();
         let expected = json!({"export": "v", "host": "a", "access": "ro"});
         assert_eq!(script.calls[1], ("dst_export_set_host".to_owned(), expected));
+        // A change of one thing leaves the rest of the entry.
+        let keyed = |name: &str| {
+            let entry = json!({"host": "a", "access": "ro", "addresses": ["10.0.0.0/8"], name: "/old"});
+            Ok(json!([{"name": "v", "bdev_name": "b", "hosts": [entry]}]))
+        };
+        for name in ["psk_file", "psk"] {
+            let mut script = Script::new([keyed(name), ok()]);
+            run(&["allow", "v", "a=rw"], &mut script).unwrap();
+            let expected = json!({"export": "v", "host": "a", "access": "rw", "addresses": ["10.0.0.0/8"], name: "/old"});
+            assert_eq!(script.calls[1], ("dst_export_set_host".to_owned(), expected));
+            let mut script = Script::new([keyed(name), ok()]);
+            run(&["allow", "v", "a=rw", "--from", "::1/128", "--key", "/dev/null"], &mut script).unwrap();
+            let expected = json!({"export": "v", "host": "a", "access": "rw", "addresses": ["::1/128"], "psk_file": "/dev/null"});
+            assert_eq!(script.calls[1].1, expected);
+        }
         let mut script = Script::new([ok()]);
         run(&["deny", "v", "a"], &mut script).unwrap();
         assert_eq!(
@@ -371,9 +429,13 @@ mod tests {
         let mut script = Script::new([shown(None), ok()]);
         run(&["allow", "v", "a=rw", "--takeover"], &mut script).unwrap();
         assert_eq!(script.calls[1].1["takeover"], json!(true));
-        let mut script = Script::new([ok(), shown(None)]);
-        run(&["export", "v", "--bdev", "b", "--state-file", "/x/state"], &mut script).unwrap();
+        // A new state file does not say that there is no owner.
+        let unknown =
+            json!([{"name": "v", "bdev_name": "b", "hosts": [], "ownership": {"state": "unknown"}}]);
+        let mut script = Script::new([ok(), Ok(unknown)]);
+        let outcome = run(&["export", "v", "--bdev", "b", "--state-file", "/x/state"], &mut script).unwrap();
         assert_eq!(script.calls[0].1["state_file"], json!("/x/state"));
+        assert!(outcome.text.contains("dstctl release v"), "{}", outcome.text);
         let failure = run(&["unexport", "v"], &mut Script::new([refusal("no such export")])).err().unwrap();
         assert_eq!(failure.to_string(), "dst_delete_export: no such export");
     }

@@ -53,6 +53,14 @@ pub struct Export {
 pub struct Host {
     pub host: String,
     pub access: String,
+    /// The prefixes of the addresses that the host may connect from; without any, all.
+    #[serde(default)]
+    pub addresses: Vec<String>,
+    /// Where the host's key is: in a file, or in SPDK's keyring.
+    #[serde(default)]
+    pub psk_file: Option<String>,
+    #[serde(default)]
+    pub psk: Option<String>,
     /// The reason why the host's key could not be read when it was last needed.
     #[serde(default)]
     pub key_error: Option<String>,

@@ -15,6 +15,9 @@ use crate::prefix::Prefix;
 /// themselves.
 const PROBE_WAIT: u64 = 1_000_000;
 
+/// The pause after which a question that found no room among the answers is sent again, µs.
+const PROBE_RETRY: u64 = 1_000;
+
 /// The number of announcements, and the pause between them, µs (RFC 5227, 1.1).
 const ANNOUNCEMENTS: u8 = 2;
 const ANNOUNCE_INTERVAL: u64 = 2_000_000;
@@ -132,15 +135,22 @@ impl Addresses {
         }
     }
 
-    /// Does what is due. `send` gets each message to be sent, and `event` each event for the user.
-    pub fn on_time(&mut self, now: u64, send: &mut impl FnMut(Due), event: &mut impl FnMut(NetEvent)) {
+    /// Does what is due. `send` gets each message to be sent, and returns false if there is no room
+    /// for it. `event` gets each event for the user.
+    pub fn on_time(
+        &mut self,
+        now: u64,
+        send: &mut impl FnMut(Due) -> bool,
+        event: &mut impl FnMut(NetEvent),
+    ) {
         for own in &mut self.list {
             let address = own.prefix.address;
             own.state = match own.state {
-                State::New { at } if now >= at => {
-                    send(Due::Probe(address));
-                    State::Probing { until: now + PROBE_WAIT }
-                }
+                // An address is not used before the question was sent.
+                State::New { at } if now >= at => match send(Due::Probe(address)) {
+                    true => State::Probing { until: now + PROBE_WAIT },
+                    false => State::New { at: now + PROBE_RETRY },
+                },
                 State::Probing { until } if now >= until => {
                     event(NetEvent::Usable(address));
                     send(Due::Announce(address));
@@ -156,10 +166,10 @@ impl Addresses {
                         left => State::Announcing { left, at: now + ANNOUNCE_INTERVAL },
                     }
                 }
-                State::Duplicate { until } if now >= until => {
-                    send(Due::Probe(address));
-                    State::Probing { until: now + PROBE_WAIT }
-                }
+                State::Duplicate { until } if now >= until => match send(Due::Probe(address)) {
+                    true => State::Probing { until: now + PROBE_WAIT },
+                    false => State::Duplicate { until: now + PROBE_RETRY },
+                },
                 state => state,
             };
         }
@@ -207,7 +217,11 @@ mod tests {
 
         fn at(&mut self, now: u64) -> Vec<Due> {
             let (mut due, told) = (Vec::new(), &mut self.told);
-            self.addresses.on_time(now, &mut |what| due.push(what), &mut |event| told.push(event));
+            let mut send = |what| {
+                due.push(what);
+                true
+            };
+            self.addresses.on_time(now, &mut send, &mut |event| told.push(event));
             due
         }
 

@@ -138,10 +138,14 @@ impl Config {
             return Err(ConfigError::Routes(self.routes.len()));
         }
         for route in &self.routes {
-            let on_link = |prefix: &Prefix| prefix.contains(route.gateway) && prefix.address != route.gateway;
+            let on_link =
+                |prefix: &Prefix| prefix.contains(route.gateway) && !prefix.is_broadcast(route.gateway);
+            let own = |prefix: &Prefix| prefix.address == route.gateway;
             let link_local = self.has_ipv6() && is_link_local(route.gateway);
             let same_family = route.destination.address.is_ipv4() == route.gateway.is_ipv4();
-            let is_neighbour = is_host(route.gateway) && (link_local || self.addresses.iter().any(on_link));
+            let is_neighbour = is_host(route.gateway)
+                && (link_local || self.addresses.iter().any(on_link))
+                && !self.addresses.iter().any(own);
             if !route.destination.is_valid() || !same_family || !is_neighbour {
                 return Err(ConfigError::Route(route.destination, route.gateway));
             }
@@ -250,6 +254,18 @@ mod tests {
         let destination = config().routes[0].destination;
         let expected = Some(ConfigError::Route(destination, far));
         assert_eq!(wrong(|config| config.routes[0].gateway = far), expected);
+        // A gateway is another host, and a single one.
+        for (text, gateway) in
+            [("10.0.0.2", "10.0.0.2"), ("10.0.0.2", "10.0.0.1"), ("10.0.0.2", "10.0.0.255")]
+        {
+            let second = Prefix::new(text.parse::<IpAddr>().expect("valid"), 24);
+            let gateway = gateway.parse().expect("valid");
+            let found = wrong(|config| {
+                config.addresses.push(second);
+                config.routes[0].gateway = gateway;
+            });
+            assert_eq!(found, Some(ConfigError::Route(destination, gateway)));
+        }
         let limit = Some(ConfigError::Limit("max_waiting", 0, 1, 1024));
         assert_eq!(wrong(|config| config.max_waiting = 0), limit);
     }

@@ -84,10 +84,10 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         &mut self.tcp
     }
 
-    /// Returns true if the interface can send to an address: it is a neighbour's, or a route leads
-    /// to it.
+    /// Returns true if the interface can connect to an address: it is another host's, and a
+    /// neighbour's, or a route leads to it. It is never a group's, nor one of the loopback interface.
     pub fn reaches(&self, address: IpAddr) -> bool {
-        !self.link.addresses.is_own(address) && self.link.routes.next_hop(address).is_some()
+        self.link.is_source(address) && self.link.routes.next_hop(address).is_some()
     }
 
     /// Returns true if an address is a usable address of the interface.

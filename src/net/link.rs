@@ -86,8 +86,8 @@ impl Link {
         }
     }
 
-    /// Returns true if an address is a valid source of received packets.
-    fn is_source(&self, address: IpAddr) -> bool {
+    /// Returns true if an address can be that of another host: a valid source of received packets.
+    pub fn is_source(&self, address: IpAddr) -> bool {
         is_host(address) && !self.addresses.is_own(address) && !self.routes.is_broadcast(address)
     }
 
@@ -216,6 +216,7 @@ impl Link {
             if !sent {
                 counters.drop(DropReason::AnswersFull);
             }
+            sent
         };
         addresses.on_time(now, &mut send, &mut tell);
         neighbours.on_time(now, &mut |due| match due {

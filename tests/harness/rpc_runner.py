@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import select
 import signal
 import socket
@@ -83,6 +84,20 @@ def has_exited(application: Application) -> bool:
     # The state follows the name, which is in parentheses.
     state = Path(f"/proc/{application.pid}/stat").read_text().rpartition(")")[2].split()[0]
     return state == "Z"
+
+
+def wait_freed(application: Application) -> int:
+    """Waits until the kernel has freed the memory of a process that has exited or was killed, and
+    returns the exit code. The process's last thread does this; if it is DPDK's control thread, it may
+    run on no other CPU than that of the other process's reactor, which is always busy: two minutes
+    without an end were seen. So it may run on all of them."""
+    for thread in Path(f"/proc/{application.pid}/task").glob("*"):
+        try:
+            os.sched_setaffinity(int(thread.name), range(os.cpu_count() or 1))
+        except ProcessLookupError:
+            # It has ended meanwhile.
+            pass
+    return application.wait(FREE_S)
 
 
 @dataclass
@@ -208,7 +223,7 @@ class Runner:
         application.signal(signal.SIGTERM)
         wait_until(lambda: has_exited(application), f"{process} to stop", STOP_S)
         seconds = time.monotonic() - began
-        code = application.wait(FREE_S)
+        code = wait_freed(application)
         self.note(f"{process} has stopped after {seconds:.1f} s")
         self.longest_stop_s = max(self.longest_stop_s, seconds)
         application.after_end()
@@ -236,7 +251,7 @@ class Runner:
             case Kill(process):
                 application = self.running[process]
                 application.signal(signal.SIGKILL)
-                application.wait(FREE_S)
+                wait_freed(application)
                 application.after_end()
                 self._ended(process)
             case Stop(process):

@@ -2,7 +2,9 @@
 
 mod pair;
 
-use dst_net::{Config, DropReason, NetEvent, Offloads, Verified};
+use std::net::{IpAddr, SocketAddr};
+
+use dst_net::{Config, DropReason, NetEvent, Offloads, Prefix, Route, Verified};
 use dst_tcp::Reason;
 use pair::{Pair, config, pattern, server};
 
@@ -54,6 +56,47 @@ fn ipv6_after_one_question() {
     assert_eq!(pair.hosts[0].interface.counters().asked, 1);
     assert_eq!(pair.sent[0].iter().map(Vec::len).max(), Some(1514), "the MTU is used");
     assert!(pair.sent[0].iter().filter(|frame| frame[12..14] == IPV6).count() > 200);
+}
+
+#[test]
+fn each_address_is_probed_however_little_room_there_is() {
+    let config = Config { detect_duplicates: true, max_answers: 1, ..config(0) };
+    let mut pair = Pair::new([config, self::config(1)]);
+    pair.pass(500_000);
+    // An address of IPv4, one of IPv6, and the link-local one.
+    assert_eq!(pair.sent[0].len(), 3, "{:?}", pair.hosts[0].interface.counters());
+}
+
+#[test]
+fn only_other_hosts_are_within_reach() {
+    let mut config = config(0);
+    let gateway = |destination: Prefix, gateway: IpAddr| Route { destination, gateway };
+    config.routes = vec![
+        gateway(Prefix::new([0, 0, 0, 0], 0), IpAddr::from([10, 0, 0, 254])),
+        gateway(Prefix::new([0u16; 8], 0), "fe80::1".parse().expect("valid")),
+    ];
+    let mut pair = Pair::new([config, self::config(1)]);
+    pair.pass(1_000);
+    for (text, within) in [
+        ("10.0.0.2", true),
+        ("192.0.2.1", true),
+        ("fd01::1", true),
+        ("10.0.0.1", false),
+        ("127.0.0.1", false),
+        ("0.0.0.0", false),
+        ("10.0.0.255", false),
+        ("224.0.0.1", false),
+        ("255.255.255.255", false),
+        ("::1", false),
+        ("::", false),
+        ("ff02::1", false),
+        ("::ffff:10.0.0.2", false),
+    ] {
+        let address: IpAddr = text.parse().expect("valid");
+        let interface = &mut pair.hosts[0].interface;
+        assert_eq!(interface.reaches(address), within, "{text}");
+        assert_eq!(interface.connect(SocketAddr::new(address, 1), 1_001_000).is_ok(), within, "{text}");
+    }
 }
 
 #[test]
