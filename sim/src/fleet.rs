@@ -171,6 +171,10 @@ impl TargetSide {
         self.exported = true;
         self.deleting = None;
         self.shut_out.clear();
+        // A device that was pulled is in its place again when its machine starts.
+        for store in [self.store, self.exported_store()] {
+            store::set_errors(store, plan.errors);
+        }
         spdk::bdev::give(self.exported_store(), process, BDEV, plan.supports);
         let options = TargetOptions {
             session_timeout_ms: plan.session_timeout_ms,
