@@ -7,7 +7,7 @@ use dst_session::slots::Slots;
 use dst_wire::{Cipher, Device, Digest, Hello, Refusal, RefusalReason, SessionRef, Welcome};
 
 use crate::broker::Broker;
-use crate::connection::{Application, Opening, Proof, QueueRef, Stage};
+use crate::connection::{Application, Opening, PreviousProcess, Proof, QueueRef, Stage};
 use crate::ids::{ConnectionId, Owner, short};
 use crate::output::{Joining, Order, Output, Topic};
 use crate::ownership::{Applicant, Change, Permit};
@@ -36,25 +36,13 @@ struct Admitted {
     /// The instance that the client is told. A client that sees another instance than before takes
     /// it for a restarted target.
     instance: [u8; 16],
-    /// What is known of the instance of the client's previous session.
-    previous: Before,
     cache_outlives_target: bool,
-}
-
-/// What is known of the instance of a client's previous session.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Before {
-    /// The client had no previous session, or nothing is known of its instance.
-    Unknown,
-    /// The export still has the same instance.
-    Same,
-    /// The export had this instance earlier in this process; its bdev has been gone since.
-    Former,
 }
 
 /// The parts of a Welcome that depend on how the connection was admitted.
 struct Entrance {
     previous_ended: bool,
+    cache_kept: bool,
     /// The number of the session's ownership, if the session has one.
     ownership: Option<u64>,
     /// The record of the queue, if the connection carries requests.
@@ -187,18 +175,12 @@ impl Broker {
         let agreed = agree(hello, &terms)?;
         let offline = || refuse(RefusalReason::Busy, "the export waits for its bdev");
         let online = export.online().ok_or_else(offline)?;
-        let previous = match &hello.previous {
-            Some(previous) if previous.instance == online.instance => Before::Same,
-            Some(previous) if export.was(&previous.instance) => Before::Former,
-            _ => Before::Unknown,
-        };
         Ok(Admitted {
             agreed,
             access,
             device: export.device_for(online.device, access),
             told_blocks: online.told_blocks,
             instance: online.instance,
-            previous,
             cache_outlives_target: export.rules.cache_outlives_target,
         })
     }
@@ -261,9 +243,14 @@ impl Broker {
         }
         // The answer says nothing about a session of another owner, since it would tell the client
         // something that it has no right to know.
-        let previous_ended = previous.is_some()
-            && found != Some(false)
-            && (admitted.previous != Before::Unknown || opening.previous_has_ended);
+        let previous_ended =
+            previous.is_some() && found != Some(false) && opening.previous != PreviousProcess::Unknown;
+        // `cache_outlives_target` promises that the cache survives the end of a target process. It
+        // says nothing of a bdev that was gone while this process had no claim to it, so another
+        // instance of this process means a loss.
+        let may_be_lost = opening.previous == PreviousProcess::This
+            && previous.is_some_and(|previous| previous.instance != admitted.instance);
+        let cache_kept = previous_ended && admitted.cache_outlives_target && !may_be_lost;
         let session = opening.session;
         self.notice(Topic::Sessions, || {
             format!(
@@ -280,7 +267,7 @@ impl Broker {
         });
         self.sessions.open(session, id, owner.clone(), peer, self.now_us, waited);
         let queue = QueueRef { owner, session: SessionRef { id: session, queue: 0, epoch: 0 } };
-        Ok(self.welcome(queue, Entrance { previous_ended, ownership, slots: None }, admitted))
+        Ok(self.welcome(queue, Entrance { previous_ended, cache_kept, ownership, slots: None }, admitted))
     }
 
     /// Returns how the hello may open a session as far as the ownership of the export decides it,
@@ -366,14 +353,18 @@ impl Broker {
             Standing::Now(slots) => Some(slots.unwrap_or_else(|| Slots::new(admitted.agreed.credits))),
         };
         let ownership = self.sessions.get(&reference.id).and_then(|session| session.ownership);
-        Ok(self.welcome(queue, Entrance { previous_ended: false, ownership, slots }, admitted))
+        Ok(self.welcome(
+            queue,
+            Entrance { previous_ended: false, cache_kept: false, ownership, slots },
+            admitted,
+        ))
     }
 
     /// Returns the Welcome for a connection that has its queue.
     fn welcome(&mut self, queue: QueueRef, entrance: Entrance, admitted: Admitted) -> Answer {
-        let Admitted { agreed, access: _, device, told_blocks, instance, previous, cache_outlives_target } =
+        let Admitted { agreed, access: _, device, told_blocks, instance, cache_outlives_target: _ } =
             admitted;
-        let Entrance { previous_ended, ownership, slots } = entrance;
+        let Entrance { previous_ended, cache_kept, ownership, slots } = entrance;
         if let Some(session) = self.sessions.get_mut(&queue.session.id) {
             session.digest = agreed.digest;
             session.cipher = agreed.cipher;
@@ -387,10 +378,7 @@ impl Broker {
             session: queue.session,
             device: Device { num_blocks: told_blocks, ..device },
             previous_ended,
-            // That the previous target process has ended is only known of a process on this
-            // machine, since the machine was started. A bdev that was gone may have lost what it
-            // cached, whichever process outlived it.
-            cache_kept: previous_ended && cache_outlives_target && previous != Before::Former,
+            cache_kept,
             ownership,
             credits: slots.as_ref().map_or(agreed.credits, Slots::credits),
             max_transfer,

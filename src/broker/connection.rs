@@ -25,9 +25,19 @@ pub struct Proof {
 pub struct Opening {
     /// The id of the session, if one is opened: 16 random bytes, never used before.
     pub session: SessionId,
-    /// Whether the target process that had the client's previous session is known to have ended.
-    /// False if that process is this one.
-    pub previous_has_ended: bool,
+    /// The target process that had the client's previous session.
+    pub previous: PreviousProcess,
+}
+
+/// What is known of the target process that had a client's previous session.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PreviousProcess {
+    /// The client had no previous session, or nothing is known of its target process.
+    Unknown,
+    /// It is this process.
+    This,
+    /// It was another process, which has certainly ended.
+    Ended,
 }
 
 /// A hello to be decided about, and the proof that came before it.

@@ -1,7 +1,5 @@
 //! An export as the broker sees it.
 
-use std::collections::VecDeque;
-
 use dst_session::access::{Access, Host};
 use dst_wire::{Device, Op, OpSet};
 
@@ -36,10 +34,6 @@ pub enum ResetReach {
     Backend,
 }
 
-/// The number of an export's former instances that are remembered. A client that names an older one
-/// is told that nothing is known of it, and waits for the end of its leases.
-const FORMER_MAX: usize = 16;
-
 /// An export.
 #[derive(Debug, Clone)]
 pub(crate) struct Export {
@@ -47,8 +41,6 @@ pub(crate) struct Export {
     pub rules: Rules,
     /// The entries of the access list. Other hosts have no access.
     pub hosts: Vec<Host>,
-    /// The instances under which the export was online before, the newest first.
-    pub former: VecDeque<[u8; 16]>,
     pub drain: Option<Drain>,
     pub ownership: OwnershipState,
 }
@@ -70,17 +62,16 @@ pub(crate) struct Online {
     /// The size that clients are told, in blocks. A new size is told only once all connections that
     /// carry requests know it.
     pub told_blocks: u64,
-    /// The instance that clients are told. It changes each time that the bdev appears, which
-    /// clients take for a restart of the target.
+    /// The instance that clients are told. It changes each time that an export of this name takes
+    /// its bdev, which clients take for a restart of the target.
     pub instance: [u8; 16],
 }
 
 impl Export {
     /// Returns an export whose bdev is not present yet.
     pub fn new(rules: Rules) -> Export {
-        let (hosts, former) = (Vec::new(), VecDeque::new());
         let ownership = OwnershipState::NotKept;
-        Export { backing: Backing::Offline, rules, hosts, former, drain: None, ownership }
+        Export { backing: Backing::Offline, rules, hosts: Vec::new(), drain: None, ownership }
     }
 
     /// Returns the state of the bdev, or `None` if it is not present.
@@ -101,20 +92,12 @@ impl Export {
 
     /// Notes that the bdev is gone.
     pub fn go_offline(&mut self) {
-        if let Backing::Online(online) = std::mem::replace(&mut self.backing, Backing::Offline) {
-            self.former.truncate(FORMER_MAX - 1);
-            self.former.push_front(online.instance);
-        }
+        self.backing = Backing::Offline;
     }
 
     /// Returns true if the export is being deleted.
     pub fn is_deleting(&self) -> bool {
         matches!(self.drain, Some(Drain { ends: Ends::Export, .. }))
-    }
-
-    /// Returns true if the export was online under this instance earlier and no longer is.
-    pub fn was(&self, instance: &[u8; 16]) -> bool {
-        self.former.contains(instance)
     }
 
     /// Returns the device as a client with this access is told of it.

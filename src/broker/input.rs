@@ -86,8 +86,8 @@ pub enum Input {
         export: String,
         /// The device.
         device: Device,
-        /// The instance that clients are told. A bdev that comes back gets a new instance, which
-        /// clients take for a restarted target.
+        /// The instance that clients are told. It is a new one each time, which clients take for
+        /// a restarted target.
         instance: [u8; 16],
     },
     /// The bdev of an export is gone.

@@ -38,7 +38,7 @@ mod utc;
 mod tests;
 
 pub use broker::{Adopted, Broker};
-pub use connection::{Opening, Proof, Remains};
+pub use connection::{Opening, PreviousProcess, Proof, Remains};
 pub use error::Rejection;
 pub use export::{HOSTS_MAX, ResetReach, Rules};
 pub use exports::{ExportFacts, KeyQuery};

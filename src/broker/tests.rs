@@ -12,7 +12,9 @@ use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, SessionRe
 use proptest::prelude::*;
 
 use crate::connection::Stage;
-use crate::{Broker, Input, Limits, Opening, Order, Output, Remains, ResetStep, Rules, Stats};
+use crate::{
+    Broker, Input, Limits, Opening, Order, Output, PreviousProcess, Remains, ResetStep, Rules, Stats,
+};
 
 #[path = "reset_tests.rs"]
 mod resets;
@@ -84,7 +86,7 @@ impl World {
 
     fn opening(&mut self) -> Opening {
         self.next_session = self.next_session.wrapping_add(1);
-        Opening { session: [self.next_session; 16], previous_has_ended: false }
+        Opening { session: [self.next_session; 16], previous: PreviousProcess::This }
     }
 
     fn handle(&mut self, input: Input) {
@@ -356,6 +358,23 @@ fn a_bdev_that_comes_back_is_another_start() {
     let again = world.session_of("a", Some(Previous { session, instance }));
     let welcome = &world.welcomes[&again];
     assert_eq!((welcome.previous_ended, welcome.cache_kept), (true, true));
+}
+
+#[test]
+fn an_export_that_is_created_anew_is_another_start() {
+    let mut world = World::new();
+    let first = world.session("a");
+    let session = world.sessions[&first].id;
+    world.broker.delete_export(world.now_us, "disk").unwrap();
+    world.carry_out();
+    world.finish(first, false);
+    let rules = Rules { cache_outlives_target: true, ..Rules::default() };
+    let hosts = vec![host("*", Access::ReadWrite)];
+    world.broker.create_export_for("disk", rules, hosts).unwrap();
+    world.handle(online(10));
+    let late = world.session_of("a", Some(Previous { session, instance: [9; 16] }));
+    let welcome = &world.welcomes[&late];
+    assert_eq!((welcome.instance, welcome.previous_ended, welcome.cache_kept), ([10; 16], true, false));
 }
 
 impl World {

@@ -121,16 +121,13 @@ impl Target {
         let info = desc.info();
         let mut exports = self.exports.borrow_mut();
         let Some(export) = exports.get_mut(name) else { return };
-        let Backing::Offline { before, .. } = &export.backing else { return };
-        // One that comes back may have lost what it cached, so it is another start for clients.
-        let instance = match before {
-            None => self.instance.id(),
-            Some(_) => {
-                let mut id = [0; 16];
-                spdk::random::fill(&mut id);
-                id
-            }
-        };
+        if !matches!(export.backing, Backing::Offline { .. }) {
+            return;
+        }
+        // What the bdev cached before this target took it may be lost, so this is another start for
+        // clients. That is also true of the first time in the life of an export: there may have
+        // been another export of this name.
+        let instance = self.instance.next_id();
         let uuid = export.identity.uuid().unwrap_or(info.uuid);
         if let Identity::OfBdev(of) = &mut export.identity {
             *of = Some(uuid);

@@ -9,7 +9,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use dst_broker::{Broker, ConnectionId, Input, Limits, Opening, Order, Output, Topic};
+use dst_broker::{Broker, ConnectionId, Input, Limits, Opening, Order, Output, PreviousProcess, Topic};
 use spdk::clock::now_us;
 use spdk::instance::Instance;
 use spdk::poller::Poller;
@@ -236,8 +236,12 @@ impl Target {
     fn opening(&self, previous: Option<[u8; 16]>) -> Opening {
         let mut session = [0; 16];
         spdk::random::fill(&mut session);
-        let previous_has_ended = previous.is_some_and(|instance| self.instance.has_ended(instance));
-        Opening { session, previous_has_ended }
+        let previous = match previous {
+            Some(instance) if self.instance.has_given(instance) => PreviousProcess::This,
+            Some(instance) if self.instance.has_ended(instance) => PreviousProcess::Ended,
+            _ => PreviousProcess::Unknown,
+        };
+        Opening { session, previous }
     }
 
     /// A listener has a new connection: a group gets it, if there is room.

@@ -7,7 +7,9 @@ use std::hash::{Hash, Hasher};
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dst_broker::{Broker, ConnectionId, Input, Limits, Opening, Order, Output, Remains, Rules, Stats};
+use dst_broker::{
+    Broker, ConnectionId, Input, Limits, Opening, Order, Output, PreviousProcess, Remains, Rules, Stats,
+};
 use dst_session::access::{Access, Host};
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
@@ -371,9 +373,14 @@ impl State {
         let has_ended =
             |other: u8| world.is_one_machine && other != target && !self.targets[usize::from(other)].is_alive;
         let mut others = 0..self.targets.len() as u8;
-        let previous_has_ended = previous
-            .is_some_and(|previous| others.any(|other| instance(other) == previous && has_ended(other)));
-        Opening { session: [self.next_session; 16], previous_has_ended }
+        let previous = match previous {
+            Some(previous) if previous == instance(target) => PreviousProcess::This,
+            Some(previous) if others.any(|other| instance(other) == previous && has_ended(other)) => {
+                PreviousProcess::Ended
+            }
+            _ => PreviousProcess::Unknown,
+        };
+        Opening { session: [self.next_session; 16], previous }
     }
 
     /// Passes an input to the broker.
