@@ -1,4 +1,4 @@
-//! What methods give back: answers, the values in them, and the calls of a saved configuration.
+//! Answers to RPCs, the values in them, and the RPCs of a saved configuration.
 
 use dst_session::histogram::Histogram;
 use serde_json::{Value, json};
@@ -6,7 +6,7 @@ use spdk::rpc::Reply;
 
 use crate::params::{Result, RpcError};
 
-/// Answers a call with its result.
+/// Answers an RPC with its result.
 pub fn answer(reply: Reply, result: Result<Value>) {
     match result {
         Ok(value) => reply.ok(value),
@@ -14,12 +14,13 @@ pub fn answer(reply: Reply, result: Result<Value>) {
     }
 }
 
-/// Returns one call of a saved configuration.
+/// Returns one RPC of a saved configuration.
 pub fn call(method: &str, params: Value) -> Value {
     json!({ "method": method, "params": params })
 }
 
-/// Returns a histogram as a list: below how many microseconds, how many operations.
+/// Returns a histogram as a list of buckets. Each counts the operations that took less than
+/// `below_us`, and not less than that of the bucket before.
 pub fn show_histogram(histogram: &Histogram) -> Value {
     histogram.buckets().map(|(below_us, count)| json!({ "below_us": below_us, "count": count })).collect()
 }

@@ -11,7 +11,8 @@ use crate::default_host::default_host;
 use crate::options;
 use crate::params::{Params, Result, RpcError};
 
-/// The cipher of a connection, of what the user named: one with a key, none without.
+/// Returns the cipher of the connections: the one that the user named, or the default. There is a
+/// cipher if and only if there is a key.
 fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
     match (has_key, named) {
         (false, None | Some(Cipher::None)) => Ok(Cipher::None),
@@ -28,8 +29,8 @@ fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
     }
 }
 
-/// Takes the options out of a call, and checks that they fit to each other and to the defaults of
-/// those that the call leaves out.
+/// Takes the options, and checks that they are consistent with each other and with the defaults of
+/// those that are not given.
 fn take_options(params: &mut Params) -> Result<Options> {
     let options = options::client::take(params, dst_client::options())?;
     options.outage_limits().check(options.reconnect_delay_ms).map_err(|error| {
@@ -42,7 +43,7 @@ fn take_options(params: &mut Params) -> Result<Options> {
     Ok(options)
 }
 
-/// Takes out when the call is answered.
+/// Takes the parameters that say when the RPC is answered.
 fn take_wait(params: &mut Params) -> Result<Wait> {
     match (params.flag("wait", true)?, params.flag("first_attempt", true)?) {
         (true, true) => Ok(Wait::UntilAttached),
@@ -67,7 +68,8 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
         Digest::None => vec![Digest::None],
     };
     let wait = take_wait(&mut params)?;
-    // A call that waits says at once what is missing; another one need not end a start.
+    // An RPC that waits for the target fails at once if the key is missing. Another one may be part
+    // of a start, which a missing key must not end.
     let key = if wait == Wait::UntilAttached { params.usable_key()? } else { params.key_that_may_come()? };
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
@@ -154,7 +156,7 @@ pub fn accept_device(params: Option<Value>, reply: Reply) {
 }
 
 fn show_info(info: &Info) -> Value {
-    // Without `..`, so that what is not shown does not compile.
+    // There is no `..`, so that a forgotten field does not compile.
     let Info {
         params,
         address,
@@ -241,7 +243,7 @@ fn show_info(info: &Info) -> Value {
     shown
 }
 
-/// Returns the family that all places have, if each is an address.
+/// Returns the family of all places if each is an address and they have the same one.
 fn common_family(places: &[Place]) -> Option<Family> {
     [Family::V4, Family::V6].into_iter().find(|family| {
         places.iter().all(|place| place.address().is_some_and(|address| family.has(address.ip)))
@@ -306,8 +308,8 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
     answer(reply, no_params.map(|()| options::client::show(&dst_client::options()).into()));
 }
 
-/// The calls that make the present state again: all clients look for their targets side by side,
-/// and the last call waits for the end of their first attempts.
+/// Returns the RPCs that restore the present state. All clients look for their targets at the same
+/// time, and the last RPC waits for the end of their first attempts.
 pub fn config() -> Vec<Value> {
     let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {

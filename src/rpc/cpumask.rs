@@ -1,15 +1,16 @@
 //! Sets of CPUs as SPDK writes them: `0x6`, or `[1,2-3]`.
 
-/// Bits that SPDK's sets have. Linux has more CPUs on no machine.
+/// The number of CPUs in a set of SPDK's (`SPDK_CPUSET_SIZE`).
 const CPUS_MAX: u32 = 1024;
 
-/// Most characters of a set. All CPUs take fewer than that in either form, unless each is written with spaces.
+/// The maximum length of a set in characters. All CPUs take fewer in either form, unless each is
+/// written with spaces.
 const TEXT_MAX: usize = 4096;
 
-/// The CPUs of a text, in order, none twice. `0x0`, `0` and `[]` have none.
+/// Parses a set. Returns its CPUs in ascending order, each once. `0x0`, `0` and `[]` are empty.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Says what is wrong with the text.
 pub fn parse(text: &str) -> Result<Vec<u32>, &'static str> {
     if text.len() > TEXT_MAX {
         return Err("too long");
@@ -24,7 +25,7 @@ pub fn parse(text: &str) -> Result<Vec<u32>, &'static str> {
     Ok(cpus)
 }
 
-/// The CPUs as a text that [`parse`] takes.
+/// Returns the CPUs as a text that [`parse`] accepts.
 pub fn write(cpus: impl IntoIterator<Item = u32>) -> String {
     let numbers: Vec<String> = cpus.into_iter().map(|cpu| cpu.to_string()).collect();
     format!("[{}]", numbers.join(","))
@@ -67,7 +68,7 @@ fn of_mask(mask: &str) -> Result<Vec<u32>, &'static str> {
         let bits = digit.to_digit(16).ok_or(WRONG)?;
         cpus.extend((0..4).filter(|bit| bits >> bit & 1 == 1).map(|bit| 4 * place as u32 + bit));
     }
-    // A digit's highest bit comes last, a text's highest digit too.
+    // The CPUs are in ascending order, because the digits are read from the lowest to the highest.
     if cpus.last().is_some_and(|cpu| *cpu >= CPUS_MAX) {
         return Err("CPUs have numbers from 0 to 1023");
     }

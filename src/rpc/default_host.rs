@@ -1,16 +1,17 @@
-//! The identity of clients that are not given one.
+//! The default host name of clients.
 
 use dst_wire::Crc32c;
 
-/// Returns this machine's name, with a number made of its id, as clones of a machine often have the
-/// same name and their clients would take each other's place at the target.
+/// Returns this machine's name and a checksum of its id. Cloned machines often have the same name,
+/// and clients with the same host name take each other's sessions over.
 pub fn default_host() -> String {
     let name = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let id = std::fs::read_to_string("/etc/machine-id").unwrap_or_default();
     compose(name.trim(), id.trim())
 }
 
-/// The id itself is confidential (machine-id(5)), so only a checksum of it is shown.
+/// Returns the default host name for a machine's name and id. The id itself is confidential
+/// (machine-id(5)), so only a checksum of it is shown.
 fn compose(name: &str, id: &str) -> String {
     let name = if name.is_empty() { "localhost" } else { name };
     if id.is_empty() {

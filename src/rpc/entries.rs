@@ -1,4 +1,4 @@
-//! Entries of exports' access lists: decoded, shown, and saved.
+//! The entries of access lists: decoding, showing and saving.
 
 use dst_session::access::{Access, Host};
 use dst_target::{Error, HOSTS_MAX, Rejection};
@@ -7,16 +7,18 @@ use serde_json::{Value, json};
 use crate::answers::call;
 use crate::params::{Params, Result, RpcError};
 
-/// Most address prefixes of one host.
+/// The maximum number of address prefixes of one entry.
 const PREFIXES_MAX: usize = 512;
 
-/// Most JSON values of one saved call. SPDK's limit is 1,024, a pair being two, and the call itself has some.
+/// The maximum number of JSON values in the entries of one saved RPC. SPDK's limit for an RPC is
+/// 1,024, where a field of an object counts as two values.
 const VALUES_MAX: usize = 960;
 
-/// Most bytes of one saved call. SPDK's limit is 32 KiB, and it writes a character of two bytes as six.
+/// The maximum length of the entries of one saved RPC in bytes. SPDK's limit for an RPC is 32 KiB,
+/// and SPDK writes a character of two bytes as six.
 const BYTES_MAX: usize = 10 << 10;
 
-/// Takes an entry out of the parameters of a call.
+/// Takes the parameters of an entry.
 pub fn take_entry(params: &mut Params) -> Result<Host> {
     let name = params.text("host")?;
     let access = match params.text("access")?.as_str() {
@@ -46,7 +48,7 @@ pub fn take_entries(params: &mut Params) -> Result<Vec<Host>> {
     taken.collect()
 }
 
-/// Returns the error of a method whose parameter for the entries is `hosts`.
+/// Returns the error of a method that has the entries in its parameter `hosts`.
 pub fn of_hosts(error: Error) -> RpcError {
     match error {
         Error::Rejected(
@@ -63,7 +65,7 @@ fn show_access(access: Access) -> &'static str {
     }
 }
 
-/// Returns an entry as parameters of the call that makes it.
+/// Returns an entry as the parameters of the RPC that creates it.
 pub fn show_entry(host: &Host) -> Value {
     let mut shown = json!({
         "host": host.name,
@@ -80,8 +82,8 @@ pub fn show_entry(host: &Host) -> Value {
     shown
 }
 
-/// Returns the calls that make an export with these entries: all in one if SPDK can take that, since it
-/// takes several milliseconds for each call.
+/// Returns the RPCs that create an export with these entries: a single one if SPDK can parse it, since
+/// SPDK takes several milliseconds for each RPC.
 pub fn saved(export: &str, mut params: Value, hosts: &[Host]) -> Vec<Value> {
     let entries: Vec<Value> = hosts.iter().map(show_entry).collect();
     let mut room = (VALUES_MAX, BYTES_MAX);
@@ -104,8 +106,8 @@ pub fn saved(export: &str, mut params: Value, hosts: &[Host]) -> Vec<Value> {
     [call("dst_create_export", params)].into_iter().chain(rest.iter().map(add)).collect()
 }
 
-/// Returns the number of values that SPDK's parser makes of a value: lists and objects have a begin and
-/// an end, and names count too.
+/// Returns the number of values that SPDK's parser makes of a value. Lists and objects have a begin
+/// and an end, and names count too.
 fn values(value: &Value) -> usize {
     match value {
         Value::Array(items) => 2 + items.iter().map(values).sum::<usize>(),

@@ -1,4 +1,4 @@
-//! DST's JSON-RPC methods and configuration: decode, validate, call down, answer.
+//! DST's JSON-RPC methods and its saved configuration.
 
 #![forbid(unsafe_code)]
 
@@ -16,14 +16,15 @@ use spdk::rpc::{Phase, register};
 
 pub use target::config as target_config;
 
-/// Returns the calls that SPDK saves before all bdevs: the exports, and then the DST bdevs.
+/// Returns the RPCs that SPDK saves before those of all other bdevs: the exports, and then the DST
+/// bdevs.
 pub fn bdev_config() -> Vec<serde_json::Value> {
     let mut calls = target::exports_config();
     calls.extend(client::config());
     calls
 }
 
-/// Adds all methods to SPDK's. Once, from a constructor.
+/// Registers all methods with SPDK. Call it once, from a constructor.
 pub fn register_all() {
     register(c"bdev_dst_create", client::create, Phase::Runtime);
     register(c"bdev_dst_wait_first_attempts", client::wait_first_attempts, Phase::Runtime);

@@ -1,8 +1,8 @@
-//! The options of both sides. Each is declared once, with its range and its help; decoding, showing and saving
-//! follow. The defaults are those of the sides' own `Options`. Tests compare what is written elsewhere:
-//! rpc/dst_rpc.py, docs/limits.md and docs/failures.md.
+//! The options of both sides. Each is declared once, with its range and its help, from which
+//! decoding, showing and saving follow. The defaults are those of the sides' own `Options`. Tests
+//! compare what rpc/dst_rpc.py, docs/limits.md and docs/failures.md say.
 
-/// An option as people see it. All options are whole numbers.
+/// An option as users see it. All options are whole numbers.
 #[cfg(test)]
 pub struct Described {
     pub name: &'static str,
@@ -11,8 +11,8 @@ pub struct Described {
     pub help: &'static str,
 }
 
-/// Declares the options of one side as a module with `take` and `show`. An option that is in the struct and not in
-/// this list does not compile.
+/// Declares the options of one side as a module with `take` and `show`. An option that is in the
+/// struct and not in this list does not compile.
 macro_rules! options {
     ($side:ident, $options:path { $($name:ident: $range:expr, $help:expr;)+ }) => {
         pub mod $side {
@@ -21,14 +21,14 @@ macro_rules! options {
 
             use crate::params::{Params, Result};
 
-            /// Takes the options out of a call; those that the call does not name are as in `defaults`.
+            /// Takes the options. Those that are not given are as in `defaults`.
             pub fn take(params: &mut Params, defaults: Options) -> Result<Options> {
                 let mut options = defaults;
                 $(options.$name = params.number(stringify!($name), options.$name, $range)?;)+
                 Ok(options)
             }
 
-            /// Returns the options as a call's parameters.
+            /// Returns the options as the parameters of an RPC.
             pub fn show(options: &Options) -> Map<String, Value> {
                 let Options { $($name),+ } = options;
                 [$((stringify!($name).to_owned(), json!($name))),+].into_iter().collect()

@@ -1,4 +1,4 @@
-//! Typed access to a call's parameters, with errors that name the parameter.
+//! Typed access to the parameters of an RPC, with errors that name the parameter.
 
 use std::fmt::Display;
 use std::net::IpAddr;
@@ -12,29 +12,29 @@ use dst_transport::{KeyError, read_keys};
 use dst_wire::{NAME_MAX, is_name};
 use serde_json::{Map, Value};
 
-/// JSON-RPC's code for parameters that can't be used.
+/// JSON-RPC's code for invalid parameters (JSON-RPC 2.0, section 5.1).
 const INVALID_PARAMS: i32 = -32602;
 
-/// Characters of a value that an error shows.
+/// The number of characters of a value that an error shows.
 const SHOWN_MAX: usize = 64;
 
-/// Longest path of a file, bytes: an error has room for all of it.
+/// The maximum length of a file's path, in bytes. An error has room for all of it.
 const PATH_MAX: usize = 512;
 
-/// Most addresses of one target.
+/// The maximum number of addresses of one target.
 const ADDRESSES_MAX: usize = 8;
 
-/// An error answer.
+/// The error with which an RPC is answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RpcError {
-    /// JSON-RPC's code, or a negative errno.
+    /// A code of JSON-RPC's, or a negative errno.
     pub code: i32,
-    /// What was wrong, with which value.
+    /// What was wrong, and with which value.
     pub message: String,
 }
 
 impl RpcError {
-    /// A parameter that can't be used.
+    /// Returns the error for a parameter that cannot be used.
     pub fn invalid(parameter: &str, problem: impl Display) -> RpcError {
         RpcError { code: INVALID_PARAMS, message: format!("{parameter}: {problem}") }
     }
@@ -98,18 +98,19 @@ impl From<dst_client::Error> for RpcError {
     }
 }
 
-/// Result of an RPC's decoding.
+/// The result of decoding an RPC.
 pub type Result<T> = std::result::Result<T, RpcError>;
 
-/// A call's parameters. Each is taken out once; [`Params::finish`] refuses what is left.
+/// The parameters of an RPC. Each is taken once, by the method of its type, and
+/// [`Params::finish`] refuses those that were not taken.
 #[derive(Debug)]
 pub struct Params(Map<String, Value>);
 
 impl Params {
-    /// The parameters of a call; none given is none there.
+    /// Takes the parameters of an RPC. If the RPC has none, this is an empty object.
     ///
     /// # Errors
-    /// They are not an object.
+    /// The parameters are not an object.
     pub fn new(params: Option<Value>) -> Result<Params> {
         match params {
             None | Some(Value::Null) => Ok(Params(Map::new())),
@@ -120,10 +121,10 @@ impl Params {
         }
     }
 
-    /// Refuses parameters that nobody has taken.
+    /// Refuses parameters that were not taken.
     ///
     /// # Errors
-    /// There is one.
+    /// A parameter is left, so it is unknown.
     pub fn finish(self) -> Result<()> {
         match self.0.keys().next() {
             None => Ok(()),
@@ -138,12 +139,12 @@ impl Params {
         self.0.remove(name)
     }
 
-    /// A text that must be there; [`is_name`] holds for all that are taken, whatever they name.
+    /// Takes a required string, for which [`is_name`] holds.
     pub fn text(&mut self, name: &str) -> Result<String> {
         self.opt_text(name)?.ok_or_else(|| RpcError::invalid(name, "missing"))
     }
 
-    /// A text that may be there.
+    /// Takes an optional string, for which [`is_name`] holds.
     pub fn opt_text(&mut self, name: &str) -> Result<Option<String>> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let Value::String(text) = value else {
@@ -153,7 +154,8 @@ impl Params {
         Ok(Some(text))
     }
 
-    /// A UUID that may be there, as people write it (8-4-4-4-12 hexadecimal digits); not all zero.
+    /// Takes an optional UUID in its textual form (8-4-4-4-12 hexadecimal digits). The nil UUID is
+    /// refused.
     pub fn opt_uuid(&mut self, name: &str) -> Result<Option<[u8; 16]>> {
         let Some(text) = self.opt_text(name)? else { return Ok(None) };
         let lens = [8, 4, 4, 4, 12];
@@ -165,7 +167,7 @@ impl Params {
         }
     }
 
-    /// A truth value that may be there.
+    /// Takes an optional boolean.
     pub fn flag(&mut self, name: &str, default: bool) -> Result<bool> {
         match self.take(name) {
             None => Ok(default),
@@ -176,7 +178,7 @@ impl Params {
         }
     }
 
-    /// A whole number in a range, that may be there.
+    /// Takes an optional whole number in a range.
     pub fn number<T>(&mut self, name: &str, default: T, range: RangeInclusive<T>) -> Result<T>
     where
         T: TryFrom<u64> + PartialOrd + Display,
@@ -205,7 +207,7 @@ impl Params {
         }
     }
 
-    /// A list of texts of a kind, that may be there.
+    /// Takes an optional list of at most `max` strings that can be parsed as `T`.
     pub fn list<T>(&mut self, name: &str, max: usize) -> Result<Vec<T>>
     where
         T: FromStr<Err: Display>,
@@ -220,7 +222,7 @@ impl Params {
         texts.collect()
     }
 
-    /// A list of objects, that may be there, each as parameters of its own.
+    /// Takes an optional list of at most `max` objects, each as parameters of its own.
     pub fn objects(&mut self, name: &str, max: usize) -> Result<Vec<Params>> {
         let objects = self.items(name, max)?.into_iter().map(|item| match item {
             Value::Object(fields) => Ok(Params(fields)),
@@ -232,15 +234,15 @@ impl Params {
         objects.collect()
     }
 
-    /// The address of `traddr`, of the family of `adrfam` if that is there.
+    /// Takes the required address `traddr`, which has the family `adrfam` if that is given.
     pub fn address(&mut self) -> Result<IpAddr> {
         let text = self.text("traddr")?;
         let family = self.opt_text("adrfam")?;
         address(&text, family.as_deref())
     }
 
-    /// The places of `traddr`, a text or a list of 1 to [`ADDRESSES_MAX`] texts, each an address or
-    /// the name of a host; and the family of `adrfam`, if that is there, which addresses have.
+    /// Takes `traddr`: a string, or a list of 1 to [`ADDRESSES_MAX`] strings, each an address or the
+    /// name of a host. Returns also the family `adrfam`, if it is given; all addresses have it.
     pub fn places(&mut self) -> Result<(Vec<Place>, Option<Family>)> {
         let texts = if matches!(self.0.get("traddr"), Some(Value::Array(_))) {
             self.list("traddr", ADDRESSES_MAX)?
@@ -263,12 +265,12 @@ impl Params {
         Ok((texts.iter().map(place).collect::<Result<_>>()?, family))
     }
 
-    /// The port of `trsvcid`, if it is there.
+    /// Takes the optional port `trsvcid`.
     pub fn opt_port(&mut self) -> Result<Option<u16>> {
         if self.0.contains_key("trsvcid") { self.port().map(Some) } else { Ok(None) }
     }
 
-    /// The port of `trsvcid`: a string of digits as SPDK has it, or a number.
+    /// Takes the required port `trsvcid`: a string of digits, as in SPDK's own RPCs, or a number.
     pub fn port(&mut self) -> Result<u16> {
         let value = self.take("trsvcid").ok_or_else(|| RpcError::invalid("trsvcid", "missing"))?;
         let port = match &value {
@@ -285,7 +287,8 @@ impl Params {
         })
     }
 
-    /// CPUs that the machine has, in order, none twice: SPDK's mask (`0x6`) or list (`[1,2-3]`).
+    /// Takes a required set of CPUs: SPDK's mask (`0x6`) or list (`[1,2-3]`). Returns them in
+    /// ascending order, each once; the machine has all of them.
     pub fn cpus(&mut self, name: &str) -> Result<Vec<u32>> {
         let value = self.take(name).ok_or_else(|| RpcError::invalid(name, "missing"))?;
         let Value::String(text) = &value else {
@@ -299,7 +302,7 @@ impl Params {
         }
     }
 
-    /// The socket implementation of `sock_impl`, if it is there: one that SPDK has.
+    /// Takes the optional socket implementation `sock_impl`, which SPDK has.
     pub fn sock_impl(&mut self) -> Result<Option<String>> {
         let name = self.opt_text("sock_impl")?;
         if let Some(name) = &name
@@ -311,7 +314,7 @@ impl Params {
         Ok(name)
     }
 
-    /// Returns the value that a text names, one of `words`, if the text is there.
+    /// Takes an optional string that is one of `words`. Returns the value beside it.
     pub fn one_of<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
         let Some(text) = self.opt_text(name)? else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == text) {
@@ -323,7 +326,7 @@ impl Params {
         }
     }
 
-    /// An absolute path that may be there.
+    /// Takes an optional absolute path.
     pub fn opt_path(&mut self, name: &str) -> Result<Option<String>> {
         let Some(value) = self.take(name) else { return Ok(None) };
         let Value::String(path) = value else {
@@ -340,7 +343,7 @@ impl Params {
         Ok(Some(path))
     }
 
-    /// Where a key is said to be, if it is: in a file, `psk_file`, or under a name in SPDK's keyring, `psk`.
+    /// Takes the optional source of a key: a file, `psk_file`, or a name in SPDK's keyring, `psk`.
     fn named_key(&mut self) -> Result<Option<KeySource>> {
         match (self.opt_path("psk_file")?, self.opt_text("psk")?) {
             (None, None) => Ok(None),
@@ -352,12 +355,14 @@ impl Params {
         }
     }
 
-    /// The same, of a key that can be used as it is now; it may be another one at each handshake.
+    /// Takes the optional source of a key, which can be used now. It is read again at each
+    /// handshake.
     pub fn usable_key(&mut self) -> Result<Option<KeySource>> {
         self.key_unless(|_| true)
     }
 
-    /// The same, of a key that can be used, or that is not there yet: it is read at each handshake.
+    /// Takes the optional source of a key, which can be used now or does not exist yet. It is read
+    /// at each handshake.
     pub fn key_that_may_come(&mut self) -> Result<Option<KeySource>> {
         self.key_unless(|why| !matches!(why, KeyError::Missing(_)))
     }
@@ -371,7 +376,7 @@ impl Params {
     }
 }
 
-/// An address, of a family if one is given.
+/// Parses an address, which has the family `family` if one is given.
 fn address(text: &str, family: Option<&str>) -> Result<IpAddr> {
     let addr: IpAddr = text.parse().map_err(|_| {
         RpcError::invalid("traddr", format!("{} is not an IPv4 or IPv6 address", quote(text)))
@@ -380,7 +385,7 @@ fn address(text: &str, family: Option<&str>) -> Result<IpAddr> {
     Ok(addr)
 }
 
-/// The family that `adrfam` names.
+/// Returns the family that `adrfam` names.
 fn family(text: Option<&str>) -> Result<Option<Family>> {
     match text.map(str::to_ascii_lowercase).as_deref() {
         None => Ok(None),
@@ -411,7 +416,7 @@ fn check_text(name: &str, text: &str) -> Result<()> {
     Err(RpcError::invalid(name, problem))
 }
 
-/// A text, but of a long one only its beginning.
+/// Returns a text, or the beginning of a long one.
 fn clip(text: &str) -> String {
     match text.char_indices().nth(SHOWN_MAX) {
         None => text.to_owned(),
@@ -419,7 +424,7 @@ fn clip(text: &str) -> String {
     }
 }
 
-/// A text as JSON has it: in quotes, and nothing in it unprintable.
+/// Returns a text in quotes, with unprintable characters escaped.
 fn quote(text: &str) -> String {
     clip(&format!("{text:?}"))
 }
@@ -497,7 +502,7 @@ mod tests {
     }
 
     #[test]
-    fn words_are_of_those_that_there_are() {
+    fn a_word_is_one_of_the_known_ones() {
         let one_of = |value: Value| params(json!({ "x": value })).one_of("x", &[("a", 1), ("b", 2)]);
         assert_eq!(one_of(json!("b")), Ok(Some(2)));
         assert_eq!(params(json!({})).one_of("x", &[("a", 1), ("b", 2)]), Ok(None));

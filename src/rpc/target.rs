@@ -75,10 +75,12 @@ pub fn get_listeners(params: Option<Value>, reply: Reply) {
     answer(reply, list);
 }
 
-/// How long a bdev that is in use, by its examination for one, is waited for: less than the 10 s in which SPDK's
-/// configuration file must be answered.
+/// How long the creation of an export waits for a bdev that is in use, for example by its
+/// examination, in µs. This is less than the 10 s within which SPDK wants an answer to each RPC of
+/// a configuration file.
 const IN_USE_WAIT_US: u64 = 5_000_000;
-/// How often it is looked at meanwhile. SPDK 23.05 and newer log each look while somebody writes.
+/// How often the creation tries again meanwhile, in µs. SPDK 23.05 and newer log each attempt while
+/// the bdev is open for writing.
 const IN_USE_POLL_US: u64 = 20_000;
 
 type Make = Box<dyn Fn() -> std::result::Result<(), Error>>;
@@ -128,7 +130,7 @@ pub fn create_export(params: Option<Value>, reply: Reply) {
     }
 }
 
-/// Makes an export when nobody else uses its bdev any more.
+/// Creates an export once nobody else uses its bdev.
 fn make_export_later(name: String, make: Make, reply: Reply) {
     let began = now_us();
     let timer: Rc<Cell<Option<Poller>>> = Rc::default();
@@ -139,20 +141,21 @@ fn make_export_later(name: String, make: Make, reply: Reply) {
         match make() {
             Err(Error::InUse { .. }) if now_us() - began < IN_USE_WAIT_US => reply = Some(waiting),
             made => {
-                // Dropped inside its own call, which it stands.
+                // A poller may be dropped inside its own call.
                 drop(mine.take());
                 answer(waiting, made.map(|()| name.clone().into()).map_err(of_hosts));
             }
         }
         true
     };
-    // If there is no timer, the reply goes with the closure, and says that something went wrong.
+    // Without a poller the closure is dropped, and with it the reply, which then answers with an
+    // error.
     if let Ok(poller) = Poller::register(IN_USE_POLL_US, look) {
         timer.set(Some(poller));
     }
 }
 
-/// The error of a method whose parameter for the export is `name`.
+/// Returns the error of a method that names the export by its parameter `name`.
 fn of_name(error: Error) -> RpcError {
     match error {
         Error::Rejected(Rejection::NoExport(_)) => {
@@ -170,7 +173,7 @@ fn take_name(params: Option<Value>) -> Result<(Rc<Target>, String)> {
 }
 
 pub fn delete_export(params: Option<Value>, reply: Reply) {
-    // `reply` is answered by whoever comes to it: the end of the deletion, or the error.
+    // Either the end of the deletion or the error below answers.
     let reply = Rc::new(Cell::new(Some(reply)));
     let late = Rc::clone(&reply);
     let answer_once = |slot: &Cell<Option<Reply>>, result| {
@@ -188,7 +191,7 @@ pub fn delete_export(params: Option<Value>, reply: Reply) {
     }
 }
 
-/// Returns an entry, and whether its key can be had.
+/// Returns an entry, and what is wrong with its key.
 fn show_host(host: &Host) -> Value {
     let mut shown = show_entry(host);
     if host.keys.is_some() {
@@ -204,7 +207,7 @@ fn show_reset(reset: ResetReach) -> &'static str {
     }
 }
 
-/// Returns who owns an export, and who waits for that; null if it has no state file.
+/// Returns who owns an export and who waits to own it, or null if the export has no state file.
 fn show_ownership(export: &ExportInfo) -> Value {
     let (state, known) = match &export.ownership {
         OwnershipState::NotKept => return Value::Null,
@@ -328,8 +331,8 @@ pub fn remove_host(params: Option<Value>, reply: Reply) {
 
 /// Returns the counters that a session and the whole target have in common.
 fn show_stats(stats: &Stats) -> Value {
-    // A new counter is shown here or, like those bound to `_`, by `get_stats` alone: without `..` a forgotten one
-    // does not compile.
+    // A new counter is shown here or, like those bound to `_`, by `get_stats` alone. There is no
+    // `..`, so that a forgotten one does not compile.
     let Stats {
         reads,
         read_bytes,
@@ -477,8 +480,8 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
     answer(reply, shown);
 }
 
-/// Returns the calls that make the exports again. They come before all bdevs: each export takes its bdev
-/// when that appears, before another module examines what may look like that module's own.
+/// Returns the RPCs that create the exports again. They come before all bdevs: each export takes its
+/// bdev when that appears, before another module examines data that may look like its own.
 pub fn exports_config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls = vec![call("dst_set_options", options::target::show(&target.options()).into())];
@@ -503,8 +506,8 @@ pub fn exports_config() -> Vec<Value> {
     calls
 }
 
-/// Returns the calls that make the rest again. They come after all bdevs: nobody is refused because an
-/// export is offline still.
+/// Returns the RPCs that create the rest again. They come after all bdevs, so that no client is
+/// refused because an export is still offline.
 pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls: Vec<Value> = workers::config().into_iter().collect();

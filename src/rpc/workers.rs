@@ -20,7 +20,7 @@ pub fn set_workers(params: Option<Value>, reply: Reply) {
     answer(reply, move_workers(params));
 }
 
-/// What each worker has done.
+/// Returns what each worker has done.
 pub fn show() -> Value {
     let workers = transport::workers();
     workers
@@ -32,7 +32,7 @@ pub fn show() -> Value {
         .collect()
 }
 
-/// The call that makes the present workers again, if there are any.
+/// Returns the RPC that creates the present workers again, if there are any.
 pub fn config() -> Option<Value> {
     let cpus: Vec<u32> = transport::workers().iter().map(|worker| worker.cpu).collect();
     (!cpus.is_empty()).then(|| call("dst_set_workers", json!({ "cpumask": cpumask::write(cpus) })))
