@@ -439,7 +439,7 @@ def test_open_files_are_as_many_as_allowed(lab: Lab) -> None:
     call("dst_set_options", max_connections=1000, handshake_timeout_ms=60_000)
     call("bdev_malloc_create", name="Malloc0", num_blocks=2048, block_size=BLOCK)
     # Each of DPDK's hugepages is a file.
-    soft = target.open_files() + 32
+    soft = target.descriptors() + 32
     hard = soft + SPARE_FILES
     resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (soft, hard))
     assert "open files" not in target.text()
@@ -461,7 +461,7 @@ def test_open_files_are_as_many_as_allowed(lab: Lab) -> None:
 
 def test_open_files_that_suffice_are_not_talked_about(lab: Lab) -> None:
     target = lab.target()
-    soft = target.open_files() + 32
+    soft = target.descriptors() + 32
     hard = soft + SPARE_FILES + 1000 + 1000 // CONNECTIONS_A_FILE
     resource.prlimit(target.pid, resource.RLIMIT_NOFILE, (soft, hard))
     target.rpc.call("dst_set_options", max_connections=1000)

@@ -114,5 +114,10 @@ class Process:
                 return int(line.split()[1]) / 1024
         raise AssertionError(f"no RssAnon for {self.name}")
 
-    def open_files(self) -> int:
+    def descriptors(self) -> int:
+        """Returns the number of file descriptors, which RLIMIT_NOFILE limits."""
         return len(os.listdir(f"/proc/{self.pid}/fd"))
+
+    def open_files(self) -> int:
+        """Returns the number of open files that say whether something was left open."""
+        return self.descriptors()
