@@ -19,6 +19,8 @@ from harness.environment import ROOT, environment
 from harness.process import Process
 from harness.requirements import require_root, require_tool
 
+_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+
 UNITS = ("dst-target.service", "dst-client.service", "dst-hugepages.service")
 
 
@@ -119,7 +121,7 @@ class System:
         return self.root / path.removeprefix("/")
 
     def dpkg(self, *words: str) -> str:
-        command = ["chroot", os.fspath(self.root), "env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin"]
+        command = ["chroot", os.fspath(self.root), "env", "-i", f"PATH={_PATH}"]
         return run([*command, "DEBIAN_FRONTEND=noninteractive", "dpkg", *words], timeout=60)
 
     def install(self, package: Package) -> None:
@@ -160,7 +162,8 @@ class System:
     @staticmethod
     def beside(process: Process, command: Sequence[str]) -> str:
         """Runs a command as root where a service's process is."""
-        return run(["nsenter", f"--target={process.pid}", "--mount", "--net", "--root", *command], timeout=60)
+        enter = ["nsenter", f"--target={process.pid}", "--mount", "--net", "--root"]
+        return run([*enter, "env", "-i", "--chdir=/", f"PATH={_PATH}", *command], timeout=60)
 
 
 def _system_with(depends: str) -> Path:
