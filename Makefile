@@ -1,4 +1,4 @@
-# The project's commands: make, make test, make demo, make bench [QUICK=1], make clean.
+# The project's commands: make, make test, make demo, make bench [QUICK=1], make deb, make clean.
 # SPDK_DIR=/path make ... uses your own built SPDK tree; otherwise one is downloaded and built on
 # first use. spdk/provision/ (packages, SPDK, hugepages) and spdk/apps/ (building and linking) do
 # the work.
@@ -17,7 +17,7 @@ PYTHON := /usr/bin/python3
 
 cargo_target := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all test demo bench clean packages test-packages bench-packages ready check sanitize
+.PHONY: all test demo bench deb clean packages test-packages bench-packages deb-packages ready check sanitize
 
 all: packages
 	@spdk/provision/env.sh build
@@ -39,6 +39,9 @@ test-packages: packages
 
 bench-packages: packages
 	@spdk/provision/packages.sh bench
+
+deb-packages: packages
+	@spdk/provision/packages.sh deb
 
 # pytest runs last, so that its summary line ends the output.
 test: test-packages ready check
@@ -88,6 +91,10 @@ bench: bench-packages ready
 	@. build/env.sh; \
 	if [ -z "$(SCALE)" ]; then $(PYTHON) bench/bench.py $(bench_options); fi; \
 	if [ -z "$(QUICK)$(CASES)$(PEERS)" ]; then $(PYTHON) bench/scale.py $(if $(PAIRS),--pairs $(PAIRS)); fi
+
+# The Debian package, from what `make` has built; see docs/packages.md.
+deb: deb-packages all
+	@. build/env.sh; packaging/build-deb.sh build/deb
 
 # The SPDK in the cache stays, since it does not belong to this checkout.
 clean:

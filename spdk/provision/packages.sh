@@ -1,6 +1,6 @@
 #!/bin/bash
-# packages.sh build|test|bench: installs the missing Debian packages that building needs, or that
-# the tests or the benchmark need in addition. If none is missing, it uses neither apt nor the
+# packages.sh build|test|bench|deb: installs the missing Debian packages that building needs, or that
+# the tests, the benchmark or `make deb` need in addition. If none is missing, it uses neither apt nor the
 # network.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
@@ -16,20 +16,23 @@ build=(
     nasm meson ninja-build python3-pyelftools autoconf automake libtool libclang-dev
 )
 # For the tests: real clients (a kernel filesystem, a virtual machine, fio), Python's cryptography,
-# venv for the newest `spdk` from Python's package index, valgrind to count instructions, and tmux,
-# the terminal in which dstctl top is driven.
+# venv for the newest `spdk` from Python's package index, valgrind to count instructions, tmux, the
+# terminal in which dstctl top is driven, and what builds, checks and installs DST's own package.
 test=(
     python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
     qemu-utils qemu-block-extra qemu-system-x86 valgrind tmux
+    debhelper lintian mmdebstrap
 )
 # For the benchmark: the NBD servers and their client.
 bench=(fio iproute2 qemu-utils nbdkit)
+deb=(debhelper)
 
 case ${1:-} in
     build) wanted=("${build[@]}") ;;
     test) wanted=("${test[@]}") ;;
     bench) wanted=("${bench[@]}") ;;
-    *) die "usage: packages.sh build|test|bench" ;;
+    deb) wanted=("${deb[@]}") ;;
+    *) die "usage: packages.sh build|test|bench|deb" ;;
 esac
 
 [ "${DST_PACKAGES:-}" != skip ] || exit 0

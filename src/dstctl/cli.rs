@@ -48,6 +48,7 @@ pub enum Command {
     /// The exit status is 0 if all is well, 1 for a warning, 2 for something critical, and 3 if the
     /// application cannot be asked, as with monitoring plug-ins.
     Status,
+    Wait(WaitArguments),
     Top(TopArguments),
     Watch(WatchArguments),
     Bundle(BundleArguments),
@@ -191,6 +192,16 @@ pub struct DetachArguments {
     pub name: String,
     #[command(flatten)]
     pub save: Save,
+}
+
+/// Waits until the application has loaded its configuration, for as long as --timeout says
+///
+/// An application that was started with --json FILE has its listeners, exports and bdevs then.
+#[derive(Debug, Args)]
+pub struct WaitArguments {
+    /// Stop waiting when this process, the application's, is gone
+    #[arg(long, value_name = "PID")]
+    pub process: Option<NonZeroU32>,
 }
 
 /// Shows I/O on a full screen: rates, latencies, queue depths, states

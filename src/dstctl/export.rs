@@ -1,7 +1,8 @@
 //! The target's side: exports, and their access lists.
 
-use std::fs::{self, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::io;
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
@@ -227,7 +228,7 @@ impl BackingFile {
             Some(Size(size)) if !path.exists() => {
                 let created = OpenOptions::new().write(true).create_new(true).open(path);
                 created
-                    .and_then(|file| file.set_len(size))
+                    .and_then(|file| file.set_len(size).and_then(|()| give_away(&file, path)))
                     .map_err(|error| failure(format!("the file can't be created: {error}")))?;
                 true
             }
@@ -258,6 +259,18 @@ impl BackingFile {
         }
         failure
     }
+}
+
+/// Gives root's new file to the owner of its folder: an application that does not run as root has to
+/// open the file, and owns the folder that it keeps such files in. Other users' files stay theirs.
+fn give_away(file: &File, path: &Path) -> io::Result<()> {
+    const ROOT: u32 = 0;
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let folder = fs::metadata(folder)?;
+    if file.metadata()?.uid() == ROOT && folder.uid() != ROOT {
+        fchown(file, Some(folder.uid()), Some(folder.gid()))?;
+    }
+    Ok(())
 }
 
 #[cfg(test)]

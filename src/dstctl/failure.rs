@@ -17,6 +17,9 @@ pub enum Failure {
     /// The connection ended, or no answer came in time.
     #[error("the application at {socket} did not answer {method}: {why}; see its log")]
     NoAnswer { socket: PathBuf, method: String, why: String },
+    /// The process that was waited for is gone.
+    #[error("the process has ended before it was ready, see its log: {0}")]
+    Ended(Box<Failure>),
     /// The application has no such method.
     #[error("the application at {0} has no method {1}: it is not linked with DST, or with an older one")]
     NoMethod(PathBuf, String),
@@ -48,6 +51,7 @@ impl Failure {
         match self {
             Failure::Unreachable(..)
             | Failure::NoAnswer { .. }
+            | Failure::Ended(_)
             | Failure::NoMethod(..)
             | Failure::Answer { .. } => 3,
             Failure::Refused { .. } | Failure::File(..) | Failure::Output(_) | Failure::Key(_) => 1,

@@ -13,6 +13,7 @@
 //! | `snapshot` | the application's state at one moment |
 //! | `health` | the problems in a snapshot, with advice |
 //! | `status`, `watch` | snapshots as text |
+//! | `wait` | waits for an application that is being started |
 //! | `rates` | the activity between two snapshots |
 //! | `top` | rates on a full screen |
 //! | `bundle` | the file for a bug report |
@@ -38,11 +39,13 @@ mod status;
 mod steps;
 mod table;
 mod top;
+mod wait;
 mod watch;
 
 use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -71,6 +74,7 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<u8, Failure> {
+    let patience = Duration::from_secs(arguments.timeout.get().into());
     let mut socket = Socket::new(arguments.socket, arguments.timeout);
     let outcome = match arguments.command {
         Command::Export(args) => export::export(&mut socket, &args)?,
@@ -81,6 +85,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Attach(args) => attach::attach(&mut socket, &args)?,
         Command::Detach(args) => attach::detach(&mut socket, &args)?,
         Command::Status => status::status(&mut socket)?,
+        Command::Wait(args) => wait::wait(&mut socket, &args, patience)?,
         Command::Top(args) => return top::top(socket, &args).map(|()| 0),
         Command::Watch(args) => return watch::watch(&mut socket, &args, arguments.json).map(|()| 0),
         Command::Bundle(args) => bundle::bundle(&mut socket, &args)?,
