@@ -58,4 +58,5 @@ mutations! {
     stale_read StaleRead,
     no_removal NoRemoval,
     reset_alone ResetAlone,
+    first_part_only FirstPartOnly,
 }

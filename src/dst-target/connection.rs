@@ -20,8 +20,9 @@ use crate::completion::{Io, Submitter};
 use crate::frames::{Inbound, Shown};
 use crate::gathering::is_worth_waiting;
 use crate::pools::Pools;
-use crate::queue::Queue;
+use crate::queue::{Ended, Queue};
 use crate::stage::{Counted, HandshakeTimer, Ready, Requests, Stage, Step};
+use crate::submission::submit;
 
 /// A connection.
 pub struct Connection {
@@ -185,9 +186,19 @@ impl Connection {
         Ok(Received { is_stalled: result?.stalled, is_with_workers: open.stream.is_with_workers(), question })
     }
 
-    /// The backend has finished one of its requests. Returns what is left of the connection if that
-    /// was the last thing of it. HOT.
-    pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) -> Option<Box<Remains>> {
+    /// The backend has finished one of its requests, or a part of one. Returns what is left of the
+    /// connection if that was the last thing of it. HOT.
+    ///
+    /// # Errors
+    /// The connection is over.
+    pub fn completed<S: Submitter + 'static>(
+        &mut self,
+        io: Io,
+        status: Status,
+        now_us: u64,
+        pools: &Pools,
+        submitter: &Rc<S>,
+    ) -> Result<Option<Box<Remains>>, Broken> {
         match &mut self.life {
             Life::Open(open) | Life::Over(open, _) => {
                 let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
@@ -195,17 +206,52 @@ impl Connection {
                     // Control closes the connection soon, and the client sends the request again when
                     // the bdev is back.
                     requests.queue.failed_by_removal(io, pools);
+                } else if requests.queue.is_part(&io) {
+                    return self.part_completed(io, status, pools, submitter);
                 } else {
                     requests.queue.completed(io, status, now_us, pools);
                 }
-                None
+                Ok(None)
             }
             Life::Draining(requests, _) => {
-                requests.queue.completed(io, status, now_us, pools);
+                if requests.queue.is_part(&io) {
+                    requests.queue.part_completed(io, status, pools, None, spdk::clock::now_us);
+                } else {
+                    requests.queue.completed(io, status, now_us, pools);
+                }
                 requests.queue.drop_answers(pools);
-                (requests.queue.in_backend() == 0).then(|| self.finish())
+                Ok((requests.queue.in_backend() == 0).then(|| self.finish()))
             }
             Life::Finished => unreachable!("a connection is finished after its last request"),
+        }
+    }
+
+    /// The backend has finished a part of a request: hands over the next one, if the connection is
+    /// open.
+    #[cold]
+    fn part_completed<S: Submitter + 'static>(
+        &mut self,
+        io: Io,
+        status: Status,
+        pools: &Pools,
+        submitter: &Rc<S>,
+    ) -> Result<Option<Box<Remains>>, Broken> {
+        let (open, is_open) = match &mut self.life {
+            Life::Open(open) => (open, true),
+            Life::Over(open, _) => (open, false),
+            Life::Draining(..) | Life::Finished => unreachable!("the caller has looked"),
+        };
+        let Stage::Ready(ready) = &mut open.stage else { unreachable!("requests come when it is admitted") };
+        let requests = ready.requests.as_mut().expect("the caller has looked");
+        let lease = is_open.then_some(&ready.lease);
+        match requests.queue.part_completed(io, status, pools, lease, spdk::clock::now_us) {
+            Ended::Submit(submission) => {
+                let submitter = Rc::clone(submitter) as Rc<dyn Submitter>;
+                submit(&requests.channel, submission, submitter);
+                Ok(None)
+            }
+            Ended::Answered => Ok(None),
+            Ended::LeaseOver(now_us) => Err(ready.lease_over(now_us)),
         }
     }
 

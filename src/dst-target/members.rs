@@ -413,9 +413,10 @@ impl SockReady for Member {
 impl Submitter for Member {
     fn completed(self: Rc<Self>, io: Io, status: Status, now_us: u64) {
         let mut connection = self.connection.borrow_mut();
-        match connection.completed(io, status, now_us, &self.group.pools) {
-            None => self.mark_dirty(&connection),
-            Some(remains) => {
+        match connection.completed(io, status, now_us, &self.group.pools, &self) {
+            Ok(None) => self.mark_dirty(&connection),
+            Err(why) => self.over(&mut connection, &why),
+            Ok(Some(remains)) => {
                 let id = connection.id;
                 drop(connection);
                 self.group.finished(id, remains);

@@ -10,6 +10,7 @@ use dst_broker::Stats;
 use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
+use dst_session::parts::PartSize;
 use dst_session::request::{Checked, check};
 use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
@@ -23,6 +24,10 @@ use crate::pools::Pools;
 use crate::share::{OwnerShare, Share};
 use crate::submission::Submission;
 
+mod part;
+
+use part::Part;
+
 /// An answer, from the backend's completion until it is sent.
 struct Work {
     /// The transaction whose answer waits to be sent, or is on the wire in part; 0: none.
@@ -33,6 +38,8 @@ struct Work {
     data_len: usize,
     op: Op,
     begun_us: u64,
+    /// What of an operation that goes in parts is under way.
+    part: Option<Part>,
 }
 
 /// The request whose header has come, and whose data is coming in.
@@ -93,15 +100,25 @@ pub struct Queue {
     share: Share,
     /// The newest request that had to wait for memory; 0: none.
     stalled: u64,
+    unmaps: PartSize,
+    zeroes: PartSize,
     pub stats: Stats,
 }
 
 impl Queue {
     pub fn new(setup: Setup) -> Queue {
         let credits = setup.slots.credits();
-        let work =
-            || Work { unsent: 0, header: [0; HEADER_LEN], io: None, data_len: 0, op: Op::Read, begun_us: 0 };
+        let work = || Work {
+            unsent: 0,
+            header: [0; HEADER_LEN],
+            io: None,
+            data_len: 0,
+            op: Op::Read,
+            begun_us: 0,
+            part: None,
+        };
         let share = Share::new(Rc::clone(&setup.owner));
+        let part_size = PartSize::new(setup.device.block_size, setup.device.write_unit_size);
         Queue {
             setup,
             work: (0..credits).map(|_| work()).collect(),
@@ -112,6 +129,8 @@ impl Queue {
             in_backend: 0,
             share,
             stalled: 0,
+            unmaps: part_size,
+            zeroes: part_size,
             stats: Stats::default(),
         }
     }
@@ -258,14 +277,17 @@ impl Queue {
                 self.in_backend += 1;
                 let Request { op, start, count, .. } = request;
                 // A flush is of the whole device: as large as the client may know it to be, or larger.
-                let (start, count) =
-                    if op == Op::Flush { (0, self.setup.device.num_blocks) } else { (start, count) };
+                let (start, count) = match op {
+                    Op::Flush => (0, self.setup.device.num_blocks),
+                    Op::Unmap | Op::WriteZeroes => self.begin_parts(slot, &request, now_us),
+                    _ => (start, count),
+                };
                 Ended::Submit(Submission { io, op, start, count })
             }
         }
     }
 
-    /// The backend has finished a request. HOT.
+    /// The backend has finished a request, or the last part of one. HOT.
     pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
         if status != Status::Success {
@@ -288,6 +310,7 @@ impl Queue {
     pub fn failed_by_removal(&mut self, io: Io, pools: &Pools) {
         self.in_backend -= 1;
         self.stats.errors += 1;
+        self.work[usize::from(io.ctx.slot)].part = None;
         self.setup.slots.withdraw(io.ctx.slot);
         pools.put(io, &mut self.share);
     }

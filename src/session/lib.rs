@@ -20,6 +20,7 @@
 //! | [`negotiate`] | choosing what a hello offers, and checking the welcome | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
 //! | [`request`] | whether a request can be executed | target |
+//! | [`parts`] | the parts in which long operations are executed | target |
 //! | [`silence`] | when to give up a silent peer | both |
 //! | [`histogram`] | histograms of latencies | both |
 //! | [`rate`] | a limit on log lines that a peer causes | both |
@@ -38,6 +39,7 @@ pub mod histogram;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
+pub mod parts;
 pub mod patience;
 pub mod rate;
 pub mod request;

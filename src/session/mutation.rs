@@ -49,11 +49,13 @@ pub enum Mutation {
     NoRemoval,
     /// The client's reset does not wait for other threads' I/O.
     ResetAlone,
+    /// The target answers an operation that goes in parts when the first part is done.
+    FirstPartOnly,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 21] = [
+    pub const ALL: [Mutation; 22] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -75,6 +77,7 @@ impl Mutation {
         Mutation::StaleRead,
         Mutation::NoRemoval,
         Mutation::ResetAlone,
+        Mutation::FirstPartOnly,
     ];
 }
 

@@ -267,7 +267,10 @@ impl Rig {
         on(self.thread, move || completions.collect());
         let mut remains = None;
         for (io, status) in recorder.0.take() {
-            remains = self.connection.borrow_mut().completed(io, status, self.began_us, &self.pools);
+            let (connection, pools) = (Rc::clone(&self.connection), Rc::clone(&self.pools));
+            let (recorder, now_us) = (Rc::clone(&self.recorder), self.began_us);
+            let completed = move || connection.borrow_mut().completed(io, status, now_us, &pools, &recorder);
+            remains = on(self.thread, completed).unwrap();
         }
         remains
     }
