@@ -10,7 +10,7 @@ use dst_broker::Stats;
 use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
-use dst_session::parts::PartSize;
+use dst_session::parts::{InParts, PartSize};
 use dst_session::request::{Checked, check};
 use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
@@ -26,8 +26,6 @@ use crate::submission::Submission;
 
 mod part;
 
-use part::Part;
-
 /// An answer, from the backend's completion until it is sent.
 struct Work {
     /// The transaction whose answer waits to be sent, or is on the wire in part; 0: none.
@@ -39,7 +37,7 @@ struct Work {
     op: Op,
     begun_us: u64,
     /// What of an operation that goes in parts is under way.
-    part: Option<Part>,
+    part: Option<InParts>,
 }
 
 /// The request whose header has come, and whose data is coming in.

@@ -95,6 +95,32 @@ impl PartSize {
     }
 }
 
+/// A range that goes to the backend in parts: the part that the backend has, and what is to come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct InParts {
+    /// The first block of the part.
+    pub start: u64,
+    /// Blocks in the part.
+    pub count: u64,
+    /// Blocks behind the part.
+    rest: u64,
+    begun_us: u64,
+}
+
+impl InParts {
+    /// Begins the first part of a range at `now_us`.
+    pub fn new(size: &PartSize, start: u64, count: u64, now_us: u64) -> InParts {
+        let first = size.first_of(start, count);
+        InParts { start, count: first, rest: count - first, begun_us: now_us }
+    }
+
+    /// The part has ended at `now_us`. Begins the next one, unless it was the last.
+    pub fn next(self, size: &mut PartSize, now_us: u64) -> Option<InParts> {
+        size.took(self.count, now_us.saturating_sub(self.begun_us));
+        (self.rest > 0).then(|| InParts::new(size, self.start + self.count, self.rest, now_us))
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -109,15 +135,18 @@ mod tests {
 
     /// Executes a range by parts of which `took_us` gives the time. Returns their lengths.
     fn run(sizes: &mut PartSize, start: u64, count: u64, took_us: impl Fn(u64) -> u64) -> Vec<u64> {
-        let (mut next, end, mut parts) = (start, start + count, Vec::new());
-        while next < end {
-            let part = sizes.first_of(next, end - next);
-            sizes.took(part, took_us(part));
-            parts.push(part);
-            next += part;
+        let (mut lengths, mut now_us) = (Vec::new(), 0);
+        let mut part = Some(InParts::new(sizes, start, count, now_us));
+        let mut next = start;
+        while let Some(found) = part {
+            assert_eq!(found.start, next);
+            now_us += took_us(found.count);
+            lengths.push(found.count);
+            next += found.count;
+            part = found.next(sizes, now_us);
         }
-        assert_eq!(next, end);
-        parts
+        assert_eq!(next, start + count);
+        lengths
     }
 
     #[test]

@@ -7,7 +7,7 @@
 
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
-use dst_session::parts::PartSize;
+use dst_session::parts::{InParts, PartSize};
 use dst_session::transactions::Request;
 use dst_wire::{Op, Status};
 
@@ -15,16 +15,6 @@ use super::{Ended, Queue, is_over};
 use crate::completion::Io;
 use crate::pools::Pools;
 use crate::submission::Submission;
-
-/// The part of a request that the backend has, and the range that is still to come.
-pub(super) struct Part {
-    blocks: u64,
-    begun_us: u64,
-    /// The first block behind the part.
-    next: u64,
-    /// Blocks from there on.
-    rest: u64,
-}
 
 impl Queue {
     fn part_size(&mut self, op: Op) -> &mut PartSize {
@@ -34,10 +24,9 @@ impl Queue {
     /// Returns the range of the first part of a request, which is begun now.
     pub(super) fn begin_parts(&mut self, slot: u16, request: &Request, now_us: u64) -> (u64, u64) {
         let Request { op, start, count, .. } = *request;
-        let blocks = self.part_size(op).first_of(start, count);
-        let part = Part { blocks, begun_us: now_us, next: start + blocks, rest: count - blocks };
+        let part = InParts::new(self.part_size(op), start, count, now_us);
         self.work[usize::from(slot)].part = Some(part);
-        (start, blocks)
+        (part.start, part.count)
     }
 
     /// Returns whether what the backend has finished was a part of a request.
@@ -59,13 +48,12 @@ impl Queue {
     ) -> Ended {
         let (slot, now_us) = (io.ctx.slot, clock());
         let work = &mut self.work[usize::from(slot)];
-        let Part { blocks, begun_us, next, rest } = work.part.take().expect("the caller has asked");
-        let op = work.op;
-        self.part_size(op).took(blocks, now_us.saturating_sub(begun_us));
-        if rest == 0 || status != Status::Success || is_on(Mutation::FirstPartOnly) {
+        let (part, op) = (work.part.take().expect("the caller has asked"), work.op);
+        let next = part.next(self.part_size(op), now_us).filter(|_| !is_on(Mutation::FirstPartOnly));
+        let Some(next) = next.filter(|_| status == Status::Success) else {
             self.completed(io, status, now_us, pools);
             return Ended::Answered;
-        }
+        };
         let goes_on = lease.is_some_and(|lease| !is_over(lease, now_us));
         if !goes_on {
             self.in_backend -= 1;
@@ -74,9 +62,7 @@ impl Queue {
             self.stats.dropped += 1;
             return if lease.is_some() { Ended::LeaseOver(now_us) } else { Ended::Answered };
         }
-        let blocks = self.part_size(op).first_of(next, rest);
-        let part = Part { blocks, begun_us: now_us, next: next + blocks, rest: rest - blocks };
-        self.work[usize::from(slot)].part = Some(part);
-        Ended::Submit(Submission { io, op, start: next, count: blocks })
+        self.work[usize::from(slot)].part = Some(next);
+        Ended::Submit(Submission { io, op, start: next.start, count: next.count })
     }
 }
