@@ -59,4 +59,7 @@ mutations! {
     no_removal NoRemoval,
     reset_alone ResetAlone,
     first_part_only FirstPartOnly,
+    no_holding NoHolding,
+    held_too_early HeldTooEarly,
+    abort_is_enough AbortIsEnough,
 }

@@ -11,6 +11,7 @@ use std::rc::Rc;
 use dst_broker::{Remains, Stats};
 use dst_security::Secured;
 use dst_session::Violation;
+use dst_session::mutation::{Mutation, is_on};
 use dst_transport::{Broken, Outbox, Receiver, Stream};
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
 use spdk::iov::Iov;
@@ -19,7 +20,9 @@ use spdk::sock::Sock;
 use crate::completion::{Io, Submitter};
 use crate::frames::{Inbound, Shown};
 use crate::gathering::is_worth_waiting;
+use crate::holds::HoldNotice;
 use crate::pools::Pools;
+use crate::queue::abort::Unparked;
 use crate::queue::{Ended, Queue};
 use crate::stage::{Counted, HandshakeTimer, Ready, Requests, Stage, Step};
 use crate::submission::submit;
@@ -31,6 +34,8 @@ pub struct Connection {
     /// The client's address.
     pub peer: SocketAddr,
     life: Life,
+    /// What the control thread is to be told of aborted requests.
+    notices: Vec<HoldNotice>,
 }
 
 /// How a connection is.
@@ -92,6 +97,18 @@ pub enum Ending {
     Unexpected,
 }
 
+/// What a completion has led to.
+pub enum Completed {
+    /// The answer to a request waits to be sent.
+    Answered,
+    /// Something else: there may be notices.
+    Special,
+    /// The connection is over.
+    Over(Broken),
+    /// That was the last thing of the connection: this is left of it.
+    Finished(Box<Remains>),
+}
+
 /// What became of a connection whose socket was closed.
 pub enum Shut {
     /// It was closed before.
@@ -114,7 +131,7 @@ impl Connection {
             has_unsent: false,
             stage: Stage::Handshake { timer, step: Step::FIRST },
         });
-        Connection { id, peer, life }
+        Connection { id, peer, life, notices: Vec::new() }
     }
 
     /// The connection while it is open.
@@ -159,7 +176,7 @@ impl Connection {
         submitter: &Rc<S>,
         now_us: u64,
     ) -> Result<Received, Broken> {
-        let Some(open) = self.open() else { return Ok(Received::default()) };
+        let Life::Open(open) = &mut self.life else { return Ok(Received::default()) };
         let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
         let mut inbound = Inbound {
             stage: &mut open.stage,
@@ -169,6 +186,7 @@ impl Connection {
             now_us,
             submitter,
             shown: Shown::Nothing,
+            notices: &mut self.notices,
         };
         let result = open.receiver.pump(&mut open.stream, &mut buffer, &mut inbound);
         let shown = inbound.shown;
@@ -186,11 +204,7 @@ impl Connection {
         Ok(Received { is_stalled: result?.stalled, is_with_workers: open.stream.is_with_workers(), question })
     }
 
-    /// The backend has finished one of its requests, or a part of one. Returns what is left of the
-    /// connection if that was the last thing of it. HOT.
-    ///
-    /// # Errors
-    /// The connection is over.
+    /// The backend has finished one of its requests, or a part of one. HOT.
     pub fn completed<S: Submitter + 'static>(
         &mut self,
         io: Io,
@@ -198,44 +212,50 @@ impl Connection {
         now_us: u64,
         pools: &Pools,
         submitter: &Rc<S>,
-    ) -> Result<Option<Box<Remains>>, Broken> {
+    ) -> Completed {
         match &mut self.life {
             Life::Open(open) | Life::Over(open, _) => {
                 let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
                 if status != Status::Success && requests.channel.is_removed() {
                     // Control closes the connection soon, and the client sends the request again when
                     // the bdev is back.
-                    requests.queue.failed_by_removal(io, pools);
-                } else if requests.queue.is_part(&io) {
-                    return self.part_completed(io, status, pools, submitter);
-                } else {
-                    requests.queue.completed(io, status, now_us, pools);
+                    self.notices.extend(requests.queue.failed_by_removal(io, pools));
+                    return Completed::Special;
                 }
-                Ok(None)
+                if requests.queue.is_special(&io) {
+                    return self.special_completed(io, status, pools, submitter);
+                }
+                requests.queue.completed(io, status, now_us, pools);
+                Completed::Answered
             }
             Life::Draining(requests, _) => {
-                if requests.queue.is_part(&io) {
-                    requests.queue.part_completed(io, status, pools, None, spdk::clock::now_us);
+                if requests.queue.is_special(&io) {
+                    let clock = spdk::clock::now_us;
+                    let (_, released) = requests.queue.special_completed(io, status, pools, None, clock);
+                    self.notices.extend(released);
                 } else {
                     requests.queue.completed(io, status, now_us, pools);
                 }
                 requests.queue.drop_answers(pools);
-                Ok((requests.queue.in_backend() == 0).then(|| self.finish()))
+                if requests.queue.in_backend() == 0 {
+                    return Completed::Finished(self.finish());
+                }
+                Completed::Special
             }
             Life::Finished => unreachable!("a connection is finished after its last request"),
         }
     }
 
-    /// The backend has finished a part of a request: hands over the next one, if the connection is
-    /// open.
+    /// The backend has finished a part of a request, whose next part it gets if the connection is open;
+    /// or a request that was aborted.
     #[cold]
-    fn part_completed<S: Submitter + 'static>(
+    fn special_completed<S: Submitter + 'static>(
         &mut self,
         io: Io,
         status: Status,
         pools: &Pools,
         submitter: &Rc<S>,
-    ) -> Result<Option<Box<Remains>>, Broken> {
+    ) -> Completed {
         let (open, is_open) = match &mut self.life {
             Life::Open(open) => (open, true),
             Life::Over(open, _) => (open, false),
@@ -243,15 +263,50 @@ impl Connection {
         };
         let Stage::Ready(ready) = &mut open.stage else { unreachable!("requests come when it is admitted") };
         let requests = ready.requests.as_mut().expect("the caller has looked");
-        let lease = is_open.then_some(&ready.lease);
-        match requests.queue.part_completed(io, status, pools, lease, spdk::clock::now_us) {
+        let (lease, clock) = (is_open.then_some(&ready.lease), spdk::clock::now_us);
+        let (ended, released) = requests.queue.special_completed(io, status, pools, lease, clock);
+        self.notices.extend(released);
+        match ended {
             Ended::Submit(submission) => {
                 let submitter = Rc::clone(submitter) as Rc<dyn Submitter>;
                 submit(&requests.channel, submission, submitter);
-                Ok(None)
+                Completed::Special
             }
-            Ended::Answered => Ok(None),
-            Ended::LeaseOver(now_us) => Err(ready.lease_over(now_us)),
+            Ended::Answered => Completed::Special,
+            Ended::LeaseOver(now_us) => Completed::Over(ready.lease_over(now_us)),
+        }
+    }
+
+    /// Takes out what the control thread is to be told of aborted requests.
+    pub fn take_notices(&mut self) -> Vec<HoldNotice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// All groups hold a request of the connection: its client is told, unless the backend is done.
+    pub fn held(&mut self, id: u64) {
+        let Some(open) = self.open() else { return };
+        let Some(requests) = open.stage.requests() else { return };
+        if requests.queue.is_aborted(id) && !is_on(Mutation::HeldTooEarly) {
+            open.outbox.push(Header { id, ..Header::new(Kind::Held) }, &[]);
+        }
+    }
+
+    /// Something is not held any longer: requests that waited for it go to the backend.
+    ///
+    /// # Errors
+    /// The connection is over: its lease has run out.
+    pub fn unpark<S: Submitter + 'static>(&mut self, submitter: &Rc<S>) -> Result<(), Broken> {
+        let Some(open) = self.open() else { return Ok(()) };
+        let Stage::Ready(ready) = &mut open.stage else { return Ok(()) };
+        let Some(requests) = &mut ready.requests else { return Ok(()) };
+        loop {
+            match requests.queue.unpark(&ready.lease, spdk::clock::now_us) {
+                Unparked::Nothing => return Ok(()),
+                Unparked::Submit(submission) => {
+                    submit(&requests.channel, submission, Rc::clone(submitter) as Rc<dyn Submitter>);
+                }
+                Unparked::LeaseOver(now_us) => return Err(ready.lease_over(now_us)),
+            }
         }
     }
 
@@ -317,7 +372,7 @@ impl Connection {
     pub fn welcome(&mut self, welcome: &Welcome, requests: Option<Box<Requests>>, now_us: u64) {
         // One that is over takes its queue along: the record returns with what is left of it.
         if let Life::Open(open) | Life::Over(open, _) = &mut self.life {
-            open.stage = Stage::Ready(Ready::new(welcome.keep_alive_ms, requests, now_us));
+            open.stage = Stage::Ready(Ready::new(welcome, requests, now_us));
             open.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
         }
     }

@@ -18,6 +18,7 @@ use spdk::thread::Thread;
 use crate::error::Error;
 use crate::export::Export;
 use crate::groups::Groups;
+use crate::holds::Holding;
 use crate::listener::Listener;
 use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
@@ -48,6 +49,8 @@ pub struct Target {
     pub(crate) listeners: RefCell<Vec<Listener>>,
     /// What the groups were asked and have not answered yet.
     pub(crate) questions: Questions,
+    /// The requests that groups hold.
+    pub(crate) holding: Holding,
     logs: Logs,
     pub(crate) thread: Thread,
     pub(crate) ticker: RefCell<Option<Poller>>,
@@ -71,6 +74,7 @@ impl Target {
             groups: RefCell::default(),
             listeners: RefCell::default(),
             questions: Questions::default(),
+            holding: Holding::default(),
             logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
@@ -204,6 +208,7 @@ impl Target {
                 self.tell(Input::Returned { connection, session, queue, slots });
             }
             ToControl::Started { core, result } => self.group_started(core, result),
+            ToControl::Holds(notice) => self.holding(notice),
             ToControl::Counted { question, counts } => self.questions.answered(question, counts),
         }
     }

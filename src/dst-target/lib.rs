@@ -21,6 +21,8 @@ mod frames;
 mod gathering;
 mod group;
 mod groups;
+mod holding;
+mod holds;
 mod listener;
 mod listeners;
 mod members;

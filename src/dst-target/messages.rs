@@ -4,13 +4,16 @@
 
 use std::net::SocketAddr;
 
-use dst_broker::{Activity, ConnectionId, Joining, Remains, SessionId};
+use dst_broker::{Activity, ConnectionId, Joining, Owner, Remains, SessionId};
 use dst_security::Secured;
+use dst_session::holds::HoldId;
 use dst_session::slots::Slots;
 use dst_wire::{Event, Hello, Refusal, Welcome};
 use spdk::bdev::DescRef;
 use spdk::sock::Sock;
 use spdk::thread::Thread;
+
+use crate::holds::{Hold, HoldNotice};
 
 /// What control tells a group. A group that no longer has the connection ignores the message, unless
 /// noted otherwise.
@@ -66,6 +69,20 @@ pub enum ToGroup {
     Count {
         /// Names the question.
         question: u64,
+    },
+    /// A request is held from now on, whether the group has connections of its owner or not.
+    Hold(Hold),
+    /// All groups hold a request of the connection.
+    Held {
+        /// The request.
+        id: HoldId,
+    },
+    /// A request is not held any longer.
+    Release {
+        /// Whose it was.
+        owner: Owner,
+        /// The request.
+        id: HoldId,
     },
     /// The group and its thread end. It has no connections any more.
     Stop,
@@ -125,6 +142,8 @@ pub enum ToControl {
         /// The record.
         slots: Slots,
     },
+    /// A request is to be held, or not any longer.
+    Holds(HoldNotice),
     /// What each of the group's connections did so far, and does.
     Counted {
         /// Names the question.

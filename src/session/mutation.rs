@@ -51,11 +51,17 @@ pub enum Mutation {
     ResetAlone,
     /// The target answers an operation that goes in parts when the first part is done.
     FirstPartOnly,
+    /// The target executes what overlaps a request that it holds.
+    NoHolding,
+    /// The target says that it holds a request before all its threads know.
+    HeldTooEarly,
+    /// The client fails an I/O when it has sent the abort.
+    AbortIsEnough,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 22] = [
+    pub const ALL: [Mutation; 25] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -78,6 +84,9 @@ impl Mutation {
         Mutation::NoRemoval,
         Mutation::ResetAlone,
         Mutation::FirstPartOnly,
+        Mutation::NoHolding,
+        Mutation::HeldTooEarly,
+        Mutation::AbortIsEnough,
     ];
 }
 

@@ -18,6 +18,8 @@ pub struct Agreed {
     pub cipher: Cipher,
     /// The keep-alive time, ms.
     pub keep_alive_ms: u32,
+    /// Whether the client may abort requests.
+    pub aborts: bool,
 }
 
 /// Returns a refusal. If the text is too long, encoding truncates it.
@@ -78,6 +80,7 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
             .keep_alive_ms
             .min(terms.keep_alive_max_ms)
             .clamp(*KEEP_ALIVE_MS.start(), *KEEP_ALIVE_MS.end()),
+        aborts: hello.aborts,
     })
 }
 
@@ -96,6 +99,9 @@ pub enum Unacceptable {
     /// The session, the queue or the epoch is not the one asked for.
     #[error("the target's welcome is for another session than the client asked to join")]
     Session,
+    /// The client did not offer aborts.
+    #[error("the target lets the client abort requests, which was not offered")]
+    Aborts,
     /// The device is not the same as before.
     #[error("the export is another device now: {what} was {before}, is {now}")]
     OtherDevice {
@@ -135,6 +141,9 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     }
     if !hello.ciphers.contains(&welcome.cipher.code()) {
         return Err(Unacceptable::Cipher(welcome.cipher));
+    }
+    if welcome.aborts && !hello.aborts {
+        return Err(Unacceptable::Aborts);
     }
     if hello.session.is_some_and(|asked| asked != welcome.session) {
         return Err(Unacceptable::Session);
@@ -210,6 +219,7 @@ mod tests {
             digests: vec![0],
             ciphers: vec![0],
             keep_alive_ms: 3000,
+            aborts: false,
         }
     }
 
@@ -223,6 +233,9 @@ mod tests {
         assert_eq!(agree(&Hello { credits: 0, ..hello() }, &TERMS).unwrap().credits, 1);
         let patient = Hello { keep_alive_ms: u32::MAX, ..hello() };
         assert_eq!(agree(&patient, &TERMS).unwrap().keep_alive_ms, 60_000);
+        for aborts in [false, true] {
+            assert_eq!(agree(&Hello { aborts, ..hello() }, &TERMS).unwrap().aborts, aborts);
+        }
         assert_eq!(
             agree(&patient, &Terms { keep_alive_max_ms: 0, ..TERMS }).unwrap().keep_alive_ms,
             *KEEP_ALIVE_MS.start()
@@ -256,6 +269,7 @@ mod tests {
             digest: Digest::None,
             cipher: Cipher::None,
             keep_alive_ms: 1000,
+            aborts: false,
         }
     }
 
@@ -272,6 +286,13 @@ mod tests {
             assert_eq!(check_welcome(&join, &welcome(other)), Err(Unacceptable::Session));
             assert_eq!(check_welcome(&hello(), &welcome(other)), Ok(()), "any new one will do");
         }
+    }
+
+    #[test]
+    fn a_target_cannot_choose_aborts_that_were_not_offered() {
+        let chosen = Welcome { aborts: true, ..welcome(SessionRef { id: [0; 16], queue: 0, epoch: 0 }) };
+        assert_eq!(check_welcome(&hello(), &chosen), Err(Unacceptable::Aborts));
+        assert_eq!(check_welcome(&Hello { aborts: true, ..hello() }, &chosen), Ok(()));
     }
 
     #[test]

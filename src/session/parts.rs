@@ -114,6 +114,11 @@ impl InParts {
         InParts { start, count: first, rest: count - first, begun_us: now_us }
     }
 
+    /// Returns whether nothing comes behind this part.
+    pub fn is_last(&self) -> bool {
+        self.rest == 0
+    }
+
     /// The part has ended at `now_us`. Begins the next one, unless it was the last.
     pub fn next(self, size: &mut PartSize, now_us: u64) -> Option<InParts> {
         size.took(self.count, now_us.saturating_sub(self.begun_us));

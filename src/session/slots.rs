@@ -72,6 +72,11 @@ impl Slots {
         Ok(arrival)
     }
 
+    /// Returns whether a transaction has arrived and is not answered.
+    pub fn is_busy(&self, id: u64) -> bool {
+        self.slots.get(usize::from(slot_of(id))).is_some_and(|entry| entry.busy == id && id != 0)
+    }
+
     /// Records the status of the transaction in this slot, and returns its id.
     pub fn answered(&mut self, slot: u16, status: Status) -> u64 {
         let entry = &mut self.slots[usize::from(slot)];

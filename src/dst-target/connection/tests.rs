@@ -2,10 +2,12 @@ use std::cell::RefCell;
 
 use super::*;
 use crate::completion::Completions;
+use crate::holds::OwnerHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
 use crate::queue::Setup;
 use crate::share::OwnerShare;
+use dst_broker::Owner;
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Initiator, Psk, accept};
 use dst_session::slots::Slots;
@@ -91,6 +93,7 @@ fn welcome(queue: u16) -> Welcome {
         digest: Digest::None,
         cipher: Cipher::None,
         keep_alive_ms: KEEP_ALIVE_MS,
+        aborts: false,
     }
 }
 
@@ -105,6 +108,7 @@ fn hello() -> Hello {
         digests: vec![],
         ciphers: vec![],
         keep_alive_ms: KEEP_ALIVE_MS,
+        aborts: false,
     }
 }
 
@@ -187,6 +191,11 @@ impl Rig {
                 has_digests: false,
                 slots: Slots::new(16),
                 owner,
+                holds: Rc::new(OwnerHolds::new(Owner {
+                    export: "disk".to_owned(),
+                    host: "client".to_owned(),
+                })),
+                connection: 1,
             });
             Box::new(Requests { queue, channel })
         })
@@ -270,7 +279,11 @@ impl Rig {
             let (connection, pools) = (Rc::clone(&self.connection), Rc::clone(&self.pools));
             let (recorder, now_us) = (Rc::clone(&self.recorder), self.began_us);
             let completed = move || connection.borrow_mut().completed(io, status, now_us, &pools, &recorder);
-            remains = on(self.thread, completed).unwrap();
+            remains = match on(self.thread, completed) {
+                Completed::Finished(remains) => Some(remains),
+                Completed::Answered | Completed::Special => None,
+                Completed::Over(why) => panic!("{why}"),
+            };
         }
         remains
     }

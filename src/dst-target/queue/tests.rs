@@ -2,6 +2,7 @@ use super::*;
 use crate::completion::Completions;
 use crate::options::Options;
 use crate::pools::OBJECTS;
+use dst_broker::Owner;
 use dst_wire::OpSet;
 
 const BLOCK: u32 = 512;
@@ -41,8 +42,17 @@ impl Rig {
     fn new(device: Device, has_digests: bool) -> Rig {
         let owner = Rc::new(OwnerShare::default());
         let slots = Slots::new(CREDITS);
-        let queue =
-            Queue::new(Setup { device, max_transfer: 1 << 20, has_digests, slots, owner: Rc::clone(&owner) });
+        let host = Owner { export: "disk".to_owned(), host: "client".to_owned() };
+        let holds = Rc::new(OwnerHolds::new(host));
+        let queue = Queue::new(Setup {
+            device,
+            max_transfer: 1 << 20,
+            has_digests,
+            slots,
+            owner: Rc::clone(&owner),
+            holds,
+            connection: 7,
+        });
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
         Rig { pools, owner, queue, lease: Granted::new(1, 0), wire: Vec::new() }
@@ -78,16 +88,16 @@ impl Rig {
     }
 
     fn complete(&mut self, submission: Submission, status: Status) {
-        if self.queue.is_part(&submission.io) {
+        if self.queue.is_special(&submission.io) {
             let ended = self.part_ends(submission, status, 0);
-            return assert!(matches!(ended, Ended::Answered), "it was no more than a part");
+            return assert!(matches!(ended, Ended::Answered), "it was only a part");
         }
         self.queue.completed(submission.io, status, 0, &self.pools);
     }
 
     /// The backend finishes a part at this time.
     fn part_ends(&mut self, part: Submission, status: Status, now_us: u64) -> Ended {
-        self.queue.part_completed(part.io, status, &self.pools, Some(&self.lease), || now_us)
+        self.queue.special_completed(part.io, status, &self.pools, Some(&self.lease), || now_us).0
     }
 
     /// Sends at most so many bytes of what waits. Returns how many were sent.
@@ -411,7 +421,7 @@ fn no_part_is_begun_without_a_lease_and_the_request_may_come_again() {
     assert!(rig.holds_nothing() && rig.answers().is_empty() && rig.queue.in_backend() == 0);
     let part = rig.comes(&request, &[]).expect("it was not executed");
     rig.queue.disconnected(&rig.pools);
-    let ended = rig.queue.part_completed(part.io, Status::Success, &rig.pools, None, || 0);
+    let ended = rig.queue.special_completed(part.io, Status::Success, &rig.pools, None, || 0).0;
     assert!(matches!(ended, Ended::Answered));
     assert!(rig.holds_nothing() && rig.answers().is_empty());
     assert_eq!(rig.queue.stats.dropped, 2);
@@ -424,5 +434,5 @@ fn a_part_that_fails_as_the_bdev_is_removed_leaves_nothing_behind() {
     let part = rig.comes(&Rig::request(Op::Unmap, id(1, 0), 0, 2 * PART), &[]).unwrap();
     rig.queue.failed_by_removal(part.io, &rig.pools);
     let read = rig.comes(&Rig::request(Op::Read, id(2, 0), 0, 1), &[]).unwrap();
-    assert!(!rig.queue.is_part(&read.io), "the slot still has a part of the request before");
+    assert!(!rig.queue.is_special(&read.io), "the slot still has a part of the request before");
 }
