@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use dst_session::mutation::{Mutation, is_on};
-use dst_session::transactions::{DigestOf, Request, Transactions};
+use dst_session::transactions::{DigestOf, Request, Transactions, slot_of};
 use dst_transport::Broken;
 use dst_wire::{Device, Digest, Header, InNewSession, Kind, Op, Welcome};
 use spdk::backend::IoStatus;
@@ -148,13 +148,14 @@ impl ChannelIo {
     /// Sends an abort of each transaction that was submitted at a time of which `is_late` says so,
     /// unless that was done.
     pub fn abort(&mut self, connection: &mut Connection, is_late: impl Fn(u64) -> bool) {
-        let mut newest = None;
+        let mut aborted = None;
         self.transactions.abort(is_late, |id| {
             connection.outbox.push(Header { id, ..Header::new(Kind::Abort) }, &[]);
-            newest = Some(id);
+            aborted = Some(id);
         });
         if is_on(Mutation::AbortIsEnough)
-            && let Some(id) = newest
+            && let Some(id) = aborted
+            && self.transactions.request(slot_of(id)).op.modifies()
             && let Ok(pending) = self.transactions.held(&Header { id, ..Header::new(Kind::Held) })
         {
             self.overdue.push_back(pending.io);

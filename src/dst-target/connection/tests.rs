@@ -20,6 +20,8 @@ use world::store::{self, StoreConfig};
 use world::{life, process};
 use zeroize::Zeroizing;
 
+mod aborts;
+
 const BLOCK: u32 = 512;
 const HANDSHAKE_MS: u32 = 100;
 const HANDSHAKE_BYTES: u32 = 1024;

@@ -1,9 +1,12 @@
 use super::*;
 use crate::completion::Completions;
+use crate::holds::GroupHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
 use dst_broker::Owner;
 use dst_wire::OpSet;
+
+mod aborts;
 
 const BLOCK: u32 = 512;
 const CREDITS: u16 = 16;
@@ -14,10 +17,15 @@ const LEASE_US: u64 = 1000;
 struct Rig {
     pools: Pools,
     owner: Rc<OwnerShare>,
+    group: GroupHolds,
     queue: Queue,
     lease: Granted,
     /// What was sent.
     wire: Vec<u8>,
+}
+
+fn host() -> Owner {
+    Owner { export: "disk".to_owned(), host: "client".to_owned() }
 }
 
 fn device() -> Device {
@@ -42,8 +50,8 @@ impl Rig {
     fn new(device: Device, has_digests: bool) -> Rig {
         let owner = Rc::new(OwnerShare::default());
         let slots = Slots::new(CREDITS);
-        let host = Owner { export: "disk".to_owned(), host: "client".to_owned() };
-        let holds = Rc::new(OwnerHolds::new(host));
+        let group = GroupHolds::default();
+        let holds = group.of(&host());
         let queue = Queue::new(Setup {
             device,
             max_transfer: 1 << 20,
@@ -55,7 +63,7 @@ impl Rig {
         });
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
-        Rig { pools, owner, queue, lease: Granted::new(1, 0), wire: Vec::new() }
+        Rig { pools, owner, group, queue, lease: Granted::new(1, 0), wire: Vec::new() }
     }
 
     fn plain() -> Rig {
