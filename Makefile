@@ -17,7 +17,7 @@ PYTHON := /usr/bin/python3
 
 cargo_target := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all test demo bench clean packages test-packages bench-packages ready check
+.PHONY: all test demo bench clean packages test-packages bench-packages ready check sanitize
 
 all: packages
 	@spdk/provision/env.sh build
@@ -68,6 +68,11 @@ check: all
 	        step cargo deny --locked --manifest-path $$workspace/Cargo.toml --config deny.toml check; \
 	    done; \
 	else echo "dst: note: cargo-deny is not installed, so licences and advisories are not checked"; fi
+
+# Runs the tests of stops in applications whose SPDK is built with an address sanitizer.
+sanitize: test-packages ready
+	@. build/env.sh; check/sanitize.sh build/asan; \
+	ASAN_OPTIONS=detect_leaks=0 DST_TEST_BIN=build/asan DST_STOP_SWEEP=1 $(PYTHON) -m pytest tests/test_stop_races.py
 
 demo: ready
 	@. build/env.sh; $(PYTHON) demo/demo.py

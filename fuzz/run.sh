@@ -13,7 +13,7 @@ seconds=${1:-5}
 [[ $seconds =~ ^[0-9]+$ ]] || { echo "usage: fuzz/run.sh [SECONDS] [TARGET...]" >&2; exit 2; }
 shift || true
 targets=("$@")
-[[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer secure secured records connection tcp)
+[[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer secure secured records connection tcp frames)
 seed=${FUZZ_SEED:-1}
 
 if ! command -v "${CXX:-c++}" >/dev/null; then

@@ -90,6 +90,20 @@ CLIENT_OPTIONS = (
     ),
     number("reconnect_delay_ms", "longest time between two attempts to reach a lost target", 10, 60_000, 500),
     number(
+        "fast_io_fail_timeout_ms",
+        "how long without a connection until I/O fails at once, at least reconnect_delay_ms; 0: never",
+        0,
+        86_400_000,
+        0,
+    ),
+    number(
+        "loss_timeout_ms",
+        "how long without a connection until the bdev is removed, at least fast_io_fail_timeout_ms; 0: never",
+        0,
+        86_400_000,
+        0,
+    ),
+    number(
         "keep_alive_timeout_ms",
         "how long a target may be silent before it counts as lost, and the length of its leases",
         100,
@@ -159,8 +173,18 @@ METHODS = (
                 flag=False,
                 option="--no-wait",
             ),
+            Parameter(
+                "first_attempt",
+                "with --no-wait: return at once; bdev_dst_wait_first_attempts waits for all such bdevs together",
+                flag=False,
+                option="--no-first-attempt",
+            ),
         )
         + CLIENT_OPTIONS,
+    ),
+    Method(
+        "bdev_dst_wait_first_attempts",
+        "Wait until DST bdevs created with --no-first-attempt are attached, or their first attempt has ended",
     ),
     Method("bdev_dst_delete", "Detach a DST bdev", (required("name", "name of the bdev", "-b"),)),
     Method("bdev_dst_get_info", "Show DST bdevs", (text("name", "name of the bdev; by default all are shown", "-b"),)),
@@ -171,7 +195,7 @@ METHODS = (
     Method("dst_get_listeners", "Show where the DST target listens"),
     Method(
         "dst_create_export",
-        "Export a bdev, to nobody before dst_export_add_host",
+        "Export a bdev, to these hosts and those of dst_export_add_host",
         (
             required("name", "name of the export", "-e"),
             required("bdev_name", "name of the bdev, which may appear later", "-b"),
@@ -182,7 +206,18 @@ METHODS = (
                 "cache_outlives_target",
                 "what the bdev has completed survives the target's process, flushed or not, as with a file or a disk",
             ),
+            text(
+                "reset",
+                "what a client's reset reaches: its host's own I/O (host, the default), or the bdev, too (backend)",
+            ),
             switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
+            text(
+                "hosts",
+                "JSON list of up to 4096 entries, as the other parameters of dst_export_add_host: "
+                'such as [{"host": "client1", "access": "rw"}]',
+                type=json.loads,
+                metavar="JSON",
+            ),
         ),
     ),
     Method("dst_delete_export", "End an export and its sessions", (required("name", "name of the export", "-e"),)),

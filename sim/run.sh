@@ -13,3 +13,6 @@ cargo run --quiet --release --locked --package dst-model
 # dst-target: those of its unit tests that need SPDK's buffers and sockets, which are simulated here.
 cargo test --quiet --release --locked \
     --package dst-sim --package dst-target --package dst-model --package dst-tcp-sim
+# The stack against this machine's kernel, where that is allowed.
+cargo build --quiet --release --locked --package dst-tcp-sim --bin dst-tap
+/usr/bin/python3 tcp/kernel.py "$CARGO_TARGET_DIR/release/dst-tap"

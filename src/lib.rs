@@ -22,7 +22,7 @@ static MODULE: ModuleOps = ModuleOps {
     name: c"dst",
     init: || Ok(()),
     fini_start: || {},
-    fini: dst_client::stop_all,
+    fini: dst_client::stop_attaching,
     examine: |name| Target::with(|target| target.bdev_appeared(name)),
     config: dst_rpc::bdev_config,
 };
@@ -51,6 +51,7 @@ fn register() {
     register_module(&MODULE);
     // Exports need bdevs and connections need sockets, so the target starts after both and stops
     // before them.
+    subsystem::on_stop(|done| dst_client::stop_begins(|| done.done()));
     subsystem::register(c"dst", &[c"bdev", c"sock"], start, stop, dst_rpc::target_config);
     dst_rpc::register_all();
 }

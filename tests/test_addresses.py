@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import time
+
 import pytest
 
 from harness.checker import start_checker
 from harness.lab import Lab
+from harness.places import BlackHole, Silent
 from harness.proxy import Proxy
 from harness.service import Service, attach_to, durable_backend
 from harness.waiting import wait_until
@@ -33,6 +36,64 @@ def test_the_next_address_is_tried(lab: Lab) -> None:
     assert info()["address"] == "127.0.0.8"
     checker.end().assert_clean()
     checker.verify().assert_clean()
+
+
+def test_dead_addresses_do_not_delay_an_attach(lab: Lab) -> None:
+    """Addresses at which nobody answers, not even to say no, are tried side by side with the others."""
+    service = Service(lab, durable_backend(lab))
+    dead = [f"127.0.0.{last}" for last in range(11, 17)]
+    for address in dead:
+        lab.on_end(BlackHole(address, service.remote.port).end)
+    checker = start_checker(lab)
+    # One after the other they would take 2 s each.
+    attach_to(checker, service.remote, traddr=[*dead, "127.0.0.1"], attach_timeout_ms=10_000)
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    assert info["address"] == "127.0.0.1"
+    # All of this was one attempt.
+    assert "not reached" not in checker.text()
+    checker.begin_and_flow()
+    checker.end().assert_clean()
+
+
+def test_an_address_that_is_silent_is_tried_last_next_time(lab: Lab) -> None:
+    service = Service(lab, durable_backend(lab))
+    proxy = Proxy(service.remote)
+    lab.on_end(proxy.end)
+    silent = Silent("127.0.0.9", proxy.remote.port)
+    lab.on_end(silent.end)
+    checker = start_checker(lab)
+    attach_to(checker, proxy.remote, traddr=["127.0.0.9", "127.0.0.1"])
+    assert silent.accepted() == 1
+    # Each reconnect goes to the one that worked, and the silent one is not asked.
+    for _ in range(3):
+        checker.begin_and_flow()
+        proxy.cut()
+        checker.wait_flow()
+        checker.end().assert_clean()
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    assert (info["address"], silent.accepted()) == ("127.0.0.1", 1)
+
+
+def test_many_dead_targets_are_waited_for_together(lab: Lab) -> None:
+    """A start with a saved configuration whose targets are down takes as long as with one of them."""
+    service = Service(lab, durable_backend(lab))
+    dead = BlackHole("127.0.0.11", service.remote.port)
+    lab.on_end(dead.end)
+    place = {"trsvcid": str(service.remote.port), "export": "volume", "host": "test-client"}
+    client = start_checker(lab)
+    count = 60
+    for number in range(count):
+        address = "127.0.0.1" if number == count - 1 else "127.0.0.11"
+        given = {"name": f"remote{number}", "traddr": address, "wait": False, "first_attempt": False}
+        assert client.rpc.call("bdev_dst_create", **given, **place) == f"remote{number}"
+    began = time.monotonic()
+    assert client.rpc.call("bdev_dst_wait_first_attempts") is True
+    took = time.monotonic() - began
+    print(f"waited {took:.1f} s for the first attempts of {count} bdevs")
+    # Half a second each, one after the other, would be 30 s.
+    assert took < 15
+    states = [info["state"] for info in client.rpc.call("bdev_dst_get_info")]
+    assert states == ["attaching"] * (count - 1) + ["connected"]
 
 
 def test_an_io_is_sent_again_so_often_and_not_more(lab: Lab) -> None:

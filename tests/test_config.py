@@ -84,7 +84,7 @@ def test_exports_come_back_whole(lab: Lab) -> None:
     call = target.rpc.call
     call("dst_create_listener", traddr="::1", trsvcid=str(free_port("::1")), adrfam="ipv6")
     call("bdev_malloc_create", name="Malloc1", num_blocks=2048, block_size=4096)
-    call("dst_create_export", name="second", bdev_name="Malloc1", read_only=True)
+    call("dst_create_export", name="second", bdev_name="Malloc1", read_only=True, reset="backend")
     call("bdev_malloc_create", name="Malloc2", num_blocks=2048, block_size=4096)
     call("dst_create_export", name="third", bdev_name="Malloc2", require_digest=True, require_cipher=True)
     key = os.urandom(32)
@@ -99,6 +99,38 @@ def test_exports_come_back_whole(lab: Lab) -> None:
 
     target = lab.target(config=lab.folder / "saved.json")
     assert target.rpc.call("dst_get_listeners") == listeners
+    assert target.rpc.call("dst_get_exports") == exports
+    assert saved(target) == config
+
+
+@pytest.mark.needs_dst
+def test_an_export_is_created_with_its_hosts(lab: Lab) -> None:
+    """SPDK takes milliseconds for each call, so an export and its hosts are one call, as far as
+    SPDK takes that."""
+    target = lab.target()
+    call = target.rpc.call
+    hosts = [{"host": f"host{number}", "access": "ro", "addresses": ["192.0.2.1/32"]} for number in range(5)]
+    with pytest.raises(RpcError, match="hosts: entry 6: access: "):
+        call("dst_create_export", name="export0", bdev_name="Null0", hosts=[*hosts, {"host": "x", "access": "x"}])
+    with pytest.raises(RpcError, match="hosts: export `export0` already has an entry for host `host0`"):
+        call("dst_create_export", name="export0", bdev_name="Null0", hosts=[*hosts, hosts[0]])
+    with pytest.raises(RpcError, match="hosts: .* needs a key"):
+        call("dst_create_export", name="export0", bdev_name="Null0", hosts=hosts, require_cipher=True)
+    assert call("dst_get_exports") == []
+    many = 100
+    for number in range(many):
+        call("dst_create_export", name=f"export{number}", bdev_name=f"Null{number}", hosts=hosts)
+    # The last one has more hosts than fit into a call.
+    for number in range(5, 200):
+        call("dst_export_add_host", export="export99", host=f"host{number}", access="rw")
+    exports = call("dst_get_exports")
+    config = save(target, lab.folder / "saved.json")
+    methods = [entry["method"] for subsystem in config["subsystems"] for entry in subsystem["config"] or []]
+    assert methods.count("dst_create_export") == many
+    assert 0 < methods.count("dst_export_add_host") < 195
+    assert target.stop() == 0
+
+    target = lab.target(config=lab.folder / "saved.json")
     assert target.rpc.call("dst_get_exports") == exports
     assert saved(target) == config
 

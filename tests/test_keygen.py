@@ -1,4 +1,4 @@
-"""Both sides accept a file of dst-keygen."""
+"""Both sides accept a file of dstctl keygen, by its old name."""
 
 from __future__ import annotations
 

@@ -85,6 +85,9 @@ def test_bad_files(module_lab: Lab, side: str) -> None:
             continue
         path = module_lab.folder / f"{side}-{name}"
         make(path)
+        if (side, name) == ("target", "missing"):
+            # It may come later: see test_starts.py.
+            continue
         with pytest.raises(RpcError) as error:
             call(method, **params, psk_file=str(path))
         told = error.value.message

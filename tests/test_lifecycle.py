@@ -11,7 +11,7 @@ from harness.environment import environment
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.rpc import RpcError
-from harness.spdk import Application, Job, assert_clean
+from harness.spdk import Application, Job, assert_clean, lvol_size
 from harness.transport import attach
 from harness.waiting import wait_until
 
@@ -130,19 +130,14 @@ def test_backend_removed_under_io(lab: Lab) -> None:
 
 def test_resize_reaches_client(lab: Lab) -> None:
     target = target_with_malloc(lab)
-    in_mib = environment().spdk_version >= (23, 5)
-
-    def size(mib: int) -> dict[str, int]:
-        return {"size_in_mib": mib} if in_mib else {"size": mib * 2**20}
-
     call = target.rpc.call
     call("bdev_lvol_create_lvstore", bdev_name="Malloc0", lvs_name="lvs", cluster_sz=2**20)
-    call("bdev_lvol_create", lvs_name="lvs", lvol_name="volume", **size(16))
+    call("bdev_lvol_create", lvs_name="lvs", lvol_name="volume", **lvol_size(16))
     remote = lab.transport.serve(target, "lvs/volume")
     client = lab.client()
     bdev = attach(lab.transport, client, remote)
     assert client.bdev_bytes(bdev) == 16 * 2**20
-    call("bdev_lvol_resize", name="lvs/volume", **size(32))
+    call("bdev_lvol_resize", name="lvs/volume", **lvol_size(32))
     wait_until(lambda: client.bdev_bytes(bdev) == 32 * 2**20, "the client's bdev to grow")
 
 

@@ -150,6 +150,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc.shown("dst_get_exports") == []
     assert rpc("dst_delete_listener", *place) == ""
     assert rpc.shown("dst_get_listeners") == []
+    assert rpc("bdev_dst_wait_first_attempts") == ""
     assert {method.name for method in plugin().METHODS} <= rpc.called
 
 
@@ -157,7 +158,8 @@ def test_help_names_every_parameter() -> None:
     code, output, _ = run([OWN, "bdev_dst_create", "--help"], environment().variables, ROOT)
     assert code == 0
     for parameter in test_rpc.NAMES["bdev_dst_create"]:
-        assert ("--no-wait" if parameter == "wait" else "--" + parameter.replace("_", "-")) in output
+        prefix = "--no-" if parameter in ("wait", "first_attempt") else "--"
+        assert prefix + parameter.replace("_", "-") in output
 
 
 def test_with_a_plugin_of_the_user(lab: Lab) -> None:

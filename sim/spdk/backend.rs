@@ -16,6 +16,8 @@ pub struct BackendIo<T> {
     pub ctx: T,
     /// Keeps the descriptor open while it is under way.
     share: Option<Share>,
+    /// What it did last, and on which range.
+    last: (IoKind, u64, u64),
 }
 
 /// Who hears of the end of an I/O.
@@ -36,7 +38,7 @@ pub struct BackendChannel {
 impl<T> BackendIo<T> {
     /// An I/O without data.
     pub fn new(ctx: T) -> BackendIo<T> {
-        BackendIo { data: DmaVec::empty(), ctx, share: None }
+        BackendIo { data: DmaVec::empty(), ctx, share: None, last: (IoKind::Other, 0, 0) }
     }
 }
 
@@ -104,6 +106,12 @@ impl BackendChannel {
         self.submit(io, IoKind::Reset, 0, 0);
     }
 
+    /// Submits an I/O that has ended once more, as it was, with its data.
+    pub fn again<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
+        let (kind, offset, count) = io.last;
+        self.submit(io, kind, offset, count);
+    }
+
     fn submit<T: BackendDone>(&self, mut io: Box<BackendIo<T>>, kind: IoKind, offset: u64, count: u64) {
         assert!(with(|w| w.current_thread()) == Some(self.thread), "a channel was used away from its thread");
         let halves = match kind {
@@ -115,6 +123,7 @@ impl BackendChannel {
         let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
         assert!(fits, "a backend I/O of {count} blocks has {} bytes", io.data.len());
         io.share = Some(self.share.again());
+        io.last = (kind, offset, count);
         let action = action(kind).expect("a channel submits what stores do");
         let request = Request { store: self.store, action, offset, count, read_only: !self.write };
         with(|w| store::submit(w, request, io));

@@ -4,7 +4,8 @@ use dst_session::patience::STALL_US;
 use world::life::{self, Death};
 use world::{net, process, store};
 
-use crate::fleet::{BDEV, new_store};
+use crate::fleet::{BDEV, TargetSide, new_store};
+use crate::model::StopFacts;
 use crate::plan::Fault;
 use crate::run::Run;
 use crate::seats::ThreadUse;
@@ -48,6 +49,7 @@ impl Run {
             Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, true),
             Fault::StopClient { client, .. } => self.stop_client(client),
             Fault::KillTarget { target, vanish, lose, .. } => self.kill_target(target, vanish, lose),
+            Fault::EndClient { client, .. } => self.stop_in_order(client),
             Fault::KillClient { client, vanish, .. } => self.kill_client(client, vanish),
             Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, true),
             Fault::HoldCurrent { target, .. } => store::set_stuck(self.targets[target].store, true),
@@ -100,6 +102,7 @@ impl Run {
             Fault::StopTarget { for_us, .. }
             | Fault::StopClient { for_us, .. }
             | Fault::KillTarget { for_us, .. }
+            | Fault::EndClient { for_us, .. }
             | Fault::KillClient { for_us, .. }
             | Fault::Hang { for_us, .. }
             | Fault::HoldCurrent { for_us, .. }
@@ -119,6 +122,12 @@ impl Run {
             Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, false),
             Fault::StopClient { client, .. } => self.continue_client(client),
             Fault::KillTarget { target, .. } => self.start_target(target),
+            Fault::EndClient { client, .. } => {
+                if self.model.clients[client].stop.is_some() {
+                    self.kill_client(client, false);
+                }
+                self.start_client(client);
+            }
             Fault::KillClient { client, .. } => self.start_client(client),
             Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, false),
             Fault::HoldCurrent { target, .. } => store::set_stuck(self.targets[target].store, false),
@@ -167,6 +176,9 @@ impl Run {
     fn start_target(&mut self, target: usize) {
         if !process::is_alive(self.targets[target].process) {
             self.targets[target].start(&self.plan);
+            for stop in self.model.clients.iter_mut().filter_map(|client| client.stop.as_mut()) {
+                stop.targets_are_dead = false;
+            }
         }
     }
 
@@ -182,11 +194,29 @@ impl Run {
         }
     }
 
+    /// Tells a client's process to stop. Its users go on, as layers above do that end one after
+    /// another.
+    fn stop_in_order(&mut self, client: usize) {
+        let side = &self.clients[client];
+        if !process::is_alive(side.process) {
+            return;
+        }
+        side.stop();
+        let is_dead = |target: &TargetSide| !process::is_alive(target.process);
+        let targets_are_dead = match self.plan.failover {
+            true => self.targets.iter().all(is_dead),
+            false => is_dead(&self.targets[side.target]),
+        };
+        let (running_us, active_us) = (self.running_us(client), self.active_us(client));
+        self.model.clients[client].stop = Some(StopFacts { running_us, active_us, targets_are_dead });
+    }
+
     fn start_client(&mut self, client: usize) {
         if !process::is_alive(self.clients[client].process) {
             self.stops[client] = Default::default();
             self.clients[client].start(&self.plan);
             self.model.clients[client].may_fail = false;
+            self.model.clients[client].stop = None;
             self.seats[client].iter_mut().for_each(ThreadUse::restarted);
         }
     }

@@ -4,13 +4,14 @@ use std::cell::RefCell;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use dst_client::{Options as ClientOptions, Params, Peer};
+use dst_client::{Address, BdevState, Options as ClientOptions, Params, Peer, Wait};
 use dst_session::access::{Access, Host, KeySource};
-use dst_target::{ListenAddress, Options as TargetOptions, Rules, Target};
+use dst_target::{ListenAddress, Options as TargetOptions, ResetReach, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
-use world::{life, process};
+use world::{life, net, process};
 
+use crate::contact::{Answer, Answers, Clocks};
 use crate::plan::Plan;
 use crate::promises::p10_removal_ends as p10;
 
@@ -29,6 +30,9 @@ const OTHER: u8 = 100;
 
 /// The name of every bdev, on both sides.
 pub const BDEV: &str = "disk";
+
+/// The port of every target.
+const PORT: u16 = 4420;
 
 /// One target, through all its lives.
 #[derive(Debug)]
@@ -82,7 +86,12 @@ pub struct ClientSide {
 }
 
 fn address(target: usize) -> SocketAddr {
-    SocketAddr::new(IpAddr::from([10, 0, 0, target as u8 + 1]), 4420)
+    SocketAddr::new(IpAddr::from([10, 0, 0, target as u8 + 1]), PORT)
+}
+
+/// An address at which nothing is.
+fn dead_address(number: usize) -> SocketAddr {
+    SocketAddr::new(IpAddr::from([10, 0, 9, number as u8 + 1]), PORT)
 }
 
 fn host(client: usize) -> String {
@@ -162,12 +171,12 @@ impl TargetSide {
             ..TargetOptions::default()
         };
         let (address, hosts) = (self.address(), self.hosts(plan));
-        let uuid = self.uuid(plan);
+        let (uuid, rules) = (self.uuid(plan), rules(plan));
         process::on(app, move || {
             Target::start();
             Target::with(|target| {
                 target.set_options(options).expect("nothing is there yet");
-                export(target, uuid, &hosts);
+                export(target, uuid, rules, &hosts);
                 let at = ListenAddress { addr: address.ip(), port: address.port(), sock_impl: None };
                 target.create_listener(at, |made| made.expect("the address is free, and memory is there"));
             });
@@ -236,8 +245,8 @@ impl TargetSide {
     pub fn make_export(&mut self, plan: &Plan) {
         self.exported = true;
         let hosts = self.hosts(plan);
-        let uuid = self.uuid(plan);
-        process::on(self.app, move || Target::with(|target| export(target, uuid, &hosts)));
+        let (uuid, rules) = (self.uuid(plan), rules(plan));
+        process::on(self.app, move || Target::with(|target| export(target, uuid, rules, &hosts)));
     }
 
     /// Takes a host's right away.
@@ -274,9 +283,14 @@ impl TargetSide {
     }
 }
 
+fn rules(plan: &Plan) -> Rules {
+    let reset = if plan.reset_backend { ResetReach::Backend } else { ResetReach::Host };
+    Rules { reset, ..Rules::default() }
+}
+
 /// Exports the bdev to these hosts, unless the export is there.
-fn export(target: &Rc<Target>, uuid: [u8; 16], hosts: &[Host]) {
-    if target.create_export(EXPORT, BDEV, Some(uuid), Rules::default()).is_ok() {
+fn export(target: &Rc<Target>, uuid: [u8; 16], rules: Rules, hosts: &[Host]) {
+    if target.create_export(EXPORT, BDEV, Some(uuid), rules, &[]).is_ok() {
         for host in hosts {
             target.add_host(EXPORT, host.clone()).expect("the export is new");
         }
@@ -319,6 +333,9 @@ impl ClientSide {
                 _ => process::add_thread(process, i as u32 % plan.client_cores, &format!("user{i}")),
             })
             .collect();
+        for number in 0..plan.dead_addresses {
+            net::block(process, dead_address(number), u64::MAX);
+        }
         self.disk = None;
         self.created = None;
         self.deleted = None;
@@ -339,11 +356,13 @@ impl ClientSide {
         } else {
             addrs = vec![addrs[self.target]];
         }
+        let dead = (0..plan.dead_addresses).map(|number| dead_address(number).ip());
+        let addrs = dead.chain(addrs).map(Address::from).collect();
         let params = Params {
             name: BDEV.to_owned(),
             peer: Peer {
                 addrs,
-                port: 4420,
+                port: PORT,
                 export: EXPORT.to_owned(),
                 host: host(self.number),
                 digests: if plan.digests { vec![Digest::Crc32c] } else { vec![Digest::None] },
@@ -355,17 +374,24 @@ impl ClientSide {
                 transaction_timeout_ms: plan.transaction_timeout_ms,
                 max_retries: plan.max_retries,
                 reconnect_delay_ms: plan.reconnect_delay_ms,
+                fast_io_fail_timeout_ms: plan.fast_io_fail_ms,
+                loss_timeout_ms: plan.loss_ms,
                 keep_alive_timeout_ms: plan.keep_alive_ms,
                 attach_timeout_ms: 60_000,
                 queue_depth: plan.client_depth,
             },
-            wait: true,
+            wait: Wait::UntilAttached,
         };
         process::on(self.app, move || {
             dst_client::create(params, move |result| {
                 *told.borrow_mut() = Some(result.map(|_| ()).map_err(|error| error.to_string()));
             });
         });
+    }
+
+    /// Tells the process to stop, as SPDK does. It ends when it is killed.
+    pub fn stop(&self) {
+        process::on(self.app, || dst_client::stop_begins(|| {}));
     }
 
     /// Deletes the bdev.
@@ -377,6 +403,19 @@ impl ClientSide {
             dst_client::delete(BDEV, move |result| {
                 *told.borrow_mut() = Some(result.map_err(|error| error.to_string()));
             });
+        });
+    }
+
+    /// Asks what connections it has, at a time of its clocks.
+    pub fn ask_contact(&self, answers: &Answers, asked: Clocks) {
+        let answers = Rc::clone(answers);
+        process::on(self.app, move || {
+            if let Ok(client) = dst_client::find(BDEV) {
+                let info = client.info();
+                let has_failed = info.state == BdevState::Failed;
+                let (connections, lost) = (info.connections, info.lost);
+                answers.set(Some(Answer { asked, connections, lost, has_failed }));
+            }
         });
     }
 

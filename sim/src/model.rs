@@ -7,6 +7,8 @@
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
 
+use crate::contact::Contact;
+
 /// One of the users' I/Os.
 #[derive(Debug, Clone)]
 pub struct Io {
@@ -99,6 +101,8 @@ pub struct Excuses {
     pub errors: bool,
     /// I/O is sent again a few times only.
     pub retries: bool,
+    /// A reset reaches the backend, and ends compare-and-writes of others.
+    pub resets_reach_backend: bool,
     /// Stamp of the newest moment at which a session may have ended.
     pub session_lost: u64,
     /// Stamp of the newest moment at which a target's start may have been lost.
@@ -116,6 +120,25 @@ pub struct ClientFacts {
     pub may_fail: bool,
     /// How long its I/O waits, µs.
     pub deadline_us: u64,
+    /// How long its I/O waits without a connection, µs; 0: as long as with one.
+    pub fast_io_fail_us: u64,
+    /// How long it keeps its bdev without a connection, µs; 0: for ever.
+    pub loss_us: u64,
+    /// Whether it has a connection.
+    pub contact: Contact,
+    /// Its process was told to stop.
+    pub stop: Option<StopFacts>,
+}
+
+/// What is known of a client whose process was told to stop.
+#[derive(Debug, Clone, Copy)]
+pub struct StopFacts {
+    /// When, as [`ClientFacts::running_us`].
+    pub running_us: u64,
+    /// When, as [`ClientFacts::active_us`].
+    pub active_us: u64,
+    /// Whether all its targets have been dead since.
+    pub targets_are_dead: bool,
 }
 
 /// The model.

@@ -27,6 +27,8 @@ pub enum Fault {
     StopClient { client: usize, for_us: u64 },
     /// A target dies, and is started again after a time; a volatile cache may forget.
     KillTarget { target: usize, vanish: bool, lose: bool, for_us: u64 },
+    /// A client is told to stop, and after a time it dies and is started again.
+    EndClient { client: usize, for_us: u64 },
     /// A client dies, and is started again after a time.
     KillClient { client: usize, vanish: bool, for_us: u64 },
     /// The backend answers nothing for a time.
@@ -102,6 +104,12 @@ pub struct Plan {
     pub max_retries: u32,
     /// Between attempts, ms.
     pub reconnect_delay_ms: u32,
+    /// How long I/O waits without a connection, ms; 0: as long as with one.
+    pub fast_io_fail_ms: u32,
+    /// How long a bdev stays without a connection, ms; 0: for ever.
+    pub loss_ms: u32,
+    /// Addresses of each client's target, before the others, at which nobody ever answers.
+    pub dead_addresses: usize,
     /// Transactions at once, as the client wants.
     pub client_depth: u16,
     /// As the target grants.
@@ -126,6 +134,8 @@ pub struct Plan {
     pub cipher: Option<Cipher>,
     /// Whether users reset.
     pub resets: bool,
+    /// Whether their resets reach the backend.
+    pub reset_backend: bool,
     /// What is written is written by compare-and-writes alone.
     pub compares_only: bool,
     /// How long faults come, µs.
@@ -180,6 +190,9 @@ impl Plan {
             transaction_timeout_ms: if r.chance(300) { r.range(150, 1500) as u32 } else { 60_000 },
             max_retries: if r.chance(100) { r.range(1, 3) as u32 } else { 0 },
             reconnect_delay_ms: r.pick(&[10, 50, 200]),
+            fast_io_fail_ms: 0,
+            loss_ms: 0,
+            dead_addresses: 0,
             client_depth: r.pick(&[1, 2, 4, 16]),
             target_depth: r.pick(&[1, 3, 8, 32]),
             session_timeout_ms: r.pick(&[150, 1000, 5000, 60_000]),
@@ -192,6 +205,7 @@ impl Plan {
             digests: r.chance(400),
             cipher: None,
             resets: r.chance(250),
+            reset_backend: false,
             compares_only: false,
             length_us: r.range(200_000, 1_500_000),
             faults: Vec::new(),
@@ -216,6 +230,17 @@ impl Plan {
         plan.compares_only = supports.contains(IoTypes::COMPARE_AND_WRITE) && r.chance(80);
         if !plan.failover && r.chance(100) {
             plan.hold_some(r);
+        }
+        plan.reset_backend = r.chance(500);
+        if r.chance(50) {
+            plan.end_client(r);
+        } else if !plan.failover && r.chance(60) {
+            plan.reset_often(r);
+        } else if r.chance(150) {
+            plan.lose_patience(r);
+        }
+        if r.chance(200) {
+            plan.dead_addresses = r.range(1, 6) as usize;
         }
         plan
     }
@@ -407,6 +432,93 @@ impl Plan {
         self.think_us = 2000;
         self.paced = true;
         self.ios = self.length_us / 1000;
+    }
+
+    /// A client is told to stop while its targets are dead, or before or after that.
+    fn end_client(&mut self, r: &mut Rng) {
+        let client = r.index(self.clients);
+        // Long enough for the patience of late I/O to be told from that of all.
+        self.keep_alive_ms = if self.net.delay_us < 2000 { 100 } else { self.keep_alive_ms };
+        self.transaction_timeout_ms = 3 * self.keep_alive_ms + 900;
+        self.reconnect_delay_ms = self.reconnect_delay_ms.min(50);
+        self.max_retries = 0;
+        let patience_us = self.deadline_us();
+        let stop_at = r.range(50_000, patience_us);
+        let dead_at = r.range(20_000, 2 * stop_at);
+        let dead_us = if r.chance(500) { 3 * patience_us } else { r.below(2 * patience_us) };
+        self.faults.clear();
+        for target in 0..self.targets {
+            let vanish = r.chance(200);
+            self.faults.push((dead_at, Fault::KillTarget { target, vanish, lose: false, for_us: dead_us }));
+        }
+        self.faults.push((stop_at, Fault::EndClient { client, for_us: 2 * patience_us }));
+        self.faults.sort_by_key(|(at, _)| *at);
+        self.length_us = stop_at + 2 * patience_us + 100_000;
+        self.think_us = 20_000;
+        self.paced = true;
+        self.ios = 200;
+    }
+
+    /// Two hosts use one slow device, and both reset; what a reset ends of the other's I/O may run into a
+    /// stop of the target or a lost connection.
+    fn reset_often(&mut self, r: &mut Rng) {
+        self.clients = 2;
+        self.read_only = false;
+        self.compares_only = false;
+        self.resets = true;
+        self.user_depth = 4;
+        self.client_depth = self.client_depth.max(4);
+        self.target_depth = self.target_depth.max(8);
+        self.latency_us = (1000, 20_000.min(self.lease_us() / 2));
+        self.think_us = 2000;
+        self.paced = true;
+        self.length_us = r.range(2_000_000, 4_000_000);
+        self.ios = self.length_us / 4000;
+        self.errors = 0;
+        self.faults.truncate(2);
+    }
+
+    /// Users do not wait for a target that stays away, and it does.
+    fn lose_patience(&mut self, r: &mut Rng) {
+        let lease_us = self.lease_us();
+        let lease_ms = u64::from(self.keep_alive_ms);
+        self.reconnect_delay_ms = 10;
+        // What was sent has to wait for its lease all the same.
+        let is_short = r.chance(500);
+        self.fast_io_fail_ms = r.range(10, if is_short { lease_ms / 4 } else { 3 * lease_ms }) as u32;
+        if r.chance(300) {
+            self.loss_ms = self.fast_io_fail_ms + r.below(3 * lease_ms) as u32;
+        }
+        if r.chance(100) {
+            (self.fast_io_fail_ms, self.loss_ms) = (0, self.fast_io_fail_ms);
+        }
+        let away_us = u64::from(self.fast_io_fail_ms.max(self.loss_ms)) * 1000 + 4 * lease_us;
+        let pause_us = away_us + 6 * lease_us;
+        for i in 0..2 {
+            let at = 20_000 + i * pause_us + r.below(lease_us);
+            let client = r.index(self.clients);
+            let late_us = r.range(lease_us / 4, lease_us * 9 / 10);
+            let (vanish, lose) = (r.chance(500), r.chance(500));
+            let kind = r.below(4);
+            // Out of reach of all, or it would be no outage.
+            for target in 0..self.targets {
+                let fault = match kind {
+                    0 => Fault::Partition { client, target, for_us: away_us },
+                    1 => Fault::KillTarget { target, vanish, lose, for_us: away_us },
+                    _ => {
+                        // It has much in its sockets then.
+                        self.faults.push((at - 2000, Fault::StopTarget { target, for_us: late_us }));
+                        Fault::Sever { client, target, late_us, for_us: away_us }
+                    }
+                };
+                self.faults.push((at, fault));
+            }
+        }
+        self.length_us = self.length_us.max(2 * pause_us + 50_000);
+        self.faults.sort_by_key(|(at, _)| *at);
+        self.be_busy();
+        self.paced = true;
+        self.ios = self.ios.max((self.length_us / 2000).min(500));
     }
 
     /// Enough goes on for something to be under way at the wrong moment.

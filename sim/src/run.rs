@@ -10,6 +10,7 @@ use spdk::record::{self, Record};
 use spdk::{secret_file, user};
 use world::{Violation, net, process, store};
 
+use crate::contact::{Answers, Clocks, Contact};
 use crate::fleet::{ClientSide, KEY_FILE, TargetSide, new_store};
 use crate::frames::Frames;
 use crate::model::{ClientFacts, Model};
@@ -84,6 +85,8 @@ pub(crate) struct Run {
     began_us: u64,
     ios_left: u64,
     states: Vec<Rc<RefCell<String>>>,
+    /// What clients said of their connections.
+    answers: Vec<Answers>,
     stage: Stage,
     /// For how many ticks all has been well.
     well: u32,
@@ -140,10 +143,16 @@ impl Run {
             (0..plan.targets).map(|number| TargetSide::new(&plan, number, store(number))).collect();
         let clients: Vec<ClientSide> = (0..plan.clients).map(|n| ClientSide::new(&plan, n)).collect();
         let seats = clients.iter().map(|c| c.threads.iter().map(|_| ThreadUse::wanted()).collect()).collect();
-        let facts = ClientFacts { deadline_us: plan.deadline_us(), ..ClientFacts::default() };
+        let facts = ClientFacts {
+            deadline_us: plan.deadline_us(),
+            fast_io_fail_us: u64::from(plan.fast_io_fail_ms) * 1000,
+            loss_us: u64::from(plan.loss_ms) * 1000,
+            ..ClientFacts::default()
+        };
         let mut model = Model { clients: vec![facts; plan.clients], ..Model::default() };
         model.excuses.errors = plan.errors > 0;
         model.excuses.retries = plan.max_retries > 0;
+        model.excuses.resets_reach_backend = plan.reset_backend;
         for client in 0..plan.clients {
             for thread in 0..plan.client_threads {
                 let at = world::now() + world::dice(|r| r.below(20_000));
@@ -156,6 +165,7 @@ impl Run {
         world::timer(world::now() + TICK_US, TICK);
         Run {
             states: clients.iter().map(|_| Rc::default()).collect(),
+            answers: clients.iter().map(|_| Rc::default()).collect(),
             stops: clients.iter().map(|_| Stops::default()).collect(),
             ios_left: plan.ios,
             targets,
@@ -210,6 +220,24 @@ impl Run {
         self.running_us(client).saturating_sub(world::held_up_us())
     }
 
+    fn clocks(&self, client: usize) -> Clocks {
+        Clocks { running_us: self.running_us(client), active_us: self.active_us(client) }
+    }
+
+    /// Hears what a client said of its connections since the last time, and asks again.
+    fn ask_contact(&mut self, client: usize) {
+        let now = self.clocks(client);
+        let facts = &mut self.model.clients[client];
+        if let Some(answer) = self.answers[client].take() {
+            facts.contact.hear(answer, now);
+        }
+        let side = &self.clients[client];
+        if side.disk.is_some_and(|disk| !user::is_going(disk)) {
+            p10::check_loss(facts, client);
+            side.ask_contact(&self.answers[client], now);
+        }
+    }
+
     fn set_clocks(&mut self) {
         for client in 0..self.clients.len() {
             self.model.clients[client].running_us = self.running_us(client);
@@ -238,6 +266,8 @@ impl Run {
                     let target = &self.targets[self.clients[client].target];
                     self.clients[client].store = target.store_of(user::uuid(disk));
                     self.clients[client].disk = Some(disk);
+                    self.model.clients[client].contact = Contact::began(self.clocks(client));
+                    self.answers[client].set(None);
                     // One that was let in by a target that is another one by now will soon fail.
                     self.model.clients[client].may_fail = target.other.is_some()
                         || self.clients[client].store != target.exported_store()
@@ -248,6 +278,7 @@ impl Run {
             }
             Record::DiskGoes { disk, .. } => {
                 if let Some(client) = by_disk(&self.clients, disk) {
+                    p5::bdev_goes(&self.model.clients[client]);
                     self.model.clients[client].may_fail = true;
                     self.tend(client);
                 }
@@ -319,8 +350,10 @@ impl Run {
         for client in 0..self.clients.len() {
             self.tend(client);
             self.look_after(client);
+            self.ask_contact(client);
         }
         p5::check_deadlines(&self.model, &self.plan);
+        p10::check_stops(&self.model, &self.plan);
         self.check_targets();
         if self.exports_change {
             for target in &mut self.targets {

@@ -29,6 +29,7 @@ pub fn shrink(plan: &Plan, mutation: Option<Mutation>) -> Plan {
         |plan: &mut Plan| plan.target_cores = 1,
         |plan: &mut Plan| plan.net.partial = 0,
         |plan: &mut Plan| plan.resets = false,
+        |plan: &mut Plan| plan.reset_backend = false,
         |plan: &mut Plan| plan.ios = plan.ios * 3 / 4,
     ] {
         let mut less = best.clone();

@@ -62,4 +62,13 @@ mutations! {
     no_holding NoHolding,
     held_too_early HeldTooEarly,
     abort_is_enough AbortIsEnough,
+    stop_is_impatient StopIsImpatient,
+    stop_waits_for_each StopWaitsForEach,
+    resets_reach_backend ResetsReachBackend,
+    resets_end_others ResetsEndOthers,
+    execute_unrepeatable_again ExecuteUnrepeatableAgain,
+    fails_too_fast FailsTooFast,
+    no_fence_at_fast_fail NoFenceAtFastFail,
+    no_fast_fail NoFastFail,
+    no_loss_timeout NoLossTimeout,
 }

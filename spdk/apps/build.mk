@@ -11,18 +11,22 @@ lib := build/lib/libspdk_dst.a
 apps := build/bin/spdk_tgt build/bin/bdevperf build/bin/bdevio build/bin/dst_check
 
 .PHONY: all cargo
-all: $(apps) $(lib) build/bin/dst-keygen
+all: $(apps) $(lib) build/bin/dstctl build/bin/dst-keygen
 
 # Always run: cargo knows whether anything has to be built.
 cargo:
-	@cargo build --release --locked --package dst --package dst-keygen
+	@cargo build --release --locked --package dst --package dstctl
 
 # Copied only when it has changed, so that nothing is linked again needlessly.
 $(lib): cargo
 	@mkdir -p $(@D); cmp -s $(cargo_target)/release/libspdk_dst.a $@ || cp $(cargo_target)/release/libspdk_dst.a $@
 
-build/bin/dst-keygen: cargo
-	@mkdir -p $(@D); cmp -s $(cargo_target)/release/dst-keygen $@ || cp $(cargo_target)/release/dst-keygen $@
+build/bin/dstctl: cargo
+	@mkdir -p $(@D); cmp -s $(cargo_target)/release/dstctl $@ || cp $(cargo_target)/release/dstctl $@
+
+# The old name of `dstctl keygen`.
+build/bin/dst-keygen: build/bin/dstctl
+	@ln -sfn dstctl $@
 
 build/obj/lcores.o: spdk/apps/lcores.c
 	@mkdir -p $(@D); $(CC) -std=gnu11 -O2 -g -fPIC -Wall -Wextra -Werror -c -o $@ $<

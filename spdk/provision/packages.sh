@@ -16,10 +16,11 @@ build=(
     nasm meson ninja-build python3-pyelftools autoconf automake libtool libclang-dev
 )
 # For the tests: real clients (a kernel filesystem, a virtual machine, fio), Python's cryptography,
-# venv for the newest `spdk` from Python's package index, and valgrind to count instructions.
+# venv for the newest `spdk` from Python's package index, valgrind to count instructions, and tmux,
+# the terminal in which dstctl top is driven.
 test=(
     python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
-    qemu-utils qemu-block-extra qemu-system-x86 valgrind
+    qemu-utils qemu-block-extra qemu-system-x86 valgrind tmux
 )
 # For the benchmark: the NBD servers and their client.
 bench=(fio iproute2 qemu-utils nbdkit)

@@ -29,6 +29,8 @@ const FEATURES: &[(&str, Version, Version)] = &[
     ("spdk_rpc_frees_connections", OLDEST, (23, 9)),
     // Several types of claims, in a union.
     ("spdk_bdev_claim_types", (23, 1), NEWEST),
+    // Claims that several descriptors may share, such as lvol's, in a list.
+    ("spdk_bdev_shared_claims", (23, 5), NEWEST),
 ];
 
 /// The major and the minor number of a version.

@@ -46,18 +46,36 @@ dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split)
 	bdev->split_on_optimal_io_boundary = split;
 }
 
+#ifdef DST_spdk_bdev_shared_claims
+static const char *
+shared_claim_owner(struct spdk_bdev *bdev)
+{
+	struct spdk_bdev_module_claim *claim;
+
+	TAILQ_FOREACH(claim, &bdev->internal.claim.v2.claims, link) {
+		/* A claim that is released during an examination stays without a module until the end. */
+		if (claim->module != NULL) {
+			return claim->module->name;
+		}
+	}
+	return "another module";
+}
+#endif
+
 const char *
 dst_spdk_bdev_claimed_by(struct spdk_bdev *bdev)
 {
-#ifdef DST_spdk_bdev_claim_types
+#if defined(DST_spdk_bdev_shared_claims)
 	switch (bdev->internal.claim_type) {
 	case SPDK_BDEV_CLAIM_NONE:
 		return NULL;
 	case SPDK_BDEV_CLAIM_EXCL_WRITE:
 		return bdev->internal.claim.v1.module->name;
 	default:
-		return "another module";
+		return shared_claim_owner(bdev);
 	}
+#elif defined(DST_spdk_bdev_claim_types)
+	return bdev->internal.claim_type == SPDK_BDEV_CLAIM_NONE ? NULL : bdev->internal.claim.v1.module->name;
 #else
 	return bdev->internal.claim_module ? bdev->internal.claim_module->name : NULL;
 #endif

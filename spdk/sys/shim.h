@@ -29,8 +29,8 @@ void *dst_spdk_io_channel_get_ctx(struct spdk_io_channel *ch);
 void dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split);
 
 /*
- * Returns the name of the module that has claimed a bdev, or null if none has. Newer types of
- * claims keep their owner private; for these the result is "another module".
+ * Returns the name of the module that has claimed a bdev, or null if none has. If several modules
+ * share the bdev, the result is the first of them.
  */
 const char *dst_spdk_bdev_claimed_by(struct spdk_bdev *bdev);
 

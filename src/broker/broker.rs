@@ -12,6 +12,7 @@ use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::output::{Order, Output, Topic};
+use crate::resets::Resets;
 use crate::room::{Room, Vacancy};
 use crate::sessions::Sessions;
 use crate::stats::Stats;
@@ -36,6 +37,7 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) room: Room,
     pub(crate) exports: BTreeMap<String, Export>,
+    pub(crate) resets: Resets,
     /// Since the start: hellos, and attempts to show a key, that were refused.
     pub(crate) refused_hellos: u64,
     /// Those of them that may come again later.
@@ -62,6 +64,7 @@ impl Broker {
             sessions: Sessions::default(),
             room: Room::default(),
             exports: BTreeMap::new(),
+            resets: Resets::default(),
             refused_hellos: 0,
             refused_busy: 0,
             sessions_timed_out: 0,
@@ -120,6 +123,11 @@ impl Broker {
                 self.counted_in_flight(export, lateness, in_flight);
             }
             Input::ResetEnded { export } => self.reset_ended(&export),
+            Input::Reset { connection, slot } => self.reset_asked(connection, slot),
+            Input::Quiesced { connection, round } => self.quiesced(connection, round),
+            Input::HostsResetEnded { export, has_succeeded } => {
+                self.hosts_reset_ended(&export, has_succeeded);
+            }
             Input::Tick => self.tick(),
             Input::Stop => self.stop(),
         }
@@ -194,6 +202,7 @@ impl Broker {
 
     /// Ends sessions that nobody came back to, and queues.
     fn tick(&mut self) {
+        self.tick_resets();
         let timeout_us = u64::from(self.limits.session_timeout_ms) * 1000;
         let Some(before) = self.now_us.checked_sub(timeout_us) else { return };
         self.sessions.give_up_queues(before);

@@ -21,6 +21,7 @@ impl Broker {
             sessions,
             room,
             exports,
+            resets,
             refused_hellos: _,
             refused_busy: _,
             sessions_timed_out: _,
@@ -37,6 +38,7 @@ impl Broker {
         }
         sessions.canonical(now_us, u64::from(limits.session_timeout_ms) * 1000, hasher);
         room.canonical(hasher);
+        resets.canonical(now_us, hasher);
         for (name, Export { backing, rules, hosts, former, drain }) in exports {
             (name, rules, hosts, former).hash(hasher);
             if let Backing::Online(Online { device, told_blocks, instance }) = backing {

@@ -20,6 +20,7 @@ impl Broker {
     pub(crate) fn finished(&mut self, id: ConnectionId, remains: Box<Remains>) {
         let Some(entry) = self.connections.remove(&id) else { return };
         self.room.leave(id);
+        self.asker_gone(id);
         self.past.fences += u64::from(entry.waited_to_open());
         let Some(queue) = entry.queue() else {
             self.past.add(&remains.stats);

@@ -20,6 +20,18 @@ pub struct Rules {
     /// The bdev's volatile cache is not this process's memory: what completed survives the process, though
     /// not the machine.
     pub cache_outlives_target: bool,
+    /// How far a client's reset reaches.
+    pub reset: ResetReach,
+}
+
+/// How far a client's reset reaches.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum ResetReach {
+    /// It ends the I/O of the client's own session. The bdev is not reset.
+    #[default]
+    Host,
+    /// The bdev is reset.
+    Backend,
 }
 
 /// Former instances of one export that are remembered. A client that names an older one is told that

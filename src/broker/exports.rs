@@ -1,5 +1,6 @@
 //! What operators ask of exports, and who may attach them.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
 use dst_session::access::{ANY_HOST, Host, KeySource, entry, rights};
@@ -22,8 +23,6 @@ pub struct ExportFacts<'a> {
     pub rules: Rules,
     /// Who may do what.
     pub hosts: &'a [Host],
-    /// Sessions open.
-    pub sessions: usize,
     /// Whether it is being deleted, and waits for its backend.
     pub is_deleting: bool,
 }
@@ -38,16 +37,49 @@ pub struct KeyQuery {
     pub decoy: Option<KeySource>,
 }
 
+/// Checks that an export can have all these hosts.
+fn check_hosts(export: &str, rules: Rules, hosts: &[Host]) -> Result<(), Rejection> {
+    let export = || export.to_owned();
+    if hosts.len() > HOSTS_MAX {
+        return Err(Rejection::TooManyHosts { export: export(), max: HOSTS_MAX });
+    }
+    let mut names = BTreeSet::new();
+    for host in hosts {
+        check_key(export, rules, host)?;
+        if !names.insert(&host.name) {
+            return Err(Rejection::HostExists { export: export(), host: host.name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Checks that a host has a key, if the export demands one.
+fn check_key(export: impl Fn() -> String, rules: Rules, host: &Host) -> Result<(), Rejection> {
+    if rules.require_cipher && host.keys.is_none() {
+        return Err(Rejection::NeedsKey { export: export(), host: host.name.clone() });
+    }
+    Ok(())
+}
+
 impl Broker {
     /// Exports a bdev that is not there yet, to nobody yet. [`crate::Input::Online`] follows when it is.
     ///
     /// # Errors
     /// [`Rejection::ExportExists`].
     pub fn create_export(&mut self, name: &str, rules: Rules) -> Result<(), Rejection> {
+        self.create_export_for(name, rules, Vec::new())
+    }
+
+    /// Exports a bdev that is not there yet to these hosts: all of them, or nothing is done.
+    ///
+    /// # Errors
+    /// [`Rejection::ExportExists`], or one of the hosts can't be let in, as with [`Broker::add_host`].
+    pub fn create_export_for(&mut self, name: &str, rules: Rules, hosts: Vec<Host>) -> Result<(), Rejection> {
         if self.exports.contains_key(name) {
             return Err(Rejection::ExportExists(name.to_owned()));
         }
-        self.exports.insert(name.to_owned(), Export::new(rules));
+        check_hosts(name, rules, &hosts)?;
+        self.exports.insert(name.to_owned(), Export { hosts, ..Export::new(rules) });
         Ok(())
     }
 
@@ -58,9 +90,17 @@ impl Broker {
             device: export.online().map(|online| &online.device),
             rules: export.rules,
             hosts: &export.hosts,
-            sessions: self.sessions.iter().filter(|(_, session)| session.owner.export == name).count(),
             is_deleting: export.is_deleting(),
         })
+    }
+
+    /// Returns the number of open sessions of each export that has any.
+    pub fn session_counts(&self) -> BTreeMap<&str, usize> {
+        let mut counts = BTreeMap::new();
+        for (_, session) in self.sessions.iter() {
+            *counts.entry(session.owner.export.as_str()).or_default() += 1;
+        }
+        counts
     }
 
     /// Lets a host in.
@@ -72,9 +112,7 @@ impl Broker {
         self.now_us = now_us;
         let name = || export.to_owned();
         let known = self.exports.get_mut(export).ok_or_else(|| Rejection::NoExport(name()))?;
-        if known.rules.require_cipher && host.keys.is_none() {
-            return Err(Rejection::NeedsKey { export: name(), host: host.name });
-        }
+        check_key(name, known.rules, &host)?;
         if known.hosts.iter().any(|other| other.name == host.name) {
             return Err(Rejection::HostExists { export: name(), host: host.name });
         }
@@ -167,7 +205,8 @@ impl Broker {
                 entry.keys.clone().ok_or("it wants to be let in with a key, but its entry has none")
             }
         };
-        let mut hosts = self.exports.values().flat_map(|export| &export.hosts);
+        let exports = self.exports.values().filter(|export| !export.is_deleting());
+        let mut hosts = exports.flat_map(|export| &export.hosts);
         Some(KeyQuery { keys, decoy: hosts.find_map(|host| host.keys.clone()) })
     }
 

@@ -126,6 +126,28 @@ pub enum Input {
         /// The export.
         export: String,
     },
+    /// A client asks for a reset. [`crate::ResetStep::Answer`] follows, unless the connection is closed
+    /// before.
+    Reset {
+        /// The connection.
+        connection: ConnectionId,
+        /// The slot of the request.
+        slot: u16,
+    },
+    /// A connection has answered all that it had when it was told [`crate::ResetStep::Quiesce`].
+    Quiesced {
+        /// The connection.
+        connection: ConnectionId,
+        /// The number that it was told.
+        round: u64,
+    },
+    /// The answer to [`crate::Output::ResetForHosts`].
+    HostsResetEnded {
+        /// The export.
+        export: String,
+        /// Whether the bdev was reset.
+        has_succeeded: bool,
+    },
     /// Some time has passed: half a second or so.
     Tick,
     /// The target stops: nobody is let in any more, all sessions and connections end.

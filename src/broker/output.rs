@@ -1,7 +1,7 @@
 //! What the broker decides, for the driver to carry out in this order.
 
 use dst_session::slots::Slots;
-use dst_wire::{Device, Event, Refusal, Welcome};
+use dst_wire::{Device, Event, Refusal, Status, Welcome};
 
 use crate::ids::{ConnectionId, Owner};
 
@@ -47,6 +47,12 @@ pub enum Output {
         in_flight: usize,
         /// Since the deletion or the removal began, ms.
         waited_ms: u64,
+    },
+    /// Reset the export's bdev for its clients, then say [`crate::Input::HostsResetEnded`]. What was told
+    /// to groups before reaches them before the reset ends anything.
+    ResetForHosts {
+        /// The export.
+        export: String,
     },
     /// Whoever asked for the deletion, or the operator, is to hear that the backend hangs. The drain goes
     /// on.
@@ -94,8 +100,29 @@ pub enum Order {
     Refuse(Refusal),
     /// Tell the connection's client that something changed.
     Event(Event),
+    /// Take part in a reset that a client asked for.
+    Reset(ResetStep),
     /// Close the connection.
     Close,
+}
+
+/// What a connection does in a reset that a client asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ResetStep {
+    /// Say [`crate::Input::Quiesced`] with this number when all requests that the connection has now are
+    /// answered, resets left out.
+    Quiesce(u64),
+    /// The backend is about to be reset for this connection's session: what that ends is answered.
+    Begins,
+    /// The reset of the backend has ended.
+    Ends,
+    /// Answer the Reset in this slot.
+    Answer {
+        /// The slot.
+        slot: u16,
+        /// How the reset went.
+        status: Status,
+    },
 }
 
 /// What a connection that joins a queue needs.

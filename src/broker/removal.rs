@@ -32,6 +32,9 @@ impl Broker {
 
     /// Something of an export is gone. Ends its drain if nothing is left.
     pub(crate) fn drained(&mut self, name: &str) {
+        if self.resets.is_resetting(name) {
+            return;
+        }
         let drain =
             self.exports.get_mut(name).and_then(|export| export.drain.take_if(|drain| !drain.is_resetting));
         let Some(drain) = drain else { return };

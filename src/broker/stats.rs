@@ -22,6 +22,8 @@ pub struct Stats {
     pub errors: u64,
     /// Requests answered from the record because they had been executed before.
     pub repeated: u64,
+    /// Operations executed again that a reset for another session had ended.
+    pub executed_again: u64,
     /// Requests received and not executed because their connection's lease was over.
     pub dropped: u64,
     /// Connections whose lease ran out.
@@ -85,6 +87,7 @@ impl Stats {
             others,
             errors,
             repeated,
+            executed_again,
             dropped,
             lease_expiries,
             handshake_timeouts,
@@ -105,6 +108,7 @@ impl Stats {
         self.others += others;
         self.errors += errors;
         self.repeated += repeated;
+        self.executed_again += executed_again;
         self.dropped += dropped;
         self.lease_expiries += lease_expiries;
         self.handshake_timeouts += handshake_timeouts;

@@ -8,7 +8,10 @@ use dst_session::slots::Slots;
 use dst_wire::{Device, Hello, Op, Previous, SessionRef, Welcome};
 use proptest::prelude::*;
 
-use crate::{Broker, Input, Limits, Opening, Order, Output, Remains, Rules, Stats};
+use crate::{Broker, Input, Limits, Opening, Order, Output, Remains, ResetStep, Rules, Stats};
+
+#[path = "reset_tests.rs"]
+mod resets;
 
 pub(crate) const LIMITS: Limits = Limits {
     max_connections: 8,
@@ -36,14 +39,19 @@ struct World {
     sessions: BTreeMap<u64, SessionRef>,
     others: Vec<&'static str>,
     welcomes: BTreeMap<u64, Welcome>,
+    /// What connections were told of resets.
+    steps: Vec<(u64, ResetStep)>,
     is_online: bool,
 }
 
 impl World {
     fn new() -> World {
+        World::with_rules(Rules { cache_outlives_target: true, ..Rules::default() })
+    }
+
+    fn with_rules(rules: Rules) -> World {
         let mut broker = Broker::new(LIMITS);
         broker.handle(0, Input::GroupsStarted(2));
-        let rules = Rules { cache_outlives_target: true, ..Rules::default() };
         broker.create_export("disk", rules).unwrap();
         broker.handle(0, online(9));
         let mut world = World {
@@ -55,6 +63,7 @@ impl World {
             sessions: BTreeMap::new(),
             others: Vec::new(),
             welcomes: BTreeMap::new(),
+            steps: Vec::new(),
             is_online: true,
         };
         world.broker.add_host(1, "disk", host("*", Access::ReadWrite)).unwrap();
@@ -85,6 +94,7 @@ impl World {
                 Output::ExportGone { .. } => self.others.push("gone"),
                 Output::CountInFlight { .. } => self.others.push("count"),
                 Output::ResetBackend { .. } => self.others.push("reset"),
+                Output::ResetForHosts { .. } => self.others.push("reset for hosts"),
                 Output::BackendHangs { .. } => self.others.push("hangs"),
                 Output::ConfirmSize { .. } => self.others.push("confirm"),
                 Output::Stopped => self.others.push("stopped"),
@@ -115,6 +125,10 @@ impl World {
             }
             Order::Refuse(_) => "refuse",
             Order::Event(_) => "event",
+            Order::Reset(step) => {
+                self.steps.push((connection, step));
+                "reset"
+            }
             Order::Close => "close",
         });
     }

@@ -176,7 +176,7 @@ impl Inner {
             self.next_check_us = now + CHECK_PERIOD_US;
             let (connection, _) = self.link.up().expect("it still is");
             connection.keep_alive(self.io.take_acknowledged(), now)?;
-            self.check()?;
+            self.check(now)?;
         }
         if check || self.io.reset_waits() || self.resets.is_draining() || self.io.holds_resets() {
             self.resets.join(&mut self.io, patient_us)?;
@@ -192,15 +192,19 @@ impl Inner {
     }
 
     /// What is looked at now and then: deadlines, the session, the numbers that people see.
-    fn check(&mut self) -> Result<(), Broken> {
+    fn check(&mut self, now: u64) -> Result<(), Broken> {
         self.io.count_now();
         if !self.membership.is_current() {
             return Err(Broken::SessionOver);
         }
-        let now = self.deadlines.now_us();
-        self.io.look_at_waiting(now);
+        self.deadlines.look_at_stop(self.shared.stop(), now);
+        let patient_us = self.deadlines.now_us();
+        self.io.look_at_waiting(patient_us);
         let availability = self.shared.availability();
         self.expire_waiting(availability, true);
+        if self.deadlines.is_stop_over(true) {
+            return Err(Broken::Stopping);
+        }
         let Some(since) = self.io.oldest_sent_us() else { return Ok(()) };
         match self.deadlines.overdue(availability, self.io.has_aborts(), since) {
             Overdue::Wait => {}
@@ -208,7 +212,12 @@ impl Inner {
                 let (connection, _) = self.link.up().expect("it is looked at with a connection");
                 self.io.abort(connection, |since_us| self.deadlines.is_late(since_us));
             }
-            Overdue::GiveUp => return Err(Broken::Unanswered(now.saturating_sub(since) / 1000)),
+            Overdue::GiveUp => {
+                if self.deadlines.hangs_in_stop(since) {
+                    self.shared.stop().give_up();
+                }
+                return Err(Broken::Unanswered(patient_us.saturating_sub(since) / 1000));
+            }
         }
         Ok(())
     }

@@ -4,13 +4,15 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dst_session::stop::Stop;
 use dst_wire::{Cipher, Digest, Welcome};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
 use spdk::thread::Thread;
 
-use crate::control::{After, Attached, Control, Shown};
+use crate::attach::{Attached, FirstAttempts};
+use crate::control::{After, Control, Shown};
 use crate::counters::Counters;
 use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
@@ -42,11 +44,15 @@ impl Client {
     /// Memory is short; `waiting` is returned.
     pub(crate) fn start(
         params: Params,
+        stop: &Arc<Stop>,
         forget: Forget,
         waiting: Attached,
     ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
-        let shared = Arc::new(Shared::new(params.name.clone(), params.peer.clone(), params.options));
+        let shared = {
+            let (name, peer) = (params.name.clone(), params.peer.clone());
+            Arc::new(Shared::new(name, peer, params.options, Arc::clone(stop)))
+        };
         let inner = Control::new(&shared, now);
         let client = Rc::new(Client {
             params,
@@ -65,6 +71,17 @@ impl Client {
         Ok(client)
     }
 
+    /// Answers the attach, whose first attempt goes on.
+    pub(crate) fn go_on_alone(&self) {
+        let waiting = self.inner.borrow_mut().attach().go_on_alone();
+        self.tell(waiting);
+    }
+
+    /// Has `all` end not before the first attempt has.
+    pub(crate) fn join(&self, all: &Rc<FirstAttempts>) {
+        self.inner.borrow_mut().attach().join(all);
+    }
+
     /// Returns the bdev's name.
     pub fn name(&self) -> &str {
         &self.params.name
@@ -81,6 +98,19 @@ impl Client {
 
     pub(crate) fn is_of(&self, shared: &Arc<Shared>) -> bool {
         Arc::ptr_eq(&self.shared, shared)
+    }
+
+    /// Returns whether the client has no bdev yet.
+    pub(crate) fn is_attaching(&self) -> bool {
+        self.shared.device().is_none()
+    }
+
+    /// Returns how long the deletion of the bdev may take, µs, if it has begun: with a target that
+    /// answers and a backend that hangs, twice the keep-alive time and 5 %. What is above that is
+    /// left to the bdev's users, who have to close it.
+    pub(crate) fn deletion_us(&self) -> Option<u64> {
+        let keep_alive_us = u64::from(self.shared.options().keep_alive_timeout_ms) * 1000;
+        self.deleting.get().then_some(3 * keep_alive_us)
     }
 
     /// Returns what `bdev_dst_get_info` shows now.
@@ -160,10 +190,12 @@ impl Client {
     pub(crate) fn stop(&self) {
         let mut inner = self.inner.borrow_mut();
         inner.stop();
-        let waiting = inner.take_waiting();
+        let waiting = inner.attach().take();
         drop(inner);
         if let Some(waiting) = waiting {
-            waiting(Err(Error::Deleted(self.params.name.clone())));
+            let name = self.params.name.clone();
+            let is_stopping = self.shared.stop().has_begun();
+            waiting(Err(if is_stopping { Error::Stopping(name) } else { Error::Deleted(name) }));
         }
     }
 
@@ -176,7 +208,11 @@ impl Client {
             After::Register(welcome) => self.register(&welcome),
             After::Answer => self.answer(),
             After::GiveUp(error) => self.give_up(error),
-            After::Removed => self.removed(),
+            After::Removed => self.removed("the target ended its export"),
+            After::Lost => {
+                let ms = self.shared.options().loss_timeout_ms;
+                self.removed(&format!("no connection for loss_timeout_ms ({ms} ms)"));
+            }
         }
         true
     }
@@ -222,7 +258,11 @@ impl Client {
 
     /// Answers the attach: the bdev is attached, or the client keeps trying.
     fn answer(&self) {
-        let waiting = self.inner.borrow_mut().take_waiting();
+        let waiting = self.inner.borrow_mut().attach().take();
+        self.tell(waiting);
+    }
+
+    fn tell(&self, waiting: Option<Attached>) {
         if let Some(waiting) = waiting {
             waiting(Ok(self.params.name.clone()));
         }
@@ -231,19 +271,19 @@ impl Client {
     /// Fails the attach, and leaves nothing behind.
     fn give_up(self: &Rc<Self>, error: Error) {
         spdk::error!("DST bdev {}: {error}", self.params.name);
-        let waiting = self.inner.borrow_mut().take_waiting();
+        let waiting = self.inner.borrow_mut().attach().take();
         (self.forget)(&self.shared);
         if let Some(waiting) = waiting {
             waiting(Err(error));
         }
     }
 
-    /// Deletes the bdev, because its export is gone for good.
-    fn removed(self: &Rc<Self>) {
+    /// Deletes the bdev, because its export is gone for good, or its target for too long.
+    fn removed(self: &Rc<Self>, why: &str) {
         if self.deleting.get() {
             return;
         }
-        spdk::warn!("DST bdev {}: the target ended its export; the bdev is removed", self.params.name);
+        spdk::warn!("DST bdev {}: {why}; the bdev is removed", self.params.name);
         self.shared.removed();
         let name = self.params.name.clone();
         self.delete(Box::new(move |result| {

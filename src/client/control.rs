@@ -3,9 +3,12 @@
 
 use std::sync::Arc;
 
+use dst_session::addresses::STAGGER_US;
 use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
+use dst_session::outage::{Outage, OutageNews};
+use dst_session::patience::Patience;
 use dst_session::succession::{Session, Succession};
 use dst_transport::Broken;
 use dst_wire::{Device, RefusalReason, Welcome};
@@ -13,24 +16,23 @@ use spdk::bdev_module::Registered;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
 
+use crate::address::Address;
+use crate::attach::{Attach, Attached, Due, Wait};
 use crate::disk::DstDisk;
 use crate::error::Error;
 use crate::info::BdevState;
-use crate::link::{Link, Step, Wanted};
+use crate::link::{CONTROL, Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
 use crate::shared::Shared;
 
-/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms. If the target is
-/// up, the attempt ends within a few round trips, and the next call of a configuration, such as an
-/// export of the bdev, finds the bdev.
+/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms, beside the time
+/// until the last address is tried. If the target is up, the attempt ends within a few round trips,
+/// and the next call of a configuration, such as an export of the bdev, finds the bdev.
 const FIRST_ATTEMPT_MS: u32 = 500;
 
 /// The size of the control connection's receive buffer in bytes.
 const BUFFER: usize = 8 << 10;
-
-/// Called when an attach has ended, or goes on without the caller.
-pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
 
 /// A bdev's session and control connection, on the control thread.
 pub struct Control {
@@ -41,8 +43,10 @@ pub struct Control {
     /// What was negotiated at the last Welcome.
     welcome: Option<Welcome>,
     succession: Succession,
-    /// `None` once the attach was answered.
-    attach: Option<Attach>,
+    outage: Outage,
+    /// The clock of the outage.
+    patience: Patience,
+    attach: Attach,
     log: Limit,
     /// Limits the lines about the size, apart from those about lost connections, which they must
     /// not hide.
@@ -54,15 +58,6 @@ pub struct Control {
     state: BdevState,
     state_since_us: u64,
     poller: Option<Poller>,
-}
-
-/// An attach that is not answered yet.
-struct Attach {
-    waiting: Attached,
-    /// Whether the answer says that the bdev is attached, rather than that the first attempt has
-    /// ended.
-    wait: bool,
-    deadline_us: u64,
 }
 
 /// The bdev, once there is one.
@@ -96,6 +91,8 @@ pub enum After {
     GiveUp(Error),
     /// Delete the bdev: its export is gone for good.
     Removed,
+    /// Delete the bdev: its target was out of reach for `loss_timeout_ms`.
+    Lost,
 }
 
 impl Control {
@@ -103,12 +100,14 @@ impl Control {
     pub fn new(shared: &Arc<Shared>, now: u64) -> Control {
         Control {
             shared: Arc::clone(shared),
-            link: Link::new(Arc::clone(shared), 0, BUFFER, now),
+            link: Link::new(Arc::clone(shared), CONTROL, BUFFER, now),
             messages: Messages::default(),
             bdev: None,
             welcome: None,
             succession: Succession::default(),
-            attach: None,
+            outage: Outage::default(),
+            patience: Patience::new(now),
+            attach: Attach::Over,
             log: Limit::default(),
             sizes: Limit::default(),
             reconnects: 0,
@@ -125,16 +124,21 @@ impl Control {
         self.poller = Some(poller);
     }
 
-    /// Sets what is called when the bdev is attached, or, without `wait`, when the first attempt has
-    /// ended.
-    pub fn set_waiting(&mut self, waiting: Attached, wait: bool, now: u64) {
-        let patience_ms = if wait { self.shared.options().attach_timeout_ms } else { FIRST_ATTEMPT_MS };
-        self.attach = Some(Attach { waiting, wait, deadline_us: now + u64::from(patience_ms) * 1000 });
+    /// Sets what is called when the bdev is attached, or earlier, as `wait` says.
+    pub fn set_waiting(&mut self, waiting: Attached, wait: Wait, now: u64) {
+        let until_attached = wait == Wait::UntilAttached;
+        let patience_us = if until_attached {
+            u64::from(self.shared.options().attach_timeout_ms) * 1000
+        } else {
+            let others = self.shared.with_addresses(|addresses| addresses.all().len()).saturating_sub(1);
+            u64::from(FIRST_ATTEMPT_MS) * 1000 + others as u64 * STAGGER_US
+        };
+        self.attach = Attach::Caller { waiting, until_attached, deadline_us: now + patience_us };
     }
 
-    /// Takes out what is to be called when the attach has ended, for a caller that borrows nothing.
-    pub fn take_waiting(&mut self) -> Option<Attached> {
-        self.attach.take().map(|attach| attach.waiting)
+    /// Returns the attach.
+    pub fn attach(&mut self) -> &mut Attach {
+        &mut self.attach
     }
 
     /// Keeps the bdev that was registered with this many blocks.
@@ -168,6 +172,9 @@ impl Control {
 
     /// Does a turn of the poller.
     pub fn turn(&mut self, now: u64, deleting: bool) -> After {
+        if self.look_at_outage(now, deleting) {
+            return After::Lost;
+        }
         self.note_state(now);
         if self.shared.take_give_up() {
             self.give_up_session(now);
@@ -196,6 +203,8 @@ impl Control {
         match self.link.advance(now, Wanted::Session(self.succession.ask())) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
+                // Before the bdev is there for anybody to use.
+                self.shared.set_reachable(true);
                 // Whoever doubted the session has its answer.
                 self.shared.take_doubt();
                 if self.bdev.is_some() {
@@ -209,16 +218,14 @@ impl Control {
                     }
                 }
             }
-            Step::Failed { why, refused } => self.attempt_failed(now, why, refused),
-            Step::Nothing => match &self.attach {
-                Some(attach) if now >= attach.deadline_us => {
-                    if !attach.wait {
-                        return After::Answer;
-                    }
+            Step::Failed { why, refused, at } => self.attempt_failed(now, why, refused, at.as_ref()),
+            Step::Nothing => match self.attach.look(now) {
+                Due::Nothing => After::Nothing,
+                Due::Answer => After::Answer,
+                Due::GiveUp => {
                     let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
                     After::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
                 }
-                _ => After::Nothing,
             },
         }
     }
@@ -286,7 +293,12 @@ impl Control {
                 // Or the target would keep the session for a client that does not come back to it.
                 connection.goodbye();
             }
-            return self.link.unusable(now);
+            let all_tried = self.was_not_admitted(self.link.address());
+            self.link.unusable(now);
+            if !all_tried {
+                self.link.try_next_address(now);
+            }
+            return;
         }
         self.joined(welcome);
         if let Some(tail) = self.log.pass(now) {
@@ -327,6 +339,9 @@ impl Control {
 
     /// Takes a Welcome to the bdev's device.
     pub fn joined(&mut self, welcome: &Welcome) {
+        if let Some(address) = self.link.address() {
+            self.shared.with_addresses(|addresses| addresses.admitted(address));
+        }
         self.join(welcome);
         self.welcome = Some(welcome.clone());
     }
@@ -372,13 +387,19 @@ impl Control {
         self.link.lost(now);
     }
 
-    fn attempt_failed(&mut self, now: u64, why: String, refused: Option<RefusalReason>) -> After {
+    fn attempt_failed(
+        &mut self,
+        now: u64,
+        why: String,
+        refused: Option<RefusalReason>,
+        at: Option<&Address>,
+    ) -> After {
         self.shared.attempt_failed(why.clone(), now);
         let mut all_tried = false;
         if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
             self.give_up_session(now);
         } else {
-            all_tried = self.shared.next_address();
+            all_tried = self.was_not_admitted(at);
             if !all_tried {
                 self.link.try_next_address(now);
             }
@@ -387,24 +408,67 @@ impl Control {
             refused,
             Some(RefusalReason::NotAllowed | RefusalReason::Version | RefusalReason::Protection)
         );
-        match &self.attach {
-            Some(attach) if all_tried && !attach.wait => return After::Answer,
-            Some(_) if all_tried && final_no => {
+        let due = if all_tried { self.attach.all_tried(final_no) } else { Due::Nothing };
+        match due {
+            // Later on even a "not allowed" is tried again: a target that was just started may not
+            // have its exports yet.
+            Due::Nothing => After::Nothing,
+            Due::Answer => After::Answer,
+            Due::GiveUp => {
                 let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
-                return After::GiveUp(Error::Refused { export, host, why });
+                After::GiveUp(Error::Refused { export, host, why })
             }
-            _ => {}
         }
-        // Later on even a "not allowed" is tried again: a target that was just started may not have
-        // its exports yet.
-        After::Nothing
+    }
+
+    /// Notes that the client was not admitted `at` an address, or that none has connected. Returns
+    /// whether all were tried by that.
+    fn was_not_admitted(&self, at: Option<&Address>) -> bool {
+        self.shared.with_addresses(|addresses| match at {
+            Some(address) => addresses.put_off(address),
+            None => {
+                addresses.unreached();
+                true
+            }
+        })
+    }
+
+    /// Looks for how long there has been no connection. Returns whether the bdev is to be removed.
+    fn look_at_outage(&mut self, now: u64, deleting: bool) -> bool {
+        self.patience.turn(now);
+        let is_over = deleting || self.shared.has_failed();
+        if self.bdev.is_none() || is_over {
+            return false;
+        }
+        let has_connection = self.link.is_up() || self.shared.channels().connections() > 0;
+        let (name, options) = (self.shared.name(), self.shared.options());
+        let news = self.outage.turn(options.outage_limits(), has_connection, self.patience.now_us());
+        match news {
+            None => {}
+            Some(OutageNews::FailFast) => {
+                spdk::warn!(
+                    "DST bdev {name}: no connection for fast_io_fail_timeout_ms ({} ms): I/O fails at once until \
+                     there is one",
+                    options.fast_io_fail_timeout_ms
+                );
+                self.shared.set_unreachable(true);
+            }
+            Some(OutageNews::Back) => {
+                spdk::notice!("DST bdev {name}: the target is back, I/O waits for it again");
+                self.shared.set_unreachable(false);
+            }
+            Some(OutageNews::Lost) => return true,
+        }
+        false
     }
 
     fn note_state(&mut self, now: u64) {
         let shared = &self.shared;
+        shared.set_reachable(self.link.is_up());
         let all_up = self.link.is_up() && shared.channels().connections() >= shared.channels().count();
         let state = match &self.bdev {
             _ if shared.has_failed() => BdevState::Failed,
+            _ if self.outage.fails_fast() => BdevState::Unreachable,
             None => BdevState::Attaching,
             Some(_) if all_up => BdevState::Connected,
             Some(_) => BdevState::Reconnecting,

@@ -92,13 +92,18 @@ pub fn longest(device: &Device, max_transfer: u32) -> u32 {
     max_transfer.min((PART / unit).max(1) * unit)
 }
 
-/// What SPDK is told of the bdev, whose transactions have so many bytes at most.
-pub fn disk_info(name: &str, device: &Device, longest: u32) -> DiskInfo {
-    // SPDK splits I/O at the boundary, so nothing longer arrives; a boundary of the backend that is
-    // nearer is kept.
+/// Returns the number of blocks at whose multiples SPDK splits I/O, so that nothing longer than
+/// `longest` bytes arrives. A boundary of the backend that is nearer is kept, unless it would split
+/// a unit of writing, as that of a raid5f does.
+fn boundary(device: &Device, longest: u32) -> u32 {
     let max_blocks = longest / device.block_size;
     let backend = device.optimal_io_boundary;
-    let boundary = if backend > 0 && backend <= max_blocks { backend } else { max_blocks };
+    let is_usable = backend > 0 && backend <= max_blocks && backend.is_multiple_of(device.write_unit_size);
+    if is_usable { backend } else { max_blocks }
+}
+
+/// What SPDK is told of the bdev, whose transactions have so many bytes at most.
+pub fn disk_info(name: &str, device: &Device, longest: u32) -> DiskInfo {
     DiskInfo {
         name: name.to_owned(),
         product_name: "DST Disk",
@@ -106,7 +111,7 @@ pub fn disk_info(name: &str, device: &Device, longest: u32) -> DiskInfo {
         block_size: device.block_size,
         num_blocks: device.num_blocks,
         write_unit_size: device.write_unit_size,
-        optimal_io_boundary: boundary,
+        optimal_io_boundary: boundary(device, longest),
         split_on_boundary: true,
         acwu: device.compare_and_write_max.clamp(1, u16::MAX.into()) as u16,
         write_cache: device.write_cache,
@@ -119,19 +124,42 @@ mod tests {
 
     use super::*;
 
+    const DEVICE: Device = Device {
+        uuid: [7; 16],
+        num_blocks: 1000,
+        block_size: 512,
+        write_unit_size: 1,
+        optimal_io_boundary: 0,
+        compare_and_write_max: 0,
+        write_cache: false,
+        read_only: false,
+        ops: OpSet::NONE,
+    };
+
+    #[test]
+    fn no_unit_of_writing_is_split() {
+        for (write_unit_size, optimal_io_boundary) in
+            (1..100).flat_map(|unit| (0..300).map(move |b| (unit, b)))
+        {
+            let device = Device { write_unit_size, optimal_io_boundary, ..DEVICE };
+            for units in [1, 3, 1000] {
+                let max_transfer = units * device.block_size * write_unit_size;
+                let longest = longest(&device, max_transfer);
+                let boundary = boundary(&device, longest);
+                let what = format!("{write_unit_size}, {optimal_io_boundary}, {max_transfer}: {boundary}");
+                assert!(boundary > 0 && boundary.is_multiple_of(write_unit_size), "{what}");
+                assert!(boundary * device.block_size <= longest && longest <= max_transfer, "{what}");
+                let is_backends = optimal_io_boundary > 0
+                    && optimal_io_boundary * device.block_size <= longest
+                    && optimal_io_boundary.is_multiple_of(write_unit_size);
+                assert!(!is_backends || boundary == optimal_io_boundary, "{what}");
+            }
+        }
+    }
+
     #[test]
     fn transactions_are_of_whole_units_and_not_too_long() {
-        let device = |block_size, write_unit_size| Device {
-            uuid: [7; 16],
-            num_blocks: 1000,
-            block_size,
-            write_unit_size,
-            optimal_io_boundary: 0,
-            compare_and_write_max: 0,
-            write_cache: false,
-            read_only: false,
-            ops: OpSet::NONE,
-        };
+        let device = |block_size, write_unit_size| Device { block_size, write_unit_size, ..DEVICE };
         assert_eq!(longest(&device(512, 1), 1 << 20), PART);
         assert_eq!(longest(&device(4096, 1), 64 << 10), 64 << 10, "no more than the target takes");
         assert_eq!(longest(&device(4096, 24), 960 << 10), 192 << 10);

@@ -18,6 +18,9 @@ pub enum Error {
     /// The bdev was deleted before it was attached.
     #[error("DST bdev `{0}` was deleted before it was attached")]
     Deleted(String),
+    /// The application is being stopped.
+    #[error("DST bdev `{0}` is not attached, as the application is being stopped")]
+    Stopping(String),
     /// The target could not be reached in time.
     #[error("not attached after {ms} ms; last attempt: {last}")]
     Timeout {
@@ -74,7 +77,7 @@ impl Error {
             Error::Exists(_) | Error::SameUuid(_) => Errno::EEXIST,
             Error::NotFound(_) => Errno::ENODEV,
             Error::Deleting(_) => Errno::EBUSY,
-            Error::Deleted(_) => Errno::ECANCELED,
+            Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
             Error::Timeout { .. } => Errno::ETIMEDOUT,
             Error::Refused { .. } => Errno::EACCES,
             Error::Register { errno, .. }

@@ -1,10 +1,9 @@
 //! A bdev as `bdev_dst_get_info` shows it.
 
-use std::net::IpAddr;
-
 use dst_session::histogram::Histogram;
 use dst_wire::{Cipher, Device, Digest};
 
+use crate::address::Address;
 use crate::options::Params;
 
 /// The state of a bdev, for users.
@@ -16,6 +15,8 @@ pub enum BdevState {
     Connected,
     /// At least one connection is missing.
     Reconnecting,
+    /// There has been no connection for `fast_io_fail_timeout_ms`: I/O fails at once.
+    Unreachable,
     /// The device can't be had any more.
     Failed,
 }
@@ -26,7 +27,7 @@ pub struct Info {
     /// What the user asked for.
     pub params: Params,
     /// The target's address that is in use.
-    pub address: IpAddr,
+    pub address: Address,
     /// The bdev's state.
     pub state: BdevState,
     /// For how long the bdev has had this state, ms.

@@ -8,7 +8,9 @@
 
 #![forbid(unsafe_code)]
 
+mod address;
 mod answers;
+mod attach;
 mod channel;
 mod channel_io;
 mod channels;
@@ -23,13 +25,18 @@ mod log;
 mod membership;
 mod message;
 mod options;
+mod race;
 mod registry;
 mod reset;
 mod shared;
 mod waiting;
 
+pub use address::Address;
+pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
 pub use info::{BdevState, Info};
 pub use options::{Options, Params, Peer};
-pub use registry::{create, delete, find, list, options, set_options, stop_all};
+pub use registry::{
+    create, delete, find, first_attempts, list, options, set_options, stop_attaching, stop_begins,
+};

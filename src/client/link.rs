@@ -1,12 +1,11 @@
 //! How a connection comes up: connect, Hello, Welcome; and comes up again when it was lost.
 
-use std::cell::RefCell;
-use std::rc::Rc;
 use std::sync::Arc;
 
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Initiator, Secured};
 use dst_session::Violation;
+use dst_session::addresses::Addresses;
 use dst_session::lease::Held;
 use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
@@ -18,11 +17,12 @@ use spdk::clock;
 use spdk::interrupt::Watch;
 use spdk::iov::Iov;
 use spdk::poller::Waker;
-use spdk::sock::Connecting;
 use spdk::sock::Sock;
 use zeroize::Zeroizing;
 
+use crate::address::Address;
 use crate::message::{Message, Messages};
+use crate::race::{Heat, Runners};
 use crate::shared::Shared;
 
 /// The longest time that a connect, and then a handshake, may take, ms. Linux repeats a lost SYN
@@ -36,8 +36,8 @@ const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 /// the shortest is 100 ms: the poller looks at least twice in that time.
 pub const REST_US: u64 = 10_000;
 
-/// The place into which the callback of a connect puts the socket.
-type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
+/// The queue of the control connection.
+pub const CONTROL: u16 = 0;
 
 /// A connection that has a socket.
 pub struct Connection {
@@ -65,9 +65,9 @@ enum LinkState {
     /// Waiting for the next attempt.
     Down,
     Connecting {
-        _attempt: Connecting,
-        mailbox: Mailbox,
-        since_us: u64,
+        runners: Runners,
+        /// [`Shared::address_changes`] at the beginning.
+        address_change: u64,
     },
     Securing(Box<Securing>),
     Greeting(Box<Greeting>),
@@ -95,8 +95,9 @@ pub enum Step {
     /// The target admitted the client. The messages hold what came right behind the Welcome,
     /// maybe in part.
     Up(Box<Welcome>, Messages),
-    /// The attempt failed, for the reason `why`; `refused`: the target said so.
-    Failed { why: String, refused: Option<RefusalReason> },
+    /// The attempt failed, for the reason `why`; `refused`: the target said so. `at` is the address
+    /// that has connected; `None`: none of those that were raced has.
+    Failed { why: String, refused: Option<RefusalReason>, at: Option<Address> },
 }
 
 /// A connection, or the attempts to have one.
@@ -104,6 +105,8 @@ pub struct Link {
     shared: Arc<Shared>,
     queue: u16,
     state: LinkState,
+    /// The address that has connected, during and after the handshake.
+    at: Option<Address>,
     up_since_us: u64,
     /// The times of the attempts.
     retry: Retry,
@@ -121,7 +124,8 @@ impl Link {
         spdk::random::fill(&mut seed);
         let retry = Retry::new(shared.options().reconnect_delay_ms, u64::from_le_bytes(seed), now_us);
         let buffer = vec![0; buffer.min(RECEIVE_BUFFER)].into();
-        Link { shared, queue, state: LinkState::Down, up_since_us: 0, retry, waker: Waker::default(), buffer }
+        let waker = Waker::default();
+        Link { shared, queue, state: LinkState::Down, at: None, up_since_us: 0, retry, waker, buffer }
     }
 
     /// Sets what wakes the poller that advances this link.
@@ -132,6 +136,11 @@ impl Link {
     /// Returns whether the target has admitted the client.
     pub fn is_up(&self) -> bool {
         matches!(self.state, LinkState::Up(_))
+    }
+
+    /// Returns the address of the connection, or of the handshake under way.
+    pub fn address(&self) -> Option<&Address> {
+        self.at.as_ref()
     }
 
     /// Returns the connection and the receive buffer if the link is up.
@@ -181,7 +190,7 @@ impl Link {
         self.retry.restart(now_us);
     }
 
-    /// Makes the next attempt due at once, because it goes to an address that was not tried yet.
+    /// Makes the next attempt due at once, because it goes to addresses that were not tried yet.
     pub fn try_next_address(&mut self, now_us: u64) {
         self.retry.failed_here(now_us);
     }
@@ -195,18 +204,25 @@ impl Link {
             }
             LinkState::Down if wanted == Wanted::Nothing || !self.retry.begin(now_us) => Step::Nothing,
             LinkState::Down => self.connect(now_us),
-            LinkState::Connecting { _attempt, mailbox, since_us } => {
-                let arrived = mailbox.borrow_mut().take();
-                match arrived {
-                    Some(Ok(sock)) => self.connected(sock, wanted, now_us),
-                    Some(Err(errno)) => self.failed(now_us, errno.to_string(), None),
-                    None if now_us.saturating_sub(since_us) >= u64::from(HANDSHAKE_TIMEOUT_MS) * 1000 => {
-                        self.failed(now_us, "connecting takes too long".to_owned(), None)
-                    }
-                    None => {
-                        self.state = LinkState::Connecting { _attempt, mailbox, since_us };
+            LinkState::Connecting { address_change, .. }
+                if self.queue != CONTROL && address_change != self.shared.address_changes() =>
+            {
+                // The control connection has found the target elsewhere.
+                self.connect(now_us)
+            }
+            LinkState::Connecting { mut runners, address_change } => {
+                match runners.advance(self.shared.peer(), &self.waker, now_us) {
+                    Heat::On => {
+                        self.state = LinkState::Connecting { runners, address_change };
                         Step::Nothing
                     }
+                    Heat::Won(address, sock) => {
+                        self.at = Some(address);
+                        // Those that lost are closed before the winner says anything.
+                        drop(runners);
+                        self.connected(sock, wanted, now_us)
+                    }
+                    Heat::Lost(why) => self.failed(now_us, why, None),
                 }
             }
             LinkState::Securing(securing) => self.await_secured(securing, wanted, now_us),
@@ -217,26 +233,21 @@ impl Link {
     fn failed(&mut self, now_us: u64, why: String, refused: Option<RefusalReason>) -> Step {
         self.state = LinkState::Down;
         self.retry.failed(now_us);
-        Step::Failed { why, refused }
+        Step::Failed { why, refused, at: self.at.clone() }
     }
 
+    /// Begins to connect: the control connection to all addresses side by side, a channel to the
+    /// one at which the control connection was admitted.
     fn connect(&mut self, now_us: u64) -> Step {
-        let mailbox = Mailbox::default();
-        let arrived = Rc::clone(&mailbox);
-        let peer = self.shared.peer();
-        let waker = self.waker.clone();
-        let put = move |result| {
-            *arrived.borrow_mut() = Some(result);
-            waker.wake();
+        self.at = None;
+        let address_change = self.shared.address_changes();
+        let addresses = match self.queue {
+            CONTROL => self.shared.with_addresses(Addresses::next_race),
+            _ => vec![self.shared.address()],
         };
-        let addr = self.shared.address().to_string();
-        match spdk::sock::connect(&addr, peer.port, peer.sock_impl.as_deref(), put) {
-            Ok(attempt) => {
-                self.state = LinkState::Connecting { _attempt: attempt, mailbox, since_us: now_us };
-                Step::Nothing
-            }
-            Err(errno) => self.failed(now_us, errno.to_string(), None),
-        }
+        let runners = Runners::new(addresses, u64::from(HANDSHAKE_TIMEOUT_MS) * 1000, now_us);
+        self.state = LinkState::Connecting { runners, address_change };
+        Step::Nothing
     }
 
     /// Begins the handshake on a new connection: with the key agreement if there is a key.

@@ -109,7 +109,7 @@ mod tests {
             ciphers: Vec::new(),
             sock_impl: None,
         };
-        let shared = Arc::new(Shared::new("bdev".to_owned(), peer, Options::default()));
+        let shared = Arc::new(Shared::new("bdev".to_owned(), peer, Options::default(), Arc::default()));
         shared.set_session(Some(SESSION));
         shared
     }

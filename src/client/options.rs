@@ -1,9 +1,11 @@
 //! What a user says about a bdev, and the module-wide defaults.
 
-use std::net::IpAddr;
-
 use dst_session::access::KeySource;
+use dst_session::outage::OutageLimits;
 use dst_wire::{Cipher, Digest};
+
+use crate::address::Address;
+use crate::attach::Wait;
 
 /// Times and depths: module-wide defaults, each of which a bdev can override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -17,6 +19,12 @@ pub struct Options {
     /// Longest time between two attempts to reach a lost target, ms. 10 to 60,000. The first is
     /// made at once, the next after an eighth of this, then after twice as long each time.
     pub reconnect_delay_ms: u32,
+    /// The time without a connection from which on I/O fails at once, ms. Up to 86,400,000, and at
+    /// least [`Options::reconnect_delay_ms`]; 0: never.
+    pub fast_io_fail_timeout_ms: u32,
+    /// The time without a connection after which the bdev is removed, ms. Up to 86,400,000, and at
+    /// least the two before; 0: never.
+    pub loss_timeout_ms: u32,
     /// The time without a sign of life after which the target counts as lost, and for which the
     /// target executes what was sent by a client from which it hears nothing, ms. 100 to 3,600,000;
     /// the target may grant less.
@@ -34,6 +42,8 @@ impl Default for Options {
             transaction_timeout_ms: 60_000,
             max_retries: 0,
             reconnect_delay_ms: 500,
+            fast_io_fail_timeout_ms: 0,
+            loss_timeout_ms: 0,
             // A dead target is noticed in less than 5 s.
             keep_alive_timeout_ms: 4000,
             attach_timeout_ms: 10_000,
@@ -42,11 +52,18 @@ impl Default for Options {
     }
 }
 
+impl Options {
+    /// Returns what is done about an outage, and when.
+    pub fn outage_limits(&self) -> OutageLimits {
+        OutageLimits { fast_io_fail_ms: self.fast_io_fail_timeout_ms, loss_ms: self.loss_timeout_ms }
+    }
+}
+
 /// The address of a target, and what the client wants from it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Peer {
     /// The target's addresses, at least one. The first that answers is used until it does not.
-    pub addrs: Vec<IpAddr>,
+    pub addrs: Vec<Address>,
     /// The target's port.
     pub port: u16,
     /// The name of the export.
@@ -73,6 +90,6 @@ pub struct Params {
     pub peer: Peer,
     /// Times and depths.
     pub options: Options,
-    /// Whether `bdev_dst_create` is answered only when the bdev is attached.
-    pub wait: bool,
+    /// When `bdev_dst_create` is answered.
+    pub wait: Wait,
 }

@@ -4,14 +4,25 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dst_session::stop::Stop;
+use spdk::clock::now_us;
+use spdk::poller::Poller;
+
+use crate::attach::{FirstAttempts, Wait};
 use crate::client::Client;
 use crate::error::Error;
 use crate::options::{Options, Params};
 use crate::shared::Shared;
 
+/// How often a stop that waits for deletions looks at them, µs.
+const STOP_WAIT_PERIOD_US: u64 = 10_000;
+
 spdk::thread_local! {
     static CLIENTS: RefCell<Vec<Rc<Client>>> = const { RefCell::new(Vec::new()) };
     static OPTIONS: Cell<Option<Options>> = const { Cell::new(None) };
+    static STOP: Arc<Stop> = Arc::default();
+    /// What looks at the deletions that the stop waits for.
+    static STOP_WAIT: RefCell<Option<Poller>> = const { RefCell::new(None) };
 }
 
 /// Returns the module-wide defaults.
@@ -25,18 +36,32 @@ pub fn set_options(options: Options) {
 }
 
 /// Creates a bdev. `done` is called when the bdev is attached, or can't be attached; with
-/// `params.wait` false, at the end of the first attempt, or half a second later.
+/// another `params.wait`, as that says.
 pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
     let name = params.name.clone();
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
         return done(Err(Error::Exists(name)));
     }
-    match Client::start(params, forget, Box::new(done)) {
+    let stop = STOP.with(Arc::clone);
+    if stop.has_begun() {
+        return done(Err(Error::Stopping(name)));
+    }
+    match Client::start(params, &stop, forget, Box::new(done)) {
         Ok(client) => {
-            CLIENTS.with(|clients| clients.borrow_mut().push(client));
+            CLIENTS.with(|clients| clients.borrow_mut().push(Rc::clone(&client)));
+            if client.params().wait == Wait::No {
+                client.go_on_alone();
+            }
         }
         Err((error, done)) => done(Err(error)),
     }
+}
+
+/// Calls `done` when the first attempts of all clients that were created with [`Wait::No`] have
+/// ended.
+pub fn first_attempts(done: impl FnOnce() + 'static) {
+    let all = FirstAttempts::new(done);
+    list().iter().for_each(|client| client.join(&all));
 }
 
 /// Deletes a bdev. `done` is called when nothing of the bdev is left.
@@ -73,9 +98,44 @@ fn forget(shared: &Arc<Shared>) {
     }
 }
 
-/// Removes all clients when the application ends: SPDK ends only those that have a bdev.
-pub fn stop_all() {
-    for client in list() {
+/// The application begins to stop: the patience of all bdevs together begins, and what is not
+/// attached yet is not attached any more. `done` is called when no bdev is being deleted, or when
+/// deletions take longer than they may.
+///
+/// SPDK would not wait for a bdev that is being unregistered already: it takes the bdev off its
+/// list, and ends the modules while the bdev still has I/O.
+pub fn stop_begins(done: impl FnOnce() + 'static) {
+    let began_us = now_us();
+    STOP.with(|stop| stop.begin(began_us));
+    stop_attaching();
+    let is_waiting = move || {
+        let waited_us = now_us().saturating_sub(began_us);
+        list().iter().any(|client| client.deletion_us().is_some_and(|longest_us| waited_us < longest_us))
+    };
+    if !is_waiting() {
+        return done();
+    }
+    let mut done = Some(done);
+    let look = move || {
+        if is_waiting() {
+            return false;
+        }
+        drop(STOP_WAIT.with(|wait| wait.borrow_mut().take()));
+        if let Some(done) = done.take() {
+            done();
+        }
+        true
+    };
+    match Poller::register(STOP_WAIT_PERIOD_US, look) {
+        Ok(poller) => STOP_WAIT.with(|wait| *wait.borrow_mut() = Some(poller)),
+        // The stop goes on, as `done` was dropped.
+        Err(errno) => spdk::error!("DST can't wait for the deletion of its bdevs: {errno}"),
+    }
+}
+
+/// Removes the clients that have no bdev when the application ends: SPDK ends the others.
+pub fn stop_attaching() {
+    for client in list().iter().filter(|client| client.is_attaching()) {
         forget(client.shared());
     }
 }

@@ -3,17 +3,19 @@
 //! Most of it are constant facts. Each of the few that change says who writes it, who reads it, and
 //! why its ordering is enough. The locks are for the control path only.
 
-use std::net::IpAddr;
-use std::sync::Mutex;
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
+use std::sync::{Arc, Mutex};
 
+use dst_session::addresses::Addresses;
 use dst_session::deadline::Availability;
 use dst_session::durability::Durability;
+use dst_session::stop::Stop;
 use dst_session::succession::Session;
 use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, Previous, SessionRef, VERSION};
 
+use crate::address::Address;
 use crate::channels::{Channels, lock};
 use crate::options::{Options, Peer};
 
@@ -27,6 +29,8 @@ pub struct Shared {
     name: String,
     peer: Peer,
     options: Options,
+    /// The stop of the process, which is one for all bdevs.
+    stop: Arc<Stop>,
     /// Whether the bdev is going away. Set once, on the control thread or on the one that destructs
     /// the bdev; read by all. `Relaxed`: no other data goes with it, and readers look again within
     /// milliseconds.
@@ -34,6 +38,12 @@ pub struct Shared {
     /// Whether the device can't be had any more. Set once, on any thread, read by all. `Relaxed`,
     /// as above.
     failed: AtomicBool,
+    /// The control connection is up. Written by the control thread in its turns. `Relaxed`: a
+    /// channel that reads an older value decides as if it had looked earlier.
+    reachable: AtomicBool,
+    /// Whether I/O fails at once, as there has been no connection for too long. Written by control,
+    /// read by all. `Relaxed`, as above.
+    unreachable: AtomicBool,
     /// Whether a channel was told that there is no such session. Set by channels, taken by control,
     /// which asks the target itself: `Relaxed`, as it is a hint.
     doubted: AtomicBool,
@@ -59,9 +69,11 @@ pub struct Shared {
     /// channels, most of them without the lock. `Release` and `Acquire`: a channel that sees a
     /// change and then takes the lock sees that session or a newer one.
     session_changes: AtomicU64,
-    /// The address in use, an index of `peer.addrs`. Written by control, read by all: `Relaxed`, as
-    /// each value is one that may be used.
-    address: AtomicUsize,
+    /// The target's addresses. Changed by control, read by channels that begin to connect.
+    addresses: Mutex<Addresses<Address>>,
+    /// Counts the changes of the address to which channels connect. Raised by control, read by
+    /// channels that connect: `Relaxed`, as a channel takes the lock of `addresses` next.
+    address_changes: AtomicU64,
     /// The epoch of the next hello that joins a session. Raised by whoever sends one. `Relaxed`:
     /// each gets another one, and a queue's hellos are sent by one thread, which sees its own in
     /// order.
@@ -77,13 +89,17 @@ pub struct Shared {
 
 impl Shared {
     /// Returns what the threads of a new bdev share.
-    pub fn new(name: String, peer: Peer, options: Options) -> Shared {
+    pub fn new(name: String, peer: Peer, options: Options, stop: Arc<Stop>) -> Shared {
+        let addresses = Mutex::new(Addresses::new(peer.addrs.iter().cloned()));
         Shared {
             name,
             peer,
             options,
+            stop,
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
+            reachable: AtomicBool::new(false),
+            unreachable: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
             resets: AtomicU64::new(0),
@@ -92,7 +108,8 @@ impl Shared {
             device: Mutex::new(None),
             session: Mutex::new(None),
             session_changes: AtomicU64::new(0),
-            address: AtomicUsize::new(0),
+            addresses,
+            address_changes: AtomicU64::new(0),
             // The connection that opens a session has epoch 0.
             next_epoch: AtomicU32::new(1),
             channels: Channels::default(),
@@ -116,6 +133,11 @@ impl Shared {
         &self.options
     }
 
+    /// Returns the stop of the process.
+    pub fn stop(&self) -> &Stop {
+        &self.stop
+    }
+
     /// Returns the bdev's channels.
     pub fn channels(&self) -> &Channels {
         &self.channels
@@ -134,7 +156,26 @@ impl Shared {
 
     /// Returns whether the device can be had.
     pub fn availability(&self) -> Availability {
-        Availability::new(self.closing.load(Relaxed), self.has_failed())
+        match Availability::new(self.closing.load(Relaxed), self.has_failed()) {
+            Availability::Available if self.unreachable.load(Relaxed) => Availability::Unreachable,
+            availability => availability,
+        }
+    }
+
+    /// Sets whether I/O fails at once while its channel has no connection. Control only.
+    pub fn set_unreachable(&self, unreachable: bool) {
+        self.unreachable.store(unreachable, Relaxed);
+    }
+
+    /// The control connection is up, or is not.
+    pub fn set_reachable(&self, is_reachable: bool) {
+        self.reachable.store(is_reachable, Relaxed);
+    }
+
+    /// Returns whether the control connection is up, so that the channels' connections can be
+    /// expected soon.
+    pub fn is_reachable(&self) -> bool {
+        self.reachable.load(Relaxed)
     }
 
     /// Returns whether the device can't be had any more.
@@ -149,7 +190,7 @@ impl Shared {
         if now_us >= next_us
             && self.next_log_us.compare_exchange(next_us, now_us + LOG_PERIOD_US, Relaxed, Relaxed).is_ok()
         {
-            let addrs: Vec<String> = self.peer.addrs.iter().map(ToString::to_string).collect();
+            let addrs: Vec<String> = lock(&self.addresses).all().iter().map(ToString::to_string).collect();
             spdk::warn!(
                 "DST bdev {}: target {} port {} not reached ({why}), trying again",
                 self.name,
@@ -265,17 +306,25 @@ impl Shared {
         self.given_up.swap(false, Relaxed)
     }
 
-    /// Returns the address to connect to.
-    pub fn address(&self) -> IpAddr {
-        self.peer.addrs[self.address.load(Relaxed)]
+    /// Returns the address to which channels connect: the one at which control was admitted last.
+    pub fn address(&self) -> Address {
+        lock(&self.addresses).current().expect("a target has an address").clone()
     }
 
-    /// The address in use does not answer: the next one is. Returns whether all were tried by that.
-    /// Control only.
-    pub fn next_address(&self) -> bool {
-        let next = (self.address.load(Relaxed) + 1) % self.peer.addrs.len();
-        self.address.store(next, Relaxed);
-        next == 0
+    /// Returns another number after each change of [`Shared::address`].
+    pub fn address_changes(&self) -> u64 {
+        self.address_changes.load(Relaxed)
+    }
+
+    /// Does something with all addresses. Control only.
+    pub fn with_addresses<R>(&self, f: impl FnOnce(&mut Addresses<Address>) -> R) -> R {
+        let mut addresses = lock(&self.addresses);
+        let before = addresses.current().cloned();
+        let result = f(&mut addresses);
+        if addresses.current() != before.as_ref() {
+            self.address_changes.fetch_add(1, Relaxed);
+        }
+        result
     }
 
     /// Returns the hello that opens a session, in place of the previous one if there was one.

@@ -16,26 +16,38 @@ use crate::export::{Backing, Export, Identity, check_suitable, device};
 /// appeared), that something else had, or that SPDK does not show (`bdev_auto_examine` false).
 const LOOK_US: u64 = 100_000;
 
+/// Exports looked at each time: each costs a walk over all bdevs and their aliases on SPDK 20.07. So of
+/// 2,000 exports that are offline each is looked at every 6.3 s.
+const LOOKS: usize = 32;
+
 impl Target {
     /// SPDK has a new bdev, which no module has read from yet.
     pub fn bdev_appeared(self: &Rc<Self>, bdev_name: &str) {
-        let waits = |export: &Export| export.bdev_name == bdev_name && export.is_waiting();
-        let exports = self.exports.borrow();
-        let names: Vec<String> =
-            exports.iter().filter(|(_, export)| waits(export)).map(|(name, _)| name.clone()).collect();
-        drop(exports);
+        let names = self.waiting.borrow().of_bdev(bdev_name);
         for name in names {
             self.try_online(&name);
         }
     }
 
-    /// Starts or stops to look for bdevs, as there are exports that wait for theirs or not.
-    pub(crate) fn look_if_offline(self: &Rc<Self>) {
+    /// An export waits for its bdev now, or not any more.
+    pub(crate) fn wait_or_not(self: &Rc<Self>, name: &str) {
         let exports = self.exports.borrow();
-        let wanted = exports.values().any(Export::is_waiting);
+        let wanted = exports.get(name).filter(|export| export.is_waiting()).map(Export::wanted_bdevs);
         drop(exports);
+        let mut waiting = self.waiting.borrow_mut();
+        match wanted {
+            Some(bdevs) => waiting.add(name, bdevs),
+            None => waiting.remove(name),
+        }
+        let is_wanted = !waiting.is_empty();
+        drop(waiting);
+        self.look_if(is_wanted);
+    }
+
+    /// Starts or stops to look for bdevs.
+    fn look_if(self: &Rc<Self>, is_wanted: bool) {
         let mut looker = self.looker.borrow_mut();
-        if !wanted {
+        if !is_wanted {
             let ended = looker.take();
             drop(looker);
             // Perhaps inside its own call, which it stands.
@@ -51,12 +63,12 @@ impl Target {
         }
     }
 
-    /// Looks for the bdevs of exports that are offline. Returns true if one was found.
+    /// Looks for the bdevs of some exports that are offline. Returns true if one was found.
     fn look(self: &Rc<Self>) -> bool {
+        let turn = self.waiting.borrow_mut().next(LOOKS);
         let exports = self.exports.borrow();
-        let is_there = |export: &Export| export.is_waiting() && spdk::bdev::info(&export.bdev_name).is_some();
-        let found = exports.iter().filter(|(_, export)| is_there(export));
-        let names: Vec<String> = found.map(|(name, _)| name.clone()).collect();
+        let is_there = |name: &String| exports.get(name).is_some_and(|export| export.found().is_some());
+        let names: Vec<String> = turn.into_iter().filter(is_there).collect();
         drop(exports);
         for name in &names {
             self.try_online(name);
@@ -93,15 +105,15 @@ impl Target {
     /// # Errors
     /// The bdev is not there, something else has it, or it is not what the export needs.
     pub(crate) fn open(&self, name: &str, export: &Export) -> Result<Desc, Error> {
-        let bdev_name = &export.bdev_name;
-        let info = spdk::bdev::info(bdev_name).ok_or_else(|| Error::NoBdev(bdev_name.clone()))?;
+        let info = export.found().ok_or_else(|| Error::NoBdev(export.bdev_name.clone()))?;
         check_suitable(&info, self.options.get().max_transfer)?;
         if let Backing::Offline { before: Some(before), .. } = &export.backing {
             check_same(export.identity, before, &info)?;
         }
         let of = name.to_owned();
         let on_event = move |event| Target::with(|target| target.bdev_event(&of, event));
-        Desc::open(bdev_name, !export.read_only, on_event).map_err(|errno| cannot_open(bdev_name, errno))
+        Desc::open(&info.name, !export.read_only, on_event)
+            .map_err(|errno| cannot_open(&export.bdev_name, &info.name, errno))
     }
 
     /// The bdev of an export is there.
@@ -125,7 +137,7 @@ impl Target {
         }
         export.backing = Backing::Online(desc);
         drop(exports);
-        self.look_if_offline();
+        self.wait_or_not(name);
         self.tell(Input::Online { export: name.to_owned(), device: device(&info, uuid), instance });
     }
 
@@ -184,8 +196,9 @@ fn check_same(identity: Identity, before: &BdevInfo, now: &BdevInfo) -> Result<(
     Ok(())
 }
 
-fn cannot_open(bdev_name: &str, errno: Errno) -> Error {
-    let name = bdev_name.to_owned();
+/// Returns why a bdev can't be opened. `shown` is its name as the operator gave it.
+fn cannot_open(shown: &str, bdev_name: &str, errno: Errno) -> Error {
+    let name = shown.to_owned();
     match (spdk::bdev::claimed_by(bdev_name), errno) {
         (Some(module), Errno::EPERM) => Error::Claimed { name, module },
         (_, Errno::EBUSY) => Error::InUse { name },

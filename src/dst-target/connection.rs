@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Remains, Stats};
+use dst_broker::{Remains, ResetStep, Stats};
 use dst_security::Secured;
 use dst_session::Violation;
 use dst_session::mutation::{Mutation, is_on};
@@ -23,9 +23,9 @@ use crate::gathering::is_worth_waiting;
 use crate::holds::HoldNotice;
 use crate::pools::Pools;
 use crate::queue::abort::Unparked;
-use crate::queue::{Ended, Queue};
+use crate::queue::{Ended, Queue, is_over};
 use crate::stage::{Counted, HandshakeTimer, Ready, Requests, Stage, Step};
-use crate::submission::submit;
+use crate::submission::{submit, submit_again};
 
 /// A connection.
 pub struct Connection {
@@ -97,16 +97,27 @@ pub enum Ending {
     Unexpected,
 }
 
-/// What a completion has led to.
+/// What the completion of a request has come to.
 pub enum Completed {
-    /// The answer to a request waits to be sent.
-    Answered,
-    /// Something else: there may be notices.
+    /// The connection goes on.
+    GoesOn,
+    /// The same, and there may be notices.
     Special,
     /// The connection is over.
     Over(Broken),
-    /// That was the last thing of the connection: this is left of it.
+    /// A reset has ended the request: [`Connection::attend_resets`] is to be called.
+    ToExecuteAgain,
+    /// That was the last thing of a closed connection. This is left of it.
     Finished(Box<Remains>),
+}
+
+/// What a connection does for resets.
+#[derive(Default)]
+pub struct Attended {
+    /// The round that need not wait for the connection any longer.
+    pub quiesced: Option<u64>,
+    /// [`Connection::attend_resets`] is to be called again.
+    pub is_attended: bool,
 }
 
 /// What became of a connection whose socket was closed.
@@ -219,17 +230,23 @@ impl Connection {
                 if status != Status::Success && requests.channel.is_removed() {
                     // Control closes the connection soon, and the client sends the request again when
                     // the bdev is back.
-                    self.notices.extend(requests.queue.failed_by_removal(io, pools));
+                    self.notices.extend(requests.queue.withdraw(io, pools));
                     return Completed::Special;
+                }
+                if status != Status::Success && requests.queue.is_executed_again(&io, status) {
+                    requests.queue.keep_ended(io, now_us);
+                    return Completed::ToExecuteAgain;
                 }
                 if requests.queue.is_special(&io) {
                     return self.special_completed(io, status, pools, submitter);
                 }
                 requests.queue.completed(io, status, now_us, pools);
-                Completed::Answered
+                Completed::GoesOn
             }
             Life::Draining(requests, _) => {
-                if requests.queue.is_special(&io) {
+                if status != Status::Success && requests.queue.is_executed_again(&io, status) {
+                    self.notices.extend(requests.queue.withdraw(io, pools));
+                } else if requests.queue.is_special(&io) {
                     let clock = spdk::clock::now_us;
                     let (_, released) = requests.queue.special_completed(io, status, pools, None, clock);
                     self.notices.extend(released);
@@ -398,6 +415,42 @@ impl Connection {
                 open.outbox.push(Header { code: event.code(), ..Header::new(Kind::Event) }, &event.encode());
             }
         }
+    }
+
+    /// Takes part in a reset that a client asked for.
+    pub fn reset_step(&mut self, step: ResetStep, now_us: u64) {
+        let (Life::Open(open) | Life::Over(open, _)) = &mut self.life else { return };
+        let Some(requests) = open.stage.requests_mut() else { return };
+        match step {
+            ResetStep::Quiesce(round) => requests.queue.quiesce(round),
+            ResetStep::Begins => requests.queue.own_reset(false, now_us),
+            ResetStep::Ends => requests.queue.own_reset(true, now_us),
+            ResetStep::Answer { slot, status } => requests.queue.answer_reset(slot, status, now_us),
+        }
+    }
+
+    /// Returns the slot of the next Reset that the control thread is to be told of.
+    #[inline]
+    pub fn next_reset(&mut self) -> Option<u16> {
+        self.open()?.stage.requests_mut()?.queue.next_asked()
+    }
+
+    /// Executes again what other hosts' resets have ended, if it is time, and looks whether a round of
+    /// resets still has to wait for something here.
+    pub fn attend_resets<S: Submitter + 'static>(&mut self, pools: &Pools, submitter: &Rc<S>) -> Attended {
+        // One that is over has nothing to do but to finish.
+        let Some(Open { stage: Stage::Ready(ready), .. }) = self.open() else { return Attended::default() };
+        let Some(requests) = &mut ready.requests else { return Attended::default() };
+        // Right before something goes to the backend, as in `Queue::end`.
+        while let Some(io) = requests.queue.next_ended(spdk::clock::now_us()) {
+            if is_over(&ready.lease, spdk::clock::now_us()) {
+                requests.queue.withdraw(io, pools);
+            } else {
+                submit_again(&requests.channel, io, Rc::clone(submitter) as Rc<dyn Submitter>);
+            }
+        }
+        let quiesced = requests.queue.quiesced();
+        Attended { quiesced, is_attended: requests.queue.is_attended() }
     }
 
     /// The connection is over: it executes nothing more.

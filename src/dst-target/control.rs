@@ -7,6 +7,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dst_broker::{Broker, ConnectionId, Input, Limits, Opening, Order, Output, Topic};
 use spdk::clock::now_us;
@@ -15,15 +16,18 @@ use spdk::poller::Poller;
 use spdk::sock::Sock;
 use spdk::thread::Thread;
 
+use crate::backend_resets::BackendResets;
 use crate::error::Error;
 use crate::export::Export;
 use crate::groups::Groups;
 use crate::holds::Holding;
-use crate::listener::Listener;
+use crate::keys::Keys;
+use crate::listener::Configured;
 use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::questions::Questions;
 use crate::rate::RateLimit;
+use crate::waiting::Waiting;
 
 spdk::thread_local! {
     static TARGET: RefCell<Option<Rc<Target>>> = const { RefCell::new(None) };
@@ -45,8 +49,14 @@ pub struct Target {
     pub(crate) broker: RefCell<Broker>,
     /// The bdevs of the broker's exports.
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
+    /// The resets of these bdevs.
+    pub(crate) backend_resets: Arc<BackendResets>,
     pub(crate) groups: RefCell<Groups>,
-    pub(crate) listeners: RefCell<Vec<Listener>>,
+    pub(crate) listeners: RefCell<Vec<Configured>>,
+    /// Tries again for listeners that wait, while there are any.
+    pub(crate) retrier: RefCell<Option<Poller>>,
+    /// Of the exports' entries.
+    pub(crate) keys: Keys,
     /// What the groups were asked and have not answered yet.
     pub(crate) questions: Questions,
     /// The requests that groups hold.
@@ -54,6 +64,8 @@ pub struct Target {
     logs: Logs,
     pub(crate) thread: Thread,
     pub(crate) ticker: RefCell<Option<Poller>>,
+    /// The exports that are offline and want a bdev.
+    pub(crate) waiting: RefCell<Waiting>,
     /// Looks for the bdevs of exports that are offline, while there are any.
     pub(crate) looker: RefCell<Option<Poller>>,
     /// Called when nothing is left, once the target is to stop.
@@ -71,13 +83,17 @@ impl Target {
             instance,
             broker: RefCell::new(broker),
             exports: RefCell::default(),
+            backend_resets: Arc::default(),
             groups: RefCell::default(),
             listeners: RefCell::default(),
+            retrier: RefCell::default(),
+            keys: Keys::default(),
             questions: Questions::default(),
             holding: Holding::default(),
             logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
+            waiting: RefCell::default(),
             looker: RefCell::default(),
             stopping: RefCell::default(),
         });
@@ -100,6 +116,7 @@ impl Target {
     pub fn stop(self: &Rc<Self>, done: impl FnOnce() + 'static) {
         *self.stopping.borrow_mut() = Some(Box::new(done));
         self.listeners.borrow_mut().clear();
+        self.retrier.take();
         // Before the exports are deleted, or their clients would be told that they are gone for good.
         // For them this is as a death of the process: another one may come.
         self.tell(Input::Stop);
@@ -164,6 +181,7 @@ impl Target {
                 Output::ResetBackend { export, in_flight, waited_ms } => {
                     self.reset_backend(&export, in_flight, waited_ms);
                 }
+                Output::ResetForHosts { export } => self.reset_for_hosts(export),
                 Output::BackendHangs { export, in_flight, waited_ms } => {
                     self.backend_hangs(export, in_flight, waited_ms);
                 }
@@ -183,12 +201,14 @@ impl Target {
                     let export = exports.get(&joining.owner.export);
                     let export = export.expect("an export outlives its connections");
                     let desc = export.open_desc().expect("nobody is admitted while the export is offline");
-                    Box::new(Join { bdev: desc.handle(), joining: *joining })
+                    let backend_resets = Arc::clone(&self.backend_resets);
+                    Box::new(Join { bdev: desc.handle(), joining: *joining, backend_resets })
                 });
                 ToGroup::Welcome { connection, welcome, join }
             }
             Order::Refuse(refusal) => ToGroup::Refuse { connection, refusal },
             Order::Event(event) => ToGroup::Event { connection, event },
+            Order::Reset(step) => ToGroup::Reset { connection, step },
             Order::Close => ToGroup::Close { connection },
         };
         self.tell_group(group, message);
@@ -202,6 +222,8 @@ impl Target {
                 self.tell(Input::Hello { connection, hello, opening });
             }
             ToControl::Secure { connection, message } => self.secure(connection, &message),
+            ToControl::Reset { connection, slot } => self.tell(Input::Reset { connection, slot }),
+            ToControl::Quiesced { connection, round } => self.tell(Input::Quiesced { connection, round }),
             ToControl::Draining { connection } => self.tell(Input::Draining { connection }),
             ToControl::Finished { connection, remains } => self.tell(Input::Finished { connection, remains }),
             ToControl::Returned { connection, session, queue, slots } => {

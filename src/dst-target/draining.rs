@@ -4,25 +4,12 @@
 use std::rc::Rc;
 
 use dst_broker::{Input, Rejection};
-use spdk::backend::{BackendDone, BackendIo, IoStatus};
 use spdk::poller::Poller;
 
 use crate::control::Target;
 use crate::error::Error;
 use crate::export::{Backing, Deletion};
-
-/// A reset under way, of this export's bdev.
-struct ResetOf(String);
-
-impl BackendDone for ResetOf {
-    fn done(io: Box<BackendIo<ResetOf>>, status: IoStatus) {
-        let export = io.ctx.0;
-        if status != IoStatus::Success {
-            spdk::error!("DST export {export}: its bdev could not be reset");
-        }
-        Target::with(|target| target.tell(Input::ResetEnded { export }));
-    }
-}
+use crate::resets::Why;
 
 impl Target {
     /// Takes an export away: its sessions end, and `done` is called when the backend has finished what
@@ -43,7 +30,8 @@ impl Target {
         export.drain_timer = Some(self.drain_timer(name)?);
         export.deletion = Some(Deletion::Awaited(Box::new(done)));
         drop(exports);
-        self.look_if_offline();
+        self.wait_or_not(name);
+        self.forget_keys(name, |_| true);
         let deleted = self.broker.borrow_mut().delete_export(spdk::clock::now_us(), name);
         self.carry_out();
         Ok(deleted?)
@@ -78,17 +66,8 @@ impl Target {
              bdev {} is reset",
             export.bdev_name
         );
-        let Some(desc) = export.open_desc() else { return };
-        let channel = desc.handle().channel();
         drop(exports);
-        match channel {
-            // It may come back before this call does.
-            Ok(channel) => channel.reset(Box::new(BackendIo::new(ResetOf(name.to_owned())))),
-            Err(errno) => {
-                spdk::error!("DST export {name}: no channel to reset its bdev: {errno}");
-                self.tell(Input::ResetEnded { export: name.to_owned() });
-            }
-        }
+        self.reset(name.to_owned(), Why::Drain);
     }
 
     /// Whoever asked for the deletion, or the operator, hears that the backend hangs. It goes on.
@@ -127,7 +106,7 @@ impl Target {
         if was_late {
             spdk::notice!("DST export {name}: the backend of the bdev that was removed has finished");
         }
-        self.look_if_offline();
+        self.wait_or_not(name);
     }
 
     /// Nothing of an export is left: closes its bdev, and tells whoever asked for the deletion.

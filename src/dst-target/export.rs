@@ -80,6 +80,33 @@ impl Export {
         }
     }
 
+    /// Returns the names of the bdev that the export waits for. One that was there before may have lost
+    /// the alias that the operator named, as a renamed lvol has; its own name it keeps.
+    pub fn wanted_bdevs(&self) -> Vec<String> {
+        let own = match &self.backing {
+            Backing::Offline { before: Some(before), .. } => Some(&before.name),
+            _ => None,
+        };
+        let own = own.filter(|own| **own != self.bdev_name);
+        own.into_iter().chain([&self.bdev_name]).cloned().collect()
+    }
+
+    /// Returns the bdev's own name, or else the one that the operator gave.
+    pub fn own_bdev_name(&self) -> String {
+        match &self.backing {
+            Backing::Online(desc) | Backing::Leaving { desc, .. } => desc.info().name,
+            Backing::Offline { before: Some(before), .. } => before.name.clone(),
+            Backing::Offline { before: None, .. } => {
+                self.found().map_or_else(|| self.bdev_name.clone(), |info| info.name)
+            }
+        }
+    }
+
+    /// Returns the bdev that the export waits for, if that is there.
+    pub fn found(&self) -> Option<BdevInfo> {
+        self.wanted_bdevs().iter().find_map(|name| spdk::bdev::info(name))
+    }
+
     /// Returns true if the export needs a bdev.
     pub fn is_waiting(&self) -> bool {
         matches!(self.backing, Backing::Offline { .. }) && self.deletion.is_none()
@@ -102,7 +129,7 @@ pub enum Deletion {
 pub struct ExportInfo {
     /// Its name.
     pub name: String,
-    /// Its bdev's name.
+    /// Its bdev's name, as the operator gave it.
     pub bdev_name: String,
     /// Its identity: the UUID that the operator gave it, or else the one that its bdev had; `None` if it
     /// has had none yet.

@@ -88,6 +88,9 @@ impl Group {
             ToGroup::Event { connection, event } => {
                 self.with_member(connection, |member| member.event(event))
             }
+            ToGroup::Reset { connection, step } => {
+                self.with_member(connection, |member| member.reset_step(step));
+            }
             ToGroup::Close { connection } => self.with_member(connection, |member| member.close()),
             ToGroup::Count { question } => {
                 let mut counts = Vec::new();
@@ -153,7 +156,7 @@ impl Group {
     /// Returns a queue with the way to its bdev, for a connection of this thread. Without the way it
     /// returns the record, and why.
     fn requests(&self, connection: ConnectionId, join: Join) -> Result<Box<Requests>, (Slots, Errno)> {
-        let Join { bdev, joining } = join;
+        let Join { bdev, joining, backend_resets } = join;
         let channel = match bdev.channel() {
             Ok(channel) => channel,
             Err(errno) => return Err((joining.slots, errno)),
@@ -166,6 +169,7 @@ impl Group {
             holds: self.holds.of(&joining.owner),
             owner: self.owners.share_of(joining.owner),
             connection,
+            backend_resets,
         });
         Ok(Box::new(Requests { queue, channel }))
     }

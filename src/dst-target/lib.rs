@@ -9,6 +9,7 @@
 
 #![forbid(unsafe_code)]
 
+mod backend_resets;
 mod backing;
 mod completion;
 mod connection;
@@ -23,6 +24,7 @@ mod group;
 mod groups;
 mod holding;
 mod holds;
+mod keys;
 mod listener;
 mod listeners;
 mod members;
@@ -33,16 +35,21 @@ mod questions;
 mod queue;
 mod rate;
 mod report;
+mod resets;
+mod retry;
 mod secure;
 mod send_progress;
 mod share;
 mod stage;
 mod submission;
 mod threads;
+mod waiting;
 
 pub use control::Target;
-pub use dst_broker::{ConnectionInfo, ConnectionState, Rejection, Rules, SessionInfo, Stats, Totals};
+pub use dst_broker::{
+    ConnectionInfo, ConnectionState, HOSTS_MAX, Rejection, ResetReach, Rules, SessionInfo, Stats, Totals,
+};
 pub use error::Error;
 pub use export::ExportInfo;
-pub use listener::ListenAddress;
+pub use listener::{ListenAddress, ListenerInfo};
 pub use options::Options;

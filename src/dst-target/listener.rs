@@ -10,6 +10,7 @@ use spdk::sock::Listener as SockListener;
 use spdk::sock::Sock;
 
 use crate::error::Error;
+use crate::retry::Retry;
 
 /// How often new connections are looked for.
 const ACCEPT_PERIOD_US: u64 = 1000;
@@ -88,4 +89,31 @@ impl Listener {
         let watch = listener.watch(&poller.waker()).map_err(error)?;
         Ok(Listener { address, _watch: watch, _poller: poller })
     }
+}
+
+/// A listener that an operator has created.
+pub enum Configured {
+    /// Connections are accepted.
+    Listening(Listener),
+    /// The machine does not have the address yet.
+    Waiting(ListenAddress, Retry),
+}
+
+impl Configured {
+    /// Returns where.
+    pub fn address(&self) -> &ListenAddress {
+        match self {
+            Configured::Listening(listener) => &listener.address,
+            Configured::Waiting(address, _) => address,
+        }
+    }
+}
+
+/// A listener as `dst_get_listeners` shows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ListenerInfo {
+    /// Where.
+    pub address: ListenAddress,
+    /// Why no connections are accepted; `None`: they are.
+    pub waits: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Remains, Stats};
+use dst_broker::{Remains, ResetStep, Stats};
 use dst_security::Secured;
 use dst_transport::Broken;
 use dst_wire::{Event, Refusal, Status, Welcome};
@@ -15,7 +15,7 @@ use spdk::poller::{Turn, Waker};
 use spdk::sock::{self, Groups, Sock, SockReady, Traffic};
 
 use crate::completion::{Completions, Io, Submitter};
-use crate::connection::{Completed, Connection, Ending, Question, Shut};
+use crate::connection::{Attended, Completed, Connection, Ending, Question, Shut};
 use crate::messages::ToControl;
 use crate::options::Options;
 use crate::pools::{OBJECTS, Pools};
@@ -48,6 +48,8 @@ pub struct Members {
     stalled: RefCell<VecDeque<Rc<Member>>>,
     /// Connections of which workers have some of what came.
     with_workers: RefCell<VecDeque<Rc<Member>>>,
+    /// Connections that resets wait for, or of which a reset has ended something.
+    attended: RefCell<Vec<Rc<Member>>>,
     /// Connections that are over, to be shut after the turn.
     over: RefCell<Vec<Rc<Member>>>,
     /// Polls the connections' sockets.
@@ -74,6 +76,7 @@ pub struct Member {
     dirty_since_us: Cell<u64>,
     stalled: Cell<bool>,
     with_workers: Cell<bool>,
+    attended: Cell<bool>,
 }
 
 impl Members {
@@ -92,6 +95,7 @@ impl Members {
             dirty: RefCell::new(VecDeque::with_capacity(room)),
             stalled: RefCell::new(VecDeque::with_capacity(room)),
             with_workers: RefCell::new(VecDeque::with_capacity(room)),
+            attended: RefCell::default(),
             over: RefCell::new(Vec::with_capacity(room)),
             sockets: Groups::create()?,
             members: RefCell::default(),
@@ -166,6 +170,7 @@ impl Members {
             dirty_since_us: Cell::new(0),
             stalled: Cell::new(false),
             with_workers: Cell::new(false),
+            attended: Cell::new(false),
         });
         self.members.borrow_mut().insert(id, Rc::clone(&member));
         if let Err(errno) = member.poll_socket(Traffic::Control) {
@@ -195,6 +200,9 @@ impl Members {
         }
         events += self.look_after_away();
         let completed = self.completions.collect();
+        if !self.attended.borrow().is_empty() {
+            self.attend_resets();
+        }
         let sent = self.flush_dirty(events > 0 || completed > 0);
         let mut gave_back = completed > 0 || sent;
         if now >= self.next_tick_us.get() {
@@ -215,6 +223,7 @@ impl Members {
         } else if !self.dirty.borrow().is_empty()
             || !self.with_workers.borrow().is_empty()
             || self.to_resume.get() > 0
+            || !self.attended.borrow().is_empty()
         {
             Turn::Waiting
         } else {
@@ -231,6 +240,16 @@ impl Members {
             member.receive();
         }
         count
+    }
+
+    /// Looks after connections that resets have to do with.
+    #[cold]
+    fn attend_resets(&self) {
+        let attended = std::mem::take(&mut *self.attended.borrow_mut());
+        for member in attended {
+            member.attended.set(false);
+            member.attend_resets();
+        }
     }
 
     /// First come, first served: a connection that stalls again goes to the back.
@@ -295,6 +314,9 @@ impl Member {
                     }
                 }
                 self.note_holds(&mut connection);
+                while let Some(slot) = connection.next_reset() {
+                    group.note(ToControl::Reset { connection: id, slot });
+                }
                 self.mark_dirty(&connection);
             }
             Err(why) => {
@@ -321,6 +343,31 @@ impl Member {
         let mut connection = self.connection.borrow_mut();
         if let Err(why) = connection.unpark(self) {
             self.over(&mut connection, &why);
+        }
+    }
+
+    /// Takes part in a reset that a client asked for.
+    pub fn reset_step(self: &Rc<Self>, step: ResetStep) {
+        self.change(|connection| connection.reset_step(step, now_us()));
+        self.attend_resets();
+    }
+
+    /// Does what resets want of the connection, and comes back to it if there will be more.
+    fn attend_resets(self: &Rc<Self>) {
+        let mut connection = self.connection.borrow_mut();
+        let Attended { quiesced, is_attended } = connection.attend_resets(&self.group.pools, self);
+        if let Some(round) = quiesced {
+            self.group.note(ToControl::Quiesced { connection: connection.id, round });
+        }
+        if is_attended {
+            self.attend();
+        }
+    }
+
+    /// The group attends to what resets want of the connection.
+    fn attend(self: &Rc<Self>) {
+        if !self.attended.replace(true) {
+            self.group.attended.borrow_mut().push(Rc::clone(self));
         }
     }
 
@@ -445,7 +492,7 @@ impl Submitter for Member {
     fn completed(self: Rc<Self>, io: Io, status: Status, now_us: u64) {
         let mut connection = self.connection.borrow_mut();
         match connection.completed(io, status, now_us, &self.group.pools, &self) {
-            Completed::Answered => self.mark_dirty(&connection),
+            Completed::GoesOn => self.mark_dirty(&connection),
             Completed::Special => {
                 self.note_holds(&mut connection);
                 self.mark_dirty(&connection);
@@ -454,6 +501,7 @@ impl Submitter for Member {
                 self.note_holds(&mut connection);
                 self.over(&mut connection, &why);
             }
+            Completed::ToExecuteAgain => self.attend(),
             Completed::Finished(remains) => {
                 let id = connection.id;
                 self.note_holds(&mut connection);

@@ -3,8 +3,9 @@
 //! sent.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
-use dst_broker::{Activity, ConnectionId, Joining, Owner, Remains, SessionId};
+use dst_broker::{Activity, ConnectionId, Joining, Owner, Remains, ResetStep, SessionId};
 use dst_security::Secured;
 use dst_session::holds::HoldId;
 use dst_session::slots::Slots;
@@ -13,6 +14,7 @@ use spdk::bdev::DescRef;
 use spdk::sock::Sock;
 use spdk::thread::Thread;
 
+use crate::backend_resets::BackendResets;
 use crate::holds::{Hold, HoldNotice};
 
 /// What control tells a group. A group that no longer has the connection ignores the message, unless
@@ -60,6 +62,13 @@ pub enum ToGroup {
         /// What changed.
         event: Event,
     },
+    /// The connection takes part in a reset that a client asked for.
+    Reset {
+        /// The connection.
+        connection: ConnectionId,
+        /// What it does.
+        step: ResetStep,
+    },
     /// The connection is closed, after what can be sent at once.
     Close {
         /// The connection.
@@ -94,6 +103,8 @@ pub struct Join {
     pub bdev: DescRef,
     /// What was negotiated, and the record of the queue.
     pub joining: Joining,
+    /// The resets of backends.
+    pub backend_resets: Arc<BackendResets>,
 }
 
 /// What a group tells control.
@@ -118,6 +129,20 @@ pub enum ToControl {
         connection: ConnectionId,
         /// The client's part of the key agreement.
         message: Vec<u8>,
+    },
+    /// A client asks for a reset.
+    Reset {
+        /// The connection.
+        connection: ConnectionId,
+        /// The slot of the request.
+        slot: u16,
+    },
+    /// A connection has answered what it had when it was told [`ResetStep::Quiesce`].
+    Quiesced {
+        /// The connection.
+        connection: ConnectionId,
+        /// The number that it was told.
+        round: u64,
     },
     /// A connection's socket is shut, and the backend still has something of it.
     Draining {

@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
 
 use dst_broker::Stats;
 use dst_session::Violation;
@@ -18,6 +19,7 @@ use dst_transport::Flow;
 use dst_wire::{Crc32c, Device, Flags, HEADER_LEN, Header, Kind, Op, Status};
 use spdk::iov::{Iov, IovMut};
 
+use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 use crate::gathering::Backlog;
 use crate::holds::{HoldNotice, OwnerHolds};
@@ -26,7 +28,10 @@ use crate::share::{OwnerShare, Share};
 use crate::submission::Submission;
 
 pub mod abort;
+mod resets;
 mod special;
+
+use self::resets::QueueResets;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {
@@ -77,7 +82,7 @@ enum Arriving {
 pub enum Ended {
     /// It goes to the backend. [`Queue::completed`] is to be called with its completion.
     Submit(Submission),
-    /// Nothing: its answer waits to be sent, or it waits itself.
+    /// Nothing: its answer waits to be sent, it waits itself, or the control thread decides about it.
     Answered,
     /// Nothing: the lease was over when the clock showed this, µs, and the request was dropped.
     LeaseOver(u64),
@@ -99,6 +104,8 @@ pub struct Setup {
     pub holds: Rc<OwnerHolds>,
     /// The number of its connection.
     pub connection: u64,
+    /// The resets of backends.
+    pub backend_resets: Arc<BackendResets>,
 }
 
 /// Returns whether nothing that came under this lease may be executed any more.
@@ -123,6 +130,7 @@ pub struct Queue {
     to_send_bytes: usize,
     in_backend: usize,
     share: Share,
+    resets: QueueResets,
     /// The newest request that had to wait for memory; 0: none.
     stalled: u64,
     /// Requests that wait because of what is held.
@@ -148,6 +156,7 @@ impl Queue {
         };
         let share = Share::new(Rc::clone(&setup.owner));
         let part_size = PartSize::new(setup.device.block_size, setup.device.write_unit_size);
+        let resets = QueueResets::new(Arc::clone(&setup.backend_resets));
         Queue {
             setup,
             work: (0..credits).map(|_| work()).collect(),
@@ -157,6 +166,7 @@ impl Queue {
             to_send_bytes: 0,
             in_backend: 0,
             share,
+            resets,
             stalled: 0,
             parked: Vec::new(),
             unmaps: part_size,
@@ -294,6 +304,14 @@ impl Queue {
                     self.stats.dropped += 1;
                     return Ended::LeaseOver(now_us);
                 }
+                if request.op == Op::Reset {
+                    self.stats.begin(&request);
+                    let work = &mut self.work[usize::from(slot)];
+                    (work.op, work.begun_us, work.course) = (Op::Reset, now_us, Course::Whole);
+                    pools.put(io, &mut self.share);
+                    self.resets.ask(slot);
+                    return Ended::Answered;
+                }
                 if self.setup.holds.stop(request.op, request.start, request.count) {
                     self.parked.push(Parked { slot, request, io });
                     return Ended::Answered;
@@ -349,10 +367,10 @@ impl Queue {
         }
     }
 
-    /// The backend has failed a request because its bdev was removed. The request is not answered.
+    /// The backend has failed a request which is not answered, so that the client sends it again.
     /// Returns what is not held any longer.
     #[cold]
-    pub fn failed_by_removal(&mut self, io: Io, pools: &Pools) -> Option<HoldNotice> {
+    pub fn withdraw(&mut self, io: Io, pools: &Pools) -> Option<HoldNotice> {
         self.in_backend -= 1;
         self.stats.errors += 1;
         let course = std::mem::replace(&mut self.work[usize::from(io.ctx.slot)].course, Course::Whole);
@@ -450,6 +468,7 @@ impl Queue {
                 pools.put(io, &mut self.share);
             }
         }
+        self.end_resets(pools);
         self.drop_answers(pools);
     }
 

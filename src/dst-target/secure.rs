@@ -9,13 +9,13 @@ use dst_security::psk::{KEYS_MAX, PSK_LEN};
 use dst_security::{Psk, Rejected, Secured, accept};
 use dst_session::access::KeySource;
 use dst_session::negotiate::refuse;
-use dst_transport::read_keys;
 use dst_wire::RefusalReason;
 use dst_wire::secure::Secure;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::control::Target;
+use crate::keys::Keys;
 use crate::messages::ToGroup;
 
 /// Why a connection is not secured. For the log.
@@ -66,11 +66,6 @@ fn random_key() -> Psk {
     Psk::new(key)
 }
 
-/// The keys of a source, read for this handshake alone.
-fn read(source: &KeySource) -> Result<Vec<Psk>, Refused> {
-    read_keys(source).map_err(|why| Refused::Keys(source.parameter().0, why))
-}
-
 impl Target {
     /// A connection is to be secured.
     pub(crate) fn secure(self: &Rc<Self>, connection: ConnectionId, message: &[u8]) {
@@ -80,7 +75,7 @@ impl Target {
         let owner = Owner { export: offer.export.clone(), host: offer.host.clone() };
         let query = self.broker.borrow().keys_for(connection, &owner);
         let Some(query) = query else { return };
-        match prove(&secure, &query) {
+        match prove(&self.keys, &secure, &query) {
             Ok((keys, answer, secured)) => {
                 let proof = Proof { owner, keys, cipher: secured.cipher };
                 self.tell(Input::KeyShown { connection, proof });
@@ -108,13 +103,21 @@ impl Target {
 
 /// Checks that a client has one of the keys of its entry. Returns where that key is kept, the answer to
 /// the client, and the keys of the connection.
-fn prove(secure: &Secure<'_>, query: &KeyQuery) -> Result<(KeySource, Vec<u8>, Secured), Refused> {
+fn prove(
+    keys: &Keys,
+    secure: &Secure<'_>,
+    query: &KeyQuery,
+) -> Result<(KeySource, Vec<u8>, Secured), Refused> {
     let mut entropy = Zeroizing::new([0; ENTROPY_LEN]);
     spdk::random::fill(&mut entropy[..]);
     let agree = |keys: &[Psk]| accept(keys, secure, &entropy);
     let entry = query.keys.as_ref().map_err(|&why| Refused::NoEntry(why));
-    let (keys, (answer, secured)) = check(entry, query.decoy.as_ref(), read, agree)?;
-    Ok((keys.clone(), answer, secured))
+    // Read for this handshake alone.
+    let read = |source: &KeySource| {
+        keys.read(source).map_err(|why| Refused::Keys(source.parameter().0, why.to_string()))
+    };
+    let (source, (answer, secured)) = check(entry, query.decoy.as_ref(), read, agree)?;
+    Ok((source.clone(), answer, secured))
 }
 
 #[cfg(test)]

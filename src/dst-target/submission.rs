@@ -12,7 +12,7 @@ pub struct Submission {
     /// Its I/O object, with the data or room for it.
     pub io: Io,
     pub op: Op,
-    /// The first block of the range; of no meaning for a reset.
+    /// The first block of the range.
     pub start: u64,
     /// Blocks in the range.
     pub count: u64,
@@ -30,6 +30,12 @@ pub fn submit(channel: &BackendChannel, submission: Submission, submitter: Rc<dy
         Op::Unmap => channel.unmap(io, start, count),
         Op::WriteZeroes => channel.write_zeroes(io, start, count),
         Op::CompareAndWrite => channel.compare_and_write(io, start, count),
-        Op::Reset => channel.reset(io),
+        Op::Reset => unreachable!("the control thread resets"),
     }
+}
+
+/// Hands a request to the backend once more that has ended there, as it was.
+pub fn submit_again(channel: &BackendChannel, mut io: Io, submitter: Rc<dyn Submitter>) {
+    io.ctx.submitted_by(submitter);
+    channel.again(io);
 }

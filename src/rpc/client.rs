@@ -1,8 +1,7 @@
 //! The client's methods.
 
-use std::net::IpAddr;
-
-use dst_client::{BdevState, Info, Params as BdevParams, Peer};
+use dst_client::{Address, BdevState, Info, Options, Params as BdevParams, Peer, Wait};
+use dst_session::outage::LimitsError;
 use dst_wire::{Cipher, Digest, Op};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
@@ -35,10 +34,34 @@ fn cipher_for(has_key: bool, named: Option<Cipher>) -> Result<Cipher> {
     }
 }
 
+/// Takes the options out of a call, and checks that they fit to each other and to the defaults of
+/// those that the call leaves out.
+fn take_options(params: &mut Params) -> Result<Options> {
+    let options = options::client::take(params, dst_client::options())?;
+    options.outage_limits().check(options.reconnect_delay_ms).map_err(|error| {
+        let parameter = match error {
+            LimitsError::FastBeforeRetry { .. } => "fast_io_fail_timeout_ms",
+            LimitsError::LossBeforeRetry { .. } | LimitsError::LossBeforeFast { .. } => "loss_timeout_ms",
+        };
+        RpcError::invalid(parameter, error)
+    })?;
+    Ok(options)
+}
+
+/// Takes out when the call is answered.
+fn take_wait(params: &mut Params) -> Result<Wait> {
+    match (params.flag("wait", true)?, params.flag("first_attempt", true)?) {
+        (true, true) => Ok(Wait::UntilAttached),
+        (true, false) => Err(RpcError::invalid("first_attempt", "false given, which needs wait false too")),
+        (false, true) => Ok(Wait::FirstAttempt),
+        (false, false) => Ok(Wait::No),
+    }
+}
+
 fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
-    let addrs = params.addresses()?;
+    let addrs = params.addresses()?.into_iter().map(Address::from).collect();
     let port = params.port()?;
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
@@ -49,11 +72,12 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
         Digest::Crc32c => vec![Digest::Crc32c, Digest::None],
         Digest::None => vec![Digest::None],
     };
-    let key = params.key_source()?;
+    let wait = take_wait(&mut params)?;
+    // A call that waits says at once what is missing; another one need not end a start.
+    let key = if wait == Wait::UntilAttached { params.usable_key()? } else { params.key_that_may_come()? };
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
-    let options = options::client::take(&mut params, dst_client::options())?;
-    let wait = params.flag("wait", true)?;
+    let options = take_options(&mut params)?;
     params.finish()?;
     let peer = Peer { addrs, port, export, host, digests, key, ciphers, sock_impl };
     Ok(BdevParams { name, peer, options, wait })
@@ -64,6 +88,13 @@ pub fn create(params: Option<Value>, reply: Reply) {
         Ok(params) => {
             dst_client::create(params, |result| answer(reply, result.map(Value::from).map_err(Into::into)));
         }
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+pub fn wait_first_attempts(params: Option<Value>, reply: Reply) {
+    match Params::new(params).and_then(Params::finish) {
+        Ok(()) => dst_client::first_attempts(|| answer(reply, Ok(true.into()))),
         Err(error) => answer(reply, Err(error)),
     }
 }
@@ -121,6 +152,7 @@ fn show_info(info: &Info) -> Value {
         BdevState::Attaching => "attaching",
         BdevState::Connected => "connected",
         BdevState::Reconnecting => "reconnecting",
+        BdevState::Unreachable => "unreachable",
         BdevState::Failed => "failed",
     };
     let more = json!({
@@ -184,9 +216,10 @@ fn show_peer(params: &BdevParams) -> Value {
         "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });
     // Addresses of both families have none in common.
-    for (family, all) in
-        [("ipv4", peer.addrs.iter().all(IpAddr::is_ipv4)), ("ipv6", peer.addrs.iter().all(IpAddr::is_ipv6))]
-    {
+    for (family, all) in [
+        ("ipv4", peer.addrs.iter().all(|addr| addr.ip.is_ipv4())),
+        ("ipv6", peer.addrs.iter().all(|addr| addr.ip.is_ipv6())),
+    ] {
         if all {
             shown["adrfam"] = json!(family);
         }
@@ -218,7 +251,7 @@ pub fn get_info(params: Option<Value>, reply: Reply) {
 
 fn apply_options(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
-    let options = options::client::take(&mut params, dst_client::options())?;
+    let options = take_options(&mut params)?;
     params.finish()?;
     dst_client::set_options(options);
     Ok(true.into())
@@ -233,7 +266,8 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
     answer(reply, no_params.map(|()| options::client::show(&dst_client::options()).into()));
 }
 
-/// The calls that make the present state again, without waiting for targets.
+/// The calls that make the present state again: all clients look for their targets side by side,
+/// and the last call waits for the end of their first attempts.
 pub fn config() -> Vec<Value> {
     let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {
@@ -242,8 +276,12 @@ pub fn config() -> Vec<Value> {
         if let Value::Object(saved) = &mut saved {
             saved.extend(options::client::show(&params.options));
             saved.insert("wait".to_owned(), false.into());
+            saved.insert("first_attempt".to_owned(), false.into());
         }
         calls.push(call("bdev_dst_create", saved));
+    }
+    if calls.len() > 1 {
+        calls.push(call("bdev_dst_wait_first_attempts", json!({})));
     }
     calls
 }
@@ -251,6 +289,20 @@ pub fn config() -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn times_of_outages_fit_to_each_other() {
+        let taken = |given: Value| take_options(&mut Params::new(Some(given)).unwrap());
+        let options = taken(json!({ "fast_io_fail_timeout_ms": 500, "loss_timeout_ms": 500 })).unwrap();
+        assert_eq!((options.fast_io_fail_timeout_ms, options.loss_timeout_ms), (500, 500));
+        let wrong = |given: Value| taken(given).unwrap_err().message;
+        assert_eq!(
+            wrong(json!({ "fast_io_fail_timeout_ms": 499 })),
+            "fast_io_fail_timeout_ms: 499 is less than reconnect_delay_ms, 500: give at least that, or 0 for never"
+        );
+        let text = wrong(json!({ "fast_io_fail_timeout_ms": 900, "loss_timeout_ms": 800 }));
+        assert!(text.starts_with("loss_timeout_ms: 800 is less than fast_io_fail_timeout_ms"), "{text}");
+    }
 
     #[test]
     fn a_key_comes_with_a_cipher_and_a_cipher_with_a_key() {

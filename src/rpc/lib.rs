@@ -5,6 +5,7 @@
 mod answers;
 mod client;
 mod cpumask;
+mod entries;
 mod options;
 mod params;
 mod target;
@@ -24,6 +25,7 @@ pub fn bdev_config() -> Vec<serde_json::Value> {
 /// Adds all methods to SPDK's. Once, from a constructor.
 pub fn register_all() {
     register(c"bdev_dst_create", client::create, Phase::Runtime);
+    register(c"bdev_dst_wait_first_attempts", client::wait_first_attempts, Phase::Runtime);
     register(c"bdev_dst_delete", client::delete, Phase::Runtime);
     register(c"bdev_dst_get_info", client::get_info, Phase::Runtime);
     register(c"bdev_dst_set_options", client::set_options, Phase::Both);

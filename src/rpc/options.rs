@@ -58,6 +58,10 @@ options!(
             "how often an I/O is sent again before it fails; 0: as often as its time allows";
         reconnect_delay_ms: 10..=60_000,
             "longest time between two attempts to reach a lost target";
+        fast_io_fail_timeout_ms: 0..=86_400_000,
+            "how long without a connection until I/O fails at once, at least reconnect_delay_ms; 0: never";
+        loss_timeout_ms: 0..=86_400_000,
+            "how long without a connection until the bdev is removed, at least fast_io_fail_timeout_ms; 0: never";
         keep_alive_timeout_ms: 100..=3_600_000,
             "how long a target may be silent before it counts as lost, and the length of its leases";
         attach_timeout_ms: 10..=3_600_000,

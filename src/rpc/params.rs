@@ -7,7 +7,7 @@ use std::str::FromStr;
 
 use crate::cpumask;
 use dst_session::access::KeySource;
-use dst_transport::read_keys;
+use dst_transport::{KeyError, read_keys};
 use dst_wire::{NAME_MAX, is_name};
 use serde_json::{Map, Value};
 
@@ -80,6 +80,7 @@ impl From<dst_client::Error> for RpcError {
             | Error::NotFound(_)
             | Error::Deleting(_)
             | Error::Deleted(_)
+            | Error::Stopping(_)
             | Error::Register { .. }
             | Error::SameUuid(_)
             | Error::Unregister { .. } => "name: ",
@@ -186,31 +187,43 @@ impl Params {
         })
     }
 
+    fn items(&mut self, name: &str, max: usize) -> Result<Vec<Value>> {
+        match self.take(name) {
+            None => Ok(Vec::new()),
+            Some(Value::Array(items)) if items.len() <= max => Ok(items),
+            Some(Value::Array(items)) => {
+                let problem = format!("{} entries given, at most {max} are allowed", items.len());
+                Err(RpcError::invalid(name, problem))
+            }
+            Some(other) => Err(RpcError::invalid(name, format!("{} given, a list is wanted", kind(&other)))),
+        }
+    }
+
     /// A list of texts of a kind, that may be there.
     pub fn list<T>(&mut self, name: &str, max: usize) -> Result<Vec<T>>
     where
         T: FromStr<Err: Display>,
     {
-        let Some(value) = self.take(name) else { return Ok(Vec::new()) };
-        let Value::Array(items) = value else {
-            return Err(RpcError::invalid(name, format!("{} given, a list is wanted", kind(&value))));
-        };
-        if items.len() > max {
-            return Err(RpcError::invalid(
-                name,
-                format!("{} entries given, at most {max} are allowed", items.len()),
-            ));
-        }
-        items
-            .iter()
-            .map(|item| {
-                let text = item.as_str().ok_or_else(|| {
-                    RpcError::invalid(name, format!("{} in the list, strings are wanted", kind(item)))
-                })?;
-                check_text(name, text)?;
-                text.parse().map_err(|error| RpcError::invalid(name, error))
-            })
-            .collect()
+        let texts = self.items(name, max)?.into_iter().map(|item| {
+            let text = item.as_str().ok_or_else(|| {
+                RpcError::invalid(name, format!("{} in the list, strings are wanted", kind(&item)))
+            })?;
+            check_text(name, text)?;
+            text.parse().map_err(|error| RpcError::invalid(name, error))
+        });
+        texts.collect()
+    }
+
+    /// A list of objects, that may be there, each as parameters of its own.
+    pub fn objects(&mut self, name: &str, max: usize) -> Result<Vec<Params>> {
+        let objects = self.items(name, max)?.into_iter().map(|item| match item {
+            Value::Object(fields) => Ok(Params(fields)),
+            other => {
+                let problem = format!("{} in the list, objects are wanted", kind(&other));
+                Err(RpcError::invalid(name, problem))
+            }
+        });
+        objects.collect()
     }
 
     /// The address of `traddr`, of the family of `adrfam` if that is there.
@@ -318,11 +331,20 @@ impl Params {
     }
 
     /// The same, of a key that can be used as it is now; it may be another one at each handshake.
-    pub fn key_source(&mut self) -> Result<Option<KeySource>> {
+    pub fn usable_key(&mut self) -> Result<Option<KeySource>> {
+        self.key_unless(|_| true)
+    }
+
+    /// The same, of a key that can be used, or that is not there yet: it is read at each handshake.
+    pub fn key_that_may_come(&mut self) -> Result<Option<KeySource>> {
+        self.key_unless(|why| !matches!(why, KeyError::Missing(_)))
+    }
+
+    fn key_unless(&mut self, is_refused: impl Fn(&KeyError) -> bool) -> Result<Option<KeySource>> {
         let Some(source) = self.named_key()? else { return Ok(None) };
         match read_keys(&source) {
-            Ok(_) => Ok(Some(source)),
-            Err(why) => Err(RpcError::invalid(source.parameter().0, why)),
+            Err(why) if is_refused(&why) => Err(RpcError::invalid(source.parameter().0, why)),
+            Ok(_) | Err(_) => Ok(Some(source)),
         }
     }
 }

@@ -3,10 +3,10 @@
 use std::cell::Cell;
 use std::rc::Rc;
 
-use dst_session::access::{Access, Host};
+use dst_session::access::Host;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, Rejection, Rules, SessionInfo, Stats,
-    Target,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, Rejection, ResetReach,
+    Rules, SessionInfo, Stats, Target,
 };
 use serde_json::{Value, json};
 use spdk::Errno;
@@ -15,11 +15,9 @@ use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
 use crate::answers::{answer, call, show_histogram, uuid_text};
+use crate::entries::{of_hosts, saved, show_entry, take_entries, take_entry};
 use crate::params::{Params, Result, RpcError};
 use crate::{options, workers};
-
-/// Most address prefixes of one host. (SPDK takes no call with more than 1,024 JSON values.)
-const PREFIXES_MAX: usize = 512;
 
 fn target() -> Result<Rc<Target>> {
     let error = || RpcError { code: -Errno::ENODEV.0, message: "the DST target is not running".to_owned() };
@@ -61,10 +59,17 @@ fn show_listener(address: &ListenAddress) -> Value {
     shown
 }
 
+fn show_listener_state(listener: &ListenerInfo) -> Value {
+    let mut shown = show_listener(&listener.address);
+    shown["state"] = json!(if listener.waits.is_some() { "waiting" } else { "listening" });
+    shown["last_error"] = json!(listener.waits);
+    shown
+}
+
 pub fn get_listeners(params: Option<Value>, reply: Reply) {
     let list = Params::new(params)
         .and_then(Params::finish)
-        .and_then(|()| Ok(target()?.listeners().iter().map(show_listener).collect()));
+        .and_then(|()| Ok(target()?.listeners().iter().map(show_listener_state).collect()));
     answer(reply, list);
 }
 
@@ -86,11 +91,20 @@ fn take_new_export(params: Option<Value>) -> Result<(String, Make)> {
         require_digest: params.flag("require_digest", false)?,
         require_cipher: params.flag("require_cipher", false)?,
         cache_outlives_target: params.flag("cache_outlives_target", false)?,
+        reset: match params.opt_text("reset")?.as_deref() {
+            None | Some("host") => ResetReach::Host,
+            Some("backend") => ResetReach::Backend,
+            Some(other) => {
+                let why = format!("{other:?} is neither `host` (the default) nor `backend`");
+                return Err(RpcError::invalid("reset", why));
+            }
+        },
     };
+    let hosts = take_entries(&mut params)?;
     params.finish()?;
     let target = target()?;
     let export = name.clone();
-    Ok((name, Box::new(move || target.create_export(&export, &bdev_name, uuid, rules))))
+    Ok((name, Box::new(move || target.create_export(&export, &bdev_name, uuid, rules, &hosts))))
 }
 
 pub fn create_export(params: Option<Value>, reply: Reply) {
@@ -100,7 +114,7 @@ pub fn create_export(params: Option<Value>, reply: Reply) {
     };
     match make() {
         Err(Error::InUse { .. }) => make_export_later(name, make, reply),
-        made => answer(reply, made.map(|()| name.into()).map_err(Into::into)),
+        made => answer(reply, made.map(|()| name.into()).map_err(of_hosts)),
     }
 }
 
@@ -117,7 +131,7 @@ fn make_export_later(name: String, make: Make, reply: Reply) {
             made => {
                 // Dropped inside its own call, which it stands.
                 drop(mine.take());
-                answer(waiting, made.map(|()| name.clone().into()).map_err(Into::into));
+                answer(waiting, made.map(|()| name.clone().into()).map_err(of_hosts));
             }
         }
         true
@@ -164,24 +178,20 @@ pub fn delete_export(params: Option<Value>, reply: Reply) {
     }
 }
 
-fn show_access(access: Access) -> &'static str {
-    match access {
-        Access::ReadOnly => "ro",
-        Access::ReadWrite => "rw",
-    }
-}
-
+/// Returns an entry, and whether its key can be had.
 fn show_host(host: &Host) -> Value {
-    let mut shown = json!({
-        "host": host.name,
-        "access": show_access(host.access),
-        "addresses": host.addresses.iter().map(ToString::to_string).collect::<Vec<_>>(),
-    });
-    if let Some(keys) = &host.keys {
-        let (name, value) = keys.parameter();
-        shown[name] = json!(value);
+    let mut shown = show_entry(host);
+    if host.keys.is_some() {
+        shown["key_error"] = json!(Target::get().and_then(|target| target.key_error(host)));
     }
     shown
+}
+
+fn show_reset(reset: ResetReach) -> &'static str {
+    match reset {
+        ResetReach::Host => "host",
+        ResetReach::Backend => "backend",
+    }
 }
 
 fn show_export(export: &ExportInfo) -> Value {
@@ -193,6 +203,7 @@ fn show_export(export: &ExportInfo) -> Value {
         "require_digest": export.rules.require_digest,
         "require_cipher": export.rules.require_cipher,
         "cache_outlives_target": export.rules.cache_outlives_target,
+        "reset": show_reset(export.rules.reset),
         "state": if export.offline.is_some() { "offline" } else { "online" },
         "offline_reason": export.offline,
         "block_size": export.size.map(|(block_size, _)| block_size),
@@ -218,16 +229,9 @@ pub fn get_exports(params: Option<Value>, reply: Reply) {
 fn let_in(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let export = params.text("export")?;
-    let name = params.text("host")?;
-    let access = match params.text("access")?.as_str() {
-        "ro" => Access::ReadOnly,
-        "rw" => Access::ReadWrite,
-        other => return Err(RpcError::invalid("access", format!("{other:?} is neither ro nor rw"))),
-    };
-    let addresses = params.list("addresses", PREFIXES_MAX)?;
-    let keys = params.key_source()?;
+    let host = take_entry(&mut params)?;
     params.finish()?;
-    target()?.add_host(&export, Host { name, access, addresses, keys })?;
+    target()?.add_host(&export, host)?;
     Ok(true.into())
 }
 
@@ -260,6 +264,7 @@ fn show_stats(stats: &Stats) -> Value {
         others,
         errors,
         repeated,
+        executed_again,
         dropped,
         lease_expiries,
         handshake_timeouts: _,
@@ -281,6 +286,7 @@ fn show_stats(stats: &Stats) -> Value {
         "other_operations": others,
         "errors": errors,
         "answered_from_record": repeated,
+        "executed_again": executed_again,
         "corrupt": corrupt,
         "dropped": dropped,
         "lease_expiries": lease_expiries,
@@ -403,25 +409,19 @@ pub fn exports_config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls = vec![call("dst_set_options", options::target::show(&target.options()).into())];
     for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
-        // An alias is not known yet when a bdev appears.
-        let info = spdk::bdev::info(&export.bdev_name);
         let mut params = json!({
             "name": export.name,
-            "bdev_name": info.map_or(export.bdev_name, |info| info.name),
+            "bdev_name": target.own_bdev_name(&export.name).unwrap_or(export.bdev_name),
             "read_only": export.rules.read_only,
             "require_digest": export.rules.require_digest,
             "require_cipher": export.rules.require_cipher,
             "cache_outlives_target": export.rules.cache_outlives_target,
+            "reset": show_reset(export.rules.reset),
         });
         if let Some(uuid) = &export.uuid {
             params["uuid"] = json!(uuid_text(uuid));
         }
-        calls.push(call("dst_create_export", params));
-        for host in &export.hosts {
-            let mut params = show_host(host);
-            params["export"] = json!(export.name);
-            calls.push(call("dst_export_add_host", params));
-        }
+        calls.extend(saved(&export.name, params, &export.hosts));
     }
     calls
 }
@@ -432,6 +432,6 @@ pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls: Vec<Value> = workers::config().into_iter().collect();
     let listeners = target.listeners();
-    calls.extend(listeners.iter().map(|address| call("dst_create_listener", show_listener(address))));
+    calls.extend(listeners.iter().map(|info| call("dst_create_listener", show_listener(&info.address))));
     calls
 }

@@ -111,7 +111,7 @@ impl Prefix {
 
 /// The place of the keys that a host and a target share. Keys are read anew at each handshake and
 /// never kept.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum KeySource {
     /// A file, given by its absolute path.
     File(String),

@@ -2,12 +2,15 @@
 
 use crate::mutation::{self, Mutation};
 use crate::patience::Patience;
+use crate::stop::{Connected, Stop, Stopping};
 
 /// Whether a bdev's device can be had.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Availability {
     /// The device is there, or may come back.
     Available,
+    /// The target has been out of reach for longer than I/O is to wait; it is still tried.
+    Unreachable,
     /// The device can't be had any more: another one is in its place, or it was removed.
     Failed,
     /// The bdev is being deleted, whatever became of the device.
@@ -26,9 +29,14 @@ impl Availability {
         }
     }
 
+    /// Returns the availability for a client that the target has just admitted.
+    pub fn reached(self) -> Availability {
+        if self == Availability::Unreachable { Availability::Available } else { self }
+    }
+
     /// Returns whether the target is not tried any more.
     pub fn is_over(self) -> bool {
-        self != Availability::Available
+        !matches!(self, Availability::Available | Availability::Unreachable)
     }
 }
 
@@ -39,6 +47,8 @@ pub enum Fate {
     Keep,
     /// Its time is up.
     Expired,
+    /// It does not wait for a target that is out of reach.
+    Unreachable,
     /// It ends with its bdev.
     Ended,
 }
@@ -66,17 +76,20 @@ pub struct Deadlines {
     closing_timeout_us: u64,
     /// The first time that an I/O was found while the bdev was being deleted.
     closing_since_us: Option<u64>,
+    stopping: Stopping,
 }
 
 impl Deadlines {
     /// Begins at `now_us`. An I/O has `timeout_ms` from its submission, and `closing_timeout_ms`
     /// from the time that it, or another one, was first found while the bdev was being deleted.
+    /// From the process's stop on all I/O has `timeout_ms` together, as [`crate::stop`] says.
     pub fn new(timeout_ms: u32, closing_timeout_ms: u32, now_us: u64) -> Deadlines {
         Deadlines {
             patience: Patience::new(now_us),
             timeout_us: u64::from(timeout_ms) * 1000,
             closing_timeout_us: u64::from(closing_timeout_ms) * 1000,
             closing_since_us: None,
+            stopping: Stopping::No,
         }
     }
 
@@ -105,21 +118,53 @@ impl Deadlines {
             Fate::Expired
                 if has_aborts
                     && availability != Availability::Closing
-                    && !self.is_late(since_us + self.closing_timeout_us) =>
+                    && self.is_late(since_us)
+                    && !self.is_late(since_us + self.closing_timeout_us)
+                    && !self.hangs_in_stop(since_us) =>
             {
                 Overdue::Abort
             }
-            Fate::Expired | Fate::Ended => Overdue::GiveUp,
+            Fate::Expired | Fate::Unreachable | Fate::Ended => Overdue::GiveUp,
         }
+    }
+
+    /// Looks whether the process was told to stop. `now_us` is the time of this turn, stalls
+    /// included.
+    pub fn look_at_stop(&mut self, stop: &Stop, now_us: u64) {
+        self.stopping.look(stop, now_us, self.now_us());
+    }
+
+    /// Returns whether the process stops and nothing waits for its target any more, with a
+    /// connection or, if it has none, without one.
+    pub fn is_stop_over(&self, has_connection: bool) -> bool {
+        let now_us = self.now_us();
+        match has_connection {
+            true => self.stopping.is_over(self.timeout_us, now_us),
+            false => self.stopping.ends(None, self.timeout_us, now_us),
+        }
+    }
+
+    /// Returns whether the process stops, and an I/O that was submitted at `since_us` is not
+    /// answered because its backend hangs.
+    pub fn hangs_in_stop(&self, since_us: u64) -> bool {
+        self.stopping.is_last_chance(self.connected(since_us), self.timeout_us)
+    }
+
+    fn connected(&self, since_us: u64) -> Connected {
+        Connected { submitted_us: since_us, answer_us: self.closing_timeout_us }
     }
 
     /// Returns the fate of an I/O that was submitted at `since_us`.
     ///
     /// With a connection, a target may finish what it has although the device is
-    /// [`Availability::Failed`] or [`Availability::Closing`]; without one, the I/O ends.
+    /// [`Availability::Failed`] or [`Availability::Closing`]; without one, the I/O ends. With one,
+    /// [`Availability::Unreachable`] means nothing: the target was reached meanwhile.
     pub fn fate(&mut self, availability: Availability, has_connection: bool, since_us: u64) -> Fate {
         if availability.is_over() && !has_connection {
             return Fate::Ended;
+        }
+        if availability == Availability::Unreachable && !has_connection {
+            return Fate::Unreachable;
         }
         let now_us = self.now_us();
         if availability == Availability::Closing
@@ -127,7 +172,12 @@ impl Deadlines {
         {
             return Fate::Expired;
         }
-        if self.is_late(since_us) { Fate::Expired } else { Fate::Keep }
+        let connected = has_connection.then(|| self.connected(since_us));
+        if self.is_late(since_us) || self.stopping.ends(connected, self.timeout_us, now_us) {
+            Fate::Expired
+        } else {
+            Fate::Keep
+        }
     }
 }
 
@@ -137,7 +187,8 @@ mod tests {
     use crate::patience::STALL_US;
     use proptest::prelude::*;
 
-    const ALL: [Availability; 3] = [Availability::Available, Availability::Failed, Availability::Closing];
+    const ALL: [Availability; 4] =
+        [Availability::Available, Availability::Unreachable, Availability::Failed, Availability::Closing];
 
     #[test]
     fn closing_wins_over_failed() {
@@ -146,7 +197,8 @@ mod tests {
             [of(false, false), of(false, true), of(true, false), of(true, true)],
             [Availability::Available, Availability::Failed, Availability::Closing, Availability::Closing]
         );
-        assert_eq!(ALL.map(Availability::is_over), [false, true, true]);
+        assert_eq!(ALL.map(Availability::is_over), [false, false, true, true]);
+        assert_eq!(ALL.map(Availability::reached), [ALL[0], ALL[0], ALL[2], ALL[3]]);
     }
 
     #[test]
@@ -188,6 +240,24 @@ mod tests {
         assert_eq!(at(110_000, Availability::Available, true), Overdue::GiveUp);
     }
 
+    #[test]
+    fn io_submitted_late_in_a_stop_does_not_wait_for_a_connection() {
+        let (mut deadlines, stop) = (Deadlines::new(100, 10, 0), Stop::default());
+        stop.begin(40_000);
+        deadlines.turn(50_000);
+        deadlines.look_at_stop(&stop, 50_000);
+        deadlines.turn(139_999);
+        assert_eq!(deadlines.fate(Availability::Available, false, 139_000), Fate::Keep);
+        assert!(!deadlines.is_stop_over(false));
+        deadlines.turn(140_000);
+        assert_eq!(deadlines.fate(Availability::Available, false, 139_000), Fate::Expired);
+        assert!(deadlines.is_stop_over(false) && !deadlines.is_stop_over(true));
+        assert_eq!(deadlines.fate(Availability::Available, true, 139_000), Fate::Keep);
+        assert!(!deadlines.hangs_in_stop(50_000) && deadlines.hangs_in_stop(139_000));
+        deadlines.turn(149_000);
+        assert_eq!(deadlines.fate(Availability::Available, true, 139_000), Fate::Expired);
+    }
+
     proptest! {
         /// Turns of any length, stalls among them.
         #[test]
@@ -212,7 +282,7 @@ mod tests {
         /// its time.
         #[test]
         fn only_a_lost_target_ends_io_at_once(
-            index in 0usize..3,
+            index in 0usize..4,
             has_connection: bool,
             since in 0u64..50_000,
         ) {
@@ -220,6 +290,8 @@ mod tests {
             deadlines.turn(50_000);
             let fate = deadlines.fate(ALL[index], has_connection, since);
             prop_assert_eq!(fate == Fate::Ended, ALL[index].is_over() && !has_connection);
+            let is_out_of_reach = ALL[index] == Availability::Unreachable && !has_connection;
+            prop_assert_eq!(fate == Fate::Unreachable, is_out_of_reach);
             prop_assert_ne!(fate, Fate::Expired);
         }
     }

@@ -8,9 +8,12 @@
 //! | --- | --- | --- |
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
+//! | [`addresses`] | which of a target's addresses is tried when | client |
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
+//! | [`outage`] | how long a client waits for a target that it can't reach | client |
 //! | [`succession`] | which session a client's channels may join | client |
+//! | [`stop`] | how long a client waits once its process was told to stop | client |
 //! | [`deadline`] | when I/O ends without an answer | client |
 //! | [`fence`] | whether what was sent on lost connections may fail | client |
 //! | [`reset`] | one channel's part in a reset of the bdev | client |
@@ -22,6 +25,7 @@
 //! | [`request`] | whether a request can be executed | target |
 //! | [`holds`] | requests that were aborted while the backend has them, and what waits for them | target |
 //! | [`parts`] | the parts in which long operations are executed | target |
+//! | [`reexecution`] | which I/O that a reset ended is executed again | target |
 //! | [`silence`] | when to give up a silent peer | both |
 //! | [`histogram`] | histograms of latencies | both |
 //! | [`rate`] | a limit on log lines that a peer causes | both |
@@ -31,6 +35,7 @@
 #![forbid(unsafe_code)]
 
 pub mod access;
+pub mod addresses;
 pub mod deadline;
 pub mod deframer;
 pub mod device_change;
@@ -41,14 +46,17 @@ pub mod holds;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
+pub mod outage;
 pub mod parts;
 pub mod patience;
 pub mod rate;
+pub mod reexecution;
 pub mod request;
 pub mod reset;
 pub mod retry;
 pub mod silence;
 pub mod slots;
+pub mod stop;
 pub mod succession;
 pub mod transactions;
 

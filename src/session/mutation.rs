@@ -49,6 +49,26 @@ pub enum Mutation {
     NoRemoval,
     /// The client's reset does not wait for other threads' I/O.
     ResetAlone,
+    /// The client's I/O does not wait for a connection once the process was told to stop.
+    StopIsImpatient,
+    /// Each I/O of a process that was told to stop has its own patience.
+    StopWaitsForEach,
+    /// The target passes every reset on to the backend.
+    ResetsReachBackend,
+    /// The target answers what a reset of another host has ended.
+    ResetsEndOthers,
+    /// The target executes a compare-and-write again that a reset of another host has ended.
+    ExecuteUnrepeatableAgain,
+    /// The client fails I/O at once as soon as it has no connection, before
+    /// `fast_io_fail_timeout_ms` has passed.
+    FailsTooFast,
+    /// The client fails what it sent after `fast_io_fail_timeout_ms`, whether or not it may still be
+    /// executed.
+    NoFenceAtFastFail,
+    /// The client's I/O waits for its deadline, although `fast_io_fail_timeout_ms` has passed.
+    NoFastFail,
+    /// The client keeps its bdev after `loss_timeout_ms`.
+    NoLossTimeout,
     /// The target answers an operation that goes in parts when the first part is done.
     FirstPartOnly,
     /// The target executes what overlaps a request that it holds.
@@ -61,7 +81,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 25] = [
+    pub const ALL: [Mutation; 34] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -83,6 +103,15 @@ impl Mutation {
         Mutation::StaleRead,
         Mutation::NoRemoval,
         Mutation::ResetAlone,
+        Mutation::StopIsImpatient,
+        Mutation::StopWaitsForEach,
+        Mutation::ResetsReachBackend,
+        Mutation::ResetsEndOthers,
+        Mutation::ExecuteUnrepeatableAgain,
+        Mutation::FailsTooFast,
+        Mutation::NoFenceAtFastFail,
+        Mutation::NoFastFail,
+        Mutation::NoLossTimeout,
         Mutation::FirstPartOnly,
         Mutation::NoHolding,
         Mutation::HeldTooEarly,

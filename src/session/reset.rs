@@ -4,6 +4,10 @@
 //! connection what is outstanding ends as ever, the sooner as the target resets its backend;
 //! without one, as soon as nothing of it is executed any more. The channel then tells the number of
 //! the reset that it has *joined*, and the reset completes when every channel has.
+//!
+//! A reset goes to the target whenever that can be reached. During an outage it completes without the
+//! target, once nothing of the bdev's I/O is outstanding or can be executed any more: that is what a
+//! reset promises to the layers above, which would take a failed one for a broken device.
 
 use crate::mutation::{self, Mutation};
 
@@ -51,6 +55,14 @@ impl Part {
         self.newest = resets;
         self.phase = if has_connection { Phase::Draining } else { Phase::Aborting };
         true
+    }
+
+    /// Returns whether a reset that was submitted without a connection is to wait for one. It goes
+    /// to the target if that can be reached, or the target would be asked for less than the user
+    /// asked for; but what was sent on a lost connection ends first, which needs the fence, and an
+    /// outage must not keep the bdev in a reset.
+    pub fn waits_for_connection(&self, is_reachable: bool, has_sent: bool) -> bool {
+        is_reachable && !has_sent && self.phase == Phase::Idle
     }
 
     /// The connection is lost. A reset that was sent on it is not sent again, but begun anew as the
@@ -103,6 +115,16 @@ mod tests {
     }
 
     #[test]
+    fn a_reset_waits_for_the_first_connection_and_not_through_an_outage() {
+        let mut part = Part::new(0);
+        assert!(part.waits_for_connection(true, false));
+        assert!(!part.waits_for_connection(false, false), "the target can't be reached");
+        assert!(!part.waits_for_connection(true, true), "what was sent has to end");
+        part.hear(1, false);
+        assert!(!part.waits_for_connection(true, false), "another channel's reset ends all");
+    }
+
+    #[test]
     fn a_loss_ends_the_waiting_for_answers() {
         let mut part = Part::new(0);
         part.lost(None);
@@ -131,6 +153,8 @@ mod tests {
 
     struct World {
         channels: Vec<TestChannel>,
+        /// The control connection is up.
+        is_reachable: bool,
         resets: u64,
         time: u64,
     }
@@ -145,10 +169,21 @@ mod tests {
         Connect,
         /// The fence lets fail what was sent.
         Abort,
+        /// The control connection is lost, or back.
+        Reachable(bool),
     }
 
-    const STEPS: [Step; 7] =
-        [Step::Submit, Step::Reset, Step::Turn, Step::Answer, Step::Lose, Step::Connect, Step::Abort];
+    const STEPS: [Step; 9] = [
+        Step::Submit,
+        Step::Reset,
+        Step::Turn,
+        Step::Answer,
+        Step::Lose,
+        Step::Connect,
+        Step::Abort,
+        Step::Reachable(false),
+        Step::Reachable(true),
+    ];
 
     impl World {
         fn new(channels: usize) -> World {
@@ -161,7 +196,12 @@ mod tests {
                 sent: Vec::new(),
                 held: Vec::new(),
             };
-            World { channels: (0..channels).map(|_| channel()).collect(), resets: 0, time: 0 }
+            World {
+                channels: (0..channels).map(|_| channel()).collect(),
+                is_reachable: true,
+                resets: 0,
+                time: 0,
+            }
         }
 
         fn step(&mut self, at: usize, step: Step) {
@@ -189,13 +229,17 @@ mod tests {
                 }
                 Step::Abort if !channel.has_connection => channel.abort(),
                 Step::Turn => self.turn(at),
+                Step::Reachable(is_reachable) => self.is_reachable = is_reachable,
                 Step::Answer | Step::Lose | Step::Abort => {}
             }
         }
 
         fn turn(&mut self, at: usize) {
             let channel = &mut self.channels[at];
-            self.resets += u64::from(!channel.new.is_empty());
+            let has_sent = !channel.outstanding.is_empty() || !channel.sent.is_empty();
+            let waits =
+                !channel.has_connection && channel.part.waits_for_connection(self.is_reachable, has_sent);
+            self.resets += u64::from(!waits && !channel.new.is_empty());
             if channel.part.hear(self.resets, channel.has_connection) {
                 let to = if channel.has_connection { &mut channel.sent } else { &mut channel.held };
                 to.append(&mut channel.new);

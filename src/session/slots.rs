@@ -77,6 +77,16 @@ impl Slots {
         self.slots.get(usize::from(slot_of(id))).is_some_and(|entry| entry.busy == id && id != 0)
     }
 
+    /// Returns the unanswered transaction in this slot; 0: none.
+    pub fn busy(&self, slot: u16) -> u64 {
+        self.slots[usize::from(slot)].busy
+    }
+
+    /// Returns the unanswered transactions.
+    pub fn all_busy(&self) -> impl Iterator<Item = u64> {
+        self.slots.iter().map(|entry| entry.busy).filter(|&id| id != 0)
+    }
+
     /// Records the status of the transaction in this slot, and returns its id.
     pub fn answered(&mut self, slot: u16, status: Status) -> u64 {
         let entry = &mut self.slots[usize::from(slot)];

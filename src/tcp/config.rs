@@ -1,10 +1,13 @@
 //! What can be set, with its default and the reason for it.
 
+use std::net::IpAddr;
+
 /// The settings of a [`Stack`](crate::Stack). Times are microseconds.
 #[derive(Debug, Clone)]
 pub struct Config {
     /// The largest payload of a segment to be received, which the SYN announces. Default: 1,460, of
-    /// an MTU of 1,500 with IPv4. The interface layer sets it from its MTU.
+    /// an MTU of 1,500 with IPv4; with IPv6 it is 20 bytes less, since the header is 20 bytes
+    /// longer (RFC 6691). The interface layer sets it from its MTU.
     pub mss: u16,
     /// The largest payload handed out as one segment, for ports that segment themselves (TSO).
     /// 0: segments are never larger than the MSS.
@@ -100,7 +103,15 @@ impl Default for Config {
     }
 }
 
+/// What IPv6's header is longer by than IPv4's.
+const IPV6_EXTRA: u16 = 20;
+
 impl Config {
+    /// Returns the largest payload of a segment from this peer.
+    pub(crate) fn mss_for(&self, remote: IpAddr) -> u16 {
+        if remote.is_ipv6() { self.mss.saturating_sub(IPV6_EXTRA) } else { self.mss }
+    }
+
     /// Returns the window scale that announces the largest receive window (RFC 7323, 2.2: at most
     /// 14).
     pub fn window_shift(&self) -> u8 {

@@ -29,6 +29,10 @@ pub enum Reason {
     /// Nothing listens at the peer's port.
     #[error("the connection was refused by the peer")]
     Refused,
+    /// The peer's host, or a router on the way, does not take the connection, or the next hop does
+    /// not answer.
+    #[error("the peer cannot be reached")]
+    Unreachable,
     /// The peer does not answer.
     #[error("the peer did not answer in time")]
     TimedOut,

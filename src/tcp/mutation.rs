@@ -54,11 +54,13 @@ pub enum Mutation {
     NoBlackHoleDetection,
     /// The peer's duplicates are not reported.
     NoDuplicateReport,
+    /// An ICMP error ends a connection attempt whatever segment it is about.
+    NoUnreachableCheck,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 24] = [
+    pub const ALL: [Mutation; 25] = [
         Mutation::NoSackBlocks,
         Mutation::NoSackProcessing,
         Mutation::NoRack,
@@ -83,6 +85,7 @@ impl Mutation {
         Mutation::NoTimeWait,
         Mutation::NoBlackHoleDetection,
         Mutation::NoDuplicateReport,
+        Mutation::NoUnreachableCheck,
     ];
 }
 

@@ -132,6 +132,13 @@ pub struct Outgoing<'a, B> {
 }
 
 impl<B> Outgoing<'_, B> {
+    /// Returns whether the segment is a reset or answers a SYN: it may be for an address that
+    /// somebody has invented.
+    pub fn answers_stranger(&self) -> bool {
+        let answers_syn = self.header.control == TcpControl::Syn && self.header.ack_number.is_some();
+        answers_syn || self.header.control == TcpControl::Rst
+    }
+
     /// Returns the length of the header, at most [`MAX_HEADER`].
     pub fn header_len(&self) -> usize {
         self.header.header_len()

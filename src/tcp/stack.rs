@@ -222,6 +222,15 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         }
     }
 
+    /// Takes the word that segments from `local` do not get to `remote`. Only a connection attempt
+    /// ends by it (RFC 5461, 4). `seq`: the sequence number of the segment that an ICMP error
+    /// quotes; `None`: the next hop does not answer, which this host knows by itself.
+    pub fn unreachable(&mut self, local: SocketAddr, remote: SocketAddr, seq: Option<u32>, now: u64) {
+        if let Some(id) = self.table.find(&Tuple::new(local, remote)) {
+            self.step(id, now, |connection, cx| connection.on_unreachable(seq, cx));
+        }
+    }
+
     /// Takes the time: does what is due.
     pub fn on_time(&mut self, now: u64) {
         while let Some(id) = self.timers.due(now) {

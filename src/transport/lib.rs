@@ -14,7 +14,7 @@ mod records;
 mod stream;
 mod workers;
 
-pub use key::read_keys;
+pub use key::{KeyError, read_keys};
 pub use outbox::Outbox;
 pub use receiver::{Flow, Frames, Pumped, RECEIVE_BUFFER, Receiver};
 pub use stream::Stream;
@@ -46,6 +46,9 @@ pub enum Broken {
     /// The session was given up.
     #[error("the session is over")]
     SessionOver,
+    /// The process stops, and does not wait for its backends any more.
+    #[error("the application stops and waits no longer")]
+    Stopping,
     /// A reset needs a credit, but the requests that it is to end have all of them.
     #[error("a reset came while all its requests are outstanding")]
     ResetWaits,

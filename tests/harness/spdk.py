@@ -23,6 +23,11 @@ CLIENT_CORES = "0x1"
 BOTH_CORES = "0x3"
 
 
+def lvol_size(mib: int) -> dict[str, int]:
+    """Returns the parameter for the size of bdev_lvol_create and bdev_lvol_resize."""
+    return {"size_in_mib": mib} if environment().spdk_version >= (23, 5) else {"size": mib * 2**20}
+
+
 class Application(Process):
     """A running SPDK application that answers on its RPC socket."""
 

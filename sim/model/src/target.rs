@@ -378,6 +378,7 @@ impl State {
                         Order::Refuse(refusal) => ToGroup::Refuse(connection, refusal.reason),
                         Order::Event(event) => ToGroup::Event(connection, event),
                         Order::Close => ToGroup::Close(connection),
+                        Order::Reset(_) => unreachable!("no client of these worlds resets"),
                     };
                     self.target(target).to_group.push_back(message);
                 }
@@ -395,6 +396,7 @@ impl State {
                     }
                 }
                 Output::ExportGone { .. } => self.export_gone(target),
+                Output::ResetForHosts { .. } => unreachable!("no client of these worlds resets"),
                 Output::BackingGone { .. }
                 | Output::BackendHangs { .. }
                 | Output::ConfirmSize { .. }

@@ -3,6 +3,7 @@
 
 use world::store;
 
+use crate::model::{ClientFacts, Model};
 use crate::plan::{Fault, Plan};
 
 /// A deletion, or a stop, does not end in time.
@@ -30,6 +31,36 @@ pub fn check_export(plan: &Plan, deleting_us: u64) {
 pub fn check_bdev(plan: &Plan, client: usize, deleting_us: u64) {
     if deleting_us > 3 * plan.lease_us() + 2 * GRACE_US {
         let text = format!("bdev of client {client} is not deleted after {deleting_us} us");
+        world::violation(REMOVAL, text);
+    }
+}
+
+/// Finds I/O that keeps a process from ending: on dead targets all of it has one patience together,
+/// and what was sent ends with the lease of its connection.
+pub fn check_stops(model: &Model, plan: &Plan) {
+    for &number in &model.outstanding {
+        let client = &model.clients[model.ios[number as usize - 1].client];
+        let Some(stop) = client.stop.filter(|stop| stop.targets_are_dead) else { continue };
+        let stopping_us = client.active_us.saturating_sub(stop.active_us);
+        if stopping_us > client.deadline_us + 2 * plan.lease_us() + GRACE_US {
+            let text = format!(
+                "I/O {number} is outstanding {stopping_us} us after the stop of its process, which has {} us of patience",
+                client.deadline_us
+            );
+            return world::violation(REMOVAL, text);
+        }
+    }
+}
+
+/// Checks that a bdev whose target was lost for too long is on its way out.
+pub fn check_loss(facts: &ClientFacts, client: usize) {
+    let Some(out_since_us) = facts.contact.out_since_us().filter(|_| facts.loss_us > 0) else { return };
+    let out_us = facts.active_us.saturating_sub(out_since_us);
+    if out_us > facts.loss_us + GRACE_US {
+        let text = format!(
+            "bdev of client {client} is there after {out_us} us without a connection, of {}",
+            facts.loss_us
+        );
         world::violation(REMOVAL, text);
     }
 }

@@ -4,7 +4,7 @@
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
 
-use crate::model::{Io, Model};
+use crate::model::{ClientFacts, Io, Model};
 use crate::plan::Plan;
 
 /// An I/O fails for no reason.
@@ -80,11 +80,20 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     let began_us = io.submitted.map_or(0, |submitted| submitted.running_us);
     let waited_us = client.running_us.saturating_sub(began_us) + CLOCK_US;
     let deadline = waited_us >= client.deadline_us;
+    // All I/O of a process that stops has one patience together.
+    let stopped =
+        client.stop.is_some_and(|stop| client.running_us + CLOCK_US >= stop.running_us + client.deadline_us);
+    let fast_us = client.fast_io_fail_us;
+    let out_us = client.contact.out_at_most_us(client.running_us) + CLOCK_US;
+    let out_of_reach = fast_us > 0 && out_us >= fast_us;
     let taken_away = client.may_fail;
     let reset = model.ios.iter().any(|other| {
         other.kind == IoKind::Reset
             && other.store == io.store
             && other.submitted.is_some_and(|submitted| submitted.at < seq)
+            // Another host's is not noticed, unless it ends what must not be done twice.
+            && (other.client == io.client
+                || model.excuses.resets_reach_backend && io.kind == IoKind::CompareAndWrite)
             // One that ended without its connection may still come in the backend; of the client's
             // own nothing is begun before that.
             && (other.orphan
@@ -102,7 +111,15 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     // Lost connections need no fault: a slow network outlasts a short lease.
     let retried = model.excuses.retries;
     let denied = io.read_only && io.modifies();
-    let failed = deadline || taken_away || model.excuses.errors || unknown || lost || denied || retried;
+    let failed = deadline
+        || stopped
+        || out_of_reach
+        || taken_away
+        || model.excuses.errors
+        || unknown
+        || lost
+        || denied
+        || retried;
     let excused = match status {
         IoStatus::Failed => failed || reset,
         IoStatus::Aborted => reset || taken_away,
@@ -110,7 +127,8 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     };
     if !excused {
         let text = format!(
-            "{:?} {number} ends with {status:?} after {waited_us} us of {}, for no reason",
+            "{:?} {number} ends with {status:?} after {waited_us} us of {}, without a connection for {out_us} us of {fast_us} at \
+             most, for no reason",
             io.kind, client.deadline_us
         );
         world::violation(SHORT, text);
@@ -132,6 +150,28 @@ pub fn check_deadlines(model: &Model, plan: &Plan) {
             );
             return world::violation(DEADLINE, text);
         }
+        if let Some(out_since_us) = client.contact.out_since_us().filter(|_| client.fast_io_fail_us > 0) {
+            let due_us = began_us.max(out_since_us + client.fast_io_fail_us);
+            if client.active_us > due_us + grace_us {
+                let text = format!(
+                    "{:?} {number} is outstanding for {waited_us} us, without a connection for {} us of {}",
+                    io.kind,
+                    client.active_us - out_since_us,
+                    client.fast_io_fail_us
+                );
+                return world::violation(DEADLINE, text);
+            }
+        }
+    }
+}
+
+/// Checks that a bdev that goes without anybody's doing has been out of reach for long enough.
+pub fn bdev_goes(client: &ClientFacts) {
+    let out_us = client.contact.out_at_most_us(client.running_us) + CLOCK_US;
+    if !client.may_fail && (client.loss_us == 0 || out_us < client.loss_us) {
+        let text =
+            format!("a bdev goes after at most {out_us} us without a connection, of {}", client.loss_us);
+        world::violation(SHORT, text);
     }
 }
 

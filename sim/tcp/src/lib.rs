@@ -10,9 +10,11 @@
 //! | [`lossy`] | tests that choose what is lost |
 //! | [`observer`] | what must hold for every packet |
 //! | [`script`] | one stack, and a test as its peer |
+//! | [`lab`] | one interface, and a test as everybody else on its Ethernet |
 //! | [`run`] | one seed, from its beginning to its end |
 
 pub mod application;
+pub mod lab;
 pub mod lossy;
 pub mod network;
 pub mod observer;

@@ -24,7 +24,10 @@ pub struct BackendIo<T> {
     pub data: DmaVec,
     /// The owner's context.
     pub ctx: T,
-    request: Option<Request>,
+    /// The channel, while the I/O is under way.
+    channel: Option<Rc<Open>>,
+    /// The newest request, which outlives its end: see [`BackendChannel::again`].
+    request: Request,
     wait: sys::spdk_bdev_io_wait_entry,
     /// The vectors of the two halves of a compare-and-write, which may share a chunk.
     halves: [iovec; DMA_VEC_MAX + 1],
@@ -44,8 +47,8 @@ struct Open {
     desc: Arc<SharedDescriptor>,
 }
 
+#[derive(Clone, Copy)]
 struct Request {
-    channel: Rc<Open>,
     op: Op,
     offset_blocks: u64,
     num_blocks: u64,
@@ -68,7 +71,8 @@ impl<T> BackendIo<T> {
         BackendIo {
             data: DmaVec::empty(),
             ctx,
-            request: None,
+            channel: None,
+            request: Request { op: Op::Reset, offset_blocks: 0, num_blocks: 0 },
             // SAFETY: pointers and an optional function; all zero is valid.
             wait: unsafe { std::mem::zeroed() },
             halves: [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; DMA_VEC_MAX + 1],
@@ -133,9 +137,14 @@ impl BackendChannel {
         self.submit(io, Op::Reset, 0, 0);
     }
 
+    /// Submits an I/O that has ended once more, as it was, with its data.
+    pub fn again<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
+        let Request { op, offset_blocks, num_blocks } = io.request;
+        self.submit(io, op, offset_blocks, num_blocks);
+    }
+
     #[inline]
     fn submit<T: BackendDone>(&self, mut io: Box<BackendIo<T>>, op: Op, offset_blocks: u64, num_blocks: u64) {
-        let channel = Rc::clone(&self.0);
         let halves = match op {
             Op::Read | Op::Write => 1,
             Op::CompareAndWrite => 2,
@@ -144,13 +153,14 @@ impl BackendChannel {
         // SPDK derives the length from the blocks and trusts that the vectors are as long.
         let wanted = u128::from(num_blocks) * u128::from(self.block_size()) * halves;
         let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
-        io.request = Some(Request { channel, op, offset_blocks, num_blocks });
+        io.channel = Some(Rc::clone(&self.0));
+        io.request = Request { op, offset_blocks, num_blocks };
         let io = Box::into_raw(io);
         if op == Op::Reset {
             // SAFETY: as below.
             unsafe { begin_reset(io) }
         } else if fits {
-            // SAFETY: a box with its request, on the channel's thread.
+            // SAFETY: a box with its channel, on the channel's thread.
             unsafe { issue(io) }
         } else {
             crate::error!("a backend I/O of {num_blocks} blocks has data of another length");
@@ -186,10 +196,10 @@ unsafe fn begin_reset<T: BackendDone>(io: *mut BackendIo<T>) {
     }
 
     let Some(home) = Thread::current() else { return };
-    // SAFETY: the box is valid, and its request keeps the bdev open.
+    // SAFETY: the box is valid, and its channel keeps the bdev open.
     let key = unsafe {
-        let Some(request) = (*io).request.as_ref() else { return };
-        reset_key(request)
+        let Some(channel) = (*io).channel.as_ref() else { return };
+        reset_key(channel)
     };
     if resets::begin(key, Waiter::new(home, io.cast(), go::<T>)) {
         // SAFETY: the caller guarantees this; nobody else resets the bdev until `finish`.
@@ -199,26 +209,25 @@ unsafe fn begin_reset<T: BackendDone>(io: *mut BackendIo<T>) {
 
 /// Returns the key under which resets exclude each other. A partition passes its resets on to the
 /// whole bdev.
-fn reset_key(request: &Request) -> usize {
-    // SAFETY: the request keeps the bdev open, and an open part keeps its whole bdev open.
-    unsafe { sys::dst_spdk_bdev_whole(request.channel.desc.bdev.as_ptr()) as usize }
+fn reset_key(channel: &Open) -> usize {
+    // SAFETY: the channel keeps the bdev open, and an open part keeps its whole bdev open.
+    unsafe { sys::dst_spdk_bdev_whole(channel.desc.bdev.as_ptr()) as usize }
 }
 
 /// Hands an I/O to SPDK.
 ///
 /// # Safety
-/// `io` comes from `Box::into_raw`, has its request, and belongs to SPDK from here on. The caller
+/// `io` comes from `Box::into_raw`, has its channel, and belongs to SPDK from here on. The caller
 /// runs on the channel's thread.
 unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
     // SAFETY: the box is valid, and nothing in it moves until the I/O is completed. The channel and
-    // the descriptor are open, since the request holds a reference. The vectors are those of `data`
+    // the descriptor are open, since the I/O holds a reference. The vectors are those of `data`
     // and `halves`, whose length `submit` has checked.
     let rc = unsafe {
-        let Some(request) = (*io).request.as_ref() else { return };
-        let (offset, blocks) = (request.offset_blocks, request.num_blocks);
-        let (desc, ch) = (request.channel.desc.raw.as_ptr(), request.channel.ch.as_ptr());
-        let op = request.op;
-        let block_size = request.channel.desc.block_size;
+        let Some(channel) = (*io).channel.as_ref() else { return };
+        let Request { op, offset_blocks: offset, num_blocks: blocks } = (*io).request;
+        let (desc, ch) = (channel.desc.raw.as_ptr(), channel.ch.as_ptr());
+        let block_size = channel.desc.block_size;
         let data = &(*io).data;
         let (iovs, count) = (data.entries().as_ptr().cast_mut(), data.entries().len() as c_int);
         let cb: sys::spdk_bdev_io_completion_cb = Some(completed::<T>);
@@ -289,8 +298,8 @@ unsafe fn wait<T: BackendDone>(io: *mut BackendIo<T>) {
     // SAFETY: the entry is inside the box, which does not move; SPDK removes the entry from its
     // list before it calls back.
     let rc = unsafe {
-        let Some(request) = (*io).request.as_ref() else { return };
-        let (bdev, ch) = (request.channel.desc.bdev.as_ptr(), request.channel.ch.as_ptr());
+        let Some(channel) = (*io).channel.as_ref() else { return };
+        let (bdev, ch) = (channel.desc.bdev.as_ptr(), channel.ch.as_ptr());
         let entry = ptr::addr_of_mut!((*io).wait);
         (*entry).bdev = bdev;
         (*entry).cb_fn = Some(retry::<T>);
@@ -345,9 +354,11 @@ extern "C" fn completed<T: BackendDone>(bdev_io: *mut sys::spdk_bdev_io, success
 #[inline]
 unsafe fn finish<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
     // SAFETY: the caller guarantees this.
-    let request = unsafe { (*io).request.as_ref() };
-    if let Some(request) = request.filter(|request| request.op == Op::Reset) {
-        resets::end(reset_key(request), status);
+    let (request, channel) = unsafe { ((*io).request, (*io).channel.as_ref()) };
+    if request.op == Op::Reset
+        && let Some(channel) = channel
+    {
+        resets::end(reset_key(channel), status);
     }
     // SAFETY: the caller guarantees this.
     unsafe { end(io, status) }
@@ -361,11 +372,11 @@ unsafe fn finish<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
 unsafe fn end<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
     // SAFETY: the caller guarantees this.
     let mut io = unsafe { Box::from_raw(io) };
-    let request = io.request.take();
+    let channel = io.channel.take();
     T::done(io, status);
-    // The request is dropped after `done`, which often submits on the same channel, so that the
+    // The reference is dropped after `done`, which often submits on the same channel, so that the
     // channel is not closed and reopened.
-    drop(request);
+    drop(channel);
 }
 
 /// Returns the status of a failed I/O.

@@ -139,26 +139,41 @@ impl Entry {
 
 static ENTRIES: [Entry; SLOTS] = [Entry::of::<0>(), Entry::of::<1>(), Entry::of::<2>(), Entry::of::<3>()];
 
-/// Registers the subsystem that SPDK stops first, which closes [`rpc`](crate::rpc). This is called
-/// while SPDK starts its subsystems: their order is then settled, so the new subsystem comes last.
-/// SPDK stops subsystems in reverse order, beginning in the same call that frees the connections,
-/// so nothing of DST runs in between.
-#[cfg(spdk_rpc_frees_connections)]
-fn watch_for_stop() {
-    use std::sync::Once;
+/// Called when SPDK begins to stop.
+static ON_STOP: Mutex<Option<Fini>> = Mutex::new(None);
 
+/// Sets what is called when SPDK begins to stop, before the first subsystem stops, once, on the
+/// thread that starts the subsystems. The first subsystem stops when the call's [`FiniDone`] is
+/// done. Call this from a [`constructor!`](crate::constructor!), and [`register`] a subsystem too.
+pub fn on_stop(call: Fini) {
+    *ON_STOP.lock().unwrap_or_else(PoisonError::into_inner) = Some(call);
+}
+
+/// SPDK begins to stop. Its RPC server may be gone already.
+fn stop_begins(done: FiniDone) {
+    #[cfg(spdk_rpc_frees_connections)]
+    crate::rpc::close();
+    let call = ON_STOP.lock().unwrap_or_else(PoisonError::into_inner).take();
+    if let Some(call) = call {
+        call(done);
+    }
+}
+
+/// Registers the subsystem that SPDK stops first, which tells of the stop. This is called while
+/// SPDK starts its subsystems: their order is then settled, so the new subsystem comes last. SPDK
+/// stops subsystems in reverse order, and begins in the same call in which it frees the connections
+/// of RPCs, if it does, so nothing of DST runs in between.
+fn watch_for_stop() {
     extern "C" fn init() {
         // SAFETY: SPDK waits for it, on this thread, once.
         unsafe { sys::spdk_subsystem_init_next(0) };
     }
 
     extern "C" fn fini() {
-        crate::rpc::close();
-        // SAFETY: as above.
-        unsafe { sys::spdk_subsystem_fini_next() };
+        stop_begins(FiniDone(Once::new()));
     }
 
-    static ADDED: Once = Once::new();
+    static ADDED: std::sync::Once = std::sync::Once::new();
     ADDED.call_once(|| {
         // SAFETY: pointers and optional functions; all zero is valid, and means "not given".
         let mut subsystem: sys::spdk_subsystem = unsafe { std::mem::zeroed() };
@@ -172,7 +187,6 @@ fn watch_for_stop() {
 }
 
 unsafe extern "C" fn init<const SLOT: usize>() {
-    #[cfg(spdk_rpc_frees_connections)]
     watch_for_stop();
     let done = InitDone(Once::new());
     if let Some(ops) = ops(SLOT) {
@@ -181,6 +195,9 @@ unsafe extern "C" fn init<const SLOT: usize>() {
 }
 
 unsafe extern "C" fn fini<const SLOT: usize>() {
+    // If SPDK is stopped while it starts, this comes without the subsystem that is stopped first,
+    // and there is nothing yet to wait for.
+    stop_begins(FiniDone(Once { due: false, _not_send: PhantomData }));
     crate::rpc::close();
     let done = FiniDone(Once::new());
     if let Some(ops) = ops(SLOT) {

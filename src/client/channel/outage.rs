@@ -23,18 +23,20 @@ const EXPIRE_A_TURN: usize = 64;
 impl Inner {
     /// A turn without a connection.
     pub(super) fn outage(&mut self, now: u64) {
+        self.deadlines.look_at_stop(self.shared.stop(), now);
         self.io.look_at_waiting(self.deadlines.now_us());
         self.io.count_now();
         self.membership.leave();
         let availability = self.shared.availability();
         let sent = self.what_was_sent(availability);
-        let may_fail = self.membership.may_fail(now, sent);
+        let may_fail = self.membership.may_fail(now, sent)
+            || availability == Availability::Unreachable && mutation::is_on(Mutation::NoFenceAtFastFail);
         self.resets.join_alone(&mut self.io, may_fail);
         if may_fail {
             self.expire_sent(availability);
         }
         self.expire_waiting(availability, false);
-        if availability.is_over() {
+        if availability.is_over() || self.deadlines.is_stop_over(false) {
             return;
         }
         let session = self.shared.session();
@@ -146,7 +148,7 @@ impl Inner {
             );
         }
         // All that is overdue: with one left the connection would be given up again.
-        let availability = self.shared.availability();
+        let availability = self.shared.availability().reached();
         while self.expire_sent(availability) {}
         let most = self.shared.options().max_retries;
         if most > 0 {

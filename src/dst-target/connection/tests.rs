@@ -1,6 +1,8 @@
 use std::cell::RefCell;
+use std::sync::Arc;
 
 use super::*;
+use crate::backend_resets::BackendResets;
 use crate::completion::Completions;
 use crate::holds::OwnerHolds;
 use crate::options::Options;
@@ -29,6 +31,8 @@ const KEEP_ALIVE_MS: u32 = 3000;
 /// The socket between the two ends takes so many bytes.
 const SOCKET: u64 = 100_000;
 
+mod resets;
+
 /// Keeps completions for the test to hand over.
 #[derive(Default)]
 struct Recorder(RefCell<Vec<(Io, Status)>>);
@@ -47,6 +51,7 @@ struct Rig {
     recorder: Rc<Recorder>,
     /// What the connection holds of the pools.
     owner: Rc<OwnerShare>,
+    backend_resets: Arc<BackendResets>,
     client: Sock,
     process: u32,
     thread: u64,
@@ -163,6 +168,7 @@ impl Rig {
             completions,
             recorder: Rc::default(),
             owner: Rc::default(),
+            backend_resets: Arc::default(),
             client,
             process,
             thread,
@@ -184,7 +190,7 @@ impl Rig {
     }
 
     fn requests(&self) -> Box<Requests> {
-        let owner = Rc::clone(&self.owner);
+        let (owner, backend_resets) = (Rc::clone(&self.owner), Arc::clone(&self.backend_resets));
         on(self.thread, || {
             let channel = Desc::open("disk", true, |_| {}).unwrap().handle().channel().unwrap();
             let queue = Queue::new(Setup {
@@ -198,6 +204,7 @@ impl Rig {
                     host: "client".to_owned(),
                 })),
                 connection: 1,
+                backend_resets,
             });
             Box::new(Requests { queue, channel })
         })
@@ -281,11 +288,12 @@ impl Rig {
             let (connection, pools) = (Rc::clone(&self.connection), Rc::clone(&self.pools));
             let (recorder, now_us) = (Rc::clone(&self.recorder), self.began_us);
             let completed = move || connection.borrow_mut().completed(io, status, now_us, &pools, &recorder);
-            remains = match on(self.thread, completed) {
-                Completed::Finished(remains) => Some(remains),
-                Completed::Answered | Completed::Special => None,
+            match on(self.thread, completed) {
+                Completed::GoesOn | Completed::Special => {}
                 Completed::Over(why) => panic!("{why}"),
-            };
+                Completed::ToExecuteAgain => panic!("nothing was reset"),
+                Completed::Finished(left) => remains = Some(left),
+            }
         }
         remains
     }

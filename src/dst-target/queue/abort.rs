@@ -51,9 +51,15 @@ impl Queue {
             self.answer(slot, Status::Aborted, None);
             return Ok(Abort::Answered);
         }
+        if let Some(io) = self.take_ended(slot) {
+            pools.put(io, &mut self.share);
+            self.work[usize::from(slot)].course = Course::Whole;
+            self.answer(slot, Status::Aborted, None);
+            return Ok(Abort::Answered);
+        }
         let work = &mut self.work[usize::from(slot)];
         if work.op == Op::Reset {
-            // It has no range: nothing could wait for it.
+            // The control thread answers it.
             return Ok(Abort::Answered);
         }
         let is_held = work.op.modifies();

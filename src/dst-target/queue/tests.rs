@@ -1,4 +1,5 @@
 use super::*;
+use crate::backend_resets::BackendResets;
 use crate::completion::Completions;
 use crate::holds::GroupHolds;
 use crate::options::Options;
@@ -13,11 +14,14 @@ const CREDITS: u16 = 16;
 /// The lease of these tests lasts until then, µs.
 const LEASE_US: u64 = 1000;
 
+mod resets;
+
 /// A queue with pools of its own, whose backend is the test.
 struct Rig {
     pools: Pools,
     owner: Rc<OwnerShare>,
     group: GroupHolds,
+    backend_resets: Arc<BackendResets>,
     queue: Queue,
     lease: Granted,
     /// What was sent.
@@ -52,6 +56,7 @@ impl Rig {
         let slots = Slots::new(CREDITS);
         let group = GroupHolds::default();
         let holds = group.of(&host());
+        let backend_resets = Arc::new(BackendResets::default());
         let queue = Queue::new(Setup {
             device,
             max_transfer: 1 << 20,
@@ -60,10 +65,12 @@ impl Rig {
             owner: Rc::clone(&owner),
             holds,
             connection: 7,
+            backend_resets: Arc::clone(&backend_resets),
         });
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
-        Rig { pools, owner, group, queue, lease: Granted::new(1, 0), wire: Vec::new() }
+        let lease = Granted::new(1, 0);
+        Rig { pools, owner, group, backend_resets, queue, lease, wire: Vec::new() }
     }
 
     fn plain() -> Rig {
@@ -440,7 +447,7 @@ fn no_part_is_begun_without_a_lease_and_the_request_may_come_again() {
 fn a_part_that_fails_as_the_bdev_is_removed_leaves_nothing_behind() {
     let mut rig = Rig::plain();
     let part = rig.comes(&Rig::request(Op::Unmap, id(1, 0), 0, 2 * PART), &[]).unwrap();
-    rig.queue.failed_by_removal(part.io, &rig.pools);
+    rig.queue.withdraw(part.io, &rig.pools);
     let read = rig.comes(&Rig::request(Op::Read, id(2, 0), 0, 1), &[]).unwrap();
     assert!(!rig.queue.is_special(&read.io), "the slot still has a part of the request before");
 }

@@ -63,6 +63,15 @@ impl<F, B: Payload> Connection<F, B> {
         self.end(reason, cx);
     }
 
+    /// Takes the word that segments do not get to the peer, see
+    /// [`Stack::unreachable`](crate::Stack::unreachable).
+    pub fn on_unreachable(&mut self, seq: Option<u32>, cx: &mut Context<'_, B>) {
+        let is_ours = seq.is_none_or(|seq| seq == self.sender.initial().wire());
+        if self.state == State::SynSent && (is_ours || is_on(Mutation::NoUnreachableCheck)) {
+            self.end(Reason::Unreachable, cx);
+        }
+    }
+
     /// Ends the connection. Nothing more is sent.
     pub(super) fn end(&mut self, reason: Reason, cx: &mut Context<'_, B>) {
         self.state = State::Closed;

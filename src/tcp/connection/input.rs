@@ -53,7 +53,8 @@ impl<F, B: Payload> Connection<F, B> {
         let shift = if window_scaling { config.window_shift() } else { 0 };
         self.receiver = Some(Receiver::new(initial, shift, self.agreed.sack, timestamp, config, now));
         let default = if self.remote.is_ipv6() { DEFAULT_MSS_V6 } else { DEFAULT_MSS };
-        let mss = u64::from(syn.mss.unwrap_or(default).min(config.mss).max(SMALLEST_MSS));
+        let mss =
+            u64::from(syn.mss.unwrap_or(default).min(config.mss_for(self.remote.ip())).max(SMALLEST_MSS));
         let options = if clock.is_some() { TIMESTAMP_BYTES } else { 0 };
         let peer_shift = syn.window_shift.filter(|_| window_scaling).unwrap_or(0);
         self.sender.negotiated(mss - options, peer_shift, self.agreed.sack, clock);

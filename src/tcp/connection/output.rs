@@ -79,7 +79,7 @@ impl<F, B: Payload> Connection<F, B> {
             let answers = self.receiver.is_some();
             let scaling = if answers { self.agreed.window_scaling } else { cx.config.window_scaling };
             header.control = TcpControl::Syn;
-            header.max_seg_size = Some(cx.config.mss);
+            header.max_seg_size = Some(cx.config.mss_for(self.remote.ip()));
             header.window_scale = scaling.then(|| cx.config.window_shift());
             header.sack_permitted = if answers { self.agreed.sack } else { cx.config.sack };
         }

@@ -8,8 +8,9 @@ pub mod groups;
 
 use std::cell::Cell;
 use std::ffi::{CStr, CString, c_char};
+use std::io;
 use std::marker::PhantomData;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -226,6 +227,14 @@ impl Listener {
     pub fn local_addr(&self) -> Result<SocketAddr> {
         Ok(self.at)
     }
+}
+
+/// Returns false if the machine certainly does not have this address (now). Unlike an attempt to
+/// listen, which SPDK logs as an error, asking leaves no trace.
+pub fn has_address(addr: IpAddr) -> bool {
+    // The kernel assigns a port of UDP, on which nothing is ever received.
+    let outcome = UdpSocket::bind((addr, 0));
+    !outcome.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)
 }
 
 /// Returns whether SPDK has a socket implementation of this name.

@@ -70,8 +70,9 @@ fn what_changes_nothing_need_not_be_held() {
         assert_eq!(rig.aborted_ends(submission, Status::Failed), None);
         assert_eq!(rig.answers(), [(id(1, slot), Status::Failed, vec![])]);
     }
-    let _reset = rig.comes(&Rig::request(Op::Reset, id(1, 2), 0, 0), &[]).unwrap();
-    assert_eq!(rig.abort(id(1, 2)), Ok(Abort::Answered), "nothing could wait for a reset");
+    assert!(rig.comes(&Rig::request(Op::Reset, id(1, 2), 0, 0), &[]).is_none());
+    assert_eq!(rig.abort(id(1, 2)), Ok(Abort::Answered), "the control thread answers a reset");
+    assert!(rig.answers().is_empty());
 }
 
 #[test]
@@ -161,13 +162,44 @@ fn an_operation_in_parts_ends_with_the_part_that_the_backend_has() {
 }
 
 #[test]
+fn what_another_sessions_reset_has_ended_is_not_executed_again_once_it_is_aborted() {
+    let mut rig = Rig::plain();
+    let write = |slot| Rig::request(Op::Write, id(1, slot), u64::from(slot), 1);
+    let ended = rig.comes(&write(0), &[1; 512]).unwrap().io;
+    let aborted = rig.comes(&write(1), &[1; 512]).unwrap();
+    rig.abort(id(1, 1)).unwrap();
+    rig.backend_resets.begin();
+    assert!(!rig.queue.is_executed_again(&aborted.io, Status::Aborted), "nobody waits for it");
+    assert!(rig.queue.is_executed_again(&ended, Status::Aborted));
+    rig.queue.keep_ended(ended, 0);
+    assert!(rig.aborted_ends(aborted, Status::Aborted).is_some());
+    assert_eq!(rig.abort(id(1, 0)), Ok(Abort::Answered));
+    rig.backend_resets.end(0);
+    assert!(rig.queue.next_ended(u64::MAX).is_none());
+    let aborted = |slot| (id(1, slot), Status::Aborted, vec![]);
+    assert_eq!(rig.answers(), [aborted(1), aborted(0)]);
+    assert!(rig.holds_nothing() && rig.queue.in_backend() == 0);
+}
+
+#[test]
+fn a_round_of_resets_does_not_wait_for_what_is_held() {
+    let mut rig = Rig::plain();
+    let write = rig.comes(&Rig::request(Op::Write, id(1, 0), 0, 1), &[1; 512]).unwrap();
+    rig.queue.quiesce(7);
+    assert_eq!(rig.queue.quiesced(), None);
+    rig.abort(id(1, 0)).unwrap();
+    assert_eq!(rig.queue.quiesced(), Some(7));
+    rig.aborted_ends(write, Status::Success);
+}
+
+#[test]
 fn a_hold_ends_however_the_request_does() {
     let mut rig = Rig::plain();
     let write = rig.comes(&Rig::request(Op::Write, id(1, 0), 0, 1), &[1; 512]).unwrap();
     let other = rig.comes(&Rig::request(Op::Write, id(1, 1), 1, 1), &[1; 512]).unwrap();
     rig.abort(id(1, 0)).unwrap();
     rig.abort(id(1, 1)).unwrap();
-    assert!(rig.queue.failed_by_removal(write.io, &rig.pools).is_some());
+    assert!(rig.queue.withdraw(write.io, &rig.pools).is_some());
     rig.queue.disconnected(&rig.pools);
     let (_, released) = rig.queue.special_completed(other.io, Status::Success, &rig.pools, None, || 0);
     assert!(released.is_some());

@@ -14,8 +14,9 @@ use crate::errno::{Errno, Result};
 use crate::sock::{Endpoint, Sock};
 use crate::thread::{Local, Thread};
 
-/// The maximum number of simultaneous attempts. More attempts wait in order.
-const HELPERS_MAX: usize = 32;
+/// The maximum number of simultaneous attempts. More attempts wait in order. Sixty targets that are
+/// dead must not keep one that is there waiting, and each may have several addresses.
+const HELPERS_MAX: usize = 128;
 
 /// How long a helper waits before it tries again to report to a thread whose message queue is full.
 const REPORT_RETRY: Duration = Duration::from_millis(10);
@@ -157,7 +158,7 @@ impl Helpers {
                 running.interrupt();
             }
         }
-        // Cancelled attempts must not pile up in the queue behind 32 that hang.
+        // Cancelled attempts must not pile up in the queue behind those that hang.
         state.queue.retain(|queued| lock(&queued.state).done.is_some());
         if state.idle <= state.queue.len() && state.helpers < HELPERS_MAX {
             let spawned =

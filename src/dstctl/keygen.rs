@@ -1,37 +1,20 @@
-//! `dst-keygen`: creates a key file, as the RPC parameter `psk_file` names it.
-
-#![forbid(unsafe_code)]
+//! `dstctl keygen`: creates a key file, as the RPC parameter `psk_file` names it.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, ErrorKind, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
 
-use clap::Parser;
 use dst_security::psk::{self, PSK_LEN, Psk};
 use thiserror::Error;
 use zeroize::Zeroizing;
 
-/// Creates a key for a DST host and its target: 32 random bytes, in a file that only its owner may
-/// read.
-///
-/// Copy the file to both machines over a trusted path. Pass it as psk_file to dst_export_add_host
-/// at the target, and to bdev_dst_create at the client.
-#[derive(Parser)]
-#[command(version, override_usage = "dst-keygen FILE\n       dst-keygen --print")]
-struct Arguments {
-    /// The file to create; an existing file is never overwritten
-    #[arg(required_unless_present = "print", conflicts_with = "print")]
-    file: Option<PathBuf>,
-    /// Write the text of the key file to standard output instead
-    #[arg(long)]
-    print: bool,
-}
+use crate::cli::KeygenArguments;
+use crate::failure::Failure;
 
 /// The reason why no key was created.
 #[derive(Debug, Error)]
-enum Failure {
+pub enum KeyError {
     #[error("the system has no random numbers: {0}")]
     Random(getrandom::Error),
     #[error(
@@ -47,28 +30,23 @@ enum Failure {
     Print(io::Error),
 }
 
-fn main() -> ExitCode {
-    match run(Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(failure) => {
-            eprintln!("dst-keygen: {failure}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
-fn run(arguments: Arguments) -> Result<(), Failure> {
+/// Creates a key file, or prints its text.
+///
+/// # Errors
+/// No key was created, and no file is left.
+pub fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
     let text = new_text()?;
-    match arguments.file {
-        Some(path) => write_file(&path, text.as_bytes()),
-        None => print(text.as_bytes()).map_err(Failure::Print),
+    match &arguments.file {
+        Some(path) => write_file(path, text.as_bytes())?,
+        None => print(text.as_bytes()).map_err(KeyError::Print)?,
     }
+    Ok(())
 }
 
 /// Returns the text of a file with a new key.
-fn new_text() -> Result<Zeroizing<String>, Failure> {
+fn new_text() -> Result<Zeroizing<String>, KeyError> {
     let mut bytes = Zeroizing::new([0; PSK_LEN]);
-    getrandom::fill(&mut bytes[..]).map_err(Failure::Random)?;
+    getrandom::fill(&mut bytes[..]).map_err(KeyError::Random)?;
     Ok(psk::format(&Psk::new(bytes)))
 }
 
@@ -79,19 +57,19 @@ fn print(text: &[u8]) -> io::Result<()> {
 }
 
 /// Creates the file with all of the text in it and on the disk, or not at all.
-fn write_file(path: &Path, text: &[u8]) -> Result<(), Failure> {
+fn write_file(path: &Path, text: &[u8]) -> Result<(), KeyError> {
     // The file is private from the first moment on. Whatever already has the name, even a dangling
     // link, stays untouched.
     let made = OpenOptions::new().write(true).create_new(true).mode(0o600).open(path);
     let file = made.map_err(|error| match error.kind() {
-        ErrorKind::AlreadyExists => Failure::Exists(path.to_owned()),
-        _ => Failure::Create(path.to_owned(), error),
+        ErrorKind::AlreadyExists => KeyError::Exists(path.to_owned()),
+        _ => KeyError::Create(path.to_owned(), error),
     })?;
     fill(file, text).map_err(|error| {
         // Half a key is useless. An error of the removal is ignored, since the failed write is what
         // to report.
         let _ = fs::remove_file(path);
-        Failure::Write(path.to_owned(), error)
+        KeyError::Write(path.to_owned(), error)
     })
 }
 
@@ -103,21 +81,6 @@ fn fill(mut file: File, text: &[u8]) -> io::Result<()> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn arguments(words: &[&str]) -> Result<Arguments, clap::error::ErrorKind> {
-        let words = ["dst-keygen"].iter().chain(words);
-        Arguments::try_parse_from(words).map_err(|error| error.kind())
-    }
-
-    #[test]
-    fn one_file_or_standard_output() {
-        use clap::error::ErrorKind::{ArgumentConflict, MissingRequiredArgument, UnknownArgument};
-        assert!(arguments(&["key"]).is_ok_and(|given| given.file.is_some() && !given.print));
-        assert!(arguments(&["--print"]).is_ok_and(|given| given.file.is_none() && given.print));
-        assert_eq!(arguments(&[]).err(), Some(MissingRequiredArgument));
-        assert_eq!(arguments(&["key", "--print"]).err(), Some(ArgumentConflict));
-        assert_eq!(arguments(&["key", "other"]).err(), Some(UnknownArgument));
-    }
 
     #[test]
     fn each_key_is_another_one_that_can_be_used() {

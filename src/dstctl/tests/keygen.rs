@@ -1,4 +1,4 @@
-//! Tests of the command as users run it.
+//! Tests of `dstctl keygen` as users run it, by its old name, too.
 
 use std::fs;
 use std::os::unix::fs::{PermissionsExt, symlink};
@@ -12,7 +12,7 @@ struct Folder(PathBuf);
 
 impl Folder {
     fn new(name: &str) -> Folder {
-        let path = std::env::temp_dir().join(format!("dst-keygen-{}-{name}", std::process::id()));
+        let path = std::env::temp_dir().join(format!("dstctl-keygen-{}-{name}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Folder(path)
     }
@@ -25,8 +25,8 @@ impl Drop for Folder {
 }
 
 fn command(arguments: &[&str]) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_dst-keygen"));
-    command.args(arguments);
+    let mut command = Command::new(env!("CARGO_BIN_EXE_dstctl"));
+    command.arg("keygen").args(arguments);
     command
 }
 
@@ -45,7 +45,7 @@ fn a_file_that_only_its_owner_may_read() {
     let folder = Folder::new("file");
     let path = folder.0.join("key");
     // The user's umask must not matter.
-    let shell = format!("umask 0; exec {} {}", env!("CARGO_BIN_EXE_dst-keygen"), path.display());
+    let shell = format!("umask 0; exec {} keygen {}", env!("CARGO_BIN_EXE_dstctl"), path.display());
     let output = Command::new("sh").args(["-c", &shell]).output().unwrap();
     assert!(output.status.success());
     assert!(
@@ -74,7 +74,7 @@ fn what_is_there_stays() {
 #[test]
 fn errors_say_what_to_do() {
     let text = complaint(&run(&["/nowhere/key"]));
-    assert!(text.starts_with("dst-keygen: /nowhere/key can't be created: No such file"), "{text}");
+    assert!(text.starts_with("dstctl: /nowhere/key can't be created: No such file"), "{text}");
     assert!(text.contains("choose an existing folder"), "{text}");
     let full = fs::OpenOptions::new().write(true).open("/dev/full").unwrap();
     let child = command(&["--print"]).stdout(full).stderr(Stdio::piped()).spawn().unwrap();
@@ -88,4 +88,16 @@ fn standard_output_instead() {
     let output = run(&["--print"]);
     assert!(output.status.success() && output.stderr.is_empty());
     assert_eq!(psk::parse(&output.stdout).map(|keys| keys.len()), Ok(1));
+}
+
+#[test]
+fn the_old_name_is_a_link() {
+    let folder = Folder::new("link");
+    let link = folder.0.join("dst-keygen");
+    symlink(env!("CARGO_BIN_EXE_dstctl"), &link).unwrap();
+    let output = Command::new(&link).arg("--print").output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty());
+    assert_eq!(psk::parse(&output.stdout).map(|keys| keys.len()), Ok(1));
+    let output = Command::new(&link).arg("/nowhere/key").output().unwrap();
+    assert!(complaint(&output).starts_with("dst-keygen: /nowhere/key can't be created"));
 }

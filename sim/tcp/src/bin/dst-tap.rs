@@ -1,0 +1,332 @@
+//! An interface on a TAP device: the stack against a kernel's TCP. `sim/tcp/kernel.py` makes the
+//! device, gives it to this program as its standard input and output, and is the other side.
+//!
+//! `dst-tap --mac M --address A/N [--address …] [--mtu N] [--lose PER_MILLE] [--seed N] serve`
+//! echoes what comes to port 4460 until nothing is left to do for a second after the first
+//! connection; `… call ADDRESS BYTES` sends bytes to port 4460 there, and compares the echo.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use dst_net::{Config, Counters, Interface, MacAddress, Prefix, Verified};
+use dst_tcp::{ConnectionId, Event, Payload, Reason, Secret};
+use dst_tcp_sim::application::byte;
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::io::Errno;
+use world::rng::Rng;
+
+const PORT: u16 = 4460;
+
+/// Data to be sent.
+#[derive(Debug)]
+struct Bytes(Vec<u8>);
+
+impl Payload for Bytes {
+    fn size(&self) -> usize {
+        self.0.len()
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+/// What the program does.
+enum Role {
+    Serve,
+    Call { remote: SocketAddr, bytes: u64 },
+}
+
+/// A connection, as the program sees it.
+#[derive(Default)]
+struct Open {
+    /// To be sent back.
+    echo: VecDeque<Vec<u8>>,
+    sent: u64,
+    received: u64,
+    is_shut: bool,
+}
+
+/// Data that one connection may have queued.
+const MAX_QUEUED: u64 = 1 << 20;
+
+/// Bytes that the caller sends at a time.
+const PIECE: u64 = 50_000;
+
+struct Program {
+    interface: Interface<Vec<u8>, Bytes>,
+    begin: Instant,
+    role: Role,
+    open: BTreeMap<ConnectionId, Open>,
+    ends: Vec<Reason>,
+    rng: Rng,
+    lose: u64,
+    lost: u64,
+    mtu: usize,
+}
+
+impl Program {
+    fn now(&self) -> u64 {
+        self.begin.elapsed().as_micros() as u64
+    }
+
+    fn loses(&mut self) -> bool {
+        let loses = self.rng.chance(self.lose);
+        self.lost += u64::from(loses);
+        loses
+    }
+
+    /// Takes in what has come.
+    fn receive(&mut self) -> Result<(), Errno> {
+        let mut buffer = vec![0; self.mtu + 18];
+        loop {
+            let length = match rustix::io::read(std::io::stdin(), &mut buffer) {
+                Ok(length) => length,
+                Err(Errno::AGAIN) => return Ok(()),
+                Err(error) => return Err(error),
+            };
+            if !self.loses() {
+                let now = self.now();
+                self.interface.receive(buffer[..length].to_vec(), Verified::default(), now);
+            }
+        }
+    }
+
+    fn transmit(&mut self) -> Result<(), Errno> {
+        let now = self.now();
+        let (mut frames, mut failed) = (Vec::new(), Ok(()));
+        self.interface.transmit(now, 256, |frame| {
+            let mut bytes = vec![0; frame.frame_len()];
+            frame.write(&mut bytes);
+            frames.push(bytes);
+        });
+        for frame in frames {
+            if !self.loses()
+                && let Err(error) = rustix::io::write(std::io::stdout(), &frame)
+                // The device's queue is full: as on any port, the frame is lost.
+                && error != Errno::AGAIN
+            {
+                failed = Err(error);
+            }
+        }
+        failed
+    }
+
+    fn take_events(&mut self) -> Result<(), String> {
+        let now = self.now();
+        while let Some(event) = self.interface.tcp().event() {
+            match event {
+                Event::Incoming(listener) => {
+                    while let Some(id) = self.interface.tcp().accept(listener, now) {
+                        self.open.insert(id, Open::default());
+                    }
+                }
+                Event::Closed(id, reason) => {
+                    self.open.remove(&id);
+                    self.ends.push(reason);
+                }
+                Event::Connected(_) | Event::Readable(_) | Event::Released(..) => {}
+            }
+        }
+        let ids: Vec<_> = self.open.keys().copied().collect();
+        ids.into_iter().try_for_each(|id| self.serve(id, now))
+    }
+
+    fn serve(&mut self, id: ConnectionId, now: u64) -> Result<(), String> {
+        let Some(open) = self.open.get_mut(&id) else { return Ok(()) };
+        let tcp = self.interface.tcp();
+        let queued = |tcp: &dst_tcp::Stack<_, _>| tcp.information(id).map_or(u64::MAX, |known| known.queued);
+        while open.echo.is_empty()
+            && queued(tcp) < MAX_QUEUED
+            && let Some(chunk) = tcp.read(id, now)
+        {
+            let bytes = &chunk.frame[chunk.range];
+            if let Role::Call { .. } = self.role {
+                let wrong = bytes.iter().zip(open.received..).position(|(found, at)| *found != byte(1, at));
+                if let Some(wrong) = wrong {
+                    return Err(format!("byte {} is wrong", open.received + wrong as u64));
+                }
+            } else {
+                open.echo.push_back(bytes.to_vec());
+            }
+            open.received += bytes.len() as u64;
+            while let Some(bytes) = open.echo.pop_front() {
+                if let Err(Bytes(bytes)) = tcp.send(id, Bytes(bytes)) {
+                    open.echo.push_front(bytes);
+                    break;
+                }
+            }
+        }
+        let is_done = match self.role {
+            Role::Serve => tcp.is_at_end(id),
+            Role::Call { bytes, .. } => {
+                while open.sent < bytes && queued(tcp) < MAX_QUEUED {
+                    let length = PIECE.min(bytes - open.sent);
+                    let piece = (open.sent..open.sent + length).map(|at| byte(1, at)).collect();
+                    if tcp.send(id, Bytes(piece)).is_err() {
+                        break;
+                    }
+                    open.sent += length;
+                }
+                if open.sent == bytes && !open.is_shut && tcp.may_send(id) && open.received > 0 {
+                    open.is_shut = true;
+                    tcp.shutdown(id, now);
+                }
+                if tcp.is_at_end(id) && open.received != bytes {
+                    return Err(format!("{} bytes came back of {bytes}", open.received));
+                }
+                tcp.is_at_end(id)
+            }
+        };
+        if is_done {
+            tcp.close(id, now);
+        }
+        Ok(())
+    }
+
+    /// Runs until everything is done.
+    fn run(&mut self) -> Result<(), String> {
+        let mut quiet_since = None;
+        loop {
+            let failed = |error: Errno| format!("the TAP device fails: {error}");
+            self.receive().map_err(failed)?;
+            let now = self.now();
+            self.interface.on_time(now);
+            self.take_events()?;
+            self.transmit().map_err(failed)?;
+            self.take_events()?;
+            match self.role {
+                Role::Call { remote, .. } if self.open.is_empty() && self.ends.is_empty() => {
+                    // The interface's addresses may not be usable yet.
+                    if let Ok(id) = self.interface.connect(remote, now) {
+                        self.open.insert(id, Open::default());
+                    }
+                }
+                Role::Call { .. } if self.open.is_empty() => return self.judge(),
+                Role::Serve if self.open.is_empty() && !self.ends.is_empty() => {
+                    if now - *quiet_since.get_or_insert(now) > 1_000_000 {
+                        return self.judge();
+                    }
+                }
+                _ => quiet_since = None,
+            }
+            if now > 120_000_000 {
+                return Err(format!("it takes too long: {:?}", self.interface.counters()));
+            }
+            let wait = match (self.interface.is_ready(), self.interface.deadline()) {
+                (true, _) => 0,
+                (false, deadline) => deadline.map_or(100_000, |at| at.saturating_sub(now)).min(100_000),
+            };
+            let timeout = Duration::from_micros(wait);
+            let timeout = Timespec::try_from(timeout).map_err(|error| error.to_string())?;
+            let stdin = std::io::stdin();
+            match poll(&mut [PollFd::new(&stdin, PollFlags::IN)], Some(&timeout)) {
+                Ok(_) | Err(Errno::INTR) => {}
+                Err(error) => return Err(failed(error)),
+            }
+        }
+    }
+
+    fn judge(&self) -> Result<(), String> {
+        match self.ends.iter().find(|end| **end != Reason::Finished) {
+            Some(end) => Err(format!("a connection has ended: {end}")),
+            None => Ok(()),
+        }
+    }
+}
+
+fn parse(arguments: &[String]) -> Option<(Config, Role, u64, u64)> {
+    let (mut mac, mut addresses, mut mtu, mut lose, mut seed) = (None, Vec::new(), 1500, 0, 1);
+    let mut arguments = arguments.iter();
+    let role = loop {
+        let name = arguments.next()?;
+        if name == "serve" {
+            break Role::Serve;
+        }
+        let value = arguments.next()?;
+        match &name[..] {
+            "--mac" => {
+                let bytes: Vec<u8> = value
+                    .split(':')
+                    .map(|byte| u8::from_str_radix(byte, 16))
+                    .collect::<Result<_, _>>()
+                    .ok()?;
+                mac = Some(MacAddress(bytes.try_into().ok()?));
+            }
+            "--address" => {
+                let (address, length) = value.split_once('/')?;
+                addresses.push(Prefix::new(address.parse::<IpAddr>().ok()?, length.parse().ok()?));
+            }
+            "--mtu" => mtu = value.parse().ok()?,
+            "--lose" => lose = value.parse().ok()?,
+            "--seed" => seed = value.parse().ok()?,
+            "call" => {
+                let remote = SocketAddr::new(value.parse().ok()?, PORT);
+                break Role::Call { remote, bytes: arguments.next()?.parse().ok()? };
+            }
+            _ => return None,
+        }
+    };
+    Some((Config { mtu, ..Config::new(mac?, addresses) }, role, lose, seed))
+}
+
+fn report(counters: Counters, program: &mut Program) {
+    let tcp = program.interface.tcp().counters();
+    eprintln!(
+        "received {}, sent {}, lost {}, asked {}, connections {}, checksum errors {}, malformed {}",
+        counters.received,
+        counters.sent,
+        program.lost,
+        counters.asked,
+        program.ends.len(),
+        tcp.checksum_errors,
+        tcp.malformed,
+    );
+}
+
+fn main() -> ExitCode {
+    let arguments: Vec<_> = std::env::args().skip(1).collect();
+    let Some((config, role, lose, seed)) = parse(&arguments) else {
+        eprintln!("dst-tap: see the beginning of dst-tap.rs for its arguments");
+        return ExitCode::FAILURE;
+    };
+    let (mtu, addresses) = (usize::from(config.mtu), config.addresses.clone());
+    let mut secret = [seed as u8; 16];
+    secret[..8].copy_from_slice(&seed.to_be_bytes());
+    let mut interface = match Interface::new(config, Secret(secret), 0) {
+        Ok(interface) => interface,
+        Err(error) => {
+            eprintln!("dst-tap: {error}");
+            return ExitCode::FAILURE;
+        }
+    };
+    if let Role::Serve = role {
+        for prefix in addresses {
+            interface.tcp().listen(SocketAddr::new(prefix.address, PORT), 1024);
+        }
+    }
+    let mut program = Program {
+        interface,
+        begin: Instant::now(),
+        role,
+        open: BTreeMap::new(),
+        ends: Vec::new(),
+        rng: Rng::new(seed),
+        lose,
+        lost: 0,
+        mtu,
+    };
+    let result = program.run();
+    report(program.interface.counters(), &mut program);
+    match result {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("dst-tap: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,169 @@
+//! A queue's part in resets: those that its client asks for, and the I/O that a reset of the backend has
+//! ended.
+//!
+//! The control thread answers a Reset. Until then its slot is busy, and nothing of it is in the backend.
+
+use std::sync::Arc;
+
+use dst_session::reexecution::{FailedIo, LastReset, Repeats, is_due};
+use dst_session::transactions::slot_of;
+use dst_wire::Status;
+
+use super::{Course, Queue};
+use crate::backend_resets::BackendResets;
+use crate::completion::Io;
+use crate::pools::Pools;
+
+/// What a queue knows of resets.
+pub struct QueueResets {
+    backend: Arc<BackendResets>,
+    /// The last reset of the backend that the session asked for.
+    own: LastReset,
+    /// The slots of Resets that are not answered yet. The last `untold` the control thread has not heard of.
+    asked: Vec<u16>,
+    untold: usize,
+    /// The round that waits for the queue, and the requests that were not answered when it began.
+    awaited: Option<(u64, Vec<u64>)>,
+    /// What other sessions' resets have ended, to be executed again.
+    ended: Vec<Ended>,
+    repeats: Repeats,
+}
+
+/// An I/O that a reset has ended.
+struct Ended {
+    io: Io,
+    at_us: u64,
+}
+
+impl QueueResets {
+    /// Returns what a new queue knows: nothing yet.
+    pub fn new(backend: Arc<BackendResets>) -> QueueResets {
+        QueueResets {
+            backend,
+            own: LastReset::Never,
+            asked: Vec::new(),
+            untold: 0,
+            awaited: None,
+            ended: Vec::new(),
+            repeats: Repeats::default(),
+        }
+    }
+
+    /// A Reset has come.
+    pub fn ask(&mut self, slot: u16) {
+        self.asked.push(slot);
+        self.untold += 1;
+    }
+}
+
+impl Queue {
+    /// Returns the slot of the next Reset that the control thread is to be told of.
+    #[inline]
+    pub fn next_asked(&mut self) -> Option<u16> {
+        let resets = &mut self.resets;
+        let at = resets.asked.len().checked_sub(resets.untold).filter(|_| resets.untold > 0)?;
+        resets.untold -= 1;
+        Some(resets.asked[at])
+    }
+
+    /// The control thread answers a Reset.
+    pub fn answer_reset(&mut self, slot: u16, status: Status, now_us: u64) {
+        let Some(at) = self.resets.asked.iter().position(|&asked| asked == slot) else { return };
+        self.resets.asked.remove(at);
+        if status != Status::Success {
+            self.stats.errors += 1;
+        }
+        let work = &self.work[usize::from(slot)];
+        self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
+        self.answer(slot, status, None);
+    }
+
+    /// A round of resets waits for what the queue has now, other Resets left out.
+    pub fn quiesce(&mut self, round: u64) {
+        let is_reset = |id: u64| self.resets.asked.contains(&slot_of(id));
+        let busy = self.setup.slots.all_busy().filter(|&id| !is_reset(id));
+        self.resets.awaited = Some((round, busy.collect()));
+    }
+
+    /// Returns the round that need not wait for the queue any longer, once.
+    pub fn quiesced(&mut self) -> Option<u64> {
+        let (round, left) = self.resets.awaited.as_mut()?;
+        // What is held need not be waited for: nothing overtakes it.
+        let course = |id: u64| self.work[usize::from(slot_of(id))].course;
+        left.retain(|&id| {
+            self.setup.slots.busy(slot_of(id)) == id && !matches!(course(id), Course::Aborted { .. })
+        });
+        let quiesced = left.is_empty().then_some(*round);
+        if quiesced.is_some() {
+            self.resets.awaited = None;
+        }
+        quiesced
+    }
+
+    /// The backend is being reset for this session, or has been.
+    pub fn own_reset(&mut self, has_ended: bool, now_us: u64) {
+        self.resets.own = if has_ended { LastReset::Ended(now_us) } else { LastReset::UnderWay };
+    }
+
+    /// Returns whether an I/O that the backend has failed is to be executed again, as another session's
+    /// reset may have ended it.
+    #[cold]
+    pub fn is_executed_again(&self, io: &Io, status: Status) -> bool {
+        let slot = io.ctx.slot;
+        let work = &self.work[usize::from(slot)];
+        if matches!(work.course, Course::Aborted { .. }) {
+            // Its client does not wait for it any longer.
+            return false;
+        }
+        let times = self.resets.repeats.of(self.setup.slots.busy(slot));
+        let failed = FailedIo { op: work.op, status, submitted_us: work.begun_us, times };
+        failed.is_executed_again(self.resets.backend.last(), self.resets.own)
+    }
+
+    /// Keeps an I/O that a reset has ended, until it can be executed again. It still counts as in the
+    /// backend.
+    pub fn keep_ended(&mut self, io: Io, now_us: u64) {
+        let id = self.setup.slots.busy(io.ctx.slot);
+        let slots = &self.setup.slots;
+        self.resets.repeats.count(id, |other| slots.busy(slot_of(other)) == other);
+        self.resets.ended.push(Ended { io, at_us: now_us });
+    }
+
+    /// Returns the next I/O that can be executed again.
+    pub fn next_ended(&mut self, now_us: u64) -> Option<Io> {
+        let last = self.resets.backend.last();
+        let at = self.resets.ended.iter().position(|ended| is_due(last, ended.at_us, now_us))?;
+        let io = self.resets.ended.remove(at).io;
+        // It is as new: only a reset from now on can end it.
+        self.work[usize::from(io.ctx.slot)].begun_us = now_us;
+        self.stats.executed_again += 1;
+        Some(io)
+    }
+
+    /// Returns whether a reset still waits for something here.
+    pub fn is_attended(&self) -> bool {
+        self.resets.awaited.is_some() || !self.resets.ended.is_empty()
+    }
+
+    /// The connection is gone: nobody waits for its Resets, and what a reset has ended is not executed
+    /// again on it.
+    pub fn end_resets(&mut self, pools: &Pools) {
+        self.resets.awaited = None;
+        self.resets.untold = 0;
+        for slot in std::mem::take(&mut self.resets.asked) {
+            self.setup.slots.withdraw(slot);
+        }
+        for Ended { io, .. } in std::mem::take(&mut self.resets.ended) {
+            let released = self.withdraw(io, pools);
+            assert!(released.is_none(), "what a reset has ended is not held");
+        }
+    }
+
+    /// Takes out an I/O that a reset has ended and that is not executed again, as its client has aborted
+    /// it.
+    pub(super) fn take_ended(&mut self, slot: u16) -> Option<Io> {
+        let at = self.resets.ended.iter().position(|ended| ended.io.ctx.slot == slot)?;
+        self.in_backend -= 1;
+        Some(self.resets.ended.remove(at).io)
+    }
+}

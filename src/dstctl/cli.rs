@@ -1,0 +1,478 @@
+//! The command line. Help, completions and manual pages follow from these declarations.
+
+use std::num::NonZeroU32;
+use std::path::PathBuf;
+use std::str::FromStr;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+/// Sets up, shows, and watches DST in a running SPDK application.
+///
+/// Exit status: 0: done, or all is well. 1: the application refused, a file could not be used, or
+/// `status` has a warning. 2: the command line is wrong, or `status` found something critical. 3:
+/// the application cannot be asked.
+#[derive(Debug, Parser)]
+#[command(name = "dstctl", version, propagate_version = true)]
+pub struct Arguments {
+    /// The Unix socket of the application's JSON-RPC server
+    #[arg(
+        short,
+        long,
+        global = true,
+        env = "DST_SOCK",
+        default_value = "/var/tmp/spdk.sock",
+        value_name = "PATH"
+    )]
+    pub socket: PathBuf,
+    /// How long the application may take to answer a call
+    #[arg(short, long, global = true, default_value = "60", value_name = "SECONDS")]
+    pub timeout: NonZeroU32,
+    /// Print JSON instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    Export(ExportArguments),
+    Unexport(UnexportArguments),
+    Allow(AllowArguments),
+    Deny(DenyArguments),
+    Attach(AttachArguments),
+    Detach(DetachArguments),
+    /// Shows exports, sessions, and attached bdevs, what is wrong first
+    ///
+    /// The exit status is 0 if all is well, 1 for a warning, 2 for something critical, and 3 if the
+    /// application cannot be asked, as monitoring plug-ins have it.
+    Status,
+    Top(TopArguments),
+    Watch(WatchArguments),
+    Bundle(BundleArguments),
+    Keygen(KeygenArguments),
+    Completions(CompletionsArguments),
+    Man(ManArguments),
+}
+
+/// Offers a bdev, or a file, to clients
+///
+/// Either everything is set up, or nothing is.
+#[derive(Debug, Args)]
+pub struct ExportArguments {
+    /// The name of the export, by which clients attach it
+    pub name: String,
+    /// The bdev to export; with --file, the name of the bdev that is created (default: the export's name)
+    #[arg(long, required_unless_present = "file")]
+    pub bdev: Option<String>,
+    /// A file or block device for which an aio bdev is created
+    #[arg(long, value_name = "PATH")]
+    pub file: Option<PathBuf>,
+    /// Create the file with this size if it does not exist: bytes, or with K, M, G, or T for powers of 1024
+    #[arg(long, requires = "file", value_name = "SIZE")]
+    pub size: Option<Size>,
+    /// The block size of the aio bdev
+    #[arg(long, requires = "file", default_value = "4096", value_name = "BYTES")]
+    pub block_size: NonZeroU32,
+    /// An address at which the target accepts connections; may be given several times
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub listen: Vec<Endpoint>,
+    /// A host that may attach the export, read-only unless `=rw` follows; `*` is any host; may be given several times
+    #[arg(long, value_name = "HOST[=rw]")]
+    pub allow: Vec<HostAccess>,
+    /// The key file of all hosts of --allow
+    #[arg(long, requires = "allow", value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// Nobody may write
+    #[arg(long)]
+    pub read_only: bool,
+    #[command(flatten)]
+    pub save: Save,
+}
+
+/// Ends an export; its clients are told that it is gone
+#[derive(Debug, Args)]
+pub struct UnexportArguments {
+    /// The name of the export
+    pub name: String,
+    #[command(flatten)]
+    pub save: Save,
+}
+
+/// Lets a host attach an export
+#[derive(Debug, Args)]
+pub struct AllowArguments {
+    /// The name of the export
+    pub export: String,
+    /// The host, read-only unless `=rw` follows; `*` is any host
+    #[arg(value_name = "HOST[=rw]")]
+    pub host: HostAccess,
+    /// A prefix of addresses from which the host may connect, as 10.0.0.0/8; may be given several times (default: any)
+    #[arg(long, value_name = "PREFIX")]
+    pub from: Vec<String>,
+    /// The host's key file
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    #[command(flatten)]
+    pub save: Save,
+}
+
+/// Ends a host's right to attach an export, and its sessions
+#[derive(Debug, Args)]
+pub struct DenyArguments {
+    /// The name of the export
+    pub export: String,
+    /// The host, as it was allowed
+    pub host: String,
+    #[command(flatten)]
+    pub save: Save,
+}
+
+/// Attaches an export as a bdev
+#[derive(Debug, Args)]
+pub struct AttachArguments {
+    /// The export: ADDRESS[,ADDRESS…]:PORT/EXPORT; IPv6 addresses in brackets
+    #[arg(value_name = "TARGET:PORT/EXPORT")]
+    pub source: Source,
+    /// The name of the bdev (default: the export's name)
+    #[arg(long)]
+    pub name: Option<String>,
+    /// This client's name for itself, which the target's access list refers to
+    #[arg(long)]
+    pub host: Option<String>,
+    /// The key file, which turns encryption on
+    #[arg(long, value_name = "FILE")]
+    pub key: Option<PathBuf>,
+    /// The cipher
+    #[arg(long, requires = "key", value_name = "NAME")]
+    pub cipher: Option<String>,
+    /// Whether data has checksums: crc32c or none
+    #[arg(long, value_name = "NAME")]
+    pub digest: Option<String>,
+    /// Return after the first attempt, while DST goes on trying
+    #[arg(long)]
+    pub no_wait: bool,
+    #[command(flatten)]
+    pub save: Save,
+}
+
+/// Removes an attached bdev
+#[derive(Debug, Args)]
+pub struct DetachArguments {
+    /// The name of the bdev
+    pub name: String,
+    #[command(flatten)]
+    pub save: Save,
+}
+
+/// Shows I/O as it happens, full-screen: rates, latencies, queue depths, states
+///
+/// Keys: n, i, r, w, l, d sort by name, IOPS, bytes read, bytes written, latency, and depth; / filters by
+/// name; p pauses; q quits.
+#[derive(Debug, Args)]
+pub struct TopArguments {
+    /// The time between two looks
+    #[arg(long, default_value = "1000", value_name = "MILLISECONDS")]
+    pub interval: NonZeroU32,
+}
+
+/// Prints each change of state as it happens, one line each
+#[derive(Debug, Args)]
+pub struct WatchArguments {
+    /// The time between two looks
+    #[arg(long, default_value = "1000", value_name = "MILLISECONDS")]
+    pub interval: NonZeroU32,
+}
+
+/// Writes what a bug report needs into one file: versions, configuration, statistics, machine
+///
+/// Keys and other secrets are left out. Names of hosts, addresses and volumes are not.
+#[derive(Debug, Args)]
+pub struct BundleArguments {
+    /// The file to create; an existing file is never overwritten
+    pub file: PathBuf,
+    /// The application's log, whose end is included
+    #[arg(long, value_name = "FILE")]
+    pub log: Option<PathBuf>,
+}
+
+/// Creates a key for a DST host and its target: 32 random bytes, in a file that only its owner may
+/// read
+///
+/// Copy the file to both machines over a trusted path. Pass it as --key to `dstctl allow` at the
+/// target, and to `dstctl attach` at the client.
+#[derive(Debug, Args)]
+pub struct KeygenArguments {
+    /// The file to create; an existing file is never overwritten
+    #[arg(required_unless_present = "print", conflicts_with = "print")]
+    pub file: Option<PathBuf>,
+    /// Write the text of the key file to standard output instead
+    #[arg(long)]
+    pub print: bool,
+}
+
+/// The command line of `dst-keygen`.
+#[derive(Debug, Parser)]
+#[command(name = "dst-keygen", version, override_usage = "dst-keygen FILE\n       dst-keygen --print")]
+pub struct KeygenCommand {
+    #[command(flatten)]
+    pub arguments: KeygenArguments,
+}
+
+/// Prints a script that completes dstctl's arguments
+#[derive(Debug, Args)]
+pub struct CompletionsArguments {
+    /// The shell
+    pub shell: clap_complete::Shell,
+}
+
+/// Writes the manual pages
+#[derive(Debug, Args)]
+pub struct ManArguments {
+    /// An existing folder for them
+    pub folder: PathBuf,
+}
+
+/// What makes a change last.
+#[derive(Debug, Args)]
+pub struct Save {
+    /// Write the application's configuration to this file afterwards, from which it can be started (--json FILE)
+    #[arg(long, value_name = "FILE")]
+    pub save: Option<PathBuf>,
+}
+
+/// What a host may do.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum Access {
+    /// Read.
+    Ro,
+    /// Read and write.
+    Rw,
+}
+
+impl Access {
+    /// Returns the name that the RPCs use.
+    pub fn name(self) -> &'static str {
+        match self {
+            Access::Ro => "ro",
+            Access::Rw => "rw",
+        }
+    }
+}
+
+/// A host and what it may do: `client1`, `client1=ro`, `client1=rw`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HostAccess {
+    pub host: String,
+    pub access: Access,
+}
+
+impl FromStr for HostAccess {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<HostAccess, String> {
+        let (host, access) = match text.rsplit_once('=') {
+            None => (text, Access::Ro),
+            Some((host, "ro")) => (host, Access::Ro),
+            Some((host, "rw")) => (host, Access::Rw),
+            Some((_, other)) => return Err(format!("{other:?} is neither ro nor rw")),
+        };
+        if host.is_empty() {
+            return Err("the host's name is empty".to_owned());
+        }
+        Ok(HostAccess { host: host.to_owned(), access })
+    }
+}
+
+/// A number of bytes: `512`, `10G`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size(pub u64);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Size, String> {
+        let digits = text.trim_end_matches(|last: char| last.is_ascii_alphabetic());
+        let shift = match text[digits.len()..].to_ascii_uppercase().as_str() {
+            "" | "B" => 0,
+            "K" | "KIB" => 10,
+            "M" | "MIB" => 20,
+            "G" | "GIB" => 30,
+            "T" | "TIB" => 40,
+            other => return Err(format!("{other:?} is not a unit: K, M, G, and T are, for powers of 1024")),
+        };
+        let number: u64 = digits.parse().map_err(|_| format!("{digits:?} is not a number"))?;
+        let bytes = number.checked_mul(1 << shift).ok_or_else(|| format!("{text} is too large"))?;
+        if bytes == 0 { Err("the size is 0".to_owned()) } else { Ok(Size(bytes)) }
+    }
+}
+
+/// An address and a port: `10.0.0.1:4420`, `[::1]:4420`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    pub address: String,
+    pub port: u16,
+}
+
+impl FromStr for Endpoint {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Endpoint, String> {
+        let (address, port) =
+            text.rsplit_once(':').ok_or_else(|| format!("{text:?} has no port: write ADDRESS:PORT"))?;
+        let port: u16 = port.parse().map_err(|_| format!("{port:?} is not a port"))?;
+        if port == 0 {
+            return Err("port 0 is not a port to connect to".to_owned());
+        }
+        let bare = address.strip_prefix('[').and_then(|rest| rest.strip_suffix(']'));
+        let address = match bare {
+            Some(address) => address,
+            None if address.contains(':') => {
+                return Err(format!(
+                    "{address:?} is an IPv6 address without brackets: write [{address}]:{port}"
+                ));
+            }
+            None => address,
+        };
+        if address.is_empty() {
+            return Err(format!("{text:?} has no address"));
+        }
+        Ok(Endpoint { address: address.to_owned(), port })
+    }
+}
+
+/// An export of a target, which may have several addresses: `10.0.0.1,10.0.1.1:4420/vol0`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Source {
+    pub addresses: Vec<String>,
+    pub port: u16,
+    pub export: String,
+}
+
+impl FromStr for Source {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Source, String> {
+        let (target, export) = text
+            .split_once('/')
+            .ok_or_else(|| format!("{text:?} names no export: write TARGET:PORT/EXPORT"))?;
+        if export.is_empty() {
+            return Err(format!("{text:?} names no export: write TARGET:PORT/EXPORT"));
+        }
+        let (others, last) = match target.rsplit_once(',') {
+            Some((others, last)) => (others.split(',').collect(), last),
+            None => (Vec::new(), target),
+        };
+        let last: Endpoint = last.parse()?;
+        let mut addresses = Vec::new();
+        for other in others {
+            let bare = other.strip_prefix('[').and_then(|rest| rest.strip_suffix(']')).unwrap_or(other);
+            if bare.is_empty() {
+                return Err(format!("{text:?} has an empty address"));
+            }
+            addresses.push(bare.to_owned());
+        }
+        addresses.push(last.address);
+        Ok(Source { addresses, port: last.port, export: export.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+    use clap::error::ErrorKind;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kind(words: &[&str]) -> Option<ErrorKind> {
+        Arguments::try_parse_from(["dstctl"].iter().chain(words)).err().map(|error| error.kind())
+    }
+
+    #[test]
+    fn the_declarations_are_consistent() {
+        Arguments::command().debug_assert();
+        KeygenCommand::command().debug_assert();
+    }
+
+    #[test]
+    fn one_command_on_each_side() {
+        for words in [
+            &["export", "vol0", "--bdev", "File0"][..],
+            &[
+                "export",
+                "vol0",
+                "--file",
+                "/x",
+                "--size",
+                "10G",
+                "--listen",
+                "[::]:4420",
+                "--allow",
+                "a=rw",
+                "--allow",
+                "b",
+            ],
+            &["attach", "10.0.0.1:4420/vol0", "--key", "/k", "--save", "/c"],
+            &["--json", "status"],
+            &["status", "-s", "/x", "--json", "-t", "5"],
+            &["keygen", "key"],
+        ] {
+            assert_eq!(kind(words), None, "{words:?}");
+        }
+        use ErrorKind::*;
+        for (words, expected) in [
+            (&["export", "vol0"][..], MissingRequiredArgument),
+            (&["export", "vol0", "--bdev", "b", "--size", "1G"], MissingRequiredArgument),
+            (&["export", "vol0", "--bdev", "b", "--key", "/k"], MissingRequiredArgument),
+            (&["attach", "10.0.0.1/vol0"], ValueValidation),
+            (&["attach", "10.0.0.1:4420"], ValueValidation),
+            (&["keygen"], MissingRequiredArgument),
+            (&["keygen", "key", "--print"], ArgumentConflict),
+            (&["-t", "0", "status"], ValueValidation),
+            (&["nonsense"], InvalidSubcommand),
+        ] {
+            assert_eq!(kind(words), Some(expected), "{words:?}");
+        }
+    }
+
+    #[test]
+    fn sizes() {
+        let size = |text: &str| text.parse().map(|Size(bytes)| bytes);
+        assert_eq!(size("512"), Ok(512));
+        assert_eq!(size("10G"), Ok(10 << 30));
+        assert_eq!(size("1tib"), Ok(1 << 40));
+        for wrong in ["", "G", "10X", "-1", "0", "1.5G", "99999999999T", "ü"] {
+            assert!(size(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn sources() {
+        let source = |text: &str| {
+            text.parse()
+                .map(|Source { addresses, port, export }| format!("{} {port} {export}", addresses.join("|")))
+        };
+        assert_eq!(source("10.0.0.1:4420/vol0").unwrap(), "10.0.0.1 4420 vol0");
+        assert_eq!(source("[fe80::1%eth0]:1/a/b").unwrap(), "fe80::1%eth0 1 a/b");
+        assert_eq!(source("[::1],storage,10.0.0.2:65535/v").unwrap(), "::1|storage|10.0.0.2 65535 v");
+        for wrong in ["", "/", "a/b", ":1/v", "a:0/v", "a:65536/v", "::1:1/v", "a:1/", ",a:1/v", "[]:1/v"] {
+            assert!(source(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn hosts() {
+        let host = |text: &str| text.parse().map(|HostAccess { host, access }| (host, access.name()));
+        assert_eq!(host("a"), Ok(("a".to_owned(), "ro")));
+        assert_eq!(host("a=b=rw"), Ok(("a=b".to_owned(), "rw")));
+        assert!(host("a=x").is_err() && host("=rw").is_err() && host("").is_err());
+    }
+
+    proptest! {
+        #[test]
+        fn nothing_that_is_typed_panics(text in "\\PC{0,24}") {
+            let _ = (text.parse::<Size>(), text.parse::<Source>(), text.parse::<Endpoint>(), text.parse::<HostAccess>());
+        }
+    }
+}

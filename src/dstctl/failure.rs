@@ -1,0 +1,57 @@
+//! What may go wrong, in the words that the user sees.
+
+use std::io;
+use std::path::PathBuf;
+
+use thiserror::Error;
+
+/// The reason why a command has failed.
+#[derive(Debug, Error)]
+pub enum Failure {
+    /// Nobody listens on the socket.
+    #[error(
+        "no application answers at {0}: {1}; start it, or name its socket with -s or DST_SOCK (its -r option says \
+         which one it is)"
+    )]
+    Unreachable(PathBuf, io::Error),
+    /// The connection ended, or no answer came in time.
+    #[error("the application at {socket} did not answer {method}: {why}; see its log")]
+    NoAnswer { socket: PathBuf, method: String, why: String },
+    /// The application has no such method.
+    #[error("the application at {0} has no method {1}: it is not linked with DST, or with an older one")]
+    NoMethod(PathBuf, String),
+    /// The application refused a call.
+    #[error("{method}: {message}")]
+    Refused { method: String, message: String },
+    /// The answer is not what this version of dstctl understands.
+    #[error(
+        "the answer to {method} is not understood: {why}; dstctl and the application should be of one version"
+    )]
+    Answer { method: String, why: String },
+    /// A call failed, and something that was done before it could not be taken back.
+    #[error("{first}; {left} could not be taken back: {second}")]
+    LeftBehind { first: Box<Failure>, left: String, second: Box<Failure> },
+    /// A file cannot be used.
+    #[error("{0}: {1}")]
+    File(PathBuf, String),
+    /// Standard output is closed or full.
+    #[error("standard output can't be written: {0}")]
+    Output(io::Error),
+    /// No key could be created.
+    #[error("{0}")]
+    Key(#[from] crate::keygen::KeyError),
+}
+
+impl Failure {
+    /// Returns the exit status: 3 if the application cannot be asked, else 1.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Failure::Unreachable(..)
+            | Failure::NoAnswer { .. }
+            | Failure::NoMethod(..)
+            | Failure::Answer { .. } => 3,
+            Failure::Refused { .. } | Failure::File(..) | Failure::Output(_) | Failure::Key(_) => 1,
+            Failure::LeftBehind { first, .. } => first.exit_status(),
+        }
+    }
+}

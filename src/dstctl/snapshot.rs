@@ -1,0 +1,353 @@
+//! What an application says of itself at one moment. Fields that this version of dstctl does not
+//! know are passed over, since parameters may be added to the RPCs.
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+use crate::rpc::Calls;
+
+/// `ENODEV`, which the target's methods answer while the application starts or stops.
+const NO_TARGET: i64 = -19;
+
+/// Both roles of an application.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+pub struct Snapshot {
+    pub exports: Vec<Export>,
+    pub listeners: Vec<Listener>,
+    pub sessions: Vec<Session>,
+    pub bdevs: Vec<Bdev>,
+}
+
+/// An export of the target.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Export {
+    pub name: String,
+    pub bdev_name: String,
+    /// The reason why the export has no bdev.
+    #[serde(default)]
+    pub offline_reason: Option<String>,
+    #[serde(default)]
+    pub block_size: Option<u64>,
+    #[serde(default)]
+    pub num_blocks: Option<u64>,
+    #[serde(default)]
+    pub hosts: Vec<Host>,
+    /// The number of its sessions.
+    #[serde(default)]
+    pub sessions: u64,
+    /// Whether the export is being deleted.
+    #[serde(default)]
+    pub deleting: bool,
+}
+
+/// An entry in an export's access list.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Host {
+    pub host: String,
+    pub access: String,
+}
+
+/// An address at which the target accepts connections.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Listener {
+    pub traddr: String,
+    pub trsvcid: String,
+    /// The state, where the application tells it.
+    #[serde(default)]
+    pub state: Option<String>,
+    #[serde(default)]
+    pub last_error: Option<String>,
+}
+
+/// A session of a client at the target.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Session {
+    pub id: String,
+    pub export: String,
+    pub host: String,
+    pub peer: String,
+    #[serde(default)]
+    pub age_ms: u64,
+    #[serde(default)]
+    pub queues: Vec<Connection>,
+    #[serde(default)]
+    pub digest: String,
+    #[serde(default)]
+    pub cipher: String,
+    #[serde(default)]
+    pub counters: SessionCounters,
+}
+
+/// What the target has counted for a session.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct SessionCounters {
+    pub reads: u64,
+    pub read_bytes: u64,
+    pub writes: u64,
+    pub written_bytes: u64,
+    pub other_operations: u64,
+}
+
+/// A connection of a session.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Connection {
+    pub state: String,
+    /// The number of its requests that the backend has.
+    #[serde(default)]
+    pub in_flight: u64,
+}
+
+/// A bdev that this application has attached.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Bdev {
+    pub name: String,
+    traddr: Value,
+    pub trsvcid: String,
+    pub export: String,
+    pub state: State,
+    /// How long the bdev has been in this state, ms.
+    #[serde(default)]
+    pub state_age_ms: u64,
+    #[serde(default)]
+    pub last_error: Option<String>,
+    /// The number of its transactions that were sent and not answered.
+    #[serde(default)]
+    pub outstanding: u64,
+    /// The number of its I/Os that were not sent yet.
+    #[serde(default)]
+    pub waiting: u64,
+    #[serde(default)]
+    pub negotiated: Option<Device>,
+    #[serde(default)]
+    pub counters: Counters,
+    /// The number of its connections that are up.
+    #[serde(default)]
+    pub connections: u64,
+    #[serde(default)]
+    pub latency_us: Latencies,
+}
+
+/// The latencies of a bdev's I/O since it was attached.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Latencies {
+    pub read: Vec<Bucket>,
+    pub write: Vec<Bucket>,
+    pub other: Vec<Bucket>,
+}
+
+/// A bucket of a histogram.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+pub struct Bucket {
+    /// The upper bound, exclusive, µs.
+    pub below_us: u64,
+    pub count: u64,
+}
+
+/// What the bdev layer has counted for a bdev.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+pub struct IoStat {
+    pub name: String,
+    #[serde(default)]
+    pub bytes_read: u64,
+    #[serde(default)]
+    pub bytes_written: u64,
+}
+
+/// The state of a bdev.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum State {
+    Attaching,
+    Connected,
+    Reconnecting,
+    Failed,
+    /// A state that this version of dstctl does not know.
+    #[serde(untagged)]
+    Other(String),
+}
+
+impl State {
+    /// Returns the name that the RPC uses.
+    pub fn name(&self) -> &str {
+        match self {
+            State::Attaching => "attaching",
+            State::Connected => "connected",
+            State::Reconnecting => "reconnecting",
+            State::Failed => "failed",
+            State::Other(name) => name,
+        }
+    }
+}
+
+/// What was negotiated for a bdev.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Device {
+    pub num_blocks: u64,
+    pub block_size: u64,
+    #[serde(default)]
+    pub read_only: bool,
+}
+
+impl Device {
+    /// Returns the size in bytes.
+    pub fn bytes(&self) -> u64 {
+        self.num_blocks.saturating_mul(self.block_size)
+    }
+}
+
+/// What a bdev has counted since it was attached.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Counters {
+    /// Transactions that have ended.
+    pub transactions: u64,
+    /// Data that arrived with another digest.
+    pub corrupt: u64,
+    /// Outages in which a target may have lost writes that were not flushed.
+    pub lost_caches: u64,
+}
+
+impl Bdev {
+    /// Returns the export as `dstctl attach` takes it.
+    pub fn source(&self) -> String {
+        let bracketed = |address: &str| {
+            if address.contains(':') { format!("[{address}]") } else { address.to_owned() }
+        };
+        let addresses = match &self.traddr {
+            Value::String(address) => bracketed(address),
+            Value::Array(all) => {
+                all.iter().filter_map(Value::as_str).map(bracketed).collect::<Vec<_>>().join(",")
+            }
+            _ => "?".to_owned(),
+        };
+        format!("{addresses}:{}/{}", self.trsvcid, self.export)
+    }
+}
+
+impl Export {
+    /// Returns the state's name.
+    pub fn state(&self) -> &'static str {
+        match (self.deleting, &self.offline_reason) {
+            (true, _) => "deleting",
+            (false, Some(_)) => "offline",
+            (false, None) => "online",
+        }
+    }
+
+    /// Returns the size in bytes, if the export has a bdev.
+    pub fn bytes(&self) -> Option<u64> {
+        Some(self.block_size?.saturating_mul(self.num_blocks?))
+    }
+}
+
+/// Asks the application for everything.
+///
+/// # Errors
+/// The application cannot be asked, or its answer is not understood.
+pub fn take(rpc: &mut impl Calls) -> Result<Snapshot, Failure> {
+    Ok(Snapshot {
+        exports: exports(rpc, None)?,
+        listeners: list(rpc, "dst_get_listeners", json!({}))?,
+        sessions: list(rpc, "dst_get_sessions", json!({}))?,
+        bdevs: bdevs(rpc, None)?,
+    })
+}
+
+/// Asks for all exports, or for one.
+///
+/// # Errors
+/// As [`take`].
+pub fn exports(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Export>, Failure> {
+    list(rpc, "dst_get_exports", filter(name))
+}
+
+/// Asks for all bdevs of DST, or for one.
+///
+/// # Errors
+/// As [`take`].
+pub fn bdevs(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Bdev>, Failure> {
+    list(rpc, "bdev_dst_get_info", filter(name))
+}
+
+/// Asks for the bdev layer's statistics of all bdevs.
+///
+/// # Errors
+/// As [`take`].
+pub fn iostat(rpc: &mut impl Calls) -> Result<Vec<IoStat>, Failure> {
+    #[derive(Deserialize)]
+    struct Answer {
+        bdevs: Vec<IoStat>,
+    }
+    let method = "bdev_get_iostat";
+    let answer: Answer = serde_json::from_value(rpc.call(method, json!({}))?)
+        .map_err(|error| Failure::Answer { method: method.to_owned(), why: error.to_string() })?;
+    Ok(answer.bdevs)
+}
+
+fn filter(name: Option<&str>) -> Value {
+    name.map_or(json!({}), |name| json!({"name": name}))
+}
+
+fn list<T: DeserializeOwned>(rpc: &mut impl Calls, method: &str, params: Value) -> Result<Vec<T>, Failure> {
+    let answer = match rpc.ask(method, params)? {
+        Ok(answer) => answer,
+        Err(refusal) if refusal.code == NO_TARGET && method.starts_with("dst_") => return Ok(Vec::new()),
+        Err(refusal) => {
+            return Err(Failure::Refused { method: method.to_owned(), message: refusal.message });
+        }
+    };
+    serde_json::from_value(answer)
+        .map_err(|error| Failure::Answer { method: method.to_owned(), why: error.to_string() })
+}
+
+#[cfg(test)]
+pub mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::rpc::Refusal;
+    use crate::rpc::tests::{Script, any_json};
+
+    /// Returns a snapshot of this JSON.
+    pub fn snapshot(value: Value) -> Snapshot {
+        serde_json::from_value(value).unwrap()
+    }
+
+    #[test]
+    fn a_source_is_what_attach_takes() {
+        let bdev = |traddr| {
+            let bdev =
+                json!({"name": "b", "traddr": traddr, "trsvcid": "1", "export": "e", "state": "new state"});
+            serde_json::from_value::<Bdev>(bdev).unwrap()
+        };
+        assert_eq!(bdev(json!("10.0.0.1")).source(), "10.0.0.1:1/e");
+        assert_eq!(bdev(json!(["::1", "a"])).source(), "[::1],a:1/e");
+        assert_eq!(bdev(json!(5)).source(), "?:1/e");
+        assert_eq!(bdev(json!("a")).state.name(), "new state");
+        assert!(bdev(json!("[::1]")).source().parse::<crate::cli::Source>().is_ok());
+    }
+
+    #[test]
+    fn an_application_without_a_target_has_no_exports() {
+        let none = || Err(Refusal { code: NO_TARGET, message: "not running".to_owned() });
+        let mut script = Script::new([none(), none(), none(), Ok(json!([]))]);
+        assert_eq!(take(&mut script).unwrap(), Snapshot::default());
+        let failure = bdevs(&mut Script::new([none()]), Some("x")).unwrap_err();
+        assert_eq!(failure.to_string(), "bdev_dst_get_info: not running");
+        let failure = exports(&mut Script::new([Ok(json!([{"name": 5}]))]), None).unwrap_err();
+        assert!(failure.to_string().contains("not understood: invalid type"), "{failure}");
+    }
+
+    proptest! {
+        #[test]
+        fn no_answer_panics(answers in prop::collection::vec(any_json(), 4)) {
+            if let Ok(found) = take(&mut Script::new(answers.into_iter().map(Ok))) {
+                let _ = crate::status::show(&found);
+            }
+        }
+    }
+}
