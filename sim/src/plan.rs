@@ -132,6 +132,8 @@ pub struct Plan {
     pub digests: bool,
     /// Connections are secured, with this cipher.
     pub cipher: Option<Cipher>,
+    /// Whether targets know aborts.
+    pub aborts: bool,
     /// Whether users reset.
     pub resets: bool,
     /// Whether their resets reach the backend.
@@ -204,6 +206,7 @@ impl Plan {
             hiccups: if r.chance(200) { r.pick(&[100, 1000]) } else { 0 },
             digests: r.chance(400),
             cipher: None,
+            aborts: true,
             resets: r.chance(250),
             reset_backend: false,
             compares_only: false,
@@ -396,6 +399,8 @@ impl Plan {
         self.latency_us = (1, 2000);
         let lease = self.lease_us();
         let cuts = r.chance(600);
+        // Without aborts a session is given up, for which the cuts are.
+        self.aborts = !cuts && r.chance(600);
         if !cuts {
             self.target_cores = 2;
             self.net.delay_us = 200;

@@ -126,8 +126,15 @@ pub const fn is_on(_: Mutation) -> bool {
     false
 }
 
+/// Returns whether the target is of a version that does not know aborts.
+#[cfg(not(feature = "mutations"))]
+#[inline(always)]
+pub const fn has_no_aborts() -> bool {
+    false
+}
+
 #[cfg(feature = "mutations")]
-pub use switch::{is_on, set};
+pub use switch::{has_no_aborts, is_on, set, set_aborts};
 
 #[cfg(feature = "mutations")]
 mod switch {
@@ -137,11 +144,22 @@ mod switch {
 
     thread_local! {
         static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
+        static NO_ABORTS: Cell<bool> = const { Cell::new(false) };
     }
 
     /// Returns whether a protection is removed on this OS thread.
     pub fn is_on(mutation: Mutation) -> bool {
         ON.get() == Some(mutation)
+    }
+
+    /// Returns whether targets on this OS thread are of a version that does not know aborts.
+    pub fn has_no_aborts() -> bool {
+        NO_ABORTS.get()
+    }
+
+    /// Sets whether targets on this OS thread know aborts.
+    pub fn set_aborts(known: bool) {
+        NO_ABORTS.set(!known);
     }
 
     /// Removes a protection on this OS thread, or restores all if `mutation` is `None`.

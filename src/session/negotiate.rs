@@ -5,6 +5,8 @@ use dst_wire::{
 };
 use thiserror::Error;
 
+use crate::mutation;
+
 /// What the target has chosen from a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
@@ -80,7 +82,7 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
             .keep_alive_ms
             .min(terms.keep_alive_max_ms)
             .clamp(*KEEP_ALIVE_MS.start(), *KEEP_ALIVE_MS.end()),
-        aborts: hello.aborts,
+        aborts: hello.aborts && !mutation::has_no_aborts(),
     })
 }
 
