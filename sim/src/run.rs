@@ -102,6 +102,7 @@ const TICK: u64 = 4 << 32;
 /// Runs a plan, with a protection taken away or none.
 pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
     mutation::set(mutation);
+    mutation::set_aborts(plan.aborts);
     world::begin(plan.seed, history);
     let mut outcome = Outcome::default();
     let result = catch_unwind(AssertUnwindSafe(|| {

@@ -7,7 +7,7 @@ use dst_session::reexecution::{FailedIo, LastReset, is_due};
 use dst_session::transactions::slot_of;
 use dst_wire::Status;
 
-use super::Queue;
+use super::{Course, Queue};
 use crate::completion::Io;
 use crate::pools::Pools;
 use crate::queue_resets::Ended;
@@ -44,7 +44,11 @@ impl Queue {
     /// Returns the round that need not wait for the queue any longer, once.
     pub fn quiesced(&mut self) -> Option<u64> {
         let (round, left) = self.resets.awaited.as_mut()?;
-        left.retain(|&id| self.setup.slots.busy(slot_of(id)) == id);
+        // What is held need not be waited for: nothing overtakes it.
+        let course = |id: u64| self.work[usize::from(slot_of(id))].course;
+        left.retain(|&id| {
+            self.setup.slots.busy(slot_of(id)) == id && !matches!(course(id), Course::Aborted { .. })
+        });
         let quiesced = left.is_empty().then_some(*round);
         if quiesced.is_some() {
             self.resets.awaited = None;
@@ -63,6 +67,10 @@ impl Queue {
     pub fn is_executed_again(&self, io: &Io, status: Status) -> bool {
         let slot = io.ctx.slot;
         let work = &self.work[usize::from(slot)];
+        if matches!(work.course, Course::Aborted { .. }) {
+            // Its client does not wait for it any longer.
+            return false;
+        }
         let times = self.resets.repeats.of(self.setup.slots.busy(slot));
         let failed = FailedIo { op: work.op, status, submitted_us: work.begun_us, times };
         failed.is_executed_again(self.resets.backend.last(), self.resets.own)
@@ -102,7 +110,16 @@ impl Queue {
             self.setup.slots.withdraw(slot);
         }
         for Ended { io, .. } in std::mem::take(&mut self.resets.ended) {
-            self.withdraw(io, pools);
+            let released = self.withdraw(io, pools);
+            assert!(released.is_none(), "what a reset has ended is not held");
         }
+    }
+
+    /// Takes out an I/O that a reset has ended and that is not executed again, as its client has aborted
+    /// it.
+    pub(super) fn take_ended(&mut self, slot: u16) -> Option<Io> {
+        let at = self.resets.ended.iter().position(|ended| ended.io.ctx.slot == slot)?;
+        self.in_backend -= 1;
+        Some(self.resets.ended.remove(at).io)
     }
 }
