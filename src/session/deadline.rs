@@ -236,8 +236,31 @@ mod tests {
         assert_eq!(at(100_000, Availability::Available, true), Overdue::Abort);
         assert_eq!(at(100_000, Availability::Failed, true), Overdue::Abort);
         assert_eq!(at(100_000, Availability::Closing, true), Overdue::GiveUp);
+        assert_eq!(at(100_000, Availability::Unreachable, true), Overdue::Abort, "it was reached");
         assert_eq!(at(109_999, Availability::Available, true), Overdue::Abort);
         assert_eq!(at(110_000, Availability::Available, true), Overdue::GiveUp);
+    }
+
+    #[test]
+    fn an_abort_does_not_prolong_a_stop() {
+        let (mut deadlines, stop) = (Deadlines::new(100, 10, 0), Stop::default());
+        stop.begin(40_000);
+        deadlines.turn(50_000);
+        deadlines.look_at_stop(&stop, 50_000);
+        deadlines.turn(139_999);
+        let overdue =
+            |deadlines: &mut Deadlines, since_us| deadlines.overdue(Availability::Available, true, since_us);
+        assert_eq!(overdue(&mut deadlines, 39_999), Overdue::Abort, "its own time is up");
+        assert_eq!(overdue(&mut deadlines, 50_000), Overdue::Wait);
+        // The stop's patience is used up.
+        deadlines.turn(140_000);
+        assert_eq!(overdue(&mut deadlines, 39_999), Overdue::Abort);
+        assert_eq!(overdue(&mut deadlines, 50_000), Overdue::GiveUp, "its own time is not up");
+        assert_eq!(overdue(&mut deadlines, 139_000), Overdue::Wait);
+        deadlines.turn(149_999);
+        assert_eq!(overdue(&mut deadlines, 39_999), Overdue::GiveUp, "the abort does not help");
+        assert!(deadlines.hangs_in_stop(139_000));
+        assert_eq!(overdue(&mut deadlines, 139_000), Overdue::GiveUp);
     }
 
     #[test]

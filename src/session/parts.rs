@@ -104,7 +104,8 @@ pub struct InParts {
     pub count: u64,
     /// Blocks behind the part.
     rest: u64,
-    begun_us: u64,
+    /// When the backend was given the part, µs.
+    pub begun_us: u64,
 }
 
 impl InParts {

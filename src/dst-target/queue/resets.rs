@@ -2,6 +2,12 @@
 //! ended.
 //!
 //! The control thread answers a Reset. Until then its slot is busy, and nothing of it is in the backend.
+//! A round of resets waits for aborted requests that the backend still has as for all others: a reset
+//! that succeeded promises that none of them is executed any more.
+//!
+//! Of an operation in parts, the part that a reset has ended is executed again, and the next ones
+//! follow. What waits to be executed again waits for what is held, too. A request that was aborted is
+//! not executed again, and its hold ends with it.
 
 use dst_session::reexecution::{FailedIo, LastReset, is_due};
 use dst_session::transactions::slot_of;
@@ -44,11 +50,7 @@ impl Queue {
     /// Returns the round that need not wait for the queue any longer, once.
     pub fn quiesced(&mut self) -> Option<u64> {
         let (round, left) = self.resets.awaited.as_mut()?;
-        // What is held need not be waited for: nothing overtakes it.
-        let course = |id: u64| self.work[usize::from(slot_of(id))].course;
-        left.retain(|&id| {
-            self.setup.slots.busy(slot_of(id)) == id && !matches!(course(id), Course::Aborted { .. })
-        });
+        left.retain(|&id| self.setup.slots.busy(slot_of(id)) == id);
         let quiesced = left.is_empty().then_some(*round);
         if quiesced.is_some() {
             self.resets.awaited = None;
@@ -67,12 +69,14 @@ impl Queue {
     pub fn is_executed_again(&self, io: &Io, status: Status) -> bool {
         let slot = io.ctx.slot;
         let work = &self.work[usize::from(slot)];
-        if matches!(work.course, Course::Aborted { .. }) {
+        let submitted_us = match work.course {
+            Course::Whole => work.begun_us,
+            Course::Parts(part) => part.begun_us,
             // Its client does not wait for it any longer.
-            return false;
-        }
+            Course::Aborted { .. } => return false,
+        };
         let times = self.resets.repeats.of(self.setup.slots.busy(slot));
-        let failed = FailedIo { op: work.op, status, submitted_us: work.begun_us, times };
+        let failed = FailedIo { op: work.op, status, submitted_us, times };
         failed.is_executed_again(self.resets.backend.last(), self.resets.own)
     }
 
@@ -85,13 +89,22 @@ impl Queue {
         self.resets.ended.push(Ended { io, at_us: now_us });
     }
 
-    /// Returns the next I/O that can be executed again.
+    /// Returns the next I/O that can be executed again: the resets are over, and nothing that it
+    /// overlaps is held.
     pub fn next_ended(&mut self, now_us: u64) -> Option<Io> {
         let last = self.resets.backend.last();
-        let at = self.resets.ended.iter().position(|ended| is_due(last, ended.at_us, now_us))?;
+        let may_go = |ended: &Ended| {
+            let work = &self.work[usize::from(ended.io.ctx.slot)];
+            is_due(last, ended.at_us, now_us) && !self.setup.holds.stop(work.op, work.start, work.count)
+        };
+        let at = self.resets.ended.iter().position(may_go)?;
         let io = self.resets.ended.remove(at).io;
         // It is as new: only a reset from now on can end it.
-        self.work[usize::from(io.ctx.slot)].begun_us = now_us;
+        let work = &mut self.work[usize::from(io.ctx.slot)];
+        match &mut work.course {
+            Course::Parts(part) => part.begun_us = now_us,
+            Course::Whole | Course::Aborted { .. } => work.begun_us = now_us,
+        }
         self.stats.executed_again += 1;
         Some(io)
     }

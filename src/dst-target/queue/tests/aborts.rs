@@ -182,14 +182,74 @@ fn what_another_sessions_reset_has_ended_is_not_executed_again_once_it_is_aborte
 }
 
 #[test]
-fn a_round_of_resets_does_not_wait_for_what_is_held() {
+fn a_round_of_resets_waits_for_what_is_held_and_what_waits_for_that() {
     let mut rig = Rig::plain();
     let write = rig.comes(&Rig::request(Op::Write, id(1, 0), 0, 1), &[1; 512]).unwrap();
+    rig.abort(id(1, 0)).unwrap();
+    rig.hold(0, 1);
+    assert!(rig.comes(&Rig::request(Op::Read, id(1, 1), 0, 1), &[]).is_none());
     rig.queue.quiesce(7);
     assert_eq!(rig.queue.quiesced(), None);
-    rig.abort(id(1, 0)).unwrap();
-    assert_eq!(rig.queue.quiesced(), Some(7));
     rig.aborted_ends(write, Status::Success);
+    assert_eq!(rig.queue.quiesced(), None, "the read has waited");
+    rig.group.release(&host(), OTHER);
+    let read = rig.unpark().unwrap();
+    assert_eq!(rig.queue.quiesced(), None);
+    rig.complete(read, Status::Failed);
+    assert_eq!(rig.queue.quiesced(), Some(7));
+}
+
+#[test]
+fn what_another_sessions_reset_has_ended_waits_for_what_is_held() {
+    let mut rig = Rig::plain();
+    let [inside, outside] = [5, 6].map(|start| Rig::request(Op::Write, id(1, start as u16 - 5), start, 1));
+    let inside = rig.comes(&inside, &[1; 512]).unwrap().io;
+    let outside = rig.comes(&outside, &[1; 512]).unwrap().io;
+    let flush = rig.comes(&Rig::request(Op::Flush, id(1, 2), 0, 0), &[]).unwrap().io;
+    rig.backend_resets.begin();
+    for io in [inside, flush, outside] {
+        rig.queue.keep_ended(io, 0);
+    }
+    rig.hold(4, 2);
+    rig.backend_resets.end(1);
+    let free = rig.queue.next_ended(2).expect("it overlaps nothing that is held");
+    assert_eq!(free.ctx.slot, 1);
+    assert!(rig.queue.next_ended(u64::MAX).is_none() && rig.queue.is_attended());
+    rig.group.release(&host(), OTHER);
+    let rest = [(); 2].map(|()| rig.queue.next_ended(3).expect("nothing is held any more"));
+    assert!(!rig.queue.is_attended());
+    for io in [free].into_iter().chain(rest) {
+        rig.queue.completed(io, Status::Failed, 4, &rig.pools);
+    }
+    assert_eq!(rig.answers().len(), 3);
+    assert!(rig.holds_nothing() && rig.queue.in_backend() == 0);
+}
+
+#[test]
+fn a_part_that_another_sessions_reset_has_ended_is_executed_again_and_the_next_ones_follow() {
+    let mut rig = Rig::plain();
+    rig.lease = Granted::new(100, 0);
+    let part = rig.comes(&Rig::request(Op::Unmap, id(1, 0), 0, 3 * PART), &[]).unwrap();
+    rig.backend_resets.begin();
+    assert!(rig.queue.is_executed_again(&part.io, Status::Aborted));
+    rig.queue.keep_ended(part.io, 10);
+    rig.backend_resets.end(20);
+    let io = rig.queue.next_ended(30).unwrap();
+    assert!(!rig.queue.is_executed_again(&io, Status::Failed), "the reset was over when it began");
+    // The next part begins after the reset, of which it knows nothing.
+    let again = Submission { io, op: Op::Unmap, start: 0, count: PART };
+    let Ended::Submit(part) = rig.part_ends(again, Status::Success, 7000) else { panic!("more") };
+    assert_eq!((part.start, part.count), (PART, PART));
+    assert!(!rig.queue.is_executed_again(&part.io, Status::Failed));
+    // One that is ended by a reset and aborted then is all that is left of the operation.
+    rig.backend_resets.begin();
+    assert!(rig.queue.is_executed_again(&part.io, Status::Aborted));
+    rig.queue.keep_ended(part.io, 7010);
+    assert_eq!(rig.abort(id(1, 0)), Ok(Abort::Answered));
+    rig.backend_resets.end(7020);
+    assert!(rig.queue.next_ended(7030).is_none());
+    assert_eq!(rig.answers(), [(id(1, 0), Status::Aborted, vec![])]);
+    assert!(rig.holds_nothing() && rig.queue.in_backend() == 0);
 }
 
 #[test]
