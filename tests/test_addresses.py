@@ -121,8 +121,12 @@ def test_a_live_bdev_is_repointed(lab: Lab) -> None:
         wait_until(is_connected, "the client to connect there")
         checker.wait_flow()
     # Nothing of the bdev goes through the other proxy any more.
-    proxies[1].end()
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    lost = info["counters"]["connections_lost"]
+    proxies[1].cut()
     checker.wait_flow()
+    (info,) = checker.rpc.call("bdev_dst_get_info")
+    assert info["counters"]["connections_lost"] == lost
     checker.end().assert_clean()
     checker.verify().assert_clean()
     saved = [entry["params"] for entry in checker.rpc.call("framework_get_config", name="bdev")
@@ -154,16 +158,17 @@ def test_a_name_that_does_not_exist_is_said(lab: Lab) -> None:
 
 
 def test_an_address_with_a_scope(lab: Lab) -> None:
-    """::1 is no link-local address, but the kernel takes an interface with it all the same."""
+    """::1 is no link-local address, but the number of an interface may be given with it all the same; 1
+    is that of lo."""
     service = Service(lab, durable_backend(lab))
     try:
         service.application.rpc.call("dst_create_listener", traddr="::1", trsvcid=str(service.remote.port))
     except RpcError:
         pytest.skip("this machine has no IPv6")
     checker = start_checker(lab)
-    attach_to(checker, service.remote, traddr="::1%lo")
+    attach_to(checker, service.remote, traddr="::1%1")
     (info,) = checker.rpc.call("bdev_dst_get_info")
-    assert (info["address"], info["traddr"]) == ("::1%lo", "::1%lo")
+    assert (info["address"], info["traddr"]) == ("::1%1", "::1%1")
     checker.begin_and_flow()
     checker.end().assert_clean()
 

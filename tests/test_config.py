@@ -94,12 +94,18 @@ def test_exports_come_back_whole(lab: Lab) -> None:
     call("dst_export_add_host", export="second", host="beta", access="rw")
     config = save(target, lab.folder / "saved.json")
     listeners, exports = call("dst_get_listeners"), call("dst_get_exports")
+    warnings = [export.pop("uuid_warning") for export in exports]
+    assert all("another UUID" in warning for warning in warnings), warnings
+    assert target.text().count("another UUID") == len(exports)
     assert file in json.dumps(config) and key.hex()[:8] not in json.dumps([config, exports])
     assert target.stop() == 0
 
     target = lab.target(config=lab.folder / "saved.json")
     assert target.rpc.call("dst_get_listeners") == listeners
-    assert target.rpc.call("dst_get_exports") == exports
+    # The saved configuration has the UUIDs.
+    again = target.rpc.call("dst_get_exports")
+    assert [export.pop("uuid_warning") for export in again] == [None] * len(exports)
+    assert again == exports
     assert saved(target) == config
 
 

@@ -141,6 +141,9 @@ def test_every_command(lab: Lab, kind: str) -> None:
     code, output, errors = rpc.run("bdev_dst_create", "-b", "refused")
     assert code == 2 and "--traddr" in output + errors
 
+    assert rpc("bdev_dst_set_addresses", "-b", "remote0", "-a", "127.0.0.1", "-s", port) == ""
+    code, output, errors = rpc.run("bdev_dst_accept_device", "-b", "remote0")
+    assert code != 0 and "is not `failed`" in output + errors
     assert rpc("bdev_dst_delete", "-b", "remote0") == ""
     assert rpc.shown("bdev_dst_get_info") == []
     assert rpc("dst_export_remove_host", "-e", "volume", "-q", "me") == ""

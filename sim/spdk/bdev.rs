@@ -55,6 +55,11 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     })
 }
 
+/// Returns what kind of bdev it is: all are of one kind here.
+pub fn product_name(_name: &str) -> Option<String> {
+    Some("Simulated disk".to_owned())
+}
+
 /// Returns the module that has claimed a bdev: there are no other modules here.
 pub fn claimed_by(_name: &str) -> Option<String> {
     None

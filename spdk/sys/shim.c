@@ -40,12 +40,6 @@ dst_spdk_io_channel_get_ctx(struct spdk_io_channel *ch)
 	return spdk_io_channel_get_ctx(ch);
 }
 
-void
-dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split)
-{
-	bdev->split_on_optimal_io_boundary = split;
-}
-
 #ifdef DST_spdk_bdev_shared_claims
 static const char *
 shared_claim_owner(struct spdk_bdev *bdev)

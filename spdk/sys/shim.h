@@ -26,9 +26,6 @@ bool dst_spdk_log_flag(void);
 /* Returns the context that the create callback of the channel's io_device filled. */
 void *dst_spdk_io_channel_get_ctx(struct spdk_io_channel *ch);
 
-/* Sets whether SPDK splits reads and writes at the optimal boundary: a bool, or a bit of an unnamed struct. */
-void dst_spdk_bdev_set_split(struct spdk_bdev *bdev, bool split);
-
 /*
  * Returns the name of the module that has claimed a bdev, or null if none has. If several modules
  * share the bdev, the result is the first of them.

@@ -199,6 +199,10 @@ impl ChannelIo {
         };
         let Some(op) = op_of(io.kind()).filter(|&op| self.device.ops.contains(op)) else { return fail(io) };
         let (start, count) = if op.has_range() { (io.offset_blocks(), io.num_blocks()) } else { (0, 0) };
+        if op.has_range() && count == 0 {
+            // SPDK has checked the rest, and no request asks for nothing: as on any other bdev.
+            return io.complete(IoStatus::Success);
+        }
         let bytes = count.saturating_mul(self.device.block_size.into());
         let (request_len, answer_len) = (op.request_data(bytes), op.answer_data(bytes));
         let (Ok(request_len), Ok(answer_len)) = (request_len.try_into(), answer_len.try_into()) else {

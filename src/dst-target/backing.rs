@@ -9,7 +9,7 @@ use spdk::poller::Poller;
 
 use crate::control::Target;
 use crate::error::Error;
-use crate::export::{Backing, Export, Identity, check_suitable, device};
+use crate::export::{Backing, Export, Identity, check_suitable, device, uuid_warning};
 
 /// How often the bdevs of exports that are offline are looked for, µs. A bdev that appears is taken at
 /// once; this finds those that were there under another name (an alias is given to a bdev after it
@@ -134,6 +134,12 @@ impl Target {
         let uuid = export.identity.uuid().unwrap_or(info.uuid);
         if let Identity::OfBdev(of) = &mut export.identity {
             *of = Some(uuid);
+        }
+        let before = export.uuid_warning;
+        let product = spdk::bdev::product_name(&info.name).unwrap_or_default();
+        export.uuid_warning = uuid_warning(export.identity, &product);
+        if let Some(warning) = export.uuid_warning.filter(|_| before.is_none()) {
+            spdk::warn!("DST export {name}: {warning}");
         }
         export.backing = Backing::Online(desc);
         drop(exports);

@@ -16,6 +16,8 @@ pub struct Export {
     pub read_only: bool,
     /// The identity of the export.
     pub identity: Identity,
+    /// What the operator should know of the UUID of the bdev that was there last.
+    pub uuid_warning: Option<&'static str>,
     /// The bdev.
     pub backing: Backing,
     /// Tells the broker each time that the drain time-out has passed, while that is wanted.
@@ -149,6 +151,8 @@ pub struct ExportInfo {
     pub uuid: Option<[u8; 16]>,
     /// Why it is offline; `None`: its bdev is there.
     pub offline: Option<String>,
+    /// What the operator should know of its UUID.
+    pub uuid_warning: Option<&'static str>,
     /// What goes for all who attach.
     pub rules: Rules,
     /// Bytes in a block, and blocks; `None` while it is offline.
@@ -165,6 +169,23 @@ pub struct ExportInfo {
     pub ownership: OwnershipState,
     /// The hosts whose clients wait to own it, or to be let in as its owner.
     pub waiting: Vec<String>,
+}
+
+/// Returns what an operator should know of a bdev of this kind (SPDK's product name) whose UUID an export
+/// takes over. Whether the bdev was created with a UUID of its own cannot be known.
+pub fn uuid_warning(identity: Identity, product: &str) -> Option<&'static str> {
+    match (identity, product) {
+        (Identity::Given(_), _) => None,
+        (Identity::OfBdev(_), "AIO disk") => Some(
+            "an aio bdev has another UUID after each start, unless it was created with one, and clients take \
+             that for another device: create the export with `uuid`, or load a saved configuration, which has it",
+        ),
+        (Identity::OfBdev(_), "Malloc disk") => Some(
+            "a malloc bdev is empty after each start, and has another UUID then unless it was created with one: \
+             its clients have to be created again",
+        ),
+        (Identity::OfBdev(_), _) => None,
+    }
 }
 
 /// Checks that a bdev can be exported.
@@ -217,4 +238,19 @@ fn supports(info: &BdevInfo, op: Op) -> bool {
         Op::Reset => IoTypes::RESET,
     };
     info.supports.contains(wanted)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_that_will_be_another_one_is_warned_of() {
+        let (given, own) = (Identity::Given([1; 16]), Identity::OfBdev(Some([1; 16])));
+        for product in ["AIO disk", "Malloc disk"] {
+            assert!(uuid_warning(own, product).is_some_and(|text| text.contains("UUID")));
+            assert_eq!(uuid_warning(given, product), None);
+        }
+        assert_eq!(uuid_warning(own, "NVMe disk"), None);
+    }
 }

@@ -42,7 +42,8 @@ impl Keys {
     }
 }
 
-#[cfg(test)]
+// The simulator has no files of this machine.
+#[cfg(all(test, not(feature = "simulator")))]
 mod tests {
     use super::*;
     use std::fs;

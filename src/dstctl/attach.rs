@@ -2,10 +2,10 @@
 
 use serde_json::json;
 
-use crate::Outcome;
 use crate::cli::{AttachArguments, DetachArguments};
 use crate::export::key_file;
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::save::save;
 use crate::snapshot::{self, State};
@@ -29,6 +29,11 @@ pub fn attach(rpc: &mut impl Calls, args: &AttachArguments) -> Result<Outcome, F
     for (key, value) in [("host", &args.host), ("cipher", &args.cipher), ("digest", &args.digest)] {
         if let Some(value) = value {
             params[key] = json!(value);
+        }
+    }
+    for (key, is_set) in [("exclusive", args.exclusive), ("takeover", args.takeover)] {
+        if is_set {
+            params[key] = json!(true);
         }
     }
     if let Some(key) = &args.key {
@@ -99,10 +104,23 @@ mod tests {
     #[test]
     fn everything_that_was_said_is_passed_on() {
         let mut script = Script::new([Ok(json!("n")), info("reconnecting")]);
-        let words = ["attach", "a,b:1/v", "--name", "n", "--host", "h", "--digest", "none", "--no-wait"];
+        let words = [
+            "attach",
+            "a,b:1/v",
+            "--name",
+            "n",
+            "--host",
+            "h",
+            "--digest",
+            "none",
+            "--no-wait",
+            "--exclusive",
+            "--takeover",
+        ];
         let outcome = run(&words, &mut script).unwrap();
         assert_eq!(outcome.text, "n is not attached yet, DST goes on trying: connect: Connection refused\n");
         let params = &script.calls[0].1;
+        assert_eq!((&params["exclusive"], &params["takeover"]), (&json!(true), &json!(true)));
         assert_eq!(params["traddr"], json!(["a", "b"]));
         assert_eq!(
             (&params["wait"], &params["host"], &params["digest"]),

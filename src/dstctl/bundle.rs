@@ -8,9 +8,9 @@ use std::path::Path;
 use jiff::Timestamp;
 use serde_json::{Map, Value, json};
 
-use crate::Outcome;
 use crate::cli::BundleArguments;
 use crate::failure::Failure;
+use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::save::configuration;
 

@@ -40,6 +40,7 @@ pub enum Command {
     Unexport(UnexportArguments),
     Allow(AllowArguments),
     Deny(DenyArguments),
+    Release(ReleaseArguments),
     Attach(AttachArguments),
     Detach(DetachArguments),
     /// Shows exports, sessions, and attached bdevs, what is wrong first
@@ -83,6 +84,9 @@ pub struct ExportArguments {
     /// The key file of all hosts of --allow
     #[arg(long, requires = "allow", value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// The file that keeps who owns the export, which one host at a time can then
+    #[arg(long, value_name = "PATH")]
+    pub state_file: Option<PathBuf>,
     /// Nobody may write
     #[arg(long)]
     pub read_only: bool,
@@ -99,7 +103,7 @@ pub struct UnexportArguments {
     pub save: Save,
 }
 
-/// Lets a host attach an export
+/// Lets a host attach an export, or changes what it may do there while its sessions live
 #[derive(Debug, Args)]
 pub struct AllowArguments {
     /// The name of the export
@@ -113,6 +117,9 @@ pub struct AllowArguments {
     /// The host's key file
     #[arg(long, value_name = "FILE")]
     pub key: Option<PathBuf>,
+    /// The host may take the export over from its owner
+    #[arg(long)]
+    pub takeover: bool,
     #[command(flatten)]
     pub save: Save,
 }
@@ -126,6 +133,15 @@ pub struct DenyArguments {
     pub host: String,
     #[command(flatten)]
     pub save: Save,
+}
+
+/// Ends the ownership of an export and the owner's sessions, or the doubt about who owns it
+///
+/// Make sure first that no former owner still uses the export's bdev.
+#[derive(Debug, Args)]
+pub struct ReleaseArguments {
+    /// The name of the export
+    pub export: String,
 }
 
 /// Attaches an export as a bdev
@@ -149,6 +165,12 @@ pub struct AttachArguments {
     /// Whether data has checksums: crc32c or none
     #[arg(long, value_name = "NAME")]
     pub digest: Option<String>,
+    /// Own the export: no other client is admitted
+    #[arg(long)]
+    pub exclusive: bool,
+    /// Take the export over from its owner, or from those who share it
+    #[arg(long, requires = "exclusive")]
+    pub takeover: bool,
     /// Return after the first attempt, while DST goes on trying
     #[arg(long)]
     pub no_wait: bool,

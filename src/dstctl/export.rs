@@ -5,12 +5,13 @@ use std::path::Path;
 
 use serde_json::{Value, json};
 
-use crate::Outcome;
 use crate::cli::{
-    AllowArguments, DenyArguments, Endpoint, ExportArguments, HostAccess, Size, UnexportArguments,
+    AllowArguments, DenyArguments, Endpoint, ExportArguments, HostAccess, ReleaseArguments, Size,
+    UnexportArguments,
 };
 use crate::failure::Failure;
 use crate::keygen::KeyError;
+use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::save::save;
 use crate::snapshot::{self, Export};
@@ -47,6 +48,11 @@ fn set_up(
     // The export comes first, so that it takes the bdev before another module of the target
     // examines what clients have written there.
     let mut params = json!({"name": name, "bdev_name": bdev, "read_only": args.read_only});
+    if let Some(path) = &args.state_file {
+        let full =
+            std::path::absolute(path).map_err(|error| Failure::File(path.clone(), error.to_string()))?;
+        params["state_file"] = json!(full);
+    }
     if file.is_some() {
         // SPDK gives an aio bdev another UUID at each start, by which clients know a device again.
         params["uuid"] = json!(new_uuid()?);
@@ -110,17 +116,33 @@ pub fn unexport(rpc: &mut impl Calls, args: &UnexportArguments) -> Result<Outcom
     Ok(Outcome::new(json!({"export": args.name}), format!("{} is no longer exported\n", args.name)))
 }
 
-/// Adds an entry to an export's access list.
+/// Adds an entry to an export's access list, or replaces the host's entry.
 ///
 /// # Errors
-/// The call has failed.
+/// A call has failed.
 pub fn allow(rpc: &mut impl Calls, args: &AllowArguments) -> Result<Outcome, Failure> {
     let key = args.key.as_deref().map(key_file).transpose()?;
-    rpc.call("dst_export_add_host", entry(&args.export, &args.host, &args.from, key.as_ref()))?;
+    let known = snapshot::exports(rpc, Some(&args.export))?;
+    let has_entry = known.iter().flat_map(|export| &export.hosts).any(|entry| entry.host == args.host.host);
+    let method = if has_entry { "dst_export_set_host" } else { "dst_export_add_host" };
+    let mut params = entry(&args.export, &args.host, &args.from, key.as_ref());
+    if args.takeover {
+        params["takeover"] = json!(true);
+    }
+    rpc.call(method, params)?;
     save(rpc, &args.save)?;
     let HostAccess { host, access } = &args.host;
     let text = format!("{host} may attach {} ({})\n", args.export, access.name());
     Ok(Outcome::new(json!({"export": args.export, "host": host, "access": access.name()}), text))
+}
+
+/// Ends the ownership of an export.
+///
+/// # Errors
+/// The call has failed.
+pub fn release(rpc: &mut impl Calls, args: &ReleaseArguments) -> Result<Outcome, Failure> {
+    rpc.call("dst_export_release", json!({"export": args.export}))?;
+    Ok(Outcome::new(json!({"export": args.export}), format!("nobody owns {}\n", args.export)))
 }
 
 /// Removes an entry from an export's access list.
@@ -228,6 +250,7 @@ mod tests {
             Command::Unexport(args) => unexport(script, &args),
             Command::Allow(args) => allow(script, &args),
             Command::Deny(args) => deny(script, &args),
+            Command::Release(args) => release(script, &args),
             other => panic!("{other:?}"),
         }
     }
@@ -328,16 +351,30 @@ mod tests {
 
     #[test]
     fn entries_come_and_go() {
-        let mut script = Script::new([ok()]);
+        let mut script = Script::new([shown(None), ok()]);
         run(&["allow", "v", "a=rw", "--from", "10.0.0.0/8"], &mut script).unwrap();
         let expected = json!({"export": "v", "host": "a", "access": "rw", "addresses": ["10.0.0.0/8"]});
-        assert_eq!(script.calls, [("dst_export_add_host".to_owned(), expected)]);
+        assert_eq!(script.calls[1], ("dst_export_add_host".to_owned(), expected));
+        let entries = json!([{"name": "v", "bdev_name": "b", "hosts": [{"host": "a", "access": "rw"}]}]);
+        let mut script = Script::new([Ok(entries), ok()]);
+        run(&["allow", "v", "a"], &mut script).unwrap();
+        let expected = json!({"export": "v", "host": "a", "access": "ro"});
+        assert_eq!(script.calls[1], ("dst_export_set_host".to_owned(), expected));
         let mut script = Script::new([ok()]);
         run(&["deny", "v", "a"], &mut script).unwrap();
         assert_eq!(
             script.calls,
             [("dst_export_remove_host".to_owned(), json!({"export": "v", "host": "a"}))]
         );
+        let mut script = Script::new([ok()]);
+        run(&["release", "v"], &mut script).unwrap();
+        assert_eq!(script.calls, [("dst_export_release".to_owned(), json!({"export": "v"}))]);
+        let mut script = Script::new([shown(None), ok()]);
+        run(&["allow", "v", "a=rw", "--takeover"], &mut script).unwrap();
+        assert_eq!(script.calls[1].1["takeover"], json!(true));
+        let mut script = Script::new([ok(), shown(None)]);
+        run(&["export", "v", "--bdev", "b", "--state-file", "/x/state"], &mut script).unwrap();
+        assert_eq!(script.calls[0].1["state_file"], json!("/x/state"));
         let failure = run(&["unexport", "v"], &mut Script::new([refusal("no such export")])).err().unwrap();
         assert_eq!(failure.to_string(), "dst_delete_export: no such export");
     }

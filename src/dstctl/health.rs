@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::snapshot::{Bdev, Export, Listener, Session, Snapshot, State};
+use crate::snapshot::{Bdev, Export, Listener, Ownership, Session, Snapshot, State};
 use crate::table::duration;
 
 /// How bad something is. The order is that of monitoring plug-ins.
@@ -31,6 +31,7 @@ pub struct Finding {
 pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     let mut found: Vec<Finding> = snapshot.bdevs.iter().flat_map(bdev).collect();
     found.extend(snapshot.exports.iter().filter_map(export));
+    found.extend(snapshot.exports.iter().flat_map(entries));
     found.extend(listeners(snapshot));
     found.extend(snapshot.sessions.iter().filter_map(session));
     found.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
@@ -53,6 +54,10 @@ fn bdev(bdev: &Bdev) -> Vec<Finding> {
         State::Reconnecting => {
             let waiting = bdev.outstanding.saturating_add(bdev.waiting);
             let problem = format!("has lacked a connection for {since}, {waiting} I/O wait: {why}");
+            vec![finding(Severity::Critical, problem, reach)]
+        }
+        State::Unreachable => {
+            let problem = format!("fails its I/O at once, for want of a connection for {since}: {why}");
             vec![finding(Severity::Critical, problem, reach)]
         }
         State::Failed => {
@@ -98,6 +103,44 @@ fn export(export: &Export) -> Option<Finding> {
         return None;
     };
     Some(Finding { severity, subject: format!("export {name}"), problem, advice })
+}
+
+/// What is wrong with an export's access list, and with its identity.
+fn entries(export: &Export) -> Vec<Finding> {
+    let name = &export.name;
+    let finding = |severity, problem, advice: &str| {
+        let advice = advice.to_owned();
+        Finding { severity, subject: format!("export {name}"), problem, advice }
+    };
+    let keys = export.hosts.iter().filter_map(|host| Some((host, host.key_error.as_ref()?)));
+    let mut found: Vec<Finding> = keys
+        .map(|(host, why)| {
+            let problem = format!("does not admit host {}, whose key can't be read: {why}", host.host);
+            finding(Severity::Critical, problem, "put the key file there; it is read when the host connects")
+        })
+        .collect();
+    if let Some(ownership) = &export.ownership {
+        let Ownership { state, waiting, why, .. } = ownership;
+        if state == "unknown" {
+            let why = why.as_deref().unwrap_or("no reason is known");
+            let problem = format!("admits nobody, since nobody knows who owns it: {why}");
+            let advice = "make sure that no former owner uses its bdev, then: dstctl release";
+            found.push(finding(Severity::Critical, problem, advice));
+        } else if !waiting.is_empty() {
+            let problem = format!("lets {} wait to own it", waiting.join(", "));
+            let advice = "the backend still works on I/O of the others; look at the bdev if this lasts";
+            found.push(finding(Severity::Warning, problem, advice));
+        }
+    }
+    if let Some(why) = &export.uuid_warning {
+        let advice = "create the export with a uuid of its own, as dstctl export --file does";
+        found.push(finding(
+            Severity::Warning,
+            format!("may be another device after a restart: {why}"),
+            advice,
+        ));
+    }
+    found
 }
 
 fn listeners(snapshot: &Snapshot) -> Vec<Finding> {
@@ -166,6 +209,11 @@ mod tests {
         for (state, severity, words) in [
             ("attaching", Critical, "bdev b has not been attached for 12 s: refused"),
             ("reconnecting", Critical, "bdev b has lacked a connection for 12 s, 7 I/O wait: refused"),
+            (
+                "unreachable",
+                Critical,
+                "bdev b fails its I/O at once, for want of a connection for 12 s: refused",
+            ),
             ("failed", Critical, "bdev b failed 12 s ago: refused"),
             ("new", Warning, "bdev b is in the state \"new\", which this dstctl does not know: refused"),
         ] {
@@ -195,6 +243,17 @@ mod tests {
             export(json!({"deleting": true, "hosts": []})),
             [(Warning, "is being deleted".to_owned())]
         );
+        let hosts = json!([{"host": "h", "access": "rw", "key_error": "no such file"}]);
+        let problem = "does not admit host h, whose key can't be read: no such file";
+        assert_eq!(export(json!({"hosts": hosts})), [(Critical, problem.to_owned())]);
+        let problem = "admits nobody, since nobody knows who owns it: no such file";
+        let ownership = json!({"ownership": {"state": "unknown", "why": "no such file", "waiting": ["h"]}});
+        assert_eq!(export(ownership), [(Critical, problem.to_owned())]);
+        let ownership = json!({"ownership": {"state": "owned", "owner": "h", "waiting": ["i", "j"]}});
+        assert_eq!(export(ownership), [(Warning, "lets i, j wait to own it".to_owned())]);
+        assert_eq!(export(json!({"ownership": {"state": "owned", "owner": "h", "waiting": []}})), []);
+        let problem = "may be another device after a restart: aio";
+        assert_eq!(export(json!({"uuid_warning": "aio"})), [(Warning, problem.to_owned())]);
         let listener = json!({"traddr": "a", "trsvcid": "1", "last_error": "no such address"});
         assert_eq!(
             of("listeners", listener),

@@ -10,7 +10,6 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::cli::KeygenArguments;
-use crate::failure::Failure;
 
 /// The reason why no key was created.
 #[derive(Debug, Error)]
@@ -34,7 +33,7 @@ pub enum KeyError {
 ///
 /// # Errors
 /// No key was created, and no file is left.
-pub fn run(arguments: &KeygenArguments) -> Result<(), Failure> {
+pub fn run(arguments: &KeygenArguments) -> Result<(), KeyError> {
     let text = new_text()?;
     match &arguments.file {
         Some(path) => write_file(path, text.as_bytes())?,

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `cli` | the command line; completions and manual pages follow from it |
 //! | `rpc` | JSON-RPC over a Unix socket |
+//! | `outcome` | what a command says when it has succeeded |
 //! | `failure` | what may go wrong, with exit statuses |
 //! | `steps` | several calls, which are taken back when one fails |
 //! | `export`, `attach` | what changes the application's state |
@@ -28,6 +29,7 @@ mod export;
 mod failure;
 mod health;
 mod keygen;
+mod outcome;
 mod rates;
 mod rpc;
 mod save;
@@ -39,32 +41,15 @@ mod top;
 mod watch;
 
 use std::ffi::OsStr;
-use std::io::{self, Write};
 use std::path::Path;
 use std::process::ExitCode;
 
 use clap::Parser;
-use serde_json::Value;
 
 use crate::cli::{Arguments, Command, KeygenCommand};
 use crate::failure::Failure;
+use crate::outcome::print;
 use crate::rpc::Socket;
-
-/// What a command says when it has succeeded.
-struct Outcome {
-    /// For `--json`.
-    json: Value,
-    /// For people.
-    text: String,
-    /// The exit status: 0, unless `status` finds something wrong.
-    status: u8,
-}
-
-impl Outcome {
-    fn new(json: Value, text: impl Into<String>) -> Outcome {
-        Outcome { json, text: text.into(), status: 0 }
-    }
-}
 
 fn main() -> ExitCode {
     // The old name of `dstctl keygen`, which remains as a link.
@@ -72,7 +57,7 @@ fn main() -> ExitCode {
         .next()
         .is_some_and(|program| Path::new(&program).file_name() == Some(OsStr::new("dst-keygen")));
     let (program, result) = if is_keygen {
-        ("dst-keygen", keygen::run(&KeygenCommand::parse().arguments).map(|()| 0))
+        ("dst-keygen", keygen::run(&KeygenCommand::parse().arguments).map(|()| 0).map_err(Failure::Key))
     } else {
         ("dstctl", run(Arguments::parse()))
     };
@@ -91,6 +76,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Export(args) => export::export(&mut socket, &args)?,
         Command::Unexport(args) => export::unexport(&mut socket, &args)?,
         Command::Allow(args) => export::allow(&mut socket, &args)?,
+        Command::Release(args) => export::release(&mut socket, &args)?,
         Command::Deny(args) => export::deny(&mut socket, &args)?,
         Command::Attach(args) => attach::attach(&mut socket, &args)?,
         Command::Detach(args) => attach::detach(&mut socket, &args)?,
@@ -98,17 +84,11 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Top(args) => return top::top(socket, &args).map(|()| 0),
         Command::Watch(args) => return watch::watch(&mut socket, &args, arguments.json).map(|()| 0),
         Command::Bundle(args) => bundle::bundle(&mut socket, &args)?,
-        Command::Keygen(args) => return keygen::run(&args).map(|()| 0),
+        Command::Keygen(args) => return Ok(keygen::run(&args).map(|()| 0)?),
         Command::Completions(args) => return documents::completions(&args).map(|()| 0),
         Command::Man(args) => return documents::manual(&args).map(|()| 0),
     };
     let text = if arguments.json { format!("{:#}\n", outcome.json) } else { outcome.text };
     print(&text)?;
     Ok(outcome.status)
-}
-
-/// Writes text to standard output.
-fn print(text: &str) -> Result<(), Failure> {
-    let mut output = io::stdout().lock();
-    output.write_all(text.as_bytes()).and_then(|()| output.flush()).map_err(Failure::Output)
 }

@@ -34,9 +34,15 @@ pub struct Export {
     pub num_blocks: Option<u64>,
     #[serde(default)]
     pub hosts: Vec<Host>,
+    /// Who owns the export; none if it cannot be owned.
+    #[serde(default)]
+    pub ownership: Option<Ownership>,
     /// The number of its sessions.
     #[serde(default)]
     pub sessions: u64,
+    /// The reason why clients may not know the device again after a restart.
+    #[serde(default)]
+    pub uuid_warning: Option<String>,
     /// Whether the export is being deleted.
     #[serde(default)]
     pub deleting: bool,
@@ -47,6 +53,26 @@ pub struct Export {
 pub struct Host {
     pub host: String,
     pub access: String,
+    /// The reason why its key could not be read when it was needed last.
+    #[serde(default)]
+    pub key_error: Option<String>,
+}
+
+/// Who owns an export.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Ownership {
+    /// `free`, `owned`, `changing`, or `unknown`.
+    pub state: String,
+    #[serde(default)]
+    pub owner: Option<String>,
+    #[serde(default)]
+    pub since: Option<String>,
+    /// The hosts that wait to own it.
+    #[serde(default)]
+    pub waiting: Vec<String>,
+    /// The reason why nobody knows who owns it.
+    #[serde(default)]
+    pub why: Option<String>,
 }
 
 /// An address at which the target accepts connections.
@@ -164,6 +190,8 @@ pub enum State {
     Attaching,
     Connected,
     Reconnecting,
+    /// I/O fails at once, until there is a connection.
+    Unreachable,
     Failed,
     /// A state that this version of dstctl does not know.
     #[serde(untagged)]
@@ -177,6 +205,7 @@ impl State {
             State::Attaching => "attaching",
             State::Connected => "connected",
             State::Reconnecting => "reconnecting",
+            State::Unreachable => "unreachable",
             State::Failed => "failed",
             State::Other(name) => name,
         }

@@ -2,9 +2,9 @@
 
 use serde_json::json;
 
-use crate::Outcome;
 use crate::failure::Failure;
 use crate::health::{Finding, Severity, findings};
+use crate::outcome::Outcome;
 use crate::rpc::Calls;
 use crate::snapshot::{self, Snapshot};
 use crate::table::{bytes, duration, table};
@@ -75,16 +75,19 @@ fn exports(snapshot: &Snapshot) -> String {
         let hosts: Vec<String> =
             export.hosts.iter().map(|entry| format!("{}={}", entry.host, entry.access)).collect();
         let sessions = export.sessions.to_string();
+        let owner = export.ownership.as_ref().and_then(|ownership| ownership.owner.as_ref());
+        let owner = owner.map_or("-".to_owned(), Clone::clone);
         [
             export.name.clone(),
             size,
             export.state().to_owned(),
             export.bdev_name.clone(),
             sessions,
+            owner,
             hosts.join(" "),
         ]
     });
-    table(["EXPORT", "SIZE", "STATE", "BDEV", "SESSIONS", "HOSTS"], &rows.collect::<Vec<_>>())
+    table(["EXPORT", "SIZE", "STATE", "BDEV", "SESSIONS", "OWNER", "HOSTS"], &rows.collect::<Vec<_>>())
 }
 
 fn sessions(snapshot: &Snapshot) -> String {
@@ -122,7 +125,8 @@ mod tests {
     fn what_is_wrong_comes_first_and_decides_the_exit_status() {
         let outcome = show(&parse(json!({
             "exports": [{"name": "v", "bdev_name": "b", "block_size": 512, "num_blocks": 2048, "sessions": 1,
-                         "hosts": [{"host": "h", "access": "rw"}]}],
+                         "hosts": [{"host": "h", "access": "rw"}],
+                         "ownership": {"state": "owned", "owner": "h", "since": "2026-11-29T12:00:00Z"}}],
             "listeners": [{"traddr": "::", "trsvcid": "4420"}],
             "sessions": [{"id": "i", "export": "v", "host": "h", "peer": "10.0.0.2:5", "digest": "crc32c",
                           "cipher": "none", "queues": [{"state": "ready", "in_flight": 3}]}],
@@ -139,8 +143,8 @@ CRITICAL: bdev r has lacked a connection for 2 s, 0 I/O wait: no reason is known
 BDEV  SIZE   STATE         FOR  EXPORT
 r     512 B  reconnecting  2 s  10.0.0.1:4420/e
 
-EXPORT  SIZE     STATE   BDEV  SESSIONS  HOSTS
-v       1.0 MiB  online  b     1         h=rw
+EXPORT  SIZE     STATE   BDEV  SESSIONS  OWNER  HOSTS
+v       1.0 MiB  online  b     1         h      h=rw
 
 SESSION OF  EXPORT  FOR   CONNECTIONS  IN FLIGHT  DIGEST  CIPHER  PEER
 h           v       0 ms  1            3          crc32c  none    10.0.0.2:5

@@ -9,7 +9,7 @@ use serde_json::json;
 
 use crate::cli::WatchArguments;
 use crate::failure::Failure;
-use crate::print;
+use crate::outcome::print;
 use crate::rpc::Calls;
 use crate::snapshot::{self, Snapshot};
 
@@ -48,10 +48,12 @@ fn states(found: &Snapshot) -> States {
         states.insert(format!("bdev {}", bdev.name), with_reason(bdev.state.name(), why));
     }
     for export in &found.exports {
-        states.insert(
-            format!("export {}", export.name),
-            with_reason(export.state(), export.offline_reason.as_deref()),
-        );
+        let subject = format!("export {}", export.name);
+        if let Some(ownership) = &export.ownership {
+            let owner = ownership.owner.as_deref().unwrap_or("nobody");
+            states.insert(format!("owner of {subject}"), format!("{owner} ({})", ownership.state));
+        }
+        states.insert(subject, with_reason(export.state(), export.offline_reason.as_deref()));
     }
     for session in &found.sessions {
         let subject = format!("session {} of {} at export {}", session.id, session.host, session.export);

@@ -230,6 +230,7 @@ fn show_export(export: &ExportInfo) -> Value {
         "name": export.name,
         "bdev_name": export.bdev_name,
         "uuid": export.uuid.as_ref().map(uuid_text),
+        "uuid_warning": export.uuid_warning,
         "read_only": export.rules.read_only,
         "require_digest": export.rules.require_digest,
         "require_cipher": export.rules.require_cipher,

@@ -61,8 +61,12 @@ impl Part {
     /// to the target if that can be reached, or the target would be asked for less than the user
     /// asked for; but what was sent on a lost connection ends first, which needs the fence, and an
     /// outage must not keep the bdev in a reset.
-    pub fn waits_for_connection(&self, is_reachable: bool, has_sent: bool) -> bool {
-        is_reachable && !has_sent && self.phase == Phase::Idle
+    ///
+    /// `resets` is the number of the bdev's newest reset. If that is another channel's and new
+    /// here, the reset does not wait: it would be taken for a part of that one, which channels may
+    /// have joined before this reset was submitted.
+    pub fn waits_for_connection(&self, is_reachable: bool, has_sent: bool, resets: u64) -> bool {
+        is_reachable && !has_sent && self.phase == Phase::Idle && resets == self.newest
     }
 
     /// The connection is lost. A reset that was sent on it is not sent again, but begun anew as the
@@ -117,11 +121,12 @@ mod tests {
     #[test]
     fn a_reset_waits_for_the_first_connection_and_not_through_an_outage() {
         let mut part = Part::new(0);
-        assert!(part.waits_for_connection(true, false));
-        assert!(!part.waits_for_connection(false, false), "the target can't be reached");
-        assert!(!part.waits_for_connection(true, true), "what was sent has to end");
+        assert!(part.waits_for_connection(true, false, 0));
+        assert!(!part.waits_for_connection(false, false, 0), "the target can't be reached");
+        assert!(!part.waits_for_connection(true, true, 0), "what was sent has to end");
+        assert!(!part.waits_for_connection(true, false, 1), "another channel's reset is not this one");
         part.hear(1, false);
-        assert!(!part.waits_for_connection(true, false), "another channel's reset ends all");
+        assert!(!part.waits_for_connection(true, false, 1), "another channel's reset ends all");
     }
 
     #[test]
@@ -237,8 +242,8 @@ mod tests {
         fn turn(&mut self, at: usize) {
             let channel = &mut self.channels[at];
             let has_sent = !channel.outstanding.is_empty() || !channel.sent.is_empty();
-            let waits =
-                !channel.has_connection && channel.part.waits_for_connection(self.is_reachable, has_sent);
+            let waits = !channel.has_connection
+                && channel.part.waits_for_connection(self.is_reachable, has_sent, self.resets);
             self.resets += u64::from(!waits && !channel.new.is_empty());
             if channel.part.hear(self.resets, channel.has_connection) {
                 let to = if channel.has_connection { &mut channel.sent } else { &mut channel.held };

@@ -158,7 +158,8 @@ def _export(rng: random.Random) -> dict[str, Any]:
         rng, 0.25, read_only=(True,), require_digest=(True,), require_cipher=(True,), cache_outlives_target=(True,)
     )
     uuid = _optional(rng, 0.5, uuid=tuple(f"00000000-0000-0000-0000-00000000000{number}" for number in range(1, 4)))
-    return {"name": rng.choice(EXPORTS), "bdev_name": rng.choice(BDEVS), **flags, **uuid}
+    more = _optional(rng, 0.2, reset=("host", "backend"), hosts=([{"host": "*", "access": "rw"}],))
+    return {"name": rng.choice(EXPORTS), "bdev_name": rng.choice(BDEVS), **flags, **uuid, **more}
 
 
 def _host(rng: random.Random) -> dict[str, Any]:
@@ -193,16 +194,25 @@ def _client_options(rng: random.Random) -> dict[str, Any]:
         reconnect_delay_ms=(10, 50, 200),
         keep_alive_timeout_ms=(100, 400, 1000),
         attach_timeout_ms=(10, 200, 1000),
+        fast_io_fail_timeout_ms=(300, 1000),
         queue_depth=(1, 2, 256),
     )
 
 
+def _address(rng: random.Random) -> Any:
+    addresses: tuple[Any, ...] = ("127.0.0.1",) * 8 + ("::1", ["127.0.0.2", "127.0.0.1"], "127.0.0.2", "localhost")
+    return rng.choice(addresses)
+
+
+def _places(rng: random.Random) -> dict[str, Any]:
+    return {"name": rng.choice(REMOTES), "traddr": _address(rng), **_optional(rng, 0.3, trsvcid=PORTS)}
+
+
 def _remote(rng: random.Random) -> dict[str, Any]:
-    addresses: tuple[Any, ...] = ("127.0.0.1",) * 8 + ("::1", ["127.0.0.2", "127.0.0.1"], "127.0.0.2")
     more = _optional(rng, 0.15, wait=(False,), digest=("none", "crc32c"), psk_file=KEYS)
     return {
         "name": rng.choice(REMOTES),
-        "traddr": rng.choice(addresses),
+        "traddr": _address(rng),
         "trsvcid": rng.choice(PORTS),
         "export": rng.choice(EXPORTS),
         "host": rng.choice(HOSTS[1:]),
@@ -253,6 +263,8 @@ VOCABULARY: dict[str, Vocabulary] = {
         "dst_delete_export": (4, _one("name", *EXPORTS)),
         "dst_get_exports": (1, lambda rng: _optional(rng, name=EXPORTS)),
         "dst_export_add_host": (14, _host),
+        "dst_export_set_host": (4, _host),
+        "dst_export_release": (1, lambda rng: {"export": rng.choice(EXPORTS)}),
         "dst_export_remove_host": (4, lambda rng: {"export": rng.choice(EXPORTS), "host": rng.choice(HOSTS)}),
         "dst_get_sessions": (2, lambda rng: _optional(rng, export=EXPORTS)),
         "dst_get_stats": (1, _nothing),
@@ -263,6 +275,9 @@ VOCABULARY: dict[str, Vocabulary] = {
     CLIENT: {
         "bdev_dst_create": (14, _remote),
         "bdev_dst_delete": (6, _one("name", *REMOTES)),
+        "bdev_dst_set_addresses": (2, _places),
+        "bdev_dst_accept_device": (1, _one("name", *REMOTES)),
+        "bdev_dst_wait_first_attempts": (1, _nothing),
         "bdev_dst_get_info": (2, lambda rng: _optional(rng, name=REMOTES)),
         "bdev_dst_set_options": (1, _client_options),
         "bdev_dst_get_options": (1, _nothing),

@@ -63,6 +63,18 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     (!bdev.is_null()).then(|| unsafe { read_info(bdev) })
 }
 
+/// Returns what kind of bdev it is, in the words of its module, such as `Malloc disk`.
+pub fn product_name(name: &str) -> Option<String> {
+    let name = CString::new(name).ok()?;
+    // SAFETY: a string that lives during the call; a bdev that was found just now, whose strings live
+    // as long as the bdev does.
+    unsafe {
+        let bdev = NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr()))?;
+        let product = NonNull::new(sys::spdk_bdev_get_product_name(bdev.as_ptr()).cast_mut())?;
+        Some(CStr::from_ptr(product.as_ptr()).to_string_lossy().into_owned())
+    }
+}
+
 /// Returns the name of the module that has claimed the bdev, if any. No other module may write to a
 /// claimed bdev.
 pub fn claimed_by(name: &str) -> Option<String> {

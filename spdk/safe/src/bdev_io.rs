@@ -40,26 +40,50 @@ fn data_factor(kind: IoKind) -> u64 {
 /// Its data is one range of bytes, whatever the vectors: `num_blocks` long for a read or write; for
 /// a compare-and-write the expected data and then the new data. SPDK's user owns the memory and
 /// does not touch it until completion.
+///
+/// A long I/O of SPDK's comes as several, one for each of its [`parts`](crate::parts).
 pub struct BdevIo {
-    raw: NonNull<sys::spdk_bdev_io>,
+    ctx: NonNull<IoCtx>,
     _not_send: PhantomData<*mut ()>,
 }
 
-/// The module's context inside each `spdk_bdev_io`: the next I/O in a [`BdevIoQueue`], the length
-/// of the data, the position in the vectors, and the stamp.
+/// What a [`BdevIo`] knows of an I/O: inside each `spdk_bdev_io`, in the bytes for its module, or
+/// inside the channel, for a part of one.
 #[repr(C)]
-pub(crate) struct DriverCtx {
-    next: *mut sys::spdk_bdev_io,
-    data_len: usize,
-    cursor: Cursor,
-    stamp: u64,
+pub(crate) struct IoCtx {
+    /// SPDK's I/O, maybe a part of which this is.
+    pub(crate) raw: *mut sys::spdk_bdev_io,
+    /// The next I/O in a [`BdevIoQueue`].
+    pub(crate) next: *mut IoCtx,
+    /// What becomes of a part that has ended; `None`: this is all of SPDK's I/O.
+    pub(crate) part_ended: Option<PartEnded>,
+    pub(crate) offset_blocks: u64,
+    pub(crate) num_blocks: u64,
+    /// The first byte in the vectors.
+    pub(crate) data_from: usize,
+    pub(crate) data_len: usize,
+    pub(crate) cursor: Cursor,
+    pub(crate) stamp: u64,
 }
 
 // SPDK puts the driver's bytes at the end of its structure and promises no alignment for them.
 const _: () = assert!(
-    std::mem::offset_of!(sys::spdk_bdev_io, driver_ctx) % align_of::<DriverCtx>() == 0,
-    "the driver's context is not aligned"
+    std::mem::offset_of!(sys::spdk_bdev_io, driver_ctx) % align_of::<IoCtx>() == 0,
+    "the module's context is not aligned"
 );
+
+/// Takes back a part that has ended, and which nobody has any more.
+pub(crate) type PartEnded = unsafe fn(NonNull<IoCtx>, IoStatus);
+
+/// Returns the address of the module's bytes in an I/O.
+///
+/// # Safety
+/// `raw` is an I/O of the module.
+#[inline]
+pub(crate) unsafe fn driver_ctx<T>(raw: *mut sys::spdk_bdev_io) -> *mut T {
+    // SAFETY: the caller guarantees this; a field's address.
+    unsafe { ptr::addr_of_mut!((*raw).driver_ctx).cast() }
+}
 
 impl BdevIo {
     /// Takes over a submitted I/O. Returns `None` if its vectors are shorter than its blocks; the
@@ -70,23 +94,31 @@ impl BdevIo {
     /// [`DriverCtx`].
     #[inline]
     pub(crate) unsafe fn from_submitted(raw: *mut sys::spdk_bdev_io) -> Option<BdevIo> {
-        // SAFETY: SPDK submits no null pointers.
-        let raw = unsafe { NonNull::new_unchecked(raw) };
-        let io = BdevIo { raw, _not_send: PhantomData };
-        // SAFETY: the context has room for a `DriverCtx` (`get_ctx_size`), is aligned (asserted
-        // above), and belongs to this module until completion. The bdev lives while it has I/O.
-        let data_len = unsafe {
-            let block_size = u64::from((*(*raw.as_ptr()).bdev).blocklen);
-            let len = io.num_blocks().checked_mul(block_size * data_factor(io.kind()))?;
-            let data_len = usize::try_from(len).ok()?;
-            io.ctx().write(DriverCtx {
+        // SAFETY: the context has room for an `IoCtx` (`get_ctx_size`), is aligned (asserted
+        // above), and belongs to this module until completion. SPDK fills this member of the union
+        // for every kind but reset, where it is numbers too. The bdev lives while it has I/O.
+        let (io, len) = unsafe {
+            let (offset_blocks, num_blocks) = ((*raw).u.bdev.offset_blocks, (*raw).u.bdev.num_blocks);
+            let ctx = driver_ctx::<IoCtx>(raw);
+            ctx.write(IoCtx {
+                raw,
                 next: ptr::null_mut(),
-                data_len,
+                part_ended: None,
+                offset_blocks,
+                num_blocks,
+                data_from: 0,
+                data_len: 0,
                 cursor: Cursor::default(),
                 stamp: 0,
             });
-            data_len
+            let io = BdevIo::from_ctx(NonNull::new_unchecked(ctx));
+            let block_size = u64::from((*(*raw).bdev).blocklen);
+            let len = num_blocks.checked_mul(block_size * data_factor(io.kind()));
+            (io, len)
         };
+        let data_len = usize::try_from(len?).ok()?;
+        // SAFETY: filled above.
+        unsafe { (*io.ctx()).data_len = data_len };
         if data_len > 0 && !io.vectors_hold_data() {
             crate::error!("refused an I/O whose vectors are shorter than its {data_len} bytes");
             return None;
@@ -94,32 +126,46 @@ impl BdevIo {
         Some(io)
     }
 
+    /// Takes over an I/O of the module or a part of one.
+    ///
+    /// # Safety
+    /// The context is filled, and nobody else has it.
     #[inline]
-    fn ctx(&self) -> *mut DriverCtx {
-        // SAFETY: a field's address, in a valid bdev_io.
-        unsafe { ptr::addr_of_mut!((*self.raw.as_ptr()).driver_ctx).cast() }
+    pub(crate) unsafe fn from_ctx(ctx: NonNull<IoCtx>) -> BdevIo {
+        BdevIo { ctx, _not_send: PhantomData }
+    }
+
+    #[inline]
+    fn ctx(&self) -> *mut IoCtx {
+        self.ctx.as_ptr()
+    }
+
+    /// Returns SPDK's I/O.
+    #[inline]
+    fn raw(&self) -> *mut sys::spdk_bdev_io {
+        // SAFETY: filled when the I/O came.
+        unsafe { (*self.ctx()).raw }
     }
 
     /// Returns the kind of I/O. HOT.
     #[inline]
     pub fn kind(&self) -> IoKind {
         // SAFETY: a valid bdev_io, ours until completion.
-        kind_of(unsafe { (*self.raw.as_ptr()).type_ }.into())
+        kind_of(unsafe { (*self.raw()).type_ }.into())
     }
 
     /// Returns the first block. HOT.
     #[inline]
     pub fn offset_blocks(&self) -> u64 {
-        // SAFETY: a valid bdev_io; SPDK fills this member of the union for every kind but reset,
-        // where it is a number too.
-        unsafe { (*self.raw.as_ptr()).u.bdev.offset_blocks }
+        // SAFETY: filled when the I/O came.
+        unsafe { (*self.ctx()).offset_blocks }
     }
 
     /// Returns the number of blocks, which is meaningless for a reset. HOT.
     #[inline]
     pub fn num_blocks(&self) -> u64 {
-        // SAFETY: as for `offset_blocks`.
-        unsafe { (*self.raw.as_ptr()).u.bdev.num_blocks }
+        // SAFETY: filled when the I/O came.
+        unsafe { (*self.ctx()).num_blocks }
     }
 
     /// Returns the size of the data in bytes: 0 except for read, write and compare-and-write. HOT.
@@ -152,7 +198,7 @@ impl BdevIo {
         }
         // SAFETY: for these kinds SPDK has filled in the vectors, valid until completion.
         unsafe {
-            let bdev = &(*self.raw.as_ptr()).u.bdev;
+            let bdev = &(*self.raw()).u.bdev;
             let first = vector(bdev.iovs, bdev.iovcnt);
             let fused = kind == IoKind::CompareAndWrite;
             let second = if fused { vector(bdev.fused_iovs, bdev.fused_iovcnt) } else { &[] };
@@ -178,8 +224,8 @@ impl BdevIo {
     pub(crate) fn pieces(&self, skip: usize, max: usize) -> Pieces<'_> {
         let left = self.data_len_bytes().saturating_sub(skip).min(max);
         // SAFETY: filled when the I/O came; there is no other reference to it during this call.
-        let cursor = unsafe { &mut (*self.ctx()).cursor };
-        self.vectors().pieces(cursor, skip, left)
+        let (cursor, from) = unsafe { (&mut (*self.ctx()).cursor, (*self.ctx()).data_from) };
+        self.vectors().pieces(cursor, from + skip, left)
     }
 
     /// Copies `src` to byte `offset` of the data. Returns how many bytes were copied, which are
@@ -210,25 +256,45 @@ impl BdevIo {
     /// channel has ended, so it must not be used if none is in flight, nor for a reset. HOT.
     #[inline]
     pub fn complete(self, status: IoStatus) {
-        let raw = self.raw;
-        std::mem::forget(self);
-        finish(raw, status);
+        let ctx = self.into_ctx();
+        finish(ctx, status);
     }
 
-    fn into_raw(self) -> NonNull<sys::spdk_bdev_io> {
-        let raw = self.raw;
+    /// Returns SPDK's I/O, which is to be completed otherwise.
+    pub(crate) fn into_raw(self) -> *mut sys::spdk_bdev_io {
+        let raw = self.raw();
         std::mem::forget(self);
         raw
+    }
+
+    fn into_ctx(self) -> NonNull<IoCtx> {
+        let ctx = self.ctx;
+        std::mem::forget(self);
+        ctx
     }
 }
 
 impl Drop for BdevIo {
     fn drop(&mut self) {
-        finish(self.raw, IoStatus::Failed);
+        finish(self.ctx, IoStatus::Failed);
     }
 }
 
-fn finish(raw: NonNull<sys::spdk_bdev_io>, status: IoStatus) {
+#[inline]
+fn finish(ctx: NonNull<IoCtx>, status: IoStatus) {
+    // SAFETY: the `BdevIo` was the only one for this I/O, and is gone; it never left the thread.
+    unsafe {
+        let IoCtx { raw, part_ended, .. } = *ctx.as_ptr();
+        match part_ended {
+            None => complete_raw(raw, status),
+            Some(part_ended) => part_ended(ctx, status),
+        }
+    }
+}
+
+/// # Safety
+/// `raw` is an I/O of the module that was submitted on this thread and is not completed.
+pub(crate) unsafe fn complete_raw(raw: *mut sys::spdk_bdev_io, status: IoStatus) {
     let status = match status {
         IoStatus::Success => sys::SPDK_BDEV_IO_STATUS_SUCCESS,
         IoStatus::Failed => sys::SPDK_BDEV_IO_STATUS_FAILED,
@@ -236,14 +302,14 @@ fn finish(raw: NonNull<sys::spdk_bdev_io>, status: IoStatus) {
         IoStatus::Miscompare => sys::SPDK_BDEV_IO_STATUS_MISCOMPARE,
         IoStatus::Aborted => sys::SPDK_BDEV_IO_STATUS_ABORTED,
     };
-    // SAFETY: the `BdevIo` was the only one for this I/O, and is gone; it never left the thread.
-    unsafe { sys::spdk_bdev_io_complete(raw.as_ptr(), status) };
+    // SAFETY: the caller guarantees this.
+    unsafe { sys::spdk_bdev_io_complete(raw, status) };
 }
 
 /// # Safety
 /// `iovs` is null, or points to `count` entries that are valid for `'a`.
 #[inline]
-unsafe fn vector<'a>(iovs: *mut iovec, count: i32) -> &'a [iovec] {
+pub(crate) unsafe fn vector<'a>(iovs: *mut iovec, count: i32) -> &'a [iovec] {
     match usize::try_from(count) {
         // SAFETY: the caller guarantees this.
         Ok(count) if !iovs.is_null() => unsafe { std::slice::from_raw_parts(iovs, count) },
@@ -254,8 +320,8 @@ unsafe fn vector<'a>(iovs: *mut iovec, count: i32) -> &'a [iovec] {
 /// A first-in, first-out queue of submitted I/O. It is an intrusive list, so it takes no memory. If
 /// it is dropped, the I/O left in it fails.
 pub struct BdevIoQueue {
-    head: *mut sys::spdk_bdev_io,
-    tail: *mut sys::spdk_bdev_io,
+    head: *mut IoCtx,
+    tail: *mut IoCtx,
     len: usize,
 }
 
@@ -284,37 +350,37 @@ impl BdevIoQueue {
             return None;
         }
         // SAFETY: the queue owns the I/O, whose context was filled when it came.
-        Some(unsafe { (*ptr::addr_of!((*self.head).driver_ctx).cast::<DriverCtx>()).stamp })
+        Some(unsafe { (*self.head).stamp })
     }
 
     /// Adds an I/O at the end. HOT.
     #[inline]
     pub fn push_back(&mut self, io: BdevIo) {
-        let raw = io.into_raw().as_ptr();
-        // SAFETY: the queue owns the I/Os `raw` and `tail`.
+        let ctx = io.into_ctx().as_ptr();
+        // SAFETY: the queue owns the I/Os `ctx` and `tail`.
         unsafe {
-            *next(raw) = ptr::null_mut();
+            (*ctx).next = ptr::null_mut();
             if self.tail.is_null() {
-                self.head = raw;
+                self.head = ctx;
             } else {
-                *next(self.tail) = raw;
+                (*self.tail).next = ctx;
             }
         }
-        self.tail = raw;
+        self.tail = ctx;
         self.len += 1;
     }
 
     /// Removes and returns the first I/O. HOT.
     #[inline]
     pub fn pop_front(&mut self) -> Option<BdevIo> {
-        let raw = NonNull::new(self.head)?;
+        let ctx = NonNull::new(self.head)?;
         // SAFETY: the queue owns the I/O.
-        self.head = unsafe { *next(raw.as_ptr()) };
+        self.head = unsafe { (*ctx.as_ptr()).next };
         if self.head.is_null() {
             self.tail = ptr::null_mut();
         }
         self.len -= 1;
-        Some(BdevIo { raw, _not_send: PhantomData })
+        Some(BdevIo { ctx, _not_send: PhantomData })
     }
 }
 
@@ -327,16 +393,5 @@ impl Default for BdevIoQueue {
 impl Drop for BdevIoQueue {
     fn drop(&mut self) {
         while self.pop_front().is_some() {}
-    }
-}
-
-/// # Safety
-/// `raw` is an uncompleted I/O of the module.
-#[inline]
-unsafe fn next(raw: *mut sys::spdk_bdev_io) -> *mut *mut sys::spdk_bdev_io {
-    // SAFETY: the caller guarantees this; addresses of fields.
-    unsafe {
-        let ctx = ptr::addr_of_mut!((*raw).driver_ctx).cast::<DriverCtx>();
-        ptr::addr_of_mut!((*ctx).next)
     }
 }

@@ -6,9 +6,9 @@ use std::sync::OnceLock;
 use serde_json::Value;
 use spdk_sys as sys;
 
-use crate::bdev_io::DriverCtx;
 pub use crate::disk::{DestructDone, Disk, DiskInfo, Registered, register};
 use crate::errno::{Errno, Result};
+use crate::parts::DRIVER_CTX_LEN;
 use crate::{json, module_address};
 
 /// The functions of the bdev module. An application has one.
@@ -93,5 +93,5 @@ extern "C" fn module_examine_config(bdev: *mut sys::spdk_bdev) {
 }
 
 extern "C" fn module_ctx_size() -> c_int {
-    size_of::<DriverCtx>() as c_int
+    DRIVER_CTX_LEN as c_int
 }

@@ -13,6 +13,7 @@ use spdk_sys as sys;
 
 use crate::bdev_io::{BdevIo, IoKind, kind_of};
 use crate::errno::{Errno, Result};
+use crate::parts::{self, Parts};
 use crate::thread::Thread;
 use crate::{json, module_address};
 
@@ -55,6 +56,8 @@ pub trait Disk: Send + Sync + 'static {
 struct DiskBox<D: Disk> {
     bdev: sys::spdk_bdev,
     disk: Arc<D>,
+    /// The number of blocks at whose multiples reads and writes are split; 0: none.
+    boundary: u32,
     /// The strings to which `bdev` points.
     _name: CString,
     _product_name: CString,
@@ -113,9 +116,6 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     bdev.blockcnt = info.num_blocks;
     bdev.write_unit_size = info.write_unit_size;
     bdev.optimal_io_boundary = info.optimal_io_boundary;
-    let split = info.split_on_boundary && info.optimal_io_boundary > 0;
-    // SAFETY: writes to the structure.
-    unsafe { sys::dst_spdk_bdev_set_split(&mut bdev, split) };
     bdev.acwu = info.acwu;
     bdev.write_cache = info.write_cache.into();
     bdev.module = module;
@@ -127,6 +127,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     let this = Box::into_raw(Box::new(DiskBox {
         bdev,
         disk,
+        boundary: if info.split_on_boundary { info.optimal_io_boundary } else { 0 },
         _name: name.clone(),
         _product_name: product_name,
         handle: Arc::clone(&handle),
@@ -141,7 +142,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
             this.cast::<c_void>(),
             Some(create_channel::<D>),
             Some(destroy_channel::<D>),
-            size_of::<Rc<D::Channel>>() as u32,
+            size_of::<ChannelCtx<D>>() as u32,
             name.as_ptr(),
         );
         handle.replace(ptr::addr_of_mut!((*this).bdev));
@@ -253,21 +254,36 @@ impl<D: Disk> DiskBox<D> {
     }
 }
 
+/// What SPDK keeps for each channel.
+struct ChannelCtx<D: Disk> {
+    channel: Rc<D::Channel>,
+    parts: Parts,
+}
+
+/// # Safety
+/// `ch` is a channel of a disk of this type.
+#[inline]
+unsafe fn channel_ctx<D: Disk>(ch: *mut sys::spdk_io_channel) -> *mut ChannelCtx<D> {
+    // SAFETY: the caller guarantees this.
+    unsafe { sys::dst_spdk_io_channel_get_ctx(ch).cast() }
+}
+
 /// # Safety
 /// `ch` is a channel of a disk of this type.
 #[inline]
 unsafe fn channel_of<'a, D: Disk>(ch: *mut sys::spdk_io_channel) -> &'a Rc<D::Channel> {
     // SAFETY: `create_channel` left it there; SPDK destroys the channel by a message, never inside
     // a call to us.
-    unsafe { &*sys::dst_spdk_io_channel_get_ctx(ch).cast::<Rc<D::Channel>>() }
+    unsafe { &(*channel_ctx::<D>(ch)).channel }
 }
 
 extern "C" fn create_channel<D: Disk>(this: *mut c_void, ctx: *mut c_void) -> c_int {
     // SAFETY: the io_device is registered, so its box is there.
     match unsafe { DiskBox::<D>::disk(this) }.create_channel() {
         Ok(channel) => {
-            // SAFETY: room for a pointer, aligned as one: it follows a structure of pointers.
-            unsafe { ctx.cast::<Rc<D::Channel>>().write(channel) };
+            // SAFETY: room for a `ChannelCtx`, which has pointers and is aligned as one: it follows a
+            // structure of pointers.
+            unsafe { ctx.cast::<ChannelCtx<D>>().write(ChannelCtx { channel, parts: Parts::new() }) };
             0
         }
         Err(e) => Errno::to_rc(Err(e)),
@@ -276,7 +292,8 @@ extern "C" fn create_channel<D: Disk>(this: *mut c_void, ctx: *mut c_void) -> c_
 
 extern "C" fn destroy_channel<D: Disk>(_this: *mut c_void, ctx: *mut c_void) {
     // SAFETY: written by `create_channel`, never read again.
-    D::destroy_channel(unsafe { ctx.cast::<Rc<D::Channel>>().read() });
+    let ChannelCtx { channel, parts: _ } = unsafe { ctx.cast::<ChannelCtx<D>>().read() };
+    D::destroy_channel(channel);
 }
 
 extern "C" fn get_io_channel(ctx: *mut c_void) -> *mut sys::spdk_io_channel {
@@ -319,11 +336,29 @@ unsafe fn submit<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bde
     if let Some(io) = unsafe { BdevIo::from_submitted(raw) } {
         // The disk is not asked again: SPDK submits only what `io_type_supported` allows, and that
         // never allows `Other`.
-        if io.kind() != IoKind::Other {
-            // SAFETY: the caller guarantees this.
-            D::submit(unsafe { channel_of::<D>(ch) }, io);
+        if io.kind() == IoKind::Other {
+            return;
+        }
+        // SAFETY: the caller guarantees this; the vectors were looked at, and a bdev of this type is
+        // the first of a box.
+        unsafe {
+            let boundary = (*(*raw).bdev.cast::<DiskBox<D>>()).boundary;
+            let is_split = matches!(io.kind(), IoKind::Read | IoKind::Write)
+                && parts::has_parts(io.offset_blocks(), io.num_blocks(), boundary);
+            if is_split {
+                let parts = ptr::addr_of_mut!((*channel_ctx::<D>(ch)).parts);
+                return parts::split(io.into_raw(), ch, parts, submit_part::<D>, boundary);
+            }
+            D::submit(channel_of::<D>(ch), io);
         }
     }
+}
+
+/// # Safety
+/// `ch` is a channel of a disk of this type, on whose thread this is.
+unsafe fn submit_part<D: Disk>(ch: *mut sys::spdk_io_channel, part: BdevIo) {
+    // SAFETY: the caller guarantees this.
+    D::submit(unsafe { channel_of::<D>(ch) }, part);
 }
 
 extern "C" fn io_type_supported<D: Disk>(ctx: *mut c_void, raw: sys::spdk_bdev_io_type) -> bool {

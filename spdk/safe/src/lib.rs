@@ -30,6 +30,7 @@ mod module_address;
 mod open_bdev;
 pub mod open_files;
 mod parting;
+mod parts;
 pub mod poller;
 pub mod random;
 mod resets;
