@@ -186,17 +186,19 @@ fn a_round_of_resets_waits_for_what_is_held_and_what_waits_for_that() {
     let mut rig = Rig::plain();
     let write = rig.comes(&Rig::request(Op::Write, id(1, 0), 0, 1), &[1; 512]).unwrap();
     rig.abort(id(1, 0)).unwrap();
+    rig.queue.quiesce(7);
+    assert_eq!(rig.queue.quiesced(), None, "the backend has the write");
+    rig.aborted_ends(write, Status::Success);
+    assert_eq!(rig.queue.quiesced(), Some(7));
     rig.hold(0, 1);
     assert!(rig.comes(&Rig::request(Op::Read, id(1, 1), 0, 1), &[]).is_none());
-    rig.queue.quiesce(7);
-    assert_eq!(rig.queue.quiesced(), None);
-    rig.aborted_ends(write, Status::Success);
-    assert_eq!(rig.queue.quiesced(), None, "the read has waited");
+    rig.queue.quiesce(8);
+    assert_eq!(rig.queue.quiesced(), None, "the read waits");
     rig.group.release(&host(), OTHER);
     let read = rig.unpark().unwrap();
-    assert_eq!(rig.queue.quiesced(), None);
+    assert_eq!(rig.queue.quiesced(), None, "the backend has the read");
     rig.complete(read, Status::Failed);
-    assert_eq!(rig.queue.quiesced(), Some(7));
+    assert_eq!(rig.queue.quiesced(), Some(8));
 }
 
 #[test]
