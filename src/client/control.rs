@@ -209,7 +209,7 @@ impl Control {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
                 // Before the bdev is there for anybody to use.
-                self.shared.set_reachable(true);
+                self.shared.set_control_up(true);
                 self.tenure.welcomed(welcome.ownership);
                 // Whoever doubted the session has its answer.
                 self.shared.take_doubt();
@@ -515,7 +515,7 @@ impl Control {
 
     fn note_state(&mut self, now: u64) {
         let shared = &self.shared;
-        shared.set_reachable(self.link.is_up());
+        shared.set_control_up(self.link.is_up());
         let all_up = self.link.is_up() && shared.channels().connections() >= shared.channels().count();
         let state = match &self.bdev {
             _ if shared.has_failed() => BdevState::Failed,

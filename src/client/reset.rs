@@ -55,7 +55,7 @@ impl Resets {
     /// The same without a connection. `may_fail` says whether what was sent may.
     pub fn join_alone(&mut self, io: &mut ChannelIo, may_fail: bool) {
         let resets = self.shared.resets();
-        let waits = self.part.waits_for_connection(self.shared.is_reachable(), io.outstanding() > 0, resets);
+        let waits = self.part.waits_for_connection(self.shared.is_control_up(), io.outstanding() > 0, resets);
         let newest = if waits { resets } else { self.newest(io) };
         if self.part.hear(newest, false) {
             io.hold_resets();

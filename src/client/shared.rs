@@ -39,7 +39,7 @@ pub struct Shared {
     failed: AtomicBool,
     /// The control connection is up. Written by the control thread in its turns. `Relaxed`: a
     /// channel that reads an older value decides as if it had looked earlier.
-    reachable: AtomicBool,
+    control_up: AtomicBool,
     /// Whether I/O fails at once, as there has been no connection for too long. Written by control,
     /// read by all. `Relaxed`, as above.
     unreachable: AtomicBool,
@@ -100,7 +100,7 @@ impl Shared {
             stop,
             closing: AtomicBool::new(false),
             failed: AtomicBool::new(false),
-            reachable: AtomicBool::new(false),
+            control_up: AtomicBool::new(false),
             unreachable: AtomicBool::new(false),
             doubted: AtomicBool::new(false),
             given_up: AtomicBool::new(false),
@@ -171,14 +171,14 @@ impl Shared {
     }
 
     /// The control connection is up, or is not.
-    pub fn set_reachable(&self, is_reachable: bool) {
-        self.reachable.store(is_reachable, Relaxed);
+    pub fn set_control_up(&self, is_up: bool) {
+        self.control_up.store(is_up, Relaxed);
     }
 
     /// Returns whether the control connection is up, so that the channels' connections can be
     /// expected soon.
-    pub fn is_reachable(&self) -> bool {
-        self.reachable.load(Relaxed)
+    pub fn is_control_up(&self) -> bool {
+        self.control_up.load(Relaxed)
     }
 
     /// Returns whether the device can't be had any more.
