@@ -438,20 +438,31 @@ impl Connection {
 
     /// Executes again what other hosts' resets have ended, if it is time, and looks whether a round of
     /// resets still has to wait for something here.
-    pub fn attend_resets<S: Submitter + 'static>(&mut self, pools: &Pools, submitter: &Rc<S>) -> Attended {
+    ///
+    /// # Errors
+    /// The connection is over: its lease has run out. What is not executed again goes with it: the
+    /// client would wait for it on a connection whose lease is renewed a moment later.
+    pub fn attend_resets<S: Submitter + 'static>(
+        &mut self,
+        pools: &Pools,
+        submitter: &Rc<S>,
+    ) -> Result<Attended, Broken> {
         // One that is over has nothing to do but to finish.
-        let Some(Open { stage: Stage::Ready(ready), .. }) = self.open() else { return Attended::default() };
-        let Some(requests) = &mut ready.requests else { return Attended::default() };
+        let Some(Open { stage: Stage::Ready(ready), .. }) = self.open() else {
+            return Ok(Attended::default());
+        };
+        let Some(requests) = &mut ready.requests else { return Ok(Attended::default()) };
         // Right before something goes to the backend, as in `Queue::end`.
         while let Some(io) = requests.queue.next_ended(spdk::clock::now_us()) {
-            if is_over(&ready.lease, spdk::clock::now_us()) {
+            let now_us = spdk::clock::now_us();
+            if is_over(&ready.lease, now_us) {
                 requests.queue.withdraw(io, pools);
-            } else {
-                submit_again(&requests.channel, io, Rc::clone(submitter) as Rc<dyn Submitter>);
+                return Err(ready.lease_over(now_us));
             }
+            submit_again(&requests.channel, io, Rc::clone(submitter) as Rc<dyn Submitter>);
         }
         let quiesced = requests.queue.quiesced();
-        Attended { quiesced, is_attended: requests.queue.is_attended() }
+        Ok(Attended { quiesced, is_attended: requests.queue.is_attended() })
     }
 
     /// The connection is over: it executes nothing more.

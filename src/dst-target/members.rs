@@ -355,7 +355,10 @@ impl Member {
     /// Does what resets want of the connection, and comes back to it if there will be more.
     fn attend_resets(self: &Rc<Self>) {
         let mut connection = self.connection.borrow_mut();
-        let Attended { quiesced, is_attended } = connection.attend_resets(&self.group.pools, self);
+        let Attended { quiesced, is_attended } = match connection.attend_resets(&self.group.pools, self) {
+            Ok(attended) => attended,
+            Err(why) => return self.over(&mut connection, &why),
+        };
         if let Some(round) = quiesced {
             self.group.note(ToControl::Quiesced { connection: connection.id, round });
         }

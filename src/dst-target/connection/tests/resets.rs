@@ -27,7 +27,7 @@ impl Rig {
         recorder.0.take().into_iter().map(|(io, _)| io).collect()
     }
 
-    fn attend(&self) -> Attended {
+    fn attend(&self) -> Result<Attended, Broken> {
         let (connection, pools) = (Rc::clone(&self.connection), Rc::clone(&self.pools));
         let recorder = Rc::clone(&self.recorder);
         on(self.thread, move || connection.borrow_mut().attend_resets(&pools, &recorder))
@@ -42,7 +42,7 @@ fn what_a_reset_ended_goes_to_the_backend_once_more_and_is_answered() {
     let completed = rig.others_reset_ends_all();
     assert!(matches!(completed[..], [Completed::ToExecuteAgain]));
     assert!(rig.flush().is_empty(), "it is answered");
-    assert!(!rig.attend().is_attended);
+    assert!(!rig.attend().unwrap().is_attended);
     assert_eq!((rig.in_backend(), rig.stats().executed_again), (1, 1));
     rig.backend_finishes();
     assert_eq!(rig.flush(), [Kind::Answer]);
@@ -59,7 +59,7 @@ fn what_a_reset_ended_is_not_executed_once_the_lease_is_over() {
     while world::next_timer().is_none() {
         world::step();
     }
-    rig.attend();
+    assert!(rig.attend().is_err(), "the client would wait for it if the lease were renewed now");
     assert_eq!(rig.in_backend(), 0);
     assert!(!store::is_busy(rig.store), "the backend is given it");
     assert!(matches!(rig.shut(), Shut::Finished(_)));
