@@ -240,7 +240,7 @@ METHODS = (
             ),
             text(
                 "reset",
-                "what a client's reset reaches: its host's own I/O (host, the default), or the bdev, too (backend)",
+                "what a client's reset reaches: its session's own I/O (host, the default), or the bdev, too (backend)",
             ),
             switch("require_cipher", "nobody may attach without a cipher: each host needs a --psk-file or a --psk"),
             text(

@@ -1,4 +1,4 @@
-//! I/O to a bdev from one SPDK thread, as `spdk/safe` has it.
+//! I/O to a bdev from one SPDK thread, with the API of `spdk/safe`.
 
 use spdk_contract::io::IoKind;
 pub use spdk_contract::io::IoStatus;
@@ -10,23 +10,24 @@ use crate::dma::DmaVec;
 
 /// An I/O to a bdev.
 pub struct BackendIo<T> {
-    /// The data.
+    /// The data of the I/O.
     pub data: DmaVec,
-    /// The owner's.
+    /// The owner's own data.
     pub ctx: T,
-    /// Keeps the descriptor open while it is under way.
+    /// Keeps the descriptor open while the I/O is in progress.
     share: Option<Share>,
-    /// What it did last, and on which range.
+    /// The kind and range of the latest submission.
     last: (IoKind, u64, u64),
 }
 
-/// Who hears of the end of an I/O.
+/// The owner of an I/O, which is told when the I/O has ended.
 pub trait BackendDone: Sized + 'static {
-    /// The I/O has ended. Called on the thread that submitted it, never inside the submission.
+    /// Called when the I/O has ended, on the thread that submitted it, never from within the
+    /// submission.
     fn done(io: Box<BackendIo<Self>>, status: IoStatus);
 }
 
-/// A way to the bdev for one SPDK thread. I/O in flight keeps it open.
+/// An SPDK thread's channel on a bdev. I/O in flight keeps it open.
 pub struct BackendChannel {
     pub(crate) share: Share,
     pub(crate) store: u32,
@@ -36,7 +37,7 @@ pub struct BackendChannel {
 }
 
 impl<T> BackendIo<T> {
-    /// An I/O without data.
+    /// Creates an I/O without data.
     pub fn new(ctx: T) -> BackendIo<T> {
         BackendIo { data: DmaVec::empty(), ctx, share: None, last: (IoKind::Other, 0, 0) }
     }
@@ -56,12 +57,12 @@ impl<T: BackendDone> PendingIo for BackendIo<T> {
 }
 
 impl BackendChannel {
-    /// Bytes in a block.
+    /// Returns the block size in bytes.
     pub fn block_size(&self) -> u32 {
         self.block_size
     }
 
-    /// Returns whether the bdev is removed.
+    /// Returns whether the bdev has been removed.
     pub fn is_removed(&self) -> bool {
         with(|w| self.share.is_removed(w))
     }
@@ -91,7 +92,7 @@ impl BackendChannel {
         self.submit(io, IoKind::WriteZeroes, offset_blocks, num_blocks);
     }
 
-    /// Writes the second half of `io.data` if the range holds the first.
+    /// Writes the second half of `io.data` if the range holds the first half.
     pub fn compare_and_write<T: BackendDone>(
         &self,
         io: Box<BackendIo<T>>,
@@ -101,12 +102,12 @@ impl BackendChannel {
         self.submit(io, IoKind::CompareAndWrite, offset_blocks, num_blocks);
     }
 
-    /// Resets the bdev: all I/O to it ends, aborted or done, before this does.
+    /// Resets the bdev. All other I/O to it ends, aborted or done, before the reset does.
     pub fn reset<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
         self.submit(io, IoKind::Reset, 0, 0);
     }
 
-    /// Submits an I/O that has ended once more, as it was, with its data.
+    /// Submits an I/O that has ended once more, unchanged and with its data.
     pub fn again<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
         let (kind, offset, count) = io.last;
         self.submit(io, kind, offset, count);
@@ -130,7 +131,7 @@ impl BackendChannel {
     }
 }
 
-/// Returns what a store does for an I/O; `None`: it can't.
+/// Returns the store's action for a kind of I/O; `None` if stores have none.
 pub fn action(kind: IoKind) -> Option<Action> {
     match kind {
         IoKind::Read => Some(Action::Read),
@@ -144,7 +145,7 @@ pub fn action(kind: IoKind) -> Option<Action> {
     }
 }
 
-/// Returns the I/O for which a store does this.
+/// Returns the kind of I/O for a store's action.
 pub fn io_kind(action: Action) -> IoKind {
     match action {
         Action::Read => IoKind::Read,

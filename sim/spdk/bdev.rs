@@ -1,4 +1,4 @@
-//! Using a bdev: looking it up, opening it, events.
+//! Using a bdev: looking it up, opening it, and its events.
 
 use std::rc::Rc;
 
@@ -11,7 +11,7 @@ use crate::desc::{Backing, Descs, OnEvent, OpenDesc, Share, release};
 use crate::disks::Disks;
 use crate::errno::{Errno, Result};
 
-/// Blocks of one compare-and-write.
+/// The maximum number of blocks of a compare-and-write.
 const ACWU: u32 = 4;
 
 fn read(w: &World, name: &str, backing: Backing) -> Option<BdevInfo> {
@@ -31,7 +31,7 @@ fn read(w: &World, name: &str, backing: Backing) -> Option<BdevInfo> {
     })
 }
 
-/// Looks a bdev up by name without opening it.
+/// Looks up a bdev by name without opening it.
 pub fn info(name: &str) -> Option<BdevInfo> {
     with(|w| {
         let process = w.current_process()?;
@@ -55,12 +55,12 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     })
 }
 
-/// Returns what kind of bdev it is: all are of one kind here.
+/// Returns the bdev's product name: here all bdevs have the same.
 pub fn product_name(_name: &str) -> Option<String> {
     Some("Simulated disk".to_owned())
 }
 
-/// Returns the module that has claimed a bdev: there are no other modules here.
+/// Returns the module that has claimed the bdev: here there are no other modules.
 pub fn claimed_by(_name: &str) -> Option<String> {
     None
 }
@@ -71,7 +71,7 @@ pub struct Desc {
     id: u64,
 }
 
-/// An open bdev as other threads see it.
+/// A reference to an open bdev for other threads.
 #[derive(Clone)]
 pub struct DescRef {
     process: u32,
@@ -79,7 +79,7 @@ pub struct DescRef {
 }
 
 impl Desc {
-    /// Opens a bdev by name, and calls `on_event` on this thread from then on.
+    /// Opens a bdev by name. From then on, `on_event` is called on this thread.
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
         let on_event: OnEvent = Rc::new(on_event);
         with(|w| {
@@ -97,7 +97,7 @@ impl Desc {
         })
     }
 
-    /// Returns what SPDK says about the bdev now.
+    /// Returns the bdev's current properties.
     pub fn info(&self) -> BdevInfo {
         let info = with(|w| {
             let desc = w.slots.get::<Descs>().open.get(&(self.process, self.id))?;
@@ -107,7 +107,7 @@ impl Desc {
         info.expect("an open bdev is there")
     }
 
-    /// For making channels on any thread.
+    /// Returns a reference from which any thread can create a channel.
     pub fn handle(&self) -> DescRef {
         DescRef { process: self.process, id: self.id }
     }
@@ -140,14 +140,14 @@ impl DescRef {
     }
 }
 
-/// A process has a bdev of this name, with that store behind it, which can do these things.
+/// Gives a process a bdev of this name, backed by `store`, that supports these kinds of I/O.
 pub fn give(store: u32, process: u32, name: &str, supports: IoTypes) {
     with(|w| {
         w.slots.get::<Descs>().bdevs.insert((process, name.to_owned()), Backing { store, supports });
     });
 }
 
-/// Tells those who have a bdev of a process open.
+/// Reports an event to everybody who has a process's bdev open.
 fn tell(process: u32, name: &str, event: BdevEvent) {
     let who: Vec<(u64, OnEvent)> = with(|w| {
         let open = &w.slots.get::<Descs>().open;
@@ -159,12 +159,12 @@ fn tell(process: u32, name: &str, event: BdevEvent) {
     }
 }
 
-/// The store of a bdev has another size now.
+/// Reports that the store behind a bdev has another size now.
 pub fn resized(process: u32, name: &str) {
     tell(process, name, BdevEvent::Resize);
 }
 
-/// A bdev goes: nobody can open it any more, and those who have it open are told.
+/// Removes a bdev: nobody can open it any more, and those who have it open are told.
 pub fn remove(process: u32, name: &str) {
     with(|w| {
         let descs = w.slots.get::<Descs>();
@@ -175,7 +175,7 @@ pub fn remove(process: u32, name: &str) {
     tell(process, name, BdevEvent::Remove);
 }
 
-/// Returns how many descriptors, channels and I/Os a process has open.
+/// Returns how many descriptors, channels and I/Os of backends a process has open.
 pub fn open_count(process: u32) -> usize {
     with(|w| {
         let open = &w.slots.get::<Descs>().open;

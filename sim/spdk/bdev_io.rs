@@ -1,12 +1,12 @@
-//! I/O that users submit to a bdev of ours.
+//! I/O that users submit to the bdevs of the code under test.
 
 use std::collections::VecDeque;
 
 pub use spdk_contract::io::IoKind;
 use spdk_contract::io::IoStatus;
 
-/// An I/O that was submitted to us and must be completed, on the same thread. Dropped without, it
-/// fails.
+/// An I/O that must be completed on the thread on which it was submitted. If it is dropped before,
+/// it fails.
 pub struct BdevIo {
     pub(crate) id: u64,
     pub(crate) disk: u64,
@@ -15,7 +15,7 @@ pub struct BdevIo {
     pub(crate) offset: u64,
     pub(crate) count: u64,
     pub(crate) data: Vec<u8>,
-    /// Whom to tell of its end; gone once told.
+    /// The function that is told of the end; `None` once it was called.
     pub(crate) done: Option<fn(&mut BdevIo, IoStatus)>,
     pub(crate) stamp: u64,
 }
@@ -27,49 +27,50 @@ impl std::fmt::Debug for BdevIo {
 }
 
 impl BdevIo {
-    /// What it wants.
+    /// Returns the kind of I/O.
     pub fn kind(&self) -> IoKind {
         self.kind
     }
 
-    /// First block.
+    /// Returns the first block.
     pub fn offset_blocks(&self) -> u64 {
         self.offset
     }
 
-    /// Blocks; nothing of meaning for a reset.
+    /// Returns the number of blocks, which means nothing for a reset.
     pub fn num_blocks(&self) -> u64 {
         self.count
     }
 
-    /// Bytes of data: 0 but for read, write and compare-and-write.
+    /// Returns the size of the data in bytes: 0 except for read, write and compare-and-write.
     pub fn data_len_bytes(&self) -> usize {
         self.data.len()
     }
 
-    /// Copies `src` to byte `offset` of the data; the bytes copied, fewer at its end.
+    /// Copies `src` to byte `offset` of the data. Returns the number of bytes copied, less at the
+    /// data's end.
     pub fn copy_in(&mut self, offset: usize, src: &[u8]) -> usize {
         let n = src.len().min(self.data.len().saturating_sub(offset));
         self.data[offset..offset + n].copy_from_slice(&src[..n]);
         n
     }
 
-    /// The data from `offset` on.
+    /// Returns the data from byte `offset` on.
     pub fn slice(&self, offset: usize) -> &[u8] {
         &self.data[offset.min(self.data.len())..]
     }
 
-    /// The number that was put on it, 0 at first.
+    /// Returns the number that [`BdevIo::set_stamp`] has set, at first 0.
     pub fn stamp(&self) -> u64 {
         self.stamp
     }
 
-    /// Puts a number on it.
+    /// Sets the number that [`BdevIo::stamp`] returns.
     pub fn set_stamp(&mut self, stamp: u64) {
         self.stamp = stamp;
     }
 
-    /// Ends it.
+    /// Completes the I/O.
     pub fn complete(mut self, status: IoStatus) {
         self.end(status);
     }
@@ -95,37 +96,37 @@ impl Drop for BdevIo {
     }
 }
 
-/// Submitted I/O in order, first in first out. Dropped, it fails what is left.
+/// A first-in, first-out queue of submitted I/O. If dropped, it fails the I/O that is left in it.
 #[derive(Default)]
 pub struct BdevIoQueue(VecDeque<BdevIo>);
 
 impl BdevIoQueue {
-    /// An empty queue.
+    /// Returns an empty queue.
     pub const fn new() -> BdevIoQueue {
         BdevIoQueue(VecDeque::new())
     }
 
-    /// None in it.
+    /// Returns whether the queue is empty.
     pub fn is_empty(&self) -> bool {
         self.0.is_empty()
     }
 
-    /// How many.
+    /// Returns the number of I/Os in the queue.
     pub fn len(&self) -> usize {
         self.0.len()
     }
 
-    /// Adds one at the end.
+    /// Adds an I/O at the end.
     pub fn push_back(&mut self, io: BdevIo) {
         self.0.push_back(io);
     }
 
-    /// The stamp of the first.
+    /// Returns the stamp of the first I/O.
     pub fn first_stamp(&self) -> Option<u64> {
         self.0.front().map(BdevIo::stamp)
     }
 
-    /// Takes the first.
+    /// Takes the first I/O.
     pub fn pop_front(&mut self) -> Option<BdevIo> {
         self.0.pop_front()
     }

@@ -1,13 +1,14 @@
-//! The machine's CPUs: the world has none that threads of its own could run on.
+//! The machine's CPUs: the world has none on which threads of the code under test could run.
 
 use std::thread::JoinHandle;
 
 use crate::errno::{Errno, Result};
 
-/// Never does.
+/// Fails.
 ///
 /// # Errors
-/// `EINVAL`, always: what runs beside the world's one thread could not be played again.
+///
+/// `EINVAL`, always: work that ran beside the world's one thread could not be replayed.
 pub fn pin_thread<T>(_thread: &JoinHandle<T>, _cpu: u32) -> Result<()> {
     Err(Errno::EINVAL)
 }

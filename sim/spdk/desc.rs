@@ -1,4 +1,4 @@
-//! Bdevs that are in front of the world's stores, and the descriptors of who has them open.
+//! Bdevs in front of the world's stores, and the descriptors of those who have them open.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -10,7 +10,7 @@ use world::{World, with, with_in_drop};
 
 pub(crate) type OnEvent = Rc<dyn Fn(BdevEvent)>;
 
-/// What is behind a bdev.
+/// What backs a bdev.
 #[derive(Clone, Copy)]
 pub(crate) struct Backing {
     pub store: u32,
@@ -23,18 +23,18 @@ pub(crate) struct OpenDesc {
     pub write: bool,
     pub is_removed: bool,
     pub thread: u64,
-    /// Gone once the owner has closed it.
+    /// The owner's closure; `None` once the owner has closed the descriptor.
     pub on_event: Option<OnEvent>,
-    /// The owner, channels, and I/O under way.
+    /// The number of holders: the owner, channels, and I/O in progress.
     pub holders: usize,
 }
 
 /// The bdevs and descriptors of all processes.
 #[derive(Default)]
 pub(crate) struct Descs {
-    /// By process and name.
+    /// The bdevs, by process and name.
     pub bdevs: BTreeMap<(u32, String), Backing>,
-    /// By process and number.
+    /// The descriptors, by process and number.
     pub open: BTreeMap<(u32, u64), OpenDesc>,
 }
 
@@ -54,7 +54,7 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// Takes a share in a descriptor, if it is there.
+    /// Adds a holder to a descriptor, if the descriptor exists.
     pub fn new(w: &mut World, process: u32, desc: u64) -> Share {
         if let Some(desc) = w.slots.get::<Descs>().open.get_mut(&(process, desc)) {
             desc.holders += 1;
@@ -62,12 +62,12 @@ impl Share {
         Share { process, desc }
     }
 
-    /// Returns whether the owner was told that the bdev is removed.
+    /// Returns whether the owner was told that the bdev is being removed.
     pub fn is_removed(&self, w: &mut World) -> bool {
         w.slots.get::<Descs>().open.get(&(self.process, self.desc)).is_some_and(|desc| desc.is_removed)
     }
 
-    /// Takes another share.
+    /// Adds another holder.
     pub fn again(&self) -> Share {
         with(|w| Share::new(w, self.process, self.desc))
     }
@@ -79,7 +79,7 @@ impl Drop for Share {
     }
 }
 
-/// A share is given back; the last one takes the descriptor with it.
+/// Removes a holder. The last one takes the descriptor with it.
 pub(crate) fn release(w: &mut World, process: u32, id: u64) {
     let descs = &mut w.slots.get::<Descs>().open;
     let Some(desc) = descs.get_mut(&(process, id)) else { return };

@@ -1,4 +1,4 @@
-//! Being a bdev: what SPDK calls.
+//! A bdev's implementation: what SPDK calls.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,47 +9,48 @@ pub use spdk_contract::disk::DiskInfo;
 use crate::bdev_io::{BdevIo, IoKind};
 use crate::errno::Result;
 
-/// A bdev. SPDK calls it from all its threads; what belongs to one is in the `Channel`.
+/// A bdev. SPDK calls it on all its threads; whatever belongs to one thread is in the `Channel`.
 pub trait Disk: Send + Sync + 'static {
-    /// What a thread needs for I/O.
+    /// A thread's state for I/O.
     type Channel: 'static;
 
-    /// Makes the channel of the current SPDK thread.
+    /// Creates the channel of the current SPDK thread.
     fn create_channel(&self) -> Result<Rc<Self::Channel>>;
 
-    /// Takes back a thread's channel, on that thread, after its last I/O has completed.
+    /// Destroys a thread's channel. Called on that thread, after the channel's last I/O has
+    /// completed.
     fn destroy_channel(channel: Rc<Self::Channel>);
 
     /// Executes an I/O of a supported kind.
     fn submit(channel: &Rc<Self::Channel>, io: BdevIo);
 
-    /// Whether it does that kind of I/O.
+    /// Returns whether the bdev supports this kind of I/O.
     fn supports(&self, kind: IoKind) -> bool;
 
-    /// The value of `dst` in what `bdev_get_bdevs` shows.
+    /// Returns the value of `dst` in the output of `bdev_get_bdevs`.
     fn dump_info(&self) -> Value;
 
-    /// RPCs that make this bdev again.
+    /// Returns the RPCs that create this bdev again.
     fn write_config(&self) -> Vec<Value>;
 
-    /// The bdev was unregistered, and nobody has it open.
+    /// Called when the bdev was unregistered and nobody has it open any more.
     fn destruct(&self, done: DestructDone);
 }
 
-/// A disk of any kind.
+/// A `Disk` whose type is erased.
 pub(crate) trait AnyDisk {
     fn create_channel(&self) -> Result<Box<dyn AnyChannel>>;
     fn supports(&self, kind: IoKind) -> bool;
     fn destruct(&self, done: DestructDone);
 }
 
-/// A channel of any kind of disk.
+/// A channel whose disk's type is erased.
 pub(crate) trait AnyChannel {
     fn submit(&self, io: BdevIo);
     fn destroy(&self);
 }
 
-/// A disk of one kind as one of any.
+/// Implements [`AnyDisk`] for any `Disk`.
 pub(crate) struct Of<D>(pub Arc<D>);
 struct ChannelOf<D: Disk>(Rc<D::Channel>);
 
@@ -81,7 +82,7 @@ impl<D: Disk> AnyChannel for ChannelOf<D> {
 #[must_use = "the bdev is not gone until done() is called"]
 pub struct DestructDone {
     pub(crate) disk: u64,
-    /// Whom to tell.
+    /// The function that is told.
     pub(crate) destructed: fn(u64),
 }
 

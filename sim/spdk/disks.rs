@@ -25,9 +25,9 @@ pub(crate) struct SimDisk {
     pub unregister: Option<(u64, Option<Unregistered>)>,
     destructing: bool,
     destructed: bool,
-    /// A reset is under way: what is submitted meanwhile is aborted.
+    /// Whether a reset is in progress; I/O that is submitted meanwhile is aborted.
     pub resetting: bool,
-    /// I/O outstanding, by thread.
+    /// The number of I/Os outstanding, by thread.
     pub busy: BTreeMap<u64, usize>,
 }
 
@@ -48,12 +48,12 @@ impl SimDisk {
     }
 }
 
-/// All of them, by number.
+/// All bdevs, by number.
 #[derive(Default)]
 pub(crate) struct Disks(pub BTreeMap<u64, SimDisk>);
 
 impl Disks {
-    /// Returns a process's bdev of this name.
+    /// Returns the process's bdev of this name.
     pub fn find(&self, process: u32, name: &str) -> Option<&SimDisk> {
         self.0.values().find(|disk| disk.process == process && disk.info.name == name)
     }
@@ -67,19 +67,19 @@ impl Slot for Disks {
     }
 }
 
-/// Returns the bdev of this number.
+/// Returns the bdev with this number.
 pub(crate) fn sim_disk(w: &mut World, disk: u64) -> Option<&mut SimDisk> {
     w.slots.get::<Disks>().0.get_mut(&disk)
 }
 
-/// A bdev that SPDK has.
+/// A registered bdev.
 pub struct Registered<D> {
     id: u64,
     name: String,
     _not_send: PhantomData<*mut D>,
 }
 
-/// Registers a bdev.
+/// Registers a bdev with SPDK.
 pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
     if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
         return Err(Errno::EINVAL);
@@ -102,18 +102,20 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
 }
 
 impl<D: Disk> Registered<D> {
-    /// Its name.
+    /// Returns the bdev's name.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// Removes the bdev. When all have closed it, and the disk has been destructed, `done` is
-    /// called on this thread.
+    /// Unregisters the bdev. When everybody has closed it and the disk has been destructed, `done`
+    /// is called on this thread.
     pub fn unregister(&self, done: impl FnOnce(Result<()>) + 'static) {
         unregister(self.id, Box::new(done));
     }
 
-    /// Changes the number of blocks and tells everybody who has it open.
+    /// Changes the number of blocks and records the change.
+    ///
+    /// `EBUSY`: the bdev is open and would shrink.
     pub fn resize(&self, num_blocks: u64) -> Result<()> {
         with(|w| {
             let disk = sim_disk(w, self.id).ok_or(Errno::ENODEV)?;
@@ -146,7 +148,7 @@ fn unregister(id: u64, done: Unregistered) {
     }
 }
 
-/// Goes on with taking a bdev away, if it is time to.
+/// Continues an unregistration if nobody has the bdev open any more.
 pub(crate) fn proceed(id: u64) {
     let destruct = with(|w| {
         let disk = sim_disk(w, id)?;
@@ -187,7 +189,7 @@ fn gone(id: u64) {
     }
 }
 
-/// Returns whether a bdev is being taken away, or is gone.
+/// Returns whether a bdev is being removed or is gone.
 pub fn is_going(disk: u64) -> bool {
     with(|w| sim_disk(w, disk).is_none_or(|d| d.unregister.is_some()))
 }
@@ -197,7 +199,7 @@ pub fn num_blocks(disk: u64) -> u64 {
     with(|w| sim_disk(w, disk).map_or(0, |d| d.info.num_blocks))
 }
 
-/// Returns a bdev's identity; zeroes when it is gone.
+/// Returns a bdev's UUID; zeroes if the bdev is gone.
 pub fn uuid(disk: u64) -> [u8; 16] {
     with(|w| sim_disk(w, disk).map_or([0; 16], |d| d.info.uuid))
 }

@@ -1,17 +1,17 @@
-//! Memory that devices can reach: here only the count of its chunks is real.
+//! Memory that devices can reach. Only the number of its chunks is simulated.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::errno::{Errno, Result};
 
-/// Chunks that a [`DmaVec`] can hold.
+/// The maximum number of chunks of a [`DmaVec`].
 pub const DMA_VEC_MAX: usize = 16;
 
-/// What is in memory that nobody has written to yet. A tag that no write has.
+/// The content of memory that nobody has written to yet, which is the tag of no write.
 const STALE: u8 = 0xa5;
 
-/// A fixed number of chunks of one size.
+/// A pool with a fixed number of chunks of one size.
 pub struct DmaPool {
     chunk_size: usize,
     count: usize,
@@ -19,7 +19,7 @@ pub struct DmaPool {
 }
 
 impl DmaPool {
-    /// `count` chunks of `chunk_size` bytes.
+    /// Creates a pool of `count` chunks of `chunk_size` bytes.
     pub fn new(chunk_size: usize, count: usize) -> Result<Rc<DmaPool>> {
         if chunk_size == 0 || count == 0 {
             return Err(Errno::EINVAL);
@@ -27,23 +27,23 @@ impl DmaPool {
         Ok(Rc::new(DmaPool { chunk_size, count, free: Cell::new(count) }))
     }
 
-    /// Chunks that are free.
+    /// Returns the number of free chunks.
     pub fn available(&self) -> usize {
         self.free.get()
     }
 
-    /// Chunks in all.
+    /// Returns the number of all chunks.
     pub fn count(&self) -> usize {
         self.count
     }
 
-    /// Bytes in a chunk.
+    /// Returns the size of a chunk in bytes.
     pub fn chunk_size(&self) -> usize {
         self.chunk_size
     }
 }
 
-/// Up to [`DMA_VEC_MAX`] chunks of a pool, with a length in bytes.
+/// Memory of up to [`DMA_VEC_MAX`] chunks of a pool, with a length in bytes.
 #[derive(Default)]
 pub struct DmaVec {
     pool: Option<Rc<DmaPool>>,
@@ -52,12 +52,13 @@ pub struct DmaVec {
 }
 
 impl DmaVec {
-    /// No memory.
+    /// Returns a value without memory.
     pub const fn empty() -> DmaVec {
         DmaVec { pool: None, chunks: 0, data: Vec::new() }
     }
 
-    /// Takes `len` bytes from `pool`, after giving back what it has. All or nothing.
+    /// Returns the present memory to its pool, then takes `len` bytes from `pool`, all or nothing.
+    /// Returns whether there was enough.
     pub fn take(&mut self, pool: &Rc<DmaPool>, len: usize) -> bool {
         self.release();
         let chunks = len.div_ceil(pool.chunk_size);
@@ -72,7 +73,7 @@ impl DmaVec {
         true
     }
 
-    /// Gives all memory back.
+    /// Returns all memory to the pool.
     pub fn release(&mut self) {
         if let Some(pool) = self.pool.take() {
             pool.free.set(pool.free.get() + self.chunks);
@@ -82,27 +83,27 @@ impl DmaVec {
         self.data.clear();
     }
 
-    /// Bytes.
+    /// Returns the length in bytes.
     pub fn len(&self) -> usize {
         self.data.len()
     }
 
-    /// No bytes.
+    /// Returns whether the length is 0.
     pub fn is_empty(&self) -> bool {
         self.data.is_empty()
     }
 
-    /// Copies `src` to byte `offset`.
+    /// Copies `src` to byte `offset` of the memory.
     pub fn copy_in(&mut self, offset: usize, src: &[u8]) {
         self.data[offset..offset + src.len()].copy_from_slice(src);
     }
 
-    /// The bytes from `offset` on.
+    /// Returns the bytes from `offset` on.
     pub fn slice(&self, offset: usize) -> &[u8] {
         &self.data[offset.min(self.data.len())..]
     }
 
-    /// As [`DmaVec::slice`], to write to.
+    /// Returns the bytes from `offset` on, for writing.
     pub fn slice_mut(&mut self, offset: usize) -> &mut [u8] {
         let from = offset.min(self.data.len());
         &mut self.data[from..]

@@ -1,4 +1,4 @@
-//! Small files that survive processes: one disk that all processes of the world share.
+//! Small files that survive processes, on one disk that all processes of the world share.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -15,9 +15,10 @@ struct Files(BTreeMap<String, Vec<u8>>);
 
 impl Slot for Files {}
 
-/// Reads a file. Returns `None` if there is no file of that name.
+/// Reads a file. Returns `None` if no file has this name.
 ///
 /// # Errors
+///
 /// The file is longer than `max` bytes.
 pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     let name = path.to_string_lossy();
@@ -28,14 +29,15 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
-/// Most turns that a disk takes to write a file, and then to say so.
+/// The maximum number of turns until the disk has written a file, and again until it reports that.
 const TURNS_MAX: u64 = 300;
 
-/// Replaces a file's content some turns later, and calls `done` some more turns after that: a process may
-/// die before the file is written, and after that before it knows.
+/// Replaces a file's content some turns later, and calls `done` some more turns after that. The
+/// process may die before the file is written, or afterwards before it learns of that.
 ///
 /// # Errors
-/// The process has no thread.
+///
+/// The thread is gone.
 pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> Result<()>
 where
     F: FnOnce(io::Result<()>) + Send + 'static,
@@ -45,13 +47,13 @@ where
     let (to_write, to_say) = world::dice(|rng| (rng.below(TURNS_MAX), rng.below(TURNS_MAX)));
     let write = move || {
         with(|w| w.slots.get::<Files>().0.insert(name, content));
-        // If the thread is gone, nobody waits for this any more.
+        // If the thread is gone, nobody waits for the result any more.
         let _ = after(home, to_say, Box::new(move || done(Ok(()))));
     };
     after(home, to_write, Box::new(write))
 }
 
-/// Calls `f` on a thread so many turns later.
+/// Calls `f` on a thread after this many turns.
 fn after(home: Thread, turns: u64, f: Box<dyn FnOnce() + Send>) -> Result<()> {
     match turns {
         0 => home.send(f),

@@ -1,24 +1,24 @@
-//! Which start of a program this is, and whether another one has ended.
+//! Identifies each start of a program, and tells whether another one has ended.
 
 use std::collections::BTreeMap;
 
 use world::slots::Slot;
 use world::{store, with};
 
-/// Which process an instance is or was.
+/// The process of each instance, also of those that have ended.
 #[derive(Default)]
 struct Instances(BTreeMap<[u8; 16], u32>);
 
 impl Slot for Instances {}
 
-/// This process's start.
+/// The instance of this process.
 #[derive(Debug)]
 pub struct Instance {
     id: [u8; 16],
 }
 
 impl Instance {
-    /// Makes this process known.
+    /// Creates an instance and makes it known.
     pub fn new() -> Instance {
         let mut id = [0; 16];
         crate::random::fill(&mut id);
@@ -30,13 +30,13 @@ impl Instance {
         Instance { id }
     }
 
-    /// Unique to this start.
+    /// Returns the id, which is unique to this start.
     pub fn id(&self) -> [u8; 16] {
         self.id
     }
 
-    /// Whether the process with this id has surely ended, and the I/O that it had with it. `false`:
-    /// it lives, or is on another machine.
+    /// Returns whether the process with this id has surely ended, and with it the I/O that it had
+    /// submitted. False: the process is alive, or on another machine.
     pub fn has_ended(&self, other: [u8; 16]) -> bool {
         with(|w| {
             let Some(me) = w.current_process() else { return false };

@@ -1,14 +1,14 @@
-//! Interrupt mode, as `spdk/safe` has it: here everybody polls.
+//! Interrupt mode, with the API of `spdk/safe`. All threads of the world poll.
 
 use crate::errno::Result;
 use crate::poller::Waker;
 use crate::sock::{Group, Listener, Sock};
 
-/// Nothing is watched.
+/// What keeps something watched. Nothing is watched here.
 pub struct Watch(());
 
 impl Watch {
-    /// Whether there is interrupt mode at all.
+    /// Returns whether interrupt mode is on.
     pub fn is_on(&self) -> bool {
         false
     }

@@ -3,9 +3,10 @@
 pub use spdk_contract::keyring::KeyringError;
 use zeroize::Zeroizing;
 
-/// Reads what the keyring holds under a name.
+/// Reads a key from the keyring.
 ///
 /// # Errors
+///
 /// Always.
 pub fn read(_name: &str) -> Result<Zeroizing<Vec<u8>>, KeyringError> {
     Err(KeyringError::Missing)

@@ -1,16 +1,16 @@
 //! The public API of `spdk/safe`, for code that runs in a simulated world instead of in SPDK.
 //!
-//! The crates of `src/` are compiled against this one, unchanged, because it has the same name. The
-//! `world` below has processes, threads, a network, disks and a clock; this crate makes of them SPDK
-//! threads, pollers, sockets in groups, and bdevs. Its plain types are those of `spdk/contract`, as
-//! are those of `spdk/safe`.
+//! The crates of `src/` are compiled against this crate unchanged, because it has the same name.
+//! The crate `world` below it has processes, threads, a network, disks and a clock, of which this
+//! crate makes SPDK threads, pollers, sockets in groups, and bdevs. Like `spdk/safe`, it takes its
+//! plain types from `spdk/contract`.
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
-//! | [`disks`] | the bdevs that the code under test has registered, as SPDK's bdev layer sees them |
-//! | [`user`] | who uses them |
-//! | [`record`] | what happened, for who checks it |
-//! | the rest | as in `spdk/safe`, for the code under test |
+//! | [`disks`] | the bdevs that the code under test registered, as SPDK's bdev layer sees them |
+//! | [`user`] | the users of these bdevs |
+//! | [`record`] | what happened, for the checkers |
+//! | all others | the API of `spdk/safe`, for the code under test |
 
 pub mod backend;
 pub mod bdev;

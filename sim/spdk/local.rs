@@ -1,4 +1,5 @@
-//! `spdk::thread_local!`: values of a reactor, of which the world has many on one OS thread.
+//! `spdk::thread_local!`: values that belong to a reactor. The world runs many reactors on one OS
+//! thread.
 
 use std::any::Any;
 use std::cell::{Cell, RefCell};
@@ -8,7 +9,7 @@ use std::rc::Rc;
 use world::slots::Slot;
 use world::with;
 
-/// The values, by process, core, and the address of their static.
+/// The values, by process, core, and the address of the static.
 #[derive(Default)]
 struct Locals(BTreeMap<(u32, u32, usize), Rc<dyn Any>>);
 
@@ -20,10 +21,10 @@ impl Slot for Locals {
     }
 }
 
-/// As `std::thread::LocalKey`, for one core of one simulated process.
+/// Like `std::thread::LocalKey`, but for one core of one simulated process.
 pub struct LocalKey<T: 'static> {
     init: fn() -> T,
-    /// Two statics of no size could share an address.
+    /// Without this, two statics of size zero could share an address.
     _unique: u8,
 }
 
@@ -33,7 +34,7 @@ impl<T: 'static> LocalKey<T> {
         LocalKey { init, _unique: 0 }
     }
 
-    /// Runs `f` with this reactor's value.
+    /// Calls `f` with this reactor's value.
     pub fn with<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         let address = std::ptr::from_ref(self).addr();
         let (key, found) = with(|w| {
@@ -51,12 +52,12 @@ impl<T: 'static> LocalKey<T> {
 }
 
 impl<T: 'static> LocalKey<Cell<T>> {
-    /// Sets it.
+    /// Sets the value.
     pub fn set(&'static self, value: T) {
         self.with(|cell| cell.set(value));
     }
 
-    /// Reads it.
+    /// Returns a copy of the value.
     pub fn get(&'static self) -> T
     where
         T: Copy,
@@ -64,7 +65,7 @@ impl<T: 'static> LocalKey<Cell<T>> {
         self.with(Cell::get)
     }
 
-    /// Takes it.
+    /// Takes the value and leaves the default.
     pub fn take(&'static self) -> T
     where
         T: Default,
@@ -74,18 +75,18 @@ impl<T: 'static> LocalKey<Cell<T>> {
 }
 
 impl<T: 'static> LocalKey<RefCell<T>> {
-    /// Borrows it.
+    /// Calls `f` with the value, borrowed.
     pub fn with_borrow<R>(&'static self, f: impl FnOnce(&T) -> R) -> R {
         self.with(|cell| f(&cell.borrow()))
     }
 
-    /// Borrows it mutably.
+    /// Calls `f` with the value, borrowed mutably.
     pub fn with_borrow_mut<R>(&'static self, f: impl FnOnce(&mut T) -> R) -> R {
         self.with(|cell| f(&mut cell.borrow_mut()))
     }
 }
 
-/// What `spdk/safe` has for what belongs to a reactor's OS thread.
+/// Declares values that belong to a reactor's OS thread, as the macro of `spdk/safe` does.
 #[macro_export]
 macro_rules! thread_local {
     () => {};

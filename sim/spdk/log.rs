@@ -1,4 +1,4 @@
-//! The log: lines of the history.
+//! The log: its lines go to the history.
 
 use std::fmt;
 

@@ -1,4 +1,4 @@
-//! Pollers: closures that an SPDK thread calls again and again.
+//! Pollers: closures that an SPDK thread calls repeatedly.
 
 pub use spdk_contract::poller::Turn;
 
@@ -6,7 +6,7 @@ use world::{with, with_in_drop};
 
 use crate::errno::{Errno, Result};
 
-/// Nobody rests, so it has nothing to do.
+/// Wakes a poller that rests. No poller rests here, so a waker does nothing.
 #[derive(Clone, Default)]
 pub struct Waker(());
 
@@ -15,21 +15,21 @@ impl Waker {
     pub fn wake(&self) {}
 }
 
-/// A registered poller. Dropping it ends it, also from inside its own closure.
+/// A registered poller. Dropping it unregisters the poller, even from within its own closure.
 pub struct Poller {
     thread: u64,
     id: u64,
 }
 
 impl Poller {
-    /// Calls `f` on the current SPDK thread every `period_us` microseconds; 0: on every turn.
+    /// Has the current SPDK thread call `f` every `period_us` microseconds; 0: in every turn.
     pub fn register(period_us: u64, f: impl FnMut() -> bool + 'static) -> Result<Poller> {
-        // A closure that is given back is dropped with nothing borrowed.
+        // A closure that is returned is dropped while nothing is borrowed.
         let added = with(|w| w.add_periodic(period_us, Box::new(f)));
         added.map(|(thread, id)| Poller { thread, id }).map_err(|_| Errno::ESRCH)
     }
 
-    /// As [`Poller::register`].
+    /// Registers a poller as [`Poller::register`] does; it never rests.
     pub fn resting(period_us: u64, _rest_us: u64, mut f: impl FnMut() -> Turn + 'static) -> Result<Poller> {
         Self::register(period_us, move || f() == Turn::Worked)
     }
@@ -37,7 +37,7 @@ impl Poller {
     /// Does nothing.
     pub fn wake(&self) {}
 
-    /// One that does nothing.
+    /// Returns a waker that does nothing.
     pub fn waker(&self) -> Waker {
         Waker(())
     }

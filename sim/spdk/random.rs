@@ -2,7 +2,7 @@
 
 use world::with;
 
-/// Fills `bytes` with random ones, from the seed.
+/// Fills `bytes` with random bytes, which the seed decides.
 pub fn fill(bytes: &mut [u8]) {
     with(|w| {
         for chunk in bytes.chunks_mut(8) {

@@ -1,67 +1,67 @@
-//! What happened, in the order in which it did, for who checks it.
+//! The record of what happened, in order, for the checkers.
 
 use spdk_contract::io::IoStatus;
 use world::slots::Slot;
 use world::store::{self, Fact};
 use world::{World, with};
 
-/// What happened, in this order.
+/// An event that a checker may want to know of.
 #[derive(Debug)]
 pub enum Record {
-    /// A client has a bdev.
+    /// A client has registered a bdev.
     DiskIsThere {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
-        /// Its process.
+        /// The client's process.
         process: u32,
-        /// Its number.
+        /// The bdev's number.
         disk: u64,
-        /// Its name.
+        /// The bdev's name.
         name: String,
     },
     /// Users of a bdev are asked to close it.
     DiskGoes {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
-        /// Its number.
+        /// The bdev's number.
         disk: u64,
     },
     /// A bdev is gone.
     DiskGone {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
-        /// Its number.
+        /// The bdev's number.
         disk: u64,
     },
-    /// A bdev has another size.
+    /// A bdev's size has changed.
     DiskResized {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
-        /// Its number.
+        /// The bdev's number.
         disk: u64,
-        /// Blocks.
+        /// The new size, in blocks.
         num_blocks: u64,
     },
-    /// A user's I/O was given to the code under test.
+    /// A user's I/O was passed to the code under test.
     Submitted {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
-        /// Its number.
+        /// The I/O's number.
         io: u64,
     },
-    /// It came back.
+    /// A user's I/O has completed.
     Completed {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
-        /// Its number.
+        /// The I/O's number.
         io: u64,
-        /// How it ended.
+        /// The outcome.
         status: IoStatus,
-        /// What was read.
+        /// The data that was read.
         data: Vec<u8>,
-        /// SPDK's bdev layer ended it, the code under test never saw it.
+        /// Whether SPDK's bdev layer completed the I/O, so that the code under test never saw it.
         by_layer: bool,
-        /// On the thread that submitted it.
+        /// Whether the I/O completed on the thread that submitted it.
         on_its_thread: bool,
     },
     /// Something happened in a store.
@@ -69,7 +69,7 @@ pub enum Record {
 }
 
 impl Record {
-    /// Returns when it was, a stamp of the world.
+    /// Returns the stamp of the event.
     pub fn seq(&self) -> u64 {
         match self {
             Record::DiskIsThere { seq, .. }
@@ -85,19 +85,19 @@ impl Record {
     }
 }
 
-/// What happened and was not asked for yet.
+/// The records that were not taken yet.
 #[derive(Default)]
 struct Records(Vec<Record>);
 
 impl Slot for Records {}
 
-/// Keeps a record, with the stamp of this moment.
+/// Adds a record, with the stamp of this moment.
 pub(crate) fn record(w: &mut World, record: impl FnOnce(u64) -> Record) {
     let seq = w.stamp();
     w.slots.get::<Records>().0.push(record(seq));
 }
 
-/// Returns what happened since the last call.
+/// Returns the records since the last call.
 pub fn take() -> Vec<Record> {
     let mut records = with(|w| std::mem::take(&mut w.slots.get::<Records>().0));
     records.extend(store::take_facts().into_iter().map(Record::Stored));

@@ -1,4 +1,4 @@
-//! Files with secrets: what the test has put there.
+//! Files with secrets, which the test has created.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -17,19 +17,20 @@ impl Slot for SecretFiles {}
 /// Reads a file that holds a secret.
 ///
 /// # Errors
-/// There is none.
+///
+/// The file does not exist.
 pub fn read(path: &Path) -> Result<Zeroizing<Vec<u8>>, SecretFileError> {
     let found = with(|w| w.slots.get::<SecretFiles>().0.get(path).cloned());
     found.map(Zeroizing::new).ok_or_else(|| SecretFileError::Open(io::ErrorKind::NotFound.into()))
 }
 
-/// Puts a file there, in place of the one of that name. All processes of the world see it.
+/// Creates or replaces a file. All processes of the world see it.
 pub fn put(path: impl Into<PathBuf>, content: impl Into<Vec<u8>>) {
     let (path, content) = (path.into(), content.into());
     with(|w| w.slots.get::<SecretFiles>().0.insert(path, content));
 }
 
-/// Takes a file away.
+/// Removes a file.
 pub fn remove(path: &Path) {
     with(|w| w.slots.get::<SecretFiles>().0.remove(path));
 }

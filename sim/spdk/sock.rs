@@ -1,4 +1,4 @@
-//! Sockets, as `spdk/safe` has them.
+//! Sockets, with the API of `spdk/safe`.
 
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -13,7 +13,7 @@ use world::{with, with_in_drop};
 use crate::errno::{Errno, Result};
 use crate::iov::{Iov, IovMut};
 
-/// A connection. Closed when dropped.
+/// A connection, closed when dropped.
 pub struct Sock {
     id: u64,
 }
@@ -28,13 +28,15 @@ fn outcome(moved: Moved) -> Result<Option<usize>> {
 }
 
 impl Sock {
-    /// Both ends of a connection that belong to no process: the fuzzer's, who has no other world.
+    /// Returns both ends of a connection that belongs to no process. The fuzzer uses this, since it
+    /// has no other world.
     pub fn pair() -> (Sock, Sock) {
         let (a, b) = with(net::pair);
         (Sock { id: a }, Sock { id: b })
     }
 
-    /// Receives into `buf`. `None`: nothing there. `Some(0)`: the peer has closed.
+    /// Receives into `buf`. Returns the number of bytes, `None` if there is nothing to receive, and
+    /// `Some(0)` if the peer has closed.
     pub fn recv(&self, buf: &mut [u8]) -> Result<Option<usize>> {
         if buf.is_empty() {
             return Ok(None);
@@ -42,7 +44,7 @@ impl Sock {
         outcome(with(|w| net::receive(w, self.id, &mut [buf])))
     }
 
-    /// Receives into `iovs`.
+    /// Receives into `iovs`. Returns what [`Sock::recv`] does.
     pub fn readv(&self, iovs: &mut IovMut<'_>) -> Result<Option<usize>> {
         if iovs.is_empty() {
             return Ok(None);
@@ -50,7 +52,7 @@ impl Sock {
         outcome(with(|w| net::receive(w, self.id, &mut iovs.0)))
     }
 
-    /// Sends from `iovs`: the bytes taken. `None`: no room for any now.
+    /// Sends from `iovs`. Returns the number of bytes taken, or `None` if there is no room now.
     pub fn writev(&self, iovs: &Iov<'_>) -> Result<Option<usize>> {
         if iovs.is_empty() {
             return Ok(Some(0));
@@ -58,12 +60,12 @@ impl Sock {
         outcome(with(|w| net::send(w, self.id, &iovs.0)))
     }
 
-    /// The peer's address.
+    /// Returns the peer's address.
     pub fn peer_addr(&self) -> Result<SocketAddr> {
         with(|w| Some(net::addresses(w, self.id)?.1)).ok_or(Errno::ENOTCONN)
     }
 
-    /// Our own address.
+    /// Returns the socket's own address.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         with(|w| Some(net::addresses(w, self.id)?.0)).ok_or(Errno::ENOTCONN)
     }
@@ -77,7 +79,7 @@ impl Drop for Sock {
 
 type OnConnected = Box<dyn FnOnce(Result<Sock>)>;
 
-/// Who waits for an attempt to connect, by its number, with the process.
+/// The closures that wait for attempts to connect, by the attempt's number, each with its process.
 #[derive(Default)]
 struct Waiting(BTreeMap<u64, (u32, OnConnected)>);
 
@@ -88,7 +90,7 @@ impl Slot for Waiting {
     }
 }
 
-/// An attempt under way. Dropping it gives it up.
+/// An attempt to connect in progress. Dropping it gives the attempt up.
 pub struct Connecting {
     id: u64,
 }
@@ -99,7 +101,7 @@ fn endpoint(addr: &str, port: u16) -> Result<SocketAddr> {
     Ok(SocketAddr::new(ip, port))
 }
 
-/// Starts to connect and calls `done` on this SPDK thread with what came of it, later.
+/// Starts to connect. `done` is called later, on this SPDK thread, with the result.
 pub fn connect(
     addr: &str,
     port: u16,
@@ -119,7 +121,7 @@ pub fn connect(
     Ok(Connecting { id })
 }
 
-/// On the thread that asked: an attempt has its result.
+/// Called on the thread that asked, when an attempt has its result.
 fn connected(id: u64) {
     let ended = with(|w| Some((net::attempt(w, id)?, w.slots.get::<Waiting>().0.remove(&id)?)));
     if let Some((result, (_, done))) = ended {
@@ -148,7 +150,7 @@ pub struct Listener {
 }
 
 impl Listener {
-    /// Listens at an IP address.
+    /// Listens at an IP address and port.
     pub fn listen(addr: &str, port: u16, _sock_impl: Option<&str>) -> Result<Listener> {
         let at = endpoint(addr, port)?;
         let id = with(|w| {
@@ -158,12 +160,12 @@ impl Listener {
         Ok(Listener { id, at })
     }
 
-    /// The next connection that waits, if any.
+    /// Returns the next connection that waits to be accepted, if there is one.
     pub fn accept(&self) -> Option<Sock> {
         with(|w| net::accept(w, self.id)).map(|id| Sock { id })
     }
 
-    /// Where it listens.
+    /// Returns the address at which the listener listens.
     pub fn local_addr(&self) -> Result<SocketAddr> {
         Ok(self.at)
     }
@@ -175,17 +177,17 @@ impl Drop for Listener {
     }
 }
 
-/// Whether the machine has this address: always.
+/// Returns whether the machine has this address: here always true.
 pub fn has_address(_addr: IpAddr) -> bool {
     true
 }
 
-/// Whether SPDK has a socket implementation of that name.
+/// Returns whether SPDK has a socket implementation of this name.
 pub fn impl_exists(name: &str) -> bool {
     name == "posix"
 }
 
-/// The groups of all processes, by process and number.
+/// The groups of all processes, by process and the group's number.
 #[derive(Default)]
 struct AllGroups(BTreeMap<(u32, u64), BTreeMap<u64, MemberState>>);
 
@@ -211,17 +213,17 @@ pub struct Group {
     id: u64,
 }
 
-/// A socket's place in a group, and a share in its owner. Dropping it ends both.
+/// A socket's place in a group, and a reference to its owner. Dropping it ends both.
 pub struct Member {
     group: (u32, u64),
     id: u64,
 }
 
-/// Many sockets: here one group polls any number.
+/// A set of groups for many sockets. Here one group polls any number.
 pub type Groups = Group;
 
 impl Group {
-    /// A group for the current SPDK thread.
+    /// Creates a group for the current SPDK thread.
     pub fn create() -> Result<Group> {
         with(|w| {
             let process = w.current_process().ok_or(Errno::ESRCH)?;
@@ -231,7 +233,7 @@ impl Group {
         })
     }
 
-    /// Puts `sock` into the group.
+    /// Adds `sock` to the group.
     pub fn add<T: SockReady + 'static>(&self, sock: &Sock, owner: Rc<T>, _: Traffic) -> Result<Member> {
         with(|w| {
             let id = w.id();
@@ -242,7 +244,8 @@ impl Group {
         })
     }
 
-    /// Calls the owners of readable sockets, at most `max_events` of them. The number called.
+    /// Calls the owners of readable sockets, at most `max_events` of them. Returns how many were
+    /// called.
     pub fn poll(&self, max_events: usize) -> Result<usize> {
         let ready: Vec<u64> = with(|w| {
             let start = w.rng.bits();

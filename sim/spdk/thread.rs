@@ -5,19 +5,19 @@ use world::with;
 
 use crate::errno::{Errno, Result};
 
-/// A handle of an SPDK thread. It does not keep the thread alive.
+/// A handle to an SPDK thread. It does not keep the thread alive.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 pub struct Thread {
     id: u64,
 }
 
 impl Thread {
-    /// The SPDK thread that is running, if one is.
+    /// Returns the running SPDK thread, if there is one.
     pub fn current() -> Option<Thread> {
         with(|w| w.current_thread()).map(|id| Thread { id })
     }
 
-    /// Makes a thread that runs on `core` only.
+    /// Creates a thread that runs only on `core`.
     pub fn create(name: &str, core: u32) -> Result<Thread> {
         with(|w| {
             let process = w.current_process().ok_or(Errno::ESRCH)?;
@@ -28,12 +28,12 @@ impl Thread {
         })
     }
 
-    /// Runs `f` on this thread, later, in the order of sending.
+    /// Runs `f` on this thread later. Closures run in the order in which they were sent.
     pub fn send(&self, f: impl FnOnce() + Send + 'static) -> Result<()> {
         post(self.id, Box::new(f))
     }
 
-    /// Ends the thread, once its messages so far are done.
+    /// Ends the thread after the messages that it has so far.
     pub fn exit(self) {
         with(|w| w.exit(self.id));
     }
@@ -46,14 +46,14 @@ fn post(thread: u64, message: Message) -> Result<()> {
         assert!(from.is_none() || to.is_none() || from == to, "a message to another process");
         w.post(thread, message)
     });
-    // Dropped with nothing borrowed.
+    // The closure is dropped while nothing is borrowed.
     if back.is_some() { Err(Errno::ESRCH) } else { Ok(()) }
 }
 
-/// A simulated thread never moves.
+/// Keeps the SPDK thread on its core: a simulated thread never moves.
 pub fn stay() {}
 
-/// All cores of the application.
+/// Returns all cores of the application.
 pub fn cores() -> Vec<u32> {
     with(|w| w.current_process().map_or(Vec::new(), |p| (0..w.cores(p)).collect()))
 }

@@ -1,4 +1,4 @@
-//! Who uses the bdevs of the code under test: SPDK's bdev layer as far as it matters here.
+//! The users of the bdevs of the code under test, and SPDK's bdev layer as far as it matters here.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -14,31 +14,32 @@ use crate::disks::{proceed, sim_disk};
 use crate::errno::{Errno, Result};
 use crate::record::{Record, record};
 
-/// An I/O of a user's.
+/// A user's I/O.
 #[derive(Debug, Clone)]
 pub struct UserIo {
-    /// Unique, and the mark of a write's data.
+    /// The I/O's number: unique, and the tag of a write's data.
     pub id: u64,
-    /// What it wants.
+    /// The kind of I/O.
     pub kind: IoKind,
-    /// First block.
+    /// The first block.
     pub offset: u64,
-    /// Blocks.
+    /// The number of blocks.
     pub count: u64,
-    /// What to write, or to compare and write; room for what is read.
+    /// The data to write, or to compare and then write; for a read, room for the data.
     pub data: Vec<u8>,
 }
 
-/// I/O to be submitted inside a completion, by bdev and thread.
+/// I/O to be submitted from within a completion, by bdev and thread.
 #[derive(Default)]
 struct Inside(BTreeMap<(u64, u64), VecDeque<UserIo>>);
 
 impl Slot for Inside {}
 
-/// Opens a bdev and makes this thread's channel.
+/// Opens a bdev and creates this thread's channel on it.
 ///
 /// # Errors
-/// It is gone or going, or has no channel to give.
+///
+/// The bdev is gone or being removed, or cannot create a channel.
 pub fn open(disk: u64) -> Result<()> {
     let (found, thread) = with(|w| {
         let thread = w.current_thread().ok_or(Errno::ESRCH)?;
@@ -55,7 +56,7 @@ pub fn open(disk: u64) -> Result<()> {
     Ok(())
 }
 
-/// Gives this thread's channel back and closes the bdev, unless it has I/O outstanding.
+/// Destroys this thread's channel and closes the bdev, unless the thread has I/O outstanding.
 pub fn close(disk: u64) {
     let channel = with(|w| {
         let thread = w.current_thread()?;
@@ -75,25 +76,25 @@ pub fn close(disk: u64) {
     proceed(disk);
 }
 
-/// Returns whether a bdev does that kind of I/O.
+/// Returns whether a bdev supports this kind of I/O.
 pub fn supports(disk: u64, kind: IoKind) -> bool {
     let found = with(|w| sim_disk(w, disk).map(|d| Rc::clone(&d.disk)));
     found.is_some_and(|disk| disk.supports(kind))
 }
 
-/// Returns whether this thread has a channel.
+/// Returns whether this thread has a channel on the bdev.
 pub fn has_channel(disk: u64) -> bool {
     with(|w| {
         w.current_thread().is_some_and(|t| sim_disk(w, disk).is_some_and(|d| d.channels.contains_key(&t)))
     })
 }
 
-/// Returns whether a thread has a channel on a bdev.
+/// Returns whether the given thread has a channel on the bdev.
 pub fn is_open(disk: u64, thread: u64) -> bool {
     with(|w| sim_disk(w, disk).is_some_and(|d| d.channels.contains_key(&thread)))
 }
 
-/// Submits an I/O on this thread, which has a channel.
+/// Submits an I/O on this thread, which has a channel on the bdev.
 pub fn submit(disk: u64, io: UserIo) {
     let UserIo { id, kind, offset, count, data } = io;
     let to = with(|w| {
@@ -122,21 +123,21 @@ pub fn submit(disk: u64, io: UserIo) {
     }
 }
 
-/// Submits an I/O from inside the next completion on that thread's channel, as users may.
+/// Submits an I/O from within the next completion on the thread's channel, which users may do.
 pub fn submit_inside(disk: u64, thread: u64, io: UserIo) {
     with(|w| w.slots.get::<Inside>().0.entry((disk, thread)).or_default().push_back(io));
 }
 
-/// Forgets what was to be submitted inside a completion and was not.
+/// Drops the I/O that is still to be submitted from within a completion.
 pub fn forget_inside() {
     with(|w| w.slots.get::<Inside>().0.clear());
 }
 
-/// The code under test completes an I/O.
+/// Called when the code under test completes an I/O.
 fn completed(io: &mut BdevIo, status: IoStatus) {
     let next = with(|w| {
         let process = sim_disk(w, io.disk)?.process;
-        // With its process its user is dead too.
+        // The user died with its process.
         if !w.is_alive(process) {
             return None;
         }

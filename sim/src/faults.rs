@@ -1,4 +1,4 @@
-//! What goes wrong, done to the world; and undone.
+//! How each fault is applied to the world, and undone.
 
 use dst_session::patience::STALL_US;
 use world::life::{self, Death};
@@ -10,11 +10,11 @@ use crate::plan::Fault;
 use crate::run::Run;
 use crate::seats::ThreadUse;
 
-/// All of 1,000 operations fail.
+/// The number of failing operations, of 1,000, at which all of them fail.
 const ALL: u64 = 1000;
 
 impl Run {
-    /// Does it.
+    /// Applies a fault of the plan.
     pub(crate) fn strike(&mut self, index: usize) {
         let fault = self.plan.faults[index].1;
         world::note(|| format!("FAULT {index}: {fault:?}"));
@@ -84,7 +84,8 @@ impl Run {
                 self.targets[target].remove_host(client);
             }
             Fault::Restrict { client, .. } => {
-                // At one of two targets of a store it would not say what the other one gives.
+                // With two targets on one store, one target's rights would not tell what the other
+                // one grants.
                 if self.plan.failover {
                     return;
                 }
@@ -107,7 +108,7 @@ impl Run {
                 }
                 self.all_may_fail();
                 self.kill_target(target, false, false);
-                // One other device in a run, as there is one identity for it.
+                // A run has one other device at most, because there is one UUID for it.
                 let other = self.targets[target].last_other.unwrap_or_else(|| new_store(&self.plan, 50));
                 self.targets[target].other = Some(other);
                 self.targets[target].start(&self.plan);
@@ -133,7 +134,7 @@ impl Run {
         self.undo_at(for_us, index);
     }
 
-    /// Undoes it. To be called more than once.
+    /// Undoes a fault. May be called more than once for the same fault.
     pub(crate) fn undo(&mut self, fault: Fault) {
         match fault {
             Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, false),
@@ -168,11 +169,11 @@ impl Run {
         }
     }
 
-    /// From now on a compare-and-write may have an unknown outcome.
+    /// Notes that from now on a compare-and-write may have an unknown outcome.
     fn sessions_may_end(&mut self) {
         self.model.excuses.session_lost = world::stamp();
         if self.plan.failover {
-            // The other target is another start, as far as a client can see.
+            // To a client, the other target is another instance.
             self.model.excuses.restarted = world::stamp();
         }
     }
@@ -182,10 +183,12 @@ impl Run {
         self.model.clients.iter_mut().for_each(|client| client.may_fail = true);
     }
 
-    /// The backing device of a target is gone: SPDK says so, and from then on fails what it has.
+    /// Removes a target's backend: SPDK reports the removal, and fails all of the backend's I/O
+    /// from then on.
     fn pull(&mut self, target: usize, lose: bool) {
         let side = &self.targets[target];
-        // What one of two targets of a store has given to it, the other could not fence.
+        // With two targets on one store, the other target could not fence what this one has given
+        // to it.
         if self.plan.failover || !process::is_alive(side.process) {
             return;
         }
@@ -199,7 +202,7 @@ impl Run {
         }
     }
 
-    /// The backing device of a target is there again.
+    /// Makes a target's backend available again.
     fn plug(&mut self, target: usize) {
         if self.plan.failover {
             return;
@@ -216,8 +219,8 @@ impl Run {
         }
         self.model.excuses.restarted = world::stamp();
         life::kill(side.process, if vanish { Death::Vanished } else { Death::Killed });
-        // The other target's clients could not know that the cache they share has forgotten
-        // something.
+        // Clients of the other target could not know that the cache that both targets share has
+        // lost its contents.
         if lose && !self.plan.failover {
             store::lose_cache(side.store);
         }
@@ -236,7 +239,7 @@ impl Run {
         let process = self.clients[client].process;
         if process::is_alive(process) {
             life::kill(process, if vanish { Death::Vanished } else { Death::Killed });
-            // What it did until now is to be judged as of a living one.
+            // Records up to now are to be checked as those of a living process.
             self.check_promises();
             self.model.client_died(client);
             self.promises.forget(client);
@@ -244,7 +247,7 @@ impl Run {
         }
     }
 
-    /// Tells a client's process to stop. Its users go on, as layers above do that end one after
+    /// Tells a client's process to stop. Its users continue, as layers above do that end one after
     /// another.
     fn stop_in_order(&mut self, client: usize) {
         let side = &self.clients[client];
@@ -284,7 +287,7 @@ impl Run {
         if process::is_alive(process) && process::is_stopped(process) {
             life::set_stopped(process, false);
             let stopped_us = process::clock(process) - self.stops[client].began_us;
-            // Shorter ones are not told from a busy reactor.
+            // The client cannot tell shorter stops from a busy reactor.
             if stopped_us >= STALL_US {
                 self.stops[client].total_us += stopped_us;
             }
@@ -300,7 +303,7 @@ impl Run {
         self.clients[client].delete();
     }
 
-    /// All faults end.
+    /// Ends all faults.
     pub(crate) fn heal(&mut self) {
         world::note(|| "all faults end".to_owned());
         net::heal();

@@ -1,4 +1,4 @@
-//! Targets and clients: how they are started, set up, and asked.
+//! Targets and clients: how the simulator starts, sets up and queries them.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -22,14 +22,14 @@ pub const EXPORT: &str = "vol";
 /// The file with the key of all hosts.
 pub const KEY_FILE: &str = "/key";
 
-/// The file that keeps who owns the export.
+/// The file in which a target keeps the owner of its export.
 pub const STATE_FILE: &str = "/state";
 
-/// The longest time for which a target is held up, µs. Less than what a client takes for its own
-/// being stopped, as nobody else has a turn meanwhile.
+/// The longest time for which a target is held up, in µs. Shorter than the pause from which a
+/// client concludes that it was stopped itself, because no other process gets a turn meanwhile.
 const HICCUP_US: u64 = 400_000;
 
-/// What the identity of another device differs by.
+/// The difference between the bytes of a device's UUID and those of the other device's.
 const OTHER: u8 = 100;
 
 /// The name of every bdev, on both sides.
@@ -38,55 +38,57 @@ pub const BDEV: &str = "disk";
 /// The port of every target.
 const PORT: u16 = 4420;
 
-/// One target, through all its lives.
+/// One target and the successive processes that it runs as.
 #[derive(Debug)]
 pub struct TargetSide {
-    /// Its process now.
+    /// Its current process.
     pub process: u32,
-    /// Its app thread.
+    /// The app thread of that process.
     pub app: u64,
     /// Its store.
     pub store: u32,
-    /// The store that is there while it has another device.
+    /// The store that the target exports while it has another device.
     pub other: Option<u32>,
-    /// The newest other one.
+    /// The latest of these other stores.
     pub last_other: Option<u32>,
-    /// Whether its export is there, as far as the operator is concerned.
+    /// Whether the operator wants the export to exist.
     pub exported: bool,
-    /// The deletion of the export that is going on, and since when.
+    /// The outcome of the deletion of the export that is in progress, and when the deletion began
+    /// on the target's active clock, in µs.
     pub deleting: Option<(Told, u64)>,
-    /// Clients without a right.
+    /// Clients whose hosts have no entry at the moment.
     pub shut_out: Vec<usize>,
-    /// Hosts that may only read for a time, and whether the target has said so by now.
+    /// Clients that have only read access for a time, and whether the target has confirmed that by
+    /// now.
     restricted: BTreeMap<usize, Rc<Cell<bool>>>,
     number: usize,
 }
 
-/// What an operator was told.
+/// The outcome of an operator's call, once there is one.
 pub type Told = Rc<RefCell<Option<Result<(), String>>>>;
 
-/// One client, through all its lives.
+/// One client and the successive processes that it runs as.
 #[derive(Debug)]
 pub struct ClientSide {
-    /// Its process now.
+    /// Its current process.
     pub process: u32,
-    /// Its app thread.
+    /// The app thread of that process.
     pub app: u64,
     /// The threads that use the bdev.
     pub threads: Vec<u64>,
-    /// The bdev, while it is there.
+    /// The bdev, while it exists.
     pub disk: Option<u64>,
-    /// The store that it was made for.
+    /// The store that backs the bdev.
     pub store: u32,
-    /// What became of the attempt to make the bdev.
+    /// The outcome of the attempt to create the bdev.
     pub created: Option<Told>,
-    /// What became of the deletion.
+    /// The outcome of the deletion of the bdev.
     pub deleted: Option<Told>,
-    /// When the deletion began, on the process's own running time.
+    /// When the deletion began, on the client's active clock, in µs.
     pub delete_began: u64,
-    /// Whether the user wants the bdev now.
+    /// Whether the user wants the bdev to exist.
     pub wanted: bool,
-    /// Its target.
+    /// The target to which it belongs.
     pub target: usize,
     number: usize,
 }
@@ -95,7 +97,7 @@ fn address(target: usize) -> SocketAddr {
     SocketAddr::new(IpAddr::from([10, 0, 0, target as u8 + 1]), PORT)
 }
 
-/// An address at which nothing is.
+/// Returns an address at which nothing listens.
 fn dead_address(number: usize) -> SocketAddr {
     SocketAddr::new(IpAddr::from([10, 0, 9, number as u8 + 1]), PORT)
 }
@@ -104,7 +106,7 @@ fn host(client: usize) -> String {
     format!("host{client}")
 }
 
-/// A store with what the plan says.
+/// Creates a store as the plan describes.
 pub fn new_store(plan: &Plan, number: u8) -> u32 {
     store::create(StoreConfig {
         uuid: [number + 1; 16],
@@ -119,7 +121,7 @@ pub fn new_store(plan: &Plan, number: u8) -> u32 {
 }
 
 impl TargetSide {
-    /// A target that exports a store.
+    /// Starts a target that exports a store.
     pub fn new(plan: &Plan, number: usize, store: u32) -> TargetSide {
         let mut target = TargetSide {
             process: 0,
@@ -137,24 +139,24 @@ impl TargetSide {
         target
     }
 
-    /// Where it listens.
+    /// Returns the address at which the target listens.
     pub fn address(&self) -> SocketAddr {
         address(self.number)
     }
 
-    /// The store that it exports now.
+    /// Returns the store that the target exports now.
     pub fn exported_store(&self) -> u32 {
         self.other.unwrap_or(self.store)
     }
 
-    /// The store of which a client's bdev has the identity.
+    /// Returns the store that a client's bdev with this UUID stands for.
     pub fn store_of(&self, uuid: [u8; 16]) -> u32 {
-        // The client inverts it, so that a process can have both bdevs.
+        // The client inverts the UUID so that one process can have both bdevs.
         let is_other = !uuid[0] > OTHER;
         if is_other { self.last_other.unwrap_or(self.store) } else { self.store }
     }
 
-    /// Starts its process.
+    /// Starts the target's process.
     pub fn start(&mut self, plan: &Plan) {
         self.last_other = self.other.or(self.last_other);
         let machine = if plan.one_machine { 0 } else { self.number as u32 + 1 };
@@ -193,7 +195,7 @@ impl TargetSide {
         });
     }
 
-    /// The export's identity, which the operator gives it.
+    /// Returns the UUID of the export, which the operator sets.
     fn uuid(&self, plan: &Plan) -> [u8; 16] {
         let number = if plan.failover { 0 } else { self.number as u8 };
         [number + 1 + if self.other.is_some() { OTHER } else { 0 }; 16]
@@ -233,7 +235,7 @@ impl TargetSide {
                     }
                     *tell.borrow_mut() = Some(result.map_err(|error| format!("{error:?}")));
                 };
-                // It may be gone, or on its way out already.
+                // The export may be gone already, or its deletion may be in progress.
                 if target.delete_export(EXPORT, done).is_err() {
                     *told.borrow_mut() = Some(Ok(()));
                 }
@@ -241,7 +243,8 @@ impl TargetSide {
         });
     }
 
-    /// For how long an export has been on its way out, on the target's clock, µs.
+    /// Returns how long the deletion of the export has been in progress, in µs on the target's
+    /// active clock.
     pub fn deleting_for_us(&mut self) -> u64 {
         if self.deleting.as_ref().is_none_or(|(told, _)| told.borrow().is_some())
             || !process::is_alive(self.process)
@@ -251,12 +254,12 @@ impl TargetSide {
         self.deleting.as_ref().map_or(0, |(_, began)| self.active_us().saturating_sub(*began))
     }
 
-    /// Its clock, without the time in which it was held up.
+    /// Returns the target's clock, in µs, without the periods in which it was held up.
     fn active_us(&self) -> u64 {
         process::clock(self.process).saturating_sub(world::held_up_us())
     }
 
-    /// Makes the export again, if it is gone; to be repeated until it is there.
+    /// Creates the export again unless it exists. The caller repeats this until it does.
     pub fn make_export(&mut self, plan: &Plan) {
         self.exported = true;
         let hosts = self.hosts(plan);
@@ -264,7 +267,7 @@ impl TargetSide {
         process::on(self.app, move || Target::with(|target| export(target, uuid, rules, &hosts)));
     }
 
-    /// Its bdev is there, and modules are asked whether they know it.
+    /// Makes the target's bdev available and asks the bdev modules to examine it.
     pub fn plug(&self, plan: &Plan) {
         if process::is_alive(self.process) {
             spdk::bdev::give(self.exported_store(), self.process, BDEV, plan.supports);
@@ -272,21 +275,21 @@ impl TargetSide {
         }
     }
 
-    /// Lets a host only read from now on.
+    /// Leaves a host only read access from now on.
     pub fn restrict(&mut self, plan: &Plan, client: usize) {
         let is_told = Rc::new(Cell::new(false));
         self.restricted.insert(client, Rc::clone(&is_told));
         self.set_host(plan, client, move |set| is_told.set(set));
     }
 
-    /// Lets a host do again what it could.
+    /// Gives a host its former access back.
     pub fn lift(&mut self, plan: &Plan, client: usize) {
         if self.restricted.remove(&client).is_some() {
             self.set_host(plan, client, |_| {});
         }
     }
 
-    /// Returns whether the target has said by now that a host may only read.
+    /// Returns whether the target has confirmed by now that the host has only read access.
     pub fn has_restricted(&self, client: usize) -> bool {
         self.restricted.get(&client).is_some_and(|is_told| is_told.get())
     }
@@ -300,7 +303,7 @@ impl TargetSide {
         });
     }
 
-    /// Takes a host's right away.
+    /// Removes a host's entry.
     pub fn remove_host(&mut self, client: usize) {
         if !self.shut_out.contains(&client) {
             self.shut_out.push(client);
@@ -312,7 +315,7 @@ impl TargetSide {
         });
     }
 
-    /// Gives a host its right again.
+    /// Adds a host's entry again.
     pub fn add_host(&mut self, plan: &Plan, client: usize) {
         self.shut_out.retain(|other| *other != client);
         let entry = self.host(plan, client);
@@ -323,7 +326,7 @@ impl TargetSide {
         });
     }
 
-    /// Ends the ownership of the export, or the doubt about it.
+    /// Releases the ownership of the export, or the uncertainty about it.
     pub fn release_export(&self) -> Told {
         let told = Told::default();
         let tell = Rc::clone(&told);
@@ -338,7 +341,7 @@ impl TargetSide {
         told
     }
 
-    /// Takes it all down; `told` when it is.
+    /// Takes everything down. The returned cell holds the outcome once this is complete.
     pub fn stop(&self) -> Told {
         let told = Told::default();
         let tell = Rc::clone(&told);
@@ -354,7 +357,7 @@ fn rules(plan: &Plan) -> Rules {
     Rules { reset, ..Rules::default() }
 }
 
-/// Exports the bdev to these hosts, unless the export is there.
+/// Exports the bdev to these hosts, unless the export exists.
 fn export(target: &Rc<Target>, uuid: [u8; 16], rules: Rules, hosts: &[Host]) {
     if target.create_export(EXPORT, BDEV, Some(uuid), rules, &[]).is_ok() {
         for host in hosts {
@@ -364,7 +367,7 @@ fn export(target: &Rc<Target>, uuid: [u8; 16], rules: Rules, hosts: &[Host]) {
 }
 
 impl ClientSide {
-    /// A client that begins to attach.
+    /// Starts a client, which begins to attach.
     pub fn new(plan: &Plan, number: usize) -> ClientSide {
         let mut client = ClientSide {
             process: 0,
@@ -383,7 +386,7 @@ impl ClientSide {
         client
     }
 
-    /// Starts its process.
+    /// Starts the client's process.
     pub fn start(&mut self, plan: &Plan) {
         let machine = if plan.one_machine { 0 } else { self.number as u32 + 11 };
         let (process, app) = life::start(
@@ -410,12 +413,12 @@ impl ClientSide {
         }
     }
 
-    /// Makes the bdev.
+    /// Creates the bdev.
     pub fn create(&mut self, plan: &Plan) {
         self.wanted = true;
         let told = Told::default();
         self.created = Some(Rc::clone(&told));
-        // Each begins with its own.
+        // Each client tries its own target's address first.
         let mut addrs: Vec<IpAddr> = (0..plan.targets).map(|target| address(target).ip()).collect();
         if plan.failover {
             addrs.rotate_left(self.number % plan.targets);
@@ -456,12 +459,12 @@ impl ClientSide {
         });
     }
 
-    /// Tells the process to stop, as SPDK does. It ends when it is killed.
+    /// Tells the process to stop, as SPDK does. The process ends only when it is killed.
     pub fn stop(&self) {
         process::on(self.app, || dst_client::stop_begins(|| {}));
     }
 
-    /// Has the bdev look for its target at the next target's address, if there are two.
+    /// Gives the bdev the next target's address, if there are two targets.
     pub fn repoint(&mut self, plan: &Plan) {
         if !process::is_alive(self.process) {
             return;
@@ -489,7 +492,8 @@ impl ClientSide {
         });
     }
 
-    /// Asks what connections it has, at a time of its clocks.
+    /// Asks the client what connections it has; `asked` is the time of the question on the client's
+    /// clocks.
     pub fn ask_contact(&self, answers: &Answers, asked: Clocks) {
         let answers = Rc::clone(answers);
         process::on(self.app, move || {

@@ -1,8 +1,8 @@
-//! The frames that go by in the simulated network: corrupts them, and counts requests against
-//! credits.
+//! Watches the frames that pass through the simulated network: corrupts some, and counts Requests
+//! against credits.
 //!
-//! Only the layout that docs/protocol.md promises for ever is read: enough to corrupt headers and
-//! data that has a digest, and to leave alone data that has none.
+//! Only the layout that docs/protocol.md promises for all versions is read: enough to corrupt
+//! headers and data that has a digest, and to leave alone data that has none.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -13,35 +13,35 @@ const HEADER: usize = 48;
 const WELCOME: u8 = 2;
 const REQUEST: u8 = 4;
 const ANSWER: u8 = 5;
-/// Behind the first of these, and of these alone, everything is encrypted.
+/// Everything after the first frame of these two types is encrypted; they themselves are not.
 const SECURE: u8 = 10;
 const SECURED: u8 = 11;
-/// The flag of data that has a digest.
+/// The header flag that says that the data has a digest.
 const DIGEST: u8 = 1;
-/// Welcome's attribute `credits`.
+/// The Welcome's attribute `credits`.
 const CREDITS: u16 = 5;
 
-/// What went by.
+/// A frame that passed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Seen {
-    /// A request's header, complete.
+    /// A Request's header is complete.
     Request,
-    /// An answer's header, complete.
+    /// An Answer's header is complete.
     Answer,
-    /// A welcome that grants so many credits.
+    /// A Welcome that grants this many credits.
     Welcome(u32),
 }
 
-/// A bit that is to be changed.
+/// A bit that is to be flipped.
 #[derive(Debug, Clone, Copy)]
 struct Corruption {
-    /// Which, of those that could be.
+    /// Which of the eligible bits, modulo their number.
     bit: u8,
-    /// One of data that has a digest, else one of a header.
+    /// Whether to flip a bit of data that has a digest; otherwise one of a header.
     data: bool,
 }
 
-/// Where in the stream we are.
+/// The position in a stream of frames.
 #[derive(Debug)]
 struct Follower {
     header: [u8; HEADER],
@@ -49,7 +49,7 @@ struct Follower {
     data_left: usize,
     welcome: Option<Vec<u8>>,
     lost: bool,
-    /// What goes by can't be read any more.
+    /// Whether the stream is encrypted from here on and cannot be read.
     sealed: bool,
 }
 
@@ -58,13 +58,13 @@ impl Follower {
         Follower { header: [0; HEADER], have: 0, data_left: 0, welcome: None, lost: false, sealed: false }
     }
 
-    /// Passes bytes on. With `corrupt` a bit of the first bytes of that sort is changed, and
-    /// `corrupt` reset.
+    /// Follows the stream over `bytes`. If `corrupt` is set, flips one bit of the first eligible
+    /// bytes and clears `corrupt`.
     fn pass(&mut self, bytes: &mut [u8], corrupt: &mut Option<Corruption>, mut seen: impl FnMut(Seen)) {
         let mut at = 0;
         while at < bytes.len() && !self.lost {
             if self.sealed {
-                // No bit of it may be changed unnoticed, whatever it belongs to.
+                // In records, any changed bit must be noticed, whatever it belongs to.
                 if let Some(found) = corrupt.take() {
                     let which = usize::from(found.bit) % ((bytes.len() - at) * 8);
                     bytes[at + which / 8] ^= 1 << (which % 8);
@@ -119,7 +119,7 @@ impl Follower {
     }
 }
 
-/// The credits that a welcome grants.
+/// Returns the credits that a Welcome grants.
 fn credits(mut data: &[u8]) -> Option<u32> {
     while data.len() >= 4 {
         let kind = u16::from_le_bytes([data[0], data[1]]);
@@ -133,14 +133,14 @@ fn credits(mut data: &[u8]) -> Option<u32> {
     None
 }
 
-/// What one socket sends.
+/// The stream that one socket sends.
 struct Direction {
     follower: Follower,
-    /// What is to be done to what it sends next.
+    /// The corruption to be applied to what the socket sends next.
     corruption: Option<Corruption>,
-    /// Requests that it sent and that are not answered.
+    /// Requests that the socket sent and that are not answered yet.
     outstanding: u32,
-    /// Requests that it may have outstanding, once it was told.
+    /// Requests that the socket may have outstanding; `None` before its Welcome.
     credits: Option<u32>,
 }
 
@@ -150,7 +150,7 @@ impl Default for Direction {
     }
 }
 
-/// More requests on a connection than were granted.
+/// A connection with more Requests outstanding than were granted.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Excess {
     /// Requests outstanding.
@@ -167,7 +167,7 @@ pub struct Frames {
 }
 
 impl Frames {
-    /// Corrupts one bit of the next header that goes from this side, or of the next data that has a
+    /// Flips one bit of the next header that this side sends, or of the next data that has a
     /// digest.
     pub fn corrupt(&self, connection: u64, from_client: bool, data: bool) {
         let bit = world::dice(|r| r.bits()) as u8;
@@ -176,12 +176,12 @@ impl Frames {
         self.directions.borrow_mut().entry(from).or_default().corruption = Some(Corruption { bit, data });
     }
 
-    /// What was to be corrupted and has not come is left alone.
+    /// Cancels all corruptions that have not been applied yet.
     pub fn heal(&self) {
         self.directions.borrow_mut().values_mut().for_each(|direction| direction.corruption = None);
     }
 
-    /// Returns where more requests were sent than were granted, since the last call.
+    /// Returns the connections' excesses since the last call.
     pub fn take_excess(&self) -> Vec<Excess> {
         self.excess.take()
     }

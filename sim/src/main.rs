@@ -1,4 +1,4 @@
-//! The simulator's command. See `--help`.
+//! The simulator's command-line tool. See `--help`.
 
 use std::process::ExitCode;
 use std::sync::Mutex;
@@ -27,7 +27,7 @@ struct Args {
     keep_going: bool,
 }
 
-/// Returns what the command line asks for; none if it asks for help.
+/// Parses the command line. Returns `None` if it asks for help.
 fn parse() -> Result<Option<Args>, String> {
     let mut args = Args::default();
     let mut words = std::env::args().skip(1);
@@ -70,7 +70,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    // A panic is a violation, and told as one.
+    // A panic is a violation and is reported as one.
     std::panic::set_hook(Box::new(|_| {}));
     let failed = if let Some(seed) = args.seed {
         one(seed, &args)
@@ -82,7 +82,7 @@ fn main() -> ExitCode {
     if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
-/// One seed again.
+/// Runs one seed again. Returns true if it violates a promise.
 fn one(seed: u64, args: &Args) -> bool {
     let mut plan = Plan::new(seed);
     if args.shrink && run(&plan, args.mutation, false).violation.is_some() {
@@ -113,7 +113,7 @@ fn tell(seed: u64, outcome: &Outcome, mutation: Option<Mutation>) {
     }
 }
 
-/// Many seeds on some OS threads.
+/// Runs many seeds on several OS threads. Returns true if any seed violates a promise.
 fn many(args: &Args) -> bool {
     let seeds = args.seeds.unwrap_or(10_000);
     let next = AtomicU64::new(args.from);
@@ -166,7 +166,7 @@ fn many(args: &Args) -> bool {
     bad > 0
 }
 
-/// Which mutations are found.
+/// Reports which mutations the simulator finds. Returns true if it misses one.
 fn mutations(args: &Args) -> bool {
     let seeds = args.seeds.unwrap_or(1000);
     let mut missed = false;
@@ -174,7 +174,7 @@ fn mutations(args: &Args) -> bool {
         let found = (args.from..args.from + seeds).find_map(|seed| {
             let plan = Plan::new(seed);
             let violation = run(&plan, Some(mutation), false).violation?;
-            // It has to be the mutation's fault.
+            // The mutation must be the cause, so the same seed must pass without it.
             run(&plan, None, false).violation.is_none().then_some((seed, violation))
         });
         match found {

@@ -1,8 +1,9 @@
 //! What is known of the users' I/O, for the checkers in [`promises`](crate::promises).
 //!
-//! The world knows of every block which of the user's writes it is from, since when, and when a
-//! store was given each write. So nothing has to be guessed from values: a write that is given to a
-//! store after it was reported as ended is wrong at that moment, not when somebody reads it.
+//! The world knows for every block which user's write it holds and since when, and it knows when
+//! each write was handed to a store. So nothing has to be guessed from values: a write that is
+//! handed to a store after it was reported as ended is a violation at that moment, not when
+//! somebody reads the block.
 
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
@@ -12,29 +13,29 @@ use crate::contact::Contact;
 /// One of the users' I/Os.
 #[derive(Debug, Clone)]
 pub struct Io {
-    /// Whose.
+    /// The client that submitted the I/O.
     pub client: usize,
-    /// On which bdev.
+    /// The bdev it was submitted to.
     pub disk: u64,
-    /// On which thread.
+    /// The thread it was submitted on.
     pub thread: u64,
-    /// The store that it is for.
+    /// The store that it is meant for.
     pub store: u32,
-    /// What.
+    /// Its kind.
     pub kind: IoKind,
-    /// First block.
+    /// Its first block.
     pub offset: u64,
-    /// Blocks.
+    /// Its number of blocks.
     pub count: u64,
-    /// Its user may not write.
+    /// Whether its user has only read access.
     pub read_only: bool,
     /// When it was submitted.
     pub submitted: Option<Submitted>,
     /// When and how it ended.
     pub completed: Option<(u64, IoStatus)>,
-    /// Its process died before it ended.
+    /// Whether its process died before it ended.
     pub orphan: bool,
-    /// When stores were given it, by the world's stamps.
+    /// The stamps at which it was handed to a store.
     pub handed: Vec<u64>,
     /// What of it took effect.
     pub executed: Vec<Execution>,
@@ -54,21 +55,21 @@ pub struct Execution {
 /// When an I/O was submitted.
 #[derive(Debug, Clone, Copy)]
 pub struct Submitted {
-    /// The world's stamp.
+    /// The world's stamp at that time.
     pub at: u64,
-    /// The client's running time, µs.
+    /// The client's running time, in µs.
     pub running_us: u64,
-    /// The client's active time, µs.
+    /// The client's active time, in µs.
     pub active_us: u64,
 }
 
 impl Io {
-    /// Returns whether it changes blocks.
+    /// Returns whether the I/O changes blocks.
     pub fn modifies(&self) -> bool {
         matches!(self.kind, IoKind::Write | IoKind::Unmap | IoKind::WriteZeroes | IoKind::CompareAndWrite)
     }
 
-    /// Returns whether both are for some of the same blocks.
+    /// Returns whether both I/Os concern some of the same blocks.
     pub fn overlaps(&self, other: &Io) -> bool {
         self.store == other.store
             && self.offset < other.offset + other.count
@@ -83,101 +84,102 @@ impl Io {
         (self.offset..self.offset + self.count).all(|block| self.executed.iter().any(|e| is_in(block, e)))
     }
 
-    /// Returns the stamp of its submission; 0: none.
+    /// Returns the stamp of the I/O's submission, or 0 if it was not submitted.
     pub fn submitted_at(&self) -> u64 {
         self.submitted.map_or(0, |submitted| submitted.at)
     }
 
-    /// Returns the stamp of its end if that was successful.
+    /// Returns the stamp of the I/O's completion if it succeeded.
     pub fn succeeded_at(&self) -> Option<u64> {
         self.completed.filter(|(_, status)| *status == IoStatus::Success).map(|(at, _)| at)
     }
 }
 
-/// What the run knows that excuses an error.
+/// Circumstances of the run that excuse an error.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Excuses {
-    /// Backends fail I/O in this run.
+    /// Whether backends fail I/O in this run.
     pub errors: bool,
-    /// I/O is sent again a few times only.
+    /// Whether the number of times an I/O is sent again is limited.
     pub retries: bool,
-    /// A reset reaches the backend, and ends compare-and-writes of others.
+    /// Whether a reset reaches the backend, where it ends other hosts' compare-and-writes.
     pub resets_reach_backend: bool,
-    /// Stamp of the newest moment at which a session may have ended.
+    /// Stamp of the latest moment at which a session may have ended.
     pub session_lost: u64,
-    /// Stamp of the newest moment at which a target's start may have been lost.
+    /// Stamp of the latest moment at which the instance of a target may have changed.
     pub restarted: u64,
 }
 
-/// A client, as the model sees it.
+/// What the model knows of a client.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClientFacts {
-    /// Its running time now, µs.
+    /// The client's running time now, in µs.
     pub running_us: u64,
-    /// The same without the time in which a target was held up and with it all the world, µs.
+    /// The running time without the periods in which a target was held up and the whole world with
+    /// it, in µs.
     pub active_us: u64,
-    /// Its bdev is being taken away, or can't be had: all may fail.
+    /// Whether all I/O may fail, because the bdev is being removed or its device is not available.
     pub may_fail: bool,
-    /// Its target has said that it may only read by now.
+    /// Whether the target has confirmed by now that the client has only read access.
     pub restricted: bool,
-    /// How long its I/O waits, µs.
+    /// How long the client's I/O may take, in µs.
     pub deadline_us: u64,
-    /// How long its I/O waits without a connection, µs; 0: as long as with one.
+    /// How long the client's I/O waits without a connection, in µs; 0: as long as with one.
     pub fast_io_fail_us: u64,
-    /// How long it keeps its bdev without a connection, µs; 0: for ever.
+    /// How long the client keeps its bdev without a connection, in µs; 0: for ever.
     pub loss_us: u64,
-    /// Whether it has a connection.
+    /// What is known of the client's connections.
     pub contact: Contact,
-    /// Its process was told to stop.
+    /// The stop of the client's process, if the process was told to stop.
     pub stop: Option<StopFacts>,
 }
 
 /// What is known of a client whose process was told to stop.
 #[derive(Debug, Clone, Copy)]
 pub struct StopFacts {
-    /// When, as [`ClientFacts::running_us`].
+    /// When the process was told, in [`ClientFacts::running_us`].
     pub running_us: u64,
-    /// When, as [`ClientFacts::active_us`].
+    /// When the process was told, in [`ClientFacts::active_us`].
     pub active_us: u64,
-    /// Whether all its targets have been dead since.
+    /// Whether all targets of the client have been dead ever since.
     pub targets_are_dead: bool,
 }
 
-/// The model.
+/// Everything that the checkers know of the users' I/O.
 #[derive(Debug, Default)]
 pub struct Model {
-    /// All I/O, by number less one.
+    /// All I/O. An I/O's number is its index plus one.
     pub ios: Vec<Io>,
     /// What excuses errors.
     pub excuses: Excuses,
-    /// By client.
+    /// What is known of each client.
     pub clients: Vec<ClientFacts>,
-    /// Outstanding, by number.
+    /// Numbers of the I/Os that are outstanding.
     pub outstanding: Vec<u64>,
-    /// Counts I/O that ended.
+    /// Counts I/Os that ended.
     pub completed: u64,
-    /// Counts those that failed.
+    /// Counts I/Os that failed.
     pub failed: u64,
 }
 
 impl Model {
-    /// Takes an I/O that is about to be submitted. Returns its number.
+    /// Adds an I/O that is about to be submitted. Returns its number.
     pub fn add(&mut self, io: Io) -> u64 {
         self.ios.push(io);
         self.ios.len() as u64
     }
 
-    /// Returns the I/O of this number.
+    /// Returns the I/O with this number.
     pub fn io(&self, number: u64) -> Option<&Io> {
         self.ios.get((number as usize).checked_sub(1)?)
     }
 
-    /// Returns the I/O of this number, to be changed.
+    /// Returns the I/O with this number, for changing it.
     pub fn io_mut(&mut self, number: u64) -> Option<&mut Io> {
         self.ios.get_mut((number as usize).checked_sub(1)?)
     }
 
-    /// A user's I/O was submitted.
+    /// Notes that a user's I/O was submitted.
     pub fn submitted(&mut self, seq: u64, number: u64) {
         let Some(client) = self.io(number).map(|io| io.client) else { return };
         let ClientFacts { running_us, active_us, .. } = self.clients[client];
@@ -187,7 +189,7 @@ impl Model {
         self.outstanding.push(number);
     }
 
-    /// A client's process died.
+    /// Notes that a client's process died: its outstanding I/O is orphaned.
     pub fn client_died(&mut self, client: usize) {
         for number in std::mem::take(&mut self.outstanding) {
             let Some(io) = self.io_mut(number) else { continue };

@@ -1,163 +1,164 @@
-//! What a seed decides before anything begins: who is there, what they are set to, what goes wrong
-//! when.
+//! What a seed decides before anything begins: the clients and targets, their options, and what
+//! goes wrong and when.
 
 use dst_wire::Cipher;
 use spdk::bdev::IoTypes;
 use world::net::NetConfig;
 use world::rng::Rng;
 
-/// Something that goes wrong, or that an operator does: which target or client, for how long.
+/// A fault, or an operator's action: which target or client it concerns, and for how long.
 #[allow(missing_docs, reason = "each says it in one line")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Fault {
     /// A connection is cut.
     Cut,
-    /// A connection carries nothing for a time, in the directions given.
+    /// A connection carries nothing for a time, in the given directions.
     BlackHole { there: bool, back: bool, for_us: u64 },
-    /// A client and a target can't reach each other for a time.
+    /// A client and a target cannot reach each other for a time.
     Partition { client: usize, target: usize, for_us: u64 },
-    /// A client's connections to a target are reset at the client; what it had sent arrives later.
-    /// New ones are refused for a time.
+    /// A client's connections to a target are reset at the client; bytes that the client had sent
+    /// arrive later. New connections are refused for a time.
     Sever { client: usize, target: usize, late_us: u64, for_us: u64 },
-    /// A bit of a header is wrong, or of data that has a digest.
+    /// One bit is flipped in a header, or in data that has a digest.
     Corrupt { from_client: bool, data: bool },
     /// A target is stopped for a time.
     StopTarget { target: usize, for_us: u64 },
     /// A client is stopped for a time.
     StopClient { client: usize, for_us: u64 },
-    /// A target dies, and is started again after a time; a volatile cache may forget.
+    /// A target dies and is started again after a time. A volatile cache may lose its contents.
     KillTarget { target: usize, vanish: bool, lose: bool, for_us: u64 },
-    /// A client is told to stop, and after a time it dies and is started again.
+    /// A client is told to stop; after a time it dies and is started again.
     EndClient { client: usize, for_us: u64 },
-    /// A client dies, and is started again after a time.
+    /// A client dies and is started again after a time.
     KillClient { client: usize, vanish: bool, for_us: u64 },
     /// The backend answers nothing for a time.
     Hang { target: usize, for_us: u64 },
-    /// What the backend has at that moment is not answered for a time; what comes later is.
+    /// Requests that the backend has at that moment are not answered for a time; later ones are.
     HoldCurrent { target: usize, for_us: u64 },
     /// A target's app thread is busy with something else for a time.
     BusyControl { target: usize, for_us: u64 },
     /// All of a client's connections to a target are cut.
     CutAll { client: usize, target: usize },
-    /// What a target says on the connections that a client has now comes after a time.
+    /// Whatever a target sends on the client's current connections is delayed for a time.
     KeepBack { client: usize, target: usize, for_us: u64 },
     /// A client's new connections to a target are refused for a time.
     Refuse { client: usize, target: usize, for_us: u64 },
-    /// A user deletes a bdev and makes it again after a time.
+    /// A user deletes a bdev and creates it again after a time.
     DeleteBdev { client: usize, for_us: u64 },
-    /// An operator deletes the export and makes it again after a time.
+    /// An operator deletes the export and creates it again after a time.
     DeleteExport { target: usize, for_us: u64 },
-    /// A target's backing device is pulled, and comes back after a time; a volatile cache may forget.
+    /// A target's backend is removed, as by pulling the device, and comes back after a time. A
+    /// volatile cache may lose its contents.
     Pull { target: usize, lose: bool, for_us: u64 },
-    /// A host loses its right, and gets it back after a time.
+    /// A host's entry is removed from the export and added again after a time.
     RemoveHost { target: usize, client: usize, for_us: u64 },
-    /// A client's host may only read at its target for a time, while its session lives.
+    /// A client's host has only read access at its target for a time, while its session lives.
     Restrict { client: usize, for_us: u64 },
     /// The backend grows.
     Grow { target: usize, by: u64 },
-    /// A thread gives its channel back and opens another one after a time.
+    /// A thread closes its channel and opens another one after a time.
     Reopen { client: usize, thread: usize, for_us: u64 },
-    /// A user has a bdev look for its target at one address alone: that of the next target.
+    /// A user gives a bdev a single address for its target: that of the next target.
     Repoint { client: usize },
-    /// The target comes back with another device under the same name, for a time.
+    /// The target restarts with another device under the same name, for a time.
     OtherDevice { target: usize, for_us: u64 },
 }
 
-/// All that a seed decides.
+/// Everything that a seed decides.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// Clients.
+    /// The number of clients.
     pub clients: usize,
-    /// Cores of each.
+    /// Cores of each client.
     pub client_cores: u32,
-    /// Threads of each that use the bdev.
+    /// Threads of each client that use the bdev.
     pub client_threads: usize,
-    /// Targets.
+    /// The number of targets.
     pub targets: usize,
-    /// Two targets export the same store, and clients may use either.
+    /// Whether two targets export the same store, so that clients may use either.
     pub failover: bool,
-    /// Cores of each.
+    /// Cores of each target.
     pub target_cores: u32,
-    /// Clocks, ppm.
+    /// How far the processes' clocks deviate, in ppm.
     pub skews: [i64; 4],
-    /// Whether all run on one machine, where the end of one can be seen.
+    /// Whether all processes run on one machine, where each can see that another has ended.
     pub one_machine: bool,
-    /// Blocks of a store.
+    /// Size of a store, in blocks.
     pub num_blocks: u64,
-    /// Bytes of a block.
+    /// Size of a block, in bytes.
     pub block_size: u32,
-    /// A volatile cache.
+    /// Whether stores have a volatile cache.
     pub write_cache: bool,
-    /// The backend is in the target's process.
+    /// Whether the backend is in the target's process and so dies with it.
     pub in_process: bool,
-    /// A backend's latency, µs.
+    /// A backend's latency: shortest and longest, in µs.
     pub latency_us: (u64, u64),
-    /// Backend errors, of 1000.
+    /// How many of 1,000 backend operations fail.
     pub errors: u64,
-    /// Whether a reset ends what hangs.
+    /// Whether a reset ends operations that hang.
     pub reset_works: bool,
-    /// What backends can do.
+    /// The kinds of I/O that backends support.
     pub supports: IoTypes,
-    /// The network.
+    /// The network's properties.
     pub net: NetConfig,
-    /// Keep-alive and lease, ms.
+    /// Keep-alive timeout, which is also the lease, in ms.
     pub keep_alive_ms: u32,
-    /// How long I/O waits, ms.
+    /// `transaction_timeout_ms`: how long an I/O may take, in ms.
     pub transaction_timeout_ms: u32,
-    /// How often an I/O is sent again, at most; 0: without a limit.
+    /// How often an I/O may be sent again; 0: no limit.
     pub max_retries: u32,
-    /// Between attempts, ms.
+    /// Longest pause between two attempts to connect, in ms.
     pub reconnect_delay_ms: u32,
-    /// How long I/O waits without a connection, ms; 0: as long as with one.
+    /// How long I/O waits without a connection, in ms; 0: as long as with one.
     pub fast_io_fail_ms: u32,
-    /// How long a bdev stays without a connection, ms; 0: for ever.
+    /// How long a bdev remains without a connection, in ms; 0: for ever.
     pub loss_ms: u32,
-    /// Addresses of each client's target, before the others, at which nobody ever answers.
+    /// Addresses at which nobody ever answers, tried before those of each client's target.
     pub dead_addresses: usize,
-    /// Transactions at once, as the client wants.
+    /// Queue depth that the client asks for.
     pub client_depth: u16,
-    /// As the target grants.
+    /// Queue depth that the target grants at most.
     pub target_depth: u16,
-    /// How long the target remembers a session, ms.
+    /// How long the target remembers a session without connections, in ms.
     pub session_timeout_ms: u32,
-    /// Whether the second client may only read.
+    /// Whether the second client has only read access.
     pub read_only: bool,
-    /// I/O of each thread at once.
+    /// I/Os that each thread has outstanding at once.
     pub user_depth: usize,
-    /// I/O in all.
+    /// I/Os in all.
     pub ios: u64,
-    /// I/O comes all the time, not as fast as it can.
+    /// Whether I/O is submitted at a steady pace throughout, not as fast as possible.
     pub paced: bool,
-    /// Between I/Os of a thread, µs, at most.
+    /// Longest pause between two I/Os of a thread, in µs.
     pub think_us: u64,
-    /// How often a target is held up in the middle of a turn, of a million looks at its clock.
+    /// How often a target is held up in the middle of a turn, per million reads of its clock.
     pub hiccups: u64,
-    /// Data has digests.
+    /// Whether data has digests.
     pub digests: bool,
-    /// Connections are secured, with this cipher.
+    /// The cipher of all connections; none: they are in clear.
     pub cipher: Option<Cipher>,
     /// Whether targets know aborts.
     pub aborts: bool,
-    /// Whether users reset.
+    /// Whether users reset their bdevs.
     pub resets: bool,
-    /// Whether their resets reach the backend.
+    /// Whether users' resets reach the backend.
     pub reset_backend: bool,
-    /// What is written is written by compare-and-writes alone.
+    /// Whether all writes are compare-and-writes.
     pub compares_only: bool,
-    /// How long faults come, µs.
+    /// How long faults may occur, in µs.
     pub length_us: u64,
-    /// What goes wrong when.
+    /// The faults, each with its time in µs, in order.
     pub faults: Vec<(u64, Fault)>,
-    /// Whether all is taken down at the end.
+    /// Whether everything is taken down at the end.
     pub tear_down: bool,
-    /// Whether exports have one owner at a time: each client takes over from those before it.
+    /// Whether exports have one owner at a time: each client takes over from the ones before it.
     pub is_owned: bool,
 }
 
 impl Plan {
-    /// The plan of a seed.
+    /// Returns the plan of a seed.
     pub fn new(seed: u64) -> Plan {
         let mut rng = Rng::new(seed ^ 0x51a7_e5ee_d000_0000);
         let r = &mut rng;
@@ -166,7 +167,7 @@ impl Plan {
         let keep_alive_ms = r.pick(&[100, 200, 400]);
         let failover = r.chance(250);
         let in_process = !failover && r.chance(500);
-        // What an outside device still does of a dead target has to end before the lease does.
+        // What an outside device still executes for a dead target must end before the lease does.
         let most = r.pick(&[200, 2000, 20_000]).min(u64::from(keep_alive_ms) * 100);
         let skew = |r: &mut Rng| r.below(20_001) as i64 - 10_000;
         let mut supports = IoTypes::ALL;
@@ -223,7 +224,7 @@ impl Plan {
             tear_down: r.chance(600),
             is_owned: false,
         };
-        // A network on which nothing gets through within a lease is not what is to be shown.
+        // A network that lets nothing through within a lease is not what the simulator is to test.
         if plan.net.delay_us >= 10_000 {
             plan.keep_alive_ms = 400;
         }
@@ -233,10 +234,10 @@ impl Plan {
         plan.add_faults(r);
         plan.add_recipe(r);
         plan.faults.sort_by_key(|(at, _)| *at);
-        // Last, so that a seed is otherwise the same.
+        // These choices come last, so that the rest of a seed's plan stays the same.
         if r.chance(150) {
             plan.cipher = Some(r.pick(&[Cipher::Aes128Gcm, Cipher::Aes256Gcm, Cipher::ChaCha20Poly1305]));
-            // Less than a record would take very long.
+            // With smaller buffers, a record would take very long.
             plan.net.buffer = (16_384, 200_000);
         }
         plan.compares_only = supports.contains(IoTypes::COMPARE_AND_WRITE) && r.chance(80);
@@ -269,7 +270,7 @@ impl Plan {
         for _ in 0..r.pick(&[0, 1, 2, 3, 5, 8, 12]) {
             let at = r.below(self.length_us);
             let kind = r.below(22);
-            // Each seed leaves some kinds out, so that others come together more often.
+            // Each seed leaves some kinds out, so that the others occur together more often.
             if kinds >> kind & 1 == 0 {
                 continue;
             }
@@ -294,7 +295,7 @@ impl Plan {
                     Fault::KillTarget { target, vanish, lose, for_us }
                 }
                 15 => Fault::KillClient { client, vanish: r.chance(300), for_us },
-                // What a target has given to a backend that hangs, no other target can fence.
+                // No other target can fence requests that this one has given to a hanging backend.
                 16 if self.failover => Fault::Cut,
                 16 => Fault::Hang { target, for_us },
                 17 => Fault::DeleteBdev { client, for_us },
@@ -310,14 +311,14 @@ impl Plan {
         }
     }
 
-    /// Faults that are rare together and belong together: what leases and fences are for.
+    /// Adds faults that rarely occur together but belong together: what leases and fences are for.
     fn add_recipe(&mut self, r: &mut Rng) {
         let lease = self.lease_us();
         let client = r.index(self.clients);
         let target = client % self.targets;
         let at = r.range(20_000, self.length_us / 2);
         match r.below(12) {
-            // A session that ends while the backend has something of it.
+            // A session ends while the backend still has some of its requests.
             0 | 8 | 9 if !self.failover => {
                 self.be_busy();
                 let at = r.range(12_000, 50_000);
@@ -330,7 +331,7 @@ impl Plan {
                 self.faults.push((at, Fault::RemoveHost { target, client, for_us: r.below(5_000) }));
                 self.in_process = true;
             }
-            // I/O that is overdue while its request is under way.
+            // An I/O becomes overdue while its request is on its way.
             1 | 2 => {
                 self.transaction_timeout_ms = r.range(20, u64::from(self.keep_alive_ms) / 2) as u32;
                 for _ in 0..3 {
@@ -343,7 +344,7 @@ impl Plan {
                     self.faults.push((at, fault));
                 }
             }
-            // Another target takes over while the first still has requests.
+            // Another target takes over while the first one still has requests.
             3 | 4 | 8 | 9 if self.failover => {
                 self.be_busy();
                 let at = r.range(12_000, 50_000);
@@ -354,7 +355,7 @@ impl Plan {
                         .push((at.saturating_sub(2000), Fault::StopTarget { target, for_us: late_us }));
                 }
             }
-            // A target that is dead for longer than anybody waits.
+            // A target is dead for longer than any user waits.
             5 => {
                 self.transaction_timeout_ms = r.range(100, 600) as u32;
                 let for_us = self.deadline_us() + 3 * lease + 1_000_000;
@@ -362,7 +363,7 @@ impl Plan {
                     .push((at, Fault::KillTarget { target, vanish: r.chance(500), lose: true, for_us }));
                 self.length_us = at + for_us + 100_000;
             }
-            // A target that was stopped for longer than its leases.
+            // A target is stopped for longer than its leases.
             6 => {
                 self.faults.push((at, Fault::StopTarget { target, for_us: r.range(lease, 3 * lease) }));
                 let fault = match r.below(3) {
@@ -372,7 +373,7 @@ impl Plan {
                 };
                 self.faults.push((at + r.below(lease), fault));
             }
-            // I/O of one thread that fails while the backend has it, and then another thread's.
+            // One thread's I/O fails while the backend has it; then another thread submits I/O.
             9 | 10 if !self.failover => {
                 self.client_threads = 3;
                 self.num_blocks = 8;
@@ -380,8 +381,8 @@ impl Plan {
                 self.ios = 100;
                 self.transaction_timeout_ms = r.range(40, 120) as u32;
                 self.latency_us = (1, 20_000);
-                // Seldom enough that a thread may have nothing that hangs, and still comes before
-                // the end of it.
+                // Seldom enough that a thread may have nothing that hangs, and often enough that it
+                // submits something before the hang ends.
                 let hangs_us = self.deadline_us() + 2 * lease;
                 self.think_us = 2 * hangs_us;
                 self.length_us = 12 * hangs_us;
@@ -390,7 +391,7 @@ impl Plan {
                     self.faults.push((3 * i * hangs_us + at, Fault::Hang { target, for_us: hangs_us }));
                 }
             }
-            // Connections lost again and again, with answers under way.
+            // Connections are lost again and again, with Answers on their way.
             7 => {
                 for _ in 0..10 {
                     self.faults.push((r.below(self.length_us), Fault::Cut));
@@ -400,13 +401,14 @@ impl Plan {
         }
     }
 
-    /// Some I/O fails while the backend has it, and other threads' goes on all the time. With cuts,
-    /// what the target said of the session comes when it has been given up for that I/O.
+    /// Some I/O fails while the backend has it, and other threads' I/O continues throughout. With
+    /// cuts, what the target said about the session arrives after the session was given up because
+    /// of that I/O.
     fn hold_some(&mut self, r: &mut Rng) {
         let (client, target) = (r.index(self.clients), 0);
         self.client_threads = 3;
         self.num_blocks = 8;
-        // What hangs must not keep a thread from going on.
+        // I/O that hangs must not keep a thread from submitting more.
         self.user_depth = 2;
         self.client_depth = self.client_depth.max(4);
         self.target_depth = self.target_depth.max(8);
@@ -424,13 +426,13 @@ impl Plan {
             self.net.delay_us = 200;
         }
         if cuts {
-            // An attempt takes a while.
+            // An attempt to connect takes a while.
             self.net.delay_us = lease / 40;
             self.net.buffer = (16_384, 200_000);
             self.user_depth = 4;
         }
         let fails_us = self.deadline_us() + lease;
-        // Long enough for all leases to be over once more.
+        // Long enough for all leases to end once more.
         let hangs_us = fails_us + 2 * lease;
         self.faults.clear();
         for i in 0..4 {
@@ -439,8 +441,8 @@ impl Plan {
             if cuts {
                 let at = at + r.range(fails_us - lease / 2, fails_us - lease / 10);
                 self.faults.push((at, Fault::CutAll { client, target }));
-                // Welcomes that are under way come when what they are for was given up; nothing
-                // else comes before.
+                // Welcomes that are on their way arrive after the attempts that they answer were
+                // given up; nothing else arrives before.
                 let at = at + 2 * self.net.delay_us;
                 let for_us = r.range(lease / 4, lease / 2);
                 self.faults.push((at, Fault::KeepBack { client, target, for_us }));
@@ -457,10 +459,11 @@ impl Plan {
         self.ios = self.length_us / 1000;
     }
 
-    /// A client is told to stop while its targets are dead, or before or after that.
+    /// Has a client told to stop while its targets are dead, or before or after that.
     fn end_client(&mut self, r: &mut Rng) {
         let client = r.index(self.clients);
-        // Long enough for the patience of late I/O to be told from that of all.
+        // Long enough to tell an I/O's own patience from the patience that all I/O of a stop
+        // shares.
         self.keep_alive_ms = if self.net.delay_us < 2000 { 100 } else { self.keep_alive_ms };
         self.transaction_timeout_ms = 3 * self.keep_alive_ms + 900;
         self.reconnect_delay_ms = self.reconnect_delay_ms.min(50);
@@ -482,8 +485,8 @@ impl Plan {
         self.ios = 200;
     }
 
-    /// Two hosts use one slow device, and both reset; what a reset ends of the other's I/O may run into a
-    /// stop of the target or a lost connection.
+    /// Has two hosts use and reset one slow device. I/O of one host that the other's reset ends may
+    /// run into a stop of the target or a lost connection.
     fn reset_often(&mut self, r: &mut Rng) {
         self.clients = 2;
         self.read_only = false;
@@ -501,12 +504,12 @@ impl Plan {
         self.faults.truncate(2);
     }
 
-    /// Users do not wait for a target that stays away, and it does.
+    /// Has users give up on a target that stays away.
     fn lose_patience(&mut self, r: &mut Rng) {
         let lease_us = self.lease_us();
         let lease_ms = u64::from(self.keep_alive_ms);
         self.reconnect_delay_ms = 10;
-        // What was sent has to wait for its lease all the same.
+        // I/O that was sent has to wait for the end of its lease all the same.
         let is_short = r.chance(500);
         self.fast_io_fail_ms = r.range(10, if is_short { lease_ms / 4 } else { 3 * lease_ms }) as u32;
         if r.chance(300) {
@@ -523,13 +526,13 @@ impl Plan {
             let late_us = r.range(lease_us / 4, lease_us * 9 / 10);
             let (vanish, lose) = (r.chance(500), r.chance(500));
             let kind = r.below(4);
-            // Out of reach of all, or it would be no outage.
+            // No target may be reachable, or this would be no outage.
             for target in 0..self.targets {
                 let fault = match kind {
                     0 => Fault::Partition { client, target, for_us: away_us },
                     1 => Fault::KillTarget { target, vanish, lose, for_us: away_us },
                     _ => {
-                        // It has much in its sockets then.
+                        // The target then has much unread data in its sockets.
                         self.faults.push((at - 2000, Fault::StopTarget { target, for_us: late_us }));
                         Fault::Sever { client, target, late_us, for_us: away_us }
                     }
@@ -544,7 +547,7 @@ impl Plan {
         self.ios = self.ios.max((self.length_us / 2000).min(500));
     }
 
-    /// Enough goes on for something to be under way at the wrong moment.
+    /// Makes the plan busy enough that something is on its way at the wrong moment.
     fn be_busy(&mut self) {
         self.user_depth = self.user_depth.max(4);
         self.client_depth = self.client_depth.max(4);
@@ -555,12 +558,12 @@ impl Plan {
         self.reconnect_delay_ms = self.reconnect_delay_ms.min(50);
     }
 
-    /// The lease, µs.
+    /// Returns the lease, in µs.
     pub fn lease_us(&self) -> u64 {
         u64::from(self.keep_alive_ms) * 1000
     }
 
-    /// The most virtual time for which an I/O may be outstanding with its client running, µs.
+    /// Returns how long an I/O may be outstanding while its client runs, in µs of virtual time.
     pub fn deadline_us(&self) -> u64 {
         u64::from(self.transaction_timeout_ms) * 1000
     }

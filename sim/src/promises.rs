@@ -1,14 +1,15 @@
 //! The checkers: one for each promise of docs/failures.md, under its number there.
 //!
-//! A checker reports what breaks its promise to the world, with a label that begins with the
-//! number. A promise that can be broken in several ways has a label for each, with the way behind a
+//! A checker reports a broken promise to the world, with a label that begins with the promise's
+//! number. A promise that can be broken in several ways has a label for each, with the way after a
 //! colon: a plan is made smaller only as long as it fails in the same way. `sim/tests/promises.rs`
 //! compares the labels with the document.
 //!
-//! This file hands each record of what happened to those whom it concerns, and keeps the model up
-//! to date for them.
+//! This file passes each record of what happened to the checkers that it concerns, and keeps the
+//! model up to date for them.
 
 pub mod p10_removal_ends;
+pub mod p11_one_owner;
 pub mod p1_nothing_acknowledged_is_lost;
 pub mod p2_nothing_old_comes_back;
 pub mod p3_at_most_once;
@@ -35,9 +36,10 @@ use p7_right_device as p7;
 use p8_rights as p8;
 use p9_bounded as p9;
 use p10_removal_ends as p10;
+use p11_one_owner as p11;
 
 /// All labels.
-pub const ALL: [&str; 16] = [
+pub const ALL: [&str; 17] = [
     p1::LOST,
     p1::DATA,
     p2::OLD,
@@ -54,20 +56,21 @@ pub const ALL: [&str; 16] = [
     p8::RIGHTS,
     p9::BOUNDED,
     p10::REMOVAL,
+    p11::OWNER,
 ];
 
-/// The label of a panic, which is no promise of the document: it breaks what the code promises
-/// itself.
+/// The label of a panic. No promise of the document forbids panics, but the code promises itself
+/// that it has none.
 pub const NO_PANIC: &str = "no panic";
 
-/// What the checkers remember beside the model.
+/// What the checkers remember in addition to the model.
 #[derive(Debug, Default)]
 pub struct Promises {
     losses: p6::Losses,
 }
 
 impl Promises {
-    /// Has a record checked, and the model follow it.
+    /// Checks a record and updates the model.
     pub fn check(&mut self, model: &mut Model, record: &Record) {
         match *record {
             Record::Submitted { seq, io } => model.submitted(seq, io),
@@ -89,7 +92,8 @@ impl Promises {
         }
     }
 
-    /// A client's process died, or its bdev was taken away: nobody is left to be told of losses.
+    /// Drops the losses not yet reported to a client whose process died or whose bdev was removed:
+    /// nobody is left to be told.
     pub fn forget(&mut self, client: usize) {
         self.losses.forget(client);
     }
@@ -118,7 +122,7 @@ impl Promises {
     }
 }
 
-/// A store is given an operation.
+/// Checks an operation that is handed to a store.
 fn handed(model: &mut Model, seq: u64, request: Request, origin: Origin) {
     if origin == Origin::Nothing {
         return;

@@ -1,4 +1,4 @@
-//! One seed from its beginning to its end.
+//! Runs one seed from its beginning to its end.
 
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -19,42 +19,43 @@ use crate::promises::{NO_PANIC, Promises, p5_only_latency as p5, p9_bounded as p
 use crate::seats::{self, ThreadUse};
 use crate::users::{self, UsedRanges, User};
 
-/// How often things are looked after, µs.
+/// The interval at which the run checks on clients and targets, in µs.
 const TICK_US: u64 = 20_000;
 
-/// For so many ticks all has to be well: what was just continued may not have heard yet.
+/// The number of ticks for which all must be well: a process that was just continued may not have
+/// heard of a loss yet.
 const WELL: u32 = 8;
 
-/// What became of a seed.
+/// The result of a run.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// The first thing that must not be.
+    /// The first violation.
     pub violation: Option<Violation>,
-    /// Turns and events.
+    /// Turns of threads, and events.
     pub steps: u64,
-    /// The same for the same seed.
+    /// A digest of everything that happened, the same for each run of a seed.
     pub digest: u64,
     /// I/Os that ended.
     pub ios: u64,
-    /// Of these, with an error.
+    /// I/Os that ended with an error.
     pub failed: u64,
-    /// What happened, the last of it.
+    /// The last part of what happened.
     pub history: Vec<String>,
 }
 
-/// How long a client was stopped, on its own clock.
+/// How long a client was stopped, on its process's clock.
 #[derive(Debug, Default)]
 pub(crate) struct Stops {
     pub began_us: u64,
     pub total_us: u64,
 }
 
-/// What the run is about.
+/// The phases of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
-    /// Things go wrong.
+    /// Faults occur.
     Faults,
-    /// Nothing does any more; all has to get well until then.
+    /// No more faults occur; all must be well before `until`.
     Recovery {
         until: u64,
     },
@@ -62,7 +63,7 @@ enum Stage {
     ReadBack {
         until: u64,
     },
-    /// All is taken down.
+    /// Everything is taken down.
     TearDown {
         until: u64,
     },
@@ -79,16 +80,16 @@ pub(crate) struct Run {
     pub promises: Promises,
     pub frames: Rc<Frames>,
     pub exports_change: bool,
-    /// When exports or hosts last came or went.
+    /// When exports, hosts or rights last changed.
     pub trouble_us: u64,
     used: UsedRanges,
     began_us: u64,
     ios_left: u64,
     states: Vec<Rc<RefCell<String>>>,
-    /// What clients said of their connections.
+    /// What clients said about their connections.
     answers: Vec<Answers>,
     stage: Stage,
-    /// For how many ticks all has been well.
+    /// The number of ticks for which all has been well.
     well: u32,
     read_back: Vec<u64>,
     stopped: Vec<crate::fleet::Told>,
@@ -99,7 +100,7 @@ const STRIKE: u64 = 2 << 32;
 const UNDO: u64 = 3 << 32;
 const TICK: u64 = 4 << 32;
 
-/// Runs a plan, with a protection taken away or none.
+/// Runs a plan, with one protection removed if a mutation is given.
 pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
     mutation::set(mutation);
     mutation::set_aborts(plan.aborts);
@@ -125,7 +126,7 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
     outcome.steps = world::steps();
     outcome.digest = world::digest();
     outcome.history = world::history();
-    // What is left of a panic may panic again.
+    // What a panic leaves behind may panic again.
     let _ = catch_unwind(world::end);
     mutation::set(None);
     outcome
@@ -208,7 +209,7 @@ impl Run {
         None
     }
 
-    /// Returns a client's clock, µs, without the time in which it was stopped.
+    /// Returns a client's clock, in µs, without the time in which the client was stopped.
     pub(crate) fn running_us(&self, client: usize) -> u64 {
         let process = self.clients[client].process;
         let stops = &self.stops[client];
@@ -216,7 +217,7 @@ impl Run {
         now - stops.total_us
     }
 
-    /// Returns the same without the time in which all the world stood still.
+    /// Returns the running time, in µs, without the time in which the whole world stood still.
     pub(crate) fn active_us(&self, client: usize) -> u64 {
         self.running_us(client).saturating_sub(world::held_up_us())
     }
@@ -225,7 +226,7 @@ impl Run {
         Clocks { running_us: self.running_us(client), active_us: self.active_us(client) }
     }
 
-    /// Hears what a client said of its connections since the last time, and asks again.
+    /// Takes what a client said about its connections since the last call, and asks again.
     fn ask_contact(&mut self, client: usize) {
         let now = self.clocks(client);
         let facts = &mut self.model.clients[client];
@@ -271,7 +272,8 @@ impl Run {
                     self.clients[client].disk = Some(disk);
                     self.model.clients[client].contact = Contact::began(self.clocks(client));
                     self.answers[client].set(None);
-                    // One that was let in by a target that is another one by now will soon fail.
+                    // A bdev whose target has been replaced since the client was admitted will soon
+                    // fail.
                     self.model.clients[client].may_fail = target.other.is_some()
                         || self.clients[client].store != target.exported_store()
                         || world::now() < self.trouble_us + 3 * self.plan.lease_us();
@@ -314,7 +316,7 @@ impl Run {
         }
     }
 
-    /// A thread thinks of its next I/O.
+    /// Submits a thread's next I/Os if there is room, and sets the time of the next attempt.
     fn think(&mut self, client: usize, thread: usize) {
         let again = world::now() + 1 + world::dice(|r| r.below(self.plan.think_us));
         if self.ios_left > 0 && matches!(self.stage, Stage::Faults | Stage::Recovery { .. }) {
@@ -382,7 +384,7 @@ impl Run {
         }
     }
 
-    /// Checks what targets may take: time for a deletion, sockets.
+    /// Checks the limits on targets: the time that a deletion takes, and the number of sockets.
     fn check_targets(&mut self) {
         for target in &mut self.targets {
             p10::check_export(&self.plan, target.deleting_for_us());
@@ -390,11 +392,11 @@ impl Run {
         }
     }
 
-    /// Makes bdevs that should be there and are not, and the other way round.
+    /// Creates a client's bdev if it should exist and does not, and checks a deletion in progress.
     fn look_after(&mut self, client: usize) {
         let active = self.active_us(client);
         let side = &mut self.clients[client];
-        // A clock that is slow falls behind the time that is left out.
+        // If the client's clock is slow, it may fall behind the time that is left out.
         let deleting_us = active.saturating_sub(side.delete_began);
         if !process::is_alive(side.process) {
             side.deleted = None;
@@ -422,13 +424,13 @@ impl Run {
         }
     }
 
-    /// Returns whether all is as if nothing had gone wrong.
+    /// Returns whether everything is as if nothing had gone wrong.
     fn is_well(&self) -> bool {
         let seated = |client: usize| {
             let side = &self.clients[client];
             side.deleted.is_none()
                 && side.disk.is_some_and(|disk| side.threads.iter().all(|&t| user::is_open(disk, t)))
-                // It has not heard yet that the target has another device now.
+                // Otherwise the client has not learned yet that the target has another device.
                 && side.store == self.targets[side.target].exported_store()
         };
         self.model.outstanding.is_empty()

@@ -1,4 +1,4 @@
-//! The threads that use the clients' bdevs: they open and close channels.
+//! Opens and closes channels on the threads that use the clients' bdevs.
 
 use spdk::user;
 use world::process;
@@ -9,31 +9,31 @@ use crate::users::User;
 /// A thread's use of its client's bdev.
 #[derive(Debug, Default)]
 pub(crate) struct ThreadUse {
-    /// Whether it should have a channel.
+    /// Whether the thread should have a channel.
     wanted: bool,
-    /// It was asked to open or close.
+    /// Whether the thread was asked to open a channel and has not done so yet.
     posted: bool,
     was_open: bool,
 }
 
 impl ThreadUse {
-    /// Says whether it should have a channel.
+    /// Sets whether the thread should have a channel.
     pub fn want(&mut self, wanted: bool) {
         self.wanted = wanted;
     }
 
-    /// Its process is a new one, which was not asked for anything yet.
+    /// Notes that the client's process is a new one, which was not asked for anything yet.
     pub fn restarted(&mut self) {
         self.posted = false;
     }
 
-    /// Returns a seat that should have a channel.
+    /// Returns the state of a thread that should have a channel.
     pub fn wanted() -> ThreadUse {
         ThreadUse { wanted: true, ..ThreadUse::default() }
     }
 }
 
-/// Returns the user on a thread of a client, if it can use its bdev now.
+/// Returns the user on a client's thread, or `None` if the thread cannot use the bdev now.
 pub(crate) fn user(seats: &[ThreadUse], client: usize, side: &ClientSide, thread: usize) -> Option<User> {
     let disk = side.disk?;
     let id = side.threads[thread];
@@ -41,7 +41,7 @@ pub(crate) fn user(seats: &[ThreadUse], client: usize, side: &ClientSide, thread
     ready.then_some(User { client, disk, thread: id, store: side.store })
 }
 
-/// Opens and closes channels as the seats want it.
+/// Opens and closes channels so that each thread has one if it should.
 pub(crate) fn tend(seats: &mut [ThreadUse], side: &ClientSide) {
     let Some(disk) = side.disk else { return };
     let going = user::is_going(disk);
@@ -60,7 +60,7 @@ pub(crate) fn tend(seats: &mut [ThreadUse], side: &ClientSide) {
                 }
             });
         } else if !wanted && open {
-            // Again and again, until its I/O has ended.
+            // Closing is repeated until the channel's I/O has ended.
             process::on(thread, move || user::close(disk));
         }
     }

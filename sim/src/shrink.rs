@@ -1,11 +1,11 @@
-//! A smaller plan that still fails.
+//! Searches for a smaller plan that still fails.
 
 use dst_session::mutation::Mutation;
 
 use crate::plan::Plan;
 use crate::run::run;
 
-/// Tries the same seed with fewer faults and fewer I/Os.
+/// Returns a plan with fewer faults and I/Os that fails with the same label.
 pub fn shrink(plan: &Plan, mutation: Option<Mutation>) -> Plan {
     let property = |plan: &Plan| run(plan, mutation, false).violation.map(|violation| violation.property);
     let wanted = property(plan);

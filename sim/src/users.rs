@@ -1,4 +1,4 @@
-//! The users of the bdevs: random I/O to few blocks, so that much of it overlaps.
+//! The users of the bdevs: random I/O to so few blocks that much of it overlaps.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use world::store::{self, Content};
 use crate::model::{Io, Model};
 use crate::plan::Plan;
 
-/// A user: a thread of a client, which has a channel of its bdev.
+/// A user: a client's thread that has a channel on the client's bdev.
 #[derive(Debug, Clone, Copy)]
 pub struct User {
     /// The client.
@@ -20,12 +20,13 @@ pub struct User {
     pub disk: u64,
     /// Its thread.
     pub thread: u64,
-    /// The store that it should be.
+    /// The store that the bdev should reach.
     pub store: u32,
 }
 
-/// Writes without data can be told apart by their range only, so each range comes once; and as a
-/// target executes long ones in parts, nothing overlaps those of [`IN_PARTS`] blocks or more.
+/// Ranges of writes without data. The store can tell these apart only by range, so each occurs
+/// once; and as a target executes long ones in parts, nothing overlaps those of [`IN_PARTS`] blocks
+/// or more.
 pub type UsedRanges = BTreeSet<(u32, IoKind, u64, u64)>;
 
 /// From this length on a target may cut, in blocks: longer than the smallest part in the simulator.
@@ -60,11 +61,11 @@ pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, by: 
         let most = if kind == IoKind::CompareAndWrite { COMPARE_MAX } else { BLOCKS_MAX };
         let most = if r.chance(600) { 2 } else { most };
         let count = r.range(1, most).min(blocks);
-        // The first blocks more than others.
+        // The first blocks are used more than others.
         let last = if r.chance(500) { (blocks - count).min(3) } else { blocks - count };
         (kind, r.range(0, last), count, r.chance(100))
     });
-    // Writes of one who may only read are tried all the same.
+    // A host with only read access tries to write all the same.
     if !(user::supports(by.disk, kind) || read_only && kind == IoKind::Write) {
         return;
     }
@@ -81,7 +82,8 @@ pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, by: 
     submit(plan, model, by, (kind, offset, count), inside);
 }
 
-/// Submits an I/O; `inside` has it wait for a completion, to come from there.
+/// Submits an I/O and returns its number. With `inside`, the I/O waits for the next completion on
+/// its thread and is submitted from within that.
 pub fn submit(plan: &Plan, model: &mut Model, by: User, what: (IoKind, u64, u64), inside: bool) -> u64 {
     let (kind, offset, count) = what;
     let ranged = !matches!(kind, IoKind::Flush | IoKind::Reset);
@@ -114,7 +116,8 @@ pub fn submit(plan: &Plan, model: &mut Model, by: User, what: (IoKind, u64, u64)
         IoKind::Write => fill(&mut data, size, offset, |_| new),
         IoKind::CompareAndWrite => {
             let (old, rest) = data.split_at_mut(bytes);
-            // What is there now, mostly: so it often is still there when the backend looks.
+            // Mostly what the block holds now, which often is still there when the backend
+            // compares.
             let right = world::dice(|r| r.chance(800));
             fill(old, size, offset, |block| {
                 if right && block < store::num_blocks(by.store) {

@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
-"""Runs the stack against this kernel's TCP, over a TAP device in a network namespace of its own.
+"""Runs the stack under test against this kernel's TCP, over a TAP device in a network namespace.
 
 usage: sim/tcp/kernel.py [--require] DST_TAP
 
-DST_TAP is the program of sim/tcp/src/bin/dst-tap.rs. Each case echoes bytes, in which this kernel
-is the client or the server: over IPv4 and IPv6, with and without lost frames, over 500 connections
-one after the other. It ends with 0 if all are well, and if the kernel does not allow a namespace or
-a TAP device (with --require, that is a failure).
+DST_TAP is the program built from sim/tcp/src/bin/dst-tap.rs. Each case echoes bytes, with this
+kernel as the client or the server: over IPv4 and IPv6, with and without lost frames, over 500
+connections one after the other. The exit status is 0 if all cases succeed, and also if the kernel
+does not allow a namespace or a TAP device, unless --require is given.
 """
 
 import ctypes
@@ -77,7 +77,7 @@ def pattern(length):
 
 
 def connect(address):
-    """Connects, as soon as the program uses its addresses, and they are announced."""
+    """Connects as soon as the program has announced its addresses and uses them."""
     end = time.monotonic() + TIMEOUT_S
     while True:
         try:
@@ -89,7 +89,7 @@ def connect(address):
 
 
 def call(address, length):
-    """Sends bytes, closes its direction, and compares what comes back."""
+    """Sends bytes, shuts down the sending side, and compares the bytes that come back."""
     data, back = pattern(length), bytearray()
     with connect(address) as connection:
         sender = threading.Thread(target=lambda: (connection.sendall(data), connection.shutdown(socket.SHUT_WR)))
@@ -143,7 +143,7 @@ def checksum(data):
 
 
 def echo(family, length):
-    """Sends an echo request with as many bytes of data, and compares the reply."""
+    """Sends an echo request with `length` bytes of data, and compares the reply."""
     kind, protocol, request, reply = {
         "ipv4": (socket.AF_INET, socket.IPPROTO_ICMP, 8, 0),
         "ipv6": (socket.AF_INET6, socket.IPPROTO_ICMPV6, 128, 129),
@@ -164,7 +164,7 @@ def echo(family, length):
 
 
 def kernel_asks(program, tap):
-    """Echo requests, up to the MTU."""
+    """Sends echo requests with up to as much data as the MTU allows."""
     under_test = Tap(program, tap, 0, ["serve"])
     try:
         with connect(OURS["ipv4"]):

@@ -1,4 +1,4 @@
-//! The first reset on a channel that has no connection yet: it reaches the target that is there.
+//! The first reset on a channel that has no connection yet: it reaches the target if there is one.
 
 use dst_sim::Plan;
 use dst_sim::fleet::{ClientSide, TargetSide, new_store};
@@ -11,7 +11,7 @@ use world::{life, net, process};
 
 const SEEDS: u64 = 20;
 
-/// Until `f` gives something.
+/// Steps the world until `f` returns a value.
 fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     for _ in 0..5_000_000 {
         if let Some(found) = f() {
@@ -23,8 +23,8 @@ fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     panic!("waited for {what}");
 }
 
-/// Opens a channel on a new bdev, resets at once, and returns how that ended, and how many resets the
-/// backend was given. `is_dead`: the target dies before.
+/// Opens a channel on a new bdev and resets at once. Returns the reset's outcome and the number of
+/// resets that the backend was given. With `is_dead`, the target dies before.
 fn first_reset(seed: u64, is_dead: bool) -> (IoStatus, usize) {
     world::begin(seed, false);
     let mut plan = Plan::new(seed);
@@ -75,7 +75,8 @@ fn it_reaches_the_target() {
     }
 }
 
-/// There is nothing that a reset could end: it succeeds as soon as the target is known to be lost.
+/// There is nothing that the reset could end, so it succeeds as soon as the target is known to be
+/// lost.
 #[test]
 fn without_a_target_it_ends_all_the_same() {
     for seed in 0..SEEDS {

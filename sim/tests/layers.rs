@@ -1,4 +1,4 @@
-//! The simulated world knows nothing of what runs in it: not SPDK, and not DST.
+//! The simulated world does not know what runs in it: neither SPDK nor DST.
 
 use std::path::{Path, PathBuf};
 

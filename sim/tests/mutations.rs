@@ -1,15 +1,14 @@
-//! Each protection, taken away: the simulator has to notice within 1,000 seeds.
+//! Removes each protection and shows that the simulator notices within 1,000 seeds.
 //!
-//! What it notices has to be the mutation's doing: the same seed is good with the protection in
-//! place.
+//! The mutation must be the cause: with the protection in place, the same seed must pass.
 
 use dst_session::mutation::Mutation;
 use dst_sim::{Plan, run};
 
 const SEEDS: u64 = 1000;
 
-/// What is taken away elsewhere, as no client here owns an export: sim/model/tests/mutations.rs, and
-/// takeover.rs.
+/// Mutations that are tested elsewhere, because no client here owns an export: in
+/// sim/model/tests/mutations.rs and takeover.rs.
 const ELSEWHERE: [Mutation; 5] = [
     Mutation::NoTakeoverEnd,
     Mutation::NoTakeoverFence,

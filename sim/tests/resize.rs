@@ -1,5 +1,5 @@
-//! A bdev that grows: its client hears of that when all its connections at the target take I/O to
-//! the new blocks.
+//! A bdev that grows: its client learns of the new size only when all the client's connections at
+//! the target accept I/O to the new blocks.
 
 use dst_sim::Plan;
 use dst_sim::fleet::{BDEV, ClientSide, TargetSide, new_store};
@@ -9,13 +9,13 @@ use spdk::record::{self, Record};
 use spdk::user::{self, UserIo};
 use world::{net, process, store};
 
-/// Several times as many as a thread of the target is told of in one turn.
+/// Several times as many queues as a target's thread is told about in one turn.
 const QUEUES: usize = 60;
 
 const SEEDS: u64 = 10;
 const GROWTHS: u64 = 20;
 
-/// Until `f` gives something.
+/// Steps the world until `f` returns a value.
 fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     for _ in 0..1_000_000 {
         if let Some(found) = f() {
@@ -27,7 +27,7 @@ fn until<T>(what: &str, mut f: impl FnMut() -> Option<T>) -> T {
     panic!("waited for {what}");
 }
 
-/// Each thread reads this block; how many failed.
+/// Has each thread read this block. Returns how many reads failed.
 fn read_everywhere(client: &ClientSide, disk: u64, block: u64, size: u32) -> usize {
     for (&thread, id) in client.threads.iter().zip(1..) {
         let data = vec![0; size as usize];

@@ -1,79 +1,43 @@
-//! Exports with one owner at a time: each client takes the export over from the one before, which is
-//! killed, stopped, cut off or well, while the target dies at any moment.
-
-use std::collections::BTreeSet;
+//! Exports with one owner at a time. Each client takes the export over from the previous one, which
+//! was killed, stopped, cut off, or left alone, while the target may die at any moment.
 
 use dst_session::mutation::{self, Mutation};
 use dst_sim::Plan;
 use dst_sim::fleet::{ClientSide, TargetSide, new_store};
+use dst_sim::promises::p11_one_owner::{Reigns, WRITES_OF_ONE};
 use spdk::bdev_io::IoKind;
 use spdk::record::{self, Record};
 use spdk::user::{self, UserIo};
 use world::life::{Death, kill, set_stopped};
 use world::rng::Rng;
-use world::store::{Content, Fact, Origin};
+use world::store::Content;
 use world::{content, net, process};
 
 const SEEDS: u64 = 150;
 
-/// Clients, each of which takes over from the one before.
+/// The number of clients, each of which takes over from the previous one.
 const OWNERS: usize = 3;
 
-/// Writes of a client that are outstanding at once.
+/// The number of writes that a client has outstanding at once.
 const DEPTH: u64 = 3;
 
-/// Writes that a new owner completes before the next one comes.
+/// The number of writes that a new owner completes before the next one comes.
 const ENOUGH: u64 = 12;
 
-/// Steps in which what has to come comes: minutes of the world's time.
+/// The number of steps within which everything that is waited for must happen: minutes of the
+/// world's time.
 const STEPS_MAX: u64 = 2_000_000;
 
-/// A write's number tells whose it is.
-const WRITES_OF_ONE: u64 = 1 << 32;
-
-/// Who has had the export, by what the backend was given.
-#[derive(Default)]
-struct Reigns {
-    /// The clients, in the order in which they came.
-    order: Vec<usize>,
-    /// What the backend has: the writes.
-    in_backend: BTreeSet<u64>,
-}
-
-impl Reigns {
-    /// The backend is given a write, or has executed one. Returns what must not be.
-    fn note(&mut self, fact: &Fact) -> Option<String> {
-        match *fact {
-            Fact::Handed { origin: Origin::Write(write), .. } => {
-                let client = (write / WRITES_OF_ONE) as usize;
-                if self.order.last() != Some(&client) {
-                    if self.order.contains(&client) {
-                        return Some(format!("client {client} writes again after {:?}", self.order));
-                    }
-                    if let Some(other) = self.in_backend.first() {
-                        return Some(format!("client {client} writes beside write {other} of another one"));
-                    }
-                    self.order.push(client);
-                }
-                self.in_backend.insert(write);
-            }
-            Fact::Executed { write, .. } => drop(self.in_backend.remove(&write)),
-            _ => {}
-        }
-        None
-    }
-}
-
-/// One run: the world, and what is known of it.
+/// One run: the world and what is known of it.
 struct Scene {
     plan: Plan,
     rng: Rng,
     target: TargetSide,
     clients: Vec<ClientSide>,
     reigns: Reigns,
-    /// Of each client: writes submitted, ended, and completed with success.
+    /// For each client: the writes submitted, ended, and completed with success.
     counts: Vec<(u64, u64, u64)>,
-    /// The step at which the target dies next.
+    /// The step at which the target dies next, if it does.
     death: Option<u64>,
     violation: Option<String>,
 }
@@ -91,7 +55,7 @@ impl Scene {
         net::configure(plan.net.clone());
         let store = new_store(&plan, 0);
         let target = TargetSide::new(&plan, 0, store);
-        // Its state file does not exist yet.
+        // The export's state file does not exist yet.
         let released = target.release_export();
         while released.borrow().is_none() {
             world::step();
@@ -101,14 +65,14 @@ impl Scene {
         Scene { plan, rng, target, clients, reigns: Reigns::default(), counts, death: None, violation: None }
     }
 
-    /// The next client comes.
+    /// Starts the next client.
     fn add_client(&mut self) {
         let number = self.clients.len();
         self.clients.push(ClientSide::new(&self.plan, number));
         self.counts.push((0, 0, 0));
     }
 
-    /// A step of the world; users write, as long as they can.
+    /// Takes a step of the world. Users write whenever they can.
     fn step(&mut self, steps: u64) {
         world::step();
         while world::next_timer().is_some() {}
@@ -116,12 +80,12 @@ impl Scene {
             kill(self.target.process, Death::Killed);
             self.note_all();
             // What the backend had is gone with the process.
-            self.reigns.in_backend.clear();
+            self.reigns.backend_died();
             self.target.start(&self.plan);
         }
-        let owners = self.reigns.order.len();
+        let owners = self.reigns.owners();
         self.note_all();
-        if self.reigns.order.len() > owners && self.rng.chance(300) {
+        if self.reigns.owners() > owners && self.rng.chance(300) {
             // Just when there is a new owner.
             self.death = Some(steps + self.rng.range(1, 100));
         }
@@ -137,7 +101,7 @@ impl Scene {
                     if let Some(client) = self.clients.iter_mut().find(|client| client.process == process) {
                         client.disk = Some(disk);
                         process::on(client.threads[0], move || {
-                            // It may have gone again.
+                            // The bdev may be gone again.
                             let _ = user::open(disk);
                         });
                     }
@@ -160,7 +124,7 @@ impl Scene {
         let client = &self.clients[number];
         let (submitted, ended, succeeded) = self.counts[number];
         let Some(disk) = client.disk.filter(|_| process::is_alive(client.process)) else { return };
-        // A former owner's writes fail: that is enough of them.
+        // A former owner's writes fail, so no more of them are needed.
         if ended > succeeded
             || submitted - ended >= DEPTH
             || !user::is_open(disk, client.threads[0])
@@ -177,7 +141,7 @@ impl Scene {
         process::on(client.threads[0], move || user::submit(disk, io));
     }
 
-    /// Runs until a client has completed enough, or there is a violation.
+    /// Runs until a client has completed enough writes, or there is a violation.
     fn run_until_enough(&mut self, number: usize, steps: &mut u64) {
         for _ in 0..STEPS_MAX {
             if self.violation.is_some() || self.counts[number].2 >= ENOUGH {
@@ -186,10 +150,11 @@ impl Scene {
             *steps += 1;
             self.step(*steps);
         }
-        panic!("seed {}: client {number} never gets to write, {:?} have", self.plan.seed, self.reigns.order);
+        panic!("seed {}: client {number} never gets to write: {:?}", self.plan.seed, self.reigns);
     }
 
-    /// All owners come, one after the other, and something happens to each before the next one comes.
+    /// Starts all owners, one after the other, and lets something happen to each before the next
+    /// one starts.
     fn run(&mut self) {
         let (mut steps, mut stopped) = (0, Vec::new());
         for number in 0..OWNERS {
@@ -211,7 +176,8 @@ impl Scene {
                 }
                 _ => {}
             }
-            // One that was stopped may go on before the next one has the export, or long after.
+            // A stopped client may continue before the next one owns the export, or long
+            // afterwards.
             if self.rng.chance(300) {
                 stopped.drain(..).for_each(|process| set_stopped(process, false));
             }
@@ -224,7 +190,7 @@ impl Scene {
     }
 }
 
-/// Runs a seed, and returns what must not be.
+/// Runs a seed. Returns the violation, if there is one.
 fn violation(seed: u64, without: Option<Mutation>) -> Option<String> {
     mutation::set(without);
     let mut scene = Scene::new(seed);

@@ -1,4 +1,4 @@
-//! What the bytes of a block say: which of the user's writes they are from.
+//! The content of blocks, which identifies the user's write that it came from.
 
 use crate::state::store::Content;
 
@@ -16,8 +16,8 @@ pub fn fill(bytes: &mut [u8], block: u64, content: Content) {
     }
 }
 
-/// Returns the write that a block's bytes are from; 0 for zeroes; `None` for what nobody wrote
-/// there.
+/// Returns the write that a block's bytes are from: 0 for zeroes, `None` for bytes that no write
+/// has put there.
 pub fn write_of(bytes: &[u8], block: u64) -> Option<u64> {
     let first = u64::from_le_bytes(bytes.first_chunk().copied()?);
     let fits = |(index, chunk): (usize, &[u8])| {

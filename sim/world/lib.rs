@@ -1,21 +1,21 @@
-//! A simulated world: time, processes with threads, a network, disks, and dice.
+//! A simulated world: time, processes with threads, a network, disks, and random numbers.
 //!
-//! All of it runs on one OS thread and from one seed: nothing happens but in [`step`], so the same
-//! seed gives the same history. The world does not know what runs in it. A layer above gives the
-//! threads their work and keeps its own things in the world's [`slots`].
+//! All of it runs on one OS thread and from one seed. Nothing happens except in [`step`], so the
+//! same seed gives the same history. The world does not know what runs in it: a layer above gives
+//! the threads their work and keeps its own data in the world's [`slots`].
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
 //! | [`state`] | what the world consists of: plain data |
-//! | [`world`] | all of it in one value, with its time, its events and its history |
-//! | [`life`] | worlds begin and end; processes start, are stopped and continued, and die |
-//! | [`turn`] | whose turn it is, and what happens in it |
-//! | [`process`] | threads: their messages, what they call again and again, their clocks |
-//! | [`net`] | connections, and all that can happen to them |
+//! | [`world`] | a whole world in one value, with its time, events and history |
+//! | [`life`] | the beginning and end of worlds; the start, stop and death of processes |
+//! | [`turn`] | whose turn it is, and what happens in the turn |
+//! | [`process`] | threads: their messages, the closures that they call repeatedly, their clocks |
+//! | [`net`] | connections, and everything that can happen to them |
 //! | [`store`] | the disks, and what the world knows of each write |
-//! | [`content`] | what bytes say of the write that they are from |
-//! | [`slots`] | what layers above keep in the world |
-//! | [`rng`] | the dice |
+//! | [`content`] | the content of blocks, which identifies the write that it came from |
+//! | [`slots`] | data that the layers above keep in the world |
+//! | [`rng`] | random numbers |
 
 pub mod content;
 pub mod life;

@@ -1,4 +1,4 @@
-//! Worlds begin and end; processes start, are stopped and continued, and die.
+//! The beginning and end of worlds; the start, stop and death of processes.
 
 use std::any::Any;
 
@@ -9,10 +9,11 @@ use crate::store::operations;
 use crate::turn::turn;
 use crate::world::{World, empty_trash, replace, set_ghost, with};
 
-/// Turns after which what is left of a dead process is left lying.
+/// The number of rounds of turns after which the remains of a dead process are dropped as they are.
 const BURIAL_ROUNDS: usize = 60;
 
-/// Begins a world of this seed, with nothing in it; `history` keeps the last lines of what happens.
+/// Begins an empty world with this seed. With `history`, the world keeps the last lines of what
+/// happens.
 pub fn begin(seed: u64, history: bool) {
     end();
     replace(World::new(seed, history));
@@ -29,7 +30,8 @@ pub fn end() {
     replace(World::new(0, false));
 }
 
-/// Starts a process with so many cores. Returns its number, and that of its first thread.
+/// Starts a process with this many cores. Returns the process's number and that of its first
+/// thread.
 pub fn start(name: &str, cores: u32, machine: u32, skew_ppm: i64) -> (u32, u64) {
     with(|w| {
         let id = w.id() as u32;
@@ -52,7 +54,8 @@ pub fn start(name: &str, cores: u32, machine: u32, skew_ppm: i64) -> (u32, u64) 
     })
 }
 
-/// SIGSTOP and SIGCONT. The process's sockets go on receiving, as they are the kernel's.
+/// Stops or continues a process, as SIGSTOP and SIGCONT do. The process's sockets still receive,
+/// because they are the kernel's.
 pub fn set_stopped(process: u32, stopped: bool) {
     with(|w| {
         let Some(found) = w.processes.get_mut(&process).filter(|p| p.alive && p.stopped != stopped) else {
@@ -68,7 +71,7 @@ pub fn set_stopped(process: u32, stopped: bool) {
     });
 }
 
-/// Ends a process. Nothing that its code does after this has an effect on anybody.
+/// Kills a process. Nothing that its code does afterwards has an effect on anything else.
 pub fn kill(process: u32, death: Death) {
     with(|w| {
         if !w.is_alive(process) {
@@ -78,7 +81,7 @@ pub fn kill(process: u32, death: Death) {
         if let Some(found) = w.processes.get_mut(&process) {
             found.alive = false;
             if death == Death::Vanished {
-                // The machine starts anew, if it does: nobody there knows what was before.
+                // If the machine starts again, nobody there knows what ran before.
                 found.machine = u32::MAX;
             }
         }
@@ -91,9 +94,9 @@ pub fn kill(process: u32, death: Death) {
     set_ghost(before);
 }
 
-/// Frees what a dead process has. Its sockets and what is called when they are readable may own
-/// each other, so it is the process's code itself that takes them apart: its sockets fail, its
-/// stores fail what it has under way, and it runs for some more turns, heard by nobody.
+/// Frees what a dead process has. Its sockets and their owners may refer to each other, so the
+/// process's own code takes them apart: its sockets fail, its stores fail its operations, and the
+/// process runs for some more turns that have no effect on anything else.
 fn bury(process: u32) {
     with(|w| {
         if let Some(found) = w.processes.get_mut(&process) {

@@ -1,7 +1,7 @@
 //! The network: connections as pairs of byte streams.
 //!
-//! A socket here is the kernel's: it goes on receiving while its process is stopped, and outlives
-//! it for as long as TCP would. What breaks it is in [`faults`].
+//! As in a kernel, a socket still receives while its process is stopped, and outlives the process
+//! for as long as TCP would. [`faults`] breaks connections.
 
 pub mod connecting;
 pub mod faults;
@@ -18,20 +18,20 @@ use crate::state::net::{End, Segment, Socket};
 pub use crate::state::net::{NetConfig, Refused, Tap};
 use crate::world::{World, with};
 
-/// What a socket gives or takes.
+/// The result of a send or a receive.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Moved {
-    /// So many bytes.
+    /// This many bytes were moved.
     Bytes(usize),
-    /// Nothing is there, or there is no room.
+    /// There is nothing to receive, or no room to send.
     Nothing,
-    /// The peer has closed.
+    /// The peer has closed the connection.
     Closed,
-    /// The connection is reset.
+    /// The connection was reset.
     Reset,
 }
 
-/// Sets what the network is like.
+/// Sets the network's properties.
 pub fn configure(config: NetConfig) {
     with(|w| w.net.config = config);
 }
@@ -70,7 +70,7 @@ pub fn receive(w: &mut World, sock: u64, bufs: &mut [&mut [u8]]) -> Moved {
     Moved::Bytes(n)
 }
 
-/// Sends from `bufs`, as much as there is room for.
+/// Sends from `bufs`, as much as fits.
 pub fn send(w: &mut World, sock: u64, bufs: &[&[u8]]) -> Moved {
     let Some(state) = w.net.socks.get(&sock).filter(|s| s.open) else { return Moved::Reset };
     if state.rx_end == Some(End::Reset) {
@@ -100,7 +100,7 @@ pub fn send(w: &mut World, sock: u64, bufs: &[&[u8]]) -> Moved {
         w.note(|| format!("network: a bit from socket {sock} is wrong"));
     }
     if !open {
-        // Its kernel says that there is nobody.
+        // The kernel of the peer replies that the socket does not exist.
         push(w, sock, Vec::new(), Some(End::Reset));
         return Moved::Bytes(n);
     }
@@ -114,7 +114,7 @@ pub fn send(w: &mut World, sock: u64, bufs: &[&[u8]]) -> Moved {
     Moved::Bytes(n)
 }
 
-/// Puts bytes, or the end, on their way to a socket, behind what is under way.
+/// Sends bytes, or the end, to a socket, after those that are already on their way.
 pub(crate) fn push(w: &mut World, to: u64, bytes: Vec<u8>, end: Option<End>) {
     let delay = w.rng.below(w.net.config.delay_us.max(1));
     let now = w.now;
@@ -125,7 +125,7 @@ pub(crate) fn push(w: &mut World, to: u64, bytes: Vec<u8>, end: Option<End>) {
     w.at(at, Event::Deliver(to));
 }
 
-/// Makes what has arrived by now readable.
+/// Makes the bytes that have arrived by now readable.
 pub(crate) fn deliver(w: &mut World, sock: u64) {
     let now = w.now;
     let dice = w.rng.bits();
@@ -154,7 +154,7 @@ pub(crate) fn deliver(w: &mut World, sock: u64) {
     tidy(w, sock);
 }
 
-/// Forgets a connection that neither side has any more.
+/// Drops a connection that neither side has any more.
 pub(crate) fn tidy(w: &mut World, sock: u64) {
     let Some(state) = w.net.socks.get(&sock) else { return };
     let peer = state.peer;
@@ -168,12 +168,12 @@ pub(crate) fn tidy(w: &mut World, sock: u64) {
     }
 }
 
-/// Closes a socket for its process.
+/// Closes a process's socket.
 pub fn close(w: &mut World, sock: u64) {
     let Some(state) = w.net.socks.get_mut(&sock).filter(|state| state.open) else { return };
     state.open = false;
     let peer = state.peer;
-    // As Linux does: with unread bytes the peer hears of a reset.
+    // As on Linux, closing a socket with unread bytes resets the connection.
     let end = if state.rx.is_empty() && state.under_way.is_empty() { End::Fin } else { End::Reset };
     state.rx.clear();
     w.active();
@@ -181,7 +181,7 @@ pub fn close(w: &mut World, sock: u64) {
     tidy(w, sock);
 }
 
-/// Returns both sockets of a new connection between two processes at two addresses.
+/// Creates a connection between two processes at two addresses. Returns both its sockets.
 pub(crate) fn make_pair(w: &mut World, near: (u32, SocketAddr), far: (u32, SocketAddr)) -> (u64, u64) {
     let (low, high) = w.net.config.buffer;
     let (a, b) = (w.id(), w.id());
@@ -191,18 +191,18 @@ pub(crate) fn make_pair(w: &mut World, near: (u32, SocketAddr), far: (u32, Socke
     (a, b)
 }
 
-/// Returns both sockets of a new connection that belongs to no process.
+/// Creates a connection that belongs to no process. Returns both its sockets.
 pub fn pair(w: &mut World) -> (u64, u64) {
     let nobody = SocketAddr::new([127, 0, 0, 1].into(), 1);
     make_pair(w, (u32::MAX, nobody), (u32::MAX, nobody))
 }
 
-/// Returns the addresses of a socket's own end and of its peer's.
+/// Returns the addresses of the socket's own end and of its peer.
 pub fn addresses(w: &World, sock: u64) -> Option<(SocketAddr, SocketAddr)> {
     w.net.socks.get(&sock).map(|socket| (socket.local, socket.remote))
 }
 
-/// Returns whether a receive would give bytes or an end.
+/// Returns whether a receive would return bytes or an end.
 pub fn is_readable(w: &World, sock: u64) -> bool {
     w.net.socks.get(&sock).is_none_or(|socket| !socket.rx.is_empty() || socket.rx_end.is_some())
 }

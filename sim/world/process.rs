@@ -1,4 +1,4 @@
-//! Threads of processes: their messages, what they call again and again, and their clocks.
+//! Threads of processes: their messages, the closures that they call repeatedly, and their clocks.
 
 use std::collections::VecDeque;
 
@@ -7,7 +7,7 @@ use crate::state::process::{Periodic, Thread};
 use crate::world::{World, with};
 
 impl World {
-    /// Starts one more thread of a process, on one of its cores. Returns its number.
+    /// Starts another thread of a process on one of the process's cores. Returns its number.
     pub fn add_thread(&mut self, process: u32, core: u32, name: &str) -> u64 {
         let id = self.id();
         let name = format!("{}/{name}", self.processes[&process].name).into();
@@ -27,7 +27,7 @@ impl World {
         id
     }
 
-    /// Hands a closure to a thread. Returns it when there is no such thread.
+    /// Sends a closure to a thread. Returns the closure if the thread does not exist.
     pub fn post(&mut self, thread: u64, message: Message) -> Option<Message> {
         match self.threads.get_mut(&thread).filter(|t| !t.exiting) {
             Some(thread) => {
@@ -39,30 +39,31 @@ impl World {
         }
     }
 
-    /// As [`World::post`]; without the thread the closure is dropped.
+    /// Sends a closure as [`World::post`] does, but drops it if the thread does not exist.
     pub(crate) fn tell(&mut self, thread: u64, message: Message) {
         if let Some(message) = self.post(thread, message) {
             self.discard(message);
         }
     }
 
-    /// Returns the process of a thread.
+    /// Returns the process that a thread belongs to.
     pub fn process_of(&self, thread: u64) -> Option<u32> {
         self.threads.get(&thread).map(|thread| thread.process)
     }
 
-    /// Returns the core of the current thread, with its process.
+    /// Returns the current process and the core of the current thread.
     pub fn current_core(&self) -> Option<(u32, u32)> {
         let thread = self.threads.get(&self.current?)?;
         Some((thread.process, thread.core))
     }
 
-    /// Returns how many cores a process has.
+    /// Returns the number of cores of a process.
     pub fn cores(&self, process: u32) -> u32 {
         self.processes[&process].cores
     }
 
-    /// Ends a thread, once its messages so far are done. It must call nothing again and again.
+    /// Ends a thread after the messages that it has so far. The thread must have no periodic
+    /// closures.
     pub fn exit(&mut self, thread: u64) {
         if let Some(thread) = self.threads.get_mut(&thread) {
             assert!(thread.periodics.is_empty(), "a thread exits that calls something again and again");
@@ -70,11 +71,12 @@ impl World {
         }
     }
 
-    /// Has the current thread call something every `period_us`; 0: in every turn. Returns the
+    /// Has the current thread call a closure every `period_us`; 0: in every turn. Returns the
     /// thread and a number for [`World::remove_periodic`].
     ///
     /// # Errors
-    /// It is no thread's turn; the closure is returned.
+    ///
+    /// No thread is running; the closure is returned.
     pub fn add_periodic(&mut self, period_us: u64, call: Call) -> Result<(u64, u64), Call> {
         let Some(thread) = self.current.and_then(|thread| self.threads.get(&thread)) else {
             return Err(call);
@@ -88,15 +90,17 @@ impl World {
         Ok((thread, id))
     }
 
-    /// Ends what [`World::add_periodic`] began. Returns the closure, unless it is running.
+    /// Removes a closure that [`World::add_periodic`] added. Returns the closure unless it is
+    /// running.
     pub fn remove_periodic(&mut self, thread: u64, id: u64) -> Option<Call> {
         let periodics = &mut self.threads.get_mut(&thread)?.periodics;
         let at = periodics.iter().position(|periodic| periodic.id == id)?;
         periodics.remove(at).call
     }
 
-    /// Returns what the current process's clock shows, µs. The process may be held up before: that
-    /// can happen between any two instructions, and matters where it looks at the clock next.
+    /// Returns the time on the current process's clock, in µs. The process may be held up first.
+    /// That can happen between any two instructions, and matters only where the process reads its
+    /// clock next.
     pub fn look_at_clock(&mut self) -> u64 {
         let Some(process) = self.current_process() else { return self.now };
         let (per_million, most_us) = self.processes[&process].hiccups;
@@ -109,8 +113,8 @@ impl World {
         self.processes[&process].clock(self.now)
     }
 
-    /// Returns whether two processes are on one machine, so that one can tell whether the other
-    /// lives.
+    /// Returns whether two processes are on one machine, so that each can tell whether the other is
+    /// alive.
     pub fn are_on_one_machine(&self, one: u32, other: u32) -> bool {
         match (self.processes.get(&one), self.processes.get(&other)) {
             (Some(one), Some(other)) => one.machine == other.machine,
@@ -119,12 +123,12 @@ impl World {
     }
 }
 
-/// Starts one more thread of a process. Returns its number.
+/// Starts another thread of a process. Returns its number.
 pub fn add_thread(process: u32, core: u32, name: &str) -> u64 {
     with(|w| w.add_thread(process, core, name))
 }
 
-/// Runs `f` on a thread, in its next turn; not at all if that is gone.
+/// Runs `f` on a thread in the thread's next turn, or not at all if the thread is gone.
 pub fn on(thread: u64, f: impl FnOnce() + 'static) {
     let back = with(|w| w.post(thread, Box::new(f)));
     drop(back);
@@ -140,7 +144,7 @@ pub fn hold_up(thread: u64, for_us: u64) {
     });
 }
 
-/// Returns whether a process lives.
+/// Returns whether a process is alive.
 pub fn is_alive(process: u32) -> bool {
     with(|w| w.is_alive(process))
 }
@@ -150,13 +154,13 @@ pub fn is_stopped(process: u32) -> bool {
     with(|w| w.processes.get(&process).is_some_and(|p| p.stopped))
 }
 
-/// Returns what a process's clock shows, µs.
+/// Returns the time on a process's clock, in µs.
 pub fn clock(process: u32) -> u64 {
     with(|w| w.processes[&process].clock(w.now))
 }
 
-/// Has a process held up in the middle of its turns: before so many of a million looks at its
-/// clock, for at most so long, µs.
+/// Sets how often a process is held up in the middle of its turns, per million reads of its clock,
+/// and for how long at most, in µs.
 pub fn set_hiccups(process: u32, per_million: u64, most_us: u64) {
     with(|w| {
         if let Some(found) = w.processes.get_mut(&process) {

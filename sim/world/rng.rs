@@ -1,12 +1,12 @@
-//! The world's dice.
+//! The world's random numbers.
 
-/// SplitMix64 (Steele, Lea and Flood, 2014): one number of state, and good enough to choose faults
-/// by.
+/// SplitMix64 (Steele, Lea and Flood, 2014). Its state is one number, and it is good enough for
+/// choosing faults.
 #[derive(Debug, Clone)]
 pub struct Rng(u64);
 
 impl Rng {
-    /// Returns dice that give the same numbers for the same seed.
+    /// Creates a generator that returns the same numbers for the same seed.
     pub fn new(seed: u64) -> Rng {
         Rng(seed.wrapping_mul(0xd134_2543_de82_ef95) ^ 0x5851_f42d_4c95_7f2d)
     }
@@ -35,12 +35,12 @@ impl Rng {
         from + self.below(to - from + 1)
     }
 
-    /// Returns true in `per_mille` of 1000 cases.
+    /// Returns true in `per_mille` of 1,000 cases.
     pub fn chance(&mut self, per_mille: u64) -> bool {
         self.below(1000) < per_mille
     }
 
-    /// Returns one of these.
+    /// Returns one of the given values.
     pub fn pick<T: Copy>(&mut self, of: &[T]) -> T {
         of[self.index(of.len())]
     }

@@ -1,16 +1,16 @@
-//! What the layers above keep in the world: one value of each of their types.
+//! Data that the layers above keep in the world: one value of each of their types.
 
 use std::any::Any;
 
-/// A value that a layer above keeps in the world, in which processes may have parts.
+/// A value that a layer above keeps in the world and in which processes may own parts.
 pub trait Slot: Any {
-    /// Returns whether a process that has died still has something here that its own code has to
-    /// take apart, so that it is given turns for that.
+    /// Returns whether a dead process still owns something here that only its own code can take
+    /// apart. The process is given turns for that.
     fn is_in_use(&self, _process: u32) -> bool {
         false
     }
 
-    /// Takes out what belongs to a process that has ended, to be dropped.
+    /// Removes and returns what belongs to a process that has ended, for the caller to drop.
     fn take(&mut self, _process: u32) -> Option<Box<dyn Any>> {
         None
     }
@@ -21,7 +21,7 @@ pub trait Slot: Any {
 pub struct Slots(Vec<Box<dyn Slot>>);
 
 impl Slots {
-    /// Returns the value of a type, which begins as its default.
+    /// Returns the value of type `T`, at first its default.
     pub fn get<T: Slot + Default>(&mut self) -> &mut T {
         let at = self.0.iter().position(|slot| (&**slot as &dyn Any).is::<T>()).unwrap_or_else(|| {
             self.0.push(Box::new(T::default()));
@@ -31,7 +31,7 @@ impl Slots {
         slot.downcast_mut().expect("its type was just looked at")
     }
 
-    /// Returns the value of a type, if it was ever asked for.
+    /// Returns the value of type `T` if it was ever created.
     pub fn peek<T: Slot>(&self) -> Option<&T> {
         self.0.iter().find_map(|slot| (&**slot as &dyn Any).downcast_ref())
     }

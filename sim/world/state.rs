@@ -1,28 +1,28 @@
-//! What the world consists of: plain data, which knows nothing of the world around it.
+//! What the world consists of: plain data that knows nothing of the world around it.
 
 pub mod net;
 pub mod process;
 pub mod store;
 
-/// What was seen that must not be.
+/// A violation: something that must never happen.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Violation {
-    /// The label of what is broken.
+    /// The label of the property that is violated.
     pub property: &'static str,
     /// What happened.
     pub text: String,
 }
 
-/// What happens at a moment.
+/// Something that happens at a given time.
 pub(crate) enum Event {
-    /// Bytes may have reached a socket.
+    /// Bytes may have arrived at a socket.
     Deliver(u64),
     /// An attempt to connect reaches its listener.
     Connect(u64),
     /// A store executes an operation.
     Execute(u64),
-    /// A store has finished an operation.
+    /// A store completes an operation.
     Done(u64),
-    /// The driver asked to be told.
+    /// A timer of the driver expires.
     Timer(u64),
 }

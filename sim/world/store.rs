@@ -1,4 +1,4 @@
-//! The disks of the world. They know of each block which write it is from, and when.
+//! The disks of the world, which know for each block which write it holds and since when.
 
 pub mod operations;
 
@@ -10,7 +10,7 @@ pub use crate::state::store::{Action, Content, Fact, Origin, PendingIo, Request,
 use crate::state::store::{Block, Store, Version};
 use crate::world::{World, with};
 
-/// Makes a store. Returns its number.
+/// Creates a store. Returns its number.
 pub fn create(config: StoreConfig) -> u32 {
     with(|w| {
         let id = w.id() as u32;
@@ -29,8 +29,8 @@ pub fn create(config: StoreConfig) -> u32 {
     })
 }
 
-/// Says that the next operation of this action and range, which carries no data, is this write of
-/// the user's.
+/// Announces that the next operation of this action and range, which carries no data, is from this
+/// write of the user.
 pub fn expect(store: u32, action: Action, offset: u64, count: u64, write: u64) {
     with(|w| {
         if let Some(store) = w.stores.get_mut(&store) {
@@ -40,7 +40,7 @@ pub fn expect(store: u32, action: Action, offset: u64, count: u64, write: u64) {
     });
 }
 
-/// Returns what a block held at some moment from `from` to `to`, both included.
+/// Returns each content that a block had between the stamps `from` and `to`, both included.
 pub fn versions(store: u32, block: u64, from: u64, to: u64) -> Vec<Content> {
     with(|w| {
         let Some(block) = w.stores.get(&store).and_then(|s| s.blocks.get(block as usize)) else {
@@ -59,12 +59,12 @@ pub fn versions(store: u32, block: u64, from: u64, to: u64) -> Vec<Content> {
     })
 }
 
-/// Returns what a block holds.
+/// Returns the current content of a block.
 pub fn content(store: u32, block: u64) -> Content {
     with(|w| w.stores[&store].blocks[block as usize].content())
 }
 
-/// Returns what a store is like now.
+/// Returns the current properties of a store.
 pub fn config(w: &World, store: u32) -> Option<&StoreConfig> {
     w.stores.get(&store).map(|store| &store.config)
 }
@@ -74,27 +74,27 @@ pub fn num_blocks(store: u32) -> u64 {
     with(|w| w.stores[&store].config.num_blocks)
 }
 
-/// Returns whether anything is under way in a store.
+/// Returns whether a store has operations in progress.
 pub fn is_busy(store: u32) -> bool {
     with(|w| w.operations.values().any(|op| op.request.store == store))
 }
 
-/// Returns whether anything of this process is under way in a store.
+/// Returns whether a store has operations of this process in progress.
 pub fn is_busy_for(store: u32, process: u32) -> bool {
     with(|w| w.operations.values().any(|op| op.request.store == store && op.process == process))
 }
 
-/// Returns whether anything of this process is under way in any store.
+/// Returns whether any store has operations of this process in progress.
 pub fn has_business(w: &World, process: u32) -> bool {
     w.operations.values().any(|op| op.process == process)
 }
 
-/// Returns what happened in stores since the last call.
+/// Returns the events in stores since the last call.
 pub fn take_facts() -> Vec<Fact> {
     with(|w| std::mem::take(&mut w.facts))
 }
 
-/// Makes the store hang, or continue.
+/// Makes a store hang, or continue.
 pub fn set_hung(store: u32, hung: bool) {
     with(|w| {
         w.note(|| format!("store {store}: {}", if hung { "hangs" } else { "goes on" }));
@@ -107,7 +107,7 @@ pub fn set_hung(store: u32, hung: bool) {
     });
 }
 
-/// Makes the operations hang that are in the store now, but no later ones; or lets them continue.
+/// Makes the operations that are in a store now hang, but no later ones; or lets them continue.
 pub fn set_stuck(store: u32, stuck: bool) {
     with(|w| {
         let ops: BTreeSet<u64> = w
@@ -120,19 +120,19 @@ pub fn set_stuck(store: u32, stuck: bool) {
         let Some(found) = w.stores.get_mut(&store) else { return };
         found.stuck = ops;
         let held = if stuck { Vec::new() } else { std::mem::take(&mut found.held) };
-        // If the store hangs they are held again.
+        // If the whole store hangs, the operations are held again.
         for op in held {
             operations::resume(w, op);
         }
     });
 }
 
-/// Fails at once all that a store has.
+/// Fails all operations of a store at once.
 pub fn fail_all(store: u32) {
     with(|w| operations::fail_all(w, store));
 }
 
-/// Changes how many of 1000 operations fail.
+/// Changes how many of 1,000 operations fail.
 pub fn set_errors(store: u32, errors: u64) {
     with(|w| {
         if let Some(store) = w.stores.get_mut(&store) {
@@ -141,7 +141,7 @@ pub fn set_errors(store: u32, errors: u64) {
     });
 }
 
-/// Makes the store larger. The caller tells those who use it.
+/// Makes a store larger. The caller tells its users.
 pub fn grow(store: u32, num_blocks: u64) {
     with(|w| {
         let from = w.stamp();
@@ -152,7 +152,8 @@ pub fn grow(store: u32, num_blocks: u64) {
     });
 }
 
-/// Makes the store forget what was not flushed: each block goes back to any version since then.
+/// Makes a store lose what was not flushed: each block returns to any of its versions since the
+/// flush.
 pub fn lose_cache(store: u32) {
     with(|w| {
         if !w.stores.get(&store).is_some_and(|s| s.config.write_cache) {
@@ -181,7 +182,7 @@ pub fn lose_cache(store: u32) {
     });
 }
 
-/// Returns the writes that a crash could take, with the block that each is in.
+/// Returns the blocks and writes that a crash could lose.
 pub fn not_durable(store: u32) -> Vec<(u64, u64)> {
     with(|w| {
         let Some(store) = w.stores.get(&store) else { return Vec::new() };

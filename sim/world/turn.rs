@@ -1,4 +1,4 @@
-//! Whose turn it is, and what happens in it.
+//! Whose turn it is, and what happens in the turn.
 
 use crate::net;
 use crate::state::Event;
@@ -6,14 +6,15 @@ use crate::state::process::Thread;
 use crate::store::operations;
 use crate::world::{NAP_MIN_US, World, empty_trash, with};
 
-/// Messages that a thread takes in one turn: real run loops take a batch of about this size.
+/// The maximum number of messages that a thread takes in one turn. Real run loops take batches of
+/// about this size.
 const MESSAGES_A_TURN: usize = 8;
 
-/// The longest time for which nobody gets a turn although somebody could, µs: less than what a
-/// process takes for having been stopped.
+/// The longest time for which no thread gets a turn although one could, in µs. Shorter than the
+/// pause from which a process concludes that it was stopped.
 const NAP_MAX_US: u64 = 20_000;
 
-/// Has everything happen that is due; then one thread has a turn, or time passes.
+/// Handles all events that are due. Then one thread has a turn, or time passes.
 pub fn step() {
     loop {
         let due = with(|w| {
@@ -65,8 +66,8 @@ pub fn step() {
     empty_trash();
 }
 
-/// Nobody has anything to do: time passes until something happens, or for a while, longer each
-/// time.
+/// Lets time pass when no thread has anything to do: until the next event, or for a while that
+/// grows each time.
 fn nap(w: &mut World) {
     w.nap_us = (w.nap_us * 3 + w.rng.below(16)).min(1 + w.rng.below(NAP_MAX_US));
     let until = w.now + w.nap_us.max(1);
@@ -77,7 +78,7 @@ fn nap(w: &mut World) {
     w.threads.values_mut().for_each(|thread| thread.idle = false);
 }
 
-/// Gives a thread a turn: its messages, then what it calls again and again.
+/// Gives a thread a turn: its messages, then the closures that it calls repeatedly.
 pub(crate) fn turn(thread: u64) {
     let before = with(|w| {
         w.current = Some(thread);
@@ -109,7 +110,7 @@ pub(crate) fn turn(thread: u64) {
         });
         let Some(mut call) = call else { continue };
         call();
-        // One that ended itself meanwhile is dropped here, with nothing borrowed.
+        // A closure that removed itself meanwhile is dropped below, while nothing is borrowed.
         let mut call = Some(call);
         with(|w| {
             let periodics = w.threads.get_mut(&thread).map(|found| &mut found.periodics);

@@ -1,8 +1,8 @@
-//! All of a world in one value: its parts, its time, what is due when, and its history.
+//! A whole world in one value: its parts, its time, its events, and its history.
 //!
-//! The value belongs to the OS thread, so that thousands of seeds can run in one process, several
-//! at once on several OS threads. Nothing that the layers above have given it is called or dropped
-//! while it is borrowed: that would come back in.
+//! The value belongs to the OS thread, so that one process can run thousands of seeds, several at
+//! once on several OS threads. While the value is borrowed, nothing that the layers above have
+//! stored in it is called or dropped, since that code would borrow it again.
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -15,25 +15,25 @@ use crate::state::process::{Process, Thread};
 use crate::state::store::{Fact, Operation, Store};
 use crate::state::{Event, Violation};
 
-/// When each world begins, µs.
+/// The time at which each world begins, in µs.
 const BEGIN_US: u64 = 1_000_000;
 
-/// Lines of the history that are kept.
+/// The number of lines of the history that are kept.
 const HISTORY: usize = 4000;
 
-/// The shortest time for which nobody gets a turn although somebody could, µs.
+/// The shortest time for which no thread gets a turn although one could, in µs.
 pub(crate) const NAP_MIN_US: u64 = 4;
 
-/// A world.
+/// A simulated world.
 pub struct World {
     pub(crate) now: u64,
-    /// How much of it was a process's being held up: nobody had a turn meanwhile.
+    /// The part of the time in which a process was held up, so that no thread had a turn.
     pub(crate) held_up_us: u64,
-    /// Orders all that happens, also what happens at the same time.
+    /// The last stamp. Stamps order everything that happens, even at the same time.
     seq: u64,
-    /// Its dice.
+    /// The random numbers.
     pub rng: Rng,
-    /// What the layers above keep.
+    /// The data that the layers above keep.
     pub slots: Slots,
     pub(crate) processes: BTreeMap<u32, Process>,
     pub(crate) threads: BTreeMap<u64, Thread>,
@@ -47,16 +47,16 @@ pub struct World {
     pub(crate) events: BTreeMap<(u64, u64), Event>,
     pub(crate) timers: VecDeque<u64>,
     next_id: u64,
-    /// Threads that could have a turn; here to be used again.
+    /// The threads that could have a turn. The allocation is reused.
     pub(crate) ready: Vec<u64>,
-    /// Counts what threads do, so that a turn in which nothing was done can be told.
+    /// Counts what threads do. If a turn does not change the count, the thread did nothing.
     pub(crate) activity: u64,
     pub(crate) nap_us: u64,
     violations: Vec<Violation>,
     history: Option<VecDeque<String>>,
     digest: u64,
     pub(crate) steps: u64,
-    /// The code that runs belongs to a process that is dead already: nothing that it does has an
+    /// Whether the running code belongs to a dead process, so that nothing that it does has an
     /// effect.
     ghost: bool,
 }
@@ -101,13 +101,13 @@ impl World {
         self.next_id
     }
 
-    /// Returns a number that is larger than that of all that happened before.
+    /// Returns a number that is larger than the stamps of everything that happened before.
     pub fn stamp(&mut self) -> u64 {
         self.seq += 1;
         self.seq
     }
 
-    /// Has something happen at this time, or now if that is over.
+    /// Schedules an event for this time, or for now if the time is past.
     pub(crate) fn at(&mut self, when: u64, event: Event) {
         let seq = self.stamp();
         self.events.insert((when.max(self.now), seq), event);
@@ -123,12 +123,12 @@ impl World {
         self.current.and_then(|thread| Some(self.threads.get(&thread)?.process))
     }
 
-    /// Returns whether a process lives.
+    /// Returns whether a process is alive.
     pub fn is_alive(&self, process: u32) -> bool {
         self.processes.get(&process).is_some_and(|process| process.alive)
     }
 
-    /// Notes that a thread did something: this is no time for a nap.
+    /// Notes that a thread did something, so that no time is skipped.
     pub fn active(&mut self) {
         self.activity += 1;
         self.nap_us = NAP_MIN_US;
@@ -141,12 +141,12 @@ impl World {
         }
     }
 
-    /// Drops something of the layers above, but not while the world is borrowed.
+    /// Drops a value of the layers above later, when the world is not borrowed.
     pub fn discard(&mut self, what: impl Any) {
         self.trash.push(Box::new(what));
     }
 
-    /// Reports something that must not be.
+    /// Reports a violation.
     pub fn violation(&mut self, property: &'static str, text: String) {
         if !self.ghost {
             self.note(|| format!("VIOLATION of {property}: {text}"));
@@ -154,7 +154,7 @@ impl World {
         }
     }
 
-    /// Writes a line into the history, if there is one.
+    /// Adds a line to the history, if one is kept.
     pub fn note(&mut self, text: impl FnOnce() -> String) {
         if self.ghost {
             return;
@@ -169,18 +169,18 @@ impl World {
         history.push_back(format!("{:>4}.{:06} {name:<14} {}", at / 1_000_000, at % 1_000_000, text()));
     }
 
-    /// Adds to what two runs of a seed must have in common.
+    /// Adds to the digest, which must be the same in two runs of a seed.
     pub fn digest(&mut self, value: u64) {
         self.digest = (self.digest ^ value).wrapping_mul(0x0100_0000_01b3).rotate_left(23);
     }
 }
 
-/// Runs `f` with the world. `f` must call or drop nothing of the layers above.
+/// Runs `f` with the world. `f` must not call or drop anything of the layers above.
 pub fn with<R>(f: impl FnOnce(&mut World) -> R) -> R {
     WORLD.with(|world| f(&mut world.borrow_mut()))
 }
 
-/// Runs `f` as [`with`] does, but not while the world is borrowed or dropped: for destructors.
+/// Runs `f` as [`with`] does, unless the world is borrowed or dropped. For destructors.
 pub fn with_in_drop(f: impl FnOnce(&mut World)) {
     let _ = WORLD.try_with(|world| {
         if let Ok(mut world) = world.try_borrow_mut() {
@@ -189,13 +189,13 @@ pub fn with_in_drop(f: impl FnOnce(&mut World)) {
     });
 }
 
-/// Puts a world in place of the one that is there, which is dropped with nothing borrowed.
+/// Replaces the world. The previous one is dropped while nothing is borrowed.
 pub(crate) fn replace(world: World) {
     let old = WORLD.with(|slot| slot.replace(world));
     drop(old);
 }
 
-/// Drops what could not be dropped while the world was borrowed.
+/// Drops the values that could not be dropped while the world was borrowed.
 pub(crate) fn empty_trash() {
     loop {
         let trash = with(|w| std::mem::take(&mut w.trash));
@@ -206,74 +206,74 @@ pub(crate) fn empty_trash() {
     }
 }
 
-/// Sets whether the code that runs belongs to a dead process. Returns the previous value.
+/// Sets whether the running code belongs to a dead process. Returns the previous value.
 pub(crate) fn set_ghost(on: bool) -> bool {
     with(|w| std::mem::replace(&mut w.ghost, on))
 }
 
-/// Writes a line into the history, if there is one.
+/// Adds a line to the history, if one is kept.
 pub fn note(text: impl FnOnce() -> String) {
     with(|w| w.note(text));
 }
 
-/// Returns the time, µs.
+/// Returns the time, in µs.
 pub fn now() -> u64 {
     with(|w| w.now)
 }
 
-/// Returns for how long, so far, processes were held up in the middle of a turn, µs. In that time
-/// nobody else had a turn either, who in a real world would have had: bounds of how long something
-/// takes leave it out.
+/// Returns how long processes have been held up in the middle of a turn so far, in µs. Meanwhile no
+/// other thread had a turn either, although in a real world it would have: limits on how long
+/// something takes leave this time out.
 pub fn held_up_us() -> u64 {
     with(|w| w.held_up_us)
 }
 
-/// Returns a number that is larger than that of all that happened before.
+/// Returns a number that is larger than the stamps of everything that happened before.
 pub fn stamp() -> u64 {
     with(World::stamp)
 }
 
-/// Returns the steps so far: turns of threads, and events.
+/// Returns the number of steps so far: turns of threads, and events.
 pub fn steps() -> u64 {
     with(|w| w.steps)
 }
 
-/// Returns the history's hash.
+/// Returns the digest of the history.
 pub fn digest() -> u64 {
     with(|w| w.digest ^ w.now ^ w.steps << 40)
 }
 
-/// Adds to the history's hash.
+/// Adds to the digest of the history.
 pub fn add_digest(value: u64) {
     with(|w| w.digest(value));
 }
 
-/// Returns the history's last lines.
+/// Returns the last lines of the history.
 pub fn history() -> Vec<String> {
     with(|w| w.history.as_ref().map(|h| h.iter().cloned().collect()).unwrap_or_default())
 }
 
-/// Returns what was seen that must not be, since the last call.
+/// Returns the violations since the last call.
 pub fn take_violations() -> Vec<Violation> {
     with(|w| std::mem::take(&mut w.violations))
 }
 
-/// Reports something that must not be.
+/// Reports a violation.
 pub fn violation(property: &'static str, text: String) {
     with(|w| w.violation(property, text));
 }
 
-/// Asks for [`next_timer`] to give `key` at this time, µs.
+/// Sets a timer: [`next_timer`] returns `key` at this time, in µs.
 pub fn timer(at: u64, key: u64) {
     with(|w| w.at(at, Event::Timer(key)));
 }
 
-/// Returns the key of a timer that has come.
+/// Returns the key of a timer that has expired.
 pub fn next_timer() -> Option<u64> {
     with(|w| w.timers.pop_front())
 }
 
-/// Gives the driver random numbers, of the same dice.
+/// Calls `f` with the world's random numbers, for the driver.
 pub fn dice<R>(f: impl FnOnce(&mut Rng) -> R) -> R {
     with(|w| f(&mut w.rng))
 }

@@ -1,4 +1,4 @@
-//! A client's channel: its connection, its slab, and what waits.
+//! A client's channel: its connection, its slab, and its waiting I/O.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -11,29 +11,30 @@ use dst_wire::{HEADER_LEN, Hello};
 use crate::ledger::{Io, Ledger};
 use crate::wire::{Key, Up, Wire};
 
-/// The bytes of a block.
+/// The size of a block in bytes.
 pub const BLOCK: u64 = 512;
 
 /// The id of a session.
 pub type SessionId = [u8; 16];
 
-/// A connection, or an attempt to have one.
+/// A channel's connection, or its attempt to connect.
 #[derive(Debug, Clone)]
 pub enum Link {
-    /// There is none.
+    /// The channel has no connection.
     Down,
-    /// The hello is sent.
+    /// The Hello was sent.
     Greeting {
         /// The connection.
         key: Key,
-        /// What was said.
+        /// The Hello.
         hello: Box<Hello>,
     },
-    /// The target has let the client in.
+    /// The target has admitted the connection.
     Up {
         /// The connection.
         key: Key,
-        /// Until when the target executes what is sent on it; none in a world in which that does not end.
+        /// How long the target executes what is sent on the connection; `None` in a world in which
+        /// leases do not end.
         lease: Option<Held>,
     },
 }
@@ -47,12 +48,12 @@ impl Link {
         }
     }
 
-    /// Returns true if the target has let the client in.
+    /// Returns true if the target has admitted the connection.
     pub fn is_up(&self) -> bool {
         matches!(self, Link::Up { .. })
     }
 
-    /// Feeds what decides from `now_us` on to the hash.
+    /// Adds to the hash whatever determines the behaviour from `now_us` on.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
         match self {
             Link::Down => 0.hash(hasher),
@@ -69,22 +70,22 @@ impl Link {
 pub struct ModelChannel {
     /// Its connection.
     pub link: Link,
-    /// The session in which the outstanding transactions were sent last.
+    /// The session in which the outstanding transactions were last sent.
     pub session: Option<SessionId>,
-    /// The count of changes of the session that the channel has acted on.
+    /// The count of the session's changes up to the one that the channel acted on last.
     pub session_change: u64,
     /// The slab.
     pub transactions: Transactions<Io>,
     /// I/O that waits for a connection or a credit.
     pub waiting: VecDeque<Io>,
-    /// Whether what was sent may fail.
+    /// Whether requests that were sent may fail.
     pub fence: Fence,
-    /// The time of its I/O with lower numbers is up.
+    /// All I/O with lower numbers than this has reached its deadline.
     pub overdue: Io,
 }
 
 impl ModelChannel {
-    /// Returns a channel with room for so many transactions.
+    /// Returns a channel with room for this many transactions.
     pub fn new(credits: u16) -> ModelChannel {
         ModelChannel {
             link: Link::Down,
@@ -97,17 +98,17 @@ impl ModelChannel {
         }
     }
 
-    /// Returns the oldest I/O that was sent. Its number stands for the time at which it began.
+    /// Returns the oldest I/O that was sent. Its number stands for the time of its submission.
     fn oldest(&self) -> Option<Io> {
         self.transactions.oldest_us().map(|io| io as Io)
     }
 
-    /// Returns whether the time of the oldest I/O that was sent is up.
+    /// Returns whether the oldest I/O that was sent has reached its deadline.
     pub fn has_overdue(&self) -> bool {
         self.oldest().is_some_and(|io| io < self.overdue)
     }
 
-    /// Sends what waits to be sent.
+    /// Sends the requests that wait to be sent.
     fn flush(&mut self, wire: &mut Wire) {
         let mut bytes = 0;
         for frame in self.transactions.outgoing() {
@@ -118,7 +119,7 @@ impl ModelChannel {
         self.transactions.sent(bytes);
     }
 
-    /// Begins what waits, as far as there is credit.
+    /// Begins waiting I/O as far as there are credits, and sends it.
     pub fn begin(&mut self, ledger: &Ledger, wire: &mut Wire) {
         while self.transactions.has_credit()
             && let Some(io) = self.waiting.pop_front()
@@ -131,14 +132,15 @@ impl ModelChannel {
         self.flush(wire);
     }
 
-    /// Feeds what decides from `now_us` on to the hash.
+    /// Adds to the hash whatever determines the behaviour from `now_us` on.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
         let ModelChannel { link, session, session_change, transactions, waiting, fence, overdue } = self;
         link.canonical(now_us, hasher);
         (session, session_change, transactions, waiting, fence.canonical(now_us), overdue).hash(hasher);
     }
 
-    /// Fails what was sent and has to fail. Nothing of it is executed any more.
+    /// Fails the I/O that was sent and has to fail. The caller knows that the target does not
+    /// execute it any more.
     pub fn expire(&mut self, is_over: bool, ledger: &mut Ledger) {
         while (is_over && self.oldest().is_some() || self.has_overdue())
             && let Some(io) = self.transactions.abandon_oldest()

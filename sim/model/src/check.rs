@@ -1,4 +1,4 @@
-//! Visits the states of a world and says what was found.
+//! Visits the states of a world and reports what it finds.
 
 use std::time::{Duration, Instant};
 
@@ -11,35 +11,37 @@ use crate::model::Checked;
 use crate::walk::RareFaults;
 use crate::world::World;
 
-/// How the states of a world are visited.
+/// The order in which the states of a world are visited, and when to stop.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Search {
-    /// Depth first, all of them: uses the least memory.
+    /// Depth first, all states. This uses the least memory.
     All,
-    /// Breadth first, until a broken promise is found, by a shortest way.
+    /// Breadth first, until a broken promise is found by a shortest way.
     Shortest,
-    /// Depth first for so long: what is not visited by then is not known.
+    /// Depth first for this long. States that are not visited by then remain unknown.
     For(Duration),
-    /// By random walks from this seed, until so many states were visited. One thread always walks the same way.
+    /// By random walks from this seed, until this many states were visited. A single thread always
+    /// takes the same walks.
     Walks(u64, usize),
 }
 
-/// What was found in a world.
+/// What a search found.
 #[derive(Debug)]
 pub struct Found {
-    /// Different states; of walks, all that were visited, some of them more than once.
+    /// The number of different states; for walks, of all visited states, some of them more than
+    /// once.
     pub states: usize,
-    /// The longest way to one of them.
+    /// The length of the longest way to a state.
     pub depth: usize,
-    /// Whether there are no others.
+    /// Whether these are all states of the world.
     pub is_all: bool,
-    /// How long it took.
+    /// The duration of the search.
     pub took: Duration,
-    /// Broken promises, and a way to each.
+    /// Broken promises, with a way to each.
     pub broken: Vec<(Violation, Vec<Action>)>,
 }
 
-/// Visits the states of a world, with one protection taken away or none.
+/// Visits the states of a world, with one protection removed if a mutation is given.
 pub fn check(world: World, without: Option<Mutation>, search: Search, threads: usize) -> Found {
     let begun = Instant::now();
     let builder = Checked { world: world.into(), without }.checker().threads(threads);

@@ -1,5 +1,5 @@
-//! A client: the rules of `src/session` in the order in which `src/client` applies them, without threads
-//! and timers. Anything may happen at any time: an attempt to connect, a loss, a deadline.
+//! A client: the rules of `src/session`, in the order in which `src/client` applies them, without
+//! threads and timers. Anything may happen at any time: an attempt to connect, a loss, a deadline.
 
 use std::hash::{Hash, Hasher};
 
@@ -16,40 +16,41 @@ use crate::ledger::{Io, Ledger};
 use crate::wire::{Down, Key, Wire};
 use crate::world::World;
 
-/// A client process.
+/// A client's process.
 #[derive(Debug, Clone)]
 pub struct Client {
     /// The connection of queue 0.
     pub control: Link,
-    /// The channels; that of queue 1 is the first.
+    /// The channels. The first one is queue 1.
     pub channels: Vec<ModelChannel>,
-    /// The session that channels join.
+    /// The session that channels join; `None` while there is none.
     pub session: Option<SessionId>,
-    /// Counts its changes.
+    /// Counts the changes of `session`.
     pub session_changes: u64,
-    /// The session and the target process of the last welcome of the control connection.
+    /// The session and the target's instance in the last Welcome of the control connection.
     welcomed: Option<Previous>,
-    /// The session that a new one follows.
+    /// The session whose place a new session takes.
     pub previous: Option<Previous>,
     /// A session that channels may not join yet.
     pub held_back: Option<SessionId>,
     next_epoch: u32,
-    /// When the last lease of the channels' lost connections is over.
+    /// When the last lease of the channels' lost connections ends.
     leases_over_us: u64,
-    /// A channel was told that there is no such session.
+    /// Whether a channel was told that the target does not know the session.
     pub is_doubted: bool,
-    /// A channel's I/O has to fail although the backend may have it.
+    /// Whether the session has to be given up, because a channel's I/O must fail although the
+    /// backend may have it.
     pub is_given_up: bool,
-    /// The bdev is being deleted.
+    /// Whether the bdev is being deleted.
     pub is_closing: bool,
-    /// The target process that is connected to.
+    /// The target process to which the client connects.
     pub address: u8,
-    /// What it claims of the export's ownership.
+    /// The client's claim to the ownership of the export.
     pub tenure: Tenure,
 }
 
 impl Client {
-    /// Returns a client that was just started.
+    /// Returns a client that has just started.
     pub fn new(world: &World, tenure: Tenure) -> Client {
         Client {
             control: Link::Down,
@@ -69,7 +70,7 @@ impl Client {
         }
     }
 
-    /// Feeds what decides from `now_us` on to the hash.
+    /// Adds to the hash whatever determines the behaviour from `now_us` on.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
         let Client {
             control,
@@ -102,7 +103,7 @@ impl Client {
         }
     }
 
-    /// Returns the same to be changed.
+    /// Returns a queue's link, for changing it.
     pub fn link_mut(&mut self, queue: u16) -> &mut Link {
         match queue {
             0 => &mut self.control,
@@ -115,17 +116,17 @@ impl Client {
         &mut self.channels[usize::from(queue) - 1]
     }
 
-    /// Returns the queue of a connection.
+    /// Returns the queue that uses a connection.
     pub fn queue_of(&self, key: Key) -> Option<u16> {
         (0..=self.channels.len() as u16).find(|&queue| self.link(queue).key() == Some(key))
     }
 
-    /// Returns whether the target is not tried any more.
+    /// Returns whether the client has stopped trying to reach the target.
     pub fn is_over(&self) -> bool {
         Availability::new(self.is_closing, false).is_over()
     }
 
-    /// Returns whether a queue has nothing to do any more. ServedQueue 0 is the last one.
+    /// Returns whether a queue has nothing left to do. Queue 0 is the last one.
     pub fn is_done(&self, queue: u16) -> bool {
         match queue {
             0 => self.channels.iter().all(|channel| !channel.link.is_up()),
@@ -136,7 +137,8 @@ impl Client {
         }
     }
 
-    /// Returns the hello of a queue's next connection; `None`: there is nothing to join yet.
+    /// Returns the Hello for a queue's next connection, or `None` if there is no session to join
+    /// yet.
     pub fn hello(&mut self, host: u8, queue: u16, world: &World) -> Option<Hello> {
         if self.is_over() {
             return None;
@@ -165,7 +167,8 @@ impl Client {
         })
     }
 
-    /// A frame came on a queue's connection. Returns whether the client closes the connection.
+    /// Takes a frame that arrived on a queue's connection. Returns whether the client closes the
+    /// connection.
     pub fn read(
         &mut self,
         queue: u16,
@@ -239,7 +242,8 @@ impl Client {
         }
     }
 
-    /// The control connection is there, with the session that its hello asked for or opened.
+    /// The control connection was admitted to the session that its Hello named, or to the one that
+    /// it opened.
     fn joined(&mut self, welcome: &Welcome) {
         let id = welcome.session.id;
         self.welcomed = Some(Previous { session: id, instance: welcome.instance });
@@ -263,13 +267,15 @@ impl Client {
         self.session_changes += 1;
     }
 
-    /// Returns when nothing is executed that was sent on lost connections, unless a channel has one.
+    /// Returns when nothing that was sent on lost connections is executed any more, or `None` while
+    /// a channel has a connection.
     fn leases_over_us(&self) -> Option<u64> {
         let is_up = self.channels.iter().any(|channel| channel.link.is_up());
         (!is_up).then_some(self.leases_over_us)
     }
 
-    /// The session ends: another one is opened when nothing of it is left at the target.
+    /// Gives up the session. The client opens another one, which the target admits when nothing of
+    /// this one is left.
     fn give_up_session(&mut self, now_us: u64) {
         let (Some(session), Some(welcomed)) = (self.session, self.welcomed) else { return };
         self.previous = Some(Previous { session, ..welcomed });
@@ -281,7 +287,7 @@ impl Client {
         }
     }
 
-    /// The control connection is over.
+    /// The control connection has ended.
     pub fn control_lost(&mut self, _now_us: u64) {
         self.control = Link::Down;
         self.held_back = None;
@@ -297,7 +303,7 @@ impl Client {
                             || is_on(Mutation::NoLeaseAtFailover)))
     }
 
-    /// A turn of the control thread.
+    /// Runs a turn of the control thread.
     pub fn control_turn(&mut self, now_us: u64) {
         if std::mem::take(&mut self.is_given_up) {
             return self.give_up_session(now_us);
@@ -310,7 +316,7 @@ impl Client {
         }
     }
 
-    /// A channel has a connection. Returns whether it takes it.
+    /// A channel's connection was admitted. Returns whether the channel uses it.
     fn up(
         &mut self,
         queue: u16,
@@ -324,7 +330,7 @@ impl Client {
         let channel = self.channel(queue);
         channel.link = Link::Down;
         let old = channel.session.filter(|_| is_on(Mutation::OldWelcome));
-        // Otherwise the session was given up while it was joined.
+        // Without a match, the session was given up while the channel joined it.
         let Some(session) = current.or(old) else { return false };
         channel.fence = Fence::Confirmed;
         let before = channel.session.replace(session);
@@ -364,7 +370,8 @@ impl Client {
             }
     }
 
-    /// Returns what may be done with what a channel has sent; `None`: nothing has to be done.
+    /// Returns what may be done with the requests that a channel has sent, or `None` if nothing
+    /// needs to be done.
     fn verdict(&self, queue: u16, now_us: u64) -> Option<Verdict> {
         let channel = &self.channels[usize::from(queue) - 1];
         if channel.transactions.outstanding() == 0 || !(channel.has_overdue() || self.is_over()) {
@@ -382,14 +389,15 @@ impl Client {
         Some(channel.fence.verdict(now_us, Sent::HasToFail, departure))
     }
 
-    /// A turn of a channel. Returns whether it closes its connection.
+    /// Runs a turn of a channel. Returns whether the channel closes its connection.
     pub fn channel_turn(&mut self, queue: u16, now_us: u64, ledger: &mut Ledger) -> bool {
         if self.channel(queue).link.is_up() {
             self.channel_lost(queue, now_us, ledger);
             return true;
         }
         let (changes, is_over) = (self.session_changes, self.is_over());
-        // Outside of the turn in which the change is seen, so that another channel's turn may come between.
+        // Done in a later turn than the one that sees the change, so that another channel's turn
+        // may come between.
         let channel = self.channel(queue);
         if channel.session_change != changes {
             channel.session_change = changes;
@@ -408,7 +416,7 @@ impl Client {
         false
     }
 
-    /// A channel's connection is lost.
+    /// A channel has lost its connection.
     pub fn channel_lost(&mut self, queue: u16, _now_us: u64, ledger: &mut Ledger) {
         let channel = self.channel(queue);
         let Link::Up { lease, .. } = std::mem::replace(&mut channel.link, Link::Down) else { return };
@@ -420,12 +428,12 @@ impl Client {
         self.leases_over_us = self.leases_over_us.max(over_us);
     }
 
-    /// The time of a channel's next I/O is up.
+    /// A channel's next I/O has reached its deadline.
     pub fn overdue(&mut self, queue: u16, io: Io, ledger: &mut Ledger) {
         let channel = self.channel(queue);
         channel.overdue = io + 1;
         if let Some(position) = channel.waiting.iter().position(|&other| other == io) {
-            // It was never sent.
+            // The I/O was never sent.
             channel.waiting.remove(position);
             ledger.complete(io, false, None);
         }

@@ -1,4 +1,5 @@
-//! Where the ownership of the export is kept, which outlives target processes, and who may be the owner.
+//! The stored ownership of the export, which outlives target processes, and the checks of who may
+//! be the owner.
 
 use std::sync::Arc;
 
@@ -10,21 +11,21 @@ use crate::state::State;
 use crate::target::EXPORT;
 use crate::world::World;
 
-/// What is kept.
+/// The content of the store.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Kept {
     /// This ownership.
     Ownership(Ownership),
-    /// Nothing: it was lost.
+    /// Nothing, because the content was lost.
     Nothing,
 }
 
-/// A change of the ownership at a target process.
+/// A change of the ownership that a target process is storing.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Storing {
-    /// This is not durable yet, and may never be.
+    /// The new ownership is not durable yet, and may never be.
     Writing(Ownership),
-    /// The change is durable, and control does not know.
+    /// The change is durable, but control does not know yet.
     Written,
 }
 
@@ -35,7 +36,7 @@ impl Default for Kept {
 }
 
 impl Kept {
-    /// Returns what a target process finds when it starts.
+    /// Returns what a target process reads when it starts.
     pub fn read(&self) -> Known {
         match self {
             Kept::Ownership(ownership) => Ok(ownership.clone()),
@@ -43,7 +44,7 @@ impl Kept {
         }
     }
 
-    /// It is lost.
+    /// Loses the content.
     pub fn lose(&mut self) {
         *self = Kept::Nothing;
     }
@@ -53,11 +54,11 @@ fn claim_follows(claim: Option<Claim>, before: &Ownership) -> bool {
     matches!(claim, Some(Claim::Next { after, .. }) if after == before.number())
 }
 
-/// The time that is stored with every change.
+/// The time that is stored with each change.
 const SINCE_S: u64 = 0;
 
 impl State {
-    /// The broker wants a change to be durable.
+    /// Starts to store a change that the broker wants to be durable.
     pub fn store(&mut self, target: u8, number: u64, host: Option<String>) {
         let next = match host {
             Some(host) => Ownership::Exclusive { number, host, since_s: SINCE_S },
@@ -72,8 +73,8 @@ impl State {
         }
     }
 
-    /// The broker has decided about a hello. If it grants the claim, that must be one of the ownership that
-    /// follows what is kept.
+    /// Checks the broker's decision about a Hello: it may grant a claim only if the claim is for
+    /// the ownership that follows the current one.
     pub fn check_claim(&mut self, target: u8, connection: ConnectionId, claim: Option<Claim>) {
         let broker = &self.targets[usize::from(target)].broker;
         let ownership = broker.export(EXPORT).map(|export| export.ownership.clone());
@@ -88,14 +89,14 @@ impl State {
         }
     }
 
-    /// What a target process writes is durable.
+    /// Makes the change that a target process is storing durable.
     pub fn written(&mut self, target: u8) {
         if let Some(Storing::Writing(next)) = self.target(target).storing.replace(Storing::Written) {
             self.kept = Kept::Ownership(next);
         }
     }
 
-    /// Control hears that.
+    /// Tells control that the change is durable.
     pub fn stored(&mut self, target: u8, world: &World) {
         self.target(target).storing = None;
         if is_on(Mutation::OwnerNotDurable) {
@@ -105,7 +106,7 @@ impl State {
         self.carry_out(target, world);
     }
 
-    /// A target process can't write, and control hears that.
+    /// Tells control that a target process could not store the change.
     pub fn not_stored(&mut self, target: u8, world: &World) {
         self.target(target).storing = None;
         let why = "there is no space".to_owned();
@@ -113,18 +114,19 @@ impl State {
         self.carry_out(target, world);
     }
 
-    /// An operator releases the export. Numbers begin anew above all that there were.
+    /// Releases the export for an operator. The next ownership's number is higher than all before.
     pub fn release_export(&mut self, target: u8, world: &World) {
         let now_us = self.now_us;
         let floor = 100 * self.targets.len() as u64;
         let broker = Arc::make_mut(&mut self.target(target).broker);
-        // The export may be being deleted.
+        // The call fails if the export is being deleted.
         if broker.release_export(now_us, EXPORT, floor).is_ok() {
             self.carry_out(target, world);
         }
     }
 
-    /// The broker lets an owner open a session: it has to be the only one, durably.
+    /// Checks the broker's decision to admit an owner: it must be the only owner, and durably
+    /// stored.
     pub fn check_owner(&mut self, target: u8, id: ConnectionId, welcome: &Welcome) {
         let Some(number) = welcome.ownership else { return };
         let is_other = |place: &dst_wire::SessionRef| place.id != welcome.session.id;
@@ -136,7 +138,7 @@ impl State {
             self.ledger.broken(11, format!("owner {number} is let in before others have finished"));
         }
         let Ok(kept) = self.kept.read() else { return };
-        // A queue of the owner before may come back until control hears that there is another one.
+        // Until control learns of the new owner, a queue of the previous owner may come back.
         let is_new = welcome.session.queue == 0 && welcome.session.id == [self.next_session; 16];
         if number > kept.number() || is_new && number < kept.number() {
             self.ledger.broken(11, format!("owner {number} is let in, and {kept:?} is kept"));

@@ -1,4 +1,4 @@
-//! What users and the backend saw, and what of it breaks a promise of docs/failures.md.
+//! What users and the backend have seen, and which promise of docs/failures.md that breaks.
 
 use std::fmt;
 
@@ -10,51 +10,51 @@ pub type Io = u8;
 /// A set of I/Os, one bit each.
 type IoSet = u16;
 
-/// What a user does once.
+/// An I/O that a user submits once.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Scripted {
     /// The client.
     pub host: u8,
-    /// The queue, 1 or more.
+    /// The queue; at least 1.
     pub queue: u16,
-    /// What is asked for, of the one block that all use.
+    /// The operation. All I/O concerns one block.
     pub op: Op,
 }
 
-/// How far an I/O has come, as its user sees it.
+/// The progress of an I/O, as its user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Progress {
-    /// It was not submitted yet.
+    /// The I/O was not submitted yet.
     Unsubmitted,
-    /// It was submitted and has no outcome.
+    /// The I/O was submitted and has no outcome yet.
     Pending,
-    /// It completed with success.
+    /// The I/O completed with success.
     Succeeded,
-    /// It failed.
+    /// The I/O failed.
     Failed,
-    /// Its client died.
+    /// The I/O's client died.
     Orphaned,
 }
 
-/// What is remembered of an I/O.
+/// What is known of an I/O.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Record {
-    /// What it is.
+    /// The I/O's entry in the script.
     pub script: Scripted,
-    /// How far it has come.
+    /// Its progress.
     pub progress: Progress,
     /// The I/Os that had ended when it was submitted.
     after: IoSet,
-    /// The sessions in which it was handed to the backend.
+    /// The sessions in which it was handed to a backend.
     handed: Vec<[u8; 16]>,
     /// Whether the backend has executed it.
     is_executed: bool,
 }
 
-/// A broken promise: its number in docs/failures.md, and what happened.
+/// A broken promise: the promise's number in docs/failures.md, and what happened.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Violation {
-    /// 1 to 11; 0: something that must not happen though no promise names it.
+    /// 1 to 11, or 0 for something that must not happen although no promise names it.
     pub promise: u8,
     /// What happened.
     pub what: String,
@@ -72,14 +72,14 @@ pub struct Ledger {
     records: Vec<Record>,
     /// The block's content: the I/O that wrote it last.
     block: Option<Io>,
-    /// The newest owner of the export of whom something was executed.
+    /// The number of the newest ownership under which something was executed.
     newest_owner: u64,
-    /// The first promise that was broken.
+    /// The first violation.
     pub violation: Option<Violation>,
 }
 
 impl Ledger {
-    /// Returns a ledger of I/O of which none is submitted yet.
+    /// Returns a ledger in which no I/O was submitted yet.
     pub fn new(script: &[Scripted]) -> Ledger {
         let record = |&script| Record {
             script,
@@ -96,7 +96,7 @@ impl Ledger {
         &self.records[usize::from(io)]
     }
 
-    /// Returns the first I/O of a queue that was not submitted yet.
+    /// Returns a queue's first I/O that was not submitted yet.
     pub fn next(&self, host: u8, queue: u16) -> Option<Io> {
         let is_next = |record: &Record| {
             record.progress == Progress::Unsubmitted
@@ -105,7 +105,7 @@ impl Ledger {
         self.records.iter().position(is_next).map(|io| io as Io)
     }
 
-    /// Returns a queue's first pending I/O whose number is `from` or higher.
+    /// Returns a queue's first pending I/O whose number is at least `from`.
     pub fn next_pending(&self, host: u8, queue: u16, from: Io) -> Option<Io> {
         let is_one = |&io: &Io| {
             let record = self.record(io);
@@ -114,13 +114,13 @@ impl Ledger {
         (from..self.records.len() as Io).find(is_one)
     }
 
-    /// Returns whether all I/O before this one in the script has ended, if only with its client.
+    /// Returns whether all I/O before this one in the script has ended, or its client has died.
     pub fn have_ended(&self, io: Io) -> bool {
         let is_over = |record: &Record| !matches!(record.progress, Progress::Unsubmitted | Progress::Pending);
         self.records[..usize::from(io)].iter().all(is_over)
     }
 
-    /// Notes a broken promise, unless there is one already.
+    /// Notes a violation, unless there was one before.
     pub fn broken(&mut self, promise: u8, what: impl Into<String>) {
         self.violation.get_or_insert(Violation { promise, what: what.into() });
     }
@@ -129,7 +129,7 @@ impl Ledger {
         matches!(self.record(io).progress, Progress::Succeeded | Progress::Failed)
     }
 
-    /// The user submits an I/O.
+    /// Notes that the user submits an I/O.
     pub fn submit(&mut self, io: Io) {
         let host = self.record(io).script.host;
         let ended = (0..self.records.len() as Io)
@@ -140,7 +140,8 @@ impl Ledger {
         record.after = ended;
     }
 
-    /// The target hands an I/O of the owner with this number to the backend, which has these others.
+    /// Notes that the target hands an I/O of this ownership to the backend, which already has these
+    /// others.
     pub fn owner_executes(&mut self, io: Io, ownership: Option<u64>, backend: &[(Option<u64>, Io)]) {
         let Some(number) = ownership else { return };
         if number < self.newest_owner {
@@ -159,8 +160,8 @@ impl Ledger {
         }
     }
 
-    /// The target hands an I/O to the backend in a session. `backend` is what that
-    /// target's backend has.
+    /// Notes that the target hands an I/O of a session to the backend, which already has the I/Os
+    /// in `backend`.
     pub fn hand_over(&mut self, io: Io, session: [u8; 16], may_write: bool, backend: &[Io]) {
         let record = self.record(io).clone();
         let op = record.script.op;
@@ -194,7 +195,7 @@ impl Ledger {
         }
     }
 
-    /// The backend executes an I/O. Returns what a read finds.
+    /// Executes an I/O. Returns what a read finds.
     pub fn execute(&mut self, io: Io) -> Option<Io> {
         let record = &mut self.records[usize::from(io)];
         record.is_executed = true;
@@ -204,7 +205,7 @@ impl Ledger {
         self.block
     }
 
-    /// The user sees the outcome of an I/O; `found` is what a read returns.
+    /// Notes that the user sees the outcome of an I/O; `found` is what a read returns.
     pub fn complete(&mut self, io: Io, is_success: bool, found: Option<Io>) {
         let record = self.record(io).clone();
         if record.progress != Progress::Pending {
@@ -229,7 +230,7 @@ impl Ledger {
             if is_success { Progress::Succeeded } else { Progress::Failed };
     }
 
-    /// A client dies: nobody will see what becomes of its I/O.
+    /// Notes that a client has died: nobody will see the outcome of its I/O.
     pub fn orphan(&mut self, host: u8) {
         for record in &mut self.records {
             if record.script.host == host && record.progress == Progress::Pending {

@@ -1,9 +1,9 @@
 //! Model-checks the target's broker together with the client's rules.
 //!
-//! The broker is the real one, and so are the target's record of answers, both ends of the lease, the
-//! client's slab, its fence, and the checks of requests, hellos and welcomes. Around them is a small model
-//! of what drives them: connections with frames under way, a group that executes, users and a backend. A
-//! checker (stateright) visits every state that a world can come to.
+//! The broker is the real one, and so are the target's record of answers, both ends of the lease,
+//! the client's slab and fence, and the checks of Requests, Hellos and Welcomes. Around them is a
+//! small model of what drives them: connections with frames on their way, a group that executes,
+//! users, and a backend. A model checker (stateright) visits every state that a world can reach.
 
 mod action;
 mod channel;

@@ -1,4 +1,5 @@
-//! Visits all states of the worlds, and says how many there are and whether a promise is broken in one.
+//! Visits all states of the given worlds. Reports how many there are and whether a promise is
+//! broken.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -15,11 +16,11 @@ the WORLDs.
   --walks SEED     do not visit all states, but walk at random for 300,000 states
   --list           print the worlds";
 
-/// States of a large world that are visited by walks: some seconds.
+/// The number of states of a large world that walks visit, which takes some seconds.
 const WALK: usize = 300_000;
 
 struct Options {
-    /// None: the small ones, and then walks through the large ones.
+    /// The worlds to visit. If empty: all small ones, and then walks through the large ones.
     worlds: Vec<World>,
     without: Option<Mutation>,
     seconds: Option<u64>,

@@ -1,4 +1,4 @@
-//! What becomes of a state by each action, for the checker.
+//! What each action does to a state, for the model checker.
 
 use std::sync::Arc;
 
@@ -16,24 +16,25 @@ use crate::target::{EXPORT, Removal, Target};
 use crate::wire::{End, Key, Up, Wire};
 use crate::world::{TICK, World};
 
-/// A world with one protection taken away, or none.
+/// A world with at most one protection removed.
 #[derive(Debug, Clone)]
 pub struct Checked {
     /// The world.
     pub world: Arc<World>,
-    /// What is taken away.
+    /// The protection that is removed.
     pub without: Option<Mutation>,
 }
 
 impl Checked {
-    /// Connects all queues of all clients, one after the other.
+    /// Returns the state in which the clients that are attached at the beginning have connected
+    /// their queues.
     fn attached(&self) -> State {
         let mut state = State::new(&self.world);
         for host in 0..self.world.attached_hosts() {
             for queue in 0..=self.world.attached {
                 self.connect(&mut state, host, queue);
                 if self.world.owners.is_some() && !state.clients[usize::from(host)].link(queue).is_up() {
-                    // It knows now whose the export is, and claims it.
+                    // The client knows now who owns the export, and claims it.
                     self.connect(&mut state, host, queue);
                 }
                 assert!(state.clients[usize::from(host)].link(queue).is_up(), "queue {queue} is let in");
@@ -43,7 +44,7 @@ impl Checked {
         state
     }
 
-    /// Connects a queue, and lets all happen that comes of that.
+    /// Connects a queue and takes all steps that follow from that.
     fn connect(&self, state: &mut State, host: u8, queue: u16) {
         self.apply(state, Action::Connect { host, queue });
         let mut actions = Vec::new();
@@ -224,7 +225,7 @@ impl Checked {
         state.release_dropped(host);
     }
 
-    /// Whether nothing happens any more by itself, whatever time passes.
+    /// Returns whether nothing happens by itself any more, however much time passes.
     fn is_at_rest(&self, state: &State) -> bool {
         let mut actions = Vec::new();
         each(state, &self.world, &mut actions);
@@ -236,11 +237,11 @@ impl Checked {
         !self.world.has_time || later == *state
     }
 
-    /// What does not end where nothing happens any more.
+    /// Returns what is left waiting in a state in which nothing happens any more.
     fn never_ends(&self, state: &State) -> Option<&'static str> {
         let is_waited_for = |wire: &Wire| matches!(wire.end, End::Asking);
         let deletes_bdev = |client: &Client| {
-            // Without time no lease ends.
+            // Without time, no lease ends.
             self.world.has_time
                 && client.is_closing
                 && client
@@ -263,8 +264,8 @@ impl Checked {
     }
 }
 
-/// A target process dies: its kernel closes the sockets, what it had in the backend is gone with it. Another
-/// one starts, to which clients connect from now on.
+/// Kills a target process: its kernel closes the sockets, and its backend I/O is gone. Another
+/// process starts, to which clients connect from then on.
 fn target_dies(state: &mut State, number: u8, world: &World) {
     state.left.target_deaths -= 1;
     state.target(number).is_alive = false;
@@ -285,7 +286,7 @@ fn target_dies(state: &mut State, number: u8, world: &World) {
     }
 }
 
-/// The names of the properties, which are the promises of docs/failures.md with their numbers.
+/// The names of the properties: the promises of docs/failures.md, with their numbers.
 const PROMISES: [(u8, &str); 9] = [
     (0, "0: the protocol is kept, and nothing waits for ever"),
     (1, "1: nothing acknowledged is lost"),
@@ -332,7 +333,7 @@ impl Model for Checked {
 }
 
 fn property(number: u8, name: &'static str) -> Property<Checked> {
-    // The checker wants plain functions, so each promise has one.
+    // The model checker takes plain functions, so each promise has one.
     macro_rules! keeps {
         ($number:literal) => {
             |_: &Checked, state: &State| {

@@ -9,7 +9,7 @@ use crate::target::{Removal, Target};
 use crate::wire::{End, Key, Wire};
 use crate::world::World;
 
-/// Adds every action that is possible.
+/// Adds every action that is possible in `state`.
 pub fn each(state: &State, world: &World, actions: &mut Vec<Action>) {
     for (host, client) in state.clients.iter().enumerate() {
         each_of_client(state, host as u8, client, world, actions);

@@ -11,23 +11,23 @@ use crate::target::Target;
 use crate::wire::{End, Key, Wire};
 use crate::world::{Faults, World};
 
-/// All there is at one moment. States that behave alike from here on have the same hash: a time counts by
-/// how long ago it was, or how far off it is, and no longer than it matters.
+/// Everything in a world at one moment. States that behave alike from here on have the same hash.
+/// In it, a time counts by how long ago or how far ahead it is, and no longer than that matters.
 #[derive(Debug, Clone)]
 pub struct State {
-    /// The time, which clients and targets share.
+    /// The time, which is the same for clients and targets.
     pub now_us: u64,
     /// The clients, by host.
     pub clients: Vec<Client>,
     /// The target processes, dead ones included.
     pub targets: Vec<Target>,
-    /// What is kept of the ownership, whatever process runs.
+    /// The stored ownership, which does not depend on a target process.
     pub kept: Kept,
-    /// The connections that either end has.
+    /// The connections that at least one end still has.
     pub wires: BTreeMap<Key, Wire>,
     /// The users' I/O.
     pub ledger: Ledger,
-    /// What may happen yet.
+    /// What may still happen.
     pub left: Faults,
     /// The id of the next session.
     pub next_session: u8,
@@ -68,7 +68,7 @@ impl State {
         }
     }
 
-    /// Returns the hash, to tell whether two states behave alike.
+    /// Returns the hash, which tells whether two states behave alike.
     pub fn digest(&self) -> u64 {
         let mut hasher = DefaultHasher::new();
         self.hash(&mut hasher);
@@ -80,7 +80,7 @@ impl State {
         &mut self.targets[usize::from(number)]
     }
 
-    /// Forgets a connection that neither end has any more.
+    /// Drops a connection that neither end has any more.
     pub fn forget_if_gone(&mut self, key: Key) {
         if let Some(wire) = self.wires.get(&key)
             && matches!(wire.end, End::Gone)
@@ -90,7 +90,7 @@ impl State {
         }
     }
 
-    /// A client closes its end of a connection.
+    /// Closes the client's end of a connection.
     pub fn release(&mut self, key: Key) {
         if let Some(wire) = self.wires.get_mut(&key) {
             wire.is_held = false;
@@ -99,7 +99,7 @@ impl State {
         self.forget_if_gone(key);
     }
 
-    /// A queue's connection, or the attempt to have one, is over at the client.
+    /// Ends a queue's connection, or its attempt to connect, at the client.
     pub fn client_loses(&mut self, host: u8, queue: u16) {
         let now_us = self.now_us;
         let client = &mut self.clients[usize::from(host)];
@@ -112,7 +112,7 @@ impl State {
         self.release(key);
     }
 
-    /// Closes a client's ends of connections that its links have dropped.
+    /// Closes the client's ends of those connections that its links have dropped.
     pub fn release_dropped(&mut self, host: u8) {
         let client = &self.clients[usize::from(host)];
         let is_dropped = |(key, wire): &(&Key, &Wire)| {

@@ -1,6 +1,6 @@
-//! A target process: the real broker, the driver that carries out what it decides, and a group that
-//! executes as `src/dst-target` does. The group's side is this file's own, with the real record, lease and
-//! checks of requests.
+//! A target process: the real broker, the driver that carries out the broker's decisions, and a
+//! group that executes as `src/dst-target` does. The group is this file's own, with the real record
+//! of answers, lease, and checks of requests.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -23,40 +23,40 @@ use crate::state::State;
 use crate::wire::{Down, End, Key, ServedQueue, ToControl, ToGroup, Up, Wire};
 use crate::world::{Threads, World};
 
-/// The one export.
+/// The name of the only export.
 pub const EXPORT: &str = "disk";
 
-/// Most bytes of one request: one block, and twice that for a compare-and-write.
+/// The maximum number of bytes of a request: a block, and twice that for a compare-and-write.
 const MAX_TRANSFER: u32 = 2 * BLOCK as u32;
 
-/// How far the deletion of the export has come.
+/// The progress of the export's deletion.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Removal {
-    /// Nobody has asked for it.
+    /// Nobody has asked for the deletion.
     NotAsked,
-    /// The sessions end, and the backend is waited for.
+    /// Sessions end, and the target waits for the backend.
     Draining {
-        /// How often the drain time-out has passed, at most twice.
+        /// How often the drain timeout has passed; at most twice.
         timeouts: u8,
-        /// The bdev is being reset.
+        /// Whether the backend is being reset.
         is_resetting: bool,
     },
-    /// The bdev is closed.
+    /// The backend is closed.
     Gone,
 }
 
 /// A target process.
 #[derive(Debug, Clone)]
 pub struct Target {
-    /// Its decisions. Shared by the states between which it does not change.
+    /// The broker, shared by the states between which it does not change.
     pub broker: Arc<Broker>,
-    /// Messages of control to the group.
+    /// Messages on their way from control to the group.
     pub to_group: VecDeque<ToGroup>,
-    /// Messages of the group to control.
+    /// Messages on their way from the group to control.
     pub to_control: VecDeque<ToControl>,
-    /// The export's deletion.
+    /// The deletion of the export.
     pub removal: Removal,
-    /// A change of the ownership that is being made durable.
+    /// A change of the ownership that is being stored.
     pub storing: Option<Storing>,
     /// Whether the process runs.
     pub is_alive: bool,
@@ -68,7 +68,7 @@ fn instance(target: u8) -> [u8; 16] {
 }
 
 impl Target {
-    /// Returns a process that was just started, with its export.
+    /// Returns a process that has just started, with its export.
     pub fn new(number: u8, world: &World, kept: &Kept) -> Target {
         let limits = Limits {
             max_connections: 16,
@@ -103,7 +103,7 @@ impl Target {
         }
         for (host, &access) in world.hosts.iter().enumerate() {
             let entry = entry(world.host_name(host as u8), access);
-            // Hosts of one name have one entry.
+            // Hosts of the same name share one entry.
             if host == 0 || entry.name != world.host_name(0) {
                 broker.add_host(0, EXPORT, entry).expect("there is room for the host");
             }
@@ -119,7 +119,7 @@ impl Target {
         }
     }
 
-    /// Feeds what decides from `now_us` on to the hash.
+    /// Adds to the hash whatever determines the behaviour from `now_us` on.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
         let Target { broker, to_group, to_control, removal, storing, is_alive } = self;
         is_alive.hash(hasher);
@@ -130,26 +130,26 @@ impl Target {
     }
 }
 
-/// Returns the entry that lets a host in.
+/// Returns the access-list entry of a host.
 pub fn entry(name: String, access: Access) -> Host {
     Host { name, access, addresses: Vec::new(), keys: None }
 }
 
 impl State {
-    /// Everything that a target process's backend has. What another process has is not known here: see "What
-    /// is not promised" in docs/failures.md.
+    /// Returns the I/O that a target process has in its backend. The process does not know of other
+    /// processes' I/O: see "What is not promised" in docs/failures.md.
     fn in_backend(&self, target: u8) -> Vec<Io> {
         self.owned_in_backend(target).into_iter().map(|(_, io)| io).collect()
     }
 
-    /// The same, with the number of the ownership under which each was sent.
+    /// Returns the same I/O, each with the number of the ownership under which it was sent.
     fn owned_in_backend(&self, target: u8) -> Vec<(Option<u64>, Io)> {
         let wires = self.wires.iter().filter(|((other, _), _)| *other == target);
         let queues = wires.filter_map(|(_, wire)| wire.queue());
         queues.flat_map(|queue| queue.backend.iter().map(|&(_, io)| (queue.ownership, io))).collect()
     }
 
-    /// A client connects and says hello. Returns the connection, if there is room.
+    /// A client connects and sends a Hello. Returns the connection if there is room for it.
     pub fn accept(&mut self, target: u8, host: u8, hello: Hello, world: &World) -> Option<Key> {
         let now_us = self.now_us;
         let peer = SocketAddr::from(([192, 0, 2, host], 1));
@@ -160,7 +160,7 @@ impl State {
         Some(key)
     }
 
-    /// The group takes the next frame of a connection.
+    /// The group takes the next frame from a connection.
     pub fn group_reads(&mut self, key: Key, world: &World) {
         let now_us = self.now_us;
         let Some(wire) = self.wires.get_mut(&key) else { return };
@@ -192,7 +192,7 @@ impl State {
         self.shut(key, false, world);
     }
 
-    /// A request is complete: to the backend with it, or its answer to the client.
+    /// A Request is complete: hands it to the backend, or sends its Answer.
     fn request(&mut self, key: Key, header: &[u8; dst_wire::HEADER_LEN], io: Io, world: &World) {
         let (now_us, owned_backend) = (self.now_us, self.owned_in_backend(key.0));
         let Some(wire) = self.wires.get_mut(&key) else { return };
@@ -231,7 +231,7 @@ impl State {
         }
     }
 
-    /// The backend has executed, or failed, what it has of a connection's slot.
+    /// The backend has executed, or failed, the request in a connection's slot.
     pub fn backend_done(&mut self, key: Key, slot: u16, status: Status, world: &World) {
         let Some(wire) = self.wires.get_mut(&key) else { return };
         let Some(queue) = wire.queue_mut() else { return };
@@ -246,7 +246,7 @@ impl State {
         self.finish_if_idle(key, world);
     }
 
-    /// The group closes a connection's socket. What is in the backend goes on.
+    /// The group shuts a connection. Requests in the backend continue.
     pub fn shut(&mut self, key: Key, goodbye: bool, world: &World) {
         let Some(wire) = self.wires.get_mut(&key).filter(|wire| wire.is_open_at_target()) else { return };
         wire.up.clear();
@@ -277,7 +277,7 @@ impl State {
         self.forget_if_gone(key);
     }
 
-    /// The group acts on a message of control.
+    /// The group takes a message from control.
     pub fn group_hears(&mut self, target: u8, world: &World) {
         let now_us = self.now_us;
         let Some(message) = self.target(target).to_group.pop_front() else { return };
@@ -331,7 +331,7 @@ impl State {
         }
     }
 
-    /// Control acts on a message of the group.
+    /// Control takes a message from the group.
     pub fn control_hears(&mut self, target: u8, world: &World) {
         let Some(message) = self.target(target).to_control.pop_front() else { return };
         let asked = match &message {
@@ -366,7 +366,7 @@ impl State {
         self.carry_out(target, world);
     }
 
-    /// What the broker can't know of a hello that opens a session.
+    /// Returns what the broker cannot know about a Hello that opens a session.
     fn opening(&self, target: u8, previous: Option<[u8; 16]>, world: &World) -> Opening {
         let has_ended =
             |other: u8| world.is_one_machine && other != target && !self.targets[usize::from(other)].is_alive;
@@ -376,13 +376,13 @@ impl State {
         Opening { session: [self.next_session; 16], previous_has_ended }
     }
 
-    /// Something happens that the broker has to know.
+    /// Passes an input to the broker.
     pub fn broker_handles(&mut self, target: u8, input: Input) {
         let now_us = self.now_us;
         Arc::make_mut(&mut self.target(target).broker).handle(now_us, input);
     }
 
-    /// Carries out what the broker has decided; messages to the group are on their way then.
+    /// Carries out the broker's decisions, which puts messages to the group on their way.
     pub fn carry_out(&mut self, target: u8, world: &World) {
         while let Some(output) = Arc::make_mut(&mut self.target(target).broker).poll_output() {
             match output {
@@ -434,7 +434,8 @@ impl State {
         }
     }
 
-    /// The broker lets a connection in: whatever was there before has to be over.
+    /// Checks the broker's decision to admit a connection: whatever was there before must have
+    /// ended.
     fn check_welcome(&mut self, target: u8, id: ConnectionId, place: &SessionRef, world: &World) {
         let Some(host) = self.wires.get(&(target, id)).map(|wire| wire.host) else { return };
         let broker = &self.targets[usize::from(target)].broker;
@@ -465,7 +466,7 @@ impl State {
         }
     }
 
-    /// An operator removes a host: none of its connections is let in from then on.
+    /// Removes a host for an operator: from then on none of the host's connections is admitted.
     pub fn remove_host(&mut self, target: u8, host: u8, world: &World) {
         let now_us = self.now_us;
         let broker = Arc::make_mut(&mut self.target(target).broker);
@@ -481,7 +482,7 @@ impl State {
         self.carry_out(target, world);
     }
 
-    /// The broker says that nothing of the export is left.
+    /// Checks the broker's report that nothing of the export is left.
     fn export_gone(&mut self, target: u8) {
         let mut queues =
             self.wires.iter().filter(|((other, _), _)| *other == target).filter_map(|(_, wire)| wire.queue());

@@ -1,4 +1,5 @@
-//! How a random walk chooses: faults are rare, so that they are not used up before there is anything to break.
+//! How a random walk chooses its steps. Faults are rare, so that they are not used up before there
+//! is anything to break.
 
 use rand::rngs::StdRng;
 use rand::seq::IteratorRandom;
@@ -9,7 +10,7 @@ use crate::action::Action;
 use crate::model::Checked;
 use crate::state::State;
 
-/// One step in so many is a fault, where one is possible.
+/// One step in this many is a fault, if one is possible.
 const FAULT_EACH: u32 = 10;
 
 /// Chooses the steps of a random walk.

@@ -1,8 +1,9 @@
-//! Connections between a client and a target: frames under way in both directions, and the target's end.
+//! Connections between a client and a target: the frames on their way in both directions, and the
+//! target's end.
 //!
-//! A frame is never changed and never overtakes another one of its connection. When a connection is cut, the
-//! frames that the other side gets still are a prefix of those under way, and it may get them at any later
-//! time.
+//! A frame is never changed and never overtakes another frame of its connection. When a connection
+//! is cut, the frames that the other side still receives are a prefix of those on their way, and it
+//! may receive them at any later time.
 
 use std::collections::VecDeque;
 use std::hash::{Hash, Hasher};
@@ -15,40 +16,41 @@ use dst_wire::{Device, Event, HEADER_LEN, Hello, Refusal, SessionRef, Welcome};
 
 use crate::ledger::Io;
 
-/// Names a connection: the target process, and the number that its broker gave.
+/// Identifies a connection: the target process, and the number that its broker has given.
 pub type Key = (u8, ConnectionId);
 
 /// A frame from a client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Up {
-    /// The client says hello.
+    /// The client's Hello.
     Hello(Arc<Hello>),
-    /// A request as it is on the wire; the user's I/O stands for the data.
+    /// A Request as it is on the wire; the number of the user's I/O stands for the data.
     Request {
         /// The header.
         header: [u8; HEADER_LEN],
-        /// Whose data follows.
+        /// The I/O whose data follows.
         io: Io,
     },
-    /// Keep-alive number `id`, of a client that has the acknowledgement number `has`.
+    /// Keep-alive number `id`.
     KeepAlive {
         /// Its number.
         id: u64,
         /// The newest acknowledgement that the client has.
         has: u64,
     },
-    /// The client ends the connection on purpose.
+    /// The client ends the connection.
     Goodbye,
 }
 
 /// A frame from a target.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Down {
-    /// The client is let in.
+    /// The client is admitted.
     Welcome(Arc<Welcome>),
-    /// The client is not let in.
+    /// The client is refused.
     Refusal(Arc<Refusal>),
-    /// An answer as it is on the wire, and what a read has found: the I/O that wrote the block.
+    /// An Answer as it is on the wire, with the content that a read has found: the I/O that wrote
+    /// the block.
     Answer {
         /// The header.
         header: [u8; HEADER_LEN],
@@ -57,71 +59,71 @@ pub enum Down {
     },
     /// The acknowledgement of a keep-alive.
     KeepAliveAck(u64),
-    /// Something changed.
+    /// An event, for example that the export is gone.
     Event(Event),
 }
 
-/// A connection's requests at the target.
+/// A connection's queue at the target.
 #[derive(Debug, Clone, Hash)]
 pub struct ServedQueue {
     /// The session, the queue, and the epoch.
     pub place: SessionRef,
     /// The number of the session's ownership.
     pub ownership: Option<u64>,
-    /// What was negotiated.
+    /// What was negotiated for the connection.
     pub device: Device,
     /// The record of answers.
     pub slots: Slots,
-    /// What the backend has: the slots and whose I/O it is.
+    /// The requests that the backend has: each slot, with its I/O.
     pub backend: Vec<(u16, Io)>,
 }
 
-/// A connection at its group.
+/// The target's end of a connection.
 #[derive(Debug, Clone)]
 pub enum End {
-    /// No hello has come yet.
+    /// No Hello has arrived yet.
     Handshaking,
-    /// Control has the hello. Nothing is received meanwhile.
+    /// Control has the Hello. Nothing is received meanwhile.
     Asking,
-    /// The connection was let in; a control connection has no queue.
+    /// The connection was admitted.
     Ready {
-        /// Until when it executes; none in a world in which it does not end.
+        /// How long the target executes what arrives; `None` in a world in which leases do not end.
         lease: Option<Granted>,
-        /// Its requests.
+        /// The queue; `None` for a control connection.
         queue: Option<ServedQueue>,
     },
-    /// The connection is closed when the refusal is sent, which is at once.
+    /// The connection is closed when the Refusal is sent, which is at once.
     Refused,
-    /// The socket is shut, and the backend has something of it.
+    /// The socket is shut, and the backend still has requests of the connection.
     Draining {
-        /// What is left.
+        /// The queue with the requests that are left.
         queue: ServedQueue,
-        /// Whether control has heard of that.
+        /// Whether control was told.
         is_told: bool,
-        /// Whether the client had said goodbye.
+        /// Whether the client had sent a Goodbye.
         goodbye: bool,
     },
-    /// Nothing is left.
+    /// Nothing of the connection is left.
     Gone,
 }
 
 /// A connection.
 #[derive(Debug, Clone)]
 pub struct Wire {
-    /// Whose connection it is.
+    /// The client that opened the connection.
     pub host: u8,
-    /// Whether the client still has its end.
+    /// Whether the client has not closed its end.
     pub is_held: bool,
-    /// Frames to the target.
+    /// Frames on their way to the target.
     pub up: VecDeque<Up>,
-    /// Frames to the client.
+    /// Frames on their way to the client.
     pub down: VecDeque<Down>,
     /// The target's end.
     pub end: End,
 }
 
 impl Wire {
-    /// Returns a new connection, on which the client has said hello.
+    /// Returns a new connection on which the client has sent a Hello.
     pub fn new(host: u8, hello: Arc<Hello>) -> Wire {
         Wire {
             host,
@@ -137,7 +139,7 @@ impl Wire {
         !matches!(self.end, End::Draining { .. } | End::Gone)
     }
 
-    /// Returns the connection's requests, as long as there may be any.
+    /// Returns the connection's queue, as long as it may have requests.
     pub fn queue(&self) -> Option<&ServedQueue> {
         match &self.end {
             End::Ready { queue, .. } => queue.as_ref(),
@@ -146,7 +148,7 @@ impl Wire {
         }
     }
 
-    /// Returns the same to be changed.
+    /// Returns the same queue, for changing it.
     pub fn queue_mut(&mut self) -> Option<&mut ServedQueue> {
         match &mut self.end {
             End::Ready { queue, .. } => queue.as_mut(),
@@ -155,7 +157,7 @@ impl Wire {
         }
     }
 
-    /// Feeds what decides from `now_us` on to the hash.
+    /// Adds to the hash whatever determines the behaviour from `now_us` on.
     pub fn canonical(&self, now_us: u64, hasher: &mut impl Hasher) {
         let Wire { host, is_held, up, down, end } = self;
         (host, is_held, up, down).hash(hasher);
@@ -172,28 +174,29 @@ impl Wire {
     }
 }
 
-/// What control tells the group of a target process.
+/// A message from control to the group of a target process.
 #[derive(Debug, Clone, Hash)]
 pub enum ToGroup {
-    /// Let the connection in.
+    /// Admit the connection.
     Welcome(ConnectionId, Arc<Welcome>, Option<Box<(Device, Slots)>>),
     /// Refuse the connection.
     Refuse(ConnectionId, Arc<Refusal>),
-    /// Pass an event on.
+    /// Send an event to the client.
     Event(ConnectionId, Event),
     /// Close the connection.
     Close(ConnectionId),
 }
 
-/// What the group tells control.
+/// A message from the group to control.
 #[derive(Debug, Clone, Hash)]
 pub enum ToControl {
-    /// A connection says hello.
+    /// A connection's Hello has arrived.
     Hello(ConnectionId, Arc<Hello>),
-    /// A connection is shut, and the backend has something of it.
+    /// A connection is shut, and the backend still has requests of it.
     Draining(ConnectionId),
-    /// Nothing of a connection is left but its record; whether the client had said goodbye.
+    /// Nothing of a connection is left except its record of answers; the flag tells whether the
+    /// client had sent a Goodbye.
     Finished(ConnectionId, Option<Slots>, bool),
-    /// The record comes back from a connection that was gone before it could have it.
+    /// The record of answers comes back, because the connection for which it was meant is gone.
     Returned(ConnectionId, SessionRef, Slots),
 }

@@ -1,4 +1,4 @@
-//! What there is in a world, and how much may happen in it.
+//! What a world consists of, and how much may happen in it.
 
 use std::time::Duration;
 
@@ -7,36 +7,37 @@ use dst_session::tenure::Tenure;
 
 use crate::ledger::Scripted;
 
-/// Whether the target's threads hear of each other at once.
+/// How soon the target's threads receive each other's messages.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Threads {
-    /// At once.
+    /// Immediately.
     InStep,
-    /// At any later time, in the order in which they speak.
+    /// At any later time, in the order of sending.
     Apart,
 }
 
-/// Which connections of a client may be lost by a fault.
+/// Which of a client's connections may be lost by a fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Losable {
-    /// Those of its channels.
+    /// The connections of its channels.
     Channels,
     /// The control connection.
     Control,
 }
 
-/// How often something may happen that nobody needs.
+/// How often each kind of fault or optional event may happen.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Faults {
     /// Attempts to connect.
     pub connects: u8,
-    /// Connections lost at one end; the other end may notice at any later time, or never.
+    /// Connections lost at one end. The other end may notice at any later time, or never.
     pub losses: u8,
-    /// Deaths of a client process, which starts again.
+    /// Deaths of a client's process, which starts again.
     pub client_deaths: u8,
-    /// Deaths of a target process, which starts again.
+    /// Deaths of a target's process, which starts again.
     pub target_deaths: u8,
-    /// Times at which a client loses all its connections at once, and connects to the next target process.
+    /// Times that a client loses all its connections at once and connects to the next target
+    /// process.
     pub failovers: u8,
     /// Deletions of the export.
     pub export_deletions: u8,
@@ -44,11 +45,11 @@ pub struct Faults {
     pub host_removals: u8,
     /// Deletions of a client's bdev.
     pub bdev_deletions: u8,
-    /// Times at which the broker looks for sessions that nobody came back to.
+    /// Times that the broker looks for sessions to which no client has come back.
     pub broker_ticks: u8,
-    /// Changes of the ownership that can't be made durable.
+    /// Changes of the ownership that cannot be made durable.
     pub failed_stores: u8,
-    /// Times at which what is kept of the ownership is lost.
+    /// Times that the stored ownership is lost.
     pub lost_stores: u8,
     /// Releases of the export by an operator.
     pub releases: u8,
@@ -72,71 +73,72 @@ impl Faults {
     };
 }
 
-/// A world.
+/// A world to be checked.
 #[derive(Debug, Clone)]
 pub struct World {
     /// Its name.
     pub name: &'static str,
-    /// What there is to see in it.
+    /// What the world shows.
     pub about: &'static str,
-    /// One client each, and what it may do.
+    /// The access of each client's host; one client each.
     pub hosts: Vec<Access>,
-    /// Channels of each client, and so its highest queue.
+    /// The channels of each client, and so its highest queue.
     pub queues: u16,
     /// The highest queue that is connected at the beginning.
     pub attached: u16,
-    /// Transactions for which a client's channel has room.
+    /// The transactions for which a client's channel has room.
     pub slab: u16,
-    /// Transactions that the target lets a queue have outstanding.
+    /// The transactions that the target lets a queue have outstanding.
     pub credits: u16,
-    /// What the users do. The I/O of a queue is submitted in this order.
+    /// The users' I/O. A queue's I/O is submitted in this order.
     pub script: Vec<Scripted>,
-    /// Whether an I/O is submitted only when all before it in the script have ended.
+    /// Whether an I/O is submitted only after all I/O before it in the script has ended.
     pub is_in_turn: bool,
-    /// So many of the first of them have a deadline, which may come at any time.
+    /// How many of the first I/Os have a deadline, which may come at any time.
     pub deadlines: u8,
-    /// What may happen.
+    /// How often each kind of fault may happen.
     pub faults: Faults,
-    /// Whether the target's threads hear of each other at once.
+    /// How soon the target's threads receive each other's messages.
     pub threads: Threads,
-    /// Target processes at the beginning.
+    /// The number of target processes at the beginning.
     pub targets: u8,
-    /// Whether all target processes are on one machine, where each knows of the others' ends.
+    /// Whether all target processes are on one machine, where each can tell whether the others have
+    /// ended.
     pub is_one_machine: bool,
-    /// Whether time passes; else no lease ends.
+    /// Whether time passes; otherwise no lease ends.
     pub has_time: bool,
     /// Which connections may be lost by a fault.
     pub losable: Losable,
-    /// Keep-alives that a client sends on one connection.
+    /// The number of keep-alives that a client sends on one connection.
     pub keep_alives: u64,
-    /// The keep-alive time, ms.
+    /// The keep-alive time, in ms.
     pub keep_alive_ms: u32,
-    /// How long the target remembers a session, ms.
+    /// How long the target remembers a session, in ms.
     pub session_timeout_ms: u32,
-    /// Most sessions at once.
+    /// The maximum number of sessions at once.
     pub max_sessions: u32,
-    /// Who owns the export; `None`: the ownership is not kept.
+    /// How clients own the export; `None`: it has no owner.
     pub owners: Option<Owners>,
 }
 
 /// How the clients of a world own its export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Owners {
-    /// The first clients, which are connected at the beginning, in this order. Those that follow take over.
+    /// The number of clients that are connected at the beginning, in order. The others take over.
     pub attached: u8,
     /// Whether all clients have the same host name, as copies of one machine have.
     pub is_one_name: bool,
 }
 
 impl World {
-    /// Returns the name of a client's host.
+    /// Returns the host name of a client.
     pub fn host_name(&self, host: u8) -> String {
         let is_one_name = self.owners.is_some_and(|owners| owners.is_one_name);
         char::from(b'a' + if is_one_name { 0 } else { host }).to_string()
     }
 
-    /// Returns what a client that was just started claims; `is_first`: it was not started before. One that
-    /// takes over has asked already.
+    /// Returns what a client that has just started claims. With `is_first`, the client has not run
+    /// before; if it takes over, it has asked for the export already.
     pub fn tenure(&self, host: u8, is_first: bool) -> Tenure {
         match self.owners {
             Some(owners) if is_first && host >= owners.attached => {
@@ -151,7 +153,7 @@ impl World {
         self.owners.map_or(self.hosts.len() as u8, |owners| owners.attached)
     }
 
-    /// Returns whether a queue's leases end. No request depends on the control connection's.
+    /// Returns whether a queue's leases end. That of the control connection matters to no request.
     pub fn has_lease(&self, queue: u16) -> bool {
         self.has_time && queue > 0
     }
@@ -162,6 +164,6 @@ impl World {
     }
 }
 
-/// The time between two looks at the clock: two make the keep-alive time, and the client's lease, which is
-/// 5 % longer, is over at the third.
+/// The time between two readings of the clock. Two make the keep-alive time. The client's lease is
+/// 5 % longer, so it has ended at the third reading.
 pub const TICK: Duration = Duration::from_millis(50);

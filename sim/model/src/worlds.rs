@@ -1,4 +1,4 @@
-//! The worlds: each has a few features, and is small enough for all its states to be visited.
+//! The worlds. Each has a few features, and most are small enough to visit all their states.
 
 use dst_session::access::Access::{ReadOnly, ReadWrite, TakeOver};
 use dst_wire::Op::{self, CompareAndWrite, Read, Write};
@@ -10,7 +10,7 @@ fn script(ios: &[(u8, u16, Op)]) -> Vec<Scripted> {
     ios.iter().map(|&(host, queue, op)| Scripted { host, queue, op }).collect()
 }
 
-/// One client with one queue; nothing happens.
+/// Returns a world of one client with one queue, in which nothing happens.
 fn quiet(name: &'static str, about: &'static str) -> World {
     World {
         name,
@@ -37,7 +37,7 @@ fn quiet(name: &'static str, about: &'static str) -> World {
     }
 }
 
-/// A queue loses its connections, and late frames come from older ones.
+/// A queue loses its connections, and frames of older ones arrive late.
 fn fence() -> World {
     World {
         slab: 2,
@@ -49,7 +49,8 @@ fn fence() -> World {
     }
 }
 
-/// I/O fails at its deadline, without a connection: what was sent must not be executed any more.
+/// I/O fails at its deadline without a connection: requests that were sent must not be executed any
+/// more.
 fn lease() -> World {
     World {
         script: script(&[(0, 1, Write), (0, 1, Write)]),
@@ -60,7 +61,7 @@ fn lease() -> World {
     }
 }
 
-/// Leases that are renewed.
+/// Leases are renewed.
 fn renewal() -> World {
     World {
         script: script(&[(0, 1, Write)]),
@@ -72,7 +73,7 @@ fn renewal() -> World {
     }
 }
 
-/// The session is given up for one queue, while another one has a connection of it.
+/// The session is given up for one queue while another queue has a connection of it.
 fn session() -> World {
     World {
         queues: 2,
@@ -136,7 +137,7 @@ fn client_restart() -> World {
     }
 }
 
-/// Another target takes over, and nobody knows whether the one before has ended.
+/// Another target takes over, and it is not known whether the previous one has ended.
 fn failover() -> World {
     World {
         script: script(&[(0, 1, Write), (0, 1, Write)]),
@@ -148,7 +149,7 @@ fn failover() -> World {
     }
 }
 
-/// A host that may only read, beside one that may write.
+/// One host has read access, another may write.
 fn rights() -> World {
     World {
         hosts: vec![ReadWrite, ReadOnly],
@@ -194,7 +195,7 @@ fn bdev() -> World {
     }
 }
 
-/// The target forgets queues and sessions that nobody comes back to.
+/// The target forgets queues and sessions to which no client comes back.
 fn forgotten() -> World {
     World {
         script: script(&[(0, 1, CompareAndWrite), (0, 1, Write)]),
@@ -205,7 +206,7 @@ fn forgotten() -> World {
     }
 }
 
-/// Another host takes the export over, while the owner has I/O under way and comes back.
+/// Another host takes the export over while the owner has I/O in flight and comes back.
 fn takeover() -> World {
     World {
         hosts: vec![TakeOver, TakeOver],
@@ -228,7 +229,7 @@ fn takeover_restart() -> World {
     }
 }
 
-/// A copy of the owner's machine, or its successor, attaches the export, too.
+/// A copy of the owner's machine, or the owner's successor, attaches the export as well.
 fn copy() -> World {
     World {
         hosts: vec![ReadWrite, ReadWrite],
@@ -239,7 +240,7 @@ fn copy() -> World {
     }
 }
 
-/// A claim that is lost and repeated comes late.
+/// A claim that was lost and repeated arrives late.
 fn late_claim() -> World {
     World {
         hosts: vec![TakeOver, TakeOver],
@@ -251,7 +252,7 @@ fn late_claim() -> World {
     }
 }
 
-/// What is kept of the ownership is lost.
+/// The stored ownership is lost.
 fn lost_store() -> World {
     World {
         hosts: vec![TakeOver, TakeOver],
@@ -262,7 +263,7 @@ fn lost_store() -> World {
     }
 }
 
-/// Returns the worlds of which all states are visited in seconds.
+/// Returns the worlds whose states can all be visited in seconds.
 pub fn small() -> Vec<World> {
     vec![
         fence(),
@@ -287,7 +288,7 @@ pub fn small() -> Vec<World> {
     ]
 }
 
-/// Two clients of two queues each, and whatever may happen to them.
+/// Two clients with two queues each, and any of the faults.
 fn two_clients() -> World {
     World {
         hosts: vec![ReadWrite, ReadWrite],
@@ -326,7 +327,7 @@ fn two_clients() -> World {
     }
 }
 
-/// Two targets, of which a client of two queues changes from one to the other.
+/// Two targets; a client with two queues changes from one to the other.
 fn two_targets() -> World {
     World {
         queues: 2,
@@ -349,7 +350,7 @@ fn two_targets() -> World {
     }
 }
 
-/// Three clients, two of which take over, and whatever may happen to all.
+/// Three clients, of which two take over, and any of the faults.
 fn takers() -> World {
     World {
         hosts: vec![TakeOver, TakeOver, TakeOver],
@@ -386,7 +387,7 @@ fn takers() -> World {
     }
 }
 
-/// Returns the worlds that are too large for that: they are walked at random.
+/// Returns the worlds that are too large for visiting all states; they are walked at random.
 pub fn large() -> Vec<World> {
     vec![two_clients(), two_targets(), takers()]
 }

@@ -1,9 +1,9 @@
-//! Each rule taken away is found in one of the worlds: the checker would notice.
+//! Removes each rule and shows that the model checker notices in one of the worlds.
 
 use dst_model::{Search, check, large, small};
 use dst_session::mutation::Mutation;
 
-/// Takes a rule away in a world, and expects one of these promises to be broken, and no other.
+/// Removes a rule in a world and expects one of these promises to be broken, and no other.
 fn is_found(rule: Mutation, world: &str, promises: &[u8]) {
     let found = small().into_iter().find(|other| other.name == world);
     let world = found.unwrap_or_else(|| panic!("there is no world {world:?}"));
@@ -115,7 +115,7 @@ fn a_late_claim_is_not_granted() {
     is_found(Mutation::StaleClaim, "late-claim", &[11]);
 }
 
-/// Random walks through a world that is too large to be visited find one, too.
+/// Random walks through a world that is too large to visit in full find a removed rule as well.
 #[test]
 fn walks() {
     let world = large().into_iter().find(|world| world.name == "two-clients").expect("there is such a world");

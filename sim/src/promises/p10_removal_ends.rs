@@ -1,24 +1,25 @@
-//! Promise 10, removal ends: deleting a bdev or an export, and stopping, end in time, and leave
-//! nothing behind.
+//! Promise 10, removal ends: deleting a bdev or an export, and stopping a client's process, end in
+//! time and leave nothing behind.
 
 use world::store;
 
 use crate::model::{ClientFacts, Model};
 use crate::plan::{Fault, Plan};
 
-/// A deletion, or a stop, does not end in time.
+/// A deletion or a stop does not end in time.
 pub const REMOVAL: &str = "10 (removal ends)";
 
-/// How long a target waits for a backend, and again, before it says that it hangs, ms.
+/// The targets' `drain_timeout_ms`: how long a deletion waits for the backend before it resets the
+/// bdev, and after that before it reports an error.
 pub const DRAIN_MS: u32 = 300;
 
-/// How long taking everything down may take, µs.
+/// How long taking everything down may take, in µs.
 pub const TEAR_DOWN_US: u64 = 20_000_000;
 
-/// How much longer than promised a removal may take, µs.
+/// How much longer than promised a removal may take, in µs.
 const GRACE_US: u64 = 400_000;
 
-/// Checks for how long an export of a target has been on its way out.
+/// Checks how long the deletion of an export has taken so far.
 pub fn check_export(plan: &Plan, deleting_us: u64) {
     let is_stopped = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::StopTarget { .. }));
     if !is_stopped && deleting_us > 2 * u64::from(DRAIN_MS) * 1000 + GRACE_US {
@@ -27,7 +28,7 @@ pub fn check_export(plan: &Plan, deleting_us: u64) {
     }
 }
 
-/// Checks for how long a client's bdev has been on its way out.
+/// Checks how long the deletion of a client's bdev has taken so far.
 pub fn check_bdev(plan: &Plan, client: usize, deleting_us: u64) {
     if deleting_us > 3 * plan.lease_us() + 2 * GRACE_US {
         let text = format!("bdev of client {client} is not deleted after {deleting_us} us");
@@ -35,8 +36,8 @@ pub fn check_bdev(plan: &Plan, client: usize, deleting_us: u64) {
     }
 }
 
-/// Finds I/O that keeps a process from ending: on dead targets all of it has one patience together,
-/// and what was sent ends with the lease of its connection.
+/// Finds I/O that keeps a process from ending. On dead targets, all I/O of the process shares one
+/// patience, and requests that were sent end with the lease of their connection.
 pub fn check_stops(model: &Model, plan: &Plan) {
     for &number in &model.outstanding {
         let client = &model.clients[model.ios[number as usize - 1].client];
@@ -52,7 +53,7 @@ pub fn check_stops(model: &Model, plan: &Plan) {
     }
 }
 
-/// Checks that a bdev whose target was lost for too long is on its way out.
+/// Checks that a bdev whose target has been lost for too long is being removed.
 pub fn check_loss(facts: &ClientFacts, client: usize) {
     let Some(out_since_us) = facts.contact.out_since_us().filter(|_| facts.loss_us > 0) else { return };
     let out_us = facts.active_us.saturating_sub(out_since_us);
@@ -65,7 +66,7 @@ pub fn check_loss(facts: &ClientFacts, client: usize) {
     }
 }
 
-/// Checks an export of which the target says that it is gone.
+/// Checks an export that the target reports as gone.
 pub fn export_is_gone(store: u32, process: u32) {
     if store::is_busy_for(store, process) {
         let text = "an export is said to be gone, the backend has something of it".to_owned();
@@ -73,7 +74,7 @@ pub fn export_is_gone(store: u32, process: u32) {
     }
 }
 
-/// Reports that not all was taken down in [`TEAR_DOWN_US`].
+/// Reports that not everything was taken down within [`TEAR_DOWN_US`].
 pub fn not_taken_down(bdevs_gone: bool, targets_stopped: bool, open: usize) {
     let text = format!(
         "not all is taken down: bdevs gone {bdevs_gone}, targets stopped {targets_stopped}, {open} open"

@@ -10,7 +10,7 @@ use crate::model::{Io, Model};
 /// A write that was acknowledged is in no backend.
 pub const LOST: &str = "1 (nothing acknowledged is lost)";
 
-/// A backend is given something else than what was written.
+/// A backend is given something other than what was written.
 pub const DATA: &str = "1 (nothing acknowledged is lost: data)";
 
 /// Checks a write that completed with success.
@@ -20,11 +20,11 @@ pub fn acknowledged(number: u64, io: &Io) {
     }
 }
 
-/// Checks what a backend is given to write. Returns whether it is what a user wrote.
+/// Checks a write that is given to a backend. Returns whether a user made it exactly like that.
 pub fn is_the_users(model: &Model, request: Request, origin: Origin) -> bool {
     let Request { action, offset, count, .. } = request;
     let broken = match (origin, model.io(origin.write())) {
-        // Promise 3 has it.
+        // Promise 3 covers operations without a user's I/O.
         (Origin::Nothing | Origin::Unasked, _) => return false,
         (Origin::Mixed, _) => format!("what is written to {offset}+{count} is not one write's data"),
         (Origin::Write(write), None) => format!("a backend is given write {write}, which nobody made"),

@@ -1,15 +1,15 @@
 //! Promise 2, nothing old comes back: once a write has completed or failed, the target hands no
-//! copy of it to the backend, and the backend executes nothing of the same client over a newer
-//! write.
+//! copy of it to the backend, and the backend does not execute it over a newer write of the same
+//! client.
 
 use spdk::backend::IoStatus;
 
 use crate::model::{Io, Model};
 
-/// A write is handed over, or executed, too late.
+/// A write is handed over or executed too late.
 pub const OLD: &str = "2 (nothing old comes back)";
 
-/// Checks a write that a backend is given.
+/// Checks a write that is given to a backend.
 pub fn handed(seq: u64, write: u64, io: &Io) {
     if let Some((ended, status)) = io.completed.filter(|(ended, _)| *ended < seq) {
         let text = format!("write {write} ended with {status:?} at {ended}, a backend is given it at {seq}");
@@ -27,9 +27,10 @@ pub fn executed(model: &Model, seq: u64, count: u64, write: u64) {
     if status == IoStatus::Success {
         return world::violation(OLD, format!("write {write} ended at {ended}, it is executed at {seq}"));
     }
-    // It failed while the backend had it. That may come late, but not after a newer one.
+    // The write failed while the backend had it. It may be executed late, but not after a newer
+    // write.
     let newer = model.ios.iter().zip(1..).find(|(other, _)| {
-        // Of another host's I/O nothing is fenced: what is not promised in docs/failures.md.
+        // DST does not fence other hosts' I/O: see "What is not promised" in docs/failures.md.
         other.succeeded_at().is_some_and(|at| at < seq)
             && other.client == io.client
             && other.modifies()

@@ -1,5 +1,5 @@
-//! Promise 3, at most once: what is sent again is executed once, and compare-and-write never takes
-//! effect twice.
+//! Promise 3, at most once: a request that is sent again is executed once, and compare-and-write
+//! never takes effect twice.
 
 use spdk::backend::io_kind;
 use spdk::bdev_io::IoKind;
@@ -7,13 +7,13 @@ use world::store::{Origin, Request};
 
 use crate::model::Io;
 
-/// Something is executed again.
+/// A request is executed again.
 pub const ONCE: &str = "3 (at most once)";
 
-/// A backend is given what nobody asked for.
+/// A backend is given an operation that nobody asked for.
 pub const UNASKED: &str = "3 (at most once: unasked)";
 
-/// Checks an operation without data that a backend is given.
+/// Checks an operation without data that is given to a backend.
 pub fn asked_for(request: Request, origin: Origin) {
     if origin == Origin::Unasked {
         let Request { action, offset, count, .. } = request;
@@ -21,7 +21,7 @@ pub fn asked_for(request: Request, origin: Origin) {
     }
 }
 
-/// Checks a write that a backend is given and was given `before` so often.
+/// Checks a write that is given to a backend and was given to one `before` times already.
 pub fn handed(write: u64, io: &Io, before: usize) {
     if io.kind == IoKind::CompareAndWrite && before > 0 {
         world::violation(ONCE, format!("compare-and-write {write} is given to a backend again"));

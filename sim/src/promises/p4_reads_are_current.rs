@@ -5,10 +5,10 @@ use world::store;
 
 use crate::model::Io;
 
-/// A read returns what it must not.
+/// A read returns data that was not current during the read.
 pub const CURRENT: &str = "4 (reads are current)";
 
-/// Checks the data of a read: each block has to be as it was at some moment of the read.
+/// Checks the data of a read: each block must be as it was at some moment during the read.
 pub fn read(seq: u64, number: u64, io: &Io, data: &[u8]) {
     let size = data.len() / io.count.max(1) as usize;
     for (bytes, block) in data.chunks_exact(size).zip(io.offset..) {

@@ -1,5 +1,6 @@
-//! Promise 5, a failure shorter than the user's patience is only latency: an I/O completes once,
-//! with an error only if there is a reason, and in time; after the last failure all goes on.
+//! Promise 5, a failure shorter than the user's patience is only latency: an I/O completes once and
+//! in time, and with an error only if there is a reason. After the last failure, everything
+//! continues.
 
 use spdk::backend::IoStatus;
 use spdk::bdev_io::IoKind;
@@ -10,39 +11,39 @@ use crate::plan::Plan;
 /// An I/O fails for no reason.
 pub const SHORT: &str = "5 (a failure shorter than the user's patience is only latency)";
 
-/// An I/O does not complete once, or not on its thread.
+/// An I/O does not complete exactly once, or not on its thread.
 pub const ONE_COMPLETION: &str =
     "5 (a failure shorter than the user's patience is only latency: one completion)";
 
-/// A reset completes before what it ends.
+/// A reset completes before the I/O that it ends.
 pub const RESET: &str = "5 (a failure shorter than the user's patience is only latency: a reset ends all)";
 
 /// An I/O outlives its deadline.
 pub const DEADLINE: &str = "5 (a failure shorter than the user's patience is only latency: deadline)";
 
-/// I/O does not go on after the last failure.
+/// I/O does not continue after the last failure.
 pub const RECOVERY: &str = "5 (a failure shorter than the user's patience is only latency: recovery)";
 
-/// How long it may take, once nothing goes wrong any more, until all is well, µs.
+/// How long it may take until all is well once no more faults occur, in µs.
 pub const RECOVERY_US: u64 = 20_000_000;
 
-/// How long after its deadline I/O may be outstanding, beside twice the lease, µs.
+/// How long I/O may be outstanding after its deadline, in addition to twice the lease, in µs.
 const GRACE_US: u64 = 400_000;
 
-/// By how much a client's clock may be behind: by one turn of a thread, µs.
+/// How far a client's clock may be behind, in µs: one turn of a thread.
 const CLOCK_US: u64 = 25_000;
 
-/// With less time than this for an I/O, µs, a slow network alone makes it fail.
+/// With a shorter deadline than this, in µs, a slow network alone makes an I/O fail.
 const SHORT_DEADLINE_US: u64 = 1_000_000;
 
-/// Checks where an I/O completes.
+/// Checks that an I/O completes on its thread.
 pub fn on_its_thread(number: u64, on_its_thread: bool) {
     if !on_its_thread {
         world::violation(ONE_COMPLETION, format!("I/O {number} is completed on another thread"));
     }
 }
 
-/// Checks that an I/O completes once, and keeps how. Returns the I/O if its user lives.
+/// Checks that an I/O completes once, and records how. Returns the I/O if its user is alive.
 pub fn completed_once(model: &mut Model, seq: u64, number: u64, status: IoStatus) -> Option<Io> {
     let Some(io) = model.io_mut(number) else {
         world::violation(ONE_COMPLETION, format!("I/O {number} was never submitted"));
@@ -62,8 +63,8 @@ pub fn completed_once(model: &mut Model, seq: u64, number: u64, status: IoStatus
     Some(io.clone())
 }
 
-/// Checks a reset that has completed: SPDK demands that nothing of the bdev is outstanding any
-/// more. What is submitted meanwhile SPDK ends itself.
+/// Checks a reset that has completed: SPDK requires that no I/O of the bdev is outstanding any
+/// more. SPDK itself ends what is submitted meanwhile.
 pub fn reset(model: &Model, number: u64, io: &Io) {
     let left = model.outstanding.iter().find(|&&other| {
         let other = &model.ios[other as usize - 1];
@@ -74,13 +75,13 @@ pub fn reset(model: &Model, number: u64, io: &Io) {
     }
 }
 
-/// Checks that an I/O that failed had a reason to.
+/// Checks that an I/O that failed had a reason to fail.
 pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     let client = &model.clients[io.client];
     let began_us = io.submitted.map_or(0, |submitted| submitted.running_us);
     let waited_us = client.running_us.saturating_sub(began_us) + CLOCK_US;
     let deadline = waited_us >= client.deadline_us;
-    // All I/O of a process that stops has one patience together.
+    // All I/O of a process that stops shares one patience.
     let stopped =
         client.stop.is_some_and(|stop| client.running_us + CLOCK_US >= stop.running_us + client.deadline_us);
     let fast_us = client.fast_io_fail_us;
@@ -91,24 +92,26 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
         other.kind == IoKind::Reset
             && other.store == io.store
             && other.submitted.is_some_and(|submitted| submitted.at < seq)
-            // Another host's is not noticed, unless it ends what must not be done twice.
+            // Another host's reset goes unnoticed, unless it ends an I/O that must not be executed
+            // twice.
             && (other.client == io.client
                 || model.excuses.resets_reach_backend && io.kind == IoKind::CompareAndWrite)
-            // One that ended without its connection may still come in the backend; of the client's
-            // own nothing is begun before that.
+            // A reset of another client, or of a process that died, may still reach the backend
+            // after it ended without its connection. The client begins nothing before its own
+            // resets have done so.
             && (other.orphan
                 || other.client != io.client
-                // One whose own time was up may still be noticed by another thread's channel.
+                // Another thread's channel may still notice a reset that timed out.
                 || other.completed.is_none_or(|(at, s)| at > io.submitted_at() || s != IoStatus::Success))
     });
-    // A session is given up when an I/O fails whose time is up.
+    // The client gives up a session when an I/O fails at its deadline.
     let gave_up = model.ios.iter().any(|other| {
         other.client == io.client
             && other.completed.is_some_and(|(at, status)| at < seq && status != IoStatus::Success)
     });
     let unknown = io.kind == IoKind::CompareAndWrite && (model.excuses.session_lost > 0 || gave_up);
     let lost = io.kind == IoKind::Flush && model.excuses.restarted > 0;
-    // Lost connections need no fault: a slow network outlasts a short lease.
+    // Connections are lost even without a fault: a slow network outlasts a short lease.
     let retried = model.excuses.retries;
     let denied = io.read_only && io.modifies();
     let failed = deadline
@@ -165,7 +168,7 @@ pub fn check_deadlines(model: &Model, plan: &Plan) {
     }
 }
 
-/// Checks that a bdev that goes without anybody's doing has been out of reach for long enough.
+/// Checks that a bdev that goes although nobody removed it has been out of reach for long enough.
 pub fn bdev_goes(client: &ClientFacts) {
     let out_us = client.contact.out_at_most_us(client.running_us) + CLOCK_US;
     if !client.may_fail && (client.loss_us == 0 || out_us < client.loss_us) {
@@ -175,7 +178,7 @@ pub fn bdev_goes(client: &ClientFacts) {
     }
 }
 
-/// Reports that not all has got well in [`RECOVERY_US`].
+/// Reports that not all was well within [`RECOVERY_US`].
 pub fn not_recovered(model: &Model, states: &[String]) {
     let text = format!(
         "{} s after the last fault {} I/Os are outstanding, clients are {states:?}",
@@ -185,7 +188,7 @@ pub fn not_recovered(model: &Model, states: &[String]) {
     world::violation(RECOVERY, text);
 }
 
-/// Checks the reads of all blocks after recovery. Returns whether all have ended.
+/// Checks the reads of all blocks after recovery. Returns whether all of them have ended.
 pub fn check_read_back(model: &Model, plan: &Plan, reads: &[u64], is_late: bool) -> bool {
     let mut missing = 0;
     for &number in reads {

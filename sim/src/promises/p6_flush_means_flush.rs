@@ -1,5 +1,5 @@
 //! Promise 6, flush means flush: a flush that succeeds covers all writes completed before it, and a
-//! flush fails after a restart of the target that may have lost some.
+//! flush fails after a restart of the target that may have lost some of them.
 
 use std::collections::BTreeMap;
 
@@ -8,21 +8,22 @@ use world::store;
 
 use crate::model::{Io, Model};
 
-/// A flush succeeds that does not cover what it should.
+/// A flush succeeds without covering what it should.
 pub const FLUSH: &str = "6 (flush means flush)";
 
-/// What backends have lost of what clients have been acknowledged.
+/// Writes that were acknowledged to clients and that backends have lost.
 #[derive(Debug, Default)]
 pub struct Losses {
-    /// Writes that were acknowledged, then lost and not yet reported, with the stamp of the loss,
-    /// by client.
+    /// For each client, the writes that were acknowledged, then lost, and whose loss was not yet
+    /// reported: the stamp of the loss, and the write.
     lost: BTreeMap<usize, Vec<(u64, u64)>>,
-    /// Up to which moment's writes a client was told that they may be lost, before they were.
+    /// For each client, the stamp up to which the client was told that writes may be lost, before
+    /// any were.
     told: BTreeMap<usize, u64>,
 }
 
 impl Losses {
-    /// A backend lost a write.
+    /// Notes that a backend lost a write.
     pub fn lost(&mut self, model: &Model, seq: u64, write: u64) {
         let Some(io) = model.io(write).filter(|io| !io.orphan) else { return };
         let Some(ended) = io.succeeded_at() else { return };
@@ -31,7 +32,7 @@ impl Losses {
         }
     }
 
-    /// A flush of a client failed: it was told.
+    /// Notes that a client's flush failed, which tells the client of its losses.
     pub fn flush_failed(&mut self, model: &Model, client: usize, status: IoStatus) {
         self.lost.remove(&client);
         if status == IoStatus::Failed && model.excuses.restarted > 0 {
@@ -39,7 +40,7 @@ impl Losses {
         }
     }
 
-    /// Nobody is left whom a client could tell.
+    /// Drops the losses of a client that nobody is left to be told of.
     pub fn forget(&mut self, client: usize) {
         self.lost.remove(&client);
         self.told.remove(&client);
@@ -52,7 +53,7 @@ impl Losses {
                 .io(write)
                 .is_some_and(|w| !w.orphan && w.succeeded_at().is_some_and(|at| at < io.submitted_at()))
         };
-        // Who had another bdev, or was another process, can't be told.
+        // A user of another bdev, or in another process, cannot be told.
         let of_disk = |write: u64| model.io(write).is_some_and(|write| write.disk == io.disk);
         let lost = self.lost.get(&io.client).into_iter().flatten();
         if let Some((_, write)) = lost.into_iter().find(|(at, w)| *at < seq && covers(*w) && of_disk(*w)) {

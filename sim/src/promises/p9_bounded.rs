@@ -1,4 +1,5 @@
-//! Promise 9, bounded: requests outstanding on a connection, and a target's sockets, have limits.
+//! Promise 9, bounded: the requests outstanding on a connection and the sockets of a target have
+//! limits.
 
 use world::net;
 
@@ -8,17 +9,18 @@ use crate::plan::Plan;
 /// Something exceeds its limit.
 pub const BOUNDED: &str = "9 (bounded)";
 
-/// Checks the requests on all connections against the credits that were granted.
+/// Checks on all connections that no more requests are outstanding than credits were granted.
 pub fn check_credits(frames: &Frames) {
     for Excess { outstanding, granted } in frames.take_excess() {
         world::violation(BOUNDED, format!("{outstanding} requests outstanding, {granted} were granted"));
     }
 }
 
-/// Checks how many sockets a target has.
+/// Checks how many sockets a target has open.
 pub fn check_sockets(plan: &Plan, process: u32) {
-    // Each thread's connection and the control connection, each with one that waits for it to be
-    // fenced, and some whose end has not been heard of yet.
+    // Each client has a connection for each thread and the control connection. Beside each of these
+    // there may be one that waits for its predecessor to be fenced, and some whose end the target
+    // has not heard of yet.
     let most = 4 * plan.clients * (plan.client_threads + 1) + 16;
     let sockets = net::open_sockets(process);
     if sockets > most {

@@ -1,28 +1,28 @@
-//! What the user of one side of a connection sends and expects.
+//! What the user on each side of a connection sends, and expects to receive.
 
 use crate::plan::Side;
 
-/// Returns a byte of a stream: by it, one can tell if one is missing or in the wrong place.
+/// Returns the byte at a position of a stream, such that a missing or misplaced byte shows.
 pub fn byte(stream: u64, at: u64) -> u8 {
     (at.wrapping_add(stream << 40).wrapping_mul(0x9e37_79b9_7f4a_7c15) >> 56) as u8
 }
 
-/// One side of a connection.
+/// The user on one side of a connection.
 #[derive(Debug)]
 pub struct Application {
     side: Side,
-    /// The numbers of the streams that go out and come in.
+    /// The numbers of the outgoing and the incoming stream.
     streams: (u64, u64),
     sent: u64,
     received: u64,
     expected: u64,
-    /// The peer's end was seen.
+    /// Whether the peer's end was received.
     ended: bool,
-    /// This side's end was sent.
+    /// Whether this side's end was sent.
     closed: bool,
-    /// When it looks again at what has arrived.
+    /// The time at which the user looks again at what has arrived.
     looks_at: u64,
-    /// What it found wrong.
+    /// The first violation that this user found.
     pub violation: Option<String>,
 }
 
@@ -43,19 +43,19 @@ impl Application {
         }
     }
 
-    /// Returns the next piece to be sent, of at most so many bytes.
+    /// Returns the next piece to be sent, of at most this many bytes.
     pub fn piece(&self, most: u64) -> Option<Vec<u8>> {
         let length = (self.side.bytes - self.sent).min(self.side.piece).min(most);
         let bytes = self.sent..self.sent + length;
         (length > 0).then(|| bytes.map(|at| byte(self.streams.0, at)).collect())
     }
 
-    /// Notes that so many bytes of the piece were taken.
+    /// Notes that this many bytes of the piece were taken.
     pub fn took(&mut self, bytes: u64) {
         self.sent += bytes;
     }
 
-    /// Returns whether all is sent, and this side's end is to be sent.
+    /// Returns whether everything was sent, so that this side's end is to be sent next.
     pub fn closes(&mut self) -> bool {
         let closes = self.sent == self.side.bytes && !self.closed;
         self.closed |= closes;
@@ -74,12 +74,12 @@ impl Application {
         self.side.reads
     }
 
-    /// Returns when it looks again.
+    /// Returns when the user looks again.
     pub fn next(&self) -> Option<u64> {
         (self.side.read_pause > 0 && !self.ended).then_some(self.looks_at)
     }
 
-    /// Takes what was received, and compares it.
+    /// Checks data that was received.
     pub fn receive(&mut self, bytes: &[u8]) {
         for found in bytes {
             if *found != byte(self.streams.1, self.received) && self.violation.is_none() {
@@ -92,7 +92,7 @@ impl Application {
         }
     }
 
-    /// Takes the end of the peer's data.
+    /// Notes the end of the peer's data.
     pub fn end(&mut self) {
         self.ended = true;
         if self.received != self.expected {
@@ -106,7 +106,7 @@ impl Application {
         self.ended && self.closed
     }
 
-    /// Returns how many bytes have come.
+    /// Returns the number of bytes received so far.
     pub fn received(&self) -> u64 {
         self.received
     }

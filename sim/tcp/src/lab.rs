@@ -1,4 +1,4 @@
-//! One interface, and a test as everybody else on its Ethernet.
+//! One interface, with the test as all other hosts on its Ethernet.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
@@ -11,7 +11,7 @@ use smoltcp::wire::{
     RawHardwareAddress, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber,
 };
 
-/// Data to be sent.
+/// Data to be sent, as a shared buffer.
 #[derive(Debug)]
 pub struct Bytes(pub Vec<u8>);
 
@@ -37,25 +37,25 @@ pub fn ip(text: &str) -> IpAddr {
     text.parse().unwrap_or_else(|_| panic!("{text} is no address"))
 }
 
-/// An interface with the addresses 10.0.0.1/24 and fd00::1/64, and routes beyond: by 10.0.0.254,
-/// for 10.9.0.0/16 by 10.0.0.253, and by fe80::fe.
+/// An interface with the addresses 10.0.0.1/24 and fd00::1/64, and three routes beyond: through
+/// 10.0.0.254, for 10.9.0.0/16 through 10.0.0.253, and through fe80::fe.
 pub struct Lab {
     /// The interface under test.
     pub interface: Interface<Vec<u8>, Bytes>,
-    /// Microseconds.
+    /// The time, in microseconds.
     pub now: u64,
-    /// What it told.
+    /// The events of the interface.
     pub told: Vec<NetEvent>,
     /// Connections that have ended.
     pub closed: Vec<(ConnectionId, Reason)>,
-    /// The next sequence number that the interface sends, of the last segment seen, and what it has
-    /// acknowledged.
+    /// The next sequence number of the interface after the last segment seen, and the sequence
+    /// number that the segment acknowledged.
     pub last: (u32, u32),
-    /// The ends of the last segment seen.
+    /// The two endpoints of the last segment seen.
     pub ends: Option<(SocketAddr, SocketAddr)>,
 }
 
-/// Returns the settings of [`Lab`].
+/// Returns the configuration of [`Lab`].
 pub fn config() -> Config {
     let addresses = vec![Prefix::new(ip("10.0.0.1"), 24), Prefix::new(ip("fd00::1"), 64)];
     let route = |prefix: &str, length, gateway| Route {
@@ -73,7 +73,7 @@ pub fn config() -> Config {
 }
 
 impl Lab {
-    /// Returns an interface with these settings.
+    /// Returns an interface with this configuration.
     pub fn new(config: Config) -> Lab {
         let now = 1_000_000;
         let interface = Interface::new(config, Secret([1; 16]), now).expect("the settings are right");
@@ -96,14 +96,14 @@ impl Lab {
         }
     }
 
-    /// The interface receives a frame.
+    /// Passes a frame to the interface.
     pub fn receive(&mut self, frame: Vec<u8>) {
         self.interface.receive(frame, Verified::default(), self.now);
         self.take_events();
     }
 
-    /// Returns what the interface sends now, as tcpdump would write it. At the end is the last byte
-    /// of the link-layer address that it goes to, or `*` for all.
+    /// Returns what the interface sends now, in tcpdump's notation. Each line ends with the last
+    /// byte of the destination's link-layer address, or `*` for broadcast and multicast.
     pub fn sent(&mut self) -> Vec<String> {
         let mut frames = Vec::new();
         self.interface.transmit(self.now, usize::MAX, |frame| {
@@ -115,8 +115,8 @@ impl Lab {
         frames.iter().map(|frame| self.print(frame)).collect()
     }
 
-    /// Lets time pass. Returns what the interface sends, each with the milliseconds that had passed
-    /// by then.
+    /// Lets time pass. Returns what the interface sends, each with the milliseconds that have
+    /// passed by then.
     pub fn wait(&mut self, time: u64) -> Vec<(u64, String)> {
         let (from, mut sent) = (self.now, Vec::new());
         loop {
@@ -209,7 +209,7 @@ impl Lab {
         }
     }
 
-    /// A host sends an ARP message to all, or to the interface.
+    /// Sends an ARP message from a host to all hosts, or to the interface.
     pub fn arp(&mut self, asks: bool, sender: (u8, &str), target: &str, to_all: bool) {
         let v4 = |text: &str| text.parse::<Ipv4Addr>().expect("an IPv4 address");
         let repr = ArpRepr::EthernetIpv4 {
@@ -225,12 +225,13 @@ impl Lab {
         self.receive(frame(mac(sender.0), to, EthernetProtocol::Arp, &bytes));
     }
 
-    /// A host answers the interface's ARP question.
+    /// Answers the interface's ARP question from a host.
     pub fn arp_answer(&mut self, host: u8, address: &str) {
         self.arp(false, (host, address), "10.0.0.1", false);
     }
 
-    /// A host sends a message of neighbour discovery. `hop_limit`: 255, if nobody has forwarded it.
+    /// Sends a message of neighbour discovery from a host. With a `hop_limit` of 255, no router has
+    /// forwarded the message.
     pub fn ndisc(
         &mut self,
         host: u8,
@@ -247,7 +248,7 @@ impl Lab {
         self.packet(host, source.into(), destination.into(), IpProtocol::Icmpv6, hop_limit, &bytes);
     }
 
-    /// A host sends an IP packet to the interface's link-layer address, or to a group's.
+    /// Sends an IP packet from a host to the interface's link-layer address, or to a group's.
     pub fn packet(
         &mut self,
         host: u8,
@@ -268,8 +269,8 @@ impl Lab {
         self.receive(frame(mac(host), to, ethertype(source), &bytes));
     }
 
-    /// A host sends a message of ICMP or ICMPv6: its type, code, the four bytes after the checksum,
-    /// and what follows.
+    /// Sends a message of ICMP or ICMPv6 from a host. `head` is the type, the code, and the four
+    /// bytes after the checksum; `rest` is what follows.
     pub fn icmp(&mut self, host: u8, (source, destination): (&str, &str), head: [u8; 6], rest: &[u8]) {
         let (source, destination) = (ip(source), ip(destination));
         let [kind, code, word @ ..] = head;
@@ -287,7 +288,7 @@ impl Lab {
         self.packet(host, source, destination, protocol, 64, &bytes);
     }
 
-    /// Returns the beginning of a packet from the interface, as an ICMP error quotes it.
+    /// Returns the beginning of a packet from the interface, as ICMP errors quote it.
     pub fn quote(&self, source: &str, destination: &str, seq: u32) -> Vec<u8> {
         let (local, remote) = self.ends.expect("it has sent a segment");
         let ports = [local.port().to_be_bytes(), remote.port().to_be_bytes()].concat();
@@ -296,12 +297,12 @@ impl Lab {
         packet(ip(source), ip(destination), IpProtocol::Tcp, 60, &tcp)
     }
 
-    /// Asks for a connection.
+    /// Starts to connect.
     pub fn connect(&mut self, remote: &str) -> ConnectionId {
         self.interface.connect(SocketAddr::new(ip(remote), 4460), self.now).expect("it is reachable")
     }
 
-    /// The peer of the last segment sends one, which acknowledges all.
+    /// Sends a segment from the peer of the last segment seen, which acknowledges everything.
     pub fn segment(&mut self, host: u8, control: TcpControl, data: &[u8]) {
         let (local, remote) = self.ends.expect("it has sent a segment");
         let repr = TcpRepr {
@@ -328,13 +329,13 @@ impl Lab {
         self.packet(host, remote.ip(), local.ip(), IpProtocol::Tcp, 64, &bytes);
     }
 
-    /// A host sends a SYN to the interface's port 4460.
+    /// Sends a SYN from a host to the interface's port 4460.
     pub fn syn(&mut self, host: u8, source: &str, destination: &str) {
         self.ends = Some((SocketAddr::new(ip(destination), 4460), SocketAddr::new(ip(source), 77)));
         self.segment(host, TcpControl::Syn, &[]);
     }
 
-    /// Opens a connection to a neighbour, which answers.
+    /// Opens a connection to a neighbour.
     pub fn open(&mut self, host: u8, remote: &str) -> ConnectionId {
         let id = self.connect(remote);
         self.sent();
@@ -366,12 +367,12 @@ fn print_arp(bytes: &[u8]) -> String {
     }
 }
 
-/// Returns the frame type for an address.
+/// Returns the EtherType for an address.
 fn ethertype(address: IpAddr) -> EthernetProtocol {
     if address.is_ipv4() { EthernetProtocol::Ipv4 } else { EthernetProtocol::Ipv6 }
 }
 
-/// Returns a frame.
+/// Returns an Ethernet frame.
 pub fn frame(
     source: MacAddress,
     destination: MacAddress,
@@ -415,7 +416,7 @@ pub fn packet(
     bytes
 }
 
-/// Returns an advertisement.
+/// Returns a neighbour advertisement.
 pub fn advert(target: &str, host: u8, answers: bool, replaces: bool) -> NdiscRepr<'static> {
     let flag = |set: bool, flag| if set { flag } else { NdiscNeighborFlags::empty() };
     NdiscRepr::NeighborAdvert {
@@ -425,7 +426,7 @@ pub fn advert(target: &str, host: u8, answers: bool, replaces: bool) -> NdiscRep
     }
 }
 
-/// Returns a solicitation, with the link-layer address of the host that asks.
+/// Returns a neighbour solicitation, with the link-layer address of the host that asks, if given.
 pub fn solicit(target: &str, host: Option<u8>) -> NdiscRepr<'static> {
     NdiscRepr::NeighborSolicit {
         target_addr: target.parse().expect("an IPv6 address"),

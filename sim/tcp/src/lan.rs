@@ -1,5 +1,5 @@
-//! Hosts with interfaces on an Ethernet that loses, repeats, delays and corrupts, from a seed: the
-//! first connects to the second, and a third may claim the second's addresses.
+//! Hosts with interfaces on an Ethernet that loses, repeats, delays and corrupts frames as a seed
+//! decides. The first host connects to the second, and a third may claim the second's address.
 
 mod ether;
 mod plan;
@@ -17,27 +17,27 @@ pub use plan::LanPlan;
 use plan::mac;
 use smoltcp::wire::{EthernetProtocol, Icmpv6Packet, IpProtocol};
 
-/// The longest that a conversation may take once the faults are over: a few retries of the longest
-/// timeout, and the time after which a neighbour is asked again.
+/// The longest that a conversation may take once the faults are over, in microseconds: a few
+/// retries of the longest timeout, and the time after which a neighbour is asked again.
 const PATIENCE: u64 = 150_000_000;
 
-/// The impostor's link-layer address. No host has it.
+/// The impostor's link-layer address, which no host has.
 const IMPOSTOR: MacAddress = MacAddress([2, 0, 0, 0, 0, 66]);
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Debug, Default)]
 pub struct LanOutcome {
-    /// What should not have happened.
+    /// The first violation.
     pub violation: Option<String>,
     /// When everything was received and closed, in microseconds.
     pub finished: u64,
-    /// A number that differs if anything went differently.
+    /// A digest of the run, which differs if anything went differently.
     pub trace: u64,
-    /// Frames sent, and lost.
+    /// The numbers of frames sent and lost.
     pub frames: (u64, u64),
-    /// Questions for neighbours, and neighbours that did not answer.
+    /// The numbers of questions for neighbours, and of neighbours that did not answer.
     pub asked: (u64, u64),
-    /// Frames that claimed an address of another host.
+    /// The number of frames that claimed another host's address.
     pub conflicts: u64,
 }
 
@@ -53,7 +53,7 @@ impl Station {
     }
 }
 
-/// Two hosts, and their Ethernet.
+/// Two hosts and their Ethernet.
 pub struct Lan {
     now: u64,
     plan: LanPlan,
@@ -61,15 +61,15 @@ pub struct Lan {
     hosts: [Station; 2],
     inbox: [Vec<Vec<u8>>; 2],
     outcome: LanOutcome,
-    /// When the impostor claims next.
+    /// The time of the impostor's next claim.
     claims_at: Option<u64>,
-    /// When a connection is attempted again.
+    /// The time of the next attempt to connect.
     retry_at: u64,
     turns: u32,
 }
 
 impl Lan {
-    /// Returns the world of a plan, at its beginning.
+    /// Returns the beginning of a plan's world.
     pub fn new(plan: &LanPlan) -> Lan {
         let station = |host: usize| {
             let address = plan.address(host);
@@ -97,7 +97,7 @@ impl Lan {
         self.outcome.violation.get_or_insert(format!("at {} µs: {violation}", self.now));
     }
 
-    /// Lets the hosts do what they have to do now.
+    /// Lets the hosts do what is due now.
     fn turn(&mut self) {
         while let Some((to, bytes)) = self.ether.arrived(self.now) {
             self.inbox[to].push(bytes);
@@ -163,7 +163,7 @@ impl Lan {
         self.outcome.trace = trace;
     }
 
-    /// The impostor says to the first host that it has the second one's address.
+    /// Has the impostor tell the first host that it has the second host's address.
     fn claim(&mut self) {
         let Some(at) = self.claims_at.filter(|at| *at <= self.now) else { return };
         let IpAddr::V4(address) = self.plan.address(1) else {
@@ -196,7 +196,7 @@ impl Lan {
         self.claims_at = (next < self.plan.users.faults_end).then_some(next);
     }
 
-    /// Goes on to when something happens next. Returns false if nothing will.
+    /// Advances the time to the next event. Returns false if there will be none.
     fn advance(&mut self) -> bool {
         let mut next = [self.ether.next(), self.claims_at].into_iter().flatten().min();
         for host in 0..2 {
@@ -258,7 +258,7 @@ impl Lan {
                 wrong = Some(format!("host {host} has not released all buffers"));
             }
             if self.plan.is_harmless() && self.ether.lost == 0 {
-                // All frames come to all hosts, also to groups that only one listens to.
+                // All frames reach all hosts, even those to groups that only one host listens to.
                 let is_wrong =
                     |reason: &DropReason| *reason != DropReason::NotForUs && counters.dropped(*reason) > 0;
                 let dropped = DropReason::ALL.into_iter().find(is_wrong);
@@ -279,7 +279,7 @@ impl Lan {
     }
 }
 
-/// Runs a plan, with a protection taken away.
+/// Runs a plan, with a protection removed if a mutation is given.
 pub fn run_lan(plan: &LanPlan, without: Option<mutation::Mutation>) -> LanOutcome {
     mutation::set(without);
     let mut lan = Lan::new(plan);

@@ -1,18 +1,19 @@
-//! A network that loses, reorders, repeats, delays and corrupts, hosts that stall, users that read
-//! slowly: from a seed, which decides everything. What must hold is checked as it goes.
+//! A simulator for `src/tcp` and `src/net`: a network that loses, reorders, repeats, delays and
+//! corrupts packets, hosts that stall, and users that read slowly. A seed decides everything, and
+//! the rules that must hold are checked throughout.
 //!
-//! | module | what |
+//! | module | contents |
 //! | --- | --- |
-//! | [`plan`] | what a seed stands for |
+//! | [`plan`] | what a seed decides |
 //! | [`network`] | packets on their way, and what happens to them |
-//! | [`application`] | what the users of a connection send, and check |
+//! | [`application`] | what the users of a connection send and check |
 //! | [`user`] | the user of the stack under test |
 //! | [`lan`] | hosts with interfaces on an Ethernet, from a seed |
-//! | [`ours`], [`smol`] | hosts: one with the stack under test, one with smoltcp's |
-//! | [`lossy`] | tests that choose what is lost |
-//! | [`observer`] | what must hold for every packet |
-//! | [`script`] | one stack, and a test as its peer |
-//! | [`lab`] | one interface, and a test as everybody else on its Ethernet |
+//! | [`ours`], [`smol`] | hosts: one with the stack under test, one with smoltcp's TCP |
+//! | [`lossy`] | filters that lose given packets |
+//! | [`observer`] | a check of every packet |
+//! | [`script`] | one stack, with the test as its peer |
+//! | [`lab`] | one interface, with the test as all other hosts on its Ethernet |
 //! | [`run`] | one seed, from its beginning to its end |
 
 pub mod application;

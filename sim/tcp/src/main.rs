@@ -1,4 +1,6 @@
-//! Runs seeds, each with TCP alone and with interfaces on an Ethernet: `dst-tcp-sim [--seeds N] [--from SEED] [--seed SEED]`.
+//! Runs seeds, each once with TCP alone and once with interfaces on an Ethernet.
+//!
+//! Usage: `dst-tcp-sim [--seeds N] [--from SEED] [--seed SEED]`.
 
 use std::process::ExitCode;
 

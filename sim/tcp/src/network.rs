@@ -11,16 +11,16 @@ use crate::plan::{Gap, Link};
 /// A TCP segment between two addresses.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Packet {
-    /// Where it is from.
+    /// The sender's address.
     pub source: SocketAddr,
-    /// Where it goes.
+    /// The receiver's address.
     pub destination: SocketAddr,
     /// The segment.
     pub bytes: Vec<u8>,
 }
 
-/// Something that a test does to packets: given the direction, the packet's number in it, and the
-/// packet, it returns whether the packet is lost.
+/// A test's choice of packets to lose. It is given the direction, the packet's number in this
+/// direction, and the packet, and returns whether the packet is lost.
 pub type Filter = Box<dyn FnMut(usize, u64, &Packet) -> bool>;
 
 /// The network between two hosts.
@@ -29,14 +29,14 @@ pub struct Network {
     links: [Link; 2],
     cut: Gap,
     faults_end: u64,
-    /// When the link has sent what it has.
+    /// The times at which each link will have sent its queue.
     busy: [u64; 2],
     on_the_way: BinaryHeap<Reverse<(u64, u64, usize, Packet)>>,
     count: u64,
     sent: [u64; 2],
-    /// What a test drops.
+    /// The test's choice of packets to lose.
     pub filter: Option<Filter>,
-    /// Packets that were lost or dropped.
+    /// The number of packets that were lost or dropped.
     pub lost: u64,
 }
 
@@ -57,7 +57,7 @@ impl Network {
         }
     }
 
-    /// Takes a packet from host `from`.
+    /// Takes a packet that host `from` sends.
     pub fn send(&mut self, from: usize, packet: Packet, now: u64) {
         self.sent[from] += 1;
         let number = self.sent[from];
@@ -68,7 +68,7 @@ impl Network {
         let link = self.links[from].clone();
         let faulty = now < self.faults_end;
         let rng = &mut self.rng;
-        // A hole for long packets does not heal.
+        // A path that swallows long packets does so even after the faults have ended.
         let vanishes = link.longest > 0 && packet.bytes.len() > link.longest;
         if vanishes || (faulty && (self.cut.contains(now) || rng.chance(link.loss))) {
             self.lost += 1;
@@ -103,7 +103,7 @@ impl Network {
         self.put(at, from, packet);
     }
 
-    /// Puts a packet on the way, to arrive at a time.
+    /// Sends a packet so that it arrives at a given time.
     pub fn put(&mut self, at: u64, from: usize, packet: Packet) {
         self.count += 1;
         self.on_the_way.push(Reverse((at, self.count, from, packet)));
@@ -114,7 +114,7 @@ impl Network {
         self.on_the_way.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Takes out a packet that has arrived, with the host that it is for.
+    /// Returns a packet that has arrived, with the number of its receiver.
     pub fn arrived(&mut self, now: u64) -> Option<(usize, Packet)> {
         if self.next()? > now {
             return None;

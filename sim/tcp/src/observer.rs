@@ -1,4 +1,4 @@
-//! What must hold for every packet that a host sends: nobody sends more than the peer has allowed.
+//! A check of every packet: no host sends more than its peer has allowed.
 
 use std::collections::BTreeMap;
 
@@ -8,22 +8,22 @@ use crate::network::Packet;
 
 #[derive(Debug, Default, Clone, Copy)]
 struct Side {
-    /// The window scale of its SYN.
+    /// The window scale in the side's SYN.
     shift: Option<u8>,
-    /// The end of the window that it has announced.
+    /// The end of the window that the side has announced.
     edge: Option<u32>,
 }
 
 /// Watches the packets of all connections.
 #[derive(Debug, Default)]
 pub struct Observer {
-    /// By the client's port.
+    /// The sides, by the client's port and the host's number.
     sides: BTreeMap<(u16, usize), Side>,
 }
 
 impl Observer {
-    /// Takes a packet that host `from` sends. `client`: the host that connects. Returns what is
-    /// wrong with it.
+    /// Checks a packet that host `from` sends; `client` is the host that connects. Returns a
+    /// violation, if there is one.
     pub fn see(&mut self, from: usize, client: usize, packet: &Packet) -> Option<String> {
         let tcp = TcpPacket::new_checked(&packet.bytes[..]).ok()?;
         let port = if from == client { tcp.src_port() } else { tcp.dst_port() };

@@ -13,7 +13,7 @@ pub struct Ours {
     address: SocketAddr,
     /// The stack.
     pub stack: Tcp,
-    /// Its user.
+    /// The stack's user.
     pub user: User,
 }
 
@@ -32,7 +32,7 @@ impl Ours {
         self.user.connect(&mut self.stack, self.address.ip(), remote, now);
     }
 
-    /// Takes a packet.
+    /// Passes a packet to the stack.
     pub fn receive(&mut self, packet: Packet, now: u64) {
         self.stack.receive(
             Datagram {
@@ -46,7 +46,7 @@ impl Ours {
         );
     }
 
-    /// Does what is to be done now.
+    /// Does what is due now.
     pub fn poll(&mut self, now: u64, out: &mut Vec<Packet>) {
         self.stack.on_time(now);
         self.user.poll(&mut self.stack, now);
@@ -58,7 +58,7 @@ impl Ours {
         self.user.take_events(&mut self.stack, now);
     }
 
-    /// Returns when it has to be polled again.
+    /// Returns when the host must be polled again.
     pub fn deadline(&self) -> Option<u64> {
         [self.user.deadline(), self.stack.deadline()].into_iter().flatten().min()
     }

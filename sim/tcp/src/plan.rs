@@ -1,34 +1,34 @@
-//! What a seed stands for.
+//! What a seed decides.
 
 use dst_tcp::Config;
 use world::rng::Rng;
 
-/// What may happen to the packets in one direction. Times are microseconds.
+/// What may happen to the packets of one direction. Times are in microseconds.
 #[derive(Debug, Clone, Default)]
 pub struct Link {
-    /// The time that a packet takes.
+    /// The time for which a packet is on its way.
     pub delay: u64,
-    /// What it may take longer, at random. Packets overtake each other.
+    /// The longest additional time, chosen at random. Packets overtake each other.
     pub jitter: u64,
-    /// Bytes a millisecond; 0: no limit.
+    /// The rate, in bytes per millisecond; 0: no limit.
     pub rate: u64,
-    /// Bytes that may wait for their turn; more are dropped.
+    /// The bytes that may wait to be sent; further packets are dropped.
     pub queue: u64,
-    /// Packets of 1,000 that are lost.
+    /// How many of 1,000 packets are lost.
     pub loss: u64,
-    /// Packets of 1,000 that come twice.
+    /// How many of 1,000 packets are repeated.
     pub repeat: u64,
-    /// Packets of 1,000 in which a bit is changed.
+    /// How many of 1,000 packets have a flipped bit.
     pub corrupt: u64,
-    /// Packets of 1,000 that come later by `late`.
+    /// How many of 1,000 packets are delayed by `late`.
     pub reorder: u64,
-    /// How much later.
+    /// The delay of reordered packets.
     pub late: u64,
-    /// Longer segments vanish; 0: none do.
+    /// Segments that are longer than this vanish; 0: none vanish.
     pub longest: usize,
 }
 
-/// A time in which something does not work.
+/// A period in which something does not work.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Gap {
     /// When it begins.
@@ -38,54 +38,54 @@ pub struct Gap {
 }
 
 impl Gap {
-    /// Returns whether the time is in it.
+    /// Returns whether the period contains the time.
     pub fn contains(&self, now: u64) -> bool {
         (self.from..self.to).contains(&now)
     }
 }
 
-/// What one side of a connection does.
+/// What the user on one side of a connection does.
 #[derive(Debug, Clone, Default)]
 pub struct Side {
-    /// Bytes that it sends.
+    /// The number of bytes that the user sends.
     pub bytes: u64,
-    /// The largest piece that it sends at once.
+    /// The largest piece that the user sends at once.
     pub piece: u64,
-    /// The pause between looks at what has arrived; 0: it is read at once.
+    /// The pause between reads; 0: data is read as soon as it arrives.
     pub read_pause: u64,
-    /// Pieces that it reads at a look.
+    /// The number of pieces that the user reads each time.
     pub reads: usize,
 }
 
-/// What a seed stands for.
+/// Everything that a seed decides.
 #[derive(Debug, Clone)]
 pub struct Plan {
     /// The seed.
     pub seed: u64,
-    /// From the first host to the second one, and back.
+    /// The link from the first host to the second, and the link back.
     pub links: [Link; 2],
     /// The settings of each host.
     pub configs: [Config; 2],
-    /// The second host is smoltcp's, and it listens or connects.
+    /// If set, the second host uses smoltcp.
     pub smol: Option<Smol>,
-    /// Connections, with what each side does.
+    /// What the two sides of each connection do.
     pub connections: Vec<[Side; 2]>,
-    /// When each host does nothing.
+    /// The period in which each host does nothing.
     pub stalls: [Gap; 2],
-    /// When no packet comes through.
+    /// The period in which no packet gets through.
     pub cut: Gap,
-    /// After this time, the faults are over.
+    /// The time after which the faults are over.
     pub faults_end: u64,
-    /// Every packet is printed.
+    /// Whether every packet is printed.
     pub history: bool,
 }
 
-/// What smoltcp does.
+/// What a smoltcp host does.
 #[derive(Debug, Clone, Copy)]
 pub struct Smol {
-    /// It connects.
+    /// Whether it connects; otherwise it listens.
     pub connects: bool,
-    /// Bytes of its buffers.
+    /// The size of its buffers in bytes.
     pub buffer: usize,
 }
 
@@ -117,7 +117,7 @@ fn config(rng: &mut Rng) -> Config {
         max_held_frames: rng.pick(&[64, 1_000, 32_768]),
         max_send_bytes: rng.pick(&[10_000, 100_000, 10_000_000]),
         min_rto: rng.pick(&[3_000, 20_000, 200_000]),
-        // Long enough for the retries of a connection through heavy loss.
+        // Long enough for a connection to be retried through heavy loss.
         max_rto: 2_000_000,
         initial_rto: rng.pick(&[200_000, 1_000_000]),
         ack_delay: rng.pick(&[0, 1_000, 2_000]),
@@ -150,7 +150,7 @@ fn gap(rng: &mut Rng, per_mille: u64, longest: u64) -> Gap {
 }
 
 impl Plan {
-    /// Returns what the seed stands for.
+    /// Returns the plan of a seed.
     pub fn new(seed: u64) -> Plan {
         let rng = &mut Rng::new(seed);
         let mut links = [link(rng), link(rng)];
@@ -159,17 +159,17 @@ impl Plan {
             .chance(300)
             .then(|| Smol { connects: rng.chance(500), buffer: rng.pick(&[2_000, 20_000, 65_535, 400_000]) });
         if smol.is_some() {
-            // What is dropped for want of frames just before the window closes, smoltcp never sends
-            // again.
+            // If frames run short just before the window closes, smoltcp never sends again what was
+            // dropped.
             configs[0].max_held_frames = 32_768;
         }
         if rng.chance(100) {
-            // smoltcp does not find out why its segments vanish.
+            // smoltcp does not discover why its segments vanish.
             let from = if smol.is_some() { 0 } else { rng.index(2) };
             links[from].longest = rng.range(700, 1300) as usize;
         }
         if smol.is_none() && links.iter().all(|link| link.longest == 0) && rng.chance(300) {
-            // As with ports that cut segments, and put them together.
+            // As with ports that split and merge segments.
             configs.iter_mut().for_each(|config| config.offload_bytes = 60_000);
         }
         let count = if rng.chance(700) { 1 } else { rng.range(2, 5) };
@@ -186,14 +186,14 @@ impl Plan {
         };
         let loses = |link: &Link| link.loss + link.corrupt > 0 || link.queue < u64::MAX;
         if smol.is_some() && (plan.links.iter().any(loses) || plan.cut.to > 0) {
-            // After a closed window, smoltcp does not send again what gets lost: its timer stays that of the
-            // window's probe.
+            // After a closed window, smoltcp does not retransmit lost data, because its timer
+            // remains that of the window probe.
             plan.connections.iter_mut().for_each(|sides| sides[0].read_pause = 0);
         }
         plan
     }
 
-    /// Returns a plan in which nothing goes wrong: one connection, on which the first host sends.
+    /// Returns a plan without faults: one connection, on which the first host sends.
     pub fn fair(delay: u64, bytes: u64) -> Plan {
         let link = Link { delay, queue: u64::MAX, ..Link::default() };
         let config = Config { peer_ack_delay: 2_000, time_wait: 1_000_000, ..Config::default() };
@@ -214,19 +214,19 @@ impl Plan {
         }
     }
 
-    /// Returns whether nothing can look like a loss: then nothing may be sent twice.
+    /// Returns whether nothing can look like a loss. If so, nothing may be sent twice.
     pub fn is_harmless(&self) -> bool {
         let harmless = |link: &Link| {
             link.loss + link.repeat + link.corrupt + link.reorder + link.jitter + link.longest as u64 == 0
                 && link.queue == u64::MAX
                 && link.rate == 0
         };
-        // smoltcp delays ACKs by 10 ms, which `peer_ack_delay` need not allow for.
+        // smoltcp delays ACKs by 10 ms, for which `peer_ack_delay` need not allow.
         self.links.iter().all(harmless)
             && self.stalls.iter().all(|stall| stall.to == 0)
             && self.cut.to == 0
             && self.smol.is_none()
-            // Small segments may exceed it, whatever the window says.
+            // Small segments may exceed this limit, whatever the window says.
             && self.configs.iter().all(|config| config.max_held_frames > 1_000)
     }
 }

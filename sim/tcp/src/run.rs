@@ -1,4 +1,4 @@
-//! One seed, from its beginning to its end.
+//! Runs one seed from its beginning to its end.
 
 use std::net::SocketAddr;
 
@@ -11,28 +11,28 @@ use crate::ours::Ours;
 use crate::plan::Plan;
 use crate::smol::SmolHost;
 
-/// The longest that a conversation may take once the faults are over: a few retries of the longest
-/// timeout.
+/// The longest that a conversation may take once the faults are over, in microseconds: a few
+/// retries of the longest timeout.
 const PATIENCE: u64 = 100_000_000;
 
-/// The same with smoltcp, which resends one segment a second, and needs a second for each opening
-/// of a small window.
+/// The same limit with smoltcp, which retransmits one segment a second and needs a second each time
+/// a small window opens.
 const PATIENCE_WITH_SMOL: u64 = 2_000_000_000;
 
-/// What came of a seed.
+/// The result of a seed.
 #[derive(Debug, Default)]
 pub struct Outcome {
-    /// What should not have happened.
+    /// The first violation.
     pub violation: Option<String>,
     /// When everything was received and closed, in microseconds.
     pub finished: u64,
     /// When the last byte of data arrived.
     pub received_at: u64,
-    /// What was counted, of all our connections together.
+    /// The counters of all connections of the stack under test together.
     pub counted: SendCounters,
-    /// A number that differs if anything went differently.
+    /// A digest of the run, which differs if anything went differently.
     pub trace: u64,
-    /// Packets sent, and lost.
+    /// The numbers of packets sent and lost.
     pub packets: (u64, u64),
 }
 
@@ -80,7 +80,7 @@ impl Host {
 
 /// Two hosts and their network.
 pub struct World {
-    /// Microseconds.
+    /// The time, in microseconds.
     pub now: u64,
     plan: Plan,
     network: Network,
@@ -88,19 +88,19 @@ pub struct World {
     client: usize,
     observer: Observer,
     outcome: Outcome,
-    /// What has arrived at a host that stalls.
+    /// Packets that have arrived at a host while it stalls.
     inbox: [Vec<Packet>; 2],
-    /// Turns at the same time.
+    /// The number of turns at the same time.
     turns: u32,
 }
 
-/// Where each host is.
+/// Returns a host's address.
 pub fn address(host: usize) -> SocketAddr {
     SocketAddr::from(([10, 0, 0, host as u8 + 1], 4460))
 }
 
 impl World {
-    /// Returns the world of a plan, at its beginning.
+    /// Returns the beginning of a plan's world.
     pub fn new(plan: &Plan, filter: Option<Filter>) -> World {
         let mut network = Network::new(plan.seed, plan.links.clone(), plan.cut, plan.faults_end);
         network.filter = filter;
@@ -132,7 +132,7 @@ impl World {
         self.plan.stalls[host].contains(self.now)
     }
 
-    /// Lets the hosts do what they have to do now.
+    /// Lets the hosts do what is due now.
     fn turn(&mut self) {
         while let Some((to, packet)) = self.network.arrived(self.now) {
             self.inbox[to].push(packet);
@@ -183,7 +183,7 @@ impl World {
         self.outcome.violation.get_or_insert(format!("at {} µs: {violation}", self.now));
     }
 
-    /// Goes on to when something happens next. Returns false if nothing will.
+    /// Advances the time to the next event. Returns false if there will be none.
     fn advance(&mut self) -> bool {
         let mut next = self.network.next();
         for host in 0..2 {
@@ -249,7 +249,7 @@ impl World {
                 wrong = Some(format!("host {host} repeats what was not lost: {:?}", ours.user.counted));
             }
             self.outcome.counted.add(&ours.user.counted);
-            // What is remembered is forgotten in time.
+            // After this long, the stack must have forgotten all connections.
             ours.stack.on_time(self.now + 1_000_000_000);
             ours.stack
                 .connections(|id, information| wrong = Some(format!("{id:?} remains: {information:?}")));
@@ -261,7 +261,8 @@ impl World {
     }
 }
 
-/// Runs a plan, with a mechanism taken away, and with packets dropped that the filter picks.
+/// Runs a plan, with a mechanism removed if a mutation is given, and without the packets that the
+/// filter picks.
 pub fn run(plan: &Plan, without: Option<Mutation>, filter: Option<Filter>) -> Outcome {
     mutation::set(without);
     let mut world = World::new(plan, filter);

@@ -1,4 +1,4 @@
-//! One stack and a peer that sends whatever a test writes, in the manner of packetdrill. Sequence
+//! One stack, and a peer that sends whatever a test writes, in the manner of packetdrill. Sequence
 //! numbers are relative to each side's initial one.
 
 use std::net::SocketAddr;
@@ -7,7 +7,7 @@ use dst_tcp::{Config, ConnectionId, Datagram, Event, Payload, Secret, Stack};
 use smoltcp::phy::ChecksumCapabilities;
 use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
-/// So many bytes to be sent.
+/// This many bytes to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Bytes(pub Vec<u8>);
 
@@ -31,21 +31,21 @@ const INITIAL: u32 = u32::MAX - 5000;
 pub struct Segment {
     /// SYN, FIN, RST or none.
     pub control: TcpControl,
-    /// Its position.
+    /// The position of its first byte.
     pub seq: u32,
-    /// What it acknowledges.
+    /// The position that it acknowledges.
     pub ack: Option<u32>,
-    /// Its window as written.
+    /// Its window field, unscaled.
     pub window: u16,
     /// Its SACK blocks.
     pub sack: [Option<(u32, u32)>; 3],
-    /// Its timestamp, and the one that it echoes.
+    /// Its timestamp, and the timestamp that it echoes.
     pub timestamp: Option<(u32, u32)>,
-    /// Its bytes of data.
+    /// The number of its bytes of data.
     pub data: usize,
 }
 
-/// An ACK at a position.
+/// Returns an ACK at a position.
 pub const fn ack(seq: u32, ack: u32) -> Segment {
     Segment {
         control: TcpControl::None,
@@ -58,15 +58,15 @@ pub const fn ack(seq: u32, ack: u32) -> Segment {
     }
 }
 
-/// One stack, and the test as its peer.
+/// One stack, with the test as its peer.
 pub struct Script {
     /// The stack.
     pub stack: Stack<Vec<u8>, Bytes>,
-    /// Microseconds.
+    /// The time, in microseconds.
     pub now: u64,
     /// The connection, once it is open.
     pub id: Option<ConnectionId>,
-    /// Events, apart from those about the beginning.
+    /// The stack's events, except those about the connection's opening.
     pub events: Vec<Event<Bytes>>,
     local: SocketAddr,
     peer: SocketAddr,
@@ -79,18 +79,18 @@ pub struct Script {
 /// The options of the peer's SYN.
 #[derive(Debug, Clone, Copy)]
 pub struct Offers {
-    /// MSS.
+    /// The maximum segment size.
     pub mss: Option<u16>,
-    /// Window scale.
+    /// The window scale.
     pub shift: Option<u8>,
-    /// SACK permitted.
+    /// Whether SACK is permitted.
     pub sack: bool,
-    /// Timestamps: its own clock.
+    /// The peer's timestamp, if it uses timestamps.
     pub timestamp: Option<u32>,
 }
 
 impl Script {
-    /// Returns a stack that listens.
+    /// Returns a listening stack.
     pub fn new(config: Config, offers: Offers) -> Script {
         let local = SocketAddr::from(([10, 0, 0, 1], 4460));
         let mut stack = Stack::new(config, Secret([3; 16]));
@@ -109,13 +109,13 @@ impl Script {
         }
     }
 
-    /// Returns a stack with an open connection, with SACK and nothing else, an MSS of 1,000, and a
-    /// round trip of 1 ms.
+    /// Returns a stack with an open connection that uses SACK and no other options, an MSS of
+    /// 1,000, and a round trip of 1 ms.
     pub fn open(config: Config) -> Script {
         Script::open_with(config, Offers { mss: Some(1000), shift: None, sack: true, timestamp: None })
     }
 
-    /// The same with these options.
+    /// Returns a stack with an open connection that uses these options.
     pub fn open_with(config: Config, offers: Offers) -> Script {
         let mut script = Script::new(config, offers);
         script.inject_syn();
@@ -129,33 +129,33 @@ impl Script {
         script
     }
 
-    /// Returns what the stack's clock was at the last segment that had a timestamp.
+    /// Returns the stack's timestamp in the last segment that had one.
     pub fn clock(&self) -> u32 {
         self.clock
     }
 
-    /// Returns the stack's initial sequence number, from which positions are counted.
+    /// Returns the stack's initial sequence number, from which its positions count.
     pub fn initial(&self) -> u32 {
         self.initial
     }
 
-    /// Positions are counted from this one.
+    /// Sets the sequence number from which the stack's positions count.
     pub fn set_initial(&mut self, initial: u32) {
         self.initial = initial;
     }
 
-    /// From now on, the peer sends from this port.
+    /// Has the peer send from this port from now on.
     pub fn peer_port(&mut self, port: u16) {
         self.peer.set_port(port);
     }
 
-    /// The peer sends its SYN.
+    /// Sends the peer's SYN.
     pub fn inject_syn(&mut self) {
         let syn = Segment { control: TcpControl::Syn, ack: None, ..ack(0, 0) };
         self.inject(Segment { timestamp: self.offers.timestamp.map(|value| (value, 0)), ..syn });
     }
 
-    /// The peer sends a segment.
+    /// Sends a segment from the peer.
     pub fn inject(&mut self, segment: Segment) {
         let is_syn = segment.control == TcpControl::Syn;
         let data = vec![0x5a; segment.data];
@@ -193,25 +193,25 @@ impl Script {
         }
     }
 
-    /// A router says that a segment at `seq` was too long.
+    /// Reports from a router that the segment at `seq` was too long.
     pub fn too_big(&mut self, seq: u32, most: u16) {
         self.stack.too_big(self.local, self.peer, seq.wrapping_add(self.initial), most, self.now);
     }
 
-    /// The user sends so many bytes.
+    /// Has the user send this many bytes.
     pub fn send(&mut self, bytes: usize) {
         let id = self.id.expect("it is open");
         self.stack.send(id, Bytes(vec![0xa5; bytes])).expect("there is room");
     }
 
-    /// Returns how many bytes the user can read.
+    /// Reads everything that has arrived. Returns the number of bytes.
     pub fn read(&mut self) -> usize {
         let id = self.id.expect("it is open");
         std::iter::from_fn(|| self.stack.read(id, self.now)).map(|chunk| chunk.range.len()).sum()
     }
 
-    /// Returns what the stack sends now: `flags start:end ack n sack start:end`, as tcpdump would
-    /// write it.
+    /// Returns what the stack sends now, in tcpdump's notation: `flags start:end ack n sack
+    /// start:end`.
     pub fn sent(&mut self) -> Vec<String> {
         let mut sent = Vec::new();
         let (initial, clock) = (&mut self.initial, &mut self.clock);
@@ -242,7 +242,7 @@ impl Script {
         sent
     }
 
-    /// Lets time pass. Returns what the stack sends, each with the microseconds that had passed by
+    /// Lets time pass. Returns what the stack sends, each with the microseconds that have passed by
     /// then.
     pub fn wait(&mut self, time: u64) -> Vec<(u64, String)> {
         let (from, mut sent) = (self.now, Vec::new());

@@ -1,4 +1,4 @@
-//! A host with smoltcp's TCP: an implementation that is not ours.
+//! A host with smoltcp's TCP, an independent implementation.
 
 use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
@@ -15,7 +15,7 @@ use crate::network::Packet;
 use crate::plan::{Plan, Smol};
 use crate::user::{number, port};
 
-/// IP packets that have come, and that go.
+/// IP packets that have arrived, and packets to be sent.
 struct Wire {
     input: VecDeque<Vec<u8>>,
     output: Vec<Vec<u8>>,
@@ -78,7 +78,7 @@ pub struct SmolHost {
     wire: Wire,
     open: Vec<Open>,
     address: SocketAddr,
-    /// What was found wrong.
+    /// The first violation.
     pub violation: Option<String>,
 }
 
@@ -132,7 +132,7 @@ impl SmolHost {
         SmolHost { interface, sockets, wire, open, address, violation: None }
     }
 
-    /// Takes a packet.
+    /// Passes a packet to the host.
     pub fn receive(&mut self, packet: Packet) {
         let repr = Ipv4Repr {
             src_addr: v4(packet.source),
@@ -148,7 +148,7 @@ impl SmolHost {
         self.wire.input.push_back(bytes);
     }
 
-    /// Does what is to be done now.
+    /// Does what is due now.
     pub fn poll(&mut self, now: u64, out: &mut Vec<Packet>) {
         self.interface.poll(instant(now), &mut self.wire, &mut self.sockets);
         self.identify();
@@ -166,7 +166,7 @@ impl SmolHost {
         }
     }
 
-    /// Listening sockets are all alike: finds out which connection has come to which.
+    /// Listening sockets are interchangeable, so this finds out which connection each has accepted.
     fn identify(&mut self) {
         for index in 0..self.open.len() {
             let socket = self.sockets.get::<Socket<'_>>(self.open[index].handle);
@@ -219,7 +219,7 @@ impl SmolHost {
         self.violation = self.violation.take().or(open.application.violation.clone());
     }
 
-    /// Returns when it has to be polled again.
+    /// Returns when the host must be polled again.
     pub fn deadline(&mut self, now: u64) -> Option<u64> {
         let looks =
             self.open.iter().filter(|open| open.is_served).filter_map(|open| open.application.next()).min();
@@ -232,7 +232,7 @@ impl SmolHost {
         self.open.iter().all(|open| open.application.is_done())
     }
 
-    /// Returns its address.
+    /// Returns the host's address.
     pub fn address(&self) -> SocketAddr {
         self.address
     }

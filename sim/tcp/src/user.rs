@@ -1,4 +1,4 @@
-//! The user of the stack under test: what it sends, reads, closes, and checks.
+//! The user of the stack under test, which sends, reads, closes, and checks.
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -8,7 +8,7 @@ use dst_tcp::{ConnectionId, Event, Payload, Reason, SendCounters, Stack};
 use crate::application::Application;
 use crate::plan::{Plan, Side};
 
-/// Data to be sent.
+/// Data to be sent, as a shared buffer.
 #[derive(Debug)]
 pub struct Buffer {
     number: u64,
@@ -42,17 +42,17 @@ pub struct User {
     host: usize,
     sides: Vec<[Side; 2]>,
     open: BTreeMap<ConnectionId, Open>,
-    /// Connections that are still to be made, or accepted.
+    /// Connections that are still to be made or accepted.
     left: VecDeque<usize>,
     buffers: BTreeSet<u64>,
     next_buffer: u64,
-    /// What was counted about connections that have ended.
+    /// The counters of the connections that have ended.
     pub counted: SendCounters,
-    /// How connections have ended.
+    /// Why each connection that has ended did so.
     pub ends: Vec<Reason>,
-    /// What was found wrong.
+    /// The first violation.
     pub violation: Option<String>,
-    /// Bytes received.
+    /// The number of bytes received.
     pub received: u64,
     most_queued: u64,
 }
@@ -75,8 +75,8 @@ impl User {
         }
     }
 
-    /// Connects to the peer, once for each connection of the plan that is not made yet. The port
-    /// says which one it is.
+    /// Connects to the peer once for each connection of the plan that is not made yet. The port
+    /// identifies the connection.
     pub fn connect(&mut self, tcp: &mut Tcp, local: IpAddr, remote: SocketAddr, now: u64) {
         while let Some(number) = self.left.pop_front() {
             let local = SocketAddr::new(local, port(number));
@@ -95,7 +95,7 @@ impl User {
         self.open.insert(id, Open { number, application, ended: false, closed: false });
     }
 
-    /// Sends and reads.
+    /// Sends and reads what is due now.
     pub fn poll(&mut self, tcp: &mut Tcp, now: u64) {
         self.take_events(tcp, now);
         let ids: Vec<_> = self.open.keys().copied().collect();
@@ -104,7 +104,7 @@ impl User {
         }
     }
 
-    /// Takes out the stack's events.
+    /// Handles the stack's events.
     pub fn take_events(&mut self, tcp: &mut Tcp, now: u64) {
         while let Some(event) = tcp.event() {
             match event {
@@ -119,7 +119,7 @@ impl User {
                         self.violation = Some(format!("buffer {} was released twice", buffer.number));
                     }
                 }
-                // An attempt without a next hop is made again.
+                // An attempt that failed for lack of a next hop is repeated.
                 Event::Closed(id, Reason::Unreachable) => {
                     self.left.extend(self.open.remove(&id).map(|open| open.number));
                 }
@@ -165,7 +165,8 @@ impl User {
             open.ended = true;
         }
         if open.application.is_done() {
-            // It is told of as closed; it may be counted only now.
+            // Once the stack reports the connection as closed, its counters are gone, so they are
+            // read now.
             if let Some(information) = tcp.information(id)
                 && self.buffers.is_empty()
             {
@@ -177,13 +178,13 @@ impl User {
     }
 
     fn note_queued(&mut self, queued: u64) {
-        // One buffer may be larger than the limit.
+        // A single buffer may exceed the limit.
         if queued > self.most_queued.max(200_000) + 200_000 {
             self.violation = Some(format!("{queued} bytes are queued"));
         }
     }
 
-    /// Returns when it looks again at what has arrived.
+    /// Returns when the user looks again at what has arrived.
     pub fn deadline(&self) -> Option<u64> {
         self.open.values().filter(|open| !open.closed).filter_map(|open| open.application.next()).min()
     }
@@ -193,18 +194,18 @@ impl User {
         self.ends.len() == self.sides.len()
     }
 
-    /// Returns whether any buffer was not given back.
+    /// Returns whether the stack still holds any of the user's buffers.
     pub fn has_buffers(&self) -> bool {
         !self.buffers.is_empty()
     }
 }
 
-/// Returns the client's port for a connection.
+/// Returns the client's port for a connection of the plan.
 pub fn port(number: usize) -> u16 {
     1000 + number as u16
 }
 
-/// Returns the connection for the client's port.
+/// Returns the connection of the plan for a client's port.
 pub fn number(port: u16) -> usize {
     usize::from(port - 1000)
 }

@@ -1,4 +1,4 @@
-//! Each mechanism, taken away: a check has to notice, which is content with the mechanism in place.
+//! Removes each mechanism and shows that a check notices, which passes with the mechanism in place.
 
 use dst_tcp::mutation::{Mutation, set};
 use dst_tcp::{Config, Event, Reason};
@@ -14,10 +14,10 @@ const DELAY: u64 = 500;
 const RTT: u64 = 2 * DELAY;
 const SEGMENT: u64 = 1448;
 
-/// What a check finds wrong.
+/// A violation, if the check finds one.
 type Found = Option<String>;
 
-/// A check, without a mechanism.
+/// A check that runs with a mechanism removed.
 type Check = fn(Option<Mutation>) -> Found;
 
 fn is_noticed(mutation: Mutation, check: Check) {
@@ -28,7 +28,7 @@ fn is_noticed(mutation: Mutation, check: Check) {
     println!("{mutation:?}: {}", without.unwrap_or_else(|| panic!("{mutation:?} is not noticed")));
 }
 
-/// Runs a plan, and looks at what came of it.
+/// Runs a plan and applies a test to its outcome.
 fn judge(
     plan: &Plan,
     filter: Option<Filter>,
@@ -42,7 +42,7 @@ fn judge(
     }
 }
 
-/// Runs a script, and looks at what it returns.
+/// Runs a script and returns what it finds.
 fn script(without: Option<Mutation>, script: impl Fn() -> Found) -> Found {
     set(without);
     let found = script();
@@ -58,7 +58,7 @@ fn expect(found: Vec<String>, expected: &[&str]) -> Found {
     (found != expected).then(|| format!("{found:?} instead of {expected:?}"))
 }
 
-/// Eight gaps in one window.
+/// Eight segments of one window are lost.
 fn gaps(without: Option<Mutation>) -> Found {
     let lost = [700, 720, 740, 760, 780, 800, 820, 840];
     judge(&Plan::fair(DELAY, 3_000_000), Some(nth(&lost)), without, |outcome| {
@@ -66,14 +66,14 @@ fn gaps(without: Option<Mutation>) -> Found {
     })
 }
 
-/// The first of ten segments, which nine others overtake.
+/// The first of ten segments is lost; the other nine overtake it.
 fn single_loss(without: Option<Mutation>) -> Found {
     judge(&Plan::fair(DELAY, 10 * SEGMENT), Some(nth(&[1])), without, |outcome| {
         outcome.counted.timeouts == 0 && outcome.received_at <= 5 * RTT
     })
 }
 
-/// The last but one, which only one overtakes.
+/// The last segment but one is lost; only one overtakes it.
 fn last_but_one(without: Option<Mutation>) -> Found {
     judge(&Plan::fair(DELAY, 10 * SEGMENT), Some(nth(&[9])), without, |outcome| outcome.counted.timeouts == 0)
 }
@@ -84,7 +84,7 @@ fn tail_loss(without: Option<Mutation>) -> Found {
     })
 }
 
-/// Segments are late by less than a quarter of a round trip, again and again.
+/// Segments are repeatedly late by less than a quarter of a round trip.
 fn slightly_late(without: Option<Mutation>) -> Found {
     let mut plan = Plan::fair(1_000, 5_000_000);
     (plan.links[0].reorder, plan.links[0].late, plan.links[0].rate) = (20, 450, 100_000);
@@ -98,7 +98,7 @@ fn very_late(without: Option<Mutation>) -> Found {
     judge(&plan, None, without, |outcome| outcome.counted.retransmitted <= 15 && outcome.received_at < 65_000)
 }
 
-/// Half a window is lost: what is left in the network must not run dry before the repair begins.
+/// Half a window is lost. What is left in the network must not drain before the repair begins.
 fn many_lost(without: Option<Mutation>) -> Found {
     let lost: Vec<u64> = (700..760).collect();
     judge(&Plan::fair(10_000, 3_000_000), Some(nth(&lost)), without, |outcome| {
@@ -106,7 +106,7 @@ fn many_lost(without: Option<Mutation>) -> Found {
     })
 }
 
-/// A bottleneck whose queue is half of a round trip.
+/// A bottleneck has a queue of half a round trip.
 fn bottleneck(without: Option<Mutation>) -> Found {
     let mut plan = Plan::fair(10_000, 10_000_000);
     (plan.links[0].rate, plan.links[0].queue) = (10_000, 100_000);
@@ -115,7 +115,8 @@ fn bottleneck(without: Option<Mutation>) -> Found {
     outcome.violation.or((share > 0.05).then(|| format!("{share} of the packets are lost")))
 }
 
-/// A queue of 64 ms before a slow link: its delay ends slow start before it overflows by much.
+/// A slow link has a queue of 64 ms. The growing delay ends slow start before the queue overflows
+/// by much.
 fn long_queue(without: Option<Mutation>) -> Found {
     let mut plan = Plan::fair(10_000, 5_000_000);
     plan.configs[1].initial_receive_window = 8 << 20;
@@ -132,7 +133,7 @@ fn pause(without: Option<Mutation>) -> Found {
     judge(&plan, None, without, |outcome| outcome.counted.undone > 0)
 }
 
-/// A reader who looks every 2 ms, with a small window.
+/// Returns a plan whose reader reads every 2 ms and has a small window.
 fn slow_reader() -> Plan {
     let mut plan = Plan::fair(DELAY, 400_000);
     plan.configs[1].initial_receive_window = 20_000;
@@ -157,7 +158,7 @@ fn window_is_kept(without: Option<Mutation>) -> Found {
     judge(&slow_reader(), None, without, |_| true)
 }
 
-/// The peer has closed its window, and its update got lost.
+/// The peer has closed its window, and its window update is lost.
 fn closed_window(without: Option<Mutation>) -> Found {
     script(without, || {
         let mut script = Script::open(config());
@@ -273,7 +274,7 @@ fn black_hole(without: Option<Mutation>) -> Found {
     judge(&plan, None, without, |_| true)
 }
 
-/// A hundred SYNs come, and the first peer answers.
+/// A hundred SYNs arrive, and the first peer answers.
 fn flood(without: Option<Mutation>) -> Found {
     script(without, || {
         let offers = Offers { mss: Some(1000), shift: None, sack: false, timestamp: None };
@@ -294,7 +295,7 @@ fn flood(without: Option<Mutation>) -> Found {
     })
 }
 
-/// An attacker acknowledges what he was not sent.
+/// An attacker acknowledges a SYN-ACK that was not sent to it.
 fn forged_cookie(without: Option<Mutation>) -> Found {
     script(without, || {
         let offers = Offers { mss: Some(1000), shift: None, sack: false, timestamp: None };
@@ -309,7 +310,7 @@ fn forged_cookie(without: Option<Mutation>) -> Found {
     })
 }
 
-/// An ICMP error about another segment than the SYN.
+/// An ICMP error concerns another segment than the SYN.
 fn inexact_refusal(without: Option<Mutation>) -> Found {
     script(without, || {
         let mut lab = Lab::quiet();

@@ -1,4 +1,4 @@
-//! How soon losses are repaired, and what must not be taken for one.
+//! How soon losses are repaired, and what must not be taken for a loss.
 
 use dst_tcp::Config;
 use dst_tcp_sim::lossy::{nth, random};
@@ -16,7 +16,7 @@ fn good(plan: &Plan, filter: Option<Filter>) -> Outcome {
     outcome
 }
 
-/// Ten segments go out at once; the nth is lost.
+/// Ten segments are sent at once; the nth is lost.
 #[test]
 fn a_single_loss_is_repaired_within_two_round_trips() {
     let plan = Plan::fair(DELAY, 10 * SEGMENT);
@@ -29,10 +29,10 @@ fn a_single_loss_is_repaired_within_two_round_trips() {
     }
 }
 
-/// The last of ten, or the only one.
+/// The last of ten segments is lost, or the only one.
 #[test]
 fn a_tail_loss_is_repaired_within_two_round_trips_and_the_probes_time() {
-    // RFC 8985, 7.2: two round trips; the peer's delay of ACKs if it is the only segment.
+    // RFC 8985, 7.2: two round trips, plus the peer's ACK delay if this is the only segment.
     let peer_delay = Plan::fair(DELAY, 0).configs[0].peer_ack_delay;
     for (segments, lost, probe) in
         [(10, &[10][..], 2 * RTT + 1000), (10, &[9, 10], 2 * RTT + 1000), (1, &[1], 2 * RTT + peer_delay)]
@@ -46,7 +46,7 @@ fn a_tail_loss_is_repaired_within_two_round_trips_and_the_probes_time() {
     }
 }
 
-/// In the middle of a long transfer, with a window of some hundred segments.
+/// A segment is lost in the middle of a long transfer with a window of some hundred segments.
 #[test]
 fn losses_in_a_stream_cost_no_timeout() {
     let plan = Plan::fair(DELAY, 3_000_000);
@@ -58,7 +58,7 @@ fn losses_in_a_stream_cost_no_timeout() {
     }
 }
 
-/// The retransmission of the 700th segment is lost too: RACK finds out without a timeout.
+/// The retransmission of the 700th segment is lost as well. RACK detects this without a timeout.
 #[test]
 fn a_lost_retransmission_costs_no_timeout() {
     let plan = Plan::fair(DELAY, 3_000_000);
@@ -81,8 +81,8 @@ fn a_lost_retransmission_costs_no_timeout() {
     assert_eq!((outcome.counted.retransmitted, outcome.counted.timeouts), (2, 0));
 }
 
-/// Mathis, Semke, Mahdavi and Ott, 1997: what Reno with SACK gets through a path that loses one in
-/// `1/p`.
+/// Returns the throughput of Reno with SACK on a path that loses one segment in `1/p` (Mathis,
+/// Semke, Mahdavi and Ott, 1997).
 fn reno(rtt: u64, p: f64) -> f64 {
     SEGMENT as f64 / (rtt as f64 / 1e6) * (1.5 / p).sqrt()
 }
@@ -105,8 +105,8 @@ fn throughput_with_losses_is_at_least_that_of_reno_with_sack() {
     }
 }
 
-/// Nothing is lost, so nothing may be sent twice: bulk both ways, requests and answers, an idle
-/// connection.
+/// Nothing is lost, so nothing may be sent twice: bulk data both ways, requests and answers, an
+/// idle connection.
 #[test]
 fn nothing_is_resent_without_a_loss() {
     for (delay, bytes, back, piece) in
@@ -122,12 +122,12 @@ fn nothing_is_resent_without_a_loss() {
 
 #[test]
 fn reordering_costs_few_retransmissions() {
-    // On average a segment is overtaken by up to 3, 30 or 100 others.
+    // On average, up to 3, 30 or 100 others overtake a segment.
     for late in [3, 30, 100].map(|segments| segments * 15) {
         let mut plan = Plan::fair(1_000, 20_000_000);
         plan.links[0].reorder = 20;
         plan.links[0].late = late;
-        // 15 µs a segment.
+        // 15 µs per segment.
         plan.links[0].rate = 100_000;
         plan.links[0].queue = u64::MAX;
         let outcome = good(&plan, None);
@@ -143,8 +143,8 @@ fn reordering_costs_few_retransmissions() {
     }
 }
 
-/// A sender that does not poll for 100 ms looks at the ACKs before it looks at its timers; a
-/// receiver that does not is a cause for a timeout, which is undone.
+/// A sender that did not poll for 100 ms processes the ACKs before its timers. A receiver that did
+/// not poll causes a timeout, which is undone.
 #[test]
 fn a_pause_is_not_taken_for_a_loss() {
     let mut plan = Plan::fair(DELAY, 30_000_000);
@@ -170,7 +170,7 @@ fn stripped_options_are_done_without() {
     }
 }
 
-/// Segments above 1,400 bytes vanish: they are found out about, and the transfer goes on.
+/// Segments above 1,400 bytes vanish. The sender detects that, and the transfer continues.
 #[test]
 fn a_black_hole_is_found() {
     let mut plan = Plan::fair(DELAY, 2_000_000);
@@ -180,10 +180,10 @@ fn a_black_hole_is_found() {
     assert!(outcome.received_at < 2_000_000, "{} µs", outcome.received_at);
 }
 
-/// A window that grows: a transfer over 20 ms is not held up by the initial 256 KiB.
+/// The window grows: a transfer over a round trip of 20 ms is not limited by the initial 256 KiB.
 #[test]
 fn the_receive_window_grows() {
     let outcome = good(&Plan::fair(10_000, 50_000_000), None);
-    // 256 KiB each 20 ms would take 3.8 s.
+    // At 256 KiB every 20 ms, the transfer would take 3.8 s.
     assert!(outcome.received_at < 1_000_000, "{} µs", outcome.received_at);
 }

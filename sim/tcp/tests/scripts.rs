@@ -185,7 +185,7 @@ fn rfc_2018_a_peer_may_drop_what_it_had_reported() {
     script.inject(Segment { sack: [Some((1001, 4001)), None, None], ..ack(1, 1) });
     assert_eq!(script.sent(), [". 1:1001 ack 1"]);
     script.now += 1_000;
-    // The first has come, and all the others were dropped.
+    // The first segment has arrived, and all others were dropped.
     script.inject(ack(1, 1001));
     let again = script.wait(30_000);
     assert!(again.iter().any(|(_, text)| text == ". 1001:2001 ack 1"), "{again:?}");
@@ -199,7 +199,7 @@ fn rfc_8985_the_probe_is_the_last_segment() {
     // Two round trips of 1 ms, and the smallest allowance for a delayed ACK.
     assert_eq!(script.wait(4_000), [(3_000, ". 2001:3001 ack 1".to_string())]);
     script.inject(Segment { sack: [Some((2001, 3001)), None, None], ..ack(1, 1) });
-    // One segment arrived out of order: the others count as lost after the tolerance.
+    // One segment arrived out of order: after the tolerance, the others count as lost.
     let again: Vec<_> = script.wait(2_000).into_iter().map(|(_, text)| text).collect();
     assert_eq!(again, [". 1:1001 ack 1", ". 1001:2001 ack 1"]);
 }
@@ -216,7 +216,7 @@ fn rfc_3522_a_spurious_timeout_is_undone() {
     let full = window(&script);
     let again = script.wait(25_000);
     assert!(again.len() >= 2 && window(&script) < full, "{again:?}");
-    // The peer was late, and acknowledges what was sent first.
+    // The peer was late, and acknowledges the original transmission.
     script.inject(Segment { timestamp: Some((2, before)), ..ack(1, 5001) });
     assert!(window(&script) >= full);
     assert_eq!(script.sent(), [""; 0], "nothing is sent again");
@@ -322,7 +322,7 @@ fn half_open_connections_are_bounded_and_the_oldest_goes() {
     assert_eq!(count, 8);
 }
 
-/// A hundred SYNs come; the last peer answers, and is served.
+/// A hundred SYNs arrive; the last peer answers and is served.
 #[test]
 fn rfc_4987_a_cookie_keeps_nothing_and_opens_a_connection() {
     let mut script = Script::new(
@@ -340,7 +340,7 @@ fn rfc_4987_a_cookie_keeps_nothing_and_opens_a_connection() {
         count
     };
     assert_eq!((count(&script), script.stack.counters().cookies_sent), (8, 92));
-    // Somebody else has not got that answer.
+    // This peer was never sent a SYN-ACK.
     script.peer_port(5_000);
     script.inject(ack(1, 1));
     assert_eq!((script.sent(), count(&script)), (vec!["R 1:1".to_string()], 8));
@@ -401,8 +401,8 @@ fn rfc_9293_a_peer_that_has_filled_the_window_may_still_acknowledge() {
     assert!(matches!(script.events[..], [Event::Released(..)]), "{:?}", script.events);
 }
 
-/// It closed its window with data in flight, answers, and reads nothing for longer than the user
-/// timeout.
+/// The peer closed its window with data in flight. It answers, but reads nothing for longer than
+/// the user timeout.
 #[test]
 fn rfc_9293_a_peer_that_answers_may_keep_its_window_closed() {
     let mut script = Script::open(config());
@@ -419,7 +419,8 @@ fn rfc_9293_a_peer_that_answers_may_keep_its_window_closed() {
     assert!(is_closed(&script, Reason::TimedOut));
 }
 
-/// The first of two segments was too long, says a router; only of what is in flight it is believed.
+/// A router reports the first of two segments as too long. It is believed only about data in
+/// flight.
 #[test]
 fn rfc_1191_segments_become_as_short_as_the_path_wants() {
     let mut script = Script::open(config());

@@ -1,4 +1,4 @@
-//! Seeds: `dst-tcp-sim --seeds 10000` runs more of them.
+//! Runs some seeds. `dst-tcp-sim --seeds 10000` runs more of them.
 
 use dst_tcp_sim::lan::{LanPlan, run_lan};
 use dst_tcp_sim::{Plan, run};

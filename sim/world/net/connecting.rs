@@ -8,8 +8,9 @@ use crate::state::Event;
 use crate::state::net::{Attempt, Listener, Refused};
 use crate::world::World;
 
-/// Begins to connect the current process to an address. When there is a result, `told` is called on
-/// the current thread with the number of the attempt: see [`attempt`]. `None`: it is nobody's turn.
+/// Starts to connect the current process to an address. When there is a result, `told` is called on
+/// the current thread with the number of the attempt: see [`attempt`]. Returns `None` if no thread
+/// is running.
 pub fn connect(w: &mut World, to: SocketAddr, told: fn(u64)) -> Option<u64> {
     let thread = w.current?;
     let process = w.current_process()?;
@@ -22,19 +23,19 @@ pub fn connect(w: &mut World, to: SocketAddr, told: fn(u64)) -> Option<u64> {
     Some(id)
 }
 
-/// Ends an attempt. Returns its result, if there is one: the socket.
+/// Ends an attempt. Returns its result if there is one: the socket, or that it was refused.
 pub fn attempt(w: &mut World, id: u64) -> Option<Result<u64, Refused>> {
     w.net.attempts.remove(&id)?.result
 }
 
-/// Has an attempt reach its listener, or fail.
+/// Lets an attempt reach its listener, or fail.
 pub(crate) fn arrive(w: &mut World, id: u64) {
-    // One that waited for a blocked path was sent on its way once more when the path was healed.
+    // An attempt that waited for a blocked path was sent again when the path was healed.
     let Some(attempt) = w.net.attempts.get(&id).filter(|attempt| attempt.result.is_none()) else { return };
     let (process, thread, to) = (attempt.process, attempt.thread, attempt.to);
     match w.net.blocked.get(&(process, to)) {
         Some(&until) if until > w.now => {
-            // TCP tries again, for longer than anybody waits here.
+            // TCP retries for longer than anybody waits here.
             if until < u64::MAX {
                 let later = until + w.rng.below(20_000);
                 w.at(later, Event::Connect(id));
@@ -65,8 +66,8 @@ pub(crate) fn arrive(w: &mut World, id: u64) {
     w.tell(thread, Box::new(move || told(id)));
 }
 
-/// Begins to listen. Returns the number of the listener; `None`: the address is in use, or it is
-/// nobody's turn.
+/// Starts to listen. Returns the number of the listener, or `None` if the address is in use or no
+/// thread is running.
 pub fn listen(w: &mut World, addr: SocketAddr) -> Option<u64> {
     let process = w.current_process()?;
     if w.net.listeners.values().any(|l| l.addr == addr) {
@@ -84,7 +85,7 @@ pub fn accept(w: &mut World, listener: u64) -> Option<u64> {
     Some(sock)
 }
 
-/// Ends a listener. Connections that wait there are reset.
+/// Closes a listener. Connections that wait there are reset.
 pub fn unlisten(w: &mut World, listener: u64) {
     let Some(state) = w.net.listeners.remove(&listener) else { return };
     for sock in state.backlog {
@@ -92,7 +93,7 @@ pub fn unlisten(w: &mut World, listener: u64) {
     }
 }
 
-/// Forgets the attempts of a process that has ended.
+/// Drops the attempts of a process that has ended.
 pub(crate) fn process_ends(w: &mut World, process: u32) {
     w.net.attempts.retain(|_, attempt| attempt.process != process);
 }

@@ -1,4 +1,4 @@
-//! What breaks a network, for the driver to call.
+//! The faults of a network, for the driver to call.
 
 use std::net::SocketAddr;
 
@@ -7,8 +7,8 @@ use crate::state::Event;
 use crate::state::net::End;
 use crate::world::with;
 
-/// Cuts a connection after a random byte of what is under way, each direction for itself. Each side
-/// hears of an end or of a reset, and one of them maybe nothing.
+/// Cuts a connection after a random byte of those on their way, independently for each direction.
+/// Each side sees an end or a reset, or one of them perhaps nothing.
 pub fn cut(connection: u64) {
     with(|w| {
         let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
@@ -38,8 +38,8 @@ pub fn cut(connection: u64) {
     });
 }
 
-/// The client's side of a connection is reset at once; what it has sent still arrives at the other
-/// side, after a time, and then the end.
+/// Resets the client's side of a connection at once. What the client has sent still arrives at the
+/// other side after a time, followed by a reset.
 pub fn sever(connection: u64, late_us: u64) {
     with(|w| {
         let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
@@ -61,7 +61,7 @@ pub fn sever(connection: u64, late_us: u64) {
     });
 }
 
-/// Has new connections of a process to an address refused for a time, µs.
+/// Refuses a process's new connections to an address for a time, in µs.
 pub fn refuse(process: u32, to: SocketAddr, for_us: u64) {
     with(|w| {
         let until = w.now.saturating_add(for_us);
@@ -69,7 +69,7 @@ pub fn refuse(process: u32, to: SocketAddr, for_us: u64) {
     });
 }
 
-/// Keeps back what is sent on a connection for a time, µs, in one direction or both.
+/// Holds back what is sent on a connection for a time, in µs, in one direction or both.
 pub fn black_hole(connection: u64, there: bool, back: bool, for_us: u64) {
     with(|w| {
         let Some(peer) = w.net.socks.get(&connection).map(|s| s.peer) else { return };
@@ -88,7 +88,7 @@ pub fn black_hole(connection: u64, there: bool, back: bool, for_us: u64) {
     });
 }
 
-/// Leaves new connections of a process to an address without an answer for a time, µs.
+/// Leaves a process's new connections to an address unanswered for a time, in µs.
 pub fn block(process: u32, to: SocketAddr, for_us: u64) {
     with(|w| {
         let until = w.now.saturating_add(for_us);
@@ -96,7 +96,7 @@ pub fn block(process: u32, to: SocketAddr, for_us: u64) {
     });
 }
 
-/// Ends all faults that still go on. Connections of which one side heard nothing stay dead.
+/// Ends all faults that are still in effect. Connections that only one side saw end stay dead.
 pub fn heal() {
     with(|w| {
         w.net.blocked.clear();
@@ -109,7 +109,7 @@ pub fn heal() {
             let now = w.now;
             w.at(now, Event::Deliver(sock));
         }
-        // Attempts that nobody would have answered.
+        // Attempts to connect that would otherwise never have been answered.
         let attempts: Vec<u64> =
             w.net.attempts.iter().filter(|(_, a)| a.result.is_none()).map(|(&id, _)| id).collect();
         for id in attempts {

@@ -1,4 +1,4 @@
-//! Which process has which sockets, and what becomes of them when it dies.
+//! Which process owns which sockets, and what happens to the sockets when the process dies.
 
 use super::connecting::unlisten;
 use super::{close, tidy};
@@ -6,7 +6,7 @@ use crate::state::net::Socket;
 use crate::state::process::Death;
 use crate::world::{World, with};
 
-/// Takes back the sockets and listeners of a process, as its kernel does.
+/// Takes a process's sockets and listeners back, as its kernel does.
 pub(crate) fn process_dies(w: &mut World, process: u32, death: Death) {
     let listeners: Vec<u64> =
         w.net.listeners.iter().filter(|(_, l)| l.process == process).map(|(&id, _)| id).collect();
@@ -16,7 +16,7 @@ pub(crate) fn process_dies(w: &mut World, process: u32, death: Death) {
         if death == Death::Killed {
             close(w, id);
         } else if let Some(state) = w.net.socks.get_mut(&id) {
-            // Nobody is told anything: what is sent there waits for an answer that never comes.
+            // Nobody is told: what is sent to this socket waits for an answer that never comes.
             state.open = false;
             let peer = state.peer;
             state.hole_until = u64::MAX;
@@ -32,7 +32,7 @@ pub(crate) fn process_dies(w: &mut World, process: u32, death: Death) {
     }
 }
 
-/// Returns the connections that are open at both ends, each by the socket that connected.
+/// Returns the connections that are open at both ends, each as the socket that connected.
 pub fn connections() -> Vec<u64> {
     with(|w| {
         let near = |(&id, s): (&u64, &Socket)| {
@@ -42,7 +42,7 @@ pub fn connections() -> Vec<u64> {
     })
 }
 
-/// Returns the open connections of a client with a server.
+/// Returns the open connections between a client and a server.
 pub fn between(client: u32, server: u32) -> Vec<u64> {
     let all = connections();
     let of = |id: &u64| {
@@ -54,7 +54,7 @@ pub fn between(client: u32, server: u32) -> Vec<u64> {
     all.into_iter().filter(of).collect()
 }
 
-/// Returns the other end of a socket's connection.
+/// Returns the socket at the other end of the connection.
 pub fn peer(sock: u64) -> Option<u64> {
     with(|w| w.net.socks.get(&sock).map(|socket| socket.peer))
 }

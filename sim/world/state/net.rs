@@ -1,17 +1,17 @@
-//! The network: sockets, what is on its way to them, listeners, and attempts to connect.
+//! The network: sockets, the bytes on their way to them, listeners, and attempts to connect.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-/// What connections are like in this world.
+/// The network's properties.
 #[derive(Debug, Clone)]
 pub struct NetConfig {
-    /// Most of the time that bytes are under way, µs.
+    /// The longest time for which bytes are on their way, in µs.
     pub delay_us: u64,
-    /// Bytes that a direction holds, the receiver's buffer included: from, to.
+    /// The bytes that one direction holds, the receiver's buffer included: lowest and highest.
     pub buffer: (u64, u64),
-    /// Of 1000 calls that send or receive, how many move less than they could.
+    /// How many of 1,000 sends and receives move less than they could.
     pub partial: u64,
 }
 
@@ -21,21 +21,22 @@ impl Default for NetConfig {
     }
 }
 
-/// Looks at all bytes that are sent, and may change them: the network itself knows no frames.
+/// An observer of all bytes that are sent, which may change them. The network itself knows no
+/// frames.
 pub trait Tap {
-    /// Sees bytes on their way from a socket to its peer. Returns whether any of them was changed.
+    /// Sees bytes on their way from a socket to its peer. Returns whether it changed any of them.
     fn pass(&self, from: u64, to: u64, bytes: &mut [u8]) -> bool;
 
-    /// Forgets a socket: its connection is gone.
+    /// Drops what is known of a socket whose connection is gone.
     fn forget(&self, sock: u64);
 }
 
-/// How the bytes towards a socket end.
+/// How the stream towards a socket ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
-    /// The peer closed.
+    /// The peer closed the connection.
     Fin,
-    /// The connection is reset.
+    /// The connection was reset.
     Reset,
 }
 
@@ -50,17 +51,17 @@ pub(crate) struct Socket {
     pub peer: u64,
     pub local: SocketAddr,
     pub remote: SocketAddr,
-    /// Received, not yet read.
+    /// Bytes that have arrived and were not read yet.
     pub rx: VecDeque<u8>,
     pub rx_end: Option<End>,
-    /// On the way to this socket.
+    /// Segments on their way to this socket.
     pub under_way: VecDeque<Segment>,
     pub under_way_bytes: usize,
-    /// Nothing arrives here before this time.
+    /// Nothing arrives at this socket before this time.
     pub hole_until: u64,
-    /// Bytes towards this socket that there is room for, in all.
+    /// How many bytes fit in this direction, on their way and unread.
     pub room: usize,
-    /// Whether its process has it.
+    /// Whether the process has not closed the socket.
     pub open: bool,
 }
 
@@ -88,7 +89,7 @@ pub(crate) struct Listener {
     pub backlog: VecDeque<u64>,
 }
 
-/// Nobody listens there, or the attempt is refused.
+/// The error of an attempt that is refused, or that finds no listener.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Refused;
 
@@ -97,7 +98,7 @@ pub(crate) struct Attempt {
     pub process: u32,
     pub thread: u64,
     pub to: SocketAddr,
-    /// Called on the thread when there is a result.
+    /// Called on the attempt's thread when there is a result.
     pub told: fn(u64),
     pub result: Option<Result<u64, Refused>>,
 }
@@ -108,9 +109,9 @@ pub(crate) struct Net {
     pub socks: BTreeMap<u64, Socket>,
     pub listeners: BTreeMap<u64, Listener>,
     pub attempts: BTreeMap<u64, Attempt>,
-    /// Until when nothing of a process reaches an address, for new connections.
+    /// The time until which a process's new connections to an address get no answer.
     pub blocked: BTreeMap<(u32, SocketAddr), u64>,
-    /// Until when a process is refused by an address.
+    /// The time until which a process's new connections to an address are refused.
     pub refused: BTreeMap<(u32, SocketAddr), u64>,
     pub ports: u16,
     pub tap: Option<Rc<dyn Tap>>,

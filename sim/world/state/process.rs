@@ -3,20 +3,20 @@
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-/// What a thread is to do once.
+/// A closure that a thread runs once.
 pub type Message = Box<dyn FnOnce()>;
 
-/// What a thread calls again and again; whether there was work.
+/// A closure that a thread calls repeatedly. Returns whether it found work.
 pub type Call = Box<dyn FnMut() -> bool>;
 
-/// A closure that a thread calls again and again.
+/// A registration of a closure that a thread calls repeatedly.
 pub(crate) struct Periodic {
     pub id: u64,
-    /// 0: in every turn.
+    /// The period, in µs; 0: every turn.
     pub period_us: u64,
-    /// When next, on the process's clock.
+    /// The time of the next call, on the process's clock.
     pub due: u64,
-    /// Out while it runs.
+    /// The closure; `None` while it runs.
     pub call: Option<Call>,
 }
 
@@ -27,7 +27,7 @@ pub(crate) struct Thread {
     pub core: u32,
     pub messages: VecDeque<Message>,
     pub periodics: Vec<Periodic>,
-    /// Nothing was done in its last turn, and nothing has come since.
+    /// Whether the thread did nothing in its last turn and has received nothing since.
     pub idle: bool,
     /// It has no turn before, as something else keeps it.
     pub away_until_us: u64,
@@ -37,23 +37,24 @@ pub(crate) struct Thread {
 pub(crate) struct Process {
     pub name: String,
     pub cores: u32,
-    /// Two processes on one machine can tell whether the other has ended.
+    /// The machine that the process runs on. On the same machine, a process can tell whether
+    /// another has ended.
     pub machine: u32,
     pub alive: bool,
     pub stopped: bool,
-    /// How much its clock is faster, parts per million.
+    /// How much faster the process's clock runs, in parts per million.
     pub skew_ppm: i64,
-    /// What its clock showed at the beginning of the world.
+    /// What the process's clock showed at the beginning of the world.
     pub clock_base: u64,
-    /// How often, of a million looks at the clock, it is held up before, and for how long at most,
-    /// µs.
+    /// How often the process is held up, per million reads of its clock, and for how long at most,
+    /// in µs.
     pub hiccups: (u64, u64),
-    /// Operations that its own stores could not go on with while it was stopped.
+    /// Operations of the process's own stores that could not proceed while the process was stopped.
     pub held: Vec<u64>,
 }
 
 impl Process {
-    /// Returns what its clock shows, µs.
+    /// Returns the time on the process's clock, in µs.
     pub fn clock(&self, now: u64) -> u64 {
         // A simulated day is below 2^37 µs: far from overflow.
         let skew = now as i64 * self.skew_ppm / 1_000_000;
@@ -64,8 +65,8 @@ impl Process {
 /// How a process ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Death {
-    /// The kernel closes its sockets.
+    /// The process ends and the kernel closes its sockets.
     Killed,
-    /// The machine is gone: nobody hears anything.
+    /// The machine fails: no peer is told.
     Vanished,
 }

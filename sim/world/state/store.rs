@@ -1,28 +1,30 @@
-//! Stores: the disks, what their blocks hold, and the operations that are under way in them.
+//! Stores: the disks, the content of their blocks, and the operations in progress.
 //!
-//! A block's bytes are a function of the number of the user's write and of the block, so a store
-//! keeps numbers only, and sees at once when bytes are not what one write wrote to one block.
+//! A block's bytes are a function of the number of the user's write and of the block's number. So a
+//! store keeps only numbers, and notices at once if the bytes for a block are not those of a single
+//! write.
 
 use std::collections::BTreeSet;
 
-/// What a store is like.
+/// The properties of a store.
 #[derive(Debug, Clone)]
 pub struct StoreConfig {
-    /// Its identity.
+    /// The UUID.
     pub uuid: [u8; 16],
-    /// Bytes.
+    /// The block size in bytes.
     pub block_size: u32,
-    /// Blocks.
+    /// The number of blocks.
     pub num_blocks: u64,
-    /// Writes may be lost in a crash until they are flushed.
+    /// Whether writes may be lost in a crash until they are flushed.
     pub write_cache: bool,
-    /// It is part of the process that uses it: it stops and dies with it. Else it goes on.
+    /// Whether the store is part of the process that uses it, and stops and dies with it. Otherwise
+    /// it continues.
     pub in_process: bool,
-    /// How long an operation takes, µs: from, to.
+    /// How long an operation takes, in µs: shortest and longest.
     pub latency_us: (u64, u64),
-    /// Of 1000 operations, how many fail.
+    /// How many of 1,000 operations fail.
     pub errors: u64,
-    /// Whether a reset ends also operations that hang.
+    /// Whether a reset also ends operations that hang.
     pub reset_works: bool,
 }
 
@@ -33,7 +35,7 @@ pub enum Action {
     Read,
     /// Write.
     Write,
-    /// Make durable what was written.
+    /// Make earlier writes durable.
     Flush,
     /// Discard.
     Unmap,
@@ -46,41 +48,41 @@ pub enum Action {
 }
 
 impl Action {
-    /// Returns whether it changes blocks.
+    /// Returns whether the action changes blocks.
     pub fn modifies(self) -> bool {
         matches!(self, Action::Write | Action::Unmap | Action::WriteZeroes | Action::CompareAndWrite)
     }
 }
 
-/// How an operation ended.
+/// The outcome of an operation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Done.
+    /// The operation was executed.
     Success,
-    /// Not done, or only in part.
+    /// The operation was not executed, or only in part.
     Failed,
     /// The compared data differs. Nothing was written.
     Miscompare,
-    /// Ended by a reset.
+    /// A reset ended the operation.
     Aborted,
 }
 
-/// What a block holds.
+/// The content of a block.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Content {
-    /// The user's write that it is from; 0: nobody has written.
+    /// The user's write that the content is from; 0: nobody has written the block.
     pub write: u64,
-    /// It reads as zeroes.
+    /// Whether the block reads as zeroes.
     pub zero: bool,
 }
 
-/// What a block holds that nobody has written to.
+/// The content of a block that nobody has written to.
 pub(crate) const EMPTY: Content = Content { write: 0, zero: true };
 
-/// What a block held from a moment on.
+/// The content that a block has from a given moment on.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Version {
-    /// A stamp of the world.
+    /// The world's stamp of that moment.
     pub from: u64,
     pub content: Content,
 }
@@ -92,12 +94,12 @@ pub(crate) struct Block {
 }
 
 impl Block {
-    /// Returns a block that is empty from a moment on.
+    /// Returns a block that is empty since the given moment.
     pub fn empty(from: u64) -> Block {
         Block { versions: vec![Version { from, content: EMPTY }], durable: 0 }
     }
 
-    /// Returns what it holds now.
+    /// Returns the current content.
     pub fn content(&self) -> Content {
         self.versions.last().map_or(EMPTY, |version| version.content)
     }
@@ -107,65 +109,66 @@ pub(crate) struct Store {
     pub config: StoreConfig,
     pub blocks: Vec<Block>,
     pub hung: bool,
-    /// Operations that hang although the store goes on.
+    /// Operations that hang although the store does not.
     pub stuck: BTreeSet<u64>,
     pub held: Vec<u64>,
-    /// Writes without data, by action and range: which of the user's they are.
+    /// Announced writes without data, by action and range, each with the number of the user's
+    /// write.
     pub expected: Vec<((Action, u64, u64), u64)>,
 }
 
-/// What the layer above has under way in a store.
+/// The layer above's side of an operation in progress.
 pub trait PendingIo {
-    /// Returns its data.
+    /// Returns the operation's data.
     fn data(&mut self) -> &mut [u8];
 
-    /// Ends it. Called on the thread that submitted it.
+    /// Completes the operation. Called on the thread that submitted it.
     fn done(self: Box<Self>, status: Status);
 }
 
-/// An operation that a store is given.
+/// An operation that is given to a store.
 #[derive(Debug, Clone, Copy)]
 pub struct Request {
     /// The store.
     pub store: u32,
-    /// What it does.
+    /// What the operation does.
     pub action: Action,
-    /// First block.
+    /// The first block.
     pub offset: u64,
-    /// Blocks.
+    /// The number of blocks.
     pub count: u64,
-    /// Whether it must not change anything.
+    /// Whether the operation must not change anything.
     pub read_only: bool,
 }
 
-/// An operation under way.
+/// An operation in progress.
 pub(crate) struct Operation {
     pub process: u32,
-    /// 0: nobody is left to be told.
+    /// The thread that submitted the operation; 0: that thread's process is dead.
     pub thread: u64,
     pub request: Request,
     pub io: Option<Box<dyn PendingIo>>,
     pub status: Status,
     pub executed: bool,
-    /// Of the user's writes, which it is; 0: none.
+    /// The number of the user's write that the operation is from; 0: none.
     pub write: u64,
 }
 
-/// Where the data of an operation is from.
+/// The user's I/O that an operation is from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Origin {
-    /// It changes nothing.
+    /// None: the operation changes nothing.
     Nothing,
-    /// It is this write of the user's.
+    /// This write of the user.
     Write(u64),
-    /// Its data is not that of one write to these blocks.
+    /// The data is not that of a single write to these blocks.
     Mixed,
-    /// It has no data, and nobody asked for it.
+    /// The operation has no data, and no user asked for it.
     Unasked,
 }
 
 impl Origin {
-    /// Returns the user's write; 0: none.
+    /// Returns the number of the user's write; 0: none.
     pub fn write(self) -> u64 {
         match self {
             Origin::Write(write) => write,
@@ -174,42 +177,42 @@ impl Origin {
     }
 }
 
-/// What happened in a store, and when: a stamp of the world.
+/// An event in a store. Its time is a stamp of the world.
 #[derive(Debug, Clone, Copy)]
 pub enum Fact {
     /// A process gave a store an operation.
     Handed {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
         /// The process.
         process: u32,
         /// The operation.
         request: Request,
-        /// Whose data it has.
+        /// The user's I/O that the operation is from.
         origin: Origin,
     },
-    /// A store changed blocks, or would have: a compare-and-write that found others.
+    /// A store changed blocks, or executed a compare-and-write that found other data.
     Executed {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
         /// The process.
         process: u32,
         /// The operation.
         request: Request,
-        /// Blocks that it changed.
+        /// The number of blocks that changed.
         count: u64,
-        /// The user's write.
+        /// The number of the user's write.
         write: u64,
     },
-    /// A store forgot a write.
+    /// A store lost a write.
     Lost {
-        /// When.
+        /// The stamp of the event.
         seq: u64,
         /// The store.
         store: u32,
         /// The block.
         block: u64,
-        /// The user's write.
+        /// The number of the user's write.
         write: u64,
     },
 }

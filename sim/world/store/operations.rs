@@ -1,4 +1,4 @@
-//! Operations that are under way in stores.
+//! The operations in progress in stores.
 
 use crate::content::{fill, write_of};
 use crate::state::Event;
@@ -7,7 +7,7 @@ use crate::state::store::{
 };
 use crate::world::World;
 
-/// Gives a store an operation of the current thread.
+/// Gives an operation of the current thread to a store.
 pub fn submit(w: &mut World, request: Request, mut io: Box<dyn PendingIo>) {
     let Some(thread) = w.current else { return w.discard(io) };
     let Some(process) = w.current_process() else { return w.discard(io) };
@@ -41,7 +41,7 @@ pub fn submit(w: &mut World, request: Request, mut io: Box<dyn PendingIo>) {
     w.at(now + latency, Event::Done(id));
 }
 
-/// Returns which of the user's writes an operation is.
+/// Returns which user's I/O an operation is from.
 fn identify(w: &World, request: Request, data: &[u8]) -> Origin {
     let Request { store, action, offset, count, .. } = request;
     let found = &w.stores[&store];
@@ -70,12 +70,13 @@ fn identify(w: &World, request: Request, data: &[u8]) -> Origin {
     }
 }
 
-/// Returns whether an operation cannot continue now. If so it is held.
+/// Returns whether an operation cannot proceed now. Such an operation is held.
 fn hold(w: &mut World, id: u64) -> bool {
     let Some(op) = w.operations.get(&id) else { return true };
     let (process, store) = (op.process, op.request.store);
     let reset = op.request.action == Action::Reset;
-    // Of a dead process: the world's promise is that this ends before its leases do.
+    // The operation is of a dead process. The world guarantees that it ends before the leases of
+    // the process do.
     let orphan = op.thread == 0;
     let Some(found) = w.stores.get_mut(&store) else { return true };
     let hangs = found.hung || found.stuck.contains(&id);
@@ -102,7 +103,7 @@ pub(crate) fn resume(w: &mut World, id: u64) {
     w.at(at, Event::Done(id));
 }
 
-/// Executes an operation: this is the moment at which it takes effect.
+/// Executes an operation. This is the moment at which it takes effect.
 pub(crate) fn execute(w: &mut World, id: u64) {
     if w.operations.get(&id).is_none_or(|op| op.executed) || hold(w, id) {
         return;
@@ -114,7 +115,7 @@ pub(crate) fn execute(w: &mut World, id: u64) {
     let (process, request, write) = (op.process, op.request, op.write);
     let Request { store: store_id, action, offset, mut count, .. } = request;
     if op.status != Status::Success {
-        // An error says nothing of what was done: all, a part, nothing.
+        // An error says nothing about what was executed: all of it, a part, or nothing.
         count = if action == Action::CompareAndWrite { 0 } else { half_done % (count + 1) };
     }
     let Some(store) = w.stores.get_mut(&store_id) else { return };
@@ -162,7 +163,7 @@ fn is_equal(block: &Block, number: u64, bytes: &[u8]) -> bool {
     write_of(bytes, number) == Some(if content.zero { 0 } else { content.write })
 }
 
-/// Ends all other operations that the process of a reset has in the same store.
+/// Ends all other operations of the reset's process in the same store.
 fn reset(w: &mut World, id: u64) {
     let Some((process, store)) = w.operations.get(&id).map(|op| (op.process, op.request.store)) else {
         return;
@@ -194,8 +195,8 @@ fn reset(w: &mut World, id: u64) {
     }
 }
 
-/// Fails at once all that a store has: as SPDK does with a device that was pulled. Some of it was
-/// executed, or takes effect in part.
+/// Fails all operations of a store at once, as happens to a device that is pulled. Some were
+/// executed before, or take effect in part.
 pub(crate) fn fail_all(w: &mut World, store: u32) {
     let all: Vec<u64> =
         w.operations.iter().filter(|(_, op)| op.request.store == store).map(|(&id, _)| id).collect();
@@ -222,7 +223,7 @@ pub(crate) fn fail_all(w: &mut World, store: u32) {
     }
 }
 
-/// Ends an operation.
+/// Completes an operation.
 pub(crate) fn done(w: &mut World, id: u64) {
     if w.operations.get(&id).is_none_or(|op| !op.executed) || hold(w, id) {
         return;
@@ -233,13 +234,13 @@ pub(crate) fn done(w: &mut World, id: u64) {
     }
 }
 
-/// Tells the thread that submitted an operation how it ended.
+/// Tells the thread that submitted an operation of its outcome.
 fn finish(w: &mut World, thread: u64, io: Box<dyn PendingIo>, status: Status) {
     w.tell(thread, Box::new(move || io.done(status)));
 }
 
-/// What a process had in stores: one of its own has ended with it; an outside one goes on for a
-/// moment, with nobody to tell.
+/// Ends the operations of a dead process. Operations of its own stores end with it; those of
+/// outside stores continue for a moment, without anybody to tell.
 pub(crate) fn process_dies(w: &mut World, process: u32) {
     let ids: Vec<u64> =
         w.operations.iter().filter(|(_, op)| op.process == process).map(|(&id, _)| id).collect();

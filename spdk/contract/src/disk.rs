@@ -17,8 +17,8 @@ pub struct DiskInfo {
     pub write_unit_size: u32,
     /// The optimal I/O boundary in blocks; 0: none.
     pub optimal_io_boundary: u32,
-    /// Whether reads and writes are split at multiples of `optimal_io_boundary` before the disk gets
-    /// them.
+    /// Whether reads and writes are split at multiples of `optimal_io_boundary` before the disk
+    /// gets them.
     pub split_on_boundary: bool,
     /// The maximum number of blocks of a compare-and-write; 0 means 1.
     pub acwu: u16,

@@ -11,13 +11,13 @@ pub const SECRET_FILE_MAX: usize = 4096;
 /// file's name, and contains nothing of the file's content.
 #[derive(Debug, Error)]
 pub enum SecretFileError {
-    /// The file can't be opened.
+    /// The file cannot be opened.
     #[error("can't be opened: {0}")]
     Open(io::Error),
-    /// The file can't be read.
+    /// The file cannot be read.
     #[error("can't be read: {0}")]
     Read(io::Error),
-    /// It is not a regular file.
+    /// The name is not that of a regular file.
     #[error("is {0}, a regular file is wanted")]
     NotAFile(&'static str),
     /// The file is too long.

@@ -1,9 +1,9 @@
-//! An interface on a TAP device: the stack against a kernel's TCP. `sim/tcp/kernel.py` makes the
-//! device, gives it to this program as its standard input and output, and is the other side.
+//! An interface on a TAP device: the stack against a kernel's TCP. `sim/tcp/kernel.py` creates the
+//! device, passes it to this program as standard input and output, and is the other side.
 //!
 //! `dst-tap --mac M --address A/N [--address …] [--mtu N] [--lose PER_MILLE] [--seed N] serve`
-//! echoes what comes to port 4460 until nothing is left to do for a second after the first
-//! connection; `… call ADDRESS BYTES` sends bytes to port 4460 there, and compares the echo.
+//! echoes what arrives at port 4460 until, after the first connection, there was nothing to do for
+//! a second. `… call ADDRESS BYTES` sends bytes to port 4460 there and compares the echo.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
@@ -19,7 +19,7 @@ use world::rng::Rng;
 
 const PORT: u16 = 4460;
 
-/// Data to be sent.
+/// Data to be sent, as a shared buffer.
 #[derive(Debug)]
 struct Bytes(Vec<u8>);
 
@@ -41,20 +41,20 @@ enum Role {
     Call { remote: SocketAddr, bytes: u64 },
 }
 
-/// A connection, as the program sees it.
+/// The program's state of a connection.
 #[derive(Default)]
 struct Open {
-    /// To be sent back.
+    /// Data to be sent back.
     echo: VecDeque<Vec<u8>>,
     sent: u64,
     received: u64,
     is_shut: bool,
 }
 
-/// Data that one connection may have queued.
+/// The number of bytes that a connection may have queued.
 const MAX_QUEUED: u64 = 1 << 20;
 
-/// Bytes that the caller sends at a time.
+/// The number of bytes that the caller sends at a time.
 const PIECE: u64 = 50_000;
 
 struct Program {
@@ -80,7 +80,7 @@ impl Program {
         loses
     }
 
-    /// Takes in what has come.
+    /// Receives the frames that have arrived.
     fn receive(&mut self) -> Result<(), Errno> {
         let mut buffer = vec![0; self.mtu + 18];
         loop {
@@ -107,7 +107,7 @@ impl Program {
         for frame in frames {
             if !self.loses()
                 && let Err(error) = rustix::io::write(std::io::stdout(), &frame)
-                // The device's queue is full: as on any port, the frame is lost.
+                // The device's queue is full: the frame is lost, as on any port.
                 && error != Errno::AGAIN
             {
                 failed = Err(error);
@@ -201,7 +201,7 @@ impl Program {
             self.take_events()?;
             match self.role {
                 Role::Call { remote, .. } if self.open.is_empty() && self.ends.is_empty() => {
-                    // The interface's addresses may not be usable yet.
+                    // The interface's addresses may not be ready for use yet.
                     if let Ok(id) = self.interface.connect(remote, now) {
                         self.open.insert(id, Open::default());
                     }

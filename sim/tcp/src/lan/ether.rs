@@ -14,21 +14,21 @@ use crate::lab::{frame, packet};
 /// The router's link-layer address.
 const ROUTER: MacAddress = MacAddress([2, 0, 0, 0, 0, 254]);
 
-/// What a router quotes of a packet that is too long, at least (RFC 792).
+/// The number of bytes that a router quotes, at least, of a packet that is too long (RFC 792).
 const QUOTED: usize = 8;
 
-/// When a frame arrives, its number, the host that it is for, and the frame.
+/// A frame on its way: its time of arrival, its number, the host that it is for, and its bytes.
 type OnTheWay = (u64, u64, usize, Vec<u8>);
 
-/// An Ethernet with two hosts: each hears all that the other one sends.
+/// An Ethernet with two hosts, each of which receives everything that the other one sends.
 pub struct Ether {
     rng: Rng,
     plan: LanPlan,
-    /// When the link of each host has sent what it has.
+    /// The times at which each host's link will have sent its queue.
     busy: [u64; 2],
     on_the_way: BinaryHeap<Reverse<OnTheWay>>,
     count: u64,
-    /// Frames that were lost or dropped.
+    /// The number of frames that were lost or dropped.
     pub lost: u64,
 }
 
@@ -44,7 +44,8 @@ impl Ether {
         }
     }
 
-    /// Returns where the packet begins, and whether it is a question or answer about neighbours.
+    /// Returns the position of the packet in a frame, and whether the packet is a question or
+    /// answer about neighbours.
     fn look(&self, bytes: &[u8]) -> (usize, bool) {
         let ip = if self.plan.configs[0].vlan.is_some() { 18 } else { 14 };
         let ethertype = [bytes[ip - 2], bytes[ip - 1]];
@@ -52,7 +53,7 @@ impl Ether {
         (ip, ethertype == [8, 6] || is_ndisc)
     }
 
-    /// Takes a frame from host `from`.
+    /// Takes a frame that host `from` sends.
     pub fn send(&mut self, from: usize, mut bytes: Vec<u8>, now: u64) {
         let link = self.plan.users.links[from].clone();
         let faulty = now < self.plan.users.faults_end;
@@ -90,7 +91,8 @@ impl Ether {
                 self.put(later, 1 - from, bytes.clone());
             }
         }
-        // Ethernet's check sequence protects the frame, but nothing protects a packet within a router.
+        // The frame check sequence protects a frame on Ethernet, but nothing protects a packet
+        // inside a router.
         if faulty && !is_question && self.rng.chance(link.corrupt) {
             let bit = self.rng.index((bytes.len() - ip) * 8);
             bytes[ip + bit / 8] ^= 1 << (bit % 8);
@@ -98,7 +100,7 @@ impl Ether {
         self.put(at, 1 - from, bytes);
     }
 
-    /// A router says that a packet was too long (RFC 1191, RFC 8201).
+    /// Reports from a router that a packet was too long (RFC 1191, RFC 8201).
     fn complain(&mut self, to: usize, quoted: &[u8], mtu: u16, at: u64) {
         let [high, low] = mtu.to_be_bytes();
         let source = self.plan.address(to);
@@ -126,7 +128,7 @@ impl Ether {
         self.put(at, to, bytes);
     }
 
-    /// Puts a frame on the way, to arrive at a host at a time.
+    /// Sends a frame so that it arrives at a host at a given time.
     pub fn put(&mut self, at: u64, to: usize, bytes: Vec<u8>) {
         self.count += 1;
         self.on_the_way.push(Reverse((at, self.count, to, bytes)));
@@ -137,7 +139,7 @@ impl Ether {
         self.on_the_way.peek().map(|Reverse((at, ..))| *at)
     }
 
-    /// Takes out a frame that has arrived, with the host that it is for.
+    /// Returns a frame that has arrived, with the host that it is for.
     pub fn arrived(&mut self, now: u64) -> Option<(usize, Vec<u8>)> {
         if self.next()? > now {
             return None;

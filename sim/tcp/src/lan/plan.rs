@@ -1,4 +1,4 @@
-//! What a seed stands for, on an Ethernet.
+//! What a seed decides on an Ethernet.
 
 use std::net::IpAddr;
 
@@ -7,29 +7,29 @@ use world::rng::Rng;
 
 use crate::plan::Plan;
 
-/// A host that says again and again that it has the second host's address.
+/// A host that repeatedly claims to have the second host's address.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Impostor {
-    /// When it does so first.
+    /// The time of the first claim.
     pub first: Option<u64>,
-    /// The pause between.
+    /// The pause between two claims.
     pub pause: u64,
 }
 
-/// What a seed stands for, on an Ethernet.
+/// Everything that a seed decides on an Ethernet.
 #[derive(Debug, Clone)]
 pub struct LanPlan {
-    /// What the users do, and what happens to frames; `links[..].longest` counts IP packets.
+    /// What the users do and what happens to frames. Here, `links[..].longest` is about IP packets.
     pub users: Plan,
     /// Whether the hosts talk over IPv6.
     pub is_ipv6: bool,
     /// The settings of the interfaces.
     pub configs: [Config; 2],
-    /// Messages of ARP and neighbour discovery of 1,000 that are lost besides.
+    /// How many of 1,000 messages of ARP and neighbour discovery are lost in addition.
     pub lost_questions: u64,
-    /// A router drops what is longer than `links[..].longest`, and says so.
+    /// Whether a router reports the packets that it drops because they exceed `links[..].longest`.
     pub router_speaks: bool,
-    /// Who disturbs.
+    /// The host that claims another host's address.
     pub impostor: Impostor,
 }
 
@@ -45,13 +45,13 @@ fn addresses(host: usize) -> [IpAddr; 2] {
 }
 
 impl LanPlan {
-    /// Returns what the seed stands for.
+    /// Returns the plan of a seed.
     pub fn new(seed: u64) -> LanPlan {
         let mut users = Plan::new(seed ^ 0x6c61_6e00);
         let rng = &mut Rng::new(seed ^ 0x006c_616e_0000_0000);
         users.seed = seed;
         users.smol = None;
-        // Whole frames.
+        // The interface sends whole frames.
         users.configs.iter_mut().for_each(|config| config.offload_bytes = 0);
         users.links.iter_mut().for_each(|link| {
             link.longest = 0;
@@ -85,12 +85,12 @@ impl LanPlan {
         LanPlan { users, is_ipv6, configs, lost_questions, router_speaks, impostor }
     }
 
-    /// Returns the address by which a host is talked to.
+    /// Returns the address at which the other host reaches this one.
     pub fn address(&self, host: usize) -> IpAddr {
         addresses(host)[usize::from(self.is_ipv6)]
     }
 
-    /// Returns whether a host may be told that another one has its address.
+    /// Returns whether a host may be told that another host has its address.
     pub fn may_conflict(&self) -> bool {
         self.impostor.first.is_some()
     }

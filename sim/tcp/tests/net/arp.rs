@@ -1,4 +1,4 @@
-//! ARP (RFC 826, RFC 5227), and the rules for neighbours that IPv6 shares.
+//! ARP (RFC 826, RFC 5227), and the rules about neighbours that IPv6 shares.
 
 use dst_net::{Config, DropReason, NetEvent};
 use dst_tcp::Reason;
@@ -36,7 +36,7 @@ pub fn a_question_is_repeated_and_then_the_connection_fails() {
     lab.wait(100_000);
     assert!(matches!(lab.closed[..], [(_, Reason::Unreachable)]), "{:?}", lab.closed);
     assert_eq!(lab.interface.counters().failed, 1);
-    // Whoever comes at once does not wait, and causes no questions.
+    // A connection that is attempted right afterwards fails at once and causes no question.
     lab.connect("10.0.0.9");
     assert_eq!(lab.sent(), [""; 0]);
     assert_eq!(lab.closed.len(), 2);
@@ -45,8 +45,8 @@ pub fn a_question_is_repeated_and_then_the_connection_fails() {
     assert_eq!(lab.sent(), ["who-has 10.0.0.9 tell 10.0.0.1 to *"]);
 }
 
-/// Its answer is good for 30 s; 5 s later the neighbour itself is asked, and after three questions
-/// everybody.
+/// An answer is good for 30 s. Another 5 s later the neighbour itself is asked, and after three
+/// questions all hosts are.
 pub fn rfc_4861_a_neighbour_is_asked_whether_it_is_still_there() {
     let mut lab = Lab::quiet();
     let id = lab.open(9, "10.0.0.9");
@@ -60,7 +60,7 @@ pub fn rfc_4861_a_neighbour_is_asked_whether_it_is_still_there() {
     assert_eq!(asked.first().map(String::as_str), Some("who-has 10.0.0.9 tell 10.0.0.1 to *"));
 }
 
-/// Who says that it answers, and was not asked, is not trusted for 30 s.
+/// An answer that nobody asked for is not trusted for 30 s.
 pub fn answers_count_only_if_somebody_has_asked() {
     let mut lab = Lab::quiet();
     let id = lab.open(9, "10.0.0.9");
@@ -97,7 +97,7 @@ pub fn announcements_do_not_create_entries() {
     assert_eq!(lab.sent(), ["who-has 10.0.0.9 tell 10.0.0.1 to *"]);
 }
 
-/// A host takes over the address of another one.
+/// A host takes over another host's address.
 pub fn rfc_5227_an_announcement_moves_a_known_neighbour() {
     let mut lab = Lab::quiet();
     let id = lab.open(9, "10.0.0.9");
@@ -131,7 +131,7 @@ pub fn rfc_5227_an_address_is_probed_used_and_announced() {
     assert_eq!(lab.told, [NetEvent::Usable(ip("10.0.0.1"))]);
 }
 
-/// It has the address already, or wants it at the same time.
+/// The other host has the address already, or wants it at the same time.
 pub fn rfc_5227_an_address_that_another_host_has_is_not_used() {
     for probes in [false, true] {
         let mut lab = Lab::new(Config { detect_duplicates: true, ..config() });
@@ -165,7 +165,7 @@ pub fn rfc_5227_an_address_in_use_is_defended_once_in_ten_seconds() {
     assert_eq!(lab.sent(), ["10.0.0.1 is-at 1 to 42"], "who asks before use is told");
 }
 
-/// RFC 6583: SYNs of invented neighbours, whose answers would need their addresses.
+/// RFC 6583: SYNs come from invented neighbours, whose link-layer addresses the answers would need.
 pub fn rfc_6583_strangers_do_not_get_all_questions() {
     let mut lab = Lab::quiet();
     lab.interface.tcp().listen("10.0.0.1:4460".parse().expect("valid"), 100).expect("nothing listens yet");

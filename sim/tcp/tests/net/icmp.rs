@@ -1,4 +1,4 @@
-//! ICMP and ICMPv6, and which packets are taken at all.
+//! ICMP and ICMPv6, and which packets the interface accepts.
 
 use dst_net::DropReason;
 use dst_tcp::Reason;
@@ -11,8 +11,8 @@ fn longest(sent: &[String]) -> usize {
     sent.iter().filter_map(length).max().expect("segments were sent")
 }
 
-/// Opens a connection, sends, and lets a router say that an MTU of `mtu` is too much. `quote`
-/// changes what is quoted. Returns how long segments are after that.
+/// Opens a connection, sends, and has a router report that the MTU is `mtu`. `quote` changes the
+/// quoted packet. Returns the length of segments afterwards.
 fn too_big(remote: &str, mtu: u16, quote: impl Fn(&mut Vec<u8>)) -> usize {
     let mut lab = Lab::quiet();
     let id = lab.open(9, remote);
@@ -24,7 +24,7 @@ fn too_big(remote: &str, mtu: u16, quote: impl Fn(&mut Vec<u8>)) -> usize {
     quote(&mut quoted);
     let [high, low] = mtu.to_be_bytes();
     let head = if is_ipv4 { [3, 4, 0, 0, high, low] } else { [2, 0, 0, 0, high, low] };
-    // A router, which is not the peer.
+    // A router that is not the peer.
     let router = if is_ipv4 { "10.0.0.254" } else { "fe80::fe" };
     lab.icmp(254, (router, local), head, &quoted);
     lab.sent();
@@ -45,7 +45,7 @@ pub fn rfc_5927_nobody_can_make_segments_tiny() {
     assert_eq!(too_big("fd00::9", 68, |_| {}), 1220, "RFC 8201: no path takes less");
 }
 
-/// The quoted packet is not this host's, or has not been sent.
+/// The quoted packet is not from this host, or was never sent.
 pub fn rfc_5927_errors_must_be_about_what_was_sent() {
     assert_eq!(too_big("10.0.0.9", 1000, |quoted| quoted[9] = 17), 1460, "UDP");
     assert_eq!(too_big("10.0.0.9", 1000, |quoted| quoted[7] = 1), 1460, "a fragment");
@@ -59,7 +59,7 @@ pub fn rfc_5927_errors_must_be_about_what_was_sent() {
     }
 }
 
-/// The error is for 10.0.0.1, and about a packet of another host's address.
+/// The error is sent to 10.0.0.1, but is about a packet from another address.
 pub fn rfc_5927_errors_must_be_for_who_has_sent() {
     let mut lab = Lab::quiet();
     lab.connect("10.0.0.9");
@@ -72,8 +72,8 @@ pub fn rfc_5927_errors_must_be_for_who_has_sent() {
     assert_eq!(lab.interface.counters().icmp_errors, 0);
 }
 
-/// Opens or tries a connection, and lets an ICMP error say that the peer refuses. Returns how the
-/// connection ended.
+/// Opens a connection, or tries to, and has an ICMP error report that the peer refuses it. Returns
+/// how the connection ended.
 fn refused(is_open: bool, head: [u8; 2], off: u32) -> Option<Reason> {
     let mut lab = Lab::quiet();
     if is_open {
@@ -128,7 +128,7 @@ pub fn echo_requests_are_answered_a_hundred_times_a_second() {
     assert_eq!((answers, lab.interface.counters().dropped(DropReason::EchoRate)), (100, 200));
 }
 
-/// Answers that nobody takes out are bounded too.
+/// Answers that are not taken out are bounded as well.
 pub fn answers_are_bounded() {
     let mut lab = Lab::quiet();
     for _ in 0..300 {
@@ -138,7 +138,8 @@ pub fn answers_are_bounded() {
     assert_eq!(lab.interface.counters().dropped(DropReason::AnswersFull), 236);
 }
 
-/// Changes a frame with a SYN for the interface. Returns why it was dropped, if it was.
+/// Changes a frame that contains a SYN for the interface. Returns the reason if the frame was
+/// dropped.
 fn dropped(change: impl Fn(&mut Vec<u8>)) -> Option<DropReason> {
     let mut lab = Lab::quiet();
     let tcp = [0, 77, 17, 108, 0, 0, 0, 1, 0, 0, 0, 0, 0x50, 2, 0xff, 0xff, 0, 0, 0, 0];
@@ -153,7 +154,7 @@ fn dropped(change: impl Fn(&mut Vec<u8>)) -> Option<DropReason> {
     reason
 }
 
-/// Writes the checksum of the IPv4 header anew.
+/// Sets the checksum of the IPv4 header.
 fn fill(frame: &mut [u8]) {
     smoltcp::wire::Ipv4Packet::new_unchecked(&mut frame[14..]).fill_checksum();
 }
@@ -192,7 +193,7 @@ pub fn packets_that_are_not_for_this_host_are_dropped() {
 
 pub fn rfc_791_a_wrong_checksum_is_noticed() {
     for bit in 0..160 {
-        // Of what only the checksum protects: the type of service, the identification, the hop limit.
+        // Only the checksum protects the type of service, the identification and the hop limit.
         if [1, 4, 5, 8].contains(&(bit / 8)) {
             assert_eq!(dropped(|frame| frame[14 + bit / 8] ^= 1 << (bit % 8)), Some(DropReason::Checksum));
         }

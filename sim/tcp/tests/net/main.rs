@@ -1,5 +1,5 @@
 //! What an interface does below TCP: rules of RFCs and of this project, in the manner of
-//! packetdrill. Each protection of `mutation.rs` is taken away, which a rule notices.
+//! packetdrill. Each protection of `mutation.rs` is removed in turn, and a rule must notice.
 
 mod arp;
 mod icmp;
@@ -61,7 +61,7 @@ rules! {
     ]
 }
 
-/// Runs a rule, which has to fail without the protection.
+/// Runs a rule, which must fail without the protection.
 fn is_noticed(without: impl FnOnce(), with: impl FnOnce(), rule: fn()) {
     rule();
     std::panic::set_hook(Box::new(|_| {}));
@@ -109,7 +109,7 @@ mutations! {
     NoLongestPrefix no_longest_prefix arp::rfc_1812_the_longest_prefix_decides,
 }
 
-/// One of TCP's, for which an ICMP error is needed.
+/// A protection of TCP's whose test needs an ICMP error.
 #[test]
 fn no_unreachable_check() {
     let without = || mutation::set(Some(mutation::Mutation::NoUnreachableCheck));

@@ -1,9 +1,9 @@
-//! Neighbour discovery (RFC 4861, RFC 4862): what differs from ARP.
+//! Neighbour discovery (RFC 4861, RFC 4862), where it differs from ARP.
 
 use dst_net::{Config, DropReason, NetEvent};
 use dst_tcp_sim::lab::{Lab, advert, config, ip, mac, solicit};
 
-/// The group that fd00::1 listens to, and that fd00::9 does.
+/// The solicited-node multicast group of fd00::1.
 const GROUP: &str = "ff02::1:ff00:1";
 const LINK_LOCAL: &str = "fe80::ff:fe00:1";
 
@@ -29,7 +29,7 @@ pub fn rfc_4861_a_question_goes_to_the_group_and_then_to_the_neighbour() {
     let asked: Vec<_> =
         lab.wait(5_000_000).into_iter().filter(|(_, text)| text.contains("who-has")).collect();
     assert_eq!(asked, [(5000, "who-has fd00::9 tell fd00::1 to 9".to_string())]);
-    // The answer need not repeat the address that the question went to.
+    // The answer need not repeat the address that the question was sent to.
     let bare = smoltcp::wire::NdiscRepr::NeighborAdvert {
         flags: smoltcp::wire::NdiscNeighborFlags::SOLICITED,
         target_addr: "fd00::9".parse().expect("valid"),
@@ -54,12 +54,14 @@ pub fn rfc_4861_messages_that_were_forwarded_are_not_believed() {
 pub fn rfc_4861_what_contradicts_itself_is_not_believed() {
     let mut lab = Lab::quiet();
     lab.open(9, "fd00::9");
-    // An answer to all; a probe that tells where it is from; a probe that is not for a group.
+    // An answer to all hosts; a probe that carries its sender's link-layer address; a probe that is
+    // not sent to a group.
     lab.ndisc(66, ("fd00::9", "ff02::1"), 255, advert("fd00::9", 66, true, true));
     lab.ndisc(66, ("::", GROUP), 255, solicit("fd00::1", Some(66)));
     lab.ndisc(66, ("::", "fd00::1"), 255, solicit("fd00::1", None));
     assert_eq!(lab.interface.counters().dropped(DropReason::Malformed), 3);
-    // It is about a host that is no neighbour, or about this one's link-layer address.
+    // The message is about a host that is not a neighbour, or about this host's own link-layer
+    // address.
     lab.ndisc(66, ("fd01::9", GROUP), 255, solicit("fd00::1", Some(66)));
     lab.ndisc(66, ("fd00::9", "fd00::1"), 255, advert("fd00::9", 1, true, true));
     assert_eq!(lab.interface.counters().dropped(DropReason::Untrusted), 2);
@@ -67,8 +69,8 @@ pub fn rfc_4861_what_contradicts_itself_is_not_believed() {
     assert_eq!(lab.sent(), ["S fd00::1 > fd00::9 len 0 to 9"]);
 }
 
-/// Without its flag, an advertisement does not replace a link-layer address; but the neighbour is
-/// asked.
+/// Without the override flag, an advertisement does not replace a link-layer address; but the
+/// neighbour is asked.
 pub fn rfc_4861_an_advertisement_replaces_an_address_if_it_says_so() {
     let mut lab = Lab::quiet();
     lab.open(9, "fd00::9");
@@ -96,7 +98,7 @@ pub fn rfc_4862_an_address_is_probed_used_and_announced() {
     assert_eq!(lab.told, [NetEvent::Usable(ip("fd00::1")), NetEvent::Usable(ip(LINK_LOCAL))]);
 }
 
-/// It has the address already, or wants it at the same time.
+/// The other host has the address already, or wants it at the same time.
 pub fn rfc_4862_an_address_that_another_host_has_is_not_used() {
     for probes in [false, true] {
         let mut lab = Lab::new(Config { detect_duplicates: true, ..config() });
