@@ -39,7 +39,7 @@ fn an_answer_must_fit_its_transaction() {
     let failed = answer_to(&header, Status::Failed, 0);
     assert_eq!(
         slab.answer(&failed),
-        Ok(Answer { slot: 0, status: Status::Failed, data_len: 0, digest: None })
+        Ok(Answer { slot: 0, status: Status::Failed, data_len: 0, digest: None, awaited: Awaited::ByUser })
     );
     let mut other = good;
     other.id += 1 << 16;
