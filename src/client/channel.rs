@@ -179,6 +179,10 @@ impl Inner {
         }
         if did_work {
             self.fail_overdue();
+            if self.io.oldest_waiting_us().is_some() {
+                // A further part of an I/O whose time is up is not begun.
+                self.expire_waiting(self.shared.availability(), true);
+            }
         }
         if check {
             self.next_check_us = now + CHECK_PERIOD_US;

@@ -238,9 +238,9 @@ impl<T> Transactions<T> {
         self.has_digests
     }
 
-    /// Begins a transaction, or gives `user` back when all granted slots are in use. `now_us` is not
-    /// before that of the one before; the `digest` is that of the data, if it has one.
-    pub fn begin(&mut self, request: Request, user: T, now_us: u64, digest: Option<u32>) -> Result<u16, T> {
+    /// Begins a transaction, or gives `user` back when all granted slots are in use. Its deadline
+    /// counts from `begun_us`; the `digest` is that of the data, if it has one.
+    pub fn begin(&mut self, request: Request, user: T, begun_us: u64, digest: Option<u32>) -> Result<u16, T> {
         let Some(index) = self.free.pop() else { return Err(user) };
         self.sequence += 1;
         let slot = &mut self.slots[usize::from(index)];
@@ -249,21 +249,50 @@ impl<T> Transactions<T> {
         slot.request = request;
         slot.digest = digest;
         slot.header = slot.encode(Flags::NONE);
-        slot.begun_us = now_us;
+        slot.begun_us = begun_us;
         slot.resends = 0;
         slot.repeats = 0;
         slot.user = Some(user);
         slot.state = SlotState::ToSend;
         slot.older = self.newest;
         slot.newer = NONE;
+        let mut is_in_order = true;
         match self.newest {
             NONE => self.oldest = index,
-            newest => self.slots[usize::from(newest)].newer = index,
+            newest => {
+                let newest = &mut self.slots[usize::from(newest)];
+                newest.newer = index;
+                is_in_order = newest.begun_us <= begun_us;
+            }
         }
         self.newest = index;
+        if !is_in_order {
+            self.move_back();
+        }
         self.to_send.push_back(index);
         self.outstanding += 1;
         Ok(index)
+    }
+
+    /// Moves the newest transaction before those that began later. A later part of a long I/O began
+    /// with the first one.
+    #[cold]
+    fn move_back(&mut self) {
+        let index = self.newest;
+        let Slot { begun_us, older: before, .. } = self.slots[usize::from(index)];
+        self.newest = before;
+        self.slots[usize::from(before)].newer = NONE;
+        let (mut newer, mut older) = (before, self.slots[usize::from(before)].older);
+        while older != NONE && self.slots[usize::from(older)].begun_us > begun_us {
+            (newer, older) = (older, self.slots[usize::from(older)].older);
+        }
+        self.slots[usize::from(newer)].older = index;
+        let slot = &mut self.slots[usize::from(index)];
+        (slot.older, slot.newer) = (older, newer);
+        match older {
+            NONE => self.oldest = index,
+            older => self.slots[usize::from(older)].newer = index,
+        }
     }
 
     /// Whether the first frame to be sent is on the wire in part.

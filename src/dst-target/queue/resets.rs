@@ -132,7 +132,10 @@ impl Queue {
     /// it.
     pub(super) fn take_ended(&mut self, slot: u16) -> Option<Io> {
         let at = self.resets.ended.iter().position(|ended| ended.io.ctx.slot == slot)?;
+        let Ended { io, at_us } = self.resets.ended.remove(at);
         self.in_backend -= 1;
-        Some(self.resets.ended.remove(at).io)
+        let work = &self.work[usize::from(slot)];
+        self.stats.end(work.op, at_us.saturating_sub(work.begun_us));
+        Some(io)
     }
 }

@@ -82,6 +82,7 @@ impl Queue {
         let goes_on = lease.is_some_and(|lease| !is_over(lease, now_us));
         if !goes_on {
             self.in_backend -= 1;
+            self.stats.end(op, now_us.saturating_sub(self.work[usize::from(slot)].begun_us));
             self.setup.slots.withdraw(slot);
             pools.put(io, &mut self.share);
             self.stats.dropped += 1;

@@ -140,3 +140,30 @@ proptest! {
         }
     }
 }
+
+proptest! {
+    /// A further part of a long I/O has the time of the whole, which is before that of others in use.
+    #[test]
+    fn the_oldest_is_found_whatever_the_order(
+        steps in proptest::collection::vec((0u64..8, any::<proptest::sample::Index>()), 1..60),
+    ) {
+        let mut slab = Transactions::new(6);
+        slab.grant(6, None);
+        let mut used: Vec<(u64, u16)> = Vec::new();
+        for (begun_us, which) in steps {
+            match slab.begin(READ, begun_us, begun_us, None) {
+                Ok(slot) => used.push((begun_us, slot)),
+                Err(_) => {
+                    let (begun_us, slot) = used.swap_remove(which.index(used.len()));
+                    slab.sent(slab.to_send.len() * HEADER_LEN);
+                    prop_assert_eq!(slab.finish(slot), (begun_us, READ, begun_us));
+                }
+            }
+            prop_assert_eq!(slab.oldest_us(), used.iter().map(|&(begun_us, _)| begun_us).min());
+        }
+        slab.disconnected();
+        let mut times: Vec<_> = used.iter().map(|&(begun_us, _)| begun_us).collect();
+        times.sort_unstable();
+        prop_assert_eq!(std::iter::from_fn(|| slab.abandon_oldest()).collect::<Vec<_>>(), times);
+    }
+}
