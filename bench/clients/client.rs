@@ -140,6 +140,7 @@ fn hello(export: &str, host: &str, session: Option<SessionRef>) -> Hello {
         digests: vec![0],
         ciphers: vec![0],
         keep_alive_ms: KEEP_ALIVE_MS,
+        aborts: false,
     }
 }
 

@@ -126,6 +126,12 @@ impl BdevIoQueue {
         self.0.front().map(BdevIo::stamp)
     }
 
+    /// Adds an I/O before the first one that has a larger stamp.
+    pub fn insert(&mut self, io: BdevIo) {
+        let at = self.0.partition_point(|other| other.stamp <= io.stamp);
+        self.0.insert(at, io);
+    }
+
     /// Takes the first I/O.
     pub fn pop_front(&mut self) -> Option<BdevIo> {
         self.0.pop_front()

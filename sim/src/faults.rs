@@ -56,6 +56,7 @@ impl Run {
             Fault::KillClient { client, vanish, .. } => self.kill_client(client, vanish),
             Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, true),
             Fault::HoldCurrent { target, .. } => store::set_stuck(self.targets[target].store, true),
+            Fault::BusyControl { target, for_us } => process::hold_up(self.targets[target].app, for_us),
             Fault::CutAll { client, target } => {
                 for connection in net::between(self.clients[client].process, self.targets[target].process) {
                     net::cut(connection);

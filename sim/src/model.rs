@@ -37,8 +37,19 @@ pub struct Io {
     pub orphan: bool,
     /// The stamps at which it was handed to a store.
     pub handed: Vec<u64>,
-    /// The stamps at which it took effect, each with the number of blocks.
-    pub executed: Vec<(u64, u64)>,
+    /// What of it took effect.
+    pub executed: Vec<Execution>,
+}
+
+/// An I/O, or a part of it, took effect.
+#[derive(Debug, Clone, Copy)]
+pub struct Execution {
+    /// The world's stamp.
+    pub at: u64,
+    /// First block.
+    pub offset: u64,
+    /// Blocks.
+    pub count: u64,
 }
 
 /// When an I/O was submitted.
@@ -63,6 +74,14 @@ impl Io {
         self.store == other.store
             && self.offset < other.offset + other.count
             && other.offset < self.offset + self.count
+    }
+
+    /// Returns whether all its blocks took effect since it was submitted, at once or in parts.
+    pub fn is_executed(&self) -> bool {
+        let is_in = |block: u64, e: &Execution| {
+            e.at > self.submitted_at() && (e.offset..e.offset + e.count).contains(&block)
+        };
+        (self.offset..self.offset + self.count).all(|block| self.executed.iter().any(|e| is_in(block, e)))
     }
 
     /// Returns the stamp of the I/O's submission, or 0 if it was not submitted.

@@ -35,6 +35,8 @@ pub enum Fault {
     Hang { target: usize, for_us: u64 },
     /// Requests that the backend has at that moment are not answered for a time; later ones are.
     HoldCurrent { target: usize, for_us: u64 },
+    /// A target's app thread is busy with something else for a time.
+    BusyControl { target: usize, for_us: u64 },
     /// All of a client's connections to a target are cut.
     CutAll { client: usize, target: usize },
     /// Whatever a target sends on the client's current connections is delayed for a time.
@@ -137,6 +139,8 @@ pub struct Plan {
     pub digests: bool,
     /// The cipher of all connections; none: they are in clear.
     pub cipher: Option<Cipher>,
+    /// Whether targets know aborts.
+    pub aborts: bool,
     /// Whether users reset their bdevs.
     pub resets: bool,
     /// Whether users' resets reach the backend.
@@ -211,6 +215,7 @@ impl Plan {
             hiccups: if r.chance(200) { r.pick(&[100, 1000]) } else { 0 },
             digests: r.chance(400),
             cipher: None,
+            aborts: true,
             resets: r.chance(250),
             reset_backend: false,
             compares_only: false,
@@ -417,6 +422,12 @@ impl Plan {
         self.latency_us = (1, 2000);
         let lease = self.lease_us();
         let cuts = r.chance(600);
+        // Without aborts a session is given up, for which the cuts are.
+        self.aborts = !cuts && r.chance(600);
+        if !cuts {
+            self.target_cores = 2;
+            self.net.delay_us = 200;
+        }
         if cuts {
             // An attempt to connect takes a while.
             self.net.delay_us = lease / 40;
@@ -439,6 +450,10 @@ impl Plan {
                 let for_us = r.range(lease / 4, lease / 2);
                 self.faults.push((at, Fault::KeepBack { client, target, for_us }));
                 self.faults.push((at, Fault::Refuse { client, target, for_us: for_us + lease / 8 }));
+            } else {
+                // What is aborted then is to be held by all groups, of which the app thread tells them.
+                let at = at + self.deadline_us() - 5000;
+                self.faults.push((at, Fault::BusyControl { target, for_us: r.range(10_000, 30_000) }));
             }
         }
         self.length_us = 4 * (hangs_us + lease) + 50_000;

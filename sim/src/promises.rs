@@ -25,7 +25,7 @@ use spdk::bdev_io::IoKind;
 use spdk::record::Record;
 use world::store::{Fact, Origin, Request};
 
-use crate::model::Model;
+use crate::model::{Execution, Model};
 use p1_nothing_acknowledged_is_lost as p1;
 use p2_nothing_old_comes_back as p2;
 use p3_at_most_once as p3;
@@ -79,9 +79,9 @@ impl Promises {
                 self.completed(model, (seq, io, status), data, by_layer);
             }
             Record::Stored(Fact::Handed { seq, request, origin, .. }) => handed(model, seq, request, origin),
-            Record::Stored(Fact::Executed { seq, count, write, .. }) => {
+            Record::Stored(Fact::Executed { seq, request, count, write, .. }) => {
                 let Some(io) = model.io_mut(write) else { return };
-                io.executed.push((seq, count));
+                io.executed.push(Execution { at: seq, offset: request.offset, count });
                 p2::executed(model, seq, count, write);
             }
             Record::Stored(Fact::Lost { seq, write, .. }) => self.losses.lost(model, seq, write),

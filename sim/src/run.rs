@@ -103,6 +103,7 @@ const TICK: u64 = 4 << 32;
 /// Runs a plan, with one protection removed if a mutation is given.
 pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
     mutation::set(mutation);
+    mutation::set_aborts(plan.aborts);
     world::begin(plan.seed, history);
     let mut outcome = Outcome::default();
     let result = catch_unwind(AssertUnwindSafe(|| {

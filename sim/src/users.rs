@@ -25,8 +25,12 @@ pub struct User {
 }
 
 /// Ranges of writes without data. The store can tell these apart only by range, so each occurs
-/// once.
+/// once; and as a target executes long ones in parts, nothing overlaps those of [`IN_PARTS`] blocks
+/// or more.
 pub type UsedRanges = BTreeSet<(u32, IoKind, u64, u64)>;
+
+/// From this length on a target may cut, in blocks: longer than the smallest part in the simulator.
+const IN_PARTS: u64 = 3;
 
 /// Most blocks of one I/O.
 const BLOCKS_MAX: u64 = 8;
@@ -66,8 +70,14 @@ pub fn submit_random(plan: &Plan, model: &mut Model, used: &mut UsedRanges, by: 
         return;
     }
     let bare = matches!(kind, IoKind::WriteZeroes | IoKind::Unmap);
-    if bare && !used.insert((by.store, kind, offset, count)) {
-        return;
+    if bare {
+        let is_taken = used.iter().any(|&(store, of, from, blocks)| {
+            let overlaps = offset < from + blocks && from < offset + count;
+            (store, of) == (by.store, kind) && overlaps && blocks.max(count) >= IN_PARTS
+        });
+        if is_taken || !used.insert((by.store, kind, offset, count)) {
+            return;
+        }
     }
     submit(plan, model, by, (kind, offset, count), inside);
 }

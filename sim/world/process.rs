@@ -12,7 +12,17 @@ impl World {
         let id = self.id();
         let name = format!("{}/{name}", self.processes[&process].name).into();
         let (messages, periodics) = (VecDeque::new(), Vec::new());
-        let thread = Thread { id, name, process, core, messages, periodics, idle: false, exiting: false };
+        let thread = Thread {
+            id,
+            name,
+            process,
+            core,
+            messages,
+            periodics,
+            idle: false,
+            away_until_us: 0,
+            exiting: false,
+        };
         self.threads.insert(id, thread);
         id
     }
@@ -122,6 +132,16 @@ pub fn add_thread(process: u32, core: u32, name: &str) -> u64 {
 pub fn on(thread: u64, f: impl FnOnce() + 'static) {
     let back = with(|w| w.post(thread, Box::new(f)));
     drop(back);
+}
+
+/// A thread has no turn for a time, while others of its process have.
+pub fn hold_up(thread: u64, for_us: u64) {
+    with(|w| {
+        let until_us = w.now + for_us;
+        if let Some(thread) = w.threads.get_mut(&thread) {
+            thread.away_until_us = until_us;
+        }
+    });
 }
 
 /// Returns whether a process is alive.

@@ -46,8 +46,12 @@ pub fn step() {
         w.now += w.rng.below(4);
         let mut ready = std::mem::take(&mut w.ready);
         ready.clear();
-        let runs =
-            |t: &&Thread| !t.idle && w.processes.get(&t.process).is_some_and(|p| p.alive && !p.stopped);
+        let now = w.now;
+        let runs = |t: &&Thread| {
+            !t.idle
+                && t.away_until_us <= now
+                && w.processes.get(&t.process).is_some_and(|p| p.alive && !p.stopped)
+        };
         ready.extend(w.threads.values().filter(runs).map(|t| t.id));
         let next = if ready.is_empty() { None } else { Some(w.rng.pick(&ready)) };
         w.ready = ready;

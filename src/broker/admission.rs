@@ -385,6 +385,7 @@ impl Broker {
             digest: agreed.digest,
             cipher: agreed.cipher,
             keep_alive_ms: agreed.keep_alive_ms,
+            aborts: agreed.aborts,
         };
         let joining = slots.map(|slots| {
             let has_digests = agreed.digest == Digest::Crc32c;

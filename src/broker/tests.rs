@@ -194,6 +194,7 @@ impl World {
             digests: vec![0],
             ciphers: vec![0],
             keep_alive_ms: 3000,
+            aborts: false,
         };
         self.handle(Input::Hello { connection, hello: Box::new(hello), opening });
     }

@@ -2,7 +2,8 @@
 
 use dst_session::Violation;
 use dst_session::durability::{Durability, Effect};
-use dst_session::transactions::{Answer, Request, Transactions};
+use dst_session::mutation::{Mutation, is_on};
+use dst_session::transactions::{Answer, Awaited, Request, Transactions};
 use dst_transport::{Flow, Frames};
 use dst_wire::{Crc32c, Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
@@ -64,6 +65,8 @@ pub struct Answers<'a> {
     pub standing: &'a Standing,
     /// Takes the resets that the target has done.
     pub held: &'a mut BdevIoQueue,
+    /// Takes the I/O of transactions that were aborted, as the target has let go of them.
+    pub overdue: &'a mut BdevIoQueue,
     pub record: Record<'a>,
     /// The time by which deadlines are counted, µs.
     pub patient_us: u64,
@@ -77,6 +80,11 @@ impl Frames for Answers<'_> {
                 self.incoming.acknowledged = self.incoming.acknowledged.max(Some(header.id));
                 None
             }
+            Kind::Held if is_on(Mutation::AbortIsEnough) => None,
+            Kind::Held => {
+                self.overdue.push_back(self.transactions.held(header)?.io);
+                None
+            }
             Kind::Event | Kind::Goodbye => None,
             other => return Err(Violation::Unexpected(other)),
         };
@@ -85,7 +93,9 @@ impl Frames for Answers<'_> {
     }
 
     fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
-        if let Some(answer) = self.incoming.answer {
+        if let Some(answer) = self.incoming.answer
+            && answer.awaited != Awaited::ByNobody
+        {
             self.transactions.user_mut(answer.slot).io.copy_in(self.incoming.at, bytes);
             self.incoming.at += bytes.len();
         }
@@ -93,7 +103,9 @@ impl Frames for Answers<'_> {
     }
 
     fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
-        let Some(answer) = self.incoming.answer else { return 0 };
+        let Some(answer) = self.incoming.answer.filter(|answer| answer.awaited != Awaited::ByNobody) else {
+            return 0;
+        };
         let at = self.incoming.at;
         iov.push_io(&mut self.transactions.user_mut(answer.slot).io, at, answer.data_len as usize - at)
     }
@@ -104,12 +116,20 @@ impl Frames for Answers<'_> {
 
     fn end(&mut self) -> Result<(), Violation> {
         let Some(answer) = self.incoming.answer.take() else { return Ok(()) };
+        if answer.awaited == Awaited::ByNobody {
+            self.transactions.release(answer.slot);
+            return Ok(());
+        }
         if self.is_corrupt(&answer) {
             Counters::add(&self.standing.counters.corrupt, 1);
             let digest = self.transactions.has_digests().then(|| self.request_digest(answer.slot)).flatten();
             return self.transactions.repeat(answer.slot, digest);
         }
         let (pending, request, begun_us) = self.transactions.finish(answer.slot);
+        if answer.status == Status::Aborted && answer.awaited == Awaited::Overdue {
+            self.overdue.push_back(pending.io);
+            return Ok(());
+        }
         self.standing.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
             Counters::add(&self.standing.counters.errors, 1);

@@ -8,7 +8,7 @@ use std::cell::RefCell;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use dst_session::deadline::{Deadlines, Fate};
+use dst_session::deadline::{Availability, Deadlines, Fate, Overdue};
 use dst_session::large_frames::LargeFrames;
 use dst_transport::{Broken, RECEIVE_BUFFER};
 use dst_wire::Device;
@@ -177,8 +177,16 @@ impl Inner {
             }
             self.next_look_us = if outstanding >= BUSY { now + BUSY_GAP_US } else { now };
         }
+        if did_work {
+            self.fail_overdue();
+            if self.io.oldest_waiting_us().is_some() {
+                // A further part of an I/O whose time is up is not begun.
+                self.expire_waiting(self.shared.availability(), true);
+            }
+        }
         if check {
             self.next_check_us = now + CHECK_PERIOD_US;
+            let (connection, _) = self.link.up().expect("it still is");
             connection.keep_alive(self.io.take_acknowledged(), now)?;
             self.check(now)?;
         }
@@ -219,16 +227,27 @@ impl Inner {
             return Err(Broken::Stopping);
         }
         let Some(since) = self.io.oldest_sent_us() else { return Ok(()) };
-        match self.deadlines.fate(availability, true, since) {
-            Fate::Keep => Ok(()),
-            // What was sent may still be executed: only a fence, or the end of the lease, lets it
-            // fail.
-            Fate::Expired | Fate::Unreachable | Fate::Ended => {
+        match self.deadlines.overdue(availability, self.io.has_aborts(), since) {
+            Overdue::Wait => {}
+            Overdue::Abort => {
+                let (connection, _) = self.link.up().expect("it is looked at with a connection");
+                self.io.abort(connection, |since_us| self.deadlines.is_late(since_us));
+            }
+            Overdue::GiveUp => {
                 if self.deadlines.hangs_in_stop(since) {
                     self.shared.stop().give_up();
                 }
-                Err(Broken::Unanswered(patient_us.saturating_sub(since) / 1000))
+                return Err(Broken::Unanswered(patient_us.saturating_sub(since) / 1000));
             }
+        }
+        Ok(())
+    }
+
+    /// Fails what was aborted, as the target has let go of it.
+    #[inline]
+    fn fail_overdue(&mut self) {
+        while let Some(io) = self.io.take_overdue() {
+            self.fail(io, Fate::Expired, Availability::Available);
         }
     }
 

@@ -5,9 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use dst_session::transactions::{DigestOf, Request, Transactions};
+use dst_session::mutation::{Mutation, is_on};
+use dst_session::transactions::{DigestOf, Request, Transactions, slot_of};
 use dst_transport::Broken;
-use dst_wire::{Device, Digest, InNewSession, Op, Welcome};
+use dst_wire::{Device, Digest, Header, InNewSession, Kind, Op, Welcome};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::iov::Iov;
@@ -30,6 +31,10 @@ pub struct ChannelIo {
     incoming: ReceivingAnswer,
     /// Resets that complete when every channel has ended what it had.
     held: BdevIoQueue,
+    /// I/O of transactions that were aborted, as the target has let go of them: it is to fail.
+    overdue: BdevIoQueue,
+    /// Whether the target that the channel is connected to knows aborts.
+    has_aborts: bool,
     /// How many losses of the target's cache this channel has reported.
     losses_seen: u64,
 }
@@ -59,6 +64,8 @@ impl ChannelIo {
             transactions: Transactions::new(shared.options().queue_depth),
             incoming: ReceivingAnswer::default(),
             held: BdevIoQueue::new(),
+            overdue: BdevIoQueue::new(),
+            has_aborts: false,
             losses_seen: shared.durability().reported(),
         }
     }
@@ -130,11 +137,40 @@ impl ChannelIo {
             incoming: &mut self.incoming,
             standing: &self.standing,
             held: &mut self.held,
+            overdue: &mut self.overdue,
             record,
             patient_us: now_us,
         };
         let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut answers)?;
         Ok(pumped.received > 0)
+    }
+
+    /// Returns whether the target knows aborts.
+    pub fn has_aborts(&self) -> bool {
+        self.has_aborts
+    }
+
+    /// Sends an abort of each transaction that was submitted at a time of which `is_late` says so,
+    /// unless that was done.
+    pub fn abort(&mut self, connection: &mut Connection, is_late: impl Fn(u64) -> bool) {
+        let mut aborted = None;
+        self.transactions.abort(is_late, |id| {
+            connection.outbox.push(Header { id, ..Header::new(Kind::Abort) }, &[]);
+            aborted = Some(id);
+        });
+        if is_on(Mutation::AbortIsEnough)
+            && let Some(id) = aborted
+            && self.transactions.request(slot_of(id)).op.modifies()
+            && let Ok(pending) = self.transactions.held(&Header { id, ..Header::new(Kind::Held) })
+        {
+            self.overdue.push_back(pending.io);
+        }
+    }
+
+    /// Takes an I/O out that was aborted, as the target has let go of it.
+    #[inline]
+    pub fn take_overdue(&mut self) -> Option<BdevIo> {
+        self.overdue.pop_front()
     }
 
     /// Takes the newest acknowledgement of a keep-alive that has come.
@@ -255,6 +291,7 @@ impl ChannelIo {
         }
         // The host may have gained or lost the right to write.
         self.device.ops = welcome.device.ops;
+        self.has_aborts = welcome.aborts;
         Counters::add(&self.counters().resent, again as u64);
         self.incoming = ReceivingAnswer::default();
         Some(again)

@@ -359,6 +359,7 @@ impl Shared {
             digests: self.peer.digests.iter().map(|&digest| digest as u8).collect(),
             ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),
             keep_alive_ms: self.options.keep_alive_timeout_ms,
+            aborts: true,
         }
     }
 }

@@ -21,12 +21,16 @@ pub struct Waiting {
 }
 
 impl Waiting {
-    /// Adds what a user submits.
+    /// Adds what a user submits. What has a stamp is a further part of a long I/O: its place is that
+    /// of the whole, so that the whole has one deadline.
     pub fn push(&self, io: BdevIo) {
         if io.kind() == IoKind::Reset {
             self.resets.set(self.resets.get() + 1);
         }
-        self.new.borrow_mut().push_back(io);
+        match io.stamp() {
+            0 => self.new.borrow_mut().push_back(io),
+            _ => self.queue.borrow_mut().insert(io),
+        }
     }
 
     /// Takes the first. Its stamp becomes `now_us` if it has none yet.

@@ -20,10 +20,12 @@ use spdk::sock::Sock;
 use crate::completion::{Io, Submitter};
 use crate::frames::{Inbound, Shown};
 use crate::gathering::is_worth_waiting;
+use crate::holds::HoldNotice;
 use crate::pools::Pools;
-use crate::queue::{Queue, is_over};
+use crate::queue::abort::Unparked;
+use crate::queue::{Ended, Queue, is_over};
 use crate::stage::{Counted, HandshakeTimer, Ready, Requests, Stage, Step};
-use crate::submission::submit_again;
+use crate::submission::{submit, submit_again};
 
 /// A connection.
 pub struct Connection {
@@ -32,6 +34,8 @@ pub struct Connection {
     /// The client's address.
     pub peer: SocketAddr,
     life: Life,
+    /// What the control thread is to be told of aborted requests.
+    notices: Vec<HoldNotice>,
 }
 
 /// How a connection is.
@@ -97,6 +101,10 @@ pub enum Ending {
 pub enum Completed {
     /// The connection goes on.
     GoesOn,
+    /// The same, and there may be notices.
+    Special,
+    /// The connection is over.
+    Over(Broken),
     /// A reset has ended the request: [`Connection::attend_resets`] is to be called.
     ToExecuteAgain,
     /// That was the last thing of a closed connection. This is left of it.
@@ -134,7 +142,7 @@ impl Connection {
             has_unsent: false,
             stage: Stage::Handshake { timer, step: Step::FIRST },
         });
-        Connection { id, peer, life }
+        Connection { id, peer, life, notices: Vec::new() }
     }
 
     /// The connection while it is open.
@@ -179,7 +187,7 @@ impl Connection {
         submitter: &Rc<S>,
         now_us: u64,
     ) -> Result<Received, Broken> {
-        let Some(open) = self.open() else { return Ok(Received::default()) };
+        let Life::Open(open) = &mut self.life else { return Ok(Received::default()) };
         let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
         let mut inbound = Inbound {
             stage: &mut open.stage,
@@ -189,6 +197,7 @@ impl Connection {
             now_us,
             submitter,
             shown: Shown::Nothing,
+            notices: &mut self.notices,
         };
         let result = open.receiver.pump(&mut open.stream, &mut buffer, &mut inbound);
         let shown = inbound.shown;
@@ -206,8 +215,15 @@ impl Connection {
         Ok(Received { is_stalled: result?.stalled, is_with_workers: open.stream.is_with_workers(), question })
     }
 
-    /// The backend has finished one of its requests. HOT.
-    pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) -> Completed {
+    /// The backend has finished one of its requests, or a part of one. HOT.
+    pub fn completed<S: Submitter + 'static>(
+        &mut self,
+        io: Io,
+        status: Status,
+        now_us: u64,
+        pools: &Pools,
+        submitter: &Rc<S>,
+    ) -> Completed {
         match &mut self.life {
             Life::Open(open) | Life::Over(open, _) => {
                 let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
@@ -215,29 +231,100 @@ impl Connection {
                 if is_removal && !is_on(Mutation::RemovalAnswers) {
                     // Control closes the connection soon, and the client sends the request again when
                     // the bdev is back.
-                    requests.queue.withdraw(io, now_us, pools);
-                } else if status != Status::Success && requests.queue.is_executed_again(&io, status) {
+                    self.notices.extend(requests.queue.withdraw(io, now_us, pools));
+                    return Completed::Special;
+                }
+                if status != Status::Success && requests.queue.is_executed_again(&io, status) {
                     requests.queue.keep_ended(io, now_us);
                     return Completed::ToExecuteAgain;
-                } else {
-                    requests.queue.completed(io, status, now_us, pools);
                 }
+                if requests.queue.is_special(&io) {
+                    return self.special_completed(io, status, pools, submitter);
+                }
+                requests.queue.completed(io, status, now_us, pools);
                 Completed::GoesOn
             }
             Life::Draining(requests, _) => {
                 if status != Status::Success && requests.queue.is_executed_again(&io, status) {
-                    requests.queue.withdraw(io, now_us, pools);
+                    self.notices.extend(requests.queue.withdraw(io, now_us, pools));
+                } else if requests.queue.is_special(&io) {
+                    let clock = spdk::clock::now_us;
+                    let (_, released) = requests.queue.special_completed(io, status, pools, None, clock);
+                    self.notices.extend(released);
                 } else {
                     requests.queue.completed(io, status, now_us, pools);
-                    requests.queue.drop_answers(pools);
                 }
+                requests.queue.drop_answers(pools);
                 if requests.queue.in_backend() == 0 {
-                    Completed::Finished(self.finish())
-                } else {
-                    Completed::GoesOn
+                    return Completed::Finished(self.finish());
                 }
+                Completed::Special
             }
             Life::Finished => unreachable!("a connection is finished after its last request"),
+        }
+    }
+
+    /// The backend has finished a part of a request, whose next part it gets if the connection is open;
+    /// or a request that was aborted.
+    #[cold]
+    fn special_completed<S: Submitter + 'static>(
+        &mut self,
+        io: Io,
+        status: Status,
+        pools: &Pools,
+        submitter: &Rc<S>,
+    ) -> Completed {
+        let (open, is_open) = match &mut self.life {
+            Life::Open(open) => (open, true),
+            Life::Over(open, _) => (open, false),
+            Life::Draining(..) | Life::Finished => unreachable!("the caller has looked"),
+        };
+        let Stage::Ready(ready) = &mut open.stage else { unreachable!("requests come when it is admitted") };
+        let requests = ready.requests.as_mut().expect("the caller has looked");
+        let (lease, clock) = (is_open.then_some(&ready.lease), spdk::clock::now_us);
+        let (ended, released) = requests.queue.special_completed(io, status, pools, lease, clock);
+        self.notices.extend(released);
+        match ended {
+            Ended::Submit(submission) => {
+                let submitter = Rc::clone(submitter) as Rc<dyn Submitter>;
+                submit(&requests.channel, submission, submitter);
+                Completed::Special
+            }
+            Ended::Answered => Completed::Special,
+            Ended::LeaseOver(now_us) => Completed::Over(ready.lease_over(now_us)),
+        }
+    }
+
+    /// Takes out what the control thread is to be told of aborted requests.
+    pub fn take_notices(&mut self) -> Vec<HoldNotice> {
+        std::mem::take(&mut self.notices)
+    }
+
+    /// All groups hold a request of the connection: its client is told, unless the backend is done.
+    pub fn held(&mut self, id: u64) {
+        let Some(open) = self.open() else { return };
+        let Some(requests) = open.stage.requests() else { return };
+        if requests.queue.is_aborted(id) && !is_on(Mutation::HeldTooEarly) {
+            open.outbox.push(Header { id, ..Header::new(Kind::Held) }, &[]);
+        }
+    }
+
+    /// Something is not held any longer: requests that waited for it go to the backend.
+    ///
+    /// # Errors
+    /// The connection is over: its lease has run out.
+    pub fn unpark<S: Submitter + 'static>(&mut self, submitter: &Rc<S>) -> Result<(), Broken> {
+        let Some(open) = self.open() else { return Ok(()) };
+        let Stage::Ready(ready) = &mut open.stage else { return Ok(()) };
+        let Some(requests) = &mut ready.requests else { return Ok(()) };
+        loop {
+            match requests.queue.unpark(&ready.lease, spdk::clock::now_us) {
+                Unparked::Nothing => return Ok(()),
+                Unparked::Submit(submission) => {
+                    submit(&requests.channel, submission, Rc::clone(submitter) as Rc<dyn Submitter>);
+                }
+                Unparked::LeaseOver(now_us) => return Err(ready.lease_over(now_us)),
+            }
         }
     }
 
@@ -303,7 +390,7 @@ impl Connection {
     pub fn welcome(&mut self, welcome: &Welcome, requests: Option<Box<Requests>>, now_us: u64) {
         // One that is over takes its queue along: the record returns with what is left of it.
         if let Life::Open(open) | Life::Over(open, _) = &mut self.life {
-            open.stage = Stage::Ready(Ready::new(welcome.keep_alive_ms, requests, now_us));
+            open.stage = Stage::Ready(Ready::new(welcome, requests, now_us));
             open.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
         }
     }
@@ -369,7 +456,8 @@ impl Connection {
         while let Some(io) = requests.queue.next_ended(spdk::clock::now_us()) {
             let now_us = spdk::clock::now_us();
             if is_over(&ready.lease, now_us) {
-                requests.queue.withdraw(io, now_us, pools);
+                let released = requests.queue.withdraw(io, now_us, pools);
+                assert!(released.is_none(), "what a reset has ended is not held");
                 return Err(ready.lease_over(now_us));
             }
             submit_again(&requests.channel, io, Rc::clone(submitter) as Rc<dyn Submitter>);

@@ -20,6 +20,7 @@ use crate::backend_resets::BackendResets;
 use crate::error::Error;
 use crate::export::Export;
 use crate::groups::Groups;
+use crate::holds::Holding;
 use crate::keys::Keys;
 use crate::listener::Configured;
 use crate::messages::{Join, ToControl, ToGroup};
@@ -58,6 +59,8 @@ pub struct Target {
     pub(crate) keys: Keys,
     /// What the groups were asked and have not answered yet.
     pub(crate) questions: Questions,
+    /// The requests that groups hold.
+    pub(crate) holding: Holding,
     logs: Logs,
     pub(crate) thread: Thread,
     pub(crate) ticker: RefCell<Option<Poller>>,
@@ -86,6 +89,7 @@ impl Target {
             retrier: RefCell::default(),
             keys: Keys::default(),
             questions: Questions::default(),
+            holding: Holding::default(),
             logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
@@ -227,6 +231,7 @@ impl Target {
                 self.tell(Input::Returned { connection, session, queue, slots });
             }
             ToControl::Started { core, result } => self.group_started(core, result),
+            ToControl::Holds(notice) => self.holding(notice),
             ToControl::Counted { question, counts } => self.questions.answered(question, counts),
         }
     }

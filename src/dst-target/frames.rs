@@ -3,13 +3,16 @@
 use std::rc::Rc;
 
 use dst_session::Violation;
+use dst_session::mutation::{Mutation, is_on};
 use dst_transport::{Broken, Flow, Frames, Outbox};
 use dst_wire::secure::Secure;
 use dst_wire::{Header, Hello, Kind, WireError};
 use spdk::iov::IovMut;
 
 use crate::completion::Submitter;
+use crate::holds::HoldNotice;
 use crate::pools::Pools;
+use crate::queue::abort::Abort;
 use crate::queue::{Ended, Queue};
 use crate::stage::{Frame, Message, Stage, Step};
 use crate::submission::submit;
@@ -42,6 +45,8 @@ pub struct Inbound<'a, S> {
     /// Gets the completions of what is submitted.
     pub submitter: &'a Rc<S>,
     pub shown: Shown,
+    /// What is to be held from now on.
+    pub notices: &'a mut Vec<HoldNotice>,
 }
 
 impl<S> Inbound<'_, S> {
@@ -68,6 +73,7 @@ impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
                     }
                     (Kind::KeepAlive, _) => (Frame::KeepAlive { id: header.id, has: header.start }, Flow::Go),
                     (Kind::Goodbye, _) => (Frame::Goodbye, Flow::Go),
+                    (Kind::Abort, Some(_)) if ready.has_aborts => (Frame::Abort { id: header.id }, Flow::Go),
                     (kind, _) => return Err(Violation::Unexpected(kind)),
                 };
                 ready.frame = frame;
@@ -135,6 +141,19 @@ impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
                     self.outbox.push(Header { id, ..Header::new(Kind::KeepAliveAck) }, &[]);
                 }
                 Frame::Goodbye => ready.said_goodbye = true,
+                Frame::Abort { id } => {
+                    let Some(requests) = &mut ready.requests else { return Ok(()) };
+                    match requests.queue.abort(id, self.pools)? {
+                        Abort::Answered => {}
+                        Abort::Held => self.outbox.push(Header { id, ..Header::new(Kind::Held) }, &[]),
+                        Abort::Hold(notice) => {
+                            self.notices.push(notice);
+                            if is_on(Mutation::HeldTooEarly) {
+                                self.outbox.push(Header { id, ..Header::new(Kind::Held) }, &[]);
+                            }
+                        }
+                    }
+                }
                 Frame::KeepAlive { .. } | Frame::Nothing => {}
             },
             Stage::Handshake { step, .. } => {

@@ -13,6 +13,7 @@ use spdk::poller::{Poller, Turn};
 use spdk::sock::Sock;
 use spdk::thread::Thread;
 
+use crate::holds::GroupHolds;
 use crate::members::{Member, Members, TICK_US};
 use crate::messages::{Control, Join, ToControl, ToGroup};
 use crate::options::Options;
@@ -29,6 +30,7 @@ spdk::thread_local! {
 pub struct Group {
     members: Rc<Members>,
     owners: Owners<Owner>,
+    holds: GroupHolds,
     /// None while there are no connections.
     poller: RefCell<Option<(Poller, Watch)>>,
     control: Control,
@@ -40,8 +42,8 @@ pub struct Group {
 /// Not enough memory.
 pub fn start(options: Options, control: Control) -> spdk::Result<()> {
     let members = Rc::new(Members::new(options)?);
-    let (owners, poller) = (Owners::default(), RefCell::default());
-    let group = Group { members, owners, poller, control };
+    let (owners, holds, poller) = (Owners::default(), GroupHolds::default(), RefCell::default());
+    let group = Group { members, owners, holds, poller, control };
     GROUP.with(|slot| *slot.borrow_mut() = Some(Rc::new(group)));
     Ok(())
 }
@@ -96,6 +98,12 @@ impl Group {
                     .for_each(|id, stats, in_flight| counts.push((id, Activity { stats, in_flight })));
                 self.control.tell(ToControl::Counted { question, counts });
             }
+            ToGroup::Hold(hold) => self.holds.hold(&hold),
+            ToGroup::Held { id } => self.with_member(id.connection, |member| member.held(id.request)),
+            ToGroup::Release { owner, id } => {
+                self.holds.release(&owner, id);
+                self.members.unpark();
+            }
             ToGroup::Stop => unreachable!("the thread takes this message"),
         }
     }
@@ -147,7 +155,7 @@ impl Group {
 
     /// Returns a queue with the way to its bdev, for a connection of this thread. Without the way it
     /// returns the record, and why.
-    fn requests(&self, join: Join) -> Result<Box<Requests>, (Slots, Errno)> {
+    fn requests(&self, connection: ConnectionId, join: Join) -> Result<Box<Requests>, (Slots, Errno)> {
         let Join { bdev, joining, backend_resets } = join;
         let channel = match bdev.channel() {
             Ok(channel) => channel,
@@ -158,7 +166,9 @@ impl Group {
             max_transfer: joining.max_transfer,
             has_digests: joining.has_digests,
             slots: joining.slots,
+            holds: self.holds.of(&joining.owner),
             owner: self.owners.share_of(joining.owner),
+            connection,
             backend_resets,
         });
         Ok(Box::new(Requests { queue, channel }))
@@ -183,7 +193,7 @@ impl Group {
             }
             return;
         };
-        let unused = match join.map(|join| self.requests(*join)).transpose() {
+        let unused = match join.map(|join| self.requests(id, *join)).transpose() {
             Ok(requests) => {
                 member.welcome(welcome, requests);
                 None

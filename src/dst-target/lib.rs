@@ -22,6 +22,8 @@ mod frames;
 mod gathering;
 mod group;
 mod groups;
+mod holding;
+mod holds;
 mod keys;
 mod listener;
 mod listeners;

@@ -179,6 +179,13 @@ impl Members {
         }
     }
 
+    /// Something is not held any longer: requests that waited for it go on.
+    pub fn unpark(&self) {
+        for member in self.members.borrow().values() {
+            member.unpark();
+        }
+    }
+
     /// Serves the connections once. HOT.
     pub fn turn(&self) -> Turn {
         let now = now_us();
@@ -306,12 +313,36 @@ impl Member {
                         group.note(ToControl::Secure { connection: id, message })
                     }
                 }
+                self.note_holds(&mut connection);
                 while let Some(slot) = connection.next_reset() {
                     group.note(ToControl::Reset { connection: id, slot });
                 }
                 self.mark_dirty(&connection);
             }
-            Err(why) => self.over(&mut connection, &why),
+            Err(why) => {
+                self.note_holds(&mut connection);
+                self.over(&mut connection, &why);
+            }
+        }
+    }
+
+    /// Has the control thread told what is to be held, and what is not held any longer.
+    fn note_holds(&self, connection: &mut Connection) {
+        for notice in connection.take_notices() {
+            self.group.note(ToControl::Holds(notice));
+        }
+    }
+
+    /// All groups hold a request of the connection.
+    pub fn held(self: &Rc<Self>, request: u64) {
+        self.change(|connection| connection.held(request));
+    }
+
+    /// Something is not held any longer.
+    fn unpark(self: &Rc<Self>) {
+        let mut connection = self.connection.borrow_mut();
+        if let Err(why) = connection.unpark(self) {
+            self.over(&mut connection, &why);
         }
     }
 
@@ -463,11 +494,20 @@ impl SockReady for Member {
 impl Submitter for Member {
     fn completed(self: Rc<Self>, io: Io, status: Status, now_us: u64) {
         let mut connection = self.connection.borrow_mut();
-        match connection.completed(io, status, now_us, &self.group.pools) {
+        match connection.completed(io, status, now_us, &self.group.pools, &self) {
             Completed::GoesOn => self.mark_dirty(&connection),
+            Completed::Special => {
+                self.note_holds(&mut connection);
+                self.mark_dirty(&connection);
+            }
+            Completed::Over(why) => {
+                self.note_holds(&mut connection);
+                self.over(&mut connection, &why);
+            }
             Completed::ToExecuteAgain => self.attend(),
             Completed::Finished(remains) => {
                 let id = connection.id;
+                self.note_holds(&mut connection);
                 drop(connection);
                 self.group.finished(id, remains);
             }

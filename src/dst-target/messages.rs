@@ -5,8 +5,9 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dst_broker::{Activity, ConnectionId, Joining, Remains, ResetStep, SessionId};
+use dst_broker::{Activity, ConnectionId, Joining, Owner, Remains, ResetStep, SessionId};
 use dst_security::Secured;
+use dst_session::holds::HoldId;
 use dst_session::slots::Slots;
 use dst_wire::{Event, Hello, Refusal, Welcome};
 use spdk::bdev::DescRef;
@@ -14,6 +15,7 @@ use spdk::sock::Sock;
 use spdk::thread::Thread;
 
 use crate::backend_resets::BackendResets;
+use crate::holds::{Hold, HoldNotice};
 
 /// What control tells a group. A group that no longer has the connection ignores the message, unless
 /// noted otherwise.
@@ -76,6 +78,20 @@ pub enum ToGroup {
     Count {
         /// Names the question.
         question: u64,
+    },
+    /// A request is held from now on, whether the group has connections of its owner or not.
+    Hold(Hold),
+    /// All groups hold a request of the connection.
+    Held {
+        /// The request.
+        id: HoldId,
+    },
+    /// A request is not held any longer.
+    Release {
+        /// Whose it was.
+        owner: Owner,
+        /// The request.
+        id: HoldId,
     },
     /// The group and its thread end. It has no connections any more.
     Stop,
@@ -151,6 +167,8 @@ pub enum ToControl {
         /// The record.
         slots: Slots,
     },
+    /// A request is to be held, or not any longer.
+    Holds(HoldNotice),
     /// What each of the group's connections did so far, and does.
     Counted {
         /// Names the question.

@@ -11,6 +11,7 @@ use dst_broker::Stats;
 use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
+use dst_session::parts::{InParts, PartSize};
 use dst_session::request::{Checked, check};
 use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
@@ -21,12 +22,15 @@ use spdk::iov::{Iov, IovMut};
 use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 use crate::gathering::Backlog;
+use crate::holds::{HoldNotice, OwnerHolds};
 use crate::pools::Pools;
 use crate::queue_resets::QueueResets;
 use crate::share::{OwnerShare, Share};
 use crate::submission::Submission;
 
+pub mod abort;
 mod resets;
+mod special;
 
 /// An answer, from the backend's completion until it is sent.
 struct Work {
@@ -37,7 +41,30 @@ struct Work {
     io: Option<Io>,
     data_len: usize,
     op: Op,
+    /// The range, while the backend has it.
+    start: u64,
+    count: u64,
     begun_us: u64,
+    course: Course,
+}
+
+/// How a request goes to the backend and comes back.
+#[derive(Debug, Clone, Copy)]
+enum Course {
+    /// At once, and its answer is the backend's.
+    Whole,
+    /// In parts, of which this one is under way.
+    Parts(InParts),
+    /// Its client has aborted it. `is_held`: what overlaps it waits. `is_cut`: there would be more
+    /// parts, which are not begun.
+    Aborted { is_held: bool, is_cut: bool },
+}
+
+/// A request that waits until nothing that it overlaps is held.
+struct Parked {
+    slot: u16,
+    request: Request,
+    io: Io,
 }
 
 /// The request whose header has come, and whose data is coming in.
@@ -54,7 +81,7 @@ enum Arriving {
 pub enum Ended {
     /// It goes to the backend. [`Queue::completed`] is to be called with its completion.
     Submit(Submission),
-    /// Nothing: its answer waits to be sent, or the control thread decides about it.
+    /// Nothing: its answer waits to be sent, it waits itself, or the control thread decides about it.
     Answered,
     /// Nothing: the lease was over when the clock showed this, µs, and the request was dropped.
     LeaseOver(u64),
@@ -72,6 +99,10 @@ pub struct Setup {
     pub slots: Slots,
     /// What its owner has of the group's pools.
     pub owner: Rc<OwnerShare>,
+    /// What is held of its owner in the group.
+    pub holds: Rc<OwnerHolds>,
+    /// The number of its connection.
+    pub connection: u64,
     /// The resets of backends.
     pub backend_resets: Arc<BackendResets>,
 }
@@ -101,15 +132,29 @@ pub struct Queue {
     resets: QueueResets,
     /// The newest request that had to wait for memory; 0: none.
     stalled: u64,
+    /// Requests that wait because of what is held.
+    parked: Vec<Parked>,
+    unmaps: PartSize,
+    zeroes: PartSize,
     pub stats: Stats,
 }
 
 impl Queue {
     pub fn new(setup: Setup) -> Queue {
         let credits = setup.slots.credits();
-        let work =
-            || Work { unsent: 0, header: [0; HEADER_LEN], io: None, data_len: 0, op: Op::Read, begun_us: 0 };
+        let work = || Work {
+            unsent: 0,
+            header: [0; HEADER_LEN],
+            io: None,
+            data_len: 0,
+            op: Op::Read,
+            start: 0,
+            count: 0,
+            begun_us: 0,
+            course: Course::Whole,
+        };
         let share = Share::new(Rc::clone(&setup.owner));
+        let part_size = PartSize::new(setup.device.block_size, setup.device.write_unit_size);
         let resets = QueueResets::new(Arc::clone(&setup.backend_resets));
         Queue {
             setup,
@@ -122,6 +167,9 @@ impl Queue {
             share,
             resets,
             stalled: 0,
+            parked: Vec::new(),
+            unmaps: part_size,
+            zeroes: part_size,
             stats: Stats::default(),
         }
     }
@@ -242,7 +290,7 @@ impl Queue {
                 self.answer(slot, status, None);
                 Ended::Answered
             }
-            Arriving::ToExecute { request, slot, digest, mut io, .. } => {
+            Arriving::ToExecute { request, slot, digest, io, .. } => {
                 let len = request.request_len as usize;
                 if self.setup.has_digests && len > 0 && digest_of(&io, len) != digest {
                     self.corrupt(slot, io, pools);
@@ -255,32 +303,52 @@ impl Queue {
                     self.stats.dropped += 1;
                     return Ended::LeaseOver(now_us);
                 }
-                self.stats.begin(&request);
-                let work = &mut self.work[usize::from(slot)];
-                work.data_len = request.answer_len as usize;
-                work.op = request.op;
-                work.begun_us = now_us;
-                if is_on(Mutation::StaleRead) && request.op == Op::Read {
-                    self.answer(slot, Status::Success, Some(io));
-                    return Ended::Answered;
-                }
                 if request.op == Op::Reset {
+                    self.stats.begin(&request);
+                    let work = &mut self.work[usize::from(slot)];
+                    (work.op, work.begun_us, work.course) = (Op::Reset, now_us, Course::Whole);
                     pools.put(io, &mut self.share);
                     self.resets.ask(slot);
                     return Ended::Answered;
                 }
-                io.ctx.slot = slot;
-                self.in_backend += 1;
-                let Request { op, start, count, .. } = request;
-                // A flush is of the whole device: as large as the client may know it to be, or larger.
-                let (start, count) =
-                    if op == Op::Flush { (0, self.setup.device.num_blocks) } else { (start, count) };
-                Ended::Submit(Submission { io, op, start, count })
+                if self.setup.holds.stop(request.op, request.start, request.count) {
+                    self.parked.push(Parked { slot, request, io });
+                    return Ended::Answered;
+                }
+                if is_on(Mutation::StaleRead) && request.op == Op::Read {
+                    self.stats.begin(&request);
+                    self.work[usize::from(slot)].data_len = request.answer_len as usize;
+                    self.answer(slot, Status::Success, Some(io));
+                    return Ended::Answered;
+                }
+                Ended::Submit(self.submission(slot, &request, io, now_us))
             }
         }
     }
 
-    /// The backend has finished a request. HOT.
+    /// Returns what the backend is given of a request, of which the backend has something from now on.
+    fn submission(&mut self, slot: u16, request: &Request, mut io: Io, now_us: u64) -> Submission {
+        self.stats.begin(request);
+        let Request { op, start, count, answer_len, .. } = *request;
+        let work = &mut self.work[usize::from(slot)];
+        work.data_len = answer_len as usize;
+        work.op = op;
+        work.start = start;
+        work.count = count;
+        work.begun_us = now_us;
+        work.course = Course::Whole;
+        io.ctx.slot = slot;
+        self.in_backend += 1;
+        let (start, count) = match op {
+            // A flush is of the whole device: as large as the client may know it to be, or larger.
+            Op::Flush => (0, self.setup.device.num_blocks),
+            Op::Unmap | Op::WriteZeroes => self.begin_parts(slot, request, now_us),
+            _ => (start, count),
+        };
+        Submission { io, op, start, count }
+    }
+
+    /// The backend has finished a request, or the last part of one. HOT.
     pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
         if status != Status::Success {
@@ -299,14 +367,17 @@ impl Queue {
     }
 
     /// The backend has failed a request which is not answered, so that the client sends it again.
+    /// Returns what is not held any longer.
     #[cold]
-    pub fn withdraw(&mut self, io: Io, now_us: u64, pools: &Pools) {
+    pub fn withdraw(&mut self, io: Io, now_us: u64, pools: &Pools) -> Option<HoldNotice> {
         self.in_backend -= 1;
         self.stats.errors += 1;
-        let work = &self.work[usize::from(io.ctx.slot)];
+        let work = &mut self.work[usize::from(io.ctx.slot)];
         self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
-        self.setup.slots.withdraw(io.ctx.slot);
+        let course = std::mem::replace(&mut work.course, Course::Whole);
+        let id = self.setup.slots.withdraw(io.ctx.slot);
         pools.put(io, &mut self.share);
+        self.released(course, id)
     }
 
     fn answer(&mut self, slot: u16, status: Status, io: Option<Io>) {
@@ -387,6 +458,7 @@ impl Queue {
 
     /// The connection is gone: puts back what only it needed. The backend's I/O goes on.
     pub fn disconnected(&mut self, pools: &Pools) {
+        self.drop_parked(pools);
         match std::mem::replace(&mut self.arriving, Arriving::Nothing) {
             Arriving::Nothing => {}
             Arriving::ToAnswer { slot, .. } => {

@@ -5,7 +5,7 @@ use dst_security::Secured;
 use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_transport::Broken;
-use dst_wire::{Kind, WireError};
+use dst_wire::{Kind, Welcome, WireError};
 use spdk::backend::BackendChannel;
 
 use crate::queue::{Queue, is_over};
@@ -94,6 +94,8 @@ pub struct Ready {
     pub said_goodbye: bool,
     /// None on a session's first connection.
     pub requests: Option<Box<Requests>>,
+    /// Whether the client may abort requests.
+    pub has_aborts: bool,
 }
 
 /// A frame that is coming in on an admitted connection.
@@ -108,6 +110,10 @@ pub enum Frame {
         has: u64,
     },
     Goodbye,
+    /// `id`: the request's.
+    Abort {
+        id: u64,
+    },
 }
 
 /// A queue, and where its requests are executed.
@@ -119,7 +125,8 @@ pub struct Requests {
 
 impl Ready {
     /// Returns the state of a connection that is admitted now.
-    pub fn new(keep_alive_ms: u32, requests: Option<Box<Requests>>, now_us: u64) -> Ready {
+    pub fn new(welcome: &Welcome, requests: Option<Box<Requests>>, now_us: u64) -> Ready {
+        let keep_alive_ms = welcome.keep_alive_ms;
         Ready {
             lease: Granted::new(keep_alive_ms, now_us),
             keep_alive_ms,
@@ -128,6 +135,7 @@ impl Ready {
             frame: Frame::Nothing,
             said_goodbye: false,
             requests,
+            has_aborts: welcome.aborts,
         }
     }
 

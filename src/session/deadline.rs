@@ -53,13 +53,26 @@ pub enum Fate {
     Ended,
 }
 
+/// What is done with a connection about the oldest transaction that was sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Overdue {
+    /// Nothing: it has time.
+    Wait,
+    /// It is aborted, if it was not before, and the connection goes on.
+    Abort,
+    /// The connection is given up: what was sent may still be executed, and only a fence, or the end
+    /// of the lease, lets it fail.
+    GiveUp,
+}
+
 /// The deadlines of one channel's I/O. All times are those of [`Deadlines::now_us`].
 #[derive(Debug, Clone)]
 pub struct Deadlines {
     patience: Patience,
     /// The time from an I/O's submission to its deadline.
     timeout_us: u64,
-    /// How long a target that answers may take for what it has when the bdev is deleted.
+    /// How long a target that answers may take for what it has when the bdev is deleted, and for
+    /// the answer to an abort.
     closing_timeout_us: u64,
     /// The first time that an I/O was found while the bdev was being deleted.
     closing_since_us: Option<u64>,
@@ -89,6 +102,30 @@ impl Deadlines {
     #[inline]
     pub fn now_us(&self) -> u64 {
         self.patience.now_us()
+    }
+
+    /// Returns whether the time of an I/O is up that was submitted at `since_us`.
+    pub fn is_late(&self, since_us: u64) -> bool {
+        self.now_us() >= since_us + self.timeout_us && !mutation::is_on(Mutation::NoDeadline)
+    }
+
+    /// Returns what is done about a transaction that was sent and submitted at `since_us`, if it is
+    /// the oldest. With `has_aborts` the target knows aborts. It has as long to answer one as it may
+    /// be silent.
+    pub fn overdue(&mut self, availability: Availability, has_aborts: bool, since_us: u64) -> Overdue {
+        match self.fate(availability, true, since_us) {
+            Fate::Keep => Overdue::Wait,
+            Fate::Expired
+                if has_aborts
+                    && availability != Availability::Closing
+                    && self.is_late(since_us)
+                    && !self.is_late(since_us + self.closing_timeout_us)
+                    && !self.hangs_in_stop(since_us) =>
+            {
+                Overdue::Abort
+            }
+            Fate::Expired | Fate::Unreachable | Fate::Ended => Overdue::GiveUp,
+        }
     }
 
     /// Looks whether the process was told to stop. `now_us` is the time of this turn, stalls
@@ -135,9 +172,8 @@ impl Deadlines {
         {
             return Fate::Expired;
         }
-        let is_late = now_us >= since_us + self.timeout_us && !mutation::is_on(Mutation::NoDeadline);
         let connected = has_connection.then(|| self.connected(since_us));
-        if is_late || self.stopping.ends(connected, self.timeout_us, now_us) {
+        if self.is_late(since_us) || self.stopping.ends(connected, self.timeout_us, now_us) {
             Fate::Expired
         } else {
             Fate::Keep
@@ -186,6 +222,45 @@ mod tests {
         deadlines.turn(60_000);
         assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Expired);
         assert_eq!(deadlines.fate(Availability::Failed, true, 0), Fate::Keep);
+    }
+
+    #[test]
+    fn what_is_overdue_is_aborted_and_given_up_if_that_does_not_help() {
+        let mut deadlines = Deadlines::new(100, 10, 0);
+        let mut at = |now, availability, has_aborts| {
+            deadlines.turn(now);
+            deadlines.overdue(availability, has_aborts, 0)
+        };
+        assert_eq!(at(99_999, Availability::Available, true), Overdue::Wait);
+        assert_eq!(at(100_000, Availability::Available, false), Overdue::GiveUp, "the target knows none");
+        assert_eq!(at(100_000, Availability::Available, true), Overdue::Abort);
+        assert_eq!(at(100_000, Availability::Failed, true), Overdue::Abort);
+        assert_eq!(at(100_000, Availability::Closing, true), Overdue::GiveUp);
+        assert_eq!(at(100_000, Availability::Unreachable, true), Overdue::Abort, "it was reached");
+        assert_eq!(at(109_999, Availability::Available, true), Overdue::Abort);
+        assert_eq!(at(110_000, Availability::Available, true), Overdue::GiveUp);
+    }
+
+    #[test]
+    fn an_abort_does_not_prolong_a_stop() {
+        let (mut deadlines, stop) = (Deadlines::new(100, 10, 0), Stop::default());
+        stop.begin(40_000);
+        deadlines.turn(50_000);
+        deadlines.look_at_stop(&stop, 50_000);
+        deadlines.turn(139_999);
+        let overdue =
+            |deadlines: &mut Deadlines, since_us| deadlines.overdue(Availability::Available, true, since_us);
+        assert_eq!(overdue(&mut deadlines, 39_999), Overdue::Abort, "its own time is up");
+        assert_eq!(overdue(&mut deadlines, 50_000), Overdue::Wait);
+        // The stop's patience is used up.
+        deadlines.turn(140_000);
+        assert_eq!(overdue(&mut deadlines, 39_999), Overdue::Abort);
+        assert_eq!(overdue(&mut deadlines, 50_000), Overdue::GiveUp, "its own time is not up");
+        assert_eq!(overdue(&mut deadlines, 139_000), Overdue::Wait);
+        deadlines.turn(149_999);
+        assert_eq!(overdue(&mut deadlines, 39_999), Overdue::GiveUp, "the abort does not help");
+        assert!(deadlines.hangs_in_stop(139_000));
+        assert_eq!(overdue(&mut deadlines, 139_000), Overdue::GiveUp);
     }
 
     #[test]

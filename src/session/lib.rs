@@ -25,6 +25,8 @@
 //! | [`negotiate`] | choosing what a hello offers, and checking the welcome | both |
 //! | [`slots`] | which transactions are executing or were answered | target |
 //! | [`request`] | whether a request can be executed | target |
+//! | [`holds`] | requests that were aborted while the backend has them, and what waits for them | target |
+//! | [`parts`] | the parts in which long operations are executed | target |
 //! | [`reexecution`] | which I/O that a reset ended is executed again | target |
 //! | [`silence`] | when to give up a silent peer | both |
 //! | [`histogram`] | histograms of latencies | both |
@@ -42,11 +44,13 @@ pub mod device_change;
 pub mod durability;
 pub mod fence;
 pub mod histogram;
+pub mod holds;
 pub mod large_frames;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
 pub mod outage;
+pub mod parts;
 pub mod patience;
 pub mod rate;
 pub mod reexecution;
@@ -114,6 +118,9 @@ pub enum Violation {
     /// The answer's transaction is not outstanding, or not completely sent yet.
     #[error("an answer came to transaction {0:#x}, which is not waiting for one")]
     Answer(u64),
+    /// The transaction that is said to be held was not aborted, or was answered.
+    #[error("transaction {0:#x} is said to be held, but was not aborted")]
+    Held(u64),
     /// The amount of data in a frame does not match its transaction.
     #[error("transaction {id:#x} carries {found} bytes of data, but should carry {expected}")]
     Data {

@@ -83,11 +83,19 @@ pub enum Mutation {
     OldOwner,
     /// The target grants a claim that comes too late.
     StaleClaim,
+    /// The target answers an operation that goes in parts when the first part is done.
+    FirstPartOnly,
+    /// The target executes what overlaps a request that it holds.
+    NoHolding,
+    /// The target says that it holds a request before all its threads know.
+    HeldTooEarly,
+    /// The client fails an I/O when it has sent the abort.
+    AbortIsEnough,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 37] = [
+    pub const ALL: [Mutation; 41] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -125,6 +133,10 @@ impl Mutation {
         Mutation::OwnerNotDurable,
         Mutation::OldOwner,
         Mutation::StaleClaim,
+        Mutation::FirstPartOnly,
+        Mutation::NoHolding,
+        Mutation::HeldTooEarly,
+        Mutation::AbortIsEnough,
     ];
 }
 
@@ -135,8 +147,15 @@ pub const fn is_on(_: Mutation) -> bool {
     false
 }
 
+/// Returns whether the target is of a version that does not know aborts.
+#[cfg(not(feature = "mutations"))]
+#[inline(always)]
+pub const fn has_no_aborts() -> bool {
+    false
+}
+
 #[cfg(feature = "mutations")]
-pub use switch::{is_on, set};
+pub use switch::{has_no_aborts, is_on, set, set_aborts};
 
 #[cfg(feature = "mutations")]
 mod switch {
@@ -146,11 +165,22 @@ mod switch {
 
     thread_local! {
         static ON: Cell<Option<Mutation>> = const { Cell::new(None) };
+        static NO_ABORTS: Cell<bool> = const { Cell::new(false) };
     }
 
     /// Returns whether a protection is removed on this OS thread.
     pub fn is_on(mutation: Mutation) -> bool {
         ON.get() == Some(mutation)
+    }
+
+    /// Returns whether targets on this OS thread are of a version that does not know aborts.
+    pub fn has_no_aborts() -> bool {
+        NO_ABORTS.get()
+    }
+
+    /// Sets whether targets on this OS thread know aborts.
+    pub fn set_aborts(known: bool) {
+        NO_ABORTS.set(!known);
     }
 
     /// Removes a protection on this OS thread, or restores all if `mutation` is `None`.

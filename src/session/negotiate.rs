@@ -6,6 +6,8 @@ use dst_wire::{
 };
 use thiserror::Error;
 
+use crate::mutation;
+
 /// What the target has chosen from a hello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Agreed {
@@ -19,6 +21,8 @@ pub struct Agreed {
     pub cipher: Cipher,
     /// The keep-alive time, ms.
     pub keep_alive_ms: u32,
+    /// Whether the client may abort requests.
+    pub aborts: bool,
 }
 
 /// Returns a refusal. If the text is too long, encoding truncates it.
@@ -79,6 +83,7 @@ pub fn agree(hello: &Hello, terms: &Terms) -> Result<Agreed, Refusal> {
             .keep_alive_ms
             .min(terms.keep_alive_max_ms)
             .clamp(*KEEP_ALIVE_MS.start(), *KEEP_ALIVE_MS.end()),
+        aborts: hello.aborts && !mutation::has_no_aborts(),
     })
 }
 
@@ -105,6 +110,9 @@ pub enum Unacceptable {
     /// The session has another ownership than the client claimed.
     #[error("the target's welcome is for ownership {0} of the export, which the client did not claim")]
     Ownership(u64),
+    /// The client did not offer aborts.
+    #[error("the target lets the client abort requests, which was not offered")]
+    Aborts,
     /// The device is not the same as before.
     #[error("the export is another device now: {what} was {before}, is {now}")]
     OtherDevice {
@@ -144,6 +152,9 @@ pub fn check_welcome(hello: &Hello, welcome: &Welcome) -> Result<(), Unacceptabl
     }
     if !hello.ciphers.contains(&welcome.cipher.code()) {
         return Err(Unacceptable::Cipher(welcome.cipher));
+    }
+    if welcome.aborts && !hello.aborts {
+        return Err(Unacceptable::Aborts);
     }
     if hello.session.is_some_and(|asked| asked != welcome.session) {
         return Err(Unacceptable::Session);
@@ -226,6 +237,7 @@ mod tests {
             digests: vec![0],
             ciphers: vec![0],
             keep_alive_ms: 3000,
+            aborts: false,
         }
     }
 
@@ -239,6 +251,9 @@ mod tests {
         assert_eq!(agree(&Hello { credits: 0, ..hello() }, &TERMS).unwrap().credits, 1);
         let patient = Hello { keep_alive_ms: u32::MAX, ..hello() };
         assert_eq!(agree(&patient, &TERMS).unwrap().keep_alive_ms, 60_000);
+        for aborts in [false, true] {
+            assert_eq!(agree(&Hello { aborts, ..hello() }, &TERMS).unwrap().aborts, aborts);
+        }
         assert_eq!(
             agree(&patient, &Terms { keep_alive_max_ms: 0, ..TERMS }).unwrap().keep_alive_ms,
             *KEEP_ALIVE_MS.start()
@@ -273,6 +288,7 @@ mod tests {
             digest: Digest::None,
             cipher: Cipher::None,
             keep_alive_ms: 1000,
+            aborts: false,
         }
     }
 
@@ -309,6 +325,13 @@ mod tests {
         assert_eq!(checked(Claim::Held(5), Some(6)), Err(Unacceptable::Ownership(6)));
         let joins = Hello { session: Some(at), claim: Some(Claim::Held(5)), ..hello() };
         assert_eq!(check_welcome(&joins, &welcome(at)), Ok(()), "whoever joins a session has what it has");
+    }
+
+    #[test]
+    fn a_target_cannot_choose_aborts_that_were_not_offered() {
+        let chosen = Welcome { aborts: true, ..welcome(SessionRef { id: [0; 16], queue: 0, epoch: 0 }) };
+        assert_eq!(check_welcome(&hello(), &chosen), Err(Unacceptable::Aborts));
+        assert_eq!(check_welcome(&Hello { aborts: true, ..hello() }, &chosen), Ok(()));
     }
 
     #[test]

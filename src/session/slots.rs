@@ -72,6 +72,11 @@ impl Slots {
         Ok(arrival)
     }
 
+    /// Returns whether a transaction has arrived and is not answered.
+    pub fn is_busy(&self, id: u64) -> bool {
+        self.slots.get(usize::from(slot_of(id))).is_some_and(|entry| entry.busy == id && id != 0)
+    }
+
     /// Returns the unanswered transaction in this slot; 0: none.
     pub fn busy(&self, slot: u16) -> u64 {
         self.slots[usize::from(slot)].busy

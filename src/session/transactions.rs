@@ -7,6 +7,8 @@ use dst_wire::{CREDITS_MAX, Flags, HEADER_LEN, Header, Kind, Op, Status};
 use crate::Violation;
 use crate::mutation::{self, Mutation};
 
+mod aborts;
+
 /// What a transaction asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct Request {
@@ -27,6 +29,30 @@ enum SlotState {
     Free,
     ToSend,
     Sent,
+    /// It is sent, and its abort is.
+    Aborting,
+    /// It has no user any more, and its answer is still to come.
+    Held,
+}
+
+impl SlotState {
+    fn awaited(self) -> Awaited {
+        match self {
+            SlotState::Aborting => Awaited::Overdue,
+            SlotState::Held => Awaited::ByNobody,
+            SlotState::Free | SlotState::ToSend | SlotState::Sent => Awaited::ByUser,
+        }
+    }
+
+    /// Returns whether the user waits for it, and it is sent.
+    fn awaits_answer(self) -> bool {
+        matches!(self, SlotState::Sent | SlotState::Aborting)
+    }
+
+    /// Returns whether the user waits for it.
+    fn is_outstanding(self) -> bool {
+        matches!(self, SlotState::ToSend | SlotState::Sent | SlotState::Aborting)
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -100,6 +126,19 @@ pub struct Answer {
     pub data_len: u32,
     /// Their digest, if they have one.
     pub digest: Option<u32>,
+    /// Who waits for it.
+    pub awaited: Awaited,
+}
+
+/// Who waits for an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Awaited {
+    /// The transaction's user.
+    ByUser,
+    /// The user, but the transaction was aborted.
+    Overdue,
+    /// Nobody, as the transaction is held: [`Transactions::release`] ends it.
+    ByNobody,
 }
 
 /// Computes the digest of so many bytes of a user's data.
@@ -141,7 +180,7 @@ impl<T> Transactions<T> {
         }
     }
 
-    /// Transactions that have begun and not finished.
+    /// Transactions that have begun and not finished, and are not held.
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
@@ -159,6 +198,7 @@ impl<T> Transactions<T> {
     pub fn grant(&mut self, credits: u16, digest: Option<DigestOf<'_, T>>) -> bool {
         let credits = if mutation::is_on(Mutation::NoCredits) { CREDITS_MAX } else { credits };
         let credits = usize::from(credits).min(self.slots.len());
+        self.release_all();
         if self.slots[credits..].iter().any(|slot| slot.state != SlotState::Free) {
             return false;
         }
@@ -169,7 +209,8 @@ impl<T> Transactions<T> {
         for (i, slot) in self.slots[..credits].iter_mut().enumerate().rev() {
             match slot.state {
                 SlotState::Free => self.free.push(i as u16),
-                SlotState::ToSend | SlotState::Sent => {
+                SlotState::Held => unreachable!("nothing is held any more"),
+                SlotState::ToSend | SlotState::Sent | SlotState::Aborting => {
                     slot.state = SlotState::ToSend;
                     slot.resends += 1;
                     slot.repeats = 0;
@@ -197,9 +238,9 @@ impl<T> Transactions<T> {
         self.has_digests
     }
 
-    /// Begins a transaction, or gives `user` back when all granted slots are in use. `now_us` is not
-    /// before that of the one before; the `digest` is that of the data, if it has one.
-    pub fn begin(&mut self, request: Request, user: T, now_us: u64, digest: Option<u32>) -> Result<u16, T> {
+    /// Begins a transaction, or gives `user` back when all granted slots are in use. Its deadline
+    /// counts from `begun_us`; the `digest` is that of the data, if it has one.
+    pub fn begin(&mut self, request: Request, user: T, begun_us: u64, digest: Option<u32>) -> Result<u16, T> {
         let Some(index) = self.free.pop() else { return Err(user) };
         self.sequence += 1;
         let slot = &mut self.slots[usize::from(index)];
@@ -208,21 +249,50 @@ impl<T> Transactions<T> {
         slot.request = request;
         slot.digest = digest;
         slot.header = slot.encode(Flags::NONE);
-        slot.begun_us = now_us;
+        slot.begun_us = begun_us;
         slot.resends = 0;
         slot.repeats = 0;
         slot.user = Some(user);
         slot.state = SlotState::ToSend;
         slot.older = self.newest;
         slot.newer = NONE;
+        let mut is_in_order = true;
         match self.newest {
             NONE => self.oldest = index,
-            newest => self.slots[usize::from(newest)].newer = index,
+            newest => {
+                let newest = &mut self.slots[usize::from(newest)];
+                newest.newer = index;
+                is_in_order = newest.begun_us <= begun_us;
+            }
         }
         self.newest = index;
+        if !is_in_order {
+            self.move_back();
+        }
         self.to_send.push_back(index);
         self.outstanding += 1;
         Ok(index)
+    }
+
+    /// Moves the newest transaction before those that began later. A later part of a long I/O began
+    /// with the first one.
+    #[cold]
+    fn move_back(&mut self) {
+        let index = self.newest;
+        let Slot { begun_us, older: before, .. } = self.slots[usize::from(index)];
+        self.newest = before;
+        self.slots[usize::from(before)].newer = NONE;
+        let (mut newer, mut older) = (before, self.slots[usize::from(before)].older);
+        while older != NONE && self.slots[usize::from(older)].begun_us > begun_us {
+            (newer, older) = (older, self.slots[usize::from(older)].older);
+        }
+        self.slots[usize::from(newer)].older = index;
+        let slot = &mut self.slots[usize::from(index)];
+        (slot.older, slot.newer) = (older, newer);
+        match older {
+            NONE => self.oldest = index,
+            older => self.slots[usize::from(older)].newer = index,
+        }
     }
 
     /// Whether the first frame to be sent is on the wire in part.
@@ -284,7 +354,9 @@ impl<T> Transactions<T> {
         let found = self
             .slots
             .get(usize::from(slot))
-            .filter(|found| found.state == SlotState::Sent && found.id == header.id)
+            .filter(|found| {
+                !matches!(found.state, SlotState::Free | SlotState::ToSend) && found.id == header.id
+            })
             .ok_or(Violation::Answer(header.id))?;
         let status = Status::from_code(header.code);
         let expected = if status == Status::Success { found.request.answer_len } else { 0 };
@@ -295,7 +367,8 @@ impl<T> Transactions<T> {
         if header.data_len > 0 && has_digest != self.has_digests {
             return Err(Violation::Digest(header.id, has_digest));
         }
-        Ok(Answer { slot, status, data_len: header.data_len, digest: has_digest.then_some(header.digest) })
+        let digest = has_digest.then_some(header.digest);
+        Ok(Answer { slot, status, data_len: header.data_len, digest, awaited: found.state.awaited() })
     }
 
     /// Data was corrupt on the way, there or back: the transaction is sent again. `digest` is that of its data,
@@ -306,7 +379,7 @@ impl<T> Transactions<T> {
     /// It happened too often: the connection is of no use.
     pub fn repeat(&mut self, slot: u16, digest: Option<u32>) -> Result<(), Violation> {
         let found = &mut self.slots[usize::from(slot)];
-        assert!(found.state == SlotState::Sent, "slot {slot} is not waiting for an answer");
+        assert!(found.state.awaits_answer(), "slot {slot} is not waiting for an answer");
         found.repeats += 1;
         if found.repeats >= REPEATS_MAX {
             return Err(Violation::Corrupt(found.id, found.repeats));
@@ -331,7 +404,7 @@ impl<T> Transactions<T> {
     /// Ends an answered transaction: its slot is free again. Gives its user and when it began.
     pub fn finish(&mut self, slot: u16) -> (T, Request, u64) {
         let found = &mut self.slots[usize::from(slot)];
-        assert!(found.state == SlotState::Sent, "slot {slot} is not waiting for an answer");
+        assert!(found.state.awaits_answer(), "slot {slot} is not waiting for an answer");
         let (request, begun_us) = (found.request, found.begun_us);
         self.free.push(slot);
         (self.take_out(slot), request, begun_us)
@@ -384,7 +457,7 @@ impl<T> Transactions<T> {
 
     /// Whether `which` says so of any outstanding transaction.
     pub fn any(&self, which: impl Fn(&Request) -> bool) -> bool {
-        self.slots.iter().any(|slot| slot.state != SlotState::Free && which(&slot.request))
+        self.slots.iter().any(|slot| slot.state.is_outstanding() && which(&slot.request))
     }
 
     fn assert_disconnected(&self) {

@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn every_code_names_one_value() {
-        check!(Kind, u8, 1..=11);
+        check!(Kind, u8, 1..=13);
         check!(Op, u8, 1..=7);
         check!(Status, u8, 0..=7);
         check!(Digest, u8, 0..=1);

@@ -64,6 +64,12 @@ codes! {
         Secure = 10 "secure",
         /// Target: from the next byte on, the connection is secured in both directions.
         Secured = 11 "secured",
+        /// Client: a request is not waited for any longer. Carries the id of the request. Only if
+        /// agreed.
+        Abort = 12 "abort",
+        /// Target: an aborted request that the backend still has is held: until it is answered,
+        /// nothing that overlaps it is executed. Carries its id.
+        Held = 13 "held",
     }
 }
 
@@ -76,7 +82,7 @@ impl Kind {
             }
             Kind::Request => DATA_MAX,
             Kind::Answer => TRANSFER_MAX,
-            Kind::KeepAlive | Kind::KeepAliveAck | Kind::Goodbye => 0,
+            Kind::KeepAlive | Kind::KeepAliveAck | Kind::Goodbye | Kind::Abort | Kind::Held => 0,
         }
     }
 }

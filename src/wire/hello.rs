@@ -43,6 +43,8 @@ pub struct Hello {
     /// The time without a sign of life after which each side should give up the connection, in
     /// milliseconds: a wish. The welcome grants a time within [`crate::KEEP_ALIVE_MS`].
     pub keep_alive_ms: u32,
+    /// Whether the client may abort requests.
+    pub aborts: bool,
 }
 
 const LIST: &str = "hello";
@@ -59,6 +61,7 @@ mod attr {
     pub const KEEP_ALIVE: u16 = 9;
     pub const PREVIOUS: u16 = 10;
     pub const CLAIM: u16 = 11;
+    pub const ABORTS: u16 = 12;
 }
 
 impl Hello {
@@ -66,6 +69,9 @@ impl Hello {
     /// rejects the message.
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
+        if self.aborts {
+            w.u8(attr::ABORTS, 1);
+        }
         w.u16(attr::VERSION_MIN, self.versions.0)
             .u16(attr::VERSION_MAX, self.versions.1)
             .bytes(attr::EXPORT, self.export.as_bytes())
@@ -96,6 +102,7 @@ impl Hello {
         let (mut session, mut previous, mut claim) = (None, None, None);
         let (mut credits, mut keep_alive) = (None, None);
         let (mut digests, mut ciphers) = (vec![Digest::None as u8], vec![Cipher::None as u8]);
+        let mut aborts = false;
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
@@ -110,6 +117,7 @@ impl Hello {
                 attr::DIGESTS => digests = a.codes(OFFERS_MAX)?.to_vec(),
                 attr::CIPHERS => ciphers = a.codes(OFFERS_MAX)?.to_vec(),
                 attr::KEEP_ALIVE => keep_alive = Some(a.u32()?),
+                attr::ABORTS => aborts = a.u8()? != 0,
                 _ => {}
             }
         }
@@ -124,6 +132,7 @@ impl Hello {
             digests,
             ciphers,
             keep_alive_ms: required(keep_alive, LIST, attr::KEEP_ALIVE)?,
+            aborts,
         };
         let allowed = [
             (hello.versions.0 >= 1, attr::VERSION_MIN),
@@ -145,11 +154,11 @@ mod tests {
 
     fn any_hello() -> impl Strategy<Value = Hello> {
         let offers = || vec(any::<u8>(), 0..=OFFERS_MAX);
-        let numbers = (1u16.., any::<(u16, u16, u32)>());
+        let numbers = (1u16.., any::<(u16, u16, u32, bool)>());
         let sessions = (option(any_session()), option(any_previous()), option(any_claim()));
         (numbers, any_name(), any_name(), sessions, offers(), offers()).prop_map(
             |(
-                (min, (more, credits, keep_alive_ms)),
+                (min, (more, credits, keep_alive_ms, aborts)),
                 export,
                 host,
                 (session, previous, claim),
@@ -167,6 +176,7 @@ mod tests {
                     digests,
                     ciphers,
                     keep_alive_ms,
+                    aborts,
                 }
             },
         )
@@ -184,6 +194,7 @@ mod tests {
             digests: vec![1, 0],
             ciphers: vec![0],
             keep_alive_ms: 10_000,
+            aborts: false,
         }
     }
 

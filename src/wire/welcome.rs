@@ -35,6 +35,8 @@ pub struct Welcome {
     /// The time without a sign of life after which each side gives up the connection, in
     /// milliseconds. Within [`KEEP_ALIVE_MS`].
     pub keep_alive_ms: u32,
+    /// Whether the client may abort requests on this connection.
+    pub aborts: bool,
 }
 
 const LIST: &str = "welcome";
@@ -52,6 +54,7 @@ mod attr {
     pub const PREVIOUS_ENDED: u16 = 10;
     pub const CACHE_KEPT: u16 = 11;
     pub const OWNERSHIP: u16 = 12;
+    pub const ABORTS: u16 = 13;
 }
 
 impl Welcome {
@@ -76,6 +79,9 @@ impl Welcome {
         if let Some(number) = self.ownership {
             w.u64(attr::OWNERSHIP, number);
         }
+        if self.aborts {
+            w.u8(attr::ABORTS, 1);
+        }
         w.u32(attr::KEEP_ALIVE, self.keep_alive_ms);
         w.finish()
     }
@@ -89,7 +95,8 @@ impl Welcome {
         let (mut version, mut instance, mut session, mut device) = (None, None, None, None);
         let (mut credits, mut max_transfer, mut keep_alive) = (None, None, None);
         let (mut digest, mut cipher) = (Digest::None, Cipher::None);
-        let (mut previous_ended, mut cache_kept, mut ownership) = (false, false, None);
+        let (mut previous_ended, mut cache_kept) = (false, false);
+        let (mut ownership, mut aborts) = (None, false);
         let mut reader = Reader::new(LIST, message);
         while let Some(a) = reader.next()? {
             match a.kind {
@@ -105,6 +112,7 @@ impl Welcome {
                 attr::PREVIOUS_ENDED => previous_ended = a.u8()? != 0,
                 attr::CACHE_KEPT => cache_kept = a.u8()? != 0,
                 attr::OWNERSHIP => ownership = Some(a.u64()?),
+                attr::ABORTS => aborts = a.u8()? != 0,
                 _ => {}
             }
         }
@@ -121,6 +129,7 @@ impl Welcome {
             digest,
             cipher,
             keep_alive_ms: required(keep_alive, LIST, attr::KEEP_ALIVE)?,
+            aborts,
         };
         // If no write unit fitted into a transfer, the device could not be written.
         let unit = u64::from(welcome.device.block_size) * u64::from(welcome.device.write_unit_size);
@@ -149,7 +158,7 @@ mod tests {
     use proptest::sample::select;
 
     fn any_welcome() -> impl Strategy<Value = Welcome> {
-        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(bool, bool)>());
+        let numbers = (1u16.., 1..=CREDITS_MAX, 1u32..=8, KEEP_ALIVE_MS, any::<(bool, bool, bool)>());
         let ownership = proptest::option::of(1u64..);
         let protection = (select(&Digest::ALL[..]), select(&Cipher::ALL[..]));
         (any::<[u8; 16]>(), any_session(), any_device(), numbers, protection, ownership).prop_map(
@@ -157,7 +166,7 @@ mod tests {
                 instance,
                 session,
                 device,
-                (version, credits, units, keep_alive_ms, (previous_ended, cache_kept)),
+                (version, credits, units, keep_alive_ms, (previous_ended, cache_kept, aborts)),
                 (digest, cipher),
                 ownership,
             )| {
@@ -174,6 +183,7 @@ mod tests {
                     digest,
                     cipher,
                     keep_alive_ms,
+                    aborts,
                 }
             },
         )
@@ -203,6 +213,7 @@ mod tests {
             digest: Digest::None,
             cipher: Cipher::None,
             keep_alive_ms: 10_000,
+            aborts: false,
         }
     }
 

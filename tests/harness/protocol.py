@@ -14,6 +14,8 @@ from harness.transport import Remote
 HEADER_LEN = 48
 
 HELLO, WELCOME, REFUSAL, REQUEST, ANSWER, KEEP_ALIVE, KEEP_ALIVE_ACK, EVENT, GOODBYE = range(1, 10)
+# Both only where the Welcome allows them.
+ABORT, HELD = 12, 13
 READ, WRITE, FLUSH, UNMAP, WRITE_ZEROES, COMPARE_AND_WRITE, RESET = range(1, 8)
 SUCCESS, FAILED, MISCOMPARE, ABORTED, NOT_SUPPORTED, OUT_OF_RANGE, READ_ONLY, CORRUPT = range(8)
 # The flag of a header whose data has a digest, and the code of the digest in the handshake.

@@ -163,6 +163,7 @@ impl Client {
             digests: vec![0],
             ciphers: vec![0],
             keep_alive_ms: world.keep_alive_ms,
+            aborts: false,
         })
     }
 

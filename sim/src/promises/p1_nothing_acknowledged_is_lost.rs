@@ -2,6 +2,7 @@
 //! backend, as the user wrote it.
 
 use spdk::backend::io_kind;
+use spdk::bdev_io::IoKind;
 use world::store::{Origin, Request};
 
 use crate::model::{Io, Model};
@@ -14,7 +15,7 @@ pub const DATA: &str = "1 (nothing acknowledged is lost: data)";
 
 /// Checks a write that completed with success.
 pub fn acknowledged(number: u64, io: &Io) {
-    if !io.executed.iter().any(|&(at, count)| at > io.submitted_at() && count == io.count) {
+    if !io.is_executed() {
         world::violation(LOST, format!("write {number} is acknowledged, it is in no backend"));
     }
 }
@@ -28,11 +29,17 @@ pub fn is_the_users(model: &Model, request: Request, origin: Origin) -> bool {
         (Origin::Mixed, _) => format!("what is written to {offset}+{count} is not one write's data"),
         (Origin::Write(write), None) => format!("a backend is given write {write}, which nobody made"),
         (Origin::Write(write), Some(io)) => {
-            let what = (io_kind(action), offset, count);
-            if (io.kind, io.offset, io.count) == what {
+            let kind = io_kind(action);
+            let goes_in_parts = matches!(kind, IoKind::Unmap | IoKind::WriteZeroes);
+            let is_inside = offset >= io.offset && offset + count <= io.offset + io.count;
+            let is_it = (io.offset, io.count) == (offset, count) || goes_in_parts && is_inside;
+            if io.kind == kind && is_it {
                 return true;
             }
-            format!("write {write} is {:?} {}+{}, not {what:?}", io.kind, io.offset, io.count)
+            format!(
+                "write {write} is {:?} {}+{}, not {kind:?} {offset}+{count}",
+                io.kind, io.offset, io.count
+            )
         }
     };
     world::violation(DATA, broken);

@@ -30,7 +30,7 @@ pub fn handed(write: u64, io: &Io, before: usize) {
 
 /// Checks a compare-and-write that ended with a miscompare.
 pub fn miscompared(number: u64, io: &Io) {
-    if io.executed.iter().any(|&(_, count)| count > 0) {
+    if io.executed.iter().any(|execution| execution.count > 0) {
         world::violation(ONCE, format!("compare-and-write {number} found other blocks, and wrote"));
     }
     if io.executed.is_empty() {

@@ -29,6 +29,8 @@ pub(crate) struct Thread {
     pub periodics: Vec<Periodic>,
     /// Whether the thread did nothing in its last turn and has received nothing since.
     pub idle: bool,
+    /// It has no turn before, as something else keeps it.
+    pub away_until_us: u64,
     pub exiting: bool,
 }
 

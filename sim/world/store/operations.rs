@@ -58,7 +58,12 @@ fn identify(w: &World, request: Request, data: &[u8]) -> Origin {
             }
         }
         Action::Unmap | Action::WriteZeroes => {
-            let expected = found.expected.iter().rev().find(|(key, _)| *key == (action, offset, count));
+            // The whole, or a part of it.
+            let is_it = |&(of, from, blocks): &(Action, u64, u64)| {
+                of == action && offset >= from && offset + count <= from + blocks
+            };
+            let exact = found.expected.iter().rev().find(|(key, _)| *key == (action, offset, count));
+            let expected = exact.or_else(|| found.expected.iter().rev().find(|(key, _)| is_it(key)));
             expected.map_or(Origin::Unasked, |(_, write)| Origin::Write(*write))
         }
         Action::Read | Action::Flush | Action::Reset => Origin::Nothing,

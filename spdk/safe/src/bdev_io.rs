@@ -175,7 +175,8 @@ impl BdevIo {
         unsafe { (*self.ctx()).data_len }
     }
 
-    /// Returns a number that the owner has set, such as the time of submission; 0 at first. HOT.
+    /// Returns a number that the owner has set, such as the time of submission; 0 at first, or what
+    /// the owner has set for an earlier part of the same long I/O. HOT.
     #[inline]
     pub fn stamp(&self) -> u64 {
         // SAFETY: filled when the I/O came.
@@ -367,6 +368,30 @@ impl BdevIoQueue {
             }
         }
         self.tail = ctx;
+        self.len += 1;
+    }
+
+    /// Adds an I/O before the first one that has a larger [`BdevIo::stamp`].
+    pub fn insert(&mut self, io: BdevIo) {
+        let stamp = io.stamp();
+        let (mut before, mut next) = (ptr::null_mut::<IoCtx>(), self.head);
+        // SAFETY: the queue owns the I/Os in it, whose contexts were filled when they came.
+        while !next.is_null() && unsafe { (*next).stamp } <= stamp {
+            (before, next) = (next, unsafe { (*next).next });
+        }
+        if next.is_null() {
+            return self.push_back(io);
+        }
+        let ctx = io.into_ctx().as_ptr();
+        // SAFETY: the queue owns the I/Os `ctx` and `before`.
+        unsafe {
+            (*ctx).next = next;
+            if before.is_null() {
+                self.head = ctx;
+            } else {
+                (*before).next = ctx;
+            }
+        }
         self.len += 1;
     }
 

@@ -163,17 +163,18 @@ pub(crate) unsafe fn split(
                 break;
             }
             let Some(part) = (*parts).take() else { break };
-            submit_next(raw, part);
+            submit_next(raw, part, 0);
         }
         ended(raw);
     }
 }
 
-/// Submits the next part of an I/O that has blocks left.
+/// Submits the next part of an I/O that has blocks left. `stamp` is what the disk has set as that of
+/// a part before it, so that the time of the first one is the time of all.
 ///
 /// # Safety
 /// `raw` is an I/O that is split, with blocks left; `part` is one of its channel's, not in use.
-unsafe fn submit_next(raw: *mut sys::spdk_bdev_io, part: NonNull<IoCtx>) {
+unsafe fn submit_next(raw: *mut sys::spdk_bdev_io, part: NonNull<IoCtx>, stamp: u64) {
     // SAFETY: the caller guarantees this. No reference to the split is alive when the part is
     // submitted, which may end it at once.
     unsafe {
@@ -194,7 +195,7 @@ unsafe fn submit_next(raw: *mut sys::spdk_bdev_io, part: NonNull<IoCtx>) {
             data_from: from_block as usize * block_size,
             data_len: num_blocks as usize * block_size,
             cursor: Cursor::default(),
-            stamp: 0,
+            stamp,
         });
         submit(ch, BdevIo::from_ctx(part));
     }
@@ -219,7 +220,8 @@ unsafe fn part_ended(part: NonNull<IoCtx>, status: IoStatus) {
             (*split).left = 0;
         }
         if (*split).left > 0 {
-            submit_next(raw, part);
+            let stamp = (*part.as_ptr()).stamp;
+            submit_next(raw, part, stamp);
         } else {
             (*(*split).parts).give_back(part);
         }
@@ -288,7 +290,8 @@ mod tests {
 
     /// Ends one part. Returns how many are not ended then.
     fn end_one() -> usize {
-        let part = SUBMITTED.with(|submitted| submitted.borrow_mut().remove(0));
+        let mut part = SUBMITTED.with(|submitted| submitted.borrow_mut().remove(0));
+        part.set_stamp(5);
         part.complete(IoStatus::Success);
         SUBMITTED.with(|submitted| submitted.borrow().len())
     }
@@ -310,6 +313,10 @@ mod tests {
             split(raw, ptr::null_mut(), &raw mut parts, keep, &raw const resets, 1);
         }
         assert_eq!((end_one(), end_one()), (PARTS_OF_ONE, PARTS_OF_ONE), "the next one begins");
+        let stamps: Vec<_> =
+            SUBMITTED.with(|submitted| submitted.borrow().iter().map(BdevIo::stamp).collect());
+        assert_eq!(stamps[PARTS_OF_ONE - 2..], [5, 5], "the parts that follow have the time of the first");
+        assert_eq!(stamps[0], 0, "the first ones come as any I/O");
         resets.fetch_add(1, Relaxed);
         assert_eq!((end_one(), end_one()), (PARTS_OF_ONE - 1, PARTS_OF_ONE - 2));
         while COMPLETED.get().is_none() {

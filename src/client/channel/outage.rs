@@ -100,7 +100,7 @@ impl Inner {
     }
 
     /// Ends an I/O without the target.
-    fn fail(&mut self, io: BdevIo, fate: Fate, availability: Availability) {
+    pub(super) fn fail(&mut self, io: BdevIo, fate: Fate, availability: Availability) {
         Counters::add(&self.standing.counters.errors, 1);
         if fate == Fate::Expired {
             Counters::add(&self.standing.counters.expired, 1);
@@ -230,6 +230,7 @@ impl Inner {
             );
         }
         self.note_path(now);
+        self.fail_overdue();
         let (connection, _) = self.link.up().expect("a link that is lost was up");
         let leases_over_us = self.membership.lost(connection.lease.over_us());
         self.io.disconnected();

@@ -4,10 +4,12 @@ use std::sync::Arc;
 use super::*;
 use crate::backend_resets::BackendResets;
 use crate::completion::Completions;
+use crate::holds::OwnerHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
 use crate::queue::Setup;
 use crate::share::OwnerShare;
+use dst_broker::Owner;
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Initiator, Psk, accept};
 use dst_session::slots::Slots;
@@ -19,6 +21,8 @@ use world::net::{self, NetConfig};
 use world::store::{self, StoreConfig};
 use world::{life, process};
 use zeroize::Zeroizing;
+
+mod aborts;
 
 const BLOCK: u32 = 512;
 const HANDSHAKE_MS: u32 = 100;
@@ -97,6 +101,7 @@ fn welcome(queue: u16) -> Welcome {
         digest: Digest::None,
         cipher: Cipher::None,
         keep_alive_ms: KEEP_ALIVE_MS,
+        aborts: false,
     }
 }
 
@@ -112,6 +117,7 @@ fn hello() -> Hello {
         digests: vec![],
         ciphers: vec![],
         keep_alive_ms: KEEP_ALIVE_MS,
+        aborts: false,
     }
 }
 
@@ -195,6 +201,11 @@ impl Rig {
                 has_digests: false,
                 slots: Slots::new(16),
                 owner,
+                holds: Rc::new(OwnerHolds::new(Owner {
+                    export: "disk".to_owned(),
+                    host: "client".to_owned(),
+                })),
+                connection: 1,
                 backend_resets,
             });
             Box::new(Requests { queue, channel })
@@ -276,8 +287,12 @@ impl Rig {
         on(self.thread, move || completions.collect());
         let mut remains = None;
         for (io, status) in recorder.0.take() {
-            match self.connection.borrow_mut().completed(io, status, self.began_us, &self.pools) {
-                Completed::GoesOn => {}
+            let (connection, pools) = (Rc::clone(&self.connection), Rc::clone(&self.pools));
+            let (recorder, now_us) = (Rc::clone(&self.recorder), self.began_us);
+            let completed = move || connection.borrow_mut().completed(io, status, now_us, &pools, &recorder);
+            match on(self.thread, completed) {
+                Completed::GoesOn | Completed::Special => {}
+                Completed::Over(why) => panic!("{why}"),
                 Completed::ToExecuteAgain => panic!("nothing was reset"),
                 Completed::Finished(left) => remains = Some(left),
             }

@@ -2,12 +2,18 @@
 //! ended.
 //!
 //! The control thread answers a Reset. Until then its slot is busy, and nothing of it is in the backend.
+//! A round of resets waits for aborted requests that the backend still has as for all others: a reset
+//! that succeeded promises that none of them is executed any more.
+//!
+//! Of an operation in parts, the part that a reset has ended is executed again, and the next ones
+//! follow. What waits to be executed again waits for what is held, too. A request that was aborted is
+//! not executed again, and its hold ends with it.
 
 use dst_session::reexecution::{FailedIo, LastReset, is_due};
 use dst_session::transactions::slot_of;
 use dst_wire::Status;
 
-use super::Queue;
+use super::{Course, Queue};
 use crate::completion::Io;
 use crate::pools::Pools;
 use crate::queue_resets::Ended;
@@ -63,8 +69,14 @@ impl Queue {
     pub fn is_executed_again(&self, io: &Io, status: Status) -> bool {
         let slot = io.ctx.slot;
         let work = &self.work[usize::from(slot)];
+        let submitted_us = match work.course {
+            Course::Whole => work.begun_us,
+            Course::Parts(part) => part.begun_us,
+            // Its client does not wait for it any longer.
+            Course::Aborted { .. } => return false,
+        };
         let times = self.resets.repeats.of(self.setup.slots.busy(slot));
-        let failed = FailedIo { op: work.op, status, submitted_us: work.begun_us, times };
+        let failed = FailedIo { op: work.op, status, submitted_us, times };
         failed.is_executed_again(self.resets.backend.last(), self.resets.own)
     }
 
@@ -77,13 +89,22 @@ impl Queue {
         self.resets.ended.push(Ended { io, at_us: now_us });
     }
 
-    /// Returns the next I/O that can be executed again.
+    /// Returns the next I/O that can be executed again: the resets are over, and nothing that it
+    /// overlaps is held.
     pub fn next_ended(&mut self, now_us: u64) -> Option<Io> {
         let last = self.resets.backend.last();
-        let at = self.resets.ended.iter().position(|ended| is_due(last, ended.at_us, now_us))?;
+        let may_go = |ended: &Ended| {
+            let work = &self.work[usize::from(ended.io.ctx.slot)];
+            is_due(last, ended.at_us, now_us) && !self.setup.holds.stop(work.op, work.start, work.count)
+        };
+        let at = self.resets.ended.iter().position(may_go)?;
         let io = self.resets.ended.remove(at).io;
         // It is as new: only a reset from now on can end it.
-        self.work[usize::from(io.ctx.slot)].begun_us = now_us;
+        let work = &mut self.work[usize::from(io.ctx.slot)];
+        match &mut work.course {
+            Course::Parts(part) => part.begun_us = now_us,
+            Course::Whole | Course::Aborted { .. } => work.begun_us = now_us,
+        }
         self.stats.executed_again += 1;
         Some(io)
     }
@@ -102,7 +123,19 @@ impl Queue {
             self.setup.slots.withdraw(slot);
         }
         for Ended { io, at_us } in std::mem::take(&mut self.resets.ended) {
-            self.withdraw(io, at_us, pools);
+            let released = self.withdraw(io, at_us, pools);
+            assert!(released.is_none(), "what a reset has ended is not held");
         }
+    }
+
+    /// Takes out an I/O that a reset has ended and that is not executed again, as its client has aborted
+    /// it.
+    pub(super) fn take_ended(&mut self, slot: u16) -> Option<Io> {
+        let at = self.resets.ended.iter().position(|ended| ended.io.ctx.slot == slot)?;
+        let Ended { io, at_us } = self.resets.ended.remove(at);
+        self.in_backend -= 1;
+        let work = &self.work[usize::from(slot)];
+        self.stats.end(work.op, at_us.saturating_sub(work.begun_us));
+        Some(io)
     }
 }

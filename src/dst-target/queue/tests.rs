@@ -1,9 +1,13 @@
 use super::*;
 use crate::backend_resets::BackendResets;
 use crate::completion::Completions;
+use crate::holds::GroupHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
+use dst_broker::Owner;
 use dst_wire::OpSet;
+
+mod aborts;
 
 const BLOCK: u32 = 512;
 const CREDITS: u16 = 16;
@@ -16,11 +20,16 @@ mod resets;
 struct Rig {
     pools: Pools,
     owner: Rc<OwnerShare>,
+    group: GroupHolds,
     backend_resets: Arc<BackendResets>,
     queue: Queue,
     lease: Granted,
     /// What was sent.
     wire: Vec<u8>,
+}
+
+fn host() -> Owner {
+    Owner { export: "disk".to_owned(), host: "client".to_owned() }
 }
 
 fn device() -> Device {
@@ -45,6 +54,8 @@ impl Rig {
     fn new(device: Device, has_digests: bool) -> Rig {
         let owner = Rc::new(OwnerShare::default());
         let slots = Slots::new(CREDITS);
+        let group = GroupHolds::default();
+        let holds = group.of(&host());
         let backend_resets = Arc::new(BackendResets::default());
         let queue = Queue::new(Setup {
             device,
@@ -52,11 +63,14 @@ impl Rig {
             has_digests,
             slots,
             owner: Rc::clone(&owner),
+            holds,
+            connection: 7,
             backend_resets: Arc::clone(&backend_resets),
         });
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
-        Rig { pools, owner, backend_resets, queue, lease: Granted::new(1, 0), wire: Vec::new() }
+        let lease = Granted::new(1, 0);
+        Rig { pools, owner, group, backend_resets, queue, lease, wire: Vec::new() }
     }
 
     fn plain() -> Rig {
@@ -89,7 +103,16 @@ impl Rig {
     }
 
     fn complete(&mut self, submission: Submission, status: Status) {
+        if self.queue.is_special(&submission.io) {
+            let ended = self.part_ends(submission, status, 0);
+            return assert!(matches!(ended, Ended::Answered), "it was only a part");
+        }
         self.queue.completed(submission.io, status, 0, &self.pools);
+    }
+
+    /// The backend finishes a part at this time.
+    fn part_ends(&mut self, part: Submission, status: Status, now_us: u64) -> Ended {
+        self.queue.special_completed(part.io, status, &self.pools, Some(&self.lease), || now_us).0
     }
 
     /// Sends at most so many bytes of what waits. Returns how many were sent.
@@ -364,4 +387,67 @@ fn a_record_is_not_handed_on_before_the_backend_has_finished() {
     let _busy = rig.comes(&Rig::request(Op::Unmap, id(1, 0), 0, 1), &[]);
     rig.queue.disconnected(&rig.pools);
     rig.queue.into_slots();
+}
+
+/// The length of the first part of an operation in the simulator, blocks.
+const PART: u64 = 8;
+
+#[test]
+fn a_long_operation_goes_in_parts_one_after_another_and_is_answered_once() {
+    for op in [Op::Unmap, Op::WriteZeroes] {
+        let mut rig = Rig::plain();
+        let request = Rig::request(op, id(1, 0), 3, PART + 12);
+        let part = rig.comes(&request, &[]).unwrap();
+        assert_eq!((part.op, part.start, part.count), (op, 3, PART - 3), "parts are aligned");
+        let Ended::Submit(part) = rig.part_ends(part, Status::Success, 0) else { panic!("there is more") };
+        assert_eq!((part.op, part.start, part.count, part.io.ctx.slot), (op, PART, PART, 0));
+        assert!(!rig.queue.wants_to_send() && rig.queue.in_backend() == 1);
+        let busy = Violation::SlotBusy { id: id(1, 0), other: id(1, 0) };
+        assert_eq!(rig.header(&request), Err(busy), "the slot is in use all the while");
+        // It took long: the rest goes in smaller parts.
+        let Ended::Submit(part) = rig.part_ends(part, Status::Success, LEASE_US - 1) else { panic!("more") };
+        assert_eq!((part.start, part.count), (2 * PART, 7));
+        rig.complete(part, Status::Success);
+        assert_eq!(rig.answers(), [(id(1, 0), Status::Success, vec![])]);
+        assert!(rig.holds_nothing() && rig.queue.in_backend() == 0);
+        assert_eq!((rig.queue.stats.others, rig.queue.stats.errors), (1, 0));
+    }
+}
+
+#[test]
+fn the_failure_of_a_part_is_that_of_the_whole() {
+    let mut rig = Rig::plain();
+    let request = Rig::request(Op::WriteZeroes, id(1, 0), 0, 3 * PART);
+    let part = rig.comes(&request, &[]).unwrap();
+    let Ended::Submit(part) = rig.part_ends(part, Status::Success, 0) else { panic!("there is more") };
+    rig.complete(part, Status::Aborted);
+    assert_eq!(rig.answers(), [(id(1, 0), Status::Aborted, vec![])]);
+    assert!(rig.comes(&request, &[]).is_none(), "it is executed again");
+    assert_eq!(rig.answers(), [(id(1, 0), Status::Aborted, vec![])]);
+    assert!(rig.holds_nothing());
+}
+
+#[test]
+fn no_part_is_begun_without_a_lease_and_the_request_may_come_again() {
+    let mut rig = Rig::plain();
+    let request = Rig::request(Op::Unmap, id(1, 0), 0, 5 * PART);
+    let part = rig.comes(&request, &[]).unwrap();
+    assert!(matches!(rig.part_ends(part, Status::Success, LEASE_US), Ended::LeaseOver(LEASE_US)));
+    assert!(rig.holds_nothing() && rig.answers().is_empty() && rig.queue.in_backend() == 0);
+    let part = rig.comes(&request, &[]).expect("it was not executed");
+    rig.queue.disconnected(&rig.pools);
+    let ended = rig.queue.special_completed(part.io, Status::Success, &rig.pools, None, || 0).0;
+    assert!(matches!(ended, Ended::Answered));
+    assert!(rig.holds_nothing() && rig.answers().is_empty());
+    assert_eq!(rig.queue.stats.dropped, 2);
+    assert_eq!(rig.queue.into_slots().arrive(id(1, 0), Op::Unmap), Ok(Arrival::Execute));
+}
+
+#[test]
+fn a_part_that_fails_as_the_bdev_is_removed_leaves_nothing_behind() {
+    let mut rig = Rig::plain();
+    let part = rig.comes(&Rig::request(Op::Unmap, id(1, 0), 0, 2 * PART), &[]).unwrap();
+    rig.queue.withdraw(part.io, 9, &rig.pools);
+    let read = rig.comes(&Rig::request(Op::Read, id(2, 0), 0, 1), &[]).unwrap();
+    assert!(!rig.queue.is_special(&read.io), "the slot still has a part of the request before");
 }

@@ -39,7 +39,7 @@ fn an_answer_must_fit_its_transaction() {
     let failed = answer_to(&header, Status::Failed, 0);
     assert_eq!(
         slab.answer(&failed),
-        Ok(Answer { slot: 0, status: Status::Failed, data_len: 0, digest: None })
+        Ok(Answer { slot: 0, status: Status::Failed, data_len: 0, digest: None, awaited: Awaited::ByUser })
     );
     let mut other = good;
     other.id += 1 << 16;
@@ -138,5 +138,32 @@ proptest! {
         for (i, &len) in lens.iter().enumerate() {
             prop_assert_eq!(seen[i], HEADER_LEN + len as usize);
         }
+    }
+}
+
+proptest! {
+    /// A further part of a long I/O has the time of the whole, which is before that of others in use.
+    #[test]
+    fn the_oldest_is_found_whatever_the_order(
+        steps in proptest::collection::vec((0u64..8, any::<proptest::sample::Index>()), 1..60),
+    ) {
+        let mut slab = Transactions::new(6);
+        slab.grant(6, None);
+        let mut used: Vec<(u64, u16)> = Vec::new();
+        for (begun_us, which) in steps {
+            match slab.begin(READ, begun_us, begun_us, None) {
+                Ok(slot) => used.push((begun_us, slot)),
+                Err(_) => {
+                    let (begun_us, slot) = used.swap_remove(which.index(used.len()));
+                    slab.sent(slab.to_send.len() * HEADER_LEN);
+                    prop_assert_eq!(slab.finish(slot), (begun_us, READ, begun_us));
+                }
+            }
+            prop_assert_eq!(slab.oldest_us(), used.iter().map(|&(begun_us, _)| begun_us).min());
+        }
+        slab.disconnected();
+        let mut times: Vec<_> = used.iter().map(|&(begun_us, _)| begun_us).collect();
+        times.sort_unstable();
+        prop_assert_eq!(std::iter::from_fn(|| slab.abandon_oldest()).collect::<Vec<_>>(), times);
     }
 }

@@ -45,6 +45,7 @@ fn hello() -> Hello {
         digests: vec![0],
         ciphers: vec![0],
         keep_alive_ms: 10_000,
+        aborts: false,
     }
 }
 
@@ -83,6 +84,7 @@ fn welcome() {
         digest: Digest::None,
         cipher: Cipher::None,
         keep_alive_ms: 10_000,
+        aborts: false,
     };
     assert_eq!(welcome.encode(), data);
     assert_eq!(Welcome::decode(&data), Ok(welcome));

@@ -14,8 +14,9 @@ impl Rig {
         self.backend_resets.begin();
         let mut connection = self.connection.borrow_mut();
         let ended = self.recorder_take(&recorder);
-        let completed =
-            ended.into_iter().map(|io| connection.completed(io, Status::Aborted, self.began_us, &self.pools));
+        let completed = ended
+            .into_iter()
+            .map(|io| connection.completed(io, Status::Aborted, self.began_us, &self.pools, &recorder));
         let completed = completed.collect();
         let now_us = on(self.thread, now_us);
         self.backend_resets.end(now_us);

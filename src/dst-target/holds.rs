@@ -1,0 +1,170 @@
+//! What groups and the control thread know of requests that are held; the rule is in
+//! [`dst_session::holds`].
+
+use std::cell::{Cell, RefCell};
+use std::collections::BTreeMap;
+use std::rc::Rc;
+
+use dst_broker::Owner;
+use dst_session::holds::{HOLDS_MAX, HoldId, Holds};
+use dst_wire::Op;
+
+/// What is held of one owner, as one group knows it.
+pub struct OwnerHolds {
+    owner: Owner,
+    has_any: Cell<bool>,
+    holds: RefCell<Holds>,
+}
+
+impl OwnerHolds {
+    /// Returns those of an owner of whom nothing is held.
+    pub fn new(owner: Owner) -> OwnerHolds {
+        OwnerHolds { owner, has_any: Cell::new(false), holds: RefCell::default() }
+    }
+
+    /// Returns whose they are.
+    pub fn owner(&self) -> &Owner {
+        &self.owner
+    }
+
+    /// Returns whether a request has to wait. HOT.
+    #[inline]
+    pub fn stop(&self, op: Op, start: u64, count: u64) -> bool {
+        self.has_any.get() && self.holds.borrow().stop(op, start, count)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Holds)) {
+        let mut holds = self.holds.borrow_mut();
+        change(&mut holds);
+        self.has_any.set(!holds.is_empty());
+    }
+}
+
+/// What is held of all owners, whether they have connections here or not.
+#[derive(Default)]
+pub struct GroupHolds(RefCell<BTreeMap<Owner, Rc<OwnerHolds>>>);
+
+impl GroupHolds {
+    /// Returns what is held of this owner.
+    pub fn of(&self, owner: &Owner) -> Rc<OwnerHolds> {
+        let mut owners = self.0.borrow_mut();
+        if let Some(holds) = owners.get(owner) {
+            return Rc::clone(holds);
+        }
+        owners.retain(|_, holds| holds.has_any.get() || Rc::strong_count(holds) > 1);
+        let holds = Rc::new(OwnerHolds::new(owner.clone()));
+        owners.insert(owner.clone(), Rc::clone(&holds));
+        holds
+    }
+
+    /// Holds a request.
+    pub fn hold(&self, hold: &Hold) {
+        let Hold { owner, id, start, count } = hold;
+        self.of(owner).change(|holds| holds.add(*id, *start, *count));
+    }
+
+    /// A request is not held any longer.
+    pub fn release(&self, owner: &Owner, id: HoldId) {
+        self.of(owner).change(|holds| holds.remove(id));
+    }
+}
+
+/// A request that is to be held.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Hold {
+    /// Whose it is.
+    pub owner: Owner,
+    pub id: HoldId,
+    /// The first block of its range.
+    pub start: u64,
+    /// Blocks in the range.
+    pub count: u64,
+}
+
+/// What a connection says of its aborted requests, for the control thread.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum HoldNotice {
+    /// The request is to be held in all groups.
+    Hold(Hold),
+    /// The backend is done with it.
+    Release { owner: Owner, id: HoldId },
+}
+
+/// All requests that are held, as the control thread knows them.
+#[derive(Default)]
+pub struct Holding {
+    /// By whose they are: never more than [`HOLDS_MAX`] of one owner.
+    of: RefCell<BTreeMap<Owner, Vec<HoldId>>>,
+    /// Those of which groups were told since they were asked last.
+    pub untold: RefCell<Vec<HoldId>>,
+    /// Whether groups were asked, and have not all answered.
+    pub is_asking: Cell<bool>,
+}
+
+impl Holding {
+    /// Takes a request, unless its owner has too many.
+    pub fn add(&self, owner: &Owner, id: HoldId) -> bool {
+        let mut of = self.of.borrow_mut();
+        let held = of.entry(owner.clone()).or_default();
+        let has_room = held.len() < HOLDS_MAX;
+        if has_room {
+            held.push(id);
+            self.untold.borrow_mut().push(id);
+        }
+        has_room
+    }
+
+    /// Takes a request out. Returns whether it was there.
+    pub fn remove(&self, owner: &Owner, id: HoldId) -> bool {
+        let mut of = self.of.borrow_mut();
+        let Some(held) = of.get_mut(owner) else { return false };
+        let before = held.len();
+        held.retain(|other| *other != id);
+        let was_there = held.len() < before;
+        if held.is_empty() {
+            of.remove(owner);
+        }
+        was_there
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn owner(host: &str) -> Owner {
+        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    }
+
+    #[test]
+    fn an_owner_is_known_as_long_as_something_is_held_or_a_connection_is_here() {
+        let (group, id) = (GroupHolds::default(), HoldId { connection: 1, request: 2 });
+        group.hold(&Hold { owner: owner("a"), id, start: 5, count: 5 });
+        assert!(!group.of(&owner("b")).stop(Op::Write, 5, 1), "another host's I/O waits");
+        let a = group.of(&owner("a"));
+        assert!(a.stop(Op::Write, 9, 1) && a.stop(Op::Flush, 0, 0) && !a.stop(Op::Read, 0, 5));
+        group.release(&owner("a"), id);
+        assert!(!a.stop(Op::Write, 9, 1) && !a.stop(Op::Flush, 0, 0));
+        group.of(&owner("c"));
+        assert_eq!(group.0.borrow().len(), 2, "a has a connection, b has nothing");
+        drop(a);
+        group.of(&owner("d"));
+        assert_eq!(group.0.borrow().len(), 1);
+    }
+
+    #[test]
+    fn an_owner_has_no_more_than_its_share_of_holds() {
+        let (holding, owner) =
+            (Holding::default(), Owner { export: "disk".to_owned(), host: "a".to_owned() });
+        let id = |request| HoldId { connection: 1, request };
+        for request in 0..HOLDS_MAX as u64 {
+            assert!(holding.add(&owner, id(request)));
+        }
+        assert!(!holding.add(&owner, id(1000)), "one too many");
+        assert!(!holding.remove(&owner, id(1000)), "it is not held");
+        assert!(holding.add(&Owner { host: "b".to_owned(), ..owner.clone() }, id(1)), "another host's");
+        assert!(holding.remove(&owner, id(7)) && !holding.remove(&owner, id(7)));
+        assert!(holding.add(&owner, id(1000)));
+        assert_eq!(holding.untold.take().len(), HOLDS_MAX + 2);
+    }
+}
