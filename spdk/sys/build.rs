@@ -47,6 +47,7 @@ const OLDEST: Version = (20, 7);
 fn main() {
     println!("cargo::rerun-if-env-changed=SPDK_DIR");
     println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=port.h");
     println!("cargo::rerun-if-changed=shim.h");
     println!("cargo::rerun-if-changed=shim.c");
     for (name, _, _) in FEATURES {
@@ -143,8 +144,9 @@ fn bind(include: &Path) -> Result<(), String> {
         .allowlist_function("spdk_add_subsystem.*")
         .allowlist_function("spdk_subsystem_(init|fini)_next")
         .allowlist_function("spdk_unaffinitize_thread")
-        .allowlist_function("dst_spdk_.*")
+        .allowlist_function("dst_spdk_.*|dst_port_ops")
         .allowlist_type("spdk_subsystem.*|spdk_thread_poller_rc|spdk_interrupt_event_types")
+        .allowlist_var("DST_PORT_.*")
         .allowlist_var("SPDK_(JSON|JSONRPC|RPC|BDEV|LOG|POLLER|VERSION)_.*")
         // Some of these are both packed and aligned, which Rust cannot express. DST does not access
         // their fields.

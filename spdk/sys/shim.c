@@ -10,6 +10,7 @@
 #include "spdk_internal/log.h"
 #endif
 
+#include "port.h"
 #include "shim.h"
 
 void
@@ -123,4 +124,18 @@ dst_spdk_bdev_whole(struct spdk_bdev *bdev)
 		bdev = spdk_bdev_part_base_get_bdev(spdk_bdev_part_get_base(bdev->ctxt));
 	}
 	return bdev;
+}
+
+static const struct dst_port_ops *g_port_ops;
+
+void
+dst_port_register(const struct dst_port_ops *ops)
+{
+	g_port_ops = ops;
+}
+
+const struct dst_port_ops *
+dst_port_ops(void)
+{
+	return g_port_ops;
 }

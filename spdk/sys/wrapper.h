@@ -31,4 +31,5 @@
 #include "spdk_internal/event.h"
 #endif
 
+#include "port.h"
 #include "shim.h"

@@ -32,6 +32,7 @@ pub mod open_files;
 mod parting;
 mod parts;
 pub mod poller;
+pub mod port;
 pub mod random;
 mod resets;
 pub mod resolve;
