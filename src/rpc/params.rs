@@ -220,6 +220,17 @@ impl Params {
         texts.collect()
     }
 
+    /// A text or a list of texts of a kind, that may be there.
+    pub fn one_or_more<T>(&mut self, name: &str, max: usize) -> Result<Vec<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        if let Some(value @ Value::String(_)) = self.0.get_mut(name) {
+            *value = Value::Array(vec![value.take()]);
+        }
+        self.list(name, max)
+    }
+
     /// A list of objects, that may be there, each as parameters of its own.
     pub fn objects(&mut self, name: &str, max: usize) -> Result<Vec<Params>> {
         let objects = self.items(name, max)?.into_iter().map(|item| match item {

@@ -39,6 +39,7 @@ pub mod resolve;
 pub mod rpc;
 pub mod secret_file;
 pub mod sock;
+pub mod sock_impl;
 pub mod subsystem;
 pub mod thread;
 mod vectors;

@@ -3,7 +3,7 @@
 
 use std::ffi::{CStr, CString};
 use std::ptr::{self, NonNull};
-use std::slice;
+use std::{fmt, slice};
 
 use spdk_sys as sys;
 
@@ -101,6 +101,12 @@ pub struct Port {
 
 // SAFETY: ports and their pools know no threads; whoever has the `&mut Port` uses them alone.
 unsafe impl Send for Port {}
+
+impl fmt::Debug for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Port").field("mac", &self.mac).finish_non_exhaustive()
+    }
+}
 
 const NO_FRAME: sys::dst_port_frame = sys::dst_port_frame {
     buffer: ptr::null_mut(),
