@@ -138,7 +138,8 @@ impl SockImpl for Dpdk {
     }
 
     fn join(group: &mut Group, socket: &Socket, token: usize) {
-        let is_known = |(interface, _): &&mut (Arc<Interface>, usize)| Arc::ptr_eq(interface, &socket.interface);
+        let is_known =
+            |(interface, _): &&mut (Arc<Interface>, usize)| Arc::ptr_eq(interface, &socket.interface);
         match group.interfaces.iter_mut().find(is_known) {
             Some((_, count)) => *count += 1,
             None => group.interfaces.push((Arc::clone(&socket.interface), 1)),

@@ -67,11 +67,11 @@ fn take_settings(params: Option<Value>) -> Result<Settings> {
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
-    let interface = match take_settings(params).and_then(|settings| dst_dpdk::create(settings).map_err(of_create))
-    {
-        Ok(interface) => interface,
-        Err(error) => return answer(reply, Err(error)),
-    };
+    let interface =
+        match take_settings(params).and_then(|settings| dst_dpdk::create(settings).map_err(of_create)) {
+            Ok(interface) => interface,
+            Err(error) => return answer(reply, Err(error)),
+        };
     // Whoever calls next may need the addresses.
     let give_up_at = now_us() + DECIDED_WAIT_US;
     let reply = Cell::new(Some(reply));
@@ -163,7 +163,8 @@ fn chosen(params: Option<Value>) -> Result<Vec<std::sync::Arc<dst_dpdk::Interfac
 }
 
 pub fn get_interfaces(params: Option<Value>, reply: Reply) {
-    let show = |found: Vec<_>| found.iter().map(|interface: &std::sync::Arc<_>| show_interface(interface)).collect();
+    let show =
+        |found: Vec<_>| found.iter().map(|interface: &std::sync::Arc<_>| show_interface(interface)).collect();
     answer(reply, chosen(params).map(show));
 }
 

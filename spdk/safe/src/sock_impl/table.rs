@@ -246,10 +246,7 @@ unsafe fn send_queued<I: SockImpl>(sock: *mut sys::spdk_sock) -> Queue {
     }
 }
 
-unsafe extern "C" fn writev_async(
-    sock: *mut sys::spdk_sock,
-    req: *mut sys::spdk_sock_request,
-) {
+unsafe extern "C" fn writev_async(sock: *mut sys::spdk_sock, req: *mut sys::spdk_sock_request) {
     // The request completes in a poll or a flush, never inside this call.
     // SAFETY: an open socket, and a request that is the socket's until it is completed.
     unsafe { sys::dst_spdk_sock_queue(sock, req) };
