@@ -11,6 +11,7 @@ import pytest
 from harness.lab import Lab
 from harness.rpc import RpcError
 from harness.spdk import Application, Job, assert_clean
+from harness.transport import Nvmf, Remote, serve_nvmf
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -28,7 +29,8 @@ class Net:
     mtu: int = 1500
 
     def device(self, role: str) -> str:
-        return f"net_memif_dst,role={role},id=0,socket={self.lab.folder}/memif"
+        # memif's buffers must hold whole frames (docs/dpdk.md).
+        return f"net_memif_dst,role={role},id=0,socket={self.lab.folder}/memif,bsize={self.mtu + 548}"
 
     def join(self, application: Application, address: str, role: str) -> None:
         """Gives an application the interface net0, or skips the test if it cannot have ports."""
@@ -41,10 +43,10 @@ class Net:
                 pytest.skip(f"no sockets over DPDK here: {error.message}")
             raise
 
-    def target(self, **kw: Any) -> Application:
-        target = self.lab.target(**kw)
+    def target(self, role: str = "master") -> Application:
+        target = self.lab.target()
         target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=64 * MIB // 4096, block_size=4096)
-        self.join(target, TARGET, "master")
+        self.join(target, TARGET, role)
         target.rpc.call("dst_create_export", name="volume", bdev_name="Malloc0")
         target.rpc.call("dst_export_add_host", export="volume", host="*", access="rw")
         target.rpc.call("dst_create_listener", traddr=TARGET, trsvcid=PORT, sock_impl="dpdk")
@@ -79,9 +81,9 @@ def test_verify(lab: Lab, size: int, depth: int, mtu: int, reactors: int) -> Non
     net = Net(lab, mtu)
     target = net.target()
     perf = net.perf(Job(depth=depth, size=size), reactors)
-    assert all(found["remote"].startswith(CLIENT) for found in connections(target))
-    assert len(connections(target)) == reactors + 1
-    assert_clean(perf.run())
+    perf.begin_and_flow("remote0")
+    assert [found["remote"].split(":")[0] for found in connections(target)] == [CLIENT] * (reactors + 1)
+    assert_clean(perf.outcome())
     assert perf.stop() == 0
     (interface,) = target.rpc.call("dpdk_sock_get_interfaces", name="net0")
     counters = interface["counters"]
@@ -111,14 +113,16 @@ def test_an_interface_that_is_deleted_under_load_is_an_outage(lab: Lab) -> None:
 
 def test_a_target_that_is_killed_and_comes_back(lab: Lab) -> None:
     net = Net(lab)
-    target = net.target()
+    # A memif's master takes the next slave, while a slave does not look for the next master.
     client = lab.client()
-    net.join(client, CLIENT, "slave")
+    net.join(client, CLIENT, "master")
+    target = net.target("slave")
     net.attach(client)
     target.kill()
     wait_until(lambda: state(client) == "reconnecting", "the client to notice")
-    target = net.target()
-    wait_until(lambda: state(client) in ("connected", "failed"), "the client to find the target")
+    net.target("slave")
+    # The new target's bdev is another one, which the client can know only from the target.
+    wait_until(lambda: state(client) == "failed", "the client to find the target")
     client.rpc.call("bdev_dst_delete", name="remote0")
     assert client.stop() == 0
 
@@ -170,7 +174,8 @@ def test_what_cannot_be_is_refused(lab: Lab) -> None:
     place = {"export": "volume", "host": "client", "sock_impl": "dpdk", "attach_timeout_ms": 500}
     for address in ("203.0.113.1", "192.0.2.77"):
         assert refused("bdev_dst_create", name="remote0", traddr=address, trsvcid=PORT, **place)
-    assert "ERROR" not in "".join(target.text().splitlines(True)[lines:])
+    # DST says it once; the sockets say nothing.
+    assert "sock" not in "".join(target.text().splitlines(True)[lines:])
 
 
 def test_without_an_interface_nothing_changes(lab: Lab) -> None:
@@ -183,3 +188,23 @@ def test_without_an_interface_nothing_changes(lab: Lab) -> None:
         client.rpc.call("bdev_dst_create", name="other", sock_impl="dpdk", attach_timeout_ms=500, **place)
     assert client.rpc.call("framework_get_config", name="dpdk_sock") == []
     assert target.stop() == 0
+
+
+def test_nvmf_over_it(lab: Lab) -> None:
+    """SPDK's own NVMe/TCP names no implementation; the address decides."""
+    net = Net(lab)
+    target = lab.target()
+    remote = Remote(TARGET, 4420, "nqn.2016-06.io.spdk:volume")
+    target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * MIB // 4096, block_size=4096)
+    net.join(target, TARGET, "master")
+    serve_nvmf(target, "Malloc0", remote)
+    perf = lab.bdevperf_unattached(Job(depth=16, size=16_384), 16 * MIB // 4096, bdevs=["nvme0n1"])
+    net.join(perf, CLIENT, "slave")
+    method, params = Nvmf().attach_call("nvme0", remote)
+    perf.rpc.call(method, **params)
+    assert any(found["local"] == f"{TARGET}:4420" for found in connections(target))
+    assert_clean(perf.run())
+    assert perf.stop() == 0
+    assert target.stop() == 0
+    for process in (target, perf):
+        assert "buffers of a network port were not released" not in process.text()

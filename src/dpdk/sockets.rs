@@ -117,7 +117,17 @@ impl SockImpl for Dpdk {
     }
 
     fn read(socket: &Socket, parts: &mut [IoSliceMut<'_>]) -> Result<usize> {
-        socket.interface.sockets().read(socket.id, parts, now_us()).map_err(errno_of_transfer)
+        let mut sockets = socket.interface.sockets();
+        let mut outcome = sockets.read(socket.id, parts, now_us());
+        // A socket in no group is polled by reading it; by NVMe/TCP's initiator in a loop in which
+        // its reactor does nothing else.
+        if outcome == Err(TransferError::WouldBlock) && !sockets.is_in_group(socket.id) {
+            drop(sockets);
+            if let Some((mut sockets, _)) = socket.interface.turn() {
+                outcome = sockets.read(socket.id, parts, now_us());
+            }
+        }
+        outcome.map_err(errno_of_transfer)
     }
 
     fn write(socket: &Socket, parts: &[IoSlice<'_>]) -> Result<usize> {

@@ -20,6 +20,11 @@ impl<P: Port> Sockets<P> {
         }
     }
 
+    /// Returns true if a socket is in a group.
+    pub fn is_in_group(&self, id: SocketId) -> bool {
+        self.get(id).is_some_and(|entry| entry.group.is_some())
+    }
+
     /// Takes a socket out of its group.
     pub fn leave(&mut self, id: SocketId) {
         let Some(entry) = self.get_mut(id) else { return };

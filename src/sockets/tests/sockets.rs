@@ -207,7 +207,9 @@ fn sockets_take_turns_if_many_are_ready() {
     seen.sort_unstable();
     assert_eq!(seen, [0, 0, 1, 1, 2, 2, 3, 3, 4, 4]);
     // One that has left its group is not reported, and it is again in the next group.
+    assert!(pair.sides[1].is_in_group(more[2].1));
     pair.sides[1].leave(more[2].1);
+    assert!(!pair.sides[1].is_in_group(more[2].1));
     assert_eq!(pair.ready(1).len(), 4);
     pair.sides[1].join(more[2].1, GROUP + 1, 9);
     let mut other = Vec::new();
