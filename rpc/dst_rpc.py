@@ -296,6 +296,33 @@ METHODS = (
         TARGET_OPTIONS,
     ),
     Method("dst_get_options", "Show limits and defaults of the DST target"),
+    Method(
+        "dpdk_sock_create_interface",
+        "Create an interface for sockets over a port of DPDK; answered when its addresses are usable",
+        (
+            required("name", "name of the interface", "-n"),
+            required("port", "vdev with its arguments, such as net_memif0,id=0, or PCI address", "-p"),
+            required("addresses", "up to 16 addresses with their prefixes, such as 192.0.2.1/24", "-a", is_list=True),
+            text("gateway", "router of everything else, at most one for IPv4 and one for IPv6", "-g", is_list=True),
+            number("mtu", "longest IP packet, bytes", 576, 9600, 1500),
+            number("vlan", "VLAN of all frames; 0: no tag", 0, 4094, 0),
+        ),
+    ),
+    Method(
+        "dpdk_sock_delete_interface",
+        "Delete an interface; its connections end at once",
+        (required("name", "name of the interface", "-n"),),
+    ),
+    Method(
+        "dpdk_sock_get_interfaces",
+        "Show interfaces for sockets over DPDK, and their counters",
+        (text("name", "name of the interface; by default all are shown", "-n"),),
+    ),
+    Method(
+        "dpdk_sock_get_connections",
+        "Show the connections of interfaces for sockets over DPDK",
+        (text("name", "name of the interface; by default those of all are shown", "-n"),),
+    ),
 )
 
 

@@ -53,6 +53,19 @@ fn register() {
     // before them.
     subsystem::on_stop(|done| dst_client::stop_begins(|| done.done()));
     subsystem::register(c"dst", &[c"bdev", c"sock"], start, stop, dst_rpc::target_config);
+    // Interfaces come before everything that connects, and go after it.
+    subsystem::register(
+        c"dpdk_sock",
+        &[],
+        |done| done.done(Ok(())),
+        |done| {
+            dst_dpdk::delete_all();
+            done.done();
+        },
+        dst_rpc::interfaces_config,
+    );
+    subsystem::add_dependency(c"bdev", c"dpdk_sock");
+    dst_dpdk::register();
     dst_rpc::register_all();
 }
 

@@ -119,6 +119,13 @@ BAD_PLACES = ["local host", "-a", "a..b", "::1%", "256.0.0.1", "1.2.3", "::g", "
 BAD_ADDRESSES = ["localhost", "256.0.0.1", "1.2.3", "::g", " 127.0.0.1", "127.0.0.1:80", "[::1]", "::1%lo"]
 BAD_ADDRESS_LISTS: list[Any] = [[], ["-a"], ["127.0.0.1", "::g"], ["127.0.0.1", 5], ["127.0.0.1"] * 9]
 
+# An interface has addresses of hosts, and gateways in its networks.
+BAD_INTERFACE_ADDRESSES: list[Any] = ["", "x", "192.0.2.1", "192.0.2.1/33", "192.0.2.1/+9", "192.0.2.1/", "/24", "::1/129"]
+BAD_INTERFACE_ADDRESSES += ["0.0.0.0/0", "192.0.2.255/24", "224.0.0.1/24", "127.0.0.1/8", "x" * 5000]
+BAD_INTERFACE_ADDRESSES += [[], [5], [["192.0.2.1/24"]], ["192.0.2.1/24"] * 2, ["192.0.2.1/24"] * 17]
+BAD_GATEWAYS: list[Any] = ["", "x", "192.0.2.2/24", "198.51.100.1", "192.0.2.1", "fd00::1"]
+BAD_GATEWAYS += [[5], ["192.0.2.2", "192.0.2.3"], ["192.0.2.2", "fd00::1", "fd00::2"]]
+
 BAD_CPUMASKS: list[Any] = ["", " ", "x", "0x", "0x6g", "-1", "0x-1", "1-2", "1,2", "1 2", "６", "\0", "1\n", "f" * 5000]
 BAD_CPUMASKS += ["[", "]", "[1", "1]", "[,]", "[0,]", "[0,,1]", "[-1]", "[0-]", "[1-0]", "[0-1-2]", "[+1]", "[0x1]", "[٣]"]
 # CPUs that do not exist.
@@ -244,6 +251,17 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "buffer_mib": number(4, 65_536),
         },
         "dst_get_options": {},
+        "dpdk_sock_create_interface": {
+            "name": name("net0"),
+            "port": text("net_absent0", required=True),
+            "addresses": Parameter(["192.0.2.1/24"], ("string", "list"), BAD_INTERFACE_ADDRESSES, required=True),
+            "gateway": Parameter("192.0.2.2", ("string", "list"), BAD_GATEWAYS),
+            "mtu": number(576, 9600),
+            "vlan": number(0, 4094),
+        },
+        "dpdk_sock_delete_interface": {"name": name("net0")},
+        "dpdk_sock_get_interfaces": {"name": text("net0")},
+        "dpdk_sock_get_connections": {"name": text("net0")},
     }
 
 
@@ -281,7 +299,7 @@ class World:
         self.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(self.port))
         self.call("bdev_dst_create", **(self.good("bdev_dst_create") | {"name": ATTACHED, "host": HOST}))
         everything = self.call("rpc_get_methods")
-        self.getters = [m for m in everything if re.match(r"(bdev_)?dst_get_", m)] + ["bdev_get_bdevs"]
+        self.getters = [m for m in everything if re.match(r"(bdev_)?dst_get_|dpdk_sock_get_", m)] + ["bdev_get_bdevs"]
         # The state that refused calls must not change.
         self.before = self.shown()
 
@@ -351,7 +369,7 @@ def refuse(world: World, method: str, parameter: str, **params: Any) -> str:
 
 
 def test_every_method_is_here(world: World) -> None:
-    assert {m for m in world.call("rpc_get_methods") if re.match(r"(bdev_)?dst_", m)} == set(NAMES)
+    assert {m for m in world.call("rpc_get_methods") if re.match(r"(bdev_)?dst_|dpdk_sock_", m)} == set(NAMES)
 
 
 @every_parameter()

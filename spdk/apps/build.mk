@@ -47,10 +47,36 @@ $(check): build/obj/check_%.o: spdk/apps/check/%.c $(wildcard spdk/apps/check/*.
 shared := $(shell awk -F'[?]=' '$$1 == "CONFIG_SHARED" && $$2 == "y"' $(SPDK_DIR)/mk/config.mk)
 of_all := build/obj/lcores.o $(if $(shared),build/obj/shared.o)
 
-objects := $(of_all) build/obj/bdevperf_large_reads.o $(check)
+# Ports for sockets over DPDK (docs/dpdk.md), if DPDK has a static librte_ethdev. Drivers that the tree
+# has the sources of, but has not built, are compiled here: that takes seconds, and needs no other
+# build of DPDK.
+dpdk := $(shell awk -F'[?]=' '$$1 == "CONFIG_DPDK_DIR" { print $$2 }' $(SPDK_DIR)/mk/config.mk)
+ports := $(if $(shared),,$(and $(wildcard $(dpdk)/lib/librte_ethdev.a),$(wildcard $(dpdk)/include/rte_ethdev.h),$\
+    $(wildcard $(dpdk)/lib/librte_bus_vdev.a)))
+# Their internal interfaces are those of 20.05. Newer trees have to build their drivers themselves.
+drivers := $(if $(wildcard $(dpdk)/include/rte_ethdev_driver.h),$\
+    memif/rte_eth_memif memif/memif_socket ring/rte_eth_ring af_packet/rte_eth_af_packet)
+built := $(foreach driver,memif ring af_packet,$(if $(wildcard $(dpdk)/lib/librte_pmd_$(driver).a),$(driver)/%))
+drivers := $(filter-out $(built),$(foreach driver,$(drivers),$(if $(wildcard $(dpdk)/../drivers/net/$(driver).c),$(driver))))
+driver_objects := $(patsubst %,build/obj/driver_%.o,$(subst /,_,$(drivers)))
+of_ports := $(if $(ports),build/obj/port.o $(driver_objects))
+# DPDK was compiled for this machine, and its headers are code.
+dpdk_flags := -std=gnu11 -O2 -g -fPIC -march=native -D_GNU_SOURCE -DALLOW_EXPERIMENTAL_API -isystem $(dpdk)/include
+
+build/obj/port.o: spdk/ports/port.c spdk/sys/port.h build/spdk-dir
+	@mkdir -p $(@D); $(CC) $(dpdk_flags) -Wall -Wextra -Werror -Ispdk/sys -c -o $@ $<
+
+# A driver's file by the name of its object.
+driver_source = $(dpdk)/../drivers/net/$(firstword $(foreach driver,$(drivers),$\
+    $(if $(filter $(subst /,_,$(driver)),$(1)),$(driver)))).c
+
+$(driver_objects): build/obj/driver_%.o: build/spdk-dir
+	@mkdir -p $(@D); $(CC) $(dpdk_flags) -w -include rte_config.h -c -o $@ $(call driver_source,$*)
+
+objects := $(of_all) $(of_ports) build/obj/bdevperf_large_reads.o $(check)
 
 # Linked again when DST, the choice of the SPDK tree, or the build of that tree has changed.
 $(apps): build/bin/%: $(lib) $(objects) spdk/apps/link.sh spdk/apps/link.mk build/spdk-dir \
     $(wildcard $(SPDK_DIR)/build/lib/*.a $(SPDK_DIR)/build/lib/*.so)
-	@mkdir -p $(@D); spdk/apps/link.sh $* $@ $(lib) $(of_all) \
+	@mkdir -p $(@D); DST_PORTS=$(if $(ports),1) spdk/apps/link.sh $* $@ $(lib) $(of_all) $(of_ports) \
 	    $(if $(filter bdevperf,$*),build/obj/bdevperf_large_reads.o) $(if $(filter dst_check,$*),$(check))

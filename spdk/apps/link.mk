@@ -1,6 +1,7 @@
 # Links one of SPDK's applications with DST. It is run as
 #   make -C $SPDK_DIR/app/spdk_tgt -f link.mk OUT=/abs/spdk_tgt DST_OBJS=/abs/lcores.o \
 #       DST_LIB=/abs/libspdk_dst.a DST_WRAPS=-Wl,--wrap=rte_eal_init DST_THEIRS=1 DST_SHARED=
+# With DST_PORTS, DPDK's network ports and all network drivers that it has built are linked, too.
 # Without DST_THEIRS, the application's own objects are left out, and only its list of libraries is
 # used.
 #
@@ -28,6 +29,12 @@ dst_comma := ,
 # The whole archive is linked, because DST registers itself with SPDK in constructors to which
 # nothing refers.
 LIBS += -Wl,--whole-archive $(DST_LIB) -Wl,--no-whole-archive
+# Drivers and the buses register themselves, too. DPDK_LIB_LIST is what SPDK links already.
+dst_drivers := $(patsubst lib%.a,%,$(notdir $(wildcard $(addprefix $(DPDK_ABS_DIR)/lib/,librte_pmd_*.a librte_net_*.a))))
+dst_port_libs := $(if $(DST_PORTS),$(filter-out $(DPDK_LIB_LIST),\
+    rte_ethdev rte_net rte_meter rte_hash rte_bus_vdev $(dst_drivers)))
+LIBS += $(if $(dst_port_libs),-Wl$(dst_comma)--whole-archive $(dst_port_libs:%=$(DPDK_ABS_DIR)/lib/lib%.a) \
+    -Wl$(dst_comma)--no-whole-archive)
 SYS_LIBS += $(dst_rust_libs)
 LDFLAGS += $(DST_WRAPS)
 # The run path of SPDK's shared libraries, so that users need not set one. SPDK sets that of DPDK's

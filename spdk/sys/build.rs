@@ -29,6 +29,8 @@ const FEATURES: &[(&str, Version, Version)] = &[
     ("spdk_rpc_frees_connections", OLDEST, (23, 9)),
     // Locking a range for a compare-and-write may use a channel that was given back.
     ("spdk_range_lock_loses_channel", OLDEST, (25, 9)),
+    // The table of a sock implementation as `spdk/safe/src/sock_impl.rs` fills it in.
+    ("spdk_net_impl_20_07", OLDEST, (20, 10)),
     // Several types of claims, in a union.
     ("spdk_bdev_claim_types", (23, 1), NEWEST),
     // Claims that several descriptors may share, such as lvol's, in a list.
@@ -47,6 +49,7 @@ const OLDEST: Version = (20, 7);
 fn main() {
     println!("cargo::rerun-if-env-changed=SPDK_DIR");
     println!("cargo::rerun-if-changed=wrapper.h");
+    println!("cargo::rerun-if-changed=port.h");
     println!("cargo::rerun-if-changed=shim.h");
     println!("cargo::rerun-if-changed=shim.c");
     for (name, _, _) in FEATURES {
@@ -143,8 +146,9 @@ fn bind(include: &Path) -> Result<(), String> {
         .allowlist_function("spdk_add_subsystem.*")
         .allowlist_function("spdk_subsystem_(init|fini)_next")
         .allowlist_function("spdk_unaffinitize_thread")
-        .allowlist_function("dst_spdk_.*")
-        .allowlist_type("spdk_subsystem.*|spdk_thread_poller_rc|spdk_interrupt_event_types")
+        .allowlist_function("dst_spdk_.*|dst_port_ops|spdk_net_impl_register")
+        .allowlist_type("spdk_net_impl|spdk_subsystem.*|spdk_thread_poller_rc|spdk_interrupt_event_types")
+        .allowlist_var("DST_PORT_.*")
         .allowlist_var("SPDK_(JSON|JSONRPC|RPC|BDEV|LOG|POLLER|VERSION)_.*")
         // Some of these are both packed and aligned, which Rust cannot express. DST does not access
         // their fields.

@@ -10,6 +10,11 @@
 #include "spdk_internal/log.h"
 #endif
 
+#ifdef DST_spdk_net_impl_20_07
+#include "spdk_internal/sock.h"
+#endif
+
+#include "port.h"
 #include "shim.h"
 
 void
@@ -124,3 +129,82 @@ dst_spdk_bdev_whole(struct spdk_bdev *bdev)
 	}
 	return bdev;
 }
+
+static const struct dst_port_ops *g_port_ops;
+
+void
+dst_port_register(const struct dst_port_ops *ops)
+{
+	g_port_ops = ops;
+}
+
+const struct dst_port_ops *
+dst_port_ops(void)
+{
+	return g_port_ops;
+}
+
+#ifdef DST_spdk_net_impl_20_07
+void
+dst_spdk_sock_queue(struct spdk_sock *sock, struct spdk_sock_request *req)
+{
+	spdk_sock_request_queue(sock, req);
+}
+
+int
+dst_spdk_sock_queued(struct spdk_sock *sock, struct iovec *iovs, int max)
+{
+	struct spdk_sock_request *req;
+	int count = 0;
+
+	TAILQ_FOREACH(req, &sock->queued_reqs, internal.link) {
+		size_t skipped = req->internal.offset;
+
+		for (int i = 0; i < req->iovcnt; i++) {
+			const struct iovec *iov = SPDK_SOCK_REQUEST_IOV(req, i);
+
+			if (skipped >= iov->iov_len) {
+				skipped -= iov->iov_len;
+				continue;
+			}
+			if (count == max) {
+				return count;
+			}
+			iovs[count].iov_base = (char *)iov->iov_base + skipped;
+			iovs[count].iov_len = iov->iov_len - skipped;
+			skipped = 0;
+			count++;
+		}
+	}
+	return count;
+}
+
+bool
+dst_spdk_sock_sent(struct spdk_sock *sock, size_t bytes)
+{
+	struct spdk_sock_request *req;
+
+	while ((req = TAILQ_FIRST(&sock->queued_reqs)) != NULL) {
+		size_t left = 0;
+
+		for (int i = 0; i < req->iovcnt; i++) {
+			left += SPDK_SOCK_REQUEST_IOV(req, i)->iov_len;
+		}
+		left -= req->internal.offset;
+		if (bytes < left) {
+			req->internal.offset += bytes;
+			return true;
+		}
+		bytes -= left;
+		spdk_sock_request_pend(sock, req);
+		if (spdk_sock_request_put(sock, req, 0) != 0) {
+			return false;
+		}
+		/* A callback that closes the socket while another one runs leaves it to that one. */
+		if (sock->flags.closed) {
+			return true;
+		}
+	}
+	return true;
+}
+#endif

@@ -10,6 +10,9 @@
 struct spdk_bdev;
 struct spdk_bdev_module;
 struct spdk_io_channel;
+struct spdk_sock;
+struct spdk_sock_request;
+struct iovec;
 
 /*
  * Writes one line to SPDK's log. `level` is an enum spdk_log_level; the strings end in NUL;
@@ -41,5 +44,19 @@ bool dst_spdk_bdev_is_in_use(struct spdk_bdev *bdev, struct spdk_bdev_module *mo
 
 /* Returns the bdev of which this one is a part (of module split or gpt), or else the bdev itself. */
 struct spdk_bdev *dst_spdk_bdev_whole(struct spdk_bdev *bdev);
+
+/* For a sock implementation, in versions whose table it can fill in. */
+
+/* Appends a request to those that a socket has to send. */
+void dst_spdk_sock_queue(struct spdk_sock *sock, struct spdk_sock_request *req);
+
+/* Fills up to `max` vectors with the data that a socket has to send. Returns their number. */
+int dst_spdk_sock_queued(struct spdk_sock *sock, struct iovec *iovs, int max);
+
+/*
+ * Completes the requests whose data ends within the next `bytes` bytes, which were sent. Returns false
+ * if a callback has closed the socket, which is gone then.
+ */
+bool dst_spdk_sock_sent(struct spdk_sock *sock, size_t bytes);
 
 #endif

@@ -22,6 +22,11 @@
 #include "spdk/keyring.h"
 #endif
 
+/* What a sock implementation needs, as 20.07 has it. */
+#if __has_include("spdk_internal/sock.h")
+#include "spdk_internal/sock.h"
+#endif
+
 /* The subsystem list has lived in three headers. */
 #if __has_include("spdk_internal/init.h")
 #include "spdk_internal/init.h"
@@ -31,4 +36,5 @@
 #include "spdk_internal/event.h"
 #endif
 
+#include "port.h"
 #include "shim.h"

@@ -109,7 +109,7 @@ impl Config {
     }
 
     /// Checks the settings. Fails with what is wrong with them.
-    pub(crate) fn check(&self) -> Result<(), ConfigError> {
+    pub fn check(&self) -> Result<(), ConfigError> {
         if !is_host_mac(self.mac) {
             return Err(ConfigError::Mac(self.mac));
         }

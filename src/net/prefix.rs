@@ -2,6 +2,9 @@
 
 use std::fmt;
 use std::net::IpAddr;
+use std::str::FromStr;
+
+use thiserror::Error;
 
 /// An address with the length of a prefix in bits: an interface's address, or a route's
 /// destination.
@@ -54,6 +57,26 @@ impl Prefix {
 impl fmt::Display for Prefix {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.address, self.length)
+    }
+}
+
+/// The text is no address with the length of its network's prefix.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+#[error("{0:?} is not an address with the length of its network's prefix, such as 192.0.2.1/24")]
+pub struct NotPrefix(String);
+
+impl FromStr for Prefix {
+    type Err = NotPrefix;
+
+    fn from_str(text: &str) -> Result<Prefix, NotPrefix> {
+        let parse = || {
+            let (address, length) = text.split_once('/')?;
+            // The length's own `parse` would take a sign.
+            let is_number = !length.is_empty() && length.bytes().all(|byte| byte.is_ascii_digit());
+            let prefix = Prefix { address: address.parse().ok()?, length: length.parse().ok()? };
+            (is_number && prefix.is_valid()).then_some(prefix)
+        };
+        parse().ok_or_else(|| NotPrefix(text.to_owned()))
     }
 }
 

@@ -7,6 +7,7 @@ mod client;
 mod cpumask;
 mod default_host;
 mod entries;
+mod interfaces;
 mod options;
 mod params;
 mod target;
@@ -14,6 +15,7 @@ mod workers;
 
 use spdk::rpc::{Phase, register};
 
+pub use interfaces::config as interfaces_config;
 pub use target::config as target_config;
 
 /// Returns the RPCs that SPDK saves before those of all other bdevs: the exports, and then the DST
@@ -49,4 +51,8 @@ pub fn register_all() {
     register(c"dst_set_workers", workers::set_workers, Phase::Runtime);
     register(c"dst_set_options", target::set_options, Phase::Runtime);
     register(c"dst_get_options", target::get_options, Phase::Runtime);
+    register(c"dpdk_sock_create_interface", interfaces::create, Phase::Runtime);
+    register(c"dpdk_sock_delete_interface", interfaces::delete, Phase::Runtime);
+    register(c"dpdk_sock_get_interfaces", interfaces::get_interfaces, Phase::Runtime);
+    register(c"dpdk_sock_get_connections", interfaces::get_connections, Phase::Runtime);
 }

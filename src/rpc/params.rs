@@ -222,6 +222,17 @@ impl Params {
         texts.collect()
     }
 
+    /// Takes an optional string, or list of at most `max` strings, that can be parsed as `T`.
+    pub fn one_or_more<T>(&mut self, name: &str, max: usize) -> Result<Vec<T>>
+    where
+        T: FromStr<Err: Display>,
+    {
+        if let Some(value @ Value::String(_)) = self.0.get_mut(name) {
+            *value = Value::Array(vec![value.take()]);
+        }
+        self.list(name, max)
+    }
+
     /// Takes an optional list of at most `max` objects, each as parameters of its own.
     pub fn objects(&mut self, name: &str, max: usize) -> Result<Vec<Params>> {
         let objects = self.items(name, max)?.into_iter().map(|item| match item {

@@ -235,11 +235,20 @@ def _passthru(rng: random.Random) -> dict[str, Any]:
     return {"base_bdev_name": base, "name": name}
 
 
+def _interface(rng: random.Random) -> dict[str, Any]:
+    # A link that never comes up. Its address may be that of another interface.
+    name = rng.choice(INTERFACES)
+    port = f"net_memif_{name},role=slave,socket=$FOLDER/absent.memif"
+    return {"name": name, "port": port, "addresses": [f"192.0.2.{rng.randrange(1, 4)}/24"]}
+
+
 def _run(rng: random.Random) -> dict[str, Any]:
     # A journal of its own, since the same name is not the same device.
     journal = f"$FOLDER/journal{rng.randrange(10**9)}"
     return {"bdev": rng.choice(REMOTES), "journal": journal, "blocks": 64, "depth": rng.choice((1, 16)), "flushes": 2}
 
+
+INTERFACES = ("net0", "net1")
 
 # The methods of each process: a weight, and what makes the parameters.
 Vocabulary = dict[str, tuple[int, Maker]]
@@ -271,6 +280,10 @@ VOCABULARY: dict[str, Vocabulary] = {
         "dst_set_workers": (1, _one("cpumask", "0x1", "[0,1]", "[]")),
         "dst_set_options": (1, _target_options),
         "dst_get_options": (1, _nothing),
+        "dpdk_sock_create_interface": (1, _interface),
+        "dpdk_sock_delete_interface": (1, _one("name", *INTERFACES)),
+        "dpdk_sock_get_interfaces": (1, lambda rng: _optional(rng, name=INTERFACES)),
+        "dpdk_sock_get_connections": (1, lambda rng: _optional(rng, name=INTERFACES)),
     },
     CLIENT: {
         "bdev_dst_create": (14, _remote),

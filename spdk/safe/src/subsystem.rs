@@ -46,13 +46,20 @@ pub fn register(
     // reads the lists.
     unsafe { sys::spdk_add_subsystem(Box::leak(Box::new(subsystem))) };
     for other in depends_on {
-        // SAFETY: as above.
-        unsafe {
-            let mut depend: sys::spdk_subsystem_depend = std::mem::zeroed();
-            depend.name = name.as_ptr();
-            depend.depends_on = other.as_ptr();
-            sys::spdk_add_subsystem_depend(Box::leak(Box::new(depend)));
-        }
+        add_dependency(name, other);
+    }
+}
+
+/// Makes subsystem `name` start after `on`, be saved after it, and stop before it. Call it from a
+/// [`constructor!`](crate::constructor!).
+pub fn add_dependency(name: &'static CStr, on: &'static CStr) {
+    // SAFETY: pointers that are set below. SPDK keeps these in a list, so they live for ever;
+    // constructors run before anything reads the list.
+    unsafe {
+        let mut depend: sys::spdk_subsystem_depend = std::mem::zeroed();
+        depend.name = name.as_ptr();
+        depend.depends_on = on.as_ptr();
+        sys::spdk_add_subsystem_depend(Box::leak(Box::new(depend)));
     }
 }
 

@@ -23,7 +23,7 @@ pub use groups::{Groups, Traffic};
 
 use crate::errno::{Errno, Result};
 use crate::iov::{Iov, IovMut};
-use crate::thread;
+use crate::{sock_impl, thread};
 
 /// A connection. It is closed when it and its [`Member`] in a group, if any, are dropped.
 ///
@@ -230,9 +230,12 @@ impl Listener {
     }
 }
 
-/// Returns false if the machine certainly does not have this address (now). Unlike an attempt to
-/// listen, which SPDK logs as an error, asking leaves no trace.
+/// Returns false if certainly neither the machine nor a sock implementation of this process has the
+/// address (now). Unlike an attempt to listen, which SPDK logs as an error, asking leaves no trace.
 pub fn has_address(addr: IpAddr) -> bool {
+    if sock_impl::has_address(addr) {
+        return true;
+    }
     // The kernel assigns a port of UDP, on which nothing is ever received.
     let outcome = UdpSocket::bind((addr, 0));
     !outcome.is_err_and(|error| error.kind() == io::ErrorKind::AddrNotAvailable)

@@ -1,0 +1,383 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/* Ports over DPDK's ethdev: one queue each way, one pool of mbufs each way. See ../sys/port.h. */
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <rte_config.h>
+#include <rte_dev.h>
+#include <rte_errno.h>
+#include <rte_ethdev.h>
+#include <rte_lcore.h>
+#include <rte_mbuf.h>
+#include <rte_version.h>
+
+#include "port.h"
+
+/* The names changed with DPDK 21.11. */
+#if RTE_VERSION < RTE_VERSION_NUM(21, 11, 0, 0)
+#define RTE_ETH_RX_OFFLOAD_IPV4_CKSUM DEV_RX_OFFLOAD_IPV4_CKSUM
+#define RTE_ETH_RX_OFFLOAD_TCP_CKSUM DEV_RX_OFFLOAD_TCP_CKSUM
+#define RTE_ETH_TX_OFFLOAD_IPV4_CKSUM DEV_TX_OFFLOAD_IPV4_CKSUM
+#define RTE_ETH_TX_OFFLOAD_TCP_CKSUM DEV_TX_OFFLOAD_TCP_CKSUM
+#define RTE_ETH_LINK_UP ETH_LINK_UP
+#define RTE_MBUF_F_RX_IP_CKSUM_MASK PKT_RX_IP_CKSUM_MASK
+#define RTE_MBUF_F_RX_IP_CKSUM_GOOD PKT_RX_IP_CKSUM_GOOD
+#define RTE_MBUF_F_RX_L4_CKSUM_MASK PKT_RX_L4_CKSUM_MASK
+#define RTE_MBUF_F_RX_L4_CKSUM_GOOD PKT_RX_L4_CKSUM_GOOD
+#define RTE_MBUF_F_TX_IPV4 PKT_TX_IPV4
+#define RTE_MBUF_F_TX_IPV6 PKT_TX_IPV6
+#define RTE_MBUF_F_TX_IP_CKSUM PKT_TX_IP_CKSUM
+#define RTE_MBUF_F_TX_TCP_CKSUM PKT_TX_TCP_CKSUM
+#endif
+
+/* Descriptors of a queue. NICs take multiples of 32 up to some thousand; the port may round it. */
+#define DESCRIPTORS 1024
+
+/*
+ * Buffers for received frames: those in the port's queue, and those that wait to be read. The stack
+ * copies frames out when fewer than RESERVE are free, so that the port never runs dry.
+ */
+#define RECEIVE_BUFFERS 8191
+#define RESERVE 2048
+
+/* Buffers for sent frames: those in the port's queue, and a few bursts. */
+#define SEND_BUFFERS 2047
+
+/* The mbufs that each core keeps for itself. */
+#define CORE_CACHE 256
+
+/* The Ethernet header with a VLAN tag, in bytes. */
+#define LINK_HEADER 18
+
+struct dst_port {
+	uint16_t id;
+	struct rte_mempool *received;
+	struct rte_mempool *sent;
+	uint64_t dropped;
+};
+
+/* Counts the ports of the process: the names of pools must be unique. Only the app thread opens ports. */
+static unsigned int g_opened;
+
+static int
+refuse(int rc, const char *what, char *error, size_t size)
+{
+	snprintf(error, size, "%s: %s", what, strerror(-rc));
+	return rc;
+}
+
+/* Plugs the device in, unless it is there, and returns its port number. */
+static int
+plug_in(const char *device, uint16_t *id, char *error, size_t size)
+{
+	char name[RTE_DEV_NAME_MAX_LEN];
+	size_t len = strcspn(device, ",");
+	int rc;
+
+	if (len == 0 || len >= sizeof(name)) {
+		snprintf(error, size, "\"%s\" does not begin with the name of a device, of at most %zu characters", device,
+			 sizeof(name) - 1);
+		return -EINVAL;
+	}
+	memcpy(name, device, len);
+	name[len] = '\0';
+	if (rte_eth_dev_get_port_by_name(name, id) == 0) {
+		snprintf(error, size, "%s is in use already", name);
+		return -EBUSY;
+	}
+	rc = rte_dev_probe(device);
+	if (rc != 0) {
+		snprintf(error, size,
+			 "DPDK cannot plug in %s (%s): is its driver linked, and are its arguments right? See the log above",
+			 name, strerror(-rc));
+		return rc < 0 ? rc : -ENODEV;
+	}
+	if (rte_eth_dev_get_port_by_name(name, id) != 0) {
+		snprintf(error, size, "%s is not a network port", name);
+		return -ENODEV;
+	}
+	return 0;
+}
+
+/* Closes a port and unplugs its device. Closing may already end the port, but not the device. */
+static void
+unplug(uint16_t id)
+{
+	struct rte_eth_dev_info info;
+	struct rte_device *device = rte_eth_dev_info_get(id, &info) == 0 ? info.device : NULL;
+
+	rte_eth_dev_stop(id);
+	rte_eth_dev_close(id);
+	if (device != NULL) {
+		rte_dev_remove(device);
+	}
+}
+
+static struct rte_mempool *
+pool(const char *direction, unsigned int count, uint16_t mtu)
+{
+	unsigned int room = RTE_PKTMBUF_HEADROOM + LINK_HEADER + mtu;
+	char name[RTE_MEMPOOL_NAMESIZE];
+
+	/* Some drivers need the usual size at least. */
+	room = RTE_MAX(room, (unsigned int)RTE_MBUF_DEFAULT_BUF_SIZE);
+	snprintf(name, sizeof(name), "dst_%s_%u", direction, g_opened);
+	return rte_pktmbuf_pool_create(name, count, CORE_CACHE, 0, (uint16_t)RTE_MIN(room, (unsigned int)UINT16_MAX),
+				       SOCKET_ID_ANY);
+}
+
+static int
+start(struct dst_port *port, uint16_t mtu, struct dst_port_info *info, char *error, size_t size)
+{
+	struct rte_eth_dev_info device;
+	struct rte_eth_conf conf = {};
+	uint16_t present;
+	int rc;
+#if RTE_VERSION < RTE_VERSION_NUM(22, 11, 0, 0)
+	struct rte_ether_addr mac = {};
+#else
+	struct rte_ether_addr mac;
+#endif
+	uint64_t offloads;
+	uint16_t receive_descriptors = DESCRIPTORS, send_descriptors = DESCRIPTORS;
+
+	rc = rte_eth_dev_info_get(port->id, &device);
+	if (rc != 0) {
+		return refuse(rc, "the port does not describe itself", error, size);
+	}
+	conf.rxmode.offloads =
+		device.rx_offload_capa & (RTE_ETH_RX_OFFLOAD_IPV4_CKSUM | RTE_ETH_RX_OFFLOAD_TCP_CKSUM);
+	/* Both checksums or none: no port is known to compute only one of them. */
+	offloads = RTE_ETH_TX_OFFLOAD_IPV4_CKSUM | RTE_ETH_TX_OFFLOAD_TCP_CKSUM;
+	if ((device.tx_offload_capa & offloads) != offloads) {
+		offloads = 0;
+	}
+	conf.txmode.offloads = offloads;
+	rc = rte_eth_dev_configure(port->id, 1, 1, &conf);
+	if (rc != 0) {
+		return refuse(rc, "the port cannot be configured", error, size);
+	}
+	rc = rte_eth_dev_get_mtu(port->id, &present);
+	if (rc == 0 && present != mtu) {
+		rc = rte_eth_dev_set_mtu(port->id, mtu);
+		/*
+		 * memif and af_packet report the largest frame of plain Ethernet, or have no MTU to set, and pass
+		 * longer frames all the same.
+		 */
+		if (rc != 0 && rc != -ENOTSUP && strcmp(device.driver_name, "net_memif") != 0 &&
+		    strcmp(device.driver_name, "net_af_packet") != 0) {
+			snprintf(error, size, "the port refuses an MTU of %u (%s): its longest frame is %u bytes", mtu,
+				 strerror(-rc), device.max_rx_pktlen);
+			return rc;
+		}
+	}
+	rte_eth_dev_adjust_nb_rx_tx_desc(port->id, &receive_descriptors, &send_descriptors);
+	rc = rte_eth_rx_queue_setup(port->id, 0, receive_descriptors, SOCKET_ID_ANY, NULL, port->received);
+	if (rc != 0) {
+		return refuse(rc, "the port's queue of received frames cannot be set up", error, size);
+	}
+	device.default_txconf.offloads = offloads;
+	rc = rte_eth_tx_queue_setup(port->id, 0, send_descriptors, SOCKET_ID_ANY, &device.default_txconf);
+	if (rc != 0) {
+		return refuse(rc, "the port's queue of sent frames cannot be set up", error, size);
+	}
+	rc = rte_eth_macaddr_get(port->id, &mac);
+	if (rc != 0) {
+		return refuse(rc, "the port has no link-layer address", error, size);
+	}
+	rc = rte_eth_dev_start(port->id);
+	if (rc != 0) {
+		return refuse(rc, "the port does not start", error, size);
+	}
+	/* IPv6 finds neighbours by multicast. Not every port filters, and those that do not refuse this. */
+	if (rte_eth_allmulticast_enable(port->id) != 0) {
+		rte_eth_promiscuous_enable(port->id);
+	}
+	memcpy(info->mac, &mac, sizeof(info->mac));
+	info->sends_checksums = offloads != 0;
+	return 0;
+}
+
+/* Frees a pool, unless buffers of it are missing. Returns their number. */
+static uint32_t
+free_pool(struct rte_mempool *of)
+{
+	uint32_t used;
+
+	if (of == NULL) {
+		return 0;
+	}
+	used = rte_mempool_in_use_count(of);
+	if (used == 0) {
+		rte_mempool_free(of);
+	}
+	return used;
+}
+
+/* Stops and unplugs the port. Returns the number of buffers that are missing. */
+static uint32_t
+shut(struct dst_port *port)
+{
+	uint32_t count;
+
+	unplug(port->id);
+	count = free_pool(port->received) + free_pool(port->sent);
+	free(port);
+	return count;
+}
+
+static int
+port_open(const char *device, uint16_t mtu, struct dst_port_info *info, struct dst_port **out, char *error,
+	  size_t size)
+{
+	struct dst_port *port;
+	uint16_t id;
+	int rc;
+
+	rc = plug_in(device, &id, error, size);
+	if (rc != 0) {
+		return rc;
+	}
+	port = calloc(1, sizeof(*port));
+	if (port == NULL) {
+		unplug(id);
+		return refuse(-ENOMEM, "no memory for a port", error, size);
+	}
+	port->id = id;
+	g_opened++;
+	port->received = pool("rx", RECEIVE_BUFFERS, mtu);
+	port->sent = pool("tx", SEND_BUFFERS, mtu);
+	if (port->received == NULL || port->sent == NULL) {
+		snprintf(error, size,
+			 "no memory for the port's %u buffers of %u bytes: give the application more (-s, hugepages), or use a smaller MTU",
+			 RECEIVE_BUFFERS + SEND_BUFFERS, mtu);
+		shut(port);
+		return -ENOMEM;
+	}
+	rc = start(port, mtu, info, error, size);
+	if (rc != 0) {
+		shut(port);
+		return rc;
+	}
+	*out = port;
+	return 0;
+}
+
+static uint16_t
+port_receive(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
+{
+	struct rte_mbuf *mbufs[DST_PORT_BURST];
+	uint16_t received, kept = 0;
+
+	received = rte_eth_rx_burst(port->id, 0, mbufs, RTE_MIN(count, DST_PORT_BURST));
+	for (uint16_t i = 0; i < received; i++) {
+		struct rte_mbuf *mbuf = mbufs[i];
+		struct dst_port_frame *frame = &frames[kept];
+		uint64_t flags = mbuf->ol_flags;
+
+		/* Buffers hold the longest frame of the MTU, so a chain is a longer frame than this. */
+		if (mbuf->nb_segs != 1) {
+			port->dropped++;
+			rte_pktmbuf_free(mbuf);
+			continue;
+		}
+		frame->buffer = mbuf;
+		frame->data = rte_pktmbuf_mtod(mbuf, uint8_t *);
+		frame->len = mbuf->data_len;
+		frame->verified = 0;
+		if ((flags & RTE_MBUF_F_RX_IP_CKSUM_MASK) == RTE_MBUF_F_RX_IP_CKSUM_GOOD) {
+			frame->verified |= DST_PORT_IPV4_VERIFIED;
+		}
+		if ((flags & RTE_MBUF_F_RX_L4_CKSUM_MASK) == RTE_MBUF_F_RX_L4_CKSUM_GOOD) {
+			frame->verified |= DST_PORT_TCP_VERIFIED;
+		}
+		kept++;
+	}
+	return kept;
+}
+
+static void
+port_release(void *buffer)
+{
+	rte_pktmbuf_free(buffer);
+}
+
+static bool
+port_is_low(struct dst_port *port)
+{
+	return rte_mempool_avail_count(port->received) < RESERVE;
+}
+
+static bool
+port_allocate(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
+{
+	struct rte_mbuf *mbufs[DST_PORT_BURST];
+
+	if (count > DST_PORT_BURST || rte_pktmbuf_alloc_bulk(port->sent, mbufs, count) != 0) {
+		return false;
+	}
+	for (uint16_t i = 0; i < count; i++) {
+		frames[i].buffer = mbufs[i];
+		frames[i].data = rte_pktmbuf_mtod(mbufs[i], uint8_t *);
+		frames[i].len = rte_pktmbuf_tailroom(mbufs[i]);
+	}
+	return true;
+}
+
+static uint16_t
+port_send(struct dst_port *port, struct dst_port_frame *frames, uint16_t count)
+{
+	struct rte_mbuf *mbufs[DST_PORT_BURST];
+
+	count = RTE_MIN(count, DST_PORT_BURST);
+	for (uint16_t i = 0; i < count; i++) {
+		struct dst_port_frame *frame = &frames[i];
+		struct rte_mbuf *mbuf = frame->buffer;
+
+		mbuf->data_len = (uint16_t)frame->len;
+		mbuf->pkt_len = frame->len;
+		mbuf->ol_flags = 0;
+		if (frame->transport_len != 0) {
+			mbuf->l2_len = frame->link_len;
+			mbuf->l3_len = frame->network_len;
+			mbuf->l4_len = frame->transport_len;
+			mbuf->ol_flags = RTE_MBUF_F_TX_TCP_CKSUM |
+					 (frame->is_ipv4 ? RTE_MBUF_F_TX_IPV4 | RTE_MBUF_F_TX_IP_CKSUM : RTE_MBUF_F_TX_IPV6);
+		}
+		mbufs[i] = mbuf;
+	}
+	return rte_eth_tx_burst(port->id, 0, mbufs, count);
+}
+
+static void
+port_counters(struct dst_port *port, struct dst_port_counters *counters)
+{
+	struct rte_eth_stats stats = {};
+	struct rte_eth_link link = {};
+
+	(void)rte_eth_stats_get(port->id, &stats);
+	(void)rte_eth_link_get_nowait(port->id, &link);
+	counters->missed = stats.imissed + stats.rx_nombuf + port->dropped;
+	counters->errors = stats.ierrors + stats.oerrors;
+	counters->is_up = link.link_status == RTE_ETH_LINK_UP;
+}
+
+static const struct dst_port_ops g_ops = {
+	.open = port_open,
+	.close = shut,
+	.receive = port_receive,
+	.release = port_release,
+	.is_low = port_is_low,
+	.allocate = port_allocate,
+	.send = port_send,
+	.counters = port_counters,
+};
+
+__attribute__((constructor)) static void
+register_ports(void)
+{
+	dst_port_register(&g_ops);
+}

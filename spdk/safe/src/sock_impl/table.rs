@@ -1,0 +1,396 @@
+//! The table of a sock implementation, as SPDK 20.07 has it.
+
+use std::ffi::{CStr, c_char, c_int};
+use std::io::{IoSlice, IoSliceMut};
+use std::mem::MaybeUninit;
+use std::net::{IpAddr, SocketAddr};
+use std::{ptr, slice};
+
+use spdk_sys as sys;
+
+use super::SockImpl;
+use crate::errno::{Errno, Result};
+
+/// The maximum number of vectors of queued requests that are written at once, as in SPDK's `posix`
+/// module.
+const IOVS_MAX: usize = 64;
+
+/// The maximum number of events of a poll (`MAX_EVENTS_PER_POLL`).
+const EVENTS_MAX: usize = 32;
+
+/// A socket as SPDK has it.
+#[repr(C)]
+struct Sock<S> {
+    /// The first field, because SPDK knows the socket by a pointer to it.
+    base: sys::spdk_sock,
+    socket: S,
+}
+
+/// A group as SPDK has it.
+#[repr(C)]
+struct Group<G> {
+    /// The first field, as above.
+    base: sys::spdk_sock_group_impl,
+    group: G,
+}
+
+pub(super) fn register<I: SockImpl>(name: &'static CStr, priority: c_int) {
+    // SAFETY: numbers, pointers and functions that may be null.
+    let mut table: sys::spdk_net_impl = unsafe { std::mem::zeroed() };
+    table.name = name.as_ptr();
+    table.getaddr = Some(getaddr::<I>);
+    table.connect = Some(connect::<I>);
+    table.listen = Some(listen::<I>);
+    table.accept = Some(accept::<I>);
+    table.close = Some(close::<I>);
+    table.recv = Some(recv::<I>);
+    table.readv = Some(readv::<I>);
+    table.writev = Some(writev::<I>);
+    table.writev_async = Some(writev_async);
+    table.flush = Some(flush::<I>);
+    table.set_recvlowat = Some(set_nothing);
+    table.set_recvbuf = Some(set_nothing);
+    table.set_sendbuf = Some(set_nothing);
+    table.is_ipv6 = Some(is_ipv6::<I>);
+    table.is_ipv4 = Some(is_ipv4::<I>);
+    table.is_connected = Some(is_connected::<I>);
+    table.get_placement_id = Some(get_placement_id);
+    table.group_impl_create = Some(group_create::<I>);
+    table.group_impl_add_sock = Some(group_add::<I>);
+    table.group_impl_remove_sock = Some(group_remove::<I>);
+    table.group_impl_poll = Some(group_poll::<I>);
+    table.group_impl_close = Some(group_close::<I>);
+    // SAFETY: SPDK keeps the table in a list, so it lives for ever.
+    unsafe { sys::spdk_net_impl_register(Box::leak(Box::new(table)), priority) };
+}
+
+/// Sets `errno` and returns -1.
+fn fail(errno: Errno) -> c_int {
+    // SAFETY: the location is valid for as long as the OS thread runs.
+    unsafe { *libc::__errno_location() = errno.0 };
+    -1
+}
+
+fn transferred(result: Result<usize>) -> isize {
+    result.map_or_else(|errno| fail(errno) as isize, |count| count as isize)
+}
+
+/// Returns the socket behind SPDK's pointer.
+///
+/// # Safety
+/// The socket is one of `I`'s and is not closed meanwhile.
+unsafe fn socket<'a, I: SockImpl>(sock: *mut sys::spdk_sock) -> &'a I::Socket {
+    // SAFETY: the caller guarantees this; only `base` is changed by SPDK.
+    unsafe { &(*sock.cast::<Sock<I::Socket>>()).socket }
+}
+
+/// Returns the group behind SPDK's pointer.
+///
+/// # Safety
+/// The group is one of `I`'s, and nobody else uses it meanwhile.
+unsafe fn group<'a, I: SockImpl>(group: *mut sys::spdk_sock_group_impl) -> &'a mut I::Group {
+    // SAFETY: the caller guarantees this; only `base` is changed by SPDK.
+    unsafe { &mut (*group.cast::<Group<I::Group>>()).group }
+}
+
+/// Hands a new socket to SPDK, or sets `errno` and returns null.
+fn hand_out<S>(socket: Result<S>) -> *mut sys::spdk_sock {
+    match socket {
+        Ok(socket) => {
+            // SAFETY: numbers, pointers and functions that may be null. SPDK fills the rest in.
+            let base = unsafe { std::mem::zeroed() };
+            Box::into_raw(Box::new(Sock { base, socket })).cast()
+        }
+        Err(errno) => {
+            fail(errno);
+            ptr::null_mut()
+        }
+    }
+}
+
+/// Returns an address from SPDK's text and port.
+///
+/// # Safety
+/// `ip` is null or a string.
+unsafe fn endpoint(ip: *const c_char, port: c_int) -> Result<SocketAddr> {
+    if ip.is_null() {
+        return Err(Errno::EINVAL);
+    }
+    // SAFETY: the caller guarantees this.
+    let text = unsafe { CStr::from_ptr(ip) }.to_str().map_err(|_| Errno::EINVAL)?;
+    let text = text.strip_prefix('[').and_then(|text| text.strip_suffix(']')).unwrap_or(text);
+    let ip: IpAddr = text.parse().map_err(|_| Errno::EINVAL)?;
+    Ok(SocketAddr::new(ip, u16::try_from(port).map_err(|_| Errno::EINVAL)?))
+}
+
+unsafe extern "C" fn connect<I: SockImpl>(
+    ip: *const c_char,
+    port: c_int,
+    _opts: *mut sys::spdk_sock_opts,
+) -> *mut sys::spdk_sock {
+    // SAFETY: SPDK passes a string.
+    hand_out(unsafe { endpoint(ip, port) }.and_then(I::connect))
+}
+
+unsafe extern "C" fn listen<I: SockImpl>(
+    ip: *const c_char,
+    port: c_int,
+    _opts: *mut sys::spdk_sock_opts,
+) -> *mut sys::spdk_sock {
+    // SAFETY: SPDK passes a string.
+    hand_out(unsafe { endpoint(ip, port) }.and_then(I::listen))
+}
+
+unsafe extern "C" fn accept<I: SockImpl>(sock: *mut sys::spdk_sock) -> *mut sys::spdk_sock {
+    // SAFETY: an open socket.
+    hand_out(I::accept(unsafe { socket::<I>(sock) }).ok_or(Errno::EAGAIN))
+}
+
+unsafe extern "C" fn close<I: SockImpl>(sock: *mut sys::spdk_sock) -> c_int {
+    // SAFETY: an open socket that nobody uses any more, made by `hand_out`.
+    drop(unsafe { Box::from_raw(sock.cast::<Sock<I::Socket>>()) });
+    0
+}
+
+unsafe extern "C" fn recv<I: SockImpl>(
+    sock: *mut sys::spdk_sock,
+    buf: *mut std::ffi::c_void,
+    len: usize,
+) -> isize {
+    let mut iov = libc::iovec { iov_base: buf, iov_len: len };
+    // SAFETY: as the caller guarantees for this one.
+    unsafe { readv::<I>(sock, &mut iov, 1) }
+}
+
+unsafe extern "C" fn readv<I: SockImpl>(
+    sock: *mut sys::spdk_sock,
+    iov: *mut libc::iovec,
+    iovcnt: c_int,
+) -> isize {
+    let count = usize::try_from(iovcnt).unwrap_or_default();
+    // SAFETY: `IoSliceMut` has the layout of `iovec` on Unix; the caller owns the buffers.
+    let parts = unsafe { slice::from_raw_parts_mut(iov.cast::<IoSliceMut<'_>>(), count) };
+    if parts.iter().all(|part| part.is_empty()) {
+        return 0;
+    }
+    // SAFETY: an open socket.
+    transferred(I::read(unsafe { socket::<I>(sock) }, parts))
+}
+
+unsafe extern "C" fn writev<I: SockImpl>(
+    sock: *mut sys::spdk_sock,
+    iov: *mut libc::iovec,
+    iovcnt: c_int,
+) -> isize {
+    // Requests that were queued come first.
+    // SAFETY: as the caller guarantees for this one.
+    match unsafe { send_queued::<I>(sock) } {
+        Queue::Empty => {}
+        Queue::Waits => return transferred(Err(Errno::EAGAIN)),
+        Queue::Failed(errno) => return transferred(Err(errno)),
+        Queue::Closed => return transferred(Err(Errno::EBADF)),
+    }
+    let count = usize::try_from(iovcnt).unwrap_or_default();
+    // SAFETY: `IoSlice` has the layout of `iovec` on Unix; the caller owns the buffers.
+    let parts = unsafe { slice::from_raw_parts(iov.cast::<IoSlice<'_>>(), count) };
+    // SAFETY: an open socket.
+    transferred(I::write(unsafe { socket::<I>(sock) }, parts))
+}
+
+/// What has become of a socket's queued requests.
+enum Queue {
+    /// All were sent.
+    Empty,
+    /// There is no room for more.
+    Waits,
+    /// The connection has ended. The requests are aborted when the socket is closed.
+    Failed(Errno),
+    /// A callback has closed the socket, which may be gone.
+    Closed,
+}
+
+/// Sends queued requests. They are copied, so each completes at once.
+///
+/// # Safety
+/// The socket is open and one of `I`'s.
+unsafe fn send_queued<I: SockImpl>(sock: *mut sys::spdk_sock) -> Queue {
+    loop {
+        let mut iovs = [MaybeUninit::<libc::iovec>::uninit(); IOVS_MAX];
+        // SAFETY: an open socket; the list has room for `IOVS_MAX` vectors, of which the result is
+        // initialised. Request buffers stay their user's until they are completed.
+        let parts = unsafe {
+            // A callback may be under way that has closed the socket.
+            if (*sock).flags.closed() != 0 {
+                return Queue::Closed;
+            }
+            if (*sock).queued_reqs.tqh_first.is_null() {
+                return Queue::Empty;
+            }
+            let count = sys::dst_spdk_sock_queued(sock, iovs.as_mut_ptr().cast(), IOVS_MAX as c_int);
+            slice::from_raw_parts(iovs.as_ptr().cast::<IoSlice<'_>>(), count as usize)
+        };
+        let total: usize = parts.iter().map(|part| part.len()).sum();
+        // SAFETY: an open socket.
+        let taken = match I::write(unsafe { socket::<I>(sock) }, parts) {
+            Ok(taken) => taken,
+            Err(Errno::EAGAIN) => return Queue::Waits,
+            Err(errno) => return Queue::Failed(errno),
+        };
+        // SAFETY: so many bytes of the queued requests were copied.
+        if !unsafe { sys::dst_spdk_sock_sent(sock, taken) } {
+            return Queue::Closed;
+        }
+        if taken < total {
+            return Queue::Waits;
+        }
+    }
+}
+
+unsafe extern "C" fn writev_async(sock: *mut sys::spdk_sock, req: *mut sys::spdk_sock_request) {
+    // The request completes in a poll or a flush, never inside this call.
+    // SAFETY: an open socket, and a request that is the socket's until it is completed.
+    unsafe { sys::dst_spdk_sock_queue(sock, req) };
+}
+
+unsafe extern "C" fn flush<I: SockImpl>(sock: *mut sys::spdk_sock) -> c_int {
+    // SAFETY: an open socket.
+    match unsafe { send_queued::<I>(sock) } {
+        Queue::Empty | Queue::Waits => 0,
+        Queue::Failed(errno) => fail(errno),
+        Queue::Closed => fail(Errno::EBADF),
+    }
+}
+
+unsafe extern "C" fn set_nothing(_sock: *mut sys::spdk_sock, _value: c_int) -> c_int {
+    // Windows and buffers grow by themselves.
+    0
+}
+
+/// Writes an address as text.
+///
+/// # Safety
+/// `buffer` is null or has `len` bytes; `port` is null or can be written.
+unsafe fn show(address: SocketAddr, buffer: *mut c_char, len: c_int, port: *mut u16) -> bool {
+    let text = address.ip().to_string();
+    let room = usize::try_from(len).unwrap_or_default();
+    if buffer.is_null() || text.len() >= room {
+        return false;
+    }
+    // SAFETY: the buffer has room for the text and its end; the caller guarantees the rest.
+    unsafe {
+        ptr::copy_nonoverlapping(text.as_ptr(), buffer.cast(), text.len());
+        *buffer.add(text.len()) = 0;
+        if !port.is_null() {
+            *port = address.port();
+        }
+    }
+    true
+}
+
+unsafe extern "C" fn getaddr<I: SockImpl>(
+    sock: *mut sys::spdk_sock,
+    saddr: *mut c_char,
+    slen: c_int,
+    sport: *mut u16,
+    caddr: *mut c_char,
+    clen: c_int,
+    cport: *mut u16,
+) -> c_int {
+    // SAFETY: an open socket.
+    let Some((local, remote)) = I::addresses(unsafe { socket::<I>(sock) }) else {
+        return fail(Errno::ENOTCONN);
+    };
+    // SAFETY: buffers of the lengths given.
+    if !unsafe { show(local, saddr, slen, sport) } {
+        return fail(Errno::ENOSPC);
+    }
+    // SAFETY: as above.
+    match remote {
+        None => fail(Errno::ENOTCONN),
+        Some(remote) if unsafe { show(remote, caddr, clen, cport) } => 0,
+        Some(_) => fail(Errno::ENOSPC),
+    }
+}
+
+unsafe extern "C" fn is_ipv6<I: SockImpl>(sock: *mut sys::spdk_sock) -> bool {
+    // SAFETY: an open socket.
+    I::addresses(unsafe { socket::<I>(sock) }).is_some_and(|(local, _)| local.is_ipv6())
+}
+
+unsafe extern "C" fn is_ipv4<I: SockImpl>(sock: *mut sys::spdk_sock) -> bool {
+    // SAFETY: an open socket.
+    I::addresses(unsafe { socket::<I>(sock) }).is_some_and(|(local, _)| local.is_ipv4())
+}
+
+unsafe extern "C" fn is_connected<I: SockImpl>(sock: *mut sys::spdk_sock) -> bool {
+    // SAFETY: an open socket.
+    I::is_connected(unsafe { socket::<I>(sock) })
+}
+
+unsafe extern "C" fn get_placement_id(_sock: *mut sys::spdk_sock, _id: *mut c_int) -> c_int {
+    // Every thread serves any of the sockets.
+    -1
+}
+
+unsafe extern "C" fn group_create<I: SockImpl>() -> *mut sys::spdk_sock_group_impl {
+    // SAFETY: numbers and pointers that may be null. SPDK fills the rest in.
+    let base = unsafe { std::mem::zeroed() };
+    Box::into_raw(Box::new(Group { base, group: I::create_group() })).cast()
+}
+
+unsafe extern "C" fn group_add<I: SockImpl>(
+    to: *mut sys::spdk_sock_group_impl,
+    sock: *mut sys::spdk_sock,
+) -> c_int {
+    // SAFETY: an open group, on its thread, and an open socket.
+    unsafe { I::join(group::<I>(to), socket::<I>(sock), sock as usize) };
+    0
+}
+
+unsafe extern "C" fn group_remove<I: SockImpl>(
+    from: *mut sys::spdk_sock_group_impl,
+    sock: *mut sys::spdk_sock,
+) -> c_int {
+    // Requests that are queued would wait for the next group.
+    // SAFETY: an open group, on its thread, and an open socket in it.
+    unsafe { I::leave(group::<I>(from), socket::<I>(sock)) };
+    0
+}
+
+unsafe extern "C" fn group_poll<I: SockImpl>(
+    of: *mut sys::spdk_sock_group_impl,
+    max_events: c_int,
+    socks: *mut *mut sys::spdk_sock,
+) -> c_int {
+    // SAFETY: an open group on its thread. A socket that a callback closes has left the group; a
+    // callback closes no other socket than its own, as with SPDK's `posix` module.
+    unsafe {
+        let mut sock = (*of).socks.tqh_first;
+        while !sock.is_null() {
+            let next = (*sock).link.tqe_next;
+            if !(*sock).queued_reqs.tqh_first.is_null() {
+                send_queued::<I>(sock);
+            }
+            sock = next;
+        }
+    }
+    let limit = usize::try_from(max_events).unwrap_or_default().min(EVENTS_MAX);
+    let mut count = 0;
+    // SAFETY: an open group on its thread; `socks` has room for `max_events` sockets, and the tokens
+    // are sockets that are in the group.
+    unsafe {
+        I::poll(group::<I>(of), limit, |token| {
+            if count < limit {
+                *socks.add(count) = token as *mut sys::spdk_sock;
+                count += 1;
+            }
+        });
+    }
+    count as c_int
+}
+
+unsafe extern "C" fn group_close<I: SockImpl>(of: *mut sys::spdk_sock_group_impl) -> c_int {
+    // SAFETY: an open group that nobody uses any more, made by `group_create`.
+    drop(unsafe { Box::from_raw(of.cast::<Group<I::Group>>()) });
+    0
+}

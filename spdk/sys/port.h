@@ -1,0 +1,91 @@
+/* SPDX-License-Identifier: BSD-3-Clause */
+/*
+ * Network ports, as calls of a burst each. spdk/ports/port.c implements them over DPDK's ethdev. An
+ * application that is not linked with it has no ports: DST's library itself needs no ethdev.
+ */
+
+#ifndef DST_PORT_H
+#define DST_PORT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+struct dst_port;
+
+/* The maximum number of frames of a burst. DPDK's drivers are tuned for it. */
+#define DST_PORT_BURST 32
+
+/* The port has found the checksum of the IPv4 header, or of the TCP segment, to be correct. */
+#define DST_PORT_IPV4_VERIFIED 1u
+#define DST_PORT_TCP_VERIFIED 2u
+
+/* A frame in a buffer of the port. */
+struct dst_port_frame {
+	/* The mbuf. */
+	void *buffer;
+	uint8_t *data;
+	/* The length of a received frame, or of one to be sent, in bytes. */
+	uint32_t len;
+	/* Of a received frame: DST_PORT_*_VERIFIED. */
+	uint32_t verified;
+	/*
+	 * Of a frame to be sent: the lengths of the headers of Ethernet, IP and TCP in bytes, or all 0 if
+	 * the port has no checksum to complete; and whether IP is version 4.
+	 */
+	uint16_t link_len;
+	uint16_t network_len;
+	uint16_t transport_len;
+	bool is_ipv4;
+};
+
+struct dst_port_info {
+	uint8_t mac[6];
+	/* Whether the port computes the checksums of IPv4 and TCP in sent frames. */
+	bool sends_checksums;
+};
+
+struct dst_port_counters {
+	/* Received frames that were lost because no buffer was free, or were no single buffer. */
+	uint64_t missed;
+	uint64_t errors;
+	bool is_up;
+};
+
+struct dst_port_ops {
+	/*
+	 * Opens the port that `device` names: a vdev with its arguments, such as "net_memif0,id=0", or a
+	 * PCI address. Received IP packets have up to `mtu` bytes. On failure, returns a negative errno and
+	 * writes the reason to `error`, which has `error_size` bytes.
+	 */
+	int (*open)(const char *device, uint16_t mtu, struct dst_port_info *info, struct dst_port **port, char *error,
+		    size_t error_size);
+
+	/* Closes a port, all of whose frames were released. Returns the number of buffers that are missing. */
+	uint32_t (*close)(struct dst_port *port);
+
+	/* Receives up to `count` frames, at most DST_PORT_BURST. Returns their number. */
+	uint16_t (*receive)(struct dst_port *port, struct dst_port_frame *frames, uint16_t count);
+
+	/* Releases a received frame's buffer, or one that was allocated and not sent. */
+	void (*release)(void *buffer);
+
+	/* Returns true if few buffers are left for received frames. */
+	bool (*is_low)(struct dst_port *port);
+
+	/* Allocates buffers for `count` frames to be sent. Returns false, and allocates none, if there are too few. */
+	bool (*allocate)(struct dst_port *port, struct dst_port_frame *frames, uint16_t count);
+
+	/* Sends up to `count` frames. Returns the number of those that were taken; the others stay the caller's. */
+	uint16_t (*send)(struct dst_port *port, struct dst_port_frame *frames, uint16_t count);
+
+	void (*counters)(struct dst_port *port, struct dst_port_counters *counters);
+};
+
+/* Makes ports available. Called once, before main(). */
+void dst_port_register(const struct dst_port_ops *ops);
+
+/* Returns the functions of ports, or null if the application was linked without them. */
+const struct dst_port_ops *dst_port_ops(void);
+
+#endif

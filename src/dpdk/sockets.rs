@@ -1,0 +1,181 @@
+//! The sock implementation.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use dst_net::ConnectError;
+use dst_sockets::{Connect, End, ListenError, SocketId, TransferError};
+use dst_tcp::Reason;
+use spdk::clock::now_us;
+use spdk::sock_impl::{self, SockImpl};
+use spdk::thread::Thread;
+use spdk::{Errno, Result};
+
+use crate::interface::Interface;
+use crate::interfaces;
+
+/// The priority with which SPDK asks implementations if none is named: before `posix`, whose connect
+/// blocks. Addresses that no interface leads to are refused at once.
+const PRIORITY: i32 = 1;
+
+/// Registers the implementation. Once, from a constructor.
+pub fn register() {
+    // If this version has another table, `create` says so.
+    let _ = sock_impl::register::<Dpdk>(c"dpdk", PRIORITY);
+}
+
+/// A socket of an interface.
+pub struct Socket {
+    interface: Arc<Interface>,
+    id: SocketId,
+}
+
+impl Drop for Socket {
+    fn drop(&mut self) {
+        self.interface.sockets().close(self.id, now_us());
+    }
+}
+
+/// A group: a number, and for each interface the number of its sockets in the group.
+pub struct Group {
+    id: u64,
+    interfaces: Vec<(Arc<Interface>, usize)>,
+}
+
+impl Drop for Group {
+    fn drop(&mut self) {
+        for (interface, _) in &self.interfaces {
+            interface.sockets().forget(self.id);
+        }
+    }
+}
+
+struct Dpdk;
+
+fn errno_of_end(end: End) -> Errno {
+    match end {
+        End::InterfaceDeleted => Errno::ENETDOWN,
+        End::Tcp(Reason::Refused) => Errno::ECONNREFUSED,
+        End::Tcp(Reason::Unreachable) => Errno::EHOSTUNREACH,
+        End::Tcp(Reason::TimedOut) => Errno::ETIMEDOUT,
+        End::Tcp(Reason::Reset) => Errno::ECONNRESET,
+        End::Tcp(Reason::Finished | Reason::Aborted | Reason::Unread) => Errno::ECONNABORTED,
+    }
+}
+
+fn errno_of_transfer(error: TransferError) -> Errno {
+    match error {
+        TransferError::WouldBlock => Errno::EAGAIN,
+        TransferError::Ended(end) => errno_of_end(end),
+        TransferError::NotConnected => Errno::ENOTCONN,
+    }
+}
+
+impl SockImpl for Dpdk {
+    type Socket = Socket;
+    type Group = Group;
+
+    fn has_address(address: IpAddr) -> bool {
+        interfaces::find_by(|interface| interface.has(address)).is_some()
+    }
+
+    fn connect(remote: SocketAddr) -> Result<Socket> {
+        let interface =
+            interfaces::find_by(|interface| interface.reaches(remote)).ok_or(Errno::ENETUNREACH)?;
+        let id = interface.sockets().connect(remote, now_us()).map_err(|error| match error {
+            ConnectError::NoRoute(_) => Errno::ENETUNREACH,
+            ConnectError::NoAddress(_) => Errno::EADDRNOTAVAIL,
+            ConnectError::Tcp(_) => Errno::EAGAIN,
+        })?;
+        let socket = Socket { interface, id };
+        // A reactor must not wait. Its socket takes nothing before it is open, and reports a
+        // failure when it is read.
+        if Thread::current().is_none()
+            && let Connect::Failed(end) = socket.interface.wait(id)
+        {
+            return Err(errno_of_end(end));
+        }
+        Ok(socket)
+    }
+
+    fn listen(local: SocketAddr) -> Result<Socket> {
+        let has = |interface: &Interface| interface.has(local.ip());
+        let interface = interfaces::find_by(has).ok_or(Errno::EADDRNOTAVAIL)?;
+        let id = interface.sockets().listen(local).map_err(|error| match error {
+            ListenError::NotOurs(_) => Errno::EADDRNOTAVAIL,
+            ListenError::InUse(_) => Errno::EADDRINUSE,
+        })?;
+        Ok(Socket { interface, id })
+    }
+
+    fn accept(listener: &Socket) -> Option<Socket> {
+        let interface = Arc::clone(&listener.interface);
+        let id = interface.sockets().accept(listener.id, now_us())?;
+        Some(Socket { interface, id })
+    }
+
+    fn read(socket: &Socket, parts: &mut [IoSliceMut<'_>]) -> Result<usize> {
+        let mut sockets = socket.interface.sockets();
+        let mut outcome = sockets.read(socket.id, parts, now_us());
+        // A socket in no group is polled by reading it; by NVMe/TCP's initiator in a loop in which
+        // its reactor does nothing else.
+        if outcome == Err(TransferError::WouldBlock) && !sockets.is_in_group(socket.id) {
+            drop(sockets);
+            if let Some((mut sockets, _)) = socket.interface.turn() {
+                outcome = sockets.read(socket.id, parts, now_us());
+            }
+        }
+        outcome.map_err(errno_of_transfer)
+    }
+
+    fn write(socket: &Socket, parts: &[IoSlice<'_>]) -> Result<usize> {
+        socket.interface.sockets().write(socket.id, parts).map_err(errno_of_transfer)
+    }
+
+    fn addresses(socket: &Socket) -> Option<(SocketAddr, Option<SocketAddr>)> {
+        socket.interface.sockets().addresses(socket.id)
+    }
+
+    fn is_connected(socket: &Socket) -> bool {
+        !matches!(socket.interface.sockets().attempt(socket.id), Connect::Failed(_))
+    }
+
+    fn create_group() -> Group {
+        static GROUPS: AtomicU64 = AtomicU64::new(0);
+        Group { id: GROUPS.fetch_add(1, Ordering::Relaxed), interfaces: Vec::new() }
+    }
+
+    fn join(group: &mut Group, socket: &Socket, token: usize) {
+        let is_known =
+            |(interface, _): &&mut (Arc<Interface>, usize)| Arc::ptr_eq(interface, &socket.interface);
+        match group.interfaces.iter_mut().find(is_known) {
+            Some((_, count)) => *count += 1,
+            None => group.interfaces.push((Arc::clone(&socket.interface), 1)),
+        }
+        socket.interface.sockets().join(socket.id, group.id, token);
+    }
+
+    fn leave(group: &mut Group, socket: &Socket) {
+        let mut sockets = socket.interface.sockets();
+        sockets.leave(socket.id);
+        let is_of = |(interface, _): &(Arc<Interface>, usize)| Arc::ptr_eq(interface, &socket.interface);
+        if let Some(place) = group.interfaces.iter().position(is_of) {
+            group.interfaces[place].1 -= 1;
+            if group.interfaces[place].1 == 0 {
+                sockets.forget(group.id);
+                group.interfaces.swap_remove(place);
+            }
+        }
+    }
+
+    fn poll(group: &mut Group, limit: usize, mut ready: impl FnMut(usize)) {
+        let mut left = limit;
+        for (interface, _) in &group.interfaces {
+            // Another core that uses the interface has made the turn; the next poll comes soon.
+            let Some((mut sockets, _)) = interface.turn() else { continue };
+            left -= sockets.ready(group.id, left, &mut ready);
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! The memory of data to be sent: buffers of two sizes, which are kept for the next use.
+
+use dst_tcp::Payload;
+
+/// The sizes of buffers in bytes. Answers without data and requests of few bytes take a small one;
+/// the large ones hold a quarter of a transfer of 128 KiB, so that little of the last one is wasted.
+const SMALL: usize = 2 << 10;
+const LARGE: usize = 32 << 10;
+
+/// The memory of all buffers of an interface in bytes: 64 connections with as much as each may have.
+const TOTAL: usize = 256 << 20;
+
+/// Data to be sent.
+#[derive(Debug)]
+pub struct Buffer {
+    bytes: Box<[u8]>,
+    len: usize,
+}
+
+impl Buffer {
+    /// Returns the memory that the buffer takes, in bytes.
+    pub fn capacity(&self) -> usize {
+        self.bytes.len()
+    }
+
+    /// Appends bytes, as many as fit. Returns their number.
+    pub fn append(&mut self, bytes: &[u8]) -> usize {
+        let count = bytes.len().min(self.bytes.len() - self.len);
+        self.bytes[self.len..self.len + count].copy_from_slice(&bytes[..count]);
+        self.len += count;
+        count
+    }
+}
+
+impl Payload for Buffer {
+    fn size(&self) -> usize {
+        self.len
+    }
+}
+
+impl AsRef<[u8]> for Buffer {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes[..self.len]
+    }
+}
+
+/// The buffers of an interface. A buffer is allocated when none is free, and freed with the
+/// interface.
+#[derive(Debug, Default)]
+pub struct Buffers {
+    small: Vec<Box<[u8]>>,
+    large: Vec<Box<[u8]>>,
+    /// The memory of all buffers, free or not, in bytes.
+    allocated: usize,
+    /// The memory of the buffers that were taken out, in bytes.
+    used: usize,
+}
+
+impl Buffers {
+    /// Takes an empty buffer that suits `len` bytes. Returns `None` if too much memory is in use.
+    pub fn take(&mut self, len: usize) -> Option<Buffer> {
+        let (free, size) = if len <= SMALL { (&mut self.small, SMALL) } else { (&mut self.large, LARGE) };
+        let bytes = match free.pop() {
+            Some(bytes) => bytes,
+            None if self.allocated + size <= TOTAL => {
+                self.allocated += size;
+                vec![0; size].into_boxed_slice()
+            }
+            None => return None,
+        };
+        self.used += size;
+        Some(Buffer { bytes, len: 0 })
+    }
+
+    /// Takes a buffer back.
+    pub fn put(&mut self, buffer: Buffer) {
+        self.used -= buffer.capacity();
+        let free = if buffer.capacity() == SMALL { &mut self.small } else { &mut self.large };
+        free.push(buffer.bytes);
+    }
+
+    /// Returns the memory of the buffers that are in use, in bytes.
+    pub fn used(&self) -> usize {
+        self.used
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buffers_are_used_again_and_limited() {
+        let mut buffers = Buffers::default();
+        let all: Vec<Buffer> = std::iter::from_fn(|| buffers.take(SMALL + 1)).collect();
+        assert_eq!((all.len(), buffers.used()), (TOTAL / LARGE, TOTAL));
+        assert!(buffers.take(1).is_none(), "small ones count, too");
+        all.into_iter().for_each(|buffer| buffers.put(buffer));
+        assert_eq!(buffers.used(), 0);
+        let mut again = buffers.take(LARGE).expect("all are free");
+        assert_eq!(buffers.allocated, TOTAL, "nothing is allocated twice");
+        assert_eq!(again.append(&[7; LARGE - 1]), LARGE - 1);
+        assert_eq!(again.append(&[8; 2]), 1);
+        assert_eq!((again.size(), again.as_ref()[LARGE - 1]), (LARGE, 8));
+    }
+}

@@ -1,0 +1,28 @@
+//! Sockets on an interface that bypasses the kernel.
+//!
+//! [`Sockets`] has what the users of an interface see: connections and listeners that are read,
+//! written and polled in groups. Below it, a driver moves frames between `dst-net` and a [`Port`].
+//! There is no I/O and no clock here: the port is the caller's, and so is the time, in microseconds
+//! of a clock that never goes back. So all of it is tested with a fake port.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | `sockets` | the sockets of an interface: `transfer` reads and writes, `groups` tells which are ready |
+//! | `entry` | a socket |
+//! | `driver` | moves frames between a port and the interface |
+//! | `port` | what a port has to do |
+//! | `frame` | a received frame, in a buffer of the port or copied out of it |
+//! | `buffers` | the memory of data to be sent |
+
+#![forbid(unsafe_code)]
+
+mod buffers;
+mod driver;
+mod entry;
+mod frame;
+mod port;
+mod sockets;
+
+pub use entry::{End, SocketId};
+pub use port::Port;
+pub use sockets::{Connect, ListenError, Sockets, TransferError};

@@ -1,0 +1,311 @@
+//! The sockets of an interface.
+
+mod groups;
+mod transfer;
+
+use std::collections::HashMap;
+use std::net::{IpAddr, SocketAddr};
+
+use dst_net::{Config, ConfigError, ConnectError, Counters, NetEvent};
+use dst_tcp::{ConnectionId, Event, Information, ListenerId, Reason, Secret};
+use thiserror::Error;
+
+use crate::buffers::{Buffer, Buffers};
+use crate::driver::Driver;
+use crate::entry::{End, Entry, Kind, Open, SocketId};
+use crate::port::Port;
+
+use groups::Groups;
+pub use transfer::TransferError;
+
+/// The state of a connection attempt.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Connect {
+    /// The peer has not answered.
+    Pending,
+    /// The connection is open.
+    Open,
+    /// The attempt has failed.
+    Failed(End),
+}
+
+/// The reason why a listener was not created.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum ListenError {
+    /// The interface does not have the address.
+    #[error("the interface does not have the address {0}")]
+    NotOurs(IpAddr),
+    /// Another listener has the address and the port.
+    #[error("another socket listens on {0}")]
+    InUse(SocketAddr),
+}
+
+/// The connections that may wait for [`Sockets::accept`]. Linux has 4,096 (`somaxconn`).
+const BACKLOG: usize = 4_096;
+
+#[derive(Debug)]
+struct Slot<F> {
+    generation: u32,
+    entry: Option<Entry<F>>,
+}
+
+/// The sockets of an interface, until the interface and all of them are gone.
+#[derive(Debug)]
+pub struct Sockets<P: Port> {
+    slots: Vec<Slot<P::Frame>>,
+    free: Vec<u32>,
+    /// The sockets of connections that have not ended.
+    by_connection: HashMap<ConnectionId, u32>,
+    groups: Groups,
+    buffers: Buffers,
+    /// The addresses of the interface that were configured.
+    addresses: Vec<IpAddr>,
+    /// The addresses about which it is not known yet whether another host has them.
+    undecided: Vec<IpAddr>,
+    /// `None` once the interface was deleted. Entries hold frames of its port, which is dropped
+    /// after them.
+    driver: Option<Driver<P>>,
+}
+
+impl<P: Port> Sockets<P> {
+    /// Returns an interface on a port, without sockets. `secret` is random bytes that no other host
+    /// knows.
+    pub fn new(port: P, config: Config, secret: Secret, now: u64) -> Result<Sockets<P>, ConfigError> {
+        let addresses: Vec<IpAddr> = config.addresses.iter().map(|prefix| prefix.address).collect();
+        let undecided = if config.detect_duplicates { addresses.clone() } else { Vec::new() };
+        Ok(Sockets {
+            slots: Vec::new(),
+            free: Vec::new(),
+            by_connection: HashMap::new(),
+            groups: Groups::default(),
+            buffers: Buffers::default(),
+            addresses,
+            undecided,
+            driver: Some(Driver::new(port, config, secret, now)?),
+        })
+    }
+
+    /// Makes a turn: receives, does what is due, and sends. `told` gets the events of the
+    /// interface. Returns true if there was something to do.
+    pub fn turn(&mut self, now: u64, mut told: impl FnMut(NetEvent)) -> bool {
+        let Some(driver) = &mut self.driver else { return false };
+        let received = driver.receive(now);
+        while let Some(event) = driver.interface.event() {
+            let (NetEvent::Usable(address) | NetEvent::Duplicate(address, _)) = event;
+            self.undecided.retain(|undecided| *undecided != address);
+            told(event);
+        }
+        self.take_events();
+        let sent = self.driver.as_mut().map_or(0, |driver| driver.send(now));
+        received + sent > 0
+    }
+
+    /// Returns true when it is known of all addresses whether other hosts have them.
+    pub fn is_decided(&self) -> bool {
+        self.undecided.is_empty()
+    }
+
+    fn take_events(&mut self) {
+        while let Some(event) = self.driver.as_mut().and_then(|driver| driver.interface.tcp().event()) {
+            match event {
+                Event::Incoming(_) => {}
+                Event::Connected(connection) => {
+                    if let Some(entry) = self.entry_of(connection) {
+                        entry.kind = Kind::Open(Open::new(connection));
+                    }
+                }
+                Event::Readable(connection) => {
+                    if let Some(Entry { kind: Kind::Open(open), .. }) = self.entry_of(connection) {
+                        open.is_readable = true;
+                        self.list_connection(connection);
+                    }
+                }
+                Event::Released(connection, buffer) => self.take_back(connection, buffer),
+                Event::Closed(connection, reason) => {
+                    if let Some(entry) = self.entry_of(connection) {
+                        entry.kind = Kind::Ended(End::Tcp(reason));
+                        self.list_connection(connection);
+                        self.by_connection.remove(&connection);
+                    }
+                }
+            }
+        }
+    }
+
+    fn take_back(&mut self, connection: ConnectionId, buffer: Buffer) {
+        if let Some(Entry { kind: Kind::Open(open), .. }) = self.entry_of(connection) {
+            open.queued -= buffer.capacity();
+        }
+        self.buffers.put(buffer);
+    }
+
+    fn entry_of(&mut self, connection: ConnectionId) -> Option<&mut Entry<P::Frame>> {
+        let index = *self.by_connection.get(&connection)?;
+        self.slots[index as usize].entry.as_mut()
+    }
+
+    fn list_connection(&mut self, connection: ConnectionId) {
+        if let Some(index) = self.by_connection.get(&connection) {
+            self.list(*index);
+        }
+    }
+
+    fn get(&self, id: SocketId) -> Option<&Entry<P::Frame>> {
+        let slot = self.slots.get(id.index as usize)?;
+        slot.entry.as_ref().filter(|_| slot.generation == id.generation)
+    }
+
+    fn get_mut(&mut self, id: SocketId) -> Option<&mut Entry<P::Frame>> {
+        let slot = self.slots.get_mut(id.index as usize)?;
+        slot.entry.as_mut().filter(|_| slot.generation == id.generation)
+    }
+
+    fn insert(&mut self, entry: Entry<P::Frame>) -> SocketId {
+        let index = self.free.pop().unwrap_or_else(|| {
+            self.slots.push(Slot { generation: 0, entry: None });
+            (self.slots.len() - 1) as u32
+        });
+        if let Some(connection) = entry.connection() {
+            self.by_connection.insert(connection, index);
+        }
+        let slot = &mut self.slots[index as usize];
+        slot.entry = Some(entry);
+        SocketId { index, generation: slot.generation }
+    }
+
+    /// Returns true if the interface can connect to an address.
+    pub fn reaches(&self, address: IpAddr) -> bool {
+        self.driver.as_ref().is_some_and(|driver| driver.interface.reaches(address))
+    }
+
+    /// Returns true if the interface has an address, be it usable or not.
+    pub fn has(&self, address: IpAddr) -> bool {
+        self.driver.is_some() && self.addresses.contains(&address)
+    }
+
+    /// Opens a connection. [`Sockets::attempt`] tells what becomes of it.
+    pub fn connect(&mut self, remote: SocketAddr, now: u64) -> Result<SocketId, ConnectError> {
+        let driver = self.driver.as_mut().ok_or(ConnectError::NoRoute(remote))?;
+        let connection = driver.interface.connect(remote, now)?;
+        let local = driver.interface.tcp().information(connection).map_or(remote, |found| found.local);
+        Ok(self.insert(Entry::new(Kind::Connecting(connection), local, Some(remote))))
+    }
+
+    /// Returns the state of a connection attempt.
+    pub fn attempt(&self, id: SocketId) -> Connect {
+        match self.get(id).map(|entry| &entry.kind) {
+            Some(Kind::Connecting(_)) => Connect::Pending,
+            Some(Kind::Open(_) | Kind::Listener(_)) => Connect::Open,
+            Some(Kind::Ended(end)) => Connect::Failed(*end),
+            None => Connect::Failed(End::Tcp(Reason::Aborted)),
+        }
+    }
+
+    /// Listens at an address of the interface.
+    pub fn listen(&mut self, local: SocketAddr) -> Result<SocketId, ListenError> {
+        let is_ours = self.has(local.ip());
+        let driver = self.driver.as_mut().filter(|_| is_ours).ok_or(ListenError::NotOurs(local.ip()))?;
+        let listener = driver.interface.tcp().listen(local, BACKLOG).ok_or(ListenError::InUse(local))?;
+        Ok(self.insert(Entry::new(Kind::Listener(listener), local, None)))
+    }
+
+    fn listener(&self, id: SocketId) -> Option<ListenerId> {
+        match self.get(id)?.kind {
+            Kind::Listener(listener) => Some(listener),
+            Kind::Connecting(_) | Kind::Open(_) | Kind::Ended(_) => None,
+        }
+    }
+
+    /// Accepts the next connection that waits at a listener.
+    pub fn accept(&mut self, id: SocketId, now: u64) -> Option<SocketId> {
+        let listener = self.listener(id)?;
+        let tcp = self.driver.as_mut()?.interface.tcp();
+        let connection = tcp.accept(listener, now)?;
+        let Information { local, remote, .. } = tcp.information(connection)?;
+        let id = self.insert(Entry::new(Kind::Open(Open::new(connection)), local, Some(remote)));
+        // The connection may already have something to read.
+        self.take_events();
+        Some(id)
+    }
+
+    /// Closes a socket. Data that is queued is still sent; a connection that is not open yet is
+    /// given up. Data that was not read resets the connection.
+    pub fn close(&mut self, id: SocketId, now: u64) {
+        if self.get(id).is_none() {
+            return;
+        }
+        self.leave(id);
+        let slot = &mut self.slots[id.index as usize];
+        slot.generation = slot.generation.wrapping_add(1);
+        let Some(entry) = slot.entry.take() else { return };
+        self.free.push(id.index);
+        if let Some(connection) = entry.connection() {
+            self.by_connection.remove(&connection);
+        }
+        if let Some(driver) = &mut self.driver {
+            let tcp = driver.interface.tcp();
+            match entry.kind {
+                Kind::Listener(listener) => tcp.unlisten(listener, now),
+                Kind::Connecting(connection) => tcp.abort(connection, now),
+                Kind::Open(Open { connection, rest: Some(_), .. }) => tcp.abort(connection, now),
+                Kind::Open(Open { connection, .. }) => tcp.close(connection, now),
+                Kind::Ended(_) => {}
+            }
+        }
+        self.take_events();
+    }
+
+    /// Returns the local address of a socket and the peer's.
+    pub fn addresses(&self, id: SocketId) -> Option<(SocketAddr, Option<SocketAddr>)> {
+        self.get(id).map(|entry| (entry.local, entry.remote))
+    }
+
+    /// Returns what TCP can tell about each connection.
+    pub fn connections(&mut self) -> Vec<Information> {
+        let mut all = Vec::new();
+        if let Some(driver) = &mut self.driver {
+            driver.interface.tcp().connections(|_, information| all.push(information));
+        }
+        all
+    }
+
+    /// Returns the counters of the interface and of TCP, and the port; or `None` if the interface
+    /// was deleted.
+    pub fn counters(&mut self) -> Option<(Counters, dst_tcp::Counters, &P)> {
+        let driver = self.driver.as_mut()?;
+        let counters = (driver.interface.counters(), driver.interface.tcp().counters());
+        Some((counters.0, counters.1, driver.port()))
+    }
+
+    /// Returns the memory of data to be sent that is in use, in bytes.
+    pub fn used_buffers(&self) -> usize {
+        self.buffers.used()
+    }
+
+    /// Deletes the interface: resets its connections and drops the port, when all its frames have
+    /// gone back to it. The sockets stay until they are closed, and have ended.
+    pub fn delete(&mut self, now: u64) {
+        let Some(mut driver) = self.driver.take() else { return };
+        let mut ids = Vec::new();
+        driver.interface.tcp().connections(|id, _| ids.push(id));
+        for id in ids {
+            driver.interface.tcp().abort(id, now);
+        }
+        driver.send(now);
+        while let Some(event) = driver.interface.tcp().event() {
+            if let Event::Released(_, buffer) = event {
+                self.buffers.put(buffer);
+            }
+        }
+        for index in 0..self.slots.len() {
+            if let Some(entry) = &mut self.slots[index].entry {
+                // This drops frames.
+                entry.kind = Kind::Ended(End::InterfaceDeleted);
+                self.list(index as u32);
+            }
+        }
+        self.by_connection.clear();
+        drop(driver);
+        self.undecided.clear();
+    }
+}

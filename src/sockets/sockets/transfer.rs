@@ -1,0 +1,122 @@
+//! Reading and writing.
+
+use std::io::{IoSlice, IoSliceMut};
+
+use dst_tcp::Chunk;
+use thiserror::Error;
+
+use crate::entry::{End, Kind, SocketId};
+use crate::port::Port;
+
+use super::Sockets;
+
+/// The memory of data that a connection may have queued, in bytes. Linux has 4 MiB
+/// (`tcp_wmem`).
+const QUEUED_MAX: usize = 4 << 20;
+
+/// The reason why nothing was read or written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum TransferError {
+    /// There is nothing to read, or no room for data to be sent.
+    #[error("try again later")]
+    WouldBlock,
+    /// The connection has ended.
+    #[error(transparent)]
+    Ended(End),
+    /// The socket is a listener, or was closed.
+    #[error("the socket is no connection")]
+    NotConnected,
+}
+
+impl<P: Port> Sockets<P> {
+    /// Reads into `parts`. Returns the number of bytes; 0: the peer has closed.
+    pub fn read(
+        &mut self,
+        id: SocketId,
+        parts: &mut [IoSliceMut<'_>],
+        now: u64,
+    ) -> Result<usize, TransferError> {
+        let Sockets { slots, driver, .. } = self;
+        let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
+        let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
+            Some(Kind::Open(open)) => open,
+            Some(Kind::Connecting(_)) => return Err(TransferError::WouldBlock),
+            Some(Kind::Ended(end)) => return Err(TransferError::Ended(*end)),
+            Some(Kind::Listener(_)) | None => return Err(TransferError::NotConnected),
+        };
+        let Some(driver) = driver else { return Err(TransferError::Ended(End::InterfaceDeleted)) };
+        let tcp = driver.interface.tcp();
+        let mut total = 0;
+        let mut room = parts.iter_mut().flat_map(|part| Some(&mut part[..]).filter(|part| !part.is_empty()));
+        let mut part: &mut [u8] = room.next().unwrap_or_default();
+        while !part.is_empty() {
+            let Some(chunk) = open.rest.take().or_else(|| tcp.read(open.connection, now)) else {
+                open.is_readable = false;
+                break;
+            };
+            let Chunk { frame, mut range } = chunk;
+            while !range.is_empty() && !part.is_empty() {
+                let count = range.len().min(part.len());
+                part[..count].copy_from_slice(&frame.as_ref()[range.start..range.start + count]);
+                range.start += count;
+                total += count;
+                part = &mut std::mem::take(&mut part)[count..];
+                if part.is_empty() {
+                    part = room.next().unwrap_or_default();
+                }
+            }
+            if !range.is_empty() {
+                open.rest = Some(Chunk { frame, range });
+            }
+        }
+        if total == 0 && !open.is_readable {
+            if !tcp.is_at_end(open.connection) {
+                return Err(TransferError::WouldBlock);
+            }
+            // The end is there to be read until the socket is closed.
+            open.is_readable = true;
+        } else if !open.is_readable && tcp.is_at_end(open.connection) {
+            open.is_readable = true;
+        }
+        Ok(total)
+    }
+
+    /// Copies data to be sent. Returns the number of bytes, possibly not all.
+    pub fn write(&mut self, id: SocketId, parts: &[IoSlice<'_>]) -> Result<usize, TransferError> {
+        let Sockets { slots, driver, buffers, .. } = self;
+        let slot = slots.get_mut(id.index as usize).filter(|slot| slot.generation == id.generation);
+        let open = match slot.and_then(|slot| slot.entry.as_mut()).map(|entry| &mut entry.kind) {
+            Some(Kind::Open(open)) => open,
+            Some(Kind::Connecting(_)) => return Err(TransferError::WouldBlock),
+            Some(Kind::Ended(end)) => return Err(TransferError::Ended(*end)),
+            Some(Kind::Listener(_)) | None => return Err(TransferError::NotConnected),
+        };
+        let Some(driver) = driver else { return Err(TransferError::Ended(End::InterfaceDeleted)) };
+        let mut left: usize = parts.iter().map(|part| part.len()).sum();
+        let wanted = left;
+        let mut rest = parts.iter().flat_map(|part| Some(&part[..]).filter(|part| !part.is_empty()));
+        let mut part: &[u8] = rest.next().unwrap_or_default();
+        while left > 0 && open.queued < QUEUED_MAX {
+            let Some(mut buffer) = buffers.take(left) else { break };
+            while !part.is_empty() {
+                let count = buffer.append(part);
+                if count == 0 {
+                    break;
+                }
+                left -= count;
+                part = &part[count..];
+                if part.is_empty() {
+                    part = rest.next().unwrap_or_default();
+                }
+            }
+            let (capacity, len) = (buffer.capacity(), buffer.as_ref().len());
+            if let Err(buffer) = driver.interface.tcp().send(open.connection, buffer) {
+                buffers.put(buffer);
+                left += len;
+                break;
+            }
+            open.queued += capacity;
+        }
+        if left == wanted && wanted > 0 { Err(TransferError::WouldBlock) } else { Ok(wanted - left) }
+    }
+}
