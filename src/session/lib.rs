@@ -9,6 +9,8 @@
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
 //! | [`addresses`] | which of a target's addresses is tried when | client |
+//! | [`paths`] | which of a target's addresses a channel uses | client |
+//! | [`homing`] | when a channel goes back to its own address | client |
 //! | [`large_frames`] | whether a path loses large packets | client |
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
@@ -42,11 +44,13 @@ pub mod device_change;
 pub mod durability;
 pub mod fence;
 pub mod histogram;
+pub mod homing;
 pub mod large_frames;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
 pub mod outage;
+pub mod paths;
 pub mod patience;
 pub mod rate;
 pub mod reexecution;
