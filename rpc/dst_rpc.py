@@ -64,7 +64,7 @@ PLACE = (
 
 # A client's target may have several addresses.
 ADDRESSES = required(
-    "traddr", "1 to 16 IPv4 or IPv6 addresses or names of hosts, used as path_policy says", "-a", is_list=True
+    "traddr", "1 to 8 IPv4 or IPv6 addresses or names of hosts, used as path_policy says", "-a", is_list=True
 )
 
 PSK_FILE = text(

@@ -192,7 +192,7 @@ impl Inner {
         if check || self.io.reset_waits() || self.resets.is_draining() || self.io.holds_resets() {
             self.resets.join(&mut self.io, patient_us)?;
         }
-        if !self.homing.is_draining() {
+        if !self.homing.is_pausing() {
             did_work |= self.io.begin_waiting(patient_us);
         }
         let (connection, _) = self.link.up().expect("it still is");

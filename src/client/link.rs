@@ -395,7 +395,11 @@ impl Link {
                     || connection.receiver.is_mid_stream()
                     || !connection.outbox.is_empty()
                 {
-                    return self.failed_there(now_us, "the target said more than it was asked".to_owned(), None);
+                    return self.failed_there(
+                        now_us,
+                        "the target said more than it was asked".to_owned(),
+                        None,
+                    );
                 }
                 match initiator.finish(&message) {
                     Ok(secured) => {

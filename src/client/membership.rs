@@ -103,7 +103,12 @@ mod tests {
 
     fn shared() -> Arc<Shared> {
         let peer = Peer {
-            at: TargetPlaces { places: vec!["192.0.2.1".parse().unwrap()], port: 1, family: None, policy: PathPolicy::Failover },
+            at: TargetPlaces {
+                places: vec!["192.0.2.1".parse().unwrap()],
+                port: 1,
+                family: None,
+                policy: PathPolicy::Failover,
+            },
             export: "disk".to_owned(),
             host: "client".to_owned(),
             digests: Vec::new(),

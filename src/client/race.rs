@@ -91,7 +91,8 @@ impl Runners {
         for runner in &self.runners {
             self.failures.push((runner.address.clone(), "connecting takes too long".to_owned()));
         }
-        let failures: Vec<String> = self.failures.iter().map(|(address, why)| format!("{address}: {why}")).collect();
+        let failures: Vec<String> =
+            self.failures.iter().map(|(address, why)| format!("{address}: {why}")).collect();
         Heat::Lost(failures.join("; "))
     }
 

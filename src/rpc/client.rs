@@ -1,7 +1,8 @@
 //! The client's methods.
 
 use dst_client::{
-    BdevState, Family, Info, Options, Params as BdevParams, PathInfo, PathState, Peer, Place, TargetPlaces, Wait,
+    BdevState, Family, Info, Options, Params as BdevParams, PathInfo, PathState, Peer, Place, TargetPlaces,
+    Wait,
 };
 use dst_session::outage::LimitsError;
 use dst_session::paths::PathPolicy;
