@@ -287,7 +287,7 @@ impl Plan {
     fn have_paths(&mut self, r: &mut Rng) {
         self.spread = r.chance(800);
         self.addresses = r.range(if self.failover { 1 } else { 2 }, 3) as usize;
-        self.client_threads = r.range(2, 4) as usize;
+        self.client_threads = self.client_threads.max(r.range(2, 4) as usize);
         let lease_us = self.lease_us();
         for _ in 0..r.below(5) {
             let fault = Fault::LosePath {
