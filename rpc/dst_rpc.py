@@ -64,7 +64,7 @@ PLACE = (
 
 # A client's target may have several addresses.
 ADDRESSES = required(
-    "traddr", "1 to 8 IPv4 or IPv6 addresses or names of hosts, of which the first that answers is used", "-a", is_list=True
+    "traddr", "1 to 8 IPv4 or IPv6 addresses or names of hosts, used as path_policy says", "-a", is_list=True
 )
 
 PSK_FILE = text(
@@ -176,6 +176,11 @@ METHODS = (
         (required("name", "name of the bdev", "-b"), ADDRESSES)
         + PLACE[1:]
         + (
+            text(
+                "path_policy",
+                "which addresses threads use: failover (the default; all use the one that answered) or spread "
+                "(each has another one)",
+            ),
             required("export", "name of the export at the target", "-e"),
             text("host", "identity of this client; by default this machine's name and a number made of its machine-id", "-q"),
             PSK_FILE,
@@ -211,6 +216,7 @@ METHODS = (
             required("name", "name of the bdev", "-b"),
             ADDRESSES,
             text("trsvcid", "TCP port, 1 to 65535; by default as before", "-s"),
+            text("path_policy", "failover or spread; by default as before"),
             text("adrfam", "address family: ipv4 or ipv6; by default the one of traddr", "-f"),
         ),
     ),

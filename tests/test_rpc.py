@@ -132,6 +132,9 @@ BAD_CPUMASKS += ["[", "]", "[1", "1]", "[,]", "[0,]", "[0,,1]", "[-1]", "[0-]", 
 BAD_CPUMASKS += ["[1023]", "[0,1023]", "[0-1023]", "0x1" + "0" * 255, "[1024]", "0x1" + "0" * 256, "[9" + "9" * 30 + "]"]
 
 
+PATH_POLICY = text("spread", "round_robin", "FAILOVER")
+
+
 def place(port: int) -> dict[str, Parameter]:
     ports = ["", "0", "65536", "-1", "+80", "1.5", " 80", "0x50", "http", "٣", "9" * 5000, "80\n", "\0"]
     ports += [0, 65536, -1, 1.5, 2**64, 10**30]
@@ -150,6 +153,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "name": name("new"),
             **place(port),
             "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_PLACES, *BAD_ADDRESS_LISTS], required=True),
+            "path_policy": PATH_POLICY,
             "export": name(EXPORT),
             "host": text(HOST),
             "psk_file": PSK_FILE,
@@ -170,6 +174,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "name": name(ATTACHED),
             "traddr": Parameter("127.0.0.1", ("string", "list"), [*BAD_PLACES, *BAD_ADDRESS_LISTS], required=True),
             **{key: replace(place(port)[key], required=False) for key in ("trsvcid", "adrfam")},
+            "path_policy": PATH_POLICY,
         },
         "bdev_dst_accept_device": {"name": name(ATTACHED)},
         "bdev_dst_get_info": {"name": text(ATTACHED)},

@@ -40,14 +40,18 @@ impl Run {
                 for connection in net::between(client, target.process) {
                     net::black_hole(connection, true, true, for_us);
                 }
-                net::block(client, target.address(), for_us);
+                for address in target.addresses(&self.plan) {
+                    net::block(client, address, for_us);
+                }
             }
             Fault::Sever { client, target, late_us, for_us } => {
                 let (client, target) = (self.clients[client].process, &self.targets[target]);
                 for connection in net::between(client, target.process) {
                     net::sever(connection, late_us);
                 }
-                net::refuse(client, target.address(), for_us);
+                for address in target.addresses(&self.plan) {
+                    net::refuse(client, address, for_us);
+                }
             }
             Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, true),
             Fault::StopClient { client, .. } => self.stop_client(client),
@@ -68,7 +72,19 @@ impl Run {
                 }
             }
             Fault::Refuse { client, target, for_us } => {
-                net::refuse(self.clients[client].process, self.targets[target].address(), for_us);
+                for address in self.targets[target].addresses(&self.plan) {
+                    net::refuse(self.clients[client].process, address, for_us);
+                }
+            }
+            Fault::LosePath { client, target, address, there, back, blocked, for_us } => {
+                let client = self.clients[client].process;
+                let address = self.targets[target].address(address);
+                for connection in net::to(client, address) {
+                    net::black_hole(connection, there, back, for_us);
+                }
+                if blocked {
+                    net::block(client, address, for_us);
+                }
             }
             Fault::DeleteBdev { client, .. } => self.delete_bdev(client),
             Fault::Repoint { client } => self.clients[client].repoint(&self.plan),

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use dst_client::{BdevState, Options as ClientOptions, Params, Peer, Place, TargetPlaces, Wait};
 use dst_session::access::{Access, Host, KeySource};
+use dst_session::paths::PathPolicy;
 use dst_target::{ListenAddress, Options as TargetOptions, ResetReach, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
@@ -93,8 +94,18 @@ pub struct ClientSide {
     number: usize,
 }
 
-fn address(target: usize) -> SocketAddr {
-    SocketAddr::new(IpAddr::from([10, 0, 0, target as u8 + 1]), PORT)
+/// Returns one of a target's addresses.
+fn address(target: usize, number: usize) -> SocketAddr {
+    let network = if number == 0 { 0 } else { 20 + number as u8 };
+    SocketAddr::new(IpAddr::from([10, 0, network, target as u8 + 1]), PORT)
+}
+
+fn addresses(plan: &Plan, target: usize) -> impl Iterator<Item = SocketAddr> {
+    (0..plan.addresses).map(move |number| address(target, number))
+}
+
+fn policy(plan: &Plan) -> PathPolicy {
+    if plan.spread { PathPolicy::Spread } else { PathPolicy::Failover }
 }
 
 /// Returns an address at which nothing listens.
@@ -139,9 +150,15 @@ impl TargetSide {
         target
     }
 
-    /// Returns the address at which the target listens.
-    pub fn address(&self) -> SocketAddr {
-        address(self.number)
+    /// Returns one of the addresses at which the target listens.
+    pub fn address(&self, number: usize) -> SocketAddr {
+        address(self.number, number)
+    }
+
+    /// Returns the addresses at which the target listens.
+    pub fn addresses(&self, plan: &Plan) -> impl Iterator<Item = SocketAddr> + use<> {
+        let addresses: Vec<SocketAddr> = addresses(plan, self.number).collect();
+        addresses.into_iter()
     }
 
     /// Returns the store that the target exports now.
@@ -183,7 +200,7 @@ impl TargetSide {
             drain_timeout_ms: p10::DRAIN_MS,
             ..TargetOptions::default()
         };
-        let (address, hosts) = (self.address(), self.hosts(plan));
+        let (addresses, hosts) = (self.addresses(plan), self.hosts(plan));
         let (uuid, rules, is_owned) = (self.uuid(plan), rules(plan), plan.is_owned);
         process::on(app, move || {
             Target::start();
@@ -193,8 +210,11 @@ impl TargetSide {
                 if is_owned {
                     target.keep_ownership(EXPORT, STATE_FILE).expect("the export is new");
                 }
-                let at = ListenAddress { addr: address.ip(), port: address.port(), sock_impl: None };
-                target.create_listener(at, |made| made.expect("the address is free, and memory is there"));
+                for address in addresses {
+                    let at = ListenAddress { addr: address.ip(), port: address.port(), sock_impl: None };
+                    target
+                        .create_listener(at, |made| made.expect("the address is free, and memory is there"));
+                }
             });
         });
     }
@@ -423,18 +443,19 @@ impl ClientSide {
         let told = Told::default();
         self.created = Some(Rc::clone(&told));
         // Each client tries its own target's address first.
-        let mut addrs: Vec<IpAddr> = (0..plan.targets).map(|target| address(target).ip()).collect();
+        let mut targets: Vec<usize> = (0..plan.targets).collect();
         if plan.failover {
-            addrs.rotate_left(self.number % plan.targets);
+            targets.rotate_left(self.number % plan.targets);
         } else {
-            addrs = vec![addrs[self.target]];
+            targets = vec![self.target];
         }
+        let addrs = targets.into_iter().flat_map(|target| addresses(plan, target)).map(|at| at.ip());
         let dead = (0..plan.dead_addresses).map(|number| dead_address(number).ip());
         let places = dead.chain(addrs).map(Place::from).collect();
         let params = Params {
             name: BDEV.to_owned(),
             peer: Peer {
-                at: TargetPlaces { places, port: PORT, family: None },
+                at: TargetPlaces { places, port: PORT, family: None, policy: policy(plan) },
                 export: EXPORT.to_owned(),
                 host: host(self.number),
                 digests: if plan.digests { vec![Digest::Crc32c] } else { vec![Digest::None] },
@@ -468,7 +489,7 @@ impl ClientSide {
         process::on(self.app, || dst_client::stop_begins(|| {}));
     }
 
-    /// Gives the bdev the next target's address, if there are two targets.
+    /// Gives the bdev the next target's addresses, if there are two targets.
     pub fn repoint(&mut self, plan: &Plan) {
         if !process::is_alive(self.process) {
             return;
@@ -476,10 +497,11 @@ impl ClientSide {
         if plan.failover {
             self.target = (self.target + 1) % plan.targets;
         }
-        let places = vec![Place::from(address(self.target).ip())];
+        let places = addresses(plan, self.target).map(|at| Place::from(at.ip())).collect();
+        let policy = policy(plan);
         process::on(self.app, move || {
             if let Ok(client) = dst_client::find(BDEV) {
-                client.repoint(TargetPlaces { places, port: PORT, family: None });
+                client.repoint(TargetPlaces { places, port: PORT, family: None, policy });
             }
         });
     }

@@ -19,6 +19,17 @@ pub enum Fault {
     /// A client's connections to a target are reset at the client; bytes that the client had sent
     /// arrive later. New connections are refused for a time.
     Sever { client: usize, target: usize, late_us: u64, for_us: u64 },
+    /// What a client's connections to one of a target's addresses carry, in the given directions, is
+    /// delayed for a time; `blocked`: new connections there are not answered either.
+    LosePath {
+        client: usize,
+        target: usize,
+        address: usize,
+        there: bool,
+        back: bool,
+        blocked: bool,
+        for_us: u64,
+    },
     /// One bit is flipped in a header, or in data that has a digest.
     Corrupt { from_client: bool, data: bool },
     /// A target is stopped for a time.
@@ -58,7 +69,7 @@ pub enum Fault {
     Grow { target: usize, by: u64 },
     /// A thread closes its channel and opens another one after a time.
     Reopen { client: usize, thread: usize, for_us: u64 },
-    /// A user gives a bdev a single address for its target: that of the next target.
+    /// A user gives a bdev the addresses of the next target alone.
     Repoint { client: usize },
     /// The target restarts with another device under the same name, for a time.
     OtherDevice { target: usize, for_us: u64 },
@@ -117,6 +128,10 @@ pub struct Plan {
     pub loss_ms: u32,
     /// Addresses at which nobody ever answers, tried before those of each client's target.
     pub dead_addresses: usize,
+    /// Addresses of each target.
+    pub addresses: usize,
+    /// Whether channels are spread over the addresses, of which some may be another target's.
+    pub spread: bool,
     /// Queue depth that the client asks for.
     pub client_depth: u16,
     /// Queue depth that the target grants at most.
@@ -204,6 +219,8 @@ impl Plan {
             fast_io_fail_ms: 0,
             loss_ms: 0,
             dead_addresses: 0,
+            addresses: 1,
+            spread: false,
             client_depth: r.pick(&[1, 2, 4, 16]),
             target_depth: r.pick(&[1, 3, 8, 32]),
             session_timeout_ms: r.pick(&[150, 1000, 5000, 60_000]),
@@ -265,7 +282,37 @@ impl Plan {
         if !plan.failover && r.chance(60) {
             plan.pull_often(r);
         }
+        if r.chance(300) {
+            plan.have_paths(r);
+        }
         plan
+    }
+
+    /// Gives targets several addresses, of which some are lost for a time.
+    fn have_paths(&mut self, r: &mut Rng) {
+        self.spread = r.chance(800);
+        self.addresses = r.range(if self.failover { 1 } else { 2 }, 3) as usize;
+        self.client_threads = self.client_threads.max(r.range(2, 4) as usize);
+        let lease_us = self.lease_us();
+        for _ in 0..r.below(5) {
+            let fault = Fault::LosePath {
+                client: r.index(self.clients),
+                target: r.index(self.targets),
+                address: r.index(self.addresses),
+                there: r.chance(700),
+                back: r.chance(700),
+                blocked: r.chance(600),
+                for_us: r.range(lease_us / 4, 8 * lease_us),
+            };
+            self.faults.push((r.below(self.length_us), fault));
+        }
+        if r.chance(300) {
+            // Long enough for channels to go back to their addresses while I/O goes on.
+            self.length_us += 4_000_000;
+            self.ios += 200;
+            self.paced = true;
+        }
+        self.faults.sort_by_key(|(at, _)| *at);
     }
 
     fn add_faults(&mut self, r: &mut Rng) {

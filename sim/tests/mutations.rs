@@ -83,4 +83,5 @@ mutations! {
     no_fence_at_fast_fail NoFenceAtFastFail,
     no_fast_fail NoFastFail,
     no_loss_timeout NoLossTimeout,
+    use_other_instance UseOtherInstance,
 }

@@ -6,6 +6,7 @@ use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use dst_client::{Options, Params, Peer, Place, TargetPlaces, Wait};
+use dst_session::paths::PathPolicy;
 use dst_wire::{Cipher, Digest};
 use spdk::poller::Poller;
 use spdk::sock::{Listener, Sock};
@@ -74,6 +75,7 @@ fn start_client() -> u32 {
             places: (0..ADDRESSES).map(address).map(Place::from).collect(),
             port: PORT,
             family: None,
+            policy: PathPolicy::Failover,
         },
         export: "vol".to_owned(),
         host: "host".to_owned(),

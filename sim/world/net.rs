@@ -12,7 +12,7 @@ use std::rc::Rc;
 
 pub use self::connecting::{accept, attempt, connect, listen, unlisten};
 pub use self::faults::{black_hole, block, cut, heal, refuse, sever};
-pub use self::ownership::{between, connections, open_sockets, peer};
+pub use self::ownership::{between, connections, open_sockets, peer, to};
 use crate::state::Event;
 use crate::state::net::{End, Segment, Socket};
 pub use crate::state::net::{NetConfig, Refused, Tap};

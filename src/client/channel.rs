@@ -9,13 +9,15 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dst_session::deadline::{Availability, Deadlines, Fate, Overdue};
-use dst_session::large_frames::LargeFrames;
+use dst_session::homing::Homing;
+use dst_session::large_frames::OfEachPath;
 use dst_transport::{Broken, RECEIVE_BUFFER};
 use dst_wire::Device;
 use spdk::bdev_io::BdevIo;
 use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
 
+use crate::address::Address;
 use crate::channel_io::ChannelIo;
 use crate::channels::Standing;
 use crate::link::{Link, REST_US};
@@ -62,8 +64,11 @@ struct Inner {
     deadlines: Deadlines,
     /// Whether it was logged, in this outage, that I/O fails.
     told_expired: bool,
-    /// What lost connections say of their path.
-    large_frames: LargeFrames,
+    /// What lost connections say of their paths.
+    large_frames: OfEachPath<Address>,
+    homing: Homing,
+    /// [`Places::path_changes`](crate::places::Places::path_changes) when `homing` was set.
+    path_change: u64,
     log: Limit,
     /// For I/O that fails, which what is said of connections must not hide.
     ended_log: Limit,
@@ -92,7 +97,9 @@ impl Channel {
             deadlines: Deadlines::new(options.transaction_timeout_ms, options.keep_alive_timeout_ms, now),
             standing,
             told_expired: false,
-            large_frames: LargeFrames::default(),
+            large_frames: OfEachPath::default(),
+            homing: Homing::Home,
+            path_change: 0,
             log: Limit::default(),
             ended_log: Limit::default(),
             next_check_us: 0,
@@ -118,9 +125,9 @@ impl Channel {
     pub fn close(&self) {
         self.poller.borrow_mut().take();
         let inner = &mut *self.inner.borrow_mut();
-        if inner.large_frames.is_suspect() {
+        for path in inner.large_frames.suspects() {
             // Nobody else would say that it is over.
-            inner.shared.note_path(None);
+            inner.shared.places().note_path(path, None, now_us());
         }
         if inner.link.close_politely() {
             inner.shared.channels().closed_connection();
@@ -193,7 +200,9 @@ impl Inner {
         if check || self.io.reset_waits() || self.resets.is_draining() || self.io.holds_resets() {
             self.resets.join(&mut self.io, patient_us)?;
         }
-        did_work |= self.io.begin_waiting(patient_us);
+        if !self.homing.is_pausing() {
+            did_work |= self.io.begin_waiting(patient_us);
+        }
         let (connection, _) = self.link.up().expect("it still is");
         self.io.send(connection)?;
         if did_work {
@@ -206,17 +215,20 @@ impl Inner {
     /// What is looked at now and then: deadlines, the session, the numbers that people see.
     fn check(&mut self, now: u64) -> Result<(), Broken> {
         self.io.count_now();
-        if let Some(life) = self.link.life()
-            && self.large_frames.look(life)
-            && self.shared.note_path(None)
+        if let Some((at, life)) = self.link.address().zip(self.link.life())
+            && self.large_frames.of(at).look(life)
+            && self.shared.places().note_path(at, None, now)
         {
-            spdk::notice!("DST bdev {}: large frames pass now", self.shared.name());
+            spdk::notice!("DST bdev {}: large frames to {at} pass now", self.shared.name());
         }
         if !self.membership.is_current() {
             return Err(Broken::SessionOver);
         }
         if self.link.repoint() != self.shared.places().repoints() {
             return Err(Broken::Repointed);
+        }
+        if self.is_to_go_home(now) {
+            return Err(Broken::Homing);
         }
         self.deadlines.look_at_stop(self.shared.stop(), now);
         let patient_us = self.deadlines.now_us();
@@ -249,6 +261,20 @@ impl Inner {
         while let Some(io) = self.io.take_overdue() {
             self.fail(io, Fate::Expired, Availability::Available);
         }
+    }
+
+    /// Returns whether the connection is to be closed now, because the channel's own address is
+    /// another one and can be used again.
+    fn is_to_go_home(&mut self, now: u64) -> bool {
+        let change = self.shared.places().path_changes();
+        if change != self.path_change {
+            self.path_change = change;
+            let is_better =
+                self.link.address().is_some_and(|at| self.shared.places().is_better(self.queue, at));
+            self.homing.set(is_better, now);
+        }
+        let may_leave = !self.io.reset_waits() && !self.resets.is_draining() && !self.io.holds_resets();
+        self.homing.look(self.io.outstanding(), may_leave, now)
     }
 
     /// The next turn does all there is to do.

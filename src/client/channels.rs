@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dst_session::durability::{Durability, Written};
 
+use crate::address::Address;
 use crate::counters::Counters;
 
 /// Returns the data of a lock, which is valid even if a thread panicked while it held the lock.
@@ -30,9 +31,22 @@ pub struct Standing {
     /// channels that want to complete a reset. `Release` and `Acquire`: whoever reads the number
     /// comes after the completions of what the channel had.
     joined_reset: AtomicU64,
+    /// Where the channel has its connection; `None`: it has none. Read by the control thread, for
+    /// people to see. The lock is taken when a connection is made or lost.
+    at: Mutex<Option<Address>>,
 }
 
 impl Standing {
+    /// The channel has a connection to this address, or none.
+    pub fn set_address(&self, at: Option<Address>) {
+        *lock(&self.at) = at;
+    }
+
+    /// Returns whether the channel has a connection to this address.
+    pub fn is_at(&self, address: &Address) -> bool {
+        lock(&self.at).as_ref() == Some(address)
+    }
+
     /// The channel has no connection now, after `change` changes of the session.
     pub fn leave(&self, change: u64) {
         self.left.store(change, Release);
@@ -107,7 +121,7 @@ impl Channels {
 
     /// A channel is gone. All its I/O has completed; its counts stay in the sum.
     pub fn close(&self, queue: u16, gone: &Arc<Standing>) {
-        let Standing { counters, written, left: _, joined_reset: _ } = &**gone;
+        let Standing { counters, written, left: _, joined_reset: _, at: _ } = &**gone;
         // These two say what is now, not what has been.
         counters.outstanding.store(0, Relaxed);
         counters.waiting.store(0, Relaxed);

@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 
+use dst_session::paths::Path;
 use dst_session::stop::Stop;
 use dst_session::tenure::Tenure;
 use dst_wire::{Cipher, Digest, Welcome};
@@ -12,15 +13,16 @@ use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
 use spdk::thread::Thread;
 
+use crate::address::Address;
 use crate::attach::{Attached, FirstAttempts};
 use crate::control::{After, Control, Shown};
 use crate::counters::Counters;
 use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
-use crate::info::Info;
+use crate::info::{Info, PathInfo};
 use crate::link::REST_US;
 use crate::options::Params;
-use crate::places::TargetPlaces;
+use crate::places::{PathState, TargetPlaces};
 use crate::shared::Shared;
 
 /// The period of the control connection's poller, µs: what the connection carries is rare, and may
@@ -130,7 +132,7 @@ impl Client {
     /// Returns what `bdev_dst_get_info` shows now.
     pub fn info(&self) -> Info {
         let inner = self.inner.borrow();
-        let Shown { state, state_age_ms, welcome, is_up, lost, reconnects, size_note } = inner.show();
+        let Shown { state, state_age_ms, welcome, at, lost, reconnects, size_note } = inner.show();
         let channels = self.shared.channels();
         // Without `..`, so that a counter that is not shown does not compile.
         let Counters {
@@ -149,6 +151,7 @@ impl Client {
         } = channels.sum();
         Info {
             params: self.params(),
+            paths: self.paths(at),
             address: self.shared.places().current().address.map(|address| address.to_string()),
             state,
             state_age_ms,
@@ -156,7 +159,7 @@ impl Client {
             max_transfer: welcome.map_or(0, |welcome| welcome.max_transfer),
             credits: welcome.map_or(0, |welcome| welcome.credits),
             keep_alive_ms: welcome.map_or(0, |welcome| welcome.keep_alive_ms),
-            connections: channels.connections() + usize::from(is_up),
+            connections: channels.connections() + usize::from(at.is_some()),
             channels: channels.count(),
             transactions: transactions.into_inner(),
             errors: errors.into_inner(),
@@ -176,6 +179,20 @@ impl Client {
             other_latency: other_latency.get(),
             last_error: self.shared.last_error().or(size_note),
         }
+    }
+
+    /// Returns what is known of each address; control has its connection to `control`.
+    fn paths(&self, control: Option<&Address>) -> Vec<PathInfo> {
+        let standings = self.shared.channels().standings();
+        let show = |path: Path<Address>| PathInfo {
+            state: PathState::from(&path),
+            connections: standings.iter().filter(|standing| standing.is_at(&path.address)).count()
+                + usize::from(control == Some(&path.address)),
+            losses: path.losses,
+            address: path.address.to_string(),
+            last_error: path.note.or(path.last_error),
+        };
+        self.shared.places().paths().into_iter().map(show).collect()
     }
 
     /// Deletes the bdev, or ends the attempts to attach it.

@@ -25,6 +25,7 @@ use crate::info::BdevState;
 use crate::link::{CONTROL, Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
+use crate::probe::Probes;
 use crate::shared::Shared;
 
 /// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms, beside the time
@@ -50,6 +51,7 @@ pub struct Control {
     attach: Attach,
     /// What it claims of the export's ownership.
     tenure: Tenure,
+    probes: Probes,
     log: Limit,
     /// Limits the lines about the size, apart from those about lost connections, which they must
     /// not hide.
@@ -75,7 +77,8 @@ pub struct Shown<'a> {
     pub state_age_ms: u64,
     /// What was negotiated at the last Welcome, if there was one.
     pub welcome: Option<&'a Welcome>,
-    pub is_up: bool,
+    /// The address of the connection, while there is one.
+    pub at: Option<&'a Address>,
     pub lost: u64,
     pub reconnects: u64,
     /// Says that the bdev's size is not the device's.
@@ -112,6 +115,7 @@ impl Control {
             patience: Patience::new(now),
             attach: Attach::Over,
             tenure,
+            probes: Probes::default(),
             log: Limit::default(),
             sizes: Limit::default(),
             reconnects: 0,
@@ -159,6 +163,7 @@ impl Control {
     /// Ends the connection, or the attempts to make one.
     pub fn stop(&mut self) {
         self.poller.take();
+        self.probes.end();
         self.link.close_politely();
     }
 
@@ -168,7 +173,7 @@ impl Control {
             state: self.state,
             state_age_ms: now_us().saturating_sub(self.state_since_us) / 1000,
             welcome: self.welcome.as_ref(),
-            is_up: self.link.is_up(),
+            at: self.link.address().filter(|_| self.link.is_up()),
             lost: self.lost,
             reconnects: self.reconnects,
             size_note: self.bdev.as_ref().and_then(|bdev| bdev.size.note()),
@@ -196,6 +201,9 @@ impl Control {
                     if let Some(tail) = self.log.pass(now) {
                         let name = self.shared.name();
                         spdk::warn!("DST bdev {name}: control connection lost: {broken}{tail}");
+                    }
+                    if let Some((at, life)) = self.link.address().zip(self.link.life()) {
+                        self.shared.places().lost(at, life, &broken, now);
                     }
                     self.lost(now);
                     After::Nothing
@@ -258,12 +266,14 @@ impl Control {
         if self.shared.take_doubt() && self.shared.session().is_some() {
             // Whoever asks for the session on this connection's place learns the truth.
             self.lost(now);
+            return After::Nothing;
         }
         let channels = self.shared.channels();
         let are_over = || channels.leases_over_us().is_some_and(|over_us| now >= over_us);
         if let Some(session) = self.succession.release(are_over) {
             self.shared.set_session(Some(session));
         }
+        self.probes.turn(&self.shared, self.link.waker(), now);
         After::Nothing
     }
 
@@ -286,6 +296,7 @@ impl Control {
 
     /// The target is looked for elsewhere: closes the connection, or ends the attempt to have one.
     pub fn repointed(&mut self, now: u64) {
+        self.probes.end();
         if self.link.is_up() {
             self.lost(now);
         } else {
@@ -442,7 +453,11 @@ impl Control {
         self.shared.attempt_failed(why.clone(), now);
         let refused = refused.map(|refusal| refusal.reason);
         let mut all_tried = false;
-        if refused == Some(RefusalReason::NoSession) && self.shared.session().is_some() {
+        let is_used = self.shared.channels().connections() > 0;
+        if refused == Some(RefusalReason::NoSession)
+            && self.shared.session().is_some()
+            && self.shared.places().ends_session(at, is_used)
+        {
             self.give_up_session(now);
         } else {
             all_tried = self.was_not_admitted(at);

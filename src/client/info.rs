@@ -4,6 +4,7 @@ use dst_session::histogram::Histogram;
 use dst_wire::{Cipher, Device, Digest};
 
 use crate::options::Params;
+use crate::places::PathState;
 
 /// The state of a bdev, for users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,6 +21,22 @@ pub enum BdevState {
     Failed,
 }
 
+/// What is known of one of a target's addresses.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct PathInfo {
+    /// The address.
+    pub address: String,
+    /// The state of the path to it.
+    pub state: PathState,
+    /// Connections to it that are up, the control connection included.
+    pub connections: usize,
+    /// Connections to it that were lost.
+    pub losses: u64,
+    /// What is wrong with the path, or why the last attempt failed or the last connection was lost;
+    /// `None` once another one was admitted.
+    pub last_error: Option<String>,
+}
+
 /// What is known of a bdev at one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
@@ -27,6 +44,8 @@ pub struct Info {
     pub params: Params,
     /// The target's address that is in use; `None`: its names were not resolved yet.
     pub address: Option<String>,
+    /// What is known of each of the target's addresses, in the user's order.
+    pub paths: Vec<PathInfo>,
     /// The bdev's state.
     pub state: BdevState,
     /// For how long the bdev has had this state, ms.

@@ -27,6 +27,7 @@ mod membership;
 mod message;
 mod options;
 mod places;
+mod probe;
 mod race;
 mod registry;
 mod reset;
@@ -37,9 +38,9 @@ pub use address::{Family, Place};
 pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
-pub use info::{BdevState, Info};
+pub use info::{BdevState, Info, PathInfo};
 pub use options::{Options, Params, Peer};
-pub use places::TargetPlaces;
+pub use places::{PathState, TargetPlaces};
 pub use registry::{
     accept_device, create, delete, find, first_attempts, list, options, set_options, stop_attaching,
     stop_begins,

@@ -30,7 +30,7 @@ use crate::shared::Shared;
 /// after 1 s and 3 s (RFC 6298, section 2), so with 2 s the network is tried at least once a
 /// second, whatever it lost. A target that waits for its backend before it answers keeps waiting
 /// when the next Hello comes.
-const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
+pub const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
 /// How long resolving a name may take before the addresses that it had are tried, ms. The resolver
 /// of glibc asks a name server twice, for 5 s each (resolv.conf(5)).
@@ -177,6 +177,11 @@ impl Link {
         })
     }
 
+    /// Returns what wakes the poller that advances this link.
+    pub fn waker(&self) -> &Waker {
+        &self.waker
+    }
+
     /// Closes a lost connection; the next attempt is due at once. A connection that lasted for less
     /// than the longest time between two attempts counts as a failed attempt: otherwise a target
     /// that admits the client and closes again would be tried without a pause.
@@ -243,12 +248,16 @@ impl Link {
                         Step::Nothing
                     }
                     Heat::Won(address, sock) => {
+                        self.note_failures(&mut runners, now_us);
                         self.at = Some(address);
                         // Those that lost are closed before the winner says anything.
                         drop(runners);
                         self.connected(sock, wanted, now_us)
                     }
-                    Heat::Lost(why) => self.failed(now_us, why, None),
+                    Heat::Lost(why) => {
+                        self.note_failures(&mut runners, now_us);
+                        self.failed(now_us, why, None)
+                    }
                 }
             }
             LinkState::Resolving { resolving, names, since_us } => {
@@ -265,12 +274,26 @@ impl Link {
         Step::Failed { why, refused, at: self.at.clone() }
     }
 
+    /// Fails the attempt because of what the target did at its address.
+    fn failed_there(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> Step {
+        if let Some(at) = &self.at {
+            self.shared.places().failed(at, why.clone(), now_us);
+        }
+        self.failed(now_us, why, refused)
+    }
+
+    fn note_failures(&self, runners: &mut Runners, now_us: u64) {
+        for (address, why) in runners.failures() {
+            self.shared.places().failed(&address, why, now_us);
+        }
+    }
+
     /// Begins to connect: the control connection to all addresses side by side, once the names are
-    /// resolved; a channel to the address at which the control connection was admitted.
+    /// resolved; a channel to one address.
     fn connect(&mut self, now_us: u64) -> Step {
         self.at = None;
         if self.queue != CONTROL {
-            let mut current = self.shared.places().current();
+            let mut current = self.shared.places().of_queue(self.queue);
             let Some(address) = current.address.take() else {
                 return self.failed(now_us, "the target's name is not resolved yet".to_owned(), None);
             };
@@ -372,26 +395,30 @@ impl Link {
                     || connection.receiver.is_mid_stream()
                     || !connection.outbox.is_empty()
                 {
-                    return self.failed(now_us, "the target said more than it was asked".to_owned(), None);
+                    return self.failed_there(
+                        now_us,
+                        "the target said more than it was asked".to_owned(),
+                        None,
+                    );
                 }
                 match initiator.finish(&message) {
                     Ok(secured) => {
                         connection.secure(secured);
                         self.greet(connection, wanted, now_us)
                     }
-                    Err(error) => self.failed(now_us, error.to_string(), None),
+                    Err(error) => self.failed_there(now_us, error.to_string(), None),
                 }
             }
             // In clear anybody on the way may have said it: that must not end a session.
             (Some(Message::Refusal(refusal)), _)
                 if matches!(refusal.reason, RefusalReason::NoSession | RefusalReason::Owned) =>
             {
-                self.failed(now_us, "the target refused before it was asked".to_owned(), None)
+                self.failed_there(now_us, "the target refused before it was asked".to_owned(), None)
             }
             (Some(message), _) => self.not_expected(&message, now_us),
-            (None, Err(broken)) => self.failed(now_us, broken.to_string(), None),
+            (None, Err(broken)) => self.failed_there(now_us, broken.to_string(), None),
             (None, Ok(())) if connection.silence.is_too_long(now_us) => {
-                self.failed(now_us, "the handshake takes too long".to_owned(), None)
+                self.failed_there(now_us, "the handshake takes too long".to_owned(), None)
             }
             (None, Ok(())) => {
                 self.state = LinkState::Securing(securing);
@@ -405,9 +432,9 @@ impl Link {
         match message {
             Message::Refusal(refusal) => {
                 let why = format!("the target refused: {}", refusal.text);
-                self.failed(now_us, why, Some(refusal.clone()))
+                self.failed_there(now_us, why, Some(refusal.clone()))
             }
-            _ => self.failed(
+            _ => self.failed_there(
                 now_us,
                 "the target sent something else than its part of the handshake".to_owned(),
                 None,
@@ -442,17 +469,27 @@ impl Link {
                     let Greeting { connection, messages, .. } = *greeting;
                     self.state = LinkState::Up(connection);
                     self.up_since_us = now_us;
+                    if let Some(at) = &self.at {
+                        self.shared.places().admitted(at);
+                    }
                     Step::Up(welcome, messages)
                 }
-                Err(error) => self.failed(now_us, error.to_string(), None),
+                Err(error) => self.failed_there(now_us, error.to_string(), None),
             },
+            Some(Message::Refusal(refusal)) if refusal.reason == RefusalReason::NoSession => {
+                let why = format!("the target refused: {}", refusal.text);
+                if let (Some(at), Some(session)) = (&self.at, &hello.session) {
+                    self.shared.places().no_session(at, &session.id, why.clone());
+                }
+                self.failed(now_us, why, Some(refusal))
+            }
             Some(message) => self.not_expected(&message, now_us),
             None if outcome.is_err() => {
                 let why = outcome.map_or_else(|broken| broken.to_string(), |()| String::new());
-                self.failed(now_us, why, None)
+                self.failed_there(now_us, why, None)
             }
             None if connection.silence.is_too_long(now_us) => {
-                self.failed(now_us, "the handshake takes too long".to_owned(), None)
+                self.failed_there(now_us, "the handshake takes too long".to_owned(), None)
             }
             None => {
                 self.state = LinkState::Greeting(greeting);

@@ -93,6 +93,8 @@ impl Membership {
 
 #[cfg(test)]
 mod tests {
+    use dst_session::paths::PathPolicy;
+
     use super::*;
     use crate::options::{Options, Peer};
     use crate::places::TargetPlaces;
@@ -101,7 +103,12 @@ mod tests {
 
     fn shared() -> Arc<Shared> {
         let peer = Peer {
-            at: TargetPlaces { places: vec!["192.0.2.1".parse().unwrap()], port: 1, family: None },
+            at: TargetPlaces {
+                places: vec!["192.0.2.1".parse().unwrap()],
+                port: 1,
+                family: None,
+                policy: PathPolicy::Failover,
+            },
             export: "disk".to_owned(),
             host: "client".to_owned(),
             digests: Vec::new(),

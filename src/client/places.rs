@@ -6,10 +6,15 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use dst_session::addresses::Addresses;
+use dst_session::paths::{PathPolicy, Paths};
 use spdk::resolve::Lookup;
 
 use crate::address::{Address, Family, Place};
 use crate::channels::lock;
+
+mod paths;
+
+pub use paths::PathState;
 
 /// The maximum number of addresses of one target: of all its names and addresses together.
 pub const ADDRESSES_MAX: usize = 16;
@@ -24,12 +29,16 @@ pub struct Places {
     /// Counts how often the user repointed the bdev. Raised by control, under the lock. `Release` and
     /// `Acquire`: a channel that sees a change and then takes the lock sees those places or newer ones.
     repoints: AtomicU64,
+    /// Counts the changes of what is known of the addresses. Raised by control and channels, under
+    /// the lock; read by channels, which take the lock next: `Relaxed`.
+    path_changes: AtomicU64,
 }
 
 /// Where a channel connects to, and the changes after which it is to look again, all of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Current {
-    /// The address at which control was admitted last; `None`: no name was resolved yet.
+    /// The address at which control was admitted last, or which a channel is to use; `None`: no name
+    /// was resolved yet.
     pub address: Option<Address>,
     /// The port.
     pub port: u16,
@@ -48,12 +57,18 @@ pub struct TargetPlaces {
     pub port: u16,
     /// The family of the addresses that names resolve to; `None`: any.
     pub family: Option<Family>,
+    /// How channels use the addresses.
+    pub policy: PathPolicy,
 }
 
 #[derive(Debug)]
 struct State {
     target: TargetPlaces,
     addresses: Addresses<Address>,
+    /// What is known of each of `addresses`.
+    paths: Paths<Address>,
+    /// The id of the session that channels join.
+    session: Option<[u8; 16]>,
     /// What each name resolved to last.
     resolved: Vec<(String, Vec<Address>)>,
 }
@@ -62,16 +77,27 @@ impl Places {
     /// Returns the places that a user gives. Names are not resolved yet.
     pub fn new(target: TargetPlaces) -> Places {
         let addresses = Addresses::new(target.places.iter().filter_map(Place::address).cloned());
-        let state = State { target, addresses, resolved: Vec::new() };
-        Places { state: Mutex::new(state), address_changes: AtomicU64::new(0), repoints: AtomicU64::new(0) }
+        let mut paths = Paths::default();
+        paths.replace(addresses.all());
+        let state = State { target, addresses, paths, session: None, resolved: Vec::new() };
+        Places {
+            state: Mutex::new(state),
+            address_changes: AtomicU64::new(0),
+            repoints: AtomicU64::new(0),
+            path_changes: AtomicU64::new(0),
+        }
     }
 
     /// Replaces the places. Control only.
     pub fn repoint(&self, target: TargetPlaces) {
         let state = &mut *lock(&self.state);
         state.addresses.replace(target.places.iter().filter_map(Place::address).cloned());
+        // The same address may have another port.
+        state.paths = Paths::default();
+        state.paths.replace(state.addresses.all());
         state.target = target;
         state.resolved.clear();
+        self.path_changes.fetch_add(1, Relaxed);
         self.address_changes.fetch_add(1, Relaxed);
         self.repoints.fetch_add(1, Release);
     }
@@ -130,17 +156,23 @@ impl Places {
         addresses.truncate(ADDRESSES_MAX);
         let before = state.addresses.current().cloned();
         state.addresses.replace(addresses);
+        state.paths.replace(state.addresses.all());
+        self.path_changes.fetch_add(1, Relaxed);
         if state.addresses.current() != before.as_ref() {
             self.address_changes.fetch_add(1, Relaxed);
         }
         (!failures.is_empty()).then(|| failures.join("; "))
     }
 
-    /// Returns where channels connect to.
+    /// Returns where control was admitted last.
     pub fn current(&self) -> Current {
         let state = lock(&self.state);
+        self.at(&state, state.addresses.current())
+    }
+
+    fn at(&self, state: &State, address: Option<&Address>) -> Current {
         Current {
-            address: state.addresses.current().cloned(),
+            address: address.cloned(),
             port: state.target.port,
             address_change: self.address_changes.load(Relaxed),
             repoint: self.repoints.load(Relaxed),
@@ -170,6 +202,14 @@ impl Places {
         address.map_or_else(|| self.all_shown(), |address| format!("{address} port {port}"))
     }
 
+    /// Returns an address and the port, for people; without one, as [`Places::shown`].
+    pub fn shown_at(&self, address: Option<&Address>) -> String {
+        match address {
+            Some(address) => format!("{address} port {}", self.current().port),
+            None => self.shown(),
+        }
+    }
+
     /// Returns all places and the port, for people.
     pub fn all_shown(&self) -> String {
         let TargetPlaces { places, port, .. } = self.given();
@@ -184,7 +224,7 @@ mod tests {
 
     fn target(texts: &[&str], port: u16) -> TargetPlaces {
         let places = texts.iter().map(|text| text.parse().unwrap()).collect();
-        TargetPlaces { places, port, family: None }
+        TargetPlaces { places, port, family: None, policy: PathPolicy::Failover }
     }
 
     fn race(places: &Places) -> Vec<String> {

@@ -30,7 +30,7 @@ pub struct Runners {
     port: u16,
     runners: Vec<Runner>,
     /// Why the others have failed.
-    failures: Vec<String>,
+    failures: Vec<(Address, String)>,
 }
 
 /// How far a race has got.
@@ -66,10 +66,11 @@ impl Runners {
         }
         while let Some(address) = self.race.next_start(now_us) {
             if !spdk::open_files::has_more_than(SPARE_FILES) {
-                self.failures.push(format!(
-                    "{address}: only {SPARE_FILES} more files may be opened, which are kept for RPCs; raise the \
-                     limit of open files (LimitNOFILE= of systemd, ulimit -n)"
-                ));
+                let why = format!(
+                    "only {SPARE_FILES} more files may be opened, which are kept for RPCs; raise the limit of open \
+                     files (LimitNOFILE= of systemd, ulimit -n)"
+                );
+                self.failures.push((address, why));
                 self.race.failed(now_us);
                 continue;
             }
@@ -88,13 +89,20 @@ impl Runners {
             return Heat::On;
         }
         for runner in &self.runners {
-            self.failures.push(format!("{}: connecting takes too long", runner.address));
+            self.failures.push((runner.address.clone(), "connecting takes too long".to_owned()));
         }
-        Heat::Lost(self.failures.join("; "))
+        let failures: Vec<String> =
+            self.failures.iter().map(|(address, why)| format!("{address}: {why}")).collect();
+        Heat::Lost(failures.join("; "))
+    }
+
+    /// Returns which addresses have not connected, and why.
+    pub fn failures(&mut self) -> impl Iterator<Item = (Address, String)> {
+        self.failures.drain(..)
     }
 
     fn failed(&mut self, address: &Address, errno: spdk::Errno, now_us: u64) {
-        self.failures.push(format!("{address}: {errno}"));
+        self.failures.push((address.clone(), errno.to_string()));
         self.race.failed(now_us);
     }
 }

@@ -81,9 +81,6 @@ pub struct Shared {
     /// Why the last attempt to connect failed, or the device can't be had any more; none when all
     /// connections are there.
     last_error: Mutex<Option<String>>,
-    /// What is wrong with the path, although connections are made. Written by channels that are
-    /// lost.
-    path_note: Mutex<Option<String>>,
     /// When a failed attempt is logged again, µs. Written by whoever logs one: the exchange lets
     /// one thread do so, and nothing else depends on it: `Relaxed`.
     next_log_us: AtomicU64,
@@ -116,7 +113,6 @@ impl Shared {
             next_epoch: AtomicU32::new(1),
             channels: Channels::default(),
             last_error: Mutex::default(),
-            path_note: Mutex::default(),
             next_log_us: AtomicU64::new(0),
         }
     }
@@ -220,18 +216,9 @@ impl Shared {
         *lock(&self.last_error) = None;
     }
 
-    /// Says what is wrong with the path, or, with `None`, that nothing is any more. Returns whether
-    /// that is news.
-    pub fn note_path(&self, note: Option<String>) -> bool {
-        let mut current = lock(&self.path_note);
-        let is_news = current.is_some() != note.is_some();
-        *current = note;
-        is_news
-    }
-
-    /// Returns what is wrong with the path, or why the last attempt to connect failed.
+    /// Returns what is wrong with a path, or why the last attempt to connect failed.
     pub fn last_error(&self) -> Option<String> {
-        lock(&self.path_note).clone().or_else(|| lock(&self.last_error).clone())
+        self.places.note().or_else(|| lock(&self.last_error).clone())
     }
 
     /// Returns what the target last said of the device, once it did. SPDK may have refused the
@@ -282,6 +269,7 @@ impl Shared {
     pub fn set_session(&self, session: Option<Session>) {
         let mut current = lock(&self.session);
         *current = session;
+        self.places.set_session(session.map(|session| session.id));
         self.session_changes.fetch_add(1, Release);
     }
 

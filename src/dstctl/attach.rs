@@ -26,7 +26,13 @@ pub fn attach(rpc: &mut impl Calls, args: &AttachArguments) -> Result<Outcome, F
         "export": source.export,
         "wait": !args.no_wait,
     });
-    for (key, value) in [("host", &args.host), ("cipher", &args.cipher), ("digest", &args.digest)] {
+    let given = [
+        ("host", &args.host),
+        ("cipher", &args.cipher),
+        ("digest", &args.digest),
+        ("path_policy", &args.path_policy),
+    ];
+    for (key, value) in given {
         if let Some(value) = value {
             params[key] = json!(value);
         }
@@ -113,6 +119,8 @@ mod tests {
             "h",
             "--digest",
             "none",
+            "--path-policy",
+            "spread",
             "--no-wait",
             "--exclusive",
             "--takeover",
@@ -122,6 +130,7 @@ mod tests {
         let params = &script.calls[0].1;
         assert_eq!((&params["exclusive"], &params["takeover"]), (&json!(true), &json!(true)));
         assert_eq!(params["traddr"], json!(["a", "b"]));
+        assert_eq!(params["path_policy"], json!("spread"));
         assert_eq!(
             (&params["wait"], &params["host"], &params["digest"]),
             (&json!(false), &json!("h"), &json!("none"))

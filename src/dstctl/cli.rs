@@ -172,6 +172,9 @@ pub struct AttachArguments {
     /// The checksum over data: crc32c or none
     #[arg(long, value_name = "NAME")]
     pub digest: Option<String>,
+    /// Which addresses threads use: failover (all use the one that answered) or spread
+    #[arg(long, value_name = "NAME")]
+    pub path_policy: Option<String>,
     /// Own the export, so that no other client is admitted
     #[arg(long)]
     pub exclusive: bool,

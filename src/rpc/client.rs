@@ -1,7 +1,11 @@
 //! The client's methods.
 
-use dst_client::{BdevState, Family, Info, Options, Params as BdevParams, Peer, Place, TargetPlaces, Wait};
+use dst_client::{
+    BdevState, Family, Info, Options, Params as BdevParams, PathInfo, PathState, Peer, Place, TargetPlaces,
+    Wait,
+};
 use dst_session::outage::LimitsError;
+use dst_session::paths::PathPolicy;
 use dst_wire::{Cipher, Digest, Op, uuid_text};
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
@@ -53,11 +57,17 @@ fn take_wait(params: &mut Params) -> Result<Wait> {
     }
 }
 
+/// Takes out how channels use the target's addresses, if the call says it.
+fn take_policy(params: &mut Params) -> Result<Option<PathPolicy>> {
+    params.one_of("path_policy", &PathPolicy::ALL.map(|policy| (policy.name(), policy)))
+}
+
 fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
     let (places, family) = params.places()?;
     let port = params.port()?;
+    let policy = take_policy(&mut params)?.unwrap_or_default();
     let export = params.text("export")?;
     let host = params.opt_text("host")?.unwrap_or_else(default_host);
     let sock_impl = params.sock_impl()?;
@@ -84,7 +94,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     }
     params.finish()?;
     let peer = Peer {
-        at: TargetPlaces { places, port, family },
+        at: TargetPlaces { places, port, family, policy },
         export,
         host,
         digests,
@@ -117,10 +127,12 @@ fn repoint(params: Option<Value>) -> Result<Value> {
     let name = params.text("name")?;
     let (places, family) = params.places()?;
     let port = params.opt_port()?;
+    let policy = take_policy(&mut params)?;
     params.finish()?;
     let client = dst_client::find(&name)?;
-    let port = port.unwrap_or_else(|| client.params().peer.at.port);
-    client.repoint(TargetPlaces { places, port, family });
+    let before = client.params().peer.at;
+    let (port, policy) = (port.unwrap_or(before.port), policy.unwrap_or(before.policy));
+    client.repoint(TargetPlaces { places, port, family, policy });
     Ok(true.into())
 }
 
@@ -155,11 +167,30 @@ pub fn accept_device(params: Option<Value>, reply: Reply) {
     }
 }
 
+fn show_path(path: &PathInfo) -> Value {
+    let PathInfo { address, state, connections, losses, last_error } = path;
+    let state = match state {
+        PathState::Untried => "untried",
+        PathState::Up => "up",
+        PathState::Down => "down",
+        PathState::Suspect => "suspect",
+        PathState::OtherInstance => "other_instance",
+    };
+    json!({
+        "address": address,
+        "state": state,
+        "connections": connections,
+        "connections_lost": losses,
+        "last_error": last_error,
+    })
+}
+
 fn show_info(info: &Info) -> Value {
     // There is no `..`, so that a forgotten field does not compile.
     let Info {
         params,
         address,
+        paths,
         state,
         state_age_ms,
         device,
@@ -198,6 +229,7 @@ fn show_info(info: &Info) -> Value {
         "state": state,
         "state_age_ms": state_age_ms,
         "address": address,
+        "paths": paths.iter().map(show_path).collect::<Vec<_>>(),
         "connections": connections,
         "channels": channels,
         "options": options::client::show(&params.options),
@@ -257,6 +289,7 @@ fn show_peer(params: &BdevParams) -> Value {
         "name": params.name,
         "traddr": if let [addr] = &addrs[..] { json!(addr) } else { json!(addrs) },
         "trsvcid": peer.at.port.to_string(),
+        "path_policy": peer.at.policy.name(),
         "export": peer.export,
         "host": peer.host,
         "exclusive": peer.exclusive,

@@ -28,7 +28,7 @@ impl Life {
     /// Returns true if the connection outlived its first frames. The client asks the target for a
     /// sign of life after a quarter of the keep-alive time; this is true if the target was heard
     /// that late.
-    fn has_flowed(self) -> bool {
+    pub fn has_flowed(self) -> bool {
         self.heard_us.saturating_sub(self.admitted_us) >= self.keep_alive_us / 4
     }
 }
@@ -82,6 +82,43 @@ impl LargeFrames {
     }
 }
 
+/// The most paths that a channel remembers: as many as a target may have addresses.
+const PATHS_MAX: usize = 16;
+
+/// The evidence of one channel about each path that it has used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct OfEachPath<T> {
+    /// The path that was used first is first.
+    paths: Vec<(T, LargeFrames)>,
+}
+
+impl<T> Default for OfEachPath<T> {
+    fn default() -> OfEachPath<T> {
+        OfEachPath { paths: Vec::new() }
+    }
+}
+
+impl<T: Clone + PartialEq> OfEachPath<T> {
+    /// Returns the evidence about a path.
+    pub fn of(&mut self, path: &T) -> &mut LargeFrames {
+        let known = self.paths.iter().position(|(other, _)| other == path);
+        let at = known.unwrap_or_else(|| {
+            if self.paths.len() == PATHS_MAX {
+                // The names of the target have come to mean other addresses.
+                self.paths.remove(0);
+            }
+            self.paths.push((path.clone(), LargeFrames::default()));
+            self.paths.len() - 1
+        });
+        &mut self.paths[at].1
+    }
+
+    /// Returns the paths that are suspected.
+    pub fn suspects(&self) -> impl Iterator<Item = &T> {
+        self.paths.iter().filter(|(_, frames)| frames.is_suspect()).map(|(path, _)| path)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -103,6 +140,18 @@ mod tests {
         );
         assert!(!path.look(life(1000)) && path.look(life(T / 4)) && !path.look(life(T)));
         assert_eq!(stuck(&mut path), None);
+    }
+
+    #[test]
+    fn each_path_is_suspected_for_itself() {
+        let mut paths = OfEachPath::default();
+        for round in 1..=3 {
+            assert_eq!(paths.of(&1).lost(life(1000), true, T).is_some(), round == 3);
+            assert_eq!(paths.of(&2).lost(life(T), true, 2 * T), None);
+        }
+        assert_eq!(paths.suspects().collect::<Vec<_>>(), [&1]);
+        (3..100).for_each(|other| assert!(!paths.of(&other).is_suspect()));
+        assert!(paths.paths.len() == PATHS_MAX && paths.suspects().count() == 0);
     }
 
     #[test]

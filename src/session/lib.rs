@@ -9,6 +9,8 @@
 //! | [`deframer`] | splits the byte stream into headers and runs of data | both |
 //! | [`transactions`] | the slab of outstanding transactions and their order on the wire | client |
 //! | [`addresses`] | which of a target's addresses is tried when | client |
+//! | [`paths`] | which of a target's addresses a channel uses | client |
+//! | [`homing`] | when a channel goes back to its own address | client |
 //! | [`large_frames`] | whether a path loses large packets | client |
 //! | [`retry`] | when to try again to connect | client |
 //! | [`patience`] | the clock of deadlines | client |
@@ -45,12 +47,14 @@ pub mod durability;
 pub mod fence;
 pub mod histogram;
 pub mod holds;
+pub mod homing;
 pub mod large_frames;
 pub mod lease;
 pub mod mutation;
 pub mod negotiate;
 pub mod outage;
 pub mod parts;
+pub mod paths;
 pub mod patience;
 pub mod rate;
 pub mod reexecution;

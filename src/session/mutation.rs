@@ -73,6 +73,8 @@ pub enum Mutation {
     NoFastFail,
     /// The client keeps its bdev after `loss_timeout_ms`.
     NoLossTimeout,
+    /// The client's channels go on using an address at which the target does not know the session.
+    UseOtherInstance,
     /// The target does not end the sessions of others when an export gets another owner.
     NoTakeoverEnd,
     /// The target lets a new owner in while the backend has something of others.
@@ -95,7 +97,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 41] = [
+    pub const ALL: [Mutation; 42] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -128,6 +130,7 @@ impl Mutation {
         Mutation::NoFenceAtFastFail,
         Mutation::NoFastFail,
         Mutation::NoLossTimeout,
+        Mutation::UseOtherInstance,
         Mutation::NoTakeoverEnd,
         Mutation::NoTakeoverFence,
         Mutation::OwnerNotDurable,

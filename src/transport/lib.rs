@@ -46,6 +46,9 @@ pub enum Broken {
     /// The user has given the target other addresses.
     #[error("the target has other addresses now")]
     Repointed,
+    /// The channel goes back to the address that is its own, with nothing outstanding.
+    #[error("its own address can be used again")]
+    Homing,
     /// The session was given up.
     #[error("the session is over")]
     SessionOver,

@@ -61,9 +61,10 @@ class SmallOnly:
     # The smallest MTU of IPv6.
     SMALL = 1280
 
-    def __init__(self, address: str, port: int) -> None:
+    def __init__(self, address: str, port: int, at: tuple[str, int] = ("127.0.0.1", 0)) -> None:
+        """Forwards to this address and port from `at`."""
         self._to = (address, port)
-        self._server = socket.create_server(("127.0.0.1", 0))
+        self._server = socket.create_server(at)
         self.port: int = self._server.getsockname()[1]
         self._sockets: list[socket.socket] = []
         self._is_healed = threading.Event()

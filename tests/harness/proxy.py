@@ -91,8 +91,10 @@ class Link:
 class Proxy:
     """Listens on a free port and forwards to `to`; `remote` is the address for clients."""
 
-    def __init__(self, to: Remote, secured: bool = False, record: int = 0) -> None:
-        """`secured`: the connections carry records after their first frames. `record`: the number
+    def __init__(
+        self, to: Remote, secured: bool = False, record: int = 0, at: tuple[str, int] = ("127.0.0.1", 0)
+    ) -> None:
+        """`at`: where to listen. `secured`: the connections carry records after their first frames. `record`: the number
         of bytes to keep of each side of each connection."""
         self._to = to
         self._secured, self._record = secured, record
@@ -100,7 +102,7 @@ class Proxy:
         self._flips: Iterator[Flip] = iter(())
         self._edits: dict[Side, Callable[[bytes], bytes]] = {}
         self._listener: socket.socket | None = None
-        self._port = 0
+        self._address, self._port = at
         self._links: list[Link] = []
         self._commands: list[Callable[[], None]] = []
         self._lock = threading.Lock()
@@ -244,7 +246,7 @@ class Proxy:
 
     def _listen(self) -> None:
         if self._listener is None:
-            self._listener = socket.create_server(("127.0.0.1", self._port))
+            self._listener = socket.create_server((self._address, self._port))
             self._listener.setblocking(False)
             self._port = self._listener.getsockname()[1]
 

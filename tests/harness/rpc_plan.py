@@ -205,7 +205,8 @@ def _address(rng: random.Random) -> Any:
 
 
 def _places(rng: random.Random) -> dict[str, Any]:
-    return {"name": rng.choice(REMOTES), "traddr": _address(rng), **_optional(rng, 0.3, trsvcid=PORTS)}
+    more = _optional(rng, 0.3, trsvcid=PORTS, path_policy=("failover", "spread"))
+    return {"name": rng.choice(REMOTES), "traddr": _address(rng), **more}
 
 
 def _remote(rng: random.Random) -> dict[str, Any]:

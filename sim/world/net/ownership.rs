@@ -1,5 +1,7 @@
 //! Which process owns which sockets, and what happens to the sockets when the process dies.
 
+use std::net::SocketAddr;
+
 use super::connecting::unlisten;
 use super::{close, tidy};
 use crate::state::net::Socket;
@@ -52,6 +54,17 @@ pub fn between(client: u32, server: u32) -> Vec<u64> {
         })
     };
     all.into_iter().filter(of).collect()
+}
+
+/// Returns the open connections of a client to an address.
+pub fn to(client: u32, address: SocketAddr) -> Vec<u64> {
+    let is_to = |sock: &u64| {
+        with(|w| {
+            let near = &w.net.socks[sock];
+            near.process == client && near.remote == address
+        })
+    };
+    connections().into_iter().filter(is_to).collect()
 }
 
 /// Returns the socket at the other end of the connection.

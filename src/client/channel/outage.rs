@@ -5,6 +5,7 @@
 
 use dst_session::deadline::{Availability, Fate};
 use dst_session::fence::Sent;
+use dst_session::homing::Homing;
 use dst_session::large_frames::{PathNews, SMALL};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
@@ -51,13 +52,26 @@ impl Inner {
             Step::Nothing => {}
             Step::Up(welcome, _) => self.up(&welcome, now),
             Step::Failed { refused: Some(Refusal { reason: RefusalReason::NoSession, .. }), .. } => {
-                if session.is_some() {
-                    self.shared.doubt_session();
+                if self.shared.places().is_current(self.link.address()) {
+                    if session.is_some() {
+                        self.shared.doubt_session();
+                    }
+                } else {
+                    // It is another instance's address.
+                    self.try_other_address(now);
                 }
             }
             Step::Failed { why, .. } => {
                 self.shared.attempt_failed(format!("connection {}: {why}", self.queue), now);
+                self.try_other_address(now);
             }
+        }
+    }
+
+    /// After a failed attempt: the next one need not wait if it goes to another address.
+    fn try_other_address(&mut self, now: u64) {
+        if self.shared.places().has_other() {
+            self.link.try_next_address(now);
         }
     }
 
@@ -108,7 +122,7 @@ impl Inner {
                 spdk::error!(
                     "DST bdev {}: I/O fails: not answered by {} in {} ms",
                     self.shared.name(),
-                    self.shared.places().shown(),
+                    self.shared.places().shown_at(self.link.address()),
                     self.shared.options().transaction_timeout_ms
                 );
             }
@@ -177,6 +191,8 @@ impl Inner {
             }
         }
         self.shared.channels().connected();
+        self.standing.set_address(self.link.address().cloned());
+        (self.homing, self.path_change) = (Homing::Home, 0);
         self.told_expired = false;
         self.look_at_once();
     }
@@ -196,24 +212,25 @@ impl Inner {
     /// Says so if the path of the connection, which is lost, seems to lose large packets, or no longer
     /// does.
     fn note_path(&mut self, now: u64) {
-        let Some(life) = self.link.life() else { return };
+        let Some((path, life)) = self.link.address().zip(self.link.life()) else { return };
+        let places = self.shared.places();
         let has_large = self.io.has_larger(SMALL);
-        let stuck = match self.large_frames.lost(life, has_large, now) {
+        let stuck = match self.large_frames.of(path).lost(life, has_large, now) {
             None => return,
             Some(PathNews::Cleared) => {
-                self.shared.note_path(None);
+                places.note_path(path, None, now);
                 return;
             }
             Some(PathNews::Suspect(stuck)) => stuck,
         };
-        let at = self.shared.places().shown();
+        let at = places.shown_at(Some(path));
         let note = format!(
             "small frames to {at} pass, large ones do not: {stuck} connections in a row were admitted and then \
              heard nothing once a frame of more than {SMALL} bytes was outstanding. Check the MTU of all interfaces \
              and routers on the way (ping -M do -s 1472 …), let ICMP \"fragmentation needed\" pass, or set \
              net.ipv4.tcp_mtu_probing=1 at both ends"
         );
-        if self.shared.note_path(Some(note.clone())) {
+        if places.note_path(path, Some(note.clone()), now) {
             spdk::error!("DST bdev {}: {note}", self.shared.name());
         }
     }
@@ -225,9 +242,12 @@ impl Inner {
                 "DST bdev {}: connection {} to {} lost: {why}; {} transactions outstanding{tail}",
                 self.shared.name(),
                 self.queue,
-                self.shared.places().shown(),
+                self.shared.places().shown_at(self.link.address()),
                 self.io.outstanding()
             );
+        }
+        if let Some((at, life)) = self.link.address().zip(self.link.life()) {
+            self.shared.places().lost(at, life, &why, now);
         }
         self.note_path(now);
         self.fail_overdue();
@@ -235,6 +255,11 @@ impl Inner {
         let leases_over_us = self.membership.lost(connection.lease.over_us());
         self.io.disconnected();
         self.link.lost(now);
+        if matches!(why, Broken::Homing) {
+            // However short the connection was: this is no failure.
+            self.link.retry_at_once(now);
+        }
+        self.standing.set_address(None);
         self.shared.channels().lost_connection(leases_over_us);
         Counters::add(&self.standing.counters.lost, 1);
         self.resets.lost(&self.io);
