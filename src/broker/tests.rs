@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 
 use dst_session::access::{Access, Host, rights};
 use dst_session::slots::Slots;
-use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, SessionRef, Welcome};
+use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, RefusalReason, SessionRef, Welcome};
 use proptest::prelude::*;
 
 use crate::connection::Stage;
@@ -487,6 +487,48 @@ fn too_many_handshakes_make_the_oldest_go() {
     assert_eq!(world.last(ids[0]), Some("close"));
     world.hello(ids[0], "a", None);
     assert_eq!(world.told[&ids[0]], ["close"]);
+}
+
+/// Returns the text with which a connection was refused as busy.
+fn busy(world: &World, connection: u64) -> &str {
+    let refusal = &world.refusals[&connection];
+    assert_eq!((world.last(connection), refusal.reason), (Some("refuse"), RefusalReason::Busy));
+    &refusal.text
+}
+
+#[test]
+fn a_hello_that_waits_for_long_is_told_what_it_waits_for() {
+    let mut world = World::new();
+    let first = world.session("a");
+    let before = world.join("a", first, 1, 1);
+    world.handle(Input::Draining { connection: before });
+    let (second, queued) = (world.accept(1).unwrap(), world.join("a", first, 1, 2));
+    world.hello(second, "a", None);
+    world.now_us += 900_000;
+    world.handle(Input::Tick);
+    assert_eq!((world.last(second), world.last(queued)), (None, None));
+    world.now_us += 100_000;
+    world.handle(Input::Tick);
+    assert!(busy(&world, second).contains("earlier connections"), "{}", busy(&world, second));
+    assert!(busy(&world, queued).contains("the connection before this one"), "{}", busy(&world, queued));
+    world.finish(second, false);
+    world.finish(queued, false);
+    world.finish(before, false);
+    let (third, next) = (world.session("a"), world.join("a", first, 1, 3));
+    assert_eq!((world.last(third), world.last(next)), (Some("welcome"), Some("welcome")));
+}
+
+#[test]
+fn a_hello_that_is_refused_is_no_successor() {
+    let mut world = World::new();
+    let first = world.session("a");
+    world.handle(Input::Draining { connection: first });
+    let queued = world.join("a", first, 0, 1);
+    world.now_us += 1_000_000;
+    world.handle(Input::Tick);
+    assert!(busy(&world, queued).contains("the connection before this one"));
+    world.finish(first, true);
+    assert_eq!(world.broker.sessions.len(), 0, "the goodbye counts, as no connection follows");
 }
 
 #[test]
