@@ -6,7 +6,7 @@ mod takeover;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use dst_session::access::{Access, Host, rights};
+use dst_session::access::{Access, Host, KeySource, rights};
 use dst_session::slots::Slots;
 use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, RefusalReason, SessionRef, Welcome};
 use proptest::prelude::*;
@@ -305,13 +305,32 @@ fn rights_withdrawn_end_sessions() {
     world.broker.add_host(5, "disk", host("a", Access::ReadOnly)).unwrap();
     world.carry_out();
     assert_eq!((world.last(a), world.last(b)), (Some("close"), Some("welcome")));
-    assert_eq!(world.told[&a], ["welcome", "event", "close"]);
+    assert_eq!(world.told[&a], ["welcome", "close"], "it may come back, and only read");
     world.broker.remove_host(6, "disk", "*").unwrap();
     world.carry_out();
     assert_eq!(world.last(b), Some("close"));
     let late = world.accept(1).unwrap();
     world.hello(late, "b", None);
     assert_eq!(world.last(late), Some("refuse"));
+}
+
+#[test]
+fn a_host_that_gets_an_entry_of_its_own_goes_on_under_it() {
+    let told = |own: Host| {
+        let mut world = World::new();
+        let a = world.session("a");
+        world.broker.add_host(5, "disk", own).unwrap();
+        world.carry_out();
+        world.told[&a].clone()
+    };
+    let with_key = Host { keys: Some(KeySource::File("/key".to_owned())), ..host("a", Access::ReadWrite) };
+    let addresses = vec!["198.51.100.0/24".parse().unwrap()];
+    let elsewhere = Host { addresses, ..host("a", Access::ReadWrite) };
+    assert_eq!(told(host("a", Access::ReadWrite)), ["welcome"], "the entry says the same");
+    assert_eq!(told(host("a", Access::TakeOver)), ["welcome", "close"]);
+    assert_eq!(told(with_key), ["welcome", "close"], "it has to show the key");
+    assert_eq!(told(elsewhere), ["welcome", "event", "close"], "it is to stay away");
+    assert_eq!(told(host("b", Access::ReadOnly)), ["welcome"], "another host's");
 }
 
 #[test]
