@@ -187,6 +187,12 @@ METHODS = (
             PSK,
             text("digest", "digest of data: crc32c (the default) or none"),
             text("cipher", "with a key: aes-256-gcm (the default), aes-128-gcm or chacha20-poly1305; without: none"),
+            text(
+                "uuid",
+                "derive (the default): the bdev's UUID is made of the export's; inherit: it is the export's, so that a raid "
+                "made on one machine assembles on another. No other bdev of this process may have it: SPDK from 22.05 on "
+                "refuses the one that comes second, be it this bdev or the other",
+            ),
             switch("exclusive", "own the export: no other host has a session"),
             switch("takeover", "with --exclusive: take the export over, once, from its owner or those who share it"),
             Parameter(

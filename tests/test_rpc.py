@@ -161,6 +161,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "digest": text("none", "md5", "CRC32C"),
             # Without a key there is no cipher.
             "cipher": text("none", "aes-128-gcm", "aes-256-gcm", "chacha20-poly1305", "rot13", "NONE"),
+            "uuid": text("derive", "export", "7a7d0f0a-6b1c-4f0e-8c55-0f1f7a8a3c11"),
             "exclusive": flag(False),
             # It needs exclusive.
             "takeover": flag(False),

@@ -55,6 +55,17 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     })
 }
 
+/// Returns true if a bdev of the current process has this UUID.
+pub fn has_uuid(uuid: [u8; 16]) -> bool {
+    with(|w| {
+        let Some(process) = w.current_process() else { return false };
+        let backing = w.slots.get::<Descs>().bdevs.iter();
+        let stores: Vec<_> = backing.filter(|((of, _), _)| *of == process).map(|(_, b)| b.store).collect();
+        stores.into_iter().any(|store| store::config(w, store).is_some_and(|config| config.uuid == uuid))
+            || w.slots.get::<Disks>().has_uuid(process, uuid)
+    })
+}
+
 /// Returns the bdev's product name: here all bdevs have the same.
 pub fn product_name(_name: &str) -> Option<String> {
     Some("Simulated disk".to_owned())

@@ -57,6 +57,11 @@ impl Disks {
     pub fn find(&self, process: u32, name: &str) -> Option<&SimDisk> {
         self.0.values().find(|disk| disk.process == process && disk.info.name == name)
     }
+
+    /// Returns true if a bdev of the process has this UUID.
+    pub fn has_uuid(&self, process: u32, uuid: [u8; 16]) -> bool {
+        self.0.values().any(|disk| disk.process == process && disk.info.uuid == uuid)
+    }
 }
 
 impl Slot for Disks {

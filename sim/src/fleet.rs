@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use dst_client::{BdevState, Options as ClientOptions, Params, Peer, Place, TargetPlaces, Wait};
+use dst_client::{BdevState, BdevUuid, Options as ClientOptions, Params, Peer, Place, TargetPlaces, Wait};
 use dst_session::access::{Access, Host, KeySource};
 use dst_session::paths::PathPolicy;
 use dst_target::{ListenAddress, Options as TargetOptions, ResetReach, Rules, Target};
@@ -464,6 +464,7 @@ impl ClientSide {
                 sock_impl: None,
                 exclusive: plan.is_owned,
             },
+            uuid: BdevUuid::Derived,
             options: ClientOptions {
                 transaction_timeout_ms: plan.transaction_timeout_ms,
                 max_retries: plan.max_retries,

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use dst_client::{Options, Params, Peer, Place, TargetPlaces, Wait};
+use dst_client::{BdevUuid, Options, Params, Peer, Place, TargetPlaces, Wait};
 use dst_session::paths::PathPolicy;
 use dst_wire::{Cipher, Digest};
 use spdk::poller::Poller;
@@ -88,6 +88,7 @@ fn start_client() -> u32 {
     let params = Params {
         name: "disk".to_owned(),
         peer,
+        uuid: BdevUuid::Derived,
         options: Options::default(),
         wait: Wait::UntilAttached,
         takeover: false,

@@ -206,10 +206,11 @@ impl Broker {
         self.room.leave(connection);
     }
 
-    /// Does what is due: rounds of resets, queues without a connection, and sessions whose client
-    /// did not come back in time.
+    /// Does what is due: rounds of resets, hellos that have waited for long, queues without a
+    /// connection, and sessions whose client did not come back in time.
     fn tick(&mut self) {
         self.tick_resets();
+        self.refuse_waiting();
         let timeout_us = u64::from(self.limits.session_timeout_ms) * 1000;
         let Some(before) = self.now_us.checked_sub(timeout_us) else { return };
         self.sessions.give_up_queues(before);

@@ -34,8 +34,9 @@ impl Broker {
         } = self;
         assert!(outputs.is_empty(), "a decision was not carried out");
         (groups, next_group, last_connection, is_stopping, is_stopped).hash(hasher);
-        for (id, Connection { group, peer, since_us: _, stage }) in connections {
-            (id, group, peer, stage).hash(hasher);
+        for (id, entry) in connections {
+            let Connection { group, peer, since_us: _, stage } = entry;
+            (id, group, peer, stage, entry.waited_us(now_us)).hash(hasher);
         }
         sessions.canonical(now_us, u64::from(limits.session_timeout_ms) * 1000, hasher);
         room.canonical(hasher);

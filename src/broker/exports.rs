@@ -141,21 +141,15 @@ impl Broker {
         if known.hosts.len() >= HOSTS_MAX {
             return Err(Rejection::TooManyHosts { export: name(), max: HOSTS_MAX });
         }
+        let before = known.hosts.clone();
         known.hosts.push(host.clone());
-        let any = known.hosts.iter().find(|other| other.name == ANY_HOST).cloned();
+        let now = known.hosts.clone();
         let with = if host.keys.is_some() { "with" } else { "without" };
         self.notice(Topic::Operators, || {
             format!("DST export {export}: host {} may attach {with} a key", host.name)
         });
-        // The host's own entry may give it less than `*` gave it, or demand another key.
-        let has_other_key = any.as_ref().is_some_and(|any| any.keys != host.keys);
-        self.end_sessions(export, "its host has fewer rights now", |broker, session| {
-            let has_less = |address: IpAddr| {
-                let of = |entry: &Host| rights(std::slice::from_ref(entry), &session.owner.host, address);
-                of(&host) < any.as_ref().and_then(of)
-            };
-            session.owner.host == host.name && (has_other_key || broker.addresses(session).any(has_less))
-        });
+        // Until now `*` may have admitted the host, which goes on under its own entry.
+        self.apply_entries(export, &before, &now);
         Ok(())
     }
 

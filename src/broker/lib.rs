@@ -33,6 +33,7 @@ mod sessions;
 mod stats;
 mod takeover;
 mod utc;
+mod waiting;
 
 #[cfg(test)]
 mod tests;

@@ -125,6 +125,8 @@ pub enum ResetStep {
     /// Report [`crate::Input::Quiesced`] with this number once all requests that the connection has
     /// now are answered, other than resets.
     Quiesce(u64),
+    /// The round of this number has failed: nothing needs to be reported for it any more.
+    Abandon(u64),
     /// The backend is about to be reset for this connection's session: answer the requests that the
     /// reset ends instead of executing them again.
     Begins,

@@ -149,9 +149,18 @@ impl Broker {
     fn end_round(&mut self, scope: &Scope, status: Status) {
         let round = self.resets.scopes.get_mut(scope).and_then(|rounds| rounds.running.take());
         let Some(Round { askers, step, .. }) = round else { return };
-        if let Step::Resetting { told } = step {
-            for connection in told {
-                self.order(connection, Order::Reset(ResetStep::Ends));
+        match step {
+            Step::Resetting { told } => {
+                for connection in told {
+                    self.order(connection, Order::Reset(ResetStep::Ends));
+                }
+            }
+            // None is left unless the round has failed. A group looks in each turn at what a round
+            // waits for, so it must not do so for as long as the backend hangs.
+            Step::Quiescing { number, left } => {
+                for connection in left {
+                    self.order(connection, Order::Reset(ResetStep::Abandon(number)));
+                }
             }
         }
         self.answer_resets(askers, status);

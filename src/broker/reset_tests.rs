@@ -2,7 +2,7 @@
 
 use super::*;
 use crate::ResetReach;
-use crate::ResetStep::{Answer, Begins, Ends, Quiesce};
+use crate::ResetStep::{Abandon, Answer, Begins, Ends, Quiesce};
 use dst_wire::Status;
 
 const PERIOD_US: u64 = crate::resets::PERIOD_US;
@@ -100,14 +100,16 @@ fn what_comes_meanwhile_shares_the_next_round_which_is_not_too_soon() {
 #[test]
 fn a_round_that_takes_too_long_fails() {
     let mut world = World::with_reset(ResetReach::Host);
-    let [one, ..] = two_hosts(&mut world);
+    let [one, two, _] = two_hosts(&mut world);
     world.asks(one, 0);
+    world.quiesced(two, 1);
     world.steps();
     let timeout_us = u64::from(LIMITS.drain_timeout_ms) * 1000;
     world.tick_after(timeout_us - 10);
     assert_eq!(world.steps(), []);
     world.tick_after(10);
-    assert_eq!(world.steps(), [answer(one, 0, Status::Failed)]);
+    let abandoned = (one, Abandon(1));
+    assert_eq!(world.steps(), [abandoned, answer(one, 0, Status::Failed)], "only that one is waited for");
 }
 
 #[test]
@@ -200,7 +202,7 @@ proptest! {
                         *times += 1;
                         prop_assert_eq!(*times, 1);
                     }
-                    Begins | Ends => {}
+                    Begins | Ends | Abandon(_) => {}
                 }
             }
             let resets = world.others.iter().filter(|what| **what == "reset for hosts").count();

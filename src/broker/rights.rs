@@ -58,11 +58,7 @@ impl Broker {
             let has_own = |name: &str| now.iter().any(|entry| entry.name == name);
             self.end_handshakes(export, |name| name == host.name || host.name == ANY_HOST && !has_own(name));
         }
-        let (again, ended) = if is_on(Mutation::KeepRights) {
-            (0, 0)
-        } else {
-            self.apply_entries(export, |host, address| effect(&before, &now, host, address))
-        };
+        let (again, ended) = self.apply_entries(export, &before, &now);
         self.notice(Topic::Operators, || {
             format!(
                 "DST export {export}: the entry of host {} has changed; {again} sessions have to be admitted \
@@ -73,12 +69,16 @@ impl Broker {
         Ok(())
     }
 
-    /// Applies the effect of a change to each session of an export. Returns the number of sessions
-    /// whose clients have to come back, and the number of sessions that end.
-    fn apply_entries(&mut self, export: &str, effect: impl Fn(&str, IpAddr) -> Effect) -> (usize, usize) {
+    /// Applies the effect of a change of entries to each session of an export. Returns the number of
+    /// sessions whose clients have to come back, and the number of sessions that end.
+    pub(crate) fn apply_entries(&mut self, export: &str, before: &[Host], now: &[Host]) -> (usize, usize) {
+        if is_on(Mutation::KeepRights) {
+            return (0, 0);
+        }
         let mut effects: Vec<(SessionId, Effect)> = Vec::new();
         for (id, session) in self.sessions.iter().filter(|(_, session)| session.owner.export == export) {
-            let worst = self.addresses(session).map(|from| effect(&session.owner.host, from)).max();
+            let worst =
+                self.addresses(session).map(|from| effect(before, now, &session.owner.host, from)).max();
             effects.push((*id, worst.unwrap_or(Effect::None)));
         }
         let (mut again, mut ended) = (0, 0);

@@ -6,9 +6,9 @@ mod takeover;
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use dst_session::access::{Access, Host, rights};
+use dst_session::access::{Access, Host, KeySource, rights};
 use dst_session::slots::Slots;
-use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, SessionRef, Welcome};
+use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, RefusalReason, SessionRef, Welcome};
 use proptest::prelude::*;
 
 use crate::connection::Stage;
@@ -306,13 +306,32 @@ fn rights_withdrawn_end_sessions() {
     world.broker.add_host(5, "disk", host("a", Access::ReadOnly)).unwrap();
     world.carry_out();
     assert_eq!((world.last(a), world.last(b)), (Some("close"), Some("welcome")));
-    assert_eq!(world.told[&a], ["welcome", "event", "close"]);
+    assert_eq!(world.told[&a], ["welcome", "close"], "it may come back, and only read");
     world.broker.remove_host(6, "disk", "*").unwrap();
     world.carry_out();
     assert_eq!(world.last(b), Some("close"));
     let late = world.accept(1).unwrap();
     world.hello(late, "b", None);
     assert_eq!(world.last(late), Some("refuse"));
+}
+
+#[test]
+fn a_host_that_gets_an_entry_of_its_own_goes_on_under_it() {
+    let told = |own: Host| {
+        let mut world = World::new();
+        let a = world.session("a");
+        world.broker.add_host(5, "disk", own).unwrap();
+        world.carry_out();
+        world.told[&a].clone()
+    };
+    let with_key = Host { keys: Some(KeySource::File("/key".to_owned())), ..host("a", Access::ReadWrite) };
+    let addresses = vec!["198.51.100.0/24".parse().unwrap()];
+    let elsewhere = Host { addresses, ..host("a", Access::ReadWrite) };
+    assert_eq!(told(host("a", Access::ReadWrite)), ["welcome"], "the entry says the same");
+    assert_eq!(told(host("a", Access::TakeOver)), ["welcome", "close"]);
+    assert_eq!(told(with_key), ["welcome", "close"], "it has to show the key");
+    assert_eq!(told(elsewhere), ["welcome", "event", "close"], "it is to stay away");
+    assert_eq!(told(host("b", Access::ReadOnly)), ["welcome"], "another host's");
 }
 
 #[test]
@@ -488,6 +507,48 @@ fn too_many_handshakes_make_the_oldest_go() {
     assert_eq!(world.last(ids[0]), Some("close"));
     world.hello(ids[0], "a", None);
     assert_eq!(world.told[&ids[0]], ["close"]);
+}
+
+/// Returns the text with which a connection was refused as busy.
+fn busy(world: &World, connection: u64) -> &str {
+    let refusal = &world.refusals[&connection];
+    assert_eq!((world.last(connection), refusal.reason), (Some("refuse"), RefusalReason::Busy));
+    &refusal.text
+}
+
+#[test]
+fn a_hello_that_waits_for_long_is_told_what_it_waits_for() {
+    let mut world = World::new();
+    let first = world.session("a");
+    let before = world.join("a", first, 1, 1);
+    world.handle(Input::Draining { connection: before });
+    let (second, queued) = (world.accept(1).unwrap(), world.join("a", first, 1, 2));
+    world.hello(second, "a", None);
+    world.now_us += 900_000;
+    world.handle(Input::Tick);
+    assert_eq!((world.last(second), world.last(queued)), (None, None));
+    world.now_us += 100_000;
+    world.handle(Input::Tick);
+    assert!(busy(&world, second).contains("earlier connections"), "{}", busy(&world, second));
+    assert!(busy(&world, queued).contains("the connection before this one"), "{}", busy(&world, queued));
+    world.finish(second, false);
+    world.finish(queued, false);
+    world.finish(before, false);
+    let (third, next) = (world.session("a"), world.join("a", first, 1, 3));
+    assert_eq!((world.last(third), world.last(next)), (Some("welcome"), Some("welcome")));
+}
+
+#[test]
+fn a_hello_that_is_refused_is_no_successor() {
+    let mut world = World::new();
+    let first = world.session("a");
+    world.handle(Input::Draining { connection: first });
+    let queued = world.join("a", first, 0, 1);
+    world.now_us += 1_000_000;
+    world.handle(Input::Tick);
+    assert!(busy(&world, queued).contains("the connection before this one"));
+    world.finish(first, true);
+    assert_eq!(world.broker.sessions.len(), 0, "the goodbye counts, as no connection follows");
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use dst_session::paths::Path;
 use dst_session::stop::Stop;
 use dst_session::tenure::Tenure;
-use dst_wire::{Cipher, Digest, Welcome};
+use dst_wire::{Cipher, Digest, Welcome, uuid_text};
 use spdk::bdev_module::register;
 use spdk::clock::now_us;
 use spdk::poller::{Poller, Turn};
@@ -21,7 +21,7 @@ use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
 use crate::info::{Info, PathInfo};
 use crate::link::REST_US;
-use crate::options::Params;
+use crate::options::{BdevUuid, Params};
 use crate::places::{PathState, TargetPlaces};
 use crate::shared::Shared;
 
@@ -252,14 +252,20 @@ impl Client {
     /// Registers the bdev after the first Welcome.
     fn register(self: &Rc<Self>, welcome: &Welcome) {
         let device = welcome.device;
+        // SPDK before 22.05 would register it, and then nobody knows which of the two is meant.
+        if self.params.uuid == BdevUuid::Inherited && spdk::bdev::has_uuid(device.uuid) {
+            let (name, uuid) = (self.params.name.clone(), uuid_text(&device.uuid));
+            return self.give_up(Error::UuidTaken { name, uuid });
+        }
         self.shared.set_device(device);
         let longest = longest(&device, welcome.max_transfer);
+        let info = disk_info(&self.params.name, &device, longest, self.params.uuid);
         self.shared.set_longest(longest);
         self.inner.borrow_mut().joined(welcome);
         let control = Thread::current().expect("clients live on an SPDK thread");
         let disk =
             Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control, forget: self.forget });
-        match register(disk, disk_info(&self.params.name, &device, longest)) {
+        match register(disk, info) {
             Ok(disk) => {
                 let peer = &self.params.peer;
                 spdk::notice!(

@@ -444,7 +444,7 @@ impl Control {
                 self.link.retry_at_once(now);
                 return After::Nothing;
             }
-            if self.bdev.is_some() && matches!(self.tenure, Tenure::Held(_)) {
+            if self.bdev.is_some() && self.tenure.is_over(newest) {
                 // A number that is not the newest any more will not be so again.
                 self.shared.fail(&why);
                 return After::Nothing;

@@ -11,6 +11,7 @@ use spdk::thread::Thread;
 
 use crate::answers::op_of;
 use crate::channel::Channel;
+use crate::options::BdevUuid;
 use crate::shared::Shared;
 
 /// Makes the registry forget the client of a bdev. On the control thread.
@@ -71,11 +72,17 @@ impl Disk for DstDisk {
     }
 }
 
-/// The bdev's UUID: the export's, made another one, so that a process that has both sees two.
-///
-/// The same after every attach, as it is a function of the export's alone: its bits inverted, then
-/// marked as version 8 ("vendor specific", RFC 9562, section 5.8).
-pub fn uuid_of(export: [u8; 16]) -> [u8; 16] {
+/// Returns the UUID of the bdev of an export with this UUID, which is the same after every attach.
+pub fn uuid_of(export: [u8; 16], kind: BdevUuid) -> [u8; 16] {
+    match kind {
+        BdevUuid::Inherited => export,
+        BdevUuid::Derived => derived(export),
+    }
+}
+
+/// Returns a UUID that depends on the export's alone and differs from it: the export's with its
+/// bits inverted, marked as version 8 ("vendor specific", RFC 9562, section 5.8).
+fn derived(export: [u8; 16]) -> [u8; 16] {
     let mut uuid = export.map(|byte| !byte);
     uuid[6] = uuid[6] & 0x0f | 0x80;
     uuid[8] = uuid[8] & 0x3f | 0x80;
@@ -104,11 +111,11 @@ fn boundary(device: &Device, longest: u32) -> u32 {
 }
 
 /// What SPDK is told of the bdev, whose transactions have so many bytes at most.
-pub fn disk_info(name: &str, device: &Device, longest: u32) -> DiskInfo {
+pub fn disk_info(name: &str, device: &Device, longest: u32, kind: BdevUuid) -> DiskInfo {
     DiskInfo {
         name: name.to_owned(),
         product_name: "DST Disk",
-        uuid: uuid_of(device.uuid),
+        uuid: uuid_of(device.uuid, kind),
         block_size: device.block_size,
         num_blocks: device.num_blocks,
         write_unit_size: device.write_unit_size,
@@ -168,11 +175,12 @@ mod tests {
     }
 
     #[test]
-    fn the_uuid_is_another_one_and_always_the_same() {
+    fn the_uuid_is_another_one_unless_it_is_inherited() {
         let export = [7; 16];
-        assert_eq!(uuid_of(export), uuid_of(export));
-        assert_ne!(uuid_of(export), export);
-        assert_eq!(uuid_of(export)[6] >> 4, 8);
-        assert_ne!(uuid_of([8; 16]), uuid_of(export));
+        assert_ne!(derived(export), export);
+        assert_eq!(derived(export)[6] >> 4, 8);
+        assert_ne!(derived([8; 16]), derived(export));
+        assert_eq!(disk_info("x", &DEVICE, PART, BdevUuid::Derived).uuid, derived(export));
+        assert_eq!(disk_info("x", &DEVICE, PART, BdevUuid::Inherited).uuid, export);
     }
 }

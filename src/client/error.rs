@@ -55,6 +55,17 @@ pub enum Error {
         "bdev `{0}` can't be registered: a bdev with this export's UUID already exists, and this SPDK takes each only once"
     )]
     SameUuid(String),
+    /// The export's UUID, which the bdev was to inherit, belongs to another bdev of the process.
+    #[error(
+        "bdev `{name}` can't inherit its export's UUID: another bdev of this process has {uuid}; leave out uuid, or \
+         remove the other bdev"
+    )]
+    UuidTaken {
+        /// The bdev's name.
+        name: String,
+        /// The export's UUID.
+        uuid: String,
+    },
     /// SPDK could not unregister the bdev.
     #[error("bdev `{name}` can't be unregistered: {errno}")]
     Unregister {
@@ -77,7 +88,7 @@ impl Error {
     /// Returns the errno that says the same to a program.
     pub fn errno(&self) -> Errno {
         match self {
-            Error::Exists(_) | Error::SameUuid(_) => Errno::EEXIST,
+            Error::Exists(_) | Error::SameUuid(_) | Error::UuidTaken { .. } => Errno::EEXIST,
             Error::NotFound(_) => Errno::ENODEV,
             Error::Deleting(_) => Errno::EBUSY,
             Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,

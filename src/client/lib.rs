@@ -39,7 +39,7 @@ pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
 pub use info::{BdevState, Info, PathInfo};
-pub use options::{Options, Params, Peer};
+pub use options::{BdevUuid, Options, Params, Peer};
 pub use places::{PathState, TargetPlaces};
 pub use registry::{
     accept_device, create, delete, find, first_attempts, list, options, set_options, stop_attaching,

@@ -81,6 +81,17 @@ pub struct Peer {
     pub exclusive: bool,
 }
 
+/// The UUID of a bdev.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BdevUuid {
+    /// A UUID that is made of the export's, so that a process can have both the bdev and the export's
+    /// own.
+    Derived,
+    /// The export's UUID, by which a raid or another layer above finds the bdev on every machine.
+    /// No other bdev of the process may have it.
+    Inherited,
+}
+
 /// A bdev to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Params {
@@ -88,6 +99,8 @@ pub struct Params {
     pub name: String,
     /// Where the bdev's blocks are.
     pub peer: Peer,
+    /// The bdev's UUID.
+    pub uuid: BdevUuid,
     /// Times and depths.
     pub options: Options,
     /// When `bdev_dst_create` is answered.

@@ -424,6 +424,7 @@ impl Connection {
         let Some(requests) = open.stage.requests_mut() else { return };
         match step {
             ResetStep::Quiesce(round) => requests.queue.quiesce(round),
+            ResetStep::Abandon(round) => requests.queue.abandon(round),
             ResetStep::Begins => requests.queue.own_reset(false, now_us),
             ResetStep::Ends => requests.queue.own_reset(true, now_us),
             ResetStep::Answer { slot, status } => requests.queue.answer_reset(slot, status, now_us),

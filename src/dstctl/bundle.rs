@@ -145,14 +145,35 @@ fn redact(value: &mut Value) {
     }
 }
 
-/// The number of hexadecimal digits or base64 characters from which on a word may be a key: a key
-/// of 128 bits has 32 hexadecimal digits. UUIDs are not found, since they contain dashes.
-const KEY_CHARACTERS: usize = 32;
+/// The number of hexadecimal digits from which on a word may be a key: a key of 128 bits has so
+/// many. UUIDs are not found, since they contain dashes.
+const HEX_DIGITS: usize = 32;
+
+/// The number of base64 characters from which on a word may be a key: a key of 128 bits has so many
+/// without `=`, which is left out by some and is not needed where the length is a multiple of
+/// three, as in the keys of NVMe/TCP.
+const BASE64_CHARACTERS: usize = 22;
 
 fn is_key(word: &str) -> bool {
-    let is_hex = |run: &str| run.len() >= KEY_CHARACTERS && run.chars().all(|c| c.is_ascii_hexdigit());
-    // Base64 may have slashes; paths do not end with `=`.
-    (word.len() >= KEY_CHARACTERS && word.ends_with('=')) || word.split(['+', '/', '=']).any(is_hex)
+    let is_hex = |run: &str| run.len() >= HEX_DIGITS && run.chars().all(|c| c.is_ascii_hexdigit());
+    is_base64(word) || word.split(['+', '/', '=']).any(is_hex)
+}
+
+/// Returns true if a word looks like random base64 rather than like a name or a path: it changes
+/// between capitals, small letters, digits and `+` three times in ten characters at least. Of random
+/// pairs of neighbours two thirds differ in that; slashes, which paths have, do not count. A long
+/// name with many capitals is left out too, which does no harm.
+fn is_base64(word: &str) -> bool {
+    let class = |c: u8| match c {
+        b'A'..=b'Z' => 0,
+        b'a'..=b'z' => 1,
+        b'0'..=b'9' => 2,
+        _ => 3,
+    };
+    let bare = word.trim_end_matches('=');
+    let classes: Vec<u8> = bare.bytes().filter(|&c| c != b'/').map(class).collect();
+    let changes = classes.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    bare.len() >= BASE64_CHARACTERS && (changes * 10 >= bare.len() * 3 || word.ends_with('='))
 }
 
 fn is_of_word(c: char) -> bool {
@@ -210,6 +231,46 @@ mod tests {
                 "log": "line\n(left out)\n", "num_blocks": 5, "keep": "me",
             })
         );
+    }
+
+    #[test]
+    fn base64_is_found_without_an_equals_sign_and_other_words_are_not() {
+        for key in [
+            BASE64,
+            BASE64.trim_end_matches('='),
+            "AAECAwQFBgcICQoLDA0ODw",
+            "AAECAwQFBgcICQoLDA0ODw==",
+            "VRLbtnN9AQb2WXW3c9+lEf/DRLz0QuLdbYvEhwtdWwNf9LrZ",
+        ] {
+            let redacted = without_keys(&format!("NVMeTLSkey-1:01:{key}: and so on"));
+            assert_eq!(redacted, format!("NVMeTLSkey-1:01:{LEFT_OUT}: and so on"));
+        }
+        for word in [
+            "f7b8898d-869d-8d0b-b17c-4d12a56ccef1",
+            "/usr/share/dst/disk0/volumes/2",
+            "/root/Images/Debian12/amd64/Disk0/1",
+            "framework/start/init/bdev/subsystem",
+            "nqn.2016-06.io.spdk:cnode1",
+            "12345678901234567890123456",
+        ] {
+            assert_eq!(without_keys(word), word);
+        }
+    }
+
+    #[test]
+    fn hardly_any_random_key_is_missed() {
+        const ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+        // The generator of Numerical Recipes, of which only the high bits are used.
+        let mut state = 1u32;
+        let mut next = || {
+            state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+            char::from(ALPHABET[(state >> 26) as usize])
+        };
+        for (len, most) in [(22, 50), (43, 2)] {
+            let keys = (0..10_000).map(|_| (0..len).map(|_| next()).collect::<String>());
+            let missed = keys.filter(|key| !is_key(key)).count();
+            assert!(missed <= most, "{missed} of 10,000 with {len} characters");
+        }
     }
 
     #[test]

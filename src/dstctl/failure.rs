@@ -15,7 +15,7 @@ pub enum Failure {
     )]
     Unreachable(PathBuf, io::Error),
     /// The connection ended, or no answer came in time.
-    #[error("the application at {socket} did not answer {method}: {why}; see its log")]
+    #[error("the application at {socket} did not answer {method}: {why}; see its log{}", aftermath(method))]
     NoAnswer { socket: PathBuf, method: String, why: String },
     /// The process that was waited for is gone.
     #[error("the process has ended before it was ready, see its log: {0}")]
@@ -45,6 +45,16 @@ pub enum Failure {
     Key(#[from] crate::keygen::KeyError),
 }
 
+/// Returns what the user is to know of a call that may have been carried out without an answer, or
+/// may still be. Nothing of it is undone: what undoes it might come before it.
+fn aftermath(method: &str) -> &'static str {
+    if method.contains("get_") {
+        return "";
+    }
+    ". The call may have been carried out, or may still be: `dstctl status` shows what there is now, and `dstctl \
+     unexport`, `deny` or `detach` removes what is not wanted"
+}
+
 impl Failure {
     /// Returns the exit status: 3 if the application cannot be asked, else 1.
     pub fn exit_status(&self) -> u8 {
@@ -56,6 +66,25 @@ impl Failure {
             | Failure::Answer { .. } => 3,
             Failure::Refused { .. } | Failure::File(..) | Failure::Output(_) | Failure::Key(_) => 1,
             Failure::LeftBehind { first, .. } => first.exit_status(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_call_without_an_answer_may_have_done_is_said() {
+        let text = |method: &str| {
+            let (method, why) = (method.to_owned(), "nothing for 60 s (see -t)".to_owned());
+            Failure::NoAnswer { socket: "/s".into(), method, why }.to_string()
+        };
+        for method in ["dst_create_export", "bdev_dst_create", "dst_export_add_host", "bdev_dst_delete"] {
+            assert!(text(method).contains("may still be: `dstctl status` shows"), "{}", text(method));
+        }
+        for method in ["dst_get_exports", "framework_get_config"] {
+            assert!(text(method).ends_with("see its log"), "{}", text(method));
         }
     }
 }

@@ -1,8 +1,8 @@
 //! The client's methods.
 
 use dst_client::{
-    BdevState, Family, Info, Options, Params as BdevParams, PathInfo, PathState, Peer, Place, TargetPlaces,
-    Wait,
+    BdevState, BdevUuid, Family, Info, Options, Params as BdevParams, PathInfo, PathState, Peer, Place,
+    TargetPlaces, Wait,
 };
 use dst_session::outage::LimitsError;
 use dst_session::paths::PathPolicy;
@@ -47,6 +47,9 @@ fn take_options(params: &mut Params) -> Result<Options> {
     Ok(options)
 }
 
+/// The words for a bdev's UUID.
+const UUIDS: [(&str, BdevUuid); 2] = [("derive", BdevUuid::Derived), ("inherit", BdevUuid::Inherited)];
+
 /// Takes the parameters that say when the RPC is answered.
 fn take_wait(params: &mut Params) -> Result<Wait> {
     match (params.flag("wait", true)?, params.flag("first_attempt", true)?) {
@@ -83,6 +86,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
     let key = if wait == Wait::UntilAttached { params.usable_key()? } else { params.key_that_may_come()? };
     let cipher = params.one_of("cipher", &Cipher::ALL.map(|cipher| (cipher.name(), cipher)))?;
     let ciphers = vec![cipher_for(key.is_some(), cipher)?];
+    let uuid = params.one_of("uuid", &UUIDS)?.unwrap_or(BdevUuid::Derived);
     let options = take_options(&mut params)?;
     let exclusive = params.flag("exclusive", false)?;
     let takeover = params.flag("takeover", false)?;
@@ -103,7 +107,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
         sock_impl,
         exclusive,
     };
-    Ok(BdevParams { name, peer, options, wait, takeover })
+    Ok(BdevParams { name, peer, uuid, options, wait, takeover })
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
@@ -296,6 +300,9 @@ fn show_peer(params: &BdevParams) -> Value {
         "digest": peer.digests.first().map_or(Digest::None.name(), |digest| digest.name()),
         "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });
+    if let Some((word, _)) = UUIDS.iter().find(|(_, uuid)| *uuid == params.uuid) {
+        shown["uuid"] = json!(word);
+    }
     if let Some(family) = peer.at.family.or_else(|| common_family(&peer.at.places)) {
         shown["adrfam"] = json!(family.name());
     }

@@ -90,6 +90,7 @@ impl From<dst_client::Error> for RpcError {
             | Error::Register { .. }
             | Error::SameUuid(_)
             | Error::Unregister { .. } => "name: ",
+            Error::UuidTaken { .. } => "uuid: ",
             Error::Timeout { .. } => "attach_timeout_ms: ",
             Error::Refused { .. } => "export, host: ",
             Error::Resources { .. } => "",

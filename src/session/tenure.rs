@@ -53,6 +53,14 @@ impl Tenure {
         }
     }
 
+    /// Returns true if a refusal that named the newest ownership means that the client's has ended
+    /// for good. A target that names an older one than the client's knows less than the client: its
+    /// state file is a copy from before, or it is another target. The client may come back once the
+    /// right one is there.
+    pub fn is_over(&self, newest: &Ownership) -> bool {
+        matches!(*self, Tenure::Held(held) if newest.number() >= held)
+    }
+
     /// Notes that the target refused to let the client, whose host is `host`, open a session, and
     /// named the newest ownership. Returns true if the client's claim has changed, so that the
     /// client should try again at once.
@@ -114,6 +122,20 @@ mod tests {
             assert_eq!(tenure.claim(), Some(Claim::Held(5)));
             assert!(!tenure.refused(&owned(6, "a"), "a"), "whoever had it does not claim it again");
             assert_eq!(tenure.claim(), Some(Claim::Held(5)));
+        }
+    }
+
+    #[test]
+    fn only_a_target_that_knows_of_the_ownership_can_end_it() {
+        let mut tenure = Tenure::new(true, false);
+        assert!(!tenure.is_over(&owned(9, "b")), "the client never had one");
+        tenure.welcomed(Some(4));
+        for older in [FREE, owned(3, "a"), owned(3, "b")] {
+            assert!(!tenure.is_over(&older) && !tenure.refused(&older, "a"), "{older:?}");
+            assert_eq!(tenure.claim(), Some(Claim::Held(4)));
+        }
+        for newest in [Ownership::Free { last: 4 }, owned(4, "a"), owned(5, "a"), owned(5, "b")] {
+            assert!(tenure.is_over(&newest), "{newest:?}");
         }
     }
 

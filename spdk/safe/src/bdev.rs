@@ -63,6 +63,17 @@ pub fn info(name: &str) -> Option<BdevInfo> {
     (!bdev.is_null()).then(|| unsafe { read_info(bdev) })
 }
 
+/// Returns true if a bdev of this process has this UUID. Call it on the thread that handles RPCs.
+pub fn has_uuid(uuid: [u8; 16]) -> bool {
+    // SAFETY: SPDK's list of bdevs, read on the thread where they come and go, so each bdev is
+    // registered while its UUID is read and its successor is looked up.
+    unsafe {
+        let first = NonNull::new(sys::spdk_bdev_first());
+        let mut bdevs = std::iter::successors(first, |bdev| NonNull::new(sys::spdk_bdev_next(bdev.as_ptr())));
+        bdevs.any(|bdev| sys::spdk_bdev_get_uuid(bdev.as_ptr()).cast::<[u8; 16]>().read_unaligned() == uuid)
+    }
+}
+
 /// Returns what kind of bdev it is, in the words of its module, such as `Malloc disk`.
 pub fn product_name(name: &str) -> Option<String> {
     let name = CString::new(name).ok()?;

@@ -47,6 +47,11 @@ impl Queue {
         self.resets.awaited = Some((round, busy.collect()));
     }
 
+    /// A round of resets has failed, and waits for nothing any more.
+    pub fn abandon(&mut self, round: u64) {
+        self.resets.awaited.take_if(|(awaited, _)| *awaited == round);
+    }
+
     /// Returns the round that need not wait for the queue any longer, once.
     pub fn quiesced(&mut self) -> Option<u64> {
         let (round, left) = self.resets.awaited.as_mut()?;

@@ -53,6 +53,19 @@ fn a_round_waits_for_what_was_there_when_it_began() {
 }
 
 #[test]
+fn a_round_that_was_given_up_waits_for_nothing() {
+    let mut rig = Rig::plain();
+    let hung = rig.comes(&read(0), &[]).unwrap();
+    rig.queue.quiesce(7);
+    rig.queue.abandon(6);
+    assert!(rig.queue.is_attended(), "that was another round");
+    rig.queue.abandon(7);
+    assert!(!rig.queue.is_attended());
+    rig.complete(hung, Status::Success);
+    assert_eq!(rig.queue.quiesced(), None);
+}
+
+#[test]
 fn what_another_sessions_reset_has_ended_is_executed_again_when_that_is_over() {
     let mut rig = Rig::plain();
     let ended = rig.comes(&read(0), &[]).unwrap().io;

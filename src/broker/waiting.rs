@@ -1,0 +1,70 @@
+//! Hellos that wait for long: their clients are told what they wait for.
+//!
+//! A hello waits as long as the backend hangs. Its client cannot tell that from a target that is
+//! silent, and gives the connection up. So the client is refused shortly before that, with the
+//! reason. It comes back like any client whose target is busy.
+
+use dst_session::negotiate::refuse;
+use dst_wire::RefusalReason;
+
+use crate::broker::Broker;
+use crate::connection::{Application, Connection, QueueRef, Stage};
+use crate::ids::{ConnectionId, Owner};
+
+/// The time from a connection's accept after which a hello that waits is refused, µs. A tick looks
+/// half a second later at the latest, and a client waits two seconds for its Welcome
+/// (`HANDSHAKE_TIMEOUT_MS` in `src/client/link.rs`).
+const WAIT_US: u64 = 1_000_000;
+
+impl Connection {
+    /// Returns how long the connection has waited to be admitted, µs, up to the longest wait, or
+    /// `None` if it does not wait.
+    pub fn waited_us(&self, now_us: u64) -> Option<u64> {
+        self.is_waiting().then(|| now_us.saturating_sub(self.since_us).min(WAIT_US))
+    }
+
+    /// Returns what the connection waits for, with the owner of the session that it asks for.
+    fn waits_for(&self) -> Option<(&'static str, Owner)> {
+        let of = |application: &Application| Owner::of(&application.hello);
+        match &self.stage {
+            Stage::WaitingToOwn(application) => {
+                Some(("the ownership is still being written to the export's state file", of(application)))
+            }
+            Stage::WaitingToOpen(application) if application.hello.claim.is_some() => {
+                let why = "the backend has not finished the requests of the export's earlier sessions, for which a \
+                           new owner has to wait";
+                Some((why, of(application)))
+            }
+            Stage::WaitingToOpen(application) => {
+                let why = "the backend has not finished the requests of this host's earlier connections to the \
+                           export, for which a new session has to wait";
+                Some((why, of(application)))
+            }
+            Stage::WaitingForQueue(application, _) => {
+                let why = "the backend has not finished the requests of the connection before this one";
+                Some((why, of(application)))
+            }
+            Stage::Handshaking { .. } | Stage::Ready(_) | Stage::Refused | Stage::Closing { .. } => None,
+        }
+    }
+}
+
+impl Broker {
+    /// Refuses the hellos that have waited for long.
+    pub(crate) fn refuse_waiting(&mut self) {
+        let has_waited =
+            |connection: &Connection| connection.waited_us(self.now_us).is_some_and(|us| us >= WAIT_US);
+        let waiting = self.connections.iter().filter(|(_, connection)| has_waited(connection));
+        let ids: Vec<ConnectionId> = waiting.map(|(id, _)| *id).collect();
+        for id in ids {
+            let Some(entry) = self.connections.get(&id) else { continue };
+            let Some((why, owner)) = entry.waits_for() else { continue };
+            if let Stage::WaitingForQueue(_, QueueRef { session, .. }) = &entry.stage {
+                let session = *session;
+                // The queue no longer has a successor, and its holder goes on ending.
+                self.sessions.left(&session.id, session.queue, id, None, self.now_us);
+            }
+            self.refuse(id, &owner, why, refuse(RefusalReason::Busy, why));
+        }
+    }
+}
