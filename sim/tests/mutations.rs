@@ -79,4 +79,5 @@ mutations! {
     no_fence_at_fast_fail NoFenceAtFastFail,
     no_fast_fail NoFastFail,
     no_loss_timeout NoLossTimeout,
+    receive_over_writes ReceiveOverWrites,
 }

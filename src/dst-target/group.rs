@@ -160,6 +160,7 @@ impl Group {
             slots: joining.slots,
             owner: self.owners.share_of(joining.owner),
             backend_resets,
+            required_alignment: channel.required_alignment(),
         });
         Ok(Box::new(Requests { queue, channel }))
     }

@@ -83,11 +83,13 @@ pub enum Mutation {
     OldOwner,
     /// The target grants a claim that comes too late.
     StaleClaim,
+    /// The target receives into a buffer that still holds the data of a write.
+    ReceiveOverWrites,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 37] = [
+    pub const ALL: [Mutation; 38] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -125,6 +127,7 @@ impl Mutation {
         Mutation::OwnerNotDurable,
         Mutation::OldOwner,
         Mutation::StaleClaim,
+        Mutation::ReceiveOverWrites,
     ];
 }
 
