@@ -196,6 +196,30 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_pins_up_to_a_quarter_of_its_share_and_that_counts_as_large_buffers() {
+        let owner = Rc::new(OwnerShare::default());
+        let pinning = Amount { objects: 1, pinned: 2, ..Amount::default() };
+        let mut free = Amount { objects: 1000, small: 1000, large: 64, pinned: 1000 };
+        let mut shares: Vec<Share> = (0..10).map(|_| Share::new(Rc::clone(&owner))).collect();
+        for share in &mut shares {
+            if share.may_take(pinning, free) {
+                share.took(pinning);
+            }
+        }
+        // A quarter of seven eighths of 64.
+        assert_eq!(owner.get().pinned, 14);
+        let large = |large| Amount { objects: 1, large, ..Amount::default() };
+        assert!(shares[9].may_take(large(54), free) && !shares[9].may_take(large(55), free));
+        assert!(shares[0].may_take(large(0), Amount { pinned: 0, ..free }), "other requests wait for it");
+        shares[0].gave_back(pinning);
+        assert!(shares[0].may_take(pinning, free));
+        free.large = 1;
+        assert!(!shares[0].may_take(pinning, free), "other hosts' large data is short");
+        free = Amount { large: 64, pinned: 1, ..free };
+        assert!(!shares[0].may_take(pinning, free), "all that may be pinned is");
+    }
+
+    #[test]
     fn an_owner_is_forgotten_with_its_last_connection() {
         let owners = Owners::default();
         let first = Share::new(owners.share_of("a"));
