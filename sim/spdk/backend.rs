@@ -32,6 +32,7 @@ pub struct BackendChannel {
     pub(crate) share: Share,
     pub(crate) store: u32,
     pub(crate) block_size: u32,
+    pub(crate) required_alignment: usize,
     pub(crate) write: bool,
     pub(crate) thread: u64,
 }
@@ -45,7 +46,7 @@ impl<T> BackendIo<T> {
 
 impl<T: BackendDone> PendingIo for BackendIo<T> {
     fn data(&mut self) -> &mut [u8] {
-        self.data.bytes_mut()
+        self.data.now()
     }
 
     fn done(mut self: Box<Self>, status: Status) {
@@ -60,6 +61,11 @@ impl BackendChannel {
     /// Returns the block size in bytes.
     pub fn block_size(&self) -> u32 {
         self.block_size
+    }
+
+    /// Returns the alignment of data in memory that the bdev requires, in bytes: a power of two.
+    pub fn required_alignment(&self) -> usize {
+        self.required_alignment
     }
 
     /// Returns whether the bdev has been removed.
@@ -123,6 +129,9 @@ impl BackendChannel {
         let wanted = u128::from(count) * u128::from(self.block_size) * halves;
         let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
         assert!(fits, "a backend I/O of {count} blocks has {} bytes", io.data.len());
+        // SPDK would copy such data.
+        assert!(io.data.is_aligned(self.required_alignment), "the data is not where the bdev wants it");
+        assert!(kind != IoKind::Read || io.data.pins() == 0, "received data must not change");
         io.share = Some(self.share.again());
         io.last = (kind, offset, count);
         let action = action(kind).expect("a channel submits what stores do");

@@ -23,7 +23,7 @@ fn read(w: &World, name: &str, backing: Backing) -> Option<BdevInfo> {
         num_blocks: config.num_blocks,
         write_unit_size: 1,
         optimal_io_boundary: 0,
-        required_alignment_log2: 0,
+        required_alignment_log2: backing.required_alignment_log2,
         acwu: ACWU,
         write_cache: config.write_cache,
         md_size: 0,
@@ -144,18 +144,19 @@ impl DescRef {
             let desc = w.slots.get::<Descs>().open.get(&(self.process, self.id));
             let desc = desc.filter(|desc| desc.on_event.is_some()).ok_or(Errno::ENODEV)?;
             let (store, write) = (desc.backing.store, desc.write);
+            let required_alignment = 1 << desc.backing.required_alignment_log2;
             let block_size = store::config(w, store).ok_or(Errno::ENODEV)?.block_size;
             let share = Share::new(w, self.process, self.id);
-            Ok(BackendChannel { share, store, block_size, write, thread })
+            Ok(BackendChannel { share, store, block_size, required_alignment, write, thread })
         })
     }
 }
 
-/// Gives a process a bdev of this name, backed by `store`, that supports these kinds of I/O.
-pub fn give(store: u32, process: u32, name: &str, supports: IoTypes) {
-    with(|w| {
-        w.slots.get::<Descs>().bdevs.insert((process, name.to_owned()), Backing { store, supports });
-    });
+/// Gives a process a bdev of this name, backed by `store`, that supports these kinds of I/O and
+/// requires this alignment of data in memory, as a power of two.
+pub fn give(store: u32, process: u32, name: &str, supports: IoTypes, required_alignment_log2: u8) {
+    let backing = Backing { store, supports, required_alignment_log2 };
+    with(|w| w.slots.get::<Descs>().bdevs.insert((process, name.to_owned()), backing));
 }
 
 /// Reports an event to everybody who has a process's bdev open.

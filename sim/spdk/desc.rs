@@ -15,6 +15,8 @@ pub(crate) type OnEvent = Rc<dyn Fn(BdevEvent)>;
 pub(crate) struct Backing {
     pub store: u32,
     pub supports: IoTypes,
+    /// The alignment of data in memory that the bdev requires, as a power of two.
+    pub required_alignment_log2: u8,
 }
 
 pub(crate) struct OpenDesc {

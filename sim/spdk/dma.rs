@@ -1,8 +1,11 @@
 //! Memory that devices can reach. Only the number of its chunks is simulated.
 
+mod receive;
+
 use std::cell::Cell;
 use std::rc::Rc;
 
+pub use self::receive::{ReceiveChunk, ReceivePool};
 use crate::errno::{Errno, Result};
 
 /// The maximum number of chunks of a [`DmaVec`].
@@ -48,13 +51,16 @@ impl DmaPool {
 pub struct DmaVec {
     pool: Option<Rc<DmaPool>>,
     chunks: usize,
+    /// The part of a chunk that the data lies in.
+    pin: Option<receive::Pin>,
+    /// The data, or what was in that part when it was last looked at.
     data: Vec<u8>,
 }
 
 impl DmaVec {
     /// Returns a value without memory.
     pub const fn empty() -> DmaVec {
-        DmaVec { pool: None, chunks: 0, data: Vec::new() }
+        DmaVec { pool: None, chunks: 0, pin: None, data: Vec::new() }
     }
 
     /// Returns the present memory to its pool, then takes `len` bytes from `pool`, all or nothing.
@@ -79,8 +85,20 @@ impl DmaVec {
             pool.free.set(pool.free.get() + self.chunks);
             assert!(pool.free.get() <= pool.count, "more was given back than there was");
         }
+        self.pin = None;
         self.chunks = 0;
         self.data.clear();
+    }
+
+    /// Returns how many vectors have data in the same [`ReceiveChunk`], this one included; 0: the
+    /// data does not lie in one.
+    pub fn pins(&self) -> usize {
+        self.pin.as_ref().map_or(0, receive::Pin::count)
+    }
+
+    /// Returns whether the data begins at a multiple of so many bytes.
+    pub(crate) fn is_aligned(&self, alignment: usize) -> bool {
+        self.pin.as_ref().is_none_or(|pin| pin.start() % alignment == 0)
     }
 
     /// Returns the length in bytes.
@@ -95,6 +113,7 @@ impl DmaVec {
 
     /// Copies `src` to byte `offset` of the memory.
     pub fn copy_in(&mut self, offset: usize, src: &[u8]) {
+        assert!(self.pin.is_none(), "received data must not change");
         self.data[offset..offset + src.len()].copy_from_slice(src);
     }
 
@@ -105,6 +124,7 @@ impl DmaVec {
 
     /// Returns the bytes from `offset` on, for writing.
     pub fn slice_mut(&mut self, offset: usize) -> &mut [u8] {
+        assert!(self.pin.is_none(), "received data must not change");
         let from = offset.min(self.data.len());
         &mut self.data[from..]
     }
@@ -114,6 +134,15 @@ impl DmaVec {
     }
 
     pub(crate) fn bytes_mut(&mut self) -> &mut [u8] {
+        assert!(self.pin.is_none(), "received data must not change");
+        &mut self.data
+    }
+
+    /// Returns the data as the device finds it now. Only for devices and tests.
+    pub fn now(&mut self) -> &mut [u8] {
+        if let Some(pin) = &self.pin {
+            pin.read(&mut self.data);
+        }
         &mut self.data
     }
 }

@@ -192,7 +192,7 @@ impl TargetSide {
         for store in [self.store, self.exported_store()] {
             store::set_errors(store, plan.errors);
         }
-        spdk::bdev::give(self.exported_store(), process, BDEV, plan.supports);
+        spdk::bdev::give(self.exported_store(), process, BDEV, plan.supports, plan.alignment_log2);
         let options = TargetOptions {
             session_timeout_ms: plan.session_timeout_ms,
             queue_depth: plan.target_depth,
@@ -294,7 +294,7 @@ impl TargetSide {
     /// Makes the target's bdev available and asks the bdev modules to examine it.
     pub fn plug(&self, plan: &Plan) {
         if process::is_alive(self.process) {
-            spdk::bdev::give(self.exported_store(), self.process, BDEV, plan.supports);
+            spdk::bdev::give(self.exported_store(), self.process, BDEV, plan.supports, plan.alignment_log2);
             process::on(self.app, || Target::with(|target| target.bdev_appeared(BDEV)));
         }
     }

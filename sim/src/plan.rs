@@ -112,6 +112,8 @@ pub struct Plan {
     pub reset_works: bool,
     /// The kinds of I/O that backends support.
     pub supports: IoTypes,
+    /// The alignment of data in memory that backends require, as a power of two.
+    pub alignment_log2: u8,
     /// The network's properties.
     pub net: NetConfig,
     /// Keep-alive timeout, which is also the lease, in ms.
@@ -207,6 +209,7 @@ impl Plan {
             errors: if r.chance(100) { r.range(1, 100) } else { 0 },
             reset_works: r.chance(500),
             supports,
+            alignment_log2: 0,
             net: NetConfig {
                 delay_us: r.pick(&[20, 200, 2000, 10_000]),
                 buffer: r.pick(&[(600, 2000), (4096, 16_384), (16_384, 200_000)]),
@@ -285,6 +288,8 @@ impl Plan {
         if r.chance(300) {
             plan.have_paths(r);
         }
+        // Up to 16 bytes, a write may stay where it was received.
+        plan.alignment_log2 = r.pick(&[0, 2, 4, 9, 12]);
         plan
     }
 

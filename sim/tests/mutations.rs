@@ -84,4 +84,5 @@ mutations! {
     no_fast_fail NoFastFail,
     no_loss_timeout NoLossTimeout,
     use_other_instance UseOtherInstance,
+    receive_over_writes ReceiveOverWrites,
 }

@@ -4,7 +4,7 @@ use dst_session::Violation;
 use dst_session::durability::{Durability, Effect};
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::transactions::{Answer, Awaited, Request, Transactions};
-use dst_transport::{Flow, Frames};
+use dst_transport::{Flow, Frames, Here};
 use dst_wire::{Crc32c, Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
@@ -73,7 +73,9 @@ pub struct Answers<'a> {
 }
 
 impl Frames for Answers<'_> {
-    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
+    type Buffer = [u8];
+
+    fn header(&mut self, header: &Header, _: Option<Here<'_, [u8]>>) -> Result<Flow, Violation> {
         self.incoming.answer = match header.kind {
             Kind::Answer => Some(self.transactions.answer(header)?),
             Kind::KeepAliveAck => {

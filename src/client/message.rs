@@ -1,7 +1,7 @@
 //! Receives the frames of the handshake, and events.
 
 use dst_session::Violation;
-use dst_transport::{Flow, Frames};
+use dst_transport::{Flow, Frames, Here};
 use dst_wire::{Event, Header, Kind, Refusal, Welcome};
 use spdk::iov::IovMut;
 
@@ -32,7 +32,9 @@ pub struct Messages {
 }
 
 impl Frames for Messages {
-    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
+    type Buffer = [u8];
+
+    fn header(&mut self, header: &Header, _: Option<Here<'_, [u8]>>) -> Result<Flow, Violation> {
         match header.kind {
             Kind::Welcome
             | Kind::Refusal

@@ -24,6 +24,7 @@ use crate::holds::HoldNotice;
 use crate::pools::Pools;
 use crate::queue::abort::Unparked;
 use crate::queue::{Ended, Queue, is_over};
+use crate::receive_buffer::ReceiveBuffer;
 use crate::stage::{Counted, HandshakeTimer, Ready, Requests, Stage, Step};
 use crate::submission::{submit, submit_again};
 
@@ -53,7 +54,7 @@ struct Open {
     stream: Stream,
     receiver: Receiver,
     /// The receive buffer, while it has bytes that could not be processed yet.
-    held: Option<Box<[u8]>>,
+    held: Option<ReceiveBuffer>,
     /// Control frames to be sent.
     outbox: Outbox,
     /// Whether the stream has bytes that the socket did not take yet.
@@ -201,10 +202,8 @@ impl Connection {
         };
         let result = open.receiver.pump(&mut open.stream, &mut buffer, &mut inbound);
         let shown = inbound.shown;
-        if open.receiver.holds_bytes() {
+        if open.receiver.holds_bytes() || is_on(Mutation::ReceiveOverWrites) {
             open.held = Some(buffer);
-        } else {
-            pools.put_receive(buffer);
         }
         let question = match shown {
             Shown::Nothing => None,
@@ -497,9 +496,6 @@ impl Connection {
                 return Shut::Before;
             }
         };
-        if let Some(buffer) = open.held {
-            pools.put_receive(buffer);
-        }
         let requests = if let Stage::Ready(ready) = open.stage { ready.requests } else { None };
         let Some(mut requests) = requests else { return Shut::Finished(remains(None, &end)) };
         requests.queue.disconnected(pools);

@@ -4,7 +4,7 @@ use std::rc::Rc;
 
 use dst_session::Violation;
 use dst_session::mutation::{Mutation, is_on};
-use dst_transport::{Broken, Flow, Frames, Outbox};
+use dst_transport::{Broken, Flow, Frames, Here, Outbox};
 use dst_wire::secure::Secure;
 use dst_wire::{Header, Hello, Kind, WireError};
 use spdk::iov::IovMut;
@@ -14,6 +14,7 @@ use crate::holds::HoldNotice;
 use crate::pools::Pools;
 use crate::queue::abort::Abort;
 use crate::queue::{Ended, Queue};
+use crate::receive_buffer::ReceiveBuffer;
 use crate::stage::{Frame, Message, Stage, Step};
 use crate::submission::submit;
 
@@ -62,14 +63,16 @@ impl<S> Inbound<'_, S> {
 }
 
 impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
-    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
+    type Buffer = ReceiveBuffer;
+
+    fn header(&mut self, header: &Header, here: Option<Here<'_, ReceiveBuffer>>) -> Result<Flow, Violation> {
         match &mut self.stage {
             Stage::Ready(ready) => {
                 let (frame, flow) = match (header.kind, &mut ready.requests) {
                     // Nothing that is behind it is looked at.
                     _ if matches!(self.shown, Shown::LeaseOver(_)) => return Ok(Flow::Stall),
                     (Kind::Request, Some(requests)) if !ready.said_goodbye => {
-                        (Frame::Request, requests.queue.header(header, self.pools)?)
+                        (Frame::Request, requests.queue.header(header, here, self.pools)?)
                     }
                     (Kind::KeepAlive, _) => (Frame::KeepAlive { id: header.id, has: header.start }, Flow::Go),
                     (Kind::Goodbye, _) => (Frame::Goodbye, Flow::Go),

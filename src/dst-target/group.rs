@@ -170,6 +170,7 @@ impl Group {
             owner: self.owners.share_of(joining.owner),
             connection,
             backend_resets,
+            required_alignment: channel.required_alignment(),
         });
         Ok(Box::new(Requests { queue, channel }))
     }

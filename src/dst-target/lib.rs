@@ -35,6 +35,7 @@ mod questions;
 mod queue;
 mod queue_resets;
 mod rate;
+mod receive_buffer;
 mod report;
 mod resets;
 mod retry;

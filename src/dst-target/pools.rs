@@ -1,14 +1,16 @@
 //! The pools of a group: objects for backend I/O, memory for its data, receive buffers.
 
 use std::cell::RefCell;
+use std::ops::Range;
 use std::rc::Rc;
 
 use dst_transport::RECEIVE_BUFFER;
 use spdk::backend::BackendIo;
-use spdk::dma::DmaPool;
+use spdk::dma::{DmaPool, ReceiveChunk, ReceivePool};
 
 use crate::completion::{Completions, Context, Io};
 use crate::options::Options;
+use crate::receive_buffer::ReceiveBuffer;
 use crate::share::{Amount, Share};
 
 /// Bytes of a small buffer: a block of 4 KiB. There are as many of them as I/O objects, if
@@ -28,19 +30,20 @@ pub const OBJECTS: usize = if cfg!(feature = "simulator") { 24 } else { 4096 };
 
 /// Receive buffers of a group. A connection holds one only while it has bytes that it cannot
 /// process yet.
-const RECEIVE_BUFFERS: usize = if cfg!(feature = "simulator") { 3 } else { 32 };
+const RECEIVE_BUFFERS: usize = if cfg!(feature = "simulator") { 6 } else { 32 };
 
-/// Bytes of a receive buffer that is allocated for a connection that finds none left: connections
-/// that hold bytes must not keep the others from being heard. At most one a connection, and freed
-/// when it is put back.
-const SPARE_RECEIVE_BUFFER: usize = if cfg!(feature = "simulator") { 2 << 10 } else { 16 << 10 };
+/// Receive buffers that may be pinned by writes. The others are left to receive into.
+const PINNED_MAX: usize = RECEIVE_BUFFERS / 2;
+
+/// What a pinned receive buffer counts as, in large buffers.
+const PINNED_IN_LARGE: usize = RECEIVE_BUFFER.div_ceil(LARGE);
 
 /// The pools. Everything is allocated by [`Pools::new`], spare receive buffers excepted.
 pub struct Pools {
     objects: RefCell<Vec<Io>>,
     small: Rc<DmaPool>,
     large: Rc<DmaPool>,
-    receive: RefCell<Vec<Box<[u8]>>>,
+    receive: Rc<ReceivePool>,
 }
 
 impl Pools {
@@ -58,20 +61,18 @@ impl Pools {
             objects: RefCell::new((0..OBJECTS).map(|_| object()).collect()),
             small: DmaPool::new(SMALL, small)?,
             large: DmaPool::new(LARGE, large)?,
-            receive: RefCell::new((0..RECEIVE_BUFFERS).map(|_| vec![0; RECEIVE_BUFFER].into()).collect()),
+            receive: ReceivePool::new(RECEIVE_BUFFER, RECEIVE_BUFFERS)?,
         })
     }
 
     /// Returns an I/O object with room for `len` bytes, which `share` notes; none when the pools are
     /// short, or when the connection or its owner holds enough already.
     pub fn take(&self, len: usize, share: &mut Share) -> Option<Io> {
-        let mut objects = self.objects.borrow_mut();
         let need = needed(len);
-        let free =
-            Amount { objects: objects.len(), small: self.small.available(), large: self.large.available() };
-        if !share.may_take(need, free) {
+        if !share.may_take(need, self.free()) {
             return None;
         }
+        let mut objects = self.objects.borrow_mut();
         let mut io = objects.pop()?;
         let pool = if need.small > 0 { &self.small } else { &self.large };
         if len > 0 && !io.data.take(pool, len) {
@@ -82,31 +83,53 @@ impl Pools {
         Some(io)
     }
 
+    /// Returns an I/O object whose data is this part of what was received, and stays there; none when
+    /// the pools are short, or when so much is pinned that the data is to be copied. HOT.
+    pub fn pin(&self, chunk: &ReceiveChunk, data: Range<usize>, share: &mut Share) -> Option<Io> {
+        let need = pinning(!chunk.is_pinned());
+        if !share.may_take(need, self.free()) {
+            return None;
+        }
+        let mut io = self.objects.borrow_mut().pop()?;
+        chunk.pin(data, &mut io.data);
+        share.took(need);
+        Some(io)
+    }
+
+    fn free(&self) -> Amount {
+        Amount {
+            objects: self.objects.borrow().len(),
+            small: self.small.available(),
+            large: self.large.available(),
+            pinned: PINNED_MAX.saturating_sub(self.receive.pinned()) * PINNED_IN_LARGE,
+        }
+    }
+
     /// Puts an I/O object back, and its memory.
     pub fn put(&self, mut io: Io, share: &mut Share) {
-        share.gave_back(needed(io.data.len()));
+        share.gave_back(match io.data.pins() {
+            0 => needed(io.data.len()),
+            pins => pinning(pins == 1),
+        });
         io.data.release();
         self.objects.borrow_mut().push(io);
     }
 
     /// Returns a receive buffer.
-    pub fn take_receive(&self) -> Box<[u8]> {
-        let buffer = self.receive.borrow_mut().pop();
-        buffer.unwrap_or_else(|| vec![0; SPARE_RECEIVE_BUFFER].into())
-    }
-
-    /// Puts a receive buffer back.
-    pub fn put_receive(&self, buffer: Box<[u8]>) {
-        if buffer.len() == RECEIVE_BUFFER {
-            self.receive.borrow_mut().push(buffer);
-        }
+    pub fn take_receive(&self) -> ReceiveBuffer {
+        ReceiveBuffer::take(&self.receive)
     }
 }
 
 /// Returns what an I/O with `len` bytes of data takes from the pools.
 fn needed(len: usize) -> Amount {
     let (small, large) = if len <= SMALL_MAX { (len.div_ceil(SMALL), 0) } else { (0, len.div_ceil(LARGE)) };
-    Amount { objects: 1, small, large }
+    Amount { objects: 1, small, large, pinned: 0 }
+}
+
+/// Returns what an I/O takes whose data stays in a receive buffer. `is_first`: nothing else stays there.
+fn pinning(is_first: bool) -> Amount {
+    Amount { objects: 1, small: 0, large: 0, pinned: if is_first { PINNED_IN_LARGE } else { 0 } }
 }
 
 #[cfg(test)]

@@ -15,7 +15,7 @@ use dst_session::parts::{InParts, PartSize};
 use dst_session::request::{Checked, check};
 use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
-use dst_transport::Flow;
+use dst_transport::{Flow, Here};
 use dst_wire::{Crc32c, Device, Flags, HEADER_LEN, Header, Kind, Op, Status};
 use spdk::iov::{Iov, IovMut};
 
@@ -25,6 +25,7 @@ use crate::gathering::Backlog;
 use crate::holds::{HoldNotice, OwnerHolds};
 use crate::pools::Pools;
 use crate::queue_resets::QueueResets;
+use crate::receive_buffer::{DATA_ALIGNMENT, ReceiveBuffer};
 use crate::share::{OwnerShare, Share};
 use crate::submission::Submission;
 
@@ -105,6 +106,8 @@ pub struct Setup {
     pub connection: u64,
     /// The resets of backends.
     pub backend_resets: Arc<BackendResets>,
+    /// The alignment of data in memory that the backend requires, in bytes.
+    pub required_alignment: usize,
 }
 
 /// Returns whether nothing that came under this lease may be executed any more.
@@ -204,7 +207,12 @@ impl Queue {
     ///
     /// # Errors
     /// The client may not send this: its connection is over.
-    pub fn header(&mut self, header: &Header, pools: &Pools) -> Result<Flow, Violation> {
+    pub fn header(
+        &mut self,
+        header: &Header,
+        here: Option<Here<'_, ReceiveBuffer>>,
+        pools: &Pools,
+    ) -> Result<Flow, Violation> {
         let slot = slot_of(header.id);
         if let Some(&Work { unsent: other, .. }) = self.work.get(usize::from(slot))
             && other != 0
@@ -229,7 +237,9 @@ impl Queue {
             }
         };
         let room = request.request_len.max(request.answer_len) as usize;
-        let Some(io) = pools.take(room, &mut self.share) else {
+        let kept = here.and_then(|here| self.keep(&request, here, pools));
+        let (flow, at) = if kept.is_some() { (Flow::Keep, room) } else { (Flow::Go, 0) };
+        let Some(io) = kept.or_else(|| pools.take(room, &mut self.share)) else {
             if self.stalled != header.id {
                 // It will come here again, perhaps more than once.
                 self.stalled = header.id;
@@ -240,19 +250,31 @@ impl Queue {
         match self.setup.slots.arrive(header.id, request.op) {
             Ok(Arrival::Execute) => {
                 let digest = header.digest;
-                self.arriving = Arriving::ToExecute { request, slot, digest, io, at: 0 };
+                self.arriving = Arriving::ToExecute { request, slot, digest, io, at };
+                Ok(flow)
             }
             Ok(Arrival::Repeat(status)) => {
                 pools.put(io, &mut self.share);
                 self.stats.repeated += 1;
                 self.arriving = Arriving::ToAnswer { slot, status };
+                Ok(Flow::Go)
             }
             Err(violation) => {
                 pools.put(io, &mut self.share);
-                return Err(violation);
+                Err(violation)
             }
         }
-        Ok(Flow::Go)
+    }
+
+    /// Returns an I/O object for a write whose data can stay where it was received. HOT.
+    #[inline]
+    fn keep(&mut self, request: &Request, here: Here<'_, ReceiveBuffer>, pools: &Pools) -> Option<Io> {
+        let alignment = self.setup.required_alignment.max(DATA_ALIGNMENT);
+        let ReceiveBuffer::Pooled(chunk) = here.buffer else { return None };
+        if request.op != Op::Write || !here.data.start.is_multiple_of(alignment) {
+            return None;
+        }
+        pools.pin(chunk, here.data, &mut self.share)
     }
 
     /// The next bytes of the request's data have come. HOT.

@@ -13,6 +13,15 @@ pub struct Amount {
     pub small: usize,
     /// Large buffers.
     pub large: usize,
+    /// Receive buffers in which the data of writes stays, in large buffers of the same size.
+    pub pinned: usize,
+}
+
+impl Amount {
+    /// Returns the large buffers, and what counts as such: who pins gets fewer others.
+    fn all_large(&self) -> usize {
+        self.large + self.pinned
+    }
 }
 
 /// What all connections of one owner in a group hold together.
@@ -61,12 +70,15 @@ impl Share {
     #[inline]
     pub fn may_take(&self, need: Amount, free: Amount) -> bool {
         let (held, of_owner) = (self.held, self.owner.get());
-        let may_take = |of: fn(&Amount) -> usize| {
-            may_take(of(&held), of(&need), of(&free)) && owner_may_take(of(&of_owner), of(&need), of(&free))
+        let may_take = |of: fn(&Amount) -> usize, need: usize, free: usize| {
+            may_take(of(&held), need, free) && owner_may_take(of(&of_owner), need, free)
         };
-        may_take(|amount| amount.objects)
-            && may_take(|amount| amount.small)
-            && may_take(|amount| amount.large)
+        may_take(|amount| amount.objects, need.objects, free.objects)
+            && may_take(|amount| amount.small, need.small, free.small)
+            && may_take(Amount::all_large, need.all_large(), free.large)
+            && (need.pinned == 0
+                || may_take(|amount| amount.pinned, need.pinned, free.pinned)
+                    && may_pin(of_owner, need, free))
     }
 
     /// Notes what the connection took.
@@ -76,6 +88,7 @@ impl Share {
             held.objects += taken.objects;
             held.small += taken.small;
             held.large += taken.large;
+            held.pinned += taken.pinned;
         });
     }
 
@@ -86,6 +99,7 @@ impl Share {
             held.objects -= given.objects;
             held.small -= given.small;
             held.large -= given.large;
+            held.pinned -= given.pinned;
         });
     }
 
@@ -114,6 +128,13 @@ fn may_take(held: usize, need: usize, free: usize) -> bool {
 /// be none, and one host alone should not be much slower for it.
 fn owner_may_take(held: usize, need: usize, free: usize) -> bool {
     need <= free && (held == 0 || need == 0 || held + need <= 7 * (free - need))
+}
+
+/// Returns whether an owner that holds `held` may pin `need` more: up to a quarter of the seven eighths
+/// that it may have of the large buffers. What is beyond that is copied.
+fn may_pin(held: Amount, need: Amount, free: Amount) -> bool {
+    let share = 7 * (held.large + free.large) / 8;
+    4 * (held.pinned + need.pinned) <= share
 }
 
 #[cfg(test)]
@@ -156,7 +177,7 @@ mod tests {
 
     #[test]
     fn every_pool_has_a_say_and_connections_of_one_owner_count_together() {
-        let amount = |objects, small, large| Amount { objects, small, large };
+        let amount = |objects, small, large| Amount { objects, small, large, pinned: 0 };
         let owner = Rc::new(OwnerShare::default());
         let (mut one, mut other) = (Share::new(Rc::clone(&owner)), Share::new(Rc::clone(&owner)));
         let free = amount(2, 2, 2);
@@ -175,11 +196,35 @@ mod tests {
     }
 
     #[test]
+    fn an_owner_pins_up_to_a_quarter_of_its_share_and_that_counts_as_large_buffers() {
+        let owner = Rc::new(OwnerShare::default());
+        let pinning = Amount { objects: 1, pinned: 2, ..Amount::default() };
+        let mut free = Amount { objects: 1000, small: 1000, large: 64, pinned: 1000 };
+        let mut shares: Vec<Share> = (0..10).map(|_| Share::new(Rc::clone(&owner))).collect();
+        for share in &mut shares {
+            if share.may_take(pinning, free) {
+                share.took(pinning);
+            }
+        }
+        // A quarter of seven eighths of 64.
+        assert_eq!(owner.get().pinned, 14);
+        let large = |large| Amount { objects: 1, large, ..Amount::default() };
+        assert!(shares[9].may_take(large(54), free) && !shares[9].may_take(large(55), free));
+        assert!(shares[0].may_take(large(0), Amount { pinned: 0, ..free }), "other requests wait for it");
+        shares[0].gave_back(pinning);
+        assert!(shares[0].may_take(pinning, free));
+        free.large = 1;
+        assert!(!shares[0].may_take(pinning, free), "other hosts' large data is short");
+        free = Amount { large: 64, pinned: 1, ..free };
+        assert!(!shares[0].may_take(pinning, free), "all that may be pinned is");
+    }
+
+    #[test]
     fn an_owner_is_forgotten_with_its_last_connection() {
         let owners = Owners::default();
         let first = Share::new(owners.share_of("a"));
         let mut second = Share::new(owners.share_of("a"));
-        second.took(Amount { objects: 1, small: 0, large: 0 });
+        second.took(Amount { objects: 1, ..Amount::default() });
         assert_eq!(first.owner.get().objects, 1, "connections of one owner have one share");
         assert_eq!(owners.share_of("b").get(), Amount::default());
         drop((first, second));

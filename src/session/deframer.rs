@@ -4,6 +4,8 @@ use std::ops::Range;
 
 use dst_wire::{HEADER_LEN, Header, WireError};
 
+const _: () = assert!(HEADER_LEN.is_multiple_of(16), "see Deframer::misalignment");
+
 /// The position in a stream: between two frames, in a header, or in data.
 ///
 /// The caller receives bytes into any buffer and passes the buffer to [`Deframer::next`], which
@@ -50,6 +52,14 @@ impl Deframer {
     /// Returns whether a frame has begun and not ended.
     pub fn is_mid_frame(&self) -> bool {
         self.partial_len > 0 || self.data_left > 0
+    }
+
+    /// Returns how many bytes behind a multiple of `alignment`, a power of two of at most 16, the next
+    /// bytes must be received so that all data that begins there is aligned, as long as the length of
+    /// data is a multiple, as the length of headers is.
+    pub fn misalignment(&self, alignment: usize) -> usize {
+        // In data, what is left of it counts; in a header, what is there.
+        self.partial_len.wrapping_sub(self.data_left) & (alignment - 1)
     }
 
     /// Records that the caller received `len` bytes of the current frame's data elsewhere.
@@ -164,6 +174,33 @@ mod tests {
         pos = HEADER_LEN + 100;
         let Ok(Some(Piece::Header(header))) = deframer.next(&stream, &mut pos) else { panic!() };
         assert_eq!(header.id, 2);
+    }
+
+    #[test]
+    fn data_is_aligned_wherever_the_stream_was_cut() {
+        const ALIGNMENT: usize = 16;
+        let stream: Vec<u8> = (1..4).flat_map(|id| frame(id, &[7; 512])).collect();
+        for cut in 0..stream.len() {
+            let (mut deframer, mut pos) = (Deframer::new(), 0);
+            while deframer.next(&stream[..cut], &mut pos).expect("the stream is well formed").is_some() {}
+            let offset = deframer.misalignment(ALIGNMENT);
+            assert!(offset < ALIGNMENT);
+            let mut buf = vec![0; offset];
+            buf.extend_from_slice(&stream[cut..]);
+            pos = offset;
+            let mut is_whole = false;
+            while let Some(piece) = deframer.next(&buf, &mut pos).expect("the stream is well formed") {
+                match piece {
+                    Piece::Header(_) => is_whole = true,
+                    Piece::Data(range) => {
+                        assert!(
+                            !is_whole || range.start.is_multiple_of(ALIGNMENT),
+                            "cut at {cut}: {range:?}"
+                        );
+                    }
+                }
+            }
+        }
     }
 
     #[test]

@@ -93,11 +93,13 @@ pub enum Mutation {
     HeldTooEarly,
     /// The client fails an I/O when it has sent the abort.
     AbortIsEnough,
+    /// The target receives into a buffer that still holds the data of a write.
+    ReceiveOverWrites,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 42] = [
+    pub const ALL: [Mutation; 43] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -140,6 +142,7 @@ impl Mutation {
         Mutation::NoHolding,
         Mutation::HeldTooEarly,
         Mutation::AbortIsEnough,
+        Mutation::ReceiveOverWrites,
     ];
 }
 

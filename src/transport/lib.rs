@@ -16,7 +16,7 @@ mod workers;
 
 pub use key::{KeyError, read_keys};
 pub use outbox::Outbox;
-pub use receiver::{Flow, Frames, Pumped, RECEIVE_BUFFER, Receiver};
+pub use receiver::{Buffer, Flow, Frames, Here, Pumped, RECEIVE_BUFFER, Receiver};
 pub use stream::Stream;
 pub use workers::{set_workers, workers};
 

@@ -1,5 +1,7 @@
 //! Receiving: many small frames at a time through one buffer, large data straight to its
-//! destination.
+//! destination. Data that came whole may also stay in the buffer.
+
+use std::ops::Range;
 
 use dst_session::Violation;
 use dst_session::deframer::{Deframer, Piece};
@@ -31,15 +33,55 @@ pub enum Flow {
     Go,
     /// There is no room for the frame now: pass the header again later.
     Stall,
+    /// The frame's data stays where it was received, and the frame ends.
+    Keep,
+}
+
+/// The memory that a connection receives through.
+pub trait Buffer {
+    /// Data that is received whole begins at multiples of this many bytes, if the length of all data
+    /// is such a multiple. A power of two of at most 16.
+    const ALIGNMENT: usize;
+
+    /// Returns all of the memory to receive into, at least 512 bytes. It may be other memory than
+    /// before.
+    fn room(&mut self) -> &mut [u8];
+
+    /// Returns all of the memory.
+    fn bytes(&self) -> &[u8];
+}
+
+impl Buffer for [u8] {
+    const ALIGNMENT: usize = 1;
+
+    fn room(&mut self) -> &mut [u8] {
+        self
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self
+    }
+}
+
+/// Where all of a frame's data was received.
+pub struct Here<'a, B: ?Sized> {
+    /// What the data was received through.
+    pub buffer: &'a B,
+    /// The range of the buffer.
+    pub data: Range<usize>,
 }
 
 /// The consumer of a connection's frames.
 pub trait Frames {
-    /// Begins a frame.
+    /// What the frames are received through.
+    type Buffer: Buffer + ?Sized;
+
+    /// Begins a frame. `here`: its data, if it has any and all of it is there; only then the data
+    /// can be kept.
     ///
     /// # Errors
     /// The peer violated the protocol, and the connection ends.
-    fn header(&mut self, header: &Header) -> Result<Flow, Violation>;
+    fn header(&mut self, header: &Header, here: Option<Here<'_, Self::Buffer>>) -> Result<Flow, Violation>;
 
     /// Takes the next bytes of the frame's data.
     fn data(&mut self, bytes: &[u8]) -> Result<(), Violation>;
@@ -77,7 +119,7 @@ pub struct Receiver {
     deframer: Deframer,
     stalled: Option<Header>,
     /// The range of the buffer's unread bytes.
-    unread: std::ops::Range<usize>,
+    unread: Range<usize>,
     /// Whether the current frame, or else the last one, is large.
     is_large: bool,
 }
@@ -103,11 +145,11 @@ impl Receiver {
     ///
     /// # Errors
     /// The connection has ended.
-    pub fn pump(
+    pub fn pump<F: Frames>(
         &mut self,
         stream: &mut Stream,
-        buf: &mut [u8],
-        frames: &mut impl Frames,
+        buf: &mut F::Buffer,
+        frames: &mut F,
     ) -> Result<Pumped, Broken> {
         let mut received = 0;
         stream.begin_turn(ROUNDS);
@@ -119,7 +161,7 @@ impl Receiver {
             if round >= ROUNDS && !stream.holds_bytes() {
                 break;
             }
-            let (got, wanted) = self.receive(stream, buf, frames)?;
+            let (got, wanted) = self.receive(stream, buf.room(), frames)?;
             received += got;
             if got < wanted {
                 break;
@@ -130,14 +172,15 @@ impl Receiver {
     }
 
     /// Makes one system call. Returns how many bytes came and for how many there was room.
-    fn receive(
+    fn receive<F: Frames>(
         &mut self,
         stream: &mut Stream,
         buf: &mut [u8],
-        frames: &mut impl Frames,
+        frames: &mut F,
     ) -> Result<(usize, usize), Broken> {
         let limit = if self.is_large { AFTER_LARGE.min(buf.len()) } else { buf.len() };
         let mut direct = 0;
+        let mut start = 0;
         let mut wanted = limit;
         let got = if self.is_large && self.deframer.data_left() > 0 {
             let mut iov = IovMut::new();
@@ -159,7 +202,9 @@ impl Receiver {
             }
             stream.readv(&mut iov)
         } else {
-            stream.recv(&mut buf[..limit])
+            start = self.deframer.misalignment(F::Buffer::ALIGNMENT);
+            wanted -= start;
+            stream.recv(&mut buf[start..limit])
         };
         let got = match got? {
             None => return Ok((0, wanted)),
@@ -174,12 +219,12 @@ impl Receiver {
                 frames.end()?;
             }
         }
-        self.unread = 0..got - placed;
+        self.unread = start..start + got - placed;
         Ok((got, wanted))
     }
 
     /// Passes the contents of the buffer on. Returns false if a frame could not be taken.
-    fn parse(&mut self, buf: &[u8], frames: &mut impl Frames) -> Result<bool, Broken> {
+    fn parse<F: Frames>(&mut self, buf: &F::Buffer, frames: &mut F) -> Result<bool, Broken> {
         let result = self.parse_unread(buf, frames);
         if self.unread.is_empty() {
             // The next call may pass another, shorter buffer.
@@ -188,31 +233,20 @@ impl Receiver {
         result
     }
 
-    fn parse_unread(&mut self, buf: &[u8], frames: &mut impl Frames) -> Result<bool, Broken> {
-        if let Some(header) = self.stalled {
-            if frames.header(&header)? == Flow::Stall {
-                return Ok(false);
-            }
-            self.stalled = None;
-            if header.data_len == 0 {
-                frames.end()?;
-            }
+    fn parse_unread<F: Frames>(&mut self, buf: &F::Buffer, frames: &mut F) -> Result<bool, Broken> {
+        if let Some(header) = self.stalled
+            && !self.begin(header, buf, frames)?
+        {
+            return Ok(false);
         }
-        let filled = &buf[..self.unread.end];
-        let mut pos = self.unread.start;
+        let filled = &buf.bytes()[..self.unread.end];
         loop {
-            let piece = self.deframer.next(filled, &mut pos)?;
-            self.unread.start = pos;
-            match piece {
+            match self.deframer.next(filled, &mut self.unread.start)? {
                 None => return Ok(true),
                 Some(Piece::Header(header)) => {
                     self.is_large = header.data_len as usize >= DIRECT_MIN;
-                    if frames.header(&header)? == Flow::Stall {
-                        self.stalled = Some(header);
+                    if !self.begin(header, buf, frames)? {
                         return Ok(false);
-                    }
-                    if header.data_len == 0 {
-                        frames.end()?;
                     }
                 }
                 Some(Piece::Data(range)) => {
@@ -223,5 +257,29 @@ impl Receiver {
                 }
             }
         }
+    }
+
+    /// Begins the frame whose data, if any, is at the beginning of the unread bytes. Returns false if
+    /// the frame cannot be taken.
+    fn begin<F: Frames>(&mut self, header: Header, buf: &F::Buffer, frames: &mut F) -> Result<bool, Broken> {
+        let len = header.data_len as usize;
+        let data = self.unread.start..self.unread.start + len;
+        let is_here = len > 0 && data.end <= self.unread.end;
+        let here = is_here.then_some(Here { buffer: buf, data });
+        let flow = frames.header(&header, here)?;
+        if flow == Flow::Stall {
+            self.stalled = Some(header);
+            return Ok(false);
+        }
+        self.stalled = None;
+        if flow == Flow::Keep {
+            assert!(is_here, "only data that is there can be kept");
+            self.deframer.data_received(len);
+            self.unread.start += len;
+        }
+        if self.deframer.data_left() == 0 {
+            frames.end()?;
+        }
+        Ok(true)
     }
 }

@@ -6,7 +6,7 @@ use std::collections::VecDeque;
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Initiator, Psk, Secured, accept};
 use dst_session::Violation;
-use dst_transport::{Flow, Frames, RECEIVE_BUFFER, Receiver, Stream};
+use dst_transport::{Flow, Frames, Here, RECEIVE_BUFFER, Receiver, Stream};
 use dst_wire::secure::{Offer, Secure};
 use dst_wire::{Cipher, Header, Kind};
 use spdk::iov::{Iov, IovMut};
@@ -36,7 +36,9 @@ pub struct Taken {
 }
 
 impl Frames for Taken {
-    fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
+    type Buffer = [u8];
+
+    fn header(&mut self, header: &Header, _: Option<Here<'_, [u8]>>) -> Result<Flow, Violation> {
         if !self.is_secured && self.expects.take_if(|kind| *kind == header.kind).is_none() {
             return Err(Violation::Unexpected(header.kind));
         }

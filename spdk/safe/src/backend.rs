@@ -96,6 +96,12 @@ impl BackendChannel {
         self.0.desc.is_removed.load(Ordering::Relaxed)
     }
 
+    /// Returns the alignment of data in memory that the bdev requires, in bytes: a power of two. Data
+    /// that is aligned to less is copied by SPDK.
+    pub fn required_alignment(&self) -> usize {
+        self.0.desc.required_alignment
+    }
+
     /// Reads into `io.data`, which is `num_blocks` long. HOT.
     pub fn read<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
         self.submit(io, Op::Read, offset_blocks, num_blocks);
@@ -154,6 +160,7 @@ impl BackendChannel {
         // SPDK derives the length from the blocks and trusts that the vectors are as long.
         let wanted = u128::from(num_blocks) * u128::from(self.block_size()) * halves;
         let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
+        assert!(op != Op::Read || !io.data.is_pinned(), "received data must not change");
         io.channel = Some(Rc::clone(&self.0));
         io.request = Request { op, offset_blocks, num_blocks };
         let io = Box::into_raw(io);

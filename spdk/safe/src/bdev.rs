@@ -212,14 +212,16 @@ impl Desc {
             }
         };
         // SAFETY: an open descriptor keeps its bdev.
-        let (bdev, block_size) = unsafe {
+        let (bdev, block_size, required_alignment) = unsafe {
             let bdev = sys::spdk_bdev_desc_get_bdev(raw.as_ptr());
-            (NonNull::new_unchecked(bdev), sys::spdk_bdev_get_block_size(bdev))
+            let alignment = sys::spdk_bdev_get_buf_align(bdev);
+            (NonNull::new_unchecked(bdev), sys::spdk_bdev_get_block_size(bdev), alignment)
         };
         let shared = SharedDescriptor {
             raw,
             bdev,
             block_size,
+            required_alignment,
             opener,
             holders: AtomicUsize::new(1),
             closing: AtomicBool::new(false),

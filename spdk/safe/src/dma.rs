@@ -1,5 +1,7 @@
 //! DMA memory: pools of chunks, and buffers made of a few chunks.
 
+mod receive;
+
 use std::cell::RefCell;
 use std::ffi::c_void;
 use std::ptr::{self, NonNull};
@@ -8,12 +10,13 @@ use std::rc::Rc;
 use libc::iovec;
 use spdk_sys as sys;
 
+pub use self::receive::{ReceiveChunk, ReceivePool};
 use crate::errno::{Errno, Result};
 
 /// The maximum number of chunks in a [`DmaVec`].
 pub const DMA_VEC_MAX: usize = 16;
 
-/// The alignment of a pool's memory: the most that any bdev requires (a page).
+/// The least alignment of a pool's memory: the most that any bdev requires (a page).
 const ALIGNMENT: usize = 4096;
 
 /// A fixed number of chunks of one size, all allocated when the pool is created. It belongs to one
@@ -28,16 +31,18 @@ pub struct DmaPool {
 }
 
 impl DmaPool {
-    /// Allocates `count` zeroed chunks of `chunk_size` bytes, each aligned to 4 KiB if `chunk_size`
-    /// is a multiple of that.
+    /// Allocates `count` zeroed chunks of `chunk_size` bytes, each aligned to its size if that is a
+    /// power of two, else to 4 KiB if it is a multiple of that. So a chunk of up to 2 MiB whose size
+    /// is a power of two lies in one hugepage, and what lies in it is contiguous for a device, too.
     ///
     /// `EINVAL`: a parameter is zero, or the size overflows. `ENOMEM`: SPDK does not have that much
     /// contiguous DMA memory.
     pub fn new(chunk_size: usize, count: usize) -> Result<Rc<DmaPool>> {
         let numbers = u32::try_from(count).map_err(|_| Errno::EINVAL)?;
         let bytes = chunk_size.checked_mul(count).filter(|n| *n > 0).ok_or(Errno::EINVAL)?;
+        let alignment = if chunk_size.is_power_of_two() { ALIGNMENT.max(chunk_size) } else { ALIGNMENT };
         // SAFETY: asks for memory of a nonzero size; the physical address is not wanted.
-        let base = unsafe { sys::spdk_dma_zmalloc(bytes, ALIGNMENT, ptr::null_mut()) };
+        let base = unsafe { sys::spdk_dma_zmalloc(bytes, alignment, ptr::null_mut()) };
         let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::ENOMEM)?;
         Ok(Rc::new(DmaPool { base, chunk_size, count, free: RefCell::new((0..numbers).rev().collect()) }))
     }
@@ -71,9 +76,18 @@ impl Drop for DmaPool {
     }
 }
 
-/// Up to [`DMA_VEC_MAX`] chunks of a pool, with a length in bytes.
+/// The memory that a [`DmaVec`] keeps.
+enum Memory {
+    None,
+    /// Chunks of this pool, for this vector alone.
+    Chunks(Rc<DmaPool>),
+    /// A part of what was received, which nobody changes.
+    Pinned(receive::Pin),
+}
+
+/// Up to [`DMA_VEC_MAX`] chunks of a pool, or a part of a [`ReceiveChunk`], with a length in bytes.
 pub struct DmaVec {
-    pool: Option<Rc<DmaPool>>,
+    memory: Memory,
     len: usize,
     chunks: usize,
     numbers: [u32; DMA_VEC_MAX],
@@ -85,7 +99,7 @@ impl DmaVec {
     /// Creates a vector without memory.
     pub const fn empty() -> DmaVec {
         DmaVec {
-            pool: None,
+            memory: Memory::None,
             len: 0,
             chunks: 0,
             numbers: [0; DMA_VEC_MAX],
@@ -117,19 +131,30 @@ impl DmaVec {
         self.chunks = chunks;
         self.len = len;
         if chunks > 0 {
-            self.pool = Some(Rc::clone(pool));
+            self.memory = Memory::Chunks(Rc::clone(pool));
         }
         true
     }
 
     /// Returns all memory to its pool. HOT.
     pub fn release(&mut self) {
-        if let Some(pool) = self.pool.take() {
+        if let Memory::Chunks(pool) = std::mem::replace(&mut self.memory, Memory::None) {
             // The list never grows, since it has room for all chunks of the pool.
             pool.free.borrow_mut().extend_from_slice(&self.numbers[..self.chunks]);
         }
         self.chunks = 0;
         self.len = 0;
+    }
+
+    /// Returns how many vectors have data in the same [`ReceiveChunk`], this one included; 0: the
+    /// data does not lie in one. HOT.
+    pub fn pins(&self) -> usize {
+        if let Memory::Pinned(pin) = &self.memory { pin.count() } else { 0 }
+    }
+
+    /// Returns whether the data lies in a [`ReceiveChunk`], where it must not be changed.
+    pub(crate) fn is_pinned(&self) -> bool {
+        matches!(self.memory, Memory::Pinned(_))
     }
 
     /// Returns the length in bytes.
@@ -145,8 +170,9 @@ impl DmaVec {
     /// Copies `src` to byte `offset`.
     ///
     /// # Panics
-    /// If `src` does not fit.
+    /// If `src` does not fit, or the data lies in a [`ReceiveChunk`].
     pub fn copy_in(&mut self, offset: usize, src: &[u8]) {
+        assert!(!self.is_pinned(), "received data must not change");
         assert!(offset.checked_add(src.len()).is_some_and(|end| end <= self.len), "past the end of a DmaVec");
         let mut done = 0;
         for (base, len) in self.pieces(offset, src.len()) {
@@ -161,14 +187,18 @@ impl DmaVec {
     pub fn slice(&self, offset: usize) -> &[u8] {
         match self.pieces(offset, usize::MAX).next() {
             // SAFETY: a part of one of this vector's chunks, initialised when the pool was made,
-            // borrowed with `self`.
+            // borrowed with `self`, or of a receive chunk, which nobody changes while it is pinned.
             Some((base, len)) => unsafe { std::slice::from_raw_parts(base, len) },
             None => &[],
         }
     }
 
     /// Returns the same as [`DmaVec::slice`], for writing.
+    ///
+    /// # Panics
+    /// If the data lies in a [`ReceiveChunk`].
     pub fn slice_mut(&mut self, offset: usize) -> &mut [u8] {
+        assert!(!self.is_pinned(), "received data must not change");
         match self.pieces(offset, usize::MAX).next() {
             // SAFETY: as in `slice`, borrowed mutably with `self`.
             Some((base, len)) => unsafe { std::slice::from_raw_parts_mut(base, len) },

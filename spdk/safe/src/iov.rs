@@ -185,6 +185,7 @@ impl<'a> IovMut<'a> {
     /// [`IovMut::push_io`] does. HOT.
     #[inline]
     pub fn push_dma(&mut self, data: &'a mut DmaVec, skip: usize, len: usize) -> usize {
+        assert!(!data.is_pinned(), "received data must not change");
         self.list.push_all(data.pieces(skip, len))
     }
 }

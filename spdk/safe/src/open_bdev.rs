@@ -31,6 +31,8 @@ pub(crate) struct SharedDescriptor {
     pub(crate) raw: NonNull<sys::spdk_bdev_desc>,
     pub(crate) bdev: NonNull<sys::spdk_bdev>,
     pub(crate) block_size: u32,
+    /// In bytes.
+    pub(crate) required_alignment: usize,
     pub(crate) opener: Thread,
     /// The number of holders: the `Desc` and the channels. At 0 the descriptor is closed, or about
     /// to be.

@@ -31,6 +31,7 @@ const KEEP_ALIVE_MS: u32 = 3000;
 /// The socket between the two ends takes so many bytes.
 const SOCKET: u64 = 100_000;
 
+mod kept;
 mod resets;
 
 /// Keeps completions for the test to hand over.
@@ -156,7 +157,7 @@ impl Rig {
             errors: 0,
             reset_works: true,
         });
-        spdk::bdev::give(store, process, "disk", IoTypes::ALL);
+        spdk::bdev::give(store, process, "disk", IoTypes::ALL, 0);
         let (client, sock) = Sock::pair();
         let completions = Rc::new(Completions::new(OBJECTS));
         let pools = Rc::new(Pools::new(&Options::default(), &completions).unwrap());
@@ -207,6 +208,7 @@ impl Rig {
                 })),
                 connection: 1,
                 backend_resets,
+                required_alignment: channel.required_alignment(),
             });
             Box::new(Requests { queue, channel })
         })

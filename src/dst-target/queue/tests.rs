@@ -14,6 +14,7 @@ const CREDITS: u16 = 16;
 /// The lease of these tests lasts until then, µs.
 const LEASE_US: u64 = 1000;
 
+mod kept;
 mod resets;
 
 /// A queue with pools of its own, whose backend is the test.
@@ -66,6 +67,7 @@ impl Rig {
             holds,
             connection: 7,
             backend_resets: Arc::clone(&backend_resets),
+            required_alignment: 1,
         });
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
@@ -84,7 +86,7 @@ impl Rig {
     }
 
     fn header(&mut self, header: &Header) -> Result<Flow, Violation> {
-        self.queue.header(header, &self.pools)
+        self.queue.header(header, None, &self.pools)
     }
 
     fn end(&mut self, now_us: u64) -> Ended {
