@@ -9,12 +9,13 @@ const SEEDS: u64 = 2000;
 
 /// Mutations that are tested elsewhere, because no client here owns an export: in
 /// sim/model/tests/mutations.rs and takeover.rs.
-const ELSEWHERE: [Mutation; 5] = [
+const ELSEWHERE: [Mutation; 6] = [
     Mutation::NoTakeoverEnd,
     Mutation::NoTakeoverFence,
     Mutation::OwnerNotDurable,
     Mutation::OldOwner,
     Mutation::StaleClaim,
+    Mutation::OwnerInDoubt,
 ];
 
 fn is_found(mutation: Mutation) {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use dst_session::access::Host;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, OwnershipState,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, Known, ListenAddress, ListenerInfo, OwnershipState,
     Rejection, ResetReach, Rules, SessionInfo, Stats, Target, utc,
 };
 use dst_wire::Ownership;
@@ -208,17 +208,18 @@ fn show_reset(reset: ResetReach) -> &'static str {
 fn show_ownership(export: &ExportInfo) -> Value {
     let (state, known) = match &export.ownership {
         OwnershipState::NotKept => return Value::Null,
-        OwnershipState::Settled(known @ Ok(Ownership::Free { .. })) => ("free", known),
-        OwnershipState::Settled(known @ Ok(Ownership::Exclusive { .. })) => ("owned", known),
-        OwnershipState::Settled(known @ Err(_)) => ("unknown", known),
+        OwnershipState::Settled(known @ Known::Durable(Ownership::Free { .. })) => ("free", known),
+        OwnershipState::Settled(known @ Known::Durable(Ownership::Exclusive { .. })) => ("owned", known),
+        OwnershipState::Settled(known @ Known::Doubtful(_)) => ("doubtful", known),
+        OwnershipState::Settled(known @ Known::Unknown(_)) => ("unknown", known),
         OwnershipState::Changing { before, .. } => ("changing", before),
     };
     let mut shown = json!({ "state": state, "waiting": export.waiting });
     match known {
-        Err(why) => shown["why"] = json!(why),
-        Ok(known) => shown["number"] = json!(known.number()),
+        Known::Unknown(why) => shown["why"] = json!(why),
+        Known::Durable(known) | Known::Doubtful(known) => shown["number"] = json!(known.number()),
     }
-    if let Ok(Ownership::Exclusive { host, since_s, .. }) = known {
+    if let Some(Ownership::Exclusive { host, since_s, .. }) = known.ownership() {
         shown["owner"] = json!(host);
         shown["since"] = json!(utc(*since_s));
     }

@@ -83,11 +83,13 @@ pub enum Mutation {
     OldOwner,
     /// The target grants a claim that comes too late.
     StaleClaim,
+    /// The target lets an owner in although the state file may name another one.
+    OwnerInDoubt,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 37] = [
+    pub const ALL: [Mutation; 38] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -125,6 +127,7 @@ impl Mutation {
         Mutation::OwnerNotDurable,
         Mutation::OldOwner,
         Mutation::StaleClaim,
+        Mutation::OwnerInDoubt,
     ];
 }
 
