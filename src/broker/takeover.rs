@@ -56,6 +56,47 @@ impl Broker {
         Ok(())
     }
 
+    /// Resets the bdev of an export for a client that waits to be admitted as its owner: an
+    /// operator's means against a backend that hangs. [`Output::ResetForHosts`] follows, and the
+    /// client is admitted when the reset has ended and the backend has nothing of others any more.
+    /// No client is admitted meanwhile, since the reset would end its I/O.
+    ///
+    /// # Errors
+    /// Fails if there is no such export, if no client waits, if the export is being deleted or its
+    /// bdev was removed, or if the bdev is being reset already.
+    pub fn reset_for_takeover(&mut self, now_us: u64, name: &str) -> Result<(), Rejection> {
+        self.now_us = now_us;
+        let of = || name.to_owned();
+        let export = self.exports.get(name).ok_or_else(|| Rejection::NoExport(of()))?;
+        if export.is_deleting() {
+            return Err(Rejection::ExportBusy(of()));
+        }
+        let is_resetting = export.drain.as_ref().is_some_and(|drain| drain.is_resetting);
+        if is_resetting || self.resets.is_resetting(name) {
+            return Err(Rejection::ResetUnderWay(of()));
+        }
+        let Some(host) = self.waiting_for_backend(name) else { return Err(Rejection::NobodyWaits(of())) };
+        self.notice(Topic::Operators, || {
+            format!(
+                "DST export {name}: an operator has its bdev reset for host {host:?}, which waits to own it"
+            )
+        });
+        self.reset_for_operator(name);
+        Ok(())
+    }
+
+    /// Returns a host whose hello waits for the backend, and will own the export.
+    fn waiting_for_backend(&self, name: &str) -> Option<String> {
+        self.connections.values().find_map(|entry| match &entry.stage {
+            Stage::WaitingToOpen(Application { hello, .. })
+                if hello.export == name && hello.claim.is_some() =>
+            {
+                Some(hello.host.clone())
+            }
+            _ => None,
+        })
+    }
+
     /// Begins to make a change of an export's ownership durable.
     pub(crate) fn change_ownership(&mut self, name: &str, change: Change) {
         let Some(export) = self.exports.get_mut(name) else { return };
@@ -149,14 +190,15 @@ impl Broker {
         }
     }
 
-    /// Returns the hosts whose hellos wait to own the export or to be admitted as its owner.
-    pub(crate) fn waiting_to_own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    /// Returns the hosts whose hellos wait to own the export or to be admitted as its owner, with
+    /// the times at which their connections were accepted, µs.
+    pub(crate) fn waiting_to_own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
         self.connections.values().filter_map(move |entry| match &entry.stage {
             Stage::WaitingToOwn(Application { hello, .. })
             | Stage::WaitingToOpen(Application { hello, .. })
                 if hello.export == name && hello.claim.is_some() =>
             {
-                Some(hello.host.as_str())
+                Some((hello.host.as_str(), entry.since_us))
             }
             _ => None,
         })

@@ -99,7 +99,7 @@ fn a_takeover_ends_others_and_waits_for_their_backend() {
     assert_eq!((world.last(a), world.last(channel)), (Some("close"), Some("close")));
     assert!(!world.told[&a].contains(&"event"), "the former owner's bdev is not taken away");
     let facts = world.broker.export("disk").unwrap();
-    assert_eq!(facts.waiting, ["b"]);
+    assert_eq!(facts.waiting, [("b", world.broker.connections[&b].since_us)]);
     assert_eq!(world.broker.session_counts().get("disk"), None);
     world.handle(Input::Draining { connection: channel });
     world.finish(a, false);
@@ -133,6 +133,42 @@ fn a_takeover_waits_for_a_reset_of_the_backend_that_others_asked_for() {
     assert_eq!(world.last(b), None, "the reset would end the new owner's I/O");
     world.handle(Input::HostsResetEnded { export: "disk".to_owned(), has_succeeded: true });
     assert_eq!((world.last(b), world.number(b)), (Some("welcome"), Some(2)));
+}
+
+#[test]
+fn an_operator_has_a_hanging_backend_reset_for_a_takeover() {
+    let mut world = World::with_owners();
+    let a = world.owner("a");
+    let channel = world.join("a", a, 1, 1);
+    let reset = |world: &mut World| {
+        let result = world.broker.reset_for_takeover(world.now_us, "disk").map_err(|error| error.to_string());
+        world.carry_out();
+        result
+    };
+    assert!(reset(&mut world).unwrap_err().contains("nobody waits"));
+    let b = world.takes_over("b");
+    assert!(reset(&mut world).unwrap_err().contains("nobody waits"), "its ownership is not durable");
+    world.stored();
+    world.finish(a, false);
+    assert_eq!((reset(&mut world), &world.others), (Ok(()), &vec!["reset for hosts"]));
+    assert!(world.broker.export("disk").unwrap().is_resetting);
+    assert!(reset(&mut world).unwrap_err().contains("is being reset"));
+    // The backend has nothing of the former owner any more, but the reset would end I/O of the new
+    // one.
+    world.finish(channel, false);
+    assert_eq!(world.last(b), None);
+    // However long the reset takes.
+    world.now_us += 10_000_000;
+    world.handle(Input::Tick);
+    assert_eq!(world.last(b), None);
+    world.handle(Input::HostsResetEnded { export: "disk".to_owned(), has_succeeded: false });
+    assert_eq!((world.last(b), world.number(b)), (Some("welcome"), Some(2)));
+    assert!(!world.broker.export("disk").unwrap().is_resetting);
+    assert!(reset(&mut world).unwrap_err().contains("nobody waits"));
+    world.broker.delete_export(world.now_us, "disk").unwrap();
+    world.carry_out();
+    assert!(reset(&mut world).unwrap_err().contains("already being deleted"));
+    assert!(world.broker.reset_for_takeover(0, "none").unwrap_err().to_string().contains("none"));
 }
 
 #[test]
