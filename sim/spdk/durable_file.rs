@@ -34,6 +34,11 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Puts a file there.
+pub fn put(name: &str, content: Vec<u8>) {
+    with(|w| w.slots.get::<Files>().contents.insert(name.to_owned(), content));
+}
+
 /// Has so many of 1,000 replacements fail from now on.
 pub fn set_failures(failures: u64) {
     with(|w| w.slots.get::<Files>().failures = failures);
