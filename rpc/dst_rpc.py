@@ -287,6 +287,11 @@ METHODS = (
         (required("export", "name of the export", "-e"),),
     ),
     Method(
+        "dst_export_reset",
+        "Begin to reset the bdev of an export whose backend hangs, for a client that waits to own the export",
+        (required("export", "name of the export", "-e"),),
+    ),
+    Method(
         "dst_export_remove_host",
         "Let a host attach an export no more, and close its sessions",
         (required("export", "name of the export", "-e"), required("host", "identity of the host; *: any", "-q")),

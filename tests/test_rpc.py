@@ -226,6 +226,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "psk": text("there-is-none"),
         },
         "dst_export_release": {"export": name(EXPORT)},
+        "dst_export_reset": {"export": name(EXPORT)},
         "dst_export_set_host": {
             "export": name(EXPORT),
             "host": name(HOST),
@@ -447,6 +448,9 @@ def test_parameters_that_are_no_object(world: World, method: str) -> None:
         ("dst_export_release", "export", "nobody"),
         # It has no state file.
         ("dst_export_release", "export", EXPORT),
+        ("dst_export_reset", "export", "nobody"),
+        # Nobody waits to own it.
+        ("dst_export_reset", "export", EXPORT),
         ("dst_export_set_host", "export", "nobody"),
         ("dst_export_set_host", "host", "nobody"),
         ("dst_export_set_host", "host", "*"),

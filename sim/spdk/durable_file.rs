@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
 
+pub use spdk_contract::durable_file::NotReplaced;
 use world::slots::Slot;
 use world::with;
 
@@ -11,7 +12,11 @@ use crate::errno::Result;
 use crate::thread::Thread;
 
 #[derive(Default)]
-struct Files(BTreeMap<String, Vec<u8>>);
+struct Files {
+    contents: BTreeMap<String, Vec<u8>>,
+    /// How many of 1,000 replacements fail.
+    failures: u64,
+}
 
 impl Slot for Files {}
 
@@ -22,11 +27,55 @@ impl Slot for Files {}
 /// The file is longer than `max` bytes.
 pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     let name = path.to_string_lossy();
-    let found = with(|w| w.slots.get::<Files>().0.get(&*name).cloned());
+    let found = with(|w| w.slots.get::<Files>().contents.get(&*name).cloned());
     match found {
         Some(content) if content.len() > max => Err(io::Error::other("it is too long")),
         found => Ok(found),
     }
+}
+
+/// Puts a file there.
+pub fn put(name: &str, content: Vec<u8>) {
+    with(|w| w.slots.get::<Files>().contents.insert(name.to_owned(), content));
+}
+
+/// Has so many of 1,000 replacements fail from now on.
+pub fn set_failures(failures: u64) {
+    with(|w| w.slots.get::<Files>().failures = failures);
+}
+
+/// Loses a file, or all of its content from a random byte on.
+pub fn damage(name: &str, is_torn: bool) {
+    let at = world::dice(|rng| rng.bits());
+    with(|w| {
+        let contents = &mut w.slots.get::<Files>().contents;
+        match contents.get_mut(name) {
+            Some(content) if is_torn && !content.is_empty() => {
+                content.truncate((at % content.len() as u64) as usize);
+            }
+            _ => drop(contents.remove(name)),
+        }
+    });
+}
+
+/// How a replacement ends.
+enum Fate {
+    Replaced,
+    Unchanged,
+    /// It fails, and the file has the new content if this is true.
+    InDoubt(bool),
+}
+
+fn fate() -> Fate {
+    let failures = with(|w| w.slots.get::<Files>().failures);
+    if failures == 0 {
+        return Fate::Replaced;
+    }
+    world::dice(|rng| match rng.chance(failures) {
+        false => Fate::Replaced,
+        true if rng.chance(500) => Fate::Unchanged,
+        true => Fate::InDoubt(rng.chance(500)),
+    })
 }
 
 /// The maximum number of turns until the disk has written a file, and again until it reports that.
@@ -40,15 +89,24 @@ const TURNS_MAX: u64 = 300;
 /// The thread is gone.
 pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> Result<()>
 where
-    F: FnOnce(io::Result<()>) + Send + 'static,
+    F: FnOnce(std::result::Result<(), NotReplaced>) + Send + 'static,
 {
     let home = Thread::current().expect("a file is replaced from an SPDK thread");
     let name = path.to_owned();
     let (to_write, to_say) = world::dice(|rng| (rng.below(TURNS_MAX), rng.below(TURNS_MAX)));
+    let fate = fate();
     let write = move || {
-        with(|w| w.slots.get::<Files>().0.insert(name, content));
+        if matches!(fate, Fate::Replaced | Fate::InDoubt(true)) {
+            with(|w| w.slots.get::<Files>().contents.insert(name, content));
+        }
+        let error = io::Error::other("the disk is broken");
+        let result = match fate {
+            Fate::Replaced => Ok(()),
+            Fate::Unchanged => Err(NotReplaced::Unchanged(error)),
+            Fate::InDoubt(_) => Err(NotReplaced::InDoubt(error)),
+        };
         // If the thread is gone, nobody waits for the result any more.
-        let _ = after(home, to_say, Box::new(move || done(Ok(()))));
+        let _ = after(home, to_say, Box::new(move || done(result)));
     };
     after(home, to_write, Box::new(write))
 }

@@ -1,10 +1,11 @@
 //! How each fault is applied to the world, and undone.
 
 use dst_session::patience::STALL_US;
+use spdk::durable_file;
 use world::life::{self, Death};
 use world::{net, process, store};
 
-use crate::fleet::{BDEV, TargetSide, new_store};
+use crate::fleet::{BDEV, STATE_FILE, TargetSide, new_store};
 use crate::model::StopFacts;
 use crate::plan::Fault;
 use crate::run::Run;
@@ -129,6 +130,12 @@ impl Run {
                 self.targets[target].other = Some(other);
                 self.targets[target].start(&self.plan);
             }
+            Fault::TakeOver { client, reborn } => self.take_over(client, reborn),
+            Fault::LoseOwner { is_torn, .. } => {
+                self.all_may_fail();
+                self.kill_target(0, false, false);
+                durable_file::damage(STATE_FILE, is_torn);
+            }
         }
         let for_us = match fault {
             Fault::StopTarget { for_us, .. }
@@ -144,6 +151,7 @@ impl Run {
             | Fault::RemoveHost { for_us, .. }
             | Fault::Restrict { for_us, .. }
             | Fault::Reopen { for_us, .. }
+            | Fault::LoseOwner { for_us, .. }
             | Fault::OtherDevice { for_us, .. } => for_us,
             _ => return,
         };
@@ -156,6 +164,7 @@ impl Run {
             Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, false),
             Fault::StopClient { client, .. } => self.continue_client(client),
             Fault::KillTarget { target, .. } => self.start_target(target),
+            Fault::LoseOwner { .. } => self.start_target(0),
             Fault::EndClient { client, .. } => {
                 if self.model.clients[client].stop.is_some() {
                     self.kill_client(client, false);
@@ -235,6 +244,12 @@ impl Run {
         }
         self.model.excuses.restarted = world::stamp();
         life::kill(side.process, if vanish { Death::Vanished } else { Death::Killed });
+        if self.plan.in_process {
+            // Records up to now are of a living backend.
+            self.check_promises();
+            self.promises.backend_died();
+        }
+        let side = &self.targets[target];
         // Clients of the other target could not know that the cache that both targets share has
         // lost its contents.
         if lose && !self.plan.failover {
@@ -251,7 +266,7 @@ impl Run {
         }
     }
 
-    fn kill_client(&mut self, client: usize, vanish: bool) {
+    pub(crate) fn kill_client(&mut self, client: usize, vanish: bool) {
         let process = self.clients[client].process;
         if process::is_alive(process) {
             life::kill(process, if vanish { Death::Vanished } else { Death::Killed });
@@ -280,7 +295,7 @@ impl Run {
         self.model.clients[client].stop = Some(StopFacts { running_us, active_us, targets_are_dead });
     }
 
-    fn start_client(&mut self, client: usize) {
+    pub(crate) fn start_client(&mut self, client: usize) {
         if !process::is_alive(self.clients[client].process) {
             self.stops[client] = Default::default();
             self.clients[client].start(&self.plan);
@@ -331,7 +346,9 @@ impl Run {
             process::set_hiccups(target.process, 0, 0);
             store::set_errors(target.store, 0);
         }
+        durable_file::set_failures(0);
         self.clients.iter_mut().for_each(|client| client.wanted = true);
+        self.settle_owner();
     }
 }
 

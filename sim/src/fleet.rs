@@ -8,7 +8,7 @@ use std::rc::Rc;
 use dst_client::{BdevState, BdevUuid, Options as ClientOptions, Params, Peer, Place, TargetPlaces, Wait};
 use dst_session::access::{Access, Host, KeySource};
 use dst_session::paths::PathPolicy;
-use dst_target::{ListenAddress, Options as TargetOptions, ResetReach, Rules, Target};
+use dst_target::{Known, ListenAddress, Options as TargetOptions, OwnershipState, ResetReach, Rules, Target};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
 use world::{life, net, process};
@@ -89,6 +89,8 @@ pub struct ClientSide {
     pub delete_began: u64,
     /// Whether the user wants the bdev to exist.
     pub wanted: bool,
+    /// Whether the next bdev takes the export over.
+    pub takes_over: bool,
     /// The target to which it belongs.
     pub target: usize,
     number: usize,
@@ -365,6 +367,21 @@ impl TargetSide {
         told
     }
 
+    /// Releases the export if nobody knows who owns it.
+    pub fn release_unknown(&self) {
+        process::on(self.app, move || {
+            Target::with(|target| {
+                let Ok(exports) = target.exports(Some(EXPORT)) else { return };
+                let is_unknown =
+                    |state: &OwnershipState| matches!(state, OwnershipState::Settled(Known::Unknown(_)));
+                if exports.iter().any(|export| is_unknown(&export.ownership)) {
+                    // If this fails, the operator does it again.
+                    let _ = target.release_export(EXPORT, |_| {});
+                }
+            });
+        });
+    }
+
     /// Takes everything down. The returned cell holds the outcome once this is complete.
     pub fn stop(&self) -> Told {
         let told = Told::default();
@@ -403,6 +420,7 @@ impl ClientSide {
             deleted: None,
             delete_began: 0,
             wanted: true,
+            takes_over: plan.is_owned && number > 0,
             target: number % plan.targets,
             number,
         };
@@ -472,11 +490,11 @@ impl ClientSide {
                 fast_io_fail_timeout_ms: plan.fast_io_fail_ms,
                 loss_timeout_ms: plan.loss_ms,
                 keep_alive_timeout_ms: plan.keep_alive_ms,
-                attach_timeout_ms: 60_000,
+                attach_timeout_ms: plan.attach_timeout_ms,
                 queue_depth: plan.client_depth,
             },
             wait: Wait::UntilAttached,
-            takeover: plan.is_owned && self.number > 0,
+            takeover: plan.is_owned && std::mem::take(&mut self.takes_over),
         };
         process::on(self.app, move || {
             dst_client::create(params, move |result| {

@@ -73,6 +73,11 @@ pub enum Fault {
     Repoint { client: usize },
     /// The target restarts with another device under the same name, for a time.
     OtherDevice { target: usize, for_us: u64 },
+    /// A client takes the export over, as a new process or with a new bdev.
+    TakeOver { client: usize, reborn: bool },
+    /// The target dies, and its state file is lost or torn. The target is started again after a
+    /// time.
+    LoseOwner { is_torn: bool, for_us: u64 },
 }
 
 /// Everything that a seed decides.
@@ -172,6 +177,10 @@ pub struct Plan {
     pub tear_down: bool,
     /// Whether exports have one owner at a time: each client takes over from the ones before it.
     pub is_owned: bool,
+    /// How often a state file can't be written, of 1,000 times.
+    pub store_failures: u64,
+    /// `attach_timeout_ms`: how long a client tries to attach, in ms.
+    pub attach_timeout_ms: u32,
 }
 
 impl Plan {
@@ -243,6 +252,8 @@ impl Plan {
             faults: Vec::new(),
             tear_down: r.chance(600),
             is_owned: false,
+            store_failures: 0,
+            attach_timeout_ms: 60_000,
         };
         // A network that lets nothing through within a lease is not what the simulator is to test.
         if plan.net.delay_us >= 10_000 {
@@ -290,6 +301,9 @@ impl Plan {
         }
         // Up to 16 bytes, a write may stay where it was received.
         plan.alignment_log2 = r.pick(&[0, 2, 4, 9, 12]);
+        if r.chance(80) {
+            plan.own(r);
+        }
         plan
     }
 
@@ -620,7 +634,7 @@ impl Plan {
     }
 
     /// Makes the plan busy enough that something is on its way at the wrong moment.
-    fn be_busy(&mut self) {
+    pub(crate) fn be_busy(&mut self) {
         self.user_depth = self.user_depth.max(4);
         self.client_depth = self.client_depth.max(4);
         self.ios = self.ios.max(120);

@@ -67,11 +67,31 @@ pub const NO_PANIC: &str = "no panic";
 #[derive(Debug, Default)]
 pub struct Promises {
     losses: p6::Losses,
+    /// The owners of the export, if it has owners. A bdev is an owner, because each new one gets
+    /// another ownership.
+    reigns: Option<p11::Reigns>,
 }
 
 impl Promises {
+    /// Returns the checkers of a run, in which the export may have owners.
+    pub fn new(is_owned: bool) -> Promises {
+        Promises { losses: p6::Losses::default(), reigns: is_owned.then(p11::Reigns::default) }
+    }
+
+    /// Notes that a backend has died with its target, with everything that it had.
+    pub fn backend_died(&mut self) {
+        if let Some(reigns) = &mut self.reigns {
+            reigns.backend_died();
+        }
+    }
+
     /// Checks a record and updates the model.
     pub fn check(&mut self, model: &mut Model, record: &Record) {
+        if let (Some(reigns), Record::Stored(fact)) = (&mut self.reigns, record)
+            && let Some(broken) = reigns.note(fact, |write| model.io(write).map(|io| io.disk))
+        {
+            world::violation(p11::OWNER, broken);
+        }
         match *record {
             Record::Submitted { seq, io } => model.submitted(seq, io),
             Record::Completed { seq, io, status, ref data, by_layer, on_its_thread } => {

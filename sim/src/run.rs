@@ -4,14 +4,16 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::rc::Rc;
 
+use dst_broker::kept::encode;
 use dst_session::mutation::{self, Mutation};
+use dst_wire::Ownership;
 use spdk::bdev_io::IoKind;
 use spdk::record::{self, Record};
-use spdk::{secret_file, user};
+use spdk::{durable_file, secret_file, user};
 use world::{Violation, net, process, store};
 
 use crate::contact::{Answers, Clocks, Contact};
-use crate::fleet::{ClientSide, KEY_FILE, TargetSide, new_store};
+use crate::fleet::{ClientSide, EXPORT, KEY_FILE, STATE_FILE, TargetSide, new_store};
 use crate::frames::Frames;
 use crate::model::{ClientFacts, Model};
 use crate::plan::Plan;
@@ -137,6 +139,8 @@ impl Run {
         net::configure(plan.net.clone());
         let frames = Rc::<Frames>::default();
         net::set_tap(frames.clone());
+        durable_file::put(STATE_FILE, encode(EXPORT, &Ownership::Free { last: 0 }).into_bytes());
+        durable_file::set_failures(plan.store_failures);
         secret_file::put(KEY_FILE, format!("DST-PSK-1\n{}\n", "5d".repeat(32)));
         let first = new_store(&plan, 0);
         let store =
@@ -174,7 +178,7 @@ impl Run {
             clients,
             seats,
             model,
-            promises: Promises::default(),
+            promises: Promises::new(plan.is_owned),
             frames,
             exports_change: false,
             trouble_us: 0,
@@ -274,7 +278,9 @@ impl Run {
                     self.answers[client].set(None);
                     // A bdev whose target has been replaced since the client was admitted will soon
                     // fail.
-                    self.model.clients[client].may_fail = target.other.is_some()
+                    // An owner is not told before its export is taken over.
+                    self.model.clients[client].may_fail = self.plan.is_owned
+                        || target.other.is_some()
                         || self.clients[client].store != target.exported_store()
                         || world::now() < self.trouble_us + 3 * self.plan.lease_us();
                     self.seats[client].iter_mut().for_each(|seat| *seat = ThreadUse::wanted());
@@ -360,6 +366,7 @@ impl Run {
         p5::check_deadlines(&self.model, &self.plan);
         p10::check_stops(&self.model, &self.plan);
         self.check_targets();
+        self.release_unknown();
         if self.exports_change {
             for target in &mut self.targets {
                 if target.exported {
@@ -414,13 +421,16 @@ impl Run {
         let failed = side.created.as_ref().is_none_or(|told| matches!(*told.borrow(), Some(Err(_))));
         let removed = side.created.as_ref().is_some_and(|told| matches!(*told.borrow(), Some(Ok(()))));
         if side.wanted && side.disk.is_none() && (failed || removed) {
+            // A takeover is used up even if another one came before it.
+            side.takes_over |= matches!(self.stage, Stage::Recovery { .. });
             side.create(&self.plan);
         }
         side.ask_state(&self.states[client]);
         let is_failed = *self.states[client].borrow() == "failed";
-        if is_failed && matches!(self.stage, Stage::Recovery { .. }) {
+        if is_failed && self.clients[client].wanted && matches!(self.stage, Stage::Recovery { .. }) {
             self.delete_bdev(client);
             self.clients[client].wanted = true;
+            self.clients[client].takes_over = true;
         }
     }
 
@@ -433,9 +443,10 @@ impl Run {
                 // Otherwise the client has not learned yet that the target has another device.
                 && side.store == self.targets[side.target].exported_store()
         };
+        let is_wanted = |client: &usize| self.clients[*client].wanted;
+        let is_connected = |client: usize| *self.states[client].borrow() == "connected";
         self.model.outstanding.is_empty()
-            && (0..self.clients.len()).all(seated)
-            && self.states.iter().all(|state| *state.borrow() == "connected")
+            && (0..self.clients.len()).filter(is_wanted).all(|client| seated(client) && is_connected(client))
     }
 
     fn begin_read_back(&mut self) {

@@ -7,15 +7,10 @@ use dst_sim::{Plan, run};
 
 const SEEDS: u64 = 2000;
 
-/// Mutations that are tested elsewhere, because no client here owns an export: in
-/// sim/model/tests/mutations.rs and takeover.rs.
-const ELSEWHERE: [Mutation; 5] = [
-    Mutation::NoTakeoverEnd,
-    Mutation::NoTakeoverFence,
-    Mutation::OwnerNotDurable,
-    Mutation::OldOwner,
-    Mutation::StaleClaim,
-];
+/// Mutations that are tested in sim/model/tests/mutations.rs: no host here has two clients, and no
+/// state file is written after an owner is admitted.
+const ELSEWHERE: [Mutation; 4] =
+    [Mutation::OwnerNotDurable, Mutation::OldOwner, Mutation::StaleClaim, Mutation::OwnerInDoubt];
 
 fn is_found(mutation: Mutation) {
     std::panic::set_hook(Box::new(|_| {}));
@@ -85,4 +80,6 @@ mutations! {
     no_loss_timeout NoLossTimeout,
     use_other_instance UseOtherInstance,
     receive_over_writes ReceiveOverWrites,
+    no_takeover_end NoTakeoverEnd,
+    no_takeover_fence NoTakeoverFence,
 }

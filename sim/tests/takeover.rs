@@ -7,7 +7,7 @@ use std::rc::Rc;
 use dst_session::mutation::{self, Mutation};
 use dst_sim::Plan;
 use dst_sim::fleet::{BDEV, ClientSide, TargetSide, new_store};
-use dst_sim::promises::p11_one_owner::{Reigns, WRITES_OF_ONE};
+use dst_sim::promises::p11_one_owner::Reigns;
 use spdk::bdev_io::IoKind;
 use spdk::record::{self, Record};
 use spdk::user::{self, UserIo};
@@ -17,6 +17,10 @@ use world::store::Content;
 use world::{content, net, process};
 
 const SEEDS: u64 = 150;
+
+/// The writes of one client have numbers from a multiple of this on, so that a write's number tells
+/// whose it is.
+const WRITES_OF_ONE: u64 = 1 << 32;
 
 /// The number of clients, each of which takes over from the previous one.
 const OWNERS: usize = 3;
@@ -117,7 +121,7 @@ impl Scene {
                     counts.2 += u64::from(status == spdk::backend::IoStatus::Success);
                 }
                 Record::Stored(fact) => {
-                    let found = self.reigns.note(&fact);
+                    let found = self.reigns.note(&fact, |write| Some(write / WRITES_OF_ONE));
                     self.violation = self.violation.take().or(found);
                 }
                 _ => {}

@@ -205,6 +205,12 @@ impl Broker {
                 self.change_ownership(&owner.export, change);
                 return Ok(Answer::WaitToOwn);
             }
+            Permit::AfterRestore => {
+                self.change_ownership(&owner.export, Change::Restore);
+                let text = "the export's state file is being written again, since the last attempt has failed; \
+                            try again later";
+                return Err(refuse(RefusalReason::Busy, text));
+            }
         };
         let peer = self.connections[&id].peer;
         let previous = hello.previous.as_ref();

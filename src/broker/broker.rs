@@ -124,7 +124,9 @@ impl Broker {
                 self.counted_in_flight(export, lateness, in_flight);
             }
             Input::OwnershipStored { export, since_s } => self.ownership_stored(&export, since_s),
-            Input::OwnershipNotStored { export, why } => self.ownership_not_stored(&export, &why),
+            Input::OwnershipNotStored { export, why, is_in_doubt } => {
+                self.ownership_not_stored(&export, &why, is_in_doubt);
+            }
             Input::ResetEnded { export } => self.reset_ended(&export),
             Input::Reset { connection, slot } => self.reset_asked(connection, slot),
             Input::Quiesced { connection, round } => self.quiesced(connection, round),

@@ -50,6 +50,15 @@ pub enum Rejection {
     /// The export's ownership is being changed already.
     #[error("a change of the ownership of export `{0}` is not durable yet; try again later")]
     OwnershipChanging(String),
+    /// No client waits for the export's backend to become its owner.
+    #[error(
+        "nobody waits for the backend of export `{0}` to own it; dst_export_reset ends a wait that \
+         ownership.waiting of dst_get_exports shows"
+    )]
+    NobodyWaits(String),
+    /// The export's bdev is being reset already.
+    #[error("the bdev of export `{0}` is being reset; if that hangs, another reset can't help")]
+    ResetUnderWay(String),
     /// The host has no entry at this export.
     #[error("export `{export}` has no entry for host `{host}`")]
     NoHost {

@@ -26,8 +26,11 @@ pub struct ExportFacts<'a> {
     pub hosts: &'a [Host],
     /// The state of the export's ownership.
     pub ownership: &'a OwnershipState,
-    /// The hosts whose clients wait to own the export, or to be admitted as its owner.
-    pub waiting: Vec<&'a str>,
+    /// The hosts whose clients wait to own the export, or to be admitted as its owner, each with
+    /// the time at which its connection was accepted, µs.
+    pub waiting: Vec<(&'a str, u64)>,
+    /// Whether the bdev is being reset for clients, or for one that waits to own the export.
+    pub is_resetting: bool,
     /// Whether the export is being deleted and waits for its backend.
     pub is_deleting: bool,
 }
@@ -112,6 +115,7 @@ impl Broker {
             hosts: &export.hosts,
             ownership: &export.ownership,
             waiting: self.waiting_to_own(name).collect(),
+            is_resetting: self.resets.is_resetting(name),
             is_deleting: export.is_deleting(),
         })
     }

@@ -131,13 +131,15 @@ pub enum Input {
         /// The time stored with the ownership, to be shown to people, in seconds since 1970.
         since_s: u64,
     },
-    /// The ownership from [`crate::Output::StoreOwnership`] was not stored. The previous one is
-    /// still durable.
+    /// The ownership from [`crate::Output::StoreOwnership`] was not made durable.
     OwnershipNotStored {
         /// The export.
         export: String,
         /// The reason.
         why: String,
+        /// Whether it may have been stored all the same, so that the next start may find either
+        /// it or the previous one. Otherwise the previous one is still durable.
+        is_in_doubt: bool,
     },
     /// The reset of an export's bdev has ended or could not be started.
     ResetEnded {

@@ -74,7 +74,7 @@ pub enum Output {
         was_late: bool,
     },
     /// Make the ownership of an export durable, then report [`crate::Input::OwnershipStored`], or
-    /// [`crate::Input::OwnershipNotStored`] if the previous ownership is the one that is kept.
+    /// [`crate::Input::OwnershipNotStored`] if that fails.
     StoreOwnership {
         /// The export.
         export: String,
@@ -82,6 +82,9 @@ pub enum Output {
         number: u64,
         /// The name of the owner's host, or `None` if that ownership has ended.
         host: Option<String>,
+        /// The time since which the ownership exists, in seconds since 1970, or `None` if it begins
+        /// now.
+        since_s: Option<u64>,
     },
     /// Nothing of the export is left: close its bdev, and tell the caller that asked for the
     /// deletion.

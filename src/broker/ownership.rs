@@ -8,15 +8,55 @@ use dst_wire::{Claim, Ownership, Refusal, RefusalReason};
 use crate::ids::ConnectionId;
 use crate::utc::utc;
 
-/// The ownership that is durably kept of an export, or the reason why it is not known.
-pub type Known = Result<Ownership, String>;
+/// The ownership that was read from an export's state file, or the reason why it is not known.
+pub type Read = Result<Ownership, String>;
+
+/// What is known of an export's ownership.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Known {
+    /// The ownership is durable.
+    Durable(Ownership),
+    /// A change of this ownership has failed, but may have reached the state file. Existing
+    /// sessions go on; no session is opened before the file was written again, because a target
+    /// that starts anew may find either ownership.
+    Doubtful(Ownership),
+    /// The ownership is not known, for this reason.
+    Unknown(String),
+}
+
+impl Known {
+    /// Returns the ownership that counts as long as this target runs.
+    pub fn ownership(&self) -> Option<&Ownership> {
+        match self {
+            Known::Durable(ownership) | Known::Doubtful(ownership) => Some(ownership),
+            Known::Unknown(_) => None,
+        }
+    }
+}
+
+impl From<Read> for Known {
+    fn from(read: Read) -> Known {
+        read.map_or_else(Known::Unknown, Known::Durable)
+    }
+}
+
+/// How the attempt to make a change durable has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Stored {
+    /// The change is durable. Its time is this, in seconds since 1970.
+    Durably { since_s: u64 },
+    /// The change has failed; the state file is as it was.
+    No,
+    /// The change has failed, but the state file may hold it.
+    InDoubt,
+}
 
 /// The state of an export's ownership.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum OwnershipState {
     /// Ownership is not kept: hosts share the export, and nobody can own it.
     NotKept,
-    /// The kept ownership is durable.
+    /// No change is under way.
     Settled(Known),
     /// A change is being made durable. Until it is, nothing changes for existing sessions, and no
     /// session is opened.
@@ -45,6 +85,8 @@ pub enum Change {
         /// The number of the newest ownership, which ends.
         last: u64,
     },
+    /// The target writes the ownership again that a failed change leaves in doubt.
+    Restore,
 }
 
 /// A hello that asks to open a session.
@@ -69,6 +111,8 @@ pub(crate) enum Permit {
     Owner(u64),
     /// The session will be the only one, once the ownership with this number is durable.
     AfterChange(u64),
+    /// The session may be opened once the ownership is no longer in doubt.
+    AfterRestore,
 }
 
 impl OwnershipState {
@@ -78,11 +122,12 @@ impl OwnershipState {
     /// Returns the refusal to send.
     pub(crate) fn permit(&self, applicant: &Applicant<'_>) -> Result<Permit, Refusal> {
         let known = match self {
+            OwnershipState::Settled(Known::Durable(known) | Known::Doubtful(known)) => known,
             OwnershipState::NotKept if applicant.claim.is_none() => return Ok(Permit::Shared),
             OwnershipState::NotKept => {
                 return Err(owned("the export has no state file, so nobody can own it", None));
             }
-            OwnershipState::Settled(Err(_)) => {
+            OwnershipState::Settled(Known::Unknown(_)) => {
                 let text = "who owns the export is not known; nobody is let in until an operator of the target \
                             releases it (dst_export_release)";
                 return Err(owned(text, None));
@@ -91,56 +136,13 @@ impl OwnershipState {
                 let text = "a change of the export's ownership is not durable yet; try again later";
                 return Err(refuse(RefusalReason::Busy, text));
             }
-            OwnershipState::Settled(Ok(known)) => known,
         };
-        let refused = |text: String| Err(owned(text, Some(known.clone())));
-        if applicant.claim.is_some() && applicant.access < Access::ReadWrite {
-            return refused("the host may only read the export, and so can't own it".to_owned());
-        }
-        let is_newest = |after| after == known.number() || is_on(Mutation::StaleClaim);
-        let may_take = |takeover| takeover && applicant.access >= Access::TakeOver;
-        let forbidden = |takeover| {
-            if takeover { "; the host's entry does not allow it to take over" } else { "" }
-        };
-        match (known, applicant.claim) {
-            (Ownership::Free { .. }, None) => Ok(Permit::Shared),
-            (Ownership::Free { last }, Some(Claim::Next { after, takeover })) if is_newest(after) => {
-                match applicant.shared_sessions {
-                    0 => Ok(Permit::AfterChange(last + 1)),
-                    _ if may_take(takeover) => Ok(Permit::AfterChange(last + 1)),
-                    sessions => refused(format!(
-                        "the export is shared, by {sessions} sessions{}",
-                        forbidden(takeover)
-                    )),
-                }
+        match permit_of(known, applicant)? {
+            // A granted claim writes the file anyway.
+            Permit::Shared | Permit::Owner(_) if self.is_doubtful() && !is_on(Mutation::OwnerInDoubt) => {
+                Ok(Permit::AfterRestore)
             }
-            (Ownership::Free { last }, Some(Claim::Held(number) | Claim::Next { after: number, .. })) => {
-                refused(format!("ownership {number} of the export has ended; the last known here is {last}"))
-            }
-            (Ownership::Free { .. }, Some(Claim::Inquiry)) => refused("nobody owns the export".to_owned()),
-            (Ownership::Exclusive { number, host, .. }, Some(Claim::Held(held)))
-                if host == applicant.host && (held == *number || is_on(Mutation::OldOwner)) =>
-            {
-                Ok(Permit::Owner(held))
-            }
-            (Ownership::Exclusive { number, host, .. }, Some(Claim::Next { after, takeover }))
-                if is_newest(after) && (host == applicant.host || may_take(takeover)) =>
-            {
-                Ok(Permit::AfterChange(number + 1))
-            }
-            (Ownership::Exclusive { number, host, since_s }, claim) => {
-                let (takes, whose) = match claim {
-                    None | Some(Claim::Inquiry) => (false, String::new()),
-                    Some(Claim::Next { after, takeover }) if after == *number => (takeover, String::new()),
-                    Some(Claim::Next { after, .. }) => (false, format!(", after ownership {after}")),
-                    Some(Claim::Held(held)) => (false, format!(", and ownership {held} has ended")),
-                };
-                refused(format!(
-                    "host {host:?} owns the export since {} (ownership {number}){whose}{}",
-                    utc(*since_s),
-                    forbidden(takes)
-                ))
-            }
+            permit => Ok(permit),
         }
     }
 
@@ -152,9 +154,8 @@ impl OwnershipState {
         *self = OwnershipState::Changing { before, change };
     }
 
-    /// Ends a change: it is durable since `since_s`, or has failed if that is `None`. Returns the
-    /// change, or `None` if none was under way.
-    pub(crate) fn end(&mut self, since_s: Option<u64>) -> Option<Change> {
+    /// Ends a change. Returns the change, or `None` if none was under way.
+    pub(crate) fn end(&mut self, stored: Stored) -> Option<Change> {
         let (before, change) = match std::mem::replace(self, OwnershipState::NotKept) {
             OwnershipState::Changing { before, change } => (before, change),
             other => {
@@ -162,19 +163,81 @@ impl OwnershipState {
                 return None;
             }
         };
-        *self = OwnershipState::Settled(match (since_s, &change) {
-            (None, _) => before,
-            (Some(_), Change::Release { last }) => Ok(Ownership::Free { last: *last }),
-            (Some(since_s), Change::Claim { number, host, .. }) => {
-                Ok(Ownership::Exclusive { number: *number, host: host.clone(), since_s })
+        *self = OwnershipState::Settled(match (stored, &change, before) {
+            (Stored::No, _, before) => before,
+            (Stored::InDoubt, _, Known::Durable(known)) => Known::Doubtful(known),
+            (Stored::InDoubt, _, before) => before,
+            (Stored::Durably { .. }, Change::Release { last }, _) => {
+                Known::Durable(Ownership::Free { last: *last })
             }
+            (Stored::Durably { since_s }, Change::Claim { number, host, .. }, _) => {
+                Known::Durable(Ownership::Exclusive { number: *number, host: host.clone(), since_s })
+            }
+            (Stored::Durably { .. }, Change::Restore, Known::Doubtful(known)) => Known::Durable(known),
+            (Stored::Durably { .. }, Change::Restore, before) => before,
         });
         Some(change)
+    }
+
+    fn is_doubtful(&self) -> bool {
+        matches!(self, OwnershipState::Settled(Known::Doubtful(_)))
     }
 
     /// Returns true while a change is being made durable.
     pub(crate) fn is_changing(&self) -> bool {
         matches!(self, OwnershipState::Changing { .. })
+    }
+}
+
+/// Decides how a session may be opened, given the ownership of the export.
+fn permit_of(known: &Ownership, applicant: &Applicant<'_>) -> Result<Permit, Refusal> {
+    let refused = |text: String| Err(owned(text, Some(known.clone())));
+    if applicant.claim.is_some() && applicant.access < Access::ReadWrite {
+        return refused("the host may only read the export, and so can't own it".to_owned());
+    }
+    let is_newest = |after| after == known.number() || is_on(Mutation::StaleClaim);
+    let may_take = |takeover| takeover && applicant.access >= Access::TakeOver;
+    let forbidden = |takeover| {
+        if takeover { "; the host's entry does not allow it to take over" } else { "" }
+    };
+    match (known, applicant.claim) {
+        (Ownership::Free { .. }, None) => Ok(Permit::Shared),
+        (Ownership::Free { last }, Some(Claim::Next { after, takeover })) if is_newest(after) => {
+            match applicant.shared_sessions {
+                0 => Ok(Permit::AfterChange(last + 1)),
+                _ if may_take(takeover) => Ok(Permit::AfterChange(last + 1)),
+                sessions => {
+                    refused(format!("the export is shared, by {sessions} sessions{}", forbidden(takeover)))
+                }
+            }
+        }
+        (Ownership::Free { last }, Some(Claim::Held(number) | Claim::Next { after: number, .. })) => {
+            refused(format!("ownership {number} of the export has ended; the last known here is {last}"))
+        }
+        (Ownership::Free { .. }, Some(Claim::Inquiry)) => refused("nobody owns the export".to_owned()),
+        (Ownership::Exclusive { number, host, .. }, Some(Claim::Held(held)))
+            if host == applicant.host && (held == *number || is_on(Mutation::OldOwner)) =>
+        {
+            Ok(Permit::Owner(held))
+        }
+        (Ownership::Exclusive { number, host, .. }, Some(Claim::Next { after, takeover }))
+            if is_newest(after) && (host == applicant.host || may_take(takeover)) =>
+        {
+            Ok(Permit::AfterChange(number + 1))
+        }
+        (Ownership::Exclusive { number, host, since_s }, claim) => {
+            let (takes, whose) = match claim {
+                None | Some(Claim::Inquiry) => (false, String::new()),
+                Some(Claim::Next { after, takeover }) if after == *number => (takeover, String::new()),
+                Some(Claim::Next { after, .. }) => (false, format!(", after ownership {after}")),
+                Some(Claim::Held(held)) => (false, format!(", and ownership {held} has ended")),
+            };
+            refused(format!(
+                "host {host:?} owns the export since {} (ownership {number}){whose}{}",
+                utc(*since_s),
+                forbidden(takes)
+            ))
+        }
     }
 }
 
@@ -198,11 +261,15 @@ mod tests {
     }
 
     fn free(last: u64) -> OwnershipState {
-        OwnershipState::Settled(Ok(Ownership::Free { last }))
+        OwnershipState::Settled(Known::Durable(Ownership::Free { last }))
     }
 
     fn owned_by(host: &str) -> OwnershipState {
-        OwnershipState::Settled(Ok(Ownership::Exclusive { number: 7, host: host.to_owned(), since_s: 0 }))
+        OwnershipState::Settled(Known::Durable(Ownership::Exclusive {
+            number: 7,
+            host: host.to_owned(),
+            since_s: 0,
+        }))
     }
 
     /// Asserts that a session is refused because of the ownership, with a text that contains
@@ -211,7 +278,7 @@ mod tests {
         let refusal = state.permit(&applicant).expect_err("a refusal");
         assert_eq!(refusal.reason, RefusalReason::Owned);
         assert!(refusal.text.contains(word), "{:?} for {word:?}", refusal.text);
-        if let OwnershipState::Settled(Ok(known)) = state {
+        if let OwnershipState::Settled(Known::Durable(known)) = state {
             assert_eq!(refusal.ownership.as_ref(), Some(known));
         }
     }
@@ -267,7 +334,7 @@ mod tests {
     fn nobody_owns_what_is_not_kept_and_nobody_gets_in_where_that_is_not_known() {
         assert_eq!(OwnershipState::NotKept.permit(&A), Ok(Permit::Shared));
         refused(&OwnershipState::NotKept, next(0, true), "no state file");
-        let unknown = OwnershipState::Settled(Err("the file is missing".to_owned()));
+        let unknown = OwnershipState::Settled(Known::Unknown("the file is missing".to_owned()));
         for applicant in [A, claims(Claim::Held(7)), next(0, true)] {
             refused(&unknown, Applicant { access: Access::TakeOver, ..applicant }, "dst_export_release");
         }
@@ -282,13 +349,44 @@ mod tests {
             assert_eq!(refusal.reason, RefusalReason::Busy);
         }
         let mut failed = state.clone();
-        assert!(failed.end(None).is_some() && failed.end(None).is_none());
+        assert!(failed.end(Stored::No).is_some() && failed.end(Stored::No).is_none());
         assert_eq!(failed.permit(&Applicant { host: "b", ..claims(Claim::Held(7)) }), Ok(Permit::Owner(7)));
-        assert!(state.end(Some(0)).is_some());
+        assert!(state.end(Stored::Durably { since_s: 0 }).is_some());
         assert_eq!(state.permit(&claims(Claim::Held(8))), Ok(Permit::Owner(8)));
         state.begin(Change::Release { last: 8 });
-        assert!(state.is_changing() && state.end(Some(0)).is_some());
+        assert!(state.is_changing() && state.end(Stored::Durably { since_s: 0 }).is_some());
         refused(&state, claims(Claim::Held(8)), "has ended");
         assert_eq!(state.permit(&A), Ok(Permit::Shared));
+    }
+    #[test]
+    fn what_is_in_doubt_is_written_again_before_anybody_is_let_in() {
+        let mut state = owned_by("b");
+        let claim = Change::Claim { number: 8, host: "a".to_owned(), claimant: 1 };
+        state.begin(claim.clone());
+        assert_eq!(state.end(Stored::InDoubt), Some(claim));
+        let held = Applicant { host: "b", ..claims(Claim::Held(7)) };
+        assert_eq!(state.permit(&held), Ok(Permit::AfterRestore));
+        refused(&state, claims(Claim::Held(8)), "has ended");
+        let taker = Applicant { access: Access::TakeOver, ..next(7, true) };
+        assert_eq!(state.permit(&taker), Ok(Permit::AfterChange(8)), "this writes the file, too");
+        for failed in [Stored::No, Stored::InDoubt] {
+            state.begin(Change::Restore);
+            assert_eq!(state.permit(&held).expect_err("it is being written").reason, RefusalReason::Busy);
+            assert!(state.end(failed).is_some());
+            assert_eq!(state.permit(&held), Ok(Permit::AfterRestore));
+        }
+        state.begin(Change::Restore);
+        assert!(state.end(Stored::Durably { since_s: 9 }).is_some());
+        assert_eq!(state, owned_by("b"), "it is owned since when it was");
+        assert_eq!(state.permit(&held), Ok(Permit::Owner(7)));
+
+        let mut shared = free(3);
+        shared.begin(Change::Release { last: 3 });
+        assert!(shared.end(Stored::InDoubt).is_some());
+        assert_eq!(shared.permit(&A), Ok(Permit::AfterRestore));
+        let mut unknown = OwnershipState::Settled(Known::Unknown("it is damaged".to_owned()));
+        unknown.begin(Change::Release { last: 3 });
+        assert!(unknown.end(Stored::InDoubt).is_some());
+        refused(&unknown, A, "dst_export_release");
     }
 }

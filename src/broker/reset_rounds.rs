@@ -96,6 +96,20 @@ impl Broker {
         Step::Resetting { told }
     }
 
+    /// Has the backend reset for an operator, in a round that answers nobody. The round before must
+    /// have ended.
+    pub(crate) fn reset_for_operator(&mut self, export: &str) {
+        let scope = Scope::Export(export.to_owned());
+        let round = Round {
+            askers: Vec::new(),
+            began_us: self.now_us,
+            step: self.reset_for_hosts(export.to_owned(), &[]),
+        };
+        let rounds = self.resets.scopes.entry(scope).or_default();
+        rounds.next_us = self.now_us + PERIOD_US;
+        rounds.running = Some(round);
+    }
+
     fn session_of_ready(&self, connection: ConnectionId) -> Option<SessionId> {
         match &self.connections.get(&connection)?.stage {
             Stage::Ready(queue) => Some(queue.session.id),

@@ -3,32 +3,31 @@
 
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::negotiate::refuse;
-use dst_wire::{Claim, RefusalReason};
+use dst_wire::{Claim, Ownership, RefusalReason};
 
 use crate::broker::Broker;
 use crate::connection::{Application, Stage};
 use crate::error::Rejection;
 use crate::ids::{ConnectionId, Owner, SessionId};
 use crate::output::{Output, Topic};
-use crate::ownership::{Change, Known, OwnershipState};
+use crate::ownership::{Change, Known, OwnershipState, Read, Stored};
 
 impl Broker {
-    /// Keeps the ownership of an export from now on. `known` is the ownership that was kept before,
+    /// Keeps the ownership of an export from now on. `read` is the ownership that was kept before,
     /// or the reason why it is not known. To be called before the first client is admitted.
     ///
     /// # Errors
     /// Fails if there is no such export.
-    pub fn keep_ownership(&mut self, now_us: u64, name: &str, known: Known) -> Result<(), Rejection> {
+    pub fn keep_ownership(&mut self, now_us: u64, name: &str, read: Read) -> Result<(), Rejection> {
         self.now_us = now_us;
         let export = self.exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
-        if let Err(why) = &known {
-            let text = format!(
-                "DST export {name}: who owns it is not known, {why}; nobody is let in until dst_export_release"
-            );
-            export.ownership = OwnershipState::Settled(known);
-            self.warn(Topic::Operators, || text);
-        } else {
-            export.ownership = OwnershipState::Settled(known);
+        export.ownership = OwnershipState::Settled(read.clone().into());
+        if let Err(why) = read {
+            self.warn(Topic::Operators, || {
+                format!(
+                    "DST export {name}: who owns it is not known, {why}; nobody is let in until dst_export_release"
+                )
+            });
         }
         Ok(())
     }
@@ -51,29 +50,82 @@ impl Broker {
         let last = match &export.ownership {
             OwnershipState::NotKept => return Err(Rejection::OwnershipNotKept(of())),
             OwnershipState::Changing { .. } => return Err(Rejection::OwnershipChanging(of())),
-            OwnershipState::Settled(Ok(known)) => known.number(),
-            OwnershipState::Settled(Err(_)) => floor,
+            OwnershipState::Settled(known) => known.ownership().map_or(floor, Ownership::number),
         };
         self.change_ownership(name, Change::Release { last });
         Ok(())
     }
 
+    /// Resets the bdev of an export for a client that waits to be admitted as its owner: an
+    /// operator's means against a backend that hangs. [`Output::ResetForHosts`] follows, and the
+    /// client is admitted when the reset has ended and the backend has nothing of others any more.
+    /// No client is admitted meanwhile, since the reset would end its I/O.
+    ///
+    /// # Errors
+    /// Fails if there is no such export, if no client waits, if the export is being deleted or its
+    /// bdev was removed, or if the bdev is being reset already.
+    pub fn reset_for_takeover(&mut self, now_us: u64, name: &str) -> Result<(), Rejection> {
+        self.now_us = now_us;
+        let of = || name.to_owned();
+        let export = self.exports.get(name).ok_or_else(|| Rejection::NoExport(of()))?;
+        if export.is_deleting() {
+            return Err(Rejection::ExportBusy(of()));
+        }
+        let is_resetting = export.drain.as_ref().is_some_and(|drain| drain.is_resetting);
+        if is_resetting || self.resets.is_resetting(name) {
+            return Err(Rejection::ResetUnderWay(of()));
+        }
+        let Some(host) = self.waiting_for_backend(name) else { return Err(Rejection::NobodyWaits(of())) };
+        self.notice(Topic::Operators, || {
+            format!(
+                "DST export {name}: an operator has its bdev reset for host {host:?}, which waits to own it"
+            )
+        });
+        self.reset_for_operator(name);
+        Ok(())
+    }
+
+    /// Returns a host whose hello waits for the backend, and will own the export.
+    fn waiting_for_backend(&self, name: &str) -> Option<String> {
+        self.connections.values().find_map(|entry| match &entry.stage {
+            Stage::WaitingToOpen(Application { hello, .. })
+                if hello.export == name && hello.claim.is_some() =>
+            {
+                Some(hello.host.clone())
+            }
+            _ => None,
+        })
+    }
+
     /// Begins to make a change of an export's ownership durable.
     pub(crate) fn change_ownership(&mut self, name: &str, change: Change) {
         let Some(export) = self.exports.get_mut(name) else { return };
-        let next = match &change {
-            Change::Claim { number, host, .. } => (*number, Some(host.clone())),
-            Change::Release { last } => (*last, None),
+        let (number, host, since_s) = match (&change, &export.ownership) {
+            (Change::Claim { number, host, .. }, _) => (*number, Some(host.clone()), None),
+            (Change::Release { last }, _) => (*last, None, None),
+            (Change::Restore, OwnershipState::Settled(Known::Doubtful(known))) => match known {
+                Ownership::Free { last } => (*last, None, None),
+                Ownership::Exclusive { number, host, since_s } => {
+                    (*number, Some(host.clone()), Some(*since_s))
+                }
+            },
+            (Change::Restore, _) => return,
         };
         export.ownership.begin(change);
-        self.output(Output::StoreOwnership { export: name.to_owned(), number: next.0, host: next.1 });
+        self.output(Output::StoreOwnership { export: name.to_owned(), number, host, since_s });
     }
 
     /// Carries out a change of an export's ownership, which is durable now.
     pub(crate) fn ownership_stored(&mut self, name: &str, since_s: u64) {
-        let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(Some(since_s)));
+        let change =
+            self.exports.get_mut(name).and_then(|export| export.ownership.end(Stored::Durably { since_s }));
         match change {
             None => return,
+            Some(Change::Restore) => {
+                self.notice(Topic::Operators, || {
+                    format!("DST export {name}: its ownership is durable again, as it was")
+                });
+            }
             Some(Change::Claim { number, host, claimant }) => {
                 self.notice(Topic::Operators, || {
                     format!("DST export {name}: host {host:?} owns it now (ownership {number})")
@@ -101,9 +153,11 @@ impl Broker {
     }
 
     /// Drops a change of an export's ownership that could not be made durable. The ownership stays
-    /// as it was.
-    pub(crate) fn ownership_not_stored(&mut self, name: &str, why: &str) {
-        let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(None));
+    /// as it was. If the state file may hold the change all the same, the ownership is in doubt from
+    /// now on.
+    pub(crate) fn ownership_not_stored(&mut self, name: &str, why: &str, is_in_doubt: bool) {
+        let stored = if is_in_doubt { Stored::InDoubt } else { Stored::No };
+        let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(stored));
         let Some(change) = change else { return };
         if let Change::Claim { host, claimant, .. } = change {
             let owner = Owner { export: name.to_owned(), host };
@@ -136,14 +190,15 @@ impl Broker {
         }
     }
 
-    /// Returns the hosts whose hellos wait to own the export or to be admitted as its owner.
-    pub(crate) fn waiting_to_own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+    /// Returns the hosts whose hellos wait to own the export or to be admitted as its owner, with
+    /// the times at which their connections were accepted, µs.
+    pub(crate) fn waiting_to_own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
         self.connections.values().filter_map(move |entry| match &entry.stage {
             Stage::WaitingToOwn(Application { hello, .. })
             | Stage::WaitingToOpen(Application { hello, .. })
                 if hello.export == name && hello.claim.is_some() =>
             {
-                Some(hello.host.as_str())
+                Some((hello.host.as_str(), entry.since_us))
             }
             _ => None,
         })

@@ -186,7 +186,9 @@ impl Target {
                     self.backend_hangs(export, in_flight, waited_ms);
                 }
                 Output::BackingGone { export, was_late } => self.backing_gone(&export, was_late),
-                Output::StoreOwnership { export, number, host } => self.store_ownership(export, number, host),
+                Output::StoreOwnership { export, number, host, since_s } => {
+                    self.store_ownership(export, number, host, since_s);
+                }
                 Output::ExportGone { export, was_late } => self.export_gone(&export, was_late),
                 Output::Log { is_warning, topic, text } => self.log(is_warning, topic, &text),
                 Output::Stopped => self.stopped(),

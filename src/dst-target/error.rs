@@ -122,9 +122,13 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Error::Rejected(rejection) => match rejection {
-                Rejection::NoExport(_) | Rejection::NoHost { .. } => Errno::ENOENT,
+                Rejection::NoExport(_) | Rejection::NoHost { .. } | Rejection::NobodyWaits(_) => {
+                    Errno::ENOENT
+                }
                 Rejection::ExportExists(_) | Rejection::HostExists { .. } => Errno::EEXIST,
-                Rejection::ExportBusy(_) | Rejection::OwnershipChanging(_) => Errno::EBUSY,
+                Rejection::ExportBusy(_) | Rejection::OwnershipChanging(_) | Rejection::ResetUnderWay(_) => {
+                    Errno::EBUSY
+                }
                 Rejection::Stopping => Errno::ECANCELED,
                 Rejection::NeedsKey { .. } | Rejection::OwnershipNotKept(_) => Errno::EINVAL,
                 Rejection::TooManyHosts { .. } => Errno::ENOSPC,

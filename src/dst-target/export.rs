@@ -167,8 +167,11 @@ pub struct ExportInfo {
     pub state_file: Option<String>,
     /// Who owns it.
     pub ownership: OwnershipState,
-    /// The hosts whose clients wait to own it, or to be let in as its owner.
-    pub waiting: Vec<String>,
+    /// The hosts whose clients wait to own it, or to be let in as its owner, each with the time at
+    /// which its connection was accepted, µs.
+    pub waiting: Vec<(String, u64)>,
+    /// Whether its bdev is being reset for clients, or for one that waits to own it.
+    pub is_resetting: bool,
 }
 
 /// Returns what an operator should know of a bdev of this kind (SPDK's product name) whose UUID an export

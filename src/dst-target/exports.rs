@@ -98,7 +98,8 @@ impl Target {
                 deleting: facts.is_deleting,
                 state_file: export.state_file.as_ref().map(|file| file.path.clone()),
                 ownership: facts.ownership.clone(),
-                waiting: facts.waiting.iter().map(|host| (*host).to_owned()).collect(),
+                waiting: facts.waiting.iter().map(|&(host, since_us)| (host.to_owned(), since_us)).collect(),
+                is_resetting: facts.is_resetting,
             })
         };
         let wanted = exports.iter().filter(|(key, _)| name.is_none_or(|name| name == *key));

@@ -50,8 +50,8 @@ mod waiting;
 
 pub use control::Target;
 pub use dst_broker::{
-    ConnectionInfo, ConnectionState, HOSTS_MAX, OwnershipState, Rejection, ResetReach, Rules, SessionInfo,
-    Stats, Totals, utc,
+    ConnectionInfo, ConnectionState, HOSTS_MAX, Known, OwnershipState, Rejection, ResetReach, Rules,
+    SessionInfo, Stats, Totals, utc,
 };
 pub use error::Error;
 pub use export::ExportInfo;

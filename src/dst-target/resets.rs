@@ -10,6 +10,7 @@ use spdk::clock::now_us;
 
 use crate::backend_resets::BackendResets;
 use crate::control::Target;
+use crate::error::Error;
 
 /// A reset under way, of this export's bdev.
 struct ResetOf {
@@ -43,6 +44,17 @@ impl Target {
     /// Resets an export's bdev, as its clients ask for.
     pub(crate) fn reset_for_hosts(self: &Rc<Self>, export: String) {
         self.reset(export, Why::Hosts);
+    }
+
+    /// Has an export's bdev reset for a client that waits to own the export. The reset has begun when
+    /// this returns; [`crate::ExportInfo::is_resetting`] tells when it has ended.
+    ///
+    /// # Errors
+    /// There is no such export, nobody waits, or the bdev is being reset already.
+    pub fn reset_for_takeover(self: &Rc<Self>, name: &str) -> Result<(), Error> {
+        self.broker.borrow_mut().reset_for_takeover(now_us(), name)?;
+        self.carry_out();
+        Ok(())
     }
 
     /// Resets an export's bdev, which ends everybody's I/O to it.

@@ -4,10 +4,10 @@ use std::path::Path;
 use std::rc::Rc;
 
 use dst_broker::kept::{KEPT_MAX, decode, encode};
-use dst_broker::{Input, Known};
+use dst_broker::{Input, Read};
 use dst_wire::Ownership;
 use spdk::clock::{now_us, unix_s};
-use spdk::durable_file;
+use spdk::durable_file::{self, NotReplaced};
 
 use crate::control::Target;
 use crate::error::Error;
@@ -65,8 +65,14 @@ impl Target {
     }
 
     /// Makes the ownership of an export durable.
-    pub(crate) fn store_ownership(self: &Rc<Self>, export: String, number: u64, host: Option<String>) {
-        let since_s = unix_s();
+    pub(crate) fn store_ownership(
+        self: &Rc<Self>,
+        export: String,
+        number: u64,
+        host: Option<String>,
+        since_s: Option<u64>,
+    ) {
+        let since_s = since_s.unwrap_or_else(unix_s);
         let ownership = match host {
             Some(host) => Ownership::Exclusive { number, host, since_s },
             None => Ownership::Free { last: number },
@@ -75,21 +81,22 @@ impl Target {
         let Some(path) = exports.get(&export).and_then(|known| Some(known.state_file.as_ref()?.path.clone()))
         else {
             drop(exports);
-            return self.ownership_stored(export, since_s, Err("it has no state file".to_owned()));
+            let error = std::io::Error::other("the export has none");
+            return self.ownership_stored(export, since_s, Err(NotReplaced::Unchanged(error)));
         };
         drop(exports);
         let content = encode(&export, &ownership).into_bytes();
         let of = export.clone();
-        let done = move |result: std::io::Result<()>| {
-            let result = result.map_err(|error| error.to_string());
+        let done = move |result: Result<(), NotReplaced>| {
             Target::with(|target| target.ownership_stored(of, since_s, result));
         };
         if let Err(errno) = durable_file::replace(&path, content, done) {
-            self.ownership_stored(export, since_s, Err(errno.to_string()));
+            let error = std::io::Error::other(errno.to_string());
+            self.ownership_stored(export, since_s, Err(NotReplaced::Unchanged(error)));
         }
     }
 
-    fn ownership_stored(self: &Rc<Self>, export: String, since_s: u64, result: Result<(), String>) {
+    fn ownership_stored(self: &Rc<Self>, export: String, since_s: u64, result: Result<(), NotReplaced>) {
         let mut exports = self.exports.borrow_mut();
         let file = exports.get_mut(&export).and_then(|known| known.state_file.as_mut());
         let (path, releasing) =
@@ -97,14 +104,18 @@ impl Target {
         drop(exports);
         let answer = match &result {
             Ok(()) => Ok(()),
-            Err(why) => {
+            Err(error) => {
+                let why = error.to_string();
                 spdk::error!("DST export {export}: state file {path} can't be written: {why}");
-                Err(Error::StateFile { path, why: why.clone() })
+                Err(Error::StateFile { path, why })
             }
         };
         self.tell(match result {
             Ok(()) => Input::OwnershipStored { export, since_s },
-            Err(why) => Input::OwnershipNotStored { export, why },
+            Err(error) => {
+                let is_in_doubt = matches!(error, NotReplaced::InDoubt(_));
+                Input::OwnershipNotStored { export, why: error.to_string(), is_in_doubt }
+            }
         });
         if let Some(releasing) = releasing {
             releasing(answer);
@@ -113,7 +124,7 @@ impl Target {
 }
 
 /// Returns what a file tells of an export's ownership, or why it tells nothing.
-fn read(export: &str, path: &str) -> Known {
+fn read(export: &str, path: &str) -> Read {
     match durable_file::read(Path::new(path), KEPT_MAX) {
         Ok(Some(content)) => decode(export, &content).map_err(|error| format!("state file {path} {error}")),
         Ok(None) => Err(format!("state file {path} does not exist")),

@@ -2,7 +2,7 @@
 
 use serde::Serialize;
 
-use crate::snapshot::{Bdev, Export, Listener, Ownership, Session, Snapshot, State};
+use crate::snapshot::{Bdev, Export, Listener, Ownership, Session, Snapshot, State, Waiting};
 use crate::table::duration;
 
 /// The severity of a problem, in the order of monitoring plug-ins.
@@ -127,8 +127,9 @@ fn entries(export: &Export) -> Vec<Finding> {
             let advice = "make sure that no former owner uses its bdev, then: dstctl release";
             found.push(finding(Severity::Critical, problem, advice));
         } else if !waiting.is_empty() {
-            let problem = format!("lets {} wait to own it", waiting.join(", "));
-            let advice = "the backend still works on I/O of the others; look at the bdev if this lasts";
+            let each = waiting.iter().map(|Waiting { host, waiting_ms }| format!("{host} ({waiting_ms} ms)"));
+            let problem = format!("lets {} wait to own it", each.collect::<Vec<String>>().join(", "));
+            let advice = "the backend still works on I/O of the others; if it hangs: dst_export_reset";
             found.push(finding(Severity::Warning, problem, advice));
         }
     }
@@ -248,10 +249,11 @@ mod tests {
         let problem = "does not admit host h, whose key can't be read: no such file";
         assert_eq!(export(json!({"hosts": hosts})), [(Critical, problem.to_owned())]);
         let problem = "admits nobody, since nobody knows who owns it: no such file";
-        let ownership = json!({"ownership": {"state": "unknown", "why": "no such file", "waiting": ["h"]}});
+        let ownership = json!({"ownership": {"state": "unknown", "why": "no such file", "waiting": []}});
         assert_eq!(export(ownership), [(Critical, problem.to_owned())]);
-        let ownership = json!({"ownership": {"state": "owned", "owner": "h", "waiting": ["i", "j"]}});
-        assert_eq!(export(ownership), [(Warning, "lets i, j wait to own it".to_owned())]);
+        let ownership = json!({"ownership": {"state": "owned", "owner": "h", "waiting": [
+            {"host": "i", "waiting_ms": 5}, {"host": "j", "waiting_ms": 70}]}});
+        assert_eq!(export(ownership), [(Warning, "lets i (5 ms), j (70 ms) wait to own it".to_owned())]);
         assert_eq!(export(json!({"ownership": {"state": "owned", "owner": "h", "waiting": []}})), []);
         let problem = "may be another device after a restart: aio";
         assert_eq!(export(json!({"uuid_warning": "aio"})), [(Warning, problem.to_owned())]);

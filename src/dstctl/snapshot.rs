@@ -69,7 +69,7 @@ pub struct Host {
 /// The ownership of an export.
 #[derive(Debug, Clone, PartialEq, Deserialize)]
 pub struct Ownership {
-    /// `free`, `owned`, `changing`, or `unknown`.
+    /// `free`, `owned`, `changing`, `doubtful`, or `unknown`.
     pub state: String,
     #[serde(default)]
     pub owner: Option<String>,
@@ -77,10 +77,19 @@ pub struct Ownership {
     pub since: Option<String>,
     /// The hosts that wait to own the export.
     #[serde(default)]
-    pub waiting: Vec<String>,
+    pub waiting: Vec<Waiting>,
     /// The reason why the owner is not known.
     #[serde(default)]
     pub why: Option<String>,
+}
+
+/// A client that waits to own an export.
+#[derive(Debug, Clone, PartialEq, Deserialize)]
+pub struct Waiting {
+    /// The host of the client.
+    pub host: String,
+    /// The age of the client's attempt, ms.
+    pub waiting_ms: u64,
 }
 
 /// An address at which the target accepts connections.

@@ -46,6 +46,7 @@ pub fn register_all() {
     register(c"dst_export_set_host", target::set_host, Phase::Runtime);
     register(c"dst_export_remove_host", target::remove_host, Phase::Runtime);
     register(c"dst_export_release", target::release_export, Phase::Runtime);
+    register(c"dst_export_reset", target::reset_export, Phase::Runtime);
     register(c"dst_get_sessions", target::get_sessions, Phase::Runtime);
     register(c"dst_get_stats", target::get_stats, Phase::Runtime);
     register(c"dst_set_workers", workers::set_workers, Phase::Runtime);

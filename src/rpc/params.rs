@@ -45,9 +45,11 @@ impl From<dst_target::Error> for RpcError {
         use dst_target::{Error, Rejection};
         let parameter = match &error {
             Error::Rejected(rejection) => match rejection {
-                Rejection::NoExport(_) | Rejection::OwnershipNotKept(_) | Rejection::OwnershipChanging(_) => {
-                    "export: "
-                }
+                Rejection::NoExport(_)
+                | Rejection::OwnershipNotKept(_)
+                | Rejection::OwnershipChanging(_)
+                | Rejection::NobodyWaits(_)
+                | Rejection::ResetUnderWay(_) => "export: ",
                 Rejection::ExportExists(_) | Rejection::ExportBusy(_) => "name: ",
                 Rejection::Stopping => "",
                 Rejection::HostExists { .. }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use dst_session::access::Host;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, ListenAddress, ListenerInfo, OwnershipState,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, Known, ListenAddress, ListenerInfo, OwnershipState,
     Rejection, ResetReach, Rules, SessionInfo, Stats, Target, utc,
 };
 use dst_wire::Ownership;
@@ -211,17 +211,23 @@ fn show_reset(reset: ResetReach) -> &'static str {
 fn show_ownership(export: &ExportInfo) -> Value {
     let (state, known) = match &export.ownership {
         OwnershipState::NotKept => return Value::Null,
-        OwnershipState::Settled(known @ Ok(Ownership::Free { .. })) => ("free", known),
-        OwnershipState::Settled(known @ Ok(Ownership::Exclusive { .. })) => ("owned", known),
-        OwnershipState::Settled(known @ Err(_)) => ("unknown", known),
+        OwnershipState::Settled(known @ Known::Durable(Ownership::Free { .. })) => ("free", known),
+        OwnershipState::Settled(known @ Known::Durable(Ownership::Exclusive { .. })) => ("owned", known),
+        OwnershipState::Settled(known @ Known::Doubtful(_)) => ("doubtful", known),
+        OwnershipState::Settled(known @ Known::Unknown(_)) => ("unknown", known),
         OwnershipState::Changing { before, .. } => ("changing", before),
     };
-    let mut shown = json!({ "state": state, "waiting": export.waiting });
+    let now_us = now_us();
+    let waiting = export.waiting.iter().map(
+        |(host, since_us)| json!({ "host": host, "waiting_ms": now_us.saturating_sub(*since_us) / 1000 }),
+    );
+    let waiting: Vec<Value> = waiting.collect();
+    let mut shown = json!({ "state": state, "waiting": waiting, "resetting": export.is_resetting });
     match known {
-        Err(why) => shown["why"] = json!(why),
-        Ok(known) => shown["number"] = json!(known.number()),
+        Known::Unknown(why) => shown["why"] = json!(why),
+        Known::Durable(known) | Known::Doubtful(known) => shown["number"] = json!(known.number()),
     }
-    if let Ok(Ownership::Exclusive { host, since_s, .. }) = known {
+    if let Some(Ownership::Exclusive { host, since_s, .. }) = known.ownership() {
         shown["owner"] = json!(host);
         shown["since"] = json!(utc(*since_s));
     }
@@ -276,7 +282,7 @@ pub fn add_host(params: Option<Value>, reply: Reply) {
     answer(reply, let_in(params));
 }
 
-fn take_released(params: Option<Value>) -> Result<(Rc<Target>, String)> {
+fn take_one_export(params: Option<Value>) -> Result<(Rc<Target>, String)> {
     let mut params = Params::new(params)?;
     let export = params.text("export")?;
     params.finish()?;
@@ -291,12 +297,19 @@ pub fn release_export(params: Option<Value>, reply: Reply) {
             answer(reply, result.map(|()| true.into()).map_err(Into::into));
         }
     };
-    let begun = take_released(params).and_then(|(target, export)| Ok(target.release_export(&export, done)?));
+    let begun =
+        take_one_export(params).and_then(|(target, export)| Ok(target.release_export(&export, done)?));
     if let Err(error) = begun
         && let Some(reply) = reply.take()
     {
         answer(reply, Err(error));
     }
+}
+
+pub fn reset_export(params: Option<Value>, reply: Reply) {
+    let begun = take_one_export(params)
+        .and_then(|(target, export)| Ok(target.reset_for_takeover(&export).map(|()| true.into())?));
+    answer(reply, begun);
 }
 
 fn take_set_host(params: Option<Value>) -> Result<(Rc<Target>, String, Host)> {

@@ -95,11 +95,13 @@ pub enum Mutation {
     AbortIsEnough,
     /// The target receives into a buffer that still holds the data of a write.
     ReceiveOverWrites,
+    /// The target lets an owner in although the state file may name another one.
+    OwnerInDoubt,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 43] = [
+    pub const ALL: [Mutation; 44] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -143,6 +145,7 @@ impl Mutation {
         Mutation::HeldTooEarly,
         Mutation::AbortIsEnough,
         Mutation::ReceiveOverWrites,
+        Mutation::OwnerInDoubt,
     ];
 }
 

@@ -275,6 +275,7 @@ VOCABULARY: dict[str, Vocabulary] = {
         "dst_export_add_host": (14, _host),
         "dst_export_set_host": (4, _host),
         "dst_export_release": (1, lambda rng: {"export": rng.choice(EXPORTS)}),
+        "dst_export_reset": (1, lambda rng: {"export": rng.choice(EXPORTS)}),
         "dst_export_remove_host": (4, lambda rng: {"export": rng.choice(EXPORTS), "host": rng.choice(HOSTS)}),
         "dst_get_sessions": (2, lambda rng: _optional(rng, export=EXPORTS)),
         "dst_get_stats": (1, _nothing),

@@ -68,6 +68,8 @@ pub enum Action {
     Stored(u8),
     /// A change of the ownership fails, and control learns that.
     NotStored(u8),
+    /// A change of the ownership becomes durable, but control learns that it may not be.
+    StoredInDoubt(u8),
     /// The stored ownership is lost; the next target process finds none.
     StoreLost,
     /// An operator releases the export.
@@ -105,6 +107,7 @@ impl Action {
             | Action::RemoveHost { .. }
             | Action::DeleteBdev(_)
             | Action::NotStored(_)
+            | Action::StoredInDoubt(_)
             | Action::StoreLost
             | Action::Release(_) => true,
             Action::Connect { .. }

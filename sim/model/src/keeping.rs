@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dst_broker::{Change, ConnectionId, Input, Known, OwnershipState};
+use dst_broker::{Change, ConnectionId, Input, OwnershipState, Read};
 use dst_session::mutation::{Mutation, is_on};
 use dst_wire::{Claim, Ownership, Welcome};
 
@@ -37,7 +37,7 @@ impl Default for Kept {
 
 impl Kept {
     /// Returns what a target process reads when it starts.
-    pub fn read(&self) -> Known {
+    pub fn read(&self) -> Read {
         match self {
             Kept::Ownership(ownership) => Ok(ownership.clone()),
             Kept::Nothing => Err("it is missing".to_owned()),
@@ -83,7 +83,7 @@ impl State {
         else {
             return;
         };
-        let follows = before.is_ok_and(|before| claim_follows(claim, &before));
+        let follows = before.ownership().is_some_and(|before| claim_follows(claim, before));
         if claimant == connection && !follows {
             self.ledger.broken(11, format!("ownership {number} is granted to a claim that comes too late"));
         }
@@ -106,11 +106,15 @@ impl State {
         self.carry_out(target, world);
     }
 
-    /// Tells control that a target process could not store the change.
-    pub fn not_stored(&mut self, target: u8, world: &World) {
-        self.target(target).storing = None;
-        let why = "there is no space".to_owned();
-        self.broker_handles(target, Input::OwnershipNotStored { export: EXPORT.to_owned(), why });
+    /// Tells control that a target process could not store the change. If `is_in_doubt`, the store
+    /// has the change all the same.
+    pub fn not_stored(&mut self, target: u8, is_in_doubt: bool, world: &World) {
+        let storing = self.target(target).storing.take();
+        if is_in_doubt && let Some(Storing::Writing(next)) = storing {
+            self.kept = Kept::Ownership(next);
+        }
+        let (export, why) = (EXPORT.to_owned(), "there is no space".to_owned());
+        self.broker_handles(target, Input::OwnershipNotStored { export, why, is_in_doubt });
         self.carry_out(target, world);
     }
 

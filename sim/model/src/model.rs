@@ -195,9 +195,9 @@ impl Checked {
             }
             Action::Written(target) => state.written(target),
             Action::Stored(target) => state.stored(target, world),
-            Action::NotStored(target) => {
+            Action::NotStored(target) | Action::StoredInDoubt(target) => {
                 state.left.failed_stores -= 1;
-                state.not_stored(target, world);
+                state.not_stored(target, matches!(action, Action::StoredInDoubt(_)), world);
             }
             Action::StoreLost => {
                 state.left.lost_stores -= 1;

@@ -34,6 +34,7 @@ fn each_of_store(state: &State, number: u8, target: &Target, world: &World, acti
             actions.push(Action::Written(number));
             if state.left.failed_stores > 0 {
                 actions.push(Action::NotStored(number));
+                actions.push(Action::StoredInDoubt(number));
             }
         }
         Some(Storing::Written) => actions.push(Action::Stored(number)),

@@ -115,6 +115,11 @@ fn a_late_claim_is_not_granted() {
     is_found(Mutation::StaleClaim, "late-claim", &[11]);
 }
 
+#[test]
+fn an_ownership_in_doubt_is_written_again() {
+    is_found(Mutation::OwnerInDoubt, "takeover-restart", &[11]);
+}
+
 /// Random walks through a world that is too large to visit in full find a removed rule as well.
 #[test]
 fn walks() {

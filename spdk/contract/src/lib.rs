@@ -8,6 +8,7 @@
 
 pub mod bdev;
 pub mod disk;
+pub mod durable_file;
 pub mod errno;
 pub mod io;
 pub mod keyring;

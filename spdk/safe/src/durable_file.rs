@@ -5,9 +5,10 @@ use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
+pub use spdk_contract::durable_file::NotReplaced;
 use spdk_sys as sys;
 
-use crate::errno::{Errno, Result};
+use crate::errno::{self, Errno};
 use crate::thread::Thread;
 
 /// What the name of the new file has at its end until the file takes the place of the old one.
@@ -37,18 +38,16 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
 }
 
 /// Replaces a file's content, and then calls `done` on the calling SPDK thread, which must not exit
-/// before. An OS thread of its own does the work, as that takes as long as the disk does. After an error
-/// the content is the old one, unless the folder could not be synced: then the new one is there already,
-/// and the old one may come back after a crash of the machine.
+/// before. An OS thread of its own does the work, as that takes as long as the disk does.
 ///
 /// # Errors
 /// `EAGAIN`: there can't be another OS thread. `done` is not called.
 ///
 /// # Panics
 /// If no SPDK thread is running.
-pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> Result<()>
+pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> errno::Result<()>
 where
-    F: FnOnce(io::Result<()>) + Send + 'static,
+    F: FnOnce(Result<(), NotReplaced>) + Send + 'static,
 {
     let home = Thread::current().expect("a file is replaced from an SPDK thread");
     let path = path.to_owned();
@@ -56,15 +55,25 @@ where
         // On a reactor's core the thread would take that core's time.
         // SAFETY: affects only the calling thread.
         unsafe { sys::spdk_unaffinitize_thread() };
-        let result = replace_now(Path::new(&path), &content);
+        let result = replace_now(Path::new(&path), &content, File::sync_all);
         home.send_patiently(move || done(result));
     };
     let spawned = std::thread::Builder::new().name("dst_state".to_owned()).spawn(write);
     spawned.map(drop).map_err(|_| Errno::EAGAIN)
 }
 
-/// Writes a new file, syncs it, gives it the name, and syncs the folder.
-fn replace_now(path: &Path, content: &[u8]) -> io::Result<()> {
+/// Writes a new file, syncs it, gives it the name, and syncs the folder with `sync_folder`.
+fn replace_now(
+    path: &Path,
+    content: &[u8],
+    sync_folder: impl FnOnce(&File) -> io::Result<()>,
+) -> Result<(), NotReplaced> {
+    let folder = rename_new(path, content).map_err(NotReplaced::Unchanged)?;
+    sync_folder(&folder).map_err(NotReplaced::InDoubt)
+}
+
+/// Writes a new file, syncs it, and gives it the name. Returns its folder.
+fn rename_new(path: &Path, content: &[u8]) -> io::Result<File> {
     let folder = path.parent().filter(|folder| folder.is_dir());
     let folder = File::open(folder.ok_or_else(|| io::Error::other("there is no such folder"))?)?;
     let mut new = path.as_os_str().to_owned();
@@ -75,8 +84,7 @@ fn replace_now(path: &Path, content: &[u8]) -> io::Result<()> {
         // What is left of it would be overwritten the next time.
         let _ = fs::remove_file(new);
     }
-    written?;
-    folder.sync_all()
+    written.map(|()| folder)
 }
 
 fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -89,17 +97,24 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use super::{File, NotReplaced, Path, fs, io, read, replace_now};
     use tempfile::tempdir;
+
+    fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+        replace_now(path, content, File::sync_all).map_err(|error| match error {
+            NotReplaced::Unchanged(error) => error,
+            NotReplaced::InDoubt(error) => panic!("{error}"),
+        })
+    }
 
     #[test]
     fn content_is_replaced_as_a_whole() {
         let folder = tempdir().unwrap();
         let path = folder.path().join("state");
         assert_eq!(read(&path, 9).unwrap(), None);
-        replace_now(&path, b"one").unwrap();
+        replace(&path, b"one").unwrap();
         fs::write(folder.path().join("state.new"), "what a crash has left").unwrap();
-        replace_now(&path, b"two").unwrap();
+        replace(&path, b"two").unwrap();
         assert_eq!(read(&path, 3).unwrap().unwrap(), b"two");
         assert!(read(&path, 2).unwrap_err().to_string().contains("more than 2 bytes"));
         assert!(!folder.path().join("state.new").exists());
@@ -109,21 +124,31 @@ mod tests {
     fn what_fails_changes_nothing() {
         let folder = tempdir().unwrap();
         let path = folder.path().join("state");
-        replace_now(&path, b"one").unwrap();
+        replace(&path, b"one").unwrap();
         fs::create_dir(folder.path().join("state.new")).unwrap();
-        assert!(replace_now(&path, b"two").is_err());
+        assert!(replace(&path, b"two").is_err());
         assert_eq!(read(&path, 9).unwrap().unwrap(), b"one");
         assert!(
-            replace_now(&folder.path().join("none/state"), b"two")
+            replace(&folder.path().join("none/state"), b"two")
                 .unwrap_err()
                 .to_string()
                 .contains("no such folder")
         );
-        assert!(replace_now(folder.path(), b"two").is_err(), "a folder has the name");
+        assert!(replace(folder.path(), b"two").is_err(), "a folder has the name");
         assert!(read(folder.path(), 9).unwrap_err().to_string().contains("not a regular file"));
         let link = folder.path().join("other.new");
         std::os::unix::fs::symlink(&path, &link).unwrap();
-        assert!(replace_now(&folder.path().join("other"), b"two").is_err(), "a link is not followed");
+        assert!(replace(&folder.path().join("other"), b"two").is_err(), "a link is not followed");
         assert_eq!(read(&path, 9).unwrap().unwrap(), b"one");
+    }
+
+    #[test]
+    fn a_folder_that_can_not_be_synced_leaves_the_content_in_doubt() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("state");
+        replace(&path, b"one").unwrap();
+        let failed = replace_now(&path, b"two", |_| Err(io::Error::other("the disk is broken")));
+        assert!(matches!(failed, Err(NotReplaced::InDoubt(_))), "{failed:?}");
+        assert_eq!(read(&path, 9).unwrap().unwrap(), b"two");
     }
 }
