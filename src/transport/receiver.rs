@@ -265,7 +265,7 @@ impl Receiver {
         let len = header.data_len as usize;
         let data = self.unread.start..self.unread.start + len;
         let is_here = len > 0 && data.end <= self.unread.end;
-        let here = is_here.then(|| Here { buffer: buf, data });
+        let here = is_here.then_some(Here { buffer: buf, data });
         let flow = frames.header(&header, here)?;
         if flow == Flow::Stall {
             self.stalled = Some(header);
