@@ -7,6 +7,7 @@ import os
 import re
 import shutil
 import stat
+import subprocess
 import tomllib
 from pathlib import Path
 from typing import Iterator
@@ -99,8 +100,18 @@ def test_units(lab: Lab, tree: Path) -> None:
     assert [line for line in checked.splitlines() if any(unit in line for unit in UNITS)] == []
     target, client = (Service(tree, name) for name in ("dst-target", "dst-client"))
     for option in ("-i", "-r", "--json", "-m"):
-        of_both = {command[command.index(option) + 1] for command in (target.command("ExecStart"), client.command("ExecStart"))}
+        commands = [service.command("ExecStart") for service in (target, client)]
+        of_both = {command[command.index(option) + 1] for command in commands}
         assert len(of_both) == 2, f"both services have {option} {of_both}"
+
+
+@pytest.mark.parametrize("size", ["", "0", "-1", "2G", "08"])
+def test_a_size_of_hugepages_that_is_none(tree: Path, size: str) -> None:
+    command = [tree / "usr/libexec/dst/hugepages"]
+    refused = subprocess.run(
+        command, env=os.environ | {"DST_HUGEPAGES_MIB": size}, capture_output=True, text=True, timeout=10, check=False
+    )
+    assert refused.returncode == 1 and f"DST_HUGEPAGES_MIB is '{size}'" in refused.stderr, refused
 
 
 def start(lab: Lab, system: System, role: str) -> Process:
