@@ -26,12 +26,14 @@ from harness.protocol import (
     write,
 )
 from harness.served import MIB, Served
-from harness.service import Service, attach_to, late_backend, memory_backend
+from harness.service import Service, answering_late, attach_to, late_backend, memory_backend
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
 TIMEOUT_MS = 1000
+# The deadline is compared with a clock that is read periodically.
+EARLY_MS = 10
 
 
 def join(session: Session, queue: int) -> Connection:
@@ -103,3 +105,18 @@ def test_overdue_io_costs_no_connection(lab: Lab) -> None:
     (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
     assert (info["counters"]["connections_lost"], info["state"]) == (0, "connected"), info
     assert info["counters"]["expired"] > 3 * 8
+
+
+def test_long_io_has_one_deadline(lab: Lab) -> None:
+    """Of reads of up to 64 parts, 16 are sent at once: each part has an answer in time, and a long
+    read has none."""
+    service = Service(lab, answering_late(memory_backend(32), TIMEOUT_MS * 4 // 10))
+    checker = start_checker(lab, blocks=8192, arguments=["-s", "1024"])
+    attach_to(checker, service.remote, transaction_timeout_ms=TIMEOUT_MS, keep_alive_timeout_ms=4000)
+    checker.begin(depth=1, io_blocks=4096, reads=100)
+    wait_until(lambda: checker.findings().all_failed > 1, "I/O to fail")
+    found = checker.end()
+    found.assert_no_bad_block()
+    assert found.failed_fastest_ms >= TIMEOUT_MS - EARLY_MS, "failed before its deadline"
+    (info,) = checker.rpc.call("bdev_dst_get_info", name="remote0")
+    assert (info["counters"]["connections_lost"], info["state"]) == (0, "connected"), info
