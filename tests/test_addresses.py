@@ -58,6 +58,18 @@ def test_dead_addresses_do_not_delay_an_attach(lab: Lab) -> None:
     checker.end().assert_clean()
 
 
+def test_a_dead_address_does_not_hide_a_refusal(lab: Lab) -> None:
+    """What one address refuses for good is said when the others were tried, long before the attach
+    has used up its time."""
+    service = Service(lab, durable_backend(lab))
+    lab.on_end(BlackHole("127.0.0.11", service.remote.port).end)
+    checker = start_checker(lab)
+    place = {"traddr": ["127.0.0.1", "127.0.0.11"], "trsvcid": str(service.remote.port), "host": "test-client"}
+    # The harness waits for an answer for less than that.
+    with pytest.raises(RpcError, match="the target refused: not allowed"):
+        checker.rpc.call("bdev_dst_create", name="remote0", export="there-is-none", attach_timeout_ms=3_600_000, **place)
+
+
 def test_an_address_that_is_silent_is_tried_last_next_time(lab: Lab) -> None:
     service = Service(lab, durable_backend(lab))
     proxy = Proxy(service.remote)

@@ -60,6 +60,40 @@ pub enum Attach {
     Over,
 }
 
+/// What the addresses that were tried in a round have said. An address that is dead or silent says
+/// nothing: it does not keep the attach waiting for what another one has refused for good.
+#[derive(Debug, Default)]
+pub enum Round {
+    /// Nothing.
+    #[default]
+    Silent,
+    /// At least one has refused for good, the last one for this reason, and no other may admit the
+    /// client later.
+    Refused(String),
+    /// One may admit the client later.
+    MayHelp,
+}
+
+impl Round {
+    /// Notes a refusal. `is_final` says that the target refused for good.
+    pub fn refused(&mut self, is_final: bool, why: &str) {
+        match self {
+            Round::MayHelp => {}
+            Round::Silent | Round::Refused(_) if is_final => *self = Round::Refused(why.to_owned()),
+            Round::Silent | Round::Refused(_) => *self = Round::MayHelp,
+        }
+    }
+
+    /// Ends the round, and begins the next one. Returns the reason if the client was refused for
+    /// good.
+    pub fn end(&mut self) -> Option<String> {
+        match std::mem::take(self) {
+            Round::Refused(why) => Some(why),
+            Round::Silent | Round::MayHelp => None,
+        }
+    }
+}
+
 /// What is due in an attach whose bdev is not there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Due {
@@ -151,6 +185,20 @@ mod tests {
             (caller(false).all_tried(false), caller(false).all_tried(true)),
             (Due::Answer, Due::Answer)
         );
+    }
+
+    #[test]
+    fn a_dead_address_does_not_hide_that_another_one_refuses() {
+        let end = |refusals: &[bool]| {
+            let mut round = Round::default();
+            refusals.iter().for_each(|&is_final| round.refused(is_final, "no"));
+            let why = round.end();
+            assert_eq!(round.end(), None, "the next round begins anew");
+            why.is_some_and(|why| why == "no")
+        };
+        assert!(!end(&[]), "all are dead");
+        assert!(end(&[true]) && end(&[true, true]));
+        assert!(!end(&[true, false]) && !end(&[false, true]) && !end(&[false]), "one is only busy");
     }
 
     #[test]

@@ -18,7 +18,7 @@ use spdk::clock::now_us;
 use spdk::poller::Poller;
 
 use crate::address::Address;
-use crate::attach::{Attach, Attached, Due, Wait};
+use crate::attach::{Attach, Attached, Due, Round, Wait};
 use crate::disk::DstDisk;
 use crate::error::Error;
 use crate::info::BdevState;
@@ -49,6 +49,8 @@ pub struct Control {
     /// The clock of the outage.
     patience: Patience,
     attach: Attach,
+    /// What the addresses have said in this round.
+    round: Round,
     /// What it claims of the export's ownership.
     tenure: Tenure,
     probes: Probes,
@@ -114,6 +116,7 @@ impl Control {
             outage: Outage::default(),
             patience: Patience::new(now),
             attach: Attach::Over,
+            round: Round::default(),
             tenure,
             probes: Probes::default(),
             log: Limit::default(),
@@ -216,6 +219,7 @@ impl Control {
         match self.link.advance(now, Wanted::Session(self.succession.ask(), self.tenure.claim())) {
             Step::Up(welcome, messages) => {
                 self.messages = messages;
+                self.round = Round::default();
                 // Before the bdev is there for anybody to use.
                 self.shared.set_control_up(true);
                 self.tenure.welcomed(welcome.ownership);
@@ -297,6 +301,7 @@ impl Control {
     /// The target is looked for elsewhere: closes the connection, or ends the attempt to have one.
     pub fn repointed(&mut self, now: u64) {
         self.probes.end();
+        self.round = Round::default();
         if self.link.is_up() {
             self.lost(now);
         } else {
@@ -474,7 +479,11 @@ impl Control {
                     | RefusalReason::Owned
             )
         );
-        let due = if all_tried { self.attach.all_tried(final_no) } else { Due::Nothing };
+        if refused.is_some() {
+            self.round.refused(final_no, &why);
+        }
+        let refusal = if all_tried { self.round.end() } else { None };
+        let due = if all_tried { self.attach.all_tried(refusal.is_some()) } else { Due::Nothing };
         match due {
             // Later on even a "not allowed" is tried again: a target that was just started may not
             // have its exports yet.
@@ -482,7 +491,7 @@ impl Control {
             Due::Answer => After::Answer,
             Due::GiveUp => {
                 let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
-                After::GiveUp(Error::Refused { export, host, why })
+                After::GiveUp(Error::Refused { export, host, why: refusal.unwrap_or(why) })
             }
         }
     }
