@@ -216,7 +216,7 @@ impl Inner {
     fn check(&mut self, now: u64) -> Result<(), Broken> {
         self.io.count_now();
         if let Some((at, life)) = self.link.address().zip(self.link.life())
-            && self.large_frames.of(at).look(life)
+            && self.large_frames.look(at, life)
             && self.shared.places().note_path(at, None, now)
         {
             spdk::notice!("DST bdev {}: large frames to {at} pass now", self.shared.name());

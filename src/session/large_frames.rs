@@ -113,6 +113,11 @@ impl<T: Clone + PartialEq> OfEachPath<T> {
         &mut self.paths[at].1
     }
 
+    /// Takes the state of a connection that is up. Returns true if this clears its path of suspicion.
+    pub fn look(&mut self, path: &T, life: Life) -> bool {
+        self.paths.iter_mut().any(|(other, frames)| other == path && frames.look(life))
+    }
+
     /// Returns the paths that are suspected.
     pub fn suspects(&self) -> impl Iterator<Item = &T> {
         self.paths.iter().filter(|(_, frames)| frames.is_suspect()).map(|(path, _)| path)
@@ -150,8 +155,9 @@ mod tests {
             assert_eq!(paths.of(&2).lost(life(T), true, 2 * T), None);
         }
         assert_eq!(paths.suspects().collect::<Vec<_>>(), [&1]);
+        assert!(!paths.look(&2, life(T)) && paths.look(&1, life(T)) && paths.suspects().count() == 0);
         (3..100).for_each(|other| assert!(!paths.of(&other).is_suspect()));
-        assert!(paths.paths.len() == PATHS_MAX && paths.suspects().count() == 0);
+        assert_eq!(paths.paths.len(), PATHS_MAX);
     }
 
     #[test]
