@@ -47,15 +47,14 @@ $(check): build/obj/check_%.o: spdk/apps/check/%.c $(wildcard spdk/apps/check/*.
 shared := $(shell awk -F'[?]=' '$$1 == "CONFIG_SHARED" && $$2 == "y"' $(SPDK_DIR)/mk/config.mk)
 of_all := build/obj/lcores.o $(if $(shared),build/obj/shared.o)
 
-# Ports for sockets over DPDK (docs/dpdk.md), if DPDK has a static librte_ethdev. Drivers that the tree
-# has the sources of, but has not built, are compiled here: that takes seconds, and needs no other
-# build of DPDK.
+# Ports for sockets over DPDK (docs/dpdk.md), if DPDK has a static librte_ethdev, and is as old as the
+# SPDK that the sockets are for: only such a DPDK has rte_ethdev_driver.h. Drivers that the tree has the
+# sources of, but has not built, are compiled here: that takes seconds, and needs no other build of
+# DPDK.
 dpdk := $(shell awk -F'[?]=' '$$1 == "CONFIG_DPDK_DIR" { print $$2 }' $(SPDK_DIR)/mk/config.mk)
-ports := $(if $(shared),,$(and $(wildcard $(dpdk)/lib/librte_ethdev.a),$(wildcard $(dpdk)/include/rte_ethdev.h),$\
+ports := $(if $(shared),,$(and $(wildcard $(dpdk)/lib/librte_ethdev.a),$(wildcard $(dpdk)/include/rte_ethdev_driver.h),$\
     $(wildcard $(dpdk)/lib/librte_bus_vdev.a)))
-# Their internal interfaces are those of 20.05. Newer trees have to build their drivers themselves.
-drivers := $(if $(wildcard $(dpdk)/include/rte_ethdev_driver.h),$\
-    memif/rte_eth_memif memif/memif_socket ring/rte_eth_ring af_packet/rte_eth_af_packet)
+drivers := memif/rte_eth_memif memif/memif_socket ring/rte_eth_ring af_packet/rte_eth_af_packet
 built := $(foreach driver,memif ring af_packet,$(if $(wildcard $(dpdk)/lib/librte_pmd_$(driver).a),$(driver)/%))
 drivers := $(filter-out $(built),$(foreach driver,$(drivers),$(if $(wildcard $(dpdk)/../drivers/net/$(driver).c),$(driver))))
 driver_objects := $(patsubst %,build/obj/driver_%.o,$(subst /,_,$(drivers)))

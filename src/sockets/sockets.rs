@@ -3,7 +3,7 @@
 mod groups;
 mod transfer;
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::net::{IpAddr, SocketAddr};
 
 use dst_net::{Config, ConfigError, ConnectError, Counters, NetEvent};
@@ -15,7 +15,6 @@ use crate::driver::Driver;
 use crate::entry::{End, Entry, Kind, Open, SocketId};
 use crate::port::Port;
 
-use groups::Groups;
 pub use transfer::TransferError;
 
 /// The state of a connection attempt.
@@ -56,7 +55,8 @@ pub struct Sockets<P: Port> {
     free: Vec<u32>,
     /// The sockets of connections that have not ended.
     by_connection: HashMap<ConnectionId, u32>,
-    groups: Groups,
+    /// For each group, the indexes of the sockets that may be ready.
+    groups: HashMap<u64, VecDeque<u32>>,
     buffers: Buffers,
     /// The addresses of the interface that were configured.
     addresses: Vec<IpAddr>,
@@ -77,7 +77,7 @@ impl<P: Port> Sockets<P> {
             slots: Vec::new(),
             free: Vec::new(),
             by_connection: HashMap::new(),
-            groups: Groups::default(),
+            groups: HashMap::new(),
             buffers: Buffers::default(),
             addresses,
             undecided,

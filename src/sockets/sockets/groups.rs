@@ -1,14 +1,9 @@
 //! Which sockets of a group are ready.
 
-use std::collections::{HashMap, VecDeque};
-
 use crate::entry::SocketId;
 use crate::port::Port;
 
 use super::Sockets;
-
-/// For each group, the indexes of the sockets that may be ready.
-pub type Groups = HashMap<u64, VecDeque<u32>>;
 
 impl<P: Port> Sockets<P> {
     /// Adds a socket to a group, which knows it by a token.

@@ -8,7 +8,7 @@ use std::{ptr, slice};
 
 use spdk_sys as sys;
 
-use super::SockImpl;
+use super::implementation::SockImpl;
 use crate::errno::{Errno, Result};
 
 /// The maximum number of vectors of queued requests that are written at once, as in SPDK's `posix`

@@ -1,0 +1,52 @@
+//! What an implementation of sockets has to do.
+
+use std::io::{IoSlice, IoSliceMut};
+use std::net::{IpAddr, SocketAddr};
+
+use crate::errno::Result;
+
+/// An implementation of sockets. Its sockets are used on any thread, by one at a time.
+pub trait SockImpl: 'static {
+    /// A connection or a listener, which is closed when it is dropped.
+    type Socket: Send;
+    /// A group of sockets on one thread.
+    type Group;
+
+    /// Returns true if the implementation has an address to listen on.
+    fn has_address(address: IpAddr) -> bool;
+
+    /// Connects. On a thread that is no SPDK thread, it may wait for the peer. Nothing is logged, as
+    /// SPDK asks for every connection that names no implementation.
+    fn connect(remote: SocketAddr) -> Result<Self::Socket>;
+
+    /// Listens. Nothing is logged.
+    fn listen(local: SocketAddr) -> Result<Self::Socket>;
+
+    /// Accepts a connection, if one waits.
+    fn accept(listener: &Self::Socket) -> Option<Self::Socket>;
+
+    /// Reads. Returns 0 if the peer has closed. `EAGAIN`: nothing is there. HOT.
+    fn read(socket: &Self::Socket, parts: &mut [IoSliceMut<'_>]) -> Result<usize>;
+
+    /// Writes. Returns the number of bytes that were taken. `EAGAIN`: none. HOT.
+    fn write(socket: &Self::Socket, parts: &[IoSlice<'_>]) -> Result<usize>;
+
+    /// Returns the local address and the peer's.
+    fn addresses(socket: &Self::Socket) -> Option<(SocketAddr, Option<SocketAddr>)>;
+
+    /// Returns true if the connection has not ended.
+    fn is_connected(socket: &Self::Socket) -> bool;
+
+    /// Creates a group.
+    fn create_group() -> Self::Group;
+
+    /// Adds a socket, which the group knows by a token.
+    fn join(group: &mut Self::Group, socket: &Self::Socket, token: usize);
+
+    /// Removes a socket.
+    fn leave(group: &mut Self::Group, socket: &Self::Socket);
+
+    /// Calls `ready` with the tokens of up to `limit` sockets that have something to read or have
+    /// ended. HOT.
+    fn poll(group: &mut Self::Group, limit: usize, ready: impl FnMut(usize));
+}
