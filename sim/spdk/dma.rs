@@ -3,16 +3,15 @@
 mod receive;
 
 use std::cell::Cell;
+use std::ops::Range;
 use std::rc::Rc;
 
+use self::receive::STALE;
 pub use self::receive::{ReceiveChunk, ReceivePool};
 use crate::errno::{Errno, Result};
 
 /// The maximum number of chunks of a [`DmaVec`].
 pub const DMA_VEC_MAX: usize = 16;
-
-/// The content of memory that nobody has written to yet, which is the tag of no write.
-const STALE: u8 = 0xa5;
 
 /// A pool with a fixed number of chunks of one size.
 pub struct DmaPool {
@@ -150,5 +149,16 @@ impl DmaVec {
 impl Drop for DmaVec {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+impl ReceiveChunk {
+    /// Makes this part of the chunk the data of `data`, to be read only.
+    pub fn pin(&self, part: Range<usize>, data: &mut DmaVec) {
+        assert!(!part.is_empty() && part.end <= self.bytes().len(), "{part:?} is no part of a chunk");
+        data.release();
+        let (bytes, pin) = self.keep(part);
+        data.data.extend_from_slice(bytes);
+        data.pin = Some(pin);
     }
 }

@@ -7,8 +7,10 @@ use std::cell::{Cell, RefCell};
 use std::ops::Range;
 use std::rc::Rc;
 
-use super::{DmaVec, STALE};
 use crate::errno::{Errno, Result};
+
+/// The content of memory that nobody has written to yet, which is the tag of no write.
+pub(super) const STALE: u8 = 0xa5;
 
 struct Chunk {
     memory: RefCell<Vec<u8>>,
@@ -78,13 +80,11 @@ impl ReceiveChunk {
         &self.own
     }
 
-    /// Makes this part of the chunk the data of `data`, to be read only.
-    pub fn pin(&self, part: Range<usize>, data: &mut DmaVec) {
-        assert!(!part.is_empty() && part.end <= self.own.len(), "{part:?} is no part of a chunk");
-        data.release();
+    /// Returns what is in this part of the chunk, and keeps the chunk as it is.
+    pub(super) fn keep(&self, part: Range<usize>) -> (&[u8], Pin) {
         self.chunk().pins.set(self.chunk().pins.get() + 1);
-        data.data.extend_from_slice(&self.bytes()[part.clone()]);
-        data.pin = Some(Pin { pool: Rc::clone(&self.pool), number: self.number, part });
+        let bytes = &self.bytes()[part.clone()];
+        (bytes, Pin { pool: Rc::clone(&self.pool), number: self.number, part })
     }
 }
 

@@ -1,80 +1,22 @@
 //! DMA memory: pools of chunks, and buffers made of a few chunks.
 
+mod pool;
 mod receive;
+#[cfg(test)]
+mod receive_tests;
 
-use std::cell::RefCell;
 use std::ffi::c_void;
-use std::ptr::{self, NonNull};
+use std::ops::Range;
+use std::ptr;
 use std::rc::Rc;
 
 use libc::iovec;
-use spdk_sys as sys;
 
+pub use self::pool::DmaPool;
 pub use self::receive::{ReceiveChunk, ReceivePool};
-use crate::errno::{Errno, Result};
 
 /// The maximum number of chunks in a [`DmaVec`].
 pub const DMA_VEC_MAX: usize = 16;
-
-/// The least alignment of a pool's memory: the most that any bdev requires (a page).
-const ALIGNMENT: usize = 4096;
-
-/// A fixed number of chunks of one size, all allocated when the pool is created. It belongs to one
-/// SPDK thread.
-pub struct DmaPool {
-    base: NonNull<u8>,
-    chunk_size: usize,
-    count: usize,
-    /// The numbers of the free chunks. The list has room for all, so that returning chunks never
-    /// allocates.
-    free: RefCell<Vec<u32>>,
-}
-
-impl DmaPool {
-    /// Allocates `count` zeroed chunks of `chunk_size` bytes, each aligned to its size if that is a
-    /// power of two, else to 4 KiB if it is a multiple of that. So a chunk of up to 2 MiB whose size
-    /// is a power of two lies in one hugepage, and what lies in it is contiguous for a device, too.
-    ///
-    /// `EINVAL`: a parameter is zero, or the size overflows. `ENOMEM`: SPDK does not have that much
-    /// contiguous DMA memory.
-    pub fn new(chunk_size: usize, count: usize) -> Result<Rc<DmaPool>> {
-        let numbers = u32::try_from(count).map_err(|_| Errno::EINVAL)?;
-        let bytes = chunk_size.checked_mul(count).filter(|n| *n > 0).ok_or(Errno::EINVAL)?;
-        let alignment = if chunk_size.is_power_of_two() { ALIGNMENT.max(chunk_size) } else { ALIGNMENT };
-        // SAFETY: asks for memory of a nonzero size; the physical address is not wanted.
-        let base = unsafe { sys::spdk_dma_zmalloc(bytes, alignment, ptr::null_mut()) };
-        let base = NonNull::new(base.cast::<u8>()).ok_or(Errno::ENOMEM)?;
-        Ok(Rc::new(DmaPool { base, chunk_size, count, free: RefCell::new((0..numbers).rev().collect()) }))
-    }
-
-    /// Returns the number of free chunks.
-    pub fn available(&self) -> usize {
-        self.free.borrow().len()
-    }
-
-    /// Returns the total number of chunks.
-    pub fn count(&self) -> usize {
-        self.count
-    }
-
-    /// Returns the size of a chunk in bytes.
-    pub fn chunk_size(&self) -> usize {
-        self.chunk_size
-    }
-
-    fn chunk(&self, number: u32) -> *mut u8 {
-        // SAFETY: numbers come from `free`, which holds those below `count` only.
-        unsafe { self.base.as_ptr().add(number as usize * self.chunk_size) }
-    }
-}
-
-impl Drop for DmaPool {
-    fn drop(&mut self) {
-        // SAFETY: allocated in `new`, freed once; every DmaVec with a chunk holds an Rc of the
-        // pool.
-        unsafe { sys::spdk_dma_free(self.base.as_ptr().cast()) }
-    }
-}
 
 /// The memory that a [`DmaVec`] keeps.
 enum Memory {
@@ -228,6 +170,22 @@ impl Drop for DmaVec {
 impl Default for DmaVec {
     fn default() -> Self {
         Self::empty()
+    }
+}
+
+impl ReceiveChunk {
+    /// Makes this part of the chunk the data of `data`, to be read only. HOT.
+    ///
+    /// # Panics
+    /// If the part is empty or not inside the chunk.
+    pub fn pin(&self, part: Range<usize>, data: &mut DmaVec) {
+        let len = part.len();
+        assert!(len > 0 && part.end <= self.bytes().len(), "{part:?} is no part of a chunk");
+        data.release();
+        let (base, pin) = self.keep(part.start);
+        data.iov[0] = iovec { iov_base: base.cast(), iov_len: len };
+        (data.chunks, data.len) = (1, len);
+        data.memory = Memory::Pinned(pin);
     }
 }
 
