@@ -75,8 +75,17 @@ def state(application: Application) -> str:
 
 
 @pytest.mark.watchdog(180)
-@pytest.mark.parametrize("reactors", [1, 2], ids=["1-reactor", "2-reactors"])
-@pytest.mark.parametrize("size, depth, mtu", [(4096, 32, 1500), (131_072, 16, 1500), (4096, 128, 9000), (1_048_576, 4, 9000)])
+@pytest.mark.parametrize(
+    "size, depth, mtu, reactors",
+    [
+        (4096, 32, 1500, 1),
+        (4096, 32, 1500, 2),
+        (131_072, 16, 1500, 1),
+        (131_072, 16, 1500, 2),
+        (4096, 128, 9000, 2),
+        (1_048_576, 4, 9000, 1),
+    ],
+)
 def test_verify(lab: Lab, size: int, depth: int, mtu: int, reactors: int) -> None:
     net = Net(lab, mtu)
     target = net.target()

@@ -16,8 +16,8 @@ use thiserror::Error;
 use crate::interface::{Interface, Settings};
 use crate::port::DpdkPort;
 
-/// The maximum number of interfaces. Each connection attempt that names no implementation walks over
-/// them.
+/// The maximum number of interfaces. Each connection attempt that names no implementation walks
+/// over them.
 const INTERFACES_MAX: usize = 16;
 
 /// The reason why no interface was created.

@@ -16,8 +16,8 @@ use spdk::{Errno, Result};
 use crate::interface::Interface;
 use crate::interfaces;
 
-/// The priority with which SPDK asks implementations if none is named: before `posix`, whose connect
-/// blocks. Addresses that no interface leads to are refused at once.
+/// The priority with which SPDK asks implementations if none is named: before `posix`, whose
+/// connect blocks. Addresses that no interface leads to are refused at once.
 const PRIORITY: i32 = 1;
 
 /// Registers the implementation. Once, from a constructor.

@@ -18,8 +18,8 @@ use crate::params::{Params, Result, RpcError};
 /// The maximum number of an interface's addresses (`dst-net` has the same limit).
 const ADDRESSES_MAX: usize = 16;
 
-/// The range of the MTU and its default. IPv6 needs 1,280; the longest frame of a port is checked when
-/// it is opened.
+/// The range of the MTU and its default. IPv6 needs 1,280; the longest frame of a port is checked
+/// when it is opened.
 const MTU: std::ops::RangeInclusive<u16> = 576..=9_600;
 const MTU_DEFAULT: u16 = 1_500;
 
@@ -190,7 +190,8 @@ pub fn get_connections(params: Option<Value>, reply: Reply) {
     answer(reply, chosen(params).map(show));
 }
 
-/// Returns the calls that create the interfaces again. They are saved before everything that connects.
+/// Returns the calls that create the interfaces again. They are saved before everything that
+/// connects.
 pub fn config() -> Vec<Value> {
     let interfaces = dst_dpdk::list();
     let create = |settings| call("dpdk_sock_create_interface", Value::Object(show_settings(settings)));

@@ -3,11 +3,13 @@
 use dst_tcp::Payload;
 
 /// The sizes of buffers in bytes. Answers without data and requests of few bytes take a small one;
-/// the large ones hold a quarter of a transfer of 128 KiB, so that little of the last one is wasted.
+/// the large ones hold a quarter of a transfer of 128 KiB, so that little of the last one is
+/// wasted.
 const SMALL: usize = 2 << 10;
 const LARGE: usize = 32 << 10;
 
-/// The memory of all buffers of an interface in bytes: 64 connections with as much as each may have.
+/// The memory of all buffers of an interface in bytes: 64 connections with as much as each may
+/// have.
 const TOTAL: usize = 256 << 20;
 
 /// Data to be sent.

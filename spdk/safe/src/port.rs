@@ -214,8 +214,8 @@ impl Port {
         assert!(self.filled < self.allocated, "a frame is sent without room for it");
         let frame = &mut self.sending[self.filled];
         assert!(len <= frame.len as usize, "a frame of {len} bytes is sent in a buffer of {}", frame.len);
-        // SAFETY: an allocated buffer with room for `frame.len` bytes, which nobody else uses; mbufs
-        // are initialised memory.
+        // SAFETY: an allocated buffer with room for `frame.len` bytes, which nobody else uses;
+        // mbufs are initialised memory.
         write(unsafe { slice::from_raw_parts_mut(frame.data, len) });
         frame.len = len as u32;
         let lens = headers.map_or((0, 0, 0, false), |lens| {

@@ -15,8 +15,8 @@ pub trait SockImpl: 'static {
     /// Returns true if the implementation has an address to listen on.
     fn has_address(address: IpAddr) -> bool;
 
-    /// Connects. On a thread that is no SPDK thread, it may wait for the peer. Nothing is logged, as
-    /// SPDK asks for every connection that names no implementation.
+    /// Connects. On a thread that is no SPDK thread, it may wait for the peer. Nothing is logged,
+    /// as SPDK asks for every connection that names no implementation.
     fn connect(remote: SocketAddr) -> Result<Self::Socket>;
 
     /// Listens. Nothing is logged.

@@ -376,8 +376,8 @@ unsafe extern "C" fn group_poll<I: SockImpl>(
     }
     let limit = usize::try_from(max_events).unwrap_or_default().min(EVENTS_MAX);
     let mut count = 0;
-    // SAFETY: an open group on its thread; `socks` has room for `max_events` sockets, and the tokens
-    // are sockets that are in the group.
+    // SAFETY: an open group on its thread; `socks` has room for `max_events` sockets, and the
+    // tokens are sockets that are in the group.
     unsafe {
         I::poll(group::<I>(of), limit, |token| {
             if count < limit {
