@@ -110,7 +110,7 @@ impl Frames for Answers<'_> {
             return self.transactions.repeat(answer.slot, digest);
         }
         let (pending, request, begun_us) = self.transactions.finish(answer.slot);
-        self.standing.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
+        self.standing.counters.took(&request, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
             Counters::add(&self.standing.counters.errors, 1);
         } else if self.record.is_volatile {

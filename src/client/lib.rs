@@ -37,7 +37,7 @@ pub use address::{Family, Place};
 pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
-pub use info::{BdevState, Info};
+pub use info::{Activity, BdevState, Info};
 pub use options::{Options, Params, Peer};
 pub use places::TargetPlaces;
 pub use registry::{

@@ -153,6 +153,17 @@ pub fn accept_device(params: Option<Value>, reply: Reply) {
     }
 }
 
+/// Returns the name of a bdev's state.
+pub fn state_name(state: BdevState) -> &'static str {
+    match state {
+        BdevState::Attaching => "attaching",
+        BdevState::Connected => "connected",
+        BdevState::Reconnecting => "reconnecting",
+        BdevState::Unreachable => "unreachable",
+        BdevState::Failed => "failed",
+    }
+}
+
 fn show_info(info: &Info) -> Value {
     // Without `..`, so that what is not shown does not compile.
     let Info {
@@ -185,15 +196,8 @@ fn show_info(info: &Info) -> Value {
         last_error,
     } = info;
     let mut shown = show_peer(params);
-    let state = match state {
-        BdevState::Attaching => "attaching",
-        BdevState::Connected => "connected",
-        BdevState::Reconnecting => "reconnecting",
-        BdevState::Unreachable => "unreachable",
-        BdevState::Failed => "failed",
-    };
     let more = json!({
-        "state": state,
+        "state": state_name(*state),
         "state_age_ms": state_age_ms,
         "address": address,
         "connections": connections,

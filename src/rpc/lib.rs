@@ -7,6 +7,7 @@ mod client;
 mod cpumask;
 mod default_host;
 mod entries;
+mod metrics;
 mod options;
 mod params;
 mod target;
@@ -25,6 +26,7 @@ pub fn bdev_config() -> Vec<serde_json::Value> {
 
 /// Adds all methods to SPDK's. Once, from a constructor.
 pub fn register_all() {
+    metrics::note_start();
     register(c"bdev_dst_create", client::create, Phase::Runtime);
     register(c"bdev_dst_wait_first_attempts", client::wait_first_attempts, Phase::Runtime);
     register(c"bdev_dst_delete", client::delete, Phase::Runtime);
@@ -45,6 +47,7 @@ pub fn register_all() {
     register(c"dst_export_release", target::release_export, Phase::Runtime);
     register(c"dst_get_sessions", target::get_sessions, Phase::Runtime);
     register(c"dst_get_stats", target::get_stats, Phase::Runtime);
+    register(c"dst_get_metrics", metrics::get_metrics, Phase::Runtime);
     register(c"dst_set_workers", workers::set_workers, Phase::Runtime);
     register(c"dst_set_options", target::set_options, Phase::Runtime);
     register(c"dst_get_options", target::get_options, Phase::Runtime);
