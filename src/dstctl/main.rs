@@ -15,6 +15,7 @@
 //! | `status`, `watch` | snapshots as text |
 //! | `rates` | the activity between two snapshots |
 //! | `top` | rates on a full screen |
+//! | `exporter` | metrics for Prometheus |
 //! | `bundle` | the file for a bug report |
 //! | `keygen` | creates key files |
 //! | `documents` | completions and manual pages |
@@ -26,6 +27,7 @@ mod bundle;
 mod cli;
 mod documents;
 mod export;
+mod exporter;
 mod failure;
 mod health;
 mod keygen;
@@ -44,7 +46,8 @@ use std::ffi::OsStr;
 use std::path::Path;
 use std::process::ExitCode;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Arguments, Command, KeygenCommand};
 use crate::failure::Failure;
@@ -71,7 +74,12 @@ fn main() -> ExitCode {
 }
 
 fn run(arguments: Arguments) -> Result<u8, Failure> {
-    let mut socket = Socket::new(arguments.socket, arguments.timeout);
+    let sockets = arguments.socket;
+    if sockets.len() > 1 && !matches!(arguments.command, Command::Exporter(_)) {
+        let problem = "only `dstctl exporter` takes several sockets";
+        Arguments::command().error(ErrorKind::TooManyValues, problem).exit()
+    }
+    let mut socket = Socket::new(sockets.first().cloned().unwrap_or_default(), arguments.timeout);
     let outcome = match arguments.command {
         Command::Export(args) => export::export(&mut socket, &args)?,
         Command::Unexport(args) => export::unexport(&mut socket, &args)?,
@@ -83,6 +91,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Status => status::status(&mut socket)?,
         Command::Top(args) => return top::top(socket, &args).map(|()| 0),
         Command::Watch(args) => return watch::watch(&mut socket, &args, arguments.json).map(|()| 0),
+        Command::Exporter(args) => return exporter::exporter(sockets, &args).map(|()| 0),
         Command::Bundle(args) => bundle::bundle(&mut socket, &args)?,
         Command::Keygen(args) => return Ok(keygen::run(&args).map(|()| 0)?),
         Command::Completions(args) => return documents::completions(&args).map(|()| 0),
