@@ -32,14 +32,14 @@ pub struct Target<'a> {
     pub totals: &'a Totals,
 }
 
-/// Returns the JSON text of all counts of a process that started at `start_time_s`, in seconds since
+/// Returns the JSON text of all counts of a process that started at `start_time_ms`, in ms since
 /// 1970. Without a target, which is the case while the application starts or stops, the target's
 /// tables are empty.
-pub fn answer(start_time_s: u64, bdevs: &[Bdev<'_>], target: Option<&Target<'_>>) -> String {
+pub fn answer(start_time_ms: u64, bdevs: &[Bdev<'_>], target: Option<&Target<'_>>) -> String {
     // The average row has some 500 bytes.
     let rows = bdevs.len() + target.map_or(0, |target| target.exports.len());
     let mut text = Vec::with_capacity(2048 + 512 * rows);
-    write!(text, "{{\"start_time_s\":{start_time_s},\"bdevs\":").expect("memory is no file");
+    write!(text, "{{\"start_time_ms\":{start_time_ms},\"bdevs\":").expect("memory is no file");
     table(&mut text, bdevs.iter().map(Bdev::cells));
     text.extend_from_slice(b",\"exports\":");
     table(&mut text, target.iter().flat_map(|target| target.exports).map(Export::cells));
@@ -102,7 +102,7 @@ mod tests {
         let totals = Broker::new(LIMITS).totals(&Default::default());
         let target = Target { exports: &exports, listeners: &listeners, totals: &totals };
         let answer: Value = serde_json::from_str(&answer(9, &bdevs, Some(&target))).unwrap();
-        assert_eq!(answer["start_time_s"], 9);
+        assert_eq!(answer["start_time_ms"], 9);
         assert_eq!(cell(&answer["bdevs"], 0, "resent"), 7);
         assert_eq!(cell(&answer["bdevs"], 1, "read_bytes"), u64::MAX);
         assert_eq!(cell(&answer["bdevs"], 1, "bdev"), "\"\u{1}\\é");

@@ -1,23 +1,24 @@
 //! The method for monitoring.
 
 use std::sync::OnceLock;
+use std::time::SystemTime;
 
 use dst_metrics::Target as TargetCounts;
 use dst_metrics::rows::{Bdev, Export, Listener};
 use dst_target::{ExportNow, Target};
 use serde_json::Value;
-use spdk::clock::unix_s;
 use spdk::rpc::Reply;
 
 use crate::client::state_name;
 use crate::params::Params;
 
-/// When the process started, in seconds since 1970, by which monitoring notices a restart.
-static STARTED_S: OnceLock<u64> = OnceLock::new();
+/// When the process started, in ms since 1970, by which monitoring notices a restart.
+static STARTED_MS: OnceLock<u64> = OnceLock::new();
 
 /// Notes that the process starts.
 pub fn note_start() {
-    STARTED_S.get_or_init(unix_s);
+    let since_1970 = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+    STARTED_MS.get_or_init(|| u64::try_from(since_1970.as_millis()).unwrap_or(u64::MAX));
 }
 
 pub fn get_metrics(params: Option<Value>, reply: Reply) {
@@ -77,5 +78,5 @@ fn answer(target: Option<&TargetCounts<'_>>) -> String {
             counts: &activity.counts,
         })
         .collect();
-    dst_metrics::answer(STARTED_S.get().copied().unwrap_or_default(), &bdevs, target)
+    dst_metrics::answer(STARTED_MS.get().copied().unwrap_or_default(), &bdevs, target)
 }

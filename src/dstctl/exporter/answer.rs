@@ -7,8 +7,8 @@ use serde_json::Value;
 /// ignored, and so are those that the application does not have.
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 pub struct Answer {
-    /// When the process started, in seconds since 1970.
-    pub start_time_s: u64,
+    /// When the process started, in ms since 1970.
+    pub start_time_ms: u64,
     #[serde(default)]
     pub bdevs: Table,
     #[serde(default)]

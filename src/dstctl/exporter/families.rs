@@ -147,7 +147,7 @@ fn show_applications(all: &mut Exposition, looks: &[Look]) {
     };
     let is_up = |look: &Look| Some(u8::from(look.answer.is_some()).to_string());
     each("dst_up", Kind::Gauge, "Whether the application answers.", &is_up);
-    let start = |look: &Look| Some(look.answer.as_ref()?.start_time_s.to_string());
+    let start = |look: &Look| Some((look.answer.as_ref()?.start_time_ms as f64 / 1e3).to_string());
     let help = "When the application started, in seconds since 1970.";
     each("dst_start_time_seconds", Kind::Gauge, help, &start);
     let help = "How often the application was found restarted since the exporter began.";
@@ -278,7 +278,7 @@ mod tests {
             in_flight: 42,
         };
         let target = dst_metrics::Target { exports: &[export], listeners: &[listener], totals: &totals };
-        dst_metrics::answer(1_700_000_000, &[bdev], Some(&target))
+        dst_metrics::answer(1_700_000_000_123, &[bdev], Some(&target))
     }
 
     #[test]
@@ -287,7 +287,7 @@ mod tests {
         for line in [
             "dst_up{socket=\"/a\"} 1",
             "dst_up{socket=\"/b\"} 0",
-            "dst_start_time_seconds{socket=\"/a\"} 1700000000",
+            "dst_start_time_seconds{socket=\"/a\"} 1700000000.123",
             "dst_restarts_total{socket=\"/b\"} 2",
             "dst_scrape_failures_total{socket=\"/b\"} 3",
             "dst_scrape_duration_seconds{socket=\"/b\"} 0.004",
@@ -340,7 +340,7 @@ mod tests {
 
     #[test]
     fn states_and_columns_that_are_unknown_do_no_harm() {
-        let answer = r#"{"start_time_s": 1, "news": 5, "bdevs": {"columns": ["bdev", "state", "resent", "x"],
+        let answer = r#"{"start_time_ms": 1, "news": 5, "bdevs": {"columns": ["bdev", "state", "resent", "x"],
             "rows": [["b", "asleep", "many", {}], ["c"], [5, 5, 5, 5]]}}"#;
         let text = show(&[look("/a", Some(answer))]);
         assert!(text.contains("dst_bdev_state{socket=\"/a\",bdev=\"b\",state=\"asleep\"} 1\n"), "{text}");
@@ -352,7 +352,7 @@ mod tests {
         fn no_answer_panics(cells in prop::collection::vec(any_json(), 0..30), start in any::<u64>()) {
             let full: Value = serde_json::from_str(&full()).unwrap();
             let mut answer = full;
-            answer["start_time_s"] = start.into();
+            answer["start_time_ms"] = start.into();
             for table in ["bdevs", "exports", "target"] {
                 answer[table]["rows"] = vec![cells.clone()].into();
             }

@@ -22,8 +22,8 @@ pub struct Watched {
 /// What is remembered from one scrape to the next.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 struct Memory {
-    /// When the process that answered last had started, in seconds since 1970.
-    start_time_s: Option<u64>,
+    /// When the process that answered last had started, in ms since 1970.
+    start_time_ms: Option<u64>,
     /// How often another process answered than before.
     restarts: u64,
     /// How often no answer came.
@@ -95,8 +95,8 @@ impl Memory {
     fn note(&mut self, answer: Result<Answer, Failure>) -> (Option<Answer>, Option<Failure>) {
         match answer {
             Ok(answer) => {
-                let before = self.start_time_s.replace(answer.start_time_s);
-                self.restarts += u64::from(before.is_some_and(|before| before != answer.start_time_s));
+                let before = self.start_time_ms.replace(answer.start_time_ms);
+                self.restarts += u64::from(before.is_some_and(|before| before != answer.start_time_ms));
                 self.is_reported = false;
                 (Some(answer), None)
             }
@@ -116,14 +116,14 @@ mod tests {
 
     #[test]
     fn restarts_and_failures_are_counted_and_a_failure_is_reported_once() {
-        let started = |start_time_s: u64| Ok(json!({"start_time_s": start_time_s}));
+        let started = |start_time_ms: u64| Ok(json!({"start_time_ms": start_time_ms}));
         let answers = [
             refusal("no"),
             started(5),
             started(5),
             refusal("no"),
             refusal("no"),
-            Ok(json!({"start_time_s": "x"})),
+            Ok(json!({"start_time_ms": "x"})),
             started(5),
             started(9),
         ];
