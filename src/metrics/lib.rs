@@ -1,8 +1,8 @@
 //! The answer of `dst_get_metrics`, which monitoring asks for again and again: all counts of a
 //! process, in one call and in few bytes. No SPDK, no I/O.
 //!
-//! The answer is written as text at once. A tree of JSON values, which SPDK then writes byte by
-//! byte, would take a reactor ten times as long. `bench/instructions.py` counts the instructions.
+//! The answer is written as text at once, without a tree of JSON values that SPDK would write byte by
+//! byte.
 //!
 //! | module | contents |
 //! | --- | --- |
