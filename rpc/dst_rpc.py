@@ -302,6 +302,7 @@ METHODS = (
         (text("export", "name of the export; by default the sessions of all are shown", "-e"),),
     ),
     Method("dst_get_stats", "Show totals of the DST target"),
+    Method("dst_get_metrics", "Show all counts of both sides in one cheap call, as dstctl exporter asks for them"),
     Method(
         "dst_set_workers",
         "Encrypt and decrypt on these CPUs, too; while I/O runs",

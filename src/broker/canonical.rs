@@ -41,7 +41,7 @@ impl Broker {
         sessions.canonical(now_us, u64::from(limits.session_timeout_ms) * 1000, hasher);
         room.canonical(hasher);
         resets.canonical(now_us, hasher);
-        for (name, Export { backing, rules, hosts, drain, ownership }) in exports {
+        for (name, Export { backing, rules, hosts, drain, ownership, past: _ }) in exports {
             (name, rules, hosts, ownership).hash(hasher);
             if let Backing::Online(Online { device, told_blocks, instance }) = backing {
                 (device, told_blocks, instance).hash(hasher);

@@ -7,6 +7,7 @@ use crate::broker::Broker;
 use crate::connection::Remains;
 use crate::ids::{ConnectionId, SessionId, short};
 use crate::output::{Order, Output, Topic};
+use crate::stats::Stats;
 
 impl Broker {
     /// Notes that a connection's socket is shut while the backend still holds requests of the
@@ -27,16 +28,16 @@ impl Broker {
             self.past.add(&remains.stats);
             return;
         };
-        self.leave(id, queue.session, *remains);
+        self.leave(id, &queue.owner.export, queue.session, *remains);
         self.drained(&queue.owner.export);
         self.ask_openers(&queue.owner);
     }
 
     /// Lets a connection that is gone leave its queue.
-    fn leave(&mut self, id: ConnectionId, place: SessionRef, remains: Remains) {
+    fn leave(&mut self, id: ConnectionId, export: &str, place: SessionRef, remains: Remains) {
         let Remains { slots, goodbye, stats } = remains;
         match self.sessions.get_mut(&place.id) {
-            None => self.past.add(&stats),
+            None => self.keep(export, &stats),
             Some(session) => {
                 session.stats.add(&stats);
                 let has_it = session.queue(place.queue).is_some_and(|queue| queue.connection() == Some(id));
@@ -48,6 +49,14 @@ impl Broker {
             }
         }
         self.left(&place.id, place.queue, id, slots, goodbye);
+    }
+
+    /// Keeps the counts of what has ended at an export, which may be gone.
+    fn keep(&mut self, export: &str, stats: &Stats) {
+        self.past.add(stats);
+        if let Some(export) = self.exports.get_mut(export) {
+            export.past.add(stats);
+        }
     }
 
     /// Takes back a record from a connection that was gone before it could receive the record.
@@ -85,7 +94,7 @@ impl Broker {
     /// Ends a session and closes its connections.
     pub(crate) fn close_session(&mut self, id: &SessionId, why: &str) {
         let Some(session) = self.sessions.close(id) else { return };
-        self.past.add(&session.stats);
+        self.keep(&session.owner.export, &session.stats);
         self.notice(Topic::Sessions, || {
             format!(
                 "DST session {} of host {:?} at export {:?} ends: {why}",

@@ -4,6 +4,7 @@ use dst_session::access::{Access, Host};
 use dst_wire::{Device, Op, OpSet};
 
 use crate::ownership::OwnershipState;
+use crate::stats::Stats;
 
 /// The maximum number of hosts at one export.
 pub const HOSTS_MAX: usize = 4096;
@@ -43,6 +44,8 @@ pub(crate) struct Export {
     pub hosts: Vec<Host>,
     pub drain: Option<Drain>,
     pub ownership: OwnershipState,
+    /// The counts of the export's sessions that have ended.
+    pub past: Stats,
 }
 
 /// Whether the bdev of an export is present.
@@ -71,7 +74,14 @@ impl Export {
     /// Returns an export whose bdev is not present yet.
     pub fn new(rules: Rules) -> Export {
         let ownership = OwnershipState::NotKept;
-        Export { backing: Backing::Offline, rules, hosts: Vec::new(), drain: None, ownership }
+        Export {
+            backing: Backing::Offline,
+            rules,
+            hosts: Vec::new(),
+            drain: None,
+            ownership,
+            past: Stats::default(),
+        }
     }
 
     /// Returns the state of the bdev, or `None` if it is not present.

@@ -7,6 +7,7 @@ use dst_wire::{Cipher, Digest};
 
 use crate::broker::Broker;
 use crate::connection::{Connection, Stage};
+use crate::export::Export;
 use crate::ids::{ConnectionId, SessionId};
 use crate::sessions::{Session, Sessions};
 use crate::stats::Stats;
@@ -108,7 +109,57 @@ pub struct Totals {
     pub in_flight: usize,
 }
 
+/// What happens and has happened at one export.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct ExportActivity {
+    /// The size in bytes; 0 while the bdev is not present.
+    pub size_bytes: u64,
+    /// Whether the export is being deleted.
+    pub is_deleting: bool,
+    /// The counts since the export was created.
+    pub stats: Stats,
+    /// The number of sessions now.
+    pub sessions: usize,
+    /// The number of connections now, including those that wait to be admitted or are closing.
+    pub connections: usize,
+    /// The number of requests that the backend has now.
+    pub in_flight: usize,
+}
+
 impl Broker {
+    /// Returns the activity of each export, given the counts of the connections.
+    pub fn activities(&self, counts: &BTreeMap<ConnectionId, Activity>) -> BTreeMap<&str, ExportActivity> {
+        let begin = |export: &Export| {
+            let device = export.online().map(|online| &online.device);
+            ExportActivity {
+                size_bytes: device
+                    .map_or(0, |device| device.num_blocks.saturating_mul(device.block_size.into())),
+                is_deleting: export.is_deleting(),
+                stats: export.past,
+                ..ExportActivity::default()
+            }
+        };
+        let mut activities: BTreeMap<_, _> =
+            self.exports.iter().map(|(name, export)| (name.as_str(), begin(export))).collect();
+        for (_, session) in self.sessions.iter() {
+            if let Some(activity) = activities.get_mut(session.owner.export.as_str()) {
+                activity.stats.add(&session.stats);
+                activity.sessions += 1;
+            }
+        }
+        for (id, connection) in &self.connections {
+            let Some(queue) = connection.queue() else { continue };
+            let Some(activity) = activities.get_mut(queue.owner.export.as_str()) else { continue };
+            activity.connections += 1;
+            // As in `sum`, a connection that has ended meanwhile is not counted twice.
+            if let Some(count) = counts.get(id) {
+                activity.stats.add(&count.stats);
+                activity.in_flight += count.in_flight;
+            }
+        }
+        activities
+    }
+
     /// Returns the sessions of one export or of all, given the counts of their connections.
     pub fn session_list(
         &self,
@@ -214,6 +265,8 @@ fn show(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::connection::{QueueRef, Remains};
+    use crate::export::Rules;
     use crate::ids::Owner;
 
     #[test]
@@ -237,5 +290,36 @@ mod tests {
         assert_eq!((stats.reads, in_flight), (111, 1));
         let session = sessions.get(&[7; 16]).unwrap();
         assert_eq!(show(&connections, &[7; 16], session, &counts, 0).stats.reads, 110);
+    }
+
+    #[test]
+    fn an_export_keeps_the_counts_of_what_has_ended() {
+        let mut broker = Broker::new(crate::tests::LIMITS);
+        let owner = Owner { export: "disk".to_owned(), host: "client".to_owned() };
+        for name in ["disk", "idle"] {
+            broker.create_export(name, Rules::default()).unwrap();
+        }
+        let peer = SocketAddr::from(([127, 0, 0, 1], 1));
+        let reads = |reads| Stats { reads, ..Stats::default() };
+        broker.sessions.open([7; 16], 1, owner.clone(), peer, 0, false);
+        broker.sessions.get_mut(&[7; 16]).unwrap().stats.add(&reads(10));
+        let session = dst_wire::SessionRef { id: [7; 16], queue: 1, epoch: 0 };
+        let ready = Stage::Ready(QueueRef { owner, session });
+        broker.connections.insert(1, Connection { stage: ready, ..Connection::new(0, peer, 0) });
+        let shown = |broker: &Broker, counts: &BTreeMap<_, _>| {
+            let activities = broker.activities(counts);
+            assert_eq!(activities["idle"], ExportActivity::default());
+            let ExportActivity { stats, sessions, connections, in_flight, .. } = activities["disk"];
+            (stats.reads, sessions, connections, in_flight)
+        };
+        let counts = BTreeMap::from([(1, Activity { stats: reads(5), in_flight: 2 })]);
+        assert_eq!(shown(&broker, &counts), (15, 1, 1, 2));
+        broker.close_session(&[7; 16], "the test says so");
+        assert_eq!(shown(&broker, &counts), (15, 0, 1, 2));
+        // The session is gone when its last connection ends.
+        let remains = Remains { slots: None, goodbye: false, stats: reads(6) };
+        broker.finished(1, Box::new(remains));
+        assert_eq!(shown(&broker, &BTreeMap::new()), (16, 0, 0, 0));
+        assert_eq!(broker.totals(&BTreeMap::new()).stats.reads, 16);
     }
 }

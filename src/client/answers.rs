@@ -132,7 +132,7 @@ impl Frames for Answers<'_> {
             self.overdue.push_back(pending.io);
             return Ok(());
         }
-        self.standing.counters.took(request.op, self.patient_us.saturating_sub(begun_us));
+        self.standing.counters.took(&request, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
             Counters::add(&self.standing.counters.errors, 1);
         } else if self.record.is_volatile {

@@ -16,10 +16,9 @@ use spdk::thread::Thread;
 use crate::address::Address;
 use crate::attach::{Attached, FirstAttempts};
 use crate::control::{After, Control, Shown};
-use crate::counters::Counters;
 use crate::disk::{DstDisk, Forget, disk_info, longest};
 use crate::error::Error;
-use crate::info::{Info, PathInfo};
+use crate::info::{Activity, Info, PathInfo};
 use crate::link::REST_US;
 use crate::options::{BdevUuid, Params};
 use crate::places::{PathState, TargetPlaces};
@@ -131,52 +130,38 @@ impl Client {
 
     /// Returns what `bdev_dst_get_info` shows now.
     pub fn info(&self) -> Info {
+        let Activity { state, state_age_ms, device, connections, channels, lost_caches, counts } =
+            self.activity();
         let inner = self.inner.borrow();
-        let Shown { state, state_age_ms, welcome, at, lost, reconnects, size_note } = inner.show();
-        let channels = self.shared.channels();
-        // Without `..`, so that a counter that is not shown does not compile.
-        let Counters {
-            transactions,
-            errors,
-            expired,
-            lost: channels_lost,
-            reconnects: channels_reconnects,
-            resent,
-            corrupt,
-            outstanding,
-            waiting,
-            read_latency,
-            write_latency,
-            other_latency,
-        } = channels.sum();
+        let Shown { welcome, at, size_note, .. } = inner.show();
         Info {
             params: self.params(),
             paths: self.paths(at),
             address: self.shared.places().current().address.map(|address| address.to_string()),
             state,
             state_age_ms,
-            device: self.shared.device(),
+            device,
             max_transfer: welcome.map_or(0, |welcome| welcome.max_transfer),
             credits: welcome.map_or(0, |welcome| welcome.credits),
             keep_alive_ms: welcome.map_or(0, |welcome| welcome.keep_alive_ms),
-            connections: channels.connections() + usize::from(at.is_some()),
-            channels: channels.count(),
-            transactions: transactions.into_inner(),
-            errors: errors.into_inner(),
-            expired: expired.into_inner(),
-            lost: channels_lost.into_inner() + lost,
-            reconnects: channels_reconnects.into_inner() + reconnects,
-            resent: resent.into_inner(),
-            corrupt: corrupt.into_inner(),
+            connections,
+            channels,
+            transactions: counts.transactions,
+            errors: counts.errors,
+            expired: counts.expired,
+            lost: counts.lost,
+            reconnects: counts.reconnects,
+            resent: counts.resent,
+            corrupt: counts.corrupt,
             digest: welcome.map_or(Digest::None, |welcome| welcome.digest),
             cipher: welcome.map_or(Cipher::None, |welcome| welcome.cipher),
             ownership: welcome.and_then(|welcome| welcome.ownership),
-            lost_caches: self.shared.durability().losses(),
-            outstanding: outstanding.into_inner(),
-            waiting: waiting.into_inner(),
-            read_latency: read_latency.get(),
-            write_latency: write_latency.get(),
-            other_latency: other_latency.get(),
+            lost_caches,
+            outstanding: counts.outstanding,
+            waiting: counts.waiting,
+            read_latency: counts.read_latency,
+            write_latency: counts.write_latency,
+            other_latency: counts.other_latency,
             last_error: self.shared.last_error().or(size_note),
         }
     }
@@ -193,6 +178,30 @@ impl Client {
             last_error: path.note.or(path.last_error),
         };
         self.shared.places().paths().into_iter().map(show).collect()
+    }
+
+    /// Returns what `dst_get_metrics` shows now.
+    pub fn activity(&self) -> Activity {
+        let inner = self.inner.borrow();
+        let Shown { state, state_age_ms, at, lost, reconnects, .. } = inner.show();
+        let channels = self.shared.channels();
+        let mut counts = channels.sum();
+        counts.lost += lost;
+        counts.reconnects += reconnects;
+        Activity {
+            state,
+            state_age_ms,
+            device: self.shared.device(),
+            connections: channels.connections() + usize::from(at.is_some()),
+            channels: channels.count(),
+            lost_caches: self.shared.durability().losses(),
+            counts,
+        }
+    }
+
+    /// Returns the name of the export.
+    pub fn export(&self) -> &str {
+        &self.params.peer.export
     }
 
     /// Deletes the bdev, or ends the attempts to attach it.

@@ -3,10 +3,12 @@
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+use dst_session::counts::Counts;
 use dst_session::histogram::SharedHistogram;
-use dst_wire::{Class, Op};
+use dst_session::transactions::Request;
+use dst_wire::Class;
 
-/// One channel's counters, or the sum of several channels'.
+/// One channel's counters, or the sum of those of channels that are gone.
 ///
 /// A channel's counters are written by the channel's thread alone, and read by any thread for
 /// people to look at. No other data depends on a count, so `Relaxed` is enough: a reader sees each
@@ -31,6 +33,10 @@ pub struct Counters {
     pub outstanding: AtomicU64,
     /// I/O that waits now, for a connection or a credit.
     pub waiting: AtomicU64,
+    /// Bytes of reads that have ended.
+    pub read_bytes: AtomicU64,
+    /// Bytes of writes and compare-and-writes that have ended.
+    pub written_bytes: AtomicU64,
     /// How long reads took, from submission to completion, µs.
     pub read_latency: SharedHistogram,
     /// How long writes and compare-and-writes took, µs.
@@ -45,17 +51,23 @@ impl Counters {
         counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Counts how long an operation took.
-    pub fn took(&self, op: Op, latency_us: u64) {
-        let histogram = match op.describe().class {
-            Class::Read => &self.read_latency,
-            Class::Write => &self.write_latency,
+    /// Counts an operation that has ended, and how long it took.
+    pub fn took(&self, request: &Request, latency_us: u64) {
+        let histogram = match request.op.describe().class {
+            Class::Read => {
+                Counters::add(&self.read_bytes, request.answer_len.into());
+                &self.read_latency
+            }
+            Class::Write => {
+                Counters::add(&self.written_bytes, request.request_len.into());
+                &self.write_latency
+            }
             Class::Other => &self.other_latency,
         };
         histogram.record(latency_us);
     }
 
-    /// Adds another's counts. This may be the sum of several threads' at once.
+    /// Adds the counts of a channel that is gone.
     pub fn add_all(&self, other: &Counters) {
         // Without `..`, so that a forgotten counter does not compile.
         let Counters {
@@ -68,6 +80,8 @@ impl Counters {
             corrupt,
             outstanding,
             waiting,
+            read_bytes,
+            written_bytes,
             read_latency,
             write_latency,
             other_latency,
@@ -82,11 +96,52 @@ impl Counters {
             (&self.corrupt, corrupt),
             (&self.outstanding, outstanding),
             (&self.waiting, waiting),
+            (&self.read_bytes, read_bytes),
+            (&self.written_bytes, written_bytes),
         ] {
             to.fetch_add(from.load(Relaxed), Relaxed);
         }
         self.read_latency.add(read_latency);
         self.write_latency.add(write_latency);
         self.other_latency.add(other_latency);
+    }
+
+    /// Adds to `sum` what the counters say now.
+    pub fn add_to(&self, sum: &mut Counts) {
+        // Without `..`, so that a forgotten counter does not compile.
+        let Counters {
+            transactions,
+            errors,
+            expired,
+            lost,
+            reconnects,
+            resent,
+            corrupt,
+            outstanding,
+            waiting,
+            read_bytes,
+            written_bytes,
+            read_latency,
+            write_latency,
+            other_latency,
+        } = self;
+        for (count, counter) in [
+            (&mut sum.transactions, transactions),
+            (&mut sum.errors, errors),
+            (&mut sum.expired, expired),
+            (&mut sum.lost, lost),
+            (&mut sum.reconnects, reconnects),
+            (&mut sum.resent, resent),
+            (&mut sum.corrupt, corrupt),
+            (&mut sum.outstanding, outstanding),
+            (&mut sum.waiting, waiting),
+            (&mut sum.read_bytes, read_bytes),
+            (&mut sum.written_bytes, written_bytes),
+        ] {
+            *count += counter.load(Relaxed);
+        }
+        sum.read_latency.add_shared(read_latency);
+        sum.write_latency.add_shared(write_latency);
+        sum.other_latency.add_shared(other_latency);
     }
 }

@@ -1,5 +1,6 @@
 //! A bdev as `bdev_dst_get_info` shows it.
 
+use dst_session::counts::Counts;
 use dst_session::histogram::Histogram;
 use dst_wire::{Cipher, Device, Digest};
 
@@ -96,4 +97,23 @@ pub struct Info {
     pub other_latency: Histogram,
     /// Why the last attempt to connect failed, or what else is wrong.
     pub last_error: Option<String>,
+}
+
+/// What a bdev does and has done, without what its user asked for: cheap to take and to copy.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Activity {
+    /// The bdev's state.
+    pub state: BdevState,
+    /// For how long the bdev has had this state, ms.
+    pub state_age_ms: u64,
+    /// What the target last said of the device, if it did.
+    pub device: Option<Device>,
+    /// Connections that are up, the control connection included.
+    pub connections: usize,
+    /// Channels: threads that have the bdev open.
+    pub channels: usize,
+    /// How often a restart of the target may have lost completed writes.
+    pub lost_caches: u64,
+    /// The counts of all channels. Those of connections include the control connection.
+    pub counts: Counts,
 }

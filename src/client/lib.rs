@@ -38,7 +38,7 @@ pub use address::{Family, Place};
 pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
-pub use info::{BdevState, Info, PathInfo};
+pub use info::{Activity, BdevState, Info, PathInfo};
 pub use options::{BdevUuid, Options, Params, Peer};
 pub use places::{PathState, TargetPlaces};
 pub use registry::{

@@ -57,3 +57,4 @@ pub use error::Error;
 pub use export::ExportInfo;
 pub use listener::{ListenAddress, ListenerInfo};
 pub use options::Options;
+pub use report::ExportNow;

@@ -2,12 +2,26 @@
 
 use std::rc::Rc;
 
-use dst_broker::{Input, Lateness, SessionInfo, Totals};
+use dst_broker::{ExportActivity, Input, Lateness, SessionInfo, Totals};
 use spdk::clock::now_us;
 
 use crate::control::Target;
+use crate::export::Backing;
 use crate::messages::ToGroup;
 use crate::questions::Counts;
+
+/// An export's state and activity at one moment.
+#[derive(Debug, Clone, Copy)]
+pub struct ExportNow<'a> {
+    /// The export's name.
+    pub name: &'a str,
+    /// The name of the bdev, as the operator gave it.
+    pub bdev_name: &'a str,
+    /// Whether the bdev is there.
+    pub is_online: bool,
+    /// The counts, and what else the broker knows.
+    pub activity: &'a ExportActivity,
+}
 
 impl Target {
     /// Calls `done` with the sessions, of one export or all, once the groups have told their counts.
@@ -23,6 +37,23 @@ impl Target {
         self.ask_groups(|target, counts| {
             let totals = target.broker.borrow().totals(&counts);
             done(totals);
+        });
+    }
+
+    /// Calls `done` with the counts of the whole and those of each export, once the groups have told
+    /// theirs.
+    pub fn activity(self: &Rc<Self>, done: impl FnOnce(&Totals, &[ExportNow<'_>]) + 'static) {
+        self.ask_groups(|target, counts| {
+            let (broker, exports) = (target.broker.borrow(), target.exports.borrow());
+            let activities = broker.activities(&counts);
+            let mut list = Vec::with_capacity(exports.len());
+            for (name, export) in &*exports {
+                // The broker knows the same exports, but for those of a call that is under way.
+                let Some(activity) = activities.get(name.as_str()) else { continue };
+                let is_online = matches!(export.backing, Backing::Online(_));
+                list.push(ExportNow { name, bdev_name: &export.bdev_name, is_online, activity });
+            }
+            done(&broker.totals(&counts), &list);
         });
     }
 

@@ -14,7 +14,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 #[derive(Debug, Parser)]
 #[command(name = "dstctl", version, propagate_version = true)]
 pub struct Arguments {
-    /// The Unix socket of the application's JSON-RPC server
+    /// The Unix socket of the application's JSON-RPC server; `exporter` takes several
     #[arg(
         short,
         long,
@@ -23,7 +23,7 @@ pub struct Arguments {
         default_value = "/var/tmp/spdk.sock",
         value_name = "PATH"
     )]
-    pub socket: PathBuf,
+    pub socket: Vec<PathBuf>,
     /// How long the application may take to answer a call
     #[arg(short, long, global = true, default_value = "60", value_name = "SECONDS")]
     pub timeout: NonZeroU32,
@@ -51,6 +51,7 @@ pub enum Command {
     Wait(WaitArguments),
     Top(TopArguments),
     Watch(WatchArguments),
+    Exporter(ExporterArguments),
     Bundle(BundleArguments),
     Keygen(KeygenArguments),
     Completions(CompletionsArguments),
@@ -224,6 +225,21 @@ pub struct WatchArguments {
     /// The time between two samples
     #[arg(long, default_value = "1000", value_name = "MILLISECONDS")]
     pub interval: NonZeroU32,
+}
+
+/// Serves metrics for Prometheus at http://ADDRESS:PORT/metrics
+///
+/// Each -s names an application, which may be started and restarted at any time. Whoever can connect
+/// may read the metrics, which name bdevs and exports.
+#[derive(Debug, Args)]
+pub struct ExporterArguments {
+    /// The address at which Prometheus connects
+    #[arg(long, default_value = "127.0.0.1:9477", value_name = "ADDRESS:PORT")]
+    pub listen: Endpoint,
+    /// How long an application may take to answer; less than Prometheus's scrape_timeout, which is
+    /// 10 s unless set
+    #[arg(long, default_value = "5", value_name = "SECONDS")]
+    pub scrape_timeout: NonZeroU32,
 }
 
 /// Writes the information for a bug report into one file: versions, configuration, statistics,

@@ -37,6 +37,9 @@ pub enum Failure {
     /// A file cannot be used.
     #[error("{0}: {1}")]
     File(PathBuf, String),
+    /// The exporter cannot listen on its address.
+    #[error("can't listen on {0}: {1}; name another address with --listen")]
+    Listen(String, io::Error),
     /// Standard output is closed or full.
     #[error("standard output can't be written: {0}")]
     Output(io::Error),
@@ -64,7 +67,11 @@ impl Failure {
             | Failure::Ended(_)
             | Failure::NoMethod(..)
             | Failure::Answer { .. } => 3,
-            Failure::Refused { .. } | Failure::File(..) | Failure::Output(_) | Failure::Key(_) => 1,
+            Failure::Refused { .. }
+            | Failure::File(..)
+            | Failure::Listen(..)
+            | Failure::Output(_)
+            | Failure::Key(_) => 1,
             Failure::LeftBehind { first, .. } => first.exit_status(),
         }
     }

@@ -16,6 +16,7 @@
 //! | `wait` | waits for an application that is being started |
 //! | `rates` | the activity between two snapshots |
 //! | `top` | rates on a full screen |
+//! | `exporter` | metrics for Prometheus |
 //! | `bundle` | the file for a bug report |
 //! | `keygen` | creates key files |
 //! | `documents` | completions and manual pages |
@@ -27,6 +28,7 @@ mod bundle;
 mod cli;
 mod documents;
 mod export;
+mod exporter;
 mod failure;
 mod health;
 mod keygen;
@@ -47,7 +49,8 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use clap::Parser;
+use clap::error::ErrorKind;
+use clap::{CommandFactory, Parser};
 
 use crate::cli::{Arguments, Command, KeygenCommand};
 use crate::failure::Failure;
@@ -75,7 +78,12 @@ fn main() -> ExitCode {
 
 fn run(arguments: Arguments) -> Result<u8, Failure> {
     let patience = Duration::from_secs(arguments.timeout.get().into());
-    let mut socket = Socket::new(arguments.socket, arguments.timeout);
+    let sockets = arguments.socket;
+    if sockets.len() > 1 && !matches!(arguments.command, Command::Exporter(_)) {
+        let problem = "only `dstctl exporter` takes several sockets";
+        Arguments::command().error(ErrorKind::TooManyValues, problem).exit()
+    }
+    let mut socket = Socket::new(sockets.first().cloned().unwrap_or_default(), arguments.timeout);
     let outcome = match arguments.command {
         Command::Export(args) => export::export(&mut socket, &args)?,
         Command::Unexport(args) => export::unexport(&mut socket, &args)?,
@@ -88,6 +96,7 @@ fn run(arguments: Arguments) -> Result<u8, Failure> {
         Command::Wait(args) => wait::wait(&mut socket, &args, patience)?,
         Command::Top(args) => return top::top(socket, &args).map(|()| 0),
         Command::Watch(args) => return watch::watch(&mut socket, &args, arguments.json).map(|()| 0),
+        Command::Exporter(args) => return exporter::exporter(sockets, &args).map(|()| 0),
         Command::Bundle(args) => bundle::bundle(&mut socket, &args)?,
         Command::Keygen(args) => return Ok(keygen::run(&args).map(|()| 0)?),
         Command::Completions(args) => return documents::completions(&args).map(|()| 0),

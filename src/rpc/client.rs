@@ -189,6 +189,17 @@ fn show_path(path: &PathInfo) -> Value {
     })
 }
 
+/// Returns the name of a bdev's state.
+pub fn state_name(state: BdevState) -> &'static str {
+    match state {
+        BdevState::Attaching => "attaching",
+        BdevState::Connected => "connected",
+        BdevState::Reconnecting => "reconnecting",
+        BdevState::Unreachable => "unreachable",
+        BdevState::Failed => "failed",
+    }
+}
+
 fn show_info(info: &Info) -> Value {
     // There is no `..`, so that a forgotten field does not compile.
     let Info {
@@ -222,15 +233,8 @@ fn show_info(info: &Info) -> Value {
         last_error,
     } = info;
     let mut shown = show_peer(params);
-    let state = match state {
-        BdevState::Attaching => "attaching",
-        BdevState::Connected => "connected",
-        BdevState::Reconnecting => "reconnecting",
-        BdevState::Unreachable => "unreachable",
-        BdevState::Failed => "failed",
-    };
     let more = json!({
-        "state": state,
+        "state": state_name(*state),
         "state_age_ms": state_age_ms,
         "address": address,
         "paths": paths.iter().map(show_path).collect::<Vec<_>>(),

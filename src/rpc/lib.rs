@@ -8,6 +8,7 @@ mod cpumask;
 mod default_host;
 mod entries;
 mod interfaces;
+mod metrics;
 mod options;
 mod params;
 mod target;
@@ -28,6 +29,7 @@ pub fn bdev_config() -> Vec<serde_json::Value> {
 
 /// Registers all methods with SPDK. Call it once, from a constructor.
 pub fn register_all() {
+    metrics::note_start();
     register(c"bdev_dst_create", client::create, Phase::Runtime);
     register(c"bdev_dst_wait_first_attempts", client::wait_first_attempts, Phase::Runtime);
     register(c"bdev_dst_delete", client::delete, Phase::Runtime);
@@ -49,6 +51,7 @@ pub fn register_all() {
     register(c"dst_export_reset", target::reset_export, Phase::Runtime);
     register(c"dst_get_sessions", target::get_sessions, Phase::Runtime);
     register(c"dst_get_stats", target::get_stats, Phase::Runtime);
+    register(c"dst_get_metrics", metrics::get_metrics, Phase::Runtime);
     register(c"dst_set_workers", workers::set_workers, Phase::Runtime);
     register(c"dst_set_options", target::set_options, Phase::Runtime);
     register(c"dst_get_options", target::get_options, Phase::Runtime);

@@ -11,6 +11,8 @@ pub const BUCKETS: usize = 32;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Histogram {
     counts: [u64; BUCKETS],
+    /// The sum of all latencies in µs, which wraps.
+    sum_us: u64,
 }
 
 fn bucket(latency_us: u64) -> usize {
@@ -21,6 +23,7 @@ impl Histogram {
     /// Counts one operation.
     pub fn record(&mut self, latency_us: u64) {
         self.counts[bucket(latency_us)] += 1;
+        self.sum_us = self.sum_us.wrapping_add(latency_us);
     }
 
     /// Adds the counts of `other`.
@@ -28,6 +31,25 @@ impl Histogram {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
         }
+        self.sum_us = self.sum_us.wrapping_add(other.sum_us);
+    }
+
+    /// Adds the counts that `other` has now.
+    pub fn add_shared(&mut self, other: &SharedHistogram) {
+        for (count, more) in self.counts.iter_mut().zip(&other.counts) {
+            *count += more.load(Relaxed);
+        }
+        self.sum_us = self.sum_us.wrapping_add(other.sum_us.load(Relaxed));
+    }
+
+    /// Returns the sum of all latencies in µs.
+    pub fn sum_us(&self) -> u64 {
+        self.sum_us
+    }
+
+    /// Returns the number of operations in each bucket.
+    pub fn counts(&self) -> &[u64; BUCKETS] {
+        &self.counts
     }
 
     /// Returns the non-empty buckets: the upper bound in µs, exclusive, and the number of
@@ -41,6 +63,7 @@ impl Histogram {
 #[derive(Debug, Default)]
 pub struct SharedHistogram {
     counts: [AtomicU64; BUCKETS],
+    sum_us: AtomicU64,
 }
 
 impl SharedHistogram {
@@ -48,11 +71,7 @@ impl SharedHistogram {
     pub fn record(&self, latency_us: u64) {
         let count = &self.counts[bucket(latency_us)];
         count.store(count.load(Relaxed) + 1, Relaxed);
-    }
-
-    /// Returns the counts so far.
-    pub fn get(&self) -> Histogram {
-        Histogram { counts: std::array::from_fn(|i| self.counts[i].load(Relaxed)) }
+        self.sum_us.store(self.sum_us.load(Relaxed).wrapping_add(latency_us), Relaxed);
     }
 
     /// Adds the counts of `other`. Callable from any thread.
@@ -60,6 +79,7 @@ impl SharedHistogram {
         for (count, more) in self.counts.iter().zip(&other.counts) {
             count.fetch_add(more.load(Relaxed), Relaxed);
         }
+        self.sum_us.fetch_add(other.sum_us.load(Relaxed), Relaxed);
     }
 }
 
@@ -77,5 +97,22 @@ mod tests {
         let mut histogram = Histogram::default();
         histogram.record(u64::MAX);
         assert_eq!(histogram.buckets().collect::<Vec<_>>(), [(1 << 31, 1)]);
+    }
+
+    #[test]
+    fn sums_are_of_all_latencies() {
+        let shared = SharedHistogram::default();
+        [3, 40].into_iter().for_each(|latency_us| shared.record(latency_us));
+        let past = SharedHistogram::default();
+        past.add(&shared);
+        let mut histogram = Histogram::default();
+        histogram.record(100);
+        histogram.add_shared(&shared);
+        histogram.add_shared(&past);
+        let mut twice = histogram;
+        twice.add(&histogram);
+        assert_eq!((histogram.sum_us(), twice.sum_us()), (186, 372));
+        assert_eq!(twice.buckets().collect::<Vec<_>>(), [(4, 4), (64, 4), (128, 2)]);
+        assert_eq!(twice.counts().iter().sum::<u64>(), 10);
     }
 }

@@ -31,6 +31,7 @@
 //! | [`parts`] | the parts in which long operations are executed | target |
 //! | [`reexecution`] | which I/O that a reset ended is executed again | target |
 //! | [`silence`] | when to give up a silent peer | both |
+//! | [`counts`] | what a client counts | client |
 //! | [`histogram`] | histograms of latencies | both |
 //! | [`rate`] | a limit on log lines that a peer causes | both |
 //! | [`lease`] | how long a target executes what a connection sends | both |
@@ -40,6 +41,7 @@
 
 pub mod access;
 pub mod addresses;
+pub mod counts;
 pub mod deadline;
 pub mod deframer;
 pub mod device_change;

@@ -95,6 +95,18 @@ impl Reply {
         }
     }
 
+    /// Answers with a result that is JSON text already, which SPDK takes as it is.
+    pub fn ok_text(mut self, result: &str) {
+        if let Some(request) = self.take() {
+            // SAFETY: as in `ok`; SPDK copies the text.
+            unsafe {
+                let w = sys::spdk_jsonrpc_begin_result(request.as_ptr());
+                sys::spdk_json_write_val_raw(w, result.as_ptr().cast(), result.len());
+                sys::spdk_jsonrpc_end_result(request.as_ptr(), w);
+            }
+        }
+    }
+
     /// Answers with an error: one of [`code`], or a negative errno as SPDK's own methods do.
     pub fn error(mut self, code: i32, message: &str) {
         self.fail(code, message);
