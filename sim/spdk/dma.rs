@@ -1,11 +1,14 @@
-//! Memory that devices can reach. Only the number of its chunks is simulated.
+//! Memory that devices can reach. Only the number of its chunks is simulated, except for those that
+//! are received into.
+//!
+//! Whoever receives into a chunk writes into memory of their own, of which the chunk gets a copy as
+//! soon as they look at it. So a chunk that is used again too early has other data when the device
+//! looks.
 
-mod receive;
-
-use std::cell::Cell;
+use std::cell::{Cell, RefCell};
+use std::ops::Range;
 use std::rc::Rc;
 
-pub use self::receive::{ReceiveChunk, ReceivePool};
 use crate::errno::{Errno, Result};
 
 /// The maximum number of chunks of a [`DmaVec`].
@@ -52,7 +55,7 @@ pub struct DmaVec {
     pool: Option<Rc<DmaPool>>,
     chunks: usize,
     /// The part of a chunk that the data lies in.
-    pin: Option<receive::Pin>,
+    pin: Option<Pin>,
     /// The data, or what was in that part when it was last looked at.
     data: Vec<u8>,
 }
@@ -93,7 +96,7 @@ impl DmaVec {
     /// Returns how many vectors have data in the same [`ReceiveChunk`], this one included; 0: the
     /// data does not lie in one.
     pub fn pins(&self) -> usize {
-        self.pin.as_ref().map_or(0, receive::Pin::count)
+        self.pin.as_ref().map_or(0, Pin::count)
     }
 
     /// Returns whether the data begins at a multiple of so many bytes.
@@ -150,5 +153,118 @@ impl DmaVec {
 impl Drop for DmaVec {
     fn drop(&mut self) {
         self.release();
+    }
+}
+
+struct Chunk {
+    memory: RefCell<Vec<u8>>,
+    is_held: Cell<bool>,
+    pins: Cell<usize>,
+}
+
+/// A pool with a fixed number of chunks to receive into.
+pub struct ReceivePool(Vec<Chunk>);
+
+impl ReceivePool {
+    /// Creates a pool of `count` chunks of `chunk_size` bytes.
+    pub fn new(chunk_size: usize, count: usize) -> Result<Rc<ReceivePool>> {
+        if chunk_size == 0 || count == 0 {
+            return Err(Errno::EINVAL);
+        }
+        let memory = || RefCell::new(vec![STALE; chunk_size]);
+        let chunk = || Chunk { memory: memory(), is_held: Cell::new(false), pins: Cell::new(0) };
+        Ok(Rc::new(ReceivePool((0..count).map(|_| chunk()).collect())))
+    }
+
+    /// Returns how many chunks are pinned.
+    pub fn pinned(&self) -> usize {
+        self.0.iter().filter(|chunk| chunk.pins.get() > 0).count()
+    }
+
+    /// Takes a chunk. `None`: all are in use.
+    pub fn take(self: &Rc<Self>) -> Option<ReceiveChunk> {
+        let number = self.0.iter().position(|chunk| !chunk.is_held.get() && chunk.pins.get() == 0)?;
+        self.0[number].is_held.set(true);
+        let own = self.0[number].memory.borrow().clone();
+        Some(ReceiveChunk { pool: Rc::clone(self), number, own })
+    }
+}
+
+/// A chunk to receive into. When it is dropped, what is pinned of it stays as it is.
+pub struct ReceiveChunk {
+    pool: Rc<ReceivePool>,
+    number: usize,
+    own: Vec<u8>,
+}
+
+impl ReceiveChunk {
+    fn chunk(&self) -> &Chunk {
+        &self.pool.0[self.number]
+    }
+
+    /// Returns the chunk's pool.
+    pub fn pool(&self) -> &Rc<ReceivePool> {
+        &self.pool
+    }
+
+    /// Returns whether data of a [`DmaVec`] lies in the chunk.
+    pub fn is_pinned(&self) -> bool {
+        self.chunk().pins.get() > 0
+    }
+
+    /// Returns all of the chunk, for writing. Where `spdk/safe` panics, because the chunk is pinned,
+    /// this does not: what comes of it is for the promises to find.
+    pub fn room(&mut self) -> &mut [u8] {
+        &mut self.own
+    }
+
+    /// Returns all of the chunk.
+    pub fn bytes(&self) -> &[u8] {
+        self.chunk().memory.borrow_mut().copy_from_slice(&self.own);
+        &self.own
+    }
+
+    /// Makes this part of the chunk the data of `data`, to be read only.
+    pub fn pin(&self, part: Range<usize>, data: &mut DmaVec) {
+        assert!(!part.is_empty() && part.end <= self.own.len(), "{part:?} is no part of a chunk");
+        data.release();
+        self.chunk().pins.set(self.chunk().pins.get() + 1);
+        data.data.extend_from_slice(&self.bytes()[part.clone()]);
+        data.pin = Some(Pin { pool: Rc::clone(&self.pool), number: self.number, part });
+    }
+}
+
+impl Drop for ReceiveChunk {
+    fn drop(&mut self) {
+        self.chunk().is_held.set(false);
+    }
+}
+
+/// Keeps a chunk as it is.
+struct Pin {
+    pool: Rc<ReceivePool>,
+    number: usize,
+    part: Range<usize>,
+}
+
+impl Pin {
+    fn count(&self) -> usize {
+        self.pool.0[self.number].pins.get()
+    }
+
+    fn start(&self) -> usize {
+        self.part.start
+    }
+
+    /// Reads what is in the part now.
+    fn read(&self, to: &mut [u8]) {
+        to.copy_from_slice(&self.pool.0[self.number].memory.borrow()[self.part.clone()]);
+    }
+}
+
+impl Drop for Pin {
+    fn drop(&mut self) {
+        let pins = &self.pool.0[self.number].pins;
+        pins.set(pins.get() - 1);
     }
 }
