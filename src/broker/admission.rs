@@ -292,7 +292,7 @@ impl Broker {
 
     /// Returns true if the backend may still hold requests of a closed connection of this export, or
     /// is being reset for a client, which would end the I/O of whoever is admitted now.
-    fn is_draining_all(&self, export: &str) -> bool {
+    pub(crate) fn is_draining_all(&self, export: &str) -> bool {
         let is_its = |stage: &Stage| match stage {
             Stage::Closing { queue: Some(queue), .. } => queue.owner.export == export,
             _ => false,

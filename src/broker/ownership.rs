@@ -179,6 +179,14 @@ impl OwnershipState {
         Some(change)
     }
 
+    /// Returns the host that certainly owns the export, if one does.
+    pub(crate) fn owner(&self) -> Option<&str> {
+        match self {
+            OwnershipState::Settled(Known::Durable(Ownership::Exclusive { host, .. })) => Some(host),
+            _ => None,
+        }
+    }
+
     fn is_doubtful(&self) -> bool {
         matches!(self, OwnershipState::Settled(Known::Doubtful(_)))
     }

@@ -85,15 +85,21 @@ impl Broker {
         Ok(())
     }
 
-    /// Returns a host whose hello waits for the backend, and will own the export.
+    /// Returns a host that is to own the export and waits for the backend: its hello waits, or has
+    /// waited so long that it was refused, so that the client is between two attempts.
     fn waiting_for_backend(&self, name: &str) -> Option<String> {
-        self.connections.values().find_map(|entry| match &entry.stage {
+        let waits = self.connections.values().find_map(|entry| match &entry.stage {
             Stage::WaitingToOpen(Application { hello, .. })
                 if hello.export == name && hello.claim.is_some() =>
             {
                 Some(hello.host.clone())
             }
             _ => None,
+        });
+        waits.or_else(|| {
+            let owner = self.exports.get(name)?.ownership.owner()?;
+            let is_in = self.sessions.iter().any(|(_, session)| session.owner.export == name);
+            (!is_in && self.is_draining_all(name)).then(|| owner.to_owned())
         })
     }
 

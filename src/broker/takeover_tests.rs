@@ -150,19 +150,22 @@ fn an_operator_has_a_hanging_backend_reset_for_a_takeover() {
     assert!(reset(&mut world).unwrap_err().contains("nobody waits"), "its ownership is not durable");
     world.stored();
     world.finish(a, false);
+    // However long that takes: between two attempts of the owner, too.
+    world.now_us += 10_000_000;
+    world.handle(Input::Tick);
+    assert_eq!((world.last(b), world.refusals[&b].reason), (Some("refuse"), RefusalReason::Busy));
+    world.finish(b, false);
     assert_eq!((reset(&mut world), &world.others), (Ok(()), &vec!["reset for hosts"]));
     assert!(world.broker.export("disk").unwrap().is_resetting);
+    let b = world.takes_over("b");
+    world.stored();
     assert!(reset(&mut world).unwrap_err().contains("is being reset"));
     // The backend has nothing of the former owner any more, but the reset would end I/O of the new
     // one.
     world.finish(channel, false);
     assert_eq!(world.last(b), None);
-    // However long the reset takes.
-    world.now_us += 10_000_000;
-    world.handle(Input::Tick);
-    assert_eq!(world.last(b), None);
     world.handle(Input::HostsResetEnded { export: "disk".to_owned(), has_succeeded: false });
-    assert_eq!((world.last(b), world.number(b)), (Some("welcome"), Some(2)));
+    assert_eq!((world.last(b), world.number(b)), (Some("welcome"), Some(3)));
     assert!(!world.broker.export("disk").unwrap().is_resetting);
     assert!(reset(&mut world).unwrap_err().contains("nobody waits"));
     world.broker.delete_export(world.now_us, "disk").unwrap();
