@@ -239,6 +239,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "dst_export_remove_host": {"export": name(EXPORT), "host": name(HOST)},
         "dst_get_sessions": {"export": text(EXPORT)},
         "dst_get_stats": {},
+        "dst_get_metrics": {},
         "dst_set_workers": {"cpumask": Parameter("0x0", ("string",), BAD_CPUMASKS, required=True)},
         "dst_set_options": {
             "max_connections": number(1, 65_536),
@@ -306,7 +307,9 @@ class World:
         self.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(self.port))
         self.call("bdev_dst_create", **(self.good("bdev_dst_create") | {"name": ATTACHED, "host": HOST}))
         everything = self.call("rpc_get_methods")
-        self.getters = [m for m in everything if re.match(r"(bdev_)?dst_get_|dpdk_sock_get_", m)] + ["bdev_get_bdevs"]
+        getters = [m for m in everything if re.match(r"(bdev_)?dst_get_|dpdk_sock_get_", m)] + ["bdev_get_bdevs"]
+        # The metrics count refusals, too.
+        self.getters = [m for m in getters if m != "dst_get_metrics"]
         # The state that refused calls must not change.
         self.before = self.shown()
 

@@ -123,6 +123,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert (info["options"]["transaction_timeout_ms"], info["options"]["max_retries"]) == (2000, 7)
     assert [session["host"] for session in rpc.shown("dst_get_sessions", "-e", "volume")] == ["me"]
     assert rpc.shown("dst_get_stats")["sessions"] == 1
+    assert len(rpc.shown("dst_get_metrics")["bdevs"]["rows"]) == 1
     assert rpc("dst_set_workers", "-m", "0x1") == ""
     assert [worker["cpu"] for worker in rpc.shown("dst_get_stats")["workers"]] == [0]
     assert rpc("dst_set_workers", "--cpumask", "[]") == ""

@@ -279,6 +279,7 @@ VOCABULARY: dict[str, Vocabulary] = {
         "dst_export_remove_host": (4, lambda rng: {"export": rng.choice(EXPORTS), "host": rng.choice(HOSTS)}),
         "dst_get_sessions": (2, lambda rng: _optional(rng, export=EXPORTS)),
         "dst_get_stats": (1, _nothing),
+        "dst_get_metrics": (1, _nothing),
         "dst_set_workers": (1, _one("cpumask", "0x1", "[0,1]", "[]")),
         "dst_set_options": (1, _target_options),
         "dst_get_options": (1, _nothing),

@@ -12,6 +12,7 @@ use std::rc::Rc;
 
 use libc::iovec;
 
+pub(crate) use self::pool::ALIGNMENT;
 pub use self::pool::DmaPool;
 pub use self::receive::{ReceiveChunk, ReceivePool};
 

@@ -9,7 +9,7 @@ use spdk_sys as sys;
 use crate::errno::{Errno, Result};
 
 /// The least alignment of a pool's memory: the most that any bdev requires (a page).
-const ALIGNMENT: usize = 4096;
+pub(crate) const ALIGNMENT: usize = 4096;
 
 /// A fixed number of chunks of one size, all allocated when the pool is created. It belongs to one
 /// SPDK thread.
