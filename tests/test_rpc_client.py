@@ -150,6 +150,8 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc("dst_export_set_host", "-e", "volume", "-q", "me", "--access", "ro") == ""
     code, output, errors = rpc.run("dst_export_release", "-e", "volume")
     assert code == 1 and "state file" in output + errors
+    code, output, errors = rpc.run("dst_export_reset", "-e", "volume")
+    assert code == 1 and "nobody waits" in output + errors
     assert rpc("dst_export_remove_host", "-e", "volume", "-q", "me") == ""
     assert rpc("bdev_dst_create", *place, "-b", "later", "-e", "volume", "--no-wait") == "later\n"
     assert rpc("bdev_dst_delete", "-b", "later") == ""
