@@ -191,7 +191,7 @@ impl End {
         if self.is_broken {
             return;
         }
-        let pumped = self.receiver.pump(&mut self.stream, &mut self.buffer, &mut self.frames);
+        let pumped = self.receiver.pump(&mut self.stream, &mut self.buffer[..], &mut self.frames);
         self.moved += pumped.map_or(0, |pumped| pumped.received);
         if let Err(broken) = &pumped {
             self.why = broken.to_string();
