@@ -11,6 +11,7 @@ use std::sync::Arc;
 use dst_session::deadline::{Availability, Deadlines, Fate, Overdue};
 use dst_session::homing::Homing;
 use dst_session::large_frames::OfEachPath;
+use dst_session::paths::PathNote;
 use dst_transport::{Broken, RECEIVE_BUFFER};
 use dst_wire::Device;
 use spdk::bdev_io::BdevIo;
@@ -127,7 +128,7 @@ impl Channel {
         let inner = &mut *self.inner.borrow_mut();
         for path in inner.large_frames.suspects() {
             // Nobody else would say that it is over.
-            inner.shared.places().note_path(path, None, now_us());
+            inner.shared.places().note_path(path, PathNote::Unknown, now_us());
         }
         if inner.link.close_politely() {
             inner.shared.channels().closed_connection();
@@ -217,7 +218,7 @@ impl Inner {
         self.io.count_now();
         if let Some((at, life)) = self.link.address().zip(self.link.life())
             && self.large_frames.look(at, life)
-            && self.shared.places().note_path(at, None, now)
+            && self.shared.places().note_path(at, PathNote::Passes, now)
         {
             spdk::notice!("DST bdev {}: large frames to {at} pass now", self.shared.name());
         }
@@ -273,7 +274,17 @@ impl Inner {
                 self.link.address().is_some_and(|at| self.shared.places().is_better(self.queue, at));
             self.homing.set(is_better, now);
         }
-        let may_leave = !self.io.reset_waits() && !self.resets.is_draining() && !self.io.holds_resets();
+        if self.homing == Homing::Home {
+            return false;
+        }
+        // A target that holds a transaction admits no other connection of the queue before the
+        // backend is done. A bdev that is being removed or stopped would not connect again.
+        let may_leave = !self.io.reset_waits()
+            && !self.resets.is_draining()
+            && !self.io.holds_resets()
+            && !self.io.has_held()
+            && !self.shared.availability().is_over()
+            && !self.shared.stop().has_begun();
         self.homing.look(self.io.outstanding(), may_leave, now)
     }
 

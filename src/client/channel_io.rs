@@ -91,6 +91,11 @@ impl ChannelIo {
         self.transactions.outstanding()
     }
 
+    /// Returns whether the target holds a transaction.
+    pub fn has_held(&self) -> bool {
+        self.transactions.has_held()
+    }
+
     /// Returns whether a frame of more than `small` bytes is outstanding, in either direction.
     pub fn has_larger(&self, small: u32) -> bool {
         self.transactions.any(|request| request.request_len.max(request.answer_len) > small)

@@ -432,6 +432,7 @@ impl Control {
     /// Closes the lost control connection. The session may go on.
     fn lost(&mut self, now: u64) {
         self.messages = Messages::default();
+        self.probes.end();
         self.succession.lost();
         self.lost += 1;
         self.link.lost(now);

@@ -97,6 +97,17 @@ pub struct Loss {
     pub has_flowed: bool,
 }
 
+/// What connections say about large packets on a path.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PathNote {
+    /// They seem to get lost: what was seen, and what to do.
+    Suspect(String),
+    /// They pass: data flows on a connection.
+    Passes,
+    /// Nothing is known any more.
+    Unknown,
+}
+
 /// All addresses of a target, in the order that the user gave.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Paths<T> {
@@ -169,17 +180,21 @@ impl<T: Clone + PartialEq> Paths<T> {
     }
 
     /// Sets or ends the note that a path loses large packets. Returns true if that is news.
-    pub fn note(&mut self, address: &T, note: Option<String>, now_us: u64) -> bool {
+    pub fn note(&mut self, address: &T, note: PathNote, now_us: u64) -> bool {
         let Some(path) = self.path(address) else { return false };
-        let is_news = path.note.is_some() != note.is_some();
-        path.health = match path.health {
-            Health::OtherInstance => Health::OtherInstance,
-            _ if note.is_some() => Health::Down { next_us: now_us + HOLD_SUSPECT_US },
-            // Data flows on a connection to it.
-            _ => Health::Usable,
+        let health = match note {
+            PathNote::Suspect(_) => Health::Down { next_us: now_us + HOLD_SUSPECT_US },
+            PathNote::Passes => Health::Usable,
+            PathNote::Unknown => path.health,
         };
-        path.note = note;
-        is_news
+        if path.health != Health::OtherInstance {
+            path.health = health;
+        }
+        let before = path.note.take();
+        if let PathNote::Suspect(text) = note {
+            path.note = Some(text);
+        }
+        before.is_some() != path.note.is_some()
     }
 
     /// Notes that the target at this address does not know the session.
@@ -261,15 +276,17 @@ impl<T: Clone + PartialEq> Paths<T> {
 impl<T> Path<T> {
     /// Holds the path back for a while.
     fn hold(&mut self, now_us: u64) {
-        let until_us = now_us + self.hold_us;
         let next_us = match self.health {
             Health::OtherInstance => return,
-            Health::Usable | Health::Probing { .. } => until_us,
-            // It may be held for longer already.
-            Health::Down { next_us } => next_us.max(until_us),
+            // It is held already: many channels may find out about one failure.
+            Health::Down { next_us } if now_us < next_us => next_us.max(now_us + HOLD_FIRST_US),
+            Health::Usable | Health::Probing { .. } | Health::Down { .. } => {
+                let until_us = now_us + self.hold_us;
+                self.hold_us = (2 * self.hold_us).min(HOLD_MAX_US);
+                until_us
+            }
         };
         self.health = Health::Down { next_us };
-        self.hold_us = (2 * self.hold_us).min(HOLD_MAX_US);
     }
 }
 
@@ -332,7 +349,7 @@ mod tests {
         assert_eq!((chosen(&paths, 1..=2), paths.probes_due(u64::MAX / 2)), (vec![1, 1], vec![]));
         paths.failed(&0, "refused".to_owned(), 0);
         paths.lost(&0, SILENT, "silent".to_owned(), 0);
-        paths.note(&0, None, 0);
+        paths.note(&0, PathNote::Passes, 0);
         assert_eq!(paths.all()[0].health, Health::OtherInstance);
         paths.failed(&1, "refused".to_owned(), 0);
         assert_eq!(chosen(&paths, 1..=2), [1, 1], "rather one that is down");
@@ -363,6 +380,9 @@ mod tests {
         assert_eq!(hold(&mut paths, Loss { has_flowed: true, ..SILENT }), HOLD_FIRST_US);
         paths.lost(&0, Loss { is_silent: false, has_flowed: false }, String::new(), now);
         assert_eq!((paths.all()[0].health, paths.all()[0].losses), (Health::Usable, 10), "it was closed");
+        // Many channels notice one failure.
+        (0..7).for_each(|_| paths.failed(&0, String::new(), now));
+        assert_eq!(paths.all()[0].health, Health::Down { next_us: now + 2 * HOLD_FIRST_US });
     }
 
     #[test]
@@ -378,8 +398,8 @@ mod tests {
     fn a_path_that_loses_large_packets_is_avoided_until_data_flows() {
         let mut paths = usable(2);
         paths.lost(&0, SILENT, String::new(), 0);
-        assert!(paths.note(&0, Some("check the MTU".to_owned()), 0));
-        assert!(!paths.note(&0, Some("check the MTU".to_owned()), 0));
+        let suspect = || PathNote::Suspect("check the MTU".to_owned());
+        assert!(paths.note(&0, suspect(), 0) && !paths.note(&0, suspect(), 0));
         paths.admitted(&0);
         paths.lost(&0, SILENT, String::new(), 0);
         assert_eq!(paths.probes_due(HOLD_SUSPECT_US - 1), [0; 0], "small frames prove nothing");
@@ -387,8 +407,12 @@ mod tests {
         assert_eq!(paths.probes_due(HOLD_SUSPECT_US), [0]);
         paths.probed(&0, Ok(()));
         assert_eq!(chosen(&paths, 1..=2), [0, 1], "it is tried again");
-        assert!(paths.note(&0, None, 0) && paths.all()[0].note.is_none());
+        assert!(paths.note(&0, PathNote::Passes, 0) && paths.all()[0].note.is_none());
         assert_eq!(paths.all()[0].health, Health::Usable);
+        // A channel that is closed knows no more, and proves nothing.
+        paths.note(&0, suspect(), 0);
+        assert!(paths.note(&0, PathNote::Unknown, 1) && paths.all()[0].note.is_none());
+        assert_eq!(paths.all()[0].health, Health::Down { next_us: HOLD_SUSPECT_US });
     }
 
     #[test]
@@ -449,8 +473,8 @@ mod tests {
                     }
                     Event::Failed => paths.failed(&address, String::new(), now),
                     Event::Lost(loss) => paths.lost(&address, loss, String::new(), now),
-                    Event::Suspect => _ = paths.note(&address, Some(String::new()), now),
-                    Event::Cleared => _ = paths.note(&address, None, now),
+                    Event::Suspect => _ = paths.note(&address, PathNote::Suspect(String::new()), now),
+                    Event::Cleared => _ = paths.note(&address, PathNote::Passes, now),
                     Event::OtherInstance => {
                         paths.other_instance(&address, String::new());
                         others.push(address);

@@ -9,6 +9,7 @@ use dst_session::homing::Homing;
 use dst_session::large_frames::{PathNews, SMALL};
 use dst_session::mutation::{self, Mutation};
 use dst_session::negotiate::{check_same_device, check_still_usable};
+use dst_session::paths::PathNote;
 use dst_session::succession::Ask;
 use dst_transport::Broken;
 use dst_wire::{Refusal, RefusalReason, Welcome};
@@ -70,7 +71,7 @@ impl Inner {
 
     /// After a failed attempt: the next one need not wait if it goes to another address.
     fn try_other_address(&mut self, now: u64) {
-        if self.shared.places().has_other() {
+        if self.shared.places().has_other(self.queue, self.link.address()) {
             self.link.try_next_address(now);
         }
     }
@@ -218,7 +219,7 @@ impl Inner {
         let stuck = match self.large_frames.of(path).lost(life, has_large, now) {
             None => return,
             Some(PathNews::Cleared) => {
-                places.note_path(path, None, now);
+                places.note_path(path, PathNote::Unknown, now);
                 return;
             }
             Some(PathNews::Suspect(stuck)) => stuck,
@@ -230,7 +231,7 @@ impl Inner {
              and routers on the way (ping -M do -s 1472 …), let ICMP \"fragmentation needed\" pass, or set \
              net.ipv4.tcp_mtu_probing=1 at both ends"
         );
-        if places.note_path(path, Some(note.clone()), now) {
+        if places.note_path(path, PathNote::Suspect(note.clone()), now) {
             spdk::error!("DST bdev {}: {note}", self.shared.name());
         }
     }

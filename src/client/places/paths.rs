@@ -4,7 +4,7 @@
 use std::sync::atomic::Ordering::Relaxed;
 
 use dst_session::large_frames::Life;
-use dst_session::paths::{Health, Loss, Path, PathPolicy, Paths};
+use dst_session::paths::{Health, Loss, Path, PathNote, PathPolicy, Paths};
 use dst_transport::Broken;
 
 use super::{Current, Places};
@@ -72,10 +72,12 @@ impl Places {
         state.target.policy == PathPolicy::Spread && state.paths.is_better(queue, at)
     }
 
-    /// Returns true if a channel whose attempt has failed can try another address at once.
-    pub fn has_other(&self) -> bool {
+    /// Returns true if a channel whose attempt at `at` has failed can try another address at once.
+    pub fn has_other(&self, queue: u16, at: Option<&Address>) -> bool {
         let state = lock(&self.state);
-        state.target.policy == PathPolicy::Spread && state.paths.has_usable()
+        state.target.policy == PathPolicy::Spread
+            && state.paths.has_usable()
+            && state.paths.choose(queue) != at
     }
 
     /// Returns true if `at` is the address at which control was admitted last.
@@ -133,15 +135,19 @@ impl Places {
         }
     }
 
-    /// Says what is wrong with a path, or, with `None`, that nothing is any more. Returns whether
-    /// that is news.
-    pub fn note_path(&self, at: &Address, note: Option<String>, now_us: u64) -> bool {
+    /// Says what is wrong with a path, or that nothing is any more. Returns whether that is news.
+    pub fn note_path(&self, at: &Address, note: PathNote, now_us: u64) -> bool {
         self.with_paths(|paths| paths.note(at, note, now_us))
     }
 
-    /// Returns what is wrong with a path, if something is.
+    /// Returns what is wrong with a path that is used, if something is.
     pub fn note(&self) -> Option<String> {
-        lock(&self.state).paths.all().iter().find_map(|path| path.note.clone())
+        let state = lock(&self.state);
+        let is_used = |path: &&Path<Address>| match state.target.policy {
+            PathPolicy::Failover => state.addresses.current() == Some(&path.address),
+            PathPolicy::Spread => true,
+        };
+        state.paths.all().iter().filter(is_used).find_map(|path| path.note.clone())
     }
 
     /// Returns the addresses that are to be probed now, and the port. Control only.

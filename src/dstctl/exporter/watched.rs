@@ -58,10 +58,11 @@ impl Watched {
 
     /// Asks the application.
     pub fn look(&self) -> Look {
-        let mut memory = self.memory();
         let began = Instant::now();
         let answer = ask(&mut Socket::new(self.path.clone(), self.timeout));
         let took = began.elapsed();
+        // Not before: another scrape must not wait for an application that hangs.
+        let mut memory = self.memory();
         let (answer, report) = memory.note(answer);
         if let Some(report) = report {
             eprintln!("dstctl: {report}");

@@ -45,6 +45,11 @@ impl<T> Transactions<T> {
         Ok(user)
     }
 
+    /// Returns whether the target holds a transaction, whose answer comes on this connection.
+    pub fn has_held(&self) -> bool {
+        self.slots.iter().any(|slot| slot.state == SlotState::Held)
+    }
+
     /// The answer to a transaction that was held is complete: its slot is free again.
     pub fn release(&mut self, slot: u16) {
         let found = &mut self.slots[usize::from(slot)];
@@ -117,6 +122,7 @@ mod tests {
         assert_eq!(slab.held(&frame(Kind::Held, id, 0)), Ok('a'));
         assert_eq!(slab.held(&frame(Kind::Held, id, 0)), Err(Violation::Held(id)), "twice");
         assert_eq!((slab.outstanding(), slab.oldest_us()), (1, Some(2)), "nobody waits for it");
+        assert!(slab.has_held());
         assert!(!slab.has_credit());
         assert!(!slab.any(|_| false) && slab.any(|request| *request == READ));
         let answer = slab.answer(&frame(Kind::Answer, id, 512)).unwrap();
@@ -131,7 +137,7 @@ mod tests {
             }
         );
         slab.release(answer.slot);
-        assert!(slab.has_credit());
+        assert!(slab.has_credit() && !slab.has_held());
         assert_eq!(slab.answer(&frame(Kind::Answer, id, 512)), Err(Violation::Answer(id)));
         assert_eq!(slab.answer(&frame(Kind::Answer, other, 512)).unwrap().awaited, Awaited::ByUser);
         slab.finish(1);
