@@ -27,7 +27,7 @@ rm -f "$out"
 env -u MAKEFLAGS -u MAKELEVEL -u MAKEOVERRIDES -u CFLAGS -u LDFLAGS -u LIBS \
     make --no-print-directory -C "$SPDK_DIR/$folder" -f "$here/link.mk" \
     OUT="$out" DST_OBJS="$objects" DST_LIB="$lib" DST_WRAPS="$wraps" DST_THEIRS="$theirs" DST_SHARED="$shared" \
-    DST_PORTS="${DST_PORTS-}" || {
+    DST_PORTS="${DST_PORTS-}" DST_NET_DRIVERS="${DST_NET_DRIVERS-}" || {
     rm -f "$out"
     echo "dst: error: $app could not be linked with SPDK in $SPDK_DIR" >&2
     echo "dst:   if spdk_ or rte_ names are undefined: that tree was configured differently after it was built; run make in it again" >&2

@@ -46,7 +46,10 @@
 /* Buffers for sent frames: those in the port's queue, and a few bursts. */
 #define SEND_BUFFERS 2047
 
-/* The mbufs that each core keeps for itself. */
+/*
+ * The received mbufs that a core keeps for itself, up to 1.5 times as many. Sent mbufs are taken one
+ * core at a time, and a core that kept some would take them from the others.
+ */
 #define CORE_CACHE 256
 
 /* The Ethernet header with a VLAN tag, in bytes. */
@@ -58,6 +61,9 @@ struct dst_port {
 	struct rte_mempool *sent;
 	uint64_t dropped;
 };
+
+/* The ports that are open. DPDK may have plugged in others at its start, which are there to be opened. */
+static bool g_open[RTE_MAX_ETHPORTS];
 
 /* Counts the ports of the process: the names of pools must be unique. Only the app thread opens ports. */
 static unsigned int g_opened;
@@ -85,8 +91,12 @@ plug_in(const char *device, uint16_t *id, char *error, size_t size)
 	memcpy(name, device, len);
 	name[len] = '\0';
 	if (rte_eth_dev_get_port_by_name(name, id) == 0) {
-		snprintf(error, size, "%s is in use already", name);
-		return -EBUSY;
+		if (g_open[*id]) {
+			snprintf(error, size, "%s is in use already", name);
+			return -EBUSY;
+		}
+		g_open[*id] = true;
+		return 0;
 	}
 	rc = rte_dev_probe(device);
 	if (rc != 0) {
@@ -99,6 +109,7 @@ plug_in(const char *device, uint16_t *id, char *error, size_t size)
 		snprintf(error, size, "%s is not a network port", name);
 		return -ENODEV;
 	}
+	g_open[*id] = true;
 	return 0;
 }
 
@@ -109,6 +120,7 @@ unplug(uint16_t id)
 	struct rte_eth_dev_info info;
 	struct rte_device *device = rte_eth_dev_info_get(id, &info) == 0 ? info.device : NULL;
 
+	g_open[id] = false;
 	rte_eth_dev_stop(id);
 	rte_eth_dev_close(id);
 	if (device != NULL) {
@@ -117,7 +129,7 @@ unplug(uint16_t id)
 }
 
 static struct rte_mempool *
-pool(const char *direction, unsigned int count, uint16_t mtu)
+pool(const char *direction, unsigned int count, unsigned int cache, uint16_t mtu)
 {
 	unsigned int room = RTE_PKTMBUF_HEADROOM + LINK_HEADER + mtu;
 	char name[RTE_MEMPOOL_NAMESIZE];
@@ -125,7 +137,7 @@ pool(const char *direction, unsigned int count, uint16_t mtu)
 	/* Some drivers need the usual size at least. */
 	room = RTE_MAX(room, (unsigned int)RTE_MBUF_DEFAULT_BUF_SIZE);
 	snprintf(name, sizeof(name), "dst_%s_%u", direction, g_opened);
-	return rte_pktmbuf_pool_create(name, count, CORE_CACHE, 0, (uint16_t)RTE_MIN(room, (unsigned int)UINT16_MAX),
+	return rte_pktmbuf_pool_create(name, count, cache, 0, (uint16_t)RTE_MIN(room, (unsigned int)UINT16_MAX),
 				       SOCKET_ID_ANY);
 }
 
@@ -248,8 +260,8 @@ port_open(const char *device, uint16_t mtu, struct dst_port_info *info, struct d
 	}
 	port->id = id;
 	g_opened++;
-	port->received = pool("rx", RECEIVE_BUFFERS, mtu);
-	port->sent = pool("tx", SEND_BUFFERS, mtu);
+	port->received = pool("rx", RECEIVE_BUFFERS + rte_lcore_count() * CORE_CACHE * 3 / 2, CORE_CACHE, mtu);
+	port->sent = pool("tx", SEND_BUFFERS, 0, mtu);
 	if (port->received == NULL || port->sent == NULL) {
 		snprintf(error, size,
 			 "no memory for the port's %u buffers of %u bytes: give the application more (-s, hugepages), or use a smaller MTU",
@@ -308,7 +320,8 @@ port_release(void *buffer)
 static bool
 port_is_low(struct dst_port *port)
 {
-	return rte_mempool_avail_count(port->received) < RESERVE;
+	/* Without those that cores keep for themselves. */
+	return rte_mempool_ops_get_count(port->received) < RESERVE;
 }
 
 static bool

@@ -251,7 +251,12 @@ impl ChannelIo {
                 control = connection.outbox.pending().len();
                 iov.push(connection.outbox.pending());
             }
-            for out in transactions.outgoing() {
+            // What is in the outbox may be about a request that is sent again behind the first frame.
+            let is_first_only = transactions.is_mid_frame() && !connection.outbox.is_empty();
+            for (i, out) in transactions.outgoing().enumerate() {
+                if i > 0 && is_first_only {
+                    break;
+                }
                 // A header alone would be sent without its data, which is no error, only one more
                 // call.
                 if iov.remaining_capacity() < 2 {

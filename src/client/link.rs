@@ -28,8 +28,8 @@ use crate::shared::Shared;
 
 /// The longest time that a connect, and then a handshake, may take, ms. Linux repeats a lost SYN
 /// after 1 s and 3 s (RFC 6298, section 2), so with 2 s the network is tried at least once a
-/// second, whatever it lost. A target that waits for its backend before it answers keeps waiting
-/// when the next Hello comes.
+/// second, whatever it lost. A target that waits for its backend says so before (`waiting.rs` in
+/// `src/broker`).
 pub const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
 /// How long resolving a name may take before the addresses that it had are tried, ms. The resolver
@@ -432,7 +432,12 @@ impl Link {
         match message {
             Message::Refusal(refusal) => {
                 let why = format!("the target refused: {}", refusal.text);
-                self.failed_there(now_us, why, Some(refusal.clone()))
+                let refused = Some(refusal.clone());
+                // A busy target shows that the path to it works.
+                if refusal.reason == RefusalReason::Busy {
+                    return self.failed(now_us, why, refused);
+                }
+                self.failed_there(now_us, why, refused)
             }
             _ => self.failed_there(
                 now_us,

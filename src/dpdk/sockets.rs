@@ -16,9 +16,9 @@ use spdk::{Errno, Result};
 use crate::interface::Interface;
 use crate::interfaces;
 
-/// The priority with which SPDK asks implementations if none is named: before `posix`, whose
-/// connect blocks. Addresses that no interface leads to are refused at once.
-const PRIORITY: i32 = 1;
+/// The priority with which SPDK asks implementations if none is named: before `posix` (0), `uring`
+/// (1) and `vpp` (2), whose connect may block. Addresses that no interface leads to are refused at once.
+const PRIORITY: i32 = 3;
 
 /// Registers the implementation. Once, from a constructor.
 pub fn register() {
@@ -101,6 +101,10 @@ impl SockImpl for Dpdk {
     }
 
     fn listen(local: SocketAddr) -> Result<Socket> {
+        if local.port() == 0 {
+            // The stack chooses no port.
+            return Err(Errno::EADDRNOTAVAIL);
+        }
         let has = |interface: &Interface| interface.has(local.ip());
         let interface = interfaces::find_by(has).ok_or(Errno::EADDRNOTAVAIL)?;
         let id = interface.sockets().listen(local).map_err(|error| match error {

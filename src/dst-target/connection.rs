@@ -546,7 +546,9 @@ impl Open {
             let control_len = control.len();
             iov.push(control);
             if let Some(requests) = requests {
-                requests.queue.outgoing(&mut iov);
+                // What is in the outbox may be about a request whose answer follows the first frame.
+                let is_first_only = is_mid_frame && !outbox.is_empty();
+                requests.queue.outgoing(&mut iov, is_first_only);
             }
             let (wanted, unsent) = (iov.len_bytes(), stream.unsent());
             if wanted == 0 && unsent == 0 {

@@ -233,7 +233,7 @@ impl Target {
                 self.tell(Input::Returned { connection, session, queue, slots });
             }
             ToControl::Started { core, result } => self.group_started(core, result),
-            ToControl::Holds(notice) => self.holding(notice),
+            ToControl::Holds { by, notices } => self.holding(by, notices),
             ToControl::Counted { question, counts } => self.questions.answered(question, counts),
         }
     }

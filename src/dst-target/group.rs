@@ -13,7 +13,7 @@ use spdk::poller::{Poller, Turn};
 use spdk::sock::Sock;
 use spdk::thread::Thread;
 
-use crate::holds::GroupHolds;
+use crate::holds::{GroupHolds, HoldNotice};
 use crate::members::{Member, Members, TICK_US};
 use crate::messages::{Control, Join, ToControl, ToGroup};
 use crate::options::Options;
@@ -34,16 +34,17 @@ pub struct Group {
     /// None while there are no connections.
     poller: RefCell<Option<(Poller, Watch)>>,
     control: Control,
+    core: u32,
 }
 
 /// Makes this thread's group.
 ///
 /// # Errors
 /// Not enough memory.
-pub fn start(options: Options, control: Control) -> spdk::Result<()> {
+pub fn start(options: Options, control: Control, core: u32) -> spdk::Result<()> {
     let members = Rc::new(Members::new(options)?);
     let (owners, holds, poller) = (Owners::default(), GroupHolds::default(), RefCell::default());
-    let group = Group { members, owners, holds, poller, control };
+    let group = Group { members, owners, holds, poller, control, core };
     GROUP.with(|slot| *slot.borrow_mut() = Some(Rc::new(group)));
     Ok(())
 }
@@ -98,11 +99,11 @@ impl Group {
                     .for_each(|id, stats, in_flight| counts.push((id, Activity { stats, in_flight })));
                 self.control.tell(ToControl::Counted { question, counts });
             }
-            ToGroup::Hold(hold) => self.holds.hold(&hold),
-            ToGroup::Held { id } => self.with_member(id.connection, |member| member.held(id.request)),
-            ToGroup::Release { owner, id } => {
-                self.holds.release(&owner, id);
-                self.members.unpark();
+            ToGroup::Holds { by, notices } => self.take_holds(by, &notices),
+            ToGroup::Held(ids) => {
+                for id in ids.iter() {
+                    self.with_member(id.connection, |member| member.held(id.request));
+                }
             }
             ToGroup::Stop => unreachable!("the thread takes this message"),
         }
@@ -142,8 +143,33 @@ impl Group {
         }
     }
 
+    /// Takes what is held from now on, and what is not any longer.
+    fn take_holds(&self, by: u32, notices: &[HoldNotice]) {
+        let mut has_released = false;
+        for notice in notices {
+            match notice {
+                HoldNotice::Hold(hold) => self.holds.hold(hold),
+                HoldNotice::Release { owner, id } => {
+                    self.holds.release(owner, *id);
+                    has_released = true;
+                }
+            }
+        }
+        if by == self.core {
+            self.members.hold_reports.borrow_mut().taken();
+        }
+        if has_released {
+            self.members.unpark();
+        }
+        self.tell_notices();
+    }
+
     /// Tells the control thread what has happened to connections.
     fn tell_notices(&self) {
+        let report = self.members.hold_reports.borrow_mut().next();
+        if let Some(notices) = report {
+            self.control.tell(ToControl::Holds { by: self.core, notices });
+        }
         while let Some(notice) = self.members.next_notice() {
             if matches!(notice, ToControl::Finished { .. }) && self.members.is_empty() {
                 // Dropped inside its own call or not: an idle core is not polled.

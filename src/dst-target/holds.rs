@@ -90,6 +90,51 @@ pub enum HoldNotice {
     Release { owner: Owner, id: HoldId },
 }
 
+/// What a group has to report of holds. A report is under way at most, so that the control thread's
+/// queue of messages stays short, however many requests clients abort.
+#[derive(Debug, Default)]
+pub struct HoldReports {
+    waiting: Vec<HoldNotice>,
+    is_under_way: bool,
+}
+
+impl HoldReports {
+    /// Adds something to report.
+    pub fn add(&mut self, notice: HoldNotice) {
+        if let HoldNotice::Release { id, .. } = &notice
+            && let Some(at) = self
+                .waiting
+                .iter()
+                .rposition(|other| matches!(other, HoldNotice::Hold(hold) if hold.id == *id))
+        {
+            // Nobody has heard of it.
+            self.waiting.remove(at);
+            return;
+        }
+        self.waiting.push(notice);
+    }
+
+    /// Returns whether there is something to report now. HOT.
+    #[inline]
+    pub fn is_due(&self) -> bool {
+        !self.waiting.is_empty() && !self.is_under_way
+    }
+
+    /// Returns the next report, if one is due. It is under way from then on.
+    pub fn next(&mut self) -> Option<Vec<HoldNotice>> {
+        if !self.is_due() {
+            return None;
+        }
+        self.is_under_way = true;
+        Some(std::mem::take(&mut self.waiting))
+    }
+
+    /// The control thread has taken the report that was under way.
+    pub fn taken(&mut self) {
+        self.is_under_way = false;
+    }
+}
+
 /// All requests that are held, as the control thread knows them.
 #[derive(Default)]
 pub struct Holding {
@@ -134,6 +179,27 @@ mod tests {
 
     fn owner(host: &str) -> Owner {
         Owner { export: "disk".to_owned(), host: host.to_owned() }
+    }
+
+    #[test]
+    fn one_report_is_under_way_and_what_came_and_went_meanwhile_is_not_told() {
+        let id = |request| HoldId { connection: 1, request };
+        let hold =
+            |request| HoldNotice::Hold(Hold { owner: owner("a"), id: id(request), start: 5, count: 1 });
+        let release = |request| HoldNotice::Release { owner: owner("a"), id: id(request) };
+        let mut reports = HoldReports::default();
+        assert!(!reports.is_due() && reports.next().is_none());
+        reports.add(hold(1));
+        assert_eq!(reports.next(), Some(vec![hold(1)]));
+        for request in 2..1000 {
+            reports.add(hold(request));
+            reports.add(release(request));
+        }
+        reports.add(release(1));
+        reports.add(hold(1000));
+        assert!(!reports.is_due() && reports.next().is_none(), "one is under way");
+        reports.taken();
+        assert_eq!(reports.next(), Some(vec![release(1), hold(1000)]));
     }
 
     #[test]

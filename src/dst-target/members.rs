@@ -16,6 +16,7 @@ use spdk::sock::{self, Groups, Sock, SockReady, Traffic};
 
 use crate::completion::{Completions, Io, Submitter};
 use crate::connection::{Attended, Completed, Connection, Ending, Question, Shut};
+use crate::holds::HoldReports;
 use crate::messages::ToControl;
 use crate::options::Options;
 use crate::pools::{OBJECTS, Pools};
@@ -62,6 +63,8 @@ pub struct Members {
     to_resume: Cell<usize>,
     /// In the order in which it happened.
     notices: RefCell<VecDeque<ToControl>>,
+    /// What the control thread is to be told of holds.
+    pub hold_reports: RefCell<HoldReports>,
 }
 
 /// A connection in its group.
@@ -104,6 +107,7 @@ impl Members {
             next_sockets_us: Cell::new(0),
             to_resume: Cell::new(0),
             notices: RefCell::default(),
+            hold_reports: RefCell::default(),
         })
     }
 
@@ -138,7 +142,7 @@ impl Members {
     /// Returns whether the control thread is to be told something. HOT.
     #[inline]
     pub fn has_notices(&self) -> bool {
-        !self.notices.borrow().is_empty()
+        !self.notices.borrow().is_empty() || self.hold_reports.borrow().is_due()
     }
 
     /// Returns the next thing that the control thread is to be told. To be asked after each call that
@@ -329,7 +333,7 @@ impl Member {
     /// Has the control thread told what is to be held, and what is not held any longer.
     fn note_holds(&self, connection: &mut Connection) {
         for notice in connection.take_notices() {
-            self.group.note(ToControl::Holds(notice));
+            self.group.hold_reports.borrow_mut().add(notice);
         }
     }
 

@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dst_broker::{Activity, ConnectionId, Joining, Owner, Remains, ResetStep, SessionId};
+use dst_broker::{Activity, ConnectionId, Joining, Remains, ResetStep, SessionId};
 use dst_security::Secured;
 use dst_session::holds::HoldId;
 use dst_session::slots::Slots;
@@ -15,7 +15,7 @@ use spdk::sock::Sock;
 use spdk::thread::Thread;
 
 use crate::backend_resets::BackendResets;
-use crate::holds::{Hold, HoldNotice};
+use crate::holds::HoldNotice;
 
 /// What control tells a group. A group that no longer has the connection ignores the message, unless
 /// noted otherwise.
@@ -79,20 +79,16 @@ pub enum ToGroup {
         /// Names the question.
         question: u64,
     },
-    /// A request is held from now on, whether the group has connections of its owner or not.
-    Hold(Hold),
-    /// All groups hold a request of the connection.
-    Held {
-        /// The request.
-        id: HoldId,
+    /// These requests are held from now on, or not any longer, whether the group has connections of
+    /// their owners or not.
+    Holds {
+        /// The core of the group that has reported it, which may report more now.
+        by: u32,
+        /// What changes, in order.
+        notices: Arc<[HoldNotice]>,
     },
-    /// A request is not held any longer.
-    Release {
-        /// Whose it was.
-        owner: Owner,
-        /// The request.
-        id: HoldId,
-    },
+    /// All groups hold these requests.
+    Held(Arc<[HoldId]>),
     /// The group and its thread end. It has no connections any more.
     Stop,
 }
@@ -167,8 +163,14 @@ pub enum ToControl {
         /// The record.
         slots: Slots,
     },
-    /// A request is to be held, or not any longer.
-    Holds(HoldNotice),
+    /// Requests are to be held, or not any longer. The group reports no more before it is told of
+    /// them with [`ToGroup::Holds`].
+    Holds {
+        /// The core of the group.
+        by: u32,
+        /// What changes, in order.
+        notices: Vec<HoldNotice>,
+    },
     /// What each of the group's connections did so far, and does.
     Counted {
         /// Names the question.

@@ -438,9 +438,9 @@ impl Queue {
     }
 
     /// Adds what waits to be sent to `iov`, as far as there is room. HOT.
-    pub fn outgoing<'a>(&'a self, iov: &mut Iov<'a>) {
+    pub fn outgoing<'a>(&'a self, iov: &mut Iov<'a>, is_first_only: bool) {
         for (i, &slot) in self.to_send.iter().enumerate() {
-            if iov.remaining_capacity() < 2 {
+            if iov.remaining_capacity() < 2 || i > 0 && is_first_only {
                 return;
             }
             let work = &self.work[usize::from(slot)];

@@ -118,7 +118,7 @@ impl Share {
 /// that is an equal share. A connection that keeps all it gets, because it does not take its
 /// answers, leaves half of what it found, until it is closed for that.
 fn may_take(held: usize, need: usize, free: usize) -> bool {
-    need <= free && (held == 0 || held + need <= free)
+    need == 0 || need <= free && (held == 0 || held + need <= free)
 }
 
 /// Returns the same for all connections of one owner together: many of them may not take what one
@@ -140,6 +140,12 @@ fn may_pin(held: Amount, need: Amount, free: Amount) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_a_request_does_not_need_does_not_keep_it_waiting() {
+        assert!(may_take(16, 0, 6), "what is pinned counts as large");
+        assert!(!may_take(16, 1, 6) && may_take(3, 3, 6));
+    }
 
     #[test]
     fn whoever_takes_all_it_can_leaves_something() {

@@ -58,7 +58,7 @@ impl Target {
         let control = Control::new(self.thread, |message| Target::with(|target| target.hear(message)));
         let thread = Thread::create(&format!("dst_target_{core}"), core)?;
         thread.send(move || {
-            let result = group::start(options, control);
+            let result = group::start(options, control, core);
             control.tell(ToControl::Started { core, result });
         })?;
         Ok(thread)

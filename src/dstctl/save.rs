@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::{self, Write};
+use std::os::unix::fs::{MetadataExt, fchown};
 use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
@@ -58,7 +59,11 @@ fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
 fn write(new: &PathBuf, path: &Path, content: &[u8]) -> io::Result<()> {
     let mut file = File::create_new(new)?;
     if let Ok(old) = fs::metadata(path) {
-        file.set_permissions(old.permissions())?;
+        // The service that reads it may not be root's. Only root can give files away.
+        match fchown(&file, Some(old.uid()), Some(old.gid())) {
+            Err(error) if error.kind() != io::ErrorKind::PermissionDenied => return Err(error),
+            Ok(()) | Err(_) => file.set_permissions(old.permissions())?,
+        }
     }
     file.write_all(content)?;
     file.sync_all()?;

@@ -120,7 +120,7 @@ impl Rig {
     /// Sends at most so many bytes of what waits. Returns how many were sent.
     fn send(&mut self, most: usize) -> usize {
         let mut iov = Iov::new();
-        self.queue.outgoing(&mut iov);
+        self.queue.outgoing(&mut iov, false);
         let pieces = (0..).map_while(|i| iov.slice(i));
         let bytes: Vec<u8> = pieces.flatten().copied().take(most).collect();
         self.queue.sent(bytes.len(), &self.pools);

@@ -223,6 +223,11 @@ unsafe fn send_queued<I: SockImpl>(sock: *mut sys::spdk_sock) -> Queue {
             if (*sock).flags.closed() != 0 {
                 return Queue::Closed;
             }
+            // What is queued was sent in part, and its callbacks are under way: this call is inside
+            // one of them.
+            if (*sock).cb_cnt > 0 {
+                return Queue::Waits;
+            }
             if (*sock).queued_reqs.tqh_first.is_null() {
                 return Queue::Empty;
             }
