@@ -136,6 +136,17 @@ fn a_takeover_waits_for_a_reset_of_the_backend_that_others_asked_for() {
 }
 
 #[test]
+fn a_slow_state_file_is_waited_for() {
+    let mut world = World::with_owners();
+    let a = world.takes_over("a");
+    world.now_us += 1_800_000;
+    world.handle(Input::Tick);
+    assert_eq!(world.last(a), None, "its ownership would have to be written again");
+    world.stored();
+    assert_eq!((world.last(a), world.number(a)), (Some("welcome"), Some(1)));
+}
+
+#[test]
 fn an_operator_has_a_hanging_backend_reset_for_a_takeover() {
     let mut world = World::with_owners();
     let a = world.owner("a");

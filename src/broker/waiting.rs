@@ -27,9 +27,6 @@ impl Connection {
     fn waits_for(&self) -> Option<(&'static str, Owner)> {
         let of = |application: &Application| Owner::of(&application.hello);
         match &self.stage {
-            Stage::WaitingToOwn(application) => {
-                Some(("the ownership is still being written to the export's state file", of(application)))
-            }
             Stage::WaitingToOpen(application) if application.hello.claim.is_some() => {
                 let why = "the backend has not finished the requests of the export's earlier sessions, for which a \
                            new owner has to wait";
@@ -44,6 +41,8 @@ impl Connection {
                 let why = "the backend has not finished the requests of the connection before this one";
                 Some((why, of(application)))
             }
+            // Its ownership is being written. Whoever refused it now would have it written again.
+            Stage::WaitingToOwn(_) => None,
             Stage::Handshaking { .. } | Stage::Ready(_) | Stage::Refused | Stage::Closing { .. } => None,
         }
     }
