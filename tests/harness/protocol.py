@@ -186,6 +186,10 @@ def plain(remote: Remote, _export: str, _host: str) -> Connection:
     return Connection(remote)
 
 
+# How often a hello that waits for the backend is repeated. Each waits for a second or more.
+PATIENCE = 10
+
+
 class Session:
     """A session's first connection, queue 0."""
 
@@ -208,9 +212,12 @@ class Session:
         self.host = host
         self.export = export or remote.export
         self.keep_alive_ms = keep_alive_ms
-        self.control = dial(remote, self.export, host)
-        self.control.send(hello(self.export, host, keep_alive_ms=keep_alive_ms, more=more, **self.offers))
-        welcome = self.control.receive()
+        for _ in range(PATIENCE):
+            self.control = dial(remote, self.export, host)
+            self.control.send(hello(self.export, host, keep_alive_ms=keep_alive_ms, more=more, **self.offers))
+            welcome = self.control.receive()
+            if not waits_for_backend(welcome):
+                break
         assert welcome.kind == WELCOME, refusal_of(welcome)
         self.welcome = attributes(welcome.data)
         self.instance = self.welcome[2]
@@ -223,8 +230,11 @@ class Session:
 
     def join(self, queue: int, epoch: int = 1, keep_alive_ms: int | None = None) -> Connection:
         """A connection that carries requests."""
-        connection = self.say_hello(queue, epoch, keep_alive_ms)
-        welcome = connection.receive()
+        for again in range(PATIENCE):
+            connection = self.say_hello(queue, epoch + again, keep_alive_ms)
+            welcome = connection.receive()
+            if not waits_for_backend(welcome):
+                break
         assert welcome.kind == WELCOME, refusal_of(welcome)
         return connection
 
@@ -267,6 +277,12 @@ def write(slot: int, sequence: int, start: int, data: bytes, block_size: int = 5
 
 def ident(slot: int, sequence: int) -> int:
     return sequence << 16 | slot
+
+
+def waits_for_backend(answer: Frame) -> bool:
+    """Returns whether a hello has waited so long for the backend that the target refused it. Like
+    any client, the tests then come again."""
+    return answer.kind == REFUSAL and "the backend has not finished" in refusal_of(answer)[1]
 
 
 def refusal_of(frame: Frame) -> tuple[int, str]:
