@@ -103,9 +103,9 @@ def test_a_key_means_a_cipher_and_a_cipher_a_key(lab: Lab) -> None:
     assert client.rpc.call("bdev_dst_get_info") == []
 
 
-def test_rights_that_get_less_end_the_session(lab: Lab) -> None:
-    """Removing a host ends its secured sessions at once: what was attached with a right must not
-    outlive it."""
+def test_what_was_attached_with_a_right_does_not_outlive_it(lab: Lab) -> None:
+    """Removing a host ends its secured sessions at once. An entry of its own, instead of `*`, closes
+    its connections, which may come back as that entry says."""
     service = KeyedService(lab)
     call = service.application.rpc.call
     group, own = service.at_target, KeyFile(lab.folder, "own.psk")
@@ -119,9 +119,12 @@ def test_rights_that_get_less_end_the_session(lab: Lab) -> None:
     def add(host: str, access: str, key: KeyFile) -> None:
         call("dst_export_add_host", export="volume", host=host, access=access, psk_file=key.path)
 
-    def assert_ended(session: Session, queue: Connection) -> None:
+    def assert_closed(session: Session, queue: Connection) -> None:
         queue.assert_closed()
         session.control.assert_closed()
+
+    def assert_ended(session: Session, queue: Connection) -> None:
+        assert_closed(session, queue)
         assert session_of(service.application, session.host) is None
 
     add("*", "rw", group)
@@ -130,7 +133,7 @@ def test_rights_that_get_less_end_the_session(lab: Lab) -> None:
         # The host gets its own entry, which grants less than `*` or requires another key.
         session = attach("somebody", group)
         add("somebody", access, key)
-        assert_ended(*session)
+        assert_closed(*session)
         session = attach("somebody", key)
         call("dst_export_remove_host", export="volume", host="somebody")
         assert_ended(*session)
