@@ -9,11 +9,9 @@ build=$(readlink -m "$1")
 
 spdk_dir=$("$here/locate.sh")
 
-# Newer versions have --no-huge. They also take more memory, most of it for the pools of iSCSI and
-# iobuf.
+# Newer versions have --no-huge.
 newer=
 ! grep -q no_huge "$spdk_dir/include/spdk/env.h" || newer=1
-[ -z "$newer" ] || export DST_HUGEPAGES_MIB=${DST_HUGEPAGES_MIB:-4096}
 pages=$("$here/hugepages.sh" "${2:-status}")
 
 # number NAME: prints the value of a macro of version.h, without the leading zero that would make it

@@ -1,14 +1,13 @@
 #!/bin/bash
 # hugepages.sh reserve|status: prints 'reserved' if SPDK can use hugepages, otherwise 'none'. With
 # 'reserve', it first reserves and mounts missing hugepages if this user may. DST_HUGEPAGES_MIB is
-# their size; the default of 3072 suffices for three SPDK processes of the tests. (env.sh raises it
-# for newer versions.)
+# their size; the default of 4096 suffices for four SPDK processes of the tests.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
 . "$here/say.sh"
 
-wanted_mib=${DST_HUGEPAGES_MIB:-3072}
+wanted_mib=${DST_HUGEPAGES_MIB:-4096}
 # What a target and a client need together; with less, nothing useful runs.
 least_mib=1024
 
