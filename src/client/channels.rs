@@ -84,10 +84,8 @@ pub struct Channels {
     /// thread before `connected` falls, read by the control thread after it has read `connected`,
     /// which orders the two.
     leases_over_us: AtomicU64,
-    /// Sums of channels that are gone. Written by the threads that close channels, read by the
-    /// control thread.
-    past: Counters,
-    /// The newest write of the channels that are gone. As `past`.
+    /// The newest write of the channels that are gone. Written by the threads that close channels,
+    /// read by the control thread.
     past_written: Written,
 }
 
@@ -96,6 +94,8 @@ struct All {
     queues: BTreeSet<u16>,
     last_queue: u16,
     standings: Vec<Arc<Standing>>,
+    /// The sum of the counts of channels that are gone.
+    past: Counts,
 }
 
 impl Channels {
@@ -128,7 +128,7 @@ impl Channels {
         counters.waiting.store(0, Relaxed);
         let all = &mut *lock(&self.all);
         all.queues.remove(&queue);
-        self.past.add_all(counters);
+        counters.add_to(&mut all.past);
         self.past_written.inherit(written);
         all.standings.retain(|standing| !Arc::ptr_eq(standing, gone));
         self.count.fetch_sub(1, Relaxed);
@@ -174,9 +174,8 @@ impl Channels {
 
     /// Returns the sum of all counters, of channels that are gone too.
     pub fn sum(&self) -> Counts {
-        let mut sum = Counts::default();
         let all = lock(&self.all);
-        self.past.add_to(&mut sum);
+        let mut sum = all.past;
         all.standings.iter().for_each(|standing| standing.counters.add_to(&mut sum));
         sum
     }

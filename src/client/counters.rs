@@ -8,9 +8,9 @@ use dst_session::histogram::SharedHistogram;
 use dst_session::transactions::Request;
 use dst_wire::Class;
 
-/// One channel's counters, or the sum of those of channels that are gone.
+/// One channel's counters.
 ///
-/// A channel's counters are written by the channel's thread alone, and read by any thread for
+/// They are written by the channel's thread alone, and read by any thread for
 /// people to look at. No other data depends on a count, so `Relaxed` is enough: a reader sees each
 /// count a moment late, at worst.
 #[derive(Debug, Default)]
@@ -65,45 +65,6 @@ impl Counters {
             Class::Other => &self.other_latency,
         };
         histogram.record(latency_us);
-    }
-
-    /// Adds the counts of a channel that is gone.
-    pub fn add_all(&self, other: &Counters) {
-        // Without `..`, so that a forgotten counter does not compile.
-        let Counters {
-            transactions,
-            errors,
-            expired,
-            lost,
-            reconnects,
-            resent,
-            corrupt,
-            outstanding,
-            waiting,
-            read_bytes,
-            written_bytes,
-            read_latency,
-            write_latency,
-            other_latency,
-        } = other;
-        for (to, from) in [
-            (&self.transactions, transactions),
-            (&self.errors, errors),
-            (&self.expired, expired),
-            (&self.lost, lost),
-            (&self.reconnects, reconnects),
-            (&self.resent, resent),
-            (&self.corrupt, corrupt),
-            (&self.outstanding, outstanding),
-            (&self.waiting, waiting),
-            (&self.read_bytes, read_bytes),
-            (&self.written_bytes, written_bytes),
-        ] {
-            to.fetch_add(from.load(Relaxed), Relaxed);
-        }
-        self.read_latency.add(read_latency);
-        self.write_latency.add(write_latency);
-        self.other_latency.add(other_latency);
     }
 
     /// Adds to `sum` what the counters say now.

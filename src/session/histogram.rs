@@ -73,14 +73,6 @@ impl SharedHistogram {
         count.store(count.load(Relaxed) + 1, Relaxed);
         self.sum_us.store(self.sum_us.load(Relaxed).wrapping_add(latency_us), Relaxed);
     }
-
-    /// Adds the counts of `other`. Callable from any thread.
-    pub fn add(&self, other: &SharedHistogram) {
-        for (count, more) in self.counts.iter().zip(&other.counts) {
-            count.fetch_add(more.load(Relaxed), Relaxed);
-        }
-        self.sum_us.fetch_add(other.sum_us.load(Relaxed), Relaxed);
-    }
 }
 
 #[cfg(test)]
@@ -103,12 +95,10 @@ mod tests {
     fn sums_are_of_all_latencies() {
         let shared = SharedHistogram::default();
         [3, 40].into_iter().for_each(|latency_us| shared.record(latency_us));
-        let past = SharedHistogram::default();
-        past.add(&shared);
         let mut histogram = Histogram::default();
         histogram.record(100);
         histogram.add_shared(&shared);
-        histogram.add_shared(&past);
+        histogram.add_shared(&shared);
         let mut twice = histogram;
         twice.add(&histogram);
         assert_eq!((histogram.sum_us(), twice.sum_us()), (186, 372));

@@ -63,6 +63,34 @@ fn the_client_is_told_when_all_groups_hold_its_request_and_not_before() {
     assert_eq!(rig.flush(), [Kind::Answer]);
 }
 
+/// Otherwise the client would hear that a request is held which was answered: a violation.
+#[test]
+fn a_held_goes_before_the_answer_of_its_request() {
+    let rig = rig();
+    // More than the socket takes.
+    for slot in [1, 2] {
+        rig.sends(Header { count: 100, ..read(1, slot) }, &[]);
+    }
+    rig.receive().unwrap();
+    assert!(rig.backend_finishes().is_none());
+    rig.sends(write(1 << 16), &[1; BLOCK as usize]);
+    rig.sends(abort(1 << 16), &[]);
+    rig.receive().unwrap();
+    assert_eq!(rig.notices().len(), 1);
+    let flush = || rig.connection.borrow_mut().flush(&rig.pools, rig.began_us).unwrap();
+    flush();
+    // The second answer is sent in part.
+    rig.held(1 << 16);
+    assert!(rig.backend_finishes().is_none());
+    let mut bytes = Vec::new();
+    while rig.connection.borrow().wants_to_send() {
+        bytes.extend(rig.client_bytes());
+        flush();
+    }
+    bytes.extend(rig.client_bytes());
+    assert_eq!(kinds(&bytes), [Kind::Answer, Kind::Answer, Kind::Held, Kind::Answer]);
+}
+
 #[test]
 fn a_request_that_ends_meanwhile_is_answered_and_not_said_to_be_held() {
     let rig = rig();
