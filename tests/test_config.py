@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from harness.lab import Lab
 from harness.rpc import RpcError
 from harness.ports import free_port
 from harness.proxy import Proxy
-from harness.spdk import Application, Job, assert_clean
+from harness.spdk import TARGET_CORES, Application, Job, assert_clean
 from harness.transport import Remote, attach, serve_nvmf
 from harness.waiting import wait_until
 
@@ -55,6 +56,36 @@ def test_target_and_client_come_back(lab: Lab) -> None:
         assert after.get(key) == before.get(key), key
     assert saved(target) == target_config
     assert saved(client) == client_config
+
+
+@pytest.mark.needs_dst
+@pytest.mark.watchdog(240)
+def test_thousands_of_exports_come_back(lab: Lab) -> None:
+    """Each takes one call, which SPDK 20.07 makes every 8 ms. The test prints the time."""
+    count, path = 2000, lab.folder / "saved.json"
+    hosts = [{"host": f"host{at}", "addresses": [f"10.{at}.0.0/16"], "access": "rw"} for at in range(5)]
+    calls = [
+        {"method": "dst_create_export", "params": {"name": f"volume{at}", "bdev_name": "Null0", "hosts": hosts}}
+        for at in range(count)
+    ]
+    null = {"method": "bdev_null_create", "params": {"name": "Null0", "num_blocks": 256, "block_size": 4096}}
+    path.write_text(json.dumps({"subsystems": [{"subsystem": "bdev", "config": [*calls, null]}]}))
+    began = time.monotonic()
+    target = Application("spdk_tgt", "target", lab.folder, TARGET_CORES, config=path)
+    lab.adopt(target)
+    target.wait_ready(timeout=200.0)
+    print(f"{count} exports with {len(hosts)} hosts each come back in {time.monotonic() - began:.1f} s")
+
+    exports = target.rpc.call("dst_get_exports")
+    assert len(exports) == count
+    assert {export["state"] for export in exports} == {"online"}
+    assert {len(export["hosts"]) for export in exports} == {len(hosts)}
+    created = [
+        call for part in saved(target)["subsystems"] for call in part["config"] or [] if call["method"] == "dst_create_export"
+    ]
+    assert sorted(call["params"]["name"] for call in created) == sorted(f"volume{at}" for at in range(count))
+    assert {len(call["params"]["hosts"]) for call in created} == {len(hosts)}
+    assert target.stop() == 0
 
 
 @pytest.mark.needs_dst
