@@ -91,7 +91,7 @@ pub struct Path<T> {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Loss {
     /// True if the peer fell silent. Otherwise somebody closed the connection, and the address may
-    /// be connected to again at once.
+    /// be connected to again at once if data had flowed.
     pub is_silent: bool,
     /// True if data had flowed on the connection for a while.
     pub has_flowed: bool,
@@ -174,7 +174,8 @@ impl<T: Clone + PartialEq> Paths<T> {
         if loss.has_flowed {
             path.hold_us = HOLD_FIRST_US;
         }
-        if loss.is_silent {
+        // Where connections are admitted and closed at once, the next one would fare no better.
+        if loss.is_silent || !loss.has_flowed {
             path.hold(now_us);
         }
     }
@@ -378,11 +379,13 @@ mod tests {
         let held: Vec<u64> = (0..8).map(|_| hold(&mut paths, SILENT) / HOLD_FIRST_US).collect();
         assert_eq!(held, [1, 2, 4, 8, 16, 32, 60, 60]);
         assert_eq!(hold(&mut paths, Loss { has_flowed: true, ..SILENT }), HOLD_FIRST_US);
-        paths.lost(&0, Loss { is_silent: false, has_flowed: false }, String::new(), now);
-        assert_eq!((paths.all()[0].health, paths.all()[0].losses), (Health::Usable, 10), "it was closed");
+        let closed_early = Loss { is_silent: false, has_flowed: false };
+        assert_eq!(hold(&mut paths, closed_early), 2 * HOLD_FIRST_US);
+        paths.lost(&0, Loss { is_silent: false, has_flowed: true }, String::new(), now);
+        assert_eq!((paths.all()[0].health, paths.all()[0].losses), (Health::Usable, 11), "it was closed");
         // Many channels notice one failure.
         (0..7).for_each(|_| paths.failed(&0, String::new(), now));
-        assert_eq!(paths.all()[0].health, Health::Down { next_us: now + 2 * HOLD_FIRST_US });
+        assert_eq!(paths.all()[0].health, Health::Down { next_us: now + HOLD_FIRST_US });
     }
 
     #[test]
