@@ -63,6 +63,7 @@ pub fn set_stopped(process: u32, stopped: bool) {
         };
         found.stopped = stopped;
         let held = if stopped { Vec::new() } else { std::mem::take(&mut found.held) };
+        w.tell_threads(process);
         w.note(|| format!("process {process} is {}", if stopped { "stopped" } else { "continued" }));
         for operation in held {
             operations::resume(w, operation);
@@ -85,6 +86,7 @@ pub fn kill(process: u32, death: Death) {
                 found.machine = u32::MAX;
             }
         }
+        w.tell_threads(process);
         ownership::process_dies(w, process, death);
         operations::process_dies(w, process);
     });
@@ -102,6 +104,7 @@ fn bury(process: u32) {
         if let Some(found) = w.processes.get_mut(&process) {
             found.alive = false;
         }
+        w.tell_threads(process);
         ownership::process_dies(w, process, Death::Vanished);
         operations::process_dies(w, process);
     });

@@ -11,6 +11,7 @@ impl World {
     pub fn add_thread(&mut self, process: u32, core: u32, name: &str) -> u64 {
         let id = self.id();
         let name = format!("{}/{name}", self.processes[&process].name).into();
+        let runs = self.processes[&process].runs();
         let (messages, periodics) = (VecDeque::new(), Vec::new());
         let thread = Thread {
             id,
@@ -19,6 +20,7 @@ impl World {
             core,
             messages,
             periodics,
+            runs,
             idle: false,
             away_until_us: 0,
             exiting: false,

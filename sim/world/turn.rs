@@ -47,11 +47,7 @@ pub fn step() {
         let mut ready = std::mem::take(&mut w.ready);
         ready.clear();
         let now = w.now;
-        let runs = |t: &&Thread| {
-            !t.idle
-                && t.away_until_us <= now
-                && w.processes.get(&t.process).is_some_and(|p| p.alive && !p.stopped)
-        };
+        let runs = |t: &&Thread| !t.idle && t.runs && t.away_until_us <= now;
         ready.extend(w.threads.values().filter(runs).map(|t| t.id));
         let next = if ready.is_empty() { None } else { Some(w.rng.pick(&ready)) };
         w.ready = ready;
@@ -95,12 +91,14 @@ pub(crate) fn turn(thread: u64) {
             None => break,
         }
     }
-    let due: Vec<u64> = with(|w| {
-        let Some(found) = w.threads.get(&thread) else { return Vec::new() };
+    let mut due = with(|w| {
+        let mut due = std::mem::take(&mut w.due);
+        let Some(found) = w.threads.get(&thread) else { return due };
         let now = w.processes[&found.process].clock(w.now);
-        found.periodics.iter().filter(|p| p.period_us == 0 || p.due <= now).map(|p| p.id).collect()
+        due.extend(found.periodics.iter().filter(|p| p.period_us == 0 || p.due <= now).map(|p| p.id));
+        due
     });
-    for id in due {
+    for id in due.drain(..) {
         let call = with(|w| {
             let found = w.threads.get_mut(&thread)?;
             let now = w.processes[&found.process].clock(w.now);
@@ -121,6 +119,7 @@ pub(crate) fn turn(thread: u64) {
         drop(call);
     }
     with(|w| {
+        w.due = due;
         w.current = None;
         let did_nothing = w.activity == before;
         let mut ended = false;

@@ -49,6 +49,8 @@ pub struct World {
     next_id: u64,
     /// The threads that could have a turn. The allocation is reused.
     pub(crate) ready: Vec<u64>,
+    /// The closures that are called in this turn. The allocation is reused.
+    pub(crate) due: Vec<u64>,
     /// Counts what threads do. If a turn does not change the count, the thread did nothing.
     pub(crate) activity: u64,
     pub(crate) nap_us: u64,
@@ -85,6 +87,7 @@ impl World {
             timers: VecDeque::new(),
             next_id: 0,
             ready: Vec::new(),
+            due: Vec::new(),
             activity: 0,
             nap_us: NAP_MIN_US,
             violations: Vec::new(),
@@ -132,6 +135,12 @@ impl World {
     pub fn active(&mut self) {
         self.activity += 1;
         self.nap_us = NAP_MIN_US;
+    }
+
+    /// Tells a process's threads whether the process is alive and not stopped.
+    pub(crate) fn tell_threads(&mut self, process: u32) {
+        let runs = self.processes.get(&process).is_some_and(Process::runs);
+        self.threads.values_mut().filter(|thread| thread.process == process).for_each(|thread| thread.runs = runs);
     }
 
     /// Notes that a process may have something to do.

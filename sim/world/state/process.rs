@@ -27,6 +27,8 @@ pub(crate) struct Thread {
     pub core: u32,
     pub messages: VecDeque<Message>,
     pub periodics: Vec<Periodic>,
+    /// Whether its process is alive and not stopped, which is looked at in each step.
+    pub runs: bool,
     /// Whether the thread did nothing in its last turn and has received nothing since.
     pub idle: bool,
     /// It has no turn before, as something else keeps it.
@@ -54,6 +56,11 @@ pub(crate) struct Process {
 }
 
 impl Process {
+    /// Returns whether its threads have turns.
+    pub fn runs(&self) -> bool {
+        self.alive && !self.stopped
+    }
+
     /// Returns the time on the process's clock, in µs.
     pub fn clock(&self, now: u64) -> u64 {
         // A simulated day is below 2^37 µs: far from overflow.
