@@ -140,7 +140,10 @@ impl World {
     /// Tells a process's threads whether the process is alive and not stopped.
     pub(crate) fn tell_threads(&mut self, process: u32) {
         let runs = self.processes.get(&process).is_some_and(Process::runs);
-        self.threads.values_mut().filter(|thread| thread.process == process).for_each(|thread| thread.runs = runs);
+        self.threads
+            .values_mut()
+            .filter(|thread| thread.process == process)
+            .for_each(|thread| thread.runs = runs);
     }
 
     /// Notes that a process may have something to do.
