@@ -71,6 +71,8 @@ def test_each_connection_counts_with_the_address_that_it_has(lab: Lab) -> None:
         queue.keep_alive()
 
 
+# A thousand calls, each of which waits for the target's core.
+@pytest.mark.watchdog(180)
 def test_what_an_export_can_not_have_is_said(lab: Lab) -> None:
     """The message names the export, the limit and what to do."""
     target, remote = lab.malloc_target(16)
