@@ -205,7 +205,8 @@ def test_xfs_is_mounted_by_each_owner(lab: Lab) -> None:
         if turn == 0:
             run([mkfs, "-f", "-q", disk.device])
         mount(lab, disk.device, point)
-        for former in range(turn):
+        # The older ones were removed, for want of room.
+        for former in range(max(turn - 2, 0), turn):
             assert checksums(point / f"copy{former}") == expected, f"of owner {former}"
             if former < turn - 1:
                 run(["rm", "-r", point / f"copy{former}"], timeout=60)
