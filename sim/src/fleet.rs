@@ -8,7 +8,9 @@ use std::rc::Rc;
 use dst_client::{BdevState, BdevUuid, Options as ClientOptions, Params, Peer, Place, TargetPlaces, Wait};
 use dst_session::access::{Access, Host, KeySource};
 use dst_session::paths::PathPolicy;
-use dst_target::{Known, ListenAddress, Options as TargetOptions, OwnershipState, ResetReach, Rules, Target};
+use dst_target::{
+    KnownOwnership, ListenAddress, Options as TargetOptions, OwnershipState, ResetReach, Rules, Target,
+};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
 use world::{life, net, process};
@@ -372,8 +374,9 @@ impl TargetSide {
         process::on(self.app, move || {
             Target::with(|target| {
                 let Ok(exports) = target.exports(Some(EXPORT)) else { return };
-                let is_unknown =
-                    |state: &OwnershipState| matches!(state, OwnershipState::Settled(Known::Unknown(_)));
+                let is_unknown = |state: &OwnershipState| {
+                    matches!(state, OwnershipState::Settled(KnownOwnership::Unknown(_)))
+                };
                 if exports.iter().any(|export| is_unknown(&export.ownership)) {
                     // If this fails, the operator does it again.
                     let _ = target.release_export(EXPORT, |_| {});

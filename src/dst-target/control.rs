@@ -201,7 +201,7 @@ impl Target {
             Order::Welcome(welcome, joining) => {
                 let join = joining.map(|joining| {
                     let exports = self.exports.borrow();
-                    let export = exports.get(&joining.owner.export);
+                    let export = exports.get(&joining.client.export);
                     let export = export.expect("an export outlives its connections");
                     let desc = export.open_desc().expect("nobody is admitted while the export is offline");
                     let backend_resets = Arc::clone(&self.backend_resets);

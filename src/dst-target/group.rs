@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Activity, ConnectionId, Owner};
+use dst_broker::{ClientId, ConnectionActivity, ConnectionId};
 use dst_session::slots::Slots;
 use dst_wire::{SessionRef, Welcome};
 use spdk::Errno;
@@ -18,7 +18,7 @@ use crate::members::{Member, Members, TICK_US};
 use crate::messages::{Control, Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::queue::{Queue, Setup};
-use crate::share::Owners;
+use crate::share::ClientShares;
 use crate::stage::Requests;
 
 spdk::thread_local! {
@@ -29,7 +29,7 @@ spdk::thread_local! {
 /// The group of one core.
 pub struct Group {
     members: Rc<Members>,
-    owners: Owners<Owner>,
+    clients: ClientShares<ClientId>,
     holds: GroupHolds,
     /// None while there are no connections.
     poller: RefCell<Option<(Poller, Watch)>>,
@@ -43,8 +43,8 @@ pub struct Group {
 /// Not enough memory.
 pub fn start(options: Options, control: Control, core: u32) -> spdk::Result<()> {
     let members = Rc::new(Members::new(options)?);
-    let (owners, holds, poller) = (Owners::default(), GroupHolds::default(), RefCell::default());
-    let group = Group { members, owners, holds, poller, control, core };
+    let (clients, holds, poller) = (ClientShares::default(), GroupHolds::default(), RefCell::default());
+    let group = Group { members, clients, holds, poller, control, core };
     GROUP.with(|slot| *slot.borrow_mut() = Some(Rc::new(group)));
     Ok(())
 }
@@ -95,8 +95,9 @@ impl Group {
             ToGroup::Close { connection } => self.with_member(connection, |member| member.close()),
             ToGroup::Count { question } => {
                 let mut counts = Vec::new();
-                self.members
-                    .for_each(|id, stats, in_flight| counts.push((id, Activity { stats, in_flight })));
+                self.members.for_each(|id, stats, in_flight| {
+                    counts.push((id, ConnectionActivity { stats, in_flight }))
+                });
                 self.control.tell(ToControl::Counted { question, counts });
             }
             ToGroup::Holds { by, notices } => self.take_holds(by, &notices),
@@ -149,8 +150,8 @@ impl Group {
         for notice in notices {
             match notice {
                 HoldNotice::Hold(hold) => self.holds.hold(hold),
-                HoldNotice::Release { owner, id } => {
-                    self.holds.release(owner, *id);
+                HoldNotice::Release { client, id } => {
+                    self.holds.release(client, *id);
                     has_released = true;
                 }
             }
@@ -192,8 +193,8 @@ impl Group {
             max_transfer: joining.max_transfer,
             has_digests: joining.has_digests,
             slots: joining.slots,
-            holds: self.holds.of(&joining.owner),
-            owner: self.owners.share_of(joining.owner),
+            holds: self.holds.of(&joining.client),
+            client_share: self.clients.share_of(joining.client),
             connection,
             backend_resets,
             required_alignment: channel.required_alignment(),

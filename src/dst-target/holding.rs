@@ -17,8 +17,8 @@ impl Target {
     /// as it does with a target that does not know aborts.
     pub(crate) fn holding(self: &Rc<Self>, by: u32, mut notices: Vec<HoldNotice>) {
         notices.retain(|notice| match notice {
-            HoldNotice::Hold(hold) => self.holding.add(&hold.owner, hold.id),
-            HoldNotice::Release { owner, id } => self.holding.remove(owner, *id),
+            HoldNotice::Hold(hold) => self.holding.add(&hold.client, hold.id),
+            HoldNotice::Release { client, id } => self.holding.remove(client, *id),
         });
         let notices: Arc<[HoldNotice]> = notices.into();
         // Even if there is nothing: the group that has reported waits for this.

@@ -5,26 +5,26 @@ use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use dst_broker::Owner;
+use dst_broker::ClientId;
 use dst_session::holds::{HOLDS_MAX, HoldId, Holds};
 use dst_wire::Op;
 
-/// What is held of one owner, as one group knows it.
-pub struct OwnerHolds {
-    owner: Owner,
+/// What is held of one client, as one group knows it.
+pub struct ClientHolds {
+    client: ClientId,
     has_any: Cell<bool>,
     holds: RefCell<Holds>,
 }
 
-impl OwnerHolds {
-    /// Returns those of an owner of whom nothing is held.
-    pub fn new(owner: Owner) -> OwnerHolds {
-        OwnerHolds { owner, has_any: Cell::new(false), holds: RefCell::default() }
+impl ClientHolds {
+    /// Returns those of a client of whom nothing is held.
+    pub fn new(client: ClientId) -> ClientHolds {
+        ClientHolds { client, has_any: Cell::new(false), holds: RefCell::default() }
     }
 
     /// Returns whose they are.
-    pub fn owner(&self) -> &Owner {
-        &self.owner
+    pub fn client(&self) -> &ClientId {
+        &self.client
     }
 
     /// Returns whether a request has to wait. HOT.
@@ -40,32 +40,32 @@ impl OwnerHolds {
     }
 }
 
-/// What is held of all owners, whether they have connections here or not.
+/// What is held of all clients, whether they have connections here or not.
 #[derive(Default)]
-pub struct GroupHolds(RefCell<BTreeMap<Owner, Rc<OwnerHolds>>>);
+pub struct GroupHolds(RefCell<BTreeMap<ClientId, Rc<ClientHolds>>>);
 
 impl GroupHolds {
-    /// Returns what is held of this owner.
-    pub fn of(&self, owner: &Owner) -> Rc<OwnerHolds> {
-        let mut owners = self.0.borrow_mut();
-        if let Some(holds) = owners.get(owner) {
+    /// Returns what is held of this client.
+    pub fn of(&self, client: &ClientId) -> Rc<ClientHolds> {
+        let mut clients = self.0.borrow_mut();
+        if let Some(holds) = clients.get(client) {
             return Rc::clone(holds);
         }
-        owners.retain(|_, holds| holds.has_any.get() || Rc::strong_count(holds) > 1);
-        let holds = Rc::new(OwnerHolds::new(owner.clone()));
-        owners.insert(owner.clone(), Rc::clone(&holds));
+        clients.retain(|_, holds| holds.has_any.get() || Rc::strong_count(holds) > 1);
+        let holds = Rc::new(ClientHolds::new(client.clone()));
+        clients.insert(client.clone(), Rc::clone(&holds));
         holds
     }
 
     /// Holds a request.
     pub fn hold(&self, hold: &Hold) {
-        let Hold { owner, id, start, count } = hold;
-        self.of(owner).change(|holds| holds.add(*id, *start, *count));
+        let Hold { client, id, start, count } = hold;
+        self.of(client).change(|holds| holds.add(*id, *start, *count));
     }
 
     /// A request is not held any longer.
-    pub fn release(&self, owner: &Owner, id: HoldId) {
-        self.of(owner).change(|holds| holds.remove(id));
+    pub fn release(&self, client: &ClientId, id: HoldId) {
+        self.of(client).change(|holds| holds.remove(id));
     }
 }
 
@@ -73,7 +73,7 @@ impl GroupHolds {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
     /// Whose it is.
-    pub owner: Owner,
+    pub client: ClientId,
     pub id: HoldId,
     /// The first block of its range.
     pub start: u64,
@@ -87,7 +87,7 @@ pub enum HoldNotice {
     /// The request is to be held in all groups.
     Hold(Hold),
     /// The backend is done with it.
-    Release { owner: Owner, id: HoldId },
+    Release { client: ClientId, id: HoldId },
 }
 
 /// What a group has to report of holds. A report is under way at most, so that the control thread's
@@ -138,8 +138,8 @@ impl HoldReports {
 /// All requests that are held, as the control thread knows them.
 #[derive(Default)]
 pub struct Holding {
-    /// By whose they are: never more than [`HOLDS_MAX`] of one owner.
-    of: RefCell<BTreeMap<Owner, Vec<HoldId>>>,
+    /// By whose they are: never more than [`HOLDS_MAX`] of one client.
+    of: RefCell<BTreeMap<ClientId, Vec<HoldId>>>,
     /// Those of which groups were told since they were asked last.
     pub untold: RefCell<Vec<HoldId>>,
     /// Whether groups were asked, and have not all answered.
@@ -147,10 +147,10 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Takes a request, unless its owner has too many.
-    pub fn add(&self, owner: &Owner, id: HoldId) -> bool {
+    /// Takes a request, unless its client has too many.
+    pub fn add(&self, client: &ClientId, id: HoldId) -> bool {
         let mut of = self.of.borrow_mut();
-        let held = of.entry(owner.clone()).or_default();
+        let held = of.entry(client.clone()).or_default();
         let has_room = held.len() < HOLDS_MAX;
         if has_room {
             held.push(id);
@@ -160,14 +160,14 @@ impl Holding {
     }
 
     /// Takes a request out. Returns whether it was there.
-    pub fn remove(&self, owner: &Owner, id: HoldId) -> bool {
+    pub fn remove(&self, client: &ClientId, id: HoldId) -> bool {
         let mut of = self.of.borrow_mut();
-        let Some(held) = of.get_mut(owner) else { return false };
+        let Some(held) = of.get_mut(client) else { return false };
         let before = held.len();
         held.retain(|other| *other != id);
         let was_there = held.len() < before;
         if held.is_empty() {
-            of.remove(owner);
+            of.remove(client);
         }
         was_there
     }
@@ -177,16 +177,16 @@ impl Holding {
 mod tests {
     use super::*;
 
-    fn owner(host: &str) -> Owner {
-        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    fn client(host: &str) -> ClientId {
+        ClientId { export: "disk".to_owned(), host: host.to_owned() }
     }
 
     #[test]
     fn one_report_is_under_way_and_what_came_and_went_meanwhile_is_not_told() {
         let id = |request| HoldId { connection: 1, request };
         let hold =
-            |request| HoldNotice::Hold(Hold { owner: owner("a"), id: id(request), start: 5, count: 1 });
-        let release = |request| HoldNotice::Release { owner: owner("a"), id: id(request) };
+            |request| HoldNotice::Hold(Hold { client: client("a"), id: id(request), start: 5, count: 1 });
+        let release = |request| HoldNotice::Release { client: client("a"), id: id(request) };
         let mut reports = HoldReports::default();
         assert!(!reports.is_due() && reports.next().is_none());
         reports.add(hold(1));
@@ -203,34 +203,34 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_known_as_long_as_something_is_held_or_a_connection_is_here() {
+    fn a_client_is_known_as_long_as_something_is_held_or_a_connection_is_here() {
         let (group, id) = (GroupHolds::default(), HoldId { connection: 1, request: 2 });
-        group.hold(&Hold { owner: owner("a"), id, start: 5, count: 5 });
-        assert!(!group.of(&owner("b")).stop(Op::Write, 5, 1), "another host's I/O waits");
-        let a = group.of(&owner("a"));
+        group.hold(&Hold { client: client("a"), id, start: 5, count: 5 });
+        assert!(!group.of(&client("b")).stop(Op::Write, 5, 1), "another host's I/O waits");
+        let a = group.of(&client("a"));
         assert!(a.stop(Op::Write, 9, 1) && a.stop(Op::Flush, 0, 0) && !a.stop(Op::Read, 0, 5));
-        group.release(&owner("a"), id);
+        group.release(&client("a"), id);
         assert!(!a.stop(Op::Write, 9, 1) && !a.stop(Op::Flush, 0, 0));
-        group.of(&owner("c"));
+        group.of(&client("c"));
         assert_eq!(group.0.borrow().len(), 2, "a has a connection, b has nothing");
         drop(a);
-        group.of(&owner("d"));
+        group.of(&client("d"));
         assert_eq!(group.0.borrow().len(), 1);
     }
 
     #[test]
-    fn an_owner_has_no_more_than_its_share_of_holds() {
-        let (holding, owner) =
-            (Holding::default(), Owner { export: "disk".to_owned(), host: "a".to_owned() });
+    fn a_client_has_no_more_than_its_share_of_holds() {
+        let (holding, client) =
+            (Holding::default(), ClientId { export: "disk".to_owned(), host: "a".to_owned() });
         let id = |request| HoldId { connection: 1, request };
         for request in 0..HOLDS_MAX as u64 {
-            assert!(holding.add(&owner, id(request)));
+            assert!(holding.add(&client, id(request)));
         }
-        assert!(!holding.add(&owner, id(1000)), "one too many");
-        assert!(!holding.remove(&owner, id(1000)), "it is not held");
-        assert!(holding.add(&Owner { host: "b".to_owned(), ..owner.clone() }, id(1)), "another host's");
-        assert!(holding.remove(&owner, id(7)) && !holding.remove(&owner, id(7)));
-        assert!(holding.add(&owner, id(1000)));
+        assert!(!holding.add(&client, id(1000)), "one too many");
+        assert!(!holding.remove(&client, id(1000)), "it is not held");
+        assert!(holding.add(&ClientId { host: "b".to_owned(), ..client.clone() }, id(1)), "another host's");
+        assert!(holding.remove(&client, id(7)) && !holding.remove(&client, id(7)));
+        assert!(holding.add(&client, id(1000)));
         assert_eq!(holding.untold.take().len(), HOLDS_MAX + 2);
     }
 }

@@ -50,7 +50,7 @@ mod waiting;
 
 pub use control::Target;
 pub use dst_broker::{
-    ConnectionInfo, ConnectionState, HOSTS_MAX, Known, OwnershipState, Rejection, ResetReach, Rules,
+    ConnectionInfo, ConnectionState, HOSTS_MAX, KnownOwnership, OwnershipState, Rejection, ResetReach, Rules,
     SessionInfo, Stats, Totals, utc,
 };
 pub use error::Error;

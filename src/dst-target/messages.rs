@@ -5,7 +5,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dst_broker::{Activity, ConnectionId, Joining, Remains, ResetStep, SessionId};
+use dst_broker::{ConnectionActivity, ConnectionId, Joining, Remains, ResetStep, SessionId};
 use dst_security::Secured;
 use dst_session::holds::HoldId;
 use dst_session::slots::Slots;
@@ -80,7 +80,7 @@ pub enum ToGroup {
         question: u64,
     },
     /// These requests are held from now on, or not any longer, whether the group has connections of
-    /// their owners or not.
+    /// their clients or not.
     Holds {
         /// The core of the group that has reported it, which may report more now.
         by: u32,
@@ -176,7 +176,7 @@ pub enum ToControl {
         /// Names the question.
         question: u64,
         /// By connection.
-        counts: Vec<(ConnectionId, Activity)>,
+        counts: Vec<(ConnectionId, ConnectionActivity)>,
     },
 }
 

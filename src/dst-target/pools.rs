@@ -66,7 +66,7 @@ impl Pools {
     }
 
     /// Returns an I/O object with room for `len` bytes, which `share` notes; none when the pools are
-    /// short, or when the connection or its owner holds enough already.
+    /// short, or when the connection or its client holds enough already.
     pub fn take(&self, len: usize, share: &mut Share) -> Option<Io> {
         let need = needed(len);
         if !share.may_take(need, self.free()) {

@@ -3,10 +3,10 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use dst_broker::{Activity, ConnectionId};
+use dst_broker::{ConnectionActivity, ConnectionId};
 
 /// What each connection did and does.
-pub type Counts = BTreeMap<ConnectionId, Activity>;
+pub type Counts = BTreeMap<ConnectionId, ConnectionActivity>;
 
 /// Takes the answers of all groups.
 type Done = Box<dyn FnOnce(Counts)>;
@@ -36,7 +36,7 @@ impl Questions {
     }
 
     /// A group has answered a question.
-    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, Activity)>) {
+    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, ConnectionActivity)>) {
         let mut open = self.open.borrow_mut();
         let Some(question) = open.get_mut(&number) else { return };
         question.counts.extend(counts);
@@ -66,10 +66,11 @@ mod tests {
         let first = questions.ask(2, move |counts| tell.set(Some(counts.len())));
         let second = questions.ask(1, |_| {});
         assert_ne!(first, second);
-        questions.answered(first, vec![(1, Activity::default())]);
+        questions.answered(first, vec![(1, ConnectionActivity::default())]);
         questions.answered(second, Vec::new());
         assert_eq!(told.get(), None, "one group is missing");
-        questions.answered(first, vec![(2, Activity::default()), (3, Activity::default())]);
+        questions
+            .answered(first, vec![(2, ConnectionActivity::default()), (3, ConnectionActivity::default())]);
         assert_eq!(told.get(), Some(3));
         // An answer to what was answered changes nothing.
         questions.answered(first, Vec::new());

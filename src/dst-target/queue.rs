@@ -22,11 +22,11 @@ use spdk::iov::{Iov, IovMut};
 use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 use crate::gathering::Backlog;
-use crate::holds::{HoldNotice, OwnerHolds};
+use crate::holds::{ClientHolds, HoldNotice};
 use crate::pools::Pools;
 use crate::queue_resets::QueueResets;
 use crate::receive_buffer::{DATA_ALIGNMENT, ReceiveBuffer};
-use crate::share::{OwnerShare, Share};
+use crate::share::{ClientShare, Share};
 use crate::submission::Submission;
 
 pub mod abort;
@@ -98,10 +98,10 @@ pub struct Setup {
     pub has_digests: bool,
     /// The record of the session's queue.
     pub slots: Slots,
-    /// What its owner has of the group's pools.
-    pub owner: Rc<OwnerShare>,
-    /// What is held of its owner in the group.
-    pub holds: Rc<OwnerHolds>,
+    /// What its client has of the group's pools.
+    pub client_share: Rc<ClientShare>,
+    /// What is held of its client in the group.
+    pub holds: Rc<ClientHolds>,
     /// The number of its connection.
     pub connection: u64,
     /// The resets of backends.
@@ -156,7 +156,7 @@ impl Queue {
             begun_us: 0,
             course: Course::Whole,
         };
-        let share = Share::new(Rc::clone(&setup.owner));
+        let share = Share::new(Rc::clone(&setup.client_share));
         let part_size = PartSize::new(setup.device.block_size, setup.device.write_unit_size);
         let resets = QueueResets::new(Arc::clone(&setup.backend_resets));
         Queue {

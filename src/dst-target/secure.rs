@@ -3,7 +3,7 @@
 
 use std::rc::Rc;
 
-use dst_broker::{ConnectionId, Input, KeyQuery, Owner, Proof};
+use dst_broker::{ClientId, ConnectionId, Input, KeyQuery, Proof};
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::psk::{KEYS_MAX, PSK_LEN};
 use dst_security::{Psk, Rejected, Secured, accept};
@@ -72,12 +72,12 @@ impl Target {
         // The connection has read it already.
         let Ok(secure) = Secure::decode(message) else { return self.tell(Input::Malformed { connection }) };
         let offer = &secure.offer;
-        let owner = Owner { export: offer.export.clone(), host: offer.host.clone() };
-        let query = self.broker.borrow().keys_for(connection, &owner);
+        let client = ClientId { export: offer.export.clone(), host: offer.host.clone() };
+        let query = self.broker.borrow().keys_for(connection, &client);
         let Some(query) = query else { return };
         match prove(&self.keys, &secure, &query) {
             Ok((keys, answer, secured)) => {
-                let proof = Proof { owner, keys, cipher: secured.cipher };
+                let proof = Proof { client, keys, cipher: secured.cipher };
                 self.tell(Input::KeyShown { connection, proof });
                 let group = self.broker.borrow().group_of_open(connection);
                 if let Some(group) = group {
@@ -95,7 +95,7 @@ impl Target {
                     // To anybody: always the same, nothing about what exists, or how near it was.
                     _ => refuse(RefusalReason::NotAllowed, "not allowed"),
                 };
-                self.tell(Input::KeyRefused { connection, owner, why: why.to_string(), refusal });
+                self.tell(Input::KeyRefused { connection, client, why: why.to_string(), refusal });
             }
         }
     }

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::rc::Rc;
 
 use dst_broker::kept::{KEPT_MAX, decode, encode};
-use dst_broker::{Input, Read};
+use dst_broker::{Input, ReadOwnership};
 use dst_wire::Ownership;
 use spdk::clock::{now_us, unix_s};
 use spdk::durable_file::{self, NotReplaced};
@@ -124,7 +124,7 @@ impl Target {
 }
 
 /// Returns what a file tells of an export's ownership, or why it tells nothing.
-fn read(export: &str, path: &str) -> Read {
+fn read(export: &str, path: &str) -> ReadOwnership {
     match durable_file::read(Path::new(path), KEPT_MAX) {
         Ok(Some(content)) => decode(export, &content).map_err(|error| format!("state file {path} {error}")),
         Ok(None) => Err(format!("state file {path} does not exist")),

@@ -73,8 +73,8 @@ impl Queue {
         if !is_held {
             return Ok(Abort::Held);
         }
-        let owner = self.setup.holds.owner().clone();
-        Ok(Abort::Hold(HoldNotice::Hold(Hold { owner, id: self.hold_id(id), start, count })))
+        let client = self.setup.holds.client().clone();
+        Ok(Abort::Hold(HoldNotice::Hold(Hold { client, id: self.hold_id(id), start, count })))
     }
 
     /// Returns whether the backend has an aborted request, so that its client may be told that it is
@@ -87,7 +87,7 @@ impl Queue {
     /// Returns what is to be told of a request that the backend is done with.
     pub(super) fn released(&self, course: Course, request: u64) -> Option<HoldNotice> {
         let Course::Aborted { is_held: true, .. } = course else { return None };
-        Some(HoldNotice::Release { owner: self.setup.holds.owner().clone(), id: self.hold_id(request) })
+        Some(HoldNotice::Release { client: self.setup.holds.client().clone(), id: self.hold_id(request) })
     }
 
     fn hold_id(&self, request: u64) -> HoldId {

@@ -4,7 +4,7 @@ use crate::completion::Completions;
 use crate::holds::GroupHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
-use dst_broker::Owner;
+use dst_broker::ClientId;
 use dst_wire::OpSet;
 
 mod aborts;
@@ -20,7 +20,7 @@ mod resets;
 /// A queue with pools of its own, whose backend is the test.
 struct Rig {
     pools: Pools,
-    owner: Rc<OwnerShare>,
+    share: Rc<ClientShare>,
     group: GroupHolds,
     backend_resets: Arc<BackendResets>,
     queue: Queue,
@@ -29,8 +29,8 @@ struct Rig {
     wire: Vec<u8>,
 }
 
-fn host() -> Owner {
-    Owner { export: "disk".to_owned(), host: "client".to_owned() }
+fn host() -> ClientId {
+    ClientId { export: "disk".to_owned(), host: "client".to_owned() }
 }
 
 fn device() -> Device {
@@ -53,7 +53,7 @@ fn id(sequence: u64, slot: u16) -> u64 {
 
 impl Rig {
     fn new(device: Device, has_digests: bool) -> Rig {
-        let owner = Rc::new(OwnerShare::default());
+        let share = Rc::new(ClientShare::default());
         let slots = Slots::new(CREDITS);
         let group = GroupHolds::default();
         let holds = group.of(&host());
@@ -63,7 +63,7 @@ impl Rig {
             max_transfer: 1 << 20,
             has_digests,
             slots,
-            owner: Rc::clone(&owner),
+            client_share: Rc::clone(&share),
             holds,
             connection: 7,
             backend_resets: Arc::clone(&backend_resets),
@@ -72,7 +72,7 @@ impl Rig {
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
         let lease = Granted::new(1, 0);
-        Rig { pools, owner, group, backend_resets, queue, lease, wire: Vec::new() }
+        Rig { pools, share, group, backend_resets, queue, lease, wire: Vec::new() }
     }
 
     fn plain() -> Rig {
@@ -151,7 +151,7 @@ impl Rig {
 
     /// Whether everything is back in the pools.
     fn holds_nothing(&self) -> bool {
-        self.owner.get() == Default::default()
+        self.share.get() == Default::default()
     }
 }
 
@@ -282,7 +282,7 @@ fn a_slot_is_free_when_its_answer_has_been_sent_completely() {
     let next = Rig::request(Op::Read, id(2, 0), 0, 1);
     let busy = Err(Violation::SlotBusy { id: id(2, 0), other: id(1, 0) });
     assert_eq!(rig.header(&next), busy, "the backend has it");
-    assert_eq!(rig.owner.get().objects, 1, "a request that is refused keeps no memory");
+    assert_eq!(rig.share.get().objects, 1, "a request that is refused keeps no memory");
     rig.complete(submission, Status::Success);
     assert_eq!(rig.header(&next), busy, "its answer waits");
     assert_eq!(rig.send(HEADER_LEN + 511), HEADER_LEN + 511);
@@ -371,7 +371,7 @@ fn a_lost_connection_keeps_nothing_but_what_the_backend_has() {
     rig.header(&half).unwrap();
     rig.queue.data(&[1; 100]);
     rig.queue.disconnected(&rig.pools);
-    assert_eq!(rig.owner.get().objects, 1);
+    assert_eq!(rig.share.get().objects, 1);
     assert!(!rig.queue.wants_to_send() && !rig.queue.is_mid_frame());
     rig.complete(busy, Status::Success);
     rig.queue.drop_answers(&rig.pools);

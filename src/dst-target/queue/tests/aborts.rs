@@ -9,7 +9,7 @@ use dst_session::holds::HoldId;
 const OTHER: HoldId = HoldId { connection: 1, request: 1 };
 
 fn hold_of(id: u64, start: u64, count: u64) -> Hold {
-    Hold { owner: host(), id: HoldId { connection: 7, request: id }, start, count }
+    Hold { client: host(), id: HoldId { connection: 7, request: id }, start, count }
 }
 
 impl Rig {
@@ -26,9 +26,9 @@ impl Rig {
         released
     }
 
-    /// Something of the same owner is held, of another connection.
+    /// Something of the same client is held, of another connection.
     fn hold(&self, start: u64, count: u64) {
-        self.group.hold(&Hold { owner: host(), id: OTHER, start, count });
+        self.group.hold(&Hold { client: host(), id: OTHER, start, count });
     }
 
     fn unpark(&mut self) -> Option<Submission> {
@@ -53,7 +53,7 @@ fn a_write_that_the_backend_has_is_held_until_it_is_answered() {
     assert!(matches!(rig.header(&next), Err(Violation::SlotBusy { .. })));
     let released = rig.aborted_ends(write, Status::Success);
     let key = hold_of(id(1, 0), 0, 0).id;
-    assert_eq!(released, Some(HoldNotice::Release { owner: host(), id: key }));
+    assert_eq!(released, Some(HoldNotice::Release { client: host(), id: key }));
     assert!(!rig.queue.is_aborted(id(1, 0)), "the answer tells the client");
     assert_eq!(rig.answers(), [(id(1, 0), Status::Success, vec![])]);
     let read = rig.comes(&next, &[]).unwrap();
