@@ -127,8 +127,8 @@ impl Broker {
     /// Counts a connection among those of its host, or refuses it if the host has too many.
     fn count_in(&mut self, id: ConnectionId, hello: &Hello) -> Result<(), Refusal> {
         let client = ClientId::of(hello);
-        // A connection that replaces another one does not add to the number: the other one is closed
-        // for it, and so is a third one that waits.
+        // A connection that replaces another one does not add to the number: the other one is
+        // closed for it, and so is a third one that waits.
         let replaces = hello.session.is_some_and(|reference| {
             let session = self.sessions.get(&reference.id).filter(|session| session.client == client);
             let queue = session.and_then(|session| session.queue(reference.queue));
@@ -289,8 +289,8 @@ impl Broker {
         export.map_or(Ok(Permit::Shared), |export| export.ownership.permit(&applicant))
     }
 
-    /// Returns true if the backend may still hold requests of a closed connection of this export, or
-    /// is being reset for a client, which would end the I/O of a client that is admitted now.
+    /// Returns true if the backend may still hold requests of a closed connection of this export,
+    /// or is being reset for a client, which would end the I/O of a client that is admitted now.
     pub(crate) fn is_draining_all(&self, export: &str) -> bool {
         let is_its = |stage: &Stage| match stage {
             Stage::Closing { queue: Some(queue), .. } => queue.client.export == export,
@@ -414,9 +414,9 @@ impl Broker {
         self.refuse(id, client, why, refusal);
     }
 
-    /// Asks again about the hellos that may go on because a connection of this client is gone: those
-    /// of the same client that wait to open a session, and those that wait to open one as the owner
-    /// of the export.
+    /// Asks again about the hellos that may go on because a connection of this client is gone:
+    /// those of the same client that wait to open a session, and those that wait to open one as the
+    /// owner of the export.
     pub(crate) fn ask_openers(&mut self, client: &ClientId) {
         self.ask_those(|hello| {
             hello.export == client.export && (hello.host == client.host || hello.claim.is_some())
@@ -429,7 +429,8 @@ impl Broker {
         self.ask_those(|hello| hello.export == export && hello.claim.is_some());
     }
 
-    /// Asks again about those hellos that wait to open a session and for which `which` returns true.
+    /// Asks again about those hellos that wait to open a session and for which `which` returns
+    /// true.
     fn ask_those(&mut self, which: impl Fn(&Hello) -> bool) {
         let mut waiting = Vec::new();
         for (&connection, entry) in &self.connections {

@@ -96,8 +96,8 @@ impl Broker {
         RoundStep::Resetting { told }
     }
 
-    /// Has the backend reset for an operator, in a round that answers no client's reset. The previous
-    /// round must have ended.
+    /// Has the backend reset for an operator, in a round that answers no client's reset. The
+    /// previous round must have ended.
     pub(crate) fn reset_for_operator(&mut self, export: &str) {
         let scope = Scope::Export(export.to_owned());
         let round = ResetRound {

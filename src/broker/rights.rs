@@ -69,8 +69,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Applies the effect of a change of entries to each session of an export. Returns the number of
-    /// sessions whose clients have to come back, and the number of sessions that end.
+    /// Applies the effect of a change of entries to each session of an export. Returns the number
+    /// of sessions whose clients have to come back, and the number of sessions that end.
     pub(crate) fn apply_entries(&mut self, export: &str, before: &[Host], now: &[Host]) -> (usize, usize) {
         if is_on(Mutation::KeepRights) {
             return (0, 0);
@@ -98,8 +98,8 @@ impl Broker {
         (again, ended)
     }
 
-    /// Closes the admitted connections of a session. A connection that still waits is not closed: the
-    /// decision about it uses the new entries.
+    /// Closes the admitted connections of a session. A connection that still waits is not closed:
+    /// the decision about it uses the new entries.
     fn close_ready(&mut self, id: &SessionId) {
         let Some(session) = self.sessions.get(id) else { return };
         let is_ready = |id: &ConnectionId| {

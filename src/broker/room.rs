@@ -78,8 +78,8 @@ impl Crowd {
 
 /// Returns which of at most `max` handshakes to evict. `unknown` and `proven` are the number and
 /// the oldest of the handshakes that have proved no key and of those that have. Those with a key
-/// are evicted last, unless they are more than half: the proof can be overheard and repeated, and an
-/// attacker who repeats it must not take up all the room.
+/// are evicted last, unless they are more than half: the proof can be overheard and repeated, and
+/// an attacker who repeats it must not take up all the room.
 fn victim(unknown: (usize, Option<u64>), proven: (usize, Option<u64>), max: u32) -> Option<u64> {
     let (first, then) = if 2 * proven.0 > max as usize { (proven, unknown) } else { (unknown, proven) };
     first.1.or(then.1)
@@ -105,8 +105,9 @@ pub struct Room {
     pub refused: u64,
 }
 
-/// Returns the network that counts as one address: the /64 of an IPv6 address, because a machine that
-/// has one of its addresses can use them all (RFC 4291, section 2.5.4); an IPv4 address itself.
+/// Returns the network that counts as one address: the /64 of an IPv6 address, because a machine
+/// that has one of its addresses can use them all (RFC 4291, section 2.5.4); an IPv4 address
+/// itself.
 fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),

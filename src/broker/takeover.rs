@@ -85,8 +85,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Returns a host that is to own the export and waits for the backend. The host's hello waits; or
-    /// the hello has waited so long that it was refused, and the client is between two attempts.
+    /// Returns a host that is to own the export and waits for the backend. The host's hello waits;
+    /// or the hello has waited so long that it was refused, and the client is between two attempts.
     fn waiting_for_backend(&self, name: &str) -> Option<String> {
         let waits = self.connections.values().find_map(|entry| match &entry.stage {
             Stage::WaitingToOpen(PendingHello { hello, .. })
@@ -161,8 +161,8 @@ impl Broker {
     }
 
     /// Drops a change of an export's ownership that could not be made durable. The ownership stays
-    /// as it was. If the state file may hold the change all the same, the ownership is in doubt from
-    /// now on.
+    /// as it was. If the state file may hold the change all the same, the ownership is in doubt
+    /// from now on.
     pub(crate) fn ownership_not_stored(&mut self, name: &str, why: &str, is_in_doubt: bool) {
         let stored = if is_in_doubt { Stored::InDoubt } else { Stored::No };
         let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(stored));

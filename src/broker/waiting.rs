@@ -41,8 +41,8 @@ impl Connection {
                 let why = "the backend has not finished the requests of the connection before this one";
                 Some((why, of(pending)))
             }
-            // The ownership is being written. A client that is refused now would claim the ownership
-            // again, which would be written again.
+            // The ownership is being written. A client that is refused now would claim the
+            // ownership again, which would be written again.
             Stage::WaitingToOwn(_) => None,
             Stage::Handshaking { .. } | Stage::Ready(_) | Stage::Refused | Stage::Closing { .. } => None,
         }
