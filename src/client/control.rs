@@ -496,8 +496,8 @@ impl ControlConnection {
         let refusal = if all_tried { self.round.end() } else { None };
         let due = if all_tried { self.attach.all_tried(refusal.is_some()) } else { Due::Nothing };
         match due {
-            // Once the bdev is attached, even "not allowed" is tried again: a target that was just
-            // started may not have its exports yet.
+            // If no caller waits any more, even "not allowed" is tried again: a target that was
+            // just started may not have its exports yet.
             Due::Nothing => TurnOutcome::Nothing,
             Due::Answer => TurnOutcome::Answer,
             Due::GiveUp => {

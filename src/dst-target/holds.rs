@@ -1,4 +1,4 @@
-//! What groups and the control thread know of requests that are held; the rule is in
+//! The held requests, as groups and the control thread know them; the rule is in
 //! [`dst_session::holds`].
 
 use std::cell::{Cell, RefCell};
@@ -9,7 +9,7 @@ use dst_broker::ClientId;
 use dst_session::holds::{HOLDS_MAX, HoldId, Holds};
 use dst_wire::Op;
 
-/// What is held of one client, as one group knows it.
+/// The held requests of one client, as one group knows them.
 pub struct ClientHolds {
     client: ClientId,
     has_any: Cell<bool>,
@@ -17,17 +17,17 @@ pub struct ClientHolds {
 }
 
 impl ClientHolds {
-    /// Returns those of a client of whom nothing is held.
+    /// Returns the holds of a client that has none.
     pub fn new(client: ClientId) -> ClientHolds {
         ClientHolds { client, has_any: Cell::new(false), holds: RefCell::default() }
     }
 
-    /// Returns whose they are.
+    /// Returns the client.
     pub fn client(&self) -> &ClientId {
         &self.client
     }
 
-    /// Returns whether a request has to wait. HOT.
+    /// Returns true if a request has to wait, because it overlaps a held one. HOT.
     #[inline]
     pub fn stop(&self, op: Op, start: u64, count: u64) -> bool {
         self.has_any.get() && self.holds.borrow().stop(op, start, count)
@@ -40,12 +40,12 @@ impl ClientHolds {
     }
 }
 
-/// What is held of all clients, whether they have connections here or not.
+/// The held requests of all clients, including those without a connection in this group.
 #[derive(Default)]
 pub struct GroupHolds(RefCell<BTreeMap<ClientId, Rc<ClientHolds>>>);
 
 impl GroupHolds {
-    /// Returns what is held of this client.
+    /// Returns the held requests of a client.
     pub fn of(&self, client: &ClientId) -> Rc<ClientHolds> {
         let mut clients = self.0.borrow_mut();
         if let Some(holds) = clients.get(client) {
@@ -63,7 +63,7 @@ impl GroupHolds {
         self.of(client).change(|holds| holds.add(*id, *start, *count));
     }
 
-    /// A request is not held any longer.
+    /// Ends the hold of a request.
     pub fn release(&self, client: &ClientId, id: HoldId) {
         self.of(client).change(|holds| holds.remove(id));
     }
@@ -72,26 +72,27 @@ impl GroupHolds {
 /// A request that is to be held.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Hold {
-    /// Whose it is.
+    /// The client that has sent the request.
     pub client: ClientId,
+    /// The request.
     pub id: HoldId,
-    /// The first block of its range.
+    /// The first block of the request's range.
     pub start: u64,
-    /// Blocks in the range.
+    /// The number of blocks in the range.
     pub count: u64,
 }
 
-/// What a connection says of its aborted requests, for the control thread.
+/// A connection's notice about an aborted request, for the control thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldNotice {
-    /// The request is to be held in all groups.
+    /// All groups are to hold the request.
     Hold(Hold),
-    /// The backend is done with it.
+    /// The hold ends, because the backend has finished the request.
     Release { client: ClientId, id: HoldId },
 }
 
-/// What a group has to report of holds. A report is under way at most, so that the control thread's
-/// queue of messages stays short, however many requests clients abort.
+/// A group's reports of holds to the control thread. At most one report is under way, so that the
+/// control thread's message queue stays short, however many requests clients abort.
 #[derive(Debug, Default)]
 pub struct HoldReports {
     waiting: Vec<HoldNotice>,
@@ -99,7 +100,7 @@ pub struct HoldReports {
 }
 
 impl HoldReports {
-    /// Adds something to report.
+    /// Adds a notice to the next report.
     pub fn add(&mut self, notice: HoldNotice) {
         if let HoldNotice::Release { id, .. } = &notice
             && let Some(at) = self
@@ -107,14 +108,14 @@ impl HoldReports {
                 .iter()
                 .rposition(|other| matches!(other, HoldNotice::Hold(hold) if hold.id == *id))
         {
-            // Nobody has heard of it.
+            // The hold ends before it was reported.
             self.waiting.remove(at);
             return;
         }
         self.waiting.push(notice);
     }
 
-    /// Returns whether there is something to report now. HOT.
+    /// Returns true if a report can be sent now. HOT.
     #[inline]
     pub fn is_due(&self) -> bool {
         !self.waiting.is_empty() && !self.is_under_way
@@ -129,7 +130,7 @@ impl HoldReports {
         Some(std::mem::take(&mut self.waiting))
     }
 
-    /// The control thread has taken the report that was under way.
+    /// Notes that the control thread has handled the report that was under way.
     pub fn taken(&mut self) {
         self.is_under_way = false;
     }
@@ -137,17 +138,17 @@ impl HoldReports {
 
 /// All requests that are held, as the control thread knows them.
 #[derive(Default)]
-pub struct Holding {
-    /// By whose they are: never more than [`HOLDS_MAX`] of one client.
+pub struct AllHolds {
+    /// The held requests of each client, at most [`HOLDS_MAX`] of one client.
     of: RefCell<BTreeMap<ClientId, Vec<HoldId>>>,
-    /// Those of which groups were told since they were asked last.
+    /// The requests that were passed on to the groups since the groups were last asked to confirm.
     pub untold: RefCell<Vec<HoldId>>,
-    /// Whether groups were asked, and have not all answered.
+    /// Whether the groups were asked to confirm and have not all answered.
     pub is_asking: Cell<bool>,
 }
 
-impl Holding {
-    /// Takes a request, unless its client has too many.
+impl AllHolds {
+    /// Adds a request. Returns false if the client already has [`HOLDS_MAX`] held requests.
     pub fn add(&self, client: &ClientId, id: HoldId) -> bool {
         let mut of = self.of.borrow_mut();
         let held = of.entry(client.clone()).or_default();
@@ -159,7 +160,7 @@ impl Holding {
         has_room
     }
 
-    /// Takes a request out. Returns whether it was there.
+    /// Removes a request. Returns false if it was not held.
     pub fn remove(&self, client: &ClientId, id: HoldId) -> bool {
         let mut of = self.of.borrow_mut();
         let Some(held) = of.get_mut(client) else { return false };
@@ -221,7 +222,7 @@ mod tests {
     #[test]
     fn a_client_has_no_more_than_its_share_of_holds() {
         let (holding, client) =
-            (Holding::default(), ClientId { export: "disk".to_owned(), host: "a".to_owned() });
+            (AllHolds::default(), ClientId { export: "disk".to_owned(), host: "a".to_owned() });
         let id = |request| HoldId { connection: 1, request };
         for request in 0..HOLDS_MAX as u64 {
             assert!(holding.add(&client, id(request)));

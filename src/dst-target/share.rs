@@ -1,33 +1,35 @@
-//! How much of a group's pools one connection, and one client, may hold.
+//! The shares of a group's pools that one connection and one client may hold.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
-/// An amount of each of a group's pools: what somebody holds or needs, or what is free.
+/// An amount of each of a group's pools.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
-    /// I/O objects.
+    /// The number of I/O objects.
     pub objects: usize,
-    /// Small buffers.
+    /// The number of small buffers.
     pub small: usize,
-    /// Large buffers.
+    /// The number of large buffers.
     pub large: usize,
-    /// Receive buffers in which the data of writes stays, in large buffers of the same size.
+    /// The size of the pinned receive buffers, counted in large buffers.
     pub pinned: usize,
 }
 
 impl Amount {
-    /// Returns the large buffers, and what counts as such: who pins gets fewer others.
+    /// Returns the number of large buffers, including pinned receive buffers: a connection that
+    /// pins more gets fewer large buffers.
     fn all_large(&self) -> usize {
         self.large + self.pinned
     }
 }
 
-/// What all connections of one client in a group hold together.
+/// The amount that all connections of one client in a group hold together.
 pub type ClientShare = Cell<Amount>;
 
-/// The shares of a group's clients, each as long as one of its connections is here.
+/// The shares of a group's clients. A share exists as long as the client has a connection in the
+/// group.
 #[derive(Debug)]
 pub struct ClientShares<K>(RefCell<BTreeMap<K, Weak<ClientShare>>>);
 
@@ -38,13 +40,14 @@ impl<K> Default for ClientShares<K> {
 }
 
 impl<K: Ord> ClientShares<K> {
-    /// Returns what this client's connections hold together.
+    /// Returns the share of this client's connections together.
     pub fn share_of(&self, client: K) -> Rc<ClientShare> {
         let mut clients = self.0.borrow_mut();
         if let Some(share) = clients.get(&client).and_then(Weak::upgrade) {
             return share;
         }
-        // Here, and not when a client's last connection goes: that may be on the I/O path.
+        // Unused entries are removed here and not at the end of a client's last connection, which
+        // may be on the I/O path.
         clients.retain(|_, share| share.strong_count() > 0);
         let share = Rc::default();
         clients.insert(client, Rc::downgrade(&share));
@@ -52,11 +55,11 @@ impl<K: Ord> ClientShares<K> {
     }
 }
 
-/// What one connection holds of its group's pools.
+/// The amount that one connection holds of its group's pools.
 #[derive(Debug)]
 pub struct Share {
     held: Amount,
-    /// What all connections of its client hold, this one included.
+    /// The amount that all connections of its client hold, including this one.
     client: Rc<ClientShare>,
 }
 
@@ -66,7 +69,7 @@ impl Share {
         Share { held: Amount::default(), client }
     }
 
-    /// Returns whether the connection may take `need` while this much is free.
+    /// Returns true if the connection may take `need` while `free` is free.
     #[inline]
     pub fn may_take(&self, need: Amount, free: Amount) -> bool {
         let (held, of_client) = (self.held, self.client.get());
@@ -81,7 +84,7 @@ impl Share {
                     && may_pin(of_client, need, free))
     }
 
-    /// Notes what the connection took.
+    /// Notes the amount that the connection has taken.
     #[inline]
     pub fn took(&mut self, taken: Amount) {
         self.change(|held| {
@@ -92,7 +95,7 @@ impl Share {
         });
     }
 
-    /// Notes what the connection gave back.
+    /// Notes the amount that the connection has given back.
     #[inline]
     pub fn gave_back(&mut self, given: Amount) {
         self.change(|held| {
@@ -111,27 +114,27 @@ impl Share {
     }
 }
 
-/// Returns whether a connection that holds `held` of a pool may take `need` more of the `free` that
-/// are left.
+/// Returns true if a connection that holds `held` of a pool may take `need` of the `free` that are
+/// left.
 ///
-/// A connection never takes more than it leaves to the others. Among connections that give back,
-/// that is an equal share. A connection that keeps all it gets, because it does not take its
-/// answers, leaves half of what it found, until it is closed for that.
+/// A connection never takes more than it leaves to the others. Among connections that give memory
+/// back, this leads to equal shares. A connection that keeps all it gets, because its client does
+/// not receive the Answers, leaves half of what it found, until it is closed for that.
 fn may_take(held: usize, need: usize, free: usize) -> bool {
     need == 0 || need <= free && (held == 0 || held + need <= free)
 }
 
-/// Returns the same for all connections of one client together: many of them may not take what one
-/// may not.
+/// Returns true if the connections of a client that hold `held` together may take `need` of the
+/// `free` that are left, so that a client gains nothing by having many connections.
 ///
-/// An eighth of the sum of what the client holds and what is free is left to other clients. There may
-/// be none, and one host alone should not be much slower for it.
+/// An eighth of the sum of `held` and `free` is left to other clients. It is no more, because there
+/// may be no other clients, and one client alone should not be much slower for it.
 fn client_may_take(held: usize, need: usize, free: usize) -> bool {
     need <= free && (held == 0 || need == 0 || held + need <= 7 * (free - need))
 }
 
-/// Returns whether a client that holds `held` may pin `need` more: up to a quarter of the seven eighths
-/// that it may have of the large buffers. What is beyond that is copied.
+/// Returns true if a client that holds `held` may pin `need` more: up to a quarter of the seven
+/// eighths of the large buffers that it may hold. Beyond that, data is copied.
 fn may_pin(held: Amount, need: Amount, free: Amount) -> bool {
     let share = 7 * (held.large + free.large) / 8;
     4 * (held.pinned + need.pinned) <= share

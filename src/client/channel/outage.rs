@@ -61,7 +61,7 @@ impl Inner {
                         self.shared.doubt_session();
                     }
                 } else {
-                    // This is the address of another target, which never had the session.
+                    // This is the address of another instance, which does not have the session.
                     self.try_other_address(now);
                 }
             }

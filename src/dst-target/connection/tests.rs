@@ -184,7 +184,7 @@ impl Rig {
     fn ready(has_queue: bool, ago_us: u64) -> Rig {
         let rig = Rig::new();
         rig.sends(Header::new(Kind::Hello), &hello().encode());
-        assert!(matches!(rig.receive().unwrap().question, Some(Question::Hello(_))));
+        assert!(matches!(rig.receive().unwrap().question, Some(HandshakeQuestion::Hello(_))));
         let requests = has_queue.then(|| rig.requests());
         let now_us = rig.began_us - ago_us;
         rig.connection.borrow_mut().welcome(&welcome(u16::from(has_queue)), requests, now_us);
@@ -317,7 +317,9 @@ fn a_hello_is_for_the_control_thread_and_nothing_may_follow_it() {
     rig.sends_bytes(&frame[..60]);
     assert!(rig.receive().unwrap().question.is_none(), "it is not complete");
     rig.sends_bytes(&frame[60..]);
-    let Some(Question::Hello(asked)) = rig.receive().unwrap().question else { panic!("nobody is asked") };
+    let Some(HandshakeQuestion::Hello(asked)) = rig.receive().unwrap().question else {
+        panic!("nobody is asked")
+    };
     assert_eq!(*asked, hello());
     assert!(!rig.connection.borrow().wants_to_send());
     rig.sends_bytes(&frame);
@@ -410,7 +412,9 @@ fn begin_to_secure(rig: &Rig) -> (Vec<u8>, Secured) {
     let offer = Offer { versions: (1, 1), export: "v".into(), host: "h".into(), ciphers };
     let (_, message) = Initiator::begin(&key, &offer, &[1; ENTROPY_LEN]);
     rig.sends(Header::new(Kind::Secure), &message);
-    let Some(Question::Secure(asked)) = rig.receive().unwrap().question else { panic!("nobody is asked") };
+    let Some(HandshakeQuestion::Secure(asked)) = rig.receive().unwrap().question else {
+        panic!("nobody is asked")
+    };
     assert_eq!(asked, message);
     accept(&[key], &Secure::decode(&asked).unwrap(), &[2; ENTROPY_LEN]).unwrap()
 }
@@ -441,10 +445,10 @@ fn nothing_in_clear_may_follow_a_key_agreement() {
 #[test]
 fn a_connection_is_secured_once() {
     let rig = Rig::new();
-    if let Life::Open(Open { stage: Stage::Handshake { step, .. }, .. }) =
-        &mut rig.connection.borrow_mut().life
+    if let Phase::Open(Open { stage: Stage::Handshake { step, .. }, .. }) =
+        &mut rig.connection.borrow_mut().phase
     {
-        *step = Step::SECURED;
+        *step = HandshakeStep::SECURED;
     }
     rig.sends(Header::new(Kind::Secure), &[]);
     assert_eq!(rig.fails(), Violation::Unexpected(Kind::Secure).into());

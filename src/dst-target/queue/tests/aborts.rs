@@ -22,7 +22,7 @@ impl Rig {
         assert!(self.queue.is_special(&submission.io));
         let lease = Some(&self.lease);
         let (ended, released) = self.queue.special_completed(submission.io, status, &self.pools, lease, || 0);
-        assert!(matches!(ended, Ended::Answered));
+        assert!(matches!(ended, Dispatch::Nothing));
         released
     }
 
@@ -148,7 +148,7 @@ fn an_operation_in_parts_ends_with_the_part_that_the_backend_has() {
     {
         let request = Rig::request(Op::WriteZeroes, id(1, slot), 0, 3 * PART);
         let part = rig.comes(&request, &[]).unwrap();
-        let Ended::Submit(part) = rig.part_ends(part, Status::Success, 7000) else { panic!("more") };
+        let Dispatch::Submit(part) = rig.part_ends(part, Status::Success, 7000) else { panic!("more") };
         let hold = Abort::Hold(HoldNotice::Hold(hold_of(id(1, slot), PART, PART)));
         assert_eq!(rig.abort(id(1, slot)), Ok(hold), "what was done is not held");
         assert!(rig.aborted_ends(part, status).is_some());
@@ -240,7 +240,7 @@ fn a_part_that_another_sessions_reset_has_ended_is_executed_again_and_the_next_o
     assert!(!rig.queue.is_executed_again(&io, Status::Failed), "the reset was over when it began");
     // The next part begins after the reset, of which it knows nothing.
     let again = Submission { io, op: Op::Unmap, start: 0, count: PART };
-    let Ended::Submit(part) = rig.part_ends(again, Status::Success, 7000) else { panic!("more") };
+    let Dispatch::Submit(part) = rig.part_ends(again, Status::Success, 7000) else { panic!("more") };
     assert_eq!((part.start, part.count), (PART, PART));
     assert!(!rig.queue.is_executed_again(&part.io, Status::Failed));
     // One that is ended by a reset and aborted then is all that is left of the operation.

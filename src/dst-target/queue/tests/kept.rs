@@ -32,7 +32,7 @@ impl Came {
         if flow != Flow::Keep {
             rig.queue.data(&self.buffer.bytes()[AT..AT + LEN]);
         }
-        let Ended::Submit(submission) = rig.end(0) else { panic!("it is not submitted") };
+        let Dispatch::Submit(submission) = rig.end(0) else { panic!("it is not submitted") };
         assert_eq!(submission.io.data.slice(0).len(), LEN);
         assert_eq!(submission.io.data.pins() > 0, flow == Flow::Keep);
         Some(submission)
@@ -159,12 +159,12 @@ fn what_is_not_executed_keeps_nothing() {
     let mut came = Came::new(&rig, 0, 7);
     came.header.flags = Flags::DIGEST;
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Keep));
-    assert!(matches!(rig.end(0), Ended::Answered), "its digest is another one");
+    assert!(matches!(rig.end(0), Dispatch::Nothing), "its digest is another one");
     assert!(rig.holds_nothing() && rig.queue.stats.corrupt == 1);
     rig.answers();
     came.header.digest = Crc32c::of(&[7; LEN]);
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Keep));
-    assert!(matches!(rig.end(LEASE_US), Ended::LeaseOver(_)));
+    assert!(matches!(rig.end(LEASE_US), Dispatch::LeaseOver(_)));
     assert!(rig.holds_nothing());
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Keep));
     rig.queue.disconnected(&rig.pools);
@@ -174,7 +174,7 @@ fn what_is_not_executed_keeps_nothing() {
     rig.answers();
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Go), "it is answered from the record");
     rig.queue.data(&[7; LEN]);
-    assert!(matches!(rig.end(0), Ended::Answered) && rig.holds_nothing());
+    assert!(matches!(rig.end(0), Dispatch::Nothing) && rig.holds_nothing());
 }
 
 #[test]
