@@ -25,7 +25,7 @@ impl Broker {
         if let Err(why) = read {
             self.warn(Topic::Operators, || {
                 format!(
-                    "DST export {name}: who owns it is not known, {why}; nobody is let in until dst_export_release"
+                    "DST export {name}: its owner is not known: {why}; nobody is let in until dst_export_release"
                 )
             });
         }

@@ -34,8 +34,8 @@ pub enum Error {
     },
     /// The bdev is open elsewhere in this process.
     #[error(
-        "bdev `{name}` can't be exported: this process uses it otherwise, or still examines it. An export is \
-         the only one to use its bdev"
+        "bdev `{name}` can't be exported: it is open elsewhere in this process, or still being examined. An \
+         export needs its bdev for itself"
     )]
     InUse {
         /// The bdev's name.
@@ -69,7 +69,7 @@ pub enum Error {
     /// The backend does not finish the requests of an export that is being deleted.
     #[error(
         "export `{export}` is not gone yet after {waited_ms} ms: the backend still has {in_flight} I/Os \
-         of bdev `{bdev}`, a reset did not help; the deletion goes on, and closes the bdev when they come back"
+         of bdev `{bdev}`, a reset did not help; the deletion goes on, and closes the bdev when they complete"
     )]
     Hangs {
         /// The export.
@@ -82,7 +82,7 @@ pub enum Error {
         waited_ms: u64,
     },
     /// Another export has the state file.
-    #[error("state file `{path}` is that of export `{export}`")]
+    #[error("state file `{path}` belongs to export `{export}`; give each export a file of its own")]
     StateFileInUse {
         /// The file's path.
         path: String,
