@@ -12,7 +12,7 @@ use crate::ids::{ClientId, ConnectionId, SessionId};
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::output::{Order, Output, Topic};
-use crate::resets::Resets;
+use crate::resets::ClientResets;
 use crate::room::{Room, Vacancy};
 use crate::sessions::Sessions;
 use crate::stats::Stats;
@@ -37,7 +37,7 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) room: Room,
     pub(crate) exports: BTreeMap<String, Export>,
-    pub(crate) resets: Resets,
+    pub(crate) resets: ClientResets,
     /// The number of refused hellos and refused attempts to prove a key, since the start.
     pub(crate) refused_hellos: u64,
     /// The number of these refusals that were [`RefusalReason::Busy`]: the client may try again.
@@ -64,7 +64,7 @@ impl Broker {
             sessions: Sessions::default(),
             room: Room::default(),
             exports: BTreeMap::new(),
-            resets: Resets::default(),
+            resets: ClientResets::default(),
             refused_hellos: 0,
             refused_busy: 0,
             sessions_timed_out: 0,

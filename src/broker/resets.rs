@@ -58,13 +58,13 @@ pub(crate) enum RoundStep {
 
 /// The rounds of all scopes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Resets {
+pub(crate) struct ClientResets {
     pub scopes: BTreeMap<Scope, ResetRounds>,
     /// The number of the newest round that asked connections to quiesce.
     pub last_round: u64,
 }
 
-impl Resets {
+impl ClientResets {
     /// Returns true if the bdev of an export is being reset for its clients.
     pub fn is_resetting(&self, export: &str) -> bool {
         let rounds = self.scopes.get(&Scope::Export(export.to_owned()));

@@ -100,7 +100,7 @@ impl AttemptRound {
 
 /// What is due in an attach that has no bdev yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum AttachDue {
     /// Nothing.
     Nothing,
     /// The caller is to be answered, and the attempts continue.
@@ -111,34 +111,34 @@ pub enum Due {
 
 impl Attach {
     /// Returns what is due at `now_us` while an attempt goes on.
-    pub fn look(&mut self, now_us: u64) -> Due {
+    pub fn look(&mut self, now_us: u64) -> AttachDue {
         match *self {
             Attach::Caller { until_attached, deadline_us, .. } if now_us >= deadline_us => {
                 if until_attached {
-                    Due::GiveUp
+                    AttachDue::GiveUp
                 } else {
-                    Due::Answer
+                    AttachDue::Answer
                 }
             }
             Attach::First { deadline_us, .. } if now_us >= deadline_us => {
                 self.end_first();
-                Due::Nothing
+                AttachDue::Nothing
             }
-            _ => Due::Nothing,
+            _ => AttachDue::Nothing,
         }
     }
 
     /// Returns what is due after a round in which all addresses were tried. `is_final` says that
     /// the client was refused for good.
-    pub fn all_tried(&mut self, is_final: bool) -> Due {
+    pub fn all_tried(&mut self, is_final: bool) -> AttachDue {
         match self {
-            Attach::Caller { until_attached: false, .. } => Due::Answer,
-            Attach::Caller { .. } if is_final => Due::GiveUp,
+            Attach::Caller { until_attached: false, .. } => AttachDue::Answer,
+            Attach::Caller { .. } if is_final => AttachDue::GiveUp,
             Attach::First { .. } => {
                 self.end_first();
-                Due::Nothing
+                AttachDue::Nothing
             }
-            _ => Due::Nothing,
+            _ => AttachDue::Nothing,
         }
     }
 
@@ -180,15 +180,15 @@ mod tests {
 
     #[test]
     fn a_caller_who_waits_for_the_bdev_is_told_of_the_end_and_others_of_the_first_attempt() {
-        assert_eq!((caller(true).look(9), caller(true).look(10)), (Due::Nothing, Due::GiveUp));
-        assert_eq!((caller(false).look(9), caller(false).look(10)), (Due::Nothing, Due::Answer));
+        assert_eq!((caller(true).look(9), caller(true).look(10)), (AttachDue::Nothing, AttachDue::GiveUp));
+        assert_eq!((caller(false).look(9), caller(false).look(10)), (AttachDue::Nothing, AttachDue::Answer));
         assert_eq!(
             (caller(true).all_tried(false), caller(true).all_tried(true)),
-            (Due::Nothing, Due::GiveUp)
+            (AttachDue::Nothing, AttachDue::GiveUp)
         );
         assert_eq!(
             (caller(false).all_tried(false), caller(false).all_tried(true)),
-            (Due::Answer, Due::Answer)
+            (AttachDue::Answer, AttachDue::Answer)
         );
     }
 
@@ -217,9 +217,9 @@ mod tests {
         let all = FirstAttempts::new(move || tell.set(true));
         attaches.iter_mut().for_each(|attach| attach.join(&all));
         drop(all);
-        assert_eq!((attaches[0].look(9), ended.get()), (Due::Nothing, false));
-        assert_eq!((attaches[0].look(10), ended.get()), (Due::Nothing, false));
-        assert_eq!((attaches[1].all_tried(false), ended.get()), (Due::Nothing, true));
+        assert_eq!((attaches[0].look(9), ended.get()), (AttachDue::Nothing, false));
+        assert_eq!((attaches[0].look(10), ended.get()), (AttachDue::Nothing, false));
+        assert_eq!((attaches[1].all_tried(false), ended.get()), (AttachDue::Nothing, true));
     }
 
     #[test]

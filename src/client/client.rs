@@ -20,7 +20,7 @@ use crate::disk::{DstDisk, Forget, disk_info, max_request_len};
 use crate::error::Error;
 use crate::info::{BdevActivity, Info, PathInfo};
 use crate::link::REST_US;
-use crate::options::{BdevUuid, Params};
+use crate::options::{BdevParams, BdevUuid};
 use crate::places::{PathState, TargetPlaces};
 use crate::shared::Shared;
 
@@ -33,7 +33,7 @@ pub type Detached = Box<dyn FnOnce(Result<(), Error>)>;
 
 /// One DST bdev, or the attempt to attach one.
 pub struct Client {
-    params: Params,
+    params: BdevParams,
     shared: Arc<Shared>,
     forget: Forget,
     control: RefCell<ControlConnection>,
@@ -46,17 +46,17 @@ impl Client {
     /// # Errors
     /// Fails if memory is short. `waiting` is then returned.
     pub(crate) fn start(
-        params: Params,
+        params: BdevParams,
         stop: &Arc<Stop>,
         forget: Forget,
         waiting: Attached,
     ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
         let shared = {
-            let (name, peer) = (params.name.clone(), params.peer.clone());
-            Arc::new(Shared::new(name, peer, params.options, Arc::clone(stop)))
+            let (name, target) = (params.name.clone(), params.target.clone());
+            Arc::new(Shared::new(name, target, params.options, Arc::clone(stop)))
         };
-        let tenure = Tenure::new(params.peer.exclusive, params.takeover);
+        let tenure = Tenure::new(params.target.exclusive, params.takeover);
         let control = ControlConnection::new(&shared, tenure, now);
         let client = Rc::new(Client {
             params,
@@ -92,9 +92,9 @@ impl Client {
     }
 
     /// Returns the user's parameters, with the addresses as the user last changed them.
-    pub fn params(&self) -> Params {
+    pub fn params(&self) -> BdevParams {
         let mut params = self.params.clone();
-        params.peer.at = self.shared.places().given();
+        params.target.at = self.shared.places().given();
         params
     }
 
@@ -201,7 +201,7 @@ impl Client {
 
     /// Returns the name of the export.
     pub fn export(&self) -> &str {
-        &self.params.peer.export
+        &self.params.target.export
     }
 
     /// Deletes the bdev or ends the attempts to attach it.
@@ -277,11 +277,11 @@ impl Client {
             Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control, forget: self.forget });
         match register(disk, info) {
             Ok(disk) => {
-                let peer = &self.params.peer;
+                let target = &self.params.target;
                 spdk::notice!(
                     "DST bdev {} attached: export {} of {}, {} blocks of {} bytes{}",
                     self.params.name,
-                    peer.export,
+                    target.export,
                     self.shared.places().shown(),
                     device.num_blocks,
                     device.block_size,

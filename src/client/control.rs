@@ -18,7 +18,7 @@ use spdk::clock::now_us;
 use spdk::poller::Poller;
 
 use crate::address::Address;
-use crate::attach::{Attach, Attached, AttemptRound, Due, Wait};
+use crate::attach::{Attach, AttachDue, Attached, AttemptRound, Wait};
 use crate::disk::DstDisk;
 use crate::error::Error;
 use crate::info::BdevState;
@@ -242,9 +242,9 @@ impl ControlConnection {
             }
             LinkProgress::Failed { why, refused, at } => self.attempt_failed(now, why, refused, at.as_ref()),
             LinkProgress::Nothing => match self.attach.look(now) {
-                Due::Nothing => TurnOutcome::Nothing,
-                Due::Answer => TurnOutcome::Answer,
-                Due::GiveUp => {
+                AttachDue::Nothing => TurnOutcome::Nothing,
+                AttachDue::Answer => TurnOutcome::Answer,
+                AttachDue::GiveUp => {
                     let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
                     TurnOutcome::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
                 }
@@ -456,7 +456,7 @@ impl ControlConnection {
         at: Option<&Address>,
     ) -> TurnOutcome {
         if let Some(Refusal { reason: RefusalReason::Owned, ownership: Some(newest), .. }) = &refused {
-            if self.tenure.refused(newest, &self.shared.peer().host) {
+            if self.tenure.refused(newest, &self.shared.target().host) {
                 self.link.retry_at_once(now);
                 return TurnOutcome::Nothing;
             }
@@ -494,14 +494,14 @@ impl ControlConnection {
             self.round.refused(final_no, &why);
         }
         let refusal = if all_tried { self.round.end() } else { None };
-        let due = if all_tried { self.attach.all_tried(refusal.is_some()) } else { Due::Nothing };
+        let due = if all_tried { self.attach.all_tried(refusal.is_some()) } else { AttachDue::Nothing };
         match due {
             // If no caller waits any more, even "not allowed" is tried again: a target that was
             // just started may not have its exports yet.
-            Due::Nothing => TurnOutcome::Nothing,
-            Due::Answer => TurnOutcome::Answer,
-            Due::GiveUp => {
-                let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
+            AttachDue::Nothing => TurnOutcome::Nothing,
+            AttachDue::Answer => TurnOutcome::Answer,
+            AttachDue::GiveUp => {
+                let (export, host) = (self.shared.target().export.clone(), self.shared.target().host.clone());
                 TurnOutcome::GiveUp(Error::Refused { export, host, why: refusal.unwrap_or(why) })
             }
         }

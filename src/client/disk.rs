@@ -47,13 +47,13 @@ impl Disk for DstDisk {
     }
 
     fn dump_info(&self) -> Value {
-        let peer = self.shared.peer();
+        let target = self.shared.target();
         let at = self.shared.places().current();
         json!({
             "traddr": at.address.map(|address| address.to_string()),
             "trsvcid": at.port.to_string(),
-            "export": peer.export,
-            "host": peer.host,
+            "export": target.export,
+            "host": target.host,
             "read_only": self.shared.device().unwrap_or(self.device).read_only,
         })
     }

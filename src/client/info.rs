@@ -4,7 +4,7 @@ use dst_session::counts::Counts;
 use dst_session::histogram::Histogram;
 use dst_wire::{Cipher, Device, Digest};
 
-use crate::options::Params;
+use crate::options::BdevParams;
 use crate::places::PathState;
 
 /// The state of a bdev, as users see it.
@@ -42,7 +42,7 @@ pub struct PathInfo {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Info {
     /// The user's parameters.
-    pub params: Params,
+    pub params: BdevParams,
     /// The target's address that is in use, or `None` if no name was resolved yet.
     pub address: Option<String>,
     /// The state of each of the target's addresses, in the user's order.

@@ -40,7 +40,7 @@ pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
 pub use info::{BdevActivity, BdevState, Info, PathInfo};
-pub use options::{BdevUuid, Options, Params, Peer};
+pub use options::{BdevParams, BdevUuid, Options, TargetParams};
 pub use places::{PathState, TargetPlaces};
 pub use registry::{
     accept_device, create, delete, find, first_attempts, list, options, set_options, stop_attaching,

@@ -250,7 +250,7 @@ impl Link {
                 self.connect(now_us)
             }
             LinkState::Connecting { mut race, address_change } => {
-                match race.advance(self.shared.peer().sock_impl.as_deref(), &self.waker, now_us) {
+                match race.advance(self.shared.target().sock_impl.as_deref(), &self.waker, now_us) {
                     RaceProgress::Running => {
                         self.state = LinkState::Connecting { race, address_change };
                         LinkProgress::Nothing
@@ -384,7 +384,7 @@ impl Link {
             silence: Silence::new(HANDSHAKE_TIMEOUT_MS, now_us),
             lease: Held::new(0, now_us),
         });
-        let Some(source) = &self.shared.peer().key else { return self.greet(connection, wanted, now_us) };
+        let Some(source) = &self.shared.target().key else { return self.greet(connection, wanted, now_us) };
         let keys = match read_keys(source) {
             Ok(keys) => keys,
             Err(why) => return self.failed(now_us, format!("{}: {why}", source.parameter().0), None),

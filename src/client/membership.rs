@@ -97,13 +97,13 @@ mod tests {
     use dst_session::paths::PathPolicy;
 
     use super::*;
-    use crate::options::{Options, Peer};
+    use crate::options::{Options, TargetParams};
     use crate::places::TargetPlaces;
 
     const SESSION: Session = Session { id: [1; 16], start: 1 };
 
     fn shared() -> Arc<Shared> {
-        let peer = Peer {
+        let target = TargetParams {
             at: TargetPlaces {
                 places: vec!["192.0.2.1".parse().unwrap()],
                 port: 1,
@@ -118,7 +118,7 @@ mod tests {
             sock_impl: None,
             exclusive: false,
         };
-        let shared = Arc::new(Shared::new("bdev".to_owned(), peer, Options::default(), Arc::default()));
+        let shared = Arc::new(Shared::new("bdev".to_owned(), target, Options::default(), Arc::default()));
         shared.set_session(Some(SESSION));
         shared
     }

@@ -59,9 +59,9 @@ impl Options {
     }
 }
 
-/// A target, and the session that the client wants to have there.
+/// A target, the export there, and how the client attaches the export.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
+pub struct TargetParams {
     /// The places of the target. The first place that answers is used as long as it answers.
     pub at: TargetPlaces,
     /// The name of the export.
@@ -94,11 +94,11 @@ pub enum BdevUuid {
 
 /// A bdev to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Params {
+pub struct BdevParams {
     /// The bdev's name.
     pub name: String,
     /// The target with the bdev's blocks.
-    pub peer: Peer,
+    pub target: TargetParams,
     /// The bdev's UUID.
     pub uuid: BdevUuid,
     /// Times and depths.
@@ -106,6 +106,6 @@ pub struct Params {
     /// When `bdev_dst_create` is answered.
     pub wait: Wait,
     /// Whether the client takes the export over, once, from its owner or from the hosts that share
-    /// it. Only with [`Peer::exclusive`]. A saved configuration does not contain this parameter.
+    /// it. Only with [`TargetParams::exclusive`]. A saved configuration does not contain this parameter.
     pub takeover: bool,
 }

@@ -33,7 +33,7 @@ impl Probes {
                 self.under_way.push((address, race));
             }
         }
-        let sock_impl = shared.peer().sock_impl.as_deref();
+        let sock_impl = shared.target().sock_impl.as_deref();
         self.under_way.retain_mut(|(address, race)| {
             let outcome = match race.advance(sock_impl, waker, now_us) {
                 RaceProgress::Running => return true,

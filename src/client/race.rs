@@ -19,7 +19,7 @@ type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
 /// One attempt under way. Dropping it ends the attempt and closes its socket, on which no byte was
 /// sent, unless the socket was taken out.
-struct Attempt {
+struct ConnectAttempt {
     address: Address,
     _attempt: Connecting,
     mailbox: Mailbox,
@@ -29,7 +29,7 @@ struct Attempt {
 pub struct ConnectRace {
     rules: Race<Address>,
     port: u16,
-    attempts: Vec<Attempt>,
+    attempts: Vec<ConnectAttempt>,
     /// The failed addresses with the reasons.
     failures: Vec<(Address, String)>,
 }
@@ -82,7 +82,7 @@ impl ConnectRace {
                 waker.wake();
             };
             match spdk::sock::connect(&address.to_string(), self.port, sock_impl, put) {
-                Ok(attempt) => self.attempts.push(Attempt { address, _attempt: attempt, mailbox }),
+                Ok(attempt) => self.attempts.push(ConnectAttempt { address, _attempt: attempt, mailbox }),
                 Err(errno) => self.failed(&address, errno, now_us),
             }
         }

@@ -11,7 +11,7 @@ use spdk::poller::Poller;
 use crate::attach::{FirstAttempts, Wait};
 use crate::client::Client;
 use crate::error::Error;
-use crate::options::{Options, Params};
+use crate::options::{BdevParams, Options};
 use crate::shared::Shared;
 
 /// The period in which a stop that waits for deletions checks them, µs.
@@ -36,7 +36,7 @@ pub fn set_options(options: Options) {
 }
 
 /// Creates a bdev. `params.wait` says when `done` is called.
-pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
+pub fn create(params: BdevParams, done: impl FnOnce(Result<String, Error>) + 'static) {
     // Each of the bdev's connections is an open file.
     spdk::open_files::raise();
     let name = params.name.clone();
@@ -70,7 +70,7 @@ pub fn accept_device(name: &str, done: impl FnOnce(Result<String, Error>) + 'sta
         Err(error) => return done(Err(error)),
     };
     // A takeover acts once, and the device may be out of reach because another host owns it now.
-    let params = Params { wait: Wait::FirstAttempt, takeover: false, ..client.params() };
+    let params = BdevParams { wait: Wait::FirstAttempt, takeover: false, ..client.params() };
     client.delete(Box::new(|deleted| match deleted {
         Ok(()) => create(params, done),
         Err(error) => done(Err(error)),

@@ -15,7 +15,7 @@ use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, OpSet, Previous, SessionRef, VERSION};
 
 use crate::channels::{Channels, lock};
-use crate::options::{Options, Peer};
+use crate::options::{Options, TargetParams};
 use crate::places::Places;
 
 /// The period in which repeatedly failing attempts are logged, µs: often enough to be found in a
@@ -26,7 +26,7 @@ const LOG_PERIOD_US: u64 = 10_000_000;
 #[derive(Debug)]
 pub struct Shared {
     name: String,
-    peer: Peer,
+    target: TargetParams,
     options: Options,
     /// The stop of the process, which is one for all bdevs.
     stop: Arc<Stop>,
@@ -93,11 +93,11 @@ pub struct Shared {
 
 impl Shared {
     /// Returns the shared state of a new bdev.
-    pub fn new(name: String, peer: Peer, options: Options, stop: Arc<Stop>) -> Shared {
-        let places = Places::new(peer.at.clone());
+    pub fn new(name: String, target: TargetParams, options: Options, stop: Arc<Stop>) -> Shared {
+        let places = Places::new(target.at.clone());
         Shared {
             name,
-            peer,
+            target,
             options,
             stop,
             closing: AtomicBool::new(false),
@@ -129,8 +129,8 @@ impl Shared {
 
     /// Returns the target that the user gave when creating the bdev. For its addresses and port,
     /// which may have changed since, see [`Shared::places`].
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    pub fn target(&self) -> &TargetParams {
+        &self.target
     }
 
     /// Returns the bdev's options.
@@ -338,23 +338,23 @@ impl Shared {
     pub fn offer(&self) -> Offer {
         Offer {
             versions: (VERSION, VERSION),
-            export: self.peer.export.clone(),
-            host: self.peer.host.clone(),
-            ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),
+            export: self.target.export.clone(),
+            host: self.target.host.clone(),
+            ciphers: self.target.ciphers.iter().map(|&cipher| cipher as u8).collect(),
         }
     }
 
     fn hello(&self, session: Option<SessionRef>, previous: Option<Previous>) -> Hello {
         Hello {
             versions: (VERSION, VERSION),
-            export: self.peer.export.clone(),
-            host: self.peer.host.clone(),
+            export: self.target.export.clone(),
+            host: self.target.host.clone(),
             session,
             previous,
             claim: None,
             credits: self.options.queue_depth,
-            digests: self.peer.digests.iter().map(|&digest| digest as u8).collect(),
-            ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),
+            digests: self.target.digests.iter().map(|&digest| digest as u8).collect(),
+            ciphers: self.target.ciphers.iter().map(|&cipher| cipher as u8).collect(),
             keep_alive_ms: self.options.keep_alive_timeout_ms,
             aborts: true,
         }

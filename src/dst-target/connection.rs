@@ -34,17 +34,17 @@ pub struct Connection {
     pub id: u64,
     /// The client's address.
     pub peer: SocketAddr,
-    phase: Phase,
+    phase: ConnectionPhase,
     /// Notices about aborted requests for the control thread.
     notices: Vec<HoldNotice>,
 }
 
 /// The phase of a connection's life.
-enum Phase {
+enum ConnectionPhase {
     /// The connection is in use.
-    Open(Open),
+    Open(OpenConnection),
     /// The connection is over, but its socket is still open.
-    Over(Open, End),
+    Over(OpenConnection, End),
     /// The socket is closed, and the backend still has requests of the connection.
     Draining(Box<Requests>, End),
     /// The backend has nothing of the connection any more.
@@ -52,7 +52,7 @@ enum Phase {
 }
 
 /// The state of a connection whose socket is open.
-struct Open {
+struct OpenConnection {
     stream: Stream,
     receiver: Receiver,
     /// The receive buffer, if it has bytes that could not be processed yet.
@@ -140,7 +140,7 @@ impl Connection {
     /// Returns an accepted connection, which has `handshake_timeout_ms` to be admitted.
     pub fn new(id: u64, peer: SocketAddr, sock: Sock, handshake_timeout_ms: u32, now_us: u64) -> Connection {
         let timer = HandshakeTimer::new(handshake_timeout_ms, now_us);
-        let phase = Phase::Open(Open {
+        let phase = ConnectionPhase::Open(OpenConnection {
             stream: Stream::new(sock),
             receiver: Receiver::new(),
             held: None,
@@ -152,25 +152,25 @@ impl Connection {
     }
 
     /// Returns the connection's state if it is open.
-    fn open(&mut self) -> Option<&mut Open> {
-        if let Phase::Open(open) = &mut self.phase { Some(open) } else { None }
+    fn open(&mut self) -> Option<&mut OpenConnection> {
+        if let ConnectionPhase::Open(open) = &mut self.phase { Some(open) } else { None }
     }
 
     /// Returns the socket, or `None` if it is closed.
     pub fn sock(&self) -> Option<&Sock> {
         match &self.phase {
-            Phase::Open(open) | Phase::Over(open, _) => Some(open.stream.sock()),
-            Phase::Draining(..) | Phase::Finished => None,
+            ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => Some(open.stream.sock()),
+            ConnectionPhase::Draining(..) | ConnectionPhase::Finished => None,
         }
     }
 
     /// Returns the connection's counts, and the number of its requests that the backend has.
     pub fn activity(&self) -> (Stats, usize) {
         let (requests, end) = match &self.phase {
-            Phase::Open(open) => (open.stage.requests(), None),
-            Phase::Over(open, end) => (open.stage.requests(), Some(end)),
-            Phase::Draining(requests, end) => (Some(&**requests), Some(end)),
-            Phase::Finished => (None, None),
+            ConnectionPhase::Open(open) => (open.stage.requests(), None),
+            ConnectionPhase::Over(open, end) => (open.stage.requests(), Some(end)),
+            ConnectionPhase::Draining(requests, end) => (Some(&**requests), Some(end)),
+            ConnectionPhase::Finished => (None, None),
         };
         let (mut stats, in_backend) = requests
             .map_or((Stats::default(), 0), |requests| (requests.queue.stats, requests.queue.in_backend()));
@@ -194,7 +194,7 @@ impl Connection {
         submitter: &Rc<S>,
         now_us: u64,
     ) -> Result<Received, Broken> {
-        let Phase::Open(open) = &mut self.phase else { return Ok(Received::default()) };
+        let ConnectionPhase::Open(open) = &mut self.phase else { return Ok(Received::default()) };
         let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
         let mut inbound = Inbound {
             stage: &mut open.stage,
@@ -230,7 +230,7 @@ impl Connection {
         submitter: &Rc<S>,
     ) -> Completed {
         match &mut self.phase {
-            Phase::Open(open) | Phase::Over(open, _) => {
+            ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => {
                 let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
                 let is_removal = status != Status::Success && requests.channel.is_removed();
                 if is_removal && !is_on(Mutation::RemovalAnswers) {
@@ -249,7 +249,7 @@ impl Connection {
                 requests.queue.completed(io, status, now_us, pools);
                 Completed::GoesOn
             }
-            Phase::Draining(requests, _) => {
+            ConnectionPhase::Draining(requests, _) => {
                 if status != Status::Success && requests.queue.is_executed_again(&io, status) {
                     self.notices.extend(requests.queue.withdraw(io, now_us, pools));
                 } else if requests.queue.is_special(&io) {
@@ -265,7 +265,7 @@ impl Connection {
                 }
                 Completed::Special
             }
-            Phase::Finished => unreachable!("a connection is finished after its last request"),
+            ConnectionPhase::Finished => unreachable!("a connection is finished after its last request"),
         }
     }
 
@@ -280,9 +280,11 @@ impl Connection {
         submitter: &Rc<S>,
     ) -> Completed {
         let (open, is_open) = match &mut self.phase {
-            Phase::Open(open) => (open, true),
-            Phase::Over(open, _) => (open, false),
-            Phase::Draining(..) | Phase::Finished => unreachable!("the caller has looked"),
+            ConnectionPhase::Open(open) => (open, true),
+            ConnectionPhase::Over(open, _) => (open, false),
+            ConnectionPhase::Draining(..) | ConnectionPhase::Finished => {
+                unreachable!("the caller has looked")
+            }
         };
         let Stage::Ready(ready) = &mut open.stage else { unreachable!("requests come when it is admitted") };
         let requests = ready.requests.as_mut().expect("the caller has looked");
@@ -336,13 +338,15 @@ impl Connection {
 
     /// Returns true if the connection has something to send.
     pub fn wants_to_send(&self) -> bool {
-        matches!(&self.phase, Phase::Open(open) if open.wants_to_send())
+        matches!(&self.phase, ConnectionPhase::Open(open) if open.wants_to_send())
     }
 
     /// Returns true if Answers that have waited for `waited_us` should wait a little longer, to be
     /// sent together with more of them.
     pub fn gathers(&self, waited_us: u64) -> bool {
-        let (Phase::Open(open) | Phase::Over(open, _)) = &self.phase else { return false };
+        let (ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _)) = &self.phase else {
+            return false;
+        };
         open.outbox.is_empty()
             && open
                 .stage
@@ -356,8 +360,8 @@ impl Connection {
     /// Fails if the connection is over.
     pub fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
         match &mut self.phase {
-            Phase::Open(open) | Phase::Over(open, _) => open.flush(pools, now_us),
-            Phase::Draining(..) | Phase::Finished => Ok(()),
+            ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => open.flush(pools, now_us),
+            ConnectionPhase::Draining(..) | ConnectionPhase::Finished => Ok(()),
         }
     }
 
@@ -397,7 +401,7 @@ impl Connection {
     /// Admits the connection. `requests` has the queue, unless this is a control connection.
     pub fn welcome(&mut self, welcome: &Welcome, requests: Option<Box<Requests>>, now_us: u64) {
         // A connection that is over gets the queue, too: the record returns with its remains.
-        if let Phase::Open(open) | Phase::Over(open, _) = &mut self.phase {
+        if let ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) = &mut self.phase {
             open.stage = Stage::Ready(Ready::new(welcome, requests, now_us));
             open.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
         }
@@ -429,7 +433,7 @@ impl Connection {
 
     /// Takes this step of a reset that a client has asked for.
     pub fn reset_step(&mut self, step: ResetStep, now_us: u64) {
-        let (Phase::Open(open) | Phase::Over(open, _)) = &mut self.phase else { return };
+        let (ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _)) = &mut self.phase else { return };
         let Some(requests) = open.stage.requests_mut() else { return };
         match step {
             ResetStep::Quiesce(round) => requests.queue.quiesce(round),
@@ -459,7 +463,7 @@ impl Connection {
         submitter: &Rc<S>,
     ) -> Result<Attended, Broken> {
         // A connection that is over begins nothing more.
-        let Some(Open { stage: Stage::Ready(ready), .. }) = self.open() else {
+        let Some(OpenConnection { stage: Stage::Ready(ready), .. }) = self.open() else {
             return Ok(Attended::default());
         };
         let Some(requests) = &mut ready.requests else { return Ok(Attended::default()) };
@@ -479,12 +483,12 @@ impl Connection {
 
     /// Ends the connection, which begins no more requests. Returns whether the end was expected.
     pub fn over(&mut self, why: &Broken) -> Ending {
-        match std::mem::replace(&mut self.phase, Phase::Finished) {
-            Phase::Open(open) => {
+        match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
+            ConnectionPhase::Open(open) => {
                 let end = End { counted: Counted::of(why, &open.stage), ..open.end() };
                 let is_refused = matches!(open.stage, Stage::Handshake { step: HandshakeStep::Refused, .. });
                 let is_expected = end.said_goodbye || is_refused;
-                self.phase = Phase::Over(open, end);
+                self.phase = ConnectionPhase::Over(open, end);
                 if is_expected { Ending::Expected } else { Ending::Unexpected }
             }
             phase => {
@@ -496,13 +500,13 @@ impl Connection {
 
     /// Closes the socket. I/O in the backend goes on; nothing more is begun or answered.
     pub fn shut(&mut self, pools: &Pools) -> Shut {
-        let (open, end) = match std::mem::replace(&mut self.phase, Phase::Finished) {
-            Phase::Open(open) => {
+        let (open, end) = match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
+            ConnectionPhase::Open(open) => {
                 let end = open.end();
                 (open, end)
             }
-            Phase::Over(open, end) => (open, end),
-            phase @ (Phase::Draining(..) | Phase::Finished) => {
+            ConnectionPhase::Over(open, end) => (open, end),
+            phase @ (ConnectionPhase::Draining(..) | ConnectionPhase::Finished) => {
                 self.phase = phase;
                 return Shut::Before;
             }
@@ -513,14 +517,14 @@ impl Connection {
         if requests.queue.in_backend() == 0 {
             return Shut::Finished(remains(Some(requests), &end));
         }
-        self.phase = Phase::Draining(requests, end);
+        self.phase = ConnectionPhase::Draining(requests, end);
         Shut::Draining
     }
 
     /// Ends a draining connection of which the backend has nothing any more. Returns its remains.
     fn finish(&mut self) -> Box<Remains> {
-        match std::mem::replace(&mut self.phase, Phase::Finished) {
-            Phase::Draining(requests, end) => remains(Some(requests), &end),
+        match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
+            ConnectionPhase::Draining(requests, end) => remains(Some(requests), &end),
             _ => unreachable!("only a draining connection is finished by its last request"),
         }
     }
@@ -535,7 +539,7 @@ fn remains(requests: Option<Box<Requests>>, end: &End) -> Box<Remains> {
     Box::new(Remains { slots, goodbye: end.said_goodbye, stats })
 }
 
-impl Open {
+impl OpenConnection {
     fn wants_to_send(&self) -> bool {
         !self.outbox.is_empty()
             || self.has_unsent
@@ -549,7 +553,7 @@ impl Open {
     }
 
     fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
-        let Open { stream, outbox, stage, .. } = self;
+        let OpenConnection { stream, outbox, stage, .. } = self;
         loop {
             let requests = stage.requests();
             let mut iov = Iov::new();

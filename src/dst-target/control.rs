@@ -20,7 +20,7 @@ use spdk::thread::Thread;
 use crate::backend_resets::BackendResets;
 use crate::error::Error;
 use crate::export::Export;
-use crate::groups::Groups;
+use crate::groups::GroupThreads;
 use crate::holds::AllHolds;
 use crate::keys::KeyReader;
 use crate::listener::ConfiguredListener;
@@ -53,7 +53,7 @@ pub struct Target {
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
     /// The resets of these bdevs.
     pub(crate) backend_resets: Arc<BackendResets>,
-    pub(crate) groups: RefCell<Groups>,
+    pub(crate) groups: RefCell<GroupThreads>,
     pub(crate) listeners: RefCell<Vec<ConfiguredListener>>,
     /// The timer of listeners that wait for their address, if there are any.
     pub(crate) retrier: RefCell<Option<Poller>>,
@@ -151,7 +151,7 @@ impl Target {
     /// # Errors
     /// Fails if there is a listener or an export already.
     pub fn set_options(&self, options: Options) -> Result<(), Error> {
-        if !matches!(*self.groups.borrow(), Groups::None) || !self.exports.borrow().is_empty() {
+        if !matches!(*self.groups.borrow(), GroupThreads::None) || !self.exports.borrow().is_empty() {
             return Err(Error::OptionsInUse);
         }
         self.options.set(options);

@@ -9,7 +9,7 @@ pub(crate) type Started = Box<dyn FnOnce(Result<(), Error>)>;
 
 /// The threads of the groups. The index of a thread is the broker's number of the group.
 #[derive(Default)]
-pub(crate) enum Groups {
+pub(crate) enum GroupThreads {
     /// There was no listener yet. A process that is only a client has no groups.
     #[default]
     None,
@@ -27,12 +27,12 @@ pub(crate) enum Groups {
     Started(Vec<Thread>),
 }
 
-impl Groups {
+impl GroupThreads {
     /// Returns the threads of the groups, or none if the groups have not started yet.
     pub fn threads(&self) -> &[Thread] {
         match self {
-            Groups::Started(threads) => threads,
-            Groups::None | Groups::Starting { .. } => &[],
+            GroupThreads::Started(threads) => threads,
+            GroupThreads::None | GroupThreads::Starting { .. } => &[],
         }
     }
 }

@@ -58,8 +58,8 @@ impl GroupHolds {
     }
 
     /// Holds a request.
-    pub fn hold(&self, hold: &Hold) {
-        let Hold { client, id, start, count } = hold;
+    pub fn hold(&self, hold: &HeldRequest) {
+        let HeldRequest { client, id, start, count } = hold;
         self.of(client).change(|holds| holds.add(*id, *start, *count));
     }
 
@@ -71,7 +71,7 @@ impl GroupHolds {
 
 /// A request that is to be held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
+pub struct HeldRequest {
     /// The client that has sent the request.
     pub client: ClientId,
     /// The request.
@@ -86,7 +86,7 @@ pub struct Hold {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldNotice {
     /// All groups are to hold the request.
-    Hold(Hold),
+    Hold(HeldRequest),
     /// The hold ends, because the backend has finished the request.
     Release { client: ClientId, id: HoldId },
 }
@@ -185,8 +185,9 @@ mod tests {
     #[test]
     fn one_report_is_under_way_and_what_came_and_went_meanwhile_is_not_told() {
         let id = |request| HoldId { connection: 1, request };
-        let hold =
-            |request| HoldNotice::Hold(Hold { client: client("a"), id: id(request), start: 5, count: 1 });
+        let hold = |request| {
+            HoldNotice::Hold(HeldRequest { client: client("a"), id: id(request), start: 5, count: 1 })
+        };
         let release = |request| HoldNotice::Release { client: client("a"), id: id(request) };
         let mut reports = HoldReports::default();
         assert!(!reports.is_due() && reports.next().is_none());
@@ -206,7 +207,7 @@ mod tests {
     #[test]
     fn a_client_is_known_as_long_as_something_is_held_or_a_connection_is_here() {
         let (group, id) = (GroupHolds::default(), HoldId { connection: 1, request: 2 });
-        group.hold(&Hold { client: client("a"), id, start: 5, count: 5 });
+        group.hold(&HeldRequest { client: client("a"), id, start: 5, count: 5 });
         assert!(!group.of(&client("b")).stop(Op::Write, 5, 1), "another host's I/O waits");
         let a = group.of(&client("a"));
         assert!(a.stop(Op::Write, 9, 1) && a.stop(Op::Flush, 0, 0) && !a.stop(Op::Read, 0, 5));

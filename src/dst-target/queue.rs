@@ -35,7 +35,7 @@ mod resets;
 mod special;
 
 /// The state of one slot's request, from its submission to the backend until its Answer is sent.
-struct Work {
+struct SlotState {
     /// The id of the transaction whose Answer waits to be sent or is partly sent, or 0 if there is
     /// none.
     unsent: u64,
@@ -127,7 +127,7 @@ fn digest_of(io: &Io, len: usize) -> u32 {
 /// The requests of one connection, and the record of their answers.
 pub struct Queue {
     setup: Setup,
-    work: Box<[Work]>,
+    work: Box<[SlotState]>,
     arriving: Arriving,
     to_send: VecDeque<u16>,
     sent_of_first: usize,
@@ -148,7 +148,7 @@ pub struct Queue {
 impl Queue {
     pub fn new(setup: Setup) -> Queue {
         let credits = setup.slots.credits();
-        let work = || Work {
+        let work = || SlotState {
             unsent: 0,
             header: [0; HEADER_LEN],
             io: None,
@@ -217,7 +217,7 @@ impl Queue {
         pools: &Pools,
     ) -> Result<Flow, Violation> {
         let slot = slot_of(header.id);
-        if let Some(&Work { unsent: other, .. }) = self.work.get(usize::from(slot))
+        if let Some(&SlotState { unsent: other, .. }) = self.work.get(usize::from(slot))
             && other != 0
         {
             // The client can't have received the Answer yet, so it must not use the slot again.

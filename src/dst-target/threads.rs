@@ -9,7 +9,7 @@ use spdk::thread::{Thread, cores};
 use crate::control::{Target, limits};
 use crate::error::Error;
 use crate::group;
-use crate::groups::{Groups, Started};
+use crate::groups::{GroupThreads, Started};
 use crate::messages::{ControlSender, ToControl, ToGroup};
 
 /// The period of the broker's ticks, µs.
@@ -32,9 +32,9 @@ impl Target {
     pub(crate) fn start_groups(self: &Rc<Self>, then: impl FnOnce(Result<(), Error>) + 'static) {
         let mut groups = self.groups.borrow_mut();
         match &mut *groups {
-            Groups::None => drop(groups),
-            Groups::Starting { then: all, .. } => return all.push(Box::new(then)),
-            Groups::Started(_) => {
+            GroupThreads::None => drop(groups),
+            GroupThreads::Starting { then: all, .. } => return all.push(Box::new(then)),
+            GroupThreads::Started(_) => {
                 drop(groups);
                 return then(Ok(()));
             }
@@ -51,7 +51,7 @@ impl Target {
             }
         }
         let (missing, then) = (threads.len(), vec![Box::new(then) as Started]);
-        *self.groups.borrow_mut() = Groups::Starting { threads, missing, failure: None, then };
+        *self.groups.borrow_mut() = GroupThreads::Starting { threads, missing, failure: None, then };
     }
 
     fn start_group(&self, core: u32) -> spdk::Result<Thread> {
@@ -69,7 +69,7 @@ impl Target {
     /// Notes that a group has started or failed to.
     pub(crate) fn group_started(self: &Rc<Self>, core: u32, result: spdk::Result<()>) {
         let mut groups = self.groups.borrow_mut();
-        let Groups::Starting { missing, failure, .. } = &mut *groups else { return };
+        let GroupThreads::Starting { missing, failure, .. } = &mut *groups else { return };
         *missing -= 1;
         if let Err(errno) = result
             && failure.is_none()
@@ -80,7 +80,9 @@ impl Target {
         if *missing > 0 {
             return;
         }
-        let Groups::Starting { threads, failure, then, .. } = std::mem::take(&mut *groups) else { return };
+        let GroupThreads::Starting { threads, failure, then, .. } = std::mem::take(&mut *groups) else {
+            return;
+        };
         drop(groups);
         let result = match failure {
             None => self.use_groups(threads),
@@ -105,7 +107,7 @@ impl Target {
             }
         }
         let count = threads.len();
-        *self.groups.borrow_mut() = Groups::Started(threads);
+        *self.groups.borrow_mut() = GroupThreads::Started(threads);
         self.tell(Input::GroupsStarted(count));
         Ok(())
     }
@@ -113,8 +115,10 @@ impl Target {
     /// Ends the groups, which have no connections any more, and their threads.
     pub(crate) fn stop_groups(&self) {
         match std::mem::take(&mut *self.groups.borrow_mut()) {
-            Groups::None => {}
-            Groups::Starting { threads, .. } | Groups::Started(threads) => Self::stop_threads(&threads),
+            GroupThreads::None => {}
+            GroupThreads::Starting { threads, .. } | GroupThreads::Started(threads) => {
+                Self::stop_threads(&threads)
+            }
         }
     }
 

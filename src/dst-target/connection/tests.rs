@@ -445,7 +445,7 @@ fn nothing_in_clear_may_follow_a_key_agreement() {
 #[test]
 fn a_connection_is_secured_once() {
     let rig = Rig::new();
-    if let Phase::Open(Open { stage: Stage::Handshake { step, .. }, .. }) =
+    if let ConnectionPhase::Open(OpenConnection { stage: Stage::Handshake { step, .. }, .. }) =
         &mut rig.connection.borrow_mut().phase
     {
         *step = HandshakeStep::SECURED;

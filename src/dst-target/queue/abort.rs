@@ -8,7 +8,7 @@ use dst_session::transactions::{Request, slot_of};
 use dst_wire::{Op, Status};
 
 use super::{Course, Parked, Queue, is_over};
-use crate::holds::{Hold, HoldNotice};
+use crate::holds::{HeldRequest, HoldNotice};
 use crate::pools::Pools;
 use crate::submission::Submission;
 
@@ -76,7 +76,7 @@ impl Queue {
             return Ok(Abort::Held);
         }
         let client = self.setup.holds.client().clone();
-        Ok(Abort::Hold(HoldNotice::Hold(Hold { client, id: self.hold_id(id), start, count })))
+        Ok(Abort::Hold(HoldNotice::Hold(HeldRequest { client, id: self.hold_id(id), start, count })))
     }
 
     /// Returns true if the request was aborted and the backend still has it, so that the client may

@@ -1,15 +1,15 @@
 //! Aborted requests, and those that wait because of what is held.
 
 use super::*;
-use crate::holds::{Hold, HoldNotice};
+use crate::holds::{HeldRequest, HoldNotice};
 use crate::queue::abort::{Abort, Unparked};
 use dst_session::holds::HoldId;
 
 /// A hold of another connection.
 const OTHER: HoldId = HoldId { connection: 1, request: 1 };
 
-fn hold_of(id: u64, start: u64, count: u64) -> Hold {
-    Hold { client: host(), id: HoldId { connection: 7, request: id }, start, count }
+fn hold_of(id: u64, start: u64, count: u64) -> HeldRequest {
+    HeldRequest { client: host(), id: HoldId { connection: 7, request: id }, start, count }
 }
 
 impl Rig {
@@ -28,7 +28,7 @@ impl Rig {
 
     /// Something of the same client is held, of another connection.
     fn hold(&self, start: u64, count: u64) {
-        self.group.hold(&Hold { client: host(), id: OTHER, start, count });
+        self.group.hold(&HeldRequest { client: host(), id: OTHER, start, count });
     }
 
     fn unpark(&mut self) -> Option<Submission> {
