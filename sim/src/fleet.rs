@@ -5,10 +5,14 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 
-use dst_client::{BdevState, BdevUuid, Options as ClientOptions, Params, Peer, Place, TargetPlaces, Wait};
+use dst_client::{
+    BdevParams, BdevState, BdevUuid, Options as ClientOptions, Place, TargetParams, TargetPlaces, Wait,
+};
 use dst_session::access::{Access, Host, KeySource};
 use dst_session::paths::PathPolicy;
-use dst_target::{Known, ListenAddress, Options as TargetOptions, OwnershipState, ResetReach, Rules, Target};
+use dst_target::{
+    KnownOwnership, ListenAddress, Options as TargetOptions, OwnershipState, ResetReach, Rules, Target,
+};
 use dst_wire::{Cipher, Digest};
 use world::store::{self, StoreConfig};
 use world::{life, net, process};
@@ -372,8 +376,9 @@ impl TargetSide {
         process::on(self.app, move || {
             Target::with(|target| {
                 let Ok(exports) = target.exports(Some(EXPORT)) else { return };
-                let is_unknown =
-                    |state: &OwnershipState| matches!(state, OwnershipState::Settled(Known::Unknown(_)));
+                let is_unknown = |state: &OwnershipState| {
+                    matches!(state, OwnershipState::Settled(KnownOwnership::Unknown(_)))
+                };
                 if exports.iter().any(|export| is_unknown(&export.ownership)) {
                     // If this fails, the operator does it again.
                     let _ = target.release_export(EXPORT, |_| {});
@@ -470,9 +475,9 @@ impl ClientSide {
         let addrs = targets.into_iter().flat_map(|target| addresses(plan, target)).map(|at| at.ip());
         let dead = (0..plan.dead_addresses).map(|number| dead_address(number).ip());
         let places = dead.chain(addrs).map(Place::from).collect();
-        let params = Params {
+        let params = BdevParams {
             name: BDEV.to_owned(),
-            peer: Peer {
+            target: TargetParams {
                 at: TargetPlaces { places, port: PORT, family: None, policy: policy(plan) },
                 export: EXPORT.to_owned(),
                 host: host(self.number),

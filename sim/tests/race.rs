@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use dst_client::{BdevUuid, Options, Params, Peer, Place, TargetPlaces, Wait};
+use dst_client::{BdevParams, BdevUuid, Options, Place, TargetParams, TargetPlaces, Wait};
 use dst_session::paths::PathPolicy;
 use dst_wire::{Cipher, Digest};
 use spdk::poller::Poller;
@@ -70,7 +70,7 @@ fn listen(heard: &Heard) {
 /// Starts a client of all addresses.
 fn start_client() -> u32 {
     let (client, app) = life::start("client", 1, 2, 0);
-    let peer = Peer {
+    let target = TargetParams {
         at: TargetPlaces {
             places: (0..ADDRESSES).map(address).map(Place::from).collect(),
             port: PORT,
@@ -85,9 +85,9 @@ fn start_client() -> u32 {
         sock_impl: None,
         exclusive: false,
     };
-    let params = Params {
+    let params = BdevParams {
         name: "disk".to_owned(),
-        peer,
+        target,
         uuid: BdevUuid::Derived,
         options: Options::default(),
         wait: Wait::UntilAttached,

@@ -7,14 +7,14 @@ use dst_session::slots::Slots;
 use dst_wire::{Cipher, Device, Digest, Hello, Refusal, RefusalReason, SessionRef, Welcome};
 
 use crate::broker::Broker;
-use crate::connection::{Application, Opening, PreviousProcess, Proof, QueueRef, Stage};
-use crate::ids::{ConnectionId, Owner, short};
+use crate::connection::{Opening, PendingHello, PreviousProcess, Proof, QueueRef, Stage};
+use crate::ids::{ClientId, ConnectionId, short};
 use crate::output::{Joining, Order, Output, Topic};
-use crate::ownership::{Applicant, Change, Permit};
-use crate::sessions::{Joined, Session, Standing};
+use crate::ownership::{Applicant, OwnershipChange, Permit};
+use crate::sessions::{Joined, QueueGrant, Session};
 
-/// The answer to a hello.
-enum Answer {
+/// The decision about a hello.
+enum Decision {
     /// The connection is admitted.
     Welcome(QueueRef, Box<Welcome>, Option<Box<Joining>>),
     /// The connection waits until the backend holds nothing of closed connections: those of its
@@ -54,17 +54,17 @@ impl Broker {
     pub(crate) fn hello(&mut self, id: ConnectionId, hello: Box<Hello>, opening: Opening) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         let Stage::Handshaking { proof } = &mut entry.stage else { return };
-        let application = Application { hello, proof: proof.take() };
-        self.apply(id, application, false, Some(opening));
+        let pending = PendingHello { hello, proof: proof.take() };
+        self.decide(id, pending, false, Some(opening));
     }
 
     /// Decides again about a hello that waited to open a session.
     pub(crate) fn asked_again(&mut self, id: ConnectionId, opening: Opening) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         if matches!(entry.stage, Stage::WaitingToOpen(_))
-            && let Stage::WaitingToOpen(application) = std::mem::replace(&mut entry.stage, Stage::Refused)
+            && let Stage::WaitingToOpen(pending) = std::mem::replace(&mut entry.stage, Stage::Refused)
         {
-            self.apply(id, application, true, Some(opening));
+            self.decide(id, pending, true, Some(opening));
         }
     }
 
@@ -72,30 +72,29 @@ impl Broker {
     pub(crate) fn queue_is_free(&mut self, id: ConnectionId) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
         if matches!(entry.stage, Stage::WaitingForQueue(..))
-            && let Stage::WaitingForQueue(application, _) =
-                std::mem::replace(&mut entry.stage, Stage::Refused)
+            && let Stage::WaitingForQueue(pending, _) = std::mem::replace(&mut entry.stage, Stage::Refused)
         {
-            self.apply(id, application, false, None);
+            self.decide(id, pending, false, None);
         }
     }
 
     /// Decides about a hello. `waited` is true if the hello had to wait to open a session.
     /// `opening` is present if the hello opens a session.
-    fn apply(&mut self, id: ConnectionId, application: Application, waited: bool, opening: Option<Opening>) {
-        let answer = self.answer(id, &application, waited, opening);
+    fn decide(&mut self, id: ConnectionId, pending: PendingHello, waited: bool, opening: Option<Opening>) {
+        let answer = self.answer(id, &pending, waited, opening);
         let Some(entry) = self.connections.get_mut(&id) else { return };
         match answer {
             Ok(answer) => {
                 self.room.settle(id);
                 match answer {
-                    Answer::Welcome(queue, welcome, joining) => {
+                    Decision::Welcome(queue, welcome, joining) => {
                         entry.stage = Stage::Ready(queue);
                         self.order(id, Order::Welcome(welcome, joining));
                     }
-                    Answer::WaitToOwn => entry.stage = Stage::WaitingToOwn(application),
-                    Answer::WaitToOpen => entry.stage = Stage::WaitingToOpen(application),
-                    Answer::WaitForQueue(queue, others) => {
-                        entry.stage = Stage::WaitingForQueue(application, queue);
+                    Decision::WaitToOwn => entry.stage = Stage::WaitingToOwn(pending),
+                    Decision::WaitToOpen => entry.stage = Stage::WaitingToOpen(pending),
+                    Decision::WaitForQueue(queue, others) => {
+                        entry.stage = Stage::WaitingForQueue(pending, queue);
                         others.into_iter().for_each(|other| self.close(other));
                     }
                 }
@@ -103,7 +102,7 @@ impl Broker {
             Err(refusal) => {
                 self.past.fences += u64::from(waited);
                 let why = refusal.text.clone();
-                self.refuse(id, &Owner::of(&application.hello), &why, refusal);
+                self.refuse(id, &ClientId::of(&pending.hello), &why, refusal);
             }
         }
     }
@@ -111,11 +110,11 @@ impl Broker {
     fn answer(
         &mut self,
         id: ConnectionId,
-        application: &Application,
+        pending: &PendingHello,
         waited: bool,
         opening: Option<Opening>,
-    ) -> Result<Answer, Refusal> {
-        let Application { hello, proof } = application;
+    ) -> Result<Decision, Refusal> {
+        let PendingHello { hello, proof } = pending;
         let admitted = self.admit(id, hello, proof.as_ref())?;
         self.count_in(id, hello)?;
         match (hello.session, opening) {
@@ -127,16 +126,16 @@ impl Broker {
 
     /// Counts a connection among those of its host, or refuses it if the host has too many.
     fn count_in(&mut self, id: ConnectionId, hello: &Hello) -> Result<(), Refusal> {
-        let owner = Owner::of(hello);
-        // A connection that takes another's place does not add to the number: the other one is
+        let client = ClientId::of(hello);
+        // A connection that replaces another one does not add to the number: the other one is
         // closed for it, and so is a third one that waits.
-        let replaces = hello.session.is_some_and(|place| {
-            let session = self.sessions.get(&place.id).filter(|session| session.owner == owner);
-            let queue = session.and_then(|session| session.queue(place.queue));
+        let replaces = hello.session.is_some_and(|reference| {
+            let session = self.sessions.get(&reference.id).filter(|session| session.client == client);
+            let queue = session.and_then(|session| session.queue(reference.queue));
             queue.is_some_and(|queue| queue.connection().is_some())
         });
         let max = self.limits.max_connections_per_host as usize;
-        if self.room.count_in(id, &owner, if replaces { usize::MAX } else { max }) {
+        if self.room.count_in(id, &client, if replaces { usize::MAX } else { max }) {
             return Ok(());
         }
         let text = format!("the host already has {max} connections to this export, the most allowed");
@@ -158,7 +157,7 @@ impl Broker {
             .ok_or_else(|| not_allowed("the export has no entry that lets this host in from there"))?;
         // This checks two rules: where the entry has a key, a hello in clear is refused, and no key
         // but that of this entry is accepted.
-        let shown = proof.filter(|proof| proof.owner == Owner::of(hello)).map(|proof| &proof.keys);
+        let shown = proof.filter(|proof| proof.client == ClientId::of(hello)).map(|proof| &proof.keys);
         if shown != entry.keys.as_ref() || proof.is_some() != entry.keys.is_some() {
             return Err(not_allowed(match (&entry.keys, proof) {
                 (Some(_), None) => "its entry demands a key, it has shown none",
@@ -195,18 +194,18 @@ impl Broker {
         waited: bool,
         opening: Opening,
         admitted: Admitted,
-    ) -> Result<Answer, Refusal> {
-        let owner = Owner::of(hello);
+    ) -> Result<Decision, Refusal> {
+        let client = ClientId::of(hello);
         let ownership = match self.permit(hello, admitted.access)? {
             Permit::Shared => None,
             Permit::Owner(number) => Some(number),
             Permit::AfterChange(number) => {
-                let change = Change::Claim { number, host: owner.host, claimant: id };
-                self.change_ownership(&owner.export, change);
-                return Ok(Answer::WaitToOwn);
+                let change = OwnershipChange::Claim { number, host: client.host, claimant: id };
+                self.change_ownership(&client.export, change);
+                return Ok(Decision::WaitToOwn);
             }
             Permit::AfterRestore => {
-                self.change_ownership(&owner.export, Change::Restore);
+                self.change_ownership(&client.export, OwnershipChange::Restore);
                 let text = "the export's state file is being written again, since the last attempt has failed; \
                             try again later";
                 return Err(refuse(RefusalReason::Busy, text));
@@ -216,18 +215,18 @@ impl Broker {
         let previous = hello.previous.as_ref();
         let found = previous
             .and_then(|previous| self.sessions.get(&previous.session))
-            .map(|session| session.owner == owner);
+            .map(|session| session.client == client);
         if let (Some(previous), Some(true)) = (previous, found) {
             self.close_session(&previous.session, "its client opens another one");
         }
         if ownership.is_some() && !is_on(Mutation::NoTakeoverEnd) {
             // This includes a session with the same ownership number: a copy of the owner's machine
             // has that number, too.
-            self.close_sessions(&owner.export, "the owner of its export opens another one");
+            self.close_sessions(&client.export, "the owner of its export opens another one");
         }
         let must_wait = match ownership {
-            None => self.is_draining(&owner) && !is_on(Mutation::NoSessionFence),
-            Some(_) => self.is_draining_all(&owner.export) && !is_on(Mutation::NoTakeoverFence),
+            None => self.is_draining(&client) && !is_on(Mutation::NoSessionFence),
+            Some(_) => self.is_draining_all(&client.export) && !is_on(Mutation::NoTakeoverFence),
         };
         if must_wait {
             if !waited {
@@ -239,16 +238,16 @@ impl Broker {
                     )
                 });
             }
-            return Ok(Answer::WaitToOpen);
+            return Ok(Decision::WaitToOpen);
         }
         if self.sessions.len() >= self.limits.max_sessions as usize {
             let too_many =
                 || refuse(RefusalReason::Busy, "the target has too many sessions, all of them in use");
-            let other = self.sessions.least_needed(&owner).ok_or_else(too_many)?;
+            let other = self.sessions.least_needed(&client).ok_or_else(too_many)?;
             self.close_session(&other, "it has no connection, and another one needs its place");
         }
-        // The answer says nothing about a session of another owner, since it would tell the client
-        // something that it has no right to know.
+        // The Welcome does not depend on a session of another client, since it would then tell the
+        // client something that it has no right to know.
         let previous_ended =
             previous.is_some() && found != Some(false) && opening.previous != PreviousProcess::Unknown;
         // `cache_outlives_target` promises that the cache survives the end of a target process. It
@@ -271,15 +270,15 @@ impl Broker {
                 }
             )
         });
-        self.sessions.open(session, id, owner.clone(), peer, self.now_us, waited);
-        let queue = QueueRef { owner, session: SessionRef { id: session, queue: 0, epoch: 0 } };
+        self.sessions.open(session, id, client.clone(), peer, self.now_us, waited);
+        let queue = QueueRef { client, session: SessionRef { id: session, queue: 0, epoch: 0 } };
         Ok(self.welcome(queue, Entrance { previous_ended, cache_kept, ownership, slots: None }, admitted))
     }
 
     /// Returns how the hello may open a session as far as the ownership of the export decides it,
     /// or the refusal to send.
     fn permit(&self, hello: &Hello, access: Access) -> Result<Permit, Refusal> {
-        let shares = |session: &Session| session.owner.export == hello.export && session.ownership.is_none();
+        let shares = |session: &Session| session.client.export == hello.export && session.ownership.is_none();
         let applicant = Applicant {
             host: &hello.host,
             access,
@@ -290,20 +289,20 @@ impl Broker {
         export.map_or(Ok(Permit::Shared), |export| export.ownership.permit(&applicant))
     }
 
-    /// Returns true if the backend may still hold requests of a closed connection of this export, or
-    /// is being reset for a client, which would end the I/O of whoever is admitted now.
+    /// Returns true if the backend may still hold requests of a closed connection of this export,
+    /// or is being reset for a client, which would end the I/O of a client that is admitted now.
     pub(crate) fn is_draining_all(&self, export: &str) -> bool {
         let is_its = |stage: &Stage| match stage {
-            Stage::Closing { queue: Some(queue), .. } => queue.owner.export == export,
+            Stage::Closing { queue: Some(queue), .. } => queue.client.export == export,
             _ => false,
         };
         self.resets.is_resetting(export) || self.connections.values().any(|entry| is_its(&entry.stage))
     }
 
-    /// Returns true if the backend may still hold requests of a closed connection of this owner.
-    fn is_draining(&self, owner: &Owner) -> bool {
+    /// Returns true if the backend may still hold requests of a closed connection of this client.
+    fn is_draining(&self, client: &ClientId) -> bool {
         let is_its = |stage: &Stage| match stage {
-            Stage::Closing { queue: Some(queue), .. } => queue.owner == *owner,
+            Stage::Closing { queue: Some(queue), .. } => queue.client == *client,
             _ => false,
         };
         self.connections.values().any(|entry| is_its(&entry.stage))
@@ -317,9 +316,9 @@ impl Broker {
         hello: &Hello,
         reference: SessionRef,
         admitted: Admitted,
-    ) -> Result<Answer, Refusal> {
-        let owner = Owner::of(hello);
-        let session = self.sessions.get(&reference.id).filter(|session| session.owner == owner);
+    ) -> Result<Decision, Refusal> {
+        let client = ClientId::of(hello);
+        let session = self.sessions.get(&reference.id).filter(|session| session.client == client);
         if session.is_some_and(|session| session.has_given_up(reference.queue)) {
             // It is no longer known which of the queue's last transactions were executed. The
             // client has to start over with all its queues: another connection of this session
@@ -327,17 +326,17 @@ impl Broker {
             self.close_session(&reference.id, "a queue came back after its record was given up");
         }
         let queues_max = self.limits.max_queues as usize;
-        // Records that no client comes back for must not keep others out. The client whose session
-        // ends starts over, like one whose record was given up.
-        if self.sessions.lacks_room(&owner, &reference, queues_max)
+        // Records for which no client comes back must not keep other clients out. The client whose
+        // session ends starts over, like a client whose record was given up.
+        if self.sessions.lacks_room(&client, &reference, queues_max)
             && let Some(other) = self.sessions.least_used()
         {
             self.close_session(&other, "most of its queues have no connection, and others need their place");
         }
-        let Joined { is_again, standing } = self.sessions.join(id, &owner, &reference, queues_max)?;
+        let Joined { is_again, grant } = self.sessions.join(id, &client, &reference, queues_max)?;
         if is_again {
             let peer = self.connections[&id].peer;
-            let waits = matches!(standing, Standing::After { .. });
+            let waits = matches!(grant, QueueGrant::After { .. });
             self.notice(Topic::Sessions, || {
                 format!(
                     "DST host {:?} from {peer} comes back as queue {} of session {}, epoch {}{}",
@@ -349,14 +348,14 @@ impl Broker {
                 )
             });
         }
-        let queue = QueueRef { owner, session: reference };
-        let slots = match standing {
-            Standing::After { predecessor, superseded } => {
+        let queue = QueueRef { client, session: reference };
+        let slots = match grant {
+            QueueGrant::After { predecessor, superseded } => {
                 let others = superseded.into_iter().chain([predecessor]).collect();
-                return Ok(Answer::WaitForQueue(queue, others));
+                return Ok(Decision::WaitForQueue(queue, others));
             }
-            Standing::Now(_) if reference.queue == 0 => None,
-            Standing::Now(slots) => Some(slots.unwrap_or_else(|| Slots::new(admitted.agreed.credits))),
+            QueueGrant::Now(_) if reference.queue == 0 => None,
+            QueueGrant::Now(slots) => Some(slots.unwrap_or_else(|| Slots::new(admitted.agreed.credits))),
         };
         let ownership = self.sessions.get(&reference.id).and_then(|session| session.ownership);
         Ok(self.welcome(
@@ -367,7 +366,7 @@ impl Broker {
     }
 
     /// Returns the Welcome for a connection that has its queue.
-    fn welcome(&mut self, queue: QueueRef, entrance: Entrance, admitted: Admitted) -> Answer {
+    fn welcome(&mut self, queue: QueueRef, entrance: Entrance, admitted: Admitted) -> Decision {
         let Admitted { agreed, access: _, device, told_blocks, instance, cache_outlives_target: _ } =
             admitted;
         let Entrance { previous_ended, cache_kept, ownership, slots } = entrance;
@@ -395,9 +394,9 @@ impl Broker {
         };
         let joining = slots.map(|slots| {
             let has_digests = agreed.digest == Digest::Crc32c;
-            Box::new(Joining { device, max_transfer, has_digests, slots, owner: queue.owner.clone() })
+            Box::new(Joining { device, max_transfer, has_digests, slots, client: queue.client.clone() })
         });
-        Answer::Welcome(queue, Box::new(welcome), joining)
+        Decision::Welcome(queue, Box::new(welcome), joining)
     }
 
     /// Notes that a connection's client has proved the key of its entry.
@@ -411,16 +410,16 @@ impl Broker {
     }
 
     /// Refuses a connection whose client has not proved the key of its entry.
-    pub(crate) fn key_refused(&mut self, id: ConnectionId, owner: &Owner, why: &str, refusal: Refusal) {
-        self.refuse(id, owner, why, refusal);
+    pub(crate) fn key_refused(&mut self, id: ConnectionId, client: &ClientId, why: &str, refusal: Refusal) {
+        self.refuse(id, client, why, refusal);
     }
 
-    /// Asks again about the hellos that may go on because a connection of this owner is gone: those
-    /// of the same owner that wait to open a session, and those that wait to open one as the owner
-    /// of the export.
-    pub(crate) fn ask_openers(&mut self, owner: &Owner) {
+    /// Asks again about the hellos that may go on because a connection of this client is gone:
+    /// those of the same client that wait to open a session, and those that wait to open one as the
+    /// owner of the export.
+    pub(crate) fn ask_openers(&mut self, client: &ClientId) {
         self.ask_those(|hello| {
-            hello.export == owner.export && (hello.host == owner.host || hello.claim.is_some())
+            hello.export == client.export && (hello.host == client.host || hello.claim.is_some())
         });
     }
 
@@ -430,11 +429,12 @@ impl Broker {
         self.ask_those(|hello| hello.export == export && hello.claim.is_some());
     }
 
-    /// Asks again about those hellos that wait to open a session and for which `which` returns true.
+    /// Asks again about those hellos that wait to open a session and for which `which` returns
+    /// true.
     fn ask_those(&mut self, which: impl Fn(&Hello) -> bool) {
         let mut waiting = Vec::new();
         for (&connection, entry) in &self.connections {
-            if let Stage::WaitingToOpen(Application { hello, .. }) = &entry.stage
+            if let Stage::WaitingToOpen(PendingHello { hello, .. }) = &entry.stage
                 && which(hello)
             {
                 waiting.push((connection, hello.previous.map(|previous| previous.instance)));

@@ -8,11 +8,11 @@ use dst_wire::{Refusal, RefusalReason};
 
 use crate::connection::{Connection, Stage};
 use crate::export::Export;
-use crate::ids::{ConnectionId, Owner, SessionId};
+use crate::ids::{ClientId, ConnectionId, SessionId};
 use crate::input::Input;
 use crate::limits::Limits;
 use crate::output::{Order, Output, Topic};
-use crate::resets::Resets;
+use crate::resets::ClientResets;
 use crate::room::{Room, Vacancy};
 use crate::sessions::Sessions;
 use crate::stats::Stats;
@@ -37,7 +37,7 @@ pub struct Broker {
     pub(crate) sessions: Sessions,
     pub(crate) room: Room,
     pub(crate) exports: BTreeMap<String, Export>,
-    pub(crate) resets: Resets,
+    pub(crate) resets: ClientResets,
     /// The number of refused hellos and refused attempts to prove a key, since the start.
     pub(crate) refused_hellos: u64,
     /// The number of these refusals that were [`RefusalReason::Busy`]: the client may try again.
@@ -64,7 +64,7 @@ impl Broker {
             sessions: Sessions::default(),
             room: Room::default(),
             exports: BTreeMap::new(),
-            resets: Resets::default(),
+            resets: ClientResets::default(),
             refused_hellos: 0,
             refused_busy: 0,
             sessions_timed_out: 0,
@@ -106,8 +106,8 @@ impl Broker {
             Input::Hello { connection, hello, opening } => self.hello(connection, hello, opening),
             Input::AskedAgain { connection, opening } => self.asked_again(connection, opening),
             Input::KeyShown { connection, proof } => self.key_shown(connection, proof),
-            Input::KeyRefused { connection, owner, why, refusal } => {
-                self.key_refused(connection, &owner, &why, refusal);
+            Input::KeyRefused { connection, client, why, refusal } => {
+                self.key_refused(connection, &client, &why, refusal);
             }
             Input::Malformed { connection } => self.close(connection),
             Input::Draining { connection } => self.draining(connection),
@@ -208,8 +208,8 @@ impl Broker {
         self.room.leave(connection);
     }
 
-    /// Does what is due: rounds of resets, hellos that have waited for long, queues without a
-    /// connection, and sessions whose client did not come back in time.
+    /// Handles all time-outs: of rounds of resets, of hellos that wait, of queues without a
+    /// connection, and of sessions whose clients did not come back.
     fn tick(&mut self) {
         self.tick_resets();
         self.refuse_waiting();
@@ -244,7 +244,13 @@ impl Broker {
     }
 
     /// Refuses a connection. From then on the connection is neither admitted nor waiting to be.
-    pub(crate) fn refuse(&mut self, connection: ConnectionId, owner: &Owner, why: &str, refusal: Refusal) {
+    pub(crate) fn refuse(
+        &mut self,
+        connection: ConnectionId,
+        client: &ClientId,
+        why: &str,
+        refusal: Refusal,
+    ) {
         let Some(entry) = self.connections.get_mut(&connection).filter(|entry| entry.is_open()) else {
             return;
         };
@@ -254,7 +260,7 @@ impl Broker {
         self.refused_hellos += 1;
         self.refused_busy += u64::from(refusal.reason == RefusalReason::Busy);
         self.warn(Topic::Refusals, || {
-            format!("DST host {:?} from {peer} refused at export {:?}: {why}", owner.host, owner.export)
+            format!("DST host {:?} from {peer} refused at export {:?}: {why}", client.host, client.export)
         });
         let told = match refusal.reason {
             // The client must not learn what exists; only the log gives the reason.

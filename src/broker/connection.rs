@@ -6,21 +6,21 @@ use dst_session::access::KeySource;
 use dst_session::slots::Slots;
 use dst_wire::{Cipher, Hello, SessionRef};
 
-use crate::ids::{Owner, SessionId};
+use crate::ids::{ClientId, SessionId};
 use crate::stats::Stats;
 
 /// The proof of a key by a connection's client.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Proof {
-    /// The host and the export that the key belongs to. The hello must name the same.
-    pub owner: Owner,
+    /// The host and the export to which the key belongs. The hello must name the same.
+    pub client: ClientId,
     /// The source of the key.
     pub keys: KeySource,
     /// The cipher of the connection.
     pub cipher: Cipher,
 }
 
-/// What the broker can't know by itself about a hello that opens a session.
+/// The facts that the broker needs for a hello that opens a session and cannot know by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Opening {
     /// The id of the session, if one is opened: 16 random bytes, never used before.
@@ -42,15 +42,15 @@ pub enum PreviousProcess {
 
 /// A hello to be decided about, and the proof that came before it.
 #[derive(Debug, Clone, Hash)]
-pub(crate) struct Application {
+pub(crate) struct PendingHello {
     pub hello: Box<Hello>,
     pub proof: Option<Proof>,
 }
 
-/// A queue of a session, with the session's owner.
+/// A queue of a session, and the client that has the session.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub(crate) struct QueueRef {
-    pub owner: Owner,
+    pub client: ClientId,
     pub session: SessionRef,
 }
 
@@ -62,11 +62,11 @@ pub(crate) enum Stage {
     /// The hello opens a session once the backend has finished what is left of closed connections:
     /// those of its host at the export or, if the session will own the export, those of all hosts
     /// at the export.
-    WaitingToOpen(Application),
+    WaitingToOpen(PendingHello),
     /// The hello opens a session once its host's ownership of the export is durable.
-    WaitingToOwn(Application),
+    WaitingToOwn(PendingHello),
     /// The hello joins a queue once the queue's previous connection is gone.
-    WaitingForQueue(Application, QueueRef),
+    WaitingForQueue(PendingHello, QueueRef),
     /// The connection is admitted.
     Ready(QueueRef),
     /// The connection was refused. Its group closes it once the refusal is sent.
@@ -116,9 +116,9 @@ impl Connection {
     pub fn proof(&self) -> Option<&Proof> {
         match &self.stage {
             Stage::Handshaking { proof } => proof.as_ref(),
-            Stage::WaitingToOwn(application)
-            | Stage::WaitingToOpen(application)
-            | Stage::WaitingForQueue(application, _) => application.proof.as_ref(),
+            Stage::WaitingToOwn(pending)
+            | Stage::WaitingToOpen(pending)
+            | Stage::WaitingForQueue(pending, _) => pending.proof.as_ref(),
             Stage::Ready(_) | Stage::Refused | Stage::Closing { .. } => None,
         }
     }

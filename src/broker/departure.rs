@@ -28,27 +28,28 @@ impl Broker {
             self.past.add(&remains.stats);
             return;
         };
-        self.leave(id, &queue.owner.export, queue.session, *remains);
-        self.drained(&queue.owner.export);
-        self.ask_openers(&queue.owner);
+        self.leave(id, &queue.client.export, queue.session, *remains);
+        self.drained(&queue.client.export);
+        self.ask_openers(&queue.client);
     }
 
     /// Lets a connection that is gone leave its queue.
-    fn leave(&mut self, id: ConnectionId, export: &str, place: SessionRef, remains: Remains) {
+    fn leave(&mut self, id: ConnectionId, export: &str, reference: SessionRef, remains: Remains) {
         let Remains { slots, goodbye, stats } = remains;
-        match self.sessions.get_mut(&place.id) {
+        match self.sessions.get_mut(&reference.id) {
             None => self.keep(export, &stats),
             Some(session) => {
                 session.stats.add(&stats);
-                let has_it = session.queue(place.queue).is_some_and(|queue| queue.connection() == Some(id));
-                if has_it && place.queue != 0 && slots.is_none() {
+                let has_it =
+                    session.queue(reference.queue).is_some_and(|queue| queue.connection() == Some(id));
+                if has_it && reference.queue != 0 && slots.is_none() {
                     // The record is still on its way to this connection, which is gone already. The
                     // queue becomes free once the record has come back.
                     return;
                 }
             }
         }
-        self.left(&place.id, place.queue, id, slots, goodbye);
+        self.left(&reference.id, reference.queue, id, slots, goodbye);
     }
 
     /// Keeps the counts of what has ended at an export, which may be gone.
@@ -94,13 +95,13 @@ impl Broker {
     /// Ends a session and closes its connections.
     pub(crate) fn close_session(&mut self, id: &SessionId, why: &str) {
         let Some(session) = self.sessions.close(id) else { return };
-        self.keep(&session.owner.export, &session.stats);
+        self.keep(&session.client.export, &session.stats);
         self.notice(Topic::Sessions, || {
             format!(
                 "DST session {} of host {:?} at export {:?} ends: {why}",
                 short(id),
-                session.owner.host,
-                session.owner.export
+                session.client.host,
+                session.client.export
             )
         });
         for connection in session.connections() {

@@ -10,7 +10,7 @@ use crate::broker::Broker;
 use crate::connection::{Connection, Stage};
 use crate::error::Rejection;
 use crate::export::{Backing, Drain, Ends, Export, HOSTS_MAX, Online, Rules};
-use crate::ids::{ConnectionId, Owner, SessionId};
+use crate::ids::{ClientId, ConnectionId, SessionId};
 use crate::output::{Order, Output, Topic};
 use crate::ownership::OwnershipState;
 use crate::sessions::Session;
@@ -45,7 +45,7 @@ pub struct KeyQuery {
     pub decoy: Option<KeySource>,
 }
 
-/// Checks that an export can have all these hosts.
+/// Checks that an export may have all these hosts.
 fn check_hosts(export: &str, rules: Rules, hosts: &[Host]) -> Result<(), Rejection> {
     let export = || export.to_owned();
     if hosts.len() > HOSTS_MAX {
@@ -124,7 +124,7 @@ impl Broker {
     pub fn session_counts(&self) -> BTreeMap<&str, usize> {
         let mut counts = BTreeMap::new();
         for (_, session) in self.sessions.iter() {
-            *counts.entry(session.owner.export.as_str()).or_default() += 1;
+            *counts.entry(session.client.export.as_str()).or_default() += 1;
         }
         counts
     }
@@ -171,8 +171,8 @@ impl Broker {
         // This ends the sessions of the host itself, even if another entry admits it from now on,
         // and of hosts that were admitted by `*`.
         self.end_sessions(export, "its host was removed", |broker, session| {
-            let is_out = |address: IpAddr| rights(&hosts, &session.owner.host, address).is_none();
-            session.owner.host == host || broker.addresses(session).any(is_out)
+            let is_out = |address: IpAddr| rights(&hosts, &session.client.host, address).is_none();
+            session.client.host == host || broker.addresses(session).any(is_out)
         });
         self.end_handshakes(export, |name| {
             name == host || host == ANY_HOST && !hosts.iter().any(|entry| entry.name == name)
@@ -195,7 +195,7 @@ impl Broker {
         why: &str,
         which: impl Fn(&Broker, &Session) -> bool,
     ) {
-        let is_one = |session: &Session| session.owner.export == export && which(self, session);
+        let is_one = |session: &Session| session.client.export == export && which(self, session);
         let found = self.sessions.iter().filter(|(_, session)| is_one(session));
         let ids: Vec<SessionId> = found.map(|(id, _)| *id).collect();
         for id in &ids {
@@ -207,19 +207,19 @@ impl Broker {
     /// gone. By then, another entry with a file of the same name may have another key.
     pub(crate) fn end_handshakes(&mut self, export: &str, is_of: impl Fn(&str) -> bool) {
         let shown = |entry: &Connection| {
-            entry.proof().is_some_and(|proof| proof.owner.export == export && is_of(&proof.owner.host))
+            entry.proof().is_some_and(|proof| proof.client.export == export && is_of(&proof.client.host))
         };
         let found = self.connections.iter().filter(|(_, entry)| shown(entry));
         let ids: Vec<ConnectionId> = found.map(|(&id, _)| id).collect();
         ids.into_iter().for_each(|id| self.close(id));
     }
 
-    /// Returns the keys for a client that claims to be this owner, which must prove one of them, or
-    /// `None` if the client's connection is closed.
-    pub fn keys_for(&self, connection: ConnectionId, owner: &Owner) -> Option<KeyQuery> {
+    /// Returns the keys of a client, which must prove one of them, or `None` if the connection is
+    /// closed. That the connection is this client's is only a claim until then.
+    pub fn keys_for(&self, connection: ConnectionId, client: &ClientId) -> Option<KeyQuery> {
         let peer = self.connections.get(&connection).filter(|entry| entry.is_open())?.peer;
-        let export = self.exports.get(&owner.export).filter(|export| !export.is_deleting());
-        let keys = match export.map(|export| entry(&export.hosts, &owner.host, peer.ip())) {
+        let export = self.exports.get(&client.export).filter(|export| !export.is_deleting());
+        let keys = match export.map(|export| entry(&export.hosts, &client.host, peer.ip())) {
             None => Err("there is no such export"),
             Some(None) => Err("the export has no entry that lets this host in from there"),
             Some(Some(entry)) => {
@@ -250,7 +250,7 @@ impl Broker {
         if export.drain.is_none() {
             export.drain = Some(Drain { ends: Ends::Backing, late: 0, is_resetting: false });
         }
-        let its = self.sessions.iter().filter(|(_, session)| session.owner.export == name);
+        let its = self.sessions.iter().filter(|(_, session)| session.client.export == name);
         let ids: Vec<SessionId> = its.map(|(id, _)| *id).collect();
         for id in &ids {
             self.close_session(id, "the bdev of its export is gone");
@@ -284,7 +284,7 @@ impl Broker {
     /// Tells the export's size to those of its connections whose queue number satisfies `which`.
     fn tell_resized(&mut self, name: &str, num_blocks: u64, which: impl Fn(u16) -> bool) {
         let is_one = |entry: &Connection| match &entry.stage {
-            Stage::Ready(queue) => queue.owner.export == name && which(queue.session.queue),
+            Stage::Ready(queue) => queue.client.export == name && which(queue.session.queue),
             _ => false,
         };
         let found = self.connections.iter().filter(|(_, entry)| is_one(entry));

@@ -1,4 +1,4 @@
-//! The names of connections, sessions and their owners.
+//! The ids of connections, sessions and clients.
 
 use dst_wire::Hello;
 
@@ -8,19 +8,20 @@ pub type ConnectionId = u64;
 /// A session's id: 16 random bytes.
 pub type SessionId = [u8; 16];
 
-/// An owner: one host at one export. Limits on connections, sessions and memory count by owner.
+/// A client as limits and access rights count it: one host at one export. Limits on connections,
+/// sessions and memory are limits for each `ClientId`.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Owner {
+pub struct ClientId {
     /// The export's name.
     pub export: String,
     /// The host's name.
     pub host: String,
 }
 
-impl Owner {
-    /// Returns the owner that a hello names.
-    pub fn of(hello: &Hello) -> Owner {
-        Owner { export: hello.export.clone(), host: hello.host.clone() }
+impl ClientId {
+    /// Returns the client that a hello names.
+    pub fn of(hello: &Hello) -> ClientId {
+        ClientId { export: hello.export.clone(), host: hello.host.clone() }
     }
 }
 

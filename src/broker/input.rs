@@ -5,13 +5,13 @@ use dst_session::slots::Slots;
 use dst_wire::{Device, Hello, Refusal};
 
 use crate::connection::{Opening, Proof, Remains};
-use crate::ids::{ConnectionId, Owner, SessionId};
+use crate::ids::{ClientId, ConnectionId, SessionId};
 use crate::output::Lateness;
 
 /// An event from a group, a listener, a timer or the backend.
 #[derive(Debug)]
 pub enum Input {
-    /// There are so many groups from now on. To be reported before the first connection.
+    /// All groups have started; this is their number. To be reported before the first connection.
     GroupsStarted(usize),
     /// A connection's group could not be given its socket.
     NotAdopted {
@@ -46,7 +46,7 @@ pub enum Input {
         /// The connection.
         connection: ConnectionId,
         /// The host that the client claims to be, and the export that it names.
-        owner: Owner,
+        client: ClientId,
         /// The reason, for the log.
         why: String,
         /// The refusal that the client is sent.

@@ -3,7 +3,7 @@
 use dst_session::slots::Slots;
 use dst_wire::{Device, Event, Refusal, Status, Welcome};
 
-use crate::ids::{ConnectionId, Owner};
+use crate::ids::{ClientId, ConnectionId};
 
 /// A decision for the driver to carry out.
 #[derive(Debug, Clone)]
@@ -55,8 +55,8 @@ pub enum Output {
         /// The export.
         export: String,
     },
-    /// Tell the caller that asked for the deletion, or the operator, that the backend hangs. The
-    /// drain continues.
+    /// Tell the caller that asked for the deletion that the backend hangs; if the bdev was removed,
+    /// tell the operator. The drain continues.
     BackendHangs {
         /// The export.
         export: String,
@@ -155,8 +155,8 @@ pub struct Joining {
     pub has_digests: bool,
     /// The record of the queue.
     pub slots: Slots,
-    /// The owner of the session.
-    pub owner: Owner,
+    /// The client that has the session.
+    pub client: ClientId,
 }
 
 /// How often the drain time-out has passed.
@@ -173,10 +173,11 @@ pub enum Lateness {
 pub enum Topic {
     /// Sessions that begin, come back and end.
     Sessions,
-    /// What anybody can cause by connecting. These lines must not crowd out those about refusals.
+    /// Events that anybody can cause by connecting. These lines must not crowd out those about
+    /// refusals.
     Flood,
-    /// Why a host is refused. Only the log tells the reason.
+    /// Refused hosts. Only the log gives the reason.
     Refusals,
-    /// What an operator caused. These lines have no limit.
+    /// Events that an operator has caused. These lines have no limit.
     Operators,
 }

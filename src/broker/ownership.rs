@@ -9,11 +9,11 @@ use crate::ids::ConnectionId;
 use crate::utc::utc;
 
 /// The ownership that was read from an export's state file, or the reason why it is not known.
-pub type Read = Result<Ownership, String>;
+pub type ReadOwnership = Result<Ownership, String>;
 
 /// What is known of an export's ownership.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Known {
+pub enum KnownOwnership {
     /// The ownership is durable.
     Durable(Ownership),
     /// A change of this ownership has failed, but may have reached the state file. Existing
@@ -24,26 +24,26 @@ pub enum Known {
     Unknown(String),
 }
 
-impl Known {
+impl KnownOwnership {
     /// Returns the ownership that counts as long as this target runs.
     pub fn ownership(&self) -> Option<&Ownership> {
         match self {
-            Known::Durable(ownership) | Known::Doubtful(ownership) => Some(ownership),
-            Known::Unknown(_) => None,
+            KnownOwnership::Durable(ownership) | KnownOwnership::Doubtful(ownership) => Some(ownership),
+            KnownOwnership::Unknown(_) => None,
         }
     }
 }
 
-impl From<Read> for Known {
-    fn from(read: Read) -> Known {
-        read.map_or_else(Known::Unknown, Known::Durable)
+impl From<ReadOwnership> for KnownOwnership {
+    fn from(read: ReadOwnership) -> KnownOwnership {
+        read.map_or_else(KnownOwnership::Unknown, KnownOwnership::Durable)
     }
 }
 
 /// How the attempt to make a change durable has ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Stored {
-    /// The change is durable. Its time is this, in seconds since 1970.
+    /// The change is durable since this time, in seconds since 1970.
     Durably { since_s: u64 },
     /// The change has failed; the state file is as it was.
     No,
@@ -57,20 +57,20 @@ pub enum OwnershipState {
     /// Ownership is not kept: hosts share the export, and nobody can own it.
     NotKept,
     /// No change is under way.
-    Settled(Known),
+    Settled(KnownOwnership),
     /// A change is being made durable. Until it is, nothing changes for existing sessions, and no
     /// session is opened.
     Changing {
         /// The ownership that stays if the change fails.
-        before: Known,
+        before: KnownOwnership,
         /// The change.
-        change: Change,
+        change: OwnershipChange,
     },
 }
 
 /// A change of an export's ownership.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Change {
+pub enum OwnershipChange {
     /// A client becomes the owner.
     Claim {
         /// The number of its ownership.
@@ -122,12 +122,14 @@ impl OwnershipState {
     /// Returns the refusal to send.
     pub(crate) fn permit(&self, applicant: &Applicant<'_>) -> Result<Permit, Refusal> {
         let known = match self {
-            OwnershipState::Settled(Known::Durable(known) | Known::Doubtful(known)) => known,
+            OwnershipState::Settled(KnownOwnership::Durable(known) | KnownOwnership::Doubtful(known)) => {
+                known
+            }
             OwnershipState::NotKept if applicant.claim.is_none() => return Ok(Permit::Shared),
             OwnershipState::NotKept => {
                 return Err(owned("the export has no state file, so nobody can own it", None));
             }
-            OwnershipState::Settled(Known::Unknown(_)) => {
+            OwnershipState::Settled(KnownOwnership::Unknown(_)) => {
                 let text = "who owns the export is not known; nobody is let in until an operator of the target \
                             releases it (dst_export_release)";
                 return Err(owned(text, None));
@@ -147,7 +149,7 @@ impl OwnershipState {
     }
 
     /// Begins a change. The ownership must be kept, and no other change may be under way.
-    pub(crate) fn begin(&mut self, change: Change) {
+    pub(crate) fn begin(&mut self, change: OwnershipChange) {
         let OwnershipState::Settled(before) = std::mem::replace(self, OwnershipState::NotKept) else {
             unreachable!("the ownership is not kept, or is being changed already")
         };
@@ -155,7 +157,7 @@ impl OwnershipState {
     }
 
     /// Ends a change. Returns the change, or `None` if none was under way.
-    pub(crate) fn end(&mut self, stored: Stored) -> Option<Change> {
+    pub(crate) fn end(&mut self, stored: Stored) -> Option<OwnershipChange> {
         let (before, change) = match std::mem::replace(self, OwnershipState::NotKept) {
             OwnershipState::Changing { before, change } => (before, change),
             other => {
@@ -165,16 +167,18 @@ impl OwnershipState {
         };
         *self = OwnershipState::Settled(match (stored, &change, before) {
             (Stored::No, _, before) => before,
-            (Stored::InDoubt, _, Known::Durable(known)) => Known::Doubtful(known),
+            (Stored::InDoubt, _, KnownOwnership::Durable(known)) => KnownOwnership::Doubtful(known),
             (Stored::InDoubt, _, before) => before,
-            (Stored::Durably { .. }, Change::Release { last }, _) => {
-                Known::Durable(Ownership::Free { last: *last })
+            (Stored::Durably { .. }, OwnershipChange::Release { last }, _) => {
+                KnownOwnership::Durable(Ownership::Free { last: *last })
             }
-            (Stored::Durably { since_s }, Change::Claim { number, host, .. }, _) => {
-                Known::Durable(Ownership::Exclusive { number: *number, host: host.clone(), since_s })
+            (Stored::Durably { since_s }, OwnershipChange::Claim { number, host, .. }, _) => {
+                KnownOwnership::Durable(Ownership::Exclusive { number: *number, host: host.clone(), since_s })
             }
-            (Stored::Durably { .. }, Change::Restore, Known::Doubtful(known)) => Known::Durable(known),
-            (Stored::Durably { .. }, Change::Restore, before) => before,
+            (Stored::Durably { .. }, OwnershipChange::Restore, KnownOwnership::Doubtful(known)) => {
+                KnownOwnership::Durable(known)
+            }
+            (Stored::Durably { .. }, OwnershipChange::Restore, before) => before,
         });
         Some(change)
     }
@@ -182,13 +186,13 @@ impl OwnershipState {
     /// Returns the host that certainly owns the export, if one does.
     pub(crate) fn owner(&self) -> Option<&str> {
         match self {
-            OwnershipState::Settled(Known::Durable(Ownership::Exclusive { host, .. })) => Some(host),
+            OwnershipState::Settled(KnownOwnership::Durable(Ownership::Exclusive { host, .. })) => Some(host),
             _ => None,
         }
     }
 
     fn is_doubtful(&self) -> bool {
-        matches!(self, OwnershipState::Settled(Known::Doubtful(_)))
+        matches!(self, OwnershipState::Settled(KnownOwnership::Doubtful(_)))
     }
 
     /// Returns true while a change is being made durable.
@@ -269,11 +273,11 @@ mod tests {
     }
 
     fn free(last: u64) -> OwnershipState {
-        OwnershipState::Settled(Known::Durable(Ownership::Free { last }))
+        OwnershipState::Settled(KnownOwnership::Durable(Ownership::Free { last }))
     }
 
     fn owned_by(host: &str) -> OwnershipState {
-        OwnershipState::Settled(Known::Durable(Ownership::Exclusive {
+        OwnershipState::Settled(KnownOwnership::Durable(Ownership::Exclusive {
             number: 7,
             host: host.to_owned(),
             since_s: 0,
@@ -286,7 +290,7 @@ mod tests {
         let refusal = state.permit(&applicant).expect_err("a refusal");
         assert_eq!(refusal.reason, RefusalReason::Owned);
         assert!(refusal.text.contains(word), "{:?} for {word:?}", refusal.text);
-        if let OwnershipState::Settled(Known::Durable(known)) = state {
+        if let OwnershipState::Settled(KnownOwnership::Durable(known)) = state {
             assert_eq!(refusal.ownership.as_ref(), Some(known));
         }
     }
@@ -342,7 +346,7 @@ mod tests {
     fn nobody_owns_what_is_not_kept_and_nobody_gets_in_where_that_is_not_known() {
         assert_eq!(OwnershipState::NotKept.permit(&A), Ok(Permit::Shared));
         refused(&OwnershipState::NotKept, next(0, true), "no state file");
-        let unknown = OwnershipState::Settled(Known::Unknown("the file is missing".to_owned()));
+        let unknown = OwnershipState::Settled(KnownOwnership::Unknown("the file is missing".to_owned()));
         for applicant in [A, claims(Claim::Held(7)), next(0, true)] {
             refused(&unknown, Applicant { access: Access::TakeOver, ..applicant }, "dst_export_release");
         }
@@ -351,7 +355,7 @@ mod tests {
     #[test]
     fn a_change_counts_once_it_is_durable() {
         let mut state = owned_by("b");
-        state.begin(Change::Claim { number: 8, host: "a".to_owned(), claimant: 1 });
+        state.begin(OwnershipChange::Claim { number: 8, host: "a".to_owned(), claimant: 1 });
         for applicant in [A, claims(Claim::Held(8)), next(7, true)] {
             let refusal = state.permit(&applicant).expect_err("nothing is settled");
             assert_eq!(refusal.reason, RefusalReason::Busy);
@@ -361,7 +365,7 @@ mod tests {
         assert_eq!(failed.permit(&Applicant { host: "b", ..claims(Claim::Held(7)) }), Ok(Permit::Owner(7)));
         assert!(state.end(Stored::Durably { since_s: 0 }).is_some());
         assert_eq!(state.permit(&claims(Claim::Held(8))), Ok(Permit::Owner(8)));
-        state.begin(Change::Release { last: 8 });
+        state.begin(OwnershipChange::Release { last: 8 });
         assert!(state.is_changing() && state.end(Stored::Durably { since_s: 0 }).is_some());
         refused(&state, claims(Claim::Held(8)), "has ended");
         assert_eq!(state.permit(&A), Ok(Permit::Shared));
@@ -369,7 +373,7 @@ mod tests {
     #[test]
     fn what_is_in_doubt_is_written_again_before_anybody_is_let_in() {
         let mut state = owned_by("b");
-        let claim = Change::Claim { number: 8, host: "a".to_owned(), claimant: 1 };
+        let claim = OwnershipChange::Claim { number: 8, host: "a".to_owned(), claimant: 1 };
         state.begin(claim.clone());
         assert_eq!(state.end(Stored::InDoubt), Some(claim));
         let held = Applicant { host: "b", ..claims(Claim::Held(7)) };
@@ -378,22 +382,22 @@ mod tests {
         let taker = Applicant { access: Access::TakeOver, ..next(7, true) };
         assert_eq!(state.permit(&taker), Ok(Permit::AfterChange(8)), "this writes the file, too");
         for failed in [Stored::No, Stored::InDoubt] {
-            state.begin(Change::Restore);
+            state.begin(OwnershipChange::Restore);
             assert_eq!(state.permit(&held).expect_err("it is being written").reason, RefusalReason::Busy);
             assert!(state.end(failed).is_some());
             assert_eq!(state.permit(&held), Ok(Permit::AfterRestore));
         }
-        state.begin(Change::Restore);
+        state.begin(OwnershipChange::Restore);
         assert!(state.end(Stored::Durably { since_s: 9 }).is_some());
         assert_eq!(state, owned_by("b"), "it is owned since when it was");
         assert_eq!(state.permit(&held), Ok(Permit::Owner(7)));
 
         let mut shared = free(3);
-        shared.begin(Change::Release { last: 3 });
+        shared.begin(OwnershipChange::Release { last: 3 });
         assert!(shared.end(Stored::InDoubt).is_some());
         assert_eq!(shared.permit(&A), Ok(Permit::AfterRestore));
-        let mut unknown = OwnershipState::Settled(Known::Unknown("it is damaged".to_owned()));
-        unknown.begin(Change::Release { last: 3 });
+        let mut unknown = OwnershipState::Settled(KnownOwnership::Unknown("it is damaged".to_owned()));
+        unknown.begin(OwnershipChange::Release { last: 3 });
         assert!(unknown.end(Stored::InDoubt).is_some());
         refused(&unknown, A, "dst_export_release");
     }

@@ -32,8 +32,8 @@ impl Broker {
         Ok(())
     }
 
-    /// Ends the drain of an export if nothing of the export is left. To be called when something of
-    /// it is gone.
+    /// Ends the drain of an export if no connection of the export is left and no change of its
+    /// ownership is under way. To be called when one of these has ended.
     pub(crate) fn drained(&mut self, name: &str) {
         if self.resets.is_resetting(name) {
             return;
@@ -45,7 +45,7 @@ impl Broker {
         let is_changing = self.exports.get(name).is_some_and(|export| export.ownership.is_changing());
         // A change of the ownership that becomes durable later must not affect a new export of the
         // same name.
-        if is_changing || queues.any(|queue| queue.owner.export == name) {
+        if is_changing || queues.any(|queue| queue.client.export == name) {
             if let Some(export) = self.exports.get_mut(name) {
                 export.drain = Some(drain);
             }

@@ -17,7 +17,7 @@ type Connections = BTreeMap<ConnectionId, Connection>;
 
 /// The counts of one connection, as its group reports them.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Activity {
+pub struct ConnectionActivity {
     /// The counts since the connection began.
     pub stats: Stats,
     /// The number of the connection's requests that the backend has now.
@@ -109,7 +109,7 @@ pub struct Totals {
     pub in_flight: usize,
 }
 
-/// What happens and has happened at one export.
+/// The activity at one export.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct ExportActivity {
     /// The size in bytes; 0 while the bdev is not present.
@@ -128,7 +128,10 @@ pub struct ExportActivity {
 
 impl Broker {
     /// Returns the activity of each export, given the counts of the connections.
-    pub fn activities(&self, counts: &BTreeMap<ConnectionId, Activity>) -> BTreeMap<&str, ExportActivity> {
+    pub fn activities(
+        &self,
+        counts: &BTreeMap<ConnectionId, ConnectionActivity>,
+    ) -> BTreeMap<&str, ExportActivity> {
         let begin = |export: &Export| {
             let device = export.online().map(|online| &online.device);
             ExportActivity {
@@ -142,14 +145,14 @@ impl Broker {
         let mut activities: BTreeMap<_, _> =
             self.exports.iter().map(|(name, export)| (name.as_str(), begin(export))).collect();
         for (_, session) in self.sessions.iter() {
-            if let Some(activity) = activities.get_mut(session.owner.export.as_str()) {
+            if let Some(activity) = activities.get_mut(session.client.export.as_str()) {
                 activity.stats.add(&session.stats);
                 activity.sessions += 1;
             }
         }
         for (id, connection) in &self.connections {
             let Some(queue) = connection.queue() else { continue };
-            let Some(activity) = activities.get_mut(queue.owner.export.as_str()) else { continue };
+            let Some(activity) = activities.get_mut(queue.client.export.as_str()) else { continue };
             activity.connections += 1;
             // As in `sum`, a connection that has ended meanwhile is not counted twice.
             if let Some(count) = counts.get(id) {
@@ -164,16 +167,16 @@ impl Broker {
     pub fn session_list(
         &self,
         export: Option<&str>,
-        counts: &BTreeMap<ConnectionId, Activity>,
+        counts: &BTreeMap<ConnectionId, ConnectionActivity>,
         now_us: u64,
     ) -> Vec<SessionInfo> {
-        let is_wanted = |session: &Session| export.is_none_or(|export| export == session.owner.export);
+        let is_wanted = |session: &Session| export.is_none_or(|export| export == session.client.export);
         let wanted = self.sessions.iter().filter(|(_, session)| is_wanted(session));
         wanted.map(|(id, session)| show(&self.connections, id, session, counts, now_us)).collect()
     }
 
     /// Returns the counts of the whole target, given those of the connections.
-    pub fn totals(&self, counts: &BTreeMap<ConnectionId, Activity>) -> Totals {
+    pub fn totals(&self, counts: &BTreeMap<ConnectionId, ConnectionActivity>) -> Totals {
         let (stats, in_flight) = sum(self.past, &self.sessions, &self.connections, counts);
         Totals {
             stats,
@@ -194,8 +197,8 @@ impl Broker {
 
     /// Returns the number of an export's requests that the backend has, given the counts of the
     /// connections.
-    pub fn in_flight(&self, export: &str, counts: &BTreeMap<ConnectionId, Activity>) -> usize {
-        let is_of = |entry: &Connection| entry.queue().is_some_and(|queue| queue.owner.export == export);
+    pub fn in_flight(&self, export: &str, counts: &BTreeMap<ConnectionId, ConnectionActivity>) -> usize {
+        let is_of = |entry: &Connection| entry.queue().is_some_and(|queue| queue.client.export == export);
         let found = self.connections.iter().filter(|(_, entry)| is_of(entry));
         found.filter_map(|(id, _)| counts.get(id)).map(|count| count.in_flight).sum()
     }
@@ -207,7 +210,7 @@ fn sum(
     past: Stats,
     sessions: &Sessions,
     connections: &Connections,
-    counts: &BTreeMap<u64, Activity>,
+    counts: &BTreeMap<u64, ConnectionActivity>,
 ) -> (Stats, usize) {
     let (mut stats, mut in_flight) = (past, 0);
     sessions.iter().for_each(|(_, session)| stats.add(&session.stats));
@@ -222,7 +225,7 @@ fn show(
     entries: &Connections,
     id: &SessionId,
     session: &Session,
-    counts: &BTreeMap<u64, Activity>,
+    counts: &BTreeMap<u64, ConnectionActivity>,
     now_us: u64,
 ) -> SessionInfo {
     let age_ms = |since_us: u64| now_us.saturating_sub(since_us) / 1000;
@@ -251,8 +254,8 @@ fn show(
     }
     SessionInfo {
         id: *id,
-        export: session.owner.export.clone(),
-        host: session.owner.host.clone(),
+        export: session.client.export.clone(),
+        host: session.client.host.clone(),
         peer: session.peer,
         age_ms: age_ms(session.since_us),
         digest: session.digest,
@@ -267,24 +270,24 @@ mod tests {
     use super::*;
     use crate::connection::{QueueRef, Remains};
     use crate::export::Rules;
-    use crate::ids::Owner;
+    use crate::ids::ClientId;
 
     #[test]
     fn who_ends_while_all_are_asked_is_counted_once() {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let reads = |reads| Stats { reads, ..Stats::default() };
         let (mut sessions, mut connections) = (Sessions::default(), Connections::new());
-        let owner = Owner { export: "disk".to_owned(), host: "client".to_owned() };
-        sessions.open([7; 16], 1, owner.clone(), peer, 0, false);
+        let client = ClientId { export: "disk".to_owned(), host: "client".to_owned() };
+        sessions.open([7; 16], 1, client.clone(), peer, 0, false);
         let place = dst_wire::SessionRef { id: [7; 16], queue: 1, epoch: 0 };
-        sessions.join(2, &owner, &place, 10).unwrap();
+        sessions.join(2, &client, &place, 10).unwrap();
         let session = sessions.get_mut(&[7; 16]).unwrap();
         // Connection 2 has reported its counts and ended; its queue is not free yet, because the
         // record is on its way.
 
         session.stats.add(&reads(10));
         connections.insert(1, Connection::new(0, peer, 0));
-        let count = |count| Activity { stats: reads(count), in_flight: 1 };
+        let count = |count| ConnectionActivity { stats: reads(count), in_flight: 1 };
         let counts = BTreeMap::from([(1, count(100)), (2, count(10)), (3, count(1))]);
         let (stats, in_flight) = sum(reads(1), &sessions, &connections, &counts);
         assert_eq!((stats.reads, in_flight), (111, 1));
@@ -295,16 +298,16 @@ mod tests {
     #[test]
     fn an_export_keeps_the_counts_of_what_has_ended() {
         let mut broker = Broker::new(crate::tests::LIMITS);
-        let owner = Owner { export: "disk".to_owned(), host: "client".to_owned() };
+        let client = ClientId { export: "disk".to_owned(), host: "client".to_owned() };
         for name in ["disk", "idle"] {
             broker.create_export(name, Rules::default()).unwrap();
         }
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let reads = |reads| Stats { reads, ..Stats::default() };
-        broker.sessions.open([7; 16], 1, owner.clone(), peer, 0, false);
+        broker.sessions.open([7; 16], 1, client.clone(), peer, 0, false);
         broker.sessions.get_mut(&[7; 16]).unwrap().stats.add(&reads(10));
         let session = dst_wire::SessionRef { id: [7; 16], queue: 1, epoch: 0 };
-        let ready = Stage::Ready(QueueRef { owner, session });
+        let ready = Stage::Ready(QueueRef { client, session });
         broker.connections.insert(1, Connection { stage: ready, ..Connection::new(0, peer, 0) });
         let shown = |broker: &Broker, counts: &BTreeMap<_, _>| {
             let activities = broker.activities(counts);
@@ -312,7 +315,7 @@ mod tests {
             let ExportActivity { stats, sessions, connections, in_flight, .. } = activities["disk"];
             (stats.reads, sessions, connections, in_flight)
         };
-        let counts = BTreeMap::from([(1, Activity { stats: reads(5), in_flight: 2 })]);
+        let counts = BTreeMap::from([(1, ConnectionActivity { stats: reads(5), in_flight: 2 })]);
         assert_eq!(shown(&broker, &counts), (15, 1, 1, 2));
         broker.close_session(&[7; 16], "the test says so");
         assert_eq!(shown(&broker, &counts), (15, 0, 1, 2));

@@ -20,7 +20,7 @@ use crate::connection::Stage;
 use crate::export::ResetReach;
 use crate::ids::{ConnectionId, SessionId};
 use crate::output::{Order, Output, ResetStep};
-use crate::resets::{Asker, PERIOD_US, Round, Rounds, Scope, Step};
+use crate::resets::{Asker, PERIOD_US, ResetRound, ResetRounds, RoundStep, Scope};
 
 impl Broker {
     /// Adds a client's reset, requested in this slot, to the next round.
@@ -28,12 +28,12 @@ impl Broker {
         let Some(Stage::Ready(queue)) = self.connections.get(&connection).map(|entry| &entry.stage) else {
             return;
         };
-        let Some(export) = self.exports.get(&queue.owner.export) else { return };
+        let Some(export) = self.exports.get(&queue.client.export) else { return };
         let reach =
             if is_on(Mutation::ResetsReachBackend) { ResetReach::Backend } else { export.rules.reset };
         let scope = match reach {
             ResetReach::Host => Scope::Session(queue.session.id),
-            ResetReach::Backend => Scope::Export(queue.owner.export.clone()),
+            ResetReach::Backend => Scope::Export(queue.client.export.clone()),
         };
         let rounds = self.resets.scopes.entry(scope.clone()).or_default();
         rounds.waiting.push(Asker { connection, slot });
@@ -53,9 +53,9 @@ impl Broker {
             Scope::Session(session) => self.quiesce(session),
             Scope::Export(export) => self.reset_for_hosts(export.clone(), &askers),
         };
-        let has_ended = matches!(&step, Step::Quiescing { left, .. } if left.is_empty());
+        let has_ended = matches!(&step, RoundStep::Quiescing { left, .. } if left.is_empty());
         if let Some(rounds) = self.resets.scopes.get_mut(&scope) {
-            rounds.running = Some(Round { askers, began_us: now_us, step });
+            rounds.running = Some(ResetRound { askers, began_us: now_us, step });
         }
         if has_ended {
             self.end_round(&scope, Status::Success);
@@ -64,7 +64,7 @@ impl Broker {
 
     /// Asks all connections of a session to answer the requests that they have. The round also
     /// waits for closed connections of which the backend still holds requests.
-    fn quiesce(&mut self, session: &SessionId) -> Step {
+    fn quiesce(&mut self, session: &SessionId) -> RoundStep {
         let is_its = |stage: &Stage| match stage {
             Stage::Ready(queue) | Stage::Closing { queue: Some(queue), .. } => {
                 queue.session.id == *session && queue.session.queue != 0
@@ -78,11 +78,11 @@ impl Broker {
         for &connection in &left {
             self.order(connection, Order::Reset(ResetStep::Quiesce(number)));
         }
-        Step::Quiescing { number, left }
+        RoundStep::Quiescing { number, left }
     }
 
-    /// Has the backend reset. The groups are told first whose reset it is.
-    fn reset_for_hosts(&mut self, export: String, askers: &[Asker]) -> Step {
+    /// Has the backend reset. The groups are told first which sessions have asked for the reset.
+    fn reset_for_hosts(&mut self, export: String, askers: &[Asker]) -> RoundStep {
         let sessions: BTreeSet<SessionId> =
             askers.iter().filter_map(|asker| self.session_of_ready(asker.connection)).collect();
         let all: Vec<ConnectionId> = self.connections.keys().copied().collect();
@@ -93,14 +93,14 @@ impl Broker {
             self.order(connection, Order::Reset(ResetStep::Begins));
         }
         self.output(Output::ResetForHosts { export });
-        Step::Resetting { told }
+        RoundStep::Resetting { told }
     }
 
-    /// Has the backend reset for an operator, in a round that answers nobody. The round before must
-    /// have ended.
+    /// Has the backend reset for an operator, in a round that answers no client's reset. The
+    /// previous round must have ended.
     pub(crate) fn reset_for_operator(&mut self, export: &str) {
         let scope = Scope::Export(export.to_owned());
-        let round = Round {
+        let round = ResetRound {
             askers: Vec::new(),
             began_us: self.now_us,
             step: self.reset_for_hosts(export.to_owned(), &[]),
@@ -137,7 +137,7 @@ impl Broker {
     fn no_longer_left(&mut self, connection: ConnectionId, which: impl Fn(u64) -> bool) {
         let mut ended = Vec::new();
         for (scope, rounds) in &mut self.resets.scopes {
-            if let Some(Round { step: Step::Quiescing { number, left }, .. }) = &mut rounds.running
+            if let Some(ResetRound { step: RoundStep::Quiescing { number, left }, .. }) = &mut rounds.running
                 && which(*number)
                 && left.remove(&connection)
                 && left.is_empty()
@@ -162,16 +162,16 @@ impl Broker {
     /// time.
     fn end_round(&mut self, scope: &Scope, status: Status) {
         let round = self.resets.scopes.get_mut(scope).and_then(|rounds| rounds.running.take());
-        let Some(Round { askers, step, .. }) = round else { return };
+        let Some(ResetRound { askers, step, .. }) = round else { return };
         match step {
-            Step::Resetting { told } => {
+            RoundStep::Resetting { told } => {
                 for connection in told {
                     self.order(connection, Order::Reset(ResetStep::Ends));
                 }
             }
             // None is left unless the round has failed. A group looks in each turn at what a round
             // waits for, so it must not do so for as long as the backend hangs.
-            Step::Quiescing { number, left } => {
+            RoundStep::Quiescing { number, left } => {
                 for connection in left {
                     self.order(connection, Order::Reset(ResetStep::Abandon(number)));
                 }
@@ -191,12 +191,14 @@ impl Broker {
     /// and forgets scopes without a recent reset.
     pub(crate) fn tick_resets(&mut self) {
         let (now_us, timeout_us) = (self.now_us, u64::from(self.limits.drain_timeout_ms) * 1000);
-        let is_late = |round: &Round| now_us.saturating_sub(round.began_us) >= timeout_us;
+        let is_late = |round: &ResetRound| now_us.saturating_sub(round.began_us) >= timeout_us;
         let scopes: Vec<Scope> = self.resets.scopes.keys().cloned().collect();
         for scope in scopes {
             let Some(rounds) = self.resets.scopes.get_mut(&scope) else { continue };
             match rounds.running.as_mut().filter(|round| is_late(round)) {
-                Some(Round { step: Step::Quiescing { .. }, .. }) => self.end_round(&scope, Status::Failed),
+                Some(ResetRound { step: RoundStep::Quiescing { .. }, .. }) => {
+                    self.end_round(&scope, Status::Failed)
+                }
                 // The backend is still busy with the reset, and is not reset again before that has
                 // ended.
                 Some(round) => {
@@ -205,7 +207,7 @@ impl Broker {
                 }
                 None => self.begin_round(scope.clone()),
             }
-            let is_idle = |rounds: &mut Rounds| {
+            let is_idle = |rounds: &mut ResetRounds| {
                 rounds.running.is_none() && rounds.waiting.is_empty() && rounds.next_us <= now_us
             };
             if self.resets.scopes.get_mut(&scope).is_some_and(is_idle) {

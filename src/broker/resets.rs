@@ -27,27 +27,27 @@ pub(crate) struct Asker {
 
 /// The resets of one scope.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Rounds {
+pub(crate) struct ResetRounds {
     /// The resets for the next round. Each occupies a slot of its queue, which bounds their number.
     pub waiting: Vec<Asker>,
-    pub running: Option<Round>,
+    pub running: Option<ResetRound>,
     /// The time at which the next round may begin, µs.
     pub next_us: u64,
 }
 
 /// A round that is under way.
 #[derive(Debug, Clone, Hash)]
-pub(crate) struct Round {
+pub(crate) struct ResetRound {
     /// The resets that the end of the round answers. Empty once they were failed because the round
     /// takes too long.
     pub askers: Vec<Asker>,
     pub began_us: u64,
-    pub step: Step,
+    pub step: RoundStep,
 }
 
 /// What a running round waits for.
 #[derive(Debug, Clone, Hash)]
-pub(crate) enum Step {
+pub(crate) enum RoundStep {
     /// The round waits until the connections `left` have answered the requests that they had when
     /// round `number` began.
     Quiescing { number: u64, left: BTreeSet<ConnectionId> },
@@ -58,13 +58,13 @@ pub(crate) enum Step {
 
 /// The rounds of all scopes.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Resets {
-    pub scopes: BTreeMap<Scope, Rounds>,
+pub(crate) struct ClientResets {
+    pub scopes: BTreeMap<Scope, ResetRounds>,
     /// The number of the newest round that asked connections to quiesce.
     pub last_round: u64,
 }
 
-impl Resets {
+impl ClientResets {
     /// Returns true if the bdev of an export is being reset for its clients.
     pub fn is_resetting(&self, export: &str) -> bool {
         let rounds = self.scopes.get(&Scope::Export(export.to_owned()));
@@ -76,7 +76,7 @@ impl Resets {
     pub fn canonical(&self, now_us: u64, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
         self.last_round.hash(hasher);
-        for (scope, Rounds { waiting, running, next_us }) in &self.scopes {
+        for (scope, ResetRounds { waiting, running, next_us }) in &self.scopes {
             (scope, waiting, running, next_us.saturating_sub(now_us)).hash(hasher);
         }
     }

@@ -19,7 +19,7 @@ use crate::output::Topic;
 
 /// The effect of a change of the entries on an admitted connection.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-enum Effect {
+enum EntryEffect {
     /// The connection's rights and key are as before.
     None,
     /// The connection has to be admitted again, with other rights or another key.
@@ -29,12 +29,12 @@ enum Effect {
 }
 
 /// Returns the effect of a change of entries on a host's connection from this address.
-fn effect(before: &[Host], now: &[Host], host: &str, address: IpAddr) -> Effect {
+fn effect(before: &[Host], now: &[Host], host: &str, address: IpAddr) -> EntryEffect {
     let of = |hosts| entry(hosts, host, address).map(|entry| (entry.access, &entry.keys));
     match (of(before), of(now)) {
-        (_, None) => Effect::Ends,
-        (before, now) if before == now => Effect::None,
-        _ => Effect::Again,
+        (_, None) => EntryEffect::Ends,
+        (before, now) if before == now => EntryEffect::None,
+        _ => EntryEffect::Again,
     }
 }
 
@@ -69,27 +69,27 @@ impl Broker {
         Ok(())
     }
 
-    /// Applies the effect of a change of entries to each session of an export. Returns the number of
-    /// sessions whose clients have to come back, and the number of sessions that end.
+    /// Applies the effect of a change of entries to each session of an export. Returns the number
+    /// of sessions whose clients have to come back, and the number of sessions that end.
     pub(crate) fn apply_entries(&mut self, export: &str, before: &[Host], now: &[Host]) -> (usize, usize) {
         if is_on(Mutation::KeepRights) {
             return (0, 0);
         }
-        let mut effects: Vec<(SessionId, Effect)> = Vec::new();
-        for (id, session) in self.sessions.iter().filter(|(_, session)| session.owner.export == export) {
+        let mut effects: Vec<(SessionId, EntryEffect)> = Vec::new();
+        for (id, session) in self.sessions.iter().filter(|(_, session)| session.client.export == export) {
             let worst =
-                self.addresses(session).map(|from| effect(before, now, &session.owner.host, from)).max();
-            effects.push((*id, worst.unwrap_or(Effect::None)));
+                self.addresses(session).map(|from| effect(before, now, &session.client.host, from)).max();
+            effects.push((*id, worst.unwrap_or(EntryEffect::None)));
         }
         let (mut again, mut ended) = (0, 0);
         for (id, effect) in effects {
             match effect {
-                Effect::None => {}
-                Effect::Again => {
+                EntryEffect::None => {}
+                EntryEffect::Again => {
                     again += 1;
                     self.close_ready(&id);
                 }
-                Effect::Ends => {
+                EntryEffect::Ends => {
                     ended += 1;
                     self.end_session(&id, "its host is no longer admitted");
                 }
@@ -98,8 +98,8 @@ impl Broker {
         (again, ended)
     }
 
-    /// Closes the admitted connections of a session. The others are decided about by the entries as
-    /// they are by then.
+    /// Closes the admitted connections of a session. A connection that still waits is not closed:
+    /// the decision about it uses the new entries.
     fn close_ready(&mut self, id: &SessionId) {
         let Some(session) = self.sessions.get(id) else { return };
         let is_ready = |id: &ConnectionId| {
@@ -143,9 +143,9 @@ mod tests {
             for host in ["a", "b"] {
                 let given = entry(&now, host, address);
                 match effect(&before, &now, host, address) {
-                    Effect::Ends => prop_assert!(given.is_none()),
-                    Effect::Again => prop_assert!(given.is_some()),
-                    Effect::None => {
+                    EntryEffect::Ends => prop_assert!(given.is_none()),
+                    EntryEffect::Again => prop_assert!(given.is_some()),
+                    EntryEffect::None => {
                         let had = entry(&before, host, address).expect("it was let in");
                         let given = given.expect("it is let in");
                         prop_assert_eq!((had.access, &had.keys), (given.access, &given.keys));

@@ -11,7 +11,7 @@ use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv6Addr};
 
-use crate::ids::Owner;
+use crate::ids::ClientId;
 use crate::limits::Limits;
 
 /// The number of evicted connections, still to be closed, at which listeners stop accepting.
@@ -79,7 +79,7 @@ impl Crowd {
 /// Returns which of at most `max` handshakes to evict. `unknown` and `proven` are the number and
 /// the oldest of the handshakes that have proved no key and of those that have. Those with a key
 /// are evicted last, unless they are more than half: the proof can be overheard and repeated, and
-/// whoever repeats it must not occupy all places.
+/// an attacker who repeats it must not take up all the room.
 fn victim(unknown: (usize, Option<u64>), proven: (usize, Option<u64>), max: u32) -> Option<u64> {
     let (first, then) = if 2 * proven.0 > max as usize { (proven, unknown) } else { (unknown, proven) };
     first.1.or(then.1)
@@ -96,18 +96,19 @@ pub struct Room {
     proven: Crowd,
     /// The evicted connections that are not closed yet.
     evicted: BTreeSet<u64>,
-    /// The owner of each connection that was counted: it is admitted or waits to be.
-    owners: BTreeMap<u64, Owner>,
-    of_owners: BTreeMap<Owner, usize>,
+    /// The client of each counted connection: one that is admitted or waits to be.
+    clients: BTreeMap<u64, ClientId>,
+    of_clients: BTreeMap<ClientId, usize>,
     /// The number of connections evicted to make room for another one, since the start.
     pub evictions: u64,
     /// The number of connections for which there was no room, since the start.
     pub refused: u64,
 }
 
-/// Returns what counts as one address. An IPv6 network of 64 bits does, because whoever has one of
-/// its addresses has them all (RFC 4291, section 2.5.4).
-fn place(address: IpAddr) -> IpAddr {
+/// Returns the network that counts as one address: the /64 of an IPv6 address, because a machine
+/// that has one of its addresses can use them all (RFC 4291, section 2.5.4); an IPv4 address
+/// itself.
+fn network_of(address: IpAddr) -> IpAddr {
     match address.to_canonical() {
         IpAddr::V6(address) => Ipv6Addr::from_bits(address.to_bits() >> 64 << 64).into(),
         address => address,
@@ -118,7 +119,7 @@ impl Room {
     /// Returns whether there is room for a new connection from `address` in addition to the
     /// `connections` that exist.
     pub fn look(&self, address: IpAddr, connections: usize, limits: &Limits) -> Vacancy {
-        let address = place(address);
+        let address = network_of(address);
         let is_full = connections - self.evicted.len() >= limits.max_connections as usize;
         let (unknown, proven) = (self.unknown.of(address), self.proven.of(address));
         let max = limits.max_handshakes_per_address;
@@ -146,7 +147,7 @@ impl Room {
 
     /// Adds a connection that begins its handshake.
     pub fn enter(&mut self, id: u64, address: IpAddr) {
-        let address = place(address);
+        let address = network_of(address);
         self.handshakes.insert(id, (address, false));
         self.unknown.insert(id, address);
     }
@@ -175,17 +176,17 @@ impl Room {
         crowd.remove(id, address);
     }
 
-    /// Counts a connection among those of its owner. Returns false if the owner already has `max`
+    /// Counts a connection among those of its client. Returns false if the client already has `max`
     /// connections. A connection that is counted already stays counted.
-    pub fn count_in(&mut self, id: u64, owner: &Owner, max: usize) -> bool {
-        if self.owners.contains_key(&id) {
+    pub fn count_in(&mut self, id: u64, client: &ClientId, max: usize) -> bool {
+        if self.clients.contains_key(&id) {
             return true;
         }
-        let count = self.of_owners.entry(owner.clone()).or_default();
+        let count = self.of_clients.entry(client.clone()).or_default();
         let fits = *count < max;
         if fits {
             *count += 1;
-            self.owners.insert(id, owner.clone());
+            self.clients.insert(id, client.clone());
         }
         fits
     }
@@ -194,29 +195,29 @@ impl Room {
     #[cfg(feature = "model")]
     pub fn canonical(&self, hasher: &mut impl std::hash::Hasher) {
         use std::hash::Hash;
-        // The crowds and the counts by owner follow from the other fields.
+        // The crowds and the counts by client follow from the other fields.
         let Room {
             handshakes,
             unknown: _,
             proven: _,
             evicted,
-            owners,
-            of_owners: _,
+            clients,
+            of_clients: _,
             evictions: _,
             refused: _,
         } = self;
-        (handshakes, evicted, owners).hash(hasher);
+        (handshakes, evicted, clients).hash(hasher);
     }
 
     /// Forgets a connection that is gone.
     pub fn leave(&mut self, id: u64) {
         self.settle(id);
         self.evicted.remove(&id);
-        let Some(owner) = self.owners.remove(&id) else { return };
-        if let Some(count) = self.of_owners.get_mut(&owner) {
+        let Some(client) = self.clients.remove(&id) else { return };
+        if let Some(count) = self.of_clients.get_mut(&client) {
             *count -= 1;
             if *count == 0 {
-                self.of_owners.remove(&owner);
+                self.of_clients.remove(&client);
             }
         }
     }
@@ -228,7 +229,7 @@ mod tests {
 
     #[test]
     fn a_network_of_ipv6_is_one_address() {
-        let place = |address: &str| place(address.parse().unwrap());
+        let place = |address: &str| network_of(address.parse().unwrap());
         assert_eq!(place("2001:db8::1"), place("2001:db8::ffff:0:0:2"));
         assert_ne!(place("2001:db8::1"), place("2001:db8:0:1::1"));
         assert_ne!(place("192.0.2.1"), place("192.0.2.2"));
@@ -254,8 +255,8 @@ mod tests {
         room.look(ip(last), connections, &limits())
     }
 
-    fn owner(host: &str) -> Owner {
-        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    fn client(host: &str) -> ClientId {
+        ClientId { export: "disk".to_owned(), host: host.to_owned() }
     }
 
     #[test]
@@ -332,13 +333,13 @@ mod tests {
     #[test]
     fn a_host_has_so_many_and_no_more() {
         let mut room = Room::default();
-        assert!(room.count_in(1, &owner("a"), 2) && room.count_in(2, &owner("a"), 2));
-        assert!(room.count_in(1, &owner("a"), 2), "counted already");
-        assert!(!room.count_in(3, &owner("a"), 2));
-        assert!(room.count_in(3, &owner("b"), 2));
+        assert!(room.count_in(1, &client("a"), 2) && room.count_in(2, &client("a"), 2));
+        assert!(room.count_in(1, &client("a"), 2), "counted already");
+        assert!(!room.count_in(3, &client("a"), 2));
+        assert!(room.count_in(3, &client("b"), 2));
         room.leave(1);
-        assert!(room.count_in(4, &owner("a"), 2) && !room.count_in(5, &owner("a"), 2));
+        assert!(room.count_in(4, &client("a"), 2) && !room.count_in(5, &client("a"), 2));
         (2..=4).for_each(|id| room.leave(id));
-        assert!(room.owners.is_empty() && room.of_owners.is_empty());
+        assert!(room.clients.is_empty() && room.of_clients.is_empty());
     }
 }

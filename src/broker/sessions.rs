@@ -8,7 +8,7 @@ use dst_session::negotiate::refuse;
 use dst_session::slots::Slots;
 use dst_wire::{Cipher, Digest, Refusal, RefusalReason, SessionRef};
 
-use crate::ids::{ConnectionId, Owner, SessionId};
+use crate::ids::{ClientId, ConnectionId, SessionId};
 use crate::stats::Stats;
 
 /// The most queues of one session that are remembered as given up. Once a session has so many, it
@@ -23,13 +23,14 @@ pub struct SessionQueue {
     holder: Holder,
 }
 
-/// Where a queue's record is. The record is in one place at a time.
+/// The holder of a queue's record. The record has one holder at a time.
 #[derive(Debug, Clone)]
 enum Holder {
     /// The record is with connection `id`, or on its way to or from that connection. Connection
     /// `next`, if any, waits for the end of `id`.
     Connection { id: ConnectionId, next: Option<ConnectionId> },
-    /// The record is here, since this time. Queue 0 has no record.
+    /// No connection has the queue, since this time. `record` is the queue's record, which queue 0
+    /// does not have.
     Nobody { record: Option<Slots>, since_us: u64 },
 }
 
@@ -56,8 +57,8 @@ impl SessionQueue {
 /// A client's session.
 #[derive(Debug, Clone)]
 pub struct Session {
-    /// The host and the export that the session belongs to.
-    pub owner: Owner,
+    /// The client that has the session.
+    pub client: ClientId,
     /// When the session was opened.
     pub since_us: u64,
     /// The address of the session's first connection.
@@ -118,12 +119,12 @@ pub struct Joined {
     /// Whether the queue had an earlier connection. False for a connection that has waited for the
     /// queue: it was counted when it came.
     pub is_again: bool,
-    /// Whether the connection has the queue or must wait for it.
-    pub standing: Standing,
+    /// How the connection gets the queue.
+    pub grant: QueueGrant,
 }
 
-/// Whether a joining connection has its queue or must wait for it.
-pub enum Standing {
+/// How a joining connection gets its queue: at once, or when its predecessor is gone.
+pub enum QueueGrant {
     /// The connection has the queue, with the record that its predecessor left, if there is one.
     Now(Option<Slots>),
     /// The connection must wait until `predecessor` is gone. It takes the place of `superseded`,
@@ -154,13 +155,13 @@ impl Sessions {
         &mut self,
         id: SessionId,
         connection: u64,
-        owner: Owner,
+        client: ClientId,
         peer: SocketAddr,
         now_us: u64,
         waited: bool,
     ) {
         let session = Session {
-            owner,
+            client,
             since_us: now_us,
             peer,
             queues: BTreeMap::from([(0, SessionQueue::held_by(connection, 0))]),
@@ -184,12 +185,12 @@ impl Sessions {
     pub fn join(
         &mut self,
         connection: ConnectionId,
-        owner: &Owner,
+        client: &ClientId,
         reference: &SessionRef,
         queues_max: usize,
     ) -> Result<Joined, Refusal> {
         let no_session = || refuse(RefusalReason::NoSession, "there is no such session");
-        let session = self.map.get_mut(&reference.id).filter(|session| session.owner == *owner);
+        let session = self.map.get_mut(&reference.id).filter(|session| session.client == *client);
         let session = session.ok_or_else(no_session)?;
         let Some(queue) = session.queues.get_mut(&reference.queue) else {
             if self.queues >= queues_max {
@@ -199,7 +200,7 @@ impl Sessions {
             self.queues += 1;
             session.queues.insert(reference.queue, SessionQueue::held_by(connection, reference.epoch));
             session.idle_since_us = None;
-            return Ok(Joined { is_again: false, standing: Standing::Now(None) });
+            return Ok(Joined { is_again: false, grant: QueueGrant::Now(None) });
         };
         let is_again = reference.epoch > queue.epoch;
         let is_held = matches!(queue.holder, Holder::Connection { .. });
@@ -214,14 +215,14 @@ impl Sessions {
         {
             session.stats.fences += 1;
             let (predecessor, superseded) = (*predecessor, next.replace(connection));
-            return Ok(Joined { is_again, standing: Standing::After { predecessor, superseded } });
+            return Ok(Joined { is_again, grant: QueueGrant::After { predecessor, superseded } });
         }
         let now = Holder::Connection { id: connection, next: None };
         let record = match std::mem::replace(&mut queue.holder, now) {
             Holder::Nobody { record, .. } => record,
             Holder::Connection { .. } => None,
         };
-        Ok(Joined { is_again, standing: Standing::Now(record) })
+        Ok(Joined { is_again, grant: QueueGrant::Now(record) })
     }
 
     /// Notes that a connection of a queue is gone and that the queue's record has come back.
@@ -286,45 +287,45 @@ impl Sessions {
         Some(session)
     }
 
-    /// Returns the session to be ended to make room for a new session of `owner`: the oldest
-    /// session without a connection, of the owner that has the most such sessions. The backend
+    /// Returns the session to be ended to make room for a new session of `client`: the oldest
+    /// session without a connection, of the client that has the most such sessions. The backend
     /// holds nothing of that session.
     ///
-    /// An owner never loses a session to an owner that holds more sessions, which has to end one of
-    /// its own.
-    pub fn least_needed(&self, owner: &Owner) -> Option<SessionId> {
-        let mut counts: BTreeMap<&Owner, (usize, usize)> = BTreeMap::new();
+    /// A client never loses a session to another one that holds more sessions, which has to end one
+    /// of its own.
+    pub fn least_needed(&self, client: &ClientId) -> Option<SessionId> {
+        let mut counts: BTreeMap<&ClientId, (usize, usize)> = BTreeMap::new();
         for session in self.map.values() {
-            let (idle, all) = counts.entry(&session.owner).or_default();
+            let (idle, all) = counts.entry(&session.client).or_default();
             *idle += usize::from(session.idle_since_us.is_some());
             *all += 1;
         }
-        let own = counts.get(owner).map_or(0, |&(_, all)| all);
+        let own = counts.get(client).map_or(0, |&(_, all)| all);
         counts.retain(|_, &mut (idle, all)| idle > 0 && all >= own);
         let (&whose, _) = counts.iter().max_by_key(|(_, (idle, _))| *idle)?;
-        let its = self.map.iter().filter(|(_, s)| s.idle_since_us.is_some() && s.owner == *whose);
+        let its = self.map.iter().filter(|(_, s)| s.idle_since_us.is_some() && s.client == *whose);
         its.min_by_key(|(_, session)| session.since_us).map(|(id, _)| *id)
     }
 
     /// Returns true if the only obstacle to this hello joining its queue is that there are already
     /// `queues_max` queues.
-    pub fn lacks_room(&self, owner: &Owner, reference: &SessionRef, queues_max: usize) -> bool {
+    pub fn lacks_room(&self, client: &ClientId, reference: &SessionRef, queues_max: usize) -> bool {
         self.queues >= queues_max
             && self.map.get(&reference.id).is_some_and(|session| {
-                session.owner == *owner && !session.queues.contains_key(&reference.queue)
+                session.client == *client && !session.queues.contains_key(&reference.queue)
             })
     }
 
     /// Returns the session to be ended to make room for queues: the one with the most queues
-    /// without a connection, of the owner that has the most such queues. Requests that the
+    /// without a connection, of the client that has the most such queues. Requests that the
     /// session's other queues have in the backend must be waited for, as whenever a session ends.
     pub fn least_used(&self) -> Option<SessionId> {
-        let mut counts: BTreeMap<&Owner, usize> = BTreeMap::new();
+        let mut counts: BTreeMap<&ClientId, usize> = BTreeMap::new();
         for session in self.map.values() {
-            *counts.entry(&session.owner).or_default() += session.idle_queues();
+            *counts.entry(&session.client).or_default() += session.idle_queues();
         }
         let (&whose, _) = counts.iter().filter(|(_, idle)| **idle > 0).max_by_key(|(_, idle)| **idle)?;
-        let its = self.map.iter().filter(|(_, session)| session.owner == *whose);
+        let its = self.map.iter().filter(|(_, session)| session.client == *whose);
         its.max_by_key(|(_, session)| session.idle_queues()).map(|(id, _)| *id)
     }
 
@@ -338,7 +339,7 @@ impl Sessions {
         let Sessions { map, queues: _ } = self;
         for (id, session) in map {
             let Session {
-                owner,
+                client,
                 since_us,
                 peer,
                 queues,
@@ -350,7 +351,7 @@ impl Sessions {
                 idle_since_us,
             } = session;
             let older = map.values().filter(|other| other.since_us < *since_us).count();
-            (id, owner, older, peer, lost, ownership, digest, cipher, idle_since_us.map(age)).hash(hasher);
+            (id, client, older, peer, lost, ownership, digest, cipher, idle_since_us.map(age)).hash(hasher);
             for (number, SessionQueue { epoch, holder }) in queues {
                 (number, epoch).hash(hasher);
                 match holder {
@@ -385,17 +386,17 @@ mod tests {
     /// Returns a table of one session, whose queue 0 has connection 1.
     fn sessions() -> Sessions {
         let mut sessions = Sessions::default();
-        sessions.open(ID, 1, owner("client"), peer(), 0, false);
+        sessions.open(ID, 1, client("client"), peer(), 0, false);
         sessions
     }
 
-    fn owner(host: &str) -> Owner {
-        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    fn client(host: &str) -> ClientId {
+        ClientId { export: "disk".to_owned(), host: host.to_owned() }
     }
 
     /// Opens session `id` of a host, at time `id`. Its queue 0 has connection `id`.
     fn open(sessions: &mut Sessions, id: u8, host: &str) {
-        sessions.open([id; 16], id.into(), owner(host), peer(), id.into(), false);
+        sessions.open([id; 16], id.into(), client(host), peer(), id.into(), false);
     }
 
     /// Notes that connection `id` of session `id` is gone.
@@ -409,22 +410,22 @@ mod tests {
         for (id, host) in [(1, "a"), (2, "b"), (3, "b"), (4, "b"), (5, "c")] {
             open(&mut sessions, id, host);
         }
-        assert_eq!(sessions.least_needed(&owner("d")), None, "all are in use");
+        assert_eq!(sessions.least_needed(&client("d")), None, "all are in use");
         leave(&mut sessions, 1);
-        assert_eq!(sessions.least_needed(&owner("d")), Some([1; 16]));
+        assert_eq!(sessions.least_needed(&client("d")), Some([1; 16]));
         leave(&mut sessions, 4);
         leave(&mut sessions, 3);
         assert_eq!(
-            sessions.least_needed(&owner("d")),
+            sessions.least_needed(&client("d")),
             Some([3; 16]),
             "of whom has most, the oldest, not in use"
         );
-        assert_eq!(sessions.least_needed(&owner("b")), Some([3; 16]), "his own");
+        assert_eq!(sessions.least_needed(&client("b")), Some([3; 16]), "the client's own");
         sessions.close(&[3; 16]);
         sessions.close(&[4; 16]);
         open(&mut sessions, 6, "b");
-        assert_eq!(sessions.least_needed(&owner("b")), None, "he has two, a has one");
-        assert_eq!(sessions.least_needed(&owner("c")), Some([1; 16]));
+        assert_eq!(sessions.least_needed(&client("b")), None, "b has two, a has one");
+        assert_eq!(sessions.least_needed(&client("c")), Some([1; 16]));
     }
 
     #[test]
@@ -446,14 +447,14 @@ mod tests {
         assert_eq!(queue(7, 1, Some(20)), None, "all have connections");
         assert_eq!(queue(9, 1, None), Some([9; 16]));
         assert_eq!(queue(9, 2, None), Some([9; 16]));
-        // Spreading queues over several sessions does not help their owner.
+        // Spreading queues over several sessions does not help their client.
         assert_eq!(queue(7, 2, None), Some([9; 16]));
         assert!(queue(8, 2, None).is_some());
         assert_eq!(queue(8, 3, None), Some([8; 16]));
-        let lacks = |session, max| sessions.lacks_room(&owner("client"), &place(session, 1), max);
+        let lacks = |session, max| sessions.lacks_room(&client("client"), &place(session, 1), max);
         assert_eq!(sessions.queues, 10);
         assert!(lacks(3, 10) && !lacks(3, 11) && !lacks(2, 10), "a queue that is there already");
-        assert!(!sessions.lacks_room(&owner("other"), &place(3, 1), 10), "another's session");
+        assert!(!sessions.lacks_room(&client("other"), &place(3, 1), 10), "another's session");
     }
 
     fn join(
@@ -462,25 +463,27 @@ mod tests {
         queue: u16,
         epoch: u32,
     ) -> Result<Joined, RefusalReason> {
-        sessions.join(connection, &owner("client"), &place(queue, epoch), 4).map_err(|refusal| refusal.reason)
+        sessions
+            .join(connection, &client("client"), &place(queue, epoch), 4)
+            .map_err(|refusal| refusal.reason)
     }
 
     #[test]
     fn a_queue_has_one_connection_and_the_newest_gets_it_next() {
         let mut sessions = sessions();
-        assert!(matches!(join(&mut sessions, 2, 1, 5).unwrap().standing, Standing::Now(None)));
+        assert!(matches!(join(&mut sessions, 2, 1, 5).unwrap().grant, QueueGrant::Now(None)));
         assert_eq!(join(&mut sessions, 3, 1, 5).err(), Some(RefusalReason::Busy));
         assert_eq!(join(&mut sessions, 3, 1, 4).err(), Some(RefusalReason::Busy));
         let second = join(&mut sessions, 4, 1, 6).unwrap();
         assert!(second.is_again);
-        assert!(matches!(second.standing, Standing::After { predecessor: 2, superseded: None }));
-        let third = join(&mut sessions, 5, 1, 7).unwrap().standing;
-        assert!(matches!(third, Standing::After { predecessor: 2, superseded: Some(4) }));
+        assert!(matches!(second.grant, QueueGrant::After { predecessor: 2, superseded: None }));
+        let third = join(&mut sessions, 5, 1, 7).unwrap().grant;
+        assert!(matches!(third, QueueGrant::After { predecessor: 2, superseded: Some(4) }));
         assert!(sessions.left(&ID, 1, 4, None, 0).is_none());
         assert_eq!(sessions.left(&ID, 1, 2, Some(Slots::new(3)), 0), Some(5));
         let joined = join(&mut sessions, 5, 1, 7).unwrap();
         assert!(!joined.is_again, "it was counted when it came");
-        assert!(matches!(joined.standing, Standing::Now(Some(slots)) if slots.credits() == 3));
+        assert!(matches!(joined.grant, QueueGrant::Now(Some(slots)) if slots.credits() == 3));
         let stats = sessions.get(&ID).unwrap().stats;
         assert_eq!((stats.reconnects, stats.fences), (2, 2));
     }

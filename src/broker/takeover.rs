@@ -6,11 +6,11 @@ use dst_session::negotiate::refuse;
 use dst_wire::{Claim, Ownership, RefusalReason};
 
 use crate::broker::Broker;
-use crate::connection::{Application, Stage};
+use crate::connection::{PendingHello, Stage};
 use crate::error::Rejection;
-use crate::ids::{ConnectionId, Owner, SessionId};
+use crate::ids::{ClientId, ConnectionId, SessionId};
 use crate::output::{Output, Topic};
-use crate::ownership::{Change, Known, OwnershipState, Read, Stored};
+use crate::ownership::{KnownOwnership, OwnershipChange, OwnershipState, ReadOwnership, Stored};
 
 impl Broker {
     /// Keeps the ownership of an export from now on. `read` is the ownership that was kept before,
@@ -18,14 +18,14 @@ impl Broker {
     ///
     /// # Errors
     /// Fails if there is no such export.
-    pub fn keep_ownership(&mut self, now_us: u64, name: &str, read: Read) -> Result<(), Rejection> {
+    pub fn keep_ownership(&mut self, now_us: u64, name: &str, read: ReadOwnership) -> Result<(), Rejection> {
         self.now_us = now_us;
         let export = self.exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
         export.ownership = OwnershipState::Settled(read.clone().into());
         if let Err(why) = read {
             self.warn(Topic::Operators, || {
                 format!(
-                    "DST export {name}: who owns it is not known, {why}; nobody is let in until dst_export_release"
+                    "DST export {name}: its owner is not known: {why}; nobody is let in until dst_export_release"
                 )
             });
         }
@@ -52,7 +52,7 @@ impl Broker {
             OwnershipState::Changing { .. } => return Err(Rejection::OwnershipChanging(of())),
             OwnershipState::Settled(known) => known.ownership().map_or(floor, Ownership::number),
         };
-        self.change_ownership(name, Change::Release { last });
+        self.change_ownership(name, OwnershipChange::Release { last });
         Ok(())
     }
 
@@ -85,11 +85,11 @@ impl Broker {
         Ok(())
     }
 
-    /// Returns a host that is to own the export and waits for the backend: its hello waits, or has
-    /// waited so long that it was refused, so that the client is between two attempts.
+    /// Returns a host that is to own the export and waits for the backend. The host's hello waits;
+    /// or the hello has waited so long that it was refused, and the client is between two attempts.
     fn waiting_for_backend(&self, name: &str) -> Option<String> {
         let waits = self.connections.values().find_map(|entry| match &entry.stage {
-            Stage::WaitingToOpen(Application { hello, .. })
+            Stage::WaitingToOpen(PendingHello { hello, .. })
                 if hello.export == name && hello.claim.is_some() =>
             {
                 Some(hello.host.clone())
@@ -98,24 +98,26 @@ impl Broker {
         });
         waits.or_else(|| {
             let owner = self.exports.get(name)?.ownership.owner()?;
-            let is_in = self.sessions.iter().any(|(_, session)| session.owner.export == name);
+            let is_in = self.sessions.iter().any(|(_, session)| session.client.export == name);
             (!is_in && self.is_draining_all(name)).then(|| owner.to_owned())
         })
     }
 
     /// Begins to make a change of an export's ownership durable.
-    pub(crate) fn change_ownership(&mut self, name: &str, change: Change) {
+    pub(crate) fn change_ownership(&mut self, name: &str, change: OwnershipChange) {
         let Some(export) = self.exports.get_mut(name) else { return };
         let (number, host, since_s) = match (&change, &export.ownership) {
-            (Change::Claim { number, host, .. }, _) => (*number, Some(host.clone()), None),
-            (Change::Release { last }, _) => (*last, None, None),
-            (Change::Restore, OwnershipState::Settled(Known::Doubtful(known))) => match known {
-                Ownership::Free { last } => (*last, None, None),
-                Ownership::Exclusive { number, host, since_s } => {
-                    (*number, Some(host.clone()), Some(*since_s))
+            (OwnershipChange::Claim { number, host, .. }, _) => (*number, Some(host.clone()), None),
+            (OwnershipChange::Release { last }, _) => (*last, None, None),
+            (OwnershipChange::Restore, OwnershipState::Settled(KnownOwnership::Doubtful(known))) => {
+                match known {
+                    Ownership::Free { last } => (*last, None, None),
+                    Ownership::Exclusive { number, host, since_s } => {
+                        (*number, Some(host.clone()), Some(*since_s))
+                    }
                 }
-            },
-            (Change::Restore, _) => return,
+            }
+            (OwnershipChange::Restore, _) => return,
         };
         export.ownership.begin(change);
         self.output(Output::StoreOwnership { export: name.to_owned(), number, host, since_s });
@@ -127,12 +129,12 @@ impl Broker {
             self.exports.get_mut(name).and_then(|export| export.ownership.end(Stored::Durably { since_s }));
         match change {
             None => return,
-            Some(Change::Restore) => {
+            Some(OwnershipChange::Restore) => {
                 self.notice(Topic::Operators, || {
                     format!("DST export {name}: its ownership is durable again, as it was")
                 });
             }
-            Some(Change::Claim { number, host, claimant }) => {
+            Some(OwnershipChange::Claim { number, host, claimant }) => {
                 self.notice(Topic::Operators, || {
                     format!("DST export {name}: host {host:?} owns it now (ownership {number})")
                 });
@@ -141,14 +143,14 @@ impl Broker {
                 }
                 self.claim_granted(claimant, number);
             }
-            Some(Change::Release { last }) => {
+            Some(OwnershipChange::Release { last }) => {
                 self.notice(Topic::Operators, || {
                     format!("DST export {name}: nobody owns it now; the last ownership was {last}")
                 });
                 let is_owned = self
                     .sessions
                     .iter()
-                    .any(|(_, session)| session.owner.export == name && session.ownership.is_some());
+                    .any(|(_, session)| session.client.export == name && session.ownership.is_some());
                 // If nobody owned the export, its sessions share it and may go on.
                 if is_owned {
                     self.close_sessions(name, "its export was released");
@@ -159,37 +161,38 @@ impl Broker {
     }
 
     /// Drops a change of an export's ownership that could not be made durable. The ownership stays
-    /// as it was. If the state file may hold the change all the same, the ownership is in doubt from
-    /// now on.
+    /// as it was. If the state file may hold the change all the same, the ownership is in doubt
+    /// from now on.
     pub(crate) fn ownership_not_stored(&mut self, name: &str, why: &str, is_in_doubt: bool) {
         let stored = if is_in_doubt { Stored::InDoubt } else { Stored::No };
         let change = self.exports.get_mut(name).and_then(|export| export.ownership.end(stored));
         let Some(change) = change else { return };
-        if let Change::Claim { host, claimant, .. } = change {
-            let owner = Owner { export: name.to_owned(), host };
+        if let OwnershipChange::Claim { host, claimant, .. } = change {
+            let client = ClientId { export: name.to_owned(), host };
             let text = format!("the new ownership can't be made durable: {why}");
-            self.refuse(claimant, &owner, &text.clone(), refuse(RefusalReason::Busy, text));
+            self.refuse(claimant, &client, &text.clone(), refuse(RefusalReason::Busy, text));
         }
         self.drained(name);
     }
 
-    /// Grants a claim. From now on its hello waits as an owner's, for the end of what others had.
+    /// Grants a claim. From now on the hello waits as that of the owner, until the requests of all
+    /// other hosts have ended.
     fn claim_granted(&mut self, claimant: ConnectionId, number: u64) {
         let Some(entry) = self.connections.get_mut(&claimant) else { return };
         if matches!(entry.stage, Stage::WaitingToOwn(_))
-            && let Stage::WaitingToOwn(Application { mut hello, proof }) =
+            && let Stage::WaitingToOwn(PendingHello { mut hello, proof }) =
                 std::mem::replace(&mut entry.stage, Stage::Refused)
         {
             hello.claim = Some(Claim::Held(number));
             let instance = hello.previous.map(|previous| previous.instance);
-            entry.stage = Stage::WaitingToOpen(Application { hello, proof });
+            entry.stage = Stage::WaitingToOpen(PendingHello { hello, proof });
             self.output(Output::AskAgain { connection: claimant, instance });
         }
     }
 
     /// Ends all sessions of an export. Their clients may come back.
     pub(crate) fn close_sessions(&mut self, name: &str, why: &str) {
-        let its = self.sessions.iter().filter(|(_, session)| session.owner.export == name);
+        let its = self.sessions.iter().filter(|(_, session)| session.client.export == name);
         let ids: Vec<SessionId> = its.map(|(id, _)| *id).collect();
         for id in &ids {
             self.close_session(id, why);
@@ -200,8 +203,8 @@ impl Broker {
     /// the times at which their connections were accepted, µs.
     pub(crate) fn waiting_to_own<'a>(&'a self, name: &'a str) -> impl Iterator<Item = (&'a str, u64)> {
         self.connections.values().filter_map(move |entry| match &entry.stage {
-            Stage::WaitingToOwn(Application { hello, .. })
-            | Stage::WaitingToOpen(Application { hello, .. })
+            Stage::WaitingToOwn(PendingHello { hello, .. })
+            | Stage::WaitingToOpen(PendingHello { hello, .. })
                 if hello.export == name && hello.claim.is_some() =>
             {
                 Some((hello.host.as_str(), entry.since_us))

@@ -404,7 +404,7 @@ impl World {
         for (id, connection) in &self.broker.connections {
             let Stage::Ready(queue) = &connection.stage else { continue };
             let hosts = self.broker.export("disk").unwrap().hosts;
-            let access = rights(hosts, &queue.owner.host, connection.peer.ip());
+            let access = rights(hosts, &queue.client.host, connection.peer.ip());
             let may_write = !self.welcomes[id].device.read_only;
             assert!(access >= Some(if may_write { Access::ReadWrite } else { Access::ReadOnly }));
         }

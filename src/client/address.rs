@@ -1,4 +1,4 @@
-//! Addresses of targets, and names of hosts that have some.
+//! Addresses of targets, and names of hosts, which resolve to addresses.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -9,7 +9,7 @@ use thiserror::Error;
 /// The longest name of a network interface in bytes: Linux's `IFNAMSIZ` less its final zero.
 const SCOPE_MAX: usize = 15;
 
-/// An IP address; of a link-local IPv6 address, the interface behind which it is, too.
+/// An IP address. A link-local IPv6 address includes the interface through which it is reached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Address {
     /// The address.
@@ -24,7 +24,7 @@ const NAME_MAX: usize = 253;
 /// The longest part of a name between dots in bytes (RFC 1035, section 2.3.4).
 const LABEL_MAX: usize = 63;
 
-/// A family of addresses.
+/// An address family.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Family {
     /// IPv4.
@@ -34,12 +34,12 @@ pub enum Family {
 }
 
 impl Family {
-    /// Returns whether an address is of this family.
+    /// Returns true if an address is of this family.
     pub fn has(self, ip: IpAddr) -> bool {
         ip.is_ipv4() == (self == Family::V4)
     }
 
-    /// Returns its name in RPCs.
+    /// Returns the family's name in RPCs.
     pub fn name(self) -> &'static str {
         match self {
             Family::V4 => "ipv4",
@@ -48,12 +48,12 @@ impl Family {
     }
 }
 
-/// Where a target is, as a user says it.
+/// The place of a target, as a user gives it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Place {
-    /// At an address.
+    /// The target's address.
     Address(Address),
-    /// At the addresses to which a name resolves.
+    /// A host name. The target is at one of the addresses to which the name resolves.
     Name(String),
 }
 
@@ -111,7 +111,7 @@ impl From<SocketAddr> for Address {
 }
 
 impl Place {
-    /// Returns the address, if it is one.
+    /// Returns the address, or `None` if the place is a name.
     pub fn address(&self) -> Option<&Address> {
         match self {
             Place::Address(address) => Some(address),
@@ -119,7 +119,7 @@ impl Place {
         }
     }
 
-    /// Returns the name, if it is one.
+    /// Returns the name, or `None` if the place is an address.
     pub fn name(&self) -> Option<&str> {
         match self {
             Place::Address(_) => None,
@@ -148,7 +148,7 @@ impl FromStr for Place {
                 && !label.ends_with('-')
         };
         let name = text.strip_suffix('.').unwrap_or(text);
-        // One whose last part is a number is an address that somebody got wrong.
+        // A name whose last part is a number is a mistyped address.
         let is_number =
             name.rsplit('.').next().is_some_and(|last| last.bytes().all(|byte| byte.is_ascii_digit()));
         let is_name = name.len() <= NAME_MAX && name.split('.').all(is_label) && !is_number;

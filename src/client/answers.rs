@@ -1,4 +1,4 @@
-//! Receives Answers: data goes to the user's vectors, completions to the user.
+//! Receives Answers: copies their data to the user's vectors and completes the user's I/O.
 
 use dst_session::Violation;
 use dst_session::durability::{Durability, Effect};
@@ -13,14 +13,14 @@ use spdk::iov::IovMut;
 use crate::channels::Standing;
 use crate::counters::Counters;
 
-/// An I/O that is a transaction.
+/// The user's I/O behind an outstanding transaction.
 pub struct Pending {
     pub io: BdevIo,
     /// The number of a flush, as [`Durability`] counts them; 0 for other I/O.
     pub flush: u64,
 }
 
-/// Returns the operation that does an I/O of this kind.
+/// Returns the operation that carries out an I/O of this kind, or `None` if there is none.
 pub fn op_of(kind: IoKind) -> Option<Op> {
     Some(match kind {
         IoKind::Read => Op::Read,
@@ -44,31 +44,33 @@ pub fn digest_of(io: &BdevIo, len: usize) -> u32 {
 pub struct ReceivingAnswer {
     answer: Option<Answer>,
     at: usize,
-    /// The number of the newest acknowledged keep-alive. The caller takes it out.
+    /// The number of the newest keep-alive whose acknowledgement has come. The caller takes the
+    /// number out.
     pub acknowledged: Option<u64>,
 }
 
-/// What a connection's Answers mean for the durability of writes.
+/// What is needed to decide whether a completed write is durable.
 #[derive(Debug, Clone, Copy)]
-pub struct Record<'a> {
+pub struct DurabilityContext<'a> {
     pub durability: &'a Durability,
-    /// The start of the target that answers.
+    /// The number of the target's start, as [`Durability`] counts starts.
     pub start: u64,
     /// Whether the device forgets writes that were not flushed when the target dies.
     pub is_volatile: bool,
 }
 
-/// Takes the frames that a channel receives.
+/// Handles the frames that a channel receives.
 pub struct Answers<'a> {
     pub transactions: &'a mut Transactions<Pending>,
     pub incoming: &'a mut ReceivingAnswer,
     pub standing: &'a Standing,
-    /// Takes the resets that the target has done.
+    /// Receives the resets that the target has carried out, until they may complete.
     pub held: &'a mut BdevIoQueue,
-    /// Takes the I/O of transactions that were aborted, as the target has let go of them.
+    /// Receives the I/O of aborted transactions once the target has confirmed the abort. The I/O is
+    /// to fail.
     pub overdue: &'a mut BdevIoQueue,
-    pub record: Record<'a>,
-    /// The time by which deadlines are counted, µs.
+    pub durability: DurabilityContext<'a>,
+    /// The time on the clock of deadlines, µs.
     pub patient_us: u64,
 }
 
@@ -135,22 +137,22 @@ impl Frames for Answers<'_> {
         self.standing.counters.took(&request, self.patient_us.saturating_sub(begun_us));
         if answer.status != Status::Success {
             Counters::add(&self.standing.counters.errors, 1);
-        } else if self.record.is_volatile {
+        } else if self.durability.is_volatile {
             self.note(&request, &pending);
         }
         if request.op == Op::Reset && answer.status == Status::Success {
             self.held.push_back(pending.io);
             return Ok(());
         }
-        // The user may submit its next I/O inside this: that only touches the channel's waiting
-        // queue.
+        // The user may submit the next I/O inside this call, which touches only the queue of
+        // waiting I/O.
         pending.io.complete(io_status(answer.status));
         Ok(())
     }
 }
 
 impl Answers<'_> {
-    /// Returns whether data was changed on its way to the target or back.
+    /// Returns true if data was changed on the way to the target or back.
     fn is_corrupt(&mut self, answer: &Answer) -> bool {
         let Some(digest) = answer.digest.filter(|_| answer.data_len > 0) else {
             return answer.status == Status::Corrupt;
@@ -164,9 +166,10 @@ impl Answers<'_> {
         (len > 0).then(|| digest_of(&self.transactions.user_mut(slot).io, len))
     }
 
-    /// Notes which writes a restart of the target may lose from now on, or can't lose any more.
+    /// Notes a completed write, which a restart of the target may lose, or a completed flush, which
+    /// makes earlier writes durable.
     fn note(&self, request: &Request, pending: &Pending) {
-        let Record { durability, start, .. } = self.record;
+        let DurabilityContext { durability, start, .. } = self.durability;
         match Effect::of(request.op) {
             Effect::Write => durability.wrote(&self.standing.written, start),
             Effect::Flush => durability.flushed(start, pending.flush),

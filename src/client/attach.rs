@@ -1,29 +1,32 @@
-//! Who waits for an attach, and until when.
+//! The callers that wait for an attach, and how long they wait.
 
 use std::cell::Cell;
 use std::rc::Rc;
 
 use crate::error::Error;
 
-/// Called when an attach has ended, or goes on without the caller.
+/// The callback for the outcome of an attach, or for the moment from which the attach continues
+/// without the caller.
 pub type Attached = Box<dyn FnOnce(Result<String, Error>)>;
 
 /// When `bdev_dst_create` is answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wait {
-    /// When the bdev is attached, or can't be.
+    /// When the bdev is attached or the attach has failed.
     UntilAttached,
-    /// When the first attempt has ended, or has taken long; the attempts go on.
+    /// When the first attempt has ended, or after a short time at the latest. The attempts
+    /// continue.
     FirstAttempt,
-    /// At once.
+    /// At once. The attempts continue.
     No,
 }
 
-/// Calls something when its last owner drops it: when the last first attempt has ended.
+/// Calls a function when the last first attempt has ended. Each attach whose first attempt is under
+/// way holds a reference; the function is called when the last reference is dropped.
 pub struct FirstAttempts(Cell<Option<Box<dyn FnOnce()>>>);
 
 impl FirstAttempts {
-    /// Returns what calls `done`.
+    /// Returns a reference. `done` is called when it and all its clones are dropped.
     pub fn new(done: impl FnOnce() + 'static) -> Rc<FirstAttempts> {
         Rc::new(FirstAttempts(Cell::new(Some(Box::new(done)))))
     }
@@ -37,103 +40,105 @@ impl Drop for FirstAttempts {
     }
 }
 
-/// An attach.
+/// An attach, by what waits for it.
 pub enum Attach {
     /// The caller waits.
     Caller {
-        /// What is called.
+        /// The caller's callback.
         waiting: Attached,
-        /// Whether the call says that the bdev is attached, rather than that the first attempt has
-        /// ended.
+        /// Whether the caller waits until the bdev is attached, and not only for the end of the
+        /// first attempt.
         until_attached: bool,
-        /// When the caller waits no longer, µs.
+        /// The time until which the caller waits, µs.
         deadline_us: u64,
     },
     /// The caller was answered, and the first attempt goes on.
     First {
-        /// When it counts as ended, µs.
+        /// The time at which the first attempt counts as ended, µs.
         deadline_us: u64,
-        /// Those who wait for its end.
+        /// References that are dropped at the end of the first attempt.
         waiting: Vec<Rc<FirstAttempts>>,
     },
-    /// Nobody waits.
+    /// Nothing waits.
     Over,
 }
 
-/// What the addresses that were tried in a round have said. An address that is dead or silent says
-/// nothing: it does not keep the attach waiting for what another one has refused for good.
+/// The refusals of one round of attempts, in which each address is tried once. An address that is
+/// dead or silent does not count: it must not delay the attach if another one has refused for good.
 #[derive(Debug, Default)]
-pub enum Round {
-    /// Nothing.
+pub enum AttemptRound {
+    /// No address has refused.
     #[default]
     Silent,
-    /// At least one has refused for good, the last one for this reason, and no other may admit the
-    /// client later.
+    /// All refusals are final. This is the reason of the last one.
     Refused(String),
-    /// One may admit the client later.
+    /// At least one address has refused and may admit the client later.
     MayHelp,
 }
 
-impl Round {
+impl AttemptRound {
     /// Notes a refusal. `is_final` says that the target refused for good.
     pub fn refused(&mut self, is_final: bool, why: &str) {
         match self {
-            Round::MayHelp => {}
-            Round::Silent | Round::Refused(_) if is_final => *self = Round::Refused(why.to_owned()),
-            Round::Silent | Round::Refused(_) => *self = Round::MayHelp,
+            AttemptRound::MayHelp => {}
+            AttemptRound::Silent | AttemptRound::Refused(_) if is_final => {
+                *self = AttemptRound::Refused(why.to_owned())
+            }
+            AttemptRound::Silent | AttemptRound::Refused(_) => *self = AttemptRound::MayHelp,
         }
     }
 
-    /// Ends the round, and begins the next one. Returns the reason if the client was refused for
+    /// Ends the round and begins the next one. Returns the reason if the client was refused for
     /// good.
     pub fn end(&mut self) -> Option<String> {
         match std::mem::take(self) {
-            Round::Refused(why) => Some(why),
-            Round::Silent | Round::MayHelp => None,
+            AttemptRound::Refused(why) => Some(why),
+            AttemptRound::Silent | AttemptRound::MayHelp => None,
         }
     }
 }
 
-/// What is due in an attach whose bdev is not there.
+/// What is due in an attach that has no bdev yet.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Due {
+pub enum AttachDue {
     /// Nothing.
     Nothing,
-    /// The caller is to be answered: the attempts go on.
+    /// The caller is to be answered, and the attempts continue.
     Answer,
     /// The attach has failed.
     GiveUp,
 }
 
 impl Attach {
-    /// Looks at an attempt that goes on at `now_us`.
-    pub fn look(&mut self, now_us: u64) -> Due {
+    /// Returns what is due at `now_us` while an attempt goes on.
+    pub fn look(&mut self, now_us: u64) -> AttachDue {
         match *self {
             Attach::Caller { until_attached, deadline_us, .. } if now_us >= deadline_us => {
                 if until_attached {
-                    Due::GiveUp
+                    AttachDue::GiveUp
                 } else {
-                    Due::Answer
+                    AttachDue::Answer
                 }
             }
             Attach::First { deadline_us, .. } if now_us >= deadline_us => {
                 self.end_first();
-                Due::Nothing
+                AttachDue::Nothing
             }
-            _ => Due::Nothing,
+            _ => AttachDue::Nothing,
         }
     }
 
-    /// All addresses were tried. `is_final` says that the target refused for good.
-    pub fn all_tried(&mut self, is_final: bool) -> Due {
+    /// Returns what is due after a round in which all addresses were tried. `is_final` says that
+    /// the client was refused for good.
+    pub fn all_tried(&mut self, is_final: bool) -> AttachDue {
         match self {
-            Attach::Caller { until_attached: false, .. } => Due::Answer,
-            Attach::Caller { .. } if is_final => Due::GiveUp,
+            Attach::Caller { until_attached: false, .. } => AttachDue::Answer,
+            Attach::Caller { .. } if is_final => AttachDue::GiveUp,
             Attach::First { .. } => {
                 self.end_first();
-                Due::Nothing
+                AttachDue::Nothing
             }
-            _ => Due::Nothing,
+            _ => AttachDue::Nothing,
         }
     }
 
@@ -141,7 +146,7 @@ impl Attach {
         *self = Attach::Over;
     }
 
-    /// Ends the waiting. Returns what is to be called, by a caller that borrows nothing.
+    /// Ends the waiting. Returns the callback, which must be called while nothing is borrowed.
     pub fn take(&mut self) -> Option<Attached> {
         match std::mem::replace(self, Attach::Over) {
             Attach::Caller { waiting, .. } => Some(waiting),
@@ -149,7 +154,7 @@ impl Attach {
         }
     }
 
-    /// Has the first attempt go on without the caller. Returns what is to be called.
+    /// Lets the first attempt go on without the caller. Returns the caller's callback.
     pub fn go_on_alone(&mut self) -> Option<Attached> {
         let Attach::Caller { deadline_us, .. } = *self else { return None };
         let waiting = self.take();
@@ -157,7 +162,7 @@ impl Attach {
         waiting
     }
 
-    /// Has `all` end not before the first attempt has, if that goes on without a caller.
+    /// Keeps `all` alive until the first attempt has ended, if it goes on without a caller.
     pub fn join(&mut self, all: &Rc<FirstAttempts>) {
         if let Attach::First { waiting, .. } = self {
             waiting.push(Rc::clone(all));
@@ -175,22 +180,22 @@ mod tests {
 
     #[test]
     fn a_caller_who_waits_for_the_bdev_is_told_of_the_end_and_others_of_the_first_attempt() {
-        assert_eq!((caller(true).look(9), caller(true).look(10)), (Due::Nothing, Due::GiveUp));
-        assert_eq!((caller(false).look(9), caller(false).look(10)), (Due::Nothing, Due::Answer));
+        assert_eq!((caller(true).look(9), caller(true).look(10)), (AttachDue::Nothing, AttachDue::GiveUp));
+        assert_eq!((caller(false).look(9), caller(false).look(10)), (AttachDue::Nothing, AttachDue::Answer));
         assert_eq!(
             (caller(true).all_tried(false), caller(true).all_tried(true)),
-            (Due::Nothing, Due::GiveUp)
+            (AttachDue::Nothing, AttachDue::GiveUp)
         );
         assert_eq!(
             (caller(false).all_tried(false), caller(false).all_tried(true)),
-            (Due::Answer, Due::Answer)
+            (AttachDue::Answer, AttachDue::Answer)
         );
     }
 
     #[test]
     fn a_dead_address_does_not_hide_that_another_one_refuses() {
         let end = |refusals: &[bool]| {
-            let mut round = Round::default();
+            let mut round = AttemptRound::default();
             refusals.iter().for_each(|&is_final| round.refused(is_final, "no"));
             let why = round.end();
             assert_eq!(round.end(), None, "the next round begins anew");
@@ -212,9 +217,9 @@ mod tests {
         let all = FirstAttempts::new(move || tell.set(true));
         attaches.iter_mut().for_each(|attach| attach.join(&all));
         drop(all);
-        assert_eq!((attaches[0].look(9), ended.get()), (Due::Nothing, false));
-        assert_eq!((attaches[0].look(10), ended.get()), (Due::Nothing, false));
-        assert_eq!((attaches[1].all_tried(false), ended.get()), (Due::Nothing, true));
+        assert_eq!((attaches[0].look(9), ended.get()), (AttachDue::Nothing, false));
+        assert_eq!((attaches[0].look(10), ended.get()), (AttachDue::Nothing, false));
+        assert_eq!((attaches[1].all_tried(false), ended.get()), (AttachDue::Nothing, true));
     }
 
     #[test]

@@ -1,8 +1,8 @@
 //! One SPDK thread's connection to the target, and the I/O that goes through it.
 //!
-//! A submission only queues. The channel's poller does the rest, so that all that was submitted in
-//! one turn of the reactor goes out with one system call, and all answers that are there come in
-//! with one. What happens without a connection is in `outage.rs`.
+//! A submission only queues the I/O. The channel's poller does the rest: all I/O that was submitted
+//! in one turn of the reactor is sent with one system call, and all Answers that have come are
+//! received with one. `outage.rs` has the time without a connection.
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,70 +22,73 @@ use crate::address::Address;
 use crate::channel_io::ChannelIo;
 use crate::channels::Standing;
 use crate::link::{Link, REST_US};
-use crate::log::Limit;
+use crate::log::LogLimit;
 use crate::membership::Membership;
-use crate::reset::Resets;
+use crate::reset::ChannelResets;
 use crate::shared::Shared;
-use crate::waiting::Waiting;
+use crate::waiting::WaitingIo;
 
 mod outage;
 
-/// How often a connection without outstanding I/O is looked at, and every connection's silence,
-/// lease and deadlines, µs. As often as when the poller rests.
+/// The period of checks, µs: a connection without outstanding I/O is read, and every connection's
+/// silence, lease and deadlines are checked. A resting poller has the same period.
 const CHECK_PERIOD_US: u64 = REST_US;
 
-/// With this many transactions outstanding, looking for answers waits a little after each look, so
-/// that more come at once: an empty look takes the socket's lock from the side that is about to
-/// fill it.
+/// The number of outstanding transactions from which on the channel pauses between two reads of the
+/// socket, so that each read finds several Answers. A read that finds none takes the socket's lock
+/// from the kernel, which is about to put data there.
 const BUSY: usize = 16;
 
-/// How long it waits, µs: long enough for a batch, short enough that the target does not run out of
-/// work. See docs/performance.md.
+/// The pause between two reads, µs: long enough for a batch of Answers, short enough that the
+/// target does not run out of work. See docs/performance.md.
 const BUSY_GAP_US: u64 = 5;
 
 /// A thread's channel.
 pub struct Channel {
-    /// Apart from the rest, because a completion may submit while the rest is borrowed.
-    waiting: Rc<Waiting>,
+    /// The I/O that is not begun yet. It is not part of `inner`, because the user may submit an I/O
+    /// inside a completion, while `inner` is borrowed.
+    waiting: Rc<WaitingIo>,
     inner: RefCell<Inner>,
     poller: RefCell<Option<Poller>>,
 }
 
-/// What a channel is, but for the submission of I/O.
+/// A channel's state, except for the queue of submitted I/O.
 struct Inner {
     shared: Arc<Shared>,
     standing: Arc<Standing>,
-    /// The device as it was when the bdev was made.
+    /// The device as it was when the bdev was registered.
     device: Device,
     queue: u16,
     link: Link,
     io: ChannelIo,
     membership: Membership,
-    resets: Resets,
+    resets: ChannelResets,
     deadlines: Deadlines,
-    /// Whether it was logged, in this outage, that I/O fails.
-    told_expired: bool,
-    /// What lost connections say of their paths.
+    /// Whether the log already says that I/O fails in this outage.
+    has_logged_expiry: bool,
+    /// For each path, whether lost connections suggest that large frames do not pass.
     large_frames: OfEachPath<Address>,
     homing: Homing,
-    /// [`Places::path_changes`](crate::places::Places::path_changes) when `homing` was set.
+    /// The value of [`Places::path_changes`](crate::places::Places::path_changes) when `homing` was
+    /// set.
     path_change: u64,
-    log: Limit,
-    /// For I/O that fails, which what is said of connections must not hide.
-    ended_log: Limit,
+    log: LogLimit,
+    /// A limit of its own for lines about failed I/O, which lines about connections must not crowd
+    /// out.
+    ended_log: LogLimit,
     next_check_us: u64,
     next_look_us: u64,
 }
 
 impl Channel {
-    /// A channel that begins to connect.
+    /// Returns a channel that begins to connect.
     ///
     /// # Errors
-    /// Not enough memory, or too many channels.
+    /// Fails if memory is short, or if the bdev has 65,535 channels.
     pub fn open(shared: &Arc<Shared>, device: Device) -> spdk::Result<Rc<Channel>> {
         let now = now_us();
         let (queue, standing) = shared.channels().open(shared.resets()).ok_or(spdk::Errno::ENOMEM)?;
-        let waiting = Rc::new(Waiting::default());
+        let waiting = Rc::new(WaitingIo::default());
         let options = shared.options();
         let inner = Inner {
             shared: Arc::clone(shared),
@@ -94,15 +97,15 @@ impl Channel {
             link: Link::new(Arc::clone(shared), queue, RECEIVE_BUFFER, now),
             io: ChannelIo::new(shared, &standing, device, Rc::clone(&waiting)),
             membership: Membership::new(shared, &standing),
-            resets: Resets::new(shared, &standing),
+            resets: ChannelResets::new(shared, &standing),
             deadlines: Deadlines::new(options.transaction_timeout_ms, options.keep_alive_timeout_ms, now),
             standing,
-            told_expired: false,
+            has_logged_expiry: false,
             large_frames: OfEachPath::default(),
             homing: Homing::Home,
             path_change: 0,
-            log: Limit::default(),
-            ended_log: Limit::default(),
+            log: LogLimit::default(),
+            ended_log: LogLimit::default(),
             next_check_us: 0,
             next_look_us: 0,
         };
@@ -122,12 +125,12 @@ impl Channel {
         Ok(channel)
     }
 
-    /// Ends the connection. All I/O has completed before.
+    /// Closes the connection. To be called when all I/O has completed.
     pub fn close(&self) {
         self.poller.borrow_mut().take();
         let inner = &mut *self.inner.borrow_mut();
         for path in inner.large_frames.suspects() {
-            // Nobody else would say that it is over.
+            // No other channel would withdraw this channel's suspicion.
             inner.shared.places().note_path(path, PathNote::Unknown, now_us());
         }
         if inner.link.close_politely() {
@@ -150,12 +153,11 @@ impl Channel {
         let stalled = inner.deadlines.turn(now);
         if !inner.link.is_up() {
             inner.outage(now);
-            // Until there is a connection nothing can be done for what waits but to look at the
-            // time.
+            // Without a connection, only the time is to be watched for I/O that waits.
             return Turn::Nothing;
         }
         if stalled && let Some((connection, _)) = inner.link.up() {
-            // It was we who did not listen.
+            // This process was stopped. That it heard nothing says nothing about the target.
             connection.silence.heard(now);
         }
         match inner.work(now) {
@@ -169,14 +171,14 @@ impl Channel {
 }
 
 impl Inner {
-    /// A turn with a connection.
+    /// Does a turn with a connection.
     fn work(&mut self, now: u64) -> Result<Turn, Broken> {
         let check = now >= self.next_check_us;
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let mut did_work = false;
         let outstanding = self.io.outstanding();
         let patient_us = self.deadlines.now_us();
-        // Where the poller rests it was the socket that woke it.
+        // If the poller rests, the socket has woken it, so there is something to receive.
         if check || (outstanding > 0 || connection.rests()) && now >= self.next_look_us {
             let session = self.membership.session().expect("a link that is up has a session");
             if self.io.receive(connection, buffer, session.start, patient_us)? {
@@ -188,7 +190,7 @@ impl Inner {
         if did_work {
             self.fail_overdue();
             if self.io.oldest_waiting_us().is_some() {
-                // A further part of an I/O whose time is up is not begun.
+                // A further part of an I/O whose deadline has passed must not be begun.
                 self.expire_waiting(self.shared.availability(), true);
             }
         }
@@ -213,7 +215,8 @@ impl Inner {
         Ok(if is_waiting { Turn::Waiting } else { Turn::Nothing })
     }
 
-    /// What is looked at now and then: deadlines, the session, the numbers that people see.
+    /// Checks what need not be checked in each turn: deadlines, the session, the address. Updates
+    /// the counters that are shown.
     fn check(&mut self, now: u64) -> Result<(), Broken> {
         self.io.count_now();
         if let Some((at, life)) = self.link.address().zip(self.link.life())
@@ -233,7 +236,7 @@ impl Inner {
         }
         self.deadlines.look_at_stop(self.shared.stop(), now);
         let patient_us = self.deadlines.now_us();
-        self.io.look_at_waiting(patient_us);
+        self.io.stamp_new(patient_us);
         let availability = self.shared.availability();
         self.expire_waiting(availability, true);
         if self.deadlines.is_stop_over(true) {
@@ -256,7 +259,7 @@ impl Inner {
         Ok(())
     }
 
-    /// Fails what was aborted, as the target has let go of it.
+    /// Fails the aborted I/O that the target no longer executes.
     #[inline]
     fn fail_overdue(&mut self) {
         while let Some(io) = self.io.take_overdue() {
@@ -264,8 +267,8 @@ impl Inner {
         }
     }
 
-    /// Returns whether the connection is to be closed now, because the channel's own address is
-    /// another one and can be used again.
+    /// Returns true if the connection is to be closed now, because it is not to the channel's own
+    /// address, which can be used again.
     fn is_to_go_home(&mut self, now: u64) -> bool {
         let change = self.shared.places().path_changes();
         if change != self.path_change {
@@ -277,8 +280,8 @@ impl Inner {
         if self.homing == Homing::Home {
             return false;
         }
-        // A target that holds a transaction admits no other connection of the queue before the
-        // backend is done. A bdev that is being removed or stopped would not connect again.
+        // As long as the target holds a transaction, it admits no other connection of the queue. A
+        // bdev that is being removed or stopped would not connect again.
         let may_leave = !self.io.reset_waits()
             && !self.resets.is_draining()
             && !self.io.holds_resets()
@@ -288,8 +291,8 @@ impl Inner {
         self.homing.look(self.io.outstanding(), may_leave, now)
     }
 
-    /// The next turn does all there is to do.
-    fn look_at_once(&mut self) {
+    /// Makes the next turn read the socket and do all checks.
+    fn check_at_once(&mut self) {
         self.next_check_us = 0;
         self.next_look_us = 0;
     }

@@ -1,5 +1,5 @@
-//! A channel's I/O, wherever it is: waiting to be begun, outstanding in the slab, coming in, or
-//! held until other channels have ended theirs.
+//! All I/O of a channel: I/O that waits, transactions in the slab, the Answer that is being
+//! received, and resets that wait for other channels.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -13,48 +13,49 @@ use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::iov::Iov;
 
-use crate::answers::{Answers, Pending, ReceivingAnswer, Record, digest_of, op_of};
+use crate::answers::{Answers, DurabilityContext, Pending, ReceivingAnswer, digest_of, op_of};
 use crate::channels::Standing;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::shared::Shared;
-use crate::waiting::Waiting;
+use crate::waiting::WaitingIo;
 
 /// A channel's I/O.
 pub struct ChannelIo {
     shared: Arc<Shared>,
     standing: Arc<Standing>,
-    /// The device as it was when the bdev was made, but for its operations, which the newest welcome said.
+    /// The device as it was when the bdev was registered, with the operations of the newest
+    /// Welcome.
     device: Device,
-    waiting: Rc<Waiting>,
+    waiting: Rc<WaitingIo>,
     transactions: Transactions<Pending>,
     incoming: ReceivingAnswer,
-    /// Resets that complete when every channel has ended what it had.
+    /// Resets that complete when every channel has ended the I/O that it had.
     held: BdevIoQueue,
-    /// I/O of transactions that were aborted, as the target has let go of them: it is to fail.
+    /// I/O of aborted transactions that the target no longer executes. This I/O is to fail.
     overdue: BdevIoQueue,
-    /// Whether the target that the channel is connected to knows aborts.
+    /// Whether the target at the other end of the connection supports aborts.
     has_aborts: bool,
-    /// How many losses of the target's cache this channel has reported.
+    /// The number of losses of the target's cache that this channel has reported.
     losses_seen: u64,
 }
 
-/// How an I/O that was sent ends without an answer.
+/// How an I/O that was sent ends without an Answer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Unrepeated {
     /// With an error.
     Failed,
-    /// With an error, because it had its share of attempts.
+    /// With an error, because it was sent as often as allowed.
     Expired,
 }
 
 impl ChannelIo {
-    /// Returns the I/O of a new channel: none.
+    /// Returns an empty `ChannelIo`.
     pub fn new(
         shared: &Arc<Shared>,
         standing: &Arc<Standing>,
         device: Device,
-        waiting: Rc<Waiting>,
+        waiting: Rc<WaitingIo>,
     ) -> ChannelIo {
         ChannelIo {
             shared: Arc::clone(shared),
@@ -74,29 +75,29 @@ impl ChannelIo {
         &self.standing.counters
     }
 
-    /// Counts what is there now, for people to see.
+    /// Updates the counters that show how much I/O is outstanding and how much waits.
     pub fn count_now(&self) {
         let counters = self.counters();
         counters.outstanding.store(self.transactions.outstanding() as u64, Relaxed);
         counters.waiting.store(self.waiting.len() as u64, Relaxed);
     }
 
-    /// Puts the stamp `now_us` on what was submitted since the last time.
-    pub fn look_at_waiting(&self, now_us: u64) {
-        self.waiting.look(now_us);
+    /// Stamps the I/O that was submitted since the last call with `now_us`.
+    pub fn stamp_new(&self, now_us: u64) {
+        self.waiting.stamp_new(now_us);
     }
 
-    /// Returns how many transactions are outstanding.
+    /// Returns the number of outstanding transactions.
     pub fn outstanding(&self) -> usize {
         self.transactions.outstanding()
     }
 
-    /// Returns whether the target holds a transaction.
+    /// Returns true if the target holds a transaction.
     pub fn has_held(&self) -> bool {
         self.transactions.has_held()
     }
 
-    /// Returns whether a frame of more than `small` bytes is outstanding, in either direction.
+    /// Returns true if a frame of more than `small` bytes is outstanding in either direction.
     pub fn has_larger(&self, small: u32) -> bool {
         self.transactions.any(|request| request.request_len.max(request.answer_len) > small)
     }
@@ -111,22 +112,23 @@ impl ChannelIo {
         self.waiting.oldest_us()
     }
 
-    /// Takes the oldest outstanding transaction's I/O out. Only without a connection.
+    /// Removes the oldest outstanding transaction and returns its I/O. To be called only without a
+    /// connection.
     pub fn take_oldest_sent(&mut self) -> Option<BdevIo> {
         self.transactions.abandon_oldest().map(|pending| pending.io)
     }
 
-    /// Takes the oldest waiting I/O out.
+    /// Removes and returns the oldest waiting I/O.
     pub fn take_oldest_waiting(&mut self) -> Option<BdevIo> {
         self.waiting.pop()
     }
 
-    /// Receives the answers that are there and completes what they answer. `start` is the start of
-    /// the target that answers, `now_us` the time of deadlines. Returns whether anything was
-    /// received.
+    /// Receives Answers and completes the I/O that they answer. `start` is the number of the
+    /// target's start, and `now_us` the time on the clock of deadlines. Returns true if anything
+    /// was received.
     ///
     /// # Errors
-    /// The connection is over.
+    /// Fails if the connection is lost or the target violates the protocol.
     #[inline]
     pub fn receive(
         &mut self,
@@ -135,28 +137,31 @@ impl ChannelIo {
         start: u64,
         now_us: u64,
     ) -> Result<bool, Broken> {
-        let record =
-            Record { durability: self.shared.durability(), start, is_volatile: self.device.write_cache };
+        let durability = DurabilityContext {
+            durability: self.shared.durability(),
+            start,
+            is_volatile: self.device.write_cache,
+        };
         let mut answers = Answers {
             transactions: &mut self.transactions,
             incoming: &mut self.incoming,
             standing: &self.standing,
             held: &mut self.held,
             overdue: &mut self.overdue,
-            record,
+            durability,
             patient_us: now_us,
         };
         let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut answers)?;
         Ok(pumped.received > 0)
     }
 
-    /// Returns whether the target knows aborts.
+    /// Returns true if the target supports aborts.
     pub fn has_aborts(&self) -> bool {
         self.has_aborts
     }
 
-    /// Sends an abort of each transaction that was submitted at a time of which `is_late` says so,
-    /// unless that was done.
+    /// Sends an Abort for each transaction whose time of submission satisfies `is_late`, once for
+    /// each transaction.
     pub fn abort(&mut self, connection: &mut Connection, is_late: impl Fn(u64) -> bool) {
         let mut aborted = None;
         self.transactions.abort(is_late, |id| {
@@ -172,22 +177,22 @@ impl ChannelIo {
         }
     }
 
-    /// Takes an I/O out that was aborted, as the target has let go of it.
+    /// Removes and returns an aborted I/O that the target no longer executes.
     #[inline]
     pub fn take_overdue(&mut self) -> Option<BdevIo> {
         self.overdue.pop_front()
     }
 
-    /// Takes the newest acknowledgement of a keep-alive that has come.
+    /// Removes and returns the number of the newest keep-alive whose acknowledgement has come.
     pub fn take_acknowledged(&mut self) -> Option<u64> {
         self.incoming.acknowledged.take()
     }
 
-    /// Begins what waits, as far as there are credits. Returns whether anything was begun.
+    /// Begins waiting I/O as far as there are credits. Returns true if any was begun.
     #[inline]
     pub fn begin_waiting(&mut self, now_us: u64) -> bool {
         let mut has_begun = false;
-        // A reset is no transaction like others: the next turn begins with it.
+        // Resets are begun elsewhere, at the next turn, because all channels take part in them.
         while self.transactions.has_credit() && !self.waiting.has_reset() {
             let Some(io) = self.waiting.next(now_us) else { break };
             self.begin(io);
@@ -196,7 +201,7 @@ impl ChannelIo {
         has_begun
     }
 
-    /// Makes a transaction of an I/O. There is credit.
+    /// Makes a transaction of an I/O. The caller has checked that there is a credit.
     fn begin(&mut self, io: BdevIo) {
         let fail = |io: BdevIo| {
             Counters::add(&self.standing.counters.errors, 1);
@@ -205,7 +210,8 @@ impl ChannelIo {
         let Some(op) = op_of(io.kind()).filter(|&op| self.device.ops.contains(op)) else { return fail(io) };
         let (start, count) = if op.has_range() { (io.offset_blocks(), io.num_blocks()) } else { (0, 0) };
         if op.has_range() && count == 0 {
-            // SPDK has checked the rest, and no request asks for nothing: as on any other bdev.
+            // SPDK has checked the range. An empty one succeeds, as on any other bdev, and a
+            // request must not be empty.
             return io.complete(IoStatus::Success);
         }
         let bytes = count.saturating_mul(self.device.block_size.into());
@@ -231,10 +237,10 @@ impl ChannelIo {
         }
     }
 
-    /// Sends what waits to be sent, as much as the socket takes.
+    /// Sends waiting frames, as many as the socket takes.
     ///
     /// # Errors
-    /// The connection is over.
+    /// Fails if the connection is lost.
     #[inline]
     pub fn send(&mut self, connection: &mut Connection) -> Result<(), Broken> {
         let transactions = &mut self.transactions;
@@ -251,14 +257,14 @@ impl ChannelIo {
                 control = connection.outbox.pending().len();
                 iov.push(connection.outbox.pending());
             }
-            // What is in the outbox may be about a request that is sent again behind the first frame.
+            // A frame in the outbox may refer to a request that is sent again behind the first
+            // frame, so the outbox has to follow directly after the first frame.
             let is_first_only = transactions.is_mid_frame() && !connection.outbox.is_empty();
             for (i, out) in transactions.outgoing().enumerate() {
                 if i > 0 && is_first_only {
                     break;
                 }
-                // A header alone would be sent without its data, which is no error, only one more
-                // call.
+                // A header without its data would be correct, but would cost another system call.
                 if iov.remaining_capacity() < 2 {
                     break;
                 }
@@ -278,19 +284,18 @@ impl ChannelIo {
         }
     }
 
-    /// Returns whether anything waits to be sent.
+    /// Returns true if anything waits to be sent.
     pub fn wants_to_send(&self) -> bool {
         self.transactions.wants_to_send()
     }
 
-    /// The connection is gone: nothing begins, or is sent, until [`ChannelIo::connected`].
+    /// Notes that the connection is gone. Nothing is begun or sent until [`ChannelIo::connected`].
     pub fn disconnected(&mut self) {
         self.transactions.disconnected();
     }
 
-    /// There is a new connection, on which all that is outstanding is to be sent again. Returns how
-    /// many transactions that are; `None`, and nothing changed: more slots are in use than the
-    /// target grants.
+    /// Prepares to send all outstanding transactions again on a new connection. Returns their
+    /// number, or `None` with nothing changed if more slots are in use than the target grants.
     pub fn connected(&mut self, welcome: &Welcome) -> Option<usize> {
         let again = self.transactions.outstanding();
         let digest = |pending: &Pending, len: usize| digest_of(&pending.io, len);
@@ -307,11 +312,12 @@ impl ChannelIo {
         Some(again)
     }
 
-    /// In another session the target does not know any more what it has executed: what must not be
-    /// done twice fails, and so does a flush of what was lost. Returns how many fail. Only without
-    /// a connection.
+    /// Fails the transactions that must not be sent in another session, whose target does not know
+    /// which of them were executed: operations that must not be executed twice, and flushes if
+    /// writes may be lost. Returns the number of failed transactions. To be called only without a
+    /// connection.
     pub fn fail_unrepeatable(&mut self, repeats_all: bool) -> usize {
-        // Without a flush here the next one that begins reports the loss.
+        // If no flush is outstanding, the next flush that begins reports the loss.
         let lost_writes = self.device.write_cache
             && self.transactions.any(|request| request.op == Op::Flush)
             && self.shared.durability().must_report(&mut self.losses_seen);
@@ -322,7 +328,8 @@ impl ChannelIo {
         })
     }
 
-    /// Fails what was sent again `most` times. Returns how many fail. Only without a connection.
+    /// Fails the transactions that were sent again `most` times. Returns their number. To be called
+    /// only without a connection.
     pub fn fail_repeated(&mut self, most: u32) -> usize {
         self.fail_sent(Unrepeated::Expired, |_, resends| resends >= most)
     }
@@ -341,33 +348,33 @@ impl ChannelIo {
         failed
     }
 
-    /// Ends all that was sent with this status, as a mutation wants it.
+    /// Completes all sent I/O with this status, for mutations that take a protection away.
     pub fn end_sent(&mut self, status: IoStatus) {
         self.transactions.abandon(|_, _| true, |pending| pending.io.complete(status));
     }
 
-    /// Returns whether a reset was submitted and not begun.
+    /// Returns true if a reset was submitted and not begun.
     #[inline]
     pub fn reset_waits(&self) -> bool {
         self.waiting.has_reset()
     }
 
-    /// Returns whether a reset is outstanding.
+    /// Returns true if a reset is outstanding.
     pub fn has_sent_reset(&self) -> bool {
         self.transactions.any(|request| request.op == Op::Reset)
     }
 
-    /// Returns whether anything but resets is outstanding.
+    /// Returns true if anything but resets is outstanding.
     pub fn has_sent_other_than_resets(&self) -> bool {
         self.transactions.any(|request| request.op != Op::Reset)
     }
 
-    /// Aborts what waits, and begins the resets among it.
+    /// Aborts the waiting I/O and begins the resets among it.
     ///
     /// # Errors
-    /// There is no credit for a reset, which is held instead.
+    /// Fails if there is no credit for a reset, which is held instead.
     pub fn begin_resets(&mut self, now_us: u64) -> Result<(), Broken> {
-        self.waiting.look(now_us);
+        self.waiting.stamp_new(now_us);
         let mut sent = Ok(());
         while let Some(reset) = self.abort_to_next_reset() {
             if self.transactions.has_credit() {
@@ -380,17 +387,17 @@ impl ChannelIo {
         sent
     }
 
-    /// Aborts what waits, and holds the resets among it.
+    /// Aborts the waiting I/O and holds the resets among it.
     pub fn hold_resets(&mut self) {
         while let Some(reset) = self.abort_to_next_reset() {
             self.held.push_back(reset);
         }
     }
 
-    /// Aborts what waits, up to the next reset, which is returned.
+    /// Aborts the waiting I/O up to the next reset. Returns that reset.
     fn abort_to_next_reset(&mut self) -> Option<BdevIo> {
-        // What a user submits inside a completion comes to where it has no stamp yet: it is not
-        // meant.
+        // I/O that the user submits inside one of these completions has no stamp yet, so it is not
+        // found here. It came after the reset.
         while let Some(io) = self.waiting.pop() {
             if io.kind() == IoKind::Reset {
                 return Some(io);
@@ -401,7 +408,7 @@ impl ChannelIo {
         None
     }
 
-    /// Aborts what was sent, and holds the resets among it. Only without a connection.
+    /// Aborts the sent I/O and holds the resets among it. To be called only without a connection.
     pub fn abort_sent(&mut self) {
         let (counters, held) = (&self.standing.counters, &mut self.held);
         let end = |Pending { io, .. }: Pending| {
@@ -414,13 +421,13 @@ impl ChannelIo {
         self.transactions.abandon(|_, _| true, end);
     }
 
-    /// Returns whether resets are held.
+    /// Returns true if resets are held.
     #[inline]
     pub fn holds_resets(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Completes the resets that are held.
+    /// Completes the held resets.
     pub fn complete_held(&mut self) {
         while let Some(reset) = self.held.pop_front() {
             reset.complete(IoStatus::Success);

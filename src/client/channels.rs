@@ -1,4 +1,4 @@
-//! The channels that a bdev has, on whatever threads, and what each tells the others.
+//! A bdev's channels on all threads, and the state that each channel publishes to other threads.
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
@@ -16,49 +16,50 @@ pub fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Where one channel stands, for the threads of the others. The channel's thread alone writes it.
+/// The state that one channel publishes to other threads. Only the channel's thread writes it.
 #[derive(Debug, Default)]
 pub struct Standing {
-    /// What the channel counts.
+    /// The channel's counters.
     pub counters: Counters,
-    /// The channel's newest completed write. Read by the control thread when the target was started
-    /// anew; [`Durability`] orders it.
+    /// The channel's newest completed write. Read by the control thread when the target was
+    /// restarted; [`Durability`] documents the ordering.
     pub written: Written,
-    /// The change of the session since which the channel has had no connection of a session before.
-    /// Read by channels that want to fail what they sent in such a session. `Release` and
-    /// `Acquire`: whoever reads the change comes after the channel closed its connection.
+    /// The newest change of the session at which the channel had no connection: it has left all
+    /// sessions before that change. Read by channels that want to fail I/O that they sent in such a
+    /// session. `Release` and `Acquire`: a thread that reads the number runs after the channel has
+    /// closed its connection.
     left: AtomicU64,
-    /// The newest of the bdev's resets of which the channel has ended all that it had. Read by
-    /// channels that want to complete a reset. `Release` and `Acquire`: whoever reads the number
-    /// comes after the completions of what the channel had.
+    /// The newest reset of the bdev for which the channel has ended all its earlier I/O. Read by
+    /// channels that want to complete a reset. `Release` and `Acquire`: a thread that reads the
+    /// number runs after the completions of that I/O.
     joined_reset: AtomicU64,
-    /// Where the channel has its connection; `None`: it has none. Read by the control thread, for
-    /// people to see. The lock is taken when a connection is made or lost.
+    /// The address of the channel's connection, or `None` without a connection. Read by the control
+    /// thread for RPCs. The lock is taken when a connection is made or lost.
     at: Mutex<Option<Address>>,
 }
 
 impl Standing {
-    /// The channel has a connection to this address, or none.
+    /// Publishes the address of the channel's connection, or `None` if it has none.
     pub fn set_address(&self, at: Option<Address>) {
         *lock(&self.at) = at;
     }
 
-    /// Returns whether the channel has a connection to this address.
+    /// Returns true if the channel has a connection to this address.
     pub fn is_at(&self, address: &Address) -> bool {
         lock(&self.at).as_ref() == Some(address)
     }
 
-    /// The channel has no connection now, after `change` changes of the session.
+    /// Publishes that the channel has no connection after `change` changes of the session.
     pub fn leave(&self, change: u64) {
         self.left.store(change, Release);
     }
 
-    /// Returns whether the channel has left the sessions before `change`.
+    /// Returns true if the channel has left the sessions before `change`.
     pub fn has_left(&self, change: u64) -> bool {
         self.left.load(Acquire) >= change
     }
 
-    /// The channel has ended what it had before this reset.
+    /// Publishes that the channel has ended all I/O that came before this reset.
     pub fn join_reset(&self, reset: u64) {
         self.joined_reset.store(reset, Release);
     }
@@ -69,23 +70,24 @@ impl Standing {
     }
 }
 
-/// The channels of a bdev. The lock is taken when a channel comes or goes, and by what is no I/O.
+/// The channels of a bdev. The lock is taken when a channel is opened or closed, and on the control
+/// path; never on the I/O path.
 #[derive(Debug, Default)]
 pub struct Channels {
     all: Mutex<All>,
-    /// How many channels there are. Written under the lock, read by the control thread, which only
-    /// shows the number: `Relaxed`.
+    /// The number of channels. Written under the lock, read by the control thread, which only shows
+    /// the number: `Relaxed`.
     count: AtomicUsize,
-    /// How many channels have a connection. Written by each channel's thread, read by the control
-    /// thread. `Release` and `Acquire`: who reads 0 also sees the [`Channels::leases_over_us`] of
-    /// all that went down.
+    /// The number of channels with a connection. Written by each channel's thread, read by the
+    /// control thread. `Release` and `Acquire`: a thread that reads 0 also sees the
+    /// [`Channels::leases_over_us`] of all lost connections.
     connected: AtomicUsize,
-    /// When the last lease of the channels' lost connections is over. Raised by each channel's
-    /// thread before `connected` falls, read by the control thread after it has read `connected`,
-    /// which orders the two.
+    /// The time at which the last lease of the channels' lost connections ends, µs. Raised by each
+    /// channel's thread before `connected` falls, read by the control thread after it has read
+    /// `connected`, which orders the two.
     leases_over_us: AtomicU64,
-    /// The newest write of the channels that are gone. Written by the threads that close channels,
-    /// read by the control thread.
+    /// The newest write of the closed channels. Written by the threads that close channels, read by
+    /// the control thread.
     past_written: Written,
 }
 
@@ -94,19 +96,21 @@ struct All {
     queues: BTreeSet<u16>,
     last_queue: u16,
     standings: Vec<Arc<Standing>>,
-    /// The sum of the counts of channels that are gone.
+    /// The sum of the counts of closed channels.
     past: Counts,
 }
 
 impl Channels {
-    /// Returns a number for a new channel's queue, 1 to 65,535, that no other channel has, and the
-    /// channel's standing, which has joined `resets` resets; `None`: all numbers are in use.
+    /// Adds a channel. Returns the number of its queue, 1 to 65,535, which no other channel has,
+    /// and its standing, in which it has joined `resets` resets; or `None` if all numbers are in
+    /// use.
     pub fn open(&self, resets: u64) -> Option<(u16, Arc<Standing>)> {
         let all = &mut *lock(&self.all);
         if all.queues.len() >= usize::from(u16::MAX) {
             return None;
         }
-        // Not the lowest free one: the target may not have heard yet that its last user is gone.
+        // Numbers are used in turn: the target may not have heard yet that the last channel with a
+        // lower number is closed.
         loop {
             all.last_queue = all.last_queue.checked_add(1).unwrap_or(1);
             if all.queues.insert(all.last_queue) {
@@ -120,10 +124,10 @@ impl Channels {
         Some((all.last_queue, standing))
     }
 
-    /// A channel is gone. All its I/O has completed; its counts stay in the sum.
+    /// Removes a channel, whose I/O has all completed. Its counts stay in the sum.
     pub fn close(&self, queue: u16, gone: &Arc<Standing>) {
         let Standing { counters, written, left: _, joined_reset: _, at: _ } = &**gone;
-        // These two say what is now, not what has been.
+        // These two are not counts since the start, but amounts at this moment.
         counters.outstanding.store(0, Relaxed);
         counters.waiting.store(0, Relaxed);
         let all = &mut *lock(&self.all);
@@ -139,40 +143,40 @@ impl Channels {
         lock(&self.all).standings.clone()
     }
 
-    /// Returns how many channels there are.
+    /// Returns the number of channels.
     pub fn count(&self) -> usize {
         self.count.load(Relaxed)
     }
 
-    /// A channel has a connection.
+    /// Counts a channel's new connection.
     pub fn connected(&self) {
         self.connected.fetch_add(1, Release);
     }
 
-    /// A channel has closed its connection, with nothing outstanding.
+    /// Counts the end of a connection that its channel has closed with nothing outstanding.
     pub fn closed_connection(&self) {
         self.connected.fetch_sub(1, Release);
     }
 
-    /// A channel has lost its connection, on which the target may execute something until
+    /// Counts the end of a lost connection. The target may execute requests of it until
     /// `lease_over_us`.
     pub fn lost_connection(&self, lease_over_us: u64) {
         self.leases_over_us.fetch_max(lease_over_us, Release);
         self.connected.fetch_sub(1, Release);
     }
 
-    /// Returns how many channels have a connection.
+    /// Returns the number of channels that have a connection.
     pub fn connections(&self) -> usize {
         self.connected.load(Acquire)
     }
 
-    /// Returns the time after which the target executes nothing that channels sent on connections
-    /// that they have lost; `None` while a channel has a connection.
+    /// Returns the time after which the target executes no request sent on a lost connection, or
+    /// `None` while a channel has a connection.
     pub fn leases_over_us(&self) -> Option<u64> {
         (self.connections() == 0).then(|| self.leases_over_us.load(Acquire))
     }
 
-    /// Returns the sum of all counters, of channels that are gone too.
+    /// Returns the sum of all channels' counters, including closed channels.
     pub fn sum(&self) -> Counts {
         let all = lock(&self.all);
         let mut sum = all.past;
@@ -180,7 +184,7 @@ impl Channels {
         sum
     }
 
-    /// The target was started anew. Returns whether completed writes may be lost.
+    /// Notes that the target was restarted. Returns true if completed writes may be lost.
     pub fn restarted(&self, durability: &Durability) -> bool {
         let all = lock(&self.all);
         let written = all.standings.iter().map(|standing| &standing.written);

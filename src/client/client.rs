@@ -15,16 +15,16 @@ use spdk::thread::Thread;
 
 use crate::address::Address;
 use crate::attach::{Attached, FirstAttempts};
-use crate::control::{After, Control, Shown};
-use crate::disk::{DstDisk, Forget, disk_info, longest};
+use crate::control::{ControlConnection, ControlInfo, TurnOutcome};
+use crate::disk::{DstDisk, Forget, disk_info, max_request_len};
 use crate::error::Error;
-use crate::info::{Activity, Info, PathInfo};
+use crate::info::{BdevActivity, Info, PathInfo};
 use crate::link::REST_US;
-use crate::options::{BdevUuid, Params};
+use crate::options::{BdevParams, BdevUuid};
 use crate::places::{PathState, TargetPlaces};
 use crate::shared::Shared;
 
-/// The period of the control connection's poller, µs: what the connection carries is rare, and may
+/// The period of the control connection's poller, µs. Frames on this connection are rare and may
 /// wait this long.
 const PERIOD_US: u64 = 1000;
 
@@ -33,57 +33,57 @@ pub type Detached = Box<dyn FnOnce(Result<(), Error>)>;
 
 /// One DST bdev, or the attempt to attach one.
 pub struct Client {
-    params: Params,
+    params: BdevParams,
     shared: Arc<Shared>,
     forget: Forget,
-    inner: RefCell<Control>,
+    control: RefCell<ControlConnection>,
     deleting: Cell<bool>,
 }
 
 impl Client {
-    /// Begins to attach. `forget` removes the client from the registry.
+    /// Begins to attach a bdev. `forget` removes the client from the registry.
     ///
     /// # Errors
-    /// Memory is short; `waiting` is returned.
+    /// Fails if memory is short. `waiting` is then returned.
     pub(crate) fn start(
-        params: Params,
+        params: BdevParams,
         stop: &Arc<Stop>,
         forget: Forget,
         waiting: Attached,
     ) -> Result<Rc<Client>, (Error, Attached)> {
         let now = now_us();
         let shared = {
-            let (name, peer) = (params.name.clone(), params.peer.clone());
-            Arc::new(Shared::new(name, peer, params.options, Arc::clone(stop)))
+            let (name, target) = (params.name.clone(), params.target.clone());
+            Arc::new(Shared::new(name, target, params.options, Arc::clone(stop)))
         };
-        let tenure = Tenure::new(params.peer.exclusive, params.takeover);
-        let inner = Control::new(&shared, tenure, now);
+        let tenure = Tenure::new(params.target.exclusive, params.takeover);
+        let control = ControlConnection::new(&shared, tenure, now);
         let client = Rc::new(Client {
             params,
             shared,
             forget,
-            inner: RefCell::new(inner),
+            control: RefCell::new(control),
             deleting: Cell::new(false),
         });
         let polled = Rc::downgrade(&client);
         let turn = move || Turn::from(polled.upgrade().is_some_and(|client| client.poll()));
         match Poller::resting(PERIOD_US, REST_US, turn) {
-            Ok(poller) => client.inner.borrow_mut().set_poller(poller),
+            Ok(poller) => client.control.borrow_mut().set_poller(poller),
             Err(errno) => return Err((Error::Resources { what: "a poller", errno }, waiting)),
         }
-        client.inner.borrow_mut().set_waiting(waiting, client.params.wait, now);
+        client.control.borrow_mut().set_waiting(waiting, client.params.wait, now);
         Ok(client)
     }
 
-    /// Answers the attach, whose first attempt goes on.
+    /// Answers the attach while its first attempt goes on.
     pub(crate) fn go_on_alone(&self) {
-        let waiting = self.inner.borrow_mut().attach().go_on_alone();
-        self.tell(waiting);
+        let waiting = self.control.borrow_mut().attach().go_on_alone();
+        self.answer_caller(waiting);
     }
 
-    /// Has `all` end not before the first attempt has.
+    /// Keeps `all` alive until the first attempt has ended.
     pub(crate) fn join(&self, all: &Rc<FirstAttempts>) {
-        self.inner.borrow_mut().attach().join(all);
+        self.control.borrow_mut().attach().join(all);
     }
 
     /// Returns the bdev's name.
@@ -91,20 +91,20 @@ impl Client {
         &self.params.name
     }
 
-    /// Returns what the user asked for; of addresses, last.
-    pub fn params(&self) -> Params {
+    /// Returns the user's parameters, with the addresses as the user last changed them.
+    pub fn params(&self) -> BdevParams {
         let mut params = self.params.clone();
-        params.peer.at = self.shared.places().given();
+        params.target.at = self.shared.places().given();
         params
     }
 
-    /// Has the bdev look for its target elsewhere: all its connections are closed, and made again
-    /// there. I/O waits meanwhile.
+    /// Changes the places where the bdev looks for its target. All its connections are closed and
+    /// made again at the new places. I/O waits meanwhile.
     pub fn repoint(&self, target: TargetPlaces) {
         self.shared.places().repoint(target);
         let at = self.shared.places().all_shown();
-        spdk::notice!("DST bdev {}: its target is looked for at {at} from now on", self.params.name);
-        self.inner.borrow_mut().repointed(now_us());
+        spdk::notice!("DST bdev {}: looks for its target at {at} from now on", self.params.name);
+        self.control.borrow_mut().repointed(now_us());
     }
 
     pub(crate) fn shared(&self) -> &Arc<Shared> {
@@ -115,14 +115,14 @@ impl Client {
         Arc::ptr_eq(&self.shared, shared)
     }
 
-    /// Returns whether the client has no bdev yet.
+    /// Returns true if the client has no bdev yet.
     pub(crate) fn is_attaching(&self) -> bool {
         self.shared.device().is_none()
     }
 
-    /// Returns how long the deletion of the bdev may take, µs, if it has begun: with a target that
-    /// answers and a backend that hangs, twice the keep-alive time and 5 %. What is above that is
-    /// left to the bdev's users, who have to close it.
+    /// Returns how long the deletion of the bdev may take, µs, or `None` if it has not begun. With
+    /// a target that answers and a backend that hangs, it takes twice the keep-alive time and 5 %.
+    /// The rest is left to the bdev's users, who have to close it.
     pub(crate) fn deletion_us(&self) -> Option<u64> {
         let keep_alive_us = u64::from(self.shared.options().keep_alive_timeout_ms) * 1000;
         self.deleting.get().then_some(3 * keep_alive_us)
@@ -130,10 +130,10 @@ impl Client {
 
     /// Returns what `bdev_dst_get_info` shows now.
     pub fn info(&self) -> Info {
-        let Activity { state, state_age_ms, device, connections, channels, lost_caches, counts } =
+        let BdevActivity { state, state_age_ms, device, connections, channels, lost_caches, counts } =
             self.activity();
-        let inner = self.inner.borrow();
-        let Shown { welcome, at, size_note, .. } = inner.show();
+        let control = self.control.borrow();
+        let ControlInfo { welcome, at, size_note, .. } = control.show();
         Info {
             params: self.params(),
             paths: self.paths(at),
@@ -166,7 +166,7 @@ impl Client {
         }
     }
 
-    /// Returns what is known of each address; control has its connection to `control`.
+    /// Returns the state of each address. `control` is the address of the control connection.
     fn paths(&self, control: Option<&Address>) -> Vec<PathInfo> {
         let standings = self.shared.channels().standings();
         let show = |path: Path<Address>| PathInfo {
@@ -181,14 +181,14 @@ impl Client {
     }
 
     /// Returns what `dst_get_metrics` shows now.
-    pub fn activity(&self) -> Activity {
-        let inner = self.inner.borrow();
-        let Shown { state, state_age_ms, at, lost, reconnects, .. } = inner.show();
+    pub fn activity(&self) -> BdevActivity {
+        let control = self.control.borrow();
+        let ControlInfo { state, state_age_ms, at, lost, reconnects, .. } = control.show();
         let channels = self.shared.channels();
         let mut counts = channels.sum();
         counts.lost += lost;
         counts.reconnects += reconnects;
-        Activity {
+        BdevActivity {
             state,
             state_age_ms,
             device: self.shared.device(),
@@ -201,16 +201,16 @@ impl Client {
 
     /// Returns the name of the export.
     pub fn export(&self) -> &str {
-        &self.params.peer.export
+        &self.params.target.export
     }
 
-    /// Deletes the bdev, or ends the attempts to attach it.
+    /// Deletes the bdev or ends the attempts to attach it.
     pub(crate) fn delete(self: &Rc<Self>, done: Detached) {
         if self.deleting.replace(true) {
             return done(Err(Error::Deleting(self.params.name.clone())));
         }
         self.shared.close();
-        let disk = self.inner.borrow_mut().take_disk();
+        let disk = self.control.borrow_mut().take_disk();
         match disk {
             None => {
                 (self.forget)(&self.shared);
@@ -229,10 +229,10 @@ impl Client {
 
     /// Ends the control connection, after the registry has forgotten the client.
     pub(crate) fn stop(&self) {
-        let mut inner = self.inner.borrow_mut();
-        inner.stop();
-        let waiting = inner.attach().take();
-        drop(inner);
+        let mut control = self.control.borrow_mut();
+        control.stop();
+        let waiting = control.attach().take();
+        drop(control);
         if let Some(waiting) = waiting {
             let name = self.params.name.clone();
             let is_stopping = self.shared.stop().has_begun();
@@ -242,15 +242,15 @@ impl Client {
 
     fn poll(self: &Rc<Self>) -> bool {
         let now = now_us();
-        let after = self.inner.borrow_mut().turn(now, self.deleting.get());
+        let after = self.control.borrow_mut().turn(now, self.deleting.get());
         match after {
-            After::Nothing => return false,
-            After::Worked => {}
-            After::Register(welcome) => self.register(&welcome),
-            After::Answer => self.answer(),
-            After::GiveUp(error) => self.give_up(error),
-            After::Removed => self.removed("the target ended its export"),
-            After::Lost => {
+            TurnOutcome::Nothing => return false,
+            TurnOutcome::Worked => {}
+            TurnOutcome::Register(welcome) => self.register(&welcome),
+            TurnOutcome::Answer => self.answer(),
+            TurnOutcome::GiveUp(error) => self.give_up(error),
+            TurnOutcome::Removed => self.removed("the target ended its export"),
+            TurnOutcome::Lost => {
                 let ms = self.shared.options().loss_timeout_ms;
                 self.removed(&format!("no connection for loss_timeout_ms ({ms} ms)"));
             }
@@ -261,32 +261,33 @@ impl Client {
     /// Registers the bdev after the first Welcome.
     fn register(self: &Rc<Self>, welcome: &Welcome) {
         let device = welcome.device;
-        // SPDK before 22.05 would register it, and then nobody knows which of the two is meant.
+        // SPDK before 22.05 would register the second bdev with this UUID, which would then be
+        // ambiguous.
         if self.params.uuid == BdevUuid::Inherited && spdk::bdev::has_uuid(device.uuid) {
             let (name, uuid) = (self.params.name.clone(), uuid_text(&device.uuid));
             return self.give_up(Error::UuidTaken { name, uuid });
         }
         self.shared.set_device(device);
-        let longest = longest(&device, welcome.max_transfer);
-        let info = disk_info(&self.params.name, &device, longest, self.params.uuid);
-        self.shared.set_longest(longest);
-        self.inner.borrow_mut().joined(welcome);
+        let max_request_len = max_request_len(&device, welcome.max_transfer);
+        let info = disk_info(&self.params.name, &device, max_request_len, self.params.uuid);
+        self.shared.set_max_request_len(max_request_len);
+        self.control.borrow_mut().joined(welcome);
         let control = Thread::current().expect("clients live on an SPDK thread");
         let disk =
             Arc::new(DstDisk { shared: Arc::clone(&self.shared), device, control, forget: self.forget });
         match register(disk, info) {
             Ok(disk) => {
-                let peer = &self.params.peer;
+                let target = &self.params.target;
                 spdk::notice!(
                     "DST bdev {} attached: export {} of {}, {} blocks of {} bytes{}",
                     self.params.name,
-                    peer.export,
+                    target.export,
                     self.shared.places().shown(),
                     device.num_blocks,
                     device.block_size,
                     if device.read_only { ", read only" } else { "" }
                 );
-                self.inner.borrow_mut().set_disk(disk, device.num_blocks);
+                self.control.borrow_mut().set_disk(disk, device.num_blocks);
                 self.shared.forget_error();
                 self.answer();
             }
@@ -302,29 +303,30 @@ impl Client {
         }
     }
 
-    /// Answers the attach: the bdev is attached, or the client keeps trying.
+    /// Answers the attach with success: the bdev is attached, or the client keeps trying.
     fn answer(&self) {
-        let waiting = self.inner.borrow_mut().attach().take();
-        self.tell(waiting);
+        let waiting = self.control.borrow_mut().attach().take();
+        self.answer_caller(waiting);
     }
 
-    fn tell(&self, waiting: Option<Attached>) {
+    fn answer_caller(&self, waiting: Option<Attached>) {
         if let Some(waiting) = waiting {
             waiting(Ok(self.params.name.clone()));
         }
     }
 
-    /// Fails the attach, and leaves nothing behind.
+    /// Fails the attach and leaves nothing behind.
     fn give_up(self: &Rc<Self>, error: Error) {
         spdk::error!("DST bdev {}: {error}", self.params.name);
-        let waiting = self.inner.borrow_mut().attach().take();
+        let waiting = self.control.borrow_mut().attach().take();
         (self.forget)(&self.shared);
         if let Some(waiting) = waiting {
             waiting(Err(error));
         }
     }
 
-    /// Deletes the bdev, because its export is gone for good, or its target for too long.
+    /// Deletes the bdev, because its export is gone for good or its target was out of reach for too
+    /// long.
     fn removed(self: &Rc<Self>, why: &str) {
         if self.deleting.get() {
             return;

@@ -1,4 +1,4 @@
-//! A connection to a target: its stream, and what keeps it alive.
+//! A connection to a target: its stream, keep-alives and lease.
 
 use dst_security::Secured;
 use dst_session::Violation;
@@ -19,14 +19,14 @@ pub struct Connection {
     pub stream: Stream,
     pub receiver: Receiver,
     pub outbox: Outbox,
-    /// How long the target has been silent.
+    /// Watches for how long the target has been silent.
     pub silence: Silence,
-    /// Until when the target executes what is sent on this connection.
+    /// The lease, until whose end the target may execute requests of this connection.
     pub lease: Held,
 }
 
 impl Connection {
-    /// Sends the outbox, as much of it as the socket takes.
+    /// Sends the outbox, as many bytes as the socket takes.
     pub fn send_control(&mut self) -> Result<(), Broken> {
         if self.outbox.is_empty() && self.stream.unsent() == 0 {
             return Ok(());
@@ -38,12 +38,12 @@ impl Connection {
         Ok(())
     }
 
-    /// Returns whether the poller rests and is woken by the socket.
+    /// Returns true if the poller rests and is woken by the socket.
     pub fn rests(&self) -> bool {
         self.watch.is_on()
     }
 
-    /// Returns whether there is work for this connection that the socket does not report.
+    /// Returns true if there is work for this connection that the socket does not report.
     pub fn has_more(&self) -> bool {
         !self.outbox.is_empty()
             || self.stream.unsent() > 0
@@ -61,14 +61,14 @@ impl Connection {
         let sent = self.send_control();
         let pumped = sent.and_then(|()| self.receiver.pump(&mut self.stream, buffer, messages));
         if messages.inbox.is_empty() && messages.acknowledged.is_some() {
-            // Nothing was asked yet that it could be an answer to.
+            // No keep-alive was sent yet.
             return (None, Err(Violation::Unexpected(Kind::KeepAliveAck).into()));
         }
         let first = (!messages.inbox.is_empty()).then(|| messages.inbox.remove(0));
         (first, pumped.map(|_| ()))
     }
 
-    /// Sends and receives records from here on.
+    /// Encrypts and decrypts everything that follows.
     pub fn secure(&mut self, secured: Secured) {
         self.stream.secure(secured);
     }
@@ -77,10 +77,11 @@ impl Connection {
     /// acknowledgement has come.
     ///
     /// # Errors
-    /// The target was silent for too long.
+    /// Fails if the target was silent for too long.
     pub fn keep_alive(&mut self, acknowledged: Option<u64>, now_us: u64) -> Result<(), Broken> {
         if let Some(id) = acknowledged {
-            // Not this turn's time: if we were stopped since, the acknowledgement may be younger.
+            // The time at the beginning of this turn is too old: if the process was stopped since
+            // then, the acknowledgement may have come later.
             self.lease.acknowledged(id, clock::now_us());
         }
         if self.silence.is_too_long(now_us) {
@@ -92,11 +93,11 @@ impl Connection {
         Ok(())
     }
 
-    /// Tells the target that the connection ends on purpose, if the socket takes that now.
+    /// Tells the target that the connection ends on purpose, if the socket takes the frame at once.
     pub fn goodbye(&mut self) {
         self.outbox.push(Header::new(Kind::Goodbye), &[]);
-        // The connection is closed next: if this does not get through, the target notices the
-        // close.
+        // The connection is closed next. If the Goodbye does not get through, the target notices
+        // the close.
         let _ = self.send_control();
     }
 }

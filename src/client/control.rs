@@ -18,49 +18,49 @@ use spdk::clock::now_us;
 use spdk::poller::Poller;
 
 use crate::address::Address;
-use crate::attach::{Attach, Attached, Due, Round, Wait};
+use crate::attach::{Attach, AttachDue, Attached, AttemptRound, Wait};
 use crate::disk::DstDisk;
 use crate::error::Error;
 use crate::info::BdevState;
-use crate::link::{CONTROL, Link, Step, Wanted};
-use crate::log::Limit;
+use crate::link::{CONTROL, Link, LinkProgress, Wanted};
+use crate::log::LogLimit;
 use crate::message::{Message, Messages};
 use crate::probe::Probes;
 use crate::shared::Shared;
 
-/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms, beside the time
-/// until the last address is tried. If the target is up, the attempt ends within a few round trips,
-/// and the next call of a configuration, such as an export of the bdev, finds the bdev.
+/// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms, in addition to the
+/// time until the last address is tried. If the target is up, the attempt ends within a few round
+/// trips, and the next call of a configuration, such as an export of the bdev, finds the bdev.
 const FIRST_ATTEMPT_MS: u32 = 500;
 
 /// The size of the control connection's receive buffer in bytes.
 const BUFFER: usize = 8 << 10;
 
-/// A bdev's session and control connection, on the control thread.
-pub struct Control {
+/// A bdev's control connection and session. It lives on the control thread.
+pub struct ControlConnection {
     shared: Arc<Shared>,
     link: Link,
     messages: Messages,
     bdev: Option<Bdev>,
-    /// What was negotiated at the last Welcome.
+    /// The last Welcome, if there was one.
     welcome: Option<Welcome>,
     succession: Succession,
     outage: Outage,
     /// The clock of the outage.
     patience: Patience,
     attach: Attach,
-    /// What the addresses have said in this round.
-    round: Round,
-    /// What it claims of the export's ownership.
+    /// The refusals of the present round of attempts.
+    round: AttemptRound,
+    /// The ownership of the export that the client has or claims.
     tenure: Tenure,
     probes: Probes,
-    log: Limit,
-    /// Limits the lines about the size, apart from those about lost connections, which they must
-    /// not hide.
-    sizes: Limit,
-    /// Connections made after one was lost.
+    log: LogLimit,
+    /// A limit of its own for lines about the size, which must not crowd out those about lost
+    /// connections.
+    sizes: LogLimit,
+    /// The number of control connections that followed a lost one.
     reconnects: u64,
-    /// Connections lost.
+    /// The number of lost control connections.
     lost: u64,
     state: BdevState,
     state_since_us: u64,
@@ -74,28 +74,31 @@ struct Bdev {
 }
 
 /// What `bdev_dst_get_info` shows of a control connection.
-pub struct Shown<'a> {
+pub struct ControlInfo<'a> {
     pub state: BdevState,
     pub state_age_ms: u64,
-    /// What was negotiated at the last Welcome, if there was one.
+    /// The last Welcome, if there was one.
     pub welcome: Option<&'a Welcome>,
-    /// The address of the connection, while there is one.
+    /// The address of the connection, or `None` without a connection.
     pub at: Option<&'a Address>,
     pub lost: u64,
     pub reconnects: u64,
-    /// Says that the bdev's size is not the device's.
+    /// A note if the bdev's size is not the device's.
     pub size_note: Option<String>,
 }
 
-/// What the client has to do after a turn, when the control connection is not borrowed.
-pub enum After {
+/// The outcome of a turn: what the client has to do when the control connection is no longer
+/// borrowed.
+pub enum TurnOutcome {
+    /// There is nothing to do, and the turn found no work.
     Nothing,
-    /// Nothing more; the turn has done some work.
+    /// There is nothing to do, but the turn did some work.
     Worked,
-    /// Register the bdev: the target admitted the client for the first time.
+    /// Register the bdev: the target has admitted the client for the first time.
     Register(Box<Welcome>),
     /// Answer the attach.
     Answer,
+    /// Fail the attach.
     GiveUp(Error),
     /// Delete the bdev: its export is gone for good.
     Removed,
@@ -103,10 +106,10 @@ pub enum After {
     Lost,
 }
 
-impl Control {
+impl ControlConnection {
     /// Returns a control connection that begins to connect.
-    pub fn new(shared: &Arc<Shared>, tenure: Tenure, now: u64) -> Control {
-        Control {
+    pub fn new(shared: &Arc<Shared>, tenure: Tenure, now: u64) -> ControlConnection {
+        ControlConnection {
             shared: Arc::clone(shared),
             link: Link::new(Arc::clone(shared), CONTROL, BUFFER, now),
             messages: Messages::default(),
@@ -116,11 +119,11 @@ impl Control {
             outage: Outage::default(),
             patience: Patience::new(now),
             attach: Attach::Over,
-            round: Round::default(),
+            round: AttemptRound::default(),
             tenure,
             probes: Probes::default(),
-            log: Limit::default(),
-            sizes: Limit::default(),
+            log: LogLimit::default(),
+            sizes: LogLimit::default(),
             reconnects: 0,
             lost: 0,
             state: BdevState::Attaching,
@@ -129,13 +132,13 @@ impl Control {
         }
     }
 
-    /// Sets the poller that calls [`Control::turn`].
+    /// Sets the poller that calls [`ControlConnection::turn`].
     pub fn set_poller(&mut self, poller: Poller) {
         self.link.set_waker(poller.waker());
         self.poller = Some(poller);
     }
 
-    /// Sets what is called when the bdev is attached, or earlier, as `wait` says.
+    /// Sets the callback for the attach. `wait` says when it is called.
     pub fn set_waiting(&mut self, waiting: Attached, wait: Wait, now: u64) {
         let until_attached = wait == Wait::UntilAttached;
         let patience_us = if until_attached {
@@ -163,7 +166,7 @@ impl Control {
         self.bdev.take().map(|bdev| bdev.disk)
     }
 
-    /// Ends the connection, or the attempts to make one.
+    /// Closes the connection or ends the attempts to make one.
     pub fn stop(&mut self) {
         self.poller.take();
         self.probes.end();
@@ -171,8 +174,8 @@ impl Control {
     }
 
     /// Returns what `bdev_dst_get_info` shows.
-    pub fn show(&self) -> Shown<'_> {
-        Shown {
+    pub fn show(&self) -> ControlInfo<'_> {
+        ControlInfo {
             state: self.state,
             state_age_ms: now_us().saturating_sub(self.state_since_us) / 1000,
             welcome: self.welcome.as_ref(),
@@ -184,9 +187,9 @@ impl Control {
     }
 
     /// Does a turn of the poller.
-    pub fn turn(&mut self, now: u64, deleting: bool) -> After {
+    pub fn turn(&mut self, now: u64, deleting: bool) -> TurnOutcome {
         if self.look_at_outage(now, deleting) {
-            return After::Lost;
+            return TurnOutcome::Lost;
         }
         self.note_state(now);
         if self.shared.take_give_up() {
@@ -197,9 +200,9 @@ impl Control {
                 Ok(None) => self.watch(now),
                 Ok(Some(DeviceChange::Resized(device))) => {
                     self.resized(device, now);
-                    After::Worked
+                    TurnOutcome::Worked
                 }
-                Ok(Some(DeviceChange::Removed)) => After::Removed,
+                Ok(Some(DeviceChange::Removed)) => TurnOutcome::Removed,
                 Err(broken) => {
                     if let Some(tail) = self.log.pass(now) {
                         let name = self.shared.name();
@@ -209,46 +212,48 @@ impl Control {
                         self.shared.places().lost(at, life, &broken, now);
                     }
                     self.lost(now);
-                    After::Nothing
+                    TurnOutcome::Nothing
                 }
             };
         }
         if deleting || self.shared.has_failed() {
-            return After::Nothing;
+            return TurnOutcome::Nothing;
         }
         match self.link.advance(now, Wanted::Session(self.succession.ask(), self.tenure.claim())) {
-            Step::Up(welcome, messages) => {
+            LinkProgress::Up(welcome, messages) => {
                 self.messages = messages;
-                self.round = Round::default();
-                // Before the bdev is there for anybody to use.
+                self.round = AttemptRound::default();
+                // This comes before the bdev is registered, so that its users find the state up to
+                // date.
                 self.shared.set_control_up(true);
                 self.tenure.welcomed(welcome.ownership);
-                // Whoever doubted the session has its answer.
+                // The Welcome answers the doubts of all channels about the session.
                 self.shared.take_doubt();
                 if self.bdev.is_some() {
                     self.reconnects += 1;
                 }
                 match self.shared.device() {
-                    None => After::Register(welcome),
+                    None => TurnOutcome::Register(welcome),
                     Some(before) => {
                         self.rejoin(&welcome, before, now);
-                        After::Worked
+                        TurnOutcome::Worked
                     }
                 }
             }
-            Step::Failed { why, refused, at } => self.attempt_failed(now, why, refused, at.as_ref()),
-            Step::Nothing => match self.attach.look(now) {
-                Due::Nothing => After::Nothing,
-                Due::Answer => After::Answer,
-                Due::GiveUp => {
+            LinkProgress::Failed { why, refused, at } => self.attempt_failed(now, why, refused, at.as_ref()),
+            LinkProgress::Nothing => match self.attach.look(now) {
+                AttachDue::Nothing => TurnOutcome::Nothing,
+                AttachDue::Answer => TurnOutcome::Answer,
+                AttachDue::GiveUp => {
                     let last = self.shared.last_error().unwrap_or_else(|| "no answer yet".to_owned());
-                    After::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
+                    TurnOutcome::GiveUp(Error::Timeout { ms: self.shared.options().attach_timeout_ms, last })
                 }
             },
         }
     }
 
-    /// Receives, and renews the lease. Returns what became of the device.
+    /// Receives frames and renews the lease. Returns the newest change of the device, if there is
+    /// one.
     fn listen(&mut self, now: u64) -> Result<Option<DeviceChange>, Broken> {
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut self.messages)?;
@@ -265,12 +270,13 @@ impl Control {
         Ok(device_change::newest(&device, events)?)
     }
 
-    /// Looks into a session that a channel doubts, and opens one that was held back to the channels.
-    fn watch(&mut self, now: u64) -> After {
+    /// Finds out whether a session that a channel doubts still exists, and lets the channels use a
+    /// session that was held back.
+    fn watch(&mut self, now: u64) -> TurnOutcome {
         if self.shared.take_doubt() && self.shared.session().is_some() {
-            // Whoever asks for the session on this connection's place learns the truth.
+            // The connection that replaces this one asks the target for the session.
             self.lost(now);
-            return After::Nothing;
+            return TurnOutcome::Nothing;
         }
         let channels = self.shared.channels();
         let are_over = || channels.leases_over_us().is_some_and(|over_us| now >= over_us);
@@ -278,10 +284,10 @@ impl Control {
             self.shared.set_session(Some(session));
         }
         self.probes.turn(&self.shared, self.link.waker(), now);
-        After::Nothing
+        TurnOutcome::Nothing
     }
 
-    /// Gives up the session. The next one is opened in its place.
+    /// Gives up the session. Another one is opened in its place.
     fn give_up_session(&mut self, now: u64) {
         let Some(welcome) = &self.welcome else { return };
         if !self.succession.give_up(welcome.instance) {
@@ -291,17 +297,19 @@ impl Control {
         if self.link.is_up() {
             return self.lost(now);
         }
-        // An attempt under way asks for the session that was just given up, and might get it.
+        // An attempt that is under way asks for the session that was just given up, and might get
+        // it.
         if !mutation::is_on(Mutation::AttemptGoesOn) {
             self.link.close();
         }
         self.link.retry_at_once(now);
     }
 
-    /// The target is looked for elsewhere: closes the connection, or ends the attempt to have one.
+    /// Closes the connection or ends the attempt to make one, because the user has repointed the
+    /// bdev.
     pub fn repointed(&mut self, now: u64) {
         self.probes.end();
-        self.round = Round::default();
+        self.round = AttemptRound::default();
         if self.link.is_up() {
             self.lost(now);
         } else {
@@ -310,7 +318,7 @@ impl Control {
         self.link.retry_at_once(now);
     }
 
-    /// Takes a Welcome of a reconnect, which must be to the device that the bdev was made for.
+    /// Handles the Welcome of a reconnect, which must be to the device that the bdev was made for.
     fn rejoin(&mut self, welcome: &Welcome, before: Device, now: u64) {
         let same = check_same_device(&before, &welcome.device)
             .and_then(|()| check_not_smaller(&before, &welcome.device));
@@ -319,10 +327,11 @@ impl Control {
         {
             return self.shared.fail(&error.to_string());
         }
-        if let Err(error) = check_still_usable(&before, self.shared.longest(), welcome) {
+        if let Err(error) = check_still_usable(&before, self.shared.max_request_len(), welcome) {
             self.shared.attempt_failed(error.to_string(), now);
             if let Some((connection, _)) = self.link.up() {
-                // Or the target would keep the session for a client that does not come back to it.
+                // Without a Goodbye, the target would keep the session, to which this client does
+                // not come back.
                 connection.goodbye();
             }
             let all_tried = self.was_not_admitted(self.link.address());
@@ -345,7 +354,8 @@ impl Control {
         }
     }
 
-    /// Takes what the host may do now from a welcome's device. Returns the device before, with that.
+    /// Takes over the host's present rights from a Welcome's device. Returns the device `before`
+    /// with these rights.
     fn take_rights(&self, before: Device, welcome: &Device) -> Device {
         let Device { read_only, ops, compare_and_write_max, .. } = *welcome;
         let now = Device { read_only, ops, compare_and_write_max, ..before };
@@ -367,7 +377,7 @@ impl Control {
     /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target
     /// answers I/O behind the device's end with an error.
     fn resized(&mut self, device: Device, now: u64) {
-        // Whatever SPDK says: this is what the next welcome is compared with.
+        // The next Welcome is compared with this size, whether or not SPDK accepts it.
         self.shared.set_device(device);
         let num_blocks = device.num_blocks;
         let Some(bdev) = &mut self.bdev else { return };
@@ -387,7 +397,7 @@ impl Control {
         }
     }
 
-    /// Takes a Welcome to the bdev's device.
+    /// Handles a Welcome to the bdev's device.
     pub fn joined(&mut self, welcome: &Welcome) {
         if let Some(address) = self.link.address() {
             self.shared.places().with_addresses(|addresses| addresses.admitted(address));
@@ -410,14 +420,14 @@ impl Control {
             self.shared.set_session(Some(session));
         } else {
             spdk::notice!(
-                "DST bdev {}: another target, which can't tell whether the one before has ended: \
-                 I/O waits until its leases are over",
+                "DST bdev {}: the target can't tell whether the previous target process has ended: \
+                 I/O waits until the leases of that process are over",
                 self.shared.name()
             );
         }
     }
 
-    /// Notes that the target was started anew.
+    /// Notes that the target was restarted.
     fn restarted(&mut self, device: &Device) {
         if self.shared.channels().restarted(self.shared.durability()) {
             spdk::error!(
@@ -429,7 +439,7 @@ impl Control {
         }
     }
 
-    /// Closes the lost control connection. The session may go on.
+    /// Closes the lost control connection. The session may survive.
     fn lost(&mut self, now: u64) {
         self.messages = Messages::default();
         self.probes.end();
@@ -444,16 +454,16 @@ impl Control {
         why: String,
         refused: Option<Refusal>,
         at: Option<&Address>,
-    ) -> After {
+    ) -> TurnOutcome {
         if let Some(Refusal { reason: RefusalReason::Owned, ownership: Some(newest), .. }) = &refused {
-            if self.tenure.refused(newest, &self.shared.peer().host) {
+            if self.tenure.refused(newest, &self.shared.target().host) {
                 self.link.retry_at_once(now);
-                return After::Nothing;
+                return TurnOutcome::Nothing;
             }
             if self.bdev.is_some() && self.tenure.is_over(newest) {
-                // A number that is not the newest any more will not be so again.
+                // A newer ownership exists, so this client's ownership will never be valid again.
                 self.shared.fail(&why);
-                return After::Nothing;
+                return TurnOutcome::Nothing;
             }
         }
         self.shared.attempt_failed(why.clone(), now);
@@ -484,21 +494,21 @@ impl Control {
             self.round.refused(final_no, &why);
         }
         let refusal = if all_tried { self.round.end() } else { None };
-        let due = if all_tried { self.attach.all_tried(refusal.is_some()) } else { Due::Nothing };
+        let due = if all_tried { self.attach.all_tried(refusal.is_some()) } else { AttachDue::Nothing };
         match due {
-            // Later on even a "not allowed" is tried again: a target that was just started may not
-            // have its exports yet.
-            Due::Nothing => After::Nothing,
-            Due::Answer => After::Answer,
-            Due::GiveUp => {
-                let (export, host) = (self.shared.peer().export.clone(), self.shared.peer().host.clone());
-                After::GiveUp(Error::Refused { export, host, why: refusal.unwrap_or(why) })
+            // If no caller waits any more, even "not allowed" is tried again: a target that was
+            // just started may not have its exports yet.
+            AttachDue::Nothing => TurnOutcome::Nothing,
+            AttachDue::Answer => TurnOutcome::Answer,
+            AttachDue::GiveUp => {
+                let (export, host) = (self.shared.target().export.clone(), self.shared.target().host.clone());
+                TurnOutcome::GiveUp(Error::Refused { export, host, why: refusal.unwrap_or(why) })
             }
         }
     }
 
-    /// Notes that the client was not admitted `at` an address, or that none has connected. Returns
-    /// whether all were tried by that.
+    /// Notes that the client was not admitted at the address `at`, or, if that is `None`, that no
+    /// address has connected. Returns true if all addresses have been tried.
     fn was_not_admitted(&self, at: Option<&Address>) -> bool {
         self.shared.places().with_addresses(|addresses| match at {
             Some(address) => addresses.put_off(address),
@@ -509,7 +519,7 @@ impl Control {
         })
     }
 
-    /// Looks for how long there has been no connection. Returns whether the bdev is to be removed.
+    /// Checks for how long there has been no connection. Returns true if the bdev is to be removed.
     fn look_at_outage(&mut self, now: u64, deleting: bool) -> bool {
         self.patience.turn(now);
         let is_over = deleting || self.shared.has_failed();

@@ -1,4 +1,4 @@
-//! What a channel counts.
+//! The counters of a channel.
 
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
@@ -10,20 +10,19 @@ use dst_wire::Class;
 
 /// One channel's counters.
 ///
-/// They are written by the channel's thread alone, and read by any thread for
-/// people to look at. No other data depends on a count, so `Relaxed` is enough: a reader sees each
-/// count a moment late, at worst.
+/// Only the channel's thread writes them. Any thread reads them, for RPCs. No other data depends on
+/// a count, so `Relaxed` is enough: at worst, a reader sees a count a moment late.
 #[derive(Debug, Default)]
 pub struct Counters {
     /// Transactions begun.
     pub transactions: AtomicU64,
     /// I/O that ended with an error.
     pub errors: AtomicU64,
-    /// I/O among [`Counters::errors`] whose time was up, or that was sent too often.
+    /// I/O among [`Counters::errors`] whose deadline had passed, or that was sent too often.
     pub expired: AtomicU64,
     /// Connections lost.
     pub lost: AtomicU64,
-    /// Connections made after one was lost.
+    /// Connections that followed a lost one.
     pub reconnects: AtomicU64,
     /// Transactions sent again.
     pub resent: AtomicU64,
@@ -46,12 +45,12 @@ pub struct Counters {
 }
 
 impl Counters {
-    /// Adds to a counter that only this thread writes: no bus lock.
+    /// Adds `n` to a counter that only this thread writes, without a locked instruction.
     pub fn add(counter: &AtomicU64, n: u64) {
         counter.store(counter.load(Relaxed).wrapping_add(n), Relaxed);
     }
 
-    /// Counts an operation that has ended, and how long it took.
+    /// Counts an operation that has ended, with its latency.
     pub fn took(&self, request: &Request, latency_us: u64) {
         let histogram = match request.op.describe().class {
             Class::Read => {
@@ -67,9 +66,9 @@ impl Counters {
         histogram.record(latency_us);
     }
 
-    /// Adds to `sum` what the counters say now.
+    /// Adds the present counts to `sum`.
     pub fn add_to(&self, sum: &mut Counts) {
-        // Without `..`, so that a forgotten counter does not compile.
+        // There is no `..` here, so that a forgotten counter does not compile.
         let Counters {
             transactions,
             errors,

@@ -14,7 +14,8 @@ use crate::channel::Channel;
 use crate::options::BdevUuid;
 use crate::shared::Shared;
 
-/// Makes the registry forget the client of a bdev. On the control thread.
+/// A function that removes the client of a bdev from the registry. To be called on the control
+/// thread.
 pub type Forget = fn(&Arc<Shared>);
 
 /// A DST bdev.
@@ -46,18 +47,19 @@ impl Disk for DstDisk {
     }
 
     fn dump_info(&self) -> Value {
-        let peer = self.shared.peer();
+        let target = self.shared.target();
         let at = self.shared.places().current();
         json!({
             "traddr": at.address.map(|address| address.to_string()),
             "trsvcid": at.port.to_string(),
-            "export": peer.export,
-            "host": peer.host,
+            "export": target.export,
+            "host": target.host,
             "read_only": self.shared.device().unwrap_or(self.device).read_only,
         })
     }
 
-    /// The module's own configuration has all clients, those without a bdev too.
+    /// Returns nothing: the module writes the configuration of all clients, including those without
+    /// a bdev.
     fn write_config(&self) -> Vec<Value> {
         Vec::new()
     }
@@ -66,13 +68,13 @@ impl Disk for DstDisk {
         self.shared.close();
         let (shared, forget) = (Arc::clone(&self.shared), self.forget);
         if let Err(errno) = self.control.send(move || forget(&shared)) {
-            spdk::error!("DST bdev {}: its connection stays open: {errno}", self.shared.name());
+            spdk::error!("DST bdev {}: its control connection can't be closed: {errno}", self.shared.name());
         }
         done.done();
     }
 }
 
-/// Returns the UUID of the bdev of an export with this UUID, which is the same after every attach.
+/// Returns the UUID of a bdev whose export has this UUID. It is the same after every attach.
 pub fn uuid_of(export: [u8; 16], kind: BdevUuid) -> [u8; 16] {
     match kind {
         BdevUuid::Inherited => export,
@@ -80,8 +82,8 @@ pub fn uuid_of(export: [u8; 16], kind: BdevUuid) -> [u8; 16] {
     }
 }
 
-/// Returns a UUID that depends on the export's alone and differs from it: the export's with its
-/// bits inverted, marked as version 8 ("vendor specific", RFC 9562, section 5.8).
+/// Returns a UUID that depends only on the export's and differs from it: the export's with inverted
+/// bits, marked as version 8 ("vendor specific", RFC 9562, section 5.8).
 fn derived(export: [u8; 16]) -> [u8; 16] {
     let mut uuid = export.map(|byte| !byte);
     uuid[6] = uuid[6] & 0x0f | 0x80;
@@ -89,29 +91,31 @@ fn derived(export: [u8; 16]) -> [u8; 16] {
     uuid
 }
 
-/// Longer I/O is split, bytes: while one part is on the wire the backend works for another, and
-/// nothing else waits for all of it. Of 1 MiB, which went whole before, reads at depth 32 are 1.2
-/// times as fast, writes at depth 1 1.35 times.
+/// The length in bytes beyond which I/O is split. While one part is on the wire, the backend works
+/// on another, and other I/O has to wait only for a part. Compared with unsplit I/O of 1 MiB, reads
+/// at depth 32 are 1.2 times as fast, and writes at depth 1 are 1.35 times as fast.
 const PART: u32 = 256 << 10;
 
-/// Most bytes of a transaction, if the target takes `max_transfer`. Whole units of writing.
-pub fn longest(device: &Device, max_transfer: u32) -> u32 {
+/// Returns the maximum length of a transaction in bytes, a multiple of the write unit, for a target
+/// that accepts `max_transfer` bytes.
+pub fn max_request_len(device: &Device, max_transfer: u32) -> u32 {
     let unit = device.block_size * device.write_unit_size;
     max_transfer.min((PART / unit).max(1) * unit)
 }
 
 /// Returns the number of blocks at whose multiples I/O is split, so that nothing longer than
-/// `longest` bytes arrives. A boundary of the backend that is nearer is kept, unless it would split
-/// a unit of writing, as that of a raid5f does.
-fn boundary(device: &Device, longest: u32) -> u32 {
-    let max_blocks = longest / device.block_size;
+/// `max_request_len` bytes arrives. A boundary of the backend that is nearer is kept, unless it
+/// would split a unit of writing, as that of a raid5f does.
+fn boundary(device: &Device, max_request_len: u32) -> u32 {
+    let max_blocks = max_request_len / device.block_size;
     let backend = device.optimal_io_boundary;
     let is_usable = backend > 0 && backend <= max_blocks && backend.is_multiple_of(device.write_unit_size);
     if is_usable { backend } else { max_blocks }
 }
 
-/// What SPDK is told of the bdev, whose transactions have so many bytes at most.
-pub fn disk_info(name: &str, device: &Device, longest: u32, kind: BdevUuid) -> DiskInfo {
+/// Returns the description of the bdev for SPDK. `max_request_len` is the maximum length of a
+/// transaction in bytes.
+pub fn disk_info(name: &str, device: &Device, max_request_len: u32, kind: BdevUuid) -> DiskInfo {
     DiskInfo {
         name: name.to_owned(),
         product_name: "DST Disk",
@@ -119,7 +123,7 @@ pub fn disk_info(name: &str, device: &Device, longest: u32, kind: BdevUuid) -> D
         block_size: device.block_size,
         num_blocks: device.num_blocks,
         write_unit_size: device.write_unit_size,
-        optimal_io_boundary: boundary(device, longest),
+        optimal_io_boundary: boundary(device, max_request_len),
         split_on_boundary: true,
         acwu: device.compare_and_write_max.clamp(1, u16::MAX.into()) as u16,
         write_cache: device.write_cache,
@@ -152,13 +156,16 @@ mod tests {
             let device = Device { write_unit_size, optimal_io_boundary, ..DEVICE };
             for units in [1, 3, 1000] {
                 let max_transfer = units * device.block_size * write_unit_size;
-                let longest = longest(&device, max_transfer);
-                let boundary = boundary(&device, longest);
+                let max_request_len = max_request_len(&device, max_transfer);
+                let boundary = boundary(&device, max_request_len);
                 let what = format!("{write_unit_size}, {optimal_io_boundary}, {max_transfer}: {boundary}");
                 assert!(boundary > 0 && boundary.is_multiple_of(write_unit_size), "{what}");
-                assert!(boundary * device.block_size <= longest && longest <= max_transfer, "{what}");
+                assert!(
+                    boundary * device.block_size <= max_request_len && max_request_len <= max_transfer,
+                    "{what}"
+                );
                 let is_backends = optimal_io_boundary > 0
-                    && optimal_io_boundary * device.block_size <= longest
+                    && optimal_io_boundary * device.block_size <= max_request_len
                     && optimal_io_boundary.is_multiple_of(write_unit_size);
                 assert!(!is_backends || boundary == optimal_io_boundary, "{what}");
             }
@@ -168,10 +175,10 @@ mod tests {
     #[test]
     fn transactions_are_of_whole_units_and_not_too_long() {
         let device = |block_size, write_unit_size| Device { block_size, write_unit_size, ..DEVICE };
-        assert_eq!(longest(&device(512, 1), 1 << 20), PART);
-        assert_eq!(longest(&device(4096, 1), 64 << 10), 64 << 10, "no more than the target takes");
-        assert_eq!(longest(&device(4096, 24), 960 << 10), 192 << 10);
-        assert_eq!(longest(&device(4096, 96), 768 << 10), 384 << 10, "one unit at least");
+        assert_eq!(max_request_len(&device(512, 1), 1 << 20), PART);
+        assert_eq!(max_request_len(&device(4096, 1), 64 << 10), 64 << 10, "no more than the target takes");
+        assert_eq!(max_request_len(&device(4096, 24), 960 << 10), 192 << 10);
+        assert_eq!(max_request_len(&device(4096, 96), 768 << 10), 384 << 10, "one unit at least");
     }
 
     #[test]

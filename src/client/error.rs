@@ -1,9 +1,9 @@
-//! Why a bdev can't be created or deleted.
+//! Errors of creating and deleting bdevs.
 
 use spdk::Errno;
 use thiserror::Error;
 
-/// An error of creating or deleting a bdev. Each names the value that was wrong.
+/// An error of creating or deleting a bdev. Each error names the value that was wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
     /// A bdev with this name exists.
@@ -12,7 +12,7 @@ pub enum Error {
     /// No DST bdev has this name.
     #[error("there is no DST bdev named `{0}`")]
     NotFound(String),
-    /// The bdev has the device that it was made for.
+    /// The bdev's device is the one that it was created for, so there is nothing to accept.
     #[error("DST bdev `{0}` is not `failed`: it has the device that it was created for")]
     NotFailed(String),
     /// The bdev is already being deleted.
@@ -27,9 +27,9 @@ pub enum Error {
     /// The target could not be reached in time.
     #[error("not attached after {ms} ms; last attempt: {last}")]
     Timeout {
-        /// For how long the client tried, ms.
+        /// The time for which the client tried, ms.
         ms: u32,
-        /// Why the last attempt failed.
+        /// The reason for which the last attempt failed.
         last: String,
     },
     /// The target refused for good.
@@ -77,7 +77,7 @@ pub enum Error {
     /// Memory is short.
     #[error("{what}: {errno}")]
     Resources {
-        /// What the memory was for.
+        /// The purpose of the memory.
         what: &'static str,
         /// SPDK's error.
         errno: Errno,
@@ -85,7 +85,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// Returns the errno that says the same to a program.
+    /// Returns the errno of the RPC's answer.
     pub fn errno(&self) -> Errno {
         match self {
             Error::Exists(_) | Error::SameUuid(_) | Error::UuidTaken { .. } => Errno::EEXIST,

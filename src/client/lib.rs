@@ -1,10 +1,11 @@
 //! The DST client: SPDK bdevs whose blocks live on DST targets.
 //!
-//! A [`Client`] lives on the control thread (SPDK's app thread). It has the session's first
-//! connection, which carries no I/O: it learns what the device is, registers the bdev, and hears of
-//! changes. Each SPDK thread that opens a channel on the bdev has a connection of its own
-//! (`channel::Channel`), with a slab of transactions that only this thread touches. What becomes of
-//! them while the target is lost is in `channel::outage`, what becomes of the session in `control`.
+//! A [`Client`] lives on the control thread (SPDK's app thread). It has the control connection,
+//! which carries no I/O: on it the client learns what the device is, so that it can register the
+//! bdev, and is told of changes. Each SPDK thread that opens a channel on the bdev has a connection
+//! of its own (`channel::Channel`), with a slab of transactions that only this thread touches.
+//! While the target is lost, `channel::outage` handles the transactions, and `control` handles the
+//! session.
 
 #![forbid(unsafe_code)]
 
@@ -38,8 +39,8 @@ pub use address::{Family, Place};
 pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
-pub use info::{Activity, BdevState, Info, PathInfo};
-pub use options::{BdevUuid, Options, Params, Peer};
+pub use info::{BdevActivity, BdevState, Info, PathInfo};
+pub use options::{BdevParams, BdevUuid, Options, TargetParams};
 pub use places::{PathState, TargetPlaces};
 pub use registry::{
     accept_device, create, delete, find, first_attempts, list, options, set_options, stop_attaching,

@@ -1,4 +1,5 @@
-//! How a connection comes up: connect, Hello, Welcome; and comes up again when it was lost.
+//! The states of a connection from connecting to the Welcome, and the attempts to replace a lost
+//! connection.
 
 use std::sync::Arc;
 
@@ -22,49 +23,51 @@ use zeroize::Zeroizing;
 use crate::address::Address;
 use crate::connection::Connection;
 use crate::message::{Message, Messages};
-use crate::places::Current;
-use crate::race::{Heat, Runners};
+use crate::places::Destination;
+use crate::race::{ConnectRace, RaceProgress};
 use crate::shared::Shared;
 
-/// The longest time that a connect, and then a handshake, may take, ms. Linux repeats a lost SYN
-/// after 1 s and 3 s (RFC 6298, section 2), so with 2 s the network is tried at least once a
-/// second, whatever it lost. A target that waits for its backend says so before (`waiting.rs` in
+/// The maximum time for connecting, and again for the handshake, ms. Linux repeats a lost SYN after
+/// 1 s and 3 s (RFC 6298, section 2), so with 2 s a SYN is sent at least once a second. A target
+/// that waits for its backend refuses the client before this time is over (`waiting.rs` in
 /// `src/broker`).
 pub const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
-/// How long resolving a name may take before the addresses that it had are tried, ms. The resolver
-/// of glibc asks a name server twice, for 5 s each (resolv.conf(5)).
+/// The maximum time for resolving names, ms; after that, the previous addresses are tried. The
+/// resolver of glibc asks a name server twice, for 5 s each (resolv.conf(5)).
 const RESOLVE_TIMEOUT_MS: u32 = 10_000;
 
-/// The period of a resting poller, µs: how often it looks for what no socket reports, which is
-/// silence, leases and deadlines. A lease is renewed after a quarter of the keep-alive time, of which
-/// the shortest is 100 ms: the poller looks at least twice in that time.
+/// The period of a resting poller, µs, in which it checks what no socket reports: silence, leases
+/// and deadlines. A lease is renewed after a quarter of the keep-alive time, which is at least 100
+/// ms, so the poller checks at least twice in that time.
 pub const REST_US: u64 = 10_000;
 
 /// The queue of the control connection.
 pub const CONTROL: u16 = 0;
 
-/// What a link's next Hello asks for.
+/// The session that a link's next Hello asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// Nothing yet: there is no session to join.
+    /// No session yet: there is none to join.
     Nothing,
-    /// A session, and, if that is opened, the ownership that it is to have.
+    /// A session, and, for one that is opened, the ownership that it is to have.
     Session(Ask, Option<Claim>),
 }
 
 enum LinkState {
-    /// Waiting for the next attempt.
+    /// The link waits for the next attempt.
     Down,
-    /// The names of the target's hosts are being resolved. Control only.
+    /// The target's names are being resolved. Control connection only.
     Resolving {
         resolving: Resolving,
         names: Vec<String>,
         since_us: u64,
     },
+    /// Sockets are being connected.
     Connecting {
-        runners: Runners,
-        /// [`Places::address_changes`](crate::places::Places::address_changes) at the beginning.
+        race: ConnectRace,
+        /// The value of [`Places::address_changes`](crate::places::Places::address_changes) at the
+        /// beginning.
         address_change: u64,
     },
     Securing(Box<Securing>),
@@ -72,14 +75,14 @@ enum LinkState {
     Up(Box<Connection>),
 }
 
-/// The client's part of the key agreement was sent; the target's is awaited.
+/// A link whose part of the key agreement was sent; the target's part is awaited.
 struct Securing {
     connection: Box<Connection>,
     initiator: Initiator,
     messages: Messages,
 }
 
-/// A Hello was sent; a Welcome is awaited.
+/// A link whose Hello was sent; a Welcome is awaited.
 struct Greeting {
     connection: Box<Connection>,
     hello: Hello,
@@ -87,28 +90,28 @@ struct Greeting {
 }
 
 /// The progress of an attempt to connect.
-pub enum Step {
+pub enum LinkProgress {
     /// Nothing has changed.
     Nothing,
-    /// The target admitted the client. The messages hold what came right behind the Welcome,
-    /// maybe in part.
+    /// The target has admitted the client. The messages hold what came right behind the Welcome,
+    /// possibly a part of a frame.
     Up(Box<Welcome>, Messages),
-    /// The attempt failed, for the reason `why`; `refused`: the target said so. `at` is the address
-    /// that has connected; `None`: none of those that were raced has.
+    /// The attempt failed, for the reason `why`. `refused` is the target's refusal, if there was
+    /// one. `at` is the address that had connected, or `None` if no address had.
     Failed { why: String, refused: Option<Refusal>, at: Option<Address> },
 }
 
-/// A connection, or the attempts to have one.
+/// A connection, or the attempts to make one.
 pub struct Link {
     shared: Arc<Shared>,
     queue: u16,
     state: LinkState,
-    /// [`Places::repoints`](crate::places::Places::repoints) when the attempt began.
+    /// The value of [`Places::repoints`](crate::places::Places::repoints) when the attempt began.
     repoint: u64,
-    /// The address that has connected, during and after the handshake.
+    /// The address to which the socket is connected, during and after the handshake.
     at: Option<Address>,
     up_since_us: u64,
-    /// The times of the attempts.
+    /// The schedule of attempts.
     retry: Retry,
     /// Wakes the poller that advances this link.
     waker: Waker,
@@ -117,8 +120,9 @@ pub struct Link {
 }
 
 impl Link {
-    /// Returns the link of a queue; queue 0 is the control connection's. The link begins to connect
-    /// at the first [`Link::advance`]. The receive buffer has `buffer` bytes, at most [`RECEIVE_BUFFER`].
+    /// Returns the link of a queue; queue 0 is that of the control connection. The link begins to
+    /// connect at the first [`Link::advance`]. The receive buffer has `buffer` bytes, at most
+    /// [`RECEIVE_BUFFER`].
     pub fn new(shared: Arc<Shared>, queue: u16, buffer: usize, now_us: u64) -> Link {
         let mut seed = [0; 8];
         spdk::random::fill(&mut seed);
@@ -138,17 +142,18 @@ impl Link {
         }
     }
 
-    /// Sets what wakes the poller that advances this link.
+    /// Sets the waker of the poller that advances this link.
     pub fn set_waker(&mut self, waker: Waker) {
         self.waker = waker;
     }
 
-    /// Returns whether the target has admitted the client.
+    /// Returns true if the target has admitted the client and the connection is not lost.
     pub fn is_up(&self) -> bool {
         matches!(self.state, LinkState::Up(_))
     }
 
-    /// Returns which of the user's changes of addresses the connection comes after.
+    /// Returns the number of times the user had repointed the bdev when the connection's attempt
+    /// began.
     #[inline]
     pub fn repoint(&self) -> u64 {
         self.repoint
@@ -167,7 +172,7 @@ impl Link {
         }
     }
 
-    /// Returns how the connection has done, if the link is up.
+    /// Returns the connection's times, if the link is up.
     pub fn life(&self) -> Option<Life> {
         let LinkState::Up(connection) = &self.state else { return None };
         Some(Life {
@@ -177,14 +182,15 @@ impl Link {
         })
     }
 
-    /// Returns what wakes the poller that advances this link.
+    /// Returns the waker of the poller that advances this link.
     pub fn waker(&self) -> &Waker {
         &self.waker
     }
 
-    /// Closes a lost connection; the next attempt is due at once. A connection that lasted for less
-    /// than the longest time between two attempts counts as a failed attempt: otherwise a target
-    /// that admits the client and closes again would be tried without a pause.
+    /// Closes a lost connection. The next attempt is due at once, unless the connection lasted for
+    /// less than the longest time between two attempts. Then it counts as a failed attempt:
+    /// otherwise, a target that admits the client and closes the connection again would be tried
+    /// without a pause.
     pub fn lost(&mut self, now_us: u64) {
         let lasted_us = now_us.saturating_sub(self.up_since_us);
         if lasted_us < u64::from(self.shared.options().reconnect_delay_ms) * 1000 {
@@ -194,18 +200,18 @@ impl Link {
         self.retry.restart(now_us);
     }
 
-    /// Closes a connection that the client can't use, and counts it as a failed attempt.
+    /// Closes a connection that the client can't use and counts it as a failed attempt.
     pub fn unusable(&mut self, now_us: u64) {
         self.state = LinkState::Down;
         self.retry.failed(now_us);
     }
 
-    /// Closes the connection, or ends the attempt to have one.
+    /// Closes the connection, or ends the attempt to make one.
     pub fn close(&mut self) {
         self.state = LinkState::Down;
     }
 
-    /// Closes the connection with a goodbye, or ends the attempt to have one. Returns whether there
+    /// Closes the connection with a Goodbye, or ends the attempt to make one. Returns true if there
     /// was a connection.
     pub fn close_politely(&mut self) -> bool {
         let was_up = self.is_up();
@@ -216,7 +222,7 @@ impl Link {
         was_up
     }
 
-    /// Makes the next attempt due at once, and begins the delays anew.
+    /// Makes the next attempt due at once and resets the delays.
     pub fn retry_at_once(&mut self, now_us: u64) {
         self.retry.restart(now_us);
     }
@@ -227,35 +233,37 @@ impl Link {
     }
 
     /// Continues to connect, if the link is not up.
-    pub fn advance(&mut self, now_us: u64, wanted: Wanted) -> Step {
+    pub fn advance(&mut self, now_us: u64, wanted: Wanted) -> LinkProgress {
         match std::mem::replace(&mut self.state, LinkState::Down) {
             LinkState::Up(connection) => {
                 self.state = LinkState::Up(connection);
-                Step::Nothing
+                LinkProgress::Nothing
             }
-            LinkState::Down if wanted == Wanted::Nothing || !self.retry.begin(now_us) => Step::Nothing,
+            LinkState::Down if wanted == Wanted::Nothing || !self.retry.begin(now_us) => {
+                LinkProgress::Nothing
+            }
             LinkState::Down => self.connect(now_us),
             LinkState::Connecting { address_change, .. }
                 if self.queue != CONTROL && address_change != self.shared.places().address_changes() =>
             {
-                // The control connection has found the target elsewhere.
+                // The control connection was admitted at another address meanwhile.
                 self.connect(now_us)
             }
-            LinkState::Connecting { mut runners, address_change } => {
-                match runners.advance(self.shared.peer().sock_impl.as_deref(), &self.waker, now_us) {
-                    Heat::On => {
-                        self.state = LinkState::Connecting { runners, address_change };
-                        Step::Nothing
+            LinkState::Connecting { mut race, address_change } => {
+                match race.advance(self.shared.target().sock_impl.as_deref(), &self.waker, now_us) {
+                    RaceProgress::Running => {
+                        self.state = LinkState::Connecting { race, address_change };
+                        LinkProgress::Nothing
                     }
-                    Heat::Won(address, sock) => {
-                        self.note_failures(&mut runners, now_us);
+                    RaceProgress::Won(address, sock) => {
+                        self.note_failures(&mut race, now_us);
                         self.at = Some(address);
-                        // Those that lost are closed before the winner says anything.
-                        drop(runners);
+                        // The other sockets are closed before anything is sent on this one.
+                        drop(race);
                         self.connected(sock, wanted, now_us)
                     }
-                    Heat::Lost(why) => {
-                        self.note_failures(&mut runners, now_us);
+                    RaceProgress::Lost(why) => {
+                        self.note_failures(&mut race, now_us);
                         self.failed(now_us, why, None)
                     }
                 }
@@ -268,36 +276,36 @@ impl Link {
         }
     }
 
-    fn failed(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> Step {
+    fn failed(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> LinkProgress {
         self.state = LinkState::Down;
         self.retry.failed(now_us);
-        Step::Failed { why, refused, at: self.at.clone() }
+        LinkProgress::Failed { why, refused, at: self.at.clone() }
     }
 
-    /// Fails the attempt because of what the target did at its address.
-    fn failed_there(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> Step {
+    /// Fails the attempt and notes the failure as one of the target's address.
+    fn failed_at_address(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> LinkProgress {
         if let Some(at) = &self.at {
             self.shared.places().failed(at, why.clone(), now_us);
         }
         self.failed(now_us, why, refused)
     }
 
-    fn note_failures(&self, runners: &mut Runners, now_us: u64) {
-        for (address, why) in runners.failures() {
+    fn note_failures(&self, race: &mut ConnectRace, now_us: u64) {
+        for (address, why) in race.failures() {
             self.shared.places().failed(&address, why, now_us);
         }
     }
 
-    /// Begins to connect: the control connection to all addresses side by side, once the names are
-    /// resolved; a channel to one address.
-    fn connect(&mut self, now_us: u64) -> Step {
+    /// Begins to connect. The control connection resolves the names and then connects to all
+    /// addresses side by side; a channel connects to one address.
+    fn connect(&mut self, now_us: u64) -> LinkProgress {
         self.at = None;
         if self.queue != CONTROL {
-            let mut current = self.shared.places().of_queue(self.queue);
-            let Some(address) = current.address.take() else {
+            let mut destination = self.shared.places().of_queue(self.queue);
+            let Some(address) = destination.address.take() else {
                 return self.failed(now_us, "the target's name is not resolved yet".to_owned(), None);
             };
-            return self.race(vec![address], &current, now_us);
+            return self.race(vec![address], &destination, now_us);
         }
         let names = self.shared.places().names_due();
         if names.is_empty() {
@@ -306,13 +314,19 @@ impl Link {
         match resolve(names.clone()) {
             Ok(resolving) => {
                 self.state = LinkState::Resolving { resolving, names, since_us: now_us };
-                Step::Nothing
+                LinkProgress::Nothing
             }
             Err(errno) => self.race_all(Some(format!("resolving names: {errno}")), now_us),
         }
     }
 
-    fn await_names(&mut self, resolving: Resolving, names: Vec<String>, since_us: u64, now_us: u64) -> Step {
+    fn await_names(
+        &mut self,
+        resolving: Resolving,
+        names: Vec<String>,
+        since_us: u64,
+        now_us: u64,
+    ) -> LinkProgress {
         match resolving.take() {
             Some(lookups) => {
                 let why = self.shared.places().resolved(&names, lookups);
@@ -323,40 +337,41 @@ impl Link {
             }
             None => {
                 self.state = LinkState::Resolving { resolving, names, since_us };
-                Step::Nothing
+                LinkProgress::Nothing
             }
         }
     }
 
-    /// Begins to connect to all addresses that are known. `why` says why some are not.
-    fn race_all(&mut self, why: Option<String>, now_us: u64) -> Step {
+    /// Begins to connect to all known addresses. `why` is the reason for which some names were not
+    /// resolved.
+    fn race_all(&mut self, why: Option<String>, now_us: u64) -> LinkProgress {
         let addresses = self.shared.places().with_addresses(Addresses::next_race);
-        // Nobody else changes it meanwhile: this is control.
-        let current = self.shared.places().current();
+        // Nothing changes the addresses in between, since only the control connection does.
+        let destination = self.shared.places().current();
         match why {
             Some(why) if addresses.is_empty() => self.failed(now_us, why, None),
             Some(why) => {
                 self.shared.attempt_failed(why, now_us);
-                self.race(addresses, &current, now_us)
+                self.race(addresses, &destination, now_us)
             }
             None if addresses.is_empty() => {
                 self.failed(now_us, "the target's name has no address".to_owned(), None)
             }
-            None => self.race(addresses, &current, now_us),
+            None => self.race(addresses, &destination, now_us),
         }
     }
 
-    /// Begins to connect to these addresses, which are those of `current`.
-    fn race(&mut self, addresses: Vec<Address>, current: &Current, now_us: u64) -> Step {
-        let &Current { port, address_change, repoint, .. } = current;
+    /// Begins to connect to these addresses, with the port of `destination`.
+    fn race(&mut self, addresses: Vec<Address>, destination: &Destination, now_us: u64) -> LinkProgress {
+        let &Destination { port, address_change, repoint, .. } = destination;
         self.repoint = repoint;
-        let runners = Runners::new(addresses, port, u64::from(HANDSHAKE_TIMEOUT_MS) * 1000, now_us);
-        self.state = LinkState::Connecting { runners, address_change };
-        Step::Nothing
+        let race = ConnectRace::new(addresses, port, u64::from(HANDSHAKE_TIMEOUT_MS) * 1000, now_us);
+        self.state = LinkState::Connecting { race, address_change };
+        LinkProgress::Nothing
     }
 
-    /// Begins the handshake on a new connection: with the key agreement if there is a key.
-    fn connected(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> Step {
+    /// Begins the handshake on a new connection, with the key agreement if there is a key.
+    fn connected(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> LinkProgress {
         let watch = match sock.watch(&self.waker) {
             Ok(watch) => watch,
             Err(errno) => return self.failed(now_us, errno.to_string(), None),
@@ -369,7 +384,7 @@ impl Link {
             silence: Silence::new(HANDSHAKE_TIMEOUT_MS, now_us),
             lease: Held::new(0, now_us),
         });
-        let Some(source) = &self.shared.peer().key else { return self.greet(connection, wanted, now_us) };
+        let Some(source) = &self.shared.target().key else { return self.greet(connection, wanted, now_us) };
         let keys = match read_keys(source) {
             Ok(keys) => keys,
             Err(why) => return self.failed(now_us, format!("{}: {why}", source.parameter().0), None),
@@ -381,21 +396,21 @@ impl Link {
         connection.outbox.push(Header::new(Kind::Secure), &message);
         let securing = Securing { connection, initiator, messages: Messages::default() };
         self.state = LinkState::Securing(Box::new(securing));
-        Step::Nothing
+        LinkProgress::Nothing
     }
 
-    fn await_secured(&mut self, mut securing: Box<Securing>, wanted: Wanted, now_us: u64) -> Step {
+    fn await_secured(&mut self, mut securing: Box<Securing>, wanted: Wanted, now_us: u64) -> LinkProgress {
         let Securing { connection, messages, .. } = &mut *securing;
         let (first, outcome) = connection.await_first(&mut self.buffer, messages);
         match (first, outcome) {
             (Some(Message::Secured(message)), _) => {
                 let Securing { mut connection, initiator, messages } = *securing;
-                // Nothing was asked of it yet that more could be an answer to.
+                // A target sends nothing more before the Hello.
                 if !messages.inbox.is_empty()
                     || connection.receiver.is_mid_stream()
                     || !connection.outbox.is_empty()
                 {
-                    return self.failed_there(
+                    return self.failed_at_address(
                         now_us,
                         "the target said more than it was asked".to_owned(),
                         None,
@@ -406,48 +421,48 @@ impl Link {
                         connection.secure(secured);
                         self.greet(connection, wanted, now_us)
                     }
-                    Err(error) => self.failed_there(now_us, error.to_string(), None),
+                    Err(error) => self.failed_at_address(now_us, error.to_string(), None),
                 }
             }
-            // In clear anybody on the way may have said it: that must not end a session.
+            // In clear, an attacker may have forged these refusals, which must not end a session.
             (Some(Message::Refusal(refusal)), _)
                 if matches!(refusal.reason, RefusalReason::NoSession | RefusalReason::Owned) =>
             {
-                self.failed_there(now_us, "the target refused before it was asked".to_owned(), None)
+                self.failed_at_address(now_us, "the target refused before it was asked".to_owned(), None)
             }
             (Some(message), _) => self.not_expected(&message, now_us),
-            (None, Err(broken)) => self.failed_there(now_us, broken.to_string(), None),
+            (None, Err(broken)) => self.failed_at_address(now_us, broken.to_string(), None),
             (None, Ok(())) if connection.silence.is_too_long(now_us) => {
-                self.failed_there(now_us, "the handshake takes too long".to_owned(), None)
+                self.failed_at_address(now_us, "the handshake takes too long".to_owned(), None)
             }
             (None, Ok(())) => {
                 self.state = LinkState::Securing(securing);
-                Step::Nothing
+                LinkProgress::Nothing
             }
         }
     }
 
-    /// Fails the attempt because of a refusal, or of a message that does not belong in a handshake.
-    fn not_expected(&mut self, message: &Message, now_us: u64) -> Step {
+    /// Fails the attempt because of a refusal or of an unexpected message.
+    fn not_expected(&mut self, message: &Message, now_us: u64) -> LinkProgress {
         match message {
             Message::Refusal(refusal) => {
                 let why = format!("the target refused: {}", refusal.text);
                 let refused = Some(refusal.clone());
-                // A busy target shows that the path to it works.
+                // The answer of a busy target shows that the path works.
                 if refusal.reason == RefusalReason::Busy {
                     return self.failed(now_us, why, refused);
                 }
-                self.failed_there(now_us, why, refused)
+                self.failed_at_address(now_us, why, refused)
             }
-            _ => self.failed_there(
+            _ => self.failed_at_address(
                 now_us,
-                "the target sent something else than its part of the handshake".to_owned(),
+                "the target sent a frame that does not belong in the handshake".to_owned(),
                 None,
             ),
         }
     }
 
-    fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> Step {
+    fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> LinkProgress {
         let mut hello = match wanted {
             Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
             Wanted::Session(Ask::Open(previous), claim) => {
@@ -459,17 +474,18 @@ impl Link {
         connection.outbox.push(Header::new(Kind::Hello), &hello.encode());
         let greeting = Greeting { connection, hello, messages: Messages::default() };
         self.state = LinkState::Greeting(Box::new(greeting));
-        Step::Nothing
+        LinkProgress::Nothing
     }
 
-    fn await_welcome(&mut self, mut greeting: Box<Greeting>, now_us: u64) -> Step {
+    fn await_welcome(&mut self, mut greeting: Box<Greeting>, now_us: u64) -> LinkProgress {
         let Greeting { connection, hello, messages } = &mut *greeting;
         let (first, outcome) = connection.await_first(&mut self.buffer, messages);
         match first {
             Some(Message::Welcome(welcome)) => match check_welcome(hello, &welcome) {
                 Ok(()) => {
                     connection.silence = Silence::new(welcome.keep_alive_ms, now_us);
-                    // Not this turn's time: if we were stopped since, the welcome may be younger.
+                    // The time at the beginning of this turn is too old: if the process was stopped
+                    // since then, the Welcome may have come later.
                     connection.lease = Held::new(welcome.keep_alive_ms, clock::now_us());
                     let Greeting { connection, messages, .. } = *greeting;
                     self.state = LinkState::Up(connection);
@@ -477,9 +493,9 @@ impl Link {
                     if let Some(at) = &self.at {
                         self.shared.places().admitted(at);
                     }
-                    Step::Up(welcome, messages)
+                    LinkProgress::Up(welcome, messages)
                 }
-                Err(error) => self.failed_there(now_us, error.to_string(), None),
+                Err(error) => self.failed_at_address(now_us, error.to_string(), None),
             },
             Some(Message::Refusal(refusal)) if refusal.reason == RefusalReason::NoSession => {
                 let why = format!("the target refused: {}", refusal.text);
@@ -491,14 +507,14 @@ impl Link {
             Some(message) => self.not_expected(&message, now_us),
             None if outcome.is_err() => {
                 let why = outcome.map_or_else(|broken| broken.to_string(), |()| String::new());
-                self.failed_there(now_us, why, None)
+                self.failed_at_address(now_us, why, None)
             }
             None if connection.silence.is_too_long(now_us) => {
-                self.failed_there(now_us, "the handshake takes too long".to_owned(), None)
+                self.failed_at_address(now_us, "the handshake takes too long".to_owned(), None)
             }
             None => {
                 self.state = LinkState::Greeting(greeting);
-                Step::Nothing
+                LinkProgress::Nothing
             }
         }
     }

@@ -2,6 +2,6 @@
 
 use dst_session::rate::RateLimit;
 
-/// The limit on the log lines of one connection: a target that is lost and found again all the time
-/// is logged once a second.
-pub type Limit = RateLimit<1>;
+/// The limit on the log lines of one connection: one line a second, however often the target is
+/// lost and found again.
+pub type LogLimit = RateLimit<1>;

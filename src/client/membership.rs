@@ -1,4 +1,5 @@
-//! A channel's place in the session, and what keeps it from failing what it has sent.
+//! A channel's membership in the session, and the fence that keeps the channel from failing I/O
+//! that the target may still execute.
 
 use std::sync::Arc;
 
@@ -8,19 +9,19 @@ use dst_session::succession::Session;
 use crate::channels::Standing;
 use crate::shared::Shared;
 
-/// A channel's place in the session.
+/// A channel's membership in the session.
 pub struct Membership {
     shared: Arc<Shared>,
     standing: Arc<Standing>,
     /// The session in which the outstanding transactions were sent last.
     session: Option<Session>,
-    /// The count of changes of the session that this one was seen with.
+    /// The number of changes of the session that the channel has seen.
     change: u64,
     fence: Fence,
 }
 
 impl Membership {
-    /// Returns the membership of a channel that has joined nothing yet.
+    /// Returns the membership of a channel that has not joined a session yet.
     pub fn new(shared: &Arc<Shared>, standing: &Arc<Standing>) -> Membership {
         Membership {
             shared: Arc::clone(shared),
@@ -31,42 +32,42 @@ impl Membership {
         }
     }
 
-    /// Returns the session in which the channel was last.
+    /// Returns the last session that the channel has joined.
     pub fn session(&self) -> Option<Session> {
         self.session
     }
 
-    /// Returns whether the session is the one in which the channel has its connection. HOT.
+    /// Returns true if the channel's connection belongs to the present session. HOT.
     #[inline]
     pub fn is_current(&self) -> bool {
         self.shared.session_changes() == self.change
     }
 
-    /// Tells the others that the channel has no connection of any session.
+    /// Tells the other channels that this one has no connection.
     pub fn leave(&self) {
         self.standing.leave(self.shared.session_changes());
     }
 
-    /// Takes note of a change of the session. Returns whether there was one.
+    /// Notes changes of the session. Returns true if there was one.
     pub fn note_change(&mut self) -> bool {
         let change = self.shared.session_changes();
         std::mem::replace(&mut self.change, change) != change
     }
 
-    /// The target let the channel into a session. Returns the one in which it was before.
+    /// Notes that the target has admitted the channel to a session. Returns the previous one.
     pub fn join(&mut self, session: Session) -> Option<Session> {
         self.fence = Fence::Confirmed;
         self.session.replace(session)
     }
 
-    /// A connection is lost whose lease is over at `over_us`. Returns the time at which all leases
-    /// are over.
+    /// Notes the loss of a connection whose lease ends at `over_us`. Returns the time at which all
+    /// the channel's leases have ended.
     pub fn lost(&mut self, over_us: u64) -> u64 {
         self.fence.lost(over_us)
     }
 
-    /// Returns whether what was `sent` may fail. If something has to, and the session is in the
-    /// way, control is asked to give it up.
+    /// Returns true if the I/O that was `sent` may fail. If some of it has to fail but may not as
+    /// long as the session exists, asks the control connection to give the session up.
     pub fn may_fail(&self, now_us: u64, sent: Sent) -> bool {
         match self.fence.verdict(now_us, sent, || self.departure()) {
             Verdict::Fail => true,
@@ -96,13 +97,13 @@ mod tests {
     use dst_session::paths::PathPolicy;
 
     use super::*;
-    use crate::options::{Options, Peer};
+    use crate::options::{Options, TargetParams};
     use crate::places::TargetPlaces;
 
     const SESSION: Session = Session { id: [1; 16], start: 1 };
 
     fn shared() -> Arc<Shared> {
-        let peer = Peer {
+        let target = TargetParams {
             at: TargetPlaces {
                 places: vec!["192.0.2.1".parse().unwrap()],
                 port: 1,
@@ -117,7 +118,7 @@ mod tests {
             sock_impl: None,
             exclusive: false,
         };
-        let shared = Arc::new(Shared::new("bdev".to_owned(), peer, Options::default(), Arc::default()));
+        let shared = Arc::new(Shared::new("bdev".to_owned(), target, Options::default(), Arc::default()));
         shared.set_session(Some(SESSION));
         shared
     }

@@ -5,29 +5,30 @@ use dst_transport::{Flow, Frames, Here};
 use dst_wire::{Event, Header, Kind, Refusal, Welcome};
 use spdk::iov::IovMut;
 
-/// A frame that answers no transaction.
+/// A received frame that is not an Answer.
 #[derive(Debug)]
 pub enum Message {
     /// The target admits the client.
     Welcome(Box<Welcome>),
     /// The target does not admit the client.
     Refusal(Refusal),
-    /// The target's part of the key agreement: the attributes.
+    /// The target's part of the key agreement, as encoded attributes.
     Secured(Vec<u8>),
-    /// Something about the export changed.
+    /// The export has changed.
     Event(Event),
     /// The connection ends on purpose.
     Goodbye,
 }
 
-/// Collects the frames of a connection that carries no transactions (yet).
+/// Collects the frames of a connection that carries no transactions, or none yet.
 #[derive(Debug, Default)]
 pub struct Messages {
     frame: Option<Header>,
     data: Vec<u8>,
-    /// The messages that came, in order. The caller takes them out after each call.
+    /// The received messages, in order. The caller takes them out after each call.
     pub inbox: Vec<Message>,
-    /// The number of the newest acknowledged keep-alive. The caller takes it out.
+    /// The number of the newest keep-alive whose acknowledgement has come. The caller takes the
+    /// number out.
     pub acknowledged: Option<u64>,
 }
 

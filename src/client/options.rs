@@ -1,4 +1,4 @@
-//! What a user says about a bdev, and the module-wide defaults.
+//! A bdev's parameters, and the module-wide defaults.
 
 use dst_session::access::KeySource;
 use dst_session::outage::OutageLimits;
@@ -10,23 +10,23 @@ use crate::places::TargetPlaces;
 /// Times and depths: module-wide defaults, each of which a bdev can override.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Options {
-    /// The time from the submission of an I/O to its failure if it is not answered, ms. 1,000 to
-    /// 86,400,000.
+    /// The time after its submission at which an unanswered I/O fails, ms. 1,000 to 86,400,000.
     pub transaction_timeout_ms: u32,
     /// How often an I/O is sent again, each time on another connection, before it fails; 0: as
     /// often as [`Options::transaction_timeout_ms`] allows.
     pub max_retries: u32,
-    /// Longest time between two attempts to reach a lost target, ms. 10 to 60,000. The first is
-    /// made at once, the next after an eighth of this, then after twice as long each time.
+    /// The longest time between two attempts to reach a lost target, ms. 10 to 60,000. The first
+    /// attempt is made at once, the second after an eighth of this time, and each further one after
+    /// twice the previous delay.
     pub reconnect_delay_ms: u32,
     /// The time without a connection from which on I/O fails at once, ms. Up to 86,400,000, and at
     /// least [`Options::reconnect_delay_ms`]; 0: never.
     pub fast_io_fail_timeout_ms: u32,
     /// The time without a connection after which the bdev is removed, ms. Up to 86,400,000, and at
-    /// least the two before; 0: never.
+    /// least [`Options::reconnect_delay_ms`] and [`Options::fast_io_fail_timeout_ms`]; 0: never.
     pub loss_timeout_ms: u32,
-    /// The time without a sign of life after which the target counts as lost, and for which the
-    /// target executes what was sent by a client from which it hears nothing, ms. 100 to 3,600,000;
+    /// The keep-alive time, ms. A target that is silent for this long counts as lost; a lease, for
+    /// which the target executes requests of a silent client, has this length. 100 to 3,600,000;
     /// the target may grant less.
     pub keep_alive_timeout_ms: u32,
     /// How long `bdev_dst_create` waits for the target, ms. 10 to 3,600,000.
@@ -38,7 +38,7 @@ pub struct Options {
 impl Default for Options {
     fn default() -> Options {
         Options {
-            // Rides out a reboot of the target.
+            // Long enough for a reboot of the target.
             transaction_timeout_ms: 60_000,
             max_retries: 0,
             reconnect_delay_ms: 500,
@@ -53,16 +53,16 @@ impl Default for Options {
 }
 
 impl Options {
-    /// Returns what is done about an outage, and when.
+    /// Returns the times after which an outage has consequences.
     pub fn outage_limits(&self) -> OutageLimits {
         OutageLimits { fast_io_fail_ms: self.fast_io_fail_timeout_ms, loss_ms: self.loss_timeout_ms }
     }
 }
 
-/// The address of a target, and what the client wants from it.
+/// A target, the export there, and how the client attaches the export.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Peer {
-    /// Where the target is. The first place that answers is used until it does not.
+pub struct TargetParams {
+    /// The places of the target. The first place that answers is used as long as it answers.
     pub at: TargetPlaces,
     /// The name of the export.
     pub export: String,
@@ -77,15 +77,15 @@ pub struct Peer {
     pub ciphers: Vec<Cipher>,
     /// SPDK's socket implementation; `None`: SPDK's choice.
     pub sock_impl: Option<String>,
-    /// Whether this client owns the export: no other host has a session.
+    /// Whether this client is to own the export, so that no other host has a session.
     pub exclusive: bool,
 }
 
 /// The UUID of a bdev.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum BdevUuid {
-    /// A UUID that is made of the export's, so that a process can have both the bdev and the export's
-    /// own.
+    /// A UUID that is derived from the export's, so that one process can have both this bdev and
+    /// the exported one.
     Derived,
     /// The export's UUID, by which a raid or another layer above finds the bdev on every machine.
     /// No other bdev of the process may have it.
@@ -94,18 +94,18 @@ pub enum BdevUuid {
 
 /// A bdev to be created.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Params {
+pub struct BdevParams {
     /// The bdev's name.
     pub name: String,
-    /// Where the bdev's blocks are.
-    pub peer: Peer,
+    /// The target with the bdev's blocks.
+    pub target: TargetParams,
     /// The bdev's UUID.
     pub uuid: BdevUuid,
     /// Times and depths.
     pub options: Options,
     /// When `bdev_dst_create` is answered.
     pub wait: Wait,
-    /// Whether the client takes the export over from its owner or from those who share it, once. Only
-    /// with [`Peer::exclusive`]. A saved configuration does not have it.
+    /// Whether the client takes the export over, once, from its owner or from the hosts that share
+    /// it. Only with [`TargetParams::exclusive`]. A saved configuration does not contain this parameter.
     pub takeover: bool,
 }

@@ -1,4 +1,4 @@
-//! Where a bdev's target is looked for: what the user said, and the addresses that came of it.
+//! The places where a bdev looks for its target, and the addresses to which they resolve.
 
 use std::net::SocketAddr;
 use std::sync::Mutex;
@@ -16,70 +16,74 @@ mod paths;
 
 pub use paths::PathState;
 
-/// The maximum number of addresses of one target: of all its names and addresses together.
+/// The maximum number of addresses of one target, including those to which its names resolve.
 pub const ADDRESSES_MAX: usize = 16;
 
-/// Where a target is looked for. Control writes it, channels that begin to connect read it.
+/// The places where a target is looked for. Written by the control connection, read by channels
+/// that begin to connect.
 #[derive(Debug)]
 pub struct Places {
-    state: Mutex<State>,
-    /// Counts the changes of the address to which channels connect. Raised by control, under the
-    /// lock; read by channels that connect: `Relaxed`, as a channel takes the lock next.
+    state: Mutex<PlacesState>,
+    /// The number of changes of the address to which channels connect. Raised by the control
+    /// connection under the lock; read by channels that connect: `Relaxed`, as a channel takes the
+    /// lock next.
     address_changes: AtomicU64,
-    /// Counts how often the user repointed the bdev. Raised by control, under the lock. `Release` and
-    /// `Acquire`: a channel that sees a change and then takes the lock sees those places or newer ones.
+    /// The number of times the user has repointed the bdev. Raised by the control connection under
+    /// the lock. `Release` and `Acquire`: a channel that sees a change and then takes the lock sees
+    /// those places or newer ones.
     repoints: AtomicU64,
-    /// Counts the changes of what is known of the addresses. Raised by control and channels, under
-    /// the lock; read by channels, which take the lock next: `Relaxed`.
+    /// The number of changes of the paths' states. Raised by the control connection and by channels
+    /// under the lock; read by channels, which take the lock next: `Relaxed`.
     path_changes: AtomicU64,
 }
 
-/// Where a channel connects to, and the changes after which it is to look again, all of one moment.
+/// The address and port to connect to, and the numbers of changes by which the caller notices that
+/// they are out of date; all of one moment.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Current {
-    /// The address at which control was admitted last, or which a channel is to use; `None`: no name
-    /// was resolved yet.
+pub struct Destination {
+    /// The address at which the control connection was admitted last, or which a channel is to use;
+    /// `None` if no name was resolved yet.
     pub address: Option<Address>,
     /// The port.
     pub port: u16,
-    /// [`Places::address_changes`] then.
+    /// The value of [`Places::address_changes`] at that moment.
     pub address_change: u64,
-    /// [`Places::repoints`] then.
+    /// The value of [`Places::repoints`] at that moment.
     pub repoint: u64,
 }
 
-/// What the user says of where a target is.
+/// The places of a target, as the user gives them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetPlaces {
-    /// At least one place.
+    /// The places, at least one.
     pub places: Vec<Place>,
-    /// The port, at each.
+    /// The port, the same at each place.
     pub port: u16,
-    /// The family of the addresses that names resolve to; `None`: any.
+    /// The family of the addresses to which names resolve, or `None` for both families.
     pub family: Option<Family>,
     /// How channels use the addresses.
     pub policy: PathPolicy,
 }
 
 #[derive(Debug)]
-struct State {
+struct PlacesState {
     target: TargetPlaces,
     addresses: Addresses<Address>,
-    /// What is known of each of `addresses`.
+    /// The state of each of `addresses`.
     paths: Paths<Address>,
     /// The id of the session that channels join.
     session: Option<[u8; 16]>,
-    /// What each name resolved to last.
+    /// The addresses to which each name resolved last.
     resolved: Vec<(String, Vec<Address>)>,
 }
 
 impl Places {
-    /// Returns the places that a user gives. Names are not resolved yet.
+    /// Returns these places. Their names are not resolved yet.
     pub fn new(target: TargetPlaces) -> Places {
         let addresses = Addresses::new(target.places.iter().filter_map(Place::address).cloned());
         let mut paths = Paths::default();
         paths.replace(addresses.all());
-        let state = State { target, addresses, paths, session: None, resolved: Vec::new() };
+        let state = PlacesState { target, addresses, paths, session: None, resolved: Vec::new() };
         Places {
             state: Mutex::new(state),
             address_changes: AtomicU64::new(0),
@@ -88,11 +92,11 @@ impl Places {
         }
     }
 
-    /// Replaces the places. Control only.
+    /// Replaces the places. Control connection only.
     pub fn repoint(&self, target: TargetPlaces) {
         let state = &mut *lock(&self.state);
         state.addresses.replace(target.places.iter().filter_map(Place::address).cloned());
-        // The same address may have another port.
+        // The paths' states are forgotten, since the same address may have another port.
         state.paths = Paths::default();
         state.paths.replace(state.addresses.all());
         state.target = target;
@@ -102,18 +106,19 @@ impl Places {
         self.repoints.fetch_add(1, Release);
     }
 
-    /// Returns another number after each [`Places::repoint`]. HOT.
+    /// Returns a number that is higher after each [`Places::repoint`]. HOT.
     #[inline]
     pub fn repoints(&self) -> u64 {
         self.repoints.load(Acquire)
     }
 
-    /// Returns what the user gave.
+    /// Returns the places as the user gave them.
     pub fn given(&self) -> TargetPlaces {
         lock(&self.state).target.clone()
     }
 
-    /// Returns the names that are to be resolved before the next attempt: all, if it begins a round.
+    /// Returns the names to be resolved before the next attempt: all if the attempt begins a round,
+    /// otherwise none.
     pub fn names_due(&self) -> Vec<String> {
         let state = lock(&self.state);
         if !state.addresses.is_round_over() && !state.addresses.all().is_empty() && !state.resolved.is_empty()
@@ -123,8 +128,8 @@ impl Places {
         state.target.places.iter().filter_map(Place::name).map(str::to_owned).collect()
     }
 
-    /// Takes what names resolved to. A name that does not resolve now keeps the addresses that it
-    /// had. Returns why some do not.
+    /// Takes the results of resolving names. A name that does not resolve keeps its previous
+    /// addresses. Returns the reasons if there are such names.
     pub fn resolved(&self, names: &[String], lookups: Vec<Lookup>) -> Option<String> {
         let state = &mut *lock(&self.state);
         let family = state.target.family;
@@ -164,14 +169,14 @@ impl Places {
         (!failures.is_empty()).then(|| failures.join("; "))
     }
 
-    /// Returns where control was admitted last.
-    pub fn current(&self) -> Current {
+    /// Returns the destination at which the control connection was admitted last.
+    pub fn current(&self) -> Destination {
         let state = lock(&self.state);
         self.at(&state, state.addresses.current())
     }
 
-    fn at(&self, state: &State, address: Option<&Address>) -> Current {
-        Current {
+    fn at(&self, state: &PlacesState, address: Option<&Address>) -> Destination {
+        Destination {
             address: address.cloned(),
             port: state.target.port,
             address_change: self.address_changes.load(Relaxed),
@@ -179,12 +184,12 @@ impl Places {
         }
     }
 
-    /// Returns another number after each change of [`Places::current`]'s address.
+    /// Returns a number that is higher after each change of the address of [`Places::current`].
     pub fn address_changes(&self) -> u64 {
         self.address_changes.load(Relaxed)
     }
 
-    /// Does something with the addresses. Control only.
+    /// Calls `f` with the addresses, which it may change. Control connection only.
     pub fn with_addresses<R>(&self, f: impl FnOnce(&mut Addresses<Address>) -> R) -> R {
         let state = &mut *lock(&self.state);
         let before = state.addresses.current().cloned();
@@ -195,14 +200,13 @@ impl Places {
         result
     }
 
-    /// Returns the address in use and the port, for people; of a target whose names were not
-    /// resolved yet, the names.
+    /// Returns the address in use and the port as text; the names if they were not resolved yet.
     pub fn shown(&self) -> String {
-        let Current { address, port, .. } = self.current();
+        let Destination { address, port, .. } = self.current();
         address.map_or_else(|| self.all_shown(), |address| format!("{address} port {port}"))
     }
 
-    /// Returns an address and the port, for people; without one, as [`Places::shown`].
+    /// Returns an address and the port as text; without an address, the same as [`Places::shown`].
     pub fn shown_at(&self, address: Option<&Address>) -> String {
         match address {
             Some(address) => format!("{address} port {}", self.current().port),
@@ -210,7 +214,7 @@ impl Places {
         }
     }
 
-    /// Returns all places and the port, for people.
+    /// Returns all places and the port as text.
     pub fn all_shown(&self) -> String {
         let TargetPlaces { places, port, .. } = self.given();
         let places: Vec<String> = places.iter().map(ToString::to_string).collect();

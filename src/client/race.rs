@@ -10,68 +10,69 @@ use spdk::sock::{Connecting, Sock};
 
 use crate::address::Address;
 
-/// Open files that connections do not take, so that RPCs can be answered: as many as a target keeps.
+/// The number of files that connecting leaves unopened, so that RPCs can be answered; a target
+/// keeps as many.
 const SPARE_FILES: u64 = 64;
 
-/// The place into which the callback of a connect puts the socket.
+/// The cell into which the callback of a connect puts the socket.
 type Mailbox = Rc<RefCell<Option<spdk::Result<Sock>>>>;
 
-/// One attempt under way. Dropping it ends the attempt, and closes a socket that nobody took,
-/// without a byte.
-struct Runner {
+/// One attempt under way. Dropping it ends the attempt and closes its socket, on which no byte was
+/// sent, unless the socket was taken out.
+struct ConnectAttempt {
     address: Address,
     _attempt: Connecting,
     mailbox: Mailbox,
 }
 
-/// A race under way.
-pub struct Runners {
-    race: Race<Address>,
+/// Attempts to connect to several addresses, of which the first that succeeds wins.
+pub struct ConnectRace {
+    rules: Race<Address>,
     port: u16,
-    runners: Vec<Runner>,
-    /// Why the others have failed.
+    attempts: Vec<ConnectAttempt>,
+    /// The failed addresses with the reasons.
     failures: Vec<(Address, String)>,
 }
 
-/// How far a race has got.
-pub enum Heat {
+/// The progress of a race.
+pub enum RaceProgress {
     /// Attempts are under way.
-    On,
-    /// This address was the first that connected.
+    Running,
+    /// This address was the first to connect.
     Won(Address, Sock),
-    /// None connects, for this reason.
+    /// No address connects, for this reason.
     Lost(String),
 }
 
-impl Runners {
+impl ConnectRace {
     /// Begins a race for a port; each address has `limit_us` to connect.
-    pub fn new(addresses: Vec<Address>, port: u16, limit_us: u64, now_us: u64) -> Runners {
-        let race = Race::new(addresses, limit_us, now_us);
-        Runners { race, port, runners: Vec::new(), failures: Vec::new() }
+    pub fn new(addresses: Vec<Address>, port: u16, limit_us: u64, now_us: u64) -> ConnectRace {
+        let rules = Race::new(addresses, limit_us, now_us);
+        ConnectRace { rules, port, attempts: Vec::new(), failures: Vec::new() }
     }
 
-    /// Goes on with the race.
-    pub fn advance(&mut self, sock_impl: Option<&str>, waker: &Waker, now_us: u64) -> Heat {
+    /// Continues the race.
+    pub fn advance(&mut self, sock_impl: Option<&str>, waker: &Waker, now_us: u64) -> RaceProgress {
         let mut at = 0;
-        while let Some(runner) = self.runners.get(at) {
-            let arrived = runner.mailbox.borrow_mut().take();
+        while let Some(attempt) = self.attempts.get(at) {
+            let arrived = attempt.mailbox.borrow_mut().take();
             match arrived {
-                Some(Ok(sock)) => return Heat::Won(runner.address.clone(), sock),
+                Some(Ok(sock)) => return RaceProgress::Won(attempt.address.clone(), sock),
                 Some(Err(errno)) => {
-                    let runner = self.runners.remove(at);
-                    self.failed(&runner.address, errno, now_us);
+                    let attempt = self.attempts.remove(at);
+                    self.failed(&attempt.address, errno, now_us);
                 }
                 None => at += 1,
             }
         }
-        while let Some(address) = self.race.next_start(now_us) {
+        while let Some(address) = self.rules.next_start(now_us) {
             if !spdk::open_files::has_more_than(SPARE_FILES) {
                 let why = format!(
                     "only {SPARE_FILES} more files may be opened, which are kept for RPCs; raise the limit of open \
                      files (LimitNOFILE= of systemd, ulimit -n)"
                 );
                 self.failures.push((address, why));
-                self.race.failed(now_us);
+                self.rules.failed(now_us);
                 continue;
             }
             let mailbox = Mailbox::default();
@@ -81,28 +82,28 @@ impl Runners {
                 waker.wake();
             };
             match spdk::sock::connect(&address.to_string(), self.port, sock_impl, put) {
-                Ok(attempt) => self.runners.push(Runner { address, _attempt: attempt, mailbox }),
+                Ok(attempt) => self.attempts.push(ConnectAttempt { address, _attempt: attempt, mailbox }),
                 Err(errno) => self.failed(&address, errno, now_us),
             }
         }
-        if !self.race.is_lost(now_us) {
-            return Heat::On;
+        if !self.rules.is_lost(now_us) {
+            return RaceProgress::Running;
         }
-        for runner in &self.runners {
-            self.failures.push((runner.address.clone(), "connecting takes too long".to_owned()));
+        for attempt in &self.attempts {
+            self.failures.push((attempt.address.clone(), "connecting takes too long".to_owned()));
         }
         let failures: Vec<String> =
             self.failures.iter().map(|(address, why)| format!("{address}: {why}")).collect();
-        Heat::Lost(failures.join("; "))
+        RaceProgress::Lost(failures.join("; "))
     }
 
-    /// Returns which addresses have not connected, and why.
+    /// Removes and returns the addresses that have failed, with the reasons.
     pub fn failures(&mut self) -> impl Iterator<Item = (Address, String)> {
         self.failures.drain(..)
     }
 
     fn failed(&mut self, address: &Address, errno: spdk::Errno, now_us: u64) {
         self.failures.push((address.clone(), errno.to_string()));
-        self.race.failed(now_us);
+        self.rules.failed(now_us);
     }
 }

@@ -1,4 +1,4 @@
-//! The clients of this process, on the control thread.
+//! The clients of this process. All functions are to be called on the control thread.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -11,17 +11,17 @@ use spdk::poller::Poller;
 use crate::attach::{FirstAttempts, Wait};
 use crate::client::Client;
 use crate::error::Error;
-use crate::options::{Options, Params};
+use crate::options::{BdevParams, Options};
 use crate::shared::Shared;
 
-/// How often a stop that waits for deletions looks at them, µs.
+/// The period in which a stop that waits for deletions checks them, µs.
 const STOP_WAIT_PERIOD_US: u64 = 10_000;
 
 spdk::thread_local! {
     static CLIENTS: RefCell<Vec<Rc<Client>>> = const { RefCell::new(Vec::new()) };
     static OPTIONS: Cell<Option<Options>> = const { Cell::new(None) };
     static STOP: Arc<Stop> = Arc::default();
-    /// What looks at the deletions that the stop waits for.
+    /// The poller that checks the deletions for which the stop waits.
     static STOP_WAIT: RefCell<Option<Poller>> = const { RefCell::new(None) };
 }
 
@@ -35,10 +35,9 @@ pub fn set_options(options: Options) {
     OPTIONS.with(|slot| slot.set(Some(options)));
 }
 
-/// Creates a bdev. `done` is called when the bdev is attached, or can't be attached; with
-/// another `params.wait`, as that says.
-pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static) {
-    // Each of its connections is an open file.
+/// Creates a bdev. `params.wait` says when `done` is called.
+pub fn create(params: BdevParams, done: impl FnOnce(Result<String, Error>) + 'static) {
+    // Each of the bdev's connections is an open file.
     spdk::open_files::raise();
     let name = params.name.clone();
     if find(&name).is_ok() || spdk::bdev::info(&name).is_some() {
@@ -59,11 +58,11 @@ pub fn create(params: Params, done: impl FnOnce(Result<String, Error>) + 'static
     }
 }
 
-/// Deletes a bdev whose device can't be had any more, and creates it anew, for the device that the
-/// target has now. `done` is called when the first attempt has ended; the attempts go on.
+/// Deletes a bdev whose state is `failed` and creates it again for the device that the target has
+/// now. `done` is called when the first attempt has ended. The attempts continue.
 ///
 /// # Errors
-/// There is no such bdev, or nothing is wrong with its device.
+/// `done` is called with an error if there is no such bdev or its state is not `failed`.
 pub fn accept_device(name: &str, done: impl FnOnce(Result<String, Error>) + 'static) {
     let client = match find(name) {
         Ok(client) if client.shared().has_failed() => client,
@@ -71,7 +70,7 @@ pub fn accept_device(name: &str, done: impl FnOnce(Result<String, Error>) + 'sta
         Err(error) => return done(Err(error)),
     };
     // A takeover acts once, and the device may be out of reach because another host owns it now.
-    let params = Params { wait: Wait::FirstAttempt, takeover: false, ..client.params() };
+    let params = BdevParams { wait: Wait::FirstAttempt, takeover: false, ..client.params() };
     client.delete(Box::new(|deleted| match deleted {
         Ok(()) => create(params, done),
         Err(error) => done(Err(error)),
@@ -79,7 +78,7 @@ pub fn accept_device(name: &str, done: impl FnOnce(Result<String, Error>) + 'sta
 }
 
 /// Calls `done` when the first attempts of all clients that were created with [`Wait::No`] have
-/// ended.
+/// ended, at once if none is under way.
 pub fn first_attempts(done: impl FnOnce() + 'static) {
     let all = FirstAttempts::new(done);
     list().iter().for_each(|client| client.join(&all));
@@ -96,7 +95,7 @@ pub fn delete(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
 /// Returns the client with this name.
 ///
 /// # Errors
-/// No client has this name.
+/// Fails with [`Error::NotFound`] if no client has this name.
 pub fn find(name: &str) -> Result<Rc<Client>, Error> {
     let found = CLIENTS.with(|all| all.borrow().iter().find(|client| client.name() == name).cloned());
     found.ok_or_else(|| Error::NotFound(name.to_owned()))
@@ -119,12 +118,12 @@ fn forget(shared: &Arc<Shared>) {
     }
 }
 
-/// The application begins to stop: the patience of all bdevs together begins, and what is not
-/// attached yet is not attached any more. `done` is called when no bdev is being deleted, or when
+/// Notes that the application begins to stop: from now on all bdevs share one patience, and
+/// attaches that are under way end. `done` is called when no bdev is being deleted, or when
 /// deletions take longer than they may.
 ///
-/// SPDK would not wait for a bdev that is being unregistered already: it takes the bdev off its
-/// list, and ends the modules while the bdev still has I/O.
+/// SPDK would not wait for a bdev that is already being unregistered: it removes the bdev from its
+/// list and ends the modules while the bdev still has I/O.
 pub fn stop_begins(done: impl FnOnce() + 'static) {
     let began_us = now_us();
     STOP.with(|stop| stop.begin(began_us));
@@ -149,12 +148,13 @@ pub fn stop_begins(done: impl FnOnce() + 'static) {
     };
     match Poller::register(STOP_WAIT_PERIOD_US, look) {
         Ok(poller) => STOP_WAIT.with(|wait| *wait.borrow_mut() = Some(poller)),
-        // The stop goes on, as `done` was dropped.
+        // `done` was dropped, which lets the stop go on.
         Err(errno) => spdk::error!("DST can't wait for the deletion of its bdevs: {errno}"),
     }
 }
 
-/// Removes the clients that have no bdev when the application ends: SPDK ends the others.
+/// Removes the clients that have no bdev when the application ends. SPDK unregisters the bdevs of
+/// the others.
 pub fn stop_attaching() {
     for client in list().iter().filter(|client| client.is_attaching()) {
         forget(client.shared());

@@ -1,7 +1,8 @@
-//! What a channel does for the bdev's resets; the rules are in [`dst_session::reset`].
+//! A channel's part in the bdev's resets; the rules are in [`dst_session::reset`].
 //!
-//! SPDK freezes what it has queued itself and gives us nothing new until the reset has completed;
-//! the rest is ours. What waits for a connection or a credit ends at once, on every channel.
+//! SPDK freezes the I/O in its own queues and submits nothing new until the reset has completed.
+//! All other I/O is the channels': what waits for a connection or a credit ends at once on every
+//! channel.
 
 use std::sync::Arc;
 
@@ -13,35 +14,36 @@ use crate::channels::Standing;
 use crate::shared::Shared;
 
 /// A channel's part in the bdev's resets.
-pub struct Resets {
+pub struct ChannelResets {
     shared: Arc<Shared>,
     standing: Arc<Standing>,
     part: Part,
 }
 
-impl Resets {
+impl ChannelResets {
     /// Returns the part of a new channel.
-    pub fn new(shared: &Arc<Shared>, standing: &Arc<Standing>) -> Resets {
+    pub fn new(shared: &Arc<Shared>, standing: &Arc<Standing>) -> ChannelResets {
         let part = Part::new(standing.joined_reset());
-        Resets { shared: Arc::clone(shared), standing: Arc::clone(standing), part }
+        ChannelResets { shared: Arc::clone(shared), standing: Arc::clone(standing), part }
     }
 
-    /// Returns whether a reset waits for answers.
+    /// Returns true if a reset waits for Answers.
     #[inline]
     pub fn is_draining(&self) -> bool {
         self.part.is_draining()
     }
 
-    /// Returns whether what is outstanding has to end without the target.
+    /// Returns true if the outstanding I/O has to end without the target.
     pub fn is_aborting(&self) -> bool {
         self.part.is_aborting()
     }
 
-    /// Takes part in the bdev's resets, with a connection. `now_us` is the time of deadlines.
+    /// Takes part in the bdev's resets while the channel has a connection. `now_us` is the time on
+    /// the clock of deadlines.
     ///
     /// # Errors
-    /// There is no credit for a reset, as what is outstanding hangs: it ends as without a
-    /// connection.
+    /// Fails if there is no credit for a reset, because the outstanding I/O hangs. The connection
+    /// is then to be closed, and the I/O ends as without a connection.
     pub fn join(&mut self, io: &mut ChannelIo, now_us: u64) -> Result<(), Broken> {
         let is_new = self.part.hear(self.newest(io), true);
         let sent = if is_new { io.begin_resets(now_us) } else { Ok(()) };
@@ -52,7 +54,8 @@ impl Resets {
         sent
     }
 
-    /// The same without a connection. `may_fail` says whether what was sent may.
+    /// Takes part in the bdev's resets while the channel has no connection. `may_fail` says whether
+    /// sent I/O may fail.
     pub fn join_alone(&mut self, io: &mut ChannelIo, may_fail: bool) {
         let resets = self.shared.resets();
         let waits = self.part.waits_for_connection(self.shared.is_control_up(), io.outstanding() > 0, resets);
@@ -64,7 +67,7 @@ impl Resets {
         self.complete(io);
     }
 
-    /// Ends what was sent and is to end without the target, if it may fail.
+    /// Ends the sent I/O that has to end without the target, if `may_fail`.
     pub fn abort(&mut self, io: &mut ChannelIo, may_fail: bool) {
         if !self.part.is_aborting() {
             return;
@@ -77,13 +80,14 @@ impl Resets {
         }
     }
 
-    /// The connection is lost, with what is outstanding.
+    /// Notes that the connection is lost while the I/O in `io` is outstanding.
     pub fn lost(&mut self, io: &ChannelIo) {
         let again = io.has_sent_reset().then(|| self.shared.count_reset());
         self.part.lost(again);
     }
 
-    /// Returns the bdev's newest reset, one that was submitted to this channel among them.
+    /// Returns the number of the bdev's newest reset. Gives a number to a reset that was submitted
+    /// to this channel.
     fn newest(&self, io: &ChannelIo) -> u64 {
         if io.reset_waits() { self.shared.count_reset() } else { self.shared.resets() }
     }
@@ -94,7 +98,7 @@ impl Resets {
         }
     }
 
-    /// Completes the resets that wait for the other channels, if they have joined.
+    /// Completes the resets that wait for the other channels, if all of those have joined.
     fn complete(&mut self, io: &mut ChannelIo) {
         if !io.holds_resets() || self.part.is_draining() || self.part.is_aborting() {
             return;

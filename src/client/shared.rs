@@ -1,7 +1,7 @@
-//! What the control thread and a bdev's channels, on whatever threads, have in common.
+//! The state that the control thread and a bdev's channels on all threads share.
 //!
-//! Most of it are constant facts. Each of the few that change says who writes it, who reads it, and
-//! why its ordering is enough. The locks are for the control path only.
+//! Most fields are constant. For each of the others, a comment says which thread writes it, which
+//! threads read it, and why its ordering is enough. The locks are for the control path only.
 
 use std::sync::atomic::Ordering::{AcqRel, Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
@@ -15,84 +15,89 @@ use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, OpSet, Previous, SessionRef, VERSION};
 
 use crate::channels::{Channels, lock};
-use crate::options::{Options, Peer};
+use crate::options::{Options, TargetParams};
 use crate::places::Places;
 
-/// How often attempts that go on failing are logged again, µs: often enough to be found in a log,
-/// not so often that a target that is away for a day fills it.
+/// The period in which repeatedly failing attempts are logged, µs: often enough to be found in a
+/// log, and not so often that a target that is down for a day fills it.
 const LOG_PERIOD_US: u64 = 10_000_000;
 
-/// A bdev's constant facts, and the few that change.
+/// The shared state of a bdev.
 #[derive(Debug)]
 pub struct Shared {
     name: String,
-    peer: Peer,
+    target: TargetParams,
     options: Options,
     /// The stop of the process, which is one for all bdevs.
     stop: Arc<Stop>,
-    /// Whether the bdev is going away. Set once, on the control thread or on the one that destructs
-    /// the bdev; read by all. `Relaxed`: no other data goes with it, and readers look again within
-    /// milliseconds.
+    /// Whether the bdev is going away. Set once, by the control thread or the thread that destructs
+    /// the bdev; read by all threads. `Relaxed`: no other data goes with the flag, and readers
+    /// check it again within milliseconds.
     closing: AtomicBool,
-    /// Whether the device can't be had any more. Set once, on any thread, read by all. `Relaxed`,
-    /// as above.
+    /// Whether the bdev's device is gone for good, so that its I/O fails. Set once, by any thread;
+    /// read by all threads. `Relaxed`, as above.
     failed: AtomicBool,
-    /// The control connection is up. Written by the control thread in its turns. `Relaxed`: a
-    /// channel that reads an older value decides as if it had looked earlier.
+    /// Whether the control connection is up. Written by the control thread in its turns, read by
+    /// channels. `Relaxed`: a channel that reads an older value decides as if it had looked
+    /// earlier.
     control_up: AtomicBool,
-    /// Whether I/O fails at once, as there has been no connection for too long. Written by control,
-    /// read by all. `Relaxed`, as above.
+    /// Whether I/O fails at once because there has been no connection for too long. Written by the
+    /// control thread, read by all threads. `Relaxed`, as above.
     unreachable: AtomicBool,
-    /// Whether a channel was told that there is no such session. Set by channels, taken by control,
-    /// which asks the target itself: `Relaxed`, as it is a hint.
+    /// Whether a channel was told that the session does not exist. Set by channels, cleared by the
+    /// control thread, which then asks the target: `Relaxed`, as the flag is a hint.
     doubted: AtomicBool,
     /// Whether a channel has I/O that has to fail although the backend may have it. Set by
-    /// channels, taken by control, which changes the session under its lock: `Relaxed`, as it is a
-    /// hint. The channel asks again until the session has changed.
+    /// channels, cleared by the control thread, which changes the session under its lock:
+    /// `Relaxed`, as the flag is a hint, and the channel sets it again until the session has
+    /// changed.
     given_up: AtomicBool,
-    /// Counts the bdev's resets. Raised by the channel that has a reset, read by all channels in
-    /// each check. `AcqRel` and `Acquire`: a channel that sees a reset's number comes after what
-    /// its user did before the reset; what the reset waits for goes by
-    /// [`crate::channels::Standing::joined_reset`].
+    /// The number of the bdev's resets. Raised by the channel that is given a reset, read by all
+    /// channels in each check. `AcqRel` and `Acquire`: a channel that reads a reset's number runs
+    /// after everything that the user did before the reset. That the other channels have ended
+    /// their I/O is ordered by [`crate::channels::Standing::joined_reset`].
     resets: AtomicU64,
-    /// What a restart of the target may have lost. It says itself how it is ordered.
+    /// The writes that a restart of the target may have lost. The type documents its ordering.
     durability: Durability,
-    /// Most bytes of one request that SPDK will give us. Set on the control thread before the bdev
-    /// is registered, which comes before all channels; read by all: `Relaxed`.
-    longest: AtomicU32,
-    /// What the target last said of the device. Written by control; read by control and by RPCs.
+    /// The maximum length in bytes of a request, to which SPDK splits I/O. Set on the control
+    /// thread before the bdev is registered, and so before any channel exists; read by all:
+    /// `Relaxed`.
+    max_request_len: AtomicU32,
+    /// The device as the target last described it. Written and read on the control thread.
     device: Mutex<Option<Device>>,
-    /// The operations of `device`, which change with the host's rights. Written by control, read by
-    /// all: `Relaxed`, as each channel goes by what its own welcome said, and the target decides.
+    /// The operations of `device`, which change with the host's rights. Written by the control
+    /// thread, read by all: `Relaxed`, as each channel obeys its own Welcome, and the target
+    /// decides.
     ops: AtomicU32,
-    /// Written by control, read by channels without a connection.
+    /// The session that channels join. Written by the control thread, read by channels without a
+    /// connection.
     session: Mutex<Option<Session>>,
-    /// Counts the changes of `session`. Raised by control, under the lock of `session`; read by
-    /// channels, most of them without the lock. `Release` and `Acquire`: a channel that sees a
-    /// change and then takes the lock sees that session or a newer one.
+    /// The number of changes of `session`. Raised by the control thread under the lock of
+    /// `session`; read by channels, mostly without the lock. `Release` and `Acquire`: a channel
+    /// that sees a change and then takes the lock sees that session or a newer one.
     session_changes: AtomicU64,
-    /// Where the target is looked for. It says itself how it is ordered.
+    /// The places where the target is looked for. The type documents its ordering.
     places: Places,
-    /// The epoch of the next hello that joins a session. Raised by whoever sends one. `Relaxed`:
-    /// each gets another one, and a queue's hellos are sent by one thread, which sees its own in
-    /// order.
+    /// The epoch of the next Hello that joins a session. Raised by each thread that sends one.
+    /// `Relaxed`: no two Hellos get the same epoch, and the Hellos of one queue are sent by one
+    /// thread, which sees its own epochs in order.
     next_epoch: AtomicU32,
     channels: Channels,
-    /// Why the last attempt to connect failed, or the device can't be had any more; none when all
-    /// connections are there.
+    /// The reason for which the last attempt to connect failed or the bdev's I/O fails, or `None`
+    /// once all connections are up.
     last_error: Mutex<Option<String>>,
-    /// When a failed attempt is logged again, µs. Written by whoever logs one: the exchange lets
-    /// one thread do so, and nothing else depends on it: `Relaxed`.
+    /// The time at which a failed attempt is logged again, µs. Written by the thread that logs one:
+    /// the exchange lets one thread do so, and nothing else depends on the value: `Relaxed`.
     next_log_us: AtomicU64,
 }
 
 impl Shared {
-    /// Returns what the threads of a new bdev share.
-    pub fn new(name: String, peer: Peer, options: Options, stop: Arc<Stop>) -> Shared {
-        let places = Places::new(peer.at.clone());
+    /// Returns the shared state of a new bdev.
+    pub fn new(name: String, target: TargetParams, options: Options, stop: Arc<Stop>) -> Shared {
+        let places = Places::new(target.at.clone());
         Shared {
             name,
-            peer,
+            target,
             options,
             stop,
             closing: AtomicBool::new(false),
@@ -103,7 +108,7 @@ impl Shared {
             given_up: AtomicBool::new(false),
             resets: AtomicU64::new(0),
             durability: Durability::default(),
-            longest: AtomicU32::new(0),
+            max_request_len: AtomicU32::new(0),
             device: Mutex::new(None),
             ops: AtomicU32::new(OpSet::NONE.bits()),
             session: Mutex::new(None),
@@ -122,12 +127,13 @@ impl Shared {
         &self.name
     }
 
-    /// Returns where the bdev's blocks are. Of addresses and port see [`Shared::places`].
-    pub fn peer(&self) -> &Peer {
-        &self.peer
+    /// Returns the target that the user gave when creating the bdev. For its addresses and port,
+    /// which may have changed since, see [`Shared::places`].
+    pub fn target(&self) -> &TargetParams {
+        &self.target
     }
 
-    /// Returns times and depths.
+    /// Returns the bdev's options.
     pub fn options(&self) -> &Options {
         &self.options
     }
@@ -142,18 +148,18 @@ impl Shared {
         &self.channels
     }
 
-    /// Returns what a restart of the target may have lost.
+    /// Returns the record of the writes that a restart of the target may lose.
     #[inline]
     pub fn durability(&self) -> &Durability {
         &self.durability
     }
 
-    /// The bdev is going away: I/O of a lost target need not wait any more.
+    /// Notes that the bdev is going away, so that I/O no longer waits for a lost target.
     pub fn close(&self) {
         self.closing.store(true, Relaxed);
     }
 
-    /// Returns whether the device can be had.
+    /// Returns whether I/O may wait for the device.
     pub fn availability(&self) -> Availability {
         match Availability::new(self.closing.load(Relaxed), self.has_failed()) {
             Availability::Available if self.unreachable.load(Relaxed) => Availability::Unreachable,
@@ -161,29 +167,29 @@ impl Shared {
         }
     }
 
-    /// Sets whether I/O fails at once while its channel has no connection. Control only.
+    /// Sets whether I/O fails at once while its channel has no connection. Control thread only.
     pub fn set_unreachable(&self, unreachable: bool) {
         self.unreachable.store(unreachable, Relaxed);
     }
 
-    /// The control connection is up, or is not.
+    /// Notes whether the control connection is up.
     pub fn set_control_up(&self, is_up: bool) {
         self.control_up.store(is_up, Relaxed);
     }
 
-    /// Returns whether the control connection is up, so that the channels' connections can be
+    /// Returns true if the control connection is up, so that the channels' connections can be
     /// expected soon.
     pub fn is_control_up(&self) -> bool {
         self.control_up.load(Relaxed)
     }
 
-    /// Returns whether the device can't be had any more.
+    /// Returns true if the bdev's device is gone for good.
     pub fn has_failed(&self) -> bool {
         self.failed.load(Relaxed)
     }
 
-    /// An attempt to connect failed, of whichever connection. One that goes on failing is logged
-    /// now and then.
+    /// Notes that an attempt to make one of the bdev's connections has failed. Logs that once in
+    /// [`LOG_PERIOD_US`].
     pub fn attempt_failed(&self, why: String, now_us: u64) {
         let next_us = self.next_log_us.load(Relaxed);
         if now_us >= next_us
@@ -195,7 +201,7 @@ impl Shared {
         *lock(&self.last_error) = Some(why);
     }
 
-    /// The device can't be had any more, for this reason: I/O fails.
+    /// Notes that the bdev's device is gone for good, for this reason: I/O fails from now on.
     pub fn fail(&self, why: &str) {
         if !self.failed.swap(true, Relaxed) {
             spdk::error!(
@@ -206,51 +212,53 @@ impl Shared {
         *lock(&self.last_error) = Some(why.to_owned());
     }
 
-    /// The export is gone for good, which was logged already: I/O fails.
+    /// Notes that the export is gone for good, which was logged already: I/O fails from now on.
     pub fn removed(&self) {
         self.failed.store(true, Relaxed);
     }
 
-    /// All connections are there.
+    /// Forgets the last error, because all connections are up.
     pub fn forget_error(&self) {
         *lock(&self.last_error) = None;
     }
 
-    /// Returns what is wrong with a path, or why the last attempt to connect failed.
+    /// Returns what is wrong with a path; otherwise, the reason for which the last attempt to
+    /// connect failed.
     pub fn last_error(&self) -> Option<String> {
         self.places.note().or_else(|| lock(&self.last_error).clone())
     }
 
-    /// Returns what the target last said of the device, once it did. SPDK may have refused the
-    /// size.
+    /// Returns the device as the target last described it, or `None` before the first Welcome. SPDK
+    /// may have refused the size.
     pub fn device(&self) -> Option<Device> {
         *lock(&self.device)
     }
 
-    /// Returns the operations that the device last had for this host.
+    /// Returns the operations that this host may use, as the target last described them.
     pub fn ops(&self) -> OpSet {
         OpSet::from_bits(self.ops.load(Relaxed))
     }
 
-    /// The target said this of the device. Control only.
+    /// Sets the device as the target describes it. Control thread only.
     pub fn set_device(&self, device: Device) {
         self.ops.store(device.ops.bits(), Relaxed);
         *lock(&self.device) = Some(device);
     }
 
-    /// Returns the most bytes of one request that SPDK will give us: no more than the target took
-    /// when the bdev was made.
-    pub fn longest(&self) -> u32 {
-        self.longest.load(Relaxed)
+    /// Returns the maximum length in bytes of a request, to which SPDK splits I/O. It does not
+    /// exceed the maximum that the target had when the bdev was registered.
+    pub fn max_request_len(&self) -> u32 {
+        self.max_request_len.load(Relaxed)
     }
 
-    /// Sets what [`Shared::longest`] returns. Control only, before the bdev is registered.
-    pub fn set_longest(&self, longest: u32) {
-        self.longest.store(longest, Relaxed);
+    /// Sets the value of [`Shared::max_request_len`]. Control thread only, before the bdev is
+    /// registered.
+    pub fn set_max_request_len(&self, max_request_len: u32) {
+        self.max_request_len.store(max_request_len, Relaxed);
     }
 
-    /// A channel has a reset, or has to begin anew one that it had sent. Returns the reset's
-    /// number.
+    /// Returns a number for a reset that a channel was given, or for one that the channel has sent
+    /// and has to begin again.
     pub fn count_reset(&self) -> u64 {
         self.resets.fetch_add(1, AcqRel) + 1
     }
@@ -265,7 +273,7 @@ impl Shared {
         *lock(&self.session)
     }
 
-    /// Changes the session that channels join. Control only.
+    /// Changes the session that channels join. Control thread only.
     pub fn set_session(&self, session: Option<Session>) {
         let mut current = lock(&self.session);
         *current = session;
@@ -273,79 +281,80 @@ impl Shared {
         self.session_changes.fetch_add(1, Release);
     }
 
-    /// Returns another number after each change of the session. HOT.
+    /// Returns a number that is higher after each change of the session. HOT.
     #[inline]
     pub fn session_changes(&self) -> u64 {
         self.session_changes.load(Acquire)
     }
 
-    /// Returns the change by which `session` was left behind, or a later one; `None`: it is the
-    /// session still.
+    /// Returns the number of the change that replaced `session`, or of a later one; or `None` if
+    /// `session` is still the present session.
     pub fn left_since(&self, session: Session) -> Option<u64> {
         let current = lock(&self.session);
         (*current != Some(session)).then(|| self.session_changes())
     }
 
-    /// A channel was told that there is no such session: control is to look into it.
+    /// Asks the control connection to find out whether the session exists, because a channel was
+    /// told that it does not.
     pub fn doubt_session(&self) {
         self.doubted.store(true, Relaxed);
     }
 
-    /// Returns whether a channel doubts the session, and ends the doubt.
+    /// Returns true if a channel has called [`Shared::doubt_session`] since the last call.
     pub fn take_doubt(&self) -> bool {
         self.doubted.swap(false, Relaxed)
     }
 
-    /// A channel has I/O that has to fail although the backend may have it: control is to give the
-    /// session up.
+    /// Asks the control connection to give the session up, because a channel has I/O that has to
+    /// fail although the backend may have it.
     pub fn ask_to_give_up(&self) {
         self.given_up.store(true, Relaxed);
     }
 
-    /// Returns whether the session is to be given up, and forgets that.
+    /// Returns true if a channel has called [`Shared::ask_to_give_up`] since the last call.
     pub fn take_give_up(&self) -> bool {
         self.given_up.swap(false, Relaxed)
     }
 
-    /// Returns where the target is looked for.
+    /// Returns the places where the target is looked for.
     #[inline]
     pub fn places(&self) -> &Places {
         &self.places
     }
 
-    /// Returns the hello that opens a session, in place of the previous one if there was one.
+    /// Returns a Hello that opens a session, in place of the previous one if there was one.
     pub fn hello_open(&self, previous: Option<Previous>) -> Hello {
         self.hello(None, previous)
     }
 
-    /// Returns the hello that joins a session. Each has a newer epoch than all before, because the
-    /// target may have had one whose welcome never came.
+    /// Returns a Hello that joins a session. Its epoch is newer than those of all earlier Hellos,
+    /// because the target may have handled a Hello whose Welcome never came.
     pub fn hello_join(&self, id: [u8; 16], queue: u16) -> Hello {
         let epoch = self.next_epoch.fetch_add(1, Relaxed);
         self.hello(Some(SessionRef { id, queue, epoch }), None)
     }
 
-    /// Returns what a connection is to be secured with.
+    /// Returns the offer for the key agreement.
     pub fn offer(&self) -> Offer {
         Offer {
             versions: (VERSION, VERSION),
-            export: self.peer.export.clone(),
-            host: self.peer.host.clone(),
-            ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),
+            export: self.target.export.clone(),
+            host: self.target.host.clone(),
+            ciphers: self.target.ciphers.iter().map(|&cipher| cipher as u8).collect(),
         }
     }
 
     fn hello(&self, session: Option<SessionRef>, previous: Option<Previous>) -> Hello {
         Hello {
             versions: (VERSION, VERSION),
-            export: self.peer.export.clone(),
-            host: self.peer.host.clone(),
+            export: self.target.export.clone(),
+            host: self.target.host.clone(),
             session,
             previous,
             claim: None,
             credits: self.options.queue_depth,
-            digests: self.peer.digests.iter().map(|&digest| digest as u8).collect(),
-            ciphers: self.peer.ciphers.iter().map(|&cipher| cipher as u8).collect(),
+            digests: self.target.digests.iter().map(|&digest| digest as u8).collect(),
+            ciphers: self.target.ciphers.iter().map(|&cipher| cipher as u8).collect(),
             keep_alive_ms: self.options.keep_alive_timeout_ms,
             aborts: true,
         }

@@ -1,28 +1,28 @@
-//! I/O that was submitted and not begun.
+//! I/O that was submitted and is not begun yet.
 
 use std::cell::{Cell, RefCell};
 
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 
-/// I/O that waits for a credit or a connection, in the order of submission. Each has the time of
-/// its submission as its stamp, as deadlines are counted.
+/// I/O that waits for a credit or a connection, in the order of submission. The stamp of each I/O
+/// is the time of its submission, on the clock of deadlines.
 ///
 /// A channel shares this with its [`crate::channel_io::ChannelIo`]: inside a completion the user
 /// may submit its next I/O, while the rest of the channel is borrowed. No borrow of a field
 /// outlasts a method, and no method completes an I/O.
 #[derive(Default)]
-pub struct Waiting {
+pub struct WaitingIo {
     queue: RefCell<BdevIoQueue>,
-    /// Submitted since the channel looked last, without a stamp. The time of that look is no stamp:
-    /// the process may have been stopped since.
+    /// I/O that was submitted since the channel's last turn and has no stamp yet. The time of that
+    /// turn would be too early: the process may have been stopped since then.
     new: RefCell<BdevIoQueue>,
-    /// How many of all are resets.
+    /// The number of resets among all I/O.
     resets: Cell<usize>,
 }
 
-impl Waiting {
-    /// Adds what a user submits. What has a stamp is a further part of a long I/O: its place is that
-    /// of the whole, so that the whole has one deadline.
+impl WaitingIo {
+    /// Adds an I/O that the user submits. An I/O with a stamp is a further part of a long I/O and
+    /// goes where its stamp belongs, so that all parts have the same deadline.
     pub fn push(&self, io: BdevIo) {
         if io.kind() == IoKind::Reset {
             self.resets.set(self.resets.get() + 1);
@@ -33,7 +33,7 @@ impl Waiting {
         }
     }
 
-    /// Takes the first. Its stamp becomes `now_us` if it has none yet.
+    /// Removes and returns the first I/O. Stamps it with `now_us` if it has no stamp yet.
     #[inline]
     pub fn next(&self, now_us: u64) -> Option<BdevIo> {
         if let Some(io) = self.pop() {
@@ -45,8 +45,8 @@ impl Waiting {
         Some(io)
     }
 
-    /// Puts the stamp `now_us` on what came since the last time.
-    pub fn look(&self, now_us: u64) {
+    /// Stamps the I/O that was submitted since the last call with `now_us`.
+    pub fn stamp_new(&self, now_us: u64) {
         let (mut new, mut queue) = (self.new.borrow_mut(), self.queue.borrow_mut());
         while let Some(mut io) = new.pop_front() {
             io.set_stamp(now_us);
@@ -54,7 +54,7 @@ impl Waiting {
         }
     }
 
-    /// Takes the first that has a stamp.
+    /// Removes and returns the first I/O that has a stamp.
     pub fn pop(&self) -> Option<BdevIo> {
         let io = self.queue.borrow_mut().pop_front()?;
         self.count_out(&io);
@@ -67,17 +67,17 @@ impl Waiting {
         }
     }
 
-    /// Returns how many wait.
+    /// Returns the number of waiting I/Os.
     pub fn len(&self) -> usize {
         self.queue.borrow().len() + self.new.borrow().len()
     }
 
-    /// Returns the stamp of the first that has one.
+    /// Returns the stamp of the first I/O that has one.
     pub fn oldest_us(&self) -> Option<u64> {
         self.queue.borrow().first_stamp()
     }
 
-    /// Returns whether a reset is among them.
+    /// Returns true if a reset waits.
     #[inline]
     pub fn has_reset(&self) -> bool {
         self.resets.get() > 0

@@ -1,4 +1,4 @@
-//! The bdevs of exports: they come, change, and go.
+//! The bdevs of exports, which appear, change and are removed.
 
 use std::rc::Rc;
 
@@ -11,17 +11,18 @@ use crate::control::Target;
 use crate::error::Error;
 use crate::export::{Backing, Export, Identity, check_suitable, device, uuid_warning};
 
-/// How often the bdevs of exports that are offline are looked for, µs. A bdev that appears is taken at
-/// once; this finds those that were there under another name (an alias is given to a bdev after it
-/// appeared), that something else had, or that SPDK does not show (`bdev_auto_examine` false).
+/// The period in which the bdevs of offline exports are looked for, µs. A bdev that appears is
+/// taken at once. The search finds bdevs that existed under another name (a bdev gets its aliases
+/// after it appears), that something else had open, or that SPDK does not announce
+/// (`bdev_auto_examine` false).
 const LOOK_US: u64 = 100_000;
 
-/// Exports looked at each time: each costs a walk over all bdevs and their aliases on SPDK 20.07. So of
-/// 2,000 exports that are offline each is looked at every 6.3 s.
+/// The number of exports looked at in each period. On SPDK 20.07, each costs a walk over all bdevs
+/// and their aliases. With 2,000 offline exports, each is looked at every 6.3 s.
 const LOOKS: usize = 32;
 
 impl Target {
-    /// SPDK has a new bdev, which no module has read from yet.
+    /// Lets the exports that wait for a new bdev take it. No module has read from the bdev yet.
     pub fn bdev_appeared(self: &Rc<Self>, bdev_name: &str) {
         let names = self.waiting.borrow().of_bdev(bdev_name);
         for name in names {
@@ -29,8 +30,9 @@ impl Target {
         }
     }
 
-    /// An export waits for its bdev now, or not any more.
-    pub(crate) fn wait_or_not(self: &Rc<Self>, name: &str) {
+    /// Updates the list of exports that wait for bdevs, after the state of the export `name` has
+    /// changed.
+    pub(crate) fn update_waiting(self: &Rc<Self>, name: &str) {
         let exports = self.exports.borrow();
         let wanted = exports.get(name).filter(|export| export.is_waiting()).map(Export::wanted_bdevs);
         drop(exports);
@@ -41,16 +43,16 @@ impl Target {
         }
         let is_wanted = !waiting.is_empty();
         drop(waiting);
-        self.look_if(is_wanted);
+        self.set_looking(is_wanted);
     }
 
-    /// Starts or stops to look for bdevs.
-    fn look_if(self: &Rc<Self>, is_wanted: bool) {
+    /// Starts or stops the search for bdevs.
+    fn set_looking(self: &Rc<Self>, is_wanted: bool) {
         let mut looker = self.looker.borrow_mut();
         if !is_wanted {
             let ended = looker.take();
             drop(looker);
-            // Perhaps inside its own call, which it stands.
+            // A poller may be dropped inside its own call.
             return drop(ended);
         }
         if looker.is_none() {
@@ -76,7 +78,7 @@ impl Target {
         !names.is_empty()
     }
 
-    /// Takes the bdev of an export that is offline, if that can be had.
+    /// Takes the bdev of an offline export, if the bdev is present and free.
     fn try_online(self: &Rc<Self>, name: &str) {
         let exports = self.exports.borrow();
         let Some(export) = exports.get(name).filter(|export| export.is_waiting()) else { return };
@@ -100,10 +102,11 @@ impl Target {
         }
     }
 
-    /// Opens and claims the bdev of an export that is offline.
+    /// Opens and claims the bdev of an offline export.
     ///
     /// # Errors
-    /// The bdev is not there, something else has it, or it is not what the export needs.
+    /// Fails if there is no such bdev, if something else has it open, or if it is not suitable for
+    /// the export.
     pub(crate) fn open(&self, name: &str, export: &Export) -> Result<Desc, Error> {
         let info = export.found().ok_or_else(|| Error::NoBdev(export.bdev_name.clone()))?;
         check_suitable(&info, self.options.get().max_transfer)?;
@@ -116,7 +119,7 @@ impl Target {
             .map_err(|errno| cannot_open(&export.bdev_name, &info.name, errno))
     }
 
-    /// The bdev of an export is there.
+    /// Brings an export online with its open bdev.
     pub(crate) fn go_online(self: &Rc<Self>, name: &str, desc: Desc) {
         let info = desc.info();
         let mut exports = self.exports.borrow_mut();
@@ -124,9 +127,9 @@ impl Target {
         if !matches!(export.backing, Backing::Offline { .. }) {
             return;
         }
-        // What the bdev cached before this target took it may be lost, so this is another start for
-        // clients. That is also true of the first time in the life of an export: there may have
-        // been another export of this name.
+        // Writes that the bdev had cached before this target took it may be lost, so clients must
+        // take this for a restart of the target. That also holds the first time that an export
+        // takes a bdev: there may have been another export of this name.
         let instance = self.instance.next_id();
         let uuid = export.identity.uuid().unwrap_or(info.uuid);
         if let Identity::OfBdev(of) = &mut export.identity {
@@ -140,11 +143,11 @@ impl Target {
         }
         export.backing = Backing::Online(desc);
         drop(exports);
-        self.wait_or_not(name);
+        self.update_waiting(name);
         self.tell(Input::Online { export: name.to_owned(), device: device(&info, uuid), instance });
     }
 
-    /// Something happened to an export's bdev.
+    /// Handles an event of an export's bdev.
     fn bdev_event(self: &Rc<Self>, name: &str, event: BdevEvent) {
         match event {
             BdevEvent::Remove => self.bdev_removed(name),
@@ -159,7 +162,8 @@ impl Target {
         }
     }
 
-    /// The bdev of an export is being removed: SPDK waits until it is closed here.
+    /// Takes an export offline because its bdev is being removed. SPDK waits until the bdev is
+    /// closed.
     fn bdev_removed(self: &Rc<Self>, name: &str) {
         let mut exports = self.exports.borrow_mut();
         let Some(export) = exports.get_mut(name) else { return };
@@ -181,7 +185,7 @@ impl Target {
     }
 }
 
-/// Checks that a bdev can be the one that was there before.
+/// Checks that a bdev may be the same device as the one that the export had before.
 fn check_same(identity: Identity, before: &BdevInfo, now: &BdevInfo) -> Result<(), Error> {
     let unsuitable = |why| Err(Error::Unsuitable { name: now.name.clone(), why });
     if matches!(identity, Identity::OfBdev(_)) && before.uuid != now.uuid {
@@ -199,7 +203,8 @@ fn check_same(identity: Identity, before: &BdevInfo, now: &BdevInfo) -> Result<(
     Ok(())
 }
 
-/// Returns why a bdev can't be opened. `shown` is its name as the operator gave it.
+/// Returns the error for a bdev that can't be opened. `shown` is the bdev's name as the operator
+/// gave it.
 fn cannot_open(shown: &str, bdev_name: &str, errno: Errno) -> Error {
     let name = shown.to_owned();
     match (spdk::bdev::claimed_by(bdev_name), errno) {

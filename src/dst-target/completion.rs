@@ -1,4 +1,5 @@
-//! Completion of backend I/O: the backend's calls are noted, and handed out in the group's turn.
+//! Completion of backend I/O: the backend's callbacks only note completions, which reach the
+//! connections in the group's turn.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
@@ -9,31 +10,32 @@ use spdk::backend::{BackendDone, BackendIo, IoStatus};
 use spdk::clock::now_us;
 use spdk::poller::Waker;
 
-/// An I/O object, with all that the backend needs while the I/O is under way.
+/// An I/O object, which has everything that the backend needs during an I/O.
 pub type Io = Box<BackendIo<Context>>;
 
-/// Receives the completions of the I/O that it submitted.
+/// A submitter of I/O to the backend, which receives the completions.
 pub trait Submitter {
-    /// The backend has finished an I/O. `now_us` is for the statistics only. HOT.
+    /// Handles the completion of an I/O. `now_us` is for the statistics only. HOT.
     fn completed(self: Rc<Self>, io: Io, status: Status, now_us: u64);
 }
 
-/// What the target keeps in an I/O object.
+/// The target's own data in an I/O object.
 pub struct Context {
     completions: Rc<Completions>,
-    /// The connection, while the I/O is in the backend.
+    /// The receiver of the completion, while the I/O is in the backend.
     submitter: Option<Rc<dyn Submitter>>,
-    /// The connection's slot.
+    /// The slot of the request.
     pub slot: u16,
 }
 
 impl Context {
-    /// Returns the context of an I/O object whose completions go to this group's list.
+    /// Returns the context of an I/O object whose completions are noted in `completions`.
     pub fn new(completions: Rc<Completions>) -> Context {
         Context { completions, submitter: None, slot: 0 }
     }
 
-    /// The I/O goes to the backend, and its completion to `submitter`. HOT.
+    /// Prepares the I/O for its submission to the backend. `submitter` will get the completion.
+    /// HOT.
     pub fn submitted_by(&mut self, submitter: Rc<dyn Submitter>) {
         self.submitter = Some(submitter);
         self.completions.in_backend.set(self.completions.in_backend.get() + 1);
@@ -41,20 +43,20 @@ impl Context {
 }
 
 impl BackendDone for Context {
-    /// Only notes the completion: when a backend answers at once, the connection may be borrowed up
-    /// the stack.
+    /// Only notes the completion. If a backend completes an I/O at once, the connection is still
+    /// borrowed by the caller that submitted it.
     fn done(io: Io, status: IoStatus) {
         let completions = Rc::clone(&io.ctx.completions);
         completions.note(io, status);
     }
 }
 
-/// A group's list of completions that nobody has looked at yet.
+/// A group's list of completions that have not reached their submitters yet.
 pub struct Completions {
-    /// I/O objects that the backend has, or that are in `finished`.
+    /// The number of I/O objects that the backend has or that are in `finished`.
     in_backend: Cell<usize>,
     finished: RefCell<VecDeque<(Io, IoStatus)>>,
-    /// Of the poller that looks at this list.
+    /// The waker of the poller that empties this list.
     waker: RefCell<Waker>,
 }
 
@@ -73,7 +75,7 @@ impl Completions {
         *self.waker.borrow_mut() = waker;
     }
 
-    /// Returns whether the backend works for this group.
+    /// Returns true if the backend has I/O of this group.
     pub fn are_expected(&self) -> bool {
         self.in_backend.get() > 0
     }
@@ -83,15 +85,15 @@ impl Completions {
         let is_first = finished.is_empty();
         finished.push_back((io, status));
         if is_first {
-            // Whoever takes the first one takes all.
+            // One wake-up is enough, since the poller takes all completions.
             self.waker.borrow().wake();
         }
     }
 
-    /// Hands what the backend has finished to its submitters. Returns how many there were.
+    /// Hands all noted completions to their submitters. Returns their number.
     pub fn collect(&self) -> usize {
         let mut count = 0;
-        // One look at the clock for all of them: the time is for the statistics only.
+        // The clock is read once for all completions: the time is for the statistics only.
         let now_us = if self.finished.borrow().is_empty() { 0 } else { now_us() };
         loop {
             let next = self.finished.borrow_mut().pop_front();
@@ -104,7 +106,7 @@ impl Completions {
     }
 }
 
-/// Returns what the client is told of a backend's status.
+/// Returns the status in the Answer for a status of the backend.
 fn status(status: IoStatus) -> Status {
     match status {
         IoStatus::Success => Status::Success,

@@ -1,9 +1,9 @@
 //! One connection at the target.
 //!
-//! A connection is open, over, draining and finished, in this order. The socket of one that is over
-//! is closed after its group's turn, and executes nothing more. It is finished when the backend has
-//! nothing of it any more. Only then is the control thread told, so that the queue's next connection
-//! cannot overtake it.
+//! A connection is open, over, draining and finished, in this order. Once it is *over*, none of its
+//! requests is begun any more, and its socket is closed after the group's turn. Then the connection
+//! is *draining* as long as the backend has requests of it. The control thread is told only when
+//! the connection is *finished*, so that the queue's next connection cannot overtake it.
 
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -18,42 +18,44 @@ use spdk::iov::Iov;
 use spdk::sock::Sock;
 
 use crate::completion::{Io, Submitter};
-use crate::frames::{Inbound, Shown};
+use crate::frames::{FollowUp, Inbound};
 use crate::gathering::is_worth_waiting;
 use crate::holds::HoldNotice;
 use crate::pools::Pools;
 use crate::queue::abort::Unparked;
-use crate::queue::{Ended, Queue, is_over};
+use crate::queue::{Dispatch, Queue, is_over};
 use crate::receive_buffer::ReceiveBuffer;
-use crate::stage::{Counted, HandshakeTimer, Ready, Requests, Stage, Step};
+use crate::stage::{Counted, HandshakeStep, HandshakeTimer, Ready, Requests, Stage};
 use crate::submission::{submit, submit_again};
 
 /// A connection.
 pub struct Connection {
-    /// Unique in this target.
+    /// The connection's number, unique in this target.
     pub id: u64,
     /// The client's address.
     pub peer: SocketAddr,
-    life: Life,
-    /// What the control thread is to be told of aborted requests.
+    phase: ConnectionPhase,
+    /// Notices about aborted requests for the control thread.
     notices: Vec<HoldNotice>,
 }
 
-/// How a connection is.
-enum Life {
-    Open(Open),
-    /// It is over, but its socket is still open.
-    Over(Open, End),
-    /// Its socket is closed; the backend still has requests of it.
+/// The phase of a connection's life.
+enum ConnectionPhase {
+    /// The connection is in use.
+    Open(OpenConnection),
+    /// The connection is over, but its socket is still open.
+    Over(OpenConnection, End),
+    /// The socket is closed, and the backend still has requests of the connection.
     Draining(Box<Requests>, End),
+    /// The backend has nothing of the connection any more.
     Finished,
 }
 
-/// What a connection has as long as its socket is open.
-struct Open {
+/// The state of a connection whose socket is open.
+struct OpenConnection {
     stream: Stream,
     receiver: Receiver,
-    /// The receive buffer, while it has bytes that could not be processed yet.
+    /// The receive buffer, if it has bytes that could not be processed yet.
     held: Option<ReceiveBuffer>,
     /// Control frames to be sent.
     outbox: Outbox,
@@ -62,72 +64,75 @@ struct Open {
     stage: Stage,
 }
 
-/// How a connection ended.
+/// The way in which a connection ended.
 struct End {
     counted: Counted,
     said_goodbye: bool,
 }
 
-/// What a turn's receiving has brought, beside what was done with it.
+/// The outcome of [`Connection::receive`], as far as the caller has to act on it.
 #[derive(Default)]
 pub struct Received {
-    /// A frame could not be taken for lack of memory: [`Connection::receive`] is to be called again
-    /// when there is some.
+    /// Whether a frame could not be taken for lack of memory. [`Connection::receive`] is to be
+    /// called again when memory was given back.
     pub is_stalled: bool,
-    /// Workers have some of what came: [`Connection::receive`] is to be called again soon.
+    /// Whether workers have some of the received bytes. [`Connection::receive`] is to be called
+    /// again soon.
     pub is_with_workers: bool,
-    /// What the control thread is to be asked.
-    pub question: Option<Question>,
+    /// A message that the control thread has to decide about.
+    pub question: Option<HandshakeQuestion>,
 }
 
-/// What the control thread is asked about a connection.
-pub enum Question {
-    /// Whether this Hello is welcome.
+/// A message of the handshake that the control thread has to decide about.
+pub enum HandshakeQuestion {
+    /// The client asks to be admitted.
     Hello(Box<Hello>),
-    /// Whether the client has the key that it claims to have, by this message.
+    /// The client wants to prove a key with this message.
     Secure(Vec<u8>),
 }
 
-/// Whether a connection was expected to end as it did.
+/// Whether a connection's end was expected.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Ending {
-    /// It was over before.
+    /// The connection was over before.
     Known,
-    /// Its client said goodbye, or was refused.
+    /// The client has sent a Goodbye or was refused.
     Expected,
+    /// The client did not announce the end.
     Unexpected,
 }
 
-/// What the completion of a request has come to.
+/// The outcome of a request's completion.
 pub enum Completed {
     /// The connection goes on.
     GoesOn,
-    /// The same, and there may be notices.
+    /// The connection goes on, and may have notices for the control thread.
     Special,
-    /// The connection is over.
+    /// The connection is over, and may have notices.
     Over(Broken),
-    /// A reset has ended the request: [`Connection::attend_resets`] is to be called.
+    /// A reset has ended the request, which is to be executed again. [`Connection::attend_resets`]
+    /// is to be called.
     ToExecuteAgain,
-    /// That was the last thing of a closed connection. This is left of it.
+    /// The connection was draining and is finished. This is left of it.
     Finished(Box<Remains>),
 }
 
-/// What a connection does for resets.
+/// The outcome of [`Connection::attend_resets`].
 #[derive(Default)]
 pub struct Attended {
-    /// The round that need not wait for the connection any longer.
+    /// The round of resets that need not wait for the connection any longer, if there is one.
     pub quiesced: Option<u64>,
-    /// [`Connection::attend_resets`] is to be called again.
+    /// Whether [`Connection::attend_resets`] is to be called again.
     pub is_attended: bool,
 }
 
-/// What became of a connection whose socket was closed.
+/// The outcome of closing a connection's socket.
 pub enum Shut {
-    /// It was closed before.
+    /// The socket was closed before.
     Before,
-    /// The backend still has requests of it.
+    /// The backend still has requests of the connection.
     Draining,
-    /// Nothing of it is left but this.
+    /// The connection is finished. This is left of it.
     Finished(Box<Remains>),
 }
 
@@ -135,37 +140,37 @@ impl Connection {
     /// Returns an accepted connection, which has `handshake_timeout_ms` to be admitted.
     pub fn new(id: u64, peer: SocketAddr, sock: Sock, handshake_timeout_ms: u32, now_us: u64) -> Connection {
         let timer = HandshakeTimer::new(handshake_timeout_ms, now_us);
-        let life = Life::Open(Open {
+        let phase = ConnectionPhase::Open(OpenConnection {
             stream: Stream::new(sock),
             receiver: Receiver::new(),
             held: None,
             outbox: Outbox::new(),
             has_unsent: false,
-            stage: Stage::Handshake { timer, step: Step::FIRST },
+            stage: Stage::Handshake { timer, step: HandshakeStep::FIRST },
         });
-        Connection { id, peer, life, notices: Vec::new() }
+        Connection { id, peer, phase, notices: Vec::new() }
     }
 
-    /// The connection while it is open.
-    fn open(&mut self) -> Option<&mut Open> {
-        if let Life::Open(open) = &mut self.life { Some(open) } else { None }
+    /// Returns the connection's state if it is open.
+    fn open(&mut self) -> Option<&mut OpenConnection> {
+        if let ConnectionPhase::Open(open) = &mut self.phase { Some(open) } else { None }
     }
 
-    /// Returns the socket, until it is closed.
+    /// Returns the socket, or `None` if it is closed.
     pub fn sock(&self) -> Option<&Sock> {
-        match &self.life {
-            Life::Open(open) | Life::Over(open, _) => Some(open.stream.sock()),
-            Life::Draining(..) | Life::Finished => None,
+        match &self.phase {
+            ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => Some(open.stream.sock()),
+            ConnectionPhase::Draining(..) | ConnectionPhase::Finished => None,
         }
     }
 
-    /// Returns what it did so far, and how many requests the backend has of it.
+    /// Returns the connection's counts, and the number of its requests that the backend has.
     pub fn activity(&self) -> (Stats, usize) {
-        let (requests, end) = match &self.life {
-            Life::Open(open) => (open.stage.requests(), None),
-            Life::Over(open, end) => (open.stage.requests(), Some(end)),
-            Life::Draining(requests, end) => (Some(&**requests), Some(end)),
-            Life::Finished => (None, None),
+        let (requests, end) = match &self.phase {
+            ConnectionPhase::Open(open) => (open.stage.requests(), None),
+            ConnectionPhase::Over(open, end) => (open.stage.requests(), Some(end)),
+            ConnectionPhase::Draining(requests, end) => (Some(&**requests), Some(end)),
+            ConnectionPhase::Finished => (None, None),
         };
         let (mut stats, in_backend) = requests
             .map_or((Stats::default(), 0), |requests| (requests.queue.stats, requests.queue.in_backend()));
@@ -175,12 +180,13 @@ impl Connection {
         (stats, in_backend)
     }
 
-    /// Takes what the socket has. The first frame may have `max_handshake_bytes` of data. `submitter`
-    /// gets the completions of what is submitted to the backend. HOT.
+    /// Receives and handles what the socket has. The first frame may have `max_handshake_bytes`
+    /// bytes of data. `submitter` gets the completions of I/O that is submitted to the backend.
+    /// HOT.
     ///
     /// # Errors
-    /// The connection is over. What came before that with the same read is not acted on, if it is for
-    /// the control thread: nobody would be there for what comes of it.
+    /// Fails if the connection is over. A message for the control thread that came with the same
+    /// read is dropped, since the connection could not receive the reply.
     pub fn receive<S: Submitter + 'static>(
         &mut self,
         pools: &Pools,
@@ -188,7 +194,7 @@ impl Connection {
         submitter: &Rc<S>,
         now_us: u64,
     ) -> Result<Received, Broken> {
-        let Life::Open(open) = &mut self.life else { return Ok(Received::default()) };
+        let ConnectionPhase::Open(open) = &mut self.phase else { return Ok(Received::default()) };
         let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
         let mut inbound = Inbound {
             stage: &mut open.stage,
@@ -197,24 +203,24 @@ impl Connection {
             max_handshake_bytes,
             now_us,
             submitter,
-            shown: Shown::Nothing,
+            follow_up: FollowUp::Nothing,
             notices: &mut self.notices,
         };
         let result = open.receiver.pump(&mut open.stream, &mut buffer, &mut inbound);
-        let shown = inbound.shown;
+        let follow_up = inbound.follow_up;
         if open.receiver.holds_bytes() || is_on(Mutation::ReceiveOverWrites) {
             open.held = Some(buffer);
         }
-        let question = match shown {
-            Shown::Nothing => None,
-            Shown::Hello(hello) => Some(Question::Hello(hello)),
-            Shown::Secure(message) => Some(Question::Secure(message)),
-            Shown::LeaseOver(why) => return Err(result.err().unwrap_or(why)),
+        let question = match follow_up {
+            FollowUp::Nothing => None,
+            FollowUp::Hello(hello) => Some(HandshakeQuestion::Hello(hello)),
+            FollowUp::Secure(message) => Some(HandshakeQuestion::Secure(message)),
+            FollowUp::LeaseOver(why) => return Err(result.err().unwrap_or(why)),
         };
         Ok(Received { is_stalled: result?.stalled, is_with_workers: open.stream.is_with_workers(), question })
     }
 
-    /// The backend has finished one of its requests, or a part of one. HOT.
+    /// Handles the completion of one of the connection's requests, or of a part of one. HOT.
     pub fn completed<S: Submitter + 'static>(
         &mut self,
         io: Io,
@@ -223,13 +229,13 @@ impl Connection {
         pools: &Pools,
         submitter: &Rc<S>,
     ) -> Completed {
-        match &mut self.life {
-            Life::Open(open) | Life::Over(open, _) => {
+        match &mut self.phase {
+            ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => {
                 let requests = open.stage.requests_mut().expect("only requests of a queue reach the backend");
                 let is_removal = status != Status::Success && requests.channel.is_removed();
                 if is_removal && !is_on(Mutation::RemovalAnswers) {
-                    // Control closes the connection soon, and the client sends the request again when
-                    // the bdev is back.
+                    // The control thread closes the connection soon, and the client sends the
+                    // request again when the bdev is back.
                     self.notices.extend(requests.queue.withdraw(io, now_us, pools));
                     return Completed::Special;
                 }
@@ -243,7 +249,7 @@ impl Connection {
                 requests.queue.completed(io, status, now_us, pools);
                 Completed::GoesOn
             }
-            Life::Draining(requests, _) => {
+            ConnectionPhase::Draining(requests, _) => {
                 if status != Status::Success && requests.queue.is_executed_again(&io, status) {
                     self.notices.extend(requests.queue.withdraw(io, now_us, pools));
                 } else if requests.queue.is_special(&io) {
@@ -259,12 +265,12 @@ impl Connection {
                 }
                 Completed::Special
             }
-            Life::Finished => unreachable!("a connection is finished after its last request"),
+            ConnectionPhase::Finished => unreachable!("a connection is finished after its last request"),
         }
     }
 
-    /// The backend has finished a part of a request, whose next part it gets if the connection is open;
-    /// or a request that was aborted.
+    /// Handles the completion of a part of a request, whose next part is submitted if the
+    /// connection is open, or of an aborted request.
     #[cold]
     fn special_completed<S: Submitter + 'static>(
         &mut self,
@@ -273,10 +279,12 @@ impl Connection {
         pools: &Pools,
         submitter: &Rc<S>,
     ) -> Completed {
-        let (open, is_open) = match &mut self.life {
-            Life::Open(open) => (open, true),
-            Life::Over(open, _) => (open, false),
-            Life::Draining(..) | Life::Finished => unreachable!("the caller has looked"),
+        let (open, is_open) = match &mut self.phase {
+            ConnectionPhase::Open(open) => (open, true),
+            ConnectionPhase::Over(open, _) => (open, false),
+            ConnectionPhase::Draining(..) | ConnectionPhase::Finished => {
+                unreachable!("the caller has looked")
+            }
         };
         let Stage::Ready(ready) = &mut open.stage else { unreachable!("requests come when it is admitted") };
         let requests = ready.requests.as_mut().expect("the caller has looked");
@@ -284,22 +292,23 @@ impl Connection {
         let (ended, released) = requests.queue.special_completed(io, status, pools, lease, clock);
         self.notices.extend(released);
         match ended {
-            Ended::Submit(submission) => {
+            Dispatch::Submit(submission) => {
                 let submitter = Rc::clone(submitter) as Rc<dyn Submitter>;
                 submit(&requests.channel, submission, submitter);
                 Completed::Special
             }
-            Ended::Answered => Completed::Special,
-            Ended::LeaseOver(now_us) => Completed::Over(ready.lease_over(now_us)),
+            Dispatch::Nothing => Completed::Special,
+            Dispatch::LeaseOver(now_us) => Completed::Over(ready.lease_over(now_us)),
         }
     }
 
-    /// Takes out what the control thread is to be told of aborted requests.
+    /// Removes and returns the notices about aborted requests for the control thread.
     pub fn take_notices(&mut self) -> Vec<HoldNotice> {
         std::mem::take(&mut self.notices)
     }
 
-    /// All groups hold a request of the connection: its client is told, unless the backend is done.
+    /// Tells the client that all groups hold its aborted request `id`, unless the backend has
+    /// finished the request.
     pub fn held(&mut self, id: u64) {
         let Some(open) = self.open() else { return };
         let Some(requests) = open.stage.requests() else { return };
@@ -308,10 +317,10 @@ impl Connection {
         }
     }
 
-    /// Something is not held any longer: requests that waited for it go to the backend.
+    /// Submits parked requests that need not wait any longer, because a hold has ended.
     ///
     /// # Errors
-    /// The connection is over: its lease has run out.
+    /// Fails if the connection's lease has run out. The connection is then over.
     pub fn unpark<S: Submitter + 'static>(&mut self, submitter: &Rc<S>) -> Result<(), Broken> {
         let Some(open) = self.open() else { return Ok(()) };
         let Stage::Ready(ready) = &mut open.stage else { return Ok(()) };
@@ -327,15 +336,17 @@ impl Connection {
         }
     }
 
-    /// Returns whether it has something to send.
+    /// Returns true if the connection has something to send.
     pub fn wants_to_send(&self) -> bool {
-        matches!(&self.life, Life::Open(open) if open.wants_to_send())
+        matches!(&self.phase, ConnectionPhase::Open(open) if open.wants_to_send())
     }
 
-    /// Returns whether what has waited for `waited_us` to be sent may wait a little longer, for more
-    /// to go with it.
+    /// Returns true if Answers that have waited for `waited_us` should wait a little longer, to be
+    /// sent together with more of them.
     pub fn gathers(&self, waited_us: u64) -> bool {
-        let (Life::Open(open) | Life::Over(open, _)) = &self.life else { return false };
+        let (ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _)) = &self.phase else {
+            return false;
+        };
         open.outbox.is_empty()
             && open
                 .stage
@@ -343,22 +354,23 @@ impl Connection {
                 .is_some_and(|requests| is_worth_waiting(requests.queue.backlog(), waited_us))
     }
 
-    /// Sends what waits, as much as the socket takes. HOT.
+    /// Sends waiting frames, as many bytes as the socket takes. HOT.
     ///
     /// # Errors
-    /// The connection is over.
+    /// Fails if the connection is over.
     pub fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
-        match &mut self.life {
-            Life::Open(open) | Life::Over(open, _) => open.flush(pools, now_us),
-            Life::Draining(..) | Life::Finished => Ok(()),
+        match &mut self.phase {
+            ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => open.flush(pools, now_us),
+            ConnectionPhase::Draining(..) | ConnectionPhase::Finished => Ok(()),
         }
     }
 
-    /// Does what is due at this time. `is_stalled`: it is not read for lack of memory.
+    /// Checks the connection's time-outs, and sends a sign of life if one is due. `is_stalled` says
+    /// that the connection is not read for lack of memory.
     ///
     /// # Errors
-    /// The connection is over: its handshake takes too long, its lease has run out, or its client
-    /// takes no answers.
+    /// Fails if the connection is over: the handshake takes too long, the lease has run out, or the
+    /// client does not receive its Answers.
     pub fn tick(&mut self, is_stalled: bool, now_us: u64) -> Result<(), Broken> {
         let Some(open) = self.open() else { return Ok(()) };
         let wants_to_send = open.wants_to_send();
@@ -375,36 +387,38 @@ impl Connection {
         over.map_or(Ok(()), Err)
     }
 
-    /// The client has the key. Behind the answer everything is encrypted.
+    /// Sends the target's part of the key agreement, since the client has proved its key.
+    /// Everything behind it is encrypted.
     pub fn secure(&mut self, answer: &[u8], secured: Secured) {
         if let Some(open) = self.open()
             && let Stage::Handshake { step, .. } = &mut open.stage
         {
-            *step = Step::Securing(Box::new(secured));
+            *step = HandshakeStep::Securing(Box::new(secured));
             open.outbox.push(Header::new(Kind::Secured), answer);
         }
     }
 
-    /// The control thread admits the connection, with a queue unless it is a session's first one.
+    /// Admits the connection. `requests` has the queue, unless this is a control connection.
     pub fn welcome(&mut self, welcome: &Welcome, requests: Option<Box<Requests>>, now_us: u64) {
-        // One that is over takes its queue along: the record returns with what is left of it.
-        if let Life::Open(open) | Life::Over(open, _) = &mut self.life {
+        // A connection that is over gets the queue, too: the record returns with its remains.
+        if let ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) = &mut self.phase {
             open.stage = Stage::Ready(Ready::new(welcome, requests, now_us));
             open.outbox.push(Header::new(Kind::Welcome), &welcome.encode());
         }
     }
 
-    /// The control thread does not admit the connection.
+    /// Refuses the connection.
     pub fn refuse(&mut self, refusal: &Refusal) {
         if let Some(open) = self.open()
             && let Stage::Handshake { step, .. } = &mut open.stage
         {
-            *step = Step::Refused;
+            *step = HandshakeStep::Refused;
             open.outbox.push(Header::new(Kind::Refusal), &refusal.encode());
         }
     }
 
-    /// Something has changed, of which the client is told on the session's first connection.
+    /// Handles an event: a control connection passes it on to the client; a queue notes the
+    /// device's new size.
     pub fn event(&mut self, event: Event) {
         let Some(open) = self.open() else { return };
         let Stage::Ready(ready) = &mut open.stage else { return };
@@ -417,9 +431,9 @@ impl Connection {
         }
     }
 
-    /// Takes part in a reset that a client asked for.
+    /// Takes this step of a reset that a client has asked for.
     pub fn reset_step(&mut self, step: ResetStep, now_us: u64) {
-        let (Life::Open(open) | Life::Over(open, _)) = &mut self.life else { return };
+        let (ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _)) = &mut self.phase else { return };
         let Some(requests) = open.stage.requests_mut() else { return };
         match step {
             ResetStep::Quiesce(round) => requests.queue.quiesce(round),
@@ -430,29 +444,30 @@ impl Connection {
         }
     }
 
-    /// Returns the slot of the next Reset that the control thread is to be told of.
+    /// Returns the slot of the next Reset that the control thread was not told of yet.
     #[inline]
     pub fn next_reset(&mut self) -> Option<u16> {
         self.open()?.stage.requests_mut()?.queue.next_asked()
     }
 
-    /// Executes again what other hosts' resets have ended, if it is time, and looks whether a round of
-    /// resets still has to wait for something here.
+    /// Submits requests again that resets of other hosts have ended, if the resets are over, and
+    /// checks whether a round of resets still has to wait for this connection.
     ///
     /// # Errors
-    /// The connection is over: its lease has run out. What is not executed again goes with it: the
-    /// client would wait for it on a connection whose lease is renewed a moment later.
+    /// Fails if the connection's lease has run out. The connection is then over even if its lease
+    /// would be renewed a moment later: a request was dropped, and the client would wait for its
+    /// Answer.
     pub fn attend_resets<S: Submitter + 'static>(
         &mut self,
         pools: &Pools,
         submitter: &Rc<S>,
     ) -> Result<Attended, Broken> {
-        // One that is over has nothing to do but to finish.
-        let Some(Open { stage: Stage::Ready(ready), .. }) = self.open() else {
+        // A connection that is over begins nothing more.
+        let Some(OpenConnection { stage: Stage::Ready(ready), .. }) = self.open() else {
             return Ok(Attended::default());
         };
         let Some(requests) = &mut ready.requests else { return Ok(Attended::default()) };
-        // Right before something goes to the backend, as in `Queue::end`.
+        // The lease is checked right before each submission to the backend, as in `Queue::end`.
         while let Some(io) = requests.queue.next_ended(spdk::clock::now_us()) {
             let now_us = spdk::clock::now_us();
             if is_over(&ready.lease, now_us) {
@@ -466,33 +481,33 @@ impl Connection {
         Ok(Attended { quiesced, is_attended: requests.queue.is_attended() })
     }
 
-    /// The connection is over: it executes nothing more.
+    /// Ends the connection, which begins no more requests. Returns whether the end was expected.
     pub fn over(&mut self, why: &Broken) -> Ending {
-        match std::mem::replace(&mut self.life, Life::Finished) {
-            Life::Open(open) => {
+        match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
+            ConnectionPhase::Open(open) => {
                 let end = End { counted: Counted::of(why, &open.stage), ..open.end() };
-                let is_refused = matches!(open.stage, Stage::Handshake { step: Step::Refused, .. });
+                let is_refused = matches!(open.stage, Stage::Handshake { step: HandshakeStep::Refused, .. });
                 let is_expected = end.said_goodbye || is_refused;
-                self.life = Life::Over(open, end);
+                self.phase = ConnectionPhase::Over(open, end);
                 if is_expected { Ending::Expected } else { Ending::Unexpected }
             }
-            life => {
-                self.life = life;
+            phase => {
+                self.phase = phase;
                 Ending::Known
             }
         }
     }
 
-    /// Closes the socket. What is in the backend goes on; nothing more is executed or answered.
+    /// Closes the socket. I/O in the backend goes on; nothing more is begun or answered.
     pub fn shut(&mut self, pools: &Pools) -> Shut {
-        let (open, end) = match std::mem::replace(&mut self.life, Life::Finished) {
-            Life::Open(open) => {
+        let (open, end) = match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
+            ConnectionPhase::Open(open) => {
                 let end = open.end();
                 (open, end)
             }
-            Life::Over(open, end) => (open, end),
-            life @ (Life::Draining(..) | Life::Finished) => {
-                self.life = life;
+            ConnectionPhase::Over(open, end) => (open, end),
+            phase @ (ConnectionPhase::Draining(..) | ConnectionPhase::Finished) => {
+                self.phase = phase;
                 return Shut::Before;
             }
         };
@@ -502,19 +517,20 @@ impl Connection {
         if requests.queue.in_backend() == 0 {
             return Shut::Finished(remains(Some(requests), &end));
         }
-        self.life = Life::Draining(requests, end);
+        self.phase = ConnectionPhase::Draining(requests, end);
         Shut::Draining
     }
 
-    /// Returns what is left of a draining connection of which the backend has nothing any more.
+    /// Ends a draining connection of which the backend has nothing any more. Returns its remains.
     fn finish(&mut self) -> Box<Remains> {
-        match std::mem::replace(&mut self.life, Life::Finished) {
-            Life::Draining(requests, end) => remains(Some(requests), &end),
+        match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
+            ConnectionPhase::Draining(requests, end) => remains(Some(requests), &end),
             _ => unreachable!("only a draining connection is finished by its last request"),
         }
     }
 }
 
+/// Returns the remains of a connection with this queue and end.
 fn remains(requests: Option<Box<Requests>>, end: &End) -> Box<Remains> {
     let queue = requests.map(|requests| requests.queue);
     let mut stats = queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
@@ -523,21 +539,21 @@ fn remains(requests: Option<Box<Requests>>, end: &End) -> Box<Remains> {
     Box::new(Remains { slots, goodbye: end.said_goodbye, stats })
 }
 
-impl Open {
+impl OpenConnection {
     fn wants_to_send(&self) -> bool {
         !self.outbox.is_empty()
             || self.has_unsent
             || self.stage.requests().is_some_and(|requests| requests.queue.wants_to_send())
     }
 
-    /// How it ends if somebody closes it now.
+    /// Returns how the connection ends if it is closed now.
     fn end(&self) -> End {
         let said_goodbye = matches!(&self.stage, Stage::Ready(ready) if ready.said_goodbye);
         End { counted: Counted::Nothing, said_goodbye }
     }
 
     fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
-        let Open { stream, outbox, stage, .. } = self;
+        let OpenConnection { stream, outbox, stage, .. } = self;
         loop {
             let requests = stage.requests();
             let mut iov = Iov::new();
@@ -546,7 +562,8 @@ impl Open {
             let control_len = control.len();
             iov.push(control);
             if let Some(requests) = requests {
-                // What is in the outbox may be about a request whose answer follows the first frame.
+                // A frame in the outbox may refer to a request whose Answer follows the first
+                // frame, so the outbox has to follow directly after the first frame.
                 let is_first_only = is_mid_frame && !outbox.is_empty();
                 requests.queue.outgoing(&mut iov, is_first_only);
             }
@@ -558,7 +575,7 @@ impl Open {
             let of_control = sent.min(control_len);
             outbox.sent(of_control);
             if let Stage::Ready(ready) = stage {
-                // What is encrypted and waits in the stream was not taken by anybody yet.
+                // Encrypted bytes that wait in the stream do not count as sent.
                 ready.send_progress.sent((unsent + sent).saturating_sub(stream.unsent()), now_us);
                 if let Some(requests) = &mut ready.requests {
                     requests.queue.sent(sent - of_control, pools);
@@ -572,7 +589,7 @@ impl Open {
         self.flushed(now_us)
     }
 
-    /// What follows from what was sent.
+    /// Handles the consequences of sending: notes progress, and ends steps of the handshake.
     fn flushed(&mut self, now_us: u64) -> Result<(), Broken> {
         let wants_to_send = self.wants_to_send();
         match &mut self.stage {
@@ -581,13 +598,15 @@ impl Open {
                     ready.send_progress.all_sent(now_us);
                 }
             }
-            Stage::Handshake { step: Step::Refused, .. } if !wants_to_send => return Err(Broken::Closed),
-            Stage::Handshake { step: step @ Step::Securing(_), .. } if self.outbox.is_empty() => {
-                // Behind its part of the key agreement a client cannot have anything to say in clear.
+            Stage::Handshake { step: HandshakeStep::Refused, .. } if !wants_to_send => {
+                return Err(Broken::Closed);
+            }
+            Stage::Handshake { step: step @ HandshakeStep::Securing(_), .. } if self.outbox.is_empty() => {
+                // A client must not send anything in clear behind its part of the key agreement.
                 if self.receiver.is_mid_stream() {
                     return Err(Violation::Unexpected(Kind::Secure).into());
                 }
-                if let Step::Securing(secured) = std::mem::replace(step, Step::SECURED) {
+                if let HandshakeStep::Securing(secured) = std::mem::replace(step, HandshakeStep::SECURED) {
                     self.stream.secure(*secured);
                 }
             }

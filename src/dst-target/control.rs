@@ -1,7 +1,8 @@
-//! The control thread's side: drives the broker, and carries out what it decides.
+//! The target's control thread, which drives the broker and carries out its decisions.
 //!
-//! What happens is told to the broker with [`Target::tell`], which then carries out the outputs, in
-//! their order. No state is borrowed while an output is carried out, as that may lead to the next input.
+//! [`Target::tell`] passes an event to the broker and then carries out the broker's outputs in
+//! their order. No state is borrowed meanwhile, since carrying out an output may lead to the next
+//! input.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
@@ -19,61 +20,63 @@ use spdk::thread::Thread;
 use crate::backend_resets::BackendResets;
 use crate::error::Error;
 use crate::export::Export;
-use crate::groups::Groups;
-use crate::holds::Holding;
-use crate::keys::Keys;
-use crate::listener::Configured;
+use crate::groups::GroupThreads;
+use crate::holds::AllHolds;
+use crate::keys::KeyReader;
+use crate::listener::ConfiguredListener;
+use crate::log_limit::LogLimit;
 use crate::messages::{Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::questions::Questions;
-use crate::rate::RateLimit;
-use crate::waiting::Waiting;
+use crate::waiting::WaitingExports;
 
 spdk::thread_local! {
     static TARGET: RefCell<Option<Rc<Target>>> = const { RefCell::new(None) };
 }
 
-/// Limits on log lines, one for each topic that peers can cause lines about.
+/// The limits on log lines, one for each topic on which peers can cause lines.
 #[derive(Default)]
 struct Logs {
-    sessions: RateLimit,
-    flood: RateLimit,
-    refusals: RateLimit,
+    sessions: LogLimit,
+    flood: LogLimit,
+    refusals: LogLimit,
 }
 
-/// The target. One a process, on the app thread.
+/// The target. There is one in a process. It lives on the app thread.
 pub struct Target {
     pub(crate) options: Cell<Options>,
-    /// This start of the process. Known to others until the last of its I/O has ended.
+    /// The instance of this process. Other processes see that it exists until the last of its I/O
+    /// has ended.
     pub(crate) instance: Instance,
     pub(crate) broker: RefCell<Broker>,
     /// The bdevs of the broker's exports.
     pub(crate) exports: RefCell<BTreeMap<String, Export>>,
     /// The resets of these bdevs.
     pub(crate) backend_resets: Arc<BackendResets>,
-    pub(crate) groups: RefCell<Groups>,
-    pub(crate) listeners: RefCell<Vec<Configured>>,
-    /// Tries again for listeners that wait, while there are any.
+    pub(crate) groups: RefCell<GroupThreads>,
+    pub(crate) listeners: RefCell<Vec<ConfiguredListener>>,
+    /// The timer of listeners that wait for their address, if there are any.
     pub(crate) retrier: RefCell<Option<Poller>>,
-    /// Of the exports' entries.
-    pub(crate) keys: Keys,
-    /// What the groups were asked and have not answered yet.
+    /// The keys of the exports' entries.
+    pub(crate) keys: KeyReader,
+    /// The questions that not all groups have answered yet.
     pub(crate) questions: Questions,
-    /// The requests that groups hold.
-    pub(crate) holding: Holding,
+    /// All requests that groups hold.
+    pub(crate) holding: AllHolds,
     logs: Logs,
     pub(crate) thread: Thread,
     pub(crate) ticker: RefCell<Option<Poller>>,
-    /// The exports that are offline and want a bdev.
-    pub(crate) waiting: RefCell<Waiting>,
-    /// Looks for the bdevs of exports that are offline, while there are any.
+    /// The offline exports that wait for a bdev.
+    pub(crate) waiting: RefCell<WaitingExports>,
+    /// The poller that looks for the bdevs of offline exports, if there are any.
     pub(crate) looker: RefCell<Option<Poller>>,
-    /// Called when nothing is left, once the target is to stop.
+    /// The callback for the end of a stop, if the target is stopping.
     stopping: RefCell<Option<Box<dyn FnOnce()>>>,
 }
 
 impl Target {
-    /// Makes the process's target, without listeners and exports. On the app thread, once.
+    /// Creates the process's target, without listeners and exports. To be called once, on the app
+    /// thread.
     pub fn start() {
         let thread = Thread::current().expect("the target is started on an SPDK thread");
         let (options, instance) = (Options::default(), Instance::new());
@@ -87,9 +90,9 @@ impl Target {
             groups: RefCell::default(),
             listeners: RefCell::default(),
             retrier: RefCell::default(),
-            keys: Keys::default(),
+            keys: KeyReader::default(),
             questions: Questions::default(),
-            holding: Holding::default(),
+            holding: AllHolds::default(),
             logs: Logs::default(),
             thread,
             ticker: RefCell::default(),
@@ -100,34 +103,35 @@ impl Target {
         TARGET.with(|slot| *slot.borrow_mut() = Some(target));
     }
 
-    /// Runs `f` with the target; not at all when it was stopped, or on another thread.
+    /// Calls `f` with the target. Does nothing after the stop or on another thread.
     pub fn with(f: impl FnOnce(&Rc<Target>)) {
         if let Some(target) = Target::get() {
             f(&target);
         }
     }
 
-    /// Returns the target; `None` before the start, after the stop, or on another thread.
+    /// Returns the target, or `None` before the start, after the stop and on other threads.
     pub fn get() -> Option<Rc<Target>> {
         TARGET.with(|slot| slot.borrow().clone())
     }
 
-    /// Ends it all; `done` is called when nothing is left.
+    /// Ends all listeners, sessions, connections and exports. `done` is called when none is left.
     pub fn stop(self: &Rc<Self>, done: impl FnOnce() + 'static) {
         *self.stopping.borrow_mut() = Some(Box::new(done));
         self.listeners.borrow_mut().clear();
         self.retrier.take();
-        // Before the exports are deleted, or their clients would be told that they are gone for good.
-        // For them this is as a death of the process: another one may come.
+        // The sessions end before the exports are deleted; otherwise, clients would be told that
+        // the exports are gone for good. To clients, the stop looks like the death of the process,
+        // whose place another process may take.
         self.tell(Input::Stop);
         let names: Vec<String> = self.exports.borrow().keys().cloned().collect();
         for name in names {
-            // One that is being deleted already goes on with that.
+            // This fails for an export that is already being deleted, whose deletion goes on.
             let _ = self.delete_export(&name, |_| {});
         }
     }
 
-    /// The last step of [`Target::stop`], when the last connection and export are gone.
+    /// Does the last step of [`Target::stop`], when the last connection and export are gone.
     fn stopped(&self) {
         let Some(done) = self.stopping.take() else { return };
         self.stop_groups();
@@ -137,17 +141,17 @@ impl Target {
         done();
     }
 
-    /// Returns target-wide limits and defaults.
+    /// Returns the target-wide limits and defaults.
     pub fn options(&self) -> Options {
         self.options.get()
     }
 
-    /// Sets target-wide limits and defaults.
+    /// Sets the target-wide limits and defaults.
     ///
     /// # Errors
-    /// Something was made with the old ones already.
+    /// Fails if there is a listener or an export already.
     pub fn set_options(&self, options: Options) -> Result<(), Error> {
-        if !matches!(*self.groups.borrow(), Groups::None) || !self.exports.borrow().is_empty() {
+        if !matches!(*self.groups.borrow(), GroupThreads::None) || !self.exports.borrow().is_empty() {
             return Err(Error::OptionsInUse);
         }
         self.options.set(options);
@@ -155,13 +159,14 @@ impl Target {
         Ok(())
     }
 
-    /// Tells the broker what happened, and carries out what it decides.
+    /// Passes an event to the broker and carries out the broker's decisions.
     pub(crate) fn tell(self: &Rc<Self>, input: Input) {
         self.broker.borrow_mut().handle(now_us(), input);
         self.carry_out();
     }
 
-    /// Carries out what the broker has decided. After each call of the broker that may decide something.
+    /// Carries out the broker's decisions. To be called after each call of the broker that may lead
+    /// to decisions.
     pub(crate) fn carry_out(self: &Rc<Self>) {
         loop {
             let output = self.broker.borrow_mut().poll_output();
@@ -201,7 +206,7 @@ impl Target {
             Order::Welcome(welcome, joining) => {
                 let join = joining.map(|joining| {
                     let exports = self.exports.borrow();
-                    let export = exports.get(&joining.owner.export);
+                    let export = exports.get(&joining.client.export);
                     let export = export.expect("an export outlives its connections");
                     let desc = export.open_desc().expect("nobody is admitted while the export is offline");
                     let backend_resets = Arc::clone(&self.backend_resets);
@@ -217,8 +222,8 @@ impl Target {
         self.tell_group(group, message);
     }
 
-    /// Takes a group's message.
-    pub(crate) fn hear(self: &Rc<Self>, message: ToControl) {
+    /// Handles a group's message.
+    pub(crate) fn handle_message(self: &Rc<Self>, message: ToControl) {
         match message {
             ToControl::Hello { connection, hello } => {
                 let opening = self.opening(hello.previous.as_ref().map(|previous| previous.instance));
@@ -233,13 +238,13 @@ impl Target {
                 self.tell(Input::Returned { connection, session, queue, slots });
             }
             ToControl::Started { core, result } => self.group_started(core, result),
-            ToControl::Holds { by, notices } => self.holding(by, notices),
+            ToControl::Holds { by, notices } => self.take_hold_report(by, notices),
             ToControl::Counted { question, counts } => self.questions.answered(question, counts),
         }
     }
 
-    /// Returns what the broker can't know by itself about a hello that may open a session. `previous` is
-    /// the target process that had the client's session before.
+    /// Returns the facts that the broker needs for a Hello that may open a session. `previous` is
+    /// the instance of the client's previous session.
     fn opening(&self, previous: Option<[u8; 16]>) -> Opening {
         let mut session = [0; 16];
         spdk::random::fill(&mut session);
@@ -251,10 +256,10 @@ impl Target {
         Opening { session, previous }
     }
 
-    /// A listener has a new connection: a group gets it, if there is room.
+    /// Gives a listener's new connection to a group, if there is room for it.
     pub(crate) fn accepted(self: &Rc<Self>, sock: Sock, peer: SocketAddr) {
         let adopted = self.broker.borrow_mut().accepted(now_us(), peer);
-        // Another one may have to go for it.
+        // Another connection may be evicted to make room.
         self.carry_out();
         let Some(adopted) = adopted else { return };
         let connection = adopted.connection;
@@ -280,7 +285,7 @@ impl Target {
     }
 }
 
-/// Returns what the broker grants at most, with these options and open files for so many connections.
+/// Returns the broker's limits with these options, if at most `files` connections can be open.
 pub(crate) fn limits(options: &Options, files: u32) -> Limits {
     Limits {
         max_connections: options.max_connections.min(files),

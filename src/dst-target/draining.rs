@@ -1,5 +1,5 @@
-//! The last I/O of an export that is deleted, or whose bdev was removed: the drain time-out's timer, the
-//! reset, and the answer to whoever asked. The broker decides when.
+//! The drain of an export that is deleted or whose bdev was removed: the timer of the drain
+//! time-out, the reset, and the answer to the caller. The broker decides when each is due.
 
 use std::rc::Rc;
 
@@ -9,14 +9,16 @@ use spdk::poller::Poller;
 use crate::control::Target;
 use crate::error::Error;
 use crate::export::{Backing, Deletion};
-use crate::resets::Why;
+use crate::resets::ResetReason;
 
 impl Target {
-    /// Takes an export away: its sessions end, and `done` is called when the backend has finished what
-    /// it had of them and the bdev is closed; or with [`Error::Hangs`], when it does not come to that.
+    /// Deletes an export. Its sessions end, and `done` is called when the backend has finished
+    /// their requests and the bdev is closed, or with [`Error::Hangs`] if the backend takes too
+    /// long.
     ///
     /// # Errors
-    /// There is no such export, or it is being deleted already; `done` is not called then.
+    /// Fails if there is no such export, or if it is already being deleted. `done` is then not
+    /// called.
     pub fn delete_export(
         self: &Rc<Self>,
         name: &str,
@@ -30,17 +32,17 @@ impl Target {
         export.drain_timer = Some(self.drain_timer(name)?);
         export.deletion = Some(Deletion::Awaited(Box::new(done)));
         drop(exports);
-        self.wait_or_not(name);
+        self.update_waiting(name);
         self.forget_keys(name, |_| true);
         let deleted = self.broker.borrow_mut().delete_export(spdk::clock::now_us(), name);
         self.carry_out();
         Ok(deleted?)
     }
 
-    /// Returns a timer that tells the broker each time that the drain time-out has passed.
+    /// Returns a timer that reports each passing of the drain time-out to the broker.
     ///
     /// # Errors
-    /// [`Error::Resources`].
+    /// Fails with [`Error::Resources`] if memory is short.
     pub(crate) fn drain_timer(&self, name: &str) -> Result<Poller, Error> {
         let (of, period_us) = (name.to_owned(), u64::from(self.options.get().drain_timeout_ms) * 1000);
         let late = move || {
@@ -51,13 +53,14 @@ impl Target {
             .map_err(|errno| Error::Resources { what: "a timer for the backend's last I/O", errno })
     }
 
-    /// The drain time-out need not be told again.
+    /// Ends the timer of the drain time-out.
     pub(crate) fn end_drain_timer(&self, name: &str) {
         let timer = self.exports.borrow_mut().get_mut(name).and_then(|export| export.drain_timer.take());
         drop(timer);
     }
 
-    /// Everybody's I/O to the bdev ends: what else could still help.
+    /// Resets the bdev of an export, which ends all I/O to it, whoever has submitted it: the last
+    /// means to end a drain.
     pub(crate) fn reset_backend(self: &Rc<Self>, name: &str, in_flight: usize, waited_ms: u64) {
         let exports = self.exports.borrow();
         let Some(export) = exports.get(name) else { return };
@@ -67,10 +70,11 @@ impl Target {
             export.bdev_name
         );
         drop(exports);
-        self.reset(name.to_owned(), Why::Drain);
+        self.reset(name.to_owned(), ResetReason::Drain);
     }
 
-    /// Whoever asked for the deletion, or the operator, hears that the backend hangs. It goes on.
+    /// Tells the caller that asked for the deletion that the backend hangs; if the bdev was
+    /// removed, tells the operator. The drain continues.
     pub(crate) fn backend_hangs(&self, export: String, in_flight: usize, waited_ms: u64) {
         let mut exports = self.exports.borrow_mut();
         let Some(known) = exports.get_mut(&export) else { return };
@@ -87,7 +91,7 @@ impl Target {
         }
     }
 
-    /// The backend has finished with a bdev that was removed: closes it, and looks for the next one.
+    /// Closes a removed bdev, whose backend has finished, and begins to wait for another one.
     pub(crate) fn backing_gone(self: &Rc<Self>, name: &str, was_late: bool) {
         let mut exports = self.exports.borrow_mut();
         let Some(export) = exports.get_mut(name) else { return };
@@ -106,10 +110,11 @@ impl Target {
         if was_late {
             spdk::notice!("DST export {name}: the backend of the bdev that was removed has finished");
         }
-        self.wait_or_not(name);
+        self.update_waiting(name);
     }
 
-    /// Nothing of an export is left: closes its bdev, and tells whoever asked for the deletion.
+    /// Closes the bdev of an export of which nothing else is left, and answers the caller that
+    /// asked for the deletion.
     pub(crate) fn export_gone(&self, name: &str, was_late: bool) {
         let export = self.exports.borrow_mut().remove(name);
         let Some(export) = export else { return };

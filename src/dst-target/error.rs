@@ -1,100 +1,100 @@
-//! Why the target can't do what an operator asked for.
+//! Errors of operators' requests to the target.
 
 use dst_broker::Rejection;
 use spdk::Errno;
 use thiserror::Error;
 
-/// Each says what was wrong, with which value.
+/// An error of an operator's request. Each error names the value that was wrong.
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum Error {
-    /// The broker does not do it.
+    /// The broker rejects the request.
     #[error(transparent)]
     Rejected(#[from] Rejection),
-    /// No bdev of this name.
+    /// No bdev has this name.
     #[error("there is no bdev named `{0}`")]
     NoBdev(String),
     /// The bdev can't be opened.
     #[error("bdev `{name}` can't be opened: {errno}")]
     Open {
-        /// Its name.
+        /// The bdev's name.
         name: String,
-        /// What SPDK says.
+        /// SPDK's error.
         errno: Errno,
     },
-    /// Another module of this process has the bdev.
+    /// Another module of this process has claimed the bdev.
     #[error(
         "bdev `{name}` can't be exported: module `{module}` has it. Delete what that module has made of it \
          first (an lvstore or a raid, for instance), or export that instead"
     )]
     Claimed {
-        /// Its name.
+        /// The bdev's name.
         name: String,
         /// The module.
         module: String,
     },
-    /// Somebody else has the bdev open.
+    /// The bdev is open elsewhere in this process.
     #[error(
-        "bdev `{name}` can't be exported: this process uses it otherwise, or still examines it. An export is \
-         the only one to use its bdev"
+        "bdev `{name}` can't be exported: it is open elsewhere in this process, or still being examined. An \
+         export needs its bdev for itself"
     )]
     InUse {
-        /// Its name.
+        /// The bdev's name.
         name: String,
     },
     /// The bdev is of a kind that can't be exported.
     #[error("bdev `{name}` can't be exported: {why}")]
     Unsuitable {
-        /// Its name.
+        /// The bdev's name.
         name: String,
-        /// Why.
+        /// The reason.
         why: &'static str,
     },
     /// The listener already exists.
     #[error("a listener on {0} already exists")]
     ListenerExists(String),
-    /// No such listener.
+    /// There is no such listener.
     #[error("there is no listener on {0}")]
     NoListener(String),
     /// Listening failed.
     #[error("can't listen on {address}: {errno}")]
     Listen {
-        /// Where.
+        /// The address and port.
         address: String,
-        /// What the system says.
+        /// The system's error.
         errno: Errno,
     },
-    /// Too late to change these.
+    /// The options can no longer be changed.
     #[error("options can be set only before the first listener and export are created")]
     OptionsInUse,
-    /// The backend does not give back what it has of an export that is being deleted.
+    /// The backend does not finish the requests of an export that is being deleted.
     #[error(
         "export `{export}` is not gone yet after {waited_ms} ms: the backend still has {in_flight} I/Os \
-         of bdev `{bdev}`, a reset did not help; the deletion goes on, and closes the bdev when they come back"
+         of bdev `{bdev}`, a reset did not help; the deletion goes on, and closes the bdev when they complete"
     )]
     Hangs {
         /// The export.
         export: String,
         /// Its bdev.
         bdev: String,
-        /// I/Os that the backend has.
+        /// The number of I/Os that the backend has.
         in_flight: usize,
-        /// Since the deletion began, ms.
+        /// The time since the deletion began, ms.
         waited_ms: u64,
     },
     /// Another export has the state file.
-    #[error("state file `{path}` is that of export `{export}`")]
+    #[error("state file `{path}` belongs to export `{export}`; give each export a file of its own")]
     StateFileInUse {
-        /// Its path.
+        /// The file's path.
         path: String,
-        /// The export.
+        /// The other export.
         export: String,
     },
     /// A state file can't be written.
     #[error("state file `{path}` can't be written: {why}; nothing has changed")]
     StateFile {
-        /// Its path.
+        /// The file's path.
         path: String,
-        /// Why.
+        /// The reason.
         why: String,
     },
     /// There is not enough memory for the buffers of a core.
@@ -104,21 +104,21 @@ pub enum Error {
         core: u32,
         /// The size of the buffers, MiB.
         mib: u32,
-        /// What SPDK says.
+        /// SPDK's error.
         errno: Errno,
     },
-    /// Something that the target needs can't be had.
+    /// A resource that the target needs, such as a thread or a timer, is not available.
     #[error("{what}: {errno}")]
     Resources {
-        /// For what.
+        /// The resource.
         what: &'static str,
-        /// What SPDK says.
+        /// SPDK's error.
         errno: Errno,
     },
 }
 
 impl Error {
-    /// Returns the errno that says the same to a program.
+    /// Returns the errno of the RPC's answer.
     pub fn errno(&self) -> Errno {
         match self {
             Error::Rejected(rejection) => match rejection {

@@ -1,4 +1,4 @@
-//! What is exported: bdevs, as clients see them.
+//! Exports and their bdevs.
 
 use dst_broker::{OwnershipState, Rules};
 use dst_session::access::Host;
@@ -8,37 +8,38 @@ use spdk::poller::Poller;
 
 use crate::error::Error;
 
-/// The bdev of an export. The broker has the rest: who may attach, and what goes for all.
+/// An export's bdev, deletion and state file. The broker has the rest of an export: its access
+/// list, rules and ownership.
 pub struct Export {
     /// The name of the bdev, as the operator gave it.
     pub bdev_name: String,
-    /// Whether the bdev is only read.
+    /// Whether the bdev is opened for reading only.
     pub read_only: bool,
     /// The identity of the export.
     pub identity: Identity,
-    /// What the operator should know of the UUID of the bdev that was there last.
+    /// A warning for the operator about the UUID of the last bdev.
     pub uuid_warning: Option<&'static str>,
     /// The bdev.
     pub backing: Backing,
-    /// Tells the broker each time that the drain time-out has passed, while that is wanted.
+    /// The timer of the drain time-out, while a drain is under way.
     pub drain_timer: Option<Poller>,
-    /// The deletion of the export, if that is under way.
+    /// The export's deletion, if it is under way.
     pub deletion: Option<Deletion>,
-    /// Where the export keeps who owns it; `None`: nobody can.
+    /// The file with the export's ownership, or `None` if no host can own the export.
     pub state_file: Option<StateFile>,
 }
 
-/// What the UUID of an export is.
+/// The UUID of an export.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Identity {
-    /// The operator gave it: the bdev may have another one after each start.
+    /// The operator gave the UUID. The bdev may have another one after each start.
     Given([u8; 16]),
-    /// It is the bdev's, and known once that was there.
+    /// The UUID is the bdev's, known once the export has had a bdev.
     OfBdev(Option<[u8; 16]>),
 }
 
 impl Identity {
-    /// Returns the UUID, as far as it is known.
+    /// Returns the UUID, or `None` if it is not known yet.
     pub fn uuid(self) -> Option<[u8; 16]> {
         match self {
             Identity::Given(uuid) => Some(uuid),
@@ -49,20 +50,21 @@ impl Identity {
 
 /// The bdev of an export.
 pub enum Backing {
-    /// The bdev can't be used (yet, or any more).
+    /// The export has no bdev.
     Offline {
-        /// Why, for the operator.
+        /// The reason, for the operator.
         why: String,
-        /// What the bdev was like when it was there: one that comes back must not be less.
+        /// The description of the last bdev. The next one must match it.
         before: Option<BdevInfo>,
     },
-    /// The open bdev.
+    /// The export has this open bdev.
     Online(Desc),
-    /// The bdev was removed, and SPDK waits until it is closed here: when the backend has finished.
+    /// The bdev was removed. SPDK waits until it is closed, which happens when the backend has
+    /// finished.
     Leaving {
         /// The open bdev.
         desc: Desc,
-        /// Why the export is offline, for the operator.
+        /// The reason for which the export is offline, for the operator.
         why: String,
     },
 }
@@ -76,7 +78,7 @@ impl Export {
         }
     }
 
-    /// Returns the open bdev, also one that was removed and is not closed yet.
+    /// Returns the open bdev, including one that was removed and is not closed yet.
     pub fn open_desc(&self) -> Option<&Desc> {
         match &self.backing {
             Backing::Online(desc) | Backing::Leaving { desc, .. } => Some(desc),
@@ -84,8 +86,9 @@ impl Export {
         }
     }
 
-    /// Returns the names of the bdev that the export waits for. One that was there before may have lost
-    /// the alias that the operator named, as a renamed lvol has; its own name it keeps.
+    /// Returns the names of the bdev that the export waits for. A bdev that the export had before
+    /// may have lost the alias that the operator gave (a renamed lvol does), but keeps its own
+    /// name.
     pub fn wanted_bdevs(&self) -> Vec<String> {
         let own = match &self.backing {
             Backing::Offline { before: Some(before), .. } => Some(&before.name),
@@ -95,7 +98,7 @@ impl Export {
         own.into_iter().chain([&self.bdev_name]).cloned().collect()
     }
 
-    /// Returns the bdev's own name, or else the one that the operator gave.
+    /// Returns the bdev's own name if it is known; otherwise, the name that the operator gave.
     pub fn own_bdev_name(&self) -> String {
         match &self.backing {
             Backing::Online(desc) | Backing::Leaving { desc, .. } => desc.info().name,
@@ -106,76 +109,77 @@ impl Export {
         }
     }
 
-    /// Returns the bdev that the export waits for, if that is there.
+    /// Returns the bdev that the export waits for, if it exists.
     pub fn found(&self) -> Option<BdevInfo> {
         self.wanted_bdevs().iter().find_map(|name| spdk::bdev::info(name))
     }
 
-    /// Returns true if the export needs a bdev.
+    /// Returns true if the export waits for a bdev.
     pub fn is_waiting(&self) -> bool {
         matches!(self.backing, Backing::Offline { .. }) && self.deletion.is_none()
     }
 }
 
-/// Takes the end of a release.
+/// The callback for the outcome of a release.
 pub type Released = Box<dyn FnOnce(Result<(), Error>)>;
 
-/// The file in which an export keeps who owns it.
+/// The file in which a target keeps the ownership of an export.
 pub struct StateFile {
-    /// Its absolute path.
+    /// The file's absolute path.
     pub path: String,
-    /// Whoever waits for the release of the export to be durable.
+    /// The callback of the caller that waits for a release to be durable, if there is one.
     pub releasing: Option<Released>,
 }
 
-/// Takes the end of a deletion.
-pub type Done = Box<dyn FnOnce(Result<(), Error>)>;
+/// The callback for the outcome of a deletion.
+pub type Deleted = Box<dyn FnOnce(Result<(), Error>)>;
 
 /// A deletion that is under way.
 pub enum Deletion {
-    /// Whoever asked waits for its end.
-    Awaited(Done),
-    /// Whoever asked was told that the backend hangs.
+    /// The caller waits for the end of the deletion.
+    Awaited(Deleted),
+    /// The caller was told that the backend hangs.
     Late,
 }
 
 /// An export as `dst_get_exports` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportInfo {
-    /// Its name.
+    /// The export's name.
     pub name: String,
-    /// Its bdev's name, as the operator gave it.
+    /// The bdev's name, as the operator gave it.
     pub bdev_name: String,
-    /// Its identity: the UUID that the operator gave it, or else the one that its bdev had; `None` if it
-    /// has had none yet.
+    /// The UUID that the operator gave, otherwise that of the bdev; `None` if the export has had no
+    /// bdev yet.
     pub uuid: Option<[u8; 16]>,
-    /// Why it is offline; `None`: its bdev is there.
+    /// The reason for which the export is offline, or `None` if it is online.
     pub offline: Option<String>,
-    /// What the operator should know of its UUID.
+    /// A warning for the operator about the UUID.
     pub uuid_warning: Option<&'static str>,
-    /// What goes for all who attach.
+    /// The rules for all clients.
     pub rules: Rules,
-    /// Bytes in a block, and blocks; `None` while it is offline.
+    /// The block size in bytes and the number of blocks, or `None` while the export is offline.
     pub size: Option<(u32, u64)>,
-    /// Who may do what.
+    /// The entries of the access list.
     pub hosts: Vec<Host>,
-    /// Sessions open.
+    /// The number of open sessions.
     pub sessions: usize,
-    /// Whether it is being deleted, and waits for its backend.
+    /// Whether the export is being deleted and waits for its backend.
     pub deleting: bool,
-    /// Where it keeps who owns it.
+    /// The path of the state file, if the export has one.
     pub state_file: Option<String>,
-    /// Who owns it.
+    /// The state of the export's ownership.
     pub ownership: OwnershipState,
-    /// The hosts whose clients wait to own it, or to be let in as its owner, each with the time at
-    /// which its connection was accepted, µs.
+    /// The hosts whose clients wait to own the export, or to be admitted as its owner, each with
+    /// the time at which its connection was accepted, µs.
     pub waiting: Vec<(String, u64)>,
-    /// Whether its bdev is being reset for clients, or for one that waits to own it.
+    /// Whether the bdev is being reset for clients, or for one that waits to own the export.
     pub is_resetting: bool,
 }
 
-/// Returns what an operator should know of a bdev of this kind (SPDK's product name) whose UUID an export
-/// takes over. Whether the bdev was created with a UUID of its own cannot be known.
+/// Returns a warning about the UUID of an export that takes over that of a bdev of this kind
+/// (SPDK's product name), or `None` if there is nothing to warn of. Whether the bdev was created
+/// with a UUID of its own cannot be known.
 pub fn uuid_warning(identity: Identity, product: &str) -> Option<&'static str> {
     match (identity, product) {
         (Identity::Given(_), _) => None,
@@ -194,7 +198,7 @@ pub fn uuid_warning(identity: Identity, product: &str) -> Option<&'static str> {
 /// Checks that a bdev can be exported.
 ///
 /// # Errors
-/// [`Error::Unsuitable`].
+/// Fails with [`Error::Unsuitable`].
 pub fn check_suitable(info: &BdevInfo, max_transfer: u32) -> Result<(), Error> {
     let unsuitable = |why| Err(Error::Unsuitable { name: info.name.clone(), why });
     if info.md_size > 0 {
@@ -212,7 +216,7 @@ pub fn check_suitable(info: &BdevInfo, max_transfer: u32) -> Result<(), Error> {
     Ok(())
 }
 
-/// Returns the device that a bdev is, with all that it can do, whoever asks.
+/// Returns the device of a bdev with all its operations, regardless of hosts' rights.
 pub fn device(info: &BdevInfo, uuid: [u8; 16]) -> Device {
     let ops: OpSet = Op::ALL.into_iter().filter(|&op| supports(info, op)).collect();
     Device {
@@ -236,7 +240,7 @@ fn supports(info: &BdevInfo, op: Op) -> bool {
         Op::Flush => IoTypes::FLUSH,
         Op::Unmap => IoTypes::UNMAP,
         Op::WriteZeroes => IoTypes::WRITE_ZEROES,
-        // SPDK's bdev layer does it under a lock on the range, whatever the backend is.
+        // SPDK's bdev layer carries it out under a lock on the range, with any backend.
         Op::CompareAndWrite => IoTypes::READ | IoTypes::WRITE,
         Op::Reset => IoTypes::RESET,
     };

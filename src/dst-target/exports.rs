@@ -1,4 +1,4 @@
-//! Exports, and who may attach them: what operators configure.
+//! Operators' requests about exports and their access lists.
 
 use std::rc::Rc;
 
@@ -11,12 +11,13 @@ use crate::error::Error;
 use crate::export::{Backing, Export, ExportInfo, Identity};
 
 impl Target {
-    /// Exports a bdev, to these hosts. A bdev that does not exist yet is waited for, and taken when it
-    /// appears. Without a `uuid` the export has the bdev's: some bdevs have another one after each
-    /// start, and clients take that for another device.
+    /// Creates an export of a bdev for these hosts. If the bdev does not exist yet, the export
+    /// waits for it. Without `uuid`, the export has the bdev's UUID. Some bdevs have another UUID
+    /// after each start, which clients take for another device.
     ///
     /// # Errors
-    /// See [`Error`].
+    /// Fails if the broker rejects the export or one of its hosts, or if the bdev exists and can't
+    /// be exported.
     pub fn create_export(
         self: &Rc<Self>,
         name: &str,
@@ -61,7 +62,7 @@ impl Target {
             }
             None => {
                 spdk::notice!("DST export {name} waits for its bdev; nobody can attach before");
-                self.wait_or_not(name);
+                self.update_waiting(name);
             }
         }
         Ok(())
@@ -70,7 +71,7 @@ impl Target {
     /// Returns the exports, or the one with this name.
     ///
     /// # Errors
-    /// There is no export with this name.
+    /// Fails if there is no export with this name.
     pub fn exports(&self, name: Option<&str>) -> Result<Vec<ExportInfo>, Error> {
         let exports = self.exports.borrow();
         if let Some(name) = name
@@ -106,17 +107,17 @@ impl Target {
         Ok(wanted.filter_map(show).collect())
     }
 
-    /// Returns the own name of an export's bdev, as far as that is known: an alias may change, and is not
-    /// known yet when a bdev appears.
+    /// Returns the own name of an export's bdev if it is known; otherwise, the name that the
+    /// operator gave, which may be an alias. An alias may change, and does not exist yet when its
+    /// bdev appears.
     pub fn own_bdev_name(&self, export: &str) -> Option<String> {
         self.exports.borrow().get(export).map(Export::own_bdev_name)
     }
 
-    /// Lets a host in.
+    /// Adds a host to an export's access list.
     ///
     /// # Errors
-    /// No such export, it has an entry for this host or as many as it can have already, or it demands a
-    /// cipher and the host has no key.
+    /// Fails as [`Broker::add_host`].
     pub fn add_host(self: &Rc<Self>, export: &str, host: Host) -> Result<(), Error> {
         let added = host.clone();
         self.change(|broker| broker.add_host(now_us(), export, host))?;
@@ -124,8 +125,8 @@ impl Target {
         Ok(())
     }
 
-    /// Changes a host's entry while its sessions live. Calls `done` when nothing is executed any more that
-    /// the entry does not allow, other than what the backend had before.
+    /// Changes a host's entry while its sessions live. Calls `done` when no request is begun any
+    /// more that the new entry does not allow.
     pub fn set_host(
         self: &Rc<Self>,
         export: &str,
@@ -138,11 +139,13 @@ impl Target {
             return done(Err(error));
         }
         self.note_key(export, &entry);
-        // Groups do what they are told in its order: those that have answered have closed what is withdrawn.
+        // Groups handle messages in their order, so a group that has answered has closed the
+        // connections of withdrawn rights.
         self.ask_groups(move |_, _| done(Ok(())));
     }
 
-    /// An entry is new. Its key need not be there before a client wants to be let in with it.
+    /// Warns if the key of a new entry can't be read. The key is not needed before the host
+    /// attaches.
     fn note_key(&self, export: &str, host: &Host) {
         if let Some(source) = &host.keys
             && let Err(why) = self.keys.read(source)
@@ -154,21 +157,21 @@ impl Target {
         }
     }
 
-    /// Returns why the keys of an entry can't be had, if reading them failed.
+    /// Returns the reason for which the keys of an entry can't be read, or `None` if they can.
     pub fn key_error(&self, host: &Host) -> Option<String> {
         self.keys.failure(host.keys.as_ref()?)
     }
 
-    /// Lets a host in no more; its sessions end at once.
+    /// Removes a host from an export's access list. Its sessions end at once.
     ///
     /// # Errors
-    /// No such export, or it has no entry for this host.
+    /// Fails if there is no such export, or if it has no entry for this host.
     pub fn remove_host(self: &Rc<Self>, export: &str, host: &str) -> Result<(), Error> {
         self.forget_keys(export, |entry| entry.name == host);
         self.change(|broker| broker.remove_host(now_us(), export, host))
     }
 
-    /// Forgets what went wrong with the keys of entries that end.
+    /// Forgets failures to read the keys of those entries of an export that satisfy `which`.
     pub(crate) fn forget_keys(&self, export: &str, which: impl Fn(&Host) -> bool) {
         let broker = self.broker.borrow();
         let hosts = broker.export(export).map(|facts| facts.hosts).unwrap_or_default();
@@ -176,6 +179,7 @@ impl Target {
         sources.for_each(|source| self.keys.forget(source));
     }
 
+    /// Changes the broker's state with `f` and carries out the resulting decisions.
     fn change(self: &Rc<Self>, f: impl FnOnce(&mut Broker) -> Result<(), Rejection>) -> Result<(), Error> {
         let changed = f(&mut self.broker.borrow_mut());
         self.carry_out();

@@ -1,4 +1,4 @@
-//! What a connection does with the frames that come in.
+//! The handling of received frames by a connection.
 
 use std::rc::Rc;
 
@@ -13,48 +13,48 @@ use crate::completion::Submitter;
 use crate::holds::HoldNotice;
 use crate::pools::Pools;
 use crate::queue::abort::Abort;
-use crate::queue::{Ended, Queue};
+use crate::queue::{Dispatch, Queue};
 use crate::receive_buffer::ReceiveBuffer;
-use crate::stage::{Frame, Message, Stage, Step};
+use crate::stage::{HandshakeMessage, HandshakeStep, IncomingFrame, Stage};
 use crate::submission::submit;
 
-/// Bytes of control frames that may wait to be sent. A client that does not take the
-/// acknowledgements of its keep-alives gets no more of them.
+/// The maximum number of bytes of control frames that wait to be sent. The keep-alives of a client
+/// that does not receive their acknowledgements are ignored beyond that.
 const OUTBOX_MAX: usize = 4096;
 
-/// What the frames of one turn have shown that is not done with them.
-pub enum Shown {
+/// What remains to be done after the frames of one turn were handled.
+pub enum FollowUp {
     /// Nothing.
     Nothing,
-    /// A Hello, for the control thread.
+    /// The control thread has to decide about this Hello.
     Hello(Box<Hello>),
-    /// What the connection is to be secured with, as the client sent it: for the control thread.
+    /// The control thread has to check the key, given the client's part of the key agreement.
     Secure(Vec<u8>),
-    /// A request came after the connection's lease had run out.
+    /// The connection has to end: a request came after its lease had run out.
     LeaseOver(Broken),
 }
 
-/// Takes the frames of one connection in one turn.
+/// Handles the frames of one connection in one turn.
 pub struct Inbound<'a, S> {
     pub stage: &'a mut Stage,
     pub outbox: &'a mut Outbox,
     pub pools: &'a Pools,
-    /// Most bytes of the first frame's data.
+    /// The maximum length in bytes of the first frame's data.
     pub max_handshake_bytes: u32,
     /// The time of this turn.
     pub now_us: u64,
-    /// Gets the completions of what is submitted.
+    /// The receiver of the completions of submitted I/O.
     pub submitter: &'a Rc<S>,
-    pub shown: Shown,
-    /// What is to be held from now on.
+    pub follow_up: FollowUp,
+    /// Receives notices about requests that are to be held.
     pub notices: &'a mut Vec<HoldNotice>,
 }
 
 impl<S> Inbound<'_, S> {
-    /// The queue whose request is coming in, if that is what is.
+    /// Returns the queue, if a request is being received.
     fn queue(&mut self) -> Option<&mut Queue> {
         match &mut self.stage {
-            Stage::Ready(ready) if ready.frame == Frame::Request => {
+            Stage::Ready(ready) if ready.frame == IncomingFrame::Request => {
                 ready.requests.as_mut().map(|requests| &mut requests.queue)
             }
             _ => None,
@@ -69,23 +69,27 @@ impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
         match &mut self.stage {
             Stage::Ready(ready) => {
                 let (frame, flow) = match (header.kind, &mut ready.requests) {
-                    // Nothing that is behind it is looked at.
-                    _ if matches!(self.shown, Shown::LeaseOver(_)) => return Ok(Flow::Stall),
+                    // Frames behind the request that came too late are not handled.
+                    _ if matches!(self.follow_up, FollowUp::LeaseOver(_)) => return Ok(Flow::Stall),
                     (Kind::Request, Some(requests)) if !ready.said_goodbye => {
-                        (Frame::Request, requests.queue.header(header, here, self.pools)?)
+                        (IncomingFrame::Request, requests.queue.header(header, here, self.pools)?)
                     }
-                    (Kind::KeepAlive, _) => (Frame::KeepAlive { id: header.id, has: header.start }, Flow::Go),
-                    (Kind::Goodbye, _) => (Frame::Goodbye, Flow::Go),
-                    (Kind::Abort, Some(_)) if ready.has_aborts => (Frame::Abort { id: header.id }, Flow::Go),
+                    (Kind::KeepAlive, _) => {
+                        (IncomingFrame::KeepAlive { id: header.id, has: header.start }, Flow::Go)
+                    }
+                    (Kind::Goodbye, _) => (IncomingFrame::Goodbye, Flow::Go),
+                    (Kind::Abort, Some(_)) if ready.has_aborts => {
+                        (IncomingFrame::Abort { id: header.id }, Flow::Go)
+                    }
                     (kind, _) => return Err(Violation::Unexpected(kind)),
                 };
                 ready.frame = frame;
                 Ok(flow)
             }
-            Stage::Handshake { step: Step::Awaiting { is_secured, message }, .. } => {
+            Stage::Handshake { step: HandshakeStep::Awaiting { is_secured, message }, .. } => {
                 let begun = match header.kind {
-                    Kind::Hello => Message::Hello(Vec::new()),
-                    Kind::Secure if !*is_secured => Message::Secure(Vec::new()),
+                    Kind::Hello => HandshakeMessage::Hello(Vec::new()),
+                    Kind::Secure if !*is_secured => HandshakeMessage::Secure(Vec::new()),
                     kind => return Err(Violation::Unexpected(kind)),
                 };
                 let (len, max) = (header.data_len, self.max_handshake_bytes);
@@ -102,10 +106,11 @@ impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
     fn data(&mut self, bytes: &[u8]) -> Result<(), Violation> {
         if let Some(queue) = self.queue() {
             queue.data(bytes);
-        } else if let Stage::Handshake { step: Step::Awaiting { message: Some(message), .. }, .. } =
-            &mut self.stage
+        } else if let Stage::Handshake {
+            step: HandshakeStep::Awaiting { message: Some(message), .. }, ..
+        } = &mut self.stage
         {
-            let (Message::Hello(data) | Message::Secure(data)) = message;
+            let (HandshakeMessage::Hello(data) | HandshakeMessage::Secure(data)) = message;
             data.extend_from_slice(bytes);
         }
         Ok(())
@@ -124,27 +129,28 @@ impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
     fn end(&mut self) -> Result<(), Violation> {
         match &mut self.stage {
             Stage::Ready(ready) => match ready.frame {
-                Frame::Request => {
+                IncomingFrame::Request => {
                     let Some(requests) = &mut ready.requests else { return Ok(()) };
                     match requests.queue.end(&ready.lease, self.pools, spdk::clock::now_us) {
-                        Ended::Submit(submission) => {
+                        Dispatch::Submit(submission) => {
                             let submitter = Rc::clone(self.submitter) as Rc<dyn Submitter>;
                             submit(&requests.channel, submission, submitter);
                         }
-                        Ended::Answered => {}
-                        Ended::LeaseOver(now_us) => {
-                            self.shown = Shown::LeaseOver(ready.lease_over(now_us));
+                        Dispatch::Nothing => {}
+                        Dispatch::LeaseOver(now_us) => {
+                            self.follow_up = FollowUp::LeaseOver(ready.lease_over(now_us));
                         }
                     }
                 }
-                // Without room for the acknowledgement the keep-alive has not arrived.
-                Frame::KeepAlive { id, has } if self.outbox.pending().len() < OUTBOX_MAX => {
-                    // This turn's time: a moment that is past is too early rather than too late.
+                // A keep-alive is ignored if there is no room for its acknowledgement.
+                IncomingFrame::KeepAlive { id, has } if self.outbox.pending().len() < OUTBOX_MAX => {
+                    // The time at the beginning of this turn is early enough: the lease becomes
+                    // shorter rather than longer.
                     ready.lease.keep_alive(id, has, self.now_us)?;
                     self.outbox.push(Header { id, ..Header::new(Kind::KeepAliveAck) }, &[]);
                 }
-                Frame::Goodbye => ready.said_goodbye = true,
-                Frame::Abort { id } => {
+                IncomingFrame::Goodbye => ready.said_goodbye = true,
+                IncomingFrame::Abort { id } => {
                     let Some(requests) = &mut ready.requests else { return Ok(()) };
                     match requests.queue.abort(id, self.pools)? {
                         Abort::Answered => {}
@@ -157,18 +163,18 @@ impl<S: Submitter + 'static> Frames for Inbound<'_, S> {
                         }
                     }
                 }
-                Frame::KeepAlive { .. } | Frame::Nothing => {}
+                IncomingFrame::KeepAlive { .. } | IncomingFrame::Nothing => {}
             },
             Stage::Handshake { step, .. } => {
-                let Step::Awaiting { message: Some(message), .. } = step else { return Ok(()) };
-                self.shown = match message {
-                    Message::Hello(data) => Shown::Hello(Box::new(Hello::decode(data)?)),
-                    Message::Secure(data) => {
+                let HandshakeStep::Awaiting { message: Some(message), .. } = step else { return Ok(()) };
+                self.follow_up = match message {
+                    HandshakeMessage::Hello(data) => FollowUp::Hello(Box::new(Hello::decode(data)?)),
+                    HandshakeMessage::Secure(data) => {
                         Secure::decode(data)?;
-                        Shown::Secure(std::mem::take(data))
+                        FollowUp::Secure(std::mem::take(data))
                     }
                 };
-                *step = Step::Asking;
+                *step = HandshakeStep::Asking;
             }
         }
         Ok(())

@@ -1,37 +1,38 @@
-//! Whether an answer waits for others to be sent with it.
+//! The decision whether Answers wait for others, to be sent with one system call.
 
 use spdk::iov::IOV_MAX_BATCH;
 
-/// How long an answer may wait for others while the backend works for its connection, µs. SPDK
-/// hands completions over eight messages a turn, and small I/O cannot pay for a system call for
-/// each eight. A turn that brings nothing ends the wait, so an answer waits this long only where the
-/// core has no idle moment; docs/performance.md has what each of these numbers gives.
+/// The maximum time that an Answer waits for others while the backend has requests of its
+/// connection, µs. SPDK delivers completions by thread messages, eight in a turn, and a system call
+/// for each eight small I/Os is too expensive. A turn that brings nothing ends the wait, so an
+/// Answer waits this long only on a core without an idle moment. docs/performance.md has the
+/// measurements behind these numbers.
 const GATHER_US: u64 = 40;
 
-/// So many waiting answers are sent without waiting for more: they fill one system call's vectors.
+/// The number of waiting Answers at which all are sent: they fill the vectors of one system call.
 const GATHERED: usize = IOV_MAX_BATCH / 2;
 
-/// The same for so many bytes. With fewer bytes at once large answers are slower, with more they are
-/// not faster.
+/// The number of waiting bytes at which all Answers are sent. With less, large Answers are slower;
+/// with more, they are not faster.
 const GATHERED_BYTES: usize = 1 << 20;
 
-/// With fewer requests than this in the backend an answer is sent at once: there latency is what
-/// counts.
+/// The number of requests in the backend below which an Answer is sent at once, since latency
+/// counts most then.
 const GATHER_FROM: usize = 8;
 
-/// A connection's answers, and what may still become some.
+/// A connection's waiting Answers, and the requests whose Answers are still to come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Backlog {
-    /// Requests in the backend.
+    /// The number of requests in the backend.
     pub in_backend: usize,
-    /// Answers that wait to be sent.
+    /// The number of Answers that wait to be sent.
     pub answers: usize,
-    /// Their bytes.
+    /// The total length of these Answers in bytes.
     pub bytes: usize,
 }
 
-/// Returns whether answers that have waited for `waited_us` are worth holding back: more of them
-/// will come, and there are not many yet. HOT.
+/// Returns true if Answers that have waited for `waited_us` should wait longer: more are expected,
+/// and not many wait yet. HOT.
 #[inline]
 pub fn is_worth_waiting(backlog: Backlog, waited_us: u64) -> bool {
     waited_us < GATHER_US

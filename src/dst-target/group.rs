@@ -1,10 +1,10 @@
-//! One core's group, and its conversation with the control thread.
+//! The group of one core, and its communication with the control thread.
 
 use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Activity, ConnectionId, Owner};
+use dst_broker::{ClientId, ConnectionActivity, ConnectionId};
 use dst_session::slots::Slots;
 use dst_wire::{SessionRef, Welcome};
 use spdk::Errno;
@@ -15,42 +15,42 @@ use spdk::thread::Thread;
 
 use crate::holds::{GroupHolds, HoldNotice};
 use crate::members::{Member, Members, TICK_US};
-use crate::messages::{Control, Join, ToControl, ToGroup};
+use crate::messages::{ControlSender, Join, ToControl, ToGroup};
 use crate::options::Options;
 use crate::queue::{Queue, Setup};
-use crate::share::Owners;
+use crate::share::ClientShares;
 use crate::stage::Requests;
 
 spdk::thread_local! {
-    /// The group of this thread. Groups have a core, and so an OS thread, of their own.
+    /// The group of this thread. Each group has a core, and so an OS thread, of its own.
     static GROUP: RefCell<Option<Rc<Group>>> = const { RefCell::new(None) };
 }
 
 /// The group of one core.
 pub struct Group {
     members: Rc<Members>,
-    owners: Owners<Owner>,
+    clients: ClientShares<ClientId>,
     holds: GroupHolds,
-    /// None while there are no connections.
+    /// The poller of the connections, and the watch of their sockets; `None` without connections.
     poller: RefCell<Option<(Poller, Watch)>>,
-    control: Control,
+    control: ControlSender,
     core: u32,
 }
 
-/// Makes this thread's group.
+/// Creates this thread's group.
 ///
 /// # Errors
-/// Not enough memory.
-pub fn start(options: Options, control: Control, core: u32) -> spdk::Result<()> {
+/// Fails if memory is short.
+pub fn start(options: Options, control: ControlSender, core: u32) -> spdk::Result<()> {
     let members = Rc::new(Members::new(options)?);
-    let (owners, holds, poller) = (Owners::default(), GroupHolds::default(), RefCell::default());
-    let group = Group { members, owners, holds, poller, control, core };
+    let (clients, holds, poller) = (ClientShares::default(), GroupHolds::default(), RefCell::default());
+    let group = Group { members, clients, holds, poller, control, core };
     GROUP.with(|slot| *slot.borrow_mut() = Some(Rc::new(group)));
     Ok(())
 }
 
-/// Takes a message of the control thread.
-pub fn hear(message: ToGroup) {
+/// Handles a message of the control thread.
+pub fn handle_message(message: ToGroup) {
     let group = GROUP.with(|slot| slot.borrow().clone());
     match (group, message) {
         (group, ToGroup::Stop) => {
@@ -62,8 +62,8 @@ pub fn hear(message: ToGroup) {
                 thread.exit();
             }
         }
-        (Some(group), message) => group.hear(message),
-        // This thread's group could not be started, so control does not use it.
+        (Some(group), message) => group.handle_message(message),
+        // This thread's group could not be started, so the control thread does not use it.
         (None, _) => {}
     }
 }
@@ -75,8 +75,8 @@ impl Group {
         self.poller.borrow_mut().take();
     }
 
-    /// Takes a message of the control thread.
-    fn hear(self: &Rc<Self>, message: ToGroup) {
+    /// Handles a message of the control thread.
+    fn handle_message(self: &Rc<Self>, message: ToGroup) {
         match message {
             ToGroup::Adopt { connection, sock, peer } => self.adopt(connection, sock, peer),
             ToGroup::Secure { connection, answer, secured } => {
@@ -95,8 +95,9 @@ impl Group {
             ToGroup::Close { connection } => self.with_member(connection, |member| member.close()),
             ToGroup::Count { question } => {
                 let mut counts = Vec::new();
-                self.members
-                    .for_each(|id, stats, in_flight| counts.push((id, Activity { stats, in_flight })));
+                self.members.for_each(|id, stats, in_flight| {
+                    counts.push((id, ConnectionActivity { stats, in_flight }))
+                });
                 self.control.tell(ToControl::Counted { question, counts });
             }
             ToGroup::Holds { by, notices } => self.take_holds(by, &notices),
@@ -111,7 +112,7 @@ impl Group {
 
     fn start_poller(self: &Rc<Self>) {
         let group = Rc::clone(self);
-        // A poller is a small allocation; without one nothing here can go on.
+        // A poller is a small allocation, without which the group cannot work.
         let poller = Poller::resting(0, TICK_US, move || group.turn()).expect("a poller can be registered");
         let watch = self.members.set_waker(&poller.waker()).expect("sockets can be watched");
         *self.poller.borrow_mut() = Some((poller, watch));
@@ -119,23 +120,23 @@ impl Group {
 
     fn turn(&self) -> Turn {
         let turn = self.members.turn();
-        // Most turns have none.
+        // Most turns have no notices.
         if self.members.has_notices() {
             self.tell_notices();
         }
         turn
     }
 
-    /// Returns a connection that the control thread has something for.
+    /// Returns the connection for which a message of the control thread is, and wakes the poller.
     fn member(&self, id: ConnectionId) -> Option<Rc<Member>> {
         if let Some((poller, _)) = &*self.poller.borrow() {
-            // No socket tells of it.
+            // No socket wakes the poller for this.
             poller.wake();
         }
         self.members.get(id)
     }
 
-    /// Runs `f` with a connection, unless nothing is left of it.
+    /// Calls `f` with a connection, unless the connection is finished.
     fn with_member(&self, id: ConnectionId, f: impl FnOnce(&Rc<Member>)) {
         if let Some(member) = self.member(id) {
             f(&member);
@@ -143,14 +144,14 @@ impl Group {
         }
     }
 
-    /// Takes what is held from now on, and what is not any longer.
+    /// Handles notices about requests that are to be held from now on, or no longer.
     fn take_holds(&self, by: u32, notices: &[HoldNotice]) {
         let mut has_released = false;
         for notice in notices {
             match notice {
                 HoldNotice::Hold(hold) => self.holds.hold(hold),
-                HoldNotice::Release { owner, id } => {
-                    self.holds.release(owner, *id);
+                HoldNotice::Release { client, id } => {
+                    self.holds.release(client, *id);
                     has_released = true;
                 }
             }
@@ -164,7 +165,7 @@ impl Group {
         self.tell_notices();
     }
 
-    /// Tells the control thread what has happened to connections.
+    /// Sends the connections' notices to the control thread.
     fn tell_notices(&self) {
         let report = self.members.hold_reports.borrow_mut().next();
         if let Some(notices) = report {
@@ -172,15 +173,18 @@ impl Group {
         }
         while let Some(notice) = self.members.next_notice() {
             if matches!(notice, ToControl::Finished { .. }) && self.members.is_empty() {
-                // Dropped inside its own call or not: an idle core is not polled.
+                // A group without connections is not polled. The poller may be dropped inside its
+                // own call.
                 self.poller.borrow_mut().take();
             }
             self.control.tell(notice);
         }
     }
 
-    /// Returns a queue with the way to its bdev, for a connection of this thread. Without the way it
-    /// returns the record, and why.
+    /// Returns a queue with a channel to its bdev, for a connection of this thread.
+    ///
+    /// # Errors
+    /// Returns the record, and SPDK's error, if the bdev has no channel for this thread.
     fn requests(&self, connection: ConnectionId, join: Join) -> Result<Box<Requests>, (Slots, Errno)> {
         let Join { bdev, joining, backend_resets } = join;
         let channel = match bdev.channel() {
@@ -192,8 +196,8 @@ impl Group {
             max_transfer: joining.max_transfer,
             has_digests: joining.has_digests,
             slots: joining.slots,
-            holds: self.holds.of(&joining.owner),
-            owner: self.owners.share_of(joining.owner),
+            holds: self.holds.of(&joining.client),
+            client_share: self.clients.share_of(joining.client),
             connection,
             backend_resets,
             required_alignment: channel.required_alignment(),
@@ -201,7 +205,7 @@ impl Group {
         Ok(Box::new(Requests { queue, channel }))
     }
 
-    /// Takes a new connection.
+    /// Adds a new connection.
     fn adopt(self: &Rc<Self>, id: ConnectionId, sock: Sock, peer: SocketAddr) {
         self.members.add(id, sock, peer);
         self.tell_notices();
@@ -211,7 +215,7 @@ impl Group {
         }
     }
 
-    /// Admits a connection, with a queue unless it is a session's first one.
+    /// Admits a connection. With `join`, the connection gets a queue.
     fn welcome(&self, id: ConnectionId, welcome: &Welcome, join: Option<Box<Join>>) {
         let place = &welcome.session;
         let Some(member) = self.member(id) else {
@@ -238,7 +242,7 @@ impl Group {
         }
     }
 
-    /// The connection that a record was meant for is gone already.
+    /// Sends a record back that was meant for a connection which is gone already.
     fn return_slots(&self, connection: ConnectionId, place: &SessionRef, slots: Slots) {
         let (session, queue) = (place.id, place.queue);
         self.control.tell(ToControl::Returned { connection, session, queue, slots });

@@ -1,37 +1,38 @@
-//! How far the groups' threads are.
+//! The states of the groups' threads.
 
 use spdk::thread::Thread;
 
 use crate::error::Error;
 
-/// Called when the groups are there, or can't be had.
+/// The callback for the outcome of starting the groups.
 pub(crate) type Started = Box<dyn FnOnce(Result<(), Error>)>;
 
-/// The threads of the groups, by the broker's numbers for them.
+/// The threads of the groups. The index of a thread is the broker's number of the group.
 #[derive(Default)]
-pub(crate) enum Groups {
-    /// There was no listener yet: a process that is only a client has no groups.
+pub(crate) enum GroupThreads {
+    /// There was no listener yet. A process that is only a client has no groups.
     #[default]
     None,
-    /// Each thread makes its pools.
+    /// Each thread is creating its group.
     Starting {
         threads: Vec<Thread>,
-        /// Threads that have not told how that went.
+        /// The number of threads that have not reported the outcome.
         missing: usize,
-        /// The first that has not succeeded.
+        /// The first failure.
         failure: Option<Error>,
+        /// The callbacks for the outcome.
         then: Vec<Started>,
     },
-    /// All groups are there.
+    /// All groups have started.
     Started(Vec<Thread>),
 }
 
-impl Groups {
-    /// Returns the threads of groups that can be told something.
+impl GroupThreads {
+    /// Returns the threads of the groups, or none if the groups have not started yet.
     pub fn threads(&self) -> &[Thread] {
         match self {
-            Groups::Started(threads) => threads,
-            Groups::None | Groups::Starting { .. } => &[],
+            GroupThreads::Started(threads) => threads,
+            GroupThreads::None | GroupThreads::Starting { .. } => &[],
         }
     }
 }

@@ -1,5 +1,5 @@
-//! The control thread's part in holding aborted requests: every group is told, and only when all of
-//! them know, the connections of the requests.
+//! The control thread's part in holding aborted requests: it tells every group to hold a request,
+//! and when all groups have confirmed that, it tells the request's connection.
 
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,22 +11,22 @@ use crate::holds::HoldNotice;
 use crate::messages::ToGroup;
 
 impl Target {
-    /// Requests are to be held, or not any longer, as the group of the core `by` reports.
+    /// Passes a report of holds, by the group of the core `by`, on to all groups.
     ///
-    /// One that is too many is not held, and its client not told: the client gives its connection up,
-    /// as it does with a target that does not know aborts.
-    pub(crate) fn holding(self: &Rc<Self>, by: u32, mut notices: Vec<HoldNotice>) {
+    /// A request beyond the limit is not held, and its client is not told that it is. The client
+    /// then gives its connection up, as with a target that does not support aborts.
+    pub(crate) fn take_hold_report(self: &Rc<Self>, by: u32, mut notices: Vec<HoldNotice>) {
         notices.retain(|notice| match notice {
-            HoldNotice::Hold(hold) => self.holding.add(&hold.owner, hold.id),
-            HoldNotice::Release { owner, id } => self.holding.remove(owner, *id),
+            HoldNotice::Hold(hold) => self.holding.add(&hold.client, hold.id),
+            HoldNotice::Release { client, id } => self.holding.remove(client, *id),
         });
         let notices: Arc<[HoldNotice]> = notices.into();
-        // Even if there is nothing: the group that has reported waits for this.
+        // The groups are told even if no notice is left, since the reporting group waits for this.
         self.tell_groups(|| ToGroup::Holds { by, notices: Arc::clone(&notices) });
         self.ask_whether_held();
     }
 
-    /// Asks all groups whether they hold what they were told of, one question at a time.
+    /// Asks all groups to confirm the holds of which they were told, one question at a time.
     fn ask_whether_held(self: &Rc<Self>) {
         if self.holding.untold.borrow().is_empty() || self.holding.is_asking.replace(true) {
             return;

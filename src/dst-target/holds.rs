@@ -1,33 +1,33 @@
-//! What groups and the control thread know of requests that are held; the rule is in
+//! The held requests, as groups and the control thread know them; the rule is in
 //! [`dst_session::holds`].
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::Rc;
 
-use dst_broker::Owner;
+use dst_broker::ClientId;
 use dst_session::holds::{HOLDS_MAX, HoldId, Holds};
 use dst_wire::Op;
 
-/// What is held of one owner, as one group knows it.
-pub struct OwnerHolds {
-    owner: Owner,
+/// The held requests of one client, as one group knows them.
+pub struct ClientHolds {
+    client: ClientId,
     has_any: Cell<bool>,
     holds: RefCell<Holds>,
 }
 
-impl OwnerHolds {
-    /// Returns those of an owner of whom nothing is held.
-    pub fn new(owner: Owner) -> OwnerHolds {
-        OwnerHolds { owner, has_any: Cell::new(false), holds: RefCell::default() }
+impl ClientHolds {
+    /// Returns the holds of a client that has none.
+    pub fn new(client: ClientId) -> ClientHolds {
+        ClientHolds { client, has_any: Cell::new(false), holds: RefCell::default() }
     }
 
-    /// Returns whose they are.
-    pub fn owner(&self) -> &Owner {
-        &self.owner
+    /// Returns the client.
+    pub fn client(&self) -> &ClientId {
+        &self.client
     }
 
-    /// Returns whether a request has to wait. HOT.
+    /// Returns true if a request has to wait, because it overlaps a held one. HOT.
     #[inline]
     pub fn stop(&self, op: Op, start: u64, count: u64) -> bool {
         self.has_any.get() && self.holds.borrow().stop(op, start, count)
@@ -40,58 +40,59 @@ impl OwnerHolds {
     }
 }
 
-/// What is held of all owners, whether they have connections here or not.
+/// The held requests of all clients, including those without a connection in this group.
 #[derive(Default)]
-pub struct GroupHolds(RefCell<BTreeMap<Owner, Rc<OwnerHolds>>>);
+pub struct GroupHolds(RefCell<BTreeMap<ClientId, Rc<ClientHolds>>>);
 
 impl GroupHolds {
-    /// Returns what is held of this owner.
-    pub fn of(&self, owner: &Owner) -> Rc<OwnerHolds> {
-        let mut owners = self.0.borrow_mut();
-        if let Some(holds) = owners.get(owner) {
+    /// Returns the held requests of a client.
+    pub fn of(&self, client: &ClientId) -> Rc<ClientHolds> {
+        let mut clients = self.0.borrow_mut();
+        if let Some(holds) = clients.get(client) {
             return Rc::clone(holds);
         }
-        owners.retain(|_, holds| holds.has_any.get() || Rc::strong_count(holds) > 1);
-        let holds = Rc::new(OwnerHolds::new(owner.clone()));
-        owners.insert(owner.clone(), Rc::clone(&holds));
+        clients.retain(|_, holds| holds.has_any.get() || Rc::strong_count(holds) > 1);
+        let holds = Rc::new(ClientHolds::new(client.clone()));
+        clients.insert(client.clone(), Rc::clone(&holds));
         holds
     }
 
     /// Holds a request.
-    pub fn hold(&self, hold: &Hold) {
-        let Hold { owner, id, start, count } = hold;
-        self.of(owner).change(|holds| holds.add(*id, *start, *count));
+    pub fn hold(&self, hold: &HeldRequest) {
+        let HeldRequest { client, id, start, count } = hold;
+        self.of(client).change(|holds| holds.add(*id, *start, *count));
     }
 
-    /// A request is not held any longer.
-    pub fn release(&self, owner: &Owner, id: HoldId) {
-        self.of(owner).change(|holds| holds.remove(id));
+    /// Ends the hold of a request.
+    pub fn release(&self, client: &ClientId, id: HoldId) {
+        self.of(client).change(|holds| holds.remove(id));
     }
 }
 
 /// A request that is to be held.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Hold {
-    /// Whose it is.
-    pub owner: Owner,
+pub struct HeldRequest {
+    /// The client that has sent the request.
+    pub client: ClientId,
+    /// The request.
     pub id: HoldId,
-    /// The first block of its range.
+    /// The first block of the request's range.
     pub start: u64,
-    /// Blocks in the range.
+    /// The number of blocks in the range.
     pub count: u64,
 }
 
-/// What a connection says of its aborted requests, for the control thread.
+/// A connection's notice about an aborted request, for the control thread.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HoldNotice {
-    /// The request is to be held in all groups.
-    Hold(Hold),
-    /// The backend is done with it.
-    Release { owner: Owner, id: HoldId },
+    /// All groups are to hold the request.
+    Hold(HeldRequest),
+    /// The hold ends, because the backend has finished the request.
+    Release { client: ClientId, id: HoldId },
 }
 
-/// What a group has to report of holds. A report is under way at most, so that the control thread's
-/// queue of messages stays short, however many requests clients abort.
+/// A group's reports of holds to the control thread. At most one report is under way, so that the
+/// control thread's message queue stays short, however many requests clients abort.
 #[derive(Debug, Default)]
 pub struct HoldReports {
     waiting: Vec<HoldNotice>,
@@ -99,7 +100,7 @@ pub struct HoldReports {
 }
 
 impl HoldReports {
-    /// Adds something to report.
+    /// Adds a notice to the next report.
     pub fn add(&mut self, notice: HoldNotice) {
         if let HoldNotice::Release { id, .. } = &notice
             && let Some(at) = self
@@ -107,14 +108,14 @@ impl HoldReports {
                 .iter()
                 .rposition(|other| matches!(other, HoldNotice::Hold(hold) if hold.id == *id))
         {
-            // Nobody has heard of it.
+            // The hold ends before it was reported.
             self.waiting.remove(at);
             return;
         }
         self.waiting.push(notice);
     }
 
-    /// Returns whether there is something to report now. HOT.
+    /// Returns true if a report can be sent now. HOT.
     #[inline]
     pub fn is_due(&self) -> bool {
         !self.waiting.is_empty() && !self.is_under_way
@@ -129,7 +130,7 @@ impl HoldReports {
         Some(std::mem::take(&mut self.waiting))
     }
 
-    /// The control thread has taken the report that was under way.
+    /// Notes that the control thread has handled the report that was under way.
     pub fn taken(&mut self) {
         self.is_under_way = false;
     }
@@ -137,20 +138,20 @@ impl HoldReports {
 
 /// All requests that are held, as the control thread knows them.
 #[derive(Default)]
-pub struct Holding {
-    /// By whose they are: never more than [`HOLDS_MAX`] of one owner.
-    of: RefCell<BTreeMap<Owner, Vec<HoldId>>>,
-    /// Those of which groups were told since they were asked last.
+pub struct AllHolds {
+    /// The held requests of each client, at most [`HOLDS_MAX`] of one client.
+    of: RefCell<BTreeMap<ClientId, Vec<HoldId>>>,
+    /// The requests that were passed on to the groups since the groups were last asked to confirm.
     pub untold: RefCell<Vec<HoldId>>,
-    /// Whether groups were asked, and have not all answered.
+    /// Whether the groups were asked to confirm and have not all answered.
     pub is_asking: Cell<bool>,
 }
 
-impl Holding {
-    /// Takes a request, unless its owner has too many.
-    pub fn add(&self, owner: &Owner, id: HoldId) -> bool {
+impl AllHolds {
+    /// Adds a request. Returns false if the client already has [`HOLDS_MAX`] held requests.
+    pub fn add(&self, client: &ClientId, id: HoldId) -> bool {
         let mut of = self.of.borrow_mut();
-        let held = of.entry(owner.clone()).or_default();
+        let held = of.entry(client.clone()).or_default();
         let has_room = held.len() < HOLDS_MAX;
         if has_room {
             held.push(id);
@@ -159,15 +160,15 @@ impl Holding {
         has_room
     }
 
-    /// Takes a request out. Returns whether it was there.
-    pub fn remove(&self, owner: &Owner, id: HoldId) -> bool {
+    /// Removes a request. Returns false if it was not held.
+    pub fn remove(&self, client: &ClientId, id: HoldId) -> bool {
         let mut of = self.of.borrow_mut();
-        let Some(held) = of.get_mut(owner) else { return false };
+        let Some(held) = of.get_mut(client) else { return false };
         let before = held.len();
         held.retain(|other| *other != id);
         let was_there = held.len() < before;
         if held.is_empty() {
-            of.remove(owner);
+            of.remove(client);
         }
         was_there
     }
@@ -177,16 +178,17 @@ impl Holding {
 mod tests {
     use super::*;
 
-    fn owner(host: &str) -> Owner {
-        Owner { export: "disk".to_owned(), host: host.to_owned() }
+    fn client(host: &str) -> ClientId {
+        ClientId { export: "disk".to_owned(), host: host.to_owned() }
     }
 
     #[test]
     fn one_report_is_under_way_and_what_came_and_went_meanwhile_is_not_told() {
         let id = |request| HoldId { connection: 1, request };
-        let hold =
-            |request| HoldNotice::Hold(Hold { owner: owner("a"), id: id(request), start: 5, count: 1 });
-        let release = |request| HoldNotice::Release { owner: owner("a"), id: id(request) };
+        let hold = |request| {
+            HoldNotice::Hold(HeldRequest { client: client("a"), id: id(request), start: 5, count: 1 })
+        };
+        let release = |request| HoldNotice::Release { client: client("a"), id: id(request) };
         let mut reports = HoldReports::default();
         assert!(!reports.is_due() && reports.next().is_none());
         reports.add(hold(1));
@@ -203,34 +205,34 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_known_as_long_as_something_is_held_or_a_connection_is_here() {
+    fn a_client_is_known_as_long_as_something_is_held_or_a_connection_is_here() {
         let (group, id) = (GroupHolds::default(), HoldId { connection: 1, request: 2 });
-        group.hold(&Hold { owner: owner("a"), id, start: 5, count: 5 });
-        assert!(!group.of(&owner("b")).stop(Op::Write, 5, 1), "another host's I/O waits");
-        let a = group.of(&owner("a"));
+        group.hold(&HeldRequest { client: client("a"), id, start: 5, count: 5 });
+        assert!(!group.of(&client("b")).stop(Op::Write, 5, 1), "another host's I/O waits");
+        let a = group.of(&client("a"));
         assert!(a.stop(Op::Write, 9, 1) && a.stop(Op::Flush, 0, 0) && !a.stop(Op::Read, 0, 5));
-        group.release(&owner("a"), id);
+        group.release(&client("a"), id);
         assert!(!a.stop(Op::Write, 9, 1) && !a.stop(Op::Flush, 0, 0));
-        group.of(&owner("c"));
+        group.of(&client("c"));
         assert_eq!(group.0.borrow().len(), 2, "a has a connection, b has nothing");
         drop(a);
-        group.of(&owner("d"));
+        group.of(&client("d"));
         assert_eq!(group.0.borrow().len(), 1);
     }
 
     #[test]
-    fn an_owner_has_no_more_than_its_share_of_holds() {
-        let (holding, owner) =
-            (Holding::default(), Owner { export: "disk".to_owned(), host: "a".to_owned() });
+    fn a_client_has_no_more_than_its_share_of_holds() {
+        let (holding, client) =
+            (AllHolds::default(), ClientId { export: "disk".to_owned(), host: "a".to_owned() });
         let id = |request| HoldId { connection: 1, request };
         for request in 0..HOLDS_MAX as u64 {
-            assert!(holding.add(&owner, id(request)));
+            assert!(holding.add(&client, id(request)));
         }
-        assert!(!holding.add(&owner, id(1000)), "one too many");
-        assert!(!holding.remove(&owner, id(1000)), "it is not held");
-        assert!(holding.add(&Owner { host: "b".to_owned(), ..owner.clone() }, id(1)), "another host's");
-        assert!(holding.remove(&owner, id(7)) && !holding.remove(&owner, id(7)));
-        assert!(holding.add(&owner, id(1000)));
+        assert!(!holding.add(&client, id(1000)), "one too many");
+        assert!(!holding.remove(&client, id(1000)), "it is not held");
+        assert!(holding.add(&ClientId { host: "b".to_owned(), ..client.clone() }, id(1)), "another host's");
+        assert!(holding.remove(&client, id(7)) && !holding.remove(&client, id(7)));
+        assert!(holding.add(&client, id(1000)));
         assert_eq!(holding.untold.take().len(), HOLDS_MAX + 2);
     }
 }

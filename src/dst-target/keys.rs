@@ -1,4 +1,5 @@
-//! Which keys of entries can't be read, so that an operator sees why a host is not let in.
+//! Reads the keys of entries, and remembers failures, so that an operator sees why a host is
+//! refused.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
@@ -7,18 +8,18 @@ use dst_security::Psk;
 use dst_session::access::KeySource;
 use dst_transport::{KeyError, read_keys};
 
-/// Reads keys, and remembers of each source whether that failed the last time. Keys themselves are never
-/// kept.
+/// Reads keys and remembers for each source whether the last attempt failed. The keys themselves
+/// are never kept.
 #[derive(Debug, Default)]
-pub struct Keys {
+pub struct KeyReader {
     failures: RefCell<BTreeMap<KeySource, String>>,
 }
 
-impl Keys {
+impl KeyReader {
     /// Returns the keys that `source` has now.
     ///
     /// # Errors
-    /// See [`KeyError`].
+    /// Fails as [`KeyError`] says.
     pub fn read(&self, source: &KeySource) -> Result<Vec<Psk>, KeyError> {
         let read = read_keys(source);
         let mut failures = self.failures.borrow_mut();
@@ -29,14 +30,14 @@ impl Keys {
         read
     }
 
-    /// Returns why the keys of `source` can't be had, if reading them failed the last time and still does.
-    /// Those that could be read the last time are not read for this.
+    /// Returns the reason for which the keys of `source` can't be read, if the last attempt failed
+    /// and another one fails as well. Keys that could be read the last time are not read again.
     pub fn failure(&self, source: &KeySource) -> Option<String> {
         let has_failed = self.failures.borrow().contains_key(source);
         has_failed.then(|| self.read(source).err()).flatten().map(|why| why.to_string())
     }
 
-    /// An entry with this source is gone.
+    /// Forgets a source whose entry is gone.
     pub fn forget(&self, source: &KeySource) {
         self.failures.borrow_mut().remove(source);
     }
@@ -53,7 +54,7 @@ mod tests {
     fn a_key_that_comes_later_is_found() {
         let path = std::env::temp_dir().join(format!("dst-target-keys-{}", std::process::id()));
         let source = KeySource::File(path.to_str().unwrap().to_owned());
-        let keys = Keys::default();
+        let keys = KeyReader::default();
         assert_eq!(keys.failure(&source), None, "it was never read");
         assert!(matches!(keys.read(&source), Err(KeyError::Missing(_))));
         assert!(keys.failure(&source).is_some_and(|why| why.contains("No such file")));

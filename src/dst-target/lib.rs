@@ -1,11 +1,11 @@
 //! The DST target: exports SPDK bdevs over the network.
 //!
-//! Two kinds of threads, and messages between them (`messages.rs`), no locks:
+//! There are two kinds of threads, which exchange messages (`messages.rs`) and use no locks:
 //!
-//! - the *control* thread (SPDK's app thread) has [`Target`]: listeners, and the exports' bdevs. It
-//!   drives [`dst_broker::Broker`], which decides who gets in.
-//! - one *group* thread a core has `group::Group`: the connections that were given to it, for their
-//!   whole life, and the pools that their I/O is served from.
+//! - The *control* thread (SPDK's app thread) has the [`Target`]: listeners and the exports' bdevs.
+//!   It drives the [`dst_broker::Broker`], which decides about connections, sessions and exports.
+//! - One *group* thread on each core has a `group::Group`: connections, each for its whole life,
+//!   and the pools from which their I/O is served.
 
 #![forbid(unsafe_code)]
 
@@ -25,8 +25,10 @@ mod groups;
 mod holding;
 mod holds;
 mod keys;
+mod listen_retry;
 mod listener;
 mod listeners;
+mod log_limit;
 mod members;
 mod messages;
 mod options;
@@ -34,11 +36,9 @@ mod pools;
 mod questions;
 mod queue;
 mod queue_resets;
-mod rate;
 mod receive_buffer;
 mod report;
 mod resets;
-mod retry;
 mod secure;
 mod send_progress;
 mod share;
@@ -50,7 +50,7 @@ mod waiting;
 
 pub use control::Target;
 pub use dst_broker::{
-    ConnectionInfo, ConnectionState, HOSTS_MAX, Known, OwnershipState, Rejection, ResetReach, Rules,
+    ConnectionInfo, ConnectionState, HOSTS_MAX, KnownOwnership, OwnershipState, Rejection, ResetReach, Rules,
     SessionInfo, Stats, Totals, utc,
 };
 pub use error::Error;

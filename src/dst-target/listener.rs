@@ -1,4 +1,4 @@
-//! Where the target listens.
+//! Listening sockets, and listeners that wait for their address.
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -10,30 +10,31 @@ use spdk::sock::Listener as SockListener;
 use spdk::sock::Sock;
 
 use crate::error::Error;
-use crate::retry::Retry;
+use crate::listen_retry::ListenRetry;
 
-/// How often new connections are looked for.
+/// The period in which new connections are accepted, µs.
 const ACCEPT_PERIOD_US: u64 = 1000;
 
-/// How often when the poller rests, for what the socket does not tell.
+/// The same period of a resting poller, µs. The socket wakes that poller, so the period is only for
+/// changes that the socket does not report.
 const REST_US: u64 = 1_000_000;
 
-/// Connections accepted in one go.
+/// The maximum number of connections accepted in one call of the poller.
 const ACCEPTS_A_POLL: usize = 32;
 
 /// Address, port and socket implementation of a listener.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenAddress {
-    /// The address; unspecified: all of its family.
+    /// The address. The unspecified address stands for all addresses of its family.
     pub addr: IpAddr,
     /// The port.
     pub port: u16,
-    /// SPDK's socket implementation; none: SPDK's choice.
+    /// SPDK's socket implementation, or `None` for SPDK's default.
     pub sock_impl: Option<String>,
 }
 
 impl ListenAddress {
-    /// Whether the other is the same place.
+    /// Returns true if `other` has the same address and port.
     pub fn is_same_place(&self, other: &ListenAddress) -> bool {
         self.addr == other.addr && self.port == other.port
     }
@@ -47,18 +48,18 @@ impl fmt::Display for ListenAddress {
 
 /// A listening socket, polled on the control thread.
 pub struct Listener {
-    /// Where.
+    /// The address and port.
     pub address: ListenAddress,
     _watch: Watch,
-    /// Its closure has the socket.
+    /// The poller, whose closure owns the socket.
     _poller: Poller,
 }
 
 impl Listener {
-    /// Listens. While `may_accept` returns true, new connections are given to `accept`.
+    /// Starts to listen. While `may_accept` returns true, new connections are passed to `accept`.
     ///
     /// # Errors
-    /// The address is in use, not of this machine, or not allowed.
+    /// Fails if the address is in use, does not belong to this machine, or is not permitted.
     pub fn start(
         address: ListenAddress,
         may_accept: impl Fn() -> bool + 'static,
@@ -78,7 +79,7 @@ impl Listener {
                 && let Some(sock) = socket.accept()
             {
                 accepted += 1;
-                // A peer that has gone already has no address; there is nobody to tell.
+                // A socket without a peer address was closed by its peer already.
                 if let Ok(peer) = sock.peer_addr() {
                     accept(sock, peer);
                 }
@@ -92,19 +93,19 @@ impl Listener {
 }
 
 /// A listener that an operator has created.
-pub enum Configured {
+pub enum ConfiguredListener {
     /// Connections are accepted.
     Listening(Listener),
     /// The machine does not have the address yet.
-    Waiting(ListenAddress, Retry),
+    Waiting(ListenAddress, ListenRetry),
 }
 
-impl Configured {
-    /// Returns where.
+impl ConfiguredListener {
+    /// Returns the address and port.
     pub fn address(&self) -> &ListenAddress {
         match self {
-            Configured::Listening(listener) => &listener.address,
-            Configured::Waiting(address, _) => address,
+            ConfiguredListener::Listening(listener) => &listener.address,
+            ConfiguredListener::Waiting(address, _) => address,
         }
     }
 }
@@ -112,8 +113,8 @@ impl Configured {
 /// A listener as `dst_get_listeners` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ListenerInfo {
-    /// Where.
+    /// The address and port.
     pub address: ListenAddress,
-    /// Why no connections are accepted; `None`: they are.
+    /// The reason for which no connections are accepted, or `None` if they are.
     pub waits: Option<String>,
 }

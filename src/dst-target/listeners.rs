@@ -1,8 +1,8 @@
-//! Listeners: what operators configure.
+//! Operators' requests about listeners.
 //!
-//! A listener whose address the machine does not have yet waits for it, so that a start does not fail
-//! because an interface comes up later. What cannot be right, such as a port that is in use, is refused
-//! at once.
+//! A listener waits for an address that the machine does not have yet, so that a start does not
+//! fail because an interface comes up later. A request that cannot succeed by waiting, such as one
+//! for a port that is in use, fails at once.
 
 use std::rc::Rc;
 
@@ -10,22 +10,23 @@ use spdk::poller::Poller;
 
 use crate::control::Target;
 use crate::error::Error;
-use crate::listener::{Configured, ListenAddress, Listener, ListenerInfo};
-use crate::retry::{Failure, Retry};
+use crate::listen_retry::{ListenFailure, ListenRetry};
+use crate::listener::{ConfiguredListener, ListenAddress, Listener, ListenerInfo};
 
-/// A tick of [`Retry`], µs: soon enough for an interface that comes up, and a few system calls for each
-/// listener that waits.
+/// The period of ticks of [`ListenRetry`], µs. An interface that comes up is noticed soon enough,
+/// and each waiting listener costs a few system calls.
 const TICK_US: u64 = 1_000_000;
 
 impl Target {
-    /// Listens, or waits for the address. Calls `done` when that is so, or with the reason why it can
-    /// not be.
+    /// Creates a listener, which listens at once or waits for its address. Calls `done` with the
+    /// outcome.
     pub fn create_listener(
         self: &Rc<Self>,
         address: ListenAddress,
         done: impl FnOnce(Result<(), Error>) + 'static,
     ) {
-        // The groups second: an address that can't be listened on leaves nothing behind.
+        // The groups are started after the listener, so that a failure to listen leaves nothing
+        // behind.
         let listener = match self.listen_or_wait(address) {
             Ok(listener) => listener,
             Err(error) => return done(Err(error)),
@@ -34,25 +35,27 @@ impl Target {
         self.start_groups(move |started| done(started.and_then(|()| target.add_listener(listener))));
     }
 
-    fn listen_or_wait(self: &Rc<Self>, address: ListenAddress) -> Result<Configured, Error> {
+    fn listen_or_wait(self: &Rc<Self>, address: ListenAddress) -> Result<ConfiguredListener, Error> {
         self.check_is_new(&address)?;
         if spdk::sock::has_address(address.addr) {
-            return self.listen(address).map(Configured::Listening);
+            return self.listen(address).map(ConfiguredListener::Listening);
         }
         let failure = absent(&address);
-        Ok(Configured::Waiting(address, Retry::new(failure)))
+        Ok(ConfiguredListener::Waiting(address, ListenRetry::new(failure)))
     }
 
-    /// Adds a listener when the groups are there.
-    fn add_listener(self: &Rc<Self>, listener: Configured) -> Result<(), Error> {
-        // Another one may have come while the groups started.
+    /// Adds a listener after the groups have started.
+    fn add_listener(self: &Rc<Self>, listener: ConfiguredListener) -> Result<(), Error> {
+        // Another listener with this address may have been added while the groups started.
         self.check_is_new(listener.address())?;
         match &listener {
-            Configured::Listening(listener) => spdk::notice!("DST target listens on {}", listener.address),
-            Configured::Waiting(address, retry) => {
+            ConfiguredListener::Listening(listener) => {
+                spdk::notice!("DST target listens on {}", listener.address)
+            }
+            ConfiguredListener::Waiting(address, retry) => {
                 self.retry_listeners()?;
                 spdk::warn!(
-                    "DST target does not listen on {address} yet: {}. It does as soon as that has changed",
+                    "DST target does not listen on {address} yet: {}. It will as soon as that changes",
                     retry.last_error()
                 );
             }
@@ -79,7 +82,7 @@ impl Target {
         Listener::start(address, may_accept, accept)
     }
 
-    /// Begins to try again for listeners that wait.
+    /// Starts the timer of waiting listeners.
     fn retry_listeners(self: &Rc<Self>) -> Result<(), Error> {
         let mut retrier = self.retrier.borrow_mut();
         if retrier.is_none() {
@@ -92,25 +95,25 @@ impl Target {
         Ok(())
     }
 
-    /// Tries again for listeners that wait. Returns true if there was something to do.
+    /// Lets waiting listeners try again. Returns true if there were any.
     fn retry_tick(self: &Rc<Self>) -> bool {
         let mut listeners = self.listeners.take();
         let mut are_waiting = false;
         for listener in &mut listeners {
-            let Configured::Waiting(address, retry) = listener else { continue };
+            let ConfiguredListener::Waiting(address, retry) = listener else { continue };
             are_waiting = true;
             if !retry.tick() {
                 continue;
             }
             let outcome = if spdk::sock::has_address(address.addr) {
-                self.listen(address.clone()).map_err(|error| Failure::Other(error.to_string()))
+                self.listen(address.clone()).map_err(|error| ListenFailure::Other(error.to_string()))
             } else {
                 Err(absent(address))
             };
             match outcome {
                 Ok(socket) => {
                     spdk::notice!("DST target listens on {address} now");
-                    *listener = Configured::Listening(socket);
+                    *listener = ConfiguredListener::Listening(socket);
                 }
                 Err(failure) => {
                     if retry.failed(failure) {
@@ -121,16 +124,16 @@ impl Target {
         }
         self.listeners.replace(listeners);
         if !are_waiting {
-            // Inside its own call, which it stands.
+            // A poller may be dropped inside its own call.
             drop(self.retrier.take());
         }
         are_waiting
     }
 
-    /// Stops listening. Connections stay.
+    /// Deletes a listener. Its connections stay.
     ///
     /// # Errors
-    /// There is no such listener.
+    /// Fails if there is no such listener.
     pub fn delete_listener(&self, address: &ListenAddress) -> Result<(), Error> {
         let mut listeners = self.listeners.borrow_mut();
         let found = listeners.iter().position(|listener| listener.address().is_same_place(address));
@@ -139,19 +142,19 @@ impl Target {
         Ok(())
     }
 
-    /// Returns where the target listens, or waits to.
+    /// Returns the listeners, including those that wait.
     pub fn listeners(&self) -> Vec<ListenerInfo> {
-        let info = |listener: &Configured| ListenerInfo {
+        let info = |listener: &ConfiguredListener| ListenerInfo {
             address: listener.address().clone(),
             waits: match listener {
-                Configured::Listening(_) => None,
-                Configured::Waiting(_, retry) => Some(retry.last_error().to_owned()),
+                ConfiguredListener::Listening(_) => None,
+                ConfiguredListener::Waiting(_, retry) => Some(retry.last_error().to_owned()),
             },
         };
         self.listeners.borrow().iter().map(info).collect()
     }
 }
 
-fn absent(address: &ListenAddress) -> Failure {
-    Failure::Absent(format!("this machine does not have the address {}", address.addr))
+fn absent(address: &ListenAddress) -> ListenFailure {
+    ListenFailure::Absent(format!("this machine does not have the address {}", address.addr))
 }

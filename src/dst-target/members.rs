@@ -15,43 +15,43 @@ use spdk::poller::{Turn, Waker};
 use spdk::sock::{self, Groups, Sock, SockReady, Traffic};
 
 use crate::completion::{Completions, Io, Submitter};
-use crate::connection::{Attended, Completed, Connection, Ending, Question, Shut};
+use crate::connection::{Attended, Completed, Connection, Ending, HandshakeQuestion, Shut};
 use crate::holds::HoldReports;
+use crate::log_limit::LogLimit;
 use crate::messages::ToControl;
 use crate::options::Options;
 use crate::pools::{OBJECTS, Pools};
-use crate::rate::RateLimit;
 use crate::stage::Requests;
 
-/// Sockets looked at in one poll; more wait for the next one.
+/// The maximum number of readable sockets handled in one poll. The others wait for the next poll.
 const SOCKETS_A_POLL: usize = 32;
 
-/// How long the sockets may go unlooked at while the backend works for the group: what comes meanwhile is
-/// received with one system call.
+/// The period in which the sockets are polled while the backend has I/O of the group, µs. Requests
+/// that come meanwhile are received with one system call.
 const LOOK_US: u64 = 10;
 
-/// Most stalled connections that are tried again in a turn: with thousands of them each turn would only find out
-/// that there is still no memory for most.
+/// The maximum number of stalled connections that are tried again in one turn. With thousands of
+/// them, most attempts would only find that memory is still short.
 const RESUMED_A_TURN: usize = 32;
 
-/// How often silent connections are looked for.
+/// The period in which the connections' time-outs are checked, µs.
 pub const TICK_US: u64 = 50_000;
 
-/// The connections of a group, and the pools that they are served from.
+/// The connections of a group, and the pools from which they are served.
 pub struct Members {
     options: Options,
     pools: Pools,
     completions: Rc<Completions>,
-    pub log: RateLimit,
+    pub log: LogLimit,
     /// Connections with something to send.
     dirty: RefCell<VecDeque<Rc<Member>>>,
     /// Connections with a frame that could not be taken.
     stalled: RefCell<VecDeque<Rc<Member>>>,
-    /// Connections of which workers have some of what came.
+    /// Connections whose received bytes are partly with workers.
     with_workers: RefCell<VecDeque<Rc<Member>>>,
-    /// Connections that resets wait for, or of which a reset has ended something.
+    /// Connections for which resets wait, or with I/O that a reset has ended.
     attended: RefCell<Vec<Rc<Member>>>,
-    /// Connections that are over, to be shut after the turn.
+    /// Connections that are over, whose sockets are closed after the turn.
     over: RefCell<Vec<Rc<Member>>>,
     /// Polls the connections' sockets.
     sockets: Groups,
@@ -59,23 +59,24 @@ pub struct Members {
     now_us: Cell<u64>,
     next_tick_us: Cell<u64>,
     next_sockets_us: Cell<u64>,
-    /// Stalled connections to be tried again: of those that there were when memory was given back.
+    /// The number of stalled connections that are still to be tried again since memory was last
+    /// given back.
     to_resume: Cell<usize>,
-    /// In the order in which it happened.
+    /// Messages for the control thread, in the order of the events.
     notices: RefCell<VecDeque<ToControl>>,
-    /// What the control thread is to be told of holds.
+    /// Reports of holds for the control thread.
     pub hold_reports: RefCell<HoldReports>,
 }
 
 /// A connection in its group.
 pub struct Member {
     group: Rc<Members>,
-    /// Its socket's place among the sockets that are polled. Ends before the socket is closed.
+    /// The registration of the socket for polling. Dropped before the socket is closed.
     polled: RefCell<Option<sock::Member>>,
     connection: RefCell<Connection>,
-    /// Whether it is in the group's list of this name.
+    /// Whether the connection is in the group's list of the same name; likewise the flags below.
     dirty: Cell<bool>,
-    /// When it was put there, µs.
+    /// The time at which the connection was put in the list `dirty`, µs.
     dirty_since_us: Cell<u64>,
     stalled: Cell<bool>,
     with_workers: Cell<bool>,
@@ -83,10 +84,10 @@ pub struct Member {
 }
 
 impl Members {
-    /// Returns a group of connections that has none yet.
+    /// Returns an empty group of connections.
     ///
     /// # Errors
-    /// Not enough memory.
+    /// Fails if memory is short.
     pub fn new(options: Options) -> spdk::Result<Members> {
         let room = options.max_connections as usize;
         let completions = Rc::new(Completions::new(OBJECTS));
@@ -94,7 +95,7 @@ impl Members {
             options,
             pools: Pools::new(&options, &completions)?,
             completions,
-            log: RateLimit::default(),
+            log: LogLimit::default(),
             dirty: RefCell::new(VecDeque::with_capacity(room)),
             stalled: RefCell::new(VecDeque::with_capacity(room)),
             with_workers: RefCell::new(VecDeque::with_capacity(room)),
@@ -111,27 +112,28 @@ impl Members {
         })
     }
 
-    /// Sets the waker of the poller that calls [`Members::turn`]. Where that poller rests, it is woken
-    /// by sockets as long as the watch exists.
+    /// Sets the waker of the poller that calls [`Members::turn`]. As long as the returned watch
+    /// exists, the sockets wake that poller if it rests.
     ///
     /// # Errors
-    /// The sockets cannot be watched.
+    /// Fails if the sockets cannot be watched.
     pub fn set_waker(&self, waker: &Waker) -> spdk::Result<Watch> {
         self.completions.set_waker(waker.clone());
         self.sockets.watch(waker)
     }
 
-    /// Returns whether there are no connections.
+    /// Returns true if there are no connections.
     pub fn is_empty(&self) -> bool {
         self.members.borrow().is_empty()
     }
 
-    /// Returns the connection with this number, until nothing of it is left.
+    /// Returns the connection with this number, unless it is finished.
     pub fn get(&self, id: u64) -> Option<Rc<Member>> {
         self.members.borrow().get(&id).cloned()
     }
 
-    /// Calls `f` with each connection's number, its counts, and how many requests the backend has of it.
+    /// Calls `f` with each connection's number, its counts, and the number of its requests that the
+    /// backend has.
     pub fn for_each(&self, mut f: impl FnMut(u64, Stats, usize)) {
         for (&id, member) in &*self.members.borrow() {
             let (stats, in_backend) = member.connection.borrow().activity();
@@ -139,14 +141,14 @@ impl Members {
         }
     }
 
-    /// Returns whether the control thread is to be told something. HOT.
+    /// Returns true if there are messages for the control thread. HOT.
     #[inline]
     pub fn has_notices(&self) -> bool {
         !self.notices.borrow().is_empty() || self.hold_reports.borrow().is_due()
     }
 
-    /// Returns the next thing that the control thread is to be told. To be asked after each call that
-    /// may change a connection.
+    /// Returns the next message for the control thread. To be called after each call that may
+    /// change a connection, until it returns `None`.
     pub fn next_notice(&self) -> Option<ToControl> {
         self.notices.borrow_mut().pop_front()
     }
@@ -155,13 +157,13 @@ impl Members {
         self.notices.borrow_mut().push_back(notice);
     }
 
-    /// Notes what is left of a connection that is gone.
+    /// Removes a finished connection and notes its remains for the control thread.
     fn finished(&self, id: u64, remains: Box<Remains>) {
         self.members.borrow_mut().remove(&id);
         self.note(ToControl::Finished { connection: id, remains });
     }
 
-    /// Takes a new connection.
+    /// Adds a new connection.
     pub fn add(self: &Rc<Self>, id: u64, sock: Sock, peer: SocketAddr) {
         self.now_us.set(now_us());
         let connection =
@@ -183,7 +185,7 @@ impl Members {
         }
     }
 
-    /// Something is not held any longer: requests that waited for it go on.
+    /// Submits the parked requests that need not wait any longer, because a hold has ended.
     pub fn unpark(&self) {
         for member in self.members.borrow().values() {
             member.unpark();
@@ -202,7 +204,7 @@ impl Members {
                 0
             });
         }
-        events += self.look_after_away();
+        events += self.receive_from_workers();
         let completed = self.completions.collect();
         if !self.attended.borrow().is_empty() {
             self.attend_resets();
@@ -235,8 +237,9 @@ impl Members {
         }
     }
 
-    /// Workers may be done with what came on some connections.
-    fn look_after_away(&self) -> usize {
+    /// Continues to receive on the connections whose bytes workers may have finished. Returns their
+    /// number.
+    fn receive_from_workers(&self) -> usize {
         let count = self.with_workers.borrow().len();
         for _ in 0..count {
             let Some(member) = self.with_workers.borrow_mut().pop_front() else { break };
@@ -246,7 +249,7 @@ impl Members {
         count
     }
 
-    /// Looks after connections that resets have to do with.
+    /// Attends to the connections that resets concern.
     #[cold]
     fn attend_resets(&self) {
         let attended = std::mem::take(&mut *self.attended.borrow_mut());
@@ -256,7 +259,8 @@ impl Members {
         }
     }
 
-    /// First come, first served: a connection that stalls again goes to the back.
+    /// Tries some stalled connections again, in turn. A connection that stalls again goes to the
+    /// back.
     fn resume_stalled(&self) {
         let count = self.to_resume.get().min(RESUMED_A_TURN);
         self.to_resume.set(self.to_resume.get() - count);
@@ -267,8 +271,8 @@ impl Members {
         }
     }
 
-    /// Sends what waits, except answers that others are to go with: as long as each turn brings some.
-    /// Returns whether something was sent.
+    /// Sends waiting frames. Answers that are to be sent together with others wait as long as each
+    /// turn brings more. Returns true if anything was sent.
     fn flush_dirty(&self, more_to_come: bool) -> bool {
         let count = self.dirty.borrow().len();
         let mut sent = false;
@@ -296,7 +300,7 @@ impl Members {
 }
 
 impl Member {
-    /// Takes what the socket has. HOT.
+    /// Receives and handles what the socket has. HOT.
     fn receive(self: &Rc<Self>) {
         let group = &self.group;
         let mut connection = self.connection.borrow_mut();
@@ -312,8 +316,10 @@ impl Member {
                 let id = connection.id;
                 match received.question {
                     None => {}
-                    Some(Question::Hello(hello)) => group.note(ToControl::Hello { connection: id, hello }),
-                    Some(Question::Secure(message)) => {
+                    Some(HandshakeQuestion::Hello(hello)) => {
+                        group.note(ToControl::Hello { connection: id, hello })
+                    }
+                    Some(HandshakeQuestion::Secure(message)) => {
                         group.note(ToControl::Secure { connection: id, message })
                     }
                 }
@@ -330,19 +336,19 @@ impl Member {
         }
     }
 
-    /// Has the control thread told what is to be held, and what is not held any longer.
+    /// Adds the connection's notices about aborted requests to the group's reports.
     fn note_holds(&self, connection: &mut Connection) {
         for notice in connection.take_notices() {
             self.group.hold_reports.borrow_mut().add(notice);
         }
     }
 
-    /// All groups hold a request of the connection.
+    /// Tells the connection that all groups hold its request.
     pub fn held(self: &Rc<Self>, request: u64) {
         self.change(|connection| connection.held(request));
     }
 
-    /// Something is not held any longer.
+    /// Submits the connection's parked requests that need not wait any longer.
     fn unpark(self: &Rc<Self>) {
         let mut connection = self.connection.borrow_mut();
         if let Err(why) = connection.unpark(self) {
@@ -350,13 +356,13 @@ impl Member {
         }
     }
 
-    /// Takes part in a reset that a client asked for.
+    /// Takes this step of a reset that a client has asked for.
     pub fn reset_step(self: &Rc<Self>, step: ResetStep) {
         self.change(|connection| connection.reset_step(step, now_us()));
         self.attend_resets();
     }
 
-    /// Does what resets want of the connection, and comes back to it if there will be more.
+    /// Does the connection's part in resets, and comes back to it while more is to be done.
     fn attend_resets(self: &Rc<Self>) {
         let mut connection = self.connection.borrow_mut();
         let Attended { quiesced, is_attended } = match connection.attend_resets(&self.group.pools, self) {
@@ -371,20 +377,20 @@ impl Member {
         }
     }
 
-    /// The group attends to what resets want of the connection.
+    /// Adds the connection to those to which the group attends for resets.
     fn attend(self: &Rc<Self>) {
         if !self.attended.replace(true) {
             self.group.attended.borrow_mut().push(Rc::clone(self));
         }
     }
 
-    /// Returns whether what waits to be sent may wait a little longer, for more to go with it.
+    /// Returns true if waiting Answers should wait a little longer, to be sent together with more.
     fn gathers(&self) -> bool {
         let waited_us = self.group.now_us.get().saturating_sub(self.dirty_since_us.get());
         self.connection.borrow().gathers(waited_us)
     }
 
-    /// Sends what waits, as much as the socket takes. HOT.
+    /// Sends waiting frames, as many bytes as the socket takes. HOT.
     fn flush(self: &Rc<Self>) {
         self.dirty.set(false);
         let mut connection = self.connection.borrow_mut();
@@ -402,14 +408,15 @@ impl Member {
         }
     }
 
-    /// Changes the connection on behalf of the control thread, and sends what comes of it.
+    /// Changes the connection for the control thread, and marks it if it has frames to send then.
     fn change(self: &Rc<Self>, change: impl FnOnce(&mut Connection)) {
         let mut connection = self.connection.borrow_mut();
         change(&mut connection);
         self.mark_dirty(&connection);
     }
 
-    /// Has the socket polled among those of which this traffic is expected, and no longer elsewhere.
+    /// Registers the socket for polling among the sockets with this kind of traffic, in place of an
+    /// earlier registration.
     fn poll_socket(self: &Rc<Self>, traffic: Traffic) -> spdk::Result<()> {
         let connection = self.connection.borrow();
         let Some(sock) = connection.sock() else { return Ok(()) };
@@ -424,7 +431,7 @@ impl Member {
         self.connection.borrow().peer
     }
 
-    /// The control thread admits the connection, with a queue unless it is a session's first one.
+    /// Admits the connection. `requests` has the queue, unless this is a control connection.
     pub fn welcome(self: &Rc<Self>, welcome: &Welcome, requests: Option<Box<Requests>>) {
         self.group.now_us.set(now_us());
         // Requests will come through the socket.
@@ -435,28 +442,29 @@ impl Member {
         self.change(|connection| connection.welcome(welcome, requests, self.group.now_us.get()));
     }
 
-    /// The client has the key.
+    /// Sends the target's part of the key agreement.
     pub fn secure(self: &Rc<Self>, answer: &[u8], secured: Secured) {
         self.change(|connection| connection.secure(answer, secured));
     }
 
-    /// The control thread does not admit the connection.
+    /// Refuses the connection.
     pub fn refuse(self: &Rc<Self>, refusal: &Refusal) {
         self.change(|connection| connection.refuse(refusal));
     }
 
-    /// Tells the client that something changed.
+    /// Passes an event to the connection.
     pub fn event(self: &Rc<Self>, event: Event) {
         self.change(|connection| connection.event(event));
     }
 
-    /// Ends the connection, after sending what it can send at once. Not inside the poll of the sockets.
+    /// Closes the connection after sending what the socket takes at once. Must not be called inside
+    /// the poll of the sockets.
     pub fn close(self: &Rc<Self>) {
         self.flush();
         self.shut();
     }
 
-    /// The connection is over: its group shuts it after the turn.
+    /// Ends the connection. Its socket is closed after the turn.
     fn over(self: &Rc<Self>, connection: &mut Connection, why: &Broken) {
         match connection.over(why) {
             Ending::Known => return,
@@ -468,7 +476,7 @@ impl Member {
         self.group.over.borrow_mut().push(Rc::clone(self));
     }
 
-    /// Closes the socket. Not inside the poll of the sockets.
+    /// Closes the socket. Must not be called inside the poll of the sockets.
     pub fn shut(self: &Rc<Self>) {
         self.polled.borrow_mut().take();
         let mut connection = self.connection.borrow_mut();

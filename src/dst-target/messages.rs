@@ -1,11 +1,10 @@
-//! The conversation between the control thread and the groups' threads. Each message is one SPDK
-//! thread message, and messages from one thread to another arrive in the order in which they were
-//! sent.
+//! The messages between the control thread and the groups' threads. Each is one SPDK thread
+//! message, and messages from one thread to another arrive in the order in which they were sent.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
-use dst_broker::{Activity, ConnectionId, Joining, Remains, ResetStep, SessionId};
+use dst_broker::{ConnectionActivity, ConnectionId, Joining, Remains, ResetStep, SessionId};
 use dst_security::Secured;
 use dst_session::holds::HoldId;
 use dst_session::slots::Slots;
@@ -17,19 +16,20 @@ use spdk::thread::Thread;
 use crate::backend_resets::BackendResets;
 use crate::holds::HoldNotice;
 
-/// What control tells a group. A group that no longer has the connection ignores the message, unless
-/// noted otherwise.
+/// A message of the control thread to a group. A group that no longer has the connection ignores
+/// the message, unless noted otherwise.
 pub enum ToGroup {
-    /// A listener has accepted this connection: the group owns it from now on.
+    /// Take this connection, which a listener has accepted.
     Adopt {
         /// The connection.
         connection: ConnectionId,
-        /// Its socket.
+        /// The connection's socket.
         sock: Sock,
         /// The client's address.
         peer: SocketAddr,
     },
-    /// The connection's client has shown its key: everything behind this answer is encrypted.
+    /// Send the target's part of the key agreement: the client has proved its key. Everything
+    /// behind it is encrypted.
     Secure {
         /// The connection.
         connection: ConnectionId,
@@ -38,88 +38,89 @@ pub enum ToGroup {
         /// The keys of the connection.
         secured: Box<Secured>,
     },
-    /// The connection is let in. With `join` the connection carries requests; a group that no longer
+    /// Admit the connection. With `join`, the connection carries requests; a group that no longer
     /// has the connection sends the record back with [`ToControl::Returned`].
     Welcome {
         /// The connection.
         connection: ConnectionId,
-        /// What the client is told.
+        /// The Welcome for the client.
         welcome: Box<Welcome>,
-        /// What a connection that carries requests needs.
+        /// The parameters of a connection that carries requests.
         join: Option<Box<Join>>,
     },
-    /// The connection is refused: it is closed when the refusal is sent.
+    /// Refuse the connection, and close it once the refusal is sent.
     Refuse {
         /// The connection.
         connection: ConnectionId,
-        /// What the client is told.
+        /// The refusal for the client.
         refusal: Refusal,
     },
-    /// Something changed that the connection, or its client, has to know.
+    /// Pass an event to the connection, which sends it to the client or acts on it.
     Event {
         /// The connection.
         connection: ConnectionId,
-        /// What changed.
+        /// The event.
         event: Event,
     },
-    /// The connection takes part in a reset that a client asked for.
+    /// Take this step of a reset that a client has asked for.
     Reset {
         /// The connection.
         connection: ConnectionId,
-        /// What it does.
+        /// The step.
         step: ResetStep,
     },
-    /// The connection is closed, after what can be sent at once.
+    /// Close the connection, after sending what the socket takes at once.
     Close {
         /// The connection.
         connection: ConnectionId,
     },
-    /// The group answers with [`ToControl::Counted`].
+    /// Answer with [`ToControl::Counted`].
     Count {
-        /// Names the question.
+        /// The number of the question.
         question: u64,
     },
-    /// These requests are held from now on, or not any longer, whether the group has connections of
-    /// their owners or not.
+    /// Hold these requests from now on, or no longer. This concerns all groups, including those
+    /// without connections of the requests' clients.
     Holds {
-        /// The core of the group that has reported it, which may report more now.
+        /// The core of the group that has reported the changes. It may send its next report now.
         by: u32,
-        /// What changes, in order.
+        /// The changes, in order.
         notices: Arc<[HoldNotice]>,
     },
     /// All groups hold these requests.
     Held(Arc<[HoldId]>),
-    /// The group and its thread end. It has no connections any more.
+    /// End the group, which has no connections any more, and its thread.
     Stop,
 }
 
-/// What a connection that carries requests needs.
+/// The parameters of a connection that carries requests.
 pub struct Join {
     /// The export's bdev.
     pub bdev: DescRef,
-    /// What was negotiated, and the record of the queue.
+    /// The negotiated parameters, and the record of the queue.
     pub joining: Joining,
     /// The resets of backends.
     pub backend_resets: Arc<BackendResets>,
 }
 
-/// What a group tells control.
+/// A message of a group to the control thread.
 pub enum ToControl {
-    /// The group of a core is there, or has found no memory.
+    /// The group of a core has started or failed to.
     Started {
         /// The core.
         core: u32,
-        /// How that went.
+        /// The outcome.
         result: spdk::Result<()>,
     },
-    /// A connection says hello. Nothing more is received from it until it is welcomed or refused.
+    /// A client has sent a Hello. Nothing more is received on the connection until it is admitted
+    /// or refused.
     Hello {
         /// The connection.
         connection: ConnectionId,
-        /// What it says.
+        /// The Hello.
         hello: Box<Hello>,
     },
-    /// A connection wants to be secured.
+    /// A client has sent its part of the key agreement.
     Secure {
         /// The connection.
         connection: ConnectionId,
@@ -133,26 +134,26 @@ pub enum ToControl {
         /// The slot of the request.
         slot: u16,
     },
-    /// A connection has answered what it had when it was told [`ResetStep::Quiesce`].
+    /// A connection has answered all requests that it had when it was told [`ResetStep::Quiesce`].
     Quiesced {
         /// The connection.
         connection: ConnectionId,
-        /// The number that it was told.
+        /// The number from [`ResetStep::Quiesce`].
         round: u64,
     },
-    /// A connection's socket is shut, and the backend still has something of it.
+    /// A connection's socket is closed, and the backend still has requests of the connection.
     Draining {
         /// The connection.
         connection: ConnectionId,
     },
-    /// A connection is gone, and the backend has nothing of it any more.
+    /// A connection is gone, and the backend has none of its requests.
     Finished {
         /// The connection.
         connection: ConnectionId,
-        /// What is left of it.
+        /// What is left of the connection.
         remains: Box<Remains>,
     },
-    /// A record comes back from a connection that was gone before it could have it.
+    /// A record comes back from a connection that was gone before it could receive the record.
     Returned {
         /// The connection.
         connection: ConnectionId,
@@ -163,40 +164,40 @@ pub enum ToControl {
         /// The record.
         slots: Slots,
     },
-    /// Requests are to be held, or not any longer. The group reports no more before it is told of
-    /// them with [`ToGroup::Holds`].
+    /// Requests are to be held, or no longer. The group sends its next report only after
+    /// [`ToGroup::Holds`] has answered this one.
     Holds {
         /// The core of the group.
         by: u32,
-        /// What changes, in order.
+        /// The changes, in order.
         notices: Vec<HoldNotice>,
     },
-    /// What each of the group's connections did so far, and does.
+    /// The answer to [`ToGroup::Count`].
     Counted {
-        /// Names the question.
+        /// The number of the question.
         question: u64,
-        /// By connection.
-        counts: Vec<(ConnectionId, Activity)>,
+        /// The activity of each of the group's connections.
+        counts: Vec<(ConnectionId, ConnectionActivity)>,
     },
 }
 
-/// How groups reach the control thread.
+/// Sends messages to the control thread.
 #[derive(Clone, Copy)]
-pub struct Control {
+pub struct ControlSender {
     thread: Thread,
     deliver: fn(ToControl),
 }
 
-impl Control {
-    /// Returns the way to `thread`, on which `deliver` takes each message.
-    pub fn new(thread: Thread, deliver: fn(ToControl)) -> Control {
-        Control { thread, deliver }
+impl ControlSender {
+    /// Returns a sender to `thread`, on which `deliver` handles each message.
+    pub fn new(thread: Thread, deliver: fn(ToControl)) -> ControlSender {
+        ControlSender { thread, deliver }
     }
 
-    /// Sends a message to control.
+    /// Sends a message to the control thread.
     ///
     /// # Panics
-    /// SPDK can't take the message: control would wait for ever for what it was not told.
+    /// Panics if SPDK can't take the message: the control thread would wait for it for ever.
     pub fn tell(&self, message: ToControl) {
         let deliver = self.deliver;
         if let Err(errno) = self.thread.send(move || deliver(message)) {

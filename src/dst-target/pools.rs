@@ -1,4 +1,4 @@
-//! The pools of a group: objects for backend I/O, memory for its data, receive buffers.
+//! The pools of a group: I/O objects, memory for the data of I/O, and receive buffers.
 
 use std::cell::RefCell;
 use std::ops::Range;
@@ -13,32 +13,33 @@ use crate::options::Options;
 use crate::receive_buffer::ReceiveBuffer;
 use crate::share::{Amount, Share};
 
-/// Bytes of a small buffer: a block of 4 KiB. There are as many of them as I/O objects, if
-/// [`Options::buffer_mib`] allows it.
+/// The size of a small buffer in bytes: one block of 4 KiB. There are as many small buffers as I/O
+/// objects, if [`Options::buffer_mib`] allows it.
 const SMALL: usize = 4 << 10;
 
-/// Data up to this many bytes is in small buffers: the two blocks of a compare-and-write, for
-/// instance.
+/// The maximum length in bytes of data in small buffers, such as the two blocks of a
+/// compare-and-write.
 const SMALL_MAX: usize = 2 * SMALL;
 
-/// Bytes of a large buffer, of which longer data has several: 8 for the upper limit of
-/// [`Options::max_transfer`], 1 MiB.
+/// The size of a large buffer in bytes. Longer data takes several: 8 for 1 MiB, the upper limit of
+/// [`Options::max_transfer`].
 const LARGE: usize = 128 << 10;
 
-/// I/O objects of a group. One is needed for each request that is in the backend or being received.
+/// The number of I/O objects of a group. Each request that is in the backend or being received
+/// needs one.
 pub const OBJECTS: usize = if cfg!(feature = "simulator") { 24 } else { 4096 };
 
-/// Receive buffers of a group. A connection holds one only while it has bytes that it cannot
-/// process yet.
+/// The number of receive buffers of a group. A connection holds one only while it has bytes that it
+/// cannot process yet.
 const RECEIVE_BUFFERS: usize = if cfg!(feature = "simulator") { 6 } else { 32 };
 
-/// Receive buffers that may be pinned by writes. The others are left to receive into.
+/// The maximum number of receive buffers pinned by writes. The others are left to receive into.
 const PINNED_MAX: usize = RECEIVE_BUFFERS / 2;
 
-/// What a pinned receive buffer counts as, in large buffers.
+/// The number of large buffers as which a pinned receive buffer counts.
 const PINNED_IN_LARGE: usize = RECEIVE_BUFFER.div_ceil(LARGE);
 
-/// The pools. Everything is allocated by [`Pools::new`], spare receive buffers excepted.
+/// The pools. Everything except spare receive buffers is allocated by [`Pools::new`].
 pub struct Pools {
     objects: RefCell<Vec<Io>>,
     small: Rc<DmaPool>,
@@ -50,10 +51,10 @@ impl Pools {
     /// Returns the pools of one core. The completions of their I/O objects go to `completions`.
     ///
     /// # Errors
-    /// Not enough memory.
+    /// Fails if memory is short.
     pub fn new(options: &Options, completions: &Rc<Completions>) -> spdk::Result<Pools> {
         let bytes = (options.buffer_mib as usize) << 20;
-        // A quarter for small data: as many buffers as 4 KiB requests can be under way.
+        // A quarter of the memory is for small buffers, at most one for each I/O object.
         let small = (bytes / 4 / SMALL).clamp(1, OBJECTS);
         let large = ((bytes - small * SMALL) / LARGE).max(2 * options.max_transfer as usize / LARGE);
         let object = || Box::new(BackendIo::new(Context::new(Rc::clone(completions))));
@@ -65,8 +66,8 @@ impl Pools {
         })
     }
 
-    /// Returns an I/O object with room for `len` bytes, which `share` notes; none when the pools are
-    /// short, or when the connection or its owner holds enough already.
+    /// Returns an I/O object with room for `len` bytes, which counts in `share`; or `None` if the
+    /// pools are short, or if the connection or its client already holds its share.
     pub fn take(&self, len: usize, share: &mut Share) -> Option<Io> {
         let need = needed(len);
         if !share.may_take(need, self.free()) {
@@ -83,8 +84,8 @@ impl Pools {
         Some(io)
     }
 
-    /// Returns an I/O object whose data is this part of what was received, and stays there; none when
-    /// the pools are short, or when so much is pinned that the data is to be copied. HOT.
+    /// Returns an I/O object whose data is this range of a receive buffer and stays there; or
+    /// `None` if the pools are short, or if so much is pinned that the data is to be copied. HOT.
     pub fn pin(&self, chunk: &ReceiveChunk, data: Range<usize>, share: &mut Share) -> Option<Io> {
         let need = pinning(!chunk.is_pinned());
         if !share.may_take(need, self.free()) {
@@ -105,7 +106,7 @@ impl Pools {
         }
     }
 
-    /// Puts an I/O object back, and its memory.
+    /// Puts an I/O object and its memory back.
     pub fn put(&self, mut io: Io, share: &mut Share) {
         share.gave_back(match io.data.pins() {
             0 => needed(io.data.len()),
@@ -121,13 +122,14 @@ impl Pools {
     }
 }
 
-/// Returns what an I/O with `len` bytes of data takes from the pools.
+/// Returns the amount that an I/O with `len` bytes of data takes from the pools.
 fn needed(len: usize) -> Amount {
     let (small, large) = if len <= SMALL_MAX { (len.div_ceil(SMALL), 0) } else { (0, len.div_ceil(LARGE)) };
     Amount { objects: 1, small, large, pinned: 0 }
 }
 
-/// Returns what an I/O takes whose data stays in a receive buffer. `is_first`: nothing else stays there.
+/// Returns the amount that an I/O takes whose data stays in a receive buffer. `is_first` says that
+/// no other data stays in this buffer.
 fn pinning(is_first: bool) -> Amount {
     Amount { objects: 1, small: 0, large: 0, pinned: if is_first { PINNED_IN_LARGE } else { 0 } }
 }

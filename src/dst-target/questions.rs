@@ -1,24 +1,24 @@
-//! Questions to all groups that not all of them have answered yet.
+//! Questions to all groups, and the collection of their answers.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use dst_broker::{Activity, ConnectionId};
+use dst_broker::{ConnectionActivity, ConnectionId};
 
-/// What each connection did and does.
-pub type Counts = BTreeMap<ConnectionId, Activity>;
+/// The activity of each connection.
+pub type ConnectionCounts = BTreeMap<ConnectionId, ConnectionActivity>;
 
-/// Takes the answers of all groups.
-type Done = Box<dyn FnOnce(Counts)>;
+/// The callback for the answers of all groups.
+type Done = Box<dyn FnOnce(ConnectionCounts)>;
 
 struct Question {
-    /// Groups that have not answered.
+    /// The number of groups that have not answered.
     missing: usize,
-    counts: Counts,
+    counts: ConnectionCounts,
     done: Done,
 }
 
-/// The open questions.
+/// The questions that not all groups have answered yet.
 #[derive(Default)]
 pub struct Questions {
     last: Cell<u64>,
@@ -26,17 +26,18 @@ pub struct Questions {
 }
 
 impl Questions {
-    /// Returns the number of a new question to so many groups, at least one. `done` takes the answers.
-    pub fn ask(&self, groups: usize, done: impl FnOnce(Counts) + 'static) -> u64 {
-        let question = Question { missing: groups, counts: Counts::new(), done: Box::new(done) };
+    /// Adds a question to `groups` groups, at least one. `done` is called with their answers.
+    /// Returns the number of the question.
+    pub fn ask(&self, groups: usize, done: impl FnOnce(ConnectionCounts) + 'static) -> u64 {
+        let question = Question { missing: groups, counts: ConnectionCounts::new(), done: Box::new(done) };
         let number = self.last.get() + 1;
         self.last.set(number);
         self.open.borrow_mut().insert(number, question);
         number
     }
 
-    /// A group has answered a question.
-    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, Activity)>) {
+    /// Notes a group's answer to a question.
+    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, ConnectionActivity)>) {
         let mut open = self.open.borrow_mut();
         let Some(question) = open.get_mut(&number) else { return };
         question.counts.extend(counts);
@@ -66,10 +67,11 @@ mod tests {
         let first = questions.ask(2, move |counts| tell.set(Some(counts.len())));
         let second = questions.ask(1, |_| {});
         assert_ne!(first, second);
-        questions.answered(first, vec![(1, Activity::default())]);
+        questions.answered(first, vec![(1, ConnectionActivity::default())]);
         questions.answered(second, Vec::new());
         assert_eq!(told.get(), None, "one group is missing");
-        questions.answered(first, vec![(2, Activity::default()), (3, Activity::default())]);
+        questions
+            .answered(first, vec![(2, ConnectionActivity::default()), (3, ConnectionActivity::default())]);
         assert_eq!(told.get(), Some(3));
         // An answer to what was answered changes nothing.
         questions.answered(first, Vec::new());

@@ -1,7 +1,8 @@
-//! One connection's requests at the target: received, in the backend, answered.
+//! One connection's requests at the target, from the first byte received to the last byte of the
+//! Answer.
 //!
-//! A queue knows neither its connection nor its bdev: it takes what it needs as arguments, and returns
-//! what is to be submitted and sent.
+//! A queue knows neither its connection nor its bdev. It takes what it needs as arguments and
+//! returns what is to be submitted and sent.
 
 use std::collections::VecDeque;
 use std::rc::Rc;
@@ -22,87 +23,89 @@ use spdk::iov::{Iov, IovMut};
 use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 use crate::gathering::Backlog;
-use crate::holds::{HoldNotice, OwnerHolds};
+use crate::holds::{ClientHolds, HoldNotice};
 use crate::pools::Pools;
 use crate::queue_resets::QueueResets;
 use crate::receive_buffer::{DATA_ALIGNMENT, ReceiveBuffer};
-use crate::share::{OwnerShare, Share};
+use crate::share::{ClientShare, Share};
 use crate::submission::Submission;
 
 pub mod abort;
 mod resets;
 mod special;
 
-/// An answer, from the backend's completion until it is sent.
-struct Work {
-    /// The transaction whose answer waits to be sent, or is on the wire in part; 0: none.
+/// The state of one slot's request, from its submission to the backend until its Answer is sent.
+struct SlotState {
+    /// The id of the transaction whose Answer waits to be sent or is partly sent, or 0 if there is
+    /// none.
     unsent: u64,
+    /// The header of the Answer.
     header: [u8; HEADER_LEN],
-    /// Holds the answer's data.
+    /// The I/O object with the Answer's data, if it has data.
     io: Option<Io>,
     data_len: usize,
     op: Op,
-    /// The range, while the backend has it.
+    /// The first block of the range, while the backend has the request; likewise `count`.
     start: u64,
     count: u64,
     begun_us: u64,
     course: Course,
 }
 
-/// How a request goes to the backend and comes back.
+/// The course of a request through the backend.
 #[derive(Debug, Clone, Copy)]
 enum Course {
-    /// At once, and its answer is the backend's.
+    /// The backend gets the whole request, and its completion is answered.
     Whole,
-    /// In parts, of which this one is under way.
+    /// The backend gets the request in parts, of which this one is under way.
     Parts(InParts),
-    /// Its client has aborted it. `is_held`: what overlaps it waits. `is_cut`: there would be more
-    /// parts, which are not begun.
+    /// The client has aborted the request. `is_held` says that requests which overlap it are
+    /// parked. `is_cut` says that the request had more parts, which are not begun.
     Aborted { is_held: bool, is_cut: bool },
 }
 
-/// A request that waits until nothing that it overlaps is held.
+/// A request that waits until no held request overlaps it.
 struct Parked {
     slot: u16,
     request: Request,
     io: Io,
 }
 
-/// The request whose header has come, and whose data is coming in.
+/// The request that is being received: its header has come.
 enum Arriving {
-    /// There is none.
+    /// No request is being received.
     Nothing,
-    /// It will be executed. `at`: how many bytes of its data are in the I/O object.
+    /// The request will be executed. `at` is the number of bytes of its data in the I/O object.
     ToExecute { request: Request, slot: u16, digest: u32, io: Io, at: usize },
-    /// It will be answered with this status. Its data is passed over.
+    /// The request will be answered with this status. Its data is skipped.
     ToAnswer { slot: u16, status: Status },
 }
 
-/// What is to be done with a request that has come completely.
-pub enum Ended {
-    /// It goes to the backend. [`Queue::completed`] is to be called with its completion.
+/// What the caller has to do with a request that was received, or of which a part is finished.
+pub enum Dispatch {
+    /// Submit this to the backend, and call [`Queue::completed`] with its completion.
     Submit(Submission),
-    /// Nothing: its answer waits to be sent, it waits itself, or the control thread decides about it.
-    Answered,
-    /// Nothing: the lease was over when the clock showed this, µs, and the request was dropped.
+    /// Nothing: the request is answered or parked, or the control thread decides about it.
+    Nothing,
+    /// End the connection: its lease was over at this time, µs, and the request was dropped.
     LeaseOver(u64),
 }
 
-/// What a queue needs to carry requests.
+/// The parameters of a queue.
 pub struct Setup {
-    /// What was negotiated.
+    /// The device, with the operations that the host may use.
     pub device: Device,
-    /// Most bytes of one request.
+    /// The maximum length of a request in bytes.
     pub max_transfer: u32,
     /// Whether data has digests.
     pub has_digests: bool,
     /// The record of the session's queue.
     pub slots: Slots,
-    /// What its owner has of the group's pools.
-    pub owner: Rc<OwnerShare>,
-    /// What is held of its owner in the group.
-    pub holds: Rc<OwnerHolds>,
-    /// The number of its connection.
+    /// The client's share of the group's pools.
+    pub client_share: Rc<ClientShare>,
+    /// The client's held requests, as the group knows them.
+    pub holds: Rc<ClientHolds>,
+    /// The number of the queue's connection.
     pub connection: u64,
     /// The resets of backends.
     pub backend_resets: Arc<BackendResets>,
@@ -110,7 +113,7 @@ pub struct Setup {
     pub required_alignment: usize,
 }
 
-/// Returns whether nothing that came under this lease may be executed any more.
+/// Returns true if no request that came under this lease may be begun any more.
 #[inline]
 pub fn is_over(lease: &Granted, now_us: u64) -> bool {
     lease.is_over(now_us) && !is_on(Mutation::NoLeaseAtTarget)
@@ -124,18 +127,18 @@ fn digest_of(io: &Io, len: usize) -> u32 {
 /// The requests of one connection, and the record of their answers.
 pub struct Queue {
     setup: Setup,
-    work: Box<[Work]>,
+    work: Box<[SlotState]>,
     arriving: Arriving,
     to_send: VecDeque<u16>,
     sent_of_first: usize,
-    /// Bytes of all answers in `to_send`.
+    /// The total length in bytes of all Answers in `to_send`.
     to_send_bytes: usize,
     in_backend: usize,
     share: Share,
     resets: QueueResets,
-    /// The newest request that had to wait for memory; 0: none.
+    /// The id of the newest request that had to wait for memory, or 0 if there is none.
     stalled: u64,
-    /// Requests that wait because of what is held.
+    /// Requests that wait because held ones overlap them.
     parked: Vec<Parked>,
     unmaps: PartSize,
     zeroes: PartSize,
@@ -145,7 +148,7 @@ pub struct Queue {
 impl Queue {
     pub fn new(setup: Setup) -> Queue {
         let credits = setup.slots.credits();
-        let work = || Work {
+        let work = || SlotState {
             unsent: 0,
             header: [0; HEADER_LEN],
             io: None,
@@ -156,7 +159,7 @@ impl Queue {
             begun_us: 0,
             course: Course::Whole,
         };
-        let share = Share::new(Rc::clone(&setup.owner));
+        let share = Share::new(Rc::clone(&setup.client_share));
         let part_size = PartSize::new(setup.device.block_size, setup.device.write_unit_size);
         let resets = QueueResets::new(Arc::clone(&setup.backend_resets));
         Queue {
@@ -177,36 +180,36 @@ impl Queue {
         }
     }
 
-    /// The device has another size from now on.
+    /// Sets the device's new size.
     pub fn resized(&mut self, num_blocks: u64) {
         self.setup.device.num_blocks = num_blocks;
     }
 
-    /// Returns how many requests the backend has.
+    /// Returns the number of requests that the backend has.
     pub fn in_backend(&self) -> usize {
         self.in_backend
     }
 
-    /// Returns whether an answer waits to be sent.
+    /// Returns true if an Answer waits to be sent.
     pub fn wants_to_send(&self) -> bool {
         !self.to_send.is_empty()
     }
 
-    /// Returns what waits to be sent, and what is still to come.
+    /// Returns the numbers of waiting Answers and of requests in the backend.
     pub fn backlog(&self) -> Backlog {
         Backlog { in_backend: self.in_backend, answers: self.to_send.len(), bytes: self.to_send_bytes }
     }
 
-    /// Returns whether the first answer is on the wire in part.
+    /// Returns true if the first waiting Answer is partly sent.
     pub fn is_mid_frame(&self) -> bool {
         self.sent_of_first > 0
     }
 
-    /// A request's header has come. Takes what executing the request needs, so that its data has a
-    /// place. HOT.
+    /// Handles the header of a request. Takes the I/O object and memory that the request needs, so
+    /// that its data can be received. HOT.
     ///
     /// # Errors
-    /// The client may not send this: its connection is over.
+    /// Fails if the header violates the protocol. The connection is then over.
     pub fn header(
         &mut self,
         header: &Header,
@@ -214,10 +217,10 @@ impl Queue {
         pools: &Pools,
     ) -> Result<Flow, Violation> {
         let slot = slot_of(header.id);
-        if let Some(&Work { unsent: other, .. }) = self.work.get(usize::from(slot))
+        if let Some(&SlotState { unsent: other, .. }) = self.work.get(usize::from(slot))
             && other != 0
         {
-            // The client can't have the answer yet, so the slot is not its to use.
+            // The client can't have received the Answer yet, so it must not use the slot again.
             return Err(Violation::SlotBusy { id: header.id, other });
         }
         let has_digest = header.flags.contains(Flags::DIGEST);
@@ -227,7 +230,7 @@ impl Queue {
         let request = match check(header, &self.setup.device, self.setup.max_transfer)? {
             Checked::Execute(request) => request,
             Checked::Reject(status) => {
-                // One that was executed when it still could be has the answer that it had.
+                // If the request was executed while it was still valid, its Answer is repeated.
                 let status = match self.setup.slots.arrive(header.id, Op::from_code(header.code)?)? {
                     Arrival::Execute => status,
                     Arrival::Repeat(recorded) => recorded,
@@ -241,7 +244,7 @@ impl Queue {
         let (flow, at) = if kept.is_some() { (Flow::Keep, room) } else { (Flow::Go, 0) };
         let Some(io) = kept.or_else(|| pools.take(room, &mut self.share)) else {
             if self.stalled != header.id {
-                // It will come here again, perhaps more than once.
+                // The header is handled again when there is memory, perhaps more than once.
                 self.stalled = header.id;
                 self.stats.stalls += 1;
             }
@@ -277,7 +280,7 @@ impl Queue {
         pools.pin(chunk, here.data, &mut self.share)
     }
 
-    /// The next bytes of the request's data have come. HOT.
+    /// Handles the next bytes of the request's data. HOT.
     pub fn data(&mut self, bytes: &[u8]) {
         if let Arriving::ToExecute { io, at, .. } = &mut self.arriving {
             io.data.copy_in(*at, bytes);
@@ -285,8 +288,8 @@ impl Queue {
         }
     }
 
-    /// Adds the place of the rest of the request's data to `iov`. Returns how many bytes were added: none
-    /// if the data is passed over.
+    /// Adds the memory for the rest of the request's data to `iov`. Returns the number of bytes
+    /// added, which is 0 if the data is skipped.
     pub fn place<'a>(&'a mut self, iov: &mut IovMut<'a>) -> usize {
         match &mut self.arriving {
             Arriving::ToExecute { request, io, at, .. } => {
@@ -296,34 +299,36 @@ impl Queue {
         }
     }
 
-    /// So many bytes of the request's data were received to their place.
+    /// Notes that `len` bytes of the request's data were received into the memory from
+    /// [`Queue::place`].
     pub fn received_in_place(&mut self, len: usize) {
         if let Arriving::ToExecute { at, .. } = &mut self.arriving {
             *at += len;
         }
     }
 
-    /// The request is complete. `clock` is read right before a request would go to the backend: this
-    /// process may have been stopped since its group last looked, even in the middle of a poll.
-    pub fn end(&mut self, lease: &Granted, pools: &Pools, clock: impl FnOnce() -> u64) -> Ended {
+    /// Handles the end of a request, which was received completely. `clock` is read right before
+    /// the request would go to the backend: the process may have been stopped since the group last
+    /// read the clock, even in the middle of a poll.
+    pub fn end(&mut self, lease: &Granted, pools: &Pools, clock: impl FnOnce() -> u64) -> Dispatch {
         match std::mem::replace(&mut self.arriving, Arriving::Nothing) {
             Arriving::Nothing => unreachable!("a request ends after its header"),
             Arriving::ToAnswer { slot, status } => {
                 self.answer(slot, status, None);
-                Ended::Answered
+                Dispatch::Nothing
             }
             Arriving::ToExecute { request, slot, digest, io, .. } => {
                 let len = request.request_len as usize;
                 if self.setup.has_digests && len > 0 && digest_of(&io, len) != digest {
                     self.corrupt(slot, io, pools);
-                    return Ended::Answered;
+                    return Dispatch::Nothing;
                 }
                 let now_us = clock();
                 if is_over(lease, now_us) {
                     self.setup.slots.withdraw(slot);
                     pools.put(io, &mut self.share);
                     self.stats.dropped += 1;
-                    return Ended::LeaseOver(now_us);
+                    return Dispatch::LeaseOver(now_us);
                 }
                 if request.op == Op::Reset {
                     self.stats.begin(&request);
@@ -331,24 +336,25 @@ impl Queue {
                     (work.op, work.begun_us, work.course) = (Op::Reset, now_us, Course::Whole);
                     pools.put(io, &mut self.share);
                     self.resets.ask(slot);
-                    return Ended::Answered;
+                    return Dispatch::Nothing;
                 }
                 if self.setup.holds.stop(request.op, request.start, request.count) {
                     self.parked.push(Parked { slot, request, io });
-                    return Ended::Answered;
+                    return Dispatch::Nothing;
                 }
                 if is_on(Mutation::StaleRead) && request.op == Op::Read {
                     self.stats.begin(&request);
                     self.work[usize::from(slot)].data_len = request.answer_len as usize;
                     self.answer(slot, Status::Success, Some(io));
-                    return Ended::Answered;
+                    return Dispatch::Nothing;
                 }
-                Ended::Submit(self.submission(slot, &request, io, now_us))
+                Dispatch::Submit(self.submission(slot, &request, io, now_us))
             }
         }
     }
 
-    /// Returns what the backend is given of a request, of which the backend has something from now on.
+    /// Returns the submission of a request, or of its first part, and counts the request as in the
+    /// backend.
     fn submission(&mut self, slot: u16, request: &Request, mut io: Io, now_us: u64) -> Submission {
         self.stats.begin(request);
         let Request { op, start, count, answer_len, .. } = *request;
@@ -362,7 +368,7 @@ impl Queue {
         io.ctx.slot = slot;
         self.in_backend += 1;
         let (start, count) = match op {
-            // A flush is of the whole device: as large as the client may know it to be, or larger.
+            // A flush covers the whole device, whose size here is never less than the client knows.
             Op::Flush => (0, self.setup.device.num_blocks),
             Op::Unmap | Op::WriteZeroes => self.begin_parts(slot, request, now_us),
             _ => (start, count),
@@ -370,7 +376,7 @@ impl Queue {
         Submission { io, op, start, count }
     }
 
-    /// The backend has finished a request, or the last part of one. HOT.
+    /// Handles the completion of a request, or of its last part, and answers the request. HOT.
     pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
         if status != Status::Success {
@@ -388,8 +394,8 @@ impl Queue {
         }
     }
 
-    /// The backend has failed a request which is not answered, so that the client sends it again.
-    /// Returns what is not held any longer.
+    /// Handles the failure of a request that is not answered, so that the client sends it again.
+    /// Returns a notice if the request was held.
     #[cold]
     pub fn withdraw(&mut self, io: Io, now_us: u64, pools: &Pools) -> Option<HoldNotice> {
         self.in_backend -= 1;
@@ -407,7 +413,7 @@ impl Queue {
         self.send(slot, id, status, io);
     }
 
-    /// A request's data is not what the client sent. The client is to send it again.
+    /// Tells the client to send a request again whose data does not match its digest.
     fn corrupt(&mut self, slot: u16, io: Io, pools: &Pools) {
         pools.put(io, &mut self.share);
         self.stats.corrupt += 1;
@@ -437,7 +443,8 @@ impl Queue {
         self.to_send.push_back(slot);
     }
 
-    /// Adds what waits to be sent to `iov`, as far as there is room. HOT.
+    /// Adds waiting Answers to `iov`, as far as there is room. `is_first_only` adds only the first
+    /// one. HOT.
     pub fn outgoing<'a>(&'a self, iov: &mut Iov<'a>, is_first_only: bool) {
         for (i, &slot) in self.to_send.iter().enumerate() {
             if iov.remaining_capacity() < 2 || i > 0 && is_first_only {
@@ -456,7 +463,7 @@ impl Queue {
         }
     }
 
-    /// So many bytes of [`Queue::outgoing`] are on the wire. HOT.
+    /// Notes that the first `bytes` bytes of [`Queue::outgoing`] were sent. HOT.
     pub fn sent(&mut self, mut bytes: usize, pools: &Pools) {
         while bytes > 0 {
             let slot = *self.to_send.front().expect("more was sent than there was");
@@ -478,7 +485,7 @@ impl Queue {
         }
     }
 
-    /// The connection is gone: puts back what only it needed. The backend's I/O goes on.
+    /// Ends everything that only an existing connection needs. I/O in the backend goes on.
     pub fn disconnected(&mut self, pools: &Pools) {
         self.drop_parked(pools);
         match std::mem::replace(&mut self.arriving, Arriving::Nothing) {
@@ -495,7 +502,7 @@ impl Queue {
         self.drop_answers(pools);
     }
 
-    /// Forgets answers that nobody waits for any more.
+    /// Drops the waiting Answers, for which no client waits any more.
     pub fn drop_answers(&mut self, pools: &Pools) {
         self.sent_of_first = 0;
         self.to_send_bytes = 0;
@@ -508,10 +515,10 @@ impl Queue {
         }
     }
 
-    /// Returns the record, for the queue's next connection.
+    /// Returns the record for the queue's next connection.
     ///
     /// # Panics
-    /// The backend still has a request.
+    /// Panics if the backend still has a request.
     pub fn into_slots(self) -> Slots {
         assert_eq!(self.in_backend, 0, "the record is not final while the backend works");
         self.setup.slots

@@ -1,4 +1,4 @@
-//! What a queue keeps of resets; `queue/resets.rs` says what it does with that.
+//! A queue's state for resets. `queue/resets.rs` has the code that uses it.
 
 use std::sync::Arc;
 
@@ -7,29 +7,34 @@ use dst_session::reexecution::{LastReset, Repeats};
 use crate::backend_resets::BackendResets;
 use crate::completion::Io;
 
-/// What a queue knows of resets.
+/// A queue's state for resets.
 pub struct QueueResets {
+    /// The resets of all backends.
     pub backend: Arc<BackendResets>,
-    /// The last reset of the backend that the session asked for.
+    /// The last reset of the backend that this session has asked for.
     pub own: LastReset,
-    /// The slots of Resets that are not answered yet. The last `untold` the control thread has not heard of.
+    /// The slots of Resets that are not answered yet.
     pub asked: Vec<u16>,
+    /// The number of Resets at the end of `asked` that the control thread was not told of yet.
     pub untold: usize,
-    /// The round that waits for the queue, and the requests that were not answered when it began.
+    /// The round that waits for the queue, and the requests that were not answered when the round
+    /// began.
     pub awaited: Option<(u64, Vec<u64>)>,
-    /// What other sessions' resets have ended, to be executed again.
-    pub ended: Vec<Ended>,
+    /// I/O that resets for other sessions have ended and that is to be executed again.
+    pub ended: Vec<EndedIo>,
+    /// How often requests were executed again.
     pub repeats: Repeats,
 }
 
 /// An I/O that a reset has ended.
-pub struct Ended {
+pub struct EndedIo {
     pub io: Io,
+    /// The time of the I/O's failure, µs.
     pub at_us: u64,
 }
 
 impl QueueResets {
-    /// Returns what a new queue knows: nothing yet.
+    /// Returns the state of a new queue.
     pub fn new(backend: Arc<BackendResets>) -> QueueResets {
         QueueResets {
             backend,
@@ -42,7 +47,7 @@ impl QueueResets {
         }
     }
 
-    /// A Reset has come.
+    /// Adds a Reset, which the control thread is to answer.
     pub fn ask(&mut self, slot: u16) {
         self.asked.push(slot);
         self.untold += 1;

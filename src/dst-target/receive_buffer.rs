@@ -1,8 +1,8 @@
-//! What a connection receives through.
+//! The buffers into which connections receive.
 //!
-//! The data of a write stays where it was received if the backend takes it from there. Such a buffer
-//! is *pinned* until the backend is done with its last write, and a connection that goes on receiving
-//! takes another one.
+//! The data of a write stays in the receive buffer if the backend can use it there. The buffer is
+//! then *pinned* until the backend has finished the last write in it, and the connection takes
+//! another buffer when it receives more.
 
 use std::rc::Rc;
 
@@ -10,25 +10,26 @@ use dst_session::mutation::{Mutation, is_on};
 use dst_transport::Buffer;
 use spdk::dma::{ReceiveChunk, ReceivePool};
 
-/// Data in a receive buffer begins at multiples of this many bytes: behind headers of 48 bytes no more
-/// can be had. A backend that requires more gets a copy.
+/// The alignment of data in a receive buffer, in bytes: the largest that is possible behind headers
+/// of 48 bytes. A backend that requires a larger alignment gets a copy.
 pub const DATA_ALIGNMENT: usize = 16;
 
-/// Bytes of a buffer that is allocated for a connection that finds none left: connections that hold
-/// bytes must not keep the others from being heard. At most one a connection, and freed when it is
-/// dropped.
+/// The size in bytes of a spare buffer, which is allocated if the pool is empty: connections that
+/// hold buffers must not keep others from receiving. A connection has at most one, which is freed
+/// when it is dropped.
 const SPARE: usize = if cfg!(feature = "simulator") { 2 << 10 } else { 16 << 10 };
 
-/// Memory to receive into. It returns to its pool when it is dropped and not pinned.
+/// A receive buffer. It returns to its pool when it is dropped and not pinned.
 pub enum ReceiveBuffer {
-    /// Of [`dst_transport::RECEIVE_BUFFER`] bytes. Devices can reach it.
+    /// A buffer of [`dst_transport::RECEIVE_BUFFER`] bytes of DMA memory.
     Pooled(ReceiveChunk),
-    /// For lack of the other kind. Nothing stays in it.
+    /// A buffer that was allocated because the pool was empty. No data stays in it.
     Spare(Box<[u8]>),
 }
 
 impl ReceiveBuffer {
-    /// Takes a buffer of this pool, whose chunks have [`dst_transport::RECEIVE_BUFFER`] bytes.
+    /// Returns a buffer of this pool, whose chunks have [`dst_transport::RECEIVE_BUFFER`] bytes, or
+    /// a spare one if the pool is empty.
     pub fn take(pool: &Rc<ReceivePool>) -> ReceiveBuffer {
         pool.take().map_or_else(|| ReceiveBuffer::Spare(vec![0; SPARE].into()), ReceiveBuffer::Pooled)
     }

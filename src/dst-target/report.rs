@@ -1,4 +1,4 @@
-//! Questions to all groups: what their connections did, and do.
+//! Reports for RPCs, for which all groups are asked for their connections' counts.
 
 use std::rc::Rc;
 
@@ -8,7 +8,7 @@ use spdk::clock::now_us;
 use crate::control::Target;
 use crate::export::Backing;
 use crate::messages::ToGroup;
-use crate::questions::Counts;
+use crate::questions::ConnectionCounts;
 
 /// An export's state and activity at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -17,14 +17,15 @@ pub struct ExportNow<'a> {
     pub name: &'a str,
     /// The name of the bdev, as the operator gave it.
     pub bdev_name: &'a str,
-    /// Whether the bdev is there.
+    /// Whether the export has its bdev.
     pub is_online: bool,
-    /// The counts, and what else the broker knows.
+    /// The export's activity.
     pub activity: &'a ExportActivity,
 }
 
 impl Target {
-    /// Calls `done` with the sessions, of one export or all, once the groups have told their counts.
+    /// Calls `done` with the sessions of one export or of all, once the groups have reported their
+    /// counts.
     pub fn sessions(self: &Rc<Self>, export: Option<String>, done: impl FnOnce(Vec<SessionInfo>) + 'static) {
         self.ask_groups(move |target, counts| {
             let list = target.broker.borrow().session_list(export.as_deref(), &counts, now_us());
@@ -32,7 +33,7 @@ impl Target {
         });
     }
 
-    /// Calls `done` with all that is known of the whole, once the groups have told their counts.
+    /// Calls `done` with the counts of the whole target, once the groups have reported theirs.
     pub fn totals(self: &Rc<Self>, done: impl FnOnce(Totals) + 'static) {
         self.ask_groups(|target, counts| {
             let totals = target.broker.borrow().totals(&counts);
@@ -40,15 +41,15 @@ impl Target {
         });
     }
 
-    /// Calls `done` with the counts of the whole and those of each export, once the groups have told
-    /// theirs.
+    /// Calls `done` with the counts of the whole target and those of each export, once the groups
+    /// have reported theirs.
     pub fn activity(self: &Rc<Self>, done: impl FnOnce(&Totals, &[ExportNow<'_>]) + 'static) {
         self.ask_groups(|target, counts| {
             let (broker, exports) = (target.broker.borrow(), target.exports.borrow());
             let activities = broker.activities(&counts);
             let mut list = Vec::with_capacity(exports.len());
             for (name, export) in &*exports {
-                // The broker knows the same exports, but for those of a call that is under way.
+                // The broker knows the same exports, except while one is being created or deleted.
                 let Some(activity) = activities.get(name.as_str()) else { continue };
                 let is_online = matches!(export.backing, Backing::Online(_));
                 list.push(ExportNow { name, bdev_name: &export.bdev_name, is_online, activity });
@@ -57,7 +58,7 @@ impl Target {
         });
     }
 
-    /// Tells the broker how many requests the backend has of an export that is being deleted.
+    /// Tells the broker how many requests of an export the backend has.
     pub(crate) fn count_in_flight(self: &Rc<Self>, export: String, lateness: Lateness) {
         if lateness == Lateness::Twice {
             self.end_drain_timer(&export);
@@ -68,12 +69,12 @@ impl Target {
         });
     }
 
-    /// Asks every group for its connections' counts. When all have answered, each has also acted on
-    /// what it was told before.
-    pub(crate) fn ask_groups(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, Counts) + 'static) {
+    /// Asks every group for its connections' counts and calls `done` with the answers. By then,
+    /// each group has also handled all earlier messages.
+    pub(crate) fn ask_groups(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, ConnectionCounts) + 'static) {
         let groups = self.groups.borrow().threads().len();
         if groups == 0 {
-            return done(self, Counts::new());
+            return done(self, ConnectionCounts::new());
         }
         let target = Rc::clone(self);
         let question = self.questions.ask(groups, move |counts| done(&target, counts));

@@ -1,9 +1,9 @@
-//! How a connection is secured: control checks that its client has the key of its entry, before anything else is
-//! done for it.
+//! The control thread's part in securing a connection: it checks that the client has the key of its
+//! entry, before it does anything else for the client.
 
 use std::rc::Rc;
 
-use dst_broker::{ConnectionId, Input, KeyQuery, Owner, Proof};
+use dst_broker::{ClientId, ConnectionId, Input, KeyQuery, Proof};
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::psk::{KEYS_MAX, PSK_LEN};
 use dst_security::{Psk, Rejected, Secured, accept};
@@ -15,28 +15,30 @@ use thiserror::Error;
 use zeroize::Zeroizing;
 
 use crate::control::Target;
-use crate::keys::Keys;
+use crate::keys::KeyReader;
 use crate::messages::ToGroup;
 
-/// Why a connection is not secured. For the log.
+/// The reason for which a connection is not secured, for the log.
 #[derive(Debug, Error)]
 enum Refused {
-    /// There is nothing that it could be secured for.
+    /// There is no entry with a key for this client.
     #[error("{0}")]
     NoEntry(&'static str),
-    /// The entry's keys can't be had: by which parameter, and why.
+    /// The entry's keys can't be read. The name of the entry's parameter, and the reason.
     #[error("{0}: {1}")]
     Keys(&'static str, String),
-    /// It does not have the key, or nothing else in common.
+    /// The client does not have the key, or has no version or cipher in common with the target.
     #[error(transparent)]
     Rejected(#[from] Rejected),
 }
 
-/// Checks a client's key against those of its entry, with `read` and `agree`.
+/// Checks a client's key against those of its entry. `read` reads the keys of an entry, and `agree`
+/// tries them.
 ///
-/// Who has no entry with a key must not learn that from how soon he is told no. So all that a wrong key costs is done for him,
-/// too: the keys of `decoy`, another entry, are read, and keys that nobody has are tried. It is always as many as an entry can
-/// have, so that nobody learns how many it has.
+/// A client without an entry must not learn that from the time until its refusal. So the same work
+/// is done for it as for a wrong key: the keys of `decoy`, another entry, are read, and random keys
+/// are tried. The number of tried keys is always the maximum for an entry, so that the time does
+/// not tell how many keys the entry has.
 fn check<'a, T>(
     entry: Result<&'a KeySource, Refused>,
     decoy: Option<&KeySource>,
@@ -53,9 +55,9 @@ fn check<'a, T>(
     Err(why)
 }
 
-/// These keys first, then some that nobody has.
+/// Returns these keys, followed by random ones up to the maximum for an entry.
 fn fill_up(mut keys: Vec<Psk>) -> Vec<Psk> {
-    // What was read has room for all: a list that grows would leave copies behind.
+    // The list has room for all, since one that grows would leave copies of keys in freed memory.
     keys.resize_with(KEYS_MAX, random_key);
     keys
 }
@@ -67,17 +69,17 @@ fn random_key() -> Psk {
 }
 
 impl Target {
-    /// A connection is to be secured.
+    /// Handles a client's part of the key agreement.
     pub(crate) fn secure(self: &Rc<Self>, connection: ConnectionId, message: &[u8]) {
-        // The connection has read it already.
+        // The connection has decoded the message once already, so this is not expected to fail.
         let Ok(secure) = Secure::decode(message) else { return self.tell(Input::Malformed { connection }) };
         let offer = &secure.offer;
-        let owner = Owner { export: offer.export.clone(), host: offer.host.clone() };
-        let query = self.broker.borrow().keys_for(connection, &owner);
+        let client = ClientId { export: offer.export.clone(), host: offer.host.clone() };
+        let query = self.broker.borrow().keys_for(connection, &client);
         let Some(query) = query else { return };
         match prove(&self.keys, &secure, &query) {
             Ok((keys, answer, secured)) => {
-                let proof = Proof { owner, keys, cipher: secured.cipher };
+                let proof = Proof { client, keys, cipher: secured.cipher };
                 self.tell(Input::KeyShown { connection, proof });
                 let group = self.broker.borrow().group_of_open(connection);
                 if let Some(group) = group {
@@ -87,24 +89,25 @@ impl Target {
             }
             Err(why) => {
                 let refusal = match &why {
-                    // To whoever has the key.
+                    // A client that has the key is told the reason.
                     Refused::Rejected(Rejected::Version(..)) => {
                         refuse(RefusalReason::Version, why.to_string())
                     }
                     Refused::Rejected(Rejected::Cipher) => refuse(RefusalReason::Protection, why.to_string()),
-                    // To anybody: always the same, nothing about what exists, or how near it was.
+                    // Any other client is always told the same, which says nothing about what
+                    // exists.
                     _ => refuse(RefusalReason::NotAllowed, "not allowed"),
                 };
-                self.tell(Input::KeyRefused { connection, owner, why: why.to_string(), refusal });
+                self.tell(Input::KeyRefused { connection, client, why: why.to_string(), refusal });
             }
         }
     }
 }
 
-/// Checks that a client has one of the keys of its entry. Returns where that key is kept, the answer to
-/// the client, and the keys of the connection.
+/// Checks that a client has one of the keys of its entry. Returns the source of that key, the
+/// target's part of the key agreement, and the keys of the connection.
 fn prove(
-    keys: &Keys,
+    keys: &KeyReader,
     secure: &Secure<'_>,
     query: &KeyQuery,
 ) -> Result<(KeySource, Vec<u8>, Secured), Refused> {
@@ -112,7 +115,7 @@ fn prove(
     spdk::random::fill(&mut entropy[..]);
     let agree = |keys: &[Psk]| accept(keys, secure, &entropy);
     let entry = query.keys.as_ref().map_err(|&why| Refused::NoEntry(why));
-    // Read for this handshake alone.
+    // The keys are read for this handshake alone and not kept.
     let read = |source: &KeySource| {
         keys.read(source).map_err(|why| Refused::Keys(source.parameter().0, why.to_string()))
     };
@@ -125,7 +128,8 @@ mod tests {
     use super::*;
     use std::cell::{Cell, RefCell};
 
-    /// What [`check`] does: what is read, how many keys are tried, and what comes of it. The file `one` has one key, others two.
+    /// What [`check`] does: what is read, how many keys are tried, and what comes of it. The file
+    /// `one` has one key, others two.
     fn done(entry: Option<&str>, decoy: Option<&str>, key_is_right: bool) -> (Vec<String>, usize, String) {
         let (was_read, tried) = (RefCell::new(Vec::new()), Cell::new(0));
         let file = |path: &str| KeySource::File(path.to_owned());

@@ -16,7 +16,8 @@ pub struct SendProgress {
 }
 
 impl SendProgress {
-    /// Begins the watch. A client that receives next to nothing for `timeout_ms` has taken too long.
+    /// Begins the watch. A client that receives next to nothing for `timeout_ms` has taken too
+    /// long.
     pub fn new(timeout_ms: u32, now_us: u64) -> SendProgress {
         SendProgress { silence: Silence::new(timeout_ms, now_us), sent: 0 }
     }

@@ -1,87 +1,90 @@
-//! How much of a group's pools one connection, and one owner, may hold.
+//! The shares of a group's pools that one connection and one client may hold.
 
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 use std::rc::{Rc, Weak};
 
-/// An amount of each of a group's pools: what somebody holds or needs, or what is free.
+/// An amount of each of a group's pools.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Amount {
-    /// I/O objects.
+    /// The number of I/O objects.
     pub objects: usize,
-    /// Small buffers.
+    /// The number of small buffers.
     pub small: usize,
-    /// Large buffers.
+    /// The number of large buffers.
     pub large: usize,
-    /// Receive buffers in which the data of writes stays, in large buffers of the same size.
+    /// The size of the pinned receive buffers, counted in large buffers.
     pub pinned: usize,
 }
 
 impl Amount {
-    /// Returns the large buffers, and what counts as such: who pins gets fewer others.
+    /// Returns the number of large buffers, including pinned receive buffers: a connection that
+    /// pins more gets fewer large buffers.
     fn all_large(&self) -> usize {
         self.large + self.pinned
     }
 }
 
-/// What all connections of one owner in a group hold together.
-pub type OwnerShare = Cell<Amount>;
+/// The amount that all connections of one client in a group hold together.
+pub type ClientShare = Cell<Amount>;
 
-/// The shares of a group's owners, each as long as one of its connections is here.
+/// The shares of a group's clients. A share exists as long as the client has a connection in the
+/// group.
 #[derive(Debug)]
-pub struct Owners<K>(RefCell<BTreeMap<K, Weak<OwnerShare>>>);
+pub struct ClientShares<K>(RefCell<BTreeMap<K, Weak<ClientShare>>>);
 
-impl<K> Default for Owners<K> {
-    fn default() -> Owners<K> {
-        Owners(RefCell::default())
+impl<K> Default for ClientShares<K> {
+    fn default() -> ClientShares<K> {
+        ClientShares(RefCell::default())
     }
 }
 
-impl<K: Ord> Owners<K> {
-    /// Returns what this owner's connections hold together.
-    pub fn share_of(&self, owner: K) -> Rc<OwnerShare> {
-        let mut owners = self.0.borrow_mut();
-        if let Some(share) = owners.get(&owner).and_then(Weak::upgrade) {
+impl<K: Ord> ClientShares<K> {
+    /// Returns the share of this client's connections together.
+    pub fn share_of(&self, client: K) -> Rc<ClientShare> {
+        let mut clients = self.0.borrow_mut();
+        if let Some(share) = clients.get(&client).and_then(Weak::upgrade) {
             return share;
         }
-        // Here, and not when an owner's last connection goes: that may be on the I/O path.
-        owners.retain(|_, share| share.strong_count() > 0);
+        // Unused entries are removed here and not at the end of a client's last connection, which
+        // may be on the I/O path.
+        clients.retain(|_, share| share.strong_count() > 0);
         let share = Rc::default();
-        owners.insert(owner, Rc::downgrade(&share));
+        clients.insert(client, Rc::downgrade(&share));
         share
     }
 }
 
-/// What one connection holds of its group's pools.
+/// The amount that one connection holds of its group's pools.
 #[derive(Debug)]
 pub struct Share {
     held: Amount,
-    /// What all connections of its owner hold, this one included.
-    owner: Rc<OwnerShare>,
+    /// The amount that all connections of its client hold, including this one.
+    client: Rc<ClientShare>,
 }
 
 impl Share {
-    /// Returns the share of a new connection of this owner.
-    pub fn new(owner: Rc<OwnerShare>) -> Share {
-        Share { held: Amount::default(), owner }
+    /// Returns the share of a new connection of this client.
+    pub fn new(client: Rc<ClientShare>) -> Share {
+        Share { held: Amount::default(), client }
     }
 
-    /// Returns whether the connection may take `need` while this much is free.
+    /// Returns true if the connection may take `need` while `free` is free.
     #[inline]
     pub fn may_take(&self, need: Amount, free: Amount) -> bool {
-        let (held, of_owner) = (self.held, self.owner.get());
+        let (held, of_client) = (self.held, self.client.get());
         let may_take = |of: fn(&Amount) -> usize, need: usize, free: usize| {
-            may_take(of(&held), need, free) && owner_may_take(of(&of_owner), need, free)
+            may_take(of(&held), need, free) && client_may_take(of(&of_client), need, free)
         };
         may_take(|amount| amount.objects, need.objects, free.objects)
             && may_take(|amount| amount.small, need.small, free.small)
             && may_take(Amount::all_large, need.all_large(), free.large)
             && (need.pinned == 0
                 || may_take(|amount| amount.pinned, need.pinned, free.pinned)
-                    && may_pin(of_owner, need, free))
+                    && may_pin(of_client, need, free))
     }
 
-    /// Notes what the connection took.
+    /// Notes the amount that the connection has taken.
     #[inline]
     pub fn took(&mut self, taken: Amount) {
         self.change(|held| {
@@ -92,7 +95,7 @@ impl Share {
         });
     }
 
-    /// Notes what the connection gave back.
+    /// Notes the amount that the connection has given back.
     #[inline]
     pub fn gave_back(&mut self, given: Amount) {
         self.change(|held| {
@@ -105,33 +108,33 @@ impl Share {
 
     fn change(&mut self, change: impl Fn(&mut Amount)) {
         change(&mut self.held);
-        let mut of_owner = self.owner.get();
-        change(&mut of_owner);
-        self.owner.set(of_owner);
+        let mut of_client = self.client.get();
+        change(&mut of_client);
+        self.client.set(of_client);
     }
 }
 
-/// Returns whether a connection that holds `held` of a pool may take `need` more of the `free` that
-/// are left.
+/// Returns true if a connection that holds `held` of a pool may take `need` of the `free` that are
+/// left.
 ///
-/// A connection never takes more than it leaves to the others. Among connections that give back,
-/// that is an equal share. A connection that keeps all it gets, because it does not take its
-/// answers, leaves half of what it found, until it is closed for that.
+/// A connection never takes more than it leaves to the others. Among connections that give memory
+/// back, this leads to equal shares. A connection that keeps all it gets, because its client does
+/// not receive the Answers, leaves half of what it found, until it is closed for that.
 fn may_take(held: usize, need: usize, free: usize) -> bool {
     need == 0 || need <= free && (held == 0 || held + need <= free)
 }
 
-/// Returns the same for all connections of one owner together: many of them may not take what one
-/// may not.
+/// Returns true if the connections of a client that hold `held` together may take `need` of the
+/// `free` that are left, so that a client gains nothing by having many connections.
 ///
-/// An eighth of the sum of what the owner holds and what is free is left to other owners. There may
-/// be none, and one host alone should not be much slower for it.
-fn owner_may_take(held: usize, need: usize, free: usize) -> bool {
+/// An eighth of the sum of `held` and `free` is left to other clients. It is no more, because there
+/// may be no other clients, and one client alone should not be much slower for it.
+fn client_may_take(held: usize, need: usize, free: usize) -> bool {
     need <= free && (held == 0 || need == 0 || held + need <= 7 * (free - need))
 }
 
-/// Returns whether an owner that holds `held` may pin `need` more: up to a quarter of the seven eighths
-/// that it may have of the large buffers. What is beyond that is copied.
+/// Returns true if a client that holds `held` may pin `need` more: up to a quarter of the seven
+/// eighths of the large buffers that it may hold. Beyond that, data is copied.
 fn may_pin(held: Amount, need: Amount, free: Amount) -> bool {
     let share = 7 * (held.large + free.large) / 8;
     4 * (held.pinned + need.pinned) <= share
@@ -163,29 +166,29 @@ mod tests {
     }
 
     #[test]
-    fn many_connections_of_one_owner_leave_something() {
-        let (mut free, mut of_owner) = (384, 0);
+    fn many_connections_of_one_client_leave_something() {
+        let (mut free, mut of_client) = (384, 0);
         for _ in 0..100 {
             let mut held = 0;
-            while may_take(held, 8, free) && owner_may_take(of_owner, 8, free) {
+            while may_take(held, 8, free) && client_may_take(of_client, 8, free) {
                 held += 8;
-                of_owner += 8;
+                of_client += 8;
                 free -= 8;
             }
         }
-        assert_eq!((of_owner, free), (336, 48));
-        assert!(owner_may_take(0, 8, free), "another one finds nothing");
+        assert_eq!((of_client, free), (336, 48));
+        assert!(client_may_take(0, 8, free), "another one finds nothing");
         // What it needs nothing of is no reason to wait.
-        assert!(owner_may_take(336, 0, 0));
-        assert!(owner_may_take(0, 8, 8) && !owner_may_take(0, 8, 7), "who has nothing may have all");
-        assert!(owner_may_take(6, 1, 2) && !owner_may_take(7, 1, 2) && !owner_may_take(1, 1, 1));
+        assert!(client_may_take(336, 0, 0));
+        assert!(client_may_take(0, 8, 8) && !client_may_take(0, 8, 7), "who has nothing may have all");
+        assert!(client_may_take(6, 1, 2) && !client_may_take(7, 1, 2) && !client_may_take(1, 1, 1));
     }
 
     #[test]
-    fn every_pool_has_a_say_and_connections_of_one_owner_count_together() {
+    fn every_pool_has_a_say_and_connections_of_one_client_count_together() {
         let amount = |objects, small, large| Amount { objects, small, large, pinned: 0 };
-        let owner = Rc::new(OwnerShare::default());
-        let (mut one, mut other) = (Share::new(Rc::clone(&owner)), Share::new(Rc::clone(&owner)));
+        let client = Rc::new(ClientShare::default());
+        let (mut one, mut other) = (Share::new(Rc::clone(&client)), Share::new(Rc::clone(&client)));
         let free = amount(2, 2, 2);
         for need in [amount(3, 0, 0), amount(1, 3, 0), amount(1, 0, 3)] {
             assert!(!one.may_take(need, free), "{need:?} is more than there is");
@@ -193,27 +196,27 @@ mod tests {
         assert!(one.may_take(amount(1, 2, 0), free));
         one.took(amount(14, 1, 0));
         other.took(amount(0, 0, 1));
-        assert_eq!(owner.get(), amount(14, 1, 1));
+        assert_eq!(client.get(), amount(14, 1, 1));
         assert!(!one.may_take(amount(1, 0, 0), free), "a connection leaves as much as it holds");
-        assert!(!other.may_take(amount(1, 0, 0), free), "its owner holds seven eighths");
+        assert!(!other.may_take(amount(1, 0, 0), free), "its client holds seven eighths");
         one.gave_back(amount(14, 1, 0));
         assert!(other.may_take(amount(1, 0, 0), free));
-        assert_eq!(owner.get(), amount(0, 0, 1));
+        assert_eq!(client.get(), amount(0, 0, 1));
     }
 
     #[test]
-    fn an_owner_pins_up_to_a_quarter_of_its_share_and_that_counts_as_large_buffers() {
-        let owner = Rc::new(OwnerShare::default());
+    fn a_client_pins_up_to_a_quarter_of_its_share_and_that_counts_as_large_buffers() {
+        let client = Rc::new(ClientShare::default());
         let pinning = Amount { objects: 1, pinned: 2, ..Amount::default() };
         let mut free = Amount { objects: 1000, small: 1000, large: 64, pinned: 1000 };
-        let mut shares: Vec<Share> = (0..10).map(|_| Share::new(Rc::clone(&owner))).collect();
+        let mut shares: Vec<Share> = (0..10).map(|_| Share::new(Rc::clone(&client))).collect();
         for share in &mut shares {
             if share.may_take(pinning, free) {
                 share.took(pinning);
             }
         }
         // A quarter of seven eighths of 64.
-        assert_eq!(owner.get().pinned, 14);
+        assert_eq!(client.get().pinned, 14);
         let large = |large| Amount { objects: 1, large, ..Amount::default() };
         assert!(shares[9].may_take(large(54), free) && !shares[9].may_take(large(55), free));
         assert!(shares[0].may_take(large(0), Amount { pinned: 0, ..free }), "other requests wait for it");
@@ -226,15 +229,15 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_is_forgotten_with_its_last_connection() {
-        let owners = Owners::default();
-        let first = Share::new(owners.share_of("a"));
-        let mut second = Share::new(owners.share_of("a"));
+    fn a_client_is_forgotten_with_its_last_connection() {
+        let clients = ClientShares::default();
+        let first = Share::new(clients.share_of("a"));
+        let mut second = Share::new(clients.share_of("a"));
         second.took(Amount { objects: 1, ..Amount::default() });
-        assert_eq!(first.owner.get().objects, 1, "connections of one owner have one share");
-        assert_eq!(owners.share_of("b").get(), Amount::default());
+        assert_eq!(first.client.get().objects, 1, "connections of one client have one share");
+        assert_eq!(clients.share_of("b").get(), Amount::default());
         drop((first, second));
-        assert_eq!(owners.share_of("c").get(), Amount::default());
-        assert_eq!(owners.0.borrow().len(), 1, "the map grows with every owner that ever was");
+        assert_eq!(clients.share_of("c").get(), Amount::default());
+        assert_eq!(clients.0.borrow().len(), 1, "the map grows with every client that ever was");
     }
 }

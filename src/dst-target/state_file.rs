@@ -1,10 +1,10 @@
-//! The files in which exports keep who owns them.
+//! State files, in which a target keeps the ownership of exports.
 
 use std::path::Path;
 use std::rc::Rc;
 
 use dst_broker::kept::{KEPT_MAX, decode, encode};
-use dst_broker::{Input, Read};
+use dst_broker::{Input, ReadOwnership};
 use dst_wire::Ownership;
 use spdk::clock::{now_us, unix_s};
 use spdk::durable_file::{self, NotReplaced};
@@ -17,7 +17,7 @@ impl Target {
     /// Checks that no export has this state file.
     ///
     /// # Errors
-    /// One has.
+    /// Fails with [`Error::StateFileInUse`] if an export has it.
     pub fn check_state_file(&self, path: &str) -> Result<(), Error> {
         let exports = self.exports.borrow();
         let has = exports
@@ -32,7 +32,7 @@ impl Target {
     /// Keeps the ownership of an export, which was just created, in this file.
     ///
     /// # Errors
-    /// There is no such export, or another one has this file.
+    /// Fails if there is no such export, or if another export has this file.
     pub fn keep_ownership(self: &Rc<Self>, name: &str, path: &str) -> Result<(), Error> {
         self.check_state_file(path)?;
         self.broker.borrow_mut().keep_ownership(now_us(), name, read(name, path))?;
@@ -43,12 +43,11 @@ impl Target {
         Ok(())
     }
 
-    /// Ends the ownership of an export, or the doubt about it; `done` is called when that is durable, or
-    /// has failed.
+    /// Ends the ownership of an export, or the doubt about it. `done` is called when the change is
+    /// durable or has failed.
     ///
     /// # Errors
-    /// There is no such export, it has no state file, or its ownership is being changed; `done` is not
-    /// called then.
+    /// Fails as [`dst_broker::Broker::release_export`]. `done` is then not called.
     pub fn release_export(
         self: &Rc<Self>,
         name: &str,
@@ -123,8 +122,9 @@ impl Target {
     }
 }
 
-/// Returns what a file tells of an export's ownership, or why it tells nothing.
-fn read(export: &str, path: &str) -> Read {
+/// Returns the ownership of an export from its state file, or the reason why the ownership is not
+/// known.
+fn read(export: &str, path: &str) -> ReadOwnership {
     match durable_file::read(Path::new(path), KEPT_MAX) {
         Ok(Some(content)) => decode(export, &content).map_err(|error| format!("state file {path} {error}")),
         Ok(None) => Err(format!("state file {path} does not exist")),

@@ -7,18 +7,18 @@ use spdk::backend::BackendChannel;
 
 use crate::completion::{Io, Submitter};
 
-/// A request on its way to the backend.
+/// A request, or a part of one, that is to be submitted to the backend.
 pub struct Submission {
-    /// Its I/O object, with the data or room for it.
+    /// The I/O object, with the data or memory for it.
     pub io: Io,
     pub op: Op,
     /// The first block of the range.
     pub start: u64,
-    /// Blocks in the range.
+    /// The number of blocks in the range.
     pub count: u64,
 }
 
-/// Hands a request to the backend. `submitter` gets the completion, in a later turn. HOT.
+/// Submits a request to the backend. `submitter` gets the completion in a later turn. HOT.
 #[inline]
 pub fn submit(channel: &BackendChannel, submission: Submission, submitter: Rc<dyn Submitter>) {
     let Submission { mut io, op, start, count } = submission;
@@ -34,7 +34,7 @@ pub fn submit(channel: &BackendChannel, submission: Submission, submitter: Rc<dy
     }
 }
 
-/// Hands a request to the backend once more that has ended there, as it was.
+/// Submits an I/O to the backend once more, unchanged.
 pub fn submit_again(channel: &BackendChannel, mut io: Io, submitter: Rc<dyn Submitter>) {
     io.ctx.submitted_by(submitter);
     channel.again(io);

@@ -1,4 +1,4 @@
-//! The groups' threads: one a core, started with the first listener.
+//! The groups' threads, one on each core, which are started with the first listener.
 
 use std::rc::Rc;
 
@@ -9,31 +9,32 @@ use spdk::thread::{Thread, cores};
 use crate::control::{Target, limits};
 use crate::error::Error;
 use crate::group;
-use crate::groups::{Groups, Started};
-use crate::messages::{Control, ToControl, ToGroup};
+use crate::groups::{GroupThreads, Started};
+use crate::messages::{ControlSender, ToControl, ToGroup};
 
-/// How often abandoned sessions are looked for, µs.
+/// The period of the broker's ticks, µs.
 const TICK_US: u64 = 500_000;
 
-/// For so many connections one more open file is left to their groups: a group has a file or two
-/// (`epoll`, for each of SPDK's socket implementations) and 32 sockets, but those that requests come
-/// through are not with the others, and not all are full.
+/// The number of connections for which one more open file is reserved for socket groups. A socket
+/// group has one or two files (`epoll`, for each of SPDK's socket implementations) and 32 sockets,
+/// but sockets with requests and other sockets are in different groups, and not all groups are
+/// full.
 const CONNECTIONS_A_FILE: u64 = 8;
 
-/// Open files that are left to everything else than connections, and to those that were evicted and
-/// are not closed yet.
+/// The number of open files reserved for everything other than connections, and for evicted
+/// connections that are not closed yet.
 const SPARE_FILES: u64 = 64;
 const _: () = assert!(SPARE_FILES >= 2 * EVICTIONS_MAX as u64);
 
 impl Target {
-    /// Starts the groups, at the first listener, and calls `then` when they are there. If they can't be
-    /// had, nothing is left behind.
+    /// Starts the groups if that was not done yet, and calls `then` with the outcome. A failure
+    /// leaves nothing behind.
     pub(crate) fn start_groups(self: &Rc<Self>, then: impl FnOnce(Result<(), Error>) + 'static) {
         let mut groups = self.groups.borrow_mut();
         match &mut *groups {
-            Groups::None => drop(groups),
-            Groups::Starting { then: all, .. } => return all.push(Box::new(then)),
-            Groups::Started(_) => {
+            GroupThreads::None => drop(groups),
+            GroupThreads::Starting { then: all, .. } => return all.push(Box::new(then)),
+            GroupThreads::Started(_) => {
                 drop(groups);
                 return then(Ok(()));
             }
@@ -50,12 +51,13 @@ impl Target {
             }
         }
         let (missing, then) = (threads.len(), vec![Box::new(then) as Started]);
-        *self.groups.borrow_mut() = Groups::Starting { threads, missing, failure: None, then };
+        *self.groups.borrow_mut() = GroupThreads::Starting { threads, missing, failure: None, then };
     }
 
     fn start_group(&self, core: u32) -> spdk::Result<Thread> {
         let options = self.options.get();
-        let control = Control::new(self.thread, |message| Target::with(|target| target.hear(message)));
+        let control =
+            ControlSender::new(self.thread, |message| Target::with(|target| target.handle_message(message)));
         let thread = Thread::create(&format!("dst_target_{core}"), core)?;
         thread.send(move || {
             let result = group::start(options, control, core);
@@ -64,10 +66,10 @@ impl Target {
         Ok(thread)
     }
 
-    /// A group is there, or has found no memory.
+    /// Notes that a group has started or failed to.
     pub(crate) fn group_started(self: &Rc<Self>, core: u32, result: spdk::Result<()>) {
         let mut groups = self.groups.borrow_mut();
-        let Groups::Starting { missing, failure, .. } = &mut *groups else { return };
+        let GroupThreads::Starting { missing, failure, .. } = &mut *groups else { return };
         *missing -= 1;
         if let Err(errno) = result
             && failure.is_none()
@@ -78,7 +80,9 @@ impl Target {
         if *missing > 0 {
             return;
         }
-        let Groups::Starting { threads, failure, then, .. } = std::mem::take(&mut *groups) else { return };
+        let GroupThreads::Starting { threads, failure, then, .. } = std::mem::take(&mut *groups) else {
+            return;
+        };
         drop(groups);
         let result = match failure {
             None => self.use_groups(threads),
@@ -103,22 +107,24 @@ impl Target {
             }
         }
         let count = threads.len();
-        *self.groups.borrow_mut() = Groups::Started(threads);
+        *self.groups.borrow_mut() = GroupThreads::Started(threads);
         self.tell(Input::GroupsStarted(count));
         Ok(())
     }
 
-    /// Ends the groups' threads. They have no connections.
+    /// Ends the groups, which have no connections any more, and their threads.
     pub(crate) fn stop_groups(&self) {
         match std::mem::take(&mut *self.groups.borrow_mut()) {
-            Groups::None => {}
-            Groups::Starting { threads, .. } | Groups::Started(threads) => Self::stop_threads(&threads),
+            GroupThreads::None => {}
+            GroupThreads::Starting { threads, .. } | GroupThreads::Started(threads) => {
+                Self::stop_threads(&threads)
+            }
         }
     }
 
     fn stop_threads(threads: &[Thread]) {
         for &thread in threads {
-            if let Err(errno) = thread.send(|| group::hear(ToGroup::Stop)) {
+            if let Err(errno) = thread.send(|| group::handle_message(ToGroup::Stop)) {
                 spdk::error!("a DST target thread can't be told to stop: {errno}");
             }
         }
@@ -127,30 +133,31 @@ impl Target {
     /// Sends a message to a group's thread.
     ///
     /// # Errors
-    /// SPDK can't take the message, which is lost.
+    /// Fails if SPDK can't take the message, which is then lost.
     pub(crate) fn send(&self, group: usize, message: ToGroup) -> spdk::Result<()> {
         let thread = self.groups.borrow().threads()[group];
-        thread.send(move || group::hear(message))
+        thread.send(move || group::handle_message(message))
     }
 
     /// Sends a message to a group's thread.
     ///
     /// # Panics
-    /// SPDK can't take the message: a group that misses one is in a state that control does not know.
+    /// Panics if SPDK can't take the message: the control thread would no longer know the state of
+    /// a group that has missed one.
     pub(crate) fn tell_group(&self, group: usize, message: ToGroup) {
         if let Err(errno) = self.send(group, message) {
             panic!("control can't send to DST target thread {group}: {errno}");
         }
     }
 
-    /// Some time has passed. Returns true if there was something to do.
+    /// Tells the broker that some time has passed. Returns true if that ended a session.
     fn tick(self: &Rc<Self>) -> bool {
         let before = self.broker.borrow().sessions_timed_out();
         self.tell(Input::Tick);
         self.broker.borrow().sessions_timed_out() != before
     }
 
-    /// Allows no more connections than the process may have open files.
+    /// Limits the number of connections to what the process's limit on open files allows.
     fn limit_connections(&self) {
         let options = self.options.get();
         let wanted = u64::from(options.max_connections);

@@ -1,26 +1,27 @@
-//! Which exports wait for which bdevs, and which of them are looked for next. Pure: the caller asks
-//! SPDK.
+//! The exports that wait for bdevs, and the order in which the bdevs are looked for. Pure: the
+//! caller asks SPDK.
 //!
-//! A bdev that appears finds its exports without a walk over all of them, and a look asks SPDK for a
-//! bounded number of names, however many exports are offline: on SPDK 20.07 each name that is looked
-//! up costs a walk over all bdevs.
+//! The exports that wait for a new bdev are found without a walk over all exports. A search asks
+//! SPDK for a bounded number of names, however many exports are offline: on SPDK 20.07, each name
+//! costs a walk over all bdevs.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound::{Excluded, Included, Unbounded};
 
-/// The exports that are offline and want a bdev.
+/// The offline exports that wait for a bdev.
 #[derive(Debug, Default)]
-pub struct Waiting {
+pub struct WaitingExports {
     /// The exports that wait for a bdev, by its name.
     by_bdev: BTreeMap<String, BTreeSet<String>>,
-    /// The bdevs that an export waits for: its own name for it, and perhaps the one that it had.
+    /// For each export, the names of the bdev that it waits for: the name that the operator gave,
+    /// and possibly the own name of the last bdev.
     by_export: BTreeMap<String, Vec<String>>,
-    /// The export that was looked at last.
+    /// The last export whose bdev was looked for.
     last: Option<String>,
 }
 
-impl Waiting {
-    /// An export waits for a bdev that has one of these names.
+impl WaitingExports {
+    /// Adds an export that waits for a bdev with one of these names.
     pub fn add(&mut self, export: &str, bdevs: Vec<String>) {
         self.remove(export);
         for bdev in &bdevs {
@@ -29,7 +30,7 @@ impl Waiting {
         self.by_export.insert(export.to_owned(), bdevs);
     }
 
-    /// An export no longer waits.
+    /// Removes an export, which no longer waits.
     pub fn remove(&mut self, export: &str) {
         for bdev in self.by_export.remove(export).unwrap_or_default() {
             if let Some(exports) = self.by_bdev.get_mut(&bdev) {
@@ -51,8 +52,8 @@ impl Waiting {
         self.by_bdev.get(bdev).into_iter().flatten().cloned().collect()
     }
 
-    /// Returns the exports to be looked at now, at most `max`. Each gets its turn before another gets a
-    /// second one.
+    /// Returns up to `max` exports whose bdevs are to be looked for now. Each export gets its turn
+    /// before another one gets a second turn.
     pub fn next(&mut self, max: usize) -> Vec<String> {
         let last = self.last.take().unwrap_or_default();
         let found: Vec<String> = self.rota(&last).take(max).cloned().collect();
@@ -72,8 +73,8 @@ impl Waiting {
 mod tests {
     use super::*;
 
-    fn many(count: usize) -> Waiting {
-        let mut waiting = Waiting::default();
+    fn many(count: usize) -> WaitingExports {
+        let mut waiting = WaitingExports::default();
         for number in 0..count {
             waiting.add(&format!("export{number:04}"), vec![format!("bdev{number}")]);
         }
@@ -119,6 +120,6 @@ mod tests {
         assert_eq!(few.next(max).len(), 3);
         assert_eq!(few.next(2), ["export0000", "export0001"]);
         assert_eq!(few.next(2), ["export0002", "export0000"]);
-        assert_eq!(Waiting::default().next(max), [""; 0]);
+        assert_eq!(WaitingExports::default().next(max), [""; 0]);
     }
 }

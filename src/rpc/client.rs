@@ -1,7 +1,7 @@
 //! The client's methods.
 
 use dst_client::{
-    BdevState, BdevUuid, Family, Info, Options, Params as BdevParams, PathInfo, PathState, Peer, Place,
+    BdevParams, BdevState, BdevUuid, Family, Info, Options, PathInfo, PathState, Place, TargetParams,
     TargetPlaces, Wait,
 };
 use dst_session::outage::LimitsError;
@@ -97,7 +97,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
         ));
     }
     params.finish()?;
-    let peer = Peer {
+    let target = TargetParams {
         at: TargetPlaces { places, port, family, policy },
         export,
         host,
@@ -107,7 +107,7 @@ fn take_create(params: Option<Value>) -> Result<BdevParams> {
         sock_impl,
         exclusive,
     };
-    Ok(BdevParams { name, peer, uuid, options, wait, takeover })
+    Ok(BdevParams { name, target, uuid, options, wait, takeover })
 }
 
 pub fn create(params: Option<Value>, reply: Reply) {
@@ -134,7 +134,7 @@ fn repoint(params: Option<Value>) -> Result<Value> {
     let policy = take_policy(&mut params)?;
     params.finish()?;
     let client = dst_client::find(&name)?;
-    let before = client.params().peer.at;
+    let before = client.params().target.at;
     let (port, policy) = (port.unwrap_or(before.port), policy.unwrap_or(before.policy));
     client.repoint(TargetPlaces { places, port, family, policy });
     Ok(true.into())
@@ -232,7 +232,7 @@ fn show_info(info: &Info) -> Value {
         other_latency,
         last_error,
     } = info;
-    let mut shown = show_peer(params);
+    let mut shown = show_target(params);
     let more = json!({
         "state": state_name(*state),
         "state_age_ms": state_age_ms,
@@ -290,31 +290,31 @@ fn common_family(places: &[Place]) -> Option<Family> {
     })
 }
 
-fn show_peer(params: &BdevParams) -> Value {
-    let peer = &params.peer;
-    let addrs: Vec<String> = peer.at.places.iter().map(ToString::to_string).collect();
+fn show_target(params: &BdevParams) -> Value {
+    let target = &params.target;
+    let addrs: Vec<String> = target.at.places.iter().map(ToString::to_string).collect();
     let mut shown = json!({
         "name": params.name,
         "traddr": if let [addr] = &addrs[..] { json!(addr) } else { json!(addrs) },
-        "trsvcid": peer.at.port.to_string(),
-        "path_policy": peer.at.policy.name(),
-        "export": peer.export,
-        "host": peer.host,
-        "exclusive": peer.exclusive,
-        "digest": peer.digests.first().map_or(Digest::None.name(), |digest| digest.name()),
-        "cipher": peer.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
+        "trsvcid": target.at.port.to_string(),
+        "path_policy": target.at.policy.name(),
+        "export": target.export,
+        "host": target.host,
+        "exclusive": target.exclusive,
+        "digest": target.digests.first().map_or(Digest::None.name(), |digest| digest.name()),
+        "cipher": target.ciphers.first().map_or(Cipher::None.name(), |cipher| cipher.name()),
     });
     if let Some((word, _)) = UUIDS.iter().find(|(_, uuid)| *uuid == params.uuid) {
         shown["uuid"] = json!(word);
     }
-    if let Some(family) = peer.at.family.or_else(|| common_family(&peer.at.places)) {
+    if let Some(family) = target.at.family.or_else(|| common_family(&target.at.places)) {
         shown["adrfam"] = json!(family.name());
     }
-    if let Some(key) = &peer.key {
+    if let Some(key) = &target.key {
         let (name, value) = key.parameter();
         shown[name] = json!(value);
     }
-    if let Some(sock_impl) = &peer.sock_impl {
+    if let Some(sock_impl) = &target.sock_impl {
         shown["sock_impl"] = json!(sock_impl);
     }
     shown
@@ -358,7 +358,7 @@ pub fn config() -> Vec<Value> {
     let mut calls = vec![call("bdev_dst_set_options", options::client::show(&dst_client::options()).into())];
     for client in dst_client::list() {
         let params = client.params();
-        let mut saved = show_peer(&params);
+        let mut saved = show_target(&params);
         if let Value::Object(saved) = &mut saved {
             saved.extend(options::client::show(&params.options));
             saved.insert("wait".to_owned(), false.into());

@@ -5,8 +5,8 @@ use std::rc::Rc;
 
 use dst_session::access::Host;
 use dst_target::{
-    ConnectionInfo, ConnectionState, Error, ExportInfo, Known, ListenAddress, ListenerInfo, OwnershipState,
-    Rejection, ResetReach, Rules, SessionInfo, Stats, Target, utc,
+    ConnectionInfo, ConnectionState, Error, ExportInfo, KnownOwnership, ListenAddress, ListenerInfo,
+    OwnershipState, Rejection, ResetReach, Rules, SessionInfo, Stats, Target, utc,
 };
 use dst_wire::Ownership;
 use serde_json::{Value, json};
@@ -211,10 +211,12 @@ fn show_reset(reset: ResetReach) -> &'static str {
 fn show_ownership(export: &ExportInfo) -> Value {
     let (state, known) = match &export.ownership {
         OwnershipState::NotKept => return Value::Null,
-        OwnershipState::Settled(known @ Known::Durable(Ownership::Free { .. })) => ("free", known),
-        OwnershipState::Settled(known @ Known::Durable(Ownership::Exclusive { .. })) => ("owned", known),
-        OwnershipState::Settled(known @ Known::Doubtful(_)) => ("doubtful", known),
-        OwnershipState::Settled(known @ Known::Unknown(_)) => ("unknown", known),
+        OwnershipState::Settled(known @ KnownOwnership::Durable(Ownership::Free { .. })) => ("free", known),
+        OwnershipState::Settled(known @ KnownOwnership::Durable(Ownership::Exclusive { .. })) => {
+            ("owned", known)
+        }
+        OwnershipState::Settled(known @ KnownOwnership::Doubtful(_)) => ("doubtful", known),
+        OwnershipState::Settled(known @ KnownOwnership::Unknown(_)) => ("unknown", known),
         OwnershipState::Changing { before, .. } => ("changing", before),
     };
     let now_us = now_us();
@@ -224,8 +226,10 @@ fn show_ownership(export: &ExportInfo) -> Value {
     let waiting: Vec<Value> = waiting.collect();
     let mut shown = json!({ "state": state, "waiting": waiting, "resetting": export.is_resetting });
     match known {
-        Known::Unknown(why) => shown["why"] = json!(why),
-        Known::Durable(known) | Known::Doubtful(known) => shown["number"] = json!(known.number()),
+        KnownOwnership::Unknown(why) => shown["why"] = json!(why),
+        KnownOwnership::Durable(known) | KnownOwnership::Doubtful(known) => {
+            shown["number"] = json!(known.number())
+        }
     }
     if let Some(Ownership::Exclusive { host, since_s, .. }) = known.ownership() {
         shown["owner"] = json!(host);

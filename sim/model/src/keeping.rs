@@ -3,7 +3,7 @@
 
 use std::sync::Arc;
 
-use dst_broker::{Change, ConnectionId, Input, OwnershipState, Read};
+use dst_broker::{ConnectionId, Input, OwnershipChange, OwnershipState, ReadOwnership};
 use dst_session::mutation::{Mutation, is_on};
 use dst_wire::{Claim, Ownership, Welcome};
 
@@ -37,7 +37,7 @@ impl Default for Kept {
 
 impl Kept {
     /// Returns what a target process reads when it starts.
-    pub fn read(&self) -> Read {
+    pub fn read(&self) -> ReadOwnership {
         match self {
             Kept::Ownership(ownership) => Ok(ownership.clone()),
             Kept::Nothing => Err("it is missing".to_owned()),
@@ -78,8 +78,10 @@ impl State {
     pub fn check_claim(&mut self, target: u8, connection: ConnectionId, claim: Option<Claim>) {
         let broker = &self.targets[usize::from(target)].broker;
         let ownership = broker.export(EXPORT).map(|export| export.ownership.clone());
-        let Some(OwnershipState::Changing { before, change: Change::Claim { number, claimant, .. } }) =
-            ownership
+        let Some(OwnershipState::Changing {
+            before,
+            change: OwnershipChange::Claim { number, claimant, .. },
+        }) = ownership
         else {
             return;
         };

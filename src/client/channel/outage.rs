@@ -1,7 +1,7 @@
-//! A channel without a connection: I/O waits, expires, is sent again.
+//! A channel without a connection: I/O waits, expires, or is sent again.
 //!
-//! When what was sent may fail is decided in [`dst_session::fence`], what becomes of I/O whose time
-//! is up in [`dst_session::deadline`].
+//! [`dst_session::fence`] decides when I/O that was sent may fail, and [`dst_session::deadline`]
+//! what becomes of I/O whose deadline has passed.
 
 use dst_session::deadline::{Availability, Fate};
 use dst_session::fence::Sent;
@@ -18,16 +18,17 @@ use spdk::bdev_io::BdevIo;
 
 use super::Inner;
 use crate::counters::Counters;
-use crate::link::{Step, Wanted};
+use crate::link::{LinkProgress, Wanted};
 
-/// Most I/O that expires in one turn, so that a reactor with thousands of them still turns.
+/// The maximum number of I/Os that expire in one turn, so that thousands of them do not hold up the
+/// reactor.
 const EXPIRE_A_TURN: usize = 64;
 
 impl Inner {
-    /// A turn without a connection.
+    /// Does a turn without a connection.
     pub(super) fn outage(&mut self, now: u64) {
         self.deadlines.look_at_stop(self.shared.stop(), now);
-        self.io.look_at_waiting(self.deadlines.now_us());
+        self.io.stamp_new(self.deadlines.now_us());
         self.io.count_now();
         self.membership.leave();
         let availability = self.shared.availability();
@@ -44,39 +45,41 @@ impl Inner {
         }
         let session = self.shared.session();
         if self.membership.note_change() {
-            // There may be another session to join: not after the delay that the old one's refusals
-            // made.
+            // The next attempt joins another session, so the delay that refusals of the previous
+            // one have caused does not apply.
             self.link.retry_at_once(now);
         }
         let wanted = session.map_or(Wanted::Nothing, |session| Wanted::Session(Ask::Join(session.id), None));
         match self.link.advance(now, wanted) {
-            Step::Nothing => {}
-            Step::Up(welcome, _) => self.up(&welcome, now),
-            Step::Failed { refused: Some(Refusal { reason: RefusalReason::NoSession, .. }), .. } => {
+            LinkProgress::Nothing => {}
+            LinkProgress::Up(welcome, _) => self.up(&welcome, now),
+            LinkProgress::Failed {
+                refused: Some(Refusal { reason: RefusalReason::NoSession, .. }), ..
+            } => {
                 if self.shared.places().is_current(self.link.address()) {
                     if session.is_some() {
                         self.shared.doubt_session();
                     }
                 } else {
-                    // It is another instance's address.
+                    // This is the address of another instance, which does not have the session.
                     self.try_other_address(now);
                 }
             }
-            Step::Failed { why, .. } => {
+            LinkProgress::Failed { why, .. } => {
                 self.shared.attempt_failed(format!("connection {}: {why}", self.queue), now);
                 self.try_other_address(now);
             }
         }
     }
 
-    /// After a failed attempt: the next one need not wait if it goes to another address.
+    /// Makes the attempt that follows a failed one due at once if it goes to another address.
     fn try_other_address(&mut self, now: u64) {
         if self.shared.places().has_other(self.queue, self.link.address()) {
             self.link.try_next_address(now);
         }
     }
 
-    /// Returns whether any of what was sent has to fail.
+    /// Returns whether the channel has I/O that was sent, and whether any of it has to fail.
     fn what_was_sent(&mut self, availability: Availability) -> Sent {
         let Some(oldest_us) = self.io.oldest_sent_us() else { return Sent::Nothing };
         let has_to =
@@ -84,8 +87,8 @@ impl Inner {
         if has_to { Sent::HasToFail } else { Sent::MayWait }
     }
 
-    /// Fails what was sent and whose time is up, up to [`EXPIRE_A_TURN`] of it. Nothing of it is
-    /// executed any more. Returns whether there may be more.
+    /// Fails up to [`EXPIRE_A_TURN`] sent I/Os whose deadlines have passed. The caller has made
+    /// sure that the target executes none of them any more. Returns true if more may remain.
     fn expire_sent(&mut self, availability: Availability) -> bool {
         for _ in 0..EXPIRE_A_TURN {
             let Some(since_us) = self.io.oldest_sent_us() else { return false };
@@ -100,7 +103,7 @@ impl Inner {
         true
     }
 
-    /// Fails what was not sent yet and whose time is up, up to [`EXPIRE_A_TURN`] of it.
+    /// Fails up to [`EXPIRE_A_TURN`] I/Os that were not sent yet and whose deadlines have passed.
     pub(super) fn expire_waiting(&mut self, availability: Availability, has_connection: bool) {
         for _ in 0..EXPIRE_A_TURN {
             let Some(since_us) = self.io.oldest_waiting_us() else { return };
@@ -114,12 +117,12 @@ impl Inner {
         }
     }
 
-    /// Ends an I/O without the target.
+    /// Completes an I/O with an error, without an Answer of the target.
     pub(super) fn fail(&mut self, io: BdevIo, fate: Fate, availability: Availability) {
         Counters::add(&self.standing.counters.errors, 1);
         if fate == Fate::Expired {
             Counters::add(&self.standing.counters.expired, 1);
-            if !std::mem::replace(&mut self.told_expired, true) {
+            if !std::mem::replace(&mut self.has_logged_expiry, true) {
                 spdk::error!(
                     "DST bdev {}: I/O fails: not answered by {} in {} ms",
                     self.shared.name(),
@@ -132,10 +135,10 @@ impl Inner {
         io.complete(if closing { IoStatus::Aborted } else { IoStatus::Failed });
     }
 
-    /// The target let us in: nothing of the connections before is left.
+    /// Handles the Welcome of a new connection, which says that nothing of earlier connections is
+    /// left.
     fn up(&mut self, welcome: &Welcome, now: u64) {
-        // Whether the size will do is for the control connection to say, which hears of its
-        // changes.
+        // The size is not checked here: the control connection does that, which is told of changes.
         let same = check_same_device(&self.device, &welcome.device);
         if let Err(error) = same
             && !mutation::is_on(Mutation::NoIdentity)
@@ -143,32 +146,33 @@ impl Inner {
             self.shared.fail(&error.to_string());
             return self.link.unusable(now);
         }
-        if let Err(error) = check_still_usable(&self.device, self.shared.longest(), welcome) {
+        if let Err(error) = check_still_usable(&self.device, self.shared.max_request_len(), welcome) {
             self.shared.attempt_failed(format!("connection {}: {error}", self.queue), now);
             return self.link.unusable(now);
         }
         let session = self.shared.session().filter(|session| session.id == welcome.session.id);
         let old = self.membership.session().filter(|_| mutation::is_on(Mutation::OldWelcome));
         let Some(session) = session.or(old) else {
-            // It was given up while we joined it.
+            // The session was given up while this connection joined it.
             return self.link.unusable(now);
         };
         let before = self.membership.join(session);
         if before.is_some_and(|before| before != session) {
             let failed = self.io.fail_unrepeatable(mutation::is_on(Mutation::RepeatUnrepeatable));
-            self.tell_ended(
+            self.log_failed(
                 now,
                 failed,
-                "their session is over, and a compare-and-write is not done twice, a flush may cover lost writes",
+                "their session has ended; a compare-and-write is not sent in another session, nor a flush if writes \
+                 may be lost",
             );
         }
-        // All that is overdue: with one left the connection would be given up again.
+        // All overdue I/O fails here: if some were left, the connection would be given up again.
         let availability = self.shared.availability().reached();
         while self.expire_sent(availability) {}
         let most = self.shared.options().max_retries;
         if most > 0 {
             let failed = self.io.fail_repeated(most);
-            self.tell_ended(now, failed, "they were sent again max_retries times");
+            self.log_failed(now, failed, "they were sent again max_retries times");
         }
         self.resets.abort(&mut self.io, true);
         let Some(again) = self.io.connected(welcome) else {
@@ -194,11 +198,12 @@ impl Inner {
         self.shared.channels().connected();
         self.standing.set_address(self.link.address().cloned());
         (self.homing, self.path_change) = (Homing::Home, 0);
-        self.told_expired = false;
-        self.look_at_once();
+        self.has_logged_expiry = false;
+        self.check_at_once();
     }
 
-    fn tell_ended(&mut self, now: u64, count: usize, why: &str) {
+    /// Logs that `count` I/Os have failed for the reason `why`.
+    fn log_failed(&mut self, now: u64, count: usize, why: &str) {
         if count > 0
             && let Some(tail) = self.ended_log.pass(now)
         {
@@ -210,8 +215,8 @@ impl Inner {
         }
     }
 
-    /// Says so if the path of the connection, which is lost, seems to lose large packets, or no longer
-    /// does.
+    /// Notes whether the path of the connection, which is lost, seems to lose large packets, and
+    /// logs that if it is new.
     fn note_path(&mut self, now: u64) {
         let Some((path, life)) = self.link.address().zip(self.link.life()) else { return };
         let places = self.shared.places();
@@ -236,7 +241,7 @@ impl Inner {
         }
     }
 
-    /// The connection is over.
+    /// Closes a lost connection.
     pub(super) fn lost(&mut self, why: Broken, now: u64) {
         if let Some(tail) = self.log.pass(now) {
             spdk::warn!(
@@ -257,7 +262,8 @@ impl Inner {
         self.io.disconnected();
         self.link.lost(now);
         if matches!(why, Broken::Homing) {
-            // However short the connection was: this is no failure.
+            // The client has closed this connection itself, so it does not count as a failed
+            // attempt however short it was.
             self.link.retry_at_once(now);
         }
         self.standing.set_address(None);

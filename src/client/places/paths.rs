@@ -1,5 +1,5 @@
-//! What control and channels learn of each address, and which one a channel uses; the rules are in
-//! [`dst_session::paths`].
+//! The state of each address as the connections find it, and the choice of the address that a
+//! channel uses. The rules are in [`dst_session::paths`].
 
 use std::sync::atomic::Ordering::Relaxed;
 
@@ -7,18 +7,18 @@ use dst_session::large_frames::Life;
 use dst_session::paths::{Health, Loss, Path, PathNote, PathPolicy, Paths};
 use dst_transport::Broken;
 
-use super::{Current, Places};
+use super::{Destination, Places};
 use crate::address::Address;
 use crate::channels::lock;
 
-/// The state of a path, for users.
+/// The state of a path, as users see it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PathState {
     /// The address was not tried yet.
     Untried,
-    /// The address is used, or can be.
+    /// The address is in use or can be used.
     Up,
-    /// What was tried last has failed.
+    /// The last attempt has failed, or the last connection was lost.
     Down,
     /// Small frames pass, large ones do not.
     Suspect,
@@ -39,12 +39,12 @@ impl From<&Path<Address>> for PathState {
 }
 
 impl Places {
-    /// Returns what is known of each address.
+    /// Returns the state of each address.
     pub fn paths(&self) -> Vec<Path<Address>> {
         lock(&self.state).paths.all().to_vec()
     }
 
-    /// Returns another number after each change of what is known of the addresses.
+    /// Returns a number that is higher after each change of a path's state.
     pub fn path_changes(&self) -> u64 {
         self.path_changes.load(Relaxed)
     }
@@ -55,8 +55,8 @@ impl Places {
         f(&mut state.paths)
     }
 
-    /// Returns where a channel connects to.
-    pub fn of_queue(&self, queue: u16) -> Current {
+    /// Returns the destination of the channel with this queue.
+    pub fn of_queue(&self, queue: u16) -> Destination {
         let state = lock(&self.state);
         let chosen = match state.target.policy {
             PathPolicy::Failover => None,
@@ -65,8 +65,8 @@ impl Places {
         self.at(&state, chosen.or_else(|| state.addresses.current()))
     }
 
-    /// Returns true if a channel that is connected to `at` is to go to another address, which is its
-    /// own.
+    /// Returns true if the channel with this queue is connected to `at` and should move to another
+    /// address, which is its own.
     pub fn is_better(&self, queue: u16, at: &Address) -> bool {
         let state = lock(&self.state);
         state.target.policy == PathPolicy::Spread && state.paths.is_better(queue, at)
@@ -80,13 +80,13 @@ impl Places {
             && state.paths.choose(queue) != at
     }
 
-    /// Returns true if `at` is the address at which control was admitted last.
+    /// Returns true if `at` is the address at which the control connection was admitted last.
     pub fn is_current(&self, at: Option<&Address>) -> bool {
         at.is_some() && lock(&self.state).addresses.current() == at
     }
 
-    /// Returns true if the target at `at`, which does not know the session, ends it by that:
-    /// channels have connections in it if `is_used`. Control only.
+    /// Returns true if the session has to be given up because the target at `at` does not know it.
+    /// `is_used` says that channels have connections in the session. Control connection only.
     pub fn ends_session(&self, at: Option<&Address>, is_used: bool) -> bool {
         let policy = lock(&self.state).target.policy;
         policy == PathPolicy::Failover || !is_used || self.is_current(at)
@@ -106,7 +106,7 @@ impl Places {
     pub fn lost(&self, at: &Address, life: Life, why: &Broken, now_us: u64) {
         let is_silent = matches!(why, Broken::Silent(_));
         match why {
-            // It was not the path.
+            // The client closed these connections itself, so the loss says nothing about the path.
             Broken::Repointed | Broken::Homing | Broken::SessionOver | Broken::Stopping => {}
             _ => self.with_paths(|paths| {
                 paths.lost(at, Loss { is_silent, has_flowed: life.has_flowed() }, why.to_string(), now_us);
@@ -115,8 +115,8 @@ impl Places {
     }
 
     /// Notes that the target at an address does not know this session, unless the session was
-    /// replaced meanwhile. What the address says at which control was admitted is for control to
-    /// judge.
+    /// replaced meanwhile. Ignored for the address at which the control connection was admitted:
+    /// the control connection decides what that means.
     pub fn no_session(&self, at: &Address, id: &[u8; 16], why: String) {
         let state = &mut *lock(&self.state);
         if state.session.as_ref() == Some(id) && state.addresses.current() != Some(at) {
@@ -125,7 +125,7 @@ impl Places {
         }
     }
 
-    /// Sets the session that channels join. Control only.
+    /// Sets the session that channels join. Control connection only.
     pub fn set_session(&self, id: Option<[u8; 16]>) {
         let state = &mut *lock(&self.state);
         if state.session != id {
@@ -135,12 +135,13 @@ impl Places {
         }
     }
 
-    /// Says what is wrong with a path, or that nothing is any more. Returns whether that is news.
+    /// Notes what is wrong with a path, or that nothing is wrong any more. Returns true if that is
+    /// new.
     pub fn note_path(&self, at: &Address, note: PathNote, now_us: u64) -> bool {
         self.with_paths(|paths| paths.note(at, note, now_us))
     }
 
-    /// Returns what is wrong with a path that is used, if something is.
+    /// Returns what is wrong with one of the paths in use, or `None` if nothing is.
     pub fn note(&self) -> Option<String> {
         let state = lock(&self.state);
         let is_used = |path: &&Path<Address>| match state.target.policy {
@@ -150,7 +151,7 @@ impl Places {
         state.paths.all().iter().filter(is_used).find_map(|path| path.note.clone())
     }
 
-    /// Returns the addresses that are to be probed now, and the port. Control only.
+    /// Returns the addresses that are to be probed now, and the port. Control connection only.
     pub fn probes_due(&self, now_us: u64) -> (Vec<Address>, u16) {
         let state = &mut *lock(&self.state);
         let due = match state.target.policy {
@@ -160,7 +161,7 @@ impl Places {
         (due, state.target.port)
     }
 
-    /// Takes the outcome of a probe. Control only.
+    /// Notes the outcome of a probe. Control connection only.
     pub fn probed(&self, at: &Address, outcome: Result<(), String>) {
         self.with_paths(|paths| paths.probed(at, outcome));
     }

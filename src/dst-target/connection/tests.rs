@@ -4,12 +4,12 @@ use std::sync::Arc;
 use super::*;
 use crate::backend_resets::BackendResets;
 use crate::completion::Completions;
-use crate::holds::OwnerHolds;
+use crate::holds::ClientHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
 use crate::queue::Setup;
-use crate::share::OwnerShare;
-use dst_broker::Owner;
+use crate::share::ClientShare;
+use dst_broker::ClientId;
 use dst_security::handshake::ENTROPY_LEN;
 use dst_security::{Initiator, Psk, accept};
 use dst_session::slots::Slots;
@@ -51,7 +51,7 @@ struct Rig {
     completions: Rc<Completions>,
     recorder: Rc<Recorder>,
     /// What the connection holds of the pools.
-    owner: Rc<OwnerShare>,
+    share: Rc<ClientShare>,
     backend_resets: Arc<BackendResets>,
     client: Sock,
     process: u32,
@@ -170,7 +170,7 @@ impl Rig {
             pools,
             completions,
             recorder: Rc::default(),
-            owner: Rc::default(),
+            share: Rc::default(),
             backend_resets: Arc::default(),
             client,
             process,
@@ -184,7 +184,7 @@ impl Rig {
     fn ready(has_queue: bool, ago_us: u64) -> Rig {
         let rig = Rig::new();
         rig.sends(Header::new(Kind::Hello), &hello().encode());
-        assert!(matches!(rig.receive().unwrap().question, Some(Question::Hello(_))));
+        assert!(matches!(rig.receive().unwrap().question, Some(HandshakeQuestion::Hello(_))));
         let requests = has_queue.then(|| rig.requests());
         let now_us = rig.began_us - ago_us;
         rig.connection.borrow_mut().welcome(&welcome(u16::from(has_queue)), requests, now_us);
@@ -193,7 +193,7 @@ impl Rig {
     }
 
     fn requests(&self) -> Box<Requests> {
-        let (owner, backend_resets) = (Rc::clone(&self.owner), Arc::clone(&self.backend_resets));
+        let (share, backend_resets) = (Rc::clone(&self.share), Arc::clone(&self.backend_resets));
         on(self.thread, || {
             let channel = Desc::open("disk", true, |_| {}).unwrap().handle().channel().unwrap();
             let queue = Queue::new(Setup {
@@ -201,8 +201,8 @@ impl Rig {
                 max_transfer: 1 << 20,
                 has_digests: false,
                 slots: Slots::new(16),
-                owner,
-                holds: Rc::new(OwnerHolds::new(Owner {
+                client_share: share,
+                holds: Rc::new(ClientHolds::new(ClientId {
                     export: "disk".to_owned(),
                     host: "client".to_owned(),
                 })),
@@ -317,7 +317,9 @@ fn a_hello_is_for_the_control_thread_and_nothing_may_follow_it() {
     rig.sends_bytes(&frame[..60]);
     assert!(rig.receive().unwrap().question.is_none(), "it is not complete");
     rig.sends_bytes(&frame[60..]);
-    let Some(Question::Hello(asked)) = rig.receive().unwrap().question else { panic!("nobody is asked") };
+    let Some(HandshakeQuestion::Hello(asked)) = rig.receive().unwrap().question else {
+        panic!("nobody is asked")
+    };
     assert_eq!(*asked, hello());
     assert!(!rig.connection.borrow().wants_to_send());
     rig.sends_bytes(&frame);
@@ -410,7 +412,9 @@ fn begin_to_secure(rig: &Rig) -> (Vec<u8>, Secured) {
     let offer = Offer { versions: (1, 1), export: "v".into(), host: "h".into(), ciphers };
     let (_, message) = Initiator::begin(&key, &offer, &[1; ENTROPY_LEN]);
     rig.sends(Header::new(Kind::Secure), &message);
-    let Some(Question::Secure(asked)) = rig.receive().unwrap().question else { panic!("nobody is asked") };
+    let Some(HandshakeQuestion::Secure(asked)) = rig.receive().unwrap().question else {
+        panic!("nobody is asked")
+    };
     assert_eq!(asked, message);
     accept(&[key], &Secure::decode(&asked).unwrap(), &[2; ENTROPY_LEN]).unwrap()
 }
@@ -441,10 +445,10 @@ fn nothing_in_clear_may_follow_a_key_agreement() {
 #[test]
 fn a_connection_is_secured_once() {
     let rig = Rig::new();
-    if let Life::Open(Open { stage: Stage::Handshake { step, .. }, .. }) =
-        &mut rig.connection.borrow_mut().life
+    if let ConnectionPhase::Open(OpenConnection { stage: Stage::Handshake { step, .. }, .. }) =
+        &mut rig.connection.borrow_mut().phase
     {
-        *step = Step::SECURED;
+        *step = HandshakeStep::SECURED;
     }
     rig.sends(Header::new(Kind::Secure), &[]);
     assert_eq!(rig.fails(), Violation::Unexpected(Kind::Secure).into());
@@ -638,16 +642,16 @@ fn a_closed_connection_is_finished_when_the_backend_has_nothing_of_it() {
     rig.sends(read(1, 0), &[]);
     rig.sends(read(1, 1), &[]);
     rig.receive().unwrap();
-    assert_eq!((rig.in_backend(), rig.owner.get().objects), (2, 3));
+    assert_eq!((rig.in_backend(), rig.share.get().objects), (2, 3));
     assert!(matches!(rig.shut(), Shut::Draining));
     assert!(matches!(rig.shut(), Shut::Before));
-    assert_eq!((rig.in_backend(), rig.owner.get().objects), (2, 2), "an unsent answer keeps its memory");
+    assert_eq!((rig.in_backend(), rig.share.get().objects), (2, 2), "an unsent answer keeps its memory");
     assert!(!rig.connection.borrow().wants_to_send());
     assert_eq!(rig.tick(false, 1_000_000), Ok(()), "its lease is of no interest any more");
     let remains = rig.backend_finishes().expect("it is finished");
     assert_eq!((remains.stats.reads, remains.goodbye), (3, false));
     assert!(remains.slots.is_some());
-    assert_eq!(rig.owner.get(), Default::default(), "not all memory is back");
+    assert_eq!(rig.share.get(), Default::default(), "not all memory is back");
 }
 
 #[test]
@@ -664,7 +668,7 @@ fn what_fails_because_the_bdev_is_removed_is_not_answered() {
         assert_eq!(rig.in_backend(), 0);
         assert_eq!(rig.flush(), vec![Kind::Answer; usize::from(!is_removed)]);
         assert!(matches!(rig.shut(), Shut::Finished(_)));
-        assert_eq!(rig.owner.get(), Default::default(), "not all memory is back");
+        assert_eq!(rig.share.get(), Default::default(), "not all memory is back");
     }
 }
 

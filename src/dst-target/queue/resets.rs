@@ -1,13 +1,13 @@
-//! A queue's part in resets: those that its client asks for, and the I/O that a reset of the backend has
-//! ended.
+//! A queue's part in resets: Resets that its client asks for, and I/O that a reset of the backend
+//! has ended.
 //!
-//! The control thread answers a Reset. Until then its slot is busy, and nothing of it is in the backend.
-//! A round of resets waits for aborted requests that the backend still has as for all others: a reset
-//! that succeeded promises that none of them is executed any more.
+//! The control thread answers a Reset. Until then, its slot is busy, and the backend has nothing of
+//! it. A round of resets also waits for aborted requests that the backend still has: a successful
+//! reset promises that none of them is executed any more.
 //!
-//! Of an operation in parts, the part that a reset has ended is executed again, and the next ones
-//! follow. What waits to be executed again waits for what is held, too. A request that was aborted is
-//! not executed again, and its hold ends with it.
+//! If a reset has ended a part of an operation, that part is executed again, and the next parts
+//! follow. I/O that is to be executed again also waits until no held request overlaps it. An
+//! aborted request is not executed again, and its hold ends.
 
 use dst_session::reexecution::{FailedIo, LastReset, is_due};
 use dst_session::transactions::slot_of;
@@ -16,10 +16,10 @@ use dst_wire::Status;
 use super::{Course, Queue};
 use crate::completion::Io;
 use crate::pools::Pools;
-use crate::queue_resets::Ended;
+use crate::queue_resets::EndedIo;
 
 impl Queue {
-    /// Returns the slot of the next Reset that the control thread is to be told of.
+    /// Returns the slot of the next Reset that the control thread was not told of yet.
     #[inline]
     pub fn next_asked(&mut self) -> Option<u16> {
         let resets = &mut self.resets;
@@ -28,7 +28,7 @@ impl Queue {
         Some(resets.asked[at])
     }
 
-    /// The control thread answers a Reset.
+    /// Answers a Reset with the control thread's decision.
     pub fn answer_reset(&mut self, slot: u16, status: Status, now_us: u64) {
         let Some(at) = self.resets.asked.iter().position(|&asked| asked == slot) else { return };
         self.resets.asked.remove(at);
@@ -40,14 +40,15 @@ impl Queue {
         self.answer(slot, status, None);
     }
 
-    /// A round of resets waits for what the queue has now, other Resets left out.
+    /// Notes that a round of resets waits for all requests that the queue has now, except for
+    /// Resets.
     pub fn quiesce(&mut self, round: u64) {
         let is_reset = |id: u64| self.resets.asked.contains(&slot_of(id));
         let busy = self.setup.slots.all_busy().filter(|&id| !is_reset(id));
         self.resets.awaited = Some((round, busy.collect()));
     }
 
-    /// A round of resets has failed, and waits for nothing any more.
+    /// Notes that a round of resets has failed and no longer waits for the queue.
     pub fn abandon(&mut self, round: u64) {
         self.resets.awaited.take_if(|(awaited, _)| *awaited == round);
     }
@@ -63,13 +64,13 @@ impl Queue {
         quiesced
     }
 
-    /// The backend is being reset for this session, or has been.
+    /// Notes that a reset of the backend for this session begins or has ended.
     pub fn own_reset(&mut self, has_ended: bool, now_us: u64) {
         self.resets.own = if has_ended { LastReset::Ended(now_us) } else { LastReset::UnderWay };
     }
 
-    /// Returns whether an I/O that the backend has failed is to be executed again, as another session's
-    /// reset may have ended it.
+    /// Returns true if a failed I/O is to be executed again, because a reset for another session
+    /// may have ended it.
     #[cold]
     pub fn is_executed_again(&self, io: &Io, status: Status) -> bool {
         let slot = io.ctx.slot;
@@ -77,7 +78,7 @@ impl Queue {
         let submitted_us = match work.course {
             Course::Whole => work.begun_us,
             Course::Parts(part) => part.begun_us,
-            // Its client does not wait for it any longer.
+            // The client does not wait for an aborted request any longer.
             Course::Aborted { .. } => return false,
         };
         let times = self.resets.repeats.of(self.setup.slots.busy(slot));
@@ -85,26 +86,26 @@ impl Queue {
         failed.is_executed_again(self.resets.backend.last(), self.resets.own)
     }
 
-    /// Keeps an I/O that a reset has ended, until it can be executed again. It still counts as in the
-    /// backend.
+    /// Keeps an I/O that a reset has ended until it can be executed again. The I/O still counts as
+    /// in the backend.
     pub fn keep_ended(&mut self, io: Io, now_us: u64) {
         let id = self.setup.slots.busy(io.ctx.slot);
         let slots = &self.setup.slots;
         self.resets.repeats.count(id, |other| slots.busy(slot_of(other)) == other);
-        self.resets.ended.push(Ended { io, at_us: now_us });
+        self.resets.ended.push(EndedIo { io, at_us: now_us });
     }
 
-    /// Returns the next I/O that can be executed again: the resets are over, and nothing that it
-    /// overlaps is held.
+    /// Removes and returns the next I/O that can be executed again: the resets are over, and no
+    /// held request overlaps it.
     pub fn next_ended(&mut self, now_us: u64) -> Option<Io> {
         let last = self.resets.backend.last();
-        let may_go = |ended: &Ended| {
+        let may_go = |ended: &EndedIo| {
             let work = &self.work[usize::from(ended.io.ctx.slot)];
             is_due(last, ended.at_us, now_us) && !self.setup.holds.stop(work.op, work.start, work.count)
         };
         let at = self.resets.ended.iter().position(may_go)?;
         let io = self.resets.ended.remove(at).io;
-        // It is as new: only a reset from now on can end it.
+        // The I/O counts as submitted now: only a later reset can end it.
         let work = &mut self.work[usize::from(io.ctx.slot)];
         match &mut work.course {
             Course::Parts(part) => part.begun_us = now_us,
@@ -114,30 +115,29 @@ impl Queue {
         Some(io)
     }
 
-    /// Returns whether a reset still waits for something here.
+    /// Returns true if the queue still has something to do for resets.
     pub fn is_attended(&self) -> bool {
         self.resets.awaited.is_some() || !self.resets.ended.is_empty()
     }
 
-    /// The connection is gone: nobody waits for its Resets, and what a reset has ended is not executed
-    /// again on it.
+    /// Drops the Resets and the I/O that is to be executed again, because the connection is gone.
     pub fn end_resets(&mut self, pools: &Pools) {
         self.resets.awaited = None;
         self.resets.untold = 0;
         for slot in std::mem::take(&mut self.resets.asked) {
             self.setup.slots.withdraw(slot);
         }
-        for Ended { io, at_us } in std::mem::take(&mut self.resets.ended) {
+        for EndedIo { io, at_us } in std::mem::take(&mut self.resets.ended) {
             let released = self.withdraw(io, at_us, pools);
             assert!(released.is_none(), "what a reset has ended is not held");
         }
     }
 
-    /// Takes out an I/O that a reset has ended and that is not executed again, as its client has aborted
-    /// it.
+    /// Removes and returns the I/O of this slot if a reset has ended it. It is not executed again,
+    /// because its client has aborted it.
     pub(super) fn take_ended(&mut self, slot: u16) -> Option<Io> {
         let at = self.resets.ended.iter().position(|ended| ended.io.ctx.slot == slot)?;
-        let Ended { io, at_us } = self.resets.ended.remove(at);
+        let EndedIo { io, at_us } = self.resets.ended.remove(at);
         self.in_backend -= 1;
         let work = &self.work[usize::from(slot)];
         self.stats.end(work.op, at_us.saturating_sub(work.begun_us));

@@ -4,7 +4,7 @@ use crate::completion::Completions;
 use crate::holds::GroupHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
-use dst_broker::Owner;
+use dst_broker::ClientId;
 use dst_wire::OpSet;
 
 mod aborts;
@@ -20,7 +20,7 @@ mod resets;
 /// A queue with pools of its own, whose backend is the test.
 struct Rig {
     pools: Pools,
-    owner: Rc<OwnerShare>,
+    share: Rc<ClientShare>,
     group: GroupHolds,
     backend_resets: Arc<BackendResets>,
     queue: Queue,
@@ -29,8 +29,8 @@ struct Rig {
     wire: Vec<u8>,
 }
 
-fn host() -> Owner {
-    Owner { export: "disk".to_owned(), host: "client".to_owned() }
+fn host() -> ClientId {
+    ClientId { export: "disk".to_owned(), host: "client".to_owned() }
 }
 
 fn device() -> Device {
@@ -53,7 +53,7 @@ fn id(sequence: u64, slot: u16) -> u64 {
 
 impl Rig {
     fn new(device: Device, has_digests: bool) -> Rig {
-        let owner = Rc::new(OwnerShare::default());
+        let share = Rc::new(ClientShare::default());
         let slots = Slots::new(CREDITS);
         let group = GroupHolds::default();
         let holds = group.of(&host());
@@ -63,7 +63,7 @@ impl Rig {
             max_transfer: 1 << 20,
             has_digests,
             slots,
-            owner: Rc::clone(&owner),
+            client_share: Rc::clone(&share),
             holds,
             connection: 7,
             backend_resets: Arc::clone(&backend_resets),
@@ -72,7 +72,7 @@ impl Rig {
         let options = Options { buffer_mib: 4, ..Options::default() };
         let pools = Pools::new(&options, &Rc::new(Completions::new(OBJECTS))).unwrap();
         let lease = Granted::new(1, 0);
-        Rig { pools, owner, group, backend_resets, queue, lease, wire: Vec::new() }
+        Rig { pools, share, group, backend_resets, queue, lease, wire: Vec::new() }
     }
 
     fn plain() -> Rig {
@@ -89,7 +89,7 @@ impl Rig {
         self.queue.header(header, None, &self.pools)
     }
 
-    fn end(&mut self, now_us: u64) -> Ended {
+    fn end(&mut self, now_us: u64) -> Dispatch {
         self.queue.end(&self.lease, &self.pools, || now_us)
     }
 
@@ -98,22 +98,22 @@ impl Rig {
         assert_eq!(self.header(header), Ok(Flow::Go));
         self.queue.data(data);
         match self.end(0) {
-            Ended::Submit(submission) => Some(submission),
-            Ended::Answered => None,
-            Ended::LeaseOver(now_us) => panic!("the lease was over at {now_us}"),
+            Dispatch::Submit(submission) => Some(submission),
+            Dispatch::Nothing => None,
+            Dispatch::LeaseOver(now_us) => panic!("the lease was over at {now_us}"),
         }
     }
 
     fn complete(&mut self, submission: Submission, status: Status) {
         if self.queue.is_special(&submission.io) {
             let ended = self.part_ends(submission, status, 0);
-            return assert!(matches!(ended, Ended::Answered), "it was only a part");
+            return assert!(matches!(ended, Dispatch::Nothing), "it was only a part");
         }
         self.queue.completed(submission.io, status, 0, &self.pools);
     }
 
     /// The backend finishes a part at this time.
-    fn part_ends(&mut self, part: Submission, status: Status, now_us: u64) -> Ended {
+    fn part_ends(&mut self, part: Submission, status: Status, now_us: u64) -> Dispatch {
         self.queue.special_completed(part.io, status, &self.pools, Some(&self.lease), || now_us).0
     }
 
@@ -151,7 +151,7 @@ impl Rig {
 
     /// Whether everything is back in the pools.
     fn holds_nothing(&self) -> bool {
-        self.owner.get() == Default::default()
+        self.share.get() == Default::default()
     }
 }
 
@@ -168,7 +168,7 @@ fn a_write_goes_to_the_backend_with_its_data_and_is_answered_once() {
     iov.slice_mut(0).unwrap().copy_from_slice(&data[100..]);
     drop(iov);
     rig.queue.received_in_place(924);
-    let Ended::Submit(submission) = rig.end(0) else { panic!("it is not submitted") };
+    let Dispatch::Submit(submission) = rig.end(0) else { panic!("it is not submitted") };
     assert_eq!((submission.op, submission.start, submission.count), (Op::Write, 7, 2));
     assert_eq!(submission.io.data.slice(0), data);
     assert_eq!((rig.queue.in_backend(), rig.queue.wants_to_send()), (1, false));
@@ -214,13 +214,13 @@ fn nothing_is_submitted_once_the_lease_is_over() {
     rig.header(&write).unwrap();
     rig.queue.data(&[1; BLOCK as usize]);
     let ended = rig.end(LEASE_US);
-    assert!(matches!(ended, Ended::LeaseOver(LEASE_US)));
+    assert!(matches!(ended, Dispatch::LeaseOver(LEASE_US)));
     assert!(rig.holds_nothing() && rig.answers().is_empty());
     assert_eq!((rig.queue.stats.dropped, rig.queue.stats.writes), (1, 0));
     // The record does not say that it was executed: when it comes again, it is.
     rig.header(&write).unwrap();
     rig.queue.data(&[1; BLOCK as usize]);
-    assert!(matches!(rig.end(LEASE_US - 1), Ended::Submit(_)));
+    assert!(matches!(rig.end(LEASE_US - 1), Dispatch::Submit(_)));
 }
 
 #[test]
@@ -268,7 +268,7 @@ fn what_cannot_be_executed_is_answered_behind_its_data() {
     drop(iov);
     assert!(!rig.queue.wants_to_send(), "it is answered before its data has come");
     rig.queue.data(&[1; BLOCK as usize]);
-    assert!(matches!(rig.end(0), Ended::Answered));
+    assert!(matches!(rig.end(0), Dispatch::Nothing));
     assert!(rig.comes(&Rig::request(Op::Unmap, id(1, 1), 0, 1), &[]).is_none());
     let answers = [(id(1, 0), Status::OutOfRange, vec![]), (id(1, 1), Status::NotSupported, vec![])];
     assert_eq!(rig.answers(), answers);
@@ -282,7 +282,7 @@ fn a_slot_is_free_when_its_answer_has_been_sent_completely() {
     let next = Rig::request(Op::Read, id(2, 0), 0, 1);
     let busy = Err(Violation::SlotBusy { id: id(2, 0), other: id(1, 0) });
     assert_eq!(rig.header(&next), busy, "the backend has it");
-    assert_eq!(rig.owner.get().objects, 1, "a request that is refused keeps no memory");
+    assert_eq!(rig.share.get().objects, 1, "a request that is refused keeps no memory");
     rig.complete(submission, Status::Success);
     assert_eq!(rig.header(&next), busy, "its answer waits");
     assert_eq!(rig.send(HEADER_LEN + 511), HEADER_LEN + 511);
@@ -371,7 +371,7 @@ fn a_lost_connection_keeps_nothing_but_what_the_backend_has() {
     rig.header(&half).unwrap();
     rig.queue.data(&[1; 100]);
     rig.queue.disconnected(&rig.pools);
-    assert_eq!(rig.owner.get().objects, 1);
+    assert_eq!(rig.share.get().objects, 1);
     assert!(!rig.queue.wants_to_send() && !rig.queue.is_mid_frame());
     rig.complete(busy, Status::Success);
     rig.queue.drop_answers(&rig.pools);
@@ -401,13 +401,15 @@ fn a_long_operation_goes_in_parts_one_after_another_and_is_answered_once() {
         let request = Rig::request(op, id(1, 0), 3, PART + 12);
         let part = rig.comes(&request, &[]).unwrap();
         assert_eq!((part.op, part.start, part.count), (op, 3, PART - 3), "parts are aligned");
-        let Ended::Submit(part) = rig.part_ends(part, Status::Success, 0) else { panic!("there is more") };
+        let Dispatch::Submit(part) = rig.part_ends(part, Status::Success, 0) else { panic!("there is more") };
         assert_eq!((part.op, part.start, part.count, part.io.ctx.slot), (op, PART, PART, 0));
         assert!(!rig.queue.wants_to_send() && rig.queue.in_backend() == 1);
         let busy = Violation::SlotBusy { id: id(1, 0), other: id(1, 0) };
         assert_eq!(rig.header(&request), Err(busy), "the slot is in use all the while");
         // It took long: the rest goes in smaller parts.
-        let Ended::Submit(part) = rig.part_ends(part, Status::Success, LEASE_US - 1) else { panic!("more") };
+        let Dispatch::Submit(part) = rig.part_ends(part, Status::Success, LEASE_US - 1) else {
+            panic!("more")
+        };
         assert_eq!((part.start, part.count), (2 * PART, 7));
         rig.complete(part, Status::Success);
         assert_eq!(rig.answers(), [(id(1, 0), Status::Success, vec![])]);
@@ -421,7 +423,7 @@ fn the_failure_of_a_part_is_that_of_the_whole() {
     let mut rig = Rig::plain();
     let request = Rig::request(Op::WriteZeroes, id(1, 0), 0, 3 * PART);
     let part = rig.comes(&request, &[]).unwrap();
-    let Ended::Submit(part) = rig.part_ends(part, Status::Success, 0) else { panic!("there is more") };
+    let Dispatch::Submit(part) = rig.part_ends(part, Status::Success, 0) else { panic!("there is more") };
     rig.complete(part, Status::Aborted);
     assert_eq!(rig.answers(), [(id(1, 0), Status::Aborted, vec![])]);
     assert!(rig.comes(&request, &[]).is_none(), "it is executed again");
@@ -434,12 +436,12 @@ fn no_part_is_begun_without_a_lease_and_the_request_may_come_again() {
     let mut rig = Rig::plain();
     let request = Rig::request(Op::Unmap, id(1, 0), 0, 5 * PART);
     let part = rig.comes(&request, &[]).unwrap();
-    assert!(matches!(rig.part_ends(part, Status::Success, LEASE_US), Ended::LeaseOver(LEASE_US)));
+    assert!(matches!(rig.part_ends(part, Status::Success, LEASE_US), Dispatch::LeaseOver(LEASE_US)));
     assert!(rig.holds_nothing() && rig.answers().is_empty() && rig.queue.in_backend() == 0);
     let part = rig.comes(&request, &[]).expect("it was not executed");
     rig.queue.disconnected(&rig.pools);
     let ended = rig.queue.special_completed(part.io, Status::Success, &rig.pools, None, || 0).0;
-    assert!(matches!(ended, Ended::Answered));
+    assert!(matches!(ended, Dispatch::Nothing));
     assert!(rig.holds_nothing() && rig.answers().is_empty());
     assert_eq!(rig.queue.stats.dropped, 2);
     assert_eq!(rig.queue.into_slots().arrive(id(1, 0), Op::Unmap), Ok(Arrival::Execute));

@@ -23,7 +23,7 @@ impl Rig {
     }
 
     fn pinned(&self) -> usize {
-        self.owner.get().pinned
+        self.share.get().pinned
     }
 }
 
@@ -34,7 +34,7 @@ fn writes_stay_where_they_came_while_more_is_received() {
     rig.writes(1, 0, 0);
     rig.writes(1, 1, 1);
     rig.receive().unwrap();
-    assert_eq!((rig.in_backend(), rig.pinned(), rig.owner.get().small), (2, 1, 0));
+    assert_eq!((rig.in_backend(), rig.pinned(), rig.share.get().small), (2, 1, 0));
     for slot in 2..8 {
         rig.writes(2, slot, slot.into());
         rig.receive().unwrap();
@@ -45,7 +45,7 @@ fn writes_stay_where_they_came_while_more_is_received() {
     assert_eq!(rig.flush(), [Kind::Answer; 8]);
     let blocks: Vec<u64> = (0..8).map(|block| written(&rig, block)).collect();
     assert_eq!(blocks, [1, 1, 2, 2, 2, 2, 2, 2]);
-    assert_eq!(rig.owner.get(), Default::default());
+    assert_eq!(rig.share.get(), Default::default());
 }
 
 /// Wherever the stream is cut, the writes behind the cut can stay.
@@ -66,7 +66,7 @@ fn a_write_behind_one_that_was_cut_is_aligned() {
         rig.receive().unwrap();
         // The one that was cut behind its header is copied.
         let copied = usize::from(cut >= HEADER_LEN);
-        assert_eq!((rig.pinned(), rig.owner.get().small), (1, copied), "cut at {cut}");
+        assert_eq!((rig.pinned(), rig.share.get().small), (1, copied), "cut at {cut}");
         rig.backend_finishes();
         assert_eq!((written(&rig, 0), written(&rig, 1)), (1, 1), "cut at {cut}");
     }
@@ -93,7 +93,7 @@ fn the_buffer_outlives_the_connection() {
     }
     store::set_hung(rig.store, false);
     assert!(rig.backend_finishes().is_some());
-    assert_eq!((written(&rig, 0), rig.owner.get()), (1, Default::default()));
+    assert_eq!((written(&rig, 0), rig.share.get()), (1, Default::default()));
 }
 
 #[test]
@@ -106,5 +106,5 @@ fn a_write_that_the_removal_of_its_bdev_has_failed_lets_its_buffer_go() {
     spdk::bdev::remove(rig.process, "disk");
     rig.backend_finishes();
     assert!(rig.flush().is_empty());
-    assert_eq!(rig.owner.get(), Default::default());
+    assert_eq!(rig.share.get(), Default::default());
 }

@@ -3,8 +3,8 @@
 use super::*;
 
 impl Rig {
-    /// The backend fails what it has, by a reset of another session that then ends. Returns what the
-    /// completions have come to.
+    /// The backend fails what it has, by a reset of another session that then ends. Returns what
+    /// the completions have come to.
     fn others_reset_ends_all(&self) -> Vec<Completed> {
         while store::is_busy(self.store) {
             world::step();

@@ -1,15 +1,15 @@
 //! Aborted requests, and those that wait because of what is held.
 
 use super::*;
-use crate::holds::{Hold, HoldNotice};
+use crate::holds::{HeldRequest, HoldNotice};
 use crate::queue::abort::{Abort, Unparked};
 use dst_session::holds::HoldId;
 
 /// A hold of another connection.
 const OTHER: HoldId = HoldId { connection: 1, request: 1 };
 
-fn hold_of(id: u64, start: u64, count: u64) -> Hold {
-    Hold { owner: host(), id: HoldId { connection: 7, request: id }, start, count }
+fn hold_of(id: u64, start: u64, count: u64) -> HeldRequest {
+    HeldRequest { client: host(), id: HoldId { connection: 7, request: id }, start, count }
 }
 
 impl Rig {
@@ -22,13 +22,13 @@ impl Rig {
         assert!(self.queue.is_special(&submission.io));
         let lease = Some(&self.lease);
         let (ended, released) = self.queue.special_completed(submission.io, status, &self.pools, lease, || 0);
-        assert!(matches!(ended, Ended::Answered));
+        assert!(matches!(ended, Dispatch::Nothing));
         released
     }
 
-    /// Something of the same owner is held, of another connection.
+    /// Something of the same client is held, of another connection.
     fn hold(&self, start: u64, count: u64) {
-        self.group.hold(&Hold { owner: host(), id: OTHER, start, count });
+        self.group.hold(&HeldRequest { client: host(), id: OTHER, start, count });
     }
 
     fn unpark(&mut self) -> Option<Submission> {
@@ -53,7 +53,7 @@ fn a_write_that_the_backend_has_is_held_until_it_is_answered() {
     assert!(matches!(rig.header(&next), Err(Violation::SlotBusy { .. })));
     let released = rig.aborted_ends(write, Status::Success);
     let key = hold_of(id(1, 0), 0, 0).id;
-    assert_eq!(released, Some(HoldNotice::Release { owner: host(), id: key }));
+    assert_eq!(released, Some(HoldNotice::Release { client: host(), id: key }));
     assert!(!rig.queue.is_aborted(id(1, 0)), "the answer tells the client");
     assert_eq!(rig.answers(), [(id(1, 0), Status::Success, vec![])]);
     let read = rig.comes(&next, &[]).unwrap();
@@ -148,7 +148,7 @@ fn an_operation_in_parts_ends_with_the_part_that_the_backend_has() {
     {
         let request = Rig::request(Op::WriteZeroes, id(1, slot), 0, 3 * PART);
         let part = rig.comes(&request, &[]).unwrap();
-        let Ended::Submit(part) = rig.part_ends(part, Status::Success, 7000) else { panic!("more") };
+        let Dispatch::Submit(part) = rig.part_ends(part, Status::Success, 7000) else { panic!("more") };
         let hold = Abort::Hold(HoldNotice::Hold(hold_of(id(1, slot), PART, PART)));
         assert_eq!(rig.abort(id(1, slot)), Ok(hold), "what was done is not held");
         assert!(rig.aborted_ends(part, status).is_some());
@@ -240,7 +240,7 @@ fn a_part_that_another_sessions_reset_has_ended_is_executed_again_and_the_next_o
     assert!(!rig.queue.is_executed_again(&io, Status::Failed), "the reset was over when it began");
     // The next part begins after the reset, of which it knows nothing.
     let again = Submission { io, op: Op::Unmap, start: 0, count: PART };
-    let Ended::Submit(part) = rig.part_ends(again, Status::Success, 7000) else { panic!("more") };
+    let Dispatch::Submit(part) = rig.part_ends(again, Status::Success, 7000) else { panic!("more") };
     assert_eq!((part.start, part.count), (PART, PART));
     assert!(!rig.queue.is_executed_again(&part.io, Status::Failed));
     // One that is ended by a reset and aborted then is all that is left of the operation.

@@ -32,7 +32,7 @@ impl Came {
         if flow != Flow::Keep {
             rig.queue.data(&self.buffer.bytes()[AT..AT + LEN]);
         }
-        let Ended::Submit(submission) = rig.end(0) else { panic!("it is not submitted") };
+        let Dispatch::Submit(submission) = rig.end(0) else { panic!("it is not submitted") };
         assert_eq!(submission.io.data.slice(0).len(), LEN);
         assert_eq!(submission.io.data.pins() > 0, flow == Flow::Keep);
         Some(submission)
@@ -63,7 +63,7 @@ fn data_that_stays_takes_no_other_memory_and_is_let_go_when_the_backend_is_done(
     let mut rig = Rig::plain();
     let came = Came::new(&rig, 0, 7);
     let mut submission = came.is_submitted(&mut rig).unwrap();
-    assert_eq!((rig.owner.get().small, rig.owner.get().pinned), (0, 1));
+    assert_eq!((rig.share.get().small, rig.share.get().pinned), (0, 1));
     drop(came);
     overwrite_the_rest(&rig);
     assert_eq!(found(&mut submission), [7; LEN]);
@@ -79,10 +79,10 @@ fn two_writes_of_one_buffer_pin_it_once_until_the_second_is_done() {
     let first = came.is_submitted(&mut rig).unwrap();
     came.header = Rig::request(Op::Write, id(1, 1), 0, 1);
     let mut second = came.is_submitted(&mut rig).unwrap();
-    assert_eq!((rig.owner.get().objects, rig.owner.get().pinned), (2, 1));
+    assert_eq!((rig.share.get().objects, rig.share.get().pinned), (2, 1));
     drop(came);
     rig.complete(first, Status::Success);
-    assert_eq!(rig.owner.get().pinned, 1);
+    assert_eq!(rig.share.get().pinned, 1);
     overwrite_the_rest(&rig);
     assert_eq!(found(&mut second), [7; LEN]);
     rig.complete(second, Status::Failed);
@@ -124,7 +124,7 @@ fn what_the_backend_does_not_take_from_there_is_copied() {
         rig.queue.setup.required_alignment = required_alignment;
         let came = Came::new(&rig, 0, 7);
         assert_eq!(came.header_to(&mut rig, at), Ok(flow), "at {at} for {required_alignment}");
-        assert_eq!(rig.owner.get().small, usize::from(flow == Flow::Go));
+        assert_eq!(rig.share.get().small, usize::from(flow == Flow::Go));
     }
     let mut rig = Rig::plain();
     let mut came = Came::new(&rig, 0, 7);
@@ -140,7 +140,7 @@ fn only_so_much_is_pinned_and_the_rest_is_copied() {
     for slot in 0..OBJECTS as u16 / 2 {
         submitted.push(Came::new(&rig, slot, slot as u8).is_submitted(&mut rig).unwrap());
     }
-    assert_eq!((rig.owner.get().pinned, rig.owner.get().small), (2, OBJECTS / 2 - 2));
+    assert_eq!((rig.share.get().pinned, rig.share.get().small), (2, OBJECTS / 2 - 2));
     overwrite_the_rest(&rig);
     for (slot, mut submission) in submitted.into_iter().enumerate() {
         assert_eq!(found(&mut submission), [slot as u8; LEN]);
@@ -159,12 +159,12 @@ fn what_is_not_executed_keeps_nothing() {
     let mut came = Came::new(&rig, 0, 7);
     came.header.flags = Flags::DIGEST;
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Keep));
-    assert!(matches!(rig.end(0), Ended::Answered), "its digest is another one");
+    assert!(matches!(rig.end(0), Dispatch::Nothing), "its digest is another one");
     assert!(rig.holds_nothing() && rig.queue.stats.corrupt == 1);
     rig.answers();
     came.header.digest = Crc32c::of(&[7; LEN]);
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Keep));
-    assert!(matches!(rig.end(LEASE_US), Ended::LeaseOver(_)));
+    assert!(matches!(rig.end(LEASE_US), Dispatch::LeaseOver(_)));
     assert!(rig.holds_nothing());
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Keep));
     rig.queue.disconnected(&rig.pools);
@@ -174,7 +174,7 @@ fn what_is_not_executed_keeps_nothing() {
     rig.answers();
     assert_eq!(came.header_to(&mut rig, AT), Ok(Flow::Go), "it is answered from the record");
     rig.queue.data(&[7; LEN]);
-    assert!(matches!(rig.end(0), Ended::Answered) && rig.holds_nothing());
+    assert!(matches!(rig.end(0), Dispatch::Nothing) && rig.holds_nothing());
 }
 
 #[test]
