@@ -32,7 +32,7 @@ CALLS = ("sendmsg", "readv", "recvfrom", "recvmsg", "epoll_wait")
 POLLS = ("epoll_wait",)
 EAGAIN = -11
 
-SECONDS = 2
+SECONDS = 4
 # When tracing begins, in seconds before which the I/O has become steady, and how long it lasts.
 FROM, FOR = 1.0, 0.03
 
@@ -122,8 +122,10 @@ def main() -> None:
             sys.exit("dst: error: perf cannot trace system calls here; run as root, with /sys/kernel/tracing mounted")
         script = ["perf", "script", "-i", str(file), "--ns", "-F", "cpu,time,event,trace"]
         printed = subprocess.run(script, capture_output=True, text=True, check=True).stdout
+    if not (found := calls(printed)):
+        sys.exit("dst: error: perf began after the run had ended; run it again when the machine is idle")
     print(f"{args.case.name}, {args.peer}: {figures.iops:,.0f} IOPS without tracing; times in µs")
-    print("\n".join(shown(calls(printed))[: args.lines]))
+    print("\n".join(shown(found)[: args.lines]))
 
 
 if __name__ == "__main__":
