@@ -23,6 +23,7 @@ import cycles  # noqa: E402
 import latency  # noqa: E402
 import rounds  # noqa: E402
 import scale  # noqa: E402
+import timeline  # noqa: E402
 from cases import MAIN, MORE, TWO_CORES, Case, parse  # noqa: E402
 from machine import choose_control  # noqa: E402
 from measure import Figures, of_rate  # noqa: E402
@@ -38,6 +39,29 @@ NEAR_NS, FAR_NS = 65.0, 320.0
 def run(peer: str, place: int, iops: float, number: int = 0, ns: float = NEAR_NS, **more: Any) -> Run:
     values = {"family": peer, "before_ns": ns, "after_ns": ns} | more
     return Run(case=CASE, peer=peer, round=number, place=place, figures=Figures(iops, 1e6 / iops), **values)
+
+
+def test_a_timeline_has_the_calls_that_moved_bytes() -> None:
+    printed = """
+   [001]   100.000000100: syscalls:sys_exit_readv: 0x30
+   [000]   100.000001000: syscalls:sys_enter_sendmsg: fd: 0x00000110, msg: 0x7ffda7a41f60, flags: 0x00000000
+   [001]   100.000001500: syscalls:sys_enter_epoll_wait: epfd: 0x000001e3, events: 0x7f, maxevents: 0x20, timeout: 0x0
+   [001]   100.000002000: syscalls:sys_exit_epoll_wait: 0x0
+   [001]   100.000002500: syscalls:sys_enter_readv: fd: 0x000001e0, vec: 0x7f, vlen: 0x1
+   [001]   100.000003000: syscalls:sys_exit_readv: 0xfffffffffffffff5
+   [000]   100.000004000: syscalls:sys_exit_sendmsg: 0x1030
+   [001]   100.000004000: syscalls:sys_enter_epoll_wait: epfd: 0x000001e3, events: 0x7f, maxevents: 0x20, timeout: 0x0
+   [001]   100.000004500: syscalls:sys_exit_epoll_wait: 0x1
+   [001]   100.000005000: syscalls:sys_enter_readv: fd: 0x000001e0, vec: 0x7f, vlen: 0x1
+   [001]   100.000005500: syscalls:sys_exit_readv: 0x1030
+"""
+    found = timeline.calls(printed)
+    assert [(call.name, call.result) for call in found] == [
+        ("sendmsg", 4144), ("epoll_wait", 0), ("readv", timeline.EAGAIN), ("epoll_wait", 1), ("readv", 4144)
+    ]
+    first, second = timeline.shown(found)
+    assert "client sendmsg 4,144 in 3.0" in first and "polls" not in first
+    assert "target readv 4,144 in 0.5" in second and "2 empty polls" in second
 
 
 def test_a_mode_is_what_was_there_before_and_after() -> None:
