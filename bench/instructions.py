@@ -32,7 +32,7 @@ OTHER_COMPILER_SLACK = 1.3
 SCRAPES = 10
 
 # Each step, and how often it is done: a digest is computed for one I/O of each batch. A scrape is
-# one answer of dst_get_metrics with 100 bdevs and 100 exports, of which the others are parts.
+# one call of dst_get_metrics with 100 bdevs and 100 exports; `scrape::…` are its parts.
 STEPS = {
     "client::Client::submit": IOS,
     "client::Client::send": IOS,
@@ -41,7 +41,7 @@ STEPS = {
     "target::Target::answer": IOS,
     "digest": 2 * BATCHES,
     "scrape::Scrape::sum_channels": SCRAPES,
-    "scrape::Scrape::sum_connections": SCRAPES,
+    "scrape::Scrape::copy_connections": SCRAPES,
     "scrape::Scrape::answer": SCRAPES,
     "one_scrape": SCRAPES,
 }
@@ -76,8 +76,8 @@ def compiler() -> str:
 
 
 def parse(annotated: str) -> dict[str, int]:
-    """Returns the instructions of each step for one I/O or one scrape, from the output of callgrind_annotate
-    --inclusive=yes."""
+    """Returns the instructions of each step for one I/O or one scrape, from the output of
+    callgrind_annotate --inclusive=yes."""
     found: dict[str, int] = {}
     # A line is "8,664,832 (28.80%)  …/bench/paths/target.rs:dst_paths::target::Target::parse
     # […/dst-paths]". The first line of a step is its total; the others are parts of it that come
@@ -118,10 +118,10 @@ def table(counts: dict[str, int], limits: Bounds, with_compiler: str) -> str:
 
 def main() -> None:
     counts, with_compiler = count(), compiler()
-    print(table(counts, bounds(), with_compiler))
     if sys.argv[1:] == ["--write"]:
         write_bounds(with_compiler, counts)
         print(f"written to {BOUNDS}")
+    print(table(counts, bounds(), with_compiler))
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ pub use input::Input;
 pub use limits::Limits;
 pub use output::{Joining, Lateness, Order, Output, ResetStep, Topic};
 pub use ownership::{Change, Known, OwnershipState, Read};
-pub use report::{Activity, ConnectionInfo, ConnectionState, ExportActivity, SessionInfo, Totals};
+pub use report::{Activity, ConnectionInfo, ConnectionState, ExportActivity, Reported, SessionInfo, Totals};
 pub use room::EVICTIONS_MAX;
 pub use stats::Stats;
 pub use utc::utc;

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Remains, ResetStep, Stats};
+use dst_broker::{Activity, Remains, ResetStep, Stats};
 use dst_security::Secured;
 use dst_session::Violation;
 use dst_session::mutation::{Mutation, is_on};
@@ -159,20 +159,27 @@ impl Connection {
         }
     }
 
-    /// Returns what it did so far, and how many requests the backend has of it.
-    pub fn activity(&self) -> (Stats, usize) {
+    /// Returns what the connection did so far, and how many requests the backend has of it; `None`
+    /// if it can have counted nothing, as a control connection before its end.
+    pub fn activity(&self) -> Option<Box<Activity>> {
         let (requests, end) = match &self.life {
             Life::Open(open) => (open.stage.requests(), None),
             Life::Over(open, end) => (open.stage.requests(), Some(end)),
             Life::Draining(requests, end) => (Some(&**requests), Some(end)),
             Life::Finished => (None, None),
         };
-        let (mut stats, in_backend) = requests
-            .map_or((Stats::default(), 0), |requests| (requests.queue.stats, requests.queue.in_backend()));
-        if let Some(end) = end {
-            end.counted.add_to(&mut stats);
+        if requests.is_none() && end.is_none() {
+            return None;
         }
-        (stats, in_backend)
+        let mut activity = Box::<Activity>::default();
+        if let Some(requests) = requests {
+            activity.stats = requests.queue.stats;
+            activity.in_flight = requests.queue.in_backend();
+        }
+        if let Some(end) = end {
+            end.counted.add_to(&mut activity.stats);
+        }
+        Some(activity)
     }
 
     /// Takes what the socket has. The first frame may have `max_handshake_bytes` of data. `submitter`

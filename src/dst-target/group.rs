@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Activity, ConnectionId, Owner};
+use dst_broker::{ConnectionId, Owner};
 use dst_session::slots::Slots;
 use dst_wire::{SessionRef, Welcome};
 use spdk::Errno;
@@ -94,9 +94,7 @@ impl Group {
             }
             ToGroup::Close { connection } => self.with_member(connection, |member| member.close()),
             ToGroup::Count { question } => {
-                let mut counts = Vec::new();
-                self.members
-                    .for_each(|id, stats, in_flight| counts.push((id, Activity { stats, in_flight })));
+                let counts = self.members.activities();
                 self.control.tell(ToControl::Counted { question, counts });
             }
             ToGroup::Holds { by, notices } => self.take_holds(by, &notices),

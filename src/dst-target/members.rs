@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Remains, ResetStep, Stats};
+use dst_broker::{Activity, ConnectionId, Remains, ResetStep};
 use dst_security::Secured;
 use dst_transport::Broken;
 use dst_wire::{Event, Refusal, Status, Welcome};
@@ -131,12 +131,13 @@ impl Members {
         self.members.borrow().get(&id).cloned()
     }
 
-    /// Calls `f` with each connection's number, its counts, and how many requests the backend has of it.
-    pub fn for_each(&self, mut f: impl FnMut(u64, Stats, usize)) {
-        for (&id, member) in &*self.members.borrow() {
-            let (stats, in_backend) = member.connection.borrow().activity();
-            f(id, stats, in_backend);
-        }
+    /// Returns the counts of each connection that has counted anything.
+    pub fn activities(&self) -> Vec<(ConnectionId, Box<Activity>)> {
+        let members = self.members.borrow();
+        members
+            .iter()
+            .filter_map(|(&id, member)| Some((id, member.connection.borrow().activity()?)))
+            .collect()
     }
 
     /// Returns whether the control thread is to be told something. HOT.

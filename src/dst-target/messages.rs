@@ -176,7 +176,7 @@ pub enum ToControl {
         /// Names the question.
         question: u64,
         /// By connection.
-        counts: Vec<(ConnectionId, Activity)>,
+        counts: Vec<(ConnectionId, Box<Activity>)>,
     },
 }
 

@@ -3,18 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use dst_broker::{Activity, ConnectionId};
-
-/// What each connection did and does.
-pub type Counts = BTreeMap<ConnectionId, Activity>;
+use dst_broker::{Activity, ConnectionId, Reported};
 
 /// Takes the answers of all groups.
-type Done = Box<dyn FnOnce(Counts)>;
+type Done = Box<dyn FnOnce(Reported)>;
 
 struct Question {
     /// Groups that have not answered.
     missing: usize,
-    counts: Counts,
+    counts: Reported,
     done: Done,
 }
 
@@ -27,8 +24,8 @@ pub struct Questions {
 
 impl Questions {
     /// Returns the number of a new question to so many groups, at least one. `done` takes the answers.
-    pub fn ask(&self, groups: usize, done: impl FnOnce(Counts) + 'static) -> u64 {
-        let question = Question { missing: groups, counts: Counts::new(), done: Box::new(done) };
+    pub fn ask(&self, groups: usize, done: impl FnOnce(Reported) + 'static) -> u64 {
+        let question = Question { missing: groups, counts: Reported::new(), done: Box::new(done) };
         let number = self.last.get() + 1;
         self.last.set(number);
         self.open.borrow_mut().insert(number, question);
@@ -36,7 +33,7 @@ impl Questions {
     }
 
     /// A group has answered a question.
-    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, Activity)>) {
+    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, Box<Activity>)>) {
         let mut open = self.open.borrow_mut();
         let Some(question) = open.get_mut(&number) else { return };
         question.counts.extend(counts);
@@ -66,10 +63,10 @@ mod tests {
         let first = questions.ask(2, move |counts| tell.set(Some(counts.len())));
         let second = questions.ask(1, |_| {});
         assert_ne!(first, second);
-        questions.answered(first, vec![(1, Activity::default())]);
+        questions.answered(first, vec![(1, Box::default())]);
         questions.answered(second, Vec::new());
         assert_eq!(told.get(), None, "one group is missing");
-        questions.answered(first, vec![(2, Activity::default()), (3, Activity::default())]);
+        questions.answered(first, vec![(2, Box::default()), (3, Box::default())]);
         assert_eq!(told.get(), Some(3));
         // An answer to what was answered changes nothing.
         questions.answered(first, Vec::new());
