@@ -152,9 +152,15 @@ impl Broker {
                 activity.sessions += 1;
             }
         }
+        // The connections of a session mostly follow each other, so the last export is kept at hand.
+        let mut last: Option<(&str, &mut Box<ExportActivity>)> = None;
         for (id, connection) in &self.connections {
             let Some(queue) = connection.queue() else { continue };
-            let Some(activity) = activities.get_mut(queue.owner.export.as_str()) else { continue };
+            let export = queue.owner.export.as_str();
+            if last.as_ref().is_none_or(|(name, _)| *name != export) {
+                last = activities.get_mut(export).map(|activity| (export, activity));
+            }
+            let Some((_, activity)) = &mut last else { continue };
             activity.connections += 1;
             // As in `sum`, a connection that has ended meanwhile is not counted twice.
             if let Some(count) = counts.get(id) {
