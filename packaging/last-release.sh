@@ -30,7 +30,7 @@ exec 9>"$DST_CACHE/lock-release"
 flock 9
 [ ! -d "$folder" ] || answer
 
-# Always the same folder, so that a second attempt finds what the first one has compiled.
+# What an attempt that was killed has left is removed.
 work=$folder.partial
 rm -rf "$work"
 mkdir -p "$work/tree/build"
@@ -38,14 +38,15 @@ trap 'rm -rf "$work"' EXIT
 git -C "$top" archive "$commit" | tar -x -C "$work/tree"
 printf '%s\n' "$SPDK_DIR" >"$work/tree/build/spdk-dir"
 
-# Libraries that this checkout has compiled are not compiled again: cargo (1.91 and newer) keeps what
-# it builds apart from its results. An older cargo compiles them, which takes minutes.
+# Nothing is shared with the target folder of this checkout: cargo takes the crates of two checkouts for
+# the same ones. `-o cargo`: not the release's tool, which the tests do not need.
 build() {
     cd "$work/tree" || return
-    # When `make test` has started this, none of its settings are meant for the release's makefiles.
-    env -u MAKEFLAGS -u MFLAGS -u MAKELEVEL CARGO_TARGET_DIR="$work/target" \
-        CARGO_BUILD_BUILD_DIR="$(cd "$top" && readlink -m "${CARGO_TARGET_DIR:-target}")" \
-        make -f spdk/apps/build.mk
+    export CARGO_TARGET_DIR=$work/target
+    # When `make test` has started this, its settings are not meant for the release's makefiles.
+    unset MAKEFLAGS MFLAGS MAKELEVEL CARGO_BUILD_BUILD_DIR
+    cargo build --release --locked --package dst || return
+    make -o cargo -f spdk/apps/build.mk build/bin/spdk_tgt build/bin/dst_check
 }
 long_step "building release $version for the tests of two versions" "$DST_CACHE/logs/release-$version.log" build 9>&- ||
     die "release $version could not be built" "see $DST_CACHE/logs/release-$version.log"
