@@ -196,6 +196,9 @@ impl Connection {
         now_us: u64,
     ) -> Result<Received, Broken> {
         let Life::Open(open) = &mut self.life else { return Ok(Received::default()) };
+        if let Some(requests) = open.stage.requests_mut() {
+            requests.queue.traces.look();
+        }
         let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
         let mut inbound = Inbound {
             stage: &mut open.stage,
@@ -546,6 +549,9 @@ impl Open {
     fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
         let Open { stream, outbox, stage, .. } = self;
         loop {
+            if let Some(requests) = stage.requests_mut() {
+                requests.queue.traces.sending();
+            }
             let requests = stage.requests();
             let mut iov = Iov::new();
             let is_mid_frame = requests.is_some_and(|requests| requests.queue.is_mid_frame());

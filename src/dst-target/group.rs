@@ -219,7 +219,10 @@ impl Group {
             return;
         };
         let unused = match join.map(|join| self.requests(id, *join)).transpose() {
-            Ok(requests) => {
+            Ok(mut requests) => {
+                if let Some(requests) = &mut requests {
+                    requests.queue.traces.begin(place);
+                }
                 member.welcome(welcome, requests);
                 None
             }
