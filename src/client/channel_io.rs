@@ -284,7 +284,8 @@ impl ChannelIo {
             let of_control = sent.min(control);
             connection.outbox.sent(of_control);
             if self.traces.are_on() {
-                self.traces.sent(transactions, sent - of_control, began);
+                let age_ns = |pending: &Pending| pending.io.age_ns();
+                self.traces.sent(transactions, sent - of_control, began, age_ns);
             }
             transactions.sent(sent - of_control);
             if sent < wanted {

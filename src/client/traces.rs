@@ -6,8 +6,6 @@ use dst_wire::{SessionRef, Status};
 use spdk::clock::ticks;
 use spdk::trace::{Point, Tracing, record, record_at};
 
-use crate::answers::Pending;
-
 /// Records what becomes of a channel's transactions, if tracepoints are on.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Traces {
@@ -29,7 +27,7 @@ impl Traces {
     }
 
     /// The channel is in this session now, and will send everything that is outstanding again.
-    pub fn connected(&mut self, session: &SessionRef, transactions: &Transactions<Pending>) {
+    pub fn connected<T>(&mut self, session: &SessionRef, transactions: &Transactions<T>) {
         self.look();
         let before = std::mem::replace(&mut self.ids, TraceIds::of(session));
         if self.are_on() {
@@ -53,9 +51,16 @@ impl Traces {
         if self.are_on() { ticks() } else { 0 }
     }
 
-    /// So many bytes of what waits to be sent are on the wire, since `began`.
+    /// So many bytes of what waits to be sent are on the wire, since `began`. `age_ns` returns for how
+    /// long a user has waited.
     #[cold]
-    pub fn sent(&self, transactions: &Transactions<Pending>, bytes: usize, began: u64) {
+    pub fn sent<T>(
+        &self,
+        transactions: &Transactions<T>,
+        bytes: usize,
+        began: u64,
+        age_ns: impl Fn(&T) -> u64,
+    ) {
         let mut left = bytes;
         // Times differ by a tick at least: of several records of one time, SPDK's tool shows only one.
         for (at, out) in (began..).zip(transactions.outgoing()) {
@@ -65,7 +70,7 @@ impl Traces {
             }
             left -= len;
             let size = (out.data_from + out.data_len) as u32;
-            record_at(at, Point::ClientSend, size, self.ids.object(out.id), out.user.io.age_ns());
+            record_at(at, Point::ClientSend, size, self.ids.object(out.id), age_ns(out.user));
         }
     }
 
