@@ -65,6 +65,7 @@ fn register() {
         dst_rpc::interfaces_config,
     );
     subsystem::add_dependency(c"bdev", c"dpdk_sock");
+    spdk::trace::register();
     dst_dpdk::register();
     dst_rpc::register_all();
 }

@@ -29,6 +29,7 @@ def test_hot_paths_stay_within_their_bounds(capsys: pytest.CaptureFixture[str]) 
 def test_what_callgrind_says_is_divided_by_the_ios() -> None:
     names = ["client::Client::submit", "client::Client::send", "client::Client::complete"]
     names += ["target::Target::parse", "target::Target::answer", "digest"]
+    names += [f"scrape::Scrape::{part}" for part in ("sum_channels", "copy_connections", "answer")] + ["one_scrape"]
     assert list(instructions.STEPS) == names
     lines = [
         f"{100 * instructions.STEPS[name]:,} (28.80%)  /x/bench/paths/{name.split(':')[0]}.rs:dst_paths::{name} [/x/dst-paths]"

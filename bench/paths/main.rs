@@ -2,21 +2,25 @@
 //! counting instructions.
 //!
 //! `dst-paths BATCHES` moves that many batches of [`BATCH`] reads, and as many of writes, from a
-//! client's slab to a target's record and back. The steps are functions that are not inlined, so
-//! that a profiler shows each of them. `bench/instructions.py` runs the program under callgrind and
-//! divides the counts.
+//! client's slab to a target's record and back, and then answers [`SCRAPES`] scrapes. The steps are
+//! functions that are not inlined, so that a profiler shows each of them. `bench/instructions.py`
+//! runs the program under callgrind and divides the counts.
 
 mod client;
+mod scrape;
 mod target;
 
+use std::alloc::System;
 use std::env;
 use std::hint::black_box;
 use std::process::ExitCode;
 
 use dst_session::transactions::Request;
 use dst_wire::{Crc32c, Op};
+use zeroizing_alloc::ZeroAlloc;
 
 use client::Client;
+use scrape::Scrape;
 use target::Target;
 
 /// The number of I/Os that one system call moves: half of a queue of 128 that is always full.
@@ -26,6 +30,13 @@ const BATCH: usize = 64;
 const BYTES: u32 = 4096;
 
 const BLOCK: u32 = 512;
+
+/// The number of scrapes.
+const SCRAPES: usize = 10;
+
+/// The allocator of `src/lib.rs`: it overwrites memory that is freed, which a scrape pays for.
+#[global_allocator]
+static ALLOCATOR: ZeroAlloc<System> = ZeroAlloc(System);
 
 fn request(op: Op, number: u64) -> Request {
     let blocks = u64::from(BYTES / BLOCK);
@@ -37,6 +48,13 @@ fn request(op: Op, number: u64) -> Request {
 #[inline(never)]
 fn digest(data: &[u8]) -> u32 {
     Crc32c::of(data)
+}
+
+/// Returns the length of the answer.
+#[inline(never)]
+fn one_scrape(scrape: &Scrape) -> usize {
+    let (counts, reported) = (scrape.sum_channels(), scrape.copy_connections());
+    scrape.answer(&counts, &reported).len()
 }
 
 fn main() -> ExitCode {
@@ -65,5 +83,9 @@ fn main() -> ExitCode {
         black_box(digest(black_box(&data)));
     }
     assert_eq!(client.completed, number, "every I/O comes back once");
+    let scrape = Scrape::new();
+    for _ in 0..SCRAPES {
+        black_box(one_scrape(&scrape));
+    }
     ExitCode::SUCCESS
 }

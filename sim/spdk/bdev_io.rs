@@ -32,6 +32,11 @@ impl BdevIo {
         self.kind
     }
 
+    /// Returns for how long its user has waited for it, which only traces ask for.
+    pub fn age_ns(&self) -> u64 {
+        0
+    }
+
     /// Returns the first block.
     pub fn offset_blocks(&self) -> u64 {
         self.offset

@@ -38,6 +38,7 @@ pub mod resolve;
 pub mod secret_file;
 pub mod sock;
 pub mod thread;
+pub mod trace;
 pub mod user;
 
 pub use errno::{Errno, Result};

@@ -6,6 +6,7 @@
 
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 struct spdk_bdev;
 struct spdk_bdev_module;
@@ -44,6 +45,18 @@ bool dst_spdk_bdev_is_in_use(struct spdk_bdev *bdev, struct spdk_bdev_module *mo
 
 /* Returns the bdev of which this one is a part (of module split or gpt), or else the bdev itself. */
 struct spdk_bdev *dst_spdk_bdev_whole(struct spdk_bdev *bdev);
+
+/* Registers the group "dst" of tracepoints. Call it once, before main(). */
+void dst_spdk_trace_register(void);
+
+/* Returns whether any of these tracepoints is on. */
+bool dst_spdk_trace_is_on(void);
+
+/*
+ * Records one of them, from 1 on in the order of the table in shim.c, if it is on. `size` is in
+ * bytes. `tsc` is when it happened; 0 stands for now.
+ */
+void dst_spdk_trace_record(uint64_t tsc, uint16_t point, uint32_t size, uint64_t object_id, uint64_t arg);
 
 /* For a sock implementation, in versions whose table it can fill in. */
 

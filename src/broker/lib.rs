@@ -48,7 +48,9 @@ pub use input::Input;
 pub use limits::Limits;
 pub use output::{Joining, Lateness, Order, Output, ResetStep, Topic};
 pub use ownership::{KnownOwnership, OwnershipChange, OwnershipState, ReadOwnership};
-pub use report::{ConnectionActivity, ConnectionInfo, ConnectionState, ExportActivity, SessionInfo, Totals};
+pub use report::{
+    ConnectionActivity, ConnectionInfo, ConnectionState, ExportActivity, Reported, SessionInfo, Totals,
+};
 pub use room::EVICTIONS_MAX;
 pub use stats::Stats;
 pub use utc::utc;

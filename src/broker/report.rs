@@ -24,6 +24,10 @@ pub struct ConnectionActivity {
     pub in_flight: usize,
 }
 
+/// The counts of connections, as their groups report them. They are boxed, because a map moves its
+/// values, and these have some 1,000 bytes. A connection that is missing has counted nothing.
+pub type Reported = BTreeMap<ConnectionId, Box<ConnectionActivity>>;
+
 /// A session as `dst_get_sessions` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SessionInfo {
@@ -127,20 +131,18 @@ pub struct ExportActivity {
 }
 
 impl Broker {
-    /// Returns the activity of each export, given the counts of the connections.
-    pub fn activities(
-        &self,
-        counts: &BTreeMap<ConnectionId, ConnectionActivity>,
-    ) -> BTreeMap<&str, ExportActivity> {
+    /// Returns the activity of each export, given the counts of the connections. The values are boxed
+    /// as in [`Reported`].
+    pub fn activities(&self, counts: &Reported) -> BTreeMap<&str, Box<ExportActivity>> {
         let begin = |export: &Export| {
             let device = export.online().map(|online| &online.device);
-            ExportActivity {
+            Box::new(ExportActivity {
                 size_bytes: device
                     .map_or(0, |device| device.num_blocks.saturating_mul(device.block_size.into())),
                 is_deleting: export.is_deleting(),
                 stats: export.past,
                 ..ExportActivity::default()
-            }
+            })
         };
         let mut activities: BTreeMap<_, _> =
             self.exports.iter().map(|(name, export)| (name.as_str(), begin(export))).collect();
@@ -150,9 +152,15 @@ impl Broker {
                 activity.sessions += 1;
             }
         }
+        // The connections of a session mostly follow each other, so the last export is kept at hand.
+        let mut last: Option<(&str, &mut Box<ExportActivity>)> = None;
         for (id, connection) in &self.connections {
             let Some(queue) = connection.queue() else { continue };
-            let Some(activity) = activities.get_mut(queue.client.export.as_str()) else { continue };
+            let export = queue.client.export.as_str();
+            if last.as_ref().is_none_or(|(name, _)| *name != export) {
+                last = activities.get_mut(export).map(|activity| (export, activity));
+            }
+            let Some((_, activity)) = &mut last else { continue };
             activity.connections += 1;
             // As in `sum`, a connection that has ended meanwhile is not counted twice.
             if let Some(count) = counts.get(id) {
@@ -164,19 +172,14 @@ impl Broker {
     }
 
     /// Returns the sessions of one export or of all, given the counts of their connections.
-    pub fn session_list(
-        &self,
-        export: Option<&str>,
-        counts: &BTreeMap<ConnectionId, ConnectionActivity>,
-        now_us: u64,
-    ) -> Vec<SessionInfo> {
+    pub fn session_list(&self, export: Option<&str>, counts: &Reported, now_us: u64) -> Vec<SessionInfo> {
         let is_wanted = |session: &Session| export.is_none_or(|export| export == session.client.export);
         let wanted = self.sessions.iter().filter(|(_, session)| is_wanted(session));
         wanted.map(|(id, session)| show(&self.connections, id, session, counts, now_us)).collect()
     }
 
     /// Returns the counts of the whole target, given those of the connections.
-    pub fn totals(&self, counts: &BTreeMap<ConnectionId, ConnectionActivity>) -> Totals {
+    pub fn totals(&self, counts: &Reported) -> Totals {
         let (stats, in_flight) = sum(self.past, &self.sessions, &self.connections, counts);
         Totals {
             stats,
@@ -197,7 +200,7 @@ impl Broker {
 
     /// Returns the number of an export's requests that the backend has, given the counts of the
     /// connections.
-    pub fn in_flight(&self, export: &str, counts: &BTreeMap<ConnectionId, ConnectionActivity>) -> usize {
+    pub fn in_flight(&self, export: &str, counts: &Reported) -> usize {
         let is_of = |entry: &Connection| entry.queue().is_some_and(|queue| queue.client.export == export);
         let found = self.connections.iter().filter(|(_, entry)| is_of(entry));
         found.filter_map(|(id, _)| counts.get(id)).map(|count| count.in_flight).sum()
@@ -206,12 +209,7 @@ impl Broker {
 
 /// Returns the sum of all counts, and the number of requests that the backend has. A connection
 /// that ended while the groups were asked has already left its counts to its session.
-fn sum(
-    past: Stats,
-    sessions: &Sessions,
-    connections: &Connections,
-    counts: &BTreeMap<u64, ConnectionActivity>,
-) -> (Stats, usize) {
+fn sum(past: Stats, sessions: &Sessions, connections: &Connections, counts: &Reported) -> (Stats, usize) {
     let (mut stats, mut in_flight) = (past, 0);
     sessions.iter().for_each(|(_, session)| stats.add(&session.stats));
     for (_, count) in counts.iter().filter(|(id, _)| connections.contains_key(id)) {
@@ -225,7 +223,7 @@ fn show(
     entries: &Connections,
     id: &SessionId,
     session: &Session,
-    counts: &BTreeMap<u64, ConnectionActivity>,
+    counts: &Reported,
     now_us: u64,
 ) -> SessionInfo {
     let age_ms = |since_us: u64| now_us.saturating_sub(since_us) / 1000;
@@ -233,7 +231,7 @@ fn show(
     let mut connections = Vec::new();
     for (number, queue) in session.queues() {
         for connection in queue.connections() {
-            let activity = counts.get(&connection).copied().unwrap_or_default();
+            let activity = counts.get(&connection).map(|count| **count).unwrap_or_default();
             // A connection that is gone has left its counts to the session.
             let Some(entry) = entries.get(&connection) else { continue };
             stats.add(&activity.stats);
@@ -287,7 +285,7 @@ mod tests {
 
         session.stats.add(&reads(10));
         connections.insert(1, Connection::new(0, peer, 0));
-        let count = |count| ConnectionActivity { stats: reads(count), in_flight: 1 };
+        let count = |count| Box::new(ConnectionActivity { stats: reads(count), in_flight: 1 });
         let counts = BTreeMap::from([(1, count(100)), (2, count(10)), (3, count(1))]);
         let (stats, in_flight) = sum(reads(1), &sessions, &connections, &counts);
         assert_eq!((stats.reads, in_flight), (111, 1));
@@ -309,13 +307,13 @@ mod tests {
         let session = dst_wire::SessionRef { id: [7; 16], queue: 1, epoch: 0 };
         let ready = Stage::Ready(QueueRef { client, session });
         broker.connections.insert(1, Connection { stage: ready, ..Connection::new(0, peer, 0) });
-        let shown = |broker: &Broker, counts: &BTreeMap<_, _>| {
+        let shown = |broker: &Broker, counts: &Reported| {
             let activities = broker.activities(counts);
-            assert_eq!(activities["idle"], ExportActivity::default());
-            let ExportActivity { stats, sessions, connections, in_flight, .. } = activities["disk"];
+            assert_eq!(*activities["idle"], ExportActivity::default());
+            let ExportActivity { stats, sessions, connections, in_flight, .. } = *activities["disk"];
             (stats.reads, sessions, connections, in_flight)
         };
-        let counts = BTreeMap::from([(1, ConnectionActivity { stats: reads(5), in_flight: 2 })]);
+        let counts = BTreeMap::from([(1, Box::new(ConnectionActivity { stats: reads(5), in_flight: 2 }))]);
         assert_eq!(shown(&broker, &counts), (15, 1, 1, 2));
         broker.close_session(&[7; 16], "the test says so");
         assert_eq!(shown(&broker, &counts), (15, 0, 1, 2));

@@ -12,6 +12,7 @@ use spdk::iov::IovMut;
 
 use crate::channels::Standing;
 use crate::counters::Counters;
+use crate::traces::Traces;
 
 /// The user's I/O behind an outstanding transaction.
 pub struct Pending {
@@ -72,6 +73,7 @@ pub struct Answers<'a> {
     pub durability: DurabilityContext<'a>,
     /// The time on the clock of deadlines, µs.
     pub patient_us: u64,
+    pub traces: Traces,
 }
 
 impl Frames for Answers<'_> {
@@ -127,9 +129,16 @@ impl Frames for Answers<'_> {
         if self.is_corrupt(&answer) {
             Counters::add(&self.standing.counters.corrupt, 1);
             let digest = self.transactions.has_digests().then(|| self.request_digest(answer.slot)).flatten();
+            if self.traces.are_on() {
+                let size = self.transactions.request(answer.slot).request_len;
+                self.traces.repeated(self.transactions.id(answer.slot), size);
+            }
             return self.transactions.repeat(answer.slot, digest);
         }
         let (pending, request, begun_us) = self.transactions.finish(answer.slot);
+        if self.traces.are_on() {
+            self.traces.done(self.transactions.id(answer.slot), answer.data_len, answer.status);
+        }
         if answer.status == Status::Aborted && answer.awaited == Awaited::Overdue {
             self.overdue.push_back(pending.io);
             return Ok(());

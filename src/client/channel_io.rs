@@ -18,6 +18,7 @@ use crate::channels::Standing;
 use crate::connection::Connection;
 use crate::counters::Counters;
 use crate::shared::Shared;
+use crate::traces::Traces;
 use crate::waiting::WaitingIo;
 
 /// A channel's I/O.
@@ -38,6 +39,7 @@ pub struct ChannelIo {
     has_aborts: bool,
     /// The number of losses of the target's cache that this channel has reported.
     losses_seen: u64,
+    traces: Traces,
 }
 
 /// How an I/O that was sent ends without an Answer.
@@ -68,6 +70,7 @@ impl ChannelIo {
             overdue: BdevIoQueue::new(),
             has_aborts: false,
             losses_seen: shared.durability().reported(),
+            traces: Traces::default(),
         }
     }
 
@@ -150,6 +153,7 @@ impl ChannelIo {
             overdue: &mut self.overdue,
             durability,
             patient_us: now_us,
+            traces: self.traces,
         };
         let pumped = connection.receiver.pump(&mut connection.stream, buffer, &mut answers)?;
         Ok(pumped.received > 0)
@@ -195,6 +199,9 @@ impl ChannelIo {
         // Resets are begun elsewhere, at the next turn, because all channels take part in them.
         while self.transactions.has_credit() && !self.waiting.has_reset() {
             let Some(io) = self.waiting.next(now_us) else { break };
+            if !has_begun {
+                self.traces.look();
+            }
             self.begin(io);
             has_begun = true;
         }
@@ -232,8 +239,12 @@ impl ChannelIo {
         let stamp = io.stamp();
         let has_digest = request_len > 0 && self.transactions.has_digests();
         let digest = has_digest.then(|| digest_of(&io, request_len as usize));
-        if let Err(pending) = self.transactions.begin(request, Pending { io, flush }, stamp, digest) {
-            pending.io.complete(IoStatus::Failed);
+        match self.transactions.begin(request, Pending { io, flush }, stamp, digest) {
+            Ok(slot) if self.traces.are_on() => {
+                self.traces.submitted(self.transactions.id(slot), &request);
+            }
+            Ok(_) => {}
+            Err(pending) => pending.io.complete(IoStatus::Failed),
         }
     }
 
@@ -274,9 +285,14 @@ impl ChannelIo {
                 }
             }
             let wanted = iov.len_bytes();
+            let began = self.traces.sending();
             let sent = connection.stream.writev(&iov)?;
             let of_control = sent.min(control);
             connection.outbox.sent(of_control);
+            if self.traces.are_on() {
+                let age_ns = |pending: &Pending| pending.io.age_ns();
+                self.traces.sent(transactions, sent - of_control, began, age_ns);
+            }
             transactions.sent(sent - of_control);
             if sent < wanted {
                 return Ok(());
@@ -309,6 +325,7 @@ impl ChannelIo {
         self.has_aborts = welcome.aborts;
         Counters::add(&self.counters().resent, again as u64);
         self.incoming = ReceivingAnswer::default();
+        self.traces.connected(&welcome.session, &self.transactions);
         Some(again)
     }
 

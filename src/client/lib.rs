@@ -33,6 +33,7 @@ mod race;
 mod registry;
 mod reset;
 mod shared;
+mod traces;
 mod waiting;
 
 pub use address::{Family, Place};

@@ -8,7 +8,7 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Remains, ResetStep, Stats};
+use dst_broker::{ConnectionActivity, Remains, ResetStep, Stats};
 use dst_security::Secured;
 use dst_session::Violation;
 use dst_session::mutation::{Mutation, is_on};
@@ -164,20 +164,27 @@ impl Connection {
         }
     }
 
-    /// Returns the connection's counts, and the number of its requests that the backend has.
-    pub fn activity(&self) -> (Stats, usize) {
+    /// Returns the connection's counts, and the number of its requests that the backend has. Returns
+    /// `None` if it can have counted nothing, like a control connection before its end.
+    pub fn activity(&self) -> Option<Box<ConnectionActivity>> {
         let (requests, end) = match &self.phase {
             ConnectionPhase::Open(open) => (open.stage.requests(), None),
             ConnectionPhase::Over(open, end) => (open.stage.requests(), Some(end)),
             ConnectionPhase::Draining(requests, end) => (Some(&**requests), Some(end)),
             ConnectionPhase::Finished => (None, None),
         };
-        let (mut stats, in_backend) = requests
-            .map_or((Stats::default(), 0), |requests| (requests.queue.stats, requests.queue.in_backend()));
-        if let Some(end) = end {
-            end.counted.add_to(&mut stats);
+        if requests.is_none() && end.is_none() {
+            return None;
         }
-        (stats, in_backend)
+        let mut activity = Box::<ConnectionActivity>::default();
+        if let Some(requests) = requests {
+            activity.stats = requests.queue.stats;
+            activity.in_flight = requests.queue.in_backend();
+        }
+        if let Some(end) = end {
+            end.counted.add_to(&mut activity.stats);
+        }
+        Some(activity)
     }
 
     /// Receives and handles what the socket has. The first frame may have `max_handshake_bytes`
@@ -195,6 +202,9 @@ impl Connection {
         now_us: u64,
     ) -> Result<Received, Broken> {
         let ConnectionPhase::Open(open) = &mut self.phase else { return Ok(Received::default()) };
+        if let Some(requests) = open.stage.requests_mut() {
+            requests.queue.traces.look();
+        }
         let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
         let mut inbound = Inbound {
             stage: &mut open.stage,
@@ -555,6 +565,9 @@ impl OpenConnection {
     fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
         let OpenConnection { stream, outbox, stage, .. } = self;
         loop {
+            if let Some(requests) = stage.requests_mut() {
+                requests.queue.traces.sending();
+            }
             let requests = stage.requests();
             let mut iov = Iov::new();
             let is_mid_frame = requests.is_some_and(|requests| requests.queue.is_mid_frame());

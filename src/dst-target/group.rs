@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{ClientId, ConnectionActivity, ConnectionId};
+use dst_broker::{ClientId, ConnectionId};
 use dst_session::slots::Slots;
 use dst_wire::{SessionRef, Welcome};
 use spdk::Errno;
@@ -94,10 +94,7 @@ impl Group {
             }
             ToGroup::Close { connection } => self.with_member(connection, |member| member.close()),
             ToGroup::Count { question } => {
-                let mut counts = Vec::new();
-                self.members.for_each(|id, stats, in_flight| {
-                    counts.push((id, ConnectionActivity { stats, in_flight }))
-                });
+                let counts = self.members.activities();
                 self.control.tell(ToControl::Counted { question, counts });
             }
             ToGroup::Holds { by, notices } => self.take_holds(by, &notices),
@@ -225,7 +222,10 @@ impl Group {
             return;
         };
         let unused = match join.map(|join| self.requests(id, *join)).transpose() {
-            Ok(requests) => {
+            Ok(mut requests) => {
+                if let Some(requests) = &mut requests {
+                    requests.queue.traces.begin(place);
+                }
                 member.welcome(welcome, requests);
                 None
             }

@@ -46,6 +46,7 @@ mod stage;
 mod state_file;
 mod submission;
 mod threads;
+mod traces;
 mod waiting;
 
 pub use control::Target;

@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{Remains, ResetStep, Stats};
+use dst_broker::{ConnectionActivity, ConnectionId, Remains, ResetStep};
 use dst_security::Secured;
 use dst_transport::Broken;
 use dst_wire::{Event, Refusal, Status, Welcome};
@@ -132,13 +132,13 @@ impl Members {
         self.members.borrow().get(&id).cloned()
     }
 
-    /// Calls `f` with each connection's number, its counts, and the number of its requests that the
-    /// backend has.
-    pub fn for_each(&self, mut f: impl FnMut(u64, Stats, usize)) {
-        for (&id, member) in &*self.members.borrow() {
-            let (stats, in_backend) = member.connection.borrow().activity();
-            f(id, stats, in_backend);
-        }
+    /// Returns the counts of each connection that has counted anything.
+    pub fn activities(&self) -> Vec<(ConnectionId, Box<ConnectionActivity>)> {
+        let members = self.members.borrow();
+        members
+            .iter()
+            .filter_map(|(&id, member)| Some((id, member.connection.borrow().activity()?)))
+            .collect()
     }
 
     /// Returns true if there are messages for the control thread. HOT.

@@ -176,8 +176,8 @@ pub enum ToControl {
     Counted {
         /// The number of the question.
         question: u64,
-        /// The activity of each of the group's connections.
-        counts: Vec<(ConnectionId, ConnectionActivity)>,
+        /// The activity of each of the group's connections that has counted anything.
+        counts: Vec<(ConnectionId, Box<ConnectionActivity>)>,
     },
 }
 

@@ -3,18 +3,15 @@
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
 
-use dst_broker::{ConnectionActivity, ConnectionId};
-
-/// The activity of each connection.
-pub type ConnectionCounts = BTreeMap<ConnectionId, ConnectionActivity>;
+use dst_broker::{ConnectionActivity, ConnectionId, Reported};
 
 /// The callback for the answers of all groups.
-type Done = Box<dyn FnOnce(ConnectionCounts)>;
+type Done = Box<dyn FnOnce(Reported)>;
 
 struct Question {
     /// The number of groups that have not answered.
     missing: usize,
-    counts: ConnectionCounts,
+    counts: Reported,
     done: Done,
 }
 
@@ -28,8 +25,8 @@ pub struct Questions {
 impl Questions {
     /// Adds a question to `groups` groups, at least one. `done` is called with their answers.
     /// Returns the number of the question.
-    pub fn ask(&self, groups: usize, done: impl FnOnce(ConnectionCounts) + 'static) -> u64 {
-        let question = Question { missing: groups, counts: ConnectionCounts::new(), done: Box::new(done) };
+    pub fn ask(&self, groups: usize, done: impl FnOnce(Reported) + 'static) -> u64 {
+        let question = Question { missing: groups, counts: Reported::new(), done: Box::new(done) };
         let number = self.last.get() + 1;
         self.last.set(number);
         self.open.borrow_mut().insert(number, question);
@@ -37,7 +34,7 @@ impl Questions {
     }
 
     /// Notes a group's answer to a question.
-    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, ConnectionActivity)>) {
+    pub fn answered(&self, number: u64, counts: Vec<(ConnectionId, Box<ConnectionActivity>)>) {
         let mut open = self.open.borrow_mut();
         let Some(question) = open.get_mut(&number) else { return };
         question.counts.extend(counts);
@@ -67,11 +64,10 @@ mod tests {
         let first = questions.ask(2, move |counts| tell.set(Some(counts.len())));
         let second = questions.ask(1, |_| {});
         assert_ne!(first, second);
-        questions.answered(first, vec![(1, ConnectionActivity::default())]);
+        questions.answered(first, vec![(1, Box::default())]);
         questions.answered(second, Vec::new());
         assert_eq!(told.get(), None, "one group is missing");
-        questions
-            .answered(first, vec![(2, ConnectionActivity::default()), (3, ConnectionActivity::default())]);
+        questions.answered(first, vec![(2, Box::default()), (3, Box::default())]);
         assert_eq!(told.get(), Some(3));
         // An answer to what was answered changes nothing.
         questions.answered(first, Vec::new());

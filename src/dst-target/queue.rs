@@ -29,6 +29,7 @@ use crate::queue_resets::QueueResets;
 use crate::receive_buffer::{DATA_ALIGNMENT, ReceiveBuffer};
 use crate::share::{ClientShare, Share};
 use crate::submission::Submission;
+use crate::traces::Traces;
 
 pub mod abort;
 mod resets;
@@ -142,6 +143,7 @@ pub struct Queue {
     parked: Vec<Parked>,
     unmaps: PartSize,
     zeroes: PartSize,
+    pub traces: Traces,
     pub stats: Stats,
 }
 
@@ -176,6 +178,7 @@ impl Queue {
             parked: Vec::new(),
             unmaps: part_size,
             zeroes: part_size,
+            traces: Traces::default(),
             stats: Stats::default(),
         }
     }
@@ -250,7 +253,11 @@ impl Queue {
             }
             return Ok(Flow::Stall);
         };
-        match self.setup.slots.arrive(header.id, request.op) {
+        let arrival = self.setup.slots.arrive(header.id, request.op);
+        if self.traces.are_on() && arrival.is_ok() {
+            self.traces.received(header.id, &request);
+        }
+        match arrival {
             Ok(Arrival::Execute) => {
                 let digest = header.digest;
                 self.arriving = Arriving::ToExecute { request, slot, digest, io, at };
@@ -357,6 +364,9 @@ impl Queue {
     /// backend.
     fn submission(&mut self, slot: u16, request: &Request, mut io: Io, now_us: u64) -> Submission {
         self.stats.begin(request);
+        if self.traces.are_on() {
+            self.traces.submitted(self.setup.slots.busy(slot), request);
+        }
         let Request { op, start, count, answer_len, .. } = *request;
         let work = &mut self.work[usize::from(slot)];
         work.data_len = answer_len as usize;
@@ -386,6 +396,9 @@ impl Queue {
         let work = &self.work[usize::from(slot)];
         self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
         let has_data = status == Status::Success && work.data_len > 0;
+        if self.traces.are_on() {
+            self.traces.completed(self.setup.slots.busy(slot), work.data_len, status);
+        }
         if has_data {
             self.answer(slot, status, Some(io));
         } else {
@@ -478,6 +491,9 @@ impl Queue {
             self.sent_of_first = 0;
             self.to_send.pop_front();
             self.to_send_bytes -= len;
+            if self.traces.are_on() {
+                self.traces.answered(work.unsent, work.data_len, &work.header);
+            }
             work.unsent = 0;
             if let Some(io) = work.io.take() {
                 pools.put(io, &mut self.share);

@@ -2,13 +2,12 @@
 
 use std::rc::Rc;
 
-use dst_broker::{ExportActivity, Input, Lateness, SessionInfo, Totals};
+use dst_broker::{ExportActivity, Input, Lateness, Reported, SessionInfo, Totals};
 use spdk::clock::now_us;
 
 use crate::control::Target;
 use crate::export::Backing;
 use crate::messages::ToGroup;
-use crate::questions::ConnectionCounts;
 
 /// An export's state and activity at one moment.
 #[derive(Debug, Clone, Copy)]
@@ -71,10 +70,10 @@ impl Target {
 
     /// Asks every group for its connections' counts and calls `done` with the answers. By then,
     /// each group has also handled all earlier messages.
-    pub(crate) fn ask_groups(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, ConnectionCounts) + 'static) {
+    pub(crate) fn ask_groups(self: &Rc<Self>, done: impl FnOnce(&Rc<Target>, Reported) + 'static) {
         let groups = self.groups.borrow().threads().len();
         if groups == 0 {
-            return done(self, ConnectionCounts::new());
+            return done(self, Reported::new());
         }
         let target = Rc::clone(self);
         let question = self.questions.ask(groups, move |counts| done(&target, counts));

@@ -35,6 +35,7 @@
 //! | [`histogram`] | histograms of latencies | both |
 //! | [`rate`] | a limit on log lines that a peer causes | both |
 //! | [`lease`] | how long a target executes what a connection sends | both |
+//! | [`traced`] | how a trace names a transaction | both |
 //! | [`mutation`] | protections that the simulator removes, to test itself | both |
 
 #![forbid(unsafe_code)]
@@ -68,6 +69,7 @@ pub mod slots;
 pub mod stop;
 pub mod succession;
 pub mod tenure;
+pub mod traced;
 pub mod transactions;
 
 use thiserror::Error;

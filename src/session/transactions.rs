@@ -105,6 +105,8 @@ pub struct Transactions<T> {
 /// A frame, or the rest of one, that waits to be sent.
 #[derive(Debug)]
 pub struct Outgoing<'a, T> {
+    /// The transaction's id.
+    pub id: u64,
     /// What is left of the header.
     pub header: &'a [u8],
     /// Whose data follows.
@@ -312,6 +314,7 @@ impl<T> Transactions<T> {
             let sent = if i == 0 { self.sent_of_first } else { 0 };
             let data_from = sent.saturating_sub(HEADER_LEN);
             Outgoing {
+                id: slot.id,
                 header: &slot.header[sent.min(HEADER_LEN)..],
                 user: slot.user.as_ref().expect("a slot that is to be sent has a user"),
                 data_from,
@@ -389,6 +392,11 @@ impl<T> Transactions<T> {
         found.state = SlotState::ToSend;
         self.to_send.push_back(slot);
         Ok(())
+    }
+
+    /// The id of the transaction that is in a slot, or was the last one in it.
+    pub fn id(&self, slot: u16) -> u64 {
+        self.slots[usize::from(slot)].id
     }
 
     /// What a transaction asks for.

@@ -63,12 +63,13 @@ class Checker(Application):
         reactors: int = 1,
         blocks: int = BLOCKS,
         arguments: list[str] | None = None,
+        binary: str = "dst_check",
     ) -> None:
         cores = CLIENT_CORES if reactors == 1 else BOTH_CORES
         self.reactors = reactors
         self.blocks = blocks
         self.journal = journal or folder / "journal"
-        super().__init__("dst_check", name, folder, cores, arguments)
+        super().__init__(binary, name, folder, cores, arguments)
 
     def begin(self, bdev: str = "remote0", **options: Any) -> None:
         """Starts I/O that continues until `end`: depth, io_blocks, and the percentages of reads,

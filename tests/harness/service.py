@@ -122,9 +122,9 @@ class Service:
     def kill(self) -> None:
         self.application.kill()
 
-    def start(self) -> None:
-        """Restarts the target, and returns when it is up."""
-        self.application = self._lab.target(config=self._config)
+    def start(self, binary: str = "spdk_tgt") -> None:
+        """Restarts the target, and returns when it is up. `binary`: the name or the path of its program."""
+        self.application = self._lab.target(binary=binary, config=self._config)
 
     def restart(self, pause_s: float = 0.0) -> float:
         """Kills the target and restarts it after a time. Returns how long it was away, in

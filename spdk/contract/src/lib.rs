@@ -16,3 +16,4 @@ pub mod log;
 pub mod poller;
 pub mod secret_file;
 pub mod sock;
+pub mod trace;

@@ -9,6 +9,7 @@ use spdk_sys as sys;
 pub use spdk_contract::io::IoKind;
 use spdk_contract::io::IoStatus;
 
+use crate::clock;
 use crate::vectors::{Cursor, Pieces, Vectors, bytes};
 
 /// Converts SPDK's I/O type.
@@ -152,6 +153,14 @@ impl BdevIo {
     pub fn kind(&self) -> IoKind {
         // SAFETY: a valid bdev_io, ours until completion.
         kind_of(unsafe { (*self.raw()).type_ }.into())
+    }
+
+    /// Returns for how long SPDK's user has waited for it, in ns.
+    pub fn age_ns(&self) -> u64 {
+        // SAFETY: a valid bdev_io, ours until completion.
+        let submitted = unsafe { (*self.raw()).internal.submit_tsc };
+        let ticks = u128::from(clock::ticks().saturating_sub(submitted));
+        (ticks * 1_000_000_000 / u128::from(clock::ticks_hz().max(1))) as u64
     }
 
     /// Returns the first block. HOT.

@@ -42,6 +42,7 @@ pub mod sock;
 pub mod sock_impl;
 pub mod subsystem;
 pub mod thread;
+pub mod trace;
 mod vectors;
 
 pub use errno::{Errno, Result};

@@ -269,11 +269,11 @@ impl Rig {
     }
 
     fn stats(&self) -> Stats {
-        self.connection.borrow().activity().0
+        self.connection.borrow().activity().unwrap_or_default().stats
     }
 
     fn in_backend(&self) -> usize {
-        self.connection.borrow().activity().1
+        self.connection.borrow().activity().unwrap_or_default().in_flight
     }
 
     fn shut(&self) -> Shut {
@@ -689,6 +689,6 @@ fn what_the_peer_closes_is_over() {
     assert_eq!(result, Err(Broken::Closed));
     let mut connection = connection.borrow_mut();
     assert_eq!(connection.over(&Broken::Closed), Ending::Unexpected);
-    assert_eq!(connection.activity().0, Stats { reads: 1, read_bytes: 512, ..Stats::default() });
+    assert_eq!(connection.activity().unwrap().stats, Stats { reads: 1, read_bytes: 512, ..Stats::default() });
     assert!(matches!(connection.shut(&pools), Shut::Draining));
 }
