@@ -14,6 +14,7 @@ use spdk::{Errno, random, sock_impl};
 use thiserror::Error;
 
 use crate::interface::{Interface, Settings};
+use crate::memif;
 use crate::port::DpdkPort;
 
 /// The maximum number of interfaces. Each connection attempt that names no implementation walks
@@ -104,7 +105,9 @@ pub fn create(settings: Settings) -> Result<Arc<Interface>, CreateError> {
     // The settings are checked before the port is opened, with an address that any port could have.
     let mut config = config(&settings);
     config.check()?;
-    let port = Port::open(&settings.port, settings.mtu).map_err(|error| match error {
+    let device = memif::with_whole_frames(&settings.port, settings.mtu)
+        .map_err(|text| CreateError::Port(Errno::EINVAL, text))?;
+    let port = Port::open(&device, settings.mtu).map_err(|error| match error {
         OpenError::NoPorts => CreateError::NoPorts,
         OpenError::Device(errno, text) => CreateError::Port(errno, text),
     })?;
