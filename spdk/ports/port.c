@@ -375,6 +375,8 @@ port_counters(struct dst_port *port, struct dst_port_counters *counters)
 	(void)rte_eth_link_get_nowait(port->id, &link);
 	counters->missed = stats.imissed + stats.rx_nombuf + port->dropped;
 	counters->errors = stats.ierrors + stats.oerrors;
+	counters->received_buffers = rte_mempool_in_use_count(port->received);
+	counters->sent_buffers = rte_mempool_in_use_count(port->sent);
 	counters->is_up = link.link_status == RTE_ETH_LINK_UP;
 }
 

@@ -145,6 +145,7 @@ fn show_interface(interface: &dst_dpdk::Interface) -> Value {
                 "frames_received": link.received, "bytes_received": link.received_bytes,
                 "frames_sent": link.sent, "bytes_sent": link.sent_bytes,
                 "frames_missed": port.missed, "frame_errors": port.errors, "frames_dropped": drops,
+                "received_buffers": port.received_buffers, "sent_buffers": port.sent_buffers,
                 "address_conflicts": link.conflicts, "neighbours_lost": link.failed,
                 "segments_received": tcp.received, "segments_sent": tcp.sent,
                 "segment_checksum_errors": tcp.checksum_errors, "resets_sent": tcp.resets,
