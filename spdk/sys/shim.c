@@ -13,6 +13,9 @@
 #ifdef DST_spdk_net_impl_20_07
 #include "spdk_internal/sock.h"
 #endif
+#ifdef DST_spdk_net_impl_26_01
+#include "spdk_internal/sock_module.h"
+#endif
 
 #include "port.h"
 #include "shim.h"
@@ -144,7 +147,7 @@ dst_port_ops(void)
 	return g_port_ops;
 }
 
-#ifdef DST_spdk_net_impl_20_07
+#if defined(DST_spdk_net_impl_20_07) || defined(DST_spdk_net_impl_26_01)
 void
 dst_spdk_sock_queue(struct spdk_sock *sock, struct spdk_sock_request *req)
 {

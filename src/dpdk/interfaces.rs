@@ -25,8 +25,11 @@ const INTERFACES_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CreateError {
     /// The sock implementation cannot be registered with this version of SPDK.
-    #[error("sockets over DPDK are implemented for SPDK 20.07 only, so far")]
+    #[error("sockets over DPDK are implemented for SPDK 20.07, and for 26.01 and newer")]
     Version,
+    /// The application does not poll.
+    #[error("sockets over DPDK have to be polled: start the application without interrupt mode")]
+    InterruptMode,
     /// The application was linked without ports.
     #[error(
         "this application was linked without DPDK's network ports: build DST with an SPDK whose DPDK has \
@@ -57,7 +60,7 @@ impl CreateError {
     /// Returns the error number.
     pub fn errno(&self) -> Errno {
         match self {
-            CreateError::Version | CreateError::NoPorts => Errno::ENOTSUP,
+            CreateError::Version | CreateError::InterruptMode | CreateError::NoPorts => Errno::ENOTSUP,
             CreateError::Exists(_) => Errno::EEXIST,
             CreateError::TooMany => Errno::ENOSPC,
             CreateError::AddressInUse(..) => Errno::EADDRINUSE,
@@ -100,6 +103,9 @@ pub(crate) fn find_by(is_wanted: impl Fn(&Interface) -> bool) -> Option<Arc<Inte
 pub fn create(settings: Settings) -> Result<Arc<Interface>, CreateError> {
     if !sock_impl::is_supported() {
         return Err(CreateError::Version);
+    }
+    if spdk::interrupt::is_enabled() {
+        return Err(CreateError::InterruptMode);
     }
     check_is_new(&settings)?;
     // The settings are checked before the port is opened, with an address that any port could have.

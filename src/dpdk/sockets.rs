@@ -76,6 +76,17 @@ fn listen_at(local: SocketAddr) -> Result<Place> {
     Ok(Place { interface, id })
 }
 
+/// Begins to connect.
+fn connect_to(remote: SocketAddr) -> Result<Place> {
+    let interface = interfaces::find_by(|interface| interface.reaches(remote)).ok_or(Errno::ENETUNREACH)?;
+    let id = interface.sockets().connect(remote, now_us()).map_err(|error| match error {
+        ConnectError::NoRoute(_) => Errno::ENETUNREACH,
+        ConnectError::NoAddress(_) => Errno::EADDRNOTAVAIL,
+        ConnectError::Tcp(_) => Errno::EAGAIN,
+    })?;
+    Ok(Place { interface, id })
+}
+
 /// A group: a number, and for each interface the number of its sockets in the group.
 struct Group {
     id: u64,
@@ -120,22 +131,36 @@ impl SockImpl for Dpdk {
     }
 
     fn connect(remote: SocketAddr) -> Result<Socket> {
-        let interface =
-            interfaces::find_by(|interface| interface.reaches(remote)).ok_or(Errno::ENETUNREACH)?;
-        let id = interface.sockets().connect(remote, now_us()).map_err(|error| match error {
-            ConnectError::NoRoute(_) => Errno::ENETUNREACH,
-            ConnectError::NoAddress(_) => Errno::EADDRNOTAVAIL,
-            ConnectError::Tcp(_) => Errno::EAGAIN,
-        })?;
-        let place = Place { interface, id };
+        let place = connect_to(remote)?;
         // A reactor must not wait. Its socket takes nothing before it is open, and reports a
         // failure when it is read.
         if Thread::current().is_none()
-            && let Connect::Failed(end) = place.interface.wait(id)
+            && let Connect::Failed(end) = place.interface.wait(place.id)
         {
             return Err(errno_of_end(end));
         }
         Ok(Socket::Connection(place))
+    }
+
+    fn connect_async(remote: SocketAddr) -> Result<Socket> {
+        connect_to(remote).map(Socket::Connection)
+    }
+
+    fn attempt(socket: &Socket) -> Option<Result<()>> {
+        let Socket::Connection(Place { interface, id }) = socket else { return Some(Ok(())) };
+        let mut sockets = interface.sockets();
+        let mut state = sockets.attempt(*id);
+        // As for reading: a socket in no group is polled by looking at it.
+        if state == Connect::Pending && !sockets.is_in_group(*id) {
+            drop(sockets);
+            sockets = interface.turn()?.0;
+            state = sockets.attempt(*id);
+        }
+        match state {
+            Connect::Pending => None,
+            Connect::Open => Some(Ok(())),
+            Connect::Failed(end) => Some(Err(errno_of_end(end))),
+        }
     }
 
     fn listen(local: SocketAddr) -> Result<Socket> {

@@ -40,7 +40,9 @@ fn of_create(error: CreateError) -> RpcError {
             ConfigError::Mac(_) => "port: ",
             _ => "addresses: ",
         },
-        CreateError::Version | CreateError::NoPorts | CreateError::Poller(_) => "",
+        CreateError::Version | CreateError::InterruptMode | CreateError::NoPorts | CreateError::Poller(_) => {
+            ""
+        }
     };
     RpcError { code: -error.errno().0, message: format!("{parameter}{error}") }
 }
