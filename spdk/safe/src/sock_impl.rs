@@ -10,8 +10,7 @@ use std::sync::OnceLock;
 
 use crate::errno::Result;
 
-#[cfg_attr(not(spdk_net_impl_26_01), path = "sock_impl/connecting/none.rs")]
-#[cfg_attr(spdk_net_impl_26_01, path = "sock_impl/connecting/polled.rs")]
+#[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
 mod connecting;
 mod implementation;
 #[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]

@@ -1,10 +1,10 @@
 //! Connecting before 25.09: nobody is told when a socket is connected.
 
-use super::implementation::SockImpl;
+use super::super::implementation::SockImpl;
 use crate::errno::Result;
 
 /// Nothing.
-pub(super) struct Attempt;
+pub struct Attempt;
 
 impl Attempt {
     /// Returns nothing.

@@ -6,11 +6,11 @@ use std::ffi::{c_int, c_void};
 
 use spdk_sys as sys;
 
-use super::implementation::SockImpl;
+use super::super::implementation::SockImpl;
 use crate::errno::{Errno, Result};
 
 /// What a socket knows about the attempt to connect that it began with.
-pub(super) struct Attempt(Cell<State>);
+pub struct Attempt(Cell<State>);
 
 #[derive(Clone, Copy, Default)]
 enum State {
