@@ -31,14 +31,6 @@ from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-# The start of an application of SPDK 26.x whose sockets are DPDK's unless they name others.
-DEFAULT_IMPL = {
-    "subsystems": [
-        {"subsystem": "sock", "config": [{"method": "sock_set_default_impl", "params": {"impl_name": "dpdk"}}]}
-    ]
-}
-
-
 @pytest.fixture(autouse=True)
 def buffers_are_back(lab: Lab) -> Iterator[None]:
     yield
@@ -217,15 +209,16 @@ def test_without_an_interface_nothing_changes(lab: Lab) -> None:
 
 
 def test_nvmf_over_it(lab: Lab) -> None:
-    """SPDK's own NVMe/TCP names no implementation; the address decides, or the default one."""
+    """SPDK's own NVMe/TCP names no implementation; the address decides."""
+    if environment().spdk_version >= (26, 1):
+        pytest.skip("SPDK 26's NVMe/TCP target has its listeners in groups, which sockets over DPDK do not serve yet")
     net = Net(lab)
-    config = DEFAULT_IMPL if environment().spdk_version >= (26, 1) else None
-    target = lab.target(config=config)
+    target = lab.target()
     remote = Remote(TARGET, 4420, "nqn.2016-06.io.spdk:volume")
     target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * MIB // 4096, block_size=4096)
     net.join(target, TARGET, "master")
     serve_nvmf(target, "Malloc0", remote)
-    perf = lab.bdevperf_unattached(Job(depth=16, size=16_384), 16 * MIB // 4096, bdevs=["nvme0n1"], config=config)
+    perf = lab.bdevperf_unattached(Job(depth=16, size=16_384), 16 * MIB // 4096, bdevs=["nvme0n1"])
     net.join(perf, CLIENT, "slave")
     method, params = Nvmf().attach_call("nvme0", remote)
     perf.rpc.call(method, **params)
