@@ -3,75 +3,38 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, Iterator
 
 import pytest
 
+from harness.environment import environment
 from harness.lab import Lab
+from harness.net import (
+    CLIENT,
+    CLIENT6,
+    MIB,
+    PORT,
+    TARGET,
+    TARGET6,
+    Net,
+    assert_buffers_are_back,
+    client_state,
+    connections,
+    counters,
+    interface,
+    wait_for_buffers,
+)
 from harness.rpc import RpcError
-from harness.spdk import Application, Job, assert_clean
+from harness.spdk import Job, assert_clean
 from harness.transport import Nvmf, Remote, serve_nvmf
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
-TARGET, CLIENT = "192.0.2.1", "192.0.2.2"
-PORT = "4460"
-MIB = 2**20
-
-
-@dataclass
-class Net:
-    """A memif between a target and its clients, of which one at a time has the other end."""
-
-    lab: Lab
-    mtu: int = 1500
-
-    def device(self, role: str) -> str:
-        # memif's buffers must hold whole frames (docs/dpdk.md).
-        return f"net_memif_dst,role={role},id=0,socket={self.lab.folder}/memif,bsize={self.mtu + 548}"
-
-    def join(self, application: Application, address: str, role: str) -> None:
-        """Gives an application the interface net0, or skips the test if it cannot have ports."""
-        params = {"name": "net0", "port": self.device(role), "addresses": [f"{address}/24"], "mtu": self.mtu}
-        try:
-            assert application.rpc.call("dpdk_sock_create_interface", **params) is True
-        except RpcError as error:
-            # The two reasons of docs/dpdk.md for an application without ports, and no other.
-            if "are implemented for SPDK" in error.message or "was linked without DPDK's network ports" in error.message:
-                pytest.skip(f"no sockets over DPDK here: {error.message}")
-            raise
-
-    def target(self, role: str = "master") -> Application:
-        target = self.lab.target()
-        target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=64 * MIB // 4096, block_size=4096)
-        self.join(target, TARGET, role)
-        target.rpc.call("dst_create_export", name="volume", bdev_name="Malloc0")
-        target.rpc.call("dst_export_add_host", export="volume", host="*", access="rw")
-        target.rpc.call("dst_create_listener", traddr=TARGET, trsvcid=PORT, sock_impl="dpdk")
-        (listener,) = target.rpc.call("dst_get_listeners")
-        assert listener["state"] == "listening"
-        return target
-
-    def attach(self, client: Application, **more: Any) -> None:
-        params = {"name": "remote0", "traddr": TARGET, "trsvcid": PORT, "export": "volume", "host": "client"}
-        client.rpc.call("bdev_dst_create", **(params | {"sock_impl": "dpdk"} | more))
-
-    def perf(self, job: Job, reactors: int = 1) -> Any:
-        perf = self.lab.bdevperf_unattached(job, 64 * MIB // 4096, reactors, bdevs=["remote0"])
-        self.join(perf, CLIENT, "slave")
-        self.attach(perf)
-        return perf
-
-
-def connections(application: Application) -> list[dict[str, Any]]:
-    return application.rpc.call("dpdk_sock_get_connections")
-
-
-def state(application: Application) -> str:
-    (info,) = application.rpc.call("bdev_dst_get_info", name="remote0")
-    return info["state"]
+@pytest.fixture(autouse=True)
+def buffers_are_back(lab: Lab) -> Iterator[None]:
+    yield
+    assert_buffers_are_back(lab)
 
 
 @pytest.mark.watchdog(180)
@@ -84,6 +47,7 @@ def state(application: Application) -> str:
         (131_072, 16, 1500, 2),
         (4096, 128, 9000, 2),
         (1_048_576, 4, 9000, 1),
+        (1_048_576, 4, 9000, 2),
     ],
 )
 def test_verify(lab: Lab, size: int, depth: int, mtu: int, reactors: int) -> None:
@@ -93,13 +57,28 @@ def test_verify(lab: Lab, size: int, depth: int, mtu: int, reactors: int) -> Non
     perf.begin_and_flow("remote0")
     assert [found["remote"].split(":")[0] for found in connections(target)] == [CLIENT] * (reactors + 1)
     assert_clean(perf.outcome())
+    # What one side has received, the other has sent: no frame is damaged, and none arrives twice.
+    for receiver, sender in ((target, perf), (perf, target)):
+        received, sent = counters(receiver), counters(sender)
+        assert 1000 < received["frames_received"] <= sent["frames_sent"]
+        assert received["segment_checksum_errors"] == 0 and not received["frames_dropped"]
     assert perf.stop() == 0
-    (interface,) = target.rpc.call("dpdk_sock_get_interfaces", name="net0")
-    counters = interface["counters"]
-    assert counters["frames_received"] > 1000 and counters["segment_checksum_errors"] == 0
+    wait_for_buffers(target)
     assert target.stop() == 0
-    for process in (target, perf):
-        assert "buffers of a network port were not released" not in process.text()
+
+
+def test_ipv6(lab: Lab) -> None:
+    net = Net(lab, 9000, TARGET6, CLIENT6)
+    target = net.target()
+    perf = net.perf(Job(depth=16, size=131_072), 2)
+    perf.begin_and_flow("remote0")
+    assert [found["remote"].rsplit(":", 1)[0] for found in connections(target)] == [f"[{CLIENT6}]"] * 3
+    assert_clean(perf.outcome())
+    # The bdev's connections end, and leave nothing behind.
+    perf.rpc.call("bdev_dst_delete", name="remote0")
+    wait_until(lambda: all(found["state"] == "TimeWait" for found in connections(perf)), "the connections to end")
+    for application in (target, perf):
+        wait_for_buffers(application)
 
 
 def test_an_interface_that_is_deleted_under_load_is_an_outage(lab: Lab) -> None:
@@ -110,14 +89,43 @@ def test_an_interface_that_is_deleted_under_load_is_an_outage(lab: Lab) -> None:
     for _ in range(2):
         assert perf.rpc.call("dpdk_sock_delete_interface", name="net0") is True
         assert perf.rpc.call("dpdk_sock_get_interfaces") == connections(perf) == []
-        wait_until(lambda: state(perf) == "reconnecting", "the client to notice")
+        wait_until(lambda: client_state(perf) == "reconnecting", "the client to notice")
         net.join(perf, CLIENT, "slave")
-        wait_until(lambda: state(perf) == "connected", "the client to be connected again")
+        wait_until(lambda: client_state(perf) == "connected", "the client to be connected again")
     assert_clean(perf.outcome())
     assert perf.stop() == 0
     assert target.stop() == 0
-    for process in (target, perf):
-        assert "buffers of a network port were not released" not in process.text()
+
+
+def test_a_listener_survives_its_interface(lab: Lab) -> None:
+    net = Net(lab)
+    # The master's link goes down and up with the slave.
+    perf = net.lab.bdevperf_unattached(Job(depth=32, size=4096, seconds=8), 64 * MIB // 4096, bdevs=["remote0"])
+    net.join(perf, CLIENT, "master")
+    assert interface(perf)["link_up"] is False
+    target = net.target("slave")
+    wait_until(lambda: interface(perf)["link_up"], "the link to be up")
+    net.attach(perf)
+    perf.begin_and_flow("remote0")
+    for _ in range(2):
+        assert target.rpc.call("dpdk_sock_delete_interface", name="net0") is True
+        wait_until(lambda: not interface(perf)["link_up"], "the link to be down")
+        wait_until(lambda: client_state(perf) == "reconnecting", "the client to notice")
+        # The listener is still configured, and hears again once the interface is back.
+        assert len(target.rpc.call("dst_get_listeners")) == 1
+        net.join(target, TARGET, "slave")
+        wait_until(lambda: client_state(perf) == "connected", "the client to be connected again")
+        assert interface(perf)["link_up"] is True
+    assert_clean(perf.outcome())
+    # It can be deleted without an interface, and then listens no more.
+    assert target.rpc.call("dpdk_sock_delete_interface", name="net0") is True
+    target.rpc.call("dst_delete_listener", traddr=TARGET, trsvcid=PORT)
+    net.join(target, TARGET, "slave")
+    wait_until(lambda: client_state(perf) == "reconnecting", "the client to notice")
+    refused = counters(target)["resets_sent"]
+    wait_until(lambda: counters(target)["resets_sent"] > refused, "the target to refuse a connection")
+    assert perf.stop() == 0
+    assert target.stop() == 0
 
 
 def test_a_target_that_is_killed_and_comes_back(lab: Lab) -> None:
@@ -128,10 +136,10 @@ def test_a_target_that_is_killed_and_comes_back(lab: Lab) -> None:
     target = net.target("slave")
     net.attach(client)
     target.kill()
-    wait_until(lambda: state(client) == "reconnecting", "the client to notice")
+    wait_until(lambda: client_state(client) == "reconnecting", "the client to notice")
     net.target("slave")
     # The new target's bdev is another one, which the client can know only from the target.
-    wait_until(lambda: state(client) == "failed", "the client to find the target")
+    wait_until(lambda: client_state(client) == "failed", "the client to find the target")
     client.rpc.call("bdev_dst_delete", name="remote0")
     assert client.stop() == 0
 
@@ -152,7 +160,7 @@ def test_what_is_saved_comes_back(lab: Lab) -> None:
     client = lab.client()
     net.join(client, CLIENT, "slave")
     net.attach(client)
-    wait_until(lambda: state(client) == "connected", "the client to be connected")
+    wait_until(lambda: client_state(client) == "connected", "the client to be connected")
 
 
 def test_what_cannot_be_is_refused(lab: Lab) -> None:
@@ -171,6 +179,7 @@ def test_what_cannot_be_is_refused(lab: Lab) -> None:
     assert "already exists" in create(name="net0")
     assert f"the interface net0 already has the address {TARGET}" in create(addresses=[f"{TARGET}/24"])
     assert "net_memif_dst is in use already" in create(port=net.device("slave"))
+    assert "bsize=2048 is too small for an MTU of 9000" in create(port="net_memif1,bsize=2048", mtu=9000)
     assert "is its driver linked" in create(port="net_absent0")
     assert "is its driver linked" in create(port="0000:ff:1f.7")
     assert len(target.rpc.call("dpdk_sock_get_interfaces")) == 1
@@ -192,7 +201,7 @@ def test_without_an_interface_nothing_changes(lab: Lab) -> None:
     client = lab.client()
     place = {"traddr": remote.address, "trsvcid": str(remote.port), "export": remote.export, "host": "test-client"}
     client.rpc.call("bdev_dst_create", name="remote0", **place)
-    wait_until(lambda: state(client) == "connected", "the client to be connected")
+    wait_until(lambda: client_state(client) == "connected", "the client to be connected")
     with pytest.raises(RpcError):
         client.rpc.call("bdev_dst_create", name="other", sock_impl="dpdk", attach_timeout_ms=500, **place)
     assert client.rpc.call("framework_get_config", name="dpdk_sock") == []
@@ -201,6 +210,8 @@ def test_without_an_interface_nothing_changes(lab: Lab) -> None:
 
 def test_nvmf_over_it(lab: Lab) -> None:
     """SPDK's own NVMe/TCP names no implementation; the address decides."""
+    if environment().spdk_version >= (26, 1):
+        pytest.skip("SPDK 26's NVMe/TCP target has its listeners in groups, which sockets over DPDK do not serve yet")
     net = Net(lab)
     target = lab.target()
     remote = Remote(TARGET, 4420, "nqn.2016-06.io.spdk:volume")
@@ -215,5 +226,3 @@ def test_nvmf_over_it(lab: Lab) -> None:
     assert_clean(perf.run())
     assert perf.stop() == 0
     assert target.stop() == 0
-    for process in (target, perf):
-        assert "buffers of a network port were not released" not in process.text()

@@ -47,15 +47,20 @@ $(check): build/obj/check_%.o: spdk/apps/check/%.c $(wildcard spdk/apps/check/*.
 shared := $(shell awk -F'[?]=' '$$1 == "CONFIG_SHARED" && $$2 == "y"' $(SPDK_DIR)/mk/config.mk)
 of_all := build/obj/lcores.o $(if $(shared),build/obj/shared.o)
 
-# Ports for sockets over DPDK (docs/dpdk.md), if DPDK has a static librte_ethdev, and is as old as the
-# SPDK that the sockets are for: only such a DPDK has rte_ethdev_driver.h. Drivers that the tree has the
-# sources of, but has not built, are compiled here: that takes seconds, and needs no other build of
-# DPDK.
+# Ports for sockets over DPDK (docs/dpdk.md), if DPDK has a static librte_ethdev, and SPDK is one that
+# the sockets are for: the DPDK of 20.07 has rte_ethdev_driver.h, and the sockets of 26.01 and newer have
+# group_impl_get_interruptfd. Drivers that the tree has the sources of, but has not built, are compiled
+# here: that takes seconds, and needs no other build of DPDK.
 dpdk := $(shell awk -F'[?]=' '$$1 == "CONFIG_DPDK_DIR" { print $$2 }' $(SPDK_DIR)/mk/config.mk)
-ports := $(if $(shared),,$(and $(wildcard $(dpdk)/lib/librte_ethdev.a),$(wildcard $(dpdk)/include/rte_ethdev_driver.h),$\
-    $(wildcard $(dpdk)/lib/librte_bus_vdev.a)))
+sockets := $(or $(wildcard $(dpdk)/include/rte_ethdev_driver.h),$\
+    $(shell grep -ls group_impl_get_interruptfd $(SPDK_DIR)/include/spdk_internal/sock_module.h))
+ports := $(if $(shared),,$(and $(wildcard $(dpdk)/lib/librte_ethdev.a),$(sockets),$(wildcard $(dpdk)/lib/librte_bus_vdev.a)))
 drivers := memif/rte_eth_memif memif/memif_socket ring/rte_eth_ring af_packet/rte_eth_af_packet
-built := $(foreach driver,memif ring af_packet,$(if $(wildcard $(dpdk)/lib/librte_pmd_$(driver).a),$(driver)/%))
+# DPDK 20.11 changed the names of drivers' libraries, and has the headers for drivers in its sources only.
+built := $(foreach driver,memif ring af_packet,$(if $(wildcard $(dpdk)/lib/librte_pmd_$(driver).a $\
+    $(dpdk)/lib/librte_net_$(driver).a),$(driver)/%))
+driver_headers := $(if $(wildcard $(dpdk)/include/rte_ethdev_driver.h),,-DALLOW_INTERNAL_API $(patsubst %,-isystem $(dpdk)/../%,$\
+    drivers/bus/vdev lib/ethdev lib/eal/common lib/eal/include lib/eal/linux/include lib/kvargs))
 drivers := $(filter-out $(built),$(foreach driver,$(drivers),$(if $(wildcard $(dpdk)/../drivers/net/$(driver).c),$(driver))))
 driver_objects := $(patsubst %,build/obj/driver_%.o,$(subst /,_,$(drivers)))
 of_ports := $(if $(ports),build/obj/port.o $(driver_objects))
@@ -70,7 +75,7 @@ driver_source = $(dpdk)/../drivers/net/$(firstword $(foreach driver,$(drivers),$
     $(if $(filter $(subst /,_,$(driver)),$(1)),$(driver)))).c
 
 $(driver_objects): build/obj/driver_%.o: build/spdk-dir
-	@mkdir -p $(@D); $(CC) $(dpdk_flags) -w -include rte_config.h -c -o $@ $(call driver_source,$*)
+	@mkdir -p $(@D); $(CC) $(dpdk_flags) $(driver_headers) -w -include rte_config.h -c -o $@ $(call driver_source,$*)
 
 objects := $(of_all) $(of_ports) build/obj/bdevperf_large_reads.o $(check)
 

@@ -369,13 +369,14 @@ static void
 port_counters(struct dst_port *port, struct dst_port_counters *counters)
 {
 	struct rte_eth_stats stats = {};
-	struct rte_eth_link link = {};
+	struct rte_eth_link link;
 
 	(void)rte_eth_stats_get(port->id, &stats);
-	(void)rte_eth_link_get_nowait(port->id, &link);
+	counters->is_up = rte_eth_link_get_nowait(port->id, &link) == 0 && link.link_status == RTE_ETH_LINK_UP;
 	counters->missed = stats.imissed + stats.rx_nombuf + port->dropped;
 	counters->errors = stats.ierrors + stats.oerrors;
-	counters->is_up = link.link_status == RTE_ETH_LINK_UP;
+	counters->received_buffers = rte_mempool_in_use_count(port->received);
+	counters->sent_buffers = rte_mempool_in_use_count(port->sent);
 }
 
 static const struct dst_port_ops g_ops = {

@@ -31,6 +31,7 @@ const FEATURES: &[(&str, Version, Version)] = &[
     ("spdk_range_lock_loses_channel", OLDEST, (25, 9)),
     // The table of a sock implementation as `spdk/safe/src/sock_impl.rs` fills it in.
     ("spdk_net_impl_20_07", OLDEST, (20, 10)),
+    ("spdk_net_impl_26_01", (26, 1), NEWEST),
     // Several types of claims, in a union.
     ("spdk_bdev_claim_types", (23, 1), NEWEST),
     // Claims that several descriptors may share, such as lvol's, in a list.

@@ -49,6 +49,12 @@ struct dst_port_counters {
 	/* Received frames that were lost because no buffer was free, or were no single buffer. */
 	uint64_t missed;
 	uint64_t errors;
+	/*
+	 * Buffers that are not free: of received frames, those that wait to be read or that the port is to
+	 * fill; of frames to be sent, those that were allocated or that the port has not let go of.
+	 */
+	uint32_t received_buffers;
+	uint32_t sent_buffers;
 	bool is_up;
 };
 

@@ -14,6 +14,23 @@
 #ifdef DST_spdk_net_impl_20_07
 #include "spdk_internal/sock.h"
 #endif
+/*
+ * An SPDK with --enable-debug checks in which list a request is, and others do not note it. So it is noted
+ * here, and not checked.
+ */
+#ifdef DST_spdk_net_impl_26_01
+#undef NDEBUG
+#define NDEBUG
+#include <assert.h>
+#ifndef DEBUG
+#define DEBUG
+#define DST_DEBUG_HERE
+#endif
+#include "spdk_internal/sock_module.h"
+#ifdef DST_DEBUG_HERE
+#undef DEBUG
+#endif
+#endif
 
 #include "spdk/util.h"
 
@@ -222,7 +239,7 @@ dst_port_ops(void)
 	return g_port_ops;
 }
 
-#ifdef DST_spdk_net_impl_20_07
+#if defined(DST_spdk_net_impl_20_07) || defined(DST_spdk_net_impl_26_01)
 void
 dst_spdk_sock_queue(struct spdk_sock *sock, struct spdk_sock_request *req)
 {

@@ -22,9 +22,11 @@
 #include "spdk/keyring.h"
 #endif
 
-/* What a sock implementation needs, as 20.07 has it. */
+/* What a sock implementation needs, as 20.07 and 26.01 have it. */
 #if __has_include("spdk_internal/sock.h")
 #include "spdk_internal/sock.h"
+#elif __has_include("spdk_internal/sock_module.h")
+#include "spdk_internal/sock_module.h"
 #endif
 
 /* The subsystem list has lived in three headers. */

@@ -14,6 +14,7 @@ use spdk::{Errno, random, sock_impl};
 use thiserror::Error;
 
 use crate::interface::{Interface, Settings};
+use crate::memif;
 use crate::port::DpdkPort;
 
 /// The maximum number of interfaces. Each connection attempt that names no implementation walks
@@ -24,8 +25,11 @@ const INTERFACES_MAX: usize = 16;
 #[derive(Debug, Clone, PartialEq, Eq, Error)]
 pub enum CreateError {
     /// The sock implementation cannot be registered with this version of SPDK.
-    #[error("sockets over DPDK are implemented for SPDK 20.07 only, so far")]
+    #[error("sockets over DPDK are implemented for SPDK 20.07, and for 26.01 and newer")]
     Version,
+    /// The application does not poll.
+    #[error("sockets over DPDK have to be polled: start the application without interrupt mode")]
+    InterruptMode,
     /// The application was linked without ports.
     #[error(
         "this application was linked without DPDK's network ports: build DST with an SPDK whose DPDK has \
@@ -56,7 +60,7 @@ impl CreateError {
     /// Returns the error number.
     pub fn errno(&self) -> Errno {
         match self {
-            CreateError::Version | CreateError::NoPorts => Errno::ENOTSUP,
+            CreateError::Version | CreateError::InterruptMode | CreateError::NoPorts => Errno::ENOTSUP,
             CreateError::Exists(_) => Errno::EEXIST,
             CreateError::TooMany => Errno::ENOSPC,
             CreateError::AddressInUse(..) => Errno::EADDRINUSE,
@@ -100,11 +104,16 @@ pub fn create(settings: Settings) -> Result<Arc<Interface>, CreateError> {
     if !sock_impl::is_supported() {
         return Err(CreateError::Version);
     }
+    if spdk::interrupt::is_enabled() {
+        return Err(CreateError::InterruptMode);
+    }
     check_is_new(&settings)?;
     // The settings are checked before the port is opened, with an address that any port could have.
     let mut config = config(&settings);
     config.check()?;
-    let port = Port::open(&settings.port, settings.mtu).map_err(|error| match error {
+    let device = memif::with_whole_frames(&settings.port, settings.mtu)
+        .map_err(|text| CreateError::Port(Errno::EINVAL, text))?;
+    let port = Port::open(&device, settings.mtu).map_err(|error| match error {
         OpenError::NoPorts => CreateError::NoPorts,
         OpenError::Device(errno, text) => CreateError::Port(errno, text),
     })?;

@@ -5,6 +5,7 @@
 //! | `interfaces` | the interfaces of the process: created, deleted, listed, found by address |
 //! | `interface` | an interface, which its users share; and the poller that keeps it alive |
 //! | `port` | a port of DPDK, as `dst-sockets` wants it |
+//! | `memif` | the arguments of a memif |
 //! | `sockets` | the sock implementation |
 //!
 //! An interface has one stack, which a lock protects: any thread may use its sockets. The lock is
@@ -14,6 +15,7 @@
 
 mod interface;
 mod interfaces;
+mod memif;
 mod port;
 mod sockets;
 

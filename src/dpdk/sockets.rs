@@ -1,5 +1,6 @@
 //! The sock implementation.
 
+use std::cell::RefCell;
 use std::io::{IoSlice, IoSliceMut};
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,20 +27,68 @@ pub fn register() {
     let _ = sock_impl::register::<Dpdk>(c"dpdk", PRIORITY);
 }
 
-/// A socket of an interface.
-pub struct Socket {
+/// A socket of an interface, which is closed when this is dropped.
+struct Place {
     interface: Arc<Interface>,
     id: SocketId,
 }
 
-impl Drop for Socket {
+impl Drop for Place {
     fn drop(&mut self) {
         self.interface.sockets().close(self.id, now_us());
     }
 }
 
+/// A socket.
+enum Socket {
+    /// A connection, which ends with its interface.
+    Connection(Place),
+    /// A listener. If its interface is deleted, it moves to the next one that has the address.
+    Listener {
+        /// The address to listen on.
+        local: SocketAddr,
+        /// The socket that listens, or did so until its interface was deleted.
+        place: RefCell<Place>,
+    },
+}
+
+impl Socket {
+    /// Calls `f` with the interface and the socket of it.
+    fn with<T>(&self, f: impl FnOnce(&Arc<Interface>, SocketId) -> T) -> T {
+        match self {
+            Socket::Connection(place) => f(&place.interface, place.id),
+            Socket::Listener { place, .. } => {
+                let place = place.borrow();
+                f(&place.interface, place.id)
+            }
+        }
+    }
+}
+
+/// Listens at an address of an interface.
+fn listen_at(local: SocketAddr) -> Result<Place> {
+    let has = |interface: &Interface| interface.has(local.ip());
+    let interface = interfaces::find_by(has).ok_or(Errno::EADDRNOTAVAIL)?;
+    let id = interface.sockets().listen(local).map_err(|error| match error {
+        ListenError::NotOurs(_) => Errno::EADDRNOTAVAIL,
+        ListenError::InUse(_) => Errno::EADDRINUSE,
+    })?;
+    Ok(Place { interface, id })
+}
+
+/// Begins to connect.
+fn connect_to(remote: SocketAddr) -> Result<Place> {
+    let interface = interfaces::find_by(|interface| interface.reaches(remote)).ok_or(Errno::ENETUNREACH)?;
+    let id = interface.sockets().connect(remote, now_us()).map_err(|error| match error {
+        ConnectError::NoRoute(_) => Errno::ENETUNREACH,
+        ConnectError::NoAddress(_) => Errno::EADDRNOTAVAIL,
+        ConnectError::Tcp(_) => Errno::EAGAIN,
+    })?;
+    Ok(Place { interface, id })
+}
+
 /// A group: a number, and for each interface the number of its sockets in the group.
-pub struct Group {
+struct Group {
     id: u64,
     interfaces: Vec<(Arc<Interface>, usize)>,
 }
@@ -82,22 +131,36 @@ impl SockImpl for Dpdk {
     }
 
     fn connect(remote: SocketAddr) -> Result<Socket> {
-        let interface =
-            interfaces::find_by(|interface| interface.reaches(remote)).ok_or(Errno::ENETUNREACH)?;
-        let id = interface.sockets().connect(remote, now_us()).map_err(|error| match error {
-            ConnectError::NoRoute(_) => Errno::ENETUNREACH,
-            ConnectError::NoAddress(_) => Errno::EADDRNOTAVAIL,
-            ConnectError::Tcp(_) => Errno::EAGAIN,
-        })?;
-        let socket = Socket { interface, id };
+        let place = connect_to(remote)?;
         // A reactor must not wait. Its socket takes nothing before it is open, and reports a
         // failure when it is read.
         if Thread::current().is_none()
-            && let Connect::Failed(end) = socket.interface.wait(id)
+            && let Connect::Failed(end) = place.interface.wait(place.id)
         {
             return Err(errno_of_end(end));
         }
-        Ok(socket)
+        Ok(Socket::Connection(place))
+    }
+
+    fn connect_async(remote: SocketAddr) -> Result<Socket> {
+        connect_to(remote).map(Socket::Connection)
+    }
+
+    fn attempt(socket: &Socket) -> Option<Result<()>> {
+        let Socket::Connection(Place { interface, id }) = socket else { return Some(Ok(())) };
+        let mut sockets = interface.sockets();
+        let mut state = sockets.attempt(*id);
+        // As for reading: a socket in no group is polled by looking at it.
+        if state == Connect::Pending && !sockets.is_in_group(*id) {
+            drop(sockets);
+            sockets = interface.turn()?.0;
+            state = sockets.attempt(*id);
+        }
+        match state {
+            Connect::Pending => None,
+            Connect::Open => Some(Ok(())),
+            Connect::Failed(end) => Some(Err(errno_of_end(end))),
+        }
     }
 
     fn listen(local: SocketAddr) -> Result<Socket> {
@@ -105,45 +168,52 @@ impl SockImpl for Dpdk {
             // The stack chooses no port.
             return Err(Errno::EADDRNOTAVAIL);
         }
-        let has = |interface: &Interface| interface.has(local.ip());
-        let interface = interfaces::find_by(has).ok_or(Errno::EADDRNOTAVAIL)?;
-        let id = interface.sockets().listen(local).map_err(|error| match error {
-            ListenError::NotOurs(_) => Errno::EADDRNOTAVAIL,
-            ListenError::InUse(_) => Errno::EADDRINUSE,
-        })?;
-        Ok(Socket { interface, id })
+        Ok(Socket::Listener { local, place: RefCell::new(listen_at(local)?) })
     }
 
     fn accept(listener: &Socket) -> Option<Socket> {
-        let interface = Arc::clone(&listener.interface);
-        let id = interface.sockets().accept(listener.id, now_us())?;
-        Some(Socket { interface, id })
+        let Socket::Listener { local, place } = listener else { return None };
+        let mut place = place.borrow_mut();
+        let mut sockets = place.interface.sockets();
+        let accepted = sockets.accept(place.id, now_us());
+        let is_deleted = sockets.is_deleted();
+        drop(sockets);
+        if let Some(id) = accepted {
+            return Some(Socket::Connection(Place { interface: Arc::clone(&place.interface), id }));
+        }
+        // Until an interface has the address again and nobody else listens there, each call tries.
+        if is_deleted && let Ok(next) = listen_at(*local) {
+            *place = next;
+        }
+        None
     }
 
     fn read(socket: &Socket, parts: &mut [IoSliceMut<'_>]) -> Result<usize> {
-        let mut sockets = socket.interface.sockets();
-        let mut outcome = sockets.read(socket.id, parts, now_us());
+        let Socket::Connection(Place { interface, id }) = socket else { return Err(Errno::ENOTCONN) };
+        let mut sockets = interface.sockets();
+        let mut outcome = sockets.read(*id, parts, now_us());
         // A socket in no group is polled by reading it; by NVMe/TCP's initiator in a loop in which
         // its reactor does nothing else.
-        if outcome == Err(TransferError::WouldBlock) && !sockets.is_in_group(socket.id) {
+        if outcome == Err(TransferError::WouldBlock) && !sockets.is_in_group(*id) {
             drop(sockets);
-            if let Some((mut sockets, _)) = socket.interface.turn() {
-                outcome = sockets.read(socket.id, parts, now_us());
+            if let Some((mut sockets, _)) = interface.turn() {
+                outcome = sockets.read(*id, parts, now_us());
             }
         }
         outcome.map_err(errno_of_transfer)
     }
 
     fn write(socket: &Socket, parts: &[IoSlice<'_>]) -> Result<usize> {
-        socket.interface.sockets().write(socket.id, parts).map_err(errno_of_transfer)
+        let Socket::Connection(Place { interface, id }) = socket else { return Err(Errno::ENOTCONN) };
+        interface.sockets().write(*id, parts).map_err(errno_of_transfer)
     }
 
     fn addresses(socket: &Socket) -> Option<(SocketAddr, Option<SocketAddr>)> {
-        socket.interface.sockets().addresses(socket.id)
+        socket.with(|interface, id| interface.sockets().addresses(id))
     }
 
     fn is_connected(socket: &Socket) -> bool {
-        !matches!(socket.interface.sockets().attempt(socket.id), Connect::Failed(_))
+        socket.with(|interface, id| !matches!(interface.sockets().attempt(id), Connect::Failed(_)))
     }
 
     fn create_group() -> Group {
@@ -152,19 +222,21 @@ impl SockImpl for Dpdk {
     }
 
     fn join(group: &mut Group, socket: &Socket, token: usize) {
-        let is_known =
-            |(interface, _): &&mut (Arc<Interface>, usize)| Arc::ptr_eq(interface, &socket.interface);
+        // A listener is never ready: it is polled by accepting.
+        let Socket::Connection(Place { interface, id }) = socket else { return };
+        let is_known = |(known, _): &&mut (Arc<Interface>, usize)| Arc::ptr_eq(known, interface);
         match group.interfaces.iter_mut().find(is_known) {
             Some((_, count)) => *count += 1,
-            None => group.interfaces.push((Arc::clone(&socket.interface), 1)),
+            None => group.interfaces.push((Arc::clone(interface), 1)),
         }
-        socket.interface.sockets().join(socket.id, group.id, token);
+        interface.sockets().join(*id, group.id, token);
     }
 
     fn leave(group: &mut Group, socket: &Socket) {
-        let mut sockets = socket.interface.sockets();
-        sockets.leave(socket.id);
-        let is_of = |(interface, _): &(Arc<Interface>, usize)| Arc::ptr_eq(interface, &socket.interface);
+        let Socket::Connection(Place { interface, id }) = socket else { return };
+        let mut sockets = interface.sockets();
+        sockets.leave(*id);
+        let is_of = |(known, _): &(Arc<Interface>, usize)| Arc::ptr_eq(known, interface);
         if let Some(place) = group.interfaces.iter().position(is_of) {
             group.interfaces[place].1 -= 1;
             if group.interfaces[place].1 == 0 {

@@ -40,7 +40,9 @@ fn of_create(error: CreateError) -> RpcError {
             ConfigError::Mac(_) => "port: ",
             _ => "addresses: ",
         },
-        CreateError::Version | CreateError::NoPorts | CreateError::Poller(_) => "",
+        CreateError::Version | CreateError::InterruptMode | CreateError::NoPorts | CreateError::Poller(_) => {
+            ""
+        }
     };
     RpcError { code: -error.errno().0, message: format!("{parameter}{error}") }
 }
@@ -145,6 +147,7 @@ fn show_interface(interface: &dst_dpdk::Interface) -> Value {
                 "frames_received": link.received, "bytes_received": link.received_bytes,
                 "frames_sent": link.sent, "bytes_sent": link.sent_bytes,
                 "frames_missed": port.missed, "frame_errors": port.errors, "frames_dropped": drops,
+                "received_buffers": port.received_buffers, "sent_buffers": port.sent_buffers,
                 "address_conflicts": link.conflicts, "neighbours_lost": link.failed,
                 "segments_received": tcp.received, "segments_sent": tcp.sent,
                 "segment_checksum_errors": tcp.checksum_errors, "resets_sent": tcp.resets,

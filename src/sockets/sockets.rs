@@ -282,6 +282,11 @@ impl<P: Port> Sockets<P> {
         self.buffers.used()
     }
 
+    /// Returns true once the interface was deleted.
+    pub fn is_deleted(&self) -> bool {
+        self.driver.is_none()
+    }
+
     /// Deletes the interface: resets its connections and drops the port, when all its frames have
     /// gone back to it. The sockets stay until they are closed, and have ended.
     pub fn delete(&mut self, now: u64) {

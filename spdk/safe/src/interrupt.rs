@@ -12,6 +12,12 @@ use crate::interrupt_mode::enabled;
 use crate::poller::Waker;
 use crate::sock::{Group, Listener, Sock};
 
+/// Returns true if the application is in interrupt mode: its threads sleep until something wakes
+/// them, and pollers do not run meanwhile.
+pub fn is_enabled() -> bool {
+    enabled()
+}
+
 /// Runs a resting poller whenever a socket is readable, until dropped. It must be dropped on the
 /// poller's thread, before the watched sockets. If the application polls, a watch does nothing.
 pub struct Watch(Option<imp::Watch>);

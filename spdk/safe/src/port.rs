@@ -54,6 +54,10 @@ pub struct PortCounters {
     pub missed: u64,
     /// Frames that were damaged, or that the port failed to send.
     pub errors: u64,
+    /// Received frames that wait to be read, and buffers that the port has for further ones.
+    pub received_buffers: u32,
+    /// Frames that the port has not sent, or has not let go of.
+    pub sent_buffers: u32,
     /// Whether the link is up.
     pub is_up: bool,
 }
@@ -247,10 +251,24 @@ impl Port {
 
     /// Returns what the port reports about itself.
     pub fn counters(&self) -> PortCounters {
-        let mut counters = sys::dst_port_counters { missed: 0, errors: 0, is_up: false };
+        let mut counters = sys::dst_port_counters {
+            missed: 0,
+            errors: 0,
+            received_buffers: 0,
+            sent_buffers: 0,
+            is_up: false,
+        };
         // SAFETY: an open port.
         unsafe { self.ops.counters.expect("the table is complete")(self.raw.as_ptr(), &mut counters) };
-        PortCounters { missed: counters.missed, errors: counters.errors, is_up: counters.is_up }
+        // Buffers without a frame are allocated a burst at a time.
+        let empty = (self.allocated - self.filled) as u32;
+        PortCounters {
+            missed: counters.missed,
+            errors: counters.errors,
+            received_buffers: counters.received_buffers,
+            sent_buffers: counters.sent_buffers.saturating_sub(empty),
+            is_up: counters.is_up,
+        }
     }
 }
 

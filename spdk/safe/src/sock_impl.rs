@@ -10,8 +10,10 @@ use std::sync::OnceLock;
 
 use crate::errno::Result;
 
+#[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
+mod connecting;
 mod implementation;
-#[cfg(spdk_net_impl_20_07)]
+#[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
 mod table;
 
 pub use implementation::SockImpl;
@@ -23,18 +25,19 @@ pub(crate) fn has_address(address: IpAddr) -> bool {
     HAS_ADDRESS.get().is_some_and(|has_address| has_address(address))
 }
 
-/// Registers an implementation, which SPDK asks before those of lower priority if none is named.
-/// SPDK's `posix` has priority 0. Call it once, from a [`constructor!`](crate::constructor!).
+/// Registers an implementation. Up to 20.07 SPDK asks it before those of lower priority if none is
+/// named; its `posix` has priority 0. Newer versions then use the default one, which the user
+/// chooses. Call it once, from a [`constructor!`](crate::constructor!).
 ///
 /// `ENOTSUP`: this version of SPDK has another table of functions.
 pub fn register<I: SockImpl>(name: &'static CStr, priority: i32) -> Result<()> {
-    #[cfg(spdk_net_impl_20_07)]
+    #[cfg(any(spdk_net_impl_20_07, spdk_net_impl_26_01))]
     {
         table::register::<I>(name, priority);
         let _ = HAS_ADDRESS.set(I::has_address);
         Ok(())
     }
-    #[cfg(not(spdk_net_impl_20_07))]
+    #[cfg(not(any(spdk_net_impl_20_07, spdk_net_impl_26_01)))]
     {
         let _ = (name, priority);
         Err(crate::Errno::ENOTSUP)
@@ -43,5 +46,5 @@ pub fn register<I: SockImpl>(name: &'static CStr, priority: i32) -> Result<()> {
 
 /// Returns true if [`register`] knows the table of this version of SPDK.
 pub const fn is_supported() -> bool {
-    cfg!(spdk_net_impl_20_07)
+    cfg!(any(spdk_net_impl_20_07, spdk_net_impl_26_01))
 }

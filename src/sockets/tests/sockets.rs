@@ -3,7 +3,7 @@
 mod fake;
 
 use dst_sockets::{Connect, End, ListenError, TransferError};
-use dst_tcp::Reason;
+use dst_tcp::{Reason, State};
 
 use fake::{GROUP, Pair, pattern, server};
 
@@ -116,7 +116,9 @@ fn a_deleted_interface_ends_its_sockets() {
     // A part of a frame was read.
     assert_eq!(pair.read(1, accepted, 10).map(|bytes| bytes.len()), Ok(10));
     assert!(pair.held() > 0, "something waits to be read");
+    assert!(!pair.sides[1].is_deleted());
     pair.sides[1].delete(pair.now);
+    assert!(pair.sides[1].is_deleted());
     assert!(pair.cables[1].is_closed.get() && pair.cables[1].held.get() == 0);
     assert_eq!(pair.sides[1].used_buffers(), 0);
     // Its sockets are told, until they are closed; nothing new begins.
@@ -181,6 +183,40 @@ fn data_that_nobody_read_resets_the_connection() {
         pair.until(|pair| (pair.read(0, client, 10) == Err(reset)).then_some(()));
         assert_eq!(pair.held(), 0);
     }
+}
+
+/// Twice as many as there are sockets and connections that are remembered at a time.
+#[test]
+fn ten_thousand_connections_leave_nothing_behind() {
+    let mut pair = Pair::new();
+    let listener = pair.sides[1].listen(server()).expect("nothing listens yet");
+    for number in 0..10_000_usize {
+        let client = pair.sides[0].connect(server(), pair.now).expect("there is a port");
+        let accepted = pair.until(|pair| pair.sides[1].accept(listener, pair.now));
+        let bytes = number.to_le_bytes();
+        pair.until(|pair| pair.write(0, client, &bytes).ok());
+        assert!(pair.until(|pair| pair.read(1, accepted, 100).ok()) == bytes);
+        // Either side closes first, and some leave data unread.
+        let ends = [(0, client), (1, accepted)];
+        if number % 3 == 0 {
+            assert_eq!(pair.write(1, accepted, &bytes), Ok(bytes.len()));
+            pair.until(|pair| (pair.held() > 0).then_some(()));
+        }
+        pair.sides[ends[number % 2].0].close(ends[number % 2].1, pair.now);
+        pair.turn();
+        pair.sides[ends[1 - number % 2].0].close(ends[1 - number % 2].1, pair.now);
+    }
+    (0..100).for_each(|_| pair.turn());
+    assert_eq!((pair.held(), pair.sides[0].used_buffers(), pair.sides[1].used_buffers()), (0, 0, 0));
+    for side in &mut pair.sides {
+        let left = side.connections();
+        assert!(left.len() <= 4_096, "{} connections are remembered", left.len());
+        assert!(left.iter().all(|found| matches!(found.state, State::TimeWait { .. })));
+    }
+    // Once their time has passed, none is left.
+    pair.now += 61_000_000;
+    pair.turn();
+    assert!(pair.sides.iter_mut().all(|side| side.connections().is_empty()));
 }
 
 #[test]

@@ -19,6 +19,13 @@ pub trait SockImpl: 'static {
     /// as SPDK asks for every connection that names no implementation.
     fn connect(remote: SocketAddr) -> Result<Self::Socket>;
 
+    /// Begins to connect. Nothing is logged.
+    fn connect_async(remote: SocketAddr) -> Result<Self::Socket>;
+
+    /// Returns what has become of an attempt to connect, or `None` as long as that is open. For a
+    /// socket in no group, this call makes the progress.
+    fn attempt(socket: &Self::Socket) -> Option<Result<()>>;
+
     /// Listens. Nothing is logged.
     fn listen(local: SocketAddr) -> Result<Self::Socket>;
 

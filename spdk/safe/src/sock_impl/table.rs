@@ -1,4 +1,4 @@
-//! The table of a sock implementation, as SPDK 20.07 has it.
+//! The table of a sock implementation, as SPDK 20.07 and 26.01 have it.
 
 use std::ffi::{CStr, c_char, c_int};
 use std::io::{IoSlice, IoSliceMut};
@@ -8,6 +8,7 @@ use std::{ptr, slice};
 
 use spdk_sys as sys;
 
+use super::connecting::Attempt;
 use super::implementation::SockImpl;
 use crate::errno::{Errno, Result};
 
@@ -24,6 +25,7 @@ struct Sock<S> {
     /// The first field, because SPDK knows the socket by a pointer to it.
     base: sys::spdk_sock,
     socket: S,
+    attempt: Attempt,
 }
 
 /// A group as SPDK has it.
@@ -54,21 +56,50 @@ pub(super) fn register<I: SockImpl>(name: &'static CStr, priority: c_int) {
     table.is_ipv6 = Some(is_ipv6::<I>);
     table.is_ipv4 = Some(is_ipv4::<I>);
     table.is_connected = Some(is_connected::<I>);
-    table.get_placement_id = Some(get_placement_id);
+    #[cfg(spdk_net_impl_20_07)]
+    {
+        table.get_placement_id = Some(get_placement_id);
+    }
+    #[cfg(spdk_net_impl_26_01)]
+    {
+        table.connect_async = Some(connect_async::<I>);
+        table.recv_next = Some(recv_next);
+        table.group_impl_get_optimal = Some(get_optimal_group);
+    }
     table.group_impl_create = Some(group_create::<I>);
     table.group_impl_add_sock = Some(group_add::<I>);
     table.group_impl_remove_sock = Some(group_remove::<I>);
     table.group_impl_poll = Some(group_poll::<I>);
     table.group_impl_close = Some(group_close::<I>);
+    let table = Box::leak(Box::new(table));
     // SAFETY: SPDK keeps the table in a list, so it lives for ever.
-    unsafe { sys::spdk_net_impl_register(Box::leak(Box::new(table)), priority) };
+    #[cfg(spdk_net_impl_20_07)]
+    unsafe {
+        sys::spdk_net_impl_register(table, priority);
+    }
+    // SAFETY: as above.
+    #[cfg(spdk_net_impl_26_01)]
+    unsafe {
+        let _ = priority;
+        sys::spdk_net_impl_register(table);
+    }
 }
 
-/// Sets `errno` and returns -1.
+/// Sets `errno`, and returns what tells this version of SPDK that a call has failed.
 fn fail(errno: Errno) -> c_int {
     // SAFETY: the location is valid for as long as the OS thread runs.
     unsafe { *libc::__errno_location() = errno.0 };
-    -1
+    if cfg!(spdk_sock_returns_errno) { -errno.0 } else { -1 }
+}
+
+/// Looks what has become of the attempt to connect that the socket began with.
+///
+/// # Safety
+/// As for [`socket`].
+unsafe fn look<I: SockImpl>(sock: *mut sys::spdk_sock) -> Result<()> {
+    // SAFETY: the caller guarantees this; only `base` is changed by SPDK.
+    let sock = unsafe { &*sock.cast::<Sock<I::Socket>>() };
+    sock.attempt.look::<I>(&sock.socket)
 }
 
 fn transferred(result: Result<usize>) -> isize {
@@ -95,11 +126,15 @@ unsafe fn group<'a, I: SockImpl>(group: *mut sys::spdk_sock_group_impl) -> &'a m
 
 /// Hands a new socket to SPDK, or sets `errno` and returns null.
 fn hand_out<S>(socket: Result<S>) -> *mut sys::spdk_sock {
+    hand_out_attempt(socket, Attempt::none())
+}
+
+fn hand_out_attempt<S>(socket: Result<S>, attempt: Attempt) -> *mut sys::spdk_sock {
     match socket {
         Ok(socket) => {
             // SAFETY: numbers, pointers and functions that may be null. SPDK fills the rest in.
             let base = unsafe { std::mem::zeroed() };
-            Box::into_raw(Box::new(Sock { base, socket })).cast()
+            Box::into_raw(Box::new(Sock { base, socket, attempt })).cast()
         }
         Err(errno) => {
             fail(errno);
@@ -132,6 +167,19 @@ unsafe extern "C" fn connect<I: SockImpl>(
     hand_out(unsafe { endpoint(ip, port) }.and_then(I::connect))
 }
 
+#[cfg(spdk_net_impl_26_01)]
+unsafe extern "C" fn connect_async<I: SockImpl>(
+    ip: *const c_char,
+    port: c_int,
+    _opts: *mut sys::spdk_sock_opts,
+    done: sys::spdk_sock_connect_cb_fn,
+    argument: *mut std::ffi::c_void,
+) -> *mut sys::spdk_sock {
+    // SAFETY: SPDK passes a string.
+    let socket = unsafe { endpoint(ip, port) }.and_then(I::connect_async);
+    hand_out_attempt(socket, Attempt::new(done, argument))
+}
+
 unsafe extern "C" fn listen<I: SockImpl>(
     ip: *const c_char,
     port: c_int,
@@ -148,7 +196,8 @@ unsafe extern "C" fn accept<I: SockImpl>(sock: *mut sys::spdk_sock) -> *mut sys:
 
 unsafe extern "C" fn close<I: SockImpl>(sock: *mut sys::spdk_sock) -> c_int {
     // SAFETY: an open socket that nobody uses any more, made by `hand_out`.
-    drop(unsafe { Box::from_raw(sock.cast::<Sock<I::Socket>>()) });
+    let sock = unsafe { Box::from_raw(sock.cast::<Sock<I::Socket>>()) };
+    sock.attempt.cancel();
     0
 }
 
@@ -174,7 +223,7 @@ unsafe extern "C" fn readv<I: SockImpl>(
         return 0;
     }
     // SAFETY: an open socket.
-    transferred(I::read(unsafe { socket::<I>(sock) }, parts))
+    transferred(unsafe { look::<I>(sock) }.and_then(|()| I::read(unsafe { socket::<I>(sock) }, parts)))
 }
 
 unsafe extern "C" fn writev<I: SockImpl>(
@@ -182,6 +231,10 @@ unsafe extern "C" fn writev<I: SockImpl>(
     iov: *mut libc::iovec,
     iovcnt: c_int,
 ) -> isize {
+    // SAFETY: an open socket.
+    if let Err(errno) = unsafe { look::<I>(sock) } {
+        return transferred(Err(errno));
+    }
     // Requests that were queued come first.
     // SAFETY: as the caller guarantees for this one.
     match unsafe { send_queued::<I>(sock) } {
@@ -209,6 +262,13 @@ enum Queue {
     Closed,
 }
 
+impl Queue {
+    /// Returns what the state of an attempt to connect means for the queue.
+    fn from_attempt(errno: Errno) -> Queue {
+        if errno == Errno::EAGAIN { Queue::Waits } else { Queue::Failed(errno) }
+    }
+}
+
 /// Sends queued requests. They are copied, so each completes at once.
 ///
 /// # Safety
@@ -230,6 +290,9 @@ unsafe fn send_queued<I: SockImpl>(sock: *mut sys::spdk_sock) -> Queue {
             }
             if (*sock).queued_reqs.tqh_first.is_null() {
                 return Queue::Empty;
+            }
+            if let Err(errno) = look::<I>(sock) {
+                return Queue::from_attempt(errno);
             }
             let count = sys::dst_spdk_sock_queued(sock, iovs.as_mut_ptr().cast(), IOVS_MAX as c_int);
             slice::from_raw_parts(iovs.as_ptr().cast::<IoSlice<'_>>(), count as usize)
@@ -259,8 +322,11 @@ unsafe extern "C" fn writev_async(sock: *mut sys::spdk_sock, req: *mut sys::spdk
 
 unsafe extern "C" fn flush<I: SockImpl>(sock: *mut sys::spdk_sock) -> c_int {
     // SAFETY: an open socket.
-    match unsafe { send_queued::<I>(sock) } {
-        Queue::Empty | Queue::Waits => 0,
+    match unsafe { look::<I>(sock).map_or_else(Queue::from_attempt, |()| send_queued::<I>(sock)) } {
+        Queue::Empty => 0,
+        // Newer versions tell that something is left.
+        Queue::Waits if cfg!(spdk_sock_returns_errno) => fail(Errno::EAGAIN),
+        Queue::Waits => 0,
         Queue::Failed(errno) => fail(errno),
         Queue::Closed => fail(Errno::EBADF),
     }
@@ -329,9 +395,29 @@ unsafe extern "C" fn is_ipv4<I: SockImpl>(sock: *mut sys::spdk_sock) -> bool {
 
 unsafe extern "C" fn is_connected<I: SockImpl>(sock: *mut sys::spdk_sock) -> bool {
     // SAFETY: an open socket.
-    I::is_connected(unsafe { socket::<I>(sock) })
+    unsafe { look::<I>(sock).is_ok() && I::is_connected(socket::<I>(sock)) }
 }
 
+#[cfg(spdk_net_impl_26_01)]
+unsafe extern "C" fn recv_next(
+    _sock: *mut sys::spdk_sock,
+    _buf: *mut *mut std::ffi::c_void,
+    _ctx: *mut *mut std::ffi::c_void,
+) -> c_int {
+    // SPDK has announced that it removes this; users fall back to `readv`.
+    fail(Errno::ENOTSUP)
+}
+
+#[cfg(spdk_net_impl_26_01)]
+unsafe extern "C" fn get_optimal_group(
+    _sock: *mut sys::spdk_sock,
+    _hint: *mut sys::spdk_sock_group_impl,
+) -> *mut sys::spdk_sock_group_impl {
+    // Every thread serves any of the sockets.
+    ptr::null_mut()
+}
+
+#[cfg(spdk_net_impl_20_07)]
 unsafe extern "C" fn get_placement_id(_sock: *mut sys::spdk_sock, _id: *mut c_int) -> c_int {
     // Every thread serves any of the sockets.
     -1
@@ -373,6 +459,8 @@ unsafe extern "C" fn group_poll<I: SockImpl>(
         let mut sock = (*of).socks.tqh_first;
         while !sock.is_null() {
             let next = (*sock).link.tqe_next;
+            // A failure is also read.
+            let _ = look::<I>(sock);
             if !(*sock).queued_reqs.tqh_first.is_null() {
                 send_queued::<I>(sock);
             }

@@ -1,0 +1,146 @@
+//! The CPU time of an I/O, both ends together on one thread: this stack, with frames that stay in
+//! memory, against the kernel's TCP over loopback. `make bench NET=1` runs it (docs/dpdk.md).
+
+#[path = "../tests/ring/mod.rs"]
+mod ring;
+
+use std::io::{ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::time::{Duration, Instant};
+
+use ring::{Pair, Work};
+
+/// The number of pairs of measurements, of which the median counts.
+const PAIRS: usize = 7;
+
+/// How long a measurement takes.
+const TIME: Duration = Duration::from_millis(500);
+
+/// The length of a request or an answer without data, in bytes, as DST has them.
+const HEADER: usize = 48;
+
+/// Something that moves answers.
+trait Mover {
+    /// Moves so many answers.
+    fn run(&mut self, answers: usize);
+}
+
+impl Mover for Pair {
+    fn run(&mut self, answers: usize) {
+        Pair::run(self, answers);
+    }
+}
+
+/// The kernel's TCP over loopback: the same exchange, on one connection.
+struct Kernel {
+    work: Work,
+    ends: [TcpStream; 2],
+    progress: [usize; 2],
+    owed: [usize; 2],
+    answers: usize,
+    room: Vec<u8>,
+}
+
+impl Kernel {
+    fn new(work: Work) -> std::io::Result<Kernel> {
+        let listener = TcpListener::bind("127.0.0.1:0")?;
+        let client = TcpStream::connect(listener.local_addr()?)?;
+        let ends = [client, listener.accept()?.0];
+        for end in &ends {
+            end.set_nonblocking(true)?;
+            end.set_nodelay(true)?;
+        }
+        let owed = [work.depth * work.request, 0];
+        Ok(Kernel { work, ends, progress: [0; 2], owed, answers: 0, room: vec![0; 128 << 10] })
+    }
+
+    fn serve(&mut self, side: usize) -> std::io::Result<()> {
+        let Work { request, answer, .. } = self.work;
+        let (received, sent) = [(answer, request), (request, answer)][side];
+        match self.ends[side].read(&mut self.room) {
+            Ok(count) => self.progress[side] += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {}
+            Err(error) => return Err(error),
+        }
+        let messages = self.progress[side] / received;
+        self.progress[side] %= received;
+        self.owed[side] += messages * sent;
+        self.answers += if side == 0 { messages } else { 0 };
+        while self.owed[side] > 0 {
+            let len = self.owed[side].min(self.room.len());
+            match self.ends[side].write(&self.room[..len]) {
+                Ok(count) => self.owed[side] -= count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Mover for Kernel {
+    fn run(&mut self, answers: usize) {
+        let until = self.answers + answers;
+        while self.answers < until {
+            for side in [0, 1] {
+                self.serve(side).expect("loopback loses no connection");
+            }
+        }
+    }
+}
+
+/// Returns the time of an answer in ns. Nothing waits, so the time is CPU time.
+fn measured(mover: &mut dyn Mover) -> f64 {
+    let (begin, mut answers) = (Instant::now(), 0);
+    while begin.elapsed() < TIME {
+        mover.run(1_000);
+        answers += 1_000;
+    }
+    begin.elapsed().as_nanos() as f64 / f64::from(answers)
+}
+
+fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    values[values.len() / 2]
+}
+
+/// Measures both by turns. Returns the medians of both, and of the ratio.
+fn compared(one: &mut dyn Mover, other: &mut dyn Mover) -> (f64, f64, f64) {
+    one.run(2_000);
+    other.run(2_000);
+    let pairs: Vec<_> = (0..PAIRS).map(|_| (measured(one), measured(other))).collect();
+    let of = |value: fn(&(f64, f64)) -> f64| median(pairs.iter().map(value).collect());
+    (of(|pair| pair.0), of(|pair| pair.1), of(|pair| pair.0 / pair.1))
+}
+
+fn main() -> std::io::Result<()> {
+    println!("CPU ns an I/O, both ends on one thread, medians of {PAIRS} pairs");
+    println!("{:<42} {:>9} {:>9} {:>6}", "", "dpdk", "kernel", "ratio");
+    let work = |request, answer, depth, mtu, offloads| Work {
+        connections: 1,
+        depth,
+        request: HEADER + request,
+        answer: HEADER + answer,
+        mtu,
+        offloads,
+    };
+    let (small, large) = (4 << 10, 128 << 10);
+    let works = [
+        ("4 KiB read, 128 deep, MTU 9000", work(0, small, 128, 9000, true)),
+        ("4 KiB write, 128 deep, MTU 9000", work(small, 0, 128, 9000, true)),
+        ("128 KiB read, 32 deep, MTU 9000", work(0, large, 32, 9000, true)),
+        ("128 KiB write, 32 deep, MTU 9000", work(large, 0, 32, 9000, true)),
+        ("4 KiB read, 128 deep, MTU 1500, checksums", work(0, small, 128, 1500, false)),
+        ("4 KiB write, 128 deep, MTU 1500, checksums", work(small, 0, 128, 1500, false)),
+        ("4 KiB read, 1 deep, MTU 9000", work(0, small, 1, 9000, true)),
+    ];
+    for (name, work) in works {
+        let (ours, theirs, ratio) = compared(&mut Pair::new(work), &mut Kernel::new(work)?);
+        println!("{name:<42} {ours:>9.0} {theirs:>9.0} {ratio:>6.2}");
+    }
+    let many = Work { connections: 1_000, depth: 1, ..work(0, small, 1, 9000, true) };
+    let one = Work { connections: 1, depth: 128, ..many };
+    let (ours, alone, ratio) = compared(&mut Pair::new(many), &mut Pair::new(one));
+    println!("4 KiB read, 1,000 connections against 1: {ours:.0} against {alone:.0}, ratio {ratio:.2}");
+    Ok(())
+}

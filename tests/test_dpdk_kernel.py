@@ -1,0 +1,90 @@
+"""SPDK's iSCSI target over a socket of DPDK, and the kernel's TCP at the other end: a veth, of which
+DPDK has one end and the kernel the other. (SPDK's iSCSI initiator is libiscsi, which has the
+kernel's sockets.)"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import os
+import socket
+import struct
+import subprocess
+from typing import Iterator
+
+import pytest
+
+from harness.lab import Lab
+from harness.net import MIB, assert_buffers_are_back, connections, counters, create_interface
+from harness.requirements import require_root, require_tool
+from harness.spdk import Job, assert_clean
+
+pytestmark = pytest.mark.needs_dst
+
+TARGET, KERNEL = "198.51.100.1", "198.51.100.2"
+IQN = "iqn.2016-06.io.spdk:volume"
+
+# linux/sockios.h, linux/ethtool.h
+_SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
+
+
+@pytest.fixture(autouse=True)
+def buffers_are_back(lab: Lab) -> Iterator[None]:
+    yield
+    assert_buffers_are_back(lab)
+
+
+def complete_checksums(interface: str) -> None:
+    """Lets the kernel complete checksums, which it otherwise leaves to a veth that does not."""
+    value = (ctypes.c_uint32 * 2)(_ETHTOOL_STXCSUM, 0)
+    request = struct.pack("16sP16x", interface.encode(), ctypes.addressof(value))
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as control:
+        fcntl.ioctl(control, _SIOCETHTOOL, request)
+
+
+@pytest.fixture
+def veth(lab: Lab) -> str:
+    """Returns the end for DPDK of a veth, whose other end has the address KERNEL."""
+    require_root("a network interface")
+    ip = require_tool("ip")
+    ours, kernels = f"dst{os.getpid() % 100_000}a", f"dst{os.getpid() % 100_000}b"
+    made = subprocess.run(
+        [ip, "link", "add", ours, "type", "veth", "peer", "name", kernels], capture_output=True, text=True, check=False
+    )
+    if made.returncode != 0:
+        pytest.skip(f"no veth here: {made.stderr.strip()}")
+    lab.on_end(subprocess.check_call, [ip, "link", "del", ours])
+    complete_checksums(kernels)
+    for command in (f"addr add {KERNEL}/24 dev {kernels}", f"link set {kernels} up", f"link set {ours} up"):
+        subprocess.run([ip, *command.split()], check=True)
+    return ours
+
+
+@pytest.mark.watchdog(120)
+def test_iscsi(lab: Lab, veth: str) -> None:
+    target = lab.target(shm_id=1)
+    create_interface(target, f"net_af_packet0,iface={veth}", TARGET)
+    call = target.rpc.call
+    call("bdev_malloc_create", name="Malloc0", num_blocks=16 * MIB // 4096, block_size=4096)
+    # The address decides, since iSCSI names no implementation.
+    call("iscsi_create_portal_group", tag=1, portals=[{"host": TARGET, "port": "3260"}])
+    call("iscsi_create_initiator_group", tag=1, initiators=["ANY"], netmasks=[f"{KERNEL}/32"])
+    call(
+        "iscsi_create_target_node",
+        name=IQN,
+        alias_name="volume",
+        luns=[{"bdev_name": "Malloc0", "lun_id": 0}],
+        pg_ig_maps=[{"pg_tag": 1, "ig_tag": 1}],
+        queue_depth=64,
+        disable_chap=True,
+    )
+    job = Job(depth=16, size=16_384)
+    perf = lab.bdevperf_unattached(job, 16 * MIB // 4096, bdevs=["iscsi0"], shm_id=2)
+    url = f"iscsi://{TARGET}:3260/{IQN}/0"
+    perf.rpc.call("bdev_iscsi_create", name="iscsi0", url=url, initiator_iqn="iqn.2016-06.io.spdk:client")
+    assert any(found["local"] == f"{TARGET}:3260" for found in connections(target))
+    assert_clean(perf.run())
+    found = counters(target)
+    assert found["frames_received"] > 1000 and found["segment_checksum_errors"] == 0
+    assert perf.stop() == 0
+    assert target.stop() == 0
