@@ -29,8 +29,9 @@ pub struct User {
 /// or more.
 pub type UsedRanges = BTreeSet<(u32, IoKind, u64, u64)>;
 
-/// From this length on a target may cut, in blocks: longer than the smallest part in the simulator.
-const IN_PARTS: u64 = 3;
+/// From this length on a client or a target may cut, in blocks. The smallest part in the simulator has
+/// two, but parts end at multiples of their size, so that two blocks at an odd offset are cut as well.
+const IN_PARTS: u64 = 2;
 
 /// Most blocks of one I/O.
 const BLOCKS_MAX: u64 = 8;
