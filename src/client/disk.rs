@@ -122,6 +122,7 @@ pub fn disk_info(name: &str, device: &Device, longest: u32, kind: BdevUuid) -> D
         optimal_io_boundary: boundary(device, longest),
         split_on_boundary: true,
         acwu: device.compare_and_write_max.clamp(1, u16::MAX.into()) as u16,
+        required_alignment_log2: 0,
         write_cache: device.write_cache,
     }
 }

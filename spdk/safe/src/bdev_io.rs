@@ -1,6 +1,7 @@
 //! I/O that SPDK's users submit to a bdev of this crate's module.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use libc::iovec;
@@ -9,6 +10,7 @@ use spdk_sys as sys;
 pub use spdk_contract::io::IoKind;
 use spdk_contract::io::IoStatus;
 
+use crate::forwarded_io::Forwarding;
 use crate::vectors::{Cursor, Pieces, Vectors, bytes};
 
 /// Converts SPDK's I/O type.
@@ -64,6 +66,8 @@ pub(crate) struct IoCtx {
     pub(crate) data_len: usize,
     pub(crate) cursor: Cursor,
     pub(crate) stamp: u64,
+    /// Filled when the I/O is forwarded to another thread.
+    pub(crate) forwarding: MaybeUninit<Forwarding>,
 }
 
 // SPDK puts the driver's bytes at the end of its structure and promises no alignment for them.
@@ -110,6 +114,7 @@ impl BdevIo {
                 data_len: 0,
                 cursor: Cursor::default(),
                 stamp: 0,
+                forwarding: MaybeUninit::uninit(),
             });
             let io = BdevIo::from_ctx(NonNull::new_unchecked(ctx));
             let block_size = u64::from((*(*raw).bdev).blocklen);
@@ -268,7 +273,7 @@ impl BdevIo {
         raw
     }
 
-    fn into_ctx(self) -> NonNull<IoCtx> {
+    pub(crate) fn into_ctx(self) -> NonNull<IoCtx> {
         let ctx = self.ctx;
         std::mem::forget(self);
         ctx
@@ -281,8 +286,9 @@ impl Drop for BdevIo {
     }
 }
 
+/// Completes an I/O on the thread on which it was submitted.
 #[inline]
-fn finish(ctx: NonNull<IoCtx>, status: IoStatus) {
+pub(crate) fn finish(ctx: NonNull<IoCtx>, status: IoStatus) {
     // SAFETY: the `BdevIo` was the only one for this I/O, and is gone; it never left the thread.
     unsafe {
         let IoCtx { raw, part_ended, .. } = *ctx.as_ptr();

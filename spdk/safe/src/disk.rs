@@ -16,7 +16,7 @@ use spdk_sys as sys;
 use crate::bdev_io::{BdevIo, IoKind, kind_of};
 use crate::errno::{Errno, Result};
 use crate::parts::{self, Parts};
-use crate::thread::Thread;
+use crate::thread::{self, Thread};
 use crate::{json, module_address};
 
 /// The implementation of a bdev. SPDK calls it from all its threads; state of one thread is in the
@@ -56,7 +56,7 @@ pub trait Disk: Send + Sync + 'static {
 /// Owned by SPDK from registration to the end of destruction.
 #[repr(C)]
 struct DiskBox<D: Disk> {
-    bdev: sys::spdk_bdev,
+    head: Head,
     disk: Arc<D>,
     /// The number of blocks at whose multiples reads and writes are split; 0: none.
     boundary: u32,
@@ -66,6 +66,24 @@ struct DiskBox<D: Disk> {
     _name: CString,
     _product_name: CString,
     handle: Arc<Handle>,
+}
+
+/// What a disk of any type has, at the address of its bdev.
+#[repr(C)]
+struct Head {
+    bdev: sys::spdk_bdev,
+    /// The thread that registered the bdev.
+    home: *mut sys::spdk_thread,
+}
+
+/// Returns the thread that registered a bdev.
+///
+/// # Safety
+/// `bdev` is a disk of this module that is not destroyed.
+#[inline]
+pub(crate) unsafe fn home(bdev: *mut sys::spdk_bdev) -> *mut sys::spdk_thread {
+    // SAFETY: the caller guarantees this; such a bdev is the first member of a `Head`.
+    unsafe { (*bdev.cast::<Head>()).home }
 }
 
 /// The address of the bdev; null once its destruction has begun.
@@ -100,9 +118,13 @@ pub struct Registered<D> {
 /// before this function returns.
 ///
 /// `EEXIST`: a bdev or alias has this name. `EINVAL`: the name is empty or contains a NUL, or a
-/// size is 0.
+/// size is 0. `ESRCH`: this is no SPDK thread.
 pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
     let module = module_address::get().ok_or(Errno::ENODEV)?;
+    let home = thread::current_ptr();
+    if home.is_null() {
+        return Err(Errno::ESRCH);
+    }
     if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
         return Err(Errno::EINVAL);
     }
@@ -121,6 +143,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     bdev.write_unit_size = info.write_unit_size;
     bdev.optimal_io_boundary = info.optimal_io_boundary;
     bdev.acwu = info.acwu;
+    bdev.required_alignment = info.required_alignment_log2;
     bdev.write_cache = info.write_cache.into();
     bdev.module = module;
     bdev.fn_table = DiskBox::<D>::FN_TABLE;
@@ -129,7 +152,7 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
 
     let handle = Arc::new(Handle(Mutex::new(ptr::null_mut())));
     let this = Box::into_raw(Box::new(DiskBox {
-        bdev,
+        head: Head { bdev, home },
         disk,
         boundary: if info.split_on_boundary { info.optimal_io_boundary } else { 0 },
         resets: AtomicU32::new(0),
@@ -141,8 +164,8 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     // address and the bdev's context. SPDK copies the io_device's name. The bdev's name is the one
     // kept in `this`, not the one that goes.
     let rc = unsafe {
-        (*this).bdev.name = (*this)._name.as_ptr().cast_mut();
-        (*this).bdev.ctxt = this.cast::<c_void>();
+        (*this).head.bdev.name = (*this)._name.as_ptr().cast_mut();
+        (*this).head.bdev.ctxt = this.cast::<c_void>();
         sys::spdk_io_device_register(
             this.cast::<c_void>(),
             Some(create_channel::<D>),
@@ -150,8 +173,8 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
             size_of::<ChannelCtx<D>>() as u32,
             name.as_ptr(),
         );
-        handle.replace(ptr::addr_of_mut!((*this).bdev));
-        sys::spdk_bdev_register(ptr::addr_of_mut!((*this).bdev))
+        handle.replace(ptr::addr_of_mut!((*this).head.bdev));
+        sys::spdk_bdev_register(ptr::addr_of_mut!((*this).head.bdev))
     };
     if rc != 0 {
         handle.replace(ptr::null_mut());
@@ -427,7 +450,7 @@ unsafe fn end_destruct<D: Disk>(this: *mut c_void) {
 
 extern "C" fn destructed<D: Disk>(this: *mut c_void) {
     // SAFETY: SPDK waits for this call, and uses the bdev no more after it.
-    unsafe { sys::spdk_bdev_destruct_done(ptr::addr_of_mut!((*this.cast::<DiskBox<D>>()).bdev), 0) };
+    unsafe { sys::spdk_bdev_destruct_done(ptr::addr_of_mut!((*this.cast::<DiskBox<D>>()).head.bdev), 0) };
     free::<D>(this);
 }
 

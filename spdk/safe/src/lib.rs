@@ -19,6 +19,7 @@ pub mod disk;
 pub mod dma;
 pub mod durable_file;
 pub mod errno;
+pub mod forwarded_io;
 pub mod instance;
 pub mod interrupt;
 mod interrupt_mode;
