@@ -1,0 +1,28 @@
+//! A simulator for `src/mirror`: owners that crash, stop and are taken over, members that vanish,
+//! are slow, fail, and forget their caches. A seed decides everything, and the rules of
+//! docs/mirror.md are checked throughout, each under its number there.
+//!
+//! | module | contents |
+//! | --- | --- |
+//! | [`plan`] | what a seed decides |
+//! | [`disk`] | the medium of a member, with its volatile cache |
+//! | [`target`] | a member or the witness: a disk, its owner, and what it is doing |
+//! | [`world`] | targets, hosts, the links between them, and what happens when |
+//! | [`owner`] | a process with the mirror's core, which it drives as the bdev module does |
+//! | [`model`] | what each block may hold |
+//! | [`checks`] | the rules that concern what members hold |
+//! | [`run`] | one seed, from its beginning to its end |
+//! | [`shrink`] | the search for a smaller plan that still fails |
+
+pub mod checks;
+pub mod disk;
+pub mod model;
+pub mod owner;
+pub mod plan;
+pub mod run;
+pub mod shrink;
+pub mod target;
+pub mod world;
+
+pub use plan::Plan;
+pub use run::{Outcome, Totals, Violation, run};
