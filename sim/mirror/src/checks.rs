@@ -2,7 +2,7 @@
 //! What a mirror asks for is checked in [`crate::owner`].
 
 use dst_mirror::Op;
-use dst_mirror::report::Condition;
+use dst_mirror::report::{Condition, State};
 
 use crate::disk::Content;
 use crate::model::Wrong;
@@ -86,6 +86,12 @@ pub fn assembled(run: &mut Run, host: usize, now: u64) {
             if let Some(value) = run.world.targets[forced].disk.write_at(block) {
                 run.model.force(block, &[value], now);
             }
+        }
+        // What is there is overwritten, as the operator has said; what is away is not.
+        for member in 0..run.plan.members {
+            let is_there = member == forced || owner.opened[member];
+            let is_newer = run.in_sync[member] && !run.in_sync[forced];
+            run.diverged[member] = !is_there && (is_newer || run.diverged[member]);
         }
         run.in_sync.fill(false);
     }
@@ -235,38 +241,52 @@ fn check_rate(run: &mut Run) {
     }
 }
 
-/// While just one member is in trouble and all others are well, no I/O waits for longer than the
-/// member's timeout and a lease.
+/// When just one target of a whole mirror gets into trouble and all others stay well, no I/O waits
+/// for longer than the member's timeout and a lease.
 fn check_patience(run: &mut Run) {
+    let was_whole = std::mem::replace(&mut run.was_whole, false);
     let now = run.world.now;
-    let Some(host) = (0..run.owners.len())
-        .find(|&host| run.owners[host].as_ref().is_some_and(|owner| owner.is_usable() && !owner.superseded))
-    else {
+    let Some(host) = (0..run.owners.len()).find(|&host| {
+        run.owners[host].as_ref().is_some_and(|owner| owner.is_usable() && !owner.superseded)
+    }) else {
         run.alone_since = None;
         return;
     };
+    let Some(owner) = &run.owners[host] else { return };
+    let is_slow = |target: usize| run.world.targets[target].slow > 1 || run.world.targets[target].errors > 0;
     let is_bad = |target: &usize| {
-        let at = &run.world.targets[*target];
-        !run.world.passes(host, *target) || at.slow > 1 || at.errors > 0 || at.owner != Some(host)
+        !run.world.is_open(host, *target)
+            || !run.world.passes(host, *target)
+            || is_slow(*target)
+            || !run.world.targets[*target].bad.is_empty()
+            || run.world.targets[*target].owner != Some(host)
     };
     let bad: Vec<usize> = (0..run.plan.targets()).filter(is_bad).collect();
-    let others_in_sync = (0..run.plan.members).all(|member| bad.contains(&member) || run.in_sync[member]);
     let voters = run.plan.targets();
     let has_majority = 2 * (voters - 1) > voters || voters == 2 && !run.plan.witness;
-    if run.world.hosts[host].stopped || bad.len() != 1 || !others_in_sync || !has_majority {
-        run.alone_since = None;
-        return;
-    }
-    if run.alone_since.is_none_or(|(target, _)| target != bad[0]) {
-        run.alone_since = Some((bad[0], now));
-    }
-    let since = run.alone_since.map_or(now, |(_, since)| since.max(run.trouble_us));
-    let most = run.plan.options.member_timeout_ms * 1000 + 2 * run.plan.lease_us + SLACK_US;
-    let Some(owner) = &run.owners[host] else { return };
-    let slow = run.world.targets[bad[0]].slow > 1 || run.world.targets[bad[0]].errors > 0;
-    let late = owner.ios.values().find(|io| io.since.1.max(since) + most < now);
-    if let Some(io) = late.filter(|_| !slow) {
-        let text = format!("I/O {} has waited since {} us, for target {}", io.number, io.since.1, bad[0]);
-        run.violate("11", text);
+    let is_calm = !run.world.hosts[host].stopped && has_majority;
+    match bad[..] {
+        [] => {
+            let report = owner.mirror.report();
+            let has_witness = report.witness.is_none_or(|witness| witness.is_current);
+            run.was_whole = report.state == State::Online && has_witness && is_calm;
+            run.alone_since = None;
+        }
+        [target] if is_calm && !is_slow(target) => {
+            if was_whole {
+                run.alone_since = Some((target, now));
+            }
+            let Some((_, since)) = run.alone_since.filter(|(of, since)| *of == target && *since >= run.trouble_us)
+            else {
+                run.alone_since = None;
+                return;
+            };
+            let most = run.plan.options.member_timeout_ms * 1000 + 2 * run.plan.lease_us + SLACK_US;
+            if let Some(io) = owner.ios.values().find(|io| io.since.1.max(since) + most < now) {
+                let text = format!("I/O {} has waited since {} us, for target {target}", io.number, io.since.1);
+                run.violate("11", text);
+            }
+        }
+        _ => run.alone_since = None,
     }
 }

@@ -69,6 +69,9 @@ pub struct Plan {
     pub patience_us: u64,
     /// The time after which nothing of a lost connection or a taken ownership is executed.
     pub lease_us: u64,
+    /// Whether the operator forces the mirror to be assembled from one member when it cannot be
+    /// otherwise.
+    pub forces: bool,
     /// The mirror's options.
     pub options: Options,
     /// Faults and when they occur, in order.
@@ -136,12 +139,15 @@ impl Plan {
             flushes: r.pick(&[5, 30, 100]),
             patience_us,
             lease_us: r.pick(&[20_000, 200_000]),
+            forces: r.chance(200),
             options: Options {
                 ios_max: 64,
                 copy_slots: r.range(1, 4) as u16,
                 copy_bytes: r.pick(&[4096, 64 << 10, 256 << 10]),
                 hot_max: r.pick(&[4, 5, 8]),
                 extents_max: r.pick(&[2, 4, 1000]),
+                // Of regions of 1 MiB, few are cold.
+                region_shift: r.pick(&[None, Some(6), Some(8)]),
                 resync_rate: r.pick(&[0, 2 << 20, 16 << 20]),
                 member_timeout_ms: r.pick(&[100, 500, 5_000]),
                 flush_interval_ms: r.pick(&[50, 300, 2_000]),
@@ -155,6 +161,34 @@ impl Plan {
         faults.sort_by_key(|(at, _)| *at);
         plan.faults = faults;
         plan
+    }
+
+    /// Returns a plan without faults, as the beginning of others: two members of 64 MiB with caches,
+    /// a witness, and users of three spots far apart.
+    pub fn fair() -> Plan {
+        let blocks = 16_384;
+        Plan {
+            seed: 1,
+            members: 2,
+            witness: true,
+            hosts: 1,
+            local: false,
+            block_size: 4096,
+            blocks,
+            caches: vec![true; 2],
+            dirty: false,
+            latency_us: vec![(100, 200); 3],
+            hot: vec![0, 1, 2, 3, blocks / 2, blocks / 2 + 1, blocks - 1],
+            depth: 4,
+            think_us: 20_000,
+            ios: 1_000,
+            flushes: 30,
+            patience_us: 500_000,
+            lease_us: 20_000,
+            forces: false,
+            options: Options { ios_max: 64, member_timeout_ms: 5_000, flush_interval_ms: 300, ..Options::default() },
+            faults: Vec::new(),
+        }
     }
 
     /// Returns the number of targets: members and witness.

@@ -4,6 +4,7 @@ use std::fmt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use dst_mirror::mutation::{self, Mutation};
+use dst_mirror::report::Condition;
 use dst_mirror::{Input, Op, Outcome as Ending};
 use world::rng::Rng;
 
@@ -12,7 +13,7 @@ use crate::disk::{Content, Disk};
 use crate::model::{FIRST_WRITE, Model};
 use crate::owner::{Do, Owner, UserIo, device_of};
 use crate::plan::{FAULTS_US, Fault, Plan};
-use crate::target::{Status, Target};
+use crate::target::{Status, Target, What};
 use crate::world::{Event, Host, Notice, World};
 
 /// The interval at which the run looks how things are.
@@ -55,6 +56,8 @@ pub struct Totals {
     pub assemblies: u64,
     /// Bytes that were copied from member to member.
     pub copied: u64,
+    /// Members in sync that fell out.
+    pub departures: u64,
     /// Blocks of which unflushed writes were lost everywhere, as a disk may lose them.
     pub excused: u64,
 }
@@ -67,6 +70,7 @@ impl Totals {
         self.failed += other.failed;
         self.assemblies += other.assemblies;
         self.copied += other.copied;
+        self.departures += other.departures;
         self.excused += other.excused;
     }
 }
@@ -116,9 +120,15 @@ pub struct Run {
     pub(crate) totals: Totals,
     /// The members that were last known to be in sync.
     pub(crate) in_sync: Vec<bool>,
+    /// Members that hold writes which those whose data count now lack: the operator has decided
+    /// against them while they were away. Nothing of theirs is overwritten until the operator says
+    /// so while they are there.
+    pub(crate) diverged: Vec<bool>,
     /// When the last fault began or ended.
     pub(crate) trouble_us: u64,
-    /// When the mirror was last anything but whole, or had not just one member in trouble.
+    /// Whether all was well at the last look.
+    pub(crate) was_whole: bool,
+    /// The only target that has been in trouble since a time, at which all was well.
     pub(crate) alone_since: Option<(usize, u64)>,
     violation: Option<Violation>,
     created: bool,
@@ -129,6 +139,8 @@ pub struct Run {
     ios_left: u64,
     next_number: u64,
     next_process: u32,
+    /// Whether the operator has ever decided whose data count.
+    is_forced: bool,
     stage: Stage,
     read_back: Vec<u64>,
     idle_since: u64,
@@ -147,6 +159,10 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
     }
     mutation::set(None);
     run.totals.steps = run.world.steps;
+    for owner in run.owners.iter().flatten().filter(|_| run.violation.is_none()) {
+        run.totals.copied += owner.copied;
+        run.totals.departures += owner.mirror.report().counts.departures;
+    }
     outcome.totals = run.totals;
     outcome.digest = run.world.digest;
     outcome.violation = run.violation.take();
@@ -184,7 +200,9 @@ impl Run {
             owners: (0..plan.hosts).map(|_| None).collect(),
             totals: Totals::default(),
             in_sync: vec![false; plan.members],
+            diverged: vec![false; plan.members],
             trouble_us: 0,
+            was_whole: false,
             alone_since: None,
             violation: None,
             created: false,
@@ -193,6 +211,7 @@ impl Run {
             ios_left: plan.ios,
             next_number: FIRST_WRITE,
             next_process: 1,
+            is_forced: false,
             stage: Stage::Faults,
             read_back: Vec::new(),
             idle_since: 0,
@@ -368,7 +387,14 @@ impl Run {
 
     fn perform(&mut self, host: usize, what: Do) {
         match what {
-            Do::Send { target, request, what } => self.world.submit(host, target, request, what),
+            Do::Send { target, request, what } => {
+                if self.diverged.get(target) == Some(&true)
+                    && matches!(&what, What::Write { start, .. } if *start < self.plan.blocks)
+                {
+                    self.violate("8", format!("member {target} has diverged and is overwritten: {what:?}"));
+                }
+                self.world.submit(host, target, request, what);
+            }
             Do::Reset { target, .. } => self.world.reset(host, target),
             Do::Close { target } => self.world.close(host, target),
             Do::Register => self.registered(host),
@@ -423,6 +449,7 @@ impl Run {
     fn abandon(&mut self, host: usize) {
         let Some(owner) = self.owners[host].take() else { return };
         self.totals.copied += owner.copied;
+        self.totals.departures += owner.mirror.report().counts.departures;
         for io in owner.ios.into_values() {
             if matches!(io.op, Op::Write | Op::WriteZeroes) {
                 self.adrift.push((io.number, io.blocks()));
@@ -684,7 +711,16 @@ impl Run {
         if self.owners.iter().flatten().any(|owner| owner.is_usable() && !owner.superseded) {
             self.idle_since = now;
         }
-        if now > self.idle_since + 3_000_000 {
+        if self.stage != Stage::Faults && self.is_split() {
+            // The operator decides for the member that is in use, while all are there.
+            let host = (0..self.plan.hosts).find(|&host| self.owners[host].as_ref().is_some_and(Owner::is_usable));
+            let member = self.in_sync.iter().position(|is| *is);
+            if let (Some(host), true) = (host, now > self.idle_since + 3_000_000) {
+                self.force(host, member.unwrap_or(0));
+            }
+        } else if self.owners.iter().flatten().any(|owner| owner.is_usable() && !owner.superseded) {
+            self.idle_since = now;
+        } else if now > self.idle_since + 3_000_000 {
             self.idle_since = now;
             let able: Vec<usize> = (0..self.plan.hosts)
                 .filter(|&host| self.world.hosts[host].alive && !self.world.hosts[host].stopped)
@@ -694,14 +730,36 @@ impl Run {
                 return;
             }
             let host = self.world.rng.pick(&able);
+            let member = self.world.rng.index(self.plan.members);
+            let may_force = self.created && (self.plan.forces || self.stage != Stage::Faults && self.is_forced);
             match &self.owners[host] {
                 None => self.own(host, true, None),
-                Some(owner) if !owner.ended => {
+                Some(owner) if owner.ended => {}
+                Some(owner) if may_force && owner.opened[member] => self.force(host, member),
+                Some(_) => {
                     self.world.hosts[host].takes = true;
                     self.world.open_all(host);
                 }
-                Some(_) => {}
             }
         }
+    }
+
+    /// Returns whether a mirror that is in use sees a member that it must not use.
+    fn is_split(&self) -> bool {
+        self.owners.iter().flatten().filter(|owner| owner.is_usable() && !owner.superseded).any(|owner| {
+            let members = owner.mirror.report().members;
+            members.iter().any(|member| matches!(member.condition, Condition::Unusable { .. }))
+        })
+    }
+
+    /// The operator decides whose data count.
+    fn force(&mut self, host: usize, member: usize) {
+        self.is_forced = true;
+        self.world.crash(host);
+        self.abandon(host);
+        let process = self.next_process;
+        self.next_process += 1;
+        self.world.start(host, process);
+        self.own(host, true, Some(member));
     }
 }
