@@ -25,6 +25,7 @@ use crate::info::BdevState;
 use crate::link::{CONTROL, Link, Step, Wanted};
 use crate::log::Limit;
 use crate::message::{Message, Messages};
+use crate::news::{self, News};
 use crate::probe::Probes;
 use crate::shared::Shared;
 
@@ -426,6 +427,8 @@ impl Control {
                 self.shared.name(),
                 device.num_blocks
             );
+            // Before there is a session in which anything could be sent.
+            news::tell(self.shared.name(), News::LostCache);
         }
     }
 
@@ -453,6 +456,7 @@ impl Control {
             if self.bdev.is_some() && self.tenure.is_over(newest) {
                 // A number that is not the newest any more will not be so again.
                 self.shared.fail(&why);
+                news::tell(self.shared.name(), News::TakenOver);
                 return After::Nothing;
             }
         }

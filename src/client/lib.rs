@@ -25,6 +25,7 @@ mod link;
 mod log;
 mod membership;
 mod message;
+mod news;
 mod options;
 mod places;
 mod probe;
@@ -39,6 +40,7 @@ pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
 pub use info::{Activity, BdevState, Info, PathInfo};
+pub use news::{News, set_listener};
 pub use options::{BdevUuid, Options, Params, Peer};
 pub use places::{PathState, TargetPlaces};
 pub use registry::{

@@ -66,17 +66,29 @@ pub fn info(name: &str) -> Option<BdevInfo> {
 
 /// Returns true if a bdev of this process has this UUID. Call it on the thread that handles RPCs.
 pub fn has_uuid(uuid: [u8; 16]) -> bool {
+    by_uuid(uuid).is_some()
+}
+
+/// Looks up a bdev by its UUID without opening it. Call it on the thread that handles RPCs.
+pub fn info_by_uuid(uuid: [u8; 16]) -> Option<BdevInfo> {
+    // SAFETY: found just now, and nothing on this thread unregisters it in between.
+    by_uuid(uuid).map(|bdev| unsafe { read_info(bdev.as_ptr()) })
+}
+
+/// Returns the first bdev with this UUID. Call it on the thread that handles RPCs.
+fn by_uuid(uuid: [u8; 16]) -> Option<NonNull<sys::spdk_bdev>> {
     // SAFETY: SPDK's list of bdevs, read on the thread where they come and go, so each bdev is
     // registered while its UUID is read and its successor is looked up.
     unsafe {
         let first = NonNull::new(sys::spdk_bdev_first());
         let mut bdevs = std::iter::successors(first, |bdev| NonNull::new(sys::spdk_bdev_next(bdev.as_ptr())));
-        bdevs.any(|bdev| sys::spdk_bdev_get_uuid(bdev.as_ptr()).cast::<[u8; 16]>().read_unaligned() == uuid)
+        bdevs.find(|bdev| sys::spdk_bdev_get_uuid(bdev.as_ptr()).cast::<[u8; 16]>().read_unaligned() == uuid)
     }
 }
 
 /// The products whose bdevs take data at all addresses at which they say that they do.
-const ALIGNED_AS_REPORTED: [&CStr; 3] = [c"Malloc disk", c"Null disk", c"NVMe disk"];
+const ALIGNED_AS_REPORTED: [&CStr; 5] =
+    [c"Malloc disk", c"Null disk", c"NVMe disk", c"DST Disk", c"DST Mirror"];
 
 /// Returns the alignment that a bdev requires of data in memory, in bytes.
 ///

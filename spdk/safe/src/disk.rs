@@ -146,7 +146,8 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     bdev.required_alignment = info.required_alignment_log2;
     bdev.write_cache = info.write_cache.into();
     bdev.module = module;
-    bdev.fn_table = DiskBox::<D>::FN_TABLE;
+    let takes_any_address = info.required_alignment_log2 == 0;
+    bdev.fn_table = if takes_any_address { DiskBox::<D>::FN_TABLE } else { DiskBox::<D>::FN_TABLE_ALIGNED };
     // SAFETY: both are 16 bytes, whose order SPDK does not interpret.
     bdev.uuid = unsafe { std::mem::transmute::<[u8; 16], sys::spdk_uuid>(info.uuid) };
 
@@ -262,17 +263,24 @@ impl DestructDone {
 }
 
 impl<D: Disk> DiskBox<D> {
-    const FN_TABLE: &'static sys::spdk_bdev_fn_table = &{
+    const FN_TABLE: &'static sys::spdk_bdev_fn_table = &Self::fn_table(submit_request::<D>);
+
+    /// That of a disk that requires an alignment of data in memory.
+    const FN_TABLE_ALIGNED: &'static sys::spdk_bdev_fn_table = &Self::fn_table(submit_aligned::<D>);
+
+    const fn fn_table(
+        submit: unsafe extern "C" fn(*mut sys::spdk_io_channel, *mut sys::spdk_bdev_io),
+    ) -> sys::spdk_bdev_fn_table {
         // SAFETY: optional functions; all zero is valid, and means "none".
         let mut table: sys::spdk_bdev_fn_table = unsafe { MaybeUninit::zeroed().assume_init() };
         table.destruct = Some(destruct::<D>);
-        table.submit_request = Some(submit_request::<D>);
+        table.submit_request = Some(submit);
         table.io_type_supported = Some(io_type_supported::<D>);
         table.get_io_channel = Some(get_io_channel);
         table.dump_info_json = Some(dump_info_json::<D>);
         table.write_config_json = Some(write_config_json::<D>);
         table
-    };
+    }
 
     /// # Safety
     /// `ctx` is the context of a bdev of this type that is not destroyed.
@@ -342,6 +350,21 @@ extern "C" fn submit_request<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut s
             }
         }
         submit::<D>(ch, raw);
+    }
+}
+
+/// Does the same for a disk that requires an alignment: SPDK copies data that is not aligned, or fails
+/// the I/O if that is too long to be copied.
+extern "C" fn submit_aligned<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bdev_io) {
+    // SAFETY: a submitted I/O of our module.
+    unsafe {
+        match u32::from((*raw).type_) {
+            sys::SPDK_BDEV_IO_TYPE_READ | sys::SPDK_BDEV_IO_TYPE_WRITE => {
+                let bytes = (*raw).u.bdev.num_blocks * u64::from((*(*raw).bdev).blocklen);
+                sys::spdk_bdev_io_get_buf(raw, Some(got_buffer::<D>), bytes);
+            }
+            _ => submit::<D>(ch, raw),
+        }
     }
 }
 

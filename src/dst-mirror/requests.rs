@@ -1,0 +1,266 @@
+//! The requests of a mirror to its devices.
+
+use std::rc::Rc;
+
+use dst_mirror::{Device, Extent, Input, IoId, Outcome, Output, RequestId, SlotId};
+use spdk::bdev::{BackendIo, IoStatus, IoTypes};
+
+use crate::device::{Backing, OpenDevice, Place, Places};
+use crate::mirror::Mirror;
+use crate::request::{Owner, Pending, Purpose};
+
+/// Returns the device, if it is open. HOT.
+fn open_device(places: &Places, device: Device) -> Option<&OpenDevice> {
+    match places[device.index()].as_ref()? {
+        Place { backing: Backing::Open(open), .. } => Some(open),
+        Place { .. } => None,
+    }
+}
+
+impl Mirror {
+    /// Returns a request for SPDK. HOT.
+    fn begin(self: &Rc<Self>, device: Device, purpose: Purpose) -> Box<BackendIo<Pending>> {
+        let owner: Rc<dyn Owner> = Rc::<Mirror>::clone(self);
+        let pending = Pending { owner: Some(owner), device, purpose };
+        match self.idle.borrow_mut().pop() {
+            Some(mut io) => {
+                io.ctx = pending;
+                io
+            }
+            None => Box::new(BackendIo::new(pending)),
+        }
+    }
+
+    /// Ends a request that SPDK is not asked for. The rules hear of it later.
+    #[cold]
+    fn end_at_once(&self, request: RequestId, outcome: Outcome) {
+        self.at_once.borrow_mut().push_back((request, outcome));
+    }
+
+    /// Reads into a user's buffer. HOT.
+    pub(crate) fn read(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
+        let (places, mut users) = (self.places.borrow(), self.users.borrow_mut());
+        match (open_device(&places, device), users.get(io)) {
+            (Some(open), Some(into)) => {
+                let io = self.begin(device, Purpose::Plain(request));
+                open.begin().read_into(io, into, range.start, range.count);
+            }
+            _ => self.end_at_once(request, Outcome::Failed),
+        }
+    }
+
+    /// Writes a user's buffer. HOT.
+    pub(crate) fn write(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
+        let (places, mut users) = (self.places.borrow(), self.users.borrow_mut());
+        match (open_device(&places, device), users.get(io)) {
+            (Some(open), Some(from)) => {
+                let io = self.begin(device, Purpose::Plain(request));
+                open.begin().write_from(io, from, range.start, range.count);
+            }
+            _ => self.end_at_once(request, Outcome::Failed),
+        }
+    }
+
+    /// Fills blocks with zeroes. HOT.
+    pub(crate) fn write_zeroes(self: &Rc<Self>, request: RequestId, device: Device, range: Extent) {
+        let places = self.places.borrow();
+        match open_device(&places, device) {
+            Some(open) => {
+                let io = self.begin(device, Purpose::Plain(request));
+                open.begin().write_zeroes(io, range.start, range.count);
+            }
+            None => self.end_at_once(request, Outcome::Failed),
+        }
+    }
+
+    /// Flushes a device. HOT.
+    pub(crate) fn flush(self: &Rc<Self>, request: RequestId, device: Device) {
+        let places = self.places.borrow();
+        match open_device(&places, device) {
+            // What cannot be flushed has no cache to flush.
+            Some(open) if !open.info.supports.contains(IoTypes::FLUSH) => {
+                self.end_at_once(request, Outcome::Success);
+            }
+            Some(open) => {
+                let io = self.begin(device, Purpose::Plain(request));
+                open.begin().flush(io, 0, open.info.num_blocks);
+            }
+            None => self.end_at_once(request, Outcome::Failed),
+        }
+    }
+
+    /// Reads blocks into a slot.
+    pub(crate) fn copy_read(
+        self: &Rc<Self>,
+        request: RequestId,
+        device: Device,
+        slot: SlotId,
+        range: Extent,
+    ) {
+        let places = self.places.borrow();
+        let Some(open) = open_device(&places, device) else {
+            return self.end_at_once(request, Outcome::Failed);
+        };
+        let mut io = self.begin(device, Purpose::Copy(request, slot));
+        let bytes = range.count as usize * open.info.block_size as usize;
+        if self.buffers.borrow_mut().take_slot(slot, &mut io.data, bytes) {
+            open.begin().read(io, range.start, range.count);
+        } else {
+            spdk::error!("DST mirror {}: slot {} does not take {bytes} bytes", self.name(), slot.0);
+            self.put_back(io);
+            self.end_at_once(request, Outcome::Failed);
+        }
+    }
+
+    /// Writes blocks from a slot.
+    pub(crate) fn copy_write(
+        self: &Rc<Self>,
+        request: RequestId,
+        device: Device,
+        slot: SlotId,
+        range: Extent,
+    ) {
+        let places = self.places.borrow();
+        let Some(open) = open_device(&places, device) else {
+            return self.end_at_once(request, Outcome::Failed);
+        };
+        let mut io = self.begin(device, Purpose::Copy(request, slot));
+        self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
+        open.begin().write(io, range.start, range.count);
+    }
+
+    /// Reads or writes metadata, or waits until there is memory for it.
+    pub(crate) fn metadata(self: &Rc<Self>, output: Output) {
+        if !self.wanting_memory.borrow().is_empty() || !self.try_metadata(&output) {
+            self.wanting_memory.borrow_mut().push_back(output);
+        }
+    }
+
+    /// Reads or writes metadata. Returns false if there is no memory for it now.
+    fn try_metadata(self: &Rc<Self>, output: &Output) -> bool {
+        let (request, device, range, content) = match output {
+            Output::MetadataRead { request, device, range } => (*request, *device, *range, None),
+            Output::MetadataWrite { request, device, range, bytes } => {
+                (*request, *device, *range, Some(bytes))
+            }
+            _ => return true,
+        };
+        let places = self.places.borrow();
+        let Some(open) = open_device(&places, device) else {
+            self.end_at_once(request, Outcome::Failed);
+            return true;
+        };
+        let len = range.count as usize * open.info.block_size as usize;
+        if !self.buffers.borrow().holds_metadata(len) || content.is_some_and(|bytes| bytes.len() != len) {
+            spdk::error!("DST mirror {}: metadata of {len} bytes do not fit", self.name());
+            self.end_at_once(request, Outcome::Failed);
+            return true;
+        }
+        let purpose = match content {
+            None => Purpose::MetadataRead(request),
+            Some(_) => Purpose::MetadataWrite(request),
+        };
+        let mut io = self.begin(device, purpose);
+        if !self.buffers.borrow().take_metadata(&mut io.data, len) {
+            self.put_back(io);
+            return false;
+        }
+        match content {
+            None => open.begin().read(io, range.start, range.count),
+            Some(bytes) => {
+                io.data.copy_in(0, bytes);
+                open.begin().write(io, range.start, range.count);
+            }
+        }
+        true
+    }
+
+    /// Begins requests for metadata that waited for memory, in their order.
+    fn use_memory(self: &Rc<Self>) {
+        loop {
+            let next = self.wanting_memory.borrow_mut().pop_front();
+            let Some(output) = next else { return };
+            if !self.try_metadata(&output) {
+                return self.wanting_memory.borrow_mut().push_front(output);
+            }
+        }
+    }
+
+    /// Resets a device, to end its requests.
+    pub(crate) fn reset(self: &Rc<Self>, request: RequestId, device: Device) {
+        let places = self.places.borrow();
+        match open_device(&places, device) {
+            Some(open) => open.begin().reset(self.begin(device, Purpose::Plain(request))),
+            None => self.end_at_once(request, Outcome::Failed),
+        }
+    }
+
+    /// Resets a device that is to be closed, to end its requests. The rules do not hear of it.
+    pub(crate) fn reset_for_closing(self: &Rc<Self>, device: Device) {
+        let places = self.places.borrow();
+        if let Some(Place { backing: Backing::Leaving { open, .. }, .. }) = &places[device.index()] {
+            open.begin().reset(self.begin(device, Purpose::Closing));
+        }
+    }
+
+    /// Keeps a request that is not in use. HOT.
+    fn put_back(&self, mut io: Box<BackendIo<Pending>>) {
+        io.data.release();
+        io.ctx.owner = None;
+        self.idle.borrow_mut().push(io);
+    }
+
+    /// A request has left its device. HOT.
+    fn has_left(&self, device: Device) {
+        let places = self.places.borrow();
+        let Some(place) = &places[device.index()] else { return };
+        match &place.backing {
+            Backing::Open(open) => open.in_flight.set(open.in_flight.get() - 1),
+            Backing::Leaving { open, .. } => {
+                open.in_flight.set(open.in_flight.get() - 1);
+                drop(places);
+                self.close_if_idle(device);
+            }
+            Backing::Waiting { .. } => {}
+        }
+    }
+}
+
+impl Owner for Mirror {
+    /// HOT.
+    fn ended(self: Rc<Self>, mut io: Box<BackendIo<Pending>>, status: IoStatus) {
+        let Pending { device, purpose, .. } = io.ctx;
+        let outcome = if status == IoStatus::Success { Outcome::Success } else { Outcome::Failed };
+        let input = match purpose {
+            Purpose::Plain(request) | Purpose::MetadataWrite(request) => {
+                Some(Input::Done { request, outcome })
+            }
+            Purpose::Copy(request, slot) => {
+                self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
+                Some(Input::Done { request, outcome })
+            }
+            Purpose::MetadataRead(request) if outcome == Outcome::Success => {
+                Some(Input::MetadataRead { request, bytes: content(&io) })
+            }
+            Purpose::MetadataRead(request) => Some(Input::Done { request, outcome }),
+            Purpose::Closing => None,
+        };
+        self.put_back(io);
+        if matches!(purpose, Purpose::MetadataRead(_) | Purpose::MetadataWrite(_)) {
+            self.use_memory();
+        }
+        if let Some(input) = input {
+            self.tell(input);
+        }
+        self.has_left(device);
+    }
+}
+
+/// Returns what a request has read.
+fn content(io: &BackendIo<Pending>) -> Vec<u8> {
+    let mut bytes = Vec::with_capacity(io.data.len());
+    while bytes.len() < io.data.len() {
+        bytes.extend_from_slice(io.data.slice(bytes.len()));
+    }
+    bytes
+}
