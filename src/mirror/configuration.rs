@@ -9,6 +9,19 @@ pub const MEMBERS_MAX: usize = 8;
 /// The maximum length in bytes of the name that is recorded of a member.
 pub const MEMBER_NAME_MAX: usize = 64;
 
+/// Returns as much of a bdev's name as is recorded: up to [`MEMBER_NAME_MAX`] bytes, without control
+/// characters.
+pub fn shown_name(name: &str) -> String {
+    let mut shown = String::new();
+    for char in name.chars().filter(|char| !char.is_control()) {
+        if shown.len() + char.len_utf8() > MEMBER_NAME_MAX {
+            break;
+        }
+        shown.push(char);
+    }
+    shown
+}
+
 /// What a member's data are worth.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum MemberState {
@@ -169,6 +182,14 @@ mod tests {
 
     fn out(since: u128) -> MemberState {
         MemberState::OutOfDate { since: Generation(since) }
+    }
+
+    #[test]
+    fn a_name_is_cut_between_characters() {
+        assert_eq!(shown_name("lvs0/\n\u{e9}"), "lvs0/\u{e9}");
+        let long = "\u{e9}".repeat(40);
+        assert_eq!(shown_name(&long), "\u{e9}".repeat(32));
+        assert_eq!(shown_name(&format!("x{long}")).len(), 63);
     }
 
     #[test]
