@@ -119,10 +119,10 @@ impl Shared {
     /// Takes the next step of reading a device's metadata.
     fn load(&mut self, device: Device) {
         let Link::Loading(loader) = &mut self.slots[device.index()].link else { return };
-        match loader.next() {
+        match loader.step() {
             Load::Flush => self.requests.flush(device, Purpose::Load),
             Load::Read(range) => self.requests.metadata_read(device, range),
-            Load::Done(found) => self.slot(device).link = Link::Known(found.map(Box::new)),
+            Load::Done(found) => self.slot(device).link = Link::Known(found),
         }
     }
 
