@@ -105,18 +105,25 @@ impl Assembling {
                     .to_owned(),
             );
         }
-        match assembly {
-            Assembly::Whole => Ok(Some(base)),
-            Assembly::Degraded if self.has_waited(s) => Ok(Some(base)),
-            Assembly::Degraded => Ok(None),
-        }
+        // A device that is not there may know better, though it is not needed.
+        let is_whole = assembly == Assembly::Whole && self.are_all_known(s);
+        if is_whole || self.has_waited(s) { Ok(Some(base)) } else { Ok(None) }
+    }
+
+    /// Returns whether all devices of the call were read.
+    fn are_all_known(&self, s: &Shared) -> bool {
+        let members = (0..self.call.members as u8).map(Device);
+        let all = members.chain(self.call.has_witness.then_some(Device::WITNESS));
+        let is_known =
+            |device: Device| matches!(s.slots[device.index()].link, Link::Known(_) | Link::Unusable(_));
+        all.into_iter().all(is_known)
     }
 
     /// Returns whether the mirror has waited for as long as it has to before it goes on without
     /// members.
     fn has_waited(&mut self, s: &Shared) -> bool {
         let since = *self.since.get_or_insert(s.now());
-        self.why = "members in sync are missing, without which the mirror goes on in a moment".to_owned();
+        self.why = "devices are missing, without which the mirror goes on in a moment".to_owned();
         s.now() >= since.saturating_add(s.options.degraded_wait_ms.saturating_mul(1000))
     }
 
@@ -132,11 +139,7 @@ impl Assembling {
             }
             Some(MemberState::Detached) | None => return Err(format!("{forced} is no member with data")),
         }
-        let members = (0..self.call.members as u8).map(Device);
-        let all = members.chain(self.call.has_witness.then_some(Device::WITNESS));
-        let is_known =
-            |device: Device| matches!(s.slots[device.index()].link, Link::Known(_) | Link::Unusable(_));
-        if all.into_iter().all(is_known) || self.has_waited(s) { Ok(Some(forced)) } else { Ok(None) }
+        if self.are_all_known(s) || self.has_waited(s) { Ok(Some(forced)) } else { Ok(None) }
     }
 
     /// Assembles the mirror from the record of the device `base`.

@@ -32,6 +32,10 @@ mod resync;
 mod running;
 mod shared;
 mod stopping;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
 mod writes;
 
 pub use call::{Assemble, Create, Identifiers};

@@ -20,7 +20,8 @@ use crate::shared::Shared;
 /// copied again after a power loss, and the flushes cost little.
 const FLUSH_AFTER: u64 = 256;
 
-/// The time in µs between two records that say how far a resync is.
+/// The time in µs after which the member is flushed in any case, and how far the resync is is
+/// recorded.
 const RECORD_INTERVAL: u64 = 10_000_000;
 
 /// The time in µs after which blocks are tried again that could not be read.
@@ -165,7 +166,9 @@ impl Running {
     fn flush_copies(&mut self, s: &mut Shared, who: usize) {
         let missed = &mut self.missed[who];
         let is_last = missed.blocks.is_empty() && self.copying.busy == 0;
-        let is_enough = missed.copied.blocks() >= FLUSH_AFTER * self.copying.slot_blocks || is_last;
+        let is_late = s.now() - self.copying.recorded_at >= RECORD_INTERVAL;
+        let is_enough =
+            missed.copied.blocks() >= FLUSH_AFTER * self.copying.slot_blocks || is_last || is_late;
         if self.copying.is_flushing || missed.copied.is_empty() || !is_enough {
             return;
         }

@@ -85,6 +85,15 @@ impl Missed {
         self.version += 1;
     }
 
+    /// Takes all copies as flushed.
+    pub(crate) fn forget_flushed(&mut self) {
+        if !self.copied.is_empty() || !self.flushing.is_empty() {
+            self.copied.clear();
+            self.flushing.clear();
+            self.version += 1;
+        }
+    }
+
     /// Forgets everything: the member is in sync.
     pub(crate) fn clear(&mut self) {
         self.blocks.clear();
@@ -399,8 +408,9 @@ impl Running {
         assert!(io.state == IoState::Free, "{id:?} is used twice");
         (io.op, io.range) = (op, range);
         let is_beyond = range.count > self.blocks || range.start > self.blocks - range.count;
-        let is_long = matches!(op, Op::Write | Op::WriteZeroes) && self.regions.limit(range) != range;
-        let is_wrong = op != Op::Flush && (range.count == 0 || is_beyond || is_long);
+        let is_write = matches!(op, Op::Write | Op::WriteZeroes);
+        let is_long = || is_write && self.regions.limit(range) != range;
+        let is_wrong = op != Op::Flush && (range.count == 0 || is_beyond || is_long());
         if self.mode != Mode::Serving || !self.is_registered || is_wrong {
             return self.complete(s, id, Status::Failed);
         }

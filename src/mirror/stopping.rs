@@ -33,10 +33,17 @@ impl Running {
             s.requests.warn("the mirror stops without a last record".to_owned());
             return self.stopped(s);
         }
-        if self.flush.is_some() || self.round.is_some() {
+        if self.flush.is_some() || self.round.is_some() || self.copying.busy > 0 || self.copying.is_flushing {
             return;
         }
-        if !is_flushed {
+        if is_flushed {
+            // Nothing was copied since the flush began.
+            for who in self.members() {
+                if self.active(who).is_some() {
+                    self.missed[who].forget_flushed();
+                }
+            }
+        } else {
             self.wants_flush = true;
             self.wants_cool = true;
             return self.begin_flush(s);
