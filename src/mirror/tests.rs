@@ -1,8 +1,8 @@
 //! Whole mirrors, by scenario. The simulator (sim/mirror) has the random ones.
 
 use crate::extents::Extent;
-use crate::handles::Device;
-use crate::input::{Input, Op};
+use crate::handles::{Device, IoId, RequestId};
+use crate::input::{Input, Op, Outcome};
 use crate::output::{Output, Status};
 use crate::report::{Condition, State};
 use crate::testing::{BLOCKS, Health, World, options};
@@ -356,4 +356,52 @@ fn devices_that_hold_something_are_not_taken() {
     assert!(world.is_stopped);
     let world = world.reassemble(options(), None);
     assert!(matches!(world.state(), State::Starting { .. }), "wiped");
+}
+
+/// Users that keep eight I/O outstanding, two writes to each read, with a flush now and then. The
+/// members answer at once.
+fn steady_load(world: &mut World, requests: &mut Vec<RequestId>, rounds: u64) {
+    for round in 0..rounds {
+        for io in 0..8u64 {
+            let op = match (round + io) % 16 {
+                0 => Op::Flush,
+                1 | 4 | 7 | 10 | 13 => Op::Read,
+                _ => Op::Write,
+            };
+            let range = Extent::new((round * 8 + io) * 4 % 1024, 4);
+            world.mirror.handle(world.now, Input::Submit { io: IoId(io as u32), op, range });
+        }
+        let mut completed = 0;
+        while completed < 8 {
+            while let Some(output) = world.mirror.poll_output() {
+                match output {
+                    Output::Read { request, .. }
+                    | Output::Write { request, .. }
+                    | Output::Flush { request, .. } => {
+                        requests.push(request);
+                    }
+                    Output::Complete { status, .. } => {
+                        assert_eq!(status, Status::Success);
+                        completed += 1;
+                    }
+                    other => panic!("{other:?} in steady state"),
+                }
+            }
+            while let Some(request) = requests.pop() {
+                world.mirror.handle(world.now, Input::Done { request, outcome: Outcome::Success });
+            }
+        }
+    }
+}
+
+#[test]
+fn a_steady_load_allocates_nothing() {
+    let mut world = World::create(3, true, options());
+    for region in 0..4 {
+        world.write(256 * region, 1, 1);
+    }
+    let mut requests = Vec::with_capacity(64);
+    steady_load(&mut world, &mut requests, 20);
+    let count = allocation_counter::measure(|| steady_load(&mut world, &mut requests, 200)).count_total;
+    assert_eq!(count, 0);
 }
