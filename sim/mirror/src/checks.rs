@@ -8,7 +8,7 @@ use crate::disk::Content;
 use crate::model::Wrong;
 use crate::owner::{Owner, Purpose, UserIo, target_of};
 use crate::plan::Plan;
-use crate::run::Run;
+use crate::state::Run;
 
 /// The longest time for which an I/O may wait in addition to the timeouts that docs/mirror.md
 /// states: for locks of its range, records and retries, on slow devices.
@@ -139,6 +139,9 @@ pub fn completed(run: &mut Run, host: usize, io: &UserIo, success: bool) {
         Op::Flush if success && !superseded => {
             for member in holders(run, host) {
                 for block in run.model.known() {
+                    if !run.model.was_idle(block, io.since.0) {
+                        continue;
+                    }
                     for value in run.world.targets[member].disk.possible(block) {
                         if !is_lost(run, member, block)
                             && let Some(wrong) = run.model.judge(block, value, io.since.0)
@@ -226,7 +229,8 @@ pub fn members_are_equal(run: &mut Run) {
     }
 }
 
-/// Copying keeps to its rate: in each second no more than that, and what the slots hold.
+/// Copying keeps to its rate: in each second no more than that, what the slots hold, and what may be
+/// saved up in a tenth of a second.
 fn check_rate(run: &mut Run) {
     let options = run.plan.options;
     let now = run.world.now;
@@ -235,7 +239,7 @@ fn check_rate(run: &mut Run) {
         owner.copies.retain(|(at, _)| at + 1_000_000 > now);
         let bytes: u64 = owner.copies.iter().map(|(_, bytes)| bytes).sum();
         let burst = 2 * u64::from(options.copy_bytes) * u64::from(options.copy_slots);
-        if options.resync_rate > 0 && bytes > options.resync_rate + burst {
+        if options.resync_rate > 0 && bytes > options.resync_rate / 10 * 11 + burst {
             run.violate("12", format!("{bytes} bytes are copied in a second, of {}", options.resync_rate));
         }
     }
@@ -246,9 +250,9 @@ fn check_rate(run: &mut Run) {
 fn check_patience(run: &mut Run) {
     let was_whole = std::mem::replace(&mut run.was_whole, false);
     let now = run.world.now;
-    let Some(host) = (0..run.owners.len()).find(|&host| {
-        run.owners[host].as_ref().is_some_and(|owner| owner.is_usable() && !owner.superseded)
-    }) else {
+    let Some(host) = (0..run.owners.len())
+        .find(|&host| run.owners[host].as_ref().is_some_and(|owner| owner.is_usable() && !owner.superseded))
+    else {
         run.alone_since = None;
         return;
     };
@@ -276,14 +280,16 @@ fn check_patience(run: &mut Run) {
             if was_whole {
                 run.alone_since = Some((target, now));
             }
-            let Some((_, since)) = run.alone_since.filter(|(of, since)| *of == target && *since >= run.trouble_us)
+            let Some((_, since)) =
+                run.alone_since.filter(|(of, since)| *of == target && *since >= run.trouble_us)
             else {
                 run.alone_since = None;
                 return;
             };
             let most = run.plan.options.member_timeout_ms * 1000 + 2 * run.plan.lease_us + SLACK_US;
             if let Some(io) = owner.ios.values().find(|io| io.since.1.max(since) + most < now) {
-                let text = format!("I/O {} has waited since {} us, for target {target}", io.number, io.since.1);
+                let text =
+                    format!("I/O {} has waited since {} us, for target {target}", io.number, io.since.1);
                 run.violate("11", text);
             }
         }

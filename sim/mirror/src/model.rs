@@ -19,6 +19,8 @@ struct Version {
     submitted: u64,
     /// The stamp by which the write has taken effect, if it ever does.
     by: Option<u64>,
+    /// The stamp since which nothing of the write is in progress.
+    ended: Option<u64>,
     /// Whether the write has taken effect for certain: it was completed or read.
     certain: bool,
     /// The stamp since which no read may return the write.
@@ -58,6 +60,7 @@ impl Model {
                 write: initial,
                 submitted: 0,
                 by: Some(0),
+                ended: Some(0),
                 certain: true,
                 gone: None,
                 flushed: true,
@@ -73,6 +76,7 @@ impl Model {
                 write,
                 submitted: now,
                 by: None,
+                ended: None,
                 certain: false,
                 gone: None,
                 flushed: false,
@@ -87,6 +91,7 @@ impl Model {
             let Some(at) = versions.iter().position(|version| version.write == write) else { continue };
             let version = &mut versions[at];
             version.by = Some(version.by.map_or(now, |by| by.min(now)));
+            version.ended.get_or_insert(now);
             version.certain = true;
             let submitted = version.submitted;
             for other in versions.iter_mut() {
@@ -105,6 +110,7 @@ impl Model {
             let versions = self.block(block);
             if let Some(version) = versions.iter_mut().find(|version| version.write == write) {
                 version.by.get_or_insert(now);
+                version.ended.get_or_insert(now);
             }
         }
     }
@@ -143,30 +149,23 @@ impl Model {
         None
     }
 
-    /// A flush which began at `since` has succeeded.
+    /// A flush which began at `since` has succeeded: it covers what was not in progress any more.
     pub fn flushed(&mut self, since: u64) {
         for versions in self.blocks.values_mut() {
             for version in versions {
-                if version.certain && version.gone.is_none() && version.by.is_some_and(|by| by < since) {
+                let is_past = |at: Option<u64>| at.is_some_and(|at| at < since);
+                if version.certain && version.gone.is_none() && is_past(version.by) && is_past(version.ended)
+                {
                     version.flushed = true;
                 }
             }
         }
     }
 
-    /// Returns whether a flush has covered what a block holds: the write, or one after it.
-    pub fn is_flushed(&mut self, block: u64, write: u64) -> bool {
-        self.block(block).iter().any(|version| version.write == write && version.flushed)
-    }
-
-    /// Returns the write that a block holds for certain: no other can be there, and none is in
-    /// progress.
-    pub fn only(&mut self, block: u64) -> Option<u64> {
-        let mut alive = self.block(block).iter().filter(|version| version.gone.is_none());
-        match (alive.next(), alive.next()) {
-            (Some(one), None) => Some(one.write),
-            _ => None,
-        }
+    /// Returns whether no write of a block was in progress at a time.
+    pub fn was_idle(&mut self, block: u64, at: u64) -> bool {
+        let is_idle = |version: &Version| version.submitted > at || version.ended.is_some_and(|end| end < at);
+        self.block(block).iter().all(is_idle)
     }
 
     /// Everything that no flush has covered may be lost, because every copy of it is. What a flush
@@ -191,6 +190,7 @@ impl Model {
             let counts = values.contains(&version.write);
             version.gone = if counts { None } else { Some(version.gone.unwrap_or(now).min(now)) };
             version.by = Some(now);
+            version.ended.get_or_insert(now);
             version.certain = false;
             version.flushed = counts && version.flushed;
         }

@@ -30,6 +30,9 @@ pub enum Fault {
     Stop { host: usize, for_us: u64 },
     /// An owner takes the mirror over.
     Takeover { host: usize },
+    /// A host takes the mirror over while it reaches only one member and the witness, and the other
+    /// hosts only the other members.
+    Partition { host: usize, member: usize, for_us: u64 },
 }
 
 /// What a seed decides.
@@ -186,7 +189,12 @@ impl Plan {
             patience_us: 500_000,
             lease_us: 20_000,
             forces: false,
-            options: Options { ios_max: 64, member_timeout_ms: 5_000, flush_interval_ms: 300, ..Options::default() },
+            options: Options {
+                ios_max: 64,
+                member_timeout_ms: 5_000,
+                flush_interval_ms: 300,
+                ..Options::default()
+            },
             faults: Vec::new(),
         }
     }
@@ -214,6 +222,9 @@ impl Plan {
             65..=79 => Fault::Crash { host, for_us },
             80..=84 => Fault::Machine { host, for_us },
             85..=89 => Fault::Stop { host, for_us },
+            90..=94 if self.hosts > 1 => {
+                Fault::Partition { host, member: r.index(self.members), for_us: for_us + 500_000 }
+            }
             _ if self.hosts > 1 => Fault::Takeover { host },
             _ => Fault::Crash { host, for_us },
         }

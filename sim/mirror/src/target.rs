@@ -70,12 +70,14 @@ pub struct Target {
     pub lost: BTreeSet<u64>,
     /// Operations on their way, by number.
     pub ops: BTreeMap<u64, Op>,
+    /// The blocks without the metadata.
+    data_blocks: u64,
     latency_us: (u64, u64),
 }
 
 impl Target {
-    /// Returns a target with this medium.
-    pub fn new(disk: Disk, latency_us: (u64, u64)) -> Target {
+    /// Returns a target with this medium, of which so many blocks hold users' data.
+    pub fn new(disk: Disk, data_blocks: u64, latency_us: (u64, u64)) -> Target {
         Target {
             disk,
             powered: true,
@@ -86,6 +88,7 @@ impl Target {
             losses: 0,
             lost: BTreeSet::new(),
             ops: BTreeMap::new(),
+            data_blocks,
             latency_us,
         }
     }
@@ -123,8 +126,8 @@ impl Target {
         true
     }
 
-    /// Loses the power. What is executed at the moment is executed in part. Returns the blocks that
-    /// have lost a write.
+    /// Loses the power. What is executed at the moment is executed in part. Returns the blocks of
+    /// users' data that have lost a write.
     pub fn lose_power(&mut self, rng: &mut Rng) -> Vec<u64> {
         self.powered = false;
         self.losses += 1;
@@ -149,7 +152,8 @@ impl Target {
             // What was not answered is executed again.
             op.executed = false;
         }
-        let changed = self.disk.lose_power(rng);
+        let mut changed = self.disk.lose_power(rng);
+        changed.retain(|block| *block < self.data_blocks);
         self.lost.extend(changed.iter().copied());
         changed
     }
