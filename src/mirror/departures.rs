@@ -70,8 +70,10 @@ impl Running {
                 witness.state = WitnessState::Away;
             }
         } else if self.is_in_sync(who) {
-            if !is_last {
-                self.miss(who);
+            match is_last {
+                // It may lose its cache while it is away, and nobody would say so.
+                true => self.miss_hot_elsewhere(),
+                false => self.miss(who),
             }
         } else {
             self.missed[who].forget_copies();
