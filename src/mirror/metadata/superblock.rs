@@ -350,6 +350,8 @@ fn check_place(superblock: &Superblock, layout: &Layout) -> Result<(), MetadataE
     if member.is_some() && record.block_size != layout.block_size() {
         return Err(MetadataError::BlockSize { recorded: record.block_size, found: layout.block_size() });
     }
+    let has_trees = superblock.trees.iter().any(|tree| tree.count > 0);
+    check(member.is_some() || !has_trees, "tree")?;
     // A device that grew by less than moves the end of the metadata is the same one.
     let is_here = layout.with_size(recorded).is_ok_and(|old| old.end() == layout.end());
     if !is_here {
@@ -418,6 +420,10 @@ mod tests {
         assert!(witness.is_some(), "too small");
         let witness = Layout::witness(2048, 512).expect("there is room");
         assert!(decode(&bytes, &witness).is_ok(), "blocks of another size");
+        let mut kept = trees;
+        kept[0].count = 1;
+        let bytes = encode(MemberId(99), &record, &kept);
+        assert_eq!(decode(&bytes, &witness), Err(MetadataError::Field("tree")), "a witness has no trees");
         assert_eq!(
             decode(&encode(MemberId(7), &record, &trees), &layout),
             Err(MetadataError::Field("own id"))
