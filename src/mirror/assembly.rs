@@ -197,7 +197,7 @@ impl Assembling {
         let mut missed = Vec::new();
         let mut overwritten: Places = 0;
         for (who, member) in config.members.iter_mut().enumerate() {
-            let mut blocks = Missed::new(s.options.extents_max);
+            let mut blocks = Missed::new(s.options.tree_max());
             let own = found.iter().find(|f| f.who == who);
             let is_source = sources.iter().any(|f| f.who == who);
             for f in &sources {

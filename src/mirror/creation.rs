@@ -155,7 +155,7 @@ impl Creating {
                 state: WitnessState::Current,
             })
         });
-        let mut missed: Vec<Missed> = members.iter().map(|_| Missed::new(s.options.extents_max)).collect();
+        let mut missed: Vec<Missed> = members.iter().map(|_| Missed::new(s.options.tree_max())).collect();
         for (member, missed) in members.iter().zip(&mut missed) {
             if member.state != MemberState::InSync {
                 missed.insert(Extent::new(0, blocks));

@@ -13,8 +13,9 @@ pub struct Options {
     pub copy_bytes: u32,
     /// Memory: the number of hot regions, 4 to [`HOT_MAX`].
     pub hot_max: usize,
-    /// Memory: the number of ranges in the tree of what one member missed, at least 2 and at most
-    /// `TREE_EXTENTS_MAX` of the metadata.
+    /// Memory: the number of ranges in the tree of what one member missed, at most
+    /// `TREE_EXTENTS_MAX` of the metadata. At least twice as many as there are slots are used, and two:
+    /// copies end in any order, and each may split a range.
     pub extents_max: usize,
     /// Memory, and only for a mirror that is created: the size of a region, as the binary logarithm of
     /// its number of blocks. `None`: what suits the size of the mirror.
@@ -39,6 +40,11 @@ impl Options {
 
     /// The maximum of [`Options::copy_slots`].
     pub const COPY_SLOTS_MAX: u16 = 64;
+
+    /// Returns the number of ranges that a tree has at most.
+    pub(crate) fn tree_max(&self) -> usize {
+        self.extents_max.max(2 * usize::from(self.copy_slots) + 2)
+    }
 }
 
 impl Default for Options {

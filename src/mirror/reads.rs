@@ -1,5 +1,6 @@
-//! Reads: from a member in sync, or from one that is resynced where it is up to date. What a member
-//! can't read, another one answers, and is written back.
+//! Reads: from a member in sync, or from one that is resynced where it is up to date and the intent
+//! log is cold. In a hot region, the last member in sync may lose what such a member still has; what
+//! was read there would be gone. What a member can't read, another one answers, and is written back.
 
 use crate::configuration::MemberState;
 use crate::extents::Extent;
@@ -20,7 +21,8 @@ impl Running {
             && match self.config.members[who].state {
                 MemberState::InSync => true,
                 MemberState::Resyncing { .. } => {
-                    !self.missed[who].blocks.overlaps(range) || is_on(Mutation::ReadUnsynced)
+                    (!self.missed[who].blocks.overlaps(range) && self.regions.is_cold(range))
+                        || is_on(Mutation::ReadUnsynced)
                 }
                 MemberState::OutOfDate { .. } | MemberState::Detached => false,
             }
@@ -74,6 +76,11 @@ impl Running {
         }
         match outcome {
             Outcome::Success if !self.is_trusted(from, lost_caches) => self.read(s, io, failed),
+            Outcome::Success
+                if self.is_resyncing(from) && !self.is_readable(from, self.ios[io.0 as usize].range) =>
+            {
+                self.read(s, io, failed);
+            }
             Outcome::Success if failed == 0 => self.complete(s, io, Status::Success),
             Outcome::Success => {
                 self.counts.read_errors += 1;

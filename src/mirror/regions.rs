@@ -253,6 +253,12 @@ impl Regions {
         self.size.regions(extent).all(|region| self.is_region_recorded(region))
     }
 
+    /// Returns whether no region of the range is hot: all members have durably what was written there.
+    #[inline]
+    pub fn is_cold(&self, extent: Extent) -> bool {
+        self.size.regions(extent).all(|region| self.index[usize::from(region)] == COLD)
+    }
+
     /// Returns whether regions have become hot that are in no record that was begun.
     pub fn wants_record(&self, newest: Option<RecordTicket>) -> bool {
         let begun = newest.map_or(self.recorded, |ticket| ticket.0.max(self.recorded));
