@@ -21,7 +21,7 @@ pub struct Write {
 /// superblock, a flush. Then comes [`Area::written`], or [`Area::failed`] as soon as one of them fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// The trees, in any order.
+    /// The trees, in any order; of a device that had no metadata, also zeroes for both superblocks.
     pub trees: Vec<Write>,
     /// The superblock, which is written with one write.
     pub superblock: Write,
@@ -30,6 +30,8 @@ pub struct Update {
 /// Whether it is known which superblock of the device is the newest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum State {
+    /// Nothing was written. Whatever is there may be another mirror's.
+    Fresh,
     /// The superblock at this place is durable, and these are the trees that it names.
     Known { newest: Slot, trees: Trees },
     /// An update has begun, which makes the other superblock the newest one, with these trees.
@@ -50,7 +52,7 @@ impl Area {
     /// Returns the metadata of a device that has none, or that are all to be overwritten, for the
     /// member or witness `own`. The first update brings all trees.
     pub fn fresh(layout: Layout, own: MemberId) -> Area {
-        Area::found(layout, own, Slot::Second, [TreeRef::empty(Slot::Second); MEMBERS_MAX])
+        Area { layout, own, state: State::Fresh }
     }
 
     /// Returns the metadata of a device whose superblock was read from `newest`.
@@ -74,10 +76,14 @@ impl Area {
     /// # Panics
     /// If another update has not ended, or has failed.
     pub fn update(&mut self, record: &Record, missed: &[(usize, &Extents)]) -> Update {
-        let State::Known { newest, mut trees } = self.state else {
-            panic!("the metadata of {} are {:?}: they have to be read first", self.own, self.state)
+        let (newest, mut trees, mut writes) = match self.state {
+            // Another mirror's superblock with a higher number would count as the newest.
+            State::Fresh => (Slot::Second, [TreeRef::empty(Slot::Second); MEMBERS_MAX], self.wipe()),
+            State::Known { newest, trees } => (newest, trees, Vec::new()),
+            State::Updating { .. } | State::Unknown => {
+                panic!("the metadata of {} are {:?}: they have to be read first", self.own, self.state)
+            }
         };
-        let mut writes = Vec::new();
         let changed = if self.layout.is_witness() { &[] } else { missed };
         for &(member, blocks) in changed {
             let slot = trees[member].slot;

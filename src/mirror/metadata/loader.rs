@@ -235,7 +235,7 @@ mod tests {
         let mut area = Area::fresh(layout, MemberId(1));
         let missed = tree(&[(5, 2), (100, 1)]);
         let update = area.update(&record, &[(1, &missed)]);
-        assert_eq!((update.trees.len(), update.superblock.bytes.len()), (1, 4096));
+        assert_eq!((update.trees.len(), update.superblock.bytes.len()), (3, 4096));
         carry_out(&mut disk, &update);
         area.written();
         record.configuration.number += 1;
@@ -260,10 +260,30 @@ mod tests {
         let layout = Layout::witness(2048, 512).expect("there is room");
         let mut disk = Disk::new(layout);
         let update = Area::fresh(layout, MemberId(99)).update(&record, &[(1, &tree(&[(1, 1)]))]);
-        assert!(update.trees.is_empty());
+        assert_eq!(update.trees.len(), 2, "the zeroes of both superblocks");
         carry_out(&mut disk, &update);
         let loaded = disk.load().expect("whole");
         assert_eq!((loaded.record, loaded.missed), (record, vec![tree(&[]); 2]));
+    }
+
+    #[test]
+    fn another_mirror_is_overwritten_before_the_first_record() {
+        let (layout, mut record) = example();
+        let mut disk = Disk::new(layout);
+        let mut area = Area::fresh(layout, MemberId(1));
+        for number in [1000, 1001] {
+            record.configuration.number = number;
+            carry_out(&mut disk, &area.update(&record, &[]));
+            area.written();
+        }
+        record.configuration.number = 1;
+        let update = Area::fresh(layout, MemberId(1)).update(&record, &[]);
+        let mut half = disk.clone();
+        update.trees.iter().for_each(|write| half.write(write));
+        half.flush();
+        assert_eq!(half.load().err(), Some(MetadataError::Nothing), "neither of both");
+        carry_out(&mut disk, &update);
+        assert_eq!(disk.load().expect("whole").record, record);
     }
 
     #[test]
@@ -276,8 +296,7 @@ mod tests {
             let update = area.update(&record, &[(1, &tree(&[(number, 1)]))]);
             carry_out(&mut disk, &update);
             area.written();
-            if number == 2 {
-                let Write { at, mut bytes } = update.trees[0].clone();
+            if let Some(Write { at, mut bytes }) = update.trees.last().filter(|_| number == 2).cloned() {
                 bytes[20] ^= 1;
                 disk.write(&Write { at, bytes });
             }
