@@ -39,6 +39,10 @@ impl Run {
     }
 
     fn notice(&mut self, host: usize, notice: Notice) {
+        if matches!(notice, Notice::CacheLost { .. } | Notice::Opened { .. }) {
+            // What has been read from others since the loss may still go.
+            checks::excuse_losses(self);
+        }
         let Some(owner) = &mut self.owners[host] else { return };
         let device = |target| device_of(&self.plan, target);
         let input = match notice {

@@ -25,6 +25,8 @@ struct Version {
     certain: bool,
     /// The stamp since which no read may return the write.
     gone: Option<u64>,
+    /// The write whose being read has made this one gone.
+    gone_by: Option<u64>,
     /// Whether the write was completed or read before the beginning of a flush that succeeded.
     flushed: bool,
 }
@@ -63,6 +65,7 @@ impl Model {
                 ended: Some(0),
                 certain: true,
                 gone: None,
+                gone_by: None,
                 flushed: true,
             }]
         })
@@ -79,6 +82,7 @@ impl Model {
                 ended: None,
                 certain: false,
                 gone: None,
+                gone_by: None,
                 flushed: false,
             });
         }
@@ -104,13 +108,24 @@ impl Model {
     }
 
     /// A write has failed or its owner is gone, and nothing of it is in progress any more. It has
-    /// taken effect by now, or never does.
+    /// taken effect by now, or never does: also if it was read while it was in progress.
     pub fn settle(&mut self, write: u64, blocks: impl Iterator<Item = u64>, now: u64) {
         for block in blocks {
             let versions = self.block(block);
-            if let Some(version) = versions.iter_mut().find(|version| version.write == write) {
-                version.by.get_or_insert(now);
-                version.ended.get_or_insert(now);
+            let Some(at) = versions.iter().position(|version| version.write == write) else { continue };
+            if versions[at].ended.is_some() {
+                continue;
+            }
+            (versions[at].by, versions[at].ended, versions[at].certain) = (Some(now), Some(now), false);
+            let completed: Vec<(u64, u64)> = versions
+                .iter()
+                .filter(|version| version.certain)
+                .filter_map(|version| Some((version.submitted, version.ended?)))
+                .collect();
+            for version in versions.iter_mut().filter(|version| version.gone_by == Some(write)) {
+                let by = version.by.unwrap_or(now);
+                let later = completed.iter().filter(|(submitted, _)| by < *submitted);
+                (version.gone, version.gone_by) = (later.map(|(_, ended)| *ended).min(), None);
             }
         }
     }
@@ -143,7 +158,7 @@ impl Model {
                 version.by = Some(version.by.map_or(now, |by| by.min(now)));
                 version.certain = true;
             } else if version.by.is_some_and(|by| by < before) && version.gone.is_none() {
-                version.gone = Some(now);
+                (version.gone, version.gone_by) = (Some(now), Some(value));
             }
         }
         None
@@ -176,7 +191,7 @@ impl Model {
         let Some(newest) = newest else { return };
         for version in versions {
             if version.by.is_none_or(|by| by >= newest) {
-                version.gone = None;
+                (version.gone, version.gone_by) = (None, None);
                 version.by = version.by.map(|_| now);
                 version.certain = false;
             }

@@ -148,7 +148,7 @@ impl Plan {
                 copy_slots: r.range(1, 4) as u16,
                 copy_bytes: r.pick(&[4096, 64 << 10, 256 << 10]),
                 hot_max: r.pick(&[4, 5, 8]),
-                extents_max: r.pick(&[2, 4, 1000]),
+                extents_max: r.pick(&[8, 16, 1000]),
                 // Of regions of 1 MiB, few are cold.
                 region_shift: r.pick(&[None, Some(6), Some(8)]),
                 resync_rate: r.pick(&[0, 2 << 20, 16 << 20]),

@@ -47,6 +47,18 @@ fn after_a_crash_the_first_read_decides() {
     assert_eq!(model.read(BLOCK, 21, 7, 8), Some(Wrong::Gone(21, 20)));
 }
 
+/// As with any disk, a write that was seen while it was in progress may not survive a crash.
+#[test]
+fn what_was_read_of_a_write_that_fails_does_not_count() {
+    let mut model = second_in_progress();
+    assert_eq!(model.read(BLOCK, 21, 4, 5), None);
+    assert_eq!(model.judge(BLOCK, 20, 6), Some(Wrong::Gone(20, 21)));
+    model.settle(21, blocks(), 7);
+    assert_eq!(model.judge(BLOCK, 0, 8), Some(Wrong::Gone(0, 21)));
+    assert_eq!(model.read(BLOCK, 20, 8, 9), None);
+    assert_eq!(model.judge(BLOCK, 21, 10), Some(Wrong::Gone(21, 20)));
+}
+
 #[test]
 fn what_was_flushed_is_never_excused() {
     let mut model = second_in_progress();
