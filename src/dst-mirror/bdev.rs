@@ -106,7 +106,7 @@ impl Mirror {
     }
 
     /// Ends a mirror that has not become usable. Who waits for it is told when nothing is left.
-    fn give_up(self: &Rc<Self>, error: Error) {
+    pub(crate) fn give_up(self: &Rc<Self>, error: Error) {
         let before = self.life.replace(Life::Ended);
         let Life::Starting { waiting } = before else {
             *self.life.borrow_mut() = before;

@@ -10,6 +10,9 @@ use crate::device::{Backing, OpenDevice, Place, cannot_open, check_suitable};
 use crate::error::Error;
 use crate::mirror::Mirror;
 
+/// How long an examination of a new bdev may take until a creation fails, µs. It reads some blocks.
+const EXAMINATION_US: u64 = 2_000_000;
+
 impl Mirror {
     /// Opens the bdev of a device that waits, without telling anybody.
     ///
@@ -51,6 +54,16 @@ impl Mirror {
                     *why = now;
                 }
             }
+        }
+    }
+
+    /// Opens a device for a creation that something else had open, most likely to examine it. If that
+    /// does not end soon, the creation fails.
+    pub(crate) fn open_later(self: &Rc<Self>, device: Device, now: u64) {
+        match self.open(device) {
+            Ok(()) => self.tell_opened(device),
+            Err(Error::InUse { .. }) if now.saturating_sub(self.began_us) < EXAMINATION_US => {}
+            Err(error) => self.give_up(error),
         }
     }
 

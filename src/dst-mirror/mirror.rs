@@ -28,6 +28,8 @@ pub type Forget = fn(&Rc<Mirror>);
 pub struct Mirror {
     plan: Plan,
     options: Cell<Options>,
+    /// The time at which the mirror was made, in µs.
+    pub(crate) began_us: u64,
     pub(crate) forget: Forget,
     pub(crate) destroy: Destroy,
     pub(crate) rules: RefCell<dst_mirror::Mirror>,
@@ -80,6 +82,7 @@ impl Mirror {
         let requests_max = rules.requests_max() as usize;
         Ok(Rc::new(Mirror {
             options: Cell::new(plan.options),
+            began_us: now_us(),
             forget,
             destroy,
             rules: RefCell::new(rules),
@@ -214,6 +217,11 @@ impl Mirror {
     /// Returns whether the mirror's start is a creation, for which all devices have to be there.
     pub(crate) fn is_created(&self) -> bool {
         matches!(self.plan.start, Start::Create { .. })
+    }
+
+    /// Returns whether the mirror is created just now.
+    pub(crate) fn is_being_created(&self) -> bool {
+        self.is_created() && matches!(*self.life.borrow(), Life::Starting { .. })
     }
 
     /// Returns the devices that the operator named.

@@ -60,8 +60,12 @@ fn try_create(plan: &Plan) -> Result<Rc<Mirror>, Error> {
     let mirror = Mirror::new(plan.clone(), forget, destroy)?;
     if mirror.is_created() {
         for device in mirror.named_devices() {
-            // Those that are open already are closed as the mirror is dropped.
-            mirror.open(device)?;
+            match mirror.open(device) {
+                // An examination ends by itself; see `Mirror::open_later`.
+                Ok(()) | Err(Error::InUse { .. }) => {}
+                // The devices that are open already are closed as the mirror is dropped.
+                Err(error) => return Err(error),
+            }
         }
     }
     Ok(mirror)
@@ -129,7 +133,11 @@ fn look(mirrors: &[Rc<Mirror>], now: u64) {
     let first = LAST_LOOK.get();
     for step in 0..waiting.len().min(LOOKS) {
         let (mirror, device) = &waiting[(first + step) % waiting.len()];
-        mirror.try_open(*device);
+        if mirror.is_being_created() {
+            mirror.open_later(*device, now);
+        } else {
+            mirror.try_open(*device);
+        }
     }
     LAST_LOOK.set(first.wrapping_add(LOOKS));
     for mirror in mirrors {

@@ -186,12 +186,14 @@ impl Mirror {
         }
     }
 
-    /// Resets a device, to end its requests.
+    /// Resets a device, to end its requests, also one that is to be closed.
     pub(crate) fn reset(self: &Rc<Self>, request: RequestId, device: Device) {
         let places = self.places.borrow();
-        match open_device(&places, device) {
-            Some(open) => open.begin().reset(self.begin(device, Purpose::Plain(request))),
-            None => self.end_at_once(request, Outcome::Failed),
+        match places[device.index()].as_ref().map(|place| &place.backing) {
+            Some(Backing::Open(open) | Backing::Leaving { open, .. }) => {
+                open.begin().reset(self.begin(device, Purpose::Plain(request)));
+            }
+            Some(Backing::Waiting { .. }) | None => self.end_at_once(request, Outcome::Failed),
         }
     }
 
