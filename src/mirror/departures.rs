@@ -63,6 +63,7 @@ impl Running {
         s.requests.warn(format!("{} is given up: {why}", self.name(who)));
         self.call_off(who);
         let is_last = self.is_last(who);
+        self.has_lost |= is_last && self.regions.unflushed().next().is_some();
         self.ports[who] = Port::Down { why: why.to_owned(), since: s.now() };
         self.is_stirred = true;
         if who == WITNESS {
@@ -96,9 +97,15 @@ impl Running {
         }
         for who in self.members() {
             let recorded = self.recorded.members[who].state;
-            if self.is_in_sync(who) && matches!(recorded, MemberState::Resyncing { .. }) {
-                self.config.members[who].state = recorded;
+            if !self.is_in_sync(who) || !matches!(recorded, MemberState::Resyncing { .. }) {
+                continue;
             }
+            // A device may have a record that calls it in sync: then it has to leave as others do.
+            let current = self.config.generations.current();
+            let is_claimed =
+                self.claimed & 1 << who != 0 || self.round.as_ref().is_some_and(|r| r.calls_in_sync(who));
+            self.config.members[who].state =
+                if is_claimed { MemberState::Resyncing { since: current } } else { recorded };
         }
     }
 
@@ -131,6 +138,7 @@ impl Running {
         self.call_off(who);
         if self.is_last(who) {
             s.requests.warn(format!("{} has lost its cache, and no other member is in sync", self.name(who)));
+            self.has_lost |= self.regions.unflushed().next().is_some();
             self.miss_hot_elsewhere();
             return;
         }

@@ -37,6 +37,8 @@ impl Running {
             self.io(io).state = IoState::Flushing;
         }
         let ticket = self.regions.flush_begun();
+        self.flushes = self.flushes.wrapping_add(1);
+        let number = self.flushes;
         let mut pending: Places = 0;
         for who in self.members() {
             let Some(device) = self.active(who).filter(|_| self.is_in_sync(who) || self.is_resyncing(who))
@@ -47,14 +49,15 @@ impl Running {
                 break;
             }
             pending |= 1 << who;
-            s.requests.flush(device, Purpose::Flush);
+            s.requests.flush(device, Purpose::Flush(number));
         }
-        self.flush = Some(FlushRound { ticket, pending, failed: 0 });
+        self.flush = Some(FlushRound { number, ticket, pending, failed: 0 });
     }
 
     /// A member has answered a flush.
-    pub(crate) fn flush_done(&mut self, s: &mut Shared, who: usize, outcome: Outcome) {
-        let Some(flush) = self.flush.as_mut().filter(|flush| flush.pending & 1 << who != 0) else {
+    pub(crate) fn flush_done(&mut self, s: &mut Shared, number: u32, who: usize, outcome: Outcome) {
+        let Some(flush) = self.flush.as_mut().filter(|f| f.number == number && f.pending & 1 << who != 0)
+        else {
             // The member was given up meanwhile.
             return;
         };
@@ -83,7 +86,7 @@ impl Running {
         let has_succeeded = failed & wanted == 0 && self.sources() != 0 && self.mode != Mode::Ended;
         if has_succeeded {
             self.regions.flushed(ticket);
-            if std::mem::take(&mut self.wants_cool) {
+            if std::mem::take(&mut self.wants_cool) || matches!(self.mode, Mode::Stopping { .. }) {
                 self.regions.cool();
                 self.wants_record |= self.regions.evicts();
             }
@@ -91,9 +94,10 @@ impl Running {
         if let Mode::Stopping { is_flushed, .. } = &mut self.mode {
             *is_flushed = has_succeeded;
         }
+        let is_loud = !self.flushing.is_empty() && std::mem::take(&mut self.has_lost);
         for at in 0..self.flushing.len() {
             let io = self.flushing[at];
-            match has_succeeded {
+            match has_succeeded && !is_loud {
                 true => self.complete_settled(s, io),
                 false => self.complete(s, io, Status::Failed),
             }

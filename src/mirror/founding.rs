@@ -66,6 +66,8 @@ impl Founding {
             flushing: Vec::with_capacity(ios),
             flush_waiting: Vec::with_capacity(ios),
             flush: None,
+            has_lost: false,
+            flushes: 0,
             wants_flush: false,
             wants_cool: false,
             next_flush: 0,

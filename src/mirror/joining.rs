@@ -42,6 +42,11 @@ impl Running {
         if loaded.record.mirror != self.mirror {
             return Err(format!("it belongs to the mirror {}", loaded.record.mirror));
         }
+        let (size, region_size) = (self.blocks, self.regions.size());
+        let record = &loaded.record;
+        if (record.blocks, record.block_size, record.region_size) != (size, self.block_size, region_size) {
+            return Err("its metadata tell of a mirror of another size".to_owned());
+        }
         let who = self.place(loaded.own).ok_or("it was removed from this mirror")?;
         if (who == WITNESS) != (device == Device::WITNESS) {
             return Err("a member was named as the witness, or the witness as a member".to_owned());
@@ -57,8 +62,11 @@ impl Running {
         let mut is_active = false;
         if who == WITNESS {
             let relation = own.generations.relation(&self.config.generations);
-            if matches!(relation, Relation::Ahead) {
-                return Err("it knows later data of the mirror; assemble the mirror again".to_owned());
+            if matches!(relation, Relation::Ahead | Relation::Diverged) {
+                return Err(
+                    "it knows other data of the mirror; assemble the mirror again, with force if need be"
+                        .to_owned(),
+                );
             }
             if let Some(witness) = &mut self.config.witness {
                 witness.state = WitnessState::Current;

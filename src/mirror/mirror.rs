@@ -147,14 +147,14 @@ impl Mirror {
             (Purpose::Read(io), _) => running.read_done(s, io, outcome),
             (Purpose::Write(io), Some(who)) => running.write_done(s, io, who, outcome),
             (Purpose::Repair(io), _) => running.repair_done(s, io, outcome),
-            (Purpose::Flush, Some(who)) => running.flush_done(s, who, outcome),
+            (Purpose::Flush(number), Some(who)) => running.flush_done(s, number, who, outcome),
             (Purpose::Copy(slot), _) => running.copy_done(s, slot, device, outcome),
             (Purpose::CopyFlush, _) => running.copy_flush_done(s, device, outcome),
             (Purpose::Record, Some(who)) => running.record_done(s, who, outcome),
             (Purpose::Wipe, _) => running.wipe_done(s, outcome),
             (Purpose::Load, _) => self.done_before(device, purpose, outcome),
             (Purpose::Reset, _) => {}
-            (Purpose::Write(_) | Purpose::Flush | Purpose::Record, None) => {
+            (Purpose::Write(_) | Purpose::Flush(_) | Purpose::Record, None) => {
                 unreachable!("a request to a device that is not in use")
             }
         }

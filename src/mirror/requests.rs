@@ -17,8 +17,8 @@ pub(crate) enum Purpose {
     Write(IoId),
     /// The blocks of a user's read are read again, or written back.
     Repair(IoId),
-    /// A flush of all members.
-    Flush,
+    /// The flush of all members of this number.
+    Flush(u32),
     /// A slot is filled or emptied.
     Copy(SlotId),
     /// A flush of the member that is resynced.

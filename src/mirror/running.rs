@@ -201,8 +201,10 @@ pub(crate) enum Mode {
     Wiping {
         /// The time in µs at which the mirror is stopped in any case.
         until: u64,
-        /// The number of writes that are left.
+        /// The number of requests that are left.
         left: u32,
+        /// Whether these are the flushes that follow the writes.
+        is_flushing: bool,
     },
     /// The mirror can't be used, as the driver was told.
     Ended,
@@ -212,6 +214,8 @@ pub(crate) enum Mode {
 
 /// A flush of all members.
 pub(crate) struct FlushRound {
+    /// The number of the flush: an answer to an earlier one may come late.
+    pub(crate) number: u32,
     pub(crate) ticket: FlushTicket,
     /// The members that have not answered.
     pub(crate) pending: Places,
@@ -252,6 +256,14 @@ pub(crate) struct Round {
     /// The versions of the trees.
     pub(crate) versions: [u64; MEMBERS_MAX],
     pub(crate) progress: Vec<Progress>,
+}
+
+impl Round {
+    /// Returns whether a device may have the record, and it calls this member in sync.
+    pub(crate) fn calls_in_sync(&self, who: usize) -> bool {
+        in_sync(&self.config) & 1 << who != 0
+            && self.progress.iter().any(|progress| !matches!(progress, Progress::None | Progress::Waiting))
+    }
 }
 
 /// A mirror whose members are known.
@@ -295,6 +307,11 @@ pub(crate) struct Running {
     /// The flushes in [`IoState::FlushWaiting`].
     pub(crate) flush_waiting: Vec<IoId>,
     pub(crate) flush: Option<FlushRound>,
+    /// The number of the last flush.
+    pub(crate) flushes: u32,
+    /// Whether the last member in sync was away, or has lost its cache, while writes were not flushed.
+    /// They may be lost: the next flush of a user fails.
+    pub(crate) has_lost: bool,
     /// Whether the mirror flushes by itself as soon as it can.
     pub(crate) wants_flush: bool,
     /// Whether regions cool after the next flush.

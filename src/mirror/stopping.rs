@@ -26,7 +26,8 @@ impl Running {
     pub(crate) fn continue_stopping(&mut self, s: &mut Shared) {
         let (until, wipes, is_flushed) = match self.mode {
             Mode::Stopping { until, wipes, is_flushed } => (until, wipes, is_flushed),
-            Mode::Wiping { until, left } if left == 0 || s.now() >= until => return self.stopped(s),
+            Mode::Wiping { until, left: 0, is_flushing: false } => return self.flush_wiped(s, until),
+            Mode::Wiping { until, left, .. } if left == 0 || s.now() >= until => return self.stopped(s),
             _ => return,
         };
         if s.now() >= until || self.sources() == 0 {
@@ -72,11 +73,23 @@ impl Running {
                 s.requests.metadata_write(up.device, Purpose::Wipe, write.at, write.bytes);
             }
         }
-        self.mode = Mode::Wiping { until, left };
+        self.mode = Mode::Wiping { until, left, is_flushing: false };
         self.is_stirred |= left == 0;
     }
 
-    /// A write of [`Running::wipe`] has ended.
+    fn flush_wiped(&mut self, s: &mut Shared, until: u64) {
+        let mut left = 0;
+        for port in &self.ports {
+            if let Port::Up(up) = port {
+                left += 1;
+                s.requests.flush(up.device, Purpose::Wipe);
+            }
+        }
+        self.mode = Mode::Wiping { until, left, is_flushing: true };
+        self.is_stirred |= left == 0;
+    }
+
+    /// A request of [`Running::wipe`] has ended.
     pub(crate) fn wipe_done(&mut self, s: &mut Shared, outcome: Outcome) {
         if outcome != Outcome::Success {
             s.requests.warn("the metadata of a device could not be overwritten".to_owned());

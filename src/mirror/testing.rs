@@ -72,6 +72,8 @@ pub(crate) enum Health {
     Unreadable(Extent),
     /// Only metadata hang.
     MetadataHung,
+    /// Only flushes hang.
+    FlushHung,
     /// The device is not open, and is not opened.
     Away,
 }
@@ -320,6 +322,9 @@ impl World {
         let is_metadata = matches!(output, Output::MetadataWrite { .. });
         match self.health[device.index()] {
             Health::Hung => self.held.push_back((device, output)),
+            Health::FlushHung if matches!(output, Output::Flush { .. }) => {
+                self.held.push_back((device, output))
+            }
             Health::MetadataHung if is_metadata => self.held.push_back((device, output)),
             Health::Failing | Health::Away => self.answer(&output, Outcome::Failed),
             Health::Unreadable(bad) => match output {
@@ -328,7 +333,7 @@ impl World {
                 }
                 _ => self.carry_out(device, output),
             },
-            Health::Good | Health::MetadataHung => self.carry_out(device, output),
+            Health::Good | Health::MetadataHung | Health::FlushHung => self.carry_out(device, output),
         }
     }
 

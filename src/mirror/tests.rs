@@ -280,6 +280,23 @@ fn the_last_member_is_kept_and_goes_on_when_it_is_back() {
     world.pass(3000);
     assert_eq!(world.conditions(), whole(2), "{:?}", world.log);
     assert_eq!(world.disks[1].data[5], 3);
+    // What was not flushed may be lost, and nobody says so but the mirror.
+    assert_eq!(world.flush(), Some(Status::Failed));
+    assert_eq!(world.flush(), Some(Status::Success));
+}
+
+#[test]
+fn a_late_answer_to_a_flush_does_not_count_for_a_later_one() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::FlushHung);
+    let first = world.submit(Op::Flush, 0, 0, 0);
+    world.input(Input::CacheLost { device: Device(1) });
+    world.run();
+    assert_eq!(world.done.get(&first), None, "it is not recorded that the member missed something");
+    world.mend(1);
+    assert_eq!(world.done.get(&first), Some(&Status::Success));
+    assert_eq!(world.conditions(), whole(2));
 }
 
 #[test]
