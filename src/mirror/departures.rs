@@ -52,8 +52,8 @@ impl Running {
             let Some(device) = self.up(who).map(|up| up.device) else { continue };
             let is_late = s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout);
             if is_late && !self.is_last(who) {
-                self.give_up(s, who, "a request was not answered in time");
                 s.requests.reset(device);
+                self.give_up(s, who, "a request was not answered in time");
             }
         }
     }
@@ -179,6 +179,7 @@ impl Running {
         self.held.clear();
         self.recording.clear();
         self.settling.clear();
+        self.reading.clear();
         self.flush_waiting.clear();
         self.flushing.clear();
         for id in 0..self.ios.len() as u32 {
@@ -192,6 +193,7 @@ impl Running {
                 IoState::Locking
                 | IoState::Held
                 | IoState::Recording
+                | IoState::ReadWaiting
                 | IoState::Settling
                 | IoState::RepairLocking { .. }
                 | IoState::FlushWaiting

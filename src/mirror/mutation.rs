@@ -31,6 +31,8 @@ pub enum Mutation {
     CopyUnlocked,
     /// 5: A repair does not lock its range.
     RepairUnlocked,
+    /// 6: A read does not wait for a write of the same blocks.
+    ReadDuringWrite,
     /// 6: Overlapping writes go to the members at once.
     WritesUnlocked,
     /// 7: What a member missed is not kept.
@@ -57,7 +59,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 23] = [
+    pub const ALL: [Mutation; 24] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -70,6 +72,7 @@ impl Mutation {
         Mutation::ReadUnsynced,
         Mutation::CopyUnlocked,
         Mutation::RepairUnlocked,
+        Mutation::ReadDuringWrite,
         Mutation::WritesUnlocked,
         Mutation::NoTree,
         Mutation::TreeForAnyGeneration,
