@@ -1,5 +1,7 @@
 //! Assembly: from the metadata on the devices that are there to a mirror that may go on from them.
 
+use std::collections::BTreeSet;
+
 use crate::call::Assemble;
 use crate::configuration::{Configuration, MemberState, Standing, WitnessState};
 use crate::extents::Extent;
@@ -11,6 +13,7 @@ use crate::joining::ASSEMBLY_SHIFT;
 use crate::metadata::Loaded;
 use crate::mutation::{Mutation, is_on};
 use crate::quorum::{Assembly, may_assemble, newest};
+use crate::regions::HOT_MAX;
 use crate::running::{Authority, Missed, Places, Running, WITNESS};
 use crate::shared::{Link, Shared};
 
@@ -69,6 +72,14 @@ impl Assembling {
                 let (mirror, other) = (one.record.mirror, other.record.mirror);
                 return Err(format!("{first} belongs to the mirror {mirror}, and {device} to {other}"));
             }
+            let (mine, theirs) = (&one.record, &other.record);
+            if (mine.blocks, mine.block_size, mine.region_size)
+                != (theirs.blocks, theirs.block_size, theirs.region_size)
+            {
+                return Err(format!(
+                    "the metadata of {first} and {device} tell of mirrors of different sizes"
+                ));
+            }
             if found.iter().any(|(d, copy)| d != device && copy.own == other.own) {
                 return Err(format!("{device} is a copy of another device: name only one of them"));
             }
@@ -104,6 +115,15 @@ impl Assembling {
                         the mirror"
                     .to_owned(),
             );
+        }
+        let logs = found.iter().filter(|(device, l)| *device == base || is_usable(&(*device, *l)));
+        let hot: BTreeSet<u16> = logs.flat_map(|(_, l)| l.record.hot.iter().copied()).collect();
+        if hot.len() > HOT_MAX {
+            // No mirror writes that, and no superblock has room for it.
+            return Err(format!(
+                "the intent logs of its devices differ in too many regions: together {}, at most {HOT_MAX}",
+                hot.len()
+            ));
         }
         // A device that is not there may know better, though it is not needed.
         let is_whole = assembly == Assembly::Whole && self.are_all_known(s);
@@ -204,6 +224,12 @@ impl Assembling {
                 if let Some(tree) = f.loaded.missed.get(who).filter(|_| !is_on(Mutation::NoTree)) {
                     blocks.blocks.insert_all(tree);
                 }
+            }
+            // It may be the first to have a record that says that nobody knows what it lacks.
+            if let Some(tree) =
+                own.and_then(|f| f.loaded.missed.get(who)).filter(|_| !is_on(Mutation::NoTree))
+            {
+                blocks.blocks.insert_all(tree);
             }
             for &region in &hot {
                 blocks.insert(record.region_size.extent(region, record.blocks));

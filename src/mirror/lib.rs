@@ -8,6 +8,8 @@ pub mod configuration;
 mod copying;
 mod creation;
 mod departures;
+#[cfg(test)]
+mod durability_tests;
 pub mod extents;
 mod flushes;
 mod founding;

@@ -11,7 +11,8 @@ pub struct Options {
     pub copy_slots: u16,
     /// Memory: the size of such a buffer in bytes: a multiple of the block size.
     pub copy_bytes: u32,
-    /// Memory: the number of hot regions, 4 to [`HOT_MAX`].
+    /// Memory: the number of hot regions, 4 to half of [`HOT_MAX`]: after a crash, those of two records
+    /// that follow each other have to fit into one.
     pub hot_max: usize,
     /// Memory: the number of ranges in the tree of what one member missed, at most
     /// `TREE_EXTENTS_MAX` of the metadata. At least twice as many as there are slots are used, and two:

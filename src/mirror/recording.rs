@@ -43,6 +43,7 @@ impl Running {
         let is_change = is_new
             || renews
             || self.is_assembly_due
+            || self.authority == Authority::All
             || departs
             || (0..self.ports.len()).any(|who| self.is_joining(who));
         let logs = self.wants_record || self.wants_trees || self.regions.wants_record(None);
@@ -258,6 +259,10 @@ impl Running {
         }
         for who in 0..self.ports.len() {
             let is_durable = matches!(round.progress[who], Progress::Durable);
+            if let Some(up) = self.up_mut(who).filter(|_| round.has_trees && !is_durable) {
+                // From now on, these trees count as written.
+                up.is_stale = true;
+            }
             let is_called = match who {
                 WITNESS => round.config.witness.as_ref().is_some_and(|w| w.state == WitnessState::Current),
                 _ => round.config.members.get(who).is_some_and(|member| {
