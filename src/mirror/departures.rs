@@ -119,14 +119,15 @@ impl Running {
 
     /// A member may have lost what was written to it since its last flush.
     pub(crate) fn cache_lost(&mut self, s: &mut Shared, device: Device) {
-        let Some(who) = self.place_of(device) else { return };
-        self.counts.lost_caches += 1;
         if is_on(Mutation::NoCacheLost) {
             return;
         }
-        if who != WITNESS {
+        // Also of a device that was given up: it may still answer reads.
+        if let Some(who) = s.slot(device).who.filter(|&who| who != WITNESS) {
             self.lost_caches[who] = self.lost_caches[who].wrapping_add(1);
         }
+        let Some(who) = self.place_of(device) else { return };
+        self.counts.lost_caches += 1;
         if self.is_being_recorded(who) {
             // A superblock may be lost that a flush would seem to have made durable: it is read again.
             return self.give_up(s, who, "its cache was lost while its metadata were written");

@@ -85,7 +85,8 @@ impl Running {
 
     /// Returns whether an answer of a member counts that was asked when it had lost so many caches.
     pub(crate) fn is_trusted(&self, from: usize, lost_caches: u32) -> bool {
-        self.lost_caches[from] == lost_caches || is_on(Mutation::NoCacheLost)
+        // One that was given up may have lost its cache since, and nobody would say so.
+        self.lost_caches[from] == lost_caches && self.up(from).is_some() || is_on(Mutation::NoCacheLost)
     }
 
     /// A member has answered a read.

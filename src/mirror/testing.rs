@@ -261,6 +261,10 @@ impl World {
         self.buffers[&io].clone()
     }
 
+    pub(crate) fn buffer(&self, io: u32) -> &[u64] {
+        &self.buffers[&io]
+    }
+
     pub(crate) fn flush(&mut self) -> Option<Status> {
         let io = self.submit(Op::Flush, 0, 0, 0);
         self.done.get(&io).copied()

@@ -249,6 +249,23 @@ fn a_lost_cache_counts_as_missed() {
 }
 
 #[test]
+fn a_member_that_was_given_up_and_lost_its_cache_answers_no_read() {
+    let mut world = World::create(2, false, options());
+    world.write(5, 1, 1);
+    world.set(0, Health::Hung);
+    world.set(1, Health::Hung);
+    let reads = [world.submit(Op::Read, 5, 1, 0), world.submit(Op::Read, 5, 1, 0)];
+    world.input(Input::Gone { device: Device(1) });
+    world.disks[1].data[5] = 99;
+    world.input(Input::CacheLost { device: Device(1) });
+    world.mend(1);
+    world.mend(0);
+    for io in reads {
+        assert_eq!((world.done.get(&io), world.buffer(io)), (Some(&Status::Success), &[1][..]));
+    }
+}
+
+#[test]
 fn a_mirror_that_was_taken_over_does_nothing_more() {
     let mut world = World::create(2, true, options());
     world.set(1, Health::Hung);
