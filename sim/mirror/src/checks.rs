@@ -82,16 +82,15 @@ pub fn assembled(run: &mut Run, host: usize, now: u64) {
     let Some(owner) = &run.owners[host] else { return };
     let mut all = in_sync(&run.plan, owner);
     if let Some(forced) = owner.forced {
+        // What is there is overwritten, as the operator has said; what is away is not.
+        for member in 0..run.plan.members {
+            let is_there = member == forced || run.owners[host].as_ref().is_some_and(|o| o.opened[member]);
+            run.diverged[member] = !is_there && (run.diverged[member] || is_newer(run, member, forced));
+        }
         for block in run.model.known() {
             if let Some(value) = run.world.targets[forced].disk.write_at(block) {
                 run.model.force(block, &[value], now);
             }
-        }
-        // What is there is overwritten, as the operator has said; what is away is not.
-        for member in 0..run.plan.members {
-            let is_there = member == forced || owner.opened[member];
-            let is_newer = run.in_sync[member] && !run.in_sync[forced];
-            run.diverged[member] = !is_there && (is_newer || run.diverged[member]);
         }
         run.in_sync.fill(false);
     }
@@ -111,6 +110,19 @@ pub fn assembled(run: &mut Run, host: usize, now: u64) {
     if now.contains(&true) {
         run.in_sync = now;
     }
+}
+
+/// Returns whether a member holds completed writes that another one lacks, and has not lost with
+/// its cache.
+fn is_newer(run: &mut Run, member: usize, other: usize) -> bool {
+    let now = run.world.stamp();
+    run.model.known().into_iter().any(|block| {
+        let mut holds = |member: usize| {
+            let value = run.world.targets[member].disk.write_at(block);
+            value.is_some_and(|value| run.model.judge(block, value, now).is_none())
+        };
+        holds(member) && !holds(other) && !run.world.targets[other].lost.contains(&block)
+    })
 }
 
 /// A user's I/O has ended.

@@ -51,6 +51,27 @@ impl Run {
                     self.world.after(for_us, Event::Continue { host, process });
                 }
             }
+            Fault::BadBlocks { member } => {
+                if self.world.targets.iter().all(|target| target.bad.is_empty()) {
+                    self.world.targets[member].bad.extend(&self.plan.hot);
+                }
+            }
+            Fault::Swap { host, member, all, after_us, for_us } => {
+                for target in (0..self.plan.targets()).filter(|&target| target != member) {
+                    if all || target < self.plan.members {
+                        self.world.vanish(host, target, for_us);
+                    }
+                }
+                self.world.after(after_us, Event::Swap { host, member, for_us });
+            }
+            Fault::Blackout { host, members, for_us } => {
+                for target in 0..self.plan.targets() {
+                    if members & 1 << target != 0 {
+                        self.power(target, for_us);
+                    }
+                }
+                self.crash(host, for_us + 1);
+            }
             Fault::Takeover { host } => self.take_over(host),
             Fault::Partition { host, member, for_us } => {
                 for other in 0..self.plan.hosts {
@@ -64,6 +85,13 @@ impl Run {
                 self.take_over(host);
             }
         }
+    }
+
+    /// The second half of [`Fault::Swap`].
+    pub(crate) fn swap(&mut self, host: usize, member: usize, for_us: u64) {
+        self.trouble_us = self.world.now;
+        self.crash(host, 1_000);
+        self.world.cut(host, member, for_us);
     }
 
     fn power(&mut self, target: usize, for_us: u64) {

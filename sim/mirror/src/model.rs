@@ -3,8 +3,9 @@
 //! Each of the user's writes has a number of its own, which is what the blocks on the members hold.
 //! A write takes effect at one moment between its submission and its completion. From when each
 //! write was submitted and completed, and from what was read, the model concludes which writes can
-//! no longer be what a block holds: these are *gone*, and reading one is a violation. Times are
-//! stamps, which grow with each event.
+//! no longer be what a block holds: these are *gone*, and reading one is a violation. Reads while a
+//! write is in progress may return it or not, in any order, as members carry it out at different
+//! times. Times are stamps, which grow with each event.
 
 use std::collections::BTreeMap;
 
@@ -25,8 +26,6 @@ struct Version {
     certain: bool,
     /// The stamp since which no read may return the write.
     gone: Option<u64>,
-    /// The write whose being read has made this one gone.
-    gone_by: Option<u64>,
     /// Whether the write was completed or read before the beginning of a flush that succeeded.
     flushed: bool,
 }
@@ -65,7 +64,6 @@ impl Model {
                 ended: Some(0),
                 certain: true,
                 gone: None,
-                gone_by: None,
                 flushed: true,
             }]
         })
@@ -82,7 +80,6 @@ impl Model {
                 ended: None,
                 certain: false,
                 gone: None,
-                gone_by: None,
                 flushed: false,
             });
         }
@@ -108,24 +105,13 @@ impl Model {
     }
 
     /// A write has failed or its owner is gone, and nothing of it is in progress any more. It has
-    /// taken effect by now, or never does: also if it was read while it was in progress.
+    /// taken effect by now, or never does.
     pub fn settle(&mut self, write: u64, blocks: impl Iterator<Item = u64>, now: u64) {
         for block in blocks {
             let versions = self.block(block);
-            let Some(at) = versions.iter().position(|version| version.write == write) else { continue };
-            if versions[at].ended.is_some() {
-                continue;
-            }
-            (versions[at].by, versions[at].ended, versions[at].certain) = (Some(now), Some(now), false);
-            let completed: Vec<(u64, u64)> = versions
-                .iter()
-                .filter(|version| version.certain)
-                .filter_map(|version| Some((version.submitted, version.ended?)))
-                .collect();
-            for version in versions.iter_mut().filter(|version| version.gone_by == Some(write)) {
-                let by = version.by.unwrap_or(now);
-                let later = completed.iter().filter(|(submitted, _)| by < *submitted);
-                (version.gone, version.gone_by) = (later.map(|(_, ended)| *ended).min(), None);
+            if let Some(version) = versions.iter_mut().find(|version| version.write == write) {
+                version.by.get_or_insert(now);
+                version.ended.get_or_insert(now);
             }
         }
     }
@@ -150,7 +136,12 @@ impl Model {
             return Some(wrong);
         }
         let versions = self.block(block);
-        let submitted = versions.iter().find(|version| version.write == value)?.submitted;
+        let found = versions.iter().find(|version| version.write == value)?;
+        if found.ended.is_none() {
+            // Another member may not have it yet: reads decide once the write has ended.
+            return None;
+        }
+        let submitted = found.submitted;
         // What has taken effect before the read began, or before this write did.
         let before = since.max(submitted);
         for version in versions {
@@ -158,7 +149,7 @@ impl Model {
                 version.by = Some(version.by.map_or(now, |by| by.min(now)));
                 version.certain = true;
             } else if version.by.is_some_and(|by| by < before) && version.gone.is_none() {
-                (version.gone, version.gone_by) = (Some(now), Some(value));
+                version.gone = Some(now);
             }
         }
         None
@@ -191,7 +182,7 @@ impl Model {
         let Some(newest) = newest else { return };
         for version in versions {
             if version.by.is_none_or(|by| by >= newest) {
-                (version.gone, version.gone_by) = (None, None);
+                version.gone = None;
                 version.by = version.by.map(|_| now);
                 version.certain = false;
             }

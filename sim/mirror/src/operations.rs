@@ -20,6 +20,12 @@ impl World {
             };
             format!("host {host}: target {target}: request {request}: {text}")
         });
+        if !self.is_open(host, target) {
+            // The process will be told that the target is gone; the operation ends before that comes
+            // back.
+            let status = Status::Failed;
+            return self.tell(host, Notice::Done { target, request, status, data: Vec::new() });
+        }
         let op = self.stamp();
         let process = self.hosts[host].process;
         let at = &mut self.targets[target];

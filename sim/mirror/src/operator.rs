@@ -19,9 +19,6 @@ impl Run {
                 self.tell(host, Input::Stop { wipe: false });
             }
         }
-        if self.owners.iter().flatten().any(|owner| owner.is_usable() && !owner.superseded) {
-            self.idle_since = now;
-        }
         if self.stage != Stage::Faults && self.is_split() {
             // The operator decides for the member that is in use, while all are there.
             let host =
@@ -59,9 +56,20 @@ impl Run {
 
     /// Returns whether a mirror that is in use sees a member that it must not use.
     fn is_split(&self) -> bool {
-        self.owners.iter().flatten().filter(|owner| owner.is_usable() && !owner.superseded).any(|owner| {
-            let members = owner.mirror.report().members;
-            members.iter().any(|member| matches!(member.condition, Condition::Unusable { .. }))
+        (0..self.plan.hosts).any(|host| {
+            let owner = self.owners[host].as_ref().filter(|owner| owner.is_usable() && !owner.superseded);
+            owner.is_some_and(|owner| {
+                let members = owner.mirror.report().members;
+                members.iter().any(|member| match &member.condition {
+                    Condition::Unusable { .. } => true,
+                    // The name is that of the target, which is open and not used.
+                    Condition::Missing { .. } => {
+                        let target = member.name[1..].parse().unwrap_or(0);
+                        self.world.is_open(host, target)
+                    }
+                    _ => false,
+                })
+            })
         })
     }
 

@@ -33,6 +33,14 @@ pub enum Fault {
     /// A host takes the mirror over while it reaches only one member and the witness, and the other
     /// hosts only the other members.
     Partition { host: usize, member: usize, for_us: u64 },
+    /// An owner loses all other members, and the witness if `all`, and its process dies after
+    /// `after_us`; then it can't reach the one that it kept.
+    Swap { host: usize, member: usize, all: bool, after_us: u64, for_us: u64 },
+    /// The process of an owner dies, and at the same moment members lose their power: all whose bit
+    /// is set.
+    Blackout { host: usize, members: u64, for_us: u64 },
+    /// A member can read none of the blocks that the users like.
+    BadBlocks { member: usize },
 }
 
 /// What a seed decides.
@@ -81,6 +89,26 @@ pub struct Plan {
     pub faults: Vec<(u64, Fault)>,
 }
 
+/// What half of a plan's faults are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Theme {
+    None,
+    Swaps,
+    Blackouts,
+    BadBlocks,
+}
+
+impl Theme {
+    fn new(r: &mut Rng) -> Theme {
+        match r.below(10) {
+            0..=1 => Theme::Swaps,
+            2..=3 => Theme::Blackouts,
+            4 => Theme::BadBlocks,
+            _ => Theme::None,
+        }
+    }
+}
+
 /// How long faults occur.
 pub const FAULTS_US: u64 = 20_000_000;
 
@@ -123,7 +151,7 @@ impl Plan {
         hot.push(blocks - 1);
         hot.sort_unstable();
         hot.dedup();
-        let patience_us = r.pick(&[100_000, 500_000, 2_000_000]);
+        let patience_us = r.pick(&[100_000, 500_000, 8_000_000]);
         let mut plan = Plan {
             seed,
             members,
@@ -160,7 +188,17 @@ impl Plan {
             faults: Vec::new(),
         };
         let count = r.pick(&[0, 2, 5, 10, 20]);
-        let mut faults: Vec<(u64, Fault)> = (0..count).map(|_| (r.below(FAULTS_US), plan.fault(r))).collect();
+        let theme = Theme::new(r);
+        if theme == Theme::BadBlocks {
+            plan.hot.truncate(3);
+            (plan.depth, plan.think_us, plan.ios) = (12, 10_000, 3_000);
+        }
+        if theme == Theme::Blackouts && r.chance(500) {
+            // A long resync.
+            (plan.dirty, plan.options.resync_rate) = (true, 2 << 20);
+        }
+        let mut faults: Vec<(u64, Fault)> =
+            (0..count).map(|_| (r.below(FAULTS_US), plan.fault(theme, r))).collect();
         faults.sort_by_key(|(at, _)| *at);
         plan.faults = faults;
         plan
@@ -204,13 +242,25 @@ impl Plan {
         self.members + usize::from(self.witness)
     }
 
-    fn fault(&self, r: &mut Rng) -> Fault {
+    fn fault(&self, theme: Theme, r: &mut Rng) -> Fault {
         let (host, member) = (r.index(self.hosts), r.index(self.targets()));
         let for_us = match r.below(3) {
             0 => r.below(20_000),
             1 => r.below(500_000),
             _ => r.below(5_000_000),
         };
+        let is_themed = r.chance(500);
+        match theme {
+            Theme::Swaps if is_themed => {
+                let after_us =
+                    if r.chance(500) { r.below(5_000) } else { self.patience_us + r.below(500_000) };
+                let (member, all) = (r.index(self.members), r.chance(500));
+                return Fault::Swap { host, member, all, after_us, for_us: for_us + 500_000 };
+            }
+            Theme::Blackouts if is_themed => return Fault::Blackout { host, members: r.bits(), for_us },
+            Theme::BadBlocks if is_themed => return Fault::BadBlocks { member: r.index(self.members) },
+            _ => {}
+        }
         match r.below(100) {
             0..=14 => Fault::Power { member, for_us },
             15..=19 => Fault::PowerAll { members: r.bits(), for_us },

@@ -85,6 +85,7 @@ impl Run {
                 let fault = self.plan.faults[index].1;
                 self.strike(fault);
             }
+            Event::Swap { host, member, for_us } => self.swap(host, member, for_us),
             Event::Look => self.look(),
         }
     }

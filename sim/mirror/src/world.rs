@@ -43,6 +43,8 @@ pub enum Event {
     Think { user: usize },
     /// A fault of the plan occurs.
     Strike { index: usize },
+    /// A host's process dies, and does not reach a member afterwards.
+    Swap { host: usize, member: usize, for_us: u64 },
     /// The run looks how things are.
     Look,
 }
