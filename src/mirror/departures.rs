@@ -180,7 +180,6 @@ impl Running {
         self.held.clear();
         self.recording.clear();
         self.settling.clear();
-        self.reading.clear();
         self.flush_waiting.clear();
         self.flushing.clear();
         for id in 0..self.ios.len() as u32 {
@@ -194,7 +193,6 @@ impl Running {
                 IoState::Locking
                 | IoState::Held
                 | IoState::Recording
-                | IoState::ReadWaiting
                 | IoState::Settling
                 | IoState::RepairLocking { .. }
                 | IoState::FlushWaiting

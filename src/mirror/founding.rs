@@ -63,7 +63,6 @@ impl Founding {
             held: queue(),
             recording: queue(),
             settling: queue(),
-            reading: queue(),
             flushing: Vec::with_capacity(ios),
             flush_waiting: Vec::with_capacity(ios),
             flush: None,

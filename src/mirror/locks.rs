@@ -25,44 +25,26 @@ struct Lock {
     holder: Holder,
     /// The number of earlier locks that overlap this one.
     ahead: u32,
-    /// Whether members may differ in the range, since a write was sent to them.
-    is_changing: bool,
 }
 
 /// The locked ranges of a mirror, and those that wait.
 #[derive(Debug, Default)]
 pub(crate) struct Locks {
     locks: Vec<Lock>,
-    /// The number of locks whose ranges are changing.
-    changing: usize,
 }
 
 impl Locks {
     /// Returns locks with room for `max` holders.
     pub(crate) fn new(max: usize) -> Locks {
-        Locks { locks: Vec::with_capacity(max), changing: 0 }
+        Locks { locks: Vec::with_capacity(max) }
     }
 
     /// Locks a range, which is not empty. Returns false if the holder has to wait: then
     /// [`Locks::unlock`] grants the lock later.
     pub(crate) fn lock(&mut self, holder: Holder, range: Extent) -> bool {
         let ahead = self.locks.iter().filter(|lock| lock.range.overlaps(range)).count() as u32;
-        self.locks.push(Lock { range, holder, ahead, is_changing: false });
+        self.locks.push(Lock { range, holder, ahead });
         ahead == 0
-    }
-
-    /// A holder changes its range from now on, until it gives up the lock.
-    pub(crate) fn change(&mut self, holder: Holder) {
-        if let Some(lock) = self.locks.iter_mut().rfind(|lock| lock.holder == holder) {
-            lock.is_changing = true;
-            self.changing += 1;
-        }
-    }
-
-    /// Returns whether a part of a range is changing.
-    #[inline]
-    pub(crate) fn is_changing(&self, range: Extent) -> bool {
-        self.changing > 0 && self.locks.iter().any(|lock| lock.is_changing && lock.range.overlaps(range))
     }
 
     /// Gives up a lock, whether or not it was granted. Adds those who have theirs now to `granted`,
@@ -70,8 +52,7 @@ impl Locks {
     pub(crate) fn unlock(&mut self, holder: Holder, granted: &mut VecDeque<Holder>) {
         let Some(at) = self.locks.iter().position(|lock| lock.holder == holder) else { return };
         // Later locks are behind this one: the order is kept.
-        let Lock { range, is_changing, .. } = self.locks.remove(at);
-        self.changing -= usize::from(is_changing);
+        let range = self.locks.remove(at).range;
         for lock in self.locks[at..].iter_mut().filter(|lock| lock.range.overlaps(range)) {
             lock.ahead -= 1;
             if lock.ahead == 0 {
@@ -111,17 +92,6 @@ mod tests {
         locks.unlock(io(2), &mut granted);
         assert_eq!(granted, [io(3)]);
         assert!(!locks.has(io(2)) && locks.has(io(3)));
-    }
-
-    #[test]
-    fn a_range_changes_until_its_lock_is_given_up() {
-        let mut locks = Locks::new(4);
-        assert!(locks.lock(io(1), Extent::new(0, 4)) && locks.lock(io(2), Extent::new(8, 4)));
-        assert!(!locks.is_changing(Extent::new(0, 20)));
-        locks.change(io(2));
-        assert!(locks.is_changing(Extent::new(11, 4)) && !locks.is_changing(Extent::new(0, 8)));
-        locks.unlock(io(2), &mut VecDeque::new());
-        assert!(!locks.is_changing(Extent::new(0, 20)));
     }
 
     #[test]

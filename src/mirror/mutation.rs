@@ -31,8 +31,6 @@ pub enum Mutation {
     CopyUnlocked,
     /// 5: A repair does not lock its range.
     RepairUnlocked,
-    /// 6: A read does not wait for a write of the same blocks.
-    ReadDuringWrite,
     /// 6: Overlapping writes go to the members at once.
     WritesUnlocked,
     /// 7: What a member missed is not kept.
@@ -59,7 +57,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 24] = [
+    pub const ALL: [Mutation; 23] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -72,7 +70,6 @@ impl Mutation {
         Mutation::ReadUnsynced,
         Mutation::CopyUnlocked,
         Mutation::RepairUnlocked,
-        Mutation::ReadDuringWrite,
         Mutation::WritesUnlocked,
         Mutation::NoTree,
         Mutation::TreeForAnyGeneration,

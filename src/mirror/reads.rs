@@ -49,28 +49,6 @@ impl Running {
         best.map(|(_, who)| who)
     }
 
-    /// A user's read. While a write of the same blocks is on its way, members differ: who reads twice
-    /// must not see the new blocks first and then the old ones.
-    #[inline]
-    pub(crate) fn user_read(&mut self, s: &mut Shared, io: IoId) {
-        let range = self.io(io).range;
-        if self.locks.is_changing(range) && !is_on(Mutation::ReadDuringWrite) {
-            self.io(io).state = IoState::ReadWaiting;
-            self.reading.push_back(io);
-        } else {
-            self.read(s, io, 0);
-        }
-    }
-
-    /// A write has ended: goes on with the reads that waited for it, before the next one begins.
-    pub(crate) fn continue_reading(&mut self, s: &mut Shared) {
-        for _ in 0..self.reading.len() {
-            if let Some(io) = self.reading.pop_front() {
-                self.user_read(s, io);
-            }
-        }
-    }
-
     /// Reads from a member that is none of `failed`.
     pub(crate) fn read(&mut self, s: &mut Shared, io: IoId, failed: Places) {
         let range = self.io(io).range;

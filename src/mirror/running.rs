@@ -136,8 +136,6 @@ pub(crate) enum IoState {
     /// A write or flush has ended on the members, and waits until it is recorded which ones missed
     /// it.
     Settling,
-    /// A read waits until a write of the same blocks has ended.
-    ReadWaiting,
     /// A member has the read.
     Reading {
         /// The member.
@@ -304,8 +302,6 @@ pub(crate) struct Running {
     pub(crate) recording: VecDeque<IoId>,
     /// The I/O in [`IoState::Settling`].
     pub(crate) settling: VecDeque<IoId>,
-    /// The reads in [`IoState::ReadWaiting`].
-    pub(crate) reading: VecDeque<IoId>,
     /// The flushes in [`IoState::Flushing`].
     pub(crate) flushing: Vec<IoId>,
     /// The flushes in [`IoState::FlushWaiting`].
@@ -436,7 +432,7 @@ impl Running {
             return self.complete(s, id, Status::Failed);
         }
         match op {
-            Op::Read => self.user_read(s, id),
+            Op::Read => self.read(s, id, 0),
             Op::Write | Op::WriteZeroes => self.write(s, id),
             Op::Flush => self.user_flush(s, id),
         }

@@ -347,20 +347,6 @@ fn overlapping_writes_keep_their_order_on_every_member() {
 }
 
 #[test]
-fn a_read_waits_for_a_write_of_the_same_blocks() {
-    let mut world = World::create(2, false, options());
-    world.write(0, 4, 1);
-    world.set(1, Health::Hung);
-    world.submit(Op::Write, 2, 4, 2);
-    world.sent.clear();
-    let waits = world.submit(Op::Read, 0, 3, 0);
-    assert_eq!((world.done.get(&waits), world.sent.len()), (None, 0));
-    world.mend(1);
-    assert_eq!(world.done.get(&waits), Some(&Status::Success));
-    assert_eq!(world.read(0, 3), [1, 1, 2]);
-}
-
-#[test]
 fn a_full_resync_goes_on_where_it_was() {
     let mut options = options();
     options.resync_rate = 64 * 4096 * 10;

@@ -90,7 +90,6 @@ impl Running {
             pending += 1;
         }
         self.io(io).state = IoState::Writing { pending, succeeded: 0 };
-        self.locks.change(Holder::Io(io));
     }
 
     /// A member has answered a write.
@@ -117,7 +116,6 @@ impl Running {
         self.regions.end(range);
         self.unlock(Holder::Io(io));
         self.is_stirred |= !self.held.is_empty();
-        self.continue_reading(s);
         let wanted = in_sync(&self.config);
         let is_on_all = wanted & !succeeded == 0 || (is_on(Mutation::FirstMemberIsEnough) && succeeded != 0);
         if !is_on_all {
