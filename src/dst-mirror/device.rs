@@ -1,6 +1,7 @@
 //! A device of a mirror: the bdev that it is, and what has become of that.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use dst_mirror::Device;
 use spdk::Errno;
@@ -84,11 +85,11 @@ pub enum Backing {
         why: String,
     },
     /// The bdev is in use.
-    Open(OpenDevice),
+    Open(Rc<OpenDevice>),
     /// The bdev is closed when its requests have ended.
     Leaving {
         /// The bdev.
-        open: OpenDevice,
+        open: Rc<OpenDevice>,
         /// Whether SPDK waits for that, since the bdev is being removed.
         is_removed: bool,
         /// The time since when, in µs.

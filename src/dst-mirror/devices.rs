@@ -33,7 +33,7 @@ impl Mirror {
         };
         let desc = Desc::open_alone(&info.name, on_event)
             .map_err(|errno| cannot_open(&wanted.text, &info.name, errno))?;
-        let backing = Backing::Open(OpenDevice::new(desc)?);
+        let backing = Backing::Open(Rc::new(OpenDevice::new(desc)?));
         self.replace(device, backing);
         Ok(())
     }

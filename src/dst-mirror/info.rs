@@ -19,6 +19,8 @@ pub struct Info {
     pub devices: Vec<DeviceInfo>,
     /// Whether the mirror is being deleted.
     pub is_deleting: bool,
+    /// Whether the RPC that made the mirror is answered, and its deletion has not begun.
+    pub is_settled: bool,
     /// The I/Os of users that are being executed, and that wait for that.
     pub ios: (usize, usize),
 }
@@ -80,6 +82,7 @@ impl Mirror {
             report: self.rules.borrow().report(),
             devices: Device::all().filter_map(show).collect(),
             is_deleting: self.life.borrow().is_over(),
+            is_settled: self.life.borrow().is_settled(),
             ios: self.users.borrow().counts(),
         }
     }

@@ -42,4 +42,9 @@ impl Life {
     pub fn is_over(&self) -> bool {
         matches!(self, Life::Unregistering | Life::Stopping(_) | Life::Closing { .. } | Life::Gone)
     }
+
+    /// Returns whether nobody waits for the mirror, neither for its beginning nor for its end.
+    pub fn is_settled(&self) -> bool {
+        matches!(self, Life::Starting { waiting: None } | Life::Running(_) | Life::Ended)
+    }
 }

@@ -2,7 +2,7 @@
 //!
 //! What happens is told to the rules with [`Mirror::tell`], which then carries out the outputs, in
 //! their order. No state is borrowed while an output is carried out, as that may lead to the next
-//! input, but for the lists of devices and users' I/O while SPDK takes a request.
+//! input.
 
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;

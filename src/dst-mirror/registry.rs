@@ -115,7 +115,8 @@ fn tick() -> bool {
         look(&mirrors, now);
     }
     look_at_stop(now);
-    if MIRRORS.with_borrow(Vec::is_empty) && STOPPING.with_borrow(Option::is_none) {
+    let has_waiter = STOPPING.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.done.is_some()));
+    if MIRRORS.with_borrow(Vec::is_empty) && !has_waiter {
         // Inside its own call, which it stands.
         drop(TICKER.take());
     }

@@ -5,19 +5,34 @@ use std::rc::Rc;
 use dst_mirror::{Device, Extent, Input, IoId, Outcome, Output, RequestId, SlotId};
 use spdk::bdev::{BackendIo, IoStatus, IoTypes};
 
-use crate::device::{Backing, OpenDevice, Place, Places};
+use crate::device::{Backing, OpenDevice, Place};
 use crate::mirror::Mirror;
 use crate::request::{Owner, Pending, Purpose};
 
-/// Returns the device, if it is open. HOT.
-fn open_device(places: &Places, device: Device) -> Option<&OpenDevice> {
-    match places[device.index()].as_ref()? {
-        Place { backing: Backing::Open(open), .. } => Some(open),
-        Place { .. } => None,
-    }
-}
-
 impl Mirror {
+    /// Returns the device, if it is open. Nothing stays borrowed while SPDK takes a request, since a bdev
+    /// may end others meanwhile. HOT.
+    fn open_device(&self, device: Device) -> Option<Rc<OpenDevice>> {
+        match self.places.borrow()[device.index()].as_ref()? {
+            Place { backing: Backing::Open(open), .. } => Some(Rc::clone(open)),
+            Place { .. } => None,
+        }
+    }
+
+    /// Returns a request for SPDK with the data of a user's I/O. HOT.
+    fn begin_lent(
+        self: &Rc<Self>,
+        request: RequestId,
+        device: Device,
+        io: IoId,
+    ) -> Option<Box<BackendIo<Pending>>> {
+        let mut users = self.users.borrow_mut();
+        let user = users.get(io)?;
+        let mut io = self.begin(device, Purpose::Plain(request));
+        io.lend(user);
+        Some(io)
+    }
+
     /// Returns a request for SPDK. HOT.
     fn begin(self: &Rc<Self>, device: Device, purpose: Purpose) -> Box<BackendIo<Pending>> {
         let owner: Rc<dyn Owner> = Rc::<Mirror>::clone(self);
@@ -39,32 +54,29 @@ impl Mirror {
 
     /// Reads into a user's buffer. HOT.
     pub(crate) fn read(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
-        let (places, mut users) = (self.places.borrow(), self.users.borrow_mut());
-        match (open_device(&places, device), users.get(io)) {
-            (Some(open), Some(into)) => {
-                let io = self.begin(device, Purpose::Plain(request));
-                open.begin().read_into(io, into, range.start, range.count);
-            }
-            _ => self.end_at_once(request, Outcome::Failed),
+        let Some(open) = self.open_device(device) else {
+            return self.end_at_once(request, Outcome::Failed);
+        };
+        match self.begin_lent(request, device, io) {
+            Some(io) => open.begin().read_lent(io, range.start, range.count),
+            None => self.end_at_once(request, Outcome::Failed),
         }
     }
 
     /// Writes a user's buffer. HOT.
     pub(crate) fn write(self: &Rc<Self>, request: RequestId, device: Device, io: IoId, range: Extent) {
-        let (places, mut users) = (self.places.borrow(), self.users.borrow_mut());
-        match (open_device(&places, device), users.get(io)) {
-            (Some(open), Some(from)) => {
-                let io = self.begin(device, Purpose::Plain(request));
-                open.begin().write_from(io, from, range.start, range.count);
-            }
-            _ => self.end_at_once(request, Outcome::Failed),
+        let Some(open) = self.open_device(device) else {
+            return self.end_at_once(request, Outcome::Failed);
+        };
+        match self.begin_lent(request, device, io) {
+            Some(io) => open.begin().write_lent(io, range.start, range.count),
+            None => self.end_at_once(request, Outcome::Failed),
         }
     }
 
     /// Fills blocks with zeroes. HOT.
     pub(crate) fn write_zeroes(self: &Rc<Self>, request: RequestId, device: Device, range: Extent) {
-        let places = self.places.borrow();
-        match open_device(&places, device) {
+        match self.open_device(device) {
             Some(open) => {
                 let io = self.begin(device, Purpose::Plain(request));
                 open.begin().write_zeroes(io, range.start, range.count);
@@ -75,8 +87,7 @@ impl Mirror {
 
     /// Flushes a device. HOT.
     pub(crate) fn flush(self: &Rc<Self>, request: RequestId, device: Device) {
-        let places = self.places.borrow();
-        match open_device(&places, device) {
+        match self.open_device(device) {
             // What cannot be flushed has no cache to flush.
             Some(open) if !open.info.supports.contains(IoTypes::FLUSH) => {
                 self.end_at_once(request, Outcome::Success);
@@ -97,8 +108,7 @@ impl Mirror {
         slot: SlotId,
         range: Extent,
     ) {
-        let places = self.places.borrow();
-        let Some(open) = open_device(&places, device) else {
+        let Some(open) = self.open_device(device) else {
             return self.end_at_once(request, Outcome::Failed);
         };
         let mut io = self.begin(device, Purpose::Copy(request, slot));
@@ -120,8 +130,7 @@ impl Mirror {
         slot: SlotId,
         range: Extent,
     ) {
-        let places = self.places.borrow();
-        let Some(open) = open_device(&places, device) else {
+        let Some(open) = self.open_device(device) else {
             return self.end_at_once(request, Outcome::Failed);
         };
         let mut io = self.begin(device, Purpose::Copy(request, slot));
@@ -145,8 +154,7 @@ impl Mirror {
             }
             _ => return true,
         };
-        let places = self.places.borrow();
-        let Some(open) = open_device(&places, device) else {
+        let Some(open) = self.open_device(device) else {
             self.end_at_once(request, Outcome::Failed);
             return true;
         };
@@ -188,20 +196,23 @@ impl Mirror {
 
     /// Resets a device, to end its requests, also one that is to be closed.
     pub(crate) fn reset(self: &Rc<Self>, request: RequestId, device: Device) {
-        let places = self.places.borrow();
-        match places[device.index()].as_ref().map(|place| &place.backing) {
-            Some(Backing::Open(open) | Backing::Leaving { open, .. }) => {
-                open.begin().reset(self.begin(device, Purpose::Plain(request)));
-            }
-            Some(Backing::Waiting { .. }) | None => self.end_at_once(request, Outcome::Failed),
+        match self.open_or_leaving(device) {
+            Some(open) => open.begin().reset(self.begin(device, Purpose::Plain(request))),
+            None => self.end_at_once(request, Outcome::Failed),
         }
     }
 
     /// Resets a device that is to be closed, to end its requests. The rules do not hear of it.
     pub(crate) fn reset_for_closing(self: &Rc<Self>, device: Device) {
-        let places = self.places.borrow();
-        if let Some(Place { backing: Backing::Leaving { open, .. }, .. }) = &places[device.index()] {
+        if let Some(open) = self.open_or_leaving(device) {
             open.begin().reset(self.begin(device, Purpose::Closing));
+        }
+    }
+
+    fn open_or_leaving(&self, device: Device) -> Option<Rc<OpenDevice>> {
+        match &self.places.borrow()[device.index()].as_ref()?.backing {
+            Backing::Open(open) | Backing::Leaving { open, .. } => Some(Rc::clone(open)),
+            Backing::Waiting { .. } => None,
         }
     }
 
@@ -251,10 +262,12 @@ impl Owner for Mirror {
         if matches!(purpose, Purpose::MetadataRead(_) | Purpose::MetadataWrite(_)) {
             self.use_memory();
         }
+        // Before the rules hear of it, as that may be their end, at which nothing is left of a request. A
+        // device that is closed here is opened again by the registry's poller only.
+        self.has_left(device);
         if let Some(input) = input {
             self.tell(input);
         }
-        self.has_left(device);
     }
 }
 

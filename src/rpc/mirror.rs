@@ -170,7 +170,7 @@ fn show_device(device: &DeviceInfo) -> Value {
 }
 
 fn show_info(info: &Info) -> Value {
-    let Info { plan, report, devices, is_deleting, ios } = info;
+    let Info { plan, report, devices, is_deleting, is_settled: _, ios } = info;
     let (state, why) = show_state(&report.state);
     let wanted = |device: Option<Device>| {
         let shown = devices.iter().find(|shown| Some(shown.device) == device);
@@ -252,7 +252,7 @@ pub fn set_options(params: Option<Value>, reply: Reply) {
     answer(reply, apply_options(params));
 }
 
-/// Returns the RPCs that assemble the mirrors again. They come before all bdevs, so that no other
+/// Returns the RPCs that assemble the mirrors again, but for those that an RPC still waits for. They come before all bdevs, so that no other
 /// module examines data that may look like its own.
 pub fn config() -> Vec<Value> {
     let saved = |info: &Info| {
@@ -267,7 +267,7 @@ pub fn config() -> Vec<Value> {
         call("bdev_dst_mirror_assemble", params)
     };
     let infos = dst_mirror_bdev::list().into_iter().map(|mirror| mirror.info());
-    infos.filter(|info| !info.is_deleting).map(|info| saved(&info)).collect()
+    infos.filter(|info| info.is_settled).map(|info| saved(&info)).collect()
 }
 
 #[cfg(test)]

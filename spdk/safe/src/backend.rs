@@ -68,8 +68,8 @@ enum Op {
     CompareAndWrite,
     // Those that need something at their end come last, so that one comparison finds them.
     Reset,
-    ReadInto,
-    WriteFrom,
+    ReadLent,
+    WriteLent,
 }
 
 impl<T> BackendIo<T> {
@@ -85,6 +85,12 @@ impl<T> BackendIo<T> {
             loan: None,
             halves: [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; DMA_VEC_MAX + 1],
         }
+    }
+
+    /// Lends the data of a user's I/O to the next [`BackendChannel::read_lent`] or
+    /// [`BackendChannel::write_lent`]. The user's I/O is not completed before that has ended. HOT.
+    pub fn lend(&mut self, from: &mut ForwardedIo) {
+        self.loan = Some(from.lend());
     }
 }
 
@@ -119,32 +125,17 @@ impl BackendChannel {
         self.submit(io, Op::Write, offset_blocks, num_blocks);
     }
 
-    /// Reads into the data of `into`, a read that is `num_blocks` long. `into` is not completed before
-    /// this I/O has ended. HOT.
-    pub fn read_into<T: BackendDone>(
-        &self,
-        mut io: Box<BackendIo<T>>,
-        into: &mut ForwardedIo,
-        offset_blocks: u64,
-        num_blocks: u64,
-    ) {
-        let loan = into.lend();
-        assert!(loan.is_of_read(), "a backend would change data that its user is writing");
-        io.loan = Some(loan);
-        self.submit(io, Op::ReadInto, offset_blocks, num_blocks);
+    /// Reads into the data that was lent to `io` ([`BackendIo::lend`]), that of a read of `num_blocks`.
+    /// HOT.
+    pub fn read_lent<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        let is_of_read = io.loan.as_ref().is_none_or(Loan::is_of_read);
+        assert!(is_of_read, "a backend would change data that its user is writing");
+        self.submit(io, Op::ReadLent, offset_blocks, num_blocks);
     }
 
-    /// Writes the data of `from`, a read or write that is `num_blocks` long. `from` is not completed
-    /// before this I/O has ended. HOT.
-    pub fn write_from<T: BackendDone>(
-        &self,
-        mut io: Box<BackendIo<T>>,
-        from: &mut ForwardedIo,
-        offset_blocks: u64,
-        num_blocks: u64,
-    ) {
-        io.loan = Some(from.lend());
-        self.submit(io, Op::WriteFrom, offset_blocks, num_blocks);
+    /// Writes the data that was lent to `io`, that of a read or write of `num_blocks`. HOT.
+    pub fn write_lent<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, Op::WriteLent, offset_blocks, num_blocks);
     }
 
     /// Flushes the volatile cache for the range. HOT.
@@ -188,14 +179,14 @@ impl BackendChannel {
     #[inline]
     fn submit<T: BackendDone>(&self, mut io: Box<BackendIo<T>>, op: Op, offset_blocks: u64, num_blocks: u64) {
         let halves = match op {
-            Op::Read | Op::Write | Op::ReadInto | Op::WriteFrom => 1,
+            Op::Read | Op::Write | Op::ReadLent | Op::WriteLent => 1,
             Op::CompareAndWrite => 2,
             Op::Flush | Op::Unmap | Op::WriteZeroes | Op::Reset => 0,
         };
         // SPDK derives the length from the blocks and trusts that the vectors are as long.
         let wanted = u128::from(num_blocks) * u128::from(self.block_size()) * halves;
         let len = match op {
-            Op::ReadInto | Op::WriteFrom => io.loan.as_ref().map_or(0, Loan::len),
+            Op::ReadLent | Op::WriteLent => io.loan.as_ref().map_or(0, Loan::len),
             _ => io.data.len(),
         };
         let fits = halves == 0 || (wanted > 0 && wanted == len as u128);
@@ -285,10 +276,10 @@ unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
             Op::Unmap => sys::spdk_bdev_unmap_blocks(desc, ch, offset, blocks, cb, arg),
             Op::WriteZeroes => sys::spdk_bdev_write_zeroes_blocks(desc, ch, offset, blocks, cb, arg),
             Op::Reset => sys::spdk_bdev_reset(desc, ch, cb, arg),
-            Op::ReadInto | Op::WriteFrom => {
+            Op::ReadLent | Op::WriteLent => {
                 let Some(loan) = (*io).loan.as_ref() else { return };
                 let (iovs, count) = loan.vectors();
-                if op == Op::ReadInto {
+                if op == Op::ReadLent {
                     sys::spdk_bdev_readv_blocks(desc, ch, iovs, count, offset, blocks, cb, arg)
                 } else {
                     sys::spdk_bdev_writev_blocks(desc, ch, iovs, count, offset, blocks, cb, arg)

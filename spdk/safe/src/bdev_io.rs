@@ -10,7 +10,6 @@ use spdk_sys as sys;
 pub use spdk_contract::io::IoKind;
 use spdk_contract::io::IoStatus;
 
-use crate::forwarded_io::Forwarding;
 use crate::vectors::{Cursor, Pieces, Vectors, bytes};
 
 /// Converts SPDK's I/O type.
@@ -68,6 +67,16 @@ pub(crate) struct IoCtx {
     pub(crate) stamp: u64,
     /// Filled when the I/O is forwarded to another thread.
     pub(crate) forwarding: MaybeUninit<Forwarding>,
+}
+
+/// What an I/O keeps while it is forwarded.
+#[derive(Clone, Copy)]
+pub(crate) struct Forwarding {
+    /// The thread on which the I/O was submitted, whose channel stays while it has I/O.
+    pub(crate) from: *mut sys::spdk_thread,
+    /// The number of I/Os of other bdevs that have its data.
+    pub(crate) loans: u32,
+    pub(crate) status: IoStatus,
 }
 
 // SPDK puts the driver's bytes at the end of its structure and promises no alignment for them.

@@ -14,6 +14,7 @@ pub use spdk_contract::disk::DiskInfo;
 use spdk_sys as sys;
 
 use crate::bdev_io::{BdevIo, IoKind, kind_of};
+use crate::disk_head::Head;
 use crate::errno::{Errno, Result};
 use crate::parts::{self, Parts};
 use crate::thread::{self, Thread};
@@ -66,24 +67,6 @@ struct DiskBox<D: Disk> {
     _name: CString,
     _product_name: CString,
     handle: Arc<Handle>,
-}
-
-/// What a disk of any type has, at the address of its bdev.
-#[repr(C)]
-struct Head {
-    bdev: sys::spdk_bdev,
-    /// The thread that registered the bdev.
-    home: *mut sys::spdk_thread,
-}
-
-/// Returns the thread that registered a bdev.
-///
-/// # Safety
-/// `bdev` is a disk of this module that is not destroyed.
-#[inline]
-pub(crate) unsafe fn home(bdev: *mut sys::spdk_bdev) -> *mut sys::spdk_thread {
-    // SAFETY: the caller guarantees this; such a bdev is the first member of a `Head`.
-    unsafe { (*bdev.cast::<Head>()).home }
 }
 
 /// The address of the bdev; null once its destruction has begun.

@@ -2,7 +2,7 @@
 //!
 //! [`BdevIo::forward`] sends an I/O to the thread that registered its disk. There an [`Executor`]
 //! executes it, perhaps by lending its data to I/O of other bdevs
-//! ([`BackendChannel::read_into`](crate::bdev::BackendChannel::read_into)), and completes it, which
+//! ([`BackendIo::lend`](crate::bdev::BackendIo::lend)), and completes it, which
 //! sends it back. Neither way takes memory of its own but a message of SPDK's pool.
 
 use std::ffi::{c_int, c_void};
@@ -14,8 +14,8 @@ use libc::iovec;
 use spdk_contract::io::{IoKind, IoStatus};
 use spdk_sys as sys;
 
-use crate::bdev_io::{BdevIo, BdevIoQueue, IoCtx, finish};
-use crate::disk;
+use crate::bdev_io::{BdevIo, BdevIoQueue, Forwarding, IoCtx, finish};
+use crate::disk_head;
 use crate::errno::{Errno, Result};
 use crate::thread;
 
@@ -26,16 +26,6 @@ pub trait Executor: 'static {
     /// disk, in the order in which a thread has submitted them; inside [`BdevIo::forward`] if that is
     /// the same thread. HOT.
     fn arrived(io: ForwardedIo);
-}
-
-/// What an I/O keeps while it is forwarded.
-#[derive(Clone, Copy)]
-pub(crate) struct Forwarding {
-    /// The thread on which the I/O was submitted, whose channel stays while it has I/O.
-    from: *mut sys::spdk_thread,
-    /// The number of [`Loan`]s of its data.
-    loans: u32,
-    status: IoStatus,
 }
 
 impl BdevIo {
@@ -58,7 +48,7 @@ impl BdevIo {
             let from = thread::current_ptr();
             let forwarding = Forwarding { from, loans: 0, status: IoStatus::Failed };
             (*ctx.as_ptr()).forwarding.write(forwarding);
-            (from, disk::home((*(*ctx.as_ptr()).raw).bdev))
+            (from, disk_head::home((*(*ctx.as_ptr()).raw).bdev))
         };
         if from == to {
             arrive::<E>(ctx.as_ptr().cast());

@@ -16,6 +16,7 @@ pub mod bdev_module;
 pub mod clock;
 pub mod cpu;
 pub mod disk;
+mod disk_head;
 pub mod dma;
 pub mod durable_file;
 pub mod errno;
