@@ -130,6 +130,7 @@ impl Mirror {
         match std::mem::replace(backing, Backing::Waiting { why: String::new() }) {
             Backing::Open(open) => {
                 *backing = Backing::Leaving { open, is_removed, since_us: now_us(), was_reset: false };
+                self.end_waiting(device);
                 true
             }
             Backing::Leaving { open, is_removed: before, since_us, was_reset } => {

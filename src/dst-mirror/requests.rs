@@ -183,6 +183,21 @@ impl Mirror {
         true
     }
 
+    /// Ends the requests for metadata to a device that wait for memory. The device is being closed, and may
+    /// be opened again before there is memory: what was to be written is old by then.
+    pub(crate) fn end_waiting(&self, device: Device) {
+        self.wanting_memory.borrow_mut().retain(|output| match output {
+            Output::MetadataRead { request, device: of, .. }
+            | Output::MetadataWrite { request, device: of, .. }
+                if *of == device =>
+            {
+                self.end_at_once(*request, Outcome::Failed);
+                false
+            }
+            _ => true,
+        });
+    }
+
     /// Begins requests for metadata that waited for memory, in their order.
     fn use_memory(self: &Rc<Self>) {
         loop {
