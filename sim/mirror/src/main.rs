@@ -11,7 +11,7 @@ use dst_mirror_sim::{Plan, Totals, run, shrink};
 const HELP: &str = "\
 dst-mirror-sim [--seeds N] [--from N] [--mutation NAME] [--keep-going]      run seeds
 dst-mirror-sim --seed N [--history] [--shrink] [--mutation NAME]            run one again
-dst-mirror-sim --mutations [--seeds N]                                      which mutations are found, and when
+dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    which mutations are found, and when
 ";
 
 #[derive(Default)]
@@ -134,21 +134,31 @@ fn many(args: &Args) -> bool {
 /// Reports which mutations the simulator finds. Returns true if it misses one.
 fn mutations(args: &Args) -> bool {
     let seeds = args.seeds.unwrap_or(1000);
-    let mut missed = false;
-    for mutation in Mutation::ALL {
-        let found = (args.from..args.from + seeds).find_map(|seed| {
-            let plan = Plan::new(seed);
-            let violation = run(&plan, Some(mutation), false).violation?;
-            // The mutation must be the cause, so the same seed must pass without it.
-            run(&plan, None, false).violation.is_none().then_some((seed, violation))
-        });
-        match found {
-            Some((seed, violation)) => println!("{mutation:?}: seed {seed} violates {violation}"),
-            None => {
-                missed = true;
-                println!("{mutation:?}: NOT FOUND in {seeds} seeds");
+    let (next, missed) = (AtomicU64::new(0), AtomicBool::new(false));
+    let work = || {
+        while let Some(&mutation) = Mutation::ALL.get(next.fetch_add(1, Relaxed) as usize) {
+            if args.mutation.is_some_and(|only| only != mutation) {
+                continue;
+            }
+            let found = (args.from..args.from + seeds).find_map(|seed| {
+                let plan = Plan::new(seed);
+                let violation = run(&plan, Some(mutation), false).violation?;
+                // The mutation must be the cause, so the same seed must pass without it.
+                run(&plan, None, false).violation.is_none().then_some((seed, violation))
+            });
+            match found {
+                Some((seed, violation)) => println!("{mutation:?}: seed {seed} violates {violation}"),
+                None => {
+                    missed.store(true, Relaxed);
+                    println!("{mutation:?}: NOT FOUND in {seeds} seeds");
+                }
             }
         }
-    }
-    missed
+    };
+    std::thread::scope(|scope| {
+        for _ in 0..std::thread::available_parallelism().map_or(1, |n| n.get()) {
+            scope.spawn(work);
+        }
+    });
+    missed.load(Relaxed)
 }

@@ -197,6 +197,11 @@ impl Plan {
             // A long resync.
             (plan.dirty, plan.options.resync_rate) = (true, 2 << 20);
         }
+        if theme == Theme::Swaps {
+            // Members are long done with a record before the witness has it.
+            plan.latency_us[members] = (2_000, 10_000);
+            plan.witness |= r.chance(500);
+        }
         let mut faults: Vec<(u64, Fault)> =
             (0..count).map(|_| (r.below(FAULTS_US), plan.fault(theme, r))).collect();
         faults.sort_by_key(|(at, _)| *at);

@@ -155,7 +155,9 @@ impl Run {
         for (index, (at, _)) in plan.faults.iter().enumerate() {
             world.at(*at, Event::Strike { index });
         }
-        world.at(0, Event::Start { host: 0 });
+        for host in 0..plan.hosts {
+            world.at(0, Event::Start { host });
+        }
         world.at(LOOK_US, Event::Look);
         for user in 0..plan.depth {
             world.at(1_000, Event::Think { user });
