@@ -89,7 +89,7 @@ pub fn assembled(run: &mut Run, host: usize, now: u64) {
         }
         for block in run.model.known() {
             if let Some(value) = run.world.targets[forced].disk.write_at(block) {
-                run.model.force(block, &[value], now);
+                run.model.force(block, value, now);
             }
         }
         run.in_sync.fill(false);

@@ -189,11 +189,24 @@ impl Model {
         }
     }
 
-    /// The operator has decided that the data of some members count: a block holds one of these
-    /// values, and nothing else.
-    pub fn force(&mut self, block: u64, values: &[u64], now: u64) {
-        for version in self.block(block) {
-            let counts = values.contains(&version.write);
+    /// The operator has decided whose data count: a block holds this write, and nothing else.
+    pub fn force(&mut self, block: u64, write: u64, now: u64) {
+        let versions = self.block(block);
+        if versions.iter().all(|version| version.write != write) {
+            // It was forgotten, since it could never come back otherwise.
+            let (by, ended) = (Some(now), Some(now));
+            versions.push(Version {
+                write,
+                submitted: now,
+                by,
+                ended,
+                certain: false,
+                gone: None,
+                flushed: false,
+            });
+        }
+        for version in versions {
+            let counts = version.write == write;
             version.gone = if counts { None } else { Some(version.gone.unwrap_or(now).min(now)) };
             version.by = Some(now);
             version.ended.get_or_insert(now);

@@ -19,6 +19,14 @@ impl Run {
                 self.tell(host, Input::Stop { wipe: false });
             }
         }
+        if self.stage != Stage::Faults {
+            // What another host took in vain goes to the one that has the mirror.
+            for host in 0..self.plan.hosts {
+                let is_it =
+                    self.owners[host].as_ref().is_some_and(|owner| owner.is_usable() && !owner.superseded);
+                self.world.hosts[host].takes |= is_it;
+            }
+        }
         if self.stage != Stage::Faults && self.is_split() {
             // The operator decides for the member that is in use, while all are there.
             let host =
