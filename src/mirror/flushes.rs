@@ -45,7 +45,8 @@ impl Running {
             else {
                 continue;
             };
-            if is_on(Mutation::FlushOne) && pending != 0 {
+            let is_own = self.flushing.is_empty();
+            if pending != 0 && (is_on(Mutation::FlushOne) || (is_on(Mutation::CoolUnflushed) && is_own)) {
                 break;
             }
             pending |= 1 << who;

@@ -17,7 +17,7 @@ pub enum Mutation {
     NoIntentLog,
     /// 3: Members that differ after a crash are not made equal.
     NoEqualising,
-    /// 4: A region leaves the intent log without a flush.
+    /// 4: A region leaves the intent log when one member was flushed.
     CoolUnflushed,
     /// 4: A copied block leaves the tree without a flush.
     ForgetUnflushedCopies,
@@ -49,15 +49,13 @@ pub enum Mutation {
     NoMemberTimeout,
     /// 12: Copying does not keep to its rate.
     NoRate,
-    /// 13: Copying goes beyond the mirror's blocks, into a member's metadata.
-    CopyMetadata,
     /// 14: A flush goes to one member.
     FlushOne,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 23] = [
+    pub const ALL: [Mutation; 22] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -79,7 +77,6 @@ impl Mutation {
         Mutation::GoOnRefused,
         Mutation::NoMemberTimeout,
         Mutation::NoRate,
-        Mutation::CopyMetadata,
         Mutation::FlushOne,
     ];
 }
