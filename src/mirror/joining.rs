@@ -90,10 +90,7 @@ impl Running {
     fn join_member(&mut self, s: &mut Shared, who: usize, loaded: &Loaded) -> Result<bool, String> {
         let own = &loaded.record.configuration;
         let is_overwritten = self.overwritten & 1 << who != 0 || is_on(Mutation::OverwriteDiverged);
-        let standing = match self.config.standing(loaded.own, own) {
-            Standing::Unknown if is_on(Mutation::TreeForAnyGeneration) => Standing::Missed,
-            standing => standing,
-        };
+        let standing = self.config.standing(loaded.own, own);
         let since = match (standing, self.config.members[who].state) {
             (_, MemberState::Detached) => return Err("it was removed from this mirror".to_owned()),
             (Standing::Current, MemberState::InSync) => return Ok(true),

@@ -19,8 +19,6 @@ pub enum Mutation {
     NoEqualising,
     /// 4: A region leaves the intent log when one member was flushed.
     CoolUnflushed,
-    /// 4: A copied block leaves the tree without a flush.
-    ForgetUnflushedCopies,
     /// 4: A region leaves the intent log before what members missed there is recorded.
     NoTreesOnEviction,
     /// 4: A lost cache is ignored.
@@ -35,8 +33,6 @@ pub enum Mutation {
     WritesUnlocked,
     /// 7: What a member missed is not kept.
     NoTree,
-    /// 7: A member that returns with an unknown generation is brought up to date by its tree alone.
-    TreeForAnyGeneration,
     /// 8: No new generation begins when members go on without one.
     NoNewGeneration,
     /// 8: A member that has diverged is overwritten.
@@ -55,14 +51,13 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 22] = [
+    pub const ALL: [Mutation; 20] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
         Mutation::NoIntentLog,
         Mutation::NoEqualising,
         Mutation::CoolUnflushed,
-        Mutation::ForgetUnflushedCopies,
         Mutation::NoTreesOnEviction,
         Mutation::NoCacheLost,
         Mutation::ReadUnsynced,
@@ -70,7 +65,6 @@ impl Mutation {
         Mutation::RepairUnlocked,
         Mutation::WritesUnlocked,
         Mutation::NoTree,
-        Mutation::TreeForAnyGeneration,
         Mutation::NoNewGeneration,
         Mutation::OverwriteDiverged,
         Mutation::AssembleAnything,

@@ -90,10 +90,8 @@ impl Running {
         for (who, missed) in self.missed.iter().enumerate().filter(|_| has_trees || has_stale) {
             versions[who] = missed.version;
             let mut tree = missed.blocks.clone();
-            if !is_on(Mutation::ForgetUnflushedCopies) {
-                tree.insert_all(&missed.copied);
-                tree.insert_all(&missed.flushing);
-            }
+            tree.insert_all(&missed.copied);
+            tree.insert_all(&missed.flushing);
             trees.push((tree, missed.version != missed.durable));
         }
         let mut hot: Vec<u16> = self.regions.hot().collect();

@@ -9,6 +9,7 @@ use crate::model::Wrong;
 use crate::owner::{Owner, Purpose, UserIo, target_of};
 use crate::plan::Plan;
 use crate::state::Run;
+use crate::world::Bdev;
 
 /// The longest time for which an I/O may wait in addition to the timeouts that docs/mirror.md
 /// states: for locks of its range, records and retries, on slow devices.
@@ -104,6 +105,12 @@ pub fn assembled(run: &mut Run, host: usize, now: u64) {
             if value.is_none_or(|value| run.model.judge(block, value, stamp).is_some()) {
                 excuse(run, block);
             }
+        }
+    }
+    // From now on, members in sync are to be equal there.
+    for member in 0..run.plan.members {
+        if run.world.hosts[host].bdevs[member] == (Bdev::Open { losses: run.world.targets[member].losses }) {
+            run.world.targets[member].lost.clear();
         }
     }
     let now = in_sync(&run.plan, run.owners[host].as_ref().expect("it was just there"));

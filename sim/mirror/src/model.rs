@@ -137,10 +137,8 @@ impl Model {
         }
         let versions = self.block(block);
         let found = versions.iter().find(|version| version.write == value)?;
-        if found.ended.is_none() {
-            // Another member may not have it yet: reads decide once the write has ended.
-            return None;
-        }
+        // Another member may not have it yet: reads decide once the write has ended.
+        found.ended?;
         let submitted = found.submitted;
         // What has taken effect before the read began, or before this write did.
         let before = since.max(submitted);

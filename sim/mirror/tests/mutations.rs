@@ -7,6 +7,14 @@ use dst_mirror_sim::{Plan, run};
 
 const SEEDS: u64 = 1000;
 
+/// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together.
+const ELSEWHERE: [Mutation; 4] = [
+    Mutation::CompleteBeforeRecord,
+    Mutation::CoolUnflushed,
+    Mutation::RepairUnlocked,
+    Mutation::OverwriteDiverged,
+];
+
 fn is_found(mutation: Mutation) {
     std::panic::set_hook(Box::new(|_| {}));
     let found = (0..SEEDS).find_map(|seed| {
@@ -28,33 +36,27 @@ macro_rules! mutations {
         #[test]
         fn none_is_left_out() {
             let tested = [$(Mutation::$mutation),*];
-            assert!(Mutation::ALL.iter().all(|mutation| tested.contains(mutation)));
+            let is_tested = |mutation| tested.contains(mutation) || ELSEWHERE.contains(mutation);
+            assert!(Mutation::ALL.iter().all(is_tested));
         }
     };
 }
 
 mutations! {
     first_member_is_enough FirstMemberIsEnough,
-    complete_before_record CompleteBeforeRecord,
     no_majority NoMajority,
     no_intent_log NoIntentLog,
     no_equalising NoEqualising,
-    cool_unflushed CoolUnflushed,
-    forget_unflushed_copies ForgetUnflushedCopies,
     no_trees_on_eviction NoTreesOnEviction,
     no_cache_lost NoCacheLost,
     read_unsynced ReadUnsynced,
     copy_unlocked CopyUnlocked,
-    repair_unlocked RepairUnlocked,
     writes_unlocked WritesUnlocked,
     no_tree NoTree,
-    tree_for_any_generation TreeForAnyGeneration,
     no_new_generation NoNewGeneration,
-    overwrite_diverged OverwriteDiverged,
     assemble_anything AssembleAnything,
     go_on_refused GoOnRefused,
     no_member_timeout NoMemberTimeout,
     no_rate NoRate,
-    copy_metadata CopyMetadata,
     flush_one FlushOne,
 }
