@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Runs the simulators as CI does: 10,000 seeds of DST's, 1,000 of TCP's and of mirrors, then the model checker,
-# then the tests which show that all of them would notice. Takes a few minutes on two slow cores.
+# Runs the simulators as CI does: 10,000 seeds of DST's, 1,000 of TCP's and 1,000 of mirrors, then
+# the model checker, then the tests which show that all of them would notice. Takes a few minutes on
+# two slow cores.
 #
 # usage: sim/run.sh [SEEDS [FROM]]
 set -euo pipefail
