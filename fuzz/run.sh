@@ -13,7 +13,7 @@ seconds=${1:-5}
 [[ $seconds =~ ^[0-9]+$ ]] || { echo "usage: fuzz/run.sh [SECONDS] [TARGET...]" >&2; exit 2; }
 shift || true
 targets=("$@")
-[[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer secure secured records connection tcp frames)
+[[ ${#targets[@]} -gt 0 ]] || targets=(header hello welcome refusal event deframer secure secured records connection tcp frames metadata)
 seed=${FUZZ_SEED:-1}
 
 if ! command -v "${CXX:-c++}" >/dev/null; then
@@ -40,7 +40,8 @@ fuzz() {
     local target=$1 options cov first runs input
     local found=$work/$target/found log=$work/$target/log artefacts=$work/$target/artefacts
     rm -rf "$found" && mkdir -p "$found" "$artefacts" "corpus/$target"
-    # The maximum input length is slightly more than that of the longest list of attributes.
+    # The maximum input length is slightly more than that of the longest list of attributes, and of a
+    # superblock with a short tree.
     options=(-max_len=4200 -timeout=5 -rss_limit_mb=1024 -seed="$seed")
     if ! "$bin/$target" "${options[@]}" -max_total_time="$seconds" -print_final_stats=1 \
         -artifact_prefix="$artefacts/" "$found" "corpus/$target" >"$log" 2>&1; then

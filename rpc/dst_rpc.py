@@ -154,6 +154,39 @@ TARGET_OPTIONS = (
     number("buffer_mib", "memory for data, in MiB a core", 4, 65_536, 64),
 )
 
+MIRROR_OPTIONS = (
+    number("resync_rate_mib", "most MiB that are copied to members in a second; 0: no limit", 0, 1_000_000, 0),
+    number(
+        "member_timeout_ms",
+        "how long a member may take for a request before it is reset and given up; 0: for ever",
+        0,
+        3_600_000,
+        30_000,
+    ),
+    number("flush_interval_ms", "time between two flushes that the mirror makes by itself", 100, 3_600_000, 5000),
+    number(
+        "degraded_wait_ms",
+        "how long the assembly waits for missing members if it may go on without them",
+        0,
+        3_600_000,
+        5000,
+    ),
+    number("stop_timeout_ms", "how long the mirror's end may take", 100, 600_000, 10_000),
+    number(
+        "start_timeout_ms",
+        "how long the RPC waits until the mirror can be used; rpc.py itself waits for 60 s, or what its -t says",
+        10,
+        3_600_000,
+        30_000,
+    ),
+)
+
+MIRROR_DEVICES = (
+    required("name", "name of the mirror's bdev", "-b"),
+    required("members", "1 to 8 names or UUIDs of bdevs", "-m", is_list=True),
+    text("witness", "name or UUID of a small bdev that has a vote and no data", "-w"),
+)
+
 ENTRY = (
     required("export", "name of the export", "-e"),
     required("host", "identity of the host; *: any", "-q"),
@@ -234,6 +267,46 @@ METHODS = (
     Method("bdev_dst_get_info", "Show DST bdevs", (text("name", "name of the bdev; by default all are shown", "-b"),)),
     Method("bdev_dst_set_options", "Set the defaults for DST bdevs created from now on", CLIENT_OPTIONS),
     Method("bdev_dst_get_options", "Show the defaults for DST bdevs"),
+    Method(
+        "bdev_dst_mirror_create",
+        "Create a mirror; the data of the first member are copied to the others",
+        MIRROR_DEVICES
+        + (
+            switch("force", "take devices that belong to another mirror or hold data"),
+            switch("equal", "all members hold the same data already, so nothing is copied"),
+        )
+        + MIRROR_OPTIONS,
+    ),
+    Method(
+        "bdev_dst_mirror_assemble",
+        "Assemble a mirror from devices that hold its metadata, and that may appear later",
+        MIRROR_DEVICES
+        + (
+            text("force", "the member whose data count, whatever the others have; what these have more is lost"),
+            Parameter(
+                "wait",
+                "return at once, and go on trying until the mirror is assembled or deleted",
+                flag=False,
+                option="--no-wait",
+            ),
+        )
+        + MIRROR_OPTIONS,
+    ),
+    Method(
+        "bdev_dst_mirror_delete",
+        "Delete a mirror; its devices keep their metadata, so that it can be assembled again",
+        (required("name", "name of the mirror's bdev", "-b"), switch("wipe", "overwrite the metadata")),
+    ),
+    Method(
+        "bdev_dst_mirror_get_info",
+        "Show mirrors, their members and what these lack",
+        (text("name", "name of the mirror's bdev; by default all are shown", "-b"),),
+    ),
+    Method(
+        "bdev_dst_mirror_set_options",
+        "Change options of a mirror while it runs",
+        (required("name", "name of the mirror's bdev", "-b"),) + MIRROR_OPTIONS,
+    ),
     Method("dst_create_listener", "Let the DST target listen on an address", PLACE),
     Method("dst_delete_listener", "Stop listening; connections stay", PLACE),
     Method("dst_get_listeners", "Show where the DST target listens"),

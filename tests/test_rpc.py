@@ -99,6 +99,7 @@ PREFIXES = Parameter(
 
 # The objects on which the calls operate; see the fixture.
 EXPORT, BDEV, SPARE, CLAIMED, ATTACHED, HOST = "volume", "Malloc0", "Malloc1", "Malloc2", "attached", "somebody"
+MIRROR, MEMBERS = "mirrored", ["Member0", "Member1"]
 
 # An entry of an export's list of hosts.
 ENTRY = {"host": "somebody", "access": "rw"}
@@ -114,6 +115,24 @@ CLIENT_OPTIONS = {
     "queue_depth": number(1, 4096),
 }
 
+
+MIRROR_OPTIONS = {
+    "resync_rate_mib": number(0, 1_000_000),
+    "member_timeout_ms": number(0, 3_600_000),
+    "flush_interval_ms": number(100, 3_600_000),
+    "degraded_wait_ms": number(0, 3_600_000),
+    "stop_timeout_ms": number(100, 600_000),
+    "start_timeout_ms": number(10, 3_600_000),
+}
+
+BAD_MEMBERS: list[Any] = [[], [5], [None], [["x"]], ["x", "x"], ["x"] * 9, ["x" * 65], ["x", "a\nb"]]
+
+MIRROR_DEVICES = {
+    "name": name("new"),
+    "members": Parameter([SPARE], ("list",), BAD_MEMBERS, required=True),
+    "witness": text("nowhere", SPARE, "x" * 65),
+    **MIRROR_OPTIONS,
+}
 
 BAD_PLACES = ["local host", "-a", "a..b", "::1%", "256.0.0.1", "1.2.3", "::g", "127.0.0.1:80", "[::1]"]
 BAD_ADDRESSES = ["localhost", "256.0.0.1", "1.2.3", "::g", " 127.0.0.1", "127.0.0.1:80", "[::1]", "::1%lo"]
@@ -181,6 +200,11 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_get_info": {"name": text(ATTACHED)},
         "bdev_dst_set_options": CLIENT_OPTIONS,
         "bdev_dst_get_options": {},
+        "bdev_dst_mirror_create": {**MIRROR_DEVICES, "force": flag(False), "equal": flag(False)},
+        "bdev_dst_mirror_assemble": {**MIRROR_DEVICES, "force": text(SPARE, "nobody"), "wait": flag(True)},
+        "bdev_dst_mirror_delete": {"name": name(MIRROR), "wipe": flag(False)},
+        "bdev_dst_mirror_get_info": {"name": text(MIRROR)},
+        "bdev_dst_mirror_set_options": {"name": name(MIRROR), **MIRROR_OPTIONS},
         "dst_create_listener": place(other_port),
         "dst_delete_listener": place(port),
         "dst_get_listeners": {},
@@ -306,6 +330,9 @@ class World:
         self.call("dst_export_add_host", export=EXPORT, host=HOST, access="rw")
         self.call("dst_create_listener", traddr="127.0.0.1", trsvcid=str(self.port))
         self.call("bdev_dst_create", **(self.good("bdev_dst_create") | {"name": ATTACHED, "host": HOST}))
+        for member in MEMBERS:
+            self.call("bdev_malloc_create", name=member, num_blocks=24 * 2048, block_size=512)
+        self.call("bdev_dst_mirror_create", name=MIRROR, members=MEMBERS, equal=True)
         everything = self.call("rpc_get_methods")
         getters = [m for m in everything if re.match(r"(bdev_)?dst_get_|dpdk_sock_get_", m)] + ["bdev_get_bdevs"]
         # The metrics count refusals, too.
@@ -444,6 +471,9 @@ def test_parameters_that_are_no_object(world: World, method: str) -> None:
         ("bdev_dst_delete", "name", BDEV),
         ("bdev_dst_get_info", "name", "nobody"),
         ("bdev_dst_get_info", "name", BDEV),
+        ("bdev_dst_mirror_delete", "name", "nobody"),
+        ("bdev_dst_mirror_get_info", "name", "nobody"),
+        ("bdev_dst_mirror_set_options", "name", BDEV),
         ("dst_delete_export", "name", "nobody"),
         ("dst_get_exports", "name", "nobody"),
         ("dst_get_sessions", "export", "nobody"),

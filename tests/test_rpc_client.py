@@ -167,6 +167,19 @@ def test_every_command(lab: Lab, kind: str) -> None:
     code, output, errors = rpc.run("dpdk_sock_delete_interface", "-n", "net0")
     assert code == 1 and "there is no interface named net0" in output + errors
     assert rpc.shown("dpdk_sock_get_interfaces") == rpc.shown("dpdk_sock_get_connections") == []
+
+    mirror = ("-b", "Mirror0", "-m", "Member0", "Member1")
+    for bdev in mirror[3:]:
+        application.rpc.call("bdev_malloc_create", name=bdev, num_blocks=24 * 2048, block_size=512)
+    assert rpc("bdev_dst_mirror_create", *mirror, "--equal", "--flush-interval-ms", "1000") == "Mirror0\n"
+    assert rpc("bdev_dst_mirror_set_options", "-b", "Mirror0", "--resync-rate-mib", "7") == ""
+    (info,) = rpc.shown("bdev_dst_mirror_get_info", "-b", "Mirror0")
+    assert (info["state"], [member["state"] for member in info["members"]]) == ("online", ["in_sync"] * 2)
+    assert (info["options"]["flush_interval_ms"], info["options"]["resync_rate_mib"]) == (1000, 7)
+    assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0") == ""
+    assert rpc("bdev_dst_mirror_assemble", *mirror) == "Mirror0\n"
+    assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0", "--wipe") == ""
+    assert rpc.shown("bdev_dst_mirror_get_info") == []
     assert {method.name for method in plugin().METHODS} <= rpc.called
 
 

@@ -25,6 +25,7 @@ use crate::info::BdevState;
 use crate::link::{CONTROL, Link, LinkProgress, Wanted};
 use crate::log::LogLimit;
 use crate::message::{Message, Messages};
+use crate::news::{self, News};
 use crate::probe::Probes;
 use crate::shared::Shared;
 
@@ -436,6 +437,8 @@ impl ControlConnection {
                 self.shared.name(),
                 device.num_blocks
             );
+            // Before there is a session in which anything could be sent.
+            news::tell(self.shared.name(), News::LostCache);
         }
     }
 
@@ -463,6 +466,7 @@ impl ControlConnection {
             if self.bdev.is_some() && self.tenure.is_over(newest) {
                 // A newer ownership exists, so this client's ownership will never be valid again.
                 self.shared.fail(&why);
+                news::tell(self.shared.name(), News::TakenOver);
                 return TurnOutcome::Nothing;
             }
         }

@@ -126,6 +126,7 @@ pub fn disk_info(name: &str, device: &Device, max_request_len: u32, kind: BdevUu
         optimal_io_boundary: boundary(device, max_request_len),
         split_on_boundary: true,
         acwu: device.compare_and_write_max.clamp(1, u16::MAX.into()) as u16,
+        required_alignment_log2: 0,
         write_cache: device.write_cache,
     }
 }

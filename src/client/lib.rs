@@ -26,6 +26,7 @@ mod link;
 mod log;
 mod membership;
 mod message;
+mod news;
 mod options;
 mod places;
 mod probe;
@@ -41,6 +42,7 @@ pub use attach::Wait;
 pub use client::Client;
 pub use error::Error;
 pub use info::{BdevActivity, BdevState, Info, PathInfo};
+pub use news::{News, set_listener};
 pub use options::{BdevParams, BdevUuid, Options, TargetParams};
 pub use places::{PathState, TargetPlaces};
 pub use registry::{

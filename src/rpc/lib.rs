@@ -9,6 +9,7 @@ mod default_host;
 mod entries;
 mod interfaces;
 mod metrics;
+mod mirror;
 mod options;
 mod params;
 mod target;
@@ -19,10 +20,11 @@ use spdk::rpc::{Phase, register};
 pub use interfaces::config as interfaces_config;
 pub use target::config as target_config;
 
-/// Returns the RPCs that SPDK saves before those of all other bdevs: the exports, and then the DST
-/// bdevs.
+/// Returns the RPCs that SPDK saves before those of all other bdevs: the exports and the mirrors, and
+/// then the DST bdevs.
 pub fn bdev_config() -> Vec<serde_json::Value> {
     let mut calls = target::exports_config();
+    calls.extend(mirror::config());
     calls.extend(client::config());
     calls
 }
@@ -38,6 +40,11 @@ pub fn register_all() {
     register(c"bdev_dst_get_info", client::get_info, Phase::Runtime);
     register(c"bdev_dst_set_options", client::set_options, Phase::Both);
     register(c"bdev_dst_get_options", client::get_options, Phase::Both);
+    register(c"bdev_dst_mirror_create", mirror::create, Phase::Runtime);
+    register(c"bdev_dst_mirror_assemble", mirror::assemble, Phase::Runtime);
+    register(c"bdev_dst_mirror_delete", mirror::delete, Phase::Runtime);
+    register(c"bdev_dst_mirror_get_info", mirror::get_info, Phase::Runtime);
+    register(c"bdev_dst_mirror_set_options", mirror::set_options, Phase::Runtime);
     register(c"dst_create_listener", target::create_listener, Phase::Runtime);
     register(c"dst_delete_listener", target::delete_listener, Phase::Runtime);
     register(c"dst_get_listeners", target::get_listeners, Phase::Runtime);

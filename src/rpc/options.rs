@@ -103,12 +103,31 @@ options!(
     }
 );
 
+options!(
+    mirror,
+    dst_mirror_bdev::Options {
+        resync_rate_mib: 0..=1_000_000,
+            "most MiB that are copied to members in a second; 0: no limit";
+        member_timeout_ms: 0..=3_600_000,
+            "how long a member may take for a request before it is reset and given up; 0: for ever";
+        flush_interval_ms: 100..=3_600_000,
+            "time between two flushes that the mirror makes by itself";
+        degraded_wait_ms: 0..=3_600_000,
+            "how long the assembly waits for missing members if it may go on without them";
+        stop_timeout_ms: 100..=600_000,
+            "how long the mirror's end may take";
+        start_timeout_ms: 10..=3_600_000,
+            "how long the RPC waits until the mirror can be used; rpc.py itself waits for 60 s, or what its -t says";
+    }
+);
+
 #[cfg(test)]
 mod tests {
-    use super::{Described, client, target};
+    use super::{Described, client, mirror, target};
 
     const COMMANDS: &str = include_str!("../../rpc/dst_rpc.py");
     const LIMITS: &str = include_str!("../../docs/limits.md");
+    const MIRROR: &str = include_str!("../../docs/mirror.md");
     const FAILURES: &str = include_str!("../../docs/failures.md");
 
     fn between<'a>(text: &'a str, begin: &str, end: &str) -> &'a str {
@@ -137,6 +156,7 @@ mod tests {
     fn the_commands_have_these_options() {
         check_commands(between(COMMANDS, "\nCLIENT_OPTIONS = (", "\n)\n"), &client::table());
         check_commands(between(COMMANDS, "\nTARGET_OPTIONS = (", "\n)\n"), &target::table());
+        check_commands(between(COMMANDS, "\nMIRROR_OPTIONS = (", "\n)\n"), &mirror::table());
     }
 
     /// Returns a number as the documents write it.
@@ -183,5 +203,8 @@ mod tests {
             times.split_once("At the target, `dst_set_options`").expect("two tables");
         check_times(of_client, &client::table());
         check_times(of_target, &target::table());
+        let of_mirror = between(MIRROR, "\n## Options", "\n## ");
+        check_times(of_mirror, &mirror::table());
+        assert_eq!(of_mirror.matches("\n| `").count(), mirror::table().len());
     }
 }

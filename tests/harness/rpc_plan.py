@@ -243,6 +243,12 @@ def _interface(rng: random.Random) -> dict[str, Any]:
     return {"name": name, "port": port, "addresses": [f"192.0.2.{rng.randrange(1, 4)}/24"]}
 
 
+def _mirror(rng: random.Random) -> dict[str, Any]:
+    # The bdevs are too small for a mirror's metadata, so nothing comes of it but claims.
+    more = _optional(rng, 0.3, witness=BDEVS, member_timeout_ms=(0, 100))
+    return {"name": rng.choice(MIRRORS), "members": rng.sample(BDEVS, 2), "start_timeout_ms": 100, **more}
+
+
 def _run(rng: random.Random) -> dict[str, Any]:
     # A journal of its own, since the same name is not the same device.
     journal = f"$FOLDER/journal{rng.randrange(10**9)}"
@@ -250,6 +256,7 @@ def _run(rng: random.Random) -> dict[str, Any]:
 
 
 INTERFACES = ("net0", "net1")
+MIRRORS = ("mirror0", "mirror1")
 
 # The methods of each process: a weight, and what makes the parameters.
 Vocabulary = dict[str, tuple[int, Maker]]
@@ -266,6 +273,11 @@ VOCABULARY: dict[str, Vocabulary] = {
         "bdev_passthru_delete": (1, _one("name", *BDEVS)),
         "bdev_get_bdevs": (1, _nothing),
         "framework_get_config": (2, _one("name", "bdev", "dst")),
+        "bdev_dst_mirror_create": (2, _mirror),
+        "bdev_dst_mirror_assemble": (2, _mirror),
+        "bdev_dst_mirror_delete": (1, _one("name", *MIRRORS)),
+        "bdev_dst_mirror_get_info": (1, lambda rng: _optional(rng, name=MIRRORS)),
+        "bdev_dst_mirror_set_options": (1, lambda rng: {"name": rng.choice(MIRRORS), "resync_rate_mib": 1}),
         "dst_create_listener": (7, _listener),
         "dst_delete_listener": (3, _listener),
         "dst_get_listeners": (1, _nothing),

@@ -86,7 +86,7 @@ class Service:
         self._lab = lab
         self.backend = backend
         self.remote = Remote("127.0.0.1", free_port(), "volume")
-        self._config = lab.folder / "service.json"
+        self._config = lab.folder / f"service{self.remote.port}.json"
         self.application = lab.target(binary=backend.binary)
         call = self.application.rpc.call
         for method, params in backend.calls:

@@ -22,6 +22,8 @@ pub struct DiskInfo {
     pub split_on_boundary: bool,
     /// The maximum number of blocks of a compare-and-write; 0 means 1.
     pub acwu: u16,
+    /// The power of two to which buffers should be aligned; 0: any address will do.
+    pub required_alignment_log2: u8,
     /// Whether the bdev has a volatile write cache.
     pub write_cache: bool,
 }

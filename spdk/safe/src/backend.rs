@@ -12,6 +12,7 @@ pub use spdk_contract::io::IoStatus;
 use spdk_sys as sys;
 
 use crate::dma::{DMA_VEC_MAX, DmaVec, cut};
+use crate::forwarded_io::{ForwardedIo, Loan};
 use crate::open_bdev::SharedDescriptor;
 use crate::parting;
 use crate::resets::{self, Waiter};
@@ -30,6 +31,8 @@ pub struct BackendIo<T> {
     /// The newest request, which outlives its end: see [`BackendChannel::again`].
     request: Request,
     wait: sys::spdk_bdev_io_wait_entry,
+    /// The data that is used in place of `data`, while the I/O is under way.
+    loan: Option<Loan>,
     /// The vectors of the two halves of a compare-and-write, which may share a chunk.
     halves: [iovec; DMA_VEC_MAX + 1],
 }
@@ -55,7 +58,7 @@ struct Request {
     num_blocks: u64,
 }
 
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Op {
     Read,
     Write,
@@ -63,7 +66,10 @@ enum Op {
     Unmap,
     WriteZeroes,
     CompareAndWrite,
+    // Those that need something at their end come last, so that one comparison finds them.
     Reset,
+    ReadLent,
+    WriteLent,
 }
 
 impl<T> BackendIo<T> {
@@ -76,8 +82,15 @@ impl<T> BackendIo<T> {
             request: Request { op: Op::Reset, offset_blocks: 0, num_blocks: 0 },
             // SAFETY: pointers and an optional function; all zero is valid.
             wait: unsafe { std::mem::zeroed() },
+            loan: None,
             halves: [iovec { iov_base: ptr::null_mut(), iov_len: 0 }; DMA_VEC_MAX + 1],
         }
+    }
+
+    /// Lends the data of a user's I/O to the next [`BackendChannel::read_lent`] or
+    /// [`BackendChannel::write_lent`]. The user's I/O is not completed before that has ended. HOT.
+    pub fn lend(&mut self, from: &mut ForwardedIo) {
+        self.loan = Some(from.lend());
     }
 }
 
@@ -112,6 +125,19 @@ impl BackendChannel {
         self.submit(io, Op::Write, offset_blocks, num_blocks);
     }
 
+    /// Reads into the data that was lent to `io` ([`BackendIo::lend`]), that of a read of `num_blocks`.
+    /// HOT.
+    pub fn read_lent<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        let is_of_read = io.loan.as_ref().is_none_or(Loan::is_of_read);
+        assert!(is_of_read, "a backend would change data that its user is writing");
+        self.submit(io, Op::ReadLent, offset_blocks, num_blocks);
+    }
+
+    /// Writes the data that was lent to `io`, that of a read or write of `num_blocks`. HOT.
+    pub fn write_lent<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
+        self.submit(io, Op::WriteLent, offset_blocks, num_blocks);
+    }
+
     /// Flushes the volatile cache for the range. HOT.
     pub fn flush<T: BackendDone>(&self, io: Box<BackendIo<T>>, offset_blocks: u64, num_blocks: u64) {
         self.submit(io, Op::Flush, offset_blocks, num_blocks);
@@ -144,7 +170,7 @@ impl BackendChannel {
         self.submit(io, Op::Reset, 0, 0);
     }
 
-    /// Submits an I/O that has ended once more, as it was, with its data.
+    /// Submits an I/O that has ended once more, as it was, with its own data.
     pub fn again<T: BackendDone>(&self, io: Box<BackendIo<T>>) {
         let Request { op, offset_blocks, num_blocks } = io.request;
         self.submit(io, op, offset_blocks, num_blocks);
@@ -153,13 +179,17 @@ impl BackendChannel {
     #[inline]
     fn submit<T: BackendDone>(&self, mut io: Box<BackendIo<T>>, op: Op, offset_blocks: u64, num_blocks: u64) {
         let halves = match op {
-            Op::Read | Op::Write => 1,
+            Op::Read | Op::Write | Op::ReadLent | Op::WriteLent => 1,
             Op::CompareAndWrite => 2,
             Op::Flush | Op::Unmap | Op::WriteZeroes | Op::Reset => 0,
         };
         // SPDK derives the length from the blocks and trusts that the vectors are as long.
         let wanted = u128::from(num_blocks) * u128::from(self.block_size()) * halves;
-        let fits = halves == 0 || (wanted > 0 && wanted == io.data.len() as u128);
+        let len = match op {
+            Op::ReadLent | Op::WriteLent => io.loan.as_ref().map_or(0, Loan::len),
+            _ => io.data.len(),
+        };
+        let fits = halves == 0 || (wanted > 0 && wanted == len as u128);
         assert!(op != Op::Read || !io.data.is_pinned(), "received data must not change");
         io.channel = Some(Rc::clone(&self.0));
         io.request = Request { op, offset_blocks, num_blocks };
@@ -246,6 +276,15 @@ unsafe fn issue<T: BackendDone>(io: *mut BackendIo<T>) {
             Op::Unmap => sys::spdk_bdev_unmap_blocks(desc, ch, offset, blocks, cb, arg),
             Op::WriteZeroes => sys::spdk_bdev_write_zeroes_blocks(desc, ch, offset, blocks, cb, arg),
             Op::Reset => sys::spdk_bdev_reset(desc, ch, cb, arg),
+            Op::ReadLent | Op::WriteLent => {
+                let Some(loan) = (*io).loan.as_ref() else { return };
+                let (iovs, count) = loan.vectors();
+                if op == Op::ReadLent {
+                    sys::spdk_bdev_readv_blocks(desc, ch, iovs, count, offset, blocks, cb, arg)
+                } else {
+                    sys::spdk_bdev_writev_blocks(desc, ch, iovs, count, offset, blocks, cb, arg)
+                }
+            }
             Op::CompareAndWrite => {
                 let half = blocks as usize * block_size as usize;
                 let halves = ptr::addr_of_mut!((*io).halves).cast::<iovec>();
@@ -361,14 +400,25 @@ extern "C" fn completed<T: BackendDone>(bdev_io: *mut sys::spdk_bdev_io, success
 #[inline]
 unsafe fn finish<T: BackendDone>(io: *mut BackendIo<T>, status: IoStatus) {
     // SAFETY: the caller guarantees this.
-    let (request, channel) = unsafe { ((*io).request, (*io).channel.as_ref()) };
-    if request.op == Op::Reset
-        && let Some(channel) = channel
-    {
-        resets::end(reset_key(channel), status);
+    unsafe {
+        if (*io).request.op >= Op::Reset {
+            before_end(io, status);
+        }
+        end(io, status);
     }
+}
+
+/// Does what an I/O needs at its end, if it is one of those that need something.
+///
+/// # Safety
+/// As [`finish`].
+unsafe fn before_end<T>(io: *mut BackendIo<T>, status: IoStatus) {
     // SAFETY: the caller guarantees this.
-    unsafe { end(io, status) }
+    let io = unsafe { &mut *io };
+    match (io.request.op, &io.channel) {
+        (Op::Reset, Some(channel)) => resets::end(reset_key(channel), status),
+        _ => io.loan = None,
+    }
 }
 
 /// Returns an I/O to its owner.

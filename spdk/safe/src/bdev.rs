@@ -14,7 +14,7 @@ use spdk_sys as sys;
 pub use crate::backend::{BackendChannel, BackendDone, BackendIo, IoStatus};
 use crate::dma::ALIGNMENT;
 use crate::errno::{Errno, Result};
-use crate::open_bdev::{CLAIMS, Events, OnEvent, SharedDescriptor, on_bdev_event, release};
+use crate::open_bdev::{CLAIMS, Claim, Events, OnEvent, SharedDescriptor, on_bdev_event, release};
 use crate::thread::Thread;
 
 /// Returns what SPDK says about a bdev.
@@ -66,17 +66,29 @@ pub fn info(name: &str) -> Option<BdevInfo> {
 
 /// Returns true if a bdev of this process has this UUID. Call it on the thread that handles RPCs.
 pub fn has_uuid(uuid: [u8; 16]) -> bool {
+    by_uuid(uuid).is_some()
+}
+
+/// Looks up a bdev by its UUID without opening it. Call it on the thread that handles RPCs.
+pub fn info_by_uuid(uuid: [u8; 16]) -> Option<BdevInfo> {
+    // SAFETY: found just now, and nothing on this thread unregisters it in between.
+    by_uuid(uuid).map(|bdev| unsafe { read_info(bdev.as_ptr()) })
+}
+
+/// Returns the first bdev with this UUID. Call it on the thread that handles RPCs.
+fn by_uuid(uuid: [u8; 16]) -> Option<NonNull<sys::spdk_bdev>> {
     // SAFETY: SPDK's list of bdevs, read on the thread where they come and go, so each bdev is
     // registered while its UUID is read and its successor is looked up.
     unsafe {
         let first = NonNull::new(sys::spdk_bdev_first());
         let mut bdevs = std::iter::successors(first, |bdev| NonNull::new(sys::spdk_bdev_next(bdev.as_ptr())));
-        bdevs.any(|bdev| sys::spdk_bdev_get_uuid(bdev.as_ptr()).cast::<[u8; 16]>().read_unaligned() == uuid)
+        bdevs.find(|bdev| sys::spdk_bdev_get_uuid(bdev.as_ptr()).cast::<[u8; 16]>().read_unaligned() == uuid)
     }
 }
 
 /// The products whose bdevs take data at all addresses at which they say that they do.
-const ALIGNED_AS_REPORTED: [&CStr; 3] = [c"Malloc disk", c"Null disk", c"NVMe disk"];
+const ALIGNED_AS_REPORTED: [&CStr; 5] =
+    [c"Malloc disk", c"Null disk", c"NVMe disk", c"DST Disk", c"DST Mirror"];
 
 /// Returns the alignment that a bdev requires of data in memory, in bytes.
 ///
@@ -158,12 +170,24 @@ impl Desc {
     /// it on the thread that handles RPCs.
     ///
     /// `ENODEV`: the bdev does not exist, or is being removed. `EPERM`: another module has claimed
-    /// it, see [`claimed_by`]. `EBUSY`: another user has it open; an examination ends by itself.
+    /// it, see [`claimed_by`]. `EBUSY`: another user has it open, which ends by itself if it is an
+    /// examination, or a [`Desc`] has claimed it for itself alone.
     pub fn open(name: &str, write: bool, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
+        Self::open_and_claim(name, write, false, Rc::new(on_event))
+    }
+
+    /// Opens a bdev for writing as [`Desc::open`] does, and claims it for this [`Desc`] alone.
+    ///
+    /// `EBUSY`: as there, or another [`Desc`] of the bdev is open.
+    pub fn open_alone(name: &str, on_event: impl Fn(BdevEvent) + 'static) -> Result<Desc> {
+        Self::open_and_claim(name, true, true, Rc::new(on_event))
+    }
+
+    fn open_and_claim(name: &str, write: bool, is_sole: bool, on_event: Rc<OnEvent>) -> Result<Desc> {
         let opener = Thread::current().ok_or(Errno::ESRCH)?;
         let name = CString::new(name).map_err(|_| Errno::EINVAL)?;
         let is_removed = Arc::new(AtomicBool::new(false));
-        let on_event = RefCell::new(Some(Rc::new(on_event) as Rc<OnEvent>));
+        let on_event = RefCell::new(Some(on_event));
         let events = Rc::new(Events { on_event, is_removed: Arc::clone(&is_removed) });
         let module = crate::module_address::get().ok_or(Errno::ENODEV)?;
         let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
@@ -172,8 +196,9 @@ impl Desc {
         let found =
             unsafe { NonNull::new(sys::spdk_bdev_get_by_name(name.as_ptr())) }.ok_or(Errno::ENODEV)?;
         let key = found.as_ptr() as usize;
-        let shared_by = claims.get(&key).copied().unwrap_or(0);
-        let is_ours = shared_by > 0;
+        let before = claims.get(&key).copied();
+        let claim = Claim::join(before, is_sole).ok_or(Errno::EBUSY)?;
+        let is_ours = before.is_some();
         // SPDK itself may have the bdev open that it is registering, which no module has examined
         // yet.
         let is_new = APPEARING.get() == found.as_ptr();
@@ -217,7 +242,7 @@ impl Desc {
             }
         }
         if opened.is_ok() {
-            claims.insert(key, shared_by + 1);
+            claims.insert(key, claim);
         }
         drop(claims);
         let raw = match opened {

@@ -1,6 +1,7 @@
 //! I/O that SPDK's users submit to a bdev of this crate's module.
 
 use std::marker::PhantomData;
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 
 use libc::iovec;
@@ -65,6 +66,18 @@ pub(crate) struct IoCtx {
     pub(crate) data_len: usize,
     pub(crate) cursor: Cursor,
     pub(crate) stamp: u64,
+    /// Filled when the I/O is forwarded to another thread.
+    pub(crate) forwarding: MaybeUninit<Forwarding>,
+}
+
+/// What an I/O keeps while it is forwarded.
+#[derive(Clone, Copy)]
+pub(crate) struct Forwarding {
+    /// The thread on which the I/O was submitted, whose channel stays while it has I/O.
+    pub(crate) from: *mut sys::spdk_thread,
+    /// The number of I/Os of other bdevs that have its data.
+    pub(crate) loans: u32,
+    pub(crate) status: IoStatus,
 }
 
 // SPDK puts the driver's bytes at the end of its structure and promises no alignment for them.
@@ -111,6 +124,7 @@ impl BdevIo {
                 data_len: 0,
                 cursor: Cursor::default(),
                 stamp: 0,
+                forwarding: MaybeUninit::uninit(),
             });
             let io = BdevIo::from_ctx(NonNull::new_unchecked(ctx));
             let block_size = u64::from((*(*raw).bdev).blocklen);
@@ -277,7 +291,7 @@ impl BdevIo {
         raw
     }
 
-    fn into_ctx(self) -> NonNull<IoCtx> {
+    pub(crate) fn into_ctx(self) -> NonNull<IoCtx> {
         let ctx = self.ctx;
         std::mem::forget(self);
         ctx
@@ -290,8 +304,9 @@ impl Drop for BdevIo {
     }
 }
 
+/// Completes an I/O on the thread on which it was submitted.
 #[inline]
-fn finish(ctx: NonNull<IoCtx>, status: IoStatus) {
+pub(crate) fn finish(ctx: NonNull<IoCtx>, status: IoStatus) {
     // SAFETY: the `BdevIo` was the only one for this I/O, and is gone; it never left the thread.
     unsafe {
         let IoCtx { raw, part_ended, .. } = *ctx.as_ptr();

@@ -14,9 +14,10 @@ pub use spdk_contract::disk::DiskInfo;
 use spdk_sys as sys;
 
 use crate::bdev_io::{BdevIo, IoKind, kind_of};
+use crate::disk_head::Head;
 use crate::errno::{Errno, Result};
 use crate::parts::{self, Parts};
-use crate::thread::Thread;
+use crate::thread::{self, Thread};
 use crate::{json, module_address};
 
 /// The implementation of a bdev. SPDK calls it from all its threads; state of one thread is in the
@@ -56,7 +57,7 @@ pub trait Disk: Send + Sync + 'static {
 /// Owned by SPDK from registration to the end of destruction.
 #[repr(C)]
 struct DiskBox<D: Disk> {
-    bdev: sys::spdk_bdev,
+    head: Head,
     disk: Arc<D>,
     /// The number of blocks at whose multiples reads and writes are split; 0: none.
     boundary: u32,
@@ -100,9 +101,13 @@ pub struct Registered<D> {
 /// before this function returns.
 ///
 /// `EEXIST`: a bdev or alias has this name. `EINVAL`: the name is empty or contains a NUL, or a
-/// size is 0.
+/// size is 0. `ESRCH`: this is no SPDK thread.
 pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
     let module = module_address::get().ok_or(Errno::ENODEV)?;
+    let home = thread::current_ptr();
+    if home.is_null() {
+        return Err(Errno::ESRCH);
+    }
     if info.name.is_empty() || info.block_size == 0 || info.num_blocks == 0 {
         return Err(Errno::EINVAL);
     }
@@ -121,15 +126,17 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     bdev.write_unit_size = info.write_unit_size;
     bdev.optimal_io_boundary = info.optimal_io_boundary;
     bdev.acwu = info.acwu;
+    bdev.required_alignment = info.required_alignment_log2;
     bdev.write_cache = info.write_cache.into();
     bdev.module = module;
-    bdev.fn_table = DiskBox::<D>::FN_TABLE;
+    let takes_any_address = info.required_alignment_log2 == 0;
+    bdev.fn_table = if takes_any_address { DiskBox::<D>::FN_TABLE } else { DiskBox::<D>::FN_TABLE_ALIGNED };
     // SAFETY: both are 16 bytes, whose order SPDK does not interpret.
     bdev.uuid = unsafe { std::mem::transmute::<[u8; 16], sys::spdk_uuid>(info.uuid) };
 
     let handle = Arc::new(Handle(Mutex::new(ptr::null_mut())));
     let this = Box::into_raw(Box::new(DiskBox {
-        bdev,
+        head: Head { bdev, home },
         disk,
         boundary: if info.split_on_boundary { info.optimal_io_boundary } else { 0 },
         resets: AtomicU32::new(0),
@@ -141,8 +148,8 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
     // address and the bdev's context. SPDK copies the io_device's name. The bdev's name is the one
     // kept in `this`, not the one that goes.
     let rc = unsafe {
-        (*this).bdev.name = (*this)._name.as_ptr().cast_mut();
-        (*this).bdev.ctxt = this.cast::<c_void>();
+        (*this).head.bdev.name = (*this)._name.as_ptr().cast_mut();
+        (*this).head.bdev.ctxt = this.cast::<c_void>();
         sys::spdk_io_device_register(
             this.cast::<c_void>(),
             Some(create_channel::<D>),
@@ -150,8 +157,8 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
             size_of::<ChannelCtx<D>>() as u32,
             name.as_ptr(),
         );
-        handle.replace(ptr::addr_of_mut!((*this).bdev));
-        sys::spdk_bdev_register(ptr::addr_of_mut!((*this).bdev))
+        handle.replace(ptr::addr_of_mut!((*this).head.bdev));
+        sys::spdk_bdev_register(ptr::addr_of_mut!((*this).head.bdev))
     };
     if rc != 0 {
         handle.replace(ptr::null_mut());
@@ -239,17 +246,24 @@ impl DestructDone {
 }
 
 impl<D: Disk> DiskBox<D> {
-    const FN_TABLE: &'static sys::spdk_bdev_fn_table = &{
+    const FN_TABLE: &'static sys::spdk_bdev_fn_table = &Self::fn_table(submit_request::<D>);
+
+    /// That of a disk that requires an alignment of data in memory.
+    const FN_TABLE_ALIGNED: &'static sys::spdk_bdev_fn_table = &Self::fn_table(submit_aligned::<D>);
+
+    const fn fn_table(
+        submit: unsafe extern "C" fn(*mut sys::spdk_io_channel, *mut sys::spdk_bdev_io),
+    ) -> sys::spdk_bdev_fn_table {
         // SAFETY: optional functions; all zero is valid, and means "none".
         let mut table: sys::spdk_bdev_fn_table = unsafe { MaybeUninit::zeroed().assume_init() };
         table.destruct = Some(destruct::<D>);
-        table.submit_request = Some(submit_request::<D>);
+        table.submit_request = Some(submit);
         table.io_type_supported = Some(io_type_supported::<D>);
         table.get_io_channel = Some(get_io_channel);
         table.dump_info_json = Some(dump_info_json::<D>);
         table.write_config_json = Some(write_config_json::<D>);
         table
-    };
+    }
 
     /// # Safety
     /// `ctx` is the context of a bdev of this type that is not destroyed.
@@ -319,6 +333,21 @@ extern "C" fn submit_request<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut s
             }
         }
         submit::<D>(ch, raw);
+    }
+}
+
+/// Does the same for a disk that requires an alignment: SPDK copies data that is not aligned, or fails
+/// the I/O if that is too long to be copied.
+extern "C" fn submit_aligned<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bdev_io) {
+    // SAFETY: a submitted I/O of our module.
+    unsafe {
+        match u32::from((*raw).type_) {
+            sys::SPDK_BDEV_IO_TYPE_READ | sys::SPDK_BDEV_IO_TYPE_WRITE => {
+                let bytes = (*raw).u.bdev.num_blocks * u64::from((*(*raw).bdev).blocklen);
+                sys::spdk_bdev_io_get_buf(raw, Some(got_buffer::<D>), bytes);
+            }
+            _ => submit::<D>(ch, raw),
+        }
     }
 }
 
@@ -427,7 +456,7 @@ unsafe fn end_destruct<D: Disk>(this: *mut c_void) {
 
 extern "C" fn destructed<D: Disk>(this: *mut c_void) {
     // SAFETY: SPDK waits for this call, and uses the bdev no more after it.
-    unsafe { sys::spdk_bdev_destruct_done(ptr::addr_of_mut!((*this.cast::<DiskBox<D>>()).bdev), 0) };
+    unsafe { sys::spdk_bdev_destruct_done(ptr::addr_of_mut!((*this.cast::<DiskBox<D>>()).head.bdev), 0) };
     free::<D>(this);
 }
 

@@ -13,10 +13,39 @@ use spdk_sys as sys;
 
 use crate::thread::Thread;
 
-/// The number of this crate's descriptors that share the claim of a bdev, by the address of the
-/// bdev. SPDK lets a module claim a bdev only once. An open descriptor keeps its bdev, so an
-/// address in this map is not reused for another bdev.
-pub(crate) static CLAIMS: LazyLock<Mutex<HashMap<usize, usize>>> = LazyLock::new(Mutex::default);
+/// The claims of this crate's descriptors, by the address of the bdev. SPDK lets a module claim a
+/// bdev only once. An open descriptor keeps its bdev, so an address in this map is not reused for
+/// another bdev.
+pub(crate) static CLAIMS: LazyLock<Mutex<HashMap<usize, Claim>>> = LazyLock::new(Mutex::default);
+
+/// Who has claimed a bdev.
+#[derive(Clone, Copy)]
+pub(crate) enum Claim {
+    /// So many descriptors, which share it.
+    Shared(usize),
+    /// One descriptor, which shares it with no other.
+    Sole,
+}
+
+impl Claim {
+    /// Returns the claim of a descriptor more, if that may be.
+    pub(crate) fn join(before: Option<Claim>, is_sole: bool) -> Option<Claim> {
+        match (before, is_sole) {
+            (None, true) => Some(Claim::Sole),
+            (None, false) => Some(Claim::Shared(1)),
+            (Some(Claim::Shared(count)), false) => Some(Claim::Shared(count + 1)),
+            (Some(_), true) | (Some(Claim::Sole), false) => None,
+        }
+    }
+
+    /// Returns the claim of those that are left when a descriptor is closed.
+    fn leave(self) -> Option<Claim> {
+        match self {
+            Claim::Sole | Claim::Shared(..=1) => None,
+            Claim::Shared(count) => Some(Claim::Shared(count - 1)),
+        }
+    }
+}
 
 pub(crate) type OnEvent = dyn Fn(BdevEvent);
 
@@ -71,12 +100,13 @@ impl SharedDescriptor {
     fn close(&self) {
         let mut claims = CLAIMS.lock().unwrap_or_else(PoisonError::into_inner);
         let key = self.bdev.as_ptr() as usize;
-        let left = claims.get(&key).map_or(0, |count| count - 1);
-        if left > 0 {
-            claims.insert(key, left);
-        } else if claims.remove(&key).is_some() {
+        match claims.remove(&key).map(Claim::leave) {
+            Some(Some(left)) => {
+                claims.insert(key, left);
+            }
             // SAFETY: this module has claimed the bdev, which is open and therefore exists.
-            unsafe { sys::spdk_bdev_module_release_bdev(self.bdev.as_ptr()) };
+            Some(None) => unsafe { sys::spdk_bdev_module_release_bdev(self.bdev.as_ptr()) },
+            None => {}
         }
         drop(claims);
         // SAFETY: the descriptor is open until here, this is the thread that opened it, and no
@@ -108,5 +138,21 @@ pub(crate) extern "C" fn on_bdev_event(
     };
     if let Some(on_event) = on_event {
         on_event(event);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_sole_claim_is_shared_with_nobody() {
+        let sole = Claim::join(None, true);
+        assert!(Claim::join(sole, true).is_none() && Claim::join(sole, false).is_none());
+        assert!(sole.is_some_and(|claim| claim.leave().is_none()));
+        let two = Claim::join(Claim::join(None, false), false);
+        assert!(Claim::join(two, true).is_none());
+        let one = two.and_then(Claim::leave);
+        assert!(one.is_some() && one.and_then(Claim::leave).is_none());
     }
 }

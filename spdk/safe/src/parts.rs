@@ -5,6 +5,7 @@
 //! each part is a [`BdevIo`] of its own, whose context is the channel's. A part that has ended
 //! becomes the next one of the same I/O, so an I/O that has begun never waits for a part.
 
+use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
 use std::sync::atomic::AtomicU32;
 use std::sync::atomic::Ordering::Relaxed;
@@ -75,6 +76,7 @@ impl Parts {
             data_len: 0,
             cursor: Cursor::default(),
             stamp: 0,
+            forwarding: MaybeUninit::uninit(),
         };
         let mut all: Box<[IoCtx]> = (0..PARTS).map(|_| empty()).collect();
         let mut free = ptr::null_mut();
@@ -196,6 +198,7 @@ unsafe fn submit_next(raw: *mut sys::spdk_bdev_io, part: NonNull<IoCtx>, stamp: 
             data_len: num_blocks as usize * block_size,
             cursor: Cursor::default(),
             stamp,
+            forwarding: MaybeUninit::uninit(),
         });
         submit(ch, BdevIo::from_ctx(part));
     }

@@ -1,0 +1,231 @@
+//! Processes and their mirrors: a mirror is told what happens, and what it wants is done.
+
+use dst_mirror::{Input, Op, Outcome as Ending};
+
+use crate::checks;
+use crate::owner::{Do, Owner, UserIo, device_of};
+use crate::state::{Run, Stage};
+use crate::target::{Status, What};
+use crate::world::{Event, Notice};
+
+impl Run {
+    /// A mirror's time has come.
+    pub(crate) fn tick(&mut self, host: usize, process: u32) {
+        let at = &self.world.hosts[host];
+        if !at.alive || at.stopped || at.process != process {
+            return;
+        }
+        let now = self.world.now;
+        if let Some(owner) = &mut self.owners[host]
+            && owner.tick_at.is_some_and(|at| at <= now)
+        {
+            owner.tick_at = None;
+            self.tell(host, Input::Tick);
+        }
+    }
+
+    /// Tells processes what they are to be told.
+    pub(crate) fn deliver(&mut self) {
+        for host in 0..self.world.hosts.len() {
+            while self.violation.is_none() {
+                let at = &mut self.world.hosts[host];
+                if !at.alive || at.stopped {
+                    break;
+                }
+                let Some(notice) = at.inbox.pop_front() else { break };
+                self.notice(host, notice);
+            }
+        }
+    }
+
+    fn notice(&mut self, host: usize, notice: Notice) {
+        if matches!(notice, Notice::CacheLost { .. } | Notice::Opened { .. }) {
+            // What has been read from others since the loss may still go.
+            checks::excuse_losses(self);
+        }
+        let Some(owner) = &mut self.owners[host] else { return };
+        let device = |target| device_of(&self.plan, target);
+        let input = match notice {
+            Notice::Opened { target } => {
+                owner.opened[target] = true;
+                let disk = &self.world.targets[target].disk;
+                let (blocks, block_size) = (disk.num_blocks, disk.block_size);
+                Input::Opened { device: device(target), blocks, block_size }
+            }
+            Notice::Gone { target } => {
+                owner.opened[target] = false;
+                Input::Gone { device: device(target) }
+            }
+            Notice::Refused { target } => {
+                owner.opened[target] = false;
+                owner.refused = true;
+                self.world.hosts[host].wants = false;
+                Input::Refused { device: device(target) }
+            }
+            Notice::CacheLost { target } => Input::CacheLost { device: device(target) },
+            Notice::Done { request, status, data, .. } => {
+                if status == Status::Refused {
+                    owner.refused = true;
+                    self.world.hosts[host].wants = false;
+                }
+                let ending = match status {
+                    Status::Success => Ending::Success,
+                    Status::Failed | Status::Aborted => Ending::Failed,
+                    Status::Refused => Ending::Refused,
+                };
+                match owner.done(request, ending, data) {
+                    Ok(input) => input,
+                    Err(text) => return self.violate("simulator", text),
+                }
+            }
+            Notice::ResetDone { target } => {
+                let Some(request) = owner.reset_done(target) else { return };
+                match owner.done(request, Ending::Success, Vec::new()) {
+                    Ok(input) => input,
+                    Err(text) => return self.violate("simulator", text),
+                }
+            }
+        };
+        self.tell(host, input);
+    }
+
+    /// Tells a mirror something, and does what it wants done.
+    pub(crate) fn tell(&mut self, host: usize, input: Input) {
+        let now = self.world.now;
+        let Some(owner) = &mut self.owners[host] else { return };
+        owner.mirror.handle(now, input);
+        while self.violation.is_none() {
+            let Some(owner) = &mut self.owners[host] else { break };
+            let Some(output) = owner.mirror.poll_output() else { break };
+            match owner.carry_out(now, output) {
+                Ok(what) => self.perform(host, what),
+                Err(text) => {
+                    let (rule, text) = text.split_once(": ").unwrap_or(("output", &text));
+                    self.violate(rule, text.to_owned());
+                }
+            }
+        }
+        checks::members_in_sync(self, host);
+        let Some(owner) = &mut self.owners[host] else { return };
+        let deadline = owner.mirror.next_deadline();
+        if let Some(at) = deadline
+            && owner.tick_at != deadline
+        {
+            owner.tick_at = deadline;
+            let process = self.world.hosts[host].process;
+            self.world.at(at, Event::Tick { host, process });
+        }
+    }
+
+    fn perform(&mut self, host: usize, what: Do) {
+        match what {
+            Do::Send { target, request, what } => {
+                if self.diverged.get(target) == Some(&true)
+                    && matches!(&what, What::Write { start, .. } if *start < self.plan.blocks)
+                {
+                    self.violate("8", format!("member {target} has diverged and is overwritten: {what:?}"));
+                }
+                self.world.submit(host, target, request, what);
+            }
+            Do::Reset { target, .. } => self.world.reset(host, target),
+            Do::Close { target } => self.world.close(host, target),
+            Do::Register => self.registered(host),
+            Do::Complete { io, success } => self.completed(host, &io, success),
+            Do::Ended(why) => self.world.note(|| format!("host {host}: ended: {why}")),
+            Do::Stopped => {
+                self.world.note(|| format!("host {host}: stopped"));
+                self.crash(host, 100_000);
+            }
+            Do::Log(text) => self.world.note(|| format!("host {host}: {text}")),
+        }
+    }
+
+    /// The mirror is assembled.
+    pub(crate) fn registered(&mut self, host: usize) {
+        self.world.note(|| format!("host {host}: the mirror can be used"));
+        self.created = true;
+        self.totals.assemblies += 1;
+        let now = self.world.stamp();
+        for (other, owner) in self.owners.iter_mut().enumerate() {
+            let Some(owner) = owner.as_mut().filter(|_| other != host) else { continue };
+            owner.superseded = true;
+            let writes = owner.ios.values().filter(|io| matches!(io.op, Op::Write | Op::WriteZeroes));
+            self.adrift.extend(writes.map(|io| (io.number, io.blocks())));
+        }
+        checks::assembled(self, host, now);
+        for (write, blocks) in std::mem::take(&mut self.adrift) {
+            self.model.settle(write, blocks, now);
+        }
+    }
+
+    fn completed(&mut self, host: usize, io: &UserIo, success: bool) {
+        self.world
+            .note(|| format!("host {host}: I/O {} {}", io.number, if success { "done" } else { "failed" }));
+        self.totals.ios += 1;
+        self.totals.failed += u64::from(!success);
+        self.users[io.user].busy = false;
+        let think = self.world.rng.below(self.plan.think_us);
+        self.world.after(think, Event::Think { user: io.user });
+        if !success && (self.plan.faults.is_empty() || self.stage != Stage::Faults && self.is_long_well()) {
+            return self.violate("11", format!("I/O {} failed, and nothing is wrong", io.number));
+        }
+        checks::completed(self, host, io, success);
+    }
+
+    /// Returns whether nothing has gone wrong for a time.
+    pub(crate) fn is_long_well(&self) -> bool {
+        self.world.now > self.trouble_us + 10_000_000
+    }
+
+    /// A process drops its mirror.
+    pub(crate) fn abandon(&mut self, host: usize) {
+        let Some(owner) = self.owners[host].take() else { return };
+        self.totals.copied += owner.copied;
+        self.totals.departures += owner.mirror.report().counts.departures;
+        for io in owner.ios.into_values() {
+            if matches!(io.op, Op::Write | Op::WriteZeroes) {
+                self.adrift.push((io.number, io.blocks()));
+            }
+            self.users[io.user].busy = false;
+            let pause = self.world.rng.below(200_000);
+            self.world.after(pause, Event::Think { user: io.user });
+        }
+    }
+
+    /// A host's process dies, and starts again after a time.
+    pub(crate) fn crash(&mut self, host: usize, for_us: u64) {
+        if self.world.hosts[host].alive {
+            self.world.crash(host);
+            self.abandon(host);
+            self.world.after(for_us, Event::Start { host });
+        }
+    }
+
+    /// A host's process starts. The first host's creates the mirror, or assembles it.
+    pub(crate) fn start(&mut self, host: usize) {
+        if self.world.hosts[host].alive {
+            return;
+        }
+        let process = self.next_process;
+        self.next_process += 1;
+        self.world.start(host, process);
+        // A standby does nothing until it takes over. It is one as long as another host has all.
+        let is_standby = !self.created && host != 0
+            || self.owners.iter().enumerate().any(|(other, owner)| other != host && owner.is_some());
+        if !is_standby {
+            self.own(host, false, None);
+        }
+    }
+
+    /// A process creates or assembles the mirror.
+    pub(crate) fn own(&mut self, host: usize, takes: bool, force: Option<usize>) {
+        self.idle_since = self.world.now;
+        let owner = Owner::new(&self.plan, !self.created, force, &mut self.world.rng);
+        self.owners[host] = Some(owner);
+        let at = &mut self.world.hosts[host];
+        (at.wants, at.takes) = (true, takes);
+        self.world.note(|| format!("host {host}: creates or assembles the mirror, takes: {takes}"));
+        self.tell(host, Input::Tick);
+        self.world.open_all(host);
+    }
+}

@@ -1,0 +1,287 @@
+//! What a seed decides. Times are in microseconds.
+
+use dst_mirror::Options;
+use world::rng::Rng;
+
+/// Something that goes wrong, or that an operator does.
+#[allow(missing_docs, reason = "each says it in one line")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// A member loses its power, and with it its cache, for a time.
+    Power { member: usize, for_us: u64 },
+    /// Several members lose their power at the same moment: all whose bit is set.
+    PowerAll { members: u64, for_us: u64 },
+    /// An owner's packets to a member vanish for a time.
+    Cut { host: usize, member: usize, for_us: u64 },
+    /// A member's bdev is removed from an owner and returns later.
+    Vanish { host: usize, member: usize, for_us: u64 },
+    /// A member answers, but takes this many times as long.
+    Slow { member: usize, factor: u64, for_us: u64 },
+    /// So many of 1,000 operations of a member fail.
+    Errors { member: usize, per_mille: u64, for_us: u64 },
+    /// A block of a member cannot be read until it is written: `hot` is an index of the blocks that
+    /// the users like.
+    BadBlock { member: usize, hot: usize },
+    /// The process of an owner dies, and starts again after a time.
+    Crash { host: usize, for_us: u64 },
+    /// The machine of an owner dies, with the members in it.
+    Machine { host: usize, for_us: u64 },
+    /// The process of an owner is stopped and continued.
+    Stop { host: usize, for_us: u64 },
+    /// An owner takes the mirror over.
+    Takeover { host: usize },
+    /// A host takes the mirror over while it reaches only one member and the witness, and the other
+    /// hosts only the other members.
+    Partition { host: usize, member: usize, for_us: u64 },
+    /// An owner loses all other members, and the witness if `all`, and its process dies after
+    /// `after_us`; then it can't reach the one that it kept.
+    Swap { host: usize, member: usize, all: bool, after_us: u64, for_us: u64 },
+    /// The process of an owner dies, and at the same moment members lose their power: all whose bit
+    /// is set.
+    Blackout { host: usize, members: u64, for_us: u64 },
+    /// A member can read none of the blocks that the users like.
+    BadBlocks { member: usize },
+}
+
+/// What a seed decides.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// The seed.
+    pub seed: u64,
+    /// The number of members.
+    pub members: usize,
+    /// Whether there is a witness. Its number is that after the last member's.
+    pub witness: bool,
+    /// The number of processes that may own the mirror.
+    pub hosts: usize,
+    /// Whether the first member is a disk in the first host.
+    pub local: bool,
+    /// Bytes in a block.
+    pub block_size: u32,
+    /// The blocks of a member, without the metadata.
+    pub blocks: u64,
+    /// Whether each member has a volatile cache.
+    pub caches: Vec<bool>,
+    /// Whether the members hold different data before the mirror is created.
+    pub dirty: bool,
+    /// The shortest and longest time of an operation, for each member.
+    pub latency_us: Vec<(u64, u64)>,
+    /// The blocks that the users like.
+    pub hot: Vec<u64>,
+    /// Most I/Os at once.
+    pub depth: usize,
+    /// The time between a completion and the next submission, at most.
+    pub think_us: u64,
+    /// I/Os in total.
+    pub ios: u64,
+    /// Of 1,000 I/Os, the flushes.
+    pub flushes: u64,
+    /// The time for which a cut member stays a bdev of the owner's.
+    pub patience_us: u64,
+    /// The time after which nothing of a lost connection or a taken ownership is executed.
+    pub lease_us: u64,
+    /// Whether the operator forces the mirror to be assembled from one member when it cannot be
+    /// otherwise.
+    pub forces: bool,
+    /// The mirror's options.
+    pub options: Options,
+    /// Faults and when they occur, in order.
+    pub faults: Vec<(u64, Fault)>,
+}
+
+/// What half of a plan's faults are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Theme {
+    None,
+    Swaps,
+    Blackouts,
+    BadBlocks,
+}
+
+impl Theme {
+    fn new(r: &mut Rng) -> Theme {
+        match r.below(10) {
+            0..=1 => Theme::Swaps,
+            2..=3 => Theme::Blackouts,
+            4 => Theme::BadBlocks,
+            _ => Theme::None,
+        }
+    }
+}
+
+/// How long faults occur.
+pub const FAULTS_US: u64 = 20_000_000;
+
+impl Fault {
+    /// Returns whether a plan has what the fault concerns.
+    pub fn fits(&self, plan: &Plan) -> bool {
+        match *self {
+            Fault::BadBlock { hot, .. } => hot < plan.hot.len(),
+            _ => true,
+        }
+    }
+}
+
+impl Plan {
+    /// Returns the plan of a seed.
+    pub fn new(seed: u64) -> Plan {
+        let mut rng = Rng::new(seed ^ 0x6d69_7272_6f72);
+        let r = &mut rng;
+        let members = if r.chance(650) { 2 } else { 3 };
+        let witness = r.chance(600);
+        let hosts = if r.chance(400) { 2 } else { 1 };
+        let local = r.chance(300);
+        let block_size = r.pick(&[512, 4096]);
+        // 4 to 16 MiB.
+        let blocks = r.range(4, 16) * (1 << 20) / u64::from(block_size);
+        let caches = (0..members).map(|_| r.chance(800)).collect();
+        let latency_us = (0..=members)
+            .map(|_| {
+                let low = r.pick(&[20, 100, 500]);
+                (low, low + r.pick(&[20, 500, 3_000]))
+            })
+            .collect();
+        let spots = r.range(2, 12);
+        let mut hot: Vec<u64> = Vec::new();
+        for _ in 0..spots {
+            let at = r.below(blocks);
+            hot.extend((at..blocks).take(r.range(1, 6) as usize));
+        }
+        hot.push(0);
+        hot.push(blocks - 1);
+        hot.sort_unstable();
+        hot.dedup();
+        let patience_us = r.pick(&[100_000, 500_000, 8_000_000]);
+        let mut plan = Plan {
+            seed,
+            members,
+            witness,
+            hosts,
+            local,
+            block_size,
+            blocks,
+            caches,
+            dirty: r.chance(500),
+            latency_us,
+            hot,
+            depth: r.range(1, 12) as usize,
+            think_us: r.pick(&[1_000, 10_000, 100_000]),
+            ios: r.pick(&[100, 300, 800]),
+            flushes: r.pick(&[5, 30, 100]),
+            patience_us,
+            lease_us: r.pick(&[20_000, 200_000]),
+            forces: r.chance(200),
+            options: Options {
+                ios_max: 64,
+                copy_slots: r.range(1, 4) as u16,
+                copy_bytes: r.pick(&[4096, 64 << 10, 256 << 10]),
+                hot_max: r.pick(&[4, 5, 8]),
+                extents_max: r.pick(&[8, 16, 1000]),
+                // Of regions of 1 MiB, few are cold.
+                region_shift: r.pick(&[None, Some(6), Some(8)]),
+                resync_rate: r.pick(&[0, 2 << 20, 16 << 20]),
+                member_timeout_ms: r.pick(&[100, 500, 5_000]),
+                flush_interval_ms: r.pick(&[50, 300, 2_000]),
+                degraded_wait_ms: r.pick(&[10, 300, 2_000]),
+                stop_timeout_ms: 2_000,
+            },
+            faults: Vec::new(),
+        };
+        let count = r.pick(&[0, 2, 5, 10, 20]);
+        let theme = Theme::new(r);
+        if theme == Theme::BadBlocks {
+            plan.hot.truncate(3);
+            (plan.depth, plan.think_us, plan.ios) = (12, 10_000, 3_000);
+        }
+        if theme == Theme::Blackouts && r.chance(500) {
+            // A long resync.
+            (plan.dirty, plan.options.resync_rate) = (true, 2 << 20);
+        }
+        if theme == Theme::Swaps {
+            // Members are long done with a record before the witness has it.
+            plan.latency_us[members] = (2_000, 10_000);
+            plan.witness |= r.chance(500);
+        }
+        let mut faults: Vec<(u64, Fault)> =
+            (0..count).map(|_| (r.below(FAULTS_US), plan.fault(theme, r))).collect();
+        faults.sort_by_key(|(at, _)| *at);
+        plan.faults = faults;
+        plan
+    }
+
+    /// Returns a plan without faults, as the beginning of others: two members of 64 MiB with caches,
+    /// a witness, and users of three spots far apart.
+    pub fn fair() -> Plan {
+        let blocks = 16_384;
+        Plan {
+            seed: 1,
+            members: 2,
+            witness: true,
+            hosts: 1,
+            local: false,
+            block_size: 4096,
+            blocks,
+            caches: vec![true; 2],
+            dirty: false,
+            latency_us: vec![(100, 200); 3],
+            hot: vec![0, 1, 2, 3, blocks / 2, blocks / 2 + 1, blocks - 1],
+            depth: 4,
+            think_us: 20_000,
+            ios: 1_000,
+            flushes: 30,
+            patience_us: 500_000,
+            lease_us: 20_000,
+            forces: false,
+            options: Options {
+                ios_max: 64,
+                member_timeout_ms: 5_000,
+                flush_interval_ms: 300,
+                ..Options::default()
+            },
+            faults: Vec::new(),
+        }
+    }
+
+    /// Returns the number of targets: members and witness.
+    pub fn targets(&self) -> usize {
+        self.members + usize::from(self.witness)
+    }
+
+    fn fault(&self, theme: Theme, r: &mut Rng) -> Fault {
+        let (host, member) = (r.index(self.hosts), r.index(self.targets()));
+        let for_us = match r.below(3) {
+            0 => r.below(20_000),
+            1 => r.below(500_000),
+            _ => r.below(5_000_000),
+        };
+        let is_themed = r.chance(500);
+        match theme {
+            Theme::Swaps if is_themed => {
+                let after_us =
+                    if r.chance(500) { r.below(5_000) } else { self.patience_us + r.below(500_000) };
+                let (member, all) = (r.index(self.members), r.chance(500));
+                return Fault::Swap { host, member, all, after_us, for_us: for_us + 500_000 };
+            }
+            Theme::Blackouts if is_themed => return Fault::Blackout { host, members: r.bits(), for_us },
+            Theme::BadBlocks if is_themed => return Fault::BadBlocks { member: r.index(self.members) },
+            _ => {}
+        }
+        match r.below(100) {
+            0..=14 => Fault::Power { member, for_us },
+            15..=19 => Fault::PowerAll { members: r.bits(), for_us },
+            20..=34 => Fault::Cut { host, member, for_us },
+            35..=49 => Fault::Vanish { host, member, for_us },
+            50..=54 => Fault::Slow { member, factor: r.pick(&[5, 50]), for_us },
+            55..=59 => Fault::Errors { member, per_mille: r.pick(&[5, 50, 500]), for_us },
+            60..=64 => Fault::BadBlock { member: r.index(self.members), hot: r.index(self.hot.len()) },
+            65..=79 => Fault::Crash { host, for_us },
+            80..=84 => Fault::Machine { host, for_us },
+            85..=89 => Fault::Stop { host, for_us },
+            90..=94 if self.hosts > 1 => {
+                Fault::Partition { host, member: r.index(self.members), for_us: for_us + 500_000 }
+            }
+            _ if self.hosts > 1 => Fault::Takeover { host },
+            _ => Fault::Crash { host, for_us },
+        }
+    }
+}

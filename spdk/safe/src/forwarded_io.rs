@@ -1,0 +1,272 @@
+//! I/O that is executed on another thread than the one on which it was submitted.
+//!
+//! [`BdevIo::forward`] sends an I/O to the thread that registered its disk. There an [`Executor`]
+//! executes it, perhaps by lending its data to I/O of other bdevs
+//! ([`BackendIo::lend`](crate::bdev::BackendIo::lend)), and completes it, which
+//! sends it back. Neither way takes memory of its own but a message of SPDK's pool.
+
+use std::ffi::{c_int, c_void};
+use std::marker::PhantomData;
+use std::mem::ManuallyDrop;
+use std::ptr::{self, NonNull};
+
+use libc::iovec;
+use spdk_contract::io::{IoKind, IoStatus};
+use spdk_sys as sys;
+
+use crate::bdev_io::{BdevIo, BdevIoQueue, Forwarding, IoCtx, finish};
+use crate::disk_head;
+use crate::errno::{Errno, Result};
+use crate::thread;
+
+/// What becomes of the I/O that is forwarded to a thread.
+pub trait Executor: 'static {
+    /// Takes an I/O that was submitted to the disk with this
+    /// [`BdevIo::stamp`](crate::bdev_io::BdevIo::stamp). Called on the thread that registered the
+    /// disk, in the order in which a thread has submitted them; inside [`BdevIo::forward`] if that is
+    /// the same thread. HOT.
+    fn arrived(io: ForwardedIo);
+}
+
+impl BdevIo {
+    /// Sends the I/O to the thread that registered its disk, where `E` executes it. If SPDK has no
+    /// message left, the I/O is returned. HOT.
+    ///
+    /// # Panics
+    /// If the I/O is a part of a longer one: see `split_on_boundary` of
+    /// [`DiskInfo`](crate::bdev_module::DiskInfo).
+    pub fn forward<E: Executor>(self) -> std::result::Result<(), BdevIo> {
+        extern "C" fn arrive<E: Executor>(ctx: *mut c_void) {
+            // SAFETY: the context of an I/O that was sent, which nobody else has.
+            E::arrived(unsafe { ForwardedIo::new(NonNull::new_unchecked(ctx.cast::<IoCtx>())) });
+        }
+
+        let ctx = self.into_ctx();
+        // SAFETY: the `BdevIo` was the only one for this I/O, whose disk stays while it has I/O.
+        let (from, to) = unsafe {
+            assert!((*ctx.as_ptr()).part_ended.is_none(), "a part of an I/O cannot be forwarded");
+            let from = thread::current_ptr();
+            let forwarding = Forwarding { from, loans: 0, status: IoStatus::Failed };
+            (*ctx.as_ptr()).forwarding.write(forwarding);
+            (from, disk_head::home((*(*ctx.as_ptr()).raw).bdev))
+        };
+        if from == to {
+            arrive::<E>(ctx.as_ptr().cast());
+            return Ok(());
+        }
+        // SAFETY: the thread that registered a disk handles RPCs and outlives all bdevs. `arrive` gets
+        // the I/O.
+        let rc = unsafe { sys::spdk_thread_send_msg(to, Some(arrive::<E>), ctx.as_ptr().cast()) };
+        // SAFETY: if it was not sent, it is still ours.
+        if rc == 0 { Ok(()) } else { Err(unsafe { BdevIo::from_ctx(ctx) }) }
+    }
+}
+
+/// An I/O on the thread that executes it. If it is dropped without completion, it fails.
+pub struct ForwardedIo {
+    ctx: NonNull<IoCtx>,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl ForwardedIo {
+    /// # Safety
+    /// The context is that of a forwarded I/O, on the thread to which it was sent, and nobody else
+    /// has it.
+    #[inline]
+    unsafe fn new(ctx: NonNull<IoCtx>) -> ForwardedIo {
+        ForwardedIo { ctx, _not_send: PhantomData }
+    }
+
+    /// Returns the I/O as such. It is not completed on this thread.
+    #[inline]
+    fn io(&self) -> ManuallyDrop<BdevIo> {
+        // SAFETY: the context is filled, and only `self` has it.
+        ManuallyDrop::new(unsafe { BdevIo::from_ctx(self.ctx) })
+    }
+
+    #[inline]
+    fn forwarding(&mut self) -> &mut Forwarding {
+        // SAFETY: filled when the I/O was forwarded; only `self` has it, and `Loan`s touch it on this
+        // thread, not during this borrow.
+        unsafe { (*self.ctx.as_ptr()).forwarding.assume_init_mut() }
+    }
+
+    /// Returns the kind of I/O. HOT.
+    #[inline]
+    pub fn kind(&self) -> IoKind {
+        self.io().kind()
+    }
+
+    /// Returns the first block. HOT.
+    #[inline]
+    pub fn offset_blocks(&self) -> u64 {
+        self.io().offset_blocks()
+    }
+
+    /// Returns the number of blocks, which is meaningless for a reset. HOT.
+    #[inline]
+    pub fn num_blocks(&self) -> u64 {
+        self.io().num_blocks()
+    }
+
+    /// Returns the size of the data in bytes. HOT.
+    #[inline]
+    pub fn data_len_bytes(&self) -> usize {
+        self.io().data_len_bytes()
+    }
+
+    /// Returns the number that the disk has set before it forwarded the I/O. HOT.
+    #[inline]
+    pub fn stamp(&self) -> u64 {
+        self.io().stamp()
+    }
+
+    /// Lends the data to an I/O of another bdev.
+    #[inline]
+    pub(crate) fn lend(&mut self) -> Loan {
+        self.forwarding().loans += 1;
+        Loan { ctx: self.ctx, _not_send: PhantomData }
+    }
+
+    /// Returns how many I/Os of other bdevs have the data. HOT.
+    #[inline]
+    pub fn loans(&mut self) -> u32 {
+        self.forwarding().loans
+    }
+
+    /// Completes the I/O on the thread on which it was submitted. If SPDK has no message left, the
+    /// I/O is returned, to be completed later. `Nomem` must not be used. HOT.
+    ///
+    /// # Panics
+    /// If an I/O of another bdev still has the data.
+    pub fn complete(mut self, status: IoStatus) -> std::result::Result<(), ForwardedIo> {
+        let sent = self.send_back(status);
+        if sent.is_ok() {
+            std::mem::forget(self);
+            return Ok(());
+        }
+        Err(self)
+    }
+
+    /// Sends the I/O back; it must not be touched if that has succeeded.
+    #[inline]
+    fn send_back(&mut self, status: IoStatus) -> Result<()> {
+        extern "C" fn end(ctx: *mut c_void) {
+            let ctx = ctx.cast::<IoCtx>();
+            // SAFETY: the I/O that was sent, on the thread on which it was submitted.
+            unsafe {
+                let status = (*ctx).forwarding.assume_init_ref().status;
+                finish(NonNull::new_unchecked(ctx), status);
+            }
+        }
+
+        let ctx = self.ctx.as_ptr().cast::<c_void>();
+        let forwarding = self.forwarding();
+        assert_eq!(forwarding.loans, 0, "a backend has the data of an I/O that is completed");
+        forwarding.status = status;
+        let from = forwarding.from;
+        if from == thread::current_ptr() {
+            end(ctx);
+            return Ok(());
+        }
+        // SAFETY: the thread has a channel with I/O, so it is there.
+        Errno::check(unsafe { sys::spdk_thread_send_msg(from, Some(end), ctx) })
+    }
+}
+
+impl Drop for ForwardedIo {
+    fn drop(&mut self) {
+        if let Err(errno) = self.send_back(IoStatus::Failed) {
+            crate::error!("an I/O does not end, since a message to its thread can't be sent: {errno}");
+        }
+    }
+}
+
+/// The data of a forwarded I/O, in use by the I/O of another bdev on the same thread. The forwarded
+/// I/O is not completed before the loan is dropped.
+pub(crate) struct Loan {
+    ctx: NonNull<IoCtx>,
+    _not_send: PhantomData<*mut ()>,
+}
+
+impl Loan {
+    /// Returns the length of the data in bytes.
+    #[inline]
+    pub(crate) fn len(&self) -> usize {
+        // SAFETY: filled when the I/O came, which is not completed while the loan exists.
+        unsafe { (*self.ctx.as_ptr()).data_len }
+    }
+
+    /// Returns whether a backend may write to the data: that of a read.
+    #[inline]
+    pub(crate) fn is_of_read(&self) -> bool {
+        // SAFETY: as above; the view is not dropped.
+        ManuallyDrop::new(unsafe { BdevIo::from_ctx(self.ctx) }).kind() == IoKind::Read
+    }
+
+    /// Returns the user's vectors, which are at least as long as the data and stay as they are while
+    /// the loan exists.
+    #[inline]
+    pub(crate) fn vectors(&self) -> (*mut iovec, c_int) {
+        // SAFETY: as above. For reads and writes SPDK has filled in this member of the union.
+        unsafe {
+            let bdev = ptr::addr_of!((*(*self.ctx.as_ptr()).raw).u.bdev);
+            ((*bdev).iovs, (*bdev).iovcnt)
+        }
+    }
+}
+
+impl Drop for Loan {
+    fn drop(&mut self) {
+        // SAFETY: the I/O is not completed while the loan exists, and this is the thread that
+        // executes it.
+        unsafe { (*self.ctx.as_ptr()).forwarding.assume_init_mut().loans -= 1 };
+    }
+}
+
+/// A first-in, first-out queue of forwarded I/O. It is an intrusive list, so it takes no memory. If
+/// it is dropped, the I/O left in it fails.
+#[derive(Default)]
+pub struct ForwardedIoQueue(BdevIoQueue);
+
+impl ForwardedIoQueue {
+    /// Creates an empty queue.
+    pub const fn new() -> ForwardedIoQueue {
+        ForwardedIoQueue(BdevIoQueue::new())
+    }
+
+    /// Returns the length of the queue. HOT.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Returns whether the queue is empty. HOT.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Adds an I/O at the end. HOT.
+    #[inline]
+    pub fn push_back(&mut self, io: ForwardedIo) {
+        let ctx = io.ctx;
+        std::mem::forget(io);
+        // SAFETY: nobody else has it now, and the queue hands it out as forwarded I/O only.
+        self.0.push_back(unsafe { BdevIo::from_ctx(ctx) });
+    }
+
+    /// Removes and returns the first I/O. HOT.
+    #[inline]
+    pub fn pop_front(&mut self) -> Option<ForwardedIo> {
+        let ctx = self.0.pop_front()?.into_ctx();
+        // SAFETY: it was forwarded to this thread.
+        Some(unsafe { ForwardedIo::new(ctx) })
+    }
+}
+
+impl Drop for ForwardedIoQueue {
+    fn drop(&mut self) {
+        while self.pop_front().is_some() {}
+    }
+}

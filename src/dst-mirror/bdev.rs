@@ -1,0 +1,195 @@
+//! The bdev of a mirror: registered when the rules say so, and the way to its end.
+
+use std::rc::Rc;
+use std::sync::Arc;
+
+use dst_mirror::{Input, MirrorId};
+use spdk::bdev_module::{DiskInfo, register};
+use spdk::clock::now_us;
+use spdk::thread::Thread;
+
+use crate::arrivals;
+use crate::device::{Backing, OpenDevice, Place};
+use crate::disk::MirrorDisk;
+use crate::error::Error;
+use crate::life::{Answer, Done, Life};
+use crate::mirror::Mirror;
+
+/// How long closed devices may keep their claims until a mirror is gone, µs. Before SPDK 25.09 a bdev
+/// is closed a millisecond later (`spdk/safe/src/parting.rs`); a request that never ends keeps its
+/// device for longer.
+const CLOSE_US: u64 = 100_000;
+
+impl Mirror {
+    /// Offers the mirror to SPDK.
+    pub(crate) fn register(self: &Rc<Self>, mirror: MirrorId, blocks: u64, block_size: u32) {
+        if !matches!(*self.life.borrow(), Life::Starting { .. }) {
+            return;
+        }
+        let name = self.name().to_owned();
+        let uuid = mirror.0.to_be_bytes();
+        let number = arrivals::add(Rc::<Mirror>::clone(self));
+        self.number.set(Some(number));
+        let control = Thread::current().expect("mirrors live on an SPDK thread");
+        let (members, destroy) = (self.plan().members.len(), self.destroy);
+        let disk = Arc::new(MirrorDisk { number, name: name.clone(), members, control, destroy });
+        let info = DiskInfo {
+            name: name.clone(),
+            product_name: "DST Mirror",
+            uuid,
+            block_size,
+            num_blocks: blocks,
+            write_unit_size: 1,
+            optimal_io_boundary: 0,
+            split_on_boundary: false,
+            acwu: 1,
+            required_alignment_log2: self.required_alignment_log2(),
+            write_cache: self.has_write_cache(),
+        };
+        // Its users' I/O may come inside the call, before the mirror is seen as running: the rules take it.
+        let registered =
+            if spdk::bdev::has_uuid(uuid) { Err(spdk::Errno::EEXIST) } else { register(disk, info) };
+        match registered {
+            Ok(disk) => {
+                let before = self.life.replace(Life::Running(disk));
+                spdk::notice!("DST mirror {name} is there: {blocks} blocks of {block_size} bytes");
+                if let Life::Starting { waiting: Some((answer, _)) } = before {
+                    answer(Ok(name));
+                }
+            }
+            Err(errno) => {
+                self.forget_number();
+                self.give_up(Error::Register { name, errno });
+            }
+        }
+    }
+
+    /// Returns the alignment of buffers, as a power of two, that all devices take without a copy.
+    fn required_alignment_log2(&self) -> u8 {
+        let most = self.of_open(OpenDevice::required_alignment).max().unwrap_or(1);
+        most.max(1).trailing_zeros() as u8
+    }
+
+    fn has_write_cache(&self) -> bool {
+        self.of_open(|open| open.info.write_cache).any(|has_cache| has_cache)
+    }
+
+    /// Returns something of each device that is open.
+    fn of_open<T>(&self, get: impl Fn(&OpenDevice) -> T) -> impl Iterator<Item = T> {
+        let places = self.places.borrow();
+        let values: Vec<T> = places
+            .iter()
+            .flatten()
+            .filter_map(|place| match place {
+                Place { backing: Backing::Open(open), .. } => Some(get(open)),
+                Place { .. } => None,
+            })
+            .collect();
+        values.into_iter()
+    }
+
+    /// The rules have given up to create or to assemble the mirror, or another host has it now.
+    pub(crate) fn ended(self: &Rc<Self>, why: String) {
+        let name = self.name().to_owned();
+        spdk::error!("DST mirror {name}: {why}");
+        let mut life = self.life.borrow_mut();
+        match std::mem::replace(&mut *life, Life::Ended) {
+            Life::Starting { waiting: Some(waiting) } => {
+                *life = Life::Starting { waiting: Some(waiting) };
+                drop(life);
+                self.give_up(Error::Ended { name, why });
+            }
+            Life::Starting { waiting: None } => {}
+            // The bdev stays, and its I/O fails, until the operator deletes it.
+            other => *life = other,
+        }
+    }
+
+    /// Ends a mirror that has not become usable. Who waits for it is told when nothing is left.
+    pub(crate) fn give_up(self: &Rc<Self>, error: Error) {
+        let before = self.life.replace(Life::Ended);
+        let Life::Starting { waiting } = before else {
+            *self.life.borrow_mut() = before;
+            return;
+        };
+        match waiting {
+            Some((answer, _)) => self.begin_stop(Box::new(move || answer(Err(error)))),
+            // Looked at with bdev_dst_mirror_get_info.
+            None => spdk::error!("DST mirror {}: {error}", self.name()),
+        }
+    }
+
+    /// Deletes the mirror. `done` is called when nothing of it is left.
+    pub(crate) fn delete(self: &Rc<Self>, wipe: bool, done: Answer) {
+        let name = self.name().to_owned();
+        if self.life.borrow().is_over() {
+            return done(Err(Error::Deleting(name)));
+        }
+        self.is_to_be_wiped.set(wipe);
+        match self.life.replace(Life::Unregistering) {
+            Life::Running(disk) => disk.unregister(move |result| {
+                done(match result {
+                    Ok(()) => Ok(name),
+                    Err(errno) => Err(Error::Unregister { name, errno }),
+                });
+            }),
+            before => {
+                if let Life::Starting { waiting: Some((answer, _)) } = before {
+                    answer(Err(Error::Deleted(name.clone())));
+                }
+                self.begin_stop(Box::new(move || done(Ok(name))));
+            }
+        }
+    }
+
+    /// SPDK has ended the bdev, which nobody uses any more. `done` is called when nothing is left.
+    pub(crate) fn bdev_is_unused(self: &Rc<Self>, done: Done) {
+        self.begin_stop(done);
+    }
+
+    /// Has the rules write what is left to be written.
+    fn begin_stop(self: &Rc<Self>, done: Done) {
+        *self.life.borrow_mut() = Life::Stopping(done);
+        self.tell(Input::Stop { wipe: self.is_to_be_wiped.get() });
+    }
+
+    /// The rules have written what was left to be written.
+    pub(crate) fn stopped(self: &Rc<Self>) {
+        let before = self.life.replace(Life::Gone);
+        let Life::Stopping(done) = before else {
+            *self.life.borrow_mut() = before;
+            return;
+        };
+        self.is_stopped.set(true);
+        self.close_all();
+        *self.life.borrow_mut() = Life::Closing { until_us: now_us() + CLOSE_US, done };
+    }
+
+    /// Does what is due at this time.
+    pub(crate) fn look_at_life(self: &Rc<Self>, now: u64) {
+        let life = self.life.borrow();
+        match &*life {
+            Life::Starting { waiting: Some((_, until_us)) } if *until_us <= now => {
+                drop(life);
+                let (name, waited_ms) = (self.name().to_owned(), self.options().start_timeout_ms);
+                let why = self.why_not_there();
+                self.give_up(Error::Timeout { name, waited_ms, why });
+            }
+            Life::Closing { until_us, .. } if *until_us <= now || self.is_closed() => {
+                drop(life);
+                if let Life::Closing { done, .. } = self.life.replace(Life::Gone) {
+                    self.forget_number();
+                    (self.forget)(self);
+                    done();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn forget_number(&self) {
+        if let Some(number) = self.number.take() {
+            arrivals::remove(number);
+        }
+    }
+}

@@ -1,0 +1,159 @@
+//! A device of a mirror: the bdev that it is, and what has become of that.
+
+use std::cell::Cell;
+use std::rc::Rc;
+
+use dst_mirror::Device;
+use spdk::Errno;
+use spdk::bdev::{BackendChannel, BdevInfo, Desc};
+
+use crate::error::Error;
+
+/// What an operator named a device by.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Wanted {
+    /// The name, or the UUID as text.
+    pub text: String,
+    uuid: Option<[u8; 16]>,
+}
+
+impl Wanted {
+    /// Returns what the text names: a bdev of this name or alias, or else with this UUID.
+    pub fn new(text: &str) -> Wanted {
+        Wanted { text: text.to_owned(), uuid: parse_uuid(text) }
+    }
+
+    /// Returns the bdev, if it is there.
+    pub fn find(&self) -> Option<BdevInfo> {
+        let by_name = spdk::bdev::info(&self.text);
+        by_name.or_else(|| self.uuid.and_then(spdk::bdev::info_by_uuid))
+    }
+}
+
+/// Returns the bytes of a UUID of 8-4-4-4-12 hexadecimal digits.
+fn parse_uuid(text: &str) -> Option<[u8; 16]> {
+    let is_uuid = text.split('-').map(str::len).eq([8, 4, 4, 4, 12])
+        && text.bytes().all(|byte| byte.is_ascii_hexdigit() || byte == b'-');
+    let bits = u128::from_str_radix(&text.replace('-', ""), 16).ok()?;
+    (is_uuid && bits != 0).then_some(bits.to_be_bytes())
+}
+
+/// An open bdev, claimed for the mirror alone.
+pub struct OpenDevice {
+    desc: Desc,
+    channel: BackendChannel,
+    /// The properties that the bdev had when it was opened.
+    pub info: BdevInfo,
+    /// The number of requests that have not ended.
+    pub in_flight: Cell<u32>,
+}
+
+impl OpenDevice {
+    /// Returns an open bdev.
+    ///
+    /// # Errors
+    /// The bdev cannot make a channel.
+    pub fn new(desc: Desc) -> Result<OpenDevice, Error> {
+        let info = desc.info();
+        let channel = desc.handle().channel();
+        let channel = channel.map_err(|errno| Error::Open { name: info.name.clone(), errno })?;
+        Ok(OpenDevice { desc, channel, info, in_flight: Cell::new(0) })
+    }
+
+    /// Returns the channel for one more request.
+    pub fn begin(&self) -> &BackendChannel {
+        self.in_flight.set(self.in_flight.get() + 1);
+        &self.channel
+    }
+
+    /// Returns the alignment that the bdev requires of data in memory, in bytes.
+    pub fn required_alignment(&self) -> usize {
+        self.channel.required_alignment()
+    }
+
+    /// Returns the size in blocks as it is now.
+    pub fn blocks_now(&self) -> u64 {
+        self.desc.info().num_blocks
+    }
+}
+
+/// What has become of a device.
+pub enum Backing {
+    /// The bdev is not there, or cannot be had.
+    Waiting {
+        /// The reason.
+        why: String,
+    },
+    /// The bdev is in use.
+    Open(Rc<OpenDevice>),
+    /// The bdev is closed when its requests have ended.
+    Leaving {
+        /// The bdev.
+        open: Rc<OpenDevice>,
+        /// Whether SPDK waits for that, since the bdev is being removed.
+        is_removed: bool,
+        /// The time since when, in µs.
+        since_us: u64,
+        /// Whether the bdev was reset to end the requests.
+        was_reset: bool,
+    },
+}
+
+/// A device, and what the operator named it by.
+pub struct Place {
+    /// What the operator named it by.
+    pub wanted: Wanted,
+    /// What has become of it.
+    pub backing: Backing,
+}
+
+/// All devices, each at its place; `None` where the operator named none.
+pub type Places = [Option<Place>; Device::COUNT];
+
+/// Checks that a bdev can be a device of a mirror.
+///
+/// # Errors
+/// [`Error::Unsuitable`].
+pub fn check_suitable(info: &BdevInfo) -> Result<(), Error> {
+    use spdk::bdev::IoTypes;
+    let unsuitable = |why| Err(Error::Unsuitable { name: info.name.clone(), why });
+    if info.md_size > 0 {
+        return unsuitable("it has metadata in or beside its blocks");
+    }
+    if !info.block_size.is_power_of_two() || !(512..=65_536).contains(&info.block_size) {
+        return unsuitable("its block size is not a power of two from 512 to 65536");
+    }
+    if info.write_unit_size > 1 {
+        return unsuitable("it is written in units of several blocks");
+    }
+    if !info.supports.contains(IoTypes::READ | IoTypes::WRITE) {
+        return unsuitable("it can't be read and written");
+    }
+    Ok(())
+}
+
+/// Returns why a bdev can't be opened. `shown` is its name as the operator gave it.
+pub fn cannot_open(shown: &str, bdev_name: &str, errno: Errno) -> Error {
+    let name = shown.to_owned();
+    match (spdk::bdev::claimed_by(bdev_name), errno) {
+        (Some(module), Errno::EPERM) => Error::Claimed { name, module },
+        (_, Errno::EBUSY) => Error::InUse { name },
+        (_, Errno::ENODEV) => Error::NoBdev(name),
+        _ => Error::Open { name, errno },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_uuid_is_known_by_its_form() {
+        assert_eq!(parse_uuid("00010203-0405-0607-0809-0a0b0c0d0e0f").map(|uuid| uuid[15]), Some(15));
+        for text in
+            ["", "Malloc0", "00010203-0405-0607-08090a0b0c0d0e0f", "00000000-0000-0000-0000-000000000000"]
+        {
+            assert_eq!(parse_uuid(text), None, "{text}");
+        }
+    }
+}

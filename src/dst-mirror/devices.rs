@@ -1,0 +1,245 @@
+//! The devices of a mirror: they are opened, and closed, and looked for while they are not there.
+
+use std::rc::Rc;
+
+use dst_mirror::{Device, Input};
+use spdk::bdev::{BdevEvent, Desc};
+use spdk::clock::now_us;
+
+use crate::device::{Backing, OpenDevice, Place, cannot_open, check_suitable};
+use crate::error::Error;
+use crate::mirror::Mirror;
+
+/// How long an examination of a new bdev may take until a creation fails, µs. It reads some blocks.
+const EXAMINATION_US: u64 = 2_000_000;
+
+impl Mirror {
+    /// Opens the bdev of a device that waits, without telling anybody.
+    ///
+    /// # Errors
+    /// The bdev is not there, something else has it, or it is not fit.
+    pub(crate) fn open(self: &Rc<Self>, device: Device) -> Result<(), Error> {
+        let wanted = match &self.places.borrow()[device.index()] {
+            Some(Place { wanted, backing: Backing::Waiting { .. } }) => wanted.clone(),
+            _ => return Ok(()),
+        };
+        let info = wanted.find().ok_or_else(|| Error::NoBdev(wanted.text.clone()))?;
+        check_suitable(&info)?;
+        let mirror = Rc::downgrade(self);
+        let on_event = move |event| {
+            if let Some(mirror) = mirror.upgrade() {
+                mirror.device_event(device, event);
+            }
+        };
+        let desc = Desc::open_alone(&info.name, on_event)
+            .map_err(|errno| cannot_open(&wanted.text, &info.name, errno))?;
+        let backing = Backing::Open(Rc::new(OpenDevice::new(desc)?));
+        self.replace(device, backing);
+        Ok(())
+    }
+
+    /// Opens the bdev of a device that waits, if that can be had, and tells the rules.
+    pub(crate) fn try_open(self: &Rc<Self>, device: Device) {
+        match self.open(device) {
+            Ok(()) => self.tell_opened(device),
+            Err(error) => {
+                let now = error.to_string();
+                let mut places = self.places.borrow_mut();
+                if let Some(Place { backing: Backing::Waiting { why }, .. }) = &mut places[device.index()]
+                    && *why != now
+                {
+                    if !matches!(error, Error::NoBdev(_)) {
+                        spdk::warn!("DST mirror {}: {now}", self.name());
+                    }
+                    *why = now;
+                }
+            }
+        }
+    }
+
+    /// Opens a device for a creation that something else had open, most likely to examine it. If that
+    /// does not end soon, the creation fails.
+    pub(crate) fn open_later(self: &Rc<Self>, device: Device, now: u64) {
+        match self.open(device) {
+            Ok(()) => self.tell_opened(device),
+            Err(Error::InUse { .. }) if now.saturating_sub(self.began_us) < EXAMINATION_US => {}
+            Err(error) => self.give_up(error),
+        }
+    }
+
+    /// Tells the rules of a device that is open.
+    pub(crate) fn tell_opened(self: &Rc<Self>, device: Device) {
+        let opened = match &self.places.borrow()[device.index()] {
+            Some(Place { backing: Backing::Open(open), .. }) => {
+                let (blocks, block_size) = (open.info.num_blocks, open.info.block_size);
+                Input::Opened { device, blocks, block_size }
+            }
+            _ => return,
+        };
+        self.tell(opened);
+    }
+
+    /// Returns the devices that wait for their bdevs.
+    pub(crate) fn waiting_devices(&self) -> Vec<Device> {
+        let places = self.places.borrow();
+        let is_waiting = |device: &Device| {
+            matches!(&places[device.index()], Some(Place { backing: Backing::Waiting { .. }, .. }))
+        };
+        if self.wants_devices() { Device::all().filter(is_waiting).collect() } else { Vec::new() }
+    }
+
+    /// A bdev has appeared, which no module has read from yet.
+    pub(crate) fn bdev_appeared(self: &Rc<Self>, bdev_name: &str) {
+        for device in self.waiting_devices() {
+            let wanted = self.places.borrow()[device.index()].as_ref().map(|place| place.wanted.clone());
+            let found = wanted.and_then(|wanted| wanted.find());
+            if found.is_some_and(|info| info.name == bdev_name) {
+                self.try_open(device);
+            }
+        }
+    }
+
+    /// Something happened to the bdev of a device.
+    pub(crate) fn device_event(self: &Rc<Self>, device: Device, event: BdevEvent) {
+        let name = self.name();
+        match event {
+            BdevEvent::Remove => {
+                spdk::warn!("DST mirror {name}: bdev `{}` is removed", self.shown(device));
+                if self.leave(device, true) {
+                    self.tell(Input::Gone { device });
+                    self.close_if_idle(device);
+                }
+            }
+            BdevEvent::Resize => {
+                let blocks = match &self.places.borrow()[device.index()] {
+                    Some(Place { backing: Backing::Open(open), .. }) => open.blocks_now(),
+                    _ => return,
+                };
+                spdk::notice!(
+                    "DST mirror {name}: bdev `{}` has {blocks} blocks now; the mirror keeps its size",
+                    self.shown(device)
+                );
+            }
+        }
+    }
+
+    /// Begins to close a device. Returns true if it was open.
+    fn leave(&self, device: Device, is_removed: bool) -> bool {
+        let mut places = self.places.borrow_mut();
+        let Some(Place { backing, .. }) = &mut places[device.index()] else { return false };
+        match std::mem::replace(backing, Backing::Waiting { why: String::new() }) {
+            Backing::Open(open) => {
+                *backing = Backing::Leaving { open, is_removed, since_us: now_us(), was_reset: false };
+                self.end_waiting(device);
+                true
+            }
+            Backing::Leaving { open, is_removed: before, since_us, was_reset } => {
+                *backing = Backing::Leaving { open, is_removed: is_removed || before, since_us, was_reset };
+                false
+            }
+            waiting @ Backing::Waiting { .. } => {
+                *backing = waiting;
+                false
+            }
+        }
+    }
+
+    /// The rules want a device closed.
+    pub(crate) fn close(&self, device: Device) {
+        self.leave(device, false);
+        self.close_if_idle(device);
+    }
+
+    /// Closes a device that is to be closed and has no requests left.
+    pub(crate) fn close_if_idle(&self, device: Device) {
+        let mut places = self.places.borrow_mut();
+        let Some(Place { backing, .. }) = &mut places[device.index()] else { return };
+        let Backing::Leaving { open, is_removed, .. } = backing else { return };
+        if open.in_flight.get() > 0 {
+            return;
+        }
+        let why = if *is_removed {
+            format!("bdev `{}` was removed", open.info.name)
+        } else {
+            format!("bdev `{}` was given up, and is tried again", open.info.name)
+        };
+        let closed = std::mem::replace(backing, Backing::Waiting { why });
+        drop(places);
+        // Perhaps inside its own event, which it stands.
+        drop(closed);
+    }
+
+    /// Ends the requests that a removed bdev does not end by itself, since SPDK waits for them: resets
+    /// the bdev once when they had as long as the options say.
+    pub(crate) fn hurry_leaving(self: &Rc<Self>, now: u64) {
+        let limit_us = u64::from(self.options().member_timeout_ms) * 1000;
+        if limit_us == 0 {
+            return;
+        }
+        for device in Device::all() {
+            let is_late = match &self.places.borrow()[device.index()] {
+                Some(Place { backing: Backing::Leaving { is_removed, since_us, .. }, .. }) => {
+                    *is_removed && now.saturating_sub(*since_us) >= limit_us
+                }
+                _ => false,
+            };
+            if is_late {
+                self.reset_leaving(device);
+            }
+        }
+    }
+
+    /// Closes all devices. Those that still have requests are reset to end them.
+    pub(crate) fn close_all(self: &Rc<Self>) {
+        for device in Device::all() {
+            self.close(device);
+            self.reset_leaving(device);
+        }
+    }
+
+    /// Resets a device that is to be closed and still has requests, once.
+    fn reset_leaving(self: &Rc<Self>, device: Device) {
+        let mut places = self.places.borrow_mut();
+        let Some(Place { backing: Backing::Leaving { was_reset, .. }, .. }) = &mut places[device.index()]
+        else {
+            return;
+        };
+        if !std::mem::replace(was_reset, true) {
+            drop(places);
+            let bdev = self.shown(device);
+            spdk::warn!("DST mirror {}: bdev `{bdev}` still has requests and is reset", self.name());
+            self.reset_for_closing(device);
+        }
+    }
+
+    /// Returns whether no device is open, and all claims are given back.
+    pub(crate) fn is_closed(&self) -> bool {
+        let places = self.places.borrow();
+        places.iter().flatten().all(|place| {
+            let found = place.wanted.find();
+            matches!(place.backing, Backing::Waiting { .. })
+                && found.is_none_or(|info| spdk::bdev::claimed_by(&info.name).is_none())
+        })
+    }
+
+    /// Returns the open device that is this bdev.
+    pub(crate) fn device_of(&self, bdev_name: &str) -> Option<Device> {
+        let places = self.places.borrow();
+        Device::all().find(|device| match &places[device.index()] {
+            Some(Place { backing: Backing::Open(open), .. }) => open.info.name == bdev_name,
+            _ => false,
+        })
+    }
+
+    fn replace(&self, device: Device, with: Backing) {
+        if let Some(place) = &mut self.places.borrow_mut()[device.index()] {
+            place.backing = with;
+        }
+    }
+
+    /// Returns a device's name as the operator gave it.
+    pub(crate) fn shown(&self, device: Device) -> String {
+        let places = self.places.borrow();
+        places[device.index()].as_ref().map_or_else(|| device.to_string(), |place| place.wanted.text.clone())
+    }
+}

@@ -1,0 +1,151 @@
+//! The bdev that SPDK sees.
+
+use std::cell::{Cell, RefCell};
+use std::rc::{Rc, Weak};
+
+use serde_json::{Value, json};
+use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
+use spdk::bdev_module::{DestructDone, Disk};
+use spdk::poller::Poller;
+use spdk::thread::{Local, Thread};
+
+use crate::arrivals::Arriving;
+
+/// The time between two attempts to forward I/O when SPDK was short of messages, µs.
+const RETRY_US: u64 = 1000;
+
+/// Called on the control thread when nobody uses the bdev any more, with what is to be called when
+/// nothing of it is left.
+pub type Destroy = fn(number: usize, done: Box<dyn FnOnce()>);
+
+/// A mirror's bdev.
+pub struct MirrorDisk {
+    /// The number by which the mirror's I/O arrives.
+    pub number: usize,
+    /// The name of the mirror.
+    pub name: String,
+    /// The number of members.
+    pub members: usize,
+    /// The control thread, which has the [`crate::Mirror`].
+    pub control: Thread,
+    /// Ends the mirror.
+    pub destroy: Destroy,
+}
+
+/// One thread's I/O, on its way to the control thread.
+pub struct Channel {
+    number: u64,
+    /// I/O for which there was no message, in its order.
+    kept: RefCell<BdevIoQueue>,
+    retry: RefCell<Option<Poller>>,
+    this: Weak<Channel>,
+    /// Whether kept I/O is being forwarded.
+    is_retrying: Cell<bool>,
+}
+
+impl Channel {
+    fn submit(&self, mut io: BdevIo) {
+        io.set_stamp(self.number);
+        if !self.kept.borrow().is_empty() {
+            return self.kept.borrow_mut().push_back(io);
+        }
+        if let Err(io) = io.forward::<Arriving>() {
+            self.keep(io);
+        }
+    }
+
+    #[cold]
+    fn keep(&self, io: BdevIo) {
+        let channel = Weak::clone(&self.this);
+        let retry = move || channel.upgrade().is_some_and(|channel| channel.forward_kept());
+        match Poller::register(RETRY_US, retry) {
+            Ok(poller) => {
+                self.kept.borrow_mut().push_back(io);
+                *self.retry.borrow_mut() = Some(poller);
+            }
+            Err(errno) => {
+                spdk::error!("DST mirror: an I/O fails, without memory for a message or a poller: {errno}");
+            }
+        }
+    }
+
+    /// Forwards what was kept. Returns true if there was anything.
+    fn forward_kept(&self) -> bool {
+        if self.is_retrying.replace(true) {
+            return false;
+        }
+        loop {
+            let Some(io) = self.kept.borrow_mut().pop_front() else { break };
+            if let Err(io) = io.forward::<Arriving>() {
+                // At its place again: all others were submitted later.
+                let mut kept = self.kept.borrow_mut();
+                let mut later = std::mem::take(&mut *kept);
+                kept.push_back(io);
+                while let Some(io) = later.pop_front() {
+                    kept.push_back(io);
+                }
+                break;
+            }
+        }
+        self.is_retrying.set(false);
+        if self.kept.borrow().is_empty() {
+            drop(self.retry.take());
+        }
+        true
+    }
+}
+
+impl Disk for MirrorDisk {
+    type Channel = Channel;
+
+    fn create_channel(&self) -> spdk::Result<Rc<Channel>> {
+        Ok(Rc::new_cyclic(|this| Channel {
+            number: self.number as u64,
+            kept: RefCell::default(),
+            retry: RefCell::default(),
+            this: Weak::clone(this),
+            is_retrying: Cell::new(false),
+        }))
+    }
+
+    fn destroy_channel(_: Rc<Channel>) {}
+
+    fn submit(channel: &Rc<Channel>, io: BdevIo) {
+        channel.submit(io);
+    }
+
+    /// SPDK makes writes of write-zeroes, and reads and writes under its own lock of a
+    /// compare-and-write, which is one step on the mirror so.
+    fn supports(&self, kind: IoKind) -> bool {
+        matches!(kind, IoKind::Read | IoKind::Write | IoKind::Flush | IoKind::Reset)
+    }
+
+    fn dump_info(&self) -> Value {
+        json!({ "mirror": self.name, "members": self.members })
+    }
+
+    /// The module's own configuration has all mirrors, those without a bdev too.
+    fn write_config(&self) -> Vec<Value> {
+        Vec::new()
+    }
+
+    fn destruct(&self, done: DestructDone) {
+        // This thread need not be the control thread, and the answer must come here.
+        let done = Local::new(done);
+        let home = done.home();
+        let (number, destroy, name) = (self.number, self.destroy, self.name.clone());
+        let sent = self.control.send(move || {
+            destroy(
+                number,
+                Box::new(move || {
+                    if let Err(errno) = home.send(move || done.into_inner().done()) {
+                        spdk::error!("DST mirror {name}: its bdev stays: {errno}");
+                    }
+                }),
+            );
+        });
+        if let Err(errno) = sent {
+            spdk::error!("DST mirror {}: it stays open, as its bdev does: {errno}", self.name);
+        }
+    }
+}

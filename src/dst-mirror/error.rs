@@ -1,0 +1,124 @@
+//! Why a mirror can't be had.
+
+use spdk::Errno;
+use thiserror::Error;
+
+/// Each says what was wrong, with which value.
+#[derive(Debug, Clone, PartialEq, Eq, Error)]
+pub enum Error {
+    /// The name is taken.
+    #[error("a bdev or mirror named `{0}` already exists")]
+    Exists(String),
+    /// There is no such mirror.
+    #[error("there is no mirror named `{0}`")]
+    NotFound(String),
+    /// The mirror is being deleted.
+    #[error("mirror `{0}` is already being deleted")]
+    Deleting(String),
+    /// The mirror was deleted before it could be used.
+    #[error("mirror `{0}` was deleted before it could be used")]
+    Deleted(String),
+    /// The application stops.
+    #[error("mirror `{0}`: the application is stopping")]
+    Stopping(String),
+    /// No bdev of this name or UUID.
+    #[error("there is no bdev with the name or UUID `{0}`")]
+    NoBdev(String),
+    /// The bdev can't be opened.
+    #[error("bdev `{name}` can't be opened: {errno}")]
+    Open {
+        /// Its name.
+        name: String,
+        /// What SPDK says.
+        errno: Errno,
+    },
+    /// Another module of this process has the bdev.
+    #[error(
+        "bdev `{name}` can't be used for a mirror: module `{module}` has it. Delete what that module has made \
+         of it first (an lvstore, a raid or an export, for instance), or use that instead"
+    )]
+    Claimed {
+        /// Its name.
+        name: String,
+        /// The module.
+        module: String,
+    },
+    /// Somebody else has the bdev open.
+    #[error(
+        "bdev `{name}` can't be used for a mirror: this process uses it otherwise, or still examines it. A \
+         mirror is the only one to use its devices"
+    )]
+    InUse {
+        /// Its name.
+        name: String,
+    },
+    /// The bdev is of a kind that can't be used.
+    #[error("bdev `{name}` can't be used for a mirror: {why}")]
+    Unsuitable {
+        /// Its name.
+        name: String,
+        /// Why.
+        why: &'static str,
+    },
+    /// The mirror could not be created or assembled.
+    #[error("mirror `{name}`: {why}")]
+    Ended {
+        /// Its name.
+        name: String,
+        /// The reason, and what to do.
+        why: String,
+    },
+    /// The mirror could not be assembled in time.
+    #[error("mirror `{name}` is not assembled after {waited_ms} ms: {why}")]
+    Timeout {
+        /// Its name.
+        name: String,
+        /// How long it had time, ms.
+        waited_ms: u32,
+        /// What it waits for.
+        why: String,
+    },
+    /// SPDK does not take the bdev.
+    #[error("bdev `{name}` can't be registered: {errno}")]
+    Register {
+        /// Its name.
+        name: String,
+        /// What SPDK says.
+        errno: Errno,
+    },
+    /// SPDK does not remove the bdev.
+    #[error("bdev `{name}` can't be removed: {errno}")]
+    Unregister {
+        /// Its name.
+        name: String,
+        /// What SPDK says.
+        errno: Errno,
+    },
+    /// Something is short.
+    #[error("{what}: {errno}")]
+    Resources {
+        /// What is short.
+        what: &'static str,
+        /// What SPDK says.
+        errno: Errno,
+    },
+}
+
+impl Error {
+    /// Returns the errno for RPCs.
+    pub fn errno(&self) -> Errno {
+        match self {
+            Error::Exists(_) => Errno::EEXIST,
+            Error::NotFound(_) | Error::NoBdev(_) => Errno::ENODEV,
+            Error::Deleting(_) | Error::InUse { .. } => Errno::EBUSY,
+            Error::Claimed { .. } => Errno::EPERM,
+            Error::Unsuitable { .. } | Error::Ended { .. } => Errno::EINVAL,
+            Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
+            Error::Timeout { .. } => Errno::ETIMEDOUT,
+            Error::Open { errno, .. }
+            | Error::Register { errno, .. }
+            | Error::Unregister { errno, .. }
+            | Error::Resources { errno, .. } => *errno,
+        }
+    }
+}

@@ -1,0 +1,102 @@
+//! What a mirror shows of itself.
+
+use dst_mirror::report::State;
+use dst_mirror::{Device, Report};
+
+use crate::device::{Backing, Place};
+use crate::life::Life;
+use crate::mirror::Mirror;
+use crate::options::Plan;
+
+/// A mirror as `bdev_dst_mirror_get_info` shows it.
+#[derive(Debug, Clone)]
+pub struct Info {
+    /// What the operator asked for, with the options as they are now.
+    pub plan: Plan,
+    /// What the rules show.
+    pub report: Report,
+    /// The devices, in the order of the call, the witness last.
+    pub devices: Vec<DeviceInfo>,
+    /// Whether the mirror is being deleted.
+    pub is_deleting: bool,
+    /// Whether the RPC that made the mirror is answered, and its deletion has not begun.
+    pub is_settled: bool,
+    /// The I/Os of users that are being executed, and that wait for that.
+    pub ios: (usize, usize),
+}
+
+/// A device of a mirror.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DeviceInfo {
+    /// The place.
+    pub device: Device,
+    /// The name or UUID that the operator gave it.
+    pub wanted: String,
+    /// The bdev.
+    pub state: DeviceState,
+}
+
+/// What has become of the bdev of a device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeviceState {
+    /// The bdev is not there, or cannot be had.
+    Waiting {
+        /// The reason.
+        why: String,
+    },
+    /// The bdev is open.
+    Open {
+        /// Its own name.
+        bdev: String,
+        /// The number of requests under way.
+        in_flight: u32,
+    },
+    /// The bdev is closed when its requests have ended.
+    Leaving {
+        /// Its own name.
+        bdev: String,
+        /// The number of requests under way.
+        in_flight: u32,
+    },
+}
+
+impl Mirror {
+    /// Returns what `bdev_dst_mirror_get_info` shows now.
+    pub fn info(&self) -> Info {
+        let places = self.places.borrow();
+        let show = |device: Device| {
+            let Place { wanted, backing } = places[device.index()].as_ref()?;
+            let state = match backing {
+                Backing::Waiting { why } => DeviceState::Waiting { why: why.clone() },
+                Backing::Open(open) => {
+                    DeviceState::Open { bdev: open.info.name.clone(), in_flight: open.in_flight.get() }
+                }
+                Backing::Leaving { open, .. } => {
+                    DeviceState::Leaving { bdev: open.info.name.clone(), in_flight: open.in_flight.get() }
+                }
+            };
+            Some(DeviceInfo { device, wanted: wanted.text.clone(), state })
+        };
+        Info {
+            plan: self.plan(),
+            report: self.rules.borrow().report(),
+            devices: Device::all().filter_map(show).collect(),
+            is_deleting: self.life.borrow().is_over(),
+            is_settled: self.life.borrow().is_settled(),
+            ios: self.users.borrow().counts(),
+        }
+    }
+
+    /// Returns why the mirror cannot be used yet.
+    pub(crate) fn why_not_there(&self) -> String {
+        match self.rules.borrow().report().state {
+            State::Starting { why } | State::Ended { why } => why,
+            _ => "its devices do not answer".to_owned(),
+        }
+    }
+
+    /// Returns whether the mirror has a bdev, or had one that SPDK is ending.
+    pub(crate) fn has_bdev(&self) -> bool {
+        matches!(*self.life.borrow(), Life::Running(_) | Life::Unregistering)
+    }
+}

@@ -1,0 +1,35 @@
+//! Mirrors: SPDK bdevs whose blocks are on several other bdevs. The rules are in `dst-mirror`; this
+//! crate opens the devices, carries out what the rules ask for, and offers the result to SPDK.
+//!
+//! All of a mirror is on the control thread (SPDK's app thread). I/O of other threads is forwarded
+//! there, with the user's buffers, which the members get as they are: nothing is copied, and nothing
+//! is allocated once as much I/O was under way as ever is.
+
+#![forbid(unsafe_code)]
+
+mod arrivals;
+mod bdev;
+mod buffers;
+mod device;
+mod devices;
+mod disk;
+mod error;
+mod info;
+mod life;
+mod mirror;
+mod options;
+mod registry;
+mod request;
+mod requests;
+mod submission;
+mod users;
+
+pub use dst_mirror::report::{Condition, State};
+pub use dst_mirror::{Device, MEMBER_NAME_MAX, MEMBERS_MAX, Report};
+pub use error::Error;
+pub use info::{DeviceInfo, DeviceState, Info};
+pub use mirror::Mirror;
+pub use options::{Options, Plan, Start};
+pub use registry::{
+    bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list, stop_begins,
+};

@@ -1,0 +1,243 @@
+//! A mirror on the control thread: drives the rules, and carries out what they decide.
+//!
+//! What happens is told to the rules with [`Mirror::tell`], which then carries out the outputs, in
+//! their order. No state is borrowed while an output is carried out, as that may lead to the next
+//! input.
+
+use std::cell::{Cell, RefCell};
+use std::collections::VecDeque;
+use std::rc::Rc;
+
+use dst_mirror::{Device, Input, Level, Outcome, Output, RequestId};
+use spdk::bdev::BackendIo;
+use spdk::clock::now_us;
+
+use crate::buffers::Buffers;
+use crate::device::{Backing, Place, Places};
+use crate::disk::Destroy;
+use crate::error::Error;
+use crate::life::{Answer, Life};
+use crate::options::{Options, Plan, Start};
+use crate::request::Pending;
+use crate::users::Users;
+
+/// Removes a mirror from the list of all mirrors.
+pub type Forget = fn(&Rc<Mirror>);
+
+/// One mirror.
+pub struct Mirror {
+    plan: Plan,
+    options: Cell<Options>,
+    /// The time at which the mirror was made, in µs.
+    pub(crate) began_us: u64,
+    pub(crate) forget: Forget,
+    pub(crate) destroy: Destroy,
+    pub(crate) rules: RefCell<dst_mirror::Mirror>,
+    /// Whether outputs are being carried out.
+    is_carrying: Cell<bool>,
+    /// The ends of requests that SPDK was not asked for, to be told when all outputs are carried out.
+    pub(crate) at_once: RefCell<VecDeque<(RequestId, Outcome)>>,
+    pub(crate) places: RefCell<Places>,
+    pub(crate) users: RefCell<Users>,
+    pub(crate) buffers: RefCell<Buffers>,
+    /// Requests that are not in use. There are as many requests as were ever under way at once.
+    #[expect(clippy::vec_box, reason = "SPDK gets a request by its address")]
+    pub(crate) idle: RefCell<Vec<Box<BackendIo<Pending>>>>,
+    /// Requests for metadata that wait for memory.
+    pub(crate) wanting_memory: RefCell<VecDeque<Output>>,
+    pub(crate) life: RefCell<Life>,
+    /// The number by which users' I/O arrives, once there is a bdev.
+    pub(crate) number: Cell<Option<usize>>,
+    /// Whether the metadata are to be overwritten at the end.
+    pub(crate) is_to_be_wiped: Cell<bool>,
+    /// Whether the rules have stopped, so that nothing is told to them any more.
+    pub(crate) is_stopped: Cell<bool>,
+}
+
+impl Mirror {
+    /// Returns a mirror none of whose devices is open.
+    ///
+    /// # Errors
+    /// Memory is short.
+    pub(crate) fn new(plan: Plan, forget: Forget, destroy: Destroy) -> Result<Rc<Mirror>, Error> {
+        let rules_options = plan.options.for_rules();
+        let identifiers: dst_mirror::Identifiers = Box::new(random_id);
+        let rules = match plan.start {
+            Start::Create { force, is_equal } => {
+                let (members, witness) = (plan.members.clone(), plan.witness.clone());
+                let create = dst_mirror::Create { members, witness, force, is_equal };
+                dst_mirror::Mirror::create(create, rules_options, identifiers)
+            }
+            Start::Assemble { force, .. } => {
+                let (members, has_witness) = (plan.members.len(), plan.witness.is_some());
+                let assemble = dst_mirror::Assemble { members, has_witness, force };
+                dst_mirror::Mirror::assemble(assemble, rules_options, identifiers)
+            }
+        };
+        let mut places = Places::default();
+        for (device, wanted) in plan.devices() {
+            let why = Error::NoBdev(wanted.text.clone()).to_string();
+            places[device.index()] = Some(Place { wanted, backing: Backing::Waiting { why } });
+        }
+        let requests_max = rules.requests_max() as usize;
+        Ok(Rc::new(Mirror {
+            options: Cell::new(plan.options),
+            began_us: now_us(),
+            forget,
+            destroy,
+            rules: RefCell::new(rules),
+            is_carrying: Cell::new(false),
+            at_once: RefCell::new(VecDeque::with_capacity(requests_max)),
+            places: RefCell::new(places),
+            users: RefCell::new(Users::new(rules_options.ios_max)),
+            buffers: RefCell::new(Buffers::new(rules_options.copy_slots, rules_options.copy_bytes)?),
+            idle: RefCell::new(Vec::with_capacity(requests_max)),
+            wanting_memory: RefCell::default(),
+            life: RefCell::new(Life::Starting { waiting: None }),
+            number: Cell::new(None),
+            is_to_be_wiped: Cell::new(false),
+            is_stopped: Cell::new(false),
+            plan,
+        }))
+    }
+
+    /// Returns the mirror's name.
+    pub fn name(&self) -> &str {
+        &self.plan.name
+    }
+
+    /// Returns what the operator asked for, with the options as they are now.
+    pub fn plan(&self) -> Plan {
+        Plan { options: self.options.get(), ..self.plan.clone() }
+    }
+
+    /// Returns the options.
+    pub fn options(&self) -> Options {
+        self.options.get()
+    }
+
+    /// Changes the options.
+    pub fn set_options(self: &Rc<Self>, options: Options) {
+        self.options.set(options);
+        self.tell(Input::SetOptions(options.for_rules()));
+    }
+
+    /// Lets `answer` wait until the mirror can be used, for so long.
+    pub(crate) fn set_waiting(&self, answer: Answer) {
+        let until_us = now_us() + u64::from(self.options().start_timeout_ms) * 1000;
+        *self.life.borrow_mut() = Life::Starting { waiting: Some((answer, until_us)) };
+    }
+
+    /// Tells the rules what happened, and carries out what they decide. HOT.
+    pub(crate) fn tell(self: &Rc<Self>, input: Input) {
+        if self.is_stopped.get() {
+            return;
+        }
+        self.rules.borrow_mut().handle(now_us(), input);
+        self.carry_out();
+    }
+
+    /// Carries out what the rules have decided. HOT.
+    fn carry_out(self: &Rc<Self>) {
+        if self.is_carrying.replace(true) {
+            // The call further out goes on.
+            return;
+        }
+        loop {
+            let output = self.rules.borrow_mut().poll_output();
+            if let Some(output) = output {
+                self.carry(output);
+                continue;
+            }
+            let ended = self.at_once.borrow_mut().pop_front();
+            let Some((request, outcome)) = ended else { break };
+            self.rules.borrow_mut().handle(now_us(), Input::Done { request, outcome });
+        }
+        self.is_carrying.set(false);
+    }
+
+    /// Carries out one output. HOT.
+    fn carry(self: &Rc<Self>, output: Output) {
+        match output {
+            Output::Read { request, device, io, range } => self.read(request, device, io, range),
+            Output::Write { request, device, io, range } => self.write(request, device, io, range),
+            Output::WriteZeroes { request, device, range } => self.write_zeroes(request, device, range),
+            Output::Flush { request, device } => self.flush(request, device),
+            Output::CopyRead { request, device, slot, range } => {
+                self.copy_read(request, device, slot, range);
+            }
+            Output::CopyWrite { request, device, slot, range } => {
+                self.copy_write(request, device, slot, range);
+            }
+            metadata @ (Output::MetadataRead { .. } | Output::MetadataWrite { .. }) => {
+                self.metadata(metadata);
+            }
+            Output::Reset { request, device } => self.reset(request, device),
+            Output::Close { device } => self.close(device),
+            Output::Complete { io, status } => self.complete(io, status),
+            Output::Register { mirror, blocks, block_size } => {
+                self.register(mirror, blocks, block_size);
+            }
+            Output::Ended { why } => self.ended(why),
+            Output::Stopped => self.stopped(),
+            Output::Log { level: Level::Warning, text } => {
+                spdk::warn!("DST mirror {}: {text}", self.name());
+            }
+            Output::Log { level: Level::Notice, text } => {
+                spdk::notice!("DST mirror {}: {text}", self.name());
+            }
+        }
+    }
+
+    /// Returns the number by which users' I/O arrives, once there is a bdev.
+    pub(crate) fn number(&self) -> Option<usize> {
+        self.number.get()
+    }
+
+    /// Returns whether the mirror is being deleted.
+    pub(crate) fn is_deleting(&self) -> bool {
+        self.life.borrow().is_over()
+    }
+
+    /// A millisecond has passed.
+    pub(crate) fn tick(self: &Rc<Self>, now: u64) {
+        let deadline = self.rules.borrow().next_deadline();
+        if deadline.is_some_and(|deadline| deadline <= now) {
+            self.tell(Input::Tick);
+        }
+        self.send_unsent();
+        self.look_at_life(now);
+    }
+
+    /// Returns whether devices that are not there are waited for.
+    pub(crate) fn wants_devices(&self) -> bool {
+        matches!(*self.life.borrow(), Life::Starting { .. } | Life::Running(_))
+    }
+
+    /// Returns whether the mirror's start is a creation, for which all devices have to be there.
+    pub(crate) fn is_created(&self) -> bool {
+        matches!(self.plan.start, Start::Create { .. })
+    }
+
+    /// Returns whether the mirror is created just now.
+    pub(crate) fn is_being_created(&self) -> bool {
+        self.is_created() && matches!(*self.life.borrow(), Life::Starting { .. })
+    }
+
+    /// Returns the devices that the operator named.
+    pub(crate) fn named_devices(&self) -> Vec<Device> {
+        self.plan.devices().map(|(device, _)| device).collect()
+    }
+}
+
+/// Returns a random number other than 0.
+fn random_id() -> u128 {
+    loop {
+        let mut bytes = [0; 16];
+        spdk::random::fill(&mut bytes);
+        let number = u128::from_be_bytes(bytes);
+        if number != 0 {
+            return number;
+        }
+    }
+}

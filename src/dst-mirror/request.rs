@@ -1,0 +1,45 @@
+//! A request to a device, while SPDK has it.
+
+use std::rc::Rc;
+
+use dst_mirror::{Device, RequestId, SlotId};
+use spdk::bdev::{BackendDone, BackendIo, IoStatus};
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// Anything that has no memory of the mirror's.
+    Plain(RequestId),
+    /// A read of metadata.
+    MetadataRead(RequestId),
+    /// A write of metadata.
+    MetadataWrite(RequestId),
+    /// A copy from or to a slot.
+    Copy(RequestId, SlotId),
+    /// A reset that the rules do not know of, to close the device.
+    Closing,
+}
+
+/// What takes the ends of requests.
+pub trait Owner {
+    /// A request has ended.
+    fn ended(self: Rc<Self>, io: Box<BackendIo<Pending>>, status: IoStatus);
+}
+
+/// The context of a request.
+pub struct Pending {
+    /// The mirror, while the request is under way.
+    pub owner: Option<Rc<dyn Owner>>,
+    /// The device.
+    pub device: Device,
+    /// What the request is for.
+    pub purpose: Purpose,
+}
+
+impl BackendDone for Pending {
+    fn done(mut io: Box<BackendIo<Pending>>, status: IoStatus) {
+        if let Some(owner) = io.ctx.owner.take() {
+            owner.ended(io, status);
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! The state of a resync: its slots, and the credit that its rate gives.
+
+use crate::extents::Extent;
+use crate::mutation::{Mutation, is_on};
+
+/// The time in µs for which unused rate is kept, so that a late tick costs nothing.
+const RATE_BURST: u64 = 100_000;
+
+/// What a slot is used for.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Copy {
+    Free,
+    /// The range is being locked.
+    Locking(Extent),
+    /// A member is read.
+    Reading {
+        range: Extent,
+        from: usize,
+        lost_caches: u32,
+    },
+    /// The member that is resynced is written.
+    Writing {
+        range: Extent,
+        lost_caches: u32,
+    },
+}
+
+/// The copying of blocks from one member to another one.
+pub(crate) struct Copying {
+    pub(crate) slots: Vec<Copy>,
+    /// The number of slots that are in use.
+    pub(crate) busy: usize,
+    /// The blocks of a slot.
+    pub(crate) slot_blocks: u64,
+    /// The member that is resynced, while slots are busy or there is more to do.
+    pub(crate) member: Option<usize>,
+    /// The block to go on from.
+    pub(crate) position: u64,
+    /// Whether blocks were skipped that could not be read.
+    pub(crate) has_skipped: bool,
+    /// Whether the member is being flushed.
+    pub(crate) is_flushing: bool,
+    /// The time before which nothing is copied, because of the rate or of blocks that can't be read.
+    pub(crate) not_before: u64,
+    /// The bytes that may be copied, as of `credited_at`.
+    pub(crate) credit: u64,
+    pub(crate) credited_at: u64,
+    pub(crate) recorded_at: u64,
+}
+
+impl Copying {
+    pub(crate) fn new(slots: u16, slot_blocks: u64) -> Copying {
+        Copying {
+            slots: vec![Copy::Free; slots.into()],
+            busy: 0,
+            slot_blocks,
+            member: None,
+            position: 0,
+            has_skipped: false,
+            is_flushing: false,
+            not_before: 0,
+            credit: 0,
+            credited_at: 0,
+            recorded_at: 0,
+        }
+    }
+
+    /// Returns when to go on, if a resync waits for a time.
+    pub(crate) fn next_deadline(&self) -> Option<u64> {
+        self.member.is_some().then_some(self.not_before)
+    }
+
+    /// Takes as many bytes from the credit, or says when there are as many.
+    pub(crate) fn take_credit(&mut self, now: u64, bytes: u64, rate: u64) -> bool {
+        if rate == 0 || is_on(Mutation::NoRate) {
+            return true;
+        }
+        let per = |us: u64| (u128::from(rate) * u128::from(us) / 1_000_000) as u64;
+        let most = per(RATE_BURST).max(bytes);
+        let gained = per(now.saturating_sub(self.credited_at).min(10 * RATE_BURST));
+        if gained > 0 {
+            self.credit = (self.credit + gained).min(most);
+            self.credited_at = now;
+        }
+        if self.credit >= bytes {
+            self.credit -= bytes;
+            return true;
+        }
+        let missing = u128::from(bytes - self.credit) * 1_000_000 / u128::from(rate);
+        self.not_before = now + 1 + (missing as u64).min(RATE_BURST);
+        false
+    }
+}

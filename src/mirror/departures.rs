@@ -1,0 +1,205 @@
+//! Members that fail, vanish, do not answer, or lose what was in their cache; and a mirror that
+//! belongs to another host.
+
+use crate::configuration::{MemberState, WitnessState};
+use crate::handles::Device;
+use crate::mutation::{Mutation, is_on};
+use crate::output::{Output, Status};
+use crate::running::{IoState, Mode, Port, Running, WITNESS};
+use crate::shared::{Link, Shared};
+
+impl Running {
+    /// Returns whether a member in sync is the last one that is there.
+    fn is_last(&self, who: usize) -> bool {
+        who != WITNESS && self.sources() == 1 << who
+    }
+
+    /// A device has failed a request. Unless it is the last member in sync, the mirror goes on
+    /// without it, and takes it back when it can be read again.
+    pub(crate) fn fail_member(&mut self, s: &mut Shared, who: usize, why: &str) {
+        if self.mode != Mode::Ended && !self.is_last(who) {
+            self.give_up(s, who, why);
+        }
+    }
+
+    /// Goes on without a device, and takes it back when it can be read again.
+    pub(crate) fn give_up(&mut self, s: &mut Shared, who: usize, why: &str) {
+        let Some(device) = self.up(who).map(|up| up.device) else { return };
+        self.leave(s, who, why);
+        s.close(device);
+    }
+
+    /// A device was removed.
+    pub(crate) fn device_gone(&mut self, s: &mut Shared, device: Device) {
+        s.gone(device);
+        if let Some(who) = self.place_of(device) {
+            self.leave(s, who, "the bdev was removed");
+        }
+    }
+
+    /// Returns the place of a device in use.
+    pub(crate) fn place_of(&self, device: Device) -> Option<usize> {
+        (0..self.ports.len()).find(|&who| self.up(who).is_some_and(|up| up.device == device))
+    }
+
+    /// Gives up devices that have not answered a request for too long.
+    pub(crate) fn give_up_late(&mut self, s: &mut Shared) {
+        let timeout = s.options.member_timeout_ms.saturating_mul(1000);
+        if timeout == 0 || is_on(Mutation::NoMemberTimeout) {
+            return;
+        }
+        for who in 0..self.ports.len() {
+            let Some(device) = self.up(who).map(|up| up.device) else { continue };
+            let is_late = s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout);
+            if is_late && !self.is_last(who) {
+                s.requests.reset(device);
+                self.give_up(s, who, "a request was not answered in time");
+            }
+        }
+    }
+
+    /// A device is not used any more.
+    fn leave(&mut self, s: &mut Shared, who: usize, why: &str) {
+        s.requests.warn(format!("{} is given up: {why}", self.name(who)));
+        self.call_off(who);
+        let is_last = self.is_last(who);
+        self.has_lost |= is_last && self.regions.unflushed().next().is_some();
+        self.ports[who] = Port::Down { why: why.to_owned(), since: s.now() };
+        self.is_stirred = true;
+        if who == WITNESS {
+            if let Some(witness) = &mut self.config.witness {
+                witness.state = WitnessState::Away;
+            }
+        } else if self.is_in_sync(who) {
+            match is_last {
+                // It may lose its cache while it is away, and nobody would say so.
+                true => self.miss_hot_elsewhere(),
+                false => self.miss(who),
+            }
+        } else {
+            self.missed[who].forget_copies();
+            self.miss_hot(who);
+        }
+        self.leave_round(s, who);
+        if who != WITNESS {
+            self.leave_flush(s, who);
+        }
+        if self.sources() == 0 {
+            s.requests.warn("no member in sync is left: I/O fails".to_owned());
+        }
+    }
+
+    /// Takes back that members are in sync of which that is not recorded: those who have to know it first
+    /// may not be there any more.
+    fn call_off(&mut self, who: usize) {
+        if who == WITNESS {
+            return;
+        }
+        for who in self.members() {
+            let recorded = self.recorded.members[who].state;
+            if !self.is_in_sync(who) || !matches!(recorded, MemberState::Resyncing { .. }) {
+                continue;
+            }
+            // A device may have a record that calls it in sync: then it has to leave as others do.
+            let current = self.config.generations.current();
+            let is_claimed =
+                self.claimed & 1 << who != 0 || self.round.as_ref().is_some_and(|r| r.calls_in_sync(who));
+            self.config.members[who].state =
+                if is_claimed { MemberState::Resyncing { since: current } } else { recorded };
+        }
+    }
+
+    /// A member in sync is in sync no more. What was written to it and not flushed is in hot regions.
+    fn miss(&mut self, who: usize) {
+        let since = self.config.generations.current();
+        self.config.members[who].state = MemberState::OutOfDate { since };
+        self.counts.departures += 1;
+        self.miss_hot(who);
+    }
+
+    /// A member may have lost what was written to it since its last flush.
+    pub(crate) fn cache_lost(&mut self, s: &mut Shared, device: Device) {
+        if is_on(Mutation::NoCacheLost) {
+            return;
+        }
+        // Also of a device that was given up: it may still answer reads.
+        if let Some(who) = s.slot(device).who.filter(|&who| who != WITNESS) {
+            self.lost_caches[who] = self.lost_caches[who].wrapping_add(1);
+        }
+        let Some(who) = self.place_of(device) else { return };
+        self.counts.lost_caches += 1;
+        if self.is_being_recorded(who) {
+            // A superblock may be lost that a flush would seem to have made durable: it is read again.
+            return self.give_up(s, who, "its cache was lost while its metadata were written");
+        }
+        if who == WITNESS {
+            return;
+        }
+        self.is_stirred = true;
+        self.call_off(who);
+        if self.is_last(who) {
+            s.requests.warn(format!("{} has lost its cache, and no other member is in sync", self.name(who)));
+            self.has_lost |= self.regions.unflushed().next().is_some();
+            self.miss_hot_elsewhere();
+            return;
+        }
+        s.requests.warn(format!("{} has lost its cache", self.name(who)));
+        if self.is_in_sync(who) {
+            // The member leaves, and joins again at once.
+            self.miss(who);
+            let since = self.config.generations.current();
+            self.config.members[who].state = MemberState::Resyncing { since };
+        } else {
+            self.missed[who].forget_copies();
+            self.miss_hot(who);
+        }
+        if let Some(up) = self.up_mut(who) {
+            up.is_active = false;
+        }
+        self.leave_flush(s, who);
+    }
+
+    /// The mirror can't be used any more, except to be stopped. What has no request at a device fails
+    /// at once, and the rest when its requests have ended.
+    pub(crate) fn end(&mut self, s: &mut Shared, why: String) {
+        if matches!(self.mode, Mode::Ended | Mode::Stopped) {
+            return;
+        }
+        self.mode = Mode::Ended;
+        s.requests.push(Output::Ended { why });
+        for device in Device::all() {
+            if !matches!(s.slot(device).link, Link::Absent | Link::Closing) {
+                s.requests.reset(device);
+                s.close(device);
+            }
+        }
+        for port in &mut self.ports {
+            *port = Port::Down { why: "the mirror has ended".to_owned(), since: s.now() };
+        }
+        (self.round, self.flush) = (None, None);
+        self.held.clear();
+        self.recording.clear();
+        self.settling.clear();
+        self.flush_waiting.clear();
+        self.flushing.clear();
+        for id in 0..self.ios.len() as u32 {
+            let io = crate::handles::IoId(id);
+            match self.io(io).state {
+                IoState::Free
+                | IoState::Writing { .. }
+                | IoState::Reading { .. }
+                | IoState::RepairReading { .. }
+                | IoState::Repairing { .. } => {}
+                IoState::Locking
+                | IoState::Held
+                | IoState::Recording
+                | IoState::Settling
+                | IoState::RepairLocking { .. }
+                | IoState::FlushWaiting
+                | IoState::Flushing => self.complete(s, io, Status::Failed),
+            }
+        }
+        self.locks = crate::locks::Locks::new(self.ios.len());
+        self.granted.clear();
+    }
+}

@@ -1,0 +1,103 @@
+//! Hosts that die between two steps, and what the devices then say.
+
+use crate::handles::Device;
+use crate::input::{Input, Op};
+use crate::options::Options;
+use crate::output::Status;
+use crate::report::Condition;
+use crate::testing::{Health, World, options};
+
+/// The witness's number.
+const WITNESS: u8 = Device::WITNESS.0;
+
+fn is_whole(world: &World) -> bool {
+    world.conditions().iter().all(|condition| *condition == Condition::InSync)
+}
+
+/// A member comes back and takes no part for long enough that the intent log is empty.
+fn quiet(world: &mut World) {
+    world.flush();
+    world.pass(11_000);
+    world.flush();
+    world.pass(11_000);
+    assert_eq!(world.mirror.report().hot_regions, 0);
+}
+
+#[test]
+fn equal_members_without_a_witness_go_on_by_their_majority_only() {
+    let mut world = World::create(3, false, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::Failing);
+    world.set(2, Health::Failing);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    assert_eq!(world.done.get(&io), None, "one of three does not know what the others do");
+    assert_eq!(world.ended, None);
+}
+
+#[test]
+fn a_member_of_which_nothing_is_known_is_copied_in_full_although_only_its_own_record_says_so() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    let old = world.disks[1].clone();
+    world.remove(1);
+    world.write(5, 1, 2);
+    world.set(1, Health::Good);
+    world.pass(3000);
+    assert!(is_whole(&world));
+    world.write(5000, 1, 9);
+    quiet(&mut world);
+    world.remove(1);
+    world.write(100, 1, 3);
+    // An older state of the member comes back, and the host dies when only that has the next record.
+    world.disks[1] = old;
+    world.set(0, Health::MetadataHung);
+    world.set(1, Health::Good);
+    world.open_all();
+    world.set(0, Health::Good);
+    let mut world = world.reassemble(options(), None);
+    world.pass(20_000);
+    assert!(is_whole(&world), "{:?}", world.log);
+    assert_eq!(world.disks[1].data[5000], 9);
+    assert!(world.disks[0].data == world.disks[1].data);
+}
+
+#[test]
+fn a_member_that_took_no_part_in_a_record_gets_all_trees_with_the_next_one() {
+    let slow = Options { resync_rate: 4096, ..options() };
+    let mut world = World::create(4, true, options());
+    for at in 0..60 {
+        world.write(256 * at, 1, 1);
+    }
+    quiet(&mut world);
+    world.remove(1);
+    world.remove(2);
+    for at in 0..20 {
+        world.write(256 * 40 + 2 * at, 1, 2);
+    }
+    // The member 1 is resynced, slowly, and loses its cache when no majority is there.
+    world.input(Input::SetOptions(slow));
+    world.set(1, Health::Good);
+    world.open_all();
+    assert!(matches!(world.conditions()[1], Condition::Resyncing { .. }), "{:?}", world.log);
+    world.remove(3);
+    world.remove(WITNESS);
+    world.input(Input::CacheLost { device: Device(1) });
+    world.run();
+    // More regions than the log has room for: what the members 2 and 3 miss there is in the trees alone.
+    for at in 0..20 {
+        assert_eq!(world.write(256 * at, 1, 3), Some(Status::Success), "{at} {:?}", world.log);
+        world.flush();
+    }
+    quiet(&mut world);
+    world.input(Input::SetOptions(options()));
+    world.set(WITNESS, Health::Good);
+    world.pass(30_000);
+    assert_eq!(world.conditions()[1], Condition::InSync, "{:?}", world.log);
+    // The host dies with the member 0, and what the member 2 missed is known from the member 1.
+    world.set(0, Health::Away);
+    world.set(2, Health::Good);
+    let mut world = world.reassemble(options(), None);
+    world.pass(60_000);
+    assert_eq!(world.conditions()[2], Condition::InSync, "{:?}", world.log);
+    assert!(world.disks[1].data == world.disks[2].data);
+}

@@ -1,0 +1,56 @@
+//! A mirror's rules: who belongs to it, what is durable before what, and what may be read from where.
+
+#![forbid(unsafe_code)]
+
+mod assembly;
+mod call;
+pub mod configuration;
+mod copying;
+mod creation;
+mod departures;
+#[cfg(test)]
+mod durability_tests;
+pub mod extents;
+mod flushes;
+mod founding;
+pub mod generation;
+pub mod handles;
+pub mod ids;
+pub mod input;
+mod joining;
+mod locks;
+pub mod metadata;
+mod mirror;
+pub mod mutation;
+pub mod options;
+pub mod output;
+pub mod quorum;
+mod reads;
+mod recording;
+pub mod regions;
+pub mod report;
+mod requests;
+mod resync;
+mod running;
+mod shared;
+mod stopping;
+#[cfg(test)]
+mod testing;
+#[cfg(test)]
+mod tests;
+mod writes;
+
+pub use call::{Assemble, Create, Identifiers};
+pub use configuration::{
+    Configuration, MEMBER_NAME_MAX, MEMBERS_MAX, MemberRecord, MemberState, Standing, WitnessRecord,
+    WitnessState,
+};
+pub use extents::{Extent, Extents};
+pub use generation::{Generation, Generations, Relation};
+pub use handles::{Device, IoId, RequestId, SlotId};
+pub use ids::{MemberId, MirrorId};
+pub use input::{Input, Op, Outcome};
+pub use mirror::Mirror;
+pub use options::Options;
+pub use output::{Level, Output, Status};
+pub use report::Report;

@@ -1,0 +1,368 @@
+//! A mirror as its driver sees it.
+
+use crate::assembly::Assembling;
+use crate::call::{Assemble, Create, Identifiers};
+use crate::configuration::{MEMBERS_MAX, MemberState, WitnessState};
+use crate::creation::Creating;
+use crate::extents::Extent;
+use crate::handles::Device;
+use crate::input::{Input, Outcome};
+use crate::mutation::{Mutation, is_on};
+use crate::options::Options;
+use crate::output::{Output, Status};
+use crate::report::{Condition, Counts, MemberReport, Report, State, WitnessReport};
+use crate::requests::{Purpose, Requests};
+use crate::running::{Mode, Port, Running, WITNESS};
+use crate::shared::{Link, Shared};
+
+/// What a mirror is doing.
+enum Phase {
+    Creating(Creating),
+    Assembling(Assembling),
+    Running(Box<Running>),
+    /// The mirror could not be created.
+    Ended(String),
+    Stopped,
+}
+
+/// A mirror: told what happens through [`Mirror::handle`], and asked what is to be done by
+/// [`Mirror::poll_output`] until that returns `None`.
+pub struct Mirror {
+    shared: Shared,
+    phase: Phase,
+}
+
+impl Mirror {
+    /// Creates a mirror. The driver opens the devices, and reports each as opened.
+    pub fn create(create: Create, options: Options, identifiers: Identifiers) -> Mirror {
+        let members = create.members.len();
+        Mirror::new(members, Phase::Creating(Creating::new(create)), options, identifiers)
+    }
+
+    /// Assembles a mirror. The driver opens the devices as they appear, and reports each as opened.
+    pub fn assemble(assemble: Assemble, options: Options, identifiers: Identifiers) -> Mirror {
+        let members = assemble.members;
+        Mirror::new(members, Phase::Assembling(Assembling::new(assemble)), options, identifiers)
+    }
+
+    fn new(members: usize, phase: Phase, options: Options, identifiers: Identifiers) -> Mirror {
+        // A write is at all members at once. A device has the trees of all members, or a step of a
+        // record, flush or load, and a reset at once; a slot is at one device.
+        let of_devices = Device::COUNT * (MEMBERS_MAX + 8);
+        let requests = options.ios_max as usize * members.clamp(1, MEMBERS_MAX)
+            + usize::from(options.copy_slots)
+            + of_devices;
+        let shared = Shared::new(Requests::new(requests as u32), options, identifiers);
+        Mirror { shared, phase }
+    }
+
+    /// Tells the mirror what has happened at the time `now`, in µs of any clock that does not go
+    /// back.
+    pub fn handle(&mut self, now: u64, input: Input) {
+        let s = &mut self.shared;
+        s.requests.now = s.requests.now.max(now);
+        match input {
+            Input::Submit { io, op, range } => match &mut self.phase {
+                Phase::Running(running) => running.submit(s, io, op, range),
+                _ => s.requests.complete(io, Status::Failed),
+            },
+            Input::Done { request, outcome } => {
+                let (device, purpose) = s.requests.end(request);
+                if outcome == Outcome::Refused {
+                    self.refused(device);
+                }
+                self.done(device, purpose, outcome);
+            }
+            Input::MetadataRead { request, bytes } => {
+                let (device, _) = s.requests.end(request);
+                if !s.supply(device, &bytes)
+                    && let Phase::Creating(creating) = &mut self.phase
+                    && let Err(why) = creating.supply(device, &bytes)
+                {
+                    self.fail(why);
+                }
+                self.take_step();
+            }
+            Input::Opened { device, blocks, block_size } => {
+                s.opened(device, blocks, block_size);
+                self.take_step();
+            }
+            Input::Gone { device } => {
+                match &mut self.phase {
+                    Phase::Running(running) => running.device_gone(s, device),
+                    _ => s.gone(device),
+                }
+                self.take_step();
+            }
+            Input::Refused { device } => self.refused(device),
+            Input::CacheLost { device } => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.cache_lost(s, device);
+                }
+            }
+            Input::Tick => self.tick(),
+            Input::SetOptions(options) => {
+                let old = &s.options;
+                let (ios_max, copy_slots, copy_bytes) = (old.ios_max, old.copy_slots, old.copy_bytes);
+                let (hot_max, extents_max, region_shift) = (old.hot_max, old.extents_max, old.region_shift);
+                s.options = Options {
+                    ios_max,
+                    copy_slots,
+                    copy_bytes,
+                    hot_max,
+                    extents_max,
+                    region_shift,
+                    ..options
+                };
+                self.tick();
+            }
+            Input::Stop { wipe } => match &mut self.phase {
+                Phase::Running(running) => running.stop(s, wipe),
+                Phase::Stopped => {}
+                _ => {
+                    self.phase = Phase::Stopped;
+                    s.requests.push(Output::Stopped);
+                }
+            },
+        }
+        if let Phase::Running(running) = &mut self.phase {
+            running.settle(&mut self.shared);
+        }
+    }
+
+    /// Returns what is to be done next.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.shared.requests.poll_output()
+    }
+
+    /// A request has ended.
+    #[inline]
+    fn done(&mut self, device: Device, purpose: Purpose, outcome: Outcome) {
+        let s = &mut self.shared;
+        let Phase::Running(running) = &mut self.phase else {
+            return self.done_before(device, purpose, outcome);
+        };
+        let who = s.slots[device.index()].who;
+        match (purpose, who) {
+            (Purpose::Read(io), _) => running.read_done(s, io, outcome),
+            (Purpose::Write(io), Some(who)) => running.write_done(s, io, who, outcome),
+            (Purpose::Repair(io), _) => running.repair_done(s, io, outcome),
+            (Purpose::Flush(number), Some(who)) => running.flush_done(s, number, who, outcome),
+            (Purpose::Copy(slot), _) => running.copy_done(s, slot, device, outcome),
+            (Purpose::CopyFlush, _) => running.copy_flush_done(s, device, outcome),
+            (Purpose::Record, Some(who)) => running.record_done(s, who, outcome),
+            (Purpose::Wipe, _) => running.wipe_done(s, outcome),
+            (Purpose::Load, _) => self.done_before(device, purpose, outcome),
+            (Purpose::Reset, _) => {}
+            (Purpose::Write(_) | Purpose::Flush(_) | Purpose::Record, None) => {
+                unreachable!("a request to a device that is not in use")
+            }
+        }
+    }
+
+    /// A flush before metadata are read has ended, or a read of them has failed.
+    fn done_before(&mut self, device: Device, purpose: Purpose, outcome: Outcome) {
+        if purpose == Purpose::Load && outcome == Outcome::Success {
+            self.shared.flushed(device);
+            self.take_step();
+        } else if purpose == Purpose::Load {
+            let is_there = !matches!(self.shared.slot(device).link, Link::Absent | Link::Closing);
+            if is_there {
+                self.shared.requests.warn(format!("{device} can't be read"));
+                self.shared.close(device);
+            }
+            self.take_step();
+        }
+    }
+
+    /// A device belongs to another host now.
+    fn refused(&mut self, device: Device) {
+        let why = format!("{device} belongs to another host now: the mirror has been taken over");
+        match &mut self.phase {
+            Phase::Running(running) if is_on(Mutation::GoOnRefused) => {
+                if let Some(who) = running.place_of(device) {
+                    running.fail_member(&mut self.shared, who, "it is owned by another host");
+                }
+            }
+            Phase::Running(running) => running.end(&mut self.shared, why),
+            Phase::Creating(_) | Phase::Assembling(_) => self.fail(why),
+            Phase::Ended(_) | Phase::Stopped => {}
+        }
+    }
+
+    /// The mirror can't be created or assembled.
+    fn fail(&mut self, why: String) {
+        if matches!(self.phase, Phase::Ended(_) | Phase::Stopped) {
+            return;
+        }
+        for device in Device::all() {
+            if !matches!(self.shared.slot(device).link, Link::Absent | Link::Closing) {
+                self.shared.close(device);
+            }
+        }
+        self.shared.requests.push(Output::Ended { why: why.clone() });
+        self.phase = Phase::Ended(why);
+    }
+
+    /// Goes on after what is known of the devices has changed.
+    fn take_step(&mut self) {
+        let s = &mut self.shared;
+        match &mut self.phase {
+            Phase::Creating(creating) => match creating.try_create(s) {
+                Ok(None) => {}
+                Ok(Some(running)) => self.phase = Phase::Running(Box::new(running)),
+                Err(why) => self.fail(why),
+            },
+            Phase::Assembling(assembling) => {
+                if let Some(running) = assembling.try_assemble(s) {
+                    self.phase = Phase::Running(Box::new(running));
+                    self.take_step();
+                }
+            }
+            Phase::Running(running) if running.mode == Mode::Serving => running.join_all(s),
+            Phase::Running(_) | Phase::Ended(_) | Phase::Stopped => {}
+        }
+    }
+
+    fn tick(&mut self) {
+        let now = self.shared.now();
+        for device in Device::all() {
+            self.shared.read_due(device);
+        }
+        self.take_step();
+        if let Phase::Running(running) = &mut self.phase {
+            running.give_up_late(&mut self.shared);
+            running.flush_in_time(now, self.shared.options.flush_interval_ms.saturating_mul(1000));
+            running.is_stirred = true;
+        }
+    }
+
+    /// Returns the time at which [`Input::Tick`] is wanted, in µs.
+    pub fn next_deadline(&self) -> Option<u64> {
+        let s = &self.shared;
+        let own = match &self.phase {
+            Phase::Assembling(assembling) => assembling.next_deadline(s),
+            Phase::Running(running) => running.next_deadline(s),
+            Phase::Creating(_) | Phase::Ended(_) | Phase::Stopped => None,
+        };
+        own.into_iter().chain(s.next_deadline()).min()
+    }
+
+    /// Returns the number of requests that there are at most at once.
+    pub fn requests_max(&self) -> u32 {
+        self.shared.requests.max()
+    }
+
+    /// Returns the maximum number of blocks of a write that starts at this block: 0 before
+    /// [`Output::Register`].
+    pub fn io_blocks_max(&self, start: u64) -> u64 {
+        match &self.phase {
+            Phase::Running(running) => {
+                let left = running.blocks.saturating_sub(start);
+                if left == 0 { 0 } else { running.regions.limit(Extent::new(start, left)).count }
+            }
+            _ => 0,
+        }
+    }
+
+    /// Returns what the mirror shows of itself.
+    pub fn report(&self) -> Report {
+        let state = match &self.phase {
+            Phase::Running(running) => return running.report(&self.shared),
+            Phase::Creating(creating) => State::Starting { why: creating.why.clone() },
+            Phase::Assembling(assembling) => State::Starting { why: assembling.why.clone() },
+            Phase::Ended(why) => State::Ended { why: why.clone() },
+            Phase::Stopped => State::Stopped,
+        };
+        Report {
+            mirror: None,
+            state,
+            blocks: 0,
+            block_size: 0,
+            generation: None,
+            number: 0,
+            members: Vec::new(),
+            witness: None,
+            hot_regions: 0,
+            region_blocks: 0,
+            counts: Counts::default(),
+        }
+    }
+}
+
+impl Running {
+    fn next_deadline(&self, s: &Shared) -> Option<u64> {
+        let until = match self.mode {
+            Mode::Stopping { until, .. } | Mode::Wiping { until, .. } => Some(until),
+            Mode::Serving => None,
+            Mode::Ended | Mode::Stopped => return None,
+        };
+        let flush = (!self.regions.is_empty()).then_some(self.next_flush);
+        let timeout = s.options.member_timeout_ms.saturating_mul(1000);
+        let oldest = self.ports.iter().filter_map(|port| match port {
+            Port::Up(up) => s.requests.oldest(up.device),
+            Port::Down { .. } => None,
+        });
+        let late = oldest.min().filter(|_| timeout > 0).map(|since| {
+            // The last member in sync stays whatever it does: it is looked at now and then.
+            since.saturating_add(timeout).max(s.now() + 100_000.min(timeout))
+        });
+        let copying = self.copying.next_deadline().filter(|&at| at > s.now());
+        [until, flush, late, copying].into_iter().flatten().min()
+    }
+
+    fn report(&self, s: &Shared) -> Report {
+        let members: Vec<MemberReport> = self.members().map(|who| self.member_report(s, who)).collect();
+        let is_whole = members.iter().all(|member| member.condition == Condition::InSync);
+        let state = match self.mode {
+            Mode::Ended => {
+                State::Ended { why: "the mirror has been taken over, or could not begin".to_owned() }
+            }
+            Mode::Stopping { .. } | Mode::Wiping { .. } => State::Stopping,
+            Mode::Stopped => State::Stopped,
+            Mode::Serving if self.sources() == 0 => State::Failed,
+            Mode::Serving if !self.is_registered => {
+                let why = match self.is_stalled {
+                    true => "a majority of the members and the witness",
+                    false => "the first record to be written",
+                };
+                State::Starting { why: why.to_owned() }
+            }
+            Mode::Serving if !self.is_settled() && self.is_stalled => State::Stalled,
+            Mode::Serving if is_whole => State::Online,
+            Mode::Serving => State::Degraded,
+        };
+        let witness = self.config.witness.as_ref().map(|witness| WitnessReport {
+            id: witness.id,
+            name: witness.name.clone(),
+            is_current: self.active(WITNESS).is_some() && witness.state == WitnessState::Current,
+        });
+        Report {
+            mirror: Some(self.mirror),
+            state,
+            blocks: self.blocks,
+            block_size: self.block_size,
+            generation: Some(self.config.generations.current()),
+            number: self.recorded.number,
+            members,
+            witness,
+            hot_regions: self.regions.len(),
+            region_blocks: self.regions.size().blocks(),
+            counts: self.counts,
+        }
+    }
+
+    fn member_report(&self, s: &Shared, who: usize) -> MemberReport {
+        let record = &self.config.members[who];
+        let device = Device::all().find(|device| s.slots[device.index()].who == Some(who));
+        let missed = self.missed_blocks(who);
+        let condition = match (&self.ports[who], record.state) {
+            (_, MemberState::Detached) => Condition::Detached,
+            (Port::Up(_), MemberState::InSync) => Condition::InSync,
+            (Port::Up(_), _) => Condition::Resyncing { left: missed },
+            (Port::Down { why, since }, _) => Condition::Missing { why: why.clone(), since: *since, missed },
+        };
+        let in_flight = device.map_or(0, |device| s.requests.in_flight(device) as usize);
+        MemberReport { id: record.id, name: record.name.clone(), device, condition, in_flight }
+    }
+}

@@ -1,0 +1,157 @@
+//! What a mirror wants done. The driver carries it out in the order in which it comes.
+//!
+//! Each request ends with exactly one [`crate::Input::Done`] or [`crate::Input::MetadataRead`], which
+//! the driver never reports while it is carrying out an output.
+
+use crate::extents::Extent;
+use crate::handles::{Device, IoId, RequestId, SlotId};
+use crate::ids::MirrorId;
+
+/// How a user's I/O has ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Status {
+    /// The I/O was carried out.
+    Success,
+    /// The I/O has failed. Of a write, any part may have been carried out.
+    Failed,
+}
+
+/// The weight of a line for the log.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Level {
+    /// The operator needs to do something, or redundancy or data are lost.
+    Warning,
+    /// What happened, for the record.
+    Notice,
+}
+
+/// Something for the driver to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Output {
+    /// Read the range into the buffer of the user's I/O, which has the same range.
+    Read {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The user's I/O.
+        io: IoId,
+        /// The blocks.
+        range: Extent,
+    },
+    /// Write the buffer of the user's I/O, which has the same range. The I/O is a write, or a read
+    /// whose blocks another member could not read.
+    Write {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The user's I/O.
+        io: IoId,
+        /// The blocks.
+        range: Extent,
+    },
+    /// Fill the range with zeroes.
+    WriteZeroes {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The blocks.
+        range: Extent,
+    },
+    /// Make durable what was written before.
+    Flush {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+    },
+    /// Read the range into a slot.
+    CopyRead {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The slot.
+        slot: SlotId,
+        /// The blocks: no more than fit into the slot.
+        range: Extent,
+    },
+    /// Write the range from a slot.
+    CopyWrite {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The slot.
+        slot: SlotId,
+        /// The blocks.
+        range: Extent,
+    },
+    /// Read metadata, and report [`crate::Input::MetadataRead`], or a failed [`crate::Input::Done`].
+    MetadataRead {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The blocks.
+        range: Extent,
+    },
+    /// Write metadata. They are durable after a [`Output::Flush`] that comes later.
+    MetadataWrite {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The blocks.
+        range: Extent,
+        /// The content of the range.
+        bytes: Vec<u8>,
+    },
+    /// End all requests that the device has, each with its own [`crate::Input::Done`]. There is at
+    /// most one reset of a device at a time.
+    Reset {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+    },
+    /// Close the device once its requests have ended, and report it as opened when it can be opened
+    /// again. The mirror sends it nothing until then.
+    Close {
+        /// The device.
+        device: Device,
+    },
+    /// Complete a user's I/O. No request uses its buffer any more.
+    Complete {
+        /// The I/O.
+        io: IoId,
+        /// How the I/O has ended.
+        status: Status,
+    },
+    /// The mirror can be used: offer it to users. Comes once.
+    Register {
+        /// The mirror.
+        mirror: MirrorId,
+        /// The size in blocks.
+        blocks: u64,
+        /// The size of a block in bytes.
+        block_size: u32,
+    },
+    /// The mirror could not be created or assembled, or is lost to another host. Only
+    /// [`crate::Input::Stop`] is of any use now; I/O that was submitted fails as its requests end.
+    Ended {
+        /// The reason, and what to do.
+        why: String,
+    },
+    /// The mirror has ended. What requests there are end by themselves; nothing follows.
+    Stopped,
+    /// A line for the log. At most some for each event that a device or the operator causes.
+    Log {
+        /// The weight.
+        level: Level,
+        /// The line.
+        text: String,
+    },
+}

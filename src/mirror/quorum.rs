@@ -1,0 +1,355 @@
+//! Who has to know before a mirror goes on without a member, and before it is assembled.
+//!
+//! The *voters* of a configuration are its members that are not detached, those out of date among
+//! them since their metadata are kept up to date, and its witness if that is current.
+//!
+//! 1. An owner begins with a record that changes nothing but the number: it has a higher *epoch* in
+//!    front than any that was found, and is on a majority before anything else is recorded.
+//! 2. Each change is on a majority of the voters of the configuration before it, and on one of its
+//!    members in sync, before anything that depends on it happens ([`may_record`]).
+//! 3. A member that falls out is recorded as out of date first. Only then a new generation is begun, which is
+//!    on all members in sync before a write completes that the other one misses ([`is_unsettled`]).
+//! 4. That a member is in sync again is on all members that were in sync before it is on another device.
+//!
+//! So whoever sees a majority of the voters of the newest configuration that it finds sees the newest
+//! there is. So does whoever sees all members in sync of one in which nothing is unsettled.
+//!
+//! Two members without a witness have no majority but both. There, one in sync goes on alone while
+//! it runs; the other one by itself does not know, and is not assembled.
+
+use thiserror::Error;
+
+use crate::configuration::{Configuration, MemberRecord, MemberState, WitnessState};
+use crate::generation::Relation;
+use crate::ids::MemberId;
+
+/// How a mirror may be assembled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Assembly {
+    /// All members in sync are there, and those of which it is not known whether they are out of date
+    /// ([`is_unsettled`]).
+    Whole,
+    /// The mirror goes on without members in sync, after it has recorded that
+    /// ([`may_record`]).
+    Degraded,
+}
+
+/// Why a mirror may not be assembled, unless it is forced.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
+pub enum Refusal {
+    /// No member in sync is there.
+    #[error("none of the members that are in sync is there")]
+    NoMemberInSync,
+    /// Others may have gone on without the members that are there.
+    #[error("{present} of {voters} voters are there, {} are needed without all members in sync", voters / 2 + 1)]
+    NoMajority {
+        /// The voters that are there.
+        present: usize,
+        /// All voters.
+        voters: usize,
+    },
+}
+
+fn voters(configuration: &Configuration) -> impl Iterator<Item = MemberId> + '_ {
+    let members = configuration.members.iter().filter(|member| member.state != MemberState::Detached);
+    let witness = configuration.witness.iter().filter(|witness| witness.state == WitnessState::Current);
+    members.map(|member| member.id).chain(witness.map(|witness| witness.id))
+}
+
+fn in_sync(configuration: &Configuration) -> impl Iterator<Item = MemberId> + '_ {
+    configuration.members.iter().filter(|member| member.state == MemberState::InSync).map(|member| member.id)
+}
+
+/// Returns whether a member is recorded as out of date, and it is not known whether that is on a
+/// majority. The mirror makes a new generation once it is, and completes no write that the member
+/// misses before. A minority that recorded it may have been left behind by the others.
+pub fn is_unsettled(configuration: &Configuration, member: &MemberRecord) -> bool {
+    member.state.since() == Some(configuration.generations.current())
+}
+
+/// Returns whether a change counts as recorded. `last` is the configuration that was recorded
+/// before, and `on` tells the devices on which the new one is durable.
+pub fn may_record(last: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
+    let (all, reached) = (voters(last).count(), voters(last).filter(|&id| on(id)).count());
+    let is_two_members = all == 2 && voters(last).all(|id| last.member(id).is_some());
+    in_sync(last).any(&on) && (reached > all / 2 || is_two_members)
+}
+
+/// Returns how a mirror may be assembled. `found` is the [`newest`] configuration on the devices
+/// that `present` tells.
+///
+/// # Errors
+/// If the devices may lack completed writes.
+pub fn may_assemble(found: &Configuration, present: impl Fn(MemberId) -> bool) -> Result<Assembly, Refusal> {
+    if !in_sync(found).any(&present) {
+        return Err(Refusal::NoMemberInSync);
+    }
+    let counts = |member: &&MemberRecord| member.state == MemberState::InSync || is_unsettled(found, member);
+    if found.members.iter().filter(counts).all(|member| present(member.id)) {
+        return Ok(Assembly::Whole);
+    }
+    let (voters, present) = (voters(found).count(), voters(found).filter(|&id| present(id)).count());
+    if present > voters / 2 { Ok(Assembly::Degraded) } else { Err(Refusal::NoMajority { present, voters }) }
+}
+
+/// Returns the index of the newest of the configurations that were found on a mirror's devices: the
+/// one with the highest number. A generation does not tell, since it may have been begun on a
+/// minority that others then went on without.
+///
+/// # Errors
+/// The newest and one that has a generation which the newest one does not know: its device has
+/// gone on alone, or was about to. Or nothing in an empty list.
+pub fn newest(found: &[&Configuration]) -> Result<usize, Option<(usize, usize)>> {
+    let mut best = 0;
+    for (index, configuration) in found.iter().enumerate().skip(1) {
+        let is_ahead = || configuration.generations.relation(&found[best].generations) == Relation::Ahead;
+        let (number, highest) = (configuration.number, found[best].number);
+        if number > highest || (number == highest && is_ahead()) {
+            best = index;
+        }
+    }
+    let newest = *found.get(best).ok_or(None)?;
+    let is_stranger = |other: &&Configuration| match other.generations.relation(&newest.generations) {
+        Relation::Same | Relation::Behind => false,
+        Relation::Ahead => true,
+        // It may only be too old for the history.
+        Relation::Diverged => !knows(newest, other),
+    };
+    match found.iter().position(is_stranger) {
+        Some(stranger) => Err(Some((best, stranger))),
+        None => Ok(best),
+    }
+}
+
+/// Returns whether `newer` records a member that fell out at the generation of `older`.
+fn knows(newer: &Configuration, older: &Configuration) -> bool {
+    newer.members.iter().any(|member| member.state.since() == Some(older.generations.current()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::configuration::WitnessRecord;
+    use crate::generation::{Generation, Generations, HISTORY_MAX};
+    use proptest::prelude::*;
+
+    const WITNESS: MemberId = MemberId(99);
+    const OUT: MemberState = MemberState::OutOfDate { since: Generation(1) };
+    /// Out of date since a generation that is over.
+    const SETTLED: MemberState = MemberState::OutOfDate { since: Generation(7) };
+
+    fn configuration(states: &[MemberState], witness: Option<WitnessState>) -> Configuration {
+        let member = |(index, &state)| MemberRecord {
+            id: MemberId(index as u128 + 1),
+            name: String::new(),
+            device_blocks: 1,
+            state,
+        };
+        let witness =
+            witness.map(|state| WitnessRecord { id: WITNESS, name: String::new(), device_blocks: 1, state });
+        Configuration {
+            number: 1,
+            generations: Generations::new(Generation(1)),
+            members: states.iter().enumerate().map(member).collect(),
+            witness,
+        }
+    }
+
+    fn among(ids: &'static [u128]) -> impl Fn(MemberId) -> bool {
+        |id| ids.contains(&id.0)
+    }
+
+    #[test]
+    fn two_members_and_a_witness() {
+        let whole = configuration(&[MemberState::InSync; 2], Some(WitnessState::Current));
+        for (ids, records) in
+            [(&[1][..], false), (&[99], false), (&[1, 99], true), (&[2, 99], true), (&[1, 2], true)]
+        {
+            assert_eq!(may_record(&whole, |id| ids.contains(&id.0)), records, "{ids:?}");
+        }
+        assert_eq!(may_assemble(&whole, among(&[1, 2])), Ok(Assembly::Whole));
+        assert_eq!(may_assemble(&whole, among(&[1, 99])), Ok(Assembly::Degraded));
+        assert_eq!(may_assemble(&whole, among(&[1])), Err(Refusal::NoMajority { present: 1, voters: 3 }));
+        assert_eq!(may_assemble(&whole, among(&[99])), Err(Refusal::NoMemberInSync));
+        let degraded = configuration(&[MemberState::InSync, SETTLED], Some(WitnessState::Current));
+        assert_eq!(
+            may_assemble(&degraded, among(&[1])),
+            Ok(Assembly::Whole),
+            "it says that 2 is out of date"
+        );
+        let unsettled = configuration(&[MemberState::InSync, OUT], Some(WitnessState::Current));
+        assert_eq!(may_assemble(&unsettled, among(&[1])), Err(Refusal::NoMajority { present: 1, voters: 3 }));
+        assert_eq!(may_assemble(&degraded, among(&[2, 99])), Err(Refusal::NoMemberInSync));
+        assert!(!may_record(&degraded, among(&[2, 99])), "none in sync");
+        assert_eq!(
+            Refusal::NoMajority { present: 1, voters: 3 }.to_string(),
+            "1 of 3 voters are there, 2 are needed without all members in sync"
+        );
+    }
+
+    #[test]
+    fn two_members_without_a_witness_that_votes() {
+        for witness in [None, Some(WitnessState::Away)] {
+            let whole = configuration(&[MemberState::InSync; 2], witness);
+            assert!(may_record(&whole, among(&[1])) && may_record(&whole, among(&[2])));
+            assert!(!may_record(&whole, among(&[99])));
+            assert_eq!(
+                may_assemble(&whole, among(&[1, 99])),
+                Err(Refusal::NoMajority { present: 1, voters: 2 })
+            );
+            let degraded = configuration(&[MemberState::InSync, SETTLED], witness);
+            assert!(may_record(&degraded, among(&[1])) && !may_record(&degraded, among(&[2])));
+            assert_eq!(may_assemble(&degraded, among(&[1])), Ok(Assembly::Whole));
+        }
+    }
+
+    #[test]
+    fn detached_members_have_no_vote_and_one_member_is_a_majority() {
+        let states = [MemberState::InSync, MemberState::InSync, MemberState::InSync, MemberState::Detached];
+        let three = configuration(&states, None);
+        assert!(!may_record(&three, among(&[1, 4])) && may_record(&three, among(&[1, 2])));
+        let one = configuration(&[MemberState::InSync, MemberState::Detached], None);
+        assert!(may_record(&one, among(&[1])) && !may_record(&one, among(&[2])));
+        // One member and a witness are two voters, and not two members.
+        let one = configuration(&[MemberState::InSync], Some(WitnessState::Current));
+        assert!(!may_record(&one, among(&[1])) && may_record(&one, among(&[1, 99])));
+    }
+
+    #[test]
+    fn the_newest_has_the_highest_number_and_knows_the_others() {
+        let with = |number, current, history: &[u128]| Configuration {
+            number,
+            generations: Generations::from_kept(
+                Generation(current),
+                history.iter().copied().map(Generation).collect(),
+            ),
+            ..configuration(&[MemberState::InSync, OUT], None)
+        };
+        let (old, counted_on, new) = (with(1, 1, &[]), with(8, 1, &[]), with(9, 2, &[1]));
+        assert_eq!(newest(&[&old, &counted_on]), Ok(1));
+        assert_eq!(newest(&[&counted_on, &new, &old]), Ok(1));
+        assert_eq!(newest(&[&with(9, 1, &[]), &new]), Ok(1), "the same number");
+        assert_eq!(newest(&[&with(10, 1, &[]), &new]), Err(Some((0, 1))), "a generation of a minority");
+        assert_eq!(newest(&[&new, &with(3, 3, &[9])]), Err(Some((0, 1))));
+        assert_eq!(newest(&[&old, &new, &with(3, 3, &[1])]), Err(Some((1, 2))));
+        assert_eq!(newest(&[]), Err(None));
+        // The member 2 fell out at the generation 1, which is too long ago for the history.
+        let long: Vec<u128> = (2..=1 + HISTORY_MAX as u128).collect();
+        let late = with(50, 99, &long);
+        assert_eq!(newest(&[&old, &late]), Ok(1));
+        assert_eq!(newest(&[&late, &old]), Ok(0));
+        assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Err(Some((0, 1))));
+    }
+
+    /// A configuration's number is its owner's epoch times this, and the number of records of that owner.
+    const EPOCH: u64 = 1000;
+
+    /// Devices with what is durable on each, and the writes of which each has all up to a number.
+    struct World {
+        members: usize,
+        devices: Vec<Configuration>,
+        data: Vec<u64>,
+        completed: u64,
+        next: u128,
+    }
+
+    impl World {
+        fn device(&self, id: MemberId) -> usize {
+            if id == WITNESS { self.members } else { id.0 as usize - 1 }
+        }
+
+        /// An owner reaches the devices of `reach`, assembles them if it may, records who is
+        /// missing, writes, and dies: after as many records on one device as `dies`, or later.
+        fn owner(&mut self, reach: &[usize], mut dies: usize) -> Result<(), TestCaseError> {
+            let found: Vec<&Configuration> = reach.iter().map(|&device| &self.devices[device]).collect();
+            let Ok(newest) = newest(&found) else { return Ok(()) };
+            let mut last = found[newest].clone();
+            let epoch = found.iter().map(|found| found.number / EPOCH).max().expect("one is the newest") + 1;
+            let is_present = |id: MemberId| reach.contains(&self.device(id));
+            let Ok(_) = may_assemble(&last, is_present) else { return Ok(()) };
+            // The members in sync that are there have all completed writes, and so has each of them.
+            let present: Vec<usize> =
+                in_sync(&last).map(|id| self.device(id)).filter(|device| reach.contains(device)).collect();
+            for &device in &present {
+                prop_assert_eq!(self.data[device], self.completed, "a completed write is lost");
+            }
+            let mut record = |world: &mut World, new: &Configuration, order: &[usize]| {
+                let on = &order[..dies.min(order.len())];
+                dies -= on.len();
+                for &device in on {
+                    world.devices[device] = new.clone();
+                }
+                let is_recorded =
+                    on.len() == order.len() && may_record(&last, |id| on.contains(&world.device(id)));
+                last = new.clone();
+                is_recorded
+            };
+            // First that there is a new owner, then who is missing, and then the new generation.
+            let mut new = self.devices[reach[newest]].clone();
+            new.number = epoch * EPOCH;
+            if !record(self, &new, reach) {
+                return Ok(());
+            }
+            let (since, before) = (new.generations.current(), new.clone());
+            for member in &mut new.members {
+                if member.state == MemberState::InSync && !reach.contains(&self.device(member.id)) {
+                    member.state = MemberState::OutOfDate { since };
+                }
+            }
+            if let Some(witness) = &mut new.witness {
+                let is_there = reach.contains(&self.members);
+                witness.state = if is_there { WitnessState::Current } else { WitnessState::Away };
+            }
+            if new != before || new.members.iter().any(|member| is_unsettled(&new, member)) {
+                new.number += 1;
+                if !record(self, &new, reach) {
+                    return Ok(());
+                }
+                new.number += 1;
+                new.generations.advance(Generation(self.next));
+                self.next += 1;
+                if !record(self, &new, reach) {
+                    return Ok(());
+                }
+            }
+            self.completed += 1;
+            for &device in &present {
+                self.data[device] = self.completed;
+            }
+            // What was out of date is resynced, and counts again once that is recorded.
+            for member in &mut new.members {
+                let device = self.device(member.id);
+                if member.state != MemberState::InSync && reach.contains(&device) {
+                    self.data[device] = self.completed;
+                    member.state = MemberState::InSync;
+                }
+            }
+            new.number += 1;
+            // Those in sync before are the first to know.
+            let others = reach.iter().filter(|device| !present.contains(device));
+            let order: Vec<usize> = present.iter().chain(others).copied().collect();
+            record(self, &new, &order);
+            Ok(())
+        }
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(4000))]
+
+        /// Owners that reach different devices, one after another, some of which die while they record.
+        #[test]
+        fn whoever_assembles_has_all_completed_writes(
+            members in 2usize..=3, has_witness: bool, owners in proptest::collection::vec((1u8..16, 0usize..24), 1..40),
+        ) {
+            let states = vec![MemberState::InSync; members];
+            let first = configuration(&states, has_witness.then_some(WitnessState::Current));
+            let count = members + usize::from(has_witness);
+            let mut world =
+                World { members, devices: vec![first; count], data: vec![0; members], completed: 0, next: 2 };
+            for (reach, dies) in owners {
+                let reach: Vec<usize> = (0..count).filter(|device| reach >> device & 1 == 1).collect();
+                world.owner(&reach, dies)?;
+            }
+        }
+    }
+}

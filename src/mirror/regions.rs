@@ -1,0 +1,599 @@
+//! The intent log: the regions of the device in which writes may be in flight.
+//!
+//! A write begins only where the durable metadata say that its regions are *hot*. After a crash,
+//! members may differ in hot regions and nowhere else. A region stays hot when its writes have ended,
+//! so a steady load rewrites the metadata rarely; when there are too many, those cool that were
+//! not written to for the longest time. A region cools only when it is idle, and when all
+//! members were flushed since its last write: before that, a power loss may make them differ.
+//!
+//! DRBD's activity log and md's write-intent bitmap are the models.
+
+use dst_wire::BLOCK_SIZES;
+use std::ops::RangeInclusive;
+
+use crate::extents::Extent;
+
+/// The maximum number of hot regions: as many as the superblock has room for.
+pub const HOT_MAX: usize = 1024;
+
+/// The maximum number of regions of a device, so that a region's number has 16 bits.
+pub const REGIONS_MAX: u64 = 1 << 16;
+
+/// The minimum size of a region in bytes: below it, resync after a crash takes no noticeable time,
+/// and a sequential load would rewrite the metadata more often.
+pub const REGION_MIN: u64 = 1 << 20;
+
+/// An entry of [`Regions::index`] without a hot region.
+const COLD: u16 = u16::MAX;
+
+/// The size of a device's regions: a power of two of blocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct RegionSize {
+    shift: u32,
+}
+
+impl RegionSize {
+    /// Returns the smallest size for a device of `blocks` blocks of `block_size` bytes: at least
+    /// [`REGION_MIN`], and at most [`REGIONS_MAX`] regions.
+    ///
+    /// # Panics
+    /// If `block_size` is not a power of two within [`BLOCK_SIZES`].
+    pub fn for_device(blocks: u64, block_size: u32) -> RegionSize {
+        assert!(
+            block_size.is_power_of_two() && BLOCK_SIZES.contains(&block_size),
+            "blocks of {block_size} bytes"
+        );
+        let min = REGION_MIN / u64::from(block_size);
+        let size = blocks.div_ceil(REGIONS_MAX).checked_next_power_of_two().unwrap_or(1 << 63).max(min);
+        RegionSize { shift: size.ilog2() }
+    }
+
+    /// Returns the size of 2^`shift` blocks if a device of `blocks` blocks then has at most
+    /// [`REGIONS_MAX`] regions.
+    pub fn from_shift(shift: u32, blocks: u64) -> Option<RegionSize> {
+        (shift < 64 && (blocks.saturating_sub(1) >> shift) < REGIONS_MAX).then_some(RegionSize { shift })
+    }
+
+    /// Returns the binary logarithm of the size in blocks.
+    pub fn shift(self) -> u32 {
+        self.shift
+    }
+
+    /// Returns the size in blocks.
+    pub fn blocks(self) -> u64 {
+        1 << self.shift
+    }
+
+    /// Returns the number of regions of a device of `blocks` blocks.
+    pub fn count(self, blocks: u64) -> u64 {
+        if blocks == 0 { 0 } else { ((blocks - 1) >> self.shift) + 1 }
+    }
+
+    /// Returns the region of a block.
+    #[inline]
+    pub fn region_of(self, block: u64) -> u16 {
+        (block >> self.shift) as u16
+    }
+
+    /// Returns the blocks of a region of a device of `blocks` blocks. The last region may be shorter
+    /// than others.
+    pub fn extent(self, region: u16, blocks: u64) -> Extent {
+        let start = u64::from(region) << self.shift;
+        Extent::new(start, self.blocks().min(blocks.saturating_sub(start)))
+    }
+
+    /// Returns the regions of a range that is not empty.
+    #[inline]
+    fn regions(self, extent: Extent) -> RangeInclusive<u16> {
+        self.region_of(extent.start)..=self.region_of(extent.end() - 1)
+    }
+}
+
+/// The answer to a write that wants to begin.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begin {
+    /// The write is counted, and may be sent to the members.
+    Start,
+    /// The write is counted. It waits until [`Regions::is_recorded`] is true of its range.
+    Record,
+    /// The write is not counted: no region can cool. It is tried again when writes have ended, and
+    /// the members were flushed ([`Regions::flushable`]).
+    Full,
+}
+
+/// A record of the hot regions that is being written: which changes it has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct RecordTicket(u64);
+
+/// A flush of all members that is under way: which writes it covers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct FlushTicket(u64);
+
+#[derive(Debug, Clone, Copy)]
+struct Hot {
+    region: u16,
+    /// The writes that have begun and not ended, and those that wait for the record.
+    writes: u32,
+    /// The change with which the region became hot.
+    added: u64,
+    /// The time of the last begin or end of a write.
+    used: u64,
+    /// The flush that covers the last write that ended: the first to begin after it. 0 if no write
+    /// has ended.
+    flush: u64,
+}
+
+/// The hot regions of one mirror.
+#[derive(Debug)]
+pub struct Regions {
+    size: RegionSize,
+    blocks: u64,
+    max: usize,
+    hot: Vec<Hot>,
+    /// For each region its place in `hot`, or [`COLD`].
+    index: Vec<u16>,
+    /// A counter of begins and ends.
+    time: u64,
+    /// The number of the last change of the set.
+    changes: u64,
+    /// The last change that is in a durable record.
+    recorded: u64,
+    /// The last change that took a region out.
+    cooled: u64,
+    /// The number of flushes that began, and the last one of these that succeeded.
+    flushes: u64,
+    flushed: u64,
+}
+
+impl Regions {
+    /// Returns a log without hot regions for a device of `blocks` blocks. At most `max` regions are
+    /// hot, from 4 to [`HOT_MAX`].
+    ///
+    /// # Panics
+    /// If `max` is outside of its range, or the device has more than [`REGIONS_MAX`] regions.
+    pub fn new(size: RegionSize, blocks: u64, max: usize) -> Regions {
+        assert!((4..=HOT_MAX).contains(&max), "{max} hot regions, not 4 to {HOT_MAX}");
+        let count = size.count(blocks);
+        assert!(count <= REGIONS_MAX, "{count} regions, not up to {REGIONS_MAX}");
+        Regions {
+            size,
+            blocks,
+            max,
+            hot: Vec::with_capacity(max),
+            index: vec![COLD; count as usize],
+            time: 0,
+            changes: 0,
+            recorded: 0,
+            cooled: 0,
+            flushes: 0,
+            flushed: 0,
+        }
+    }
+
+    /// Returns the size of the regions.
+    pub fn size(&self) -> RegionSize {
+        self.size
+    }
+
+    /// Returns the number of hot regions.
+    pub fn len(&self) -> usize {
+        self.hot.len()
+    }
+
+    /// Returns whether no region is hot.
+    pub fn is_empty(&self) -> bool {
+        self.hot.is_empty()
+    }
+
+    /// Returns the longest beginning of a write's range that one [`Regions::begin`] takes: a
+    /// quarter of the hot regions, so that a long write does not keep out all others.
+    pub fn limit(&self, extent: Extent) -> Extent {
+        let regions = self.max as u64 / 4;
+        let last = (extent.start >> self.size.shift).saturating_add(regions);
+        let end = if last >= self.index.len() as u64 { self.blocks } else { last << self.size.shift };
+        Extent::between(extent.start, extent.end().min(end.max(extent.start)))
+    }
+
+    /// A write to `extent`, which [`Regions::limit`] does not shorten and which is not empty, wants to begin.
+    ///
+    /// # Panics
+    /// If the range runs past the end of the device.
+    #[inline]
+    pub fn begin(&mut self, extent: Extent) -> Begin {
+        self.time += 1;
+        let regions = self.size.regions(extent);
+        if regions.clone().all(|region| self.is_region_recorded(region)) {
+            for region in regions {
+                self.count(region);
+            }
+            return Begin::Start;
+        }
+        self.begin_cold(extent)
+    }
+
+    #[cold]
+    fn begin_cold(&mut self, extent: Extent) -> Begin {
+        let regions = self.size.regions(extent);
+        debug_assert!(self.limit(extent) == extent, "{extent:?} has too many regions");
+        let cold = regions.clone().filter(|&region| self.index[usize::from(region)] == COLD).count();
+        let room = self.max - self.hot.len();
+        if cold > room && !self.cool_oldest(cold - room, &regions) {
+            return Begin::Full;
+        }
+        if cold > 0 {
+            self.changes += 1;
+        }
+        for region in regions {
+            if self.index[usize::from(region)] == COLD {
+                self.index[usize::from(region)] = self.hot.len() as u16;
+                let added = self.changes;
+                self.hot.push(Hot { region, writes: 0, added, used: 0, flush: 0 });
+            }
+            self.count(region);
+        }
+        Begin::Record
+    }
+
+    /// A write has ended on every member that had it, whether or not it succeeded. Each write that
+    /// was counted ends once.
+    #[inline]
+    pub fn end(&mut self, extent: Extent) {
+        self.time += 1;
+        for region in self.size.regions(extent) {
+            let hot = &mut self.hot[usize::from(self.index[usize::from(region)])];
+            hot.writes -= 1;
+            hot.used = self.time;
+            hot.flush = self.flushes + 1;
+        }
+    }
+
+    /// Returns whether durable metadata say that all regions of the range are hot.
+    #[inline]
+    pub fn is_recorded(&self, extent: Extent) -> bool {
+        self.size.regions(extent).all(|region| self.is_region_recorded(region))
+    }
+
+    /// Returns whether no region of the range is hot: all members have durably what was written there.
+    #[inline]
+    pub fn is_cold(&self, extent: Extent) -> bool {
+        self.size.regions(extent).all(|region| self.index[usize::from(region)] == COLD)
+    }
+
+    /// Returns whether regions have become hot that are in no record that was begun.
+    pub fn wants_record(&self, newest: Option<RecordTicket>) -> bool {
+        let begun = newest.map_or(self.recorded, |ticket| ticket.0.max(self.recorded));
+        self.hot.iter().any(|hot| hot.added > begun)
+    }
+
+    /// A record is made of [`Regions::hot`] as it is now.
+    pub fn record_begun(&self) -> RecordTicket {
+        RecordTicket(self.changes)
+    }
+
+    /// A record is durable on all members in sync.
+    pub fn recorded(&mut self, ticket: RecordTicket) {
+        self.recorded = self.recorded.max(ticket.0);
+    }
+
+    /// Returns whether a record of [`Regions::hot`] as it is now lacks a region that the newest
+    /// durable one may have. What members that are away missed there has to be durable before it.
+    pub fn evicts(&self) -> bool {
+        self.cooled > self.recorded
+    }
+
+    /// Returns the hot regions, in no order.
+    pub fn hot(&self) -> impl Iterator<Item = u16> + '_ {
+        self.hot.iter().map(|hot| hot.region)
+    }
+
+    /// Returns the number of regions that may cool after a flush that begins now, and not earlier.
+    /// This looks at each hot region: it is for a timer and for [`Begin::Full`], not for each I/O.
+    pub fn flushable(&self) -> usize {
+        self.hot.iter().filter(|hot| hot.writes == 0 && hot.flush > self.flushes).count()
+    }
+
+    /// A flush of all members in sync begins.
+    pub fn flush_begun(&mut self) -> FlushTicket {
+        self.flushes += 1;
+        FlushTicket(self.flushes)
+    }
+
+    /// A flush has succeeded on all members in sync.
+    pub fn flushed(&mut self, ticket: FlushTicket) {
+        self.flushed = self.flushed.max(ticket.0);
+    }
+
+    /// Returns the blocks of the regions in which a write is in flight, or has ended since the last
+    /// successful flush.
+    pub fn unflushed(&self) -> impl Iterator<Item = Extent> + '_ {
+        let is_unflushed = |hot: &&Hot| !hot.is_flushed(self.flushed);
+        self.hot.iter().filter(is_unflushed).map(|hot| self.size.extent(hot.region, self.blocks))
+    }
+
+    /// Lets all regions cool that may.
+    pub fn cool(&mut self) {
+        let mut at = 0;
+        while let Some(hot) = self.hot.get(at) {
+            if hot.is_flushed(self.flushed) { self.take(hot.region) } else { at += 1 }
+        }
+    }
+
+    #[inline]
+    fn is_region_recorded(&self, region: u16) -> bool {
+        let at = self.index[usize::from(region)];
+        at != COLD && self.hot[usize::from(at)].added <= self.recorded
+    }
+
+    #[inline]
+    fn count(&mut self, region: u16) {
+        let hot = &mut self.hot[usize::from(self.index[usize::from(region)])];
+        hot.writes += 1;
+        hot.used = self.time;
+    }
+
+    /// Lets the `count` regions cool that were not used for the longest time, and are none of `but`.
+    /// Returns false, and changes nothing, if fewer may cool.
+    fn cool_oldest(&mut self, count: usize, but: &RangeInclusive<u16>) -> bool {
+        let flushed = self.flushed;
+        let may_cool = |hot: &&Hot| hot.is_flushed(flushed) && !but.contains(&hot.region);
+        if self.hot.iter().filter(may_cool).count() < count {
+            return false;
+        }
+        // Nearly always one: a search is cheaper than a list in the order of use, which each write would change.
+        for _ in 0..count {
+            let oldest = self.hot.iter().filter(may_cool).min_by_key(|hot| (hot.used, hot.region));
+            let region = oldest.expect("as many were counted").region;
+            self.take(region);
+        }
+        true
+    }
+
+    /// Takes a region out of the log.
+    fn take(&mut self, region: u16) {
+        let at = std::mem::replace(&mut self.index[usize::from(region)], COLD);
+        self.hot.swap_remove(usize::from(at));
+        if let Some(moved) = self.hot.get(usize::from(at)) {
+            self.index[usize::from(moved.region)] = at;
+        }
+        self.changes += 1;
+        self.cooled = self.changes;
+    }
+}
+
+impl Hot {
+    fn is_flushed(&self, flushed: u64) -> bool {
+        self.writes == 0 && self.flush <= flushed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+    use std::collections::BTreeSet;
+
+    /// A device of 16 regions of 256 blocks of 4 KiB, of which the last one is shorter.
+    const BLOCKS: u64 = 16 * 256 - 100;
+
+    fn regions(max: usize) -> Regions {
+        Regions::new(RegionSize::for_device(BLOCKS, 4096), BLOCKS, max)
+    }
+
+    fn write(region: u64) -> Extent {
+        Extent::new(region * 256 + 7, 1)
+    }
+
+    fn record(regions: &mut Regions) {
+        let ticket = regions.record_begun();
+        regions.recorded(ticket);
+    }
+
+    fn flush(regions: &mut Regions) {
+        let ticket = regions.flush_begun();
+        regions.flushed(ticket);
+    }
+
+    #[test]
+    fn a_device_has_at_most_as_many_regions_as_16_bits_count() {
+        for (blocks, block_size, size, count) in [
+            (1, 512, 2048, 1),
+            (2048, 512, 2048, 1),
+            (2049, 512, 2048, 2),
+            (1 << 20, 4096, 256, 4096),
+            (1 << 24, 4096, 256, 1 << 16),
+            ((1 << 24) + 1, 4096, 512, (1 << 15) + 1),
+            (1 << 20, 65_536, 16, 1 << 16),
+            (1 << 54, 512, 1 << 38, 1 << 16),
+        ] {
+            let region = RegionSize::for_device(blocks, block_size);
+            assert_eq!((region.blocks(), region.count(blocks)), (size, count), "{blocks} of {block_size}");
+            assert_eq!(RegionSize::from_shift(region.shift(), blocks), Some(region));
+            let last = region.extent(region.region_of(blocks - 1), blocks);
+            assert_eq!(last.end(), blocks);
+        }
+        assert_eq!(RegionSize::from_shift(8, (1 << 24) + 1), None);
+        assert_eq!(RegionSize::from_shift(64, 1), None);
+    }
+
+    #[test]
+    fn a_write_waits_for_the_record_once() {
+        let mut regions = regions(4);
+        assert_eq!(regions.begin(write(3)), Begin::Record);
+        assert!(regions.wants_record(None) && !regions.is_recorded(write(3)));
+        let ticket = regions.record_begun();
+        assert!(!regions.wants_record(Some(ticket)));
+        assert_eq!(regions.begin(write(4)), Begin::Record);
+        assert!(regions.wants_record(Some(ticket)));
+        regions.recorded(ticket);
+        assert!(regions.is_recorded(write(3)) && !regions.is_recorded(write(4)));
+        assert_eq!(regions.begin(write(3)), Begin::Start);
+        for region in [3, 3, 4] {
+            regions.end(write(region));
+        }
+        assert_eq!(regions.begin(write(3)), Begin::Start, "it stays hot");
+        assert_eq!(regions.begin(write(4)), Begin::Record, "hot, and in no record yet");
+    }
+
+    #[test]
+    fn a_region_cools_when_it_is_idle_and_flushed_the_oldest_first() {
+        let mut regions = regions(4);
+        for region in 0..4 {
+            assert_eq!(regions.begin(write(region)), Begin::Record);
+        }
+        record(&mut regions);
+        assert_eq!(regions.begin(write(9)), Begin::Full);
+        regions.end(write(1));
+        let early = regions.flush_begun();
+        regions.end(write(0));
+        assert_eq!(regions.flushable(), 1);
+        assert_eq!(regions.begin(write(9)), Begin::Full, "not flushed");
+        regions.flushed(early);
+        assert_eq!(regions.unflushed().count(), 3);
+        assert!(!regions.evicts());
+        assert_eq!(regions.begin(write(9)), Begin::Record);
+        assert!(regions.evicts() && regions.hot().collect::<BTreeSet<u16>>() == BTreeSet::from([0, 2, 3, 9]));
+        assert_eq!(regions.begin(write(10)), Begin::Full, "region 0 ended after the flush began");
+        flush(&mut regions);
+        assert_eq!(regions.begin(write(0)), Begin::Start);
+        assert_eq!(regions.begin(write(10)), Begin::Full, "region 0 is in use again");
+        record(&mut regions);
+        assert!(!regions.evicts());
+        for region in [0, 2, 3, 9] {
+            regions.end(write(region));
+        }
+        regions.cool();
+        assert_eq!(regions.len(), 4, "not flushed");
+        flush(&mut regions);
+        regions.cool();
+        assert!(regions.is_empty() && regions.evicts());
+    }
+
+    #[test]
+    fn a_long_write_takes_a_quarter_of_the_log() {
+        let regions = regions(8);
+        let whole = Extent::new(0, BLOCKS);
+        assert_eq!(regions.limit(whole), Extent::new(0, 512));
+        assert_eq!(regions.limit(Extent::between(300, BLOCKS)), Extent::between(300, 768));
+        assert_eq!(regions.limit(Extent::between(14 * 256, BLOCKS)), Extent::between(14 * 256, BLOCKS));
+        assert_eq!(regions.limit(Extent::new(255, 2)), Extent::new(255, 2));
+    }
+
+    #[derive(Debug, Clone, Copy)]
+    enum Step {
+        Begin(Extent),
+        End(usize),
+        BeginRecord,
+        Recorded,
+        BeginFlush,
+        Flushed,
+        Cool,
+    }
+
+    fn any_step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            6 => (0..BLOCKS, 1u64..500).prop_map(|(start, count)| Step::Begin(Extent::new(start, count.min(BLOCKS - start)))),
+            6 => any::<usize>().prop_map(Step::End),
+            3 => Just(Step::BeginRecord),
+            3 => Just(Step::Recorded),
+            2 => Just(Step::BeginFlush),
+            2 => Just(Step::Flushed),
+            1 => Just(Step::Cool),
+        ]
+    }
+
+    /// What is known of a mirror without its log.
+    #[derive(Default)]
+    struct Model {
+        /// What the durable metadata say, and the record that is being written.
+        durable: BTreeSet<u16>,
+        record: Option<(RecordTicket, BTreeSet<u16>)>,
+        flush: Option<(FlushTicket, Vec<Extent>)>,
+        waiting: Vec<Extent>,
+        sent: Vec<Extent>,
+        /// Ended, and not known to be on the members' media.
+        ended: Vec<Extent>,
+    }
+
+    impl Model {
+        fn step(&mut self, regions: &mut Regions, step: Step) -> Result<(), TestCaseError> {
+            match step {
+                Step::Begin(extent) => {
+                    let extent = regions.limit(extent);
+                    match regions.begin(extent) {
+                        Begin::Start => self.sent.push(extent),
+                        Begin::Record => self.waiting.push(extent),
+                        Begin::Full => prop_assert!(regions.hot.len() + 3 > regions.max, "there is room"),
+                    }
+                }
+                Step::End(at) if !self.sent.is_empty() => {
+                    let extent = self.sent.swap_remove(at % self.sent.len());
+                    regions.end(extent);
+                    self.ended.push(extent);
+                }
+                Step::BeginRecord if self.record.is_none() => {
+                    self.record = Some((regions.record_begun(), regions.hot().collect()));
+                }
+                Step::Recorded => {
+                    if let Some((ticket, hot)) = self.record.take() {
+                        regions.recorded(ticket);
+                        self.durable = hot;
+                        let is_recorded = |extent: &mut Extent| regions.is_recorded(*extent);
+                        self.sent.extend(self.waiting.extract_if(.., is_recorded));
+                    }
+                }
+                Step::BeginFlush if self.flush.is_none() => {
+                    self.flush = Some((regions.flush_begun(), std::mem::take(&mut self.ended)));
+                }
+                Step::Flushed => {
+                    if let Some((ticket, _)) = self.flush.take() {
+                        regions.flushed(ticket);
+                    }
+                }
+                Step::Cool => regions.cool(),
+                Step::End(_) | Step::BeginRecord | Step::BeginFlush => {}
+            }
+            Ok(())
+        }
+
+        /// The writes that may be on some members, and not on others, if the power fails now.
+        fn at_risk(&self) -> impl Iterator<Item = Extent> + '_ {
+            let flushing = self.flush.iter().flat_map(|(_, ended)| ended);
+            self.sent.iter().chain(&self.ended).chain(flushing).copied()
+        }
+    }
+
+    proptest! {
+        /// Whenever the owner crashes, the record that is then durable has all regions where the
+        /// members may differ.
+        #[test]
+        fn what_may_differ_is_in_the_durable_record(max in 4usize..12, steps in proptest::collection::vec(any_step(), 0..150)) {
+            let (mut regions, mut model) = (regions(max), Model::default());
+            for step in steps {
+                model.step(&mut regions, step)?;
+                prop_assert!(regions.len() <= max);
+                for (at, hot) in regions.hot.iter().enumerate() {
+                    prop_assert_eq!(usize::from(regions.index[usize::from(hot.region)]), at);
+                }
+                for extent in model.at_risk() {
+                    for region in regions.size.regions(extent) {
+                        prop_assert!(model.durable.contains(&region), "the region {region} is not recorded");
+                        let new = model.record.as_ref().is_none_or(|(_, hot)| hot.contains(&region));
+                        prop_assert!(new, "the record that is being written lacks the region {region}");
+                        prop_assert!(regions.unflushed().any(|unflushed| unflushed.overlaps(extent)));
+                    }
+                }
+                let drops = model.durable.iter().any(|&region| !regions.hot().any(|hot| hot == region));
+                prop_assert!(!drops || regions.evicts());
+            }
+            // The load ends: everything is written, and the log can be emptied.
+            for step in [Step::Recorded, Step::BeginRecord, Step::Recorded].into_iter().chain([Step::End(0); 150]) {
+                model.step(&mut regions, step)?;
+            }
+            prop_assert!(model.waiting.is_empty() && model.sent.is_empty());
+            for step in [Step::Flushed, Step::BeginFlush, Step::Flushed, Step::Cool] {
+                model.step(&mut regions, step)?;
+            }
+            prop_assert!(regions.is_empty());
+        }
+    }
+}

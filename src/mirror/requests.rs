@@ -1,0 +1,187 @@
+//! What the devices have been asked for and not answered, and what the driver is to do next.
+
+use std::collections::VecDeque;
+
+use crate::extents::Extent;
+use crate::handles::{Device, IoId, RequestId, SlotId};
+use crate::output::{Level, Output, Status};
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// Metadata of a device that is not in use yet are read.
+    Load,
+    /// A user's read.
+    Read(IoId),
+    /// A user's write.
+    Write(IoId),
+    /// The blocks of a user's read are read again, or written back.
+    Repair(IoId),
+    /// The flush of all members of this number.
+    Flush(u32),
+    /// A slot is filled or emptied.
+    Copy(SlotId),
+    /// A flush of the member that is resynced.
+    CopyFlush,
+    /// A step of a record.
+    Record,
+    /// The metadata are overwritten.
+    Wipe,
+    /// All requests of the device are ended.
+    Reset,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Request {
+    device: Device,
+    purpose: Purpose,
+    since: u64,
+}
+
+/// The requests of one mirror and its outputs.
+#[derive(Debug)]
+pub(crate) struct Requests {
+    /// The time of the last input, in µs.
+    pub(crate) now: u64,
+    outstanding: Vec<Option<Request>>,
+    free: Vec<u32>,
+    in_flight: [u32; Device::COUNT],
+    resets: [bool; Device::COUNT],
+    outputs: VecDeque<Output>,
+}
+
+impl Requests {
+    /// Returns a table for `max` requests.
+    pub(crate) fn new(max: u32) -> Requests {
+        Requests {
+            now: 0,
+            outstanding: vec![None; max as usize],
+            free: (0..max).rev().collect(),
+            in_flight: [0; Device::COUNT],
+            resets: [false; Device::COUNT],
+            outputs: VecDeque::new(),
+        }
+    }
+
+    /// Returns the number of requests that there are at most.
+    pub(crate) fn max(&self) -> u32 {
+        self.outstanding.len() as u32
+    }
+
+    /// Returns what is to be done next.
+    pub(crate) fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// Returns the number of requests that a device has, other than resets.
+    #[inline]
+    pub(crate) fn in_flight(&self, device: Device) -> u32 {
+        self.in_flight[device.index()]
+    }
+
+    /// Begins a request. `Requests::max` is computed such that there is always a free one.
+    #[inline]
+    fn begin(&mut self, device: Device, purpose: Purpose) -> RequestId {
+        let id = self.free.pop().expect("no more requests than the sum of what each part may have");
+        self.outstanding[id as usize] = Some(Request { device, purpose, since: self.now });
+        self.in_flight[device.index()] += 1;
+        RequestId(id)
+    }
+
+    /// A request has ended. Returns its device and what it was for.
+    ///
+    /// # Panics
+    /// If the request is not outstanding.
+    #[inline]
+    pub(crate) fn end(&mut self, request: RequestId) -> (Device, Purpose) {
+        let ended = self.outstanding[request.0 as usize].take();
+        let Request { device, purpose, .. } = ended.expect("a request that is outstanding");
+        self.free.push(request.0);
+        match purpose {
+            Purpose::Reset => self.resets[device.index()] = false,
+            _ => self.in_flight[device.index()] -= 1,
+        }
+        (device, purpose)
+    }
+
+    /// Returns the time at which the oldest request of a device was sent, but for resets.
+    pub(crate) fn oldest(&self, device: Device) -> Option<u64> {
+        let requests = self.outstanding.iter().flatten();
+        let of_device = requests.filter(|r| r.device == device && r.purpose != Purpose::Reset);
+        of_device.map(|request| request.since).min()
+    }
+
+    #[inline]
+    pub(crate) fn read(&mut self, device: Device, purpose: Purpose, io: IoId, range: Extent) {
+        let request = self.begin(device, purpose);
+        self.outputs.push_back(Output::Read { request, device, io, range });
+    }
+
+    #[inline]
+    pub(crate) fn write(&mut self, device: Device, purpose: Purpose, io: IoId, range: Extent) {
+        let request = self.begin(device, purpose);
+        self.outputs.push_back(Output::Write { request, device, io, range });
+    }
+
+    pub(crate) fn write_zeroes(&mut self, device: Device, io: IoId, range: Extent) {
+        let request = self.begin(device, Purpose::Write(io));
+        self.outputs.push_back(Output::WriteZeroes { request, device, range });
+    }
+
+    pub(crate) fn flush(&mut self, device: Device, purpose: Purpose) {
+        let request = self.begin(device, purpose);
+        self.outputs.push_back(Output::Flush { request, device });
+    }
+
+    pub(crate) fn copy_read(&mut self, device: Device, slot: SlotId, range: Extent) {
+        let request = self.begin(device, Purpose::Copy(slot));
+        self.outputs.push_back(Output::CopyRead { request, device, slot, range });
+    }
+
+    pub(crate) fn copy_write(&mut self, device: Device, slot: SlotId, range: Extent) {
+        let request = self.begin(device, Purpose::Copy(slot));
+        self.outputs.push_back(Output::CopyWrite { request, device, slot, range });
+    }
+
+    pub(crate) fn metadata_read(&mut self, device: Device, range: Extent) {
+        let request = self.begin(device, Purpose::Load);
+        self.outputs.push_back(Output::MetadataRead { request, device, range });
+    }
+
+    pub(crate) fn metadata_write(&mut self, device: Device, purpose: Purpose, range: Extent, bytes: Vec<u8>) {
+        let request = self.begin(device, purpose);
+        self.outputs.push_back(Output::MetadataWrite { request, device, range, bytes });
+    }
+
+    /// Ends all requests of a device, unless it has none or is being reset.
+    pub(crate) fn reset(&mut self, device: Device) {
+        if self.in_flight(device) == 0 || self.resets[device.index()] {
+            return;
+        }
+        let request = self.begin(device, Purpose::Reset);
+        self.in_flight[device.index()] -= 1;
+        self.resets[device.index()] = true;
+        self.outputs.push_back(Output::Reset { request, device });
+    }
+
+    pub(crate) fn close(&mut self, device: Device) {
+        self.outputs.push_back(Output::Close { device });
+    }
+
+    #[inline]
+    pub(crate) fn complete(&mut self, io: IoId, status: Status) {
+        self.outputs.push_back(Output::Complete { io, status });
+    }
+
+    pub(crate) fn push(&mut self, output: Output) {
+        self.outputs.push_back(output);
+    }
+
+    pub(crate) fn warn(&mut self, text: String) {
+        self.outputs.push_back(Output::Log { level: Level::Warning, text });
+    }
+
+    pub(crate) fn notice(&mut self, text: String) {
+        self.outputs.push_back(Output::Log { level: Level::Notice, text });
+    }
+}

@@ -1,0 +1,512 @@
+//! A mirror whose members are known: its state, and who takes part in what.
+//!
+//! The rules are in the files for each subject, as methods of [`Running`]:
+//! `writes.rs`, `reads.rs`, `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before
+//! what), `departures.rs` and `joining.rs` (members that go and come), `resync.rs` (members that are
+//! brought up to date), `stopping.rs` (the end).
+
+use std::collections::VecDeque;
+
+use crate::configuration::{Configuration, MEMBERS_MAX, MemberState, WitnessState};
+use crate::copying::Copying;
+use crate::extents::{Extent, Extents};
+use crate::handles::{Device, IoId};
+use crate::ids::{MemberId, MirrorId};
+use crate::input::Op;
+use crate::locks::{Holder, Locks};
+use crate::metadata::{Area, Record};
+use crate::output::Status;
+use crate::regions::{FlushTicket, RecordTicket, Regions};
+use crate::report::Counts;
+use crate::shared::Shared;
+
+/// The place of the witness among [`Running::ports`]. The members' are those in the configuration.
+pub(crate) const WITNESS: usize = MEMBERS_MAX;
+
+/// A set of places: a bit each.
+pub(crate) type Places = u16;
+
+/// A member's or the witness's device, as far as it is in use.
+pub(crate) enum Port {
+    /// No device is in use.
+    Down {
+        /// The reason, as far as it is known.
+        why: String,
+        /// The time since when, in µs.
+        since: u64,
+    },
+    /// A device is in use.
+    Up(Box<Up>),
+}
+
+/// A device in use.
+pub(crate) struct Up {
+    pub(crate) device: Device,
+    /// Where its metadata are.
+    pub(crate) area: Area,
+    /// Whether the trees on the device are not known to be up to date. The next record brings all.
+    pub(crate) is_stale: bool,
+    /// Whether the device has the recorded configuration, so that a member gets data, and a witness
+    /// votes.
+    pub(crate) is_active: bool,
+}
+
+/// What a member missed. On disk, all three are one tree.
+pub(crate) struct Missed {
+    /// The blocks that are old or unknown: they are not read, and writes to them are not sent.
+    pub(crate) blocks: Extents,
+    /// Blocks that were copied since the last flush began.
+    pub(crate) copied: Extents,
+    /// Blocks that were copied before, while the flush goes on.
+    pub(crate) flushing: Extents,
+    /// Counts changes of the tree.
+    pub(crate) version: u64,
+    /// The version that is durable on all members in sync.
+    pub(crate) durable: u64,
+}
+
+impl Missed {
+    pub(crate) fn new(max: usize) -> Missed {
+        let empty = || Extents::new(max);
+        Missed { blocks: empty(), copied: empty(), flushing: empty(), version: 0, durable: 0 }
+    }
+
+    pub(crate) fn insert(&mut self, extent: Extent) {
+        self.blocks.insert(extent);
+        self.version += 1;
+    }
+
+    /// Takes all copies that were not flushed as missed.
+    pub(crate) fn forget_copies(&mut self) {
+        for unflushed in [&mut self.copied, &mut self.flushing] {
+            self.blocks.insert_all(unflushed);
+            unflushed.clear();
+        }
+        self.version += 1;
+    }
+
+    /// Takes all copies as flushed.
+    pub(crate) fn forget_flushed(&mut self) {
+        if !self.copied.is_empty() || !self.flushing.is_empty() {
+            self.copied.clear();
+            self.flushing.clear();
+            self.version += 1;
+        }
+    }
+
+    /// Forgets everything: the member is in sync.
+    pub(crate) fn clear(&mut self) {
+        self.blocks.clear();
+        self.copied.clear();
+        self.flushing.clear();
+        self.version += 1;
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.blocks.is_empty() && self.copied.is_empty() && self.flushing.is_empty()
+    }
+}
+
+/// A user's I/O.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Io {
+    pub(crate) op: Op,
+    pub(crate) range: Extent,
+    pub(crate) state: IoState,
+}
+
+/// What a user's I/O is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum IoState {
+    /// There is no I/O of this number.
+    Free,
+    /// A write waits for its range.
+    Locking,
+    /// A write waits until writes may begin, or for room in the intent log.
+    Held,
+    /// A write is counted in the intent log, and waits until that is recorded.
+    Recording,
+    /// Members have the write.
+    Writing {
+        /// The number of members that have not answered.
+        pending: u8,
+        /// The members that have carried it out.
+        succeeded: Places,
+    },
+    /// A write or flush has ended on the members, and waits until it is recorded which ones missed
+    /// it.
+    Settling,
+    /// A member has the read.
+    Reading {
+        /// The member.
+        from: usize,
+        /// Its lost caches when it was asked.
+        lost_caches: u32,
+        /// The members that have failed it.
+        failed: Places,
+    },
+    /// A read that was answered by one member waits for its range, to repair others.
+    RepairLocking {
+        /// The members that have failed it.
+        failed: Places,
+    },
+    /// The blocks are read again while the range is locked.
+    RepairReading {
+        /// The member.
+        from: usize,
+        /// Its lost caches when it was asked.
+        lost_caches: u32,
+        /// The members that have failed the read.
+        failed: Places,
+    },
+    /// The blocks are written back to a member.
+    Repairing {
+        /// The other members that have failed the read.
+        failed: Places,
+        /// The member.
+        to: usize,
+    },
+    /// A flush waits until the one that is under way has ended.
+    FlushWaiting,
+    /// Members are being flushed.
+    Flushing,
+}
+
+/// Whose word counts for what is recorded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Authority {
+    /// The majority's.
+    Majority,
+    /// The operator's, until a first generation was begun: the assembly is forced.
+    Operator,
+    /// All devices': the mirror is being created.
+    All,
+}
+
+/// What the mirror is there for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Mode {
+    /// I/O is carried out.
+    Serving,
+    /// The mirror was told to stop, and is stopped at `until` in any case.
+    Stopping {
+        /// The time in µs.
+        until: u64,
+        /// Whether the metadata are overwritten.
+        wipes: bool,
+        /// Whether all members were flushed.
+        is_flushed: bool,
+    },
+    /// The metadata are overwritten.
+    Wiping {
+        /// The time in µs at which the mirror is stopped in any case.
+        until: u64,
+        /// The number of requests that are left.
+        left: u32,
+        /// Whether these are the flushes that follow the writes.
+        is_flushing: bool,
+    },
+    /// The mirror can't be used, as the driver was told.
+    Ended,
+    /// The driver was told that the mirror has stopped.
+    Stopped,
+}
+
+/// A flush of all members.
+pub(crate) struct FlushRound {
+    /// The number of the flush: an answer to an earlier one may come late.
+    pub(crate) number: u32,
+    pub(crate) ticket: FlushTicket,
+    /// The members that have not answered.
+    pub(crate) pending: Places,
+    /// The members that have failed it, and were not given up.
+    pub(crate) failed: Places,
+}
+
+/// How far a device is with a record.
+pub(crate) enum Progress {
+    /// The device does not get the record.
+    None,
+    /// Trees are being written, so many of them.
+    Trees { left: usize, superblock: crate::metadata::Write },
+    /// The device gets the record once all members in sync have it.
+    Waiting,
+    /// The trees are being flushed.
+    TreesFlush { superblock: crate::metadata::Write },
+    /// The superblock is being written.
+    Superblock,
+    /// The superblock is being flushed.
+    SuperblockFlush,
+    /// The device has the record.
+    Durable,
+    /// The device has failed, or was given up.
+    Failed,
+}
+
+/// A record that is being written.
+pub(crate) struct Round {
+    pub(crate) record: Record,
+    /// What the trees are, if any device needs them, and whether each has changed.
+    pub(crate) trees: Vec<(Extents, bool)>,
+    pub(crate) config: Configuration,
+    /// Whether the configuration is another one than the recorded one.
+    pub(crate) is_change: bool,
+    pub(crate) ticket: RecordTicket,
+    pub(crate) has_trees: bool,
+    /// The versions of the trees.
+    pub(crate) versions: [u64; MEMBERS_MAX],
+    pub(crate) progress: Vec<Progress>,
+}
+
+impl Round {
+    /// Returns whether a device may have the record, and it calls this member in sync.
+    pub(crate) fn calls_in_sync(&self, who: usize) -> bool {
+        in_sync(&self.config) & 1 << who != 0
+            && self.progress.iter().any(|progress| !matches!(progress, Progress::None | Progress::Waiting))
+    }
+}
+
+/// A mirror whose members are known.
+pub(crate) struct Running {
+    pub(crate) mirror: MirrorId,
+    pub(crate) blocks: u64,
+    pub(crate) block_size: u32,
+    /// The configuration as it is to be.
+    pub(crate) config: Configuration,
+    /// The configuration that is recorded: the last one that counts.
+    pub(crate) recorded: Configuration,
+    /// The members that some record on some device may call in sync.
+    pub(crate) claimed: Places,
+    /// Whether the mirror was assembled, and it is not recorded yet that it was.
+    pub(crate) is_assembly_due: bool,
+    /// Whether it is recorded that members missed something, and the new generation is not.
+    pub(crate) is_renewal_due: bool,
+    pub(crate) authority: Authority,
+    /// The members whose data may be overwritten whatever they are: the operator has said so.
+    pub(crate) overwritten: Places,
+    pub(crate) ports: Vec<Port>,
+    pub(crate) missed: Vec<Missed>,
+    /// The number of caches that each member has lost. What it was asked to read before is not
+    /// trusted.
+    pub(crate) lost_caches: [u32; MEMBERS_MAX],
+    pub(crate) regions: Regions,
+    /// The regions that were hot when the mirror was assembled: they stay in its records until it is
+    /// recorded who may differ there.
+    pub(crate) found_hot: Vec<u16>,
+    pub(crate) locks: Locks,
+    pub(crate) granted: VecDeque<Holder>,
+    pub(crate) ios: Vec<Io>,
+    /// The writes in [`IoState::Held`].
+    pub(crate) held: VecDeque<IoId>,
+    /// The writes in [`IoState::Recording`].
+    pub(crate) recording: VecDeque<IoId>,
+    /// The I/O in [`IoState::Settling`].
+    pub(crate) settling: VecDeque<IoId>,
+    /// The flushes in [`IoState::Flushing`].
+    pub(crate) flushing: Vec<IoId>,
+    /// The flushes in [`IoState::FlushWaiting`].
+    pub(crate) flush_waiting: Vec<IoId>,
+    pub(crate) flush: Option<FlushRound>,
+    /// The number of the last flush.
+    pub(crate) flushes: u32,
+    /// Whether the last member in sync was away, or has lost its cache, while writes were not flushed.
+    /// They may be lost: the next flush of a user fails.
+    pub(crate) has_lost: bool,
+    /// Whether the mirror flushes by itself as soon as it can.
+    pub(crate) wants_flush: bool,
+    /// Whether regions cool after the next flush.
+    pub(crate) wants_cool: bool,
+    pub(crate) next_flush: u64,
+    pub(crate) round: Option<Round>,
+    /// Whether the next record has the trees.
+    pub(crate) wants_trees: bool,
+    /// Whether a record is due, whatever else is.
+    pub(crate) wants_record: bool,
+    /// Whether a record is due that no majority can be given.
+    pub(crate) is_stalled: bool,
+    pub(crate) copying: Copying,
+    pub(crate) rotation: usize,
+    pub(crate) mode: Mode,
+    pub(crate) is_registered: bool,
+    /// Whether something has changed that others than the I/O at hand may have waited for.
+    pub(crate) is_stirred: bool,
+    pub(crate) counts: Counts,
+}
+
+impl Running {
+    /// Returns the members' places.
+    pub(crate) fn members(&self) -> std::ops::Range<usize> {
+        0..self.config.members.len()
+    }
+
+    /// Returns a device that is in use.
+    #[inline]
+    pub(crate) fn up(&self, who: usize) -> Option<&Up> {
+        match &self.ports[who] {
+            Port::Up(up) => Some(up),
+            Port::Down { .. } => None,
+        }
+    }
+
+    pub(crate) fn up_mut(&mut self, who: usize) -> Option<&mut Up> {
+        match &mut self.ports[who] {
+            Port::Up(up) => Some(up),
+            Port::Down { .. } => None,
+        }
+    }
+
+    /// Returns the device of a member that gets data.
+    #[inline]
+    pub(crate) fn active(&self, who: usize) -> Option<Device> {
+        self.up(who).filter(|up| up.is_active).map(|up| up.device)
+    }
+
+    #[inline]
+    pub(crate) fn is_in_sync(&self, who: usize) -> bool {
+        self.config.members[who].state == MemberState::InSync
+    }
+
+    #[inline]
+    pub(crate) fn is_resyncing(&self, who: usize) -> bool {
+        matches!(self.config.members[who].state, MemberState::Resyncing { .. })
+    }
+
+    /// Returns the members that are there and recorded as in sync.
+    pub(crate) fn sources(&self) -> Places {
+        let is_source = |&who: &usize| {
+            self.is_in_sync(who)
+                && self.recorded.members[who].state == MemberState::InSync
+                && self.active(who).is_some()
+        };
+        self.members().filter(is_source).fold(0, |set, who| set | 1 << who)
+    }
+
+    /// Returns whether no member has missed a write without that being recorded: writes may begin,
+    /// and complete.
+    #[inline]
+    pub(crate) fn is_settled(&self) -> bool {
+        !self.is_renewal_due && self.claimed & !in_sync(&self.config) == 0
+    }
+
+    /// Returns the place of a member or the witness.
+    pub(crate) fn place(&self, id: MemberId) -> Option<usize> {
+        let member = self.config.members.iter().position(|member| member.id == id);
+        member.or_else(|| self.config.witness.as_ref().filter(|witness| witness.id == id).map(|_| WITNESS))
+    }
+
+    /// Returns the name at a place.
+    pub(crate) fn name(&self, who: usize) -> &str {
+        match who {
+            WITNESS => "the witness",
+            _ => &self.config.members[who].name,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn io(&mut self, io: IoId) -> &mut Io {
+        &mut self.ios[io.0 as usize]
+    }
+
+    /// Completes a user's I/O.
+    pub(crate) fn complete(&mut self, s: &mut Shared, io: IoId, status: Status) {
+        let op = self.io(io).op;
+        self.io(io).state = IoState::Free;
+        match op {
+            Op::Read => self.counts.reads += 1,
+            Op::Write | Op::WriteZeroes => self.counts.writes += 1,
+            Op::Flush => self.counts.flushes += 1,
+        }
+        s.requests.complete(io, status);
+    }
+
+    /// A user's I/O.
+    pub(crate) fn submit(&mut self, s: &mut Shared, id: IoId, op: Op, range: Extent) {
+        let io = self.io(id);
+        assert!(io.state == IoState::Free, "{id:?} is used twice");
+        (io.op, io.range) = (op, range);
+        let is_beyond = range.count > self.blocks || range.start > self.blocks - range.count;
+        let is_write = matches!(op, Op::Write | Op::WriteZeroes);
+        let is_long = || is_write && self.regions.limit(range) != range;
+        let is_wrong = op != Op::Flush && (range.count == 0 || is_beyond || is_long());
+        if self.mode != Mode::Serving || !self.is_registered || is_wrong {
+            return self.complete(s, id, Status::Failed);
+        }
+        match op {
+            Op::Read => self.read(s, id, 0),
+            Op::Write | Op::WriteZeroes => self.write(s, id),
+            Op::Flush => self.user_flush(s, id),
+        }
+    }
+
+    /// Continues what waited for locks, and for changes, until nothing goes on.
+    #[inline]
+    pub(crate) fn settle(&mut self, s: &mut Shared) {
+        while self.is_stirred || !self.granted.is_empty() {
+            self.settle_once(s);
+        }
+    }
+
+    fn settle_once(&mut self, s: &mut Shared) {
+        while let Some(holder) = self.granted.pop_front() {
+            match holder {
+                Holder::Io(io) => match self.io(io).state {
+                    IoState::Locking => self.begin_write(s, io),
+                    IoState::RepairLocking { failed } => self.repair_locked(s, io, failed),
+                    other => unreachable!("a lock is granted to {other:?}"),
+                },
+                Holder::Slot(slot) => self.slot_locked(s, slot),
+            }
+        }
+        if std::mem::take(&mut self.is_stirred) {
+            self.begin_round(s);
+            self.continue_settling(s);
+            self.continue_recording(s);
+            self.continue_held(s);
+            self.begin_flush(s);
+            self.continue_resync(s);
+            self.continue_stopping(s);
+        }
+    }
+
+    /// Gives up a lock.
+    #[inline]
+    pub(crate) fn unlock(&mut self, holder: Holder) {
+        self.locks.unlock(holder, &mut self.granted);
+    }
+
+    /// Adds all hot regions to what the members missed that are not in sync: those in sync may have
+    /// lost writes there that others have.
+    pub(crate) fn miss_hot_elsewhere(&mut self) {
+        for who in self.members() {
+            let state = self.config.members[who].state;
+            if matches!(state, MemberState::OutOfDate { .. } | MemberState::Resyncing { .. }) {
+                self.miss_hot(who);
+            }
+        }
+    }
+
+    /// Adds all hot regions to what a member missed: any of their blocks may differ there.
+    pub(crate) fn miss_hot(&mut self, who: usize) {
+        let (size, blocks) = (self.regions.size(), self.blocks);
+        for region in self.regions.hot() {
+            self.missed[who].insert(size.extent(region, blocks));
+        }
+    }
+}
+
+/// Returns the members in sync of a configuration.
+#[inline]
+pub(crate) fn in_sync(config: &Configuration) -> Places {
+    let is_in_sync = |(who, member): (usize, &crate::configuration::MemberRecord)| {
+        u16::from(member.state == MemberState::InSync) << who
+    };
+    config.members.iter().enumerate().map(is_in_sync).fold(0, |set, bit| set | bit)
+}
+
+/// Returns whether two configurations say the same of members and witness.
+pub(crate) fn says_the_same(one: &Configuration, other: &Configuration) -> bool {
+    let members = |config: &Configuration| config.members.iter().map(|m| m.state).collect::<Vec<_>>();
+    let witness =
+        |config: &Configuration| -> Option<WitnessState> { config.witness.as_ref().map(|w| w.state) };
+    members(one) == members(other) && witness(one) == witness(other)
+}

@@ -1,0 +1,302 @@
+//! The methods of mirrors.
+
+use dst_mirror_bdev::{
+    Condition, Device, DeviceInfo, DeviceState, Error, Info, MEMBER_NAME_MAX, MEMBERS_MAX, Options, Plan,
+    Start, State,
+};
+use serde_json::{Value, json};
+use spdk::clock::now_us;
+use spdk::rpc::Reply;
+
+use crate::answers::{answer, call};
+use crate::options;
+use crate::params::{Params, Result, RpcError};
+
+impl From<Error> for RpcError {
+    fn from(error: Error) -> RpcError {
+        let parameter = match &error {
+            Error::Exists(_)
+            | Error::NotFound(_)
+            | Error::Deleting(_)
+            | Error::Deleted(_)
+            | Error::Stopping(_)
+            | Error::Register { .. }
+            | Error::Unregister { .. } => "name: ",
+            Error::NoBdev(_)
+            | Error::Open { .. }
+            | Error::Claimed { .. }
+            | Error::InUse { .. }
+            | Error::Unsuitable { .. } => "members, witness: ",
+            Error::Timeout { .. } => "start_timeout_ms: ",
+            Error::Ended { .. } | Error::Resources { .. } => "",
+        };
+        RpcError { code: -error.errno().0, message: format!("{parameter}{error}") }
+    }
+}
+
+/// The devices of a call.
+struct Devices {
+    members: Vec<String>,
+    witness: Option<String>,
+}
+
+fn take_devices(params: &mut Params) -> Result<Devices> {
+    let members: Vec<String> = params.list("members", MEMBERS_MAX)?;
+    let witness = params.opt_text("witness")?;
+    if members.is_empty() {
+        return Err(RpcError::invalid("members", "missing: one to 8 names or UUIDs of bdevs are wanted"));
+    }
+    let mut all: Vec<&String> = members.iter().chain(&witness).collect();
+    if let Some(name) = all.iter().find(|name| name.len() > MEMBER_NAME_MAX) {
+        let problem = format!("{name} has {} bytes, at most {MEMBER_NAME_MAX} are recorded", name.len());
+        return Err(RpcError::invalid("members, witness", problem));
+    }
+    all.sort_unstable();
+    if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(RpcError::invalid("members, witness", format!("{} is named twice", twice[0])));
+    }
+    Ok(Devices { members, witness })
+}
+
+fn take_create(params: Option<Value>) -> Result<Plan> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let Devices { members, witness } = take_devices(&mut params)?;
+    let force = params.flag("force", false)?;
+    let is_equal = params.flag("equal", false)?;
+    let options = options::mirror::take(&mut params, Options::default())?;
+    params.finish()?;
+    Ok(Plan { name, members, witness, options, start: Start::Create { force, is_equal } })
+}
+
+fn take_assemble(params: Option<Value>) -> Result<Plan> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let Devices { members, witness } = take_devices(&mut params)?;
+    let force = params.opt_text("force")?;
+    let wait = params.flag("wait", true)?;
+    let options = options::mirror::take(&mut params, Options::default())?;
+    params.finish()?;
+    let force = match force {
+        None => None,
+        Some(text) => {
+            let at = (0..).map(Device).zip(&members).find(|(_, member)| **member == text);
+            let problem = format!("{text} is none of the members");
+            Some(at.ok_or_else(|| RpcError::invalid("force", problem))?.0)
+        }
+    };
+    Ok(Plan { name, members, witness, options, start: Start::Assemble { force, wait } })
+}
+
+fn begin(plan: Result<Plan>, reply: Reply) {
+    match plan {
+        Ok(plan) => dst_mirror_bdev::create(plan, |result| {
+            answer(reply, result.map(Value::from).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+pub fn create(params: Option<Value>, reply: Reply) {
+    begin(take_create(params), reply);
+}
+
+pub fn assemble(params: Option<Value>, reply: Reply) {
+    begin(take_assemble(params), reply);
+}
+
+fn take_delete(params: Option<Value>) -> Result<(String, bool)> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let wipe = params.flag("wipe", false)?;
+    params.finish()?;
+    Ok((name, wipe))
+}
+
+pub fn delete(params: Option<Value>, reply: Reply) {
+    match take_delete(params) {
+        Ok((name, wipe)) => dst_mirror_bdev::delete(&name, wipe, |result| {
+            answer(reply, result.map(|_| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+/// Returns the word for what a mirror can do, and why.
+fn show_state(state: &State) -> (&'static str, Option<&str>) {
+    match state {
+        State::Starting { why } => ("starting", Some(why)),
+        State::Online => ("online", None),
+        State::Degraded => ("degraded", None),
+        State::Stalled => ("stalled", None),
+        State::Failed => ("failed", None),
+        State::Ended { why } => ("ended", Some(why)),
+        State::Stopping => ("stopping", None),
+        State::Stopped => ("stopped", None),
+    }
+}
+
+/// Returns what a member is doing, as members of an object.
+fn show_condition(condition: &Condition) -> Value {
+    match condition {
+        Condition::InSync => json!({ "state": "in_sync" }),
+        Condition::Resyncing { left } => json!({ "state": "resyncing", "blocks_left": left }),
+        Condition::Missing { why, since, missed } => json!({
+            "state": "missing",
+            "reason": why,
+            "missing_ms": now_us().saturating_sub(*since) / 1000,
+            "blocks_missed": missed,
+        }),
+        Condition::Unusable { why } => json!({ "state": "unusable", "reason": why }),
+        Condition::Detached => json!({ "state": "detached" }),
+    }
+}
+
+fn show_device(device: &DeviceInfo) -> Value {
+    let DeviceInfo { device, wanted, state } = device;
+    let (state, bdev, in_flight, why) = match state {
+        DeviceState::Waiting { why } => ("waiting", None, 0, Some(why)),
+        DeviceState::Open { bdev, in_flight } => ("open", Some(bdev), *in_flight, None),
+        DeviceState::Leaving { bdev, in_flight } => ("leaving", Some(bdev), *in_flight, None),
+    };
+    json!({
+        "role": if *device == Device::WITNESS { "witness" } else { "member" },
+        "device": wanted,
+        "bdev_name": bdev,
+        "state": state,
+        "reason": why,
+        "requests": in_flight,
+    })
+}
+
+fn show_info(info: &Info) -> Value {
+    let Info { plan, report, devices, is_deleting, is_settled: _, ios } = info;
+    let (state, why) = show_state(&report.state);
+    let wanted = |device: Option<Device>| {
+        let shown = devices.iter().find(|shown| Some(shown.device) == device);
+        shown.map(|shown| shown.wanted.clone())
+    };
+    let members: Vec<Value> = report
+        .members
+        .iter()
+        .map(|member| {
+            let mut shown = show_condition(&member.condition);
+            shown["name"] = json!(member.name);
+            shown["id"] = json!(member.id.to_string());
+            shown["device"] = json!(wanted(member.device));
+            shown
+        })
+        .collect();
+    let witness = report.witness.as_ref().map(|witness| {
+        json!({ "name": witness.name, "id": witness.id.to_string(), "is_current": witness.is_current })
+    });
+    let counts = &report.counts;
+    json!({
+        "name": plan.name,
+        "uuid": report.mirror.map(|mirror| mirror.to_string()),
+        "state": state,
+        "reason": why,
+        "deleting": is_deleting,
+        "num_blocks": report.blocks,
+        "block_size": report.block_size,
+        "members": members,
+        "witness": witness,
+        "devices": devices.iter().map(show_device).collect::<Vec<_>>(),
+        "generation": report.generation.map(|generation| generation.to_string()),
+        "record": report.number,
+        "hot_regions": report.hot_regions,
+        "region_blocks": report.region_blocks,
+        "outstanding": ios.0,
+        "waiting": ios.1,
+        "counters": {
+            "reads": counts.reads,
+            "writes": counts.writes,
+            "flushes": counts.flushes,
+            "records": counts.records,
+            "copied_blocks": counts.copied_blocks,
+            "read_errors": counts.read_errors,
+            "repaired_blocks": counts.repaired_blocks,
+            "departures": counts.departures,
+            "lost_caches": counts.lost_caches,
+        },
+        "options": options::mirror::show(&plan.options),
+    })
+}
+
+fn info_of(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.opt_text("name")?;
+    params.finish()?;
+    let mirrors = match name {
+        Some(name) => vec![dst_mirror_bdev::find(&name)?],
+        None => dst_mirror_bdev::list(),
+    };
+    Ok(mirrors.iter().map(|mirror| show_info(&mirror.info())).collect())
+}
+
+pub fn get_info(params: Option<Value>, reply: Reply) {
+    answer(reply, info_of(params));
+}
+
+fn apply_options(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let mirror = dst_mirror_bdev::find(&name)?;
+    let options = options::mirror::take(&mut params, mirror.options())?;
+    params.finish()?;
+    mirror.set_options(options);
+    Ok(true.into())
+}
+
+pub fn set_options(params: Option<Value>, reply: Reply) {
+    answer(reply, apply_options(params));
+}
+
+/// Returns the RPCs that assemble the mirrors again, but for those that an RPC still waits for. They come before all bdevs, so that no other
+/// module examines data that may look like its own.
+pub fn config() -> Vec<Value> {
+    let saved = |info: &Info| {
+        let plan = &info.plan;
+        let mut params = json!({ "name": plan.name, "members": plan.members, "wait": false });
+        if let Some(witness) = &plan.witness {
+            params["witness"] = json!(witness);
+        }
+        if let Value::Object(params) = &mut params {
+            params.extend(options::mirror::show(&plan.options));
+        }
+        call("bdev_dst_mirror_assemble", params)
+    };
+    let infos = dst_mirror_bdev::list().into_iter().map(|mirror| mirror.info());
+    infos.filter(|info| info.is_settled).map(|info| saved(&info)).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn wrong(given: Value) -> String {
+        take_assemble(Some(given)).unwrap_err().message
+    }
+
+    #[test]
+    fn the_devices_are_named_once_each() {
+        let plan = take_create(Some(json!({ "name": "m", "members": ["a", "b"], "witness": "c" }))).unwrap();
+        assert_eq!((plan.members.len(), plan.witness.as_deref()), (2, Some("c")));
+        assert!(wrong(json!({ "name": "m" })).starts_with("members: missing"));
+        assert!(wrong(json!({ "name": "m", "members": [] })).starts_with("members: missing"));
+        let twice = wrong(json!({ "name": "m", "members": ["a", "b"], "witness": "a" }));
+        assert_eq!(twice, "members, witness: a is named twice");
+        let long = wrong(json!({ "name": "m", "members": ["x".repeat(MEMBER_NAME_MAX + 1)] }));
+        assert!(long.contains("has 65 bytes"), "{long}");
+        assert!(wrong(json!({ "name": "m", "members": vec!["a"; MEMBERS_MAX + 1] })).contains("9 entries"));
+    }
+
+    #[test]
+    fn only_a_member_can_be_forced() {
+        let given =
+            |force: &str| json!({ "name": "m", "members": ["a", "b"], "witness": "w", "force": force });
+        let plan = take_assemble(Some(given("b"))).unwrap();
+        assert_eq!(plan.start, Start::Assemble { force: Some(Device(1)), wait: true });
+        assert_eq!(wrong(given("w")), "force: w is none of the members");
+    }
+}
