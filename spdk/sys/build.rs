@@ -1,7 +1,7 @@
 //! Generates the bindings to the SPDK tree that `SPDK_DIR` names, and decides for all crates which
 //! features its version has.
 //!
-//! Dependants read the features from `DEP_SPDK_CFGS`; no other file looks at SPDK's version.
+//! Dependants read the features from `DEP_SPDK_CFGS`; no other Rust code depends on SPDK's version.
 
 use std::path::{Path, PathBuf};
 use std::{env, fs};

@@ -1,9 +1,10 @@
-//! Mirrors: SPDK bdevs whose blocks are on several other bdevs. The rules are in `dst-mirror`; this
-//! crate opens the devices, carries out what the rules ask for, and offers the result to SPDK.
+//! Mirrors: SPDK bdevs whose blocks are on several other bdevs. The rules are in `src/mirror` (the
+//! crate `dst-mirror`). This crate (`dst-mirror-bdev`) opens the devices, carries out what the rules
+//! ask for, and offers the result to SPDK.
 //!
 //! All of a mirror is on the control thread (SPDK's app thread). I/O of other threads is forwarded
 //! there, with the user's buffers, which the members get as they are: nothing is copied, and nothing
-//! is allocated once as much I/O was under way as ever is.
+//! is allocated below the highest number of I/Os so far.
 
 #![forbid(unsafe_code)]
 

@@ -104,7 +104,7 @@ impl Running {
             (Standing::Unknown, MemberState::InSync) => {
                 return Err(
                     "its metadata are older than the mirror's, which calls it in sync: it was written \
-                            outside of the mirror; remove it and add it anew"
+                            outside of the mirror; delete the mirror, and create it again with `force` and a good member first"
                         .to_owned(),
                 );
             }

@@ -1,14 +1,15 @@
 //! Who has to know before a mirror goes on without a member, and before it is assembled.
 //!
-//! The *voters* of a configuration are its members that are not detached, those out of date among
-//! them since their metadata are kept up to date, and its witness if that is current.
+//! The *voters* of a configuration are its members that are not detached (also those out of date,
+//! whose metadata are current), and its witness if that is current.
 //!
 //! 1. An owner begins with a record that changes nothing but the number: it has a higher *epoch* in
 //!    front than any that was found, and is on a majority before anything else is recorded.
 //! 2. Each change is on a majority of the voters of the configuration before it, and on one of its
 //!    members in sync, before anything that depends on it happens ([`may_record`]).
-//! 3. A member that falls out is recorded as out of date first. Only then a new generation is begun, which is
-//!    on all members in sync before a write completes that the other one misses ([`is_unsettled`]).
+//! 3. A member that falls out is recorded as out of date first. Only then a new generation is begun,
+//!    which is on all members in sync before a write completes that the other one misses
+//!    ([`is_unsettled`]).
 //! 4. That a member is in sync again is on all members that were in sync before it is on another device.
 //!
 //! So whoever sees a majority of the voters of the newest configuration that it finds sees the newest

@@ -1,7 +1,7 @@
 //! Interfaces for ports that bypass the kernel: Ethernet frames and time go in, frames come out.
 //!
 //! An [`Interface`] is the layer between a port and TCP: IPv4 and IPv6, ARP and neighbour
-//! discovery, routes, a VLAN tag, and ICMP. It owns the TCP stack of its thread. It does no I/O,
+//! discovery, routes, a VLAN tag, and ICMP. It owns the TCP stack above it. It does no I/O,
 //! reads no clock and draws no random numbers. Times are microseconds of a clock that never goes
 //! back.
 //!
