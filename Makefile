@@ -81,7 +81,7 @@ demo: ready
 	@. build/env.sh; $(PYTHON) demo/demo.py
 
 # CASES="…" and PEERS="…" select what to run, PAIRS=n and BENCH_SECONDS=n how often and how long;
-# see bench/bench.py --help. NET=1 measures the sockets over DPDK instead, without SPDK (docs/dpdk.md).
+# see bench/bench.py --help. NET=1 measures the sockets over DPDK instead, in one process (docs/dpdk.md).
 # SCALE=1 measures many connections instead; the full benchmark includes that.
 bench_options = $(if $(QUICK),--quick) $(if $(CASES),--cases "$(CASES)") $(if $(PEERS),--peers "$(PEERS)") \
     $(if $(PAIRS),--pairs $(PAIRS)) $(if $(BENCH_SECONDS),--seconds $(BENCH_SECONDS))

@@ -20,8 +20,9 @@ answer() {
 }
 [ ! -d "$folder" ] || answer
 
-if ! git -C "$top" cat-file -e "$commit^{commit}" 2>/dev/null; then
-    say "this is no clone that has commit $commit of release $version; 'git fetch --unshallow' completes a shallow one"
+if ! why=$(git -C "$top" cat-file -e "$commit^{commit}" 2>&1); then
+    say "this is no clone that has commit $commit of release $version (${why:-git says nothing});" \
+        "'git fetch --unshallow' completes a shallow one"
     exit 3
 fi
 

@@ -15,11 +15,13 @@ build=(
     uuid-dev libaio-dev libnuma-dev libssl-dev libncurses-dev libcunit1-dev libiscsi-dev
     nasm meson ninja-build python3-pyelftools autoconf automake libtool libclang-dev
 )
-# For the tests: real clients (a kernel filesystem, a virtual machine, fio), Python's cryptography,
-# venv for the newest `spdk` from Python's package index, valgrind to count instructions, tmux, the
-# terminal in which dstctl top is driven, and what builds, checks and installs DST's own package.
+# For the tests: git, from whose history the last release is built, real clients (a kernel filesystem,
+# a virtual machine, fio), Python's cryptography, venv for the newest `spdk` from Python's package
+# index, valgrind to count instructions, tmux, the terminal in which dstctl top is driven, and what
+# builds, checks and installs DST's own package.
 test=(
-    python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod iproute2
+    git python3-pytest python3-cryptography python3-venv xfsprogs e2fsprogs fuse3 fio busybox-static cpio kmod
+    iproute2
     qemu-utils qemu-block-extra qemu-system-x86 valgrind tmux
     debhelper lintian mmdebstrap
 )
