@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
-use dst_mirror::{Input, MirrorId};
+use dst_mirror::{Device, Input, MirrorId};
 use spdk::bdev_module::{DiskInfo, register};
 use spdk::clock::now_us;
 use spdk::thread::Thread;
 
 use crate::arrivals;
-use crate::device::{Backing, OpenDevice, Place};
+use crate::device::Promised;
 use crate::disk::MirrorDisk;
 use crate::error::Error;
 use crate::life::{Answer, Done, Life};
@@ -33,6 +33,7 @@ impl Mirror {
         let control = Thread::current().expect("mirrors live on an SPDK thread");
         let (members, destroy) = (self.plan().members.len(), self.destroy);
         let disk = Arc::new(MirrorDisk { number, name: name.clone(), members, control, destroy });
+        let promised = self.promise();
         let info = DiskInfo {
             name: name.clone(),
             product_name: "DST Mirror",
@@ -43,9 +44,10 @@ impl Mirror {
             optimal_io_boundary: 0,
             split_on_boundary: false,
             acwu: 1,
-            required_alignment_log2: self.required_alignment_log2(),
-            write_cache: self.has_write_cache(),
+            required_alignment_log2: promised.alignment.trailing_zeros() as u8,
+            write_cache: promised.write_cache,
         };
+        self.promised.set(Some(promised));
         // Its users' I/O may come inside the call, before the mirror is seen as running: the rules take it.
         let registered =
             if spdk::bdev::has_uuid(uuid) { Err(spdk::Errno::EEXIST) } else { register(disk, info) };
@@ -64,28 +66,18 @@ impl Mirror {
         }
     }
 
-    /// Returns the alignment of buffers, as a power of two, that all devices take without a copy.
-    fn required_alignment_log2(&self) -> u8 {
-        let most = self.of_open(OpenDevice::required_alignment).max().unwrap_or(1);
-        most.max(1).trailing_zeros() as u8
-    }
-
-    fn has_write_cache(&self) -> bool {
-        self.of_open(|open| open.info.write_cache).any(|has_cache| has_cache)
-    }
-
-    /// Returns something of each device that is open.
-    fn of_open<T>(&self, get: impl Fn(&OpenDevice) -> T) -> impl Iterator<Item = T> {
+    /// Returns what users are told of the members. Of a member that is not there the worst is assumed, as
+    /// it may come back later. The witness has none of their data.
+    fn promise(&self) -> Promised {
         let places = self.places.borrow();
-        let values: Vec<T> = places
-            .iter()
-            .flatten()
-            .filter_map(|place| match place {
-                Place { backing: Backing::Open(open), .. } => Some(get(open)),
-                Place { .. } => None,
-            })
-            .collect();
-        values.into_iter()
+        let members = places.iter().zip(Device::all()).filter(|(_, device)| *device != Device::WITNESS);
+        members.filter_map(|(place, _)| place.as_ref()).map(|place| place.needs()).fold(
+            Promised { alignment: 1, write_cache: false },
+            |all, needs| Promised {
+                alignment: all.alignment.max(needs.alignment),
+                write_cache: all.write_cache || needs.write_cache,
+            },
+        )
     }
 
     /// The rules have given up to create or to assemble the mirror, or another host has it now.

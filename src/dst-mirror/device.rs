@@ -107,6 +107,54 @@ pub struct Place {
     pub backing: Backing,
 }
 
+impl Place {
+    /// Returns what the device needs, or may need if it is not open.
+    pub fn needs(&self) -> Promised {
+        match &self.backing {
+            Backing::Open(open) => {
+                Promised { alignment: open.required_alignment(), write_cache: open.info.write_cache }
+            }
+            Backing::Leaving { .. } | Backing::Waiting { .. } => Promised::OF_ABSENT,
+        }
+    }
+}
+
+/// What the mirror's users were told when its bdev was registered, which SPDK cannot change later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Promised {
+    /// The alignment of data in memory, in bytes.
+    pub alignment: usize,
+    /// Whether completed writes may be lost that were not flushed.
+    pub write_cache: bool,
+}
+
+impl Promised {
+    /// What is assumed of a member that is not there. The alignment is the largest one of SPDK's usual
+    /// bdevs: files and disks with blocks of 4 KiB.
+    pub const OF_ABSENT: Promised = Promised { alignment: 4096, write_cache: true };
+
+    /// Checks that a bdev needs no more than this. `alignment` is what it requires, in bytes.
+    ///
+    /// # Errors
+    /// [`Error::Unsuitable`].
+    pub fn check(self, info: &BdevInfo, alignment: usize) -> Result<(), Error> {
+        let unsuitable = |why| Err(Error::Unsuitable { name: info.name.clone(), why });
+        if info.write_cache && !self.write_cache {
+            return unsuitable(
+                "it has a volatile cache, and the mirror's users were told that they need not flush. Delete \
+                 the mirror, and assemble it again with this bdev",
+            );
+        }
+        if alignment > self.alignment {
+            return unsuitable(
+                "it requires data to be aligned more than the mirror's users were told. Delete the mirror, and \
+                 assemble it again with this bdev",
+            );
+        }
+        Ok(())
+    }
+}
+
 /// All devices, each at its place; `None` where the operator named none.
 pub type Places = [Option<Place>; Device::COUNT];
 
@@ -146,6 +194,35 @@ pub fn cannot_open(shown: &str, bdev_name: &str, errno: Errno) -> Error {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn bdev(write_cache: bool) -> BdevInfo {
+        BdevInfo {
+            name: "Malloc0".to_owned(),
+            uuid: [1; 16],
+            block_size: 512,
+            num_blocks: 100,
+            write_unit_size: 1,
+            optimal_io_boundary: 0,
+            required_alignment_log2: 0,
+            acwu: 1,
+            write_cache,
+            md_size: 0,
+            supports: spdk::bdev::IoTypes::NONE,
+        }
+    }
+
+    #[test]
+    fn a_bdev_that_needs_more_than_users_were_told_is_refused() {
+        let little = Promised { alignment: 512, write_cache: false };
+        let refused = |promised: Promised, has_cache: bool, alignment: usize| {
+            promised.check(&bdev(has_cache), alignment).err().map(|error| error.to_string())
+        };
+        assert_eq!(refused(little, false, 512), None);
+        assert!(refused(little, true, 1).unwrap().contains("volatile cache"));
+        assert!(refused(little, false, 1024).unwrap().contains("aligned"));
+        assert_eq!(refused(Promised::OF_ABSENT, true, 4096), None);
+        assert!(refused(Promised::OF_ABSENT, true, 8192).is_some());
+    }
 
     #[test]
     fn a_uuid_is_known_by_its_form() {

@@ -25,6 +25,10 @@ impl Mirror {
         };
         let info = wanted.find().ok_or_else(|| Error::NoBdev(wanted.text.clone()))?;
         check_suitable(&info)?;
+        let promised = self.promised.get().filter(|_| device != Device::WITNESS);
+        if let Some(promised) = promised {
+            promised.check(&info, 1 << info.required_alignment_log2)?;
+        }
         let mirror = Rc::downgrade(self);
         let on_event = move |event| {
             if let Some(mirror) = mirror.upgrade() {
@@ -33,8 +37,12 @@ impl Mirror {
         };
         let desc = Desc::open_alone(&info.name, on_event)
             .map_err(|errno| cannot_open(&wanted.text, &info.name, errno))?;
-        let backing = Backing::Open(Rc::new(OpenDevice::new(desc)?));
-        self.replace(device, backing);
+        let open = OpenDevice::new(desc)?;
+        if let Some(promised) = promised {
+            // It may be more than the bdev says.
+            promised.check(&info, open.required_alignment())?;
+        }
+        self.replace(device, Backing::Open(Rc::new(open)));
         Ok(())
     }
 

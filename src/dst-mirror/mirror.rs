@@ -13,7 +13,7 @@ use spdk::bdev::BackendIo;
 use spdk::clock::now_us;
 
 use crate::buffers::Buffers;
-use crate::device::{Backing, Place, Places};
+use crate::device::{Backing, Place, Places, Promised};
 use crate::disk::Destroy;
 use crate::error::Error;
 use crate::life::{Answer, Life};
@@ -48,6 +48,8 @@ pub struct Mirror {
     pub(crate) life: RefCell<Life>,
     /// The number by which users' I/O arrives, once there is a bdev.
     pub(crate) number: Cell<Option<usize>>,
+    /// What users were told of the members, once there is a bdev.
+    pub(crate) promised: Cell<Option<Promised>>,
     /// Whether the metadata are to be overwritten at the end.
     pub(crate) is_to_be_wiped: Cell<bool>,
     /// Whether the rules have stopped, so that nothing is told to them any more.
@@ -95,6 +97,7 @@ impl Mirror {
             wanting_memory: RefCell::default(),
             life: RefCell::new(Life::Starting { waiting: None }),
             number: Cell::new(None),
+            promised: Cell::new(None),
             is_to_be_wiped: Cell::new(false),
             is_stopped: Cell::new(false),
             plan,
