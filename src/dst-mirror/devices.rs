@@ -230,12 +230,17 @@ impl Mirror {
         })
     }
 
-    /// Returns the open device that is this bdev.
+    /// Returns the device that is this bdev, open or not: news of a bdev come once.
     pub(crate) fn device_of(&self, bdev_name: &str) -> Option<Device> {
         let places = self.places.borrow();
         Device::all().find(|device| match &places[device.index()] {
-            Some(Place { backing: Backing::Open(open), .. }) => open.info.name == bdev_name,
-            _ => false,
+            Some(Place { backing: Backing::Open(open) | Backing::Leaving { open, .. }, .. }) => {
+                open.info.name == bdev_name
+            }
+            Some(Place { wanted, backing: Backing::Waiting { .. } }) => {
+                wanted.find().is_some_and(|info| info.name == bdev_name)
+            }
+            None => false,
         })
     }
 

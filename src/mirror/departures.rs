@@ -160,11 +160,12 @@ impl Running {
     }
 
     /// The mirror can't be used any more, except to be stopped. What has no request at a device fails
-    /// at once, and the rest when its requests have ended.
+    /// at once, and the rest when its requests have ended. One that is being stopped has stopped.
     pub(crate) fn end(&mut self, s: &mut Shared, why: String) {
         if matches!(self.mode, Mode::Ended | Mode::Stopped) {
             return;
         }
+        let is_stopping = matches!(self.mode, Mode::Stopping { .. } | Mode::Wiping { .. });
         self.mode = Mode::Ended;
         s.requests.push(Output::Ended { why });
         for device in Device::all() {
@@ -201,5 +202,8 @@ impl Running {
         }
         self.locks = crate::locks::Locks::new(self.ios.len());
         self.granted.clear();
+        if is_stopping {
+            self.stopped(s);
+        }
     }
 }

@@ -282,6 +282,38 @@ fn a_mirror_that_was_taken_over_does_nothing_more() {
 }
 
 #[test]
+fn news_of_devices_that_are_not_open_count() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.remove(1);
+    world.remove(8);
+    // Place 3 has never had a device.
+    for device in [1, 3, 8] {
+        world.input(Input::CacheLost { device: Device(device) });
+        world.run();
+    }
+    assert_eq!(world.conditions()[0], Condition::InSync);
+    assert_eq!((world.read(5, 1), world.mirror.report().counts.lost_caches), (vec![1], 0));
+    world.input(Input::Refused { device: Device(1) });
+    world.run();
+    assert!(world.ended.is_some());
+    assert_eq!(world.write(5, 1, 2), Some(Status::Failed));
+}
+
+#[test]
+fn a_mirror_that_is_taken_over_while_it_stops_has_stopped() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::Hung);
+    world.input(Input::Stop { wipe: false });
+    world.run();
+    assert!(!world.is_stopped);
+    world.input(Input::Refused { device: Device(0) });
+    world.run();
+    assert!(world.ended.is_some() && world.is_stopped);
+}
+
+#[test]
 fn the_last_member_is_kept_and_goes_on_when_it_is_back() {
     let mut world = World::create(2, false, options());
     world.remove(1);
