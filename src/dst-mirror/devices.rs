@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use dst_mirror::{Device, Input};
-use spdk::bdev::{BdevEvent, Desc};
+use spdk::bdev::{BdevEvent, BdevInfo, Desc};
 use spdk::clock::now_us;
 
 use crate::device::{Backing, OpenDevice, Place, cannot_open, check_suitable};
@@ -25,6 +25,8 @@ impl Mirror {
         };
         let info = wanted.find().ok_or_else(|| Error::NoBdev(wanted.text.clone()))?;
         check_suitable(&info)?;
+        // The operator may have named a bdev by its name and by its UUID.
+        self.check_unique(&info)?;
         let promised = self.promised.get().filter(|_| device != Device::WITNESS);
         if let Some(promised) = promised {
             promised.check(&info, 1 << info.required_alignment_log2)?;
@@ -43,6 +45,22 @@ impl Mirror {
             promised.check(&info, open.required_alignment())?;
         }
         self.replace(device, Backing::Open(Rc::new(open)));
+        Ok(())
+    }
+
+    /// Checks that a bdev is neither the mirror's own nor one of its open devices.
+    fn check_unique(&self, info: &BdevInfo) -> Result<(), Error> {
+        let unsuitable = |why| Err(Error::Unsuitable { name: info.name.clone(), why });
+        if info.name == self.name() {
+            return unsuitable("it is the mirror itself, or has its name");
+        }
+        let is_open = |place: &Place| match &place.backing {
+            Backing::Open(open) | Backing::Leaving { open, .. } => open.info.name == info.name,
+            Backing::Waiting { .. } => false,
+        };
+        if self.places.borrow().iter().flatten().any(is_open) {
+            return unsuitable("it is named twice, by its name and by its UUID or an alias");
+        }
         Ok(())
     }
 

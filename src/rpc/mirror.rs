@@ -40,7 +40,8 @@ struct Devices {
     witness: Option<String>,
 }
 
-fn take_devices(params: &mut Params) -> Result<Devices> {
+/// Takes the devices of the mirror of this name.
+fn take_devices(params: &mut Params, mirror: &str) -> Result<Devices> {
     let members: Vec<String> = params.list("members", MEMBERS_MAX)?;
     let witness = params.opt_text("witness")?;
     if members.is_empty() {
@@ -55,13 +56,17 @@ fn take_devices(params: &mut Params) -> Result<Devices> {
     if let Some(twice) = all.windows(2).find(|pair| pair[0] == pair[1]) {
         return Err(RpcError::invalid("members, witness", format!("{} is named twice", twice[0])));
     }
+    if all.iter().any(|name| *name == mirror) {
+        let problem = format!("{mirror} is the mirror itself, which can't be one of its own devices");
+        return Err(RpcError::invalid("members, witness", problem));
+    }
     Ok(Devices { members, witness })
 }
 
 fn take_create(params: Option<Value>) -> Result<Plan> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
-    let Devices { members, witness } = take_devices(&mut params)?;
+    let Devices { members, witness } = take_devices(&mut params, &name)?;
     let force = params.flag("force", false)?;
     let is_equal = params.flag("equal", false)?;
     let options = options::mirror::take(&mut params, Options::default())?;
@@ -72,7 +77,7 @@ fn take_create(params: Option<Value>) -> Result<Plan> {
 fn take_assemble(params: Option<Value>) -> Result<Plan> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
-    let Devices { members, witness } = take_devices(&mut params)?;
+    let Devices { members, witness } = take_devices(&mut params, &name)?;
     let force = params.opt_text("force")?;
     let wait = params.flag("wait", true)?;
     let options = options::mirror::take(&mut params, Options::default())?;
@@ -286,6 +291,8 @@ mod tests {
         assert!(wrong(json!({ "name": "m", "members": [] })).starts_with("members: missing"));
         let twice = wrong(json!({ "name": "m", "members": ["a", "b"], "witness": "a" }));
         assert_eq!(twice, "members, witness: a is named twice");
+        let own = wrong(json!({ "name": "m", "members": ["a", "m"] }));
+        assert!(own.starts_with("members, witness: m is the mirror itself"), "{own}");
         let long = wrong(json!({ "name": "m", "members": ["x".repeat(MEMBER_NAME_MAX + 1)] }));
         assert!(long.contains("has 65 bytes"), "{long}");
         assert!(wrong(json!({ "name": "m", "members": vec!["a"; MEMBERS_MAX + 1] })).contains("9 entries"));
