@@ -85,7 +85,7 @@ impl Mirror {
         let name = self.name().to_owned();
         spdk::error!("DST mirror {name}: {why}");
         let mut life = self.life.borrow_mut();
-        match std::mem::replace(&mut *life, Life::Ended) {
+        match std::mem::replace(&mut *life, Life::Ended { why: why.clone() }) {
             Life::Starting { waiting: Some(waiting) } => {
                 *life = Life::Starting { waiting: Some(waiting) };
                 drop(life);
@@ -99,7 +99,7 @@ impl Mirror {
 
     /// Ends a mirror that has not become usable. Who waits for it is told when nothing is left.
     pub(crate) fn give_up(self: &Rc<Self>, error: Error) {
-        let before = self.life.replace(Life::Ended);
+        let before = self.life.replace(Life::Ended { why: error.to_string() });
         let Life::Starting { waiting } = before else {
             *self.life.borrow_mut() = before;
             return;

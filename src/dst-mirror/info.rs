@@ -77,9 +77,16 @@ impl Mirror {
             };
             Some(DeviceInfo { device, wanted: wanted.text.clone(), state })
         };
+        let mut report = self.rules.borrow().report();
+        // SPDK may have refused what the rules take for registered.
+        if let Life::Ended { why } = &*self.life.borrow()
+            && !matches!(report.state, State::Ended { .. })
+        {
+            report.state = State::Ended { why: why.clone() };
+        }
         Info {
             plan: self.plan(),
-            report: self.rules.borrow().report(),
+            report,
             devices: Device::all().filter_map(show).collect(),
             is_deleting: self.life.borrow().is_over(),
             is_settled: self.life.borrow().is_settled(),

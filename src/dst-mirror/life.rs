@@ -22,8 +22,11 @@ pub enum Life {
     Running(Registered<MirrorDisk>),
     /// SPDK ends the bdev, and waits for its users.
     Unregistering,
-    /// The mirror could not be assembled, and stays to be looked at.
-    Ended,
+    /// The mirror could not be assembled or registered, and stays to be looked at.
+    Ended {
+        /// The reason.
+        why: String,
+    },
     /// The rules write what is left to be written.
     Stopping(Done),
     /// The devices are closed.
@@ -45,6 +48,6 @@ impl Life {
 
     /// Returns whether nobody waits for the mirror, neither for its beginning nor for its end.
     pub fn is_settled(&self) -> bool {
-        matches!(self, Life::Starting { waiting: None } | Life::Running(_) | Life::Ended)
+        matches!(self, Life::Starting { waiting: None } | Life::Running(_) | Life::Ended { .. })
     }
 }
