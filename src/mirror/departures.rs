@@ -8,6 +8,9 @@ use crate::output::{Output, Status};
 use crate::running::{IoState, Mode, Port, Running, WITNESS};
 use crate::shared::{Link, Shared};
 
+/// The time in µs between two looks at a member that is late and stays. Nobody waits for that.
+const LATE_LOOK: u64 = 100_000;
+
 impl Running {
     /// Returns whether a member in sync is the last one that is there.
     fn is_last(&self, who: usize) -> bool {
@@ -45,7 +48,14 @@ impl Running {
     /// Gives up devices that have not answered a request for too long.
     pub(crate) fn give_up_late(&mut self, s: &mut Shared) {
         let timeout = s.options.member_timeout_ms.saturating_mul(1000);
-        if timeout == 0 || is_on(Mutation::NoMemberTimeout) {
+        if timeout == 0 || s.now() < self.next_late {
+            return;
+        }
+        let oldest = self.up_devices().filter_map(|device| s.requests.oldest(device)).min();
+        let due = oldest.unwrap_or(s.now()).saturating_add(timeout);
+        // The last member in sync stays whatever it does: it is looked at now and then.
+        self.next_late = if due > s.now() { due } else { s.now() + LATE_LOOK.min(timeout) };
+        if due > s.now() || is_on(Mutation::NoMemberTimeout) {
             return;
         }
         for who in 0..self.ports.len() {

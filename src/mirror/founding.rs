@@ -71,6 +71,7 @@ impl Founding {
             wants_flush: false,
             wants_cool: false,
             next_flush: 0,
+            next_late: 0,
             round: None,
             wants_trees: true,
             wants_record: true,

@@ -114,6 +114,9 @@ impl Mirror {
                     region_shift,
                     ..options
                 };
+                if let Phase::Running(running) = &mut self.phase {
+                    running.next_late = 0;
+                }
                 self.tick();
             }
             Input::Stop { wipe } => match &mut self.phase {
@@ -291,6 +294,14 @@ impl Mirror {
 }
 
 impl Running {
+    /// Returns the devices that are in use.
+    pub(crate) fn up_devices(&self) -> impl Iterator<Item = Device> + '_ {
+        self.ports.iter().filter_map(|port| match port {
+            Port::Up(up) => Some(up.device),
+            Port::Down { .. } => None,
+        })
+    }
+
     fn next_deadline(&self, s: &Shared) -> Option<u64> {
         let until = match self.mode {
             Mode::Stopping { until, .. } | Mode::Wiping { until, .. } => Some(until),
@@ -298,15 +309,9 @@ impl Running {
             Mode::Ended | Mode::Stopped => return None,
         };
         let flush = (!self.regions.is_empty()).then_some(self.next_flush);
-        let timeout = s.options.member_timeout_ms.saturating_mul(1000);
-        let oldest = self.ports.iter().filter_map(|port| match port {
-            Port::Up(up) => s.requests.oldest(up.device),
-            Port::Down { .. } => None,
-        });
-        let late = oldest.min().filter(|_| timeout > 0).map(|since| {
-            // The last member in sync stays whatever it does: it is looked at now and then.
-            since.saturating_add(timeout).max(s.now() + 100_000.min(timeout))
-        });
+        let is_timed = s.options.member_timeout_ms > 0
+            && self.up_devices().any(|device| s.requests.in_flight(device) > 0);
+        let late = is_timed.then(|| self.next_late.max(s.now() + 1));
         let copying = self.copying.next_deadline().filter(|&at| at > s.now());
         [until, flush, late, copying].into_iter().flatten().min()
     }

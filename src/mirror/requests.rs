@@ -104,8 +104,12 @@ impl Requests {
         (device, purpose)
     }
 
-    /// Returns the time at which the oldest request of a device was sent, but for resets.
+    /// Returns the time at which the oldest request of a device was sent, but for resets. Walks over all
+    /// requests, if the device has any.
     pub(crate) fn oldest(&self, device: Device) -> Option<u64> {
+        if self.in_flight(device) == 0 {
+            return None;
+        }
         let requests = self.outstanding.iter().flatten();
         let of_device = requests.filter(|r| r.device == device && r.purpose != Purpose::Reset);
         of_device.map(|request| request.since).min()

@@ -317,6 +317,9 @@ pub(crate) struct Running {
     /// Whether regions cool after the next flush.
     pub(crate) wants_cool: bool,
     pub(crate) next_flush: u64,
+    /// The time before which no request is late, in µs: computed now and then, as that is a walk over all
+    /// requests. Those that come meanwhile are younger.
+    pub(crate) next_late: u64,
     pub(crate) round: Option<Round>,
     /// Whether the next record has the trees.
     pub(crate) wants_trees: bool,

@@ -3,6 +3,7 @@
 use crate::extents::Extent;
 use crate::handles::{Device, IoId, RequestId};
 use crate::input::{Input, Op, Outcome};
+use crate::options::Options;
 use crate::output::{Output, Status};
 use crate::report::{Condition, State};
 use crate::testing::{BLOCKS, Health, World, options};
@@ -218,6 +219,34 @@ fn a_member_that_hangs_is_given_up_after_its_time() {
     world.mend(1);
     world.pass(5000);
     assert_eq!((world.conditions(), world.disks[1].data[5]), (whole(2), 2));
+}
+
+#[test]
+fn a_shorter_time_counts_for_requests_that_are_under_way() {
+    let short = Options { member_timeout_ms: 1000, ..options() };
+    let mut world = World::create(2, true, options());
+    world.set(1, Health::Hung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.pass(10_000);
+    assert_eq!(world.done.get(&io), None);
+    world.input(Input::SetOptions(short));
+    world.run();
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
+}
+
+#[test]
+fn a_member_that_hangs_after_others_were_fast_is_given_up_after_its_time() {
+    let mut world = World::create(2, true, options());
+    for round in 0..70 {
+        assert_eq!(world.write(5, 1, round), Some(Status::Success));
+        world.pass(1000);
+    }
+    world.set(1, Health::Hung);
+    let io = world.submit(Op::Write, 5, 1, 99);
+    world.pass(29_500);
+    assert_eq!(world.done.get(&io), None);
+    world.pass(1000);
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
 }
 
 #[test]
