@@ -293,6 +293,11 @@ METHODS = (
         + MIRROR_OPTIONS,
     ),
     Method(
+        "bdev_dst_mirror_wait",
+        "Wait until a mirror is assembled or has ended, but no longer than its start_timeout_ms",
+        (required("name", "name of the mirror's bdev", "-b"),),
+    ),
+    Method(
         "bdev_dst_mirror_delete",
         "Delete a mirror; its devices keep their metadata, so that it can be assembled again",
         (required("name", "name of the mirror's bdev", "-b"), switch("wipe", "overwrite the metadata")),

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import re
 import time
+from pathlib import Path
 
 import pytest
 
@@ -23,8 +24,10 @@ from harness.mirror import (
     shown,
     wait_online,
 )
+from harness.ports import free_port
 from harness.rpc import RpcError
 from harness.spdk import Application
+from harness.transport import Remote, serve_nvmf
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -33,12 +36,19 @@ FIRST, SECOND = MEMBERS
 LOAD = {"depth": 16, "reads": 40, "flushes": 2, "zeroes": 5}
 
 
-def save(application: Application, lab: Lab) -> list[str]:
-    """Saves the configuration of bdevs. Returns the arguments with which an application loads it."""
-    config = application.rpc.call("framework_get_config", name="bdev")
+def save(application: Application, lab: Lab, *on_top: str) -> list[str]:
+    """Saves the configuration of bdevs, and of the subsystems on top of them. Returns the arguments with
+    which an application loads it."""
+    call = application.rpc.call
+    subsystems = [{"subsystem": name, "config": call("framework_get_config", name=name)} for name in ("bdev", *on_top)]
     path = lab.folder / f"{application.name}.json"
-    path.write_text(json.dumps({"subsystems": [{"subsystem": "bdev", "config": config}]}))
+    path.write_text(json.dumps({"subsystems": subsystems}))
     return ["--json", str(path)]
+
+
+def saved_methods(application: Application) -> list[str]:
+    """Returns the methods of the saved configuration of bdevs, in their order."""
+    return [call["method"] for call in application.rpc.call("framework_get_config", name="bdev")]
 
 
 def same_data(lab: Lab, blocks: int) -> bool:
@@ -268,8 +278,40 @@ def test_saved_before_its_members(lab: Lab) -> None:
     """The mirror takes its members before another module examines what looks like its own."""
     checker = start_checker(lab)
     mirror_of(lab, checker)
-    methods = [call["method"] for call in checker.rpc.call("framework_get_config", name="bdev")]
+    methods = saved_methods(checker)
     assert methods.index("bdev_dst_mirror_assemble") < methods.index("bdev_aio_create")
+
+
+def test_what_is_on_top_of_a_mirror_comes_back(lab: Lab) -> None:
+    """The rest of the configuration needs the mirror's bdev while it is loaded."""
+    application = lab.target()
+    mirror_of(lab, application)
+    namespace = Remote("127.0.0.1", free_port(), "nqn.2016-06.io.spdk:again")
+    serve_nvmf(application, MIRROR, namespace)
+    methods = saved_methods(application)
+    after = methods[methods.index("bdev_dst_mirror_wait") :]
+    assert "bdev_aio_create" in methods and "bdev_aio_create" not in after
+    _, path = save(application, lab, "nvmf")
+    assert application.stop() == 0
+    application = lab.target(config=Path(path))
+    (subsystem,) = [s for s in application.rpc.call("nvmf_get_subsystems") if s["nqn"] == namespace.export]
+    assert [ns["bdev_name"] for ns in subsystem["namespaces"]] == [MIRROR]
+    assert saved_methods(application) == methods
+
+
+def test_a_start_does_not_wait_for_ever_for_a_mirror(lab: Lab) -> None:
+    """One whose members do not appear is waited for as long as its options say, and goes on trying."""
+    checker = start_checker(lab)
+    call = checker.rpc.call
+    with pytest.raises(RpcError, match="no mirror"):
+        call("bdev_dst_mirror_wait", name=MIRROR)
+    call("bdev_dst_mirror_assemble", name=MIRROR, members=list(MEMBERS), wait=False, start_timeout_ms=300)
+    assert call("bdev_dst_mirror_wait", name=MIRROR) is True
+    assert shown(checker)["state"] == "starting"
+    # What is not registered has no bdev to be waited for.
+    methods = saved_methods(checker)
+    assert "bdev_dst_mirror_assemble" in methods and "bdev_dst_mirror_wait" not in methods
+    assert call("bdev_dst_mirror_delete", name=MIRROR) is True
 
 
 def test_stop_while_members_are_waited_for(lab: Lab) -> None:

@@ -178,6 +178,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert (info["options"]["flush_interval_ms"], info["options"]["resync_rate_mib"]) == (1000, 7)
     assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0") == ""
     assert rpc("bdev_dst_mirror_assemble", *mirror) == "Mirror0\n"
+    assert rpc("bdev_dst_mirror_wait", "-b", "Mirror0") == ""
     assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0", "--wipe") == ""
     assert rpc.shown("bdev_dst_mirror_get_info") == []
     assert {method.name for method in plugin().METHODS} <= rpc.called

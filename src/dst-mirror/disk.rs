@@ -18,6 +18,9 @@ const RETRY_US: u64 = 1000;
 /// nothing of it is left.
 pub type Destroy = fn(number: usize, done: Box<dyn FnOnce()>);
 
+/// Returns whether the saved configuration has the mirror.
+pub type IsSaved = fn(number: usize) -> bool;
+
 /// A mirror's bdev.
 pub struct MirrorDisk {
     /// The number by which the mirror's I/O arrives.
@@ -30,6 +33,8 @@ pub struct MirrorDisk {
     pub control: Thread,
     /// Ends the mirror.
     pub destroy: Destroy,
+    /// Returns whether the saved configuration has the mirror.
+    pub is_saved: IsSaved,
 }
 
 /// One thread's I/O, on its way to the control thread.
@@ -124,9 +129,12 @@ impl Disk for MirrorDisk {
         json!({ "mirror": self.name, "members": self.members })
     }
 
-    /// The module's own configuration has all mirrors, those without a bdev too.
+    /// Returns the RPC that waits until the mirror is assembled, since what comes next may be on top of
+    /// it. The module's own configuration has the mirrors, before all bdevs; those that are
+    /// registered before this one, as its members are, have their RPCs in between.
     fn write_config(&self) -> Vec<Value> {
-        Vec::new()
+        let wait = json!({ "method": "bdev_dst_mirror_wait", "params": { "name": self.name } });
+        if (self.is_saved)(self.number) { vec![wait] } else { Vec::new() }
     }
 
     fn destruct(&self, done: DestructDone) {

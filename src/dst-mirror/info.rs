@@ -89,7 +89,7 @@ impl Mirror {
             report,
             devices: Device::all().filter_map(show).collect(),
             is_deleting: self.life.borrow().is_over(),
-            is_settled: self.life.borrow().is_settled(),
+            is_settled: self.is_settled(),
             ios: self.users.borrow().counts(),
         }
     }

@@ -32,5 +32,5 @@ pub use info::{DeviceInfo, DeviceState, Info};
 pub use mirror::Mirror;
 pub use options::{Options, Plan, Start};
 pub use registry::{
-    bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list, stop_begins,
+    bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list, stop_begins, wait,
 };

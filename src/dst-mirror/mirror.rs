@@ -14,9 +14,9 @@ use spdk::clock::now_us;
 
 use crate::buffers::Buffers;
 use crate::device::{Backing, Place, Places, Promised};
-use crate::disk::Destroy;
+use crate::disk::{Destroy, IsSaved};
 use crate::error::Error;
-use crate::life::{Answer, Life};
+use crate::life::{Answer, Done, Life};
 use crate::options::{Options, Plan, Start};
 use crate::request::Pending;
 use crate::users::Users;
@@ -32,6 +32,7 @@ pub struct Mirror {
     pub(crate) began_us: u64,
     pub(crate) forget: Forget,
     pub(crate) destroy: Destroy,
+    pub(crate) is_saved: IsSaved,
     pub(crate) rules: RefCell<dst_mirror::Mirror>,
     /// Whether outputs are being carried out.
     is_carrying: Cell<bool>,
@@ -46,6 +47,8 @@ pub struct Mirror {
     /// Requests for metadata that wait for memory.
     pub(crate) wanting_memory: RefCell<VecDeque<Output>>,
     pub(crate) life: RefCell<Life>,
+    /// Who waits for the end of the start, and until when, in µs. SPDK limits the RPCs of a connection.
+    waiting: RefCell<Vec<(u64, Done)>>,
     /// The number by which users' I/O arrives, once there is a bdev.
     pub(crate) number: Cell<Option<usize>>,
     /// What users were told of the members, once there is a bdev.
@@ -61,7 +64,12 @@ impl Mirror {
     ///
     /// # Errors
     /// Memory is short.
-    pub(crate) fn new(plan: Plan, forget: Forget, destroy: Destroy) -> Result<Rc<Mirror>, Error> {
+    pub(crate) fn new(
+        plan: Plan,
+        forget: Forget,
+        destroy: Destroy,
+        is_saved: IsSaved,
+    ) -> Result<Rc<Mirror>, Error> {
         let rules_options = plan.options.for_rules();
         let identifiers: dst_mirror::Identifiers = Box::new(random_id);
         let rules = match plan.start {
@@ -87,6 +95,7 @@ impl Mirror {
             began_us: now_us(),
             forget,
             destroy,
+            is_saved,
             rules: RefCell::new(rules),
             is_carrying: Cell::new(false),
             at_once: RefCell::new(VecDeque::with_capacity(requests_max)),
@@ -96,6 +105,7 @@ impl Mirror {
             idle: RefCell::new(Vec::with_capacity(requests_max)),
             wanting_memory: RefCell::default(),
             life: RefCell::new(Life::Starting { waiting: None }),
+            waiting: RefCell::default(),
             number: Cell::new(None),
             promised: Cell::new(None),
             is_to_be_wiped: Cell::new(false),
@@ -129,6 +139,27 @@ impl Mirror {
     pub(crate) fn set_waiting(&self, answer: Answer) {
         let until_us = now_us() + u64::from(self.options().start_timeout_ms) * 1000;
         *self.life.borrow_mut() = Life::Starting { waiting: Some((answer, until_us)) };
+    }
+
+    /// Calls `done` when the mirror has been assembled, or has ended, or takes longer than the options
+    /// say. It goes on trying then.
+    pub(crate) fn wait_for_start(&self, done: Done) {
+        let until_us = now_us() + u64::from(self.options().start_timeout_ms) * 1000;
+        self.waiting.borrow_mut().push((until_us, done));
+        self.end_waits(now_us());
+    }
+
+    /// Lets those go on who wait no longer for the start.
+    fn end_waits(&self, now: u64) {
+        let is_starting = matches!(*self.life.borrow(), Life::Starting { .. });
+        let over: Vec<(u64, Done)> = self
+            .waiting
+            .borrow_mut()
+            .extract_if(.., |(until_us, _)| !is_starting || *until_us <= now)
+            .collect();
+        for (_, done) in over {
+            done();
+        }
     }
 
     /// Tells the rules what happened, and carries out what they decide. HOT.
@@ -202,6 +233,11 @@ impl Mirror {
         self.life.borrow().is_over()
     }
 
+    /// Returns whether the saved configuration has the mirror.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.life.borrow().is_settled()
+    }
+
     /// A millisecond has passed.
     pub(crate) fn tick(self: &Rc<Self>, now: u64) {
         let deadline = self.rules.borrow().next_deadline();
@@ -209,6 +245,8 @@ impl Mirror {
             self.tell(Input::Tick);
         }
         self.send_unsent();
+        // First, as the mirror may be forgotten then.
+        self.end_waits(now);
         self.look_at_life(now);
     }
 

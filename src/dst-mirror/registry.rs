@@ -57,7 +57,7 @@ fn try_create(plan: &Plan) -> Result<Rc<Mirror>, Error> {
         return Err(Error::Exists(name));
     }
     start_ticker()?;
-    let mirror = Mirror::new(plan.clone(), forget, destroy)?;
+    let mirror = Mirror::new(plan.clone(), forget, destroy, is_saved)?;
     if mirror.is_created() {
         for device in mirror.named_devices() {
             match mirror.open(device) {
@@ -180,6 +180,15 @@ pub fn delete(name: &str, wipe: bool, done: impl FnOnce(Result<String, Error>) +
     }
 }
 
+/// Calls `done` when a mirror has been assembled, or has ended, or takes longer than its options say; with
+/// an error, if there is no such mirror.
+pub fn wait(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
+    match find(name) {
+        Ok(mirror) => mirror.wait_for_start(Box::new(|| done(Ok(())))),
+        Err(error) => done(Err(error)),
+    }
+}
+
 /// Returns the mirror with this name.
 ///
 /// # Errors
@@ -204,6 +213,11 @@ fn destroy(number: usize, done: Done) {
         Some(mirror) => mirror.bdev_is_unused(done),
         None => done(),
     }
+}
+
+/// Returns whether the saved configuration has the mirror of a bdev.
+fn is_saved(number: usize) -> bool {
+    list().iter().any(|mirror| mirror.number() == Some(number) && mirror.is_settled())
 }
 
 /// The application begins to stop: mirrors without a bdev are ended, and no more are made. `done` is

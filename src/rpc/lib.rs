@@ -42,6 +42,7 @@ pub fn register_all() {
     register(c"bdev_dst_get_options", client::get_options, Phase::Both);
     register(c"bdev_dst_mirror_create", mirror::create, Phase::Runtime);
     register(c"bdev_dst_mirror_assemble", mirror::assemble, Phase::Runtime);
+    register(c"bdev_dst_mirror_wait", mirror::wait, Phase::Runtime);
     register(c"bdev_dst_mirror_delete", mirror::delete, Phase::Runtime);
     register(c"bdev_dst_mirror_get_info", mirror::get_info, Phase::Runtime);
     register(c"bdev_dst_mirror_set_options", mirror::set_options, Phase::Runtime);

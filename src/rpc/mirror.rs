@@ -110,6 +110,22 @@ pub fn assemble(params: Option<Value>, reply: Reply) {
     begin(take_assemble(params), reply);
 }
 
+fn take_name(params: Option<Value>) -> Result<String> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    params.finish()?;
+    Ok(name)
+}
+
+pub fn wait(params: Option<Value>, reply: Reply) {
+    match take_name(params) {
+        Ok(name) => dst_mirror_bdev::wait(&name, |result| {
+            answer(reply, result.map(|()| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
 fn take_delete(params: Option<Value>) -> Result<(String, bool)> {
     let mut params = Params::new(params)?;
     let name = params.text("name")?;
@@ -257,8 +273,9 @@ pub fn set_options(params: Option<Value>, reply: Reply) {
     answer(reply, apply_options(params));
 }
 
-/// Returns the RPCs that assemble the mirrors again, but for those that an RPC still waits for. They come before all bdevs, so that no other
-/// module examines data that may look like its own.
+/// Returns the RPCs that assemble the mirrors again, but for those that an RPC still waits for. They come
+/// before all bdevs, so that no other module examines data that may look like its own. Those that wait
+/// for the mirrors come with their bdevs.
 pub fn config() -> Vec<Value> {
     let saved = |info: &Info| {
         let plan = &info.plan;

@@ -275,6 +275,7 @@ VOCABULARY: dict[str, Vocabulary] = {
         "framework_get_config": (2, _one("name", "bdev", "dst")),
         "bdev_dst_mirror_create": (2, _mirror),
         "bdev_dst_mirror_assemble": (2, _mirror),
+        "bdev_dst_mirror_wait": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_delete": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_get_info": (1, lambda rng: _optional(rng, name=MIRRORS)),
         "bdev_dst_mirror_set_options": (1, lambda rng: {"name": rng.choice(MIRRORS), "resync_rate_mib": 1}),
