@@ -215,6 +215,22 @@ impl Mirror {
         }
     }
 
+    /// Ends what a reset of the mirror has waited for as long as the options say: at the last member in
+    /// sync, which the rules never give up. Its requests fail.
+    pub(crate) fn hurry_resets(self: &Rc<Self>, now: u64) {
+        let limit_us = u64::from(self.options().member_timeout_ms) * 1000;
+        if limit_us == 0 || !self.users.borrow_mut().is_reset_late(now, limit_us) {
+            return;
+        }
+        for device in Device::all() {
+            if self.open_or_leaving(device).is_some_and(|open| open.in_flight.get() > 0) {
+                let bdev = self.shown(device);
+                spdk::warn!("DST mirror {}: bdev `{bdev}` is reset, as the mirror is", self.name());
+                self.end_requests(device);
+            }
+        }
+    }
+
     /// Closes all devices. Those that still have requests are reset to end them.
     pub(crate) fn close_all(self: &Rc<Self>) {
         for device in Device::all() {
@@ -234,7 +250,7 @@ impl Mirror {
             drop(places);
             let bdev = self.shown(device);
             spdk::warn!("DST mirror {}: bdev `{bdev}` still has requests and is reset", self.name());
-            self.reset_for_closing(device);
+            self.end_requests(device);
         }
     }
 

@@ -143,6 +143,7 @@ fn look(mirrors: &[Rc<Mirror>], now: u64) {
     LAST_LOOK.set(first.wrapping_add(LOOKS));
     for mirror in mirrors {
         mirror.hurry_leaving(now);
+        mirror.hurry_resets(now);
     }
 }
 

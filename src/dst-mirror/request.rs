@@ -16,8 +16,8 @@ pub enum Purpose {
     MetadataWrite(RequestId),
     /// A copy from or to a slot.
     Copy(RequestId, SlotId),
-    /// A reset that the rules do not know of, to close the device.
-    Closing,
+    /// A reset that the rules do not know of.
+    EndRequests,
 }
 
 /// What takes the ends of requests.

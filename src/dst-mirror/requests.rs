@@ -217,14 +217,15 @@ impl Mirror {
         }
     }
 
-    /// Resets a device that is to be closed, to end its requests. The rules do not hear of it.
-    pub(crate) fn reset_for_closing(self: &Rc<Self>, device: Device) {
+    /// Resets a device to end its requests. The rules hear of those, and not of the reset.
+    pub(crate) fn end_requests(self: &Rc<Self>, device: Device) {
         if let Some(open) = self.open_or_leaving(device) {
-            open.begin().reset(self.begin(device, Purpose::Closing));
+            open.begin().reset(self.begin(device, Purpose::EndRequests));
         }
     }
 
-    fn open_or_leaving(&self, device: Device) -> Option<Rc<OpenDevice>> {
+    /// Returns the bdev of a device, if that is open.
+    pub(crate) fn open_or_leaving(&self, device: Device) -> Option<Rc<OpenDevice>> {
         match &self.places.borrow()[device.index()].as_ref()?.backing {
             Backing::Open(open) | Backing::Leaving { open, .. } => Some(Rc::clone(open)),
             Backing::Waiting { .. } => None,
@@ -271,7 +272,7 @@ impl Owner for Mirror {
                 Some(Input::MetadataRead { request, bytes: content(&io) })
             }
             Purpose::MetadataRead(request) => Some(Input::Done { request, outcome }),
-            Purpose::Closing => None,
+            Purpose::EndRequests => None,
         };
         self.put_back(io);
         if matches!(purpose, Purpose::MetadataRead(_) | Purpose::MetadataWrite(_)) {

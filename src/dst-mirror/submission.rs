@@ -5,6 +5,7 @@ use std::rc::Rc;
 use dst_mirror::{Extent, Input, IoId, Op, Status};
 use spdk::bdev::IoStatus;
 use spdk::bdev_io::IoKind;
+use spdk::clock::now_us;
 use spdk::forwarded_io::ForwardedIo;
 
 use crate::arrivals::Arrivals;
@@ -77,15 +78,15 @@ impl Mirror {
         }
     }
 
-    /// Begins a reset of the mirror: what has not begun is aborted, and what has begun ends by itself, at
-    /// the latest when a member that does not answer is given up. The members are not reset for it.
+    /// Begins a reset of the mirror: what has not begun is aborted, and what has begun ends by itself, or
+    /// when a member that does not answer is given up, or else by [`Mirror::hurry_resets`].
     fn begin_reset(&self, io: ForwardedIo) {
         loop {
             let next = self.users.borrow_mut().remove_waiting();
             let Some(waiting) = next else { break };
             self.send_back(waiting, IoStatus::Aborted);
         }
-        self.users.borrow_mut().add_reset(io);
+        self.users.borrow_mut().add_reset(io, now_us());
         self.end_resets();
     }
 

@@ -6,6 +6,35 @@ use dst_mirror::IoId;
 use spdk::bdev::IoStatus;
 use spdk::forwarded_io::{ForwardedIo, ForwardedIoQueue};
 
+/// How long resets have waited for the I/O under way.
+#[derive(Debug, PartialEq, Eq)]
+enum Patience {
+    /// No reset waits.
+    NotNeeded,
+    /// One has waited since then, in µs.
+    Since(u64),
+    /// They have waited too long, and that was said.
+    Lost,
+}
+
+impl Patience {
+    fn begin(&mut self, now: u64) {
+        if *self == Patience::NotNeeded {
+            *self = Patience::Since(now);
+        }
+    }
+
+    fn ends(&mut self, now: u64, limit_us: u64) -> bool {
+        match *self {
+            Patience::Since(since) if now.saturating_sub(since) >= limit_us => {
+                *self = Patience::Lost;
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
 /// The I/O of a mirror's users.
 pub struct Users {
     /// The I/O that the rules have, by its number.
@@ -15,6 +44,7 @@ pub struct Users {
     waiting: ForwardedIoQueue,
     /// Resets that wait until no other I/O is left.
     resets: ForwardedIoQueue,
+    patience: Patience,
     /// I/O that has ended, and that SPDK had no message for.
     unsent: VecDeque<(ForwardedIo, IoStatus)>,
 }
@@ -27,6 +57,7 @@ impl Users {
             free: (0..max).rev().collect(),
             waiting: ForwardedIoQueue::new(),
             resets: ForwardedIoQueue::new(),
+            patience: Patience::NotNeeded,
             unsent: VecDeque::with_capacity(max as usize),
         }
     }
@@ -73,13 +104,26 @@ impl Users {
     }
 
     /// Takes a reset, which ends when no other I/O is left.
-    pub fn add_reset(&mut self, io: ForwardedIo) {
+    pub fn add_reset(&mut self, io: ForwardedIo, now: u64) {
         self.resets.push_back(io);
+        self.patience.begin(now);
     }
 
     /// Returns a reset that ends now.
     pub fn ended_reset(&mut self) -> Option<ForwardedIo> {
-        if self.is_idle() { self.resets.pop_front() } else { None }
+        if !self.is_idle() {
+            return None;
+        }
+        let reset = self.resets.pop_front()?;
+        if self.resets.is_empty() {
+            self.patience = Patience::NotNeeded;
+        }
+        Some(reset)
+    }
+
+    /// Returns true, once, when a reset has waited for so long, in µs.
+    pub fn is_reset_late(&mut self, now: u64, limit_us: u64) -> bool {
+        self.patience.ends(now, limit_us)
     }
 
     /// Returns whether no I/O is there but resets. HOT.
@@ -101,5 +145,22 @@ impl Users {
     /// Returns the next I/O that could not be sent back.
     pub fn pop_unsent(&mut self) -> Option<(ForwardedIo, IoStatus)> {
         self.unsent.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn patience_ends_once_and_counts_from_the_first_reset() {
+        let mut patience = Patience::NotNeeded;
+        assert!(!patience.ends(1000, 10));
+        patience.begin(1000);
+        patience.begin(1009);
+        assert!(!patience.ends(1009, 10));
+        assert!(patience.ends(1010, 10));
+        patience.begin(1011);
+        assert!(!patience.ends(2000, 10));
     }
 }
