@@ -311,7 +311,9 @@ def test_a_start_does_not_wait_for_ever_for_a_mirror(lab: Lab) -> None:
     # What is not registered has no bdev to be waited for.
     methods = saved_methods(checker)
     assert "bdev_dst_mirror_assemble" in methods and "bdev_dst_mirror_wait" not in methods
-    assert call("bdev_dst_mirror_delete", name=MIRROR) is True
+    with pytest.raises(RpcError, match="is deleted, but the metadata are still on: Member0, Member1"):
+        call("bdev_dst_mirror_delete", name=MIRROR, wipe=True)
+    assert call("bdev_dst_mirror_get_info") == []
 
 
 def test_stop_while_members_are_waited_for(lab: Lab) -> None:

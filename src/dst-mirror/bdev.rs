@@ -119,18 +119,32 @@ impl Mirror {
         }
         self.is_to_be_wiped.set(wipe);
         match self.life.replace(Life::Unregistering) {
-            Life::Running(disk) => disk.unregister(move |result| {
-                done(match result {
-                    Ok(()) => Ok(name),
-                    Err(errno) => Err(Error::Unregister { name, errno }),
+            Life::Running(disk) => {
+                let mirror = Rc::clone(self);
+                disk.unregister(move |result| {
+                    done(match result {
+                        Ok(()) => mirror.deleted(),
+                        Err(errno) => Err(Error::Unregister { name, errno }),
+                    });
                 });
-            }),
+            }
             before => {
                 if let Life::Starting { waiting: Some((answer, _)) } = before {
                     answer(Err(Error::Deleted(name.clone())));
                 }
-                self.begin_stop(Box::new(move || done(Ok(name))));
+                let mirror = Rc::clone(self);
+                self.begin_stop(Box::new(move || done(mirror.deleted())));
             }
+        }
+    }
+
+    /// Returns the answer to a deletion of which nothing is left to be done.
+    fn deleted(&self) -> Result<String, Error> {
+        let (name, not_wiped) = (self.name().to_owned(), self.not_wiped.take());
+        if not_wiped.is_empty() {
+            Ok(name)
+        } else {
+            Err(Error::NotWiped { name, devices: not_wiped.join(", ") })
         }
     }
 
@@ -146,13 +160,17 @@ impl Mirror {
     }
 
     /// The rules have written what was left to be written.
-    pub(crate) fn stopped(self: &Rc<Self>) {
+    pub(crate) fn stopped(self: &Rc<Self>, wiped: &[Device]) {
         let before = self.life.replace(Life::Gone);
         let Life::Stopping(done) = before else {
             *self.life.borrow_mut() = before;
             return;
         };
         self.is_stopped.set(true);
+        if self.is_to_be_wiped.get() {
+            let not_wiped = self.named_devices().into_iter().filter(|device| !wiped.contains(device));
+            *self.not_wiped.borrow_mut() = not_wiped.map(|device| self.shown(device)).collect();
+        }
         self.close_all();
         *self.life.borrow_mut() = Life::Closing { until_us: now_us() + CLOSE_US, done };
     }

@@ -94,6 +94,17 @@ pub enum Error {
         /// What SPDK says.
         errno: Errno,
     },
+    /// The mirror was deleted, and not all of its metadata were overwritten.
+    #[error(
+        "mirror `{name}` is deleted, but the metadata are still on: {devices}. To overwrite them, assemble the \
+         mirror again when all its devices are there, and delete it once more"
+    )]
+    NotWiped {
+        /// Its name.
+        name: String,
+        /// The devices, as the operator named them.
+        devices: String,
+    },
     /// Something is short.
     #[error("{what}: {errno}")]
     Resources {
@@ -114,6 +125,7 @@ impl Error {
             Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } | Error::Ended { .. } => Errno::EINVAL,
             Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
+            Error::NotWiped { .. } => Errno::EIO,
             Error::Timeout { .. } => Errno::ETIMEDOUT,
             Error::Open { errno, .. }
             | Error::Register { errno, .. }

@@ -55,6 +55,8 @@ pub struct Mirror {
     pub(crate) promised: Cell<Option<Promised>>,
     /// Whether the metadata are to be overwritten at the end.
     pub(crate) is_to_be_wiped: Cell<bool>,
+    /// The devices whose metadata are still on at the end, though they were to be overwritten.
+    pub(crate) not_wiped: RefCell<Vec<String>>,
     /// Whether the rules have stopped, so that nothing is told to them any more.
     pub(crate) is_stopped: Cell<bool>,
 }
@@ -109,6 +111,7 @@ impl Mirror {
             number: Cell::new(None),
             promised: Cell::new(None),
             is_to_be_wiped: Cell::new(false),
+            not_wiped: RefCell::default(),
             is_stopped: Cell::new(false),
             plan,
         }))
@@ -213,7 +216,7 @@ impl Mirror {
                 self.register(mirror, blocks, block_size);
             }
             Output::Ended { why } => self.ended(why),
-            Output::Stopped => self.stopped(),
+            Output::Stopped { wiped } => self.stopped(&wiped),
             Output::Log { level: Level::Warning, text } => {
                 spdk::warn!("DST mirror {}: {text}", self.name());
             }

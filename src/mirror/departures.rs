@@ -213,7 +213,7 @@ impl Running {
         self.locks = crate::locks::Locks::new(self.ios.len());
         self.granted.clear();
         if is_stopping {
-            self.stopped(s);
+            self.stopped(s, Vec::new());
         }
     }
 }

@@ -124,7 +124,7 @@ impl Mirror {
                 Phase::Stopped => {}
                 _ => {
                     self.phase = Phase::Stopped;
-                    s.requests.push(Output::Stopped);
+                    s.requests.push(Output::Stopped { wiped: Vec::new() });
                 }
             },
         }
@@ -154,7 +154,7 @@ impl Mirror {
             (Purpose::Copy(slot), _) => running.copy_done(s, slot, device, outcome),
             (Purpose::CopyFlush, _) => running.copy_flush_done(s, device, outcome),
             (Purpose::Record, Some(who)) => running.record_done(s, who, outcome),
-            (Purpose::Wipe, _) => running.wipe_done(s, outcome),
+            (Purpose::Wipe, who) => running.wipe_done(s, who, outcome),
             (Purpose::Load, _) => self.done_before(device, purpose, outcome),
             (Purpose::Reset, _) => {}
             (Purpose::Write(_) | Purpose::Flush(_) | Purpose::Record, None) => {

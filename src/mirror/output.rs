@@ -146,7 +146,10 @@ pub enum Output {
         why: String,
     },
     /// The mirror has ended. What requests there are end by themselves; nothing follows.
-    Stopped,
+    Stopped {
+        /// The devices whose metadata were overwritten, if that was wanted.
+        wiped: Vec<Device>,
+    },
     /// A line for the log. At most some for each event that a device or the operator causes.
     Log {
         /// The weight.

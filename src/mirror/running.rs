@@ -203,6 +203,8 @@ pub(crate) enum Mode {
         until: u64,
         /// The number of requests that are left.
         left: u32,
+        /// The places whose requests have failed.
+        failed: Places,
         /// Whether these are the flushes that follow the writes.
         is_flushing: bool,
     },

@@ -1,9 +1,10 @@
 //! The end of a mirror that was told to stop: everything is flushed, and the intent log emptied.
 
+use crate::handles::Device;
 use crate::input::Outcome;
 use crate::output::Output;
 use crate::requests::Purpose;
-use crate::running::{Mode, Port, Running};
+use crate::running::{Mode, Places, Port, Running};
 use crate::shared::Shared;
 
 impl Running {
@@ -17,7 +18,7 @@ impl Running {
                 self.wants_cool = true;
                 self.is_stirred = true;
             }
-            Mode::Ended => self.stopped(s),
+            Mode::Ended => self.stopped(s, Vec::new()),
             Mode::Stopping { .. } | Mode::Wiping { .. } | Mode::Stopped => {}
         }
     }
@@ -26,13 +27,21 @@ impl Running {
     pub(crate) fn continue_stopping(&mut self, s: &mut Shared) {
         let (until, wipes, is_flushed) = match self.mode {
             Mode::Stopping { until, wipes, is_flushed } => (until, wipes, is_flushed),
-            Mode::Wiping { until, left: 0, is_flushing: false } => return self.flush_wiped(s, until),
-            Mode::Wiping { until, left, .. } if left == 0 || s.now() >= until => return self.stopped(s),
+            Mode::Wiping { until, left: 0, failed, is_flushing: false } => {
+                return self.flush_wiped(s, until, failed);
+            }
+            Mode::Wiping { left: 0, failed, is_flushing: true, .. } => {
+                let is_wiped = |who: &usize| failed & 1 << who == 0;
+                let places = (0..self.ports.len()).filter(is_wiped);
+                let wiped = places.filter_map(|who| self.up(who).map(|up| up.device)).collect();
+                return self.stopped(s, wiped);
+            }
+            Mode::Wiping { until, .. } if s.now() >= until => return self.stopped(s, Vec::new()),
             _ => return,
         };
         if s.now() >= until || self.sources() == 0 {
             s.requests.warn("the mirror stops without a last record".to_owned());
-            return self.stopped(s);
+            return self.stopped(s, Vec::new());
         }
         if self.flush.is_some() || self.round.is_some() || self.copying.busy > 0 || self.copying.is_flushing {
             return;
@@ -60,7 +69,7 @@ impl Running {
         }
         match wipes {
             true => self.wipe(s, until),
-            false => self.stopped(s),
+            false => self.stopped(s, Vec::new()),
         }
     }
 
@@ -73,11 +82,11 @@ impl Running {
                 s.requests.metadata_write(up.device, Purpose::Wipe, write.at, write.bytes);
             }
         }
-        self.mode = Mode::Wiping { until, left, is_flushing: false };
+        self.mode = Mode::Wiping { until, left, failed: 0, is_flushing: false };
         self.is_stirred |= left == 0;
     }
 
-    fn flush_wiped(&mut self, s: &mut Shared, until: u64) {
+    fn flush_wiped(&mut self, s: &mut Shared, until: u64, failed: Places) {
         let mut left = 0;
         for port in &self.ports {
             if let Port::Up(up) = port {
@@ -85,23 +94,27 @@ impl Running {
                 s.requests.flush(up.device, Purpose::Wipe);
             }
         }
-        self.mode = Mode::Wiping { until, left, is_flushing: true };
+        self.mode = Mode::Wiping { until, left, failed, is_flushing: true };
         self.is_stirred |= left == 0;
     }
 
     /// A request of [`Running::wipe`] has ended.
-    pub(crate) fn wipe_done(&mut self, s: &mut Shared, outcome: Outcome) {
+    pub(crate) fn wipe_done(&mut self, s: &mut Shared, who: Option<usize>, outcome: Outcome) {
         if outcome != Outcome::Success {
             s.requests.warn("the metadata of a device could not be overwritten".to_owned());
         }
-        if let Mode::Wiping { left, .. } = &mut self.mode {
+        if let Mode::Wiping { left, failed, .. } = &mut self.mode {
             *left -= 1;
+            if outcome != Outcome::Success {
+                // Without a place it is not known whose: none counts as overwritten.
+                *failed |= who.map_or(Places::MAX, |who| 1 << who);
+            }
             self.is_stirred |= *left == 0;
         }
     }
 
-    pub(crate) fn stopped(&mut self, s: &mut Shared) {
+    pub(crate) fn stopped(&mut self, s: &mut Shared, wiped: Vec<Device>) {
         self.mode = Mode::Stopped;
-        s.requests.push(Output::Stopped);
+        s.requests.push(Output::Stopped { wiped });
     }
 }

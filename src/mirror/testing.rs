@@ -91,6 +91,7 @@ pub(crate) struct World {
     pub(crate) registered: usize,
     pub(crate) ended: Option<String>,
     pub(crate) is_stopped: bool,
+    pub(crate) wiped: Vec<Device>,
     members: usize,
     has_witness: bool,
     held: VecDeque<(Device, Output)>,
@@ -131,6 +132,7 @@ impl World {
             registered: 0,
             ended: None,
             is_stopped: false,
+            wiped: Vec::new(),
             members,
             has_witness,
             held: VecDeque::new(),
@@ -293,31 +295,39 @@ impl World {
     /// Carries out what the mirror wants until nothing is left that does not hang.
     pub(crate) fn run(&mut self) {
         while let Some(output) = self.mirror.poll_output() {
-            match output {
-                Output::Complete { io, status } => {
-                    assert_eq!(self.done.insert(io.0, status), None, "{io:?} is completed twice");
-                }
-                Output::Register { .. } => self.registered += 1,
-                Output::Ended { why } => self.ended = Some(why),
-                Output::Stopped => self.is_stopped = true,
-                Output::Log { text, .. } => self.log.push(text),
-                Output::Close { device } => self.is_open[device.index()] = false,
-                Output::Reset { request, device } => {
-                    self.fail_held(device);
-                    self.input(Input::Done { request, outcome: Outcome::Success });
-                }
-                Output::Read { device, .. }
-                | Output::Write { device, .. }
-                | Output::WriteZeroes { device, .. }
-                | Output::Flush { device, .. }
-                | Output::CopyRead { device, .. }
-                | Output::CopyWrite { device, .. } => {
-                    self.sent.push(output.clone());
-                    self.request(device, output);
-                }
-                Output::MetadataRead { device, .. } | Output::MetadataWrite { device, .. } => {
-                    self.request(device, output);
-                }
+            self.perform(output);
+        }
+    }
+
+    /// Carries out one thing that the mirror wants, unless it hangs.
+    pub(crate) fn perform(&mut self, output: Output) {
+        match output {
+            Output::Complete { io, status } => {
+                assert_eq!(self.done.insert(io.0, status), None, "{io:?} is completed twice");
+            }
+            Output::Register { .. } => self.registered += 1,
+            Output::Ended { why } => self.ended = Some(why),
+            Output::Stopped { wiped } => {
+                self.is_stopped = true;
+                self.wiped = wiped;
+            }
+            Output::Log { text, .. } => self.log.push(text),
+            Output::Close { device } => self.is_open[device.index()] = false,
+            Output::Reset { request, device } => {
+                self.fail_held(device);
+                self.input(Input::Done { request, outcome: Outcome::Success });
+            }
+            Output::Read { device, .. }
+            | Output::Write { device, .. }
+            | Output::WriteZeroes { device, .. }
+            | Output::Flush { device, .. }
+            | Output::CopyRead { device, .. }
+            | Output::CopyWrite { device, .. } => {
+                self.sent.push(output.clone());
+                self.request(device, output);
+            }
+            Output::MetadataRead { device, .. } | Output::MetadataWrite { device, .. } => {
+                self.request(device, output);
             }
         }
     }

@@ -449,8 +449,43 @@ fn devices_that_hold_something_are_not_taken() {
     world.input(Input::Stop { wipe: true });
     world.run();
     assert!(world.is_stopped);
+    assert_eq!(world.wiped, [Device(0), Device(1)]);
     let world = world.reassemble(options(), None);
     assert!(matches!(world.state(), State::Starting { .. }), "wiped");
+}
+
+#[test]
+fn a_mirror_that_stops_says_which_devices_were_wiped() {
+    let mut degraded = World::create(2, true, options());
+    degraded.remove(1);
+    degraded.input(Input::Stop { wipe: true });
+    degraded.run();
+    assert_eq!((degraded.is_stopped, &degraded.wiped[..]), (true, &[Device(0), Device::WITNESS][..]));
+    let mut kept = World::create(2, true, options());
+    kept.input(Input::Stop { wipe: false });
+    kept.run();
+    assert_eq!((kept.is_stopped, &kept.wiped[..]), (true, &[][..]));
+    let mut late = World::create(2, true, options());
+    late.set(0, Health::FlushHung);
+    late.input(Input::Stop { wipe: true });
+    late.run();
+    assert!(!late.is_stopped);
+    late.pass(11_000);
+    assert_eq!((late.is_stopped, &late.wiped[..]), (true, &[][..]));
+}
+
+#[test]
+fn a_device_whose_wipe_fails_does_not_count_as_wiped() {
+    let mut world = World::create(2, false, options());
+    world.input(Input::Stop { wipe: true });
+    // The mirror is flushed, and then overwritten: what comes after the first write of that fails.
+    while let Some(output) = world.mirror.poll_output() {
+        if matches!(output, Output::MetadataWrite { device: Device(1), .. }) {
+            world.set(1, Health::Failing);
+        }
+        world.perform(output);
+    }
+    assert_eq!((world.is_stopped, &world.wiped[..]), (true, &[Device(0)][..]));
 }
 
 /// Users that keep eight I/O outstanding, two writes to each read, with a flush now and then. The

@@ -27,6 +27,7 @@ impl From<Error> for RpcError {
             | Error::Claimed { .. }
             | Error::InUse { .. }
             | Error::Unsuitable { .. } => "members, witness: ",
+            Error::NotWiped { .. } => "wipe: ",
             Error::Timeout { .. } => "start_timeout_ms: ",
             Error::Ended { .. } | Error::Resources { .. } => "",
         };

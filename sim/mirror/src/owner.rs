@@ -335,7 +335,7 @@ impl Owner {
                 self.ended = true;
                 return Ok(Do::Ended(why));
             }
-            Output::Stopped => return Ok(Do::Stopped),
+            Output::Stopped { .. } => return Ok(Do::Stopped),
             Output::Log { text, .. } => return Ok(Do::Log(text)),
         };
         let target = target_of(plan, device);
