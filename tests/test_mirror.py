@@ -256,7 +256,15 @@ def test_members_belong_to_the_mirror_alone(lab: Lab) -> None:
     call = application.rpc.call
     call("bdev_passthru_create", name="Passthru0", base_bdev_name="Other0")
     call("dst_create_export", name="volume", bdev_name=SECOND)
-    for members, why in (([FIRST, "Other0"], "passthru"), ([FIRST, SECOND], "uses it otherwise"), ([FIRST, "x"], "no bdev")):
+    first = application.bdev(FIRST)
+    assert first is not None
+    for members, why in (
+        ([FIRST, "Other0"], "passthru"),
+        ([FIRST, SECOND], "uses it otherwise"),
+        ([FIRST, "x"], "no bdev"),
+        ([FIRST, first["uuid"]], "named twice"),
+        ([FIRST, MIRROR], "the mirror itself"),
+    ):
         with pytest.raises(RpcError, match=why):
             call("bdev_dst_mirror_create", name=MIRROR, members=members)
         bdev = application.bdev(FIRST)
