@@ -305,6 +305,11 @@ def test_what_is_on_top_of_a_mirror_comes_back(lab: Lab) -> None:
     (subsystem,) = [s for s in application.rpc.call("nvmf_get_subsystems") if s["nqn"] == namespace.export]
     assert [ns["bdev_name"] for ns in subsystem["namespaces"]] == [MIRROR]
     assert saved_methods(application) == methods
+    # A member that is newer has its call later: it would be waited for in vain.
+    application.rpc.call("bdev_aio_delete", name=FIRST)
+    create_aio(application, lab, FIRST)
+    wait_online(application)
+    assert "bdev_dst_mirror_wait" not in saved_methods(application)
 
 
 def test_a_start_does_not_wait_for_ever_for_a_mirror(lab: Lab) -> None:

@@ -278,6 +278,20 @@ impl Mirror {
         })
     }
 
+    /// Returns whether a saved configuration creates all devices that are there before it comes to the
+    /// mirror's bdev. It has the DST bdevs before all others.
+    pub(crate) fn comes_after_devices(&self) -> bool {
+        let places = self.places.borrow();
+        places.iter().flatten().all(|place| match &place.backing {
+            Backing::Open(open) | Backing::Leaving { open, .. } => {
+                let bdev = &open.info.name;
+                spdk::bdev::product_name(bdev).is_some_and(|product| product == "DST Disk")
+                    || spdk::bdev::comes_before(bdev, self.name())
+            }
+            Backing::Waiting { .. } => true,
+        })
+    }
+
     fn replace(&self, device: Device, with: Backing) {
         if let Some(place) = &mut self.places.borrow_mut()[device.index()] {
             place.backing = with;

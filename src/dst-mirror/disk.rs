@@ -18,8 +18,8 @@ const RETRY_US: u64 = 1000;
 /// nothing of it is left.
 pub type Destroy = fn(number: usize, done: Box<dyn FnOnce()>);
 
-/// Returns whether the saved configuration has the mirror.
-pub type IsSaved = fn(number: usize) -> bool;
+/// Returns whether a saved configuration is to wait for the mirror where it has the mirror's bdev.
+pub type IsAwaited = fn(number: usize) -> bool;
 
 /// A mirror's bdev.
 pub struct MirrorDisk {
@@ -33,8 +33,8 @@ pub struct MirrorDisk {
     pub control: Thread,
     /// Ends the mirror.
     pub destroy: Destroy,
-    /// Returns whether the saved configuration has the mirror.
-    pub is_saved: IsSaved,
+    /// Returns whether a saved configuration is to wait for the mirror here.
+    pub is_awaited: IsAwaited,
 }
 
 /// One thread's I/O, on its way to the control thread.
@@ -130,11 +130,11 @@ impl Disk for MirrorDisk {
     }
 
     /// Returns the RPC that waits until the mirror is assembled, since what comes next may be on top of
-    /// it. The module's own configuration has the mirrors, before all bdevs; those that are
-    /// registered before this one, as its members are, have their RPCs in between.
+    /// it. The module's own configuration has the mirrors, before all bdevs. Those of the members have
+    /// their RPCs in between, unless they are newer than this one.
     fn write_config(&self) -> Vec<Value> {
         let wait = json!({ "method": "bdev_dst_mirror_wait", "params": { "name": self.name } });
-        if (self.is_saved)(self.number) { vec![wait] } else { Vec::new() }
+        if (self.is_awaited)(self.number) { vec![wait] } else { Vec::new() }
     }
 
     fn destruct(&self, done: DestructDone) {

@@ -14,7 +14,7 @@ use spdk::clock::now_us;
 
 use crate::buffers::Buffers;
 use crate::device::{Backing, Place, Places, Promised};
-use crate::disk::{Destroy, IsSaved};
+use crate::disk::{Destroy, IsAwaited};
 use crate::error::Error;
 use crate::life::{Answer, Done, Life};
 use crate::options::{Options, Plan, Start};
@@ -32,7 +32,7 @@ pub struct Mirror {
     pub(crate) began_us: u64,
     pub(crate) forget: Forget,
     pub(crate) destroy: Destroy,
-    pub(crate) is_saved: IsSaved,
+    pub(crate) is_awaited: IsAwaited,
     pub(crate) rules: RefCell<dst_mirror::Mirror>,
     /// Whether outputs are being carried out.
     is_carrying: Cell<bool>,
@@ -70,7 +70,7 @@ impl Mirror {
         plan: Plan,
         forget: Forget,
         destroy: Destroy,
-        is_saved: IsSaved,
+        is_awaited: IsAwaited,
     ) -> Result<Rc<Mirror>, Error> {
         let rules_options = plan.options.for_rules();
         let identifiers: dst_mirror::Identifiers = Box::new(random_id);
@@ -97,7 +97,7 @@ impl Mirror {
             began_us: now_us(),
             forget,
             destroy,
-            is_saved,
+            is_awaited,
             rules: RefCell::new(rules),
             is_carrying: Cell::new(false),
             at_once: RefCell::new(VecDeque::with_capacity(requests_max)),
@@ -236,7 +236,7 @@ impl Mirror {
         self.life.borrow().is_over()
     }
 
-    /// Returns whether the saved configuration has the mirror.
+    /// Returns whether a saved configuration has the mirror.
     pub(crate) fn is_settled(&self) -> bool {
         self.life.borrow().is_settled()
     }

@@ -86,6 +86,18 @@ fn by_uuid(uuid: [u8; 16]) -> Option<NonNull<sys::spdk_bdev>> {
     }
 }
 
+/// Returns true if one bdev was registered before the other one, so that a saved configuration has its
+/// RPCs earlier. Call it on the thread that handles RPCs.
+pub fn comes_before(one: &str, other: &str) -> bool {
+    // SAFETY: as in `by_uuid`; a bdev's name lives as long as the bdev does.
+    unsafe {
+        let first = NonNull::new(sys::spdk_bdev_first());
+        let bdevs = std::iter::successors(first, |bdev| NonNull::new(sys::spdk_bdev_next(bdev.as_ptr())));
+        let mut names = bdevs.map(|bdev| CStr::from_ptr(sys::spdk_bdev_get_name(bdev.as_ptr())).to_bytes());
+        names.find(|name| *name == one.as_bytes() || *name == other.as_bytes()) == Some(one.as_bytes())
+    }
+}
+
 /// The products whose bdevs take data at all addresses at which they say that they do.
 const ALIGNED_AS_REPORTED: [&CStr; 5] =
     [c"Malloc disk", c"Null disk", c"NVMe disk", c"DST Disk", c"DST Mirror"];
