@@ -4,7 +4,7 @@ use crate::handles::Device;
 use crate::input::{Input, Op};
 use crate::options::Options;
 use crate::output::Status;
-use crate::report::Condition;
+use crate::report::{Condition, State};
 use crate::testing::{Health, World, options};
 
 /// The witness's number.
@@ -100,4 +100,36 @@ fn a_member_that_took_no_part_in_a_record_gets_all_trees_with_the_next_one() {
     world.pass(60_000);
     assert_eq!(world.conditions()[2], Condition::InSync, "{:?}", world.log);
     assert!(world.disks[1].data == world.disks[2].data);
+}
+
+#[test]
+fn one_of_two_members_does_not_go_on_from_a_record_that_never_counted() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    quiet(&mut world);
+    // The host dies when only the member 0 knows that the witness is away.
+    world.set(1, Health::MetadataHung);
+    world.remove(WITNESS);
+    let mut world = world.reassemble(options(), None);
+    // The next one assembles both members, and loses the member 1 before that has its first record.
+    world.pass(6000);
+    world.remove(1);
+    world.pass(6000);
+    assert_eq!(world.registered, 0, "{:?}", world.log);
+    assert!(matches!(world.state(), State::Starting { .. }), "{:?}", world.state());
+    // A standby goes on with the member 1 and the witness.
+    let disks = world.disks.clone();
+    let first = world;
+    let mut world = World::create(2, true, options());
+    world.disks = disks;
+    world.set(0, Health::Away);
+    let mut world = world.reassemble(options(), None);
+    world.pass(6000);
+    assert_eq!((world.registered, world.write(5, 1, 2)), (1, Some(Status::Success)), "{:?}", world.log);
+    // If the member 1 comes back instead, the first one goes on.
+    let mut world = first;
+    world.set(1, Health::Good);
+    world.pass(6000);
+    assert_eq!((world.registered, world.write(5, 1, 2)), (1, Some(Status::Success)), "{:?}", world.log);
+    assert!(is_whole(&world));
 }

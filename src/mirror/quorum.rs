@@ -4,7 +4,8 @@
 //! whose metadata are current), and its witness if that is current.
 //!
 //! 1. An owner begins with a record that changes nothing but the number: it has a higher *epoch* in
-//!    front than any that was found, and is on a majority before anything else is recorded.
+//!    front than any that was found, and is on a majority before anything else is recorded
+//!    ([`may_begin`]).
 //! 2. Each change is on a majority of the voters of the configuration before it, and on one of its
 //!    members in sync, before anything that depends on it happens ([`may_record`]).
 //! 3. A member that falls out is recorded as out of date first. Only then a new generation is begun,
@@ -74,6 +75,16 @@ pub fn may_record(last: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     let (all, reached) = (voters(last).count(), voters(last).filter(|&id| on(id)).count());
     let is_two_members = all == 2 && voters(last).all(|id| last.member(id).is_some());
     in_sync(last).any(&on) && (reached > all / 2 || is_two_members)
+}
+
+/// Returns whether an owner's first record counts. `found` is the configuration that the mirror was
+/// assembled from, and `on` tells the devices on which the record is durable.
+///
+/// What was found may never have counted, since the owner before may have died while it recorded it:
+/// then the witness may have a vote that `found` denies it. So one of two members that were in sync
+/// does not go on alone until both have this record.
+pub fn may_begin(found: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
+    may_record(found, &on) && may_assemble(found, &on).is_ok()
 }
 
 /// Returns how a mirror may be assembled. `found` is the [`newest`] configuration on the devices
@@ -194,6 +205,7 @@ mod tests {
             let whole = configuration(&[MemberState::InSync; 2], witness);
             assert!(may_record(&whole, among(&[1])) && may_record(&whole, among(&[2])));
             assert!(!may_record(&whole, among(&[99])));
+            assert!(!may_begin(&whole, among(&[1])) && may_begin(&whole, among(&[1, 2])));
             assert_eq!(
                 may_assemble(&whole, among(&[1, 99])),
                 Err(Refusal::NoMajority { present: 1, voters: 2 })
@@ -201,6 +213,7 @@ mod tests {
             let degraded = configuration(&[MemberState::InSync, SETTLED], witness);
             assert!(may_record(&degraded, among(&[1])) && !may_record(&degraded, among(&[2])));
             assert_eq!(may_assemble(&degraded, among(&[1])), Ok(Assembly::Whole));
+            assert!(may_begin(&degraded, among(&[1])), "it says that 2 is out of date");
         }
     }
 
@@ -260,8 +273,15 @@ mod tests {
         }
 
         /// An owner reaches the devices of `reach`, assembles them if it may, records who is
-        /// missing, writes, and dies: after as many records on one device as `dies`, or later.
-        fn owner(&mut self, reach: &[usize], mut dies: usize) -> Result<(), TestCaseError> {
+        /// missing, writes, and dies: after as many records on one device as `dies`, or later. It
+        /// loses those that are not in `kept` before its first record, or before the one after it.
+        fn owner(
+            &mut self,
+            reach: &[usize],
+            kept: u8,
+            begins_first: bool,
+            mut dies: usize,
+        ) -> Result<(), TestCaseError> {
             let found: Vec<&Configuration> = reach.iter().map(|&device| &self.devices[device]).collect();
             let Ok(newest) = newest(&found) else { return Ok(()) };
             let mut last = found[newest].clone();
@@ -269,26 +289,32 @@ mod tests {
             let is_present = |id: MemberId| reach.contains(&self.device(id));
             let Ok(_) = may_assemble(&last, is_present) else { return Ok(()) };
             // The members in sync that are there have all completed writes, and so has each of them.
-            let present: Vec<usize> =
-                in_sync(&last).map(|id| self.device(id)).filter(|device| reach.contains(device)).collect();
-            for &device in &present {
+            for device in in_sync(&last).map(|id| self.device(id)).filter(|device| reach.contains(device)) {
                 prop_assert_eq!(self.data[device], self.completed, "a completed write is lost");
             }
-            let mut record = |world: &mut World, new: &Configuration, order: &[usize]| {
+            let left: Vec<usize> = reach.iter().copied().filter(|device| kept >> device & 1 == 1).collect();
+            let (first, base) = (if begins_first { reach } else { &left }, reach[newest]);
+            let reach = &left[..];
+            let present: Vec<usize> =
+                in_sync(&last).map(|id| self.device(id)).filter(|device| reach.contains(device)).collect();
+            type Counts<'a> = &'a dyn Fn(&Configuration, &dyn Fn(MemberId) -> bool) -> bool;
+            let mut record = |world: &mut World, new: &Configuration, order: &[usize], counts: Counts| {
                 let on = &order[..dies.min(order.len())];
                 dies -= on.len();
                 for &device in on {
                     world.devices[device] = new.clone();
                 }
                 let is_recorded =
-                    on.len() == order.len() && may_record(&last, |id| on.contains(&world.device(id)));
+                    on.len() == order.len() && counts(&last, &|id| on.contains(&world.device(id)));
                 last = new.clone();
                 is_recorded
             };
             // First that there is a new owner, then who is missing, and then the new generation.
-            let mut new = self.devices[reach[newest]].clone();
+            let begins: Counts = &|last, on| may_begin(last, on);
+            let counts: Counts = &|last, on| may_record(last, on);
+            let mut new = self.devices[base].clone();
             new.number = epoch * EPOCH;
-            if !record(self, &new, reach) {
+            if !record(self, &new, first, begins) {
                 return Ok(());
             }
             let (since, before) = (new.generations.current(), new.clone());
@@ -303,13 +329,13 @@ mod tests {
             }
             if new != before || new.members.iter().any(|member| is_unsettled(&new, member)) {
                 new.number += 1;
-                if !record(self, &new, reach) {
+                if !record(self, &new, reach, counts) {
                     return Ok(());
                 }
                 new.number += 1;
                 new.generations.advance(Generation(self.next));
                 self.next += 1;
-                if !record(self, &new, reach) {
+                if !record(self, &new, reach, counts) {
                     return Ok(());
                 }
             }
@@ -329,7 +355,7 @@ mod tests {
             // Those in sync before are the first to know.
             let others = reach.iter().filter(|device| !present.contains(device));
             let order: Vec<usize> = present.iter().chain(others).copied().collect();
-            record(self, &new, &order);
+            record(self, &new, &order, counts);
             Ok(())
         }
     }
@@ -340,16 +366,17 @@ mod tests {
         /// Owners that reach different devices, one after another, some of which die while they record.
         #[test]
         fn whoever_assembles_has_all_completed_writes(
-            members in 2usize..=3, has_witness: bool, owners in proptest::collection::vec((1u8..16, 0usize..24), 1..40),
+            members in 2usize..=3, has_witness: bool,
+            owners in proptest::collection::vec((1u8..16, 1u8..16, any::<bool>(), 0usize..24), 1..40),
         ) {
             let states = vec![MemberState::InSync; members];
             let first = configuration(&states, has_witness.then_some(WitnessState::Current));
             let count = members + usize::from(has_witness);
             let mut world =
                 World { members, devices: vec![first; count], data: vec![0; members], completed: 0, next: 2 };
-            for (reach, dies) in owners {
+            for (reach, kept, begins_first, dies) in owners {
                 let reach: Vec<usize> = (0..count).filter(|device| reach >> device & 1 == 1).collect();
-                world.owner(&reach, dies)?;
+                world.owner(&reach, kept, begins_first, dies)?;
             }
         }
     }
