@@ -48,6 +48,7 @@ impl Running {
         if timeout == 0 || is_on(Mutation::NoMemberTimeout) {
             return;
         }
+        self.looked_at = s.now();
         for who in 0..self.ports.len() {
             let Some(device) = self.up(who).map(|up| up.device) else { continue };
             let is_late = s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout);

@@ -71,6 +71,7 @@ impl Founding {
             wants_flush: false,
             wants_cool: false,
             next_flush: 0,
+            looked_at: 0,
             round: None,
             wants_trees: true,
             wants_record: true,

@@ -305,7 +305,7 @@ impl Running {
         });
         let late = oldest.min().filter(|_| timeout > 0).map(|since| {
             // The last member in sync stays whatever it does: it is looked at now and then.
-            since.saturating_add(timeout).max(s.now() + 100_000.min(timeout))
+            since.saturating_add(timeout).max(self.looked_at + 100_000.min(timeout))
         });
         let copying = self.copying.next_deadline().filter(|&at| at > s.now());
         [until, flush, late, copying].into_iter().flatten().min()

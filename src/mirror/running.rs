@@ -317,6 +317,8 @@ pub(crate) struct Running {
     /// Whether regions cool after the next flush.
     pub(crate) wants_cool: bool,
     pub(crate) next_flush: u64,
+    /// The time in µs at which it was last looked for devices that do not answer.
+    pub(crate) looked_at: u64,
     pub(crate) round: Option<Round>,
     /// Whether the next record has the trees.
     pub(crate) wants_trees: bool,

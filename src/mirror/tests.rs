@@ -3,6 +3,7 @@
 use crate::extents::Extent;
 use crate::handles::{Device, IoId, RequestId};
 use crate::input::{Input, Op, Outcome};
+use crate::options::Options;
 use crate::output::{Output, Status};
 use crate::report::{Condition, State};
 use crate::testing::{BLOCKS, Health, World, options};
@@ -218,6 +219,27 @@ fn a_member_that_hangs_is_given_up_after_its_time() {
     world.mend(1);
     world.pass(5000);
     assert_eq!((world.conditions(), world.disks[1].data[5]), (whole(2), 2));
+}
+
+#[test]
+fn a_member_that_hangs_is_given_up_although_other_io_goes_on() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::Hung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    // More than one I/O in each 100 ms: ticks come when they are asked for, and not otherwise.
+    world.input(Input::SetOptions(Options { flush_interval_ms: 60_000, ..options() }));
+    for _ in 0..620 {
+        world.now += 50_000;
+        if world.mirror.next_deadline().is_some_and(|at| at <= world.now) {
+            world.input(Input::Tick);
+        }
+        world.done.remove(&63);
+        world.input(Input::Submit { io: IoId(63), op: Op::Read, range: Extent::new(900, 1) });
+        world.run();
+        assert_eq!(world.done.get(&63), Some(&Status::Success), "{:?}", world.log);
+    }
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
 }
 
 #[test]
