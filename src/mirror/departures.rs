@@ -17,7 +17,7 @@ impl Running {
     /// A device has failed a request. Unless it is the last member in sync, the mirror goes on
     /// without it, and takes it back when it can be read again.
     pub(crate) fn fail_member(&mut self, s: &mut Shared, who: usize, why: &str) {
-        if self.mode != Mode::Ended && !self.is_last(who) {
+        if !self.mode.is_over() && !self.is_last(who) {
             self.give_up(s, who, why);
         }
     }
@@ -163,10 +163,10 @@ impl Running {
     /// The mirror can't be used any more, except to be stopped. What has no request at a device fails
     /// at once, and the rest when its requests have ended.
     pub(crate) fn end(&mut self, s: &mut Shared, why: String) {
-        if matches!(self.mode, Mode::Ended | Mode::Stopped) {
+        if self.mode.is_over() {
             return;
         }
-        self.mode = Mode::Ended;
+        let before = std::mem::replace(&mut self.mode, Mode::Ended);
         s.requests.push(Output::Ended { why });
         for device in Device::all() {
             if !matches!(s.slot(device).link, Link::Absent | Link::Closing) {
@@ -202,5 +202,9 @@ impl Running {
         }
         self.locks = crate::locks::Locks::new(self.ios.len());
         self.granted.clear();
+        if matches!(before, Mode::Stopping { .. } | Mode::Wiping { .. }) {
+            // Somebody waits for the end.
+            self.stopped(s);
+        }
     }
 }

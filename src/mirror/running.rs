@@ -212,6 +212,14 @@ pub(crate) enum Mode {
     Stopped,
 }
 
+impl Mode {
+    /// Returns whether nothing is recorded any more, so that no I/O succeeds.
+    #[inline]
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Mode::Ended | Mode::Stopped)
+    }
+}
+
 /// A flush of all members.
 pub(crate) struct FlushRound {
     /// The number of the flush: an answer to an earlier one may come late.

@@ -100,7 +100,7 @@ impl Running {
         }
     }
 
-    fn stopped(&mut self, s: &mut Shared) {
+    pub(crate) fn stopped(&mut self, s: &mut Shared) {
         self.mode = Mode::Stopped;
         s.requests.push(Output::Stopped);
     }

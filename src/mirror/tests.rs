@@ -304,6 +304,34 @@ fn a_mirror_that_was_taken_over_does_nothing_more() {
 }
 
 #[test]
+fn a_mirror_that_is_taken_over_while_it_stops_has_stopped() {
+    for (wipe, health) in [(false, Health::FlushHung), (true, Health::MetadataHung)] {
+        let mut world = World::create(2, true, options());
+        world.set(1, health);
+        world.input(Input::Stop { wipe });
+        world.run();
+        assert!(!world.is_stopped);
+        world.input(Input::Refused { device: Device(8) });
+        world.run();
+        assert!(world.ended.is_some() && world.is_stopped, "{health:?}");
+        assert_eq!(world.state(), State::Stopped);
+    }
+}
+
+#[test]
+fn a_write_that_ends_after_the_mirror_has_stopped_fails() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::Hung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.input(Input::Stop { wipe: false });
+    world.pass(11_000);
+    assert_eq!((world.is_stopped, world.done.get(&io)), (true, None));
+    world.mend(1);
+    assert_eq!(world.done.get(&io), Some(&Status::Failed), "nobody records any more who missed it");
+}
+
+#[test]
 fn the_last_member_is_kept_and_goes_on_when_it_is_back() {
     let mut world = World::create(2, false, options());
     world.remove(1);

@@ -122,7 +122,7 @@ impl Running {
             // The last member in sync has failed it. Others that have it differ now.
             self.miss_everywhere(range);
             self.complete(s, io, Status::Failed);
-        } else if self.mode == Mode::Ended {
+        } else if self.mode.is_over() {
             self.complete(s, io, Status::Failed);
         } else {
             self.complete_settled(s, io);
@@ -153,8 +153,9 @@ impl Running {
 
     /// Completes what waited for a record of who missed it.
     pub(crate) fn continue_settling(&mut self, s: &mut Shared) {
-        let status = match (self.mode, self.sources()) {
-            (Mode::Ended, _) | (_, 0) => Status::Failed,
+        let status = match self.sources() {
+            0 => Status::Failed,
+            _ if self.mode.is_over() => Status::Failed,
             _ if self.is_settled() => Status::Success,
             _ => return,
         };
