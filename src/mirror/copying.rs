@@ -23,6 +23,9 @@ pub(crate) enum Copy {
         range: Extent,
         lost_caches: u32,
     },
+    /// A member has the request, and the last member in sync may have lost what was read: the range
+    /// stays missed.
+    Stale,
 }
 
 /// The copying of blocks from one member to another one.
@@ -62,6 +65,15 @@ impl Copying {
             credit: 0,
             credited_at: 0,
             recorded_at: 0,
+        }
+    }
+
+    /// What is being copied may be lost at its source.
+    pub(crate) fn distrust(&mut self) {
+        for slot in &mut self.slots {
+            if matches!(slot, Copy::Reading { .. } | Copy::Writing { .. }) {
+                *slot = Copy::Stale;
+            }
         }
     }
 

@@ -103,6 +103,32 @@ fn a_member_that_took_no_part_in_a_record_gets_all_trees_with_the_next_one() {
 }
 
 #[test]
+fn a_copy_of_what_its_source_has_lost_is_made_again() {
+    for is_removed in [false, true] {
+        let mut world = World::create(2, false, options());
+        world.remove(1);
+        world.write(5, 1, 7);
+        world.set(1, Health::CopiesHung);
+        world.open_all();
+        // The write was not flushed, and is on its way to the member 1.
+        world.disks[0].data[5] = 0;
+        if is_removed {
+            world.remove(0);
+            world.set(0, Health::Good);
+            world.open_all();
+        } else {
+            world.input(Input::CacheLost { device: Device(0) });
+            world.run();
+        }
+        world.mend(1);
+        world.pass(3000);
+        assert!(is_whole(&world), "{:?}", world.log);
+        assert!(world.disks[0].data == world.disks[1].data, "{is_removed}");
+        assert_eq!(world.flush(), Some(Status::Failed), "what is lost is not kept secret");
+    }
+}
+
+#[test]
 fn one_of_two_members_does_not_go_on_from_a_record_that_never_counted() {
     let mut world = World::create(2, true, options());
     world.write(5, 1, 1);

@@ -158,6 +158,7 @@ impl Running {
                 }
                 self.free_slot(slot);
             }
+            Copy::Stale => self.free_slot(slot),
             Copy::Free | Copy::Locking(_) => unreachable!("an answer to a copy that no member has"),
         }
     }

@@ -485,8 +485,9 @@ impl Running {
     }
 
     /// Adds all hot regions to what the members missed that are not in sync: those in sync may have
-    /// lost writes there that others have.
+    /// lost writes there that others have. What is being copied to them is copied again.
     pub(crate) fn miss_hot_elsewhere(&mut self) {
+        self.copying.distrust();
         for who in self.members() {
             let state = self.config.members[who].state;
             if matches!(state, MemberState::OutOfDate { .. } | MemberState::Resyncing { .. }) {

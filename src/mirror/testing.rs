@@ -74,6 +74,8 @@ pub(crate) enum Health {
     MetadataHung,
     /// Only flushes hang.
     FlushHung,
+    /// Only the writes of copies hang.
+    CopiesHung,
     /// The device is not open, and is not opened.
     Away,
 }
@@ -329,6 +331,9 @@ impl World {
             Health::FlushHung if matches!(output, Output::Flush { .. }) => {
                 self.held.push_back((device, output))
             }
+            Health::CopiesHung if matches!(output, Output::CopyWrite { .. }) => {
+                self.held.push_back((device, output))
+            }
             Health::MetadataHung if is_metadata => self.held.push_back((device, output)),
             Health::Failing | Health::Away => self.answer(&output, Outcome::Failed),
             Health::Unreadable(bad) => match output {
@@ -337,7 +342,10 @@ impl World {
                 }
                 _ => self.carry_out(device, output),
             },
-            Health::Good | Health::MetadataHung | Health::FlushHung => self.carry_out(device, output),
+            Health::Good
+            | Health::MetadataHung
+            | Health::FlushHung
+            | Health::CopiesHung => self.carry_out(device, output),
         }
     }
 
