@@ -92,7 +92,7 @@ impl Running {
 
     /// Takes back that members are in sync of which that is not recorded: those who have to know it first
     /// may not be there any more.
-    fn call_off(&mut self, who: usize) {
+    pub(crate) fn call_off(&mut self, who: usize) {
         if who == WITNESS {
             return;
         }

@@ -128,6 +128,55 @@ fn a_copy_of_what_its_source_has_lost_is_made_again() {
     }
 }
 
+/// Two members, of which the second one is being resynced, slowly. Two regions are hot, of which the
+/// second one is up to date on both members.
+fn one_of_two_is_resynced() -> World {
+    let mut world = World::create(2, false, options());
+    world.remove(1);
+    world.write(5, 200, 7);
+    world.input(Input::SetOptions(Options { resync_rate: 4096, ..options() }));
+    world.write(5000, 1, 7);
+    world.set(1, Health::Good);
+    world.open_all();
+    assert!(matches!(world.conditions()[1], Condition::Resyncing { .. }), "{:?}", world.conditions());
+    world
+}
+
+#[test]
+fn a_write_that_fails_on_the_last_member_while_another_one_is_promoted_is_on_neither_or_both() {
+    let mut world = one_of_two_is_resynced();
+    world.set(0, Health::MetadataHung);
+    world.input(Input::SetOptions(options()));
+    world.pass(200);
+    // Nothing is missing any more, and the record that says so hangs.
+    assert!(is_whole(&world), "{:?}", world.log);
+    world.set(0, Health::Failing);
+    assert_eq!(world.write(5001, 1, 9), Some(Status::Failed));
+    assert_eq!((world.disks[0].data[5001], world.disks[1].data[5001]), (0, 9));
+    world.mend(0);
+    // What could not be read is tried again after ten seconds.
+    world.pass(15_000);
+    assert!(is_whole(&world), "{:?}", world.log);
+    assert!(world.disks[0].data == world.disks[1].data);
+}
+
+#[test]
+fn a_write_that_has_failed_on_the_last_member_before_another_one_is_in_sync_is_on_both() {
+    let mut world = one_of_two_is_resynced();
+    world.set(0, Health::Failing);
+    world.set(1, Health::WritesHung);
+    let io = world.submit(Op::Write, 5001, 1, 9);
+    world.set(0, Health::Good);
+    world.input(Input::SetOptions(options()));
+    world.pass(1000);
+    assert!(is_whole(&world), "{:?}", world.log);
+    world.mend(1);
+    world.pass(5000);
+    assert_eq!(world.done.get(&io), Some(&Status::Success));
+    assert!(is_whole(&world), "{:?}", world.log);
+    assert!(world.disks[0].data == world.disks[1].data);
+}
+
 #[test]
 fn one_of_two_members_does_not_go_on_from_a_record_that_never_counted() {
     let mut world = World::create(2, true, options());

@@ -74,6 +74,8 @@ pub(crate) enum Health {
     MetadataHung,
     /// Only flushes hang.
     FlushHung,
+    /// Only users' writes hang.
+    WritesHung,
     /// Only the writes of copies hang.
     CopiesHung,
     /// The device is not open, and is not opened.
@@ -331,6 +333,9 @@ impl World {
             Health::FlushHung if matches!(output, Output::Flush { .. }) => {
                 self.held.push_back((device, output))
             }
+            Health::WritesHung if matches!(output, Output::Write { .. }) => {
+                self.held.push_back((device, output))
+            }
             Health::CopiesHung if matches!(output, Output::CopyWrite { .. }) => {
                 self.held.push_back((device, output))
             }
@@ -345,6 +350,7 @@ impl World {
             Health::Good
             | Health::MetadataHung
             | Health::FlushHung
+            | Health::WritesHung
             | Health::CopiesHung => self.carry_out(device, output),
         }
     }
