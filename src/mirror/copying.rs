@@ -44,6 +44,7 @@ pub(crate) struct Copying {
     /// Whether the member is being flushed.
     pub(crate) is_flushing: bool,
     /// The time before which nothing is copied, because of the rate or of blocks that can't be read.
+    /// 0: nothing waits for a time.
     pub(crate) not_before: u64,
     /// The bytes that may be copied, as of `credited_at`.
     pub(crate) credit: u64,
@@ -79,7 +80,7 @@ impl Copying {
 
     /// Returns when to go on, if a resync waits for a time.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.member.is_some().then_some(self.not_before)
+        (self.member.is_some() && self.not_before > 0).then_some(self.not_before)
     }
 
     /// Takes as many bytes from the credit, or says when there are as many.

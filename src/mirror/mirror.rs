@@ -307,7 +307,7 @@ impl Running {
             // The last member in sync stays whatever it does: it is looked at now and then.
             since.saturating_add(timeout).max(self.looked_at + 100_000.min(timeout))
         });
-        let copying = self.copying.next_deadline().filter(|&at| at > s.now());
+        let copying = self.copying.next_deadline().filter(|_| self.mode == Mode::Serving);
         [until, flush, late, copying].into_iter().flatten().min()
     }
 

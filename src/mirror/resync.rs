@@ -39,6 +39,7 @@ impl Running {
         if self.mode != Mode::Serving || s.now() < self.copying.not_before {
             return;
         }
+        self.copying.not_before = 0;
         let member = self.copying.member.filter(|&who| self.can_resync(who));
         let Some(who) = member.or_else(|| self.next_member()) else {
             if self.copying.busy == 0 {

@@ -433,6 +433,29 @@ fn a_full_resync_goes_on_where_it_was() {
 }
 
 #[test]
+fn io_that_goes_on_does_not_end_a_resync_that_waits() {
+    let slow = Options { resync_rate: 64 * 4096, flush_interval_ms: 60_000, ..options() };
+    let mut world = World::create(2, false, slow);
+    world.pass(1);
+    world.remove(1);
+    world.write(0, 256, 1);
+    world.set(1, Health::Good);
+    world.open_all();
+    assert!(matches!(world.conditions()[1], Condition::Resyncing { .. }), "{:?}", world.log);
+    let at = world.mirror.next_deadline().expect("there is more to copy");
+    // The read comes first, and changes nothing that the resync could notice.
+    world.now = at + 1;
+    world.read(900, 1);
+    assert!(
+        world.mirror.next_deadline().is_some_and(|next| next <= at),
+        "{:?}",
+        world.mirror.next_deadline()
+    );
+    world.pass(10_000);
+    assert_eq!(world.conditions(), whole(2));
+}
+
+#[test]
 fn devices_that_hold_something_are_not_taken() {
     let mut world = World::create(2, false, options());
     world.input(Input::Stop { wipe: true });
