@@ -456,6 +456,27 @@ fn io_that_goes_on_does_not_end_a_resync_that_waits() {
 }
 
 #[test]
+fn a_member_that_lacks_what_cannot_be_read_keeps_no_other_one_waiting() {
+    let mut world = World::create(4, true, options());
+    world.remove(1);
+    world.remove(2);
+    for at in [5, 5000] {
+        world.write(at, 1, 7);
+    }
+    for at in [0, 3] {
+        world.set(at, Health::Unreadable(Extent::new(5, 1)));
+    }
+    world.set(1, Health::Good);
+    world.set(2, Health::Good);
+    world.pass(3000);
+    assert_eq!((world.disks[1].data[5000], world.disks[2].data[5000]), (7, 7));
+    world.set(0, Health::Good);
+    world.pass(30_000);
+    assert_eq!(world.conditions(), whole(4));
+    assert_eq!(world.disks[1].data, world.disks[2].data);
+}
+
+#[test]
 fn devices_that_hold_something_are_not_taken() {
     let mut world = World::create(2, false, options());
     world.input(Input::Stop { wipe: true });
