@@ -57,6 +57,22 @@ impl Running {
                 self.give_up(s, who, "a request was not answered in time");
             }
         }
+        // One that was given up for something else may have requests, too.
+        for device in Device::all() {
+            let is_closing = matches!(s.slot(device).link, Link::Closing);
+            if is_closing && s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout) {
+                s.requests.reset(device);
+            }
+        }
+    }
+
+    /// Returns when to look for requests of devices that were given up.
+    pub(crate) fn closing_deadline(&self, s: &Shared) -> Option<u64> {
+        let timeout = s.options.member_timeout_ms.saturating_mul(1000);
+        let closing = Device::all().filter(|device| matches!(s.slots[device.index()].link, Link::Closing));
+        let oldest = closing.filter_map(|device| s.requests.oldest(device)).min();
+        let late = oldest.filter(|_| timeout > 0).map(|since| since.saturating_add(timeout));
+        late.map(|late| late.max(self.looked_at + 100_000.min(timeout)))
     }
 
     /// A device is not used any more.
@@ -169,7 +185,7 @@ impl Running {
         let before = std::mem::replace(&mut self.mode, Mode::Ended);
         s.requests.push(Output::Ended { why });
         for device in Device::all() {
-            if !matches!(s.slot(device).link, Link::Absent | Link::Closing) {
+            if !matches!(s.slot(device).link, Link::Absent) {
                 s.requests.reset(device);
                 s.close(device);
             }

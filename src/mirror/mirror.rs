@@ -308,7 +308,8 @@ impl Running {
             since.saturating_add(timeout).max(self.looked_at + 100_000.min(timeout))
         });
         let copying = self.copying.next_deadline().filter(|_| self.mode == Mode::Serving);
-        [until, flush, late, copying].into_iter().flatten().min()
+        let closing = self.closing_deadline(s);
+        [until, flush, late, closing, copying].into_iter().flatten().min()
     }
 
     fn report(&self, s: &Shared) -> Report {

@@ -243,6 +243,37 @@ fn a_member_that_hangs_is_given_up_although_other_io_goes_on() {
 }
 
 #[test]
+fn what_a_member_has_that_was_given_up_for_something_else_ends_in_time() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 2, 1);
+    world.set(1, Health::WritesHung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.set(1, Health::Failing);
+    assert_eq!(world.write(6, 1, 3), Some(Status::Success), "{:?}", world.log);
+    world.set(1, Health::Good);
+    world.pass(29_000);
+    assert_eq!(world.done.get(&io), None);
+    world.pass(2000);
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
+    world.pass(5000);
+    assert_eq!((world.conditions(), world.disks[1].data[5]), (whole(2), 2));
+}
+
+#[test]
+fn a_mirror_that_is_taken_over_ends_what_a_member_has_that_was_given_up() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 2, 1);
+    world.set(1, Health::WritesHung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.set(1, Health::Failing);
+    world.write(6, 1, 3);
+    assert_eq!(world.done.get(&io), None);
+    world.input(Input::Refused { device: Device(8) });
+    world.run();
+    assert_eq!(world.done.get(&io), Some(&Status::Failed));
+}
+
+#[test]
 fn a_block_that_a_member_cannot_read_is_repaired() {
     let mut world = World::create(2, false, options());
     world.write(5, 4, 1);
