@@ -23,8 +23,11 @@ impl Running {
             }
             match std::mem::replace(&mut s.slot(device).link, Link::InUse) {
                 Link::Known(Ok(loaded)) => {
+                    let who = self.place(loaded.own).filter(|&who| self.up(who).is_none());
                     if let Err(why) = self.join(s, device, *loaded) {
                         s.refuse(device, why);
+                        // It is shown with the member that it claims to be.
+                        s.slot(device).who = who;
                     }
                 }
                 Link::Known(Err(error)) => s.refuse(device, error.to_string()),

@@ -361,7 +361,10 @@ impl Running {
             (_, MemberState::Detached) => Condition::Detached,
             (Port::Up(_), MemberState::InSync) => Condition::InSync,
             (Port::Up(_), _) => Condition::Resyncing { left: missed },
-            (Port::Down { why, since }, _) => Condition::Missing { why: why.clone(), since: *since, missed },
+            (Port::Down { why, since }, _) => match device.map(|device| &s.slots[device.index()].link) {
+                Some(Link::Unusable(why)) => Condition::Unusable { why: why.clone() },
+                _ => Condition::Missing { why: why.clone(), since: *since, missed },
+            },
         };
         let in_flight = device.map_or(0, |device| s.requests.in_flight(device) as usize);
         MemberReport { id: record.id, name: record.name.clone(), device, condition, in_flight }

@@ -195,6 +195,9 @@ fn members_that_went_on_apart_have_diverged_and_the_operator_decides() {
     world.set(0, Health::Good);
     world.open_all();
     assert_eq!(world.disks[0].data[5], 2, "not overwritten");
+    let diverged =
+        |c: &Condition| matches!(c, Condition::Unusable { why } if why.starts_with("it has diverged"));
+    assert!(diverged(&world.conditions()[0]), "{:?}", world.conditions());
     let disks = world.disks.clone();
     let mut world = world.reassemble(options(), None);
     world.pass(20_000);
