@@ -1,7 +1,7 @@
 //! Members that fail, vanish, do not answer, or lose what was in their cache; and a mirror that
 //! belongs to another host.
 
-use crate::configuration::{MemberState, WitnessState};
+use crate::configuration::MemberState;
 use crate::handles::Device;
 use crate::mutation::{Mutation, is_on};
 use crate::output::{Output, Status};
@@ -85,7 +85,9 @@ impl Running {
         self.is_stirred = true;
         if who == WITNESS {
             if let Some(witness) = &mut self.config.witness {
-                witness.state = WitnessState::Away;
+                // One that was just back may not have the record that says so.
+                let recorded = self.recorded.witness.as_ref().map_or(witness.state, |w| w.state);
+                witness.state = recorded.lost(self.config.generations.current());
             }
         } else if self.is_in_sync(who) {
             match is_last {

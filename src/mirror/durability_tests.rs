@@ -1,5 +1,6 @@
 //! Hosts that die between two steps, and what the devices then say.
 
+use crate::generation::HISTORY_MAX;
 use crate::handles::Device;
 use crate::input::{Input, Op};
 use crate::options::Options;
@@ -175,6 +176,36 @@ fn a_write_that_has_failed_on_the_last_member_before_another_one_is_in_sync_is_o
     assert_eq!(world.done.get(&io), Some(&Status::Success));
     assert!(is_whole(&world), "{:?}", world.log);
     assert!(world.disks[0].data == world.disks[1].data);
+}
+
+#[test]
+fn a_witness_that_was_away_for_long_is_taken_back() {
+    let mut world = World::create(2, true, options());
+    world.remove(WITNESS);
+    for _ in 0..=HISTORY_MAX {
+        world.remove(1);
+        assert_eq!(world.write(5, 1, 1), Some(Status::Success));
+        world.set(1, Health::Good);
+        world.pass(3000);
+        assert!(is_whole(&world), "{:?}", world.log);
+    }
+    // It is lost again before it has its first record.
+    world.set(WITNESS, Health::MetadataHung);
+    world.open_all();
+    world.remove(WITNESS);
+    world.remove(1);
+    world.write(5, 1, 1);
+    world.set(1, Health::Good);
+    world.pass(3000);
+    let disks = world.disks.clone();
+    world.set(WITNESS, Health::Good);
+    world.open_all();
+    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current), "{:?}", world.log);
+    world.disks = disks;
+    let mut world = world.reassemble(options(), None);
+    assert_eq!(world.registered, 1, "{:?} {:?}", world.state(), world.log);
+    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current), "{:?}", world.log);
+    assert_eq!(world.write(5, 1, 2), Some(Status::Success));
 }
 
 #[test]

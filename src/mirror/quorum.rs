@@ -21,7 +21,7 @@
 
 use thiserror::Error;
 
-use crate::configuration::{Configuration, MemberRecord, MemberState, WitnessState};
+use crate::configuration::{Configuration, MemberRecord, MemberState, WitnessRecord, WitnessState};
 use crate::generation::Relation;
 use crate::ids::MemberId;
 
@@ -133,15 +133,17 @@ pub fn newest(found: &[&Configuration]) -> Result<usize, Option<(usize, usize)>>
     }
 }
 
-/// Returns whether `newer` records a member that fell out at the generation of `older`.
-fn knows(newer: &Configuration, older: &Configuration) -> bool {
-    newer.members.iter().any(|member| member.state.since() == Some(older.generations.current()))
+/// Returns whether `newer` records a member or witness that fell out at the generation of `older`.
+pub fn knows(newer: &Configuration, older: &Configuration) -> bool {
+    let since = older.generations.current();
+    let is_away = |witness: &WitnessRecord| witness.state == WitnessState::Away { since };
+    newer.members.iter().any(|member| member.state.since() == Some(since))
+        || newer.witness.as_ref().is_some_and(is_away)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configuration::WitnessRecord;
     use crate::generation::{Generation, Generations, HISTORY_MAX};
     use proptest::prelude::*;
 
@@ -201,7 +203,7 @@ mod tests {
 
     #[test]
     fn two_members_without_a_witness_that_votes() {
-        for witness in [None, Some(WitnessState::Away)] {
+        for witness in [None, Some(WitnessState::Away { since: Generation(1) })] {
             let whole = configuration(&[MemberState::InSync; 2], witness);
             assert!(may_record(&whole, among(&[1])) && may_record(&whole, among(&[2])));
             assert!(!may_record(&whole, among(&[99])));
@@ -253,6 +255,11 @@ mod tests {
         assert_eq!(newest(&[&old, &late]), Ok(1));
         assert_eq!(newest(&[&late, &old]), Ok(0));
         assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Err(Some((0, 1))));
+        // So did the witness, at the generation 1000.
+        let lost = WitnessState::Current.lost(Generation(1000));
+        assert_eq!(lost.lost(Generation(2000)), lost, "it is still away");
+        let late = Configuration { witness: configuration(&[], Some(lost)).witness, ..late };
+        assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Ok(0));
     }
 
     /// A configuration's number is its owner's epoch times this, and the number of records of that owner.
@@ -325,7 +332,7 @@ mod tests {
             }
             if let Some(witness) = &mut new.witness {
                 let is_there = reach.contains(&self.members);
-                witness.state = if is_there { WitnessState::Current } else { WitnessState::Away };
+                witness.state = if is_there { WitnessState::Current } else { witness.state.lost(since) };
             }
             if new != before || new.members.iter().any(|member| is_unsettled(&new, member)) {
                 new.number += 1;
