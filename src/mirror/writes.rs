@@ -120,10 +120,11 @@ impl Running {
             in_sync(&running.config) & !succeeded != 0
                 && !(is_on(Mutation::FirstMemberIsEnough) && succeeded != 0)
         };
-        if lacks(self) {
+        let is_missed = lacks(self) && {
             self.leave_those_without(s, succeeded);
-        }
-        if lacks(self) {
+            lacks(self)
+        };
+        if is_missed {
             // The last member in sync has failed it. Others that have it differ now.
             self.miss_everywhere(range);
             self.complete(s, io, Status::Failed);
