@@ -264,7 +264,7 @@ impl Assembling {
         }
         if let Some(witness) = &mut config.witness {
             let is_there = found.iter().any(|f| f.who == WITNESS);
-            witness.state = if is_there { WitnessState::Current } else { WitnessState::Away };
+            witness.state = if is_there { WitnessState::Current } else { witness.state.lost(current) };
         }
         let kept: Vec<usize> = sources.iter().map(|f| f.who).collect();
         let authority = if forced.is_some() { Authority::Operator } else { Authority::Majority };

@@ -75,7 +75,20 @@ pub enum WitnessState {
     Current,
     /// The configuration changed while the witness was away. It has no vote until it has been
     /// written up to date.
-    Away,
+    Away {
+        /// The generation that was current when the witness was lost.
+        since: Generation,
+    },
+}
+
+impl WitnessState {
+    /// Returns the state of a witness that is lost in the generation `current`, or still away.
+    pub fn lost(self, current: Generation) -> WitnessState {
+        match self {
+            WitnessState::Current => WitnessState::Away { since: current },
+            WitnessState::Away { since } => WitnessState::Away { since },
+        }
+    }
 }
 
 /// What is recorded of the witness.

@@ -23,6 +23,9 @@ pub(crate) enum Copy {
         range: Extent,
         lost_caches: u32,
     },
+    /// A member has the request, and the last member in sync may have lost what was read: the range
+    /// stays missed.
+    Stale,
 }
 
 /// The copying of blocks from one member to another one.
@@ -38,9 +41,14 @@ pub(crate) struct Copying {
     pub(crate) position: u64,
     /// Whether blocks were skipped that could not be read.
     pub(crate) has_skipped: bool,
+    /// The members, a bit each, that lack nothing but such blocks.
+    pub(crate) skipped: u16,
+    /// The time in µs before which those members are not tried again.
+    pub(crate) retry_at: u64,
     /// Whether the member is being flushed.
     pub(crate) is_flushing: bool,
-    /// The time before which nothing is copied, because of the rate or of blocks that can't be read.
+    /// The time before which nothing is copied, because of the rate.
+    /// 0: nothing waits for a time.
     pub(crate) not_before: u64,
     /// The bytes that may be copied, as of `credited_at`.
     pub(crate) credit: u64,
@@ -57,6 +65,8 @@ impl Copying {
             member: None,
             position: 0,
             has_skipped: false,
+            skipped: 0,
+            retry_at: 0,
             is_flushing: false,
             not_before: 0,
             credit: 0,
@@ -65,9 +75,20 @@ impl Copying {
         }
     }
 
+    /// What is being copied may be lost at its source.
+    pub(crate) fn distrust(&mut self) {
+        for slot in &mut self.slots {
+            if matches!(slot, Copy::Reading { .. } | Copy::Writing { .. }) {
+                *slot = Copy::Stale;
+            }
+        }
+    }
+
     /// Returns when to go on, if a resync waits for a time.
     pub(crate) fn next_deadline(&self) -> Option<u64> {
-        self.member.is_some().then_some(self.not_before)
+        let rate = (self.member.is_some() && self.not_before > 0).then_some(self.not_before);
+        let retry = (self.skipped != 0).then_some(self.retry_at);
+        rate.into_iter().chain(retry).min()
     }
 
     /// Takes as many bytes from the credit, or says when there are as many.

@@ -1,7 +1,7 @@
 //! Members that fail, vanish, do not answer, or lose what was in their cache; and a mirror that
 //! belongs to another host.
 
-use crate::configuration::{MemberState, WitnessState};
+use crate::configuration::MemberState;
 use crate::handles::Device;
 use crate::mutation::{Mutation, is_on};
 use crate::output::{Output, Status};
@@ -20,7 +20,7 @@ impl Running {
     /// A device has failed a request. Unless it is the last member in sync, the mirror goes on
     /// without it, and takes it back when it can be read again.
     pub(crate) fn fail_member(&mut self, s: &mut Shared, who: usize, why: &str) {
-        if self.mode != Mode::Ended && !self.is_last(who) {
+        if !self.mode.is_over() && !self.is_last(who) {
             self.give_up(s, who, why);
         }
     }
@@ -51,7 +51,7 @@ impl Running {
         if timeout == 0 || s.now() < self.next_late {
             return;
         }
-        let oldest = self.up_devices().filter_map(|device| s.requests.oldest(device)).min();
+        let oldest = self.watched_devices(s).filter_map(|device| s.requests.oldest(device)).min();
         let due = oldest.unwrap_or(s.now()).saturating_add(timeout);
         // The last member in sync stays whatever it does: it is looked at now and then.
         self.next_late = if due > s.now() { due } else { s.now() + LATE_LOOK.min(timeout) };
@@ -66,6 +66,13 @@ impl Running {
                 self.give_up(s, who, "a request was not answered in time");
             }
         }
+        // One that was given up for something else may have requests, too.
+        for device in Device::all() {
+            let is_closing = matches!(s.slot(device).link, Link::Closing);
+            if is_closing && s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout) {
+                s.requests.reset(device);
+            }
+        }
     }
 
     /// A device is not used any more.
@@ -78,7 +85,9 @@ impl Running {
         self.is_stirred = true;
         if who == WITNESS {
             if let Some(witness) = &mut self.config.witness {
-                witness.state = WitnessState::Away;
+                // One that was just back may not have the record that says so.
+                let recorded = self.recorded.witness.as_ref().map_or(witness.state, |w| w.state);
+                witness.state = recorded.lost(self.config.generations.current());
             }
         } else if self.is_in_sync(who) {
             match is_last {
@@ -101,7 +110,7 @@ impl Running {
 
     /// Takes back that members are in sync of which that is not recorded: those who have to know it first
     /// may not be there any more.
-    fn call_off(&mut self, who: usize) {
+    pub(crate) fn call_off(&mut self, who: usize) {
         if who == WITNESS {
             return;
         }
@@ -172,14 +181,13 @@ impl Running {
     /// The mirror can't be used any more, except to be stopped. What has no request at a device fails
     /// at once, and the rest when its requests have ended. One that is being stopped has stopped.
     pub(crate) fn end(&mut self, s: &mut Shared, why: String) {
-        if matches!(self.mode, Mode::Ended | Mode::Stopped) {
+        if self.mode.is_over() {
             return;
         }
-        let is_stopping = matches!(self.mode, Mode::Stopping { .. } | Mode::Wiping { .. });
-        self.mode = Mode::Ended;
+        let before = std::mem::replace(&mut self.mode, Mode::Ended);
         s.requests.push(Output::Ended { why });
         for device in Device::all() {
-            if !matches!(s.slot(device).link, Link::Absent | Link::Closing) {
+            if !matches!(s.slot(device).link, Link::Absent) {
                 s.requests.reset(device);
                 s.close(device);
             }
@@ -212,7 +220,8 @@ impl Running {
         }
         self.locks = crate::locks::Locks::new(self.ios.len());
         self.granted.clear();
-        if is_stopping {
+        if matches!(before, Mode::Stopping { .. } | Mode::Wiping { .. }) {
+            // Somebody waits for the end.
             self.stopped(s, Vec::new());
         }
     }

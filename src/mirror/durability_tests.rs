@@ -1,10 +1,11 @@
 //! Hosts that die between two steps, and what the devices then say.
 
+use crate::generation::HISTORY_MAX;
 use crate::handles::Device;
 use crate::input::{Input, Op};
 use crate::options::Options;
 use crate::output::Status;
-use crate::report::Condition;
+use crate::report::{Condition, State};
 use crate::testing::{Health, World, options};
 
 /// The witness's number.
@@ -100,4 +101,141 @@ fn a_member_that_took_no_part_in_a_record_gets_all_trees_with_the_next_one() {
     world.pass(60_000);
     assert_eq!(world.conditions()[2], Condition::InSync, "{:?}", world.log);
     assert!(world.disks[1].data == world.disks[2].data);
+}
+
+#[test]
+fn a_copy_of_what_its_source_has_lost_is_made_again() {
+    for is_removed in [false, true] {
+        let mut world = World::create(2, false, options());
+        world.remove(1);
+        world.write(5, 1, 7);
+        world.set(1, Health::CopiesHung);
+        world.open_all();
+        // The write was not flushed, and is on its way to the member 1.
+        world.disks[0].data[5] = 0;
+        if is_removed {
+            world.remove(0);
+            world.set(0, Health::Good);
+            world.open_all();
+        } else {
+            world.input(Input::CacheLost { device: Device(0) });
+            world.run();
+        }
+        world.mend(1);
+        world.pass(3000);
+        assert!(is_whole(&world), "{:?}", world.log);
+        assert!(world.disks[0].data == world.disks[1].data, "{is_removed}");
+        assert_eq!(world.flush(), Some(Status::Failed), "what is lost is not kept secret");
+    }
+}
+
+/// Two members, of which the second one is being resynced, slowly. Two regions are hot, of which the
+/// second one is up to date on both members.
+fn one_of_two_is_resynced() -> World {
+    let mut world = World::create(2, false, options());
+    world.remove(1);
+    world.write(5, 200, 7);
+    world.input(Input::SetOptions(Options { resync_rate: 4096, ..options() }));
+    world.write(5000, 1, 7);
+    world.set(1, Health::Good);
+    world.open_all();
+    assert!(matches!(world.conditions()[1], Condition::Resyncing { .. }), "{:?}", world.conditions());
+    world
+}
+
+#[test]
+fn a_write_that_fails_on_the_last_member_while_another_one_is_promoted_is_on_neither_or_both() {
+    let mut world = one_of_two_is_resynced();
+    world.set(0, Health::MetadataHung);
+    world.input(Input::SetOptions(options()));
+    world.pass(200);
+    // Nothing is missing any more, and the record that says so hangs.
+    assert!(is_whole(&world), "{:?}", world.log);
+    world.set(0, Health::Failing);
+    assert_eq!(world.write(5001, 1, 9), Some(Status::Failed));
+    assert_eq!((world.disks[0].data[5001], world.disks[1].data[5001]), (0, 9));
+    world.mend(0);
+    // What could not be read is tried again after ten seconds.
+    world.pass(15_000);
+    assert!(is_whole(&world), "{:?}", world.log);
+    assert!(world.disks[0].data == world.disks[1].data);
+}
+
+#[test]
+fn a_write_that_has_failed_on_the_last_member_before_another_one_is_in_sync_is_on_both() {
+    let mut world = one_of_two_is_resynced();
+    world.set(0, Health::Failing);
+    world.set(1, Health::WritesHung);
+    let io = world.submit(Op::Write, 5001, 1, 9);
+    world.set(0, Health::Good);
+    world.input(Input::SetOptions(options()));
+    world.pass(1000);
+    assert!(is_whole(&world), "{:?}", world.log);
+    world.mend(1);
+    world.pass(5000);
+    assert_eq!(world.done.get(&io), Some(&Status::Success));
+    assert!(is_whole(&world), "{:?}", world.log);
+    assert!(world.disks[0].data == world.disks[1].data);
+}
+
+#[test]
+fn a_witness_that_was_away_for_long_is_taken_back() {
+    let mut world = World::create(2, true, options());
+    world.remove(WITNESS);
+    for _ in 0..=HISTORY_MAX {
+        world.remove(1);
+        assert_eq!(world.write(5, 1, 1), Some(Status::Success));
+        world.set(1, Health::Good);
+        world.pass(3000);
+        assert!(is_whole(&world), "{:?}", world.log);
+    }
+    // It is lost again before it has its first record.
+    world.set(WITNESS, Health::MetadataHung);
+    world.open_all();
+    world.remove(WITNESS);
+    world.remove(1);
+    world.write(5, 1, 1);
+    world.set(1, Health::Good);
+    world.pass(3000);
+    let disks = world.disks.clone();
+    world.set(WITNESS, Health::Good);
+    world.open_all();
+    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current), "{:?}", world.log);
+    world.disks = disks;
+    let mut world = world.reassemble(options(), None);
+    assert_eq!(world.registered, 1, "{:?} {:?}", world.state(), world.log);
+    assert!(world.mirror.report().witness.is_some_and(|witness| witness.is_current), "{:?}", world.log);
+    assert_eq!(world.write(5, 1, 2), Some(Status::Success));
+}
+
+#[test]
+fn one_of_two_members_does_not_go_on_from_a_record_that_never_counted() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    quiet(&mut world);
+    // The host dies when only the member 0 knows that the witness is away.
+    world.set(1, Health::MetadataHung);
+    world.remove(WITNESS);
+    let mut world = world.reassemble(options(), None);
+    // The next one assembles both members, and loses the member 1 before that has its first record.
+    world.pass(6000);
+    world.remove(1);
+    world.pass(6000);
+    assert_eq!(world.registered, 0, "{:?}", world.log);
+    assert!(matches!(world.state(), State::Starting { .. }), "{:?}", world.state());
+    // A standby goes on with the member 1 and the witness.
+    let disks = world.disks.clone();
+    let first = world;
+    let mut world = World::create(2, true, options());
+    world.disks = disks;
+    world.set(0, Health::Away);
+    let mut world = world.reassemble(options(), None);
+    world.pass(6000);
+    assert_eq!((world.registered, world.write(5, 1, 2)), (1, Some(Status::Success)), "{:?}", world.log);
+    // If the member 1 comes back instead, the first one goes on.
+    let mut world = first;
+    world.set(1, Health::Good);
+    world.pass(6000);
+    assert_eq!((world.registered, world.write(5, 1, 2)), (1, Some(Status::Success)), "{:?}", world.log);
+    assert!(is_whole(&world));
 }

@@ -23,7 +23,7 @@ impl Running {
         if self.flush.is_some() || (self.flush_waiting.is_empty() && !self.wants_flush) {
             return;
         }
-        if self.sources() == 0 || self.mode == Mode::Ended {
+        if self.sources() == 0 || self.mode.is_over() {
             self.wants_flush = false;
             while let Some(io) = self.flush_waiting.pop() {
                 self.complete(s, io, Status::Failed);
@@ -84,7 +84,7 @@ impl Running {
             return;
         };
         let wanted = in_sync(&self.config);
-        let has_succeeded = failed & wanted == 0 && self.sources() != 0 && self.mode != Mode::Ended;
+        let has_succeeded = failed & wanted == 0 && self.sources() != 0 && !self.mode.is_over();
         if has_succeeded {
             self.regions.flushed(ticket);
             if std::mem::take(&mut self.wants_cool) || matches!(self.mode, Mode::Stopping { .. }) {

@@ -6,6 +6,7 @@ use crate::generation::{Generation, Relation};
 use crate::handles::Device;
 use crate::metadata::Loaded;
 use crate::mutation::{Mutation, is_on};
+use crate::quorum::knows;
 use crate::running::{Port, Running, Up, WITNESS};
 use crate::shared::{Link, Shared};
 
@@ -23,8 +24,11 @@ impl Running {
             }
             match std::mem::replace(&mut s.slot(device).link, Link::InUse) {
                 Link::Known(Ok(loaded)) => {
+                    let who = self.place(loaded.own).filter(|&who| self.up(who).is_none());
                     if let Err(why) = self.join(s, device, *loaded) {
                         s.refuse(device, why);
+                        // It is shown with the member that it claims to be.
+                        s.slot(device).who = who;
                     }
                 }
                 Link::Known(Err(error)) => s.refuse(device, error.to_string()),
@@ -62,7 +66,8 @@ impl Running {
         let mut is_active = false;
         if who == WITNESS {
             let relation = own.generations.relation(&self.config.generations);
-            if matches!(relation, Relation::Ahead | Relation::Diverged) {
+            let is_old = relation == Relation::Diverged && knows(&self.config, own);
+            if matches!(relation, Relation::Ahead | Relation::Diverged) && !is_old {
                 return Err(
                     "it knows other data of the mirror; assemble the mirror again, with force if need be"
                         .to_owned(),

@@ -38,6 +38,8 @@ mod stopping;
 mod testing;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod waiting_tests;
 mod writes;
 
 pub use call::{Assemble, Create, Identifiers};

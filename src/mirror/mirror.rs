@@ -294,12 +294,14 @@ impl Mirror {
 }
 
 impl Running {
-    /// Returns the devices that are in use.
-    pub(crate) fn up_devices(&self) -> impl Iterator<Item = Device> + '_ {
-        self.ports.iter().filter_map(|port| match port {
+    /// Returns the devices whose requests must not take too long: those in use, and those that were given
+    /// up and are being closed.
+    pub(crate) fn watched_devices<'a>(&'a self, s: &'a Shared) -> impl Iterator<Item = Device> + 'a {
+        let up = self.ports.iter().filter_map(|port| match port {
             Port::Up(up) => Some(up.device),
             Port::Down { .. } => None,
-        })
+        });
+        up.chain(Device::all().filter(|device| matches!(s.slots[device.index()].link, Link::Closing)))
     }
 
     fn next_deadline(&self, s: &Shared) -> Option<u64> {
@@ -310,9 +312,9 @@ impl Running {
         };
         let flush = (!self.regions.is_empty()).then_some(self.next_flush);
         let is_timed = s.options.member_timeout_ms > 0
-            && self.up_devices().any(|device| s.requests.in_flight(device) > 0);
+            && self.watched_devices(s).any(|device| s.requests.in_flight(device) > 0);
         let late = is_timed.then(|| self.next_late.max(s.now() + 1));
-        let copying = self.copying.next_deadline().filter(|&at| at > s.now());
+        let copying = self.copying.next_deadline().filter(|_| self.mode == Mode::Serving);
         [until, flush, late, copying].into_iter().flatten().min()
     }
 
@@ -365,7 +367,10 @@ impl Running {
             (_, MemberState::Detached) => Condition::Detached,
             (Port::Up(_), MemberState::InSync) => Condition::InSync,
             (Port::Up(_), _) => Condition::Resyncing { left: missed },
-            (Port::Down { why, since }, _) => Condition::Missing { why: why.clone(), since: *since, missed },
+            (Port::Down { why, since }, _) => match device.map(|device| &s.slots[device.index()].link) {
+                Some(Link::Unusable(why)) => Condition::Unusable { why: why.clone() },
+                _ => Condition::Missing { why: why.clone(), since: *since, missed },
+            },
         };
         let in_flight = device.map_or(0, |device| s.requests.in_flight(device) as usize);
         MemberReport { id: record.id, name: record.name.clone(), device, condition, in_flight }

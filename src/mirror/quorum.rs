@@ -4,7 +4,8 @@
 //! whose metadata are current), and its witness if that is current.
 //!
 //! 1. An owner begins with a record that changes nothing but the number: it has a higher *epoch* in
-//!    front than any that was found, and is on a majority before anything else is recorded.
+//!    front than any that was found, and is on a majority before anything else is recorded
+//!    ([`may_begin`]).
 //! 2. Each change is on a majority of the voters of the configuration before it, and on one of its
 //!    members in sync, before anything that depends on it happens ([`may_record`]).
 //! 3. A member that falls out is recorded as out of date first. Only then a new generation is begun,
@@ -20,7 +21,7 @@
 
 use thiserror::Error;
 
-use crate::configuration::{Configuration, MemberRecord, MemberState, WitnessState};
+use crate::configuration::{Configuration, MemberRecord, MemberState, WitnessRecord, WitnessState};
 use crate::generation::Relation;
 use crate::ids::MemberId;
 
@@ -76,6 +77,16 @@ pub fn may_record(last: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     in_sync(last).any(&on) && (reached > all / 2 || is_two_members)
 }
 
+/// Returns whether an owner's first record counts. `found` is the configuration that the mirror was
+/// assembled from, and `on` tells the devices on which the record is durable.
+///
+/// What was found may never have counted, since the owner before may have died while it recorded it:
+/// then the witness may have a vote that `found` denies it. So one of two members that were in sync
+/// does not go on alone until both have this record.
+pub fn may_begin(found: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
+    may_record(found, &on) && may_assemble(found, &on).is_ok()
+}
+
 /// Returns how a mirror may be assembled. `found` is the [`newest`] configuration on the devices
 /// that `present` tells.
 ///
@@ -122,15 +133,17 @@ pub fn newest(found: &[&Configuration]) -> Result<usize, Option<(usize, usize)>>
     }
 }
 
-/// Returns whether `newer` records a member that fell out at the generation of `older`.
-fn knows(newer: &Configuration, older: &Configuration) -> bool {
-    newer.members.iter().any(|member| member.state.since() == Some(older.generations.current()))
+/// Returns whether `newer` records a member or witness that fell out at the generation of `older`.
+pub fn knows(newer: &Configuration, older: &Configuration) -> bool {
+    let since = older.generations.current();
+    let is_away = |witness: &WitnessRecord| witness.state == WitnessState::Away { since };
+    newer.members.iter().any(|member| member.state.since() == Some(since))
+        || newer.witness.as_ref().is_some_and(is_away)
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configuration::WitnessRecord;
     use crate::generation::{Generation, Generations, HISTORY_MAX};
     use proptest::prelude::*;
 
@@ -190,10 +203,11 @@ mod tests {
 
     #[test]
     fn two_members_without_a_witness_that_votes() {
-        for witness in [None, Some(WitnessState::Away)] {
+        for witness in [None, Some(WitnessState::Away { since: Generation(1) })] {
             let whole = configuration(&[MemberState::InSync; 2], witness);
             assert!(may_record(&whole, among(&[1])) && may_record(&whole, among(&[2])));
             assert!(!may_record(&whole, among(&[99])));
+            assert!(!may_begin(&whole, among(&[1])) && may_begin(&whole, among(&[1, 2])));
             assert_eq!(
                 may_assemble(&whole, among(&[1, 99])),
                 Err(Refusal::NoMajority { present: 1, voters: 2 })
@@ -201,6 +215,7 @@ mod tests {
             let degraded = configuration(&[MemberState::InSync, SETTLED], witness);
             assert!(may_record(&degraded, among(&[1])) && !may_record(&degraded, among(&[2])));
             assert_eq!(may_assemble(&degraded, among(&[1])), Ok(Assembly::Whole));
+            assert!(may_begin(&degraded, among(&[1])), "it says that 2 is out of date");
         }
     }
 
@@ -240,6 +255,11 @@ mod tests {
         assert_eq!(newest(&[&old, &late]), Ok(1));
         assert_eq!(newest(&[&late, &old]), Ok(0));
         assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Err(Some((0, 1))));
+        // So did the witness, at the generation 1000.
+        let lost = WitnessState::Current.lost(Generation(1000));
+        assert_eq!(lost.lost(Generation(2000)), lost, "it is still away");
+        let late = Configuration { witness: configuration(&[], Some(lost)).witness, ..late };
+        assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Ok(0));
     }
 
     /// A configuration's number is its owner's epoch times this, and the number of records of that owner.
@@ -274,21 +294,24 @@ mod tests {
             for &device in &present {
                 prop_assert_eq!(self.data[device], self.completed, "a completed write is lost");
             }
-            let mut record = |world: &mut World, new: &Configuration, order: &[usize]| {
+            type Counts<'a> = &'a dyn Fn(&Configuration, &dyn Fn(MemberId) -> bool) -> bool;
+            let mut record = |world: &mut World, new: &Configuration, order: &[usize], counts: Counts| {
                 let on = &order[..dies.min(order.len())];
                 dies -= on.len();
                 for &device in on {
                     world.devices[device] = new.clone();
                 }
                 let is_recorded =
-                    on.len() == order.len() && may_record(&last, |id| on.contains(&world.device(id)));
+                    on.len() == order.len() && counts(&last, &|id| on.contains(&world.device(id)));
                 last = new.clone();
                 is_recorded
             };
             // First that there is a new owner, then who is missing, and then the new generation.
+            let begins: Counts = &|last, on| may_begin(last, on);
+            let counts: Counts = &|last, on| may_record(last, on);
             let mut new = self.devices[reach[newest]].clone();
             new.number = epoch * EPOCH;
-            if !record(self, &new, reach) {
+            if !record(self, &new, reach, begins) {
                 return Ok(());
             }
             let (since, before) = (new.generations.current(), new.clone());
@@ -299,17 +322,17 @@ mod tests {
             }
             if let Some(witness) = &mut new.witness {
                 let is_there = reach.contains(&self.members);
-                witness.state = if is_there { WitnessState::Current } else { WitnessState::Away };
+                witness.state = if is_there { WitnessState::Current } else { witness.state.lost(since) };
             }
             if new != before || new.members.iter().any(|member| is_unsettled(&new, member)) {
                 new.number += 1;
-                if !record(self, &new, reach) {
+                if !record(self, &new, reach, counts) {
                     return Ok(());
                 }
                 new.number += 1;
                 new.generations.advance(Generation(self.next));
                 self.next += 1;
-                if !record(self, &new, reach) {
+                if !record(self, &new, reach, counts) {
                     return Ok(());
                 }
             }
@@ -329,7 +352,7 @@ mod tests {
             // Those in sync before are the first to know.
             let others = reach.iter().filter(|device| !present.contains(device));
             let order: Vec<usize> = present.iter().chain(others).copied().collect();
-            record(self, &new, &order);
+            record(self, &new, &order, counts);
             Ok(())
         }
     }

@@ -52,7 +52,7 @@ impl Running {
     /// Reads from a member that is none of `failed`.
     pub(crate) fn read(&mut self, s: &mut Shared, io: IoId, failed: Places) {
         let range = self.io(io).range;
-        let from = self.reader(s, range, failed).filter(|_| self.mode != Mode::Ended);
+        let from = self.reader(s, range, failed).filter(|_| !self.mode.is_over());
         let Some((from, device)) = from.and_then(|from| Some((from, self.active(from)?))) else {
             return self.complete(s, io, Status::Failed);
         };
@@ -72,7 +72,7 @@ impl Running {
         let IoState::Reading { from, lost_caches, failed } = self.io(io).state else {
             unreachable!("an answer to a read that no member has")
         };
-        if self.mode == Mode::Ended {
+        if self.mode.is_over() {
             return self.complete(s, io, Status::Failed);
         }
         match outcome {
@@ -157,7 +157,7 @@ impl Running {
 
     fn end_repair(&mut self, s: &mut Shared, io: IoId, status: Status) {
         self.unlock(Holder::Io(io));
-        let status = if self.mode == Mode::Ended { Status::Failed } else { status };
+        let status = if self.mode.is_over() { Status::Failed } else { status };
         self.complete(s, io, status);
     }
 }

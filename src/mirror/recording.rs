@@ -16,7 +16,7 @@ use crate::input::Outcome;
 use crate::metadata::{Record, Update};
 use crate::mutation::{Mutation, is_on};
 use crate::output::Output;
-use crate::quorum::may_record;
+use crate::quorum::{may_begin, may_record};
 use crate::requests::Purpose;
 use crate::running::{
     Authority, Mode, Places, Port, Progress, Round, Running, WITNESS, in_sync, says_the_same,
@@ -74,9 +74,19 @@ impl Running {
 
     /// Returns whether the devices that are there may record a change.
     fn may_change(&self) -> bool {
-        self.authority != Authority::Majority
-            || is_on(Mutation::NoMajority)
-            || may_record(&self.recorded, |id| self.place(id).is_some_and(|who| self.up(who).is_some()))
+        self.may_count(|who| self.up(who).is_some())
+    }
+
+    /// Returns whether a change counts that is durable on the devices at some places.
+    fn may_count(&self, is_durable: impl Fn(usize) -> bool) -> bool {
+        if self.authority != Authority::Majority || is_on(Mutation::NoMajority) {
+            return true;
+        }
+        let on = |id| self.place(id).is_some_and(&is_durable);
+        match self.is_assembly_due && !is_on(Mutation::AssembleAnything) {
+            true => may_begin(&self.recorded, on),
+            false => may_record(&self.recorded, on),
+        }
     }
 
     fn send_round(&mut self, s: &mut Shared, config: Configuration, is_change: bool) {
@@ -221,10 +231,7 @@ impl Running {
         }
         let wanted = in_sync(&round.config) & in_sync(&self.config);
         let is_on_all = wanted != 0 && self.members().all(|who| wanted & 1 << who == 0 || is_durable(who));
-        let is_on_majority = !round.is_change
-            || self.authority != Authority::Majority
-            || is_on(Mutation::NoMajority)
-            || may_record(&self.recorded, |id| self.place(id).is_some_and(is_durable));
+        let is_on_majority = !round.is_change || self.may_count(is_durable);
         if !is_on_all || !is_on_majority {
             // Some may have it all the same.
             self.claimed |= in_sync(&round.config);

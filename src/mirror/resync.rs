@@ -36,9 +36,13 @@ impl Running {
 
     /// Goes on with the resync, or begins the next one.
     pub(crate) fn continue_resync(&mut self, s: &mut Shared) {
+        if s.now() >= self.copying.retry_at {
+            self.copying.skipped = 0;
+        }
         if self.mode != Mode::Serving || s.now() < self.copying.not_before {
             return;
         }
+        self.copying.not_before = 0;
         let member = self.copying.member.filter(|&who| self.can_resync(who));
         let Some(who) = member.or_else(|| self.next_member()) else {
             if self.copying.busy == 0 {
@@ -58,10 +62,27 @@ impl Running {
         self.fill_slots(s, who);
         self.flush_copies(s, who);
         self.end_resync(s, who);
+        self.skip_unreadable(s, who);
+    }
+
+    /// Goes on with another member if all is copied to this one that can be read. The rest is tried again
+    /// after a time.
+    fn skip_unreadable(&mut self, s: &mut Shared, who: usize) {
+        let is_over = self.copying.busy == 0 && !self.copying.is_flushing;
+        let is_at_end = self.missed[who].blocks.next_from(self.copying.position).is_none();
+        if !self.copying.has_skipped || !is_over || !is_at_end {
+            return;
+        }
+        if self.copying.skipped == 0 {
+            self.copying.retry_at = s.now() + UNREADABLE_RETRY;
+        }
+        self.copying.skipped |= 1 << who;
+        self.copying.member = None;
+        self.is_stirred = true;
     }
 
     fn next_member(&self) -> Option<usize> {
-        self.members().find(|&who| self.can_resync(who))
+        self.members().find(|&who| self.copying.skipped & 1 << who == 0 && self.can_resync(who))
     }
 
     /// Begins copies while there are slots, blocks, and credit.
@@ -69,12 +90,7 @@ impl Running {
         while self.copying.busy < self.copying.slots.len() && self.sources() != 0 {
             let Some(missed) = self.missed[who].blocks.next_from(self.copying.position) else {
                 // The end of the device: again from the beginning once all copies have ended.
-                if self.copying.busy > 0 || self.missed[who].blocks.is_empty() {
-                    return;
-                }
-                if std::mem::take(&mut self.copying.has_skipped) {
-                    self.copying.not_before = s.now() + UNREADABLE_RETRY;
-                    self.copying.position = 0;
+                if self.copying.busy > 0 || self.copying.has_skipped || self.missed[who].blocks.is_empty() {
                     return;
                 }
                 self.copying.position = 0;
@@ -158,6 +174,7 @@ impl Running {
                 }
                 self.free_slot(slot);
             }
+            Copy::Stale => self.free_slot(slot),
             Copy::Free | Copy::Locking(_) => unreachable!("an answer to a copy that no member has"),
         }
     }

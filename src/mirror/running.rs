@@ -214,6 +214,14 @@ pub(crate) enum Mode {
     Stopped,
 }
 
+impl Mode {
+    /// Returns whether nothing is recorded any more, so that no I/O succeeds.
+    #[inline]
+    pub(crate) fn is_over(self) -> bool {
+        matches!(self, Mode::Ended | Mode::Stopped)
+    }
+}
+
 /// A flush of all members.
 pub(crate) struct FlushRound {
     /// The number of the flush: an answer to an earlier one may come late.
@@ -480,8 +488,9 @@ impl Running {
     }
 
     /// Adds all hot regions to what the members missed that are not in sync: those in sync may have
-    /// lost writes there that others have.
+    /// lost writes there that others have. What is being copied to them is copied again.
     pub(crate) fn miss_hot_elsewhere(&mut self) {
+        self.copying.distrust();
         for who in self.members() {
             let state = self.config.members[who].state;
             if matches!(state, MemberState::OutOfDate { .. } | MemberState::Resyncing { .. }) {

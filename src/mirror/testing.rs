@@ -74,6 +74,10 @@ pub(crate) enum Health {
     MetadataHung,
     /// Only flushes hang.
     FlushHung,
+    /// Only users' writes hang.
+    WritesHung,
+    /// Only the writes of copies hang.
+    CopiesHung,
     /// The device is not open, and is not opened.
     Away,
 }
@@ -339,6 +343,12 @@ impl World {
             Health::FlushHung if matches!(output, Output::Flush { .. }) => {
                 self.held.push_back((device, output))
             }
+            Health::WritesHung if matches!(output, Output::Write { .. }) => {
+                self.held.push_back((device, output))
+            }
+            Health::CopiesHung if matches!(output, Output::CopyWrite { .. }) => {
+                self.held.push_back((device, output))
+            }
             Health::MetadataHung if is_metadata => self.held.push_back((device, output)),
             Health::Failing | Health::Away => self.answer(&output, Outcome::Failed),
             Health::Unreadable(bad) => match output {
@@ -347,7 +357,11 @@ impl World {
                 }
                 _ => self.carry_out(device, output),
             },
-            Health::Good | Health::MetadataHung | Health::FlushHung => self.carry_out(device, output),
+            Health::Good
+            | Health::MetadataHung
+            | Health::FlushHung
+            | Health::WritesHung
+            | Health::CopiesHung => self.carry_out(device, output),
         }
     }
 

@@ -116,17 +116,36 @@ impl Running {
         self.regions.end(range);
         self.unlock(Holder::Io(io));
         self.is_stirred |= !self.held.is_empty();
-        let wanted = in_sync(&self.config);
-        let is_on_all = wanted & !succeeded == 0 || (is_on(Mutation::FirstMemberIsEnough) && succeeded != 0);
-        if !is_on_all {
+        let lacks = |running: &Running| {
+            in_sync(&running.config) & !succeeded != 0
+                && !(is_on(Mutation::FirstMemberIsEnough) && succeeded != 0)
+        };
+        let is_missed = lacks(self) && {
+            self.leave_those_without(s, succeeded);
+            lacks(self)
+        };
+        if is_missed {
             // The last member in sync has failed it. Others that have it differ now.
             self.miss_everywhere(range);
             self.complete(s, io, Status::Failed);
-        } else if self.mode == Mode::Ended {
+        } else if self.mode.is_over() {
             self.complete(s, io, Status::Failed);
         } else {
             self.complete_settled(s, io);
         }
+    }
+
+    /// Goes on without members in sync that have failed a write. The last one that was in sync has been
+    /// kept so far, and another one may be in sync by now, or about to be.
+    #[cold]
+    fn leave_those_without(&mut self, s: &mut Shared, succeeded: u16) {
+        self.call_off(0);
+        for who in self.members() {
+            if self.is_in_sync(who) && succeeded & 1 << who == 0 {
+                self.fail_member(s, who, "a write has failed");
+            }
+        }
+        self.is_stirred = true;
     }
 
     /// Completes a write or flush once it is recorded which members missed it.
@@ -153,8 +172,9 @@ impl Running {
 
     /// Completes what waited for a record of who missed it.
     pub(crate) fn continue_settling(&mut self, s: &mut Shared) {
-        let status = match (self.mode, self.sources()) {
-            (Mode::Ended, _) | (_, 0) => Status::Failed,
+        let status = match self.sources() {
+            0 => Status::Failed,
+            _ if self.mode.is_over() => Status::Failed,
             _ if self.is_settled() => Status::Success,
             _ => return,
         };

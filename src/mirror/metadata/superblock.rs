@@ -167,12 +167,13 @@ pub(super) fn encode(own: MemberId, record: &Record, trees: &Trees) -> Vec<u8> {
         entry[entry::TREE_SLOT] = tree.slot.index() as u8;
     }
     if let Some(witness) = &configuration.witness {
-        let state = match witness.state {
-            WitnessState::Current => state::WITNESS_CURRENT,
-            WitnessState::Away => state::WITNESS_AWAY,
+        let (state, since) = match witness.state {
+            WitnessState::Current => (state::WITNESS_CURRENT, 0),
+            WitnessState::Away { since } => (state::WITNESS_AWAY, since.0),
         };
         let entry = entry_mut(&mut bytes, MEMBERS_MAX);
         put_device(entry, witness.id, &witness.name, witness.device_blocks, state);
+        put(entry, entry::SINCE, since.to_le_bytes());
     }
     for (index, region) in record.hot.iter().enumerate() {
         put(&mut bytes, field::REGIONS + 2 * index, region.to_le_bytes());
@@ -309,7 +310,8 @@ fn read_member(entry: &[u8]) -> Result<MemberRecord, MetadataError> {
 fn read_witness(entry: &[u8]) -> Result<WitnessRecord, MetadataError> {
     let state = match entry[entry::STATE] {
         state::WITNESS_CURRENT => WitnessState::Current,
-        state::WITNESS_AWAY => WitnessState::Away,
+        // 0, which no generation is: records of the time before the generation was recorded.
+        state::WITNESS_AWAY => WitnessState::Away { since: Generation(get_u128(entry, entry::SINCE)) },
         _ => return Err(MetadataError::Field("state")),
     };
     Ok(WitnessRecord {

@@ -65,7 +65,8 @@ pub fn any_record() -> impl Strategy<Value = (Layout, MemberId, Record)> {
     let name = || "[^\\p{Cc}]{0,16}";
     let member = (1..=u128::MAX, name(), any::<u64>(), any_state());
     let members = proptest::collection::vec(member, 1..=MEMBERS_MAX);
-    let witness = proptest::option::of((1..=u128::MAX, name(), any::<u64>(), any::<bool>()));
+    let witness =
+        proptest::option::of((1..=u128::MAX, name(), any::<u64>(), proptest::option::of(any_generation())));
     let history = proptest::collection::vec(any_generation(), 0..=HISTORY_MAX);
     let hot = proptest::collection::btree_set(any::<u16>(), 0..=HOT_MAX);
     let device = (9u32..=16, 0u64..1 << 30, any::<u64>());
@@ -84,8 +85,8 @@ pub fn any_record() -> impl Strategy<Value = (Layout, MemberId, Record)> {
             members.sort_by_key(|member| member.id);
             members.dedup_by_key(|member| member.id);
             members[0].device_blocks = layout.device_blocks();
-            let witness = witness.map(|(id, name, device_blocks, is_current)| {
-                let state = if is_current { WitnessState::Current } else { WitnessState::Away };
+            let witness = witness.map(|(id, name, device_blocks, since)| {
+                let state = since.map_or(WitnessState::Current, |since| WitnessState::Away { since });
                 WitnessRecord { id: MemberId(id), name, device_blocks, state }
             });
             let witness = witness.filter(|witness| members.iter().all(|member| member.id != witness.id));

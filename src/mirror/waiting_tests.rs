@@ -1,0 +1,152 @@
+//! What waits, for members that do not answer and for times, and how long.
+
+use crate::extents::Extent;
+use crate::handles::{Device, IoId};
+use crate::input::{Input, Op};
+use crate::options::Options;
+use crate::output::Status;
+use crate::report::{Condition, State};
+use crate::testing::{Health, World, options};
+
+fn whole(members: usize) -> Vec<Condition> {
+    vec![Condition::InSync; members]
+}
+
+#[test]
+fn a_member_that_hangs_is_given_up_after_its_time() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::Hung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.pass(29_000);
+    assert_eq!(world.done.get(&io), None);
+    world.pass(2000);
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
+    world.mend(1);
+    world.pass(5000);
+    assert_eq!((world.conditions(), world.disks[1].data[5]), (whole(2), 2));
+}
+
+#[test]
+fn a_member_that_hangs_is_given_up_although_other_io_goes_on() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::Hung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    // More than one I/O in each 100 ms: ticks come when they are asked for, and not otherwise.
+    world.input(Input::SetOptions(Options { flush_interval_ms: 60_000, ..options() }));
+    for _ in 0..620 {
+        world.now += 50_000;
+        if world.mirror.next_deadline().is_some_and(|at| at <= world.now) {
+            world.input(Input::Tick);
+        }
+        world.done.remove(&63);
+        world.input(Input::Submit { io: IoId(63), op: Op::Read, range: Extent::new(900, 1) });
+        world.run();
+        assert_eq!(world.done.get(&63), Some(&Status::Success), "{:?}", world.log);
+    }
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
+}
+
+#[test]
+fn what_a_member_has_that_was_given_up_for_something_else_ends_in_time() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 2, 1);
+    world.set(1, Health::WritesHung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.set(1, Health::Failing);
+    assert_eq!(world.write(6, 1, 3), Some(Status::Success), "{:?}", world.log);
+    world.set(1, Health::Good);
+    world.pass(29_000);
+    assert_eq!(world.done.get(&io), None);
+    world.pass(2000);
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
+    world.pass(5000);
+    assert_eq!((world.conditions(), world.disks[1].data[5]), (whole(2), 2));
+}
+
+#[test]
+fn a_mirror_that_is_taken_over_ends_what_a_member_has_that_was_given_up() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 2, 1);
+    world.set(1, Health::WritesHung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.set(1, Health::Failing);
+    world.write(6, 1, 3);
+    assert_eq!(world.done.get(&io), None);
+    world.input(Input::Refused { device: Device(8) });
+    world.run();
+    assert_eq!(world.done.get(&io), Some(&Status::Failed));
+}
+
+#[test]
+fn a_mirror_that_is_taken_over_while_it_stops_has_stopped() {
+    for (wipe, health) in [(false, Health::FlushHung), (true, Health::MetadataHung)] {
+        let mut world = World::create(2, true, options());
+        world.set(1, health);
+        world.input(Input::Stop { wipe });
+        world.run();
+        assert!(!world.is_stopped);
+        world.input(Input::Refused { device: Device(8) });
+        world.run();
+        assert!(world.ended.is_some() && world.is_stopped, "{health:?}");
+        assert_eq!(world.state(), State::Stopped);
+    }
+}
+
+#[test]
+fn a_write_that_ends_after_the_mirror_has_stopped_fails() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    world.set(1, Health::Hung);
+    let io = world.submit(Op::Write, 5, 1, 2);
+    world.input(Input::Stop { wipe: false });
+    world.pass(11_000);
+    assert_eq!((world.is_stopped, world.done.get(&io)), (true, None));
+    world.mend(1);
+    assert_eq!(world.done.get(&io), Some(&Status::Failed), "nobody records any more who missed it");
+}
+
+#[test]
+fn io_that_goes_on_does_not_end_a_resync_that_waits() {
+    let slow = Options { resync_rate: 64 * 4096, flush_interval_ms: 60_000, ..options() };
+    let mut world = World::create(2, false, slow);
+    world.pass(1);
+    world.remove(1);
+    world.write(0, 256, 1);
+    world.set(1, Health::Good);
+    world.open_all();
+    assert!(matches!(world.conditions()[1], Condition::Resyncing { .. }), "{:?}", world.log);
+    let at = world.mirror.next_deadline().expect("there is more to copy");
+    // The read comes first, and changes nothing that the resync could notice.
+    world.now = at + 1;
+    world.read(900, 1);
+    assert!(
+        world.mirror.next_deadline().is_some_and(|next| next <= at),
+        "{:?}",
+        world.mirror.next_deadline()
+    );
+    world.pass(10_000);
+    assert_eq!(world.conditions(), whole(2));
+}
+
+#[test]
+fn a_member_that_lacks_what_cannot_be_read_keeps_no_other_one_waiting() {
+    let mut world = World::create(4, true, options());
+    world.remove(1);
+    world.remove(2);
+    for at in [5, 5000] {
+        world.write(at, 1, 7);
+    }
+    for at in [0, 3] {
+        world.set(at, Health::Unreadable(Extent::new(5, 1)));
+    }
+    world.set(1, Health::Good);
+    world.set(2, Health::Good);
+    world.pass(3000);
+    assert_eq!((world.disks[1].data[5000], world.disks[2].data[5000]), (7, 7));
+    world.set(0, Health::Good);
+    world.pass(30_000);
+    assert_eq!(world.conditions(), whole(4));
+    assert_eq!(world.disks[1].data, world.disks[2].data);
+}
