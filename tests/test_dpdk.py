@@ -63,7 +63,6 @@ def test_verify(lab: Lab, size: int, depth: int, mtu: int, reactors: int) -> Non
         assert 1000 < received["frames_received"] <= sent["frames_sent"]
         assert received["segment_checksum_errors"] == 0 and not received["frames_dropped"]
     assert perf.stop() == 0
-    wait_for_buffers(target)
     assert target.stop() == 0
 
 
@@ -99,14 +98,14 @@ def test_an_interface_that_is_deleted_under_load_is_an_outage(lab: Lab) -> None:
 
 def test_a_listener_survives_its_interface(lab: Lab) -> None:
     net = Net(lab)
-    # The master's link goes down and up with the slave.
-    perf = net.lab.bdevperf_unattached(Job(depth=32, size=4096, seconds=8), 64 * MIB // 4096, bdevs=["remote0"])
+    # The master's link goes down and up with the slave. No I/O runs meanwhile: a master of DPDK 20.05
+    # may fault when its slave goes while frames are on their way.
+    perf = net.lab.bdevperf_unattached(Job(depth=32, size=4096, seconds=2), 64 * MIB // 4096, bdevs=["remote0"])
     net.join(perf, CLIENT, "master")
     assert interface(perf)["link_up"] is False
     target = net.target("slave")
     wait_until(lambda: interface(perf)["link_up"], "the link to be up")
     net.attach(perf)
-    perf.begin_and_flow("remote0")
     for _ in range(2):
         assert target.rpc.call("dpdk_sock_delete_interface", name="net0") is True
         wait_until(lambda: not interface(perf)["link_up"], "the link to be down")
@@ -116,6 +115,7 @@ def test_a_listener_survives_its_interface(lab: Lab) -> None:
         net.join(target, TARGET, "slave")
         wait_until(lambda: client_state(perf) == "connected", "the client to be connected again")
         assert interface(perf)["link_up"] is True
+    perf.begin_and_flow("remote0")
     assert_clean(perf.outcome())
     # It can be deleted without an interface, and then listens no more.
     assert target.rpc.call("dpdk_sock_delete_interface", name="net0") is True

@@ -49,7 +49,9 @@ pub fn attach(rpc: &mut impl Calls, args: &AttachArguments) -> Result<Outcome, F
     save(rpc, &args.save)?;
     let found = snapshot::bdevs(rpc, Some(name))?;
     let text = match found.first() {
-        Some(bdev) if bdev.state == State::Connected => {
+        // Who waited was told that it is attached. A thread's connection may just be opened, as by a
+        // module that examines the bdev.
+        Some(bdev) if bdev.state == State::Connected || (!args.no_wait && bdev.negotiated.is_some()) => {
             let size = bdev.negotiated.as_ref().map_or(0, |device| device.bytes());
             format!("{name} is attached ({})\n", bytes(size))
         }
@@ -105,6 +107,13 @@ mod tests {
         let expected =
             json!({"name": "v", "traddr": "10.0.0.1", "trsvcid": "4420", "export": "v", "wait": true});
         assert_eq!(script.calls[0], ("bdev_dst_create".to_owned(), expected));
+    }
+
+    #[test]
+    fn a_thread_that_is_still_connecting_makes_no_bdev_unattached() {
+        let mut script = Script::new([Ok(json!("v")), info("reconnecting")]);
+        let outcome = run(&["attach", "10.0.0.1:4420/v"], &mut script).unwrap();
+        assert_eq!(outcome.text, "v is attached (1.0 MiB)\n");
     }
 
     #[test]
