@@ -18,7 +18,7 @@ const ELSEWHERE: [Mutation; 4] = [
 
 fn is_found(mutation: Mutation) {
     std::panic::set_hook(Box::new(|_| {}));
-    let found = SEEDS.find_map(|seed| {
+    let found = SEEDS.into_iter().find_map(|seed| {
         let plan = Plan::new(seed);
         let violation = run(&plan, Some(mutation), false).violation?;
         run(&plan, None, false).violation.is_none().then_some((seed, violation))
