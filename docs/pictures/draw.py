@@ -332,8 +332,10 @@ def draw(source: str, name: str) -> str:
     title, *rest = statements
     about = " ".join(line for s in rest if s.words == ["about"] for line in s.lines)
     title.expect(about != "", "`about: …` is missing, the description for those who cannot see the picture")
+    drawn = [s for s in rest if s.words != ["about"]]
+    title.expect(any(s.words[0] in ("box", "lane") for s in drawn), "there is nothing to draw")
     canvas = Canvas()
-    height = KINDS[title.words[0]](canvas, [s for s in rest if s.words != ["about"]])
+    height = KINDS[title.words[0]](canvas, drawn)
     return canvas.svg(" ".join(title.lines), about, height)
 
 
