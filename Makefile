@@ -1,4 +1,5 @@
-# The project's commands: make, make test, make demo, make bench [QUICK=1], make deb, make clean.
+# The project's commands: make, make test, make demo, make bench [QUICK=1], make deb, make docs,
+# make clean.
 # SPDK_DIR=/path make ... uses your own built SPDK tree; otherwise one is downloaded and built on
 # first use. spdk/provision/ (packages, SPDK, hugepages) and spdk/apps/ (building and linking) do
 # the work.
@@ -17,7 +18,7 @@ PYTHON := /usr/bin/python3
 
 cargo_target := $(or $(CARGO_TARGET_DIR),target)
 
-.PHONY: all test demo bench deb clean packages test-packages bench-packages deb-packages ready check sanitize
+.PHONY: all test demo bench deb docs clean packages test-packages bench-packages deb-packages docs-packages ready check sanitize
 
 all: packages
 	@spdk/provision/env.sh build
@@ -43,6 +44,10 @@ bench-packages: packages
 deb-packages: packages
 	@spdk/provision/packages.sh deb
 
+# The site needs nothing of what DST is built with.
+docs-packages:
+	@spdk/provision/packages.sh docs
+
 # pytest runs last, so that its summary line ends the output.
 test: test-packages ready check
 	@. build/env.sh; $(PYTHON) -m pytest tests
@@ -53,6 +58,7 @@ check: all
 	@. build/env.sh; \
 	step() { echo "dst: $$*"; "$$@"; }; \
 	step $(PYTHON) check/import_cycles.py; \
+	step $(PYTHON) check/links.py; \
 	step cargo fmt --all --check; \
 	step cargo clippy --quiet --locked --workspace --all-targets -- -D warnings; \
 	step cargo test --quiet --locked --workspace; \
@@ -96,6 +102,12 @@ bench: bench-packages ready
 # The Debian package, from what `make` has built; see docs/packages.md.
 deb: deb-packages all
 	@. build/env.sh; packaging/build-deb.sh build/deb
+
+# The documents as a site with a search, which needs no web server. Draws the pictures anew first.
+docs: docs-packages
+	@$(PYTHON) docs/pictures/draw.py
+	@$(PYTHON) -m sphinx -q -E -W --keep-going -c docs/site -d build/docs-cache . build/docs
+	@echo "dst: the site begins at build/docs/index.html"
 
 # The SPDK in the cache stays, since it does not belong to this checkout.
 clean:

@@ -1,7 +1,7 @@
 #!/bin/bash
-# packages.sh build|test|bench|deb: installs the missing Debian packages that building needs, or that
-# the tests, the benchmark or `make deb` need in addition. If none is missing, it uses neither apt nor the
-# network.
+# packages.sh build|test|bench|deb|docs: installs the missing Debian packages that building needs, or
+# that the tests, the benchmark or `make deb` need in addition, or that `make docs` needs. If none is
+# missing, it uses neither apt nor the network.
 set -euo pipefail
 here=$(dirname "$(readlink -f "$0")")
 # shellcheck source-path=SCRIPTDIR source=say.sh
@@ -28,13 +28,16 @@ test=(
 # For the benchmark: the NBD servers and their client.
 bench=(fio iproute2 qemu-utils nbdkit)
 deb=(debhelper)
+# The generator of the site, its reader of Markdown, and its theme: 14 MB, with what they depend on.
+docs=(python3-sphinx python3-myst-parser furo)
 
 case ${1:-} in
     build) wanted=("${build[@]}") ;;
     test) wanted=("${test[@]}") ;;
     bench) wanted=("${bench[@]}") ;;
     deb) wanted=("${deb[@]}") ;;
-    *) die "usage: packages.sh build|test|bench|deb" ;;
+    docs) wanted=("${docs[@]}") ;;
+    *) die "usage: packages.sh build|test|bench|deb|docs" ;;
 esac
 
 [ "${DST_PACKAGES:-}" != skip ] || exit 0
