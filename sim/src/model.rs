@@ -71,9 +71,12 @@ impl Io {
 
     /// Returns whether both I/Os concern some of the same blocks.
     pub fn overlaps(&self, other: &Io) -> bool {
-        self.store == other.store
-            && self.offset < other.offset + other.count
-            && other.offset < self.offset + self.count
+        self.store == other.store && self.touches(other.offset, other.count)
+    }
+
+    /// Returns whether the I/O concerns some of these blocks.
+    pub fn touches(&self, offset: u64, count: u64) -> bool {
+        self.offset < offset + count && offset < self.offset + self.count
     }
 
     /// Returns whether all its blocks took effect since it was submitted, at once or in parts.

@@ -102,7 +102,7 @@ impl Promises {
             Record::Stored(Fact::Executed { seq, request, count, write, .. }) => {
                 let Some(io) = model.io_mut(write) else { return };
                 io.executed.push(Execution { at: seq, offset: request.offset, count });
-                p2::executed(model, seq, count, write);
+                p2::executed(model, seq, request.offset, count, write);
             }
             Record::Stored(Fact::Lost { seq, write, .. }) => self.losses.lost(model, seq, write),
             Record::DiskIsThere { .. }

@@ -299,13 +299,14 @@ impl Broker {
         self.resets.is_resetting(export) || self.connections.values().any(|entry| is_its(&entry.stage))
     }
 
-    /// Returns true if the backend may still hold requests of a closed connection of this client.
+    /// Returns true if the backend may still hold requests of a closed connection of this client, a
+    /// reset among them.
     fn is_draining(&self, client: &ClientId) -> bool {
         let is_its = |stage: &Stage| match stage {
             Stage::Closing { queue: Some(queue), .. } => queue.client == *client,
             _ => false,
         };
-        self.connections.values().any(|entry| is_its(&entry.stage))
+        self.resets.is_resetting_for(client) || self.connections.values().any(|entry| is_its(&entry.stage))
     }
 
     /// Decides about a hello that joins a queue of a session. The hello waits until the queue's
@@ -423,10 +424,10 @@ impl Broker {
         });
     }
 
-    /// Asks again about the hellos that wait to open a session as the owner of an export, because a
-    /// reset of its backend has ended.
-    pub(crate) fn ask_owners(&mut self, export: &str) {
-        self.ask_those(|hello| hello.export == export && hello.claim.is_some());
+    /// Asks again about the hellos that wait to open a session at an export, because a reset of its
+    /// backend has ended.
+    pub(crate) fn ask_after_reset(&mut self, export: &str) {
+        self.ask_those(|hello| hello.export == export);
     }
 
     /// Asks again about those hellos that wait to open a session and for which `which` returns

@@ -16,7 +16,7 @@ use dst_session::mutation::{Mutation, is_on};
 use dst_wire::Status;
 
 use crate::broker::Broker;
-use crate::connection::Stage;
+use crate::connection::{QueueRef, Stage};
 use crate::export::ResetReach;
 use crate::ids::{ConnectionId, SessionId};
 use crate::output::{Order, Output, ResetStep};
@@ -83,17 +83,19 @@ impl Broker {
 
     /// Has the backend reset. The groups are told first which sessions have asked for the reset.
     fn reset_for_hosts(&mut self, export: String, askers: &[Asker]) -> RoundStep {
-        let sessions: BTreeSet<SessionId> =
-            askers.iter().filter_map(|asker| self.session_of_ready(asker.connection)).collect();
-        let all: Vec<ConnectionId> = self.connections.keys().copied().collect();
-        let of_askers =
-            |&id: &ConnectionId| self.session_of_ready(id).is_some_and(|id| sessions.contains(&id));
-        let told: Vec<ConnectionId> = all.into_iter().filter(of_askers).collect();
+        let queues: Vec<&QueueRef> =
+            askers.iter().filter_map(|asker| self.queue_of_ready(asker.connection)).collect();
+        let sessions: BTreeSet<SessionId> = queues.iter().map(|queue| queue.session.id).collect();
+        let clients = queues.iter().map(|queue| queue.client.clone()).collect();
+        let of_askers = |id: &ConnectionId| {
+            self.queue_of_ready(*id).is_some_and(|queue| sessions.contains(&queue.session.id))
+        };
+        let told: Vec<ConnectionId> = self.connections.keys().copied().filter(of_askers).collect();
         for &connection in &told {
             self.order(connection, Order::Reset(ResetStep::Begins));
         }
         self.output(Output::ResetForHosts { export });
-        RoundStep::Resetting { told }
+        RoundStep::Resetting { told, clients }
     }
 
     /// Has the backend reset for an operator, in a round that answers no client's reset. The
@@ -110,9 +112,9 @@ impl Broker {
         rounds.running = Some(round);
     }
 
-    fn session_of_ready(&self, connection: ConnectionId) -> Option<SessionId> {
+    fn queue_of_ready(&self, connection: ConnectionId) -> Option<&QueueRef> {
         match &self.connections.get(&connection)?.stage {
-            Stage::Ready(queue) => Some(queue.session.id),
+            Stage::Ready(queue) => Some(queue),
             _ => None,
         }
     }
@@ -155,7 +157,7 @@ impl Broker {
         let status = if has_succeeded { Status::Success } else { Status::Failed };
         self.end_round(&Scope::Export(export.to_owned()), status);
         self.drained(export);
-        self.ask_owners(export);
+        self.ask_after_reset(export);
     }
 
     /// Ends the running round of a scope, answers its resets, and begins the next round if it is
@@ -164,7 +166,7 @@ impl Broker {
         let round = self.resets.scopes.get_mut(scope).and_then(|rounds| rounds.running.take());
         let Some(ResetRound { askers, step, .. }) = round else { return };
         match step {
-            RoundStep::Resetting { told } => {
+            RoundStep::Resetting { told, clients: _ } => {
                 for connection in told {
                     self.order(connection, Order::Reset(ResetStep::Ends));
                 }

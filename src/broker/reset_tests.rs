@@ -216,3 +216,19 @@ proptest! {
         prop_assert!(asked.values().all(|&times| times == 1), "{asked:?}");
     }
 }
+
+#[test]
+fn a_new_session_waits_for_the_reset_that_the_one_before_asked_for() {
+    let mut world = World::with_reset(ResetReach::Backend);
+    let control = world.session("a");
+    let one = world.join("a", control, 1, 1);
+    world.asks(one, 0);
+    let previous = Previous { session: world.sessions[&one].id, instance: [9; 16] };
+    world.finish(control, false);
+    world.finish(one, false);
+    let again = world.session_of("a", Some(previous));
+    assert_eq!(world.last(again), None, "the reset would end the new session's I/O");
+    world.session("b");
+    world.reset_ended(true);
+    assert_eq!(world.last(again), Some("welcome"));
+}

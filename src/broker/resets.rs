@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::ids::{ConnectionId, SessionId};
+use crate::ids::{ClientId, ConnectionId, SessionId};
 
 /// The time from the beginning of a round to that of the next one, µs. It is as long as a tick of
 /// the driver, since a round that has to wait begins with a tick. A reset of a device can take
@@ -51,9 +51,14 @@ pub(crate) enum RoundStep {
     /// The round waits until the connections `left` have answered the requests that they had when
     /// round `number` began.
     Quiescing { number: u64, left: BTreeSet<ConnectionId> },
-    /// The round waits for the reset of the backend. The connections `told` know that the reset is
-    /// their own session's.
-    Resetting { told: Vec<ConnectionId> },
+    /// The round waits for the reset of the backend.
+    Resetting {
+        /// The connections that know that the reset is their own session's.
+        told: Vec<ConnectionId>,
+        /// The clients whose sessions asked for it. A session that one of them opens meanwhile
+        /// would not expect the reset to end its I/O.
+        clients: BTreeSet<ClientId>,
+    },
 }
 
 /// The rounds of all scopes.
@@ -69,6 +74,13 @@ impl ClientResets {
     pub fn is_resetting(&self, export: &str) -> bool {
         let rounds = self.scopes.get(&Scope::Export(export.to_owned()));
         rounds.is_some_and(|rounds| rounds.running.is_some())
+    }
+
+    /// Returns true if the bdev of a client's export is being reset because the client asked for it.
+    pub fn is_resetting_for(&self, client: &ClientId) -> bool {
+        let rounds = self.scopes.get(&Scope::Export(client.export.clone()));
+        let step = rounds.and_then(|rounds| rounds.running.as_ref()).map(|round| &round.step);
+        matches!(step, Some(RoundStep::Resetting { clients, .. }) if clients.contains(client))
     }
 
     /// Feeds the state that decisions from `now_us` on depend on to a model checker's hash.

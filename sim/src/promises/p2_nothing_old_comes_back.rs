@@ -17,8 +17,8 @@ pub fn handed(seq: u64, write: u64, io: &Io) {
     }
 }
 
-/// Checks a write that a backend executes.
-pub fn executed(model: &Model, seq: u64, count: u64, write: u64) {
+/// Checks a write of which a backend executes these blocks.
+pub fn executed(model: &Model, seq: u64, offset: u64, count: u64, write: u64) {
     let Some(io) = model.io(write) else { return };
     let Some((ended, status)) = io.completed.filter(|(ended, _)| *ended < seq) else { return };
     if count == 0 {
@@ -28,13 +28,14 @@ pub fn executed(model: &Model, seq: u64, count: u64, write: u64) {
         return world::violation(OLD, format!("write {write} ended at {ended}, it is executed at {seq}"));
     }
     // The write failed while the backend had it. It may be executed late, but not after a newer
-    // write.
+    // write. Of one that is executed in parts, only the part that the backend had is executed.
     let newer = model.ios.iter().zip(1..).find(|(other, _)| {
         // DST does not fence other hosts' I/O: see "What is not promised" in docs/failures.md.
         other.succeeded_at().is_some_and(|at| at < seq)
             && other.client == io.client
             && other.modifies()
-            && other.overlaps(io)
+            && other.store == io.store
+            && other.touches(offset, count)
             && other.submitted_at() > ended
     });
     if let Some((_, newer)) = newer {
