@@ -84,8 +84,7 @@ def test_a_long_unmap_goes_in_parts(lab: Lab) -> None:
     with Session(service.remote, host="long").join(1) as connection:
         assert connection.request(UNMAP, ident(0, 1), 0, blocks).code == SUCCESS
         # While the channel is there: SPDK adds its counts to the bdev's some time after it is gone.
-        stats = service.application.rpc.call("bdev_get_iostat", name="Malloc0")["bdevs"]
-    found = next(entry for entry in stats if entry.get("name") == "Malloc0")
+        found = service.application.iostat("Malloc0")
     assert found["num_unmap_ops"] >= 2
     assert found["bytes_unmapped"] == blocks * 4096
 

@@ -7,7 +7,6 @@ from typing import Any, Iterator
 
 import pytest
 
-from harness.environment import environment
 from harness.lab import Lab
 from harness.net import (
     CLIENT,
@@ -21,6 +20,7 @@ from harness.net import (
     client_state,
     connections,
     counters,
+    default_implementation,
     interface,
     wait_for_buffers,
 )
@@ -209,16 +209,15 @@ def test_without_an_interface_nothing_changes(lab: Lab) -> None:
 
 
 def test_nvmf_over_it(lab: Lab) -> None:
-    """SPDK's own NVMe/TCP names no implementation; the address decides."""
-    if environment().spdk_version >= (26, 1):
-        pytest.skip("SPDK 26's NVMe/TCP target has its listeners in groups, which sockets over DPDK do not serve yet")
+    """SPDK's own NVMe/TCP names no implementation."""
     net = Net(lab)
-    target = lab.target()
+    target = lab.target(config=default_implementation())
     remote = Remote(TARGET, 4420, "nqn.2016-06.io.spdk:volume")
     target.rpc.call("bdev_malloc_create", name="Malloc0", num_blocks=16 * MIB // 4096, block_size=4096)
     net.join(target, TARGET, "master")
     serve_nvmf(target, "Malloc0", remote)
-    perf = lab.bdevperf_unattached(Job(depth=16, size=16_384), 16 * MIB // 4096, bdevs=["nvme0n1"])
+    job, config = Job(depth=16, size=16_384), default_implementation()
+    perf = lab.bdevperf_unattached(job, 16 * MIB // 4096, bdevs=["nvme0n1"], config=config)
     net.join(perf, CLIENT, "slave")
     method, params = Nvmf().attach_call("nvme0", remote)
     perf.rpc.call(method, **params)

@@ -15,7 +15,7 @@ from typing import Iterator
 import pytest
 
 from harness.lab import Lab
-from harness.net import MIB, assert_buffers_are_back, connections, counters, create_interface
+from harness.net import MIB, assert_buffers_are_back, connections, counters, create_interface, default_implementation
 from harness.requirements import require_root, require_tool
 from harness.spdk import Job, assert_clean
 
@@ -62,11 +62,10 @@ def veth(lab: Lab) -> str:
 
 @pytest.mark.watchdog(120)
 def test_iscsi(lab: Lab, veth: str) -> None:
-    target = lab.target(shm_id=1)
+    target = lab.target(shm_id=1, config=default_implementation())
     create_interface(target, f"net_af_packet0,iface={veth}", TARGET)
     call = target.rpc.call
     call("bdev_malloc_create", name="Malloc0", num_blocks=16 * MIB // 4096, block_size=4096)
-    # The address decides, since iSCSI names no implementation.
     call("iscsi_create_portal_group", tag=1, portals=[{"host": TARGET, "port": "3260"}])
     call("iscsi_create_initiator_group", tag=1, initiators=["ANY"], netmasks=[f"{KERNEL}/32"])
     call(

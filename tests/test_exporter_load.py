@@ -3,8 +3,6 @@ of what is watched."""
 
 from __future__ import annotations
 
-from typing import Any
-
 import pytest
 
 from harness.lab import Lab
@@ -18,11 +16,6 @@ pytestmark = pytest.mark.needs_dst
 MIB = 64
 
 
-def iostat(application: Application, bdev: str) -> dict[str, Any]:
-    """Returns SPDK's own counts."""
-    return next(stat for stat in application.rpc.call("bdev_get_iostat")["bdevs"] if stat.get("name") == bdev)
-
-
 def test_each_metric_has_the_right_value(lab: Lab) -> None:
     target, remote = lab.malloc_target(MIB)
     perf = lab.bdevperf(remote, Job("randrw", depth=4, seconds=2), MIB * 2**20 // 512)
@@ -30,7 +23,7 @@ def test_each_metric_has_the_right_value(lab: Lab) -> None:
     assert_clean(perf.run())
     # The load is over, and so is the connection that carried it. Nothing changes any more.
     wait_until(lambda: target.rpc.call("dst_get_stats")["connections"] == 1, "the connection of the load to end")
-    bdev, totals = iostat(perf, "remote0"), target.rpc.call("dst_get_stats")
+    bdev, totals = perf.iostat("remote0"), target.rpc.call("dst_get_stats")
     text = exporter.text()
     assert promtool("check", "metrics", stdin=text).strip() == ""
     found = samples(text)

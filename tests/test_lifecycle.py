@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from harness.backends import writes_at
 from harness.checker import Checker, start_checker
 from harness.environment import environment
 from harness.lab import Lab
@@ -163,8 +164,7 @@ def test_read_only(lab: Lab, how: str) -> None:
     assert not writer.outcome().clean
     writer.assert_running()
     assert target.io_count("Malloc0") > 0
-    written = next(s for s in target.rpc.call("bdev_get_iostat")["bdevs"] if s.get("name") == "Malloc0")
-    assert written["num_write_ops"] == 0
+    assert writes_at(target, "Malloc0") == 0
 
 
 def test_hosts_and_addresses(lab: Lab) -> None:

@@ -87,10 +87,23 @@ fn connect_to(remote: SocketAddr) -> Result<Place> {
     Ok(Place { interface, id })
 }
 
-/// A group: a number, and for each interface the number of its sockets in the group.
+/// A group.
 struct Group {
+    /// The number by which interfaces know the group.
     id: u64,
+    /// For each interface, the number of its connections in the group.
     interfaces: Vec<(Arc<Interface>, usize)>,
+    /// The listeners. SPDK's targets have groups of their own for them, from 26.01 on.
+    listeners: Vec<Listening>,
+}
+
+/// A listener in a group.
+struct Listening {
+    token: usize,
+    /// The interface when the listener joined. If it is deleted, the listener is ready at each
+    /// poll, so that accepting moves it to another interface, and accepts there.
+    interface: Arc<Interface>,
+    id: SocketId,
 }
 
 impl Drop for Group {
@@ -218,12 +231,19 @@ impl SockImpl for Dpdk {
 
     fn create_group() -> Group {
         static GROUPS: AtomicU64 = AtomicU64::new(0);
-        Group { id: GROUPS.fetch_add(1, Ordering::Relaxed), interfaces: Vec::new() }
+        let id = GROUPS.fetch_add(1, Ordering::Relaxed);
+        Group { id, interfaces: Vec::new(), listeners: Vec::new() }
     }
 
     fn join(group: &mut Group, socket: &Socket, token: usize) {
-        // A listener is never ready: it is polled by accepting.
-        let Socket::Connection(Place { interface, id }) = socket else { return };
+        let Place { interface, id } = match socket {
+            Socket::Connection(place) => place,
+            Socket::Listener { place, .. } => {
+                let place = place.borrow();
+                let (interface, id) = (Arc::clone(&place.interface), place.id);
+                return group.listeners.push(Listening { token, interface, id });
+            }
+        };
         let is_known = |(known, _): &&mut (Arc<Interface>, usize)| Arc::ptr_eq(known, interface);
         match group.interfaces.iter_mut().find(is_known) {
             Some((_, count)) => *count += 1,
@@ -232,8 +252,10 @@ impl SockImpl for Dpdk {
         interface.sockets().join(*id, group.id, token);
     }
 
-    fn leave(group: &mut Group, socket: &Socket) {
-        let Socket::Connection(Place { interface, id }) = socket else { return };
+    fn leave(group: &mut Group, socket: &Socket, token: usize) {
+        let Socket::Connection(Place { interface, id }) = socket else {
+            return group.listeners.retain(|found| found.token != token);
+        };
         let mut sockets = interface.sockets();
         sockets.leave(*id);
         let is_of = |(known, _): &(Arc<Interface>, usize)| Arc::ptr_eq(known, interface);
@@ -252,6 +274,10 @@ impl SockImpl for Dpdk {
             // Another core that uses the interface has made the turn; the next poll comes soon.
             let Some((mut sockets, _)) = interface.turn() else { continue };
             left -= sockets.ready(group.id, left, &mut ready);
+        }
+        let waits = |found: &&Listening| found.interface.sockets().has_waiting(found.id);
+        for listening in group.listeners.iter().filter(waits).take(left) {
+            ready(listening.token);
         }
     }
 }

@@ -216,6 +216,14 @@ impl<P: Port> Sockets<P> {
         }
     }
 
+    /// Returns true if a call of [`Sockets::accept`] is worth while: a connection waits, or the
+    /// interface was deleted.
+    pub fn has_waiting(&mut self, id: SocketId) -> bool {
+        let listener = self.listener(id);
+        let Some(driver) = &mut self.driver else { return true };
+        listener.is_some_and(|listener| driver.interface.tcp().has_waiting(listener))
+    }
+
     /// Accepts the next connection that waits at a listener.
     pub fn accept(&mut self, id: SocketId, now: u64) -> Option<SocketId> {
         let listener = self.listener(id)?;

@@ -49,8 +49,7 @@ def hanging_export(application: Application, remote: Remote, base: str = "Malloc
 
 def writes_at(application: Application, bdev: str) -> int:
     """Returns the number of writes that the bdev has completed."""
-    stats = application.rpc.call("bdev_get_iostat")["bdevs"]
-    return next(entry["num_write_ops"] for entry in stats if entry.get("name") == bdev)
+    return application.iostat(bdev)["num_write_ops"]
 
 
 def session_of(application: Application, host: str) -> dict[str, Any] | None:

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from harness.environment import environment
 from harness.lab import Lab
 from harness.rpc import RpcError
 from harness.spdk import Application, Bdevperf, Job
@@ -16,6 +17,15 @@ TARGET, CLIENT = "192.0.2.1", "192.0.2.2"
 TARGET6, CLIENT6 = "2001:db8::1", "2001:db8::2"
 PORT = "4460"
 MIB = 2**20
+
+
+def default_implementation() -> dict[str, Any] | None:
+    """Returns the configuration of an application in which SPDK's own modules, which name no
+    implementation, have sockets over DPDK."""
+    if environment().spdk_version < (26, 1):
+        return None  # The address decides.
+    method = {"method": "sock_set_default_impl", "params": {"impl_name": "dpdk"}}
+    return {"subsystems": [{"subsystem": "sock", "config": [method]}]}
 
 
 def create_interface(application: Application, port: str, address: str, mtu: int = 1500) -> None:

@@ -111,11 +111,15 @@ class Application(Process):
         except RpcError:
             return None
 
-    def io_count(self, name: str) -> int:
-        """Returns the numbers of reads and writes that the bdev has completed."""
+    def iostat(self, name: str) -> dict[str, Any]:
+        """Returns SPDK's own counts of the bdev."""
         # All bdevs are requested, since the parameter for one bdev depends on the version.
         found = self.rpc.call("bdev_get_iostat")
-        stats = next(entry for entry in found["bdevs"] if entry.get("name") == name)
+        return next(entry for entry in found["bdevs"] if entry.get("name") == name)
+
+    def io_count(self, name: str) -> int:
+        """Returns the numbers of reads and writes that the bdev has completed."""
+        stats = self.iostat(name)
         return stats["num_read_ops"] + stats["num_write_ops"]
 
     def bdev_bytes(self, name: str) -> int:

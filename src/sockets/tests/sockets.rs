@@ -185,6 +185,20 @@ fn data_that_nobody_read_resets_the_connection() {
     }
 }
 
+#[test]
+fn a_listener_says_when_a_connection_waits() {
+    let mut pair = Pair::new();
+    let listener = pair.sides[1].listen(server()).expect("nothing listens yet");
+    assert!(!pair.sides[1].has_waiting(listener));
+    pair.sides[0].connect(server(), pair.now).expect("there is a port");
+    pair.until(|pair| pair.sides[1].has_waiting(listener).then_some(()));
+    assert!(pair.sides[1].accept(listener, pair.now).is_some());
+    assert!(!pair.sides[1].has_waiting(listener));
+    // Accepting is how the listener's owner learns of this.
+    pair.sides[1].delete(pair.now);
+    assert!(pair.sides[1].has_waiting(listener));
+}
+
 /// Twice as many as there are sockets and connections that are remembered at a time.
 #[test]
 fn ten_thousand_connections_leave_nothing_behind() {

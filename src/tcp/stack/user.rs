@@ -155,6 +155,12 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         }
     }
 
+    /// Returns true if a connection waits to be accepted. It may have ended meanwhile.
+    pub fn has_waiting(&self, listener: ListenerId) -> bool {
+        let listener = self.listeners.get(listener.0 as usize).and_then(Option::as_ref);
+        listener.is_some_and(|listener| !listener.waiting.is_empty())
+    }
+
     /// Takes the next connection that waits to be accepted.
     pub fn accept(&mut self, listener: ListenerId, now: u64) -> Option<ConnectionId> {
         loop {

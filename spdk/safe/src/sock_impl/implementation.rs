@@ -50,10 +50,10 @@ pub trait SockImpl: 'static {
     /// Adds a socket, which the group knows by a token.
     fn join(group: &mut Self::Group, socket: &Self::Socket, token: usize);
 
-    /// Removes a socket.
-    fn leave(group: &mut Self::Group, socket: &Self::Socket);
+    /// Removes a socket, which the group knows by this token.
+    fn leave(group: &mut Self::Group, socket: &Self::Socket, token: usize);
 
-    /// Calls `ready` with the tokens of up to `limit` sockets that have something to read or have
-    /// ended. HOT.
+    /// Calls `ready` with the tokens of up to `limit` sockets: connections that have something to
+    /// read or have ended, and listeners that have something to accept. HOT.
     fn poll(group: &mut Self::Group, limit: usize, ready: impl FnMut(usize));
 }

@@ -444,7 +444,7 @@ unsafe extern "C" fn group_remove<I: SockImpl>(
 ) -> c_int {
     // Requests that are queued would wait for the next group.
     // SAFETY: an open group, on its thread, and an open socket in it.
-    unsafe { I::leave(group::<I>(from), socket::<I>(sock)) };
+    unsafe { I::leave(group::<I>(from), socket::<I>(sock), sock as usize) };
     0
 }
 
