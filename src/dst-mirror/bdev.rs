@@ -31,7 +31,8 @@ impl Mirror {
         let number = arrivals::add(Rc::<Mirror>::clone(self));
         self.number.set(Some(number));
         let control = Thread::current().expect("mirrors live on an SPDK thread");
-        let (members, destroy, is_awaited) = (self.plan().members.len(), self.destroy, self.is_awaited);
+        let (members, destroy) = (self.plan().members.len(), self.destroy);
+        let is_awaited = Arc::clone(&self.is_awaited);
         let disk = Arc::new(MirrorDisk { number, name: name.clone(), members, control, destroy, is_awaited });
         let promised = self.promise();
         let info = DiskInfo {

@@ -2,6 +2,8 @@
 
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::{Value, json};
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
@@ -18,9 +20,6 @@ const RETRY_US: u64 = 1000;
 /// nothing of it is left.
 pub type Destroy = fn(number: usize, done: Box<dyn FnOnce()>);
 
-/// Returns whether a saved configuration is to wait for the mirror where it has the mirror's bdev.
-pub type IsAwaited = fn(number: usize) -> bool;
-
 /// A mirror's bdev.
 pub struct MirrorDisk {
     /// The number by which the mirror's I/O arrives.
@@ -33,8 +32,9 @@ pub struct MirrorDisk {
     pub control: Thread,
     /// Ends the mirror.
     pub destroy: Destroy,
-    /// Returns whether a saved configuration is to wait for the mirror here.
-    pub is_awaited: IsAwaited,
+    /// Whether a saved configuration is to wait for the mirror here: see
+    /// [`crate::Mirror::prepare_config`].
+    pub is_awaited: Arc<AtomicBool>,
 }
 
 /// One thread's I/O, on its way to the control thread.
@@ -134,7 +134,7 @@ impl Disk for MirrorDisk {
     /// their RPCs in between, unless they are newer than this one.
     fn write_config(&self) -> Vec<Value> {
         let wait = json!({ "method": "bdev_dst_mirror_wait", "params": { "name": self.name } });
-        if (self.is_awaited)(self.number) { vec![wait] } else { Vec::new() }
+        if self.is_awaited.load(Ordering::Relaxed) { vec![wait] } else { Vec::new() }
     }
 
     fn destruct(&self, done: DestructDone) {

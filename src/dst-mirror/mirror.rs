@@ -7,6 +7,8 @@
 use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use dst_mirror::{Device, Input, Level, Outcome, Output, RequestId};
 use spdk::bdev::BackendIo;
@@ -14,7 +16,7 @@ use spdk::clock::now_us;
 
 use crate::buffers::Buffers;
 use crate::device::{Backing, Place, Places, Promised};
-use crate::disk::{Destroy, IsAwaited};
+use crate::disk::Destroy;
 use crate::error::Error;
 use crate::life::{Answer, Done, Life};
 use crate::options::{Options, Plan, Start};
@@ -32,7 +34,8 @@ pub struct Mirror {
     pub(crate) began_us: u64,
     pub(crate) forget: Forget,
     pub(crate) destroy: Destroy,
-    pub(crate) is_awaited: IsAwaited,
+    /// Whether the configuration that is being saved waits for the mirror where it has the bdev.
+    pub(crate) is_awaited: Arc<AtomicBool>,
     pub(crate) rules: RefCell<dst_mirror::Mirror>,
     /// Whether outputs are being carried out.
     is_carrying: Cell<bool>,
@@ -66,12 +69,7 @@ impl Mirror {
     ///
     /// # Errors
     /// Memory is short.
-    pub(crate) fn new(
-        plan: Plan,
-        forget: Forget,
-        destroy: Destroy,
-        is_awaited: IsAwaited,
-    ) -> Result<Rc<Mirror>, Error> {
+    pub(crate) fn new(plan: Plan, forget: Forget, destroy: Destroy) -> Result<Rc<Mirror>, Error> {
         let rules_options = plan.options.for_rules();
         let identifiers: dst_mirror::Identifiers = Box::new(random_id);
         let rules = match plan.start {
@@ -97,7 +95,7 @@ impl Mirror {
             began_us: now_us(),
             forget,
             destroy,
-            is_awaited,
+            is_awaited: Arc::default(),
             rules: RefCell::new(rules),
             is_carrying: Cell::new(false),
             at_once: RefCell::new(VecDeque::with_capacity(requests_max)),
@@ -234,6 +232,13 @@ impl Mirror {
     /// Returns whether the mirror is being deleted.
     pub(crate) fn is_deleting(&self) -> bool {
         self.life.borrow().is_over()
+    }
+
+    /// Decides whether the configuration that is about to be saved waits for the mirror where it has the
+    /// mirror's bdev. SPDK asks the bdev for that under its lock of all bdevs (seen in 26.09), with which
+    /// no other bdev can be looked at; it asks the bdev module first, without the lock.
+    pub fn prepare_config(&self) {
+        self.is_awaited.store(self.is_settled() && self.comes_after_devices(), Ordering::Relaxed);
     }
 
     /// Returns whether a saved configuration has the mirror.

@@ -57,7 +57,7 @@ fn try_create(plan: &Plan) -> Result<Rc<Mirror>, Error> {
         return Err(Error::Exists(name));
     }
     start_ticker()?;
-    let mirror = Mirror::new(plan.clone(), forget, destroy, is_awaited)?;
+    let mirror = Mirror::new(plan.clone(), forget, destroy)?;
     if mirror.is_created() {
         for device in mirror.named_devices() {
             match mirror.open(device) {
@@ -214,12 +214,6 @@ fn destroy(number: usize, done: Done) {
         Some(mirror) => mirror.bdev_is_unused(done),
         None => done(),
     }
-}
-
-/// Returns whether a saved configuration is to wait for a mirror where it has the mirror's bdev.
-fn is_awaited(number: usize) -> bool {
-    let found = list().into_iter().find(|mirror| mirror.number() == Some(number));
-    found.is_some_and(|mirror| mirror.is_settled() && mirror.comes_after_devices())
 }
 
 /// The application begins to stop: mirrors without a bdev are ended, and no more are made. `done` is

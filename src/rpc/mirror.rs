@@ -289,7 +289,9 @@ pub fn config() -> Vec<Value> {
         }
         call("bdev_dst_mirror_assemble", params)
     };
-    let infos = dst_mirror_bdev::list().into_iter().map(|mirror| mirror.info());
+    let mirrors = dst_mirror_bdev::list();
+    mirrors.iter().for_each(|mirror| mirror.prepare_config());
+    let infos = mirrors.iter().map(|mirror| mirror.info());
     infos.filter(|info| info.is_settled).map(|info| saved(&info)).collect()
 }
 

@@ -86,7 +86,16 @@ class Process:
             raise AssertionError(f"{self.name} still runs after {timeout:g} s:\n{self.tail()}") from None
 
     def signal(self, number: int) -> None:
+        """Sends a signal. After SIGSTOP, returns once the process has stopped: on a busy machine its
+        threads run on for a while."""
         os.killpg(self.pid, number)
+        if number == signal.SIGSTOP:
+            wait_until(self._is_stopped, f"{self.name} to stop")
+
+    def _is_stopped(self) -> bool:
+        # proc_pid_stat(5): the state comes after the name, which may contain anything.
+        threads = Path(f"/proc/{self.pid}/task").glob("*/stat")
+        return all(thread.read_text().rpartition(")")[2].split()[0] == "T" for thread in threads)
 
     def stop(self, timeout: float = 10.0) -> int:
         """Asks the process to end, kills it if it does not, and returns the exit code."""
