@@ -15,7 +15,8 @@ use spdk::poller::{Turn, Waker};
 use spdk::sock::{self, Groups, Sock, SockReady, Traffic};
 
 use crate::completion::{Completions, Io, Submitter};
-use crate::connection::{Attended, Completed, Connection, Ending, HandshakeQuestion, Shut};
+use crate::connection::resets::Attended;
+use crate::connection::{Completed, Connection, Ending, HandshakeQuestion, Shut};
 use crate::holds::HoldReports;
 use crate::log_limit::LogLimit;
 use crate::messages::ToControl;
