@@ -117,8 +117,13 @@ fn take_name(params: Option<Value>) -> Result<(Rc<Target>, String)> {
     Ok((target()?, name))
 }
 
-pub fn delete_export(params: Option<Value>, reply: Reply) {
-    // Either the end of the deletion or the error below answers.
+/// Begins an operation, whose end answers. If the operation cannot be begun, the error answers.
+/// `to_rpc` translates the error with which the operation ends.
+fn answer_at_end(
+    reply: Reply,
+    to_rpc: fn(Error) -> RpcError,
+    begin: impl FnOnce(Box<dyn FnOnce(std::result::Result<(), Error>)>) -> Result<()>,
+) {
     let reply = Rc::new(Cell::new(Some(reply)));
     let late = Rc::clone(&reply);
     let answer_once = |slot: &Cell<Option<Reply>>, result| {
@@ -127,13 +132,18 @@ pub fn delete_export(params: Option<Value>, reply: Reply) {
         }
     };
     let done = move |result: std::result::Result<(), Error>| {
-        answer_once(&late, result.map(|()| true.into()).map_err(of_name));
+        answer_once(&late, result.map(|()| true.into()).map_err(to_rpc));
     };
-    let begun =
-        take_name(params).and_then(|(target, name)| target.delete_export(&name, done).map_err(of_name));
-    if let Err(error) = begun {
+    if let Err(error) = begin(Box::new(done)) {
         answer_once(&reply, Err(error));
     }
+}
+
+pub fn delete_export(params: Option<Value>, reply: Reply) {
+    answer_at_end(reply, of_name, |done| {
+        let (target, name) = take_name(params)?;
+        target.delete_export(&name, done).map_err(of_name)
+    });
 }
 
 /// Returns an entry, and what is wrong with its key.
@@ -206,7 +216,7 @@ fn show_export(export: &ExportInfo) -> Value {
     })
 }
 
-fn exports(params: Option<Value>) -> Result<Value> {
+fn show_exports(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let name = params.opt_text("name")?;
     params.finish()?;
@@ -215,10 +225,10 @@ fn exports(params: Option<Value>) -> Result<Value> {
 }
 
 pub fn get_exports(params: Option<Value>, reply: Reply) {
-    answer(reply, exports(params));
+    answer(reply, show_exports(params));
 }
 
-fn let_in(params: Option<Value>) -> Result<Value> {
+fn try_add_host(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let export = params.text("export")?;
     let host = take_entry(&mut params)?;
@@ -228,7 +238,7 @@ fn let_in(params: Option<Value>) -> Result<Value> {
 }
 
 pub fn add_host(params: Option<Value>, reply: Reply) {
-    answer(reply, let_in(params));
+    answer(reply, try_add_host(params));
 }
 
 fn take_one_export(params: Option<Value>) -> Result<(Rc<Target>, String)> {
@@ -239,20 +249,10 @@ fn take_one_export(params: Option<Value>) -> Result<(Rc<Target>, String)> {
 }
 
 pub fn release_export(params: Option<Value>, reply: Reply) {
-    let reply = Rc::new(Cell::new(Some(reply)));
-    let late = Rc::clone(&reply);
-    let done = move |result: std::result::Result<(), Error>| {
-        if let Some(reply) = late.take() {
-            answer(reply, result.map(|()| true.into()).map_err(Into::into));
-        }
-    };
-    let begun =
-        take_one_export(params).and_then(|(target, export)| Ok(target.release_export(&export, done)?));
-    if let Err(error) = begun
-        && let Some(reply) = reply.take()
-    {
-        answer(reply, Err(error));
-    }
+    answer_at_end(reply, RpcError::from, |done| {
+        let (target, export) = take_one_export(params)?;
+        Ok(target.release_export(&export, done)?)
+    });
 }
 
 pub fn reset_export(params: Option<Value>, reply: Reply) {
@@ -278,7 +278,7 @@ pub fn set_host(params: Option<Value>, reply: Reply) {
     }
 }
 
-fn shut_out(params: Option<Value>) -> Result<Value> {
+fn try_remove_host(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;
     let export = params.text("export")?;
     let host = params.text("host")?;
@@ -288,7 +288,7 @@ fn shut_out(params: Option<Value>) -> Result<Value> {
 }
 
 pub fn remove_host(params: Option<Value>, reply: Reply) {
-    answer(reply, shut_out(params));
+    answer(reply, try_remove_host(params));
 }
 
 /// Returns the RPCs that set the target's options and create the exports again. They come before all
