@@ -210,7 +210,7 @@ def circles(graph):
 
 def crates():
     """Returns the roots of the crates to check."""
-    for folder in [*(ROOT / "src").iterdir(), ROOT / "spdk/safe/src", ROOT / "spdk/contract/src", ROOT / "sim/spdk", ROOT / "sim/world", ROOT / "sim/src", ROOT / "sim/tcp/src", ROOT / "sim/mirror/src"]:
+    for folder in [*(ROOT / "src").iterdir(), ROOT / "spdk/safe/src", ROOT / "spdk/contract/src", ROOT / "sim/spdk", ROOT / "sim/world", ROOT / "sim/src", ROOT / "sim/tcp/src", ROOT / "sim/mirror/src", ROOT / "sim/model/src"]:
         for name in ("lib.rs", "main.rs"):
             if (folder / name).exists():
                 yield folder / name

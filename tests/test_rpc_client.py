@@ -18,10 +18,9 @@ from harness.environment import ROOT, environment
 from harness.keys import KeyFile
 from harness.lab import Lab
 from harness.ports import free_port
+from harness.rpc_parameters import NAMES, methods
 from harness.spdk import Application
 from harness.spdk_package import spdk_rpc
-
-import test_rpc
 
 pytestmark = pytest.mark.needs_dst
 
@@ -78,10 +77,10 @@ class CommandLine:
 def test_table_is_complete() -> None:
     table = {method.name: [parameter.name for parameter in method.parameters] for method in plugin().METHODS}
     assert {name: sorted(parameters) for name, parameters in table.items()} == {
-        name: sorted(parameters) for name, parameters in test_rpc.NAMES.items()
+        name: sorted(parameters) for name, parameters in NAMES.items()
     }
     required = {m.name: [p.name for p in m.parameters if p.required] for m in plugin().METHODS}
-    for name, parameters in test_rpc.methods(1, 2).items():
+    for name, parameters in methods(1, 2).items():
         assert sorted(required[name]) == sorted(key for key, parameter in parameters.items() if parameter.required)
 
 
@@ -187,7 +186,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
 def test_help_names_every_parameter() -> None:
     code, output, _ = run([OWN, "bdev_dst_create", "--help"], environment().variables, ROOT)
     assert code == 0
-    for parameter in test_rpc.NAMES["bdev_dst_create"]:
+    for parameter in NAMES["bdev_dst_create"]:
         prefix = "--no-" if parameter in ("wait", "first_attempt") else "--"
         assert prefix + parameter.replace("_", "-") in output
 

@@ -1,12 +1,9 @@
 //! Whole conversations with the broker, without SPDK.
 
-#[path = "takeover_tests.rs"]
-mod takeover;
-
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
-use dst_session::access::{Access, Host, KeySource, rights};
+use dst_session::access::{Access, Host, rights};
 use dst_session::slots::Slots;
 use dst_wire::{Claim, Device, Hello, Op, Ownership, Previous, Refusal, RefusalReason, SessionRef, Welcome};
 use proptest::prelude::*;
@@ -16,8 +13,14 @@ use crate::{
     Broker, Input, Limits, Opening, Order, Output, PreviousProcess, Remains, ResetStep, Rules, Stats,
 };
 
+#[path = "removal_tests.rs"]
+mod removal;
 #[path = "reset_tests.rs"]
 mod resets;
+#[path = "rights_tests.rs"]
+mod rights;
+#[path = "takeover_tests.rs"]
+mod takeover;
 
 pub(crate) const LIMITS: Limits = Limits {
     max_connections: 8,
@@ -234,6 +237,22 @@ impl World {
         self.hello(connection, host, Some(SessionRef { id, queue, epoch }));
         connection
     }
+
+    /// Checks that each connection that was admitted to write may write.
+    fn check_rights(&self) {
+        for (id, connection) in &self.broker.connections {
+            let Stage::Ready(queue) = &connection.stage else { continue };
+            let hosts = self.broker.export("disk").unwrap().hosts;
+            let access = rights(hosts, &queue.client.host, connection.peer.ip());
+            let may_write = !self.welcomes[id].device.read_only;
+            assert!(access >= Some(if may_write { Access::ReadWrite } else { Access::ReadOnly }));
+        }
+    }
+
+    fn set_host(&mut self, entry: Host) {
+        self.broker.set_host(self.now_us, "disk", entry).unwrap();
+        self.carry_out();
+    }
 }
 
 /// Returns the input that the bdev is present, under this instance.
@@ -298,206 +317,6 @@ fn a_session_is_opened_when_what_its_host_had_is_over() {
     let stranger = world.session("b");
     world.finish(first, false);
     assert_eq!((world.last(second), world.last(stranger)), (Some("welcome"), Some("welcome")));
-}
-
-#[test]
-fn rights_withdrawn_end_sessions() {
-    let mut world = World::new();
-    let (a, b) = (world.session("a"), world.session("b"));
-    world.broker.add_host(5, "disk", host("a", Access::ReadOnly)).unwrap();
-    world.carry_out();
-    assert_eq!((world.last(a), world.last(b)), (Some("close"), Some("welcome")));
-    assert_eq!(world.told[&a], ["welcome", "close"], "it may come back, and only read");
-    world.broker.remove_host(6, "disk", "*").unwrap();
-    world.carry_out();
-    assert_eq!(world.last(b), Some("close"));
-    let late = world.accept(1).unwrap();
-    world.hello(late, "b", None);
-    assert_eq!(world.last(late), Some("refuse"));
-}
-
-#[test]
-fn a_host_that_gets_an_entry_of_its_own_goes_on_under_it() {
-    let told = |own: Host| {
-        let mut world = World::new();
-        let a = world.session("a");
-        world.broker.add_host(5, "disk", own).unwrap();
-        world.carry_out();
-        world.told[&a].clone()
-    };
-    let with_key = Host { keys: Some(KeySource::File("/key".to_owned())), ..host("a", Access::ReadWrite) };
-    let addresses = vec!["198.51.100.0/24".parse().unwrap()];
-    let elsewhere = Host { addresses, ..host("a", Access::ReadWrite) };
-    assert_eq!(told(host("a", Access::ReadWrite)), ["welcome"], "the entry says the same");
-    assert_eq!(told(host("a", Access::TakeOver)), ["welcome", "close"]);
-    assert_eq!(told(with_key), ["welcome", "close"], "it has to show the key");
-    assert_eq!(told(elsewhere), ["welcome", "event", "close"], "it is to stay away");
-    assert_eq!(told(host("b", Access::ReadOnly)), ["welcome"], "another host's");
-}
-
-#[test]
-fn removal_ends() {
-    let mut world = World::new();
-    let a = world.session("a");
-    world.broker.delete_export(7, "disk").unwrap();
-    world.carry_out();
-    assert_eq!(world.last(a), Some("close"));
-    let export = || "disk".to_owned();
-    world.handle(Input::DrainTimeout { export: export() });
-    let lateness = crate::Lateness::Once;
-    world.handle(Input::InFlight { export: export(), lateness, in_flight: 1 });
-    world.finish(a, false);
-    assert_eq!(world.others, ["count", "reset"], "the reset goes on");
-    world.handle(Input::ResetEnded { export: export() });
-    assert_eq!(world.others, ["count", "reset", "gone"]);
-    world.handle(Input::Stop);
-    assert_eq!(world.others.last(), Some(&"stopped"));
-}
-
-#[test]
-fn a_bdev_that_comes_back_is_another_start() {
-    let mut world = World::new();
-    let first = world.session("a");
-    let before = world.sessions[&first].id;
-    world.handle(offline());
-    assert_eq!(world.told[&first], ["welcome", "close"], "the client is not told to stay away");
-    assert_eq!(world.others, [""; 0], "the backend has something left");
-    world.finish(first, false);
-    assert_eq!(world.others, ["released"]);
-    let early = world.session_of("a", None);
-    assert_eq!(world.last(early), Some("refuse"));
-    world.handle(online(10));
-    // The client's hello names its previous session. That session has ended, and what the bdev
-    // cached may be lost.
-    let late = world.session_of("a", Some(Previous { session: before, instance: [9; 16] }));
-    assert_eq!(world.last(late), Some("welcome"));
-    let welcome = &world.welcomes[&late];
-    assert_eq!((welcome.instance, welcome.previous_ended, welcome.cache_kept), ([10; 16], true, false));
-    // The bdev has been present ever since that session.
-    let (session, instance) = (welcome.session.id, welcome.instance);
-    world.finish(late, false);
-    let again = world.session_of("a", Some(Previous { session, instance }));
-    let welcome = &world.welcomes[&again];
-    assert_eq!((welcome.previous_ended, welcome.cache_kept), (true, true));
-}
-
-#[test]
-fn an_export_that_is_created_anew_is_another_start() {
-    let mut world = World::new();
-    let first = world.session("a");
-    let session = world.sessions[&first].id;
-    world.broker.delete_export(world.now_us, "disk").unwrap();
-    world.carry_out();
-    world.finish(first, false);
-    let rules = Rules { cache_outlives_target: true, ..Rules::default() };
-    let hosts = vec![host("*", Access::ReadWrite)];
-    world.broker.create_export_for("disk", rules, hosts).unwrap();
-    world.handle(online(10));
-    let late = world.session_of("a", Some(Previous { session, instance: [9; 16] }));
-    let welcome = &world.welcomes[&late];
-    assert_eq!((welcome.instance, welcome.previous_ended, welcome.cache_kept), ([10; 16], true, false));
-}
-
-impl World {
-    /// Checks that each connection that was admitted to write may write.
-    fn check_rights(&self) {
-        for (id, connection) in &self.broker.connections {
-            let Stage::Ready(queue) = &connection.stage else { continue };
-            let hosts = self.broker.export("disk").unwrap().hosts;
-            let access = rights(hosts, &queue.client.host, connection.peer.ip());
-            let may_write = !self.welcomes[id].device.read_only;
-            assert!(access >= Some(if may_write { Access::ReadWrite } else { Access::ReadOnly }));
-        }
-    }
-
-    fn set_host(&mut self, entry: Host) {
-        self.broker.set_host(self.now_us, "disk", entry).unwrap();
-        self.carry_out();
-    }
-}
-
-#[test]
-fn a_session_stays_when_its_hosts_rights_change() {
-    let mut world = World::new();
-    let control = world.session("a");
-    let place = world.sessions[&control];
-    let queue = world.join("a", control, 1, 1);
-    assert!(!world.welcomes[&queue].device.read_only);
-    // A further prefix changes nothing for the connections that are admitted.
-    let more = Host { addresses: vec!["0.0.0.0/0".parse().unwrap()], ..host("*", Access::ReadWrite) };
-    world.set_host(more);
-    assert_eq!((world.last(control), world.last(queue)), (Some("welcome"), Some("welcome")));
-
-    world.set_host(host("*", Access::ReadOnly));
-    for id in [control, queue] {
-        assert_eq!(world.told[&id], ["welcome", "close"], "the client is not told to stay away");
-    }
-    // The record of what was executed waits for the queue's next connection, which may only read.
-    let again = world.accept(1).unwrap();
-    world.hello(again, "a", Some(SessionRef { queue: 1, epoch: 2, ..place }));
-    assert_eq!(world.last(again), None, "the fence");
-    world.finish(queue, false);
-    assert_eq!(world.last(again), Some("welcome"));
-    assert!(world.welcomes[&again].device.read_only);
-    assert_eq!(world.welcomes[&again].session.id, place.id);
-
-    // A host that is no longer admitted from its address is told to stay away.
-    let none = Host { addresses: vec!["198.51.100.0/24".parse().unwrap()], ..host("*", Access::ReadOnly) };
-    world.finish(control, false);
-    let control = world.accept(1).unwrap();
-    world.hello(control, "a", Some(SessionRef { queue: 0, epoch: 3, ..place }));
-    world.set_host(none);
-    assert_eq!(world.told[&control], ["welcome", "event", "close"]);
-    assert_eq!(world.last(again), Some("close"));
-}
-
-#[test]
-fn an_entry_is_replaced_only_where_there_is_one() {
-    let mut world = World::new();
-    let rejected = |error: Result<(), crate::Rejection>| error.unwrap_err().to_string();
-    let entry = || host("a", Access::ReadOnly);
-    assert!(rejected(world.broker.set_host(1, "disk", entry())).contains("no entry for host `a`"));
-    assert!(rejected(world.broker.set_host(1, "other", entry())).contains("no export named `other`"));
-    let rules = Rules { require_cipher: true, ..Rules::default() };
-    world.broker.create_export("secret", rules).unwrap();
-    assert!(rejected(world.broker.set_host(1, "secret", entry())).contains("demands a cipher"));
-    // The export is created with all its hosts, or not at all.
-    let twice = vec![entry(), host("b", Access::ReadOnly), entry()];
-    let made = world.broker.create_export_for("new", Rules::default(), twice);
-    assert!(rejected(made).contains("already has an entry for host `a`"));
-    assert!(world.broker.export("new").is_none());
-}
-
-#[test]
-fn nothing_new_keeps_a_stop_from_ending() {
-    let mut world = World::new();
-    let a = world.session("a");
-    world.handle(Input::Stop);
-    // A caller may have waited for the bdev until now.
-    let made = world.broker.create_export("new", Rules::default());
-    assert_eq!(made, Err(crate::Rejection::Stopping));
-    world.broker.delete_export(7, "disk").unwrap();
-    world.carry_out();
-    world.finish(a, false);
-    assert_eq!(world.others, ["gone", "stopped"]);
-}
-
-#[test]
-fn a_bdev_that_hangs_is_reset_whoever_ends_it() {
-    let mut world = World::new();
-    let a = world.session("a");
-    world.handle(offline());
-    world.handle(Input::DrainTimeout { export: "disk".to_owned() });
-    let export = || "disk".to_owned();
-    world.handle(Input::InFlight { export: export(), lateness: crate::Lateness::Once, in_flight: 1 });
-    world.finish(a, false);
-    assert_eq!(world.others, ["count", "reset"]);
-    world.broker.delete_export(9, "disk").unwrap();
-    world.carry_out();
-    assert_eq!(world.others, ["count", "reset"], "the reset goes on");
-    assert!(world.broker.delete_export(9, "disk").is_err());
-    world.handle(Input::ResetEnded { export: export() });
-    assert_eq!(world.others, ["count", "reset", "gone"]);
 }
 
 #[test]

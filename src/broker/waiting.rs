@@ -13,7 +13,7 @@ use crate::ids::{ClientId, ConnectionId};
 
 /// The time from a connection's accept after which a hello that waits is refused, µs. A tick looks
 /// half a second later at the latest, and a client waits two seconds for its Welcome
-/// (`HANDSHAKE_TIMEOUT_MS` in `src/client/link.rs`).
+/// (`HANDSHAKE_TIMEOUT_MS` in `src/client/handshake.rs`).
 const WAIT_US: u64 = 1_000_000;
 
 impl Connection {

@@ -6,13 +6,12 @@ use std::sync::Arc;
 use dst_session::addresses::STAGGER_US;
 use dst_session::device_change::{self, BdevSize, DeviceChange};
 use dst_session::mutation::{self, Mutation};
-use dst_session::negotiate::{check_not_smaller, check_same_device, check_still_usable};
 use dst_session::outage::{Outage, OutageNews};
 use dst_session::patience::Patience;
-use dst_session::succession::{Session, Succession};
+use dst_session::succession::Succession;
 use dst_session::tenure::Tenure;
 use dst_transport::Broken;
-use dst_wire::{Device, Refusal, RefusalReason, Welcome};
+use dst_wire::{Device, Welcome};
 use spdk::bdev_module::Registered;
 use spdk::clock::now_us;
 use spdk::poller::Poller;
@@ -25,9 +24,11 @@ use crate::info::BdevState;
 use crate::link::{CONTROL, Link, LinkProgress, Wanted};
 use crate::log::LogLimit;
 use crate::message::{Message, Messages};
-use crate::news::{self, News};
 use crate::probe::Probes;
 use crate::shared::Shared;
+
+mod attempts;
+mod welcome;
 
 /// How long `bdev_dst_create` with `wait` false waits for the first attempt, ms, in addition to the
 /// time until the last address is tried. If the target is up, the attempt ends within a few round
@@ -319,60 +320,6 @@ impl ControlConnection {
         self.link.retry_at_once(now);
     }
 
-    /// Handles the Welcome of a reconnect, which must be to the device that the bdev was made for.
-    fn rejoin(&mut self, welcome: &Welcome, before: Device, now: u64) {
-        let same = check_same_device(&before, &welcome.device)
-            .and_then(|()| check_not_smaller(&before, &welcome.device));
-        if let Err(error) = same
-            && !mutation::is_on(Mutation::NoIdentity)
-        {
-            return self.shared.fail(&error.to_string());
-        }
-        if let Err(error) = check_still_usable(&before, self.shared.max_request_len(), welcome) {
-            self.shared.attempt_failed(error.to_string(), now);
-            if let Some((connection, _)) = self.link.up() {
-                // Without a Goodbye, the target would keep the session, to which this client does
-                // not come back.
-                connection.goodbye();
-            }
-            let all_tried = self.was_not_admitted(self.link.address());
-            self.link.unusable(now);
-            if !all_tried {
-                self.link.try_next_address(now);
-            }
-            return;
-        }
-        self.joined(welcome);
-        let before = self.take_rights(before, &welcome.device);
-        if let Some(tail) = self.log.pass(now) {
-            spdk::notice!("DST bdev {}: control connection is back{tail}", self.shared.name());
-        }
-        let num_blocks = welcome.device.num_blocks;
-        // A size that SPDK refused before is offered again: the bdev may not be open any more.
-        let is_news = self.bdev.as_ref().is_some_and(|bdev| bdev.size.blocks() != num_blocks);
-        if num_blocks != before.num_blocks || is_news {
-            self.resized(Device { num_blocks, ..before }, now);
-        }
-    }
-
-    /// Takes over the host's present rights from a Welcome's device. Returns the device `before`
-    /// with these rights.
-    fn take_rights(&self, before: Device, welcome: &Device) -> Device {
-        let Device { read_only, ops, compare_and_write_max, .. } = *welcome;
-        let now = Device { read_only, ops, compare_and_write_max, ..before };
-        if now != before {
-            self.shared.set_device(now);
-        }
-        if read_only != before.read_only {
-            let what = if read_only { "is read only" } else { "can be written" };
-            spdk::notice!(
-                "DST bdev {} {what} now: the target has changed this host's rights",
-                self.shared.name()
-            );
-        }
-        now
-    }
-
     /// Notes the size that the target says its device has, and passes it up to SPDK.
     ///
     /// SPDK refuses to shrink a bdev that is open. The bdev then keeps its size, and the target
@@ -398,50 +345,6 @@ impl ControlConnection {
         }
     }
 
-    /// Handles a Welcome to the bdev's device.
-    pub fn joined(&mut self, welcome: &Welcome) {
-        if let Some(address) = self.link.address() {
-            self.shared.places().with_addresses(|addresses| addresses.admitted(address));
-        }
-        self.join(welcome);
-        self.welcome = Some(welcome.clone());
-    }
-
-    fn join(&mut self, welcome: &Welcome) {
-        let id = welcome.session.id;
-        if self.shared.session().is_some_and(|session| session.id == id) {
-            return;
-        }
-        let instance = self.welcome.as_ref().map(|before| before.instance);
-        if instance.is_some_and(|before| before != welcome.instance) && !welcome.cache_kept {
-            self.restarted(&welcome.device);
-        }
-        let session = Session { id, start: self.shared.durability().start() };
-        if self.succession.opened(session, welcome.previous_ended) {
-            self.shared.set_session(Some(session));
-        } else {
-            spdk::notice!(
-                "DST bdev {}: the target can't tell whether the previous target process has ended: \
-                 I/O waits until the leases of that process are over",
-                self.shared.name()
-            );
-        }
-    }
-
-    /// Notes that the target was restarted.
-    fn restarted(&mut self, device: &Device) {
-        if self.shared.channels().restarted(self.shared.durability()) {
-            spdk::error!(
-                "DST bdev {}: the target was started anew and its device, {} blocks with a volatile cache, may have \
-                 lost completed writes that were not flushed; the next flush of every channel fails",
-                self.shared.name(),
-                device.num_blocks
-            );
-            // Before there is a session in which anything could be sent.
-            news::tell(self.shared.name(), News::LostCache);
-        }
-    }
-
     /// Closes the lost control connection. The session may survive.
     fn lost(&mut self, now: u64) {
         self.messages = Messages::default();
@@ -449,78 +352,6 @@ impl ControlConnection {
         self.succession.lost();
         self.lost += 1;
         self.link.lost(now);
-    }
-
-    fn attempt_failed(
-        &mut self,
-        now: u64,
-        why: String,
-        refused: Option<Refusal>,
-        at: Option<&Address>,
-    ) -> TurnOutcome {
-        if let Some(Refusal { reason: RefusalReason::Owned, ownership: Some(newest), .. }) = &refused {
-            if self.tenure.refused(newest, &self.shared.target().host) {
-                self.link.retry_at_once(now);
-                return TurnOutcome::Nothing;
-            }
-            if self.bdev.is_some() && self.tenure.is_over(newest) {
-                // A newer ownership exists, so this client's ownership will never be valid again.
-                self.shared.fail(&why);
-                news::tell(self.shared.name(), News::TakenOver);
-                return TurnOutcome::Nothing;
-            }
-        }
-        self.shared.attempt_failed(why.clone(), now);
-        let refused = refused.map(|refusal| refusal.reason);
-        let mut all_tried = false;
-        let is_used = self.shared.channels().connections() > 0;
-        if refused == Some(RefusalReason::NoSession)
-            && self.shared.session().is_some()
-            && self.shared.places().ends_session(at, is_used)
-        {
-            self.give_up_session(now);
-        } else {
-            all_tried = self.was_not_admitted(at);
-            if !all_tried {
-                self.link.try_next_address(now);
-            }
-        }
-        let final_no = matches!(
-            refused,
-            Some(
-                RefusalReason::NotAllowed
-                    | RefusalReason::Version
-                    | RefusalReason::Protection
-                    | RefusalReason::Owned
-            )
-        );
-        if refused.is_some() {
-            self.round.refused(final_no, &why);
-        }
-        let refusal = if all_tried { self.round.end() } else { None };
-        let due = if all_tried { self.attach.all_tried(refusal.is_some()) } else { AttachDue::Nothing };
-        match due {
-            // If no caller waits any more, even "not allowed" is tried again: a target that was
-            // just started may not have its exports yet.
-            AttachDue::Nothing => TurnOutcome::Nothing,
-            AttachDue::Answer => TurnOutcome::Answer,
-            AttachDue::GiveUp => {
-                let (export, host) = (self.shared.target().export.clone(), self.shared.target().host.clone());
-                TurnOutcome::GiveUp(Error::Refused { export, host, why: refusal.unwrap_or(why) })
-            }
-        }
-    }
-
-    /// Notes that the client was not admitted at the address `at`, or, if that is `None`, that no
-    /// address has connected. Returns true if all addresses have been tried.
-    fn was_not_admitted(&self, at: Option<&Address>) -> bool {
-        self.shared.places().with_addresses(|addresses| match at {
-            Some(address) => addresses.put_off(address),
-            None => {
-                addresses.unreached();
-                true
-            }
-        })
     }
 
     /// Checks for how long there has been no connection. Returns true if the bdev is to be removed.

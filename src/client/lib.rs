@@ -21,6 +21,7 @@ mod control;
 mod counters;
 mod disk;
 mod error;
+mod handshake;
 mod info;
 mod link;
 mod log;

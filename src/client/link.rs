@@ -3,35 +3,24 @@
 
 use std::sync::Arc;
 
-use dst_security::Initiator;
-use dst_security::handshake::ENTROPY_LEN;
 use dst_session::addresses::Addresses;
 use dst_session::large_frames::Life;
-use dst_session::lease::Held;
-use dst_session::negotiate::check_welcome;
 use dst_session::retry::Retry;
-use dst_session::silence::Silence;
 use dst_session::succession::Ask;
-use dst_transport::{Outbox, RECEIVE_BUFFER, Receiver, Stream, read_keys};
-use dst_wire::{Claim, Header, Hello, Kind, Refusal, RefusalReason, Welcome};
-use spdk::clock;
+use dst_transport::RECEIVE_BUFFER;
+use dst_wire::{Claim, Hello, Refusal, Welcome};
 use spdk::poller::Waker;
 use spdk::resolve::{Resolving, resolve};
-use spdk::sock::Sock;
-use zeroize::Zeroizing;
 
 use crate::address::Address;
 use crate::connection::Connection;
-use crate::message::{Message, Messages};
+use crate::handshake::{
+    HANDSHAKE_TIMEOUT_MS, Handshake, HandshakeFailure, HandshakeFault, HandshakeProgress,
+};
+use crate::message::Messages;
 use crate::places::Destination;
 use crate::race::{ConnectRace, RaceProgress};
 use crate::shared::Shared;
-
-/// The maximum time for connecting, and again for the handshake, ms. Linux repeats a lost SYN after
-/// 1 s and 3 s (RFC 6298, section 2), so with 2 s a SYN is sent at least once a second. A target
-/// that waits for its backend refuses the client before this time is over (`waiting.rs` in
-/// `src/broker`).
-pub const HANDSHAKE_TIMEOUT_MS: u32 = 2000;
 
 /// The maximum time for resolving names, ms; after that, the previous addresses are tried. The
 /// resolver of glibc asks a name server twice, for 5 s each (resolv.conf(5)).
@@ -48,21 +37,30 @@ pub const CONTROL: u16 = 0;
 /// The session that a link's next Hello asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Wanted {
-    /// No session yet: there is none to join.
+    /// There is no session yet that could be joined.
     Nothing,
     /// A session, and, for one that is opened, the ownership that it is to have.
     Session(Ask, Option<Claim>),
+}
+
+impl Wanted {
+    /// Returns the Hello of a queue's connection, or `None` if nothing is wanted.
+    fn hello(self, shared: &Shared, queue: u16) -> Option<Hello> {
+        match self {
+            Wanted::Nothing => None,
+            Wanted::Session(Ask::Open(previous), claim) => {
+                Some(Hello { claim, ..shared.hello_open(previous) })
+            }
+            Wanted::Session(Ask::Join(id), _) => Some(shared.hello_join(id, queue)),
+        }
+    }
 }
 
 enum LinkState {
     /// The link waits for the next attempt.
     Down,
     /// The target's names are being resolved. Control connection only.
-    Resolving {
-        resolving: Resolving,
-        names: Vec<String>,
-        since_us: u64,
-    },
+    Resolving { resolving: Resolving, names: Vec<String>, since_us: u64 },
     /// Sockets are being connected.
     Connecting {
         race: ConnectRace,
@@ -70,23 +68,10 @@ enum LinkState {
         /// beginning.
         address_change: u64,
     },
-    Securing(Box<Securing>),
-    Greeting(Box<Greeting>),
+    /// The handshake is under way.
+    Handshake(Handshake),
+    /// The target has admitted the client.
     Up(Box<Connection>),
-}
-
-/// A link whose part of the key agreement was sent; the target's part is awaited.
-struct Securing {
-    connection: Box<Connection>,
-    initiator: Initiator,
-    messages: Messages,
-}
-
-/// A link whose Hello was sent; a Welcome is awaited.
-struct Greeting {
-    connection: Box<Connection>,
-    hello: Hello,
-    messages: Messages,
 }
 
 /// The progress of an attempt to connect.
@@ -260,7 +245,9 @@ impl Link {
                         self.at = Some(address);
                         // The other sockets are closed before anything is sent on this one.
                         drop(race);
-                        self.connected(sock, wanted, now_us)
+                        let hello = || wanted.hello(&self.shared, self.queue);
+                        let progress = Handshake::begin(&self.shared, sock, &self.waker, hello, now_us);
+                        self.handshake_progressed(progress, now_us)
                     }
                     RaceProgress::Lost(why) => {
                         self.note_failures(&mut race, now_us);
@@ -271,8 +258,11 @@ impl Link {
             LinkState::Resolving { resolving, names, since_us } => {
                 self.await_names(resolving, names, since_us, now_us)
             }
-            LinkState::Securing(securing) => self.await_secured(securing, wanted, now_us),
-            LinkState::Greeting(greeting) => self.await_welcome(greeting, now_us),
+            LinkState::Handshake(handshake) => {
+                let Link { shared, queue, buffer, .. } = self;
+                let progress = handshake.advance(buffer, || wanted.hello(shared, *queue), now_us);
+                self.handshake_progressed(progress, now_us)
+            }
         }
     }
 
@@ -280,14 +270,6 @@ impl Link {
         self.state = LinkState::Down;
         self.retry.failed(now_us);
         LinkProgress::Failed { why, refused, at: self.at.clone() }
-    }
-
-    /// Fails the attempt and notes the failure as one of the target's address.
-    fn failed_at_address(&mut self, now_us: u64, why: String, refused: Option<Refusal>) -> LinkProgress {
-        if let Some(at) = &self.at {
-            self.shared.places().failed(at, why.clone(), now_us);
-        }
-        self.failed(now_us, why, refused)
     }
 
     fn note_failures(&self, race: &mut ConnectRace, now_us: u64) {
@@ -370,151 +352,29 @@ impl Link {
         LinkProgress::Nothing
     }
 
-    /// Begins the handshake on a new connection, with the key agreement if there is a key.
-    fn connected(&mut self, sock: Sock, wanted: Wanted, now_us: u64) -> LinkProgress {
-        let watch = match sock.watch(&self.waker) {
-            Ok(watch) => watch,
-            Err(errno) => return self.failed(now_us, errno.to_string(), None),
-        };
-        let mut connection = Box::new(Connection {
-            watch,
-            stream: Stream::new(sock),
-            receiver: Receiver::new(),
-            outbox: Outbox::new(),
-            silence: Silence::new(HANDSHAKE_TIMEOUT_MS, now_us),
-            lease: Held::new(0, now_us),
-        });
-        let Some(source) = &self.shared.target().key else { return self.greet(connection, wanted, now_us) };
-        let keys = match read_keys(source) {
-            Ok(keys) => keys,
-            Err(why) => return self.failed(now_us, format!("{}: {why}", source.parameter().0), None),
-        };
-        let psk = keys.first().expect("there is one, or it was refused");
-        let mut entropy = Zeroizing::new([0; ENTROPY_LEN]);
-        spdk::random::fill(&mut entropy[..]);
-        let (initiator, message) = Initiator::begin(psk, &self.shared.offer(), &entropy);
-        connection.outbox.push(Header::new(Kind::Secure), &message);
-        let securing = Securing { connection, initiator, messages: Messages::default() };
-        self.state = LinkState::Securing(Box::new(securing));
-        LinkProgress::Nothing
-    }
-
-    fn await_secured(&mut self, mut securing: Box<Securing>, wanted: Wanted, now_us: u64) -> LinkProgress {
-        let Securing { connection, messages, .. } = &mut *securing;
-        let (first, outcome) = connection.await_first(&mut self.buffer, messages);
-        match (first, outcome) {
-            (Some(Message::Secured(message)), _) => {
-                let Securing { mut connection, initiator, messages } = *securing;
-                // A target sends nothing more before the Hello.
-                if !messages.inbox.is_empty()
-                    || connection.receiver.is_mid_stream()
-                    || !connection.outbox.is_empty()
-                {
-                    return self.failed_at_address(
-                        now_us,
-                        "the target said more than it was asked".to_owned(),
-                        None,
-                    );
-                }
-                match initiator.finish(&message) {
-                    Ok(secured) => {
-                        connection.secure(secured);
-                        self.greet(connection, wanted, now_us)
-                    }
-                    Err(error) => self.failed_at_address(now_us, error.to_string(), None),
-                }
-            }
-            // In clear, an attacker may have forged these refusals, which must not end a session.
-            (Some(Message::Refusal(refusal)), _)
-                if matches!(refusal.reason, RefusalReason::NoSession | RefusalReason::Owned) =>
-            {
-                self.failed_at_address(now_us, "the target refused before it was asked".to_owned(), None)
-            }
-            (Some(message), _) => self.not_expected(&message, now_us),
-            (None, Err(broken)) => self.failed_at_address(now_us, broken.to_string(), None),
-            (None, Ok(())) if connection.silence.is_too_long(now_us) => {
-                self.failed_at_address(now_us, "the handshake takes too long".to_owned(), None)
-            }
-            (None, Ok(())) => {
-                self.state = LinkState::Securing(securing);
+    /// Handles a step of the handshake.
+    fn handshake_progressed(&mut self, progress: HandshakeProgress, now_us: u64) -> LinkProgress {
+        match progress {
+            HandshakeProgress::Running(handshake) => {
+                self.state = LinkState::Handshake(handshake);
                 LinkProgress::Nothing
             }
-        }
-    }
-
-    /// Fails the attempt because of a refusal or of an unexpected message.
-    fn not_expected(&mut self, message: &Message, now_us: u64) -> LinkProgress {
-        match message {
-            Message::Refusal(refusal) => {
-                let why = format!("the target refused: {}", refusal.text);
-                let refused = Some(refusal.clone());
-                // The answer of a busy target shows that the path works.
-                if refusal.reason == RefusalReason::Busy {
-                    return self.failed(now_us, why, refused);
+            HandshakeProgress::Admitted(connection, welcome, messages) => {
+                self.state = LinkState::Up(connection);
+                self.up_since_us = now_us;
+                if let Some(at) = &self.at {
+                    self.shared.places().admitted(at);
                 }
-                self.failed_at_address(now_us, why, refused)
+                LinkProgress::Up(welcome, messages)
             }
-            _ => self.failed_at_address(
-                now_us,
-                "the target sent a frame that does not belong in the handshake".to_owned(),
-                None,
-            ),
-        }
-    }
-
-    fn greet(&mut self, mut connection: Box<Connection>, wanted: Wanted, now_us: u64) -> LinkProgress {
-        let mut hello = match wanted {
-            Wanted::Nothing => return self.failed(now_us, "the session is gone".to_owned(), None),
-            Wanted::Session(Ask::Open(previous), claim) => {
-                Hello { claim, ..self.shared.hello_open(previous) }
-            }
-            Wanted::Session(Ask::Join(id), _) => self.shared.hello_join(id, self.queue),
-        };
-        hello.ciphers = vec![connection.stream.cipher() as u8];
-        connection.outbox.push(Header::new(Kind::Hello), &hello.encode());
-        let greeting = Greeting { connection, hello, messages: Messages::default() };
-        self.state = LinkState::Greeting(Box::new(greeting));
-        LinkProgress::Nothing
-    }
-
-    fn await_welcome(&mut self, mut greeting: Box<Greeting>, now_us: u64) -> LinkProgress {
-        let Greeting { connection, hello, messages } = &mut *greeting;
-        let (first, outcome) = connection.await_first(&mut self.buffer, messages);
-        match first {
-            Some(Message::Welcome(welcome)) => match check_welcome(hello, &welcome) {
-                Ok(()) => {
-                    connection.silence = Silence::new(welcome.keep_alive_ms, now_us);
-                    // The time at the beginning of this turn is too old: if the process was stopped
-                    // since then, the Welcome may have come later.
-                    connection.lease = Held::new(welcome.keep_alive_ms, clock::now_us());
-                    let Greeting { connection, messages, .. } = *greeting;
-                    self.state = LinkState::Up(connection);
-                    self.up_since_us = now_us;
-                    if let Some(at) = &self.at {
-                        self.shared.places().admitted(at);
-                    }
-                    LinkProgress::Up(welcome, messages)
+            HandshakeProgress::Failed(HandshakeFailure { why, refused, fault }) => {
+                let places = self.shared.places();
+                match (fault, &self.at) {
+                    (HandshakeFault::Address, Some(at)) => places.failed(at, why.clone(), now_us),
+                    (HandshakeFault::NoSession(id), Some(at)) => places.no_session(at, &id, why.clone()),
+                    (HandshakeFault::None, _) | (_, None) => {}
                 }
-                Err(error) => self.failed_at_address(now_us, error.to_string(), None),
-            },
-            Some(Message::Refusal(refusal)) if refusal.reason == RefusalReason::NoSession => {
-                let why = format!("the target refused: {}", refusal.text);
-                if let (Some(at), Some(session)) = (&self.at, &hello.session) {
-                    self.shared.places().no_session(at, &session.id, why.clone());
-                }
-                self.failed(now_us, why, Some(refusal))
-            }
-            Some(message) => self.not_expected(&message, now_us),
-            None if outcome.is_err() => {
-                let why = outcome.map_or_else(|broken| broken.to_string(), |()| String::new());
-                self.failed_at_address(now_us, why, None)
-            }
-            None if connection.silence.is_too_long(now_us) => {
-                self.failed_at_address(now_us, "the handshake takes too long".to_owned(), None)
-            }
-            None => {
-                self.state = LinkState::Greeting(greeting);
-                LinkProgress::Nothing
+                self.failed(now_us, why, refused)
             }
         }
     }

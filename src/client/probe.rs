@@ -5,7 +5,7 @@
 use spdk::poller::Waker;
 
 use crate::address::Address;
-use crate::link::HANDSHAKE_TIMEOUT_MS;
+use crate::handshake::HANDSHAKE_TIMEOUT_MS;
 use crate::race::{ConnectRace, RaceProgress};
 use crate::shared::Shared;
 

@@ -5,13 +5,19 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 
-use dst_wire::Status;
+use dst_wire::{Crc32c, Status};
 use spdk::backend::{BackendDone, BackendIo, IoStatus};
 use spdk::clock::now_us;
 use spdk::poller::Waker;
 
 /// An I/O object, which has everything that the backend needs during an I/O.
 pub type Io = Box<BackendIo<Context>>;
+
+/// Returns the digest of the first `len` bytes of an I/O's data.
+#[inline]
+pub fn digest_of(io: &Io, len: usize) -> u32 {
+    Crc32c::of_pieces(len, |at| io.data.slice(at))
+}
 
 /// A submitter of I/O to the backend, which receives the completions.
 pub trait Submitter {

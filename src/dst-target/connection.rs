@@ -8,25 +8,28 @@
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{ConnectionActivity, Remains, ResetStep, Stats};
+use dst_broker::{ConnectionActivity, Remains};
 use dst_security::Secured;
-use dst_session::Violation;
 use dst_session::mutation::{Mutation, is_on};
-use dst_transport::{Broken, Outbox, Receiver, Stream};
+use dst_transport::Broken;
 use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
-use spdk::iov::Iov;
 use spdk::sock::Sock;
 
+use self::end::End;
+use self::open::OpenConnection;
 use crate::completion::{Io, Submitter};
 use crate::frames::{FollowUp, Inbound};
 use crate::gathering::is_worth_waiting;
 use crate::holds::HoldNotice;
 use crate::pools::Pools;
+use crate::queue::Dispatch;
 use crate::queue::abort::Unparked;
-use crate::queue::{Dispatch, Queue, is_over};
-use crate::receive_buffer::ReceiveBuffer;
 use crate::stage::{Counted, HandshakeStep, HandshakeTimer, Ready, Requests, Stage};
-use crate::submission::{submit, submit_again};
+use crate::submission::submit;
+
+mod end;
+mod open;
+pub mod resets;
 
 /// A connection.
 pub struct Connection {
@@ -49,25 +52,6 @@ enum ConnectionPhase {
     Draining(Box<Requests>, End),
     /// The backend has nothing of the connection any more.
     Finished,
-}
-
-/// The state of a connection whose socket is open.
-struct OpenConnection {
-    stream: Stream,
-    receiver: Receiver,
-    /// The receive buffer, if it has bytes that could not be processed yet.
-    held: Option<ReceiveBuffer>,
-    /// Control frames to be sent.
-    outbox: Outbox,
-    /// Whether the stream has bytes that the socket did not take yet.
-    has_unsent: bool,
-    stage: Stage,
-}
-
-/// The way in which a connection ended.
-struct End {
-    counted: Counted,
-    said_goodbye: bool,
 }
 
 /// The outcome of [`Connection::receive`], as far as the caller has to act on it.
@@ -117,15 +101,6 @@ pub enum Completed {
     Finished(Box<Remains>),
 }
 
-/// The outcome of [`Connection::attend_resets`].
-#[derive(Default)]
-pub struct Attended {
-    /// The round of resets that need not wait for the connection any longer, if there is one.
-    pub quiesced: Option<u64>,
-    /// Whether [`Connection::attend_resets`] is to be called again.
-    pub is_attended: bool,
-}
-
 /// The outcome of closing a connection's socket.
 pub enum Shut {
     /// The socket was closed before.
@@ -140,14 +115,7 @@ impl Connection {
     /// Returns an accepted connection, which has `handshake_timeout_ms` to be admitted.
     pub fn new(id: u64, peer: SocketAddr, sock: Sock, handshake_timeout_ms: u32, now_us: u64) -> Connection {
         let timer = HandshakeTimer::new(handshake_timeout_ms, now_us);
-        let phase = ConnectionPhase::Open(OpenConnection {
-            stream: Stream::new(sock),
-            receiver: Receiver::new(),
-            held: None,
-            outbox: Outbox::new(),
-            has_unsent: false,
-            stage: Stage::Handshake { timer, step: HandshakeStep::FIRST },
-        });
+        let phase = ConnectionPhase::Open(OpenConnection::new(sock, timer));
         Connection { id, peer, phase, notices: Vec::new() }
     }
 
@@ -205,7 +173,7 @@ impl Connection {
         if let Some(requests) = open.stage.requests_mut() {
             requests.queue.traces.look();
         }
-        let mut buffer = open.held.take().unwrap_or_else(|| pools.take_receive());
+        let mut buffer = open.unprocessed.take().unwrap_or_else(|| pools.take_receive());
         let mut inbound = Inbound {
             stage: &mut open.stage,
             outbox: &mut open.outbox,
@@ -219,7 +187,7 @@ impl Connection {
         let result = open.receiver.pump(&mut open.stream, &mut buffer, &mut inbound);
         let follow_up = inbound.follow_up;
         if open.receiver.holds_bytes() || is_on(Mutation::ReceiveOverWrites) {
-            open.held = Some(buffer);
+            open.unprocessed = Some(buffer);
         }
         let question = match follow_up {
             FollowUp::Nothing => None,
@@ -441,56 +409,6 @@ impl Connection {
         }
     }
 
-    /// Takes this step of a reset that a client has asked for.
-    pub fn reset_step(&mut self, step: ResetStep, now_us: u64) {
-        let (ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _)) = &mut self.phase else { return };
-        let Some(requests) = open.stage.requests_mut() else { return };
-        match step {
-            ResetStep::Quiesce(round) => requests.queue.quiesce(round),
-            ResetStep::Abandon(round) => requests.queue.abandon(round),
-            ResetStep::Begins => requests.queue.own_reset(false, now_us),
-            ResetStep::Ends => requests.queue.own_reset(true, now_us),
-            ResetStep::Answer { slot, status } => requests.queue.answer_reset(slot, status, now_us),
-        }
-    }
-
-    /// Returns the slot of the next Reset that the control thread was not told of yet.
-    #[inline]
-    pub fn next_reset(&mut self) -> Option<u16> {
-        self.open()?.stage.requests_mut()?.queue.next_asked()
-    }
-
-    /// Submits requests again that resets of other hosts have ended, if the resets are over, and
-    /// checks whether a round of resets still has to wait for this connection.
-    ///
-    /// # Errors
-    /// Fails if the connection's lease has run out. The connection is then over even if its lease
-    /// would be renewed a moment later: a request was dropped, and the client would wait for its
-    /// Answer.
-    pub fn attend_resets<S: Submitter + 'static>(
-        &mut self,
-        pools: &Pools,
-        submitter: &Rc<S>,
-    ) -> Result<Attended, Broken> {
-        // A connection that is over begins nothing more.
-        let Some(OpenConnection { stage: Stage::Ready(ready), .. }) = self.open() else {
-            return Ok(Attended::default());
-        };
-        let Some(requests) = &mut ready.requests else { return Ok(Attended::default()) };
-        // The lease is checked right before each submission to the backend, as in `Queue::end`.
-        while let Some(io) = requests.queue.next_ended(spdk::clock::now_us()) {
-            let now_us = spdk::clock::now_us();
-            if is_over(&ready.lease, now_us) {
-                let released = requests.queue.withdraw(io, now_us, pools);
-                assert!(released.is_none(), "what a reset has ended is not held");
-                return Err(ready.lease_over(now_us));
-            }
-            submit_again(&requests.channel, io, Rc::clone(submitter) as Rc<dyn Submitter>);
-        }
-        let quiesced = requests.queue.quiesced();
-        Ok(Attended { quiesced, is_attended: requests.queue.is_attended() })
-    }
-
     /// Ends the connection, which begins no more requests. Returns whether the end was expected.
     pub fn over(&mut self, why: &Broken) -> Ending {
         match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
@@ -522,10 +440,10 @@ impl Connection {
             }
         };
         let requests = if let Stage::Ready(ready) = open.stage { ready.requests } else { None };
-        let Some(mut requests) = requests else { return Shut::Finished(remains(None, &end)) };
+        let Some(mut requests) = requests else { return Shut::Finished(end.remains(None)) };
         requests.queue.disconnected(pools);
         if requests.queue.in_backend() == 0 {
-            return Shut::Finished(remains(Some(requests), &end));
+            return Shut::Finished(end.remains(Some(requests)));
         }
         self.phase = ConnectionPhase::Draining(requests, end);
         Shut::Draining
@@ -534,98 +452,9 @@ impl Connection {
     /// Ends a draining connection of which the backend has nothing any more. Returns its remains.
     fn finish(&mut self) -> Box<Remains> {
         match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
-            ConnectionPhase::Draining(requests, end) => remains(Some(requests), &end),
+            ConnectionPhase::Draining(requests, end) => end.remains(Some(requests)),
             _ => unreachable!("only a draining connection is finished by its last request"),
         }
-    }
-}
-
-/// Returns the remains of a connection with this queue and end.
-fn remains(requests: Option<Box<Requests>>, end: &End) -> Box<Remains> {
-    let queue = requests.map(|requests| requests.queue);
-    let mut stats = queue.as_ref().map_or(Stats::default(), |queue| queue.stats);
-    end.counted.add_to(&mut stats);
-    let slots = queue.map(Queue::into_slots);
-    Box::new(Remains { slots, goodbye: end.said_goodbye, stats })
-}
-
-impl OpenConnection {
-    fn wants_to_send(&self) -> bool {
-        !self.outbox.is_empty()
-            || self.has_unsent
-            || self.stage.requests().is_some_and(|requests| requests.queue.wants_to_send())
-    }
-
-    /// Returns how the connection ends if it is closed now.
-    fn end(&self) -> End {
-        let said_goodbye = matches!(&self.stage, Stage::Ready(ready) if ready.said_goodbye);
-        End { counted: Counted::Nothing, said_goodbye }
-    }
-
-    fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
-        let OpenConnection { stream, outbox, stage, .. } = self;
-        loop {
-            if let Some(requests) = stage.requests_mut() {
-                requests.queue.traces.sending();
-            }
-            let requests = stage.requests();
-            let mut iov = Iov::new();
-            let is_mid_frame = requests.is_some_and(|requests| requests.queue.is_mid_frame());
-            let control = if is_mid_frame { &[] } else { outbox.pending() };
-            let control_len = control.len();
-            iov.push(control);
-            if let Some(requests) = requests {
-                // A frame in the outbox may refer to a request whose Answer follows the first
-                // frame, so the outbox has to follow directly after the first frame.
-                let is_first_only = is_mid_frame && !outbox.is_empty();
-                requests.queue.outgoing(&mut iov, is_first_only);
-            }
-            let (wanted, unsent) = (iov.len_bytes(), stream.unsent());
-            if wanted == 0 && unsent == 0 {
-                break;
-            }
-            let sent = stream.writev(&iov)?;
-            let of_control = sent.min(control_len);
-            outbox.sent(of_control);
-            if let Stage::Ready(ready) = stage {
-                // Encrypted bytes that wait in the stream do not count as sent.
-                ready.send_progress.sent((unsent + sent).saturating_sub(stream.unsent()), now_us);
-                if let Some(requests) = &mut ready.requests {
-                    requests.queue.sent(sent - of_control, pools);
-                }
-            }
-            if sent < wanted || wanted == 0 {
-                break;
-            }
-        }
-        self.has_unsent = stream.unsent() > 0;
-        self.flushed(now_us)
-    }
-
-    /// Handles the consequences of sending: notes progress, and ends steps of the handshake.
-    fn flushed(&mut self, now_us: u64) -> Result<(), Broken> {
-        let wants_to_send = self.wants_to_send();
-        match &mut self.stage {
-            Stage::Ready(ready) => {
-                if !wants_to_send {
-                    ready.send_progress.all_sent(now_us);
-                }
-            }
-            Stage::Handshake { step: HandshakeStep::Refused, .. } if !wants_to_send => {
-                return Err(Broken::Closed);
-            }
-            Stage::Handshake { step: step @ HandshakeStep::Securing(_), .. } if self.outbox.is_empty() => {
-                // A client must not send anything in clear behind its part of the key agreement.
-                if self.receiver.is_mid_stream() {
-                    return Err(Violation::Unexpected(Kind::Secure).into());
-                }
-                if let HandshakeStep::Securing(secured) = std::mem::replace(step, HandshakeStep::SECURED) {
-                    self.stream.secure(*secured);
-                }
-            }
-            Stage::Handshake { .. } => {}
-        }
-        Ok(())
     }
 }
 

@@ -5,23 +5,24 @@ use std::collections::{BTreeMap, VecDeque};
 use std::net::SocketAddr;
 use std::rc::Rc;
 
-use dst_broker::{ConnectionActivity, ConnectionId, Remains, ResetStep};
-use dst_security::Secured;
+use dst_broker::{ConnectionActivity, ConnectionId, Remains};
 use dst_transport::Broken;
-use dst_wire::{Event, Refusal, Status, Welcome};
+use dst_wire::Status;
 use spdk::clock::now_us;
 use spdk::interrupt::Watch;
 use spdk::poller::{Turn, Waker};
 use spdk::sock::{self, Groups, Sock, SockReady, Traffic};
 
 use crate::completion::{Completions, Io, Submitter};
-use crate::connection::{Attended, Completed, Connection, Ending, HandshakeQuestion, Shut};
+use crate::connection::resets::Attended;
+use crate::connection::{Completed, Connection, Ending, HandshakeQuestion, Shut};
 use crate::holds::HoldReports;
 use crate::log_limit::LogLimit;
 use crate::messages::ToControl;
 use crate::options::Options;
 use crate::pools::{OBJECTS, Pools};
-use crate::stage::Requests;
+
+mod orders;
 
 /// The maximum number of readable sockets handled in one poll. The others wait for the next poll.
 const SOCKETS_A_POLL: usize = 32;
@@ -343,23 +344,12 @@ impl Member {
         }
     }
 
-    /// Tells the connection that all groups hold its request.
-    pub fn held(self: &Rc<Self>, request: u64) {
-        self.change(|connection| connection.held(request));
-    }
-
     /// Submits the connection's parked requests that need not wait any longer.
     fn unpark(self: &Rc<Self>) {
         let mut connection = self.connection.borrow_mut();
         if let Err(why) = connection.unpark(self) {
             self.over(&mut connection, &why);
         }
-    }
-
-    /// Takes this step of a reset that a client has asked for.
-    pub fn reset_step(self: &Rc<Self>, step: ResetStep) {
-        self.change(|connection| connection.reset_step(step, now_us()));
-        self.attend_resets();
     }
 
     /// Does the connection's part in resets, and comes back to it while more is to be done.
@@ -408,13 +398,6 @@ impl Member {
         }
     }
 
-    /// Changes the connection for the control thread, and marks it if it has frames to send then.
-    fn change(self: &Rc<Self>, change: impl FnOnce(&mut Connection)) {
-        let mut connection = self.connection.borrow_mut();
-        change(&mut connection);
-        self.mark_dirty(&connection);
-    }
-
     /// Registers the socket for polling among the sockets with this kind of traffic, in place of an
     /// earlier registration.
     fn poll_socket(self: &Rc<Self>, traffic: Traffic) -> spdk::Result<()> {
@@ -429,39 +412,6 @@ impl Member {
     /// Returns the client's address.
     pub fn peer(&self) -> SocketAddr {
         self.connection.borrow().peer
-    }
-
-    /// Admits the connection. `requests` has the queue, unless this is a control connection.
-    pub fn welcome(self: &Rc<Self>, welcome: &Welcome, requests: Option<Box<Requests>>) {
-        self.group.now_us.set(now_us());
-        // Requests will come through the socket.
-        let polled = if requests.is_some() { self.poll_socket(Traffic::Data) } else { Ok(()) };
-        if let Err(errno) = polled {
-            self.over(&mut self.connection.borrow_mut(), &Broken::Socket(errno));
-        }
-        self.change(|connection| connection.welcome(welcome, requests, self.group.now_us.get()));
-    }
-
-    /// Sends the target's part of the key agreement.
-    pub fn secure(self: &Rc<Self>, answer: &[u8], secured: Secured) {
-        self.change(|connection| connection.secure(answer, secured));
-    }
-
-    /// Refuses the connection.
-    pub fn refuse(self: &Rc<Self>, refusal: &Refusal) {
-        self.change(|connection| connection.refuse(refusal));
-    }
-
-    /// Passes an event to the connection.
-    pub fn event(self: &Rc<Self>, event: Event) {
-        self.change(|connection| connection.event(event));
-    }
-
-    /// Closes the connection after sending what the socket takes at once. Must not be called inside
-    /// the poll of the sockets.
-    pub fn close(self: &Rc<Self>) {
-        self.flush();
-        self.shut();
     }
 
     /// Ends the connection. Its socket is closed after the turn.

@@ -4,7 +4,6 @@
 //! A queue knows neither its connection nor its bdev. It takes what it needs as arguments and
 //! returns what is to be submitted and sent.
 
-use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 
@@ -12,16 +11,18 @@ use dst_broker::Stats;
 use dst_session::Violation;
 use dst_session::lease::Granted;
 use dst_session::mutation::{Mutation, is_on};
-use dst_session::parts::{InParts, PartSize};
+use dst_session::parts::PartSize;
 use dst_session::request::{Checked, check};
 use dst_session::slots::{Arrival, Slots};
 use dst_session::transactions::{Request, slot_of};
 use dst_transport::{Flow, Here};
-use dst_wire::{Crc32c, Device, Flags, HEADER_LEN, Header, Kind, Op, Status};
+use dst_wire::{Device, Flags, Header, Op, Status};
 use spdk::iov::{Iov, IovMut};
 
+use self::answers::Answers;
+use self::slot_state::{Course, SlotState};
 use crate::backend_resets::BackendResets;
-use crate::completion::Io;
+use crate::completion::{Io, digest_of};
 use crate::gathering::Backlog;
 use crate::holds::{ClientHolds, HoldNotice};
 use crate::pools::Pools;
@@ -32,38 +33,10 @@ use crate::submission::Submission;
 use crate::traces::Traces;
 
 pub mod abort;
+mod answers;
 mod resets;
+mod slot_state;
 mod special;
-
-/// The state of one slot's request, from its submission to the backend until its Answer is sent.
-struct SlotState {
-    /// The id of the transaction whose Answer waits to be sent or is partly sent, or 0 if there is
-    /// none.
-    unsent: u64,
-    /// The header of the Answer.
-    header: [u8; HEADER_LEN],
-    /// The I/O object with the Answer's data, if it has data.
-    io: Option<Io>,
-    data_len: usize,
-    op: Op,
-    /// The first block of the range, while the backend has the request; likewise `count`.
-    start: u64,
-    count: u64,
-    begun_us: u64,
-    course: Course,
-}
-
-/// The course of a request through the backend.
-#[derive(Debug, Clone, Copy)]
-enum Course {
-    /// The backend gets the whole request, and its completion is answered.
-    Whole,
-    /// The backend gets the request in parts, of which this one is under way.
-    Parts(InParts),
-    /// The client has aborted the request. `is_held` says that requests which overlap it are
-    /// parked. `is_cut` says that the request had more parts, which are not begun.
-    Aborted { is_held: bool, is_cut: bool },
-}
 
 /// A request that waits until no held request overlaps it.
 struct Parked {
@@ -120,20 +93,13 @@ pub fn is_over(lease: &Granted, now_us: u64) -> bool {
     lease.is_over(now_us) && !is_on(Mutation::NoLeaseAtTarget)
 }
 
-/// Returns the digest of the first `len` bytes of an I/O's data.
-fn digest_of(io: &Io, len: usize) -> u32 {
-    Crc32c::of_pieces(len, |at| io.data.slice(at))
-}
-
 /// The requests of one connection, and the record of their answers.
 pub struct Queue {
     setup: Setup,
     work: Box<[SlotState]>,
     arriving: Arriving,
-    to_send: VecDeque<u16>,
-    sent_of_first: usize,
-    /// The total length in bytes of all Answers in `to_send`.
-    to_send_bytes: usize,
+    /// The Answers that wait to be sent.
+    answers: Answers,
     in_backend: usize,
     share: Share,
     resets: QueueResets,
@@ -150,27 +116,14 @@ pub struct Queue {
 impl Queue {
     pub fn new(setup: Setup) -> Queue {
         let credits = setup.slots.credits();
-        let work = || SlotState {
-            unsent: 0,
-            header: [0; HEADER_LEN],
-            io: None,
-            data_len: 0,
-            op: Op::Read,
-            start: 0,
-            count: 0,
-            begun_us: 0,
-            course: Course::Whole,
-        };
         let share = Share::new(Rc::clone(&setup.client_share));
         let part_size = PartSize::new(setup.device.block_size, setup.device.write_unit_size);
         let resets = QueueResets::new(Arc::clone(&setup.backend_resets));
         Queue {
             setup,
-            work: (0..credits).map(|_| work()).collect(),
+            work: (0..credits).map(|_| SlotState::unused()).collect(),
             arriving: Arriving::Nothing,
-            to_send: VecDeque::with_capacity(credits.into()),
-            sent_of_first: 0,
-            to_send_bytes: 0,
+            answers: Answers::with_capacity(credits),
             in_backend: 0,
             share,
             resets,
@@ -195,17 +148,17 @@ impl Queue {
 
     /// Returns true if an Answer waits to be sent.
     pub fn wants_to_send(&self) -> bool {
-        !self.to_send.is_empty()
+        !self.answers.is_empty()
     }
 
     /// Returns the numbers of waiting Answers and of requests in the backend.
     pub fn backlog(&self) -> Backlog {
-        Backlog { in_backend: self.in_backend, answers: self.to_send.len(), bytes: self.to_send_bytes }
+        Backlog { in_backend: self.in_backend, answers: self.answers.count(), bytes: self.answers.bytes() }
     }
 
     /// Returns true if the first waiting Answer is partly sent.
     pub fn is_mid_frame(&self) -> bool {
-        self.sent_of_first > 0
+        self.answers.is_mid_frame()
     }
 
     /// Handles the header of a request. Takes the I/O object and memory that the request needs, so
@@ -436,66 +389,32 @@ impl Queue {
 
     fn send(&mut self, slot: u16, id: u64, status: Status, io: Option<Io>) {
         let work = &mut self.work[usize::from(slot)];
-        if io.is_none() {
-            work.data_len = 0;
-        }
-        let mut header = Header::new(Kind::Answer);
-        if let Some(io) = &io
-            && self.setup.has_digests
-        {
-            header.flags = Flags::DIGEST;
-            header.digest = digest_of(io, work.data_len);
-        }
-        work.io = io;
-        work.unsent = id;
-        header.code = status as u8;
-        header.id = id;
-        header.data_len = work.data_len as u32;
-        work.header = header.encode();
-        self.to_send_bytes += HEADER_LEN + work.data_len;
-        self.to_send.push_back(slot);
+        work.answer(id, status, io, self.setup.has_digests);
+        self.answers.push(slot, work.answer_len());
     }
 
     /// Adds waiting Answers to `iov`, as far as there is room. `is_first_only` adds only the first
     /// one. HOT.
     pub fn outgoing<'a>(&'a self, iov: &mut Iov<'a>, is_first_only: bool) {
-        for (i, &slot) in self.to_send.iter().enumerate() {
-            if iov.remaining_capacity() < 2 || i > 0 && is_first_only {
-                return;
-            }
-            let work = &self.work[usize::from(slot)];
-            let sent = if i == 0 { self.sent_of_first } else { 0 };
-            iov.push(&work.header[sent.min(HEADER_LEN)..]);
-            if let Some(io) = &work.io {
-                let from = sent.saturating_sub(HEADER_LEN);
-                let len = work.data_len - from;
-                if iov.push_dma(&io.data, from, len) < len {
-                    return;
-                }
-            }
-        }
+        self.answers.outgoing(&self.work, iov, is_first_only);
     }
 
     /// Notes that the first `bytes` bytes of [`Queue::outgoing`] were sent. HOT.
-    pub fn sent(&mut self, mut bytes: usize, pools: &Pools) {
-        while bytes > 0 {
-            let slot = *self.to_send.front().expect("more was sent than there was");
-            let work = &mut self.work[usize::from(slot)];
-            let len = HEADER_LEN + work.data_len;
-            let left = len - self.sent_of_first;
-            if bytes < left {
-                self.sent_of_first += bytes;
-                return;
-            }
-            bytes -= left;
-            self.sent_of_first = 0;
-            self.to_send.pop_front();
-            self.to_send_bytes -= len;
+    pub fn sent(&mut self, bytes: usize, pools: &Pools) {
+        self.answers.sent(&mut self.work, bytes, |work| {
             if self.traces.are_on() {
                 self.traces.answered(work.unsent, work.data_len, &work.header);
             }
-            work.unsent = 0;
-            if let Some(io) = work.io.take() {
+            if let Some(io) = work.end() {
+                pools.put(io, &mut self.share);
+            }
+        });
+    }
+
+    /// Drops the waiting Answers, for which no client waits any more.
+    pub fn drop_answers(&mut self, pools: &Pools) {
+        for slot in self.answers.drop_all() {
+            if let Some(io) = self.work[usize::from(slot)].end() {
                 pools.put(io, &mut self.share);
             }
         }
@@ -516,19 +435,6 @@ impl Queue {
         }
         self.end_resets(pools);
         self.drop_answers(pools);
-    }
-
-    /// Drops the waiting Answers, for which no client waits any more.
-    pub fn drop_answers(&mut self, pools: &Pools) {
-        self.sent_of_first = 0;
-        self.to_send_bytes = 0;
-        while let Some(slot) = self.to_send.pop_front() {
-            let work = &mut self.work[usize::from(slot)];
-            work.unsent = 0;
-            if let Some(io) = work.io.take() {
-                pools.put(io, &mut self.share);
-            }
-        }
     }
 
     /// Returns the record for the queue's next connection.

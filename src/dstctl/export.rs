@@ -7,10 +7,7 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Value, json};
 
-use crate::cli::{
-    AllowArguments, DenyArguments, Endpoint, ExportArguments, HostAccess, ReleaseArguments, Size,
-    UnexportArguments,
-};
+use crate::cli::{AllowArguments, DenyArguments, ExportArguments, ReleaseArguments, UnexportArguments};
 use crate::failure::Failure;
 use crate::keygen::KeyError;
 use crate::outcome::Outcome;
@@ -18,6 +15,7 @@ use crate::rpc::Calls;
 use crate::save::save;
 use crate::snapshot::{self, Export};
 use crate::steps::Steps;
+use crate::values::{Endpoint, HostAccess, Size};
 
 /// Creates an export with all that it needs.
 ///

@@ -4,6 +4,7 @@
 //! | file | contents |
 //! | --- | --- |
 //! | `cli` | the command line; completions and manual pages follow from it |
+//! | `values` | the values of options that have a form of their own: hosts, sizes, endpoints |
 //! | `rpc` | JSON-RPC over a Unix socket |
 //! | `outcome` | the output of a command that has succeeded |
 //! | `failure` | the errors, with their exit statuses |
@@ -41,6 +42,7 @@ mod status;
 mod steps;
 mod table;
 mod top;
+mod values;
 mod wait;
 mod watch;
 

@@ -374,7 +374,7 @@ pub mod tests {
         assert_eq!(bdev(json!(["::1", "a"])).source(), "[::1],a:1/e");
         assert_eq!(bdev(json!(5)).source(), "?:1/e");
         assert_eq!(bdev(json!("a")).state.name(), "new state");
-        assert!(bdev(json!("[::1]")).source().parse::<crate::cli::Source>().is_ok());
+        assert!(bdev(json!("[::1]")).source().parse::<crate::values::Source>().is_ok());
     }
 
     #[test]

@@ -4,7 +4,7 @@ use dst_session::histogram::Histogram;
 use serde_json::{Value, json};
 use spdk::rpc::Reply;
 
-use crate::params::{Result, RpcError};
+use crate::error::{Result, RpcError};
 
 /// Answers an RPC with its result.
 pub fn answer(reply: Reply, result: Result<Value>) {

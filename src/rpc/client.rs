@@ -12,8 +12,9 @@ use spdk::rpc::Reply;
 
 use crate::answers::{answer, call, show_histogram};
 use crate::default_host::default_host;
+use crate::error::{Result, RpcError};
 use crate::options;
-use crate::params::{Params, Result, RpcError};
+use crate::params::Params;
 
 /// Returns the cipher of the connections: the one that the user named, or the default. There is a
 /// cipher if and only if there is a key.

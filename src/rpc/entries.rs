@@ -5,7 +5,8 @@ use dst_target::{Error, HOSTS_MAX, Rejection};
 use serde_json::{Value, json};
 
 use crate::answers::call;
-use crate::params::{Params, Result, RpcError};
+use crate::error::{Result, RpcError};
+use crate::params::Params;
 
 /// The maximum number of address prefixes of one entry.
 const PREFIXES_MAX: usize = 512;

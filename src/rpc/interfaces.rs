@@ -13,7 +13,8 @@ use spdk::poller::Poller;
 use spdk::rpc::Reply;
 
 use crate::answers::{answer, call};
-use crate::params::{Params, Result, RpcError};
+use crate::error::{Result, RpcError};
+use crate::params::Params;
 
 /// The maximum number of an interface's addresses (`dst-net` has the same limit).
 const ADDRESSES_MAX: usize = 16;

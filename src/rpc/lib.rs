@@ -7,6 +7,8 @@ mod client;
 mod cpumask;
 mod default_host;
 mod entries;
+mod error;
+mod exports;
 mod interfaces;
 mod metrics;
 mod mirror;
@@ -23,7 +25,7 @@ pub use target::config as target_config;
 /// Returns the RPCs that SPDK saves before those of all other bdevs: the exports and the mirrors, and
 /// then the DST bdevs.
 pub fn bdev_config() -> Vec<serde_json::Value> {
-    let mut calls = target::exports_config();
+    let mut calls = exports::config();
     calls.extend(mirror::config());
     calls.extend(client::config());
     calls
@@ -49,14 +51,14 @@ pub fn register_all() {
     register(c"dst_create_listener", target::create_listener, Phase::Runtime);
     register(c"dst_delete_listener", target::delete_listener, Phase::Runtime);
     register(c"dst_get_listeners", target::get_listeners, Phase::Runtime);
-    register(c"dst_create_export", target::create_export, Phase::Runtime);
-    register(c"dst_delete_export", target::delete_export, Phase::Runtime);
-    register(c"dst_get_exports", target::get_exports, Phase::Runtime);
-    register(c"dst_export_add_host", target::add_host, Phase::Runtime);
-    register(c"dst_export_set_host", target::set_host, Phase::Runtime);
-    register(c"dst_export_remove_host", target::remove_host, Phase::Runtime);
-    register(c"dst_export_release", target::release_export, Phase::Runtime);
-    register(c"dst_export_reset", target::reset_export, Phase::Runtime);
+    register(c"dst_create_export", exports::create_export, Phase::Runtime);
+    register(c"dst_delete_export", exports::delete_export, Phase::Runtime);
+    register(c"dst_get_exports", exports::get_exports, Phase::Runtime);
+    register(c"dst_export_add_host", exports::add_host, Phase::Runtime);
+    register(c"dst_export_set_host", exports::set_host, Phase::Runtime);
+    register(c"dst_export_remove_host", exports::remove_host, Phase::Runtime);
+    register(c"dst_export_release", exports::release_export, Phase::Runtime);
+    register(c"dst_export_reset", exports::reset_export, Phase::Runtime);
     register(c"dst_get_sessions", target::get_sessions, Phase::Runtime);
     register(c"dst_get_stats", target::get_stats, Phase::Runtime);
     register(c"dst_get_metrics", metrics::get_metrics, Phase::Runtime);

@@ -9,8 +9,9 @@ use spdk::clock::now_us;
 use spdk::rpc::Reply;
 
 use crate::answers::{answer, call};
+use crate::error::{Result, RpcError};
 use crate::options;
-use crate::params::{Params, Result, RpcError};
+use crate::params::Params;
 
 impl From<Error> for RpcError {
     fn from(error: Error) -> RpcError {

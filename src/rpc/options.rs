@@ -19,7 +19,8 @@ macro_rules! options {
             use $options as Options;
             use serde_json::{Map, Value, json};
 
-            use crate::params::{Params, Result};
+            use crate::error::Result;
+            use crate::params::Params;
 
             /// Takes the options. Those that are not given are as in `defaults`.
             pub fn take(params: &mut Params, defaults: Options) -> Result<Options> {

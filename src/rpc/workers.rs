@@ -6,7 +6,8 @@ use spdk::rpc::Reply;
 
 use crate::answers::{answer, call};
 use crate::cpumask;
-use crate::params::{Params, Result, RpcError};
+use crate::error::{Result, RpcError};
+use crate::params::Params;
 
 fn move_workers(params: Option<Value>) -> Result<Value> {
     let mut params = Params::new(params)?;

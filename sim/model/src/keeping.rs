@@ -1,54 +1,15 @@
-//! The stored ownership of the export, which outlives target processes, and the checks of who may
-//! be the owner.
+//! Changes of the stored ownership, and the checks of who may be the owner.
 
 use std::sync::Arc;
 
-use dst_broker::{ConnectionId, Input, OwnershipChange, OwnershipState, ReadOwnership};
+use dst_broker::{ConnectionId, Input, OwnershipChange, OwnershipState};
 use dst_session::mutation::{Mutation, is_on};
 use dst_wire::{Claim, Ownership, Welcome};
 
+use crate::kept::{Kept, Storing};
 use crate::state::State;
 use crate::target::EXPORT;
 use crate::world::World;
-
-/// The content of the store.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Kept {
-    /// This ownership.
-    Ownership(Ownership),
-    /// Nothing, because the content was lost.
-    Nothing,
-}
-
-/// A change of the ownership that a target process is storing.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub enum Storing {
-    /// The new ownership is not durable yet, and may never be.
-    Writing(Ownership),
-    /// The change is durable, but control does not know yet.
-    Written,
-}
-
-impl Default for Kept {
-    fn default() -> Kept {
-        Kept::Ownership(Ownership::Free { last: 0 })
-    }
-}
-
-impl Kept {
-    /// Returns what a target process reads when it starts.
-    pub fn read(&self) -> ReadOwnership {
-        match self {
-            Kept::Ownership(ownership) => Ok(ownership.clone()),
-            Kept::Nothing => Err("it is missing".to_owned()),
-        }
-    }
-
-    /// Loses the content.
-    pub fn lose(&mut self) {
-        *self = Kept::Nothing;
-    }
-}
 
 fn claim_follows(claim: Option<Claim>, before: &Ownership) -> bool {
     matches!(claim, Some(Claim::Next { after, .. }) if after == before.number())

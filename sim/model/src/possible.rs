@@ -3,7 +3,7 @@
 use crate::action::Action;
 use crate::channel::Link;
 use crate::client::Client;
-use crate::keeping::Storing;
+use crate::kept::Storing;
 use crate::state::State;
 use crate::target::{Removal, Target};
 use crate::wire::{End, Key, Wire};

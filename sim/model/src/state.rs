@@ -5,7 +5,7 @@ use std::hash::{DefaultHasher, Hash, Hasher};
 
 use crate::channel::Link;
 use crate::client::Client;
-use crate::keeping::Kept;
+use crate::kept::Kept;
 use crate::ledger::Ledger;
 use crate::target::Target;
 use crate::wire::{End, Key, Wire};

@@ -7,22 +7,24 @@ use crate::completion::Completions;
 use crate::holds::ClientHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
-use crate::queue::Setup;
+use crate::queue::{Queue, Setup};
 use crate::share::ClientShare;
-use dst_broker::ClientId;
-use dst_security::handshake::ENTROPY_LEN;
-use dst_security::{Initiator, Psk, accept};
+use dst_broker::{ClientId, Stats};
+use dst_session::Violation;
 use dst_session::slots::Slots;
-use dst_wire::secure::{Offer, Secure};
-use dst_wire::{Cipher, Device, Digest, HEADER_LEN, Op, RefusalReason, SessionRef, WireError};
+use dst_wire::{Cipher, Device, Digest, HEADER_LEN, Op, SessionRef};
 use spdk::bdev::{Desc, IoTypes};
 use spdk::clock::now_us;
+use spdk::iov::Iov;
 use world::net::{self, NetConfig};
 use world::store::{self, StoreConfig};
 use world::{life, process};
-use zeroize::Zeroizing;
 
 mod aborts;
+mod handshake;
+mod kept;
+mod resets;
+mod times;
 
 const BLOCK: u32 = 512;
 const HANDSHAKE_MS: u32 = 100;
@@ -31,8 +33,11 @@ const KEEP_ALIVE_MS: u32 = 3000;
 /// The socket between the two ends takes so many bytes.
 const SOCKET: u64 = 100_000;
 
-mod kept;
-mod resets;
+/// Returns the longest time for which a connection with this time-out lives, and the shortest after
+/// which it is over, ms.
+fn edge(timeout_ms: u32) -> (u64, u64) {
+    (u64::from(timeout_ms) - 1, u64::from(timeout_ms))
+}
 
 /// Keeps completions for the test to hand over.
 #[derive(Default)]
@@ -303,157 +308,6 @@ impl Rig {
     }
 }
 
-/// The lengths of time for which a connection has not begun to be over, and is.
-fn edge(timeout_ms: u32) -> (u64, u64) {
-    (u64::from(timeout_ms) - 1, u64::from(timeout_ms))
-}
-
-#[test]
-fn a_hello_is_for_the_control_thread_and_nothing_may_follow_it() {
-    let rig = Rig::new();
-    let bytes = hello().encode();
-    let header = Header { data_len: bytes.len() as u32, ..Header::new(Kind::Hello) };
-    let frame = [&header.encode()[..], &bytes].concat();
-    rig.sends_bytes(&frame[..60]);
-    assert!(rig.receive().unwrap().question.is_none(), "it is not complete");
-    rig.sends_bytes(&frame[60..]);
-    let Some(HandshakeQuestion::Hello(asked)) = rig.receive().unwrap().question else {
-        panic!("nobody is asked")
-    };
-    assert_eq!(*asked, hello());
-    assert!(!rig.connection.borrow().wants_to_send());
-    rig.sends_bytes(&frame);
-    let why = rig.fails();
-    assert_eq!(why, Violation::Unexpected(Kind::Hello).into());
-    assert_eq!(rig.over(&why), Ending::Unexpected);
-    assert_eq!(rig.over(&why), Ending::Known);
-    // Only those that were admitted have violated anything that is counted.
-    assert_eq!(rig.stats(), Stats::default());
-}
-
-#[test]
-fn two_hellos_at_once_are_one_too_many() {
-    let rig = Rig::new();
-    rig.sends(Header::new(Kind::Hello), &hello().encode());
-    rig.sends(Header::new(Kind::Hello), &hello().encode());
-    assert_eq!(rig.fails(), Violation::Unexpected(Kind::Hello).into());
-}
-
-#[test]
-fn whoever_was_not_admitted_may_send_nothing_else() {
-    for header in [read(1, 0), keep_alive(1, 0), Header::new(Kind::Goodbye), Header::new(Kind::Welcome)] {
-        let rig = Rig::new();
-        rig.sends(header, &[]);
-        assert_eq!(rig.fails(), Violation::Unexpected(header.kind).into());
-    }
-}
-
-#[test]
-fn the_first_frame_is_short() {
-    for kind in [Kind::Hello, Kind::Secure] {
-        let rig = Rig::new();
-        let (len, max) = (HANDSHAKE_BYTES + 1, HANDSHAKE_BYTES);
-        rig.sends(Header::new(kind), &vec![0; len as usize]);
-        let why = rig.fails();
-        assert_eq!(why, WireError::DataLen { kind: kind as u8, len, max }.into());
-        assert_eq!(rig.over(&why), Ending::Unexpected);
-        assert_eq!(rig.stats(), Stats { handshake_bytes_exceeded: 1, ..Stats::default() });
-        let Shut::Finished(remains) = rig.shut() else { panic!("something is left of it") };
-        assert_eq!(remains.stats.handshake_bytes_exceeded, 1);
-        assert_eq!(rig.stats(), Stats::default(), "it is counted twice");
-        assert!(remains.slots.is_none() && !remains.goodbye);
-    }
-}
-
-#[test]
-fn a_handshake_has_its_time_whatever_step_it_is_in() {
-    let refusal = Refusal { reason: RefusalReason::Busy, text: "later".to_owned(), ownership: None };
-    for step in 0..3 {
-        let rig = Rig::new();
-        if step > 0 {
-            rig.sends(Header::new(Kind::Hello), &hello().encode());
-            rig.receive().unwrap();
-        }
-        if step > 1 {
-            rig.connection.borrow_mut().refuse(&refusal);
-        }
-        let (before, after) = edge(HANDSHAKE_MS);
-        assert_eq!(rig.tick(false, before), Ok(()));
-        let why = rig.tick(false, after).unwrap_err();
-        assert_eq!(why, Broken::HandshakeTime(after));
-        rig.over(&why);
-        assert_eq!(rig.stats(), Stats { handshake_timeouts: 1, ..Stats::default() });
-    }
-}
-
-#[test]
-fn a_refused_connection_ends_as_expected_when_the_refusal_is_sent() {
-    let rig = Rig::new();
-    rig.sends(Header::new(Kind::Hello), &hello().encode());
-    rig.receive().unwrap();
-    rig.connection.borrow_mut().refuse(&Refusal {
-        reason: RefusalReason::Busy,
-        text: "later".to_owned(),
-        ownership: None,
-    });
-    assert!(rig.connection.borrow().wants_to_send());
-    assert_eq!(rig.connection.borrow_mut().flush(&rig.pools, rig.began_us), Err(Broken::Closed));
-    assert_eq!(rig.client_receives(), [Kind::Refusal]);
-    assert_eq!(rig.over(&Broken::Closed), Ending::Expected);
-    assert!(matches!(rig.shut(), Shut::Finished(_)));
-    assert!(matches!(rig.shut(), Shut::Before));
-}
-
-/// Brings a connection to where the client has sent its part of the key agreement. Returns what the
-/// control thread answers.
-fn begin_to_secure(rig: &Rig) -> (Vec<u8>, Secured) {
-    let key = Psk::new(Zeroizing::new([7; 32]));
-    let ciphers = vec![Cipher::Aes128Gcm as u8];
-    let offer = Offer { versions: (1, 1), export: "v".into(), host: "h".into(), ciphers };
-    let (_, message) = Initiator::begin(&key, &offer, &[1; ENTROPY_LEN]);
-    rig.sends(Header::new(Kind::Secure), &message);
-    let Some(HandshakeQuestion::Secure(asked)) = rig.receive().unwrap().question else {
-        panic!("nobody is asked")
-    };
-    assert_eq!(asked, message);
-    accept(&[key], &Secure::decode(&asked).unwrap(), &[2; ENTROPY_LEN]).unwrap()
-}
-
-#[test]
-fn behind_the_answer_to_a_key_agreement_there_are_records() {
-    let rig = Rig::new();
-    let (answer, secured) = begin_to_secure(&rig);
-    rig.connection.borrow_mut().secure(&answer, secured);
-    assert_eq!(rig.flush(), [Kind::Secured]);
-    rig.sends(Header::new(Kind::Hello), &hello().encode());
-    assert!(matches!(rig.fails(), Broken::Record(_)), "a hello in clear was believed");
-    assert_eq!(rig.tick(false, u64::from(HANDSHAKE_MS)), Err(Broken::HandshakeTime(HANDSHAKE_MS.into())));
-}
-
-#[test]
-fn nothing_in_clear_may_follow_a_key_agreement() {
-    let rig = Rig::new();
-    let (answer, secured) = begin_to_secure(&rig);
-    rig.connection.borrow_mut().secure(&answer, secured);
-    // Half a header, which nobody can have looked at.
-    rig.sends_bytes(&Header::new(Kind::Hello).encode()[..HEADER_LEN / 2]);
-    rig.receive().unwrap();
-    let flushed = rig.connection.borrow_mut().flush(&rig.pools, rig.began_us);
-    assert_eq!(flushed, Err(Violation::Unexpected(Kind::Secure).into()));
-}
-
-#[test]
-fn a_connection_is_secured_once() {
-    let rig = Rig::new();
-    if let ConnectionPhase::Open(OpenConnection { stage: Stage::Handshake { step, .. }, .. }) =
-        &mut rig.connection.borrow_mut().phase
-    {
-        *step = HandshakeStep::SECURED;
-    }
-    rig.sends(Header::new(Kind::Secure), &[]);
-    assert_eq!(rig.fails(), Violation::Unexpected(Kind::Secure).into());
-}
-
 #[test]
 fn a_session_s_first_connection_has_keep_alives_and_events_but_no_requests() {
     let rig = Rig::ready(false, 0);
@@ -514,59 +368,6 @@ fn nothing_follows_a_goodbye() {
 }
 
 #[test]
-fn a_lease_that_is_over_ends_the_connection_before_the_request_is_executed() {
-    let rig = Rig::ready(true, u64::from(KEEP_ALIVE_MS) * 1000);
-    rig.sends(read(1, 0), &[]);
-    rig.sends(read(1, 1), &[]);
-    let why = rig.fails();
-    assert!(matches!(why, Broken::LeaseOver(ms) if ms >= KEEP_ALIVE_MS.into()), "{why:?}");
-    rig.over(&why);
-    let stats = rig.stats();
-    assert_eq!((stats.lease_expiries, stats.dropped, stats.reads), (1, 1, 0));
-    let Shut::Finished(remains) = rig.shut() else { panic!("the backend has something") };
-    let mut slots = remains.slots.expect("the record returns");
-    let arrival = slots.arrive(read(1, 0).id, Op::Write);
-    assert_eq!(arrival, Ok(dst_session::slots::Arrival::Execute), "it counts as executed");
-}
-
-#[test]
-fn a_lease_lasts_its_time_and_is_renewed_by_keep_alives() {
-    let rig = Rig::ready(false, 0);
-    let (before, after) = edge(KEEP_ALIVE_MS);
-    assert_eq!(rig.tick(false, before), Ok(()));
-    assert_eq!(rig.tick(false, after), Err(Broken::LeaseOver(after)));
-    rig.sends(keep_alive(1, 0), &[]);
-    rig.sends(keep_alive(2, 1), &[]);
-    rig.receive().unwrap();
-    rig.flush();
-    assert_eq!(rig.tick(false, after), Ok(()), "it was renewed");
-    rig.sends(keep_alive(2, 1), &[]);
-    assert_eq!(rig.fails(), Violation::KeepAlive { id: 2, last: 2 }.into());
-}
-
-#[test]
-fn a_client_that_takes_nothing_is_closed() {
-    let rig = Rig::ready(false, 0);
-    let (before, after) = edge(KEEP_ALIVE_MS);
-    rig.connection.borrow_mut().event(Event::Removed);
-    assert_eq!(rig.tick(false, before), Ok(()));
-    assert_eq!(rig.tick(false, after), Err(Broken::NotTaking(after)));
-}
-
-#[test]
-fn a_client_has_its_time_to_take_something_from_when_it_waits() {
-    let rig = Rig::ready(false, 0);
-    rig.sends(keep_alive(1, 0), &[]);
-    rig.sends(keep_alive(2, 1), &[]);
-    rig.receive().unwrap();
-    rig.flush();
-    assert_eq!(rig.tick(false, 1), Ok(()), "nothing waits");
-    rig.connection.borrow_mut().event(Event::Removed);
-    assert_eq!(rig.tick(false, KEEP_ALIVE_MS.into()), Ok(()));
-    assert_eq!(rig.tick(false, u64::from(KEEP_ALIVE_MS) + 1), Err(Broken::NotTaking(KEEP_ALIVE_MS.into())));
-}
-
-#[test]
 fn a_control_frame_waits_for_the_end_of_the_answer_that_has_begun() {
     let rig = Rig::ready(true, 0);
     let per_answer = HEADER_LEN + 100 * BLOCK as usize;
@@ -604,33 +405,6 @@ fn a_stalled_connection_goes_on_where_it_stopped() {
     assert_eq!(rig.flush(), [Kind::Answer; OBJECTS / 2]);
     assert!(!rig.receive().unwrap().is_stalled);
     assert_eq!(rig.in_backend(), 14 - OBJECTS / 2);
-}
-
-#[test]
-fn keep_alives_that_nobody_takes_the_acknowledgements_of_are_not_acknowledged() {
-    let rig = Rig::ready(false, 0);
-    for id in 1..=200 {
-        rig.sends(keep_alive(id, 0), &[]);
-    }
-    rig.receive().unwrap();
-    let acknowledged = rig.flush();
-    assert_eq!(acknowledged, vec![Kind::KeepAliveAck; 4096_usize.div_ceil(HEADER_LEN)]);
-}
-
-#[test]
-fn a_client_that_is_not_heard_gets_a_sign_of_life_now_and_then() {
-    let rig = Rig::ready(true, 0);
-    let third = u64::from(KEEP_ALIVE_MS) / 3;
-    for (is_stalled, after_ms, signs) in [
-        (false, third, 0),
-        (true, third - 1, 0),
-        (true, third, 1),
-        (true, 2 * third - 1, 0),
-        (true, 2 * third, 1),
-    ] {
-        assert_eq!(rig.tick(is_stalled, after_ms), Ok(()));
-        assert_eq!(rig.flush(), vec![Kind::KeepAliveAck; signs], "{after_ms} ms");
-    }
 }
 
 #[test]

@@ -7,7 +7,8 @@ use dst_session::lease::Granted;
 use dst_session::transactions::{Request, slot_of};
 use dst_wire::{Op, Status};
 
-use super::{Course, Parked, Queue, is_over};
+use super::slot_state::Course;
+use super::{Parked, Queue, is_over};
 use crate::holds::{HeldRequest, HoldNotice};
 use crate::pools::Pools;
 use crate::submission::Submission;

@@ -13,7 +13,8 @@ use dst_session::reexecution::{FailedIo, LastReset, is_due};
 use dst_session::transactions::slot_of;
 use dst_wire::Status;
 
-use super::{Course, Queue};
+use super::Queue;
+use super::slot_state::Course;
 use crate::completion::Io;
 use crate::pools::Pools;
 use crate::queue_resets::EndedIo;

@@ -11,7 +11,8 @@ use dst_session::parts::{InParts, PartSize};
 use dst_session::transactions::Request;
 use dst_wire::{Op, Status};
 
-use super::{Course, Dispatch, Queue, is_over};
+use super::slot_state::Course;
+use super::{Dispatch, Queue, is_over};
 use crate::completion::Io;
 use crate::holds::HoldNotice;
 use crate::pools::Pools;

@@ -5,7 +5,7 @@ use crate::holds::GroupHolds;
 use crate::options::Options;
 use crate::pools::OBJECTS;
 use dst_broker::ClientId;
-use dst_wire::OpSet;
+use dst_wire::{Crc32c, HEADER_LEN, Kind, OpSet};
 
 mod aborts;
 

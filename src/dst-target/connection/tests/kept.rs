@@ -1,6 +1,7 @@
 //! Writes whose data stays in the receive buffer, through a socket.
 
 use super::*;
+use crate::receive_buffer::ReceiveBuffer;
 use world::store::Content;
 
 fn write(sequence: u64, slot: u16, start: u64) -> (Header, Vec<u8>) {

@@ -1,6 +1,7 @@
 //! What resets end, and the lease.
 
 use super::*;
+use crate::connection::resets::Attended;
 
 impl Rig {
     /// The backend fails what it has, by a reset of another session that then ends. Returns what
