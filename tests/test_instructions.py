@@ -1,5 +1,5 @@
 """The hot paths take no more instructions than before: bench/paths under callgrind, with a bound
-for each step."""
+for each step, those of the sockets over DPDK included."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT / "bench"))
 
 import instructions  # noqa: E402
+import net_instructions  # noqa: E402
 
 
 @pytest.mark.watchdog(240)
@@ -24,6 +25,29 @@ def test_hot_paths_stay_within_their_bounds(capsys: pytest.CaptureFixture[str]) 
         print("\n" + instructions.table(counts, bounds, compiler))
     over = [step for step, count in counts.items() if count > bounds.allowed(step, compiler)]
     assert not over, f"{', '.join(over)}: faster, or if it is worth it, move the bound: bench/instructions.py --write"
+
+
+@pytest.mark.watchdog(240)
+def test_sockets_over_dpdk_stay_within_their_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+    require_tool("valgrind")
+    counts, compiler, bounds = net_instructions.count(), instructions.compiler(), net_instructions.bounds()
+    with capsys.disabled():
+        print("\n" + instructions.table(counts, bounds, compiler))
+    over = [step for step, count in counts.items() if count > bounds.allowed(step, compiler)]
+    assert not over, f"{', '.join(over)}: faster, or move the bound: bench/net_instructions.py --write"
+
+
+def test_a_function_counts_with_all_that_it_calls() -> None:
+    lines = [
+        "40,000 (100.0%)  /x/bench/paths/net.rs:dst_net_paths::counted [/x/dst-net-paths]",
+        "20,000 (50.0%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P>::receive [/x/dst-net-paths]",
+        " 5,000 (12.5%)  /x/src/tcp/stack.rs:dst_sockets::driver::Driver<P>::receive [/x/dst-net-paths]",
+        " 9,000 (22.5%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P>::send::{{closure}} [/x/dst-net-paths]",
+        " 8,000 (20.0%)  /x/src/sockets/driver.rs:dst_sockets::driver::Driver<P>::send [/x/dst-net-paths]",
+    ]
+    assert net_instructions.parse("\n".join(lines), 10) == {"io": 4000, "receive": 2000, "send": 800}
+    with pytest.raises(AssertionError, match="send"):
+        net_instructions.parse("\n".join(lines[:4]), 10)
 
 
 def test_what_callgrind_says_is_divided_by_the_ios() -> None:

@@ -1,12 +1,12 @@
-//! The memory of data to be sent: buffers of two sizes, which are kept for the next use.
+//! The memory of data to be sent: buffers of three sizes, which are kept for the next use.
 
 use dst_tcp::Payload;
 
-/// The sizes of buffers in bytes. Answers without data and requests of few bytes take a small one;
-/// the large ones hold a quarter of a transfer of 128 KiB, so that little of the last one is
-/// wasted.
-const SMALL: usize = 2 << 10;
-const LARGE: usize = 32 << 10;
+/// The sizes of buffers in bytes. Answers without data and requests of few bytes take a small one,
+/// and a block of 4 KiB with its header takes one of the second size: with many connections that
+/// have one each, larger ones would share few sets of the caches. The large ones hold a quarter of
+/// a transfer of 128 KiB, so that little of the last one is wasted.
+const SIZES: [usize; 3] = [2 << 10, 8 << 10, 32 << 10];
 
 /// The memory of all buffers of an interface in bytes: 64 connections with as much as each may
 /// have.
@@ -46,12 +46,18 @@ impl AsRef<[u8]> for Buffer {
     }
 }
 
+/// Returns the index in [`SIZES`] of the size for `len` bytes, of which the largest may hold only a
+/// part.
+fn class(len: usize) -> usize {
+    SIZES.iter().position(|size| len <= *size).unwrap_or(SIZES.len() - 1)
+}
+
 /// The buffers of an interface. A buffer is allocated when none is free, and freed with the
 /// interface.
 #[derive(Debug, Default)]
 pub struct Buffers {
-    small: Vec<Box<[u8]>>,
-    large: Vec<Box<[u8]>>,
+    /// By [`SIZES`].
+    free: [Vec<Box<[u8]>>; SIZES.len()],
     /// The memory of all buffers, free or not, in bytes.
     allocated: usize,
     /// The memory of the buffers that were taken out, in bytes.
@@ -61,8 +67,9 @@ pub struct Buffers {
 impl Buffers {
     /// Takes an empty buffer that suits `len` bytes. Returns `None` if too much memory is in use.
     pub fn take(&mut self, len: usize) -> Option<Buffer> {
-        let (free, size) = if len <= SMALL { (&mut self.small, SMALL) } else { (&mut self.large, LARGE) };
-        let bytes = match free.pop() {
+        let class = class(len);
+        let size = SIZES[class];
+        let bytes = match self.free[class].pop() {
             Some(bytes) => bytes,
             None if self.allocated + size <= TOTAL => {
                 self.allocated += size;
@@ -77,8 +84,7 @@ impl Buffers {
     /// Takes a buffer back.
     pub fn put(&mut self, buffer: Buffer) {
         self.used -= buffer.capacity();
-        let free = if buffer.capacity() == SMALL { &mut self.small } else { &mut self.large };
-        free.push(buffer.bytes);
+        self.free[class(buffer.capacity())].push(buffer.bytes);
     }
 
     /// Returns the memory of the buffers that are in use, in bytes.
@@ -91,12 +97,16 @@ impl Buffers {
 mod tests {
     use super::*;
 
+    const LARGE: usize = SIZES[2];
+
     #[test]
     fn buffers_are_used_again_and_limited() {
         let mut buffers = Buffers::default();
-        let all: Vec<Buffer> = std::iter::from_fn(|| buffers.take(SMALL + 1)).collect();
+        let all: Vec<Buffer> = std::iter::from_fn(|| buffers.take(LARGE + 1)).collect();
         assert_eq!((all.len(), buffers.used()), (TOTAL / LARGE, TOTAL));
         assert!(buffers.take(1).is_none(), "small ones count, too");
+        let block = Buffers::default().take(4096 + 48).expect("all are free");
+        assert_eq!(block.capacity(), 8 << 10);
         all.into_iter().for_each(|buffer| buffers.put(buffer));
         assert_eq!(buffers.used(), 0);
         let mut again = buffers.take(LARGE).expect("all are free");

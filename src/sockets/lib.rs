@@ -9,6 +9,7 @@
 //! | --- | --- |
 //! | `sockets` | the sockets of an interface: `transfer` reads and writes, `groups` tells which are ready |
 //! | `entry` | a socket |
+//! | `by_connection` | the sockets of connections |
 //! | `driver` | moves frames between a port and the interface |
 //! | `port` | what a port has to do |
 //! | `frame` | a received frame, in a buffer of the port or copied out of it |
@@ -17,6 +18,7 @@
 #![forbid(unsafe_code)]
 
 mod buffers;
+mod by_connection;
 mod driver;
 mod entry;
 mod frame;

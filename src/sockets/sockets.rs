@@ -3,7 +3,7 @@
 mod groups;
 mod transfer;
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 use std::net::{IpAddr, SocketAddr};
 
 use dst_net::{Config, ConfigError, ConnectError, Counters, NetEvent};
@@ -11,6 +11,7 @@ use dst_tcp::{ConnectionId, Event, Information, ListenerId, Reason, Secret};
 use thiserror::Error;
 
 use crate::buffers::{Buffer, Buffers};
+use crate::by_connection::ByConnection;
 use crate::driver::Driver;
 use crate::entry::{End, Entry, Kind, Open, SocketId};
 use crate::port::Port;
@@ -54,9 +55,11 @@ pub struct Sockets<P: Port> {
     slots: Vec<Slot<P::Frame>>,
     free: Vec<u32>,
     /// The sockets of connections that have not ended.
-    by_connection: HashMap<ConnectionId, u32>,
-    /// For each group, the indexes of the sockets that may be ready.
-    groups: HashMap<u64, VecDeque<u32>>,
+    by_connection: ByConnection,
+    /// For each group that had a socket with something to read, the indexes of the sockets that may
+    /// be ready. There are as many groups as reactors, or a few times that, so a search is cheaper
+    /// than hashing.
+    groups: Vec<(u64, VecDeque<u32>)>,
     buffers: Buffers,
     /// The addresses of the interface that were configured.
     addresses: Vec<IpAddr>,
@@ -76,8 +79,8 @@ impl<P: Port> Sockets<P> {
         Ok(Sockets {
             slots: Vec::new(),
             free: Vec::new(),
-            by_connection: HashMap::new(),
-            groups: HashMap::new(),
+            by_connection: ByConnection::default(),
+            groups: Vec::new(),
             buffers: Buffers::default(),
             addresses,
             undecided,
@@ -125,7 +128,7 @@ impl<P: Port> Sockets<P> {
                     if let Some(entry) = self.entry_of(connection) {
                         entry.kind = Kind::Ended(End::Tcp(reason));
                         self.list_connection(connection);
-                        self.by_connection.remove(&connection);
+                        self.by_connection.remove(connection);
                     }
                 }
             }
@@ -140,13 +143,13 @@ impl<P: Port> Sockets<P> {
     }
 
     fn entry_of(&mut self, connection: ConnectionId) -> Option<&mut Entry<P::Frame>> {
-        let index = *self.by_connection.get(&connection)?;
+        let index = self.by_connection.get(connection)?;
         self.slots[index as usize].entry.as_mut()
     }
 
     fn list_connection(&mut self, connection: ConnectionId) {
-        if let Some(index) = self.by_connection.get(&connection) {
-            self.list(*index);
+        if let Some(index) = self.by_connection.get(connection) {
+            self.list(index);
         }
     }
 
@@ -185,6 +188,9 @@ impl<P: Port> Sockets<P> {
 
     /// Opens a connection. [`Sockets::attempt`] tells what becomes of it.
     pub fn connect(&mut self, remote: SocketAddr, now: u64) -> Result<SocketId, ConnectError> {
+        // The new connection may have the index of one that has ended, of which the socket has to
+        // hear first.
+        self.take_events();
         let driver = self.driver.as_mut().ok_or(ConnectError::NoRoute(remote))?;
         let connection = driver.interface.connect(remote, now)?;
         let local = driver.interface.tcp().information(connection).map_or(remote, |found| found.local);
@@ -248,7 +254,7 @@ impl<P: Port> Sockets<P> {
         let Some(entry) = slot.entry.take() else { return };
         self.free.push(id.index);
         if let Some(connection) = entry.connection() {
-            self.by_connection.remove(&connection);
+            self.by_connection.remove(connection);
         }
         if let Some(driver) = &mut self.driver {
             let tcp = driver.interface.tcp();

@@ -10,6 +10,14 @@ pub struct ConnectionId {
     pub(crate) generation: u32,
 }
 
+impl ConnectionId {
+    /// Returns a number that no other connection of the stack has at the same time. The numbers are
+    /// small: less than the largest number of connections that there were at a time.
+    pub fn index(self) -> usize {
+        self.index as usize
+    }
+}
+
 /// A listener of one stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ListenerId(pub(crate) u32);

@@ -15,13 +15,14 @@
 //! | `rack`, `recovery`, `rtt` | finding losses, repairing them, how long to wait |
 //! | `cubic`, `hystart` | how much to send |
 //! | `receiver`, `reassembly` | the window and ACKs; received data, in order or not yet |
-//! | `segment`, `seq`, `clock` | what is on the wire |
+//! | `segment`, `seq`, `clock`, `checksum` | what is on the wire |
 //! | `secret`, `cookie` | numbers that nobody can predict; SYN cookies |
 //! | `config`, `event`, `state` | what can be set, what is told, the states |
 //! | `mutation` | mechanisms that the simulator takes away, to see that it notices |
 
 #![forbid(unsafe_code)]
 
+mod checksum;
 mod clock;
 mod config;
 mod connection;

@@ -100,6 +100,11 @@ impl Scoreboard {
         self.lost
     }
 
+    /// Returns whether something is lost and not sent again yet.
+    pub fn has_lost(&self) -> bool {
+        self.lost > 0
+    }
+
     /// Returns how many segments the peer has out of order.
     pub fn sacked_segments(&self) -> usize {
         self.sacked_segments

@@ -1,12 +1,12 @@
 //! Numbers that an outsider cannot predict: SipHash of a connection's addresses with a secret key.
 
-use std::hash::{BuildHasher, Hasher};
+use std::hash::{BuildHasher, Hash, Hasher};
 use std::net::{IpAddr, SocketAddr};
 
 use siphasher::sip::{SipHasher13, SipHasher24};
 
 /// A connection's addresses, as it is looked up by. IPv4 addresses are mapped into IPv6's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Tuple {
     local: u128,
     remote: u128,
@@ -17,6 +17,23 @@ fn number(address: IpAddr) -> u128 {
     match address {
         IpAddr::V4(address) => address.to_ipv6_mapped().to_bits(),
         IpAddr::V6(address) => address.to_bits(),
+    }
+}
+
+/// The upper 96 bits of an IPv4 address that is mapped into IPv6's (RFC 4291, 2.5.5.2).
+const MAPPED: u128 = 0xffff;
+
+/// Each segment is looked up by its hash, and the time that a hash takes is in proportion to the
+/// bytes.
+impl Hash for Tuple {
+    fn hash<H: Hasher>(&self, hasher: &mut H) {
+        if self.local >> 32 == MAPPED && self.remote >> 32 == MAPPED {
+            hasher.write_u64((self.local as u64) << 32 | u64::from(self.remote as u32));
+        } else {
+            hasher.write_u128(self.local);
+            hasher.write_u128(self.remote);
+        }
+        hasher.write_u32(self.ports);
     }
 }
 

@@ -4,8 +4,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 
 use smoltcp::phy::ChecksumCapabilities;
-use smoltcp::wire::{IpProtocol, TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr, checksum};
+use smoltcp::wire::{TcpControl, TcpPacket, TcpRepr, TcpSeqNumber, TcpTimestampRepr};
 
+use crate::checksum::Sum;
 use crate::send_queue::Pieces;
 
 /// The longest TCP header: its length field counts up to 15 words of 4 bytes.
@@ -51,8 +52,12 @@ impl Segment {
     ) -> Result<(Segment, u16, u16), Malformed> {
         let bytes = frame.get(range.clone()).ok_or(Malformed::Header)?;
         let packet = TcpPacket::new_checked(bytes).map_err(|_| Malformed::Header)?;
-        if verify_checksum && !packet.verify_checksum(&source.into(), &destination.into()) {
-            return Err(Malformed::Checksum);
+        if verify_checksum {
+            let mut sum = Sum::pseudo_header(source, destination, bytes.len());
+            sum.add(bytes);
+            if sum.folded() != u16::MAX {
+                return Err(Malformed::Checksum);
+            }
         }
         let options = packet.options_summary().map_err(|_| Malformed::Header)?;
         let (syn, fin, rst) = (packet.syn(), packet.fin(), packet.rst());
@@ -151,8 +156,7 @@ impl<B> Outgoing<'_, B> {
         let (local, remote) = (self.local.ip().into(), self.remote.ip().into());
         self.header.emit(&mut packet, &local, &remote, &ChecksumCapabilities::ignored());
         let length = self.header_len() + self.payload_len;
-        let sum = checksum::pseudo_header(&local, &remote, IpProtocol::Tcp, length as u32);
-        packet.set_checksum(sum);
+        packet.set_checksum(Sum::pseudo_header(self.local.ip(), self.remote.ip(), length).folded());
     }
 }
 
@@ -166,8 +170,10 @@ impl<B: AsRef<[u8]>> Outgoing<'_, B> {
             buffer[at..at + bytes.len()].copy_from_slice(bytes);
             at += bytes.len();
         }
-        let mut packet = TcpPacket::new_unchecked(&mut buffer[..at]);
-        packet.fill_checksum(&self.local.ip().into(), &self.remote.ip().into());
+        // The sum of the pseudo header is in the checksum's field.
+        let mut sum = Sum::default();
+        sum.add(&buffer[..at]);
+        TcpPacket::new_unchecked(&mut buffer[..at]).set_checksum(!sum.folded());
         at
     }
 }

@@ -277,6 +277,14 @@ impl<B: Payload> Sender<B> {
         self.board.in_flight().saturating_sub(u64::from(self.duplicate_acks) * self.mss)
     }
 
+    /// Returns false if [`Sender::plan`] would find nothing to be sent.
+    pub fn has_work(&self) -> bool {
+        self.end() > self.next
+            || self.board.has_lost()
+            || self.probe == Probe::Due
+            || self.next == self.initial
+    }
+
     /// Returns the next segment to be sent, if one may be sent now. [`Sender::sent`] has to follow.
     pub fn plan(&mut self, now: u64, config: &Config) -> Option<Plan> {
         if self.next == self.initial {

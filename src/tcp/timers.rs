@@ -6,10 +6,14 @@ use crate::event::ConnectionId;
 /// Not in the heap.
 const NOWHERE: u32 = u32::MAX;
 
+/// The children of a place in the heap. With four, a thousand timers have five levels, and the
+/// children of a place lie in one or two cache lines.
+const ARITY: usize = 4;
+
 /// When each connection has to be looked at. Times are microseconds.
 #[derive(Debug, Default)]
 pub(crate) struct Timers {
-    /// A binary heap, the earliest first.
+    /// A heap, the earliest first.
     heap: Vec<(u64, ConnectionId)>,
     /// Where a connection is in the heap, by its index.
     places: Vec<u32>,
@@ -38,6 +42,11 @@ impl Timers {
         self.rise(place);
     }
 
+    /// Returns whether the connection will be looked at.
+    pub fn has(&self, id: ConnectionId) -> bool {
+        self.place(id).is_some()
+    }
+
     /// Takes a connection out.
     pub fn remove(&mut self, id: ConnectionId) {
         let Some(place) = self.place(id) else { return };
@@ -61,34 +70,39 @@ impl Timers {
         Some(id)
     }
 
-    fn swap(&mut self, one: usize, other: usize) {
-        self.heap.swap(one, other);
-        self.note(one);
-        self.note(other);
+    fn put(&mut self, place: usize, timer: (u64, ConnectionId)) {
+        self.heap[place] = timer;
+        self.places[timer.1.index as usize] = place as u32;
     }
 
-    fn note(&mut self, place: usize) {
-        self.places[self.heap[place].1.index as usize] = place as u32;
-    }
-
+    /// Moves the timer at a place towards the root, as far as it is earlier than the others.
     fn rise(&mut self, mut place: usize) {
-        self.note(place);
-        while place > 0 && self.heap[place] < self.heap[(place - 1) / 2] {
-            self.swap(place, (place - 1) / 2);
-            place = (place - 1) / 2;
+        let timer = self.heap[place];
+        while place > 0 {
+            let parent = (place - 1) / ARITY;
+            if self.heap[parent].0 <= timer.0 {
+                break;
+            }
+            self.put(place, self.heap[parent]);
+            place = parent;
         }
+        self.put(place, timer);
     }
 
+    /// Moves the timer at a place towards the leaves, as far as it is later than the others.
     fn sink(&mut self, mut place: usize) {
+        let timer = self.heap[place];
         loop {
-            let children = 2 * place + 1..(2 * place + 3).min(self.heap.len());
-            let Some(least) = children.min_by_key(|child| self.heap[*child]) else { return };
-            if self.heap[place] <= self.heap[least] {
-                return;
+            let first = ARITY * place + 1;
+            let children = self.heap.get(first..).unwrap_or_default().iter().take(ARITY).enumerate();
+            let Some((child, least)) = children.min_by_key(|(_, (at, _))| *at) else { break };
+            if timer.0 <= least.0 {
+                break;
             }
-            self.swap(place, least);
-            place = least;
+            self.put(place, *least);
+            place = first + child;
         }
+        self.put(place, timer);
     }
 }
 

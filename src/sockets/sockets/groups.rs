@@ -1,5 +1,7 @@
 //! Which sockets of a group are ready.
 
+use std::collections::VecDeque;
+
 use crate::entry::SocketId;
 use crate::port::Port;
 
@@ -26,7 +28,7 @@ impl<P: Port> Sockets<P> {
         let was_listed = std::mem::take(&mut entry.is_listed);
         if let Some((group, _)) = entry.group.take()
             && was_listed
-            && let Some(listed) = self.groups.get_mut(&group)
+            && let Some((_, listed)) = self.groups.iter_mut().find(|(known, _)| *known == group)
         {
             listed.retain(|index| *index != id.index);
         }
@@ -34,7 +36,7 @@ impl<P: Port> Sockets<P> {
 
     /// Forgets a group, which has no sockets left.
     pub fn forget(&mut self, group: u64) {
-        self.groups.remove(&group);
+        self.groups.retain(|(known, _)| *known != group);
     }
 
     /// Adds a socket that may be ready to its group's list.
@@ -45,7 +47,10 @@ impl<P: Port> Sockets<P> {
             && entry.is_ready()
         {
             entry.is_listed = true;
-            self.groups.entry(group).or_default().push_back(index);
+            match self.groups.iter_mut().find(|(known, _)| *known == group) {
+                Some((_, listed)) => listed.push_back(index),
+                None => self.groups.push((group, VecDeque::from([index]))),
+            }
         }
     }
 
@@ -54,7 +59,7 @@ impl<P: Port> Sockets<P> {
     /// reported come last the next time. Returns their number.
     pub fn ready(&mut self, group: u64, limit: usize, mut ready: impl FnMut(usize)) -> usize {
         let Sockets { groups, slots, .. } = self;
-        let Some(listed) = groups.get_mut(&group) else { return 0 };
+        let Some((_, listed)) = groups.iter_mut().find(|(known, _)| *known == group) else { return 0 };
         let mut count = 0;
         for _ in 0..listed.len() {
             if count == limit {

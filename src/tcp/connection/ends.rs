@@ -125,9 +125,12 @@ impl<F, B: Payload> Connection<F, B> {
             Some(AckDue::At(at)) => Some(at),
             _ => None,
         };
-        let deadlines =
-            [life, ack, self.sender.alarm(config).at(), self.stall_ends(cx), self.next_keep_alive(cx)];
-        deadlines.into_iter().flatten().min()
+        let earlier = |one: Option<u64>, other: Option<u64>| match (one, other) {
+            (Some(one), Some(other)) => Some(one.min(other)),
+            (one, other) => one.or(other),
+        };
+        let silence = earlier(self.sender.alarm(config).at(), self.stall_ends(cx));
+        earlier(earlier(life, ack), earlier(silence, self.next_keep_alive(cx)))
     }
 
     /// Returns when the peer has acknowledged nothing for too long.

@@ -21,10 +21,19 @@ impl<F, B: Payload> Connection<F, B> {
         sink: &mut impl FnMut(&Outgoing<'_, B>),
     ) -> usize {
         let mut count = 0;
-        while count < budget && self.transmit_one(cx, sink) {
+        while count < budget && self.has_work() && self.transmit_one(cx, sink) {
             count += 1;
         }
         count
+    }
+
+    /// Returns false if there is nothing to be sent, which costs less to find out than
+    /// [`Connection::transmit`] does. If it returns true, the peer's window or the congestion
+    /// window may still forbid to send.
+    pub fn has_work(&self) -> bool {
+        self.poke == Poke::Due
+            || self.receiver.as_ref().is_some_and(|receiver| receiver.ack() == AckDue::Now)
+            || self.sender.has_work()
     }
 
     /// Notes that the SYN was sent, and that it is not known when: it counts as one that was sent

@@ -45,21 +45,21 @@ const PROBE_WITHOUT_RTT: u64 = 1_000_000;
 impl<B: Payload> Sender<B> {
     /// Returns what happens next if nothing is heard.
     pub fn alarm(&self, config: &Config) -> Alarm {
-        let timeout = self.timer_from + self.rtt.rto(config, self.backoff);
+        let timeout = || self.timer_from + self.rtt.rto(config, self.backoff);
         if let Some(at) = self.reordering_at {
             return Alarm::Reordering(at);
         }
         if self.board.is_empty() {
             return if self.is_window_closed() && !is_on(Mutation::NoWindowProbe) {
-                Alarm::WindowProbe(timeout)
+                Alarm::WindowProbe(timeout())
             } else {
                 Alarm::Off
             };
         }
         if self.may_probe() {
-            return Alarm::TailProbe(timeout.min(self.probe_from + self.probe_timeout(config)));
+            return Alarm::TailProbe(timeout().min(self.probe_from + self.probe_timeout(config)));
         }
-        if is_on(Mutation::NoTimeout) { Alarm::Off } else { Alarm::Retransmit(timeout) }
+        if is_on(Mutation::NoTimeout) { Alarm::Off } else { Alarm::Retransmit(timeout()) }
     }
 
     /// Sends the SYN again, which the peer has not seen or not seen answered.

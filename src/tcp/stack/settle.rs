@@ -39,18 +39,22 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             }
             _ => {}
         }
-        self.mark_ready(id);
-        self.schedule(id, now);
+        // A connection that is about to send is scheduled afterwards. Its deadline of before stays,
+        // should the port take nothing.
+        if !self.mark_ready(id) || !self.timers.has(id) {
+            self.schedule(id, now);
+        }
     }
 
-    /// Notes that the connection may have something to send.
-    pub(super) fn mark_ready(&mut self, id: ConnectionId) {
-        if let Some(entry) = self.table.get_mut(id)
-            && !entry.is_ready
-        {
+    /// Sees to it that the connection comes to its turn if it may have something to send. Returns
+    /// whether it may.
+    pub(super) fn mark_ready(&mut self, id: ConnectionId) -> bool {
+        let Some(entry) = self.table.get_mut(id) else { return false };
+        if !entry.is_ready && entry.connection.has_work() {
             entry.is_ready = true;
             self.ready.push_back(id);
         }
+        entry.is_ready
     }
 
     /// Sees to it that the connection is looked at by its deadline.
