@@ -9,6 +9,7 @@ from typing import Iterator
 import pytest
 
 from harness.checker import start_checker
+from harness.environment import environment
 from harness.lab import Lab
 from harness.protocol import ANSWER, READ, REQUEST, RESET, Connection, Session, header, ident, write
 from harness.rpc import RpcError
@@ -23,7 +24,7 @@ pytestmark = pytest.mark.needs_dst
 LATENCY = 0.02
 RESETS = 5
 # Codes of an Answer.
-SUCCESS, FAILED = 0, 1
+SUCCESS, FAILED, ABORTED = 0, 1, 3
 
 
 @contextmanager
@@ -84,7 +85,10 @@ def test_others_do_not_notice(lab: Lab) -> None:
     with slow_export(target, remote, LATENCY) as slow:
         checker = start_checker(lab, blocks=256)
         attach(lab.transport, checker, slow)
-        checker.begin_and_flow(depth=16, reads=40, zeroes=5, compares=10, flushes=5)
+        # SPDK 26.09's bdev_delay says that it compares, as what is below it does, and does not: each
+        # compare-and-write is a miscompare.
+        compares = 10 if environment().spdk_version < (26, 1) else 0
+        checker.begin_and_flow(depth=16, reads=40, zeroes=5, compares=compares, flushes=5)
         queue = Session(slow, "other").join(1)
         for sequence in range(1, RESETS + 1):
             assert reset(queue, sequence) == SUCCESS
@@ -134,7 +138,8 @@ def test_a_reset_of_the_backend_ends_the_hosts_own_io(served: Served) -> None:
         one, two = session.join(1), session.join(2)
         hang_writes(application, two, 1)
         assert reset(one, 1) == SUCCESS
-        assert two.receive().code == FAILED
+        # SPDK's bdev_error ends its I/O as failed, newer versions (26.09) as aborted.
+        assert two.receive().code in (FAILED, ABORTED)
         one.close()
         two.close()
 
