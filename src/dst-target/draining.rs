@@ -115,9 +115,10 @@ impl Target {
 
     /// Closes the bdev of an export of which nothing else is left, and answers the caller that
     /// asked for the deletion.
-    pub(crate) fn export_gone(&self, name: &str, was_late: bool) {
+    pub(crate) fn export_gone(self: &Rc<Self>, name: &str, was_late: bool) {
         let export = self.exports.borrow_mut().remove(name);
         let Some(export) = export else { return };
+        self.flush_at_stop(name, &export, was_late);
         drop(export.backing);
         drop(export.drain_timer);
         if was_late {

@@ -44,6 +44,8 @@ mod send_progress;
 mod share;
 mod stage;
 mod state_file;
+mod stop;
+mod stop_note;
 mod submission;
 mod threads;
 mod traces;
