@@ -38,6 +38,10 @@ pub enum Fault {
     StopClient { client: usize, for_us: u64 },
     /// A target dies and is started again after a time. A volatile cache may lose its contents.
     KillTarget { target: usize, vanish: bool, lose: bool, for_us: u64 },
+    /// A target is told to stop, and so many of 1,000 operations of its backend fail from then on.
+    /// After a time it dies, whether or not it has stopped, and is started again. A volatile cache may
+    /// lose its contents.
+    EndTarget { target: usize, errors: u64, lose: bool, for_us: u64 },
     /// A client is told to stop; after a time it dies and is started again.
     EndClient { client: usize, for_us: u64 },
     /// A client dies and is started again after a time.
@@ -181,6 +185,8 @@ pub struct Plan {
     pub store_failures: u64,
     /// `attach_timeout_ms`: how long a client tries to attach, in ms.
     pub attach_timeout_ms: u32,
+    /// Whether targets that stop in order leave notes.
+    pub notes: bool,
 }
 
 impl Plan {
@@ -254,6 +260,7 @@ impl Plan {
             is_owned: false,
             store_failures: 0,
             attach_timeout_ms: 60_000,
+            notes: false,
         };
         // A network that lets nothing through within a lease is not what the simulator is to test.
         if plan.net.delay_us >= 10_000 {
@@ -303,6 +310,9 @@ impl Plan {
         plan.alignment_log2 = r.pick(&[0, 2, 4, 9, 12]);
         if r.chance(80) {
             plan.own(r);
+        }
+        if !plan.failover && r.chance(80) {
+            plan.end_targets(r);
         }
         plan
     }

@@ -186,7 +186,9 @@ impl Target {
                 Output::StoreOwnership { export, number, host, since_s } => {
                     self.store_ownership(export, number, host, since_s);
                 }
-                Output::ExportGone { export, was_late } => self.export_gone(&export, was_late),
+                Output::ExportGone { export, was_late, has_failed } => {
+                    self.export_gone(&export, was_late, has_failed);
+                }
                 Output::Log { is_warning, topic, text } => self.log(is_warning, topic, &text),
                 Output::Stopped => self.stopped(),
             }

@@ -357,6 +357,7 @@ fn show_stats(stats: &Stats) -> Value {
         written_bytes,
         others,
         errors,
+        failed_flushes: _,
         repeated,
         executed_again,
         dropped,
@@ -497,11 +498,26 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
     answer(reply, shown);
 }
 
+fn apply_stop_note(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let path = params.opt_path("path")?.ok_or_else(|| RpcError::invalid("path", "missing"))?;
+    params.finish()?;
+    target()?.set_stop_note(&path)?;
+    Ok(true.into())
+}
+
+pub fn set_stop_note(params: Option<Value>, reply: Reply) {
+    answer(reply, apply_stop_note(params));
+}
+
 /// Returns the RPCs that create the exports again. They come before all bdevs: each export takes its
 /// bdev when that appears, before another module examines data that may look like its own.
 pub fn exports_config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls = vec![call("dst_set_options", options::target::show(&target.options()).into())];
+    if let Some(path) = target.stop_note() {
+        calls.push(call("dst_set_stop_note", json!({ "path": path })));
+    }
     for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
         let mut params = json!({
             "name": export.name,
