@@ -29,13 +29,15 @@ impl Plan {
         (self.notes, self.write_cache) = (true, true);
         // A target whose backend has failed a flush before leaves no note.
         self.errors = 0;
+        // I/O goes on until the last fault is over.
+        (self.paced, self.ios) = (true, self.ios.max(200));
         let count = r.range(1, 3);
         let each_us = self.length_us / count;
         for number in 0..count {
             let at = number * each_us + r.below(each_us / 2);
             let fault = Fault::EndTarget {
                 target: r.index(self.targets),
-                errors: r.pick(&[0, 0, 1000]),
+                errors: r.pick(&[0, 1000]),
                 lose: r.chance(800),
                 for_us: r.range(5_000, 300_000),
             };
