@@ -26,10 +26,10 @@ use crate::keys::KeyReader;
 use crate::listener::ConfiguredListener;
 use crate::log_limit::LogLimit;
 use crate::messages::{Join, ToControl, ToGroup};
+use crate::note_file::NoteFile;
 use crate::options::Options;
 use crate::questions::Questions;
-use crate::stop::Stopping;
-use crate::stop_note::NoteFile;
+use crate::stopping::Stopping;
 use crate::waiting::WaitingExports;
 
 spdk::thread_local! {

@@ -10,65 +10,14 @@ use std::rc::Rc;
 use dst_broker::Input;
 use dst_broker::stop_note::{NOTED_MAX, Noted};
 use dst_session::mutation::{Mutation, is_on};
-use spdk::backend::{BackendChannel, BackendDone, BackendIo, IoStatus};
+use spdk::backend::{BackendDone, BackendIo, IoStatus};
 use spdk::bdev::{IoTypes, Survives, product_name, survives};
 use spdk::poller::Poller;
 
 use crate::control::Target;
 use crate::export::{Backing, Export, device};
 use crate::resets::ResetReason;
-
-/// The callback for the end of a stop.
-type Stopped = Box<dyn FnOnce()>;
-
-/// How far the stop of the target is.
-#[derive(Default)]
-pub(crate) enum Stopping {
-    /// The target is not stopping.
-    #[default]
-    No,
-    /// Connections and exports end, and bdevs are flushed.
-    Ending(Ending),
-    /// Nothing is left but the note, which is being written.
-    LeavingNote(Stopped),
-}
-
-/// The end of connections and exports.
-pub(crate) struct Ending {
-    done: Stopped,
-    /// The exports that the stop ends and that are not gone yet. Those that an operator has deleted
-    /// before are not among them: their clients were told that they are gone for good.
-    exports: Vec<String>,
-    /// The exports whose bdevs are being flushed.
-    flushing: BTreeMap<String, Flushing>,
-    /// The exports of which nothing is left and whose data is durable.
-    noted: BTreeMap<String, Noted>,
-    /// The first reason for which the stop is not an orderly one.
-    failure: Option<String>,
-    /// Whether no connection and no export is left.
-    is_idle: bool,
-}
-
-impl Ending {
-    /// Notes that the stop is not an orderly one because of this export.
-    fn fail(&mut self, export: &str, why: &str) {
-        self.failure.get_or_insert_with(|| format!("export {export}: {why}"));
-    }
-}
-
-impl Stopping {
-    fn ending(&mut self) -> Option<&mut Ending> {
-        if let Stopping::Ending(ending) = self { Some(ending) } else { None }
-    }
-}
-
-/// A flush that is under way.
-struct Flushing {
-    noted: Noted,
-    channel: Rc<BackendChannel>,
-    /// The timer of the drain time-out.
-    _timer: Poller,
-}
+use crate::stopping::{Ending, Flushing, Stopping};
 
 /// The context of a flush.
 struct FlushOf {

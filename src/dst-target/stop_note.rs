@@ -1,26 +1,15 @@
 //! The file with the note of an orderly stop: see [`dst_broker::stop_note`].
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
-use dst_broker::stop_note::{Machine, NOTE_MAX, NoteError, Noted, StopNote};
-use dst_session::mutation::{Mutation, is_on};
+use dst_broker::stop_note::{Noted, StopNote};
 use dst_wire::Device;
 use spdk::bdev::{Survives, survives};
 use spdk::durable_file::{self, NotReplaced};
-use spdk::machine::{boot_id, machine_id};
 
 use crate::control::Target;
 use crate::error::Error;
-
-/// The file for the note.
-pub(crate) struct NoteFile {
-    /// The file's absolute path.
-    path: String,
-    /// The note of the previous start, if it has left one, without the exports that have taken their
-    /// bdevs since. The file is gone.
-    found: Option<StopNote>,
-}
+use crate::note_file::{NoteFile, here, read_once};
 
 impl Target {
     /// Uses the note that the previous start has left in this file, and leaves one there when this one
@@ -90,26 +79,4 @@ impl Target {
         }
         begun.is_ok()
     }
-}
-
-/// Returns the machine that this process runs on, or `None` if its last boot can't be told.
-fn here() -> Option<Machine> {
-    Some(Machine { boot: boot_id()?, id: machine_id() })
-}
-
-/// Returns the note in a file, and removes the file for good.
-///
-/// # Errors
-/// Returns the reason why there is a file whose note is not to be used. A file that is not a note is
-/// not removed.
-fn read_once(path: &str) -> Result<Option<StopNote>, String> {
-    let file = Path::new(path);
-    let unreadable = |error| format!("can't be read: {error}");
-    let Some(content) = durable_file::read(file, NOTE_MAX).map_err(unreadable)? else { return Ok(None) };
-    let here = here().ok_or("can't be judged, since the machine's boot id can't be read")?;
-    let note = StopNote::decode(&content, &here);
-    if note != Err(NoteError::Damaged) && !is_on(Mutation::NoteStays) {
-        durable_file::remove(file).map_err(|error| format!("can't be removed: {error}"))?;
-    }
-    note.map(Some).map_err(|error| error.to_string())
 }
