@@ -393,6 +393,11 @@ METHODS = (
     ),
     Method("dst_get_options", "Show limits and defaults of the DST target"),
     Method(
+        "dst_set_stop_note",
+        "Use the note of the previous orderly stop, and leave one, before the first listener and export",
+        (required("path", "absolute path of the file, in a folder that exists", "-p"),),
+    ),
+    Method(
         "dpdk_sock_create_interface",
         "Create an interface for sockets over a port of DPDK; answered when its addresses are usable",
         (

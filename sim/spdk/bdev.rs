@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
+pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes, Survives};
 use world::store;
 use world::{World, process, with, with_in_drop};
 
@@ -69,6 +69,11 @@ pub fn has_uuid(uuid: [u8; 16]) -> bool {
 /// Returns the bdev's product name: here all bdevs have the same.
 pub fn product_name(_name: &str) -> Option<String> {
     Some("Simulated disk".to_owned())
+}
+
+/// Returns what flushed data of a bdev survives: here everything.
+pub fn survives(_product: &str) -> Option<Survives> {
+    Some(Survives::MachineRestart)
 }
 
 /// Returns the module that has claimed the bdev: here there are no other modules.

@@ -34,6 +34,17 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     }
 }
 
+/// Removes a file.
+///
+/// # Errors
+///
+/// No file has this name.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let name = path.to_string_lossy();
+    let found = with(|w| w.slots.get::<Files>().contents.remove(&*name));
+    found.map(drop).ok_or_else(|| io::ErrorKind::NotFound.into())
+}
+
 /// Puts a file there.
 pub fn put(name: &str, content: Vec<u8>) {
     with(|w| w.slots.get::<Files>().contents.insert(name.to_owned(), content));

@@ -30,6 +30,7 @@ pub mod iov;
 pub mod keyring;
 pub mod local;
 pub mod log;
+pub mod machine;
 pub mod open_files;
 pub mod poller;
 pub mod random;

@@ -57,6 +57,13 @@ impl Run {
             Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, true),
             Fault::StopClient { client, .. } => self.stop_client(client),
             Fault::KillTarget { target, vanish, lose, .. } => self.kill_target(target, vanish, lose),
+            Fault::EndTarget { target, errors, .. } => {
+                let side = &mut self.targets[target];
+                if errors > 0 && process::is_alive(side.process) {
+                    store::set_errors(side.exported_store(), errors);
+                }
+                side.end();
+            }
             Fault::EndClient { client, .. } => self.stop_in_order(client),
             Fault::KillClient { client, vanish, .. } => self.kill_client(client, vanish),
             Fault::Hang { target, .. } => store::set_hung(self.targets[target].store, true),
@@ -141,6 +148,7 @@ impl Run {
             Fault::StopTarget { for_us, .. }
             | Fault::StopClient { for_us, .. }
             | Fault::KillTarget { for_us, .. }
+            | Fault::EndTarget { for_us, .. }
             | Fault::EndClient { for_us, .. }
             | Fault::KillClient { for_us, .. }
             | Fault::Hang { for_us, .. }
@@ -164,6 +172,14 @@ impl Run {
             Fault::StopTarget { target, .. } => life::set_stopped(self.targets[target].process, false),
             Fault::StopClient { client, .. } => self.continue_client(client),
             Fault::KillTarget { target, .. } => self.start_target(target),
+            Fault::EndTarget { target, lose, .. } => {
+                if self.targets[target].is_ending {
+                    // The sessions have ended since the fault began.
+                    self.sessions_may_end();
+                    self.kill_target(target, false, lose);
+                }
+                self.start_target(target);
+            }
             Fault::LoseOwner { .. } => self.start_target(0),
             Fault::EndClient { client, .. } => {
                 if self.model.clients[client].stop.is_some() {

@@ -112,6 +112,8 @@ pub struct Plan {
     pub store_failures: u64,
     /// `attach_timeout_ms`: how long a client tries to attach, in ms.
     pub attach_timeout_ms: u32,
+    /// Whether targets that stop in order leave notes.
+    pub notes: bool,
 }
 
 impl Plan {
@@ -185,6 +187,7 @@ impl Plan {
             is_owned: false,
             store_failures: 0,
             attach_timeout_ms: 60_000,
+            notes: false,
         };
         // A network that lets nothing through within a lease is not what the simulator is to test.
         if plan.net.delay_us >= 10_000 {
@@ -234,6 +237,9 @@ impl Plan {
         plan.alignment_log2 = r.pick(&[0, 2, 4, 9, 12]);
         if r.chance(80) {
             plan.own(r);
+        }
+        if !plan.failover && r.chance(80) {
+            plan.end_targets(r);
         }
         plan
     }

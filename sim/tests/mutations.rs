@@ -82,4 +82,6 @@ mutations! {
     receive_over_writes ReceiveOverWrites,
     no_takeover_end NoTakeoverEnd,
     no_takeover_fence NoTakeoverFence,
+    note_despite_failed_flush NoteDespiteFailedFlush,
+    note_stays NoteStays,
 }

@@ -36,6 +36,8 @@ struct Admitted {
     /// The instance that the client is told. A client that sees another instance than before takes
     /// it for a restarted target.
     instance: [u8; 16],
+    /// The instance of which nothing is executed any more and everything completed is durable.
+    predecessor: Option<[u8; 16]>,
     cache_outlives_target: bool,
 }
 
@@ -180,6 +182,7 @@ impl Broker {
             device: export.device_for(online.device, access),
             told_blocks: online.told_blocks,
             instance: online.instance,
+            predecessor: online.predecessor,
             cache_outlives_target: export.rules.cache_outlives_target,
         })
     }
@@ -248,14 +251,16 @@ impl Broker {
         }
         // The Welcome does not depend on a session of another client, since it would then tell the
         // client something that it has no right to know.
-        let previous_ended =
-            previous.is_some() && found != Some(false) && opening.previous != PreviousProcess::Unknown;
+        let is_noted = previous.is_some_and(|previous| admitted.predecessor == Some(previous.instance));
+        let has_ended = is_noted || opening.previous != PreviousProcess::Unknown;
+        let previous_ended = previous.is_some() && found != Some(false) && has_ended;
         // `cache_outlives_target` promises that the cache survives the end of a target process. It
         // says nothing of a bdev that was gone while this process had no claim to it, so another
         // instance of this process means a loss.
         let may_be_lost = opening.previous == PreviousProcess::This
             && previous.is_some_and(|previous| previous.instance != admitted.instance);
-        let cache_kept = previous_ended && admitted.cache_outlives_target && !may_be_lost;
+        let outlives = is_noted || admitted.cache_outlives_target && !may_be_lost;
+        let cache_kept = previous_ended && outlives;
         let session = opening.session;
         self.notice(Topic::Sessions, || {
             format!(
@@ -368,8 +373,15 @@ impl Broker {
 
     /// Returns the Welcome for a connection that has its queue.
     fn welcome(&mut self, queue: QueueRef, entrance: Entrance, admitted: Admitted) -> Decision {
-        let Admitted { agreed, access: _, device, told_blocks, instance, cache_outlives_target: _ } =
-            admitted;
+        let Admitted {
+            agreed,
+            access: _,
+            device,
+            told_blocks,
+            instance,
+            predecessor: _,
+            cache_outlives_target: _,
+        } = admitted;
         let Entrance { previous_ended, cache_kept, ownership, slots } = entrance;
         if let Some(session) = self.sessions.get_mut(&queue.session.id) {
             session.digest = agreed.digest;

@@ -115,7 +115,9 @@ impl Broker {
             Input::Returned { connection, session, queue, slots } => {
                 self.returned(connection, &session, queue, slots);
             }
-            Input::Online { export, device, instance } => self.online(&export, device, instance),
+            Input::Online { export, device, instance, predecessor } => {
+                self.online(&export, device, instance, predecessor);
+            }
             Input::Offline { export } => self.offline(&export),
             Input::Resized { export, device } => self.resized(&export, device),
             Input::SizeConfirmed { export, num_blocks } => self.size_confirmed(&export, num_blocks),

@@ -233,11 +233,18 @@ impl Broker {
 
     /// Notes that the bdev of an export is present. Clients that had sessions while the bdev was
     /// present before take this for a restart of the target.
-    pub(crate) fn online(&mut self, name: &str, device: Device, instance: [u8; 16]) {
+    pub(crate) fn online(
+        &mut self,
+        name: &str,
+        device: Device,
+        instance: [u8; 16],
+        predecessor: Option<[u8; 16]>,
+    ) {
         let Some(export) = self.exports.get_mut(name) else { return };
         debug_assert!(export.drain.is_none() || export.is_deleting(), "the bdev before is still in use");
         export.go_offline();
-        export.backing = Backing::Online(Online { device, told_blocks: device.num_blocks, instance });
+        export.backing =
+            Backing::Online(Online { device, told_blocks: device.num_blocks, instance, predecessor });
     }
 
     /// Notes that the bdev of an export is gone, at least for a while. To clients this looks like

@@ -31,6 +31,7 @@ mod rights;
 mod room;
 mod sessions;
 mod stats;
+pub mod stop_note;
 mod takeover;
 mod utc;
 mod waiting;

@@ -93,6 +93,8 @@ pub enum Output {
         export: String,
         /// Whether the drain time-out had passed.
         was_late: bool,
+        /// Whether the backend has failed a flush since the export was created.
+        has_failed: bool,
     },
     /// A line for the log.
     Log {

@@ -55,8 +55,9 @@ impl Broker {
         match drain.ends {
             Ends::Backing => self.output(Output::BackingGone { export, was_late }),
             Ends::Export => {
-                self.exports.remove(name);
-                self.output(Output::ExportGone { export, was_late });
+                let removed = self.exports.remove(name);
+                let has_failed = removed.is_some_and(|export| export.past.failed_flushes > 0);
+                self.output(Output::ExportGone { export, was_late, has_failed });
             }
         }
     }

@@ -20,6 +20,8 @@ pub struct Stats {
     pub others: u64,
     /// Operations that the backend failed.
     pub errors: u64,
+    /// Flushes among these. A backend that has failed one may have lost what it completed before.
+    pub failed_flushes: u64,
     /// Requests answered from the record because they had been executed before.
     pub repeated: u64,
     /// Operations that were executed again because a reset for another session had ended them.
@@ -66,6 +68,13 @@ impl Stats {
         }
     }
 
+    /// Counts an operation that the backend has failed.
+    #[cold]
+    pub fn fail(&mut self, op: Op) {
+        self.errors += 1;
+        self.failed_flushes += u64::from(op == Op::Flush);
+    }
+
     /// Counts the time that the backend took for an operation.
     pub fn end(&mut self, op: Op, latency_us: u64) {
         let histogram = match op.describe().class {
@@ -86,6 +95,7 @@ impl Stats {
             written_bytes,
             others,
             errors,
+            failed_flushes,
             repeated,
             executed_again,
             dropped,
@@ -107,6 +117,7 @@ impl Stats {
         self.written_bytes += written_bytes;
         self.others += others;
         self.errors += errors;
+        self.failed_flushes += failed_flushes;
         self.repeated += repeated;
         self.executed_again += executed_again;
         self.dropped += dropped;

@@ -19,6 +19,8 @@ mod removal;
 mod resets;
 #[path = "rights_tests.rs"]
 mod rights;
+#[path = "stop_note_tests.rs"]
+mod stop_note;
 #[path = "takeover_tests.rs"]
 mod takeover;
 
@@ -51,6 +53,8 @@ struct World {
     /// The steps of resets that connections were told.
     steps: Vec<(u64, ResetStep)>,
     refusals: BTreeMap<u64, Refusal>,
+    /// What is known of the target process that had the session that a hello names.
+    previous: PreviousProcess,
     is_online: bool,
     /// The ownership that is kept, and the one that is being written.
     kept: Ownership,
@@ -78,6 +82,7 @@ impl World {
             welcomes: BTreeMap::new(),
             steps: Vec::new(),
             refusals: BTreeMap::new(),
+            previous: PreviousProcess::This,
             is_online: true,
             kept: Ownership::Free { last: 0 },
             storing: None,
@@ -89,7 +94,7 @@ impl World {
 
     fn opening(&mut self) -> Opening {
         self.next_session = self.next_session.wrapping_add(1);
-        Opening { session: [self.next_session; 16], previous: PreviousProcess::This }
+        Opening { session: [self.next_session; 16], previous: self.previous }
     }
 
     fn handle(&mut self, input: Input) {
@@ -257,6 +262,12 @@ impl World {
 
 /// Returns the input that the bdev is present, under this instance.
 fn online(instance: u8) -> Input {
+    online_after(instance, None)
+}
+
+/// Returns the input that the bdev is present, under this instance, and that the target of the
+/// predecessor has stopped in order.
+fn online_after(instance: u8, predecessor: Option<u8>) -> Input {
     let device = Device {
         uuid: [1; 16],
         num_blocks: 100,
@@ -268,7 +279,8 @@ fn online(instance: u8) -> Input {
         read_only: false,
         ops: Op::ALL.into_iter().collect(),
     };
-    Input::Online { export: "disk".to_owned(), device, instance: [instance; 16] }
+    let predecessor = predecessor.map(|number| [number; 16]);
+    Input::Online { export: "disk".to_owned(), device, instance: [instance; 16], predecessor }
 }
 
 fn offline() -> Input {

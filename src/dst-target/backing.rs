@@ -142,9 +142,12 @@ impl Target {
             spdk::warn!("DST export {name}: {warning}");
         }
         export.backing = Backing::Online(desc);
+        export.instance = Some(instance);
         drop(exports);
         self.update_waiting(name);
-        self.tell(Input::Online { export: name.to_owned(), device: device(&info, uuid), instance });
+        let device = device(&info, uuid);
+        let predecessor = self.noted_predecessor(name, &device, &product);
+        self.tell(Input::Online { export: name.to_owned(), device, instance, predecessor });
     }
 
     /// Handles an event of an export's bdev.

@@ -26,8 +26,10 @@ use crate::keys::KeyReader;
 use crate::listener::ConfiguredListener;
 use crate::log_limit::LogLimit;
 use crate::messages::{Join, ToControl, ToGroup};
+use crate::note_file::NoteFile;
 use crate::options::Options;
 use crate::questions::Questions;
+use crate::stopping::Stopping;
 use crate::waiting::WaitingExports;
 
 spdk::thread_local! {
@@ -70,8 +72,10 @@ pub struct Target {
     pub(crate) waiting: RefCell<WaitingExports>,
     /// The poller that looks for the bdevs of offline exports, if there are any.
     pub(crate) looker: RefCell<Option<Poller>>,
-    /// The callback for the end of a stop, if the target is stopping.
-    stopping: RefCell<Option<Box<dyn FnOnce()>>>,
+    /// How far the stop is.
+    pub(crate) stopping: RefCell<Stopping>,
+    /// The file for the note of an orderly stop, if there is to be one.
+    pub(crate) note: RefCell<Option<NoteFile>>,
 }
 
 impl Target {
@@ -99,6 +103,7 @@ impl Target {
             waiting: RefCell::default(),
             looker: RefCell::default(),
             stopping: RefCell::default(),
+            note: RefCell::default(),
         });
         TARGET.with(|slot| *slot.borrow_mut() = Some(target));
     }
@@ -110,35 +115,14 @@ impl Target {
         }
     }
 
+    /// Forgets the target, of which nothing is left.
+    pub(crate) fn forget() {
+        TARGET.with(|slot| slot.borrow_mut().take());
+    }
+
     /// Returns the target, or `None` before the start, after the stop and on other threads.
     pub fn get() -> Option<Rc<Target>> {
         TARGET.with(|slot| slot.borrow().clone())
-    }
-
-    /// Ends all listeners, sessions, connections and exports. `done` is called when none is left.
-    pub fn stop(self: &Rc<Self>, done: impl FnOnce() + 'static) {
-        *self.stopping.borrow_mut() = Some(Box::new(done));
-        self.listeners.borrow_mut().clear();
-        self.retrier.take();
-        // The sessions end before the exports are deleted; otherwise, clients would be told that
-        // the exports are gone for good. To clients, the stop looks like the death of the process,
-        // whose place another process may take.
-        self.tell(Input::Stop);
-        let names: Vec<String> = self.exports.borrow().keys().cloned().collect();
-        for name in names {
-            // This fails for an export that is already being deleted, whose deletion goes on.
-            let _ = self.delete_export(&name, |_| {});
-        }
-    }
-
-    /// Does the last step of [`Target::stop`], when the last connection and export are gone.
-    fn stopped(&self) {
-        let Some(done) = self.stopping.take() else { return };
-        self.stop_groups();
-        self.ticker.take();
-        self.looker.take();
-        TARGET.with(|slot| slot.borrow_mut().take());
-        done();
     }
 
     /// Returns the target-wide limits and defaults.
@@ -151,12 +135,20 @@ impl Target {
     /// # Errors
     /// Fails if there is a listener or an export already.
     pub fn set_options(&self, options: Options) -> Result<(), Error> {
-        if !matches!(*self.groups.borrow(), GroupThreads::None) || !self.exports.borrow().is_empty() {
-            return Err(Error::OptionsInUse);
-        }
+        self.check_unused()?;
         self.options.set(options);
         self.broker.borrow_mut().set_limits(limits(&options, u32::MAX));
         Ok(())
+    }
+
+    /// Checks that nothing has used the target yet.
+    ///
+    /// # Errors
+    /// Fails if there is a listener or an export already.
+    pub(crate) fn check_unused(&self) -> Result<(), Error> {
+        let is_unused =
+            matches!(*self.groups.borrow(), GroupThreads::None) && self.exports.borrow().is_empty();
+        if is_unused { Ok(()) } else { Err(Error::OptionsInUse) }
     }
 
     /// Passes an event to the broker and carries out the broker's decisions.
@@ -194,7 +186,9 @@ impl Target {
                 Output::StoreOwnership { export, number, host, since_s } => {
                     self.store_ownership(export, number, host, since_s);
                 }
-                Output::ExportGone { export, was_late } => self.export_gone(&export, was_late),
+                Output::ExportGone { export, was_late, has_failed } => {
+                    self.export_gone(&export, was_late, has_failed);
+                }
                 Output::Log { is_warning, topic, text } => self.log(is_warning, topic, &text),
                 Output::Stopped => self.stopped(),
             }

@@ -115,9 +115,14 @@ impl Target {
 
     /// Closes the bdev of an export of which nothing else is left, and answers the caller that
     /// asked for the deletion.
-    pub(crate) fn export_gone(&self, name: &str, was_late: bool) {
+    pub(crate) fn export_gone(self: &Rc<Self>, name: &str, was_late: bool, has_failed: bool) {
         let export = self.exports.borrow_mut().remove(name);
         let Some(export) = export else { return };
+        if was_late {
+            // The bdev may have been reset to get its I/O back.
+            self.not_orderly(name, "the backend did not finish in time");
+        }
+        self.flush_at_stop(name, &export, has_failed);
         drop(export.backing);
         drop(export.drain_timer);
         if was_late {

@@ -64,7 +64,7 @@ pub enum Error {
         errno: Errno,
     },
     /// The options can no longer be changed.
-    #[error("options can be set only before the first listener and export are created")]
+    #[error("this can be set only before the first listener and export are created")]
     OptionsInUse,
     /// The backend does not finish the requests of an export that is being deleted.
     #[error(

@@ -36,6 +36,7 @@ impl Target {
             read_only,
             identity,
             backing,
+            instance: None,
             uuid_warning: None,
             drain_timer: None,
             deletion: None,

@@ -342,11 +342,11 @@ impl Queue {
     /// Handles the completion of a request, or of its last part, and answers the request. HOT.
     pub fn completed(&mut self, io: Io, status: Status, now_us: u64, pools: &Pools) {
         self.in_backend -= 1;
-        if status != Status::Success {
-            self.stats.errors += 1;
-        }
         let slot = io.ctx.slot;
         let work = &self.work[usize::from(slot)];
+        if status != Status::Success {
+            self.stats.fail(work.op);
+        }
         self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
         let has_data = status == Status::Success && work.data_len > 0;
         if self.traces.are_on() {

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dst_broker::Input;
-use spdk::backend::{BackendDone, BackendIo, IoStatus};
+use spdk::backend::{BackendChannel, BackendDone, BackendIo, IoStatus};
 use spdk::clock::now_us;
 
 use crate::backend_resets::BackendResets;
@@ -64,18 +64,21 @@ impl Target {
         let channel = desc.map(|desc| desc.handle().channel());
         drop(exports);
         match channel {
-            Some(Ok(channel)) => {
-                let resets = Arc::clone(&self.backend_resets);
-                resets.begin();
-                // The reset may complete before this call returns.
-                channel.reset(Box::new(BackendIo::new(ResetOf { export, reason, resets })));
-            }
+            Some(Ok(channel)) => self.reset_by(&channel, export, reason),
             Some(Err(errno)) => {
                 spdk::error!("DST export {export}: no channel to reset its bdev: {errno}");
                 self.reset_ended(export, reason, false);
             }
             None => self.reset_ended(export, reason, false),
         }
+    }
+
+    /// Resets an export's bdev by this channel.
+    pub(crate) fn reset_by(&self, channel: &BackendChannel, export: String, reason: ResetReason) {
+        let resets = Arc::clone(&self.backend_resets);
+        resets.begin();
+        // The reset may complete before this call returns.
+        channel.reset(Box::new(BackendIo::new(ResetOf { export, reason, resets })));
     }
 
     fn reset_ended(self: &Rc<Self>, export: String, reason: ResetReason, has_succeeded: bool) {

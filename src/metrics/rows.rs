@@ -165,6 +165,7 @@ fn of_stats(stats: &Stats) -> impl Iterator<Item = Named<'_>> + Clone {
         written_bytes,
         others,
         errors,
+        failed_flushes: _,
         repeated,
         executed_again,
         dropped,

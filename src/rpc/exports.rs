@@ -297,6 +297,9 @@ pub fn remove_host(params: Option<Value>, reply: Reply) {
 pub fn config() -> Vec<Value> {
     let Some(target) = Target::get() else { return Vec::new() };
     let mut calls = vec![call("dst_set_options", options::target::show(&target.options()).into())];
+    if let Some(path) = target.stop_note() {
+        calls.push(call("dst_set_stop_note", json!({ "path": path })));
+    }
     for export in target.exports(None).unwrap_or_default().into_iter().filter(|export| !export.deleting) {
         let mut params = json!({
             "name": export.name,

@@ -65,6 +65,7 @@ pub fn register_all() {
     register(c"dst_set_workers", workers::set_workers, Phase::Runtime);
     register(c"dst_set_options", target::set_options, Phase::Runtime);
     register(c"dst_get_options", target::get_options, Phase::Runtime);
+    register(c"dst_set_stop_note", target::set_stop_note, Phase::Runtime);
     register(c"dpdk_sock_create_interface", interfaces::create, Phase::Runtime);
     register(c"dpdk_sock_delete_interface", interfaces::delete, Phase::Runtime);
     register(c"dpdk_sock_get_interfaces", interfaces::get_interfaces, Phase::Runtime);

@@ -82,6 +82,7 @@ fn show_stats(stats: &Stats) -> Value {
         written_bytes,
         others,
         errors,
+        failed_flushes: _,
         repeated,
         executed_again,
         dropped,
@@ -220,6 +221,18 @@ pub fn get_options(params: Option<Value>, reply: Reply) {
         .and_then(Params::finish)
         .and_then(|()| Ok(options::target::show(&target()?.options()).into()));
     answer(reply, shown);
+}
+
+fn apply_stop_note(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let path = params.opt_path("path")?.ok_or_else(|| RpcError::invalid("path", "missing"))?;
+    params.finish()?;
+    target()?.set_stop_note(&path)?;
+    Ok(true.into())
+}
+
+pub fn set_stop_note(params: Option<Value>, reply: Reply) {
+    answer(reply, apply_stop_note(params));
 }
 
 /// Returns the RPCs that create the rest again. They come after all bdevs, so that no client is

@@ -97,11 +97,15 @@ pub enum Mutation {
     ReceiveOverWrites,
     /// The target lets an owner in although the state file may name another one.
     OwnerInDoubt,
+    /// The target leaves a note of an orderly stop although a flush has failed.
+    NoteDespiteFailedFlush,
+    /// The target leaves the note of the start before it where it is.
+    NoteStays,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 44] = [
+    pub const ALL: [Mutation; 46] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -146,6 +150,8 @@ impl Mutation {
         Mutation::AbortIsEnough,
         Mutation::ReceiveOverWrites,
         Mutation::OwnerInDoubt,
+        Mutation::NoteDespiteFailedFlush,
+        Mutation::NoteStays,
     ];
 }
 

@@ -264,6 +264,9 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "buffer_mib": number(4, 65_536),
         },
         "dst_get_options": {},
+        "dst_set_stop_note": {
+            "path": text("/nowhere/note", "note", "./note", "/tmp\n/note", "/" + "x" * 600, required=True)
+        },
         "dpdk_sock_create_interface": {
             "name": name("net0"),
             "port": text("net_absent0", required=True),

@@ -296,6 +296,8 @@ VOCABULARY: dict[str, Vocabulary] = {
         "dst_set_workers": (1, _one("cpumask", "0x1", "[0,1]", "[]")),
         "dst_set_options": (1, _target_options),
         "dst_get_options": (1, _nothing),
+        # A file for it would be left behind.
+        "dst_set_stop_note": (1, _one("path", "note", "/nowhere/note")),
         "dpdk_sock_create_interface": (1, _interface),
         "dpdk_sock_delete_interface": (1, _one("name", *INTERFACES)),
         "dpdk_sock_get_interfaces": (1, lambda rng: _optional(rng, name=INTERFACES)),

@@ -6,6 +6,7 @@ import json
 import time
 import uuid
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from harness.lab import Lab
@@ -79,10 +80,12 @@ class Service:
         backend: Backend,
         entry: dict[str, Any] | None = None,
         options: dict[str, Any] | None = None,
+        stop_note: Path | None = None,
         **export: Any,
     ) -> None:
         """`entry`: parameters of dst_export_add_host, by default for every host. `options`: of the
-        target. `export`: of dst_create_export."""
+        target. `stop_note`: the file for the note of an orderly stop. `export`: of
+        dst_create_export."""
         self._lab = lab
         self.backend = backend
         self.remote = Remote("127.0.0.1", free_port(), "volume")
@@ -93,6 +96,9 @@ class Service:
             call(method, **params)
         if options:
             call("dst_set_options", **options)
+        self._note = [("dst_set_stop_note", {"path": str(stop_note)})] if stop_note else []
+        for method, params in self._note:
+            call(method, **params)
         # Some bdevs get another UUID at each start; the export keeps its own.
         made = {"name": "volume", "bdev_name": backend.name, "uuid": str(uuid.uuid4()), **export}
         host = {"export": "volume", **(entry or {"host": "*", "access": "rw"})}
@@ -107,7 +113,7 @@ class Service:
         # bdev: it never answers.
         call = self.application.rpc.call
         options = ("dst_set_options", call("dst_get_options"))
-        bdev = [{"method": method, "params": params} for method, params in [options, *self._exports, *self.backend.calls]]
+        bdev = [{"method": method, "params": params} for method, params in [options, *self._note, *self._exports, *self.backend.calls]]
         names = [entry["subsystem"] for entry in call("framework_get_subsystems")]
         configs = {name: bdev if name == "bdev" else call("framework_get_config", name=name) for name in names}
         subsystems = [{"subsystem": name, "config": config} for name, config in configs.items()]

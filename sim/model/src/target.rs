@@ -87,7 +87,15 @@ impl Target {
             ops: Op::ALL.into_iter().collect(),
         };
         broker.create_export(EXPORT, Rules::default()).expect("it is the first export");
-        broker.handle(0, Input::Online { export: EXPORT.to_owned(), device, instance: instance(number) });
+        broker.handle(
+            0,
+            Input::Online {
+                export: EXPORT.to_owned(),
+                device,
+                instance: instance(number),
+                predecessor: None,
+            },
+        );
         if world.owners.is_some() {
             broker.keep_ownership(0, EXPORT, kept.read()).expect("the export is there");
         }

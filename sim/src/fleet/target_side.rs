@@ -14,6 +14,7 @@ use world::{life, process, store};
 use super::{BDEV, EXPORT, KEY_FILE, STATE_FILE, Told, address, addresses, host};
 use crate::plan::Plan;
 use crate::promises::p10_removal_ends as p10;
+use crate::stops::{check_note_is_gone, note_file};
 
 /// The longest time for which a target is held up, in µs. Shorter than the pause from which a
 /// client concludes that it was stopped itself, because no other process gets a turn meanwhile.
@@ -45,6 +46,8 @@ pub struct TargetSide {
     /// Clients that have only read access for a time, and whether the target has confirmed that by
     /// now.
     restricted: BTreeMap<usize, Rc<Cell<bool>>>,
+    /// Whether its current process was told to stop.
+    pub is_ending: bool,
     number: usize,
 }
 
@@ -61,6 +64,7 @@ impl TargetSide {
             deleting: None,
             shut_out: Vec::new(),
             restricted: BTreeMap::new(),
+            is_ending: false,
             number,
         };
         target.start(plan);
@@ -101,6 +105,7 @@ impl TargetSide {
             plan.skews[self.number],
         );
         (self.process, self.app) = (process, app);
+        self.is_ending = false;
         process::set_hiccups(process, plan.hiccups, HICCUP_US.min(2 * plan.lease_us()));
         self.exported = true;
         self.deleting = None;
@@ -119,10 +124,15 @@ impl TargetSide {
         };
         let (addresses, hosts) = (self.addresses(plan), self.hosts(plan));
         let (uuid, rules, is_owned) = (self.uuid(plan), rules(plan), plan.is_owned);
+        let note = plan.notes.then(|| note_file(self.number));
         process::on(app, move || {
             Target::start();
             Target::with(|target| {
                 target.set_options(options).expect("nothing is there yet");
+                if let Some(file) = note {
+                    target.set_stop_note(&file).expect("nothing is there yet");
+                    check_note_is_gone(&file);
+                }
                 export(target, uuid, rules, &hosts);
                 if is_owned {
                     target.keep_ownership(EXPORT, STATE_FILE).expect("the export is new");
@@ -164,6 +174,10 @@ impl TargetSide {
     /// Deletes the export.
     pub fn delete_export(&mut self) {
         self.exported = false;
+        if self.is_ending {
+            // The stop deletes it, and nobody could be told of that.
+            return;
+        }
         let told = Told::default();
         self.deleting = Some((Rc::clone(&told), self.active_us()));
         let (store, process) = (self.exported_store(), self.process);
@@ -296,6 +310,15 @@ impl TargetSide {
                 }
             });
         });
+    }
+
+    /// Tells the process to stop in order. It ends only when it is killed.
+    pub fn end(&mut self) {
+        if process::is_alive(self.process) && !self.is_ending {
+            self.is_ending = true;
+            // Nobody waits for it: a stop that takes too long ends in a kill.
+            drop(self.stop());
+        }
     }
 
     /// Takes everything down. The returned cell holds the outcome once this is complete.

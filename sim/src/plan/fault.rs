@@ -32,6 +32,10 @@ pub enum Fault {
     StopClient { client: usize, for_us: u64 },
     /// A target dies and is started again after a time. A volatile cache may lose its contents.
     KillTarget { target: usize, vanish: bool, lose: bool, for_us: u64 },
+    /// A target is told to stop, and so many of 1,000 operations of its backend fail from then on.
+    /// After a time it dies, whether or not it has stopped, and is started again. A volatile cache may
+    /// lose its contents.
+    EndTarget { target: usize, errors: u64, lose: bool, for_us: u64 },
     /// A client is told to stop; after a time it dies and is started again.
     EndClient { client: usize, for_us: u64 },
     /// A client dies and is started again after a time.

@@ -73,6 +73,15 @@ pub struct BdevInfo {
     pub supports: IoTypes,
 }
 
+/// What flushed data of a bdev survives, as far as the bdev's kind says it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Survives {
+    /// The end of the process, but perhaps not a restart of the machine: a file may be in memory.
+    ProcessEnd,
+    /// A restart of the machine.
+    MachineRestart,
+}
+
 /// An event of an open bdev.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum BdevEvent {

@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, PoisonError};
 
-pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes};
+pub use spdk_contract::bdev::{BdevEvent, BdevInfo, IoTypes, Survives};
 use spdk_sys as sys;
 
 pub use crate::backend::{BackendChannel, BackendDone, BackendIo, IoStatus};
@@ -127,6 +127,25 @@ pub fn product_name(name: &str) -> Option<String> {
         let product = NonNull::new(sys::spdk_bdev_get_product_name(bdev.as_ptr()).cast_mut())?;
         Some(CStr::from_ptr(product.as_ptr()).to_string_lossy().into_owned())
     }
+}
+
+/// The products whose flushed data survives the process, and how much more than that. Bdevs in
+/// memory are not here, and neither are those on top of other bdevs (lvols, raids, partitions),
+/// which may be in memory.
+const SURVIVES: [(&str, Survives); 7] = [
+    ("AIO disk", Survives::ProcessEnd),
+    ("URING bdev", Survives::ProcessEnd),
+    ("NVMe disk", Survives::MachineRestart),
+    ("VirtioBlk Disk", Survives::MachineRestart),
+    ("Virtio SCSI Disk", Survives::MachineRestart),
+    ("Ceph Rbd Disk", Survives::MachineRestart),
+    ("iSCSI LUN", Survives::MachineRestart),
+];
+
+/// Returns what flushed data of a bdev of this kind (SPDK's product name) survives, or `None` if it
+/// may be lost with the process.
+pub fn survives(product: &str) -> Option<Survives> {
+    SURVIVES.iter().find(|(name, _)| *name == product).map(|&(_, survives)| survives)
 }
 
 /// Returns the name of the module that has claimed the bdev, if any. No other module may write to a

@@ -62,6 +62,18 @@ where
     spawned.map(drop).map_err(|_| Errno::EAGAIN)
 }
 
+/// Removes a file, so that it does not come back even if the machine crashes. Any thread may call it.
+/// It waits for the disk, so it must not be called where I/O waits.
+///
+/// # Errors
+/// The file can't be removed, or its folder can't be synced; then the file may come back after a crash.
+pub fn remove(path: &Path) -> io::Result<()> {
+    let folder = path.parent().ok_or_else(|| io::Error::other("it is not a file"))?;
+    let folder = File::open(folder)?;
+    fs::remove_file(path)?;
+    folder.sync_all()
+}
+
 /// Writes a new file, syncs it, gives it the name, and syncs the folder with `sync_folder`.
 fn replace_now(
     path: &Path,
@@ -97,7 +109,7 @@ fn write_whole(path: &Path, content: &[u8]) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
-    use super::{File, NotReplaced, Path, fs, io, read, replace_now};
+    use super::{File, NotReplaced, Path, fs, io, read, remove, replace_now};
     use tempfile::tempdir;
 
     fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
@@ -118,6 +130,17 @@ mod tests {
         assert_eq!(read(&path, 3).unwrap().unwrap(), b"two");
         assert!(read(&path, 2).unwrap_err().to_string().contains("more than 2 bytes"));
         assert!(!folder.path().join("state.new").exists());
+    }
+
+    #[test]
+    fn a_file_is_removed_once() {
+        let folder = tempdir().unwrap();
+        let path = folder.path().join("note");
+        replace(&path, b"one").unwrap();
+        remove(&path).unwrap();
+        assert_eq!(read(&path, 9).unwrap(), None);
+        assert_eq!(remove(&path).unwrap_err().kind(), io::ErrorKind::NotFound);
+        assert!(remove(folder.path()).is_err() && folder.path().is_dir(), "a folder is no note");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod iov;
 mod json;
 pub mod keyring;
 pub mod log;
+pub mod machine;
 mod module_address;
 mod open_bdev;
 pub mod open_files;
