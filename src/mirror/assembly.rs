@@ -235,7 +235,10 @@ impl Assembling {
                 blocks.insert(record.region_size.extent(region, record.blocks));
             }
             member.state = match member.state {
-                MemberState::Detached => MemberState::Detached,
+                MemberState::Detached => {
+                    blocks.clear();
+                    MemberState::Detached
+                }
                 _ if is_source => {
                     blocks.clear();
                     MemberState::InSync

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::changes::Change;
 use crate::configuration::{Configuration, MEMBERS_MAX};
 use crate::copying::Copying;
 use crate::extents::Extent;
@@ -73,6 +74,8 @@ impl Founding {
             next_flush: 0,
             next_late: 0,
             round: None,
+            has_leftovers: false,
+            change: Change::None,
             wants_trees: true,
             wants_record: true,
             is_stalled: false,

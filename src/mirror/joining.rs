@@ -18,8 +18,9 @@ pub(crate) const ASSEMBLY_SHIFT: u32 = 40;
 impl Running {
     /// Takes the devices that were read.
     pub(crate) fn join_all(&mut self, s: &mut Shared) {
+        self.examine(s);
         for device in Device::all() {
-            if !matches!(s.slot(device).link, Link::Known(_)) {
+            if !matches!(s.slot(device).link, Link::Known(_)) || self.is_candidate(device) {
                 continue;
             }
             match std::mem::replace(&mut s.slot(device).link, Link::InUse) {

@@ -4,6 +4,9 @@
 
 mod assembly;
 mod call;
+mod changes;
+#[cfg(test)]
+mod changes_tests;
 pub mod configuration;
 mod copying;
 mod creation;

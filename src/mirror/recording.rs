@@ -5,10 +5,14 @@
 //! counts once it is durable on all members in sync, and, if it changes the configuration, on a
 //! majority of the voters of the configuration before it.
 //!
+//! A record with which a member comes or goes also needs a majority of the voters that it says
+//! (`changes.rs`).
+//!
 //! That members missed something takes two records. The first one says so, in the generation that they
 //! have, too; once that counts, the second one begins a new generation. Were it one record, a
 //! minority that wrote it and never went on would seem to have gone on alone.
 
+use crate::changes::changes_members;
 use crate::configuration::{Configuration, MemberState, WitnessState};
 use crate::generation::Generation;
 use crate::handles::Device;
@@ -45,9 +49,11 @@ impl Running {
             || self.is_assembly_due
             || self.authority == Authority::All
             || departs
+            || (self.has_leftovers && self.is_changing())
             || (0..self.ports.len()).any(|who| self.is_joining(who));
         let logs = self.wants_record || self.wants_trees || self.regions.wants_record(None);
-        let may_change = is_change && self.may_change();
+        let may_change =
+            is_change && self.may_count(&self.next_configuration(), |who| self.up(who).is_some());
         let config = if may_change && self.is_assembly_due {
             // First of all that somebody has assembled the mirror, which changes nothing else.
             self.recorded.clone()
@@ -59,7 +65,7 @@ impl Running {
                     self.config.generations.advance(Generation(s.identifier()));
                 }
             }
-            self.config.clone()
+            self.next_configuration()
         } else if logs && self.is_settled() && !self.is_assembly_due {
             self.recorded.clone()
         } else {
@@ -72,20 +78,26 @@ impl Running {
         self.send_round(s, config, may_change);
     }
 
-    /// Returns whether the devices that are there may record a change.
-    fn may_change(&self) -> bool {
-        self.may_count(|who| self.up(who).is_some())
+    /// Returns what is to be recorded next. Where a member comes or goes, the witness's vote stays as it is.
+    fn next_configuration(&self) -> Configuration {
+        let mut next = self.config.clone();
+        if changes_members(&next, &self.recorded) {
+            next.witness.clone_from(&self.recorded.witness);
+        }
+        next
     }
 
-    /// Returns whether a change counts that is durable on the devices at some places.
-    fn may_count(&self, is_durable: impl Fn(usize) -> bool) -> bool {
+    /// Returns whether a change to `next` counts that is durable on the devices at some places.
+    fn may_count(&self, next: &Configuration, is_durable: impl Fn(usize) -> bool) -> bool {
         if self.authority != Authority::Majority || is_on(Mutation::NoMajority) {
             return true;
         }
         let on = |id| self.place(id).is_some_and(&is_durable);
         match self.is_assembly_due && !is_on(Mutation::AssembleAnything) {
             true => may_begin(&self.recorded, on),
-            false => may_record(&self.recorded, on),
+            false if !changes_members(next, &self.recorded) => may_record(&self.recorded, on),
+            false if is_on(Mutation::NewMajorityOnly) => may_record(next, on),
+            false => may_record(&self.recorded, on) && may_record(next, on),
         }
     }
 
@@ -231,9 +243,10 @@ impl Running {
         }
         let wanted = in_sync(&round.config) & in_sync(&self.config);
         let is_on_all = wanted != 0 && self.members().all(|who| wanted & 1 << who == 0 || is_durable(who));
-        let is_on_majority = !round.is_change || self.may_count(is_durable);
+        let is_on_majority = !round.is_change || self.may_count(&round.config, is_durable);
         if !is_on_all || !is_on_majority {
             // Some may have it all the same.
+            self.has_leftovers |= round.is_change;
             self.claimed |= in_sync(&round.config);
             self.wants_trees |= round.has_trees;
             self.wants_record = true;
@@ -246,6 +259,7 @@ impl Running {
     fn count_round(&mut self, s: &mut Shared, round: Round) {
         let recorded = in_sync(&round.config);
         if round.is_change {
+            self.has_leftovers = false;
             let is_new = round.config.generations.current() != self.recorded.generations.current();
             self.is_renewal_due &= !is_new;
             if is_new || self.authority == Authority::All {

@@ -2,11 +2,13 @@
 //!
 //! The rules are in the files for each subject, as methods of [`Running`]:
 //! `writes.rs`, `reads.rs`, `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before
-//! what), `departures.rs` and `joining.rs` (members that go and come), `resync.rs` (members that are
+//! what), `departures.rs` and `joining.rs` (members that go and come), `changes.rs` (members that are added and
+//! removed), `resync.rs` (members that are
 //! brought up to date), `stopping.rs` (the end).
 
 use std::collections::VecDeque;
 
+use crate::changes::Change;
 use crate::configuration::{Configuration, MEMBERS_MAX, MemberState, WitnessState};
 use crate::copying::Copying;
 use crate::extents::{Extent, Extents};
@@ -331,6 +333,10 @@ pub(crate) struct Running {
     /// requests. Those that come meanwhile are younger.
     pub(crate) next_late: u64,
     pub(crate) round: Option<Round>,
+    /// Whether a change was tried to be recorded since the last one that counts: some device may have it.
+    pub(crate) has_leftovers: bool,
+    /// The change of the members that is going on.
+    pub(crate) change: Change,
     /// Whether the next record has the trees.
     pub(crate) wants_trees: bool,
     /// Whether a record is due, whatever else is.
@@ -471,6 +477,7 @@ impl Running {
             }
         }
         if std::mem::take(&mut self.is_stirred) {
+            self.continue_change(s);
             self.begin_round(s);
             self.continue_settling(s);
             self.continue_recording(s);
@@ -492,8 +499,7 @@ impl Running {
     pub(crate) fn miss_hot_elsewhere(&mut self) {
         self.copying.distrust();
         for who in self.members() {
-            let state = self.config.members[who].state;
-            if matches!(state, MemberState::OutOfDate { .. } | MemberState::Resyncing { .. }) {
+            if self.keeps_tree(who) {
                 self.miss_hot(who);
             }
         }
