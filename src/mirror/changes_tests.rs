@@ -233,11 +233,11 @@ fn a_crash_leaves_one_of_two_configurations() {
             // Two of the three that were there before, and the new one.
             world.set(away, Health::Away);
             let mut world = world.reassemble(options(), None);
-            world.pass(20_000);
+            world.pass(7_000);
             if world.registered == 0 {
                 // The record is on a member only that is not enough: the others tell whether it counts.
                 world.mend(away);
-                world.pass(20_000);
+                world.pass(7_000);
             }
             if let State::Starting { why } = world.state() {
                 // A host that dies while it begins a generation leaves members that have diverged (rule 8).
@@ -251,7 +251,7 @@ fn a_crash_leaves_one_of_two_configurations() {
             assert!(!is_answered || members == changed, "{steps} {away}");
             assert_eq!(world.read(0, 8), vec![7; 8]);
             world.mend(away);
-            world.pass(20_000);
+            world.pass(7_000);
             if matches!(world.conditions().get(3), Some(Condition::Missing { .. })) {
                 // The host died before the new member had a record of its own.
                 world.remove_member(3);
