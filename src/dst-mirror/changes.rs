@@ -48,6 +48,10 @@ pub enum Changing {
 impl Mirror {
     /// Adds a member. `done` is called when that counts, or was not done.
     pub fn add_member(self: &Rc<Self>, member: &str, force: bool, done: ChangeDone) {
+        if let Some(device) = self.unused_device(member) {
+            *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
+            return self.begin_adding(device, force);
+        }
         match self.reserve_place(member) {
             Ok(device) => {
                 let since_us = now_us();
@@ -56,6 +60,28 @@ impl Mirror {
             }
             Err(error) => done(Err(error)),
         }
+    }
+
+    /// Returns a device that a call named so, that is open, and that is no member's: one that was removed
+    /// while a saved configuration still had it, for instance.
+    fn unused_device(&self, member: &str) -> Option<Device> {
+        self.check_changeable().ok()?;
+        let report = self.rules.borrow().report();
+        let places = self.places.borrow();
+        let is_it = |device: &Device| match &places[device.index()] {
+            Some(Place { wanted, backing: Backing::Open(_), .. }) => wanted.text == member,
+            _ => false,
+        };
+        let found = Device::all().find(is_it).filter(|device| *device != Device::WITNESS)?;
+        let is_used = |of: &MemberReport| of.device == Some(found) && of.condition != Condition::Detached;
+        (!report.members.iter().any(is_used)).then_some(found)
+    }
+
+    /// Has the rules add a member.
+    fn begin_adding(self: &Rc<Self>, device: Device, force: bool) {
+        let name = self.shown(device);
+        self.tell(Input::AddMember { device, name, force });
+        self.reserve_requests();
     }
 
     /// Finds a place for the device of a new member.
@@ -110,9 +136,7 @@ impl Mirror {
             return done(Err(error));
         }
         *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
-        let name = self.shown(device);
-        self.tell(Input::AddMember { device, name, force });
-        self.reserve_requests();
+        self.begin_adding(device, force);
         self.tell_opened(device);
     }
 
@@ -183,11 +207,13 @@ impl Mirror {
             Some(Changing::Adding { device, done }) => {
                 // It may be a member now, and something went wrong all the same.
                 let report = self.rules.borrow().report();
-                if report.members.iter().any(|member| member.device == Some(device)) {
-                    if let Some(place) = &mut self.places.borrow_mut()[device.index()] {
-                        place.standing = Standing::Named;
-                    }
-                } else {
+                let is_it =
+                    |of: &MemberReport| of.device == Some(device) && of.condition != Condition::Detached;
+                let is_member = report.members.iter().any(is_it);
+                let standing = self.places.borrow()[device.index()].as_ref().map(|place| place.standing);
+                if is_member && let Some(place) = &mut self.places.borrow_mut()[device.index()] {
+                    place.standing = Standing::Named;
+                } else if standing == Some(Standing::Candidate) {
                     self.forget_device(device);
                 }
                 self.count_members();

@@ -90,12 +90,21 @@ impl Running {
         let members = self.config.members.iter().filter(|m| m.state != MemberState::Detached).count() + 1;
         s.requests.grow(requests_max(s.options.ios_max, s.options.copy_slots, members));
         self.change = Change::Examining(Candidate { device, name, force, is_probed: false });
+        let now = s.now();
+        let slot = s.slot(device);
+        if matches!(slot.link, Link::Unusable(_)) {
+            // It is open, and was refused as a member that was removed, for instance.
+            slot.link = Link::Waiting(now);
+            s.read_due(device);
+            self.examine(s);
+        }
     }
 
     fn may_add(&self, s: &Shared, device: Device, name: &str) -> Result<(), String> {
         self.may_begin_change()?;
-        if device == Device::WITNESS || !matches!(s.slots[device.index()].link, Link::Absent | Link::Closing)
-        {
+        let is_unused =
+            matches!(s.slots[device.index()].link, Link::Absent | Link::Closing | Link::Unusable(_));
+        if device == Device::WITNESS || !is_unused {
             return Err(format!("{device} is in use"));
         }
         if name.len() > MEMBER_NAME_MAX {

@@ -87,7 +87,6 @@ fn a_member_that_was_removed_is_not_taken_back_by_itself() {
     world.set(0, Health::Good);
     let mut world = world.reassemble(options(), None);
     world.pass(10_000);
-    world.remove(1);
     world.add(1, false);
     assert_eq!(world.changed, Some(Ok(())));
     world.pass(1000);

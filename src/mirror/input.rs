@@ -88,10 +88,11 @@ pub enum Input {
     /// The operator has changed the options that may be changed while the mirror runs: all but
     /// those that say how much memory there is.
     SetOptions(Options),
-    /// The operator adds a member: a device that the driver opens, and reports as opened after this.
+    /// The operator adds a member: a device that the driver opens, and reports as opened after this; or one
+    /// that is open already, and that the mirror does not use.
     /// [`crate::Output::Changed`] answers.
     AddMember {
-        /// The device, which was not in use.
+        /// The device.
         device: Device,
         /// The name, which is recorded and shown: up to [`crate::MEMBER_NAME_MAX`] bytes.
         name: String,

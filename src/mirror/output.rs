@@ -140,8 +140,8 @@ pub enum Output {
         block_size: u32,
     },
     /// The answer to [`crate::Input::AddMember`] and [`crate::Input::RemoveMember`]: the change counts, or
-    /// was not made. The devices of a member that was removed, and one that did not become a member, are
-    /// closed, and are not reported as opened again.
+    /// was not made. The device of a member that was removed, and one that did not become a member, are
+    /// closed before.
     Changed {
         /// Why the change was not made, or what is wrong with it.
         result: Result<(), String>,

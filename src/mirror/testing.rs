@@ -308,7 +308,6 @@ impl World {
 
     pub(crate) fn start_adding(&mut self, device: u8, force: bool) {
         self.changed = None;
-        self.is_open[usize::from(device)] = false;
         self.input(Input::AddMember { device: Device(device), name: format!("m{device}"), force });
         if self.health[usize::from(device)] == Health::Away {
             self.health[usize::from(device)] = Health::Good;

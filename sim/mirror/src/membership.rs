@@ -33,7 +33,7 @@ impl Run {
     /// The operator removes a member.
     pub(crate) fn remove_member(&mut self, member: usize) {
         let Some(host) = self.user() else { return };
-        let Some(id) = self.member_on(host, member) else { return };
+        let Some(id) = self.member_on(host, member).filter(|_| self.may_change(host)) else { return };
         self.begin_change(host, member, false);
         self.tell(host, Input::RemoveMember { id });
     }
@@ -44,10 +44,6 @@ impl Run {
     }
 
     fn begin_change(&mut self, host: usize, member: usize, becomes: bool) {
-        if !self.may_change(host) {
-            // The mirror refuses it.
-            return;
-        }
         self.world.note(|| format!("host {host}: target {member} is to be a member: {becomes}"));
         self.expected[member] = None;
         if let Some(owner) = &mut self.owners[host] {
