@@ -22,7 +22,7 @@ use crate::metadata::{Area, Layout, Loaded, MetadataError};
 use crate::mutation::{Mutation, is_on};
 use crate::output::Output;
 use crate::quorum::{knows, may_record};
-use crate::running::{Missed, Mode, Port, Running, says_the_same};
+use crate::running::{Beginning, Missed, Mode, Port, Running, says_the_same};
 use crate::shared::{Link, Shared};
 
 /// The number of bytes at the beginning of a device that must be zero, unless the operator insists:
@@ -383,7 +383,7 @@ impl Running {
     fn is_quiet(&self) -> bool {
         self.round.is_none()
             && self.is_settled()
-            && !self.is_assembly_due
+            && self.beginning == Beginning::Over
             && !self.has_leftovers
             && says_the_same(&self.config, &self.recorded)
     }

@@ -164,7 +164,8 @@ impl Creating {
             None => RegionSize::for_device(blocks, block_size),
         };
         let generations = Generations::new(Generation(s.identifier()));
-        let config = Configuration { number: 1 << ASSEMBLY_SHIFT, generations, members, witness };
+        let number = 1 << ASSEMBLY_SHIFT;
+        let config = Configuration { number, accepted: number, generations, members, witness };
         let founding = Founding {
             mirror: MirrorId(s.identifier()),
             blocks,

@@ -27,6 +27,8 @@ mod mirror;
 pub mod mutation;
 pub mod options;
 pub mod output;
+#[cfg(test)]
+mod owners_tests;
 pub mod quorum;
 mod reads;
 mod recording;

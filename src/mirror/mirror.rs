@@ -30,6 +30,8 @@ enum Phase {
 /// [`Mirror::poll_output`] until that returns `None`.
 pub struct Mirror {
     shared: Shared,
+    /// The call, if the mirror is not a new one.
+    assemble: Option<Assemble>,
     phase: Phase,
 }
 
@@ -37,19 +39,26 @@ impl Mirror {
     /// Creates a mirror. The driver opens the devices, and reports each as opened.
     pub fn create(create: Create, options: Options, identifiers: Identifiers) -> Mirror {
         let members = create.members.len();
-        Mirror::new(members, Phase::Creating(Creating::new(create)), options, identifiers)
+        Mirror::new(members, None, Phase::Creating(Creating::new(create)), options, identifiers)
     }
 
     /// Assembles a mirror. The driver opens the devices as they appear, and reports each as opened.
     pub fn assemble(assemble: Assemble, options: Options, identifiers: Identifiers) -> Mirror {
         let members = assemble.members;
-        Mirror::new(members, Phase::Assembling(Assembling::new(assemble)), options, identifiers)
+        let phase = Phase::Assembling(Assembling::new(assemble));
+        Mirror::new(members, Some(assemble), phase, options, identifiers)
     }
 
-    fn new(members: usize, phase: Phase, options: Options, identifiers: Identifiers) -> Mirror {
+    fn new(
+        members: usize,
+        assemble: Option<Assemble>,
+        phase: Phase,
+        options: Options,
+        identifiers: Identifiers,
+    ) -> Mirror {
         let requests = requests_max(options.ios_max, options.copy_slots, members);
         let shared = Shared::new(Requests::new(requests), options, identifiers);
-        Mirror { shared, phase }
+        Mirror { shared, assemble, phase }
     }
 
     /// Tells the mirror what has happened at the time `now`, in µs of any clock that does not go
@@ -234,7 +243,15 @@ impl Mirror {
                     self.take_step();
                 }
             }
-            Phase::Running(running) if running.mode == Mode::Serving => running.join_all(s),
+            Phase::Running(running) if running.mode == Mode::Serving => match self.assemble {
+                Some(call) if running.is_outranked(s) => {
+                    s.requests
+                        .notice("a device has a newer record: the mirror is assembled again".to_owned());
+                    s.close_all();
+                    self.phase = Phase::Assembling(Assembling::new(call));
+                }
+                _ => running.join_all(s),
+            },
             Phase::Running(_) | Phase::Ended(_) | Phase::Stopped => {}
         }
     }

@@ -185,6 +185,18 @@ pub(crate) enum Authority {
     All,
 }
 
+/// How far it is recorded that this host owns the mirror now ([`crate::quorum`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// A majority is to know that there is a new owner. The record repeats what was found, and ranks as
+    /// that.
+    Announcing,
+    /// A majority knows. What was found is to be on a majority as a record of this owner.
+    Adopting,
+    /// A majority has that.
+    Over,
+}
+
 /// What the mirror is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -289,8 +301,7 @@ pub(crate) struct Running {
     pub(crate) recorded: Configuration,
     /// The members that some record on some device may call in sync.
     pub(crate) claimed: Places,
-    /// Whether the mirror was assembled, and it is not recorded yet that it was.
-    pub(crate) is_assembly_due: bool,
+    pub(crate) beginning: Beginning,
     /// Whether it is recorded that members missed something, and the new generation is not.
     pub(crate) is_renewal_due: bool,
     pub(crate) authority: Authority,

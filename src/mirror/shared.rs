@@ -177,6 +177,16 @@ impl Shared {
         }
     }
 
+    /// Closes all devices, which are read again as soon as they are open.
+    pub(crate) fn close_all(&mut self) {
+        for device in Device::all() {
+            if !matches!(self.slot(device).link, Link::Absent | Link::Closing) {
+                self.slot(device).link = Link::Closing;
+                self.requests.close(device);
+            }
+        }
+    }
+
     /// Takes what is known of a device, which is in use from now on.
     pub(crate) fn take(&mut self, device: Device, who: usize) {
         let slot = self.slot(device);
