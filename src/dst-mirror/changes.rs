@@ -7,43 +7,12 @@ use dst_mirror::report::{Condition, MemberReport};
 use dst_mirror::{Device, Input, MEMBERS_MAX, MemberId};
 use spdk::clock::now_us;
 
+use crate::changing::{ChangeDone, Changing};
 use crate::device::{Backing, Place, Standing, Wanted};
 use crate::devices::EXAMINATION_US;
 use crate::error::Error;
 use crate::life::Life;
 use crate::mirror::Mirror;
-
-/// Takes the answer to an RPC that changes the members.
-pub type ChangeDone = Box<dyn FnOnce(Result<(), Error>)>;
-
-/// A change of the members that is going on.
-pub enum Changing {
-    /// The bdev of a new member is opened as soon as nothing else examines it.
-    Opening {
-        /// Its device.
-        device: Device,
-        /// Whether it is taken whatever it holds.
-        force: bool,
-        /// When the RPC came, in µs.
-        since_us: u64,
-        /// Who waits for it.
-        done: ChangeDone,
-    },
-    /// The rules add a member.
-    Adding {
-        /// Its device.
-        device: Device,
-        /// Who waits for it.
-        done: ChangeDone,
-    },
-    /// The rules remove a member.
-    Removing {
-        /// Its device, if it has one.
-        device: Option<Device>,
-        /// Who waits for it.
-        done: ChangeDone,
-    },
-}
 
 impl Mirror {
     /// Adds a member. `done` is called when that counts, or was not done.

@@ -12,6 +12,7 @@ mod arrivals;
 mod bdev;
 mod buffers;
 mod changes;
+mod changing;
 mod device;
 mod devices;
 mod disk;

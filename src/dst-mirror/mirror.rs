@@ -15,7 +15,7 @@ use spdk::bdev::BackendIo;
 use spdk::clock::now_us;
 
 use crate::buffers::Buffers;
-use crate::changes::Changing;
+use crate::changing::Changing;
 use crate::device::{Backing, Place, Places, Promised, Standing};
 use crate::disk::{Destroy, IsAwaited};
 use crate::error::Error;

@@ -13,6 +13,7 @@
 //! A member that is added misses everything. Until the record with it counts, the record before it has
 //! its place, too, with a member that is detached: that has no vote.
 
+use crate::change::{Candidate, Change};
 use crate::configuration::{Configuration, MEMBER_NAME_MAX, MEMBERS_MAX, MemberRecord, MemberState};
 use crate::extents::Extent;
 use crate::generation::{Generation, Relation};
@@ -28,39 +29,6 @@ use crate::shared::{Link, Shared};
 /// The number of bytes at the beginning of a device that must be zero, unless the operator insists:
 /// partition tables and the superblocks of most file systems and of lvol begin there.
 const PROBED: u64 = 64 * 1024;
-
-/// A device that is to become a member.
-pub(crate) struct Candidate {
-    device: Device,
-    /// The name that is recorded.
-    name: String,
-    /// Whether the device is taken whatever it holds.
-    force: bool,
-    /// Whether the beginning of the device is being read.
-    is_probed: bool,
-}
-
-/// The change of the members that is going on.
-pub(crate) enum Change {
-    None,
-    /// A device is read, to see whether it may become a member.
-    Examining(Candidate),
-    /// A device becomes a member once all before is recorded.
-    Joining {
-        /// The device.
-        device: Device,
-        /// What is to be recorded of the member.
-        record: MemberRecord,
-        /// Where its metadata are going to be.
-        area: Box<Area>,
-    },
-    /// The configuration has the new member at this place, and is not recorded.
-    Joined(usize),
-    /// The member at this place is out of date, and is to be detached once that is recorded.
-    Leaving(usize),
-    /// The configuration calls the member at this place detached, and is not recorded.
-    Detached(usize),
-}
 
 /// Returns the size of the table of requests that so many members need.
 pub(crate) fn requests_max(ios_max: u32, copy_slots: u16, members: usize) -> u32 {

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use crate::changes::Change;
+use crate::change::Change;
 use crate::configuration::{Configuration, MEMBERS_MAX};
 use crate::copying::Copying;
 use crate::extents::Extent;

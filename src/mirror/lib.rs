@@ -4,6 +4,7 @@
 
 mod assembly;
 mod call;
+mod change;
 mod changes;
 #[cfg(test)]
 mod changes_tests;

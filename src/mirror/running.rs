@@ -8,7 +8,7 @@
 
 use std::collections::VecDeque;
 
-use crate::changes::Change;
+use crate::change::Change;
 use crate::configuration::{Configuration, MEMBERS_MAX, MemberState, WitnessState};
 use crate::copying::Copying;
 use crate::extents::{Extent, Extents};

@@ -57,7 +57,7 @@ fn three(witness: bool) -> Plan {
 fn a_removal_needs_the_majority_before() {
     is_found_in(Mutation::NewMajorityOnly, |seed| {
         let mut plan = three(false);
-        let vanish = |member| (1_000_800 + seed * 25, Fault::Vanish { host: 0, member, for_us: 3_000_000 });
+        let vanish = |member| (1_001_500 + seed * 80, Fault::Vanish { host: 0, member, for_us: 3_000_000 });
         plan.faults = vec![
             (1_000_000, Fault::Remove { member: 2 }),
             vanish(1),
@@ -97,7 +97,7 @@ fn what_a_member_misses_is_kept_until_it_is_detached() {
         (plan.options.hot_max, plan.options.region_shift) = (4, Some(6));
         plan.options.flush_interval_ms = 50;
         plan.hot = (0..16).map(|spot| spot * 1_000).collect();
-        let vanish = |member| (1_000_800 + seed * 25, Fault::Vanish { host: 0, member, for_us: 9_000_000 });
+        let vanish = |member| (1_001_500 + seed * 80, Fault::Vanish { host: 0, member, for_us: 9_000_000 });
         plan.faults = vec![
             (1_000_000, Fault::Remove { member: 2 }),
             vanish(2),
