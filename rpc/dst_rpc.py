@@ -298,6 +298,23 @@ METHODS = (
         (required("name", "name of the mirror's bdev", "-b"),),
     ),
     Method(
+        "bdev_dst_mirror_add_member",
+        "Add a member to a mirror that runs; all data are copied to it",
+        (
+            required("name", "name of the mirror's bdev", "-b"),
+            required("member", "name or UUID of the bdev that becomes a member", "-m"),
+            switch("force", "take a bdev that belongs to another mirror or holds data"),
+        ),
+    ),
+    Method(
+        "bdev_dst_mirror_remove_member",
+        "Remove a member from a mirror that runs, or one that is missing",
+        (
+            required("name", "name of the mirror's bdev", "-b"),
+            required("member", "name or UUID of its bdev as it was given, or the member's name or id", "-m"),
+        ),
+    ),
+    Method(
         "bdev_dst_mirror_delete",
         "Delete a mirror; its devices keep their metadata, so that it can be assembled again",
         (required("name", "name of the mirror's bdev", "-b"), switch("wipe", "overwrite the metadata")),

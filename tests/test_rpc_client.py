@@ -175,6 +175,8 @@ def test_every_command(lab: Lab, kind: str) -> None:
     (info,) = rpc.shown("bdev_dst_mirror_get_info", "-b", "Mirror0")
     assert (info["state"], [member["state"] for member in info["members"]]) == ("online", ["in_sync"] * 2)
     assert (info["options"]["flush_interval_ms"], info["options"]["resync_rate_mib"]) == (1000, 7)
+    assert rpc("bdev_dst_mirror_remove_member", "-b", "Mirror0", "-m", "Member1") == ""
+    assert rpc("bdev_dst_mirror_add_member", "-b", "Mirror0", "-m", "Member1") == ""
     assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0") == ""
     assert rpc("bdev_dst_mirror_assemble", *mirror) == "Mirror0\n"
     assert rpc("bdev_dst_mirror_wait", "-b", "Mirror0") == ""

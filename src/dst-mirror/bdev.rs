@@ -31,7 +31,7 @@ impl Mirror {
         let number = arrivals::add(Rc::<Mirror>::clone(self));
         self.number.set(Some(number));
         let control = Thread::current().expect("mirrors live on an SPDK thread");
-        let (members, destroy) = (self.plan().members.len(), self.destroy);
+        let (members, destroy) = (Arc::clone(&self.members), self.destroy);
         let is_awaited = Arc::clone(&self.is_awaited);
         let disk = Arc::new(MirrorDisk { number, name: name.clone(), members, control, destroy, is_awaited });
         let promised = self.promise();
@@ -157,6 +157,7 @@ impl Mirror {
     /// Has the rules write what is left to be written.
     fn begin_stop(self: &Rc<Self>, done: Done) {
         *self.life.borrow_mut() = Life::Stopping(done);
+        self.abandon_opening();
         self.tell(Input::Stop { wipe: self.is_to_be_wiped.get() });
     }
 

@@ -105,6 +105,19 @@ pub struct Place {
     pub wanted: Wanted,
     /// What has become of it.
     pub backing: Backing,
+    /// Whether the operator wants it.
+    pub standing: Standing,
+}
+
+/// Whether the operator wants a device to be one of the mirror's.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Standing {
+    /// A call named the device, or it has become a member.
+    Named,
+    /// The device is to become a member.
+    Candidate,
+    /// The device is closed for good when its requests have ended.
+    Dropped,
 }
 
 impl Place {

@@ -6,12 +6,12 @@ use dst_mirror::{Device, Input};
 use spdk::bdev::{BdevEvent, BdevInfo, Desc};
 use spdk::clock::now_us;
 
-use crate::device::{Backing, OpenDevice, Place, cannot_open, check_suitable};
+use crate::device::{Backing, OpenDevice, Place, Standing, cannot_open, check_suitable};
 use crate::error::Error;
 use crate::mirror::Mirror;
 
 /// How long an examination of a new bdev may take until a creation fails, µs. It reads some blocks.
-const EXAMINATION_US: u64 = 2_000_000;
+pub(crate) const EXAMINATION_US: u64 = 2_000_000;
 
 impl Mirror {
     /// Opens the bdev of a device that waits, without telling anybody.
@@ -20,7 +20,7 @@ impl Mirror {
     /// The bdev is not there, something else has it, or it is not fit.
     pub(crate) fn open(self: &Rc<Self>, device: Device) -> Result<(), Error> {
         let wanted = match &self.places.borrow()[device.index()] {
-            Some(Place { wanted, backing: Backing::Waiting { .. } }) => wanted.clone(),
+            Some(Place { wanted, backing: Backing::Waiting { .. }, .. }) => wanted.clone(),
             _ => return Ok(()),
         };
         let info = wanted.find().ok_or_else(|| Error::NoBdev(wanted.text.clone()))?;
@@ -109,7 +109,10 @@ impl Mirror {
     pub(crate) fn waiting_devices(&self) -> Vec<Device> {
         let places = self.places.borrow();
         let is_waiting = |device: &Device| {
-            matches!(&places[device.index()], Some(Place { backing: Backing::Waiting { .. }, .. }))
+            let place = places[device.index()].as_ref();
+            place.is_some_and(|place| {
+                matches!(place.backing, Backing::Waiting { .. }) && place.standing != Standing::Dropped
+            })
         };
         if self.wants_devices() { Device::all().filter(is_waiting).collect() } else { Vec::new() }
     }
@@ -119,7 +122,7 @@ impl Mirror {
         for device in self.waiting_devices() {
             let wanted = self.places.borrow()[device.index()].as_ref().map(|place| place.wanted.clone());
             let found = wanted.and_then(|wanted| wanted.find());
-            if found.is_some_and(|info| info.name == bdev_name) {
+            if found.is_some_and(|info| info.name == bdev_name) && !self.is_being_opened(device) {
                 self.try_open(device);
             }
         }
@@ -179,7 +182,7 @@ impl Mirror {
     /// Closes a device that is to be closed and has no requests left.
     pub(crate) fn close_if_idle(&self, device: Device) {
         let mut places = self.places.borrow_mut();
-        let Some(Place { backing, .. }) = &mut places[device.index()] else { return };
+        let Some(Place { backing, standing, .. }) = &mut places[device.index()] else { return };
         let Backing::Leaving { open, is_removed, .. } = backing else { return };
         if open.in_flight.get() > 0 {
             return;
@@ -189,7 +192,11 @@ impl Mirror {
         } else {
             format!("bdev `{}` was given up, and is tried again", open.info.name)
         };
+        let is_dropped = *standing == Standing::Dropped;
         let closed = std::mem::replace(backing, Backing::Waiting { why });
+        if is_dropped {
+            places[device.index()] = None;
+        }
         drop(places);
         // Perhaps inside its own event, which it stands.
         drop(closed);
@@ -271,7 +278,7 @@ impl Mirror {
             Some(Place { backing: Backing::Open(open) | Backing::Leaving { open, .. }, .. }) => {
                 open.info.name == bdev_name
             }
-            Some(Place { wanted, backing: Backing::Waiting { .. } }) => {
+            Some(Place { wanted, backing: Backing::Waiting { .. }, .. }) => {
                 wanted.find().is_some_and(|info| info.name == bdev_name)
             }
             None => false,

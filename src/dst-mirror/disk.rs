@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use serde_json::{Value, json};
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
@@ -27,7 +27,7 @@ pub struct MirrorDisk {
     /// The name of the mirror.
     pub name: String,
     /// The number of members.
-    pub members: usize,
+    pub members: Arc<AtomicUsize>,
     /// The control thread, which has the [`crate::Mirror`].
     pub control: Thread,
     /// Ends the mirror.
@@ -126,7 +126,7 @@ impl Disk for MirrorDisk {
     }
 
     fn dump_info(&self) -> Value {
-        json!({ "mirror": self.name, "members": self.members })
+        json!({ "mirror": self.name, "members": self.members.load(Ordering::Relaxed) })
     }
 
     /// Returns the RPC that waits until the mirror is assembled, since what comes next may be on top of

@@ -60,6 +60,25 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
+    /// Another change of the members is going on.
+    #[error("mirror `{0}`: another member is being added or removed: try again when that call is answered")]
+    Changing(String),
+    /// The mirror has no such member.
+    #[error("mirror `{name}` has no member with the device, name or id `{member}`")]
+    NoMember {
+        /// The mirror's name.
+        name: String,
+        /// What the operator named it by.
+        member: String,
+    },
+    /// A member could not be added or removed.
+    #[error("mirror `{name}`: {why}")]
+    Change {
+        /// The mirror's name.
+        name: String,
+        /// The reason, and what to do.
+        why: String,
+    },
     /// The mirror could not be created or assembled.
     #[error("mirror `{name}`: {why}")]
     Ended {
@@ -120,10 +139,10 @@ impl Error {
     pub fn errno(&self) -> Errno {
         match self {
             Error::Exists(_) => Errno::EEXIST,
-            Error::NotFound(_) | Error::NoBdev(_) => Errno::ENODEV,
-            Error::Deleting(_) | Error::InUse { .. } => Errno::EBUSY,
+            Error::NotFound(_) | Error::NoBdev(_) | Error::NoMember { .. } => Errno::ENODEV,
+            Error::Changing(_) | Error::Deleting(_) | Error::InUse { .. } => Errno::EBUSY,
             Error::Claimed { .. } => Errno::EPERM,
-            Error::Unsuitable { .. } | Error::Ended { .. } => Errno::EINVAL,
+            Error::Unsuitable { .. } | Error::Ended { .. } | Error::Change { .. } => Errno::EINVAL,
             Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
             Error::NotWiped { .. } => Errno::EIO,
             Error::Timeout { .. } => Errno::ETIMEDOUT,

@@ -65,7 +65,7 @@ impl Mirror {
     pub fn info(&self) -> Info {
         let places = self.places.borrow();
         let show = |device: Device| {
-            let Place { wanted, backing } = places[device.index()].as_ref()?;
+            let Place { wanted, backing, .. } = places[device.index()].as_ref()?;
             let state = match backing {
                 Backing::Waiting { why } => DeviceState::Waiting { why: why.clone() },
                 Backing::Open(open) => {

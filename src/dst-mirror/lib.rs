@@ -11,6 +11,8 @@
 mod arrivals;
 mod bdev;
 mod buffers;
+mod changes;
+mod changing;
 mod device;
 mod devices;
 mod disk;
@@ -32,5 +34,6 @@ pub use info::{DeviceInfo, DeviceState, Info};
 pub use mirror::Mirror;
 pub use options::{Options, Plan, Start};
 pub use registry::{
-    bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list, stop_begins, wait,
+    add_member, bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list, remove_member,
+    stop_begins, wait,
 };

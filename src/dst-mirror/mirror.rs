@@ -8,14 +8,15 @@ use std::cell::{Cell, RefCell};
 use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dst_mirror::{Device, Input, Level, Outcome, Output, RequestId};
 use spdk::bdev::BackendIo;
 use spdk::clock::now_us;
 
 use crate::buffers::Buffers;
-use crate::device::{Backing, Place, Places, Promised};
+use crate::changing::Changing;
+use crate::device::{Backing, Place, Places, Promised, Standing};
 use crate::disk::Destroy;
 use crate::error::Error;
 use crate::life::{Answer, Done, Life};
@@ -42,6 +43,10 @@ pub struct Mirror {
     /// The ends of requests that SPDK was not asked for, to be told when all outputs are carried out.
     pub(crate) at_once: RefCell<VecDeque<(RequestId, Outcome)>>,
     pub(crate) places: RefCell<Places>,
+    /// The change of the members that is going on.
+    pub(crate) changing: RefCell<Option<Changing>>,
+    /// The number of members, for every thread.
+    pub(crate) members: Arc<AtomicUsize>,
     pub(crate) users: RefCell<Users>,
     pub(crate) buffers: RefCell<Buffers>,
     /// Requests that are not in use. There are as many requests as were ever under way at once.
@@ -87,7 +92,8 @@ impl Mirror {
         let mut places = Places::default();
         for (device, wanted) in plan.devices() {
             let why = Error::NoBdev(wanted.text.clone()).to_string();
-            places[device.index()] = Some(Place { wanted, backing: Backing::Waiting { why } });
+            places[device.index()] =
+                Some(Place { wanted, backing: Backing::Waiting { why }, standing: Standing::Named });
         }
         let requests_max = rules.requests_max() as usize;
         Ok(Rc::new(Mirror {
@@ -100,6 +106,8 @@ impl Mirror {
             is_carrying: Cell::new(false),
             at_once: RefCell::new(VecDeque::with_capacity(requests_max)),
             places: RefCell::new(places),
+            changing: RefCell::new(None),
+            members: Arc::new(AtomicUsize::new(plan.members.len())),
             users: RefCell::new(Users::new(rules_options.ios_max)),
             buffers: RefCell::new(Buffers::new(rules_options.copy_slots, rules_options.copy_bytes)?),
             idle: RefCell::new(Vec::with_capacity(requests_max)),
@@ -120,9 +128,13 @@ impl Mirror {
         &self.plan.name
     }
 
-    /// Returns what the operator asked for, with the options as they are now.
+    /// Returns what the operator asked for, with the members and options as they are now.
     pub fn plan(&self) -> Plan {
-        Plan { options: self.options.get(), ..self.plan.clone() }
+        let places = self.places.borrow();
+        let members = places[..Device::WITNESS.index()].iter().flatten();
+        let named = members.filter(|place| place.standing == Standing::Named);
+        let members = named.map(|place| place.wanted.text.clone()).collect();
+        Plan { options: self.options.get(), members, ..self.plan.clone() }
     }
 
     /// Returns the options.
@@ -213,6 +225,7 @@ impl Mirror {
             Output::Register { mirror, blocks, block_size } => {
                 self.register(mirror, blocks, block_size);
             }
+            Output::Changed { result } => self.changed(result),
             Output::Ended { why } => self.ended(why),
             Output::Stopped { wiped } => self.stopped(&wiped),
             Output::Log { level: Level::Warning, text } => {
@@ -275,7 +288,11 @@ impl Mirror {
 
     /// Returns the devices that the operator named.
     pub(crate) fn named_devices(&self) -> Vec<Device> {
-        self.plan.devices().map(|(device, _)| device).collect()
+        let places = self.places.borrow();
+        let is_named = |device: &Device| {
+            places[device.index()].as_ref().is_some_and(|place| place.standing == Standing::Named)
+        };
+        Device::all().filter(is_named).collect()
     }
 }
 

@@ -134,7 +134,9 @@ fn look(mirrors: &[Rc<Mirror>], now: u64) {
     let first = LAST_LOOK.get();
     for step in 0..waiting.len().min(LOOKS) {
         let (mirror, device) = &waiting[(first + step) % waiting.len()];
-        if mirror.is_being_created() {
+        if mirror.is_being_opened(*device) {
+            mirror.open_new_member(now);
+        } else if mirror.is_being_created() {
             mirror.open_later(*device, now);
         } else {
             mirror.try_open(*device);
@@ -177,6 +179,22 @@ fn tell_of_device(bdev_name: &str, input: impl Fn(Device) -> Input) {
 pub fn delete(name: &str, wipe: bool, done: impl FnOnce(Result<String, Error>) + 'static) {
     match find(name) {
         Ok(mirror) => mirror.delete(wipe, Box::new(done)),
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// Adds a member to a mirror that runs. `done` is called when that counts, or was not done.
+pub fn add_member(name: &str, member: &str, force: bool, done: impl FnOnce(Result<(), Error>) + 'static) {
+    match find(name) {
+        Ok(mirror) => mirror.add_member(member, force, Box::new(done)),
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// Removes a member of a mirror that runs. `done` is called when that counts, or was not done.
+pub fn remove_member(name: &str, member: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
+    match find(name) {
+        Ok(mirror) => mirror.remove_member(member, Box::new(done)),
         Err(error) => done(Err(error)),
     }
 }

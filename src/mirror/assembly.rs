@@ -9,10 +9,10 @@ use crate::founding::Founding;
 use crate::generation::{Generation, Generations};
 use crate::handles::Device;
 use crate::ids::MemberId;
-use crate::joining::ASSEMBLY_SHIFT;
+use crate::joining::{ASSEMBLY_SHIFT, epoch};
 use crate::metadata::Loaded;
 use crate::mutation::{Mutation, is_on};
-use crate::quorum::{Assembly, may_assemble, newest};
+use crate::quorum::{Assembly, may_assemble, newest, rank};
 use crate::regions::HOT_MAX;
 use crate::running::{Authority, Missed, Places, Running, WITNESS};
 use crate::shared::{Link, Shared};
@@ -182,7 +182,7 @@ impl Assembling {
                 continue;
             };
             if let Link::Known(Ok(loaded)) = std::mem::replace(&mut s.slot(device).link, Link::InUse) {
-                highest = highest.max(loaded.record.configuration.number);
+                highest = highest.max(epoch(&loaded.record.configuration));
                 found.push(Found { device, who, loaded });
             }
         }
@@ -208,12 +208,12 @@ impl Assembling {
         let keeps_all = hot.is_empty() || is_on(Mutation::NoEqualising);
         if !keeps_all {
             // They may differ where the log is hot. The one with the newest record counts.
-            sources.sort_by_key(|f| std::cmp::Reverse((f.loaded.record.configuration.number, f.who == 0)));
+            sources.sort_by_key(|f| std::cmp::Reverse((rank(&f.loaded.record.configuration), f.who == 0)));
             sources.truncate(1);
         }
         let current = recorded.generations.current();
         let mut config = recorded.clone();
-        config.number = ((highest >> ASSEMBLY_SHIFT) + 1) << ASSEMBLY_SHIFT;
+        config.number = (highest + 1) << ASSEMBLY_SHIFT;
         let mut missed = Vec::new();
         let mut overwritten: Places = 0;
         for (who, member) in config.members.iter_mut().enumerate() {
@@ -235,7 +235,10 @@ impl Assembling {
                 blocks.insert(record.region_size.extent(region, record.blocks));
             }
             member.state = match member.state {
-                MemberState::Detached => MemberState::Detached,
+                MemberState::Detached => {
+                    blocks.clear();
+                    MemberState::Detached
+                }
                 _ if is_source => {
                     blocks.clear();
                     MemberState::InSync

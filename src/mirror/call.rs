@@ -22,7 +22,7 @@ pub struct Create {
 }
 
 /// The devices from which a mirror is assembled.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Copy)]
 pub struct Assemble {
     /// The number of devices that may be members: at most [`crate::MEMBERS_MAX`].
     pub members: usize,

@@ -110,6 +110,9 @@ pub struct Configuration {
     /// The number of the configuration. Each one that is recorded has a higher number, and each owner
     /// begins with an epoch of its own: see [`crate::quorum`].
     pub number: u64,
+    /// The number of the record that was the first to say this: lower than `number` in an owner's
+    /// announcement, which repeats what was found, and the same in all other records.
+    pub accepted: u64,
     /// The generations of the data of the members in sync.
     pub generations: Generations,
     /// One to [`MEMBERS_MAX`] members with different ids. A member's tree on disk goes by its index.
@@ -163,7 +166,7 @@ impl Configuration {
         let was_in_sync = own.member(id).is_some_and(|member| member.state == MemberState::InSync);
         let is_in_sync = was_in_sync && recorded == Some(MemberState::InSync);
         // The owner died while it began a generation: it waits with writes until all have it.
-        let is_next = own.number.checked_add(1) == Some(self.number)
+        let is_next = own.accepted.checked_add(1) == Some(self.accepted)
             && self.generations.history().first() == Some(&own.generations.current());
         match relation {
             Relation::Diverged => Standing::Diverged,
@@ -187,6 +190,7 @@ mod tests {
         let history = history.iter().copied().map(Generation).collect();
         Configuration {
             number: 1,
+            accepted: 1,
             generations: Generations::from_kept(Generation(current), history),
             members: vec![member(MemberId(1), MemberState::InSync), member(ID, state)],
             witness: None,
@@ -210,7 +214,7 @@ mod tests {
         let mirror = with(5, &[4], MemberState::InSync);
         assert_eq!(mirror.standing(ID, &mirror), Standing::Current);
         assert_eq!(mirror.standing(ID, &with(4, &[], MemberState::InSync)), Standing::Unknown);
-        let next = Configuration { number: 2, ..mirror.clone() };
+        let next = Configuration { number: 9, accepted: 2, ..mirror.clone() };
         assert_eq!(next.standing(ID, &with(4, &[], MemberState::InSync)), Standing::Current);
         assert_eq!(next.standing(ID, &with(3, &[], MemberState::InSync)), Standing::Diverged);
         assert_eq!(mirror.standing(ID, &with(6, &[5], MemberState::InSync)), Standing::Ahead);

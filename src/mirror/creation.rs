@@ -1,6 +1,7 @@
 //! Creation: devices that hold nothing become the members of a new mirror.
 
 use crate::call::Create;
+use crate::changes::probed;
 use crate::configuration::{
     Configuration, MEMBER_NAME_MAX, MEMBERS_MAX, MemberRecord, MemberState, WitnessRecord, WitnessState,
 };
@@ -14,10 +15,6 @@ use crate::metadata::{Area, Layout};
 use crate::regions::RegionSize;
 use crate::running::{Authority, Missed, Running, WITNESS};
 use crate::shared::{Link, Shared};
-
-/// The number of bytes at the beginning of a device that must be zero, unless the creation is forced:
-/// partition tables and the superblocks of most file systems and of lvol begin there.
-const PROBED: u64 = 64 * 1024;
 
 /// What is known of the beginning of a device.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -103,8 +100,8 @@ impl Creating {
             if *probe == Probe::NotRead {
                 let device = Device(index as u8);
                 let slot = s.slot(device);
-                let count = (PROBED / u64::from(slot.block_size)).clamp(1, slot.blocks);
-                s.requests.metadata_read(device, Extent::new(0, count));
+                let range = probed(slot.blocks, slot.block_size);
+                s.requests.metadata_read(device, range);
                 *probe = Probe::Reading;
             }
         }
@@ -167,7 +164,8 @@ impl Creating {
             None => RegionSize::for_device(blocks, block_size),
         };
         let generations = Generations::new(Generation(s.identifier()));
-        let config = Configuration { number: 1 << ASSEMBLY_SHIFT, generations, members, witness };
+        let number = 1 << ASSEMBLY_SHIFT;
+        let config = Configuration { number, accepted: number, generations, members, witness };
         let founding = Founding {
             mirror: MirrorId(s.identifier()),
             blocks,

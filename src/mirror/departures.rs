@@ -35,6 +35,9 @@ impl Running {
     /// A device was removed.
     pub(crate) fn device_gone(&mut self, s: &mut Shared, device: Device) {
         s.gone(device);
+        if self.is_candidate(device) {
+            self.fail_change(s, "the bdev was removed");
+        }
         if let Some(who) = self.place_of(device) {
             self.leave(s, who, "the bdev was removed");
         }
@@ -65,6 +68,12 @@ impl Running {
                 s.requests.reset(device);
                 self.give_up(s, who, "a request was not answered in time");
             }
+        }
+        if let Some(device) = Device::all().find(|&device| self.is_candidate(device))
+            && s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout)
+        {
+            s.requests.reset(device);
+            self.fail_change(s, "a request to the new member was not answered in time");
         }
         // One that was given up for something else may have requests, too.
         for device in Device::all() {
@@ -129,7 +138,7 @@ impl Running {
     }
 
     /// A member in sync is in sync no more. What was written to it and not flushed is in hot regions.
-    fn miss(&mut self, who: usize) {
+    pub(crate) fn miss(&mut self, who: usize) {
         let since = self.config.generations.current();
         self.config.members[who].state = MemberState::OutOfDate { since };
         self.counts.departures += 1;
@@ -184,6 +193,7 @@ impl Running {
         if self.mode.is_over() {
             return;
         }
+        self.fail_change(s, "the mirror has ended");
         let before = std::mem::replace(&mut self.mode, Mode::Ended);
         s.requests.push(Output::Ended { why });
         for device in Device::all() {

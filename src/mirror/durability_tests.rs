@@ -239,3 +239,27 @@ fn one_of_two_members_does_not_go_on_from_a_record_that_never_counted() {
     assert_eq!((world.registered, world.write(5, 1, 2)), (1, Some(Status::Success)), "{:?}", world.log);
     assert!(is_whole(&world));
 }
+
+#[test]
+fn a_mirror_is_assembled_again_if_a_newer_record_comes_before_a_majority_knows_of_it() {
+    let mut world = World::create(3, false, options());
+    world.write(5, 1, 1);
+    quiet(&mut world);
+    // The host dies when only the member 2 has a record.
+    world.set(0, Health::MetadataHung);
+    world.set(1, Health::MetadataHung);
+    world.submit(Op::Write, 5, 1, 2);
+    world.set(0, Health::Good);
+    world.set(2, Health::Away);
+    // The next one assembles the others, and the member 2 comes when the member 1 has no record yet.
+    let mut world = world.reassemble(options(), None);
+    world.pass(6000);
+    assert_eq!(world.registered, 0, "{:?}", world.log);
+    world.set(2, Health::Good);
+    world.open_all();
+    assert!(world.log.iter().any(|line| line.contains("assembled again")), "{:?}", world.log);
+    world.mend(1);
+    world.pass(1000);
+    assert_eq!((world.registered, world.write(5, 1, 3)), (1, Some(Status::Success)), "{:?}", world.log);
+    assert!(is_whole(&world), "{:?}", world.log);
+}

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 
+use crate::change::Change;
 use crate::configuration::{Configuration, MEMBERS_MAX};
 use crate::copying::Copying;
 use crate::extents::Extent;
@@ -12,7 +13,9 @@ use crate::locks::Locks;
 use crate::metadata::Area;
 use crate::regions::{RegionSize, Regions};
 use crate::report::Counts;
-use crate::running::{Authority, Io, IoState, Missed, Mode, Places, Port, Running, Up, WITNESS, in_sync};
+use crate::running::{
+    Authority, Beginning, Io, IoState, Missed, Mode, Places, Port, Running, Up, WITNESS, in_sync,
+};
 use crate::shared::Shared;
 
 /// What a mirror begins with.
@@ -46,7 +49,12 @@ impl Founding {
             blocks: self.blocks,
             block_size: self.block_size,
             claimed: in_sync(&self.recorded) | unsettled(&self.recorded),
-            is_assembly_due: self.authority != Authority::All,
+            beginning: match self.authority {
+                Authority::Majority => Beginning::Announcing,
+                // Nothing that was found outranks what the operator has said.
+                Authority::Operator => Beginning::Adopting,
+                Authority::All => Beginning::Over,
+            },
             config: self.config,
             recorded: self.recorded,
             is_renewal_due: false,
@@ -73,6 +81,8 @@ impl Founding {
             next_flush: 0,
             next_late: 0,
             round: None,
+            has_leftovers: false,
+            change: Change::None,
             wants_trees: true,
             wants_record: true,
             is_stalled: false,

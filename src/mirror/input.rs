@@ -2,6 +2,7 @@
 
 use crate::extents::Extent;
 use crate::handles::{Device, IoId, RequestId};
+use crate::ids::MemberId;
 use crate::options::Options;
 
 /// An operation of a user.
@@ -87,6 +88,23 @@ pub enum Input {
     /// The operator has changed the options that may be changed while the mirror runs: all but
     /// those that say how much memory there is.
     SetOptions(Options),
+    /// The operator adds a member: a device that the driver opens, and reports as opened after this; or one
+    /// that is open already, and that the mirror does not use.
+    /// [`crate::Output::Changed`] answers.
+    AddMember {
+        /// The device.
+        device: Device,
+        /// The name, which is recorded and shown: up to [`crate::MEMBER_NAME_MAX`] bytes.
+        name: String,
+        /// Whether the device is taken if it holds another mirror's metadata, or does not begin with
+        /// zeroes.
+        force: bool,
+    },
+    /// The operator removes a member. [`crate::Output::Changed`] answers.
+    RemoveMember {
+        /// The member.
+        id: MemberId,
+    },
     /// The mirror ends. [`crate::Output::Stopped`] answers, when nothing is left to be written, or
     /// after [`crate::Options::stop_timeout_ms`]. No I/O is outstanding, and none comes any more.
     Stop {

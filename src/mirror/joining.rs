@@ -1,13 +1,13 @@
 //! Devices that come: members that missed something, the last one in sync, the witness.
 
-use crate::configuration::{MemberState, Standing, WitnessState};
+use crate::configuration::{Configuration, MemberState, Standing, WitnessState};
 use crate::extents::Extent;
 use crate::generation::{Generation, Relation};
 use crate::handles::Device;
 use crate::metadata::Loaded;
 use crate::mutation::{Mutation, is_on};
 use crate::quorum::knows;
-use crate::running::{Port, Running, Up, WITNESS};
+use crate::running::{Beginning, Port, Running, Up, WITNESS};
 use crate::shared::{Link, Shared};
 
 /// The number of records that one assembly may write before the next one counts from there: the low
@@ -15,11 +15,17 @@ use crate::shared::{Link, Shared};
 /// alone is older than what a majority assembled later, however much it counted.
 pub(crate) const ASSEMBLY_SHIFT: u32 = 40;
 
+/// Returns the number of the assembly by whose owner a record was written.
+pub(crate) fn epoch(config: &Configuration) -> u64 {
+    config.number >> ASSEMBLY_SHIFT
+}
+
 impl Running {
     /// Takes the devices that were read.
     pub(crate) fn join_all(&mut self, s: &mut Shared) {
+        self.examine(s);
         for device in Device::all() {
-            if !matches!(s.slot(device).link, Link::Known(_)) {
+            if !matches!(s.slot(device).link, Link::Known(_)) || self.is_candidate(device) {
                 continue;
             }
             match std::mem::replace(&mut s.slot(device).link, Link::InUse) {
@@ -35,6 +41,19 @@ impl Running {
                 _ => {}
             }
         }
+    }
+
+    /// Returns whether a device has come whose record outranks what the mirror was assembled from, before a
+    /// majority knew of this owner. It may be that this record counts.
+    pub(crate) fn is_outranked(&self, s: &Shared) -> bool {
+        let outranks = |device: Device| match &s.slots[device.index()].link {
+            Link::Known(Ok(loaded)) => {
+                let is_one = loaded.record.mirror == self.mirror && self.place(loaded.own).is_some();
+                is_one && loaded.record.configuration.accepted > self.recorded.accepted
+            }
+            _ => false,
+        };
+        self.beginning == Beginning::Announcing && Device::all().any(outranks)
     }
 
     /// A device was read.
@@ -58,11 +77,18 @@ impl Running {
         if self.up(who).is_some() {
             return Err(format!("it is a copy of {}, which is there", self.name(who)));
         }
-        if own.number >> ASSEMBLY_SHIFT > self.config.number >> ASSEMBLY_SHIFT {
+        if self.beginning == Beginning::Announcing {
+            // Another host may have announced itself in the epoch of this one, or in a later one.
+            if epoch(own) >= epoch(&self.config) {
+                self.config.number = (epoch(own) + 1) << ASSEMBLY_SHIFT;
+            }
+        } else if epoch(own) > epoch(&self.config) {
             return Err("another host has assembled the mirror with it since; stop the mirror here, and \
                         assemble it again"
                 .to_owned());
         }
+        // The next record is newer than what the device has, which no majority has.
+        self.config.number = self.config.number.max(own.number);
         let mut is_active = false;
         if who == WITNESS {
             let relation = own.generations.relation(&self.config.generations);

@@ -4,6 +4,10 @@
 
 mod assembly;
 mod call;
+mod change;
+mod changes;
+#[cfg(test)]
+mod changes_tests;
 pub mod configuration;
 mod copying;
 mod creation;
@@ -24,6 +28,8 @@ mod mirror;
 pub mod mutation;
 pub mod options;
 pub mod output;
+#[cfg(test)]
+mod owners_tests;
 pub mod quorum;
 mod reads;
 mod recording;

@@ -2,7 +2,8 @@
 
 use crate::assembly::Assembling;
 use crate::call::{Assemble, Create, Identifiers};
-use crate::configuration::{MEMBERS_MAX, MemberState, WitnessState};
+use crate::changes::requests_max;
+use crate::configuration::{MemberState, WitnessState};
 use crate::creation::Creating;
 use crate::extents::Extent;
 use crate::handles::Device;
@@ -29,6 +30,8 @@ enum Phase {
 /// [`Mirror::poll_output`] until that returns `None`.
 pub struct Mirror {
     shared: Shared,
+    /// The call, if the mirror is not a new one.
+    assemble: Option<Assemble>,
     phase: Phase,
 }
 
@@ -36,24 +39,26 @@ impl Mirror {
     /// Creates a mirror. The driver opens the devices, and reports each as opened.
     pub fn create(create: Create, options: Options, identifiers: Identifiers) -> Mirror {
         let members = create.members.len();
-        Mirror::new(members, Phase::Creating(Creating::new(create)), options, identifiers)
+        Mirror::new(members, None, Phase::Creating(Creating::new(create)), options, identifiers)
     }
 
     /// Assembles a mirror. The driver opens the devices as they appear, and reports each as opened.
     pub fn assemble(assemble: Assemble, options: Options, identifiers: Identifiers) -> Mirror {
         let members = assemble.members;
-        Mirror::new(members, Phase::Assembling(Assembling::new(assemble)), options, identifiers)
+        let phase = Phase::Assembling(Assembling::new(assemble));
+        Mirror::new(members, Some(assemble), phase, options, identifiers)
     }
 
-    fn new(members: usize, phase: Phase, options: Options, identifiers: Identifiers) -> Mirror {
-        // A write is at all members at once. A device has the trees of all members, or a step of a
-        // record, flush or load, and a reset at once; a slot is at one device.
-        let of_devices = Device::COUNT * (MEMBERS_MAX + 8);
-        let requests = options.ios_max as usize * members.clamp(1, MEMBERS_MAX)
-            + usize::from(options.copy_slots)
-            + of_devices;
-        let shared = Shared::new(Requests::new(requests as u32), options, identifiers);
-        Mirror { shared, phase }
+    fn new(
+        members: usize,
+        assemble: Option<Assemble>,
+        phase: Phase,
+        options: Options,
+        identifiers: Identifiers,
+    ) -> Mirror {
+        let requests = requests_max(options.ios_max, options.copy_slots, members);
+        let shared = Shared::new(Requests::new(requests), options, identifiers);
+        Mirror { shared, assemble, phase }
     }
 
     /// Tells the mirror what has happened at the time `now`, in µs of any clock that does not go
@@ -75,11 +80,16 @@ impl Mirror {
             }
             Input::MetadataRead { request, bytes } => {
                 let (device, _) = s.requests.end(request);
-                if !s.supply(device, &bytes)
-                    && let Phase::Creating(creating) = &mut self.phase
-                    && let Err(why) = creating.supply(device, &bytes)
-                {
-                    self.fail(why);
+                if !s.supply(device, &bytes) {
+                    match &mut self.phase {
+                        Phase::Creating(creating) => {
+                            if let Err(why) = creating.supply(device, &bytes) {
+                                self.fail(why);
+                            }
+                        }
+                        Phase::Running(running) => running.supply_probe(s, device, &bytes),
+                        Phase::Assembling(_) | Phase::Ended(_) | Phase::Stopped => {}
+                    }
                 }
                 self.take_step();
             }
@@ -119,6 +129,14 @@ impl Mirror {
                 }
                 self.tick();
             }
+            Input::AddMember { device, name, force } => match &mut self.phase {
+                Phase::Running(running) => running.add_member(s, device, name, force),
+                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+            },
+            Input::RemoveMember { id } => match &mut self.phase {
+                Phase::Running(running) => running.remove_member(s, id),
+                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+            },
             Input::Stop { wipe } => match &mut self.phase {
                 Phase::Running(running) => running.stop(s, wipe),
                 Phase::Stopped => {}
@@ -182,6 +200,9 @@ impl Mirror {
     fn refused(&mut self, device: Device) {
         let why = format!("{device} belongs to another host now: the mirror has been taken over");
         match &mut self.phase {
+            Phase::Running(running) if running.is_candidate(device) => {
+                running.fail_change(&mut self.shared, "the device belongs to another host now");
+            }
             Phase::Running(running) if is_on(Mutation::GoOnRefused) => {
                 if let Some(who) = running.place_of(device) {
                     running.fail_member(&mut self.shared, who, "it is owned by another host");
@@ -222,7 +243,15 @@ impl Mirror {
                     self.take_step();
                 }
             }
-            Phase::Running(running) if running.mode == Mode::Serving => running.join_all(s),
+            Phase::Running(running) if running.mode == Mode::Serving => match self.assemble {
+                Some(call) if running.is_outranked(s) => {
+                    s.requests
+                        .notice("a device has a newer record: the mirror is assembled again".to_owned());
+                    s.close_all();
+                    self.phase = Phase::Assembling(Assembling::new(call));
+                }
+                _ => running.join_all(s),
+            },
             Phase::Running(_) | Phase::Ended(_) | Phase::Stopped => {}
         }
     }
@@ -301,7 +330,9 @@ impl Running {
             Port::Up(up) => Some(up.device),
             Port::Down { .. } => None,
         });
-        up.chain(Device::all().filter(|device| matches!(s.slots[device.index()].link, Link::Closing)))
+        up.chain(Device::all().filter(|&device| {
+            matches!(s.slots[device.index()].link, Link::Closing) || self.is_candidate(device)
+        }))
     }
 
     fn next_deadline(&self, s: &Shared) -> Option<u64> {
@@ -320,7 +351,8 @@ impl Running {
 
     fn report(&self, s: &Shared) -> Report {
         let members: Vec<MemberReport> = self.members().map(|who| self.member_report(s, who)).collect();
-        let is_whole = members.iter().all(|member| member.condition == Condition::InSync);
+        let is_whole =
+            members.iter().all(|member| matches!(member.condition, Condition::InSync | Condition::Detached));
         let state = match self.mode {
             Mode::Ended => {
                 State::Ended { why: "the mirror has been taken over, or could not begin".to_owned() }

@@ -139,6 +139,13 @@ pub enum Output {
         /// The size of a block in bytes.
         block_size: u32,
     },
+    /// The answer to [`crate::Input::AddMember`] and [`crate::Input::RemoveMember`]: the change counts, or
+    /// was not made. The device of a member that was removed, and one that did not become a member, are
+    /// closed before.
+    Changed {
+        /// Why the change was not made, or what is wrong with it.
+        result: Result<(), String>,
+    },
     /// The mirror could not be created or assembled, or is lost to another host. Only
     /// [`crate::Input::Stop`] is of any use now; I/O that was submitted fails as its requests end.
     Ended {

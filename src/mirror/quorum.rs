@@ -3,8 +3,9 @@
 //! The *voters* of a configuration are its members that are not detached (also those out of date,
 //! whose metadata are current), and its witness if that is current.
 //!
-//! 1. An owner begins with a record that changes nothing but the number: it has a higher *epoch* in
-//!    front than any that was found, and is on a majority before anything else is recorded
+//! 1. An owner begins with two records that change nothing but the number, in which it has a higher *epoch*
+//!    than any that was found. The first one, the *announcement*, ranks as the record that it repeats
+//!    ([`newest`]); the second one, by its own number. Each is on a majority before the next record
 //!    ([`may_begin`]).
 //! 2. Each change is on a majority of the voters of the configuration before it, and on one of its
 //!    members in sync, before anything that depends on it happens ([`may_record`]).
@@ -12,6 +13,17 @@
 //!    which is on all members in sync before a write completes that the other one misses
 //!    ([`is_unsettled`]).
 //! 4. That a member is in sync again is on all members that were in sync before it is on another device.
+//!
+//! This is Paxos. The epoch is a ballot, [`Configuration::number`] has the one that a device has
+//! promised to heed, and [`Configuration::accepted`] the one of what it has accepted. Of an owner's epoch e,
+//! this holds: a record that counted in an earlier epoch is on a majority, which has a device in common with
+//! the majority that has the announcement of e. That device had the record before its metadata were
+//! read for e, since its writer is refused afterwards, and none that was read outranks what e goes on
+//! from, or e is given up ([`crate::joining`]). So what e goes on from is that record, or a later one that
+//! was made from it. Two owners with the same epoch would have a device in common, too, which the later one
+//! has found with that epoch. Were an announcement to outrank what it repeats, one that never counted would
+//! outrank what others have recorded since. Did it count alone, one that was found later and has a higher
+//! rank, but never counted, would replace what the owner went on from.
 //!
 //! So whoever sees a majority of the voters of the newest configuration that it finds sees the newest
 //! there is. So does whoever sees all members in sync of one in which nothing is unsettled.
@@ -104,8 +116,13 @@ pub fn may_assemble(found: &Configuration, present: impl Fn(MemberId) -> bool) -
     if present > voters / 2 { Ok(Assembly::Degraded) } else { Err(Refusal::NoMajority { present, voters }) }
 }
 
+/// Returns what the records of a mirror are ranked by. An announcement says nothing new.
+pub(crate) fn rank(configuration: &Configuration) -> (u64, u64) {
+    (configuration.accepted, configuration.number)
+}
+
 /// Returns the index of the newest of the configurations that were found on a mirror's devices: the
-/// one with the highest number. A generation does not tell, since it may have been begun on a
+/// one with the highest rank. A generation does not tell, since it may have been begun on a
 /// minority that others then went on without.
 ///
 /// # Errors
@@ -115,8 +132,8 @@ pub fn newest(found: &[&Configuration]) -> Result<usize, Option<(usize, usize)>>
     let mut best = 0;
     for (index, configuration) in found.iter().enumerate().skip(1) {
         let is_ahead = || configuration.generations.relation(&found[best].generations) == Relation::Ahead;
-        let (number, highest) = (configuration.number, found[best].number);
-        if number > highest || (number == highest && is_ahead()) {
+        let (own, highest) = (rank(configuration), rank(found[best]));
+        if own > highest || (own == highest && is_ahead()) {
             best = index;
         }
     }
@@ -145,7 +162,6 @@ pub fn knows(newer: &Configuration, older: &Configuration) -> bool {
 mod tests {
     use super::*;
     use crate::generation::{Generation, Generations, HISTORY_MAX};
-    use proptest::prelude::*;
 
     const WITNESS: MemberId = MemberId(99);
     const OUT: MemberState = MemberState::OutOfDate { since: Generation(1) };
@@ -163,6 +179,7 @@ mod tests {
             witness.map(|state| WitnessRecord { id: WITNESS, name: String::new(), device_blocks: 1, state });
         Configuration {
             number: 1,
+            accepted: 1,
             generations: Generations::new(Generation(1)),
             members: states.iter().enumerate().map(member).collect(),
             witness,
@@ -235,6 +252,7 @@ mod tests {
     fn the_newest_has_the_highest_number_and_knows_the_others() {
         let with = |number, current, history: &[u128]| Configuration {
             number,
+            accepted: number,
             generations: Generations::from_kept(
                 Generation(current),
                 history.iter().copied().map(Generation).collect(),
@@ -260,120 +278,5 @@ mod tests {
         assert_eq!(lost.lost(Generation(2000)), lost, "it is still away");
         let late = Configuration { witness: configuration(&[], Some(lost)).witness, ..late };
         assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Ok(0));
-    }
-
-    /// A configuration's number is its owner's epoch times this, and the number of records of that owner.
-    const EPOCH: u64 = 1000;
-
-    /// Devices with what is durable on each, and the writes of which each has all up to a number.
-    struct World {
-        members: usize,
-        devices: Vec<Configuration>,
-        data: Vec<u64>,
-        completed: u64,
-        next: u128,
-    }
-
-    impl World {
-        fn device(&self, id: MemberId) -> usize {
-            if id == WITNESS { self.members } else { id.0 as usize - 1 }
-        }
-
-        /// An owner reaches the devices of `reach`, assembles them if it may, records who is
-        /// missing, writes, and dies: after as many records on one device as `dies`, or later.
-        fn owner(&mut self, reach: &[usize], mut dies: usize) -> Result<(), TestCaseError> {
-            let found: Vec<&Configuration> = reach.iter().map(|&device| &self.devices[device]).collect();
-            let Ok(newest) = newest(&found) else { return Ok(()) };
-            let mut last = found[newest].clone();
-            let epoch = found.iter().map(|found| found.number / EPOCH).max().expect("one is the newest") + 1;
-            let is_present = |id: MemberId| reach.contains(&self.device(id));
-            let Ok(_) = may_assemble(&last, is_present) else { return Ok(()) };
-            // The members in sync that are there have all completed writes, and so has each of them.
-            let present: Vec<usize> =
-                in_sync(&last).map(|id| self.device(id)).filter(|device| reach.contains(device)).collect();
-            for &device in &present {
-                prop_assert_eq!(self.data[device], self.completed, "a completed write is lost");
-            }
-            type Counts<'a> = &'a dyn Fn(&Configuration, &dyn Fn(MemberId) -> bool) -> bool;
-            let mut record = |world: &mut World, new: &Configuration, order: &[usize], counts: Counts| {
-                let on = &order[..dies.min(order.len())];
-                dies -= on.len();
-                for &device in on {
-                    world.devices[device] = new.clone();
-                }
-                let is_recorded =
-                    on.len() == order.len() && counts(&last, &|id| on.contains(&world.device(id)));
-                last = new.clone();
-                is_recorded
-            };
-            // First that there is a new owner, then who is missing, and then the new generation.
-            let begins: Counts = &|last, on| may_begin(last, on);
-            let counts: Counts = &|last, on| may_record(last, on);
-            let mut new = self.devices[reach[newest]].clone();
-            new.number = epoch * EPOCH;
-            if !record(self, &new, reach, begins) {
-                return Ok(());
-            }
-            let (since, before) = (new.generations.current(), new.clone());
-            for member in &mut new.members {
-                if member.state == MemberState::InSync && !reach.contains(&self.device(member.id)) {
-                    member.state = MemberState::OutOfDate { since };
-                }
-            }
-            if let Some(witness) = &mut new.witness {
-                let is_there = reach.contains(&self.members);
-                witness.state = if is_there { WitnessState::Current } else { witness.state.lost(since) };
-            }
-            if new != before || new.members.iter().any(|member| is_unsettled(&new, member)) {
-                new.number += 1;
-                if !record(self, &new, reach, counts) {
-                    return Ok(());
-                }
-                new.number += 1;
-                new.generations.advance(Generation(self.next));
-                self.next += 1;
-                if !record(self, &new, reach, counts) {
-                    return Ok(());
-                }
-            }
-            self.completed += 1;
-            for &device in &present {
-                self.data[device] = self.completed;
-            }
-            // What was out of date is resynced, and counts again once that is recorded.
-            for member in &mut new.members {
-                let device = self.device(member.id);
-                if member.state != MemberState::InSync && reach.contains(&device) {
-                    self.data[device] = self.completed;
-                    member.state = MemberState::InSync;
-                }
-            }
-            new.number += 1;
-            // Those in sync before are the first to know.
-            let others = reach.iter().filter(|device| !present.contains(device));
-            let order: Vec<usize> = present.iter().chain(others).copied().collect();
-            record(self, &new, &order, counts);
-            Ok(())
-        }
-    }
-
-    proptest! {
-        #![proptest_config(ProptestConfig::with_cases(4000))]
-
-        /// Owners that reach different devices, one after another, some of which die while they record.
-        #[test]
-        fn whoever_assembles_has_all_completed_writes(
-            members in 2usize..=3, has_witness: bool, owners in proptest::collection::vec((1u8..16, 0usize..24), 1..40),
-        ) {
-            let states = vec![MemberState::InSync; members];
-            let first = configuration(&states, has_witness.then_some(WitnessState::Current));
-            let count = members + usize::from(has_witness);
-            let mut world =
-                World { members, devices: vec![first; count], data: vec![0; members], completed: 0, next: 2 };
-            for (reach, dies) in owners {
-                let reach: Vec<usize> = (0..count).filter(|device| reach >> device & 1 == 1).collect();
-                world.owner(&reach, dies)?;
-            }
-        }
     }
 }

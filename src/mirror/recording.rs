@@ -5,21 +5,26 @@
 //! counts once it is durable on all members in sync, and, if it changes the configuration, on a
 //! majority of the voters of the configuration before it.
 //!
+//! A record with which a member comes or goes also needs a majority of the voters that it says
+//! (`changes.rs`).
+//!
 //! That members missed something takes two records. The first one says so, in the generation that they
 //! have, too; once that counts, the second one begins a new generation. Were it one record, a
 //! minority that wrote it and never went on would seem to have gone on alone.
 
+use crate::changes::changes_members;
 use crate::configuration::{Configuration, MemberState, WitnessState};
 use crate::generation::Generation;
 use crate::handles::Device;
 use crate::input::Outcome;
+use crate::joining::epoch;
 use crate::metadata::{Record, Update};
 use crate::mutation::{Mutation, is_on};
 use crate::output::Output;
 use crate::quorum::{may_begin, may_record};
 use crate::requests::Purpose;
 use crate::running::{
-    Authority, Mode, Places, Port, Progress, Round, Running, WITNESS, in_sync, says_the_same,
+    Authority, Beginning, Mode, Places, Port, Progress, Round, Running, WITNESS, in_sync, says_the_same,
 };
 use crate::shared::Shared;
 
@@ -42,13 +47,15 @@ impl Running {
         let is_new = !says_the_same(&self.config, &self.recorded);
         let is_change = is_new
             || renews
-            || self.is_assembly_due
+            || self.beginning != Beginning::Over
             || self.authority == Authority::All
             || departs
+            || (self.has_leftovers && self.is_changing())
             || (0..self.ports.len()).any(|who| self.is_joining(who));
         let logs = self.wants_record || self.wants_trees || self.regions.wants_record(None);
-        let may_change = is_change && self.may_change();
-        let config = if may_change && self.is_assembly_due {
+        let may_change =
+            is_change && self.may_count(&self.next_configuration(), |who| self.up(who).is_some());
+        let config = if may_change && self.beginning != Beginning::Over {
             // First of all that somebody has assembled the mirror, which changes nothing else.
             self.recorded.clone()
         } else if may_change {
@@ -59,8 +66,8 @@ impl Running {
                     self.config.generations.advance(Generation(s.identifier()));
                 }
             }
-            self.config.clone()
-        } else if logs && self.is_settled() && !self.is_assembly_due {
+            self.next_configuration()
+        } else if logs && self.is_settled() && self.beginning == Beginning::Over {
             self.recorded.clone()
         } else {
             self.is_stalled = is_change;
@@ -68,24 +75,35 @@ impl Running {
         };
         self.is_stalled = is_change && !may_change;
         self.config.number = self.config.number.max(self.recorded.number) + 1;
-        let config = Configuration { number: self.config.number, ..config };
+        self.config.accepted = match self.beginning {
+            Beginning::Announcing => self.recorded.accepted,
+            Beginning::Adopting | Beginning::Over => self.config.number,
+        };
+        let (number, accepted) = (self.config.number, self.config.accepted);
+        let config = Configuration { number, accepted, ..config };
         self.send_round(s, config, may_change);
     }
 
-    /// Returns whether the devices that are there may record a change.
-    fn may_change(&self) -> bool {
-        self.may_count(|who| self.up(who).is_some())
+    /// Returns what is to be recorded next. Where a member comes or goes, the witness's vote stays as it is.
+    fn next_configuration(&self) -> Configuration {
+        let mut next = self.config.clone();
+        if changes_members(&next, &self.recorded) {
+            next.witness.clone_from(&self.recorded.witness);
+        }
+        next
     }
 
-    /// Returns whether a change counts that is durable on the devices at some places.
-    fn may_count(&self, is_durable: impl Fn(usize) -> bool) -> bool {
+    /// Returns whether a change to `next` counts that is durable on the devices at some places.
+    fn may_count(&self, next: &Configuration, is_durable: impl Fn(usize) -> bool) -> bool {
         if self.authority != Authority::Majority || is_on(Mutation::NoMajority) {
             return true;
         }
         let on = |id| self.place(id).is_some_and(&is_durable);
-        match self.is_assembly_due && !is_on(Mutation::AssembleAnything) {
-            true => may_begin(&self.recorded, on),
-            false => may_record(&self.recorded, on),
+        match self.beginning {
+            Beginning::Announcing if !is_on(Mutation::AssembleAnything) => may_begin(&self.recorded, on),
+            _ if !changes_members(next, &self.recorded) => may_record(&self.recorded, on),
+            _ if is_on(Mutation::NewMajorityOnly) => may_record(next, on),
+            _ => may_record(&self.recorded, on) && may_record(next, on),
         }
     }
 
@@ -231,9 +249,12 @@ impl Running {
         }
         let wanted = in_sync(&round.config) & in_sync(&self.config);
         let is_on_all = wanted != 0 && self.members().all(|who| wanted & 1 << who == 0 || is_durable(who));
-        let is_on_majority = !round.is_change || self.may_count(is_durable);
+        // A device has come that knows of a higher epoch: this one is announced again.
+        let is_late = epoch(&round.config) < epoch(&self.config);
+        let is_on_majority = !is_late && (!round.is_change || self.may_count(&round.config, is_durable));
         if !is_on_all || !is_on_majority {
             // Some may have it all the same.
+            self.has_leftovers |= round.is_change;
             self.claimed |= in_sync(&round.config);
             self.wants_trees |= round.has_trees;
             self.wants_record = true;
@@ -246,14 +267,20 @@ impl Running {
     fn count_round(&mut self, s: &mut Shared, round: Round) {
         let recorded = in_sync(&round.config);
         if round.is_change {
+            self.has_leftovers = false;
             let is_new = round.config.generations.current() != self.recorded.generations.current();
             self.is_renewal_due &= !is_new;
             if is_new || self.authority == Authority::All {
                 self.authority = Authority::Majority;
             }
-            if !std::mem::take(&mut self.is_assembly_due) {
-                self.is_renewal_due |= self.claimed & !recorded != 0 || self.authority == Authority::Operator;
-                self.claimed = recorded;
+            match self.beginning {
+                Beginning::Announcing => self.beginning = Beginning::Adopting,
+                Beginning::Adopting => self.beginning = Beginning::Over,
+                Beginning::Over => {
+                    self.is_renewal_due |=
+                        self.claimed & !recorded != 0 || self.authority == Authority::Operator;
+                    self.claimed = recorded;
+                }
             }
         }
         self.regions.recorded(round.ticket);
@@ -275,7 +302,8 @@ impl Running {
                     is_used && member.state == self.config.members[who].state
                 }),
             };
-            if let Some(up) = self.up_mut(who).filter(|_| round.is_change && is_durable && is_called) {
+            let begins = round.is_change && self.beginning == Beginning::Over;
+            if let Some(up) = self.up_mut(who).filter(|_| begins && is_durable && is_called) {
                 up.is_active = true;
             }
         }
@@ -286,7 +314,7 @@ impl Running {
             }
         }
         self.recorded = round.config;
-        if !self.is_registered && self.is_settled() {
+        if !self.is_registered && self.is_settled() && self.beginning == Beginning::Over {
             self.is_registered = true;
             let (mirror, blocks, block_size) = (self.mirror, self.blocks, self.block_size);
             s.requests.push(Output::Register { mirror, blocks, block_size });

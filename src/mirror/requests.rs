@@ -63,6 +63,15 @@ impl Requests {
         }
     }
 
+    /// Makes room for `max` requests, if there is less.
+    pub(crate) fn grow(&mut self, max: u32) {
+        let before = self.max();
+        if max > before {
+            self.outstanding.resize(max as usize, None);
+            self.free.extend((before..max).rev());
+        }
+    }
+
     /// Returns the number of requests that there are at most.
     pub(crate) fn max(&self) -> u32 {
         self.outstanding.len() as u32

@@ -31,7 +31,7 @@ impl Running {
     /// Returns whether a member can be brought up to date now.
     fn can_resync(&self, who: usize) -> bool {
         let is_recorded = matches!(self.recorded.members[who].state, MemberState::Resyncing { .. });
-        self.is_resyncing(who) && is_recorded && self.active(who).is_some()
+        self.is_resyncing(who) && is_recorded && self.active(who).is_some() && !self.is_leaving(who)
     }
 
     /// Goes on with the resync, or begins the next one.

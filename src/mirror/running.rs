@@ -2,11 +2,13 @@
 //!
 //! The rules are in the files for each subject, as methods of [`Running`]:
 //! `writes.rs`, `reads.rs`, `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before
-//! what), `departures.rs` and `joining.rs` (members that go and come), `resync.rs` (members that are
+//! what), `departures.rs` and `joining.rs` (members that go and come), `changes.rs` (members that are added and
+//! removed), `resync.rs` (members that are
 //! brought up to date), `stopping.rs` (the end).
 
 use std::collections::VecDeque;
 
+use crate::change::Change;
 use crate::configuration::{Configuration, MEMBERS_MAX, MemberState, WitnessState};
 use crate::copying::Copying;
 use crate::extents::{Extent, Extents};
@@ -183,6 +185,18 @@ pub(crate) enum Authority {
     All,
 }
 
+/// How far it is recorded that this host owns the mirror now ([`crate::quorum`]).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Beginning {
+    /// A majority is to know that there is a new owner. The record repeats what was found, and ranks as
+    /// that.
+    Announcing,
+    /// A majority knows. What was found is to be on a majority as a record of this owner.
+    Adopting,
+    /// A majority has that.
+    Over,
+}
+
 /// What the mirror is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -287,8 +301,7 @@ pub(crate) struct Running {
     pub(crate) recorded: Configuration,
     /// The members that some record on some device may call in sync.
     pub(crate) claimed: Places,
-    /// Whether the mirror was assembled, and it is not recorded yet that it was.
-    pub(crate) is_assembly_due: bool,
+    pub(crate) beginning: Beginning,
     /// Whether it is recorded that members missed something, and the new generation is not.
     pub(crate) is_renewal_due: bool,
     pub(crate) authority: Authority,
@@ -331,6 +344,10 @@ pub(crate) struct Running {
     /// requests. Those that come meanwhile are younger.
     pub(crate) next_late: u64,
     pub(crate) round: Option<Round>,
+    /// Whether a change was tried to be recorded since the last one that counts: some device may have it.
+    pub(crate) has_leftovers: bool,
+    /// The change of the members that is going on.
+    pub(crate) change: Change,
     /// Whether the next record has the trees.
     pub(crate) wants_trees: bool,
     /// Whether a record is due, whatever else is.
@@ -471,6 +488,7 @@ impl Running {
             }
         }
         if std::mem::take(&mut self.is_stirred) {
+            self.continue_change(s);
             self.begin_round(s);
             self.continue_settling(s);
             self.continue_recording(s);
@@ -492,8 +510,7 @@ impl Running {
     pub(crate) fn miss_hot_elsewhere(&mut self) {
         self.copying.distrust();
         for who in self.members() {
-            let state = self.config.members[who].state;
-            if matches!(state, MemberState::OutOfDate { .. } | MemberState::Resyncing { .. }) {
+            if self.keeps_tree(who) {
                 self.miss_hot(who);
             }
         }

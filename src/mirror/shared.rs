@@ -167,6 +167,26 @@ impl Shared {
         self.requests.close(device);
     }
 
+    /// Closes a device for which there is no use any more. What it has failed is forgotten.
+    pub(crate) fn part(&mut self, device: Device) {
+        let slot = self.slot(device);
+        (slot.failures, slot.failed_at) = (0, 0);
+        if !matches!(slot.link, Link::Absent | Link::Closing) {
+            slot.link = Link::Closing;
+            self.requests.close(device);
+        }
+    }
+
+    /// Closes all devices, which are read again as soon as they are open.
+    pub(crate) fn close_all(&mut self) {
+        for device in Device::all() {
+            if !matches!(self.slot(device).link, Link::Absent | Link::Closing) {
+                self.slot(device).link = Link::Closing;
+                self.requests.close(device);
+            }
+        }
+    }
+
     /// Takes what is known of a device, which is in use from now on.
     pub(crate) fn take(&mut self, device: Device, who: usize) {
         let slot = self.slot(device);

@@ -10,6 +10,7 @@ use crate::shared::Shared;
 impl Running {
     /// The mirror is told to stop.
     pub(crate) fn stop(&mut self, s: &mut Shared, wipes: bool) {
+        self.fail_change(s, "the mirror is being stopped");
         match self.mode {
             Mode::Serving => {
                 let until = s.now().saturating_add(s.options.stop_timeout_ms.saturating_mul(1000));

@@ -35,6 +35,11 @@ impl Disk {
         Disk { data: Vec::new(), metadata: BTreeMap::new(), blocks: WITNESS_BYTES / u64::from(BLOCK) }
     }
 
+    /// Takes so many blocks from the end.
+    pub(crate) fn shrink(&mut self, blocks: u64) {
+        self.blocks -= blocks * 16;
+    }
+
     fn fill(&mut self, range: Extent, values: &[u64]) {
         self.data[range.start as usize..range.end() as usize].copy_from_slice(values);
     }
@@ -96,6 +101,8 @@ pub(crate) struct World {
     pub(crate) ended: Option<String>,
     pub(crate) is_stopped: bool,
     pub(crate) wiped: Vec<Device>,
+    /// The answer to the last change of the members.
+    pub(crate) changed: Option<Result<(), String>>,
     members: usize,
     has_witness: bool,
     held: VecDeque<(Device, Output)>,
@@ -137,6 +144,7 @@ impl World {
             ended: None,
             is_stopped: false,
             wiped: Vec::new(),
+            changed: None,
             members,
             has_witness,
             held: VecDeque::new(),
@@ -191,6 +199,11 @@ impl World {
     }
 
     pub(crate) fn open_all(&mut self) {
+        self.open_due();
+        self.run();
+    }
+
+    fn open_due(&mut self) {
         for device in Device::all() {
             let at = device.index();
             if !self.is_open[at] && self.health[at] != Health::Away && !self.has_requests(device) {
@@ -199,7 +212,6 @@ impl World {
                 self.input(Input::Opened { device, blocks, block_size: BLOCK });
             }
         }
-        self.run();
     }
 
     fn has_requests(&self, device: Device) -> bool {
@@ -288,6 +300,34 @@ impl World {
         }
     }
 
+    /// Adds the member whose disk has this number.
+    pub(crate) fn add(&mut self, device: u8, force: bool) {
+        self.start_adding(device, force);
+        self.run();
+    }
+
+    pub(crate) fn start_adding(&mut self, device: u8, force: bool) {
+        self.changed = None;
+        self.input(Input::AddMember { device: Device(device), name: format!("m{device}"), force });
+        if self.health[usize::from(device)] == Health::Away {
+            self.health[usize::from(device)] = Health::Good;
+        }
+        self.members = self.members.max(usize::from(device) + 1);
+        self.open_due();
+    }
+
+    /// Removes the member at this place of the configuration.
+    pub(crate) fn remove_member(&mut self, who: usize) {
+        self.start_removal(who);
+        self.run();
+    }
+
+    pub(crate) fn start_removal(&mut self, who: usize) {
+        self.changed = None;
+        let id = self.mirror.report().members[who].id;
+        self.input(Input::RemoveMember { id });
+    }
+
     pub(crate) fn conditions(&self) -> Vec<Condition> {
         self.mirror.report().members.into_iter().map(|member| member.condition).collect()
     }
@@ -315,6 +355,7 @@ impl World {
                 self.is_stopped = true;
                 self.wiped = wiped;
             }
+            Output::Changed { result } => self.changed = Some(result),
             Output::Log { text, .. } => self.log.push(text),
             Output::Close { device } => self.is_open[device.index()] = false,
             Output::Reset { request, device } => {

@@ -81,7 +81,7 @@ impl Running {
                 Some(device) if op == Op::WriteZeroes => s.requests.write_zeroes(device, io, range),
                 Some(device) => s.requests.write(device, Purpose::Write(io), io, range),
                 None => {
-                    if self.config.members[who].state != MemberState::Detached && !is_on(Mutation::NoTree) {
+                    if (self.keeps_tree(who) || self.is_in_sync(who)) && !is_on(Mutation::NoTree) {
                         self.missed[who].insert(range);
                     }
                     continue;
@@ -161,10 +161,7 @@ impl Running {
 
     fn miss_everywhere(&mut self, range: crate::extents::Extent) {
         for who in self.members() {
-            if matches!(
-                self.config.members[who].state,
-                MemberState::OutOfDate { .. } | MemberState::Resyncing { .. }
-            ) {
+            if self.keeps_tree(who) {
                 self.missed[who].insert(range);
             }
         }

@@ -45,6 +45,8 @@ pub fn register_all() {
     register(c"bdev_dst_mirror_create", mirror::create, Phase::Runtime);
     register(c"bdev_dst_mirror_assemble", mirror::assemble, Phase::Runtime);
     register(c"bdev_dst_mirror_wait", mirror::wait, Phase::Runtime);
+    register(c"bdev_dst_mirror_add_member", mirror::add_member, Phase::Runtime);
+    register(c"bdev_dst_mirror_remove_member", mirror::remove_member, Phase::Runtime);
     register(c"bdev_dst_mirror_delete", mirror::delete, Phase::Runtime);
     register(c"bdev_dst_mirror_get_info", mirror::get_info, Phase::Runtime);
     register(c"bdev_dst_mirror_set_options", mirror::set_options, Phase::Runtime);

@@ -16,7 +16,9 @@ use crate::params::Params;
 impl From<Error> for RpcError {
     fn from(error: Error) -> RpcError {
         let parameter = match &error {
+            Error::NoMember { .. } => "member: ",
             Error::Exists(_)
+            | Error::Changing(_)
             | Error::NotFound(_)
             | Error::Deleting(_)
             | Error::Deleted(_)
@@ -30,7 +32,7 @@ impl From<Error> for RpcError {
             | Error::Unsuitable { .. } => "members, witness: ",
             Error::NotWiped { .. } => "wipe: ",
             Error::Timeout { .. } => "start_timeout_ms: ",
-            Error::Ended { .. } | Error::Resources { .. } => "",
+            Error::Change { .. } | Error::Ended { .. } | Error::Resources { .. } => "",
         };
         RpcError { code: -error.errno().0, message: format!("{parameter}{error}") }
     }
@@ -140,6 +142,54 @@ pub fn delete(params: Option<Value>, reply: Reply) {
     match take_delete(params) {
         Ok((name, wipe)) => dst_mirror_bdev::delete(&name, wipe, |result| {
             answer(reply, result.map(|_| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+/// Takes the name of a mirror, and that of a bdev or member.
+fn take_member(params: &mut Params) -> Result<(String, String)> {
+    let name = params.text("name")?;
+    let member = params.text("member")?;
+    if member.len() > MEMBER_NAME_MAX {
+        let problem = format!("{member} has {} bytes, at most {MEMBER_NAME_MAX} are recorded", member.len());
+        return Err(RpcError::invalid("member", problem));
+    }
+    if member == name {
+        let problem = format!("{member} is the mirror itself, which can't be one of its own devices");
+        return Err(RpcError::invalid("member", problem));
+    }
+    Ok((name, member))
+}
+
+fn take_addition(params: Option<Value>) -> Result<(String, String, bool)> {
+    let mut params = Params::new(params)?;
+    let (name, member) = take_member(&mut params)?;
+    let force = params.flag("force", false)?;
+    params.finish()?;
+    Ok((name, member, force))
+}
+
+pub fn add_member(params: Option<Value>, reply: Reply) {
+    match take_addition(params) {
+        Ok((name, member, force)) => dst_mirror_bdev::add_member(&name, &member, force, |result| {
+            answer(reply, result.map(|()| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+fn take_removal(params: Option<Value>) -> Result<(String, String)> {
+    let mut params = Params::new(params)?;
+    let taken = take_member(&mut params)?;
+    params.finish()?;
+    Ok(taken)
+}
+
+pub fn remove_member(params: Option<Value>, reply: Reply) {
+    match take_removal(params) {
+        Ok((name, member)) => dst_mirror_bdev::remove_member(&name, &member, |result| {
+            answer(reply, result.map(|()| true.into()).map_err(Into::into));
         }),
         Err(error) => answer(reply, Err(error)),
     }
@@ -317,6 +367,16 @@ mod tests {
         let long = wrong(json!({ "name": "m", "members": ["x".repeat(MEMBER_NAME_MAX + 1)] }));
         assert!(long.contains("has 65 bytes"), "{long}");
         assert!(wrong(json!({ "name": "m", "members": vec!["a"; MEMBERS_MAX + 1] })).contains("9 entries"));
+    }
+
+    #[test]
+    fn a_member_is_named() {
+        let taken = take_addition(Some(json!({ "name": "m", "member": "a", "force": true }))).unwrap();
+        assert_eq!(taken, ("m".to_owned(), "a".to_owned(), true));
+        let wrong = |given: Value| take_removal(Some(given)).unwrap_err().message;
+        assert!(wrong(json!({ "name": "m", "member": "m" })).starts_with("member: m is the mirror itself"));
+        assert!(wrong(json!({ "name": "m", "member": "x".repeat(65) })).contains("has 65 bytes"));
+        assert!(wrong(json!({ "name": "m", "member": "a", "force": true })).contains("force"));
     }
 
     #[test]

@@ -183,6 +183,8 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_mirror_create": {**MIRROR_DEVICES, "force": flag(False), "equal": flag(False)},
         "bdev_dst_mirror_assemble": {**MIRROR_DEVICES, "force": text(SPARE, "nobody"), "wait": flag(True)},
         "bdev_dst_mirror_wait": {"name": name(MIRROR)},
+        "bdev_dst_mirror_add_member": {"name": name(MIRROR), "member": name(SPARE), "force": flag(False)},
+        "bdev_dst_mirror_remove_member": {"name": name(MIRROR), "member": name(SPARE)},
         "bdev_dst_mirror_delete": {"name": name(MIRROR), "wipe": flag(False)},
         "bdev_dst_mirror_get_info": {"name": text(MIRROR)},
         "bdev_dst_mirror_set_options": {"name": name(MIRROR), **MIRROR_OPTIONS},

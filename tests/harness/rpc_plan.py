@@ -249,6 +249,10 @@ def _mirror(rng: random.Random) -> dict[str, Any]:
     return {"name": rng.choice(MIRRORS), "members": rng.sample(BDEVS, 2), "start_timeout_ms": 100, **more}
 
 
+def _mirror_member(rng: random.Random) -> dict[str, Any]:
+    return {"name": rng.choice(MIRRORS), "member": rng.choice(BDEVS)}
+
+
 def _run(rng: random.Random) -> dict[str, Any]:
     # A journal of its own, since the same name is not the same device.
     journal = f"$FOLDER/journal{rng.randrange(10**9)}"
@@ -276,6 +280,8 @@ VOCABULARY: dict[str, Vocabulary] = {
         "bdev_dst_mirror_create": (2, _mirror),
         "bdev_dst_mirror_assemble": (2, _mirror),
         "bdev_dst_mirror_wait": (1, _one("name", *MIRRORS)),
+        "bdev_dst_mirror_add_member": (2, _mirror_member),
+        "bdev_dst_mirror_remove_member": (2, _mirror_member),
         "bdev_dst_mirror_delete": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_get_info": (1, lambda rng: _optional(rng, name=MIRRORS)),
         "bdev_dst_mirror_set_options": (1, lambda rng: {"name": rng.choice(MIRRORS), "resync_rate_mib": 1}),

@@ -43,6 +43,11 @@ impl Run {
             // What has been read from others since the loss may still go.
             checks::excuse_losses(self);
         }
+        if let Notice::Opened { target } = notice
+            && self.owners[host].as_ref().is_some_and(|owner| owner.to_add == Some(target))
+        {
+            self.begin_adding(host, target);
+        }
         let Some(owner) = &mut self.owners[host] else { return };
         let device = |target| device_of(&self.plan, target);
         let input = match notice {
@@ -131,6 +136,7 @@ impl Run {
             Do::Close { target } => self.world.close(host, target),
             Do::Register => self.registered(host),
             Do::Complete { io, success } => self.completed(host, &io, success),
+            Do::Changed(result) => self.changed(host, result),
             Do::Ended(why) => self.world.note(|| format!("host {host}: ended: {why}")),
             Do::Stopped => {
                 self.world.note(|| format!("host {host}: stopped"));
@@ -153,6 +159,7 @@ impl Run {
             self.adrift.extend(writes.map(|io| (io.number, io.blocks())));
         }
         checks::assembled(self, host, now);
+        self.check_members(host);
         for (write, blocks) in std::mem::take(&mut self.adrift) {
             self.model.settle(write, blocks, now);
         }

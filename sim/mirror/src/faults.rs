@@ -72,6 +72,12 @@ impl Run {
                 }
                 self.crash(host, for_us + 1);
             }
+            Fault::Remove { member } => self.remove_member(member),
+            Fault::Add { member } => self.add_member(member),
+            Fault::RemoveAndCrash { host, member, after_us, members, for_us } => {
+                self.remove_member(member);
+                self.world.after(after_us, Event::CutAndCrash { host, members, for_us });
+            }
             Fault::Takeover { host } => self.take_over(host),
             Fault::Partition { host, member, for_us } => {
                 for other in 0..self.plan.hosts {
@@ -92,6 +98,15 @@ impl Run {
         self.trouble_us = self.world.now;
         self.crash(host, 1_000);
         self.world.cut(host, member, for_us);
+    }
+
+    /// The second half of [`Fault::RemoveAndCrash`].
+    pub(crate) fn cut_and_crash(&mut self, host: usize, members: u64, for_us: u64) {
+        self.trouble_us = self.world.now;
+        self.crash(host, 1_000);
+        for target in (0..self.plan.targets()).filter(|target| members & 1 << target != 0) {
+            self.world.cut(host, target, for_us);
+        }
     }
 
     fn power(&mut self, target: usize, for_us: u64) {

@@ -14,7 +14,7 @@
 //! | [`checks`] | the rules that concern what members hold |
 //! | [`state`] | the state of a run |
 //! | `drive` | processes and their mirrors: what these are told, and what they want done |
-//! | `users`, `faults`, `operator` | what happens to them |
+//! | `users`, `faults`, `operator`, `membership` | what happens to them |
 //! | [`run`] | one seed, from its beginning to its end |
 //! | [`shrink`] | the search for a smaller plan that still fails |
 
@@ -23,6 +23,7 @@ mod connections;
 pub mod disk;
 mod drive;
 mod faults;
+mod membership;
 pub mod model;
 mod operations;
 mod operator;

@@ -12,6 +12,7 @@ const HELP: &str = "\
 dst-mirror-sim [--seeds N] [--from N] [--mutation NAME] [--keep-going]      run seeds
 dst-mirror-sim --seed N [--history] [--shrink] [--mutation NAME]            run one again
 dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    which mutations are found, and when
+Each with --changes: an operator also adds and removes members.
 ";
 
 #[derive(Default)]
@@ -24,6 +25,14 @@ struct Args {
     mutation: Option<Mutation>,
     mutations: bool,
     keep_going: bool,
+    changes: bool,
+}
+
+impl Args {
+    /// Returns the plan of a seed.
+    fn plan(&self, seed: u64) -> Plan {
+        if self.changes { Plan::changing(seed) } else { Plan::new(seed) }
+    }
 }
 
 /// Parses the command line. Returns `None` if it asks for help.
@@ -42,6 +51,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--history" => args.history = true,
             "--shrink" => args.shrink = true,
             "--mutations" => args.mutations = true,
+            "--changes" => args.changes = true,
             "--keep-going" => args.keep_going = true,
             "--mutation" => {
                 let name = words.next().unwrap_or_default();
@@ -82,7 +92,7 @@ fn main() -> ExitCode {
 
 /// Runs one seed again. Returns true if it violates a rule.
 fn one(seed: u64, args: &Args) -> bool {
-    let mut plan = Plan::new(seed);
+    let mut plan = args.plan(seed);
     if args.shrink {
         plan = shrink::shrink(&plan, args.mutation);
     }
@@ -110,13 +120,14 @@ fn many(args: &Args) -> bool {
             if seed >= args.from + seeds || stop.load(Relaxed) {
                 return;
             }
-            let outcome = run(&Plan::new(seed), args.mutation, false);
+            let outcome = run(&args.plan(seed), args.mutation, false);
             let mut result = result.lock().expect("nothing panics with it");
             result.0.add(&outcome.totals);
             if let Some(violation) = &outcome.violation {
                 result.1 += 1;
                 println!("seed {seed} violates {violation}");
-                println!("again: dst-mirror-sim --seed {seed} --history");
+                let changes = if args.changes { " --changes" } else { "" };
+                println!("again: dst-mirror-sim --seed {seed} --history{changes}");
                 stop.store(!args.keep_going, Relaxed);
             }
         }
@@ -141,7 +152,7 @@ fn mutations(args: &Args) -> bool {
                 continue;
             }
             let found = (args.from..args.from + seeds).find_map(|seed| {
-                let plan = Plan::new(seed);
+                let plan = args.plan(seed);
                 let violation = run(&plan, Some(mutation), false).violation?;
                 // The mutation must be the cause, so the same seed must pass without it.
                 run(&plan, None, false).violation.is_none().then_some((seed, violation))

@@ -27,7 +27,9 @@ impl Run {
                 self.world.hosts[host].takes |= is_it;
             }
         }
-        if self.stage != Stage::Faults && self.is_split() {
+        if self.stage != Stage::Faults && self.plan.changes && self.complete_members() {
+            // Whether a member has diverged, is seen when all are members.
+        } else if self.stage != Stage::Faults && self.is_split() {
             // The operator decides for the member that is in use, while all are there.
             let host =
                 (0..self.plan.hosts).find(|&host| self.owners[host].as_ref().is_some_and(Owner::is_usable));

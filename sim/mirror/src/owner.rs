@@ -84,6 +84,8 @@ pub enum Do {
     Complete { io: Box<UserIo>, success: bool },
     /// The mirror has ended: there was no mirror, or it is lost.
     Ended(String),
+    /// A change of the members is answered.
+    Changed(Result<(), String>),
     /// The mirror has stopped.
     Stopped,
     /// Prints a line.
@@ -116,6 +118,10 @@ pub struct Owner {
     pub copied: u64,
     /// The target whose data the operator said to count.
     pub forced: Option<usize>,
+    /// The target that becomes a member when it is opened next.
+    pub to_add: Option<usize>,
+    /// The target that is being added, or removed, and whether it is a member then.
+    pub changing: Option<(usize, bool)>,
     resets: BTreeMap<usize, u32>,
     slots: Vec<Vec<Content>>,
     plan: Plan,
@@ -159,6 +165,8 @@ impl Owner {
             copies: Vec::new(),
             copied: 0,
             forced: force,
+            to_add: None,
+            changing: None,
             resets: BTreeMap::new(),
             slots: vec![Vec::new(); usize::from(plan.options.copy_slots)],
             plan: plan.clone(),
@@ -335,6 +343,7 @@ impl Owner {
                 self.ended = true;
                 return Ok(Do::Ended(why));
             }
+            Output::Changed { result } => return Ok(Do::Changed(result)),
             Output::Stopped { .. } => return Ok(Do::Stopped),
             Output::Log { text, .. } => return Ok(Do::Log(text)),
         };

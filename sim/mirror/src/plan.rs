@@ -41,6 +41,13 @@ pub enum Fault {
     Blackout { host: usize, members: u64, for_us: u64 },
     /// A member can read none of the blocks that the users like.
     BadBlocks { member: usize },
+    /// The operator removes a member.
+    Remove { member: usize },
+    /// The operator adds a member that was removed.
+    Add { member: usize },
+    /// The operator removes a member, and the owner's process dies, and with it members' caches and links:
+    /// all whose bit is set are out of reach for a time.
+    RemoveAndCrash { host: usize, member: usize, after_us: u64, members: u64, for_us: u64 },
 }
 
 /// What a seed decides.
@@ -83,6 +90,8 @@ pub struct Plan {
     /// Whether the operator forces the mirror to be assembled from one member when it cannot be
     /// otherwise.
     pub forces: bool,
+    /// Whether the operator adds and removes members.
+    pub changes: bool,
     /// The mirror's options.
     pub options: Options,
     /// Faults and when they occur, in order.
@@ -171,6 +180,7 @@ impl Plan {
             patience_us,
             lease_us: r.pick(&[20_000, 200_000]),
             forces: r.chance(200),
+            changes: false,
             options: Options {
                 ios_max: 64,
                 copy_slots: r.range(1, 4) as u16,
@@ -209,6 +219,40 @@ impl Plan {
         plan
     }
 
+    /// Returns the plan of a seed in which an operator also adds and removes members. A member's place may
+    /// be its target's or another one.
+    pub fn changing(seed: u64) -> Plan {
+        let mut plan = Plan::new(seed);
+        let mut rng = Rng::new(seed ^ 0x6368_616e_6765);
+        let r = &mut rng;
+        if plan.members == 2 && r.chance(600) {
+            plan.members = 3;
+            plan.caches.push(r.chance(800));
+            plan.latency_us.push((100, 1_000));
+        }
+        plan.changes = true;
+        for _ in 0..r.pick(&[2, 6, 15]) {
+            let (host, member) = (r.index(plan.hosts), r.index(plan.members));
+            let at = r.below(FAULTS_US);
+            let after_us = if r.chance(800) { r.below(20_000) } else { r.below(500_000) };
+            let remove = match r.below(3) {
+                0 => {
+                    let for_us = r.below(5_000_000);
+                    Fault::RemoveAndCrash { host, member, after_us, members: r.bits(), for_us }
+                }
+                _ => Fault::Remove { member },
+            };
+            plan.faults.push((at, remove));
+            plan.faults.push((at + r.below(3_000_000), Fault::Add { member }));
+            if r.chance(500) {
+                // Soon after it has begun.
+                plan.faults.push((at + r.below(20_000), Fault::Crash { host, for_us: r.below(500_000) }));
+            }
+        }
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
     /// Returns a plan without faults, as the beginning of others: two members of 64 MiB with caches,
     /// a witness, and users of three spots far apart.
     pub fn fair() -> Plan {
@@ -232,6 +276,7 @@ impl Plan {
             patience_us: 500_000,
             lease_us: 20_000,
             forces: false,
+            changes: false,
             options: Options {
                 ios_max: 64,
                 member_timeout_ms: 5_000,

@@ -86,6 +86,7 @@ impl Run {
                 self.strike(fault);
             }
             Event::Swap { host, member, for_us } => self.swap(host, member, for_us),
+            Event::CutAndCrash { host, members, for_us } => self.cut_and_crash(host, members, for_us),
             Event::Look => self.look(),
         }
     }

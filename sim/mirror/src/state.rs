@@ -47,6 +47,8 @@ pub struct Totals {
     pub departures: u64,
     /// Blocks of which unflushed writes were lost everywhere, as a disk may lose them.
     pub excused: u64,
+    /// Members that were added or removed.
+    pub changes: u64,
 }
 
 impl Totals {
@@ -59,6 +61,7 @@ impl Totals {
         self.copied += other.copied;
         self.departures += other.departures;
         self.excused += other.excused;
+        self.changes += other.changes;
     }
 }
 
@@ -132,6 +135,8 @@ pub struct Run {
     pub(crate) stage: Stage,
     pub(crate) read_back: Vec<u64>,
     pub(crate) idle_since: u64,
+    /// Whether each target is known to be a member, or not. Nothing is known while that is changed.
+    pub(crate) expected: Vec<Option<bool>>,
 }
 
 impl Run {
@@ -182,6 +187,7 @@ impl Run {
             stage: Stage::Faults,
             read_back: Vec::new(),
             idle_since: 0,
+            expected: vec![Some(true); plan.members],
             world,
             plan,
         }

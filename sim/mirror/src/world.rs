@@ -45,6 +45,8 @@ pub enum Event {
     Strike { index: usize },
     /// A host's process dies, and does not reach a member afterwards.
     Swap { host: usize, member: usize, for_us: u64 },
+    /// A host's process dies, and does not reach some targets afterwards.
+    CutAndCrash { host: usize, members: u64, for_us: u64 },
     /// The run looks how things are.
     Look,
 }

@@ -8,12 +8,17 @@ use dst_mirror_sim::{Plan, run};
 /// A thousand seeds. FirstMemberIsEnough is found by seed 1,042.
 const SEEDS: std::ops::Range<u64> = 100..1100;
 
-/// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together.
-const ELSEWHERE: [Mutation; 4] = [
+/// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, and
+/// in tests/changes.rs, where members are added and removed.
+const ELSEWHERE: [Mutation; 8] = [
     Mutation::CompleteBeforeRecord,
     Mutation::CoolUnflushed,
     Mutation::RepairUnlocked,
     Mutation::OverwriteDiverged,
+    Mutation::NewMajorityOnly,
+    Mutation::DetachAtOnce,
+    Mutation::DropTreeEarly,
+    Mutation::NoFullCopy,
 ];
 
 fn is_found(mutation: Mutation) {

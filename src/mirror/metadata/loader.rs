@@ -269,6 +269,7 @@ mod tests {
     #[test]
     fn another_mirror_is_overwritten_before_the_first_record() {
         let (layout, mut record) = example();
+        record.configuration.accepted = 1;
         let mut disk = Disk::new(layout);
         let mut area = Area::fresh(layout, MemberId(1));
         for number in [1000, 1001] {
@@ -289,6 +290,7 @@ mod tests {
     #[test]
     fn a_damaged_tree_is_not_passed_over() {
         let (layout, mut record) = example();
+        record.configuration.accepted = 1;
         let mut disk = Disk::new(layout);
         let mut area = Area::fresh(layout, MemberId(1));
         for number in [1, 2] {

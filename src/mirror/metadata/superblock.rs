@@ -41,7 +41,8 @@ mod field {
     pub const ENTRIES: usize = 352;
     /// 1,024 regions of 2 bytes.
     pub const REGIONS: usize = 1504;
-    pub const END: usize = 3552;
+    pub const ACCEPTED: usize = 3552;
+    pub const END: usize = 3560;
 }
 
 /// The offsets of the fields of a member's entry, or of the witness's.
@@ -72,7 +73,7 @@ mod state {
 const _: () = {
     assert!(field::GENERATIONS + 16 * HISTORY_MAX == field::ENTRIES);
     assert!(field::ENTRIES + entry::BYTES * (MEMBERS_MAX + 1) == field::REGIONS);
-    assert!(field::REGIONS + 2 * HOT_MAX == field::END && field::END <= SUPERBLOCK_BYTES);
+    assert!(field::REGIONS + 2 * HOT_MAX == field::ACCEPTED && field::END <= SUPERBLOCK_BYTES);
     assert!(entry::NAME + MEMBER_NAME_MAX == entry::BYTES);
 };
 
@@ -178,6 +179,7 @@ pub(super) fn encode(own: MemberId, record: &Record, trees: &Trees) -> Vec<u8> {
     for (index, region) in record.hot.iter().enumerate() {
         put(&mut bytes, field::REGIONS + 2 * index, region.to_le_bytes());
     }
+    put(&mut bytes, field::ACCEPTED, configuration.accepted.to_le_bytes());
     let crc = crc_of(&bytes);
     put(&mut bytes, field::CRC, crc.to_le_bytes());
     bytes
@@ -247,12 +249,10 @@ fn read(bytes: &[u8]) -> Result<Superblock, MetadataError> {
         1 => Some(read_witness(entry)?),
         _ => return Err(MetadataError::Field("witness")),
     };
-    let configuration = Configuration {
-        number: get_u64(bytes, field::NUMBER),
-        generations: read_generations(bytes)?,
-        members,
-        witness,
-    };
+    let (number, accepted) = (get_u64(bytes, field::NUMBER), get_u64(bytes, field::ACCEPTED));
+    check(accepted <= number, "accepted")?;
+    let configuration =
+        Configuration { number, accepted, generations: read_generations(bytes)?, members, witness };
     let mut ids: Vec<MemberId> = configuration.members.iter().map(|member| member.id).collect();
     ids.extend(configuration.witness.as_ref().map(|witness| witness.id));
     check(ids.contains(&MemberId(own)), "own id")?;
@@ -395,7 +395,9 @@ mod tests {
         assert_eq!(second[56..69], *b"\x02\x01\x05\0\0\0\0\0Disk2");
         assert_eq!((get_u128(&bytes, 352 + 1024), bytes[352 + 1024 + 56]), (99, 5));
         assert_eq!((get_u16(&bytes, 1504), get_u16(&bytes, 1506)), (3, 0x0201));
-        assert!(bytes[1508..].iter().all(|&byte| byte == 0));
+        assert!(bytes[1508..3552].iter().all(|&byte| byte == 0));
+        assert_eq!(get_u64(&bytes, 3552), 0x0107);
+        assert!(bytes[3560..].iter().all(|&byte| byte == 0));
         assert_eq!(decode(&bytes, &layout), Ok(Superblock { own, record, trees }));
     }
 
@@ -468,6 +470,7 @@ mod tests {
             (first + entry::NAME, 0xff, "name"),
             (first + entry::NAME, b'\n', "name"),
             (first + entry::NAME_LEN, 3, "reserved"),
+            (field::ACCEPTED + 1, 2, "accepted"),
             (field::END, 1, "reserved"),
             (74, 1, "reserved"),
         ] {
@@ -503,6 +506,7 @@ mod tests {
             prop_assert!(decode(&damaged, &layout).is_err());
             let mut before = record.clone();
             before.configuration.number ^= 1;
+            before.configuration.accepted = before.configuration.accepted.min(before.configuration.number);
             let mut torn = encode(own, &before, &trees);
             torn[..512 * cut].copy_from_slice(&bytes[..512 * cut]);
             let is_one_of_both = torn == bytes;

@@ -32,6 +32,7 @@ pub fn example() -> (Layout, Record) {
     let blocks = 1 << 20;
     let configuration = Configuration {
         number: 0x0109,
+        accepted: 0x0107,
         generations: Generations::from_kept(Generation(9), vec![since]),
         members: vec![member(1, MemberState::InSync), member(2, MemberState::OutOfDate { since })],
         witness: Some(witness),
@@ -70,8 +71,8 @@ pub fn any_record() -> impl Strategy<Value = (Layout, MemberId, Record)> {
     let history = proptest::collection::vec(any_generation(), 0..=HISTORY_MAX);
     let hot = proptest::collection::btree_set(any::<u16>(), 0..=HOT_MAX);
     let device = (9u32..=16, 0u64..1 << 30, any::<u64>());
-    (any::<(u64, u64)>(), (any_generation(), history), members, witness, hot, device).prop_map(
-        |((mirror, number), (current, history), members, witness, hot, (shift, bytes, blocks))| {
+    (any::<(u64, u64, u64)>(), (any_generation(), history), members, witness, hot, device).prop_map(
+        |((mirror, number, accepted), (current, history), members, witness, hot, (shift, bytes, blocks))| {
             let layout = Layout::member((bytes + (9 << 20)) >> shift, 1 << shift).expect("there is room");
             let mut members: Vec<MemberRecord> = members
                 .into_iter()
@@ -97,6 +98,7 @@ pub fn any_record() -> impl Strategy<Value = (Layout, MemberId, Record)> {
             let own = members[0].id;
             let configuration = Configuration {
                 number,
+                accepted: accepted.min(number),
                 generations: Generations::from_kept(current, history),
                 members,
                 witness,

@@ -1,0 +1,143 @@
+//! Members that an operator adds and removes, and what must be true of them: a change that was answered
+//! outlives every crash.
+
+use dst_mirror::report::{Condition, MemberReport};
+use dst_mirror::{Input, MemberId};
+
+use crate::owner::device_of;
+use crate::state::Run;
+
+/// Returns the target of a member, whose name has its number.
+fn target(member: &MemberReport) -> usize {
+    member.name[1..].parse().expect("the simulator names members by their targets")
+}
+
+impl Run {
+    /// Returns the host whose mirror is in use.
+    fn user(&self) -> Option<usize> {
+        (0..self.plan.hosts).find(|&host| {
+            let at = &self.world.hosts[host];
+            let is_it = |owner: &crate::owner::Owner| owner.is_usable() && !owner.superseded;
+            at.alive && !at.stopped && self.owners[host].as_ref().is_some_and(is_it)
+        })
+    }
+
+    /// Returns the id of the member on a target, if there is one.
+    fn member_on(&self, host: usize, of: usize) -> Option<MemberId> {
+        let members = self.owners[host].as_ref()?.mirror.report().members;
+        let found =
+            members.iter().find(|member| member.condition != Condition::Detached && target(member) == of);
+        found.map(|member| member.id)
+    }
+
+    /// The operator removes a member.
+    pub(crate) fn remove_member(&mut self, member: usize) {
+        let Some(host) = self.user() else { return };
+        let Some(id) = self.member_on(host, member).filter(|_| self.may_change(host)) else { return };
+        self.begin_change(host, member, false);
+        self.tell(host, Input::RemoveMember { id });
+    }
+
+    /// Returns whether a mirror has no change at the moment.
+    fn may_change(&self, host: usize) -> bool {
+        self.owners[host].as_ref().is_some_and(|owner| owner.changing.is_none() && owner.to_add.is_none())
+    }
+
+    fn begin_change(&mut self, host: usize, member: usize, becomes: bool) {
+        self.world.note(|| format!("host {host}: target {member} is to be a member: {becomes}"));
+        self.expected[member] = None;
+        if let Some(owner) = &mut self.owners[host] {
+            owner.changing = Some((member, becomes));
+        }
+    }
+
+    /// The operator adds a member: its target is opened anew.
+    pub(crate) fn add_member(&mut self, member: usize) {
+        let Some(host) = self.user() else { return };
+        if self.member_on(host, member).is_some()
+            || !self.may_change(host)
+            || self.world.hosts[host].unreachable[member]
+        {
+            return;
+        }
+        if let Some(owner) = &mut self.owners[host] {
+            owner.to_add = Some(member);
+        }
+        self.world.vanish(host, member, 1_000);
+    }
+
+    /// The target of a new member is opened.
+    pub(crate) fn begin_adding(&mut self, host: usize, member: usize) {
+        let Some(owner) = &mut self.owners[host] else { return };
+        owner.to_add = None;
+        if !owner.is_usable() || owner.superseded || self.member_on(host, member).is_some() {
+            return;
+        }
+        self.begin_change(host, member, true);
+        // Whatever it holds, the operator wants it overwritten.
+        self.diverged[member] = false;
+        let device = device_of(&self.plan, member);
+        self.tell(host, Input::AddMember { device, name: format!("m{member}"), force: true });
+    }
+
+    /// A mirror has answered a change.
+    pub(crate) fn changed(&mut self, host: usize, result: Result<(), String>) {
+        self.world.note(|| format!("host {host}: the change is answered: {result:?}"));
+        let Some(owner) = &mut self.owners[host] else { return };
+        let Some((member, becomes)) = owner.changing.take() else { return };
+        if owner.superseded {
+            return;
+        }
+        match result {
+            Ok(()) => {
+                self.totals.changes += 1;
+                self.expected[member] = Some(becomes);
+            }
+            Err(_) if !owner.is_usable() => {}
+            Err(_) => self.expected[member] = Some(self.member_on(host, member).is_some()),
+        }
+    }
+
+    /// A mirror was assembled: it has the members that it had, but for what was being changed.
+    pub(crate) fn check_members(&mut self, host: usize) {
+        let is_forced = self.owners[host].as_ref().is_some_and(|owner| owner.forced.is_some());
+        for member in 0..self.plan.members {
+            let is = self.member_on(host, member).is_some();
+            if !is_forced && self.expected[member].is_some_and(|was| was != is) {
+                self.violate("2", format!("target {member} is a member: {is}, other than answered before"));
+            }
+            self.expected[member] = Some(is);
+        }
+    }
+
+    /// At the end the operator wants all members: adds those that were removed, and removes one whose target
+    /// does not know that it is a member. Returns whether there is such a one.
+    pub(crate) fn complete_members(&mut self) -> bool {
+        let Some(host) = self.user() else { return false };
+        if !self.may_change(host) {
+            return true;
+        }
+        let Some(report) = self.owners[host].as_ref().map(|owner| owner.mirror.report()) else {
+            return false;
+        };
+        for member in 0..self.plan.members {
+            let found = report
+                .members
+                .iter()
+                .find(|found| found.condition != Condition::Detached && target(found) == member);
+            let is_lost = found.is_some_and(|found| {
+                matches!(found.condition, Condition::Missing { .. }) && self.world.is_open(host, member)
+            });
+            let has_source = report.members.iter().any(|member| member.condition == Condition::InSync);
+            if is_lost && has_source {
+                self.remove_member(member);
+                return true;
+            }
+            if found.is_none() && !self.world.hosts[host].unreachable[member] {
+                self.add_member(member);
+                return true;
+            }
+        }
+        false
+    }
+}

@@ -1,0 +1,230 @@
+//! Members that the operator adds and removes while the mirror runs: one at a time.
+
+use std::rc::Rc;
+use std::sync::atomic::Ordering;
+
+use dst_mirror::report::{Condition, MemberReport};
+use dst_mirror::{Device, Input, MEMBERS_MAX, MemberId};
+use spdk::clock::now_us;
+
+use crate::changing::{ChangeDone, Changing};
+use crate::device::{Backing, Place, Standing, Wanted};
+use crate::devices::EXAMINATION_US;
+use crate::error::Error;
+use crate::life::Life;
+use crate::mirror::Mirror;
+
+impl Mirror {
+    /// Adds a member. `done` is called when that counts, or was not done.
+    pub fn add_member(self: &Rc<Self>, member: &str, force: bool, done: ChangeDone) {
+        if let Some(device) = self.unused_device(member) {
+            *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
+            return self.begin_adding(device, force);
+        }
+        match self.reserve_place(member) {
+            Ok(device) => {
+                let since_us = now_us();
+                *self.changing.borrow_mut() = Some(Changing::Opening { device, force, since_us, done });
+                self.open_new_member(since_us);
+            }
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// Returns a device that a call named so, that is open, and that is no member's: one that was removed
+    /// while a saved configuration still had it, for instance.
+    fn unused_device(&self, member: &str) -> Option<Device> {
+        self.check_changeable().ok()?;
+        let report = self.rules.borrow().report();
+        let places = self.places.borrow();
+        let is_it = |device: &Device| match &places[device.index()] {
+            Some(Place { wanted, backing: Backing::Open(_), .. }) => wanted.text == member,
+            _ => false,
+        };
+        let found = Device::all().find(is_it).filter(|device| *device != Device::WITNESS)?;
+        let is_used = |of: &MemberReport| of.device == Some(found) && of.condition != Condition::Detached;
+        (!report.members.iter().any(is_used)).then_some(found)
+    }
+
+    /// Has the rules add a member.
+    fn begin_adding(self: &Rc<Self>, device: Device, force: bool) {
+        let name = self.shown(device);
+        self.tell(Input::AddMember { device, name, force });
+        self.reserve_requests();
+    }
+
+    /// Finds a place for the device of a new member.
+    fn reserve_place(&self, member: &str) -> Result<Device, Error> {
+        self.check_changeable()?;
+        let name = self.name().to_owned();
+        let mut places = self.places.borrow_mut();
+        if places.iter().flatten().any(|place| place.wanted.text == member) {
+            let why = format!("`{member}` is one of its devices already");
+            return Err(Error::Change { name, why });
+        }
+        let free = (0..MEMBERS_MAX).find(|&at| places[at].is_none());
+        let at = free.ok_or_else(|| {
+            let why = format!(
+                "it has {MEMBERS_MAX} devices, which is the most there can be: remove a member first"
+            );
+            Error::Change { name, why }
+        })?;
+        let why = Error::NoBdev(member.to_owned()).to_string();
+        let (wanted, backing) = (Wanted::new(member), Backing::Waiting { why });
+        places[at] = Some(Place { wanted, backing, standing: Standing::Candidate });
+        Ok(Device(at as u8))
+    }
+
+    fn check_changeable(&self) -> Result<(), Error> {
+        let name = self.name().to_owned();
+        if !matches!(*self.life.borrow(), Life::Running(_)) {
+            return Err(Error::Change { name, why: "it does not run".to_owned() });
+        }
+        match *self.changing.borrow() {
+            Some(_) => Err(Error::Changing(name)),
+            None => Ok(()),
+        }
+    }
+
+    /// Returns whether a device is opened for a new member, of which the rules have not heard yet.
+    pub(crate) fn is_being_opened(&self, device: Device) -> bool {
+        matches!(&*self.changing.borrow(), Some(Changing::Opening { device: of, .. }) if *of == device)
+    }
+
+    /// Opens the bdev of a new member, and has the rules add it. Something else may have it open, most likely
+    /// to examine it; that ends soon, or the addition fails.
+    pub(crate) fn open_new_member(self: &Rc<Self>, now: u64) {
+        let Some(Changing::Opening { device, since_us, .. }) = *self.changing.borrow() else { return };
+        let result = match self.open(device) {
+            Err(Error::InUse { .. }) if now.saturating_sub(since_us) < EXAMINATION_US => return,
+            result => result,
+        };
+        let Some(Changing::Opening { force, done, .. }) = self.changing.take() else { return };
+        if let Err(error) = result {
+            self.forget_device(device);
+            return done(Err(error));
+        }
+        *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
+        self.begin_adding(device, force);
+        self.tell_opened(device);
+    }
+
+    /// Has room for as many requests as there are at once now.
+    fn reserve_requests(&self) {
+        let max = self.rules.borrow().requests_max() as usize;
+        let (mut at_once, mut idle) = (self.at_once.borrow_mut(), self.idle.borrow_mut());
+        let (missing, missing_idle) = (max - at_once.len().min(max), max - idle.len().min(max));
+        at_once.reserve(missing);
+        idle.reserve(missing_idle);
+    }
+
+    /// Removes a member. `done` is called when that counts, or was not done.
+    pub fn remove_member(self: &Rc<Self>, member: &str, done: ChangeDone) {
+        match self.check_changeable().and_then(|()| self.find_member(member)) {
+            Ok((id, device)) => {
+                *self.changing.borrow_mut() = Some(Changing::Removing { device, done });
+                self.tell(Input::RemoveMember { id });
+            }
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// Returns the member with this id, of this device, or that had this name when it joined, and its
+    /// device if it has one.
+    fn find_member(&self, member: &str) -> Result<(MemberId, Option<Device>), Error> {
+        let name = self.name().to_owned();
+        let report = self.rules.borrow().report();
+        let members: Vec<&MemberReport> =
+            report.members.iter().filter(|member| member.condition != Condition::Detached).collect();
+        let places = self.places.borrow();
+        let of_text = |text: &str| {
+            let is_named = |device: &Device| {
+                places[device.index()].as_ref().is_some_and(|place| place.wanted.text == text)
+            };
+            Device::all().find(is_named).filter(|device| *device != Device::WITNESS)
+        };
+        let by_id = members.iter().find(|found| found.id.to_string() == member);
+        let by_device = || {
+            let device = of_text(member)?;
+            members.iter().find(|found| found.device == Some(device))
+        };
+        let found = match by_id.or_else(by_device) {
+            Some(found) => found,
+            None => {
+                let mut named = members.iter().filter(|found| found.name == member);
+                match (named.next(), named.next()) {
+                    (Some(found), None) => found,
+                    (Some(_), Some(_)) => {
+                        let why = format!("several of its members are named `{member}`: name one by its id");
+                        return Err(Error::Change { name, why });
+                    }
+                    (None, _) => return Err(Error::NoMember { name, member: member.to_owned() }),
+                }
+            }
+        };
+        // The device of one that was not there since the start is known by the name only.
+        let is_other = |device: &Device| members.iter().any(|other| other.device == Some(*device));
+        let by_name =
+            || [member, &found.name].into_iter().filter_map(of_text).find(|device| !is_other(device));
+        Ok((found.id, found.device.or_else(by_name)))
+    }
+
+    /// The rules have answered.
+    pub(crate) fn changed(self: &Rc<Self>, result: Result<(), String>) {
+        let result = result.map_err(|why| Error::Change { name: self.name().to_owned(), why });
+        match self.changing.take() {
+            Some(Changing::Adding { device, done }) => {
+                // It may be a member now, and something went wrong all the same.
+                let report = self.rules.borrow().report();
+                let is_it =
+                    |of: &MemberReport| of.device == Some(device) && of.condition != Condition::Detached;
+                let is_member = report.members.iter().any(is_it);
+                let standing = self.places.borrow()[device.index()].as_ref().map(|place| place.standing);
+                if is_member && let Some(place) = &mut self.places.borrow_mut()[device.index()] {
+                    place.standing = Standing::Named;
+                } else if standing == Some(Standing::Candidate) {
+                    self.forget_device(device);
+                }
+                self.count_members();
+                done(result);
+            }
+            Some(Changing::Removing { device, done }) => {
+                if let Some(device) = device.filter(|_| result.is_ok()) {
+                    self.forget_device(device);
+                }
+                self.count_members();
+                done(result);
+            }
+            opening @ Some(Changing::Opening { .. }) => *self.changing.borrow_mut() = opening,
+            None => {}
+        }
+    }
+
+    fn count_members(&self) {
+        self.members.store(self.plan().members.len(), Ordering::Relaxed);
+    }
+
+    /// Gives up the addition of a member of which the rules have not heard.
+    pub(crate) fn abandon_opening(&self) {
+        match self.changing.take() {
+            Some(Changing::Opening { device, done, .. }) => {
+                self.forget_device(device);
+                let why = "it is being stopped".to_owned();
+                done(Err(Error::Change { name: self.name().to_owned(), why }));
+            }
+            other => *self.changing.borrow_mut() = other,
+        }
+    }
+
+    /// Closes a device for good, once its requests have ended.
+    fn forget_device(&self, device: Device) {
+        if let Some(place) = &mut self.places.borrow_mut()[device.index()] {
+            place.standing = Standing::Dropped;
+        }
+        self.close(device);
+        let place = &mut self.places.borrow_mut()[device.index()];
+        if matches!(place, Some(Place { backing: Backing::Waiting { .. }, .. })) {
+            *place = None;
+        }
+    }
+}

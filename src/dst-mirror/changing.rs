@@ -1,0 +1,37 @@
+//! The change of the members that is going on, as the operator asked for it.
+
+use dst_mirror::Device;
+
+use crate::error::Error;
+
+/// Takes the answer to an RPC that changes the members.
+pub type ChangeDone = Box<dyn FnOnce(Result<(), Error>)>;
+
+/// A change of the members that is going on.
+pub enum Changing {
+    /// The bdev of a new member is opened as soon as nothing else examines it.
+    Opening {
+        /// Its device.
+        device: Device,
+        /// Whether it is taken whatever it holds.
+        force: bool,
+        /// When the RPC came, in µs.
+        since_us: u64,
+        /// Who waits for it.
+        done: ChangeDone,
+    },
+    /// The rules add a member.
+    Adding {
+        /// Its device.
+        device: Device,
+        /// Who waits for it.
+        done: ChangeDone,
+    },
+    /// The rules remove a member.
+    Removing {
+        /// Its device, if it has one.
+        device: Option<Device>,
+        /// Who waits for it.
+        done: ChangeDone,
+    },
+}

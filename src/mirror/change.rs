@@ -1,0 +1,38 @@
+//! What is known of a change of the members that is going on: see `changes.rs`.
+
+use crate::configuration::MemberRecord;
+use crate::handles::Device;
+use crate::metadata::Area;
+
+/// A device that is to become a member.
+pub(crate) struct Candidate {
+    pub(crate) device: Device,
+    /// The name that is recorded.
+    pub(crate) name: String,
+    /// Whether the device is taken whatever it holds.
+    pub(crate) force: bool,
+    /// Whether the beginning of the device is being read.
+    pub(crate) is_probed: bool,
+}
+
+/// The change of the members that is going on.
+pub(crate) enum Change {
+    None,
+    /// A device is read, to see whether it may become a member.
+    Examining(Candidate),
+    /// A device becomes a member once all before is recorded.
+    Joining {
+        /// The device.
+        device: Device,
+        /// What is to be recorded of the member.
+        record: MemberRecord,
+        /// Where its metadata are going to be.
+        area: Box<Area>,
+    },
+    /// The configuration has the new member at this place, and is not recorded.
+    Joined(usize),
+    /// The member at this place is out of date, and is to be detached once that is recorded.
+    Leaving(usize),
+    /// The configuration calls the member at this place detached, and is not recorded.
+    Detached(usize),
+}
