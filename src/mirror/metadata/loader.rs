@@ -387,7 +387,7 @@ mod tests {
     }
 
     proptest! {
-        #![proptest_config(ProptestConfig::with_cases(512))]
+        #![proptest_config(ProptestConfig::with_cases(128))]
 
         /// Owners die at any step, and caches are lost in any combination of sectors. What is read is the
         /// last record that was durable, or the one that was being written; never a mixture, and
