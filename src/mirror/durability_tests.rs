@@ -4,7 +4,7 @@ use crate::generation::HISTORY_MAX;
 use crate::handles::Device;
 use crate::input::{Input, Op};
 use crate::options::Options;
-use crate::output::Status;
+use crate::output::{Output, Status};
 use crate::report::{Condition, State};
 use crate::testing::{Health, World, options};
 
@@ -261,5 +261,48 @@ fn a_mirror_is_assembled_again_if_a_newer_record_comes_before_a_majority_knows_o
     world.mend(1);
     world.pass(1000);
     assert_eq!((world.registered, world.write(5, 1, 3)), (1, Some(Status::Success)), "{:?}", world.log);
+    assert!(is_whole(&world), "{:?}", world.log);
+}
+
+#[test]
+fn announcements_that_never_counted_do_not_outrank_what_others_recorded() {
+    let mut world = World::create(2, true, options());
+    world.write(5, 1, 1);
+    quiet(&mut world);
+    let before = world.mirror.report().generation.expect("it runs").0;
+    // Two hosts in a row die when only the member 0 has their announcement.
+    world.set(1, Health::MetadataHung);
+    world.set(WITNESS, Health::MetadataHung);
+    let world = world.reassemble(options(), None);
+    let mut world = world.reassemble(options(), None);
+    // The third one goes on without that member, and dies when all but the witness has the new
+    // generation.
+    world.set(0, Health::Away);
+    world.set(1, Health::Good);
+    world.set(WITNESS, Health::Good);
+    let mut world = world.reassemble(options(), None);
+    world.now += 6_000_000;
+    world.input(Input::Tick);
+    let mut is_held = false;
+    while let Some(output) = world.mirror.poll_output() {
+        match &output {
+            Output::MetadataWrite { device: Device::WITNESS, bytes, .. }
+                if bytes.starts_with(b"DSTmirr") && bytes[80..96] != before.to_le_bytes() =>
+            {
+                is_held = true;
+            }
+            _ => world.perform(output),
+        }
+    }
+    assert!(is_held && world.registered == 0, "{:?}", world.log);
+    // The member 0 alone does not know, and the witness does.
+    world.set(0, Health::Good);
+    world.set(1, Health::Away);
+    let mut world = world.reassemble(options(), None);
+    world.pass(10_000);
+    assert_eq!(world.registered, 0, "{:?}", world.log);
+    world.set(1, Health::Good);
+    world.pass(10_000);
+    assert_eq!((world.registered, world.write(5, 1, 2)), (1, Some(Status::Success)), "{:?}", world.log);
     assert!(is_whole(&world), "{:?}", world.log);
 }

@@ -21,7 +21,8 @@ pub struct Write {
 /// superblock, a flush. Then comes [`Area::written`], or [`Area::failed`] as soon as one of them fails.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Update {
-    /// The trees, in any order; of a device that had no metadata, also zeroes for both superblocks.
+    /// The trees, in any order; of a device that had no metadata, also zeroes for both superblocks; of
+    /// one with a torn superblock, also what makes sure that it stays torn.
     pub trees: Vec<Write>,
     /// The superblock, which is written with one write.
     pub superblock: Write,
@@ -34,6 +35,8 @@ enum State {
     Fresh,
     /// The superblock at this place is durable, and these are the trees that it names.
     Known { newest: Slot, trees: Trees },
+    /// As [`State::Known`], and the other superblock is not whole: a power loss may have torn it.
+    Torn { newest: Slot, trees: Trees },
     /// An update has begun, which makes the other superblock the newest one, with these trees.
     Updating { newest: Slot, trees: Trees },
     /// An update has failed. Its superblock may be there or not, so none of the places is free.
@@ -55,9 +58,14 @@ impl Area {
         Area { layout, own, state: State::Fresh }
     }
 
-    /// Returns the metadata of a device whose superblock was read from `newest`.
-    pub(super) fn found(layout: Layout, own: MemberId, newest: Slot, trees: Trees) -> Area {
-        Area { layout, own, state: State::Known { newest, trees } }
+    /// Returns the metadata of a device whose superblock was read from `newest`. `has_both` tells whether
+    /// the other one is whole, too.
+    pub(super) fn found(layout: Layout, own: MemberId, newest: Slot, has_both: bool, trees: Trees) -> Area {
+        let state = match has_both {
+            true => State::Known { newest, trees },
+            false => State::Torn { newest, trees },
+        };
+        Area { layout, own, state }
     }
 
     /// Returns where the metadata are.
@@ -80,6 +88,7 @@ impl Area {
             // Another mirror's superblock with a higher number would count as the newest.
             State::Fresh => (Slot::Second, [TreeRef::empty(Slot::Second); MEMBERS_MAX], self.wipe()),
             State::Known { newest, trees } => (newest, trees, Vec::new()),
+            State::Torn { newest, trees } => (newest, trees, vec![self.spoil(newest.other())]),
             State::Updating { .. } | State::Unknown => {
                 panic!("the metadata of {} are {:?}: they have to be read first", self.own, self.state)
             }
@@ -124,6 +133,15 @@ impl Area {
     pub fn wipe(&self) -> Vec<Write> {
         let wipe = |slot| self.write(self.layout.superblock(slot), vec![0; SUPERBLOCK_BYTES]);
         [Slot::First, Slot::Second].map(wipe).into()
+    }
+
+    /// Returns a write of ones over a torn superblock, which keeps it from ever being whole. The one
+    /// that is written there next may be torn, too, and may have the same in the parts that the first one
+    /// lacks: then the first one would be whole, and name trees that were overwritten meanwhile. If this
+    /// write is torn as well, what is left is the torn superblock, or has a sector of ones, as no
+    /// superblock has.
+    fn spoil(&self, slot: Slot) -> Write {
+        self.write(self.layout.superblock(slot), vec![0xff; SUPERBLOCK_BYTES])
     }
 
     /// Returns a write of whole blocks, the last of which zeroes fill.
