@@ -52,7 +52,8 @@ impl Segment {
     ) -> Result<(Segment, u16, u16), Malformed> {
         let bytes = frame.get(range.clone()).ok_or(Malformed::Header)?;
         let packet = TcpPacket::new_checked(bytes).map_err(|_| Malformed::Header)?;
-        if verify_checksum {
+        // A fuzzer finds no right checksum, and would get no further.
+        if verify_checksum && !cfg!(fuzzing) {
             let mut sum = Sum::pseudo_header(source, destination, bytes.len());
             sum.add(bytes);
             if sum.folded() != u16::MAX {
