@@ -188,9 +188,7 @@ impl Running {
         match self.config.members[who].state {
             MemberState::OutOfDate { .. } | MemberState::Resyncing { .. } => true,
             MemberState::InSync => false,
-            MemberState::Detached => {
-                self.recorded.members[who].state != MemberState::Detached && !is_on(Mutation::DropTreeEarly)
-            }
+            MemberState::Detached => self.recorded.members[who].state != MemberState::Detached,
         }
     }
 

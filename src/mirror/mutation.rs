@@ -45,12 +45,8 @@ pub enum Mutation {
     NoMemberTimeout,
     /// 12: Copying does not keep to its rate.
     NoRate,
-    /// 2: Adding or removing a member counts without a majority of the members before.
-    NewMajorityOnly,
     /// 2: A member in sync is detached without being out of date before.
     DetachAtOnce,
-    /// 13: What a member misses is not kept until it is recorded as detached.
-    DropTreeEarly,
     /// 13: A member that is added is not copied in full.
     NoFullCopy,
     /// 14: A flush goes to one member.
@@ -59,7 +55,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 24] = [
+    pub const ALL: [Mutation; 22] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -79,9 +75,7 @@ impl Mutation {
         Mutation::GoOnRefused,
         Mutation::NoMemberTimeout,
         Mutation::NoRate,
-        Mutation::NewMajorityOnly,
         Mutation::DetachAtOnce,
-        Mutation::DropTreeEarly,
         Mutation::NoFullCopy,
         Mutation::FlushOne,
     ];

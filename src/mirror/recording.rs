@@ -102,7 +102,8 @@ impl Running {
         match self.beginning {
             Beginning::Announcing if !is_on(Mutation::AssembleAnything) => may_begin(&self.recorded, on),
             _ if !changes_members(next, &self.recorded) => may_record(&self.recorded, on),
-            _ if is_on(Mutation::NewMajorityOnly) => may_record(next, on),
+            // With one voter more or less, each majority of one has a voter of the other's, so either
+            // would do. Rule 2 names the one before.
             _ => may_record(&self.recorded, on) && may_record(next, on),
         }
     }

@@ -10,14 +10,12 @@ const SEEDS: std::ops::Range<u64> = 100..1100;
 
 /// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, and
 /// in tests/changes.rs, where members are added and removed.
-const ELSEWHERE: [Mutation; 8] = [
+const ELSEWHERE: [Mutation; 6] = [
     Mutation::CompleteBeforeRecord,
     Mutation::CoolUnflushed,
     Mutation::RepairUnlocked,
     Mutation::OverwriteDiverged,
-    Mutation::NewMajorityOnly,
     Mutation::DetachAtOnce,
-    Mutation::DropTreeEarly,
     Mutation::NoFullCopy,
 ];
 
