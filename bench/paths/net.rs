@@ -3,7 +3,7 @@
 //!
 //! `dst-net-paths CONNECTIONS DEPTH REQUEST ANSWER MTU OFFLOADS ANSWERS` moves that many answers,
 //! and as many before that to warm up. `OFFLOADS` is 1 if the ports compute the checksums.
-//! `bench/instructions.py` runs the program under callgrind and divides the counts.
+//! `bench/net_instructions.py` runs the program under callgrind and divides the counts.
 
 #[path = "../../src/sockets/tests/ring/mod.rs"]
 mod ring;

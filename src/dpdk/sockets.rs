@@ -279,5 +279,12 @@ impl SockImpl for Dpdk {
         for listening in group.listeners.iter().filter(waits).take(left) {
             ready(listening.token);
         }
+        // Others come first the next time, as `limit` may have left out the last ones.
+        if group.interfaces.len() > 1 {
+            group.interfaces.rotate_left(1);
+        }
+        if group.listeners.len() > 1 {
+            group.listeners.rotate_left(1);
+        }
     }
 }

@@ -65,7 +65,8 @@ pub struct Buffers {
 }
 
 impl Buffers {
-    /// Takes an empty buffer that suits `len` bytes. Returns `None` if too much memory is in use.
+    /// Takes an empty buffer that suits `len` bytes, or one of another size if no more may be
+    /// allocated. Returns `None` if all memory is in use.
     pub fn take(&mut self, len: usize) -> Option<Buffer> {
         let class = class(len);
         let size = SIZES[class];
@@ -75,10 +76,18 @@ impl Buffers {
                 self.allocated += size;
                 vec![0; size].into_boxed_slice()
             }
-            None => return None,
+            None => self.take_other(class)?,
         };
-        self.used += size;
+        self.used += bytes.len();
         Some(Buffer { bytes, len: 0 })
+    }
+
+    /// Takes a free buffer of another size, if possible a larger one. Without this, a load whose
+    /// buffers have one size would leave none for those that need another one, for ever.
+    #[cold]
+    fn take_other(&mut self, class: usize) -> Option<Box<[u8]>> {
+        let (smaller, larger) = self.free.split_at_mut(class);
+        larger.iter_mut().chain(smaller.iter_mut().rev()).find_map(Vec::pop)
     }
 
     /// Takes a buffer back.
@@ -111,8 +120,21 @@ mod tests {
         assert_eq!(buffers.used(), 0);
         let mut again = buffers.take(LARGE).expect("all are free");
         assert_eq!(buffers.allocated, TOTAL, "nothing is allocated twice");
+        let other = buffers.take(1).expect("large ones are free");
+        assert_eq!((other.capacity(), buffers.used()), (LARGE, 2 * LARGE));
+        buffers.put(other);
         assert_eq!(again.append(&[7; LARGE - 1]), LARGE - 1);
         assert_eq!(again.append(&[8; 2]), 1);
         assert_eq!((again.size(), again.as_ref()[LARGE - 1]), (LARGE, 8));
+    }
+
+    #[test]
+    fn small_buffers_serve_large_data_if_no_others_are_free() {
+        let mut buffers = Buffers::default();
+        let all: Vec<Buffer> = std::iter::from_fn(|| buffers.take(1)).collect();
+        assert_eq!(buffers.used(), TOTAL);
+        all.into_iter().for_each(|buffer| buffers.put(buffer));
+        assert_eq!(buffers.take(LARGE).expect("all are free").capacity(), SIZES[0]);
+        assert_eq!((buffers.used(), buffers.allocated), (SIZES[0], TOTAL));
     }
 }

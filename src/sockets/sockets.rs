@@ -325,6 +325,9 @@ impl<P: Port> Sockets<P> {
         }
         self.by_connection.clear();
         drop(driver);
+        // A listener in a group may keep the interface for long.
+        debug_assert_eq!(self.buffers.used(), 0, "buffers are missing");
+        self.buffers = Buffers::default();
         self.undecided.clear();
     }
 }

@@ -316,6 +316,7 @@ impl<B: Payload> Sender<B> {
             self.limited = true;
             return None;
         }
+        self.limited = false;
         Some(Plan::Again { start, end: start + length })
     }
 

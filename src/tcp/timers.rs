@@ -6,7 +6,7 @@ use crate::event::ConnectionId;
 /// Not in the heap.
 const NOWHERE: u32 = u32::MAX;
 
-/// The children of a place in the heap. With four, a thousand timers have five levels, and the
+/// The children of a place in the heap. With four, a thousand timers have six levels, and the
 /// children of a place lie in one or two cache lines.
 const ARITY: usize = 4;
 
