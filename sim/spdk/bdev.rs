@@ -72,7 +72,7 @@ pub fn product_name(_name: &str) -> Option<String> {
 }
 
 /// Returns what flushed data of a bdev survives: here everything.
-pub fn survives(_product: &str) -> Option<Survives> {
+pub fn survives(_product: &str, _write_cache: bool) -> Option<Survives> {
     Some(Survives::MachineRestart)
 }
 

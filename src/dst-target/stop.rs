@@ -4,7 +4,7 @@
 //! is to be a note (`stop_note.rs`), each bdev is flushed before that. The stop is *orderly* if
 //! every backend has finished in time and every flush has succeeded. Only then is a note left.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use dst_broker::Input;
@@ -17,17 +17,14 @@ use spdk::poller::Poller;
 use crate::control::Target;
 use crate::export::{Backing, Export, device};
 use crate::resets::ResetReason;
-use crate::stopping::{Ending, Flushing, Stopping};
+use crate::stopping::{Ending, Flushing, Stopping, Unflushed};
 
 /// The context of a flush.
-struct FlushOf {
-    export: String,
-}
+struct LastFlush;
 
-impl BackendDone for FlushOf {
-    fn done(io: Box<BackendIo<FlushOf>>, status: IoStatus) {
-        let export = io.ctx.export;
-        Target::with(|target| target.flushed(&export, status == IoStatus::Success));
+impl BackendDone for LastFlush {
+    fn done(_: Box<BackendIo<LastFlush>>, status: IoStatus) {
+        Target::with(|target| target.flushed(status == IoStatus::Success));
     }
 }
 
@@ -36,14 +33,14 @@ impl Target {
     pub fn stop(self: &Rc<Self>, done: impl FnOnce() + 'static) {
         let is_ending = |(name, export): (&String, &Export)| export.deletion.is_none().then(|| name.clone());
         let ending: Vec<String> = self.exports.borrow().iter().filter_map(is_ending).collect();
-        *self.stopping.borrow_mut() = Stopping::Ending(Ending {
+        *self.stopping.borrow_mut() = Stopping::Ending(Box::new(Ending {
             done: Box::new(done),
             exports: ending.clone(),
-            flushing: BTreeMap::new(),
+            unflushed: VecDeque::new(),
+            flushing: None,
             noted: BTreeMap::new(),
             failure: None,
-            is_idle: false,
-        });
+        }));
         self.listeners.borrow_mut().clear();
         self.retrier.take();
         // The sessions end before the exports are deleted; otherwise, clients would be told that
@@ -70,8 +67,8 @@ impl Target {
         }
     }
 
-    /// Flushes the bdev of an export that a stop has ended and of which the backend has nothing more,
-    /// so that the note may say that everything is durable. Does nothing without a stop or a note,
+    /// Notes that a stop has ended an export, and that its backend has nothing more, so that its bdev is
+    /// flushed before the note says that everything is durable. Does nothing without a stop or a note,
     /// and for bdevs whose data is lost with the process. `has_failed` says that the backend has failed
     /// a flush at some time.
     pub(crate) fn flush_at_stop(self: &Rc<Self>, name: &str, export: &Export, has_failed: bool) {
@@ -79,19 +76,20 @@ impl Target {
         let Some(ending) = stopping.ending() else { return };
         let Some(at) = ending.exports.iter().position(|ending| ending == name) else { return };
         ending.exports.swap_remove(at);
-        if self.stop_note().is_none() {
+        if self.stop_note().is_none() || ending.failure.is_some() {
             return;
         }
         let (Backing::Online(desc), Some(instance)) = (&export.backing, export.instance) else { return };
         if has_failed {
-            // When cached data can't be written, Linux fails the next flush and lets later ones succeed.
-            return spdk::warn!("DST export {name} is not in the stop note: its backend has failed a flush");
+            // When cached data can't be written, Linux fails the next flush of the file, and lets later
+            // ones succeed, of other exports, too.
+            return ending.fail(name, "its backend has failed a flush");
         }
         let info = desc.info();
-        let survives = survives(&product_name(&info.name).unwrap_or_default());
+        let survives = survives(&product_name(&info.name).unwrap_or_default(), info.write_cache);
         let (Some(survives), Some(uuid)) = (survives, export.identity.uuid()) else { return };
         let noted = Noted::new(instance, &device(&info, uuid), survives == Survives::MachineRestart);
-        if ending.noted.len() + ending.flushing.len() >= NOTED_MAX {
+        if ending.noted.len() + ending.unflushed.len() >= NOTED_MAX {
             return spdk::warn!("DST export {name} is not in the stop note, which has {NOTED_MAX} others");
         }
         if export.read_only || !info.write_cache {
@@ -102,78 +100,92 @@ impl Target {
         if !info.supports.contains(IoTypes::FLUSH) {
             return;
         }
-        let (channel, timer) = match (desc.handle().channel(), self.flush_timer(name)) {
-            (Ok(channel), Ok(timer)) => (Rc::new(channel), timer),
-            (Err(errno), _) | (_, Err(errno)) => {
-                return ending.fail(name, &format!("its bdev can't be flushed: {errno}"));
+        match desc.handle().channel() {
+            Ok(channel) => ending.unflushed.push_back(Unflushed {
+                export: name.to_owned(),
+                noted,
+                channel: Rc::new(channel),
+                num_blocks: info.num_blocks,
+            }),
+            Err(errno) => ending.fail(name, &format!("its bdev can't be flushed: {errno}")),
+        }
+    }
+
+    /// Begins the next flush. Returns false if there is none, or no use in one.
+    fn flush_next(self: &Rc<Self>) -> bool {
+        let mut stopping = self.stopping.borrow_mut();
+        let Some(ending) = stopping.ending().filter(|ending| ending.failure.is_none()) else { return false };
+        let Some(of) = ending.unflushed.pop_front() else { return false };
+        let timer = match self.flush_timer() {
+            Ok(timer) => timer,
+            Err(errno) => {
+                ending.fail(&of.export, &format!("its bdev can't be flushed: {errno}"));
+                return false;
             }
         };
-        let flushing = Flushing { noted, channel: Rc::clone(&channel), _timer: timer };
-        ending.flushing.insert(name.to_owned(), flushing);
+        let (channel, num_blocks) = (Rc::clone(&of.channel), of.num_blocks);
+        ending.flushing = Some(Flushing { of, _timer: timer });
         drop(stopping);
-        let io = Box::new(BackendIo::new(FlushOf { export: name.to_owned() }));
-        channel.flush(io, 0, info.num_blocks);
+        channel.flush(Box::new(BackendIo::new(LastFlush)), 0, num_blocks);
+        true
     }
 
     /// Returns the timer of a flush. A bdev that does not answer in time is reset, as at the end of any
     /// export.
-    fn flush_timer(&self, name: &str) -> spdk::Result<Poller> {
-        let (of, period_us) = (name.to_owned(), u64::from(self.options.get().drain_timeout_ms) * 1000);
+    fn flush_timer(&self) -> spdk::Result<Poller> {
+        let period_us = u64::from(self.options.get().drain_timeout_ms) * 1000;
         let mut is_late = false;
         let late = move || {
-            if !std::mem::replace(&mut is_late, true) {
-                Target::with(|target| target.flush_is_late(&of));
+            if std::mem::replace(&mut is_late, true) {
+                spdk::error!("DST stops: a flush still has not ended, although its bdev was reset");
+            } else {
+                Target::with(Target::flush_is_late);
             }
             true
         };
         Poller::register(period_us, late)
     }
 
-    fn flush_is_late(&self, name: &str) {
+    fn flush_is_late(self: &Rc<Self>) {
         let mut stopping = self.stopping.borrow_mut();
         let Some(ending) = stopping.ending() else { return };
-        ending.fail(name, "the flush of its bdev did not end in time");
-        let channel = ending.flushing.get(name).map(|flushing| Rc::clone(&flushing.channel));
+        let Some(Flushing { of, .. }) = &ending.flushing else { return };
+        let (export, channel) = (of.export.clone(), Rc::clone(&of.channel));
+        ending.fail(&export, "the flush of its bdev did not end in time");
         drop(stopping);
-        if let Some(channel) = channel {
-            spdk::warn!("DST export {name}: the last flush of its bdev takes too long; the bdev is reset");
-            self.reset_by(&channel, name.to_owned(), ResetReason::Drain);
-        }
+        spdk::warn!("DST export {export}: the last flush of its bdev takes too long; the bdev is reset");
+        self.reset_by(&channel, export, ResetReason::Drain);
     }
 
     /// Handles the end of a flush.
-    fn flushed(self: &Rc<Self>, name: &str, has_succeeded: bool) {
+    fn flushed(self: &Rc<Self>, has_succeeded: bool) {
         let mut stopping = self.stopping.borrow_mut();
         let Some(ending) = stopping.ending() else { return };
-        let Some(flushing) = ending.flushing.remove(name) else { return };
+        let Some(Flushing { of, _timer }) = ending.flushing.take() else { return };
         if has_succeeded || is_on(Mutation::NoteDespiteFailedFlush) {
-            ending.noted.insert(name.to_owned(), flushing.noted);
+            ending.noted.insert(of.export, of.noted);
         } else {
-            ending.fail(name, "the flush of its bdev has failed");
+            ending.fail(&of.export, "the flush of its bdev has failed");
         }
         drop(stopping);
-        drop(flushing);
+        drop(of.channel);
         self.end_stop();
     }
 
     /// Notes that no connection and no export is left.
     pub(crate) fn stopped(self: &Rc<Self>) {
-        if let Some(ending) = self.stopping.borrow_mut().ending() {
-            ending.is_idle = true;
-        }
         self.end_stop();
     }
 
-    /// Ends the stop once nothing is left and all flushes have ended: leaves the note, if there is to
-    /// be one, and then calls the callback.
+    /// Goes on with the stop, of which no connection and no export is left: flushes the next bdev, or
+    /// leaves the note, if there is to be one, and then calls the callback.
     fn end_stop(self: &Rc<Self>) {
-        let mut stopping = self.stopping.borrow_mut();
-        if !stopping.ending().is_some_and(|ending| ending.is_idle && ending.flushing.is_empty()) {
+        if self.flush_next() {
             return;
         }
-        let Stopping::Ending(Ending { done, noted, failure, .. }) = std::mem::take(&mut *stopping) else {
-            return;
-        };
+        let mut stopping = self.stopping.borrow_mut();
+        let Stopping::Ending(ending) = std::mem::take(&mut *stopping) else { return };
+        let Ending { done, noted, failure, .. } = *ending;
         *stopping = Stopping::LeavingNote(done);
         drop(stopping);
         if !self.leave_note(noted, failure) {

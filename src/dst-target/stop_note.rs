@@ -48,7 +48,7 @@ impl Target {
     pub(crate) fn noted_predecessor(&self, export: &str, device: &Device, product: &str) -> Option<[u8; 16]> {
         let mut file = self.note.borrow_mut();
         let note = file.as_mut()?.found.as_mut()?;
-        let survives = survives(product);
+        let survives = survives(product, device.write_cache);
         let predecessor = note.take(export, device, survives == Some(Survives::MachineRestart));
         predecessor.filter(|_| survives.is_some())
     }

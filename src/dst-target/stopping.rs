@@ -1,6 +1,6 @@
 //! How far the stop of the target is. `stop.rs` drives it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
 
 use dst_broker::stop_note::Noted;
@@ -16,8 +16,8 @@ pub(crate) enum Stopping {
     /// The target is not stopping.
     #[default]
     No,
-    /// Connections and exports end, and bdevs are flushed.
-    Ending(Ending),
+    /// Connections and exports end, and then bdevs are flushed.
+    Ending(Box<Ending>),
     /// Nothing is left but the note, which is being written.
     LeavingNote(Stopped),
 }
@@ -28,14 +28,15 @@ pub(crate) struct Ending {
     /// The exports that the stop ends and that are not gone yet. Those that an operator has deleted
     /// before are not among them: their clients were told that they are gone for good.
     pub exports: Vec<String>,
-    /// The exports whose bdevs are being flushed.
-    pub flushing: BTreeMap<String, Flushing>,
+    /// The exports of which nothing is left and whose bdevs are to be flushed.
+    pub unflushed: VecDeque<Unflushed>,
+    /// The flush that is under way. There is one at a time, once nothing is left of all exports: that of
+    /// an aio bdev holds up its thread, and the time-outs of others would pass meanwhile.
+    pub flushing: Option<Flushing>,
     /// The exports of which nothing is left and whose data is durable.
     pub noted: BTreeMap<String, Noted>,
     /// The first reason for which the stop is not an orderly one.
     pub failure: Option<String>,
-    /// Whether no connection and no export is left.
-    pub is_idle: bool,
 }
 
 impl Ending {
@@ -52,10 +53,19 @@ impl Stopping {
     }
 }
 
+/// A bdev that is to be flushed.
+pub(crate) struct Unflushed {
+    /// The name of the export.
+    pub export: String,
+    pub noted: Noted,
+    /// A channel of the bdev, which keeps it open.
+    pub channel: Rc<BackendChannel>,
+    pub num_blocks: u64,
+}
+
 /// A flush that is under way.
 pub(crate) struct Flushing {
-    pub noted: Noted,
-    pub channel: Rc<BackendChannel>,
+    pub of: Unflushed,
     /// The timer of the drain time-out.
     pub _timer: Poller,
 }

@@ -9,9 +9,10 @@ pub fn boot_id() -> Option<String> {
 }
 
 /// Returns the id that the machine has had since its installation (`machine-id(5)`), or `None` if it
-/// has none. A copy of a disk has the same id.
+/// has none, or not yet. A copy of a disk has the same id.
 pub fn machine_id() -> Option<String> {
-    read("/etc/machine-id")
+    let is_id = |id: &String| id.len() == 32 && id.bytes().all(|byte| byte.is_ascii_hexdigit());
+    read("/etc/machine-id").filter(is_id)
 }
 
 fn read(path: &str) -> Option<String> {
