@@ -15,7 +15,7 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.protocol import Session
 from harness.rpc import RpcError
-from harness.spdk import Application
+from harness.spdk import Application, lvol_size
 from harness.transport import Remote
 from harness.waiting import wait_until
 
@@ -152,7 +152,7 @@ def test_a_renamed_lvol_is_found(lab: Lab) -> None:
     call = target.rpc.call
     aio(target)
     call("bdev_lvol_create_lvstore", bdev_name="Aio0", lvs_name="lvs", cluster_sz=1 << 20)
-    own_name = call("bdev_lvol_create", lvs_name="lvs", lvol_name="old", size=8 << 20)
+    own_name = call("bdev_lvol_create", lvs_name="lvs", lvol_name="old", **lvol_size(8))
     call("dst_create_export", name="volume", bdev_name="lvs/old", hosts=[{"host": "*", "access": "rw"}])
     call("bdev_lvol_rename", old_name="lvs/old", new_name="new")
 

@@ -13,6 +13,7 @@ from harness.backends import await_requests
 from harness.lab import Lab
 from harness.ports import free_port
 from harness.spdk import CLIENT_CORES, TARGET_CORES, Application
+from harness.stopping import is_stopping
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -113,20 +114,12 @@ def test_lvstores_are_clean_if_the_target_is_back_in_time(lab: Lab) -> None:
     target.kill()
     stopping = lab.process("term", ["/bin/kill", "-TERM", str(client.pid)])
     assert stopping.wait() == 0
-    wait_until(lambda: not answers(client), "the client to begin to stop")
+    wait_until(lambda: is_stopping(client), "the client to begin to stop")
     time.sleep(0.5)  # Not a hope: in this time it must not end.
     assert client.exit_code is None, client.tail()
     serve_files(lab, port)
     assert client.wait(60) == 0, client.tail()
     assert clean_lvstores(lab) == LVSTORES * [1]
-
-
-def answers(application: Application) -> bool:
-    try:
-        application.rpc.call("framework_wait_init")
-    except OSError:
-        return False
-    return True
 
 
 def test_lvstores_are_clean_with_a_target_that_answers(lab: Lab) -> None:

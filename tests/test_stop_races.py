@@ -8,6 +8,7 @@ uses of it crash.
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -23,6 +24,7 @@ from harness.lab import Lab
 from harness.ports import free_port
 from harness.rpc import PendingCall, RpcError
 from harness.spdk import CLIENT_CORES, TARGET_CORES, Application
+from harness.stopping import is_stopping
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
@@ -104,6 +106,25 @@ def test_stop_while_a_bdev_is_deleted(lab: Lab) -> None:
         time.sleep(after_ms / 1000)
         assert_ends(client, pending)
         target.kill()
+
+
+def test_nothing_is_deleted_while_spdk_stops(lab: Lab) -> None:
+    """The lvstore of a bdev that is deleted would be freed, which SPDK's stop (21.10 and later) then
+    reads."""
+    port = free_port()
+    target = started(lab, "target", TARGET_CORES)
+    malloc_export(target, port)
+    client = started(lab, "client")
+    client.rpc.call("bdev_dst_create", **create_call(port, transaction_timeout_ms=10_000))
+    client.rpc.call("bdev_lvol_create_lvstore", bdev_name="remote0", lvs_name="lvs0", cluster_sz=2**20)
+    # The stop waits for a target that is away.
+    target.kill()
+    client.signal(signal.SIGTERM)
+    wait_until(lambda: is_stopping(client), "the client to begin to stop")
+    with pytest.raises((RpcError, OSError)):
+        client.rpc.call("bdev_dst_delete", name="remote0")
+    assert client.exit_code is None, client.tail()
+    assert client.wait(30) == 0, client.tail()
 
 
 def test_stop_while_an_export_is_deleted(lab: Lab) -> None:

@@ -133,6 +133,9 @@ impl<D: Disk> Registered<D> {
             Ok(())
         })
     }
+
+    /// Does nothing: the simulated users ask the disk each time.
+    pub fn kinds_changed(&self) {}
 }
 
 fn unregister(id: u64, done: Unregistered) {

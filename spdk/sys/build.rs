@@ -32,6 +32,8 @@ const FEATURES: &[(&str, Version, Version)] = &[
     // The table of a sock implementation as `spdk/safe/src/sock_impl.rs` fills it in.
     ("spdk_net_impl_20_07", OLDEST, (20, 10)),
     ("spdk_net_impl_26_01", (26, 1), NEWEST),
+    // A bdev keeps which kinds of I/O its module supports, as the module said at the registration.
+    ("spdk_bdev_keeps_io_types", (26, 1), NEWEST),
     // Several types of claims, in a union.
     ("spdk_bdev_claim_types", (23, 1), NEWEST),
     // Claims that several descriptors may share, such as lvol's, in a list.

@@ -22,7 +22,7 @@ pub enum Error {
     #[error("DST bdev `{0}` was deleted before it was attached")]
     Deleted(String),
     /// The application is being stopped.
-    #[error("DST bdev `{0}` is not attached, as the application is being stopped")]
+    #[error("DST bdev `{0}` is neither attached nor deleted, as the application is being stopped")]
     Stopping(String),
     /// The target could not be reached in time.
     #[error("not attached after {ms} ms; last attempt: {last}")]

@@ -85,7 +85,13 @@ pub fn first_attempts(done: impl FnOnce() + 'static) {
 }
 
 /// Deletes a bdev. `done` is called when nothing of the bdev is left.
+///
+/// Once the application begins to stop, `done` is called with an error: SPDK removes all bdevs then,
+/// and would not wait for this one. Since 23.09, it still takes RPCs meanwhile.
 pub fn delete(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
+    if STOP.with(|stop| stop.has_begun()) {
+        return done(Err(Error::Stopping(name.to_owned())));
+    }
     match find(name) {
         Ok(client) => client.delete(Box::new(done)),
         Err(error) => done(Err(error)),

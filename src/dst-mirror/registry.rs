@@ -175,8 +175,12 @@ fn tell_of_device(bdev_name: &str, input: impl Fn(Device) -> Input) {
 }
 
 /// Deletes a mirror. Its metadata stay, unless they are wiped. `done` is called when nothing of it is
-/// left in this process.
+/// left in this process. Once the application stops, `done` is called with an error, for the reason
+/// given at `dst_client::delete`.
 pub fn delete(name: &str, wipe: bool, done: impl FnOnce(Result<String, Error>) + 'static) {
+    if STOPPING.with_borrow(Option::is_some) {
+        return done(Err(Error::Stopping(name.to_owned())));
+    }
     match find(name) {
         Ok(mirror) => mirror.delete(wipe, Box::new(done)),
         Err(error) => done(Err(error)),

@@ -196,6 +196,25 @@ impl<D: Disk> Registered<D> {
         // SAFETY: as for `unregister`.
         Errno::check(unsafe { sys::spdk_bdev_notify_blockcnt_change(bdev, num_blocks) })
     }
+
+    /// Tells SPDK that the answers of [`Disk::supports`] have changed. Before 26.01, SPDK asks each
+    /// time; since then it asks when a bdev is registered, and keeps the answers in the bdev. Does
+    /// nothing once the bdev's destruction has begun.
+    pub fn kinds_changed(&self) {
+        #[cfg(spdk_bdev_keeps_io_types)]
+        if let Ok(bdev) = self.handle.get() {
+            // SAFETY: the bdev is not destroyed yet, since the handle had its address; its context is
+            // that of a disk of this type. SPDK writes the aligned word in `register` only, and
+            // reads it on all threads.
+            unsafe {
+                let ctx = (*bdev).ctxt;
+                let types = (sys::SPDK_BDEV_IO_TYPE_READ..sys::SPDK_BDEV_NUM_IO_TYPES)
+                    .filter(|&raw| io_type_supported::<D>(ctx, raw))
+                    .fold(0, |types, raw| types | 1 << raw);
+                AtomicU32::from_ptr(ptr::addr_of_mut!((*bdev).io_type_supported)).store(types, Relaxed);
+            }
+        }
+    }
 }
 
 /// A caller that waits for the end of a bdev, and its thread.

@@ -52,6 +52,9 @@ impl ControlConnection {
         let now = Device { read_only, ops, compare_and_write_max, ..before };
         if now != before {
             self.shared.set_device(now);
+            if let Some(bdev) = &self.bdev {
+                bdev.disk.kinds_changed();
+            }
         }
         if read_only != before.read_only {
             let what = if read_only { "is read only" } else { "can be written" };
