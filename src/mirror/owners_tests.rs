@@ -267,8 +267,8 @@ impl World {
         }
         let on = self.among(owner.held);
         let counts = match owner.beginning {
-            Beginning::Announcing => may_begin(&owner.recorded, on),
-            Beginning::Adopting | Beginning::Over => may_record(&owner.recorded, on),
+            Beginning::Announcing | Beginning::Adopting => may_begin(&owner.recorded, on),
+            Beginning::Over => may_record(&owner.recorded, on),
         };
         if !counts {
             owner.claimed |= in_sync(&new);

@@ -89,12 +89,12 @@ pub fn may_record(last: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     in_sync(last).any(&on) && (reached > all / 2 || is_two_members)
 }
 
-/// Returns whether an owner's first record counts. `found` is the configuration that the mirror was
-/// assembled from, and `on` tells the devices on which the record is durable.
+/// Returns whether one of an owner's first two records counts. `found` is the configuration that the
+/// mirror was assembled from, and `on` tells the devices on which the record is durable.
 ///
-/// What was found may never have counted, since the owner before may have died while it recorded it:
-/// then the witness may have a vote that `found` denies it. So one of two members that were in sync
-/// does not go on alone until both have this record.
+/// What the owner before wrote last may be on a device that was not found, and then the witness may have
+/// a vote that `found` denies it. So one of two members that were in sync does not go on alone until both
+/// have these records: the announcement alone is outranked by such a record.
 pub fn may_begin(found: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     may_record(found, &on) && may_assemble(found, &on).is_ok()
 }

@@ -100,7 +100,9 @@ impl Running {
         }
         let on = |id| self.place(id).is_some_and(&is_durable);
         match self.beginning {
-            Beginning::Announcing if !is_on(Mutation::AssembleAnything) => may_begin(&self.recorded, on),
+            Beginning::Announcing | Beginning::Adopting if !is_on(Mutation::AssembleAnything) => {
+                may_begin(&self.recorded, on)
+            }
             _ if !changes_members(next, &self.recorded) => may_record(&self.recorded, on),
             // With one voter more or less, each majority of one has a voter of the other's, so either
             // would do. Rule 2 names the one before.
