@@ -23,7 +23,7 @@ use crate::metadata::{Area, Layout, Loaded, MetadataError};
 use crate::mutation::{Mutation, is_on};
 use crate::output::Output;
 use crate::quorum::{knows, may_record};
-use crate::running::{Beginning, Missed, Mode, Port, Running, says_the_same};
+use crate::running::{Beginning, Leftovers, Missed, Mode, Port, Running, says_the_same};
 use crate::shared::{Link, Shared};
 
 /// The number of bytes at the beginning of a device that must be zero, unless the operator insists:
@@ -350,7 +350,7 @@ impl Running {
         self.round.is_none()
             && self.is_settled()
             && self.beginning == Beginning::Over
-            && !self.has_leftovers
+            && self.leftovers == Leftovers::None
             && says_the_same(&self.config, &self.recorded)
     }
 

@@ -1,7 +1,7 @@
 //! Two members whose witness was away: an owner's last record is on a device that the next owner misses.
 
 use crate::handles::Device;
-use crate::input::Input;
+use crate::input::{Input, Op};
 use crate::output::{Output, Status};
 use crate::report::State;
 use crate::testing::{Health, World, options};
@@ -71,4 +71,27 @@ fn one_of_two_that_alone_has_the_second_record_of_an_assembly_does_not_go_on() {
     world.set(1, Health::Good);
     world.pass(10_000);
     assert_eq!(world.state(), State::Online);
+}
+
+/// The owner itself tells the witness and nobody else, and loses all three: the member that comes back
+/// first does not know what the other two may go on from.
+#[test]
+fn one_of_two_does_not_go_on_while_a_record_may_give_the_witness_a_vote() {
+    let mut world = only_the_witness_knows();
+    for device in [0, 1, WITNESS] {
+        world.remove(device);
+    }
+    assert_eq!(world.state(), State::Failed);
+    world.set(1, Health::Good);
+    world.open_all();
+    let io = world.submit(Op::Write, 0, 8, 9);
+    world.pass(1000);
+    assert_eq!(world.done.get(&io), None, "the other two may go on: {:?}", world.log);
+    world.set(0, Health::Good);
+    world.pass(1000);
+    assert_eq!(world.done.get(&io), Some(&Status::Success), "{:?}", world.log);
+    world.set(WITNESS, Health::Good);
+    world.pass(10_000);
+    assert_eq!(world.state(), State::Online);
+    assert_eq!(world.disks[0].data, world.disks[1].data);
 }

@@ -7,7 +7,7 @@ use crate::configuration::{Configuration, MemberRecord, MemberState, Standing, W
 use crate::generation::{Generation, Generations, Relation};
 use crate::ids::MemberId;
 use crate::joining::{ASSEMBLY_SHIFT, epoch};
-use crate::quorum::{is_unsettled, knows, may_assemble, may_begin, may_record, newest};
+use crate::quorum::{has_same_voters, is_unsettled, knows, may_assemble, may_begin, may_record, newest};
 use crate::running::{Beginning, Places};
 
 const WITNESS: MemberId = MemberId(99);
@@ -67,6 +67,8 @@ struct Owner {
     /// The members that some record may call in sync.
     claimed: Places,
     is_renewal_due: bool,
+    /// Whether a record that did not count has other voters.
+    has_other_voters: bool,
 }
 
 fn in_sync(config: &Configuration) -> Places {
@@ -146,6 +148,7 @@ impl World {
             beginning: Beginning::Announcing,
             claimed: in_sync(&recorded),
             is_renewal_due: false,
+            has_other_voters: false,
             recorded,
         };
         let since = owner.recorded.generations.current();
@@ -266,12 +269,13 @@ impl World {
             return false;
         }
         let on = self.among(owner.held);
-        let counts = match owner.beginning {
-            Beginning::Announcing | Beginning::Adopting => may_begin(&owner.recorded, on),
-            Beginning::Over => may_record(&owner.recorded, on),
+        let counts = match owner.beginning == Beginning::Over && !owner.has_other_voters {
+            true => may_record(&owner.recorded, on),
+            false => may_begin(&owner.recorded, on),
         };
         if !counts {
             owner.claimed |= in_sync(&new);
+            owner.has_other_voters |= !has_same_voters(&new, &owner.recorded);
             return true;
         }
         let is_new = new.generations.current() != owner.recorded.generations.current();
@@ -285,6 +289,7 @@ impl World {
             }
         }
         owner.recorded = new;
+        owner.has_other_voters = false;
         true
     }
 
@@ -325,7 +330,8 @@ impl World {
                 }
             }
         }
-        let can_renew = may_record(&owner.recorded, self.among(owner.held));
+        let counts = if owner.has_other_voters { may_begin } else { may_record };
+        let can_renew = counts(&owner.recorded, self.among(owner.held));
         let renews = owner.is_renewal_due && !departs && can_renew;
         if renews && owner.config.generations.current() == owner.recorded.generations.current() {
             owner.config.generations.advance(self.generation());

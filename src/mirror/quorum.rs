@@ -74,6 +74,12 @@ fn in_sync(configuration: &Configuration) -> impl Iterator<Item = MemberId> + '_
     configuration.members.iter().filter(|member| member.state == MemberState::InSync).map(|member| member.id)
 }
 
+/// Returns whether the same devices have a vote in two configurations.
+pub(crate) fn has_same_voters(one: &Configuration, other: &Configuration) -> bool {
+    voters(one).all(|id| voters(other).any(|of| of == id))
+        && voters(other).all(|id| voters(one).any(|of| of == id))
+}
+
 /// Returns whether a member is recorded as out of date, and it is not known whether that is on a
 /// majority. The mirror makes a new generation once it is, and completes no write that the member
 /// misses before. A minority that recorded it may have been left behind by the others.
@@ -89,12 +95,14 @@ pub fn may_record(last: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     in_sync(last).any(&on) && (reached > all / 2 || is_two_members)
 }
 
-/// Returns whether one of an owner's first two records counts. `found` is the configuration that the
+/// Returns whether one of an owner's first two records counts, or a later one while a device may have one
+/// that did not count and has other voters. `found` is the configuration that the
 /// mirror was assembled from, and `on` tells the devices on which the record is durable.
 ///
 /// What the owner before wrote last may be on a device that was not found, and then the witness may have
 /// a vote that `found` denies it. So one of two members that were in sync does not go on alone until both
-/// have these records: the announcement alone is outranked by such a record.
+/// have these records: the announcement alone is outranked by such a record. Nor does it later, if the
+/// owner itself has left such a record behind.
 pub fn may_begin(found: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     may_record(found, &on) && may_assemble(found, &on).is_ok()
 }
