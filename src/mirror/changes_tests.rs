@@ -211,6 +211,34 @@ fn a_change_is_answered_when_the_mirror_stops() {
     assert!(why(&world).contains("being stopped"));
 }
 
+/// Wherever a removal is, the mirror that is stopped then has a last record.
+#[test]
+fn a_removal_under_way_does_not_delay_a_stop() {
+    let mut steps = 0;
+    loop {
+        let mut world = two(true);
+        world.start_removal(1);
+        for _ in 0..steps {
+            let Some(output) = world.mirror.poll_output() else { break };
+            world.perform(output);
+        }
+        let is_answered = world.changed.is_some();
+        world.input(crate::Input::Stop { wipe: false });
+        // A mirror that has nothing left to do wants no more than some dozens of things.
+        for _ in 0..1000 {
+            let Some(output) = world.mirror.poll_output() else { break };
+            world.perform(output);
+        }
+        assert!(world.is_stopped, "{steps} {:?}", world.log);
+        assert!(!world.log.iter().any(|text| text.contains("without a last record")), "{:?}", world.log);
+        if is_answered {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 10, "{steps}");
+}
+
 /// Every record of an addition and of a removal is the last one that the host writes.
 #[test]
 fn a_crash_leaves_one_of_two_configurations() {

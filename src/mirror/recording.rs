@@ -30,9 +30,12 @@ use crate::running::{
 use crate::shared::Shared;
 
 impl Running {
-    /// Returns whether a device gets records, or waits for its first one.
+    /// Returns whether a device waits for its first record, after which it is used. One of a member that is
+    /// being removed is not used any more, whatever is recorded.
     fn is_joining(&self, who: usize) -> bool {
-        self.up(who).is_some_and(|up| !up.is_active)
+        let is_used = who == WITNESS
+            || self.members().contains(&who) && (self.is_in_sync(who) || self.is_resyncing(who));
+        is_used && self.up(who).is_some_and(|up| !up.is_active)
     }
 
     /// Begins a record if one is due and none is being written.
