@@ -62,6 +62,19 @@ impl Assembling {
         }
     }
 
+    /// Returns whether a device holds nothing of the mirror, or was removed from it, as far as is known.
+    pub(crate) fn is_outsider(&self, s: &Shared, device: Device) -> bool {
+        match &s.slots[device.index()].link {
+            Link::Unusable(_) => true,
+            Link::Known(Ok(own)) => {
+                let others = known(s).filter(|(_, other)| other.record.mirror == own.record.mirror);
+                let newest = others.map(|(_, other)| &other.record.configuration).max_by_key(|c| rank(c));
+                newest.is_some_and(|newest| !newest.has_device(own.own))
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the device whose record the mirror is assembled from, or `None` if it waits for
     /// members that are missing.
     fn choose(&mut self, s: &mut Shared) -> Result<Option<Device>, String> {

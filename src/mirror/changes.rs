@@ -177,6 +177,18 @@ impl Running {
         }
     }
 
+    /// Returns whether a device is known to be no member's, and not the witness: it was removed, or holds
+    /// nothing of the mirror.
+    pub(crate) fn is_outsider(&self, s: &Shared, device: Device) -> bool {
+        let slot = &s.slots[device.index()];
+        let state = |config: &Configuration, who: usize| config.members.get(who).map(|member| member.state);
+        let is_detached = |who: usize| {
+            let states = [state(&self.config, who), state(&self.recorded, who)];
+            states.iter().all(|state| *state == Some(MemberState::Detached))
+        };
+        slot.who.map_or(matches!(slot.link, Link::Unusable(_)), is_detached)
+    }
+
     /// Returns whether a member is about to be removed.
     pub(crate) fn is_leaving(&self, who: usize) -> bool {
         matches!(self.change, Change::Leaving(leaving) | Change::Detached(leaving) if leaving == who)

@@ -211,6 +211,39 @@ fn a_change_is_answered_when_the_mirror_stops() {
     assert!(why(&world).contains("being stopped"));
 }
 
+/// A configuration that was saved before a member was removed still names its device, which another host
+/// uses for something else.
+#[test]
+fn a_device_that_is_no_member_is_not_missed_when_it_is_taken_over() {
+    let mut world = two(false);
+    world.remove_member(1);
+    assert_eq!(world.changed, Some(Ok(())));
+    let refused = |world: &mut World| {
+        world.input(crate::Input::Refused { device: Device(1) });
+        world.run();
+        assert_eq!(world.ended, None);
+    };
+    // While it waits for another device, and when it runs.
+    world.set(2, Health::Hung);
+    world.start_adding(2, false);
+    let mut world = world.reassemble(options(), None);
+    refused(&mut world);
+    world.remove(2);
+    world.pass(10_000);
+    assert_eq!(world.registered, 1, "{:?}", world.log);
+    refused(&mut world);
+    // So may be one that holds nothing any more.
+    world.set(1, Health::Away);
+    world.disks[1] = world.disks[5].clone();
+    world.set(1, Health::Good);
+    world.pass(70_000);
+    refused(&mut world);
+    assert_eq!(world.write(0, 8, 8), Some(Status::Success));
+    world.input(crate::Input::Refused { device: Device(0) });
+    world.run();
+    assert!(world.ended.is_some(), "that one is a member");
+}
+
 /// Wherever a removal is, the mirror that is stopped then has a last record.
 #[test]
 fn a_removal_under_way_does_not_delay_a_stop() {

@@ -48,7 +48,7 @@ pub enum Input {
         /// The device.
         device: Device,
     },
-    /// A device belongs to another host now. The mirror is lost.
+    /// A device belongs to another host now. The mirror is lost, unless the device is known to be no member's.
     Refused {
         /// The device.
         device: Device,

@@ -203,6 +203,10 @@ impl Mirror {
             Phase::Running(running) if running.is_candidate(device) => {
                 running.fail_change(&mut self.shared, "the device belongs to another host now");
             }
+            Phase::Running(running) if running.is_outsider(&self.shared, device) => self.shut_out(device),
+            Phase::Assembling(assembling) if assembling.is_outsider(&self.shared, device) => {
+                self.shut_out(device);
+            }
             Phase::Running(running) if is_on(Mutation::GoOnRefused) => {
                 if let Some(who) = running.place_of(device) {
                     running.fail_member(&mut self.shared, who, "it is owned by another host");
@@ -212,6 +216,12 @@ impl Mirror {
             Phase::Creating(_) | Phase::Assembling(_) => self.fail(why),
             Phase::Ended(_) | Phase::Stopped => {}
         }
+    }
+
+    /// A device belongs to another host, and the mirror does without it.
+    fn shut_out(&mut self, device: Device) {
+        self.shared.requests.warn(format!("{device} belongs to another host now, and is no member"));
+        self.shared.close(device);
     }
 
     /// The mirror can't be created or assembled.
