@@ -19,7 +19,7 @@ impl Mirror {
     pub fn add_member(self: &Rc<Self>, member: &str, force: bool, done: ChangeDone) {
         if let Some(device) = self.unused_device(member) {
             *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
-            return self.begin_adding(device, force);
+            return self.begin_adding(device, force, true);
         }
         match self.reserve_place(member) {
             Ok(device) => {
@@ -46,10 +46,10 @@ impl Mirror {
         (!report.members.iter().any(is_used)).then_some(found)
     }
 
-    /// Has the rules add a member.
-    fn begin_adding(self: &Rc<Self>, device: Device, force: bool) {
+    /// Has the rules add a member. `is_open` says whether they have heard of its device as it is now.
+    fn begin_adding(self: &Rc<Self>, device: Device, force: bool, is_open: bool) {
         let name = self.shown(device);
-        self.tell(Input::AddMember { device, name, force });
+        self.tell(Input::AddMember { device, name, force, is_open });
         self.reserve_requests();
     }
 
@@ -105,7 +105,7 @@ impl Mirror {
             return done(Err(error));
         }
         *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
-        self.begin_adding(device, force);
+        self.begin_adding(device, force, false);
         self.tell_opened(device);
     }
 
@@ -205,7 +205,7 @@ impl Mirror {
     }
 
     /// Gives up the addition of a member of which the rules have not heard.
-    pub(crate) fn abandon_opening(&self) {
+    pub(crate) fn abandon_opening(self: &Rc<Self>) {
         match self.changing.take() {
             Some(Changing::Opening { device, done, .. }) => {
                 self.forget_device(device);
@@ -216,12 +216,19 @@ impl Mirror {
         }
     }
 
-    /// Closes a device for good, once its requests have ended.
-    fn forget_device(&self, device: Device) {
+    /// Closes a device for good, once its requests have ended. Another one may have its place then, so the
+    /// rules must not take what they know of it for that one's.
+    fn forget_device(self: &Rc<Self>, device: Device) {
+        let mut is_open = false;
         if let Some(place) = &mut self.places.borrow_mut()[device.index()] {
             place.standing = Standing::Dropped;
+            is_open = matches!(place.backing, Backing::Open(_));
         }
         self.close(device);
+        if is_open {
+            // The rules have not closed it.
+            self.tell(Input::Gone { device });
+        }
         let place = &mut self.places.borrow_mut()[device.index()];
         if matches!(place, Some(Place { backing: Backing::Waiting { .. }, .. })) {
             *place = None;

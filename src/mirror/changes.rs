@@ -50,9 +50,16 @@ pub(crate) fn changes_members(one: &Configuration, other: &Configuration) -> boo
 }
 
 impl Running {
-    /// Begins to add a member: a device that is about to be opened. [`Output::Changed`] answers.
-    pub(crate) fn add_member(&mut self, s: &mut Shared, device: Device, name: String, force: bool) {
-        if let Err(why) = self.may_add(s, device, &name) {
+    /// Begins to add a member: a device that is about to be opened, or is open and not used.
+    /// [`Output::Changed`] answers.
+    pub(crate) fn add_member(
+        &mut self,
+        s: &mut Shared,
+        device: Device,
+        (name, force): (String, bool),
+        is_open: bool,
+    ) {
+        if let Err(why) = self.may_add(s, device, &name, is_open) {
             return s.requests.push(Output::Changed { result: Err(why) });
         }
         let members = self.config.members.iter().filter(|m| m.state != MemberState::Detached).count() + 1;
@@ -60,18 +67,21 @@ impl Running {
         self.change = Change::Examining(Candidate { device, name, force, is_probed: false });
         let now = s.now();
         let slot = s.slot(device);
-        if matches!(slot.link, Link::Unusable(_)) {
-            // It is open, and was refused as a member that was removed, for instance.
+        if is_open {
+            // It was refused, as a member that was removed, for instance.
             slot.link = Link::Waiting(now);
             s.read_due(device);
             self.examine(s);
         }
     }
 
-    fn may_add(&self, s: &Shared, device: Device, name: &str) -> Result<(), String> {
+    fn may_add(&self, s: &Shared, device: Device, name: &str, is_open: bool) -> Result<(), String> {
         self.may_begin_change()?;
-        let is_unused =
-            matches!(s.slots[device.index()].link, Link::Absent | Link::Closing | Link::Unusable(_));
+        let is_unused = match s.slots[device.index()].link {
+            Link::Absent | Link::Closing => !is_open,
+            Link::Unusable(_) => is_open,
+            Link::Waiting(_) | Link::Loading(_) | Link::Known(_) | Link::InUse => false,
+        };
         if device == Device::WITNESS || !is_unused {
             return Err(format!("{device} is in use"));
         }

@@ -140,7 +140,12 @@ fn there_are_eight_members_at_most() {
         assert_eq!(world.write(io * 8, 8, io), Some(Status::Success));
     }
     world.remove_member(3);
-    world.input(crate::Input::AddMember { device: Device(0), name: "m0".to_owned(), force: false });
+    world.input(crate::Input::AddMember {
+        device: Device(0),
+        name: "m0".to_owned(),
+        force: false,
+        is_open: true,
+    });
     world.run();
     assert!(why(&world).contains("is in use"));
 }
@@ -242,6 +247,32 @@ fn a_device_that_is_no_member_is_not_missed_when_it_is_taken_over() {
     world.input(crate::Input::Refused { device: Device(0) });
     world.run();
     assert!(world.ended.is_some(), "that one is a member");
+}
+
+/// The device of a new member has the number of one that was there, and another size.
+#[test]
+fn the_metadata_of_a_new_member_are_where_its_own_size_says() {
+    let mut world = two(false);
+    world.remove(1);
+    world.write(0, 8, 8);
+    // A disk that holds nothing has come in its stead, which is larger.
+    world.disks[1] = world.disks[5].clone();
+    world.disks[1].grow(4);
+    world.set(1, Health::Good);
+    world.open_all();
+    world.remove_member(1);
+    assert_eq!(world.changed, Some(Ok(())));
+    // The driver has not said that this one is gone.
+    let (device, name) = (Device(1), "new".to_owned());
+    world.input(crate::Input::AddMember { device, name, force: false, is_open: false });
+    world.run();
+    assert!(why(&world).contains("in use"), "{}", why(&world));
+    world.remove(1);
+    world.disks[1] = world.disks[5].clone();
+    world.add(1, false);
+    assert_eq!(world.changed, Some(Ok(())));
+    world.pass(1000);
+    assert_eq!(world.conditions(), vec![Condition::InSync; 2]);
 }
 
 /// Wherever a removal is, the mirror that is stopped then has a last record.

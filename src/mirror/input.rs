@@ -99,6 +99,8 @@ pub enum Input {
         /// Whether the device is taken if it holds another mirror's metadata, or does not begin with
         /// zeroes.
         force: bool,
+        /// Whether the device is open already: its size was reported then.
+        is_open: bool,
     },
     /// The operator removes a member. [`crate::Output::Changed`] answers.
     RemoveMember {

@@ -129,8 +129,8 @@ impl Mirror {
                 }
                 self.tick();
             }
-            Input::AddMember { device, name, force } => match &mut self.phase {
-                Phase::Running(running) => running.add_member(s, device, name, force),
+            Input::AddMember { device, name, force, is_open } => match &mut self.phase {
+                Phase::Running(running) => running.add_member(s, device, (name, force), is_open),
                 _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::RemoveMember { id } => match &mut self.phase {

@@ -77,7 +77,8 @@ impl Run {
         // Whatever it holds, the operator wants it overwritten.
         self.diverged[member] = false;
         let device = device_of(&self.plan, member);
-        self.tell(host, Input::AddMember { device, name: format!("m{member}"), force: true });
+        let name = format!("m{member}");
+        self.tell(host, Input::AddMember { device, name, force: true, is_open: false });
     }
 
     /// A mirror has answered a change.
