@@ -100,8 +100,8 @@ impl Assembling {
         if let Some(forced) = self.call.force {
             return self.choose_forced(s, forced);
         }
-        let configurations: Vec<&Configuration> =
-            found.iter().map(|(_, l)| &l.record.configuration).collect();
+        let configurations: Vec<(MemberId, &Configuration)> =
+            found.iter().map(|(_, l)| (l.own, &l.record.configuration)).collect();
         let base = newest(&configurations).map_err(|stranger| match stranger {
             Some((a, b)) => format!(
                 "{} and {} have diverged: each was written without the other. Decide whose data count, and \
@@ -110,7 +110,7 @@ impl Assembling {
             ),
             None => "no device has been read yet".to_owned(),
         })?;
-        let (base, configuration) = (found[base].0, configurations[base]);
+        let (base, configuration) = (found[base].0, configurations[base].1);
         let is_present = |id: MemberId| {
             found.iter().any(|(device, l)| {
                 l.own == id && (*device == Device::WITNESS) == is_witness(configuration, id)

@@ -279,8 +279,8 @@ impl Running {
             };
             if !is_older && !force {
                 return Err(format!(
-                    "{name} was removed from this mirror and written without it: add it with force if that may \
-                     be lost"
+                    "{name} was removed from this mirror and written without it, or it was removed too long ago to \
+                     tell: add it with force if what it holds may be lost"
                 ));
             }
             return Ok(false);

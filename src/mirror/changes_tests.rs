@@ -1,5 +1,6 @@
 //! Members that are added and removed.
 
+use crate::generation::HISTORY_MAX;
 use crate::handles::Device;
 use crate::output::{Output, Status};
 use crate::report::{Condition, State};
@@ -214,6 +215,29 @@ fn a_change_is_answered_when_the_mirror_stops() {
     world.input(crate::Input::Stop { wipe: false });
     world.run();
     assert!(why(&world).contains("being stopped"));
+}
+
+/// A configuration that was saved before a member was removed still names its device.
+#[test]
+fn a_device_that_was_removed_long_ago_is_not_missed() {
+    let mut world = World::create(3, false, options());
+    world.remove_member(2);
+    assert_eq!(world.changed, Some(Ok(())));
+    world.set(2, Health::Away);
+    for at in 0..2 + HISTORY_MAX as u64 {
+        world.remove(1);
+        assert_eq!(world.write(at, 1, at), Some(Status::Success));
+        world.set(1, Health::Good);
+        world.pass(3000);
+        assert_eq!(world.conditions(), [Condition::InSync, Condition::InSync, Condition::Detached]);
+    }
+    world.set(2, Health::Good);
+    let mut world = world.reassemble(options(), None);
+    world.pass(10_000);
+    assert_eq!((world.registered, world.state()), (1, State::Online), "{:?}", world.log);
+    // Nobody can tell what it has.
+    world.add(2, false);
+    assert!(why(&world).contains("removed too long ago"), "{}", why(&world));
 }
 
 /// A configuration that was saved before a member was removed still names its device, which another host

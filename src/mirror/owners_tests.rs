@@ -122,7 +122,10 @@ impl World {
     fn assemble(&mut self, life: &Life) -> Option<Owner> {
         let reach = self.list(life.reach);
         let found: Vec<&Configuration> = reach.iter().map(|&device| &self.devices[device]).collect();
-        let recorded = found[newest(&found).ok()?].clone();
+        let id = |device: usize| if device == self.members { WITNESS } else { MemberId(device as u128 + 1) };
+        let owned: Vec<(MemberId, &Configuration)> =
+            reach.iter().map(|&device| id(device)).zip(found.iter().copied()).collect();
+        let recorded = found[newest(&owned).ok()?].clone();
         may_assemble(&recorded, self.among(life.reach)).ok()?;
         let highest = found.iter().map(|found| epoch(found)).max()?;
         let mut sources: Vec<usize> = reach
