@@ -88,6 +88,8 @@ fn a_member_that_was_removed_is_not_taken_back_by_itself() {
     world.set(0, Health::Good);
     let mut world = world.reassemble(options(), None);
     world.pass(10_000);
+    assert!(world.mirror.is_outsider(Device(1)) && !world.mirror.is_being_read(Device(1)));
+    assert!(!world.mirror.is_outsider(Device(0)));
     world.add(1, false);
     assert_eq!(world.changed, Some(Ok(())));
     world.pass(1000);

@@ -307,6 +307,18 @@ impl Mirror {
         }
     }
 
+    /// Returns whether a device is known to be no member's, and not the witness: it was removed, or holds
+    /// nothing of the mirror. False unless the mirror runs.
+    pub fn is_outsider(&self, device: Device) -> bool {
+        matches!(&self.phase, Phase::Running(running) if running.is_outsider(&self.shared, device))
+    }
+
+    /// Returns whether it is not known yet whose an open device is.
+    pub fn is_being_read(&self, device: Device) -> bool {
+        let link = &self.shared.slots[device.index()].link;
+        matches!(link, Link::Waiting(_) | Link::Loading(_) | Link::Known(_))
+    }
+
     /// Returns what the mirror shows of itself.
     pub fn report(&self) -> Report {
         let state = match &self.phase {
