@@ -145,9 +145,9 @@ impl Mirror {
         }
     }
 
-    /// Returns the member with this id, of this device, or that had this name when it joined. Or else a device
-    /// of this name that is no member's: a configuration that was saved earlier may still name one that
-    /// was removed.
+    /// Returns the member with this id, of this device, or that had this name when it joined. Or else a
+    /// device of this name that is no member's: a configuration that was saved earlier may still name one
+    /// that was removed.
     fn find_member(&self, member: &str) -> Result<Found, Error> {
         let name = self.name().to_owned();
         let report = self.rules.borrow().report();

@@ -48,7 +48,8 @@ pub enum Input {
         /// The device.
         device: Device,
     },
-    /// A device belongs to another host now. The mirror is lost, unless the device is known to be no member's.
+    /// A device belongs to another host now. The mirror is lost, unless it is known that the device is no
+    /// member's.
     Refused {
         /// The device.
         device: Device,
