@@ -36,6 +36,21 @@ def saved_members(application: Application) -> list[str]:
     return next(call["params"]["members"] for call in calls if call["method"] == "bdev_dst_mirror_assemble")
 
 
+def tried(application: Application, what: str, member: str) -> bool:
+    """Changes a member, unless the mirror is still reading the device."""
+    try:
+        change(application, what, member)
+    except RpcError as error:
+        assert "being read" in str(error)
+        return False
+    return True
+
+
+def assemble(application: Application, *members: str) -> None:
+    application.rpc.call("bdev_dst_mirror_delete", name=MIRROR)
+    application.rpc.call("bdev_dst_mirror_assemble", name=MIRROR, members=list(members), degraded_wait_ms=200)
+
+
 @pytest.mark.watchdog(240)
 def test_a_dead_member_is_replaced_under_load(lab: Lab) -> None:
     checker = start_checker(lab)
@@ -110,3 +125,39 @@ def test_what_does_not_fit_is_refused(lab: Lab) -> None:
     refused("remove", THIRD, "no other member that is in sync")
     assert saved_members(checker) == [THIRD]
     assert shown(checker)["block_size"] == BLOCK
+
+
+def test_the_place_of_a_disk_that_came_back_empty_is_used_for_one_of_another_size(lab: Lab) -> None:
+    checker = start_checker(lab)
+    mirror_of(lab, checker)
+    checker.rpc.call("bdev_aio_delete", name=SECOND)
+    create_malloc(checker, SECOND, mib=128)
+    wait_until(lambda: checker.rpc.call("bdev_get_bdevs", name=SECOND)[0]["claimed"], "the empty disk to be looked at")
+    # It holds nothing that says whose it is: the member is meant by its name.
+    wait_until(lambda: tried(checker, "remove", SECOND), "the member to be removed")
+    create_aio(checker, lab, THIRD)
+    change(checker, "add", THIRD)
+    wait_online(checker)
+    checker.rpc.call("bdev_malloc_delete", name=SECOND)
+    assemble(checker, FIRST, THIRD)
+    wait_online(checker)
+    assert states(checker) == dict.fromkeys((FIRST, THIRD), "in_sync")
+
+
+def test_a_device_that_an_old_configuration_names_is_given_back(lab: Lab) -> None:
+    checker = start_checker(lab)
+    mirror_of(lab, checker)
+    change(checker, "remove", SECOND)
+    for is_there in (True, False):
+        if not is_there:
+            checker.rpc.call("bdev_aio_delete", name=SECOND)
+        assemble(checker, FIRST, SECOND)
+        wait_online(checker)
+        assert saved_members(checker) == [FIRST, SECOND]
+        wait_until(lambda: tried(checker, "remove", SECOND), "the device to be given back")
+        assert saved_members(checker) == [FIRST]
+        assert states(checker) == {FIRST: "in_sync"}
+    create_aio(checker, lab, SECOND)
+    change(checker, "add", SECOND)
+    wait_online(checker)
+    assert states(checker) == dict.fromkeys(MEMBERS, "in_sync")

@@ -14,12 +14,23 @@ use crate::error::Error;
 use crate::life::Life;
 use crate::mirror::Mirror;
 
+/// What the operator means by the name of a member.
+enum Found {
+    Member {
+        id: MemberId,
+        /// The device, if the member has one.
+        device: Option<Device>,
+    },
+    /// A device that is no member's.
+    Outsider(Device),
+}
+
 impl Mirror {
     /// Adds a member. `done` is called when that counts, or was not done.
     pub fn add_member(self: &Rc<Self>, member: &str, force: bool, done: ChangeDone) {
         if let Some(device) = self.unused_device(member) {
             *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
-            return self.begin_adding(device, force);
+            return self.begin_adding(device, force, true);
         }
         match self.reserve_place(member) {
             Ok(device) => {
@@ -46,10 +57,10 @@ impl Mirror {
         (!report.members.iter().any(is_used)).then_some(found)
     }
 
-    /// Has the rules add a member.
-    fn begin_adding(self: &Rc<Self>, device: Device, force: bool) {
+    /// Has the rules add a member. `is_open` says whether they have heard of its device as it is now.
+    fn begin_adding(self: &Rc<Self>, device: Device, force: bool, is_open: bool) {
         let name = self.shown(device);
-        self.tell(Input::AddMember { device, name, force });
+        self.tell(Input::AddMember { device, name, force, is_open });
         self.reserve_requests();
     }
 
@@ -105,7 +116,7 @@ impl Mirror {
             return done(Err(error));
         }
         *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
-        self.begin_adding(device, force);
+        self.begin_adding(device, force, false);
         self.tell_opened(device);
     }
 
@@ -121,17 +132,23 @@ impl Mirror {
     /// Removes a member. `done` is called when that counts, or was not done.
     pub fn remove_member(self: &Rc<Self>, member: &str, done: ChangeDone) {
         match self.check_changeable().and_then(|()| self.find_member(member)) {
-            Ok((id, device)) => {
+            Ok(Found::Member { id, device }) => {
                 *self.changing.borrow_mut() = Some(Changing::Removing { device, done });
                 self.tell(Input::RemoveMember { id });
+            }
+            Ok(Found::Outsider(device)) => {
+                self.forget_device(device);
+                self.count_members();
+                done(Ok(()));
             }
             Err(error) => done(Err(error)),
         }
     }
 
-    /// Returns the member with this id, of this device, or that had this name when it joined, and its
-    /// device if it has one.
-    fn find_member(&self, member: &str) -> Result<(MemberId, Option<Device>), Error> {
+    /// Returns the member with this id, of this device, or that had this name when it joined. Or else a
+    /// device of this name that is no member's: a configuration that was saved earlier may still name one
+    /// that was removed.
+    fn find_member(&self, member: &str) -> Result<Found, Error> {
         let name = self.name().to_owned();
         let report = self.rules.borrow().report();
         let members: Vec<&MemberReport> =
@@ -143,30 +160,46 @@ impl Mirror {
             };
             Device::all().find(is_named).filter(|device| *device != Device::WITNESS)
         };
+        let rules = self.rules.borrow();
+        let named = of_text(member);
         let by_id = members.iter().find(|found| found.id.to_string() == member);
         let by_device = || {
-            let device = of_text(member)?;
+            let device = named?;
             members.iter().find(|found| found.device == Some(device))
         };
         let found = match by_id.or_else(by_device) {
             Some(found) => found,
+            // It may be another member's than its name says.
+            None if named.is_some_and(|device| rules.is_being_read(device)) => {
+                let why =
+                    format!("`{member}` is being read: try again in a moment, or name the member by its id");
+                return Err(Error::Change { name, why });
+            }
             None => {
+                // One that is not there is a member's if any is missing of which no device is known.
+                let are_all_known = members.iter().all(|member| member.device.is_some());
+                let outsider = named.filter(|&device| are_all_known || rules.is_outsider(device));
                 let mut named = members.iter().filter(|found| found.name == member);
-                match (named.next(), named.next()) {
-                    (Some(found), None) => found,
-                    (Some(_), Some(_)) => {
+                match (named.next(), named.next(), outsider) {
+                    (Some(found), None, _) => found,
+                    (Some(_), Some(_), _) => {
                         let why = format!("several of its members are named `{member}`: name one by its id");
                         return Err(Error::Change { name, why });
                     }
-                    (None, _) => return Err(Error::NoMember { name, member: member.to_owned() }),
+                    (None, _, Some(device)) => return Ok(Found::Outsider(device)),
+                    (None, _, None) => return Err(Error::NoMember { name, member: member.to_owned() }),
                 }
             }
         };
         // The device of one that was not there since the start is known by the name only.
         let is_other = |device: &Device| members.iter().any(|other| other.device == Some(*device));
-        let by_name =
-            || [member, &found.name].into_iter().filter_map(of_text).find(|device| !is_other(device));
-        Ok((found.id, found.device.or_else(by_name)))
+        let by_name = || {
+            [member, &found.name]
+                .into_iter()
+                .filter_map(of_text)
+                .find(|device| !is_other(device) && !rules.is_being_read(*device))
+        };
+        Ok(Found::Member { id: found.id, device: found.device.or_else(by_name) })
     }
 
     /// The rules have answered.
@@ -205,7 +238,7 @@ impl Mirror {
     }
 
     /// Gives up the addition of a member of which the rules have not heard.
-    pub(crate) fn abandon_opening(&self) {
+    pub(crate) fn abandon_opening(self: &Rc<Self>) {
         match self.changing.take() {
             Some(Changing::Opening { device, done, .. }) => {
                 self.forget_device(device);
@@ -216,12 +249,19 @@ impl Mirror {
         }
     }
 
-    /// Closes a device for good, once its requests have ended.
-    fn forget_device(&self, device: Device) {
+    /// Closes a device for good, once its requests have ended. Another one may have its place then, so the
+    /// rules must not take what they know of it for that one's.
+    fn forget_device(self: &Rc<Self>, device: Device) {
+        let mut is_open = false;
         if let Some(place) = &mut self.places.borrow_mut()[device.index()] {
             place.standing = Standing::Dropped;
+            is_open = matches!(place.backing, Backing::Open(_));
         }
         self.close(device);
+        if is_open {
+            // The rules have not closed it.
+            self.tell(Input::Gone { device });
+        }
         let place = &mut self.places.borrow_mut()[device.index()];
         if matches!(place, Some(Place { backing: Backing::Waiting { .. }, .. })) {
             *place = None;

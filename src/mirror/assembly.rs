@@ -62,6 +62,19 @@ impl Assembling {
         }
     }
 
+    /// Returns whether a device holds nothing of the mirror, or was removed from it, as far as is known.
+    pub(crate) fn is_outsider(&self, s: &Shared, device: Device) -> bool {
+        match &s.slots[device.index()].link {
+            Link::Unusable(_) => true,
+            Link::Known(Ok(own)) => {
+                let others = known(s).filter(|(_, other)| other.record.mirror == own.record.mirror);
+                let newest = others.map(|(_, other)| &other.record.configuration).max_by_key(|c| rank(c));
+                newest.is_some_and(|newest| !newest.has_device(own.own))
+            }
+            _ => false,
+        }
+    }
+
     /// Returns the device whose record the mirror is assembled from, or `None` if it waits for
     /// members that are missing.
     fn choose(&mut self, s: &mut Shared) -> Result<Option<Device>, String> {
@@ -87,8 +100,8 @@ impl Assembling {
         if let Some(forced) = self.call.force {
             return self.choose_forced(s, forced);
         }
-        let configurations: Vec<&Configuration> =
-            found.iter().map(|(_, l)| &l.record.configuration).collect();
+        let configurations: Vec<(MemberId, &Configuration)> =
+            found.iter().map(|(_, l)| (l.own, &l.record.configuration)).collect();
         let base = newest(&configurations).map_err(|stranger| match stranger {
             Some((a, b)) => format!(
                 "{} and {} have diverged: each was written without the other. Decide whose data count, and \
@@ -97,7 +110,7 @@ impl Assembling {
             ),
             None => "no device has been read yet".to_owned(),
         })?;
-        let (base, configuration) = (found[base].0, configurations[base]);
+        let (base, configuration) = (found[base].0, configurations[base].1);
         let is_present = |id: MemberId| {
             found.iter().any(|(device, l)| {
                 l.own == id && (*device == Device::WITNESS) == is_witness(configuration, id)

@@ -23,7 +23,7 @@ use crate::metadata::{Area, Layout, Loaded, MetadataError};
 use crate::mutation::{Mutation, is_on};
 use crate::output::Output;
 use crate::quorum::{knows, may_record};
-use crate::running::{Beginning, Missed, Mode, Port, Running, says_the_same};
+use crate::running::{Beginning, Leftovers, Missed, Mode, Port, Running, says_the_same};
 use crate::shared::{Link, Shared};
 
 /// The number of bytes at the beginning of a device that must be zero, unless the operator insists:
@@ -50,9 +50,16 @@ pub(crate) fn changes_members(one: &Configuration, other: &Configuration) -> boo
 }
 
 impl Running {
-    /// Begins to add a member: a device that is about to be opened. [`Output::Changed`] answers.
-    pub(crate) fn add_member(&mut self, s: &mut Shared, device: Device, name: String, force: bool) {
-        if let Err(why) = self.may_add(s, device, &name) {
+    /// Begins to add a member: a device that is about to be opened, or is open and not used.
+    /// [`Output::Changed`] answers.
+    pub(crate) fn add_member(
+        &mut self,
+        s: &mut Shared,
+        device: Device,
+        (name, force): (String, bool),
+        is_open: bool,
+    ) {
+        if let Err(why) = self.may_add(s, device, &name, is_open) {
             return s.requests.push(Output::Changed { result: Err(why) });
         }
         let members = self.config.members.iter().filter(|m| m.state != MemberState::Detached).count() + 1;
@@ -60,18 +67,21 @@ impl Running {
         self.change = Change::Examining(Candidate { device, name, force, is_probed: false });
         let now = s.now();
         let slot = s.slot(device);
-        if matches!(slot.link, Link::Unusable(_)) {
-            // It is open, and was refused as a member that was removed, for instance.
+        if is_open {
+            // It was refused, as a member that was removed, for instance.
             slot.link = Link::Waiting(now);
             s.read_due(device);
             self.examine(s);
         }
     }
 
-    fn may_add(&self, s: &Shared, device: Device, name: &str) -> Result<(), String> {
+    fn may_add(&self, s: &Shared, device: Device, name: &str, is_open: bool) -> Result<(), String> {
         self.may_begin_change()?;
-        let is_unused =
-            matches!(s.slots[device.index()].link, Link::Absent | Link::Closing | Link::Unusable(_));
+        let is_unused = match s.slots[device.index()].link {
+            Link::Absent | Link::Closing => !is_open,
+            Link::Unusable(_) => is_open,
+            Link::Waiting(_) | Link::Loading(_) | Link::Known(_) | Link::InUse => false,
+        };
         if device == Device::WITNESS || !is_unused {
             return Err(format!("{device} is in use"));
         }
@@ -177,6 +187,18 @@ impl Running {
         }
     }
 
+    /// Returns whether a device is known to be no member's, and not the witness: it was removed, or holds
+    /// nothing of the mirror.
+    pub(crate) fn is_outsider(&self, s: &Shared, device: Device) -> bool {
+        let slot = &s.slots[device.index()];
+        let state = |config: &Configuration, who: usize| config.members.get(who).map(|member| member.state);
+        let is_detached = |who: usize| {
+            let states = [state(&self.config, who), state(&self.recorded, who)];
+            states.iter().all(|state| *state == Some(MemberState::Detached))
+        };
+        slot.who.map_or(matches!(slot.link, Link::Unusable(_)), is_detached)
+    }
+
     /// Returns whether a member is about to be removed.
     pub(crate) fn is_leaving(&self, who: usize) -> bool {
         matches!(self.change, Change::Leaving(leaving) | Change::Detached(leaving) if leaving == who)
@@ -257,8 +279,8 @@ impl Running {
             };
             if !is_older && !force {
                 return Err(format!(
-                    "{name} was removed from this mirror and written without it: add it with force if that may \
-                     be lost"
+                    "{name} was removed from this mirror and written without it, or it was removed too long ago to \
+                     tell: add it with force if what it holds may be lost"
                 ));
             }
             return Ok(false);
@@ -350,7 +372,7 @@ impl Running {
         self.round.is_none()
             && self.is_settled()
             && self.beginning == Beginning::Over
-            && !self.has_leftovers
+            && self.leftovers == Leftovers::None
             && says_the_same(&self.config, &self.recorded)
     }
 

@@ -1,5 +1,6 @@
 //! Members that are added and removed.
 
+use crate::generation::HISTORY_MAX;
 use crate::handles::Device;
 use crate::output::{Output, Status};
 use crate::report::{Condition, State};
@@ -87,6 +88,8 @@ fn a_member_that_was_removed_is_not_taken_back_by_itself() {
     world.set(0, Health::Good);
     let mut world = world.reassemble(options(), None);
     world.pass(10_000);
+    assert!(world.mirror.is_outsider(Device(1)) && !world.mirror.is_being_read(Device(1)));
+    assert!(!world.mirror.is_outsider(Device(0)));
     world.add(1, false);
     assert_eq!(world.changed, Some(Ok(())));
     world.pass(1000);
@@ -140,7 +143,12 @@ fn there_are_eight_members_at_most() {
         assert_eq!(world.write(io * 8, 8, io), Some(Status::Success));
     }
     world.remove_member(3);
-    world.input(crate::Input::AddMember { device: Device(0), name: "m0".to_owned(), force: false });
+    world.input(crate::Input::AddMember {
+        device: Device(0),
+        name: "m0".to_owned(),
+        force: false,
+        is_open: true,
+    });
     world.run();
     assert!(why(&world).contains("is in use"));
 }
@@ -209,6 +217,116 @@ fn a_change_is_answered_when_the_mirror_stops() {
     world.input(crate::Input::Stop { wipe: false });
     world.run();
     assert!(why(&world).contains("being stopped"));
+}
+
+/// A configuration that was saved before a member was removed still names its device.
+#[test]
+fn a_device_that_was_removed_long_ago_is_not_missed() {
+    let mut world = World::create(3, false, options());
+    world.remove_member(2);
+    assert_eq!(world.changed, Some(Ok(())));
+    world.set(2, Health::Away);
+    for at in 0..2 + HISTORY_MAX as u64 {
+        world.remove(1);
+        assert_eq!(world.write(at, 1, at), Some(Status::Success));
+        world.set(1, Health::Good);
+        world.pass(3000);
+        assert_eq!(world.conditions(), [Condition::InSync, Condition::InSync, Condition::Detached]);
+    }
+    world.set(2, Health::Good);
+    let mut world = world.reassemble(options(), None);
+    world.pass(10_000);
+    assert_eq!((world.registered, world.state()), (1, State::Online), "{:?}", world.log);
+    // Nobody can tell what it has.
+    world.add(2, false);
+    assert!(why(&world).contains("removed too long ago"), "{}", why(&world));
+}
+
+/// A configuration that was saved before a member was removed still names its device, which another host
+/// uses for something else.
+#[test]
+fn a_device_that_is_no_member_is_not_missed_when_it_is_taken_over() {
+    let mut world = two(false);
+    world.remove_member(1);
+    assert_eq!(world.changed, Some(Ok(())));
+    let refused = |world: &mut World| {
+        world.input(crate::Input::Refused { device: Device(1) });
+        world.run();
+        assert_eq!(world.ended, None);
+    };
+    // While it waits for another device, and when it runs.
+    world.set(2, Health::Hung);
+    world.start_adding(2, false);
+    let mut world = world.reassemble(options(), None);
+    refused(&mut world);
+    world.remove(2);
+    world.pass(10_000);
+    assert_eq!(world.registered, 1, "{:?}", world.log);
+    refused(&mut world);
+    // So may be one that holds nothing any more.
+    world.set(1, Health::Away);
+    world.disks[1] = world.disks[5].clone();
+    world.set(1, Health::Good);
+    world.pass(70_000);
+    refused(&mut world);
+    assert_eq!(world.write(0, 8, 8), Some(Status::Success));
+    world.input(crate::Input::Refused { device: Device(0) });
+    world.run();
+    assert!(world.ended.is_some(), "that one is a member");
+}
+
+/// The device of a new member has the number of one that was there, and another size.
+#[test]
+fn the_metadata_of_a_new_member_are_where_its_own_size_says() {
+    let mut world = two(false);
+    world.remove(1);
+    world.write(0, 8, 8);
+    // A disk that holds nothing has come in its stead, which is larger.
+    world.disks[1] = world.disks[5].clone();
+    world.disks[1].grow(4);
+    world.set(1, Health::Good);
+    world.open_all();
+    world.remove_member(1);
+    assert_eq!(world.changed, Some(Ok(())));
+    // The driver has not said that this one is gone.
+    let (device, name) = (Device(1), "new".to_owned());
+    world.input(crate::Input::AddMember { device, name, force: false, is_open: false });
+    world.run();
+    assert!(why(&world).contains("in use"), "{}", why(&world));
+    world.remove(1);
+    world.disks[1] = world.disks[5].clone();
+    world.add(1, false);
+    assert_eq!(world.changed, Some(Ok(())));
+    world.pass(1000);
+    assert_eq!(world.conditions(), vec![Condition::InSync; 2]);
+}
+
+/// Wherever a removal is, the mirror that is stopped then has a last record.
+#[test]
+fn a_removal_under_way_does_not_delay_a_stop() {
+    let mut steps = 0;
+    loop {
+        let mut world = two(true);
+        world.start_removal(1);
+        for _ in 0..steps {
+            let Some(output) = world.mirror.poll_output() else { break };
+            world.perform(output);
+        }
+        let is_answered = world.changed.is_some();
+        world.input(crate::Input::Stop { wipe: false });
+        // A mirror that has nothing left to do wants no more than some dozens of things.
+        for _ in 0..1000 {
+            let Some(output) = world.mirror.poll_output() else { break };
+            world.perform(output);
+        }
+        assert!(world.is_stopped, "{steps} {:?}", world.log);
+        assert!(!world.log.iter().any(|text| text.contains("without a last record")), "{:?}", world.log);
+        if is_answered {
+            break;
+        }
+        steps += 1;
+    }
+    assert!(steps > 10, "{steps}");
 }
 
 /// Every record of an addition and of a removal is the last one that the host writes.

@@ -144,6 +144,12 @@ impl Configuration {
         self.members.iter().find(|member| member.id == id)
     }
 
+    /// Returns whether a device belongs to the mirror: as the witness, or as a member that was not removed.
+    pub fn has_device(&self, id: MemberId) -> bool {
+        self.member(id).is_some_and(|member| member.state != MemberState::Detached)
+            || self.witness.as_ref().is_some_and(|witness| witness.id == id)
+    }
+
     /// Returns the generation of a device's data, by the configuration that was found on it. The
     /// metadata of a device that misses writes are kept up to date, and its data are not.
     pub fn data_generation(&self, id: MemberId) -> Generation {

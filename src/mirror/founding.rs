@@ -14,7 +14,7 @@ use crate::metadata::Area;
 use crate::regions::{RegionSize, Regions};
 use crate::report::Counts;
 use crate::running::{
-    Authority, Beginning, Io, IoState, Missed, Mode, Places, Port, Running, Up, WITNESS, in_sync,
+    Authority, Beginning, Io, IoState, Leftovers, Missed, Mode, Places, Port, Running, Up, WITNESS, in_sync,
 };
 use crate::shared::Shared;
 
@@ -81,7 +81,7 @@ impl Founding {
             next_flush: 0,
             next_late: 0,
             round: None,
-            has_leftovers: false,
+            leftovers: Leftovers::None,
             change: Change::None,
             wants_trees: true,
             wants_record: true,

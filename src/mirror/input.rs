@@ -48,7 +48,8 @@ pub enum Input {
         /// The device.
         device: Device,
     },
-    /// A device belongs to another host now. The mirror is lost.
+    /// A device belongs to another host now. The mirror is lost, unless it is known that the device is no
+    /// member's.
     Refused {
         /// The device.
         device: Device,
@@ -99,6 +100,8 @@ pub enum Input {
         /// Whether the device is taken if it holds another mirror's metadata, or does not begin with
         /// zeroes.
         force: bool,
+        /// Whether the device is open already: its size was reported then.
+        is_open: bool,
     },
     /// The operator removes a member. [`crate::Output::Changed`] answers.
     RemoveMember {

@@ -19,6 +19,8 @@ mod flushes;
 mod founding;
 pub mod generation;
 pub mod handles;
+#[cfg(test)]
+mod handover_tests;
 pub mod ids;
 pub mod input;
 mod joining;

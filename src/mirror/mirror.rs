@@ -129,8 +129,8 @@ impl Mirror {
                 }
                 self.tick();
             }
-            Input::AddMember { device, name, force } => match &mut self.phase {
-                Phase::Running(running) => running.add_member(s, device, name, force),
+            Input::AddMember { device, name, force, is_open } => match &mut self.phase {
+                Phase::Running(running) => running.add_member(s, device, (name, force), is_open),
                 _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::RemoveMember { id } => match &mut self.phase {
@@ -203,6 +203,10 @@ impl Mirror {
             Phase::Running(running) if running.is_candidate(device) => {
                 running.fail_change(&mut self.shared, "the device belongs to another host now");
             }
+            Phase::Running(running) if running.is_outsider(&self.shared, device) => self.shut_out(device),
+            Phase::Assembling(assembling) if assembling.is_outsider(&self.shared, device) => {
+                self.shut_out(device);
+            }
             Phase::Running(running) if is_on(Mutation::GoOnRefused) => {
                 if let Some(who) = running.place_of(device) {
                     running.fail_member(&mut self.shared, who, "it is owned by another host");
@@ -212,6 +216,12 @@ impl Mirror {
             Phase::Creating(_) | Phase::Assembling(_) => self.fail(why),
             Phase::Ended(_) | Phase::Stopped => {}
         }
+    }
+
+    /// A device belongs to another host, and the mirror does without it.
+    fn shut_out(&mut self, device: Device) {
+        self.shared.requests.warn(format!("{device} belongs to another host now, and is no member"));
+        self.shared.close(device);
     }
 
     /// The mirror can't be created or assembled.
@@ -295,6 +305,18 @@ impl Mirror {
             }
             _ => 0,
         }
+    }
+
+    /// Returns whether a device is known to be no member's, and not the witness: it was removed, or holds
+    /// nothing of the mirror. False unless the mirror runs.
+    pub fn is_outsider(&self, device: Device) -> bool {
+        matches!(&self.phase, Phase::Running(running) if running.is_outsider(&self.shared, device))
+    }
+
+    /// Returns whether it is not known yet whose an open device is.
+    pub fn is_being_read(&self, device: Device) -> bool {
+        let link = &self.shared.slots[device.index()].link;
+        matches!(link, Link::Waiting(_) | Link::Loading(_) | Link::Known(_))
     }
 
     /// Returns what the mirror shows of itself.

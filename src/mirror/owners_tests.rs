@@ -7,7 +7,7 @@ use crate::configuration::{Configuration, MemberRecord, MemberState, Standing, W
 use crate::generation::{Generation, Generations, Relation};
 use crate::ids::MemberId;
 use crate::joining::{ASSEMBLY_SHIFT, epoch};
-use crate::quorum::{is_unsettled, knows, may_assemble, may_begin, may_record, newest};
+use crate::quorum::{has_same_voters, is_unsettled, knows, may_assemble, may_begin, may_record, newest};
 use crate::running::{Beginning, Places};
 
 const WITNESS: MemberId = MemberId(99);
@@ -67,6 +67,8 @@ struct Owner {
     /// The members that some record may call in sync.
     claimed: Places,
     is_renewal_due: bool,
+    /// Whether a record that did not count has other voters.
+    has_other_voters: bool,
 }
 
 fn in_sync(config: &Configuration) -> Places {
@@ -120,7 +122,10 @@ impl World {
     fn assemble(&mut self, life: &Life) -> Option<Owner> {
         let reach = self.list(life.reach);
         let found: Vec<&Configuration> = reach.iter().map(|&device| &self.devices[device]).collect();
-        let recorded = found[newest(&found).ok()?].clone();
+        let id = |device: usize| if device == self.members { WITNESS } else { MemberId(device as u128 + 1) };
+        let owned: Vec<(MemberId, &Configuration)> =
+            reach.iter().map(|&device| id(device)).zip(found.iter().copied()).collect();
+        let recorded = found[newest(&owned).ok()?].clone();
         may_assemble(&recorded, self.among(life.reach)).ok()?;
         let highest = found.iter().map(|found| epoch(found)).max()?;
         let mut sources: Vec<usize> = reach
@@ -146,6 +151,7 @@ impl World {
             beginning: Beginning::Announcing,
             claimed: in_sync(&recorded),
             is_renewal_due: false,
+            has_other_voters: false,
             recorded,
         };
         let since = owner.recorded.generations.current();
@@ -266,12 +272,13 @@ impl World {
             return false;
         }
         let on = self.among(owner.held);
-        let counts = match owner.beginning {
-            Beginning::Announcing => may_begin(&owner.recorded, on),
-            Beginning::Adopting | Beginning::Over => may_record(&owner.recorded, on),
+        let counts = match owner.beginning == Beginning::Over && !owner.has_other_voters {
+            true => may_record(&owner.recorded, on),
+            false => may_begin(&owner.recorded, on),
         };
         if !counts {
             owner.claimed |= in_sync(&new);
+            owner.has_other_voters |= !has_same_voters(&new, &owner.recorded);
             return true;
         }
         let is_new = new.generations.current() != owner.recorded.generations.current();
@@ -285,6 +292,7 @@ impl World {
             }
         }
         owner.recorded = new;
+        owner.has_other_voters = false;
         true
     }
 
@@ -325,7 +333,8 @@ impl World {
                 }
             }
         }
-        let can_renew = may_record(&owner.recorded, self.among(owner.held));
+        let counts = if owner.has_other_voters { may_begin } else { may_record };
+        let can_renew = counts(&owner.recorded, self.among(owner.held));
         let renews = owner.is_renewal_due && !departs && can_renew;
         if renews && owner.config.generations.current() == owner.recorded.generations.current() {
             owner.config.generations.advance(self.generation());

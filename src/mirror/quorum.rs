@@ -74,6 +74,12 @@ fn in_sync(configuration: &Configuration) -> impl Iterator<Item = MemberId> + '_
     configuration.members.iter().filter(|member| member.state == MemberState::InSync).map(|member| member.id)
 }
 
+/// Returns whether the same devices have a vote in two configurations.
+pub(crate) fn has_same_voters(one: &Configuration, other: &Configuration) -> bool {
+    voters(one).all(|id| voters(other).any(|of| of == id))
+        && voters(other).all(|id| voters(one).any(|of| of == id))
+}
+
 /// Returns whether a member is recorded as out of date, and it is not known whether that is on a
 /// majority. The mirror makes a new generation once it is, and completes no write that the member
 /// misses before. A minority that recorded it may have been left behind by the others.
@@ -89,12 +95,14 @@ pub fn may_record(last: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     in_sync(last).any(&on) && (reached > all / 2 || is_two_members)
 }
 
-/// Returns whether an owner's first record counts. `found` is the configuration that the mirror was
-/// assembled from, and `on` tells the devices on which the record is durable.
+/// Returns whether one of an owner's first two records counts, or a later one while a device may have one
+/// that did not count and has other voters. `found` is the configuration that the
+/// mirror was assembled from, and `on` tells the devices on which the record is durable.
 ///
-/// What was found may never have counted, since the owner before may have died while it recorded it:
-/// then the witness may have a vote that `found` denies it. So one of two members that were in sync
-/// does not go on alone until both have this record.
+/// What the owner before wrote last may be on a device that was not found, and then the witness may have
+/// a vote that `found` denies it. So one of two members that were in sync does not go on alone until both
+/// have these records: the announcement alone is outranked by such a record. Nor does it later, if the
+/// owner itself has left such a record behind.
 pub fn may_begin(found: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     may_record(found, &on) && may_assemble(found, &on).is_ok()
 }
@@ -121,29 +129,33 @@ pub(crate) fn rank(configuration: &Configuration) -> (u64, u64) {
     (configuration.accepted, configuration.number)
 }
 
-/// Returns the index of the newest of the configurations that were found on a mirror's devices: the
-/// one with the highest rank. A generation does not tell, since it may have been begun on a
-/// minority that others then went on without.
+/// Returns the index of the newest of the configurations that were found on a mirror's devices, each with
+/// the id of its device: the one with the highest rank. A generation does not tell, since it may have been
+/// begun on a minority that others then went on without.
 ///
 /// # Errors
 /// The newest and one that has a generation which the newest one does not know: its device has
-/// gone on alone, or was about to. Or nothing in an empty list.
-pub fn newest(found: &[&Configuration]) -> Result<usize, Option<(usize, usize)>> {
+/// gone on alone, or was about to. Or nothing in an empty list. What a device has that was removed, as
+/// the newest says, counts as little as that of one that was never there.
+pub fn newest(found: &[(MemberId, &Configuration)]) -> Result<usize, Option<(usize, usize)>> {
     let mut best = 0;
-    for (index, configuration) in found.iter().enumerate().skip(1) {
-        let is_ahead = || configuration.generations.relation(&found[best].generations) == Relation::Ahead;
-        let (own, highest) = (rank(configuration), rank(found[best]));
-        if own > highest || (own == highest && is_ahead()) {
+    for (index, (_, configuration)) in found.iter().enumerate().skip(1) {
+        let highest = found[best].1;
+        let is_ahead = || configuration.generations.relation(&highest.generations) == Relation::Ahead;
+        let (own, rank_of_best) = (rank(configuration), rank(highest));
+        if own > rank_of_best || (own == rank_of_best && is_ahead()) {
             best = index;
         }
     }
-    let newest = *found.get(best).ok_or(None)?;
-    let is_stranger = |other: &&Configuration| match other.generations.relation(&newest.generations) {
-        Relation::Same | Relation::Behind => false,
-        Relation::Ahead => true,
-        // It may only be too old for the history.
-        Relation::Diverged => !knows(newest, other),
-    };
+    let (_, newest) = *found.get(best).ok_or(None)?;
+    let is_stranger =
+        |(id, other): &(MemberId, &Configuration)| match other.generations.relation(&newest.generations) {
+            _ if !newest.has_device(*id) => false,
+            Relation::Same | Relation::Behind => false,
+            Relation::Ahead => true,
+            // It may only be too old for the history.
+            Relation::Diverged => !knows(newest, other),
+        };
     match found.iter().position(is_stranger) {
         Some(stranger) => Err(Some((best, stranger))),
         None => Ok(best),
@@ -248,6 +260,12 @@ mod tests {
         assert!(!may_record(&one, among(&[1])) && may_record(&one, among(&[1, 99])));
     }
 
+    /// Returns the newest of what was found on a member that is out of date.
+    fn newest_of(found: &[&Configuration]) -> Result<usize, Option<(usize, usize)>> {
+        let found: Vec<(MemberId, &Configuration)> = found.iter().map(|of| (MemberId(2), *of)).collect();
+        newest(&found)
+    }
+
     #[test]
     fn the_newest_has_the_highest_number_and_knows_the_others() {
         let with = |number, current, history: &[u128]| Configuration {
@@ -260,23 +278,38 @@ mod tests {
             ..configuration(&[MemberState::InSync, OUT], None)
         };
         let (old, counted_on, new) = (with(1, 1, &[]), with(8, 1, &[]), with(9, 2, &[1]));
-        assert_eq!(newest(&[&old, &counted_on]), Ok(1));
-        assert_eq!(newest(&[&counted_on, &new, &old]), Ok(1));
-        assert_eq!(newest(&[&with(9, 1, &[]), &new]), Ok(1), "the same number");
-        assert_eq!(newest(&[&with(10, 1, &[]), &new]), Err(Some((0, 1))), "a generation of a minority");
-        assert_eq!(newest(&[&new, &with(3, 3, &[9])]), Err(Some((0, 1))));
-        assert_eq!(newest(&[&old, &new, &with(3, 3, &[1])]), Err(Some((1, 2))));
-        assert_eq!(newest(&[]), Err(None));
+        assert_eq!(newest_of(&[&old, &counted_on]), Ok(1));
+        assert_eq!(newest_of(&[&counted_on, &new, &old]), Ok(1));
+        assert_eq!(newest_of(&[&with(9, 1, &[]), &new]), Ok(1), "the same number");
+        assert_eq!(newest_of(&[&with(10, 1, &[]), &new]), Err(Some((0, 1))), "a generation of a minority");
+        assert_eq!(newest_of(&[&new, &with(3, 3, &[9])]), Err(Some((0, 1))));
+        assert_eq!(newest_of(&[&old, &new, &with(3, 3, &[1])]), Err(Some((1, 2))));
+        assert_eq!(newest_of(&[]), Err(None));
         // The member 2 fell out at the generation 1, which is too long ago for the history.
         let long: Vec<u128> = (2..=1 + HISTORY_MAX as u128).collect();
         let late = with(50, 99, &long);
-        assert_eq!(newest(&[&old, &late]), Ok(1));
-        assert_eq!(newest(&[&late, &old]), Ok(0));
-        assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Err(Some((0, 1))));
+        assert_eq!(newest_of(&[&old, &late]), Ok(1));
+        assert_eq!(newest_of(&[&late, &old]), Ok(0));
+        assert_eq!(newest_of(&[&late, &with(1, 1000, &[])]), Err(Some((0, 1))));
         // So did the witness, at the generation 1000.
         let lost = WitnessState::Current.lost(Generation(1000));
         assert_eq!(lost.lost(Generation(2000)), lost, "it is still away");
         let late = Configuration { witness: configuration(&[], Some(lost)).witness, ..late };
-        assert_eq!(newest(&[&late, &with(1, 1000, &[])]), Ok(0));
+        assert_eq!(newest_of(&[&late, &with(1, 1000, &[])]), Ok(0));
+    }
+
+    #[test]
+    fn what_a_removed_member_has_is_not_asked() {
+        let states = [MemberState::InSync, MemberState::Detached];
+        let newer = Configuration { number: 9, accepted: 9, ..configuration(&states, None) };
+        let other = Generations::new(Generation(5));
+        let older = Configuration { generations: other, ..configuration(&[MemberState::InSync; 2], None) };
+        for (id, expected) in [(1, Err(Some((0, 1)))), (2, Ok(0)), (3, Ok(0))] {
+            assert_eq!(newest(&[(MemberId(1), &newer), (MemberId(id), &older)]), expected, "{id}");
+        }
+        // It is the older one that says so.
+        let newer = Configuration { number: 10, accepted: 10, ..older };
+        let older = configuration(&states, None);
+        assert_eq!(newest(&[(MemberId(1), &older), (MemberId(2), &newer)]), Err(Some((1, 0))));
     }
 }

@@ -21,17 +21,21 @@ use crate::joining::epoch;
 use crate::metadata::{Record, Update};
 use crate::mutation::{Mutation, is_on};
 use crate::output::Output;
-use crate::quorum::{may_begin, may_record};
+use crate::quorum::{has_same_voters, may_begin, may_record};
 use crate::requests::Purpose;
 use crate::running::{
-    Authority, Beginning, Mode, Places, Port, Progress, Round, Running, WITNESS, in_sync, says_the_same,
+    Authority, Beginning, Leftovers, Mode, Places, Port, Progress, Round, Running, WITNESS, in_sync,
+    says_the_same,
 };
 use crate::shared::Shared;
 
 impl Running {
-    /// Returns whether a device gets records, or waits for its first one.
+    /// Returns whether a device waits for its first record, after which it is used. One of a member that is
+    /// being removed is not used any more, whatever is recorded.
     fn is_joining(&self, who: usize) -> bool {
-        self.up(who).is_some_and(|up| !up.is_active)
+        let is_used = who == WITNESS
+            || self.members().contains(&who) && (self.is_in_sync(who) || self.is_resyncing(who));
+        is_used && self.up(who).is_some_and(|up| !up.is_active)
     }
 
     /// Begins a record if one is due and none is being written.
@@ -50,7 +54,7 @@ impl Running {
             || self.beginning != Beginning::Over
             || self.authority == Authority::All
             || departs
-            || (self.has_leftovers && self.is_changing())
+            || (self.leftovers != Leftovers::None && self.is_changing())
             || (0..self.ports.len()).any(|who| self.is_joining(who));
         let logs = self.wants_record || self.wants_trees || self.regions.wants_record(None);
         let may_change =
@@ -99,13 +103,15 @@ impl Running {
             return true;
         }
         let on = |id| self.place(id).is_some_and(&is_durable);
-        match self.beginning {
-            Beginning::Announcing if !is_on(Mutation::AssembleAnything) => may_begin(&self.recorded, on),
-            _ if !changes_members(next, &self.recorded) => may_record(&self.recorded, on),
-            // With one voter more or less, each majority of one has a voter of the other's, so either
-            // would do. Rule 2 names the one before.
-            _ => may_record(&self.recorded, on) && may_record(next, on),
-        }
+        let is_exact = self.beginning != Beginning::Over || self.leftovers == Leftovers::OtherVoters;
+        let counts = match is_exact && !is_on(Mutation::AssembleAnything) {
+            true => may_begin(&self.recorded, on),
+            false => may_record(&self.recorded, on),
+        };
+        // With one voter more or less, each majority of one has a voter of the other's, so either would
+        // do. Rule 2 names the one before.
+        let is_change = self.beginning == Beginning::Over && changes_members(next, &self.recorded);
+        counts && (!is_change || may_record(next, on))
     }
 
     fn send_round(&mut self, s: &mut Shared, config: Configuration, is_change: bool) {
@@ -255,7 +261,12 @@ impl Running {
         let is_on_majority = !is_late && (!round.is_change || self.may_count(&round.config, is_durable));
         if !is_on_all || !is_on_majority {
             // Some may have it all the same.
-            self.has_leftovers |= round.is_change;
+            if round.is_change && self.leftovers != Leftovers::OtherVoters {
+                self.leftovers = match has_same_voters(&round.config, &self.recorded) {
+                    true => Leftovers::SameVoters,
+                    false => Leftovers::OtherVoters,
+                };
+            }
             self.claimed |= in_sync(&round.config);
             self.wants_trees |= round.has_trees;
             self.wants_record = true;
@@ -268,7 +279,7 @@ impl Running {
     fn count_round(&mut self, s: &mut Shared, round: Round) {
         let recorded = in_sync(&round.config);
         if round.is_change {
-            self.has_leftovers = false;
+            self.leftovers = Leftovers::None;
             let is_new = round.config.generations.current() != self.recorded.generations.current();
             self.is_renewal_due &= !is_new;
             if is_new || self.authority == Authority::All {

@@ -197,6 +197,17 @@ pub(crate) enum Beginning {
     Over,
 }
 
+/// What was tried to be recorded since the last record that counts: some device may have it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Leftovers {
+    /// Nothing.
+    None,
+    /// Changes that leave the voters as they are recorded.
+    SameVoters,
+    /// A change after which others have a vote: a majority of those may go on from it.
+    OtherVoters,
+}
+
 /// What the mirror is there for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Mode {
@@ -344,8 +355,7 @@ pub(crate) struct Running {
     /// requests. Those that come meanwhile are younger.
     pub(crate) next_late: u64,
     pub(crate) round: Option<Round>,
-    /// Whether a change was tried to be recorded since the last one that counts: some device may have it.
-    pub(crate) has_leftovers: bool,
+    pub(crate) leftovers: Leftovers,
     /// The change of the members that is going on.
     pub(crate) change: Change,
     /// Whether the next record has the trees.

@@ -40,6 +40,11 @@ impl Disk {
         self.blocks -= blocks * 16;
     }
 
+    /// Adds so many blocks at the end.
+    pub(crate) fn grow(&mut self, blocks: u64) {
+        self.blocks += blocks * 16;
+    }
+
     fn fill(&mut self, range: Extent, values: &[u64]) {
         self.data[range.start as usize..range.end() as usize].copy_from_slice(values);
     }
@@ -308,7 +313,10 @@ impl World {
 
     pub(crate) fn start_adding(&mut self, device: u8, force: bool) {
         self.changed = None;
-        self.input(Input::AddMember { device: Device(device), name: format!("m{device}"), force });
+        let (device, name) = (Device(device), format!("m{device}"));
+        let is_open = self.is_open[device.index()];
+        self.input(Input::AddMember { device, name, force, is_open });
+        let device = device.0;
         if self.health[usize::from(device)] == Health::Away {
             self.health[usize::from(device)] = Health::Good;
         }

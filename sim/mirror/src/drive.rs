@@ -48,6 +48,13 @@ impl Run {
         {
             self.begin_adding(host, target);
         }
+        if let Notice::Refused { target } | Notice::Done { target, status: Status::Refused, .. } = notice
+            && self.misses(host, target)
+            && let Some(owner) = &mut self.owners[host]
+        {
+            owner.refused = true;
+            self.world.hosts[host].wants = false;
+        }
         let Some(owner) = &mut self.owners[host] else { return };
         let device = |target| device_of(&self.plan, target);
         let input = match notice {
@@ -63,16 +70,10 @@ impl Run {
             }
             Notice::Refused { target } => {
                 owner.opened[target] = false;
-                owner.refused = true;
-                self.world.hosts[host].wants = false;
                 Input::Refused { device: device(target) }
             }
             Notice::CacheLost { target } => Input::CacheLost { device: device(target) },
             Notice::Done { request, status, data, .. } => {
-                if status == Status::Refused {
-                    owner.refused = true;
-                    self.world.hosts[host].wants = false;
-                }
                 let ending = match status {
                     Status::Success => Ending::Success,
                     Status::Failed | Status::Aborted => Ending::Failed,

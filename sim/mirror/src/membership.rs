@@ -30,6 +30,13 @@ impl Run {
         found.map(|member| member.id)
     }
 
+    /// Returns whether a mirror is lost when another host takes a target: unless it is in use, and the target
+    /// is no member's.
+    pub(crate) fn misses(&self, host: usize, target: usize) -> bool {
+        let is_usable = self.owners[host].as_ref().is_some_and(|owner| owner.is_usable());
+        !is_usable || target == self.plan.members || self.member_on(host, target).is_some()
+    }
+
     /// The operator removes a member.
     pub(crate) fn remove_member(&mut self, member: usize) {
         let Some(host) = self.user() else { return };
@@ -77,7 +84,8 @@ impl Run {
         // Whatever it holds, the operator wants it overwritten.
         self.diverged[member] = false;
         let device = device_of(&self.plan, member);
-        self.tell(host, Input::AddMember { device, name: format!("m{member}"), force: true });
+        let name = format!("m{member}");
+        self.tell(host, Input::AddMember { device, name, force: true, is_open: false });
     }
 
     /// A mirror has answered a change.
