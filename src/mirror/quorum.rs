@@ -29,7 +29,8 @@
 //! there is. So does whoever sees all members in sync of one in which nothing is unsettled.
 //!
 //! Two members without a witness have no majority but both. There, one in sync goes on alone while
-//! it runs; the other one by itself does not know, and is not assembled.
+//! it runs; the other one by itself does not know, and is not assembled. It does not while some device
+//! may have a record by which others have a vote, too ([`may_begin`]).
 
 use thiserror::Error;
 
