@@ -99,6 +99,7 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc("dst_set_options", "--max-connections", "64", "--queue-depth", "32", "--max-transfer", "131072") == ""
     options = rpc.shown("dst_get_options")
     assert (options["max_connections"], options["queue_depth"], options["max_transfer"]) == (64, 32, 131072)
+    assert rpc("dst_set_stop_note", "-p", str(lab.folder / "note")) == ""
     assert rpc("dst_create_listener", *place) == ""
     assert [listener["trsvcid"] for listener in rpc.shown("dst_get_listeners")] == [port]
     assert rpc("dst_create_export", "-e", "volume", "-b", "Malloc0", "--read-only") == "volume\n"
