@@ -237,6 +237,12 @@ impl Assembling {
                 if let Some(tree) = f.loaded.missed.get(who).filter(|_| !is_on(Mutation::NoTree)) {
                     blocks.blocks.insert_all(tree);
                 }
+                // A member that was just added may have reached the newest record only, and not the
+                // record of a member in sync, which then has no tree for it.
+                let known = f.loaded.record.configuration.members.get(who);
+                if !known.is_some_and(|known| known.id == member.id && known.state != MemberState::Detached) {
+                    blocks.insert(Extent::new(0, record.blocks));
+                }
             }
             // It may be the first to have a record that says that nobody knows what it lacks.
             if let Some(tree) =
