@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
@@ -18,23 +19,14 @@ import net_instructions  # noqa: E402
 
 
 @pytest.mark.watchdog(240)
-def test_hot_paths_stay_within_their_bounds(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("tool", [instructions, net_instructions], ids=["hot-paths", "sockets-over-dpdk"])
+def test_instructions_stay_within_their_bounds(capsys: pytest.CaptureFixture[str], tool: ModuleType) -> None:
     require_tool("valgrind")
-    counts, compiler, bounds = instructions.count(), instructions.compiler(), instructions.bounds()
+    counts, compiler, bounds = tool.count(), instructions.compiler(), tool.bounds()
     with capsys.disabled():
         print("\n" + instructions.table(counts, bounds, compiler))
     over = [step for step, count in counts.items() if count > bounds.allowed(step, compiler)]
-    assert not over, f"{', '.join(over)}: faster, or if it is worth it, move the bound: bench/instructions.py --write"
-
-
-@pytest.mark.watchdog(240)
-def test_sockets_over_dpdk_stay_within_their_bounds(capsys: pytest.CaptureFixture[str]) -> None:
-    require_tool("valgrind")
-    counts, compiler, bounds = net_instructions.count(), instructions.compiler(), net_instructions.bounds()
-    with capsys.disabled():
-        print("\n" + instructions.table(counts, bounds, compiler))
-    over = [step for step, count in counts.items() if count > bounds.allowed(step, compiler)]
-    assert not over, f"{', '.join(over)}: faster, or move the bound: bench/net_instructions.py --write"
+    assert not over, f"{', '.join(over)}: faster, or if it is worth it, move the bound: bench/{tool.__name__}.py --write"
 
 
 def test_a_function_counts_with_all_that_it_calls() -> None:

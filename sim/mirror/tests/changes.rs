@@ -30,6 +30,13 @@ fn members_change() {
     assert!(changes > 100, "{changes} changes in 100 seeds");
 }
 
+/// A new member whose record only it and the witness had was copied in part, and called in sync.
+#[test]
+fn a_new_member_that_no_member_in_sync_knows_is_copied_in_full() {
+    let outcome = run(&Plan::changing(12_781), None, false);
+    assert_eq!(outcome.violation, None);
+}
+
 /// Returns the first of some plans that fails without a protection. All are good with it.
 fn is_found_in(mutation: Mutation, plan: impl Fn(u64) -> Plan) {
     let found = (0..100).find_map(|seed| {
