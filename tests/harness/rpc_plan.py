@@ -16,7 +16,10 @@ FILES = ("$FOLDER/volume0", "$FOLDER/volume1")
 KEYS = ("$FOLDER/key0", "$FOLDER/key1", "$FOLDER/no-key")
 
 # Few names, so that calls meet each other.
-BDEVS = ("Bdev0", "Bdev1", "Bdev2")
+DISKS = ("Bdev0", "Bdev1", "Bdev2")
+# Names of their own: SPDK 26.09 dies of a passthru bdev whose name another bdev has.
+PASSTHRUS = ("Over0", "Over1")
+BDEVS = DISKS + PASSTHRUS
 EXPORTS = ("disk0", "disk1")
 HOSTS = ("*", "host0", "host1")
 REMOTES = ("Remote0", "Remote1", "Remote2")
@@ -224,16 +227,16 @@ def _remote(rng: random.Random) -> dict[str, Any]:
 
 def _malloc(rng: random.Random) -> dict[str, Any]:
     block_size = rng.choice((512, 512, 4096))
-    return {"name": rng.choice(BDEVS), "num_blocks": rng.choice((1024, 2048)), "block_size": block_size}
+    return {"name": rng.choice(DISKS), "num_blocks": rng.choice((1024, 2048)), "block_size": block_size}
 
 
 def _aio(rng: random.Random) -> dict[str, Any]:
-    return {"name": rng.choice(BDEVS), "filename": rng.choice(FILES), "block_size": rng.choice((512, 4096))}
+    return {"name": rng.choice(DISKS), "filename": rng.choice(FILES), "block_size": rng.choice((512, 4096))}
 
 
 def _passthru(rng: random.Random) -> dict[str, Any]:
-    base, name = rng.sample(BDEVS, 2)
-    return {"base_bdev_name": base, "name": name}
+    name = rng.choice(PASSTHRUS)
+    return {"base_bdev_name": rng.choice([bdev for bdev in BDEVS if bdev != name]), "name": name}
 
 
 def _interface(rng: random.Random) -> dict[str, Any]:
@@ -268,13 +271,13 @@ Vocabulary = dict[str, tuple[int, Maker]]
 VOCABULARY: dict[str, Vocabulary] = {
     TARGET: {
         "bdev_malloc_create": (8, _malloc),
-        "bdev_malloc_delete": (5, _one("name", *BDEVS)),
+        "bdev_malloc_delete": (5, _one("name", *DISKS)),
         "bdev_aio_create": (6, _aio),
-        "bdev_aio_delete": (4, _one("name", *BDEVS)),
+        "bdev_aio_delete": (4, _one("name", *DISKS)),
         "bdev_null_create": (3, _malloc),
-        "bdev_null_delete": (2, _one("name", *BDEVS)),
+        "bdev_null_delete": (2, _one("name", *DISKS)),
         "bdev_passthru_create": (2, _passthru),
-        "bdev_passthru_delete": (1, _one("name", *BDEVS)),
+        "bdev_passthru_delete": (2, _one("name", *PASSTHRUS)),
         "bdev_get_bdevs": (1, _nothing),
         "framework_get_config": (2, _one("name", "bdev", "dst")),
         "bdev_dst_mirror_create": (2, _mirror),
@@ -377,7 +380,7 @@ class _Planner:
     def bring_up(self) -> None:
         """Adds the calls that lead to I/O through an export, in any order at once or one by one, so
         that there is something to break."""
-        rng, bdev, export, port, remote = self.rng, *(self.rng.choice(n) for n in (BDEVS, EXPORTS, PORTS, REMOTES))
+        rng, bdev, export, port, remote = self.rng, *(self.rng.choice(n) for n in (DISKS, EXPORTS, PORTS, REMOTES))
         method = rng.choice(("bdev_malloc_create", "bdev_aio_create"))
         maker = VOCABULARY[TARGET][method][1]
         at_target = [
