@@ -187,7 +187,7 @@ pub fn delete(name: &str, wipe: bool, done: impl FnOnce(Result<String, Error>) +
     }
 }
 
-/// Adds a member to a mirror that runs. `done` is called when that counts, or was not done.
+/// Adds a member to a mirror that runs. `done` is called when the change counts, or has failed.
 pub fn add_member(name: &str, member: &str, force: bool, done: impl FnOnce(Result<(), Error>) + 'static) {
     match find(name) {
         Ok(mirror) => mirror.add_member(member, force, Box::new(done)),
@@ -195,7 +195,7 @@ pub fn add_member(name: &str, member: &str, force: bool, done: impl FnOnce(Resul
     }
 }
 
-/// Removes a member of a mirror that runs. `done` is called when that counts, or was not done.
+/// Removes a member of a mirror that runs. `done` is called when the change counts, or has failed.
 pub fn remove_member(name: &str, member: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
     match find(name) {
         Ok(mirror) => mirror.remove_member(member, Box::new(done)),
