@@ -27,7 +27,7 @@ pub struct SessionQueue {
 #[derive(Debug, Clone)]
 enum Holder {
     /// The record is with connection `id`, or on its way to or from that connection. Connection
-    /// `next`, if any, waits for the end of `id`.
+    /// `next`, if any, waits until connection `id` is gone.
     Connection { id: ConnectionId, next: Option<ConnectionId> },
     /// No connection has the queue, since this time. `record` is the queue's record, which queue 0
     /// does not have.
@@ -291,8 +291,8 @@ impl Sessions {
     /// session without a connection, of the client that has the most such sessions. The backend
     /// holds nothing of that session.
     ///
-    /// A client never loses a session to another one that holds more sessions, which has to end one
-    /// of its own.
+    /// A client never loses a session to a client that holds more sessions; that client has to end
+    /// one of its own.
     pub fn least_needed(&self, client: &ClientId) -> Option<SessionId> {
         let mut counts: BTreeMap<&ClientId, (usize, usize)> = BTreeMap::new();
         for session in self.map.values() {
@@ -307,8 +307,8 @@ impl Sessions {
         its.min_by_key(|(_, session)| session.since_us).map(|(id, _)| *id)
     }
 
-    /// Returns true if the only obstacle to this hello joining its queue is that there are already
-    /// `queues_max` queues.
+    /// Returns true if this hello cannot join its queue only because there are already `queues_max`
+    /// queues.
     pub fn lacks_room(&self, client: &ClientId, reference: &SessionRef, queues_max: usize) -> bool {
         self.queues >= queues_max
             && self.map.get(&reference.id).is_some_and(|session| {
@@ -418,7 +418,7 @@ mod tests {
         assert_eq!(
             sessions.least_needed(&client("d")),
             Some([3; 16]),
-            "of whom has most, the oldest, not in use"
+            "the oldest idle session, of the client that has most of them"
         );
         assert_eq!(sessions.least_needed(&client("b")), Some([3; 16]), "the client's own");
         sessions.close(&[3; 16]);

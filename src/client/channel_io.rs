@@ -31,7 +31,8 @@ pub struct ChannelIo {
     waiting: Rc<WaitingIo>,
     transactions: Transactions<Pending>,
     incoming: ReceivingAnswer,
-    /// Resets that complete when every channel has ended the I/O that it had.
+    /// Resets that wait until every channel has ended the I/O that it had. Not what the target
+    /// *holds*, which are transactions.
     held: BdevIoQueue,
     /// I/O of aborted transactions that the target no longer executes. This I/O is to fail.
     overdue: BdevIoQueue,
@@ -126,9 +127,9 @@ impl ChannelIo {
         self.waiting.pop()
     }
 
-    /// Receives Answers and completes the I/O that they answer. `start` is the number of the
-    /// target's start, and `now_us` the time on the clock of deadlines. Returns true if anything
-    /// was received.
+    /// Receives Answers and completes the I/O that they answer. `start` is the target's start
+    /// as `Durability::start` counts them, and `now_us` the time on the clock of deadlines. Returns
+    /// true if anything was received.
     ///
     /// # Errors
     /// Fails if the connection is lost or the target violates the protocol.
@@ -438,13 +439,13 @@ impl ChannelIo {
         self.transactions.abandon(|_, _| true, end);
     }
 
-    /// Returns true if resets are held.
+    /// Returns true if resets wait for other channels.
     #[inline]
     pub fn holds_resets(&self) -> bool {
         !self.held.is_empty()
     }
 
-    /// Completes the held resets.
+    /// Completes the resets that waited for other channels.
     pub fn complete_held(&mut self) {
         while let Some(reset) = self.held.pop_front() {
             reset.complete(IoStatus::Success);

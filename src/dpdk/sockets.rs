@@ -18,12 +18,13 @@ use crate::interface::Interface;
 use crate::interfaces;
 
 /// The priority with which SPDK asks implementations if none is named: before `posix` (0), `uring`
-/// (1) and `vpp` (2), whose connect may block. Addresses that no interface leads to are refused at once.
+/// (1) and `vpp` (2), whose connect may block. Addresses that no interface reaches are refused at
+/// once.
 const PRIORITY: i32 = 3;
 
-/// Registers the implementation. Once, from a constructor.
+/// Registers the implementation. To be called once, from a constructor.
 pub fn register() {
-    // If this version has another table, `create` says so.
+    // If this SPDK has another table, the creation of an interface fails and says so.
     let _ = sock_impl::register::<Dpdk>(c"dpdk", PRIORITY);
 }
 
@@ -53,7 +54,7 @@ enum Socket {
 }
 
 impl Socket {
-    /// Calls `f` with the interface and the socket of it.
+    /// Calls `f` with the socket's interface and its id there.
     fn with<T>(&self, f: impl FnOnce(&Arc<Interface>, SocketId) -> T) -> T {
         match self {
             Socket::Connection(place) => f(&place.interface, place.id),
@@ -100,8 +101,8 @@ struct Group {
 /// A listener in a group.
 struct Listening {
     token: usize,
-    /// The interface when the listener joined. If it is deleted, the listener is ready at each
-    /// poll, so that accepting moves it to another interface, and accepts there.
+    /// The interface when the listener joined. Once it is deleted, the listener is ready at each
+    /// poll, so that `accept` moves the listener to another interface, and accepts there.
     interface: Arc<Interface>,
     id: SocketId,
 }
@@ -145,8 +146,8 @@ impl SockImpl for Dpdk {
 
     fn connect(remote: SocketAddr) -> Result<Socket> {
         let place = connect_to(remote)?;
-        // A reactor must not wait. Its socket takes nothing before it is open, and reports a
-        // failure when it is read.
+        // A reactor must not wait. It gets a socket that takes nothing before it is open, and
+        // reports a failure when it is read.
         if Thread::current().is_none()
             && let Connect::Failed(end) = place.interface.wait(place.id)
         {
@@ -163,7 +164,7 @@ impl SockImpl for Dpdk {
         let Socket::Connection(Place { interface, id }) = socket else { return Some(Ok(())) };
         let mut sockets = interface.sockets();
         let mut state = sockets.attempt(*id);
-        // As for reading: a socket in no group is polled by looking at it.
+        // A socket in no group is polled here, as it is in `read`.
         if state == Connect::Pending && !sockets.is_in_group(*id) {
             drop(sockets);
             sockets = interface.turn()?.0;
@@ -205,8 +206,8 @@ impl SockImpl for Dpdk {
         let Socket::Connection(Place { interface, id }) = socket else { return Err(Errno::ENOTCONN) };
         let mut sockets = interface.sockets();
         let mut outcome = sockets.read(*id, parts, now_us());
-        // A socket in no group is polled by reading it; by NVMe/TCP's initiator in a loop in which
-        // its reactor does nothing else.
+        // A socket in no group is polled here. NVMe/TCP's initiator reads it in a loop in which the
+        // reactor does nothing else.
         if outcome == Err(TransferError::WouldBlock) && !sockets.is_in_group(*id) {
             drop(sockets);
             if let Some((mut sockets, _)) = interface.turn() {
@@ -279,7 +280,7 @@ impl SockImpl for Dpdk {
         for listening in group.listeners.iter().filter(waits).take(left) {
             ready(listening.token);
         }
-        // Others come first the next time, as `limit` may have left out the last ones.
+        // Others come first the next time, since `limit` may have left out the last ones.
         if group.interfaces.len() > 1 {
             group.interfaces.rotate_left(1);
         }

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use spdk::forwarded_io::{Executor, ForwardedIo};
 
-/// What takes the I/O of one bdev.
+/// The receiver of the I/O of one bdev.
 pub trait Arrivals {
     /// Takes an I/O. HOT.
     fn arrived(self: Rc<Self>, io: ForwardedIo);
@@ -15,7 +15,7 @@ spdk::thread_local! {
     static TABLE: RefCell<Vec<Option<Rc<dyn Arrivals>>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// Gives what takes a bdev's I/O a number, by which [`Arriving`] finds it.
+/// Gives the receiver of a bdev's I/O a number, by which [`Arriving`] finds it.
 pub fn add(arrivals: Rc<dyn Arrivals>) -> usize {
     TABLE.with_borrow_mut(|table| {
         let free = table.iter().position(Option::is_none).unwrap_or(table.len());
@@ -27,7 +27,7 @@ pub fn add(arrivals: Rc<dyn Arrivals>) -> usize {
     })
 }
 
-/// Forgets what takes a bdev's I/O. There is no such I/O any more.
+/// Forgets the receiver of a bdev's I/O. There is no such I/O any more.
 pub fn remove(number: usize) {
     drop(TABLE.with_borrow_mut(|table| table.get_mut(number).and_then(Option::take)));
 }

@@ -15,9 +15,9 @@ use crate::error::Error;
 use crate::life::{Answer, Done, Life};
 use crate::mirror::Mirror;
 
-/// How long closed devices may keep their claims until a mirror is gone, µs. Before SPDK 25.09 a bdev
-/// is closed a millisecond later (`spdk/safe/src/parting.rs`); a request that never ends keeps its
-/// device for longer.
+/// How long closed devices may keep their claims until a mirror is gone, µs. Before SPDK 25.09 a
+/// bdev is closed a millisecond later (`spdk/safe/src/parting.rs`); a request that never ends keeps
+/// its device for longer.
 const CLOSE_US: u64 = 100_000;
 
 impl Mirror {
@@ -49,7 +49,8 @@ impl Mirror {
             write_cache: promised.write_cache,
         };
         self.promised.set(Some(promised));
-        // Its users' I/O may come inside the call, before the mirror is seen as running: the rules take it.
+        // Its users' I/O may come inside the call, before the mirror is seen as running: the rules
+        // take it.
         let registered =
             if spdk::bdev::has_uuid(uuid) { Err(spdk::Errno::EEXIST) } else { register(disk, info) };
         match registered {
@@ -67,8 +68,9 @@ impl Mirror {
         }
     }
 
-    /// Returns what users are told of the members. Of a member that is not there the worst is assumed, as
-    /// it may come back later. The witness has none of their data.
+    /// Returns what users are told of the members. For a member that is missing, the worst is
+    /// assumed, as it may come back later. The witness does not count, since it has no data of
+    /// users.
     fn promise(&self) -> Promised {
         let places = self.places.borrow();
         let members = places.iter().zip(Device::all()).filter(|(_, device)| *device != Device::WITNESS);
@@ -81,7 +83,7 @@ impl Mirror {
         )
     }
 
-    /// The rules have given up to create or to assemble the mirror, or another host has it now.
+    /// The rules have given up the creation or the assembly, or another host has the mirror now.
     pub(crate) fn ended(self: &Rc<Self>, why: String) {
         let name = self.name().to_owned();
         spdk::error!("DST mirror {name}: {why}");
@@ -98,7 +100,8 @@ impl Mirror {
         }
     }
 
-    /// Ends a mirror that has not become usable. Who waits for it is told when nothing is left.
+    /// Ends a mirror that has not become usable. The caller that waits is told when nothing is
+    /// left.
     pub(crate) fn give_up(self: &Rc<Self>, error: Error) {
         let before = self.life.replace(Life::Ended { why: error.to_string() });
         let Life::Starting { waiting } = before else {

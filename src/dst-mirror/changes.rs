@@ -21,12 +21,12 @@ enum Found {
         /// The device, if the member has one.
         device: Option<Device>,
     },
-    /// A device that is no member's.
+    /// A device that belongs to no member.
     Outsider(Device),
 }
 
 impl Mirror {
-    /// Adds a member. `done` is called when that counts, or was not done.
+    /// Adds a member. `done` is called when the change counts, or has failed.
     pub fn add_member(self: &Rc<Self>, member: &str, force: bool, done: ChangeDone) {
         if let Some(device) = self.unused_device(member) {
             *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
@@ -42,8 +42,8 @@ impl Mirror {
         }
     }
 
-    /// Returns a device that a call named so, that is open, and that is no member's: one that was removed
-    /// while a saved configuration still had it, for instance.
+    /// Returns the open device of this name that belongs to no member, if there is one: the device
+    /// of a removed member that a saved configuration still named, for instance.
     fn unused_device(&self, member: &str) -> Option<Device> {
         self.check_changeable().ok()?;
         let report = self.rules.borrow().report();
@@ -57,7 +57,7 @@ impl Mirror {
         (!report.members.iter().any(is_used)).then_some(found)
     }
 
-    /// Has the rules add a member. `is_open` says whether they have heard of its device as it is now.
+    /// Has the rules add a member. `is_open` says whether the rules know that its device is open.
     fn begin_adding(self: &Rc<Self>, device: Device, force: bool, is_open: bool) {
         let name = self.shown(device);
         self.tell(Input::AddMember { device, name, force, is_open });
@@ -97,13 +97,13 @@ impl Mirror {
         }
     }
 
-    /// Returns whether a device is opened for a new member, of which the rules have not heard yet.
+    /// Returns whether a device is being opened for a new member, which the rules do not know yet.
     pub(crate) fn is_being_opened(&self, device: Device) -> bool {
         matches!(&*self.changing.borrow(), Some(Changing::Opening { device: of, .. }) if *of == device)
     }
 
-    /// Opens the bdev of a new member, and has the rules add it. Something else may have it open, most likely
-    /// to examine it; that ends soon, or the addition fails.
+    /// Opens the bdev of a new member, and has the rules add the member. Another module may have
+    /// the bdev open, most likely to examine it; if that does not end soon, the addition fails.
     pub(crate) fn open_new_member(self: &Rc<Self>, now: u64) {
         let Some(Changing::Opening { device, since_us, .. }) = *self.changing.borrow() else { return };
         let result = match self.open(device) {
@@ -120,7 +120,7 @@ impl Mirror {
         self.tell_opened(device);
     }
 
-    /// Has room for as many requests as there are at once now.
+    /// Reserves room for the maximum number of requests that can now be under way at once.
     fn reserve_requests(&self) {
         let max = self.rules.borrow().requests_max() as usize;
         let (mut at_once, mut idle) = (self.at_once.borrow_mut(), self.idle.borrow_mut());
@@ -129,7 +129,7 @@ impl Mirror {
         idle.reserve(missing_idle);
     }
 
-    /// Removes a member. `done` is called when that counts, or was not done.
+    /// Removes a member. `done` is called when the change counts, or has failed.
     pub fn remove_member(self: &Rc<Self>, member: &str, done: ChangeDone) {
         match self.check_changeable().and_then(|()| self.find_member(member)) {
             Ok(Found::Member { id, device }) => {
@@ -145,9 +145,9 @@ impl Mirror {
         }
     }
 
-    /// Returns the member with this id, of this device, or that had this name when it joined. Or else a
-    /// device of this name that is no member's: a configuration that was saved earlier may still name one
-    /// that was removed.
+    /// Returns the member that has this id or this device, or had this name when it joined;
+    /// otherwise a device of this name that belongs to no member, since a configuration that was
+    /// saved earlier may still name a member that was removed.
     fn find_member(&self, member: &str) -> Result<Found, Error> {
         let name = self.name().to_owned();
         let report = self.rules.borrow().report();
@@ -169,14 +169,14 @@ impl Mirror {
         };
         let found = match by_id.or_else(by_device) {
             Some(found) => found,
-            // It may be another member's than its name says.
+            // The device may belong to another member than its name says.
             None if named.is_some_and(|device| rules.is_being_read(device)) => {
                 let why =
                     format!("`{member}` is being read: try again in a moment, or name the member by its id");
                 return Err(Error::Change { name, why });
             }
             None => {
-                // One that is not there is a member's if any is missing of which no device is known.
+                // A device that is not there may belong to any member of which no device is known.
                 let are_all_known = members.iter().all(|member| member.device.is_some());
                 let outsider = named.filter(|&device| are_all_known || rules.is_outsider(device));
                 let mut named = members.iter().filter(|found| found.name == member);
@@ -191,7 +191,7 @@ impl Mirror {
                 }
             }
         };
-        // The device of one that was not there since the start is known by the name only.
+        // The device of a member that was missing since the start is known only by the name.
         let is_other = |device: &Device| members.iter().any(|other| other.device == Some(*device));
         let by_name = || {
             [member, &found.name]
@@ -207,7 +207,7 @@ impl Mirror {
         let result = result.map_err(|why| Error::Change { name: self.name().to_owned(), why });
         match self.changing.take() {
             Some(Changing::Adding { device, done }) => {
-                // It may be a member now, and something went wrong all the same.
+                // The device may belong to a member now although the call has failed.
                 let report = self.rules.borrow().report();
                 let is_it =
                     |of: &MemberReport| of.device == Some(device) && of.condition != Condition::Detached;
@@ -237,7 +237,7 @@ impl Mirror {
         self.members.store(self.plan().members.len(), Ordering::Relaxed);
     }
 
-    /// Gives up the addition of a member of which the rules have not heard.
+    /// Gives up the addition of a member that the rules do not know yet.
     pub(crate) fn abandon_opening(self: &Rc<Self>) {
         match self.changing.take() {
             Some(Changing::Opening { device, done, .. }) => {
@@ -249,8 +249,8 @@ impl Mirror {
         }
     }
 
-    /// Closes a device for good, once its requests have ended. Another one may have its place then, so the
-    /// rules must not take what they know of it for that one's.
+    /// Closes a device for good, once its requests have ended. Another device may have its place
+    /// then, and the rules must not take what they know of this device for that one's.
     fn forget_device(self: &Rc<Self>, device: Device) {
         let mut is_open = false;
         if let Some(place) = &mut self.places.borrow_mut()[device.index()] {

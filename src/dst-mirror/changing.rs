@@ -13,25 +13,25 @@ pub enum Changing {
     Opening {
         /// Its device.
         device: Device,
-        /// Whether it is taken whatever it holds.
+        /// Whether the device is taken, whatever it holds.
         force: bool,
         /// When the RPC came, in µs.
         since_us: u64,
-        /// Who waits for it.
+        /// The callback for the caller that waits for it.
         done: ChangeDone,
     },
     /// The rules add a member.
     Adding {
         /// Its device.
         device: Device,
-        /// Who waits for it.
+        /// The callback for the caller that waits for it.
         done: ChangeDone,
     },
     /// The rules remove a member.
     Removing {
         /// Its device, if it has one.
         device: Option<Device>,
-        /// Who waits for it.
+        /// The callback for the caller that waits for it.
         done: ChangeDone,
     },
 }

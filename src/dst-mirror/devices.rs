@@ -1,4 +1,4 @@
-//! The devices of a mirror: they are opened, and closed, and looked for while they are not there.
+//! The devices of a mirror: how they are opened, closed, and looked for while they are not there.
 
 use std::rc::Rc;
 
@@ -10,14 +10,15 @@ use crate::device::{Backing, OpenDevice, Place, Standing, cannot_open, check_sui
 use crate::error::Error;
 use crate::mirror::Mirror;
 
-/// How long an examination of a new bdev may take until a creation fails, µs. It reads some blocks.
+/// How long another module may examine a new bdev before a mirror's creation fails, µs. An
+/// examination reads some blocks.
 pub(crate) const EXAMINATION_US: u64 = 2_000_000;
 
 impl Mirror {
-    /// Opens the bdev of a device that waits, without telling anybody.
+    /// Opens the bdev of a device that waits, without telling the rules.
     ///
     /// # Errors
-    /// The bdev is not there, something else has it, or it is not fit.
+    /// The bdev is not there, is in use elsewhere, or is not suitable.
     pub(crate) fn open(self: &Rc<Self>, device: Device) -> Result<(), Error> {
         let wanted = match &self.places.borrow()[device.index()] {
             Some(Place { wanted, backing: Backing::Waiting { .. }, .. }) => wanted.clone(),
@@ -41,7 +42,7 @@ impl Mirror {
             .map_err(|errno| cannot_open(&wanted.text, &info.name, errno))?;
         let open = OpenDevice::new(desc)?;
         if let Some(promised) = promised {
-            // It may be more than the bdev says.
+            // The opened bdev may require more than it said.
             promised.check(&info, open.required_alignment())?;
         }
         self.replace(device, Backing::Open(Rc::new(open)));
@@ -64,7 +65,7 @@ impl Mirror {
         Ok(())
     }
 
-    /// Opens the bdev of a device that waits, if that can be had, and tells the rules.
+    /// Opens the bdev of a device that waits, if the bdev can be had, and tells the rules.
     pub(crate) fn try_open(self: &Rc<Self>, device: Device) {
         match self.open(device) {
             Ok(()) => self.tell_opened(device),
@@ -83,8 +84,8 @@ impl Mirror {
         }
     }
 
-    /// Opens a device for a creation that something else had open, most likely to examine it. If that
-    /// does not end soon, the creation fails.
+    /// Opens, for a creation, a device that another module had open, most likely to examine it. If
+    /// that use does not end soon, the creation fails.
     pub(crate) fn open_later(self: &Rc<Self>, device: Device, now: u64) {
         match self.open(device) {
             Ok(()) => self.tell_opened(device),
@@ -117,7 +118,7 @@ impl Mirror {
         if self.wants_devices() { Device::all().filter(is_waiting).collect() } else { Vec::new() }
     }
 
-    /// A bdev has appeared, which no module has read from yet.
+    /// A bdev has appeared. No module has read from it yet.
     pub(crate) fn bdev_appeared(self: &Rc<Self>, bdev_name: &str) {
         for device in self.waiting_devices() {
             let wanted = self.places.borrow()[device.index()].as_ref().map(|place| place.wanted.clone());
@@ -198,12 +199,12 @@ impl Mirror {
             places[device.index()] = None;
         }
         drop(places);
-        // Perhaps inside its own event, which it stands.
+        // This may run inside the device's own event callback, which permits the drop.
         drop(closed);
     }
 
-    /// Ends the requests that a removed bdev does not end by itself, since SPDK waits for them: resets
-    /// the bdev once when they had as long as the options say.
+    /// Ends the requests that a removed bdev does not end by itself, since SPDK waits for them:
+    /// resets the bdev once when they have taken `member_timeout_ms`.
     pub(crate) fn hurry_leaving(self: &Rc<Self>, now: u64) {
         let limit_us = u64::from(self.options().member_timeout_ms) * 1000;
         if limit_us == 0 {
@@ -222,8 +223,8 @@ impl Mirror {
         }
     }
 
-    /// Ends what a reset of the mirror has waited for as long as the options say: at the last member in
-    /// sync, which the rules never give up. Its requests fail.
+    /// Ends the requests for which a reset of the mirror has waited for `member_timeout_ms`: those
+    /// of the last member in sync, which the rules never give up. They fail.
     pub(crate) fn hurry_resets(self: &Rc<Self>, now: u64) {
         let limit_us = u64::from(self.options().member_timeout_ms) * 1000;
         if limit_us == 0 || !self.users.borrow_mut().is_reset_late(now, limit_us) {
@@ -271,7 +272,7 @@ impl Mirror {
         })
     }
 
-    /// Returns the device that is this bdev, open or not: news of a bdev come once.
+    /// Returns the device that is this bdev, open or not, since news of a bdev come only once.
     pub(crate) fn device_of(&self, bdev_name: &str) -> Option<Device> {
         let places = self.places.borrow();
         Device::all().find(|device| match &places[device.index()] {
@@ -285,8 +286,8 @@ impl Mirror {
         })
     }
 
-    /// Returns whether a saved configuration creates all devices that are there before it comes to the
-    /// mirror's bdev. It has the DST bdevs before all others.
+    /// Returns whether a saved configuration creates all present devices before it comes to the
+    /// mirror's bdev. A saved configuration creates DST bdevs before all others.
     pub(crate) fn comes_after_devices(&self) -> bool {
         let places = self.places.borrow();
         places.iter().flatten().all(|place| match &place.backing {

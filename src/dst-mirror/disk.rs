@@ -16,8 +16,8 @@ use crate::arrivals::Arriving;
 /// The time between two attempts to forward I/O when SPDK was short of messages, µs.
 const RETRY_US: u64 = 1000;
 
-/// Called on the control thread when nobody uses the bdev any more, with what is to be called when
-/// nothing of it is left.
+/// Called on the control thread when nobody uses the bdev any more, with the callback for the time
+/// at which nothing of it is left.
 pub type Destroy = fn(number: usize, done: Box<dyn FnOnce()>);
 
 /// A mirror's bdev.
@@ -119,8 +119,8 @@ impl Disk for MirrorDisk {
         channel.submit(io);
     }
 
-    /// SPDK makes writes of write-zeroes, and reads and writes under its own lock of a
-    /// compare-and-write, which is one step on the mirror so.
+    /// SPDK turns write-zeroes into writes, and a compare-and-write into a read and a write under a
+    /// lock of its own, so that it is one step on the mirror.
     fn supports(&self, kind: IoKind) -> bool {
         matches!(kind, IoKind::Read | IoKind::Write | IoKind::Flush | IoKind::Reset)
     }
@@ -129,9 +129,9 @@ impl Disk for MirrorDisk {
         json!({ "mirror": self.name, "members": self.members.load(Ordering::Relaxed) })
     }
 
-    /// Returns the RPC that waits until the mirror is assembled, since what comes next may be on top of
-    /// it. The module's own configuration has the mirrors, before all bdevs. Those of the members have
-    /// their RPCs in between, unless they are newer than this one.
+    /// Returns the RPC that waits until the mirror is assembled, since the next bdevs may be on top
+    /// of it. The mirrors themselves are in the module's configuration, before all bdevs. The RPCs
+    /// of the members' bdevs come in between, unless these bdevs are newer than this one.
     fn write_config(&self) -> Vec<Value> {
         let wait = json!({ "method": "bdev_dst_mirror_wait", "params": { "name": self.name } });
         if self.is_awaited.load(Ordering::Relaxed) { vec![wait] } else { Vec::new() }

@@ -1,4 +1,4 @@
-//! What a mirror is on its way to.
+//! The stages of a mirror's life.
 
 use spdk::bdev_module::Registered;
 
@@ -15,7 +15,7 @@ pub type Done = Box<dyn FnOnce()>;
 pub enum Life {
     /// The mirror is created, or waits for its devices.
     Starting {
-        /// Who waits for that, and until when, in µs.
+        /// The callback for the caller that waits for the start, and until when, in µs.
         waiting: Option<(Answer, u64)>,
     },
     /// The mirror has a bdev.
@@ -31,9 +31,9 @@ pub enum Life {
     Stopping(Done),
     /// The devices are closed.
     Closing {
-        /// Until when they have time, in µs.
+        /// The time until which they have to be closed, in µs.
         until_us: u64,
-        /// Who waits for it.
+        /// The callback for the caller that waits for it.
         done: Done,
     },
     /// Nothing is left.

@@ -35,12 +35,14 @@ pub struct Mirror {
     pub(crate) began_us: u64,
     pub(crate) forget: Forget,
     pub(crate) destroy: Destroy,
-    /// Whether the configuration that is being saved waits for the mirror where it has the bdev.
+    /// Whether the configuration that is being saved has a call that waits for the mirror, in the
+    /// place of the mirror's bdev.
     pub(crate) is_awaited: Arc<AtomicBool>,
     pub(crate) rules: RefCell<dst_mirror::Mirror>,
     /// Whether outputs are being carried out.
     is_carrying: Cell<bool>,
-    /// The ends of requests that SPDK was not asked for, to be told when all outputs are carried out.
+    /// The ends of requests that SPDK was not asked for, to be told when all outputs are carried
+    /// out.
     pub(crate) at_once: RefCell<VecDeque<(RequestId, Outcome)>>,
     pub(crate) places: RefCell<Places>,
     /// The change of the members that is going on.
@@ -55,7 +57,8 @@ pub struct Mirror {
     /// Requests for metadata that wait for memory.
     pub(crate) wanting_memory: RefCell<VecDeque<Output>>,
     pub(crate) life: RefCell<Life>,
-    /// Who waits for the end of the start, and until when, in µs. SPDK limits the RPCs of a connection.
+    /// The callers that wait for the end of the start, and until when, in µs. Their number needs no
+    /// limit, since SPDK limits the RPCs of a connection.
     waiting: RefCell<Vec<(u64, Done)>>,
     /// The number by which users' I/O arrives, once there is a bdev.
     pub(crate) number: Cell<Option<usize>>,
@@ -63,7 +66,8 @@ pub struct Mirror {
     pub(crate) promised: Cell<Option<Promised>>,
     /// Whether the metadata are to be overwritten at the end.
     pub(crate) is_to_be_wiped: Cell<bool>,
-    /// The devices whose metadata are still on at the end, though they were to be overwritten.
+    /// The devices that still have their metadata at the end, although these were to be
+    /// overwritten.
     pub(crate) not_wiped: RefCell<Vec<String>>,
     /// Whether the rules have stopped, so that nothing is told to them any more.
     pub(crate) is_stopped: Cell<bool>,
@@ -148,21 +152,21 @@ impl Mirror {
         self.tell(Input::SetOptions(options.for_rules()));
     }
 
-    /// Lets `answer` wait until the mirror can be used, for so long.
+    /// Lets `answer` wait until the mirror can be used, at most for `start_timeout_ms`.
     pub(crate) fn set_waiting(&self, answer: Answer) {
         let until_us = now_us() + u64::from(self.options().start_timeout_ms) * 1000;
         *self.life.borrow_mut() = Life::Starting { waiting: Some((answer, until_us)) };
     }
 
-    /// Calls `done` when the mirror has been assembled, or has ended, or takes longer than the options
-    /// say. It goes on trying then.
+    /// Calls `done` when the mirror has been assembled, or has ended, or `start_timeout_ms` has
+    /// passed. In the last case the mirror goes on trying.
     pub(crate) fn wait_for_start(&self, done: Done) {
         let until_us = now_us() + u64::from(self.options().start_timeout_ms) * 1000;
         self.waiting.borrow_mut().push((until_us, done));
         self.end_waits(now_us());
     }
 
-    /// Lets those go on who wait no longer for the start.
+    /// Answers the callers that need not wait any longer for the start.
     fn end_waits(&self, now: u64) {
         let is_starting = matches!(*self.life.borrow(), Life::Starting { .. });
         let over: Vec<(u64, Done)> = self
@@ -187,7 +191,7 @@ impl Mirror {
     /// Carries out what the rules have decided. HOT.
     fn carry_out(self: &Rc<Self>) {
         if self.is_carrying.replace(true) {
-            // The call further out goes on.
+            // An outer call of this function carries out the rest.
             return;
         }
         loop {
@@ -247,9 +251,10 @@ impl Mirror {
         self.life.borrow().is_over()
     }
 
-    /// Decides whether the configuration that is about to be saved waits for the mirror where it has the
-    /// mirror's bdev. SPDK asks the bdev for that under its lock of all bdevs (seen in 26.09), with which
-    /// no other bdev can be looked at; it asks the bdev module first, without the lock.
+    /// Decides whether the configuration that is about to be saved waits for the mirror where it
+    /// has the mirror's bdev. SPDK asks the bdev for that under its lock of all bdevs (seen in
+    /// 26.09), with which no other bdev can be looked at; it asks the bdev module first, without
+    /// the lock.
     pub fn prepare_config(&self) {
         self.is_awaited.store(self.is_settled() && self.comes_after_devices(), Ordering::Relaxed);
     }

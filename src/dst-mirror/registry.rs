@@ -15,8 +15,8 @@ use crate::options::{Plan, Start};
 /// The time between two looks at the mirrors' deadlines, µs.
 const TICK_US: u64 = 1000;
 
-/// How often the bdevs of devices that are not there are looked for, µs. A bdev that appears is taken
-/// at once; this finds those that were there under another name, or that something else had.
+/// How often the bdevs of devices that are not there are looked for, µs. A bdev that appears is
+/// taken at once; this finds those that were there under another name, or that something else had.
 const LOOK_US: u64 = 100_000;
 
 /// Devices looked at each time, over all mirrors: each costs a walk over all bdevs on SPDK 20.07.
@@ -39,8 +39,8 @@ struct Stop {
     done: Option<Done>,
 }
 
-/// Creates or assembles a mirror. `done` is called when the mirror can be used, or cannot be had; of an
-/// assembly that is not waited for, at once.
+/// Creates or assembles a mirror. `done` is called when the mirror can be used, or cannot be had;
+/// for an assembly that is not waited for, `done` is called at once.
 pub fn create(plan: Plan, done: impl FnOnce(Result<String, Error>) + 'static) {
     match try_create(&plan) {
         Ok(mirror) => begin(&mirror, Box::new(done)),
@@ -117,7 +117,7 @@ fn tick() -> bool {
     look_at_stop(now);
     let has_waiter = STOPPING.with_borrow(|stop| stop.as_ref().is_some_and(|stop| stop.done.is_some()));
     if MIRRORS.with_borrow(Vec::is_empty) && !has_waiter {
-        // Inside its own call, which it stands.
+        // This runs inside the poller's own call, which permits the drop.
         drop(TICKER.take());
     }
     is_due
@@ -156,7 +156,7 @@ pub fn bdev_appeared(bdev_name: &str) {
     }
 }
 
-/// A bdev may have lost completed writes that were not flushed, and nothing was sent to it since.
+/// A bdev may have lost completed writes that were not flushed; nothing was sent to it since.
 pub fn bdev_lost_cache(bdev_name: &str) {
     tell_of_device(bdev_name, |device| Input::CacheLost { device });
 }
@@ -174,9 +174,9 @@ fn tell_of_device(bdev_name: &str, input: impl Fn(Device) -> Input) {
     }
 }
 
-/// Deletes a mirror. Its metadata stay, unless they are wiped. `done` is called when nothing of it is
-/// left in this process. Once the application stops, `done` is called with an error, for the reason
-/// given at `dst_client::delete`.
+/// Deletes a mirror. Its metadata stay, unless they are wiped. `done` is called when nothing of it
+/// is left in this process. Once the application stops, `done` is called with an error, for the
+/// reason given at `dst_client::delete`.
 pub fn delete(name: &str, wipe: bool, done: impl FnOnce(Result<String, Error>) + 'static) {
     if STOPPING.with_borrow(Option::is_some) {
         return done(Err(Error::Stopping(name.to_owned())));
@@ -187,7 +187,7 @@ pub fn delete(name: &str, wipe: bool, done: impl FnOnce(Result<String, Error>) +
     }
 }
 
-/// Adds a member to a mirror that runs. `done` is called when that counts, or was not done.
+/// Adds a member to a mirror that runs. `done` is called when the change counts, or has failed.
 pub fn add_member(name: &str, member: &str, force: bool, done: impl FnOnce(Result<(), Error>) + 'static) {
     match find(name) {
         Ok(mirror) => mirror.add_member(member, force, Box::new(done)),
@@ -195,7 +195,7 @@ pub fn add_member(name: &str, member: &str, force: bool, done: impl FnOnce(Resul
     }
 }
 
-/// Removes a member of a mirror that runs. `done` is called when that counts, or was not done.
+/// Removes a member of a mirror that runs. `done` is called when the change counts, or has failed.
 pub fn remove_member(name: &str, member: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
     match find(name) {
         Ok(mirror) => mirror.remove_member(member, Box::new(done)),
@@ -203,8 +203,8 @@ pub fn remove_member(name: &str, member: &str, done: impl FnOnce(Result<(), Erro
     }
 }
 
-/// Calls `done` when a mirror has been assembled, or has ended, or takes longer than its options say; with
-/// an error, if there is no such mirror.
+/// Calls `done` when a mirror has been assembled, or has ended, or `start_timeout_ms` has passed;
+/// with an error if there is no such mirror.
 pub fn wait(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
     match find(name) {
         Ok(mirror) => mirror.wait_for_start(Box::new(|| done(Ok(())))),
@@ -238,9 +238,9 @@ fn destroy(number: usize, done: Done) {
     }
 }
 
-/// The application begins to stop: mirrors without a bdev are ended, and no more are made. `done` is
-/// called when no mirror is being deleted, or when deletions take longer than they may. SPDK ends the
-/// others, before their devices.
+/// The application begins to stop: mirrors without a bdev are ended, and no more are made. `done`
+/// is called when no mirror is being deleted, or when deletions take longer than they may. SPDK
+/// ends the mirrors that have a bdev, before their devices.
 pub fn stop_begins(done: impl FnOnce() + 'static) {
     let mirrors = list();
     for mirror in mirrors.iter().filter(|mirror| !mirror.has_bdev()) {

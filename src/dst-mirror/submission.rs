@@ -67,7 +67,7 @@ impl Mirror {
         }
     }
 
-    /// Sends back what SPDK had no message for.
+    /// Sends back the I/O that waits because SPDK was short of messages.
     pub(crate) fn send_unsent(&self) {
         loop {
             let next = self.users.borrow_mut().pop_unsent();
@@ -78,8 +78,9 @@ impl Mirror {
         }
     }
 
-    /// Begins a reset of the mirror: what has not begun is aborted, and what has begun ends by itself, or
-    /// when a member that does not answer is given up, or else by [`Mirror::hurry_resets`].
+    /// Begins a reset of the mirror: what has not begun is aborted, and what has begun ends by
+    /// itself, or when a member that does not answer is given up, or else by
+    /// [`Mirror::hurry_resets`].
     fn begin_reset(&self, io: ForwardedIo) {
         loop {
             let next = self.users.borrow_mut().remove_waiting();

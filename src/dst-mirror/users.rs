@@ -11,9 +11,9 @@ use spdk::forwarded_io::{ForwardedIo, ForwardedIoQueue};
 enum Patience {
     /// No reset waits.
     NotNeeded,
-    /// One has waited since then, in µs.
+    /// Resets have waited since this time, in µs.
     Since(u64),
-    /// They have waited too long, and that was said.
+    /// Resets have waited too long, and that was reported.
     Lost,
 }
 
@@ -45,7 +45,7 @@ pub struct Users {
     /// Resets that wait until no other I/O is left.
     resets: ForwardedIoQueue,
     patience: Patience,
-    /// I/O that has ended, and that SPDK had no message for.
+    /// I/O that has ended, but waits because SPDK was short of messages.
     unsent: VecDeque<(ForwardedIo, IoStatus)>,
 }
 
@@ -62,7 +62,8 @@ impl Users {
         }
     }
 
-    /// Takes an I/O, unless others have to be taken first or all numbers are taken: then it waits. HOT.
+    /// Takes an I/O, or lets it wait if others have to be taken first or all numbers are in use.
+    /// HOT.
     pub fn take(&mut self, io: ForwardedIo) -> Option<IoId> {
         if !self.waiting.is_empty() || self.free.is_empty() {
             self.waiting.push_back(io);
@@ -121,7 +122,7 @@ impl Users {
         Some(reset)
     }
 
-    /// Returns true, once, when a reset has waited for so long, in µs.
+    /// Returns true, once, when a reset has waited for this time, in µs.
     pub fn is_reset_late(&mut self, now: u64, limit_us: u64) -> bool {
         self.patience.ends(now, limit_us)
     }
@@ -131,7 +132,7 @@ impl Users {
         self.free.len() == self.slots.len() && self.waiting.is_empty()
     }
 
-    /// Returns how many I/Os the rules have, and how many wait for that.
+    /// Returns the number of I/Os that the rules have, and of those that wait for a number.
     pub fn counts(&self) -> (usize, usize) {
         (self.slots.len() - self.free.len(), self.waiting.len())
     }

@@ -27,7 +27,7 @@ mod orders;
 /// The maximum number of readable sockets handled in one poll. The others wait for the next poll.
 const SOCKETS_A_POLL: usize = 32;
 
-/// The period in which the sockets are polled while the backend has I/O of the group, µs. Requests
+/// The interval between polls of the sockets while the backend has I/O of the group, µs. Requests
 /// that come meanwhile are received with one system call.
 const LOOK_US: u64 = 10;
 
@@ -35,7 +35,7 @@ const LOOK_US: u64 = 10;
 /// them, most attempts would only find that memory is still short.
 const RESUMED_A_TURN: usize = 32;
 
-/// The period in which the connections' time-outs are checked, µs.
+/// The interval between checks of the connections' time-outs, µs.
 pub const TICK_US: u64 = 50_000;
 
 /// The connections of a group, and the pools from which they are served.
@@ -52,7 +52,7 @@ pub struct Members {
     with_workers: RefCell<VecDeque<Rc<Member>>>,
     /// Connections for which resets wait, or with I/O that a reset has ended.
     attended: RefCell<Vec<Rc<Member>>>,
-    /// Connections that are over, whose sockets are closed after the turn.
+    /// Connections that are over. Their sockets are closed after the turn.
     over: RefCell<Vec<Rc<Member>>>,
     /// Polls the connections' sockets.
     sockets: Groups,
@@ -69,7 +69,7 @@ pub struct Members {
     pub hold_reports: RefCell<HoldReports>,
 }
 
-/// A connection in its group.
+/// A connection in its group; not a mirror's member.
 pub struct Member {
     group: Rc<Members>,
     /// The registration of the socket for polling. Dropped before the socket is closed.

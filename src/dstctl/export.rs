@@ -17,7 +17,7 @@ use crate::snapshot::{self, Export};
 use crate::steps::Steps;
 use crate::values::{Endpoint, HostAccess, Size};
 
-/// Creates an export with all that it needs.
+/// Creates an export with its bdev, entries and listeners.
 ///
 /// # Errors
 /// Fails if a call fails or a file cannot be used. Everything done before is undone.
@@ -122,8 +122,8 @@ pub fn unexport(rpc: &mut impl Calls, args: &UnexportArguments) -> Result<Outcom
     Ok(Outcome::new(json!({"export": args.name}), format!("{} is no longer exported\n", args.name)))
 }
 
-/// Adds an entry to an export's access list, or changes the host's entry, whose key and addresses
-/// stay unless others are given: nobody is to be let in without them by oversight.
+/// Adds an entry to an export's access list, or changes the host's entry. The entry's key and
+/// addresses stay unless others are given, so that no host is admitted without them by oversight.
 ///
 /// # Errors
 /// Fails if a call fails.
@@ -188,9 +188,9 @@ fn entry(export: &str, host: &HostAccess, from: &[String], key: Option<&Value>) 
     entry
 }
 
-/// Returns the absolute path of a file, since the application has another working directory. Symbolic
-/// links stay, since what a link points to may change: a device's name in /dev is another device's
-/// after a restart, and only its link in /dev/disk remains.
+/// Returns the absolute path of a file, since the application has another working directory.
+/// Symbolic links are not resolved: after a restart, a device's name in /dev may be another
+/// device's, and only its link in /dev/disk remains.
 ///
 /// # Errors
 /// Fails if there is no such file.
@@ -259,8 +259,9 @@ impl BackingFile {
     }
 }
 
-/// Gives root's new file to the owner of its folder: an application that does not run as root has to
-/// open the file, and owns the folder that it keeps such files in. Other users' files stay theirs.
+/// Gives root's new file to the owner of its folder: an application that does not run as root has
+/// to open the file, and owns the folder that it keeps such files in. Other users' files stay
+/// theirs.
 fn give_away(file: &File, path: &Path) -> io::Result<()> {
     const ROOT: u32 = 0;
     let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));

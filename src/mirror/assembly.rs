@@ -62,7 +62,8 @@ impl Assembling {
         }
     }
 
-    /// Returns whether a device holds nothing of the mirror, or was removed from it, as far as is known.
+    /// Returns whether a device holds nothing of the mirror, or was removed from it, as far as is
+    /// known.
     pub(crate) fn is_outsider(&self, s: &Shared, device: Device) -> bool {
         match &s.slots[device.index()].link {
             Link::Unusable(_) => true,
@@ -201,8 +202,8 @@ impl Assembling {
         }
         let forced =
             self.call.force.and_then(|device| found.iter().find(|f| f.device == device)).map(|f| f.who);
-        // Old data count, by the operator's word: all others have diverged from them, or nobody knows what
-        // they lack.
+        // If old data count by the operator's word, all other members have diverged from them, or
+        // nobody knows what these members lack.
         let old = forced.and_then(|who| recorded.members.get(who)).and_then(|member| member.state.since());
         if let Some(since) = old {
             recorded.generations = since_generation(&recorded.generations, since);
@@ -215,12 +216,12 @@ impl Assembling {
             None => is_usable(&recorded, &f.loaded) || is_on(Mutation::AssembleAnything) && f.who != WITNESS,
         };
         let mut sources: Vec<&Found> = found.iter().filter(|f| is_source(f)).collect();
-        // What one of them has logged, all may have.
+        // Any source may have been written to where one of them has a hot region.
         let mut hot: Vec<u16> = sources.iter().flat_map(|f| f.loaded.record.hot.iter().copied()).collect();
         hot.extend(record.hot.iter().copied());
         let keeps_all = hot.is_empty() || is_on(Mutation::NoEqualising);
         if !keeps_all {
-            // They may differ where the log is hot. The one with the newest record counts.
+            // The sources may differ in hot regions. The one with the newest record counts.
             sources.sort_by_key(|f| std::cmp::Reverse((rank(&f.loaded.record.configuration), f.who == 0)));
             sources.truncate(1);
         }
@@ -244,7 +245,8 @@ impl Assembling {
                     blocks.insert(Extent::new(0, record.blocks));
                 }
             }
-            // It may be the first to have a record that says that nobody knows what it lacks.
+            // The member itself may be the first to have a record that says that nobody knows what
+            // it lacks.
             if let Some(tree) =
                 own.and_then(|f| f.loaded.missed.get(who)).filter(|_| !is_on(Mutation::NoTree))
             {

@@ -8,7 +8,7 @@ use crate::output::{Output, Status};
 use crate::running::{IoState, Mode, Port, Running, WITNESS};
 use crate::shared::{Link, Shared};
 
-/// The time in µs between two looks at a member that is late and stays. Nobody waits for that.
+/// The time in µs between two looks at a member that is late but stays. Nothing waits for a look.
 const LATE_LOOK: u64 = 100_000;
 
 impl Running {
@@ -56,7 +56,7 @@ impl Running {
         }
         let oldest = self.watched_devices(s).filter_map(|device| s.requests.oldest(device)).min();
         let due = oldest.unwrap_or(s.now()).saturating_add(timeout);
-        // The last member in sync stays whatever it does: it is looked at now and then.
+        // The last member in sync stays, however late it is, and is looked at again later.
         self.next_late = if due > s.now() { due } else { s.now() + LATE_LOOK.min(timeout) };
         if due > s.now() || is_on(Mutation::NoMemberTimeout) {
             return;
@@ -75,7 +75,7 @@ impl Running {
             s.requests.reset(device);
             self.fail_change(s, "a request to the new member was not answered in time");
         }
-        // One that was given up for something else may have requests, too.
+        // A device that was given up for another reason may have late requests, too.
         for device in Device::all() {
             let is_closing = matches!(s.slot(device).link, Link::Closing);
             if is_closing && s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout) {
@@ -94,13 +94,13 @@ impl Running {
         self.is_stirred = true;
         if who == WITNESS {
             if let Some(witness) = &mut self.config.witness {
-                // One that was just back may not have the record that says so.
+                // A witness that was just back may not have the record that says so.
                 let recorded = self.recorded.witness.as_ref().map_or(witness.state, |w| w.state);
                 witness.state = recorded.lost(self.config.generations.current());
             }
         } else if self.is_in_sync(who) {
             match is_last {
-                // It may lose its cache while it is away, and nobody would say so.
+                // It may lose its cache while it is away, and nobody would report that.
                 true => self.miss_hot_elsewhere(),
                 false => self.miss(who),
             }
@@ -117,8 +117,8 @@ impl Running {
         }
     }
 
-    /// Takes back that members are in sync of which that is not recorded: those who have to know it first
-    /// may not be there any more.
+    /// Takes back the state "in sync" of members for which it is not recorded yet: the members that
+    /// have to know of it first may be gone.
     pub(crate) fn call_off(&mut self, who: usize) {
         if who == WITNESS {
             return;
@@ -128,7 +128,8 @@ impl Running {
             if !self.is_in_sync(who) || !matches!(recorded, MemberState::Resyncing { .. }) {
                 continue;
             }
-            // A device may have a record that calls it in sync: then it has to leave as others do.
+            // If a device may have a record that calls the member in sync, the member has to leave
+            // as others do.
             let current = self.config.generations.current();
             let is_claimed =
                 self.claimed & 1 << who != 0 || self.round.as_ref().is_some_and(|r| r.calls_in_sync(who));
@@ -137,7 +138,8 @@ impl Running {
         }
     }
 
-    /// A member in sync is in sync no more. What was written to it and not flushed is in hot regions.
+    /// A member in sync is in sync no more. What was written to it and not flushed is in hot
+    /// regions.
     pub(crate) fn miss(&mut self, who: usize) {
         let since = self.config.generations.current();
         self.config.members[who].state = MemberState::OutOfDate { since };
@@ -150,14 +152,15 @@ impl Running {
         if is_on(Mutation::NoCacheLost) {
             return;
         }
-        // Also of a device that was given up: it may still answer reads.
+        // This counts for a device that was given up, too: it may still answer reads.
         if let Some(who) = s.slot(device).who.filter(|&who| who != WITNESS) {
             self.lost_caches[who] = self.lost_caches[who].wrapping_add(1);
         }
         let Some(who) = self.place_of(device) else { return };
         self.counts.lost_caches += 1;
         if self.is_being_recorded(who) {
-            // A superblock may be lost that a flush would seem to have made durable: it is read again.
+            // A superblock may be lost although a flush seems to have made it durable, so the
+            // metadata are read again.
             return self.give_up(s, who, "its cache was lost while its metadata were written");
         }
         if who == WITNESS {
@@ -187,8 +190,9 @@ impl Running {
         self.leave_flush(s, who);
     }
 
-    /// The mirror can't be used any more, except to be stopped. What has no request at a device fails
-    /// at once, and the rest when its requests have ended. One that is being stopped has stopped.
+    /// The mirror can't be used any more, except to be stopped. What has no request at a device
+    /// fails at once, and the rest when its requests have ended. One that is being stopped has
+    /// stopped.
     pub(crate) fn end(&mut self, s: &mut Shared, why: String) {
         if self.mode.is_over() {
             return;

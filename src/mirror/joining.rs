@@ -10,9 +10,9 @@ use crate::quorum::knows;
 use crate::running::{Beginning, Port, Running, Up, WITNESS};
 use crate::shared::{Link, Shared};
 
-/// The number of records that one assembly may write before the next one counts from there: the low
-/// bits of a record's number. The high ones count assemblies, so that what a minority counted on
-/// alone is older than what a majority assembled later, however much it counted.
+/// The number of low bits of a record's number, which count the records of one assembly. The high
+/// bits count assemblies, so that the records of a minority that went on alone are older than those
+/// of a majority that assembled the mirror later, however many the minority wrote.
 pub(crate) const ASSEMBLY_SHIFT: u32 = 40;
 
 /// Returns the number of the assembly by whose owner a record was written.
@@ -21,7 +21,7 @@ pub(crate) fn epoch(config: &Configuration) -> u64 {
 }
 
 impl Running {
-    /// Takes the devices that were read.
+    /// Takes the devices whose metadata were read.
     pub(crate) fn join_all(&mut self, s: &mut Shared) {
         self.examine(s);
         for device in Device::all() {
@@ -33,7 +33,7 @@ impl Running {
                     let who = self.place(loaded.own).filter(|&who| self.up(who).is_none());
                     if let Err(why) = self.join(s, device, *loaded) {
                         s.refuse(device, why);
-                        // It is shown with the member that it claims to be.
+                        // The device is shown with the member that it claims to be.
                         s.slot(device).who = who;
                     }
                 }
@@ -43,8 +43,8 @@ impl Running {
         }
     }
 
-    /// Returns whether a device has come whose record outranks what the mirror was assembled from, before a
-    /// majority knew of this owner. It may be that this record counts.
+    /// Returns whether a device has come whose record outranks what the mirror was assembled from,
+    /// before a majority knew of this owner. It may be that this record counts.
     pub(crate) fn is_outranked(&self, s: &Shared) -> bool {
         let outranks = |device: Device| match &s.slots[device.index()].link {
             Link::Known(Ok(loaded)) => {
@@ -56,10 +56,10 @@ impl Running {
         self.beginning == Beginning::Announcing && Device::all().any(outranks)
     }
 
-    /// A device was read.
+    /// Takes a device whose metadata were read.
     ///
     /// # Errors
-    /// Why the device is not used.
+    /// Returns why the device is not used.
     fn join(&mut self, s: &mut Shared, device: Device, loaded: Loaded) -> Result<(), String> {
         let own = &loaded.record.configuration;
         if loaded.record.mirror != self.mirror {
@@ -149,8 +149,8 @@ impl Running {
             (Standing::Unknown | Standing::Ahead | Standing::Diverged, _) => None,
         };
         let since = since.unwrap_or_else(|| {
-            // Nobody knows what it lacks. It has this generation from its first record on, so that
-            // the copy goes on where it was when it comes back again.
+            // Nobody knows what the member lacks. It has this generation from its first record on,
+            // so that the copy continues where it was if the member goes and comes back again.
             self.missed[who].insert(Extent::new(0, self.blocks));
             Generation(s.identifier())
         });

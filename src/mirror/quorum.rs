@@ -1,36 +1,41 @@
-//! Who has to know before a mirror goes on without a member, and before it is assembled.
+//! Which devices have to know before a mirror goes on without a member, and before it is assembled.
 //!
 //! The *voters* of a configuration are its members that are not detached (also those out of date,
 //! whose metadata are current), and its witness if that is current.
 //!
-//! 1. An owner begins with two records that change nothing but the number, in which it has a higher *epoch*
-//!    than any that was found. The first one, the *announcement*, ranks as the record that it repeats
-//!    ([`newest`]); the second one, by its own number. Each is on a majority before the next record
-//!    ([`may_begin`]).
+//! 1. An owner begins with two records that change nothing but the number, which has a higher
+//!    *epoch* than any that was found. The first one, the *announcement*, ranks as the record that
+//!    it repeats ([`newest`]); the second one, by its own number. Each is on a majority before the
+//!    next record ([`may_begin`]).
 //! 2. Each change is on a majority of the voters of the configuration before it, and on one of its
 //!    members in sync, before anything that depends on it happens ([`may_record`]).
-//! 3. A member that falls out is recorded as out of date first. Only then a new generation is begun,
-//!    which is on all members in sync before a write completes that the other one misses
+//! 3. A member that falls out is recorded as out of date first. Only then a new generation is
+//!    begun, which is on all members in sync before a write completes that the other one misses
 //!    ([`is_unsettled`]).
-//! 4. That a member is in sync again is on all members that were in sync before it is on another device.
+//! 4. That a member is in sync again is on all members that were in sync before it is on another
+//!    device.
 //!
 //! This is Paxos. The epoch is a ballot, [`Configuration::number`] has the one that a device has
-//! promised to heed, and [`Configuration::accepted`] the one of what it has accepted. Of an owner's epoch e,
-//! this holds: a record that counted in an earlier epoch is on a majority, which has a device in common with
-//! the majority that has the announcement of e. That device had the record before its metadata were
-//! read for e, since its writer is refused afterwards, and none that was read outranks what e goes on
-//! from, or e is given up ([`crate::joining`]). So what e goes on from is that record, or a later one that
-//! was made from it. Two owners with the same epoch would have a device in common, too, which the later one
-//! has found with that epoch. Were an announcement to outrank what it repeats, one that never counted would
-//! outrank what others have recorded since. Did it count alone, one that was found later and has a higher
-//! rank, but never counted, would replace what the owner went on from.
+//! promised to heed, and [`Configuration::accepted`] the one of what it has accepted. Of an owner's
+//! epoch e, this holds: a record that counted in an earlier epoch is on a majority, which has a
+//! device in common with the majority that has the announcement of e. That device had the record
+//! before its metadata were read for e, since its writer is refused afterwards, and none that was
+//! read outranks what e goes on from, or e is given up ([`crate::joining`]). So what e goes on from
+//! is that record, or a later one that was made from it. Two owners cannot have the same epoch:
+//! their majorities would have a device in common, on which the later owner would have found that
+//! epoch. Were an announcement to outrank what it repeats, one that never counted would outrank
+//! what others have recorded since. Did the announcement count without the second record, a record
+//! that is found later and has a higher rank, but never counted, would replace what the owner went
+//! on from.
 //!
-//! So whoever sees a majority of the voters of the newest configuration that it finds sees the newest
-//! there is. So does whoever sees all members in sync of one in which nothing is unsettled.
+//! So a host that sees a majority of the voters of the newest configuration that it finds sees the
+//! newest there is. So does a host that sees all members in sync of a configuration in which
+//! nothing is unsettled.
 //!
-//! Two members without a witness have no majority but both. There, one in sync goes on alone while
-//! it runs; the other one by itself does not know, and is not assembled. It does not while some device
-//! may have a record by which others have a vote, too ([`may_begin`]).
+//! Two members without a witness have no majority but both. There, a member in sync goes on alone
+//! while the mirror runs; the other member does not know of that, and the mirror is not assembled
+//! from it alone. The first one does not go on alone while some device may have a record by which
+//! others have a vote, too ([`may_begin`]).
 
 use thiserror::Error;
 
@@ -41,8 +46,8 @@ use crate::ids::MemberId;
 /// How a mirror may be assembled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Assembly {
-    /// All members in sync are there, and those of which it is not known whether they are out of date
-    /// ([`is_unsettled`]).
+    /// All members in sync are there, and those of which it is not known whether they are out of
+    /// date ([`is_unsettled`]).
     Whole,
     /// The mirror goes on without members in sync, after it has recorded that
     /// ([`may_record`]).
@@ -82,8 +87,9 @@ pub(crate) fn has_same_voters(one: &Configuration, other: &Configuration) -> boo
 }
 
 /// Returns whether a member is recorded as out of date, and it is not known whether that is on a
-/// majority. The mirror makes a new generation once it is, and completes no write that the member
-/// misses before. A minority that recorded it may have been left behind by the others.
+/// majority. Once it is, the mirror makes a new generation; before that, the mirror completes no
+/// write that the member misses. A minority that recorded it may have been left behind by the
+/// others.
 pub fn is_unsettled(configuration: &Configuration, member: &MemberRecord) -> bool {
     member.state.since() == Some(configuration.generations.current())
 }
@@ -96,14 +102,14 @@ pub fn may_record(last: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     in_sync(last).any(&on) && (reached > all / 2 || is_two_members)
 }
 
-/// Returns whether one of an owner's first two records counts, or a later one while a device may have one
-/// that did not count and has other voters. `found` is the configuration that the
+/// Returns whether one of an owner's first two records counts, or a later one while a device may
+/// have a record that did not count and has other voters. `found` is the configuration that the
 /// mirror was assembled from, and `on` tells the devices on which the record is durable.
 ///
-/// What the owner before wrote last may be on a device that was not found, and then the witness may have
-/// a vote that `found` denies it. So one of two members that were in sync does not go on alone until both
-/// have these records: the announcement alone is outranked by such a record. Nor does it later, if the
-/// owner itself has left such a record behind.
+/// What the previous owner wrote last may be on a device that was not found, and then the witness
+/// may have a vote that `found` denies it. So one of two members that were in sync does not go on
+/// alone until both have these records: the announcement alone is outranked by such a record. Nor
+/// does it go on alone later, if the owner itself has left such a record behind.
 pub fn may_begin(found: &Configuration, on: impl Fn(MemberId) -> bool) -> bool {
     may_record(found, &on) && may_assemble(found, &on).is_ok()
 }
@@ -130,13 +136,13 @@ pub(crate) fn rank(configuration: &Configuration) -> (u64, u64) {
     (configuration.accepted, configuration.number)
 }
 
-/// Returns the index of the newest of the configurations that were found on a mirror's devices, each with
-/// the id of its device: the one with the highest rank. A generation does not tell, since it may have been
-/// begun on a minority that others then went on without.
+/// Returns the index of the newest of the configurations that were found on a mirror's devices,
+/// each with the id of its device: the one with the highest rank. A generation does not tell, since
+/// it may have been begun on a minority that others then went on without.
 ///
 /// # Errors
-/// The newest and one that has a generation which the newest one does not know: its device has
-/// gone on alone, or was about to. Or nothing in an empty list. What a device has that was removed, as
+/// The newest and one that has a generation which the newest one does not know: its device has gone
+/// on alone, or was about to. Or nothing in an empty list. What a device has that was removed, as
 /// the newest says, counts as little as that of one that was never there.
 pub fn newest(found: &[(MemberId, &Configuration)]) -> Result<usize, Option<(usize, usize)>> {
     let mut best = 0;

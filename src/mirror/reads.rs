@@ -1,6 +1,7 @@
 //! Reads: from a member in sync, or from one that is resynced where it is up to date and the intent
-//! log is cold. In a hot region, the last member in sync may lose what such a member still has; what
-//! was read there would be gone. What a member can't read, another one answers, and is written back.
+//! log is cold. In a hot region, the last member in sync may lose what a resynced member still has;
+//! what was read from that one would be gone. What a member can't read, another one answers, and is
+//! written back.
 
 use crate::configuration::MemberState;
 use crate::extents::Extent;
@@ -61,9 +62,10 @@ impl Running {
         s.requests.read(device, Purpose::Read(io), io, range);
     }
 
-    /// Returns whether an answer of a member counts that was asked when it had lost so many caches.
+    /// Returns whether a member's answer counts, if the member had lost its cache so many times
+    /// when it was asked.
     pub(crate) fn is_trusted(&self, from: usize, lost_caches: u32) -> bool {
-        // One that was given up may have lost its cache since, and nobody would say so.
+        // A member that was given up may have lost its cache since, and nobody would report that.
         self.lost_caches[from] == lost_caches && self.up(from).is_some() || is_on(Mutation::NoCacheLost)
     }
 

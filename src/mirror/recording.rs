@@ -1,16 +1,16 @@
 //! Records: what has to be durable before what.
 //!
 //! One record is written at a time, to all devices that are to have it: the trees first, if it has
-//! any, and the superblock once they are durable. What changes meanwhile is in the next one. A record
-//! counts once it is durable on all members in sync, and, if it changes the configuration, on a
-//! majority of the voters of the configuration before it.
+//! any, and the superblock once they are durable. What changes meanwhile is in the next one. A
+//! record counts once it is durable on all members in sync, and, if it changes the configuration,
+//! on a majority of the voters of the configuration before it.
 //!
-//! A record with which a member comes or goes also needs a majority of the voters that it says
+//! A record with which a member comes or goes also needs a majority of the voters that it names
 //! (`changes.rs`).
 //!
-//! That members missed something takes two records. The first one says so, in the generation that they
-//! have, too; once that counts, the second one begins a new generation. Were it one record, a
-//! minority that wrote it and never went on would seem to have gone on alone.
+//! Recording that members missed something takes two records. The first one says so, still in the
+//! generation that those members have; once it counts, the second one begins a new generation. Were
+//! it one record, a minority that wrote it and never went on would seem to have gone on alone.
 
 use crate::changes::changes_members;
 use crate::configuration::{Configuration, MemberState, WitnessState};
@@ -30,8 +30,8 @@ use crate::running::{
 use crate::shared::Shared;
 
 impl Running {
-    /// Returns whether a device waits for its first record, after which it is used. One of a member that is
-    /// being removed is not used any more, whatever is recorded.
+    /// Returns whether a device waits for its first record, after which it is used. The device of a
+    /// member that is being removed is not used any more, whatever is recorded.
     fn is_joining(&self, who: usize) -> bool {
         let is_used = who == WITNESS
             || self.members().contains(&who) && (self.is_in_sync(who) || self.is_resyncing(who));
@@ -60,7 +60,7 @@ impl Running {
         let may_change =
             is_change && self.may_count(&self.next_configuration(), |who| self.up(who).is_some());
         let config = if may_change && self.beginning != Beginning::Over {
-            // First of all that somebody has assembled the mirror, which changes nothing else.
+            // The first record says only that a new owner has assembled the mirror.
             self.recorded.clone()
         } else if may_change {
             if renews && self.config.generations.current() == self.recorded.generations.current() {
@@ -88,7 +88,8 @@ impl Running {
         self.send_round(s, config, may_change);
     }
 
-    /// Returns what is to be recorded next. Where a member comes or goes, the witness's vote stays as it is.
+    /// Returns what is to be recorded next. Where a member comes or goes, the witness's vote stays
+    /// as it is.
     fn next_configuration(&self) -> Configuration {
         let mut next = self.config.clone();
         if changes_members(&next, &self.recorded) {
@@ -97,7 +98,7 @@ impl Running {
         next
     }
 
-    /// Returns whether a change to `next` counts that is durable on the devices at some places.
+    /// Returns whether a change to `next` counts, given the places at which it is durable.
     fn may_count(&self, next: &Configuration, is_durable: impl Fn(usize) -> bool) -> bool {
         if self.authority != Authority::Majority || is_on(Mutation::NoMajority) {
             return true;
@@ -108,8 +109,8 @@ impl Running {
             true => may_begin(&self.recorded, on),
             false => may_record(&self.recorded, on),
         };
-        // With one voter more or less, each majority of one has a voter of the other's, so either would
-        // do. Rule 2 names the one before.
+        // A change of the members needs two majorities: of the voters before (rule 2), and of those
+        // after. They differ by one voter, so the two have a voter in common.
         let is_change = self.beginning == Beginning::Over && changes_members(next, &self.recorded);
         counts && (!is_change || may_record(next, on))
     }
@@ -143,8 +144,8 @@ impl Running {
             region_size: self.regions.size(),
             hot,
         };
-        // That a member is in sync again, those have to know first that were in sync before: one that
-        // does not, and is alone later, goes on from what it has.
+        // The members that were in sync before have to know first that another one is in sync
+        // again: a member that does not know, and is alone later, goes on from its own record.
         let before = in_sync(&self.recorded) & in_sync(&config);
         let promotes = in_sync(&config) & !before != 0;
         let progress = (0..self.ports.len()).map(|who| match &self.ports[who] {
@@ -157,7 +158,7 @@ impl Running {
         self.send_to(s, if promotes { before } else { !0 });
     }
 
-    /// Sends a record to those devices at some places that wait for it.
+    /// Sends a record to the devices at these places, as far as they wait for it.
     fn send_to(&mut self, s: &mut Shared, places: Places) {
         let Some(round) = &mut self.round else { return };
         for (who, port) in self.ports.iter_mut().enumerate() {
@@ -194,7 +195,8 @@ impl Running {
                 // Another write of the same step has failed before.
                 return;
             }
-            // What it has now is not known: it is read again, even if it is the last one.
+            // It is not known what the device has now: its metadata are read again, even if it is
+            // the last member in sync.
             *progress = Progress::Failed;
             return self.give_up(s, who, "its metadata could not be written");
         }
@@ -256,11 +258,11 @@ impl Running {
         }
         let wanted = in_sync(&round.config) & in_sync(&self.config);
         let is_on_all = wanted != 0 && self.members().all(|who| wanted & 1 << who == 0 || is_durable(who));
-        // A device has come that knows of a higher epoch: this one is announced again.
+        // A device has come that knows of a higher epoch, so this owner announces itself again.
         let is_late = epoch(&round.config) < epoch(&self.config);
         let is_on_majority = !is_late && (!round.is_change || self.may_count(&round.config, is_durable));
         if !is_on_all || !is_on_majority {
-            // Some may have it all the same.
+            // Some devices may have the record all the same.
             if round.is_change && self.leftovers != Leftovers::OtherVoters {
                 self.leftovers = match has_same_voters(&round.config, &self.recorded) {
                     true => Leftovers::SameVoters,

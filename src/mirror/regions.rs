@@ -1,10 +1,11 @@
 //! The intent log: the regions of the device in which writes may be in flight.
 //!
 //! A write begins only where the durable metadata say that its regions are *hot*. After a crash,
-//! members may differ in hot regions and nowhere else. A region stays hot when its writes have ended,
-//! so a steady load rewrites the metadata rarely; when there are too many, those cool that were
-//! not written to for the longest time. A region cools only when it is idle, and when all
-//! members were flushed since its last write: before that, a power loss may make them differ.
+//! members may differ in hot regions and nowhere else. A region stays hot when its writes have
+//! ended, so a steady load rewrites the metadata rarely. When there are too many hot regions, those
+//! that were not written to for the longest time cool. A region cools only when it is idle, and
+//! when all members were flushed since its last write: before that, a power loss may make them
+//! differ.
 //!
 //! DRBD's activity log and md's write-intent bitmap are the models.
 
@@ -75,8 +76,8 @@ impl RegionSize {
         (block >> self.shift) as u16
     }
 
-    /// Returns the blocks of a region of a device of `blocks` blocks. The last region may be shorter
-    /// than others.
+    /// Returns the blocks of a region of a device of `blocks` blocks. The last region may be
+    /// shorter than others.
     pub fn extent(self, region: u16, blocks: u64) -> Extent {
         let start = u64::from(region) << self.shift;
         Extent::new(start, self.blocks().min(blocks.saturating_sub(start)))
@@ -96,8 +97,8 @@ pub enum Begin {
     Start,
     /// The write is counted. It waits until [`Regions::is_recorded`] is true of its range.
     Record,
-    /// The write is not counted: no region can cool. It is tried again when writes have ended, and
-    /// the members were flushed ([`Regions::flushable`]).
+    /// The write is not counted, since too few regions can cool. It is to be tried again when
+    /// writes have ended and the members were flushed ([`Regions::flushable`]).
     Full,
 }
 
@@ -130,9 +131,9 @@ pub struct Regions {
     blocks: u64,
     max: usize,
     hot: Vec<Hot>,
-    /// For each region its place in `hot`, or [`COLD`].
+    /// For each region its index in `hot`, or [`COLD`].
     index: Vec<u16>,
-    /// A counter of begins and ends.
+    /// The number of begins and ends of writes so far.
     time: u64,
     /// The number of the last change of the set.
     changes: u64,
@@ -194,7 +195,8 @@ impl Regions {
         Extent::between(extent.start, extent.end().min(end.max(extent.start)))
     }
 
-    /// A write to `extent`, which [`Regions::limit`] does not shorten and which is not empty, wants to begin.
+    /// Begins a write to `extent`, if it may begin. The extent is not empty, and [`Regions::limit`]
+    /// does not shorten it.
     ///
     /// # Panics
     /// If the range runs past the end of the device.
@@ -253,13 +255,14 @@ impl Regions {
         self.size.regions(extent).all(|region| self.is_region_recorded(region))
     }
 
-    /// Returns whether no region of the range is hot: all members have durably what was written there.
+    /// Returns whether no region of the range is hot: all members have durably what was written
+    /// there.
     #[inline]
     pub fn is_cold(&self, extent: Extent) -> bool {
         self.size.regions(extent).all(|region| self.index[usize::from(region)] == COLD)
     }
 
-    /// Returns whether regions have become hot that are in no record that was begun.
+    /// Returns whether regions have become hot that no begun record has.
     pub fn wants_record(&self, newest: Option<RecordTicket>) -> bool {
         let begun = newest.map_or(self.recorded, |ticket| ticket.0.max(self.recorded));
         self.hot.iter().any(|hot| hot.added > begun)
@@ -276,7 +279,8 @@ impl Regions {
     }
 
     /// Returns whether a record of [`Regions::hot`] as it is now lacks a region that the newest
-    /// durable one may have. What members that are away missed there has to be durable before it.
+    /// durable record may have. What absent members missed in that region has to be durable before
+    /// the new record.
     pub fn evicts(&self) -> bool {
         self.cooled > self.recorded
     }
@@ -331,15 +335,16 @@ impl Regions {
         hot.used = self.time;
     }
 
-    /// Lets the `count` regions cool that were not used for the longest time, and are none of `but`.
-    /// Returns false, and changes nothing, if fewer may cool.
+    /// Lets the `count` regions cool that were not used for the longest time, other than those in
+    /// `but`. Returns false, and changes nothing, if fewer may cool.
     fn cool_oldest(&mut self, count: usize, but: &RangeInclusive<u16>) -> bool {
         let flushed = self.flushed;
         let may_cool = |hot: &&Hot| hot.is_flushed(flushed) && !but.contains(&hot.region);
         if self.hot.iter().filter(may_cool).count() < count {
             return false;
         }
-        // Nearly always one: a search is cheaper than a list in the order of use, which each write would change.
+        // `count` is nearly always 1: a search is cheaper than a list in the order of use, which each
+        // write would change.
         for _ in 0..count {
             let oldest = self.hot.iter().filter(may_cool).min_by_key(|hot| (hot.used, hot.region));
             let region = oldest.expect("as many were counted").region;

@@ -1,9 +1,9 @@
 //! Resync: one member at a time is brought up to date, by copying what it missed.
 //!
-//! The tree of what a member missed is gone through from the beginning of the device to its end, as
-//! often as it takes; a member of which nothing is known has missed all blocks, so there the first
-//! range of the tree is the window that is left. Each copy locks its range. A copied block leaves
-//! the tree for reads and writes at once, and the tree that is recorded once the member was flushed.
+//! The resync goes through the tree of what a member missed from the beginning of the device to its
+//! end, as often as it takes. A member of which nothing is known has missed all blocks, so its tree
+//! begins with the one range that is left to copy. Each copy locks its range. For reads and writes,
+//! a copied block leaves the tree at once; it leaves the recorded tree once the member was flushed.
 
 use crate::configuration::MemberState;
 use crate::copying::Copy;
@@ -20,7 +20,7 @@ use crate::shared::Shared;
 /// copied again after a power loss, and the flushes cost little.
 const FLUSH_AFTER: u64 = 256;
 
-/// The time in µs after which the member is flushed in any case, and how far the resync is is
+/// The time in µs after which the member is flushed in any case, and the progress of the resync is
 /// recorded.
 const RECORD_INTERVAL: u64 = 10_000_000;
 
@@ -65,8 +65,8 @@ impl Running {
         self.skip_unreadable(s, who);
     }
 
-    /// Goes on with another member if all is copied to this one that can be read. The rest is tried again
-    /// after a time.
+    /// Goes on with another member if everything that can be read is copied to this one. The rest
+    /// is tried again after a time.
     fn skip_unreadable(&mut self, s: &mut Shared, who: usize) {
         let is_over = self.copying.busy == 0 && !self.copying.is_flushing;
         let is_at_end = self.missed[who].blocks.next_from(self.copying.position).is_none();

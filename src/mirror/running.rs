@@ -1,10 +1,9 @@
 //! A mirror whose members are known: its state, and who takes part in what.
 //!
-//! The rules are in the files for each subject, as methods of [`Running`]:
-//! `writes.rs`, `reads.rs`, `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before
-//! what), `departures.rs` and `joining.rs` (members that go and come), `changes.rs` (members that are added and
-//! removed), `resync.rs` (members that are
-//! brought up to date), `stopping.rs` (the end).
+//! The rules are in the files for each subject, as methods of [`Running`]: `writes.rs`, `reads.rs`,
+//! `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before what), `departures.rs`
+//! and `joining.rs` (members that go and come), `changes.rs` (members that are added and removed),
+//! `resync.rs` (members that are brought up to date), `stopping.rs` (the end).
 
 use std::collections::VecDeque;
 
@@ -78,7 +77,7 @@ impl Missed {
         self.version += 1;
     }
 
-    /// Takes all copies that were not flushed as missed.
+    /// Counts all copies that were not flushed as missed again.
     pub(crate) fn forget_copies(&mut self) {
         for unflushed in [&mut self.copied, &mut self.flushing] {
             self.blocks.insert_all(unflushed);
@@ -87,7 +86,7 @@ impl Missed {
         self.version += 1;
     }
 
-    /// Takes all copies as flushed.
+    /// Counts all copies as flushed.
     pub(crate) fn forget_flushed(&mut self) {
         if !self.copied.is_empty() || !self.flushing.is_empty() {
             self.copied.clear();
@@ -147,7 +146,7 @@ pub(crate) enum IoState {
         /// The members that have failed it.
         failed: Places,
     },
-    /// A read that was answered by one member waits for its range, to repair others.
+    /// A read that one member has answered waits for a lock on its range, to repair the others.
     RepairLocking {
         /// The members that have failed it.
         failed: Places,
@@ -174,7 +173,7 @@ pub(crate) enum IoState {
     Flushing,
 }
 
-/// Whose word counts for what is recorded.
+/// Whose word decides whether a record counts.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Authority {
     /// The majority's.
@@ -188,23 +187,23 @@ pub(crate) enum Authority {
 /// How far it is recorded that this host owns the mirror now ([`crate::quorum`]).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Beginning {
-    /// A majority is to know that there is a new owner. The record repeats what was found, and ranks as
-    /// that.
+    /// A majority is to know that there is a new owner. The record repeats what was found, and
+    /// ranks as the record that was found.
     Announcing,
     /// A majority knows. What was found is to be on a majority as a record of this owner.
     Adopting,
-    /// A majority has that.
+    /// A majority has that record.
     Over,
 }
 
-/// What was tried to be recorded since the last record that counts: some device may have it.
+/// What the mirror has tried to record since the last record that counts: some device may have it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Leftovers {
     /// Nothing.
     None,
     /// Changes that leave the voters as they are recorded.
     SameVoters,
-    /// A change after which others have a vote: a majority of those may go on from it.
+    /// A change of the voters: a majority of the new ones may go on from it.
     OtherVoters,
 }
 
@@ -313,19 +312,20 @@ pub(crate) struct Running {
     /// The members that some record on some device may call in sync.
     pub(crate) claimed: Places,
     pub(crate) beginning: Beginning,
-    /// Whether it is recorded that members missed something, and the new generation is not.
+    /// Whether it is recorded that members missed something, but the new generation is not recorded
+    /// yet.
     pub(crate) is_renewal_due: bool,
     pub(crate) authority: Authority,
-    /// The members whose data may be overwritten whatever they are: the operator has said so.
+    /// The members whose data may be overwritten, whatever these are: the operator has said so.
     pub(crate) overwritten: Places,
     pub(crate) ports: Vec<Port>,
     pub(crate) missed: Vec<Missed>,
-    /// The number of caches that each member has lost. What it was asked to read before is not
-    /// trusted.
+    /// The number of times that each member has lost its cache. A read that the member was asked
+    /// for before the newest loss is not trusted.
     pub(crate) lost_caches: [u32; MEMBERS_MAX],
     pub(crate) regions: Regions,
-    /// The regions that were hot when the mirror was assembled: they stay in its records until it is
-    /// recorded who may differ there.
+    /// The regions that were hot when the mirror was assembled: they stay in its records until it
+    /// is recorded who may differ there.
     pub(crate) found_hot: Vec<u16>,
     pub(crate) locks: Locks,
     pub(crate) granted: VecDeque<Holder>,
@@ -343,16 +343,16 @@ pub(crate) struct Running {
     pub(crate) flush: Option<FlushRound>,
     /// The number of the last flush.
     pub(crate) flushes: u32,
-    /// Whether the last member in sync was away, or has lost its cache, while writes were not flushed.
-    /// They may be lost: the next flush of a user fails.
+    /// Whether the last member in sync was away, or has lost its cache, while writes were not
+    /// flushed. They may be lost: the next flush of a user fails.
     pub(crate) has_lost: bool,
     /// Whether the mirror flushes by itself as soon as it can.
     pub(crate) wants_flush: bool,
     /// Whether regions cool after the next flush.
     pub(crate) wants_cool: bool,
     pub(crate) next_flush: u64,
-    /// The time before which no request is late, in µs: computed now and then, as that is a walk over all
-    /// requests. Those that come meanwhile are younger.
+    /// The time before which no request is late, in µs: computed now and then, as that is a walk
+    /// over all requests. Those that come meanwhile are younger.
     pub(crate) next_late: u64,
     pub(crate) round: Option<Round>,
     pub(crate) leftovers: Leftovers,
@@ -362,13 +362,13 @@ pub(crate) struct Running {
     pub(crate) wants_trees: bool,
     /// Whether a record is due, whatever else is.
     pub(crate) wants_record: bool,
-    /// Whether a record is due that no majority can be given.
+    /// Whether a record is due that cannot reach a majority.
     pub(crate) is_stalled: bool,
     pub(crate) copying: Copying,
     pub(crate) rotation: usize,
     pub(crate) mode: Mode,
     pub(crate) is_registered: bool,
-    /// Whether something has changed that others than the I/O at hand may have waited for.
+    /// Whether something has changed for which other I/O than the one at hand may have waited.
     pub(crate) is_stirred: bool,
     pub(crate) counts: Counts,
 }
@@ -515,8 +515,8 @@ impl Running {
         self.locks.unlock(holder, &mut self.granted);
     }
 
-    /// Adds all hot regions to what the members missed that are not in sync: those in sync may have
-    /// lost writes there that others have. What is being copied to them is copied again.
+    /// Adds all hot regions to what the members out of sync missed: those in sync may have lost
+    /// writes there that others have. Copies that are under way are made again.
     pub(crate) fn miss_hot_elsewhere(&mut self) {
         self.copying.distrust();
         for who in self.members() {
@@ -544,7 +544,7 @@ pub(crate) fn in_sync(config: &Configuration) -> Places {
     config.members.iter().enumerate().map(is_in_sync).fold(0, |set, bit| set | bit)
 }
 
-/// Returns whether two configurations say the same of members and witness.
+/// Returns whether members and witness have the same states in two configurations.
 pub(crate) fn says_the_same(one: &Configuration, other: &Configuration) -> bool {
     let members = |config: &Configuration| config.members.iter().map(|m| m.state).collect::<Vec<_>>();
     let witness =

@@ -1,8 +1,8 @@
 //! Writes: to all members in sync, and to those being resynced where they are up to date.
 //!
 //! A write has its range to itself, so overlapping ones end in the same order on every member. It
-//! begins once its regions are recorded as hot, and completes once every member in sync has it and it
-//! is recorded which members have it not.
+//! begins once its regions are recorded as hot, and completes once every member in sync has it, and
+//! a record says which members have it not.
 
 use crate::configuration::MemberState;
 use crate::handles::IoId;
@@ -135,8 +135,8 @@ impl Running {
         }
     }
 
-    /// Goes on without members in sync that have failed a write. The last one that was in sync has been
-    /// kept so far, and another one may be in sync by now, or about to be.
+    /// Goes on without members in sync that have failed a write. The last one that was in sync has
+    /// been kept so far, and another one may be in sync by now, or about to be.
     #[cold]
     fn leave_those_without(&mut self, s: &mut Shared, succeeded: u16) {
         self.call_off(0);

@@ -10,9 +10,9 @@ use smoltcp::wire::EthernetAddress as MacAddress;
 use crate::config::Config;
 use crate::mutation::{Mutation, is_on};
 
-/// The number of times that a neighbour is asked for, the pause between these, how long an answer
-/// is valid, and how long other signs of life are waited for after that (RFC 4861, 10). All times
-/// are microseconds.
+/// In this order: the number of times that a neighbour is asked for, the pause between these, how
+/// long an answer is valid, and how long other signs of life are waited for after that (RFC 4861,
+/// 10). All times are microseconds.
 const MAX_ASKED: u8 = 3;
 const RETRANS_TIMER: u64 = 1_000_000;
 const REACHABLE_TIME: u64 = 30_000_000;
@@ -65,8 +65,8 @@ impl State {
         }
     }
 
-    /// Returns how much would be lost with the neighbour, or `None` if it is being asked for and
-    /// must stay.
+    /// Returns the value of keeping the neighbour, or `None` if it is being asked for and must
+    /// stay.
     fn worth(self) -> Option<u8> {
         match self {
             State::Failed { .. } => Some(0),
@@ -250,7 +250,7 @@ impl Neighbours {
     }
 
     /// Takes what a neighbour says of its link-layer address (RFC 4861, 7.2.3 and 7.2.5). Returns
-    /// true if frames may have waited for it.
+    /// true if frames may have waited for the address.
     pub fn learn(&mut self, address: IpAddr, mac: MacAddress, evidence: Evidence, now: u64) -> bool {
         let Some((slot, neighbour)) = self.get(address) else {
             if evidence.creates || is_on(Mutation::NoStrangerCheck) {

@@ -17,7 +17,7 @@ use crate::error::{Result, RpcError};
 /// The number of characters of a value that an error shows.
 const SHOWN_MAX: usize = 64;
 
-/// The maximum length of a file's path, in bytes. An error has room for all of it.
+/// The maximum length of a file's path, in bytes: an error has room for the whole path.
 const PATH_MAX: usize = 512;
 
 /// The maximum number of addresses of one target.
@@ -167,15 +167,15 @@ impl Params {
         objects.collect()
     }
 
-    /// Takes the required address `traddr`, which has the family `adrfam` if that is given.
+    /// Takes the required address `traddr`, which must have the family `adrfam` if that is given.
     pub fn address(&mut self) -> Result<IpAddr> {
         let text = self.text("traddr")?;
         let family = self.opt_text("adrfam")?;
         address(&text, family.as_deref())
     }
 
-    /// Takes `traddr`: a string, or a list of 1 to [`ADDRESSES_MAX`] strings, each an address or the
-    /// name of a host. Returns also the family `adrfam`, if it is given; all addresses have it.
+    /// Takes `traddr`: a string, or a list of 1 to [`ADDRESSES_MAX`] strings, each an address or
+    /// the name of a host. Returns also the family `adrfam`, if it is given; all addresses have it.
     pub fn places(&mut self) -> Result<(Vec<Place>, Option<Family>)> {
         let texts = if matches!(self.0.get("traddr"), Some(Value::Array(_))) {
             self.list("traddr", ADDRESSES_MAX)?
@@ -235,7 +235,7 @@ impl Params {
         }
     }
 
-    /// Takes the optional socket implementation `sock_impl`, which SPDK has.
+    /// Takes the optional socket implementation `sock_impl`, which SPDK must have.
     pub fn sock_impl(&mut self) -> Result<Option<String>> {
         let name = self.opt_text("sock_impl")?;
         if let Some(name) = &name
@@ -247,7 +247,7 @@ impl Params {
         Ok(name)
     }
 
-    /// Takes an optional string that is one of `words`. Returns the value beside it.
+    /// Takes an optional string that is one of `words`. Returns the value paired with it.
     pub fn one_of<T: Copy>(&mut self, name: &str, words: &[(&str, T)]) -> Result<Option<T>> {
         let Some(text) = self.opt_text(name)? else { return Ok(None) };
         match words.iter().find(|(word, _)| *word == text) {
@@ -288,14 +288,14 @@ impl Params {
         }
     }
 
-    /// Takes the optional source of a key, which can be used now. It is read again at each
+    /// Takes the optional source of a key, which must be usable now. The key is read again at each
     /// handshake.
     pub fn usable_key(&mut self) -> Result<Option<KeySource>> {
         self.key_unless(|_| true)
     }
 
-    /// Takes the optional source of a key, which can be used now or does not exist yet. It is read
-    /// at each handshake.
+    /// Takes the optional source of a key, which must be usable now, or not exist yet. The key is
+    /// read at each handshake.
     pub fn key_that_may_come(&mut self) -> Result<Option<KeySource>> {
         self.key_unless(|why| !matches!(why, KeyError::Missing(_)))
     }

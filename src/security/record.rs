@@ -2,7 +2,7 @@
 //!
 //! | bytes | field |
 //! | --- | --- |
-//! | 4 | length of the data, 1 to [`RECORD_MAX`], little-endian; bit 31: the next record has the next key |
+//! | 4 | length of the data, 1 to [`RECORD_MAX`], little-endian; bit 31: the last record with this key |
 //! | length | the data, encrypted |
 //! | 16 | tag, over the data and the first 4 bytes |
 //!
@@ -42,7 +42,7 @@ const KEY_CHANGES: u32 = 1 << 31;
 /// same.
 const AES_GCM_RECORDS: u64 = 23_726_566;
 
-/// The same limit in blocks of 16 bytes, of which a record of 16 KiB has 2^10.
+/// The same limit in blocks of 16 bytes; the data of a full record has 2^10.
 const AES_GCM_BLOCKS: u64 = AES_GCM_RECORDS << 10;
 
 /// The number of blocks of 16 bytes after which a sender changes to its next key: 128 GiB, half the
@@ -66,7 +66,8 @@ const KEY_RECORDS: u64 = if HAS_SMALL_LIMITS { 7 } else { USUAL_KEY_RECORDS };
 
 const HAS_SMALL_LIMITS: bool = cfg!(any(test, feature = "simulator"));
 
-/// The number of blocks of a record of full size: the header and the length take one each.
+/// The number of blocks of a record of full size. GCM adds two blocks to the data: one for the
+/// header, one for the lengths.
 const RECORD_BLOCKS: u64 = blocks(RECORD_MAX);
 
 // A sender may exceed its limit by its last record, which must stay within twice the limit.
@@ -160,7 +161,8 @@ impl RecordKey {
     }
 }
 
-/// A record's key and number: everything needed to encrypt or decrypt the record, on any thread.
+/// A record's key, number and header: everything needed to encrypt or decrypt the record, on any
+/// thread.
 ///
 /// A ticket is consumed by its use, since a number is for one record only.
 #[cfg_attr(test, derive(Clone))]

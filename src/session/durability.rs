@@ -1,12 +1,13 @@
 //! Which writes a target's restart may have lost.
 //!
-//! A write that completed is in the backend, maybe in its volatile cache only. When the target was
-//! started anew, its backend may have forgotten it, and a later flush that succeeds would say the
-//! contrary. So a client remembers, for each channel, whether it completed a write that no flush covered
-//! since; if so at a restart, the next flush of every channel fails.
+//! A write that completed is in the backend, maybe only in its volatile cache. When the target was
+//! started anew, its backend may have forgotten the write, and a later flush that succeeds would
+//! hide that. So a client remembers, for each channel, whether it has completed a write that no
+//! flush has covered since; if so at a restart, the next flush of every channel fails.
 //!
-//! Nothing here allocates or locks. A write's completion costs two loads, and one locked store for the first write
-//! after each flush. A *start* counts the target's starts that this client has seen, from 1.
+//! Nothing here allocates or locks. A write's completion costs two loads, and one locked store for
+//! the first write after each flush. A *start* counts the target's starts that this client has
+//! seen, from 1.
 
 use std::sync::atomic::{AtomicU64, Ordering::SeqCst};
 
@@ -14,19 +15,19 @@ use dst_wire::Op;
 
 use crate::mutation::{self, Mutation};
 
-/// What the success of an operation means for what a restart of the target may lose.
+/// How the success of an operation changes what a restart of the target may lose.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
     Nothing,
-    /// There is something that was not flushed.
+    /// Something is not flushed.
     Write,
-    /// What completed before it began is durable.
+    /// What completed before the operation began is durable.
     Flush,
 }
 
 impl Effect {
-    /// The effect of an operation.
+    /// Returns the effect of an operation.
     pub fn of(op: Op) -> Effect {
         match op {
             Op::Write | Op::Unmap | Op::WriteZeroes | Op::CompareAndWrite => Effect::Write,
@@ -36,14 +37,17 @@ impl Effect {
     }
 }
 
-/// Bits of a flush's number in a moment; the start is above. 2^40 flushes are a million a second for 12 days,
-/// 2^24 starts one a second for half a year; both then only cost a flush that fails without need.
+/// The bits of a flush's number in a moment; the start is above them. 2^40 flushes are a million a
+/// second for 12 days, 2^24 starts one a second for half a year; an overflow only makes a flush
+/// fail without need.
 const FLUSH_BITS: u32 = 40;
 
-/// For how many starts the newest flush is remembered. A channel is one behind, as a rule.
+/// The number of starts for which the newest flush is remembered. A channel is at most one start
+/// behind, as a rule.
 const STARTS: usize = 4;
 
-/// A moment: a start of the target, and how many flushes were begun before. Ordered.
+/// Returns a moment: a start of the target, and the number of flushes begun before. Moments are
+/// ordered.
 fn moment(start: u64, flush: u64) -> u64 {
     start << FLUSH_BITS | flush & ((1 << FLUSH_BITS) - 1)
 }
@@ -52,12 +56,12 @@ fn moment(start: u64, flush: u64) -> u64 {
 #[derive(Debug, Default)]
 pub struct Written(AtomicU64);
 
-/// What the channels of one bdev have in common. Any thread.
+/// What the channels of one bdev have in common. May be used on any thread.
 #[derive(Debug)]
 pub struct Durability {
     start: AtomicU64,
     flushes: AtomicU64,
-    /// For each of the last starts, up to which moment everything is durable.
+    /// For each of the last starts, the moment up to which everything is durable.
     durable: [AtomicU64; STARTS],
     losses: AtomicU64,
     reported: AtomicU64,
@@ -76,12 +80,12 @@ impl Default for Durability {
 }
 
 impl Durability {
-    /// The target's start that is in use.
+    /// Returns the target's current start: the number of instances that the client has seen.
     pub fn start(&self) -> u64 {
         self.start.load(SeqCst)
     }
 
-    /// A write is about to complete that a connection of this `start` answered.
+    /// Notes that a write is about to complete that a connection of this `start` answered.
     pub fn wrote(&self, written: &Written, start: u64) {
         let now = moment(start, self.flushes.load(SeqCst));
         if written.0.load(SeqCst) != now {
@@ -93,19 +97,19 @@ impl Durability {
         }
     }
 
-    /// A flush begins. Gives what [`Durability::flushed`] wants.
+    /// Notes that a flush begins. Returns the number to pass to [`Durability::flushed`].
     pub fn flush_begins(&self) -> u64 {
         self.flushes.fetch_add(1, SeqCst)
     }
 
-    /// A flush succeeded on a connection of this `start`: every write that completed before it began, and
-    /// that the same start answered, is durable.
+    /// Notes that a flush succeeded on a connection of this `start`: every write that completed
+    /// before the flush began, and that the same start answered, is durable.
     pub fn flushed(&self, start: u64, flush: u64) {
         self.durable[start as usize % STARTS].fetch_max(moment(start, flush + 1), SeqCst);
     }
 
-    /// The target was started anew. `all` is every channel's newest write. Gives whether writes may have been
-    /// lost.
+    /// Notes that the target was started anew. `all` is every channel's newest write. Returns
+    /// whether writes may have been lost.
     pub fn restarted<'a>(&self, all: impl Iterator<Item = &'a Written>) -> bool {
         let before = self.start.fetch_add(1, SeqCst);
         let lost = all.fold(false, |lost, written| lost | self.is_volatile(written, before));
@@ -115,14 +119,14 @@ impl Durability {
         lost
     }
 
-    /// Whether a channel's newest write was answered by this `start` and is not durable.
+    /// Returns whether a channel's newest write was answered by this `start` and is not durable.
     fn is_volatile(&self, written: &Written, start: u64) -> bool {
         let written = written.0.load(SeqCst);
         let durable = self.durable[start as usize % STARTS].load(SeqCst);
         written >> FLUSH_BITS == start && written >= durable
     }
 
-    /// Writes may have been lost.
+    /// Notes that writes may have been lost.
     fn lost(&self) {
         if !mutation::is_on(Mutation::NoLostCacheRule) {
             self.losses.fetch_add(1, SeqCst);
@@ -134,12 +138,13 @@ impl Durability {
         self.losses.load(SeqCst)
     }
 
-    /// What a new channel need not report.
+    /// Returns the number of losses that were reported, which a new channel need not report again.
     pub fn reported(&self) -> u64 {
         self.reported.load(SeqCst)
     }
 
-    /// Whether a channel that has reported `seen` losses must report one: its flush has to fail.
+    /// Returns whether a channel that has reported `seen` losses must report one: its flush has to
+    /// fail.
     pub fn must_report(&self, seen: &mut u64) -> bool {
         let losses = self.losses();
         let must = losses > *seen;
@@ -151,9 +156,8 @@ impl Durability {
     }
 }
 
-/// Folds a channel that ends into what is left of those before it.
 impl Written {
-    /// Takes over what `gone` has written.
+    /// Takes over the newest write of `gone`, a channel that has ended.
     pub fn inherit(&self, gone: &Written) {
         self.0.fetch_max(gone.0.load(SeqCst), SeqCst);
     }

@@ -73,7 +73,8 @@ impl Granted {
         self.until_us
     }
 
-    /// Returns a value that is equal for two leases of the same keep-alive time that behave alike from `now_us` on.
+    /// Returns a value that is equal for two leases of the same keep-alive time that behave alike
+    /// from `now_us` on.
     #[cfg(feature = "model")]
     pub fn canonical(&self, now_us: u64) -> impl std::hash::Hash + use<> {
         let Granted { timeout_us, until_us, acknowledged, acknowledged_us } = self;
@@ -130,7 +131,8 @@ impl Held {
         self.acknowledged_us + self.timeout_us + self.timeout_us / MARGIN_PARTS
     }
 
-    /// Returns a value that is equal for two leases of the same keep-alive time that behave alike from `now_us` on.
+    /// Returns a value that is equal for two leases of the same keep-alive time that behave alike
+    /// from `now_us` on.
     #[cfg(feature = "model")]
     pub fn canonical(&self, now_us: u64) -> impl std::hash::Hash + use<> {
         let Held { timeout_us: _, asked, next_us, acknowledged, acknowledged_us: _ } = self;

@@ -7,22 +7,25 @@
 //! - An address is usable once something has connected there. The control side *probes* the others:
 //!   it connects and closes without a byte, which costs the target nothing.
 //! - An address at which an attempt fails, or a connection falls silent, is not used before its
-//!   *hold* is over and a probe has connected. The hold doubles each time, until data has flowed.
-//! - An address that does not know the session is another instance's, and not used while the session
-//!   lives.
+//!   *hold-down* is over and a probe has connected. The hold-down doubles each time, until data has
+//!   flowed.
+//! - An address that does not know the session is another instance's, and not used while the
+//!   session lives.
 //! - If no address is usable, channels try the one that was tried longest ago.
 
 use crate::mutation::{self, Mutation};
 
-/// The first hold, µs: longer than the restart of a listener or the convergence of most routes.
-const HOLD_FIRST_US: u64 = 1_000_000;
+/// The first hold-down, µs: longer than the restart of a listener or the convergence of most
+/// routes.
+const HOLD_DOWN_FIRST_US: u64 = 1_000_000;
 
-/// The longest hold, µs. A path that connects and then carries nothing costs a channel the keep-alive
-/// time whenever it is used again.
-const HOLD_MAX_US: u64 = 60_000_000;
+/// The longest hold-down, µs. A path that connects and then carries nothing costs a channel the
+/// keep-alive time whenever it is used again.
+const HOLD_DOWN_MAX_US: u64 = 60_000_000;
 
-/// The hold of a path that loses large packets, µs. Connecting proves nothing about such a path.
-const HOLD_SUSPECT_US: u64 = 300_000_000;
+/// The hold-down of a path that loses large packets, µs. Connecting proves nothing about such a
+/// path.
+const HOLD_DOWN_SUSPECT_US: u64 = 300_000_000;
 
 /// The time between two probes of an address, µs: twice the time that one may take.
 pub const PROBE_PERIOD_US: u64 = 4_000_000;
@@ -53,7 +56,7 @@ impl PathPolicy {
 /// Whether a path is used.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Health {
-    /// Nothing has connected there yet, or what did has failed since.
+    /// Nothing has connected there yet, or the path has failed since.
     Down {
         /// The time of the next probe, µs.
         next_us: u64,
@@ -83,8 +86,8 @@ pub struct Path<T> {
     pub last_error: Option<String>,
     /// Set while large packets seem to get lost on the way: what was seen, and what to do.
     pub note: Option<String>,
-    /// The hold of the next failure, µs.
-    hold_us: u64,
+    /// The hold-down after the next failure, µs.
+    hold_down_us: u64,
 }
 
 /// How a connection was lost.
@@ -100,9 +103,9 @@ pub struct Loss {
 /// What connections say about large packets on a path.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PathNote {
-    /// They seem to get lost: what was seen, and what to do.
+    /// Large packets seem to get lost: what was seen, and what to do.
     Suspect(String),
-    /// They pass: data flows on a connection.
+    /// Large packets pass: data flows on a connection.
     Passes,
     /// Nothing is known any more.
     Unknown,
@@ -134,7 +137,7 @@ impl<T: Clone + PartialEq> Paths<T> {
                     losses: 0,
                     last_error: None,
                     note: None,
-                    hold_us: HOLD_FIRST_US,
+                    hold_down_us: HOLD_DOWN_FIRST_US,
                 },
             });
         }
@@ -163,7 +166,7 @@ impl<T: Clone + PartialEq> Paths<T> {
     pub fn failed(&mut self, address: &T, why: String, now_us: u64) {
         let Some(path) = self.path(address) else { return };
         path.last_error = Some(why);
-        path.hold(now_us);
+        path.hold_down(now_us);
     }
 
     /// Notes that a connection to this address was lost.
@@ -172,11 +175,11 @@ impl<T: Clone + PartialEq> Paths<T> {
         path.losses += 1;
         path.last_error = Some(why);
         if loss.has_flowed {
-            path.hold_us = HOLD_FIRST_US;
+            path.hold_down_us = HOLD_DOWN_FIRST_US;
         }
         // Where connections are admitted and closed at once, the next one would fare no better.
         if loss.is_silent || !loss.has_flowed {
-            path.hold(now_us);
+            path.hold_down(now_us);
         }
     }
 
@@ -184,7 +187,7 @@ impl<T: Clone + PartialEq> Paths<T> {
     pub fn note(&mut self, address: &T, note: PathNote, now_us: u64) -> bool {
         let Some(path) = self.path(address) else { return false };
         let health = match note {
-            PathNote::Suspect(_) => Health::Down { next_us: now_us + HOLD_SUSPECT_US },
+            PathNote::Suspect(_) => Health::Down { next_us: now_us + HOLD_DOWN_SUSPECT_US },
             PathNote::Passes => Health::Usable,
             PathNote::Unknown => path.health,
         };
@@ -248,7 +251,7 @@ impl<T: Clone + PartialEq> Paths<T> {
         self.all[first..].iter().chain(&self.all[..first])
     }
 
-    /// Returns the address to which a queue, 1 or more, connects; `None`: there is none that might
+    /// Returns the address to which a queue, 1 or more, connects, or `None` if no address might
     /// know the session.
     pub fn choose(&self, queue: u16) -> Option<&T> {
         let usable = self.preferred(queue).find(|path| path.health == Health::Usable);
@@ -262,7 +265,7 @@ impl<T: Clone + PartialEq> Paths<T> {
         usable.or_else(down).map(|path| &path.address)
     }
 
-    /// Returns true if a queue would choose a usable path.
+    /// Returns true if there is a usable path, which any queue would choose.
     pub fn has_usable(&self) -> bool {
         self.all.iter().any(|path| path.health == Health::Usable)
     }
@@ -275,15 +278,15 @@ impl<T: Clone + PartialEq> Paths<T> {
 }
 
 impl<T> Path<T> {
-    /// Holds the path back for a while.
-    fn hold(&mut self, now_us: u64) {
+    /// Begins a hold-down of the path.
+    fn hold_down(&mut self, now_us: u64) {
         let next_us = match self.health {
             Health::OtherInstance => return,
-            // It is held already: many channels may find out about one failure.
-            Health::Down { next_us } if now_us < next_us => next_us.max(now_us + HOLD_FIRST_US),
+            // The hold-down has begun already: many channels may notice one failure.
+            Health::Down { next_us } if now_us < next_us => next_us.max(now_us + HOLD_DOWN_FIRST_US),
             Health::Usable | Health::Probing { .. } | Health::Down { .. } => {
-                let until_us = now_us + self.hold_us;
-                self.hold_us = (2 * self.hold_us).min(HOLD_MAX_US);
+                let until_us = now_us + self.hold_down_us;
+                self.hold_down_us = (2 * self.hold_down_us).min(HOLD_DOWN_MAX_US);
                 until_us
             }
         };
@@ -322,9 +325,9 @@ mod tests {
         paths.failed(&1, "refused".to_owned(), 0);
         assert_eq!(chosen(&paths, 1..=6), [0, 2, 2, 0, 2, 2]);
         assert!(!paths.is_better(2, &2), "its own is down");
-        assert_eq!(paths.probes_due(HOLD_FIRST_US - 1), [0; 0]);
-        assert_eq!(paths.probes_due(HOLD_FIRST_US), [1]);
-        assert_eq!(paths.probes_due(HOLD_FIRST_US), [0; 0], "one at a time");
+        assert_eq!(paths.probes_due(HOLD_DOWN_FIRST_US - 1), [0; 0]);
+        assert_eq!(paths.probes_due(HOLD_DOWN_FIRST_US), [1]);
+        assert_eq!(paths.probes_due(HOLD_DOWN_FIRST_US), [0; 0], "one at a time");
         paths.probed(&1, Ok(()));
         assert!(paths.is_better(2, &2) && !paths.is_better(2, &1) && !paths.is_better(3, &2));
         assert_eq!(chosen(&paths, 1..=3), [0, 1, 2]);
@@ -376,16 +379,16 @@ mod tests {
             paths.probed(&0, Ok(()));
             held
         };
-        let held: Vec<u64> = (0..8).map(|_| hold(&mut paths, SILENT) / HOLD_FIRST_US).collect();
+        let held: Vec<u64> = (0..8).map(|_| hold(&mut paths, SILENT) / HOLD_DOWN_FIRST_US).collect();
         assert_eq!(held, [1, 2, 4, 8, 16, 32, 60, 60]);
-        assert_eq!(hold(&mut paths, Loss { has_flowed: true, ..SILENT }), HOLD_FIRST_US);
+        assert_eq!(hold(&mut paths, Loss { has_flowed: true, ..SILENT }), HOLD_DOWN_FIRST_US);
         let closed_early = Loss { is_silent: false, has_flowed: false };
-        assert_eq!(hold(&mut paths, closed_early), 2 * HOLD_FIRST_US);
+        assert_eq!(hold(&mut paths, closed_early), 2 * HOLD_DOWN_FIRST_US);
         paths.lost(&0, Loss { is_silent: false, has_flowed: true }, String::new(), now);
         assert_eq!((paths.all()[0].health, paths.all()[0].losses), (Health::Usable, 11), "it was closed");
         // Many channels notice one failure.
         (0..7).for_each(|_| paths.failed(&0, String::new(), now));
-        assert_eq!(paths.all()[0].health, Health::Down { next_us: now + HOLD_FIRST_US });
+        assert_eq!(paths.all()[0].health, Health::Down { next_us: now + HOLD_DOWN_FIRST_US });
     }
 
     #[test]
@@ -394,7 +397,7 @@ mod tests {
         assert_eq!(paths.probes_due(0), [0]);
         paths.failed(&0, "no welcome".to_owned(), 1);
         paths.probed(&0, Ok(()));
-        assert_eq!(paths.all()[0].health, Health::Down { next_us: 1 + HOLD_FIRST_US });
+        assert_eq!(paths.all()[0].health, Health::Down { next_us: 1 + HOLD_DOWN_FIRST_US });
     }
 
     #[test]
@@ -405,9 +408,9 @@ mod tests {
         assert!(paths.note(&0, suspect(), 0) && !paths.note(&0, suspect(), 0));
         paths.admitted(&0);
         paths.lost(&0, SILENT, String::new(), 0);
-        assert_eq!(paths.probes_due(HOLD_SUSPECT_US - 1), [0; 0], "small frames prove nothing");
+        assert_eq!(paths.probes_due(HOLD_DOWN_SUSPECT_US - 1), [0; 0], "small frames prove nothing");
         assert_eq!(chosen(&paths, 1..=2), [1, 1]);
-        assert_eq!(paths.probes_due(HOLD_SUSPECT_US), [0]);
+        assert_eq!(paths.probes_due(HOLD_DOWN_SUSPECT_US), [0]);
         paths.probed(&0, Ok(()));
         assert_eq!(chosen(&paths, 1..=2), [0, 1], "it is tried again");
         assert!(paths.note(&0, PathNote::Passes, 0) && paths.all()[0].note.is_none());
@@ -415,7 +418,7 @@ mod tests {
         // A channel that is closed knows no more, and proves nothing.
         paths.note(&0, suspect(), 0);
         assert!(paths.note(&0, PathNote::Unknown, 1) && paths.all()[0].note.is_none());
-        assert_eq!(paths.all()[0].health, Health::Down { next_us: HOLD_SUSPECT_US });
+        assert_eq!(paths.all()[0].health, Health::Down { next_us: HOLD_DOWN_SUSPECT_US });
     }
 
     #[test]
@@ -455,9 +458,9 @@ mod tests {
     }
 
     proptest! {
-        /// Whatever happens: no queue uses another instance's address, none goes to one that is down
-        /// while another is usable, a queue whose own address is usable has it, and every address
-        /// that is down is probed in the end.
+        /// Whatever happens: no queue uses another instance's address, none goes to one that is
+        /// down while another is usable, a queue whose own address is usable has it, and every
+        /// address that is down is probed in the end.
         #[test]
         fn queues_use_what_is_best(
             count in 1u8..6,
@@ -511,7 +514,7 @@ mod tests {
                     }
                 }
             }
-            let later = now + HOLD_SUSPECT_US + PROBE_PERIOD_US;
+            let later = now + HOLD_DOWN_SUSPECT_US + PROBE_PERIOD_US;
             let due = paths.probes_due(later).len();
             let idle = paths.all().iter().filter(|path| !matches!(path.health, Health::Probing { .. })).count();
             prop_assert_eq!(due + idle, usize::from(count));

@@ -1,13 +1,13 @@
 //! A reset of a bdev: all I/O of the bdev, on every thread, ends before the reset does.
 //!
-//! The bdev's resets are counted. Each channel that hears of a new one ends what it has: with a
-//! connection what is outstanding ends as ever, the sooner as the target resets its backend;
-//! without one, as soon as nothing of it is executed any more. The channel then tells the number of
-//! the reset that it has *joined*, and the reset completes when every channel has.
+//! The bdev's resets are counted. Each channel that hears of a new one ends what it has. With a
+//! connection, what is outstanding ends as usual, sooner if the target resets its backend; without
+//! one, it ends as soon as nothing of it is executed any more. The channel has then *joined* the
+//! reset, and the reset completes when every channel has.
 //!
-//! A reset goes to the target whenever that can be reached. During an outage it completes without the
-//! target, once nothing of the bdev's I/O is outstanding or can be executed any more: that is what a
-//! reset promises to the layers above, which would take a failed one for a broken device.
+//! A reset goes to the target whenever that can be reached. During an outage it completes without
+//! the target, once nothing of the bdev's I/O is outstanding or can be executed any more: that is
+//! what a reset promises to the layers above, which would take a failed one for a broken device.
 
 use crate::mutation::{self, Mutation};
 
@@ -57,10 +57,10 @@ impl Part {
         true
     }
 
-    /// Returns whether a reset that was submitted without a connection is to wait for one. It goes
-    /// to the target if that can be reached, or the target would be asked for less than the user
-    /// asked for; but what was sent on a lost connection ends first, which needs the fence, and an
-    /// outage must not keep the bdev in a reset.
+    /// Returns whether a reset that was submitted without a connection is to wait for one. The
+    /// reset goes to the target if that can be reached; otherwise the target would be asked for
+    /// less than the user asked for. But what was sent on a lost connection ends first, which needs
+    /// the fence, and an outage must not keep the bdev in a reset.
     ///
     /// `resets` is the number of the bdev's newest reset. If that is another channel's and new
     /// here, the reset does not wait: it would be taken for a part of that one, which channels may

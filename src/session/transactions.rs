@@ -14,13 +14,13 @@ mod aborts;
 pub struct Request {
     /// The operation.
     pub op: Op,
-    /// First block.
+    /// The first block.
     pub start: u64,
-    /// Blocks.
+    /// The number of blocks.
     pub count: u64,
-    /// Bytes of data that go with the request.
+    /// The size of the request's data in bytes.
     pub request_len: u32,
-    /// Bytes of data that come with a successful answer.
+    /// The size of a successful answer's data in bytes.
     pub answer_len: u32,
 }
 
@@ -29,9 +29,9 @@ enum SlotState {
     Free,
     ToSend,
     Sent,
-    /// It is sent, and its abort is.
+    /// The request is sent, and its abort is sent or queued.
     Aborting,
-    /// It has no user any more, and its answer is still to come.
+    /// The target holds the transaction, which has no user any more. Its answer is still to come.
     Held,
 }
 
@@ -44,12 +44,12 @@ impl SlotState {
         }
     }
 
-    /// Returns whether the user waits for it, and it is sent.
+    /// Returns whether the request is sent, and the user waits for the answer.
     fn awaits_answer(self) -> bool {
         matches!(self, SlotState::Sent | SlotState::Aborting)
     }
 
-    /// Returns whether the user waits for it.
+    /// Returns whether the user waits for the transaction.
     fn is_outstanding(self) -> bool {
         matches!(self, SlotState::ToSend | SlotState::Sent | SlotState::Aborting)
     }
@@ -62,20 +62,21 @@ struct Slot<T> {
     header: [u8; HEADER_LEN],
     request: Request,
     begun_us: u64,
-    /// Of the request's data, if there is one and the connection has digests.
+    /// The digest of the request's data, if there is data and the connection has digests.
     digest: Option<u32>,
-    /// On how many connections after its first it was sent.
+    /// The number of connections after the first on which the request was sent.
     resends: u32,
-    /// How often it was sent again on this connection, because data was corrupt.
+    /// The number of times that the request was sent again on this connection because data was
+    /// corrupt.
     repeats: u32,
-    /// Its neighbours in the order of beginning, while it is in use.
+    /// The slot's neighbours in the order of beginning, while the slot is in use.
     older: u16,
     newer: u16,
     user: Option<T>,
 }
 
-/// How often a transaction is sent again on one connection because its data was corrupt. A network that corrupts
-/// one frame in ten does so eight times running once in 10^8 frames.
+/// The number of times that a transaction's data may be corrupt on one connection. A network that
+/// corrupts one frame in ten does so eight times running once in 10^8 frames.
 const REPEATS_MAX: u32 = 8;
 
 /// No slot.
@@ -83,21 +84,21 @@ const NONE: u16 = u16::MAX;
 
 /// Outstanding transactions, each with the `T` that it is for (the user's I/O).
 ///
-/// A transaction is begun, sent, answered, finished; the position in the slab is the low 16 bits of its
-/// id, so an answer finds it without a search. Everything is allocated by [`Transactions::new`].
+/// A transaction is begun, sent, answered and finished, in this order. Its slot is the low 16 bits
+/// of its id, so its answer finds it without a search. [`Transactions::new`] allocates everything.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Transactions<T> {
     slots: Box<[Slot<T>]>,
     free: Vec<u16>,
     to_send: VecDeque<u16>,
-    /// Bytes of the first frame in `to_send` that are on the wire already.
+    /// The number of bytes of the first frame in `to_send` that are sent already.
     sent_of_first: usize,
     sequence: u64,
     outstanding: usize,
     /// Whether data has digests on this connection.
     has_digests: bool,
-    /// The two ends of the order of beginning: a list through the slots, so that the oldest one, whose
-    /// deadline is the next, is found without a search.
+    /// The ends of a list through the slots in the order of beginning, so that the oldest
+    /// transaction, whose deadline is the next, is found without a search.
     oldest: u16,
     newest: u16,
 }
@@ -107,13 +108,13 @@ pub struct Transactions<T> {
 pub struct Outgoing<'a, T> {
     /// The transaction's id.
     pub id: u64,
-    /// What is left of the header.
+    /// The rest of the header.
     pub header: &'a [u8],
-    /// Whose data follows.
+    /// The user whose data follows.
     pub user: &'a T,
-    /// From where on its data is left.
+    /// The number of bytes of data that are sent already.
     pub data_from: usize,
-    /// How much data is left.
+    /// The number of bytes of data that are left.
     pub data_len: usize,
 }
 
@@ -122,13 +123,13 @@ pub struct Outgoing<'a, T> {
 pub struct Answer {
     /// The transaction's slot.
     pub slot: u16,
-    /// How it ended.
+    /// The status with which the transaction ended.
     pub status: Status,
-    /// Bytes of data that follow.
+    /// The number of bytes of data that follow.
     pub data_len: u32,
-    /// Their digest, if they have one.
+    /// The digest of the data, if there is one.
     pub digest: Option<u32>,
-    /// Who waits for it.
+    /// Who waits for the answer.
     pub awaited: Awaited,
 }
 
@@ -143,16 +144,16 @@ pub enum Awaited {
     ByNobody,
 }
 
-/// Computes the digest of so many bytes of a user's data.
+/// Computes the digest of the first bytes of a user's data, given their number.
 pub type DigestOf<'a, T> = &'a dyn Fn(&T, usize) -> u32;
 
-/// The slot in a transaction's id.
+/// Returns the slot in a transaction's id.
 pub fn slot_of(id: u64) -> u16 {
     (id & 0xffff) as u16
 }
 
 impl<T> Transactions<T> {
-    /// A slab for `credits` transactions, 1 to [`CREDITS_MAX`]. None can begin before
+    /// Returns a slab for `credits` transactions, 1 to [`CREDITS_MAX`]. None can begin before
     /// [`Transactions::grant`].
     pub fn new(credits: u16) -> Transactions<T> {
         assert!((1..=CREDITS_MAX).contains(&credits), "{credits} credits");
@@ -182,21 +183,22 @@ impl<T> Transactions<T> {
         }
     }
 
-    /// Transactions that have begun and not finished, and are not held.
+    /// Returns the number of transactions that have begun and not finished, and are not held.
     pub fn outstanding(&self) -> usize {
         self.outstanding
     }
 
-    /// Whether one more may begin.
+    /// Returns whether another transaction may begin.
     pub fn has_credit(&self) -> bool {
         !self.free.is_empty()
     }
 
-    /// The target granted slots 0 to `credits - 1` on a new connection. Everything that was outstanding is
-    /// to be sent again, in the order in which it began. `false`, and nothing changed: one that is
-    /// outstanding has a slot that was not granted.
+    /// Takes the target's grant of slots 0 to `credits - 1` on a new connection, and queues all
+    /// outstanding transactions to be sent again, in the order in which they began. Returns false,
+    /// with nothing changed, if an outstanding transaction has a slot that was not granted.
     ///
-    /// With a `digest`, which computes one of what a transaction carries, data has digests in both directions.
+    /// With `digest`, which computes the digest of a transaction's data, data has digests in both
+    /// directions.
     pub fn grant(&mut self, credits: u16, digest: Option<DigestOf<'_, T>>) -> bool {
         let credits = if mutation::is_on(Mutation::NoCredits) { CREDITS_MAX } else { credits };
         let credits = usize::from(credits).min(self.slots.len());
@@ -227,21 +229,22 @@ impl<T> Transactions<T> {
         true
     }
 
-    /// The connection is gone: nothing begins or is sent until the next [`Transactions::grant`].
+    /// Notes that the connection is gone. Nothing begins or is sent until the next
+    /// [`Transactions::grant`].
     pub fn disconnected(&mut self) {
         self.free.clear();
         self.to_send.clear();
         self.sent_of_first = 0;
     }
 
-    /// Whether the data of what begins now has digests.
+    /// Returns whether data has digests on this connection.
     #[inline]
     pub fn has_digests(&self) -> bool {
         self.has_digests
     }
 
-    /// Begins a transaction, or gives `user` back when all granted slots are in use. Its deadline
-    /// counts from `begun_us`; the `digest` is that of the data, if it has one.
+    /// Begins a transaction, or returns `user` if all granted slots are in use. The transaction's
+    /// deadline counts from `begun_us`; `digest` is that of its data, if there is one.
     pub fn begin(&mut self, request: Request, user: T, begun_us: u64, digest: Option<u32>) -> Result<u16, T> {
         let Some(index) = self.free.pop() else { return Err(user) };
         self.sequence += 1;
@@ -276,8 +279,8 @@ impl<T> Transactions<T> {
         Ok(index)
     }
 
-    /// Moves the newest transaction before those that began later. A later part of a long I/O began
-    /// with the first one.
+    /// Moves the newest transaction before those that began later. All parts of a long I/O count as
+    /// begun with the first one.
     #[cold]
     fn move_back(&mut self) {
         let index = self.newest;
@@ -297,17 +300,18 @@ impl<T> Transactions<T> {
         }
     }
 
-    /// Whether the first frame to be sent is on the wire in part.
+    /// Returns whether the first frame to be sent is partly sent.
     pub fn is_mid_frame(&self) -> bool {
         self.sent_of_first > 0
     }
 
-    /// Whether anything waits to be sent.
+    /// Returns whether anything waits to be sent.
     pub fn wants_to_send(&self) -> bool {
         !self.to_send.is_empty()
     }
 
-    /// The frames that wait to be sent, in order, the first one without what is sent of it already.
+    /// Returns the frames that wait to be sent, in order; of the first one, what is not sent
+    /// already.
     pub fn outgoing(&self) -> impl Iterator<Item = Outgoing<'_, T>> {
         self.to_send.iter().enumerate().map(|(i, &index)| {
             let slot = &self.slots[usize::from(index)];
@@ -323,8 +327,8 @@ impl<T> Transactions<T> {
         })
     }
 
-    /// Notes that `bytes` of [`Transactions::outgoing`] are on the wire. Gives how many frames are
-    /// complete by that.
+    /// Notes that the first `bytes` bytes of [`Transactions::outgoing`] were sent. Returns the
+    /// number of frames that this completes.
     pub fn sent(&mut self, mut bytes: usize) -> usize {
         let mut frames = 0;
         while bytes > 0 {
@@ -344,11 +348,11 @@ impl<T> Transactions<T> {
         frames
     }
 
-    /// Checks an answer's header. The transaction stays outstanding until [`Transactions::finish`], for
-    /// its data to come.
+    /// Checks an answer's header. The transaction stays outstanding until [`Transactions::finish`],
+    /// since the answer's data may be still to come.
     ///
     /// # Errors
-    /// An answer to what was not asked or not sent, or with another amount of data than asked for.
+    /// The answer is to a request that was not sent, or has another amount of data than asked for.
     pub fn answer(&self, header: &Header) -> Result<Answer, Violation> {
         if header.kind != Kind::Answer {
             return Err(Violation::Unexpected(header.kind));
@@ -374,12 +378,12 @@ impl<T> Transactions<T> {
         Ok(Answer { slot, status, data_len: header.data_len, digest, awaited: found.state.awaited() })
     }
 
-    /// Data was corrupt on the way, there or back: the transaction is sent again. `digest` is that of its data,
-    /// computed anew (its owner may have changed it meanwhile, which is another reason for a digest that
-    /// does not match).
+    /// Queues a transaction to be sent again, because data was corrupt in either direction.
+    /// `digest` is that of its data, computed anew: the data's owner may have changed the data
+    /// meanwhile, which is another reason for a digest that does not match.
     ///
     /// # Errors
-    /// It happened too often: the connection is of no use.
+    /// The transaction's data was corrupt too often: the connection is of no use.
     pub fn repeat(&mut self, slot: u16, digest: Option<u32>) -> Result<(), Violation> {
         let found = &mut self.slots[usize::from(slot)];
         assert!(found.state.awaits_answer(), "slot {slot} is not waiting for an answer");
@@ -394,22 +398,23 @@ impl<T> Transactions<T> {
         Ok(())
     }
 
-    /// The id of the transaction that is in a slot, or was the last one in it.
+    /// Returns the id of the transaction that is in a slot, or was the last one in it.
     pub fn id(&self, slot: u16) -> u64 {
         self.slots[usize::from(slot)].id
     }
 
-    /// What a transaction asks for.
+    /// Returns what a transaction asks for.
     pub fn request(&self, slot: u16) -> Request {
         self.slots[usize::from(slot)].request
     }
 
-    /// The user of an outstanding transaction.
+    /// Returns the user of an outstanding transaction.
     pub fn user_mut(&mut self, slot: u16) -> &mut T {
         self.slots[usize::from(slot)].user.as_mut().expect("the slot is in use")
     }
 
-    /// Ends an answered transaction: its slot is free again. Gives its user and when it began.
+    /// Ends an answered transaction and frees its slot. Returns its user, what it asked for, and
+    /// the time at which it began.
     pub fn finish(&mut self, slot: u16) -> (T, Request, u64) {
         let found = &mut self.slots[usize::from(slot)];
         assert!(found.state.awaits_answer(), "slot {slot} is not waiting for an answer");
@@ -418,7 +423,7 @@ impl<T> Transactions<T> {
         (self.take_out(slot), request, begun_us)
     }
 
-    /// Frees a slot in use, in constant time.
+    /// Frees a slot in use, in constant time. Returns its user.
     fn take_out(&mut self, slot: u16) -> T {
         let found = &mut self.slots[usize::from(slot)];
         found.state = SlotState::Free;
@@ -436,20 +441,21 @@ impl<T> Transactions<T> {
         user
     }
 
-    /// When the oldest outstanding transaction began.
+    /// Returns the time at which the oldest outstanding transaction began.
     pub fn oldest_us(&self) -> Option<u64> {
         (self.oldest != NONE).then(|| self.slots[usize::from(self.oldest)].begun_us)
     }
 
-    /// Takes the oldest outstanding transaction out, sent or not. Only without a connection: an answer may
-    /// still come otherwise.
+    /// Takes out the oldest outstanding transaction, sent or not, and returns its user. To be
+    /// called only without a connection, on which an answer could still come.
     pub fn abandon_oldest(&mut self) -> Option<T> {
         self.assert_disconnected();
         (self.oldest != NONE).then(|| self.take_out(self.oldest))
     }
 
-    /// Takes out all outstanding transactions of which `which` says so, given what they ask for and how
-    /// often they were sent again. Only without a connection, as above.
+    /// Takes out all outstanding transactions for which `which` returns true, given what they ask
+    /// for and the number of connections on which they were sent again. To be called only without a
+    /// connection.
     pub fn abandon(&mut self, which: impl Fn(&Request, u32) -> bool, mut each: impl FnMut(T)) {
         self.assert_disconnected();
         let mut next = self.oldest;
@@ -463,7 +469,7 @@ impl<T> Transactions<T> {
         }
     }
 
-    /// Whether `which` says so of any outstanding transaction.
+    /// Returns whether `which` returns true for any outstanding transaction.
     pub fn any(&self, which: impl Fn(&Request) -> bool) -> bool {
         self.slots.iter().any(|slot| slot.state.is_outstanding() && which(&slot.request))
     }

@@ -103,7 +103,7 @@ impl<P: Port> Sockets<P> {
         received + sent > 0
     }
 
-    /// Returns true when it is known of all addresses whether other hosts have them.
+    /// Returns true when it is known for every address whether another host has it.
     pub fn is_decided(&self) -> bool {
         self.undecided.is_empty()
     }
@@ -181,15 +181,15 @@ impl<P: Port> Sockets<P> {
         self.driver.as_ref().is_some_and(|driver| driver.interface.reaches(address))
     }
 
-    /// Returns true if the interface has an address, be it usable or not.
+    /// Returns true if the interface has an address, whether or not it is usable.
     pub fn has(&self, address: IpAddr) -> bool {
         self.driver.is_some() && self.addresses.contains(&address)
     }
 
     /// Opens a connection. [`Sockets::attempt`] tells what becomes of it.
     pub fn connect(&mut self, remote: SocketAddr, now: u64) -> Result<SocketId, ConnectError> {
-        // The new connection may have the index of one that has ended, of which the socket has to
-        // hear first.
+        // The new connection may have the index of one that has ended. That one's socket has to
+        // hear of the end first.
         self.take_events();
         let driver = self.driver.as_mut().ok_or(ConnectError::NoRoute(remote))?;
         let connection = driver.interface.connect(remote, now)?;
@@ -301,8 +301,8 @@ impl<P: Port> Sockets<P> {
         self.driver.is_none()
     }
 
-    /// Deletes the interface: resets its connections and drops the port, when all its frames have
-    /// gone back to it. The sockets stay until they are closed, and have ended.
+    /// Deletes the interface: resets its connections, and drops the port once all its frames have
+    /// gone back to it. The sockets, which have ended, stay until they are closed.
     pub fn delete(&mut self, now: u64) {
         let Some(mut driver) = self.driver.take() else { return };
         let mut ids = Vec::new();
@@ -318,14 +318,14 @@ impl<P: Port> Sockets<P> {
         }
         for index in 0..self.slots.len() {
             if let Some(entry) = &mut self.slots[index].entry {
-                // This drops frames.
+                // This drops frames of the port.
                 entry.kind = Kind::Ended(End::InterfaceDeleted);
                 self.list(index as u32);
             }
         }
         self.by_connection.clear();
         drop(driver);
-        // A listener in a group may keep the interface for long.
+        // The buffers go now: a listener in a group may keep the rest for long.
         debug_assert_eq!(self.buffers.used(), 0, "buffers are missing");
         self.buffers = Buffers::default();
         self.undecided.clear();

@@ -20,14 +20,15 @@ pub(crate) use ack::Heard;
 pub(crate) use alarm::Due;
 use path::Path;
 
-/// The shortest pause after which the congestion window is no longer believed in. RFC 5681, 4.1,
-/// says the RTO, which here may be milliseconds: less than a storage client's pause for thought.
+/// The shortest pause, µs, after which the congestion window is no longer trusted. RFC 5681, 4.1,
+/// has the RTO, which may be some milliseconds here: less than a storage client's usual pauses.
 const IDLE: u64 = 1_000_000;
 
-/// Segments in flight, at most: it bounds what many small ones cost in memory and time.
+/// The maximum number of segments in flight, which bounds what many small ones cost in memory and
+/// time.
 const MAX_SEGMENTS: usize = 65_536;
 
-/// What the timestamp option takes of each segment, with padding.
+/// The bytes that the timestamp option takes of each segment, with padding.
 pub(crate) const TIMESTAMP_BYTES: u64 = 12;
 
 /// A tail loss probe (RFC 8985, 7).
@@ -36,7 +37,7 @@ enum Probe {
     None,
     /// To be sent now.
     Due,
-    /// Sent, with the position after everything sent then. `resent`: the probe was old data.
+    /// Sent. `end` is the position after everything sent by then; `resent`: the probe was old data.
     Sent {
         end: Seq,
         resent: bool,
@@ -99,7 +100,7 @@ pub(crate) enum Plan {
 /// The sending half of a connection.
 #[derive(Debug)]
 pub(crate) struct Sender<B> {
-    /// What the user wants sent.
+    /// The data that the user has queued.
     pub queue: SendQueue<B>,
     pub counters: SendCounters,
     pub rtt: Rtt,
@@ -111,42 +112,42 @@ pub(crate) struct Sender<B> {
     /// update it.
     edge: Seq,
     max_window: u64,
-    /// SND.WL1: the position of the segment that updated the window last.
+    /// SND.WL1: the position of the segment that last updated the window.
     updated_by: Seq,
-    /// What the peer shifts its window by.
+    /// The number of bits by which the peer's window is shifted.
     shift: u8,
     mss: u64,
     path: Path,
-    /// The user has closed: a FIN follows the last byte.
+    /// Whether the user has closed: a FIN follows the last byte.
     closing: bool,
-    /// The peer sends SACK blocks.
+    /// Whether the peer sends SACK blocks.
     sack: bool,
     clock: Option<Clock>,
     rack: Rack,
     cubic: Cubic,
     hystart: HyStart,
     recovery: Recovery,
-    /// Timeouts, or window probes, in a row.
+    /// The number of successive timeouts or window probes.
     backoff: u32,
-    /// ACKs in a row that repeat the one before; only counted without SACK.
+    /// The number of successive ACKs that repeat the one before; only counted without SACK.
     duplicate_acks: u32,
     probe: Probe,
-    /// When segments will count as lost, by RACK, if nothing more is heard.
+    /// The time at which RACK will count segments as lost, if nothing more is heard.
     reordering_at: Option<u64>,
-    /// What the retransmission timer counts from.
+    /// The time from which the retransmission timer counts.
     timer_from: u64,
-    /// What the tail probe's timer counts from.
+    /// The time from which the tail probe's timer counts.
     probe_from: u64,
-    /// When something was acknowledged last, or when the first segment in flight was sent.
+    /// The time of the last acknowledgement, or at which the first segment in flight was sent.
     progress_at: u64,
-    /// When data was sent last.
+    /// The time at which data was last sent.
     sent_at: u64,
-    /// The congestion window, and not the data or the peer, ended the last transmission.
+    /// Whether the congestion window, and not the data or the peer, ended the last transmission.
     limited: bool,
 }
 
 impl<B: Payload> Sender<B> {
-    /// Returns one with the initial sequence number.
+    /// Returns the sending half of a connection with this initial sequence number.
     pub fn new(initial: Seq, config: &Config, now: u64) -> Sender<B> {
         let mss = u64::from(config.mss);
         Sender {
@@ -230,7 +231,7 @@ impl<B: Payload> Sender<B> {
         self.closing && self.una > self.queue.end()
     }
 
-    /// Returns since when nothing was acknowledged, while something is to be.
+    /// Returns the time of the last progress, if data in flight or a closed window is waited for.
     pub fn stalled_since(&self) -> Option<u64> {
         (!self.board.is_empty() || self.is_window_closed()).then_some(self.progress_at)
     }
@@ -245,7 +246,7 @@ impl<B: Payload> Sender<B> {
         self.closing
     }
 
-    /// Returns the position after all that is to be sent, a FIN included.
+    /// Returns the position after all queued data, including a FIN.
     fn end(&self) -> Seq {
         self.queue.end() + u64::from(self.closing)
     }
@@ -254,7 +255,7 @@ impl<B: Payload> Sender<B> {
         if is_on(Mutation::NoPeerWindow) { self.una + (1 << 30) } else { self.edge }
     }
 
-    /// Returns whether data waits for the peer's window alone.
+    /// Returns whether data waits only for the peer's window.
     pub fn is_window_closed(&self) -> bool {
         self.board.is_empty()
             && self.una > self.initial
@@ -268,12 +269,12 @@ impl<B: Payload> Sender<B> {
         (offload / self.mss).max(1) * self.mss
     }
 
-    /// Returns what is in flight as far as is known.
+    /// Returns the number of bytes that are presumably in flight.
     fn pipe(&self) -> u64 {
         if self.sack {
             return self.board.in_flight();
         }
-        // Each repeated ACK says that something has left the network.
+        // Each repeated ACK says that a segment has left the network.
         self.board.in_flight().saturating_sub(u64::from(self.duplicate_acks) * self.mss)
     }
 
@@ -415,8 +416,8 @@ impl<B: Payload> Sender<B> {
     }
 
     /// Takes a router's word that a segment at `seq` was too long, and that segments may have at
-    /// most `most` bytes of data and options. It is believed for what is in flight only (RFC 5927,
-    /// 4.1).
+    /// most `most` bytes of data and options. The router is believed only if the segment is in
+    /// flight (RFC 5927, 4.1).
     pub fn on_too_big(&mut self, seq: u32, most: u64, now: u64) {
         let seq = self.una.near(seq);
         if seq < self.una || seq >= self.next {
@@ -426,7 +427,7 @@ impl<B: Payload> Sender<B> {
         let mss = self.path.on_too_big(most.saturating_sub(options), self.mss, now);
         if mss < self.mss {
             self.mss = mss;
-            // They are lost, and not by congestion.
+            // Longer segments are lost, and not by congestion.
             self.board.lose_if(|sent| sent.end - sent.start > mss);
         }
     }

@@ -9,8 +9,8 @@ use crate::batch::{AT_ONCE, BUFFER, Batch, Pieces, RECORDS_MAX, Work};
 use crate::workers::{BatchQueue, DEPTH, HAND_OVER, has_workers};
 
 /// If this many receives fill the buffer in one turn, records are handed over to workers from then
-/// on, until a turn in which no receive fills it. One large I/O, or 32 of 4 KiB, fill the buffer
-/// once; they complete sooner if they are decrypted at once.
+/// on, until a turn in which no receive fills the buffer. One large I/O, or 32 of 4 KiB, fill it
+/// only once; they complete sooner if they are decrypted here.
 const FILLS_MIN: u32 = 2;
 
 /// The maximum number of records that are decrypted in one turn, so that one connection cannot
@@ -36,7 +36,7 @@ impl OutgoingRecords {
         OutgoingRecords { keys, line, sent: 0, unsent: 0 }
     }
 
-    /// Takes bytes, sends as much as the socket accepts, and returns how many bytes were taken.
+    /// Encrypts bytes, sends as much as the socket accepts, and returns how many bytes were taken.
     pub fn writev(&mut self, sock: &Sock, iov: &Iov<'_>) -> Result<usize, Broken> {
         let mut taken = 0;
         let mut pieces = Pieces::new(iov);
@@ -59,8 +59,8 @@ impl OutgoingRecords {
     }
 
     /// Returns whether workers should encrypt the next pieces: if there is more than is sent at
-    /// once, or if the pieces have to wait for earlier batches anyway. A single large I/O is
-    /// encrypted sooner here.
+    /// once, or if the pieces have to wait for earlier batches anyway. A single large I/O completes
+    /// sooner if this thread encrypts it.
     fn hands_over(&self, pieces: &Pieces<'_, '_>) -> bool {
         let least = if self.line.is_empty() { AT_ONCE + 1 } else { HAND_OVER };
         pieces.left() >= least && has_workers()

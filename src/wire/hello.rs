@@ -26,10 +26,11 @@ pub struct Hello {
     pub host: String,
     /// The session to join, or `None` to open a new one.
     pub session: Option<SessionRef>,
-    /// The client's previous session, if the new one replaces one.
+    /// The client's previous session, if the new session replaces it.
     pub previous: Option<Previous>,
-    /// What a hello that opens a session claims of the ownership of the export, or `None` for a session
-    /// that others may have as well. The target ignores the claim of a hello that joins a session.
+    /// What a hello that opens a session claims of the ownership of the export, or `None` for a
+    /// session that shares the export. The target ignores the claim of a hello that joins a
+    /// session.
     pub claim: Option<Claim>,
     /// The number of transactions that the client would like to have outstanding on this
     /// connection: a wish, any number. The welcome grants the actual number.

@@ -26,7 +26,7 @@ use crate::Job;
 use crate::ring::RingState;
 
 /// How long an idle worker looks at the ring before it naps: some 50 times the duration of a
-/// hand-over. Under a load that is worth a worker (a job each 40 µs, say), the worker stays awake
+/// hand-over. Under a load that is worth a worker (a job every 40 µs, say), the worker stays awake
 /// and 98 % of the jobs are handed over. It is also far less than a reactor on the same core would
 /// notice.
 const SPIN: Duration = Duration::from_micros(50);
@@ -136,9 +136,9 @@ pub(crate) fn work<J: Job>(shared: &RingState<J>, state: &WorkerState) {
     }
 }
 
-/// Naps until there is work, or was, or the worker is to leave. Naps get longer until there is a
-/// job. A worker on a reactor's core gets none, since that reactor cannot submit while the worker
-/// runs, so the worker must not keep coming back.
+/// Naps until a job waits, a job has found no worker awake, or the worker is to leave. Naps get
+/// longer until there is a job. A worker on a reactor's core gets none, since that reactor cannot
+/// submit while the worker runs, so the worker must not keep coming back.
 fn nap<J: Job>(shared: &RingState<J>, state: &WorkerState, step: &mut Duration) {
     shared.awake.fetch_sub(1, SeqCst);
     while !state.leave.load(Relaxed) && shared.ring.is_empty() {
@@ -151,7 +151,7 @@ fn nap<J: Job>(shared: &RingState<J>, state: &WorkerState, step: &mut Duration) 
     shared.awake.fetch_add(1, SeqCst);
 }
 
-/// Rests after other threads had the CPU for `lost`. Being told to leave ends the rest; work does
+/// Rests after other threads had the CPU for `lost`. A request to leave ends the rest; a job does
 /// not.
 fn rest<J: Job>(shared: &RingState<J>, state: &WorkerState, lost: Duration) {
     let until = Instant::now() + (lost * REST).min(REST_MAX);
@@ -170,8 +170,8 @@ fn was_wanted<J: Job>(shared: &RingState<J>) -> bool {
     shared.wanted.load(Relaxed) && shared.wanted.swap(false, Relaxed)
 }
 
-/// Aborts the process if a job panics and panics unwind, since ports would wait for ever for a dead
-/// worker.
+/// Aborts the process if a job panics (where panics unwind), since ports would wait for ever for a
+/// dead worker.
 struct AbortOnPanic;
 
 impl Drop for AbortOnPanic {

@@ -54,14 +54,14 @@ pub trait Disk: Send + Sync + 'static {
     fn destruct(&self, done: DestructDone);
 }
 
-/// Owned by SPDK from registration to the end of destruction.
+/// A registered disk. Owned by SPDK from registration to the end of destruction.
 #[repr(C)]
 struct DiskBox<D: Disk> {
     head: Head,
     disk: Arc<D>,
     /// The number of blocks at whose multiples reads and writes are split; 0: none.
     boundary: u32,
-    /// Counts the resets, of which each ends the I/O that is split.
+    /// The number of resets. Each of them ends the I/O that is being sent in parts.
     resets: AtomicU32,
     /// The strings to which `bdev` points.
     _name: CString,
@@ -101,7 +101,8 @@ pub struct Registered<D> {
 /// before this function returns.
 ///
 /// `EEXIST`: a bdev or alias has this name. `EINVAL`: the name is empty or contains a NUL, or a
-/// size is 0. `ESRCH`: this is no SPDK thread.
+/// size is 0. `ESRCH`: the caller is not on an SPDK thread. `ENODEV`: DST's bdev module is not
+/// registered.
 pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> {
     let module = module_address::get().ok_or(Errno::ENODEV)?;
     let home = thread::current_ptr();
@@ -145,8 +146,8 @@ pub fn register<D: Disk>(disk: Arc<D>, info: DiskInfo) -> Result<Registered<D>> 
         handle: Arc::clone(&handle),
     }));
     // SAFETY: `this` is valid until destruction, or until taken back below; it is the io_device's
-    // address and the bdev's context. SPDK copies the io_device's name. The bdev's name is the one
-    // kept in `this`, not the one that goes.
+    // address and the bdev's context. SPDK copies the io_device's name. The bdev's name is the
+    // string kept in `this`, not `name`, which is dropped.
     let rc = unsafe {
         (*this).head.bdev.name = (*this)._name.as_ptr().cast_mut();
         (*this).head.bdev.ctxt = this.cast::<c_void>();
@@ -203,8 +204,8 @@ impl<D: Disk> Registered<D> {
     pub fn kinds_changed(&self) {
         #[cfg(spdk_bdev_keeps_io_types)]
         if let Ok(bdev) = self.handle.get() {
-            // SAFETY: the bdev is not destroyed yet, since the handle had its address; its context is
-            // that of a disk of this type. SPDK writes the aligned word in `register` only, and
+            // SAFETY: the bdev is not destroyed yet, since the handle had its address; its context
+            // is that of a disk of this type. SPDK writes the aligned word in `register` only, and
             // reads it on all threads.
             unsafe {
                 let ctx = (*bdev).ctxt;
@@ -224,8 +225,8 @@ struct Unregistering<F> {
     done: F,
 }
 
-/// Called by SPDK at the end, on the thread that unregistered the bdev; before SPDK 23.01, on that
-/// of its last user.
+/// Called by SPDK when the bdev is destroyed, on the thread that unregistered it; before SPDK
+/// 23.01, on the thread of its last user.
 extern "C" fn unregistered<F: FnOnce(Result<()>)>(ctx: *mut c_void, rc: c_int) {
     let this = ctx.cast::<Unregistering<F>>();
     // SAFETY: the box of `Registered::unregister`; SPDK calls this once, and `report` only comes
@@ -267,7 +268,7 @@ impl DestructDone {
 impl<D: Disk> DiskBox<D> {
     const FN_TABLE: &'static sys::spdk_bdev_fn_table = &Self::fn_table(submit_request::<D>);
 
-    /// That of a disk that requires an alignment of data in memory.
+    /// The table of a disk that requires an alignment of data in memory.
     const FN_TABLE_ALIGNED: &'static sys::spdk_bdev_fn_table = &Self::fn_table(submit_aligned::<D>);
 
     const fn fn_table(
@@ -319,8 +320,8 @@ extern "C" fn create_channel<D: Disk>(this: *mut c_void, ctx: *mut c_void) -> c_
     // SAFETY: the io_device is registered, so its box is there.
     match unsafe { DiskBox::<D>::disk(this) }.create_channel() {
         Ok(channel) => {
-            // SAFETY: room for a `ChannelCtx`, which has pointers and is aligned as one: it follows a
-            // structure of pointers.
+            // SAFETY: room for a `ChannelCtx`, which has pointers and is aligned as one: it follows
+            // a structure of pointers.
             unsafe { ctx.cast::<ChannelCtx<D>>().write(ChannelCtx { channel, parts: Parts::new() }) };
             0
         }
@@ -355,8 +356,8 @@ extern "C" fn submit_request<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut s
     }
 }
 
-/// Does the same for a disk that requires an alignment: SPDK copies data that is not aligned, or fails
-/// the I/O if that is too long to be copied.
+/// Submits an I/O to a disk that requires an alignment: SPDK copies data that is not aligned, or
+/// fails the I/O if the data is too long to be copied.
 extern "C" fn submit_aligned<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bdev_io) {
     // SAFETY: a submitted I/O of our module.
     unsafe {
@@ -392,8 +393,8 @@ unsafe fn submit<D: Disk>(ch: *mut sys::spdk_io_channel, raw: *mut sys::spdk_bde
         if io.kind() == IoKind::Other {
             return;
         }
-        // SAFETY: the caller guarantees this; the vectors were looked at, and a bdev of this type is
-        // the first of a box.
+        // SAFETY: the caller guarantees this; the vectors were looked at, and a bdev of this type
+        // is the first of a box.
         unsafe {
             let this = (*raw).bdev.cast::<DiskBox<D>>();
             let boundary = (*this).boundary;

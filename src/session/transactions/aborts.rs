@@ -1,9 +1,9 @@
 //! Transactions that are not waited for any longer.
 //!
 //! The client asks the target to let go of an overdue transaction by an abort, which follows the
-//! request on its connection. It has two possible ends. The target answers, as ever. Or it says that
-//! it *holds* the transaction, because the backend still has it: from then on the user need not wait,
-//! and the slot is in use until the answer comes.
+//! request on its connection. Either the target answers the request as usual. Or the target says
+//! that it *holds* the transaction, because the backend still has it: from then on the user need
+//! not wait, and the slot is in use until the answer comes.
 
 use dst_wire::{Header, Kind, Op};
 
@@ -11,9 +11,9 @@ use super::{SlotState, Transactions, slot_of};
 use crate::Violation;
 
 impl<T> Transactions<T> {
-    /// Calls `each` with the ids of transactions to abort, oldest first: those that began at a time
-    /// of which `is_overdue` says so, were sent, and were not aborted on this connection. A reset is not
-    /// aborted: it has no range that could be held.
+    /// Calls `each` with the ids of the transactions to abort, oldest first: those that began at a
+    /// time for which `is_overdue` returns true, were sent, and were not aborted on this
+    /// connection. A reset is not aborted, since it has no range that could be held.
     pub fn abort(&mut self, is_overdue: impl Fn(u64) -> bool, mut each: impl FnMut(u64)) {
         let mut next = self.oldest;
         while let Some(slot) = self.slots.get_mut(usize::from(next))
@@ -27,10 +27,11 @@ impl<T> Transactions<T> {
         }
     }
 
-    /// The target holds a transaction that was aborted. Gives its user, who need not wait any longer.
+    /// Notes that the target holds a transaction that was aborted. Returns the transaction's user,
+    /// who need not wait any longer.
     ///
     /// # Errors
-    /// It was not aborted, or was answered.
+    /// The transaction was not aborted, or was answered.
     pub fn held(&mut self, header: &Header) -> Result<T, Violation> {
         if header.kind != Kind::Held {
             return Err(Violation::Unexpected(header.kind));
@@ -50,7 +51,7 @@ impl<T> Transactions<T> {
         self.slots.iter().any(|slot| slot.state == SlotState::Held)
     }
 
-    /// The answer to a transaction that was held is complete: its slot is free again.
+    /// Frees the slot of a held transaction, whose answer is complete.
     pub fn release(&mut self, slot: u16) {
         let found = &mut self.slots[usize::from(slot)];
         assert!(found.state == SlotState::Held, "slot {slot} is not held");
@@ -58,7 +59,8 @@ impl<T> Transactions<T> {
         self.free.push(slot);
     }
 
-    /// The target has let the client in again: nothing is left of what it held on connections before.
+    /// Frees the slots of held transactions, because the target has admitted the client again:
+    /// nothing is left of what it held on earlier connections.
     pub(super) fn release_all(&mut self) {
         for slot in &mut self.slots {
             if slot.state == SlotState::Held {
