@@ -201,7 +201,7 @@ def resync_mirror(pair: Pair) -> Resync:
     wait_until(lambda: shown(pair.perf, TOP)["state"] == "degraded", "the member to be missing")
     miss_writes(pair)
     before = shown(pair.perf, TOP)
-    missed = next(member["missed_blocks"] for member in before["members"] if member["state"] == "missing")
+    missed = next(member["blocks_missed"] for member in before["members"] if member["state"] == "missing")
     began = time.monotonic()
     pair.attach(1)
     wait_until(lambda: shown(pair.perf, TOP)["state"] == "online", "the resync", MOST_RESYNC_S)
