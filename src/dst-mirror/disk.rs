@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use serde_json::{Value, json};
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::bdev_module::{DestructDone, Disk};
+use spdk::forwarded_io::Lane;
 use spdk::poller::Poller;
 use spdk::thread::{Local, Thread};
 
@@ -40,6 +41,7 @@ pub struct MirrorDisk {
 /// One thread's I/O, on its way to the control thread.
 pub struct Channel {
     number: u64,
+    lane: Lane<Arriving>,
     /// I/O for which there was no message, in its order.
     kept: RefCell<BdevIoQueue>,
     retry: RefCell<Option<Poller>>,
@@ -54,7 +56,7 @@ impl Channel {
         if !self.kept.borrow().is_empty() {
             return self.kept.borrow_mut().push_back(io);
         }
-        if let Err(io) = io.forward::<Arriving>() {
+        if let Err(io) = self.lane.forward(io) {
             self.keep(io);
         }
     }
@@ -81,7 +83,7 @@ impl Channel {
         }
         loop {
             let Some(io) = self.kept.borrow_mut().pop_front() else { break };
-            if let Err(io) = io.forward::<Arriving>() {
+            if let Err(io) = self.lane.forward(io) {
                 // At its place again: all others were submitted later.
                 let mut kept = self.kept.borrow_mut();
                 let mut later = std::mem::take(&mut *kept);
@@ -106,6 +108,7 @@ impl Disk for MirrorDisk {
     fn create_channel(&self) -> spdk::Result<Rc<Channel>> {
         Ok(Rc::new_cyclic(|this| Channel {
             number: self.number as u64,
+            lane: Lane::new(),
             kept: RefCell::default(),
             retry: RefCell::default(),
             this: Weak::clone(this),

@@ -1,5 +1,6 @@
 //! I/O that SPDK's users submit to a bdev of this crate's module.
 
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::mem::MaybeUninit;
 use std::ptr::{self, NonNull};
@@ -55,7 +56,7 @@ pub struct BdevIo {
 pub(crate) struct IoCtx {
     /// SPDK's I/O, maybe a part of which this is.
     pub(crate) raw: *mut sys::spdk_bdev_io,
-    /// The next I/O in a [`BdevIoQueue`].
+    /// The next I/O in a [`BdevIoQueue`], or on its way to another thread.
     pub(crate) next: *mut IoCtx,
     /// What becomes of a part that has ended; `None`: this is all of SPDK's I/O.
     pub(crate) part_ended: Option<PartEnded>,
@@ -73,8 +74,8 @@ pub(crate) struct IoCtx {
 /// What an I/O keeps while it is forwarded.
 #[derive(Clone, Copy)]
 pub(crate) struct Forwarding {
-    /// The thread on which the I/O was submitted, whose channel stays while it has I/O.
-    pub(crate) from: *mut sys::spdk_thread,
+    /// The `Ends` of the `Lane` on which the I/O was sent, whose channel stays while it has I/O.
+    pub(crate) ends: *const c_void,
     /// The number of I/Os of other bdevs that have its data.
     pub(crate) loans: u32,
     pub(crate) status: IoStatus,

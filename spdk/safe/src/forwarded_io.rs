@@ -1,14 +1,17 @@
 //! I/O that is executed on another thread than the one on which it was submitted.
 //!
-//! [`BdevIo::forward`] sends an I/O to the thread that registered its disk. There an [`Executor`]
-//! executes it, perhaps by lending its data to I/O of other bdevs
-//! ([`BackendIo::lend`](crate::bdev::BackendIo::lend)), and completes it, which
-//! sends it back. Neither way takes memory of its own but a message of SPDK's pool.
+//! A [`Lane`] sends I/O to the thread that registered its disk. There an [`Executor`] executes it,
+//! perhaps by lending its data to I/O of other bdevs
+//! ([`BackendIo::lend`](crate::bdev::BackendIo::lend)), and completes it, which sends it back. Neither
+//! way takes memory of its own but a message of SPDK's pool.
 
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 use std::marker::PhantomData;
 use std::mem::ManuallyDrop;
 use std::ptr::{self, NonNull};
+use std::sync::atomic::AtomicPtr;
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 
 use libc::iovec;
 use spdk_contract::io::{IoKind, IoStatus};
@@ -23,42 +26,155 @@ use crate::thread;
 pub trait Executor: 'static {
     /// Takes an I/O that was submitted to the disk with this
     /// [`BdevIo::stamp`](crate::bdev_io::BdevIo::stamp). Called on the thread that registered the
-    /// disk, in the order in which a thread has submitted them; inside [`BdevIo::forward`] if that is
+    /// disk, in the order in which a thread has submitted them; inside [`Lane::forward`] if that is
     /// the same thread. HOT.
     fn arrived(io: ForwardedIo);
 }
 
-impl BdevIo {
+/// I/O that one thread hands to another one: a list to which only the first one adds, and from which
+/// only the second one takes, always all of it, when it gets the message that is sent whenever the list
+/// was empty.
+struct Handover(AtomicPtr<IoCtx>);
+
+impl Handover {
+    const fn new() -> Handover {
+        Handover(AtomicPtr::new(ptr::null_mut()))
+    }
+
+    /// Adds an I/O. Returns whether a message has to be sent, as the list was empty. HOT.
+    ///
+    /// # Safety
+    /// The caller has the I/O and must not touch it any more, unless it is told to send a message: then
+    /// until that is sent.
+    #[inline]
+    unsafe fn add(&self, ctx: NonNull<IoCtx>) -> bool {
+        let mut newest = self.0.load(Relaxed);
+        loop {
+            // SAFETY: the caller has the I/O, and the other thread does not see it yet.
+            unsafe { (*ctx.as_ptr()).next = newest };
+            // The other thread sees what was written to the I/O before.
+            match self.0.compare_exchange_weak(newest, ctx.as_ptr(), Release, Relaxed) {
+                Ok(_) => return newest.is_null(),
+                Err(found) => newest = found,
+            }
+        }
+    }
+
+    /// Takes back the only I/O, for which no message could be sent.
+    #[cold]
+    fn take_back(&self, ctx: NonNull<IoCtx>) {
+        let found = self.0.swap(ptr::null_mut(), Relaxed);
+        assert_eq!(found, ctx.as_ptr(), "without a message nobody takes or adds I/O");
+    }
+
+    /// Takes all I/O, linked in the order in which it was added. HOT.
+    #[inline]
+    fn take(&self) -> *mut IoCtx {
+        let mut newest = self.0.swap(ptr::null_mut(), Acquire);
+        let mut first = ptr::null_mut::<IoCtx>();
+        while !newest.is_null() {
+            // SAFETY: the I/O was added by its owner, and is this thread's now.
+            let older = unsafe { std::mem::replace(&mut (*newest).next, first) };
+            (first, newest) = (newest, older);
+        }
+        first
+    }
+}
+
+/// The two ends of a [`Lane`].
+struct Ends {
+    there: Handover,
+    back: Handover,
+    /// The thread on which the I/O is submitted.
+    from: *mut sys::spdk_thread,
+    /// The number of I/Os that are on their way, are being executed, or are on their way back. Only
+    /// `from` touches it.
+    outstanding: Cell<usize>,
+}
+
+/// The way of one thread's I/O to the thread that registered its disk, and back.
+///
+/// In each direction one message is under way for all I/O: in a turn, a thread takes eight messages
+/// only (SPDK's `SPDK_MSG_BATCH_SIZE`), and bdevs below, such as DST's, send what they were given in
+/// a turn together.
+pub struct Lane<E> {
+    ends: Box<Ends>,
+    _executor: PhantomData<(E, *mut ())>,
+}
+
+impl<E: Executor> Lane<E> {
+    /// Returns a way for I/O that is submitted on this SPDK thread.
+    pub fn new() -> Lane<E> {
+        let from = thread::current_ptr();
+        let (there, back) = (Handover::new(), Handover::new());
+        let ends = Box::new(Ends { there, back, from, outstanding: Cell::new(0) });
+        Lane { ends, _executor: PhantomData }
+    }
+
     /// Sends the I/O to the thread that registered its disk, where `E` executes it. If SPDK has no
     /// message left, the I/O is returned. HOT.
     ///
     /// # Panics
     /// If the I/O is a part of a longer one: see `split_on_boundary` of
     /// [`DiskInfo`](crate::bdev_module::DiskInfo).
-    pub fn forward<E: Executor>(self) -> std::result::Result<(), BdevIo> {
-        extern "C" fn arrive<E: Executor>(ctx: *mut c_void) {
-            // SAFETY: the context of an I/O that was sent, which nobody else has.
-            E::arrived(unsafe { ForwardedIo::new(NonNull::new_unchecked(ctx.cast::<IoCtx>())) });
+    pub fn forward(&self, io: BdevIo) -> std::result::Result<(), BdevIo> {
+        extern "C" fn arrive<E: Executor>(ends: *mut c_void) {
+            // SAFETY: the message comes while the list has I/O, and the ends stay as long.
+            let mut next = unsafe { (*ends.cast::<Ends>()).there.take() };
+            while let Some(ctx) = NonNull::new(next) {
+                // SAFETY: an I/O that was sent here, which nobody else has.
+                next = unsafe { (*ctx.as_ptr()).next };
+                E::arrived(unsafe { ForwardedIo::new(ctx) });
+            }
         }
 
-        let ctx = self.into_ctx();
+        let ctx = io.into_ctx();
+        let ends = &*self.ends;
         // SAFETY: the `BdevIo` was the only one for this I/O, whose disk stays while it has I/O.
-        let (from, to) = unsafe {
+        let to = unsafe {
             assert!((*ctx.as_ptr()).part_ended.is_none(), "a part of an I/O cannot be forwarded");
-            let from = thread::current_ptr();
-            let forwarding = Forwarding { from, loans: 0, status: IoStatus::Failed };
+            let forwarding =
+                Forwarding { ends: ptr::from_ref(ends).cast(), loans: 0, status: IoStatus::Failed };
             (*ctx.as_ptr()).forwarding.write(forwarding);
-            (from, disk_head::home((*(*ctx.as_ptr()).raw).bdev))
+            disk_head::home((*(*ctx.as_ptr()).raw).bdev)
         };
-        if from == to {
-            arrive::<E>(ctx.as_ptr().cast());
+        ends.outstanding.set(ends.outstanding.get() + 1);
+        if ends.from == to {
+            // SAFETY: the I/O was not given to anybody else.
+            E::arrived(unsafe { ForwardedIo::new(ctx) });
             return Ok(());
         }
-        // SAFETY: the thread that registered a disk handles RPCs and outlives all bdevs. `arrive` gets
-        // the I/O.
-        let rc = unsafe { sys::spdk_thread_send_msg(to, Some(arrive::<E>), ctx.as_ptr().cast()) };
-        // SAFETY: if it was not sent, it is still ours.
-        if rc == 0 { Ok(()) } else { Err(unsafe { BdevIo::from_ctx(ctx) }) }
+        // SAFETY: the I/O is ours. The thread that registered a disk handles RPCs and outlives all
+        // bdevs. `arrive` gets the I/O.
+        let rc = unsafe {
+            if !ends.there.add(ctx) {
+                return Ok(());
+            }
+            sys::spdk_thread_send_msg(to, Some(arrive::<E>), ptr::from_ref(ends).cast_mut().cast())
+        };
+        if rc == 0 {
+            return Ok(());
+        }
+        ends.there.take_back(ctx);
+        ends.outstanding.set(ends.outstanding.get() - 1);
+        // SAFETY: it was not sent, so it is still ours.
+        Err(unsafe { BdevIo::from_ctx(ctx) })
+    }
+}
+
+impl<E: Executor> Default for Lane<E> {
+    fn default() -> Lane<E> {
+        Lane::new()
+    }
+}
+
+impl<E> Drop for Lane<E> {
+    fn drop(&mut self) {
+        // The other thread may use the ends until then.
+        if self.ends.outstanding.get() != 0 {
+            crate::error!("a channel is gone before its I/O");
+            std::process::abort();
+        }
     }
 }
 
@@ -151,26 +267,52 @@ impl ForwardedIo {
     /// Sends the I/O back; it must not be touched if that has succeeded.
     #[inline]
     fn send_back(&mut self, status: IoStatus) -> Result<()> {
-        extern "C" fn end(ctx: *mut c_void) {
-            let ctx = ctx.cast::<IoCtx>();
-            // SAFETY: the I/O that was sent, on the thread on which it was submitted.
-            unsafe {
-                let status = (*ctx).forwarding.assume_init_ref().status;
-                finish(NonNull::new_unchecked(ctx), status);
+        /// Ends I/O on the thread on which it was submitted.
+        ///
+        /// # Safety
+        /// The list was taken from the way back of these ends, or is a single I/O that never left.
+        unsafe fn end(ends: *const Ends, first: *mut IoCtx) {
+            let mut next = first;
+            while let Some(ctx) = NonNull::new(next) {
+                // SAFETY: the I/O is this thread's, and not touched any more once it is finished. While
+                // it is not, its channel keeps the ends.
+                unsafe {
+                    next = (*ctx.as_ptr()).next;
+                    (*ends).outstanding.set((*ends).outstanding.get() - 1);
+                    finish(ctx, (*ctx.as_ptr()).forwarding.assume_init_ref().status);
+                }
             }
         }
 
-        let ctx = self.ctx.as_ptr().cast::<c_void>();
+        extern "C" fn returned(ends: *mut c_void) {
+            let ends = ends.cast_const().cast::<Ends>();
+            // SAFETY: the message comes while the list has I/O, and the ends stay as long.
+            unsafe { end(ends, (*ends).back.take()) };
+        }
+
+        let ctx = self.ctx;
         let forwarding = self.forwarding();
         assert_eq!(forwarding.loans, 0, "a backend has the data of an I/O that is completed");
         forwarding.status = status;
-        let from = forwarding.from;
-        if from == thread::current_ptr() {
-            end(ctx);
-            return Ok(());
+        let ends = forwarding.ends.cast::<Ends>();
+        // SAFETY: the I/O is outstanding, so the ends are there, and the thread with its channel. It is
+        // this thread's, and `returned` gets it.
+        unsafe {
+            let from = (*ends).from;
+            if from == thread::current_ptr() {
+                (*ctx.as_ptr()).next = ptr::null_mut();
+                end(ends, ctx.as_ptr());
+                return Ok(());
+            }
+            if !(*ends).back.add(ctx) {
+                return Ok(());
+            }
+            let sent = sys::spdk_thread_send_msg(from, Some(returned), ends.cast_mut().cast());
+            if sent != 0 {
+                (*ends).back.take_back(ctx);
+            }
+            Errno::check(sent)
         }
-        // SAFETY: the thread has a channel with I/O, so it is there.
-        Errno::check(unsafe { sys::spdk_thread_send_msg(from, Some(end), ctx) })
     }
 }
 
