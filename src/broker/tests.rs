@@ -166,6 +166,7 @@ impl World {
                 "reset"
             }
             Order::Close => "close",
+            Order::Leave => "leave",
         });
     }
 
