@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from harness.checker import Checker, start_checker
+from harness.cycles import cycles
 from harness.keys import service_with
 from harness.lab import Lab
 from harness.protocol import Session, crc32c, previous
