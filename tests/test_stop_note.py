@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 
 from harness.checker import Checker, start_checker
+from harness.cycles import cycles
+from harness.keys import service_with
 from harness.lab import Lab
 from harness.protocol import Session, crc32c, previous
 from harness.rpc import RpcError
@@ -61,6 +63,26 @@ def test_a_restart_in_order_is_only_latency(lab: Lab) -> None:
 
 
 @pytest.mark.watchdog(120)
+@pytest.mark.parametrize("cipher", [None, "aes-256-gcm"], ids=["plain", "encrypted"])
+def test_no_compare_and_write_fails_when_the_target_stops_in_order(lab: Lab, cipher: str | None) -> None:
+    """Most of the load are compare-and-writes, so some are in the backend at each stop, and others on
+    their way."""
+    service = service_with(lab, file_backend(lab), cipher)
+    checker = start_checker(lab, reactors=2)
+    service.attach(checker)
+    checker.begin_and_flow(depth=32, reads=5, compares=90)
+    for _ in range(cycles(5)):
+        stop(service)
+        service.start()
+        checker.wait_flow()
+    found = checker.end()
+    found.assert_no_bad_block()
+    failed = {kind: count for kind, count in found.failed.items() if count and kind != "flush"}
+    assert not failed, f"{failed} failed, of {found.done}"
+    assert found.done["compare_and_write"] > 1000
+
+
+@pytest.mark.watchdog(120)
 def test_a_crash_leaves_no_note_and_fails_the_flush(lab: Lab) -> None:
     service, checker, note = served(lab, file_backend(lab))
     checker.begin_and_flow(depth=16, reads=10)
@@ -91,6 +113,10 @@ def test_a_note_is_not_used_by_a_second_start(lab: Lab) -> None:
     assert welcome[CACHE_KEPT] == b"\1"
     strange = previous(os.urandom(16), os.urandom(16))
     assert CACHE_KEPT not in Session(service.remote, more=strange).welcome
+    # A client that missed a restart in order is told by the next start.
+    stop(service)
+    service.start()
+    assert Session(service.remote, more=old).welcome[CACHE_KEPT] == b"\1"
     service.restart()
     assert not note.exists()
     assert CACHE_KEPT not in Session(service.remote, more=old).welcome, "it was killed since"

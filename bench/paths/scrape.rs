@@ -125,7 +125,10 @@ fn attach(broker: &mut Broker, name: &str, number: u8) -> u64 {
         read_only: false,
         ops: Op::ALL.into_iter().collect(),
     };
-    broker.handle(0, Input::Online { export: name.to_owned(), device, instance: [1; 16], predecessor: None });
+    broker.handle(
+        0,
+        Input::Online { export: name.to_owned(), device, instance: [1; 16], predecessors: Vec::new() },
+    );
     let host = Host { name: "*".to_owned(), access: Access::ReadWrite, addresses: Vec::new(), keys: None };
     broker.add_host(0, name, host).expect("the export has room for a host");
     hello(broker, name, number, None);

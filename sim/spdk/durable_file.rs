@@ -3,6 +3,8 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 
 pub use spdk_contract::durable_file::NotReplaced;
 use world::slots::Slot;
@@ -16,6 +18,8 @@ struct Files {
     contents: BTreeMap<String, Vec<u8>>,
     /// How many of 1,000 replacements fail.
     failures: u64,
+    /// Whether replacements that begin now never end.
+    is_hung: bool,
 }
 
 impl Slot for Files {}
@@ -55,6 +59,11 @@ pub fn set_failures(failures: u64) {
     with(|w| w.slots.get::<Files>().failures = failures);
 }
 
+/// Has replacements that begin from now on never end.
+pub fn hang() {
+    with(|w| w.slots.get::<Files>().is_hung = true);
+}
+
 /// Loses a file, or all of its content from a random byte on.
 pub fn damage(name: &str, is_torn: bool) {
     let at = world::dice(|rng| rng.bits());
@@ -92,13 +101,25 @@ fn fate() -> Fate {
 /// The maximum number of turns until the disk has written a file, and again until it reports that.
 const TURNS_MAX: u64 = 300;
 
+/// A replacement that is under way. Dropping this changes nothing.
+pub struct Replacing(Arc<AtomicBool>);
+
+impl Replacing {
+    /// Gives up waiting: `done` is not called from now on. The file may still be replaced. Returns true,
+    /// since `done` is not about to be called.
+    pub fn abandon(&self) -> bool {
+        self.0.store(true, Relaxed);
+        true
+    }
+}
+
 /// Replaces a file's content some turns later, and calls `done` some more turns after that. The
 /// process may die before the file is written, or afterwards before it learns of that.
 ///
 /// # Errors
 ///
 /// The thread is gone.
-pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> Result<()>
+pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> Result<Replacing>
 where
     F: FnOnce(std::result::Result<(), NotReplaced>) + Send + 'static,
 {
@@ -106,6 +127,16 @@ where
     let name = path.to_owned();
     let (to_write, to_say) = world::dice(|rng| (rng.below(TURNS_MAX), rng.below(TURNS_MAX)));
     let fate = fate();
+    let is_abandoned = Arc::new(AtomicBool::new(false));
+    let replacing = Replacing(Arc::clone(&is_abandoned));
+    if with(|w| w.slots.get::<Files>().is_hung) {
+        return Ok(replacing);
+    }
+    let done = move |result| {
+        if !is_abandoned.load(Relaxed) {
+            done(result);
+        }
+    };
     let write = move || {
         if matches!(fate, Fate::Replaced | Fate::InDoubt(true)) {
             with(|w| w.slots.get::<Files>().contents.insert(name, content));
@@ -119,7 +150,8 @@ where
         // If the thread is gone, nobody waits for the result any more.
         let _ = after(home, to_say, Box::new(move || done(result)));
     };
-    after(home, to_write, Box::new(write))
+    after(home, to_write, Box::new(write))?;
+    Ok(replacing)
 }
 
 /// Calls `f` on a thread after this many turns.

@@ -19,7 +19,10 @@ impl Run {
     pub(crate) fn strike(&mut self, index: usize) {
         let fault = self.plan.faults[index].1;
         world::note(|| format!("FAULT {index}: {fault:?}"));
-        self.sessions_may_end();
+        // A stop in order leaves no compare-and-write with an unknown outcome.
+        if !matches!(fault, Fault::EndTarget { errors: 0, .. }) {
+            self.sessions_may_end();
+        }
         match fault {
             Fault::Cut => {
                 if let Some(connection) = some_connection() {
@@ -173,9 +176,10 @@ impl Run {
             Fault::StopClient { client, .. } => self.continue_client(client),
             Fault::KillTarget { target, .. } => self.start_target(target),
             Fault::EndTarget { target, lose, .. } => {
-                if self.targets[target].is_ending {
-                    // The sessions have ended since the fault began.
-                    self.sessions_may_end();
+                if self.targets[target].is_ending() {
+                    if !self.targets[target].has_ended() {
+                        self.sessions_may_end();
+                    }
                     self.kill_target(target, false, lose);
                 }
                 self.start_target(target);

@@ -21,7 +21,7 @@ pub mod promises;
 pub mod run;
 mod seats;
 pub mod shrink;
-mod stops;
+pub mod stops;
 mod takeovers;
 mod until;
 pub mod users;

@@ -84,4 +84,5 @@ mutations! {
     no_takeover_fence NoTakeoverFence,
     note_despite_failed_flush NoteDespiteFailedFlush,
     note_stays NoteStays,
+    goodbye_too_early GoodbyeTooEarly,
 }

@@ -36,8 +36,9 @@ struct Admitted {
     /// The instance that the client is told. A client that sees another instance than before takes
     /// it for a restarted target.
     instance: [u8; 16],
-    /// The instance of which nothing is executed any more and everything completed is durable.
-    predecessor: Option<[u8; 16]>,
+    /// Whether nothing of the client's previous session is executed any more and everything completed
+    /// in it is durable, as the note of an orderly stop says.
+    is_noted: bool,
     cache_outlives_target: bool,
 }
 
@@ -182,7 +183,7 @@ impl Broker {
             device: export.device_for(online.device, access),
             told_blocks: online.told_blocks,
             instance: online.instance,
-            predecessor: online.predecessor,
+            is_noted: hello.previous.is_some_and(|previous| online.predecessors.contains(&previous.instance)),
             cache_outlives_target: export.rules.cache_outlives_target,
         })
     }
@@ -251,15 +252,14 @@ impl Broker {
         }
         // The Welcome does not depend on a session of another client, since it would then tell the
         // client something that it has no right to know.
-        let is_noted = previous.is_some_and(|previous| admitted.predecessor == Some(previous.instance));
-        let has_ended = is_noted || opening.previous != PreviousProcess::Unknown;
+        let has_ended = admitted.is_noted || opening.previous != PreviousProcess::Unknown;
         let previous_ended = previous.is_some() && found != Some(false) && has_ended;
         // `cache_outlives_target` promises that the cache survives the end of a target process. It
         // says nothing of a bdev that was gone while this process had no claim to it, so another
         // instance of this process means a loss.
         let may_be_lost = opening.previous == PreviousProcess::This
             && previous.is_some_and(|previous| previous.instance != admitted.instance);
-        let outlives = is_noted || admitted.cache_outlives_target && !may_be_lost;
+        let outlives = admitted.is_noted || admitted.cache_outlives_target && !may_be_lost;
         let cache_kept = previous_ended && outlives;
         let session = opening.session;
         self.notice(Topic::Sessions, || {
@@ -379,7 +379,7 @@ impl Broker {
             device,
             told_blocks,
             instance,
-            predecessor: _,
+            is_noted: _,
             cache_outlives_target: _,
         } = admitted;
         let Entrance { previous_ended, cache_kept, ownership, slots } = entrance;

@@ -115,8 +115,8 @@ impl Broker {
             Input::Returned { connection, session, queue, slots } => {
                 self.returned(connection, &session, queue, slots);
             }
-            Input::Online { export, device, instance, predecessor } => {
-                self.online(&export, device, instance, predecessor);
+            Input::Online { export, device, instance, predecessors } => {
+                self.online(&export, device, instance, predecessors);
             }
             Input::Offline { export } => self.offline(&export),
             Input::Resized { export, device } => self.resized(&export, device),

@@ -43,8 +43,8 @@ impl Broker {
         resets.canonical(now_us, hasher);
         for (name, Export { backing, rules, hosts, drain, ownership, past: _ }) in exports {
             (name, rules, hosts, ownership).hash(hasher);
-            if let Backing::Online(Online { device, told_blocks, instance, predecessor }) = backing {
-                (device, told_blocks, instance, predecessor).hash(hasher);
+            if let Backing::Online(Online { device, told_blocks, instance, predecessors }) = backing {
+                (device, told_blocks, instance, predecessors).hash(hasher);
             }
             if let Some(Drain { ends, late, is_resetting }) = drain {
                 // Only whether the time-out has passed never, once, or more often matters.

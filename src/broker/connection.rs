@@ -96,6 +96,11 @@ impl Connection {
         !matches!(self.stage, Stage::Closing { .. })
     }
 
+    /// Returns true if the connection is admitted and carries requests.
+    pub fn carries_requests(&self) -> bool {
+        matches!(&self.stage, Stage::Ready(queue) if queue.session.queue != 0)
+    }
+
     /// Returns true if the connection waits to be admitted.
     pub fn is_waiting(&self) -> bool {
         matches!(self.stage, Stage::WaitingToOwn(_) | Stage::WaitingToOpen(_) | Stage::WaitingForQueue(..))

@@ -86,9 +86,11 @@ impl Broker {
     /// Closes one connection.
     pub(crate) fn close(&mut self, id: ConnectionId) {
         let Some(entry) = self.connections.get_mut(&id) else { return };
+        let carries_requests = entry.carries_requests();
         if entry.close() {
             let group = entry.group;
-            self.output(Output::ToGroup { group, connection: id, order: Order::Close });
+            let order = if self.is_stopping && carries_requests { Order::Leave } else { Order::Close };
+            self.output(Output::ToGroup { group, connection: id, order });
         }
     }
 

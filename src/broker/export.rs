@@ -68,9 +68,9 @@ pub(crate) struct Online {
     /// The instance that clients are told. It changes each time that an export of this name takes
     /// its bdev, which clients take for a restart of the target.
     pub instance: [u8; 16],
-    /// The instance of which nothing is executed any more and everything completed is durable,
-    /// because its target has stopped in order.
-    pub predecessor: Option<[u8; 16]>,
+    /// The instances of which nothing is executed any more and everything completed is durable,
+    /// because their targets have stopped in order.
+    pub predecessors: Vec<[u8; 16]>,
 }
 
 impl Export {

@@ -238,13 +238,13 @@ impl Broker {
         name: &str,
         device: Device,
         instance: [u8; 16],
-        predecessor: Option<[u8; 16]>,
+        predecessors: Vec<[u8; 16]>,
     ) {
         let Some(export) = self.exports.get_mut(name) else { return };
         debug_assert!(export.drain.is_none() || export.is_deleting(), "the bdev before is still in use");
         export.go_offline();
         export.backing =
-            Backing::Online(Online { device, told_blocks: device.num_blocks, instance, predecessor });
+            Backing::Online(Online { device, told_blocks: device.num_blocks, instance, predecessors });
     }
 
     /// Notes that the bdev of an export is gone, at least for a while. To clients this looks like

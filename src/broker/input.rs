@@ -89,9 +89,9 @@ pub enum Input {
         /// The instance that clients are told. It is a new one each time, which clients take for
         /// a restarted target.
         instance: [u8; 16],
-        /// The instance whose target has stopped in order, if the [note](crate::stop_note) of that
+        /// The instances whose targets have stopped in order, of which the [note](crate::stop_note)
         /// says that the device has everything that was completed.
-        predecessor: Option<[u8; 16]>,
+        predecessors: Vec<[u8; 16]>,
     },
     /// The bdev of an export is gone.
     Offline {

@@ -122,6 +122,9 @@ pub enum Order {
     Reset(ResetStep),
     /// Close the connection.
     Close,
+    /// Close the connection, which carries requests, because the target stops: answer what the backend
+    /// has, and tell the client that nothing else was executed.
+    Leave,
 }
 
 /// A connection's step in a reset that a client asked for.

@@ -96,3 +96,17 @@ fn a_bdev_that_hangs_is_reset_whoever_ends_it() {
     world.handle(Input::ResetEnded { export: export() });
     assert_eq!(world.others, ["count", "reset", "gone"]);
 }
+
+#[test]
+fn a_stop_lets_connections_with_requests_say_what_they_have_not_executed() {
+    let mut world = World::new();
+    let control = world.session("a");
+    let queue = world.join("a", control, 1, 1);
+    let waits = world.join("a", control, 1, 2);
+    assert_eq!((world.last(queue), world.last(waits)), (Some("close"), None));
+    let other = world.join("a", control, 2, 1);
+    world.handle(Input::Stop);
+    let told = [control, queue, other].map(|id| world.last(id));
+    assert_eq!(told, [Some("close"), Some("close"), Some("leave")]);
+    assert_eq!(world.last(waits), Some("close"), "it has not executed anything");
+}

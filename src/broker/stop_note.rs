@@ -15,9 +15,13 @@ use thiserror::Error;
 /// then take it for a crash.
 pub const NOTED_MAX: usize = 4096;
 
-/// The maximum length of a line about an export: two ids of 32 digits, two numbers of at most 20, the
-/// words and spaces, and the name.
-const LINE_MAX: usize = 160 + NAME_MAX;
+/// The maximum number of an export's instances in a note. Clients that did not reach any of the last
+/// seven take the restart for a crash.
+pub const INSTANCES_MAX: usize = 8;
+
+/// The maximum length of a line about an export: the ids of instances, of 32 digits and a comma, one
+/// other id of 32 digits, two numbers of at most 20, the words and spaces, and the name.
+const LINE_MAX: usize = 33 * INSTANCES_MAX + 128 + NAME_MAX;
 
 /// The maximum length of a note in bytes.
 pub const NOTE_MAX: usize = 512 + NOTED_MAX * LINE_MAX;
@@ -36,11 +40,13 @@ pub struct Machine {
     pub id: Option<String>,
 }
 
-/// An export in a note: everything completed under `instance` is durable in this device.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// An export in a note: everything completed under these instances is durable in this device.
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Noted {
-    /// The instance that clients were told.
-    pub instance: [u8; 16],
+    /// The instances that clients were told, 1 to [`INSTANCES_MAX`]: that of the target which leaves the
+    /// note, and those of its predecessors according to the note that it has found. Their clients may
+    /// not have come back since.
+    pub instances: Vec<[u8; 16]>,
     /// The export's UUID.
     pub uuid: [u8; 16],
     /// The block size in bytes.
@@ -54,9 +60,11 @@ pub struct Noted {
 
 impl Noted {
     /// Returns what a note says about an export with this device.
-    pub fn new(instance: [u8; 16], device: &Device, survives_restart: bool) -> Noted {
+    /// Of the `instances`, the newest first, the oldest are left out if they are too many.
+    pub fn new(mut instances: Vec<[u8; 16]>, device: &Device, survives_restart: bool) -> Noted {
         let Device { uuid, block_size, num_blocks, .. } = *device;
-        Noted { instance, uuid, block_size, num_blocks, survives_restart }
+        instances.truncate(INSTANCES_MAX);
+        Noted { instances, uuid, block_size, num_blocks, survives_restart }
     }
 }
 
@@ -87,10 +95,11 @@ impl StopNote {
         let Machine { boot, id } = &self.machine;
         let mut text = format!("{TITLE}\nboot {boot}\nmachine {}\n", id.as_deref().unwrap_or("-"));
         for (name, noted) in &self.exports {
-            let Noted { instance, uuid, block_size, num_blocks, survives_restart } = noted;
-            let (instance, uuid) = (u128::from_be_bytes(*instance), u128::from_be_bytes(*uuid));
+            let Noted { instances, uuid, block_size, num_blocks, survives_restart } = noted;
+            let id = |bytes: &[u8; 16]| format!("{:032x}", u128::from_be_bytes(*bytes));
+            let instances = instances.iter().map(id).collect::<Vec<_>>().join(",");
             let kind = if *survives_restart { "disk" } else { "file" };
-            text += &format!("export {instance:032x} {uuid:032x} {block_size} {num_blocks} {kind} {name}\n");
+            text += &format!("export {instances} {} {block_size} {num_blocks} {kind} {name}\n", id(uuid));
         }
         let crc = Crc32c::of(text.as_bytes());
         text + &format!("crc32c {crc:08x}\n")
@@ -114,14 +123,14 @@ impl StopNote {
     }
 
     /// Takes an export out of the note, because the export has taken its bdev now. Returns the
-    /// instance whose completed requests are durable in this device, or `None` if the note does not
-    /// say that of it.
-    pub fn take(&mut self, export: &str, device: &Device, survives_restart: bool) -> Option<[u8; 16]> {
-        let noted = self.exports.remove(export)?;
+    /// instances whose completed requests are durable in this device; none, if the note does not say
+    /// that of it.
+    pub fn take(&mut self, export: &str, device: &Device, survives_restart: bool) -> Vec<[u8; 16]> {
+        let Some(noted) = self.exports.remove(export) else { return Vec::new() };
+        let Noted { instances, uuid, block_size, num_blocks, survives_restart: survived } = noted;
+        let is_same = (uuid, block_size, survived) == (device.uuid, device.block_size, survives_restart);
         // The device may have grown meanwhile.
-        let now =
-            Noted { num_blocks: noted.num_blocks, ..Noted::new(noted.instance, device, survives_restart) };
-        (now == noted && device.num_blocks >= noted.num_blocks).then_some(noted.instance)
+        if is_same && device.num_blocks >= num_blocks { instances } else { Vec::new() }
     }
 }
 
@@ -149,13 +158,15 @@ fn parse(text: &[u8]) -> Option<StopNote> {
 
 fn parse_export(line: &str) -> Option<(&str, Noted)> {
     let mut fields = line.splitn(6, ' ');
-    let mut id = || u128::from_str_radix(fields.next()?, 16).ok().map(u128::to_be_bytes);
-    let (instance, uuid) = (id()?, id()?);
+    let id = |field: &str| u128::from_str_radix(field, 16).ok().map(u128::to_be_bytes);
+    let instances: Vec<_> = fields.next()?.split(',').map(id).collect::<Option<_>>()?;
+    let uuid = id(fields.next()?)?;
     let block_size = fields.next()?.parse().ok()?;
     let num_blocks = fields.next()?.parse().ok()?;
     let survives_restart = fields.next()? == "disk";
     let name = fields.next().filter(|name| is_name(name))?;
-    Some((name, Noted { instance, uuid, block_size, num_blocks, survives_restart }))
+    let is_short = instances.len() <= INSTANCES_MAX;
+    is_short.then_some((name, Noted { instances, uuid, block_size, num_blocks, survives_restart }))
 }
 
 #[cfg(test)]
@@ -188,7 +199,8 @@ mod tests {
 
     fn note() -> StopNote {
         let exports = [("a disk", true), ("a file", false)].map(|(name, survives_restart)| {
-            (name.to_owned(), Noted::new([0xe1; 16], &device(), survives_restart))
+            let instances = if survives_restart { vec![[0xe1; 16]] } else { vec![[0xe1; 16], [0xe0; 16]] };
+            (name.to_owned(), Noted::new(instances, &device(), survives_restart))
         });
         StopNote { machine: here(), exports: BTreeMap::from(exports) }
     }
@@ -197,12 +209,13 @@ mod tests {
     fn a_note_is_readable() {
         let text = note().encode();
         let (lines, crc) = text.rsplit_once("crc32c ").unwrap();
-        let ids = format!("{} {}", "e1".repeat(16), "c0".repeat(16));
+        let [instance, before, uuid] = ["e1", "e0", "c0"].map(|byte| byte.repeat(16));
         assert_eq!(
             lines,
             format!(
                 "DST stop note, version 1\nboot 0f-1e\nmachine 7c\n\
-                 export {ids} 512 100 disk a disk\nexport {ids} 512 100 file a file\n"
+                 export {instance} {uuid} 512 100 disk a disk\n\
+                 export {instance},{before} {uuid} 512 100 file a file\n"
             )
         );
         assert_eq!(crc.len(), 9);
@@ -246,9 +259,10 @@ mod tests {
     #[test]
     fn an_export_is_taken_once_and_with_its_own_device_only() {
         let mut left = note();
-        assert_eq!(left.take("a disk", &device(), true), Some([0xe1; 16]));
-        assert_eq!(left.take("a disk", &device(), true), None, "once");
-        assert_eq!(left.take("a disc", &device(), true), None);
+        assert_eq!(left.take("a disk", &device(), true), [[0xe1; 16]]);
+        assert!(left.take("a disk", &device(), true).is_empty(), "once");
+        assert!(left.take("a disc", &device(), true).is_empty());
+        assert_eq!(left.take("a file", &device(), false), [[0xe1; 16], [0xe0; 16]]);
         let differs = [
             (Device { uuid: [0xc1; 16], ..device() }, true),
             (Device { block_size: 1024, ..device() }, true),
@@ -257,17 +271,17 @@ mod tests {
         ];
         for (other, survives_restart) in differs {
             let mut left = note();
-            assert_eq!(left.take("a disk", &other, survives_restart), None, "{other:?}");
-            assert_eq!(left.take("a disk", &device(), true), None, "what did not fit is not tried again");
+            assert!(left.take("a disk", &other, survives_restart).is_empty(), "{other:?}");
+            assert!(left.take("a disk", &device(), true).is_empty(), "what did not fit is not tried again");
         }
         let grown = Device { num_blocks: 101, ..device() };
-        assert_eq!(note().take("a disk", &grown, true), Some([0xe1; 16]));
+        assert_eq!(note().take("a disk", &grown, true), [[0xe1; 16]]);
     }
 
     #[test]
     fn the_longest_note_can_be_read_again() {
         let longest = Noted {
-            instance: [0xff; 16],
+            instances: vec![[0xff; 16]; INSTANCES_MAX],
             uuid: [0xff; 16],
             block_size: u32::MAX,
             num_blocks: u64::MAX,
@@ -275,13 +289,17 @@ mod tests {
         };
         let name = |number| format!("{number:0width$}", width = NAME_MAX);
         let of = |count| {
-            let exports = (0..count).map(|number| (name(number), longest)).collect();
+            let exports = (0..count).map(|number| (name(number), longest.clone())).collect();
             StopNote { machine: machine(&"f".repeat(ID_MAX), Some(&"f".repeat(ID_MAX))), exports }
         };
         let note = of(NOTED_MAX);
         let text = note.encode();
         assert!(text.len() <= NOTE_MAX, "{}", text.len());
         assert_eq!(StopNote::decode(text.as_bytes(), &note.machine), Ok(note.clone()));
+        let mut longer = of(1);
+        longer.exports.values_mut().for_each(|noted| noted.instances.push([0xff; 16]));
+        let decoded = StopNote::decode(longer.encode().as_bytes(), &note.machine);
+        assert_eq!(decoded, Err(NoteError::Damaged), "an export has too many instances");
         let longer = of(NOTED_MAX + 1).encode();
         assert_eq!(StopNote::decode(longer.as_bytes(), &note.machine), Err(NoteError::Damaged));
     }
@@ -289,11 +307,12 @@ mod tests {
     proptest! {
         #[test]
         fn decode_undoes_encode(
-            instance: [u8; 16], uuid: [u8; 16], block_size: u32, num_blocks: u64, survives_restart: bool,
+            instances in prop::collection::vec(any::<[u8; 16]>(), 1..10), uuid: [u8; 16], block_size: u32, num_blocks: u64, survives_restart: bool,
             names in prop::collection::btree_set("[^\\p{Cc}]{1,55}", 1..5),
         ) {
-            let noted = Noted { instance, uuid, block_size, num_blocks, survives_restart };
-            let exports = names.into_iter().map(|name| (name, noted)).collect();
+            let device = Device { uuid, block_size, num_blocks, ..device() };
+            let noted = Noted::new(instances, &device, survives_restart);
+            let exports = names.into_iter().map(|name| (name, noted.clone())).collect();
             let note = StopNote { machine: here(), exports };
             prop_assert_eq!(StopNote::decode(note.encode().as_bytes(), &here()), Ok(note));
         }

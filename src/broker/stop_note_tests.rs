@@ -8,7 +8,7 @@ fn a_target_that_stopped_in_order_has_kept_everything() {
     world.previous = PreviousProcess::Unknown;
     world.broker.exports.get_mut("disk").unwrap().rules.cache_outlives_target = false;
     world.handle(offline());
-    world.handle(online_after(10, Some(9)));
+    world.handle(online_after(10, &[9, 7]));
     let welcomed = |world: &mut World, previous: Option<u8>| {
         let previous = previous.map(|instance| Previous { session: [99; 16], instance: [instance; 16] });
         let id = world.session_of("a", previous);
@@ -19,7 +19,8 @@ fn a_target_that_stopped_in_order_has_kept_everything() {
     };
     assert_eq!(welcomed(&mut world, Some(9)), (true, true));
     assert_eq!(welcomed(&mut world, Some(9)), (true, true), "it has many clients");
-    assert_eq!(welcomed(&mut world, Some(8)), (false, false), "the note is about another start");
+    assert_eq!(welcomed(&mut world, Some(7)), (true, true), "its client has missed a start");
+    assert_eq!(welcomed(&mut world, Some(8)), (false, false), "the note is about other starts");
     assert_eq!(welcomed(&mut world, None), (false, false));
     world.previous = PreviousProcess::Ended;
     assert_eq!(welcomed(&mut world, Some(8)), (true, false), "the crash of another one");

@@ -166,6 +166,7 @@ impl World {
                 "reset"
             }
             Order::Close => "close",
+            Order::Leave => "leave",
         });
     }
 
@@ -262,12 +263,12 @@ impl World {
 
 /// Returns the input that the bdev is present, under this instance.
 fn online(instance: u8) -> Input {
-    online_after(instance, None)
+    online_after(instance, &[])
 }
 
-/// Returns the input that the bdev is present, under this instance, and that the target of the
-/// predecessor has stopped in order.
-fn online_after(instance: u8, predecessor: Option<u8>) -> Input {
+/// Returns the input that the bdev is present, under this instance, and that the targets of
+/// the predecessors have stopped in order.
+fn online_after(instance: u8, predecessors: &[u8]) -> Input {
     let device = Device {
         uuid: [1; 16],
         num_blocks: 100,
@@ -279,8 +280,8 @@ fn online_after(instance: u8, predecessor: Option<u8>) -> Input {
         read_only: false,
         ops: Op::ALL.into_iter().collect(),
     };
-    let predecessor = predecessor.map(|number| [number; 16]);
-    Input::Online { export: "disk".to_owned(), device, instance: [instance; 16], predecessor }
+    let predecessors = predecessors.iter().map(|&number| [number; 16]).collect();
+    Input::Online { export: "disk".to_owned(), device, instance: [instance; 16], predecessors }
 }
 
 fn offline() -> Input {

@@ -5,7 +5,7 @@ use dst_session::durability::{Durability, Effect};
 use dst_session::mutation::{Mutation, is_on};
 use dst_session::transactions::{Answer, Awaited, Request, Transactions};
 use dst_transport::{Flow, Frames, Here};
-use dst_wire::{Crc32c, Header, Kind, Op, Status};
+use dst_wire::{Crc32c, Flags, Header, Kind, Op, Status};
 use spdk::backend::IoStatus;
 use spdk::bdev_io::{BdevIo, BdevIoQueue, IoKind};
 use spdk::iov::IovMut;
@@ -48,6 +48,8 @@ pub struct ReceivingAnswer {
     /// The number of the newest keep-alive whose acknowledgement has come. The caller takes the
     /// number out.
     pub acknowledged: Option<u64>,
+    /// Whether the target has said that it has executed nothing that it has not answered.
+    pub was_told_goodbye: bool,
 }
 
 /// What is needed to decide whether a completed write is durable.
@@ -91,7 +93,11 @@ impl Frames for Answers<'_> {
                 self.overdue.push_back(self.transactions.held(header)?.io);
                 None
             }
-            Kind::Event | Kind::Goodbye => None,
+            Kind::Goodbye => {
+                self.incoming.was_told_goodbye |= header.flags.contains(Flags::NOT_EXECUTED);
+                None
+            }
+            Kind::Event => None,
             other => return Err(Violation::Unexpected(other)),
         };
         self.incoming.at = 0;

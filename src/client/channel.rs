@@ -219,6 +219,9 @@ impl Inner {
     /// the counters that are shown.
     fn check(&mut self, now: u64) -> Result<(), Broken> {
         self.io.count_now();
+        if self.io.was_told_goodbye() {
+            return Err(Broken::Goodbye);
+        }
         if let Some((at, life)) = self.link.address().zip(self.link.life())
             && self.large_frames.look(at, life)
             && self.shared.places().note_path(at, PathNote::Passes, now)

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use dst_session::mutation::{Mutation, is_on};
-use dst_session::transactions::{DigestOf, Request, Transactions, slot_of};
+use dst_session::transactions::{DigestOf, Past, Request, Transactions, Unanswered, slot_of};
 use dst_transport::Broken;
 use dst_wire::{Device, Digest, Header, InNewSession, Kind, Op, Welcome};
 use spdk::backend::IoStatus;
@@ -306,9 +306,16 @@ impl ChannelIo {
         self.transactions.wants_to_send()
     }
 
+    /// Returns true if the target has said that it has executed nothing that it has not answered.
+    pub fn was_told_goodbye(&self) -> bool {
+        self.incoming.was_told_goodbye
+    }
+
     /// Notes that the connection is gone. Nothing is begun or sent until [`ChannelIo::connected`].
     pub fn disconnected(&mut self) {
-        self.transactions.disconnected();
+        let unanswered =
+            if self.was_told_goodbye() { Unanswered::NotExecuted } else { Unanswered::MayBeExecuted };
+        self.transactions.disconnected(unanswered);
     }
 
     /// Prepares to send all outstanding transactions again on a new connection. Returns their
@@ -331,28 +338,28 @@ impl ChannelIo {
     }
 
     /// Fails the transactions that must not be sent in another session, whose target does not know
-    /// which of them were executed: operations that must not be executed twice, and flushes if
-    /// writes may be lost. Returns the number of failed transactions. To be called only without a
+    /// which of them were executed: operations that must not be executed twice and may have been
+    /// executed once, and flushes if writes may be lost. Returns the number of failed transactions. To be called only without a
     /// connection.
     pub fn fail_unrepeatable(&mut self, repeats_all: bool) -> usize {
         // If no flush is outstanding, the next flush that begins reports the loss.
         let lost_writes = self.device.write_cache
             && self.transactions.any(|request| request.op == Op::Flush)
             && self.shared.durability().must_report(&mut self.losses_seen);
-        self.fail_sent(Unrepeated::Failed, |request, _| match request.op.describe().in_new_session {
+        self.fail_sent(Unrepeated::Failed, |request, past| match request.op.describe().in_new_session {
             InNewSession::SentAgain => false,
             InNewSession::SentAgainUnlessWritesWereLost => lost_writes,
-            InNewSession::Fails => !repeats_all,
+            InNewSession::Fails => past.unanswered == Unanswered::MayBeExecuted && !repeats_all,
         })
     }
 
     /// Fails the transactions that were sent again `most` times. Returns their number. To be called
     /// only without a connection.
     pub fn fail_repeated(&mut self, most: u32) -> usize {
-        self.fail_sent(Unrepeated::Expired, |_, resends| resends >= most)
+        self.fail_sent(Unrepeated::Expired, |_, past| past.resends >= most)
     }
 
-    fn fail_sent(&mut self, how: Unrepeated, which: impl Fn(&Request, u32) -> bool) -> usize {
+    fn fail_sent(&mut self, how: Unrepeated, which: impl Fn(&Request, Past) -> bool) -> usize {
         let counters = &self.standing.counters;
         let mut failed = 0;
         self.transactions.abandon(which, |pending| {

@@ -142,12 +142,12 @@ impl Target {
             spdk::warn!("DST export {name}: {warning}");
         }
         export.backing = Backing::Online(desc);
-        export.instance = Some(instance);
+        let device = device(&info, uuid);
+        let predecessors = self.noted_predecessors(name, &device, &product);
+        export.instances = [&[instance], &predecessors[..]].concat();
         drop(exports);
         self.update_waiting(name);
-        let device = device(&info, uuid);
-        let predecessor = self.noted_predecessor(name, &device, &product);
-        self.tell(Input::Online { export: name.to_owned(), device, instance, predecessor });
+        self.tell(Input::Online { export: name.to_owned(), device, instance, predecessors });
     }
 
     /// Handles an event of an export's bdev.

@@ -1,7 +1,8 @@
 //! One connection at the target.
 //!
-//! A connection is open, over, draining and finished, in this order. Once it is *over*, none of its
-//! requests is begun any more, and its socket is closed after the group's turn. Then the connection
+//! A connection is open, over, draining and finished, in this order; when the target stops, it leaves
+//! before it is over (`leaving.rs`). Once it is *over*, none of its requests is begun any more, and its
+//! socket is closed after the group's turn. Then the connection
 //! is *draining* as long as the backend has requests of it. The control thread is told only when
 //! the connection is *finished*, so that the queue's next connection cannot overtake it.
 
@@ -16,6 +17,7 @@ use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
 use spdk::sock::Sock;
 
 use self::end::End;
+use self::leaving::Leave;
 use self::open::OpenConnection;
 use crate::completion::{Io, Submitter};
 use crate::frames::{FollowUp, Inbound};
@@ -28,6 +30,7 @@ use crate::stage::{Counted, HandshakeStep, HandshakeTimer, Ready, Requests, Stag
 use crate::submission::submit;
 
 mod end;
+mod leaving;
 mod open;
 pub mod resets;
 
@@ -46,6 +49,8 @@ pub struct Connection {
 enum ConnectionPhase {
     /// The connection is in use.
     Open(OpenConnection),
+    /// The connection begins no more requests, because the target stops.
+    Leaving(OpenConnection, Leave),
     /// The connection is over, but its socket is still open.
     Over(OpenConnection, End),
     /// The socket is closed, and the backend still has requests of the connection.
@@ -80,7 +85,7 @@ pub enum HandshakeQuestion {
 pub enum Ending {
     /// The connection was over before.
     Known,
-    /// The client has sent a Goodbye or was refused.
+    /// The client has sent a Goodbye or was refused, or the target has sent a Goodbye.
     Expected,
     /// The client did not announce the end.
     Unexpected,
@@ -127,7 +132,9 @@ impl Connection {
     /// Returns the socket, or `None` if it is closed.
     pub fn sock(&self) -> Option<&Sock> {
         match &self.phase {
-            ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => Some(open.stream.sock()),
+            ConnectionPhase::Open(open)
+            | ConnectionPhase::Leaving(open, _)
+            | ConnectionPhase::Over(open, _) => Some(open.stream.sock()),
             ConnectionPhase::Draining(..) | ConnectionPhase::Finished => None,
         }
     }
@@ -136,7 +143,7 @@ impl Connection {
     /// `None` if it can have counted nothing, like a control connection before its end.
     pub fn activity(&self) -> Option<Box<ConnectionActivity>> {
         let (requests, end) = match &self.phase {
-            ConnectionPhase::Open(open) => (open.stage.requests(), None),
+            ConnectionPhase::Open(open) | ConnectionPhase::Leaving(open, _) => (open.stage.requests(), None),
             ConnectionPhase::Over(open, end) => (open.stage.requests(), Some(end)),
             ConnectionPhase::Draining(requests, end) => (Some(&**requests), Some(end)),
             ConnectionPhase::Finished => (None, None),
@@ -169,7 +176,7 @@ impl Connection {
         submitter: &Rc<S>,
         now_us: u64,
     ) -> Result<Received, Broken> {
-        let ConnectionPhase::Open(open) = &mut self.phase else { return Ok(Received::default()) };
+        let ConnectionPhase::Open(open) = &mut self.phase else { return self.discard(pools) };
         if let Some(requests) = open.stage.requests_mut() {
             requests.queue.traces.look();
         }
@@ -227,6 +234,7 @@ impl Connection {
                 requests.queue.completed(io, status, now_us, pools);
                 Completed::GoesOn
             }
+            ConnectionPhase::Leaving(..) => self.completed_leaving(io, status, now_us, pools),
             ConnectionPhase::Draining(requests, _) => {
                 if status != Status::Success && requests.queue.is_executed_again(&io, status) {
                     self.notices.extend(requests.queue.withdraw(io, now_us, pools));
@@ -260,7 +268,7 @@ impl Connection {
         let (open, is_open) = match &mut self.phase {
             ConnectionPhase::Open(open) => (open, true),
             ConnectionPhase::Over(open, _) => (open, false),
-            ConnectionPhase::Draining(..) | ConnectionPhase::Finished => {
+            ConnectionPhase::Leaving(..) | ConnectionPhase::Draining(..) | ConnectionPhase::Finished => {
                 unreachable!("the caller has looked")
             }
         };
@@ -316,7 +324,11 @@ impl Connection {
 
     /// Returns true if the connection has something to send.
     pub fn wants_to_send(&self) -> bool {
-        matches!(&self.phase, ConnectionPhase::Open(open) if open.wants_to_send())
+        match &self.phase {
+            ConnectionPhase::Open(open) => open.wants_to_send(),
+            ConnectionPhase::Leaving(open, leave) => open.wants_to_send() || leave.is_goodbye_due(open),
+            _ => false,
+        }
     }
 
     /// Returns true if Answers that have waited for `waited_us` should wait a little longer, to be
@@ -339,6 +351,7 @@ impl Connection {
     pub fn flush(&mut self, pools: &Pools, now_us: u64) -> Result<(), Broken> {
         match &mut self.phase {
             ConnectionPhase::Open(open) | ConnectionPhase::Over(open, _) => open.flush(pools, now_us),
+            ConnectionPhase::Leaving(..) => self.flush_leaving(pools, now_us),
             ConnectionPhase::Draining(..) | ConnectionPhase::Finished => Ok(()),
         }
     }
@@ -350,6 +363,9 @@ impl Connection {
     /// Fails if the connection is over: the handshake takes too long, the lease has run out, or the
     /// client does not receive its Answers.
     pub fn tick(&mut self, is_stalled: bool, now_us: u64) -> Result<(), Broken> {
+        if let ConnectionPhase::Leaving(open, leave) = &mut self.phase {
+            return leave.tick(open, now_us);
+        }
         let Some(open) = self.open() else { return Ok(()) };
         let wants_to_send = open.wants_to_send();
         let over = match &mut open.stage {
@@ -419,6 +435,11 @@ impl Connection {
                 self.phase = ConnectionPhase::Over(open, end);
                 if is_expected { Ending::Expected } else { Ending::Unexpected }
             }
+            ConnectionPhase::Leaving(open, leave) => {
+                let end = open.end();
+                self.phase = ConnectionPhase::Over(open, end);
+                if leave.has_said_goodbye() { Ending::Expected } else { Ending::Unexpected }
+            }
             phase => {
                 self.phase = phase;
                 Ending::Known
@@ -429,7 +450,7 @@ impl Connection {
     /// Closes the socket. I/O in the backend goes on; nothing more is begun or answered.
     pub fn shut(&mut self, pools: &Pools) -> Shut {
         let (open, end) = match std::mem::replace(&mut self.phase, ConnectionPhase::Finished) {
-            ConnectionPhase::Open(open) => {
+            ConnectionPhase::Open(open) | ConnectionPhase::Leaving(open, _) => {
                 let end = open.end();
                 (open, end)
             }

@@ -212,6 +212,7 @@ impl Target {
             Order::Event(event) => ToGroup::Event { connection, event },
             Order::Reset(step) => ToGroup::Reset { connection, step },
             Order::Close => ToGroup::Close { connection },
+            Order::Leave => ToGroup::Leave { connection },
         };
         self.tell_group(group, message);
     }

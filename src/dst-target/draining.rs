@@ -24,12 +24,26 @@ impl Target {
         name: &str,
         done: impl FnOnce(Result<(), Error>) + 'static,
     ) -> Result<(), Error> {
+        let timer = self.drain_timer(name)?;
+        self.delete_with(name, Some(timer), done)
+    }
+
+    /// Deletes an export, as [`Target::delete_export`] does, with this timer of the drain time-out.
+    ///
+    /// # Errors
+    /// As [`Target::delete_export`].
+    pub(crate) fn delete_with(
+        self: &Rc<Self>,
+        name: &str,
+        timer: Option<Poller>,
+        done: impl FnOnce(Result<(), Error>) + 'static,
+    ) -> Result<(), Error> {
         let mut exports = self.exports.borrow_mut();
         let export = exports.get_mut(name).ok_or_else(|| Rejection::NoExport(name.to_owned()))?;
         if export.deletion.is_some() {
             return Err(Rejection::ExportBusy(name.to_owned()).into());
         }
-        export.drain_timer = Some(self.drain_timer(name)?);
+        export.drain_timer = timer;
         export.deletion = Some(Deletion::Awaited(Box::new(done)));
         drop(exports);
         self.update_waiting(name);
@@ -44,13 +58,18 @@ impl Target {
     /// # Errors
     /// Fails with [`Error::Resources`] if memory is short.
     pub(crate) fn drain_timer(&self, name: &str) -> Result<Poller, Error> {
-        let (of, period_us) = (name.to_owned(), u64::from(self.options.get().drain_timeout_ms) * 1000);
+        let of = name.to_owned();
         let late = move || {
             Target::with(|target| target.tell(Input::DrainTimeout { export: of.clone() }));
             true
         };
-        Poller::register(period_us, late)
+        Poller::register(self.drain_timeout_us(), late)
             .map_err(|errno| Error::Resources { what: "a timer for the backend's last I/O", errno })
+    }
+
+    /// Returns the drain time-out in µs.
+    pub(crate) fn drain_timeout_us(&self) -> u64 {
+        u64::from(self.options.get().drain_timeout_ms) * 1000
     }
 
     /// Ends the timer of the drain time-out.

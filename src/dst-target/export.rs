@@ -21,8 +21,9 @@ pub struct Export {
     pub uuid_warning: Option<&'static str>,
     /// The bdev.
     pub backing: Backing,
-    /// The instance under which the export has, or had last, a bdev.
-    pub instance: Option<[u8; 16]>,
+    /// The instance under which the export has, or had last, a bdev, followed by those whose completed
+    /// requests that bdev has, as the note of an orderly stop says. Empty if it had no bdev.
+    pub instances: Vec<[u8; 16]>,
     /// The timer of the drain time-out, while a drain is under way.
     pub drain_timer: Option<Poller>,
     /// The export's deletion, if it is under way.

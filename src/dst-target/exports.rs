@@ -36,7 +36,7 @@ impl Target {
             read_only,
             identity,
             backing,
-            instance: None,
+            instances: Vec::new(),
             uuid_warning: None,
             drain_timer: None,
             deletion: None,

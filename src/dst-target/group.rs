@@ -93,6 +93,7 @@ impl Group {
                 self.with_member(connection, |member| member.reset_step(step));
             }
             ToGroup::Close { connection } => self.with_member(connection, |member| member.close()),
+            ToGroup::Leave { connection } => self.with_member(connection, |member| member.leave()),
             ToGroup::Count { question } => {
                 let counts = self.members.activities();
                 self.control.tell(ToControl::Counted { question, counts });

@@ -74,6 +74,12 @@ pub enum ToGroup {
         /// The connection.
         connection: ConnectionId,
     },
+    /// Close the connection, because the target stops: begin no more requests, answer what the backend
+    /// has, and tell the client that nothing else was executed.
+    Leave {
+        /// The connection.
+        connection: ConnectionId,
+    },
     /// Answer with [`ToControl::Counted`].
     Count {
         /// The number of the question.

@@ -422,6 +422,13 @@ impl Queue {
 
     /// Ends everything that only an existing connection needs. I/O in the backend goes on.
     pub fn disconnected(&mut self, pools: &Pools) {
+        self.begin_no_more(pools);
+        self.drop_answers(pools);
+    }
+
+    /// Drops all that has come and is not in the backend. I/O in the backend goes on, and what is
+    /// answered can still be sent.
+    pub fn begin_no_more(&mut self, pools: &Pools) {
         self.drop_parked(pools);
         match std::mem::replace(&mut self.arriving, Arriving::Nothing) {
             Arriving::Nothing => {}
@@ -434,7 +441,6 @@ impl Queue {
             }
         }
         self.end_resets(pools);
-        self.drop_answers(pools);
     }
 
     /// Returns the record for the queue's next connection.

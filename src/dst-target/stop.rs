@@ -12,9 +12,11 @@ use dst_broker::stop_note::{NOTED_MAX, Noted};
 use dst_session::mutation::{Mutation, is_on};
 use spdk::backend::{BackendDone, BackendIo, IoStatus};
 use spdk::bdev::{IoTypes, Survives, product_name, survives};
+use spdk::clock::now_us;
 use spdk::poller::Poller;
 
 use crate::control::Target;
+use crate::error::Error;
 use crate::export::{Backing, Export, device};
 use crate::resets::ResetReason;
 use crate::stopping::{Ending, Flushing, Stopping, Unflushed};
@@ -36,6 +38,8 @@ impl Target {
         *self.stopping.borrow_mut() = Stopping::Ending(Box::new(Ending {
             done: Box::new(done),
             exports: ending.clone(),
+            untimed: Vec::new(),
+            untimed_due_us: now_us() + self.drain_timeout_us(),
             unflushed: VecDeque::new(),
             flushing: None,
             noted: BTreeMap::new(),
@@ -49,7 +53,8 @@ impl Target {
         self.tell(Input::Stop);
         for name in ending {
             let late = name.clone();
-            let deleted = self.delete_export(&name, move |gone| {
+            let timer = self.drain_timer(&name).inspect_err(|error| self.has_no_timer(&name, error)).ok();
+            let deleted = self.delete_with(&name, timer, move |gone| {
                 if let Err(error) = gone {
                     Target::with(|target| target.not_orderly(&late, &error.to_string()));
                 }
@@ -57,6 +62,27 @@ impl Target {
             if let Err(error) = deleted {
                 self.not_orderly(&name, &error.to_string());
             }
+        }
+    }
+
+    /// Notes that the end of an export has no timer of its own. The target's timer serves instead.
+    fn has_no_timer(&self, export: &str, error: &Error) {
+        spdk::error!("DST export {export}: {error}");
+        if let Some(ending) = self.stopping.borrow_mut().ending() {
+            ending.untimed.push(export.to_owned());
+        }
+    }
+
+    /// Tells the broker of the passing of the drain time-out of exports without a timer of their own.
+    pub(crate) fn tick_stop(self: &Rc<Self>) {
+        let now_us = now_us();
+        let mut stopping = self.stopping.borrow_mut();
+        let Some(ending) = stopping.ending().filter(|ending| now_us >= ending.untimed_due_us) else { return };
+        ending.untimed_due_us = now_us + self.drain_timeout_us();
+        let untimed = ending.untimed.clone();
+        drop(stopping);
+        for export in untimed {
+            self.tell(Input::DrainTimeout { export });
         }
     }
 
@@ -79,7 +105,7 @@ impl Target {
         if self.stop_note().is_none() || ending.failure.is_some() {
             return;
         }
-        let (Backing::Online(desc), Some(instance)) = (&export.backing, export.instance) else { return };
+        let Backing::Online(desc) = &export.backing else { return };
         if has_failed {
             // When cached data can't be written, Linux fails the next flush of the file, and lets later
             // ones succeed, of other exports, too.
@@ -88,7 +114,8 @@ impl Target {
         let info = desc.info();
         let survives = survives(&product_name(&info.name).unwrap_or_default(), info.write_cache);
         let (Some(survives), Some(uuid)) = (survives, export.identity.uuid()) else { return };
-        let noted = Noted::new(instance, &device(&info, uuid), survives == Survives::MachineRestart);
+        let instances = export.instances.clone();
+        let noted = Noted::new(instances, &device(&info, uuid), survives == Survives::MachineRestart);
         if ending.noted.len() + ending.unflushed.len() >= NOTED_MAX {
             return spdk::warn!("DST export {name} is not in the stop note, which has {NOTED_MAX} others");
         }
@@ -133,7 +160,6 @@ impl Target {
     /// Returns the timer of a flush. A bdev that does not answer in time is reset, as at the end of any
     /// export.
     fn flush_timer(&self) -> spdk::Result<Poller> {
-        let period_us = u64::from(self.options.get().drain_timeout_ms) * 1000;
         let mut is_late = false;
         let late = move || {
             if std::mem::replace(&mut is_late, true) {
@@ -143,7 +169,7 @@ impl Target {
             }
             true
         };
-        Poller::register(period_us, late)
+        Poller::register(self.drain_timeout_us(), late)
     }
 
     fn flush_is_late(self: &Rc<Self>) {
@@ -186,16 +212,28 @@ impl Target {
         let mut stopping = self.stopping.borrow_mut();
         let Stopping::Ending(ending) = std::mem::take(&mut *stopping) else { return };
         let Ending { done, noted, failure, .. } = *ending;
-        *stopping = Stopping::LeavingNote(done);
+        let writing = self.leave_note(noted, failure);
+        let is_written = writing.is_none();
+        *stopping = Stopping::LeavingNote(done, writing);
         drop(stopping);
-        if !self.leave_note(noted, failure) {
+        if is_written {
             self.note_is_left();
         }
     }
 
+    /// Gives up the note, which is being written for too long.
+    pub(crate) fn note_is_late(self: &Rc<Self>) {
+        let mut stopping = self.stopping.borrow_mut();
+        let Stopping::LeavingNote(_, writing) = &mut *stopping else { return };
+        let Some(_) = writing.take_if(|writing| writing.replacing.abandon()) else { return };
+        drop(stopping);
+        spdk::error!("DST stops: the stop note takes too long to write, and is not waited for");
+        self.note_is_left();
+    }
+
     /// Does the last step of the stop.
     pub(crate) fn note_is_left(self: &Rc<Self>) {
-        let Stopping::LeavingNote(done) = self.stopping.take() else { return };
+        let Stopping::LeavingNote(done, _) = self.stopping.take() else { return };
         self.stop_groups();
         self.ticker.take();
         self.looker.take();

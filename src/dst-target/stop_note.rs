@@ -6,10 +6,12 @@ use dst_broker::stop_note::{Noted, StopNote};
 use dst_wire::Device;
 use spdk::bdev::{Survives, survives};
 use spdk::durable_file::{self, NotReplaced};
+use spdk::poller::Poller;
 
 use crate::control::Target;
 use crate::error::Error;
 use crate::note_file::{NoteFile, here, read_once};
+use crate::stopping::Writing;
 
 impl Target {
     /// Uses the note that the previous start has left in this file, and leaves one there when this one
@@ -43,25 +45,29 @@ impl Target {
         self.note.borrow().as_ref().map(|file| file.path.clone())
     }
 
-    /// Returns the instance whose completed requests this device has for certain, as the note says.
+    /// Returns the instances whose completed requests this device has for certain, as the note says.
     /// `product` is what SPDK calls the kind of bdev.
-    pub(crate) fn noted_predecessor(&self, export: &str, device: &Device, product: &str) -> Option<[u8; 16]> {
+    pub(crate) fn noted_predecessors(&self, export: &str, device: &Device, product: &str) -> Vec<[u8; 16]> {
         let mut file = self.note.borrow_mut();
-        let note = file.as_mut()?.found.as_mut()?;
+        let Some(note) = file.as_mut().and_then(|file| file.found.as_mut()) else { return Vec::new() };
         let survives = survives(product, device.write_cache);
-        let predecessor = note.take(export, device, survives == Some(Survives::MachineRestart));
-        predecessor.filter(|_| survives.is_some())
+        let predecessors = note.take(export, device, survives == Some(Survives::MachineRestart));
+        if survives.is_some() { predecessors } else { Vec::new() }
     }
 
-    /// Begins to write a note about these exports, unless the stop was not an orderly one. Returns
-    /// whether [`Target::note_is_left`] will be called.
-    pub(crate) fn leave_note(&self, noted: BTreeMap<String, Noted>, failure: Option<String>) -> bool {
-        let Some(path) = self.stop_note() else { return false };
+    /// Begins to write a note about these exports, unless the stop was not an orderly one.
+    /// [`Target::note_is_left`] follows if a note is returned.
+    pub(crate) fn leave_note(
+        &self,
+        noted: BTreeMap<String, Noted>,
+        failure: Option<String>,
+    ) -> Option<Writing> {
+        let path = self.stop_note()?;
         if let Some(why) = failure {
             spdk::warn!("DST leaves no stop note, since the stop was not an orderly one: {why}");
-            return false;
+            return None;
         }
-        let Some(machine) = here().filter(|_| !noted.is_empty()) else { return false };
+        let machine = here().filter(|_| !noted.is_empty())?;
         let count = noted.len();
         let content = StopNote { machine, exports: noted }.encode().into_bytes();
         let of = path.clone();
@@ -73,10 +79,14 @@ impl Target {
             }
             Target::with(Target::note_is_left);
         };
-        let begun = durable_file::replace(&path, content, written);
-        if let Err(errno) = begun {
-            spdk::error!("DST stop note {path} can't be written: {errno}");
-        }
-        begun.is_ok()
+        let late = || {
+            Target::with(Target::note_is_late);
+            true
+        };
+        let begun = Poller::register(self.drain_timeout_us(), late).and_then(|_timer| {
+            let replacing = durable_file::replace(&path, content, written)?;
+            Ok(Writing { replacing, _timer })
+        });
+        begun.inspect_err(|errno| spdk::error!("DST stop note {path} can't be written: {errno}")).ok()
     }
 }

@@ -5,6 +5,7 @@ use std::rc::Rc;
 
 use dst_broker::stop_note::Noted;
 use spdk::backend::BackendChannel;
+use spdk::durable_file::Replacing;
 use spdk::poller::Poller;
 
 /// The callback for the end of a stop.
@@ -18,8 +19,15 @@ pub(crate) enum Stopping {
     No,
     /// Connections and exports end, and then bdevs are flushed.
     Ending(Box<Ending>),
-    /// Nothing is left but the note, which is being written.
-    LeavingNote(Stopped),
+    /// Nothing is left but the note, if there is to be one.
+    LeavingNote(Stopped, Option<Writing>),
+}
+
+/// A note that is being written.
+pub(crate) struct Writing {
+    pub replacing: Replacing,
+    /// The timer of the time that this may take.
+    pub _timer: Poller,
 }
 
 /// The end of connections and exports.
@@ -28,6 +36,10 @@ pub(crate) struct Ending {
     /// The exports that the stop ends and that are not gone yet. Those that an operator has deleted
     /// before are not among them: their clients were told that they are gone for good.
     pub exports: Vec<String>,
+    /// Those of them that have no timer of the drain time-out, because memory is short, and the time at
+    /// which it passes next for them, µs.
+    pub untimed: Vec<String>,
+    pub untimed_due_us: u64,
     /// The exports of which nothing is left and whose bdevs are to be flushed.
     pub unflushed: VecDeque<Unflushed>,
     /// The flush that is under way. There is one at a time, once nothing is left of all exports: that of

@@ -153,6 +153,7 @@ impl Target {
     /// Tells the broker that some time has passed. Returns true if that ended a session.
     fn tick(self: &Rc<Self>) -> bool {
         let before = self.broker.borrow().sessions_timed_out();
+        self.tick_stop();
         self.tell(Input::Tick);
         self.broker.borrow().sessions_timed_out() != before
     }

@@ -36,9 +36,9 @@ pub struct Target<'a> {
 /// 1970. Without a target, which is the case while the application starts or stops, the target's
 /// tables are empty.
 pub fn answer(start_time_ms: u64, bdevs: &[Bdev<'_>], target: Option<&Target<'_>>) -> String {
-    // The average row has some 500 bytes.
+    // A row has some 300 bytes.
     let rows = bdevs.len() + target.map_or(0, |target| target.exports.len());
-    let mut text = Vec::with_capacity(2048 + 512 * rows);
+    let mut text = Vec::with_capacity(2048 + 384 * rows);
     write!(text, "{{\"start_time_ms\":{start_time_ms},\"bdevs\":").expect("memory is no file");
     table(&mut text, bdevs.iter().map(Bdev::cells));
     text.extend_from_slice(b",\"exports\":");

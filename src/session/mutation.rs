@@ -101,11 +101,13 @@ pub enum Mutation {
     NoteDespiteFailedFlush,
     /// The target leaves the note of the start before it where it is.
     NoteStays,
+    /// A target that stops says that it has not executed what its backend still has.
+    GoodbyeTooEarly,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 46] = [
+    pub const ALL: [Mutation; 47] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -152,6 +154,7 @@ impl Mutation {
         Mutation::OwnerInDoubt,
         Mutation::NoteDespiteFailedFlush,
         Mutation::NoteStays,
+        Mutation::GoodbyeTooEarly,
     ];
 }
 

@@ -64,8 +64,7 @@ struct Slot<T> {
     begun_us: u64,
     /// The digest of the request's data, if there is data and the connection has digests.
     digest: Option<u32>,
-    /// The number of connections after the first on which the request was sent.
-    resends: u32,
+    past: Past,
     /// The number of times that the request was sent again on this connection because data was
     /// corrupt.
     repeats: u32,
@@ -73,6 +72,29 @@ struct Slot<T> {
     older: u16,
     newer: u16,
     user: Option<T>,
+}
+
+/// What is known of a transaction that a connection which ended has not answered.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Unanswered {
+    /// The target has not executed it, and never will on that connection.
+    NotExecuted,
+    /// The target may have executed it.
+    MayBeExecuted,
+}
+
+/// What became of a transaction on the connections before the present one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct Past {
+    /// The number of connections after the first on which the transaction was sent.
+    pub resends: u32,
+    /// Whether it may have been executed on one of the connections that have ended.
+    pub unanswered: Unanswered,
+}
+
+impl Past {
+    /// The past of a transaction that begins.
+    const NONE: Past = Past { resends: 0, unanswered: Unanswered::NotExecuted };
 }
 
 /// The number of times that a transaction's data may be corrupt on one connection. A network that
@@ -164,7 +186,7 @@ impl<T> Transactions<T> {
             request: Request { op: Op::Read, start: 0, count: 0, request_len: 0, answer_len: 0 },
             begun_us: 0,
             digest: None,
-            resends: 0,
+            past: Past::NONE,
             repeats: 0,
             older: NONE,
             newer: NONE,
@@ -216,7 +238,7 @@ impl<T> Transactions<T> {
                 SlotState::Held => unreachable!("nothing is held any more"),
                 SlotState::ToSend | SlotState::Sent | SlotState::Aborting => {
                     slot.state = SlotState::ToSend;
-                    slot.resends += 1;
+                    slot.past.resends += 1;
                     slot.repeats = 0;
                     slot.digest = slot.digest(digest);
                     slot.header = slot.encode(Flags::RESENT);
@@ -230,8 +252,13 @@ impl<T> Transactions<T> {
     }
 
     /// Notes that the connection is gone. Nothing begins or is sent until the next
-    /// [`Transactions::grant`].
-    pub fn disconnected(&mut self) {
+    /// [`Transactions::grant`]. `unanswered` says what is known of what was outstanding on it.
+    pub fn disconnected(&mut self, unanswered: Unanswered) {
+        if unanswered == Unanswered::MayBeExecuted {
+            for slot in &mut self.slots {
+                slot.past.unanswered = Unanswered::MayBeExecuted;
+            }
+        }
         self.free.clear();
         self.to_send.clear();
         self.sent_of_first = 0;
@@ -255,7 +282,7 @@ impl<T> Transactions<T> {
         slot.digest = digest;
         slot.header = slot.encode(Flags::NONE);
         slot.begun_us = begun_us;
-        slot.resends = 0;
+        slot.past = Past::NONE;
         slot.repeats = 0;
         slot.user = Some(user);
         slot.state = SlotState::ToSend;
@@ -454,14 +481,13 @@ impl<T> Transactions<T> {
     }
 
     /// Takes out all outstanding transactions for which `which` returns true, given what they ask
-    /// for and the number of connections on which they were sent again. To be called only without a
-    /// connection.
-    pub fn abandon(&mut self, which: impl Fn(&Request, u32) -> bool, mut each: impl FnMut(T)) {
+    /// for and what became of them before. To be called only without a connection.
+    pub fn abandon(&mut self, which: impl Fn(&Request, Past) -> bool, mut each: impl FnMut(T)) {
         self.assert_disconnected();
         let mut next = self.oldest;
         while next != NONE {
             let slot = &self.slots[usize::from(next)];
-            let (this, wanted) = (next, which(&slot.request, slot.resends));
+            let (this, wanted) = (next, which(&slot.request, slot.past));
             next = slot.newer;
             if wanted {
                 each(self.take_out(this));

@@ -55,6 +55,9 @@ pub enum Broken {
     /// The process stops, and does not wait for its backends any more.
     #[error("the application stops and waits no longer")]
     Stopping,
+    /// The target stops in order, and has said what it has not executed.
+    #[error("the target stops; what it has not answered was not executed")]
+    Goodbye,
     /// A reset needs a credit, but the requests that it is to end have all of them.
     #[error("a reset came while all its requests are outstanding")]
     ResetWaits,

@@ -99,6 +99,9 @@ impl Flags {
     pub const DIGEST: Flags = Flags(1);
     /// The request was sent before, on this connection or an earlier one of its queue.
     pub const RESENT: Flags = Flags(2);
+    /// In a target's Goodbye: what was sent on this connection and is not answered was not executed on
+    /// it, and never will be.
+    pub const NOT_EXECUTED: Flags = Flags(4);
 
     /// Returns whether all bits of `other` are set.
     pub const fn contains(self, other: Flags) -> bool {

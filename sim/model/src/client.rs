@@ -421,7 +421,7 @@ impl Client {
         let channel = self.channel(queue);
         let Link::Up { lease, .. } = std::mem::replace(&mut channel.link, Link::Down) else { return };
         let over_us = channel.fence.lost(lease.map_or(u64::MAX, |lease| lease.over_us()));
-        channel.transactions.disconnected();
+        channel.transactions.disconnected(dst_session::transactions::Unanswered::MayBeExecuted);
         if is_on(Mutation::LossAnswers) {
             channel.transactions.abandon(|_, _| true, |io| ledger.complete(io, true, None));
         }

@@ -86,6 +86,7 @@ impl State {
                         Order::Refuse(refusal) => ToGroup::Refuse(connection, Arc::new(refusal)),
                         Order::Event(event) => ToGroup::Event(connection, event),
                         Order::Close => ToGroup::Close(connection),
+                        Order::Leave => unreachable!("no target of these worlds stops in order"),
                         Order::Reset(_) => unreachable!("no client of these worlds resets"),
                     };
                     self.target(target).to_group.push_back(message);

@@ -93,7 +93,7 @@ impl Target {
                 export: EXPORT.to_owned(),
                 device,
                 instance: instance(number),
-                predecessor: None,
+                predecessors: Vec::new(),
             },
         );
         if world.owners.is_some() {

@@ -46,8 +46,8 @@ pub struct TargetSide {
     /// Clients that have only read access for a time, and whether the target has confirmed that by
     /// now.
     restricted: BTreeMap<usize, Rc<Cell<bool>>>,
-    /// Whether its current process was told to stop.
-    pub is_ending: bool,
+    /// The outcome of the stop, if its current process was told to stop.
+    ending: Option<Told>,
     number: usize,
 }
 
@@ -64,7 +64,7 @@ impl TargetSide {
             deleting: None,
             shut_out: Vec::new(),
             restricted: BTreeMap::new(),
-            is_ending: false,
+            ending: None,
             number,
         };
         target.start(plan);
@@ -105,7 +105,7 @@ impl TargetSide {
             plan.skews[self.number],
         );
         (self.process, self.app) = (process, app);
-        self.is_ending = false;
+        self.ending = None;
         process::set_hiccups(process, plan.hiccups, HICCUP_US.min(2 * plan.lease_us()));
         self.exported = true;
         self.deleting = None;
@@ -174,7 +174,7 @@ impl TargetSide {
     /// Deletes the export.
     pub fn delete_export(&mut self) {
         self.exported = false;
-        if self.is_ending {
+        if self.is_ending() {
             // The stop deletes it, and nobody could be told of that.
             return;
         }
@@ -314,11 +314,20 @@ impl TargetSide {
 
     /// Tells the process to stop in order. It ends only when it is killed.
     pub fn end(&mut self) {
-        if process::is_alive(self.process) && !self.is_ending {
-            self.is_ending = true;
+        if process::is_alive(self.process) && !self.is_ending() {
             // Nobody waits for it: a stop that takes too long ends in a kill.
-            drop(self.stop());
+            self.ending = Some(self.stop());
         }
+    }
+
+    /// Returns whether its current process was told to stop.
+    pub fn is_ending(&self) -> bool {
+        self.ending.is_some()
+    }
+
+    /// Returns whether its current process was told to stop and has done so.
+    pub fn has_ended(&self) -> bool {
+        self.ending.as_ref().is_some_and(|told| told.borrow().is_some())
     }
 
     /// Takes everything down. The returned cell holds the outcome once this is complete.

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::sync::{Arc, Mutex, PoisonError, TryLockError};
 
 pub use spdk_contract::durable_file::NotReplaced;
 use spdk_sys as sys;
@@ -37,29 +38,50 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
     Ok(Some(content))
 }
 
+/// A replacement that is under way. Dropping this changes nothing.
+pub struct Replacing(Arc<Mutex<Option<Thread>>>);
+
+impl Replacing {
+    /// Gives up waiting: `done` is not called from now on, and the SPDK thread may exit. The file may
+    /// still be replaced. Returns false, and changes nothing, if `done` is about to be called.
+    pub fn abandon(&self) -> bool {
+        match self.0.try_lock() {
+            Ok(mut home) => *home = None,
+            Err(TryLockError::Poisoned(home)) => *home.into_inner() = None,
+            Err(TryLockError::WouldBlock) => return false,
+        }
+        true
+    }
+}
+
 /// Replaces a file's content, and then calls `done` on the calling SPDK thread, which must not exit
-/// before. An OS thread of its own does the work, as that takes as long as the disk does.
+/// before, unless the replacement is abandoned. An OS thread of its own does the work, as that takes as
+/// long as the disk does.
 ///
 /// # Errors
 /// `EAGAIN`: there can't be another OS thread. `done` is not called.
 ///
 /// # Panics
 /// If no SPDK thread is running.
-pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> errno::Result<()>
+pub fn replace<F>(path: &str, content: Vec<u8>, done: F) -> errno::Result<Replacing>
 where
     F: FnOnce(Result<(), NotReplaced>) + Send + 'static,
 {
     let home = Thread::current().expect("a file is replaced from an SPDK thread");
-    let path = path.to_owned();
+    let home = Arc::new(Mutex::new(Some(home)));
+    let (waiting, path) = (Arc::clone(&home), path.to_owned());
     let write = move || {
         // On a reactor's core the thread would take that core's time.
         // SAFETY: affects only the calling thread.
         unsafe { sys::spdk_unaffinitize_thread() };
         let result = replace_now(Path::new(&path), &content, File::sync_all);
-        home.send_patiently(move || done(result));
+        // The lock is held until the message is sent, so that the thread does not exit meanwhile.
+        if let Some(home) = &*home.lock().unwrap_or_else(PoisonError::into_inner) {
+            home.send_patiently(move || done(result));
+        }
     };
     let spawned = std::thread::Builder::new().name("dst_state".to_owned()).spawn(write);
-    spawned.map(drop).map_err(|_| Errno::EAGAIN)
+    spawned.map(|_| Replacing(waiting)).map_err(|_| Errno::EAGAIN)
 }
 
 /// Removes a file, so that it does not come back even if the machine crashes. Any thread may call it.

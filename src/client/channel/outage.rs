@@ -243,6 +243,8 @@ impl Inner {
 
     /// Closes a lost connection.
     pub(super) fn lost(&mut self, why: Broken, now: u64) {
+        // The target may have closed the connection before the Goodbye was looked at.
+        let why = if self.io.was_told_goodbye() { Broken::Goodbye } else { why };
         if let Some(tail) = self.log.pass(now) {
             spdk::warn!(
                 "DST bdev {}: connection {} to {} lost: {why}; {} transactions outstanding{tail}",

@@ -12,7 +12,7 @@ use crate::share::ClientShare;
 use dst_broker::{ClientId, Stats};
 use dst_session::Violation;
 use dst_session::slots::Slots;
-use dst_wire::{Cipher, Device, Digest, HEADER_LEN, Op, SessionRef};
+use dst_wire::{Cipher, Device, Digest, Flags, HEADER_LEN, Op, SessionRef};
 use spdk::bdev::{Desc, IoTypes};
 use spdk::clock::now_us;
 use spdk::iov::Iov;
@@ -23,6 +23,7 @@ use world::{life, process};
 mod aborts;
 mod handshake;
 mod kept;
+mod leaving;
 mod resets;
 mod times;
 

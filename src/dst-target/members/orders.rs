@@ -58,6 +58,17 @@ impl Member {
         self.shut();
     }
 
+    /// Closes the connection because the target stops: its client is told what was not executed. This
+    /// takes at most half the drain time-out, so that no client keeps the stop from being an orderly one.
+    /// Must not be called inside the poll of the sockets.
+    pub fn leave(self: &Rc<Self>) {
+        let (group, now_us) = (&self.group, now_us());
+        group.now_us.set(now_us);
+        let until_us = now_us + u64::from(group.options.drain_timeout_ms) * 1000 / 2;
+        let leaves = self.connection.borrow_mut().leave(&group.pools, until_us);
+        if leaves { self.flush() } else { self.close() }
+    }
+
     /// Changes the connection for the control thread, and marks it if it has frames to send then.
     fn change(self: &Rc<Self>, change: impl FnOnce(&mut Connection)) {
         let mut connection = self.connection.borrow_mut();

@@ -72,7 +72,7 @@ impl<T> Transactions<T> {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Answer, Awaited, Request};
+    use super::super::{Answer, Awaited, Request, Unanswered};
     use super::*;
     use dst_wire::{HEADER_LEN, Status};
 
@@ -109,7 +109,7 @@ mod tests {
         assert_eq!(abort(&mut slab, 2), [ids[1]]);
         assert_eq!(abort(&mut slab, 2), []);
         // On another connection what is sent again is aborted again.
-        slab.disconnected();
+        slab.disconnected(Unanswered::MayBeExecuted);
         slab.grant(2, None);
         assert_eq!(abort(&mut slab, 2), [], "it is not sent yet");
         slab.sent(HEADER_LEN + 1);
@@ -171,7 +171,7 @@ mod tests {
         let (mut slab, [id, _]) = slab();
         abort(&mut slab, 1);
         slab.held(&frame(Kind::Held, id, 0)).unwrap();
-        slab.disconnected();
+        slab.disconnected(Unanswered::MayBeExecuted);
         assert!(slab.grant(2, None));
         assert!(slab.has_credit() && slab.outgoing().count() == 1);
         // Its slot may be one of those that are granted no more.
@@ -179,7 +179,7 @@ mod tests {
         slab.finish(0);
         abort(&mut slab, 2);
         slab.held(&frame(Kind::Held, id, 0)).unwrap();
-        slab.disconnected();
+        slab.disconnected(Unanswered::MayBeExecuted);
         assert!(slab.grant(1, None));
     }
 }

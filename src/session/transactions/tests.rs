@@ -59,7 +59,7 @@ fn a_new_connection_sends_all_again_in_order() {
         slab.begin(write(100), user, 0, None).unwrap();
     }
     slab.sent(HEADER_LEN + 100 + 3);
-    slab.disconnected();
+    slab.disconnected(Unanswered::MayBeExecuted);
     assert_eq!(slab.begin(READ, 'd', 0, None), Err('d'));
     assert!(!slab.grant(2, None), "slot 2 is in use");
     assert!(slab.grant(3, None));
@@ -82,12 +82,12 @@ fn abandoning_gives_every_user_back_once_the_oldest_first() {
     }
     slab.sent(3 * HEADER_LEN + 10);
     slab.finish(1);
-    slab.disconnected();
+    slab.disconnected(Unanswered::MayBeExecuted);
     assert_eq!(slab.oldest_us(), Some(0));
     assert_eq!(slab.abandon_oldest(), Some(0));
     assert_eq!(slab.oldest_us(), Some(20), "the second was answered");
     let mut users = Vec::new();
-    slab.abandon(|request, resends| request.request_len == 3 && resends == 0, |user| users.push(user));
+    slab.abandon(|request, past| request.request_len == 3 && past.resends == 0, |user| users.push(user));
     assert_eq!(users, [3]);
     assert_eq!((slab.abandon_oldest(), slab.abandon_oldest()), (Some(2), None));
     assert_eq!((slab.outstanding(), slab.oldest_us()), (0, None));
@@ -97,13 +97,45 @@ fn abandoning_gives_every_user_back_once_the_oldest_first() {
 }
 
 #[test]
+fn what_a_lost_connection_has_not_answered_may_be_executed_unless_the_target_says_otherwise() {
+    let mut slab = Transactions::new(3);
+    let known = |slab: &mut Transactions<char>| {
+        let mut not_executed = Vec::new();
+        let is_not = |_: &Request, past: Past| past.unanswered == Unanswered::NotExecuted;
+        slab.abandon(is_not, |user| not_executed.push(user));
+        not_executed
+    };
+    slab.grant(3, None);
+    slab.begin(write(1), 'a', 0, None).unwrap();
+    slab.disconnected(Unanswered::MayBeExecuted);
+    slab.grant(3, None);
+    slab.begin(write(1), 'b', 0, None).unwrap();
+    slab.begin(write(1), 'c', 0, None).unwrap();
+    slab.disconnected(Unanswered::NotExecuted);
+    assert_eq!(known(&mut slab.clone()), ['b', 'c'], "nothing is known of the connection before");
+    slab.grant(3, None);
+    slab.sent(3 * (HEADER_LEN + 1));
+    slab.finish(2);
+    slab.begin(write(1), 'd', 0, None).unwrap();
+    slab.disconnected(Unanswered::NotExecuted);
+    assert_eq!(known(&mut slab.clone()), ['b', 'd']);
+    slab.grant(3, None);
+    slab.disconnected(Unanswered::MayBeExecuted);
+    assert_eq!(known(&mut slab), []);
+    assert_eq!(slab.outstanding(), 3);
+}
+
+#[test]
 fn connections_are_counted() {
     let mut slab = Transactions::new(1);
     slab.grant(1, None);
     slab.begin(write(1), 'a', 0, None).unwrap();
     for resends in 0..3 {
-        slab.disconnected();
-        slab.abandon(|_, found| found != resends, |user| panic!("{user} was sent again {resends} times"));
+        slab.disconnected(Unanswered::MayBeExecuted);
+        slab.abandon(
+            |_, past| past.resends != resends,
+            |user| panic!("{user} was sent again {resends} times"),
+        );
         slab.grant(1, None);
     }
 }
@@ -161,7 +193,7 @@ proptest! {
             }
             prop_assert_eq!(slab.oldest_us(), used.iter().map(|&(begun_us, _)| begun_us).min());
         }
-        slab.disconnected();
+        slab.disconnected(Unanswered::MayBeExecuted);
         let mut times: Vec<_> = used.iter().map(|&(begun_us, _)| begun_us).collect();
         times.sort_unstable();
         prop_assert_eq!(std::iter::from_fn(|| slab.abandon_oldest()).collect::<Vec<_>>(), times);

@@ -1,8 +1,8 @@
 //! Encodes and decodes the examples of `docs/protocol.md`, byte for byte.
 
 use dst_wire::{
-    Cipher, Device, Digest, Event, HEADER_LEN, Header, Hello, Kind, Op, Refusal, RefusalReason, SessionRef,
-    Welcome,
+    Cipher, Device, Digest, Event, Flags, HEADER_LEN, Header, Hello, Kind, Op, Refusal, RefusalReason,
+    SessionRef, Welcome,
 };
 
 const SPECIFICATION: &str = include_str!("../../../docs/protocol.md");
@@ -124,6 +124,7 @@ fn headers_alone() {
         ("read", request(Op::Read, read, 0)),
         ("read-answer", answer(read, 8192)),
         ("keep-alive", Header { id: 7, ..Header::new(Kind::KeepAlive) }),
+        ("last-goodbye", Header { flags: Flags::NOT_EXECUTED, ..Header::new(Kind::Goodbye) }),
     ] {
         assert_eq!(example(name), (header, vec![]), "{name}");
     }
@@ -132,5 +133,5 @@ fn headers_alone() {
 #[test]
 fn every_example_is_checked() {
     // src/security checks five more examples, of secured connections.
-    assert_eq!(SPECIFICATION.matches("\n```hex ").count(), 15);
+    assert_eq!(SPECIFICATION.matches("\n```hex ").count(), 16);
 }
