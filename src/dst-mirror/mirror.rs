@@ -216,6 +216,9 @@ impl Mirror {
             Output::CopyWrite { request, device, slot, range } => {
                 self.copy_write(request, device, slot, range);
             }
+            Output::CompareRead { request, device, slot, with, range } => {
+                self.compare_read(request, device, [with, slot], range);
+            }
             metadata @ (Output::MetadataRead { .. } | Output::MetadataWrite { .. }) => {
                 self.metadata(metadata);
             }
