@@ -148,7 +148,11 @@ impl Running {
         if position >= self.blocks {
             return self.all_compared(s);
         }
-        if s.now() < self.verifying.not_before || self.verification_waits_for().is_some() {
+        if s.now() < self.verifying.not_before {
+            return;
+        }
+        self.verifying.not_before = 0;
+        if self.verification_waits_for().is_some() {
             return;
         }
         let mut free =
@@ -159,7 +163,6 @@ impl Running {
         let end = region.end().min(position + self.copying.slot_blocks);
         let range = Extent::between(position, end);
         let bytes = range.count * u64::from(self.block_size);
-        self.verifying.not_before = 0;
         if let Err(not_before) = self.verifying.credit.take(s.now(), bytes, s.options.verify_rate) {
             self.verifying.not_before = not_before;
             return;

@@ -292,6 +292,21 @@ fn a_verification_keeps_to_its_rate() {
     assert!(is_done(&world));
 }
 
+/// One that waits for a member does not ask for a turn again and again.
+#[test]
+fn a_verification_that_waits_for_a_member_waits_for_no_time() {
+    let mut world = World::create(2, false, Options { verify_rate: 1 << 20, ..options() });
+    verify(&mut world, false);
+    world.remove(1);
+    world.pass(1000);
+    assert_eq!(waits_for(&world), Some("a second member in sync"));
+    assert!(
+        world.mirror.next_deadline().is_none_or(|at| at > world.now),
+        "{:?}",
+        world.mirror.next_deadline()
+    );
+}
+
 #[test]
 fn a_verification_is_stopped() {
     let mut world = World::create(2, false, fast());
