@@ -63,20 +63,20 @@ impl Run {
                     self.violate("15", format!("not all blocks were compared: {found:?}"));
                 }
                 if found.repairs && found.unread == 0 {
-                    let equal: Vec<u64> =
-                        self.decayed.iter().copied().filter(|&block| self.is_equal(host, block)).collect();
+                    // A member that was away may have what has decayed, and come back with that.
+                    let all = vec![true; self.plan.members];
+                    let is_equal = |block: &u64| self.is_equal(&all, *block);
+                    let equal: Vec<u64> = self.decayed.iter().copied().filter(is_equal).collect();
                     self.repaired.extend(equal);
                 }
             }
         }
     }
 
-    /// Returns whether the members in sync hold the same in a block.
-    fn is_equal(&self, host: usize, block: u64) -> bool {
-        let Some(owner) = &self.owners[host] else { return false };
-        let all = checks::in_sync(&self.plan, owner);
+    /// Returns whether some members hold the same in a block.
+    fn is_equal(&self, members: &[bool], block: u64) -> bool {
         let mut held = (0..self.plan.members)
-            .filter(|&member| all[member])
+            .filter(|&member| members[member])
             .map(|member| self.world.targets[member].disk.write_at(block));
         let first = held.next();
         held.all(|other| Some(other) == first)
@@ -86,11 +86,10 @@ impl Run {
     pub(crate) fn check_repairs(&mut self) {
         self.check_verifications();
         let is_it = |owner: &Owner| owner.is_usable() && !owner.superseded;
-        let Some(host) = self.owners.iter().position(|owner| owner.as_ref().is_some_and(is_it)) else {
-            return;
-        };
+        let Some(owner) = self.owners.iter().flatten().find(|&owner| is_it(owner)) else { return };
+        let members = checks::in_sync(&self.plan, owner);
         for block in self.repaired.clone() {
-            if !self.is_equal(host, block) {
+            if !self.is_equal(&members, block) {
                 self.violate("15", format!("block {block} was repaired, and members differ in it again"));
             }
         }
