@@ -32,6 +32,8 @@ pub struct MirrorDisk {
     pub control: Thread,
     /// Ends the mirror.
     pub destroy: Destroy,
+    /// Whether users may unmap blocks: what that is, `submission.rs` says.
+    pub unmaps: bool,
     /// Whether a saved configuration is to wait for the mirror here: see
     /// [`crate::Mirror::prepare_config`].
     pub is_awaited: Arc<AtomicBool>,
@@ -119,10 +121,14 @@ impl Disk for MirrorDisk {
         channel.submit(io);
     }
 
-    /// SPDK makes writes of write-zeroes, and reads and writes under its own lock of a
-    /// compare-and-write, which is one step on the mirror so.
+    /// SPDK makes reads and writes under its own lock of a compare-and-write, which is one step on the
+    /// mirror so.
     fn supports(&self, kind: IoKind) -> bool {
-        matches!(kind, IoKind::Read | IoKind::Write | IoKind::Flush | IoKind::Reset)
+        match kind {
+            IoKind::Read | IoKind::Write | IoKind::WriteZeroes | IoKind::Flush | IoKind::Reset => true,
+            IoKind::Unmap => self.unmaps,
+            IoKind::CompareAndWrite | IoKind::Other => false,
+        }
     }
 
     fn dump_info(&self) -> Value {
