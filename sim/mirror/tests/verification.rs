@@ -64,7 +64,15 @@ fn is_found(mutation: Mutation, plan: impl Fn(u64) -> Plan) {
 
 #[test]
 fn a_verification_locks_its_range() {
-    is_found(Mutation::VerifyUnlocked, Plan::verifying);
+    is_found(Mutation::VerifyUnlocked, |seed| {
+        let mut plan = Plan::fair();
+        (plan.depth, plan.think_us, plan.ios) = (8, 1_000, 4_000);
+        // One member has each write long before the other one.
+        plan.latency_us[1] = (1_000, 3_000);
+        plan.options.verify_rate = 0;
+        plan.faults = (1..8).map(|at| (at * 300_000 + seed, Fault::Verify { repairs: false })).collect();
+        plan
+    });
 }
 
 /// The member that was repaired loses its power before anybody has flushed it.
