@@ -157,6 +157,13 @@ TARGET_OPTIONS = (
 MIRROR_OPTIONS = (
     number("resync_rate_mib", "most MiB that are copied to members in a second; 0: no limit", 0, 1_000_000, 0),
     number(
+        "verify_rate_mib",
+        "most MiB of the mirror that a verification compares in a second; 0: no limit",
+        0,
+        1_000_000,
+        100,
+    ),
+    number(
         "member_timeout_ms",
         "how long a member may take for a request before it is reset and given up; 0: for ever",
         0,
@@ -318,6 +325,15 @@ METHODS = (
         "bdev_dst_mirror_delete",
         "Delete a mirror; its devices keep their metadata, so that it can be assembled again",
         (required("name", "name of the mirror's bdev", "-b"), switch("wipe", "overwrite the metadata")),
+    ),
+    Method(
+        "bdev_dst_mirror_verify",
+        "Begin to compare the members of a mirror, or stop that; bdev_dst_mirror_get_info shows what is found",
+        (
+            required("name", "name of the mirror's bdev", "-b"),
+            switch("repair", "write what differs over with what the first member in sync holds"),
+            switch("stop", "stop the comparison that is under way"),
+        ),
     ),
     Method(
         "bdev_dst_mirror_get_info",

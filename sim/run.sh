@@ -11,6 +11,7 @@ cargo run --quiet --release --locked -- --seeds "${1:-10000}" --from "${2:-0}"
 cargo run --quiet --release --locked --package dst-tcp-sim -- --seeds "$((${1:-10000} / 10))" --from "${2:-0}"
 cargo run --quiet --release --locked --package dst-mirror-sim -- --seeds "$((${1:-10000} / 10))" --from "${2:-0}"
 cargo run --quiet --release --locked --package dst-mirror-sim -- --changes --seeds "$((${1:-10000} / 10))" --from "${2:-0}"
+cargo run --quiet --release --locked --package dst-mirror-sim -- --verifying --seeds "$((${1:-10000} / 10))" --from "${2:-0}"
 # All states of the small worlds, with the real broker and the client's rules.
 cargo run --quiet --release --locked --package dst-model
 # Of dst-target, the unit tests that need SPDK's buffers and sockets, which are simulated here.

@@ -176,6 +176,10 @@ def test_every_command(lab: Lab, kind: str) -> None:
     (info,) = rpc.shown("bdev_dst_mirror_get_info", "-b", "Mirror0")
     assert (info["state"], [member["state"] for member in info["members"]]) == ("online", ["in_sync"] * 2)
     assert (info["options"]["flush_interval_ms"], info["options"]["resync_rate_mib"]) == (1000, 7)
+    assert rpc("bdev_dst_mirror_verify", "-b", "Mirror0", "--repair") == ""
+    code, output, errors = rpc.run("bdev_dst_mirror_verify", "-b", "Mirror0", "--repair", "--stop")
+    assert code == 1 and "repair: " in output + errors
+    assert rpc("bdev_dst_mirror_verify", "-b", "Mirror0", "--stop") == ""
     assert rpc("bdev_dst_mirror_remove_member", "-b", "Mirror0", "-m", "Member1") == ""
     assert rpc("bdev_dst_mirror_add_member", "-b", "Mirror0", "-m", "Member1") == ""
     assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0") == ""

@@ -4,12 +4,13 @@ use std::rc::Rc;
 use std::sync::Arc;
 
 use dst_mirror::{Device, Input, MirrorId};
+use spdk::bdev::IoTypes;
 use spdk::bdev_module::{DiskInfo, register};
 use spdk::clock::now_us;
 use spdk::thread::Thread;
 
 use crate::arrivals;
-use crate::device::Promised;
+use crate::device::{Backing, Promised};
 use crate::disk::MirrorDisk;
 use crate::error::Error;
 use crate::life::{Answer, Done, Life};
@@ -33,7 +34,10 @@ impl Mirror {
         let control = Thread::current().expect("mirrors live on an SPDK thread");
         let (members, destroy) = (Arc::clone(&self.members), self.destroy);
         let is_awaited = Arc::clone(&self.is_awaited);
-        let disk = Arc::new(MirrorDisk { number, name: name.clone(), members, control, destroy, is_awaited });
+        let (name, unmaps) = (name.clone(), self.writes_zeroes_cheaply());
+        self.set_zeroes_max(block_size);
+        let disk = MirrorDisk { number, name: name.clone(), members, control, destroy, unmaps, is_awaited };
+        let disk = Arc::new(disk);
         let promised = self.promise();
         let info = DiskInfo {
             name: name.clone(),
@@ -81,6 +85,17 @@ impl Mirror {
                 write_cache: all.write_cache || needs.write_cache,
             },
         )
+    }
+
+    /// Returns whether all members are there and can write zeroes without getting them as data. The witness
+    /// has none of the users' data.
+    fn writes_zeroes_cheaply(&self) -> bool {
+        let places = self.places.borrow();
+        let members = places.iter().zip(Device::all()).filter(|(_, device)| *device != Device::WITNESS);
+        members.filter_map(|(place, _)| place.as_ref()).all(|place| match &place.backing {
+            Backing::Open(open) => open.info.supports.contains(IoTypes::WRITE_ZEROES),
+            Backing::Leaving { .. } | Backing::Waiting { .. } => false,
+        })
     }
 
     /// The rules have given up the creation or the assembly, or another host has the mirror now.

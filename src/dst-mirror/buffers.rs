@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use dst_mirror::SlotId;
+use dst_mirror::{Extent, SlotId, differences};
 use spdk::dma::{DMA_VEC_MAX, DmaPool, DmaVec};
 
 use crate::error::Error;
@@ -55,6 +55,15 @@ impl Buffers {
             }
             None => false,
         }
+    }
+
+    /// Returns the ranges in which two slots differ that hold the same range of blocks.
+    pub fn differences(&self, slots: [SlotId; 2], range: Extent) -> Vec<Extent> {
+        // What a slot holds is in one chunk.
+        let bytes =
+            slots.map(|slot| self.slots.get(usize::from(slot.0)).map_or(&[][..], |kept| kept.slice(0)));
+        let block_size = bytes[0].len().div_ceil(range.count as usize).max(1);
+        differences(bytes[0], bytes[1], range.start, block_size)
     }
 
     /// Exchanges `data` with what a slot holds: a request has it while it is under way.

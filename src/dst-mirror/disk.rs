@@ -33,6 +33,8 @@ pub struct MirrorDisk {
     pub control: Thread,
     /// Ends the mirror.
     pub destroy: Destroy,
+    /// Whether users may unmap blocks: what that is, `submission.rs` says.
+    pub unmaps: bool,
     /// Whether a saved configuration is to wait for the mirror here: see
     /// [`crate::Mirror::prepare_config`].
     pub is_awaited: Arc<AtomicBool>,
@@ -122,10 +124,14 @@ impl Disk for MirrorDisk {
         channel.submit(io);
     }
 
-    /// SPDK turns write-zeroes into writes, and a compare-and-write into a read and a write under a
-    /// lock of its own, so that it is one step on the mirror.
+    /// SPDK turns a compare-and-write into a read and a write under a lock of its own, so that it is
+    /// one step on the mirror.
     fn supports(&self, kind: IoKind) -> bool {
-        matches!(kind, IoKind::Read | IoKind::Write | IoKind::Flush | IoKind::Reset)
+        match kind {
+            IoKind::Read | IoKind::Write | IoKind::WriteZeroes | IoKind::Flush | IoKind::Reset => true,
+            IoKind::Unmap => self.unmaps,
+            IoKind::CompareAndWrite | IoKind::Other => false,
+        }
     }
 
     fn dump_info(&self) -> Value {

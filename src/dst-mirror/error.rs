@@ -79,6 +79,14 @@ pub enum Error {
         /// The reason, and what to do.
         why: String,
     },
+    /// The members can't be compared.
+    #[error("mirror `{name}`: {why}")]
+    Verification {
+        /// The mirror's name.
+        name: String,
+        /// The reason, and what to do.
+        why: &'static str,
+    },
     /// The mirror could not be created or assembled.
     #[error("mirror `{name}`: {why}")]
     Ended {
@@ -143,6 +151,7 @@ impl Error {
             Error::Changing(_) | Error::Deleting(_) | Error::InUse { .. } => Errno::EBUSY,
             Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } | Error::Ended { .. } | Error::Change { .. } => Errno::EINVAL,
+            Error::Verification { .. } => Errno::EBUSY,
             Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
             Error::NotWiped { .. } => Errno::EIO,
             Error::Timeout { .. } => Errno::ETIMEDOUT,

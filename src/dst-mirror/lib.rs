@@ -26,8 +26,9 @@ mod request;
 mod requests;
 mod submission;
 mod users;
+mod verification;
 
-pub use dst_mirror::report::{Condition, State};
+pub use dst_mirror::report::{Condition, Difference, State, Verification, VerificationState};
 pub use dst_mirror::{Device, MEMBER_NAME_MAX, MEMBERS_MAX, Report};
 pub use error::Error;
 pub use info::{DeviceInfo, DeviceState, Info};

@@ -62,6 +62,8 @@ pub struct Mirror {
     waiting: RefCell<Vec<(u64, Done)>>,
     /// The number by which users' I/O arrives, once there is a bdev.
     pub(crate) number: Cell<Option<usize>>,
+    /// The maximum number of blocks that are zeroed at once: see `submission.rs`.
+    pub(crate) zeroes_max: Cell<u64>,
     /// What users were told of the members, once there is a bdev.
     pub(crate) promised: Cell<Option<Promised>>,
     /// Whether the metadata are to be overwritten at the end.
@@ -119,6 +121,7 @@ impl Mirror {
             life: RefCell::new(Life::Starting { waiting: None }),
             waiting: RefCell::default(),
             number: Cell::new(None),
+            zeroes_max: Cell::new(1),
             promised: Cell::new(None),
             is_to_be_wiped: Cell::new(false),
             not_wiped: RefCell::default(),
@@ -219,6 +222,9 @@ impl Mirror {
             }
             Output::CopyWrite { request, device, slot, range } => {
                 self.copy_write(request, device, slot, range);
+            }
+            Output::CompareRead { request, device, slot, with, range } => {
+                self.compare_read(request, device, [with, slot], range);
             }
             metadata @ (Output::MetadataRead { .. } | Output::MetadataWrite { .. }) => {
                 self.metadata(metadata);

@@ -9,6 +9,8 @@ use crate::device::Wanted;
 pub struct Options {
     /// The maximum number of MiB that are copied to members in a second; 0: no limit.
     pub resync_rate_mib: u32,
+    /// The maximum number of MiB of the mirror that a verification compares in a second; 0: no limit.
+    pub verify_rate_mib: u32,
     /// How long a member may take for a request before it is reset and given up, ms; 0: for ever.
     pub member_timeout_ms: u32,
     /// The time between two flushes that the mirror makes by itself, ms.
@@ -27,6 +29,7 @@ impl Default for Options {
         let ms = |time: u64| u32::try_from(time).unwrap_or(u32::MAX);
         Options {
             resync_rate_mib: ms(core.resync_rate >> 20),
+            verify_rate_mib: ms(core.verify_rate >> 20),
             member_timeout_ms: ms(core.member_timeout_ms),
             flush_interval_ms: ms(core.flush_interval_ms),
             degraded_wait_ms: ms(core.degraded_wait_ms),
@@ -42,6 +45,7 @@ impl Options {
     pub(crate) fn for_rules(self) -> dst_mirror::Options {
         dst_mirror::Options {
             resync_rate: u64::from(self.resync_rate_mib) << 20,
+            verify_rate: u64::from(self.verify_rate_mib) << 20,
             member_timeout_ms: self.member_timeout_ms.into(),
             flush_interval_ms: self.flush_interval_ms.into(),
             degraded_wait_ms: self.degraded_wait_ms.into(),

@@ -2,7 +2,7 @@
 
 use std::rc::Rc;
 
-use dst_mirror::{Device, RequestId, SlotId};
+use dst_mirror::{Device, Extent, RequestId, SlotId};
 use spdk::bdev::{BackendDone, BackendIo, IoStatus};
 
 /// What a request is for.
@@ -16,6 +16,8 @@ pub enum Purpose {
     MetadataWrite(RequestId),
     /// A copy from or to a slot.
     Copy(RequestId, SlotId),
+    /// A read into the second slot, which is then compared with the first one.
+    Compare(RequestId, [SlotId; 2], Extent),
     /// A reset that the rules do not know of.
     EndRequests,
 }

@@ -108,10 +108,32 @@ impl Mirror {
         slot: SlotId,
         range: Extent,
     ) {
+        self.read_slot(request, device, Purpose::Copy(request, slot), slot, range);
+    }
+
+    /// Reads blocks into the second slot, and compares them with the first one.
+    pub(crate) fn compare_read(
+        self: &Rc<Self>,
+        request: RequestId,
+        device: Device,
+        slots: [SlotId; 2],
+        range: Extent,
+    ) {
+        self.read_slot(request, device, Purpose::Compare(request, slots, range), slots[1], range);
+    }
+
+    fn read_slot(
+        self: &Rc<Self>,
+        request: RequestId,
+        device: Device,
+        purpose: Purpose,
+        slot: SlotId,
+        range: Extent,
+    ) {
         let Some(open) = self.open_device(device) else {
             return self.end_at_once(request, Outcome::Failed);
         };
-        let mut io = self.begin(device, Purpose::Copy(request, slot));
+        let mut io = self.begin(device, purpose);
         let bytes = range.count as usize * open.info.block_size as usize;
         if self.buffers.borrow_mut().take_slot(slot, &mut io.data, bytes) {
             open.begin().read(io, range.start, range.count);
@@ -267,6 +289,16 @@ impl Owner for Mirror {
             Purpose::Copy(request, slot) => {
                 self.buffers.borrow_mut().swap_slot(slot, &mut io.data);
                 Some(Input::Done { request, outcome })
+            }
+            Purpose::Compare(request, slots, range) => {
+                let mut buffers = self.buffers.borrow_mut();
+                buffers.swap_slot(slots[1], &mut io.data);
+                match outcome {
+                    Outcome::Success => {
+                        Some(Input::Compared { request, differing: buffers.differences(slots, range) })
+                    }
+                    _ => Some(Input::Done { request, outcome }),
+                }
             }
             Purpose::MetadataRead(request) if outcome == Outcome::Success => {
                 Some(Input::MetadataRead { request, bytes: content(&io) })

@@ -1,4 +1,8 @@
 //! Users' I/O: taken, handed to the rules, completed.
+//!
+//! Unmapped blocks are zeroed. What a bdev returns for them is not defined otherwise: members would
+//! differ, and so would two reads of one block. Zeroes have no data, so one such I/O may be as long as
+//! the mirror; the rules get it piece by piece.
 
 use std::rc::Rc;
 
@@ -11,12 +15,19 @@ use spdk::forwarded_io::ForwardedIo;
 use crate::arrivals::Arrivals;
 use crate::mirror::Mirror;
 
+/// The maximum length of a piece of zeroes, in bytes: twice SPDK's own buffer of zeroes, of which it
+/// makes writes for a bdev that gets them as data. Even a slow one then takes far less time than a
+/// member has.
+const ZEROES_MAX: u64 = 2 << 20;
+
 impl Arrivals for Mirror {
     /// HOT.
     fn arrived(self: Rc<Self>, io: ForwardedIo) {
         match io.kind() {
-            IoKind::Read | IoKind::Write if io.num_blocks() == 0 => self.send_back(io, IoStatus::Success),
-            IoKind::Read | IoKind::Write | IoKind::Flush => {
+            IoKind::Read | IoKind::Write | IoKind::WriteZeroes | IoKind::Unmap if io.num_blocks() == 0 => {
+                self.send_back(io, IoStatus::Success);
+            }
+            IoKind::Read | IoKind::Write | IoKind::WriteZeroes | IoKind::Unmap | IoKind::Flush => {
                 let taken = self.users.borrow_mut().take(io);
                 if let Some(io) = taken {
                     self.submit(io);
@@ -37,21 +48,67 @@ impl Mirror {
         let op = match user.kind() {
             IoKind::Read => Op::Read,
             IoKind::Write => Op::Write,
+            IoKind::WriteZeroes | IoKind::Unmap => Op::WriteZeroes,
             _ => Op::Flush,
         };
         let range = Extent { start: user.offset_blocks(), count: user.num_blocks() };
         drop(users);
+        if op == Op::WriteZeroes {
+            return self.zero(io, range);
+        }
         self.tell(Input::Submit { io, op, range });
+    }
+
+    /// Sets the length of the pieces in which blocks are zeroed.
+    pub(crate) fn set_zeroes_max(&self, block_size: u32) {
+        self.zeroes_max.set((ZEROES_MAX / u64::from(block_size)).max(1));
+    }
+
+    /// Hands the first piece of what is to be zeroed to the rules.
+    fn zero(self: &Rc<Self>, io: IoId, range: Extent) {
+        let longest = self.rules.borrow().io_blocks_max(range.start).min(self.zeroes_max.get());
+        // Beyond the end, or of a mirror that has ended, the rules fail it.
+        let count = if longest == 0 { range.count } else { range.count.min(longest) };
+        self.users.borrow_mut().set_left(io, range.count - count);
+        self.tell(Input::Submit { io, op: Op::WriteZeroes, range: Extent { start: range.start, count } });
+    }
+
+    /// Goes on with blocks that are to be zeroed, as long as nobody waits for the end.
+    fn zero_more(self: &Rc<Self>, io: IoId, left: u64) {
+        let mut users = self.users.borrow_mut();
+        let is_over = users.has_resets() || self.is_deleting();
+        users.set_left(io, 0);
+        let Some(user) = users.get(io) else { return };
+        let end = user.offset_blocks() + user.num_blocks();
+        if is_over {
+            let ended = users.remove(io);
+            drop(users);
+            return self.finish(ended, IoStatus::Aborted);
+        }
+        drop(users);
+        self.zero(io, Extent { start: end - left, count: left });
     }
 
     /// Completes an I/O. HOT.
     pub(crate) fn complete(self: &Rc<Self>, io: IoId, status: Status) {
-        let ended = self.users.borrow_mut().remove(io);
-        let Some(ended) = ended else { return };
+        let mut users = self.users.borrow_mut();
+        let left = users.left(io);
+        if left > 0 && status == Status::Success {
+            drop(users);
+            return self.zero_more(io, left);
+        }
+        let ended = users.remove(io);
+        drop(users);
         let status = match status {
             Status::Success => IoStatus::Success,
             Status::Failed => IoStatus::Failed,
         };
+        self.finish(ended, status);
+    }
+
+    /// Sends an I/O back that has ended, and begins the next one. HOT.
+    fn finish(self: &Rc<Self>, ended: Option<ForwardedIo>, status: IoStatus) {
+        let Some(ended) = ended else { return };
         self.send_back(ended, status);
         let next = self.users.borrow_mut().next();
         match next {

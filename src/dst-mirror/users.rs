@@ -40,6 +40,8 @@ pub struct Users {
     /// The I/O that the rules have, by its number.
     slots: Vec<Option<ForwardedIo>>,
     free: Vec<u32>,
+    /// For each of them, the blocks that are zeroed after those that the rules have; 0 for all other I/O.
+    left: Vec<u64>,
     /// I/O that waits for a number, in the order in which it arrived.
     waiting: ForwardedIoQueue,
     /// Resets that wait until no other I/O is left.
@@ -55,6 +57,7 @@ impl Users {
         Users {
             slots: (0..max).map(|_| None).collect(),
             free: (0..max).rev().collect(),
+            left: vec![0; max as usize],
             waiting: ForwardedIoQueue::new(),
             resets: ForwardedIoQueue::new(),
             patience: Patience::NotNeeded,
@@ -83,6 +86,7 @@ impl Users {
 
     fn number(&mut self, io: ForwardedIo) -> Option<IoId> {
         let number = self.free.pop()?;
+        self.left[number as usize] = 0;
         self.slots[number as usize] = Some(io);
         Some(IoId(number))
     }
@@ -90,6 +94,21 @@ impl Users {
     /// Returns an I/O that the rules have. HOT.
     pub fn get(&mut self, io: IoId) -> Option<&mut ForwardedIo> {
         self.slots.get_mut(io.0 as usize)?.as_mut()
+    }
+
+    /// Notes how many blocks of an I/O are zeroed later. It is 0 when the I/O gets its number.
+    pub fn set_left(&mut self, io: IoId, left: u64) {
+        self.left[io.0 as usize] = left;
+    }
+
+    /// Returns how many blocks of an I/O are zeroed later. HOT.
+    pub fn left(&self, io: IoId) -> u64 {
+        self.left[io.0 as usize]
+    }
+
+    /// Returns whether a reset waits.
+    pub fn has_resets(&self) -> bool {
+        !self.resets.is_empty()
     }
 
     /// Removes an I/O that the rules are done with. HOT.

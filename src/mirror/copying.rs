@@ -1,10 +1,8 @@
 //! The state of a resync: its slots, and the credit that its rate gives.
 
+use crate::credit::Credit;
 use crate::extents::Extent;
 use crate::mutation::{Mutation, is_on};
-
-/// The time in µs for which unused rate is kept, so that a late tick costs nothing.
-const RATE_BURST: u64 = 100_000;
 
 /// What a slot is used for.
 #[derive(Debug, Clone, Copy)]
@@ -26,12 +24,14 @@ pub(crate) enum Copy {
     /// A member has the request, and the last member in sync may have lost what was read: the range
     /// stays missed.
     Stale,
+    /// A verification has the slot.
+    Lent,
 }
 
 /// The copying of blocks from one member to another one.
 pub(crate) struct Copying {
     pub(crate) slots: Vec<Copy>,
-    /// The number of slots that are in use.
+    /// The number of slots with copies.
     pub(crate) busy: usize,
     /// The blocks of a slot.
     pub(crate) slot_blocks: u64,
@@ -50,9 +50,7 @@ pub(crate) struct Copying {
     /// The time before which nothing is copied, because of the rate.
     /// 0: nothing waits for a time.
     pub(crate) not_before: u64,
-    /// The bytes that may be copied, as of `credited_at`.
-    pub(crate) credit: u64,
-    pub(crate) credited_at: u64,
+    pub(crate) credit: Credit,
     pub(crate) recorded_at: u64,
 }
 
@@ -69,8 +67,7 @@ impl Copying {
             retry_at: 0,
             is_flushing: false,
             not_before: 0,
-            credit: 0,
-            credited_at: 0,
+            credit: Credit::default(),
             recorded_at: 0,
         }
     }
@@ -93,22 +90,15 @@ impl Copying {
 
     /// Takes as many bytes from the credit, or says when there are as many.
     pub(crate) fn take_credit(&mut self, now: u64, bytes: u64, rate: u64) -> bool {
-        if rate == 0 || is_on(Mutation::NoRate) {
+        if is_on(Mutation::NoRate) {
             return true;
         }
-        let per = |us: u64| (u128::from(rate) * u128::from(us) / 1_000_000) as u64;
-        let most = per(RATE_BURST).max(bytes);
-        let gained = per(now.saturating_sub(self.credited_at).min(10 * RATE_BURST));
-        if gained > 0 {
-            self.credit = (self.credit + gained).min(most);
-            self.credited_at = now;
+        match self.credit.take(now, bytes, rate) {
+            Ok(()) => true,
+            Err(not_before) => {
+                self.not_before = not_before;
+                false
+            }
         }
-        if self.credit >= bytes {
-            self.credit -= bytes;
-            return true;
-        }
-        let missing = u128::from(bytes - self.credit) * 1_000_000 / u128::from(rate);
-        self.not_before = now + 1 + (missing as u64).min(RATE_BURST);
-        false
     }
 }

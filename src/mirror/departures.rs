@@ -199,6 +199,7 @@ impl Running {
         }
         self.fail_change(s, "the mirror has ended");
         let before = std::mem::replace(&mut self.mode, Mode::Ended);
+        self.stop_verification(s);
         s.requests.push(Output::Ended { why });
         for device in Device::all() {
             if !matches!(s.slot(device).link, Link::Absent) {

@@ -106,7 +106,7 @@ impl Running {
         self.flushing.clear();
         self.is_stirred |=
             self.wants_flush || self.wants_record || !self.flush_waiting.is_empty() || !self.held.is_empty();
-        self.is_stirred |= self.mode != Mode::Serving;
+        self.is_stirred |= self.mode != Mode::Serving || self.verifying.is_logging();
     }
 
     /// Flushes at times, and lets regions cool that are not in use.

@@ -17,6 +17,7 @@ use crate::running::{
     Authority, Beginning, Io, IoState, Leftovers, Missed, Mode, Places, Port, Running, Up, WITNESS, in_sync,
 };
 use crate::shared::Shared;
+use crate::verifying::Verifying;
 
 /// What a mirror begins with.
 pub(crate) struct Founding {
@@ -44,6 +45,8 @@ impl Founding {
         let down = || Port::Down { why: "it was not there yet".to_owned(), since: s.now() };
         let slot_blocks = (u64::from(s.options.copy_bytes) / u64::from(self.block_size)).max(1);
         let queue = || VecDeque::with_capacity(ios);
+        // A verification has one, too.
+        let holders = ios + usize::from(s.options.copy_slots) + 1;
         Running {
             mirror: self.mirror,
             blocks: self.blocks,
@@ -65,8 +68,8 @@ impl Founding {
             lost_caches: [0; MEMBERS_MAX],
             regions: Regions::new(self.region_size, self.blocks, s.options.hot_max),
             found_hot: self.hot,
-            locks: Locks::new(ios + usize::from(s.options.copy_slots)),
-            granted: VecDeque::with_capacity(ios + usize::from(s.options.copy_slots)),
+            locks: Locks::new(holders),
+            granted: VecDeque::with_capacity(holders),
             ios: vec![free; ios],
             held: queue(),
             recording: queue(),
@@ -87,6 +90,7 @@ impl Founding {
             wants_record: true,
             is_stalled: false,
             copying: Copying::new(s.options.copy_slots, slot_blocks),
+            verifying: Verifying::new(),
             rotation: 0,
             mode: Mode::Serving,
             is_registered: false,

@@ -70,7 +70,8 @@ pub enum Input {
         /// [`crate::Mirror::io_blocks_max`] for a write.
         range: Extent,
     },
-    /// A request other than [`crate::Output::MetadataRead`] has ended, or a `MetadataRead` has failed.
+    /// A request other than [`crate::Output::MetadataRead`] and [`crate::Output::CompareRead`] has ended,
+    /// or one of these has failed.
     Done {
         /// The request.
         request: RequestId,
@@ -83,6 +84,13 @@ pub enum Input {
         request: RequestId,
         /// The content of the range.
         bytes: Vec<u8>,
+    },
+    /// A [`crate::Output::CompareRead`] has succeeded.
+    Compared {
+        /// The request.
+        request: RequestId,
+        /// The ranges that differ, in ascending order ([`crate::differences`]).
+        differing: Vec<Extent>,
     },
     /// Time has passed: [`crate::Mirror::next_deadline`] has come. More often does no harm.
     Tick,
@@ -108,6 +116,14 @@ pub enum Input {
         /// The member.
         id: MemberId,
     },
+    /// The operator has the members compared, if [`crate::Mirror::may_verify`] says so.
+    /// [`crate::Report::verification`] shows how far that is.
+    Verify {
+        /// Whether what differs is written over.
+        repairs: bool,
+    },
+    /// The operator stops the verification.
+    StopVerification,
     /// The mirror ends. [`crate::Output::Stopped`] answers, when nothing is left to be written, or
     /// after [`crate::Options::stop_timeout_ms`]. No I/O is outstanding, and none comes any more.
     Stop {

@@ -11,7 +11,9 @@ mod changes_tests;
 pub mod configuration;
 mod copying;
 mod creation;
+mod credit;
 mod departures;
+mod differences;
 #[cfg(test)]
 mod durability_tests;
 pub mod extents;
@@ -46,6 +48,10 @@ mod stopping;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod verification;
+#[cfg(test)]
+mod verification_tests;
+mod verifying;
 #[cfg(test)]
 mod waiting_tests;
 mod writes;
@@ -55,6 +61,7 @@ pub use configuration::{
     Configuration, MEMBER_NAME_MAX, MEMBERS_MAX, MemberRecord, MemberState, Standing, WitnessRecord,
     WitnessState,
 };
+pub use differences::differences;
 pub use extents::{Extent, Extents};
 pub use generation::{Generation, Generations, Relation};
 pub use handles::{Device, IoId, RequestId, SlotId};

@@ -17,6 +17,8 @@ pub(crate) enum Holder {
     Io(IoId),
     /// A copy from one member to another one.
     Slot(SlotId),
+    /// The window of a verification.
+    Verification,
 }
 
 #[derive(Debug, Clone, Copy)]

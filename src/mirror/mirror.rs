@@ -93,6 +93,22 @@ impl Mirror {
                 }
                 self.take_step();
             }
+            Input::Compared { request, differing } => {
+                s.requests.end(request);
+                if let Phase::Running(running) = &mut self.phase {
+                    running.verify_done(s, Outcome::Success, differing);
+                }
+            }
+            Input::Verify { repairs } => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.verify(s, repairs);
+                }
+            }
+            Input::StopVerification => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.stop_verification(s);
+                }
+            }
             Input::Opened { device, blocks, block_size } => {
                 s.opened(device, blocks, block_size);
                 self.take_step();
@@ -171,6 +187,7 @@ impl Mirror {
             (Purpose::Flush(number), Some(who)) => running.flush_done(s, number, who, outcome),
             (Purpose::Copy(slot), _) => running.copy_done(s, slot, device, outcome),
             (Purpose::CopyFlush, _) => running.copy_flush_done(s, device, outcome),
+            (Purpose::Verify, _) => running.verify_done(s, outcome, Vec::new()),
             (Purpose::Record, Some(who)) => running.record_done(s, who, outcome),
             (Purpose::Wipe, who) => running.wipe_done(s, who, outcome),
             (Purpose::Load, _) => self.done_before(device, purpose, outcome),
@@ -313,6 +330,17 @@ impl Mirror {
         matches!(&self.phase, Phase::Running(running) if running.is_outsider(&self.shared, device))
     }
 
+    /// Checks whether a verification may begin.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn may_verify(&self) -> Result<(), &'static str> {
+        match &self.phase {
+            Phase::Running(running) => running.may_verify(),
+            _ => Err("it does not run"),
+        }
+    }
+
     /// Returns whether it is not known yet whose an open device is.
     pub fn is_being_read(&self, device: Device) -> bool {
         let link = &self.shared.slots[device.index()].link;
@@ -340,6 +368,7 @@ impl Mirror {
             hot_regions: 0,
             region_blocks: 0,
             counts: Counts::default(),
+            verification: None,
         }
     }
 }
@@ -368,7 +397,8 @@ impl Running {
             && self.watched_devices(s).any(|device| s.requests.in_flight(device) > 0);
         let late = is_timed.then(|| self.next_late.max(s.now() + 1));
         let copying = self.copying.next_deadline().filter(|_| self.mode == Mode::Serving);
-        [until, flush, late, copying].into_iter().flatten().min()
+        let verifying = self.verifying.next_deadline().filter(|_| self.mode == Mode::Serving);
+        [until, flush, late, copying, verifying].into_iter().flatten().min()
     }
 
     fn report(&self, s: &Shared) -> Report {
@@ -410,6 +440,7 @@ impl Running {
             hot_regions: self.regions.len(),
             region_blocks: self.regions.size().blocks(),
             counts: self.counts,
+            verification: self.verification_report(),
         }
     }
 

@@ -51,11 +51,15 @@ pub enum Mutation {
     NoFullCopy,
     /// 14: A flush goes to one member.
     FlushOne,
+    /// 15: A verification does not lock its range.
+    VerifyUnlocked,
+    /// 15: A verification repairs blocks whose region is not in the intent log.
+    RepairUnlogged,
 }
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 22] = [
+    pub const ALL: [Mutation; 24] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -78,6 +82,8 @@ impl Mutation {
         Mutation::DetachAtOnce,
         Mutation::NoFullCopy,
         Mutation::FlushOne,
+        Mutation::VerifyUnlocked,
+        Mutation::RepairUnlogged,
     ];
 }
 

@@ -23,6 +23,8 @@ pub struct Options {
     pub region_shift: Option<u32>,
     /// The maximum number of bytes that are copied in a second, 0: no limit.
     pub resync_rate: u64,
+    /// The maximum number of bytes of the mirror that a verification compares in a second, 0: no limit.
+    pub verify_rate: u64,
     /// The time in ms after which a member that does not answer is given up. 0: never.
     pub member_timeout_ms: u64,
     /// The time in ms between two flushes that the mirror makes by itself. Regions that were not
@@ -59,6 +61,8 @@ impl Default for Options {
             extents_max: 16 * 1024,
             region_shift: None,
             resync_rate: 0,
+            // A tenth of what a link of 10 Gbit/s carries.
+            verify_rate: 100 << 20,
             member_timeout_ms: 30_000,
             flush_interval_ms: 5_000,
             degraded_wait_ms: 5_000,

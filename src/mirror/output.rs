@@ -1,7 +1,7 @@
 //! What a mirror wants done. The driver carries it out in the order in which it comes.
 //!
-//! Each request ends with exactly one [`crate::Input::Done`] or [`crate::Input::MetadataRead`], which
-//! the driver never reports while it is carrying out an output.
+//! Each request ends with exactly one [`crate::Input::Done`], [`crate::Input::MetadataRead`] or
+//! [`crate::Input::Compared`], which the driver never reports while it is carrying out an output.
 
 use crate::extents::Extent;
 use crate::handles::{Device, IoId, RequestId, SlotId};
@@ -76,6 +76,20 @@ pub enum Output {
         /// The slot.
         slot: SlotId,
         /// The blocks: no more than fit into the slot.
+        range: Extent,
+    },
+    /// Read the range into a slot, compare it with what another slot holds of the same range, and report
+    /// [`crate::Input::Compared`], or a failed [`crate::Input::Done`].
+    CompareRead {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The slot.
+        slot: SlotId,
+        /// The slot to compare with.
+        with: SlotId,
+        /// The blocks: no more than fit into a slot.
         range: Extent,
     },
     /// Write the range from a slot.

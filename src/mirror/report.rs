@@ -1,5 +1,6 @@
 //! What a mirror shows of itself.
 
+use crate::extents::Extent;
 use crate::generation::Generation;
 use crate::handles::Device;
 use crate::ids::{MemberId, MirrorId};
@@ -29,6 +30,62 @@ pub struct Report {
     pub region_blocks: u64,
     /// What the mirror has counted since it began.
     pub counts: Counts,
+    /// The verification that is under way, or else the last one since the mirror began.
+    pub verification: Option<Verification>,
+}
+
+/// A comparison of all blocks of the members in sync. Members are compared with the one of the lowest
+/// place that can read the blocks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Verification {
+    /// Whether the verification goes on.
+    pub state: VerificationState,
+    /// Whether what differs is written over.
+    pub repairs: bool,
+    /// The number of blocks that were gone through.
+    pub compared: u64,
+    /// The number of blocks that a member held otherwise. A block counts once for each such member.
+    pub differing: u64,
+    /// The number of those, and of unreadable ones, that were written over.
+    pub repaired: u64,
+    /// The number of blocks of ranges that a member could not read. They count for each such member.
+    pub unread: u64,
+    /// The first ranges that a member held otherwise, at most [`Verification::FIRST_MAX`].
+    pub first: Vec<Difference>,
+}
+
+impl Verification {
+    /// The maximum number of ranges in [`Verification::first`]: enough to see a pattern in.
+    pub const FIRST_MAX: usize = 8;
+}
+
+/// Whether a verification goes on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum VerificationState {
+    /// The verification is under way.
+    Running {
+        /// What it waits for, if it does.
+        waits_for: Option<&'static str>,
+    },
+    /// All blocks were gone through.
+    Done {
+        /// When, in µs of the driver's clock.
+        at: u64,
+    },
+    /// The verification was stopped, by the operator or by the end of the mirror.
+    Stopped {
+        /// When, in µs of the driver's clock.
+        at: u64,
+    },
+}
+
+/// Blocks that a member held otherwise than the member that it was compared with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Difference {
+    /// The member.
+    pub member: MemberId,
+    /// The blocks.
+    pub range: Extent,
 }
 
 /// What a mirror can do.

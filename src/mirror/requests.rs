@@ -23,6 +23,8 @@ pub(crate) enum Purpose {
     Copy(SlotId),
     /// A flush of the member that is resynced.
     CopyFlush,
+    /// A step of a verification.
+    Verify,
     /// A step of a record.
     Record,
     /// The metadata are overwritten.
@@ -146,14 +148,20 @@ impl Requests {
         self.outputs.push_back(Output::Flush { request, device });
     }
 
-    pub(crate) fn copy_read(&mut self, device: Device, slot: SlotId, range: Extent) {
-        let request = self.begin(device, Purpose::Copy(slot));
+    pub(crate) fn copy_read(&mut self, device: Device, purpose: Purpose, slot: SlotId, range: Extent) {
+        let request = self.begin(device, purpose);
         self.outputs.push_back(Output::CopyRead { request, device, slot, range });
     }
 
-    pub(crate) fn copy_write(&mut self, device: Device, slot: SlotId, range: Extent) {
-        let request = self.begin(device, Purpose::Copy(slot));
+    pub(crate) fn copy_write(&mut self, device: Device, purpose: Purpose, slot: SlotId, range: Extent) {
+        let request = self.begin(device, purpose);
         self.outputs.push_back(Output::CopyWrite { request, device, slot, range });
+    }
+
+    /// Reads a range into the second slot, to be compared with the first one.
+    pub(crate) fn compare_read(&mut self, device: Device, [with, slot]: [SlotId; 2], range: Extent) {
+        let request = self.begin(device, Purpose::Verify);
+        self.outputs.push_back(Output::CompareRead { request, device, slot, with, range });
     }
 
     pub(crate) fn metadata_read(&mut self, device: Device, range: Extent) {

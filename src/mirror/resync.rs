@@ -98,13 +98,13 @@ impl Running {
             };
             let start = missed.start.max(self.copying.position);
             let range = Extent::between(start, missed.end().min(start + self.copying.slot_blocks));
+            let Some(free) = self.copying.slots.iter().position(|slot| matches!(slot, Copy::Free)) else {
+                return;
+            };
             let bytes = range.count * u64::from(self.block_size);
             if !self.copying.take_credit(s.now(), bytes, s.options.resync_rate) {
                 return;
             }
-            let Some(free) = self.copying.slots.iter().position(|slot| matches!(slot, Copy::Free)) else {
-                return;
-            };
             let slot = SlotId(free as u16);
             self.copying.position = range.end();
             self.copying.busy += 1;
@@ -128,7 +128,7 @@ impl Running {
         };
         let lost_caches = self.lost_caches[from];
         self.copying.slots[usize::from(slot.0)] = Copy::Reading { range, from, lost_caches };
-        s.requests.copy_read(device, slot, range);
+        s.requests.copy_read(device, Purpose::Copy(slot), slot, range);
     }
 
     fn free_slot(&mut self, slot: SlotId) {
@@ -149,7 +149,7 @@ impl Running {
                     Some((who, target)) if has_succeeded && self.is_trusted(from, lost_caches) => {
                         let lost_caches = self.lost_caches[who];
                         self.copying.slots[usize::from(slot.0)] = Copy::Writing { range, lost_caches };
-                        s.requests.copy_write(target, slot, range);
+                        s.requests.copy_write(target, Purpose::Copy(slot), slot, range);
                     }
                     _ => {
                         // The range stays in the tree.
@@ -175,7 +175,9 @@ impl Running {
                 self.free_slot(slot);
             }
             Copy::Stale => self.free_slot(slot),
-            Copy::Free | Copy::Locking(_) => unreachable!("an answer to a copy that no member has"),
+            Copy::Free | Copy::Locking(_) | Copy::Lent => {
+                unreachable!("an answer to a copy that no member has")
+            }
         }
     }
 

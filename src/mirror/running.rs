@@ -3,7 +3,8 @@
 //! The rules are in the files for each subject, as methods of [`Running`]: `writes.rs`, `reads.rs`,
 //! `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before what), `departures.rs`
 //! and `joining.rs` (members that go and come), `changes.rs` (members that are added and removed),
-//! `resync.rs` (members that are brought up to date), `stopping.rs` (the end).
+//! `resync.rs` (members that are brought up to date), `verification.rs` (members that are compared),
+//! `stopping.rs` (the end).
 
 use std::collections::VecDeque;
 
@@ -20,6 +21,7 @@ use crate::output::Status;
 use crate::regions::{FlushTicket, RecordTicket, Regions};
 use crate::report::Counts;
 use crate::shared::Shared;
+use crate::verifying::Verifying;
 
 /// The place of the witness among [`Running::ports`]. The members' are those in the configuration.
 pub(crate) const WITNESS: usize = MEMBERS_MAX;
@@ -365,6 +367,7 @@ pub(crate) struct Running {
     /// Whether a record is due that cannot reach a majority.
     pub(crate) is_stalled: bool,
     pub(crate) copying: Copying,
+    pub(crate) verifying: Verifying,
     pub(crate) rotation: usize,
     pub(crate) mode: Mode,
     pub(crate) is_registered: bool,
@@ -495,6 +498,7 @@ impl Running {
                     other => unreachable!("a lock is granted to {other:?}"),
                 },
                 Holder::Slot(slot) => self.slot_locked(s, slot),
+                Holder::Verification => self.window_locked(s),
             }
         }
         if std::mem::take(&mut self.is_stirred) {
@@ -503,6 +507,7 @@ impl Running {
             self.continue_settling(s);
             self.continue_recording(s);
             self.continue_held(s);
+            self.continue_verification(s);
             self.begin_flush(s);
             self.continue_resync(s);
             self.continue_stopping(s);

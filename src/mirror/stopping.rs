@@ -44,7 +44,8 @@ impl Running {
             s.requests.warn("the mirror stops without a last record".to_owned());
             return self.stopped(s, Vec::new());
         }
-        if self.flush.is_some() || self.round.is_some() || self.copying.busy > 0 || self.copying.is_flushing {
+        let is_copying = self.copying.busy > 0 || self.copying.is_flushing;
+        if self.flush.is_some() || self.round.is_some() || is_copying || !self.verifying.is_idle() {
             return;
         }
         if is_flushed {

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use crate::differences::differences;
 use crate::handles::{Device, IoId};
 use crate::input::{Input, Op, Outcome};
 use crate::metadata::{METADATA_BYTES, WITNESS_BYTES};
@@ -375,6 +376,7 @@ impl World {
             | Output::WriteZeroes { device, .. }
             | Output::Flush { device, .. }
             | Output::CopyRead { device, .. }
+            | Output::CompareRead { device, .. }
             | Output::CopyWrite { device, .. } => {
                 self.sent.push(output.clone());
                 self.request(device, output);
@@ -401,7 +403,11 @@ impl World {
             Health::MetadataHung if is_metadata => self.held.push_back((device, output)),
             Health::Failing | Health::Away => self.answer(&output, Outcome::Failed),
             Health::Unreadable(bad) => match output {
-                Output::Read { range, .. } | Output::CopyRead { range, .. } if range.overlaps(bad) => {
+                Output::Read { range, .. }
+                | Output::CopyRead { range, .. }
+                | Output::CompareRead { range, .. }
+                    if range.overlaps(bad) =>
+                {
                     self.answer(&output, Outcome::Failed);
                 }
                 _ => self.carry_out(device, output),
@@ -421,6 +427,7 @@ impl World {
             | Output::WriteZeroes { request, .. }
             | Output::Flush { request, .. }
             | Output::CopyRead { request, .. }
+            | Output::CompareRead { request, .. }
             | Output::CopyWrite { request, .. }
             | Output::MetadataRead { request, .. }
             | Output::MetadataWrite { request, .. }
@@ -437,6 +444,14 @@ impl World {
             Output::Write { io, range, .. } => disk.fill(*range, &self.buffers[&io.0]),
             Output::WriteZeroes { range, .. } => disk.fill(*range, &vec![0; range.count as usize]),
             Output::CopyRead { slot, range, .. } => drop(self.slots.insert(slot.0, disk.get(*range))),
+            Output::CompareRead { request, slot, with, range, .. } => {
+                self.slots.insert(slot.0, disk.get(*range));
+                let bytes = |slot: &u16| -> Vec<u8> {
+                    self.slots[slot].iter().flat_map(|value| value.to_le_bytes()).collect()
+                };
+                let differing = differences(&bytes(&with.0), &bytes(&slot.0), range.start, 8);
+                return self.input(Input::Compared { request: *request, differing });
+            }
             Output::CopyWrite { slot, range, .. } => disk.fill(*range, &self.slots[&slot.0]),
             Output::MetadataWrite { range, bytes, .. } => disk.write_metadata(*range, bytes),
             Output::MetadataRead { request, range, .. } => {

@@ -159,7 +159,8 @@ impl Running {
         }
     }
 
-    fn miss_everywhere(&mut self, range: crate::extents::Extent) {
+    /// Counts a range as missed by all members that are not in sync.
+    pub(crate) fn miss_everywhere(&mut self, range: crate::extents::Extent) {
         for who in self.members() {
             if self.keeps_tree(who) {
                 self.missed[who].insert(range);

@@ -48,6 +48,7 @@ pub fn register_all() {
     register(c"bdev_dst_mirror_add_member", mirror::add_member, Phase::Runtime);
     register(c"bdev_dst_mirror_remove_member", mirror::remove_member, Phase::Runtime);
     register(c"bdev_dst_mirror_delete", mirror::delete, Phase::Runtime);
+    register(c"bdev_dst_mirror_verify", mirror::verify, Phase::Runtime);
     register(c"bdev_dst_mirror_get_info", mirror::get_info, Phase::Runtime);
     register(c"bdev_dst_mirror_set_options", mirror::set_options, Phase::Runtime);
     register(c"dst_create_listener", target::create_listener, Phase::Runtime);

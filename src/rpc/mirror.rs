@@ -2,7 +2,7 @@
 
 use dst_mirror_bdev::{
     Condition, Device, DeviceInfo, DeviceState, Error, Info, MEMBER_NAME_MAX, MEMBERS_MAX, Options, Plan,
-    Start, State,
+    Start, State, Verification, VerificationState,
 };
 use serde_json::{Value, json};
 use spdk::clock::now_us;
@@ -23,6 +23,7 @@ impl From<Error> for RpcError {
             | Error::Deleting(_)
             | Error::Deleted(_)
             | Error::Stopping(_)
+            | Error::Verification { .. }
             | Error::Register { .. }
             | Error::Unregister { .. } => "name: ",
             Error::NoBdev(_)
@@ -195,6 +196,43 @@ pub fn remove_member(params: Option<Value>, reply: Reply) {
     }
 }
 
+/// What an operator wants of a verification.
+#[derive(Debug, PartialEq, Eq)]
+enum Wanted {
+    Begin { repairs: bool },
+    Stop,
+}
+
+fn take_verification(params: Option<Value>) -> Result<(String, Wanted)> {
+    let mut params = Params::new(params)?;
+    let name = params.text("name")?;
+    let repairs = params.flag("repair", false)?;
+    let stops = params.flag("stop", false)?;
+    params.finish()?;
+    match (repairs, stops) {
+        (true, true) => Err(RpcError::invalid(
+            "repair",
+            "a verification that is stopped repairs nothing: omit one of both",
+        )),
+        (false, true) => Ok((name, Wanted::Stop)),
+        (repairs, false) => Ok((name, Wanted::Begin { repairs })),
+    }
+}
+
+fn begin_verification(params: Option<Value>) -> Result<Value> {
+    let (name, wanted) = take_verification(params)?;
+    let mirror = dst_mirror_bdev::find(&name)?;
+    match wanted {
+        Wanted::Begin { repairs } => mirror.verify(repairs)?,
+        Wanted::Stop => mirror.stop_verification(),
+    }
+    Ok(true.into())
+}
+
+pub fn verify(params: Option<Value>, reply: Reply) {
+    answer(reply, begin_verification(params));
+}
+
 /// Returns the word for what a mirror can do, and why.
 fn show_state(state: &State) -> (&'static str, Option<&str>) {
     match state {
@@ -239,6 +277,36 @@ fn show_device(device: &DeviceInfo) -> Value {
         "state": state,
         "reason": why,
         "requests": in_flight,
+    })
+}
+
+/// Returns what a verification has found. Members are shown by their names.
+fn show_verification(found: &Verification, info: &Info) -> Value {
+    let (state, why, ended) = match found.state {
+        VerificationState::Running { waits_for: None } => ("running", None, None),
+        VerificationState::Running { waits_for } => ("waiting", waits_for, None),
+        VerificationState::Done { at } => ("done", None, Some(at)),
+        VerificationState::Stopped { at } => ("stopped", None, Some(at)),
+    };
+    let name = |id| info.report.members.iter().find(|member| member.id == id).map(|member| &member.name);
+    let first = found.first.iter().map(|difference| {
+        json!({
+            "member": name(difference.member),
+            "id": difference.member.to_string(),
+            "start": difference.range.start,
+            "num_blocks": difference.range.count,
+        })
+    });
+    json!({
+        "state": state,
+        "reason": why,
+        "ended_ms_ago": ended.map(|at| now_us().saturating_sub(at) / 1000),
+        "repair": found.repairs,
+        "blocks_compared": found.compared,
+        "blocks_differing": found.differing,
+        "blocks_unread": found.unread,
+        "blocks_repaired": found.repaired,
+        "first": first.collect::<Vec<_>>(),
     })
 }
 
@@ -292,6 +360,7 @@ fn show_info(info: &Info) -> Value {
             "departures": counts.departures,
             "lost_caches": counts.lost_caches,
         },
+        "verification": report.verification.as_ref().map(|found| show_verification(found, info)),
         "options": options::mirror::show(&plan.options),
     })
 }
@@ -377,6 +446,21 @@ mod tests {
         assert!(wrong(json!({ "name": "m", "member": "m" })).starts_with("member: m is the mirror itself"));
         assert!(wrong(json!({ "name": "m", "member": "x".repeat(65) })).contains("has 65 bytes"));
         assert!(wrong(json!({ "name": "m", "member": "a", "force": true })).contains("force"));
+    }
+
+    #[test]
+    fn a_verification_is_begun_or_stopped() {
+        let taken = |more: Value| {
+            let mut given = json!({ "name": "m" });
+            given.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+            take_verification(Some(given))
+        };
+        let begun = |repairs| Ok(("m".to_owned(), Wanted::Begin { repairs }));
+        assert_eq!(taken(json!({})).map_err(|error| error.message), begun(false));
+        assert_eq!(taken(json!({ "repair": true })).map_err(|error| error.message), begun(true));
+        assert_eq!(taken(json!({ "stop": true })).unwrap().1, Wanted::Stop);
+        let both = taken(json!({ "repair": true, "stop": true })).unwrap_err().message;
+        assert!(both.starts_with("repair: "), "{both}");
     }
 
     #[test]

@@ -109,6 +109,8 @@ options!(
     dst_mirror_bdev::Options {
         resync_rate_mib: 0..=1_000_000,
             "most MiB that are copied to members in a second; 0: no limit";
+        verify_rate_mib: 0..=1_000_000,
+            "most MiB of the mirror that a verification compares in a second; 0: no limit";
         member_timeout_ms: 0..=3_600_000,
             "how long a member may take for a request before it is reset and given up; 0: for ever";
         flush_interval_ms: 100..=3_600_000,

@@ -98,6 +98,7 @@ CLIENT_OPTIONS = {
 
 MIRROR_OPTIONS = {
     "resync_rate_mib": number(0, 1_000_000),
+    "verify_rate_mib": number(0, 1_000_000),
     "member_timeout_ms": number(0, 3_600_000),
     "flush_interval_ms": number(100, 3_600_000),
     "degraded_wait_ms": number(0, 3_600_000),
@@ -186,6 +187,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_mirror_add_member": {"name": name(MIRROR), "member": name(SPARE), "force": flag(False)},
         "bdev_dst_mirror_remove_member": {"name": name(MIRROR), "member": name(SPARE)},
         "bdev_dst_mirror_delete": {"name": name(MIRROR), "wipe": flag(False)},
+        "bdev_dst_mirror_verify": {"name": name(MIRROR), "repair": flag(False), "stop": flag(False)},
         "bdev_dst_mirror_get_info": {"name": text(MIRROR)},
         "bdev_dst_mirror_set_options": {"name": name(MIRROR), **MIRROR_OPTIONS},
         "dst_create_listener": place(other_port),

@@ -256,6 +256,10 @@ def _mirror_member(rng: random.Random) -> dict[str, Any]:
     return {"name": rng.choice(MIRRORS), "member": rng.choice(BDEVS)}
 
 
+def _verification(rng: random.Random) -> dict[str, Any]:
+    return {"name": rng.choice(MIRRORS), **_optional(rng, 0.3, repair=(True,), stop=(True,))}
+
+
 def _run(rng: random.Random) -> dict[str, Any]:
     # A journal of its own, since the same name is not the same device.
     journal = f"$FOLDER/journal{rng.randrange(10**9)}"
@@ -286,6 +290,7 @@ VOCABULARY: dict[str, Vocabulary] = {
         "bdev_dst_mirror_add_member": (2, _mirror_member),
         "bdev_dst_mirror_remove_member": (2, _mirror_member),
         "bdev_dst_mirror_delete": (1, _one("name", *MIRRORS)),
+        "bdev_dst_mirror_verify": (1, _verification),
         "bdev_dst_mirror_get_info": (1, lambda rng: _optional(rng, name=MIRRORS)),
         "bdev_dst_mirror_set_options": (1, lambda rng: {"name": rng.choice(MIRRORS), "resync_rate_mib": 1}),
         "dst_create_listener": (7, _listener),

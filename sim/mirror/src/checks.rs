@@ -213,6 +213,7 @@ fn judge_member(run: &mut Run, rule: &str, member: usize, block: u64, since: u64
 /// Checks, now and then, what members in sync hold, and how long things take.
 pub fn look(run: &mut Run) {
     members_are_equal(run);
+    run.check_verifications();
     check_rate(run);
     check_patience(run);
 }
@@ -227,7 +228,7 @@ pub fn members_are_equal(run: &mut Run) {
         let requests = owner.requests.values().filter(|request| request.purpose != Purpose::MetadataRead);
         busy.extend(requests.map(|request| request.blocks.clone()));
         for block in run.model.known() {
-            if busy.iter().any(|range| range.contains(&block)) {
+            if run.decayed.contains(&block) || busy.iter().any(|range| range.contains(&block)) {
                 continue;
             }
             let mut first = None;
@@ -260,6 +261,14 @@ fn check_rate(run: &mut Run) {
         let burst = 2 * u64::from(options.copy_bytes) * u64::from(options.copy_slots);
         if options.resync_rate > 0 && bytes > options.resync_rate / 10 * 11 + burst {
             run.violate("12", format!("{bytes} bytes are copied in a second, of {}", options.resync_rate));
+        }
+        // Each window is read from all members but one to be compared.
+        let Some(owner) = &mut run.owners[host] else { continue };
+        owner.compares.retain(|(at, _)| at + 1_000_000 > now);
+        let bytes: u64 = owner.compares.iter().map(|(_, bytes)| bytes).sum();
+        let rate = options.verify_rate * (run.plan.members as u64 - 1);
+        if rate > 0 && bytes > rate / 10 * 11 + burst {
+            run.violate("15", format!("{bytes} bytes are compared in a second, of {rate}"));
         }
     }
 }

@@ -107,6 +107,12 @@ impl Disk {
         }
     }
 
+    /// Changes a block for good, behind everybody's back.
+    pub fn decay(&mut self, block: u64, content: Content) {
+        self.volatile.remove(&block);
+        self.blocks.insert(block, Block { versions: vec![content] });
+    }
+
     /// Makes everything durable.
     pub fn flush(&mut self) {
         for block in std::mem::take(&mut self.volatile) {

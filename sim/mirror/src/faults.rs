@@ -78,6 +78,9 @@ impl Run {
                 self.remove_member(member);
                 self.world.after(after_us, Event::CutAndCrash { host, members, for_us });
             }
+            Fault::Decay { member, block } => self.decay(member, block),
+            Fault::Verify { repairs } => self.verify(repairs),
+            Fault::StopVerification => self.stop_verification(),
             Fault::Takeover { host } => self.take_over(host),
             Fault::Partition { host, member, for_us } => {
                 for other in 0..self.plan.hosts {

@@ -14,7 +14,7 @@
 //! | [`checks`] | the rules that concern what members hold |
 //! | [`state`] | the state of a run |
 //! | `drive` | processes and their mirrors: what these are told, and what they want done |
-//! | `users`, `faults`, `operator`, `membership` | what happens to them |
+//! | `users`, `faults`, `operator`, `membership`, `verification` | what happens to them |
 //! | [`run`] | one seed, from its beginning to its end |
 //! | [`shrink`] | the search for a smaller plan that still fails |
 
@@ -34,6 +34,7 @@ pub mod shrink;
 pub mod state;
 pub mod target;
 mod users;
+mod verification;
 pub mod world;
 
 pub use plan::Plan;

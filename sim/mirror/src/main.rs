@@ -13,6 +13,7 @@ dst-mirror-sim [--seeds N] [--from N] [--mutation NAME] [--keep-going]      run 
 dst-mirror-sim --seed N [--history] [--shrink] [--mutation NAME]            run one again
 dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    which mutations are found, and when
 Each with --changes: an operator also adds and removes members.
+Or with --verifying: media decay, and an operator has the members compared.
 ";
 
 #[derive(Default)]
@@ -26,12 +27,17 @@ struct Args {
     mutations: bool,
     keep_going: bool,
     changes: bool,
+    verifying: bool,
 }
 
 impl Args {
     /// Returns the plan of a seed.
     fn plan(&self, seed: u64) -> Plan {
-        if self.changes { Plan::changing(seed) } else { Plan::new(seed) }
+        match (self.changes, self.verifying) {
+            (true, _) => Plan::changing(seed),
+            (false, true) => Plan::verifying(seed),
+            (false, false) => Plan::new(seed),
+        }
     }
 }
 
@@ -52,6 +58,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--shrink" => args.shrink = true,
             "--mutations" => args.mutations = true,
             "--changes" => args.changes = true,
+            "--verifying" => args.verifying = true,
             "--keep-going" => args.keep_going = true,
             "--mutation" => {
                 let name = words.next().unwrap_or_default();
@@ -126,8 +133,12 @@ fn many(args: &Args) -> bool {
             if let Some(violation) = &outcome.violation {
                 result.1 += 1;
                 println!("seed {seed} violates {violation}");
-                let changes = if args.changes { " --changes" } else { "" };
-                println!("again: dst-mirror-sim --seed {seed} --history{changes}");
+                let kind = match (args.changes, args.verifying) {
+                    (true, _) => " --changes",
+                    (false, true) => " --verifying",
+                    (false, false) => "",
+                };
+                println!("again: dst-mirror-sim --seed {seed} --history{kind}");
                 stop.store(!args.keep_going, Relaxed);
             }
         }

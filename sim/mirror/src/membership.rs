@@ -14,7 +14,7 @@ fn target(member: &MemberReport) -> usize {
 
 impl Run {
     /// Returns the host whose mirror is in use.
-    fn user(&self) -> Option<usize> {
+    pub(crate) fn user(&self) -> Option<usize> {
         (0..self.plan.hosts).find(|&host| {
             let at = &self.world.hosts[host];
             let is_it = |owner: &crate::owner::Owner| owner.is_usable() && !owner.superseded;

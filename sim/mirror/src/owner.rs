@@ -10,6 +10,9 @@ use crate::disk::Content;
 use crate::plan::Plan;
 use crate::target::{What, blocks_of};
 
+/// The bytes of a block, as far as they are compared: the number of the write that it holds.
+const BLOCK: usize = 8;
+
 /// An I/O of a user.
 #[derive(Debug)]
 pub struct UserIo {
@@ -47,6 +50,8 @@ pub enum Purpose {
     Write(IoId),
     /// Reads into a slot.
     CopyRead(usize),
+    /// Reads into the first slot, and compares it with the second one.
+    Compare(usize, usize),
     /// Writes from a slot.
     CopyWrite(usize),
     /// Reads metadata.
@@ -116,6 +121,10 @@ pub struct Owner {
     pub copies: Vec<(u64, u64)>,
     /// Bytes that were copied.
     pub copied: u64,
+    /// When comparisons were begun, and how many bytes each has.
+    pub compares: Vec<(u64, u64)>,
+    /// Whether the members are being compared, as far as was looked.
+    pub is_verifying: bool,
     /// The target whose data the operator said to count.
     pub forced: Option<usize>,
     /// The target that becomes a member when it is opened next.
@@ -164,6 +173,8 @@ impl Owner {
             tick_at: None,
             copies: Vec::new(),
             copied: 0,
+            compares: Vec::new(),
+            is_verifying: false,
             forced: force,
             to_add: None,
             changing: None,
@@ -207,6 +218,25 @@ impl Owner {
                 // A read that has failed leaves anything in the buffer.
                 let alien = Content::Write(u64::MAX);
                 self.slots[slot] = if success { data } else { vec![alien; found.blocks.count()] };
+            }
+            Purpose::Compare(slot, with) => {
+                let alien = Content::Write(u64::MAX);
+                let start = found.blocks.start;
+                self.slots[slot] = if success { data } else { vec![alien; found.blocks.count()] };
+                if success {
+                    let bytes = |slot: usize| -> Vec<u8> {
+                        let mut bytes = vec![0; self.slots[slot].len() * BLOCK];
+                        for (content, bytes) in self.slots[slot].iter().zip(bytes.chunks_exact_mut(BLOCK)) {
+                            match content {
+                                Content::Write(write) => bytes.copy_from_slice(&write.to_le_bytes()),
+                                Content::Bytes(_) => return Vec::new(),
+                            }
+                        }
+                        bytes
+                    };
+                    let differing = dst_mirror::differences(&bytes(with), &bytes(slot), start, BLOCK);
+                    return Ok(Input::Compared { request: id, differing });
+                }
             }
             Purpose::MetadataRead if success => {
                 let size = self.plan.block_size as usize;
@@ -280,11 +310,19 @@ impl Owner {
             Output::CopyRead { request, device, slot, range } => {
                 let slot = usize::from(slot.0);
                 self.check_slot(slot, range.count, true)?;
-                let bytes = range.count * u64::from(plan.block_size);
-                self.copies.push((now, bytes));
-                self.copied += bytes;
                 let what = What::Read { start: range.start, count: range.count };
                 (request, device, Purpose::CopyRead(slot), range, what)
+            }
+            Output::CompareRead { request, device, slot, with, range } => {
+                let (slot, with) = (usize::from(slot.0), usize::from(with.0));
+                self.check_slot(slot, range.count, true)?;
+                self.check_slot(with, range.count, false)?;
+                if self.slots[with].len() as u64 != range.count || slot == with {
+                    return Err(format!("15: slot {with} does not hold {range:?}"));
+                }
+                self.compares.push((now, range.count * u64::from(plan.block_size)));
+                let what = What::Read { start: range.start, count: range.count };
+                (request, device, Purpose::Compare(slot, with), range, what)
             }
             Output::CopyWrite { request, device, slot, range } => {
                 let slot = usize::from(slot.0);
@@ -293,6 +331,9 @@ impl Owner {
                 if data.len() as u64 != range.count {
                     return Err(format!("12: slot {slot} holds {} blocks, not {range:?}", data.len()));
                 }
+                let bytes = range.count * u64::from(plan.block_size);
+                self.copies.push((now, bytes));
+                self.copied += bytes;
                 (request, device, Purpose::CopyWrite(slot), range, What::Write { start: range.start, data })
             }
             Output::MetadataRead { request, device, range } => {
@@ -375,6 +416,7 @@ impl Owner {
     fn check_slot(&self, slot: usize, count: u64, fills: bool) -> Result<(), String> {
         let is_used = self.requests.values().any(|request| match request.purpose {
             Purpose::CopyRead(other) => other == slot,
+            Purpose::Compare(other, with) => other == slot || fills && with == slot,
             // One slot may be written to several members at once.
             Purpose::CopyWrite(other) => fills && other == slot,
             _ => false,

@@ -48,6 +48,12 @@ pub enum Fault {
     /// The operator removes a member, and the owner's process dies, and with it members' caches and links:
     /// all whose bit is set are out of reach for a time.
     RemoveAndCrash { host: usize, member: usize, after_us: u64, members: u64, for_us: u64 },
+    /// The medium of a member changes a block that no user uses.
+    Decay { member: usize, block: u64 },
+    /// The operator has the members compared.
+    Verify { repairs: bool },
+    /// The operator stops the comparison.
+    StopVerification,
 }
 
 /// What a seed decides.
@@ -190,6 +196,7 @@ impl Plan {
                 // Of regions of 1 MiB, few are cold.
                 region_shift: r.pick(&[None, Some(6), Some(8)]),
                 resync_rate: r.pick(&[0, 2 << 20, 16 << 20]),
+                verify_rate: 0,
                 member_timeout_ms: r.pick(&[100, 500, 5_000]),
                 flush_interval_ms: r.pick(&[50, 300, 2_000]),
                 degraded_wait_ms: r.pick(&[10, 300, 2_000]),
@@ -248,6 +255,31 @@ impl Plan {
                 // Soon after it has begun.
                 plan.faults.push((at + r.below(20_000), Fault::Crash { host, for_us: r.below(500_000) }));
             }
+        }
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    /// Returns the plan of a seed in which media decay, and an operator has the members compared.
+    pub fn verifying(seed: u64) -> Plan {
+        let mut plan = Plan::new(seed);
+        let mut rng = Rng::new(seed ^ 0x7665_7269_6679);
+        let r = &mut rng;
+        plan.options.copy_slots = plan.options.copy_slots.max(2);
+        plan.options.copy_bytes = r.pick(&[16 << 10, 64 << 10, 256 << 10]);
+        plan.options.verify_rate = r.pick(&[0, 0, 4 << 20, 16 << 20]);
+        for _ in 0..r.pick(&[0, 2, 5]) {
+            let (member, block) = (r.index(plan.members), r.below(plan.blocks));
+            // An I/O has up to five blocks.
+            if plan.hot.iter().all(|&hot| !(hot..hot + 5).contains(&block)) {
+                plan.faults.push((r.below(FAULTS_US), Fault::Decay { member, block }));
+            }
+        }
+        for _ in 0..r.range(2, 8) {
+            plan.faults.push((r.below(FAULTS_US), Fault::Verify { repairs: r.chance(500) }));
+        }
+        if r.chance(300) {
+            plan.faults.push((r.below(FAULTS_US), Fault::StopVerification));
         }
         plan.faults.sort_by_key(|(at, _)| *at);
         plan

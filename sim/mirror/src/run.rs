@@ -120,6 +120,7 @@ impl Run {
                     }
                 } else if left == 0 {
                     checks::members_are_equal(self);
+                    self.check_repairs();
                     self.stage = Stage::Over;
                 } else {
                     self.stage = Stage::ReadBack { until, left: left - 1 };

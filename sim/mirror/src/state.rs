@@ -1,5 +1,6 @@
 //! The state of a run.
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use dst_mirror::metadata::{METADATA_BYTES, WITNESS_BYTES};
@@ -49,6 +50,12 @@ pub struct Totals {
     pub excused: u64,
     /// Members that were added or removed.
     pub changes: u64,
+    /// Verifications that went through all blocks.
+    pub verifications: u64,
+    /// Blocks that they have found to differ.
+    pub differing: u64,
+    /// Blocks that had decayed, were repaired, and are equal at the end.
+    pub repaired: u64,
 }
 
 impl Totals {
@@ -62,6 +69,9 @@ impl Totals {
         self.departures += other.departures;
         self.excused += other.excused;
         self.changes += other.changes;
+        self.verifications += other.verifications;
+        self.differing += other.differing;
+        self.repaired += other.repaired;
     }
 }
 
@@ -137,6 +147,10 @@ pub struct Run {
     pub(crate) idle_since: u64,
     /// Whether each target is known to be a member, or not. Nothing is known while that is changed.
     pub(crate) expected: Vec<Option<bool>>,
+    /// Blocks that a medium has changed.
+    pub(crate) decayed: BTreeSet<u64>,
+    /// Those that were repaired since.
+    pub(crate) repaired: BTreeSet<u64>,
 }
 
 impl Run {
@@ -188,6 +202,8 @@ impl Run {
             read_back: Vec::new(),
             idle_since: 0,
             expected: vec![Some(true); plan.members],
+            decayed: BTreeSet::new(),
+            repaired: BTreeSet::new(),
             world,
             plan,
         }

@@ -9,14 +9,16 @@ use dst_mirror_sim::{Plan, run};
 const SEEDS: std::ops::Range<u64> = 100..1100;
 
 /// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, and
-/// in tests/changes.rs, where members are added and removed.
-const ELSEWHERE: [Mutation; 6] = [
+/// in tests/changes.rs and tests/verification.rs, where members are added and removed, and compared.
+const ELSEWHERE: [Mutation; 8] = [
     Mutation::CompleteBeforeRecord,
     Mutation::CoolUnflushed,
     Mutation::RepairUnlocked,
     Mutation::OverwriteDiverged,
     Mutation::DetachAtOnce,
     Mutation::NoFullCopy,
+    Mutation::VerifyUnlocked,
+    Mutation::RepairUnlogged,
 ];
 
 fn is_found(mutation: Mutation) {
