@@ -90,11 +90,19 @@ impl Mirror {
             Life::Starting { waiting: Some(waiting) } => {
                 *life = Life::Starting { waiting: Some(waiting) };
                 drop(life);
+                let why = match *self.takeover.borrow() {
+                    Some(_) => format!("{why}. The bdevs that were taken over for it are deleted"),
+                    None => why,
+                };
                 self.give_up(Error::Ended { name, why });
             }
             Life::Starting { waiting: None } => {}
             // The bdev stays, and its I/O fails, until the operator deletes it.
-            other => *life = other,
+            other => {
+                *life = other;
+                drop(life);
+                self.end_takeover(Box::new(|| {}));
+            }
         }
     }
 
@@ -156,6 +164,9 @@ impl Mirror {
 
     /// Has the rules write what is left to be written.
     fn begin_stop(self: &Rc<Self>, done: Done) {
+        if self.number().is_some() {
+            self.end_takeover(Box::new(|| {}));
+        }
         *self.life.borrow_mut() = Life::Stopping(done);
         self.abandon_opening();
         self.tell(Input::Stop { wipe: self.is_to_be_wiped.get() });
@@ -192,7 +203,7 @@ impl Mirror {
                 if let Life::Closing { done, .. } = self.life.replace(Life::Gone) {
                     self.forget_number();
                     (self.forget)(self);
-                    done();
+                    self.end_takeover(done);
                 }
             }
             _ => {}

@@ -87,6 +87,18 @@ pub enum Error {
         /// The reason, and what to do.
         why: String,
     },
+    /// Another host was faster to take the mirror over, or one of its devices can't be taken over.
+    #[error(
+        "mirror `{name}` is not taken over: another host was faster to take `{device}`, or bdev `{device}` has \
+         failed or was created without `exclusive` (bdev_dst_get_info shows it). The bdevs that were taken over for the mirror are \
+         deleted: see which host has it before you create them again"
+    )]
+    NotTaken {
+        /// The mirror's name.
+        name: String,
+        /// The device that decided it, as the operator named it.
+        device: String,
+    },
     /// The mirror could not be assembled in time.
     #[error("mirror `{name}` is not assembled after {waited_ms} ms: {why}")]
     Timeout {
@@ -143,7 +155,7 @@ impl Error {
             Error::Changing(_) | Error::Deleting(_) | Error::InUse { .. } => Errno::EBUSY,
             Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } | Error::Ended { .. } | Error::Change { .. } => Errno::EINVAL,
-            Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
+            Error::Deleted(_) | Error::Stopping(_) | Error::NotTaken { .. } => Errno::ECANCELED,
             Error::NotWiped { .. } => Errno::EIO,
             Error::Timeout { .. } => Errno::ETIMEDOUT,
             Error::Open { errno, .. }

@@ -8,15 +8,18 @@ use dst_mirror_sim::{Plan, run};
 /// A thousand seeds. FirstMemberIsEnough is found by seed 1,042.
 const SEEDS: std::ops::Range<u64> = 100..1100;
 
-/// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, and
-/// in tests/changes.rs, where members are added and removed.
-const ELSEWHERE: [Mutation; 6] = [
+/// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, in
+/// tests/changes.rs, where members are added and removed, and in tests/takers.rs, where hosts take over at
+/// once.
+const ELSEWHERE: [Mutation; 8] = [
     Mutation::CompleteBeforeRecord,
     Mutation::CoolUnflushed,
     Mutation::RepairUnlocked,
     Mutation::OverwriteDiverged,
     Mutation::DetachAtOnce,
     Mutation::NoFullCopy,
+    Mutation::TakeInAnyOrder,
+    Mutation::ClaimUnconfirmed,
 ];
 
 fn is_found(mutation: Mutation) {
