@@ -12,7 +12,8 @@ const HELP: &str = "\
 dst-mirror-sim [--seeds N] [--from N] [--mutation NAME] [--keep-going]      run seeds
 dst-mirror-sim --seed N [--history] [--shrink] [--mutation NAME]            run one again
 dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    which mutations are found, and when
-Each with --changes: an operator also adds and removes members.
+Each with --changes: an operator also adds and removes members. Each with --taking: hosts take the
+mirror over at once.
 ";
 
 #[derive(Default)]
@@ -26,12 +27,17 @@ struct Args {
     mutations: bool,
     keep_going: bool,
     changes: bool,
+    taking: bool,
 }
 
 impl Args {
     /// Returns the plan of a seed.
     fn plan(&self, seed: u64) -> Plan {
-        if self.changes { Plan::changing(seed) } else { Plan::new(seed) }
+        match (self.changes, self.taking) {
+            (true, _) => Plan::changing(seed),
+            (_, true) => Plan::taking(seed),
+            _ => Plan::new(seed),
+        }
     }
 }
 
@@ -52,6 +58,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--shrink" => args.shrink = true,
             "--mutations" => args.mutations = true,
             "--changes" => args.changes = true,
+            "--taking" => args.taking = true,
             "--keep-going" => args.keep_going = true,
             "--mutation" => {
                 let name = words.next().unwrap_or_default();
