@@ -101,7 +101,10 @@ impl Mirror {
             other => {
                 *life = other;
                 drop(life);
-                self.end_takeover(Box::new(|| {}));
+                // What it still waits for is given back later: this may be inside a call of that bdev's.
+                if let Some(takeover) = self.takeover.borrow_mut().as_mut() {
+                    takeover.end();
+                }
             }
         }
     }

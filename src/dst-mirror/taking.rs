@@ -41,6 +41,7 @@ impl Mirror {
         let name = self.name();
         match step {
             Step::Wait => {}
+            Step::Ended => self.end_takeover(Box::new(|| {})),
             Step::Claim { device, after } => {
                 let bdev = self.shown(device);
                 spdk::notice!("DST mirror {name}: `{bdev}` is taken over, from ownership {after}");

@@ -54,6 +54,8 @@ pub enum Step {
     },
     /// All devices that can be had are taken: the mirror may be assembled. Comes once.
     Over,
+    /// The mirror has ended, and nothing more is claimed.
+    Ended,
     /// Another host was faster, or the device cannot be owned. The mirror is not to be assembled, and
     /// nothing more is claimed.
     Lost {
@@ -76,6 +78,7 @@ enum Stage {
         first: usize,
     },
     Lost,
+    Ended,
 }
 
 /// A device in the order.
@@ -112,7 +115,7 @@ impl Takeover {
 
     /// Returns whether the mirror must not be told of its devices yet.
     pub fn withholds(&self) -> bool {
-        !matches!(self.stage, Stage::Over { .. })
+        !matches!(self.stage, Stage::Over { .. } | Stage::Ended)
     }
 
     /// Returns the next step at the time `now`.
@@ -126,7 +129,13 @@ impl Takeover {
                 _ => Step::Wait,
             },
             Stage::Lost => Step::Wait,
+            Stage::Ended => Step::Ended,
         }
+    }
+
+    /// Claims nothing more: another host has the mirror.
+    pub fn end(&mut self) {
+        self.stage = Stage::Ended;
     }
 
     fn ask(&mut self, now: u64, standing: &impl Fn(Device) -> Standing) -> Step {

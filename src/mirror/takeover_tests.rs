@@ -160,6 +160,8 @@ fn a_device_that_does_not_answer_is_passed_over_and_taken_later() {
     assert_eq!(host.step(3 * WAIT_US), Step::Wait, "the one that decides has not been heard of since");
     host.read(&world, 1, 3 * WAIT_US);
     assert_eq!(host.step(3 * WAIT_US), claim(Device::WITNESS, 0));
+    host.takeover.end();
+    assert_eq!((host.step(3 * WAIT_US), host.takeover.withholds()), (Step::Ended, false));
 }
 
 #[test]

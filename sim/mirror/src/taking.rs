@@ -134,7 +134,7 @@ impl Run {
         let Some(takeover) = &mut owner.takeover else { return };
         let (world, plan, now) = (&self.world, &self.plan, self.world.now);
         match takeover.step(now, |device| world.standing(host, target_of(plan, device))) {
-            Step::Wait => {}
+            Step::Wait | Step::Ended => {}
             Step::Claim { device, after } => {
                 let target = target_of(&self.plan, device);
                 self.world.send_claim(host, target, after);
