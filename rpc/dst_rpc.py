@@ -296,6 +296,10 @@ METHODS = (
                 flag=False,
                 option="--no-wait",
             ),
+            switch(
+                "takeover",
+                "take the mirror over first: the exports of its witness and of its members, in this order, from whoever owns them",
+            ),
         )
         + MIRROR_OPTIONS,
     ),

@@ -6,7 +6,8 @@
 use std::alloc::System;
 use std::rc::Rc;
 
-use dst_client::News;
+use dst_client::{Holding, Newest, News};
+use dst_mirror_bdev::{Exports, Standing};
 use dst_target::Target;
 use dst_transport::set_workers;
 use spdk::bdev_module::{ModuleOps, register_module};
@@ -41,6 +42,36 @@ fn client_news(bdev_name: &str, news: News) {
         News::LostCache => dst_mirror_bdev::bdev_lost_cache(bdev_name),
         News::TakenOver => dst_mirror_bdev::bdev_taken_over(bdev_name),
     }
+}
+
+/// Returns how the export of a DST bdev stands to this host, for a mirror that is taken over.
+fn export_standing(bdev_name: &str) -> Option<Standing> {
+    let client = dst_client::find(bdev_name).ok()?;
+    Some(match client.holding() {
+        Holding::Unknown => Standing::Silent,
+        Holding::Refused(Newest { number, read_us }) => Standing::Foreign { number, read_us },
+        Holding::Claimed => Standing::Claimed,
+        Holding::Held { confirmed_us } => Standing::Own { confirmed_us },
+        Holding::Shared | Holding::Over => Standing::Lost,
+    })
+}
+
+/// Takes the export of a DST bdev over.
+fn take_export_over(bdev_name: &str, after: u64) {
+    if let Ok(client) = dst_client::find(bdev_name) {
+        client.take_over(after);
+    }
+}
+
+/// Deletes a DST bdev.
+fn give_export_back(bdev_name: &str, done: Box<dyn FnOnce()>) {
+    let name = bdev_name.to_owned();
+    dst_client::delete(bdev_name, move |result| {
+        if let Err(error) = result {
+            spdk::warn!("DST bdev {name} stays: {error}");
+        }
+        done();
+    });
 }
 
 /// SPDK begins to stop. Mirrors and clients end at the same time: a mirror's last writes have the
@@ -93,6 +124,11 @@ fn register() {
     subsystem::add_dependency(c"bdev", c"dpdk_sock");
     spdk::trace::register();
     dst_client::set_listener(client_news);
+    dst_mirror_bdev::set_exports(Exports {
+        standing: export_standing,
+        take_over: take_export_over,
+        give_back: give_export_back,
+    });
     dst_dpdk::register();
     dst_rpc::register_all();
 }

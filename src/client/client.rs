@@ -18,6 +18,7 @@ use crate::attach::{Attached, FirstAttempts};
 use crate::control::{ControlConnection, ControlInfo, TurnOutcome};
 use crate::disk::{DstDisk, Forget, disk_info, max_request_len};
 use crate::error::Error;
+use crate::holding::Holding;
 use crate::info::{BdevActivity, Info, PathInfo};
 use crate::link::REST_US;
 use crate::options::{BdevParams, BdevUuid};
@@ -73,6 +74,20 @@ impl Client {
         }
         client.control.borrow_mut().set_waiting(waiting, client.params.wait, now);
         Ok(client)
+    }
+
+    /// Returns how the client stands to the ownership of its export.
+    pub fn holding(&self) -> Holding {
+        self.control.borrow_mut().holding()
+    }
+
+    /// Has a client that has no bdev yet take its export over from the owner whose ownership has the
+    /// number `after`. If another host has come meanwhile, nothing is taken, and [`Client::holding`]
+    /// tells the number of the newest ownership.
+    pub fn take_over(&self, after: u64) {
+        if !self.deleting.get() {
+            self.control.borrow_mut().take_over(after, now_us());
+        }
     }
 
     /// Answers the attach while its first attempt goes on.

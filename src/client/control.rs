@@ -20,6 +20,7 @@ use crate::address::Address;
 use crate::attach::{Attach, AttachDue, Attached, AttemptRound, Wait};
 use crate::disk::DstDisk;
 use crate::error::Error;
+use crate::holding::{Holding, Newest};
 use crate::info::BdevState;
 use crate::link::{CONTROL, Link, LinkProgress, Wanted};
 use crate::log::LogLimit;
@@ -55,6 +56,8 @@ pub struct ControlConnection {
     round: AttemptRound,
     /// The ownership of the export that the client has or claims.
     tenure: Tenure,
+    /// The newest ownership that a refusal has named.
+    newest: Option<Newest>,
     probes: Probes,
     log: LogLimit,
     /// A limit of its own for lines about the size, which must not crowd out those about lost
@@ -123,6 +126,7 @@ impl ControlConnection {
             attach: Attach::Over,
             round: AttemptRound::default(),
             tenure,
+            newest: None,
             probes: Probes::default(),
             log: LogLimit::default(),
             sizes: LogLimit::default(),
@@ -166,6 +170,34 @@ impl ControlConnection {
     /// Takes the bdev out, to be unregistered.
     pub fn take_disk(&mut self) -> Option<Registered<DstDisk>> {
         self.bdev.take().map(|bdev| bdev.disk)
+    }
+
+    /// Returns how the client stands to the ownership of its export.
+    pub fn holding(&mut self) -> Holding {
+        let is_over = self.shared.has_failed();
+        match (self.tenure, &self.bdev) {
+            (Tenure::Shared, _) => Holding::Shared,
+            _ if is_over => Holding::Over,
+            (Tenure::Held(_), Some(_)) => {
+                let confirmed_us = self.link.up().and_then(|(connection, _)| connection.lease.confirmed_us());
+                Holding::Held { confirmed_us: confirmed_us.unwrap_or(0) }
+            }
+            (Tenure::Held(_), None) | (Tenure::Claimed { takeover: true, .. }, _) => Holding::Claimed,
+            (Tenure::Sought { .. } | Tenure::Claimed { takeover: false, .. }, _) => {
+                self.newest.map_or(Holding::Unknown, Holding::Refused)
+            }
+        }
+    }
+
+    /// Has the client take the export over, if the newest ownership is still the one with the number
+    /// `after`. A client that has an ownership, or shares its export, does nothing.
+    pub fn take_over(&mut self, after: u64, now: u64) {
+        if self.tenure.take_over(after) {
+            // An attempt that is under way may have asked for less.
+            self.link.close();
+            self.round = AttemptRound::default();
+            self.link.retry_at_once(now);
+        }
     }
 
     /// Closes the connection or ends the attempts to make one.

@@ -107,11 +107,22 @@ impl Mirror {
             Life::Starting { waiting: Some(waiting) } => {
                 *life = Life::Starting { waiting: Some(waiting) };
                 drop(life);
+                let why = match *self.takeover.borrow() {
+                    Some(_) => format!("{why}. The bdevs that were taken over for it are deleted"),
+                    None => why,
+                };
                 self.give_up(Error::Ended { name, why });
             }
             Life::Starting { waiting: None } => {}
             // The bdev stays, and its I/O fails, until the operator deletes it.
-            other => *life = other,
+            other => {
+                *life = other;
+                drop(life);
+                // What it still waits for is given back later: this may be inside a call of that bdev's.
+                if let Some(takeover) = self.takeover.borrow_mut().as_mut() {
+                    takeover.end();
+                }
+            }
         }
     }
 
@@ -174,6 +185,9 @@ impl Mirror {
 
     /// Has the rules write what is left to be written.
     fn begin_stop(self: &Rc<Self>, done: Done) {
+        if self.number().is_some() {
+            self.end_takeover(Box::new(|| {}));
+        }
         *self.life.borrow_mut() = Life::Stopping(done);
         self.abandon_opening();
         self.tell(Input::Stop { wipe: self.is_to_be_wiped.get() });
@@ -210,7 +224,7 @@ impl Mirror {
                 if let Life::Closing { done, .. } = self.life.replace(Life::Gone) {
                     self.forget_number();
                     (self.forget)(self);
-                    done();
+                    self.end_takeover(done);
                 }
             }
             _ => {}

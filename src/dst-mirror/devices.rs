@@ -94,8 +94,11 @@ impl Mirror {
         }
     }
 
-    /// Tells the rules of a device that is open.
+    /// Tells the rules of a device that is open, unless the devices are still being taken over.
     pub(crate) fn tell_opened(self: &Rc<Self>, device: Device) {
+        if self.is_taking() {
+            return;
+        }
         let opened = match &self.places.borrow()[device.index()] {
             Some(Place { backing: Backing::Open(open), .. }) => {
                 let (blocks, block_size) = (open.info.num_blocks, open.info.block_size);

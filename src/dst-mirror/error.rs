@@ -95,6 +95,18 @@ pub enum Error {
         /// The reason, and what to do.
         why: String,
     },
+    /// Another host was faster to take the mirror over, or one of its devices can't be taken over.
+    #[error(
+        "mirror `{name}` is not taken over: another host was faster to take `{device}`, or bdev `{device}` has \
+         failed or was created without `exclusive` (bdev_dst_get_info shows it). The bdevs that were taken over for the mirror are \
+         deleted: see which host has it before you create them again"
+    )]
+    NotTaken {
+        /// The mirror's name.
+        name: String,
+        /// The device that decided it, as the operator named it.
+        device: String,
+    },
     /// The mirror could not be assembled in time.
     #[error("mirror `{name}` is not assembled after {waited_ms} ms: {why}")]
     Timeout {
@@ -152,7 +164,7 @@ impl Error {
             Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } | Error::Ended { .. } | Error::Change { .. } => Errno::EINVAL,
             Error::Verification { .. } => Errno::EBUSY,
-            Error::Deleted(_) | Error::Stopping(_) => Errno::ECANCELED,
+            Error::Deleted(_) | Error::Stopping(_) | Error::NotTaken { .. } => Errno::ECANCELED,
             Error::NotWiped { .. } => Errno::EIO,
             Error::Timeout { .. } => Errno::ETIMEDOUT,
             Error::Open { errno, .. }

@@ -17,6 +17,7 @@ mod device;
 mod devices;
 mod disk;
 mod error;
+mod exports;
 mod info;
 mod life;
 mod mirror;
@@ -25,15 +26,18 @@ mod registry;
 mod request;
 mod requests;
 mod submission;
+mod taking;
 mod users;
 mod verification;
 
 pub use dst_mirror::report::{Condition, Difference, State, Verification, VerificationState};
+pub use dst_mirror::takeover::Standing;
 pub use dst_mirror::{Device, MEMBER_NAME_MAX, MEMBERS_MAX, Report};
 pub use error::Error;
+pub use exports::{Exports, set_exports};
 pub use info::{DeviceInfo, DeviceState, Info};
 pub use mirror::Mirror;
-pub use options::{Options, Plan, Start};
+pub use options::{Options, Plan, Start, Waits};
 pub use registry::{
     add_member, bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list, remove_member,
     stop_begins, wait,

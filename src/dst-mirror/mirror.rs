@@ -10,6 +10,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use dst_mirror::takeover::Takeover;
 use dst_mirror::{Device, Input, Level, Outcome, Output, RequestId};
 use spdk::bdev::BackendIo;
 use spdk::clock::now_us;
@@ -20,7 +21,7 @@ use crate::device::{Backing, Place, Places, Promised, Standing};
 use crate::disk::Destroy;
 use crate::error::Error;
 use crate::life::{Answer, Done, Life};
-use crate::options::{Options, Plan, Start};
+use crate::options::{Options, Plan, Start, Waits};
 use crate::request::Pending;
 use crate::users::Users;
 
@@ -45,6 +46,8 @@ pub struct Mirror {
     /// out.
     pub(crate) at_once: RefCell<VecDeque<(RequestId, Outcome)>>,
     pub(crate) places: RefCell<Places>,
+    /// The takeover of the devices, if the call that made the mirror asked for one.
+    pub(crate) takeover: RefCell<Option<Takeover>>,
     /// The change of the members that is going on.
     pub(crate) changing: RefCell<Option<Changing>>,
     /// The number of members, for every thread.
@@ -95,6 +98,13 @@ impl Mirror {
                 dst_mirror::Mirror::assemble(assemble, rules_options, identifiers)
             }
         };
+        let takeover = match plan.start {
+            Start::Assemble { waits: Waits::UntilTakenOver, .. } => {
+                let wait_us = u64::from(plan.options.degraded_wait_ms) * 1000;
+                Some(Takeover::new(plan.members.len(), plan.witness.is_some(), now_us(), wait_us))
+            }
+            _ => None,
+        };
         let mut places = Places::default();
         for (device, wanted) in plan.devices() {
             let why = Error::NoBdev(wanted.text.clone()).to_string();
@@ -112,6 +122,7 @@ impl Mirror {
             is_carrying: Cell::new(false),
             at_once: RefCell::new(VecDeque::with_capacity(requests_max)),
             places: RefCell::new(places),
+            takeover: RefCell::new(takeover),
             changing: RefCell::new(None),
             members: Arc::new(AtomicUsize::new(plan.members.len())),
             users: RefCell::new(Users::new(rules_options.ios_max)),
@@ -277,6 +288,7 @@ impl Mirror {
             self.tell(Input::Tick);
         }
         self.send_unsent();
+        self.take_devices(now);
         // First, as the mirror may be forgotten then.
         self.end_waits(now);
         self.look_at_life(now);

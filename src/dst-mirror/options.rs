@@ -69,10 +69,20 @@ pub enum Start {
     Assemble {
         /// The member whose data count, whatever the others have.
         force: Option<Device>,
-        /// Whether the RPC waits until the mirror can be used, and nothing stays if that takes too
-        /// long.
-        wait: bool,
+        /// Who waits for that.
+        waits: Waits,
     },
+}
+
+/// Whether an RPC waits until a mirror that is assembled can be used.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Waits {
+    /// The RPC does not wait. The mirror takes its devices whenever they appear.
+    No,
+    /// The RPC waits. Nothing stays if the mirror's start takes too long.
+    UntilUsable,
+    /// As [`Waits::UntilUsable`]; the devices are taken over first, from whoever has them.
+    UntilTakenOver,
 }
 
 /// What an operator asks for.

@@ -10,7 +10,7 @@ use spdk::poller::Poller;
 use crate::error::Error;
 use crate::life::{Answer, Done};
 use crate::mirror::Mirror;
-use crate::options::{Plan, Start};
+use crate::options::{Plan, Start, Waits};
 
 /// The time between two looks at the mirrors' deadlines, µs.
 const TICK_US: u64 = 1000;
@@ -74,11 +74,11 @@ fn try_create(plan: &Plan) -> Result<Rc<Mirror>, Error> {
 fn begin(mirror: &Rc<Mirror>, done: Answer) {
     MIRRORS.with_borrow_mut(|mirrors| mirrors.push(Rc::clone(mirror)));
     let now = match mirror.plan().start {
-        Start::Create { .. } | Start::Assemble { wait: true, .. } => {
+        Start::Create { .. } | Start::Assemble { waits: Waits::UntilUsable | Waits::UntilTakenOver, .. } => {
             mirror.set_waiting(done);
             None
         }
-        Start::Assemble { wait: false, .. } => Some(done),
+        Start::Assemble { waits: Waits::No, .. } => Some(done),
     };
     for device in mirror.named_devices() {
         if mirror.is_created() {

@@ -44,6 +44,9 @@ mod resync;
 mod running;
 mod shared;
 mod stopping;
+pub mod takeover;
+#[cfg(test)]
+mod takeover_tests;
 #[cfg(test)]
 mod testing;
 #[cfg(test)]

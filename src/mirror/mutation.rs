@@ -41,6 +41,10 @@ pub enum Mutation {
     AssembleAnything,
     /// 10: A mirror goes on that another host has taken over.
     GoOnRefused,
+    /// 10: A host takes the devices over in an order of its own.
+    TakeInAnyOrder,
+    /// 10: A host takes a device over without knowing whether it still has the first one.
+    ClaimUnconfirmed,
     /// 11: A member that does not answer is waited for.
     NoMemberTimeout,
     /// 12: Copying does not keep to its rate.
@@ -59,7 +63,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 24] = [
+    pub const ALL: [Mutation; 26] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -77,6 +81,8 @@ impl Mutation {
         Mutation::OverwriteDiverged,
         Mutation::AssembleAnything,
         Mutation::GoOnRefused,
+        Mutation::TakeInAnyOrder,
+        Mutation::ClaimUnconfirmed,
         Mutation::NoMemberTimeout,
         Mutation::NoRate,
         Mutation::DetachAtOnce,

@@ -2,7 +2,7 @@
 
 use dst_mirror_bdev::{
     Condition, Device, DeviceInfo, DeviceState, Error, Info, MEMBER_NAME_MAX, MEMBERS_MAX, Options, Plan,
-    Start, State, Verification, VerificationState,
+    Start, State, Verification, VerificationState, Waits,
 };
 use serde_json::{Value, json};
 use spdk::clock::now_us;
@@ -30,7 +30,8 @@ impl From<Error> for RpcError {
             | Error::Open { .. }
             | Error::Claimed { .. }
             | Error::InUse { .. }
-            | Error::Unsuitable { .. } => "members, witness: ",
+            | Error::Unsuitable { .. }
+            | Error::NotTaken { .. } => "members, witness: ",
             Error::NotWiped { .. } => "wipe: ",
             Error::Timeout { .. } => "start_timeout_ms: ",
             Error::Change { .. } | Error::Ended { .. } | Error::Resources { .. } => "",
@@ -84,7 +85,15 @@ fn take_assemble(params: Option<Value>) -> Result<Plan> {
     let name = params.text("name")?;
     let Devices { members, witness } = take_devices(&mut params, &name)?;
     let force = params.opt_text("force")?;
-    let wait = params.flag("wait", true)?;
+    let waits = match (params.flag("wait", true)?, params.flag("takeover", false)?) {
+        (false, false) => Waits::No,
+        (true, false) => Waits::UntilUsable,
+        (true, true) => Waits::UntilTakenOver,
+        (false, true) => {
+            let problem = "given with wait false: a takeover either gets the mirror or leaves nothing behind";
+            return Err(RpcError::invalid("takeover", problem));
+        }
+    };
     let options = options::mirror::take(&mut params, Options::default())?;
     params.finish()?;
     let force = match force {
@@ -95,7 +104,7 @@ fn take_assemble(params: Option<Value>) -> Result<Plan> {
             Some(at.ok_or_else(|| RpcError::invalid("force", problem))?.0)
         }
     };
-    Ok(Plan { name, members, witness, options, start: Start::Assemble { force, wait } })
+    Ok(Plan { name, members, witness, options, start: Start::Assemble { force, waits } })
 }
 
 fn begin(plan: Result<Plan>, reply: Reply) {
@@ -468,7 +477,16 @@ mod tests {
         let given =
             |force: &str| json!({ "name": "m", "members": ["a", "b"], "witness": "w", "force": force });
         let plan = take_assemble(Some(given("b"))).unwrap();
-        assert_eq!(plan.start, Start::Assemble { force: Some(Device(1)), wait: true });
+        assert_eq!(plan.start, Start::Assemble { force: Some(Device(1)), waits: Waits::UntilUsable });
         assert_eq!(wrong(given("w")), "force: w is none of the members");
+    }
+
+    #[test]
+    fn a_takeover_is_waited_for() {
+        let given =
+            |wait: bool| json!({ "name": "m", "members": ["a", "b"], "takeover": true, "wait": wait });
+        let plan = take_assemble(Some(given(true))).unwrap();
+        assert_eq!(plan.start, Start::Assemble { force: None, waits: Waits::UntilTakenOver });
+        assert!(wrong(given(false)).starts_with("takeover: given with wait false"));
     }
 }

@@ -89,7 +89,10 @@ pub struct Held {
     timeout_us: u64,
     /// The number of the newest keep-alive.
     asked: u64,
+    asked_us: u64,
     next_us: u64,
+    /// When the newest keep-alive was sent that was acknowledged, if any was.
+    confirmed_us: Option<u64>,
     /// The number of the newest acknowledgement, and the time at which it came.
     acknowledged: u64,
     acknowledged_us: u64,
@@ -101,7 +104,15 @@ impl Held {
     /// the welcome was sent.
     pub fn new(timeout_ms: u32, now_us: u64) -> Held {
         let timeout_us = u64::from(timeout_ms) * 1000;
-        Held { timeout_us, asked: 0, next_us: now_us, acknowledged: 0, acknowledged_us: now_us }
+        Held {
+            timeout_us,
+            asked: 0,
+            asked_us: now_us,
+            next_us: now_us,
+            confirmed_us: None,
+            acknowledged: 0,
+            acknowledged_us: now_us,
+        }
     }
 
     /// Returns the next keep-alive if it is due: its number, and the number of the newest
@@ -113,6 +124,7 @@ impl Held {
             return None;
         }
         self.asked += 1;
+        self.asked_us = now_us;
         self.next_us = now_us + self.timeout_us / PARTS;
         Some((self.asked, self.acknowledged))
     }
@@ -122,7 +134,14 @@ impl Held {
         if id == self.asked && id > self.acknowledged {
             self.acknowledged = id;
             self.acknowledged_us = now_us;
+            self.confirmed_us = Some(self.asked_us);
         }
+    }
+
+    /// Returns a time at which the target still kept the client's session, as late as the client can know:
+    /// when the newest keep-alive was sent that the target has acknowledged.
+    pub fn confirmed_us(&self) -> Option<u64> {
+        self.confirmed_us
     }
 
     /// Returns the time after which the target certainly executes no request sent on this
@@ -135,7 +154,15 @@ impl Held {
     /// from `now_us` on.
     #[cfg(feature = "model")]
     pub fn canonical(&self, now_us: u64) -> impl std::hash::Hash + use<> {
-        let Held { timeout_us: _, asked, next_us, acknowledged, acknowledged_us: _ } = self;
+        let Held {
+            timeout_us: _,
+            asked,
+            asked_us: _,
+            next_us,
+            confirmed_us: _,
+            acknowledged,
+            acknowledged_us: _,
+        } = self;
         (*asked, next_us.saturating_sub(now_us), *acknowledged, self.over_us().saturating_sub(now_us))
     }
 }
@@ -166,9 +193,12 @@ mod tests {
         held.acknowledged(0, 5000);
         held.acknowledged(2, 5000);
         assert_eq!((held.over_us(), held.ask(5000)), (4200, None), "neither was asked for");
+        assert_eq!(held.confirmed_us(), None);
         held.acknowledged(1, 5000);
         assert_eq!((held.over_us(), held.ask(5000)), (9200, Some((2, 1))));
+        assert_eq!(held.confirmed_us(), Some(0), "when it was sent, not when it was acknowledged");
         held.acknowledged(2, 5500);
+        assert_eq!(held.confirmed_us(), Some(5000));
         assert_eq!((held.ask(5999), held.ask(6000)), (None, Some((3, 2))));
     }
 

@@ -44,6 +44,16 @@ impl Tenure {
         }
     }
 
+    /// Has the client take the export over with its next claim, which names the ownership with the number
+    /// `after`. Returns false if the client shares the export, or has or had an ownership.
+    pub fn take_over(&mut self, after: u64) -> bool {
+        let may = matches!(self, Tenure::Sought { .. } | Tenure::Claimed { .. });
+        if may {
+            *self = Tenure::Claimed { after, takeover: true };
+        }
+        may
+    }
+
     /// Notes that the target let the client open a session, with this ownership or with none.
     pub fn welcomed(&mut self, ownership: Option<u64>) {
         if let Some(number) = ownership
@@ -147,6 +157,20 @@ mod tests {
         assert!(tenure.refused(&FREE, "a"), "it was released");
         assert!(!tenure.refused(&owned(4, "b"), "a"), "another one came first");
         assert_eq!(tenure.claim(), Some(Claim::Inquiry));
+    }
+
+    #[test]
+    fn a_takeover_that_was_asked_for_later_names_the_ownership_that_it_follows() {
+        let mut tenure = Tenure::new(true, false);
+        assert!(!tenure.refused(&owned(3, "b"), "a"));
+        assert!(tenure.take_over(3));
+        assert_eq!(tenure.claim(), Some(Claim::Next { after: 3, takeover: true }));
+        assert!(!tenure.refused(&owned(4, "c"), "a"), "another host was faster");
+        assert_eq!(tenure, Tenure::Sought { takeover: false });
+        assert!(tenure.take_over(4));
+        tenure.welcomed(Some(5));
+        assert!(!tenure.take_over(5) && tenure == Tenure::Held(5), "there is nothing to be taken");
+        assert!(!Tenure::new(false, false).take_over(1));
     }
 
     #[test]

@@ -182,7 +182,12 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_set_options": CLIENT_OPTIONS,
         "bdev_dst_get_options": {},
         "bdev_dst_mirror_create": {**MIRROR_DEVICES, "force": flag(False), "equal": flag(False)},
-        "bdev_dst_mirror_assemble": {**MIRROR_DEVICES, "force": text(SPARE, "nobody"), "wait": flag(True)},
+        "bdev_dst_mirror_assemble": {
+            **MIRROR_DEVICES,
+            "force": text(SPARE, "nobody"),
+            "wait": flag(True),
+            "takeover": flag(False),
+        },
         "bdev_dst_mirror_wait": {"name": name(MIRROR)},
         "bdev_dst_mirror_add_member": {"name": name(MIRROR), "member": name(SPARE), "force": flag(False)},
         "bdev_dst_mirror_remove_member": {"name": name(MIRROR), "member": name(SPARE)},

@@ -1,5 +1,6 @@
 //! Targets that come and go: links, power, ownership, and the processes that use them.
 
+use crate::taking::Known;
 use crate::target::Status;
 use crate::world::{Bdev, Event, Notice, Then, World};
 
@@ -19,11 +20,21 @@ impl World {
             if at.had[target] {
                 return self.refuse(host, target);
             }
+            if at.is_orderly {
+                self.refuse_admission(host, process, target);
+                let again = self.rng.range(10_000, 100_000);
+                return self.after(again, Event::Attach { host, process, target });
+            }
             if !at.takes {
                 let again = self.rng.range(50_000, 200_000);
                 return self.after(again, Event::Attach { host, process, target });
             }
         }
+        self.admit(host, process, target);
+    }
+
+    /// A target admits a process as its owner.
+    pub(crate) fn admit(&mut self, host: usize, process: u32, target: usize) {
         // What others have here ends first.
         let others: Vec<u32> = self.targets[target]
             .ops
@@ -39,6 +50,9 @@ impl World {
             }
         }
         self.targets[target].owner = Some(host);
+        if !self.hosts[host].had[target] {
+            self.targets[target].number += 1;
+        }
         for loser in 0..self.hosts.len() {
             if loser != host && self.is_open(loser, target) && self.passes(loser, target) {
                 self.refuse(loser, target);
@@ -48,6 +62,9 @@ impl World {
         self.hosts[host].had[target] = true;
         self.hosts[host].trouble[target] = 0;
         self.tell(host, Notice::Opened { target });
+        if self.hosts[host].is_orderly {
+            self.keep_alive(host, process, target);
+        }
     }
 
     /// Removes a target's bdev from a process, and returns it after a time.
@@ -152,7 +169,8 @@ impl World {
         let at = &mut self.hosts[host];
         at.alive = false;
         at.stopped = false;
-        at.takes = false;
+        (at.takes, at.is_orderly) = (false, false);
+        at.known.fill(Known::default());
         at.inbox.clear();
         at.bdevs.fill(Bdev::Absent);
         at.had.fill(false);

@@ -1,5 +1,6 @@
 //! Processes and their mirrors: a mirror is told what happens, and what it wants is done.
 
+use dst_mirror::takeover::Takeover;
 use dst_mirror::{Input, Op, Outcome as Ending};
 
 use crate::checks;
@@ -56,6 +57,9 @@ impl Run {
             self.world.hosts[host].wants = false;
         }
         let Some(owner) = &mut self.owners[host] else { return };
+        if matches!(notice, Notice::Opened { .. }) && owner.is_taking() {
+            return;
+        }
         let device = |target| device_of(&self.plan, target);
         let input = match notice {
             Notice::Opened { target } => {
@@ -152,10 +156,18 @@ impl Run {
         self.world.note(|| format!("host {host}: the mirror can be used"));
         self.created = true;
         self.totals.assemblies += 1;
+        if self.world.hosts[host].inbox.iter().any(|notice| matches!(notice, Notice::Refused { .. })) {
+            // The process was stopped, and hears next that another one has the mirror.
+            if let Some(owner) = &mut self.owners[host] {
+                owner.superseded = true;
+            }
+            return;
+        }
         let now = self.world.stamp();
         for (other, owner) in self.owners.iter_mut().enumerate() {
             let Some(owner) = owner.as_mut().filter(|_| other != host) else { continue };
-            owner.superseded = true;
+            // One that is still taking targets over comes after this one.
+            owner.superseded = !owner.is_taking();
             let writes = owner.ios.values().filter(|io| matches!(io.op, Op::Write | Op::WriteZeroes));
             self.adrift.extend(writes.map(|io| (io.number, io.blocks())));
         }
@@ -228,10 +240,21 @@ impl Run {
     /// A process creates or assembles the mirror.
     pub(crate) fn own(&mut self, host: usize, takes: bool, force: Option<usize>) {
         self.idle_since = self.world.now;
-        let owner = Owner::new(&self.plan, !self.created, force, &mut self.world.rng);
+        let mut owner = Owner::new(&self.plan, !self.created, force, &mut self.world.rng);
+        let is_orderly = self.plan.is_orderly && takes;
+        if is_orderly {
+            let wait_us = self.plan.options.degraded_wait_ms * 1000;
+            owner.takeover =
+                Some(Takeover::new(self.plan.members, self.plan.witness, self.world.now, wait_us));
+        }
         self.owners[host] = Some(owner);
         let at = &mut self.world.hosts[host];
-        (at.wants, at.takes) = (true, takes);
+        (at.wants, at.takes, at.is_orderly) = (true, takes, is_orderly);
+        if is_orderly {
+            self.has_takers = true;
+            let process = at.process;
+            self.world.after(1, Event::Take { host, process });
+        }
         self.world.note(|| format!("host {host}: creates or assembles the mirror, takes: {takes}"));
         self.tell(host, Input::Tick);
         self.world.open_all(host);

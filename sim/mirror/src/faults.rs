@@ -36,7 +36,10 @@ impl Run {
                     self.world.targets[member].bad.insert(block);
                 }
             }
-            Fault::Crash { host, for_us } => self.crash(host, for_us),
+            Fault::Crash { host, for_us } => {
+                self.has_takers = false;
+                self.crash(host, for_us);
+            }
             Fault::Machine { host, for_us } => {
                 self.crash(host, for_us + 1);
                 if host == 0 && self.plan.local {

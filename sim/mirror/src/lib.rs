@@ -14,6 +14,7 @@
 //! | [`checks`] | the rules that concern what members hold |
 //! | [`state`] | the state of a run |
 //! | `drive` | processes and their mirrors: what these are told, and what they want done |
+//! | `taking` | hosts that take the mirror over, one target after the other |
 //! | `users`, `faults`, `operator`, `membership`, `verification` | what happens to them |
 //! | [`run`] | one seed, from its beginning to its end |
 //! | [`shrink`] | the search for a smaller plan that still fails |
@@ -32,6 +33,7 @@ pub mod plan;
 pub mod run;
 pub mod shrink;
 pub mod state;
+mod taking;
 pub mod target;
 mod users;
 mod verification;

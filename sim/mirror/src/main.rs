@@ -14,6 +14,7 @@ dst-mirror-sim --seed N [--history] [--shrink] [--mutation NAME]            run 
 dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    which mutations are found, and when
 Each with --changes: an operator also adds and removes members.
 Or with --verifying: media decay, and an operator has the members compared.
+Or with --taking: hosts take the mirror over at once.
 ";
 
 #[derive(Default)]
@@ -28,15 +29,17 @@ struct Args {
     keep_going: bool,
     changes: bool,
     verifying: bool,
+    taking: bool,
 }
 
 impl Args {
     /// Returns the plan of a seed.
     fn plan(&self, seed: u64) -> Plan {
-        match (self.changes, self.verifying) {
-            (true, _) => Plan::changing(seed),
-            (false, true) => Plan::verifying(seed),
-            (false, false) => Plan::new(seed),
+        match (self.changes, self.verifying, self.taking) {
+            (true, _, _) => Plan::changing(seed),
+            (_, true, _) => Plan::verifying(seed),
+            (_, _, true) => Plan::taking(seed),
+            _ => Plan::new(seed),
         }
     }
 }
@@ -59,6 +62,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--mutations" => args.mutations = true,
             "--changes" => args.changes = true,
             "--verifying" => args.verifying = true,
+            "--taking" => args.taking = true,
             "--keep-going" => args.keep_going = true,
             "--mutation" => {
                 let name = words.next().unwrap_or_default();

@@ -50,6 +50,9 @@ impl Run {
             }
             let host = self.world.rng.pick(&able);
             let member = self.world.rng.index(self.plan.members);
+            if self.has_takers && self.stage == Stage::Faults && now > self.trouble_us + 2_000_000 {
+                return self.violate("10", "hosts have taken the mirror over, and none has it".to_owned());
+            }
             let may_force =
                 self.created && (self.plan.forces || self.stage != Stage::Faults && self.is_forced);
             match &self.owners[host] {

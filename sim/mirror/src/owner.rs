@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use dst_mirror::takeover::Takeover;
 use dst_mirror::{Assemble, Create, Device, Input, IoId, Mirror, Op, Outcome, Output, RequestId};
 use world::rng::Rng;
 
@@ -127,6 +128,8 @@ pub struct Owner {
     pub is_verifying: bool,
     /// The target whose data the operator said to count.
     pub forced: Option<usize>,
+    /// The takeover of the targets, if there is one.
+    pub takeover: Option<Takeover>,
     /// The target that becomes a member when it is opened next.
     pub to_add: Option<usize>,
     /// The target that is being added, or removed, and whether it is a member then.
@@ -176,12 +179,18 @@ impl Owner {
             compares: Vec::new(),
             is_verifying: false,
             forced: force,
+            takeover: None,
             to_add: None,
             changing: None,
             resets: BTreeMap::new(),
             slots: vec![Vec::new(); usize::from(plan.options.copy_slots)],
             plan: plan.clone(),
         }
+    }
+
+    /// Returns whether the process is still taking the targets over.
+    pub fn is_taking(&self) -> bool {
+        self.takeover.as_ref().is_some_and(Takeover::withholds)
     }
 
     /// Returns whether users can use the mirror.

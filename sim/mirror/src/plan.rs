@@ -98,6 +98,9 @@ pub struct Plan {
     pub forces: bool,
     /// Whether the operator adds and removes members.
     pub changes: bool,
+    /// Whether hosts that take over do so in the order of `dst_mirror::takeover`. Otherwise each takes the
+    /// targets as it reaches them.
+    pub is_orderly: bool,
     /// The mirror's options.
     pub options: Options,
     /// Faults and when they occur, in order.
@@ -187,6 +190,7 @@ impl Plan {
             lease_us: r.pick(&[20_000, 200_000]),
             forces: r.chance(200),
             changes: false,
+            is_orderly: false,
             options: Options {
                 ios_max: 64,
                 copy_slots: r.range(1, 4) as u16,
@@ -285,6 +289,39 @@ impl Plan {
         plan
     }
 
+    /// Returns the plan of a seed in which hosts take the mirror over at once, again and again. Some are
+    /// stopped for a time, or cut off from the target that decides, and for less time than it takes until
+    /// that is passed over.
+    pub fn taking(seed: u64) -> Plan {
+        let mut plan = Plan::fair();
+        let mut rng = Rng::new(seed ^ 0x7461_6b69_6e67);
+        let r = &mut rng;
+        (plan.seed, plan.hosts, plan.is_orderly, plan.witness) = (seed, 3, true, r.chance(700));
+        (plan.ios, plan.options.degraded_wait_ms) = (500, 1_000);
+        for round in 0..4 {
+            let at = 1_000_000 + round * 4_500_000;
+            // The owner dies, or goes on.
+            if r.chance(400) {
+                plan.faults.push((at, Fault::Crash { host: 0, for_us: r.below(5_000_000) }));
+            }
+            let within_us = r.pick(&[3_000, 10_000, 30_000]);
+            for host in 0..plan.hosts {
+                plan.faults.push((at + r.below(within_us), Fault::Takeover { host }));
+            }
+            let first = if plan.witness { plan.members } else { 0 };
+            for _ in 0..r.below(4) {
+                let (host, for_us) = (r.index(plan.hosts), r.below(400_000));
+                let fault = match r.below(2) {
+                    0 => Fault::Stop { host, for_us },
+                    _ => Fault::Cut { host, member: first, for_us },
+                };
+                plan.faults.push((at + r.below(within_us + 10_000), fault));
+            }
+        }
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
     /// Returns a plan without faults, as the beginning of others: two members of 64 MiB with caches,
     /// a witness, and users of three spots far apart.
     pub fn fair() -> Plan {
@@ -309,6 +346,7 @@ impl Plan {
             lease_us: 20_000,
             forces: false,
             changes: false,
+            is_orderly: false,
             options: Options {
                 ios_max: 64,
                 member_timeout_ms: 5_000,

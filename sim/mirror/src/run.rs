@@ -63,6 +63,11 @@ impl Run {
             Event::Patience { host, process, target, trouble } => {
                 self.world.lose_patience(host, process, target, trouble);
             }
+            Event::Heard { host, process, target, number } => self.world.heard(host, process, target, number),
+            Event::Claim { host, process, target, after } => self.world.claim(host, process, target, after),
+            Event::KeepAlive { host, process, target } => self.world.keep_alive_due(host, process, target),
+            Event::Confirm { host, process, target, sent } => self.world.confirm(host, process, target, sent),
+            Event::Take { host, process } => self.take_devices(host, process),
             Event::PowerBack { target, losses } => {
                 if self.world.targets[target].losses == losses {
                     self.trouble_us = self.world.now;

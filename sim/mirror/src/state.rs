@@ -145,6 +145,9 @@ pub struct Run {
     pub(crate) stage: Stage,
     pub(crate) read_back: Vec<u64>,
     pub(crate) idle_since: u64,
+    /// Whether a host has begun to take the mirror over in order, and none has died of a fault since: so one
+    /// has it, or gets it.
+    pub(crate) has_takers: bool,
     /// Whether each target is known to be a member, or not. Nothing is known while that is changed.
     pub(crate) expected: Vec<Option<bool>>,
     /// Blocks that a medium has changed.
@@ -201,6 +204,7 @@ impl Run {
             stage: Stage::Faults,
             read_back: Vec::new(),
             idle_since: 0,
+            has_takers: false,
             expected: vec![Some(true); plan.members],
             decayed: BTreeSet::new(),
             repaired: BTreeSet::new(),

@@ -64,6 +64,8 @@ pub struct Target {
     pub bad: BTreeSet<u64>,
     /// The host that owns the target.
     pub owner: Option<usize>,
+    /// The number of the present ownership.
+    pub number: u64,
     /// How often the power was lost.
     pub losses: u64,
     /// Blocks of which a power loss has taken an executed write, until they are written again.
@@ -85,6 +87,7 @@ impl Target {
             errors: 0,
             bad: BTreeSet::new(),
             owner: None,
+            number: 0,
             losses: 0,
             lost: BTreeSet::new(),
             ops: BTreeMap::new(),

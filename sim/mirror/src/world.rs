@@ -11,6 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use world::rng::Rng;
 
 use crate::disk::Content;
+use crate::taking::Known;
 use crate::target::{Status, Target};
 
 /// Something that happens at a time.
@@ -27,6 +28,16 @@ pub enum Event {
     Fence { host: usize, process: u32, target: usize, then: Then },
     /// A process gives a target up, unless it can reach the target or could in the meantime.
     Patience { host: usize, process: u32, target: usize, trouble: u64 },
+    /// A process hears of the newest ownership of a target.
+    Heard { host: usize, process: u32, target: usize, number: u64 },
+    /// A process's claim to the ownership after this one arrives at a target.
+    Claim { host: usize, process: u32, target: usize, after: u64 },
+    /// A process sends its next keep-alive to a target.
+    KeepAlive { host: usize, process: u32, target: usize },
+    /// A keep-alive arrives at a target.
+    Confirm { host: usize, process: u32, target: usize, sent: u64 },
+    /// A process that takes over looks what it has to do.
+    Take { host: usize, process: u32 },
     /// A target's power returns.
     PowerBack { target: usize, losses: u64 },
     /// A link works again.
@@ -112,6 +123,10 @@ pub struct Host {
     pub unreachable: Vec<bool>,
     /// Whether the process takes targets from other hosts that it has not had so far.
     pub takes: bool,
+    /// Whether the process takes them in the order of `dst_mirror::takeover`, and not as it reaches them.
+    pub is_orderly: bool,
+    /// What the process knows of the ownership of each target.
+    pub known: Vec<Known>,
     /// The targets that the process has had.
     pub had: Vec<bool>,
     /// For each target, the number of the present trouble with it; 0: none.
@@ -132,6 +147,8 @@ impl Host {
             cut_until: vec![0; targets],
             unreachable,
             takes: false,
+            is_orderly: false,
+            known: vec![Known::default(); targets],
             had: vec![false; targets],
             trouble: vec![0; targets],
             wants: false,

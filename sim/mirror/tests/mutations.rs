@@ -8,9 +8,10 @@ use dst_mirror_sim::{Plan, run};
 /// A thousand seeds. FirstMemberIsEnough is found by seed 1,042.
 const SEEDS: std::ops::Range<u64> = 100..1100;
 
-/// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, and
-/// in tests/changes.rs and tests/verification.rs, where members are added and removed, and compared.
-const ELSEWHERE: [Mutation; 8] = [
+/// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, in
+/// tests/changes.rs and tests/verification.rs, where members are added and removed, and compared, and
+/// in tests/takers.rs, where hosts take over at once.
+const ELSEWHERE: [Mutation; 10] = [
     Mutation::CompleteBeforeRecord,
     Mutation::CoolUnflushed,
     Mutation::RepairUnlocked,
@@ -19,6 +20,8 @@ const ELSEWHERE: [Mutation; 8] = [
     Mutation::NoFullCopy,
     Mutation::VerifyUnlocked,
     Mutation::RepairUnlogged,
+    Mutation::TakeInAnyOrder,
+    Mutation::ClaimUnconfirmed,
 ];
 
 fn is_found(mutation: Mutation) {

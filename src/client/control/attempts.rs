@@ -1,11 +1,13 @@
 //! Attempts that have failed, and what they mean for the session, the addresses and the attach.
 
 use dst_wire::{Refusal, RefusalReason};
+use spdk::clock;
 
 use super::{ControlConnection, TurnOutcome};
 use crate::address::Address;
 use crate::attach::AttachDue;
 use crate::error::Error;
+use crate::holding::Newest;
 use crate::news::{self, News};
 
 impl ControlConnection {
@@ -19,6 +21,8 @@ impl ControlConnection {
         at: Option<&Address>,
     ) -> TurnOutcome {
         if let Some(Refusal { reason: RefusalReason::Owned, ownership: Some(newest), .. }) = &refused {
+            // The time at the beginning of this turn may be older than the refusal.
+            self.newest = Some(Newest { number: newest.number(), read_us: clock::now_us() });
             if self.tenure.refused(newest, &self.shared.target().host) {
                 self.link.retry_at_once(now);
                 return TurnOutcome::Nothing;

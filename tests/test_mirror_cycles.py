@@ -1,0 +1,141 @@
+"""A mirror of two targets that are killed or cut off in turn, under load: what the one that was away missed
+is copied when it is back, before the other one goes. What is copied is counted at the member.
+
+Many cycles are run by hand (tests/endurance.py)."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from harness.checker import BLOCKS, start_checker
+from harness.cycles import cycles, seeded_random
+from harness.lab import Lab
+from harness.mirror import BLOCK, MIRROR, member, member_file, shown, wait_online, wait_state
+from harness.proxy import Proxy
+from harness.service import Backend, Service
+from harness.spdk import Application
+
+pytestmark = pytest.mark.needs_dst
+
+LOAD = {"depth": 16, "reads": 40, "flushes": 2}
+NAMES = ("Remote0", "Remote1")
+
+# So short that an outage is over for the mirror long before a test's patience ends.
+TIMES = {"keep_alive_timeout_ms": 1000, "reconnect_delay_ms": 100, "fast_io_fail_timeout_ms": 300}
+
+# A superblock with a flush, and a tree of up to 512 KiB, in each record.
+RECORD_BYTES = 4096 + (512 << 10)
+
+
+class Member:
+    """A target whose export is a member, behind a proxy."""
+
+    def __init__(self, lab: Lab, number: int) -> None:
+        self.name = NAMES[number]
+        params = {"name": "Aio0", "filename": str(member_file(lab, self.name)), "block_size": BLOCK}
+        self.service = Service(lab, Backend("Aio0", [("bdev_aio_create", params)]))
+        self.proxy = Proxy(self.service.remote)
+        lab.on_end(self.proxy.end)
+
+    def attach(self, client: Application) -> None:
+        self.service.attach(client, self.name, remote=self.proxy.remote, **TIMES)
+
+    def written_bytes(self) -> int:
+        """Returns what was written to the member's bdev since its target began."""
+        (stats,) = self.service.application.rpc.call("bdev_get_iostat", name="Aio0")["bdevs"]
+        return stats["bytes_written"]
+
+    def leave(self, fate: str) -> None:
+        if fate == "killed":
+            self.service.kill()
+        else:
+            self.proxy.hold()
+            self.proxy.hold_new("client", "target")
+
+    def come_back(self, fate: str) -> None:
+        if fate == "killed":
+            self.service.start()
+        else:
+            self.proxy.hold_new()
+            self.proxy.cut()
+
+
+@pytest.mark.watchdog(120)
+def test_targets_go_in_turn(lab: Lab) -> None:
+    random = seeded_random()
+    members = [Member(lab, number) for number in range(2)]
+    checker = start_checker(lab)
+    for one in members:
+        one.attach(checker)
+    checker.rpc.call("bdev_dst_mirror_create", name=MIRROR, members=list(NAMES), equal=True)
+    checker.begin_and_flow(MIRROR, **LOAD)
+    began, missed, copied, verified, resyncs_s = time.monotonic(), 0, 0, 0, []
+    for turn in range(cycles(2)):
+        # The one that has just been brought up to date stays, and has all data alone.
+        gone, fate = members[turn % 2], random.choice(("killed", "cut off"))
+        gone.leave(fate)
+        wait_state(checker, gone.name, "missing")
+        checker.wait_flow(random.randrange(200, 1500))
+        checker.end().assert_clean()
+        found = checker.verify(MIRROR)
+        found.assert_clean()
+        verified += found.compared_blocks
+        checker.begin_and_flow(MIRROR, **LOAD)
+        missed += member(checker, gone.name)["blocks_missed"]
+        before = shown(checker)["counters"]["copied_blocks"]
+        back = time.monotonic()
+        gone.come_back(fate)
+        wait_online(checker)
+        resyncs_s.append(time.monotonic() - back)
+        copied += shown(checker)["counters"]["copied_blocks"] - before
+        checker.wait_flow()
+    checker.end().assert_clean()
+    for one in members:
+        # Each has all data.
+        other = members[1 - members.index(one)]
+        other.leave("cut off")
+        wait_state(checker, other.name, "missing")
+        found = checker.verify(MIRROR)
+        found.assert_clean()
+        verified += found.compared_blocks
+        other.come_back("cut off")
+        wait_online(checker)
+    ordered = sorted(resyncs_s)
+    print(
+        f"{len(ordered)} cycles in {time.monotonic() - began:.0f} s: {checker.findings().all_done} I/Os, "
+        f"{verified * BLOCK >> 20} MiB verified, {missed * BLOCK >> 20} MiB shown as missed, "
+        f"{copied * BLOCK >> 20} MiB copied; back in sync after {ordered[len(ordered) // 2]:.1f} s, at most {ordered[-1]:.1f} s"
+    )
+
+
+def test_what_is_copied_is_what_was_missed(lab: Lab) -> None:
+    """Counted at the member: the distinct blocks that were written, rounded to regions, and the hot
+    regions."""
+    staying, gone = [Member(lab, number) for number in range(2)]
+    checker = start_checker(lab)
+    for one in (staying, gone):
+        one.attach(checker)
+    checker.rpc.call("bdev_dst_mirror_create", name=MIRROR, members=list(NAMES), equal=True)
+    checker.begin_and_flow(MIRROR, **LOAD)
+    gone.leave("killed")
+    wait_state(checker, gone.name, "missing")
+    # Each block is written again and again.
+    checker.wait_flow(4 * BLOCKS)
+    checker.end().assert_clean()
+    before = shown(checker)
+    gone.come_back("killed")
+    wait_online(checker)
+    after = shown(checker)
+    region = after["region_blocks"] * BLOCK
+    # The users write to the first blocks only.
+    distinct = -(-BLOCKS * BLOCK // region) * region
+    most = distinct + before["hot_regions"] * region
+    copied = (after["counters"]["copied_blocks"] - before["counters"]["copied_blocks"]) * BLOCK
+    records = after["counters"]["records"] - before["counters"]["records"]
+    written = gone.written_bytes()
+    print(f"{written} bytes written to the member, {copied} copied, {records} records, at most {most} missed; region {region}")
+    assert 0 < copied <= most < after["num_blocks"] * BLOCK / 4
+    assert copied <= written <= most + records * RECORD_BYTES
+    checker.verify(MIRROR).assert_clean()
