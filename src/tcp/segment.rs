@@ -133,16 +133,36 @@ pub struct Outgoing<'a, B> {
     pub payload: Pieces<'a, B>,
     /// The payload's length in bytes.
     pub payload_len: usize,
-    /// What a payload longer than this has to be cut to by the port (TSO).
+    /// What a payload longer than this has to be cut to, by the port (TSO) or by
+    /// [`Outgoing::cut`].
     pub mss: usize,
 }
 
-impl<B> Outgoing<'_, B> {
+// A derived one would ask for `B` to be.
+impl<B> Clone for Outgoing<'_, B> {
+    fn clone(&self) -> Self {
+        Outgoing { payload: self.payload.clone(), ..*self }
+    }
+}
+
+impl<'a, B> Outgoing<'a, B> {
+    /// Returns the segments of at most the MSS that this one is cut into. Their headers differ in
+    /// the sequence number, and the last one has the flags.
+    pub fn cut(&self) -> Cut<'a, B> {
+        Cut { rest: Some(self.clone()) }
+    }
+
     /// Returns whether the segment is a reset or answers a SYN: it may be for an address that
     /// somebody has invented.
     pub fn answers_stranger(&self) -> bool {
         let answers_syn = self.header.control == TcpControl::Syn && self.header.ack_number.is_some();
         answers_syn || self.header.control == TcpControl::Rst
+    }
+
+    /// Writes the sequence number into a header: all in which the headers of the parts of a segment
+    /// differ, but for the last one's.
+    pub fn write_sequence_number(&self, header: &mut [u8]) {
+        TcpPacket::new_unchecked(header).set_seq_number(self.header.seq_number);
     }
 
     /// Returns the length of the header, at most [`MAX_HEADER`].
@@ -161,11 +181,49 @@ impl<B> Outgoing<'_, B> {
     }
 }
 
+/// The parts of a segment that is too long for the wire.
+#[derive(Debug)]
+pub struct Cut<'a, B> {
+    rest: Option<Outgoing<'a, B>>,
+}
+
+impl<B> Cut<'_, B> {
+    /// Returns true if no part is left.
+    pub fn is_empty(&self) -> bool {
+        self.rest.is_none()
+    }
+}
+
+impl<'a, B> Iterator for Cut<'a, B> {
+    type Item = Outgoing<'a, B>;
+
+    fn next(&mut self) -> Option<Outgoing<'a, B>> {
+        let mut rest = self.rest.take()?;
+        if rest.payload_len <= rest.mss {
+            return Some(rest);
+        }
+        let (len, mut header) = (rest.mss, rest.header);
+        header.control = TcpControl::None;
+        let payload = rest.payload.split_off_front(len as u64);
+        let part = Outgoing { header, payload, payload_len: len, ..rest };
+        rest.header.seq_number += len;
+        rest.payload_len -= len;
+        self.rest = Some(rest);
+        Some(part)
+    }
+}
+
 impl<B: AsRef<[u8]>> Outgoing<'_, B> {
     /// Writes the whole segment, with its checksum. Returns its length.
     pub fn write(&self, buffer: &mut [u8]) -> usize {
-        let mut at = self.header_len();
+        let at = self.header_len();
         self.write_header(&mut buffer[..at]);
+        self.complete(buffer, at)
+    }
+
+    /// Writes the payload behind a header of `at` bytes that was written, and completes the
+    /// checksum. Returns the length of the segment.
+    pub fn complete(&self, buffer: &mut [u8], mut at: usize) -> usize {
         for (piece, range) in self.payload.clone() {
             let bytes = &piece.as_ref()[range];
             buffer[at..at + bytes.len()].copy_from_slice(bytes);

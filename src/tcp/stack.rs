@@ -27,7 +27,7 @@ pub use user::{ConnectError, Information};
 /// Resets and cookies that wait to be sent; more are not, and the peer asks again.
 const MAX_REPLIES: usize = 64;
 
-/// Segments that a connection may send before it is another one's turn.
+/// Segments, as they are on the wire, that a connection may send before it is another one's turn.
 const TURN: usize = 64;
 
 /// A segment that came in an IP packet.
@@ -261,8 +261,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         !self.ready.is_empty() || !self.replies.is_empty()
     }
 
-    /// Hands up to `budget` segments to `sink`, which sends them or drops them: they may get lost
-    /// like any other. Returns how many.
+    /// Hands segments to `sink`, which sends them or drops them: they may get lost like any other.
+    /// Cut to their MSS ([`Outgoing::cut`]), they are up to `budget`. Returns how many.
     pub fn transmit(&mut self, now: u64, budget: usize, mut sink: impl FnMut(&Outgoing<'_, B>)) -> usize {
         let mut count = 0;
         while count < budget
