@@ -12,6 +12,9 @@ use crate::send_queue::Pieces;
 /// The longest TCP header: its length field counts up to 15 words of 4 bytes.
 pub const MAX_HEADER: usize = 60;
 
+/// The offset of the options in a header (RFC 9293, 3.1).
+const OPTIONS: usize = 20;
+
 /// Why received bytes are no segment for this stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Malformed {
@@ -60,26 +63,40 @@ impl Segment {
                 return Err(Malformed::Checksum);
             }
         }
-        let options = packet.options_summary().map_err(|_| Malformed::Header)?;
         let (syn, fin, rst) = (packet.syn(), packet.fin(), packet.rst());
         if packet.src_port() == 0 || packet.dst_port() == 0 || (syn && (fin || rst)) || (fin && rst) {
             return Err(Malformed::Header);
         }
-        let segment = Segment {
+        let mut segment = Segment {
             seq: packet.seq_number().0.cast_unsigned(),
             ack: packet.ack().then(|| packet.ack_number().0.cast_unsigned()),
             syn,
             fin,
             rst,
             window: packet.window_len(),
-            mss: options.max_segment_size,
-            // RFC 7323, 2.3: a larger one counts as 14.
-            window_shift: options.window_scale.map(|shift| shift.min(14)),
-            sack_permitted: options.sack_permitted,
-            sack: options.sack_ranges,
-            timestamp: options.timestamp,
+            mss: None,
+            window_shift: None,
+            sack_permitted: false,
+            sack: [None; 3],
+            timestamp: None,
             payload: range.start + packet.header_len() as usize..range.end,
         };
+        match bytes.get(OPTIONS..usize::from(packet.header_len())) {
+            // The only option of most segments, with padding as kernels place it, and as smoltcp does.
+            Some(&[1, 1, 8, 10, a, b, c, d, e, f, g, h] | &[8, 10, a, b, c, d, e, f, g, h, 0, _]) => {
+                segment.timestamp =
+                    Some((u32::from_be_bytes([a, b, c, d]), u32::from_be_bytes([e, f, g, h])));
+            }
+            _ => {
+                let options = packet.options_summary().map_err(|_| Malformed::Header)?;
+                segment.mss = options.max_segment_size;
+                // RFC 7323, 2.3: a larger one counts as 14.
+                segment.window_shift = options.window_scale.map(|shift| shift.min(14));
+                segment.sack_permitted = options.sack_permitted;
+                segment.sack = options.sack_ranges;
+                segment.timestamp = options.timestamp;
+            }
+        }
         Ok((segment, packet.src_port(), packet.dst_port()))
     }
 

@@ -216,6 +216,11 @@ impl<B: Payload> Sender<B> {
         self.edge.above(self.una)
     }
 
+    /// Returns true if nothing is known to be lost.
+    pub fn is_recovered(&self) -> bool {
+        matches!(self.recovery, Recovery::Open)
+    }
+
     /// Returns whether everything sent was acknowledged.
     pub fn is_idle(&self) -> bool {
         self.board.is_empty()

@@ -1,6 +1,7 @@
 //! The stack: all connections and listeners of one thread.
 
 mod flood;
+mod prediction;
 mod settle;
 mod user;
 
@@ -21,6 +22,8 @@ use crate::send_queue::{Payload, SendQueue};
 use crate::seq::Seq;
 use crate::table::{Stage, Table};
 use crate::timers::Timers;
+
+use prediction::Last;
 
 pub use user::{ConnectError, Information};
 
@@ -89,6 +92,8 @@ pub struct Stack<F, B> {
     config: Config,
     secret: Secret,
     table: Table<F, B>,
+    /// What predicts the next segment.
+    last: Option<Last>,
     listeners: Vec<Option<Listener>>,
     timers: Timers,
     /// Connections that may have something to send.
@@ -111,6 +116,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             config,
             secret,
             table: Table::new(secret),
+            last: None,
             listeners: Vec::new(),
             timers: Timers::default(),
             ready: VecDeque::new(),
@@ -125,32 +131,41 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
 
     /// Takes a received segment.
     pub fn receive(&mut self, datagram: Datagram<F>, now: u64) {
-        let Datagram { source, destination, frame, range, is_verified } = datagram;
         self.counters.received += 1;
+        let Err(datagram) = self.receive_predicted(datagram, now) else { return };
+        self.last = None;
+        let Datagram { source, destination, is_verified, .. } = datagram;
         let verify = !is_verified && !is_on(Mutation::NoChecksum);
-        let (segment, source_port, destination_port) =
-            match Segment::parse(frame.as_ref(), range, source, destination, verify) {
-                Ok(parsed) => parsed,
-                Err(Malformed::Header) => {
-                    self.counters.malformed += 1;
-                    return;
-                }
-                Err(Malformed::Checksum) => {
-                    self.counters.checksum_errors += 1;
-                    return;
-                }
-            };
+        let (segment, source_port, destination_port) = match Segment::parse(
+            datagram.frame.as_ref(),
+            datagram.range.clone(),
+            source,
+            destination,
+            verify,
+        ) {
+            Ok(parsed) => parsed,
+            Err(Malformed::Header) => {
+                self.counters.malformed += 1;
+                return;
+            }
+            Err(Malformed::Checksum) => {
+                self.counters.checksum_errors += 1;
+                return;
+            }
+        };
         let local = SocketAddr::new(destination, destination_port);
         let remote = SocketAddr::new(source, source_port);
         let tuple = Tuple::new(local, remote);
         match self.table.find(&tuple) {
             Some(id) if !self.is_replaced(id, &segment, local) => {
+                self.last = Last::new(id, &datagram, &segment);
+                let frame = datagram.frame;
                 let answer = self.step(id, now, |connection, cx| connection.input(&segment, frame, cx));
                 if answer == Some(Answer::Reset) {
                     self.reply_reset(local, remote, &segment);
                 }
             }
-            _ => self.receive_unknown(local, remote, tuple, &segment, frame, now),
+            _ => self.receive_unknown(local, remote, tuple, &segment, datagram.frame, now),
         }
     }
 
