@@ -216,6 +216,11 @@ impl<B: Payload> Sender<B> {
         self.edge.above(self.una)
     }
 
+    /// Returns the bytes that the user wants sent and that were not sent yet.
+    pub fn unsent(&self) -> u64 {
+        self.queue.end().above(self.next)
+    }
+
     /// Returns true if nothing is known to be lost.
     pub fn is_recovered(&self) -> bool {
         matches!(self.recovery, Recovery::Open)
