@@ -15,6 +15,13 @@ pub const MAX_HEADER: usize = 60;
 /// The offset of the options in a header (RFC 9293, 3.1).
 const OPTIONS: usize = 20;
 
+/// The length of a header whose only option is the timestamp (RFC 7323, 3.2), with padding.
+const PLAIN: usize = 32;
+
+/// Flags in a header (RFC 9293, 3.1).
+const PSH: u8 = 0x08;
+const ACK: u8 = 0x10;
+
 /// Why received bytes are no segment for this stack.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Malformed {
@@ -190,11 +197,45 @@ impl<'a, B> Outgoing<'a, B> {
     /// Writes the header. The checksum field gets the sum of the pseudo header, to which a port
     /// with checksum offload adds the rest.
     pub fn write_header(&self, buffer: &mut [u8]) {
+        let length = self.header_len() + self.payload_len;
+        let sum = Sum::pseudo_header(self.local.ip(), self.remote.ip(), length).folded();
+        if let (Some(header), Some(buffer)) = (self.plain_header(sum), buffer.first_chunk_mut()) {
+            *buffer = header;
+            return;
+        }
         let mut packet = TcpPacket::new_unchecked(buffer);
         let (local, remote) = (self.local.ip().into(), self.remote.ip().into());
         self.header.emit(&mut packet, &local, &remote, &ChecksumCapabilities::ignored());
-        let length = self.header_len() + self.payload_len;
-        packet.set_checksum(Sum::pseudo_header(self.local.ip(), self.remote.ip(), length).folded());
+        packet.set_checksum(sum);
+    }
+
+    /// Returns the header, as smoltcp writes it, if it is one of most segments: with an ACK, and the
+    /// timestamp as its only option.
+    fn plain_header(&self, sum: u16) -> Option<[u8; PLAIN]> {
+        let TcpRepr { seq_number, ack_number: Some(ack), timestamp: Some(timestamp), .. } = &self.header
+        else {
+            return None;
+        };
+        let flags = match self.header.control {
+            TcpControl::None => ACK,
+            TcpControl::Psh => ACK | PSH,
+            TcpControl::Syn | TcpControl::Fin | TcpControl::Rst => return None,
+        };
+        if self.header.sack_ranges.iter().any(Option::is_some) {
+            return None;
+        }
+        let mut header = [0; PLAIN];
+        header[0..2].copy_from_slice(&self.header.src_port.to_be_bytes());
+        header[2..4].copy_from_slice(&self.header.dst_port.to_be_bytes());
+        header[4..8].copy_from_slice(&seq_number.0.to_be_bytes());
+        header[8..12].copy_from_slice(&ack.0.to_be_bytes());
+        header[12..14].copy_from_slice(&[(PLAIN as u8 / 4) << 4, flags]);
+        header[14..16].copy_from_slice(&self.header.window_len.to_be_bytes());
+        header[16..18].copy_from_slice(&sum.to_be_bytes());
+        header[OPTIONS..OPTIONS + 2].copy_from_slice(&[8, 10]);
+        header[22..26].copy_from_slice(&timestamp.tsval.to_be_bytes());
+        header[26..30].copy_from_slice(&timestamp.tsecr.to_be_bytes());
+        Some(header)
     }
 }
 
@@ -251,5 +292,39 @@ impl<B: AsRef<[u8]>> Outgoing<'_, B> {
         sum.add(&buffer[..at]);
         TcpPacket::new_unchecked(&mut buffer[..at]).set_checksum(!sum.folded());
         at
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::send_queue::SendQueue;
+    use crate::seq::Seq;
+
+    #[test]
+    fn plain_headers_are_as_smoltcp_writes_them() {
+        let (local, remote) = (SocketAddr::from(([10, 0, 0, 1], 4460)), SocketAddr::from(([10, 0, 0, 2], 5)));
+        let (queue, at) = (SendQueue::<Vec<u8>>::new(Seq::initial(0)), Seq::initial(0));
+        for control in [TcpControl::None, TcpControl::Psh] {
+            let header = Header {
+                ack_number: ack_number(0xfedc_ba98),
+                window_len: 0x1234,
+                timestamp: timestamp(0x8001_0203, 0x0405_0607),
+                control,
+                ..header(local, remote, 0x89ab_cdef)
+            };
+            let payload = queue.pieces(at, at);
+            let outgoing = Outgoing { local, remote, header, payload, payload_len: 0, mss: 0 };
+            let plain = outgoing.plain_header(0xabcd).expect("it is one of most");
+            let mut bytes = [0xff; PLAIN];
+            let mut packet = TcpPacket::new_unchecked(&mut bytes[..]);
+            let (local, remote) = (local.ip().into(), remote.ip().into());
+            header.emit(&mut packet, &local, &remote, &ChecksumCapabilities::ignored());
+            packet.set_checksum(0xabcd);
+            assert_eq!(plain, bytes);
+            let sack_ranges = [Some((1, 2)), None, None];
+            let other = Outgoing { header: Header { sack_ranges, ..header }, ..outgoing };
+            assert_eq!(other.plain_header(0), None);
+        }
     }
 }

@@ -1,7 +1,8 @@
 //! The stack: all connections and listeners of one thread.
 
+mod acks;
 mod flood;
-mod prediction;
+mod predict;
 mod settle;
 mod user;
 
@@ -13,17 +14,17 @@ use smoltcp::wire::TcpControl;
 
 use crate::config::Config;
 use crate::connection::{Answer, Connection, Context, Opening};
+use crate::delayed_acks::DelayedAcks;
 use crate::event::{ConnectionId, Event, ListenerId};
 use crate::listener::Listener;
 use crate::mutation::{Mutation, is_on};
+use crate::prediction::Last;
 use crate::secret::{Secret, Tuple};
 use crate::segment::{Header, Malformed, Outgoing, Segment, ack_number, header};
 use crate::send_queue::{Payload, SendQueue};
 use crate::seq::Seq;
 use crate::table::{Stage, Table};
 use crate::timers::Timers;
-
-use prediction::Last;
 
 pub use user::{ConnectError, Information};
 
@@ -96,6 +97,7 @@ pub struct Stack<F, B> {
     last: Option<Last>,
     listeners: Vec<Option<Listener>>,
     timers: Timers,
+    acks: DelayedAcks,
     /// Connections that may have something to send.
     ready: VecDeque<ConnectionId>,
     /// Connections in TIME-WAIT, the oldest first.
@@ -119,6 +121,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             last: None,
             listeners: Vec::new(),
             timers: Timers::default(),
+            acks: DelayedAcks::default(),
             ready: VecDeque::new(),
             remembered: VecDeque::new(),
             replies: VecDeque::new(),
@@ -158,7 +161,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         let tuple = Tuple::new(local, remote);
         match self.table.find(&tuple) {
             Some(id) if !self.is_replaced(id, &segment, local) => {
-                self.last = Last::new(id, &datagram, &segment);
+                let bytes = &datagram.frame.as_ref()[datagram.range.clone()];
+                self.last = Last::new(id, (source, destination), bytes, &segment);
                 let frame = datagram.frame;
                 let answer = self.step(id, now, |connection, cx| connection.input(&segment, frame, cx));
                 if answer == Some(Answer::Reset) {
@@ -261,6 +265,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
 
     /// Takes the time: does what is due.
     pub fn on_time(&mut self, now: u64) {
+        self.send_delayed_acks(now);
         while let Some(id) = self.timers.due(now) {
             self.step(id, now, |connection, cx| connection.on_time(cx));
         }
@@ -268,7 +273,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
 
     /// Returns when [`Stack::on_time`] has to be called at the latest.
     pub fn deadline(&self) -> Option<u64> {
-        self.timers.next()
+        [self.timers.next(), self.acks.next()].into_iter().flatten().min()
     }
 
     /// Returns whether [`Stack::transmit`] may have something to send.
