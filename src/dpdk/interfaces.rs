@@ -118,8 +118,8 @@ pub fn create(settings: Settings) -> Result<Arc<Interface>, CreateError> {
         OpenError::Device(errno, text) => CreateError::Port(errno, text),
     })?;
     config.mac = MacAddress(port.mac());
-    config.offloads =
-        Offloads { ipv4_checksum: port.sends_checksums(), tcp_checksum: port.sends_checksums() };
+    let checksums = port.sends_checksums();
+    config.offloads = Offloads { ipv4_checksum: checksums, tcp_checksum: checksums, segmentation: false };
     let mut secret = [0; 16];
     random::fill(&mut secret);
     let sockets = Sockets::new(DpdkPort(port), config, Secret(secret), now_us())?;

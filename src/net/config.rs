@@ -26,6 +26,8 @@ pub struct Offloads {
     /// Whether the port completes the checksum of TCP, which it gets as the sum of the pseudo
     /// header.
     pub tcp_checksum: bool,
+    /// Whether the port cuts TCP segments to their MSS (TSO). It then computes both checksums, too.
+    pub segmentation: bool,
 }
 
 /// A route through a gateway.
@@ -78,7 +80,9 @@ pub struct Config {
     /// The maximum number of echo requests that are answered in a second. Default: 100. With 0,
     /// none is answered.
     pub echo_rate: u32,
-    /// TCP's settings. `mss` is overwritten according to the MTU.
+    /// TCP's settings. `mss` is overwritten according to the MTU. `offload_bytes` is as much as an
+    /// IP packet can carry: segments of one connection share most of the work if they are made by
+    /// cutting a long one, be it by the port or by the interface.
     pub tcp: dst_tcp::Config,
 }
 
@@ -99,7 +103,7 @@ impl Config {
             max_waiting_each: 8,
             max_answers: 64,
             echo_rate: 100,
-            tcp: dst_tcp::Config::default(),
+            tcp: dst_tcp::Config { offload_bytes: u32::MAX, ..dst_tcp::Config::default() },
         }
     }
 

@@ -1,11 +1,15 @@
 //! Frames to be sent.
 
-use dst_tcp::{Outgoing, Payload, Pieces};
+use dst_tcp::{MAX_HEADER, Outgoing, Payload, Pieces};
 use smoltcp::wire::{EthernetAddress as MacAddress, IpProtocol};
 
 use crate::config::Offloads;
 use crate::ethernet::{Writer, ethertype};
 use crate::ip::{self, HOP_LIMIT};
+
+/// The length of the longest headers of a segment: Ethernet's with a tag, IPv6's and TCP's, in
+/// bytes.
+pub(crate) const MAX_HEADERS: usize = 18 + 40 + MAX_HEADER;
 
 /// A frame to be sent: whole, or headers with references to the user's buffers.
 #[derive(Debug)]
@@ -98,7 +102,19 @@ pub(crate) struct Segment<'a, B> {
     pub mac: MacAddress,
     pub offloads: Offloads,
     pub outgoing: &'a Outgoing<'a, B>,
+    /// The headers, except for TCP's sequence number, if they were written for another part of the
+    /// same segment.
+    pub headers: Option<&'a [u8]>,
 }
+
+// Derived ones would ask for `B` to be.
+impl<B> Clone for Segment<'_, B> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<B> Copy for Segment<'_, B> {}
 
 impl<B> Segment<'_, B> {
     fn headers(&self) -> Headers {
@@ -112,7 +128,10 @@ impl<B> Segment<'_, B> {
         }
     }
 
-    fn header_len(&self) -> usize {
+    pub fn header_len(&self) -> usize {
+        if let Some(written) = self.headers {
+            return written.len();
+        }
         let headers = self.headers();
         headers.link + headers.network + headers.transport
     }
@@ -131,7 +150,14 @@ impl<B> Segment<'_, B> {
         header.write(rest, !self.offloads.ipv4_checksum)
     }
 
-    fn write_header(&self, buffer: &mut [u8]) {
+    /// Writes all headers. TCP's checksum is only the sum of the pseudo header.
+    pub fn write_header(&self, buffer: &mut [u8]) {
+        if let Some(written) = self.headers {
+            let at = self.writer.len() + ip::header_len(self.outgoing.local.ip());
+            buffer[..written.len()].copy_from_slice(written);
+            self.outgoing.write_sequence_number(&mut buffer[at..]);
+            return;
+        }
         let length = self.outgoing.header_len();
         let rest = self.write_outer(buffer);
         self.outgoing.write_header(&mut rest[..length]);
@@ -152,7 +178,8 @@ impl<B: Payload + AsRef<[u8]>> Segment<'_, B> {
 
     /// Writes the frame with TCP's checksum.
     pub fn complete(&self, buffer: &mut [u8]) {
-        let rest = self.write_outer(buffer);
-        self.outgoing.write(rest);
+        let (outer, all) = (self.writer.len() + ip::header_len(self.outgoing.local.ip()), self.header_len());
+        self.write_header(&mut buffer[..all]);
+        self.outgoing.complete(&mut buffer[outer..], all - outer);
     }
 }

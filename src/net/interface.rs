@@ -11,6 +11,7 @@ use thiserror::Error;
 use crate::config::{Config, ConfigError};
 use crate::counters::Counters;
 use crate::event::NetEvent;
+use crate::familiar::Familiar;
 use crate::link::Link;
 
 /// The maximum number of connections that TCP is told of at a time because their next hop does not
@@ -63,6 +64,8 @@ pub enum ConnectError {
 pub struct Interface<F, B> {
     tcp: Stack<F, B>,
     link: Link,
+    /// The headers of the last segment that was not familiar.
+    familiar: Option<Familiar>,
     /// The connections whose next hop does not answer, of which TCP is not told yet.
     failed: Vec<(SocketAddr, SocketAddr)>,
 }
@@ -75,7 +78,8 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         let mut tcp = config.tcp;
         tcp.mss = config.mtu - HEADERS;
         tcp.offload_bytes = tcp.offload_bytes.min(MAX_OFFLOAD);
-        Ok(Interface { tcp: Stack::new(tcp, secret), link, failed: Vec::with_capacity(MAX_FAILED) })
+        let (tcp, failed) = (Stack::new(tcp, secret), Vec::with_capacity(MAX_FAILED));
+        Ok(Interface { tcp, link, familiar: None, failed })
     }
 
     /// Returns the TCP stack, to accept, send, read and close. Connections are opened by

@@ -30,6 +30,7 @@ mod config;
 mod counters;
 mod ethernet;
 mod event;
+mod familiar;
 mod frame;
 mod icmp;
 mod interface;

@@ -14,7 +14,7 @@ use crate::config::{Config, MAX_ADDRESSES, Offloads, is_host, is_host_mac};
 use crate::counters::{Counters, DropReason};
 use crate::ethernet::{self, Writer};
 use crate::event::NetEvent;
-use crate::frame::{Body, Frame, Segment};
+use crate::frame::{Body, Frame, MAX_HEADERS, Segment};
 use crate::ip::{self, NDISC_HOP_LIMIT};
 use crate::limiter::Limiter;
 use crate::mutation::{Mutation, is_on};
@@ -151,26 +151,18 @@ impl Link {
         }
         let behalf = if outgoing.answers_stranger() { Behalf::Stranger } else { Behalf::Own };
         let (next_hop, hop) = self.hop(remote.ip(), behalf, now)?;
-        let segment = |mac| Segment { writer: self.writer, mac, offloads: self.offloads, outgoing };
         match hop {
             Hop::Known { mac, .. } => {
-                let segment = segment(mac);
-                self.counters.sent += 1;
-                self.counters.sent_bytes += segment.frame_len() as u64;
-                sink(&Frame(Body::Segment(segment)));
+                self.send_to(mac, outgoing, sink);
                 Ok(())
             }
             Hop::Asked => {
-                // The frame must be complete, since the port is told nothing about a frame that has
-                // waited.
-                let segment = Segment { offloads: Offloads::default(), ..segment(MacAddress([0; 6])) };
-                let len = segment.frame_len();
-                if len > self.outbox.longest() {
-                    return Err(DropReason::TooLong);
+                for part in outgoing.cut() {
+                    if let Err(reason) = self.wait(next_hop, &part) {
+                        self.counters.drop(reason);
+                    }
                 }
-                let fits = !is_on(Mutation::NoWaiting)
-                    && self.outbox.wait(next_hop, (local, remote), len, |buffer| segment.complete(buffer));
-                if fits { Ok(()) } else { Err(DropReason::WaitingFull) }
+                Ok(())
             }
             Hop::Failed => {
                 failed((local, remote));
@@ -178,6 +170,55 @@ impl Link {
             }
             Hop::Full => Err(DropReason::NeighboursFull),
         }
+    }
+
+    /// Hands a segment to `sink`, cut into frames unless the port cuts it.
+    fn send_to<B: Payload + AsRef<[u8]>>(
+        &mut self,
+        mac: MacAddress,
+        outgoing: &Outgoing<'_, B>,
+        sink: &mut impl FnMut(&Frame<'_, B>),
+    ) {
+        let Link { writer, offloads, counters, .. } = self;
+        let mut send = |segment: Segment<'_, B>| {
+            counters.sent += 1;
+            counters.sent_bytes += segment.frame_len() as u64;
+            sink(&Frame(Body::Segment(segment)));
+        };
+        let whole = Segment { writer: *writer, mac, offloads: *offloads, outgoing, headers: None };
+        if offloads.segmentation || outgoing.payload_len <= outgoing.mss {
+            return send(whole);
+        }
+        let (mut parts, mut headers) = (outgoing.cut(), [0; MAX_HEADERS]);
+        let Some(first) = parts.next() else { return };
+        let first = Segment { outgoing: &first, ..whole };
+        let headers = &mut headers[..first.header_len()];
+        first.write_header(headers);
+        send(Segment { headers: Some(headers), ..first });
+        while let Some(part) = parts.next() {
+            // The last one may be shorter, and has flags.
+            let headers = (!parts.is_empty()).then_some(&*headers);
+            send(Segment { outgoing: &part, headers, ..whole });
+        }
+    }
+
+    /// Queues a segment until the address of its next hop is known. Fails with the reason if there
+    /// is no room.
+    fn wait<B: Payload + AsRef<[u8]>>(
+        &mut self,
+        next_hop: IpAddr,
+        outgoing: &Outgoing<'_, B>,
+    ) -> Result<(), DropReason> {
+        // The frame must be complete, since the port is told nothing about a frame that has waited.
+        let (mac, offloads) = (MacAddress([0; 6]), Offloads::default());
+        let segment = Segment { writer: self.writer, mac, offloads, outgoing, headers: None };
+        let (len, ends) = (segment.frame_len(), (outgoing.local, outgoing.remote));
+        if len > self.outbox.longest() {
+            return Err(DropReason::TooLong);
+        }
+        let fits = !is_on(Mutation::NoWaiting)
+            && self.outbox.wait(next_hop, ends, len, |buffer| segment.complete(buffer));
+        if fits { Ok(()) } else { Err(DropReason::WaitingFull) }
     }
 
     /// Hands up to `budget` whole frames to `sink`. Returns the number of frames.

@@ -9,8 +9,8 @@ pub struct Config {
     /// an MTU of 1,500 with IPv4; with IPv6 it is 20 bytes less, since the header is 20 bytes
     /// longer (RFC 6691). The interface layer sets it from its MTU.
     pub mss: u16,
-    /// The largest payload handed out as one segment, for ports that segment themselves (TSO).
-    /// 0: segments are never larger than the MSS.
+    /// The largest payload handed out as one segment, which the port (TSO) or the layer below cuts
+    /// to the MSS. 0: segments are never larger than the MSS.
     pub offload_bytes: u32,
     /// The receive window when a connection begins, in bytes. Default: 256 KiB.
     pub initial_receive_window: u32,

@@ -17,7 +17,7 @@ use crate::sender::Sender;
 use crate::seq::Seq;
 use crate::state::State;
 
-pub(crate) use input::Answer;
+pub(crate) use input::{Answer, Predicted};
 
 /// What every step of a connection needs.
 pub(crate) struct Context<'a, B> {

@@ -6,7 +6,6 @@ use crate::clock::is_older;
 use crate::config::Config;
 use crate::mutation::{Mutation, is_on};
 use crate::reassembly::{Arrival, Chunk, Reassembly};
-use crate::segment::Segment;
 use crate::seq::Seq;
 
 /// How long the newest of the peer's timestamps is good for: 24 days (RFC 7323, 5.5).
@@ -158,6 +157,13 @@ impl<F> Receiver<F> {
         seq < edge && seq + length > next
     }
 
+    /// Returns true if a segment with this much data is the next one, fits into the window, and
+    /// fills no gap; and no FIN has come.
+    pub fn is_next(&self, seq: u32, length: u64) -> bool {
+        let next = self.data.next();
+        next.wire() == seq && next + length <= self.edge && !self.data.has_gap() && self.fin.is_none()
+    }
+
     /// Returns whether the peer may send nothing.
     pub fn is_window_closed(&self) -> bool {
         self.edge <= self.data.next()
@@ -183,15 +189,23 @@ impl<F> Receiver<F> {
 
     /// Takes the data and the FIN of a segment that is in the window. Returns whether the user is
     /// to be told that there is something to read.
-    pub fn on_segment(&mut self, seq: Seq, segment: &Segment, frame: F, config: &Config, now: u64) -> bool {
+    pub fn on_segment(
+        &mut self,
+        seq: Seq,
+        payload: Range<usize>,
+        fin: bool,
+        frame: F,
+        config: &Config,
+        now: u64,
+    ) -> bool {
         let was_finished = self.is_finished();
-        let length = segment.payload.len() as u64;
-        if segment.fin && self.fin.is_none() && seq + length <= self.edge {
+        let length = payload.len() as u64;
+        if fin && self.fin.is_none() && seq + length <= self.edge {
             self.fin = Some(seq + length);
         }
         if length > 0 {
-            self.on_data(seq, segment.payload.clone(), frame, config, now);
-        } else if segment.fin {
+            self.on_data(seq, payload, frame, config, now);
+        } else if fin {
             self.ack = AckDue::Now;
         }
         if self.fin == Some(self.data.next()) {

@@ -89,6 +89,19 @@ pub struct Pieces<'a, B> {
     end: Seq,
 }
 
+impl<B> Pieces<'_, B> {
+    /// Takes out the parts with the first `len` bytes.
+    pub(crate) fn split_off_front(&mut self, len: u64) -> Self {
+        let at = self.start + len;
+        let front = Pieces { end: at, ..self.clone() };
+        while self.queue.get(self.index).is_some_and(|queued| queued.end <= at) {
+            self.index += 1;
+        }
+        self.start = at;
+        front
+    }
+}
+
 impl<B> Clone for Pieces<'_, B> {
     fn clone(&self) -> Self {
         Pieces { queue: self.queue, index: self.index, start: self.start, end: self.end }
@@ -131,6 +144,10 @@ mod tests {
         let pieces: Vec<_> =
             queue.pieces(first + 4, first + 35).map(|(size, range)| (*size, range)).collect();
         assert_eq!(pieces, [(10, 4..10), (20, 0..20), (30, 0..5)]);
+        let mut rest = queue.pieces(first + 4, first + 35);
+        let front: Vec<_> = rest.split_off_front(6).map(|(size, range)| (*size, range)).collect();
+        let rest: Vec<_> = rest.map(|(size, range)| (*size, range)).collect();
+        assert_eq!((front, rest), (vec![(10, 4..10)], vec![(20, 0..20), (30, 0..5)]));
         assert_eq!(queue.pieces(first + 60, first + 60).count(), 0);
         assert_eq!(queue.bytes(), 60);
     }

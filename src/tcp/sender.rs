@@ -202,10 +202,6 @@ impl<B: Payload> Sender<B> {
         self.initial
     }
 
-    pub fn mss(&self) -> u64 {
-        self.mss
-    }
-
     /// Returns the congestion window in bytes.
     pub fn congestion_window(&self) -> u64 {
         self.recovery.window(&self.cubic)
@@ -219,6 +215,16 @@ impl<B: Payload> Sender<B> {
     /// Returns the peer's window in bytes.
     pub fn peer_window(&self) -> u64 {
         self.edge.above(self.una)
+    }
+
+    /// Returns the bytes that the user wants sent and that were not sent yet.
+    pub fn unsent(&self) -> u64 {
+        self.queue.end().above(self.next)
+    }
+
+    /// Returns true if nothing is known to be lost.
+    pub fn is_recovered(&self) -> bool {
+        matches!(self.recovery, Recovery::Open)
     }
 
     /// Returns whether everything sent was acknowledged.
@@ -263,10 +269,17 @@ impl<B: Payload> Sender<B> {
             && self.right_edge() <= self.next
     }
 
-    fn max_segment(&self, config: &Config) -> u64 {
+    /// Returns the length of the longest segment that may be sent, which is cut into at most `parts`
+    /// parts.
+    fn max_segment(&self, config: &Config, parts: usize) -> u64 {
         // Not more than half of the window at once, so that ACKs keep coming.
         let offload = u64::from(config.offload_bytes).min(self.congestion_window() / 2);
-        (offload / self.mss).max(1) * self.mss
+        (offload / self.mss).min(parts as u64).max(1) * self.mss
+    }
+
+    /// Returns the length that the parts of a segment have, if it has to be cut.
+    pub fn part_len(&self, start: Seq, end: Seq) -> u64 {
+        self.path.trial((start, end)).unwrap_or(self.mss)
     }
 
     /// Returns the number of bytes that are presumably in flight.
@@ -286,13 +299,15 @@ impl<B: Payload> Sender<B> {
             || self.next == self.initial
     }
 
-    /// Returns the next segment to be sent, if one may be sent now. [`Sender::sent`] has to follow.
-    pub fn plan(&mut self, now: u64, config: &Config) -> Option<Plan> {
+    /// Returns the next segment to be sent, of at most `parts` parts, if one may be sent now.
+    /// [`Sender::sent`] has to follow.
+    pub fn plan(&mut self, now: u64, config: &Config, parts: usize) -> Option<Plan> {
+        let longest = self.max_segment(config, parts);
         if self.next == self.initial {
             return Some(Plan::New { start: self.initial, end: self.initial + 1 });
         }
         if let Some((start, end)) = self.board.next_lost() {
-            return self.plan_lost(start, end, config);
+            return self.plan_lost(start, end, longest);
         }
         if self.una == self.initial {
             return None;
@@ -307,11 +322,11 @@ impl<B: Payload> Sender<B> {
             _ => u64::MAX,
         };
         let room = room.min(allowed.saturating_sub(self.board.in_flight()));
-        self.plan_new(now, self.max_segment(config), room)
+        self.plan_new(now, longest, room)
     }
 
-    fn plan_lost(&mut self, start: Seq, end: Seq, config: &Config) -> Option<Plan> {
-        let length = (end - start).min(self.max_segment(config));
+    fn plan_lost(&mut self, start: Seq, end: Seq, longest: u64) -> Option<Plan> {
+        let length = (end - start).min(longest);
         let pipe = self.pipe();
         if pipe > 0 && pipe + length.min(self.mss) > self.congestion_window() {
             self.limited = true;

@@ -1,6 +1,8 @@
 //! The stack: all connections and listeners of one thread.
 
+mod acks;
 mod flood;
+mod predict;
 mod settle;
 mod user;
 
@@ -12,9 +14,11 @@ use smoltcp::wire::TcpControl;
 
 use crate::config::Config;
 use crate::connection::{Answer, Connection, Context, Opening};
+use crate::delayed_acks::DelayedAcks;
 use crate::event::{ConnectionId, Event, ListenerId};
 use crate::listener::Listener;
 use crate::mutation::{Mutation, is_on};
+use crate::prediction::Last;
 use crate::secret::{Secret, Tuple};
 use crate::segment::{Header, Malformed, Outgoing, Segment, ack_number, header};
 use crate::send_queue::{Payload, SendQueue};
@@ -27,7 +31,7 @@ pub use user::{ConnectError, Information};
 /// Resets and cookies that wait to be sent; more are not, and the peer asks again.
 const MAX_REPLIES: usize = 64;
 
-/// Segments that a connection may send before it is another one's turn.
+/// Segments, as they are on the wire, that a connection may send before it is another one's turn.
 const TURN: usize = 64;
 
 /// A segment that came in an IP packet.
@@ -89,8 +93,11 @@ pub struct Stack<F, B> {
     config: Config,
     secret: Secret,
     table: Table<F, B>,
+    /// What predicts the next segment.
+    last: Option<Last>,
     listeners: Vec<Option<Listener>>,
     timers: Timers,
+    acks: DelayedAcks,
     /// Connections that may have something to send.
     ready: VecDeque<ConnectionId>,
     /// Connections in TIME-WAIT, the oldest first.
@@ -111,8 +118,10 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
             config,
             secret,
             table: Table::new(secret),
+            last: None,
             listeners: Vec::new(),
             timers: Timers::default(),
+            acks: DelayedAcks::default(),
             ready: VecDeque::new(),
             remembered: VecDeque::new(),
             replies: VecDeque::new(),
@@ -125,32 +134,42 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
 
     /// Takes a received segment.
     pub fn receive(&mut self, datagram: Datagram<F>, now: u64) {
-        let Datagram { source, destination, frame, range, is_verified } = datagram;
         self.counters.received += 1;
+        let Err(datagram) = self.receive_predicted(datagram, now) else { return };
+        self.last = None;
+        let Datagram { source, destination, is_verified, .. } = datagram;
         let verify = !is_verified && !is_on(Mutation::NoChecksum);
-        let (segment, source_port, destination_port) =
-            match Segment::parse(frame.as_ref(), range, source, destination, verify) {
-                Ok(parsed) => parsed,
-                Err(Malformed::Header) => {
-                    self.counters.malformed += 1;
-                    return;
-                }
-                Err(Malformed::Checksum) => {
-                    self.counters.checksum_errors += 1;
-                    return;
-                }
-            };
+        let (segment, source_port, destination_port) = match Segment::parse(
+            datagram.frame.as_ref(),
+            datagram.range.clone(),
+            source,
+            destination,
+            verify,
+        ) {
+            Ok(parsed) => parsed,
+            Err(Malformed::Header) => {
+                self.counters.malformed += 1;
+                return;
+            }
+            Err(Malformed::Checksum) => {
+                self.counters.checksum_errors += 1;
+                return;
+            }
+        };
         let local = SocketAddr::new(destination, destination_port);
         let remote = SocketAddr::new(source, source_port);
         let tuple = Tuple::new(local, remote);
         match self.table.find(&tuple) {
             Some(id) if !self.is_replaced(id, &segment, local) => {
+                let bytes = &datagram.frame.as_ref()[datagram.range.clone()];
+                self.last = Last::new(id, (source, destination), bytes, &segment);
+                let frame = datagram.frame;
                 let answer = self.step(id, now, |connection, cx| connection.input(&segment, frame, cx));
                 if answer == Some(Answer::Reset) {
                     self.reply_reset(local, remote, &segment);
                 }
             }
-            _ => self.receive_unknown(local, remote, tuple, &segment, frame, now),
+            _ => self.receive_unknown(local, remote, tuple, &segment, datagram.frame, now),
         }
     }
 
@@ -246,6 +265,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
 
     /// Takes the time: does what is due.
     pub fn on_time(&mut self, now: u64) {
+        self.send_delayed_acks(now);
         while let Some(id) = self.timers.due(now) {
             self.step(id, now, |connection, cx| connection.on_time(cx));
         }
@@ -253,7 +273,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
 
     /// Returns when [`Stack::on_time`] has to be called at the latest.
     pub fn deadline(&self) -> Option<u64> {
-        self.timers.next()
+        [self.timers.next(), self.acks.next()].into_iter().flatten().min()
     }
 
     /// Returns whether [`Stack::transmit`] may have something to send.
@@ -261,8 +281,8 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         !self.ready.is_empty() || !self.replies.is_empty()
     }
 
-    /// Hands up to `budget` segments to `sink`, which sends them or drops them: they may get lost
-    /// like any other. Returns how many.
+    /// Hands segments to `sink`, which sends them or drops them: they may get lost like any other.
+    /// Cut to their MSS ([`Outgoing::cut`]), they are up to `budget`. Returns how many.
     pub fn transmit(&mut self, now: u64, budget: usize, mut sink: impl FnMut(&Outgoing<'_, B>)) -> usize {
         let mut count = 0;
         while count < budget

@@ -24,6 +24,8 @@ pub(crate) struct Entry<F, B> {
     pub stage: Stage,
     /// It is in the list of those that may have something to send.
     pub is_ready: bool,
+    /// It is in the list of those whose ACKs are delayed.
+    pub has_delayed_ack: bool,
     tuple: Tuple,
 }
 
@@ -80,7 +82,8 @@ impl<F, B: Payload> Table<F, B> {
         let slot = &mut self.slots[index as usize];
         let id = ConnectionId { index, generation: slot.generation };
         let connection = make(id);
-        slot.entry = Some(Box::new(Entry { connection, stage, is_ready: false, tuple }));
+        let entry = Entry { connection, stage, is_ready: false, has_delayed_ack: false, tuple };
+        slot.entry = Some(Box::new(entry));
         self.index.insert(tuple, index);
         id
     }

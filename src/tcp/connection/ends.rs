@@ -111,7 +111,8 @@ impl<F, B: Payload> Connection<F, B> {
         Some(header)
     }
 
-    /// Returns when something has to happen if nothing is heard, as microseconds.
+    /// Returns when something has to happen if nothing is heard, as microseconds. A delayed ACK is
+    /// not part of it.
     pub fn deadline(&self, cx: &Context<'_, B>) -> Option<u64> {
         let config = cx.config;
         let life = match self.state {
@@ -121,16 +122,20 @@ impl<F, B: Payload> Connection<F, B> {
             State::FinWait2 { until } => until,
             _ => None,
         };
-        let ack = match self.receiver.as_ref().map(|receiver| receiver.ack()) {
-            Some(AckDue::At(at)) => Some(at),
-            _ => None,
-        };
         let earlier = |one: Option<u64>, other: Option<u64>| match (one, other) {
             (Some(one), Some(other)) => Some(one.min(other)),
             (one, other) => one.or(other),
         };
         let silence = earlier(self.sender.alarm(config).at(), self.stall_ends(cx));
-        earlier(earlier(life, ack), earlier(silence, self.next_keep_alive(cx)))
+        earlier(life, earlier(silence, self.next_keep_alive(cx)))
+    }
+
+    /// Returns when an ACK has to be sent that is delayed, as microseconds.
+    pub fn delayed_ack(&self) -> Option<u64> {
+        match self.receiver.as_ref()?.ack() {
+            AckDue::At(at) if self.state != State::Closed => Some(at),
+            AckDue::At(_) | AckDue::No | AckDue::Now => None,
+        }
     }
 
     /// Returns when the peer has acknowledged nothing for too long.

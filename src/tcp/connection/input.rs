@@ -1,5 +1,7 @@
 //! A segment arrives (RFC 9293, 3.10.7, with RFC 7323's and RFC 5961's checks).
 
+use std::ops::Range;
+
 use crate::config::Config;
 use crate::event::{Event, ListenerId, Reason};
 use crate::mutation::{Mutation, is_on};
@@ -28,7 +30,48 @@ pub(crate) enum Answer {
     Reset,
 }
 
+/// A segment with data whose acknowledgement number, window and timestamp are those of the segment
+/// that the connection has received before it.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Predicted {
+    pub seq: u32,
+    pub ack: u32,
+    pub window: u16,
+    pub timestamp: u32,
+    /// The length of the data.
+    pub length: u64,
+}
+
 impl<F, B: Payload> Connection<F, B> {
+    /// Returns true if [`Connection::input_predicted`] does all that [`Connection::input`] would.
+    pub fn is_predicted(&self, predicted: &Predicted) -> bool {
+        let Some(receiver) = &self.receiver else { return false };
+        self.state == State::Established
+            && self.user == User::Attached
+            && self.agreed.clock.is_some()
+            && receiver.is_next(predicted.seq, predicted.length)
+            && self.sender.una().wire() == predicted.ack
+            && self.sender.is_recovered()
+    }
+
+    /// Takes a segment with the next data.
+    pub fn input_predicted(
+        &mut self,
+        predicted: &Predicted,
+        payload: Range<usize>,
+        frame: F,
+        cx: &mut Context<'_, B>,
+    ) {
+        let Some(receiver) = &mut self.receiver else { return };
+        let seq = receiver.next();
+        (self.heard_at, self.keep_alives) = (cx.now, 0);
+        receiver.note_timestamp(seq, predicted.timestamp, cx.now);
+        self.sender.on_repeated_ack(seq, predicted.window);
+        if receiver.on_segment(seq, payload, false, frame, cx.config, cx.now) {
+            cx.events.push_back(Event::Readable(self.id));
+        }
+    }
+
     /// Returns a connection for a SYN that came to a listener.
     pub fn passive(
         opening: Opening,
@@ -281,7 +324,7 @@ impl<F, B: Payload> Connection<F, B> {
             self.abort(Reason::Unread, cx);
             return Answer::Nothing;
         }
-        let tell = receiver.on_segment(seq, segment, frame, cx.config, cx.now);
+        let tell = receiver.on_segment(seq, segment.payload.clone(), segment.fin, frame, cx.config, cx.now);
         let finished = receiver.is_finished();
         if tell && self.user == User::Attached {
             cx.events.push_back(Event::Readable(self.id));

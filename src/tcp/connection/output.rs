@@ -12,8 +12,8 @@ use crate::state::State;
 use super::{Connection, Context, Poke};
 
 impl<F, B: Payload> Connection<F, B> {
-    /// Hands up to `budget` segments to `sink`. Returns how many; fewer than `budget` means that
-    /// nothing more is to be sent now.
+    /// Hands segments of up to `budget` parts to `sink`. Returns how many parts; fewer than `budget`
+    /// means that nothing more is to be sent now.
     pub fn transmit(
         &mut self,
         budget: usize,
@@ -21,8 +21,12 @@ impl<F, B: Payload> Connection<F, B> {
         sink: &mut impl FnMut(&Outgoing<'_, B>),
     ) -> usize {
         let mut count = 0;
-        while count < budget && self.has_work() && self.transmit_one(cx, sink) {
-            count += 1;
+        while count < budget && self.has_work() {
+            let parts = self.transmit_one(budget - count, cx, sink);
+            if parts == 0 {
+                break;
+            }
+            count += parts;
         }
         count
     }
@@ -39,37 +43,36 @@ impl<F, B: Payload> Connection<F, B> {
     /// Notes that the SYN was sent, and that it is not known when: it counts as one that was sent
     /// again.
     pub fn syn_was_sent(&mut self, cx: &Context<'_, B>) {
-        self.transmit_one(cx, &mut |_| {});
+        self.transmit_one(1, cx, &mut |_| {});
         self.sender.repeat_first();
-        self.transmit_one(cx, &mut |_| {});
+        self.transmit_one(1, cx, &mut |_| {});
     }
 
-    fn transmit_one(&mut self, cx: &Context<'_, B>, sink: &mut impl FnMut(&Outgoing<'_, B>)) -> bool {
+    /// Hands a segment of up to `budget` parts to `sink`. Returns how many parts; 0 if there is
+    /// nothing to be sent.
+    fn transmit_one(
+        &mut self,
+        budget: usize,
+        cx: &Context<'_, B>,
+        sink: &mut impl FnMut(&Outgoing<'_, B>),
+    ) -> usize {
         if self.state == State::Closed {
-            return false;
+            return 0;
         }
         if self.poke == Poke::Due {
             self.poke = Poke::None;
-            self.send_empty(self.sender.una() - 1, cx, sink);
-            return true;
+            return self.send_empty(self.sender.una() - 1, cx, sink);
         }
         let ack_due = self.receiver.as_ref().is_some_and(|receiver| receiver.ack() == AckDue::Now);
         // SACK blocks have no room beside a full segment's data.
         let blocks = self.receiver.as_ref().is_some_and(|receiver| receiver.has_blocks());
         if ack_due && blocks && self.state.is_synchronized() {
-            self.send_empty(self.sender.next(), cx, sink);
-            return true;
+            return self.send_empty(self.sender.next(), cx, sink);
         }
-        match self.sender.plan(cx.now, cx.config) {
-            Some(plan) => {
-                self.send_planned(plan, cx, sink);
-                true
-            }
-            None if ack_due && self.state.is_synchronized() => {
-                self.send_empty(self.sender.next(), cx, sink);
-                true
-            }
-            None => false,
+        match self.sender.plan(cx.now, cx.config, budget) {
+            Some(plan) => self.send_planned(plan, cx, sink),
+            None if ack_due && self.state.is_synchronized() => self.send_empty(self.sender.next(), cx, sink),
+            None => 0,
         }
     }
 
@@ -103,16 +106,27 @@ impl<F, B: Payload> Connection<F, B> {
         header
     }
 
-    /// Sends an ACK without data.
-    fn send_empty(&mut self, seq: Seq, cx: &Context<'_, B>, sink: &mut impl FnMut(&Outgoing<'_, B>)) {
+    /// Sends an ACK without data. Returns 1, the number of its parts.
+    fn send_empty(
+        &mut self,
+        seq: Seq,
+        cx: &Context<'_, B>,
+        sink: &mut impl FnMut(&Outgoing<'_, B>),
+    ) -> usize {
         let mut header = self.header(seq, false, cx);
         if let Some(receiver) = self.receiver.as_mut().filter(|_| self.agreed.sack) {
             header.sack_ranges = receiver.blocks();
         }
-        self.hand_over(header, (seq, seq), sink);
+        self.hand_over(header, (seq, seq), sink)
     }
 
-    fn send_planned(&mut self, plan: Plan, cx: &Context<'_, B>, sink: &mut impl FnMut(&Outgoing<'_, B>)) {
+    /// Sends a planned segment. Returns the number of its parts.
+    fn send_planned(
+        &mut self,
+        plan: Plan,
+        cx: &Context<'_, B>,
+        sink: &mut impl FnMut(&Outgoing<'_, B>),
+    ) -> usize {
         let (Plan::New { start, end } | Plan::Again { start, end }) = plan;
         let (syn, data, fin) = self.sender.content(start, end);
         let mut header = self.header(start, syn, cx);
@@ -122,25 +136,28 @@ impl<F, B: Payload> Connection<F, B> {
             header.control = TcpControl::Psh;
         }
         self.sender.sent(plan, cx.now);
-        self.hand_over(header, data, sink);
+        self.hand_over(header, data, sink)
     }
 
+    /// Hands a segment to `sink`. Returns the number of its parts.
     fn hand_over(
         &mut self,
         header: Header,
         (start, end): (Seq, Seq),
         sink: &mut impl FnMut(&Outgoing<'_, B>),
-    ) {
+    ) -> usize {
         if let Some(receiver) = &mut self.receiver {
             receiver.acknowledged();
         }
+        let (payload_len, mss) = ((end - start) as usize, self.sender.part_len(start, end) as usize);
         sink(&Outgoing {
             local: self.local,
             remote: self.remote,
             header,
             payload: self.sender.queue.pieces(start, end),
-            payload_len: (end - start) as usize,
-            mss: self.sender.mss() as usize,
+            payload_len,
+            mss,
         });
+        if payload_len <= mss { 1 } else { payload_len.div_ceil(mss) }
     }
 }

@@ -43,7 +43,8 @@ impl<B: Payload> Sender<B> {
         let before = self.board.in_flight();
         let outstanding = self.next - self.una;
         let advanced = heard.ack > self.una;
-        let window_changed = self.update_window(heard);
+        let window = u64::from(heard.window) << if heard.syn { 0 } else { self.shift };
+        let window_changed = self.update_window(heard.seq, heard.ack, window);
         let duplicate = self.sack && self.take_duplicate(heard);
         let news = self.take_news(heard, now);
         if advanced {
@@ -69,18 +70,23 @@ impl<B: Payload> Sender<B> {
         advanced
     }
 
-    /// Takes the peer's window, if the segment is newer than the one that updated it last. Returns
-    /// whether it is another one.
-    fn update_window(&mut self, heard: &Heard) -> bool {
-        let edge = heard.ack + (u64::from(heard.window) << if heard.syn { 0 } else { self.shift });
-        let is_newer = heard.ack > self.una || heard.seq > self.updated_by;
-        let changed = edge != self.edge && (is_newer || (heard.seq == self.updated_by && edge > self.edge));
+    /// Takes what the ACK of a segment with data says that repeats the ACK before: only the window.
+    pub fn on_repeated_ack(&mut self, seq: Seq, window: u16) {
+        self.update_window(seq, self.una, u64::from(window) << self.shift);
+    }
+
+    /// Takes the peer's window, in bytes, if the segment is newer than the one that updated it last.
+    /// Returns whether it is another one.
+    fn update_window(&mut self, seq: Seq, ack: Seq, window: u64) -> bool {
+        let edge = ack + window;
+        let is_newer = ack > self.una || seq > self.updated_by;
+        let changed = edge != self.edge && (is_newer || (seq == self.updated_by && edge > self.edge));
         if changed {
             self.edge = edge;
-            self.max_window = self.max_window.max(edge.above(heard.ack));
+            self.max_window = self.max_window.max(edge.above(ack));
         }
         if is_newer {
-            self.updated_by = heard.seq;
+            self.updated_by = seq;
         }
         changed
     }

@@ -74,16 +74,20 @@ impl Path {
         }
     }
 
+    /// Returns the full size, if it is what this segment tries.
+    pub fn trial(&self, segment: (Seq, Seq)) -> Option<u64> {
+        match *self {
+            Path::Trying { full, segment: tried, .. } if tried == segment => Some(full),
+            _ => None,
+        }
+    }
+
     /// Takes a segment that has arrived as it was sent first. Returns the MSS, if it was the one of
     /// the full size.
     pub fn arrived(&mut self, segment: (Seq, Seq)) -> Option<u64> {
-        match *self {
-            Path::Trying { full, segment: tried, .. } if tried == segment => {
-                *self = Path::Full;
-                Some(full)
-            }
-            _ => None,
-        }
+        let full = self.trial(segment)?;
+        *self = Path::Full;
+        Some(full)
     }
 
     /// Takes the position up to which all was acknowledged: what was tried in full had to be sent

@@ -61,8 +61,12 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
     pub(super) fn schedule(&mut self, id: ConnectionId, now: u64) {
         let Some(entry) = self.table.get_mut(id) else { return };
         let cx = Context { now, config: &self.config, events: &mut self.events };
-        if let Some(at) = entry.connection.deadline(&cx) {
+        let (deadline, ack) = (entry.connection.deadline(&cx), entry.connection.delayed_ack());
+        if let Some(at) = deadline {
             self.timers.by(at, id);
+        }
+        if let Some(at) = ack {
+            self.delay_ack(at, id);
         }
     }
 

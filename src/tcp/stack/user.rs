@@ -183,6 +183,11 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         Ok(())
     }
 
+    /// Returns the bytes that are queued and were not sent yet.
+    pub fn unsent(&self, id: ConnectionId) -> u64 {
+        self.table.get(id).map_or(0, |entry| entry.connection.sender().unsent())
+    }
+
     /// Takes the next received data out.
     pub fn read(&mut self, id: ConnectionId, now: u64) -> Option<Chunk<F>> {
         let entry = self.table.get_mut(id)?;

@@ -51,8 +51,6 @@ impl LanPlan {
         let rng = &mut Rng::new(seed ^ 0x006c_616e_0000_0000);
         users.seed = seed;
         users.smol = None;
-        // The interface sends whole frames.
-        users.configs.iter_mut().for_each(|config| config.offload_bytes = 0);
         users.links.iter_mut().for_each(|link| {
             link.longest = 0;
             link.delay = link.delay.min(1_000);
@@ -72,7 +70,7 @@ impl LanPlan {
             config.tcp = users.configs[host].clone();
             config
         };
-        let configs = [config(0), config(1)];
+        let mut configs = [config(0), config(1)];
         let is_ipv6 = rng.chance(500);
         let router_speaks = rng.chance(500);
         if rng.chance(150) {
@@ -82,6 +80,9 @@ impl LanPlan {
         let claims = rng.chance(150);
         let impostor =
             Impostor { first: claims.then(|| rng.below(1_500_000)), pause: rng.range(100_000, 5_000_000) };
+        // Mostly, the interface cuts long segments, as it does by default.
+        let offload_bytes = rng.pick(&[0, 20_000, u32::MAX, u32::MAX]);
+        configs.iter_mut().for_each(|config| config.tcp.offload_bytes = offload_bytes);
         LanPlan { users, is_ipv6, configs, lost_questions, router_speaks, impostor }
     }
 

@@ -169,6 +169,14 @@ impl Pair {
         self.sides[side].write(id, &[IoSlice::new(one), IoSlice::new(&[]), IoSlice::new(other)])
     }
 
+    /// Writes all bytes, with turns in between.
+    pub fn write_all(&mut self, side: usize, id: SocketId, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let count = self.until(|pair| pair.write(side, id, bytes).ok());
+            bytes = &bytes[count..];
+        }
+    }
+
     pub fn read(&mut self, side: usize, id: SocketId, most: usize) -> Result<Vec<u8>, TransferError> {
         let mut bytes = vec![0; most];
         let (one, other) = bytes.split_at_mut(most / 3);

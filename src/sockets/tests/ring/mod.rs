@@ -125,7 +125,8 @@ impl Pair {
             let addresses = vec![Prefix::new([10, 0, 0, last], 24)];
             let mut config = Config::new(MacAddress([2, 0, 0, 0, 0, last]), addresses);
             (config.detect_duplicates, config.mtu) = (false, mtu);
-            config.offloads = Offloads { ipv4_checksum: offloads, tcp_checksum: offloads };
+            config.offloads =
+                Offloads { ipv4_checksum: offloads, tcp_checksum: offloads, segmentation: false };
             Sockets::new(port, config, Secret([last; 16]), 1_000_000).expect("the settings are right")
         };
         let none = || [vec![0; connections], vec![0; connections]];

@@ -1,0 +1,37 @@
+//! Delayed ACKs.
+
+use crate::event::ConnectionId;
+use crate::send_queue::Payload;
+
+use super::Stack;
+
+impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
+    /// Sees to it that a connection's ACK is sent by then.
+    pub(super) fn delay_ack(&mut self, at: u64, id: ConnectionId) {
+        let Some(entry) = self.table.get_mut(id) else { return };
+        // One that is in the queue is looked at again when its turn comes.
+        if entry.has_delayed_ack {
+            return;
+        }
+        if self.acks.push(at, id) {
+            entry.has_delayed_ack = true;
+        } else {
+            self.timers.by(at, id);
+        }
+    }
+
+    /// Sends the ACKs that are due.
+    pub(super) fn send_delayed_acks(&mut self, now: u64) {
+        while let Some(id) = self.acks.due(now) {
+            let Some(entry) = self.table.get_mut(id) else { continue };
+            entry.has_delayed_ack = false;
+            match entry.connection.delayed_ack() {
+                None => {}
+                Some(at) if at <= now => {
+                    self.step(id, now, |connection, cx| connection.on_time(cx));
+                }
+                Some(at) => self.timers.by(at, id),
+            }
+        }
+    }
+}
