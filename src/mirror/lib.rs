@@ -11,6 +11,8 @@ mod changes_tests;
 pub mod configuration;
 mod copying;
 mod creation;
+#[cfg(test)]
+mod decision_tests;
 mod departures;
 #[cfg(test)]
 mod durability_tests;
