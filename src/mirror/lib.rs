@@ -50,6 +50,8 @@ mod testing;
 mod tests;
 #[cfg(test)]
 mod waiting_tests;
+#[cfg(test)]
+mod withdrawal_tests;
 mod writes;
 
 pub use call::{Assemble, Create, Identifiers};
