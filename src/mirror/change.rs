@@ -31,6 +31,9 @@ pub(crate) enum Change {
     },
     /// The configuration has the new member at this place, and is not recorded.
     Joined(usize),
+    /// The new member was lost before it counted. The configuration calls it detached, as the recorded one
+    /// does; some device may have a record that does not, and is to have a newer one.
+    Withdrawn(usize),
     /// The member at this place is out of date, and is to be detached once that is recorded.
     Leaving(usize),
     /// The configuration calls the member at this place detached, and is not recorded.

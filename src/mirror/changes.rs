@@ -11,7 +11,11 @@
 //! record has the member back.
 //!
 //! A member that is added misses everything. Until the record with it counts, the record before it has
-//! its place, too, with a member that is detached: that has no vote.
+//! its place, too, with a member that is detached: that has no vote. If the new member is lost until then,
+//! the addition is withdrawn: a record that says again what the one before said has to count. It needs a
+//! majority of the voters before only, which may be there without the new one and the witness. A host
+//! that goes on from the record with the new member needs a majority of those after, which has a voter in common
+//! with that majority, and so it finds the newer record.
 
 use crate::change::{Candidate, Change};
 use crate::configuration::{Configuration, MEMBER_NAME_MAX, MEMBERS_MAX, MemberRecord, MemberState};
@@ -183,7 +187,11 @@ impl Running {
         match &self.change {
             Change::Examining(candidate) => candidate.device == device,
             Change::Joining { device: joining, .. } => *joining == device,
-            Change::None | Change::Joined(_) | Change::Leaving(_) | Change::Detached(_) => false,
+            Change::None
+            | Change::Joined(_)
+            | Change::Withdrawn(_)
+            | Change::Leaving(_)
+            | Change::Detached(_) => false,
         }
     }
 
@@ -223,7 +231,7 @@ impl Running {
                 s.part(device);
                 why.to_owned()
             }
-            Change::Joined(_) | Change::Leaving(_) | Change::Detached(_) => {
+            Change::Joined(_) | Change::Withdrawn(_) | Change::Leaving(_) | Change::Detached(_) => {
                 format!("{why}; whether that was recorded, the mirror shows when it is assembled again")
             }
         };
@@ -364,6 +372,8 @@ impl Running {
         }
         self.leave_flush(s, who);
         self.change = Change::Leaving(who);
+        // The member has less time for its requests from now on.
+        self.next_late = 0;
         self.is_stirred = true;
     }
 
@@ -397,6 +407,16 @@ impl Running {
                     )),
                 };
                 self.change_is_recorded(s, result);
+            }
+            Change::Joined(who) if self.round.is_none() && self.up(who).is_none() => {
+                self.config.members[who].state = MemberState::Detached;
+                self.change = Change::Withdrawn(who);
+                self.is_stirred = true;
+            }
+            Change::Withdrawn(who) if self.round.is_none() && self.leftovers == Leftovers::None => {
+                let why = format!("{} was lost before it was a member: add it again", self.name(who));
+                self.drop_member(s, who);
+                self.change_is_recorded(s, Err(why));
             }
             Change::Detached(who) if is_detached(self, who) => {
                 s.requests.notice(format!("{} is removed", self.name(who)));

@@ -11,6 +11,10 @@ use crate::shared::{Link, Shared};
 /// The time in µs between two looks at a member that is late but stays. Nothing waits for a look.
 const LATE_LOOK: u64 = 100_000;
 
+/// The time in µs that a member which is removed may take for a request, if `member_timeout_ms` is not
+/// less. Nobody needs its answers any more; one that is well gets the records that say so in that time.
+const LEAVING: u64 = 1_000_000;
+
 impl Running {
     /// Returns whether a member in sync is the last one that is there.
     fn is_last(&self, who: usize) -> bool {
@@ -48,37 +52,61 @@ impl Running {
         (0..self.ports.len()).find(|&who| self.up(who).is_some_and(|up| up.device == device))
     }
 
+    /// Returns how long a device may take for a request, in µs. None: for ever.
+    pub(crate) fn patience(&self, s: &Shared, device: Device) -> Option<u64> {
+        let timeout = s.options.member_timeout_ms.saturating_mul(1000);
+        let timeout = (timeout > 0).then_some(timeout);
+        let is_unwanted = |who: usize| {
+            who != WITNESS
+                && (self.is_leaving(who) || self.config.members[who].state == MemberState::Detached)
+        };
+        match s.slots[device.index()].who {
+            Some(who) if is_unwanted(who) => Some(timeout.unwrap_or(LEAVING).min(LEAVING)),
+            _ => timeout,
+        }
+    }
+
+    /// Returns whether a device has not answered a request for too long.
+    fn is_late(&self, s: &Shared, device: Device) -> bool {
+        let Some(patience) = self.patience(s, device) else { return false };
+        s.requests.oldest(device).is_some_and(|since| s.now() - since >= patience)
+    }
+
     /// Gives up devices that have not answered a request for too long.
     pub(crate) fn give_up_late(&mut self, s: &mut Shared) {
-        let timeout = s.options.member_timeout_ms.saturating_mul(1000);
-        if timeout == 0 || s.now() < self.next_late {
+        if s.now() < self.next_late {
             return;
         }
-        let oldest = self.watched_devices(s).filter_map(|device| s.requests.oldest(device)).min();
-        let due = oldest.unwrap_or(s.now()).saturating_add(timeout);
+        let due = |device| {
+            let patience = self.patience(s, device)?;
+            Some(s.requests.oldest(device).unwrap_or(s.now()).saturating_add(patience))
+        };
+        let Some(due) = self.watched_devices(s).filter_map(due).min() else { return };
         // The last member in sync stays, however late it is, and is looked at again later.
-        self.next_late = if due > s.now() { due } else { s.now() + LATE_LOOK.min(timeout) };
+        let again = match s.options.member_timeout_ms {
+            0 => LATE_LOOK,
+            timeout => LATE_LOOK.min(timeout.saturating_mul(1000)),
+        };
+        self.next_late = if due > s.now() { due } else { s.now() + again };
         if due > s.now() || is_on(Mutation::NoMemberTimeout) {
             return;
         }
         for who in 0..self.ports.len() {
             let Some(device) = self.up(who).map(|up| up.device) else { continue };
-            let is_late = s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout);
-            if is_late && !self.is_last(who) {
+            if self.is_late(s, device) && !self.is_last(who) {
                 s.requests.reset(device);
                 self.give_up(s, who, "a request was not answered in time");
             }
         }
         if let Some(device) = Device::all().find(|&device| self.is_candidate(device))
-            && s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout)
+            && self.is_late(s, device)
         {
             s.requests.reset(device);
             self.fail_change(s, "a request to the new member was not answered in time");
         }
         // A device that was given up for another reason may have late requests, too.
         for device in Device::all() {
-            let is_closing = matches!(s.slot(device).link, Link::Closing);
-            if is_closing && s.requests.oldest(device).is_some_and(|since| s.now() - since >= timeout) {
+            if matches!(s.slot(device).link, Link::Closing) && self.is_late(s, device) {
                 s.requests.reset(device);
             }
         }

@@ -12,6 +12,8 @@ pub mod configuration;
 mod copying;
 mod creation;
 mod credit;
+#[cfg(test)]
+mod decision_tests;
 mod departures;
 mod differences;
 #[cfg(test)]
@@ -57,6 +59,8 @@ mod verification_tests;
 mod verifying;
 #[cfg(test)]
 mod waiting_tests;
+#[cfg(test)]
+mod withdrawal_tests;
 mod writes;
 
 pub use call::{Assemble, Create, Identifiers};

@@ -393,8 +393,8 @@ impl Running {
             Mode::Ended | Mode::Stopped => return None,
         };
         let flush = (!self.regions.is_empty()).then_some(self.next_flush);
-        let is_timed = s.options.member_timeout_ms > 0
-            && self.watched_devices(s).any(|device| s.requests.in_flight(device) > 0);
+        let is_timed = |device| s.requests.in_flight(device) > 0 && self.patience(s, device).is_some();
+        let is_timed = self.watched_devices(s).any(is_timed);
         let late = is_timed.then(|| self.next_late.max(s.now() + 1));
         let copying = self.copying.next_deadline().filter(|_| self.mode == Mode::Serving);
         let verifying = self.verifying.next_deadline().filter(|_| self.mode == Mode::Serving);

@@ -27,6 +27,25 @@ fn a_member_that_hangs_is_given_up_after_its_time() {
     assert_eq!((world.conditions(), world.disks[1].data[5]), (whole(2), 2));
 }
 
+/// Removing a member that hangs does not wait for as long as its answers would be waited for.
+#[test]
+fn a_member_that_hangs_and_is_removed_is_given_up_at_once() {
+    for (health, timeout) in [(Health::Hung, 30_000), (Health::Hung, 0), (Health::WritesHung, 30_000)] {
+        let mut world = World::create(2, true, Options { member_timeout_ms: timeout, ..options() });
+        world.write(5, 1, 1);
+        world.pass(1);
+        world.set(1, health);
+        let io = world.submit(Op::Write, 5, 1, 2);
+        world.pass(500);
+        world.remove_member(1);
+        // The members that stay go on with what does not wait for this one.
+        world.pass(2000);
+        assert_eq!(world.changed, Some(Ok(())), "{health:?} {timeout}: {:?}", world.log);
+        assert_eq!(world.done.get(&io), Some(&Status::Success), "{health:?} {timeout}: {:?}", world.log);
+        assert_eq!(world.conditions(), [Condition::InSync, Condition::Detached]);
+    }
+}
+
 #[test]
 fn a_member_that_hangs_is_given_up_although_other_io_goes_on() {
     let mut world = World::create(2, true, options());

@@ -78,23 +78,11 @@ fn excuse(run: &mut Run, block: u64) {
 }
 
 /// A mirror was assembled. If a member has lost its cache while no owner was there who was told,
-/// nobody knows: what was not flushed may be lost.
-pub fn assembled(run: &mut Run, host: usize, now: u64) {
-    let Some(owner) = &run.owners[host] else { return };
+/// nobody knows: what was not flushed may be lost. Returns whether what blocks hold has been decided.
+pub fn assembled(run: &mut Run, host: usize, now: u64) -> bool {
+    let is_decided = run.decide(host, now);
+    let Some(owner) = &run.owners[host] else { return is_decided };
     let mut all = in_sync(&run.plan, owner);
-    if let Some(forced) = owner.forced {
-        // What is there is overwritten, as the operator has said; what is away is not.
-        for member in 0..run.plan.members {
-            let is_there = member == forced || run.owners[host].as_ref().is_some_and(|o| o.opened[member]);
-            run.diverged[member] = !is_there && (run.diverged[member] || is_newer(run, member, forced));
-        }
-        for block in run.model.known() {
-            if let Some(value) = run.world.targets[forced].disk.write_at(block) {
-                run.model.force(block, value, now);
-            }
-        }
-        run.in_sync.fill(false);
-    }
     for (is, was) in all.iter_mut().zip(&run.in_sync) {
         *is |= was;
     }
@@ -117,11 +105,12 @@ pub fn assembled(run: &mut Run, host: usize, now: u64) {
     if now.contains(&true) {
         run.in_sync = now;
     }
+    is_decided
 }
 
 /// Returns whether a member holds completed writes that another one lacks, and has not lost with
 /// its cache.
-fn is_newer(run: &mut Run, member: usize, other: usize) -> bool {
+pub fn is_newer(run: &mut Run, member: usize, other: usize) -> bool {
     let now = run.world.stamp();
     run.model.known().into_iter().any(|block| {
         let mut holds = |member: usize| {

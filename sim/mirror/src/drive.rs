@@ -104,6 +104,7 @@ impl Run {
         let now = self.world.now;
         let Some(owner) = &mut self.owners[host] else { return };
         owner.mirror.handle(now, input);
+        self.decisions.observe(&self.plan, host, || owner.mirror.report());
         while self.violation.is_none() {
             let Some(owner) = &mut self.owners[host] else { break };
             let Some(output) = owner.mirror.poll_output() else { break };
@@ -130,8 +131,9 @@ impl Run {
     fn perform(&mut self, host: usize, what: Do) {
         match what {
             Do::Send { target, request, what } => {
-                if self.diverged.get(target) == Some(&true)
-                    && matches!(&what, What::Write { start, .. } if *start < self.plan.blocks)
+                if matches!(&what, What::Write { start, .. } if *start < self.plan.blocks)
+                    && target < self.plan.members
+                    && self.is_protected(host, target)
                 {
                     self.violate("8", format!("member {target} has diverged and is overwritten: {what:?}"));
                 }
@@ -171,8 +173,8 @@ impl Run {
             let writes = owner.ios.values().filter(|io| matches!(io.op, Op::Write | Op::WriteZeroes));
             self.adrift.extend(writes.map(|io| (io.number, io.blocks())));
         }
-        checks::assembled(self, host, now);
-        self.check_members(host);
+        let is_decided = checks::assembled(self, host, now);
+        self.check_members(host, is_decided);
         for (write, blocks) in std::mem::take(&mut self.adrift) {
             self.model.settle(write, blocks, now);
         }
@@ -248,6 +250,7 @@ impl Run {
                 Some(Takeover::new(self.plan.members, self.plan.witness, self.world.now, wait_us));
         }
         self.owners[host] = Some(owner);
+        self.decisions.begin(host);
         let at = &mut self.world.hosts[host];
         (at.wants, at.takes, at.is_orderly) = (true, takes, is_orderly);
         if is_orderly {

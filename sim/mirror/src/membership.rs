@@ -6,6 +6,7 @@ use dst_mirror::{Input, MemberId};
 
 use crate::owner::device_of;
 use crate::state::Run;
+use crate::world::Event;
 
 /// Returns the target of a member, whose name has its number.
 fn target(member: &MemberReport) -> usize {
@@ -30,11 +31,15 @@ impl Run {
         found.map(|member| member.id)
     }
 
-    /// Returns whether a mirror is lost when another host takes a target: unless it is in use, and the target
-    /// is no member's.
+    /// Returns whether a mirror is lost when another host takes a target: unless the target is no member's, as
+    /// a mirror in use knows. One that is being assembled may know, if that was answered before.
     pub(crate) fn misses(&self, host: usize, target: usize) -> bool {
         let is_usable = self.owners[host].as_ref().is_some_and(|owner| owner.is_usable());
-        !is_usable || target == self.plan.members || self.member_on(host, target).is_some()
+        match target == self.plan.members {
+            true => true,
+            false if is_usable => self.member_on(host, target).is_some(),
+            false => self.expected[target] != Some(false),
+        }
     }
 
     /// The operator removes a member.
@@ -58,7 +63,7 @@ impl Run {
         }
     }
 
-    /// The operator adds a member: its target is opened anew.
+    /// The operator adds a member: its target is opened anew, and taken back if another host took it.
     pub(crate) fn add_member(&mut self, member: usize) {
         let Some(host) = self.user() else { return };
         if self.member_on(host, member).is_some()
@@ -70,7 +75,13 @@ impl Run {
         if let Some(owner) = &mut self.owners[host] {
             owner.to_add = Some(member);
         }
-        self.world.vanish(host, member, 1_000);
+        if self.world.is_open(host, member) {
+            return self.world.vanish(host, member, 1_000);
+        }
+        let at = &mut self.world.hosts[host];
+        at.had[member] = false;
+        let process = at.process;
+        self.world.after(1_000, Event::Attach { host, process, target: member });
     }
 
     /// The target of a new member is opened.
@@ -82,7 +93,7 @@ impl Run {
         }
         self.begin_change(host, member, true);
         // Whatever it holds, the operator wants it overwritten.
-        self.diverged[member] = false;
+        self.decisions.allow(member);
         let device = device_of(&self.plan, member);
         let name = format!("m{member}");
         self.tell(host, Input::AddMember { device, name, force: true, is_open: false });
@@ -107,12 +118,12 @@ impl Run {
         }
     }
 
-    /// A mirror was assembled: it has the members that it had, but for what was being changed.
-    pub(crate) fn check_members(&mut self, host: usize) {
-        let is_forced = self.owners[host].as_ref().is_some_and(|owner| owner.forced.is_some());
+    /// A mirror was assembled: it has the members that it had, but for what was being changed, or if it has
+    /// been decided whose data count.
+    pub(crate) fn check_members(&mut self, host: usize, is_decided: bool) {
         for member in 0..self.plan.members {
             let is = self.member_on(host, member).is_some();
-            if !is_forced && self.expected[member].is_some_and(|was| was != is) {
+            if !is_decided && self.expected[member].is_some_and(|was| was != is) {
                 self.violate("2", format!("target {member} is a member: {is}, other than answered before"));
             }
             self.expected[member] = Some(is);

@@ -6,6 +6,7 @@ use std::fmt;
 use dst_mirror::metadata::{METADATA_BYTES, WITNESS_BYTES};
 use world::rng::Rng;
 
+use crate::decisions::Decisions;
 use crate::disk::{Content, Disk};
 use crate::model::{FIRST_WRITE, Model};
 use crate::owner::Owner;
@@ -121,10 +122,8 @@ pub struct Run {
     pub(crate) totals: Totals,
     /// The members that were last known to be in sync.
     pub(crate) in_sync: Vec<bool>,
-    /// Members that hold writes which those whose data count now lack: the operator has decided
-    /// against them while they were away. Nothing of theirs is overwritten until the operator says
-    /// so while they are there.
-    pub(crate) diverged: Vec<bool>,
+    /// Whose data count.
+    pub(crate) decisions: Decisions,
     /// When the last fault began or ended.
     pub(crate) trouble_us: u64,
     /// Whether all was well at the last look.
@@ -189,7 +188,7 @@ impl Run {
             owners: (0..plan.hosts).map(|_| None).collect(),
             totals: Totals::default(),
             in_sync: vec![false; plan.members],
-            diverged: vec![false; plan.members],
+            decisions: Decisions::new(&plan),
             trouble_us: 0,
             was_whole: false,
             alone_since: None,

@@ -37,6 +37,14 @@ fn a_new_member_that_no_member_in_sync_knows_is_copied_in_full() {
     assert_eq!(outcome.violation, None);
 }
 
+/// The operator forced one of three members while the others were away, and the next host found these only,
+/// which went on: they can't know. The simulator took that for a member being overwritten.
+#[test]
+fn two_of_three_go_on_that_the_operator_has_decided_against() {
+    let outcome = run(&Plan::changing(13_698), None, false);
+    assert_eq!(outcome.violation, None);
+}
+
 /// Returns the first of some plans that fails without a protection. All are good with it.
 fn is_found_in(mutation: Mutation, plan: impl Fn(u64) -> Plan) {
     let found = (0..100).find_map(|seed| {
