@@ -111,8 +111,8 @@ def test_members_go_and_come_back_meanwhile(lab: Lab) -> None:
     begin(checker, repair=True)
     wait_until(lambda: found(checker)["blocks_compared"] > 0, "something to be compared")
     checker.rpc.call("bdev_aio_delete", name=SECOND)
-    wait_until(lambda: found(checker)["state"] == "waiting", "the comparison to wait")
-    assert found(checker)["reason"] == "a second member in sync"
+    wait_until(lambda: found(checker)["reason"] == "a second member in sync", "the comparison to wait")
+    assert found(checker)["state"] == "waiting"
     checker.wait_flow()
     create_aio(checker, lab, SECOND)
     wait_online(checker)
