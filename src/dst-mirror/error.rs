@@ -98,8 +98,8 @@ pub enum Error {
     /// Another host was faster to take the mirror over, or one of its devices can't be taken over.
     #[error(
         "mirror `{name}` is not taken over: another host was faster to take `{device}`, or bdev `{device}` has \
-         failed or was created without `exclusive` (bdev_dst_get_info shows it). The bdevs that were taken over for the mirror are \
-         deleted: see which host has it before you create them again"
+         failed or was created without `exclusive` (bdev_dst_get_info shows it). The bdevs that were taken over \
+         for the mirror are deleted: see which host has it before you create them again"
     )]
     NotTaken {
         /// The mirror's name.

@@ -66,9 +66,11 @@ impl Mirror {
         let places = self.places.borrow();
         let device = takeover.as_ref()?.waits_for(|device| standing_of(&places, device))?;
         drop(places);
-        let is_open = |device: Device| matches!(&self.places.borrow()[device.index()], Some(place) if matches!(place.backing, Backing::Open(_)));
-        let what =
-            if is_open(device) { "is not confirmed to be this host's" } else { "is not taken over yet" };
+        let is_open = match &self.places.borrow()[device.index()] {
+            Some(place) => matches!(place.backing, Backing::Open(_)),
+            None => false,
+        };
+        let what = if is_open { "is not confirmed to be this host's" } else { "is not taken over yet" };
         Some(format!("`{}` {what} (bdev_dst_get_info shows why)", self.shown(device)))
     }
 
