@@ -17,7 +17,7 @@ use dst_wire::{Event, Header, Hello, Kind, Refusal, Status, Welcome};
 use spdk::sock::Sock;
 
 use self::end::End;
-use self::leaving::Leave;
+use self::leave::Leave;
 use self::open::OpenConnection;
 use crate::completion::{Io, Submitter};
 use crate::frames::{FollowUp, Inbound};
@@ -30,6 +30,7 @@ use crate::stage::{Counted, HandshakeStep, HandshakeTimer, Ready, Requests, Stag
 use crate::submission::submit;
 
 mod end;
+mod leave;
 mod leaving;
 mod open;
 pub mod resets;

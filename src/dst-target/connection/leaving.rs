@@ -6,72 +6,16 @@
 //! failed a request, or if it takes too long, the connection ends without a Goodbye, like any that is
 //! lost.
 
-use dst_session::mutation::{Mutation, is_on};
 use dst_transport::{Broken, Buffer};
 use dst_wire::{Flags, Header, Kind, Status};
 
-use super::open::OpenConnection;
+use super::leave::Leave;
 use super::{Completed, Connection, ConnectionPhase, Received};
 use crate::completion::Io;
 use crate::pools::Pools;
-use crate::stage::Stage;
-
-/// The maximum time between the Goodbye and the end of the connection, µs. A client that knows what the
-/// Goodbye means closes the connection within some ms, and one that does not waits for the target to
-/// close it.
-const LINGER_US: u64 = 500_000;
 
 /// The maximum number of reads in one turn that discard what the client sends.
 const DISCARDS_A_TURN: usize = 8;
-
-/// How far a leaving connection is. It ends at the time `until_us` at the latest.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Leave {
-    /// The backend has requests of the connection, or Answers wait to be sent.
-    Answering { until_us: u64 },
-    /// The Goodbye is sent, or waits to be sent as the last frame.
-    SaidGoodbye { until_us: u64 },
-}
-
-impl Leave {
-    /// Returns true if the Goodbye is due: all requests that were begun are answered.
-    pub(super) fn is_goodbye_due(self, open: &OpenConnection) -> bool {
-        let is_answered = open.stage.requests().is_none_or(|requests| {
-            let is_done = requests.queue.in_backend() == 0 || is_on(Mutation::GoodbyeTooEarly);
-            is_done && !requests.queue.wants_to_send()
-        });
-        matches!(self, Leave::Answering { .. }) && is_answered
-    }
-
-    /// Returns true if the client was told, or is about to be.
-    pub(super) fn has_said_goodbye(self) -> bool {
-        matches!(self, Leave::SaidGoodbye { .. })
-    }
-
-    /// Checks the time-out of a leaving connection, and sends a sign of life if one is due.
-    ///
-    /// # Errors
-    /// Fails if the connection's time is up. The connection is then over.
-    pub(super) fn tick(self, open: &mut OpenConnection, now_us: u64) -> Result<(), Broken> {
-        if now_us >= self.until_us() {
-            return Err(Broken::Stopping);
-        }
-        let is_answering = matches!(self, Leave::Answering { .. });
-        if let Stage::Ready(ready) = &mut open.stage
-            && is_answering
-            && open.outbox.is_empty()
-            && ready.must_speak(now_us)
-        {
-            open.outbox.push(Header::new(Kind::KeepAliveAck), &[]);
-        }
-        Ok(())
-    }
-
-    fn until_us(self) -> u64 {
-        let (Leave::Answering { until_us } | Leave::SaidGoodbye { until_us }) = self;
-        until_us
-    }
-}
 
 impl Connection {
     /// Begins to leave; the connection ends at the time `until_us` at the latest. Returns false, and
@@ -163,7 +107,7 @@ impl Connection {
         open.flush(pools, now_us)?;
         if leave.is_goodbye_due(open) {
             open.outbox.push(Header { flags: Flags::NOT_EXECUTED, ..Header::new(Kind::Goodbye) }, &[]);
-            *leave = Leave::SaidGoodbye { until_us: leave.until_us().min(now_us + LINGER_US) };
+            *leave = leave.said_goodbye(now_us);
             open.flush(pools, now_us)?;
         }
         Ok(())
