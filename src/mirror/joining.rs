@@ -1,5 +1,6 @@
 //! Devices that come: members that missed something, the last one in sync, the witness.
 
+pub(crate) use crate::configuration::ASSEMBLY_SHIFT;
 use crate::configuration::{Configuration, MemberState, Standing, WitnessState};
 use crate::extents::Extent;
 use crate::generation::{Generation, Relation};
@@ -9,11 +10,6 @@ use crate::mutation::{Mutation, is_on};
 use crate::quorum::knows;
 use crate::running::{Beginning, Port, Running, Up, WITNESS};
 use crate::shared::{Link, Shared};
-
-/// The number of records that one assembly may write before the next one counts from there: the low
-/// bits of a record's number. The high ones count assemblies, so that what a minority counted on
-/// alone is older than what a majority assembled later, however much it counted.
-pub(crate) const ASSEMBLY_SHIFT: u32 = 40;
 
 /// Returns the number of the assembly by whose owner a record was written.
 pub(crate) fn epoch(config: &Configuration) -> u64 {
