@@ -9,6 +9,11 @@ pub const MEMBERS_MAX: usize = 8;
 /// The maximum length in bytes of the name that is recorded of a member.
 pub const MEMBER_NAME_MAX: usize = 64;
 
+/// The number of records that one assembly may write before the next one counts from there: the low
+/// bits of a record's number. The high ones count assemblies, so that what a minority counted on
+/// alone is older than what a majority assembled later, however much it counted.
+pub(crate) const ASSEMBLY_SHIFT: u32 = 40;
+
 /// Returns as much of a bdev's name as is recorded: up to [`MEMBER_NAME_MAX`] bytes, without control
 /// characters.
 pub fn shown_name(name: &str) -> String {
@@ -171,8 +176,11 @@ impl Configuration {
         }
         let was_in_sync = own.member(id).is_some_and(|member| member.state == MemberState::InSync);
         let is_in_sync = was_in_sync && recorded == Some(MemberState::InSync);
-        // The owner died while it began a generation: it waits with writes until all have it.
-        let is_next = own.accepted.checked_add(1) == Some(self.accepted)
+        // The owner began a generation, in as many records as it took: it waits with writes until all
+        // members in sync have one of them. Those that it told of the generation before they were in sync
+        // know it.
+        let is_next = own.accepted < self.accepted
+            && own.accepted >> ASSEMBLY_SHIFT == self.accepted >> ASSEMBLY_SHIFT
             && self.generations.history().first() == Some(&own.generations.current());
         match relation {
             Relation::Diverged => Standing::Diverged,
@@ -222,6 +230,11 @@ mod tests {
         assert_eq!(mirror.standing(ID, &with(4, &[], MemberState::InSync)), Standing::Unknown);
         let next = Configuration { number: 9, accepted: 2, ..mirror.clone() };
         assert_eq!(next.standing(ID, &with(4, &[], MemberState::InSync)), Standing::Current);
+        let later = Configuration { number: 99, accepted: 99, ..mirror.clone() };
+        assert_eq!(later.standing(ID, &with(4, &[], MemberState::InSync)), Standing::Current);
+        let accepted = 1 << ASSEMBLY_SHIFT;
+        let another = Configuration { number: accepted, accepted, ..mirror.clone() };
+        assert_eq!(another.standing(ID, &with(4, &[], MemberState::InSync)), Standing::Unknown);
         assert_eq!(next.standing(ID, &with(3, &[], MemberState::InSync)), Standing::Diverged);
         assert_eq!(mirror.standing(ID, &with(6, &[5], MemberState::InSync)), Standing::Ahead);
         assert_eq!(mirror.standing(ID, &with(6, &[4], MemberState::InSync)), Standing::Diverged);

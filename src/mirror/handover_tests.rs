@@ -3,7 +3,7 @@
 use crate::handles::Device;
 use crate::input::{Input, Op};
 use crate::output::{Output, Status};
-use crate::report::State;
+use crate::report::{Condition, State};
 use crate::testing::{Health, World, options};
 
 /// The witness's number.
@@ -94,4 +94,36 @@ fn one_of_two_does_not_go_on_while_a_record_may_give_the_witness_a_vote() {
     world.pass(10_000);
     assert_eq!(world.state(), State::Online);
     assert_eq!(world.disks[0].data, world.disks[1].data);
+}
+
+/// The last member in sync fails the record that begins a generation, again and again, and the witness has it.
+#[test]
+fn a_generation_is_begun_however_often_its_record_fails() {
+    let mut world = World::create(2, true, options());
+    world.write(0, 8, 7);
+    world.set(1, Health::Away);
+    world.input(Input::Gone { device: Device(1) });
+    let mut records = 0;
+    while let Some(output) = world.mirror.poll_output() {
+        let is_record = matches!(&output, Output::MetadataWrite { device: Device(0), bytes, .. }
+            if bytes.starts_with(b"DSTmirr"));
+        records += u32::from(is_record);
+        if records == 2 {
+            // The first one says that the other member is out of date.
+            world.set(0, Health::MetadataHung);
+        }
+        world.perform(output);
+    }
+    assert_eq!(records, 2);
+    for _ in 0..3 {
+        world.remove(0);
+        world.set(0, Health::MetadataHung);
+        world.open_all();
+        assert_eq!(world.conditions()[0], Condition::InSync, "{:?}", world.log);
+    }
+    world.remove(0);
+    world.set(0, Health::Good);
+    let mut world = world.reassemble(options(), None);
+    world.pass(10_000);
+    assert_eq!((world.registered, world.write(0, 8, 9)), (1, Some(Status::Success)), "{:?}", world.log);
 }

@@ -1,5 +1,6 @@
 //! Devices that come: members that missed something, the last one in sync, the witness.
 
+pub(crate) use crate::configuration::ASSEMBLY_SHIFT;
 use crate::configuration::{Configuration, MemberState, Standing, WitnessState};
 use crate::extents::Extent;
 use crate::generation::{Generation, Relation};
@@ -9,11 +10,6 @@ use crate::mutation::{Mutation, is_on};
 use crate::quorum::knows;
 use crate::running::{Beginning, Port, Running, Up, WITNESS};
 use crate::shared::{Link, Shared};
-
-/// The number of low bits of a record's number, which count the records of one assembly. The high
-/// bits count assemblies, so that the records of a minority that went on alone are older than those
-/// of a majority that assembled the mirror later, however many the minority wrote.
-pub(crate) const ASSEMBLY_SHIFT: u32 = 40;
 
 /// Returns the number of the assembly by whose owner a record was written.
 pub(crate) fn epoch(config: &Configuration) -> u64 {

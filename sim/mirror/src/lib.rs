@@ -13,7 +13,7 @@
 //! | [`model`] | what each block may hold |
 //! | [`checks`] | the rules that concern what members hold |
 //! | [`state`] | the state of a run |
-//! | `decisions` | whose data count |
+//! | `decisions`, `deciding` | whose data count, and what follows from that |
 //! | `drive` | processes and their mirrors: what these are told, and what they want done |
 //! | `taking` | hosts that take the mirror over, one target after the other |
 //! | `users`, `faults`, `operator`, `membership`, `verification` | what happens to them |
@@ -22,6 +22,7 @@
 
 pub mod checks;
 mod connections;
+mod deciding;
 mod decisions;
 pub mod disk;
 mod drive;

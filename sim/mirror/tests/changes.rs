@@ -37,6 +37,14 @@ fn a_new_member_that_no_member_in_sync_knows_is_copied_in_full() {
     assert_eq!(outcome.violation, None);
 }
 
+/// The last member in sync failed the record that began a generation twice, and was said to be older than
+/// the witness's record.
+#[test]
+fn a_generation_that_no_member_was_told_of_is_begun_again() {
+    let outcome = run(&Plan::changing(31_348), None, false);
+    assert_eq!(outcome.violation, None);
+}
+
 /// The operator forced one of three members while the others were away, and the next host found these only,
 /// which went on: they can't know. The simulator took that for a member being overwritten.
 #[test]
