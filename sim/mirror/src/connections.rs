@@ -1,8 +1,7 @@
 //! Targets that come and go: links, power, ownership, and the processes that use them.
 
-use crate::taking::Known;
 use crate::target::Status;
-use crate::world::{Bdev, Event, Notice, Then, World};
+use crate::world::{Bdev, Event, Known, Notice, Then, World};
 
 impl World {
     /// A process tries to open a target.

@@ -6,18 +6,7 @@ use dst_mirror::takeover::{Standing, Step};
 
 use crate::owner::{device_of, target_of};
 use crate::state::Run;
-use crate::world::{Bdev, Event, World};
-
-/// What a process knows of the ownership of a target. Times are in µs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Known {
-    /// The number of the newest ownership, and when the process heard of it.
-    pub newest: Option<(u64, u64)>,
-    /// The ownership that the process's claim follows, until the claim is answered.
-    pub claim: Option<u64>,
-    /// A time at which the process still owned the target.
-    pub confirmed_us: u64,
-}
+use crate::world::{Bdev, Event, Known, World};
 
 impl World {
     /// Returns the time that a packet is on its way.

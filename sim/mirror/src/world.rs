@@ -11,7 +11,6 @@ use std::collections::{BTreeMap, VecDeque};
 use world::rng::Rng;
 
 use crate::disk::Content;
-use crate::taking::Known;
 use crate::target::{Status, Target};
 
 /// Something that happens at a time.
@@ -102,6 +101,17 @@ pub enum Bdev {
     Open { losses: u64 },
     /// Operations are still to end.
     Closing,
+}
+
+/// What a process knows of the ownership of a target. Times are in µs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Known {
+    /// The number of the newest ownership, and when the process heard of it.
+    pub newest: Option<(u64, u64)>,
+    /// The ownership that the process's claim follows, until the claim is answered.
+    pub claim: Option<u64>,
+    /// A time at which the process still owned the target.
+    pub confirmed_us: u64,
 }
 
 /// A host and its process.
