@@ -365,6 +365,20 @@ fn a_mirror_stops_during_a_verification() {
     }
 }
 
+/// Whatever else is done, and although the flush comes before the answer.
+#[test]
+fn a_mirror_that_stops_waits_for_a_repair() {
+    let mut world = World::create(2, true, fast());
+    world.disks[1].data[6] = 9;
+    world.set(1, Health::CopiesHung);
+    verify(&mut world, true);
+    world.input(Input::Stop { wipe: false });
+    world.run();
+    assert!(!world.is_stopped);
+    world.mend(1);
+    assert!(world.is_stopped);
+}
+
 #[test]
 fn a_mirror_is_taken_over_during_a_verification() {
     let mut world = World::create(2, true, fast());
