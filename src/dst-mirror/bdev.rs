@@ -34,7 +34,7 @@ impl Mirror {
         let control = Thread::current().expect("mirrors live on an SPDK thread");
         let (members, destroy) = (Arc::clone(&self.members), self.destroy);
         let is_awaited = Arc::clone(&self.is_awaited);
-        let (name, unmaps) = (name.clone(), self.writes_zeroes_cheaply());
+        let (name, unmaps) = (name.clone(), self.unmaps());
         self.set_zeroes_max(block_size);
         let disk = MirrorDisk { number, name: name.clone(), members, control, destroy, unmaps, is_awaited };
         let disk = Arc::new(disk);
@@ -87,13 +87,14 @@ impl Mirror {
         )
     }
 
-    /// Returns whether all members are there and can write zeroes without getting them as data. The witness
+    /// Returns whether all members are there and can unmap blocks: SPDK says of every bdev that it writes
+    /// zeroes, and writes data where it does not, which one that unmaps seldom needs. The witness
     /// has none of the users' data.
-    fn writes_zeroes_cheaply(&self) -> bool {
+    fn unmaps(&self) -> bool {
         let places = self.places.borrow();
         let members = places.iter().zip(Device::all()).filter(|(_, device)| *device != Device::WITNESS);
         members.filter_map(|(place, _)| place.as_ref()).all(|place| match &place.backing {
-            Backing::Open(open) => open.info.supports.contains(IoTypes::WRITE_ZEROES),
+            Backing::Open(open) => open.info.supports.contains(IoTypes::UNMAP),
             Backing::Leaving { .. } | Backing::Waiting { .. } => false,
         })
     }
