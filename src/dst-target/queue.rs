@@ -365,8 +365,10 @@ impl Queue {
     #[cold]
     pub fn withdraw(&mut self, io: Io, now_us: u64, pools: &Pools) -> Option<HoldNotice> {
         self.in_backend -= 1;
-        self.stats.errors += 1;
         let work = &mut self.work[usize::from(io.ctx.slot)];
+        // A flush that has failed counts, whatever becomes of it: the next one may succeed although data
+        // is lost, and no stop note may be left.
+        self.stats.fail(work.op);
         self.stats.end(work.op, now_us.saturating_sub(work.begun_us));
         let course = std::mem::replace(&mut work.course, Course::Whole);
         let id = self.setup.slots.withdraw(io.ctx.slot);

@@ -56,11 +56,11 @@ fn what_the_backend_has_is_answered_before_the_goodbye() {
     assert_eq!(slots.arrive(write(1, 1).id, Op::Write), Ok(execute));
 }
 
-#[test]
-fn a_failure_of_the_backend_leaves_no_goodbye() {
+/// Has the backend fail a request of a connection that leaves, and returns what remains of that.
+fn fails_while_leaving(header: Header, data: &[u8]) -> Stats {
     let rig = Rig::ready(true, 0);
     store::set_errors(rig.store, 1000);
-    rig.sends(write(1, 0), &[0; BLOCK as usize]);
+    rig.sends(header, data);
     rig.receive().unwrap();
     assert!(leaves(&rig));
     while store::is_busy(rig.store) {
@@ -76,7 +76,22 @@ fn a_failure_of_the_backend_leaves_no_goodbye() {
     let Completed::Over(why) = on(rig.thread, completed) else { panic!("the connection goes on") };
     assert_eq!(rig.over(&why), Ending::Unexpected);
     assert_eq!(told(&rig), (vec![], Flags::NONE));
-    assert!(matches!(rig.shut(), Shut::Finished(_)));
+    let Shut::Finished(remains) = rig.shut() else { panic!("something is left") };
+    remains.stats
+}
+
+#[test]
+fn a_failure_of_the_backend_leaves_no_goodbye() {
+    let stats = fails_while_leaving(write(1, 0), &[0; BLOCK as usize]);
+    assert_eq!((stats.errors, stats.failed_flushes), (1, 0));
+}
+
+/// The kernel tells of an error once, so the last flush of the stop may succeed: there is no note then.
+#[test]
+fn a_flush_that_fails_then_counts() {
+    let flush = Header { code: Op::Flush as u8, count: 0, ..read(1, 0) };
+    let stats = fails_while_leaving(flush, &[]);
+    assert_eq!((stats.errors, stats.failed_flushes), (1, 1));
 }
 
 #[test]
