@@ -263,6 +263,13 @@ impl World {
         self.run();
     }
 
+    /// A device that hung is good again, but fails what it had.
+    pub(crate) fn lose(&mut self, device: u8) {
+        self.set(device, Health::Good);
+        self.fail_held(Device(device));
+        self.run();
+    }
+
     /// Submits an I/O, and returns its number.
     pub(crate) fn submit(&mut self, op: Op, start: u64, count: u64, value: u64) -> u32 {
         let io = self.next_io % 64;

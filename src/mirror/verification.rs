@@ -255,6 +255,11 @@ impl Running {
         };
         let has_succeeded = outcome == Outcome::Success;
         match window.step {
+            // Whatever else has happened: the block may hold anything now.
+            Step::RepairWriting { who, .. } if !has_succeeded => {
+                self.fail_member(s, who, "a block that is to be as on another member could not be written");
+                self.end_window(s, window, End::Again);
+            }
             _ if !self.is_sound(&window) => self.end_window(s, window, End::Again),
             Step::Reading if has_succeeded => self.next_of_window(s, window),
             Step::Reading => {
@@ -290,14 +295,10 @@ impl Running {
                     self.end_window(s, window, End::Done);
                 }
             },
-            Step::RepairWriting { who, run } if has_succeeded => {
+            Step::RepairWriting { who, run } => {
                 let is_differing = window.unread & 1 << who == 0;
                 self.count(s, who, run, true, is_differing);
                 self.repair_next(s, window, who);
-            }
-            Step::RepairWriting { who, .. } => {
-                self.fail_member(s, who, "a block that is to be as on another member could not be written");
-                self.end_window(s, window, End::Again);
             }
             Step::Locking | Step::Logging { .. } | Step::Recording { .. } => {
                 unreachable!("an answer to a window that no member has")

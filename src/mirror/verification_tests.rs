@@ -232,6 +232,18 @@ fn a_member_that_cannot_be_written_falls_out() {
     assert_eq!((is_done(&world), world.disks[1].data[6]), (true, 0));
 }
 
+/// Also if the verification was stopped meanwhile: the block may hold anything.
+#[test]
+fn a_member_whose_repair_fails_after_a_stop_falls_out() {
+    let mut world = World::create(2, true, fast());
+    world.disks[1].data[6] = 9;
+    world.set(1, Health::CopiesHung);
+    verify(&mut world, true);
+    world.input(Input::StopVerification);
+    world.lose(1);
+    assert_eq!(world.state(), State::Degraded);
+}
+
 /// A member that is away gets what was repaired meanwhile, whatever it held.
 #[test]
 fn a_member_that_is_not_in_sync_misses_a_repair() {
