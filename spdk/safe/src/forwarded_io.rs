@@ -26,8 +26,8 @@ use crate::thread;
 pub trait Executor: 'static {
     /// Takes an I/O that was submitted to the disk with this
     /// [`BdevIo::stamp`](crate::bdev_io::BdevIo::stamp). Called on the thread that registered the
-    /// disk, in the order in which a thread has submitted them; inside [`Lane::forward`] if that is
-    /// the same thread. HOT.
+    /// disk, in the order in which a thread has submitted them, and a reset after the I/O that other
+    /// threads submitted before it; inside [`Lane::forward`] if that is the same thread. HOT.
     fn arrived(io: ForwardedIo);
 }
 
@@ -128,6 +128,9 @@ impl<E: Executor> Lane<E> {
             }
         }
 
+        // SPDK submits a reset when no thread submits anything more. A message of its own comes after those
+        // of all threads, while an I/O that joins a list comes with a message that was sent before.
+        let is_reset = io.kind() == IoKind::Reset;
         let ctx = io.into_ctx();
         let ends = &*self.ends;
         // SAFETY: the `BdevIo` was the only one for this I/O, whose disk stays while it has I/O.
@@ -138,24 +141,34 @@ impl<E: Executor> Lane<E> {
             (*ctx.as_ptr()).forwarding.write(forwarding);
             disk_head::home((*(*ctx.as_ptr()).raw).bdev)
         };
+        extern "C" fn arrive_one<E: Executor>(ctx: *mut c_void) {
+            // SAFETY: the I/O that was sent, which nobody else has.
+            E::arrived(unsafe { ForwardedIo::new(NonNull::new_unchecked(ctx.cast::<IoCtx>())) });
+        }
+
         ends.outstanding.set(ends.outstanding.get() + 1);
         if ends.from == to {
             // SAFETY: the I/O was not given to anybody else.
             E::arrived(unsafe { ForwardedIo::new(ctx) });
             return Ok(());
         }
-        // SAFETY: the I/O is ours. The thread that registered a disk handles RPCs and outlives all
-        // bdevs. `arrive` gets the I/O.
+        // SAFETY: the I/O is ours until it is sent. The thread that registered a disk handles RPCs and
+        // outlives all bdevs. `arrive` and `arrive_one` get the I/O.
         let rc = unsafe {
-            if !ends.there.add(ctx) {
-                return Ok(());
+            if is_reset {
+                sys::spdk_thread_send_msg(to, Some(arrive_one::<E>), ctx.as_ptr().cast())
+            } else if ends.there.add(ctx) {
+                sys::spdk_thread_send_msg(to, Some(arrive::<E>), ptr::from_ref(ends).cast_mut().cast())
+            } else {
+                0
             }
-            sys::spdk_thread_send_msg(to, Some(arrive::<E>), ptr::from_ref(ends).cast_mut().cast())
         };
         if rc == 0 {
             return Ok(());
         }
-        ends.there.take_back(ctx);
+        if !is_reset {
+            ends.there.take_back(ctx);
+        }
         ends.outstanding.set(ends.outstanding.get() - 1);
         // SAFETY: it was not sent, so it is still ours.
         Err(unsafe { BdevIo::from_ctx(ctx) })
