@@ -42,8 +42,9 @@ pub fn read(path: &Path, max: usize) -> io::Result<Option<Vec<u8>>> {
 pub struct Replacing(Arc<Mutex<Option<Thread>>>);
 
 impl Replacing {
-    /// Gives up waiting: `done` is not called from now on, and the SPDK thread may exit. The file may
-    /// still be replaced. Returns false, and changes nothing, if `done` is about to be called.
+    /// Gives up waiting: `done` is not called, unless its message is under way already, and the SPDK
+    /// thread may exit. The file may still be replaced. Returns false, and changes nothing, if `done`
+    /// is about to be called.
     pub fn abandon(&self) -> bool {
         match self.0.try_lock() {
             Ok(mut home) => *home = None,
