@@ -34,8 +34,8 @@ impl Arrivals for Mirror {
                 }
             }
             IoKind::Reset => self.begin_reset(io),
-            // The disk supports nothing else.
-            _ => self.send_back(io, IoStatus::Failed),
+            // The disk does not support these.
+            IoKind::CompareAndWrite | IoKind::Other => self.send_back(io, IoStatus::Failed),
         }
     }
 }
@@ -49,7 +49,8 @@ impl Mirror {
             IoKind::Read => Op::Read,
             IoKind::Write => Op::Write,
             IoKind::WriteZeroes | IoKind::Unmap => Op::WriteZeroes,
-            _ => Op::Flush,
+            IoKind::Flush => Op::Flush,
+            IoKind::Reset | IoKind::CompareAndWrite | IoKind::Other => unreachable!("it was not taken"),
         };
         let range = Extent { start: user.offset_blocks(), count: user.num_blocks() };
         drop(users);
