@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::clock::is_older;
 use crate::config::Config;
 use crate::event::{Event, ListenerId, Reason};
 use crate::mutation::{Mutation, is_on};
@@ -49,6 +50,8 @@ impl<F, B: Payload> Connection<F, B> {
         self.state == State::Established
             && self.user == User::Attached
             && self.agreed.clock.is_some()
+            // The segment that it continues may have been refused for its timestamp.
+            && receiver.recent().is_some_and(|recent| !is_older(predicted.timestamp, recent))
             && receiver.is_next(predicted.seq, predicted.length)
             && self.sender.una().wire() == predicted.ack
             && self.sender.is_recovered()
@@ -350,7 +353,7 @@ impl<F, B: Payload> Connection<F, B> {
             return false;
         };
         match (syn.timestamp, receiver.recent()) {
-            (Some((value, _)), Some(recent)) => crate::clock::is_older(recent, value),
+            (Some((value, _)), Some(recent)) => is_older(recent, value),
             _ => receiver.next().near(syn.seq) > receiver.next(),
         }
     }
