@@ -129,12 +129,13 @@ impl<F, B: Payload> Connection<F, B> {
         if segment.syn {
             return self.input_syn(seq, segment, cx);
         }
-        let is_closed = receiver.is_window_closed();
+        let (is_closed, next) = (receiver.is_window_closed(), receiver.next());
         if !receiver.accepts(seq, length) {
             self.note_old(seq, segment, cx);
             // With the window closed, only ACKs can get through, and they have to (RFC 9293,
-            // 3.10.7.4).
-            if is_closed {
+            // 3.10.7.4). None is beyond the window: it would make what the peer says of its own
+            // window look old.
+            if is_closed && seq <= next {
                 self.acknowledgment(seq, segment, cx);
             }
             return Answer::Nothing;

@@ -114,7 +114,7 @@ fn data_that_comes_alone_is_acknowledged() {
     // The first data's ACK tells of the scaled window, for which it is sent at once.
     pair.hosts[0].stack.send(client, vec![1; 100]).expect("there is room");
     pair.until(1_000, released);
-    while pair.step() {}
+    pair.now += 10_000;
     pair.hosts[0].events.clear();
     let (began, sent) = (pair.now, pair.count[0]);
     pair.hosts[0].stack.send(client, vec![1; 100]).expect("there is room");
@@ -126,4 +126,27 @@ fn data_that_comes_alone_is_acknowledged() {
     }
     assert!(released(&pair), "no ACK came");
     assert_eq!((pair.now - began, pair.count[0] - sent), (1_100, 1));
+}
+
+/// With its receive window closed, an end heeds only ACKs that are not beyond it. A forged one would
+/// make all that the peer says of its own window look old.
+#[test]
+fn a_closed_window_lets_no_ack_in_from_beyond() {
+    let mut pair =
+        Pair::new(Config { initial_receive_window: 10_000, max_receive_window: 10_000, ..config() });
+    let (client, server) = pair.connect();
+    for (host, id) in [(0, client), (1, server)] {
+        pair.hosts[host].reads = false;
+        pair.hosts[host].stack.send(id, pattern(20_000)).expect("there is room");
+    }
+    let closed = |pair: &Pair, host: usize, id| {
+        pair.hosts[host].stack.information(id).is_some_and(|information| information.peer_window == 0)
+    };
+    pair.until(100_000, |pair| closed(pair, 0, client) && closed(pair, 1, server));
+    let last = pair.last[0].clone().expect("it has sent data");
+    inject(&mut pair, &last, |bytes| add(&mut bytes[SEQ], 1 << 30));
+    pair.hosts[0].reads = true;
+    let now = pair.now;
+    pair.hosts[0].read(client, now);
+    pair.until(500_000, |pair| pair.hosts[0].received.len() == 20_000);
 }
