@@ -12,7 +12,7 @@ use crate::mutation::{Mutation, is_on};
 use crate::rack::Rack;
 use crate::recovery::Recovery;
 use crate::rtt::Rtt;
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{MAX_SEGMENTS, Scoreboard};
 use crate::send_queue::{Payload, SendQueue};
 use crate::seq::Seq;
 
@@ -23,10 +23,6 @@ use path::Path;
 /// The shortest pause, µs, after which the congestion window is no longer trusted. RFC 5681, 4.1,
 /// has the RTO, which may be some milliseconds here: less than a storage client's usual pauses.
 const IDLE: u64 = 1_000_000;
-
-/// The maximum number of segments in flight, which bounds what many small ones cost in memory and
-/// time.
-const MAX_SEGMENTS: usize = 65_536;
 
 /// The bytes that the timestamp option takes of each segment, with padding.
 pub(crate) const TIMESTAMP_BYTES: u64 = 12;
