@@ -304,9 +304,13 @@ impl Scoreboard {
         bytes
     }
 
-    /// Considers the first segment lost, whatever was known about it. Returns its bytes.
-    pub fn lose_first(&mut self) -> u64 {
-        let Some(start) = self.sent.front().map(|first| first.start) else { return 0 };
+    /// Considers the first segment lost if it is in flight, or its first `most` bytes if it is
+    /// longer. Returns how many bytes.
+    pub fn lose_first(&mut self, most: u64) -> u64 {
+        let Some(&Sent { start, end, fate, .. }) = self.sent.front() else { return 0 };
+        if fate == Fate::InFlight && end - start > most {
+            self.split(0, start + most);
+        }
         self.lose_if(|sent| sent.start == start)
     }
 

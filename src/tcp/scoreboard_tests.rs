@@ -93,6 +93,16 @@ fn sack_blocks_do_not_split_without_end() {
     board.check();
 }
 
+#[test]
+fn the_first_segment_may_be_lost_in_part() {
+    let mut board = ten();
+    assert_eq!(board.lose_first(40), 40);
+    board.check();
+    assert_eq!(board.next_lost(), Some((at(0), at(40))));
+    assert_eq!(board.lose_first(40), 0, "it is lost already");
+    assert_eq!(board.segments(), 11);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Send(u64),

@@ -451,3 +451,7 @@ impl<B: Payload> Sender<B> {
         (syn, (start + u64::from(syn), end - u64::from(fin && end > start)), fin)
     }
 }
+
+#[cfg(test)]
+#[path = "sender_tests.rs"]
+mod tests;

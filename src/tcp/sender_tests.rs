@@ -1,0 +1,61 @@
+use super::*;
+
+const MSS: u64 = 1_000;
+const FIRST: u32 = 100;
+
+fn config() -> Config {
+    Config { offload_bytes: 65_000, ..Config::default() }
+}
+
+fn at(offset: u64) -> Seq {
+    Seq::initial(FIRST) + 1 + offset
+}
+
+fn ack(offset: u64) -> Heard {
+    Heard {
+        seq: Seq::initial(1),
+        ack: at(offset),
+        window: 60_000,
+        syn: false,
+        sack: [None; 3],
+        echo: None,
+        carries: false,
+    }
+}
+
+/// Returns a sender whose SYN was acknowledged, with data to be sent.
+fn connected(sack: bool, data: usize) -> Sender<Vec<u8>> {
+    let mut sender = Sender::new(Seq::initial(FIRST), &config(), 0);
+    send(&mut sender, 0);
+    sender.negotiated(MSS, 0, sack, None);
+    sender.on_ack(&ack(0), 100);
+    sender.queue.push(vec![0; data]);
+    sender
+}
+
+fn send(sender: &mut Sender<Vec<u8>>, now: u64) -> Option<Plan> {
+    let plan = sender.plan(now, &config(), 64)?;
+    sender.sent(plan, now);
+    Some(plan)
+}
+
+fn new(start: u64, end: u64) -> Option<Plan> {
+    Some(Plan::New { start: at(start), end: at(end) })
+}
+
+fn again(start: u64, end: u64) -> Option<Plan> {
+    Some(Plan::Again { start: at(start), end: at(end) })
+}
+
+/// Repeated ACKs of a peer without SACK tell of one segment on the wire.
+#[test]
+fn without_sack_a_part_of_a_long_segment_is_lost() {
+    let mut sender = connected(false, 100_000);
+    assert_eq!((send(&mut sender, 200), send(&mut sender, 200)), (new(0, 5_000), new(5_000, 10_000)));
+    for now in 300..303 {
+        sender.on_ack(&ack(0), now);
+    }
+    assert_eq!(sender.board.lost(), MSS);
+    assert_eq!(send(&mut sender, 303), again(0, 1_000));
+}
+
