@@ -329,6 +329,9 @@ impl<B: Payload> Sender<B> {
             return None;
         }
         self.limited = false;
+        // No more than the window has room for, as new data.
+        let room = self.congestion_window().saturating_sub(pipe);
+        let length = length.min((room / self.mss * self.mss).max(self.mss));
         Some(Plan::Again { start, end: start + length })
     }
 

@@ -1,4 +1,5 @@
 use super::*;
+use crate::recovery::{Prr, Undo};
 
 const MSS: u64 = 1_000;
 const FIRST: u32 = 100;
@@ -45,6 +46,19 @@ fn new(start: u64, end: u64) -> Option<Plan> {
 
 fn again(start: u64, end: u64) -> Option<Plan> {
     Some(Plan::Again { start: at(start), end: at(end) })
+}
+
+/// Of a long segment that was lost, no more is sent again than the congestion window has room for.
+#[test]
+fn what_is_sent_again_fits_into_the_window() {
+    let mut sender = connected(true, 100_000);
+    assert_eq!((send(&mut sender, 200), send(&mut sender, 200)), (new(0, 5_000), new(5_000, 10_000)));
+    sender.board.lose_first(u64::MAX);
+    let mut prr = Prr::new(10_000);
+    prr.on_ack(1_000, 5_000, 5_000, MSS);
+    sender.recovery = Recovery::Fast { end: sender.next, prr, undo: Undo::new(sender.cubic) };
+    assert_eq!(sender.congestion_window(), 6_000);
+    assert_eq!((send(&mut sender, 300), send(&mut sender, 300)), (again(0, 1_000), None));
 }
 
 /// Repeated ACKs of a peer without SACK tell of one segment on the wire.
