@@ -377,6 +377,9 @@ impl<B: Payload> Sender<B> {
         if length < data && length < self.mss && !alone && length < self.max_window / 2 {
             return None;
         }
+        if length < data && length > self.mss {
+            length -= length % self.mss;
+        }
         if length > room && !alone {
             if length.min(self.mss) > room {
                 self.limited = true;

@@ -61,6 +61,16 @@ fn what_is_sent_again_fits_into_the_window() {
     assert_eq!((send(&mut sender, 300), send(&mut sender, 300)), (again(0, 1_000), None));
 }
 
+/// The end of the peer's window makes no small segment of the end of a long one.
+#[test]
+fn the_peers_window_makes_no_small_segments() {
+    let mut sender = connected(true, 100_000);
+    sender.edge = at(2_500);
+    assert_eq!((send(&mut sender, 200), send(&mut sender, 200)), (new(0, 2_000), None));
+    let mut last = connected(true, 2_500);
+    assert_eq!(send(&mut last, 200), new(0, 2_500), "the last data is sent as it is");
+}
+
 /// Repeated ACKs of a peer without SACK tell of one segment on the wire.
 #[test]
 fn without_sack_a_part_of_a_long_segment_is_lost() {
