@@ -331,7 +331,11 @@ impl<B: Payload> Sender<B> {
         self.limited = false;
         // No more than the window has room for, as new data.
         let room = self.congestion_window().saturating_sub(pipe);
-        let length = length.min((room / self.mss * self.mss).max(self.mss));
+        let mut length = length.min((room / self.mss * self.mss).max(self.mss));
+        // What was lost because of its size is sent again in parts.
+        if self.path.trial((start, start + length)).is_some() {
+            length = length.min(self.mss);
+        }
         Some(Plan::Again { start, end: start + length })
     }
 

@@ -83,3 +83,16 @@ fn without_sack_a_part_of_a_long_segment_is_lost() {
     assert_eq!(send(&mut sender, 303), again(0, 1_000));
 }
 
+/// A segment of the full size that was lost is not sent again at that size.
+#[test]
+fn a_trial_of_the_paths_mtu_is_repeated_in_parts() {
+    let mut sender = connected(true, 100_000);
+    sender.path = Path::Reduced { full: 3_000, pause: 1, try_at: 0 };
+    assert_eq!(send(&mut sender, 200), new(0, 3_000));
+    assert_eq!(sender.part_len(at(0), at(3_000)), 3_000);
+    sender.board.lose_first(u64::MAX);
+    assert_eq!(send(&mut sender, 300), again(0, 1_000));
+    assert_eq!(sender.part_len(at(0), at(1_000)), MSS);
+    assert_eq!(send(&mut sender, 300), again(1_000, 3_000));
+    assert_eq!(sender.part_len(at(1_000), at(3_000)), MSS);
+}
