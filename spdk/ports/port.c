@@ -10,6 +10,7 @@
 #include <rte_dev.h>
 #include <rte_errno.h>
 #include <rte_ethdev.h>
+#include <rte_ether.h>
 #include <rte_lcore.h>
 #include <rte_mbuf.h>
 #include <rte_version.h>
@@ -27,6 +28,7 @@
 #define RTE_MBUF_F_RX_IP_CKSUM_GOOD PKT_RX_IP_CKSUM_GOOD
 #define RTE_MBUF_F_RX_L4_CKSUM_MASK PKT_RX_L4_CKSUM_MASK
 #define RTE_MBUF_F_RX_L4_CKSUM_GOOD PKT_RX_L4_CKSUM_GOOD
+#define RTE_MBUF_F_RX_VLAN_STRIPPED PKT_RX_VLAN_STRIPPED
 #define RTE_MBUF_F_TX_IPV4 PKT_TX_IPV4
 #define RTE_MBUF_F_TX_IPV6 PKT_TX_IPV6
 #define RTE_MBUF_F_TX_IP_CKSUM PKT_TX_IP_CKSUM
@@ -292,6 +294,12 @@ port_receive(struct dst_port *port, struct dst_port_frame *frames, uint16_t coun
 
 		/* Buffers hold the longest frame of the MTU, so a chain is a longer frame than this. */
 		if (mbuf->nb_segs != 1) {
+			port->dropped++;
+			rte_pktmbuf_free(mbuf);
+			continue;
+		}
+		/* DPDK 20.05's af_packet does not put the tag back into the frame, where the stack reads it. */
+		if ((flags & RTE_MBUF_F_RX_VLAN_STRIPPED) != 0 && rte_vlan_insert(&mbuf) != 0) {
 			port->dropped++;
 			rte_pktmbuf_free(mbuf);
 			continue;

@@ -64,6 +64,22 @@ fn frames_are_bounded_but_the_next_one_always_fits() {
     assert_eq!(data.insert(at(10), chunk(10, 11), 4), Arrival::NoRoom, "nothing was read");
 }
 
+#[test]
+fn gaps_are_bounded_but_the_next_segment_always_fits() {
+    let mut data = Reassembly::new(at(0));
+    let mut put = |start, end| data.insert(at(start), chunk(start, end), 10_000);
+    for island in 1..=MAX_ISLANDS as u64 {
+        assert_eq!(put(4 * island, 4 * island + 2), Arrival::Early);
+    }
+    assert_eq!(put(4_000, 4_001), Arrival::NoRoom, "it would be one more");
+    assert_eq!(put(4 * 100 + 3, 4 * 100 + 4), Arrival::Early, "it extends one");
+    assert_eq!(put(4 * 100 + 2, 4 * 100 + 3), Arrival::Early, "it joins two");
+    assert_eq!(put(4_000, 4_001), Arrival::Early);
+    assert_eq!(put(5_000, 5_001), Arrival::NoRoom);
+    assert_eq!(put(0, 4), Arrival::InOrder { bytes: 6, filled: true });
+    assert_eq!(put(5_000, 5_001), Arrival::Early);
+}
+
 proptest! {
     /// Pieces in any order, overlapping in any way, sent until all have arrived, give the stream.
     #[test]

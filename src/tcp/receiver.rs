@@ -335,3 +335,35 @@ impl<F> Receiver<F> {
         self.last_ack = self.data.next();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn receiver() -> Receiver<Vec<u8>> {
+        let config = Config { initial_receive_window: 1_000, ..Config::default() };
+        Receiver::new(Seq::initial(99), 0, true, Some(0), &config, 0)
+    }
+
+    fn take(receiver: &mut Receiver<Vec<u8>>, seq: u32, length: usize, fin: bool) {
+        let seq = receiver.next().near(seq);
+        receiver.on_segment(seq, 0..length, fin, vec![0; length], &Config::default(), 0);
+    }
+
+    /// Header prediction takes only what needs no more than to be appended.
+    #[test]
+    fn only_plain_next_data_is_next() {
+        let mut plain = receiver();
+        assert!(plain.is_next(100, 10) && plain.is_next(100, 1_000));
+        assert!(!plain.is_next(101, 10), "data before it is missing");
+        assert!(!plain.is_next(99, 10), "some of it is old");
+        assert!(!plain.is_next(100, 1_001), "it does not fit into the window");
+        take(&mut plain, 100, 10, false);
+        assert!(plain.is_next(110, 10) && !plain.is_next(100, 10));
+        take(&mut plain, 120, 10, false);
+        assert!(!plain.is_next(110, 10), "it would fill a gap");
+        let mut ended = receiver();
+        take(&mut ended, 110, 0, true);
+        assert!(!ended.is_next(100, 10), "a FIN has come");
+    }
+}

@@ -5,6 +5,10 @@ use std::collections::VecDeque;
 
 use crate::seq::Seq;
 
+/// The maximum number of segments in flight, which bounds what many small ones cost in memory and
+/// time.
+pub(crate) const MAX_SEGMENTS: usize = 65_536;
+
 /// What is known about a segment that was sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fate {
@@ -161,6 +165,11 @@ impl Scoreboard {
         self.sent.insert(index + 1, second);
     }
 
+    /// Returns whether this position is within a segment that the peer is not known to have.
+    fn splits(&self, at: Seq) -> bool {
+        self.sent.get(self.index(at)).is_some_and(|sent| sent.start < at && sent.fate != Fate::Sacked)
+    }
+
     /// Takes out what lies below `una`, and calls `delivered` for what had not been known to have
     /// arrived.
     pub fn ack(&mut self, una: Seq, mut delivered: impl FnMut(&Sent)) {
@@ -185,7 +194,8 @@ impl Scoreboard {
         self.lost_from = self.lost_from.max(una);
     }
 
-    /// Takes a SACK block within what was sent, and calls `delivered` for what is new in it.
+    /// Takes a SACK block within what was sent, and calls `delivered` for what is new in it. With
+    /// [`MAX_SEGMENTS`] segments, it ignores a block that would split one.
     pub fn sack(&mut self, block: (Seq, Seq), mut delivered: impl FnMut(&Sent)) {
         let (mut start, mut end) = block;
         for known in self.known {
@@ -195,6 +205,10 @@ impl Scoreboard {
             if known.0 < end && end <= known.1 {
                 end = known.0;
             }
+        }
+        // Only a peer that reports single bytes of segments makes them so many.
+        if self.sent.len() >= MAX_SEGMENTS && start < end && (self.splits(start) || self.splits(end)) {
+            return;
         }
         let mut index = if start < end { self.index(start) } else { self.sent.len() };
         while let Some(&sent) = self.sent.get(index)
@@ -290,9 +304,13 @@ impl Scoreboard {
         bytes
     }
 
-    /// Considers the first segment lost, whatever was known about it. Returns its bytes.
-    pub fn lose_first(&mut self) -> u64 {
-        let Some(start) = self.sent.front().map(|first| first.start) else { return 0 };
+    /// Considers the first segment lost if it is in flight, or its first `most` bytes if it is
+    /// longer. Returns how many bytes.
+    pub fn lose_first(&mut self, most: u64) -> u64 {
+        let Some(&Sent { start, end, fate, .. }) = self.sent.front() else { return 0 };
+        if fate == Fate::InFlight && end - start > most {
+            self.split(0, start + most);
+        }
         self.lose_if(|sent| sent.start == start)
     }
 

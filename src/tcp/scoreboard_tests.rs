@@ -77,6 +77,32 @@ fn a_false_loss_is_undone() {
     assert_eq!(losses.bytes, 1000);
 }
 
+#[test]
+fn sack_blocks_do_not_split_without_end() {
+    let mut board = Scoreboard::new(at(0));
+    for index in 0..MAX_SEGMENTS as u64 {
+        board.sent(at(100 * index), at(100 * index + 100), index);
+    }
+    for block in [(at(150), at(200)), (at(100), at(150)), (at(110), at(120))] {
+        board.sack(block, |_| panic!("it is part of a segment"));
+    }
+    assert_eq!(board.segments(), MAX_SEGMENTS);
+    let mut delivered = 0;
+    board.sack((at(100), at(300)), |sent| delivered += sent.len());
+    assert_eq!((delivered, board.segments()), (200, MAX_SEGMENTS));
+    board.check();
+}
+
+#[test]
+fn the_first_segment_may_be_lost_in_part() {
+    let mut board = ten();
+    assert_eq!(board.lose_first(40), 40);
+    board.check();
+    assert_eq!(board.next_lost(), Some((at(0), at(40))));
+    assert_eq!(board.lose_first(40), 0, "it is lost already");
+    assert_eq!(board.segments(), 11);
+}
+
 #[derive(Debug, Clone)]
 enum Step {
     Send(u64),

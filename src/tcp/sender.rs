@@ -12,7 +12,7 @@ use crate::mutation::{Mutation, is_on};
 use crate::rack::Rack;
 use crate::recovery::Recovery;
 use crate::rtt::Rtt;
-use crate::scoreboard::Scoreboard;
+use crate::scoreboard::{MAX_SEGMENTS, Scoreboard};
 use crate::send_queue::{Payload, SendQueue};
 use crate::seq::Seq;
 
@@ -23,10 +23,6 @@ use path::Path;
 /// The shortest pause, µs, after which the congestion window is no longer trusted. RFC 5681, 4.1,
 /// has the RTO, which may be some milliseconds here: less than a storage client's usual pauses.
 const IDLE: u64 = 1_000_000;
-
-/// The maximum number of segments in flight, which bounds what many small ones cost in memory and
-/// time.
-const MAX_SEGMENTS: usize = 65_536;
 
 /// The bytes that the timestamp option takes of each segment, with padding.
 pub(crate) const TIMESTAMP_BYTES: u64 = 12;
@@ -333,6 +329,13 @@ impl<B: Payload> Sender<B> {
             return None;
         }
         self.limited = false;
+        // No more than the window has room for, as new data.
+        let room = self.congestion_window().saturating_sub(pipe);
+        let mut length = length.min((room / self.mss * self.mss).max(self.mss));
+        // What was lost because of its size is sent again in parts.
+        if self.path.trial((start, start + length)).is_some() {
+            length = length.min(self.mss);
+        }
         Some(Plan::Again { start, end: start + length })
     }
 
@@ -377,6 +380,9 @@ impl<B: Payload> Sender<B> {
         // The peer's window would make small segments of large ones (RFC 9293, 3.8.6.2.1).
         if length < data && length < self.mss && !alone && length < self.max_window / 2 {
             return None;
+        }
+        if length < data && length > self.mss {
+            length -= length % self.mss;
         }
         if length > room && !alone {
             if length.min(self.mss) > room {
@@ -455,3 +461,7 @@ impl<B: Payload> Sender<B> {
         (syn, (start + u64::from(syn), end - u64::from(fin && end > start)), fin)
     }
 }
+
+#[cfg(test)]
+#[path = "sender_tests.rs"]
+mod tests;

@@ -2,6 +2,7 @@
 
 use std::ops::Range;
 
+use crate::clock::is_older;
 use crate::config::Config;
 use crate::event::{Event, ListenerId, Reason};
 use crate::mutation::{Mutation, is_on};
@@ -49,6 +50,8 @@ impl<F, B: Payload> Connection<F, B> {
         self.state == State::Established
             && self.user == User::Attached
             && self.agreed.clock.is_some()
+            // The segment that it continues may have been refused for its timestamp.
+            && receiver.recent().is_some_and(|recent| !is_older(predicted.timestamp, recent))
             && receiver.is_next(predicted.seq, predicted.length)
             && self.sender.una().wire() == predicted.ack
             && self.sender.is_recovered()
@@ -126,12 +129,13 @@ impl<F, B: Payload> Connection<F, B> {
         if segment.syn {
             return self.input_syn(seq, segment, cx);
         }
-        let is_closed = receiver.is_window_closed();
+        let (is_closed, next) = (receiver.is_window_closed(), receiver.next());
         if !receiver.accepts(seq, length) {
             self.note_old(seq, segment, cx);
             // With the window closed, only ACKs can get through, and they have to (RFC 9293,
-            // 3.10.7.4).
-            if is_closed {
+            // 3.10.7.4). None is beyond the window: it would make what the peer says of its own
+            // window look old.
+            if is_closed && seq <= next {
                 self.acknowledgment(seq, segment, cx);
             }
             return Answer::Nothing;
@@ -350,7 +354,7 @@ impl<F, B: Payload> Connection<F, B> {
             return false;
         };
         match (syn.timestamp, receiver.recent()) {
-            (Some((value, _)), Some(recent)) => crate::clock::is_older(recent, value),
+            (Some((value, _)), Some(recent)) => is_older(recent, value),
             _ => receiver.next().near(syn.seq) > receiver.next(),
         }
     }

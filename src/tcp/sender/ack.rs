@@ -245,8 +245,8 @@ impl<B: Payload> Sender<B> {
     /// 6582).
     fn lost_without_sack(&mut self, advanced: bool) -> u64 {
         match self.recovery {
-            Recovery::Open if self.duplicate_acks >= DUP_THRESHOLD => self.board.lose_first(),
-            Recovery::Fast { .. } if advanced => self.board.lose_first(),
+            Recovery::Open if self.duplicate_acks >= DUP_THRESHOLD => self.board.lose_first(self.mss),
+            Recovery::Fast { .. } if advanced => self.board.lose_first(self.mss),
             _ => 0,
         }
     }

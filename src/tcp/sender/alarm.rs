@@ -64,7 +64,7 @@ impl<B: Payload> Sender<B> {
 
     /// Sends the SYN again, which the peer has not seen or not seen answered.
     pub fn repeat_first(&mut self) {
-        self.board.lose_first();
+        self.board.lose_first(u64::MAX);
     }
 
     fn may_probe(&self) -> bool {
@@ -115,7 +115,7 @@ impl<B: Payload> Sender<B> {
         self.counters.timeouts += 1;
         if self.una == self.initial {
             // A lost SYN says little about the path.
-            self.board.lose_first();
+            self.board.lose_first(u64::MAX);
             return;
         }
         if self.board.is_first_sacked() && !is_on(Mutation::NoReneging) {
@@ -137,7 +137,7 @@ impl<B: Payload> Sender<B> {
         // RFC 8985, 6.3: what was sent within the last round trip may still arrive.
         let fresh = if self.sack { self.rtt.smoothed().unwrap_or(0) } else { 0 };
         self.board.lose_if(|sent| sent.at + fresh <= now);
-        self.board.lose_first();
+        self.board.lose_first(u64::MAX);
         self.duplicate_acks = 0;
         self.reordering_at = None;
     }

@@ -52,6 +52,8 @@ pub struct Pair {
     /// What happens to the nth packet from the first host, and from the second one.
     pub drop: fn(usize, usize, &Packet) -> bool,
     pub count: [usize; 2],
+    /// The last packet from the first host, and from the second one.
+    pub last: [Option<Packet>; 2],
 }
 
 impl Pair {
@@ -73,6 +75,7 @@ impl Pair {
             listener,
             drop: |_, _, _| false,
             count: [0; 2],
+            last: [None, None],
         }
     }
 
@@ -94,12 +97,13 @@ impl Pair {
     pub fn step(&mut self) -> bool {
         for from in 0..2 {
             let (now, at, count) = (self.now, self.now + self.delay, &mut self.count[from]);
-            let (wire, drop) = (&mut self.wire, self.drop);
+            let (wire, drop, last) = (&mut self.wire, self.drop, &mut self.last[from]);
             self.hosts[from].stack.transmit(now, usize::MAX, |segment: &Outgoing<'_, Vec<u8>>| {
                 let mut bytes = vec![0; segment.header_len() + segment.payload_len];
                 segment.write(&mut bytes);
                 let packet = Packet { at, source: segment.local, destination: segment.remote, bytes };
                 *count += 1;
+                *last = Some(packet.clone());
                 if !drop(from, *count, &packet) {
                     wire.push_back(packet);
                 }
