@@ -49,7 +49,7 @@ fn export_standing(bdev_name: &str) -> Option<Standing> {
     let client = dst_client::find(bdev_name).ok()?;
     Some(match client.holding() {
         Holding::Unknown => Standing::Silent,
-        Holding::Refused(Newest { number, read_us }) => Standing::Foreign { number, read_us },
+        Holding::Refused(Newest { number, read_us, .. }) => Standing::Foreign { number, read_us },
         Holding::Claimed => Standing::Claimed,
         Holding::Held { confirmed_us } => Standing::Own { confirmed_us },
         Holding::Shared | Holding::Over => Standing::Lost,

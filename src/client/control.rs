@@ -182,8 +182,11 @@ impl ControlConnection {
                 let confirmed_us = self.link.up().and_then(|(connection, _)| connection.lease.confirmed_us());
                 Holding::Held { confirmed_us: confirmed_us.unwrap_or(0) }
             }
-            (Tenure::Held(_), None) | (Tenure::Claimed { takeover: true, .. }, _) => Holding::Claimed,
-            (Tenure::Sought { .. } | Tenure::Claimed { takeover: false, .. }, _) => {
+            (Tenure::Held(_), None) => Holding::Claimed,
+            (tenure, _) if tenure.pursues(self.newest.is_some_and(|newest| newest.is_own)) => {
+                Holding::Claimed
+            }
+            (Tenure::Sought { .. } | Tenure::Claimed { .. }, _) => {
                 self.newest.map_or(Holding::Unknown, Holding::Refused)
             }
         }

@@ -7,6 +7,8 @@ pub struct Newest {
     pub number: u64,
     /// A time after the target had read the number, in µs.
     pub read_us: u64,
+    /// Whether the owner is the client's own host.
+    pub is_own: bool,
 }
 
 /// How a client stands to the ownership of its export.
@@ -18,7 +20,7 @@ pub enum Holding {
     Unknown,
     /// The target did not admit the client, because of this ownership.
     Refused(Newest),
-    /// The client takes the export over, and has no answer yet.
+    /// The client claims the export, by a takeover or because its host owns it, and is not admitted yet.
     Claimed,
     /// The client owns the export and has its bdev.
     Held {

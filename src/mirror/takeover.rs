@@ -85,7 +85,7 @@ enum Stage {
 #[derive(Debug, Clone, Copy)]
 struct Wanted {
     device: Device,
-    /// When this host claimed the device last.
+    /// When this host claimed the device first. A device that is claimed again has no longer to answer.
     claimed_us: Option<u64>,
 }
 
@@ -213,7 +213,10 @@ impl Takeover {
                     if is_confirmed || is_on(Mutation::ClaimUnconfirmed) {
                         return self.claim(now, at, number);
                     }
-                    return Step::Wait;
+                    // One that was not claimed yet is waited for until it can be.
+                    if claimed_us.is_none() || is_patient(claimed_us) {
+                        return Step::Wait;
+                    }
                 }
                 Standing::Claimed if is_patient(claimed_us) => return Step::Wait,
                 Standing::Silent if is_patient(None) => return Step::Wait,
@@ -225,7 +228,7 @@ impl Takeover {
 
     fn claim(&mut self, now: u64, at: usize, after: u64) -> Step {
         let wanted = &mut self.order[at];
-        wanted.claimed_us = Some(now);
+        wanted.claimed_us.get_or_insert(now);
         Step::Claim { device: wanted.device, after }
     }
 

@@ -176,6 +176,29 @@ fn the_next_one_decides_if_the_first_one_does_not_answer_the_claim() {
     assert_eq!(*world.owned.borrow(), [(0, 0), (1, 1), (1, 1)]);
 }
 
+/// Another host is faster again and again, or refuses what it granted.
+#[test]
+fn a_device_that_is_claimed_again_and_again_is_waited_for_once() {
+    let world = World::default();
+    let mut host = Host::new(1, 0);
+    host.read_all(&world, 1);
+    for (device, now) in [(Device::WITNESS, 2), (Device(0), 3)] {
+        assert_eq!(host.step(now), claim(device, 0));
+        host.claim(&world, device, 0, now);
+    }
+    for turn in 0..4 {
+        let now = 10 + turn * WAIT_US / 4;
+        host.read(&world, 0, now);
+        host.standings[2] = Standing::Foreign { number: turn, read_us: now };
+        assert_eq!(host.step(now), claim(Device(1), turn));
+        host.standings[2] = Standing::Claimed;
+        assert_eq!(host.step(now), Step::Wait);
+    }
+    host.standings[2] = Standing::Foreign { number: 4, read_us: WAIT_US };
+    assert_eq!(host.step(WAIT_US + 9), Step::Wait, "whose the witness is now is not known");
+    assert_eq!(host.step(WAIT_US + 10), Step::Over);
+}
+
 #[test]
 fn disks_of_this_machine_are_not_taken() {
     let mut host = Host::new(1, 0);

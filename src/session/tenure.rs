@@ -54,6 +54,17 @@ impl Tenure {
         may
     }
 
+    /// Returns whether the client claims the export in a way that no other host can answer for it: with
+    /// a takeover, or because its own host has the newest ownership, as `is_own` says. The latter is
+    /// so when a takeover was granted and the client not admitted, since the backend still executes
+    /// the former owner's requests, for instance. The client claims again until it is admitted.
+    pub fn pursues(&self, is_own: bool) -> bool {
+        match *self {
+            Tenure::Claimed { takeover, .. } => takeover || is_own,
+            Tenure::Shared | Tenure::Sought { .. } | Tenure::Held(_) => false,
+        }
+    }
+
     /// Notes that the target let the client open a session, with this ownership or with none.
     pub fn welcomed(&mut self, ownership: Option<u64>) {
         if let Some(number) = ownership
@@ -171,6 +182,21 @@ mod tests {
         tenure.welcomed(Some(5));
         assert!(!tenure.take_over(5) && tenure == Tenure::Held(5), "there is nothing to be taken");
         assert!(!Tenure::new(false, false).take_over(1));
+    }
+
+    #[test]
+    fn a_takeover_that_was_granted_goes_on_until_the_client_is_admitted() {
+        let mut tenure = Tenure::new(true, false);
+        assert!(!tenure.refused(&owned(3, "b"), "a") && !tenure.pursues(false), "another host's");
+        assert!(tenure.take_over(3) && tenure.pursues(false));
+        // It was granted, and the target was busy. Each further claim may have the same fate.
+        for number in 4..6 {
+            assert!(tenure.refused(&owned(number, "a"), "a") && tenure.pursues(true), "{tenure:?}");
+        }
+        assert!(!tenure.refused(&owned(6, "b"), "a") && !tenure.pursues(false), "another host was faster");
+        assert!(tenure.refused(&FREE, "a") && !tenure.pursues(false), "an export that is shared is not had");
+        tenure.welcomed(Some(7));
+        assert!(!tenure.pursues(true), "it is had");
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! Attempts that have failed, and what they mean for the session, the addresses and the attach.
 
-use dst_wire::{Refusal, RefusalReason};
+use dst_wire::{Ownership, Refusal, RefusalReason};
 use spdk::clock;
 
 use super::{ControlConnection, TurnOutcome};
@@ -21,9 +21,11 @@ impl ControlConnection {
         at: Option<&Address>,
     ) -> TurnOutcome {
         if let Some(Refusal { reason: RefusalReason::Owned, ownership: Some(newest), .. }) = &refused {
+            let host = &self.shared.target().host;
+            let is_own = matches!(newest, Ownership::Exclusive { host: owner, .. } if owner == host);
             // The time at the beginning of this turn may be older than the refusal.
-            self.newest = Some(Newest { number: newest.number(), read_us: clock::now_us() });
-            if self.tenure.refused(newest, &self.shared.target().host) {
+            self.newest = Some(Newest { number: newest.number(), read_us: clock::now_us(), is_own });
+            if self.tenure.refused(newest, host) {
                 self.link.retry_at_once(now);
                 return TurnOutcome::Nothing;
             }
