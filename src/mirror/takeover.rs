@@ -43,7 +43,8 @@ pub enum Standing {
 /// What the driver is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Ask again later: when a standing has changed, or after a millisecond.
+    /// Ask again later: when a standing has changed, or after a millisecond, or seldom if the takeover
+    /// [is over](Takeover::is_over).
     Wait,
     /// Claim the ownership of the device that follows the one with this number.
     Claim {
@@ -116,6 +117,11 @@ impl Takeover {
     /// Returns whether the mirror must not be told of its devices yet.
     pub fn withholds(&self) -> bool {
         !matches!(self.stage, Stage::Over { .. } | Stage::Ended)
+    }
+
+    /// Returns whether the mirror is assembled and used, so that nothing waits for the next step.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over { .. })
     }
 
     /// Returns the next step at the time `now`.

@@ -98,9 +98,9 @@ fn the_witness_comes_first_and_then_the_members() {
         assert_eq!(host.step(now), Step::Wait, "one at a time");
         host.claim(&world, device, 0, now);
     }
-    assert!(host.takeover.withholds());
+    assert!(host.takeover.withholds() && !host.takeover.is_over());
     assert_eq!((host.step(6), host.step(6)), (Step::Over, Step::Wait));
-    assert!(!host.takeover.withholds());
+    assert!(!host.takeover.withholds() && host.takeover.is_over());
     assert_eq!(host.takeover.claimed().collect::<Vec<_>>(), DEVICES);
 }
 
