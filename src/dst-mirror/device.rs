@@ -23,6 +23,11 @@ impl Wanted {
         Wanted { text: text.to_owned(), uuid: parse_uuid(text) }
     }
 
+    /// Returns whether the text may be a UUID.
+    pub fn is_uuid(&self) -> bool {
+        self.uuid.is_some()
+    }
+
     /// Returns the bdev, if it is there.
     pub fn find(&self) -> Option<BdevInfo> {
         let by_name = spdk::bdev::info(&self.text);

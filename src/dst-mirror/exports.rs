@@ -30,8 +30,9 @@ pub fn exports() -> Option<Exports> {
     EXPORTS.get().copied()
 }
 
-/// Returns how a device stands to this host. `is_there` says whether there is a bdev of its name.
-pub fn standing(bdev: &str, is_there: bool) -> Standing {
+/// Returns how a device stands to this host. `is_there` says whether there is a bdev of its name, for
+/// which SPDK 20.07 walks all bdevs: it is asked only if the device is no export.
+pub fn standing(bdev: &str, is_there: impl FnOnce() -> bool) -> Standing {
     let export = exports().and_then(|exports| (exports.standing)(bdev));
-    export.unwrap_or(if is_there { Standing::Local } else { Standing::Silent })
+    export.unwrap_or_else(|| if is_there() { Standing::Local } else { Standing::Silent })
 }

@@ -96,11 +96,9 @@ impl Mirror {
 
     /// Returns why the mirror cannot be used yet.
     pub(crate) fn why_not_there(&self) -> String {
-        if let Some(why) = self.awaited_for_takeover() {
-            return why;
-        }
-        match self.rules.borrow().report().state {
-            State::Starting { why } | State::Ended { why } => why,
+        let state = self.rules.borrow().report().state;
+        match (state, self.awaited_for_takeover()) {
+            (State::Ended { why }, _) | (_, Some(why)) | (State::Starting { why }, None) => why,
             _ => "its devices do not answer".to_owned(),
         }
     }

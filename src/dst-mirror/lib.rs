@@ -30,6 +30,7 @@ mod taking;
 mod users;
 mod verification;
 
+pub use device::Wanted;
 pub use dst_mirror::report::{Condition, Difference, State, Verification, VerificationState};
 pub use dst_mirror::takeover::Standing;
 pub use dst_mirror::{Device, MEMBER_NAME_MAX, MEMBERS_MAX, Report};

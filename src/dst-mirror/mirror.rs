@@ -288,7 +288,7 @@ impl Mirror {
             self.tell(Input::Tick);
         }
         self.send_unsent();
-        self.take_devices(now);
+        self.take_devices_soon(now);
         // First, as the mirror may be forgotten then.
         self.end_waits(now);
         self.look_at_life(now);

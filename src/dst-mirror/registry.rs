@@ -144,6 +144,7 @@ fn look(mirrors: &[Rc<Mirror>], now: u64) {
     }
     LAST_LOOK.set(first.wrapping_add(LOOKS));
     for mirror in mirrors {
+        mirror.take_devices(now);
         mirror.hurry_leaving(now);
         mirror.hurry_resets(now);
     }

@@ -18,13 +18,20 @@ use crate::mirror::Mirror;
 /// Returns how a device stands to this host.
 fn standing_of(places: &Places, device: Device) -> Standing {
     let place = places[device.index()].as_ref();
-    place.map_or(Standing::Local, |place| standing(&place.wanted.text, place.wanted.find().is_some()))
+    place.map_or(Standing::Local, |place| standing(&place.wanted.text, || place.wanted.find().is_some()))
 }
 
 impl Mirror {
     /// Returns whether the rules hear nothing of the devices, as these are still being taken over.
     pub(crate) fn is_taking(&self) -> bool {
         self.takeover.borrow().as_ref().is_some_and(Takeover::withholds)
+    }
+
+    /// Goes on with the takeover, unless only devices that answer later are left to be taken.
+    pub(crate) fn take_devices_soon(self: &Rc<Self>, now: u64) {
+        if !self.takeover.borrow().as_ref().is_none_or(Takeover::is_over) {
+            self.take_devices(now);
+        }
     }
 
     /// Goes on with the takeover.

@@ -71,6 +71,8 @@ impl Running {
         self.change = Change::Examining(Candidate { device, name, force, is_probed: false });
         let now = s.now();
         let slot = s.slot(device);
+        // A former member has as long to answer as any new one, and not as long as one that leaves.
+        slot.who = None;
         if is_open {
             // It was refused, as a member that was removed, for instance.
             slot.link = Link::Waiting(now);

@@ -58,7 +58,8 @@ impl Running {
         let timeout = (timeout > 0).then_some(timeout);
         let is_unwanted = |who: usize| {
             who != WITNESS
-                && (self.is_leaving(who) || self.config.members[who].state == MemberState::Detached)
+                && (self.is_leaving(who)
+                    || self.config.members.get(who).is_some_and(|of| of.state == MemberState::Detached))
         };
         match s.slots[device.index()].who {
             Some(who) if is_unwanted(who) => Some(timeout.unwrap_or(LEAVING).min(LEAVING)),

@@ -43,7 +43,8 @@ pub enum Standing {
 /// What the driver is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Ask again later: when a standing has changed, or after a millisecond.
+    /// Ask again later: when a standing has changed, or after a millisecond, or seldom if the takeover
+    /// [is over](Takeover::is_over).
     Wait,
     /// Claim the ownership of the device that follows the one with this number.
     Claim {
@@ -116,6 +117,11 @@ impl Takeover {
     /// Returns whether the mirror must not be told of its devices yet.
     pub fn withholds(&self) -> bool {
         !matches!(self.stage, Stage::Over { .. } | Stage::Ended)
+    }
+
+    /// Returns whether the mirror is assembled and used, so that nothing waits for the next step.
+    pub fn is_over(&self) -> bool {
+        matches!(self.stage, Stage::Over { .. })
     }
 
     /// Returns the next step at the time `now`.
@@ -200,6 +206,12 @@ impl Takeover {
     fn rest(&mut self, now: u64, first: usize, standing: &impl Fn(Device) -> Standing) -> Step {
         let confirmed_us = match standing(self.order[first].device) {
             Standing::Own { confirmed_us } => Some(confirmed_us),
+            // The first device was removed from the mirror since. The next one in the order that this
+            // host has stands for it.
+            Standing::Local => self.order.iter().find_map(|wanted| match standing(wanted.device) {
+                Standing::Own { confirmed_us } => Some(confirmed_us),
+                _ => None,
+            }),
             _ => None,
         };
         for at in (0..self.order.len()).filter(|&at| at != first) {
@@ -249,9 +261,13 @@ impl Takeover {
 
     /// Returns the device that is waited for, or `None` if nothing is.
     pub fn waits_for(&self, standing: impl Fn(Device) -> Standing) -> Option<Device> {
-        let is_awaited =
-            |device: &Device| !matches!(standing(*device), Standing::Own { .. } | Standing::Local);
+        let is_awaited = |device: &Device| match standing(*device) {
+            Standing::Own { .. } | Standing::Local => false,
+            // What becomes of devices in use, the mirror is told.
+            Standing::Lost => self.withholds(),
+            Standing::Silent | Standing::Foreign { .. } | Standing::Claimed => true,
+        };
         let mut devices = self.order.iter().map(|wanted| wanted.device);
-        if self.withholds() { devices.find(is_awaited) } else { None }
+        if self.stage == Stage::Ended { None } else { devices.find(is_awaited) }
     }
 }

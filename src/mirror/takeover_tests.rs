@@ -98,9 +98,9 @@ fn the_witness_comes_first_and_then_the_members() {
         assert_eq!(host.step(now), Step::Wait, "one at a time");
         host.claim(&world, device, 0, now);
     }
-    assert!(host.takeover.withholds());
+    assert!(host.takeover.withholds() && !host.takeover.is_over());
     assert_eq!((host.step(6), host.step(6)), (Step::Over, Step::Wait));
-    assert!(!host.takeover.withholds());
+    assert!(!host.takeover.withholds() && host.takeover.is_over());
     assert_eq!(host.takeover.claimed().collect::<Vec<_>>(), DEVICES);
 }
 
@@ -197,6 +197,24 @@ fn a_device_that_is_claimed_again_and_again_is_waited_for_once() {
     host.standings[2] = Standing::Foreign { number: 4, read_us: WAIT_US };
     assert_eq!(host.step(WAIT_US + 9), Step::Wait, "whose the witness is now is not known");
     assert_eq!(host.step(WAIT_US + 10), Step::Over);
+}
+
+#[test]
+fn a_device_that_answers_late_is_taken_although_the_first_one_was_removed() {
+    let world = World::default();
+    // The witness answers after the others were taken. The first one was member 0.
+    let mut host = Host::new(1, 0);
+    host.read(&world, 1, 1);
+    host.read(&world, 2, 1);
+    assert_eq!(host.run(&world, WAIT_US), Step::Over);
+    let awaited = |host: &Host| host.takeover.waits_for(|device| host.standings[place(device)]);
+    assert_eq!(awaited(&host), Some(Device::WITNESS));
+    host.standings[1] = Standing::Local;
+    host.read(&world, 0, 2 * WAIT_US);
+    assert_eq!(host.step(2 * WAIT_US), Step::Wait, "nothing was heard of member 1 since");
+    host.read(&world, 2, 2 * WAIT_US);
+    assert_eq!(host.run(&world, 2 * WAIT_US), Step::Wait);
+    assert_eq!((world.owned.borrow()[0], awaited(&host)), ((1, 1), None));
 }
 
 #[test]

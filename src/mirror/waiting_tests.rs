@@ -46,6 +46,29 @@ fn a_member_that_hangs_and_is_removed_is_given_up_at_once() {
     }
 }
 
+/// A former member that is added is not one that leaves, whether its device is open already or not.
+#[test]
+fn a_former_member_that_is_added_has_as_long_to_answer_as_others() {
+    for while_away in [Health::Good, Health::Away] {
+        let mut world = World::create(2, true, options());
+        world.write(5, 1, 1);
+        world.remove_member(1);
+        assert_eq!(world.changed, Some(Ok(())));
+        world.set(1, while_away);
+        world.pass(10_000);
+        assert_eq!(world.conditions(), [Condition::InSync, Condition::Detached]);
+        world.start_adding(1, false);
+        world.set(1, Health::Hung);
+        // The mirror looks at late devices within this time, which is less than they have.
+        world.pass(25_000);
+        assert_eq!(world.changed, None, "{while_away:?}: {:?}", world.log);
+        world.mend(1);
+        world.pass(1000);
+        assert_eq!(world.changed, Some(Ok(())), "{while_away:?}: {:?}", world.log);
+        assert_eq!(world.conditions(), whole(2), "{while_away:?}: {:?}", world.log);
+    }
+}
+
 #[test]
 fn a_member_that_hangs_is_given_up_although_other_io_goes_on() {
     let mut world = World::create(2, true, options());

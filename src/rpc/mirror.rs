@@ -94,6 +94,16 @@ fn take_assemble(params: Option<Value>) -> Result<Plan> {
             return Err(RpcError::invalid("takeover", problem));
         }
     };
+    if waits == Waits::UntilTakenOver {
+        let mut devices = members.iter().chain(&witness);
+        if let Some(uuid) = devices.find(|device| dst_mirror_bdev::Wanted::new(device).is_uuid()) {
+            let problem = format!(
+                "given with the UUID {uuid}: a takeover finds exports by the names of their bdevs only, so name \
+                 the bdev"
+            );
+            return Err(RpcError::invalid("takeover", problem));
+        }
+    }
     let options = options::mirror::take(&mut params, Options::default())?;
     params.finish()?;
     let force = match force {
@@ -488,5 +498,12 @@ mod tests {
         let plan = take_assemble(Some(given(true))).unwrap();
         assert_eq!(plan.start, Start::Assemble { force: None, waits: Waits::UntilTakenOver });
         assert!(wrong(given(false)).starts_with("takeover: given with wait false"));
+        let uuid = "00010203-0405-0607-0809-0a0b0c0d0e0f";
+        for (members, witness) in [(["a", uuid], "w"), (["a", "b"], uuid)] {
+            let given = |takeover: bool| json!({ "name": "m", "members": members, "witness": witness, "takeover": takeover });
+            let refused = wrong(given(true));
+            assert!(refused.starts_with(&format!("takeover: given with the UUID {uuid}")), "{refused}");
+            assert!(take_assemble(Some(given(false))).is_ok(), "others may be named so");
+        }
     }
 }
