@@ -188,7 +188,13 @@ impl Run {
         self.users[io.user].busy = false;
         let think = self.world.rng.below(self.plan.think_us);
         self.world.after(think, Event::Think { user: io.user });
-        if !success && (self.plan.faults.is_empty() || self.stage != Stage::Faults && self.is_long_well()) {
+        // The first flush after a loss fails, however much later it is (rule 14).
+        let is_first_flush = io.op == Op::Flush && self.flush_us < self.trouble_us;
+        if io.op == Op::Flush {
+            self.flush_us = self.world.now;
+        }
+        let is_well = self.plan.faults.is_empty() || self.stage != Stage::Faults && self.is_long_well();
+        if !success && is_well && !is_first_flush {
             return self.violate("11", format!("I/O {} failed, and nothing is wrong", io.number));
         }
         checks::completed(self, host, io, success);

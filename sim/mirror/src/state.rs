@@ -126,6 +126,8 @@ pub struct Run {
     pub(crate) decisions: Decisions,
     /// When the last fault began or ended.
     pub(crate) trouble_us: u64,
+    /// When the last flush of a user ended.
+    pub(crate) flush_us: u64,
     /// Whether all was well at the last look.
     pub(crate) was_whole: bool,
     /// The only target that has been in trouble since a time, at which all was well.
@@ -190,6 +192,7 @@ impl Run {
             in_sync: vec![false; plan.members],
             decisions: Decisions::new(&plan),
             trouble_us: 0,
+            flush_us: 0,
             was_whole: false,
             alone_since: None,
             violation: None,
