@@ -289,9 +289,12 @@ impl Running {
                     self.verifying.stage = Stage::Comparing(window);
                 }
                 None => {
-                    // The reference could be read just before. The rest of the window stays as it is.
-                    window.found.push((who, run));
-                    window.found.extend(window.differing.drain(..).map(|range| (who, range)));
+                    // The reference could be read just before. The rest of the window stays as it is. What
+                    // the member could not read counts as that already, and nobody knows if it differs.
+                    if window.unread & 1 << who == 0 {
+                        window.found.push((who, run));
+                        window.found.extend(window.differing.drain(..).map(|range| (who, range)));
+                    }
                     self.end_window(s, window, End::Done);
                 }
             },
