@@ -29,6 +29,13 @@ fn verifications_raise_no_false_alarm() {
     assert!(repaired > 20, "{repaired} blocks were repaired in 100 seeds");
 }
 
+/// In this life a member can't read a range, and the one with which it is to be repaired can't read it
+/// then, either: nobody knows whether they differ.
+#[test]
+fn what_nobody_could_read_does_not_differ() {
+    assert_eq!(run(&Plan::verifying(51_870), None, false).violation, None);
+}
+
 #[test]
 fn what_has_decayed_is_found() {
     for member in [0, 1] {
