@@ -215,3 +215,16 @@ def test_place_with_a_space(tmp_path: Path) -> None:
         [ROOT / "spdk" / "provision" / "locate.sh"], env=variables(folder), capture_output=True, text=True, timeout=30
     )
     assert ran.returncode == 1 and "has a space in it" in ran.stderr
+
+
+def test_long_step_in_a_subshell(tmp_path: Path) -> None:
+    """A step in a subshell leaves what the script's own exit removes. Otherwise a download is gone before it is checked."""
+    script = """
+        . "$1"
+        trap 'rm -f download' EXIT
+        (long_step downloading log touch download)
+        [ -e download ]
+    """
+    say = ROOT / "spdk/provision/say.sh"
+    subprocess.run(["bash", "-euc", script, "bash", str(say)], cwd=tmp_path, env=os.environ | {"DST_CACHE": str(tmp_path)}, check=True)
+    assert not (tmp_path / "download").exists(), "the script's trap was lost"

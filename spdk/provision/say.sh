@@ -38,7 +38,9 @@ long_step() {
     "$@" >"$log" 2>&1 </dev/null &
     pid=$!
     set +m
-    outer_trap=$(trap -p EXIT)
+    # A subshell does not run its parent's trap, but is told of it, so it must not install it.
+    outer_trap=
+    [ "$BASHPID" != "$$" ] || outer_trap=$(trap -p EXIT)
     # shellcheck disable=SC2064  # the id is wanted as it is now
     trap "kill -- -$pid 2>/dev/null || true; ${outer_trap:+$(eval "set -- $outer_trap" && echo "$3")}" EXIT
     while kill -0 "$pid" 2>/dev/null; do
