@@ -87,7 +87,8 @@ demo: ready
 	@. build/env.sh; $(PYTHON) demo/demo.py
 
 # CASES="…" and PEERS="…" select what to run, PAIRS=n and BENCH_SECONDS=n how often and how long;
-# see bench/bench.py --help. NET=1 measures the sockets over DPDK instead, in one process (docs/dpdk.md).
+# see bench/bench.py --help. NET=1 measures the sockets over DPDK instead, in one process and between
+# two (docs/dpdk.md).
 # SCALE=1 measures many connections instead; the full benchmark includes that. MIRROR=1 compares a
 # mirror with SPDK's raid1 instead (bench/mirror.py).
 bench_options = $(if $(QUICK),--quick) $(if $(CASES),--cases "$(CASES)") $(if $(PEERS),--peers "$(PEERS)") \
@@ -96,7 +97,8 @@ bench_options = $(if $(QUICK),--quick) $(if $(CASES),--cases "$(CASES)") $(if $(
 bench: bench-packages ready
 	@cargo build --quiet --release --package dst-limit --package dst-clients
 	@. build/env.sh; \
-	if [ -n "$(NET)" ]; then exec cargo bench --quiet --locked --package dst-sockets --bench cpu; fi; \
+	if [ -n "$(NET)" ]; then cargo bench --quiet --locked --package dst-sockets --bench cpu; \
+	exec $(PYTHON) bench/net_latency.py $(if $(PAIRS),--pairs $(PAIRS)); fi; \
 	if [ -n "$(MIRROR)" ]; then exec $(PYTHON) bench/mirror.py $(if $(PAIRS),--pairs $(PAIRS)); fi; \
 	if [ -z "$(SCALE)" ]; then $(PYTHON) bench/bench.py $(bench_options); fi; \
 	if [ -z "$(QUICK)$(CASES)$(PEERS)" ]; then $(PYTHON) bench/scale.py $(if $(PAIRS),--pairs $(PAIRS)); fi

@@ -23,8 +23,26 @@ BOUNDS = ROOT / "bench" / "paths" / "net_bounds.txt"
 # whether the ports compute the checksums, and the answers that are counted.
 WORKS = {
     "read-4k": (1, 128, 48, 4144, 9000, 1, 2000),
-    "read-4k-1000": (1000, 1, 48, 4144, 9000, 1, 2000),
     "read-4k-1500": (1, 128, 48, 4144, 1500, 0, 1000),
+}
+
+# What connections cost: each has as many requests under way, whatever their number.
+DEPTHS = (1, 8)
+CONNECTIONS = (1, 100, 1000)
+
+# The most that an I/O on 1,000 connections may cost, relative to fewer with the same depth each.
+GROWTH = 1.1
+
+
+def of_connections(depth: int, connections: int) -> str:
+    """Returns the name of the work of so many connections, each that deep."""
+    return f"read-4k-d{depth}-c{connections}"
+
+
+WORKS |= {
+    of_connections(depth, connections): (connections, depth, 48, 4144, 9000, 1, max(2000, 4 * depth * connections))
+    for depth in DEPTHS
+    for connections in CONNECTIONS
 }
 
 # The functions whose instructions are shown, with all that they call: all of an I/O, and what an
@@ -49,8 +67,24 @@ def parse(annotated: str, answers: int) -> dict[str, int]:
     return found
 
 
+def growth(counts: dict[str, int]) -> dict[str, float]:
+    """Returns what an I/O costs on 1,000 connections, relative to 1 and to 100 with the same depth
+    each."""
+    many = max(CONNECTIONS)
+
+    def ratio(depth: int, few: int) -> float:
+        return counts[f"{of_connections(depth, many)}::io"] / counts[f"{of_connections(depth, few)}::io"]
+
+    return {
+        f"{depth} deep, {many} connections against {few}": ratio(depth, few)
+        for depth in DEPTHS
+        for few in CONNECTIONS
+        if few < many
+    }
+
+
 def count() -> dict[str, int]:
-    """Builds the program and runs each work, for some 3 s."""
+    """Builds the program and runs each work, for some 15 s."""
     build = ["cargo", "build", "--quiet", "--release", "--package", "dst-paths", "--bin", "dst-net-paths"]
     subprocess.run(build, cwd=ROOT, check=True)
     program = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release" / "dst-net-paths"
@@ -83,6 +117,8 @@ def main() -> None:
         BOUNDS.write_text("\n".join([*comments, with_compiler, *rows]) + "\n")
         print(f"written to {BOUNDS}")
     print(table(counts, bounds(), with_compiler))
+    for name, ratio in growth(counts).items():
+        print(f"{name}: {ratio:.2f}")
 
 
 if __name__ == "__main__":

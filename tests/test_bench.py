@@ -21,6 +21,7 @@ sys.path.insert(0, str(ROOT / "bench"))
 import charts  # noqa: E402
 import cycles  # noqa: E402
 import latency  # noqa: E402
+import net_latency  # noqa: E402
 import rounds  # noqa: E402
 import scale  # noqa: E402
 import timeline  # noqa: E402
@@ -269,3 +270,16 @@ def test_rounds_go_on_until_each_has_a_pair(monkeypatch: pytest.MonkeyPatch) -> 
     assert numbers() == {0, 1}
     modes[:] = [FAR_NS, NEAR_NS] * 2 + [NEAR_NS, FAR_NS]
     assert numbers() == {0, 1, 2}
+
+
+def test_latencies_over_dpdk_are_compared_with_their_neighbours() -> None:
+    def at(sockets: str, number: int, us: float, mode: str = NEAR) -> net_latency.Run:
+        return net_latency.Run("randread", "dst", sockets, number, us, us, us, mode, 0.0)
+
+    runs = [at("dpdk", 0, 5.0), at("posix", 0, 20.0), at("dpdk", 1, 8.0, FAR), at("posix", 1, 20.0, FAR)]
+    # Neither has a neighbour in its mode, nor has the last one any.
+    runs += [at("dpdk", 2, 1.0), at("posix", 2, 9.0, FAR), at("dpdk", 3, 1.0, MIXED), at("posix", 3, 9.0, MIXED)]
+    runs += [at("dpdk", 4, 6.0), at("posix", 4, 20.0), at("dpdk", 5, 1.0)]
+    assert net_latency.summary(runs) == [
+        "randread dst: dpdk 6.0 us, posix 20.0 us, ratio 0.30 (0.25 to 0.40; pairs: 3; far, near)"
+    ]

@@ -18,6 +18,7 @@ from harness.lab import Lab
 from harness.net import MIB, assert_buffers_are_back, connections, counters, create_interface, default_implementation
 from harness.requirements import require_root, require_tool
 from harness.spdk import Job, assert_clean
+from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
 
@@ -26,6 +27,11 @@ IQN = "iqn.2016-06.io.spdk:volume"
 
 # linux/sockios.h, linux/ethtool.h
 _SIOCETHTOOL, _ETHTOOL_STXCSUM = 0x8946, 0x17
+
+# linux/if_packet.h, linux/if_ether.h
+_SOL_PACKET, _PACKET_AUXDATA, _ETH_P_ALL = 263, 8, 0x0003
+_TP_STATUS_VLAN_VALID = 0x10
+_ARP, _TAGGED = b"\x08\x06", b"\x81\x00"
 
 
 @pytest.fixture(autouse=True)
@@ -86,4 +92,47 @@ def test_iscsi(lab: Lab, veth: str) -> None:
     found = counters(target)
     assert found["frames_received"] > 1000 and found["segment_checksum_errors"] == 0
     assert perf.stop() == 0
+    assert target.stop() == 0
+
+
+def arp_question(source_mac: bytes, tag: int | None) -> bytes:
+    """Returns a frame in which KERNEL asks for TARGET's link-layer address."""
+    head = b"\xff" * 6 + source_mac + (_TAGGED + struct.pack("!H", tag) if tag is not None else b"")
+    arp = struct.pack("!HHBBH", 1, 0x0800, 6, 4, 1) + source_mac + socket.inet_aton(KERNEL)
+    return (head + _ARP + arp + bytes(6) + socket.inet_aton(TARGET)).ljust(60, b"\0")
+
+
+def arp_answers(raw: socket.socket, until: float) -> list[int | None]:
+    """Returns the VLANs of TARGET's answers that arrive, the last of which is the first one with a
+    VLAN. (None: the frame has no tag.)"""
+    found: list[int | None] = []
+    raw.settimeout(until)
+    while not any(found):
+        frame, control, _, (_, _, kind, _, _) = raw.recvmsg(2048, 256)
+        # The kernel takes the tag out of the frame.
+        (status, tci), *_ = [
+            (struct.unpack_from("=I", data)[0], struct.unpack_from("=H", data, 16)[0])
+            for level, name, data in control
+            if (level, name) == (_SOL_PACKET, _PACKET_AUXDATA)
+        ]
+        if kind != socket.PACKET_OUTGOING and frame[12:14] == _ARP and frame[20:22] == b"\x00\x02":
+            found.append(tci & 0xFFF if status & _TP_STATUS_VLAN_VALID else None)
+    return found
+
+
+def test_vlan(lab: Lab, veth: str) -> None:
+    """The driver takes the tags of received frames out of them, and the port puts them back."""
+    target = lab.target(shm_id=1)
+    kernels = veth[:-1] + "b"
+    create_interface(target, f"net_af_packet0,iface={veth}", TARGET, vlan=7)
+    with socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ETH_P_ALL)) as raw:
+        raw.bind((kernels, _ETH_P_ALL))
+        raw.setsockopt(_SOL_PACKET, _PACKET_AUXDATA, 1)
+        mac = raw.getsockname()[4]
+        dropped = counters(target)["frames_dropped"].get("Vlan", 0)
+        # Only the last question is one of the interface's VLAN, with a priority.
+        for tag in (None, 8, 7 | 3 << 13):
+            raw.send(arp_question(mac, tag))
+        assert arp_answers(raw, 10.0) == [7]
+    wait_until(lambda: counters(target)["frames_dropped"].get("Vlan", 0) >= dropped + 2, "both others to be dropped")
     assert target.stop() == 0

@@ -27,6 +27,9 @@ def test_instructions_stay_within_their_bounds(capsys: pytest.CaptureFixture[str
         print("\n" + instructions.table(counts, bounds, compiler))
     over = [step for step, count in counts.items() if count > bounds.allowed(step, compiler)]
     assert not over, f"{', '.join(over)}: faster, or if it is worth it, move the bound: bench/{tool.__name__}.py --write"
+    if tool is net_instructions:
+        for name, ratio in net_instructions.growth(counts).items():
+            assert ratio <= net_instructions.GROWTH, f"{name}: {ratio:.2f}"
 
 
 def test_a_function_counts_with_all_that_it_calls() -> None:

@@ -62,11 +62,25 @@ pub enum Mutation {
     NoCookies,
     /// Every cookie is good.
     NoCookieCheck,
+    /// An ACK whose place in the queue comes before its time is forgotten.
+    NoBelatedAck,
+    /// An ACK that the queue of delayed ACKs refuses is forgotten.
+    NoRefusedAck,
+    /// A segment that continues an old one is not recognised by its timestamp.
+    NoPredictedTimestamp,
+    /// A segment that continues another one is taken although its connection was closed.
+    NoPredictedState,
+    /// A segment continues the last one whatever its header says.
+    NoPredictedHeader,
+    /// The checksum of a segment that continues another one is not verified.
+    NoPredictedChecksum,
+    /// A segment that continues another one is not acknowledged.
+    NoPredictedAck,
 }
 
 impl Mutation {
     /// All of them.
-    pub const ALL: [Mutation; 28] = [
+    pub const ALL: [Mutation; 35] = [
         Mutation::NoSackBlocks,
         Mutation::NoSackProcessing,
         Mutation::NoRack,
@@ -95,6 +109,13 @@ impl Mutation {
         Mutation::NoHyStart,
         Mutation::NoCookies,
         Mutation::NoCookieCheck,
+        Mutation::NoBelatedAck,
+        Mutation::NoRefusedAck,
+        Mutation::NoPredictedTimestamp,
+        Mutation::NoPredictedState,
+        Mutation::NoPredictedHeader,
+        Mutation::NoPredictedChecksum,
+        Mutation::NoPredictedAck,
     ];
 }
 

@@ -28,10 +28,10 @@ def default_implementation() -> dict[str, Any] | None:
     return {"subsystems": [{"subsystem": "sock", "config": [method]}]}
 
 
-def create_interface(application: Application, port: str, address: str, mtu: int = 1500) -> None:
+def create_interface(application: Application, port: str, address: str, mtu: int = 1500, **more: Any) -> None:
     """Gives an application the interface net0, or skips the test if it cannot have ports."""
     prefix = 64 if ":" in address else 24
-    params = {"name": "net0", "port": port, "addresses": [f"{address}/{prefix}"], "mtu": mtu}
+    params = {"name": "net0", "port": port, "addresses": [f"{address}/{prefix}"], "mtu": mtu} | more
     try:
         assert application.rpc.call("dpdk_sock_create_interface", **params) is True
     except RpcError as error:

@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use dst_tcp::{Datagram, Secret, Stack};
+use dst_tcp::{Datagram, Outgoing, Secret, Stack};
 
 use crate::network::Packet;
 use crate::plan::Plan;
@@ -15,6 +15,8 @@ pub struct Ours {
     pub stack: Tcp,
     /// The stack's user.
     pub user: User,
+    /// Whether the port cuts long segments.
+    cuts: bool,
 }
 
 impl Ours {
@@ -24,7 +26,7 @@ impl Ours {
         if !connects {
             stack.listen(address, 64).expect("nothing listens yet");
         }
-        Ours { address, stack, user: User::new(host, plan) }
+        Ours { address, stack, user: User::new(host, plan), cuts: plan.cuts }
     }
 
     /// Connects to the peer, once for each connection of the plan.
@@ -50,10 +52,14 @@ impl Ours {
     pub fn poll(&mut self, now: u64, out: &mut Vec<Packet>) {
         self.stack.on_time(now);
         self.user.poll(&mut self.stack, now);
-        self.stack.transmit(now, usize::MAX, |segment| {
+        let mut send = |segment: &Outgoing<'_, _>| {
             let mut bytes = vec![0; segment.header_len() + segment.payload_len];
             segment.write(&mut bytes);
             out.push(Packet { source: segment.local, destination: segment.remote, bytes });
+        };
+        let cuts = self.cuts;
+        self.stack.transmit(now, usize::MAX, |segment| {
+            if cuts { segment.cut().for_each(|part| send(&part)) } else { send(segment) }
         });
         self.user.take_events(&mut self.stack, now);
     }

@@ -95,6 +95,8 @@ pub struct Plan {
     pub configs: [Config; 2],
     /// If set, the second host uses smoltcp.
     pub smol: Option<Smol>,
+    /// Whether ports cut segments that are longer than the MSS; otherwise these arrive whole.
+    pub cuts: bool,
     /// What the two sides of each connection do.
     pub connections: Vec<[Side; 2]>,
     /// The period in which each host does nothing.
@@ -205,6 +207,7 @@ impl Plan {
             links,
             configs,
             smol,
+            cuts: false,
             connections: (0..count).map(|_| [side(rng), side(rng)]).collect(),
             stalls: [gap(rng, 150, 200_000), gap(rng, 150, 200_000)],
             cut: gap(rng, 150, 5_000_000),
@@ -217,6 +220,7 @@ impl Plan {
             // remains that of the window probe.
             plan.connections.iter_mut().for_each(|sides| sides[0].read_pause = 0);
         }
+        plan.cuts = plan.configs[0].offload_bytes > 0 && rng.chance(500);
         plan
     }
 
@@ -233,6 +237,7 @@ impl Plan {
             links: [link.clone(), link],
             configs: [config.clone(), config],
             smol: None,
+            cuts: false,
             connections: vec![sides],
             stalls: [Gap::default(); 2],
             cut: Gap::default(),

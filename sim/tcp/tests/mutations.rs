@@ -228,6 +228,16 @@ fn corrupted(without: Option<Mutation>) -> Found {
     judge(&plan, None, without, |_| true)
 }
 
+/// Few segments are corrupted, so most continue the one before. The receiver sends as well, and
+/// slowly: a side that has sent everything closes, and what a closed side receives is not predicted.
+fn rarely_corrupted(without: Option<Mutation>) -> Found {
+    let mut plan = Plan::fair(DELAY, 3_000_000);
+    plan.connections[0][1] = plan.connections[0][0].clone();
+    plan.configs[1].max_send_bytes = 300_000;
+    plan.links[0].corrupt = 3;
+    judge(&plan, None, without, |_| true)
+}
+
 fn reneging(without: Option<Mutation>) -> Found {
     script(without, || {
         let mut script = Script::open(config());
@@ -325,6 +335,114 @@ fn inexact_refusal(without: Option<Mutation>) -> Found {
     })
 }
 
+/// Data comes while the ACK of earlier data, which was sent with an answer, still has its place in
+/// the queue. The new ACK has a later time.
+fn later_ack(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let mut script = Script::open(config());
+        script.inject(Segment { data: 100, ..ack(1, 1) });
+        script.send(100);
+        script.sent();
+        script.wait(500);
+        script.inject(Segment { data: 100, ..ack(101, 101) });
+        expect(timed(script.wait(1_000)), &["1000 . 101:101 ack 201"])
+    })
+}
+
+/// Data comes on two connections. The first one has something to send, so its ACK is delayed only
+/// after the other one's; but the peer's window is closed.
+fn earlier_ack(without: Option<Mutation>) -> Found {
+    script(without, || {
+        // Nothing else may happen for a while.
+        let mut script = Script::open(Config { min_rto: 100_000, ..config() });
+        let (first, initial) = (script.id, script.initial());
+        script.peer_port(1_000);
+        script.inject_syn();
+        script.sent();
+        script.inject(ack(1, 1));
+        let second = (script.id, script.initial());
+        script.peer_port(999);
+        (script.id, _) = (first, script.set_initial(initial));
+        script.send(100);
+        script.sent();
+        script.inject(Segment { window: 0, ..ack(1, 101) });
+        script.send(100);
+        assert_eq!(script.sent(), [""; 0], "the window is closed");
+        script.inject(Segment { window: 0, data: 100, ..ack(1, 101) });
+        script.now += 100;
+        script.peer_port(1_000);
+        (script.id, _) = (second.0, script.set_initial(second.1));
+        script.inject(Segment { data: 100, ..ack(1, 1) });
+        script.set_initial(initial);
+        // The second connection's numbers count from the first one's, so only the times are compared.
+        let times: Vec<u64> = script.wait(2_000).iter().map(|(at, _)| *at).collect();
+        (times != [900, 1_000]).then(|| format!("ACKs are sent after {times:?}"))
+    })
+}
+
+fn timed(sent: Vec<(u64, String)>) -> Vec<String> {
+    sent.into_iter().map(|(at, text)| format!("{at} {text}")).collect()
+}
+
+/// Returns a connection with timestamps.
+fn with_timestamps() -> Script {
+    let offers = Offers { mss: Some(1000), shift: Some(7), sack: true, timestamp: Some(50_000) };
+    Script::open_with(config(), offers)
+}
+
+/// Returns a segment with 100 bytes of data.
+fn hundred(script: &Script, timestamp: u32, seq: u32) -> Segment {
+    Segment { timestamp: Some((timestamp, script.clock())), data: 100, ..ack(seq, 1) }
+}
+
+/// Two old segments arrive, one behind the other, and the second has the next sequence number.
+fn two_old_segments(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let mut script = with_timestamps();
+        script.inject(hundred(&script, 50_010, 1));
+        script.inject(hundred(&script, 49_000, 1));
+        script.inject(hundred(&script, 49_000, 101));
+        let read = script.read();
+        (read != 100).then(|| format!("{read} bytes were read"))
+    })
+}
+
+/// The user closes between two segments.
+fn closed_between(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let mut script = with_timestamps();
+        script.inject(hundred(&script, 50_010, 1));
+        script.read();
+        let id = script.id.expect("it is open");
+        script.stack.close(id, script.now);
+        script.inject(hundred(&script, 50_010, 101));
+        let sent = script.sent();
+        (!sent.iter().any(|text| text.starts_with('R'))).then(|| format!("{sent:?} without a reset"))
+    })
+}
+
+/// The second segment has a FIN.
+fn fin_behind(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let mut script = with_timestamps();
+        script.inject(hundred(&script, 50_010, 1));
+        script.inject(Segment { control: TcpControl::Fin, ..hundred(&script, 50_010, 101) });
+        let read = script.read();
+        let is_at_end = script.stack.is_at_end(script.id.expect("it is open"));
+        (read != 200 || !is_at_end).then(|| format!("{read} bytes were read, the end: {is_at_end}"))
+    })
+}
+
+/// The second of two segments makes an ACK due.
+fn two_full_segments(without: Option<Mutation>) -> Found {
+    script(without, || {
+        let mut script = with_timestamps();
+        script.inject(Segment { data: 988, ..hundred(&script, 50_010, 1) });
+        script.inject(Segment { data: 988, ..hundred(&script, 50_010, 989) });
+        expect(script.sent(), &[". 1:1 ack 1977"])
+    })
+}
+
 macro_rules! mutations {
     ($($check:ident $name:ident $mutation:ident,)*) => {
         $(#[test] fn $name() { is_noticed(Mutation::$mutation, $check) })*
@@ -366,4 +484,11 @@ mutations! {
     flood no_cookies NoCookies,
     forged_cookie no_cookie_check NoCookieCheck,
     inexact_refusal no_unreachable_check NoUnreachableCheck,
+    later_ack no_belated_ack NoBelatedAck,
+    earlier_ack no_refused_ack NoRefusedAck,
+    two_old_segments no_predicted_timestamp NoPredictedTimestamp,
+    closed_between no_predicted_state NoPredictedState,
+    fin_behind no_predicted_header NoPredictedHeader,
+    rarely_corrupted no_predicted_checksum NoPredictedChecksum,
+    two_full_segments no_predicted_ack NoPredictedAck,
 }

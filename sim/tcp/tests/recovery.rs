@@ -187,3 +187,16 @@ fn the_receive_window_grows() {
     // At 256 KiB every 20 ms, the transfer would take 3.8 s.
     assert!(outcome.received_at < 1_000_000, "{} µs", outcome.received_at);
 }
+
+/// The port cuts long segments, and one part is lost, wherever in its segment: only that part is sent
+/// again.
+#[test]
+fn a_lost_part_of_a_long_segment_is_repaired_alone() {
+    let mut plan = Plan::fair(DELAY, 3_000_000);
+    plan.configs[0].offload_bytes = 60_000;
+    plan.cuts = true;
+    for lost in 700..745 {
+        let outcome = good(&plan, Some(nth(&[lost])));
+        assert_eq!((outcome.counted.retransmitted, outcome.counted.timeouts), (1, 0), "part {lost}");
+    }
+}

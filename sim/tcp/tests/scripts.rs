@@ -81,6 +81,31 @@ fn rfc_7323_an_old_timestamp_is_not_taken() {
     assert_eq!(script.read(), 100);
 }
 
+/// The segments after the first have its header, so they are predicted.
+#[test]
+fn rfc_7323_an_old_segment_is_not_continued() {
+    let offers = Offers { mss: Some(1000), shift: Some(7), sack: true, timestamp: Some(50_000) };
+    let mut script = Script::open_with(config(), offers);
+    let echo = script.clock();
+    let stamped =
+        |timestamp: u32, seq: u32| Segment { timestamp: Some((timestamp, echo)), ..data(seq, 100, 1) };
+    for seq in [1, 101, 201] {
+        script.inject(stamped(50_010, seq));
+    }
+    assert_eq!(script.read(), 300);
+    // Two old ones, of which the second continues the first and has the next sequence number.
+    script.inject(stamped(49_000, 201));
+    script.inject(stamped(49_000, 301));
+    assert_eq!(script.sent(), [". 1:1 ack 301 sack 201:301"]);
+    assert_eq!(script.read(), 0);
+    // New ones, and a repeat of one of them, which has the timestamp of the newest.
+    script.inject(stamped(50_020, 301));
+    script.inject(stamped(50_020, 401));
+    script.inject(stamped(50_020, 301));
+    assert_eq!(script.sent(), [". 1:1 ack 501 sack 301:401"]);
+    assert_eq!(script.read(), 200);
+}
+
 #[test]
 fn rfc_2018_early_data_is_reported_and_rfc_2883_duplicates_too() {
     let mut script = Script::open(config());

@@ -1,6 +1,7 @@
 //! Delayed ACKs.
 
 use crate::event::ConnectionId;
+use crate::mutation::{Mutation, is_on};
 use crate::send_queue::Payload;
 
 use super::Stack;
@@ -15,7 +16,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
         }
         if self.acks.push(at, id) {
             entry.has_delayed_ack = true;
-        } else {
+        } else if !is_on(Mutation::NoRefusedAck) {
             self.timers.by(at, id);
         }
     }
@@ -30,6 +31,7 @@ impl<F: AsRef<[u8]>, B: Payload> Stack<F, B> {
                 Some(at) if at <= now => {
                     self.step(id, now, |connection, cx| connection.on_time(cx));
                 }
+                Some(_) if is_on(Mutation::NoBelatedAck) => {}
                 Some(at) => self.timers.by(at, id),
             }
         }
