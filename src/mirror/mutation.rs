@@ -49,6 +49,8 @@ pub enum Mutation {
     NoMemberTimeout,
     /// 12: Copying does not keep to its rate.
     NoRate,
+    /// 12: Copying takes no notice of users' I/O.
+    NoYielding,
     /// 2: A member in sync is detached without being out of date before.
     DetachAtOnce,
     /// 13: A member that is added is not copied in full.
@@ -63,7 +65,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 26] = [
+    pub const ALL: [Mutation; 27] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -85,6 +87,7 @@ impl Mutation {
         Mutation::ClaimUnconfirmed,
         Mutation::NoMemberTimeout,
         Mutation::NoRate,
+        Mutation::NoYielding,
         Mutation::DetachAtOnce,
         Mutation::NoFullCopy,
         Mutation::FlushOne,

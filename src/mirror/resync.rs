@@ -87,7 +87,8 @@ impl Running {
 
     /// Begins copies while there are slots, blocks, and credit.
     fn fill_slots(&mut self, s: &mut Shared, who: usize) {
-        while self.copying.busy < self.copying.slots.len() && self.sources() != 0 {
+        let (slots, slot_blocks) = self.copying.window(s.now(), self.block_size);
+        while self.copying.busy < slots && self.sources() != 0 {
             let Some(missed) = self.missed[who].blocks.next_from(self.copying.position) else {
                 // The end of the device: again from the beginning once all copies have ended.
                 if self.copying.busy > 0 || self.copying.has_skipped || self.missed[who].blocks.is_empty() {
@@ -97,7 +98,7 @@ impl Running {
                 continue;
             };
             let start = missed.start.max(self.copying.position);
-            let range = Extent::between(start, missed.end().min(start + self.copying.slot_blocks));
+            let range = Extent::between(start, missed.end().min(start + slot_blocks));
             let Some(free) = self.copying.slots.iter().position(|slot| matches!(slot, Copy::Free)) else {
                 return;
             };

@@ -474,6 +474,7 @@ impl Running {
         if self.mode != Mode::Serving || !self.is_registered || is_wrong {
             return self.complete(s, id, Status::Failed);
         }
+        self.copying.users_at = Some(s.now());
         match op {
             Op::Read => self.read(s, id, 0),
             Op::Write | Op::WriteZeroes => self.write(s, id),

@@ -160,7 +160,8 @@ impl Running {
         let (Some((first, _)), Some((second, _))) = (free.next(), free.next()) else { return };
         let size = self.regions.size();
         let region = size.extent(size.region_of(position), self.blocks);
-        let end = region.end().min(position + self.copying.slot_blocks);
+        let (_, most) = self.copying.window(s.now(), self.block_size);
+        let end = region.end().min(position + most);
         let range = Extent::between(position, end);
         let bytes = range.count * u64::from(self.block_size);
         if let Err(not_before) = self.verifying.credit.take(s.now(), bytes, s.options.verify_rate) {

@@ -134,7 +134,7 @@ fn a_repair_waits_for_room_in_the_intent_log() {
 fn a_write_waits_for_the_window_and_the_window_for_a_write() {
     let mut world = World::create(2, false, fast());
     world.set(1, Health::WritesHung);
-    let first = world.submit(Op::Write, 5, 1, 7);
+    let first = world.submit(Op::Write, 3, 1, 7);
     verify(&mut world, false);
     assert_eq!((is_done(&world), shown(&world.mirror).compared), (false, 0), "the members differ just now");
     world.mend(1);
@@ -144,7 +144,7 @@ fn a_write_waits_for_the_window_and_the_window_for_a_write() {
     world.set(0, Health::Hung);
     verify(&mut world, false);
     world.set(0, Health::Good);
-    let inside = world.submit(Op::Write, 5, 1, 8);
+    let inside = world.submit(Op::Write, 3, 1, 8);
     let outside = world.submit(Op::Write, 100, 1, 8);
     assert_eq!((world.done.get(&inside), world.done.get(&outside)), (None, Some(&Status::Success)));
     world.mend(0);

@@ -4,7 +4,7 @@ use crate::extents::Extent;
 use crate::handles::{Device, IoId};
 use crate::input::{Input, Op};
 use crate::options::Options;
-use crate::output::Status;
+use crate::output::{Output, Status};
 use crate::report::{Condition, State};
 use crate::testing::{Health, World, options};
 
@@ -169,6 +169,28 @@ fn io_that_goes_on_does_not_end_a_resync_that_waits() {
         world.mirror.next_deadline()
     );
     world.pass(10_000);
+    assert_eq!(world.conditions(), whole(2));
+}
+
+/// One copy of 16 KiB at a time, of the two of 256 KiB that there may be.
+#[test]
+fn copying_yields_to_users_for_a_time() {
+    let mut world = World::create(2, true, options());
+    let copies = |world: &World| -> Vec<u64> {
+        let range = |output: &Output| match output {
+            Output::CopyRead { range, .. } => Some(range.count),
+            _ => None,
+        };
+        world.sent.iter().filter_map(range).collect()
+    };
+    world.remove(1);
+    world.write(0, 256, 7);
+    world.set(1, Health::CopiesHung);
+    world.open_all();
+    assert_eq!(copies(&world), [4]);
+    world.now += 250_000;
+    world.mend(1);
+    assert_eq!(copies(&world), [4, 64, 64, 64, 60]);
     assert_eq!(world.conditions(), whole(2));
 }
 

@@ -4,6 +4,7 @@ use dst_mirror::takeover::Takeover;
 use dst_mirror::{Input, Op, Outcome as Ending};
 
 use crate::checks;
+use crate::foreground::Latency;
 use crate::owner::{Do, Owner, UserIo, device_of};
 use crate::state::{Run, Stage};
 use crate::target::{Status, What};
@@ -185,9 +186,10 @@ impl Run {
             .note(|| format!("host {host}: I/O {} {}", io.number, if success { "done" } else { "failed" }));
         self.totals.ios += 1;
         self.totals.failed += u64::from(!success);
-        self.users[io.user].busy = false;
-        let think = self.world.rng.below(self.plan.think_us);
-        self.world.after(think, Event::Think { user: io.user });
+        if !self.plan.devices.is_empty() {
+            self.latencies.push(Latency { op: io.op, at: io.since.1, us: self.world.now - io.since.1 });
+        }
+        self.free_user(io.user, self.plan.think_us);
         // The first flush after a loss fails, however much later it is (rule 14).
         let is_first_flush = io.op == Op::Flush && self.flush_us < self.trouble_us;
         if io.op == Op::Flush {
@@ -214,9 +216,7 @@ impl Run {
             if matches!(io.op, Op::Write | Op::WriteZeroes) {
                 self.adrift.push((io.number, io.blocks()));
             }
-            self.users[io.user].busy = false;
-            let pause = self.world.rng.below(200_000);
-            self.world.after(pause, Event::Think { user: io.user });
+            self.free_user(io.user, 200_000);
         }
     }
 

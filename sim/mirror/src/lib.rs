@@ -16,6 +16,7 @@
 //! | `decisions`, `deciding` | whose data count, and what follows from that |
 //! | `drive` | processes and their mirrors: what these are told, and what they want done |
 //! | `taking` | hosts that take the mirror over, one target after the other |
+//! | [`foreground`] | what users notice of copying and of verifications |
 //! | `users`, `faults`, `operator`, `membership`, `verification` | what happens to them |
 //! | [`run`] | one seed, from its beginning to its end |
 //! | [`shrink`] | the search for a smaller plan that still fails |
@@ -27,6 +28,7 @@ mod decisions;
 pub mod disk;
 mod drive;
 mod faults;
+pub mod foreground;
 mod membership;
 pub mod model;
 mod operations;

@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
 use dst_mirror::mutation::Mutation;
-use dst_mirror_sim::{Plan, Totals, run, shrink};
+use dst_mirror_sim::foreground::compare;
+use dst_mirror_sim::{Plan, Totals, Violation, run, shrink};
 
 const HELP: &str = "\
 dst-mirror-sim [--seeds N] [--from N] [--mutation NAME] [--keep-going]      run seeds
@@ -15,6 +16,8 @@ dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    whic
 Each with --changes: an operator also adds and removes members.
 Or with --verifying: media decay, and an operator has the members compared.
 Or with --taking: hosts take the mirror over at once.
+Or with --loaded: how long users wait while members are brought up to date or compared, on devices that
+take time for each request and byte.
 ";
 
 #[derive(Default)]
@@ -30,17 +33,40 @@ struct Args {
     changes: bool,
     verifying: bool,
     taking: bool,
+    loaded: bool,
 }
 
 impl Args {
     /// Returns the plan of a seed.
     fn plan(&self, seed: u64) -> Plan {
-        match (self.changes, self.verifying, self.taking) {
-            (true, _, _) => Plan::changing(seed),
-            (_, true, _) => Plan::verifying(seed),
-            (_, _, true) => Plan::taking(seed),
+        match self.kind() {
+            " --changes" => Plan::changing(seed),
+            " --verifying" => Plan::verifying(seed),
+            " --taking" => Plan::taking(seed),
+            " --loaded" => Plan::loaded(seed),
             _ => Plan::new(seed),
         }
+    }
+
+    /// Returns the option that names the kind of plan, after a space.
+    fn kind(&self) -> &'static str {
+        match (self.changes, self.verifying, self.taking, self.loaded) {
+            (true, ..) => " --changes",
+            (_, true, ..) => " --verifying",
+            (_, _, true, _) => " --taking",
+            (_, _, _, true) => " --loaded",
+            _ => "",
+        }
+    }
+
+    /// Runs a seed. Of one with a load, what users notice counts, too.
+    fn run(&self, seed: u64, mutation: Option<Mutation>) -> (Totals, Option<Violation>) {
+        let plan = self.plan(seed);
+        if self.loaded {
+            return (Totals::default(), compare(&plan, mutation).err());
+        }
+        let outcome = run(&plan, mutation, false);
+        (outcome.totals, outcome.violation)
     }
 }
 
@@ -63,6 +89,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--changes" => args.changes = true,
             "--verifying" => args.verifying = true,
             "--taking" => args.taking = true,
+            "--loaded" => args.loaded = true,
             "--keep-going" => args.keep_going = true,
             "--mutation" => {
                 let name = words.next().unwrap_or_default();
@@ -112,6 +139,9 @@ fn one(seed: u64, args: &Args) -> bool {
         println!("{plan:#?}");
         outcome.history.iter().for_each(|line| println!("{line}"));
     }
+    if args.loaded {
+        println!("{:?}", compare(&plan, args.mutation));
+    }
     println!("seed {seed}: {:?}, digest {:016x}", outcome.totals, outcome.digest);
     if let Some(violation) = &outcome.violation {
         println!("seed {seed} violates {violation}");
@@ -131,18 +161,13 @@ fn many(args: &Args) -> bool {
             if seed >= args.from + seeds || stop.load(Relaxed) {
                 return;
             }
-            let outcome = run(&args.plan(seed), args.mutation, false);
+            let (totals, violation) = args.run(seed, args.mutation);
             let mut result = result.lock().expect("nothing panics with it");
-            result.0.add(&outcome.totals);
-            if let Some(violation) = &outcome.violation {
+            result.0.add(&totals);
+            if let Some(violation) = violation {
                 result.1 += 1;
                 println!("seed {seed} violates {violation}");
-                let kind = match (args.changes, args.verifying) {
-                    (true, _) => " --changes",
-                    (false, true) => " --verifying",
-                    (false, false) => "",
-                };
-                println!("again: dst-mirror-sim --seed {seed} --history{kind}");
+                println!("again: dst-mirror-sim --seed {seed} --history{}", args.kind());
                 stop.store(!args.keep_going, Relaxed);
             }
         }
@@ -167,10 +192,9 @@ fn mutations(args: &Args) -> bool {
                 continue;
             }
             let found = (args.from..args.from + seeds).find_map(|seed| {
-                let plan = args.plan(seed);
-                let violation = run(&plan, Some(mutation), false).violation?;
+                let violation = args.run(seed, Some(mutation)).1?;
                 // The mutation must be the cause, so the same seed must pass without it.
-                run(&plan, None, false).violation.is_none().then_some((seed, violation))
+                args.run(seed, None).1.is_none().then_some((seed, violation))
             });
             match found {
                 Some((seed, violation)) => println!("{mutation:?}: seed {seed} violates {violation}"),

@@ -31,9 +31,9 @@ impl World {
         let at = &mut self.targets[target];
         let fails = self.rng.chance(at.errors);
         let status = if fails { Status::Failed } else { Status::Success };
+        let executed_at = at.executes_at(self.now, &what, &mut self.rng);
         at.ops.insert(op, Op { process, request, what, status, executed: false, data: Vec::new() });
-        let latency = at.latency(&mut self.rng) / 2;
-        self.after(latency, Event::Execute { target, op });
+        self.at(executed_at, Event::Execute { target, op });
     }
 
     /// An operation arrives at its target.
@@ -62,8 +62,8 @@ impl World {
         }
         if self.targets[target].execute(id, &mut self.rng) {
             self.note(|| format!("target {target}: executed op {id}"));
-            let latency = self.targets[target].latency(&mut self.rng) / 2;
-            self.after(latency, Event::Finish { target, op: id });
+            let way = self.targets[target].way_back(&mut self.rng);
+            self.after(way, Event::Finish { target, op: id });
         }
     }
 

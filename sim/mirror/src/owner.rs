@@ -17,8 +17,8 @@ const BLOCK: usize = 8;
 /// An I/O of a user.
 #[derive(Debug)]
 pub struct UserIo {
-    /// The user.
-    pub user: usize,
+    /// The user. `None`: the I/O is of the load.
+    pub user: Option<usize>,
     /// The number of the I/O, which is what a write writes.
     pub number: u64,
     /// What it does.
@@ -122,6 +122,8 @@ pub struct Owner {
     pub copies: Vec<(u64, u64)>,
     /// Bytes that were copied.
     pub copied: u64,
+    /// When the first copy or comparison was begun, and the last one.
+    pub copying: Option<(u64, u64)>,
     /// When comparisons were begun, and how many bytes each has.
     pub compares: Vec<(u64, u64)>,
     /// Whether the members are being compared, as far as was looked.
@@ -176,6 +178,7 @@ impl Owner {
             tick_at: None,
             copies: Vec::new(),
             copied: 0,
+            copying: None,
             compares: Vec::new(),
             is_verifying: false,
             forced: force,
@@ -272,6 +275,9 @@ impl Owner {
     /// The mirror has asked for something that it must not.
     pub fn carry_out(&mut self, now: u64, output: Output) -> Result<Do, String> {
         let plan = &self.plan;
+        if matches!(output, Output::CopyRead { .. } | Output::CompareRead { .. }) {
+            self.copying = Some((self.copying.map_or(now, |(first, _)| first), now));
+        }
         let (request, device, purpose, blocks, what) = match output {
             Output::Read { request, device, io, range } => {
                 let user = self.ios.get_mut(&io.0).ok_or("5: a read for an I/O that is not there")?;

@@ -3,6 +3,9 @@
 use dst_mirror::Options;
 use world::rng::Rng;
 
+use crate::foreground::Load;
+use crate::target::Service;
+
 /// Something that goes wrong, or that an operator does.
 #[allow(missing_docs, reason = "each says it in one line")]
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -79,6 +82,10 @@ pub struct Plan {
     pub dirty: bool,
     /// The shortest and longest time of an operation, for each member.
     pub latency_us: Vec<(u64, u64)>,
+    /// The devices of all targets, if there are any. Otherwise an operation takes a random time.
+    pub devices: Vec<Service>,
+    /// I/O that comes at times of its own, instead of users'.
+    pub load: Option<Load>,
     /// The blocks that the users like.
     pub hot: Vec<u64>,
     /// Most I/Os at once.
@@ -181,6 +188,8 @@ impl Plan {
             caches,
             dirty: r.chance(500),
             latency_us,
+            devices: Vec::new(),
+            load: None,
             hot,
             depth: r.range(1, 12) as usize,
             think_us: r.pick(&[1_000, 10_000, 100_000]),
@@ -337,6 +346,8 @@ impl Plan {
             caches: vec![true; 2],
             dirty: false,
             latency_us: vec![(100, 200); 3],
+            devices: Vec::new(),
+            load: None,
             hot: vec![0, 1, 2, 3, blocks / 2, blocks / 2 + 1, blocks - 1],
             depth: 4,
             think_us: 20_000,

@@ -32,7 +32,9 @@ pub fn run(plan: &Plan, mutation: Option<Mutation>, history: bool) -> Outcome {
     for owner in run.owners.iter().flatten().filter(|_| run.violation.is_none()) {
         run.totals.copied += owner.copied;
         run.totals.departures += owner.mirror.report().counts.departures;
+        outcome.copying = owner.copying;
     }
+    outcome.latencies = run.latencies;
     outcome.totals = run.totals;
     outcome.digest = run.world.digest;
     outcome.violation = run.violation.take();
@@ -86,6 +88,7 @@ impl Run {
             Event::Continue { host, process } => self.resume(host, process),
             Event::Tick { host, process } => self.tick(host, process),
             Event::Think { user } => self.think(user),
+            Event::Arrive => self.arrive(),
             Event::Strike { index } => {
                 let fault = self.plan.faults[index].1;
                 self.strike(fault);

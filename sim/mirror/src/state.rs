@@ -8,6 +8,7 @@ use world::rng::Rng;
 
 use crate::decisions::Decisions;
 use crate::disk::{Content, Disk};
+use crate::foreground::Latency;
 use crate::model::{FIRST_WRITE, Model};
 use crate::owner::Owner;
 use crate::plan::Plan;
@@ -87,6 +88,10 @@ pub struct Outcome {
     pub digest: u64,
     /// The last part of what happened.
     pub history: Vec<String>,
+    /// How long each I/O took, if the plan has devices.
+    pub latencies: Vec<Latency>,
+    /// When the last mirror has begun its first and its last copy or comparison, in µs.
+    pub copying: Option<(u64, u64)>,
 }
 
 /// The phases of a run.
@@ -155,6 +160,10 @@ pub struct Run {
     pub(crate) decayed: BTreeSet<u64>,
     /// Those that were repaired since.
     pub(crate) repaired: BTreeSet<u64>,
+    /// How long each I/O took, if the plan has devices.
+    pub(crate) latencies: Vec<Latency>,
+    /// The dice of the load, which nothing else throws.
+    pub(crate) load_rng: Rng,
 }
 
 impl Run {
@@ -169,7 +178,11 @@ impl Run {
             let initial = if plan.dirty { target as u64 + 1 } else { 0 };
             let cache = plan.caches.get(target).copied().unwrap_or(true);
             let disk = Disk::new(plan.block_size, data + bytes / size, cache, Content::Write(initial));
-            world.targets.push(Target::new(disk, data, plan.latency_us[target]));
+            let mut new = Target::new(disk, data, plan.latency_us[target]);
+            if let Some(service) = plan.devices.get(target) {
+                new.set_device(*service);
+            }
+            world.targets.push(new);
         }
         for host in 0..plan.hosts {
             let unreachable = (0..plan.targets()).map(|target| plan.local && target == 0 && host != 0);
@@ -184,6 +197,9 @@ impl Run {
         world.at(LOOK_US, Event::Look);
         for user in 0..plan.depth {
             world.at(1_000, Event::Think { user });
+        }
+        if plan.load.is_some() {
+            world.at(1_000, Event::Arrive);
         }
         Run {
             model: Model::new(u64::from(plan.dirty)),
@@ -210,6 +226,8 @@ impl Run {
             expected: vec![Some(true); plan.members],
             decayed: BTreeSet::new(),
             repaired: BTreeSet::new(),
+            latencies: Vec::new(),
+            load_rng: Rng::new(plan.seed ^ 0x6c6f_6164),
             world,
             plan,
         }

@@ -19,6 +19,17 @@ pub enum What {
     Flush,
 }
 
+impl What {
+    /// Returns the number of blocks that are read or written.
+    pub fn blocks(&self) -> u64 {
+        match self {
+            What::Read { count, .. } => *count,
+            What::Write { data, .. } => data.len() as u64,
+            What::Flush => 0,
+        }
+    }
+}
+
 /// How an operation ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
@@ -49,6 +60,38 @@ pub struct Op {
     pub data: Vec<Content>,
 }
 
+/// What a target's device takes for requests, which it carries out in the order of their arrival. A
+/// time is needed on the way there, and again on the way back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Service {
+    /// The requests that are carried out at once.
+    pub units: usize,
+    /// The time of each request, in ns.
+    pub request_ns: u64,
+    /// The time of each byte in addition, in ps.
+    pub byte_ps: u64,
+    /// The time of the way to the device, in ns.
+    pub way_ns: u64,
+}
+
+/// The requests of a device.
+#[derive(Debug, Clone)]
+struct Device {
+    service: Service,
+    /// When each unit has done what it has, in ns.
+    free_at: Vec<u64>,
+}
+
+impl Device {
+    /// Returns when the device has carried out a request that is sent now, in ns.
+    fn carry_out(&mut self, now: u64, bytes: u64) -> u64 {
+        let Service { request_ns, byte_ps, way_ns, .. } = self.service;
+        let unit = self.free_at.iter_mut().min().expect("a device has a unit");
+        *unit = (*unit).max(now + way_ns) + request_ns + bytes * byte_ps / 1000;
+        *unit
+    }
+}
+
 /// A member or the witness.
 #[derive(Debug)]
 pub struct Target {
@@ -75,6 +118,7 @@ pub struct Target {
     /// The blocks without the metadata.
     data_blocks: u64,
     latency_us: (u64, u64),
+    device: Option<Device>,
 }
 
 impl Target {
@@ -93,6 +137,29 @@ impl Target {
             ops: BTreeMap::new(),
             data_blocks,
             latency_us,
+            device: None,
+        }
+    }
+
+    /// Has a device carry out requests. Without one, each takes a random time.
+    pub fn set_device(&mut self, service: Service) {
+        self.device = Some(Device { service, free_at: vec![0; service.units] });
+    }
+
+    /// Returns when a request that is sent now is executed, in µs.
+    pub fn executes_at(&mut self, now: u64, what: &What, rng: &mut Rng) -> u64 {
+        let bytes = what.blocks() * u64::from(self.disk.block_size);
+        match &mut self.device {
+            Some(device) => device.carry_out(now * 1000, bytes).div_ceil(1000),
+            None => now + self.latency(rng) / 2,
+        }
+    }
+
+    /// Returns the time until the answer to a request arrives that was just executed, in µs.
+    pub fn way_back(&self, rng: &mut Rng) -> u64 {
+        match &self.device {
+            Some(device) => device.service.way_ns / 1000,
+            None => self.latency(rng) / 2,
         }
     }
 

@@ -25,10 +25,10 @@ impl Run {
                 Some(block) => (Op::Read, block, 1),
                 None => return,
             },
-            _ if self.ios_left == 0 => return,
+            _ if self.ios_left == 0 || self.plan.load.is_some() => return,
             _ => self.choose(host),
         };
-        self.submit(host, user, op, start, count);
+        self.submit(host, Some(user), op, start, count);
     }
 
     /// Returns a random I/O.
@@ -54,16 +54,27 @@ impl Run {
         (if op == Op::WriteZeroes && is_doubled { Op::Read } else { op }, start, count)
     }
 
-    fn submit(&mut self, host: usize, user: usize, op: Op, start: u64, count: u64) {
+    /// A user's I/O has ended. The user submits the next one after a random time.
+    pub(crate) fn free_user(&mut self, user: Option<usize>, within_us: u64) {
+        let Some(user) = user else { return };
+        self.users[user].busy = false;
+        let pause = self.world.rng.below(within_us);
+        self.world.after(pause, Event::Think { user });
+    }
+
+    /// Submits an I/O of a user, or of the load.
+    pub(crate) fn submit(&mut self, host: usize, user: Option<usize>, op: Op, start: u64, count: u64) {
         let number = self.next_number;
         self.next_number += 1;
         let since = (self.world.stamp(), self.world.now);
         let io = UserIo { user, number, op, start, count, since, data: Vec::new(), in_use: 0 };
-        self.world.note(|| format!("host {host}: user {user}: I/O {number} {op:?} {start}+{count}"));
+        self.world.note(|| format!("host {host}: user {user:?}: I/O {number} {op:?} {start}+{count}"));
         if matches!(op, Op::Write | Op::WriteZeroes) {
             self.model.submit(number, io.blocks(), since.0);
         }
-        self.users[user].busy = true;
+        if let Some(user) = user {
+            self.users[user].busy = true;
+        }
         if let Some(owner) = &mut self.owners[host] {
             let input = owner.submit(io);
             self.tell(host, input);

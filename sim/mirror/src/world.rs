@@ -51,6 +51,8 @@ pub enum Event {
     Tick { host: usize, process: u32 },
     /// A user may submit an I/O.
     Think { user: usize },
+    /// An I/O of the load comes.
+    Arrive,
     /// A fault of the plan occurs.
     Strike { index: usize },
     /// A host's process dies, and does not reach a member afterwards.

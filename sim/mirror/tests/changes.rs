@@ -1,5 +1,7 @@
 //! An operator adds and removes members. Some seeds are good; without each protection, one is not.
 
+mod found;
+
 use dst_mirror::mutation::Mutation;
 use dst_mirror_sim::plan::Fault;
 use dst_mirror_sim::{Plan, run};
@@ -53,17 +55,6 @@ fn two_of_three_go_on_that_the_operator_has_decided_against() {
     assert_eq!(outcome.violation, None);
 }
 
-/// Returns the first of some plans that fails without a protection. All are good with it.
-fn is_found_in(mutation: Mutation, plan: impl Fn(u64) -> Plan) {
-    let found = (0..100).find_map(|seed| {
-        let plan = Plan { seed, ..plan(seed) };
-        let violation = run(&plan, Some(mutation), false).violation?;
-        assert_eq!(run(&plan, None, false).violation, None, "seed {seed}");
-        Some(format!("seed {seed} violates {violation}"))
-    });
-    println!("{mutation:?}: {}", found.expect("it is noticed"));
-}
-
 /// Returns a plan of three members without faults, in which an operator removes the last one.
 fn three() -> Plan {
     let mut plan = Plan::fair();
@@ -78,7 +69,7 @@ fn three() -> Plan {
 /// on alone. The third member is out of date.
 #[test]
 fn a_member_in_sync_falls_out_before_it_is_detached() {
-    is_found_in(Mutation::DetachAtOnce, |seed| {
+    found::in_plans(Mutation::DetachAtOnce, |seed| {
         let mut plan = three();
         // The record is there late.
         plan.latency_us[2] = (400, 800);

@@ -9,9 +9,9 @@ use dst_mirror_sim::{Plan, run};
 const SEEDS: std::ops::Range<u64> = 100..1100;
 
 /// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, in
-/// tests/changes.rs and tests/verification.rs, where members are added and removed, and compared, and
-/// in tests/takers.rs, where hosts take over at once.
-const ELSEWHERE: [Mutation; 10] = [
+/// tests/changes.rs and tests/verification.rs, where members are added and removed, and compared,
+/// in tests/takers.rs, where hosts take over at once, or in tests/foreground.rs, where devices take time.
+const ELSEWHERE: [Mutation; 11] = [
     Mutation::CompleteBeforeRecord,
     Mutation::CoolUnflushed,
     Mutation::RepairUnlocked,
@@ -22,6 +22,7 @@ const ELSEWHERE: [Mutation; 10] = [
     Mutation::RepairUnlogged,
     Mutation::TakeInAnyOrder,
     Mutation::ClaimUnconfirmed,
+    Mutation::NoYielding,
 ];
 
 fn is_found(mutation: Mutation) {

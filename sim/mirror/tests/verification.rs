@@ -1,6 +1,8 @@
 //! An operator has members compared. What has decayed is found and repaired, and nothing else is
 //! found; without each protection, something is.
 
+mod found;
+
 use dst_mirror::mutation::Mutation;
 use dst_mirror_sim::plan::Fault;
 use dst_mirror_sim::{Plan, run};
@@ -58,20 +60,9 @@ fn what_has_decayed_is_repaired_and_stays_so() {
     }
 }
 
-/// Returns the first of some plans that fails without a protection. All are good with it.
-fn is_found(mutation: Mutation, plan: impl Fn(u64) -> Plan) {
-    let found = (0..100).find_map(|seed| {
-        let plan = Plan { seed, ..plan(seed) };
-        let violation = run(&plan, Some(mutation), false).violation?;
-        assert_eq!(run(&plan, None, false).violation, None, "seed {seed}");
-        Some(format!("seed {seed} violates {violation}"))
-    });
-    println!("{mutation:?}: {}", found.expect("it is noticed"));
-}
-
 #[test]
 fn a_verification_locks_its_range() {
-    is_found(Mutation::VerifyUnlocked, |seed| {
+    found::in_plans(Mutation::VerifyUnlocked, |seed| {
         let mut plan = Plan::fair();
         (plan.depth, plan.think_us, plan.ios) = (8, 1_000, 4_000);
         // One member has each write long before the other one.
@@ -85,7 +76,7 @@ fn a_verification_locks_its_range() {
 /// The member that was repaired loses its power before anybody has flushed it.
 #[test]
 fn a_repair_is_in_the_intent_log() {
-    is_found(Mutation::RepairUnlogged, |seed| {
+    found::in_plans(Mutation::RepairUnlogged, |seed| {
         let mut plan = decaying(1, true);
         (plan.flushes, plan.options.flush_interval_ms) = (0, 60_000);
         // By then all blocks were compared.
