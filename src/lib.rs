@@ -41,6 +41,7 @@ fn client_news(bdev_name: &str, news: News) {
     match news {
         News::LostCache => dst_mirror_bdev::bdev_lost_cache(bdev_name),
         News::TakenOver => dst_mirror_bdev::bdev_taken_over(bdev_name),
+        News::Reachable => dst_mirror_bdev::bdev_reachable(bdev_name),
     }
 }
 

@@ -25,6 +25,7 @@ use crate::info::BdevState;
 use crate::link::{CONTROL, Link, LinkProgress, Wanted};
 use crate::log::LogLimit;
 use crate::message::{Message, Messages};
+use crate::news::{self, News};
 use crate::probe::Probes;
 use crate::shared::Shared;
 
@@ -412,6 +413,7 @@ impl ControlConnection {
             Some(OutageNews::Back) => {
                 spdk::notice!("DST bdev {name}: the target is back, I/O waits for it again");
                 self.shared.set_unreachable(false);
+                news::tell(name, News::Reachable);
             }
             Some(OutageNews::Lost) => return true,
         }

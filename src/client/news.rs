@@ -9,6 +9,8 @@ pub enum News {
     LostCache,
     /// Another host owns the export now. All I/O fails.
     TakenOver,
+    /// The target, which could not be reached for a time, answers again, and I/O does not fail at once.
+    Reachable,
 }
 
 /// Takes news of the bdev with this name, on the control thread. It may submit I/O to the bdev, but

@@ -167,6 +167,11 @@ impl Shared {
         }
     }
 
+    /// Returns whether I/O fails at once while its channel has no connection.
+    pub fn is_unreachable(&self) -> bool {
+        self.unreachable.load(Relaxed)
+    }
+
     /// Sets whether I/O fails at once while its channel has no connection. Control thread only.
     pub fn set_unreachable(&self, unreachable: bool) {
         self.unreachable.store(unreachable, Relaxed);

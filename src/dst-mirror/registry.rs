@@ -167,6 +167,11 @@ pub fn bdev_taken_over(bdev_name: &str) {
     tell_of_device(bdev_name, |device| Input::Refused { device });
 }
 
+/// A bdev whose I/O has failed or waited can be used again.
+pub fn bdev_reachable(bdev_name: &str) {
+    tell_of_device(bdev_name, |device| Input::Reachable { device });
+}
+
 fn tell_of_device(bdev_name: &str, input: impl Fn(Device) -> Input) {
     for mirror in list() {
         if let Some(device) = mirror.device_of(bdev_name) {

@@ -150,7 +150,7 @@ fn a_write_that_fails_on_the_last_member_while_another_one_is_promoted_is_on_nei
     world.input(Input::SetOptions(options()));
     world.pass(200);
     // Nothing is missing any more, and the record that says so hangs.
-    assert!(is_whole(&world), "{:?}", world.log);
+    assert_eq!(world.conditions()[1], Condition::Resyncing { left: 0 }, "{:?}", world.log);
     world.set(0, Health::Failing);
     assert_eq!(world.write(5001, 1, 9), Some(Status::Failed));
     assert_eq!((world.disks[0].data[5001], world.disks[1].data[5001]), (0, 9));

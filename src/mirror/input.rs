@@ -60,6 +60,12 @@ pub enum Input {
         /// The device.
         device: Device,
     },
+    /// A device that could not be reached answers again. If it has failed and waits to be read again, that
+    /// is done now.
+    Reachable {
+        /// The device.
+        device: Device,
+    },
     /// A user's I/O. Not before [`crate::Output::Register`]. [`crate::Output::Complete`] answers.
     Submit {
         /// The I/O.

@@ -13,7 +13,7 @@ use crate::options::Options;
 use crate::output::{Output, Status};
 use crate::report::{Condition, Counts, MemberReport, Report, State, WitnessReport};
 use crate::requests::{Purpose, Requests};
-use crate::running::{Mode, Port, Running, WITNESS};
+use crate::running::{Mode, Port, Running, WITNESS, in_sync};
 use crate::shared::{Link, Shared};
 
 /// What a mirror is doing.
@@ -125,6 +125,10 @@ impl Mirror {
                 if let Phase::Running(running) = &mut self.phase {
                     running.cache_lost(s, device);
                 }
+            }
+            Input::Reachable { device } => {
+                s.reachable(device);
+                self.take_step();
             }
             Input::Tick => self.tick(),
             Input::SetOptions(options) => {
@@ -450,7 +454,10 @@ impl Running {
         let missed = self.missed_blocks(who);
         let condition = match (&self.ports[who], record.state) {
             (_, MemberState::Detached) => Condition::Detached,
-            (Port::Up(_), MemberState::InSync) => Condition::InSync,
+            // Until that is recorded, the mirror can't go on with this member alone.
+            (Port::Up(_), MemberState::InSync) if in_sync(&self.recorded) & 1 << who != 0 => {
+                Condition::InSync
+            }
             (Port::Up(_), _) => Condition::Resyncing { left: missed },
             (Port::Down { why, since }, _) => match device.map(|device| &s.slots[device.index()].link) {
                 Some(Link::Unusable(why)) => Condition::Unusable { why: why.clone() },

@@ -95,6 +95,20 @@ impl Shared {
         self.read_due(device);
     }
 
+    /// A device that could not be reached answers again. If it has failed, it is read again now, and
+    /// after [`BACKOFF_MIN`] if that fails, as the first flush after a lost cache does.
+    pub(crate) fn reachable(&mut self, device: Device) {
+        let now = self.now();
+        let slot = self.slot(device);
+        match &mut slot.link {
+            Link::Waiting(until) => *until = now.min(*until),
+            Link::Loading(_) | Link::Closing => {}
+            Link::Absent | Link::Known(_) | Link::InUse | Link::Unusable(_) => return,
+        }
+        (slot.failures, slot.failed_at) = (0, 0);
+        self.read_due(device);
+    }
+
     /// Reads the metadata of a device whose time has come.
     pub(crate) fn read_due(&mut self, device: Device) {
         let now = self.now();

@@ -209,7 +209,7 @@ impl World {
         self.run();
     }
 
-    fn open_due(&mut self) {
+    pub(crate) fn open_due(&mut self) {
         for device in Device::all() {
             let at = device.index();
             if !self.is_open[at] && self.health[at] != Health::Away && !self.has_requests(device) {

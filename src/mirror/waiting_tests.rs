@@ -214,3 +214,69 @@ fn a_member_that_lacks_what_cannot_be_read_keeps_no_other_one_waiting() {
     assert_eq!(world.conditions(), whole(4));
     assert_eq!(world.disks[1].data, world.disks[2].data);
 }
+
+/// A device that has failed for long is read rarely, but at once when it is known to answer again. If
+/// that fails, too, it is read again soon.
+#[test]
+fn a_member_that_can_be_reached_again_is_taken_at_once() {
+    for first_fails in [false, true] {
+        let mut world = World::create(2, true, options());
+        world.set(1, Health::Failing);
+        world.write(5, 1, 1);
+        world.pass(200_000);
+        world.set(1, Health::Good);
+        world.pass(1000);
+        assert!(matches!(world.conditions()[1], Condition::Missing { .. }));
+        if first_fails {
+            world.set(1, Health::Failing);
+        }
+        world.input(Input::Reachable { device: Device(1) });
+        world.run();
+        world.open_all();
+        world.set(1, Health::Good);
+        world.pass(if first_fails { 1500 } else { 1 });
+        assert_eq!((world.conditions(), world.disks[1].data[5]), (whole(2), 1), "{:?}", world.log);
+    }
+}
+
+/// The news changes nothing about devices that are in use, or that no call has named.
+#[test]
+fn a_device_that_never_failed_may_be_said_to_answer_again() {
+    let mut world = World::create(2, true, options());
+    for device in [0, 1, 3, 8] {
+        world.input(Input::Reachable { device: Device(device) });
+        world.run();
+    }
+    assert_eq!((world.conditions(), world.write(5, 1, 1)), (whole(2), Some(Status::Success)));
+}
+
+/// An operator who sees that all members are in sync may take any of them away.
+#[test]
+fn a_member_is_shown_in_sync_when_that_is_recorded() {
+    let mut world = World::create(2, true, options());
+    world.set(1, Health::Failing);
+    world.write(5, 1, 1);
+    world.set(1, Health::Good);
+    world.now += 2_000_000;
+    world.input(Input::Tick);
+    let mut is_up_to_date = false;
+    loop {
+        while let Some(output) = world.mirror.poll_output() {
+            world.perform(output);
+            if !is_up_to_date && world.log.last().is_some_and(|line| line.ends_with("is up to date")) {
+                is_up_to_date = true;
+                world.set(0, Health::MetadataHung);
+            }
+        }
+        if is_up_to_date {
+            break;
+        }
+        world.now += 1_000_000;
+        world.input(Input::Tick);
+        world.open_due();
+    }
+    assert_eq!(world.conditions(), [Condition::InSync, Condition::Resyncing { left: 0 }]);
+    assert_eq!(world.state(), State::Degraded);
+    world.mend(0);
+    assert_eq!((world.conditions(), world.state()), (whole(2), State::Online));
+}

@@ -68,6 +68,9 @@ class Host:
     def take_over(self, client: Application, **options: Any) -> None:
         client.rpc.call("bdev_dst_mirror_assemble", **self._mirror(), takeover=True, **options)
 
+    def assemble(self, client: Application, **options: Any) -> None:
+        client.rpc.call("bdev_dst_mirror_assemble", **self._mirror(), **options)
+
     def create(self, client: Application) -> None:
         client.rpc.call("bdev_dst_mirror_create", **self._mirror(), equal=True)
 

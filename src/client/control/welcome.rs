@@ -43,6 +43,10 @@ impl ControlConnection {
         if num_blocks != before.num_blocks || is_news {
             self.resized(Device { num_blocks, ..before }, now);
         }
+        // Otherwise this is told when I/O no longer fails at once.
+        if !self.shared.is_unreachable() {
+            news::tell(self.shared.name(), News::Reachable);
+        }
     }
 
     /// Takes over the host's present rights from a Welcome's device. Returns the device `before`
