@@ -18,7 +18,7 @@ import instructions  # noqa: E402
 import net_instructions  # noqa: E402
 
 
-@pytest.mark.watchdog(240)
+@pytest.mark.watchdog(360)
 @pytest.mark.parametrize("tool", [instructions, net_instructions], ids=["hot-paths", "sockets-over-dpdk"])
 def test_instructions_stay_within_their_bounds(capsys: pytest.CaptureFixture[str], tool: ModuleType) -> None:
     require_tool("valgrind")

@@ -59,8 +59,8 @@ impl Last {
     /// Returns what a segment says if its header is that of the last one, and if it has data.
     pub fn predict(&self, addresses: (IpAddr, IpAddr), bytes: &[u8]) -> Option<Predicted> {
         let header = bytes.first_chunk::<HEADER>()?;
-        let is_same = fixed(header) == self.header || is_on(Mutation::NoPredictedHeader);
-        if bytes.len() == HEADER || !is_same || addresses != self.addresses {
+        let differs = || fixed(header) != self.header && !is_on(Mutation::NoPredictedHeader);
+        if bytes.len() == HEADER || differs() || addresses != self.addresses {
             return None;
         }
         let [_, _, _, _, a, b, c, d, ..] = *header;
