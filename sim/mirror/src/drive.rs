@@ -4,9 +4,8 @@ use dst_mirror::takeover::Takeover;
 use dst_mirror::{Input, Op, Outcome as Ending};
 
 use crate::checks;
-use crate::foreground::Latency;
 use crate::owner::{Do, Owner, UserIo, device_of};
-use crate::state::{Run, Stage};
+use crate::state::{Latency, Run, Stage};
 use crate::target::{Status, What};
 use crate::world::{Event, Notice};
 

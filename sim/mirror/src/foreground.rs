@@ -7,33 +7,10 @@ use dst_mirror::mutation::Mutation;
 use dst_mirror::{Op, Options};
 use world::rng::Rng;
 
-use crate::plan::{Fault, Plan};
+use crate::plan::{Fault, Load, Plan};
 use crate::run::run;
-use crate::state::{Outcome, Run, Violation};
+use crate::state::{Latency, Outcome, Violation};
 use crate::target::Service;
-use crate::world::Event;
-
-/// I/O that comes at times of its own, however long it takes.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Load {
-    /// The mean time between two I/Os, in ns.
-    pub every_ns: u64,
-    /// Of 1,000 I/Os, the reads. All others are writes.
-    pub reads: u64,
-    /// The number of blocks of an I/O.
-    pub blocks: u64,
-}
-
-/// How long an I/O took.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Latency {
-    /// What it did.
-    pub op: Op,
-    /// When it was submitted, in µs.
-    pub at: u64,
-    /// The time until it was completed, in µs.
-    pub us: u64,
-}
 
 /// The 99th percentiles of users' I/O while a mirror copied or compared, in µs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,29 +52,6 @@ impl Service {
     /// Returns the time for which a request of so many bytes keeps the whole device busy, in ns.
     fn cost(&self, bytes: u64) -> u64 {
         (self.request_ns + bytes * self.byte_ps / 1000) / self.units as u64
-    }
-}
-
-impl Run {
-    /// An I/O of the load comes, and the next one after a random time.
-    pub(crate) fn arrive(&mut self) {
-        let Some(load) = self.plan.load.filter(|_| self.ios_left > 0) else { return };
-        // As those of many users who know nothing of each other: their times are distributed
-        // exponentially.
-        let dice = (self.load_rng.below(1 << 20) + 1) as f64 / (1 << 20) as f64;
-        let pause_us = (-dice.ln() * load.every_ns as f64 / 1000.0) as u64;
-        self.world.after(pause_us, Event::Arrive);
-        let start = self.load_rng.pick(&self.plan.hot);
-        let op = if self.load_rng.chance(load.reads) { Op::Read } else { Op::Write };
-        self.ios_left -= 1;
-        let Some(host) = self.user() else { return };
-        let most = self.owners[host].as_ref().map_or(1, |owner| owner.mirror.io_blocks_max(start));
-        let count = load.blocks.min(self.plan.blocks - start).min(most);
-        let waiting = self.owners[host].as_ref().map_or(0, |owner| owner.ios.len());
-        if waiting >= self.plan.options.ios_max as usize {
-            return self.violate("12", format!("{waiting} I/Os wait at once"));
-        }
-        self.submit(host, None, op, start, count);
     }
 }
 

@@ -3,7 +3,6 @@
 use dst_mirror::Options;
 use world::rng::Rng;
 
-use crate::foreground::Load;
 use crate::target::Service;
 
 /// Something that goes wrong, or that an operator does.
@@ -57,6 +56,17 @@ pub enum Fault {
     Verify { repairs: bool },
     /// The operator stops the comparison.
     StopVerification,
+}
+
+/// I/O that comes at times of its own, however long it takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Load {
+    /// The mean time between two I/Os, in ns.
+    pub every_ns: u64,
+    /// Of 1,000 I/Os, the reads. All others are writes.
+    pub reads: u64,
+    /// The number of blocks of an I/O.
+    pub blocks: u64,
 }
 
 /// What a seed decides.

@@ -3,12 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
+use dst_mirror::Op;
 use dst_mirror::metadata::{METADATA_BYTES, WITNESS_BYTES};
 use world::rng::Rng;
 
 use crate::decisions::Decisions;
 use crate::disk::{Content, Disk};
-use crate::foreground::Latency;
 use crate::model::{FIRST_WRITE, Model};
 use crate::owner::Owner;
 use crate::plan::Plan;
@@ -75,6 +75,17 @@ impl Totals {
         self.differing += other.differing;
         self.repaired += other.repaired;
     }
+}
+
+/// How long an I/O took.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Latency {
+    /// What it did.
+    pub op: Op,
+    /// When it was submitted, in µs.
+    pub at: u64,
+    /// The time until it was completed, in µs.
+    pub us: u64,
 }
 
 /// The result of a run.

@@ -54,6 +54,27 @@ impl Run {
         (if op == Op::WriteZeroes && is_doubled { Op::Read } else { op }, start, count)
     }
 
+    /// An I/O of the load comes, and the next one after a random time.
+    pub(crate) fn arrive(&mut self) {
+        let Some(load) = self.plan.load.filter(|_| self.ios_left > 0) else { return };
+        // As those of many users who know nothing of each other: their times are distributed
+        // exponentially.
+        let dice = (self.load_rng.below(1 << 20) + 1) as f64 / (1 << 20) as f64;
+        let pause_us = (-dice.ln() * load.every_ns as f64 / 1000.0) as u64;
+        self.world.after(pause_us, Event::Arrive);
+        let start = self.load_rng.pick(&self.plan.hot);
+        let op = if self.load_rng.chance(load.reads) { Op::Read } else { Op::Write };
+        self.ios_left -= 1;
+        let Some(host) = self.user() else { return };
+        let most = self.owners[host].as_ref().map_or(1, |owner| owner.mirror.io_blocks_max(start));
+        let count = load.blocks.min(self.plan.blocks - start).min(most);
+        let waiting = self.owners[host].as_ref().map_or(0, |owner| owner.ios.len());
+        if waiting >= self.plan.options.ios_max as usize {
+            return self.violate("12", format!("{waiting} I/Os wait at once"));
+        }
+        self.submit(host, None, op, start, count);
+    }
+
     /// A user's I/O has ended. The user submits the next one after a random time.
     pub(crate) fn free_user(&mut self, user: Option<usize>, within_us: u64) {
         let Some(user) = user else { return };
