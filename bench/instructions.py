@@ -40,6 +40,8 @@ STEPS = {
     "target::Target::parse": IOS,
     "target::Target::answer": IOS,
     "digest": 2 * BATCHES,
+    "one_mirror_write": IOS // 2,
+    "one_mirror_read": IOS // 2,
     "scrape::Scrape::sum_channels": SCRAPES,
     "scrape::Scrape::copy_connections": SCRAPES,
     "scrape::Scrape::answer": SCRAPES,

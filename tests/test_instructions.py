@@ -48,6 +48,7 @@ def test_a_function_counts_with_all_that_it_calls() -> None:
 def test_what_callgrind_says_is_divided_by_the_ios() -> None:
     names = ["client::Client::submit", "client::Client::send", "client::Client::complete"]
     names += ["target::Target::parse", "target::Target::answer", "digest"]
+    names += ["one_mirror_write", "one_mirror_read"]
     names += [f"scrape::Scrape::{part}" for part in ("sum_channels", "copy_connections", "answer")] + ["one_scrape"]
     assert list(instructions.STEPS) == names
     lines = [

@@ -2,11 +2,13 @@
 //! counting instructions.
 //!
 //! `dst-paths BATCHES` moves that many batches of [`BATCH`] reads, and as many of writes, from a
-//! client's slab to a target's record and back, and then answers [`SCRAPES`] scrapes. The steps are
-//! functions that are not inlined, so that a profiler shows each of them. `bench/instructions.py`
-//! runs the program under callgrind and divides the counts.
+//! client's slab to a target's record and back. It moves as many through the rules of a mirror, and
+//! then answers [`SCRAPES`] scrapes. The steps are functions that are not inlined, so that
+//! a profiler shows each of them. `bench/instructions.py` runs the program under callgrind and
+//! divides the counts.
 
 mod client;
+mod mirror;
 mod scrape;
 mod target;
 
@@ -20,6 +22,7 @@ use dst_wire::{Crc32c, Op};
 use zeroizing_alloc::ZeroAlloc;
 
 use client::Client;
+use mirror::Mirrored;
 use scrape::Scrape;
 use target::Target;
 
@@ -48,6 +51,18 @@ fn request(op: Op, number: u64) -> Request {
 #[inline(never)]
 fn digest(data: &[u8]) -> u32 {
     Crc32c::of(data)
+}
+
+/// Moves writes through a mirror's rules.
+#[inline(never)]
+fn one_mirror_write(mirrored: &mut Mirrored, count: u64) {
+    mirrored.run(dst_mirror::Op::Write, count);
+}
+
+/// Moves reads through a mirror's rules.
+#[inline(never)]
+fn one_mirror_read(mirrored: &mut Mirrored, count: u64) {
+    mirrored.run(dst_mirror::Op::Read, count);
 }
 
 /// Returns the length of the answer.
@@ -83,6 +98,9 @@ fn main() -> ExitCode {
         black_box(digest(black_box(&data)));
     }
     assert_eq!(client.completed, number, "every I/O comes back once");
+    let mut mirrored = Mirrored::new();
+    one_mirror_write(&mut mirrored, (batches * BATCH) as u64);
+    one_mirror_read(&mut mirrored, (batches * BATCH) as u64);
     let scrape = Scrape::new();
     for _ in 0..SCRAPES {
         black_box(one_scrape(&scrape));

@@ -3,6 +3,7 @@
 
 use crate::configuration::MemberState;
 use crate::handles::Device;
+use crate::locks::Locks;
 use crate::mutation::{Mutation, is_on};
 use crate::output::{Output, Status};
 use crate::running::{IoState, Mode, Port, Running, WITNESS};
@@ -262,7 +263,7 @@ impl Running {
                 | IoState::Flushing => self.complete(s, io, Status::Failed),
             }
         }
-        self.locks = crate::locks::Locks::new(self.ios.len());
+        self.locks = Locks::new(self.ios.len(), self.copying.slots.len(), self.block_size);
         self.granted.clear();
         if matches!(before, Mode::Stopping { .. } | Mode::Wiping { .. }) {
             // Somebody waits for the end.

@@ -68,7 +68,7 @@ impl Founding {
             lost_caches: [0; MEMBERS_MAX],
             regions: Regions::new(self.region_size, self.blocks, s.options.hot_max),
             found_hot: self.hot,
-            locks: Locks::new(holders),
+            locks: Locks::new(ios, s.options.copy_slots.into(), self.block_size),
             granted: VecDeque::with_capacity(holders),
             ios: vec![free; ios],
             held: queue(),
