@@ -188,6 +188,16 @@ MIRROR_OPTIONS = (
     ),
 )
 
+MIRRORS_LIMITS = (
+    number(
+        "total_resync_rate_mib",
+        "most MiB that all mirrors of the process together copy to members in a second; 0: no limit",
+        0,
+        1_000_000,
+        0,
+    ),
+)
+
 MIRROR_DEVICES = (
     required("name", "name of the mirror's bdev", "-b"),
     required("members", "1 to 8 names or UUIDs of bdevs", "-m", is_list=True),
@@ -349,6 +359,8 @@ METHODS = (
         "Change options of a mirror while it runs",
         (required("name", "name of the mirror's bdev", "-b"),) + MIRROR_OPTIONS,
     ),
+    Method("bdev_dst_mirror_set_limits", "Limit what all mirrors of the process do together", MIRRORS_LIMITS),
+    Method("bdev_dst_mirror_get_limits", "Show what all mirrors of the process may do together"),
     Method("dst_create_listener", "Let the DST target listen on an address", PLACE),
     Method("dst_delete_listener", "Stop listening; connections stay", PLACE),
     Method("dst_get_listeners", "Show where the DST target listens"),

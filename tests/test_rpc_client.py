@@ -173,6 +173,9 @@ def test_every_command(lab: Lab, kind: str) -> None:
         application.rpc.call("bdev_malloc_create", name=bdev, num_blocks=24 * 2048, block_size=512)
     assert rpc("bdev_dst_mirror_create", *mirror, "--equal", "--flush-interval-ms", "1000") == "Mirror0\n"
     assert rpc("bdev_dst_mirror_set_options", "-b", "Mirror0", "--resync-rate-mib", "7") == ""
+    assert rpc("bdev_dst_mirror_set_limits", "--total-resync-rate-mib", "9") == ""
+    limits = rpc.shown("bdev_dst_mirror_get_limits")
+    assert limits == {"total_resync_rate_mib": 9, "mirrors_waiting_to_copy": 0}
     (info,) = rpc.shown("bdev_dst_mirror_get_info", "-b", "Mirror0")
     assert (info["state"], [member["state"] for member in info["members"]]) == ("online", ["in_sync"] * 2)
     assert (info["options"]["flush_interval_ms"], info["options"]["resync_rate_mib"]) == (1000, 7)

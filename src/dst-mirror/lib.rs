@@ -25,6 +25,7 @@ mod options;
 mod registry;
 mod request;
 mod requests;
+mod sharing;
 mod submission;
 mod taking;
 mod users;
@@ -38,8 +39,9 @@ pub use error::Error;
 pub use exports::{Exports, set_exports};
 pub use info::{DeviceInfo, DeviceState, Info};
 pub use mirror::Mirror;
-pub use options::{Options, Plan, Start, Waits};
+pub use options::{Limits, Options, Plan, Start, Waits};
 pub use registry::{
-    add_member, bdev_appeared, bdev_lost_cache, bdev_reachable, bdev_taken_over, create, delete, find, list,
-    remove_member, stop_begins, wait,
+    add_member, bdev_appeared, bdev_lost_cache, bdev_reachable, bdev_taken_over, create, delete, find,
+    limits, list, remove_member, set_limits, stop_begins, wait,
 };
+pub use sharing::waiting_to_copy;

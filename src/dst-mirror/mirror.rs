@@ -23,7 +23,13 @@ use crate::error::Error;
 use crate::life::{Answer, Done, Life};
 use crate::options::{Options, Plan, Start, Waits};
 use crate::request::Pending;
+use crate::sharing;
 use crate::users::Users;
+
+spdk::thread_local! {
+    /// The number of mirrors that were made.
+    static SERIALS: Cell<u64> = const { Cell::new(0) };
+}
 
 /// Removes a mirror from the list of all mirrors.
 pub type Forget = fn(&Rc<Mirror>);
@@ -31,6 +37,8 @@ pub type Forget = fn(&Rc<Mirror>);
 /// One mirror.
 pub struct Mirror {
     plan: Plan,
+    /// A number that no other mirror of the process has or had.
+    pub(crate) serial: u64,
     options: Cell<Options>,
     /// The time at which the mirror was made, in µs.
     pub(crate) began_us: u64,
@@ -113,6 +121,7 @@ impl Mirror {
         }
         let requests_max = rules.requests_max() as usize;
         Ok(Rc::new(Mirror {
+            serial: SERIALS.replace(SERIALS.get() + 1),
             options: Cell::new(plan.options),
             began_us: now_us(),
             forget,
@@ -242,6 +251,11 @@ impl Mirror {
             }
             Output::Reset { request, device } => self.reset(request, device),
             Output::Close { device } => self.close(device),
+            Output::WantTurn { bytes } => {
+                if sharing::want(self.serial, bytes) {
+                    self.tell(Input::Turn);
+                }
+            }
             Output::Complete { io, status } => self.complete(io, status),
             Output::Register { mirror, blocks, block_size } => {
                 self.register(mirror, blocks, block_size);

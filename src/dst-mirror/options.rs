@@ -3,6 +3,7 @@
 use dst_mirror::Device;
 
 use crate::device::Wanted;
+use crate::sharing;
 
 /// The options of a mirror, all of which may be changed while it runs.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -45,6 +46,7 @@ impl Options {
     pub(crate) fn for_rules(self) -> dst_mirror::Options {
         dst_mirror::Options {
             resync_rate: u64::from(self.resync_rate_mib) << 20,
+            shares_rate: sharing::rate() > 0,
             verify_rate: u64::from(self.verify_rate_mib) << 20,
             member_timeout_ms: self.member_timeout_ms.into(),
             flush_interval_ms: self.flush_interval_ms.into(),
@@ -53,6 +55,13 @@ impl Options {
             ..dst_mirror::Options::default()
         }
     }
+}
+
+/// What all mirrors of a process may do together.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Limits {
+    /// The maximum number of MiB that all mirrors together copy to members in a second; 0: no limit.
+    pub total_resync_rate_mib: u32,
 }
 
 /// How a mirror begins.

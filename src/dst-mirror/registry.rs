@@ -10,7 +10,8 @@ use spdk::poller::Poller;
 use crate::error::Error;
 use crate::life::{Answer, Done};
 use crate::mirror::Mirror;
-use crate::options::{Plan, Start, Waits};
+use crate::options::{Limits, Plan, Start, Waits};
+use crate::sharing;
 
 /// The time between two looks at the mirrors' deadlines, µs.
 const TICK_US: u64 = 1000;
@@ -109,6 +110,7 @@ fn tick() -> bool {
     for mirror in &mirrors {
         mirror.tick(now);
     }
+    give_turns(&mirrors, now);
     let is_due = NEXT_LOOK_US.get() <= now;
     if is_due {
         NEXT_LOOK_US.set(now + LOOK_US);
@@ -121,6 +123,15 @@ fn tick() -> bool {
         drop(TICKER.take());
     }
     is_due
+}
+
+/// Gives the turns to copy that the common rate allows, which bounds their number.
+fn give_turns(mirrors: &[Rc<Mirror>], now: u64) {
+    while let Some(serial) = sharing::next(now) {
+        if let Some(mirror) = mirrors.iter().find(|mirror| mirror.serial == serial) {
+            mirror.tell(Input::Turn);
+        }
+    }
 }
 
 /// Looks for devices that are not there, each in its turn.
@@ -218,6 +229,21 @@ pub fn wait(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
     }
 }
 
+/// Returns the limits of all mirrors together.
+pub fn limits() -> Limits {
+    let mib = u32::try_from(sharing::rate() >> 20).expect("the rate was set in MiB");
+    Limits { total_resync_rate_mib: mib }
+}
+
+/// Changes the limits of all mirrors together. They hold at once.
+pub fn set_limits(limits: Limits) {
+    sharing::set_rate(u64::from(limits.total_resync_rate_mib) << 20);
+    for mirror in list() {
+        // The rules hear whether the mirrors have a rate in common.
+        mirror.set_options(mirror.options());
+    }
+}
+
 /// Returns the mirror with this name.
 ///
 /// # Errors
@@ -233,6 +259,7 @@ pub fn list() -> Vec<Rc<Mirror>> {
 }
 
 fn forget(mirror: &Rc<Mirror>) {
+    sharing::leave(mirror.serial);
     MIRRORS.with_borrow_mut(|mirrors| mirrors.retain(|other| !Rc::ptr_eq(other, mirror)));
 }
 

@@ -1,8 +1,10 @@
-//! The state of a resync: its slots, and the credit that its rate gives.
+//! The state of a resync: its slots, the credit that its rate gives, and its turns.
 
 use crate::credit::Credit;
 use crate::extents::Extent;
 use crate::mutation::{Mutation, is_on};
+use crate::output::Output;
+use crate::shared::Shared;
 
 /// The most bytes of a copy, and of a window that is compared, while users do I/O: 0.13 ms at 1 Gbit/s,
 /// where a user's request of 4 KiB takes about as long with the way there and back. A disk that
@@ -37,6 +39,17 @@ pub(crate) enum Copy {
     Lent,
 }
 
+/// The turn of a mirror that has a rate in common with others.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum Turn {
+    /// No turn is wanted.
+    None,
+    /// The driver was asked for a turn, for so many bytes. The mirror's own rate has given them.
+    Wanted { bytes: u64 },
+    /// The turn has come, and is not used yet.
+    Given { bytes: u64 },
+}
+
 /// The copying of blocks from one member to another one.
 pub(crate) struct Copying {
     pub(crate) slots: Vec<Copy>,
@@ -60,6 +73,7 @@ pub(crate) struct Copying {
     /// 0: nothing waits for a time.
     pub(crate) not_before: u64,
     pub(crate) credit: Credit,
+    pub(crate) turn: Turn,
     pub(crate) recorded_at: u64,
     /// The time in µs of the newest I/O of a user.
     pub(crate) users_at: Option<u64>,
@@ -78,7 +92,8 @@ impl Copying {
             retry_at: 0,
             is_flushing: false,
             not_before: 0,
-            credit: Credit::default(),
+            credit: Credit::new(),
+            turn: Turn::None,
             recorded_at: 0,
             users_at: None,
         }
@@ -111,8 +126,30 @@ impl Copying {
         rate.into_iter().chain(retry).min()
     }
 
+    /// Returns how many of `bytes` may be copied now, if any: as the mirror's own rate and that of all
+    /// mirrors have it. Asks for a turn if it takes one.
+    pub(crate) fn allowance(&mut self, s: &mut Shared, bytes: u64) -> Option<u64> {
+        match self.turn {
+            Turn::Wanted { .. } => return None,
+            Turn::Given { bytes: given } => {
+                self.turn = Turn::None;
+                return Some(given.min(bytes));
+            }
+            Turn::None => {}
+        }
+        if !self.take_credit(s.now(), bytes, s.options.resync_rate) {
+            return None;
+        }
+        if s.options.shares_rate {
+            self.turn = Turn::Wanted { bytes };
+            s.requests.push(Output::WantTurn { bytes });
+            return None;
+        }
+        Some(bytes)
+    }
+
     /// Takes as many bytes from the credit, or says when there are as many.
-    pub(crate) fn take_credit(&mut self, now: u64, bytes: u64, rate: u64) -> bool {
+    fn take_credit(&mut self, now: u64, bytes: u64, rate: u64) -> bool {
         if is_on(Mutation::NoRate) {
             return true;
         }

@@ -4,13 +4,18 @@
 const RATE_BURST: u64 = 100_000;
 
 /// The bytes that may be read or copied at a rate, as of a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(crate) struct Credit {
     bytes: u64,
     at: u64,
 }
 
 impl Credit {
+    /// Returns no credit yet.
+    pub(crate) const fn new() -> Credit {
+        Credit { bytes: 0, at: 0 }
+    }
+
     /// Takes as many bytes of the credit at a rate in bytes per second, of which 0 means no limit.
     ///
     /// # Errors

@@ -98,6 +98,9 @@ pub enum Input {
         /// The ranges that differ, in ascending order ([`crate::differences`]).
         differing: Vec<Extent>,
     },
+    /// The mirror has the turn that it wants ([`crate::Output::WantTurn`]). A turn that the mirror
+    /// cannot use any more is lost.
+    Turn,
     /// Time has passed: [`crate::Mirror::next_deadline`] has come. More often does no harm.
     Tick,
     /// The operator has changed the options that may be changed while the mirror runs: all but

@@ -53,6 +53,7 @@ mod takeover_tests;
 mod testing;
 #[cfg(test)]
 mod tests;
+mod turns;
 mod verification;
 #[cfg(test)]
 mod verification_tests;
@@ -78,3 +79,4 @@ pub use mirror::Mirror;
 pub use options::Options;
 pub use output::{Level, Output, Status};
 pub use report::Report;
+pub use turns::Turns;

@@ -4,6 +4,7 @@ use crate::assembly::Assembling;
 use crate::call::{Assemble, Create, Identifiers};
 use crate::changes::requests_max;
 use crate::configuration::{MemberState, WitnessState};
+use crate::copying::Turn;
 use crate::creation::Creating;
 use crate::extents::Extent;
 use crate::handles::Device;
@@ -130,6 +131,11 @@ impl Mirror {
                 s.reachable(device);
                 self.take_step();
             }
+            Input::Turn => {
+                if let Phase::Running(running) = &mut self.phase {
+                    running.take_turn(s);
+                }
+            }
             Input::Tick => self.tick(),
             Input::SetOptions(options) => {
                 let old = &s.options;
@@ -146,6 +152,9 @@ impl Mirror {
                 };
                 if let Phase::Running(running) = &mut self.phase {
                     running.next_late = 0;
+                    if !s.options.shares_rate {
+                        running.copying.turn = Turn::None;
+                    }
                 }
                 self.tick();
             }

@@ -23,6 +23,9 @@ pub struct Options {
     pub region_shift: Option<u32>,
     /// The maximum number of bytes that are copied in a second, 0: no limit.
     pub resync_rate: u64,
+    /// Whether each copy waits for its turn ([`crate::Output::WantTurn`]), because the mirrors of a
+    /// process have a rate in common.
+    pub shares_rate: bool,
     /// The maximum number of bytes of the mirror that a verification compares in a second, 0: no limit.
     pub verify_rate: u64,
     /// The time in ms after which a member that does not answer is given up. 0: never.
@@ -61,6 +64,7 @@ impl Default for Options {
             extents_max: 16 * 1024,
             region_shift: None,
             resync_rate: 0,
+            shares_rate: false,
             // A tenth of what a link of 10 Gbit/s carries.
             verify_rate: 100 << 20,
             member_timeout_ms: 30_000,

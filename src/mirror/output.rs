@@ -137,6 +137,13 @@ pub enum Output {
         /// The device.
         device: Device,
     },
+    /// Report [`crate::Input::Turn`] when the mirror may copy so many bytes ([`crate::Turns`]), not
+    /// before this output is carried out. The mirror wants one turn at a time. A mirror that is assembled
+    /// again may want one anew: the last one counts.
+    WantTurn {
+        /// The number of bytes, which is not 0.
+        bytes: u64,
+    },
     /// Complete a user's I/O. No request uses its buffer any more.
     Complete {
         /// The I/O.

@@ -6,7 +6,7 @@
 //! a copied block leaves the tree at once; it leaves the recorded tree once the member was flushed.
 
 use crate::configuration::MemberState;
-use crate::copying::Copy;
+use crate::copying::{Copy, Turn};
 use crate::extents::Extent;
 use crate::handles::{Device, SlotId};
 use crate::input::Outcome;
@@ -102,10 +102,10 @@ impl Running {
             let Some(free) = self.copying.slots.iter().position(|slot| matches!(slot, Copy::Free)) else {
                 return;
             };
-            let bytes = range.count * u64::from(self.block_size);
-            if !self.copying.take_credit(s.now(), bytes, s.options.resync_rate) {
-                return;
-            }
+            let block_size = u64::from(self.block_size);
+            let Some(bytes) = self.copying.allowance(s, range.count * block_size) else { return };
+            // What is to be copied may have changed while the mirror waited for its turn.
+            let range = Extent::new(start, bytes / block_size);
             let slot = SlotId(free as u16);
             self.copying.position = range.end();
             self.copying.busy += 1;
@@ -113,6 +113,17 @@ impl Running {
             if is_on(Mutation::CopyUnlocked) || self.locks.lock(Holder::Slot(slot), range) {
                 self.slot_locked(s, slot);
             }
+        }
+    }
+
+    /// The mirror has a turn: one copy begins. A turn of which no use can be made is lost, so that the
+    /// next copy does not come in addition to another mirror's.
+    pub(crate) fn take_turn(&mut self, s: &mut Shared) {
+        let Turn::Wanted { bytes } = self.copying.turn else { return };
+        self.copying.turn = Turn::Given { bytes };
+        self.continue_resync(s);
+        if matches!(self.copying.turn, Turn::Given { .. }) {
+            self.copying.turn = Turn::None;
         }
     }
 

@@ -109,6 +109,8 @@ pub(crate) struct World {
     pub(crate) wiped: Vec<Device>,
     /// The answer to the last change of the members.
     pub(crate) changed: Option<Result<(), String>>,
+    /// The turns that the mirror has asked for.
+    pub(crate) wanted: Vec<u64>,
     members: usize,
     has_witness: bool,
     held: VecDeque<(Device, Output)>,
@@ -151,6 +153,7 @@ impl World {
             is_stopped: false,
             wiped: Vec::new(),
             changed: None,
+            wanted: Vec::new(),
             members,
             has_witness,
             held: VecDeque::new(),
@@ -371,6 +374,7 @@ impl World {
                 self.is_stopped = true;
                 self.wiped = wiped;
             }
+            Output::WantTurn { bytes } => self.wanted.push(bytes),
             Output::Changed { result } => self.changed = Some(result),
             Output::Log { text, .. } => self.log.push(text),
             Output::Close { device } => self.is_open[device.index()] = false,

@@ -76,7 +76,7 @@ pub(crate) struct Verifying {
 
 impl Verifying {
     pub(crate) fn new() -> Verifying {
-        Verifying { stage: Stage::Idle, shown: None, credit: Credit::default(), not_before: 0 }
+        Verifying { stage: Stage::Idle, shown: None, credit: Credit::new(), not_before: 0 }
     }
 
     /// Returns whether nothing is under way: no range is locked, and no member has a request.

@@ -6,7 +6,7 @@ use crate::input::{Input, Op};
 use crate::options::Options;
 use crate::output::{Output, Status};
 use crate::report::{Condition, State};
-use crate::testing::{Health, World, options};
+use crate::testing::{BLOCK, Health, World, options};
 
 fn whole(members: usize) -> Vec<Condition> {
     vec![Condition::InSync; members]
@@ -279,4 +279,71 @@ fn a_member_is_shown_in_sync_when_that_is_recorded() {
     assert_eq!(world.state(), State::Degraded);
     world.mend(0);
     assert_eq!((world.conditions(), world.state()), (whole(2), State::Online));
+}
+
+/// Returns a mirror that has a rate in common with others, and whose second member lacks 300 blocks in
+/// two ranges.
+fn waiting_for_turns() -> World {
+    let mut world = World::create(2, false, Options { shares_rate: true, ..options() });
+    world.remove(1);
+    world.write(0, 200, 1);
+    world.write(5000, 100, 2);
+    world.set(1, Health::Good);
+    world.pass(1000);
+    assert!(matches!(world.conditions()[1], Condition::Resyncing { .. }), "{:?}", world.log);
+    world
+}
+
+fn copied_bytes(world: &World) -> u64 {
+    let of = |output: &Output| match output {
+        Output::CopyWrite { range, .. } => range.count * u64::from(BLOCK),
+        _ => 0,
+    };
+    world.sent.iter().map(of).sum()
+}
+
+#[test]
+fn each_copy_waits_for_its_turn() {
+    let mut world = waiting_for_turns();
+    assert_eq!((world.wanted.len(), copied_bytes(&world)), (1, 0));
+    for turns in 1.. {
+        let given: u64 = world.wanted.iter().sum();
+        world.input(Input::Turn);
+        world.run();
+        assert_eq!(copied_bytes(&world), given, "no less, and nothing beyond the turns");
+        world.pass(1000);
+        assert_eq!(copied_bytes(&world), given);
+        if world.conditions() == whole(2) {
+            assert!(turns > 4, "{turns} turns for more than four slots' worth");
+            break;
+        }
+        assert_eq!(world.wanted.len(), turns + 1);
+    }
+    // Nothing is copied: a turn that nobody asked for is of no use.
+    let given = copied_bytes(&world);
+    world.input(Input::Turn);
+    world.run();
+    assert_eq!(copied_bytes(&world), given);
+}
+
+#[test]
+fn a_turn_that_comes_too_late_is_lost() {
+    let mut world = waiting_for_turns();
+    world.remove(1);
+    world.input(Input::Turn);
+    world.set(1, Health::Good);
+    world.pass(1000);
+    assert_eq!((world.wanted.len(), copied_bytes(&world)), (2, 0), "it asks again");
+    world.input(Input::Turn);
+    world.run();
+    assert_eq!(copied_bytes(&world), world.wanted[1]);
+}
+
+#[test]
+fn a_resync_goes_on_without_turns_when_the_limit_is_lifted() {
+    let mut world = waiting_for_turns();
+    world.input(Input::SetOptions(options()));
+    world.pass(1000);
+    assert_eq!(world.conditions(), whole(2));
+    assert_eq!(world.wanted.len(), 1);
 }

@@ -51,6 +51,8 @@ pub fn register_all() {
     register(c"bdev_dst_mirror_verify", mirror::verify, Phase::Runtime);
     register(c"bdev_dst_mirror_get_info", mirror::get_info, Phase::Runtime);
     register(c"bdev_dst_mirror_set_options", mirror::set_options, Phase::Runtime);
+    register(c"bdev_dst_mirror_set_limits", mirror::set_limits, Phase::Runtime);
+    register(c"bdev_dst_mirror_get_limits", mirror::get_limits, Phase::Runtime);
     register(c"dst_create_listener", target::create_listener, Phase::Runtime);
     register(c"dst_delete_listener", target::delete_listener, Phase::Runtime);
     register(c"dst_get_listeners", target::get_listeners, Phase::Runtime);

@@ -1,8 +1,8 @@
 //! The methods of mirrors.
 
 use dst_mirror_bdev::{
-    Condition, Device, DeviceInfo, DeviceState, Error, Info, MEMBER_NAME_MAX, MEMBERS_MAX, Options, Plan,
-    Start, State, Verification, VerificationState, Waits,
+    Condition, Device, DeviceInfo, DeviceState, Error, Info, Limits, MEMBER_NAME_MAX, MEMBERS_MAX, Options,
+    Plan, Start, State, Verification, VerificationState, Waits,
 };
 use serde_json::{Value, json};
 use spdk::clock::now_us;
@@ -413,7 +413,30 @@ pub fn set_options(params: Option<Value>, reply: Reply) {
     answer(reply, apply_options(params));
 }
 
-/// Returns the RPCs that assemble the mirrors again, but for those that an RPC still waits for. They come
+fn apply_limits(params: Option<Value>) -> Result<Value> {
+    let mut params = Params::new(params)?;
+    let limits = options::mirrors::take(&mut params, dst_mirror_bdev::limits())?;
+    params.finish()?;
+    dst_mirror_bdev::set_limits(limits);
+    Ok(true.into())
+}
+
+pub fn set_limits(params: Option<Value>, reply: Reply) {
+    answer(reply, apply_limits(params));
+}
+
+fn limits_now(params: Option<Value>) -> Result<Value> {
+    Params::new(params)?.finish()?;
+    let mut shown = options::mirrors::show(&dst_mirror_bdev::limits());
+    shown.insert("mirrors_waiting_to_copy".to_owned(), dst_mirror_bdev::waiting_to_copy().into());
+    Ok(shown.into())
+}
+
+pub fn get_limits(params: Option<Value>, reply: Reply) {
+    answer(reply, limits_now(params));
+}
+
+/// Returns the RPCs that set the limits of all mirrors, if there are any, and assemble the mirrors again, but for those that an RPC still waits for. They come
 /// before all bdevs, so that no other module examines data that may look like its own. Those that wait
 /// for the mirrors come with their bdevs.
 pub fn config() -> Vec<Value> {
@@ -431,7 +454,11 @@ pub fn config() -> Vec<Value> {
     let mirrors = dst_mirror_bdev::list();
     mirrors.iter().for_each(|mirror| mirror.prepare_config());
     let infos = mirrors.iter().map(|mirror| mirror.info());
-    infos.filter(|info| info.is_settled).map(|info| saved(&info)).collect()
+    let limits = dst_mirror_bdev::limits();
+    let changed = (limits != Limits::default())
+        .then(|| call("bdev_dst_mirror_set_limits", options::mirrors::show(&limits).into()));
+    let assembled = infos.filter(|info| info.is_settled).map(|info| saved(&info));
+    changed.into_iter().chain(assembled).collect()
 }
 
 #[cfg(test)]

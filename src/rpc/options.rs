@@ -124,9 +124,17 @@ options!(
     }
 );
 
+options!(
+    mirrors,
+    dst_mirror_bdev::Limits {
+        total_resync_rate_mib: 0..=1_000_000,
+            "most MiB that all mirrors of the process together copy to members in a second; 0: no limit";
+    }
+);
+
 #[cfg(test)]
 mod tests {
-    use super::{Described, client, mirror, target};
+    use super::{Described, client, mirror, mirrors, target};
 
     const COMMANDS: &str = include_str!("../../rpc/dst_rpc.py");
     const LIMITS: &str = include_str!("../../docs/limits.md");
@@ -160,6 +168,7 @@ mod tests {
         check_commands(between(COMMANDS, "\nCLIENT_OPTIONS = (", "\n)\n"), &client::table());
         check_commands(between(COMMANDS, "\nTARGET_OPTIONS = (", "\n)\n"), &target::table());
         check_commands(between(COMMANDS, "\nMIRROR_OPTIONS = (", "\n)\n"), &mirror::table());
+        check_commands(between(COMMANDS, "\nMIRRORS_LIMITS = (", "\n)\n"), &mirrors::table());
     }
 
     /// Returns a number as the documents write it.

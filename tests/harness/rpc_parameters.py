@@ -195,6 +195,8 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_mirror_verify": {"name": name(MIRROR), "repair": flag(False), "stop": flag(False)},
         "bdev_dst_mirror_get_info": {"name": text(MIRROR)},
         "bdev_dst_mirror_set_options": {"name": name(MIRROR), **MIRROR_OPTIONS},
+        "bdev_dst_mirror_set_limits": {"total_resync_rate_mib": number(0, 1_000_000)},
+        "bdev_dst_mirror_get_limits": {},
         "dst_create_listener": place(other_port),
         "dst_delete_listener": place(port),
         "dst_get_listeners": {},

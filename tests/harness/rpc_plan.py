@@ -293,6 +293,8 @@ VOCABULARY: dict[str, Vocabulary] = {
         "bdev_dst_mirror_verify": (1, _verification),
         "bdev_dst_mirror_get_info": (1, lambda rng: _optional(rng, name=MIRRORS)),
         "bdev_dst_mirror_set_options": (1, lambda rng: {"name": rng.choice(MIRRORS), "resync_rate_mib": 1}),
+        "bdev_dst_mirror_set_limits": (1, lambda rng: {"total_resync_rate_mib": rng.choice((0, 1))}),
+        "bdev_dst_mirror_get_limits": (1, _nothing),
         "dst_create_listener": (7, _listener),
         "dst_delete_listener": (3, _listener),
         "dst_get_listeners": (1, _nothing),

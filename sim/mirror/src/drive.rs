@@ -25,6 +25,17 @@ impl Run {
         }
     }
 
+    /// A mirror has its turn to copy, unless its process has died. One that is stopped has it later.
+    pub(crate) fn turn(&mut self, host: usize, process: u32) {
+        let at = &self.world.hosts[host];
+        if at.alive && at.process == process {
+            match at.stopped {
+                true => self.world.after(10_000, Event::Turn { host, process }),
+                false => self.tell(host, Input::Turn),
+            }
+        }
+    }
+
     /// Tells processes what they are to be told.
     pub(crate) fn deliver(&mut self) {
         for host in 0..self.world.hosts.len() {
@@ -143,6 +154,11 @@ impl Run {
             Do::Close { target } => self.world.close(host, target),
             Do::Register => self.registered(host),
             Do::Complete { io, success } => self.completed(host, &io, success),
+            Do::WantTurn { bytes } => {
+                // As if the mirrors of the process had 16 MB a second in common.
+                let process = self.world.hosts[host].process;
+                self.world.after(bytes / 16, Event::Turn { host, process });
+            }
             Do::Changed(result) => self.changed(host, result),
             Do::Ended(why) => self.world.note(|| format!("host {host}: ended: {why}")),
             Do::Stopped => {

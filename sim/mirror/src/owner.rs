@@ -90,6 +90,8 @@ pub enum Do {
     Complete { io: Box<UserIo>, success: bool },
     /// The mirror has ended: there was no mirror, or it is lost.
     Ended(String),
+    /// Gives the mirror its turn to copy, after a time.
+    WantTurn { bytes: u64 },
     /// A change of the members is answered.
     Changed(Result<(), String>),
     /// The mirror has stopped.
@@ -399,6 +401,7 @@ impl Owner {
                 self.ended = true;
                 return Ok(Do::Ended(why));
             }
+            Output::WantTurn { bytes } => return Ok(Do::WantTurn { bytes }),
             Output::Changed { result } => return Ok(Do::Changed(result)),
             Output::Stopped { .. } => return Ok(Do::Stopped),
             Output::Log { text, .. } => return Ok(Do::Log(text)),

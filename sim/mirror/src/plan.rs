@@ -219,6 +219,7 @@ impl Plan {
                 // Of regions of 1 MiB, few are cold.
                 region_shift: r.pick(&[None, Some(6), Some(8)]),
                 resync_rate: r.pick(&[0, 2 << 20, 16 << 20]),
+                shares_rate: seed.is_multiple_of(4),
                 verify_rate: 0,
                 member_timeout_ms: r.pick(&[100, 500, 5_000]),
                 flush_interval_ms: r.pick(&[50, 300, 2_000]),

@@ -87,6 +87,7 @@ impl Run {
             Event::Start { host } => self.start(host),
             Event::Continue { host, process } => self.resume(host, process),
             Event::Tick { host, process } => self.tick(host, process),
+            Event::Turn { host, process } => self.turn(host, process),
             Event::Think { user } => self.think(user),
             Event::Arrive => self.arrive(),
             Event::Strike { index } => {

@@ -35,6 +35,8 @@ pub enum Event {
     KeepAlive { host: usize, process: u32, target: usize },
     /// A keep-alive arrives at a target.
     Confirm { host: usize, process: u32, target: usize, sent: u64 },
+    /// A mirror has its turn to copy.
+    Turn { host: usize, process: u32 },
     /// A process that takes over looks what it has to do.
     Take { host: usize, process: u32 },
     /// A target's power returns.
