@@ -25,6 +25,12 @@ pub struct Turns {
     queue: VecDeque<Waiting>,
 }
 
+impl Default for Turns {
+    fn default() -> Turns {
+        Turns::new()
+    }
+}
+
 impl Turns {
     /// Returns turns without a limit, for which no mirror waits.
     pub const fn new() -> Turns {
