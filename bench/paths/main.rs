@@ -3,9 +3,10 @@
 //!
 //! `dst-paths BATCHES` moves that many batches of [`BATCH`] reads, and as many of writes, from a
 //! client's slab to a target's record and back. It moves as many through the rules of a mirror, and
-//! then answers [`SCRAPES`] scrapes. The steps are functions that are not inlined, so that
-//! a profiler shows each of them. `bench/instructions.py` runs the program under callgrind and
-//! divides the counts.
+//! then answers [`SCRAPES`] scrapes. The steps are functions that are not inlined, so that a profiler
+//! shows each of them. `bench/instructions.py` runs the program under callgrind and divides the counts.
+//!
+//! `dst-paths BATCHES SCRAPES` answers that many scrapes instead, and shows how long they took.
 
 mod client;
 mod mirror;
@@ -16,6 +17,7 @@ use std::alloc::System;
 use std::env;
 use std::hint::black_box;
 use std::process::ExitCode;
+use std::time::Instant;
 
 use dst_session::transactions::Request;
 use dst_wire::{Crc32c, Op};
@@ -34,7 +36,7 @@ const BYTES: u32 = 4096;
 
 const BLOCK: u32 = 512;
 
-/// The number of scrapes.
+/// The number of scrapes that are counted.
 const SCRAPES: usize = 10;
 
 /// The allocator of `src/lib.rs`: it overwrites memory that is freed, which a scrape pays for.
@@ -68,15 +70,16 @@ fn one_mirror_read(mirrored: &mut Mirrored, count: u64) {
 /// Returns the length of the answer.
 #[inline(never)]
 fn one_scrape(scrape: &Scrape) -> usize {
-    let (counts, reported) = (scrape.sum_channels(), scrape.copy_connections());
-    scrape.answer(&counts, &reported).len()
+    scrape.answer(&scrape.copy_connections()).len()
 }
 
 fn main() -> ExitCode {
-    let Some(batches) = env::args().nth(1).and_then(|word| word.parse::<usize>().ok()) else {
-        eprintln!("usage: dst-paths BATCHES");
+    let argument = |place| env::args().nth(place).and_then(|word| word.parse::<usize>().ok());
+    let Some(batches) = argument(1) else {
+        eprintln!("usage: dst-paths BATCHES [SCRAPES]");
         return ExitCode::from(2);
     };
+    let timed = argument(2);
     let mut client = Client::new();
     let mut target = Target::new();
     // The bytes on the wire in each direction.
@@ -102,8 +105,20 @@ fn main() -> ExitCode {
     one_mirror_write(&mut mirrored, (batches * BATCH) as u64);
     one_mirror_read(&mut mirrored, (batches * BATCH) as u64);
     let scrape = Scrape::new();
-    for _ in 0..SCRAPES {
-        black_box(one_scrape(&scrape));
+    let mut took_us: Vec<_> = (0..timed.unwrap_or(SCRAPES))
+        .map(|_| {
+            let begin = Instant::now();
+            black_box(one_scrape(&scrape));
+            begin.elapsed().as_secs_f64() * 1e6
+        })
+        .collect();
+    if timed.is_some() && !took_us.is_empty() {
+        took_us.sort_unstable_by(f64::total_cmp);
+        println!(
+            "a scrape took {:.1} us (median), {:.1} us at least",
+            took_us[took_us.len() / 2],
+            took_us[0]
+        );
     }
     ExitCode::SUCCESS
 }

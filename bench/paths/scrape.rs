@@ -63,22 +63,6 @@ impl Scrape {
         Scrape { names, channels, broker, connections, stats }
     }
 
-    /// Adds the counts of the channels of each bdev.
-    #[inline(never)]
-    pub fn sum_channels(&self) -> Vec<Counts> {
-        let sum = |_| {
-            let mut counts =
-                Counts { transactions: 12_345_678, read_bytes: 50_567_897_088, ..Counts::default() };
-            for [read, write, other] in &self.channels {
-                counts.read_latency.add_shared(read);
-                counts.write_latency.add_shared(write);
-                counts.other_latency.add_shared(other);
-            }
-            counts
-        };
-        (0..OBJECTS).map(sum).collect()
-    }
-
     /// Copies the counts of the connections, as their group does.
     #[inline(never)]
     pub fn copy_connections(&self) -> Reported {
@@ -87,10 +71,22 @@ impl Scrape {
         copies.into_iter().collect()
     }
 
-    /// Adds the counts of the connections and writes the answer.
+    /// Adds the counts of the channels of a bdev.
     #[inline(never)]
-    pub fn answer(&self, counts: &[Counts], reported: &Reported) -> String {
-        let bdev = |(name, counts)| Bdev {
+    pub fn sum_channels(&self) -> Counts {
+        let mut counts = Counts { transactions: 12_345_678, read_bytes: 50_567_897_088, ..Counts::default() };
+        for [read, write, other] in &self.channels {
+            counts.read_latency.add_shared(read);
+            counts.write_latency.add_shared(write);
+            counts.other_latency.add_shared(other);
+        }
+        counts
+    }
+
+    /// Adds the counts and writes the answer.
+    #[inline(never)]
+    pub fn answer(&self, reported: &Reported) -> String {
+        let bdevs = self.names.iter().map(|name| Bdev {
             name,
             export: name,
             state: "connected",
@@ -98,16 +94,16 @@ impl Scrape {
             connections: 2,
             channels: 2,
             lost_caches: 0,
-            counts,
-        };
-        let bdevs: Vec<_> = self.names.iter().map(String::as_str).zip(counts).map(bdev).collect();
+            counts: self.sum_channels(),
+        });
         let activities = self.broker.activities(reported);
-        let export = |(name, activity)| Export { name, bdev: name, state: "online", activity };
-        let exports: Vec<_> =
-            activities.iter().map(|(name, activity)| export((*name, &**activity))).collect();
+        let exports = self.names.iter().filter_map(|name| {
+            let activity = activities.of(name)?;
+            Some(Export { name, bdev: name, state: "online", activity })
+        });
         let totals = self.broker.totals(reported);
-        let target = dst_metrics::Target { exports: &exports, listeners: &[], totals: &totals };
-        dst_metrics::answer(1_700_000_000_123, &bdevs, Some(&target))
+        let target = dst_metrics::Target { exports, listeners: Vec::new(), totals: &totals };
+        dst_metrics::answer(1_700_000_000_123, bdevs, Some(target))
     }
 }
 

@@ -50,7 +50,8 @@ pub use limits::Limits;
 pub use output::{Joining, Lateness, Order, Output, ResetStep, Topic};
 pub use ownership::{KnownOwnership, OwnershipChange, OwnershipState, ReadOwnership};
 pub use report::{
-    ConnectionActivity, ConnectionInfo, ConnectionState, ExportActivity, Reported, SessionInfo, Totals,
+    Activities, ConnectionActivity, ConnectionInfo, ConnectionState, ExportActivity, Reported, SessionInfo,
+    Totals,
 };
 pub use room::EVICTIONS_MAX;
 pub use stats::Stats;

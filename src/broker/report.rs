@@ -130,45 +130,95 @@ pub struct ExportActivity {
     pub in_flight: usize,
 }
 
-impl Broker {
-    /// Returns the activity of each export, given the counts of the connections. The values are boxed
-    /// as in [`Reported`].
-    pub fn activities(&self, counts: &Reported) -> BTreeMap<&str, Box<ExportActivity>> {
-        let begin = |export: &Export| {
-            let device = export.online().map(|online| &online.device);
-            Box::new(ExportActivity {
-                size_bytes: device
-                    .map_or(0, |device| device.num_blocks.saturating_mul(device.block_size.into())),
-                is_deleting: export.is_deleting(),
-                stats: export.past,
-                ..ExportActivity::default()
-            })
+/// The activities of all exports, each of which is summed when it is asked for: a table of them would
+/// have some 1,000 bytes for each export.
+#[derive(Debug)]
+pub struct Activities<'a> {
+    /// By name.
+    exports: Vec<Sum<'a>>,
+    /// What is added up, each with the place of the export's next one.
+    sources: Vec<(Source<'a>, Option<u32>)>,
+}
+
+/// An export, and the place of the first source of its activity.
+#[derive(Debug)]
+struct Sum<'a> {
+    name: &'a str,
+    export: &'a Export,
+    first: Option<u32>,
+}
+
+/// What an export's activity is the sum of.
+#[derive(Debug, Clone, Copy)]
+enum Source<'a> {
+    /// What the connections of a session have counted that have ended.
+    Session(&'a Stats),
+    /// A connection, and what it has counted.
+    Connection(Option<&'a ConnectionActivity>),
+}
+
+impl Activities<'_> {
+    /// Returns the activity of an export, or `None` if the broker does not know it.
+    pub fn of(&self, name: &str) -> Option<ExportActivity> {
+        let place = self.exports.binary_search_by_key(&name, |sum| sum.name).ok()?;
+        let Sum { export, first, .. } = self.exports[place];
+        let device = export.online().map(|online| &online.device);
+        let mut activity = ExportActivity {
+            size_bytes: device.map_or(0, |device| device.num_blocks.saturating_mul(device.block_size.into())),
+            is_deleting: export.is_deleting(),
+            stats: export.past,
+            ..ExportActivity::default()
         };
-        let mut activities: BTreeMap<_, _> =
-            self.exports.iter().map(|(name, export)| (name.as_str(), begin(export))).collect();
+        let mut next = first;
+        while let Some((source, following)) = next.map(|place| self.sources[place as usize]) {
+            next = following;
+            match source {
+                Source::Session(stats) => {
+                    activity.sessions += 1;
+                    activity.stats.add(stats);
+                }
+                Source::Connection(count) => {
+                    activity.connections += 1;
+                    if let Some(count) = count {
+                        activity.stats.add(&count.stats);
+                        activity.in_flight += count.in_flight;
+                    }
+                }
+            }
+        }
+        Some(activity)
+    }
+}
+
+impl Broker {
+    /// Returns what the activity of each export is the sum of, given the counts of the connections.
+    pub fn activities<'a>(&'a self, counts: &'a Reported) -> Activities<'a> {
+        let mut exports: Vec<_> =
+            self.exports.iter().map(|(name, export)| Sum { name, export, first: None }).collect();
+        let mut sources = Vec::with_capacity(self.connections.len() + self.sessions.len());
+        // Most that follow each other are of one export, so the last one is kept at hand.
+        let mut last = None;
+        let mut add = |name: &'a str, source| {
+            let place = match last {
+                Some((found, place)) if found == name => Some(place),
+                _ => exports.binary_search_by_key(&name, |sum| sum.name).ok(),
+            };
+            if let Some(place) = place {
+                last = Some((name, place));
+                let following = exports[place].first.replace(sources.len() as u32);
+                sources.push((source, following));
+            }
+        };
         for (_, session) in self.sessions.iter() {
-            if let Some(activity) = activities.get_mut(session.client.export.as_str()) {
-                activity.stats.add(&session.stats);
-                activity.sessions += 1;
-            }
+            add(&session.client.export, Source::Session(&session.stats));
         }
-        // The connections of a session mostly follow each other, so the last export is kept at hand.
-        let mut last: Option<(&str, &mut Box<ExportActivity>)> = None;
         for (id, connection) in &self.connections {
-            let Some(queue) = connection.queue() else { continue };
-            let export = queue.client.export.as_str();
-            if last.as_ref().is_none_or(|(name, _)| *name != export) {
-                last = activities.get_mut(export).map(|activity| (export, activity));
-            }
-            let Some((_, activity)) = &mut last else { continue };
-            activity.connections += 1;
             // As in `sum`, a connection that has ended meanwhile is not counted twice.
-            if let Some(count) = counts.get(id) {
-                activity.stats.add(&count.stats);
-                activity.in_flight += count.in_flight;
+            if let Some(queue) = connection.queue() {
+                add(&queue.client.export, Source::Connection(counts.get(id).map(|count| &**count)));
             }
         }
-        activities
+        Activities { exports, sources }
     }
 
     /// Returns the sessions of one export or of all, given the counts of their connections.
@@ -309,8 +359,10 @@ mod tests {
         broker.connections.insert(1, Connection { stage: ready, ..Connection::new(0, peer, 0) });
         let shown = |broker: &Broker, counts: &Reported| {
             let activities = broker.activities(counts);
-            assert_eq!(*activities["idle"], ExportActivity::default());
-            let ExportActivity { stats, sessions, connections, in_flight, .. } = *activities["disk"];
+            assert_eq!(activities.of("idle"), Some(ExportActivity::default()));
+            assert_eq!(activities.of("other"), None);
+            let ExportActivity { stats, sessions, connections, in_flight, .. } =
+                activities.of("disk").unwrap();
             (stats.reads, sessions, connections, in_flight)
         };
         let counts = BTreeMap::from([(1, Box::new(ConnectionActivity { stats: reads(5), in_flight: 2 }))]);

@@ -10,7 +10,7 @@ use crate::export::Backing;
 use crate::messages::ToGroup;
 
 /// An export's state and activity at one moment.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 pub struct ExportNow<'a> {
     /// The export's name.
     pub name: &'a str,
@@ -19,7 +19,7 @@ pub struct ExportNow<'a> {
     /// Whether the export has its bdev.
     pub is_online: bool,
     /// The export's activity.
-    pub activity: &'a ExportActivity,
+    pub activity: ExportActivity,
 }
 
 impl Target {
@@ -41,19 +41,21 @@ impl Target {
     }
 
     /// Calls `done` with the counts of the whole target and those of each export, once the groups
-    /// have reported theirs.
-    pub fn activity(self: &Rc<Self>, done: impl FnOnce(&Totals, &[ExportNow<'_>]) + 'static) {
+    /// have reported theirs. An export is counted when the iterator comes to it.
+    pub fn activity(
+        self: &Rc<Self>,
+        done: impl FnOnce(&Totals, &mut dyn Iterator<Item = ExportNow<'_>>) + 'static,
+    ) {
         self.ask_groups(|target, counts| {
             let (broker, exports) = (target.broker.borrow(), target.exports.borrow());
             let activities = broker.activities(&counts);
-            let mut list = Vec::with_capacity(exports.len());
-            for (name, export) in &*exports {
+            let mut list = exports.iter().filter_map(|(name, export)| {
                 // The broker knows the same exports, except while one is being created or deleted.
-                let Some(activity) = activities.get(name.as_str()) else { continue };
+                let activity = activities.of(name)?;
                 let is_online = matches!(export.backing, Backing::Online(_));
-                list.push(ExportNow { name, bdev_name: &export.bdev_name, is_online, activity });
-            }
-            done(&broker.totals(&counts), &list);
+                Some(ExportNow { name, bdev_name: &export.bdev_name, is_online, activity })
+            });
+            done(&broker.totals(&counts), &mut list);
         });
     }
 

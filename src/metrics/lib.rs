@@ -14,41 +14,51 @@
 pub mod rows;
 pub mod table;
 
-use std::io::Write;
-
 use dst_broker::Totals;
 
-use crate::rows::{Bdev, Export, Listener, of_totals};
-use crate::table::table;
+use crate::rows::{Bdev, Export, Listener};
+use crate::table::{Text, table};
 
 /// The counts of a target.
 #[derive(Debug)]
-pub struct Target<'a> {
-    /// The exports.
-    pub exports: &'a [Export<'a>],
+pub struct Target<'a, E> {
+    /// The exports: an iterator over [`Export`].
+    pub exports: E,
     /// The listeners.
-    pub listeners: &'a [Listener],
+    pub listeners: Vec<Listener>,
     /// The counts of the whole target.
     pub totals: &'a Totals,
 }
 
 /// Returns the JSON text of all counts of a process that started at `start_time_ms`, in ms since
 /// 1970. Without a target, which is the case while the application starts or stops, the target's
-/// tables are empty.
-pub fn answer(start_time_ms: u64, bdevs: &[Bdev<'_>], target: Option<&Target<'_>>) -> String {
+/// tables are empty. The rows are made one by one, as they are written.
+pub fn answer<'b, 'e>(
+    start_time_ms: u64,
+    bdevs: impl Iterator<Item = Bdev<'b>>,
+    target: Option<Target<'_, impl Iterator<Item = Export<'e>>>>,
+) -> String {
+    let (exports, listeners, totals) = match target {
+        Some(Target { exports, listeners, totals }) => (Some(exports), listeners, Some(totals)),
+        None => (None, Vec::new(), None),
+    };
     // A row has some 300 bytes.
-    let rows = bdevs.len() + target.map_or(0, |target| target.exports.len());
-    let mut text = Vec::with_capacity(2048 + 384 * rows);
-    write!(text, "{{\"start_time_ms\":{start_time_ms},\"bdevs\":").expect("memory is no file");
-    table(&mut text, bdevs.iter().map(Bdev::cells));
-    text.extend_from_slice(b",\"exports\":");
-    table(&mut text, target.iter().flat_map(|target| target.exports).map(Export::cells));
-    text.extend_from_slice(b",\"listeners\":");
-    table(&mut text, target.iter().flat_map(|target| target.listeners).map(Listener::cells));
-    text.extend_from_slice(b",\"target\":");
-    table(&mut text, target.iter().map(|target| of_totals(target.totals)));
-    text.push(b'}');
-    String::from_utf8(text).expect("strings and digits are UTF-8")
+    let at_most = |hint: (usize, Option<usize>)| hint.1.unwrap_or(0);
+    let rows =
+        at_most(bdevs.size_hint()) + exports.as_ref().map_or(0, |exports| at_most(exports.size_hint()));
+    let mut text = Text::with_capacity(2048 + 384 * rows);
+    text.json("{\"start_time_ms\":");
+    text.json(&start_time_ms.to_string());
+    text.json(",\"bdevs\":");
+    table(&mut text, bdevs);
+    text.json(",\"exports\":");
+    table(&mut text, exports.into_iter().flatten());
+    text.json(",\"listeners\":");
+    table(&mut text, listeners.into_iter());
+    text.json(",\"target\":");
+    table(&mut text, totals.into_iter());
+    text.json("}");
+    text.into_string()
 }
 
 #[cfg(test)]
@@ -93,15 +103,15 @@ mod tests {
             connections: 2,
             channels: 1,
             lost_caches: 0,
-            counts: &counts,
+            counts,
         });
         let mut activity = ExportActivity { sessions: 3, ..ExportActivity::default() };
         activity.stats.violations = 5;
-        let exports = [Export { name: "e", bdev: "m", state: "online", activity: &activity }];
-        let listeners = [Listener { address: "[::1]:4460".to_owned(), state: "waiting" }];
+        let exports = [Export { name: "e", bdev: "m", state: "online", activity }].into_iter();
+        let listeners = vec![Listener { address: "[::1]:4460".to_owned(), state: "waiting" }];
         let totals = Broker::new(LIMITS).totals(&Default::default());
-        let target = Target { exports: &exports, listeners: &listeners, totals: &totals };
-        let answer: Value = serde_json::from_str(&answer(9, &bdevs, Some(&target))).unwrap();
+        let target = Target { exports, listeners, totals: &totals };
+        let answer: Value = serde_json::from_str(&answer(9, bdevs.into_iter(), Some(target))).unwrap();
         assert_eq!(answer["start_time_ms"], 9);
         assert_eq!(cell(&answer["bdevs"], 0, "resent"), 7);
         assert_eq!(cell(&answer["bdevs"], 1, "read_bytes"), u64::MAX);
@@ -119,7 +129,8 @@ mod tests {
 
     #[test]
     fn without_a_target_its_tables_are_empty() {
-        let answer: Value = serde_json::from_str(&answer(9, &[], None)).unwrap();
+        let none = None::<Target<'_, std::iter::Empty<Export<'_>>>>;
+        let answer: Value = serde_json::from_str(&answer(9, [].into_iter(), none)).unwrap();
         let empty = json!({"columns": [], "rows": []});
         for table in ["bdevs", "exports", "listeners", "target"] {
             assert_eq!(answer[table], empty, "{table}");

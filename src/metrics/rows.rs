@@ -3,8 +3,7 @@
 use dst_broker::{ExportActivity, Stats, Totals};
 use dst_session::counts::Counts;
 
-use crate::table::Cell::{Histogram, Number, Text};
-use crate::table::Named;
+use crate::table::{Cells, Row};
 
 /// An attached bdev.
 #[derive(Debug, Clone, Copy)]
@@ -24,13 +23,12 @@ pub struct Bdev<'a> {
     /// How often a restart of the target may have lost completed writes.
     pub lost_caches: u64,
     /// The counts of its channels.
-    pub counts: &'a Counts,
+    pub counts: Counts,
 }
 
-impl<'a> Bdev<'a> {
-    /// Returns the bdev's row.
-    pub fn cells(&self) -> impl Iterator<Item = Named<'a>> + Clone + use<'a> {
-        let Bdev { name, export, state, size_bytes, connections, channels, lost_caches, counts } = *self;
+impl Row for Bdev<'_> {
+    fn cells(&self, cells: &mut impl Cells) {
+        let Bdev { name, export, state, size_bytes, connections, channels, lost_caches, counts } = self;
         // Without `..`, so that a forgotten count does not compile.
         let Counts {
             transactions,
@@ -48,30 +46,27 @@ impl<'a> Bdev<'a> {
             write_latency,
             other_latency,
         } = counts;
-        [
-            ("bdev", Text(name)),
-            ("export", Text(export)),
-            ("state", Text(state)),
-            ("size_bytes", Number(size_bytes)),
-            ("connections", Number(connections as u64)),
-            ("channels", Number(channels as u64)),
-            ("lost_caches", Number(lost_caches)),
-            ("transactions", Number(*transactions)),
-            ("errors", Number(*errors)),
-            ("expired", Number(*expired)),
-            ("connections_lost", Number(*lost)),
-            ("reconnects", Number(*reconnects)),
-            ("resent", Number(*resent)),
-            ("corrupt", Number(*corrupt)),
-            ("outstanding", Number(*outstanding)),
-            ("waiting", Number(*waiting)),
-            ("read_bytes", Number(*read_bytes)),
-            ("written_bytes", Number(*written_bytes)),
-            ("read_latency", Histogram(read_latency)),
-            ("write_latency", Histogram(write_latency)),
-            ("other_latency", Histogram(other_latency)),
-        ]
-        .into_iter()
+        cells.text("bdev", name);
+        cells.text("export", export);
+        cells.text("state", state);
+        cells.number("size_bytes", *size_bytes);
+        cells.number("connections", *connections as u64);
+        cells.number("channels", *channels as u64);
+        cells.number("lost_caches", *lost_caches);
+        cells.number("transactions", *transactions);
+        cells.number("errors", *errors);
+        cells.number("expired", *expired);
+        cells.number("connections_lost", *lost);
+        cells.number("reconnects", *reconnects);
+        cells.number("resent", *resent);
+        cells.number("corrupt", *corrupt);
+        cells.number("outstanding", *outstanding);
+        cells.number("waiting", *waiting);
+        cells.number("read_bytes", *read_bytes);
+        cells.number("written_bytes", *written_bytes);
+        cells.histogram("read_latency", read_latency);
+        cells.histogram("write_latency", write_latency);
+        cells.histogram("other_latency", other_latency);
     }
 }
 
@@ -85,24 +80,21 @@ pub struct Export<'a> {
     /// `online`, `offline`, or `deleting`.
     pub state: &'static str,
     /// Its counts and its size.
-    pub activity: &'a ExportActivity,
+    pub activity: ExportActivity,
 }
 
-impl<'a> Export<'a> {
-    /// Returns the export's row.
-    pub fn cells(&self) -> impl Iterator<Item = Named<'a>> + Clone + use<'a> {
-        let Export { name, bdev, state, activity } = *self;
+impl Row for Export<'_> {
+    fn cells(&self, cells: &mut impl Cells) {
+        let Export { name, bdev, state, activity } = self;
         let ExportActivity { size_bytes, is_deleting: _, stats, sessions, connections, in_flight } = activity;
-        let own = [
-            ("export", Text(name)),
-            ("bdev", Text(bdev)),
-            ("state", Text(state)),
-            ("size_bytes", Number(*size_bytes)),
-            ("sessions", Number(*sessions as u64)),
-            ("connections", Number(*connections as u64)),
-            ("in_flight", Number(*in_flight as u64)),
-        ];
-        own.into_iter().chain(of_stats(stats))
+        cells.text("export", name);
+        cells.text("bdev", bdev);
+        cells.text("state", state);
+        cells.number("size_bytes", *size_bytes);
+        cells.number("sessions", *sessions as u64);
+        cells.number("connections", *connections as u64);
+        cells.number("in_flight", *in_flight as u64);
+        of_stats(stats, cells);
     }
 }
 
@@ -115,49 +107,49 @@ pub struct Listener {
     pub state: &'static str,
 }
 
-impl Listener {
-    /// Returns the listener's row.
-    pub fn cells(&self) -> impl Iterator<Item = Named<'_>> + Clone {
-        [("address", Text(&self.address)), ("state", Text(self.state))].into_iter()
+impl Row for Listener {
+    fn cells(&self, cells: &mut impl Cells) {
+        cells.text("address", &self.address);
+        cells.text("state", self.state);
     }
 }
 
-/// Returns the row of a whole target.
-pub fn of_totals(totals: &Totals) -> impl Iterator<Item = Named<'_>> + Clone {
-    let Totals {
-        stats,
-        refused_hellos,
-        refused_busy,
-        handshakes_evicted,
-        connections_refused,
-        sessions_timed_out,
-        max_connections,
-        connections,
-        handshakes,
-        waiting,
-        closing,
-        sessions,
-        in_flight,
-    } = totals;
-    let own = [
-        ("refused_hellos", Number(*refused_hellos)),
-        ("refused_busy", Number(*refused_busy)),
-        ("handshakes_evicted", Number(*handshakes_evicted)),
-        ("connections_refused", Number(*connections_refused)),
-        ("sessions_timed_out", Number(*sessions_timed_out)),
-        ("max_connections", Number((*max_connections).into())),
-        ("connections", Number(*connections as u64)),
-        ("handshakes", Number(*handshakes as u64)),
-        ("waiting", Number(*waiting as u64)),
-        ("closing", Number(*closing as u64)),
-        ("sessions", Number(*sessions as u64)),
-        ("in_flight", Number(*in_flight as u64)),
-    ];
-    own.into_iter().chain(of_stats(stats))
+impl Row for &Totals {
+    fn cells(&self, cells: &mut impl Cells) {
+        let Totals {
+            stats,
+            refused_hellos,
+            refused_busy,
+            handshakes_evicted,
+            connections_refused,
+            sessions_timed_out,
+            max_connections,
+            connections,
+            handshakes,
+            waiting,
+            closing,
+            sessions,
+            in_flight,
+        } = self;
+        cells.number("refused_hellos", *refused_hellos);
+        cells.number("refused_busy", *refused_busy);
+        cells.number("handshakes_evicted", *handshakes_evicted);
+        cells.number("connections_refused", *connections_refused);
+        cells.number("sessions_timed_out", *sessions_timed_out);
+        cells.number("max_connections", (*max_connections).into());
+        cells.number("connections", *connections as u64);
+        cells.number("handshakes", *handshakes as u64);
+        cells.number("waiting", *waiting as u64);
+        cells.number("closing", *closing as u64);
+        cells.number("sessions", *sessions as u64);
+        cells.number("in_flight", *in_flight as u64);
+        of_stats(stats, cells);
+    }
 }
 
-/// Returns the cells of the counts that an export and a whole target have in common.
-fn of_stats(stats: &Stats) -> impl Iterator<Item = Named<'_>> + Clone {
+/// Passes on the counts that an export and a whole target have in common.
+#[inline(always)]
+fn of_stats(stats: &Stats, cells: &mut impl Cells) {
     let Stats {
         reads,
         read_bytes,
@@ -181,27 +173,24 @@ fn of_stats(stats: &Stats) -> impl Iterator<Item = Named<'_>> + Clone {
         write_latency,
         other_latency,
     } = stats;
-    [
-        ("reads", Number(*reads)),
-        ("read_bytes", Number(*read_bytes)),
-        ("writes", Number(*writes)),
-        ("written_bytes", Number(*written_bytes)),
-        ("other_operations", Number(*others)),
-        ("errors", Number(*errors)),
-        ("answered_from_record", Number(*repeated)),
-        ("executed_again", Number(*executed_again)),
-        ("dropped", Number(*dropped)),
-        ("lease_expiries", Number(*lease_expiries)),
-        ("handshake_timeouts", Number(*handshake_timeouts)),
-        ("handshake_bytes_exceeded", Number(*handshake_bytes_exceeded)),
-        ("violations", Number(*violations)),
-        ("stalls", Number(*stalls)),
-        ("reconnects", Number(*reconnects)),
-        ("fences", Number(*fences)),
-        ("corrupt", Number(*corrupt)),
-        ("read_latency", Histogram(read_latency)),
-        ("write_latency", Histogram(write_latency)),
-        ("other_latency", Histogram(other_latency)),
-    ]
-    .into_iter()
+    cells.number("reads", *reads);
+    cells.number("read_bytes", *read_bytes);
+    cells.number("writes", *writes);
+    cells.number("written_bytes", *written_bytes);
+    cells.number("other_operations", *others);
+    cells.number("errors", *errors);
+    cells.number("answered_from_record", *repeated);
+    cells.number("executed_again", *executed_again);
+    cells.number("dropped", *dropped);
+    cells.number("lease_expiries", *lease_expiries);
+    cells.number("handshake_timeouts", *handshake_timeouts);
+    cells.number("handshake_bytes_exceeded", *handshake_bytes_exceeded);
+    cells.number("violations", *violations);
+    cells.number("stalls", *stalls);
+    cells.number("reconnects", *reconnects);
+    cells.number("fences", *fences);
+    cells.number("corrupt", *corrupt);
+    cells.histogram("read_latency", read_latency);
+    cells.histogram("write_latency", write_latency);
+    cells.histogram("other_latency", other_latency);
 }

@@ -26,7 +26,7 @@ pub fn get_metrics(params: Option<Value>, reply: Reply) {
         return reply.error(error.code, &error.message);
     }
     match Target::get() {
-        None => reply.ok_text(&answer(None)),
+        None => reply.ok_text(&answer(None::<TargetCounts<'_, std::iter::Empty<Export<'_>>>>)),
         Some(target) => {
             let listeners: Vec<_> = target
                 .listeners()
@@ -38,15 +38,14 @@ pub fn get_metrics(params: Option<Value>, reply: Reply) {
                 })
                 .collect();
             target.activity(move |totals, exports| {
-                let exports: Vec<_> = exports.iter().map(export).collect();
-                let target = TargetCounts { exports: &exports, listeners: &listeners, totals };
-                reply.ok_text(&answer(Some(&target)));
+                let target = TargetCounts { exports: exports.map(export), listeners, totals };
+                reply.ok_text(&answer(Some(target)));
             });
         }
     }
 }
 
-fn export<'a>(export: &ExportNow<'a>) -> Export<'a> {
+fn export(export: ExportNow<'_>) -> Export<'_> {
     Export {
         name: export.name,
         bdev: export.bdev_name,
@@ -59,13 +58,11 @@ fn export<'a>(export: &ExportNow<'a>) -> Export<'a> {
     }
 }
 
-fn answer(target: Option<&TargetCounts<'_>>) -> String {
+fn answer<'e>(target: Option<TargetCounts<'_, impl Iterator<Item = Export<'e>>>>) -> String {
     let clients = dst_client::list();
-    let activities: Vec<_> = clients.iter().map(|client| client.activity()).collect();
-    let bdevs: Vec<_> = clients
-        .iter()
-        .zip(&activities)
-        .map(|(client, activity)| Bdev {
+    let bdevs = clients.iter().map(|client| {
+        let activity = client.activity();
+        Bdev {
             name: client.name(),
             export: client.export(),
             state: state_name(activity.state),
@@ -75,8 +72,8 @@ fn answer(target: Option<&TargetCounts<'_>>) -> String {
             connections: activity.connections,
             channels: activity.channels,
             lost_caches: activity.lost_caches,
-            counts: &activity.counts,
-        })
-        .collect();
-    dst_metrics::answer(STARTED_MS.get().copied().unwrap_or_default(), &bdevs, target)
+            counts: activity.counts,
+        }
+    });
+    dst_metrics::answer(STARTED_MS.get().copied().unwrap_or_default(), bdevs, target)
 }

@@ -8,6 +8,10 @@
 //! An I/O that the backend has failed may have taken effect. So only those operations are executed
 //! again that may be executed twice: the ones that a client also sends again to a restarted target.
 //! The caller also checks the lease.
+//!
+//! A flush that has failed may have lost data, and some bdevs report that only once: fsync, with
+//! which the aio bdev flushes, succeeds when it is called again. So a flush is executed again only if
+//! its status says that it was aborted.
 
 use dst_wire::{InNewSession, Op, Status};
 
@@ -67,7 +71,8 @@ impl FailedIo {
         let may_repeat = self.op.describe().in_new_session != InNewSession::Fails
             || mutation::is_on(Mutation::ExecuteUnrepeatableAgain);
         let is_allowed = may_repeat && self.times < TIMES_MAX && !mutation::is_on(Mutation::ResetsEndOthers);
-        has_failed && may_have_ended && is_allowed
+        let may_hide_loss = self.op == Op::Flush && self.status == Status::Failed;
+        has_failed && !may_hide_loss && may_have_ended && is_allowed
     }
 }
 
@@ -130,6 +135,8 @@ mod tests {
         for status in Status::ALL {
             let again = FailedIo { status, ..BROKEN }.is_executed_again(any, LastReset::Never);
             assert_eq!(again, [Status::Failed, Status::Aborted].contains(&status), "{status}");
+            let flush = FailedIo { op: Op::Flush, status, ..BROKEN }.is_executed_again(any, LastReset::Never);
+            assert_eq!(flush, status == Status::Aborted, "{status}");
         }
     }
 

@@ -255,12 +255,12 @@ mod tests {
             connections: 2,
             channels: 1,
             lost_caches: 15,
-            counts: &counts,
+            counts,
         };
         let mut stats = Stats { reads: 21, writes: 22, others: 23, violations: 24, ..Stats::default() };
         stats.read_latency.record(5);
         let activity = ExportActivity { sessions: 25, in_flight: 26, stats, ..ExportActivity::default() };
-        let export = rows::Export { name: "e", bdev: "m", state: "online", activity: &activity };
+        let export = rows::Export { name: "e", bdev: "m", state: "online", activity };
         let listener = rows::Listener { address: "[::1]:4460".to_owned(), state: "waiting" };
         let totals = Totals {
             stats,
@@ -277,8 +277,9 @@ mod tests {
             sessions: 41,
             in_flight: 42,
         };
-        let target = dst_metrics::Target { exports: &[export], listeners: &[listener], totals: &totals };
-        dst_metrics::answer(1_700_000_000_123, &[bdev], Some(&target))
+        let target =
+            dst_metrics::Target { exports: [export].into_iter(), listeners: vec![listener], totals: &totals };
+        dst_metrics::answer(1_700_000_000_123, [bdev].into_iter(), Some(target))
     }
 
     #[test]
