@@ -3,14 +3,11 @@ there, and the file system is intact."""
 
 from __future__ import annotations
 
-import threading
-from pathlib import Path
-
 import pytest
 
 from harness.commands import run
 from harness.cycles import cycles, seeded_random
-from harness.filesystem import checksums, mount, source_tree
+from harness.filesystem import Copying, checksums, mount, source_tree
 from harness.kernel_disk import KernelDisk, require_kernel_disk
 from harness.lab import Lab
 from harness.proxy import Proxy
@@ -19,41 +16,6 @@ from harness.service import Service, attach_to, durable_backend
 from harness.waiting import wait_until
 
 pytestmark = pytest.mark.needs_dst
-
-
-class Copying:
-    """Copies a folder to the file system repeatedly and syncs each copy, in a separate thread."""
-
-    def __init__(self, source: Path, to: Path) -> None:
-        self._source, self._to = source, to
-        self.synced = 0
-        self._stop = threading.Event()
-        self._error: BaseException | None = None
-        self._thread = threading.Thread(target=self._run, name="copying")
-        self._thread.start()
-
-    def _run(self) -> None:
-        try:
-            while not self._stop.is_set():
-                run(["cp", "-a", self._source, self._to / f"copy{self.synced % 4}-{self.synced}"], timeout=60)
-                run(["sync", "-f", self._to], timeout=60)
-                self.synced += 1
-                if self.synced >= 4:
-                    run(["rm", "-r", self._to / f"copy{(self.synced - 4) % 4}-{self.synced - 4}"], timeout=60)
-        except BaseException as error:
-            self._error = error
-
-    def end(self) -> None:
-        self._stop.set()
-        self._thread.join(90)
-        if self._error is not None:
-            raise self._error
-        assert not self._thread.is_alive(), "a copy does not end"
-
-    def wait_synced(self, more: int) -> None:
-        goal = self.synced + more
-        wait_until(lambda: self.synced >= goal or self._error, "a copy to be synced", 60)
-        assert self._error is None, self._error
 
 
 @pytest.mark.watchdog(120)
