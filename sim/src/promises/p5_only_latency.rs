@@ -104,13 +104,10 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
                 // Another thread's channel may still notice a reset that timed out.
                 || other.completed.is_none_or(|(at, s)| at > io.submitted_at() || s != IoStatus::Success))
     });
-    // The client gives up a session when an I/O fails at its deadline, and what was sent in it before
-    // fails with it. A miscompare is an answer, and gives up nothing.
+    // The client gives up a session when an I/O fails at its deadline.
     let gave_up = model.ios.iter().any(|other| {
-        let has_failed = |(at, status): (u64, IoStatus)| {
-            (io.submitted_at()..seq).contains(&at) && matches!(status, IoStatus::Failed | IoStatus::Aborted)
-        };
-        other.client == io.client && other.completed.is_some_and(has_failed)
+        other.client == io.client
+            && other.completed.is_some_and(|(at, status)| at < seq && status != IoStatus::Success)
     });
     let unknown = io.kind == IoKind::CompareAndWrite && (model.excuses.session_lost > 0 || gave_up);
     let lost = io.kind == IoKind::Flush && model.excuses.restarted > 0;
