@@ -6,7 +6,8 @@
 //! then answers [`SCRAPES`] scrapes. The steps are functions that are not inlined, so that a profiler
 //! shows each of them. `bench/instructions.py` runs the program under callgrind and divides the counts.
 //!
-//! `dst-paths BATCHES SCRAPES`, with two batches or more, answers that many scrapes instead, and shows how long they took.
+//! `dst-paths BATCHES SCRAPES`, with two batches or more, answers that many scrapes instead, and shows
+//! how long they took.
 
 mod client;
 mod mirror;

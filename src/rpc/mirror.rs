@@ -436,9 +436,10 @@ pub fn get_limits(params: Option<Value>, reply: Reply) {
     answer(reply, limits_now(params));
 }
 
-/// Returns the RPCs that set the limits of all mirrors, if there are any, and assemble the mirrors again, but for those that an RPC still waits for. They come
-/// before all bdevs, so that no other module examines data that may look like its own. Those that wait
-/// for the mirrors come with their bdevs.
+/// Returns the RPCs that set the limits of all mirrors, if there are any, and assemble the mirrors
+/// again, but for those that an RPC still waits for. They come before all bdevs, so that no other
+/// module examines data that may look like its own. Those that wait for the mirrors come with their
+/// bdevs.
 pub fn config() -> Vec<Value> {
     let saved = |info: &Info| {
         let plan = &info.plan;
