@@ -1,7 +1,7 @@
 //! What an operator, or a cluster manager, does.
 
 use dst_mirror::Input;
-use dst_mirror::report::Condition;
+use dst_mirror::report::{Condition, State};
 
 use crate::owner::Owner;
 use crate::state::{Run, Stage};
@@ -30,9 +30,10 @@ impl Run {
         if self.stage != Stage::Faults && self.plan.changes && self.complete_members() {
             // Whether a member has diverged, is seen when all are members.
         } else if self.stage != Stage::Faults && self.is_split() {
-            // The operator decides for the member that is in use, while all are there.
-            let host =
-                (0..self.plan.hosts).find(|&host| self.owners[host].as_ref().is_some_and(Owner::is_usable));
+            // The operator decides for the member that is in use, or was last, while all are there.
+            let host = (0..self.plan.hosts).find(|&host| {
+                self.owners[host].as_ref().is_some_and(|owner| owner.is_usable() || has_diverged(owner))
+            });
             let member = self.in_sync.iter().position(|is| *is);
             if let (Some(host), true) = (host, now > self.idle_since + 3_000_000) {
                 self.force(host, member.unwrap_or(0));
@@ -67,23 +68,25 @@ impl Run {
         }
     }
 
-    /// Returns whether a mirror that is in use sees a member that it must not use.
+    /// Returns whether a mirror that is in use sees a member that it must not use, or one is not
+    /// assembled since its members have diverged.
     fn is_split(&self) -> bool {
-        (0..self.plan.hosts).any(|host| {
-            let owner = self.owners[host].as_ref().filter(|owner| owner.is_usable() && !owner.superseded);
-            owner.is_some_and(|owner| {
-                let members = owner.mirror.report().members;
-                members.iter().any(|member| match &member.condition {
-                    Condition::Unusable { .. } => true,
-                    // The name is that of the target, which is open and not used.
-                    Condition::Missing { .. } => {
-                        let target = member.name[1..].parse().unwrap_or(0);
-                        self.world.is_open(host, target)
-                    }
-                    _ => false,
+        self.owners.iter().flatten().any(has_diverged)
+            || (0..self.plan.hosts).any(|host| {
+                let owner = self.owners[host].as_ref().filter(|owner| owner.is_usable() && !owner.superseded);
+                owner.is_some_and(|owner| {
+                    let members = owner.mirror.report().members;
+                    members.iter().any(|member| match &member.condition {
+                        Condition::Unusable { .. } => true,
+                        // The name is that of the target, which is open and not used.
+                        Condition::Missing { .. } => {
+                            let target = member.name[1..].parse().unwrap_or(0);
+                            self.world.is_open(host, target)
+                        }
+                        _ => false,
+                    })
                 })
             })
-        })
     }
 
     /// The operator decides whose data count.
@@ -104,4 +107,9 @@ impl Run {
             self.own(host, true, None);
         }
     }
+}
+
+/// Returns whether a mirror waits for somebody who decides whose data count.
+fn has_diverged(owner: &Owner) -> bool {
+    matches!(owner.mirror.report().state, State::Starting { why } if why.contains("have diverged"))
 }
