@@ -8,8 +8,6 @@ since 23.05. With an older one the mirror is compared with one of its members on
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 import time
 from contextlib import closing
@@ -30,6 +28,7 @@ from harness.spdk import Application, Bdevperf, Job  # noqa: E402
 from harness.transport import Dst, Remote  # noqa: E402
 from harness.waiting import wait_until  # noqa: E402
 from measure import measure  # noqa: E402
+from results import save  # noqa: E402
 from runs import DISTURBED, MIXED, NEAR, mode  # noqa: E402
 from stage import SMALL_ISCSI, core_masks  # noqa: E402
 
@@ -311,12 +310,8 @@ def main() -> None:
     about = machine.describe() | {"congestion_control": machine.own_network()}
     runs = [run for case in CASES if case.name in words for run in measure_case(case, args.pairs)]
     resyncs = measure_resync() if "resync" in words else []
-    args.results.mkdir(parents=True, exist_ok=True)
     whole = {"machine": about, "runs": [asdict(run) for run in runs], "resyncs": [asdict(one) for one in resyncs]}
-    (args.results / "mirror.json").write_text(json.dumps(whole, indent=2) + "\n")
-    text = "\n".join(lines(runs, resyncs)) + "\n"
-    (args.results / "mirror.txt").write_text(text)
-    print(text + f"mirror.json and mirror.txt are in {os.path.relpath(args.results)}")
+    save(args.results, "mirror", whole, lines(runs, resyncs))
 
 
 if __name__ == "__main__":

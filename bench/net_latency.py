@@ -9,8 +9,6 @@ The backend is a null bdev.
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import sys
 from contextlib import closing
 from dataclasses import asdict, dataclass
@@ -30,6 +28,7 @@ from harness.rpc import RpcError  # noqa: E402
 from harness.spdk import Application, Bdevperf, Job  # noqa: E402
 from harness.transport import Dst, Nvmf, Remote, serve_nvmf  # noqa: E402
 from measure import measure  # noqa: E402
+from results import save  # noqa: E402
 from runs import DISTURBED, MIXED, mode  # noqa: E402
 from stage import BDEV, BLOCK, BLOCKS, CONTROLLER, SMALL_ISCSI, core_masks  # noqa: E402
 
@@ -185,12 +184,8 @@ def main() -> None:
         parser.error(f"no such workload: {', '.join(sorted(unknown))}")
     about = machine.describe() | {"congestion_control": machine.own_network()}
     runs = [run for workload in WORKLOADS if workload in words for run in measure_workload(workload, args.pairs)]
-    args.results.mkdir(parents=True, exist_ok=True)
     whole = {"machine": about, "runs": [asdict(run) for run in runs]}
-    (args.results / "net_latency.json").write_text(json.dumps(whole, indent=2) + "\n")
-    text = "\n".join(summary(runs)) + "\n"
-    (args.results / "net_latency.txt").write_text(text)
-    print(text + f"net_latency.json and net_latency.txt are in {os.path.relpath(args.results)}")
+    save(args.results, "net_latency", whole, summary(runs))
 
 
 if __name__ == "__main__":
