@@ -68,10 +68,11 @@ impl Run {
         }
     }
 
-    /// Returns whether a mirror that is in use sees a member that it must not use, or one is not
-    /// assembled since its members have diverged.
+    /// Returns whether a mirror that is in use sees a member that it must not use. Where members are
+    /// removed, also whether one is not assembled since its members have diverged: rule 8 lets that
+    /// happen if hosts die in removals.
     fn is_split(&self) -> bool {
-        self.owners.iter().flatten().any(has_diverged)
+        self.plan.changes && self.owners.iter().flatten().any(has_diverged)
             || (0..self.plan.hosts).any(|host| {
                 let owner = self.owners[host].as_ref().filter(|owner| owner.is_usable() && !owner.superseded);
                 owner.is_some_and(|owner| {
