@@ -20,7 +20,7 @@ def run(command: Sequence[str | os.PathLike[str]], timeout: float = 30.0) -> str
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
-        start_new_session=True,
+        process_group=0,
     )
     try:
         output, _ = process.communicate(timeout=timeout)

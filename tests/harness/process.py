@@ -38,7 +38,10 @@ class Process:
                 env=None if env is None else dict(env),
                 # A core file is written to a folder that is cleaned up.
                 cwd=log.parent,
-                start_new_session=True,
+                # No session of its own: Linux's autogroup shares each CPU between sessions, and on
+                # 6.18 a session whose reactor shares its core with a napping worker was seen to keep
+                # that CPU from all others for as long as it ran.
+                process_group=0,
                 preexec_fn=_die_with_parent,
             )
 
