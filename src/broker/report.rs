@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 
 use dst_wire::{Cipher, Digest};
+use rustc_hash::FxHashMap;
 
 use crate::broker::Broker;
 use crate::connection::{Connection, Stage};
@@ -134,8 +135,10 @@ pub struct ExportActivity {
 /// have some 1,000 bytes for each export.
 #[derive(Debug)]
 pub struct Activities<'a> {
-    /// By name.
     exports: Vec<Sum<'a>>,
+    /// The places in `exports` by name. Comparing names, as a search in a sorted list does, took a
+    /// fifth of a scrape's time.
+    places: FxHashMap<&'a str, u32>,
     /// What is added up, each with the place of the export's next one.
     sources: Vec<(Source<'a>, Option<u32>)>,
 }
@@ -143,7 +146,6 @@ pub struct Activities<'a> {
 /// An export, and the place of the first source of its activity.
 #[derive(Debug)]
 struct Sum<'a> {
-    name: &'a str,
     export: &'a Export,
     first: Option<u32>,
 }
@@ -160,8 +162,8 @@ enum Source<'a> {
 impl Activities<'_> {
     /// Returns the activity of an export, or `None` if the broker does not know it.
     pub fn of(&self, name: &str) -> Option<ExportActivity> {
-        let place = self.exports.binary_search_by_key(&name, |sum| sum.name).ok()?;
-        let Sum { export, first, .. } = self.exports[place];
+        let place = *self.places.get(name)?;
+        let Sum { export, first } = self.exports[place as usize];
         let device = export.online().map(|online| &online.device);
         let mut activity = ExportActivity {
             size_bytes: device.map_or(0, |device| device.num_blocks.saturating_mul(device.block_size.into())),
@@ -193,19 +195,19 @@ impl Activities<'_> {
 impl Broker {
     /// Returns what the activity of each export is the sum of, given the counts of the connections.
     pub fn activities<'a>(&'a self, counts: &'a Reported) -> Activities<'a> {
-        let mut exports: Vec<_> =
-            self.exports.iter().map(|(name, export)| Sum { name, export, first: None }).collect();
+        let mut exports: Vec<_> = self.exports.values().map(|export| Sum { export, first: None }).collect();
+        let places: FxHashMap<_, _> = self.exports.keys().map(String::as_str).zip(0..).collect();
         let mut sources = Vec::with_capacity(self.connections.len() + self.sessions.len());
         // Most that follow each other are of one export, so the last one is kept at hand.
         let mut last = None;
         let mut add = |name: &'a str, source| {
             let place = match last {
                 Some((found, place)) if found == name => Some(place),
-                _ => exports.binary_search_by_key(&name, |sum| sum.name).ok(),
+                _ => places.get(name).copied(),
             };
             if let Some(place) = place {
                 last = Some((name, place));
-                let following = exports[place].first.replace(sources.len() as u32);
+                let following = exports[place as usize].first.replace(sources.len() as u32);
                 sources.push((source, following));
             }
         };
@@ -218,7 +220,7 @@ impl Broker {
                 add(&queue.client.export, Source::Connection(counts.get(id).map(|count| &**count)));
             }
         }
-        Activities { exports, sources }
+        Activities { exports, places, sources }
     }
 
     /// Returns the sessions of one export or of all, given the counts of their connections.
