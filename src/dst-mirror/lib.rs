@@ -40,6 +40,6 @@ pub use info::{DeviceInfo, DeviceState, Info};
 pub use mirror::Mirror;
 pub use options::{Options, Plan, Start, Waits};
 pub use registry::{
-    add_member, bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list, remove_member,
-    stop_begins, wait,
+    add_member, add_witness, bdev_appeared, bdev_lost_cache, bdev_taken_over, create, delete, find, list,
+    remove_member, remove_witness, stop_begins, wait,
 };

@@ -70,6 +70,9 @@ impl Running {
         if (who == WITNESS) != (device == Device::WITNESS) {
             return Err("a member was named as the witness, or the witness as a member".to_owned());
         }
+        if who == WITNESS && self.is_witness_leaving() {
+            return Err("it is being removed from this mirror".to_owned());
+        }
         if self.up(who).is_some() {
             return Err(format!("it is a copy of {}, which is there", self.name(who)));
         }

@@ -51,6 +51,8 @@ pub enum Mutation {
     NoRate,
     /// 2: A member in sync is detached without being out of date before.
     DetachAtOnce,
+    /// 2: The witness's vote comes or goes before that is recorded.
+    VoteAtOnce,
     /// 13: A member that is added is not copied in full.
     NoFullCopy,
     /// 14: A flush goes to one member.
@@ -63,7 +65,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 26] = [
+    pub const ALL: [Mutation; 27] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -86,6 +88,7 @@ impl Mutation {
         Mutation::NoMemberTimeout,
         Mutation::NoRate,
         Mutation::DetachAtOnce,
+        Mutation::VoteAtOnce,
         Mutation::NoFullCopy,
         Mutation::FlushOne,
         Mutation::VerifyUnlocked,

@@ -13,6 +13,7 @@ dst-mirror-sim [--seeds N] [--from N] [--mutation NAME] [--keep-going]      run 
 dst-mirror-sim --seed N [--history] [--shrink] [--mutation NAME]            run one again
 dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    which mutations are found, and when
 Each with --changes: an operator also adds and removes members.
+Or with --witness-changes: the witness, too.
 Or with --verifying: media decay, and an operator has the members compared.
 Or with --taking: hosts take the mirror over at once.
 ";
@@ -28,6 +29,7 @@ struct Args {
     mutations: bool,
     keep_going: bool,
     changes: bool,
+    witness_changes: bool,
     verifying: bool,
     taking: bool,
 }
@@ -35,6 +37,9 @@ struct Args {
 impl Args {
     /// Returns the plan of a seed.
     fn plan(&self, seed: u64) -> Plan {
+        if self.witness_changes {
+            return Plan::changing_witness(seed);
+        }
         match (self.changes, self.verifying, self.taking) {
             (true, _, _) => Plan::changing(seed),
             (_, true, _) => Plan::verifying(seed),
@@ -61,6 +66,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--shrink" => args.shrink = true,
             "--mutations" => args.mutations = true,
             "--changes" => args.changes = true,
+            "--witness-changes" => args.witness_changes = true,
             "--verifying" => args.verifying = true,
             "--taking" => args.taking = true,
             "--keep-going" => args.keep_going = true,
@@ -138,6 +144,7 @@ fn many(args: &Args) -> bool {
                 result.1 += 1;
                 println!("seed {seed} violates {violation}");
                 let kind = match (args.changes, args.verifying) {
+                    _ if args.witness_changes => " --witness-changes",
                     (true, _) => " --changes",
                     (false, true) => " --verifying",
                     (false, false) => "",
