@@ -6,11 +6,11 @@ use dst_mirror::mutation::Mutation;
 use dst_mirror_sim::plan::Fault;
 use dst_mirror_sim::{Plan, run};
 
-/// Returns the first seed that fails without a protection, and is good with it.
-fn is_found(mutation: Mutation) {
+/// Shows the first seed that fails without a protection, and is good with it.
+fn is_found(mutation: Mutation, plan: impl Fn(u64) -> Plan) {
     std::panic::set_hook(Box::new(|_| {}));
     let found = (0..1000).find_map(|seed| {
-        let plan = Plan::changing(seed);
+        let plan = plan(seed);
         let violation = run(&plan, Some(mutation), false).violation?;
         run(&plan, None, false).violation.is_none().then_some((seed, violation))
     });
@@ -19,6 +19,22 @@ fn is_found(mutation: Mutation) {
         Some((seed, violation)) => println!("{mutation:?}: seed {seed} violates {violation}"),
         None => panic!("{mutation:?} is not noticed within 1,000 seeds"),
     }
+}
+
+#[test]
+fn the_witness_changes() {
+    let mut changes = 0;
+    for seed in 0..50 {
+        let outcome = run(&Plan::changing_witness(seed), None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        changes += outcome.totals.changes;
+    }
+    assert!(changes > 100, "{changes} changes in 50 seeds");
+}
+
+#[test]
+fn the_vote_goes_at_once() {
+    is_found(Mutation::VoteAtOnce, Plan::changing_witness);
 }
 
 #[test]
@@ -86,5 +102,5 @@ fn a_member_in_sync_falls_out_before_it_is_detached() {
 
 #[test]
 fn a_new_member_is_copied_in_full() {
-    is_found(Mutation::NoFullCopy);
+    is_found(Mutation::NoFullCopy, Plan::changing);
 }
