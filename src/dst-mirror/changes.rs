@@ -89,6 +89,9 @@ impl Mirror {
         }
         match &own[0] {
             Some(Place { wanted, backing: Backing::Open(_), .. }) if wanted.text == witness => Ok(true),
+            Some(Place { standing: Standing::Dropped, .. }) => {
+                refused("the bdev of the witness that was removed is being closed: try again".to_owned())
+            }
             Some(Place { wanted, .. }) => {
                 let named = &wanted.text;
                 refused(format!("`{named}` is named as the witness, and is not used: remove that first"))

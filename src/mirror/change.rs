@@ -1,4 +1,5 @@
-//! What is known of a change of the members or the witness that is going on: see `changes.rs` and `witness.rs`.
+//! What is known of a change of the members or the witness that is going on: see `changes.rs` and
+//! `witness.rs`.
 
 use crate::configuration::{MemberRecord, WitnessRecord};
 use crate::handles::Device;

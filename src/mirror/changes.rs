@@ -417,7 +417,8 @@ impl Running {
         self.is_stirred = true;
     }
 
-    /// Returns whether the members and the witness may change now: all that was tried to be recorded is, and counts.
+    /// Returns whether the members and the witness may change now: all that was tried to be recorded is,
+    /// and counts.
     pub(crate) fn is_quiet(&self) -> bool {
         self.round.is_none()
             && self.is_settled()

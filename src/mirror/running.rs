@@ -2,9 +2,9 @@
 //!
 //! The rules are in the files for each subject, as methods of [`Running`]: `writes.rs`, `reads.rs`,
 //! `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before what), `departures.rs`
-//! and `joining.rs` (members that go and come), `changes.rs` (members that are added and removed), `witness.rs` (the witness that is),
-//! `resync.rs` (members that are brought up to date), `verification.rs` (members that are compared),
-//! `stopping.rs` (the end).
+//! and `joining.rs` (members that go and come), `changes.rs` (members that are added and removed),
+//! `witness.rs` (the witness that is), `resync.rs` (members that are brought up to date),
+//! `verification.rs` (members that are compared), `stopping.rs` (the end).
 
 use std::collections::VecDeque;
 

@@ -6,7 +6,10 @@
 //! itself, and so on a majority of those after. A witness that is removed goes away first, as one that was
 //! lost, which is recorded on a majority of the voters before, and on the witness itself if it answers. The
 //! record without it needs a majority of those after. Both majorities have a voter in common, since they
-//! differ by one. A host that finds only the witness of a removal that it does not know has no vote more.
+//! differ by one.
+//!
+//! A witness that is lost while it is being removed is not used again, with one exception: as long as it has
+//! its vote, it gets the record that takes that, which may need this vote to count.
 //!
 //! A new witness that is lost before it has its vote is removed again, before the operator is told.
 
@@ -89,8 +92,8 @@ impl Running {
         let present = self.voting_members().filter(|&who| self.up(who).is_some()).count();
         if witness.state == WitnessState::Current && present <= voters / 2 {
             return Err(format!(
-                "{present} of {voters} members are there, which is no majority without the witness: bring the others \
-                 back, or remove them first"
+                "{present} of {voters} members are there, which is no majority without the witness: bring the \
+                 others back, or remove them first"
             ));
         }
         Ok(())

@@ -225,3 +225,79 @@ fn one_change_at_a_time() {
     world.mend(0);
     assert_eq!((world.changed.clone(), witness(&world)), (Some(Ok(())), Some(true)));
 }
+
+#[test]
+fn a_member_and_the_witness_are_not_added_at_once() {
+    let mut world = mirror(2, false);
+    world.set(0, Health::MetadataHung);
+    world.start_adding(2, false);
+    world.run();
+    assert_eq!(world.changed, None);
+    world.add_witness(false);
+    assert!(why(&world).contains("another change of its devices"), "{}", why(&world));
+    world.changed = None;
+    world.mend(0);
+    assert_eq!((world.changed.clone(), witness(&world)), (Some(Ok(())), None));
+}
+
+#[test]
+fn a_witness_that_does_not_answer_is_removed() {
+    let mut world = mirror(2, true);
+    world.set(WITNESS, Health::Hung);
+    remove(&mut world);
+    assert_eq!(world.changed, None, "it has a second");
+    world.pass(2000);
+    assert_eq!((world.changed.clone(), witness(&world)), (Some(Ok(())), None), "{:?}", world.log);
+    assert_eq!(world.write(0, 8, 8), Some(Status::Success));
+}
+
+/// The record that takes the vote of the only other voter needs that voter.
+#[test]
+fn a_witness_whose_vote_is_needed_is_told_when_it_is_back() {
+    let mut world = mirror(2, true);
+    world.remove_member(1);
+    assert_eq!(world.changed, Some(Ok(())));
+    world.set(WITNESS, Health::MetadataHung);
+    remove(&mut world);
+    world.remove(WITNESS);
+    world.pass(5000);
+    assert_eq!((world.changed.clone(), witness(&world)), (None, Some(false)), "{:?}", world.log);
+    world.set(WITNESS, Health::Good);
+    world.pass(5000);
+    assert_eq!((world.changed.clone(), witness(&world)), (Some(Ok(())), None), "{:?}", world.log);
+    assert_eq!((world.write(0, 8, 8), world.state()), (Some(Status::Success), State::Online));
+}
+
+/// The witness was away when it was removed: its record still gives it a vote.
+#[test]
+fn a_witness_with_an_old_record_does_not_vote() {
+    for is_replaced in [false, true] {
+        let mut world = mirror(2, true);
+        world.remove(WITNESS);
+        assert_eq!(world.write(0, 8, 8), Some(Status::Success));
+        remove(&mut world);
+        assert_eq!((world.changed.clone(), witness(&world)), (Some(Ok(())), None));
+        let at = Device::WITNESS.index();
+        if is_replaced {
+            let old = std::mem::replace(&mut world.disks[at], Disk::witness());
+            world.add_witness(false);
+            assert_eq!((world.changed.clone(), witness(&world)), (Some(Ok(())), Some(true)));
+            world.remove(WITNESS);
+            world.disks[at] = old;
+        }
+        // Each member alone, and the old witness.
+        for away in [0, 1] {
+            world.set(WITNESS, Health::Good);
+            world.set(1 - away, Health::Good);
+            world.set(away, Health::Away);
+            world = world.reassemble(options(), None);
+            world.pass(10_000);
+            assert_eq!(world.registered, 0, "{is_replaced} {away}: {:?}", world.log);
+        }
+        world.set(1, Health::Good);
+        world.pass(10_000);
+        assert_eq!((world.registered, world.read(0, 8)), (1, vec![8; 8]));
+        let told = world.log.iter().any(|line| line.contains("it was removed from this mirror"));
+        assert!(told, "{:?}", world.log);
+    }
+}

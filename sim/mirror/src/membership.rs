@@ -1,5 +1,5 @@
-//! Members and a witness that an operator adds and removes, and what must be true of them: a change that was answered
-//! outlives every crash.
+//! Members and a witness that an operator adds and removes, and what must be true of them: a change that
+//! was answered outlives every crash.
 
 use dst_mirror::report::{Condition, MemberReport, State, WitnessReport};
 use dst_mirror::{Input, MemberId};
@@ -83,7 +83,8 @@ impl Run {
         }
     }
 
-    /// The operator adds a member, or the witness: its target is opened anew, and taken back if another host took it.
+    /// The operator adds a member, or the witness: its target is opened anew, and taken back if another
+    /// host took it.
     pub(crate) fn add_member(&mut self, member: usize) {
         let Some(host) = self.user() else { return };
         if self.has_target(host, member)
