@@ -42,9 +42,13 @@ SECONDS = 2
 
 # How much a member misses before it is brought up to date: 1 % of its size.
 RESYNC_MIB = 10 * 1024
-MISSED_SECONDS = 4
-MISSED_MIB_A_SECOND = RESYNC_MIB // 100 // MISSED_SECONDS
+MISSED_MIB = RESYNC_MIB / 100
+MISSED_MIB_A_SECOND = 10
+# Of one second each.
+MOST_RUNS = 60
 MOST_RESYNC_S = 300.0
+# Longer than the 250 ms for which copying yields after a user's I/O.
+YIELDING_S = 0.3
 
 
 @dataclass(frozen=True)
@@ -205,26 +209,35 @@ def measure_case(case: Case, rounds: int) -> list[Run]:
     return found
 
 
-def miss_writes(pair: Pair) -> None:
-    """Writes while the second member is away."""
+def miss_writes(pair: Pair, missed_mib: Callable[[], float]) -> float:
+    """Writes while the second member is away, until it has missed `MISSED_MIB`, and waits until copying
+    yields to these writes no longer. Returns how much it has missed."""
     pair.perf.rpc.call("bdev_set_qos_limit", name=TOP, w_mbytes_per_sec=MISSED_MIB_A_SECOND)
-    assert pair.perf.run().clean, pair.perf.tail()
+    for _ in range(MOST_RUNS):
+        assert pair.perf.run().clean, pair.perf.tail()
+        if (missed := missed_mib()) >= MISSED_MIB:
+            time.sleep(YIELDING_S)
+            return missed
+    raise AssertionError(f"only {missed:.0f} MiB were missed in {MOST_RUNS} s:\n{pair.perf.tail()}")
 
 
 def resync_mirror(pair: Pair) -> Resync:
     make_mirror(pair)
     pair.perf.rpc.call("bdev_dst_delete", name=MEMBERS[1])
     wait_until(lambda: shown(pair.perf, TOP)["state"] == "degraded", "the member to be missing")
-    miss_writes(pair)
-    before = shown(pair.perf, TOP)
-    missed = next(member["blocks_missed"] for member in before["members"] if member["state"] == "missing")
+
+    def missed_mib() -> float:
+        members = shown(pair.perf, TOP)["members"]
+        return next(one["blocks_missed"] for one in members if one["state"] == "missing") * BLOCK / 2**20
+
+    missed = miss_writes(pair, missed_mib)
     began, written = time.monotonic(), pair.written_mib()
     pair.attach(1)
     wait_until(lambda: shown(pair.perf, TOP)["state"] == "online", "the resync", MOST_RESYNC_S)
     seconds = time.monotonic() - began
     written = pair.written_mib() - written
     delete_mirror(pair)
-    return Resync("mirror", seconds, written, missed * BLOCK / 2**20)
+    return Resync("mirror", seconds, written, missed)
 
 
 def resync_raid1(pair: Pair) -> Resync:
@@ -235,10 +248,10 @@ def resync_raid1(pair: Pair) -> Resync:
     make_raid1(pair)
     pair.perf.rpc.call("bdev_raid_remove_base_bdev", name=MEMBERS[1])
     wait_until(lambda: raid()["num_base_bdevs_operational"] == 1, "the base bdev to be gone")
-    miss_writes(pair)
-    # The limit's channel is on bdevperf's thread, which SPDK ends by force after 5 s if that stays, and a
-    # rebuild takes longer.
-    pair.perf.rpc.call("bdev_set_qos_limit", name=TOP, w_mbytes_per_sec=0)
+    # As fast as they come, since raid1 copies all blocks anyhow.
+    already = pair.target.iostat(MEMBERS[0])["bytes_written"]
+    assert pair.perf.run().clean, pair.perf.tail()
+    missed = (pair.target.iostat(MEMBERS[0])["bytes_written"] - already) / 2**20
     began, written = time.monotonic(), pair.written_mib()
     pair.perf.rpc.call("bdev_raid_add_base_bdev", raid_bdev=TOP, base_bdev=MEMBERS[1])
     wait_until(
@@ -247,13 +260,13 @@ def resync_raid1(pair: Pair) -> Resync:
     seconds = time.monotonic() - began
     written = pair.written_mib() - written
     delete_raid1(pair)
-    return Resync("raid1", seconds, written, float(MISSED_SECONDS * MISSED_MIB_A_SECOND))
+    return Resync("raid1", seconds, written, missed)
 
 
 def measure_resync() -> list[Resync]:
     found = []
     with closing(Lab(Dst())) as lab:
-        pair = start(lab, "null-and-malloc", RESYNC_MIB, Job("randwrite", 16, BLOCK, MISSED_SECONDS))
+        pair = start(lab, "null-and-malloc", RESYNC_MIB, Job("randwrite", 16, BLOCK, 1))
         for work in [resync_mirror, resync_raid1] if pair.has_raid1 else [resync_mirror]:
             one = work(pair)
             print(

@@ -100,7 +100,11 @@ pub(crate) fn record(w: &mut World, record: impl FnOnce(u64) -> Record) {
 /// Returns the records since the last call.
 pub fn take() -> Vec<Record> {
     let mut records = with(|w| std::mem::take(&mut w.slots.get::<Records>().0));
-    records.extend(store::take_facts().into_iter().map(Record::Stored));
-    records.sort_by_key(Record::seq);
+    let facts = store::take_facts();
+    // Mostly there are none, and this is asked in each step.
+    if !facts.is_empty() {
+        records.extend(facts.into_iter().map(Record::Stored));
+        records.sort_by_key(Record::seq);
+    }
     records
 }

@@ -110,10 +110,10 @@ fn bury(process: u32) {
     });
     for _ in 0..BURIAL_ROUNDS {
         let threads: Vec<u64> =
-            with(|w| w.threads.values().filter(|t| t.process == process).map(|t| t.id).collect());
+            with(|w| w.threads.iter().filter(|t| t.process == process).map(|t| t.id).collect());
         let is_over = with(|w| {
             !w.slots.is_in_use(process)
-                && w.threads.values().all(|t| t.process != process || t.messages.is_empty())
+                && w.threads.iter().all(|t| t.process != process || t.messages.is_empty())
         });
         if is_over {
             break;
@@ -125,9 +125,9 @@ fn bury(process: u32) {
     }
     let corpse: Vec<Box<dyn Any>> = with(|w| {
         let mut corpse: Vec<Box<dyn Any>> = Vec::new();
-        let threads: Vec<u64> = w.threads.values().filter(|t| t.process == process).map(|t| t.id).collect();
+        let threads: Vec<u64> = w.threads.iter().filter(|t| t.process == process).map(|t| t.id).collect();
         for id in threads {
-            corpse.push(Box::new(w.threads.remove(&id)));
+            corpse.push(Box::new(w.threads.remove(id)));
         }
         corpse.extend(w.slots.take(process));
         connecting::process_ends(w, process);

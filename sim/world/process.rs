@@ -25,13 +25,13 @@ impl World {
             away_until_us: 0,
             exiting: false,
         };
-        self.threads.insert(id, thread);
+        self.threads.push(thread);
         id
     }
 
     /// Sends a closure to a thread. Returns the closure if the thread does not exist.
     pub fn post(&mut self, thread: u64, message: Message) -> Option<Message> {
-        match self.threads.get_mut(&thread).filter(|t| !t.exiting) {
+        match self.threads.get_mut(thread).filter(|t| !t.exiting) {
             Some(thread) => {
                 thread.messages.push_back(message);
                 thread.idle = false;
@@ -50,12 +50,12 @@ impl World {
 
     /// Returns the process that a thread belongs to.
     pub fn process_of(&self, thread: u64) -> Option<u32> {
-        self.threads.get(&thread).map(|thread| thread.process)
+        self.threads.get(thread).map(|thread| thread.process)
     }
 
     /// Returns the current process and the core of the current thread.
     pub fn current_core(&self) -> Option<(u32, u32)> {
-        let thread = self.threads.get(&self.current?)?;
+        let thread = self.threads.get(self.current?)?;
         Some((thread.process, thread.core))
     }
 
@@ -67,7 +67,7 @@ impl World {
     /// Ends a thread after the messages that it has so far. The thread must have no periodic
     /// closures.
     pub fn exit(&mut self, thread: u64) {
-        if let Some(thread) = self.threads.get_mut(&thread) {
+        if let Some(thread) = self.threads.get_mut(thread) {
             assert!(thread.periodics.is_empty(), "a thread exits that calls something again and again");
             thread.exiting = true;
         }
@@ -80,13 +80,13 @@ impl World {
     ///
     /// No thread is running; the closure is returned.
     pub fn add_periodic(&mut self, period_us: u64, call: Call) -> Result<(u64, u64), Call> {
-        let Some(thread) = self.current.and_then(|thread| self.threads.get(&thread)) else {
+        let Some(thread) = self.current.and_then(|thread| self.threads.get(thread)) else {
             return Err(call);
         };
         let (thread, process) = (thread.id, thread.process);
         let id = self.id();
         let due = self.processes[&process].clock(self.now) + period_us;
-        if let Some(thread) = self.threads.get_mut(&thread) {
+        if let Some(thread) = self.threads.get_mut(thread) {
             thread.periodics.push(Periodic { id, period_us, due, call: Some(call) });
         }
         Ok((thread, id))
@@ -95,7 +95,7 @@ impl World {
     /// Removes a closure that [`World::add_periodic`] added. Returns the closure unless it is
     /// running.
     pub fn remove_periodic(&mut self, thread: u64, id: u64) -> Option<Call> {
-        let periodics = &mut self.threads.get_mut(&thread)?.periodics;
+        let periodics = &mut self.threads.get_mut(thread)?.periodics;
         let at = periodics.iter().position(|periodic| periodic.id == id)?;
         periodics.remove(at).call
     }
@@ -140,7 +140,7 @@ pub fn on(thread: u64, f: impl FnOnce() + 'static) {
 pub fn hold_up(thread: u64, for_us: u64) {
     with(|w| {
         let until_us = w.now + for_us;
-        if let Some(thread) = w.threads.get_mut(&thread) {
+        if let Some(thread) = w.threads.get_mut(thread) {
             thread.away_until_us = until_us;
         }
     });

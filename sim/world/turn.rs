@@ -48,7 +48,7 @@ pub fn step() {
         ready.clear();
         let now = w.now;
         let runs = |t: &&Thread| !t.idle && t.runs && t.away_until_us <= now;
-        ready.extend(w.threads.values().filter(runs).map(|t| t.id));
+        ready.extend(w.threads.iter().filter(runs).map(|t| t.id));
         let next = if ready.is_empty() { None } else { Some(w.rng.pick(&ready)) };
         w.ready = ready;
         if next.is_none() {
@@ -71,7 +71,7 @@ fn nap(w: &mut World) {
         Some(((at, _), _)) => until.min((*at).max(w.now)),
         None => until,
     };
-    w.threads.values_mut().for_each(|thread| thread.idle = false);
+    w.threads.iter_mut().for_each(|thread| thread.idle = false);
 }
 
 /// Gives a thread a turn: its messages, then the closures that it calls repeatedly.
@@ -82,7 +82,7 @@ pub(crate) fn turn(thread: u64) {
     });
     for _ in 0..MESSAGES_A_TURN {
         let message = with(|w| {
-            let message = w.threads.get_mut(&thread)?.messages.pop_front()?;
+            let message = w.threads.get_mut(thread)?.messages.pop_front()?;
             w.active();
             Some(message)
         });
@@ -93,14 +93,14 @@ pub(crate) fn turn(thread: u64) {
     }
     let mut due = with(|w| {
         let mut due = std::mem::take(&mut w.due);
-        let Some(found) = w.threads.get(&thread) else { return due };
+        let Some(found) = w.threads.get(thread) else { return due };
         let now = w.processes[&found.process].clock(w.now);
         due.extend(found.periodics.iter().filter(|p| p.period_us == 0 || p.due <= now).map(|p| p.id));
         due
     });
     for id in due.drain(..) {
         let call = with(|w| {
-            let found = w.threads.get_mut(&thread)?;
+            let found = w.threads.get_mut(thread)?;
             let now = w.processes[&found.process].clock(w.now);
             let periodic = found.periodics.iter_mut().find(|p| p.id == id)?;
             periodic.due = now + periodic.period_us;
@@ -111,7 +111,7 @@ pub(crate) fn turn(thread: u64) {
         // A closure that removed itself meanwhile is dropped below, while nothing is borrowed.
         let mut call = Some(call);
         with(|w| {
-            let periodics = w.threads.get_mut(&thread).map(|found| &mut found.periodics);
+            let periodics = w.threads.get_mut(thread).map(|found| &mut found.periodics);
             if let Some(periodic) = periodics.and_then(|all| all.iter_mut().find(|p| p.id == id)) {
                 periodic.call = call.take();
             }
@@ -123,12 +123,12 @@ pub(crate) fn turn(thread: u64) {
         w.current = None;
         let did_nothing = w.activity == before;
         let mut ended = false;
-        if let Some(found) = w.threads.get_mut(&thread) {
+        if let Some(found) = w.threads.get_mut(thread) {
             found.idle = did_nothing && found.messages.is_empty();
             ended = found.exiting && found.messages.is_empty();
         }
         if ended {
-            w.threads.remove(&thread);
+            w.threads.remove(thread);
         }
         w.digest(thread << 1 | u64::from(did_nothing));
         let now = w.now;

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, VecDeque};
 use crate::rng::Rng;
 use crate::slots::Slots;
 use crate::state::net::Net;
-use crate::state::process::{Process, Thread};
+use crate::state::process::{Process, Threads};
 use crate::state::store::{Fact, Operation, Store};
 use crate::state::{Event, Violation};
 
@@ -36,7 +36,7 @@ pub struct World {
     /// The data that the layers above keep.
     pub slots: Slots,
     pub(crate) processes: BTreeMap<u32, Process>,
-    pub(crate) threads: BTreeMap<u64, Thread>,
+    pub(crate) threads: Threads,
     pub(crate) net: Net,
     pub(crate) stores: BTreeMap<u32, Store>,
     pub(crate) operations: BTreeMap<u64, Operation>,
@@ -76,7 +76,7 @@ impl World {
             rng: Rng::new(seed),
             slots: Slots::default(),
             processes: BTreeMap::new(),
-            threads: BTreeMap::new(),
+            threads: Threads::default(),
             net: Net::default(),
             stores: BTreeMap::new(),
             operations: BTreeMap::new(),
@@ -123,7 +123,7 @@ impl World {
 
     /// Returns the process whose turn it is.
     pub fn current_process(&self) -> Option<u32> {
-        self.current.and_then(|thread| Some(self.threads.get(&thread)?.process))
+        self.current.and_then(|thread| Some(self.threads.get(thread)?.process))
     }
 
     /// Returns whether a process is alive.
@@ -141,14 +141,14 @@ impl World {
     pub(crate) fn tell_threads(&mut self, process: u32) {
         let runs = self.processes.get(&process).is_some_and(Process::runs);
         self.threads
-            .values_mut()
+            .iter_mut()
             .filter(|thread| thread.process == process)
             .for_each(|thread| thread.runs = runs);
     }
 
     /// Notes that a process may have something to do.
     pub(crate) fn wake(&mut self, process: u32) {
-        for thread in self.threads.values_mut().filter(|thread| thread.process == process) {
+        for thread in self.threads.iter_mut().filter(|thread| thread.process == process) {
             thread.idle = false;
         }
     }
@@ -172,7 +172,7 @@ impl World {
             return;
         }
         let Some(history) = &mut self.history else { return };
-        let thread = self.current.and_then(|id| self.threads.get(&id));
+        let thread = self.current.and_then(|id| self.threads.get(id));
         let name = thread.map_or("world", |thread| &*thread.name);
         if history.len() == HISTORY {
             history.pop_front();

@@ -1,5 +1,6 @@
 //! Processes and their threads.
 
+use std::cell::Cell;
 use std::collections::VecDeque;
 use std::rc::Rc;
 
@@ -34,6 +35,51 @@ pub(crate) struct Thread {
     /// It has no turn before, as something else keeps it.
     pub away_until_us: u64,
     pub exiting: bool,
+}
+
+/// All threads, in the order of their ids. They are few, and all are looked at in each step, for which
+/// a list takes half the time that a map takes.
+#[derive(Default)]
+pub(crate) struct Threads {
+    all: Vec<Thread>,
+    /// The place of the thread that was last asked for: in a turn, it is mostly the same one.
+    last: Cell<usize>,
+}
+
+impl Threads {
+    /// Adds a thread, whose id is larger than those of all others.
+    pub fn push(&mut self, thread: Thread) {
+        assert!(self.all.last().is_none_or(|last| last.id < thread.id), "ids grow");
+        self.all.push(thread);
+    }
+
+    fn place(&self, id: u64) -> Option<usize> {
+        if self.all.get(self.last.get()).is_none_or(|last| last.id != id) {
+            self.last.set(self.all.binary_search_by_key(&id, |thread| thread.id).ok()?);
+        }
+        Some(self.last.get())
+    }
+
+    pub fn get(&self, id: u64) -> Option<&Thread> {
+        Some(&self.all[self.place(id)?])
+    }
+
+    pub fn get_mut(&mut self, id: u64) -> Option<&mut Thread> {
+        let place = self.place(id)?;
+        Some(&mut self.all[place])
+    }
+
+    pub fn remove(&mut self, id: u64) -> Option<Thread> {
+        Some(self.all.remove(self.place(id)?))
+    }
+
+    pub fn iter(&self) -> std::slice::Iter<'_, Thread> {
+        self.all.iter()
+    }
+
+    pub fn iter_mut(&mut self) -> std::slice::IterMut<'_, Thread> {
+        self.all.iter_mut()
+    }
 }
 
 pub(crate) struct Process {
