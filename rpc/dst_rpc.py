@@ -336,6 +336,20 @@ METHODS = (
         ),
     ),
     Method(
+        "bdev_dst_mirror_add_witness",
+        "Add a witness to a mirror that runs and has none",
+        (
+            required("name", "name of the mirror's bdev", "-b"),
+            required("witness", "name or UUID of the bdev that becomes the witness", "-w"),
+            switch("force", "take a bdev that belongs to another mirror or holds data"),
+        ),
+    ),
+    Method(
+        "bdev_dst_mirror_remove_witness",
+        "Remove the witness from a mirror that runs, also one that is missing",
+        (required("name", "name of the mirror's bdev", "-b"),),
+    ),
+    Method(
         "bdev_dst_mirror_delete",
         "Delete a mirror; its devices keep their metadata, so that it can be assembled again",
         (required("name", "name of the mirror's bdev", "-b"), switch("wipe", "overwrite the metadata")),

@@ -218,6 +218,8 @@ def test_parameters_that_are_no_object(world: World, method: str) -> None:
         ("bdev_dst_mirror_delete", "name", "nobody"),
         ("bdev_dst_mirror_add_member", "name", "nobody"),
         ("bdev_dst_mirror_remove_member", "name", BDEV),
+        ("bdev_dst_mirror_add_witness", "name", "nobody"),
+        ("bdev_dst_mirror_remove_witness", "name", BDEV),
         ("bdev_dst_mirror_verify", "name", "nobody"),
         ("bdev_dst_mirror_get_info", "name", "nobody"),
         ("bdev_dst_mirror_set_options", "name", BDEV),

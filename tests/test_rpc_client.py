@@ -185,6 +185,9 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc("bdev_dst_mirror_verify", "-b", "Mirror0", "--stop") == ""
     assert rpc("bdev_dst_mirror_remove_member", "-b", "Mirror0", "-m", "Member1") == ""
     assert rpc("bdev_dst_mirror_add_member", "-b", "Mirror0", "-m", "Member1") == ""
+    application.rpc.call("bdev_malloc_create", name="Witness0", num_blocks=2048, block_size=512)
+    assert rpc("bdev_dst_mirror_add_witness", "-b", "Mirror0", "-w", "Witness0") == ""
+    assert rpc("bdev_dst_mirror_remove_witness", "-b", "Mirror0") == ""
     assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0") == ""
     assert rpc("bdev_dst_mirror_assemble", *mirror) == "Mirror0\n"
     assert rpc("bdev_dst_mirror_wait", "-b", "Mirror0") == ""

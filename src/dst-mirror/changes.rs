@@ -1,4 +1,4 @@
-//! Members that the operator adds and removes while the mirror runs: one at a time.
+//! Members and the witness that the operator adds and removes while the mirror runs: one at a time.
 
 use std::rc::Rc;
 use std::sync::atomic::Ordering;
@@ -57,10 +57,83 @@ impl Mirror {
         (!report.members.iter().any(is_used)).then_some(found)
     }
 
-    /// Has the rules add a member. `is_open` says whether the rules know that its device is open.
+    /// Adds a witness. `done` is called when the change counts, or has failed.
+    pub fn add_witness(self: &Rc<Self>, witness: &str, force: bool, done: ChangeDone) {
+        match self.reserve_witness(witness) {
+            Ok(true) => {
+                let device = Device::WITNESS;
+                *self.changing.borrow_mut() = Some(Changing::Adding { device, done });
+                self.begin_adding(device, force, true);
+            }
+            Ok(false) => {
+                let (device, since_us) = (Device::WITNESS, now_us());
+                *self.changing.borrow_mut() = Some(Changing::Opening { device, force, since_us, done });
+                self.open_new_member(since_us);
+            }
+            Err(error) => done(Err(error)),
+        }
+    }
+
+    /// Takes the place of the witness for a device. Returns whether the device is open there already, as
+    /// one that was removed and that a saved configuration still named.
+    fn reserve_witness(&self, witness: &str) -> Result<bool, Error> {
+        self.check_changeable()?;
+        let refused = |why: String| Err(Error::Change { name: self.name().to_owned(), why });
+        if self.rules.borrow().report().witness.is_some() {
+            return refused("it has a witness: remove that first".to_owned());
+        }
+        let mut places = self.places.borrow_mut();
+        let (members, own) = places.split_at_mut(Device::WITNESS.index());
+        if members.iter().flatten().any(|place| place.wanted.text == witness) {
+            return refused(format!("`{witness}` is one of its devices already"));
+        }
+        match &own[0] {
+            Some(Place { wanted, backing: Backing::Open(_), .. }) if wanted.text == witness => Ok(true),
+            Some(Place { standing: Standing::Dropped, .. }) => {
+                refused("the bdev of the witness that was removed is being closed: try again".to_owned())
+            }
+            Some(Place { wanted, .. }) => {
+                let named = &wanted.text;
+                refused(format!("`{named}` is named as the witness, and is not used: remove that first"))
+            }
+            None => {
+                let why = Error::NoBdev(witness.to_owned()).to_string();
+                let (wanted, backing) = (Wanted::new(witness), Backing::Waiting { why });
+                own[0] = Some(Place { wanted, backing, standing: Standing::Candidate });
+                Ok(false)
+            }
+        }
+    }
+
+    /// Removes the witness, or gives back a device that was named as the witness and is not. `done` is called
+    /// when the change counts, or has failed.
+    pub fn remove_witness(self: &Rc<Self>, done: ChangeDone) {
+        if let Err(error) = self.check_changeable() {
+            return done(Err(error));
+        }
+        let has_witness = self.rules.borrow().report().witness.is_some();
+        let is_named = self.places.borrow()[Device::WITNESS.index()].is_some();
+        let device = is_named.then_some(Device::WITNESS);
+        match device {
+            Some(device) if !has_witness => {
+                self.forget_device(device);
+                done(Ok(()));
+            }
+            _ => {
+                *self.changing.borrow_mut() = Some(Changing::Removing { device, done });
+                self.tell(Input::RemoveWitness);
+            }
+        }
+    }
+
+    /// Has the rules add a member or the witness. `is_open` says whether the rules know that the device is
+    /// open.
     fn begin_adding(self: &Rc<Self>, device: Device, force: bool, is_open: bool) {
         let name = self.shown(device);
-        self.tell(Input::AddMember { device, name, force, is_open });
+        self.tell(match device {
+            Device::WITNESS => Input::AddWitness { name, force, is_open },
+            _ => Input::AddMember { device, name, force, is_open },
+        });
         self.reserve_requests();
     }
 
@@ -97,12 +170,12 @@ impl Mirror {
         }
     }
 
-    /// Returns whether a device is being opened for a new member, which the rules do not know yet.
+    /// Returns whether a device is being opened for a new member or witness, which the rules do not know yet.
     pub(crate) fn is_being_opened(&self, device: Device) -> bool {
         matches!(&*self.changing.borrow(), Some(Changing::Opening { device: of, .. }) if *of == device)
     }
 
-    /// Opens the bdev of a new member, and has the rules add the member. Another module may have
+    /// Opens the bdev of a new member or witness, and has the rules add it. Another module may have
     /// the bdev open, most likely to examine it; if that does not end soon, the addition fails.
     pub(crate) fn open_new_member(self: &Rc<Self>, now: u64) {
         let Some(Changing::Opening { device, since_us, .. }) = *self.changing.borrow() else { return };
@@ -211,7 +284,10 @@ impl Mirror {
                 let report = self.rules.borrow().report();
                 let is_it =
                     |of: &MemberReport| of.device == Some(device) && of.condition != Condition::Detached;
-                let is_member = report.members.iter().any(is_it);
+                let is_member = match device {
+                    Device::WITNESS => report.witness.is_some(),
+                    _ => report.members.iter().any(is_it),
+                };
                 let standing = self.places.borrow()[device.index()].as_ref().map(|place| place.standing);
                 if is_member && let Some(place) = &mut self.places.borrow_mut()[device.index()] {
                     place.standing = Standing::Named;
@@ -237,7 +313,7 @@ impl Mirror {
         self.members.store(self.plan().members.len(), Ordering::Relaxed);
     }
 
-    /// Gives up the addition of a member that the rules do not know yet.
+    /// Gives up the addition of a device that the rules do not know yet.
     pub(crate) fn abandon_opening(self: &Rc<Self>) {
         match self.changing.take() {
             Some(Changing::Opening { device, done, .. }) => {

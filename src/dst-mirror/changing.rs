@@ -1,15 +1,15 @@
-//! The change of the members that is going on, as the operator asked for it.
+//! The change of the members or the witness that is going on, as the operator asked for it.
 
 use dst_mirror::Device;
 
 use crate::error::Error;
 
-/// Takes the answer to an RPC that changes the members.
+/// Takes the answer to an RPC that changes the members or the witness.
 pub type ChangeDone = Box<dyn FnOnce(Result<(), Error>)>;
 
-/// A change of the members that is going on.
+/// A change of the members or the witness that is going on.
 pub enum Changing {
-    /// The bdev of a new member is opened as soon as nothing else examines it.
+    /// The bdev of a new member or witness is opened as soon as nothing else examines it.
     Opening {
         /// Its device.
         device: Device,
@@ -20,16 +20,16 @@ pub enum Changing {
         /// The callback for the caller that waits for it.
         done: ChangeDone,
     },
-    /// The rules add a member.
+    /// The rules add a member or the witness.
     Adding {
         /// Its device.
         device: Device,
         /// The callback for the caller that waits for it.
         done: ChangeDone,
     },
-    /// The rules remove a member.
+    /// The rules remove a member or the witness.
     Removing {
-        /// Its device, if it has one.
+        /// Its device, if there is one.
         device: Option<Device>,
         /// The callback for the caller that waits for it.
         done: ChangeDone,

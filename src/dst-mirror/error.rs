@@ -60,8 +60,8 @@ pub enum Error {
         /// Why.
         why: &'static str,
     },
-    /// Another change of the members is going on.
-    #[error("mirror `{0}`: another member is being added or removed: try again when that call is answered")]
+    /// Another change of the members or the witness is going on.
+    #[error("mirror `{0}`: another change of its devices is going on: try again when that call is answered")]
     Changing(String),
     /// The mirror has no such member.
     #[error("mirror `{name}` has no member with the device, name or id `{member}`")]
@@ -71,7 +71,7 @@ pub enum Error {
         /// What the operator named it by.
         member: String,
     },
-    /// A member could not be added or removed.
+    /// A member or the witness could not be added or removed.
     #[error("mirror `{name}`: {why}")]
     Change {
         /// The mirror's name.

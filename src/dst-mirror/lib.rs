@@ -41,7 +41,7 @@ pub use info::{DeviceInfo, DeviceState, Info};
 pub use mirror::Mirror;
 pub use options::{Limits, Options, Plan, Start, Waits};
 pub use registry::{
-    add_member, bdev_appeared, bdev_lost_cache, bdev_reachable, bdev_taken_over, create, delete, find,
-    limits, list, remove_member, set_limits, stop_begins, wait,
+    add_member, add_witness, bdev_appeared, bdev_lost_cache, bdev_reachable, bdev_taken_over, create, delete,
+    find, limits, list, remove_member, remove_witness, set_limits, stop_begins, wait,
 };
 pub use sharing::waiting_to_copy;

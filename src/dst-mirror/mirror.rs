@@ -56,7 +56,7 @@ pub struct Mirror {
     pub(crate) places: RefCell<Places>,
     /// The takeover of the devices, if the call that made the mirror asked for one.
     pub(crate) takeover: RefCell<Option<Takeover>>,
-    /// The change of the members that is going on.
+    /// The change of the members or the witness that is going on.
     pub(crate) changing: RefCell<Option<Changing>>,
     /// The number of members, for every thread.
     pub(crate) members: Arc<AtomicUsize>,
@@ -155,13 +155,13 @@ impl Mirror {
         &self.plan.name
     }
 
-    /// Returns what the operator asked for, with the members and options as they are now.
+    /// Returns what the operator asked for, with the devices and options as they are now.
     pub fn plan(&self) -> Plan {
         let places = self.places.borrow();
-        let members = places[..Device::WITNESS.index()].iter().flatten();
-        let named = members.filter(|place| place.standing == Standing::Named);
-        let members = named.map(|place| place.wanted.text.clone()).collect();
-        Plan { options: self.options.get(), members, ..self.plan.clone() }
+        let name = |place: &Place| (place.standing == Standing::Named).then(|| place.wanted.text.clone());
+        let members = places[..Device::WITNESS.index()].iter().flatten().filter_map(name).collect();
+        let witness = places[Device::WITNESS.index()].as_ref().and_then(name);
+        Plan { options: self.options.get(), members, witness, ..self.plan.clone() }
     }
 
     /// Returns the options.

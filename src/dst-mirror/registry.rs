@@ -220,6 +220,22 @@ pub fn remove_member(name: &str, member: &str, done: impl FnOnce(Result<(), Erro
     }
 }
 
+/// Adds a witness to a mirror that runs. `done` is called when the change counts, or has failed.
+pub fn add_witness(name: &str, witness: &str, force: bool, done: impl FnOnce(Result<(), Error>) + 'static) {
+    match find(name) {
+        Ok(mirror) => mirror.add_witness(witness, force, Box::new(done)),
+        Err(error) => done(Err(error)),
+    }
+}
+
+/// Removes the witness of a mirror that runs. `done` is called when the change counts, or has failed.
+pub fn remove_witness(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {
+    match find(name) {
+        Ok(mirror) => mirror.remove_witness(Box::new(done)),
+        Err(error) => done(Err(error)),
+    }
+}
+
 /// Calls `done` when a mirror has been assembled, or has ended, or `start_timeout_ms` has passed;
 /// with an error if there is no such mirror.
 pub fn wait(name: &str, done: impl FnOnce(Result<(), Error>) + 'static) {

@@ -17,7 +17,7 @@
 //! that goes on from the record with the new member needs a majority of those after, which has a voter in common
 //! with that majority, and so it finds the newer record.
 
-use crate::change::{Candidate, Change};
+use crate::change::{Candidate, Change, WitnessChange};
 use crate::configuration::{Configuration, MEMBER_NAME_MAX, MEMBERS_MAX, MemberRecord, MemberState};
 use crate::extents::Extent;
 use crate::generation::{Generation, Relation};
@@ -27,7 +27,7 @@ use crate::metadata::{Area, Layout, Loaded, MetadataError};
 use crate::mutation::{Mutation, is_on};
 use crate::output::Output;
 use crate::quorum::{knows, may_record};
-use crate::running::{Beginning, Leftovers, Missed, Mode, Port, Running, says_the_same};
+use crate::running::{Beginning, Leftovers, Missed, Mode, Port, Running, WITNESS, says_the_same};
 use crate::shared::{Link, Shared};
 
 /// The number of bytes at the beginning of a device that must be zero, unless the operator insists:
@@ -68,7 +68,13 @@ impl Running {
         }
         let members = self.config.members.iter().filter(|m| m.state != MemberState::Detached).count() + 1;
         s.requests.grow(requests_max(s.options.ios_max, s.options.copy_slots, members));
-        self.change = Change::Examining(Candidate { device, name, force, is_probed: false });
+        self.begin_examining(s, Candidate { device, name, force, is_probed: false }, is_open);
+    }
+
+    /// Begins to look at a device that is about to be opened, or is open and not used.
+    pub(crate) fn begin_examining(&mut self, s: &mut Shared, candidate: Candidate, is_open: bool) {
+        let device = candidate.device;
+        self.change = Change::Examining(candidate);
         let now = s.now();
         let slot = s.slot(device);
         // A former member has as long to answer as any new one, and not as long as one that leaves.
@@ -83,23 +89,38 @@ impl Running {
 
     fn may_add(&self, s: &Shared, device: Device, name: &str, is_open: bool) -> Result<(), String> {
         self.may_begin_change()?;
-        let is_unused = match s.slots[device.index()].link {
-            Link::Absent | Link::Closing => !is_open,
-            Link::Unusable(_) => is_open,
-            Link::Waiting(_) | Link::Loading(_) | Link::Known(_) | Link::InUse => false,
-        };
-        if device == Device::WITNESS || !is_unused {
-            return Err(format!("{device} is in use"));
+        if device == Device::WITNESS {
+            return Err(format!("{device} is no member"));
         }
-        if name.len() > MEMBER_NAME_MAX {
-            return Err(format!("the name {name} has more than {MEMBER_NAME_MAX} bytes"));
-        }
+        self.may_examine(s, device, name, is_open)?;
         self.free_place(s)?;
         let mut with = self.recorded.clone();
         let id = MemberId(0);
         let state = MemberState::Resyncing { since: self.recorded.generations.current() };
         with.members.push(MemberRecord { id, name: String::new(), device_blocks: 1, state });
         self.can_count(&with, Some(id))
+    }
+
+    /// Returns whether a device may be looked at, to be used from then on.
+    pub(crate) fn may_examine(
+        &self,
+        s: &Shared,
+        device: Device,
+        name: &str,
+        is_open: bool,
+    ) -> Result<(), String> {
+        let is_unused = match s.slots[device.index()].link {
+            Link::Absent | Link::Closing => !is_open,
+            Link::Unusable(_) => is_open,
+            Link::Waiting(_) | Link::Loading(_) | Link::Known(_) | Link::InUse => false,
+        };
+        if !is_unused {
+            return Err(format!("{device} is in use"));
+        }
+        if name.len() > MEMBER_NAME_MAX {
+            return Err(format!("the name {name} has more than {MEMBER_NAME_MAX} bytes"));
+        }
+        Ok(())
     }
 
     /// Begins to remove a member. [`Output::Changed`] answers.
@@ -131,18 +152,18 @@ impl Running {
         self.can_count(&without, None)
     }
 
-    fn may_begin_change(&self) -> Result<(), String> {
+    pub(crate) fn may_begin_change(&self) -> Result<(), String> {
         if self.mode != Mode::Serving || !self.is_registered {
             return Err("the mirror does not run".to_owned());
         }
         match self.change {
             Change::None => Ok(()),
-            _ => Err("another member is being added or removed: try again when that is answered".to_owned()),
+            _ => Err("another change of its devices is going on: try again when that is answered".to_owned()),
         }
     }
 
     /// Returns whether the devices that are there, and one that is new, may record another configuration.
-    fn can_count(&self, next: &Configuration, new: Option<MemberId>) -> Result<(), String> {
+    pub(crate) fn can_count(&self, next: &Configuration, new: Option<MemberId>) -> Result<(), String> {
         let is_there = |id: MemberId| self.place(id).is_some_and(|who| self.up(who).is_some());
         let is_there_then = |id: MemberId| new == Some(id) || is_there(id);
         if may_record(&self.recorded, is_there) && may_record(next, is_there_then) {
@@ -179,21 +200,23 @@ impl Running {
         }
     }
 
-    /// Returns whether a member is being added or removed.
+    /// Returns whether a member or the witness is being added or removed.
     pub(crate) fn is_changing(&self) -> bool {
         !matches!(self.change, Change::None)
     }
 
-    /// Returns whether a device is about to become a member.
+    /// Returns whether a device is about to become a member or the witness.
     pub(crate) fn is_candidate(&self, device: Device) -> bool {
         match &self.change {
             Change::Examining(candidate) => candidate.device == device,
             Change::Joining { device: joining, .. } => *joining == device,
+            Change::Witness(WitnessChange::Joining { .. }) => device == Device::WITNESS,
             Change::None
             | Change::Joined(_)
             | Change::Withdrawn(_)
             | Change::Leaving(_)
-            | Change::Detached(_) => false,
+            | Change::Detached(_)
+            | Change::Witness(_) => false,
         }
     }
 
@@ -206,7 +229,11 @@ impl Running {
             let states = [state(&self.config, who), state(&self.recorded, who)];
             states.iter().all(|state| *state == Some(MemberState::Detached))
         };
-        slot.who.map_or(matches!(slot.link, Link::Unusable(_)), is_detached)
+        match slot.who {
+            Some(WITNESS) => self.config.witness.is_none() && self.recorded.witness.is_none(),
+            Some(who) => is_detached(who),
+            None => matches!(slot.link, Link::Unusable(_)),
+        }
     }
 
     /// Returns whether a member is about to be removed.
@@ -233,19 +260,27 @@ impl Running {
                 s.part(device);
                 why.to_owned()
             }
-            Change::Joined(_) | Change::Withdrawn(_) | Change::Leaving(_) | Change::Detached(_) => {
+            Change::Witness(WitnessChange::Joining { .. }) => {
+                s.part(Device::WITNESS);
+                why.to_owned()
+            }
+            Change::Joined(_)
+            | Change::Withdrawn(_)
+            | Change::Leaving(_)
+            | Change::Detached(_)
+            | Change::Witness(_) => {
                 format!("{why}; whether that was recorded, the mirror shows when it is assembled again")
             }
         };
         s.requests.push(Output::Changed { result: Err(why) });
     }
 
-    fn change_is_recorded(&mut self, s: &mut Shared, result: Result<(), String>) {
+    pub(crate) fn change_is_recorded(&mut self, s: &mut Shared, result: Result<(), String>) {
         self.change = Change::None;
         s.requests.push(Output::Changed { result });
     }
 
-    /// Looks at the device that is to become a member, if it was read.
+    /// Looks at the device that is to become a member or the witness, if it was read.
     pub(crate) fn examine(&mut self, s: &mut Shared) {
         let Change::Examining(candidate) = &mut self.change else { return };
         let device = candidate.device;
@@ -316,7 +351,7 @@ impl Running {
         }
     }
 
-    /// The beginning of a device was read that is to become a member.
+    /// The beginning of a device was read that is to become a member or the witness.
     pub(crate) fn supply_probe(&mut self, s: &mut Shared, device: Device, bytes: &[u8]) {
         let Change::Examining(candidate) = &self.change else { return };
         if candidate.device != device || !candidate.is_probed {
@@ -330,10 +365,13 @@ impl Running {
         }
     }
 
-    /// Has a device become a member, if it is large enough.
+    /// Has a device become a member or the witness, if it is large enough.
     fn take_candidate(&mut self, s: &mut Shared) {
         let Change::Examining(candidate) = &self.change else { return };
         let (device, name) = (candidate.device, candidate.name.clone());
+        if device == Device::WITNESS {
+            return self.take_witness(s, name);
+        }
         let (device_blocks, block_size) = (s.slot(device).blocks, s.slot(device).block_size);
         let layout = match Layout::member(device_blocks, block_size) {
             Ok(_) if block_size != self.block_size => {
@@ -379,8 +417,9 @@ impl Running {
         self.is_stirred = true;
     }
 
-    /// Returns whether the members may change now: all that was tried to be recorded is, and counts.
-    fn is_quiet(&self) -> bool {
+    /// Returns whether the members and the witness may change now: all that was tried to be recorded is,
+    /// and counts.
+    pub(crate) fn is_quiet(&self) -> bool {
         self.round.is_none()
             && self.is_settled()
             && self.beginning == Beginning::Over
@@ -392,6 +431,7 @@ impl Running {
     pub(crate) fn continue_change(&mut self, s: &mut Shared) {
         let is_detached =
             |running: &Running, who: usize| running.recorded.members[who].state == MemberState::Detached;
+        self.continue_witness(s);
         match self.change {
             Change::Joining { .. } if self.is_quiet() => self.join_new(s),
             Change::Leaving(who)
@@ -469,6 +509,11 @@ impl Running {
     fn drop_member(&mut self, s: &mut Shared, who: usize) {
         self.missed[who].clear();
         (self.wants_trees, self.wants_record, self.is_stirred) = (true, true, true);
+        self.drop_device(s, who);
+    }
+
+    /// Gives up the device of a member or witness that was removed.
+    pub(crate) fn drop_device(&mut self, s: &mut Shared, who: usize) {
         let device = self.up(who).map(|up| up.device);
         self.ports[who] = Port::Down { why: "it was removed".to_owned(), since: s.now() };
         // Also one that is there and not used.

@@ -189,7 +189,7 @@ fn one_change_at_a_time() {
     world.add(2, false);
     assert_eq!(world.changed, None);
     world.remove_member(1);
-    assert!(why(&world).contains("another member is being added or removed"));
+    assert!(why(&world).contains("another change of its devices"));
     world.changed = None;
     // The new one does not answer in time.
     world.pass(40_000);

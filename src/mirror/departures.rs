@@ -57,10 +57,12 @@ impl Running {
     pub(crate) fn patience(&self, s: &Shared, device: Device) -> Option<u64> {
         let timeout = s.options.member_timeout_ms.saturating_mul(1000);
         let timeout = (timeout > 0).then_some(timeout);
-        let is_unwanted = |who: usize| {
-            who != WITNESS
-                && (self.is_leaving(who)
-                    || self.config.members.get(who).is_some_and(|of| of.state == MemberState::Detached))
+        let is_unwanted = |who: usize| match who {
+            WITNESS => self.is_witness_leaving(),
+            _ => {
+                self.is_leaving(who)
+                    || self.config.members.get(who).is_some_and(|of| of.state == MemberState::Detached)
+            }
         };
         match s.slots[device.index()].who {
             Some(who) if is_unwanted(who) => Some(timeout.unwrap_or(LEAVING).min(LEAVING)),
@@ -104,7 +106,7 @@ impl Running {
             && self.is_late(s, device)
         {
             s.requests.reset(device);
-            self.fail_change(s, "a request to the new member was not answered in time");
+            self.fail_change(s, "a request to the new device was not answered in time");
         }
         // A device that was given up for another reason may have late requests, too.
         for device in Device::all() {

@@ -125,6 +125,17 @@ pub enum Input {
         /// The member.
         id: MemberId,
     },
+    /// The operator adds a witness, with [`Device::WITNESS`] as its device: as for [`Input::AddMember`].
+    AddWitness {
+        /// The name, which is recorded and shown: up to [`crate::MEMBER_NAME_MAX`] bytes.
+        name: String,
+        /// As for [`Input::AddMember`].
+        force: bool,
+        /// As for [`Input::AddMember`].
+        is_open: bool,
+    },
+    /// The operator removes the witness. [`crate::Output::Changed`] answers.
+    RemoveWitness,
     /// The operator has the members compared, if [`crate::Mirror::may_verify`] says so.
     /// [`crate::Report::verification`] shows how far that is.
     Verify {

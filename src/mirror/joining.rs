@@ -70,6 +70,11 @@ impl Running {
         if (who == WITNESS) != (device == Device::WITNESS) {
             return Err("a member was named as the witness, or the witness as a member".to_owned());
         }
+        let is_leaving = self.is_witness_leaving();
+        // The record that takes the vote of a witness may need this vote to count.
+        if who == WITNESS && is_leaving && !self.witness_votes() {
+            return Err("it is being removed from this mirror".to_owned());
+        }
         if self.up(who).is_some() {
             return Err(format!("it is a copy of {}, which is there", self.name(who)));
         }
@@ -95,7 +100,7 @@ impl Running {
                         .to_owned(),
                 );
             }
-            if let Some(witness) = &mut self.config.witness {
+            if let Some(witness) = self.config.witness.as_mut().filter(|_| !is_leaving) {
                 witness.state = WitnessState::Current;
             }
         } else {

@@ -62,6 +62,9 @@ mod verifying;
 mod waiting_tests;
 #[cfg(test)]
 mod withdrawal_tests;
+mod witness;
+#[cfg(test)]
+mod witness_tests;
 mod writes;
 
 pub use call::{Assemble, Create, Identifiers};

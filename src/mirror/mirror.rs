@@ -166,6 +166,14 @@ impl Mirror {
                 Phase::Running(running) => running.remove_member(s, id),
                 _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
+            Input::AddWitness { name, force, is_open } => match &mut self.phase {
+                Phase::Running(running) => running.add_witness(s, (name, force), is_open),
+                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+            },
+            Input::RemoveWitness => match &mut self.phase {
+                Phase::Running(running) => running.remove_witness(s),
+                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+            },
             Input::Stop { wipe } => match &mut self.phase {
                 Phase::Running(running) => running.stop(s, wipe),
                 Phase::Stopped => {}

@@ -53,6 +53,8 @@ pub enum Mutation {
     NoYielding,
     /// 2: A member in sync is detached without being out of date before.
     DetachAtOnce,
+    /// 2: The witness's vote comes or goes before that is recorded.
+    VoteAtOnce,
     /// 13: A member that is added is not copied in full.
     NoFullCopy,
     /// 14: A flush goes to one member.
@@ -65,7 +67,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 27] = [
+    pub const ALL: [Mutation; 28] = [
         Mutation::FirstMemberIsEnough,
         Mutation::CompleteBeforeRecord,
         Mutation::NoMajority,
@@ -89,6 +91,7 @@ impl Mutation {
         Mutation::NoRate,
         Mutation::NoYielding,
         Mutation::DetachAtOnce,
+        Mutation::VoteAtOnce,
         Mutation::NoFullCopy,
         Mutation::FlushOne,
         Mutation::VerifyUnlocked,

@@ -33,8 +33,12 @@ impl Running {
     /// Returns whether a device waits for its first record, after which it is used. The device of a
     /// member that is being removed is not used any more, whatever is recorded.
     fn is_joining(&self, who: usize) -> bool {
-        let is_used = who == WITNESS
-            || self.members().contains(&who) && (self.is_in_sync(who) || self.is_resyncing(who));
+        let is_used = match who {
+            WITNESS => {
+                self.config.witness.as_ref().is_some_and(|witness| witness.state == WitnessState::Current)
+            }
+            _ => self.members().contains(&who) && (self.is_in_sync(who) || self.is_resyncing(who)),
+        };
         is_used && self.up(who).is_some_and(|up| !up.is_active)
     }
 
@@ -149,6 +153,8 @@ impl Running {
         let before = in_sync(&self.recorded) & in_sync(&config);
         let promotes = in_sync(&config) & !before != 0;
         let progress = (0..self.ports.len()).map(|who| match &self.ports[who] {
+            // A record without a witness has no place for what its device is.
+            Port::Up(_) if who == WITNESS && config.witness.is_none() => Progress::None,
             Port::Up(up) if is_change || (who != WITNESS && up.is_active) => Progress::Waiting,
             Port::Up(_) | Port::Down { .. } => Progress::None,
         });

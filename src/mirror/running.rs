@@ -3,8 +3,8 @@
 //! The rules are in the files for each subject, as methods of [`Running`]: `writes.rs`, `reads.rs`,
 //! `flushes.rs` (users' I/O), `recording.rs` (what has to be durable before what), `departures.rs`
 //! and `joining.rs` (members that go and come), `changes.rs` (members that are added and removed),
-//! `resync.rs` (members that are brought up to date), `verification.rs` (members that are compared),
-//! `stopping.rs` (the end).
+//! `witness.rs` (the witness that is), `resync.rs` (members that are brought up to date),
+//! `verification.rs` (members that are compared), `stopping.rs` (the end).
 
 use std::collections::VecDeque;
 
@@ -358,7 +358,7 @@ pub(crate) struct Running {
     pub(crate) next_late: u64,
     pub(crate) round: Option<Round>,
     pub(crate) leftovers: Leftovers,
-    /// The change of the members that is going on.
+    /// The change of the members or the witness that is going on.
     pub(crate) change: Change,
     /// Whether the next record has the trees.
     pub(crate) wants_trees: bool,
@@ -429,6 +429,11 @@ impl Running {
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
         !self.is_renewal_due && self.claimed & !in_sync(&self.config) == 0
+    }
+
+    /// Returns the places of the members that were not removed.
+    pub(crate) fn voting_members(&self) -> impl Iterator<Item = usize> {
+        self.members().filter(|&who| self.config.members[who].state != MemberState::Detached)
     }
 
     /// Returns the place of a member or the witness.

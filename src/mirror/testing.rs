@@ -23,7 +23,7 @@ pub(crate) const BLOCKS: u64 = 64 * 256;
 pub(crate) struct Disk {
     pub(crate) data: Vec<u64>,
     metadata: BTreeMap<u64, Vec<u8>>,
-    blocks: u64,
+    pub(crate) blocks: u64,
 }
 
 impl Disk {
@@ -32,7 +32,7 @@ impl Disk {
         Disk { data: vec![0; BLOCKS as usize], metadata: BTreeMap::new(), blocks }
     }
 
-    fn witness() -> Disk {
+    pub(crate) fn witness() -> Disk {
         Disk { data: Vec::new(), metadata: BTreeMap::new(), blocks: WITNESS_BYTES / u64::from(BLOCK) }
     }
 
@@ -333,6 +333,28 @@ impl World {
         }
         self.members = self.members.max(usize::from(device) + 1);
         self.open_due();
+    }
+
+    /// Adds a witness.
+    pub(crate) fn add_witness(&mut self, force: bool) {
+        self.start_adding_witness(force);
+        self.run();
+    }
+
+    pub(crate) fn start_adding_witness(&mut self, force: bool) {
+        self.changed = None;
+        let at = Device::WITNESS.index();
+        self.input(Input::AddWitness { name: "w".to_owned(), force, is_open: self.is_open[at] });
+        if self.health[at] == Health::Away {
+            self.health[at] = Health::Good;
+        }
+        self.has_witness = true;
+        self.open_due();
+    }
+
+    pub(crate) fn start_removing_witness(&mut self) {
+        self.changed = None;
+        self.input(Input::RemoveWitness);
     }
 
     /// Removes the member at this place of the configuration.

@@ -47,6 +47,8 @@ pub fn register_all() {
     register(c"bdev_dst_mirror_wait", mirror::wait, Phase::Runtime);
     register(c"bdev_dst_mirror_add_member", mirror::add_member, Phase::Runtime);
     register(c"bdev_dst_mirror_remove_member", mirror::remove_member, Phase::Runtime);
+    register(c"bdev_dst_mirror_add_witness", mirror::add_witness, Phase::Runtime);
+    register(c"bdev_dst_mirror_remove_witness", mirror::remove_witness, Phase::Runtime);
     register(c"bdev_dst_mirror_delete", mirror::delete, Phase::Runtime);
     register(c"bdev_dst_mirror_verify", mirror::verify, Phase::Runtime);
     register(c"bdev_dst_mirror_get_info", mirror::get_info, Phase::Runtime);

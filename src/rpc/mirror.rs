@@ -167,31 +167,31 @@ pub fn delete(params: Option<Value>, reply: Reply) {
     }
 }
 
-/// Takes the name of a mirror, and that of a bdev or member.
-fn take_member(params: &mut Params) -> Result<(String, String)> {
+/// Takes the name of a mirror, and the parameter `of`: the name of a bdev or member.
+fn take_device(params: &mut Params, of: &'static str) -> Result<(String, String)> {
     let name = params.text("name")?;
-    let member = params.text("member")?;
-    if member.len() > MEMBER_NAME_MAX {
-        let problem = format!("{member} has {} bytes, at most {MEMBER_NAME_MAX} are recorded", member.len());
-        return Err(RpcError::invalid("member", problem));
+    let device = params.text(of)?;
+    if device.len() > MEMBER_NAME_MAX {
+        let problem = format!("{device} has {} bytes, at most {MEMBER_NAME_MAX} are recorded", device.len());
+        return Err(RpcError::invalid(of, problem));
     }
-    if member == name {
-        let problem = format!("{member} is the mirror itself, which can't be one of its own devices");
-        return Err(RpcError::invalid("member", problem));
+    if device == name {
+        let problem = format!("{device} is the mirror itself, which can't be one of its own devices");
+        return Err(RpcError::invalid(of, problem));
     }
-    Ok((name, member))
+    Ok((name, device))
 }
 
-fn take_addition(params: Option<Value>) -> Result<(String, String, bool)> {
+fn take_addition(params: Option<Value>, of: &'static str) -> Result<(String, String, bool)> {
     let mut params = Params::new(params)?;
-    let (name, member) = take_member(&mut params)?;
+    let (name, member) = take_device(&mut params, of)?;
     let force = params.flag("force", false)?;
     params.finish()?;
     Ok((name, member, force))
 }
 
 pub fn add_member(params: Option<Value>, reply: Reply) {
-    match take_addition(params) {
+    match take_addition(params, "member") {
         Ok((name, member, force)) => dst_mirror_bdev::add_member(&name, &member, force, |result| {
             answer(reply, result.map(|()| true.into()).map_err(Into::into));
         }),
@@ -201,7 +201,7 @@ pub fn add_member(params: Option<Value>, reply: Reply) {
 
 fn take_removal(params: Option<Value>) -> Result<(String, String)> {
     let mut params = Params::new(params)?;
-    let taken = take_member(&mut params)?;
+    let taken = take_device(&mut params, "member")?;
     params.finish()?;
     Ok(taken)
 }
@@ -209,6 +209,24 @@ fn take_removal(params: Option<Value>) -> Result<(String, String)> {
 pub fn remove_member(params: Option<Value>, reply: Reply) {
     match take_removal(params) {
         Ok((name, member)) => dst_mirror_bdev::remove_member(&name, &member, |result| {
+            answer(reply, result.map(|()| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+pub fn add_witness(params: Option<Value>, reply: Reply) {
+    match take_addition(params, "witness") {
+        Ok((name, witness, force)) => dst_mirror_bdev::add_witness(&name, &witness, force, |result| {
+            answer(reply, result.map(|()| true.into()).map_err(Into::into));
+        }),
+        Err(error) => answer(reply, Err(error)),
+    }
+}
+
+pub fn remove_witness(params: Option<Value>, reply: Reply) {
+    match take_name(params) {
+        Ok(name) => dst_mirror_bdev::remove_witness(&name, |result| {
             answer(reply, result.map(|()| true.into()).map_err(Into::into));
         }),
         Err(error) => answer(reply, Err(error)),
@@ -487,8 +505,10 @@ mod tests {
 
     #[test]
     fn a_member_is_named() {
-        let taken = take_addition(Some(json!({ "name": "m", "member": "a", "force": true }))).unwrap();
-        assert_eq!(taken, ("m".to_owned(), "a".to_owned(), true));
+        for of in ["member", "witness"] {
+            let taken = take_addition(Some(json!({ "name": "m", of: "a", "force": true })), of).unwrap();
+            assert_eq!(taken, ("m".to_owned(), "a".to_owned(), true));
+        }
         let wrong = |given: Value| take_removal(Some(given)).unwrap_err().message;
         assert!(wrong(json!({ "name": "m", "member": "m" })).starts_with("member: m is the mirror itself"));
         assert!(wrong(json!({ "name": "m", "member": "x".repeat(65) })).contains("has 65 bytes"));

@@ -191,6 +191,8 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
         "bdev_dst_mirror_wait": {"name": name(MIRROR)},
         "bdev_dst_mirror_add_member": {"name": name(MIRROR), "member": name(SPARE), "force": flag(False)},
         "bdev_dst_mirror_remove_member": {"name": name(MIRROR), "member": name(SPARE)},
+        "bdev_dst_mirror_add_witness": {"name": name(MIRROR), "witness": name(SPARE), "force": flag(False)},
+        "bdev_dst_mirror_remove_witness": {"name": name(MIRROR)},
         "bdev_dst_mirror_delete": {"name": name(MIRROR), "wipe": flag(False)},
         "bdev_dst_mirror_verify": {"name": name(MIRROR), "repair": flag(False), "stop": flag(False)},
         "bdev_dst_mirror_get_info": {"name": text(MIRROR)},

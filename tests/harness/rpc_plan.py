@@ -256,6 +256,10 @@ def _mirror_member(rng: random.Random) -> dict[str, Any]:
     return {"name": rng.choice(MIRRORS), "member": rng.choice(BDEVS)}
 
 
+def _mirror_witness(rng: random.Random) -> dict[str, Any]:
+    return {"name": rng.choice(MIRRORS), "witness": rng.choice(BDEVS)}
+
+
 def _verification(rng: random.Random) -> dict[str, Any]:
     return {"name": rng.choice(MIRRORS), **_optional(rng, 0.3, repair=(True,), stop=(True,))}
 
@@ -289,6 +293,8 @@ VOCABULARY: dict[str, Vocabulary] = {
         "bdev_dst_mirror_wait": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_add_member": (2, _mirror_member),
         "bdev_dst_mirror_remove_member": (2, _mirror_member),
+        "bdev_dst_mirror_add_witness": (1, _mirror_witness),
+        "bdev_dst_mirror_remove_witness": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_delete": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_verify": (1, _verification),
         "bdev_dst_mirror_get_info": (1, lambda rng: _optional(rng, name=MIRRORS)),

@@ -55,18 +55,25 @@ pub fn members_in_sync(run: &mut Run, host: usize) {
 
 /// What no member in sync holds any more is lost, as it may be on any disk that was not flushed.
 pub fn excuse_losses(run: &mut Run) {
-    let members: Vec<usize> = (0..run.plan.members).filter(|&member| run.in_sync[member]).collect();
-    for &member in &members {
+    for member in 0..run.plan.members {
         for block in run.world.targets[member].lost.clone() {
-            let holds = |run: &mut Run, member: usize| {
-                let now = run.world.stamp();
-                let value = run.world.targets[member].disk.write_at(block);
-                value.is_some_and(|value| run.model.judge(block, value, now).is_none())
-            };
-            if !members.iter().any(|&member| holds(run, member)) {
-                excuse(run, block);
-            }
+            excuse_loss(run, block);
         }
+    }
+}
+
+/// Excuses the loss of a block, if members in sync have lost a write of it and none holds what it should.
+fn excuse_loss(run: &mut Run, block: u64) {
+    let members: Vec<usize> = (0..run.plan.members).filter(|&member| run.in_sync[member]).collect();
+    let holds = |run: &mut Run, member: usize| {
+        let now = run.world.stamp();
+        let value = run.world.targets[member].disk.write_at(block);
+        value.is_some_and(|value| run.model.judge(block, value, now).is_none())
+    };
+    if members.iter().any(|&member| is_lost(run, member, block))
+        && !members.iter().any(|&member| holds(run, member))
+    {
+        excuse(run, block);
     }
 }
 
@@ -141,6 +148,10 @@ pub fn completed(run: &mut Run, host: usize, io: &UserIo, success: bool) {
                 for block in io.blocks() {
                     judge_member(run, "1", member, block, now);
                 }
+            }
+            // The last member in sync may have lost it before the others had it: the next flush says so.
+            for block in io.blocks().filter(|_| !superseded) {
+                excuse_loss(run, block);
             }
         }
         Op::Write | Op::WriteZeroes => run.model.settle(io.number, io.blocks(), now),

@@ -77,6 +77,8 @@ impl Run {
             }
             Fault::Remove { member } => self.remove_member(member),
             Fault::Add { member } => self.add_member(member),
+            Fault::RemoveWitness => self.remove_witness(),
+            Fault::AddWitness => self.add_member(self.plan.members),
             Fault::RemoveAndCrash { host, member, after_us, members, for_us } => {
                 self.remove_member(member);
                 self.world.after(after_us, Event::CutAndCrash { host, members, for_us });

@@ -14,6 +14,7 @@ dst-mirror-sim [--seeds N] [--from N] [--mutation NAME] [--keep-going]      run 
 dst-mirror-sim --seed N [--history] [--shrink] [--mutation NAME]            run one again
 dst-mirror-sim --mutations [--seeds N] [--mutation NAME]                    which mutations are found, and when
 Each with --changes: an operator also adds and removes members.
+Or with --witness-changes: the witness, too.
 Or with --verifying: media decay, and an operator has the members compared.
 Or with --taking: hosts take the mirror over at once.
 Or with --loaded: how long users wait while members are brought up to date or compared, on devices that
@@ -31,6 +32,7 @@ struct Args {
     mutations: bool,
     keep_going: bool,
     changes: bool,
+    witness_changes: bool,
     verifying: bool,
     taking: bool,
     loaded: bool,
@@ -41,6 +43,7 @@ impl Args {
     fn plan(&self, seed: u64) -> Plan {
         match self.kind() {
             " --changes" => Plan::changing(seed),
+            " --witness-changes" => Plan::changing_witness(seed),
             " --verifying" => Plan::verifying(seed),
             " --taking" => Plan::taking(seed),
             " --loaded" => Plan::loaded(seed),
@@ -50,11 +53,12 @@ impl Args {
 
     /// Returns the option that names the kind of plan, after a space.
     fn kind(&self) -> &'static str {
-        match (self.changes, self.verifying, self.taking, self.loaded) {
-            (true, ..) => " --changes",
-            (_, true, ..) => " --verifying",
-            (_, _, true, _) => " --taking",
-            (_, _, _, true) => " --loaded",
+        match (self.witness_changes, self.changes, self.verifying, self.taking, self.loaded) {
+            (true, ..) => " --witness-changes",
+            (_, true, ..) => " --changes",
+            (_, _, true, ..) => " --verifying",
+            (_, _, _, true, _) => " --taking",
+            (_, _, _, _, true) => " --loaded",
             _ => "",
         }
     }
@@ -87,6 +91,7 @@ fn parse() -> Result<Option<Args>, String> {
             "--shrink" => args.shrink = true,
             "--mutations" => args.mutations = true,
             "--changes" => args.changes = true,
+            "--witness-changes" => args.witness_changes = true,
             "--verifying" => args.verifying = true,
             "--taking" => args.taking = true,
             "--loaded" => args.loaded = true,

@@ -1,7 +1,7 @@
-//! Members that an operator adds and removes, and what must be true of them: a change that was answered
-//! outlives every crash.
+//! Members and a witness that an operator adds and removes, and what must be true of them: a change that
+//! was answered outlives every crash.
 
-use dst_mirror::report::{Condition, MemberReport, State};
+use dst_mirror::report::{Condition, MemberReport, State, WitnessReport};
 use dst_mirror::{Input, MemberId};
 
 use crate::owner::device_of;
@@ -31,13 +31,24 @@ impl Run {
         found.map(|member| member.id)
     }
 
+    /// Returns whether a target is a member's, or the witness's, as a mirror shows.
+    fn has_target(&self, host: usize, target: usize) -> bool {
+        match target == self.plan.members {
+            true => self.witness(host).is_some(),
+            false => self.member_on(host, target).is_some(),
+        }
+    }
+
+    fn witness(&self, host: usize) -> Option<WitnessReport> {
+        self.owners[host].as_ref()?.mirror.report().witness
+    }
+
     /// Returns whether a mirror is lost when another host takes a target: unless the target is no member's, as
     /// a mirror in use knows. One that is being assembled may know, if that was answered before.
     pub(crate) fn misses(&self, host: usize, target: usize) -> bool {
         let is_usable = self.owners[host].as_ref().is_some_and(|owner| owner.is_usable());
-        match target == self.plan.members {
-            true => true,
-            false if is_usable => self.member_on(host, target).is_some(),
+        match is_usable {
+            true => self.has_target(host, target),
             false => self.expected[target] != Some(false),
         }
     }
@@ -48,6 +59,15 @@ impl Run {
         let Some(id) = self.member_on(host, member).filter(|_| self.may_change(host)) else { return };
         self.begin_change(host, member, false);
         self.tell(host, Input::RemoveMember { id });
+    }
+
+    /// The operator removes the witness.
+    pub(crate) fn remove_witness(&mut self) {
+        let Some(host) = self.user() else { return };
+        if self.witness(host).is_some() && self.may_change(host) {
+            self.begin_change(host, self.plan.members, false);
+            self.tell(host, Input::RemoveWitness);
+        }
     }
 
     /// Returns whether a mirror has no change at the moment.
@@ -63,10 +83,11 @@ impl Run {
         }
     }
 
-    /// The operator adds a member: its target is opened anew, and taken back if another host took it.
+    /// The operator adds a member, or the witness: its target is opened anew, and taken back if another
+    /// host took it.
     pub(crate) fn add_member(&mut self, member: usize) {
         let Some(host) = self.user() else { return };
-        if self.member_on(host, member).is_some()
+        if self.has_target(host, member)
             || !self.may_change(host)
             || self.world.hosts[host].unreachable[member]
         {
@@ -88,10 +109,14 @@ impl Run {
     pub(crate) fn begin_adding(&mut self, host: usize, member: usize) {
         let Some(owner) = &mut self.owners[host] else { return };
         owner.to_add = None;
-        if !owner.is_usable() || owner.superseded || self.member_on(host, member).is_some() {
+        if !owner.is_usable() || owner.superseded || self.has_target(host, member) {
             return;
         }
         self.begin_change(host, member, true);
+        if member == self.plan.members {
+            let name = "w".to_owned();
+            return self.tell(host, Input::AddWitness { name, force: true, is_open: false });
+        }
         // Whatever it holds, the operator wants it overwritten.
         self.decisions.allow(member);
         let device = device_of(&self.plan, member);
@@ -114,15 +139,15 @@ impl Run {
             }
             // Whether it counts, the next assembly shows. The answer comes before the news of the end.
             Err(_) if !owner.is_usable() || matches!(owner.mirror.report().state, State::Ended { .. }) => {}
-            Err(_) => self.expected[member] = Some(self.member_on(host, member).is_some()),
+            Err(_) => self.expected[member] = Some(self.has_target(host, member)),
         }
     }
 
     /// A mirror was assembled: it has the members that it had, but for what was being changed, or if it has
     /// been decided whose data count.
     pub(crate) fn check_members(&mut self, host: usize, is_decided: bool) {
-        for member in 0..self.plan.members {
-            let is = self.member_on(host, member).is_some();
+        for member in 0..self.plan.targets() {
+            let is = self.has_target(host, member);
             if !is_decided && self.expected[member].is_some_and(|was| was != is) {
                 self.violate("2", format!("target {member} is a member: {is}, other than answered before"));
             }
@@ -131,7 +156,7 @@ impl Run {
     }
 
     /// At the end the operator wants all members: adds those that were removed, and removes one whose target
-    /// does not know that it is a member. Returns whether there is such a one.
+    /// does not know that it is a member. So for the witness. Returns whether there is such a one.
     pub(crate) fn complete_members(&mut self) -> bool {
         let Some(host) = self.user() else { return false };
         if !self.may_change(host) {
@@ -158,6 +183,17 @@ impl Run {
                 return true;
             }
         }
-        false
+        let witness = self.plan.members;
+        match report.witness {
+            None if self.plan.witness => {
+                self.add_member(witness);
+                true
+            }
+            Some(found) if !found.is_current && self.world.is_open(host, witness) => {
+                self.remove_witness();
+                true
+            }
+            _ => false,
+        }
     }
 }

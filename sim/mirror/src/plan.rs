@@ -47,6 +47,10 @@ pub enum Fault {
     Remove { member: usize },
     /// The operator adds a member that was removed.
     Add { member: usize },
+    /// The operator removes the witness.
+    RemoveWitness,
+    /// The operator adds a witness that was removed.
+    AddWitness,
     /// The operator removes a member, and the owner's process dies, and with it members' caches and links:
     /// all whose bit is set are out of reach for a time.
     RemoveAndCrash { host: usize, member: usize, after_us: u64, members: u64, for_us: u64 },
@@ -278,6 +282,45 @@ impl Plan {
             if r.chance(500) {
                 // Soon after it has begun.
                 plan.faults.push((at + r.below(20_000), Fault::Crash { host, for_us: r.below(500_000) }));
+            }
+        }
+        plan.faults.sort_by_key(|(at, _)| *at);
+        plan
+    }
+
+    /// Returns the plan of a seed in which an operator also adds and removes the witness, besides members.
+    pub fn changing_witness(seed: u64) -> Plan {
+        let mut rng = Rng::new(seed ^ 0x7769_746e_6573);
+        let r = &mut rng;
+        let mut plan = if r.chance(600) { Plan::new(seed) } else { Plan::changing(seed) };
+        if !plan.witness {
+            plan.witness = true;
+            plan.latency_us.push(r.pick(&[(20, 50), (100, 1_000), (2_000, 10_000)]));
+        }
+        plan.changes = true;
+        let all = plan.targets();
+        for _ in 0..r.pick(&[2, 6, 15]) {
+            let at = r.below(FAULTS_US);
+            plan.faults.push((at, Fault::RemoveWitness));
+            let added = at + r.below(3_000_000);
+            plan.faults.push((added, Fault::AddWitness));
+            for begun in [at, added] {
+                // Soon after it has begun.
+                let soon = begun + r.below(5_000);
+                let (host, for_us) = (r.index(plan.hosts), r.below(500_000));
+                match r.below(6) {
+                    0 => plan.faults.push((soon, Fault::Crash { host, for_us })),
+                    1 => plan.faults.push((soon, Fault::Vanish { host, member: r.index(all), for_us })),
+                    2 => plan.faults.push((soon, Fault::Blackout { host, members: r.bits(), for_us })),
+                    3 => {
+                        // All but one are lost, and later that one.
+                        let (member, after_us) = (r.index(plan.members), r.below(500_000));
+                        let swap =
+                            Fault::Swap { host, member, all: r.chance(500), after_us, for_us: 2_000_000 };
+                        plan.faults.push((soon, swap));
+                    }
+                    _ => {}
+                }
             }
         }
         plan.faults.sort_by_key(|(at, _)| *at);

@@ -165,7 +165,8 @@ pub struct Run {
     /// Whether a host has begun to take the mirror over in order, and none has died of a fault since: so one
     /// has it, or gets it.
     pub(crate) has_takers: bool,
-    /// Whether each target is known to be a member, or not. Nothing is known while that is changed.
+    /// Whether each target is known to be a member or the witness, or not. Nothing is known while that is
+    /// changed.
     pub(crate) expected: Vec<Option<bool>>,
     /// Blocks that a medium has changed.
     pub(crate) decayed: BTreeSet<u64>,
@@ -234,7 +235,7 @@ impl Run {
             read_back: Vec::new(),
             idle_since: 0,
             has_takers: false,
-            expected: vec![Some(true); plan.members],
+            expected: vec![Some(true); plan.targets()],
             decayed: BTreeSet::new(),
             repaired: BTreeSet::new(),
             latencies: Vec::new(),

@@ -22,6 +22,38 @@ fn is_found(mutation: Mutation) {
 }
 
 #[test]
+fn the_witness_changes() {
+    let mut changes = 0;
+    for seed in 0..50 {
+        let outcome = run(&Plan::changing_witness(seed), None, false);
+        assert_eq!(outcome.violation, None, "seed {seed}");
+        changes += outcome.totals.changes;
+    }
+    assert!(changes > 100, "{changes} changes in 50 seeds");
+}
+
+/// The links to the others are lost just before the witness is removed. The member that is left goes on
+/// alone; later it is cut off, and the others, which know nothing of that, lack what was written meanwhile.
+#[test]
+fn a_witness_has_its_vote_until_that_is_recorded() {
+    found::in_plans(Mutation::VoteAtOnce, |seed| {
+        let mut plan = Plan::fair();
+        (plan.changes, plan.depth, plan.think_us, plan.ios) = (true, 8, 5_000, 8_000);
+        (plan.options.member_timeout_ms, plan.options.degraded_wait_ms) = (100, 10);
+        let at = 1_000_000 + seed * 1_000;
+        let cut = |member, for_us| Fault::Cut { host: 0, member, for_us };
+        plan.faults = vec![
+            (at, cut(1, 2_000_000)),
+            (at, cut(2, 2_000_000)),
+            (at + 100, Fault::RemoveWitness),
+            (at + 1_900_000, cut(0, 6_000_000)),
+            (at + 1_900_001, Fault::Crash { host: 0, for_us: 1_000 }),
+        ];
+        plan
+    });
+}
+
+#[test]
 fn members_change() {
     let mut changes = 0;
     for seed in 0..100 {

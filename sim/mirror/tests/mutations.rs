@@ -11,12 +11,13 @@ const SEEDS: std::ops::Range<u64> = 100..1100;
 /// Mutations that are tested in tests/pairs.rs, since random faults seldom come so close together, in
 /// tests/changes.rs and tests/verification.rs, where members are added and removed, and compared,
 /// in tests/takers.rs, where hosts take over at once, or in tests/foreground.rs, where devices take time.
-const ELSEWHERE: [Mutation; 11] = [
+const ELSEWHERE: [Mutation; 12] = [
     Mutation::CompleteBeforeRecord,
     Mutation::CoolUnflushed,
     Mutation::RepairUnlocked,
     Mutation::OverwriteDiverged,
     Mutation::DetachAtOnce,
+    Mutation::VoteAtOnce,
     Mutation::NoFullCopy,
     Mutation::VerifyUnlocked,
     Mutation::RepairUnlogged,
