@@ -123,10 +123,11 @@ impl Running {
         self.ports[who] = Port::Down { why: why.to_owned(), since: s.now() };
         self.is_stirred = true;
         if who == WITNESS {
+            let current = self.config.generations.current();
             if let Some(witness) = &mut self.config.witness {
                 // A witness that was just back may not have the record that says so.
                 let recorded = self.recorded.witness.as_ref().map_or(witness.state, |w| w.state);
-                witness.state = recorded.lost(self.config.generations.current());
+                witness.state = recorded.lost(current);
             }
         } else if self.is_in_sync(who) {
             match is_last {
@@ -237,7 +238,7 @@ impl Running {
                 s.close(device);
             }
         }
-        for port in &mut self.ports {
+        for port in self.ports.iter_mut() {
             *port = Port::Down { why: "the mirror has ended".to_owned(), since: s.now() };
         }
         (self.round, self.flush) = (None, None);

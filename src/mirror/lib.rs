@@ -43,6 +43,7 @@ pub mod regions;
 pub mod report;
 mod requests;
 mod resync;
+mod roles;
 mod running;
 mod shared;
 mod stopping;

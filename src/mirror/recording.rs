@@ -327,7 +327,7 @@ impl Running {
                 s.requests.notice(format!("{} is in sync", self.name(who)));
             }
         }
-        self.recorded = round.config;
+        *self.recorded = round.config;
         if !self.is_registered && self.is_settled() && self.beginning == Beginning::Over {
             self.is_registered = true;
             let (mirror, blocks, block_size) = (self.mirror, self.blocks, self.block_size);

@@ -20,6 +20,7 @@ use crate::metadata::{Area, Record};
 use crate::output::Status;
 use crate::regions::{FlushTicket, RecordTicket, Regions};
 use crate::report::Counts;
+use crate::roles::{KnownRoles, Roles, Watched};
 use crate::shared::Shared;
 use crate::verifying::Verifying;
 
@@ -308,9 +309,9 @@ pub(crate) struct Running {
     pub(crate) blocks: u64,
     pub(crate) block_size: u32,
     /// The configuration as it is to be.
-    pub(crate) config: Configuration,
+    pub(crate) config: Watched<Configuration>,
     /// The configuration that is recorded: the last one that counts.
-    pub(crate) recorded: Configuration,
+    pub(crate) recorded: Watched<Configuration>,
     /// The members that some record on some device may call in sync.
     pub(crate) claimed: Places,
     pub(crate) beginning: Beginning,
@@ -320,7 +321,8 @@ pub(crate) struct Running {
     pub(crate) authority: Authority,
     /// The members whose data may be overwritten, whatever these are: the operator has said so.
     pub(crate) overwritten: Places,
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Watched<Vec<Port>>,
+    pub(crate) known_roles: KnownRoles,
     pub(crate) missed: Vec<Missed>,
     /// The number of times that each member has lost its cache. A read that the member was asked
     /// for before the newest loss is not trusted.
@@ -415,20 +417,22 @@ impl Running {
     }
 
     /// Returns the members that are there and recorded as in sync.
+    #[inline]
     pub(crate) fn sources(&self) -> Places {
-        let is_source = |&who: &usize| {
-            self.is_in_sync(who)
-                && self.recorded.members[who].state == MemberState::InSync
-                && self.active(who).is_some()
-        };
-        self.members().filter(is_source).fold(0, |set, who| set | 1 << who)
+        self.roles().sources
+    }
+
+    /// Returns what the members take part in.
+    #[inline]
+    pub(crate) fn roles(&self) -> Roles {
+        self.known_roles.get(&self.config, &self.recorded, &self.ports)
     }
 
     /// Returns whether no member has missed a write without that being recorded: writes may begin,
     /// and complete.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        !self.is_renewal_due && self.claimed & !in_sync(&self.config) == 0
+        !self.is_renewal_due && self.claimed & !self.roles().in_sync == 0
     }
 
     /// Returns the place of a member or the witness.

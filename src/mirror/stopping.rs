@@ -77,7 +77,7 @@ impl Running {
 
     fn wipe(&mut self, s: &mut Shared, until: u64) {
         let mut left = 0;
-        for port in &self.ports {
+        for port in self.ports.iter() {
             let Port::Up(up) = port else { continue };
             for write in up.area.wipe() {
                 left += 1;
@@ -90,7 +90,7 @@ impl Running {
 
     fn flush_wiped(&mut self, s: &mut Shared, until: u64, failed: Places) {
         let mut left = 0;
-        for port in &self.ports {
+        for port in self.ports.iter() {
             if let Port::Up(up) = port {
                 left += 1;
                 s.requests.flush(up.device, Purpose::Wipe);
