@@ -7,8 +7,8 @@ use crate::configuration::{MemberState, WitnessState};
 use crate::copying::Turn;
 use crate::creation::Creating;
 use crate::extents::Extent;
-use crate::handles::Device;
-use crate::input::{Input, Outcome};
+use crate::handles::{Device, IoId, RequestId};
+use crate::input::{Input, Op, Outcome};
 use crate::mutation::{Mutation, is_on};
 use crate::options::Options;
 use crate::output::{Output, Status};
@@ -64,21 +64,44 @@ impl Mirror {
 
     /// Tells the mirror what has happened at the time `now`, in µs of any clock that does not go
     /// back.
+    #[inline]
     pub fn handle(&mut self, now: u64, input: Input) {
-        let s = &mut self.shared;
-        s.requests.now = s.requests.now.max(now);
+        let requests = &mut self.shared.requests;
+        requests.now = requests.now.max(now);
+        // What each I/O brings takes no detour through the rest.
         match input {
-            Input::Submit { io, op, range } => match &mut self.phase {
-                Phase::Running(running) => running.submit(s, io, op, range),
-                _ => s.requests.complete(io, Status::Failed),
-            },
-            Input::Done { request, outcome } => {
-                let (device, purpose) = s.requests.end(request);
-                if outcome == Outcome::Refused {
-                    self.refused(device);
-                }
-                self.done(device, purpose, outcome);
+            Input::Submit { io, op, range } => self.submit(io, op, range),
+            Input::Done { request, outcome } => self.ended(request, outcome),
+            other => self.happened(other),
+        }
+    }
+
+    /// A user's I/O.
+    fn submit(&mut self, io: IoId, op: Op, range: Extent) {
+        match &mut self.phase {
+            Phase::Running(running) => {
+                running.submit(&mut self.shared, io, op, range);
+                running.settle(&mut self.shared);
             }
+            _ => self.shared.requests.complete(io, Status::Failed),
+        }
+    }
+
+    /// A request has ended.
+    fn ended(&mut self, request: RequestId, outcome: Outcome) {
+        let (device, purpose) = self.shared.requests.end(request);
+        if outcome == Outcome::Refused {
+            self.refused(device);
+        }
+        self.done(device, purpose, outcome);
+        self.settle();
+    }
+
+    /// Something has happened that is not part of each I/O.
+    fn happened(&mut self, input: Input) {
+        let s = &mut self.shared;
+        match input {
+            Input::Submit { .. } | Input::Done { .. } => unreachable!("they do not come here"),
             Input::MetadataRead { request, bytes } => {
                 let (device, _) = s.requests.end(request);
                 if !s.supply(device, &bytes) {
@@ -175,17 +198,23 @@ impl Mirror {
                 }
             },
         }
+        self.settle();
+    }
+
+    #[inline]
+    fn settle(&mut self) {
         if let Phase::Running(running) = &mut self.phase {
             running.settle(&mut self.shared);
         }
     }
 
     /// Returns what is to be done next.
+    #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.shared.requests.poll_output()
     }
 
-    /// A request has ended.
+    /// Tells those who have waited for a request that it has ended.
     #[inline]
     fn done(&mut self, device: Device, purpose: Purpose, outcome: Outcome) {
         let s = &mut self.shared;

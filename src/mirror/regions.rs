@@ -10,7 +10,7 @@
 //! DRBD's activity log and md's write-intent bitmap are the models.
 
 use dst_wire::BLOCK_SIZES;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use crate::extents::Extent;
 
@@ -85,8 +85,8 @@ impl RegionSize {
 
     /// Returns the regions of a range that is not empty.
     #[inline]
-    fn regions(self, extent: Extent) -> RangeInclusive<u16> {
-        self.region_of(extent.start)..=self.region_of(extent.end() - 1)
+    fn regions(self, extent: Extent) -> Range<usize> {
+        usize::from(self.region_of(extent.start))..usize::from(self.region_of(extent.end() - 1)) + 1
     }
 }
 
@@ -217,7 +217,7 @@ impl Regions {
     fn begin_cold(&mut self, extent: Extent) -> Begin {
         let regions = self.size.regions(extent);
         debug_assert!(self.limit(extent) == extent, "{extent:?} has too many regions");
-        let cold = regions.clone().filter(|&region| self.index[usize::from(region)] == COLD).count();
+        let cold = regions.clone().filter(|&region| self.index[region] == COLD).count();
         let room = self.max - self.hot.len();
         if cold > room && !self.cool_oldest(cold - room, &regions) {
             return Begin::Full;
@@ -226,10 +226,10 @@ impl Regions {
             self.changes += 1;
         }
         for region in regions {
-            if self.index[usize::from(region)] == COLD {
-                self.index[usize::from(region)] = self.hot.len() as u16;
+            if self.index[region] == COLD {
+                self.index[region] = self.hot.len() as u16;
                 let added = self.changes;
-                self.hot.push(Hot { region, writes: 0, added, used: 0, flush: 0 });
+                self.hot.push(Hot { region: region as u16, writes: 0, added, used: 0, flush: 0 });
             }
             self.count(region);
         }
@@ -242,7 +242,7 @@ impl Regions {
     pub fn end(&mut self, extent: Extent) {
         self.time += 1;
         for region in self.size.regions(extent) {
-            let hot = &mut self.hot[usize::from(self.index[usize::from(region)])];
+            let hot = &mut self.hot[usize::from(self.index[region])];
             hot.writes -= 1;
             hot.used = self.time;
             hot.flush = self.flushes + 1;
@@ -259,7 +259,7 @@ impl Regions {
     /// there.
     #[inline]
     pub fn is_cold(&self, extent: Extent) -> bool {
-        self.size.regions(extent).all(|region| self.index[usize::from(region)] == COLD)
+        self.size.regions(extent).all(|region| self.index[region] == COLD)
     }
 
     /// Returns whether regions have become hot that no begun record has.
@@ -323,23 +323,23 @@ impl Regions {
     }
 
     #[inline]
-    fn is_region_recorded(&self, region: u16) -> bool {
-        let at = self.index[usize::from(region)];
+    fn is_region_recorded(&self, region: usize) -> bool {
+        let at = self.index[region];
         at != COLD && self.hot[usize::from(at)].added <= self.recorded
     }
 
     #[inline]
-    fn count(&mut self, region: u16) {
-        let hot = &mut self.hot[usize::from(self.index[usize::from(region)])];
+    fn count(&mut self, region: usize) {
+        let hot = &mut self.hot[usize::from(self.index[region])];
         hot.writes += 1;
         hot.used = self.time;
     }
 
     /// Lets the `count` regions cool that were not used for the longest time, other than those in
     /// `but`. Returns false, and changes nothing, if fewer may cool.
-    fn cool_oldest(&mut self, count: usize, but: &RangeInclusive<u16>) -> bool {
+    fn cool_oldest(&mut self, count: usize, but: &Range<usize>) -> bool {
         let flushed = self.flushed;
-        let may_cool = |hot: &&Hot| hot.is_flushed(flushed) && !but.contains(&hot.region);
+        let may_cool = |hot: &&Hot| hot.is_flushed(flushed) && !but.contains(&usize::from(hot.region));
         if self.hot.iter().filter(may_cool).count() < count {
             return false;
         }
@@ -581,8 +581,8 @@ mod tests {
                 }
                 for extent in model.at_risk() {
                     for region in regions.size.regions(extent) {
-                        prop_assert!(model.durable.contains(&region), "the region {region} is not recorded");
-                        let new = model.record.as_ref().is_none_or(|(_, hot)| hot.contains(&region));
+                        prop_assert!(model.durable.contains(&(region as u16)), "the region {region} is not recorded");
+                        let new = model.record.as_ref().is_none_or(|(_, hot)| hot.contains(&(region as u16)));
                         prop_assert!(new, "the record that is being written lacks the region {region}");
                         prop_assert!(regions.unflushed().any(|unflushed| unflushed.overlaps(extent)));
                     }

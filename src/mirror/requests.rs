@@ -80,6 +80,7 @@ impl Requests {
     }
 
     /// Returns what is to be done next.
+    #[inline]
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }

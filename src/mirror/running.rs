@@ -489,6 +489,13 @@ impl Running {
     /// Continues what waited for locks, and for changes, until nothing goes on.
     #[inline]
     pub(crate) fn settle(&mut self, s: &mut Shared) {
+        if self.is_stirred || !self.granted.is_empty() {
+            self.settle_all(s);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_all(&mut self, s: &mut Shared) {
         while self.is_stirred || !self.granted.is_empty() {
             self.settle_once(s);
         }
