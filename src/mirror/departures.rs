@@ -5,7 +5,7 @@ use crate::configuration::MemberState;
 use crate::handles::Device;
 use crate::locks::Locks;
 use crate::mutation::{Mutation, is_on};
-use crate::output::{Output, Status};
+use crate::output::{Rare, Status};
 use crate::running::{IoState, Mode, Port, Running, WITNESS};
 use crate::shared::{Link, Shared};
 
@@ -231,7 +231,7 @@ impl Running {
         self.fail_change(s, "the mirror has ended");
         let before = std::mem::replace(&mut self.mode, Mode::Ended);
         self.stop_verification(s);
-        s.requests.push(Output::Ended { why });
+        s.requests.push(Rare::Ended { why });
         for device in Device::all() {
             if !matches!(s.slot(device).link, Link::Absent) {
                 s.requests.reset(device);

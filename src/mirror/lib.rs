@@ -78,6 +78,6 @@ pub use ids::{MemberId, MirrorId};
 pub use input::{Input, Op, Outcome};
 pub use mirror::Mirror;
 pub use options::Options;
-pub use output::{Level, Output, Status};
+pub use output::{Level, Output, Rare, Status};
 pub use report::Report;
 pub use turns::Turns;

@@ -11,7 +11,7 @@ use crate::handles::{Device, IoId, RequestId};
 use crate::input::{Input, Op, Outcome};
 use crate::mutation::{Mutation, is_on};
 use crate::options::Options;
-use crate::output::{Output, Status};
+use crate::output::{Output, Rare, Status};
 use crate::report::{Condition, Counts, MemberReport, Report, State, WitnessReport};
 use crate::requests::{Purpose, Requests};
 use crate::running::{Mode, Port, Running, WITNESS, in_sync};
@@ -183,18 +183,18 @@ impl Mirror {
             }
             Input::AddMember { device, name, force, is_open } => match &mut self.phase {
                 Phase::Running(running) => running.add_member(s, device, (name, force), is_open),
-                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+                _ => s.requests.push(Rare::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::RemoveMember { id } => match &mut self.phase {
                 Phase::Running(running) => running.remove_member(s, id),
-                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+                _ => s.requests.push(Rare::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::Stop { wipe } => match &mut self.phase {
                 Phase::Running(running) => running.stop(s, wipe),
                 Phase::Stopped => {}
                 _ => {
                     self.phase = Phase::Stopped;
-                    s.requests.push(Output::Stopped { wiped: Vec::new() });
+                    s.requests.push(Rare::Stopped { wiped: Vec::new() });
                 }
             },
         }
@@ -293,7 +293,7 @@ impl Mirror {
                 self.shared.close(device);
             }
         }
-        self.shared.requests.push(Output::Ended { why: why.clone() });
+        self.shared.requests.push(Rare::Ended { why: why.clone() });
         self.phase = Phase::Ended(why);
     }
 
@@ -355,7 +355,7 @@ impl Mirror {
     }
 
     /// Returns the maximum number of blocks of a write that starts at this block: 0 before
-    /// [`Output::Register`].
+    /// [`Rare::Register`].
     pub fn io_blocks_max(&self, start: u64) -> u64 {
         match &self.phase {
             Phase::Running(running) => {

@@ -2,7 +2,7 @@
 
 use crate::handles::Device;
 use crate::input::Outcome;
-use crate::output::Output;
+use crate::output::Rare;
 use crate::requests::Purpose;
 use crate::running::{Mode, Places, Port, Running};
 use crate::shared::Shared;
@@ -117,6 +117,6 @@ impl Running {
 
     pub(crate) fn stopped(&mut self, s: &mut Shared, wiped: Vec<Device>) {
         self.mode = Mode::Stopped;
-        s.requests.push(Output::Stopped { wiped });
+        s.requests.push(Rare::Stopped { wiped });
     }
 }
