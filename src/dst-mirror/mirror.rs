@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use dst_mirror::takeover::Takeover;
 use dst_mirror::{Device, Input, Level, Outcome, Output, Rare, RequestId};
 use spdk::bdev::BackendIo;
-use spdk::clock::now_us;
+use spdk::clock::{now_us, turn_us};
 
 use crate::buffers::Buffers;
 use crate::changing::Changing;
@@ -207,7 +207,12 @@ impl Mirror {
         if self.is_stopped.get() {
             return;
         }
-        self.rules.borrow_mut().handle(now_us(), input);
+        let now = match input {
+            // Each I/O has several of these, and their times need not be exact.
+            Input::Submit { .. } | Input::Done { .. } => turn_us(),
+            _ => now_us(),
+        };
+        self.rules.borrow_mut().handle(now, input);
         self.carry_out();
     }
 
@@ -225,7 +230,7 @@ impl Mirror {
             }
             let ended = self.at_once.borrow_mut().pop_front();
             let Some((request, outcome)) = ended else { break };
-            self.rules.borrow_mut().handle(now_us(), Input::Done { request, outcome });
+            self.rules.borrow_mut().handle(turn_us(), Input::Done { request, outcome });
         }
         self.is_carrying.set(false);
     }
