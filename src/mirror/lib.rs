@@ -36,6 +36,7 @@ pub mod options;
 pub mod output;
 #[cfg(test)]
 mod owners_tests;
+mod ports;
 pub mod quorum;
 mod reads;
 mod recording;

@@ -4,9 +4,9 @@
 use std::cell::Cell;
 use std::ops::{Deref, DerefMut};
 
-use crate::configuration::{Configuration, MEMBERS_MAX};
+use crate::configuration::{Configuration, MEMBERS_MAX, MemberRecord, MemberState};
 use crate::handles::Device;
-use crate::running::{Places, Port, in_sync};
+use crate::ports::{Places, Port};
 
 /// A value on which others depend: notes when it may have changed.
 pub(crate) struct Watched<T> {
@@ -65,10 +65,10 @@ impl Roles {
             }
         }
         let all = ((1u32 << config.members.len()) - 1) as Places;
-        let in_sync = in_sync(config);
-        let current = in_sync & active;
-        let sources = current & crate::running::in_sync(recorded);
-        Roles { in_sync, current, others: all & !current, sources, devices }
+        let in_sync_now = in_sync(config);
+        let current = in_sync_now & active;
+        let sources = current & in_sync(recorded);
+        Roles { in_sync: in_sync_now, current, others: all & !current, sources, devices }
     }
 
     /// Returns the device of a member that gets data.
@@ -125,4 +125,12 @@ pub(crate) fn each(mut places: Places) -> impl Iterator<Item = usize> {
         places &= places - 1;
         Some(who)
     })
+}
+
+/// Returns the members in sync of a configuration.
+#[inline]
+pub(crate) fn in_sync(config: &Configuration) -> Places {
+    let is_in_sync =
+        |(who, member): (usize, &MemberRecord)| u16::from(member.state == MemberState::InSync) << who;
+    config.members.iter().enumerate().map(is_in_sync).fold(0, |set, bit| set | bit)
 }

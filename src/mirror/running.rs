@@ -16,44 +16,15 @@ use crate::handles::{Device, IoId};
 use crate::ids::{MemberId, MirrorId};
 use crate::input::Op;
 use crate::locks::{Holder, Locks};
-use crate::metadata::{Area, Record};
+use crate::metadata::Record;
 use crate::output::Status;
+pub(crate) use crate::ports::{Places, Port, Up, WITNESS};
 use crate::regions::{FlushTicket, RecordTicket, Regions};
 use crate::report::Counts;
+pub(crate) use crate::roles::in_sync;
 use crate::roles::{KnownRoles, Roles, Watched};
 use crate::shared::Shared;
 use crate::verifying::Verifying;
-
-/// The place of the witness among [`Running::ports`]. The members' are those in the configuration.
-pub(crate) const WITNESS: usize = MEMBERS_MAX;
-
-/// A set of places: a bit each.
-pub(crate) type Places = u16;
-
-/// A member's or the witness's device, as far as it is in use.
-pub(crate) enum Port {
-    /// No device is in use.
-    Down {
-        /// The reason, as far as it is known.
-        why: String,
-        /// The time since when, in µs.
-        since: u64,
-    },
-    /// A device is in use.
-    Up(Box<Up>),
-}
-
-/// A device in use.
-pub(crate) struct Up {
-    pub(crate) device: Device,
-    /// Where its metadata are.
-    pub(crate) area: Area,
-    /// Whether the trees on the device are not known to be up to date. The next record brings all.
-    pub(crate) is_stale: bool,
-    /// Whether the device has the recorded configuration, so that a member gets data, and a witness
-    /// votes.
-    pub(crate) is_active: bool,
-}
 
 /// What a member missed. On disk, all three are one tree.
 pub(crate) struct Missed {
@@ -550,15 +521,6 @@ impl Running {
             self.missed[who].insert(size.extent(region, blocks));
         }
     }
-}
-
-/// Returns the members in sync of a configuration.
-#[inline]
-pub(crate) fn in_sync(config: &Configuration) -> Places {
-    let is_in_sync = |(who, member): (usize, &crate::configuration::MemberRecord)| {
-        u16::from(member.state == MemberState::InSync) << who
-    };
-    config.members.iter().enumerate().map(is_in_sync).fold(0, |set, bit| set | bit)
 }
 
 /// Returns whether members and witness have the same states in two configurations.
