@@ -4,7 +4,7 @@
 use std::collections::VecDeque;
 
 use dst_mirror::{
-    Create, Device, Extent, Input, IoId, Mirror, Op, Options, Outcome, Output, RequestId, Status,
+    Create, Device, Extent, Input, IoId, Mirror, Op, Options, Outcome, Output, Rare, RequestId, Status,
 };
 
 /// The number of I/Os that are under way: a queue of 128 that is always full.
@@ -107,10 +107,12 @@ impl Mirrored {
             Output::MetadataRead { request, range, .. } => {
                 Input::MetadataRead { request, bytes: vec![0; range.count as usize * 4096] }
             }
-            Output::MetadataWrite { request, .. } | Output::Flush { request, .. } => {
-                return self.requests.push_back(request);
-            }
-            Output::Register { .. } | Output::Log { .. } => return,
+            Output::Flush { request, .. } => return self.requests.push_back(request),
+            Output::Rare(rare) => match *rare {
+                Rare::MetadataWrite { request, .. } => return self.requests.push_back(request),
+                Rare::Register { .. } | Rare::Log { .. } => return,
+                other => unreachable!("{other:?}, though no member fails"),
+            },
             other => unreachable!("{other:?}, though no member fails"),
         };
         self.mirror.handle(1, input);

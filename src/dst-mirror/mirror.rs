@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use dst_mirror::takeover::Takeover;
-use dst_mirror::{Device, Input, Level, Outcome, Output, RequestId};
+use dst_mirror::{Device, Input, Level, Outcome, Output, Rare, RequestId};
 use spdk::bdev::BackendIo;
 use spdk::clock::now_us;
 
@@ -22,7 +22,7 @@ use crate::disk::Destroy;
 use crate::error::Error;
 use crate::life::{Answer, Done, Life};
 use crate::options::{Options, Plan, Start, Waits};
-use crate::request::Pending;
+use crate::request::{Metadata, Pending};
 use crate::sharing;
 use crate::users::Users;
 
@@ -66,7 +66,7 @@ pub struct Mirror {
     #[expect(clippy::vec_box, reason = "SPDK gets a request by its address")]
     pub(crate) idle: RefCell<Vec<Box<BackendIo<Pending>>>>,
     /// Requests for metadata that wait for memory.
-    pub(crate) wanting_memory: RefCell<VecDeque<Output>>,
+    pub(crate) wanting_memory: RefCell<VecDeque<Metadata>>,
     pub(crate) life: RefCell<Life>,
     /// The callers that wait for the end of the start, and until when, in µs. Their number needs no
     /// limit, since SPDK limits the RPCs of a connection.
@@ -246,8 +246,8 @@ impl Mirror {
             Output::CompareRead { request, device, slot, with, range } => {
                 self.compare_read(request, device, [with, slot], range);
             }
-            metadata @ (Output::MetadataRead { .. } | Output::MetadataWrite { .. }) => {
-                self.metadata(metadata);
+            Output::MetadataRead { request, device, range } => {
+                self.metadata(Metadata { request, device, range, content: None });
             }
             Output::Reset { request, device } => self.reset(request, device),
             Output::Close { device } => self.close(device),
@@ -257,18 +257,23 @@ impl Mirror {
                 }
             }
             Output::Complete { io, status } => self.complete(io, status),
-            Output::Register { mirror, blocks, block_size } => {
-                self.register(mirror, blocks, block_size);
+            Output::Rare(rare) => self.carry_rare(*rare),
+        }
+    }
+
+    /// Carries out what is rarely wanted.
+    #[cold]
+    fn carry_rare(self: &Rc<Self>, rare: Rare) {
+        match rare {
+            Rare::MetadataWrite { request, device, range, bytes } => {
+                self.metadata(Metadata { request, device, range, content: Some(bytes) });
             }
-            Output::Changed { result } => self.changed(result),
-            Output::Ended { why } => self.ended(why),
-            Output::Stopped { wiped } => self.stopped(&wiped),
-            Output::Log { level: Level::Warning, text } => {
-                spdk::warn!("DST mirror {}: {text}", self.name());
-            }
-            Output::Log { level: Level::Notice, text } => {
-                spdk::notice!("DST mirror {}: {text}", self.name());
-            }
+            Rare::Register { mirror, blocks, block_size } => self.register(mirror, blocks, block_size),
+            Rare::Changed { result } => self.changed(result),
+            Rare::Ended { why } => self.ended(why),
+            Rare::Stopped { wiped } => self.stopped(&wiped),
+            Rare::Log { level: Level::Warning, text } => spdk::warn!("DST mirror {}: {text}", self.name()),
+            Rare::Log { level: Level::Notice, text } => spdk::notice!("DST mirror {}: {text}", self.name()),
         }
     }
 

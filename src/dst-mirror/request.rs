@@ -22,6 +22,18 @@ pub enum Purpose {
     EndRequests,
 }
 
+/// A read or write of metadata that the rules want.
+pub struct Metadata {
+    /// The number of the request.
+    pub request: RequestId,
+    /// The device.
+    pub device: Device,
+    /// The blocks.
+    pub range: Extent,
+    /// What is written: as long as the range. `None`: a read.
+    pub content: Option<Vec<u8>>,
+}
+
 /// What takes the ends of requests.
 pub trait Owner {
     /// A request has ended.

@@ -2,12 +2,12 @@
 
 use std::rc::Rc;
 
-use dst_mirror::{Device, Extent, Input, IoId, Outcome, Output, RequestId, SlotId};
+use dst_mirror::{Device, Extent, Input, IoId, Outcome, RequestId, SlotId};
 use spdk::bdev::{BackendIo, IoStatus, IoTypes};
 
 use crate::device::{Backing, OpenDevice, Place};
 use crate::mirror::Mirror;
-use crate::request::{Owner, Pending, Purpose};
+use crate::request::{Metadata, Owner, Pending, Purpose};
 
 impl Mirror {
     /// Returns the device, if it is open. Nothing stays borrowed while SPDK takes a request, since a bdev
@@ -161,27 +161,23 @@ impl Mirror {
     }
 
     /// Reads or writes metadata, or waits until there is memory for it.
-    pub(crate) fn metadata(self: &Rc<Self>, output: Output) {
-        if !self.wanting_memory.borrow().is_empty() || !self.try_metadata(&output) {
-            self.wanting_memory.borrow_mut().push_back(output);
+    pub(crate) fn metadata(self: &Rc<Self>, wanted: Metadata) {
+        if !self.wanting_memory.borrow().is_empty() || !self.try_metadata(&wanted) {
+            self.wanting_memory.borrow_mut().push_back(wanted);
         }
     }
 
     /// Reads or writes metadata. Returns false if there is no memory for it now.
-    fn try_metadata(self: &Rc<Self>, output: &Output) -> bool {
-        let (request, device, range, content) = match output {
-            Output::MetadataRead { request, device, range } => (*request, *device, *range, None),
-            Output::MetadataWrite { request, device, range, bytes } => {
-                (*request, *device, *range, Some(bytes))
-            }
-            _ => return true,
-        };
+    fn try_metadata(self: &Rc<Self>, wanted: &Metadata) -> bool {
+        let &Metadata { request, device, range, ref content } = wanted;
         let Some(open) = self.open_device(device) else {
             self.end_at_once(request, Outcome::Failed);
             return true;
         };
         let len = range.count as usize * open.info.block_size as usize;
-        if !self.buffers.borrow().holds_metadata(len) || content.is_some_and(|bytes| bytes.len() != len) {
+        if !self.buffers.borrow().holds_metadata(len)
+            || content.as_ref().is_some_and(|bytes| bytes.len() != len)
+        {
             spdk::error!("DST mirror {}: metadata of {len} bytes do not fit", self.name());
             self.end_at_once(request, Outcome::Failed);
             return true;
@@ -208,15 +204,12 @@ impl Mirror {
     /// Ends the requests for metadata to a device that wait for memory. The device is being closed, and may
     /// be opened again before there is memory: what was to be written is old by then.
     pub(crate) fn end_waiting(&self, device: Device) {
-        self.wanting_memory.borrow_mut().retain(|output| match output {
-            Output::MetadataRead { request, device: of, .. }
-            | Output::MetadataWrite { request, device: of, .. }
-                if *of == device =>
-            {
-                self.end_at_once(*request, Outcome::Failed);
-                false
+        self.wanting_memory.borrow_mut().retain(|wanted| {
+            let is_kept = wanted.device != device;
+            if !is_kept {
+                self.end_at_once(wanted.request, Outcome::Failed);
             }
-            _ => true,
+            is_kept
         });
     }
 
@@ -224,9 +217,9 @@ impl Mirror {
     fn use_memory(self: &Rc<Self>) {
         loop {
             let next = self.wanting_memory.borrow_mut().pop_front();
-            let Some(output) = next else { return };
-            if !self.try_metadata(&output) {
-                return self.wanting_memory.borrow_mut().push_front(output);
+            let Some(wanted) = next else { return };
+            if !self.try_metadata(&wanted) {
+                return self.wanting_memory.borrow_mut().push_front(wanted);
             }
         }
     }

@@ -25,7 +25,7 @@ use crate::handles::Device;
 use crate::ids::MemberId;
 use crate::metadata::{Area, Layout, Loaded, MetadataError};
 use crate::mutation::{Mutation, is_on};
-use crate::output::Output;
+use crate::output::Rare;
 use crate::quorum::{knows, may_record};
 use crate::running::{Beginning, Leftovers, Missed, Mode, Port, Running, WITNESS, says_the_same};
 use crate::shared::{Link, Shared};
@@ -55,7 +55,7 @@ pub(crate) fn changes_members(one: &Configuration, other: &Configuration) -> boo
 
 impl Running {
     /// Begins to add a member: a device that is about to be opened, or is open and not used.
-    /// [`Output::Changed`] answers.
+    /// [`Rare::Changed`] answers.
     pub(crate) fn add_member(
         &mut self,
         s: &mut Shared,
@@ -64,7 +64,7 @@ impl Running {
         is_open: bool,
     ) {
         if let Err(why) = self.may_add(s, device, &name, is_open) {
-            return s.requests.push(Output::Changed { result: Err(why) });
+            return s.requests.push(Rare::Changed { result: Err(why) });
         }
         let members = self.config.members.iter().filter(|m| m.state != MemberState::Detached).count() + 1;
         s.requests.grow(requests_max(s.options.ios_max, s.options.copy_slots, members));
@@ -123,7 +123,7 @@ impl Running {
         Ok(())
     }
 
-    /// Begins to remove a member. [`Output::Changed`] answers.
+    /// Begins to remove a member. [`Rare::Changed`] answers.
     pub(crate) fn remove_member(&mut self, s: &mut Shared, id: MemberId) {
         let who = self.config.members.iter().position(|member| member.id == id);
         let result = match who {
@@ -132,7 +132,7 @@ impl Running {
         };
         match result {
             Ok(who) => self.begin_removal(s, who),
-            Err(why) => s.requests.push(Output::Changed { result: Err(why) }),
+            Err(why) => s.requests.push(Rare::Changed { result: Err(why) }),
         }
     }
 
@@ -272,12 +272,12 @@ impl Running {
                 format!("{why}; whether that was recorded, the mirror shows when it is assembled again")
             }
         };
-        s.requests.push(Output::Changed { result: Err(why) });
+        s.requests.push(Rare::Changed { result: Err(why) });
     }
 
     pub(crate) fn change_is_recorded(&mut self, s: &mut Shared, result: Result<(), String>) {
         self.change = Change::None;
-        s.requests.push(Output::Changed { result });
+        s.requests.push(Rare::Changed { result });
     }
 
     /// Looks at the device that is to become a member or the witness, if it was read.

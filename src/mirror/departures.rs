@@ -5,7 +5,7 @@ use crate::configuration::MemberState;
 use crate::handles::Device;
 use crate::locks::Locks;
 use crate::mutation::{Mutation, is_on};
-use crate::output::{Output, Status};
+use crate::output::{Rare, Status};
 use crate::running::{IoState, Mode, Port, Running, WITNESS};
 use crate::shared::{Link, Shared};
 
@@ -125,10 +125,11 @@ impl Running {
         self.ports[who] = Port::Down { why: why.to_owned(), since: s.now() };
         self.is_stirred = true;
         if who == WITNESS {
+            let current = self.config.generations.current();
             if let Some(witness) = &mut self.config.witness {
                 // A witness that was just back may not have the record that says so.
                 let recorded = self.recorded.witness.as_ref().map_or(witness.state, |w| w.state);
-                witness.state = recorded.lost(self.config.generations.current());
+                witness.state = recorded.lost(current);
             }
         } else if self.is_in_sync(who) {
             match is_last {
@@ -232,14 +233,14 @@ impl Running {
         self.fail_change(s, "the mirror has ended");
         let before = std::mem::replace(&mut self.mode, Mode::Ended);
         self.stop_verification(s);
-        s.requests.push(Output::Ended { why });
+        s.requests.push(Rare::Ended { why });
         for device in Device::all() {
             if !matches!(s.slot(device).link, Link::Absent) {
                 s.requests.reset(device);
                 s.close(device);
             }
         }
-        for port in &mut self.ports {
+        for port in self.ports.iter_mut() {
             *port = Port::Down { why: "the mirror has ended".to_owned(), since: s.now() };
         }
         (self.round, self.flush) = (None, None);

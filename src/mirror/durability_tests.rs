@@ -4,9 +4,9 @@ use crate::generation::HISTORY_MAX;
 use crate::handles::Device;
 use crate::input::{Input, Op};
 use crate::options::Options;
-use crate::output::{Output, Status};
+use crate::output::Status;
 use crate::report::{Condition, State};
-use crate::testing::{Health, World, options};
+use crate::testing::{Health, World, options, superblock_write};
 
 /// The witness's number.
 const WITNESS: u8 = Device::WITNESS.0;
@@ -285,12 +285,8 @@ fn announcements_that_never_counted_do_not_outrank_what_others_recorded() {
     world.input(Input::Tick);
     let mut is_held = false;
     while let Some(output) = world.mirror.poll_output() {
-        match &output {
-            Output::MetadataWrite { device: Device::WITNESS, bytes, .. }
-                if bytes.starts_with(b"DSTmirr") && bytes[80..96] != before.to_le_bytes() =>
-            {
-                is_held = true;
-            }
+        match superblock_write(&output) {
+            Some((Device::WITNESS, bytes)) if bytes[80..96] != before.to_le_bytes() => is_held = true,
             _ => world.perform(output),
         }
     }

@@ -13,6 +13,7 @@ use crate::locks::Locks;
 use crate::metadata::Area;
 use crate::regions::{RegionSize, Regions};
 use crate::report::Counts;
+use crate::roles::{KnownRoles, Watched};
 use crate::running::{
     Authority, Beginning, Io, IoState, Leftovers, Missed, Mode, Places, Port, Running, Up, WITNESS, in_sync,
 };
@@ -58,12 +59,13 @@ impl Founding {
                 Authority::Operator => Beginning::Adopting,
                 Authority::All => Beginning::Over,
             },
-            config: self.config,
-            recorded: self.recorded,
+            config: Watched::new(self.config),
+            recorded: Watched::new(self.recorded),
             is_renewal_due: false,
             authority: self.authority,
             overwritten: self.overwritten,
-            ports: (0..=WITNESS).map(|_| down()).collect(),
+            ports: Watched::new((0..=WITNESS).map(|_| down()).collect()),
+            known_roles: KnownRoles::new(),
             missed: self.missed,
             lost_caches: [0; MEMBERS_MAX],
             regions: Regions::new(self.region_size, self.blocks, s.options.hot_max),

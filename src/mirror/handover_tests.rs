@@ -2,9 +2,9 @@
 
 use crate::handles::Device;
 use crate::input::{Input, Op};
-use crate::output::{Output, Status};
+use crate::output::Status;
 use crate::report::{Condition, State};
-use crate::testing::{Health, World, options};
+use crate::testing::{Health, World, options, superblock_write};
 
 /// The witness's number.
 const WITNESS: u8 = Device::WITNESS.0;
@@ -33,8 +33,7 @@ fn only_the_witness_knows() -> World {
 fn perform_until_second_record(world: &mut World, to: Device) {
     let mut records = 0;
     while let Some(output) = world.mirror.poll_output() {
-        let is_record = matches!(&output, Output::MetadataWrite { device, bytes, .. }
-            if *device == to && bytes.starts_with(b"DSTmirr"));
+        let is_record = superblock_write(&output).is_some_and(|(device, _)| device == to);
         records += u32::from(is_record);
         if records == 2 {
             world.set(to.0, Health::Hung);
@@ -105,8 +104,7 @@ fn a_generation_is_begun_however_often_its_record_fails() {
     world.input(Input::Gone { device: Device(1) });
     let mut records = 0;
     while let Some(output) = world.mirror.poll_output() {
-        let is_record = matches!(&output, Output::MetadataWrite { device: Device(0), bytes, .. }
-            if bytes.starts_with(b"DSTmirr"));
+        let is_record = superblock_write(&output).is_some_and(|(device, _)| device == Device(0));
         records += u32::from(is_record);
         if records == 2 {
             // The first one says that the other member is out of date.

@@ -66,7 +66,7 @@ pub enum Input {
         /// The device.
         device: Device,
     },
-    /// A user's I/O. Not before [`crate::Output::Register`]. [`crate::Output::Complete`] answers.
+    /// A user's I/O. Not before [`crate::Rare::Register`]. [`crate::Output::Complete`] answers.
     Submit {
         /// The I/O.
         io: IoId,
@@ -108,7 +108,7 @@ pub enum Input {
     SetOptions(Options),
     /// The operator adds a member: a device that the driver opens, and reports as opened after this; or one
     /// that is open already, and that the mirror does not use.
-    /// [`crate::Output::Changed`] answers.
+    /// [`crate::Rare::Changed`] answers.
     AddMember {
         /// The device.
         device: Device,
@@ -120,7 +120,7 @@ pub enum Input {
         /// Whether the device is open already: its size was reported then.
         is_open: bool,
     },
-    /// The operator removes a member. [`crate::Output::Changed`] answers.
+    /// The operator removes a member. [`crate::Rare::Changed`] answers.
     RemoveMember {
         /// The member.
         id: MemberId,
@@ -144,7 +144,7 @@ pub enum Input {
     },
     /// The operator stops the verification.
     StopVerification,
-    /// The mirror ends. [`crate::Output::Stopped`] answers, when nothing is left to be written, or
+    /// The mirror ends. [`crate::Rare::Stopped`] answers, when nothing is left to be written, or
     /// after [`crate::Options::stop_timeout_ms`]. No I/O is outstanding, and none comes any more.
     Stop {
         /// Whether the metadata of the devices that are there are overwritten.

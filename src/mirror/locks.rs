@@ -7,6 +7,7 @@
 //! mirror has at once, this costs less than a tree would.
 
 use std::collections::VecDeque;
+use std::ops::Range;
 
 use crate::extents::Extent;
 use crate::handles::{IoId, SlotId};
@@ -74,8 +75,7 @@ impl Locks {
     /// then [`Locks::unlock`] grants the lock later.
     #[inline]
     pub(crate) fn lock(&mut self, holder: Holder, range: Extent) -> bool {
-        let ahead = if self.marks.are_clear(range) { 0 } else { self.count_overlapping(range) };
-        self.marks.add(range);
+        let ahead = if self.marks.add(range) { 0 } else { self.count_overlapping(range) };
         let at = self.place(holder);
         assert!(!self.places[at].is_there, "{holder:?} locks twice");
         self.places[at] = Lock { range, ahead, is_there: true, before: self.last, after: END };
@@ -170,7 +170,7 @@ impl Locks {
 /// marks, so one with marks need not overlap any.
 #[derive(Debug)]
 struct Marks {
-    marks: Vec<u32>,
+    marks: Box<[u32; Marks::COUNT]>,
     /// The binary logarithm of the number of blocks in a unit.
     shift: u32,
     /// The number of locks that are too long to have marks.
@@ -192,14 +192,14 @@ impl Marks {
 
     fn new(block_size: u32) -> Marks {
         let blocks = (Marks::UNIT_BYTES / block_size).max(1);
-        Marks { marks: vec![0; Marks::COUNT], shift: blocks.ilog2(), long: 0 }
+        Marks { marks: Box::new([0; Marks::COUNT]), shift: blocks.ilog2(), long: 0 }
     }
 
-    /// Returns the first and the last unit of a range, unless it is long.
+    /// Returns the units of a range, unless it is long.
     #[inline]
-    fn units(&self, range: Extent) -> Option<(u64, u64)> {
+    fn units(&self, range: Extent) -> Option<Range<u64>> {
         let (first, last) = (range.start >> self.shift, (range.end() - 1) >> self.shift);
-        (last - first < Marks::UNITS_MAX).then_some((first, last))
+        (last - first < Marks::UNITS_MAX).then_some(first..last + 1)
     }
 
     /// Returns the place of a unit's mark. Neighbours have different ones, and so have, mostly, units
@@ -210,26 +210,26 @@ impl Marks {
         (unit.wrapping_mul(0x9e37_79b9_7f4a_7c15) >> (64 - Marks::COUNT.ilog2())) as usize
     }
 
+    /// Adds the marks of a lock. Returns whether it overlaps no other lock for sure.
     #[inline]
-    fn are_clear(&self, range: Extent) -> bool {
-        self.long == 0
-            && self
-                .units(range)
-                .is_some_and(|(first, last)| (first..=last).all(|unit| self.marks[Marks::place(unit)] == 0))
-    }
-
-    #[inline]
-    fn add(&mut self, range: Extent) {
-        match self.units(range) {
-            Some((first, last)) => (first..=last).for_each(|unit| self.marks[Marks::place(unit)] += 1),
-            None => self.long += 1,
+    fn add(&mut self, range: Extent) -> bool {
+        let Some(units) = self.units(range) else {
+            self.long += 1;
+            return false;
+        };
+        let mut is_clear = self.long == 0;
+        for unit in units {
+            let marks = &mut self.marks[Marks::place(unit)];
+            is_clear &= *marks == 0;
+            *marks += 1;
         }
+        is_clear
     }
 
     #[inline]
     fn remove(&mut self, range: Extent) {
         match self.units(range) {
-            Some((first, last)) => (first..=last).for_each(|unit| self.marks[Marks::place(unit)] -= 1),
+            Some(units) => units.for_each(|unit| self.marks[Marks::place(unit)] -= 1),
             None => self.long -= 1,
         }
     }

@@ -7,11 +7,11 @@ use crate::configuration::{MemberState, WitnessState};
 use crate::copying::Turn;
 use crate::creation::Creating;
 use crate::extents::Extent;
-use crate::handles::Device;
-use crate::input::{Input, Outcome};
+use crate::handles::{Device, IoId, RequestId};
+use crate::input::{Input, Op, Outcome};
 use crate::mutation::{Mutation, is_on};
 use crate::options::Options;
-use crate::output::{Output, Status};
+use crate::output::{Output, Rare, Status};
 use crate::report::{Condition, Counts, MemberReport, Report, State, WitnessReport};
 use crate::requests::{Purpose, Requests};
 use crate::running::{Mode, Port, Running, WITNESS, in_sync};
@@ -64,21 +64,44 @@ impl Mirror {
 
     /// Tells the mirror what has happened at the time `now`, in µs of any clock that does not go
     /// back.
+    #[inline]
     pub fn handle(&mut self, now: u64, input: Input) {
-        let s = &mut self.shared;
-        s.requests.now = s.requests.now.max(now);
+        let requests = &mut self.shared.requests;
+        requests.now = requests.now.max(now);
+        // What each I/O brings takes no detour through the rest.
         match input {
-            Input::Submit { io, op, range } => match &mut self.phase {
-                Phase::Running(running) => running.submit(s, io, op, range),
-                _ => s.requests.complete(io, Status::Failed),
-            },
-            Input::Done { request, outcome } => {
-                let (device, purpose) = s.requests.end(request);
-                if outcome == Outcome::Refused {
-                    self.refused(device);
-                }
-                self.done(device, purpose, outcome);
+            Input::Submit { io, op, range } => self.submit(io, op, range),
+            Input::Done { request, outcome } => self.ended(request, outcome),
+            other => self.happened(other),
+        }
+    }
+
+    /// A user's I/O.
+    fn submit(&mut self, io: IoId, op: Op, range: Extent) {
+        match &mut self.phase {
+            Phase::Running(running) => {
+                running.submit(&mut self.shared, io, op, range);
+                running.settle(&mut self.shared);
             }
+            _ => self.shared.requests.complete(io, Status::Failed),
+        }
+    }
+
+    /// A request has ended.
+    fn ended(&mut self, request: RequestId, outcome: Outcome) {
+        let (device, purpose) = self.shared.requests.end(request);
+        if outcome == Outcome::Refused {
+            self.refused(device);
+        }
+        self.done(device, purpose, outcome);
+        self.settle();
+    }
+
+    /// Something has happened that is not part of each I/O.
+    fn happened(&mut self, input: Input) {
+        let s = &mut self.shared;
+        match input {
+            Input::Submit { .. } | Input::Done { .. } => unreachable!("they do not come here"),
             Input::MetadataRead { request, bytes } => {
                 let (device, _) = s.requests.end(request);
                 if !s.supply(device, &bytes) {
@@ -160,40 +183,46 @@ impl Mirror {
             }
             Input::AddMember { device, name, force, is_open } => match &mut self.phase {
                 Phase::Running(running) => running.add_member(s, device, (name, force), is_open),
-                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+                _ => s.requests.push(Rare::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::RemoveMember { id } => match &mut self.phase {
                 Phase::Running(running) => running.remove_member(s, id),
-                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+                _ => s.requests.push(Rare::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::AddWitness { name, force, is_open } => match &mut self.phase {
                 Phase::Running(running) => running.add_witness(s, (name, force), is_open),
-                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+                _ => s.requests.push(Rare::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::RemoveWitness => match &mut self.phase {
                 Phase::Running(running) => running.remove_witness(s),
-                _ => s.requests.push(Output::Changed { result: Err("the mirror does not run".to_owned()) }),
+                _ => s.requests.push(Rare::Changed { result: Err("the mirror does not run".to_owned()) }),
             },
             Input::Stop { wipe } => match &mut self.phase {
                 Phase::Running(running) => running.stop(s, wipe),
                 Phase::Stopped => {}
                 _ => {
                     self.phase = Phase::Stopped;
-                    s.requests.push(Output::Stopped { wiped: Vec::new() });
+                    s.requests.push(Rare::Stopped { wiped: Vec::new() });
                 }
             },
         }
+        self.settle();
+    }
+
+    #[inline]
+    fn settle(&mut self) {
         if let Phase::Running(running) = &mut self.phase {
             running.settle(&mut self.shared);
         }
     }
 
     /// Returns what is to be done next.
+    #[inline]
     pub fn poll_output(&mut self) -> Option<Output> {
         self.shared.requests.poll_output()
     }
 
-    /// A request has ended.
+    /// Tells those who have waited for a request that it has ended.
     #[inline]
     fn done(&mut self, device: Device, purpose: Purpose, outcome: Outcome) {
         let s = &mut self.shared;
@@ -272,7 +301,7 @@ impl Mirror {
                 self.shared.close(device);
             }
         }
-        self.shared.requests.push(Output::Ended { why: why.clone() });
+        self.shared.requests.push(Rare::Ended { why: why.clone() });
         self.phase = Phase::Ended(why);
     }
 
@@ -334,7 +363,7 @@ impl Mirror {
     }
 
     /// Returns the maximum number of blocks of a write that starts at this block: 0 before
-    /// [`Output::Register`].
+    /// [`Rare::Register`].
     pub fn io_blocks_max(&self, start: u64) -> u64 {
         match &self.phase {
             Phase::Running(running) => {

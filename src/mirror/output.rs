@@ -112,17 +112,6 @@ pub enum Output {
         /// The blocks.
         range: Extent,
     },
-    /// Write metadata. They are durable after a [`Output::Flush`] that comes later.
-    MetadataWrite {
-        /// The request.
-        request: RequestId,
-        /// The device.
-        device: Device,
-        /// The blocks.
-        range: Extent,
-        /// The content of the range.
-        bytes: Vec<u8>,
-    },
     /// End all requests that the device has, each with its own [`crate::Input::Done`]. There is at
     /// most one reset of a device at a time.
     Reset {
@@ -150,6 +139,33 @@ pub enum Output {
         io: IoId,
         /// How the I/O has ended.
         status: Status,
+    },
+    /// Something that is rarely wanted.
+    Rare(Box<Rare>),
+}
+
+// Each I/O has several outputs, so they are small, and those that have to be freed are apart.
+const _: () = assert!(size_of::<Output>() <= 32);
+
+impl From<Rare> for Output {
+    fn from(rare: Rare) -> Output {
+        Output::Rare(Box::new(rare))
+    }
+}
+
+/// Something for the driver to do that has memory of its own, or is needed once.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rare {
+    /// Write metadata. They are durable after a [`Output::Flush`] that comes later.
+    MetadataWrite {
+        /// The request.
+        request: RequestId,
+        /// The device.
+        device: Device,
+        /// The blocks.
+        range: Extent,
+        /// The content of the range.
+        bytes: Vec<u8>,
     },
     /// The mirror can be used: offer it to users. Comes once.
     Register {

@@ -5,12 +5,13 @@
 
 use crate::configuration::MemberState;
 use crate::extents::Extent;
-use crate::handles::IoId;
+use crate::handles::{Device, IoId};
 use crate::input::Outcome;
 use crate::locks::Holder;
 use crate::mutation::{Mutation, is_on};
 use crate::output::Status;
 use crate::requests::Purpose;
+use crate::roles::each;
 use crate::running::{IoState, Mode, Places, Running};
 use crate::shared::Shared;
 
@@ -31,30 +32,35 @@ impl Running {
 
     /// Returns the member to read from that has the fewest requests, but none of `but`.
     #[inline]
-    pub(crate) fn reader(&mut self, s: &Shared, range: Extent, but: Places) -> Option<usize> {
-        let count = self.config.members.len();
+    pub(crate) fn reader(&mut self, s: &Shared, range: Extent, but: Places) -> Option<(usize, Device)> {
+        let roles = self.roles();
+        let mut readable = roles.current;
+        if roles.others != 0 {
+            readable |= self.readable_others(roles.others, range);
+        }
+        readable &= !but;
         // Among equals, each in turn.
-        self.rotation = if self.rotation + 1 < count { self.rotation + 1 } else { 0 };
+        self.rotation = if self.rotation + 1 < self.config.members.len() { self.rotation + 1 } else { 0 };
+        let before = readable & ((1 << self.rotation) - 1);
         let mut best: Option<(u32, usize)> = None;
-        for at in 0..count {
-            let at = self.rotation + at;
-            let who = if at < count { at } else { at - count };
-            if but & 1 << who != 0 || !self.is_readable(who, range) {
-                continue;
-            }
-            let busy = self.active(who).map_or(0, |device| s.requests.in_flight(device));
+        for who in each(readable & !before).chain(each(before)) {
+            let busy = s.requests.in_flight(roles.device(who));
             if best.is_none_or(|(least, _)| busy < least) {
                 best = Some((busy, who));
             }
         }
-        best.map(|(_, who)| who)
+        best.map(|(_, who)| (who, roles.device(who)))
+    }
+
+    /// Returns those of `others`, the members that are not both there and in sync, that can be read.
+    fn readable_others(&self, others: Places, range: Extent) -> Places {
+        each(others).filter(|&who| self.is_readable(who, range)).fold(0, |set, who| set | 1 << who)
     }
 
     /// Reads from a member that is none of `failed`.
     pub(crate) fn read(&mut self, s: &mut Shared, io: IoId, failed: Places) {
         let range = self.io(io).range;
-        let from = self.reader(s, range, failed).filter(|_| !self.mode.is_over());
-        let Some((from, device)) = from.and_then(|from| Some((from, self.active(from)?))) else {
+        let Some((from, device)) = self.reader(s, range, failed).filter(|_| !self.mode.is_over()) else {
             return self.complete(s, io, Status::Failed);
         };
         let lost_caches = self.lost_caches[from];
@@ -110,7 +116,7 @@ impl Running {
     pub(crate) fn repair_locked(&mut self, s: &mut Shared, io: IoId, failed: Places) {
         let range = self.io(io).range;
         let from = self.reader(s, range, failed).filter(|_| self.mode == Mode::Serving);
-        let Some((from, device)) = from.and_then(|from| Some((from, self.active(from)?))) else {
+        let Some((from, device)) = from else {
             return self.end_repair(s, io, Status::Failed);
         };
         let lost_caches = self.lost_caches[from];

@@ -20,7 +20,7 @@ use crate::input::Outcome;
 use crate::joining::epoch;
 use crate::metadata::{Record, Update};
 use crate::mutation::{Mutation, is_on};
-use crate::output::Output;
+use crate::output::Rare;
 use crate::quorum::{has_same_voters, may_begin, may_record};
 use crate::requests::Purpose;
 use crate::running::{
@@ -333,11 +333,11 @@ impl Running {
                 s.requests.notice(format!("{} is in sync", self.name(who)));
             }
         }
-        self.recorded = round.config;
+        *self.recorded = round.config;
         if !self.is_registered && self.is_settled() && self.beginning == Beginning::Over {
             self.is_registered = true;
             let (mirror, blocks, block_size) = (self.mirror, self.blocks, self.block_size);
-            s.requests.push(Output::Register { mirror, blocks, block_size });
+            s.requests.push(Rare::Register { mirror, blocks, block_size });
         }
     }
 }

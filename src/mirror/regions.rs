@@ -9,86 +9,16 @@
 //!
 //! DRBD's activity log and md's write-intent bitmap are the models.
 
-use dst_wire::BLOCK_SIZES;
-use std::ops::RangeInclusive;
+use std::ops::Range;
 
 use crate::extents::Extent;
+pub use crate::region_size::{REGION_MIN, REGIONS_MAX, RegionSize};
 
 /// The maximum number of hot regions: as many as the superblock has room for.
 pub const HOT_MAX: usize = 1024;
 
-/// The maximum number of regions of a device, so that a region's number has 16 bits.
-pub const REGIONS_MAX: u64 = 1 << 16;
-
-/// The minimum size of a region in bytes: below it, resync after a crash takes no noticeable time,
-/// and a sequential load would rewrite the metadata more often.
-pub const REGION_MIN: u64 = 1 << 20;
-
 /// An entry of [`Regions::index`] without a hot region.
 const COLD: u16 = u16::MAX;
-
-/// The size of a device's regions: a power of two of blocks.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct RegionSize {
-    shift: u32,
-}
-
-impl RegionSize {
-    /// Returns the smallest size for a device of `blocks` blocks of `block_size` bytes: at least
-    /// [`REGION_MIN`], and at most [`REGIONS_MAX`] regions.
-    ///
-    /// # Panics
-    /// If `block_size` is not a power of two within [`BLOCK_SIZES`].
-    pub fn for_device(blocks: u64, block_size: u32) -> RegionSize {
-        assert!(
-            block_size.is_power_of_two() && BLOCK_SIZES.contains(&block_size),
-            "blocks of {block_size} bytes"
-        );
-        let min = REGION_MIN / u64::from(block_size);
-        let size = blocks.div_ceil(REGIONS_MAX).checked_next_power_of_two().unwrap_or(1 << 63).max(min);
-        RegionSize { shift: size.ilog2() }
-    }
-
-    /// Returns the size of 2^`shift` blocks if a device of `blocks` blocks then has at most
-    /// [`REGIONS_MAX`] regions.
-    pub fn from_shift(shift: u32, blocks: u64) -> Option<RegionSize> {
-        (shift < 64 && (blocks.saturating_sub(1) >> shift) < REGIONS_MAX).then_some(RegionSize { shift })
-    }
-
-    /// Returns the binary logarithm of the size in blocks.
-    pub fn shift(self) -> u32 {
-        self.shift
-    }
-
-    /// Returns the size in blocks.
-    pub fn blocks(self) -> u64 {
-        1 << self.shift
-    }
-
-    /// Returns the number of regions of a device of `blocks` blocks.
-    pub fn count(self, blocks: u64) -> u64 {
-        if blocks == 0 { 0 } else { ((blocks - 1) >> self.shift) + 1 }
-    }
-
-    /// Returns the region of a block.
-    #[inline]
-    pub fn region_of(self, block: u64) -> u16 {
-        (block >> self.shift) as u16
-    }
-
-    /// Returns the blocks of a region of a device of `blocks` blocks. The last region may be
-    /// shorter than others.
-    pub fn extent(self, region: u16, blocks: u64) -> Extent {
-        let start = u64::from(region) << self.shift;
-        Extent::new(start, self.blocks().min(blocks.saturating_sub(start)))
-    }
-
-    /// Returns the regions of a range that is not empty.
-    #[inline]
-    fn regions(self, extent: Extent) -> RangeInclusive<u16> {
-        self.region_of(extent.start)..=self.region_of(extent.end() - 1)
-    }
-}
 
 /// The answer to a write that wants to begin.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -190,8 +120,8 @@ impl Regions {
     /// quarter of the hot regions, so that a long write does not keep out all others.
     pub fn limit(&self, extent: Extent) -> Extent {
         let regions = self.max as u64 / 4;
-        let last = (extent.start >> self.size.shift).saturating_add(regions);
-        let end = if last >= self.index.len() as u64 { self.blocks } else { last << self.size.shift };
+        let last = (extent.start >> self.size.shift()).saturating_add(regions);
+        let end = if last >= self.index.len() as u64 { self.blocks } else { last << self.size.shift() };
         Extent::between(extent.start, extent.end().min(end.max(extent.start)))
     }
 
@@ -217,7 +147,7 @@ impl Regions {
     fn begin_cold(&mut self, extent: Extent) -> Begin {
         let regions = self.size.regions(extent);
         debug_assert!(self.limit(extent) == extent, "{extent:?} has too many regions");
-        let cold = regions.clone().filter(|&region| self.index[usize::from(region)] == COLD).count();
+        let cold = regions.clone().filter(|&region| self.index[region] == COLD).count();
         let room = self.max - self.hot.len();
         if cold > room && !self.cool_oldest(cold - room, &regions) {
             return Begin::Full;
@@ -226,10 +156,10 @@ impl Regions {
             self.changes += 1;
         }
         for region in regions {
-            if self.index[usize::from(region)] == COLD {
-                self.index[usize::from(region)] = self.hot.len() as u16;
+            if self.index[region] == COLD {
+                self.index[region] = self.hot.len() as u16;
                 let added = self.changes;
-                self.hot.push(Hot { region, writes: 0, added, used: 0, flush: 0 });
+                self.hot.push(Hot { region: region as u16, writes: 0, added, used: 0, flush: 0 });
             }
             self.count(region);
         }
@@ -242,7 +172,7 @@ impl Regions {
     pub fn end(&mut self, extent: Extent) {
         self.time += 1;
         for region in self.size.regions(extent) {
-            let hot = &mut self.hot[usize::from(self.index[usize::from(region)])];
+            let hot = &mut self.hot[usize::from(self.index[region])];
             hot.writes -= 1;
             hot.used = self.time;
             hot.flush = self.flushes + 1;
@@ -259,7 +189,7 @@ impl Regions {
     /// there.
     #[inline]
     pub fn is_cold(&self, extent: Extent) -> bool {
-        self.size.regions(extent).all(|region| self.index[usize::from(region)] == COLD)
+        self.size.regions(extent).all(|region| self.index[region] == COLD)
     }
 
     /// Returns whether regions have become hot that no begun record has.
@@ -323,23 +253,23 @@ impl Regions {
     }
 
     #[inline]
-    fn is_region_recorded(&self, region: u16) -> bool {
-        let at = self.index[usize::from(region)];
+    fn is_region_recorded(&self, region: usize) -> bool {
+        let at = self.index[region];
         at != COLD && self.hot[usize::from(at)].added <= self.recorded
     }
 
     #[inline]
-    fn count(&mut self, region: u16) {
-        let hot = &mut self.hot[usize::from(self.index[usize::from(region)])];
+    fn count(&mut self, region: usize) {
+        let hot = &mut self.hot[usize::from(self.index[region])];
         hot.writes += 1;
         hot.used = self.time;
     }
 
     /// Lets the `count` regions cool that were not used for the longest time, other than those in
     /// `but`. Returns false, and changes nothing, if fewer may cool.
-    fn cool_oldest(&mut self, count: usize, but: &RangeInclusive<u16>) -> bool {
+    fn cool_oldest(&mut self, count: usize, but: &Range<usize>) -> bool {
         let flushed = self.flushed;
-        let may_cool = |hot: &&Hot| hot.is_flushed(flushed) && !but.contains(&hot.region);
+        let may_cool = |hot: &&Hot| hot.is_flushed(flushed) && !but.contains(&usize::from(hot.region));
         if self.hot.iter().filter(may_cool).count() < count {
             return false;
         }
@@ -396,28 +326,6 @@ mod tests {
     fn flush(regions: &mut Regions) {
         let ticket = regions.flush_begun();
         regions.flushed(ticket);
-    }
-
-    #[test]
-    fn a_device_has_at_most_as_many_regions_as_16_bits_count() {
-        for (blocks, block_size, size, count) in [
-            (1, 512, 2048, 1),
-            (2048, 512, 2048, 1),
-            (2049, 512, 2048, 2),
-            (1 << 20, 4096, 256, 4096),
-            (1 << 24, 4096, 256, 1 << 16),
-            ((1 << 24) + 1, 4096, 512, (1 << 15) + 1),
-            (1 << 20, 65_536, 16, 1 << 16),
-            (1 << 54, 512, 1 << 38, 1 << 16),
-        ] {
-            let region = RegionSize::for_device(blocks, block_size);
-            assert_eq!((region.blocks(), region.count(blocks)), (size, count), "{blocks} of {block_size}");
-            assert_eq!(RegionSize::from_shift(region.shift(), blocks), Some(region));
-            let last = region.extent(region.region_of(blocks - 1), blocks);
-            assert_eq!(last.end(), blocks);
-        }
-        assert_eq!(RegionSize::from_shift(8, (1 << 24) + 1), None);
-        assert_eq!(RegionSize::from_shift(64, 1), None);
     }
 
     #[test]
@@ -581,8 +489,8 @@ mod tests {
                 }
                 for extent in model.at_risk() {
                     for region in regions.size.regions(extent) {
-                        prop_assert!(model.durable.contains(&region), "the region {region} is not recorded");
-                        let new = model.record.as_ref().is_none_or(|(_, hot)| hot.contains(&region));
+                        prop_assert!(model.durable.contains(&(region as u16)), "the region {region} is not recorded");
+                        let new = model.record.as_ref().is_none_or(|(_, hot)| hot.contains(&(region as u16)));
                         prop_assert!(new, "the record that is being written lacks the region {region}");
                         prop_assert!(regions.unflushed().any(|unflushed| unflushed.overlaps(extent)));
                     }

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use crate::extents::Extent;
 use crate::handles::{Device, IoId, RequestId, SlotId};
-use crate::output::{Level, Output, Status};
+use crate::output::{Level, Output, Rare, Status};
 
 /// What a request is for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -80,6 +80,7 @@ impl Requests {
     }
 
     /// Returns what is to be done next.
+    #[inline]
     pub(crate) fn poll_output(&mut self) -> Option<Output> {
         self.outputs.pop_front()
     }
@@ -171,7 +172,7 @@ impl Requests {
 
     pub(crate) fn metadata_write(&mut self, device: Device, purpose: Purpose, range: Extent, bytes: Vec<u8>) {
         let request = self.begin(device, purpose);
-        self.outputs.push_back(Output::MetadataWrite { request, device, range, bytes });
+        self.push(Rare::MetadataWrite { request, device, range, bytes });
     }
 
     /// Ends all requests of a device, unless it has none or is being reset.
@@ -194,15 +195,15 @@ impl Requests {
         self.outputs.push_back(Output::Complete { io, status });
     }
 
-    pub(crate) fn push(&mut self, output: Output) {
-        self.outputs.push_back(output);
+    pub(crate) fn push(&mut self, output: impl Into<Output>) {
+        self.outputs.push_back(output.into());
     }
 
     pub(crate) fn warn(&mut self, text: String) {
-        self.outputs.push_back(Output::Log { level: Level::Warning, text });
+        self.push(Rare::Log { level: Level::Warning, text });
     }
 
     pub(crate) fn notice(&mut self, text: String) {
-        self.outputs.push_back(Output::Log { level: Level::Notice, text });
+        self.push(Rare::Log { level: Level::Notice, text });
     }
 }

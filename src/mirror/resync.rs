@@ -135,7 +135,7 @@ impl Running {
         let target = self.copying.member.filter(|&who| self.can_resync(who));
         let source =
             target.filter(|_| self.mode == Mode::Serving).and_then(|who| self.reader(s, range, 1 << who));
-        let Some((from, device)) = source.and_then(|from| Some((from, self.active(from)?))) else {
+        let Some((from, device)) = source else {
             return self.free_slot(slot);
         };
         let lost_caches = self.lost_caches[from];

@@ -16,99 +16,16 @@ use crate::handles::{Device, IoId};
 use crate::ids::{MemberId, MirrorId};
 use crate::input::Op;
 use crate::locks::{Holder, Locks};
-use crate::metadata::{Area, Record};
+use crate::metadata::Record;
+pub(crate) use crate::missed::Missed;
 use crate::output::Status;
+pub(crate) use crate::ports::{Places, Port, Up, WITNESS};
 use crate::regions::{FlushTicket, RecordTicket, Regions};
 use crate::report::Counts;
+pub(crate) use crate::roles::in_sync;
+use crate::roles::{KnownRoles, Roles, Watched};
 use crate::shared::Shared;
 use crate::verifying::Verifying;
-
-/// The place of the witness among [`Running::ports`]. The members' are those in the configuration.
-pub(crate) const WITNESS: usize = MEMBERS_MAX;
-
-/// A set of places: a bit each.
-pub(crate) type Places = u16;
-
-/// A member's or the witness's device, as far as it is in use.
-pub(crate) enum Port {
-    /// No device is in use.
-    Down {
-        /// The reason, as far as it is known.
-        why: String,
-        /// The time since when, in µs.
-        since: u64,
-    },
-    /// A device is in use.
-    Up(Box<Up>),
-}
-
-/// A device in use.
-pub(crate) struct Up {
-    pub(crate) device: Device,
-    /// Where its metadata are.
-    pub(crate) area: Area,
-    /// Whether the trees on the device are not known to be up to date. The next record brings all.
-    pub(crate) is_stale: bool,
-    /// Whether the device has the recorded configuration, so that a member gets data, and a witness
-    /// votes.
-    pub(crate) is_active: bool,
-}
-
-/// What a member missed. On disk, all three are one tree.
-pub(crate) struct Missed {
-    /// The blocks that are old or unknown: they are not read, and writes to them are not sent.
-    pub(crate) blocks: Extents,
-    /// Blocks that were copied since the last flush began.
-    pub(crate) copied: Extents,
-    /// Blocks that were copied before, while the flush goes on.
-    pub(crate) flushing: Extents,
-    /// Counts changes of the tree.
-    pub(crate) version: u64,
-    /// The version that is durable on all members in sync.
-    pub(crate) durable: u64,
-}
-
-impl Missed {
-    pub(crate) fn new(max: usize) -> Missed {
-        let empty = || Extents::new(max);
-        Missed { blocks: empty(), copied: empty(), flushing: empty(), version: 0, durable: 0 }
-    }
-
-    pub(crate) fn insert(&mut self, extent: Extent) {
-        self.blocks.insert(extent);
-        self.version += 1;
-    }
-
-    /// Counts all copies that were not flushed as missed again.
-    pub(crate) fn forget_copies(&mut self) {
-        for unflushed in [&mut self.copied, &mut self.flushing] {
-            self.blocks.insert_all(unflushed);
-            unflushed.clear();
-        }
-        self.version += 1;
-    }
-
-    /// Counts all copies as flushed.
-    pub(crate) fn forget_flushed(&mut self) {
-        if !self.copied.is_empty() || !self.flushing.is_empty() {
-            self.copied.clear();
-            self.flushing.clear();
-            self.version += 1;
-        }
-    }
-
-    /// Forgets everything: the member is in sync.
-    pub(crate) fn clear(&mut self) {
-        self.blocks.clear();
-        self.copied.clear();
-        self.flushing.clear();
-        self.version += 1;
-    }
-
-    pub(crate) fn is_empty(&self) -> bool {
-        self.blocks.is_empty() && self.copied.is_empty() && self.flushing.is_empty()
-    }
-}
 
 /// A user's I/O.
 #[derive(Debug, Clone, Copy)]
@@ -308,9 +225,9 @@ pub(crate) struct Running {
     pub(crate) blocks: u64,
     pub(crate) block_size: u32,
     /// The configuration as it is to be.
-    pub(crate) config: Configuration,
+    pub(crate) config: Watched<Configuration>,
     /// The configuration that is recorded: the last one that counts.
-    pub(crate) recorded: Configuration,
+    pub(crate) recorded: Watched<Configuration>,
     /// The members that some record on some device may call in sync.
     pub(crate) claimed: Places,
     pub(crate) beginning: Beginning,
@@ -320,7 +237,8 @@ pub(crate) struct Running {
     pub(crate) authority: Authority,
     /// The members whose data may be overwritten, whatever these are: the operator has said so.
     pub(crate) overwritten: Places,
-    pub(crate) ports: Vec<Port>,
+    pub(crate) ports: Watched<Vec<Port>>,
+    pub(crate) known_roles: KnownRoles,
     pub(crate) missed: Vec<Missed>,
     /// The number of times that each member has lost its cache. A read that the member was asked
     /// for before the newest loss is not trusted.
@@ -415,20 +333,22 @@ impl Running {
     }
 
     /// Returns the members that are there and recorded as in sync.
+    #[inline]
     pub(crate) fn sources(&self) -> Places {
-        let is_source = |&who: &usize| {
-            self.is_in_sync(who)
-                && self.recorded.members[who].state == MemberState::InSync
-                && self.active(who).is_some()
-        };
-        self.members().filter(is_source).fold(0, |set, who| set | 1 << who)
+        self.roles().sources
+    }
+
+    /// Returns what the members take part in.
+    #[inline]
+    pub(crate) fn roles(&self) -> Roles {
+        self.known_roles.get(&self.config, &self.recorded, &self.ports)
     }
 
     /// Returns whether no member has missed a write without that being recorded: writes may begin,
     /// and complete.
     #[inline]
     pub(crate) fn is_settled(&self) -> bool {
-        !self.is_renewal_due && self.claimed & !in_sync(&self.config) == 0
+        !self.is_renewal_due && self.claimed & !self.roles().in_sync == 0
     }
 
     /// Returns the places of the members that were not removed.
@@ -490,6 +410,13 @@ impl Running {
     /// Continues what waited for locks, and for changes, until nothing goes on.
     #[inline]
     pub(crate) fn settle(&mut self, s: &mut Shared) {
+        if self.is_stirred || !self.granted.is_empty() {
+            self.settle_all(s);
+        }
+    }
+
+    #[inline(never)]
+    fn settle_all(&mut self, s: &mut Shared) {
         while self.is_stirred || !self.granted.is_empty() {
             self.settle_once(s);
         }
@@ -544,15 +471,6 @@ impl Running {
             self.missed[who].insert(size.extent(region, blocks));
         }
     }
-}
-
-/// Returns the members in sync of a configuration.
-#[inline]
-pub(crate) fn in_sync(config: &Configuration) -> Places {
-    let is_in_sync = |(who, member): (usize, &crate::configuration::MemberRecord)| {
-        u16::from(member.state == MemberState::InSync) << who
-    };
-    config.members.iter().enumerate().map(is_in_sync).fold(0, |set, bit| set | bit)
 }
 
 /// Returns whether members and witness have the same states in two configurations.

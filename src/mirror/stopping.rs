@@ -2,7 +2,7 @@
 
 use crate::handles::Device;
 use crate::input::Outcome;
-use crate::output::Output;
+use crate::output::Rare;
 use crate::requests::Purpose;
 use crate::running::{Mode, Places, Port, Running};
 use crate::shared::Shared;
@@ -77,7 +77,7 @@ impl Running {
 
     fn wipe(&mut self, s: &mut Shared, until: u64) {
         let mut left = 0;
-        for port in &self.ports {
+        for port in self.ports.iter() {
             let Port::Up(up) = port else { continue };
             for write in up.area.wipe() {
                 left += 1;
@@ -90,7 +90,7 @@ impl Running {
 
     fn flush_wiped(&mut self, s: &mut Shared, until: u64, failed: Places) {
         let mut left = 0;
-        for port in &self.ports {
+        for port in self.ports.iter() {
             if let Port::Up(up) = port {
                 left += 1;
                 s.requests.flush(up.device, Purpose::Wipe);
@@ -117,6 +117,6 @@ impl Running {
 
     pub(crate) fn stopped(&mut self, s: &mut Shared, wiped: Vec<Device>) {
         self.mode = Mode::Stopped;
-        s.requests.push(Output::Stopped { wiped });
+        s.requests.push(Rare::Stopped { wiped });
     }
 }

@@ -8,7 +8,7 @@ use crate::input::{Input, Op, Outcome};
 use crate::metadata::{METADATA_BYTES, WITNESS_BYTES};
 use crate::mirror::Mirror;
 use crate::options::Options;
-use crate::output::{Output, Status};
+use crate::output::{Output, Rare, Status};
 use crate::report::{Condition, State};
 use crate::{Assemble, Create, Extent};
 
@@ -390,15 +390,7 @@ impl World {
             Output::Complete { io, status } => {
                 assert_eq!(self.done.insert(io.0, status), None, "{io:?} is completed twice");
             }
-            Output::Register { .. } => self.registered += 1,
-            Output::Ended { why } => self.ended = Some(why),
-            Output::Stopped { wiped } => {
-                self.is_stopped = true;
-                self.wiped = wiped;
-            }
             Output::WantTurn { bytes } => self.wanted.push(bytes),
-            Output::Changed { result } => self.changed = Some(result),
-            Output::Log { text, .. } => self.log.push(text),
             Output::Close { device } => self.is_open[device.index()] = false,
             Output::Reset { request, device } => {
                 self.fail_held(device);
@@ -414,14 +406,23 @@ impl World {
                 self.sent.push(output.clone());
                 self.request(device, output);
             }
-            Output::MetadataRead { device, .. } | Output::MetadataWrite { device, .. } => {
-                self.request(device, output);
-            }
+            Output::MetadataRead { device, .. } => self.request(device, output),
+            Output::Rare(rare) => match *rare {
+                Rare::MetadataWrite { device, .. } => self.request(device, Output::Rare(rare)),
+                Rare::Register { .. } => self.registered += 1,
+                Rare::Ended { why } => self.ended = Some(why),
+                Rare::Stopped { wiped } => {
+                    self.is_stopped = true;
+                    self.wiped = wiped;
+                }
+                Rare::Changed { result } => self.changed = Some(result),
+                Rare::Log { text, .. } => self.log.push(text),
+            },
         }
     }
 
     fn request(&mut self, device: Device, output: Output) {
-        let is_metadata = matches!(output, Output::MetadataWrite { .. });
+        let is_metadata = metadata_write(&output).is_some();
         match self.health[device.index()] {
             Health::Hung => self.held.push_back((device, output)),
             Health::FlushHung if matches!(output, Output::Flush { .. }) => {
@@ -463,8 +464,11 @@ impl World {
             | Output::CompareRead { request, .. }
             | Output::CopyWrite { request, .. }
             | Output::MetadataRead { request, .. }
-            | Output::MetadataWrite { request, .. }
             | Output::Reset { request, .. } => request,
+            Output::Rare(ref rare) => match **rare {
+                Rare::MetadataWrite { request, .. } => request,
+                _ => unreachable!("no request"),
+            },
             _ => unreachable!("no request"),
         };
         self.input(Input::Done { request, outcome });
@@ -486,7 +490,11 @@ impl World {
                 return self.input(Input::Compared { request: *request, differing });
             }
             Output::CopyWrite { slot, range, .. } => disk.fill(*range, &self.slots[&slot.0]),
-            Output::MetadataWrite { range, bytes, .. } => disk.write_metadata(*range, bytes),
+            Output::Rare(rare) => {
+                if let Rare::MetadataWrite { range, bytes, .. } = &**rare {
+                    disk.write_metadata(*range, bytes);
+                }
+            }
             Output::MetadataRead { request, range, .. } => {
                 let bytes = disk.read_metadata(*range);
                 return self.input(Input::MetadataRead { request: *request, bytes });
@@ -495,4 +503,20 @@ impl World {
         }
         self.answer(&output, Outcome::Success);
     }
+}
+
+/// Returns the device and the content of a write of metadata.
+pub(crate) fn metadata_write(output: &Output) -> Option<(Device, &[u8])> {
+    match output {
+        Output::Rare(rare) => match &**rare {
+            Rare::MetadataWrite { device, bytes, .. } => Some((*device, bytes)),
+            _ => None,
+        },
+        _ => None,
+    }
+}
+
+/// Returns the device and the content of a write of a superblock.
+pub(crate) fn superblock_write(output: &Output) -> Option<(Device, &[u8])> {
+    metadata_write(output).filter(|(_, bytes)| bytes.starts_with(b"DSTmirr"))
 }

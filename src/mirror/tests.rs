@@ -6,7 +6,7 @@ use crate::input::{Input, Op, Outcome};
 use crate::options::Options;
 use crate::output::{Output, Status};
 use crate::report::{Condition, State};
-use crate::testing::{BLOCKS, Health, World, options};
+use crate::testing::{BLOCKS, Health, World, metadata_write, options};
 
 fn whole(members: usize) -> Vec<Condition> {
     vec![Condition::InSync; members]
@@ -468,7 +468,7 @@ fn a_device_whose_wipe_fails_does_not_count_as_wiped() {
     world.input(Input::Stop { wipe: true });
     // The mirror is flushed, and then overwritten: what comes after the first write of that fails.
     while let Some(output) = world.mirror.poll_output() {
-        if matches!(output, Output::MetadataWrite { device: Device(1), .. }) {
+        if matches!(metadata_write(&output), Some((Device(1), _))) {
             world.set(1, Health::Failing);
         }
         world.perform(output);

@@ -1,9 +1,9 @@
 //! New members that are lost before they count.
 
 use crate::handles::Device;
-use crate::output::{Output, Status};
+use crate::output::Status;
 use crate::report::{Condition, State};
-use crate::testing::{Health, World, options};
+use crate::testing::{Health, World, options, superblock_write};
 
 /// The witness's number.
 const WITNESS: u8 = Device::WITNESS.0;
@@ -15,10 +15,7 @@ fn stuck(have_it: bool) -> World {
     assert_eq!(world.write(0, 8, 7), Some(Status::Success));
     world.start_adding(2, false);
     while let Some(output) = world.mirror.poll_output() {
-        let last = match &output {
-            Output::MetadataWrite { device, bytes, .. } if bytes.starts_with(b"DSTmirr") => Some(*device),
-            _ => None,
-        };
+        let last = superblock_write(&output).map(|(device, _)| device);
         if last.is_some() && !have_it {
             world.set(2, Health::Hung);
             world.set(WITNESS, Health::Hung);

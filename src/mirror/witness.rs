@@ -19,16 +19,16 @@ use crate::handles::Device;
 use crate::ids::MemberId;
 use crate::metadata::{Area, Layout};
 use crate::mutation::{Mutation, is_on};
-use crate::output::Output;
+use crate::output::Rare;
 use crate::running::{Running, WITNESS};
 use crate::shared::{Link, Shared};
 
 impl Running {
     /// Begins to add a witness: its device is about to be opened, or is open and not used.
-    /// [`Output::Changed`] answers.
+    /// [`Rare::Changed`] answers.
     pub(crate) fn add_witness(&mut self, s: &mut Shared, (name, force): (String, bool), is_open: bool) {
         if let Err(why) = self.may_add_witness(s, &name, is_open) {
-            return s.requests.push(Output::Changed { result: Err(why) });
+            return s.requests.push(Rare::Changed { result: Err(why) });
         }
         self.begin_examining(
             s,
@@ -68,10 +68,10 @@ impl Running {
         }
     }
 
-    /// Begins to remove the witness. [`Output::Changed`] answers.
+    /// Begins to remove the witness. [`Rare::Changed`] answers.
     pub(crate) fn remove_witness(&mut self, s: &mut Shared) {
         if let Err(why) = self.may_remove_witness() {
-            return s.requests.push(Output::Changed { result: Err(why) });
+            return s.requests.push(Rare::Changed { result: Err(why) });
         }
         s.requests.notice("the witness is being removed".to_owned());
         self.begin_leaving(None);

@@ -1,9 +1,9 @@
 //! A witness that is added and removed.
 
 use crate::handles::Device;
-use crate::output::{Output, Status};
+use crate::output::Status;
 use crate::report::{Condition, State};
-use crate::testing::{Disk, Health, World, options};
+use crate::testing::{Disk, Health, World, metadata_write, options};
 
 /// The witness's number.
 const WITNESS: u8 = Device::WITNESS.0;
@@ -139,8 +139,8 @@ fn what_does_not_fit_is_refused() {
 fn hang_after(world: &mut World, device: u8, records: usize) {
     let mut left = records;
     while let Some(output) = world.mirror.poll_output() {
-        let is_record = matches!(&output, Output::MetadataWrite { device: of, bytes, .. }
-            if of.0 == device && bytes.starts_with(b"DSTmirr"));
+        let is_record = metadata_write(&output)
+            .is_some_and(|(of, bytes)| of.0 == device && bytes.starts_with(b"DSTmirr"));
         if is_record && left == 0 {
             world.set(device, Health::Hung);
         }

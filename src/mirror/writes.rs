@@ -4,15 +4,16 @@
 //! begins once its regions are recorded as hot, and completes once every member in sync has it, and
 //! a record says which members have it not.
 
-use crate::configuration::MemberState;
-use crate::handles::IoId;
+use crate::extents::Extent;
+use crate::handles::{Device, IoId};
 use crate::input::{Op, Outcome};
 use crate::locks::Holder;
 use crate::mutation::{Mutation, is_on};
 use crate::output::Status;
 use crate::regions::Begin;
 use crate::requests::Purpose;
-use crate::running::{IoState, Mode, Running, in_sync};
+use crate::roles::each;
+use crate::running::{IoState, Mode, Places, Running};
 use crate::shared::Shared;
 
 impl Running {
@@ -70,26 +71,37 @@ impl Running {
     #[inline]
     fn send_write(&mut self, s: &mut Shared, io: IoId) {
         let (op, range) = (self.io(io).op, self.io(io).range);
+        let roles = self.roles();
         let mut pending = 0;
-        for who in self.members() {
-            let device = self.active(who).filter(|_| match self.config.members[who].state {
-                MemberState::InSync => true,
-                MemberState::Resyncing { .. } => !self.missed[who].blocks.overlaps(range),
-                MemberState::OutOfDate { .. } | MemberState::Detached => false,
-            });
-            match device {
-                Some(device) if op == Op::WriteZeroes => s.requests.write_zeroes(device, io, range),
-                Some(device) => s.requests.write(device, Purpose::Write(io), io, range),
-                None => {
-                    if (self.keeps_tree(who) || self.is_in_sync(who)) && !is_on(Mutation::NoTree) {
-                        self.missed[who].insert(range);
-                    }
-                    continue;
-                }
-            }
+        for who in each(roles.current) {
+            send(s, roles.device(who), io, op, range);
             pending += 1;
         }
+        if roles.others != 0 {
+            pending += self.send_to_others(s, io, roles.others);
+        }
         self.io(io).state = IoState::Writing { pending, succeeded: 0 };
+    }
+
+    /// Sends a write to those members not in sync that are up to date where it goes. The other ones miss
+    /// it. Returns the number of members that have it.
+    fn send_to_others(&mut self, s: &mut Shared, io: IoId, others: Places) -> u8 {
+        let (op, range) = (self.io(io).op, self.io(io).range);
+        let mut sent = 0;
+        for who in each(others) {
+            let is_up_to_date = self.is_resyncing(who) && !self.missed[who].blocks.overlaps(range);
+            match self.active(who).filter(|_| is_up_to_date) {
+                Some(device) => {
+                    send(s, device, io, op, range);
+                    sent += 1;
+                }
+                None if (self.keeps_tree(who) || self.is_in_sync(who)) && !is_on(Mutation::NoTree) => {
+                    self.missed[who].insert(range);
+                }
+                None => {}
+            }
+        }
+        sent
     }
 
     /// A member has answered a write.
@@ -117,7 +129,7 @@ impl Running {
         self.unlock(Holder::Io(io));
         self.is_stirred |= !self.held.is_empty();
         let lacks = |running: &Running| {
-            in_sync(&running.config) & !succeeded != 0
+            running.roles().in_sync & !succeeded != 0
                 && !(is_on(Mutation::FirstMemberIsEnough) && succeeded != 0)
         };
         let is_missed = lacks(self) && {
@@ -160,7 +172,7 @@ impl Running {
     }
 
     /// Counts a range as missed by all members that are not in sync.
-    pub(crate) fn miss_everywhere(&mut self, range: crate::extents::Extent) {
+    pub(crate) fn miss_everywhere(&mut self, range: Extent) {
         for who in self.members() {
             if self.keeps_tree(who) {
                 self.missed[who].insert(range);
@@ -206,5 +218,14 @@ impl Running {
                 return;
             }
         }
+    }
+}
+
+/// Sends a user's write to a device.
+#[inline]
+fn send(s: &mut Shared, device: Device, io: IoId, op: Op, range: Extent) {
+    match op {
+        Op::WriteZeroes => s.requests.write_zeroes(device, io, range),
+        _ => s.requests.write(device, Purpose::Write(io), io, range),
     }
 }

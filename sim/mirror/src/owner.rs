@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 
 use dst_mirror::takeover::Takeover;
-use dst_mirror::{Assemble, Create, Device, Input, IoId, Mirror, Op, Outcome, Output, RequestId};
+use dst_mirror::{Assemble, Create, Device, Input, IoId, Mirror, Op, Outcome, Output, Rare, RequestId};
 use world::rng::Rng;
 
 use crate::disk::Content;
@@ -357,16 +357,6 @@ impl Owner {
                 let what = What::Read { start: range.start, count: range.count };
                 (request, device, Purpose::MetadataRead, range, what)
             }
-            Output::MetadataWrite { request, device, range, bytes } => {
-                let data = blocks_of(&bytes, plan.block_size);
-                if data.len() as u64 != range.count {
-                    return Err(format!("13: {} bytes of metadata for {range:?}", bytes.len()));
-                }
-                if device != Device::WITNESS && range.start < plan.blocks {
-                    return Err(format!("13: metadata at {range:?}, within the {} blocks", plan.blocks));
-                }
-                (request, device, Purpose::Other, range, What::Write { start: range.start, data })
-            }
             Output::Reset { request, device } => {
                 let target = target_of(plan, device);
                 if self.resets.insert(target, request.0).is_some() {
@@ -388,23 +378,35 @@ impl Owner {
                 }
                 return Ok(Do::Complete { io: Box::new(io), success: status == dst_mirror::Status::Success });
             }
-            Output::Register { blocks, block_size, .. } => {
-                if (blocks, block_size) != (plan.blocks, plan.block_size) {
-                    return Err(format!("13: {blocks} blocks of {block_size} bytes are registered"));
-                }
-                if std::mem::replace(&mut self.registered, true) {
-                    return Err("registered twice".to_owned());
-                }
-                return Ok(Do::Register);
-            }
-            Output::Ended { why } => {
-                self.ended = true;
-                return Ok(Do::Ended(why));
-            }
             Output::WantTurn { bytes } => return Ok(Do::WantTurn { bytes }),
-            Output::Changed { result } => return Ok(Do::Changed(result)),
-            Output::Stopped { .. } => return Ok(Do::Stopped),
-            Output::Log { text, .. } => return Ok(Do::Log(text)),
+            Output::Rare(rare) => match *rare {
+                Rare::MetadataWrite { request, device, range, bytes } => {
+                    let data = blocks_of(&bytes, plan.block_size);
+                    if data.len() as u64 != range.count {
+                        return Err(format!("13: {} bytes of metadata for {range:?}", bytes.len()));
+                    }
+                    if device != Device::WITNESS && range.start < plan.blocks {
+                        return Err(format!("13: metadata at {range:?}, within the {} blocks", plan.blocks));
+                    }
+                    (request, device, Purpose::Other, range, What::Write { start: range.start, data })
+                }
+                Rare::Register { blocks, block_size, .. } => {
+                    if (blocks, block_size) != (plan.blocks, plan.block_size) {
+                        return Err(format!("13: {blocks} blocks of {block_size} bytes are registered"));
+                    }
+                    if std::mem::replace(&mut self.registered, true) {
+                        return Err("registered twice".to_owned());
+                    }
+                    return Ok(Do::Register);
+                }
+                Rare::Ended { why } => {
+                    self.ended = true;
+                    return Ok(Do::Ended(why));
+                }
+                Rare::Changed { result } => return Ok(Do::Changed(result)),
+                Rare::Stopped { .. } => return Ok(Do::Stopped),
+                Rare::Log { text, .. } => return Ok(Do::Log(text)),
+            },
         };
         let target = target_of(plan, device);
         if self.refused {
