@@ -39,7 +39,7 @@ impl Broker {
         match self.sessions.get_mut(&reference.id) {
             None => self.keep(export, &stats),
             Some(session) => {
-                session.stats.add(&stats);
+                session.past_mut().add(&stats);
                 let has_it =
                     session.queue(reference.queue).is_some_and(|queue| queue.connection() == Some(id));
                 if has_it && reference.queue != 0 && slots.is_none() {
@@ -97,7 +97,9 @@ impl Broker {
     /// Ends a session and closes its connections.
     pub(crate) fn close_session(&mut self, id: &SessionId, why: &str) {
         let Some(session) = self.sessions.close(id) else { return };
-        self.keep(&session.client.export, &session.stats);
+        if let Some(past) = session.past() {
+            self.keep(&session.client.export, past);
+        }
         self.notice(Topic::Sessions, || {
             format!(
                 "DST session {} of host {:?} at export {:?} ends: {why}",

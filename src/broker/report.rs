@@ -153,8 +153,8 @@ struct Sum<'a> {
 /// What an export's activity is the sum of.
 #[derive(Debug, Clone, Copy)]
 enum Source<'a> {
-    /// What the connections of a session have counted that have ended.
-    Session(&'a Stats),
+    /// What the connections of a session have counted that have ended, if anything.
+    Session(Option<&'a Stats>),
     /// A connection, and what it has counted.
     Connection(Option<&'a ConnectionActivity>),
 }
@@ -175,9 +175,11 @@ impl Activities<'_> {
         while let Some((source, following)) = next.map(|place| self.sources[place as usize]) {
             next = following;
             match source {
-                Source::Session(stats) => {
+                Source::Session(past) => {
                     activity.sessions += 1;
-                    activity.stats.add(stats);
+                    if let Some(past) = past {
+                        activity.stats.add(past);
+                    }
                 }
                 Source::Connection(count) => {
                     activity.connections += 1;
@@ -212,7 +214,7 @@ impl Broker {
             }
         };
         for (_, session) in self.sessions.iter() {
-            add(&session.client.export, Source::Session(&session.stats));
+            add(&session.client.export, Source::Session(session.past()));
         }
         for (id, connection) in &self.connections {
             // As in `sum`, a connection that has ended meanwhile is not counted twice.
@@ -263,7 +265,7 @@ impl Broker {
 /// that ended while the groups were asked has already left its counts to its session.
 fn sum(past: Stats, sessions: &Sessions, connections: &Connections, counts: &Reported) -> (Stats, usize) {
     let (mut stats, mut in_flight) = (past, 0);
-    sessions.iter().for_each(|(_, session)| stats.add(&session.stats));
+    sessions.iter().filter_map(|(_, session)| session.past()).for_each(|past| stats.add(past));
     for (_, count) in counts.iter().filter(|(id, _)| connections.contains_key(id)) {
         stats.add(&count.stats);
         in_flight += count.in_flight;
@@ -279,7 +281,7 @@ fn show(
     now_us: u64,
 ) -> SessionInfo {
     let age_ms = |since_us: u64| now_us.saturating_sub(since_us) / 1000;
-    let mut stats = session.stats;
+    let mut stats = session.past().copied().unwrap_or_default();
     let mut connections = Vec::new();
     for (number, queue) in session.queues() {
         for connection in queue.connections() {
@@ -335,7 +337,7 @@ mod tests {
         // Connection 2 has reported its counts and ended; its queue is not free yet, because the
         // record is on its way.
 
-        session.stats.add(&reads(10));
+        session.past_mut().add(&reads(10));
         connections.insert(1, Connection::new(0, peer, 0));
         let count = |count| Box::new(ConnectionActivity { stats: reads(count), in_flight: 1 });
         let counts = BTreeMap::from([(1, count(100)), (2, count(10)), (3, count(1))]);
@@ -355,7 +357,7 @@ mod tests {
         let peer = SocketAddr::from(([127, 0, 0, 1], 1));
         let reads = |reads| Stats { reads, ..Stats::default() };
         broker.sessions.open([7; 16], 1, client.clone(), peer, 0, false);
-        broker.sessions.get_mut(&[7; 16]).unwrap().stats.add(&reads(10));
+        broker.sessions.get_mut(&[7; 16]).unwrap().past_mut().add(&reads(10));
         let session = dst_wire::SessionRef { id: [7; 16], queue: 1, epoch: 0 };
         let ready = Stage::Ready(QueueRef { client, session });
         broker.connections.insert(1, Connection { stage: ready, ..Connection::new(0, peer, 0) });

@@ -74,8 +74,9 @@ pub struct Session {
     pub digest: Digest,
     /// The cipher of the session's newest connection.
     pub cipher: Cipher,
-    /// The counts of the session's ended connections.
-    pub stats: Stats,
+    /// The counts of the session's ended connections, once there are any: most sessions keep theirs, and
+    /// a sum of all sessions is cheaper without.
+    past: Option<Box<Stats>>,
     /// The time since which the session has had no connection, or `None` if it has one.
     pub idle_since_us: Option<u64>,
 }
@@ -89,6 +90,16 @@ impl Session {
     /// Returns the queues by their numbers.
     pub fn queues(&self) -> impl Iterator<Item = (u16, &SessionQueue)> {
         self.queues.iter().map(|(&number, queue)| (number, queue))
+    }
+
+    /// Returns the counts of the session's ended connections, or `None` if nothing was counted.
+    pub fn past(&self) -> Option<&Stats> {
+        self.past.as_deref()
+    }
+
+    /// Returns the counts of the session's ended connections, to be added to.
+    pub fn past_mut(&mut self) -> &mut Stats {
+        self.past.get_or_insert_default()
     }
 
     /// Returns true if the queue's record was given up: no connection may join the queue any more.
@@ -169,7 +180,7 @@ impl Sessions {
             ownership: None,
             digest: Digest::None,
             cipher: Cipher::None,
-            stats: Stats { fences: waited.into(), ..Stats::default() },
+            past: waited.then(|| Box::new(Stats { fences: 1, ..Stats::default() })),
             idle_since_us: None,
         };
         self.map.insert(id, session);
@@ -208,12 +219,14 @@ impl Sessions {
             return Err(refuse(RefusalReason::Busy, "a newer connection has this queue"));
         }
         queue.epoch = reference.epoch;
-        session.stats.reconnects += u64::from(is_again);
+        if is_again {
+            session.past.get_or_insert_default().reconnects += 1;
+        }
         session.idle_since_us = None;
         if !is_on(Mutation::NoFence)
             && let Holder::Connection { id: predecessor, next } = &mut queue.holder
         {
-            session.stats.fences += 1;
+            session.past.get_or_insert_default().fences += 1;
             let (predecessor, superseded) = (*predecessor, next.replace(connection));
             return Ok(Joined { is_again, grant: QueueGrant::After { predecessor, superseded } });
         }
@@ -347,7 +360,7 @@ impl Sessions {
                 ownership,
                 digest,
                 cipher,
-                stats: _,
+                past: _,
                 idle_since_us,
             } = session;
             let older = map.values().filter(|other| other.since_us < *since_us).count();
@@ -484,7 +497,7 @@ mod tests {
         let joined = join(&mut sessions, 5, 1, 7).unwrap();
         assert!(!joined.is_again, "it was counted when it came");
         assert!(matches!(joined.grant, QueueGrant::Now(Some(slots)) if slots.credits() == 3));
-        let stats = sessions.get(&ID).unwrap().stats;
+        let stats = sessions.get(&ID).unwrap().past().unwrap();
         assert_eq!((stats.reconnects, stats.fences), (2, 2));
     }
 
