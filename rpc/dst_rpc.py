@@ -314,6 +314,14 @@ METHODS = (
         + MIRROR_OPTIONS,
     ),
     Method(
+        "bdev_dst_mirror_find",
+        "Look for members and witnesses of mirrors by the metadata on the bdevs that nothing uses",
+        (
+            text("bdev_name", "name or UUID of the bdev to search; by default all are searched", "-b"),
+            number("search_mib", "MiB to search before a bdev's end, in case it has grown", 0, 1 << 43, 0),
+        ),
+    ),
+    Method(
         "bdev_dst_mirror_wait",
         "Wait until a mirror is assembled or has ended, but no longer than its start_timeout_ms",
         (required("name", "name of the mirror's bdev", "-b"),),

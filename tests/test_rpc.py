@@ -214,6 +214,7 @@ def test_parameters_that_are_no_object(world: World, method: str) -> None:
         ("bdev_dst_delete", "name", BDEV),
         ("bdev_dst_get_info", "name", "nobody"),
         ("bdev_dst_get_info", "name", BDEV),
+        ("bdev_dst_mirror_find", "bdev_name", "nobody"),
         ("bdev_dst_mirror_wait", "name", "nobody"),
         ("bdev_dst_mirror_delete", "name", "nobody"),
         ("bdev_dst_mirror_add_member", "name", "nobody"),

@@ -191,6 +191,9 @@ def test_every_command(lab: Lab, kind: str) -> None:
     assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0") == ""
     assert rpc("bdev_dst_mirror_assemble", *mirror) == "Mirror0\n"
     assert rpc("bdev_dst_mirror_wait", "-b", "Mirror0") == ""
+    # It says what it was.
+    (found,) = rpc.shown("bdev_dst_mirror_find", "-b", "Witness0", "--search-mib", "1")
+    assert (found["role"], found["members"]) == ("witness", ["Member0", "Member1"])
     assert rpc("bdev_dst_mirror_delete", "-b", "Mirror0", "--wipe") == ""
     assert rpc.shown("bdev_dst_mirror_get_info") == []
     assert {method.name for method in plugin().METHODS} <= rpc.called

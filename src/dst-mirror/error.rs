@@ -87,6 +87,9 @@ pub enum Error {
         /// The reason, and what to do.
         why: &'static str,
     },
+    /// A search is going on.
+    #[error("another search for members is going on: try again when that call is answered")]
+    Searching,
     /// The mirror could not be created or assembled.
     #[error("mirror `{name}`: {why}")]
     Ended {
@@ -163,7 +166,7 @@ impl Error {
             Error::Changing(_) | Error::Deleting(_) | Error::InUse { .. } => Errno::EBUSY,
             Error::Claimed { .. } => Errno::EPERM,
             Error::Unsuitable { .. } | Error::Ended { .. } | Error::Change { .. } => Errno::EINVAL,
-            Error::Verification { .. } => Errno::EBUSY,
+            Error::Verification { .. } | Error::Searching => Errno::EBUSY,
             Error::Deleted(_) | Error::Stopping(_) | Error::NotTaken { .. } => Errno::ECANCELED,
             Error::NotWiped { .. } => Errno::EIO,
             Error::Timeout { .. } => Errno::ETIMEDOUT,

@@ -25,6 +25,7 @@ mod options;
 mod registry;
 mod request;
 mod requests;
+mod search;
 mod sharing;
 mod submission;
 mod taking;
@@ -32,6 +33,7 @@ mod users;
 mod verification;
 
 pub use device::Wanted;
+pub use dst_mirror::metadata::Found;
 pub use dst_mirror::report::{Condition, Difference, State, Verification, VerificationState};
 pub use dst_mirror::takeover::Standing;
 pub use dst_mirror::{Device, MEMBER_NAME_MAX, MEMBERS_MAX, Report};
@@ -44,4 +46,5 @@ pub use registry::{
     add_member, add_witness, bdev_appeared, bdev_lost_cache, bdev_reachable, bdev_taken_over, create, delete,
     find, limits, list, remove_member, remove_witness, set_limits, stop_begins, wait,
 };
+pub use search::{Seen, search};
 pub use sharing::waiting_to_copy;

@@ -11,7 +11,7 @@ use crate::error::Error;
 use crate::life::{Answer, Done};
 use crate::mirror::Mirror;
 use crate::options::{Limits, Plan, Start, Waits};
-use crate::sharing;
+use crate::{search, sharing};
 
 /// The time between two looks at the mirrors' deadlines, µs.
 const TICK_US: u64 = 1000;
@@ -291,6 +291,7 @@ fn destroy(number: usize, done: Done) {
 /// is called when no mirror is being deleted, or when deletions take longer than they may. SPDK
 /// ends the mirrors that have a bdev, before their devices.
 pub fn stop_begins(done: impl FnOnce() + 'static) {
+    search::stop();
     let mirrors = list();
     for mirror in mirrors.iter().filter(|mirror| !mirror.has_bdev()) {
         // One that is being deleted already goes on with that.

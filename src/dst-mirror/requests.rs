@@ -313,7 +313,7 @@ impl Owner for Mirror {
 }
 
 /// Returns what a request has read.
-fn content(io: &BackendIo<Pending>) -> Vec<u8> {
+pub(crate) fn content<T>(io: &BackendIo<T>) -> Vec<u8> {
     let mut bytes = Vec::with_capacity(io.data.len());
     while bytes.len() < io.data.len() {
         bytes.extend_from_slice(io.data.slice(bytes.len()));

@@ -7,13 +7,15 @@
 //! left alone until that superblock is durable. So what is read is always one record, and never a
 //! mixture of two. `docs/mirror.md` has the layout in full.
 //!
-//! [`Loader`] reads the metadata of a device, and [`Area`] says what to write where.
+//! [`Loader`] reads the metadata of a device, [`Search`] looks for them, and [`Area`] says what to write
+//! where.
 
 mod area;
 mod error;
 mod layout;
 mod loader;
 mod record;
+mod search;
 mod superblock;
 #[cfg(test)]
 mod testing;
@@ -24,4 +26,5 @@ pub use error::MetadataError;
 pub use layout::{Layout, LayoutError, METADATA_BYTES, SUPERBLOCK_BYTES, WITNESS_BYTES};
 pub use loader::{Load, Loaded, Loader};
 pub use record::Record;
+pub use search::{Found, SEARCH_BYTES, Search, SearchStep};
 pub use tree::TREE_EXTENTS_MAX;

@@ -34,7 +34,7 @@ impl From<Error> for RpcError {
             | Error::NotTaken { .. } => "members, witness: ",
             Error::NotWiped { .. } => "wipe: ",
             Error::Timeout { .. } => "start_timeout_ms: ",
-            Error::Change { .. } | Error::Ended { .. } | Error::Resources { .. } => "",
+            Error::Change { .. } | Error::Ended { .. } | Error::Resources { .. } | Error::Searching => "",
         };
         RpcError { code: -error.errno().0, message: format!("{parameter}{error}") }
     }

@@ -188,6 +188,7 @@ def methods(port: int, other_port: int) -> dict[str, dict[str, Parameter]]:
             "wait": flag(True),
             "takeover": flag(False),
         },
+        "bdev_dst_mirror_find": {"bdev_name": text(SPARE), "search_mib": number(0, 1 << 43)},
         "bdev_dst_mirror_wait": {"name": name(MIRROR)},
         "bdev_dst_mirror_add_member": {"name": name(MIRROR), "member": name(SPARE), "force": flag(False)},
         "bdev_dst_mirror_remove_member": {"name": name(MIRROR), "member": name(SPARE)},

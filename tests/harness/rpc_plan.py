@@ -297,6 +297,7 @@ VOCABULARY: dict[str, Vocabulary] = {
         "bdev_dst_mirror_remove_witness": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_delete": (1, _one("name", *MIRRORS)),
         "bdev_dst_mirror_verify": (1, _verification),
+        "bdev_dst_mirror_find": (1, lambda rng: {"search_mib": rng.choice((0, 1, 1000))}),
         "bdev_dst_mirror_get_info": (1, lambda rng: _optional(rng, name=MIRRORS)),
         "bdev_dst_mirror_set_options": (1, lambda rng: {"name": rng.choice(MIRRORS), "resync_rate_mib": 1}),
         "bdev_dst_mirror_set_limits": (1, lambda rng: {"total_resync_rate_mib": rng.choice((0, 1))}),

@@ -98,6 +98,19 @@ pub fn comes_before(one: &str, other: &str) -> bool {
     }
 }
 
+/// Returns the names of all bdevs, in the order in which they were registered. Call it on the thread that
+/// handles RPCs.
+pub fn names() -> Vec<String> {
+    // SAFETY: as in `by_uuid`; a bdev's name lives as long as the bdev does.
+    unsafe {
+        let first = NonNull::new(sys::spdk_bdev_first());
+        let bdevs = std::iter::successors(first, |bdev| NonNull::new(sys::spdk_bdev_next(bdev.as_ptr())));
+        bdevs
+            .map(|bdev| CStr::from_ptr(sys::spdk_bdev_get_name(bdev.as_ptr())).to_string_lossy().into_owned())
+            .collect()
+    }
+}
+
 /// The products whose bdevs take data at all addresses at which they say that they do.
 const ALIGNED_AS_REPORTED: [&CStr; 5] =
     [c"Malloc disk", c"Null disk", c"NVMe disk", c"DST Disk", c"DST Mirror"];

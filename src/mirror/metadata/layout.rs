@@ -10,7 +10,7 @@ use crate::extents::Extent;
 pub const SUPERBLOCK_BYTES: usize = 4096;
 
 /// The room for a superblock: the largest block there is, so that each has blocks of its own.
-const SUPERBLOCK_ROOM: u64 = *BLOCK_SIZES.end() as u64;
+pub(super) const SUPERBLOCK_ROOM: u64 = *BLOCK_SIZES.end() as u64;
 
 /// The room for one tree.
 pub(super) const TREE_ROOM: u64 = 512 << 10;

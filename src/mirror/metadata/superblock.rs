@@ -204,6 +204,16 @@ fn put_device(entry: &mut [u8], id: MemberId, name: &str, device_blocks: u64, st
 /// # Errors
 /// If the bytes are none that a mirror writes to a device of this kind and size.
 pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Superblock, MetadataError> {
+    let superblock = read_anywhere(bytes)?;
+    check_place(&superblock, layout)?;
+    Ok(superblock)
+}
+
+/// Reads a superblock of any device.
+///
+/// # Errors
+/// If the bytes are none that a mirror writes.
+pub(super) fn read_anywhere(bytes: &[u8]) -> Result<Superblock, MetadataError> {
     if bytes.len() < SUPERBLOCK_BYTES || bytes[..MAGIC.len()] != MAGIC {
         return Err(MetadataError::Nothing);
     }
@@ -217,7 +227,6 @@ pub(super) fn decode(bytes: &[u8], layout: &Layout) -> Result<Superblock, Metada
         return Err(MetadataError::Crc { found, computed });
     }
     let superblock = read(bytes)?;
-    check_place(&superblock, layout)?;
     // What is not read here is zero, so that a later version can use it.
     let again = encode(superblock.own, &superblock.record, &superblock.trees);
     check(again == bytes, "reserved")?;
