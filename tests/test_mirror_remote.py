@@ -24,7 +24,7 @@ def service(lab: Lab, number: int) -> Service:
     return Service(lab, Backend("Aio0", [("bdev_aio_create", params)]))
 
 
-@pytest.mark.watchdog(420)
+@pytest.mark.watchdog(180)
 def test_targets_die_in_turn(lab: Lab) -> None:
     """The users of the mirror see nothing but latency, and each member ends up with all data."""
     services = [service(lab, number) for number in range(2)]

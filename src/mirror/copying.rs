@@ -11,6 +11,12 @@ use crate::shared::Shared;
 /// carries out the requests that it has in their order makes a user wait that much longer.
 const YIELDING_BYTES: u64 = 16 * 1024;
 
+/// The rate in bytes per second below which copying does not fall for yielding, as far as a copy has room
+/// for it: where a small copy takes long, which is where the device is slow or its CPU is busy, the next
+/// one is larger. Otherwise 10 TB behind a disk that takes 10 ms for a request would take months. Eight
+/// times what Linux's md guarantees (`sync_speed_min`), whose copies do not yield as much.
+const LOWEST_RATE: u64 = 8 << 20;
+
 /// The time in µs for which copying leaves the members to users after one of their I/Os, since the
 /// next one is likely to come.
 const YIELDING_US: u64 = 250_000;
@@ -77,6 +83,16 @@ pub(crate) struct Copying {
     pub(crate) recorded_at: u64,
     /// The time in µs of the newest I/O of a user.
     pub(crate) users_at: Option<u64>,
+    yielding: Yielding,
+}
+
+/// What is known of copies while users do I/O: one at a time.
+#[derive(Debug, Clone, Copy, Default)]
+struct Yielding {
+    /// When the one that is under way had its range, in µs.
+    began_at: Option<u64>,
+    /// How long the last one took from then on, in µs. 0: there was none since there was I/O.
+    took_us: u64,
 }
 
 impl Copying {
@@ -96,6 +112,7 @@ impl Copying {
             turn: Turn::None,
             recorded_at: 0,
             users_at: None,
+            yielding: Yielding::default(),
         }
     }
 
@@ -111,12 +128,29 @@ impl Copying {
     /// Returns how many copies may be under way, and the most blocks of each. While users do I/O, it
     /// is one small copy: for each of their requests, a member has one of the copying to do before, no
     /// matter how fast the member is.
-    pub(crate) fn window(&self, now: u64, block_size: u32) -> (usize, u64) {
-        let yields = self.users_at.is_some_and(|at| now < at + YIELDING_US);
-        if !yields || is_on(Mutation::NoYielding) {
+    pub(crate) fn window(&mut self, now: u64, block_size: u32) -> (usize, u64) {
+        if !self.yields(now) {
+            self.yielding = Yielding::default();
             return (self.slots.len(), self.slot_blocks);
         }
-        (1, self.slot_blocks.min((YIELDING_BYTES / u64::from(block_size)).max(1)))
+        let bytes = YIELDING_BYTES.max(LOWEST_RATE.saturating_mul(self.yielding.took_us) / 1_000_000);
+        (1, self.slot_blocks.min((bytes / u64::from(block_size)).max(1)))
+    }
+
+    fn yields(&self, now: u64) -> bool {
+        self.users_at.is_some_and(|at| now < at + YIELDING_US) && !is_on(Mutation::NoYielding)
+    }
+
+    /// A copy has its range, or a window that is compared has.
+    pub(crate) fn begins(&mut self, now: u64) {
+        self.yielding.began_at = self.yields(now).then_some(now);
+    }
+
+    /// A copy or a window has ended.
+    pub(crate) fn ends(&mut self, now: u64) {
+        if let Some(began_at) = self.yielding.began_at.take() {
+            self.yielding.took_us = now - began_at;
+        }
     }
 
     /// Returns when to go on, if a resync waits for a time.

@@ -136,14 +136,16 @@ impl Running {
         let source =
             target.filter(|_| self.mode == Mode::Serving).and_then(|who| self.reader(s, range, 1 << who));
         let Some((from, device)) = source else {
-            return self.free_slot(slot);
+            return self.free_slot(s, slot);
         };
         let lost_caches = self.lost_caches[from];
         self.copying.slots[usize::from(slot.0)] = Copy::Reading { range, from, lost_caches };
+        self.copying.begins(s.now());
         s.requests.copy_read(device, Purpose::Copy(slot), slot, range);
     }
 
-    fn free_slot(&mut self, slot: SlotId) {
+    fn free_slot(&mut self, s: &Shared, slot: SlotId) {
+        self.copying.ends(s.now());
         self.unlock(Holder::Slot(slot));
         self.copying.slots[usize::from(slot.0)] = Copy::Free;
         self.copying.busy -= 1;
@@ -166,7 +168,7 @@ impl Running {
                     _ => {
                         // The range stays in the tree.
                         self.copying.has_skipped |= !has_succeeded;
-                        self.free_slot(slot);
+                        self.free_slot(s, slot);
                     }
                 }
             }
@@ -184,9 +186,9 @@ impl Running {
                     }
                     _ => {}
                 }
-                self.free_slot(slot);
+                self.free_slot(s, slot);
             }
-            Copy::Stale => self.free_slot(slot),
+            Copy::Stale => self.free_slot(s, slot),
             Copy::Free | Copy::Locking(_) | Copy::Lent => {
                 unreachable!("an answer to a copy that no member has")
             }

@@ -196,6 +196,7 @@ impl Running {
         let Some(window) = self.verifying.take_window() else {
             unreachable!("a lock is granted to a window that is not there")
         };
+        self.copying.begins(s.now());
         let members = self.sources();
         let window = Window { members, left: members, lost_caches: self.lost_caches, ..window };
         match self.verifying.goes_on() && self.mode == Mode::Serving && members.count_ones() > 1 {
@@ -359,6 +360,7 @@ impl Running {
         if is_logged {
             self.regions.end(range);
         }
+        self.copying.ends(s.now());
         self.unlock(Holder::Verification);
         // It may have been granted just now.
         self.granted.retain(|holder| *holder != Holder::Verification);

@@ -57,7 +57,5 @@ def wait_state(application: Application, name: str, state: str, timeout: float =
     return member(application, name)
 
 
-def wait_online(application: Application, timeout: float = 120.0) -> None:
-    """Waits until all members are in sync. Copying yields to users, so under load it takes as long as it takes:
-    with three processes on two cores, 15 to 30 s for 4 MiB."""
+def wait_online(application: Application, timeout: float = 30.0) -> None:
     wait_until(lambda: shown(application)["state"] == "online", "all members to be in sync", timeout)
