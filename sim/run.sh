@@ -1,18 +1,20 @@
 #!/usr/bin/env bash
-# Runs the simulators as CI does: 6,000 seeds of DST's, 1,000 of TCP's and 1,000 of mirrors, then
-# the model checker, then the tests which show that all of them would notice. Takes a quarter of an
-# hour on two slow cores, which is what CI's hour has room for.
+# Runs the simulators as CI does: 10,000 seeds of DST's, 1,000 of TCP's and 1,000 of mirrors, then
+# the model checker, then the tests which show that all of them would notice. Takes some ten
+# minutes on two cores.
 #
 # usage: sim/run.sh [SEEDS [FROM]]
 set -euo pipefail
 cd "$(dirname "$0")"
 export CARGO_TARGET_DIR=${CARGO_TARGET_DIR:-$PWD/../target}/sim
-seeds=${1:-6000} fewer=$((${1:-10000} / 10)) from=${2:-0}
+seeds=${1:-10000} from=${2:-0}
+fewer=$((seeds / 10))
 cargo run --quiet --release --locked -- --seeds "$seeds" --from "$from"
 cargo run --quiet --release --locked --package dst-tcp-sim -- --seeds "$fewer" --from "$from"
 cargo run --quiet --release --locked --package dst-mirror-sim -- --seeds "$fewer" --from "$from"
 cargo run --quiet --release --locked --package dst-mirror-sim -- --changes --seeds "$fewer" --from "$from"
 cargo run --quiet --release --locked --package dst-mirror-sim -- --verifying --seeds "$fewer" --from "$from"
+cargo run --quiet --release --locked --package dst-mirror-sim -- --witness-changes --seeds "$fewer" --from "$from"
 # All states of the small worlds, with the real broker and the client's rules.
 cargo run --quiet --release --locked --package dst-model
 # Of dst-target, the unit tests that need SPDK's buffers and sockets, which are simulated here.
