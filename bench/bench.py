@@ -27,8 +27,9 @@ import machine  # noqa: E402
 from cases import MAIN, MORE, NAMES, TWO_CORES, Case, parse  # noqa: E402
 from harness.environment import environment  # noqa: E402
 from harness.lab import Lab  # noqa: E402
+from harness.rpc import RpcError  # noqa: E402
 from harness.transport import Dst  # noqa: E402
-from peers import Peer  # noqa: E402
+from peers import Peer, Spdk  # noqa: E402
 from peers.registry import ALWAYS, peers  # noqa: E402
 from report import Report  # noqa: E402
 from rounds import Plan, run_case  # noqa: E402
@@ -43,11 +44,20 @@ def say(text: str) -> None:
     print(text, flush=True)
 
 
-def rpc_methods() -> set[str]:
-    """The RPC methods of the SPDK in use."""
+def spdk_in_use() -> Spdk:
+    """Starts an application to see what its SPDK can do."""
     lab = Lab(Dst())
     try:
-        return set(lab.client().rpc.call("rpc_get_methods"))
+        call = lab.client().rpc.call
+
+        sockets = {"posix"}
+        try:
+            call("sock_impl_get_options", impl_name="uring")
+            sockets.add("uring")
+        except RpcError:
+            # SPDK names no implementation that it was built without.
+            pass
+        return Spdk(set(call("rpc_get_methods")), sockets)
     finally:
         lab.close()
 
@@ -68,8 +78,8 @@ def chosen_peers(args: argparse.Namespace, missing: dict[str, str]) -> list[Peer
     if unknown := set(args.peers) - words:
         sys.exit(f"dst: error: no such peer: {', '.join(sorted(unknown))}; the peers are {', '.join(sorted(words))}")
     asked = [peer for peer in known if not args.peers or {peer.name, peer.family} & set(args.peers)]
-    methods = rpc_methods()
-    missing |= {peer.name: why for peer in asked if (why := peer.missing(methods))}
+    spdk = spdk_in_use()
+    missing |= {peer.name: why for peer in asked if (why := peer.missing(spdk))}
     return [peer for peer in asked if peer.name not in missing]
 
 

@@ -43,6 +43,7 @@ def core_masks(cores: int) -> tuple[str, str]:
 class Sockets:
     """SPDK's socket options; empty for its defaults."""
 
+    implementation: str = "posix"
     zero_copy: bool | None = None
 
     def config(self) -> dict[str, Any] | None:
@@ -51,8 +52,11 @@ class Sockets:
         names = ["enable_zerocopy_send_server", "enable_zerocopy_send_client"]
         if environment().spdk_version < (22, 1):
             names = ["enable_zerocopy_send"]
-        params = {"impl_name": "posix"} | {name: self.zero_copy for name in names}
-        return {"subsystem": "sock", "config": [{"method": "sock_impl_set_options", "params": params}]}
+        params = {"impl_name": self.implementation} | {name: self.zero_copy for name in names}
+        calls: list[dict[str, Any]] = [{"method": "sock_impl_set_options", "params": params}]
+        if self.implementation != "posix":
+            calls.append({"method": "sock_set_default_impl", "params": {"impl_name": self.implementation}})
+        return {"subsystem": "sock", "config": calls}
 
 
 # For applications without iSCSI: with its defaults, SPDK's iSCSI target takes 700 MiB in every

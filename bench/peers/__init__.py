@@ -7,6 +7,7 @@ Variants of one peer are measured like separate peers and form a family, of whic
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from typing import Any
 
 from cases import Case
@@ -17,6 +18,16 @@ import machine
 from harness.environment import environment
 from harness.spdk import Application
 from harness.transport import Remote
+
+
+@dataclass(frozen=True)
+class Spdk:
+    """What the SPDK in use can do."""
+
+    methods: set[str]
+    """Its RPC methods."""
+    sockets: set[str]
+    """Its socket implementations."""
 
 
 class Peer(ABC):
@@ -35,9 +46,9 @@ class Peer(ABC):
         return self.suits(case)
 
     @abstractmethod
-    def missing(self, methods: set[str]) -> str | None:
-        """Returns the reason why the peer cannot be measured on this machine with an SPDK that has
-        these RPC methods, or None."""
+    def missing(self, spdk: Spdk) -> str | None:
+        """Returns the reason why the peer cannot be measured on this machine with this SPDK, or
+        None."""
 
     @abstractmethod
     def run(self, stage: Stage) -> tuple[Figures, float]:
@@ -55,6 +66,11 @@ class SpdkPeer(Peer):
     """The target's memory: 500 for the SPDK application itself, the volume, and the transport's
     buffers."""
     target_arguments: dict[str, Any] = {}
+
+    def missing_sockets(self, spdk: Spdk) -> str | None:
+        """Returns the reason why the peer's sockets cannot be used, or None."""
+        kind = self.setup.sockets.implementation
+        return None if kind in spdk.sockets else f"the SPDK in use has no {kind} sockets"
 
     @abstractmethod
     def serve(self, target: Application, bdev: str) -> Remote:

@@ -9,9 +9,9 @@ from cases import Case
 from harness.ports import free_port
 from harness.spdk import Application
 from harness.transport import Dst, Remote
-from peers import SpdkPeer
+from peers import Spdk, SpdkPeer
 from peers.keys import KEY, key_file
-from stage import BDEV, Setup
+from stage import BDEV, Setup, Sockets
 
 # The hosts of the export: one without a key and one with a key.
 PLAIN, KEYED = "plain", "keyed"
@@ -20,19 +20,26 @@ PLAIN, KEYED = "plain", "keyed"
 class DstPeer(SpdkPeer):
     service = "dst"
 
-    def __init__(self, name: str = "dst", safety: bool = False, folder: Path | None = None, **options: Any) -> None:
+    def __init__(
+        self,
+        name: str = "dst",
+        safety: bool = False,
+        folder: Path | None = None,
+        sockets: Sockets = Sockets(),
+        **options: Any,
+    ) -> None:
         """`options`: those of bdev_dst_create. `safety`: the peer has digests or a cipher, and is
         measured only in cases where throughput matters."""
         self.name = self.family = name
-        self.setup = Setup(folder) if folder else self.setup
+        self.setup = Setup(folder or self.setup.folder, sockets)
         self.safety = safety
         self._options = options
 
     def suits(self, case: Case) -> bool:
         return case.is_deep or not self.safety
 
-    def missing(self, methods: set[str]) -> str | None:
-        return None
+    def missing(self, spdk: Spdk) -> str | None:
+        return self.missing_sockets(spdk)
 
     def serve(self, target: Application, bdev: str) -> Remote:
         remote = Remote("127.0.0.1", free_port(), "bench")

@@ -8,7 +8,7 @@ from cases import Case
 from harness.ports import free_port
 from harness.spdk import Application
 from harness.transport import Remote
-from peers import SpdkPeer
+from peers import Spdk, SpdkPeer
 from stage import BDEV, Setup
 
 IQN = "iqn.2016-06.io.spdk"
@@ -28,8 +28,8 @@ class IscsiPeer(SpdkPeer):
     def quick(self, case: Case) -> bool:
         return False
 
-    def missing(self, methods: set[str]) -> str | None:
-        return None if "bdev_iscsi_create" in methods else "the SPDK in use was built without its iSCSI initiator"
+    def missing(self, spdk: Spdk) -> str | None:
+        return None if "bdev_iscsi_create" in spdk.methods else "the SPDK in use was built without its iSCSI initiator"
 
     def serve(self, target: Application, bdev: str) -> Remote:
         remote = Remote("127.0.0.1", free_port(), bdev.lower())

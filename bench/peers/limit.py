@@ -11,7 +11,7 @@ from harness.lab import Lab
 from harness.transport import Dst
 from harness.waiting import wait_until
 from measure import Figures, of_rate
-from peers import Peer
+from peers import Peer, Spdk
 from stage import Stage, core_masks
 
 # The size of a frame's header: HEADER_LEN in src/wire/header.rs.
@@ -25,7 +25,7 @@ class LimitPeer(Peer):
         # It has no mixed workloads, and only one thread.
         return case.workload != "randrw" and case.cores == 1
 
-    def missing(self, methods: set[str]) -> str | None:
+    def missing(self, spdk: Spdk) -> str | None:
         return None
 
     def run(self, stage: Stage) -> tuple[Figures, float]:

@@ -21,7 +21,7 @@ from harness.process import Process
 from harness.transport import Dst
 from harness.waiting import wait_until
 from measure import Figures
-from peers import Peer
+from peers import Peer, Spdk
 from stage import VOLUME_MIB, Stage, core_masks
 
 PERCENTILES = ("50.000000", "99.000000", "99.900000")
@@ -40,7 +40,7 @@ class NbdPeer(Peer):
     def quick(self, case: Case) -> bool:
         return False
 
-    def missing(self, methods: set[str]) -> str | None:
+    def missing(self, spdk: Spdk) -> str | None:
         for tool in ("fio", self._server):
             if not shutil.which(tool):
                 return f"{tool} is not installed"

@@ -11,7 +11,7 @@ from harness.environment import environment
 from harness.ports import free_port
 from harness.spdk import Application
 from harness.transport import Remote
-from peers import SpdkPeer
+from peers import Spdk, SpdkPeer
 from peers.keys import KEY, key_file
 from stage import CONTROLLER, Setup, Sockets
 
@@ -57,9 +57,11 @@ class NvmfPeer(SpdkPeer):
     def quick(self, case: Case) -> bool:
         return case.size in self._quick_sizes and self.suits(case)
 
-    def missing(self, methods: set[str]) -> str | None:
-        if self._tls and "keyring_file_add_key" not in methods:
+    def missing(self, spdk: Spdk) -> str | None:
+        if self._tls and "keyring_file_add_key" not in spdk.methods:
             return "the SPDK in use has no NVMe/TCP over TLS"
+        if lack := self.missing_sockets(spdk):
+            return lack
         if self._digest and environment().spdk_version < FIRST_WITH_DIGESTS:
             return "the SPDK in use has no digests in bdev_nvme"
         return None
@@ -112,13 +114,16 @@ LARGE = {"max_queue_depth": 256, "in_capsule_data_size": 128 * KIB, "num_shared_
 LARGE_SIZES = range(16 * KIB, 1 << 30)
 ALL_SIZES = range(1 << 30)
 COPY, ZERO_COPY = Sockets(zero_copy=False), Sockets(zero_copy=True)
+URING = Sockets("uring", zero_copy=False)
 
 NVMF = [
     NvmfPeer("nvmf-default", quick_sizes=SMALL_SIZES),
     NvmfPeer("nvmf-small", SMALL, sizes=SMALL_SIZES, least_depth=2, sockets=COPY),
     NvmfPeer("nvmf-small-zc", SMALL, sizes=SMALL_SIZES, least_depth=2, sockets=ZERO_COPY),
+    NvmfPeer("nvmf-small-uring", SMALL, sizes=SMALL_SIZES, sockets=URING),
     NvmfPeer("nvmf-large", LARGE, sizes=LARGE_SIZES, sockets=COPY, quick_sizes=LARGE_SIZES),
     NvmfPeer("nvmf-large-zc", LARGE, sizes=LARGE_SIZES, sockets=ZERO_COPY),
+    NvmfPeer("nvmf-large-uring", LARGE, sizes=LARGE_SIZES, sockets=URING),
     NvmfPeer("nvmf-digest", family="nvmf-digest", digest=True, quick_sizes=SMALL_SIZES),
     NvmfPeer("nvmf-digest-small", SMALL, "nvmf-digest", SMALL_SIZES, 2, digest=True),
     NvmfPeer("nvmf-digest-large", LARGE, "nvmf-digest", LARGE_SIZES, digest=True, quick_sizes=LARGE_SIZES),

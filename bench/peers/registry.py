@@ -9,7 +9,7 @@ from peers.dst import DstPeer
 from peers.iscsi import IscsiPeer
 from peers.limit import LimitPeer
 from peers.nbd import NbdPeer
-from peers.nvmf import NVMF
+from peers.nvmf import NVMF, URING
 
 BASE = "dst"
 SECOND = "dst-b"
@@ -28,6 +28,7 @@ COMPARED = [
     ("dst-aes-256-gcm", "nvmf-tls"),
     (SECOND, BASE),
     (SECOND, "nvmf"),
+    ("dst-uring", BASE),
 ]
 
 # The families that DST is compared with in every case; the others are measured only in the main
@@ -46,6 +47,7 @@ def peers(dst_bin: Path | None = None, dst_bin_b: Path | None = None) -> list[Pe
         *NVMF,
         DstPeer("dst-crc32c", safety=True, folder=dst_bin, digest="crc32c"),
         DstPeer("dst-aes-256-gcm", safety=True, folder=dst_bin, cipher="aes-256-gcm"),
+        DstPeer("dst-uring", folder=dst_bin, sockets=URING),
         IscsiPeer(),
         NbdPeer("nbdkit"),
         NbdPeer("qemu-nbd"),
