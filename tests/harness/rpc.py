@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import select
 import socket
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,10 @@ class PendingCall:
         self._socket = sock
         self._method = method
         self._ident = ident
+
+    def is_answered(self) -> bool:
+        """Returns whether an answer has begun to come, or there will be none."""
+        return bool(select.select([self._socket], [], [], 0)[0])
 
     def result(self, timeout: float = 30.0) -> Any:
         """Returns the answer. Raises RpcError for an error object, AssertionError if there is no

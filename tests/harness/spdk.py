@@ -211,6 +211,11 @@ class Bdevperf(Application):
         """Starts the jobs and returns at once."""
         self._call = self.rpc.start("perform_tests")
 
+    def is_answered(self) -> bool:
+        """Returns whether the jobs have ended, so that `outcome` need not wait."""
+        assert self._call is not None, "begin() first"
+        return self._call.is_answered()
+
     def outcome(self, timeout: float | None = None) -> Outcome:
         """Returns the outcome, once the jobs have ended."""
         assert self._call is not None, "begin() first"
