@@ -13,7 +13,8 @@ use ratatui::{DefaultTerminal, Frame};
 
 use crate::cli::TopArguments;
 use crate::failure::Failure;
-use crate::health::{Severity, findings};
+use crate::finding::Severity;
+use crate::health::findings;
 use crate::rates::{Kind, Row, Sample, Sort, filtered, rows};
 use crate::rpc::{Calls, Socket};
 use crate::snapshot;
