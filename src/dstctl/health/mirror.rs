@@ -41,7 +41,7 @@ fn whole(mirror: &Mirror) -> Whole {
     let name = &mirror.name;
     let why = mirror.reason.as_deref().unwrap_or("no reason is known");
     if mirror.deleting || matches!(mirror.state, MirrorState::Stopping | MirrorState::Stopped) {
-        let advice = "its devices still work on what they have, for stop_timeout_ms at most";
+        let advice = "its users or its devices still work on what they have; look at these if this lasts";
         return Whole::Unusable((Warning, "is being deleted".to_owned(), advice.to_owned()));
     }
     match &mirror.state {
