@@ -169,3 +169,23 @@ def test_top_shows_what_happens(lab: Lab) -> None:
     screen.wait_for("reconnecting")
     screen.press("q")
     screen.wait_for("(ended)")
+
+
+def test_top_shows_a_mirror_that_lacks_a_member(lab: Lab) -> None:
+    require_tool("tmux")
+    application = lab.target()
+    mirror_of(lab, application)
+    dst = environment().binary("dstctl")
+    screen = Terminal(lab, [dst, "-s", application.socket_path, "top", "--interval", "200"])
+
+    def row() -> list[str]:
+        rows = [line.split() for line in screen.text().splitlines() if line.startswith("Mirror0")]
+        return rows[0] if rows else []
+
+    wait_until(lambda: row()[1:2] == ["online"] and row()[-1:] == ["2/2"], "the mirror on the screen")
+    application.rpc.call("bdev_aio_delete", name="Member1")
+    wait_until(lambda: row()[1:2] == ["degraded"] and row()[-1:] == ["1/2"], "the loss on the screen")
+    screen.wait_for("WARNING: mirror Mirror0 lacks its member Member1,")
+    assert all(len(line) <= 80 for line in screen.text().splitlines())
+    screen.press("q")
+    screen.wait_for("(ended)")
