@@ -75,7 +75,10 @@ pub fn answer<'b, 'e>(
 #[cfg(test)]
 mod tests {
     use dst_broker::{Broker, ExportActivity, Limits};
-    use dst_mirror::report::{Condition, Counts as MirrorCounts, MemberReport, State, WitnessReport};
+    use dst_mirror::report::{
+        Condition, Counts as MirrorCounts, MemberReport, State, Verification, VerificationState,
+        WitnessReport,
+    };
     use dst_mirror::{MemberId, Report};
     use dst_session::counts::Counts;
     use serde_json::{Value, json};
@@ -176,7 +179,15 @@ mod tests {
                 repaired_blocks: 5,
                 ..MirrorCounts::default()
             },
-            verification: None,
+            verification: Some(Verification {
+                state: VerificationState::Done { at: 0 },
+                repairs: true,
+                compared: 10,
+                differing: 5,
+                repaired: 4,
+                unread: 2,
+                first: Vec::new(),
+            }),
         };
         Mirror { name: name.to_owned(), report, outstanding: 6, waiting: 7 }
     }
@@ -201,7 +212,7 @@ mod tests {
         assert_eq!((of(0, "witnesses"), of(0, "witnesses_current")), (json!(1), json!(0)));
         assert_eq!((of(0, "outstanding"), of(0, "waiting")), (json!(6), json!(7)));
         assert_eq!((of(0, "copied_bytes"), of(0, "read_errors")), (json!(12_288), json!(4)));
-        assert_eq!(of(0, "repaired_bytes"), 20_480);
+        assert_eq!((of(0, "repaired_bytes"), of(0, "unrepaired_bytes")), (json!(20_480), json!(12_288)));
         let members = &answer["mirror_members"];
         let shown: Vec<_> = (0..members["rows"].as_array().unwrap().len())
             .map(|row| ["place", "state", "behind_bytes"].map(|name| cell(members, row, name)))

@@ -53,6 +53,10 @@ impl Row for &Mirror {
         } = report.counts;
         let in_sync = self.attached().filter(|(_, member)| member.condition == Condition::InSync);
         let is_current = |witness: &WitnessReport| witness.is_current;
+        let unrepaired = report
+            .verification
+            .as_ref()
+            .map_or(0, |found| found.differing.saturating_add(found.unread).saturating_sub(found.repaired));
         cells.text("mirror", name);
         cells.text("state", report.state.name());
         cells.number("size_bytes", self.bytes(report.blocks));
@@ -60,6 +64,7 @@ impl Row for &Mirror {
         cells.number("members_in_sync", in_sync.count() as u64);
         cells.number("witnesses", report.witness.is_some().into());
         cells.number("witnesses_current", report.witness.as_ref().is_some_and(is_current).into());
+        cells.number("unrepaired_bytes", self.bytes(unrepaired));
         cells.number("outstanding", *outstanding as u64);
         cells.number("waiting", *waiting as u64);
         cells.number("reads", reads);

@@ -16,8 +16,8 @@ STATS = (
     " lease_expiries handshake_timeouts handshake_bytes_exceeded violations stalls reconnects fences corrupt"
 )
 MIRROR = (
-    "witnesses witnesses_current outstanding waiting writes flushes records copied_bytes read_errors repaired_bytes"
-    " departures lost_caches"
+    "witnesses witnesses_current unrepaired_bytes outstanding waiting writes flushes records copied_bytes read_errors"
+    " repaired_bytes departures lost_caches"
 )
 BDEV = "lost_caches transactions errors expired connections_lost reconnects resent corrupt outstanding waiting"
 

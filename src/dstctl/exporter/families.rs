@@ -103,6 +103,7 @@ const FAMILIES: &[Family] = &[
     Family("dst_mirror_members_in_sync", Mirror, Gauge("members_in_sync"), "Members that have all completed writes."),
     Family("dst_mirror_witnesses", Mirror, Gauge("witnesses"), "1 if the mirror has a witness, 0 if it has none."),
     Family("dst_mirror_witnesses_current", Mirror, Gauge("witnesses_current"), "1 if the witness is there and up to date, else 0."),
+    Family("dst_mirror_unrepaired_bytes", Mirror, Gauge("unrepaired_bytes"), "Bytes that differ among the members or can't be read, and were not repaired, as the last verification found; 0 without one."),
     Family("dst_mirror_ios_outstanding", Mirror, Gauge("outstanding"), "I/O that is being executed."),
     Family("dst_mirror_ios_waiting", Mirror, Gauge("waiting"), "I/O that waits to be executed."),
     Family("dst_mirror_operations_total", Mirror, MIRROR_OPERATIONS, "Operations of users that have ended."),
@@ -261,7 +262,10 @@ mod tests {
     use dst_metrics::mirrors::Mirror;
     use dst_metrics::rows;
     use dst_mirror::MemberId;
-    use dst_mirror::report::{Condition, Counts as MirrorCounts, MemberReport, Report, WitnessReport};
+    use dst_mirror::report::{
+        Condition, Counts as MirrorCounts, MemberReport, Report, Verification, VerificationState,
+        WitnessReport,
+    };
     use dst_session::counts::Counts;
     use proptest::prelude::*;
     use serde_json::Value;
@@ -307,7 +311,15 @@ mod tests {
             hot_regions: 0,
             region_blocks: 256,
             counts,
-            verification: None,
+            verification: Some(Verification {
+                state: VerificationState::Running { waits_for: None },
+                repairs: false,
+                compared: 61,
+                differing: 5,
+                repaired: 0,
+                unread: 6,
+                first: Vec::new(),
+            }),
         };
         Mirror { name: "m".to_owned(), report, outstanding: 62, waiting: 63 }
     }
@@ -380,6 +392,7 @@ mod tests {
             "dst_mirror_members_in_sync{socket=\"/a\",mirror=\"m\"} 1",
             "dst_mirror_witnesses{socket=\"/a\",mirror=\"m\"} 1",
             "dst_mirror_witnesses_current{socket=\"/a\",mirror=\"m\"} 1",
+            "dst_mirror_unrepaired_bytes{socket=\"/a\",mirror=\"m\"} 11000",
             "dst_mirror_ios_outstanding{socket=\"/a\",mirror=\"m\"} 62",
             "dst_mirror_ios_waiting{socket=\"/a\",mirror=\"m\"} 63",
             "dst_mirror_operations_total{socket=\"/a\",mirror=\"m\",operation=\"flush\"} 54",
