@@ -12,6 +12,7 @@ import pytest
 
 from harness.environment import environment
 from harness.lab import Lab
+from harness.mirror import create_aio, mirror_of, wait_online
 from harness.ports import free_port
 from harness.requirements import require_tool
 from harness.spdk import Application, Job
@@ -95,6 +96,33 @@ def test_nothing_is_half_done(lab: Lab) -> None:
     assert nobody.returncode == UNKNOWN and b"no application answers at" in nobody.stderr
 
 
+def test_a_mirror_that_lacks_a_member_is_shown(lab: Lab) -> None:
+    application = lab.target()
+    mirror_of(lab, application)
+    code, text = health(application)
+    assert code == OK and text.startswith("OK\n") and "2 of 2" in text, text
+    watch = lab.process(
+        "watch", [environment().binary("dstctl"), "-s", application.socket_path, "watch", "--interval", "100"]
+    )
+    watch.wait_for_text("mirror Mirror0: online")
+    application.rpc.call("bdev_aio_delete", name="Member1")
+    watch.wait_for_text("mirror Mirror0: online -> degraded")
+    watch.wait_for_text("member Member1 of mirror Mirror0: in_sync -> missing (the bdev was removed)")
+    code, text = health(application)
+    assert code == WARNING and text.startswith("WARNING: mirror Mirror0 lacks its member Member1,"), text
+    assert "bring its bdev back (now: there is no bdev with the name or UUID `Member1`)" in text
+    rows = [line.split() for line in text.splitlines()]
+    assert ["Mirror0", "55.9", "MiB", "degraded", "1", "of", "2", "-"] in rows, text
+    assert any(row[:3] == ["Member1", "Mirror0", "missing"] for row in rows), text
+    assert json.loads(dstctl(application, "--json", "status").stdout)["mirrors"] == 1
+    done(application, "bundle", lab.folder / "bundle.json")
+    calls = json.loads((lab.folder / "bundle.json").read_text())["calls"]
+    assert calls["bdev_dst_mirror_get_info"][0]["state"] == "degraded"
+    create_aio(application, lab, "Member1")
+    wait_online(application)
+    assert health(application)[0] == OK
+
+
 class Terminal:
     """A terminal of 80 columns, without colours, that one program has."""
 
@@ -139,5 +167,25 @@ def test_top_shows_what_happens(lab: Lab) -> None:
     target.kill()
     screen.wait_for("CRITICAL: bdev remote0 has lacked a connection for")
     screen.wait_for("reconnecting")
+    screen.press("q")
+    screen.wait_for("(ended)")
+
+
+def test_top_shows_a_mirror_that_lacks_a_member(lab: Lab) -> None:
+    require_tool("tmux")
+    application = lab.target()
+    mirror_of(lab, application)
+    dst = environment().binary("dstctl")
+    screen = Terminal(lab, [dst, "-s", application.socket_path, "top", "--interval", "200"])
+
+    def row() -> list[str]:
+        rows = [line.split() for line in screen.text().splitlines() if line.startswith("Mirror0")]
+        return rows[0] if rows else []
+
+    wait_until(lambda: row()[1:2] == ["online"] and row()[-1:] == ["2/2"], "the mirror on the screen")
+    application.rpc.call("bdev_aio_delete", name="Member1")
+    wait_until(lambda: row()[1:2] == ["degraded"] and row()[-1:] == ["1/2"], "the loss on the screen")
+    screen.wait_for("WARNING: mirror Mirror0 lacks its member Member1,")
+    assert all(len(line) <= 80 for line in screen.text().splitlines())
     screen.press("q")
     screen.wait_for("(ended)")

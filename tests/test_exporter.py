@@ -14,6 +14,7 @@ import pytest
 from harness.environment import ROOT, environment
 from harness.fake_application import FakeApplication
 from harness.lab import Lab
+from harness.mirror import BLOCK, MIRROR, create_aio, member_file, mirror_of, shown, wait_online
 from harness.ports import free_port
 from harness.prometheus import Prometheus, Samples, promtool, samples
 from harness.waiting import wait_until
@@ -106,6 +107,40 @@ def test_prometheus_scrapes_and_answers_the_dashboard(lab: Lab) -> None:
         lambda: any(alert["labels"]["alertname"] == "DstDown" for alert in prometheus.api("alerts")["alerts"]),
         "an alert that the target is down",
     )
+
+
+@pytest.mark.needs_dst
+def test_a_mirror_that_loses_a_member_is_scraped(lab: Lab) -> None:
+    application = lab.target()
+    exporter = Exporter(lab, application.socket_path)
+    assert not any(name.startswith("dst_mirror") for name, _ in exporter.samples())
+    mirror_of(lab, application, verify_rate_mib=0)
+
+    def of_mirror(name: str, **labels: str) -> float | None:
+        return exporter.value(f"dst_mirror_{name}", mirror=MIRROR, **labels)
+
+    assert of_mirror("state", state="online") == 1 and of_mirror("state", state="degraded") == 0
+    assert (of_mirror("members"), of_mirror("members_in_sync"), of_mirror("departures_total")) == (2, 2, 0)
+    assert (of_mirror("witnesses"), of_mirror("witnesses_current")) == (0, 0)
+    application.rpc.call("bdev_aio_delete", name="Member1")
+    assert of_mirror("state", state="online") == 0 and of_mirror("state", state="degraded") == 1
+    assert (of_mirror("members"), of_mirror("members_in_sync"), of_mirror("departures_total")) == (2, 1, 1)
+    assert of_mirror("member_state", member="Member1", place="1", state="missing") == 1
+    assert of_mirror("member_state", member="Member0", place="0", state="in_sync") == 1
+    promtool("check", "metrics", stdin=exporter.text())
+    create_aio(application, lab, "Member1")
+    wait_online(application)
+    assert of_mirror("member_state", member="Member1", state="in_sync") == 1
+    assert of_mirror("member_behind_bytes", member="Member1") == 0
+    assert of_mirror("unrepaired_bytes") == 0
+    with open(member_file(lab, "Member1"), "r+b") as file:
+        file.seek(1000 * BLOCK)
+        file.write(b"\xa5" * BLOCK)
+    application.rpc.call("bdev_dst_mirror_verify", name=MIRROR)
+    wait_until(lambda: shown(application)["verification"]["state"] == "done", "the members to be compared")
+    assert of_mirror("unrepaired_bytes") == BLOCK
+    application.rpc.call("bdev_dst_mirror_delete", name=MIRROR)
+    assert not any(name.startswith("dst_mirror") for name, _ in exporter.samples())
 
 
 @pytest.mark.needs_dst

@@ -103,7 +103,7 @@ impl Scrape {
         });
         let totals = self.broker.totals(reported);
         let target = dst_metrics::Target { exports, listeners: Vec::new(), totals: &totals };
-        dst_metrics::answer(1_700_000_000_123, bdevs, Some(target))
+        dst_metrics::answer(1_700_000_000_123, bdevs, &[], Some(target))
     }
 }
 

@@ -77,6 +77,18 @@ impl Mirror {
             };
             Some(DeviceInfo { device, wanted: wanted.text.clone(), state })
         };
+        Info {
+            plan: self.plan(),
+            report: self.report(),
+            devices: Device::all().filter_map(show).collect(),
+            is_deleting: self.life.borrow().is_over(),
+            is_settled: self.is_settled(),
+            ios: self.ios(),
+        }
+    }
+
+    /// Returns what the rules show now.
+    pub fn report(&self) -> Report {
         let mut report = self.rules.borrow().report();
         // SPDK may have refused what the rules take for registered.
         if let Life::Ended { why } = &*self.life.borrow()
@@ -84,14 +96,12 @@ impl Mirror {
         {
             report.state = State::Ended { why: why.clone() };
         }
-        Info {
-            plan: self.plan(),
-            report,
-            devices: Device::all().filter_map(show).collect(),
-            is_deleting: self.life.borrow().is_over(),
-            is_settled: self.is_settled(),
-            ios: self.users.borrow().counts(),
-        }
+        report
+    }
+
+    /// Returns the number of the users' I/Os that are being executed, and of those that wait for that.
+    pub fn ios(&self) -> (usize, usize) {
+        self.users.borrow().counts()
     }
 
     /// Returns why the mirror cannot be used yet.

@@ -15,7 +15,7 @@ use crate::rpc::Calls;
 use crate::save::configuration;
 
 /// The methods that the application is asked. One that it does not have is noted as such.
-const METHODS: [&str; 15] = [
+const METHODS: [&str; 17] = [
     "spdk_get_version",
     "framework_get_reactors",
     "thread_get_stats",
@@ -23,6 +23,8 @@ const METHODS: [&str; 15] = [
     "bdev_get_iostat",
     "bdev_dst_get_info",
     "bdev_dst_get_options",
+    "bdev_dst_mirror_get_info",
+    "bdev_dst_mirror_get_limits",
     "dst_get_options",
     "dst_get_exports",
     "dst_get_listeners",

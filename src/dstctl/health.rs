@@ -1,35 +1,15 @@
 //! The problems in a snapshot, with advice. No I/O.
 
-use serde::Serialize;
+mod mirror;
 
+use crate::finding::{Finding, Severity};
 use crate::snapshot::{Bdev, Export, Listener, Ownership, Session, Snapshot, State, Waiting};
 use crate::table::duration;
-
-/// The severity of a problem, in the order of monitoring plug-ins.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Severity {
-    /// I/O works, but an operator should look at the problem.
-    Warning,
-    /// Some I/O does not work.
-    Critical,
-}
-
-/// A problem in a snapshot.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
-pub struct Finding {
-    pub severity: Severity,
-    /// The kind and the name of the object that has the problem.
-    pub subject: String,
-    /// The problem, its duration, and its cause.
-    pub problem: String,
-    /// The advice to the operator.
-    pub advice: String,
-}
 
 /// Returns the problems, the worst first.
 pub fn findings(snapshot: &Snapshot) -> Vec<Finding> {
     let mut found: Vec<Finding> = snapshot.bdevs.iter().flat_map(bdev).collect();
+    found.extend(snapshot.mirrors.iter().flat_map(mirror::mirror));
     found.extend(snapshot.exports.iter().filter_map(export));
     found.extend(snapshot.exports.iter().flat_map(entries));
     found.extend(listeners(snapshot));

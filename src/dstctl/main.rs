@@ -12,6 +12,7 @@
 //! | `export`, `attach` | the commands that change the application's state |
 //! | `save` | writes the application's configuration file |
 //! | `snapshot` | the application's state at one moment |
+//! | `finding` | a problem |
 //! | `health` | the problems in a snapshot, with advice |
 //! | `status`, `watch` | snapshots as text |
 //! | `wait` | waits for an application that is being started |
@@ -31,6 +32,7 @@ mod documents;
 mod export;
 mod exporter;
 mod failure;
+mod finding;
 mod health;
 mod keygen;
 mod outcome;

@@ -3,16 +3,16 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::snapshot::{Bdev, Bucket, IoStat, Snapshot};
+use crate::snapshot::{Bdev, Bucket, IoStat, Mirror, Snapshot};
 
-/// The counts of a bdev or an export so far.
+/// The counts of a bdev, a mirror or an export so far.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Counts {
     ios: u64,
     read_bytes: u64,
     written_bytes: u64,
-    /// The number of I/Os by the upper bound of their latency, µs. Empty for exports: the target
-    /// does not count latencies by export.
+    /// The number of I/Os by the upper bound of their latency, µs. Empty for exports and mirrors: the
+    /// RPCs do not show their latencies.
     latency: BTreeMap<u64, u64>,
 }
 
@@ -29,10 +29,11 @@ pub struct Sample {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Kind {
     Bdev,
+    Mirror,
     Export,
 }
 
-/// The activity of a bdev or an export in the last interval.
+/// The activity of a bdev, a mirror or an export in the last interval.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Row {
     pub kind: Kind,
@@ -50,7 +51,8 @@ pub struct Row {
     pub p99_us: Option<u64>,
     /// The number of I/Os that have begun and not ended.
     pub depth: u64,
-    pub connections: u64,
+    /// The number of connections; of a mirror, the members in sync of all.
+    pub parts: String,
 }
 
 /// The order of rows.
@@ -64,11 +66,13 @@ pub enum Sort {
     Depth,
 }
 
-/// Returns a row for each bdev, followed by one for each export, each kind in the order of `sort`.
+/// Returns a row for each bdev, followed by one for each mirror and one for each export, each kind in
+/// the order of `sort`.
 pub fn rows(before: &Sample, now: &Sample, sort: Sort) -> Vec<Row> {
     let seconds = now.time.saturating_sub(before.time).as_secs_f64();
     let mut rows: Vec<Row> =
         now.snapshot.bdevs.iter().map(|bdev| bdev_row(bdev, before, now, seconds)).collect();
+    rows.extend(now.snapshot.mirrors.iter().map(|mirror| mirror_row(mirror, before, now, seconds)));
     rows.extend(export_rows(before, now, seconds));
     // The second sort is stable, so rows with equal keys stay in the order of their names.
     rows.sort_by(|a, b| a.kind.cmp(&b.kind).then_with(|| a.name.cmp(&b.name)));
@@ -93,7 +97,7 @@ fn bdev_row(bdev: &Bdev, before: &Sample, now: &Sample, seconds: f64) -> Row {
         name: bdev.name.clone(),
         state: bdev.state.name().to_owned(),
         depth: bdev.outstanding.saturating_add(bdev.waiting),
-        connections: bdev.connections,
+        parts: bdev.connections.to_string(),
         ..EMPTY
     };
     with_rates(row, known.as_ref(), &found, seconds)
@@ -109,14 +113,38 @@ const EMPTY: Row = Row {
     p50_us: None,
     p99_us: None,
     depth: 0,
-    connections: 0,
+    parts: String::new(),
 };
 
+/// Returns counts with the bytes that the bdev layer has counted for this bdev.
+fn with_bytes(ios: u64, name: &str, iostat: &[IoStat]) -> Counts {
+    let io = iostat.iter().find(|io| io.name == name);
+    let (read_bytes, written_bytes) = io.map_or((0, 0), |io| (io.bytes_read, io.bytes_written));
+    Counts { ios, read_bytes, written_bytes, latency: BTreeMap::new() }
+}
+
+fn mirror_row(mirror: &Mirror, before: &Sample, now: &Sample, seconds: f64) -> Row {
+    let counts = |mirror: &Mirror, iostat: &[IoStat]| {
+        let of = &mirror.counters;
+        let ios = of.reads.saturating_add(of.writes).saturating_add(of.flushes);
+        with_bytes(ios, &mirror.name, iostat)
+    };
+    let earlier = before.snapshot.mirrors.iter().find(|earlier| earlier.name == mirror.name);
+    let known = earlier.map(|earlier| counts(earlier, &before.iostat));
+    let (in_sync, all) = mirror.in_sync();
+    let row = Row {
+        kind: Kind::Mirror,
+        name: mirror.name.clone(),
+        state: mirror.state.name().to_owned(),
+        depth: mirror.outstanding.saturating_add(mirror.waiting),
+        parts: format!("{in_sync}/{all}"),
+        ..EMPTY
+    };
+    with_rates(row, known.as_ref(), &counts(mirror, &now.iostat), seconds)
+}
+
 fn counts_of(bdev: &Bdev, iostat: &[IoStat]) -> Counts {
-    let mut counts = Counts { ios: bdev.counters.transactions, ..Counts::default() };
-    if let Some(io) = iostat.iter().find(|io| io.name == bdev.name) {
-        (counts.read_bytes, counts.written_bytes) = (io.bytes_read, io.bytes_written);
-    }
+    let mut counts = with_bytes(bdev.counters.transactions, &bdev.name, iostat);
     let latency = &bdev.latency_us;
     for Bucket { below_us, count } in latency.read.iter().chain(&latency.write).chain(&latency.other) {
         let sum = counts.latency.entry(*below_us).or_default();
@@ -129,13 +157,14 @@ fn export_rows(before: &Sample, now: &Sample, seconds: f64) -> Vec<Row> {
     let (known, found) = (by_export(&before.snapshot), by_export(&now.snapshot));
     let row = |export: &crate::snapshot::Export| {
         let sessions = now.snapshot.sessions.iter().filter(|session| session.export == export.name);
-        let (mut depth, mut connections) = (0_u64, 0);
+        let (mut depth, mut connections) = (0_u64, 0_u64);
         for queue in sessions.flat_map(|session| &session.queues) {
             depth = depth.saturating_add(queue.in_flight);
             connections += 1;
         }
         let state = export.state().to_owned();
-        let row = Row { kind: Kind::Export, name: export.name.clone(), state, depth, connections, ..EMPTY };
+        let parts = connections.to_string();
+        let row = Row { kind: Kind::Export, name: export.name.clone(), state, depth, parts, ..EMPTY };
         let found = found.get(&export.name[..]).cloned().unwrap_or_default();
         let was_there = before.snapshot.exports.iter().any(|earlier| earlier.name == export.name);
         let known = was_there.then(|| known.get(&export.name[..]).cloned().unwrap_or_default());
@@ -230,9 +259,12 @@ pub mod tests {
         assert_eq!(names, [("b", "connected"), ("v", "online"), ("idle", "offline")]);
         let [bdev, export, idle] = &all[..] else { panic!("{all:?}") };
         assert_eq!((bdev.iops, bdev.read, bdev.written), (1000.0, 0.0, 100.0 * f64::from(1 << 20)));
-        assert_eq!((bdev.p50_us, bdev.p99_us, bdev.depth, bdev.connections), (Some(64), Some(128), 7, 4));
+        assert_eq!(
+            (bdev.p50_us, bdev.p99_us, bdev.depth, bdev.parts.as_str()),
+            (Some(64), Some(128), 7, "4")
+        );
         assert_eq!((export.iops, export.read, export.written), (200.0, 409_600.0, 51_200.0));
-        assert_eq!((export.depth, export.connections, export.p99_us), (3, 2, None));
+        assert_eq!((export.depth, &export.parts[..], export.p99_us), (3, "2", None));
         assert_eq!((idle.iops, idle.depth), (0.0, 0));
     }
 

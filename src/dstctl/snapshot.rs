@@ -1,12 +1,15 @@
 //! The state of an application at one moment. Fields that this version of dstctl does not know are
 //! ignored, since fields may be added to the RPCs.
 
+mod mirror;
+
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::failure::Failure;
 use crate::rpc::Calls;
+pub use mirror::{Device as MirrorDevice, Member, MemberState, Mirror, MirrorState, Verification, Witness};
 
 /// `ENODEV`, the answer of the target's methods while the application starts or stops.
 const NO_TARGET: i64 = -19;
@@ -18,6 +21,8 @@ pub struct Snapshot {
     pub listeners: Vec<Listener>,
     pub sessions: Vec<Session>,
     pub bdevs: Vec<Bdev>,
+    #[serde(default)]
+    pub mirrors: Vec<Mirror>,
 }
 
 /// An export of the target.
@@ -300,6 +305,7 @@ pub fn take(rpc: &mut impl Calls) -> Result<Snapshot, Failure> {
         listeners: list(rpc, "dst_get_listeners", json!({}))?,
         sessions: list(rpc, "dst_get_sessions", json!({}))?,
         bdevs: bdevs(rpc, None)?,
+        mirrors: mirrors(rpc)?,
     })
 }
 
@@ -317,6 +323,14 @@ pub fn exports(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Export>, 
 /// Fails as [`take`] does.
 pub fn bdevs(rpc: &mut impl Calls, name: Option<&str>) -> Result<Vec<Bdev>, Failure> {
     list(rpc, "bdev_dst_get_info", filter(name))
+}
+
+/// Asks for all mirrors. An application of a version without mirrors has none.
+fn mirrors(rpc: &mut impl Calls) -> Result<Vec<Mirror>, Failure> {
+    match list(rpc, "bdev_dst_mirror_get_info", json!({})) {
+        Err(Failure::NoMethod(..)) => Ok(Vec::new()),
+        answer => answer,
+    }
 }
 
 /// Asks for the bdev layer's statistics of all bdevs.
@@ -355,12 +369,53 @@ pub mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::rpc::Refusal;
     use crate::rpc::tests::{Script, any_json};
+    use crate::rpc::{Answer, Refusal};
 
     /// Returns the snapshot in this JSON.
     pub fn snapshot(value: Value) -> Snapshot {
         serde_json::from_value(value).unwrap()
+    }
+
+    /// Returns what `bdev_dst_mirror_get_info` has shown of a mirror that lacks a member and its
+    /// witness.
+    pub fn recorded_mirror() -> Value {
+        json!({
+            "block_size": 4096,
+            "counters": {"copied_blocks": 0, "departures": 1, "flushes": 7, "lost_caches": 0, "read_errors": 0,
+                         "reads": 20, "records": 3, "repaired_blocks": 0, "writes": 30},
+            "deleting": false,
+            "devices": [
+                {"bdev_name": "Member0", "device": "Member0", "reason": null, "requests": 0, "role": "member",
+                 "state": "open"},
+                {"bdev_name": null, "device": "Member1",
+                 "reason": "there is no bdev with the name or UUID `Member1`", "requests": 0, "role": "member",
+                 "state": "waiting"},
+                {"bdev_name": null, "device": "Witness0",
+                 "reason": "there is no bdev with the name or UUID `Witness0`", "requests": 0, "role": "witness",
+                 "state": "waiting"},
+            ],
+            "generation": "867d58fa-10dd-aafd-9dbf-3986b59ab47a",
+            "hot_regions": 0,
+            "members": [
+                {"device": "Member0", "id": "f9f9c789-18d0-1300-1516-658a509cb63f", "name": "Member0",
+                 "state": "in_sync"},
+                {"blocks_missed": 3, "device": "Member1", "id": "ab38f858-1ba0-8cd4-0bc1-ec8690d97140",
+                 "missing_ms": 2173, "name": "Member1", "reason": "the bdev was removed", "state": "missing"},
+            ],
+            "name": "Mirror0",
+            "num_blocks": 14304,
+            "options": {"degraded_wait_ms": 5000},
+            "outstanding": 4,
+            "reason": null,
+            "record": 1_099_511_627_779_u64,
+            "region_blocks": 256,
+            "state": "degraded",
+            "uuid": "2ce840e0-4d77-186f-8ec8-659ec7b5d7c7",
+            "verification": null,
+            "waiting": 1,
+            "witness": {"id": "46f35092-ba0e-6889-8cdd-5d06b1ca5575", "is_current": false, "name": "Witness0"},
+        })
     }
 
     #[test]
@@ -380,7 +435,7 @@ pub mod tests {
     #[test]
     fn an_application_without_a_target_has_no_exports() {
         let none = || Err(Refusal { code: NO_TARGET, message: "not running".to_owned() });
-        let mut script = Script::new([none(), none(), none(), Ok(json!([]))]);
+        let mut script = Script::new([none(), none(), none(), Ok(json!([])), Ok(json!([]))]);
         assert_eq!(take(&mut script).unwrap(), Snapshot::default());
         let failure = bdevs(&mut Script::new([none()]), Some("x")).unwrap_err();
         assert_eq!(failure.to_string(), "bdev_dst_get_info: not running");
@@ -388,9 +443,28 @@ pub mod tests {
         assert!(failure.to_string().contains("not understood: invalid type"), "{failure}");
     }
 
+    /// An application of a version without mirrors.
+    struct WithoutMirrors;
+
+    impl Calls for WithoutMirrors {
+        fn ask(&mut self, method: &str, _params: Value) -> Result<Answer, Failure> {
+            match method.contains("mirror") {
+                true => Err(Failure::NoMethod("/sock".into(), method.to_owned())),
+                false => Ok(Ok(json!([]))),
+            }
+        }
+    }
+
+    #[test]
+    fn an_application_of_a_version_without_mirrors_has_none() {
+        assert_eq!(take(&mut WithoutMirrors).unwrap(), Snapshot::default());
+        let failure = list::<Mirror>(&mut WithoutMirrors, "bdev_dst_mirror_find", json!({})).unwrap_err();
+        assert!(failure.to_string().contains("has no method"), "{failure}");
+    }
+
     proptest! {
         #[test]
-        fn no_answer_panics(answers in prop::collection::vec(any_json(), 4)) {
+        fn no_answer_panics(answers in prop::collection::vec(any_json(), 5)) {
             if let Ok(found) = take(&mut Script::new(answers.into_iter().map(Ok))) {
                 let _ = crate::status::show(&found);
             }

@@ -3,10 +3,11 @@
 use serde_json::json;
 
 use crate::failure::Failure;
-use crate::health::{Finding, Severity, findings};
+use crate::finding::{Finding, Severity};
+use crate::health::findings;
 use crate::outcome::Outcome;
 use crate::rpc::Calls;
-use crate::snapshot::{self, Snapshot};
+use crate::snapshot::{self, MemberState, Snapshot, Witness};
 use crate::table::{bytes, duration, table};
 
 /// Asks the application for its state and returns what to show.
@@ -32,6 +33,7 @@ pub fn show(snapshot: &Snapshot) -> Outcome {
         "exports": snapshot.exports.len(),
         "sessions": snapshot.sessions.len(),
         "bdevs": snapshot.bdevs.len(),
+        "mirrors": snapshot.mirrors.len(),
     });
     Outcome { json, text: text(snapshot, &found), status }
 }
@@ -48,14 +50,19 @@ fn text(snapshot: &Snapshot, found: &[Finding]) -> String {
     if found.is_empty() {
         text.push_str("OK\n");
     }
-    let tables = [bdevs(snapshot), exports(snapshot), sessions(snapshot), listeners(snapshot)]
-        .into_iter()
-        .filter(|t| !t.is_empty());
-    for table in tables {
+    let tables = [
+        bdevs(snapshot),
+        mirrors(snapshot),
+        members(snapshot),
+        exports(snapshot),
+        sessions(snapshot),
+        listeners(snapshot),
+    ];
+    for table in tables.into_iter().filter(|table| !table.is_empty()) {
         text.push('\n');
         text.push_str(&table);
     }
-    if snapshot.bdevs.is_empty() && snapshot.exports.is_empty() {
+    if snapshot.bdevs.is_empty() && snapshot.exports.is_empty() && snapshot.mirrors.is_empty() {
         text.push_str("\nnothing is exported or attached: see dstctl help export, dstctl help attach\n");
     }
     text
@@ -67,6 +74,57 @@ fn bdevs(snapshot: &Snapshot) -> String {
         [bdev.name.clone(), size, bdev.state.name().to_owned(), duration(bdev.state_age_ms), bdev.source()]
     });
     table(["BDEV", "SIZE", "STATE", "FOR", "EXPORT"], &rows.collect::<Vec<_>>())
+}
+
+fn mirrors(snapshot: &Snapshot) -> String {
+    let rows = snapshot.mirrors.iter().map(|mirror| {
+        let size = match mirror.bytes() {
+            0 => "-".to_owned(),
+            size => bytes(size),
+        };
+        let in_sync = match mirror.in_sync() {
+            (_, 0) => "-".to_owned(),
+            (in_sync, all) => format!("{in_sync} of {all}"),
+        };
+        let witness = match &mirror.witness {
+            None => "-".to_owned(),
+            Some(Witness { name, is_current: true }) => name.clone(),
+            Some(Witness { name, is_current: false }) => format!("{name} (away)"),
+        };
+        let state = if mirror.deleting { "deleting" } else { mirror.state.name() };
+        [mirror.name.clone(), size, state.to_owned(), in_sync, witness]
+    });
+    table(["MIRROR", "SIZE", "STATE", "IN SYNC", "WITNESS"], &rows.collect::<Vec<_>>())
+}
+
+/// Returns the members of all mirrors, and the devices of mirrors whose members are not known yet.
+fn members(snapshot: &Snapshot) -> String {
+    let mut rows = Vec::new();
+    for mirror in &snapshot.mirrors {
+        let or_none = |text: Option<&str>| text.unwrap_or("-").to_owned();
+        rows.extend(mirror.members.iter().map(|member| {
+            let behind = match member.state {
+                MemberState::Missing | MemberState::Resyncing => bytes(mirror.behind(member)),
+                _ => "-".to_owned(),
+            };
+            [
+                member.name.clone(),
+                mirror.name.clone(),
+                member.state.name().to_owned(),
+                or_none(member.missing_ms.map(duration).as_deref()),
+                behind,
+                or_none(member.reason.as_deref()),
+            ]
+        }));
+        if mirror.members.is_empty() {
+            rows.extend(mirror.devices.iter().map(|device| {
+                let [device, state] = [&device.device, &device.state].map(String::clone);
+                let why = or_none(mirror.absence_of(&device));
+                [device, mirror.name.clone(), state, "-".to_owned(), "-".to_owned(), why]
+            }));
+        }
+    }
+    table(["MEMBER", "MIRROR", "STATE", "FOR", "BEHIND", "REASON"], &rows)
 }
 
 fn exports(snapshot: &Snapshot) -> String {
@@ -119,7 +177,7 @@ fn listeners(snapshot: &Snapshot) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::tests::snapshot as parse;
+    use crate::snapshot::tests::{recorded_mirror, snapshot as parse};
 
     #[test]
     fn what_is_wrong_comes_first_and_decides_the_exit_status() {
@@ -154,6 +212,47 @@ LISTENER  PORT  STATE
 "
         );
         assert_eq!(outcome.json["findings"][0]["severity"], "critical");
+    }
+
+    #[test]
+    fn a_mirror_that_lacks_a_member_is_a_warning() {
+        let starting = json!({
+            "name": "m", "state": "starting", "reason": "x",
+            "devices": [{"device": "a", "state": "open"}, {"device": "b", "state": "waiting", "reason": "y"}],
+        });
+        let outcome = show(&parse(json!({
+            "exports": [], "listeners": [], "sessions": [], "bdevs": [], "mirrors": [recorded_mirror()],
+        })));
+        assert_eq!((outcome.status, &outcome.json["mirrors"]), (1, &json!(1)));
+        let tables = outcome.text.split_once("\n\n").unwrap().1;
+        assert_eq!(
+            tables,
+            "\
+MIRROR   SIZE      STATE     IN SYNC  WITNESS
+Mirror0  55.9 MiB  degraded  1 of 2   Witness0 (away)
+
+MEMBER   MIRROR   STATE    FOR  BEHIND    REASON
+Member0  Mirror0  in_sync  -    -         -
+Member1  Mirror0  missing  2 s  12.0 KiB  the bdev was removed
+"
+        );
+        assert!(outcome.text.starts_with("WARNING: mirror Mirror0 lacks its member Member1,"));
+        let outcome = show(&parse(json!({
+            "exports": [], "listeners": [], "sessions": [], "bdevs": [], "mirrors": [starting],
+        })));
+        assert_eq!(outcome.status, 2);
+        let tables = outcome.text.split_once("\n\n").unwrap().1;
+        assert_eq!(
+            tables,
+            "\
+MIRROR  SIZE  STATE     IN SYNC  WITNESS
+m       -     starting  -        -
+
+MEMBER  MIRROR  STATE    FOR  BEHIND  REASON
+a       m       open     -    -       -
+b       m       waiting  -    -       y
+"
+        );
     }
 
     #[test]

@@ -13,7 +13,8 @@ use ratatui::{DefaultTerminal, Frame};
 
 use crate::cli::TopArguments;
 use crate::failure::Failure;
-use crate::health::{Severity, findings};
+use crate::finding::Severity;
+use crate::health::findings;
 use crate::rates::{Kind, Row, Sample, Sort, filtered, rows};
 use crate::rpc::{Calls, Socket};
 use crate::snapshot;
@@ -171,25 +172,30 @@ impl Screen {
             self.samples.as_ref().map(|(before, last)| rows(before, last, self.sort)).unwrap_or_default();
         let head = self.head(now);
         let bdevs: Vec<_> = filtered(&rows, Kind::Bdev, &self.filter).map(table_row).collect();
+        let mirrors: Vec<_> = filtered(&rows, Kind::Mirror, &self.filter).map(table_row).collect();
         let exports: Vec<_> = filtered(&rows, Kind::Export, &self.filter).map(table_row).collect();
         let height = |rows: &[TableRow<'_>]| match rows.len() {
             0 => 0,
             // The table has a title line above and an empty line below.
             len => u16::try_from(len).unwrap_or(u16::MAX).saturating_add(2),
         };
-        let [top, upper, lower, bottom] = Layout::vertical([
+        let [top, upper, middle, lower, bottom] = Layout::vertical([
             Constraint::Length(u16::try_from(head.len()).unwrap_or(u16::MAX).saturating_add(1)),
             Constraint::Max(height(&bdevs)),
+            Constraint::Max(height(&mirrors)),
             Constraint::Fill(1),
             Constraint::Length(1),
         ])
         .areas(frame.area());
         frame.render_widget(Paragraph::new(head), top);
         if !bdevs.is_empty() {
-            frame.render_widget(table("BDEV", bdevs), upper);
+            frame.render_widget(table("BDEV", "CONN", bdevs), upper);
+        }
+        if !mirrors.is_empty() {
+            frame.render_widget(table("MIRROR", "SYNC", mirrors), middle);
         }
         if !exports.is_empty() {
-            frame.render_widget(table("EXPORT", exports), lower);
+            frame.render_widget(table("EXPORT", "CONN", exports), lower);
         }
         let keys = match self.mode {
             Mode::Commands => {
@@ -246,8 +252,8 @@ fn sort_of(letter: char) -> Option<Sort> {
     })
 }
 
-fn table<'a>(title: &'a str, rows: Vec<TableRow<'a>>) -> Table<'a> {
-    let titles = [title, "STATE", "IOPS", "R MiB/s", "W MiB/s", "P50", "P99", "DEPTH", "CONN"];
+fn table<'a>(title: &'a str, parts: &'a str, rows: Vec<TableRow<'a>>) -> Table<'a> {
+    let titles = [title, "STATE", "IOPS", "R MiB/s", "W MiB/s", "P50", "P99", "DEPTH", parts];
     let widths = [
         Constraint::Fill(1),
         Constraint::Length(12),
@@ -274,7 +280,7 @@ fn table_row(row: &Row) -> TableRow<'static> {
         row.p50_us.map_or("-".to_owned(), latency),
         row.p99_us.map_or("-".to_owned(), latency),
         row.depth.to_string(),
-        row.connections.to_string(),
+        row.parts.clone(),
     ])
 }
 
@@ -294,6 +300,8 @@ mod tests {
 
     use super::*;
     use crate::rates::tests::sample;
+    use crate::snapshot::IoStat;
+    use crate::snapshot::tests::recorded_mirror;
 
     fn shown(screen: &Screen, width: u16, height: u16, now: Instant) -> String {
         let mut terminal = Terminal::new(TestBackend::new(width, height)).unwrap();
@@ -348,6 +356,37 @@ sort: n name i IOPS r read w write l latency d depth; / filter, p pause, q quit
         for (width, height) in [(1, 1), (10, 3), (300, 2)] {
             shown(&screen, width, height, start);
         }
+    }
+
+    #[test]
+    fn mirrors_are_between_bdevs_and_exports() {
+        let start = Instant::now();
+        let of = |seconds, writes: u64| {
+            let mut sample = sample(seconds, 100, "connected");
+            let mut mirror = recorded_mirror();
+            mirror["counters"]["writes"] = writes.into();
+            sample.snapshot.mirrors = vec![serde_json::from_value(mirror).unwrap()];
+            let bytes_written = writes << 20;
+            sample.iostat.push(IoStat { name: "Mirror0".to_owned(), bytes_read: 0, bytes_written });
+            sample
+        };
+        let mut screen = Screen::new(start);
+        screen.looked(Ok(of(10, 100)), start);
+        screen.looked(Ok(of(12, 300)), start);
+        let text = shown(&screen, 80, 24, start);
+        let tables = "\
+BDEV          STATE        IOPS     R MiB/s  W MiB/s  P50     P99     DEPTH CONN
+b             connected    0        0.0      0.0      -       -       7     4
+
+MIRROR        STATE        IOPS     R MiB/s  W MiB/s  P50     P99     DEPTH SYNC
+Mirror0       degraded     100      0.0      100.0    -       -       5     1/2
+
+EXPORT        STATE        IOPS     R MiB/s  W MiB/s  P50     P99     DEPTH CONN
+";
+        assert!(text.contains(tables), "{text}");
+        press(&mut screen, "/b\n");
+        let text = shown(&screen, 80, 24, start);
+        assert!(text.contains("BDEV ") && !text.contains("MIRROR "), "{text}");
     }
 
     #[test]

@@ -47,6 +47,18 @@ fn states(found: &Snapshot) -> States {
         let why = bdev.last_error.as_deref().filter(|_| bdev.state != snapshot::State::Connected);
         states.insert(format!("bdev {}", bdev.name), with_reason(bdev.state.name(), why));
     }
+    for mirror in &found.mirrors {
+        let subject = format!("mirror {}", mirror.name);
+        for member in &mirror.members {
+            let state = with_reason(member.state.name(), member.reason.as_deref());
+            states.insert(format!("member {} of {subject}", member.name), state);
+        }
+        if let Some(snapshot::Witness { name, is_current }) = &mirror.witness {
+            let state = if *is_current { "current" } else { "away" };
+            states.insert(format!("witness {name} of {subject}"), state.to_owned());
+        }
+        states.insert(subject, with_reason(mirror.state.name(), mirror.reason.as_deref()));
+    }
     for export in &found.exports {
         let subject = format!("export {}", export.name);
         if let Some(ownership) = &export.ownership {
@@ -93,13 +105,28 @@ fn changes(known: &States, now: &States) -> Vec<(String, String)> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::snapshot::tests::snapshot as parse;
+    use crate::snapshot::tests::{recorded_mirror, snapshot as parse};
 
     fn bdev(state: &str, last_error: Option<&str>) -> States {
         states(&parse(json!({
             "exports": [], "listeners": [], "sessions": [],
             "bdevs": [{"name": "b", "traddr": "a", "trsvcid": "1", "export": "e", "state": state, "last_error": last_error}],
         })))
+    }
+
+    #[test]
+    fn mirrors_members_and_witnesses_are_watched() {
+        let mut all = json!({"exports": [], "listeners": [], "sessions": [], "bdevs": []});
+        all["mirrors"] = json!([recorded_mirror()]);
+        let states = states(&parse(all));
+        for (subject, state) in [
+            ("mirror Mirror0", "degraded"),
+            ("member Member0 of mirror Mirror0", "in_sync"),
+            ("member Member1 of mirror Mirror0", "missing (the bdev was removed)"),
+            ("witness Witness0 of mirror Mirror0", "away"),
+        ] {
+            assert_eq!(states.get(subject).map(String::as_str), Some(state), "{subject}");
+        }
     }
 
     #[test]

@@ -8,14 +8,17 @@
 //! | --- | --- |
 //! | [`table`] | tables in JSON whose columns are named once |
 //! | [`rows`] | the rows of the tables |
+//! | [`mirrors`] | those of mirrors and of their members |
 
 #![forbid(unsafe_code)]
 
+pub mod mirrors;
 pub mod rows;
 pub mod table;
 
 use dst_broker::Totals;
 
+use crate::mirrors::Mirror;
 use crate::rows::{Bdev, Export, Listener};
 use crate::table::{Text, table};
 
@@ -32,10 +35,12 @@ pub struct Target<'a, E> {
 
 /// Returns the JSON text of all counts of a process that started at `start_time_ms`, in ms since
 /// 1970. Without a target, which is the case while the application starts or stops, the target's
-/// tables are empty. The rows are made one by one, as they are written.
+/// tables are empty. Without mirrors there are no tables of them. The rows are made one by one, as
+/// they are written.
 pub fn answer<'b, 'e>(
     start_time_ms: u64,
     bdevs: impl Iterator<Item = Bdev<'b>>,
+    mirrors: &[Mirror],
     target: Option<Target<'_, impl Iterator<Item = Export<'e>>>>,
 ) -> String {
     let (exports, listeners, totals) = match target {
@@ -51,6 +56,12 @@ pub fn answer<'b, 'e>(
     text.json(&start_time_ms.to_string());
     text.json(",\"bdevs\":");
     table(&mut text, bdevs);
+    if !mirrors.is_empty() {
+        text.json(",\"mirrors\":");
+        table(&mut text, mirrors.iter());
+        text.json(",\"mirror_members\":");
+        table(&mut text, mirrors.iter().flat_map(Mirror::members));
+    }
     text.json(",\"exports\":");
     table(&mut text, exports.into_iter().flatten());
     text.json(",\"listeners\":");
@@ -64,6 +75,11 @@ pub fn answer<'b, 'e>(
 #[cfg(test)]
 mod tests {
     use dst_broker::{Broker, ExportActivity, Limits};
+    use dst_mirror::report::{
+        Condition, Counts as MirrorCounts, MemberReport, State, Verification, VerificationState,
+        WitnessReport,
+    };
+    use dst_mirror::{MemberId, Report};
     use dst_session::counts::Counts;
     use serde_json::{Value, json};
 
@@ -111,7 +127,7 @@ mod tests {
         let listeners = vec![Listener { address: "[::1]:4460".to_owned(), state: "waiting" }];
         let totals = Broker::new(LIMITS).totals(&Default::default());
         let target = Target { exports, listeners, totals: &totals };
-        let answer: Value = serde_json::from_str(&answer(9, bdevs.into_iter(), Some(target))).unwrap();
+        let answer: Value = serde_json::from_str(&answer(9, bdevs.into_iter(), &[], Some(target))).unwrap();
         assert_eq!(answer["start_time_ms"], 9);
         assert_eq!(cell(&answer["bdevs"], 0, "resent"), 7);
         assert_eq!(cell(&answer["bdevs"], 1, "read_bytes"), u64::MAX);
@@ -130,10 +146,86 @@ mod tests {
     #[test]
     fn without_a_target_its_tables_are_empty() {
         let none = None::<Target<'_, std::iter::Empty<Export<'_>>>>;
-        let answer: Value = serde_json::from_str(&answer(9, [].into_iter(), none)).unwrap();
+        let answer: Value = serde_json::from_str(&answer(9, [].into_iter(), &[], none)).unwrap();
         let empty = json!({"columns": [], "rows": []});
         for table in ["bdevs", "exports", "listeners", "target"] {
             assert_eq!(answer[table], empty, "{table}");
         }
+        assert_eq!((answer.get("mirrors"), answer.get("mirror_members")), (None, None));
+    }
+
+    fn mirror(name: &str, conditions: Vec<Condition>) -> Mirror {
+        let member = |(place, condition): (usize, Condition)| MemberReport {
+            id: MemberId(place as u128),
+            name: "bdev".to_owned(),
+            device: None,
+            condition,
+            in_flight: 9,
+        };
+        let report = Report {
+            mirror: None,
+            state: State::Degraded,
+            blocks: 10,
+            block_size: 4096,
+            generation: None,
+            number: 1,
+            members: conditions.into_iter().enumerate().map(member).collect(),
+            witness: Some(WitnessReport { id: MemberId(9), name: "w".to_owned(), is_current: false }),
+            hot_regions: 0,
+            region_blocks: 256,
+            counts: MirrorCounts {
+                copied_blocks: 3,
+                read_errors: 4,
+                repaired_blocks: 5,
+                ..MirrorCounts::default()
+            },
+            verification: Some(Verification {
+                state: VerificationState::Done { at: 0 },
+                repairs: true,
+                compared: 10,
+                differing: 5,
+                repaired: 4,
+                unread: 2,
+                first: Vec::new(),
+            }),
+        };
+        Mirror { name: name.to_owned(), report, outstanding: 6, waiting: 7 }
+    }
+
+    #[test]
+    fn mirrors_and_members_have_their_rows() {
+        let missing = Condition::Missing { why: "gone".to_owned(), since: 0, missed: 2 };
+        let conditions = vec![
+            Condition::InSync,
+            Condition::Detached,
+            missing,
+            Condition::Resyncing { left: 8 },
+            Condition::Unusable { why: "other".to_owned() },
+        ];
+        let mirrors = [mirror("m", conditions), mirror("n", vec![])];
+        let none = None::<Target<'_, std::iter::Empty<Export<'_>>>>;
+        let answer: Value = serde_json::from_str(&answer(9, [].into_iter(), &mirrors, none)).unwrap();
+        let of = |row, name| cell(&answer["mirrors"], row, name);
+        assert_eq!((of(0, "mirror"), of(1, "mirror")), (json!("m"), json!("n")));
+        assert_eq!((of(0, "state"), of(0, "size_bytes")), (json!("degraded"), json!(40_960)));
+        assert_eq!((of(0, "members"), of(0, "members_in_sync")), (json!(4), json!(1)));
+        assert_eq!((of(0, "witnesses"), of(0, "witnesses_current")), (json!(1), json!(0)));
+        assert_eq!((of(0, "outstanding"), of(0, "waiting")), (json!(6), json!(7)));
+        assert_eq!((of(0, "copied_bytes"), of(0, "read_errors")), (json!(12_288), json!(4)));
+        assert_eq!((of(0, "repaired_bytes"), of(0, "unrepaired_bytes")), (json!(20_480), json!(12_288)));
+        let members = &answer["mirror_members"];
+        let shown: Vec<_> = (0..members["rows"].as_array().unwrap().len())
+            .map(|row| ["place", "state", "behind_bytes"].map(|name| cell(members, row, name)))
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                [json!("0"), json!("in_sync"), json!(0)],
+                [json!("2"), json!("missing"), json!(8192)],
+                [json!("3"), json!("resyncing"), json!(32_768)],
+                [json!("4"), json!("unusable"), json!(0)],
+            ]
+        );
+        assert_eq!((cell(members, 0, "mirror"), cell(members, 0, "in_flight")), (json!("m"), json!(9)));
     }
 }

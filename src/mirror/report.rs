@@ -115,6 +115,22 @@ pub enum State {
     Stopped,
 }
 
+impl State {
+    /// Returns the word by which RPCs and metrics name the state.
+    pub fn name(&self) -> &'static str {
+        match self {
+            State::Starting { .. } => "starting",
+            State::Online => "online",
+            State::Degraded => "degraded",
+            State::Stalled => "stalled",
+            State::Failed => "failed",
+            State::Ended { .. } => "ended",
+            State::Stopping => "stopping",
+            State::Stopped => "stopped",
+        }
+    }
+}
+
 /// What a member is doing.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
@@ -141,6 +157,28 @@ pub enum Condition {
     },
     /// The operator removed the member.
     Detached,
+}
+
+impl Condition {
+    /// Returns the word by which RPCs and metrics name what the member is doing.
+    pub fn name(&self) -> &'static str {
+        match self {
+            Condition::InSync => "in_sync",
+            Condition::Resyncing { .. } => "resyncing",
+            Condition::Missing { .. } => "missing",
+            Condition::Unusable { .. } => "unusable",
+            Condition::Detached => "detached",
+        }
+    }
+
+    /// Returns the number of blocks that the member lacks, as far as it is known.
+    pub fn behind(&self) -> u64 {
+        match self {
+            Condition::Resyncing { left } => *left,
+            Condition::Missing { missed, .. } => *missed,
+            Condition::InSync | Condition::Unusable { .. } | Condition::Detached => 0,
+        }
+    }
 }
 
 /// A member as it is now.

@@ -1,9 +1,11 @@
 //! The method for monitoring.
 
+use std::rc::Rc;
 use std::sync::OnceLock;
 use std::time::SystemTime;
 
 use dst_metrics::Target as TargetCounts;
+use dst_metrics::mirrors::Mirror;
 use dst_metrics::rows::{Bdev, Export, Listener};
 use dst_target::{ExportNow, Target};
 use serde_json::Value;
@@ -58,6 +60,14 @@ fn export(export: ExportNow<'_>) -> Export<'_> {
     }
 }
 
+fn mirrors() -> Vec<Mirror> {
+    let shown = |mirror: &Rc<dst_mirror_bdev::Mirror>| {
+        let (outstanding, waiting) = mirror.ios();
+        Mirror { name: mirror.name().to_owned(), report: mirror.report(), outstanding, waiting }
+    };
+    dst_mirror_bdev::list().iter().map(shown).collect()
+}
+
 fn answer<'e>(target: Option<TargetCounts<'_, impl Iterator<Item = Export<'e>>>>) -> String {
     let clients = dst_client::list();
     let bdevs = clients.iter().map(|client| {
@@ -75,5 +85,5 @@ fn answer<'e>(target: Option<TargetCounts<'_, impl Iterator<Item = Export<'e>>>>
             counts: activity.counts,
         }
     });
-    dst_metrics::answer(STARTED_MS.get().copied().unwrap_or_default(), bdevs, target)
+    dst_metrics::answer(STARTED_MS.get().copied().unwrap_or_default(), bdevs, &mirrors(), target)
 }

@@ -270,33 +270,32 @@ pub fn verify(params: Option<Value>, reply: Reply) {
     answer(reply, begin_verification(params));
 }
 
-/// Returns the word for what a mirror can do, and why.
-fn show_state(state: &State) -> (&'static str, Option<&str>) {
+/// Returns why a mirror can't be used.
+fn why(state: &State) -> Option<&str> {
     match state {
-        State::Starting { why } => ("starting", Some(why)),
-        State::Online => ("online", None),
-        State::Degraded => ("degraded", None),
-        State::Stalled => ("stalled", None),
-        State::Failed => ("failed", None),
-        State::Ended { why } => ("ended", Some(why)),
-        State::Stopping => ("stopping", None),
-        State::Stopped => ("stopped", None),
+        State::Starting { why } | State::Ended { why } => Some(why),
+        State::Online
+        | State::Degraded
+        | State::Stalled
+        | State::Failed
+        | State::Stopping
+        | State::Stopped => None,
     }
 }
 
 /// Returns what a member is doing, as members of an object.
 fn show_condition(condition: &Condition) -> Value {
+    let state = condition.name();
     match condition {
-        Condition::InSync => json!({ "state": "in_sync" }),
-        Condition::Resyncing { left } => json!({ "state": "resyncing", "blocks_left": left }),
+        Condition::InSync | Condition::Detached => json!({ "state": state }),
+        Condition::Resyncing { left } => json!({ "state": state, "blocks_left": left }),
         Condition::Missing { why, since, missed } => json!({
-            "state": "missing",
+            "state": state,
             "reason": why,
             "missing_ms": now_us().saturating_sub(*since) / 1000,
             "blocks_missed": missed,
         }),
-        Condition::Unusable { why } => json!({ "state": "unusable", "reason": why }),
-        Condition::Detached => json!({ "state": "detached" }),
+        Condition::Unusable { why } => json!({ "state": state, "reason": why }),
     }
 }
 
@@ -349,7 +348,6 @@ fn show_verification(found: &Verification, info: &Info) -> Value {
 
 fn show_info(info: &Info) -> Value {
     let Info { plan, report, devices, is_deleting, is_settled: _, ios } = info;
-    let (state, why) = show_state(&report.state);
     let wanted = |device: Option<Device>| {
         let shown = devices.iter().find(|shown| Some(shown.device) == device);
         shown.map(|shown| shown.wanted.clone())
@@ -372,8 +370,8 @@ fn show_info(info: &Info) -> Value {
     json!({
         "name": plan.name,
         "uuid": report.mirror.map(|mirror| mirror.to_string()),
-        "state": state,
-        "reason": why,
+        "state": report.state.name(),
+        "reason": why(&report.state),
         "deleting": is_deleting,
         "num_blocks": report.blocks,
         "block_size": report.block_size,

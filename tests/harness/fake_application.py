@@ -15,6 +15,10 @@ STATS = (
     "reads read_bytes writes written_bytes other_operations errors answered_from_record executed_again dropped"
     " lease_expiries handshake_timeouts handshake_bytes_exceeded violations stalls reconnects fences corrupt"
 )
+MIRROR = (
+    "witnesses witnesses_current unrepaired_bytes outstanding waiting writes flushes records copied_bytes read_errors"
+    " repaired_bytes departures lost_caches"
+)
 BDEV = "lost_caches transactions errors expired connections_lost reconnects resent corrupt outstanding waiting"
 
 
@@ -23,7 +27,7 @@ def _zeros(names: str) -> dict[str, Any]:
 
 
 class FakeApplication:
-    """One bdev, one export and one listener, on which I/O goes on: 1000 reads of 4096 bytes and 20 µs
+    """One bdev, one mirror, one export and one listener, on which I/O goes on: 1000 reads of 4096 bytes and 20 µs
     each second."""
 
     def __init__(self, path: Path) -> None:
@@ -55,6 +59,8 @@ class FakeApplication:
         io = {"read_bytes": 4096 * count, "written_bytes": 0, **LATENCY, "read_latency": [20 * count, 0, 0, 0, 0, count]}
         bdev = {"bdev": "b", "export": "e", "state": "connected", "size_bytes": 1 << 20, "connections": 2, "channels": 1}
         export = {"export": "e", "bdev": "m", "state": "online", "size_bytes": 1 << 20}
+        mirror = {"mirror": "m", "state": "degraded", "size_bytes": 1 << 20, "members": 1, "members_in_sync": 0}
+        member = {"mirror": "m", "member": "b", "place": "0", "state": "missing", "behind_bytes": 4096, "in_flight": 0}
         now = {"sessions": 1, "connections": 2, "in_flight": 4}
         stats = {**_zeros(STATS), "reads": count, **io}
 
@@ -64,6 +70,8 @@ class FakeApplication:
         return {
             "start_time_ms": int(self._start * 1000),
             "bdevs": table({**bdev, **_zeros(BDEV), **io}),
+            "mirrors": table({**mirror, **_zeros(MIRROR), "reads": count}),
+            "mirror_members": table(member),
             "exports": table({**export, **now, **stats}),
             "listeners": table({"address": "127.0.0.1:4460", "state": "listening"}),
             "target": table({**_zeros(TARGET), "max_connections": 4096, **now, **stats}),

@@ -12,6 +12,10 @@ pub struct Answer {
     #[serde(default)]
     pub bdevs: Table,
     #[serde(default)]
+    pub mirrors: Table,
+    #[serde(default)]
+    pub mirror_members: Table,
+    #[serde(default)]
     pub exports: Table,
     #[serde(default)]
     pub listeners: Table,

@@ -4,13 +4,15 @@ use super::answer::{Answer, Row, Table};
 use super::exposition::{Exposition, Kind};
 use super::watched::Look;
 
-use Of::{Bdev, Export, Listener, Target};
+use Of::{Bdev, Export, Listener, Member, Mirror, Target};
 use Source::{Counter, Gauge, Info, Latency, Operations, State};
 
 /// The table of the answer that a metric comes from.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Of {
     Bdev,
+    Mirror,
+    Member,
     Export,
     Listener,
     Target,
@@ -20,20 +22,25 @@ impl Of {
     fn table(self, answer: &Answer) -> &Table {
         match self {
             Bdev => &answer.bdevs,
+            Mirror => &answer.mirrors,
+            Member => &answer.mirror_members,
             Export => &answer.exports,
             Listener => &answer.listeners,
             Target => &answer.target,
         }
     }
 
-    /// Returns the label that tells the rows apart, which is also the name of its column. A target
-    /// has one row.
-    fn label(self) -> Option<&'static str> {
+    /// Returns the labels that tell the rows apart, which are also the names of their columns. A
+    /// target has one row.
+    fn labels(self) -> &'static [&'static str] {
         match self {
-            Bdev => Some("bdev"),
-            Export => Some("export"),
-            Listener => Some("address"),
-            Target => None,
+            Bdev => &["bdev"],
+            Mirror => &["mirror"],
+            // Two members may have the same name.
+            Member => &["mirror", "member", "place"],
+            Export => &["export"],
+            Listener => &["address"],
+            Target => &[],
         }
     }
 }
@@ -60,6 +67,12 @@ struct Family(&'static str, Of, Source, &'static str);
 const OPERATIONS: Source =
     Operations([("read", "reads"), ("write", "writes"), ("other", "other_operations")]);
 
+const MIRROR_OPERATIONS: Source = Operations([("read", "reads"), ("write", "writes"), ("flush", "flushes")]);
+
+const MIRROR_STATES: &[&str] = &["starting", "online", "degraded", "stalled", "failed", "ended", "stopping"];
+
+const MEMBER_STATES: &[&str] = &["in_sync", "resyncing", "missing", "unusable"];
+
 const BDEV_STATES: &[&str] = &["attaching", "connected", "reconnecting", "unreachable", "failed"];
 
 /// All metrics of the answer.
@@ -83,6 +96,26 @@ const FAMILIES: &[Family] = &[
     Family("dst_bdev_resent_total", Bdev, Counter("resent"), "Transactions sent again after a connection was lost."),
     Family("dst_bdev_corrupt_total", Bdev, Counter("corrupt"), "Transactions sent again because data did not match its digest."),
     Family("dst_bdev_lost_caches_total", Bdev, Counter("lost_caches"), "Restarts of the target that may have lost completed writes."),
+
+    Family("dst_mirror_state", Mirror, State(MIRROR_STATES), "1 for the state of the mirror, 0 for the others."),
+    Family("dst_mirror_size_bytes", Mirror, Gauge("size_bytes"), "Size; 0 before it is known."),
+    Family("dst_mirror_members", Mirror, Gauge("members"), "Members, without those that were removed."),
+    Family("dst_mirror_members_in_sync", Mirror, Gauge("members_in_sync"), "Members that have all completed writes."),
+    Family("dst_mirror_witnesses", Mirror, Gauge("witnesses"), "1 if the mirror has a witness, 0 if it has none."),
+    Family("dst_mirror_witnesses_current", Mirror, Gauge("witnesses_current"), "1 if the witness is there and up to date, else 0."),
+    Family("dst_mirror_unrepaired_bytes", Mirror, Gauge("unrepaired_bytes"), "Bytes that differ among the members or can't be read, and were not repaired, as the last verification found; 0 without one."),
+    Family("dst_mirror_ios_outstanding", Mirror, Gauge("outstanding"), "I/O that is being executed."),
+    Family("dst_mirror_ios_waiting", Mirror, Gauge("waiting"), "I/O that waits to be executed."),
+    Family("dst_mirror_operations_total", Mirror, MIRROR_OPERATIONS, "Operations of users that have ended."),
+    Family("dst_mirror_records_total", Mirror, Counter("records"), "Records of its metadata that were written to at least one device."),
+    Family("dst_mirror_copied_bytes_total", Mirror, Counter("copied_bytes"), "Bytes copied to members."),
+    Family("dst_mirror_read_errors_total", Mirror, Counter("read_errors"), "Reads that one member failed and another one answered."),
+    Family("dst_mirror_repaired_bytes_total", Mirror, Counter("repaired_bytes"), "Bytes written back to a member after a read error."),
+    Family("dst_mirror_departures_total", Mirror, Counter("departures"), "Members in sync that fell out."),
+    Family("dst_mirror_lost_caches_total", Mirror, Counter("lost_caches"), "Lost caches of members, from which the mirror has recovered."),
+    Family("dst_mirror_member_state", Member, State(MEMBER_STATES), "1 for the state of the member, 0 for the others."),
+    Family("dst_mirror_member_behind_bytes", Member, Gauge("behind_bytes"), "Bytes that a missing member has missed so far, or that are left to be copied to one that is resynced."),
+    Family("dst_mirror_member_requests_in_flight", Member, Gauge("in_flight"), "Requests that the device of the member has."),
 
     Family("dst_export_info", Export, Info("bdev"), "The bdev of the export."),
     Family("dst_export_state", Export, State(&["online", "offline", "deleting"]), "1 for the state of the export, 0 for the others."),
@@ -170,15 +203,12 @@ fn show_family(all: &mut Exposition, Family(name, of, source, help): &Family, lo
     all.begin(name, kind, help);
     for look in looks {
         for row in look.answer.iter().flat_map(|answer| of.table(answer).rows()) {
-            let socket = ("socket", look.socket.as_str());
-            match of.label() {
-                None => show_row(all, name, source, &row, &[socket]),
-                Some(label) => {
-                    // A row without its name can't be told from others.
-                    let Some(value) = row.text(label) else { continue };
-                    show_row(all, name, source, &row, &[socket, (label, value)]);
-                }
-            }
+            let own = of.labels().iter().map(|label| Some((*label, row.text(label)?)));
+            let labels: Option<Vec<_>> =
+                std::iter::once(Some(("socket", &look.socket[..]))).chain(own).collect();
+            // A row without its name can't be told from others.
+            let Some(labels) = labels else { continue };
+            show_row(all, name, source, &row, &labels);
         }
     }
 }
@@ -229,7 +259,13 @@ mod tests {
     use std::time::Duration;
 
     use dst_broker::{ExportActivity, Stats, Totals};
+    use dst_metrics::mirrors::Mirror;
     use dst_metrics::rows;
+    use dst_mirror::MemberId;
+    use dst_mirror::report::{
+        Condition, Counts as MirrorCounts, MemberReport, Report, Verification, VerificationState,
+        WitnessReport,
+    };
     use dst_session::counts::Counts;
     use proptest::prelude::*;
     use serde_json::Value;
@@ -240,6 +276,52 @@ mod tests {
     fn look(socket: &str, answer: Option<&str>) -> Look {
         let answer = answer.map(|answer| serde_json::from_str(answer).unwrap());
         Look { socket: socket.to_owned(), answer, restarts: 2, failures: 3, took: Duration::from_millis(4) }
+    }
+
+    /// Returns a mirror with a member that is missing.
+    fn mirror() -> Mirror {
+        let missing = Condition::Missing { why: "gone".to_owned(), since: 0, missed: 50 };
+        let members = [Condition::InSync, missing].map(|condition| MemberReport {
+            id: MemberId(1),
+            name: "same".to_owned(),
+            device: None,
+            condition,
+            in_flight: 51,
+        });
+        let counts = MirrorCounts {
+            reads: 52,
+            writes: 53,
+            flushes: 54,
+            records: 55,
+            copied_blocks: 56,
+            read_errors: 57,
+            repaired_blocks: 58,
+            departures: 59,
+            lost_caches: 60,
+        };
+        let report = Report {
+            mirror: None,
+            state: dst_mirror::report::State::Degraded,
+            blocks: 61,
+            block_size: 1000,
+            generation: None,
+            number: 1,
+            members: members.into(),
+            witness: Some(WitnessReport { id: MemberId(2), name: "w".to_owned(), is_current: true }),
+            hot_regions: 0,
+            region_blocks: 256,
+            counts,
+            verification: Some(Verification {
+                state: VerificationState::Running { waits_for: None },
+                repairs: false,
+                compared: 61,
+                differing: 5,
+                repaired: 0,
+                unread: 6,
+                first: Vec::new(),
+            }),
+        };
+        Mirror { name: "m".to_owned(), report, outstanding: 62, waiting: 63 }
     }
 
     /// Returns what an application with one of each answers: the true encoder's text.
@@ -279,7 +361,7 @@ mod tests {
         };
         let target =
             dst_metrics::Target { exports: [export].into_iter(), listeners: vec![listener], totals: &totals };
-        dst_metrics::answer(1_700_000_000_123, [bdev].into_iter(), Some(target))
+        dst_metrics::answer(1_700_000_000_123, [bdev].into_iter(), &[mirror()], Some(target))
     }
 
     #[test]
@@ -303,6 +385,27 @@ mod tests {
             "dst_bdev_latency_seconds_bucket{socket=\"/a\",bdev=\"b\",operation=\"write\",le=\"0.000064\"} 0",
             "dst_bdev_latency_seconds_bucket{socket=\"/a\",bdev=\"b\",operation=\"write\",le=\"0.000128\"} 1",
             "dst_bdev_latency_seconds_sum{socket=\"/a\",bdev=\"b\",operation=\"write\"} 0.0001",
+            "dst_mirror_state{socket=\"/a\",mirror=\"m\",state=\"degraded\"} 1",
+            "dst_mirror_state{socket=\"/a\",mirror=\"m\",state=\"online\"} 0",
+            "dst_mirror_size_bytes{socket=\"/a\",mirror=\"m\"} 61000",
+            "dst_mirror_members{socket=\"/a\",mirror=\"m\"} 2",
+            "dst_mirror_members_in_sync{socket=\"/a\",mirror=\"m\"} 1",
+            "dst_mirror_witnesses{socket=\"/a\",mirror=\"m\"} 1",
+            "dst_mirror_witnesses_current{socket=\"/a\",mirror=\"m\"} 1",
+            "dst_mirror_unrepaired_bytes{socket=\"/a\",mirror=\"m\"} 11000",
+            "dst_mirror_ios_outstanding{socket=\"/a\",mirror=\"m\"} 62",
+            "dst_mirror_ios_waiting{socket=\"/a\",mirror=\"m\"} 63",
+            "dst_mirror_operations_total{socket=\"/a\",mirror=\"m\",operation=\"flush\"} 54",
+            "dst_mirror_records_total{socket=\"/a\",mirror=\"m\"} 55",
+            "dst_mirror_copied_bytes_total{socket=\"/a\",mirror=\"m\"} 56000",
+            "dst_mirror_read_errors_total{socket=\"/a\",mirror=\"m\"} 57",
+            "dst_mirror_repaired_bytes_total{socket=\"/a\",mirror=\"m\"} 58000",
+            "dst_mirror_departures_total{socket=\"/a\",mirror=\"m\"} 59",
+            "dst_mirror_lost_caches_total{socket=\"/a\",mirror=\"m\"} 60",
+            "dst_mirror_member_state{socket=\"/a\",mirror=\"m\",member=\"same\",place=\"0\",state=\"missing\"} 0",
+            "dst_mirror_member_state{socket=\"/a\",mirror=\"m\",member=\"same\",place=\"1\",state=\"missing\"} 1",
+            "dst_mirror_member_behind_bytes{socket=\"/a\",mirror=\"m\",member=\"same\",place=\"1\"} 50000",
+            "dst_mirror_member_requests_in_flight{socket=\"/a\",mirror=\"m\",member=\"same\",place=\"0\"} 51",
             "dst_export_info{socket=\"/a\",export=\"e\",bdev=\"m\"} 1",
             "dst_export_operations_total{socket=\"/a\",export=\"e\",operation=\"other\"} 23",
             "dst_export_violations_total{socket=\"/a\",export=\"e\"} 24",
@@ -337,6 +440,11 @@ mod tests {
             let has_sample = text.lines().any(|line| line.starts_with(name) && line.contains('{'));
             assert!(has_sample, "{name} has no sample");
         }
+        // Prometheus refuses a scrape with a series that is there twice.
+        let mut series = BTreeSet::new();
+        for line in text.lines().filter(|line| !line.starts_with('#')) {
+            assert!(series.insert(line.rsplit_once(' ').unwrap().0), "{line} is there twice");
+        }
     }
 
     #[test]
@@ -354,7 +462,7 @@ mod tests {
             let full: Value = serde_json::from_str(&full()).unwrap();
             let mut answer = full;
             answer["start_time_ms"] = start.into();
-            for table in ["bdevs", "exports", "target"] {
+            for table in ["bdevs", "mirrors", "mirror_members", "exports", "target"] {
                 answer[table]["rows"] = vec![cells.clone()].into();
             }
             if let Ok(answer) = serde_json::from_value(answer) {
