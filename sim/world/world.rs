@@ -53,7 +53,10 @@ pub struct World {
     pub(crate) due: Vec<u64>,
     /// Counts what threads do. If a turn does not change the count, the thread did nothing.
     pub(crate) activity: u64,
+    /// The length of the last time for which no thread had a turn although one could.
     pub(crate) nap_us: u64,
+    /// The end of such a time that has begun, or 0.
+    pub(crate) nap_until_us: u64,
     violations: Vec<Violation>,
     history: Option<VecDeque<String>>,
     digest: u64,
@@ -90,6 +93,7 @@ impl World {
             due: Vec::new(),
             activity: 0,
             nap_us: NAP_MIN_US,
+            nap_until_us: 0,
             violations: Vec::new(),
             history: history.then(VecDeque::new),
             digest: 0,

@@ -19,6 +19,10 @@ pub const TEAR_DOWN_US: u64 = 20_000_000;
 /// How much longer than promised a removal may take, in µs.
 const GRACE_US: u64 = 400_000;
 
+/// How long a turn of a thread and the pause before it may take, in µs: the world's longest pause
+/// without an event is 20 ms.
+const TURN_US: u64 = 50_000;
+
 /// Checks how long the deletion of an export has taken so far.
 pub fn check_export(plan: &Plan, deleting_us: u64) {
     let is_stopped = plan.faults.iter().any(|(_, fault)| matches!(fault, Fault::StopTarget { .. }));
@@ -40,7 +44,13 @@ pub fn check_bdev(plan: &Plan, client: usize, deleting_us: u64) {
 /// patience, and requests that were sent end with the lease of their connection.
 pub fn check_stops(model: &Model, plan: &Plan) {
     for &number in &model.outstanding {
-        let client = &model.clients[model.ios[number as usize - 1].client];
+        let io = &model.ios[number as usize - 1];
+        let client = &model.clients[io.client];
+        // What is submitted after that patience fails in its thread's next turn.
+        let since_us = io.submitted.map_or(client.active_us, |submitted| submitted.active_us);
+        if client.active_us.saturating_sub(since_us) < TURN_US {
+            continue;
+        }
         let Some(stop) = client.stop.filter(|stop| stop.targets_are_dead) else { continue };
         let stopping_us = client.active_us.saturating_sub(stop.active_us);
         if stopping_us > client.deadline_us + 2 * plan.lease_us() + GRACE_US {
