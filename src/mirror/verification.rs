@@ -395,8 +395,13 @@ impl Running {
         }
         let is_first = shown.differing == 0;
         shown.differing += range.count;
-        if shown.first.len() < Verification::FIRST_MAX {
-            shown.first.push(Difference { member, range });
+        // How far one comparison reaches depends on the load, and is nothing for users.
+        let has_room = shown.first.len() < Verification::FIRST_MAX;
+        let last = shown.first.iter_mut().rev().find(|last| last.member == member);
+        match last.filter(|last| last.range.end() == range.start) {
+            Some(last) => last.range.count += range.count,
+            None if has_room => shown.first.push(Difference { member, range }),
+            None => {}
         }
         if is_first {
             let name = self.name(who);

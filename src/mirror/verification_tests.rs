@@ -105,6 +105,19 @@ fn only_some_differences_are_shown_and_all_are_counted() {
 }
 
 #[test]
+fn a_range_is_shown_whole_although_it_is_compared_in_parts() {
+    let mut world = World::create(3, false, fast());
+    world.disks[1].data.fill(9);
+    world.disks[2].data[..100].fill(9);
+    verify(&mut world, false);
+    let compared = |output: &&Output| matches!(output, Output::CompareRead { .. });
+    assert!(world.sent.iter().filter(compared).count() > 4, "it was compared in parts");
+    let members = world.mirror.report().members;
+    let of = |who: usize, count| Difference { member: members[who].id, range: Extent::new(0, count) };
+    assert_eq!(shown(&world.mirror).first, [of(1, BLOCKS), of(2, 100)]);
+}
+
+#[test]
 fn a_repair_waits_until_the_intent_log_has_it() {
     let mut world = World::create(2, true, fast());
     world.disks[1].data[300] = 9;
