@@ -12,7 +12,7 @@ import pytest
 from harness.channel import Channel
 from harness.checker import start_checker
 from harness.environment import environment
-from harness.fake_target import FakeTarget
+from harness.fake_target import FakeTarget, Memory
 from harness.keys import HOST, KeyFile, KeyedService, forms
 from harness.lab import Lab
 from harness.memory import find, mappings
@@ -146,7 +146,8 @@ def test_target_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -
 def test_client_forgets_the_keys_of_a_closed_connection(lab: Lab, cipher: int) -> None:
     """The target is a script."""
     key = KeyFile(lab.folder, "key")
-    fake = FakeTarget(opens=accept(key.key), cipher=cipher, keep_alive_ms=20_000)
+    # What it does not answer would keep the bdev until the lease is over.
+    fake = FakeTarget(opens=accept(key.key), cipher=cipher, keep_alive_ms=20_000, serves=Memory())
     lab.on_end(fake.end)
     client = lab.client()
     attach_to(client, fake.remote, psk_file=key.path, cipher=CIPHER_NAMES[cipher])

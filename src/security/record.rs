@@ -18,6 +18,7 @@ use dst_wire::Cipher;
 use thiserror::Error;
 use zeroize::Zeroizing;
 
+use crate::psk::wipe_stack;
 use crate::secret::Secret;
 
 /// The maximum size of a record's data in bytes, which is TLS's limit too. A receiver has to hold a
@@ -136,6 +137,13 @@ fn algorithm(cipher: Cipher) -> &'static Algorithm {
         Cipher::Aes256Gcm => &AES_256_GCM,
         Cipher::ChaCha20Poly1305 => &CHACHA20_POLY1305,
         Cipher::None => unreachable!("a secured connection has a cipher"),
+    }
+}
+
+impl Drop for RecordKey {
+    /// ChaCha20-Poly1305 keeps its key on the stack while it works, and leaves it there.
+    fn drop(&mut self) {
+        wipe_stack();
     }
 }
 

@@ -6,8 +6,9 @@ use zeroize::Zeroizing;
 /// The size of a secret in bytes: SHA-256's output, and what Noise's Split yields.
 pub const SECRET_LEN: usize = 32;
 
-/// A secret. It is overwritten when dropped, and never shown.
-pub struct Secret(Zeroizing<[u8; SECRET_LEN]>);
+/// A secret. It is overwritten when dropped, and never shown. It is boxed so that moving it leaves no
+/// copies.
+pub struct Secret(Box<Zeroizing<[u8; SECRET_LEN]>>);
 
 struct Len(usize);
 
@@ -19,7 +20,7 @@ impl KeyType for Len {
 
 impl Secret {
     pub fn new(bytes: Zeroizing<[u8; SECRET_LEN]>) -> Secret {
-        Secret(bytes)
+        Secret(Box::new(bytes))
     }
 
     /// Fills `out` by HKDF-Expand with SHA-256 (RFC 5869, section 2.3) and `info`.
@@ -34,8 +35,8 @@ impl Secret {
     /// Returns the next secret, from which this one cannot be computed (the same step as in RFC
     /// 8446, section 7.2).
     pub fn next(&self) -> Secret {
-        let mut next = Zeroizing::new([0; SECRET_LEN]);
-        self.expand(&[b"dst next"], &mut next[..]);
-        Secret(next)
+        let mut next = Secret::new(Zeroizing::new([0; SECRET_LEN]));
+        self.expand(&[b"dst next"], &mut next.0[..]);
+        next
     }
 }
