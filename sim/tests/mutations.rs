@@ -48,6 +48,7 @@ mutations! {
     no_lease_at_client NoLeaseAtClient,
     no_session_given_up NoSessionGivenUp,
     no_others_left NoOthersLeft,
+    give_up_for_nothing GiveUpForNothing,
     attempt_goes_on AttemptGoesOn,
     old_welcome OldWelcome,
     no_lease_at_failover NoLeaseAtFailover,
