@@ -14,6 +14,9 @@ use crate::seats::ThreadUse;
 /// The number of failing operations, of 1,000, at which all of them fail.
 const ALL: u64 = 1000;
 
+/// How long after a fault and the lease a session may still end because of the fault, in µs.
+const SLACK_US: u64 = 100_000;
+
 impl Run {
     /// Applies a fault of the plan.
     pub(crate) fn strike(&mut self, index: usize) {
@@ -21,7 +24,7 @@ impl Run {
         world::note(|| format!("FAULT {index}: {fault:?}"));
         // A stop in order leaves no compare-and-write with an unknown outcome.
         if !matches!(fault, Fault::EndTarget { errors: 0, .. }) {
-            self.sessions_may_end();
+            self.sessions_may_end(fault.lasts_us());
         }
         match fault {
             Fault::Cut => {
@@ -178,7 +181,7 @@ impl Run {
             Fault::EndTarget { target, lose, .. } => {
                 if self.targets[target].is_ending() {
                     if !self.targets[target].has_ended() {
-                        self.sessions_may_end();
+                        self.sessions_may_end(0);
                     }
                     self.kill_target(target, false, lose);
                 }
@@ -214,9 +217,13 @@ impl Run {
         }
     }
 
-    /// Notes that from now on a compare-and-write may have an unknown outcome.
-    fn sessions_may_end(&mut self) {
+    /// Notes that sessions may end for the time `for_us`, so that a compare-and-write may have an
+    /// unknown outcome.
+    fn sessions_may_end(&mut self, for_us: u64) {
         self.model.excuses.session_lost = world::stamp();
+        // A client may go on sending until it gives up a connection that is silent.
+        let until_us = world::now() + for_us + 2 * self.plan.lease_us() + SLACK_US;
+        self.sessions_end_until_us = self.sessions_end_until_us.max(until_us);
         if self.plan.failover {
             // To a client, the other target is another instance.
             self.model.excuses.restarted = world::stamp();

@@ -107,7 +107,10 @@ pub struct Excuses {
     pub retries: bool,
     /// Whether a reset reaches the backend, where it ends other hosts' compare-and-writes.
     pub resets_reach_backend: bool,
-    /// Stamp of the latest moment at which a session may have ended.
+    /// Whether clients may use either of two targets.
+    pub fails_over: bool,
+    /// Stamp of the latest moment at which a fault may have ended a session, or at which a client
+    /// may not have noticed the fault yet.
     pub session_lost: u64,
     /// Stamp of the latest moment at which the instance of a target may have changed.
     pub restarted: u64,
@@ -135,6 +138,9 @@ pub struct ClientFacts {
     pub contact: Contact,
     /// The stop of the client's process, if the process was told to stop.
     pub stop: Option<StopFacts>,
+    /// Stamp of the latest moment at which an I/O of the client was late, so that the client may
+    /// have given its session up.
+    pub was_late: u64,
 }
 
 /// What is known of a client whose process was told to stop.

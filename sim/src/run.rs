@@ -84,6 +84,8 @@ pub(crate) struct Run {
     pub exports_change: bool,
     /// When exports, hosts or rights last changed.
     pub trouble_us: u64,
+    /// Until when sessions may end because of faults, and the client not know yet.
+    pub sessions_end_until_us: u64,
     used: UsedRanges,
     began_us: u64,
     ios_left: u64,
@@ -156,6 +158,7 @@ impl Run {
             ..ClientFacts::default()
         };
         let mut model = Model { clients: vec![facts; plan.clients], ..Model::default() };
+        model.excuses.fails_over = plan.failover;
         model.excuses.errors = plan.errors > 0;
         model.excuses.retries = plan.max_retries > 0;
         model.excuses.resets_reach_backend = plan.reset_backend;
@@ -182,6 +185,7 @@ impl Run {
             frames,
             exports_change: false,
             trouble_us: 0,
+            sessions_end_until_us: 0,
             used: UsedRanges::default(),
             began_us: world::now(),
             stage: Stage::Faults,
@@ -250,6 +254,15 @@ impl Run {
             self.model.clients[client].active_us = self.active_us(client);
             let target = &self.targets[self.clients[client].target];
             self.model.clients[client].restricted = target.has_restricted(client);
+        }
+        self.note_excuses();
+    }
+
+    /// Notes what may excuse errors of the I/O that is outstanding now.
+    fn note_excuses(&mut self) {
+        p5::note_late(&mut self.model);
+        if world::now() < self.sessions_end_until_us {
+            self.model.excuses.session_lost = world::stamp();
         }
     }
 

@@ -173,7 +173,9 @@ impl Channel {
 impl Inner {
     /// Does a turn with a connection.
     fn work(&mut self, now: u64) -> Result<Turn, Broken> {
-        let check = now >= self.next_check_us;
+        // Nothing begins in a session that was given up: a compare-and-write that was sent in it is
+        // not sent again in the next one.
+        let check = now >= self.next_check_us || !self.membership.is_current();
         let (connection, buffer) = self.link.up().expect("the caller has looked");
         let mut did_work = false;
         let outstanding = self.io.outstanding();

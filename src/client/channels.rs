@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
-use std::sync::atomic::{AtomicU64, AtomicUsize};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use dst_session::counts::Counts;
@@ -33,6 +33,10 @@ pub struct Standing {
     /// channels that want to complete a reset. `Release` and `Acquire`: a thread that reads the
     /// number runs after the completions of that I/O.
     joined_reset: AtomicU64,
+    /// Whether the channel has I/O that has to fail although the backend may have it, so that the
+    /// present session has to be given up. Read by the control thread, and cleared by a channel that
+    /// joins the session, under the lock of the session: `Relaxed`.
+    asks_to_give_up: AtomicBool,
     /// The address of the channel's connection, or `None` without a connection. Read by the control
     /// thread for RPCs. The lock is taken when a connection is made or lost.
     at: Mutex<Option<Address>>,
@@ -57,6 +61,16 @@ impl Standing {
     /// Returns true if the channel has left the sessions before `change`.
     pub fn has_left(&self, change: u64) -> bool {
         self.left.load(Acquire) >= change
+    }
+
+    /// Publishes whether the present session has to be given up for the channel.
+    pub fn ask_to_give_up(&self, asks: bool) {
+        self.asks_to_give_up.store(asks, Relaxed);
+    }
+
+    /// Returns true if the present session has to be given up for the channel.
+    pub fn asks_to_give_up(&self) -> bool {
+        self.asks_to_give_up.load(Relaxed)
     }
 
     /// Publishes that the channel has ended all I/O that came before this reset.
@@ -126,7 +140,7 @@ impl Channels {
 
     /// Removes a channel, whose I/O has all completed. Its counts stay in the sum.
     pub fn close(&self, queue: u16, gone: &Arc<Standing>) {
-        let Standing { counters, written, left: _, joined_reset: _, at: _ } = &**gone;
+        let Standing { counters, written, left: _, joined_reset: _, asks_to_give_up: _, at: _ } = &**gone;
         // These two are not counts since the start, but amounts at this moment.
         counters.outstanding.store(0, Relaxed);
         counters.waiting.store(0, Relaxed);

@@ -230,8 +230,8 @@ impl ControlConnection {
             return TurnOutcome::Lost;
         }
         self.note_state(now);
-        if self.shared.take_give_up() {
-            self.give_up_session(now);
+        if self.shared.give_up_if_asked() {
+            self.session_is_given_up(now);
         }
         if self.link.is_up() {
             return match self.listen(now) {
@@ -325,13 +325,11 @@ impl ControlConnection {
         TurnOutcome::Nothing
     }
 
-    /// Gives up the session. Another one is opened in its place.
-    fn give_up_session(&mut self, now: u64) {
-        let Some(welcome) = &self.welcome else { return };
-        if !self.succession.give_up(welcome.instance) {
-            return;
-        }
-        self.shared.set_session(None);
+    /// Has another session opened in place of the one that channels may no longer join.
+    fn session_is_given_up(&mut self, now: u64) {
+        let welcome = self.welcome.as_ref().expect("a Welcome has opened the session");
+        let was_open = self.succession.give_up(welcome.instance);
+        assert!(was_open, "channels could join the session");
         if self.link.is_up() {
             return self.lost(now);
         }

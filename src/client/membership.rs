@@ -54,6 +54,11 @@ impl Membership {
         std::mem::replace(&mut self.change, change) != change
     }
 
+    /// Returns the present session if it has this id, which a Welcome to the channel names.
+    pub fn admitted(&self, id: &[u8; 16]) -> Option<Session> {
+        self.shared.join_session(id, &self.standing)
+    }
+
     /// Notes that the target has admitted the channel to a session. Returns the previous one.
     pub fn join(&mut self, session: Session) -> Option<Session> {
         self.fence = Fence::Confirmed;
@@ -69,14 +74,13 @@ impl Membership {
     /// Returns true if the I/O that was `sent` may fail. If some of it has to fail but may not as
     /// long as the session exists, asks the control connection to give the session up.
     pub fn may_fail(&self, now_us: u64, sent: Sent) -> bool {
-        match self.fence.verdict(now_us, sent, || self.departure()) {
-            Verdict::Fail => true,
-            Verdict::Wait => false,
-            Verdict::GiveUpSession => {
-                self.shared.ask_to_give_up();
-                false
-            }
+        let verdict = self.fence.verdict(now_us, sent, || self.departure());
+        let asks = verdict == Verdict::GiveUpSession;
+        self.standing.ask_to_give_up(asks);
+        if asks {
+            self.shared.ask_to_give_up();
         }
+        verdict == Verdict::Fail
     }
 
     fn departure(&self) -> Departure {
@@ -137,13 +141,34 @@ mod tests {
         let (mut a, b) = (member(&shared), member(&shared));
         assert_eq!(a.lost(100), 100);
         a.leave();
-        assert!(!a.may_fail(99, Sent::HasToFail) && !shared.take_give_up(), "the lease decides");
-        assert!(!a.may_fail(100, Sent::HasToFail) && shared.take_give_up(), "control is asked");
-        shared.set_session(None);
+        assert!(!a.may_fail(99, Sent::HasToFail) && !shared.give_up_if_asked(), "the lease decides");
+        assert!(!a.may_fail(100, Sent::HasToFail) && shared.give_up_if_asked(), "control is asked");
+        assert_eq!(shared.session(), None);
         a.leave();
-        assert!(!a.may_fail(100, Sent::HasToFail) && !shared.take_give_up(), "the other has not left");
+        assert!(!a.may_fail(100, Sent::HasToFail) && !shared.give_up_if_asked(), "the other has not left");
         b.leave();
         assert!(a.may_fail(100, Sent::HasToFail));
+    }
+
+    /// Otherwise a compare-and-write that is sent after that would fail with the session.
+    #[test]
+    fn a_session_is_not_given_up_for_a_channel_that_was_admitted_to_it_meanwhile() {
+        let shared = shared();
+        let (mut a, mut b) = (member(&shared), member(&shared));
+        for channel in [&mut a, &mut b] {
+            channel.lost(100);
+            assert!(!channel.may_fail(100, Sent::HasToFail));
+        }
+        assert_eq!(a.admitted(&SESSION.id), Some(SESSION));
+        assert_eq!(b.admitted(&[2; 16]), None, "another session's Welcome is too late");
+        assert!(shared.give_up_if_asked(), "b still asks");
+        shared.set_session(Some(SESSION));
+        assert!(!b.may_fail(100, Sent::HasToFail));
+        assert_eq!(b.admitted(&SESSION.id), Some(SESSION));
+        assert!(!shared.give_up_if_asked() && shared.session() == Some(SESSION));
+        // What had to fail may wait again.
+        assert!(!b.may_fail(100, Sent::HasToFail) && !b.may_fail(100, Sent::MayWait));
+        assert!(!shared.give_up_if_asked());
     }
 
     #[test]

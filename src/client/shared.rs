@@ -9,12 +9,13 @@ use std::sync::{Arc, Mutex};
 
 use dst_session::deadline::Availability;
 use dst_session::durability::Durability;
+use dst_session::mutation::{self, Mutation};
 use dst_session::stop::Stop;
 use dst_session::succession::Session;
 use dst_wire::secure::Offer;
 use dst_wire::{Device, Hello, OpSet, Previous, SessionRef, VERSION};
 
-use crate::channels::{Channels, lock};
+use crate::channels::{Channels, Standing, lock};
 use crate::options::{Options, TargetParams};
 use crate::places::Places;
 
@@ -47,10 +48,9 @@ pub struct Shared {
     /// Whether a channel was told that the session does not exist. Set by channels, cleared by the
     /// control thread, which then asks the target: `Relaxed`, as the flag is a hint.
     doubted: AtomicBool,
-    /// Whether a channel has I/O that has to fail although the backend may have it. Set by
-    /// channels, cleared by the control thread, which changes the session under its lock:
-    /// `Relaxed`, as the flag is a hint, and the channel sets it again until the session has
-    /// changed.
+    /// Whether a channel may ask for the session's end; [`Standing::asks_to_give_up`] decides. Set
+    /// by channels, cleared by the control thread: `Relaxed`, as the flag is a hint, and the channel
+    /// sets it again until the session has changed.
     given_up: AtomicBool,
     /// The number of the bdev's resets. Raised by the channel that is given a reset, read by all
     /// channels in each check. `AcqRel` and `Acquire`: a channel that reads a reset's number runs
@@ -280,7 +280,10 @@ impl Shared {
 
     /// Changes the session that channels join. Control thread only.
     pub fn set_session(&self, session: Option<Session>) {
-        let mut current = lock(&self.session);
+        self.change_session(&mut lock(&self.session), session);
+    }
+
+    fn change_session(&self, current: &mut Option<Session>, session: Option<Session>) {
         *current = session;
         self.places.set_session(session.map(|session| session.id));
         self.session_changes.fetch_add(1, Release);
@@ -310,15 +313,37 @@ impl Shared {
         self.doubted.swap(false, Relaxed)
     }
 
-    /// Asks the control connection to give the session up, because a channel has I/O that has to
-    /// fail although the backend may have it.
+    /// Returns the present session if it has this id. The channel joins it, so that it does not
+    /// have to be given up for the channel any more: nothing that the channel sent before is
+    /// executed any more.
+    pub fn join_session(&self, id: &[u8; 16], channel: &Standing) -> Option<Session> {
+        let current = lock(&self.session);
+        let session = current.filter(|session| session.id == *id)?;
+        if !mutation::is_on(Mutation::GiveUpForNothing) {
+            channel.ask_to_give_up(false);
+        }
+        Some(session)
+    }
+
+    /// Asks the control connection to look whether the session has to be given up for a channel.
     pub fn ask_to_give_up(&self) {
         self.given_up.store(true, Relaxed);
     }
 
-    /// Returns true if a channel has called [`Shared::ask_to_give_up`] since the last call.
-    pub fn take_give_up(&self) -> bool {
-        self.given_up.swap(false, Relaxed)
+    /// Gives the session up if a channel still asks for that. Returns true if so. Control thread
+    /// only.
+    pub fn give_up_if_asked(&self) -> bool {
+        if !self.given_up.swap(false, Relaxed) {
+            return false;
+        }
+        // With the lock, a channel that has been admitted to the session meanwhile no longer asks.
+        let mut current = lock(&self.session);
+        let is_asked =
+            current.is_some() && self.channels.standings().iter().any(|channel| channel.asks_to_give_up());
+        if is_asked {
+            self.change_session(&mut current, None);
+        }
+        is_asked
     }
 
     /// Returns the places where the target is looked for.

@@ -252,10 +252,11 @@ impl<T> Transactions<T> {
     }
 
     /// Notes that the connection is gone. Nothing begins or is sent until the next
-    /// [`Transactions::grant`]. `unanswered` says what is known of what was outstanding on it.
+    /// [`Transactions::grant`]. `unanswered` says what is known of what was sent on it; what was not
+    /// sent completely was not executed.
     pub fn disconnected(&mut self, unanswered: Unanswered) {
         if unanswered == Unanswered::MayBeExecuted {
-            for slot in &mut self.slots {
+            for slot in self.slots.iter_mut().filter(|slot| slot.was_sent()) {
                 slot.past.unanswered = Unanswered::MayBeExecuted;
             }
         }
@@ -506,6 +507,11 @@ impl<T> Transactions<T> {
 }
 
 impl<T> Slot<T> {
+    /// Returns whether the request was sent completely on this connection.
+    fn was_sent(&self) -> bool {
+        self.state != SlotState::ToSend || self.repeats > 0
+    }
+
     fn digest(&self, digest: Option<DigestOf<'_, T>>) -> Option<u32> {
         let len = self.request.request_len as usize;
         let user = self.user.as_ref().filter(|_| len > 0)?;

@@ -77,3 +77,40 @@ pub enum Fault {
     /// time.
     LoseOwner { is_torn: bool, for_us: u64 },
 }
+
+impl Fault {
+    /// Returns how long the fault lasts, in µs.
+    pub fn lasts_us(self) -> u64 {
+        match self {
+            Fault::Cut
+            | Fault::Corrupt { .. }
+            | Fault::CutAll { .. }
+            | Fault::Grow { .. }
+            | Fault::Repoint { .. }
+            | Fault::TakeOver { .. } => 0,
+            Fault::Sever { late_us, for_us, .. } => late_us.max(for_us),
+            Fault::BlackHole { for_us, .. }
+            | Fault::Partition { for_us, .. }
+            | Fault::LosePath { for_us, .. }
+            | Fault::StopTarget { for_us, .. }
+            | Fault::StopClient { for_us, .. }
+            | Fault::KillTarget { for_us, .. }
+            | Fault::EndTarget { for_us, .. }
+            | Fault::EndClient { for_us, .. }
+            | Fault::KillClient { for_us, .. }
+            | Fault::Hang { for_us, .. }
+            | Fault::HoldCurrent { for_us, .. }
+            | Fault::BusyControl { for_us, .. }
+            | Fault::KeepBack { for_us, .. }
+            | Fault::Refuse { for_us, .. }
+            | Fault::DeleteBdev { for_us, .. }
+            | Fault::DeleteExport { for_us, .. }
+            | Fault::Pull { for_us, .. }
+            | Fault::RemoveHost { for_us, .. }
+            | Fault::Restrict { for_us, .. }
+            | Fault::Reopen { for_us, .. }
+            | Fault::OtherDevice { for_us, .. }
+            | Fault::LoseOwner { for_us, .. } => for_us,
+        }
+    }
+}

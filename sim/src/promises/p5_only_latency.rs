@@ -75,18 +75,45 @@ pub fn reset(model: &Model, number: u64, io: &Io) {
     }
 }
 
+/// How late an I/O is that has not ended.
+struct Late {
+    /// Whether its client may fail it.
+    is_late: bool,
+    /// How long it has waited, in µs.
+    waited_us: u64,
+    /// How long its client may have been without a connection, in µs.
+    out_us: u64,
+}
+
+impl Late {
+    fn of(io: &Io, client: &ClientFacts) -> Late {
+        let began_us = io.submitted.map_or(0, |submitted| submitted.running_us);
+        let waited_us = client.running_us.saturating_sub(began_us) + CLOCK_US;
+        // All I/O of a process that stops shares one patience.
+        let has_stopped = client
+            .stop
+            .is_some_and(|stop| client.running_us + CLOCK_US >= stop.running_us + client.deadline_us);
+        let out_us = client.contact.out_at_most_us(client.running_us) + CLOCK_US;
+        let is_out_of_reach = client.fast_io_fail_us > 0 && out_us >= client.fast_io_fail_us;
+        Late { is_late: waited_us >= client.deadline_us || has_stopped || is_out_of_reach, waited_us, out_us }
+    }
+}
+
+/// Notes which clients have I/O that is late.
+pub fn note_late(model: &mut Model) {
+    for index in 0..model.clients.len() {
+        let client = &model.clients[index];
+        let mut ios = model.outstanding.iter().map(|&number| &model.ios[number as usize - 1]);
+        if ios.any(|io| io.client == index && Late::of(io, client).is_late) {
+            model.clients[index].was_late = world::stamp();
+        }
+    }
+}
+
 /// Checks that an I/O that failed had a reason to fail.
 pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     let client = &model.clients[io.client];
-    let began_us = io.submitted.map_or(0, |submitted| submitted.running_us);
-    let waited_us = client.running_us.saturating_sub(began_us) + CLOCK_US;
-    let deadline = waited_us >= client.deadline_us;
-    // All I/O of a process that stops shares one patience.
-    let stopped =
-        client.stop.is_some_and(|stop| client.running_us + CLOCK_US >= stop.running_us + client.deadline_us);
-    let fast_us = client.fast_io_fail_us;
-    let out_us = client.contact.out_at_most_us(client.running_us) + CLOCK_US;
-    let out_of_reach = fast_us > 0 && out_us >= fast_us;
+    let late = Late::of(io, client);
     let taken_away = client.may_fail;
     let reset = model.ios.iter().any(|other| {
         other.kind == IoKind::Reset
@@ -104,25 +131,17 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
                 // Another thread's channel may still notice a reset that timed out.
                 || other.completed.is_none_or(|(at, s)| at > io.submitted_at() || s != IoStatus::Success))
     });
-    // The client gives up a session when an I/O fails at its deadline.
-    let gave_up = model.ios.iter().any(|other| {
-        other.client == io.client
-            && other.completed.is_some_and(|(at, status)| at < seq && status != IoStatus::Success)
-    });
-    let unknown = io.kind == IoKind::CompareAndWrite && (model.excuses.session_lost > 0 || gave_up);
+    // A compare-and-write fails if it was submitted before its session ended. The client gives up a
+    // session when an I/O is late. With two targets, the session may end long after the fault, when
+    // the client has to change to the other target.
+    let lost_since = if model.excuses.fails_over { 0 } else { io.submitted_at() };
+    let unknown = io.kind == IoKind::CompareAndWrite
+        && (model.excuses.session_lost > lost_since || client.was_late > io.submitted_at());
     let lost = io.kind == IoKind::Flush && model.excuses.restarted > 0;
     // Connections are lost even without a fault: a slow network outlasts a short lease.
     let retried = model.excuses.retries;
     let denied = io.read_only && io.modifies();
-    let failed = deadline
-        || stopped
-        || out_of_reach
-        || taken_away
-        || model.excuses.errors
-        || unknown
-        || lost
-        || denied
-        || retried;
+    let failed = late.is_late || taken_away || model.excuses.errors || unknown || lost || denied || retried;
     let excused = match status {
         IoStatus::Failed => failed || reset,
         IoStatus::Aborted => reset || taken_away,
@@ -130,9 +149,9 @@ pub fn failed(model: &Model, seq: u64, number: u64, io: &Io, status: IoStatus) {
     };
     if !excused {
         let text = format!(
-            "{:?} {number} ends with {status:?} after {waited_us} us of {}, without a connection for {out_us} us of {fast_us} at \
-             most, for no reason",
-            io.kind, client.deadline_us
+            "{:?} {number} ends with {status:?} after {} us of {}, without a connection for {} us of {} at most, for no \
+             reason",
+            io.kind, late.waited_us, client.deadline_us, late.out_us, client.fast_io_fail_us
         );
         world::violation(SHORT, text);
     }

@@ -150,7 +150,7 @@ impl Inner {
             self.shared.attempt_failed(format!("connection {}: {error}", self.queue), now);
             return self.link.unusable(now);
         }
-        let session = self.shared.session().filter(|session| session.id == welcome.session.id);
+        let session = self.membership.admitted(&welcome.session.id);
         let old = self.membership.session().filter(|_| mutation::is_on(Mutation::OldWelcome));
         let Some(session) = session.or(old) else {
             // The session was given up while this connection joined it.

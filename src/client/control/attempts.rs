@@ -44,7 +44,8 @@ impl ControlConnection {
             && self.shared.session().is_some()
             && self.shared.places().ends_session(at, is_used)
         {
-            self.give_up_session(now);
+            self.shared.set_session(None);
+            self.session_is_given_up(now);
         } else {
             all_tried = self.was_not_admitted(at);
             if !all_tried {

@@ -107,10 +107,12 @@ fn what_a_lost_connection_has_not_answered_may_be_executed_unless_the_target_say
     };
     slab.grant(3, None);
     slab.begin(write(1), 'a', 0, None).unwrap();
+    slab.sent(HEADER_LEN + 1);
     slab.disconnected(Unanswered::MayBeExecuted);
     slab.grant(3, None);
     slab.begin(write(1), 'b', 0, None).unwrap();
     slab.begin(write(1), 'c', 0, None).unwrap();
+    slab.sent(3 * (HEADER_LEN + 1));
     slab.disconnected(Unanswered::NotExecuted);
     assert_eq!(known(&mut slab.clone()), ['b', 'c'], "nothing is known of the connection before");
     slab.grant(3, None);
@@ -120,9 +122,38 @@ fn what_a_lost_connection_has_not_answered_may_be_executed_unless_the_target_say
     slab.disconnected(Unanswered::NotExecuted);
     assert_eq!(known(&mut slab.clone()), ['b', 'd']);
     slab.grant(3, None);
+    slab.sent(3 * (HEADER_LEN + 1));
     slab.disconnected(Unanswered::MayBeExecuted);
     assert_eq!(known(&mut slab), []);
     assert_eq!(slab.outstanding(), 3);
+}
+
+#[test]
+fn what_was_not_sent_completely_is_not_executed() {
+    let mut slab = Transactions::new(4);
+    let not_executed = |slab: &Transactions<char>| {
+        let mut users = Vec::new();
+        let is_not = |_: &Request, past: Past| past.unanswered == Unanswered::NotExecuted;
+        slab.clone().abandon(is_not, |user| users.push(user));
+        users
+    };
+    slab.grant(4, None);
+    for user in ['a', 'b', 'c', 'd'] {
+        slab.begin(write(1), user, 0, None).unwrap();
+    }
+    slab.sent(2 * (HEADER_LEN + 1) + HEADER_LEN);
+    // What is sent twice may be executed, although it waits to be sent.
+    slab.repeat(1, None).unwrap();
+    slab.disconnected(Unanswered::MayBeExecuted);
+    assert_eq!(not_executed(&slab), ['c', 'd']);
+    // On the next connection, 'c' is sent and 'd' is not.
+    slab.grant(4, None);
+    slab.sent(3 * (HEADER_LEN + 1));
+    slab.disconnected(Unanswered::MayBeExecuted);
+    assert_eq!(not_executed(&slab), ['d']);
+    slab.grant(4, None);
+    slab.disconnected(Unanswered::MayBeExecuted);
+    assert_eq!(not_executed(&slab), ['d'], "'a' to 'c' were sent before");
 }
 
 #[test]
