@@ -22,7 +22,7 @@ pytestmark = pytest.mark.needs_dst
 def test_event_right_behind_the_welcome(lab: Lab) -> None:
     """The event arrives with the same read of the socket, and is not lost."""
     resized = attribute(1, struct.pack("<Q", 4096))
-    fake = FakeTarget(header(EVENT, 1, length=len(resized)) + resized)
+    fake = FakeTarget(header(EVENT, 1, length=len(resized)) + resized, serves=Memory())
     lab.on_end(fake.end)
     client = lab.client()
     attach_to(client, fake.remote, "fake0")
@@ -31,9 +31,10 @@ def test_event_right_behind_the_welcome(lab: Lab) -> None:
 
 def test_size_that_no_device_can_have(lab: Lab) -> None:
     """Too many bytes for the device's blocks: the connection ends, and the size stays what it was."""
-    fake = FakeTarget()
+    memory = Memory()
+    fake = FakeTarget(serves=memory)
     # In blocks of the smallest size there is, it would be allowed.
-    fake.block_size = 4096
+    fake.block_size = memory.block_size = 4096
     lab.on_end(fake.end)
     client = lab.client()
     attach_to(client, fake.remote, "fake0")
@@ -129,6 +130,8 @@ def test_device_that_has_a_volatile_cache_now(lab: Lab) -> None:
     fake.write_cache = False
     # The message is no longer shown when the cause is gone.
     wait_until(lambda: state() == ("connected", None), "the client to come back", 10)
+    # Its end would wait for the answers to what gpt reads.
+    client.kill()
 
 
 @pytest.mark.parametrize(
