@@ -53,7 +53,6 @@ mutations! {
     no_lease_at_target NoLeaseAtTarget,
     no_lease_at_client NoLeaseAtClient,
     no_session_given_up NoSessionGivenUp,
-    give_up_for_nothing GiveUpForNothing,
     attempt_goes_on AttemptGoesOn,
     old_welcome OldWelcome,
     no_lease_at_failover NoLeaseAtFailover,

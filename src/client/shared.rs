@@ -9,7 +9,6 @@ use std::sync::{Arc, Mutex};
 
 use dst_session::deadline::Availability;
 use dst_session::durability::Durability;
-use dst_session::mutation::{self, Mutation};
 use dst_session::stop::Stop;
 use dst_session::succession::Session;
 use dst_wire::secure::Offer;
@@ -319,9 +318,7 @@ impl Shared {
     pub fn join_session(&self, id: &[u8; 16], channel: &Standing) -> Option<Session> {
         let current = lock(&self.session);
         let session = current.filter(|session| session.id == *id)?;
-        if !mutation::is_on(Mutation::GiveUpForNothing) {
-            channel.ask_to_give_up(false);
-        }
+        channel.ask_to_give_up(false);
         Some(session)
     }
 

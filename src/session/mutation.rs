@@ -19,8 +19,6 @@ pub enum Mutation {
     /// The client fails an I/O that the backend may have before all its channels have left the
     /// session.
     NoOthersLeft,
-    /// The client gives up its session for a channel that was admitted to it meanwhile.
-    GiveUpForNothing,
     /// The client continues an attempt to connect to a session that it has given up.
     AttemptGoesOn,
     /// The client's channel accepts a welcome to a session that was given up in the meantime.
@@ -109,14 +107,13 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 48] = [
+    pub const ALL: [Mutation; 47] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
         Mutation::NoLeaseAtClient,
         Mutation::NoSessionGivenUp,
         Mutation::NoOthersLeft,
-        Mutation::GiveUpForNothing,
         Mutation::AttemptGoesOn,
         Mutation::OldWelcome,
         Mutation::NoLeaseAtFailover,
