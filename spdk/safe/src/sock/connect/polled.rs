@@ -64,10 +64,15 @@ pub(super) fn start(to: &Endpoint, done: Done) -> Result<std::result::Result<Pol
 impl PolledState {
     fn look(&self) -> bool {
         if let Some(sock) = &*self.sock.borrow() {
-            // This call makes the progress. Its result is ignored, since it is also false if the
-            // peer has already closed.
+            // This call makes the progress. Its result alone says nothing, since it is also false if
+            // the peer has already closed.
             // SAFETY: an open socket on its thread.
-            unsafe { sys::spdk_sock_is_connected(sock.raw()) };
+            let is_connected = unsafe { sys::spdk_sock_is_connected(sock.raw()) };
+            if is_connected && self.status.get().is_none() {
+                // SPDK's uring sockets report when they are flushed first (seen in 26.09).
+                // SAFETY: an open socket on its thread, with nothing to send.
+                unsafe { sys::spdk_sock_flush(sock.raw()) };
+            }
         }
         let Some(status) = self.status.get() else { return false };
         let (sock, done) = (self.sock.borrow_mut().take(), self.done.borrow_mut().take());
