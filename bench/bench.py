@@ -49,7 +49,6 @@ def spdk_in_use() -> Spdk:
     lab = Lab(Dst())
     try:
         call = lab.client().rpc.call
-
         sockets = {"posix"}
         try:
             call("sock_impl_get_options", impl_name="uring")

@@ -79,18 +79,18 @@ def test_an_address_that_is_silent_is_tried_last_next_time(lab: Lab) -> None:
     checker = start_checker(lab)
     attach_to(checker, proxy.remote, traddr=["127.0.0.9", "127.0.0.1"])
     assert silent.asked() == 1
-    # Each reconnect begins with the one that worked.
-    cuts = 3
-    for _ in range(cuts):
+    # Each reconnect goes to the one that worked, and the silent one is not asked. Where connecting takes
+    # 100 ms, as on a busy machine, it is tried beside the other one and may win: such a cut shows nothing.
+    shown = 0
+    while shown < 3:
+        before = silent.asked()
         checker.begin_and_flow()
         proxy.cut()
         checker.wait_flow()
         checker.end().assert_clean()
-    (info,) = checker.rpc.call("bdev_dst_get_info")
-    assert info["address"] == "127.0.0.1"
-    # A cut ends two connections, which would both ask the silent one if it came first. Where a connect
-    # takes 100 ms, as on a busy machine, the next address is tried beside it and may win.
-    assert silent.asked() <= 1 + cuts
+        (info,) = checker.rpc.call("bdev_dst_get_info")
+        assert info["address"] == "127.0.0.1"
+        shown += silent.asked() == before
 
 
 def test_many_dead_targets_are_waited_for_together(lab: Lab) -> None:

@@ -18,9 +18,8 @@ pytestmark = pytest.mark.needs_dst
 
 TIMEOUT_MS = 3000
 KEEP_ALIVE_MS = 1000
-# The deadline is compared with a clock that is read periodically, and a thread that shares its core
-# may wait between reading it and taking the I/O.
-EARLY_MS = 10 if BY_HAND else TIMEOUT_MS // 10
+# The deadline is compared with a clock that is read periodically.
+EARLY_MS = 10
 # When run by hand: how late a deadline may be noticed, and how much longer than stated a deletion
 # may take.
 LATE_MS = 500
