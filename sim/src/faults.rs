@@ -150,25 +150,26 @@ impl Run {
                 durable_file::damage(STATE_FILE, is_torn);
             }
         }
-        let for_us = match fault {
-            Fault::StopTarget { for_us, .. }
-            | Fault::StopClient { for_us, .. }
-            | Fault::KillTarget { for_us, .. }
-            | Fault::EndTarget { for_us, .. }
-            | Fault::EndClient { for_us, .. }
-            | Fault::KillClient { for_us, .. }
-            | Fault::Hang { for_us, .. }
-            | Fault::HoldCurrent { for_us, .. }
-            | Fault::DeleteBdev { for_us, .. }
-            | Fault::DeleteExport { for_us, .. }
-            | Fault::Pull { for_us, .. }
-            | Fault::RemoveHost { for_us, .. }
-            | Fault::Restrict { for_us, .. }
-            | Fault::Reopen { for_us, .. }
-            | Fault::LoseOwner { for_us, .. }
-            | Fault::OtherDevice { for_us, .. } => for_us,
-            _ => return,
-        };
+        let ends_by_itself = matches!(
+            fault,
+            Fault::Cut
+                | Fault::Corrupt { .. }
+                | Fault::CutAll { .. }
+                | Fault::Grow { .. }
+                | Fault::Repoint { .. }
+                | Fault::TakeOver { .. }
+                | Fault::Sever { .. }
+                | Fault::BlackHole { .. }
+                | Fault::Partition { .. }
+                | Fault::LosePath { .. }
+                | Fault::BusyControl { .. }
+                | Fault::KeepBack { .. }
+                | Fault::Refuse { .. }
+        );
+        if ends_by_itself {
+            return;
+        }
+        let for_us = fault.lasts_us();
         self.undo_at(for_us, index);
     }
 
