@@ -21,7 +21,7 @@ const GRACE_US: u64 = 400_000;
 
 /// How long a turn of a thread and the pause before it may take, in µs: the world's longest pause
 /// without an event is 20 ms.
-const TURN_US: u64 = 50_000;
+const TURN_US: u64 = 21_000;
 
 /// Checks how long the deletion of an export has taken so far.
 pub fn check_export(plan: &Plan, deleting_us: u64) {
