@@ -10,6 +10,8 @@ pub const SECRET_LEN: usize = 32;
 /// copies.
 pub struct Secret(Box<Zeroizing<[u8; SECRET_LEN]>>);
 
+const _: () = assert!(size_of::<Secret>() == size_of::<usize>(), "a move copies a pointer only");
+
 struct Len(usize);
 
 impl KeyType for Len {
