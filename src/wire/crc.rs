@@ -4,21 +4,34 @@ use crc_fast::{CrcAlgorithm, Digest, checksum};
 
 /// A CRC32C (Castagnoli) that is computed piece by piece.
 ///
-/// `crc-fast` is the fastest of the well-maintained implementations: 36 to 51 GB/s, where `crc32c`,
-/// the oracle of the tests, reaches 20 to 23.
+/// Two libraries compute it, each where it is the fastest of the well-maintained ones: `crc-fast` on
+/// CPUs with AVX-512 (128 KiB in 2.2 µs, where `crc32c` takes 5.7 to 6.5) and on those that are not
+/// x86-64, `crc32c` on all others (128 KiB in 5.3 µs and 4 KiB in 217 ns on an AMD Zen 3, where
+/// `crc-fast` takes 7.1 µs and 275 ns).
 #[derive(Debug)]
-pub struct Crc32c(Digest);
+pub struct Crc32c(Computation);
+
+#[derive(Debug)]
+enum Computation {
+    CrcFast(Digest),
+    /// With the CRC of the pieces so far.
+    Crc32c(u32),
+}
 
 impl Crc32c {
     /// Creates the CRC of no bytes.
     pub fn new() -> Crc32c {
-        Crc32c(Digest::new(CrcAlgorithm::Crc32Iscsi))
+        Crc32c(if is_crc_fast_best() { Computation::crc_fast() } else { Computation::Crc32c(0) })
     }
 
     /// Returns the CRC of contiguous bytes, which is cheaper than piece by piece.
     #[inline]
     pub fn of(bytes: &[u8]) -> u32 {
-        checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+        if is_crc_fast_best() {
+            checksum(CrcAlgorithm::Crc32Iscsi, bytes) as u32
+        } else {
+            crc32c::crc32c(bytes)
+        }
     }
 
     /// Returns the CRC of `len` bytes in pieces. `piece` returns, for an offset, the rest of the
@@ -51,7 +64,7 @@ impl Crc32c {
 
     /// Returns the CRC of all pieces.
     pub fn finish(&self) -> u32 {
-        self.0.finalize() as u32
+        self.0.finish()
     }
 }
 
@@ -59,6 +72,36 @@ impl Default for Crc32c {
     fn default() -> Crc32c {
         Crc32c::new()
     }
+}
+
+impl Computation {
+    fn crc_fast() -> Computation {
+        Computation::CrcFast(Digest::new(CrcAlgorithm::Crc32Iscsi))
+    }
+
+    fn update(&mut self, bytes: &[u8]) {
+        match self {
+            Computation::CrcFast(digest) => digest.update(bytes),
+            Computation::Crc32c(crc) => *crc = crc32c::crc32c_append(*crc, bytes),
+        }
+    }
+
+    fn finish(&self) -> u32 {
+        match self {
+            Computation::CrcFast(digest) => digest.finalize() as u32,
+            Computation::Crc32c(crc) => *crc,
+        }
+    }
+}
+
+/// Returns whether `crc-fast` is faster than `crc32c` on this CPU. Without AVX-512 it multiplies 16
+/// bytes at a time, which AMD's CPUs before Zen 4 do at half the rate of their CRC32 instruction.
+#[inline]
+fn is_crc_fast_best() -> bool {
+    #[cfg(target_arch = "x86_64")]
+    return std::arch::is_x86_feature_detected!("avx512vl");
+    #[cfg(not(target_arch = "x86_64"))]
+    true
 }
 
 #[cfg(test)]
@@ -72,17 +115,27 @@ mod tests {
         assert_eq!(Crc32c::new().finish(), 0);
     }
 
+    /// The definition, one bit at a time: the polynomial of RFC 3720, section 12.1, reflected.
+    fn by_definition(bytes: &[u8]) -> u32 {
+        !bytes.iter().fold(!0, |crc, byte| {
+            (0..8).fold(crc ^ u32::from(*byte), |crc, _| (crc >> 1) ^ (0x82f6_3b78 * (crc & 1)))
+        })
+    }
+
     proptest! {
         #[test]
-        fn agrees_with_another_implementation(bytes in proptest::collection::vec(any::<u8>(), 0..5000), cut: u16) {
+        fn agrees_with_the_definition(bytes in proptest::collection::vec(any::<u8>(), 0..5000), cut: u16) {
+            let expected = by_definition(&bytes);
             let (first, second) = bytes.split_at(usize::from(cut) % (bytes.len() + 1));
-            let mut crc = Crc32c::new();
-            crc.update(first);
-            crc.update(second);
-            prop_assert_eq!(crc.finish(), crc32c::crc32c(&bytes));
-            prop_assert_eq!(Crc32c::of(&bytes), crc32c::crc32c(&bytes));
+            // Whatever CPU the tests have, both libraries are tested.
+            for mut computation in [Computation::crc_fast(), Computation::Crc32c(0)] {
+                computation.update(first);
+                computation.update(second);
+                prop_assert_eq!(computation.finish(), expected);
+            }
+            prop_assert_eq!(Crc32c::of(&bytes), expected);
             let of_pieces = Crc32c::of_pieces(bytes.len(), |at| bytes[at..].chunks(700).next().unwrap_or_default());
-            prop_assert_eq!(of_pieces, crc32c::crc32c(&bytes));
+            prop_assert_eq!(of_pieces, expected);
         }
     }
 }
