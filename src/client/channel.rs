@@ -150,15 +150,11 @@ impl Channel {
     fn poll(&self) -> Turn {
         let now = now_us();
         let inner = &mut *self.inner.borrow_mut();
-        let stalled = inner.deadlines.turn(now);
+        inner.advance_clock(now);
         if !inner.link.is_up() {
             inner.outage(now);
             // Without a connection, only the time is to be watched for I/O that waits.
             return Turn::Nothing;
-        }
-        if stalled && let Some((connection, _)) = inner.link.up() {
-            // This process was stopped. That it heard nothing says nothing about the target.
-            connection.silence.heard(now);
         }
         match inner.work(now) {
             Ok(did_work) => did_work,
@@ -172,7 +168,7 @@ impl Channel {
 
 impl Inner {
     /// Does a turn with a connection.
-    fn work(&mut self, now: u64) -> Result<Turn, Broken> {
+    fn work(&mut self, mut now: u64) -> Result<Turn, Broken> {
         // Nothing begins in a session that was given up: a compare-and-write that was sent in it is
         // not sent again in the next one.
         let check = now >= self.next_check_us || !self.membership.is_current();
@@ -195,6 +191,7 @@ impl Inner {
                 // A further part of an I/O whose deadline has passed must not be begun.
                 self.expire_waiting(self.shared.availability(), true);
             }
+            now = self.read_clock_again();
         }
         if check {
             self.next_check_us = now + CHECK_PERIOD_US;
@@ -203,10 +200,11 @@ impl Inner {
             self.check(now)?;
         }
         if check || self.io.reset_waits() || self.resets.is_draining() || self.io.holds_resets() {
-            self.resets.join(&mut self.io, patient_us)?;
+            self.resets.join(&mut self.io, self.deadlines.now_us())?;
+            self.read_clock_again();
         }
         if !self.homing.is_pausing() {
-            did_work |= self.io.begin_waiting(patient_us);
+            did_work |= self.io.begin_waiting(self.deadlines.now_us());
         }
         let (connection, _) = self.link.up().expect("it still is");
         self.io.send(connection)?;
@@ -215,6 +213,26 @@ impl Inner {
         }
         let is_waiting = connection.has_more() || self.io.wants_to_send();
         Ok(if is_waiting { Turn::Waiting } else { Turn::Nothing })
+    }
+
+    /// Reads the clock again in a turn that has completed I/O. What the user submitted inside a
+    /// completion gets this time: with the turn's first, it would fail too early by as long as the
+    /// process did not run in between.
+    #[inline]
+    fn read_clock_again(&mut self) -> u64 {
+        let now = now_us();
+        self.advance_clock(now);
+        now
+    }
+
+    #[inline]
+    fn advance_clock(&mut self, now: u64) {
+        if self.deadlines.advance(now)
+            && let Some((connection, _)) = self.link.up()
+        {
+            // This process was stopped. That it heard nothing says nothing about the target.
+            connection.silence.heard(now);
+        }
     }
 
     /// Checks what need not be checked in each turn: deadlines, the session, the address. Updates

@@ -390,7 +390,7 @@ impl ControlConnection {
 
     /// Checks for how long there has been no connection. Returns true if the bdev is to be removed.
     fn look_at_outage(&mut self, now: u64, deleting: bool) -> bool {
-        self.patience.turn(now);
+        self.patience.advance(now);
         let is_over = deleting || self.shared.has_failed();
         if self.bdev.is_none() || is_over {
             return false;

@@ -93,12 +93,13 @@ impl Deadlines {
         }
     }
 
-    /// A turn begins. Returns whether there was a stall since the last one.
-    pub fn turn(&mut self, now_us: u64) -> bool {
-        self.patience.turn(now_us)
+    /// Goes on to `now_us`, at the beginning of a turn or within it. Returns whether there was a stall
+    /// since the last call.
+    pub fn advance(&mut self, now_us: u64) -> bool {
+        self.patience.advance(now_us)
     }
 
-    /// Returns the time at the beginning of this turn, without the stalls.
+    /// Returns the time of the last call of [`Deadlines::advance`], without the stalls.
     #[inline]
     pub fn now_us(&self) -> u64 {
         self.patience.now_us()
@@ -204,9 +205,9 @@ mod tests {
     #[test]
     fn an_io_expires_at_its_deadline_and_not_before() {
         let mut deadlines = Deadlines::new(100, 10, 0);
-        deadlines.turn(99_999);
+        deadlines.advance(99_999);
         assert_eq!(deadlines.fate(Availability::Available, false, 0), Fate::Keep);
-        deadlines.turn(100_000);
+        deadlines.advance(100_000);
         assert_eq!(deadlines.fate(Availability::Available, false, 0), Fate::Expired);
         assert_eq!(deadlines.fate(Availability::Available, false, 1), Fate::Keep);
     }
@@ -214,12 +215,12 @@ mod tests {
     #[test]
     fn a_deleted_bdev_waits_for_a_target_that_answers_but_not_long() {
         let mut deadlines = Deadlines::new(1000, 10, 0);
-        deadlines.turn(50_000);
+        deadlines.advance(50_000);
         assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Keep, "it counts from here");
         assert_eq!(deadlines.fate(Availability::Closing, false, 0), Fate::Ended);
-        deadlines.turn(59_999);
+        deadlines.advance(59_999);
         assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Keep);
-        deadlines.turn(60_000);
+        deadlines.advance(60_000);
         assert_eq!(deadlines.fate(Availability::Closing, true, 0), Fate::Expired);
         assert_eq!(deadlines.fate(Availability::Failed, true, 0), Fate::Keep);
     }
@@ -228,7 +229,7 @@ mod tests {
     fn what_is_overdue_is_aborted_and_given_up_if_that_does_not_help() {
         let mut deadlines = Deadlines::new(100, 10, 0);
         let mut at = |now, availability, has_aborts| {
-            deadlines.turn(now);
+            deadlines.advance(now);
             deadlines.overdue(availability, has_aborts, 0)
         };
         assert_eq!(at(99_999, Availability::Available, true), Overdue::Wait);
@@ -245,19 +246,19 @@ mod tests {
     fn an_abort_does_not_prolong_a_stop() {
         let (mut deadlines, stop) = (Deadlines::new(100, 10, 0), Stop::default());
         stop.begin(40_000);
-        deadlines.turn(50_000);
+        deadlines.advance(50_000);
         deadlines.look_at_stop(&stop, 50_000);
-        deadlines.turn(139_999);
+        deadlines.advance(139_999);
         let overdue =
             |deadlines: &mut Deadlines, since_us| deadlines.overdue(Availability::Available, true, since_us);
         assert_eq!(overdue(&mut deadlines, 39_999), Overdue::Abort, "its own time is up");
         assert_eq!(overdue(&mut deadlines, 50_000), Overdue::Wait);
         // The stop's patience is used up.
-        deadlines.turn(140_000);
+        deadlines.advance(140_000);
         assert_eq!(overdue(&mut deadlines, 39_999), Overdue::Abort);
         assert_eq!(overdue(&mut deadlines, 50_000), Overdue::GiveUp, "its own time is not up");
         assert_eq!(overdue(&mut deadlines, 139_000), Overdue::Wait);
-        deadlines.turn(149_999);
+        deadlines.advance(149_999);
         assert_eq!(overdue(&mut deadlines, 39_999), Overdue::GiveUp, "the abort does not help");
         assert!(deadlines.hangs_in_stop(139_000));
         assert_eq!(overdue(&mut deadlines, 139_000), Overdue::GiveUp);
@@ -267,17 +268,17 @@ mod tests {
     fn io_submitted_late_in_a_stop_does_not_wait_for_a_connection() {
         let (mut deadlines, stop) = (Deadlines::new(100, 10, 0), Stop::default());
         stop.begin(40_000);
-        deadlines.turn(50_000);
+        deadlines.advance(50_000);
         deadlines.look_at_stop(&stop, 50_000);
-        deadlines.turn(139_999);
+        deadlines.advance(139_999);
         assert_eq!(deadlines.fate(Availability::Available, false, 139_000), Fate::Keep);
         assert!(!deadlines.is_stop_over(false));
-        deadlines.turn(140_000);
+        deadlines.advance(140_000);
         assert_eq!(deadlines.fate(Availability::Available, false, 139_000), Fate::Expired);
         assert!(deadlines.is_stop_over(false) && !deadlines.is_stop_over(true));
         assert_eq!(deadlines.fate(Availability::Available, true, 139_000), Fate::Keep);
         assert!(!deadlines.hangs_in_stop(50_000) && deadlines.hangs_in_stop(139_000));
-        deadlines.turn(149_000);
+        deadlines.advance(149_000);
         assert_eq!(deadlines.fate(Availability::Available, true, 139_000), Fate::Expired);
     }
 
@@ -292,7 +293,7 @@ mod tests {
             let (mut now, mut ran) = (0, 0);
             for turn in turns {
                 now += turn;
-                let stalled = deadlines.turn(now);
+                let stalled = deadlines.advance(now);
                 prop_assert_eq!(stalled, turn >= STALL_US);
                 ran += if stalled { 0 } else { turn };
                 prop_assert_eq!(deadlines.now_us(), ran);
@@ -310,7 +311,7 @@ mod tests {
             since in 0u64..50_000,
         ) {
             let mut deadlines = Deadlines::new(1000, 1000, 0);
-            deadlines.turn(50_000);
+            deadlines.advance(50_000);
             let fate = deadlines.fate(ALL[index], has_connection, since);
             prop_assert_eq!(fate == Fate::Ended, ALL[index].is_over() && !has_connection);
             let is_out_of_reach = ALL[index] == Availability::Unreachable && !has_connection;

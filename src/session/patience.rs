@@ -1,6 +1,6 @@
 //! A clock for deadlines that leaves out time in which the process was stopped.
 
-/// The duration from which a reactor's turn counts as a stall, µs. A turn takes microseconds; one
+/// The duration from which a reactor's turn, or a part of it, counts as a stall, µs. A turn takes microseconds; one
 /// that takes half a second was stopped, or blocked by something that is not the target's fault.
 pub const STALL_US: u64 = 500_000;
 
@@ -21,8 +21,9 @@ impl Patience {
         Patience { last_us: now_us, left_out_us: 0 }
     }
 
-    /// Begins a turn. Returns whether the process was stalled since the previous one.
-    pub fn turn(&mut self, now_us: u64) -> bool {
+    /// Goes on to `now_us`, at the beginning of a turn or within it. Returns whether the process was
+    /// stalled since the last call.
+    pub fn advance(&mut self, now_us: u64) -> bool {
         let turn_us = now_us.saturating_sub(self.last_us);
         self.last_us = now_us;
         let stalled = turn_us >= STALL_US;
@@ -32,7 +33,7 @@ impl Patience {
         stalled
     }
 
-    /// Returns the time at the beginning of this turn.
+    /// Returns the time of the last call of [`Patience::advance`], without the stalls.
     pub fn now_us(&self) -> u64 {
         self.last_us - self.left_out_us
     }
@@ -45,10 +46,10 @@ mod tests {
     #[test]
     fn stalls_are_left_out() {
         let mut patience = Patience::new(1_000_000);
-        assert!(!patience.turn(1_400_000));
-        assert!(patience.turn(61_400_000));
+        assert!(!patience.advance(1_400_000));
+        assert!(patience.advance(61_400_000));
         assert_eq!(patience.now_us(), 1_400_000);
-        assert!(!patience.turn(61_800_000));
+        assert!(!patience.advance(61_800_000));
         assert_eq!(patience.now_us(), 1_800_000);
     }
 }
