@@ -48,6 +48,8 @@ pub enum Record {
         seq: u64,
         /// The I/O's number.
         io: u64,
+        /// The time on its process's clock, µs.
+        clock_us: u64,
     },
     /// A user's I/O has completed.
     Completed {

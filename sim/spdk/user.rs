@@ -5,9 +5,10 @@ use std::rc::Rc;
 
 use spdk_contract::io::{IoKind, IoStatus};
 use world::slots::Slot;
-use world::with;
+use world::{World, with};
 
 use crate::bdev_io::BdevIo;
+use crate::clock;
 use crate::disk::AnyChannel;
 pub use crate::disks::{is_going, num_blocks, uuid};
 use crate::disks::{proceed, sim_disk};
@@ -96,12 +97,17 @@ pub fn is_open(disk: u64, thread: u64) -> bool {
 
 /// Submits an I/O on this thread, which has a channel on the bdev.
 pub fn submit(disk: u64, io: UserIo) {
+    let clock_us = clock::now_us();
+    submit_at(disk, io, clock_us);
+}
+
+fn submit_at(disk: u64, io: UserIo, clock_us: u64) {
     let UserIo { id, kind, offset, count, data } = io;
     let to = with(|w| {
         w.active();
         let thread = w.current_thread()?;
         w.note(|| format!("I/O {id} {kind:?} {offset}+{count} submitted"));
-        record(w, |seq| Record::Submitted { seq, io: id });
+        record(w, |seq| Record::Submitted { seq, io: id, clock_us });
         let found = sim_disk(w, disk)?;
         let inside = !matches!(kind, IoKind::Flush | IoKind::Reset);
         let bad = inside && offset + count > found.info.num_blocks;
@@ -157,6 +163,7 @@ fn completed(io: &mut BdevIo, status: IoStatus) {
         w.slots.get::<Inside>().0.get_mut(&(io.disk, io.thread))?.pop_front()
     });
     if let Some(next) = next {
-        submit(io.disk, next);
+        let clock_us = with(World::go_on);
+        submit_at(io.disk, next, clock_us);
     }
 }

@@ -370,6 +370,9 @@ impl Run {
         for (_, fault) in self.plan.faults.clone() {
             self.undo(fault);
         }
+        for client in &self.clients {
+            process::set_pauses(client.process, 0, 0);
+        }
         for target in &self.targets {
             process::set_hiccups(target.process, 0, 0);
             store::set_errors(target.store, 0);

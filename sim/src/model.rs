@@ -119,6 +119,8 @@ pub struct Excuses {
 /// What the model knows of a client.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct ClientFacts {
+    /// The time on its process's clock now, in µs.
+    pub clock_us: u64,
     /// The client's running time now, in µs.
     pub running_us: u64,
     /// The running time without the periods in which a target was held up and the whole world with
@@ -188,10 +190,12 @@ impl Model {
         self.ios.get_mut((number as usize).checked_sub(1)?)
     }
 
-    /// Notes that a user's I/O was submitted.
-    pub fn submitted(&mut self, seq: u64, number: u64) {
+    /// Notes that a user's I/O was submitted, at `clock_us` on its process's clock.
+    pub fn submitted(&mut self, seq: u64, number: u64, clock_us: u64) {
         let Some(client) = self.io(number).map(|io| io.client) else { return };
         let ClientFacts { running_us, active_us, .. } = self.clients[client];
+        // The process may have been held up later in the same turn.
+        let running_us = running_us - self.clients[client].clock_us.saturating_sub(clock_us);
         if let Some(io) = self.io_mut(number) {
             io.submitted = Some(Submitted { at: seq, running_us, active_us });
         }

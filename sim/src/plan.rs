@@ -88,6 +88,8 @@ pub struct Plan {
     pub think_us: u64,
     /// How often a target is held up in the middle of a turn, per million reads of its clock.
     pub hiccups: u64,
+    /// How often a client is held up while its user goes on after a completion, per thousand.
+    pub pauses: u64,
     /// Whether data has digests.
     pub digests: bool,
     /// The cipher of all connections; none: they are in clear.
@@ -175,6 +177,7 @@ impl Plan {
             paced: r.chance(500),
             think_us: r.pick(&[200, 2000, 20_000]),
             hiccups: if r.chance(200) { r.pick(&[100, 1000]) } else { 0 },
+            pauses: 0,
             digests: r.chance(400),
             cipher: None,
             aborts: true,
@@ -240,6 +243,9 @@ impl Plan {
         }
         if !plan.failover && r.chance(80) {
             plan.end_targets(r);
+        }
+        if r.chance(200) {
+            plan.pauses = r.pick(&[10, 200]);
         }
         plan
     }

@@ -93,7 +93,7 @@ impl Promises {
             world::violation(p11::OWNER, broken);
         }
         match *record {
-            Record::Submitted { seq, io } => model.submitted(seq, io),
+            Record::Submitted { seq, io, clock_us } => model.submitted(seq, io, clock_us),
             Record::Completed { seq, io, status, ref data, by_layer, on_its_thread } => {
                 p5::on_its_thread(io, on_its_thread);
                 self.completed(model, (seq, io, status), data, by_layer);

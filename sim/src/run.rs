@@ -250,6 +250,7 @@ impl Run {
 
     fn set_clocks(&mut self) {
         for client in 0..self.clients.len() {
+            self.model.clients[client].clock_us = process::clock(self.clients[client].process);
             self.model.clients[client].running_us = self.running_us(client);
             self.model.clients[client].active_us = self.active_us(client);
             let target = &self.targets[self.clients[client].target];

@@ -66,6 +66,7 @@ mutations! {
     keep_rights KeepRights,
     no_patience NoPatience,
     no_deadline NoDeadline,
+    old_time OldTime,
     no_credits NoCredits,
     stale_read StaleRead,
     no_removal NoRemoval,

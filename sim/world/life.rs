@@ -45,6 +45,7 @@ pub fn start(name: &str, cores: u32, machine: u32, skew_ppm: i64) -> (u32, u64) 
             skew_ppm,
             clock_base,
             hiccups: (0, 0),
+            pauses: (0, 0),
             held: Vec::new(),
         };
         w.processes.insert(id, process);

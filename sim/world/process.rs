@@ -106,13 +106,27 @@ impl World {
     pub fn look_at_clock(&mut self) -> u64 {
         let Some(process) = self.current_process() else { return self.now };
         let (per_million, most_us) = self.processes[&process].hiccups;
-        if per_million > 0 && self.rng.below(1_000_000) < per_million {
+        self.may_hold_up(per_million, 1_000_000, most_us);
+        self.processes[&process].clock(self.now)
+    }
+
+    /// Returns the time on the current process's clock, in µs, when its user goes on after a
+    /// completion. The process may be held up first, and need not read its clock afterwards.
+    pub fn go_on(&mut self) -> u64 {
+        let Some(process) = self.current_process() else { return self.now };
+        let (per_thousand, most_us) = self.processes[&process].pauses;
+        self.may_hold_up(per_thousand, 1000, most_us);
+        self.processes[&process].clock(self.now)
+    }
+
+    /// Holds the world up in `often` of `of` calls, for up to `most_us`.
+    fn may_hold_up(&mut self, often: u64, of: u64, most_us: u64) {
+        if often > 0 && self.rng.below(of) < often {
             let held_up_us = self.rng.below(most_us);
             self.now += held_up_us;
             self.held_up_us += held_up_us;
             self.note(|| format!("held up for {held_up_us} us"));
         }
-        self.processes[&process].clock(self.now)
     }
 
     /// Returns whether two processes are on one machine, so that each can tell whether the other is
@@ -159,6 +173,16 @@ pub fn is_stopped(process: u32) -> bool {
 /// Returns the time on a process's clock, in µs.
 pub fn clock(process: u32) -> u64 {
     with(|w| w.processes[&process].clock(w.now))
+}
+
+/// Sets how often a process is held up while its user goes on after a completion, per thousand, and
+/// for how long at most, in µs.
+pub fn set_pauses(process: u32, per_thousand: u64, most_us: u64) {
+    with(|w| {
+        if let Some(found) = w.processes.get_mut(&process) {
+            found.pauses = (per_thousand, most_us);
+        }
+    });
 }
 
 /// Sets how often a process is held up in the middle of its turns, per million reads of its clock,

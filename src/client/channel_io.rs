@@ -197,8 +197,13 @@ impl ChannelIo {
     #[inline]
     pub fn begin_waiting(&mut self, now_us: u64) -> bool {
         let mut has_begun = false;
-        // Resets are begun elsewhere, at the next turn, because all channels take part in them.
-        while self.transactions.has_credit() && !self.waiting.has_reset() {
+        // What the user submits meanwhile, because an I/O fails at once, waits for the next turn: it
+        // came after `now_us`, and may fail at once as well.
+        for _ in 0..self.waiting.len() {
+            // Resets are begun elsewhere, at the next turn, because all channels take part in them.
+            if !self.transactions.has_credit() || self.waiting.has_reset() {
+                break;
+            }
             let Some(io) = self.waiting.next(now_us) else { break };
             if !has_begun {
                 self.traces.look();

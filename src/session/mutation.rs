@@ -45,6 +45,8 @@ pub enum Mutation {
     NoPatience,
     /// The client's I/O has no deadline.
     NoDeadline,
+    /// The client takes the time at the beginning of a turn for what is submitted within it.
+    OldTime,
     /// The client begins more transactions than it was granted credits.
     NoCredits,
     /// The target answers a read before it has the data.
@@ -107,7 +109,7 @@ pub enum Mutation {
 
 impl Mutation {
     /// All mutations.
-    pub const ALL: [Mutation; 47] = [
+    pub const ALL: [Mutation; 48] = [
         Mutation::NoFence,
         Mutation::NoSessionFence,
         Mutation::NoLeaseAtTarget,
@@ -127,6 +129,7 @@ impl Mutation {
         Mutation::KeepRights,
         Mutation::NoPatience,
         Mutation::NoDeadline,
+        Mutation::OldTime,
         Mutation::NoCredits,
         Mutation::StaleRead,
         Mutation::NoRemoval,

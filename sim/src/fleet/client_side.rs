@@ -16,6 +16,10 @@ use super::{BDEV, EXPORT, KEY_FILE, PORT, Told, addresses, host};
 use crate::contact::{Answer, Answers, Clocks};
 use crate::plan::Plan;
 
+/// The longest time for which a client is held up, in µs: longer than promise 5 leaves to its clock,
+/// shorter than the pause from which it concludes that it was stopped.
+const PAUSE_US: u64 = 200_000;
+
 /// One client and the successive processes that it runs as.
 #[derive(Debug)]
 pub struct ClientSide {
@@ -84,6 +88,7 @@ impl ClientSide {
             plan.skews[(2 + self.number) % plan.skews.len()],
         );
         (self.process, self.app) = (process, app);
+        process::set_pauses(process, plan.pauses, PAUSE_US);
         self.threads = (0..plan.client_threads)
             .map(|i| match i {
                 0 => app,

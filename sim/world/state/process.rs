@@ -97,6 +97,9 @@ pub(crate) struct Process {
     /// How often the process is held up, per million reads of its clock, and for how long at most,
     /// in µs.
     pub hiccups: (u64, u64),
+    /// How often the process is held up while its user goes on after a completion, per thousand, and
+    /// for how long at most, in µs.
+    pub pauses: (u64, u64),
     /// Operations of the process's own stores that could not proceed while the process was stopped.
     pub held: Vec<u64>,
 }
