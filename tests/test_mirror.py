@@ -106,6 +106,22 @@ def test_members_go_and_come_back_under_load(lab: Lab, reactors: int) -> None:
     assert shown(checker)["counters"]["departures"] == 3
 
 
+def test_latencies_are_counted_by_kind(lab: Lab) -> None:
+    checker = start_checker(lab)
+    mirror_of(lab, checker)
+    checker.begin_and_flow(MIRROR, **LOAD)
+    found = checker.end()
+    found.assert_clean()
+    info = shown(checker)
+    counted = {kind: sum(bucket["count"] for bucket in buckets) for kind, buckets in info["latency_us"].items()}
+    # SPDK divides I/O that crosses a region's border.
+    assert counted["read"] == info["counters"]["reads"] >= found.done["read"] > 0
+    assert counted["write"] >= found.done["write"] > 0
+    zeroes = counted["other"] - found.done["flush"]
+    assert zeroes >= found.done["write_zeroes"] > 0
+    assert counted["write"] + zeroes == info["counters"]["writes"]
+
+
 def test_a_partial_resync_copies_what_was_missed(lab: Lab) -> None:
     checker = start_checker(lab)
     mirror_of(lab, checker)

@@ -7,6 +7,7 @@ use crate::device::{Backing, Place};
 use crate::life::Life;
 use crate::mirror::Mirror;
 use crate::options::Plan;
+use crate::users::Latency;
 
 /// A mirror as `bdev_dst_mirror_get_info` shows it.
 #[derive(Debug, Clone)]
@@ -23,6 +24,8 @@ pub struct Info {
     pub is_settled: bool,
     /// The I/Os of users that are being executed, and that wait for that.
     pub ios: (usize, usize),
+    /// How long the users' I/O took.
+    pub latency: Latency,
 }
 
 /// A device of a mirror.
@@ -84,6 +87,7 @@ impl Mirror {
             is_deleting: self.life.borrow().is_over(),
             is_settled: self.is_settled(),
             ios: self.ios(),
+            latency: *self.users.borrow().latency(),
         }
     }
 

@@ -48,3 +48,4 @@ pub use registry::{
 };
 pub use search::{Seen, search};
 pub use sharing::waiting_to_copy;
+pub use users::Latency;

@@ -22,7 +22,8 @@ const ZEROES_MAX: u64 = 2 << 20;
 
 impl Arrivals for Mirror {
     /// HOT.
-    fn arrived(self: Rc<Self>, io: ForwardedIo) {
+    fn arrived(self: Rc<Self>, mut io: ForwardedIo) {
+        io.set_stamp(now_us());
         match io.kind() {
             IoKind::Read | IoKind::Write | IoKind::WriteZeroes | IoKind::Unmap if io.num_blocks() == 0 => {
                 self.send_back(io, IoStatus::Success);
@@ -110,6 +111,7 @@ impl Mirror {
     /// Sends an I/O back that has ended, and begins the next one. HOT.
     fn finish(self: &Rc<Self>, ended: Option<ForwardedIo>, status: IoStatus) {
         let Some(ended) = ended else { return };
+        self.users.borrow_mut().took(&ended, now_us());
         self.send_back(ended, status);
         let next = self.users.borrow_mut().next();
         match next {

@@ -3,7 +3,9 @@
 use std::collections::VecDeque;
 
 use dst_mirror::IoId;
+use dst_session::histogram::Histogram;
 use spdk::bdev::IoStatus;
+use spdk::bdev_io::IoKind;
 use spdk::forwarded_io::{ForwardedIo, ForwardedIoQueue};
 
 /// How long resets have waited for the I/O under way.
@@ -35,7 +37,30 @@ impl Patience {
     }
 }
 
-/// The I/O of a mirror's users.
+/// How long users' I/O took from its arrival on the mirror's thread, µs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Latency {
+    /// Reads.
+    pub reads: Histogram,
+    /// Writes.
+    pub writes: Histogram,
+    /// Everything else, except for resets.
+    pub others: Histogram,
+}
+
+impl Latency {
+    /// HOT.
+    fn record(&mut self, kind: IoKind, latency_us: u64) {
+        let histogram = match kind {
+            IoKind::Read => &mut self.reads,
+            IoKind::Write => &mut self.writes,
+            _ => &mut self.others,
+        };
+        histogram.record(latency_us);
+    }
+}
+
+/// The I/O of a mirror's users. Its stamps are the times of its arrival, µs.
 pub struct Users {
     /// The I/O that the rules have, by its number.
     slots: Vec<Option<ForwardedIo>>,
@@ -49,6 +74,7 @@ pub struct Users {
     patience: Patience,
     /// I/O that has ended, but waits because SPDK was short of messages.
     unsent: VecDeque<(ForwardedIo, IoStatus)>,
+    latency: Latency,
 }
 
 impl Users {
@@ -62,6 +88,7 @@ impl Users {
             resets: ForwardedIoQueue::new(),
             patience: Patience::NotNeeded,
             unsent: VecDeque::with_capacity(max as usize),
+            latency: Latency::default(),
         }
     }
 
@@ -118,6 +145,16 @@ impl Users {
         Some(ended)
     }
 
+    /// Counts how long an I/O took that was removed. HOT.
+    pub fn took(&mut self, ended: &ForwardedIo, now: u64) {
+        self.latency.record(ended.kind(), now.saturating_sub(ended.stamp()));
+    }
+
+    /// Returns how long the I/O took that has ended.
+    pub fn latency(&self) -> &Latency {
+        &self.latency
+    }
+
     /// Removes an I/O that waits.
     pub fn remove_waiting(&mut self) -> Option<ForwardedIo> {
         self.waiting.pop_front()
@@ -171,6 +208,17 @@ impl Users {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn latency_is_told_apart_by_kind() {
+        let mut latency = Latency::default();
+        let kinds =
+            [IoKind::Read, IoKind::Write, IoKind::Write, IoKind::Flush, IoKind::WriteZeroes, IoKind::Unmap];
+        kinds.into_iter().for_each(|kind| latency.record(kind, 3));
+        let counts =
+            [latency.reads, latency.writes, latency.others].map(|of| of.buckets().collect::<Vec<_>>());
+        assert_eq!(counts, [[(4, 1)], [(4, 2)], [(4, 3)]]);
+    }
 
     #[test]
     fn patience_ends_once_and_counts_from_the_first_reset() {

@@ -12,6 +12,7 @@ mod exports;
 mod interfaces;
 mod metrics;
 mod mirror;
+mod mirror_info;
 mod mirror_search;
 mod options;
 mod params;
@@ -52,7 +53,7 @@ pub fn register_all() {
     register(c"bdev_dst_mirror_remove_witness", mirror::remove_witness, Phase::Runtime);
     register(c"bdev_dst_mirror_delete", mirror::delete, Phase::Runtime);
     register(c"bdev_dst_mirror_verify", mirror::verify, Phase::Runtime);
-    register(c"bdev_dst_mirror_get_info", mirror::get_info, Phase::Runtime);
+    register(c"bdev_dst_mirror_get_info", mirror_info::get_info, Phase::Runtime);
     register(c"bdev_dst_mirror_find", mirror_search::find, Phase::Runtime);
     register(c"bdev_dst_mirror_set_options", mirror::set_options, Phase::Runtime);
     register(c"bdev_dst_mirror_set_limits", mirror::set_limits, Phase::Runtime);

@@ -244,10 +244,16 @@ impl ForwardedIo {
         self.io().data_len_bytes()
     }
 
-    /// Returns the number that the disk has set before it forwarded the I/O. HOT.
+    /// Returns the number that was set last, by the disk before it forwarded the I/O. HOT.
     #[inline]
     pub fn stamp(&self) -> u64 {
         self.io().stamp()
+    }
+
+    /// Sets the number that [`ForwardedIo::stamp`] returns. HOT.
+    #[inline]
+    pub fn set_stamp(&mut self, stamp: u64) {
+        self.io().set_stamp(stamp);
     }
 
     /// Lends the data to an I/O of another bdev.
