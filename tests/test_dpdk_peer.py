@@ -1,8 +1,11 @@
-"""The other end of a memif goes while this one copies frames: an outage, and no crash (docs/dpdk.md)."""
+"""A memif's peer that goes, under load or before it is one: an outage, and no crash (docs/dpdk.md)."""
 
 from __future__ import annotations
 
 import os
+import socket
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Callable, Iterator
 
 import pytest
@@ -75,3 +78,45 @@ def test_a_target_that_goes_under_load(lab: Lab, end: Callable[[Application], No
     if end is deleted:
         net.join(target, TARGET, "slave")
         wait_until(lambda: client_state(perf) == "connected", "the client to be connected again")
+
+
+# The length of a message to or from a memif's peer (memif_msg_t of memif.h), bytes.
+MESSAGE = 128
+
+
+def connected(path: Path) -> socket.socket:
+    """Returns a connection to a memif's master that has not named its port yet."""
+    peer = socket.socket(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    peer.connect(os.fspath(path))
+    peer.settimeout(10)
+    return peer
+
+
+def test_a_master_that_is_deleted_ends_connections_for_no_port(lab: Lab) -> None:
+    net = Net(lab)
+    target = net.target()
+    for _ in range(2):
+        with ExitStack() as undo:
+            peers = [undo.enter_context(connected(lab.folder / "memif")) for _ in range(4)]
+            for peer in peers:
+                assert len(peer.recv(MESSAGE)) == MESSAGE
+            deleted(target)
+            for peer in peers:
+                assert peer.recv(MESSAGE) == b""
+        net.join(target, TARGET, "master")
+    listening = lab.folder / "memif"
+    sockets = Path("/proc/net/unix").read_text().split("\n")
+    assert sum(line.endswith(f" {listening}") for line in sockets) == 1
+    assert target.stop() == 0
+
+
+def test_connections_that_end_at_once(lab: Lab) -> None:
+    net = Net(lab)
+    target = net.target()
+    for _ in range(1000):
+        connected(lab.folder / "memif").close()
+    client = lab.client()
+    net.join(client, CLIENT, "slave")
+    wait_until(lambda: interface(target)["link_up"], "the link to be up")
+    assert client.stop() == 0
+    assert target.stop() == 0

@@ -76,17 +76,18 @@ build/obj/port.o build/obj/memif.o: build/obj/%.o: spdk/ports/%.c spdk/ports/mem
 driver_source = $(dpdk)/../drivers/net/$(firstword $(foreach driver,$(drivers),$\
     $(if $(filter $(subst /,_,$(driver)),$(1)),$(driver)))).c
 
-# memif registers its callbacks with spdk/ports/memif.c, which says why.
-memif_calls := register unregister unregister_pending
+# What memif calls in spdk/ports/memif.c, which says why.
+memif_calls := $(foreach call,register unregister unregister_pending,rte_intr_callback_$(call)=dst_memif_intr_callback_$(call)) \
+    sendmsg=dst_memif_sendmsg
 
 $(driver_objects): build/obj/driver_%.o: build/spdk-dir spdk/apps/build.mk
 	@mkdir -p $(@D); $(CC) $(dpdk_flags) $(driver_headers) -w -include rte_config.h \
-	    $(if $(filter memif_%,$*),$(foreach call,$(memif_calls),-Drte_intr_callback_$(call)=dst_memif_intr_callback_$(call))) \
+	    $(if $(filter memif_%,$*),$(memif_calls:%=-D%)) \
 	    -c -o $@ $(call driver_source,$*)
 
 build/obj/built_memif.o: $(built_memif) build/spdk-dir spdk/apps/build.mk
 	@mkdir -p $(@D); $(LD) -r --whole-archive -o $@ $(built_memif)
-	@objcopy $(foreach call,$(memif_calls),--redefine-sym rte_intr_callback_$(call)=dst_memif_intr_callback_$(call)) $@
+	@objcopy $(addprefix --redefine-sym ,$(memif_calls)) $@
 
 objects := $(of_all) $(of_ports) build/obj/bdevperf_large_reads.o $(check)
 

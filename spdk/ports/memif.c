@@ -6,6 +6,10 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/queue.h>
+#include <sys/un.h>
+#include <unistd.h>
+
+#include <rte_version.h>
 
 #include "memif.h"
 
@@ -16,6 +20,9 @@ struct callback {
 	void *arg;
 	/* What is to be called when the callback is unregistered, if the driver could not wait for that. */
 	rte_intr_unregister_callback_fn done;
+	int fd;
+	/* Whether the socket has a file: set by dst_memif_begin_close(). */
+	bool has_file;
 	/* The driver has unregistered the callback, which may be under way. Used with g_lock held. */
 	bool is_unregistered;
 };
@@ -43,6 +50,16 @@ void
 dst_memif_unlock(void)
 {
 	pthread_mutex_unlock(&g_lock);
+}
+
+static int
+fd_of(const struct rte_intr_handle *handle)
+{
+#if RTE_VERSION < RTE_VERSION_NUM(21, 11, 0, 0)
+	return handle->fd;
+#else
+	return rte_intr_fd_get(handle);
+#endif
 }
 
 static void
@@ -109,6 +126,108 @@ unregistered(struct rte_intr_handle *handle, void *arg)
 	forget(callback);
 }
 
+/* Unregisters a callback, which may be waiting or under way. Calls `done` after its last call. */
+static int
+unregister(const struct rte_intr_handle *handle, struct callback *callback, rte_intr_unregister_callback_fn done)
+{
+	void *arg = callback->arg;
+	int rc;
+
+	/* Set first: the callback may end, and be freed, any time after the next call. */
+	callback->done = done;
+	callback->is_unregistered = true;
+	for (;;) {
+		rc = rte_intr_callback_unregister_pending(handle, call, callback, unregistered);
+		if (rc != -EAGAIN) {
+			return rc;
+		}
+		/* The interrupt thread is not at it. */
+		rc = rte_intr_callback_unregister(handle, call, callback);
+		if (rc > 0) {
+			done((struct rte_intr_handle *)(uintptr_t)handle, arg);
+			forget(callback);
+		}
+		if (rc != -EAGAIN) {
+			return rc;
+		}
+	}
+}
+
+/*
+ * Returns whether the file of a socket exists: of one that listens, and of those that it has accepted,
+ * which have its address. Others have none.
+ */
+static bool
+has_file(int fd)
+{
+	struct sockaddr_un address = {};
+	socklen_t len = sizeof(address);
+
+	return getsockname(fd, (struct sockaddr *)&address, &len) == 0 && address.sun_path[0] != '\0' &&
+	       access(address.sun_path, F_OK) == 0;
+}
+
+static void
+close_fd(struct rte_intr_handle *handle, void *arg)
+{
+	(void)arg;
+	close(fd_of(handle));
+}
+
+/* Returns a callback whose socket has lost its file since dst_memif_begin_close(), or null. */
+static struct callback *
+find_stale(void)
+{
+	struct callback *callback;
+
+	pthread_mutex_lock(&g_list_lock);
+	TAILQ_FOREACH(callback, &g_callbacks, next) {
+		if (callback->has_file && !callback->is_unregistered && !has_file(callback->fd)) {
+			break;
+		}
+	}
+	pthread_mutex_unlock(&g_list_lock);
+	return callback;
+}
+
+void
+dst_memif_begin_close(void)
+{
+	struct callback *callback;
+
+	dst_memif_lock();
+	pthread_mutex_lock(&g_list_lock);
+	TAILQ_FOREACH(callback, &g_callbacks, next) {
+		callback->has_file = has_file(callback->fd);
+	}
+	pthread_mutex_unlock(&g_list_lock);
+}
+
+void
+dst_memif_end_close(void)
+{
+	struct callback *callback;
+
+	while ((callback = find_stale()) != NULL) {
+#if RTE_VERSION < RTE_VERSION_NUM(21, 11, 0, 0)
+		struct rte_intr_handle handle = {.fd = callback->fd};
+
+		unregister(&handle, callback, close_fd);
+#else
+		struct rte_intr_handle *handle = rte_intr_instance_alloc(RTE_INTR_INSTANCE_F_PRIVATE);
+
+		if (handle == NULL || rte_intr_fd_set(handle, callback->fd) != 0) {
+			/* It is not called again, and its socket stays open. */
+			callback->is_unregistered = true;
+		} else {
+			unregister(handle, callback, close_fd);
+		}
+		rte_intr_instance_free(handle);
+#endif
+	}
+	dst_memif_unlock();
+}
+
 int
 dst_memif_intr_callback_register(const struct rte_intr_handle *handle, rte_intr_callback_fn function, void *arg)
 {
@@ -120,6 +239,7 @@ dst_memif_intr_callback_register(const struct rte_intr_handle *handle, rte_intr_
 	}
 	callback->function = function;
 	callback->arg = arg;
+	callback->fd = fd_of(handle);
 	add(callback);
 	rc = rte_intr_callback_register(handle, call, callback);
 	if (rc < 0) {
@@ -149,27 +269,17 @@ dst_memif_intr_callback_unregister_pending(const struct rte_intr_handle *handle,
 					   void *arg, rte_intr_unregister_callback_fn done)
 {
 	struct callback *callback = find(function, arg);
-	int rc;
 
-	if (callback == NULL) {
-		return -ENOENT;
+	return callback == NULL ? -ENOENT : unregister(handle, callback, done);
+}
+
+ssize_t
+dst_memif_sendmsg(int fd, const struct msghdr *message, int flags)
+{
+	ssize_t sent = sendmsg(fd, message, flags | MSG_DONTWAIT | MSG_NOSIGNAL);
+
+	if (sent < 0 && (errno == EPIPE || errno == ECONNRESET)) {
+		return (ssize_t)message->msg_iov[0].iov_len;
 	}
-	/* Set first: the callback may end, and be freed, any time after the next call. */
-	callback->done = done;
-	callback->is_unregistered = true;
-	for (;;) {
-		rc = rte_intr_callback_unregister_pending(handle, call, callback, unregistered);
-		if (rc != -EAGAIN) {
-			return rc;
-		}
-		/* The interrupt thread was done with the callback meanwhile. The driver does not try again. */
-		rc = rte_intr_callback_unregister(handle, call, callback);
-		if (rc > 0) {
-			done((struct rte_intr_handle *)(uintptr_t)handle, arg);
-			forget(callback);
-		}
-		if (rc != -EAGAIN) {
-			return rc;
-		}
-	}
+	return sent;
 }

@@ -17,6 +17,7 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <sys/socket.h>
 
 #include <rte_config.h>
 #include <rte_interrupts.h>
@@ -58,10 +59,27 @@ dst_memif_begin_burst(uint16_t port)
 void dst_memif_lock(void);
 void dst_memif_unlock(void);
 
+/*
+ * The same, around the closing of a memif. With the last port of a socket file, the driver removes the
+ * file and frees what its callbacks use, but unregisters neither that of the listening socket nor those
+ * of connections that have named no port yet. This unregisters them and closes the sockets. A few
+ * hundred bytes a connection stay allocated.
+ */
+void dst_memif_begin_close(void);
+void dst_memif_end_close(void);
+
 /* What the driver calls instead of rte_intr_callback_register() and so on. */
 int dst_memif_intr_callback_register(const struct rte_intr_handle *handle, rte_intr_callback_fn callback, void *arg);
 int dst_memif_intr_callback_unregister(const struct rte_intr_handle *handle, rte_intr_callback_fn callback, void *arg);
 int dst_memif_intr_callback_unregister_pending(const struct rte_intr_handle *handle, rte_intr_callback_fn callback,
 					       void *arg, rte_intr_unregister_callback_fn done);
+
+/*
+ * What the driver calls instead of sendmsg(). If it cannot send a connection's first message, it closes
+ * the socket and frees the callback's argument, and leaves the callback registered, of which DPDK dies.
+ * So a peer that is gone already gets its message, and is noticed when its end is received. And a peer
+ * that does not read is disconnected, and not waited for.
+ */
+ssize_t dst_memif_sendmsg(int fd, const struct msghdr *message, int flags);
 
 #endif

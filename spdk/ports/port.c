@@ -148,13 +148,17 @@ unplug(uint16_t id, bool is_memif)
 	struct rte_device *device = rte_eth_dev_info_get(id, &info) == 0 ? info.device : NULL;
 
 	g_open[id] = false;
-	lock(is_memif);
+	if (is_memif) {
+		dst_memif_begin_close();
+	}
 	rte_eth_dev_stop(id);
 	rte_eth_dev_close(id);
 	if (device != NULL) {
 		rte_dev_remove(device);
 	}
-	unlock(is_memif);
+	if (is_memif) {
+		dst_memif_end_close();
+	}
 }
 
 static struct rte_mempool *
